@@ -1,0 +1,1 @@
+//! Muster cluster layer without I/O: layout, roles, pools, membership, node loop.

@@ -1,0 +1,1 @@
+//! Muster value model: typed values, text form, binary encoding, typed conversion.

@@ -1,0 +1,1 @@
+//! Detection work, log input and logging on Muster nodes.

@@ -1,0 +1,1 @@
+//! Simulated Muster clusters for tests.

@@ -1,0 +1,1 @@
+//! Muster endpoints and nodes on tokio.
