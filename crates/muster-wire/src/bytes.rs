@@ -1,0 +1,90 @@
+//! Reading and writing the primitives of the peer protocol: big-endian integers and varbytes.
+
+/// A cursor over received bytes. Every read says `None` at the end and never panics.
+#[derive(Debug, Clone)]
+pub(crate) struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
+        Self(bytes)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(crate) fn take(&mut self, count: usize) -> Option<&'a [u8]> {
+        let (head, tail) = self.0.split_at_checked(count)?;
+        self.0 = tail;
+        Some(head)
+    }
+
+    pub(crate) fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (head, tail) = self.0.split_first_chunk::<N>()?;
+        self.0 = tail;
+        Some(*head)
+    }
+
+    pub(crate) fn u8(&mut self) -> Option<u8> {
+        self.array::<1>().map(|[byte]| byte)
+    }
+
+    pub(crate) fn u32(&mut self) -> Option<u32> {
+        self.array().map(u32::from_be_bytes)
+    }
+
+    /// A size: 7 bits a byte, least significant first, at most 5 bytes and 32 bits.
+    pub(crate) fn varbyte(&mut self) -> Option<u32> {
+        let mut value = 0u64;
+        for shift in [0, 7, 14, 21, 28] {
+            let byte = self.u8()?;
+            value |= u64::from(byte & 0x7f) << shift;
+            if byte & 0x80 == 0 {
+                return u32::try_from(value).ok();
+            }
+        }
+        None
+    }
+
+    /// A length as a varbyte, then as many bytes.
+    pub(crate) fn string(&mut self) -> Option<&'a [u8]> {
+        let length = usize::try_from(self.varbyte()?).ok()?;
+        self.take(length)
+    }
+}
+
+/// Appends a size; sizes above 32 bits do not occur (frames are limited far below).
+pub(crate) fn put_varbyte(out: &mut Vec<u8>, value: usize) {
+    let mut rest = value;
+    while rest > 0x7f {
+        out.push((rest & 0x7f) as u8 | 0x80);
+        rest >>= 7;
+    }
+    out.push((rest & 0x7f) as u8);
+}
+
+/// Appends a length and the bytes.
+pub(crate) fn put_string(out: &mut Vec<u8>, bytes: &[u8]) {
+    put_varbyte(out, bytes.len());
+    out.extend_from_slice(bytes);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn varbytes_round_trip_and_end_after_five_bytes() {
+        for value in [0usize, 5, 127, 128, 200, 65_536, 0xffff_ffff] {
+            let mut out = Vec::new();
+            put_varbyte(&mut out, value);
+            assert_eq!(Reader::new(&out).varbyte(), Some(value as u32));
+        }
+        assert_eq!(
+            Reader::new(&[0x80, 0x80, 0x80, 0x80, 0x80, 0x00]).varbyte(),
+            None
+        );
+        assert_eq!(Reader::new(&[0xff, 0xff, 0xff, 0xff, 0x7f]).varbyte(), None);
+        assert_eq!(Reader::new(&[0x80]).varbyte(), None);
+    }
+}

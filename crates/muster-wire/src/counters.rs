@@ -1,0 +1,101 @@
+//! Counters as plain data: the cores count, the shells render.
+
+use std::collections::BTreeMap;
+
+/// One named count with its labels, for status screens and metrics.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Counter {
+    /// The name, as in `messages_dropped`.
+    pub name: &'static str,
+    /// Bounded label values, as in `("cause", "queue_full")`.
+    pub labels: Vec<(&'static str, String)>,
+    /// The count since the start.
+    pub value: u64,
+}
+
+/// Why a message did not reach a queue's other end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum DropCause {
+    /// The queue was full and its policy is to drop the oldest.
+    Oldest,
+    /// The queue was full and its policy is to drop the newest.
+    Newest,
+    /// The queue was full and its policy is to disconnect.
+    Disconnect,
+    /// The message was still queued when the peering ended.
+    PeerGone,
+    /// A local publisher waited for room until its deadline.
+    Deadline,
+    /// One message is larger than the whole queue or a frame may be.
+    TooLarge,
+    /// The payload or envelope was malformed.
+    Malformed,
+}
+
+impl DropCause {
+    /// The cause in one word, for counters and screens.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Oldest => "drop_oldest",
+            Self::Newest => "drop_newest",
+            Self::Disconnect => "disconnect",
+            Self::PeerGone => "peer_gone",
+            Self::Deadline => "deadline",
+            Self::TooLarge => "too_large",
+            Self::Malformed => "malformed",
+        }
+    }
+}
+
+/// The most distinct topic labels that a ledger keeps apart; the rest count as `other`.
+const MAX_LABELS: usize = 256;
+
+/// Dropped messages by cause and normalized topic.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DropLedger {
+    counts: BTreeMap<(DropCause, String), u64>,
+}
+
+impl DropLedger {
+    /// Counts `messages` dropped messages of one topic label.
+    pub fn count(&mut self, cause: DropCause, label: &str, messages: u64) {
+        if messages == 0 {
+            return;
+        }
+        let known = self.counts.contains_key(&(cause, label.to_owned()));
+        let label = if known || self.counts.len() < MAX_LABELS {
+            label
+        } else {
+            "other"
+        };
+        *self.counts.entry((cause, label.to_owned())).or_default() += messages;
+    }
+
+    /// All messages dropped for any cause.
+    pub fn total(&self) -> u64 {
+        self.counts.values().sum()
+    }
+
+    /// The messages dropped by cause.
+    pub fn by_cause(&self) -> BTreeMap<DropCause, u64> {
+        let mut sums = BTreeMap::new();
+        for ((cause, _), value) in &self.counts {
+            *sums.entry(*cause).or_default() += value;
+        }
+        sums
+    }
+
+    /// Every entry: cause, topic label, messages.
+    pub fn entries(&self) -> impl Iterator<Item = (DropCause, &str, u64)> {
+        self.counts
+            .iter()
+            .map(|((cause, label), value)| (*cause, label.as_str(), *value))
+    }
+
+    /// Adds another ledger's counts to this one.
+    pub fn merge(&mut self, other: &Self) {
+        for (cause, label, messages) in other.entries() {
+            self.count(cause, label, messages);
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! Framing: a 32-bit big-endian payload length, then the payload.
+
+/// The bytes before a frame's payload.
+pub const HEADER: usize = 4;
+
+/// The largest payload of a handshake frame: filters can be long, everything else is tiny.
+pub const HANDSHAKE_LIMIT: usize = 1 << 20;
+
+/// The largest payload of a frame after the handshake, unless configured otherwise: 64 MiB.
+pub const DEFAULT_LIMIT: usize = 64 << 20;
+
+/// A frame whose announced payload is over the limit; ends the connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("frame of {announced} bytes is over the limit of {limit}")]
+pub struct FrameTooLong {
+    /// The announced payload size in bytes.
+    pub announced: usize,
+    /// The limit in bytes.
+    pub limit: usize,
+}
+
+/// What stands at the start of a buffer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// A complete frame with this many payload bytes behind its header.
+    Complete(usize),
+    /// Not yet complete: the buffer must hold this many bytes in all.
+    Needs(usize),
+}
+
+/// Looks at the frame at the start of `buffer`.
+pub fn next(buffer: &[u8], limit: usize) -> Result<Next, FrameTooLong> {
+    let Some(header) = buffer.first_chunk::<HEADER>() else {
+        return Ok(Next::Needs(HEADER));
+    };
+    let announced = u32::from_be_bytes(*header) as usize;
+    if announced > limit {
+        return Err(FrameTooLong { announced, limit });
+    }
+    if buffer.len() < HEADER + announced {
+        return Ok(Next::Needs(HEADER + announced));
+    }
+    Ok(Next::Complete(announced))
+}
+
+/// Appends a frame with the payload that `write` appends.
+pub fn write(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+    let start = out.len();
+    out.extend_from_slice(&[0; HEADER]);
+    write(out);
+    let length = u32::try_from(out.len() - start - HEADER).unwrap_or(u32::MAX);
+    out[start..start + HEADER].copy_from_slice(&length.to_be_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_is_seen_byte_by_byte() {
+        let mut frame = Vec::new();
+        write(&mut frame, |out| out.extend_from_slice(b"hello"));
+        assert_eq!(next(&frame[..3], 10), Ok(Next::Needs(4)));
+        assert_eq!(next(&frame[..8], 10), Ok(Next::Needs(9)));
+        assert_eq!(next(&frame, 10), Ok(Next::Complete(5)));
+    }
+
+    #[test]
+    fn a_frame_over_the_limit_is_refused_by_its_header() {
+        let refused = next(&[0xff, 0xff, 0xff, 0xff], DEFAULT_LIMIT);
+        assert_eq!(
+            refused,
+            Err(FrameTooLong {
+                announced: 0xffff_ffff,
+                limit: DEFAULT_LIMIT
+            })
+        );
+    }
+}

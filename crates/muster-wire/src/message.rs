@@ -1,0 +1,65 @@
+//! Messages: what travels between publishers and subscribers inside an endpoint.
+
+use bytes::Bytes;
+
+use crate::{EndpointId, Topic};
+
+/// What a message is for; classes do not wait for one another on protocol version 2 links.
+/// Version 1 links know control and one queue for the rest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Class {
+    /// Hello, membership, heartbeats, routing.
+    Control,
+    /// Requests and notices.
+    Interactive,
+    /// Ordinary events.
+    Event,
+    /// Logs and snapshots.
+    Bulk,
+}
+
+impl Class {
+    /// The class in one word, for counters and screens.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Control => "control",
+            Self::Interactive => "interactive",
+            Self::Event => "event",
+            Self::Bulk => "bulk",
+        }
+    }
+}
+
+/// The identity of a message, for duplicate suppression: stamped once, when it is published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MessageId {
+    /// The endpoint that published the message.
+    pub origin: EndpointId,
+    /// The number of the message among those of its origin and class, from 1.
+    pub sequence: u64,
+}
+
+/// What a payload holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// One value in Broker's binary encoding.
+    Data,
+    /// A store's internal command.
+    Command,
+}
+
+/// A message on its way: the payload was encoded once and is shared by every queue; each link
+/// writes its own header before it.
+#[derive(Debug, Clone)]
+pub struct Message {
+    /// Where it goes.
+    pub topic: Topic,
+    /// The encoded content.
+    pub payload: Bytes,
+    /// What the payload holds.
+    pub kind: Kind,
+    /// Its class of traffic.
+    pub class: Class,
+    /// Its identity; `None` for what came from a version 1 peer.
+    pub id: Option<MessageId>,
+}

@@ -1,0 +1,318 @@
+//! Captured handshakes replayed against us in Broker's place, and crossing dials in every order.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::frame::{HEADER, Next};
+
+const LIMIT: Duration = HANDSHAKE_TIMEOUT;
+
+fn id(text: &str) -> EndpointId {
+    text.parse().unwrap()
+}
+
+fn node() -> EndpointId {
+    id("80000000-0000-4000-8000-000000000000")
+}
+
+fn peering(me: EndpointId, prefix: &str) -> Peering {
+    let mut peering = Peering::new(me, LIMIT);
+    peering.set_filter(Filter::from_prefixes([prefix]));
+    peering
+}
+
+struct Capture {
+    from_peer: Vec<Vec<u8>>,
+    from_broker: Vec<Vec<u8>>,
+}
+
+/// The frames of a capture up to the end of the handshake, by direction.
+fn capture(name: &str) -> Capture {
+    let path = format!("{}/tests/vectors/{name}.json", env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(path).unwrap();
+    let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let mut capture = Capture {
+        from_peer: Vec::new(),
+        from_broker: Vec::new(),
+    };
+    for message in json["messages"].as_array().unwrap() {
+        let hex = message["hex"].as_str().unwrap();
+        let bytes: Vec<u8> = (0..hex.len() / 2)
+            .map(|at| u8::from_str_radix(&hex[2 * at..2 * at + 2], 16).unwrap())
+            .collect();
+        if bytes.len() > HEADER && !(6..=12).contains(&bytes[HEADER]) && bytes[HEADER] != 99 {
+            if bytes[HEADER] > 5 || bytes[HEADER] == 0 {
+                break; // an envelope: the handshake is over
+            }
+        }
+        match message["direction"].as_str().unwrap() {
+            "broker->py" => capture.from_broker.push(bytes),
+            _ => capture.from_peer.push(bytes),
+        }
+    }
+    capture
+}
+
+#[derive(Default)]
+struct Seen {
+    sent: Vec<Vec<u8>>,
+    established: Vec<(ConnectionId, EndpointId)>,
+    closed: Vec<(ConnectionId, HandshakeError)>,
+}
+
+fn drain(peering: &mut Peering, seen: &mut Seen) {
+    while let Some(action) = peering.poll() {
+        match action {
+            Action::Send(_, frame) => seen.sent.push(frame),
+            Action::Established {
+                connection, peer, ..
+            } => {
+                seen.established.push((connection, peer));
+            }
+            Action::Close { connection, reason } => seen.closed.push((connection, reason)),
+        }
+    }
+}
+
+/// Feeds the captured peer's frames on connection 1 to `peering`, which was dialled or accepted.
+fn replay(peering: &mut Peering, capture: &Capture) -> Seen {
+    let mut seen = Seen::default();
+    for frame in &capture.from_peer {
+        peering.frame(ConnectionId(1), &frame[HEADER..]);
+    }
+    drain(peering, &mut seen);
+    seen
+}
+
+#[test]
+fn an_acceptor_answers_as_broker_does() {
+    let cases = [
+        "handshake_client_originator",
+        "handshake_client_responder",
+        "error_data_tag_before_handshake",
+        "error_drop_conn_unknown_code",
+        "error_hello_bad_magic",
+        "error_hello_min_0_max_0",
+        "error_hello_min_0_max_255",
+        "error_hello_min_2_max_9",
+        "error_hello_trailing_bytes",
+        "error_hello_truncated",
+        "error_probe_then_hello",
+        "error_unknown_tag_99",
+        "error_version_select_2",
+        "error_version_select_first",
+        "error_zero_length_frame",
+    ];
+    for name in cases {
+        let capture = capture(name);
+        let mut peering = peering(node(), "/test");
+        peering.accepted(ConnectionId(1), Mono(0));
+        let seen = replay(&mut peering, &capture);
+        assert_eq!(seen.sent, capture.from_broker, "{name}");
+    }
+}
+
+#[test]
+fn a_dialler_answers_as_broker_does() {
+    for (name, me, prefix) in [
+        (
+            "handshake_server_lo",
+            "80000000-0000-4000-8000-000000000000",
+            "/test",
+        ),
+        (
+            "handshake_server_hi",
+            "80000000-0000-4000-8000-000000000000",
+            "/test",
+        ),
+        ("reconnect", "5314d385-f0e0-5489-b2ac-78137fa8e731", "/t"),
+    ] {
+        let capture = capture(name);
+        let mut peering = peering(id(me), prefix);
+        peering.dialled(ConnectionId(1), Mono(0));
+        let seen = replay(&mut peering, &capture);
+        assert_eq!(seen.sent, capture.from_broker, "{name}");
+        assert_eq!(seen.established.len(), 1, "{name}");
+    }
+}
+
+#[test]
+fn a_second_connection_of_a_peer_is_refused_as_broker_does() {
+    for (name, first) in [
+        ("redundant_lo", "handshake_client_originator"),
+        ("redundant_hi", "handshake_client_responder"),
+    ] {
+        let mut peering = peering(node(), "/test");
+        peering.accepted(ConnectionId(1), Mono(0));
+        assert_eq!(replay(&mut peering, &capture(first)).established.len(), 1);
+        let second = capture(name);
+        let mut seen = Seen::default();
+        peering.accepted(ConnectionId(2), Mono(0));
+        for frame in &second.from_peer {
+            peering.frame(ConnectionId(2), &frame[HEADER..]);
+        }
+        drain(&mut peering, &mut seen);
+        assert_eq!(seen.sent, second.from_broker, "{name}");
+        assert!(matches!(
+            seen.closed[..],
+            [(_, HandshakeError::Redundant { .. })]
+        ));
+    }
+}
+
+/// Broker takes both, and cannot use the first and never finishes the second; we close at once.
+#[test]
+fn the_nil_id_and_our_own_are_refused() {
+    for (name, expected) in [
+        ("error_nil_id", HandshakeError::NilId),
+        ("error_equal_ids", HandshakeError::OwnId),
+    ] {
+        let mut peering = peering(node(), "/test");
+        peering.accepted(ConnectionId(1), Mono(0));
+        assert_eq!(
+            replay(&mut peering, &capture(name)).closed,
+            [(ConnectionId(1), expected)]
+        );
+    }
+}
+
+#[test]
+fn silence_ends_after_the_time_limit() {
+    let mut peering = peering(node(), "/test");
+    peering.accepted(ConnectionId(1), Mono(5));
+    assert_eq!(peering.oldest_silent(), Some(ConnectionId(1)));
+    assert_eq!(peering.next_timeout(), Some(Mono(5).after(LIMIT)));
+    peering.handle_timeout(Mono(4).after(LIMIT));
+    assert_eq!(peering.pending(), 1);
+    peering.handle_timeout(Mono(5).after(LIMIT));
+    let mut seen = Seen::default();
+    drain(&mut peering, &mut seen);
+    assert_eq!(
+        seen.closed,
+        [(ConnectionId(1), HandshakeError::Timeout(LIMIT))]
+    );
+    assert_eq!(peering.pending(), 0);
+}
+
+#[test]
+fn a_filter_that_changes_during_the_handshake_is_announced_again() {
+    let capture = capture("handshake_client_originator");
+    let mut peering = peering(node(), "/test");
+    peering.accepted(ConnectionId(1), Mono(0));
+    for (at, frame) in capture.from_peer.iter().enumerate() {
+        if at == 3 {
+            peering.set_filter(Filter::from_prefixes(["/test", "/more"]));
+        }
+        peering.frame(ConnectionId(1), &frame[HEADER..]);
+    }
+    let announce = std::iter::from_fn(|| peering.poll())
+        .find_map(|action| match action {
+            Action::Established { announce, .. } => Some(announce),
+            _ => None,
+        })
+        .unwrap();
+    assert!(announce);
+}
+
+/// Two endpoints joined by in-memory connections, each a FIFO in both directions.
+struct Pair {
+    ends: [Peering; 2],
+    wires: BTreeMap<ConnectionId, [VecDeque<Vec<u8>>; 2]>,
+    seen: [Seen; 2],
+}
+
+impl Pair {
+    fn new(first: EndpointId, second: EndpointId) -> Self {
+        Self {
+            ends: [peering(first, "/a"), peering(second, "/b")],
+            wires: BTreeMap::new(),
+            seen: Default::default(),
+        }
+    }
+
+    fn dial(&mut self, from: usize, connection: ConnectionId) {
+        self.wires.insert(connection, Default::default());
+        self.ends[from].dialled(connection, Mono(0));
+        self.ends[1 - from].accepted(connection, Mono(0));
+        self.carry_out();
+    }
+
+    fn carry_out(&mut self) {
+        for end in 0..2 {
+            while let Some(action) = self.ends[end].poll() {
+                match action {
+                    Action::Send(connection, frame) => {
+                        self.wires.get_mut(&connection).unwrap()[1 - end].push_back(frame);
+                    }
+                    Action::Established {
+                        connection, peer, ..
+                    } => {
+                        self.seen[end].established.push((connection, peer));
+                    }
+                    Action::Close { connection, reason } => {
+                        self.seen[end].closed.push((connection, reason));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Delivers one frame of the wires that hold one, chosen by `choice`; says whether there was one.
+    fn step(&mut self, choice: usize) -> bool {
+        let ready: Vec<(ConnectionId, usize)> = self
+            .wires
+            .iter()
+            .flat_map(|(connection, ends)| {
+                (0..2)
+                    .filter(|end| !ends[*end].is_empty())
+                    .map(|end| (*connection, end))
+            })
+            .collect();
+        if ready.is_empty() {
+            return false;
+        }
+        let (connection, end) = ready[choice % ready.len()];
+        let frame = self.wires.get_mut(&connection).unwrap()[end]
+            .pop_front()
+            .unwrap();
+        let payload = &frame[HEADER..];
+        assert_eq!(
+            crate::frame::next(&frame, 1 << 20),
+            Ok(Next::Complete(payload.len()))
+        );
+        self.ends[end].frame(connection, payload);
+        self.carry_out();
+        true
+    }
+}
+
+proptest! {
+    /// Whatever the order in which frames arrive, crossing dials end in one peering, over the same
+    /// connection at both ends.
+    #[test]
+    fn crossing_dials_leave_one_connection(
+        swap in any::<bool>(), dials in prop::collection::vec(0usize..2, 1..5),
+        choices in prop::collection::vec(any::<usize>(), 200)
+    ) {
+        let ids = [id("00000000-0000-4000-8000-000000000001"), node()];
+        let mut pair = Pair::new(ids[usize::from(swap)], ids[usize::from(!swap)]);
+        for (at, from) in (1..).zip(&dials) {
+            pair.dial(*from, ConnectionId(at));
+        }
+        let mut steps = choices.into_iter().cycle();
+        while pair.step(steps.next().unwrap()) {}
+        prop_assert_eq!(pair.seen[0].established.len(), 1);
+        prop_assert_eq!(pair.seen[1].established.len(), 1);
+        prop_assert_eq!(pair.seen[0].established[0].0, pair.seen[1].established[0].0);
+        prop_assert_eq!(pair.ends[0].pending() + pair.ends[1].pending(), 0);
+    }
+
+    #[test]
+    fn garbage_never_panics(frames in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..6)) {
+        let mut peering = peering(node(), "/test");
+        peering.accepted(ConnectionId(1), Mono(0));
+        for frame in &frames {
+            peering.frame(ConnectionId(1), frame);
+        }
+    }
+}

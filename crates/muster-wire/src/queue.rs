@@ -1,0 +1,277 @@
+//! Bounded queues with a policy for when they are full, and a ledger of what they dropped.
+
+use std::collections::VecDeque;
+
+use crate::counters::{DropCause, DropLedger};
+use crate::message::Message;
+
+/// What a full queue does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Overflow {
+    /// The oldest queued messages make room.
+    #[default]
+    DropOldest,
+    /// The new message is dropped.
+    DropNewest,
+    /// The new message is dropped and the peering ends.
+    Disconnect,
+}
+
+/// The bounds of a queue; both hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QueueLimits {
+    /// Messages.
+    pub messages: usize,
+    /// Bytes of the allocations that the queued messages keep alive.
+    pub bytes: usize,
+}
+
+/// What a queue can hold: one message or a batch.
+pub trait Queued {
+    /// How many messages this is.
+    fn messages(&self) -> usize;
+    /// The bytes of the allocations that it keeps alive, bookkeeping included.
+    fn bytes(&self) -> usize;
+    /// Counts its messages as dropped.
+    fn count_dropped(&self, cause: DropCause, ledger: &mut DropLedger);
+}
+
+/// The bookkeeping of one message besides its payload and topic, in bytes.
+const MESSAGE_OVERHEAD: usize = 160;
+
+impl Queued for Message {
+    fn messages(&self) -> usize {
+        1
+    }
+
+    fn bytes(&self) -> usize {
+        self.payload.len() + MESSAGE_OVERHEAD
+    }
+
+    fn count_dropped(&self, cause: DropCause, ledger: &mut DropLedger) {
+        ledger.count(cause, &self.topic.normalized(), 1);
+    }
+}
+
+/// What became of an item that was offered to a queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Push {
+    /// Queued, at the cost of this many older messages (0 unless the policy is to drop the oldest).
+    Queued {
+        /// The queue was empty: wake its reader.
+        was_empty: bool,
+        /// Older messages that made room.
+        dropped: usize,
+    },
+    /// Not queued; counted in the ledger.
+    Dropped(DropCause),
+}
+
+/// A bounded queue.
+#[derive(Debug)]
+pub struct Queue<T> {
+    items: VecDeque<T>,
+    messages: usize,
+    bytes: usize,
+    limits: QueueLimits,
+    overflow: Overflow,
+    dropped: DropLedger,
+}
+
+impl<T: Queued> Queue<T> {
+    /// An empty queue.
+    pub fn new(limits: QueueLimits, overflow: Overflow) -> Self {
+        Self {
+            items: VecDeque::new(),
+            messages: 0,
+            bytes: 0,
+            limits,
+            overflow,
+            dropped: DropLedger::default(),
+        }
+    }
+
+    /// Whether an item of `messages` and `bytes` has room without anything being dropped.
+    pub fn has_room(&self, messages: usize, bytes: usize) -> bool {
+        self.messages + messages <= self.limits.messages && self.bytes + bytes <= self.limits.bytes
+    }
+
+    /// Offers an item.
+    pub fn push(&mut self, item: T) -> Push {
+        let (messages, bytes) = (item.messages(), item.bytes());
+        if messages > self.limits.messages || bytes > self.limits.bytes {
+            return self.refuse(&item, DropCause::TooLarge);
+        }
+        let mut dropped = 0;
+        while !self.has_room(messages, bytes) {
+            match self.overflow {
+                Overflow::DropNewest => return self.refuse(&item, DropCause::Newest),
+                Overflow::Disconnect => return self.refuse(&item, DropCause::Disconnect),
+                Overflow::DropOldest => {
+                    let Some(oldest) = self.items.pop_front() else {
+                        return self.refuse(&item, DropCause::TooLarge);
+                    };
+                    self.messages -= oldest.messages();
+                    self.bytes -= oldest.bytes();
+                    dropped += oldest.messages();
+                    oldest.count_dropped(DropCause::Oldest, &mut self.dropped);
+                }
+            }
+        }
+        let was_empty = self.items.is_empty() && dropped == 0;
+        self.messages += messages;
+        self.bytes += bytes;
+        self.items.push_back(item);
+        Push::Queued { was_empty, dropped }
+    }
+
+    /// Hands over everything queued by swapping with `into`, which must be empty.
+    pub fn take_all(&mut self, into: &mut VecDeque<T>) {
+        debug_assert!(
+            into.is_empty(),
+            "the reader has consumed what it took before"
+        );
+        std::mem::swap(&mut self.items, into);
+        self.messages = 0;
+        self.bytes = 0;
+    }
+
+    /// Takes the oldest item.
+    pub fn pop(&mut self) -> Option<T> {
+        let item = self.items.pop_front()?;
+        self.messages -= item.messages();
+        self.bytes -= item.bytes();
+        Some(item)
+    }
+
+    /// Drops everything queued, counted under `cause`.
+    pub fn clear(&mut self, cause: DropCause) {
+        while let Some(item) = self.pop() {
+            item.count_dropped(cause, &mut self.dropped);
+        }
+    }
+
+    /// Counts an item that never was queued.
+    pub fn refuse(&mut self, item: &T, cause: DropCause) -> Push {
+        item.count_dropped(cause, &mut self.dropped);
+        Push::Dropped(cause)
+    }
+
+    /// The messages queued.
+    pub fn len(&self) -> usize {
+        self.messages
+    }
+
+    /// Whether nothing is queued.
+    pub fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    /// The bytes that the queued messages keep alive.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// What was dropped so far.
+    pub fn dropped(&self) -> &DropLedger {
+        &self.dropped
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::Topic;
+    use crate::message::{Class, Kind};
+
+    fn message(topic: &str, size: usize) -> Message {
+        Message {
+            topic: Topic::new(topic).unwrap(),
+            payload: Bytes::from(vec![0; size]),
+            kind: Kind::Data,
+            class: Class::Event,
+            id: None,
+        }
+    }
+
+    fn queue(messages: usize, bytes: usize, overflow: Overflow) -> Queue<Message> {
+        Queue::new(QueueLimits { messages, bytes }, overflow)
+    }
+
+    #[test]
+    fn a_full_queue_follows_its_policy() {
+        let mut oldest = queue(2, 10_000, Overflow::DropOldest);
+        assert_eq!(
+            oldest.push(message("/1", 1)),
+            Push::Queued {
+                was_empty: true,
+                dropped: 0
+            }
+        );
+        assert_eq!(
+            oldest.push(message("/2", 1)),
+            Push::Queued {
+                was_empty: false,
+                dropped: 0
+            }
+        );
+        assert_eq!(
+            oldest.push(message("/3", 1)),
+            Push::Queued {
+                was_empty: false,
+                dropped: 1
+            }
+        );
+        assert_eq!(oldest.pop().unwrap().topic, Topic::new("/2").unwrap());
+        assert_eq!(
+            oldest.dropped().entries().collect::<Vec<_>>(),
+            [(DropCause::Oldest, "/1", 1)]
+        );
+
+        let mut newest = queue(1, 10_000, Overflow::DropNewest);
+        newest.push(message("/1", 1));
+        assert_eq!(
+            newest.push(message("/2", 1)),
+            Push::Dropped(DropCause::Newest)
+        );
+
+        let mut disconnect = queue(1, 10_000, Overflow::Disconnect);
+        disconnect.push(message("/1", 1));
+        assert_eq!(
+            disconnect.push(message("/2", 1)),
+            Push::Dropped(DropCause::Disconnect)
+        );
+    }
+
+    #[test]
+    fn bytes_bound_as_well_as_messages() {
+        let mut queue = queue(100, 2_000, Overflow::DropOldest);
+        queue.push(message("/1", 1_000));
+        queue.push(message("/2", 1_000));
+        assert_eq!((queue.len(), queue.dropped().total()), (1, 1));
+        assert_eq!(
+            queue.push(message("/3", 5_000)),
+            Push::Dropped(DropCause::TooLarge)
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_pushed_is_queued_taken_or_counted(
+            sizes in prop::collection::vec((0usize..900, any::<bool>()), 0..80)
+        ) {
+            let mut queue = queue(5, 2_500, Overflow::DropOldest);
+            let (mut pushed, mut taken) = (0, 0);
+            for (size, pop) in sizes {
+                queue.push(message("/t", size));
+                pushed += 1;
+                taken += usize::from(pop && queue.pop().is_some());
+                prop_assert!(queue.len() <= 5 && queue.bytes() <= 2_500);
+            }
+            prop_assert_eq!(pushed, taken + queue.len() + queue.dropped().total() as usize);
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! The routing table: which peers and which local subscribers a topic leads to.
+//!
+//! One owner builds a new immutable [`Table`] for every change; publishers and readers look topics
+//! up without a lock and keep a bounded [`RouteCache`] that is valid for one table.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use crate::filter::Filter;
+use crate::{EndpointId, Topic};
+
+/// An immutable routing table. `P` and `S` are the shell's handles of a peer and a subscriber.
+#[derive(Debug)]
+pub struct Table<P, S> {
+    version: u64,
+    peers: Vec<PeerEntry<P>>,
+    subscribers: SubscriberIndex,
+    handles: Vec<S>,
+}
+
+/// A peer of the table.
+#[derive(Debug, Clone)]
+pub struct PeerEntry<P> {
+    /// The peer's id.
+    pub id: EndpointId,
+    /// What it subscribes to.
+    pub filter: Arc<Filter>,
+    /// The shell's handle.
+    pub handle: P,
+}
+
+/// Where a topic leads: positions in the table's peers and subscribers.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Route {
+    /// Positions for [`Table::peer`].
+    pub peers: Vec<u32>,
+    /// Positions for [`Table::subscriber`].
+    pub subscribers: Vec<u32>,
+}
+
+impl<P, S> Table<P, S> {
+    /// The table that leads to nothing.
+    pub fn empty() -> Self {
+        Self::new(0, Vec::new(), Vec::new())
+    }
+
+    /// Builds a table. `subscribers` come with their topic prefixes; versions must grow.
+    pub fn new(version: u64, peers: Vec<PeerEntry<P>>, subscribers: Vec<(Filter, S)>) -> Self {
+        let mut by_prefix: BTreeMap<Box<[u8]>, Vec<u32>> = BTreeMap::new();
+        let mut handles = Vec::with_capacity(subscribers.len());
+        for (position, (filter, handle)) in subscribers.into_iter().enumerate() {
+            for entry in filter.entries() {
+                by_prefix
+                    .entry(entry.into())
+                    .or_default()
+                    .push(position_of(position));
+            }
+            handles.push(handle);
+        }
+        Self {
+            version,
+            peers,
+            subscribers: SubscriberIndex::new(by_prefix),
+            handles,
+        }
+    }
+
+    /// The number of this table among those of its endpoint.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// The peers in the order of their positions.
+    pub fn peers(&self) -> &[PeerEntry<P>] {
+        &self.peers
+    }
+
+    /// The peer at a position of a [`Route`] of this very table.
+    pub fn peer(&self, position: u32) -> Option<&PeerEntry<P>> {
+        self.peers.get(position as usize)
+    }
+
+    /// The subscriber at a position of a [`Route`] of this very table.
+    pub fn subscriber(&self, position: u32) -> Option<&S> {
+        self.handles.get(position as usize)
+    }
+
+    /// Looks a topic up.
+    pub fn route(&self, topic: &[u8]) -> Route {
+        let peers = self.peers.iter().enumerate();
+        Route {
+            peers: peers
+                .filter(|(_, peer)| peer.filter.matches(topic))
+                .map(|(position, _)| position_of(position))
+                .collect(),
+            subscribers: self.subscribers.matching(topic),
+        }
+    }
+}
+
+fn position_of(position: usize) -> u32 {
+    u32::try_from(position)
+        .expect("a table has fewer than 2^32 entries: each costs a socket or a queue")
+}
+
+/// Sorted prefixes, each with a link to the longest other prefix of it. All prefixes of a topic lie
+/// on the chain that starts at the greatest entry not behind the topic.
+#[derive(Debug)]
+struct SubscriberIndex {
+    entries: Vec<IndexEntry>,
+}
+
+#[derive(Debug)]
+struct IndexEntry {
+    prefix: Box<[u8]>,
+    subscribers: Vec<u32>,
+    shorter: Option<usize>,
+}
+
+impl SubscriberIndex {
+    fn new(by_prefix: BTreeMap<Box<[u8]>, Vec<u32>>) -> Self {
+        let mut entries: Vec<IndexEntry> = Vec::with_capacity(by_prefix.len());
+        for (prefix, subscribers) in by_prefix {
+            let mut shorter = entries.len().checked_sub(1);
+            while let Some(at) = shorter
+                && !prefix.starts_with(&entries[at].prefix)
+            {
+                shorter = entries[at].shorter;
+            }
+            entries.push(IndexEntry {
+                prefix,
+                subscribers,
+                shorter,
+            });
+        }
+        Self { entries }
+    }
+
+    fn matching(&self, topic: &[u8]) -> Vec<u32> {
+        let mut found = Vec::new();
+        let mut next = self
+            .entries
+            .partition_point(|entry| &*entry.prefix <= topic)
+            .checked_sub(1);
+        while let Some(at) = next {
+            let entry = &self.entries[at];
+            if topic.starts_with(&entry.prefix) {
+                found.extend_from_slice(&entry.subscribers);
+            }
+            next = entry.shorter;
+        }
+        found.sort_unstable();
+        found.dedup();
+        found
+    }
+}
+
+/// The most topics that a cache keeps.
+const CACHED_TOPICS: usize = 4096;
+
+/// The routes of the topics seen last, for one user of the table: a publisher or a link's reader.
+#[derive(Debug, Default)]
+pub struct RouteCache {
+    version: u64,
+    routes: HashMap<Box<[u8]>, (Topic, Arc<Route>)>,
+}
+
+impl RouteCache {
+    /// The topic and route of some bytes that are a valid topic, from the cache or `table`. `None`
+    /// if they are no topic.
+    pub fn lookup<P, S>(
+        &mut self,
+        table: &Table<P, S>,
+        bytes: &[u8],
+    ) -> Option<(&Topic, &Arc<Route>)> {
+        if self.version != table.version || self.routes.len() >= CACHED_TOPICS {
+            self.routes.clear();
+            self.version = table.version;
+        }
+        if !self.routes.contains_key(bytes) {
+            let topic = Topic::new(bytes).ok()?;
+            let route = Arc::new(table.route(bytes));
+            self.routes.insert(bytes.into(), (topic, route));
+        }
+        self.routes.get(bytes).map(|(topic, route)| (topic, route))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn filters(texts: &[&[&str]]) -> Vec<(Filter, ())> {
+        texts
+            .iter()
+            .map(|prefixes| (Filter::from_prefixes(*prefixes), ()))
+            .collect()
+    }
+
+    fn table(subscribers: &[&[&str]]) -> Table<(), ()> {
+        Table::new(1, Vec::new(), filters(subscribers))
+    }
+
+    #[test]
+    fn overlapping_subscriptions_are_found_along_the_chain() {
+        let table = table(&[&["a/b/c"], &["a"], &["a/b", "x"], &[""], &["a/bb"]]);
+        assert_eq!(table.route(b"a/b/c/d").subscribers, [0, 1, 2, 3]);
+        assert_eq!(table.route(b"a/c").subscribers, [1, 3]);
+        assert_eq!(table.route(b"b").subscribers, [3]);
+    }
+
+    #[test]
+    fn a_cache_lives_as_long_as_its_table() {
+        let mut cache = RouteCache::default();
+        let first = table(&[&["a"]]);
+        assert_eq!(cache.lookup(&first, b"a").unwrap().1.subscribers, [0]);
+        let second: Table<(), ()> = Table::new(2, Vec::new(), filters(&[&["b"]]));
+        assert!(
+            cache
+                .lookup(&second, b"a")
+                .unwrap()
+                .1
+                .subscribers
+                .is_empty()
+        );
+        assert!(cache.lookup(&second, b"<$>/local/x").is_none());
+    }
+
+    proptest! {
+        #[test]
+        fn the_index_finds_what_a_linear_search_finds(
+            subscribers in prop::collection::vec(prop::collection::vec("[ab]{0,4}", 0..4), 0..12),
+            topic in "[ab]{0,6}"
+        ) {
+            let expected: Vec<u32> = (0u32..).zip(&subscribers)
+                .filter(|(_, prefixes)| prefixes.iter().any(|p| topic.starts_with(p)))
+                .map(|(position, _)| position).collect();
+            let handles = subscribers.iter().map(|p| (Filter::from_prefixes(p), ())).collect();
+            let table: Table<(), ()> = Table::new(1, Vec::new(), handles);
+            prop_assert_eq!(table.route(topic.as_bytes()).subscribers, expected);
+        }
+    }
+}

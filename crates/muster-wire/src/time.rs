@@ -1,0 +1,21 @@
+//! Monotonic time as an argument: the core never reads a clock.
+
+use std::time::Duration;
+
+/// Monotonic time in nanoseconds since an arbitrary start; used for timers and time-outs only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Mono(pub u64);
+
+impl Mono {
+    /// This time plus `span`; stops at the largest value.
+    #[must_use]
+    pub fn after(self, span: Duration) -> Self {
+        let nanos = u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
+        Self(self.0.saturating_add(nanos))
+    }
+
+    /// The span from `earlier` to this time; zero when `earlier` is later.
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+}
