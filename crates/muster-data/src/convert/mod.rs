@@ -1,0 +1,32 @@
+//! Conversion of values to Rust types.
+
+mod containers;
+mod error;
+mod leaves;
+
+pub use error::{ConvertError, ConvertErrorKind};
+
+use crate::{Data, DataRef, encode_to_vec};
+
+/// Types that can be read from a value.
+///
+/// Reading is strict: an integer is no count, a vector no set.
+pub trait Decode<'a>: Sized {
+    /// Reads the value.
+    fn decode(value: DataRef<'a>) -> Result<Self, ConvertError>;
+
+    /// What a field of this type is when its record ends before it; only optional types have that.
+    fn missing() -> Option<Self> {
+        None
+    }
+}
+
+/// Types that can be read from a value without borrowing from it.
+pub trait DecodeOwned: for<'a> Decode<'a> {}
+
+impl<T: for<'a> Decode<'a>> DecodeOwned for T {}
+
+/// Reads an owned value as a `T`.
+pub fn from_data<T: DecodeOwned>(data: &Data) -> Result<T, ConvertError> {
+    T::decode(DataRef::from_validated(&encode_to_vec(data)))
+}

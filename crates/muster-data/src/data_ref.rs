@@ -1,0 +1,525 @@
+//! Borrowed views of encoded values.
+
+use std::cmp::Ordering;
+use std::fmt;
+
+use crate::cursor::{array, read_length, skip};
+use crate::order::compare_encoded;
+use crate::{
+    Address, ConvertError, Data, Decode, DecodeError, EnumRef, Kind, Limits, Port, Protocol,
+    Subnet, Table, Timespan, Timestamp, real, validate,
+};
+
+/// Borrowed view of one encoded value; decodes what is asked for, allocates nothing.
+///
+/// Its accessors cannot fail. On bytes that were never validated they still neither panic nor loop:
+/// what cannot be read is a none.
+#[derive(Clone, Copy)]
+pub struct DataRef<'a> {
+    bytes: &'a [u8],
+}
+
+/// What a [`DataRef`] holds.
+#[derive(Clone, Copy, Debug)]
+pub enum ValueRef<'a> {
+    /// Absent.
+    None,
+    /// True or false.
+    Boolean(bool),
+    /// Unsigned number.
+    Count(u64),
+    /// Signed number.
+    Integer(i64),
+    /// Floating-point number.
+    Real(f64),
+    /// Byte string.
+    String(&'a [u8]),
+    /// IPv4 or IPv6 address.
+    Address(Address),
+    /// Address prefix.
+    Subnet(Subnet),
+    /// Transport port.
+    Port(Port),
+    /// Point in time.
+    Timestamp(Timestamp),
+    /// Length of time.
+    Timespan(Timespan),
+    /// Name of an enum value.
+    Enum(EnumRef<'a>),
+    /// Set.
+    Set(SetRef<'a>),
+    /// Table.
+    Table(TableRef<'a>),
+    /// Sequence of values.
+    Vector(VectorRef<'a>),
+}
+
+impl<'a> DataRef<'a> {
+    /// The value none.
+    pub const NONE: DataRef<'static> = DataRef { bytes: &[0] };
+
+    /// View of bytes that are validated first.
+    pub fn parse(bytes: &'a [u8], limits: &Limits) -> Result<Self, DecodeError> {
+        validate(bytes, limits)?;
+        Ok(Self { bytes })
+    }
+
+    /// View of bytes that [`validate`] has accepted, or that this crate has encoded.
+    #[inline]
+    pub const fn from_validated(bytes: &'a [u8]) -> Self {
+        Self { bytes }
+    }
+
+    /// The encoded form.
+    #[inline]
+    pub const fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    /// Kind of the value.
+    #[inline]
+    pub fn kind(&self) -> Kind {
+        self.bytes
+            .first()
+            .and_then(|&tag| Kind::from_tag(tag))
+            .unwrap_or(Kind::None)
+    }
+
+    /// The value itself.
+    #[inline]
+    pub fn get(&self) -> ValueRef<'a> {
+        let body = self.bytes.get(1..).unwrap_or_default();
+        match self.kind() {
+            Kind::None => ValueRef::None,
+            Kind::Boolean => ValueRef::Boolean(array(body, 0) != [0]),
+            Kind::Count => ValueRef::Count(u64::from_be_bytes(array(body, 0))),
+            Kind::Integer => ValueRef::Integer(i64::from_be_bytes(array(body, 0))),
+            Kind::Real => ValueRef::Real(real::from_wire(u64::from_be_bytes(array(body, 0)))),
+            Kind::String => ValueRef::String(string(body)),
+            Kind::Address => ValueRef::Address(Address::from_bytes(array(body, 0))),
+            Kind::Subnet => {
+                let [length] = array(body, 16);
+                ValueRef::Subnet(Subnet::from_wire(
+                    Address::from_bytes(array(body, 0)),
+                    length,
+                ))
+            }
+            Kind::Port => {
+                let [protocol] = array(body, 2);
+                ValueRef::Port(Port {
+                    number: u16::from_be_bytes(array(body, 0)),
+                    protocol: Protocol::from_number(protocol).unwrap_or_default(),
+                })
+            }
+            Kind::Timestamp => {
+                ValueRef::Timestamp(Timestamp::from_nanos(i64::from_be_bytes(array(body, 0))))
+            }
+            Kind::Timespan => {
+                ValueRef::Timespan(Timespan::from_nanos(i64::from_be_bytes(array(body, 0))))
+            }
+            Kind::Enum => ValueRef::Enum(EnumRef::new(string(body))),
+            Kind::Set => ValueRef::Set(SetRef(VectorRef::new(body, 1))),
+            Kind::Table => ValueRef::Table(TableRef(VectorRef::new(body, 2))),
+            Kind::Vector => ValueRef::Vector(VectorRef::new(body, 1)),
+        }
+    }
+
+    /// Owned form of the value.
+    pub fn to_data(&self) -> Data {
+        Owner {
+            bytes: self.bytes,
+            pos: 0,
+        }
+        .value(Limits::MAX_DEPTH)
+    }
+
+    /// Whether the value reads as a `T`.
+    pub fn is<T: Decode<'a>>(&self) -> bool {
+        T::decode(*self).is_ok()
+    }
+
+    /// The value as a `T`; strict, an integer is no count.
+    #[inline]
+    pub fn to<T: Decode<'a>>(&self) -> Result<T, ConvertError> {
+        T::decode(*self)
+    }
+
+    /// Whether the value is absent.
+    pub fn is_none(&self) -> bool {
+        self.kind() == Kind::None
+    }
+
+    /// The text, if this is a string and UTF-8.
+    pub fn as_str(&self) -> Option<&'a str> {
+        std::str::from_utf8(self.as_bytes()?).ok()
+    }
+
+    /// The bytes, if this is a string.
+    pub fn as_bytes(&self) -> Option<&'a [u8]> {
+        if let ValueRef::String(bytes) = self.get() {
+            Some(bytes)
+        } else {
+            None
+        }
+    }
+
+    /// The number, if this is a count.
+    pub fn as_count(&self) -> Option<u64> {
+        if let ValueRef::Count(count) = self.get() {
+            Some(count)
+        } else {
+            None
+        }
+    }
+
+    /// The elements, if this is a vector.
+    pub fn as_vector(&self) -> Option<VectorRef<'a>> {
+        if let ValueRef::Vector(vector) = self.get() {
+            Some(vector)
+        } else {
+            None
+        }
+    }
+
+    /// The elements, if this is a set.
+    pub fn as_set(&self) -> Option<SetRef<'a>> {
+        if let ValueRef::Set(set) = self.get() {
+            Some(set)
+        } else {
+            None
+        }
+    }
+
+    /// The entries, if this is a table.
+    pub fn as_table(&self) -> Option<TableRef<'a>> {
+        if let ValueRef::Table(table) = self.get() {
+            Some(table)
+        } else {
+            None
+        }
+    }
+}
+
+/// Content of a string after its tag.
+#[inline]
+fn string(body: &[u8]) -> &[u8] {
+    let mut pos = 0;
+    let Ok(length) = read_length(body, &mut pos) else {
+        return &[];
+    };
+    let rest = &body[pos..];
+    rest.get(..length as usize).unwrap_or(rest)
+}
+
+/// Elements of an encoded vector.
+#[derive(Clone, Copy)]
+pub struct VectorRef<'a> {
+    body: &'a [u8],
+    length: usize,
+}
+
+impl<'a> VectorRef<'a> {
+    /// Entries after a container's tag, each of `width` values.
+    #[inline]
+    fn new(body: &'a [u8], width: usize) -> Self {
+        let mut pos = 0;
+        let length = read_length(body, &mut pos).map_or(0, |length| length as usize);
+        let body = &body[pos..];
+        // On valid bytes this changes nothing; on others it bounds the iteration.
+        Self {
+            body,
+            length: length.min(body.len() / width),
+        }
+    }
+
+    /// Number of elements.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.length
+    }
+
+    /// Whether there are no elements.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
+    /// Iterator over the elements.
+    #[inline]
+    pub fn iter(&self) -> VectorIter<'a> {
+        VectorIter {
+            rest: self.body,
+            remaining: self.length,
+        }
+    }
+
+    /// Element at a position, found by passing over those before it.
+    pub fn get(&self, index: usize) -> Option<DataRef<'a>> {
+        self.iter().nth(index)
+    }
+}
+
+/// Iterator over the elements of a vector.
+#[derive(Clone, Debug)]
+pub struct VectorIter<'a> {
+    rest: &'a [u8],
+    remaining: usize,
+}
+
+impl<'a> VectorIter<'a> {
+    /// Splits off the next value.
+    #[inline]
+    fn split_next(&mut self) -> DataRef<'a> {
+        let (bytes, rest) = self.rest.split_at(skip(self.rest, 0));
+        self.rest = rest;
+        DataRef { bytes }
+    }
+}
+
+impl<'a> Iterator for VectorIter<'a> {
+    type Item = DataRef<'a>;
+
+    #[inline]
+    fn next(&mut self) -> Option<DataRef<'a>> {
+        self.remaining = self.remaining.checked_sub(1)?;
+        Some(self.split_next())
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.remaining, Some(self.remaining))
+    }
+}
+
+impl ExactSizeIterator for VectorIter<'_> {}
+
+/// Elements of an encoded set, in the order in which they came.
+#[derive(Clone, Copy)]
+pub struct SetRef<'a>(VectorRef<'a>);
+
+impl<'a> SetRef<'a> {
+    /// Number of elements.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are no elements.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Iterator over the elements.
+    #[inline]
+    pub fn iter(&self) -> SetIter<'a> {
+        SetIter(self.0.iter())
+    }
+
+    /// Whether the value is an element; looks at one after the other.
+    pub fn contains(&self, value: DataRef<'_>) -> bool {
+        self.iter().any(|element| element == value)
+    }
+}
+
+/// Iterator over the elements of a set.
+#[derive(Clone, Debug)]
+pub struct SetIter<'a>(VectorIter<'a>);
+
+impl<'a> Iterator for SetIter<'a> {
+    type Item = DataRef<'a>;
+
+    #[inline]
+    fn next(&mut self) -> Option<DataRef<'a>> {
+        self.0.next()
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.0.size_hint()
+    }
+}
+
+impl ExactSizeIterator for SetIter<'_> {}
+
+/// Entries of an encoded table, in the order in which they came.
+#[derive(Clone, Copy)]
+pub struct TableRef<'a>(VectorRef<'a>);
+
+impl<'a> TableRef<'a> {
+    /// Number of entries.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are no entries.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Iterator over the entries.
+    #[inline]
+    pub fn iter(&self) -> TableIter<'a> {
+        TableIter(self.0.iter())
+    }
+
+    /// Value of a key; looks at one entry after the other.
+    pub fn get(&self, key: DataRef<'_>) -> Option<DataRef<'a>> {
+        self.iter()
+            .find(|(candidate, _)| *candidate == key)
+            .map(|(_, value)| value)
+    }
+}
+
+/// Iterator over the entries of a table.
+#[derive(Clone, Debug)]
+pub struct TableIter<'a>(VectorIter<'a>);
+
+impl<'a> Iterator for TableIter<'a> {
+    type Item = (DataRef<'a>, DataRef<'a>);
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        let key = self.0.next()?;
+        Some((key, self.0.split_next()))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.0.size_hint()
+    }
+}
+
+impl ExactSizeIterator for TableIter<'_> {}
+
+macro_rules! container_traits {
+    ($($container:ident => $iter:ident, $item:ty;)*) => {$(
+        impl<'a> IntoIterator for $container<'a> {
+            type Item = $item;
+            type IntoIter = $iter<'a>;
+
+            fn into_iter(self) -> $iter<'a> {
+                self.iter()
+            }
+        }
+
+        impl<'a> IntoIterator for &$container<'a> {
+            type Item = $item;
+            type IntoIter = $iter<'a>;
+
+            fn into_iter(self) -> $iter<'a> {
+                self.iter()
+            }
+        }
+
+        impl fmt::Debug for $container<'_> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_list().entries(self.iter()).finish()
+            }
+        }
+    )*};
+}
+
+container_traits! {
+    VectorRef => VectorIter, DataRef<'a>;
+    SetRef => SetIter, DataRef<'a>;
+    TableRef => TableIter, (DataRef<'a>, DataRef<'a>);
+}
+
+/// Builds owned values in one pass over the bytes.
+struct Owner<'a> {
+    bytes: &'a [u8],
+    pos: usize,
+}
+
+impl Owner<'_> {
+    fn value(&mut self, depth: u32) -> Data {
+        let rest = self.bytes.get(self.pos..).unwrap_or_default();
+        let value = DataRef { bytes: rest };
+        let kind = value.kind();
+        if !matches!(kind, Kind::Set | Kind::Table | Kind::Vector) {
+            self.pos += skip(rest, 0);
+            return leaf(value.get());
+        }
+        self.pos += 1;
+        let length = read_length(self.bytes, &mut self.pos).map_or(0, |length| length as usize);
+        let Some(depth) = depth.checked_sub(1) else {
+            // Only bytes that were never validated are nested deeper.
+            self.pos = self.bytes.len();
+            return Data::None;
+        };
+        let width = if kind == Kind::Table { 2 } else { 1 };
+        let length = length.min(self.bytes.len().saturating_sub(self.pos) / width);
+        match kind {
+            Kind::Set => Data::Set((0..length).map(|_| self.value(depth)).collect()),
+            Kind::Table => Data::Table(
+                (0..length)
+                    .map(|_| (self.value(depth), self.value(depth)))
+                    .collect::<Table>(),
+            ),
+            _ => Data::Vector((0..length).map(|_| self.value(depth)).collect()),
+        }
+    }
+}
+
+fn leaf(value: ValueRef<'_>) -> Data {
+    match value {
+        ValueRef::Boolean(value) => Data::Boolean(value),
+        ValueRef::Count(value) => Data::Count(value),
+        ValueRef::Integer(value) => Data::Integer(value),
+        ValueRef::Real(value) => Data::Real(value),
+        ValueRef::String(value) => Data::String(value.into()),
+        ValueRef::Address(value) => Data::Address(value),
+        ValueRef::Subnet(value) => Data::Subnet(value),
+        ValueRef::Port(value) => Data::Port(value),
+        ValueRef::Timestamp(value) => Data::Timestamp(value),
+        ValueRef::Timespan(value) => Data::Timespan(value),
+        ValueRef::Enum(value) => Data::Enum(value.to_value()),
+        ValueRef::None | ValueRef::Set(_) | ValueRef::Table(_) | ValueRef::Vector(_) => Data::None,
+    }
+}
+
+impl From<DataRef<'_>> for Data {
+    fn from(value: DataRef<'_>) -> Self {
+        value.to_data()
+    }
+}
+
+impl Ord for DataRef<'_> {
+    /// Order of [`Data`].
+    fn cmp(&self, other: &Self) -> Ordering {
+        compare_encoded(self.bytes, other.bytes)
+    }
+}
+
+impl PartialOrd for DataRef<'_> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for DataRef<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.bytes == other.bytes || self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for DataRef<'_> {}
+
+impl PartialEq<Data> for DataRef<'_> {
+    fn eq(&self, other: &Data) -> bool {
+        self.to_data() == *other
+    }
+}
+
+impl fmt::Display for DataRef<'_> {
+    /// Text form of the owned value.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.to_data().fmt(f)
+    }
+}
+
+impl fmt::Debug for DataRef<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}

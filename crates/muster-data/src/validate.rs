@@ -1,0 +1,194 @@
+//! The one check of received bytes, after which accessors cannot fail.
+
+use std::cmp::Ordering;
+
+use crate::cursor::{BODY_SIZE, LengthError, VARIABLE, read_length, skip};
+use crate::kind::Kind;
+use crate::order::compare_encoded;
+use crate::{DecodeError, DecodeErrorKind, Limits};
+
+/// Containers up to this many elements are searched for duplicates pair by pair.
+const PAIRWISE: usize = 8;
+
+/// Checks that the bytes are exactly one valid value within the limits.
+///
+/// Walks the bytes once and allocates nothing, except for sets and tables of more than eight entries
+/// that are not in order: those need memory in proportion to their size.
+pub fn validate(bytes: &[u8], limits: &Limits) -> Result<(), DecodeError> {
+    if bytes.len() > limits.bytes {
+        return Err(DecodeError::new(DecodeErrorKind::TooLarge, limits.bytes));
+    }
+    let mut walk = Walk {
+        bytes,
+        pos: 0,
+        elements: limits.elements,
+    };
+    let result = if bytes.is_empty() {
+        Err(DecodeErrorKind::Empty)
+    } else {
+        walk.values(1, limits.depth()).and_then(|()| {
+            if walk.pos == bytes.len() {
+                Ok(())
+            } else {
+                Err(DecodeErrorKind::TrailingBytes)
+            }
+        })
+    };
+    result.map_err(|kind| DecodeError::new(kind, walk.pos.min(bytes.len())))
+}
+
+struct Walk<'a> {
+    bytes: &'a [u8],
+    pos: usize,
+    /// How many more elements may come.
+    elements: u64,
+}
+
+impl Walk<'_> {
+    /// Walks over consecutive values, with this many levels of nesting left.
+    fn values(&mut self, count: u32, depth: u32) -> Result<(), DecodeErrorKind> {
+        let mut pos = self.pos;
+        for _ in 0..count {
+            let Some(&tag) = self.bytes.get(pos) else {
+                self.pos = pos;
+                return Err(DecodeErrorKind::Truncated);
+            };
+            let size = BODY_SIZE[usize::from(tag & 15)];
+            if size == VARIABLE || tag >= 16 {
+                self.pos = pos;
+                self.variable(tag, depth)?;
+                pos = self.pos;
+                continue;
+            }
+            pos += 1 + usize::from(size);
+            if pos > self.bytes.len() {
+                self.pos = pos;
+                return Err(DecodeErrorKind::Truncated);
+            }
+            if tag == Kind::Port.tag() && self.bytes[pos - 1] > 3 {
+                self.pos = pos - 1;
+                return Err(DecodeErrorKind::BadProtocol);
+            }
+        }
+        self.pos = pos;
+        Ok(())
+    }
+
+    /// Walks over the value at the current position, whose size its tag does not tell.
+    #[inline]
+    fn variable(&mut self, tag: u8, depth: u32) -> Result<(), DecodeErrorKind> {
+        let kind = Kind::from_tag(tag).ok_or(DecodeErrorKind::UnknownTag)?;
+        self.pos += 1;
+        match kind {
+            Kind::Vector => {
+                let length = self.container(1, depth)?;
+                self.values(length, depth - 1)
+            }
+            Kind::Set => self.entries(1, depth, DecodeErrorKind::DuplicateElement),
+            Kind::Table => self.entries(2, depth, DecodeErrorKind::DuplicateKey),
+            _ => {
+                let length = self.length()? as usize;
+                if length > self.bytes.len() - self.pos {
+                    return Err(DecodeErrorKind::Truncated);
+                }
+                self.pos += length;
+                Ok(())
+            }
+        }
+    }
+
+    #[inline]
+    fn length(&mut self) -> Result<u32, DecodeErrorKind> {
+        read_length(self.bytes, &mut self.pos).map_err(|error| match error {
+            LengthError::Truncated => DecodeErrorKind::Truncated,
+            LengthError::OutOfRange => DecodeErrorKind::BadLength,
+        })
+    }
+
+    /// Length of a container whose entries are `width` values each; `depth` is above zero after it.
+    fn container(&mut self, width: u32, depth: u32) -> Result<u32, DecodeErrorKind> {
+        if depth == 0 {
+            return Err(DecodeErrorKind::TooDeep);
+        }
+        let length = self.length()?;
+        let values = u64::from(length) * u64::from(width);
+        // No value is shorter than its tag, so a count beyond the bytes is a lie.
+        if values > (self.bytes.len() - self.pos) as u64 {
+            return Err(DecodeErrorKind::Truncated);
+        }
+        self.elements = self
+            .elements
+            .checked_sub(values)
+            .ok_or(DecodeErrorKind::TooManyElements)?;
+        Ok(length)
+    }
+
+    /// Walks over a set (`width` 1) or a table (2), whose first values must differ.
+    fn entries(
+        &mut self,
+        width: u32,
+        depth: u32,
+        duplicate: DecodeErrorKind,
+    ) -> Result<(), DecodeErrorKind> {
+        let length = self.container(width, depth)?;
+        let start = self.pos;
+        let mut ascending = true;
+        let mut previous: &[u8] = &[];
+        for _ in 0..length {
+            let from = self.pos;
+            self.values(1, depth - 1)?;
+            let key = &self.bytes[from..self.pos];
+            if ascending && !previous.is_empty() {
+                match compare_encoded(previous, key) {
+                    Ordering::Less => {}
+                    Ordering::Equal => return Err(duplicate),
+                    Ordering::Greater => ascending = false,
+                }
+            }
+            previous = key;
+            if width == 2 {
+                self.values(1, depth - 1)?;
+            }
+        }
+        if ascending || self.distinct(start, length as usize, width) {
+            Ok(())
+        } else {
+            Err(duplicate)
+        }
+    }
+
+    /// Whether the keys of a walked container differ from each other.
+    #[cold]
+    fn distinct(&self, start: usize, length: usize, width: u32) -> bool {
+        let mut pos = start;
+        let mut next_key = || {
+            let end = skip(self.bytes, pos);
+            let key = &self.bytes[pos..end];
+            pos = if width == 2 {
+                skip(self.bytes, end)
+            } else {
+                end
+            };
+            key
+        };
+        if length <= PAIRWISE {
+            let mut keys: [&[u8]; PAIRWISE] = [&[]; PAIRWISE];
+            for filled in 0..length {
+                let key = next_key();
+                if keys[..filled]
+                    .iter()
+                    .any(|other| compare_encoded(other, key).is_eq())
+                {
+                    return false;
+                }
+                keys[filled] = key;
+            }
+            true
+        } else {
+            let mut keys: Vec<&[u8]> = (0..length).map(|_| next_key()).collect();
+            keys.sort_unstable_by(|left, right| compare_encoded(left, right));
+            keys.windows(2)
+                .all(|pair| compare_encoded(pair[0], pair[1]).is_ne())
+        }
+    }
+}
