@@ -1,1 +1,11 @@
-//! Muster endpoints and nodes on tokio.
+//! Muster's endpoints and nodes on tokio: the shell around the pure cores, and the public API.
+
+mod endpoint;
+
+pub use endpoint::{
+    Batch, Delivery, Endpoint, EndpointConfig, EndpointCounts, Exposure, ListenError, Outcome,
+    PeerError, PeerInfo, PeerOrigin, PeerReport, Publisher, Received, StartError, Status,
+    Subscriber, TryReceiveError, random_id,
+};
+pub use muster_data as data;
+pub use muster_wire as wire;

@@ -91,6 +91,9 @@ pub enum HandshakeError {
     /// The time for the handshake is over.
     #[error("handshake took longer than {0:?}")]
     Timeout(Duration),
+    /// Too many handshakes are under way, and this one was the oldest.
+    #[error("too many handshakes under way")]
+    TooMany,
     /// The endpoint is shutting down.
     #[error("shutting down")]
     ShuttingDown,
@@ -192,17 +195,16 @@ impl Peering {
         self.handshakes.len()
     }
 
-    /// The longest pending handshake whose other side has not said who it is.
-    pub fn oldest_silent(&self) -> Option<ConnectionId> {
-        self.handshakes
-            .iter()
-            .find(|(_, handshake)| handshake.peer.is_none())
-            .map(|(connection, _)| *connection)
+    /// The handshake to give up when there are too many: the oldest whose other side has not said
+    /// who it is, or else the oldest.
+    pub fn oldest(&self) -> Option<ConnectionId> {
+        let silent = self.handshakes.iter().find(|(_, handshake)| handshake.peer.is_none());
+        silent.or_else(|| self.handshakes.iter().next()).map(|(connection, _)| *connection)
     }
 
     /// Gives up a handshake; the connection is to be closed.
     pub fn abandon(&mut self, connection: ConnectionId) {
-        self.close(connection, HandshakeError::ShuttingDown);
+        self.close(connection, HandshakeError::TooMany);
     }
 
     /// A connection was accepted.
@@ -323,6 +325,10 @@ impl Peering {
 
     fn hello(&mut self, connection: ConnectionId, sender: EndpointId) {
         if let Err(reason) = self.check_id(sender) {
+            if reason == HandshakeError::OwnId {
+                // As Broker does, so that the dialling side sees whom it has dialled.
+                self.send_hello(connection);
+            }
             return self.close(connection, reason);
         }
         if self.me > sender {

@@ -180,7 +180,7 @@ fn the_nil_id_and_our_own_are_refused() {
 fn silence_ends_after_the_time_limit() {
     let mut peering = peering(node(), "/test");
     peering.accepted(ConnectionId(1), Mono(5));
-    assert_eq!(peering.oldest_silent(), Some(ConnectionId(1)));
+    assert_eq!(peering.oldest(), Some(ConnectionId(1)));
     assert_eq!(peering.next_timeout(), Some(Mono(5).after(LIMIT)));
     peering.handle_timeout(Mono(4).after(LIMIT));
     assert_eq!(peering.pending(), 1);

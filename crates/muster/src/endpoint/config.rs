@@ -1,0 +1,67 @@
+//! Settings of an endpoint.
+
+use std::time::Duration;
+
+use muster_wire::{EndpointId, Overflow, QueueLimits, frame, peering};
+
+/// Settings of an [`Endpoint`](crate::Endpoint); the defaults serve.
+#[derive(Debug, Clone)]
+pub struct EndpointConfig {
+    /// The endpoint's id; a random one by default, as every life of an endpoint has its own.
+    pub id: Option<EndpointId>,
+    /// The bounds of the data queue towards each peer. A queue's reader may hold as much again.
+    pub data_queue: QueueLimits,
+    /// What a full data queue does.
+    pub overflow: Overflow,
+    /// The most control frames queued towards a peer; more end the peering.
+    pub control_queue: usize,
+    /// The bounds of each local subscriber's queue, unless it asks for others.
+    pub subscriber_queue: QueueLimits,
+    /// The limit for a handshake.
+    pub handshake_timeout: Duration,
+    /// How long to wait for a connection to be made.
+    pub connect_timeout: Duration,
+    /// How long a graceful unpeering waits for the peer to confirm.
+    pub bye_timeout: Duration,
+    /// The largest frame to accept and to send after the handshake, in bytes.
+    pub frame_limit: usize,
+    /// The most handshakes under way; beyond it the oldest that is silent is closed.
+    pub max_handshakes: usize,
+    /// The most peers.
+    pub max_peers: usize,
+}
+
+impl Default for EndpointConfig {
+    fn default() -> Self {
+        Self {
+            id: None,
+            // As Zeek's `Broker::peer_buffer_size`, plus a bound in bytes.
+            data_queue: QueueLimits {
+                messages: 8192,
+                bytes: 64 << 20,
+            },
+            overflow: Overflow::DropOldest,
+            control_queue: 1024,
+            subscriber_queue: QueueLimits {
+                messages: 65_536,
+                bytes: 64 << 20,
+            },
+            handshake_timeout: peering::HANDSHAKE_TIMEOUT,
+            connect_timeout: Duration::from_secs(5),
+            bye_timeout: Duration::from_secs(3),
+            frame_limit: frame::DEFAULT_LIMIT,
+            max_handshakes: 256,
+            max_peers: 4096,
+        }
+    }
+}
+
+/// On which addresses an endpoint may listen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Exposure {
+    /// Loopback addresses only.
+    #[default]
+    Loopback,
+    /// Any address, without encryption: everyone who reaches it can read and write everything.
+    PlaintextAnywhere,
+}

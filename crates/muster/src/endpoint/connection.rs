@@ -1,0 +1,174 @@
+//! One connection: its handshake, then its life as a peering, over any byte stream.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Buf, BytesMut};
+use muster_wire::frame::{self, HANDSHAKE_LIMIT, HEADER, Next};
+use muster_wire::peering::{ConnectionId, HandshakeError};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::mpsc;
+
+use super::owner::{Command, ConnectionCommand, OwnerHandle};
+use super::peer_queue::{EndReason, PeerQueue};
+use super::reader::Reader;
+use super::shared::Shared;
+use super::status::PeerOrigin;
+use super::writer;
+
+/// Commands for one connection during its handshake, which takes fewer than ten.
+const CONNECTION_COMMANDS: usize = 32;
+
+/// How long the writer may take to notice that the peering has ended.
+const WRITER_GRACE: Duration = Duration::from_millis(200);
+
+/// How a connection ended.
+#[derive(Debug)]
+pub(crate) enum ConnectionEnd {
+    /// No peering came about.
+    Failed(String),
+    /// There is a peering with that endpoint by another connection.
+    Redundant(muster_wire::EndpointId),
+    /// It was a peering.
+    Ended(EndReason),
+}
+
+/// Runs a connection from its first byte to its last.
+pub(crate) async fn run<R, W>(
+    mut reader: R,
+    mut writer: W,
+    shared: Arc<Shared>,
+    owner: OwnerHandle,
+    address: String,
+    origin: PeerOrigin,
+) -> ConnectionEnd
+where
+    R: AsyncRead + Send + Unpin + 'static,
+    W: AsyncWrite + Send + Unpin + 'static,
+{
+    let (sender, mut commands) = mpsc::channel(CONNECTION_COMMANDS);
+    let connected = owner
+        .call(|done| Command::Connected {
+            commands: sender,
+            address,
+            origin,
+            done,
+        })
+        .await;
+    let Some(connection) = connected else {
+        return ConnectionEnd::Failed("endpoint has ended".to_owned());
+    };
+    let mut buffer = BytesMut::new();
+    // The handshake's own limit names the cause; this one catches a peer that does not read.
+    let limit = shared.config.handshake_timeout + Duration::from_secs(1);
+    let handshake = shake_hands(
+        &mut reader,
+        &mut writer,
+        &mut buffer,
+        &mut commands,
+        &owner,
+        connection,
+    );
+    let outcome = match tokio::time::timeout(limit, handshake).await {
+        Ok(outcome) => outcome,
+        Err(_) => Err(ConnectionEnd::Failed("handshake timed out".to_owned())),
+    };
+    let end = match outcome {
+        Ok(queue) => {
+            ConnectionEnd::Ended(run_peering(reader, writer, buffer, &shared, &owner, queue).await)
+        }
+        Err(end) => {
+            let _ = tokio::time::timeout(WRITER_GRACE, writer.shutdown()).await;
+            end
+        }
+    };
+    owner.send(Command::Closed(connection)).await;
+    end
+}
+
+async fn shake_hands<R, W>(
+    reader: &mut R,
+    writer: &mut W,
+    buffer: &mut BytesMut,
+    commands: &mut mpsc::Receiver<ConnectionCommand>,
+    owner: &OwnerHandle,
+    connection: ConnectionId,
+) -> Result<Arc<PeerQueue>, ConnectionEnd>
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
+    let failed = |reason: String| ConnectionEnd::Failed(reason);
+    let mut waiting_for_owner = false;
+    loop {
+        if !waiting_for_owner {
+            let next = frame::next(buffer, HANDSHAKE_LIMIT).map_err(|e| failed(e.to_string()))?;
+            if let Next::Complete(length) = next {
+                let payload = buffer[HEADER..HEADER + length].to_vec();
+                buffer.advance(HEADER + length);
+                // Frames behind the last of the handshake belong to the peering: one at a time.
+                waiting_for_owner = true;
+                owner.send(Command::Frame(connection, payload)).await;
+            }
+        }
+        tokio::select! {
+            command = commands.recv() => match command {
+                Some(ConnectionCommand::Write(frame)) => {
+                    writer.write_all(&frame).await.map_err(|e| failed(e.to_string()))?;
+                }
+                Some(ConnectionCommand::Continue) => waiting_for_owner = false,
+                Some(ConnectionCommand::Become(queue)) => return Ok(queue),
+                Some(ConnectionCommand::Close(HandshakeError::Redundant { peer })) => {
+                    return Err(ConnectionEnd::Redundant(peer));
+                }
+                Some(ConnectionCommand::Close(reason)) => return Err(failed(reason.to_string())),
+                None => return Err(failed("refused".to_owned())),
+            },
+            read = reader.read_buf(buffer), if !waiting_for_owner => match read {
+                Ok(0) => return Err(failed("connection closed during the handshake".to_owned())),
+                Ok(_) => {}
+                Err(error) => return Err(failed(error.to_string())),
+            },
+        }
+    }
+}
+
+async fn run_peering<R, W>(
+    stream: R,
+    writer: W,
+    buffer: BytesMut,
+    shared: &Arc<Shared>,
+    owner: &OwnerHandle,
+    queue: Arc<PeerQueue>,
+) -> EndReason
+where
+    R: AsyncRead + Send + Unpin + 'static,
+    W: AsyncWrite + Send + Unpin + 'static,
+{
+    let bye_timeout = shared.config.bye_timeout;
+    let mut writer = tokio::spawn(writer::run(writer, Arc::clone(&queue), bye_timeout));
+    let mut reader = Reader::new(
+        stream,
+        buffer,
+        Arc::clone(shared),
+        owner.clone(),
+        Arc::clone(&queue),
+    );
+    tokio::select! {
+        reason = reader.run() => queue.end(reason),
+        _ = &mut writer => {
+            poll_fn(|cx| queue.poll_ended(cx)).await;
+        }
+    }
+    if !writer.is_finished()
+        && tokio::time::timeout(WRITER_GRACE, &mut writer)
+            .await
+            .is_err()
+    {
+        writer.abort();
+    }
+    queue
+        .ended()
+        .unwrap_or_else(|| EndReason::Lost("connection closed".to_owned()))
+}

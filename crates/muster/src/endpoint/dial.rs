@@ -1,0 +1,131 @@
+//! Dialling: makes and keeps a peering with an address.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::connection::{self, ConnectionEnd};
+use super::owner::{Command, OwnerHandle};
+use super::peer_queue::EndReason;
+use super::shared::Shared;
+use super::status::PeerOrigin;
+
+/// The part of a retry period that is added or taken away at random, as a divisor.
+const JITTER: u32 = 10;
+
+/// Where a dial stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum DialState {
+    Connecting,
+    Failed(String),
+}
+
+pub(crate) struct DialTask {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) owner: OwnerHandle,
+    pub(crate) address: String,
+    pub(crate) retry: Option<Duration>,
+    pub(crate) stop: watch::Receiver<bool>,
+    pub(crate) state: watch::Sender<DialState>,
+}
+
+impl DialTask {
+    /// Dials until the dial is stopped; with a retry for ever, otherwise once.
+    pub(crate) async fn run(mut self) {
+        let mut stop = self.stop.clone();
+        tokio::select! {
+            () = self.dial_and_redial() => {}
+            // A peering that is being removed says goodbye in its own task.
+            _ = stop.wait_for(|stop| *stop) => {}
+        }
+        self.owner.send(Command::EndDial(self.address)).await;
+    }
+
+    async fn dial_and_redial(&mut self) {
+        loop {
+            let started = Instant::now();
+            match self.attempt().await {
+                ConnectionEnd::Failed(reason) => {
+                    let unavailable = Command::Unavailable(self.address.clone(), reason.clone());
+                    self.owner.send(unavailable).await;
+                    self.state.send_replace(DialState::Failed(reason));
+                    let Some(retry) = self.retry else { return };
+                    tokio::time::sleep(jittered(retry)).await;
+                }
+                ConnectionEnd::Redundant(peer) => {
+                    self.owner
+                        .send(Command::DialRedundant(self.address.clone(), peer))
+                        .await;
+                    let Some(retry) = self.retry else { return };
+                    tokio::time::sleep(jittered(retry)).await;
+                    self.until_gone(peer).await;
+                }
+                ConnectionEnd::Ended(EndReason::Removed(_)) => return,
+                ConnectionEnd::Ended(EndReason::Lost(_)) => {
+                    let Some(retry) = self.retry else { return };
+                    // As Broker: at once; but not in a tight loop with a peer that always closes.
+                    if started.elapsed() < retry {
+                        tokio::time::sleep(jittered(retry)).await;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn attempt(&self) -> ConnectionEnd {
+        let connect = TcpStream::connect(self.address.as_str());
+        let stream = match tokio::time::timeout(self.shared.config.connect_timeout, connect).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => return ConnectionEnd::Failed(error.to_string()),
+            Err(_) => return ConnectionEnd::Failed("connection timed out".to_owned()),
+        };
+        if let Err(error) = stream.set_nodelay(true) {
+            return ConnectionEnd::Failed(error.to_string());
+        }
+        let (reader, writer) = stream.into_split();
+        // A task of its own: it outlives the dial to say goodbye.
+        let connection = tokio::spawn(connection::run(
+            reader,
+            writer,
+            Arc::clone(&self.shared),
+            self.owner.clone(),
+            self.address.clone(),
+            PeerOrigin::Dialled,
+        ));
+        connection
+            .await
+            .unwrap_or_else(|error| ConnectionEnd::Failed(error.to_string()))
+    }
+
+    async fn until_gone(&self, peer: muster_wire::EndpointId) {
+        let mut version = self.shared.table_version.subscribe();
+        loop {
+            version.borrow_and_update();
+            if !self
+                .shared
+                .table
+                .load()
+                .peers()
+                .iter()
+                .any(|entry| entry.id == peer)
+            {
+                return;
+            }
+            if version.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// A period plus or minus a tenth, so that many diallers do not dial at once.
+fn jittered(period: Duration) -> Duration {
+    let mut byte = [0u8; 1];
+    // Without randomness there is no jitter, which only costs bunched retries.
+    let _ = getrandom::fill(&mut byte);
+    let span = period / JITTER;
+    period - span + span * 2 * u32::from(byte[0]) / 255
+}

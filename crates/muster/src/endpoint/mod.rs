@@ -1,0 +1,374 @@
+//! An endpoint: peers with other endpoints, publishes and subscribes.
+
+mod config;
+mod connection;
+mod counts;
+mod dial;
+mod owner;
+mod peer_queue;
+mod publisher;
+mod reader;
+mod shared;
+mod status;
+mod subscriber;
+mod writer;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use muster_wire::{EndpointId, Overflow, QueueLimits};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+pub use config::{EndpointConfig, Exposure};
+pub use counts::{EndpointCounts, PeerReport};
+pub use publisher::{Outcome, Publisher};
+pub use status::{PeerInfo, PeerOrigin, Status};
+pub use subscriber::{Batch, Delivery, Received, Subscriber, TryReceiveError};
+
+use dial::{DialState, DialTask};
+use owner::{Command, Owner, OwnerHandle, Unpeer};
+use shared::Shared;
+use subscriber::SubscriberQueue;
+
+/// How long the accept loop rests after a failure such as a full descriptor table.
+const ACCEPT_REST: Duration = Duration::from_millis(100);
+
+/// A messaging endpoint. Cheap to clone; its tasks end with [`Endpoint::shut_down`] or with the last
+/// clone.
+#[derive(Debug, Clone)]
+pub struct Endpoint {
+    shared: Arc<Shared>,
+    owner: OwnerHandle,
+    _stop: Arc<StopOnDrop>,
+}
+
+#[derive(Debug)]
+struct StopOnDrop(Arc<Shared>, OwnerHandle);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.stopping.send_replace(true);
+        self.1
+            .tell(Command::ShutDown(tokio::sync::oneshot::channel().0));
+    }
+}
+
+/// Why an endpoint does not listen.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ListenError {
+    /// A non-loopback address without encryption, and nobody asked for that by name.
+    #[error("refusing to listen on {0} in plaintext: everyone who reaches it could read and write")]
+    Exposed(SocketAddr),
+    /// The system refused.
+    #[error("cannot listen on {address}")]
+    System {
+        /// The address.
+        address: SocketAddr,
+        /// The system's error.
+        source: io::Error,
+    },
+}
+
+/// Why a peering did not come about.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PeerError {
+    /// No peering with the address; not tried again.
+    #[error("cannot peer with {address}: {reason}")]
+    Unavailable {
+        /// The address, as dialled.
+        address: String,
+        /// Why.
+        reason: String,
+    },
+    /// The endpoint is shutting down.
+    #[error("the endpoint has ended")]
+    Ended,
+}
+
+/// Makes an endpoint without a random number generator impossible.
+#[derive(Debug, thiserror::Error)]
+#[error("the system has no random numbers for an endpoint id: {0}")]
+pub struct StartError(String);
+
+impl Endpoint {
+    /// Starts an endpoint on the current tokio runtime.
+    pub fn start(config: EndpointConfig) -> Result<Self, StartError> {
+        let id = match config.id {
+            Some(id) => id,
+            None => random_id()?,
+        };
+        let shared = Arc::new(Shared::new(id, config));
+        let (owner, commands) = OwnerHandle::channel();
+        tokio::spawn(Owner::new(Arc::clone(&shared)).run(commands));
+        let stop = Arc::new(StopOnDrop(Arc::clone(&shared), owner.clone()));
+        Ok(Self {
+            shared,
+            owner,
+            _stop: stop,
+        })
+    }
+
+    /// This endpoint's id.
+    pub fn id(&self) -> EndpointId {
+        self.shared.me
+    }
+
+    /// Listens for peers; port 0 takes a free one. Returns the address in use.
+    pub async fn listen(
+        &self,
+        address: SocketAddr,
+        exposure: Exposure,
+    ) -> Result<SocketAddr, ListenError> {
+        if exposure == Exposure::Loopback && !address.ip().is_loopback() {
+            return Err(ListenError::Exposed(address));
+        }
+        let system = |source| ListenError::System { address, source };
+        let listener = TcpListener::bind(address).await.map_err(system)?;
+        let local = listener.local_addr().map_err(system)?;
+        let (shared, owner) = (Arc::clone(&self.shared), self.owner.clone());
+        tokio::spawn(async move {
+            let mut stopping = shared.stopping.subscribe();
+            tokio::select! {
+                () = accept_loop(&listener, &shared, &owner) => {}
+                _ = stopping.wait_for(|stop| *stop) => {}
+            }
+        });
+        Ok(local)
+    }
+
+    /// Takes a connected byte stream as if it had been accepted from `address`.
+    pub fn accept_stream<R, W>(&self, reader: R, writer: W, address: &str)
+    where
+        R: AsyncRead + Send + Unpin + 'static,
+        W: AsyncWrite + Send + Unpin + 'static,
+    {
+        let (shared, owner) = (Arc::clone(&self.shared), self.owner.clone());
+        let address = address.to_owned();
+        tokio::spawn(connection::run(
+            reader,
+            writer,
+            shared,
+            owner,
+            address,
+            PeerOrigin::Accepted,
+        ));
+    }
+
+    /// Dials `address` ("host:port") in the background and keeps the peering: a lost one is dialled
+    /// again at once, a failed dial after `retry`, for ever. Without `retry` it dials once. An address
+    /// that is being dialled already is left to that dial.
+    pub fn dial(&self, address: &str, retry: Option<Duration>) {
+        let endpoint = self.clone();
+        let address = address.to_owned();
+        tokio::spawn(async move {
+            let _ = endpoint.start_dial(&address, retry).await;
+        });
+    }
+
+    /// Dials as [`Endpoint::dial`] and waits for the peering; without `retry` the first failure is
+    /// the answer.
+    pub async fn peer(
+        &self,
+        address: &str,
+        retry: Option<Duration>,
+    ) -> Result<PeerInfo, PeerError> {
+        let mut version = self.shared.table_version.subscribe();
+        let mut state = self.start_dial(address, retry).await?;
+        loop {
+            version.borrow_and_update();
+            if let Some(peer) = self
+                .peers()
+                .into_iter()
+                .find(|peer| peer.address == address)
+            {
+                return Ok(peer);
+            }
+            tokio::select! {
+                changed = version.changed() => changed.map_err(|_| PeerError::Ended)?,
+                changed = state.changed() => {
+                    let failed = match &*state.borrow_and_update() {
+                        DialState::Failed(reason) => Some(reason.clone()),
+                        DialState::Connecting => None,
+                    };
+                    match failed {
+                        Some(reason) if retry.is_none() => {
+                            return Err(PeerError::Unavailable { address: address.to_owned(), reason });
+                        }
+                        _ if changed.is_err() => return Err(PeerError::Ended),
+                        _ => {}
+                    }
+                }
+            }
+        }
+    }
+
+    async fn start_dial(
+        &self,
+        address: &str,
+        retry: Option<Duration>,
+    ) -> Result<watch::Receiver<DialState>, PeerError> {
+        let (stop, stopped) = watch::channel(false);
+        let (state, states) = watch::channel(DialState::Connecting);
+        let fresh = self
+            .owner
+            .call(|done| Command::StartDial(address.to_owned(), stop, done))
+            .await
+            .ok_or(PeerError::Ended)?;
+        if fresh {
+            let task = DialTask {
+                shared: Arc::clone(&self.shared),
+                owner: self.owner.clone(),
+                address: address.to_owned(),
+                retry,
+                stop: stopped,
+                state,
+            };
+            tokio::spawn(task.run());
+        }
+        Ok(states)
+    }
+
+    /// Ends the peering with an endpoint, after what is queued for it is written, and its dial. Says
+    /// whether there was one.
+    pub async fn unpeer(&self, peer: EndpointId) -> bool {
+        self.owner
+            .call(|done| Command::Unpeer(Unpeer::Id(peer), done))
+            .await
+            .unwrap_or(false)
+    }
+
+    /// Ends the peering with, and the dial of, an address. Says whether there was one.
+    pub async fn unpeer_address(&self, address: &str) -> bool {
+        let which = Unpeer::Address(address.to_owned());
+        self.owner
+            .call(|done| Command::Unpeer(which, done))
+            .await
+            .unwrap_or(false)
+    }
+
+    /// The direct peers.
+    pub fn peers(&self) -> Vec<PeerInfo> {
+        self.shared
+            .table
+            .load()
+            .peers()
+            .iter()
+            .map(|peer| peer.handle.info.clone())
+            .collect()
+    }
+
+    /// What a direct peer subscribes to.
+    pub fn filter_of(&self, peer: EndpointId) -> Option<Vec<Vec<u8>>> {
+        let table = self.shared.table.load();
+        let entry = table.peers().iter().find(|entry| entry.id == peer)?;
+        Some(entry.filter.entries().map(<[u8]>::to_vec).collect())
+    }
+
+    /// A new publisher.
+    pub fn publisher(&self) -> Publisher {
+        Publisher::new(Arc::clone(&self.shared))
+    }
+
+    /// Subscribes to topic prefixes; in force, and announced to the peers, when this returns.
+    pub async fn subscribe<I>(&self, prefixes: I) -> Subscriber
+    where
+        I: IntoIterator,
+        I::Item: AsRef<[u8]>,
+    {
+        self.new_subscriber(prefixes, self.shared.config.subscriber_queue, false)
+            .await
+    }
+
+    /// Subscribes to topic prefixes and to the changes of peerings, in one order.
+    pub async fn subscribe_with_statuses<I>(&self, prefixes: I, queue: QueueLimits) -> Subscriber
+    where
+        I: IntoIterator,
+        I::Item: AsRef<[u8]>,
+    {
+        self.new_subscriber(prefixes, queue, true).await
+    }
+
+    async fn new_subscriber<I>(
+        &self,
+        prefixes: I,
+        limits: QueueLimits,
+        statuses: bool,
+    ) -> Subscriber
+    where
+        I: IntoIterator,
+        I::Item: AsRef<[u8]>,
+    {
+        let prefixes = prefixes
+            .into_iter()
+            .map(|prefix| prefix.as_ref().into())
+            .collect();
+        let queue = Arc::new(SubscriberQueue::new(limits, Overflow::DropOldest, statuses));
+        let new = |done| Command::NewSubscriber(prefixes, Arc::clone(&queue), done);
+        let number = self.owner.call(new).await;
+        if number.is_none() {
+            queue.close();
+        }
+        Subscriber {
+            queue,
+            number: number.unwrap_or_default(),
+            owner: self.owner.clone(),
+            taken: std::collections::VecDeque::new(),
+            statuses: std::collections::VecDeque::new(),
+        }
+    }
+
+    /// Ends the endpoint: writes what is queued, says goodbye to every peer and waits, at most
+    /// [`EndpointConfig::bye_timeout`] and a second, for their answers.
+    pub async fn shut_down(&self) {
+        self.shared.stopping.send_replace(true);
+        self.owner.call(Command::ShutDown).await;
+    }
+}
+
+/// A fresh endpoint id.
+pub fn random_id() -> Result<EndpointId, StartError> {
+    let mut bytes = [0u8; 16];
+    getrandom::fill(&mut bytes).map_err(|error| StartError(error.to_string()))?;
+    Ok(EndpointId::from_random(bytes))
+}
+
+async fn accept_loop(listener: &TcpListener, shared: &Arc<Shared>, owner: &OwnerHandle) {
+    let mut warned = false;
+    loop {
+        match listener.accept().await {
+            Ok((stream, address)) => {
+                warned = false;
+                accepted(stream, address, shared, owner);
+            }
+            Err(error) => {
+                if !warned {
+                    tracing::error!("cannot accept connections: {error}");
+                }
+                warned = true;
+                tokio::time::sleep(ACCEPT_REST).await;
+            }
+        }
+    }
+}
+
+fn accepted(stream: TcpStream, address: SocketAddr, shared: &Arc<Shared>, owner: &OwnerHandle) {
+    if stream.set_nodelay(true).is_err() {
+        return; // already closed by the other side
+    }
+    let (reader, writer) = stream.into_split();
+    let (shared, owner) = (Arc::clone(shared), owner.clone());
+    tokio::spawn(async move {
+        let address = address.to_string();
+        let origin = PeerOrigin::Accepted;
+        let end = connection::run(reader, writer, shared, owner, address.clone(), origin).await;
+        if let connection::ConnectionEnd::Failed(reason) = end {
+            tracing::info!(peer = %address, "refused a connection: {reason}");
+        }
+    });
+}

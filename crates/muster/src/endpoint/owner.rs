@@ -1,0 +1,534 @@
+//! The one task of an endpoint that changes its routing table, and drives its handshakes.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use muster_wire::envelope::Control;
+use muster_wire::peering::{Action, ConnectionId, HandshakeError, Peering};
+use muster_wire::routing::{PeerEntry, Table};
+use muster_wire::{EndpointId, Filter, Subscriptions};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::MissedTickBehavior;
+
+use super::peer_queue::{EndReason, PeerQueue};
+use super::shared::Shared;
+use super::status::{PeerInfo, PeerOrigin, Status};
+use super::subscriber::SubscriberQueue;
+
+/// Commands that wait for the owner; whoever sends more waits.
+const COMMANDS: usize = 1024;
+
+/// How often time-outs are looked at: the precision of the handshake limit.
+const TICK: Duration = Duration::from_millis(100);
+
+/// What the owner is told or asked.
+#[derive(Debug)]
+pub(crate) enum Command {
+    Connected {
+        commands: mpsc::Sender<ConnectionCommand>,
+        address: String,
+        origin: PeerOrigin,
+        done: oneshot::Sender<ConnectionId>,
+    },
+    Frame(ConnectionId, Vec<u8>),
+    /// A connection is gone; for a peering, why is known to its queue.
+    Closed(ConnectionId),
+    RoutingUpdate(EndpointId, Filter),
+    NewSubscriber(Vec<Box<[u8]>>, Arc<SubscriberQueue>, oneshot::Sender<u64>),
+    Subscribe(u64, Vec<Box<[u8]>>, oneshot::Sender<()>),
+    Unsubscribe(u64, Box<[u8]>, oneshot::Sender<()>),
+    DropSubscriber(u64),
+    StartDial(String, watch::Sender<bool>, oneshot::Sender<bool>),
+    EndDial(String),
+    /// The dialled endpoint is a peer already, by another connection.
+    DialRedundant(String, EndpointId),
+    Unavailable(String, String),
+    Unpeer(Unpeer, oneshot::Sender<bool>),
+    ShutDown(oneshot::Sender<()>),
+}
+
+/// Which peering to end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Unpeer {
+    Id(EndpointId),
+    Address(String),
+}
+
+/// What a connection's task is told.
+#[derive(Debug)]
+pub(crate) enum ConnectionCommand {
+    Write(Vec<u8>),
+    /// The last frame has been dealt with: read the next.
+    Continue,
+    Become(Arc<PeerQueue>),
+    Close(HandshakeError),
+}
+
+/// The way to an endpoint's owner.
+#[derive(Debug, Clone)]
+pub(crate) struct OwnerHandle(mpsc::Sender<Command>);
+
+impl OwnerHandle {
+    pub(crate) fn channel() -> (Self, mpsc::Receiver<Command>) {
+        let (sender, receiver) = mpsc::channel(COMMANDS);
+        (Self(sender), receiver)
+    }
+
+    /// Sends a command, waiting for room; says whether the owner still lives.
+    pub(crate) async fn send(&self, command: Command) -> bool {
+        self.0.send(command).await.is_ok()
+    }
+
+    /// Sends a command if there is room.
+    pub(crate) fn tell(&self, command: Command) {
+        let _ = self.0.try_send(command);
+    }
+
+    /// Sends a command and waits for its answer; `None` when the owner has ended.
+    pub(crate) async fn call<T>(
+        &self,
+        command: impl FnOnce(oneshot::Sender<T>) -> Command,
+    ) -> Option<T> {
+        let (done, answer) = oneshot::channel();
+        self.0.send(command(done)).await.ok()?;
+        answer.await.ok()
+    }
+}
+
+#[derive(Debug)]
+struct Connection {
+    commands: mpsc::Sender<ConnectionCommand>,
+    address: String,
+    origin: PeerOrigin,
+    peer: Option<EndpointId>,
+}
+
+#[derive(Debug)]
+struct Peer {
+    connection: ConnectionId,
+    filter: Arc<Filter>,
+    queue: Arc<PeerQueue>,
+    /// Being removed: nothing new is routed to it.
+    leaving: bool,
+}
+
+#[derive(Debug)]
+struct Dial {
+    stop: watch::Sender<bool>,
+    redundant: Option<EndpointId>,
+}
+
+#[derive(Debug)]
+struct SubscriberEntry {
+    prefixes: Vec<Box<[u8]>>,
+    queue: Arc<SubscriberQueue>,
+}
+
+pub(crate) struct Owner {
+    shared: Arc<Shared>,
+    peering: Peering,
+    connections: HashMap<ConnectionId, Connection>,
+    peers: BTreeMap<EndpointId, Peer>,
+    subscribers: BTreeMap<u64, SubscriberEntry>,
+    subscriptions: Subscriptions,
+    filter: Filter,
+    dials: HashMap<String, Dial>,
+    next_number: u64,
+    table_version: u64,
+    shutting_down: Option<oneshot::Sender<()>>,
+}
+
+impl Owner {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self {
+            peering: Peering::new(shared.me, shared.config.handshake_timeout),
+            shared,
+            connections: HashMap::new(),
+            peers: BTreeMap::new(),
+            subscribers: BTreeMap::new(),
+            subscriptions: Subscriptions::default(),
+            filter: Filter::default(),
+            dials: HashMap::new(),
+            next_number: 0,
+            table_version: 0,
+            shutting_down: None,
+        }
+    }
+
+    pub(crate) async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut end_by = None;
+        loop {
+            tokio::select! {
+                command = commands.recv() => match command {
+                    Some(command) => self.command(command),
+                    None => break,
+                },
+                _ = tick.tick() => self.tick(),
+            }
+            self.carry_out();
+            if self.shutting_down.is_some() {
+                let limit = self.shared.config.bye_timeout + Duration::from_secs(1);
+                let end_by = *end_by.get_or_insert_with(|| tokio::time::Instant::now() + limit);
+                if self.peers.is_empty() || tokio::time::Instant::now() >= end_by {
+                    break;
+                }
+            }
+        }
+        for peer in self.peers.values() {
+            peer.queue
+                .end(EndReason::Removed("endpoint ended".to_owned()));
+        }
+        for subscriber in self.subscribers.values() {
+            subscriber.queue.close();
+        }
+        self.shared.table.store(Arc::new(Table::empty()));
+        if let Some(done) = self.shutting_down {
+            let _ = done.send(());
+        }
+    }
+
+    fn number(&mut self) -> u64 {
+        self.next_number += 1;
+        self.next_number
+    }
+
+    fn command(&mut self, command: Command) {
+        match command {
+            Command::Connected {
+                commands,
+                address,
+                origin,
+                done,
+            } => {
+                self.connected(commands, address, origin, done);
+            }
+            Command::Frame(connection, payload) => {
+                self.peering.frame(connection, &payload);
+                self.carry_out();
+                self.tell(connection, ConnectionCommand::Continue);
+            }
+            Command::Closed(connection) => self.connection_closed(connection),
+            Command::RoutingUpdate(peer, filter) => {
+                if let Some(peer) = self.peers.get_mut(&peer) {
+                    peer.filter = Arc::new(filter);
+                    self.publish_table();
+                }
+            }
+            Command::NewSubscriber(prefixes, queue, done) => {
+                let number = self.number();
+                for prefix in &prefixes {
+                    self.subscriptions.add(prefix);
+                }
+                self.subscribers
+                    .insert(number, SubscriberEntry { prefixes, queue });
+                self.subscriptions_changed();
+                let _ = done.send(number);
+            }
+            Command::Subscribe(number, prefixes, done) => {
+                if let Some(subscriber) = self.subscribers.get_mut(&number) {
+                    for prefix in &prefixes {
+                        self.subscriptions.add(prefix);
+                    }
+                    subscriber.prefixes.extend(prefixes);
+                    self.subscriptions_changed();
+                }
+                let _ = done.send(());
+            }
+            Command::Unsubscribe(number, prefix, done) => {
+                if let Some(subscriber) = self.subscribers.get_mut(&number)
+                    && let Some(at) = subscriber.prefixes.iter().position(|held| *held == prefix)
+                {
+                    subscriber.prefixes.remove(at);
+                    self.subscriptions.remove(&prefix);
+                    self.subscriptions_changed();
+                }
+                let _ = done.send(());
+            }
+            Command::DropSubscriber(number) => self.drop_subscriber(number),
+            Command::StartDial(address, stop, done) => {
+                let ended = self.shutting_down.is_some();
+                let fresh = !ended && !self.dials.contains_key(&address);
+                if fresh {
+                    self.dials.insert(
+                        address,
+                        Dial {
+                            stop,
+                            redundant: None,
+                        },
+                    );
+                }
+                let _ = done.send(fresh);
+            }
+            Command::EndDial(address) => {
+                self.dials.remove(&address);
+            }
+            Command::DialRedundant(address, peer) => {
+                if let Some(dial) = self.dials.get_mut(&address) {
+                    dial.redundant = Some(peer);
+                }
+            }
+            Command::Unavailable(address, reason) => {
+                self.push_status(&Status::PeerUnavailable { address, reason });
+            }
+            Command::Unpeer(which, done) => {
+                let found = self.unpeer(&which);
+                let _ = done.send(found);
+            }
+            Command::ShutDown(done) => self.shut_down(done),
+        }
+    }
+
+    fn tick(&mut self) {
+        self.peering.handle_timeout(self.shared.now());
+        let abandoned: Vec<u64> = self
+            .subscribers
+            .iter()
+            .filter(|(_, subscriber)| subscriber.queue.is_closed())
+            .map(|(number, _)| *number)
+            .collect();
+        for number in abandoned {
+            self.drop_subscriber(number);
+        }
+    }
+
+    fn connected(
+        &mut self,
+        commands: mpsc::Sender<ConnectionCommand>,
+        address: String,
+        origin: PeerOrigin,
+        done: oneshot::Sender<ConnectionId>,
+    ) {
+        let connection = ConnectionId(self.number());
+        let now = self.shared.now();
+        while self.peering.pending() >= self.shared.config.max_handshakes {
+            let Some(oldest) = self.peering.oldest() else {
+                break;
+            };
+            self.peering.abandon(oldest);
+            self.carry_out();
+        }
+        self.connections.insert(
+            connection,
+            Connection {
+                commands,
+                address,
+                origin,
+                peer: None,
+            },
+        );
+        match origin {
+            PeerOrigin::Accepted => self.peering.accepted(connection, now),
+            PeerOrigin::Dialled => self.peering.dialled(connection, now),
+        }
+        let _ = done.send(connection);
+    }
+
+    fn carry_out(&mut self) {
+        while let Some(action) = self.peering.poll() {
+            match action {
+                Action::Send(connection, frame) => {
+                    self.tell(connection, ConnectionCommand::Write(frame));
+                }
+                Action::Close { connection, reason } => {
+                    self.tell(connection, ConnectionCommand::Close(reason));
+                    self.connections.remove(&connection);
+                }
+                Action::Established {
+                    connection,
+                    peer,
+                    filter,
+                    announce,
+                } => {
+                    self.established(connection, peer, filter, announce);
+                }
+            }
+        }
+    }
+
+    /// Tells a connection's task. One that does not keep up with a handshake's few frames is closed
+    /// by the channel's end.
+    fn tell(&mut self, connection: ConnectionId, command: ConnectionCommand) {
+        let Some(entry) = self.connections.get(&connection) else {
+            return;
+        };
+        if entry.commands.try_send(command).is_err() {
+            self.connections.remove(&connection);
+        }
+    }
+
+    fn established(
+        &mut self,
+        connection: ConnectionId,
+        id: EndpointId,
+        filter: Filter,
+        announce: bool,
+    ) {
+        let full = self.peers.len() >= self.shared.config.max_peers;
+        let Some(entry) = self.connections.get_mut(&connection).filter(|_| !full) else {
+            self.peering.closed(connection);
+            self.connections.remove(&connection);
+            return;
+        };
+        entry.peer = Some(id);
+        let info = PeerInfo {
+            id,
+            address: entry.address.clone(),
+            origin: entry.origin,
+        };
+        let config = &self.shared.config;
+        let queue = Arc::new(PeerQueue::new(self.shared.me, info.clone(), config));
+        if announce {
+            queue.push_control(&Control::RoutingUpdate(self.filter.clone()));
+        }
+        let peer = Peer {
+            connection,
+            filter: Arc::new(filter),
+            queue: Arc::clone(&queue),
+            leaving: false,
+        };
+        self.peers.insert(id, peer);
+        // First the table, then whoever is told of it, then the first message can arrive.
+        self.publish_table();
+        self.push_status(&Status::PeerAdded(info));
+        self.tell(connection, ConnectionCommand::Become(queue));
+    }
+
+    fn connection_closed(&mut self, connection: ConnectionId) {
+        self.peering.closed(connection);
+        let Some(entry) = self.connections.remove(&connection) else {
+            return;
+        };
+        let Some(id) = entry.peer.filter(|id| {
+            self.peers
+                .get(id)
+                .is_some_and(|peer| peer.connection == connection)
+        }) else {
+            return;
+        };
+        let Some(peer) = self.peers.remove(&id) else {
+            return;
+        };
+        self.publish_table();
+        self.shared.retire(&peer.queue);
+        let info = peer.queue.info.clone();
+        let status = match peer.queue.ended() {
+            Some(EndReason::Removed(reason)) => Status::PeerRemoved { peer: info, reason },
+            Some(EndReason::Lost(reason)) => Status::PeerLost { peer: info, reason },
+            None => Status::PeerLost {
+                peer: info,
+                reason: "connection closed".to_owned(),
+            },
+        };
+        self.push_status(&status);
+    }
+
+    fn unpeer(&mut self, which: &Unpeer) -> bool {
+        let id = self.peers.iter().find(|(id, peer)| match which {
+            Unpeer::Id(wanted) => *id == wanted,
+            Unpeer::Address(address) => {
+                peer.queue.info.address == *address
+                    || self
+                        .dials
+                        .get(address)
+                        .is_some_and(|dial| dial.redundant == Some(**id))
+            }
+        });
+        let id = id.map(|(id, _)| *id);
+        let mut found = false;
+        self.dials.retain(|address, dial| {
+            let of_peer = id.is_some_and(|id| {
+                dial.redundant == Some(id)
+                    || self
+                        .peers
+                        .get(&id)
+                        .is_some_and(|peer| peer.queue.info.address == *address)
+            });
+            let named = matches!(which, Unpeer::Address(wanted) if wanted == address);
+            if of_peer || named {
+                dial.stop.send_replace(true);
+                found = true;
+            }
+            !(of_peer || named)
+        });
+        if let Some(peer) = id.and_then(|id| self.peers.get_mut(&id)) {
+            peer.leaving = true;
+            peer.queue.close();
+            self.publish_table();
+            found = true;
+        }
+        found
+    }
+
+    fn shut_down(&mut self, done: oneshot::Sender<()>) {
+        self.shutting_down = Some(done);
+        for (_, dial) in self.dials.drain() {
+            dial.stop.send_replace(true);
+        }
+        self.peering.shut_down();
+        for peer in self.peers.values_mut() {
+            peer.leaving = true;
+            peer.queue.close();
+        }
+        self.publish_table();
+    }
+
+    fn drop_subscriber(&mut self, number: u64) {
+        if let Some(subscriber) = self.subscribers.remove(&number) {
+            for prefix in &subscriber.prefixes {
+                self.subscriptions.remove(prefix);
+            }
+            self.subscriptions_changed();
+        }
+    }
+
+    fn subscriptions_changed(&mut self) {
+        self.publish_table();
+        let filter = self.subscriptions.filter();
+        if filter == self.filter {
+            return;
+        }
+        self.filter = filter;
+        self.peering.set_filter(self.filter.clone());
+        for peer in self.peers.values() {
+            peer.queue
+                .push_control(&Control::RoutingUpdate(self.filter.clone()));
+        }
+    }
+
+    fn publish_table(&mut self) {
+        self.table_version += 1;
+        let peers = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| !peer.leaving)
+            .map(|(id, peer)| PeerEntry {
+                id: *id,
+                filter: Arc::clone(&peer.filter),
+                handle: Arc::clone(&peer.queue),
+            })
+            .collect();
+        let subscribers = self
+            .subscribers
+            .values()
+            .map(|entry| {
+                (
+                    Filter::from_prefixes(&entry.prefixes),
+                    Arc::clone(&entry.queue),
+                )
+            })
+            .collect();
+        self.shared
+            .table
+            .store(Arc::new(Table::new(self.table_version, peers, subscribers)));
+        self.shared.table_version.send_replace(self.table_version);
+    }
+
+    fn push_status(&self, status: &Status) {
+        for subscriber in self.subscribers.values() {
+            subscriber.queue.push_status(status.clone());
+        }
+    }
+}

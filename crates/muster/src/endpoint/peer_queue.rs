@@ -1,0 +1,340 @@
+//! The queue between everything that sends to a peer and the task that writes to its connection.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Instant;
+
+use muster_wire::counters::{DropCause, DropLedger};
+use muster_wire::envelope::{self, Control};
+use muster_wire::{EndpointId, Message, Push, Queue, Queued};
+
+use super::config::EndpointConfig;
+use super::status::PeerInfo;
+
+/// What is written in the order of the data queue.
+#[derive(Debug)]
+pub(crate) enum Outgoing {
+    Message(Message),
+    /// A pong that must not overtake the data before it.
+    Frame(Vec<u8>),
+}
+
+impl Queued for Outgoing {
+    fn messages(&self) -> usize {
+        match self {
+            Self::Message(message) => message.messages(),
+            Self::Frame(_) => 0,
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Message(message) => message.bytes(),
+            Self::Frame(frame) => frame.len(),
+        }
+    }
+
+    fn count_dropped(&self, cause: DropCause, ledger: &mut DropLedger) {
+        if let Self::Message(message) = self {
+            message.count_dropped(cause, ledger);
+        }
+    }
+}
+
+/// Why a peering ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum EndReason {
+    /// By this endpoint, gracefully or not.
+    Removed(String),
+    /// By the peer or the network.
+    Lost(String),
+}
+
+#[derive(Debug)]
+struct State {
+    control: VecDeque<Vec<u8>>,
+    data: Queue<Outgoing>,
+    /// Queued data is still written, then BYE; nothing new is taken.
+    closing: bool,
+    ended: Option<EndReason>,
+    waker: Option<Waker>,
+    waiting_for_room: usize,
+    refused: DropLedger,
+}
+
+/// A peer's queue. Publishers, the reader and the owner put in, the writer takes all at once.
+#[derive(Debug)]
+pub(crate) struct PeerQueue {
+    pub(crate) me: EndpointId,
+    pub(crate) info: PeerInfo,
+    control_limit: usize,
+    frame_limit: usize,
+    state: Mutex<State>,
+    room: Condvar,
+    pub(crate) counts: PeerCounts,
+}
+
+/// What crossed a peering, in messages and bytes of frames.
+#[derive(Debug, Default)]
+pub(crate) struct PeerCounts {
+    pub(crate) messages_in: AtomicU64,
+    pub(crate) bytes_in: AtomicU64,
+    pub(crate) messages_out: AtomicU64,
+    pub(crate) bytes_out: AtomicU64,
+    pub(crate) refused_in: AtomicU64,
+}
+
+/// What the writer took.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Taken {
+    Work,
+    /// Everything was taken and written: say goodbye.
+    Drained,
+    Ended,
+}
+
+impl PeerQueue {
+    pub(crate) fn new(me: EndpointId, info: PeerInfo, config: &EndpointConfig) -> Self {
+        let state = State {
+            control: VecDeque::new(),
+            data: Queue::new(config.data_queue, config.overflow),
+            closing: false,
+            ended: None,
+            waker: None,
+            waiting_for_room: 0,
+            refused: DropLedger::default(),
+        };
+        Self {
+            me,
+            info,
+            control_limit: config.control_queue,
+            frame_limit: config.frame_limit,
+            state: Mutex::new(state),
+            room: Condvar::new(),
+            counts: PeerCounts::default(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // No code that can panic runs under the lock; what it guards is consistent in any case.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Offers a message, under the queue's policy.
+    pub(crate) fn push(&self, message: Message) -> Push {
+        let mut state = self.lock();
+        let item = Outgoing::Message(message);
+        if let Some(cause) = self.cannot_take(&state, &item) {
+            return state.data.refuse(&item, cause);
+        }
+        let push = state.data.push(item);
+        if push == Push::Dropped(DropCause::Disconnect) {
+            Self::end_locked(&mut state, EndReason::Lost("send queue is full".to_owned()));
+        } else if matches!(
+            push,
+            Push::Queued {
+                was_empty: true,
+                ..
+            }
+        ) {
+            wake(state);
+        }
+        push
+    }
+
+    /// Offers a message, waiting for room until `deadline`.
+    pub(crate) fn push_blocking(&self, message: Message, deadline: Instant) -> Push {
+        let item = Outgoing::Message(message);
+        let mut state = self.lock();
+        loop {
+            if let Some(cause) = self.cannot_take(&state, &item) {
+                return state.data.refuse(&item, cause);
+            }
+            if state.data.has_room(item.messages(), item.bytes()) || state.data.is_empty() {
+                let push = state.data.push(item);
+                if matches!(
+                    push,
+                    Push::Queued {
+                        was_empty: true,
+                        ..
+                    }
+                ) {
+                    wake(state);
+                }
+                return push;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return state.data.refuse(&item, DropCause::Deadline);
+            }
+            state.waiting_for_room += 1;
+            let (locked, _) = self
+                .room
+                .wait_timeout(state, left)
+                .unwrap_or_else(PoisonError::into_inner);
+            state = locked;
+            state.waiting_for_room -= 1;
+        }
+    }
+
+    fn cannot_take(&self, state: &State, item: &Outgoing) -> Option<DropCause> {
+        if state.closing || state.ended.is_some() {
+            return Some(DropCause::PeerGone);
+        }
+        // The topic and header are at most 64 KiB more; the peer's limit is its own affair.
+        (item.bytes() > self.frame_limit).then_some(DropCause::TooLarge)
+    }
+
+    /// Queues a control frame; too many of them end the peering, as none may be lost.
+    pub(crate) fn push_control(&self, control: &Control) {
+        let frame = control.frame(self.me, self.info.id);
+        let mut state = self.lock();
+        if state.ended.is_some() {
+            return;
+        }
+        let behind_data = matches!(control, Control::Pong(content) if envelope::is_bye(content));
+        if behind_data
+            && matches!(
+                state.data.push(Outgoing::Frame(frame.clone())),
+                Push::Queued { .. }
+            )
+        {
+            return wake(state);
+        }
+        if state.control.len() >= self.control_limit {
+            Self::end_locked(
+                &mut state,
+                EndReason::Lost("control queue is full".to_owned()),
+            );
+        } else {
+            state.control.push_back(frame);
+        }
+        wake(state);
+    }
+
+    /// Takes no more messages; the writer says goodbye when what is queued is written.
+    pub(crate) fn close(&self) {
+        let mut state = self.lock();
+        state.closing = true;
+        wake(state);
+    }
+
+    /// Ends the peering at once. The first reason stays.
+    pub(crate) fn end(&self, reason: EndReason) {
+        let mut state = self.lock();
+        Self::end_locked(&mut state, reason);
+        wake(state);
+    }
+
+    fn end_locked(state: &mut State, reason: EndReason) {
+        if state.ended.is_none() {
+            state.ended = Some(reason);
+            state.data.clear(DropCause::PeerGone);
+            state.control.clear();
+            if let Some(waker) = state.waker.take() {
+                waker.wake();
+            }
+        }
+    }
+
+    /// Why the peering ended, if it did.
+    pub(crate) fn ended(&self) -> Option<EndReason> {
+        self.lock().ended.clone()
+    }
+
+    /// Counts messages that were taken and could not be written.
+    pub(crate) fn count_unwritten(&self, unwritten: impl Iterator<Item = Outgoing>) {
+        let mut state = self.lock();
+        for item in unwritten {
+            state.data.refuse(&item, DropCause::PeerGone);
+        }
+    }
+
+    /// Waits until there is something to write or to end.
+    pub(crate) fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.lock();
+        let idle = state.control.is_empty() && state.data.is_empty();
+        if idle && !state.closing && state.ended.is_none() {
+            state.waker = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        Poll::Ready(())
+    }
+
+    /// Waits until the peering has ended.
+    pub(crate) fn poll_ended(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.lock();
+        if state.ended.is_some() {
+            return Poll::Ready(());
+        }
+        state.waker = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    /// Takes everything: control frames, which go first, and data.
+    pub(crate) fn take(
+        &self,
+        control: &mut VecDeque<Vec<u8>>,
+        data: &mut VecDeque<Outgoing>,
+    ) -> Taken {
+        let mut state = self.lock();
+        if state.ended.is_some() {
+            return Taken::Ended;
+        }
+        std::mem::swap(&mut state.control, control);
+        state.data.take_all(data);
+        if state.waiting_for_room > 0 {
+            self.room.notify_all();
+        }
+        if control.is_empty() && data.is_empty() && state.closing {
+            return Taken::Drained;
+        }
+        Taken::Work
+    }
+
+    /// Counts a received message whose content is malformed.
+    pub(crate) fn count_malformed(&self, label: &str) {
+        PeerCounts::add(&self.counts.refused_in, 1);
+        self.lock().refused.count(DropCause::Malformed, label, 1);
+    }
+
+    /// What was received and refused.
+    pub(crate) fn refused(&self) -> DropLedger {
+        self.lock().refused.clone()
+    }
+
+    /// Messages and bytes queued, and what was dropped.
+    pub(crate) fn depth(&self) -> (usize, usize, DropLedger) {
+        let state = self.lock();
+        (
+            state.data.len(),
+            state.data.bytes(),
+            state.data.dropped().clone(),
+        )
+    }
+
+    /// Messages queued.
+    pub(crate) fn len(&self) -> usize {
+        self.lock().data.len()
+    }
+}
+
+fn wake(mut state: MutexGuard<'_, State>) {
+    let waker = state.waker.take();
+    drop(state);
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+}
+
+impl PeerCounts {
+    pub(crate) fn add(counter: &AtomicU64, by: u64) {
+        counter.fetch_add(by, Ordering::Relaxed);
+    }
+
+    pub(crate) fn get(counter: &AtomicU64) -> u64 {
+        counter.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,138 @@
+//! Publishers: the path from an author's value to the peers' queues.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use muster_data::Encode;
+use muster_wire::routing::RouteCache;
+use muster_wire::{Class, Kind, Message, Push, Topic};
+
+use super::shared::Shared;
+
+/// What became of a published message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[must_use]
+pub struct Outcome {
+    /// The peers in whose queue it is.
+    pub queued_to: usize,
+    /// The peers that it was dropped for; the cause is counted with the peer.
+    pub dropped: usize,
+    /// Older messages that made room for it.
+    pub displaced: usize,
+}
+
+impl Outcome {
+    /// Whether no peer subscribes to the topic.
+    pub fn no_subscriber(&self) -> bool {
+        self.queued_to == 0 && self.dropped == 0
+    }
+}
+
+/// Publishes values. What one publisher publishes arrives in that order; two publishers of an
+/// endpoint have no order between them. Cheap to make; not shared between threads.
+#[derive(Debug)]
+pub struct Publisher {
+    shared: Arc<Shared>,
+    routes: RouteCache,
+    scratch: Vec<u8>,
+}
+
+/// A scratch buffer that grew beyond this for one large value is given back.
+const SCRATCH_KEPT: usize = 1 << 20;
+
+impl Publisher {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self {
+            shared,
+            routes: RouteCache::default(),
+            scratch: Vec::new(),
+        }
+    }
+
+    /// Publishes a value as an ordinary event; never waits.
+    pub fn publish(&mut self, topic: &Topic, value: &(impl Encode + ?Sized)) -> Outcome {
+        let payload = self.encode(value);
+        self.send(topic, payload, Class::Event, |queue, message| {
+            queue.push(message)
+        })
+    }
+
+    /// Publishes an encoded value; never waits. The bytes must be one valid value.
+    pub fn publish_encoded(&mut self, topic: &Topic, payload: Bytes, class: Class) -> Outcome {
+        self.send(topic, payload, class, |queue, message| queue.push(message))
+    }
+
+    /// Publishes a value and waits, at most `limit` in all, until every matching queue has room.
+    /// Blocks the thread: not for use inside a task.
+    pub fn publish_blocking(
+        &mut self,
+        topic: &Topic,
+        value: &(impl Encode + ?Sized),
+        limit: Duration,
+    ) -> Outcome {
+        let payload = self.encode(value);
+        let deadline = Instant::now() + limit;
+        self.send(topic, payload, Class::Event, |queue, message| {
+            queue.push_blocking(message, deadline)
+        })
+    }
+
+    /// The messages queued in the fullest queue that leads to a subscriber of `topic`: for callers
+    /// that pace themselves.
+    pub fn backlog(&mut self, topic: &Topic) -> usize {
+        let table = self.shared.table.load();
+        let Some((_, route)) = self.routes.lookup(&table, topic.as_bytes()) else {
+            return 0;
+        };
+        let peers = route.peers.iter().filter_map(|peer| table.peer(*peer));
+        peers.map(|peer| peer.handle.len()).max().unwrap_or(0)
+    }
+
+    fn encode(&mut self, value: &(impl Encode + ?Sized)) -> Bytes {
+        self.scratch.clear();
+        value.encode(&mut self.scratch);
+        let payload = Bytes::copy_from_slice(&self.scratch);
+        if self.scratch.capacity() > SCRATCH_KEPT {
+            self.scratch = Vec::new();
+        }
+        payload
+    }
+
+    fn send(
+        &mut self,
+        topic: &Topic,
+        payload: Bytes,
+        class: Class,
+        push: impl Fn(&super::peer_queue::PeerQueue, Message) -> Push,
+    ) -> Outcome {
+        let mut outcome = Outcome::default();
+        let table = self.shared.table.load();
+        let Some((topic, route)) = self.routes.lookup(&table, topic.as_bytes()) else {
+            return outcome;
+        };
+        let message = Message {
+            topic: topic.clone(),
+            payload,
+            kind: Kind::Data,
+            class,
+            id: Some(self.shared.stamp(class)),
+        };
+        let mut count = |pushed| match pushed {
+            Push::Queued { dropped, .. } => {
+                outcome.queued_to += 1;
+                outcome.displaced += dropped;
+            }
+            Push::Dropped(_) => outcome.dropped += 1,
+        };
+        let mut peers = route.peers.iter().filter_map(|peer| table.peer(*peer));
+        let last = peers.next_back();
+        for peer in peers {
+            count(push(&peer.handle, message.clone()));
+        }
+        if let Some(peer) = last {
+            count(push(&peer.handle, message));
+        }
+        outcome
+    }
+}

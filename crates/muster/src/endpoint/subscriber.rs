@@ -1,0 +1,300 @@
+//! Subscribers: bounded queues of received messages and of changes of peerings.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use muster_wire::counters::{DropCause, DropLedger};
+use muster_wire::{EndpointId, Overflow, Queue, QueueLimits, Queued, Topic};
+
+use super::owner::{Command, OwnerHandle};
+use super::status::Status;
+
+/// The most changes of peerings that wait for a subscriber; one that falls behind further is closed.
+const MAX_STATUSES: usize = 65_536;
+
+/// Messages that arrived with one read from one peer's connection, sharing one buffer.
+#[derive(Debug, Clone)]
+pub struct Batch {
+    pub(crate) number: u64,
+    pub(crate) from: EndpointId,
+    pub(crate) buffer: Bytes,
+    pub(crate) topics: Vec<Topic>,
+    pub(crate) entries: Vec<BatchEntry>,
+    /// The size of the allocation that `buffer` keeps alive.
+    pub(crate) retained: usize,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct BatchEntry {
+    pub(crate) topic: u32,
+    pub(crate) start: u32,
+    pub(crate) length: u32,
+}
+
+/// A received message whose payload is one validated value.
+#[derive(Debug, Clone, Copy)]
+pub struct Received<'a> {
+    /// Its topic.
+    pub topic: &'a Topic,
+    /// The encoded value, already validated.
+    pub payload: &'a [u8],
+    /// The peer that it came from.
+    pub from: EndpointId,
+}
+
+impl Batch {
+    /// The messages in the order received.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = Received<'_>> {
+        self.entries.iter().map(|entry| Received {
+            topic: &self.topics[entry.topic as usize],
+            payload: &self.buffer[entry.start as usize..(entry.start + entry.length) as usize],
+            from: self.from,
+        })
+    }
+
+    /// The peer that the messages came from.
+    pub fn from(&self) -> EndpointId {
+        self.from
+    }
+
+    /// The number of messages.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+}
+
+impl Queued for Batch {
+    fn messages(&self) -> usize {
+        self.entries.len()
+    }
+
+    fn bytes(&self) -> usize {
+        self.retained + self.entries.len() * size_of::<BatchEntry>() + size_of::<Self>()
+    }
+
+    fn count_dropped(&self, cause: DropCause, ledger: &mut DropLedger) {
+        for message in self.iter() {
+            ledger.count(cause, &message.topic.normalized(), 1);
+        }
+    }
+}
+
+/// What a subscriber gets.
+#[derive(Debug, Clone)]
+pub enum Delivery {
+    /// Messages.
+    Batch(Batch),
+    /// A change of peerings; stands before a peer's first message and behind its last.
+    Status(Status),
+}
+
+#[derive(Debug)]
+struct State {
+    batches: Queue<Batch>,
+    next_number: u64,
+    /// Each with the number of the batch that it stands before.
+    statuses: VecDeque<(u64, Status)>,
+    closed: bool,
+    waker: Option<Waker>,
+    /// Stays after a wake, unlike a task's waker.
+    standing_waker: Option<Waker>,
+}
+
+/// The queue between the readers of an endpoint and one subscriber.
+#[derive(Debug)]
+pub(crate) struct SubscriberQueue {
+    pub(crate) with_statuses: bool,
+    state: Mutex<State>,
+}
+
+impl SubscriberQueue {
+    pub(crate) fn new(limits: QueueLimits, overflow: Overflow, with_statuses: bool) -> Self {
+        let state = State {
+            batches: Queue::new(limits, overflow),
+            next_number: 0,
+            statuses: VecDeque::new(),
+            closed: false,
+            waker: None,
+            standing_waker: None,
+        };
+        Self {
+            with_statuses,
+            state: Mutex::new(state),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn push(&self, mut batch: Batch) {
+        let mut state = self.lock();
+        if state.closed {
+            return;
+        }
+        batch.number = state.next_number;
+        state.next_number += 1;
+        let was_idle = state.batches.is_empty();
+        state.batches.push(batch);
+        if was_idle {
+            wake(state);
+        }
+    }
+
+    pub(crate) fn push_status(&self, status: Status) {
+        if !self.with_statuses {
+            return;
+        }
+        let mut state = self.lock();
+        if state.statuses.len() >= MAX_STATUSES {
+            state.closed = true;
+        } else {
+            let number = state.next_number;
+            state.statuses.push_back((number, status));
+        }
+        wake(state);
+    }
+
+    pub(crate) fn close(&self) {
+        let mut state = self.lock();
+        state.closed = true;
+        wake(state);
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.lock().closed
+    }
+
+    pub(crate) fn depth(&self) -> (usize, usize, DropLedger) {
+        let state = self.lock();
+        (
+            state.batches.len(),
+            state.batches.bytes(),
+            state.batches.dropped().clone(),
+        )
+    }
+}
+
+fn wake(mut state: MutexGuard<'_, State>) {
+    let waker = state.waker.take();
+    let standing = state.standing_waker.clone();
+    drop(state);
+    for waker in [waker, standing].into_iter().flatten() {
+        waker.wake();
+    }
+}
+
+/// Receives the messages of its topic prefixes. Dropping it ends the subscription.
+#[derive(Debug)]
+pub struct Subscriber {
+    pub(crate) queue: Arc<SubscriberQueue>,
+    pub(crate) number: u64,
+    pub(crate) owner: OwnerHandle,
+    pub(crate) taken: VecDeque<Batch>,
+    pub(crate) statuses: VecDeque<(u64, Status)>,
+}
+
+/// Nothing to receive: either for now, or for ever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum TryReceiveError {
+    /// Nothing has arrived.
+    #[error("nothing has arrived")]
+    Empty,
+    /// The endpoint has ended, or this subscriber fell too far behind in peering changes.
+    #[error("the subscription has ended")]
+    Closed,
+}
+
+impl Subscriber {
+    /// The next batch or change of peerings; `None` after the endpoint's end.
+    pub async fn receive(&mut self) -> Option<Delivery> {
+        poll_fn(|cx| self.poll_receive(cx)).await
+    }
+
+    /// The next batch or change of peerings, without waiting.
+    pub fn try_receive(&mut self) -> Result<Delivery, TryReceiveError> {
+        if let Some(next) = self.next_taken() {
+            return Ok(next);
+        }
+        let mut state = self.queue.lock();
+        state.batches.take_all(&mut self.taken);
+        std::mem::swap(&mut state.statuses, &mut self.statuses);
+        let closed = state.closed;
+        drop(state);
+        match self.next_taken() {
+            Some(next) => Ok(next),
+            None if closed => Err(TryReceiveError::Closed),
+            None => Err(TryReceiveError::Empty),
+        }
+    }
+
+    /// Sets what is woken, each time, when something arrives: for receivers that are not tasks.
+    pub fn set_waker(&self, waker: Waker) {
+        self.queue.lock().standing_waker = Some(waker);
+    }
+
+    /// Subscribes to one more topic prefix; in force, and announced to the peers, when this returns.
+    pub async fn subscribe(&self, prefix: impl AsRef<[u8]>) {
+        self.owner
+            .call(|done| Command::Subscribe(self.number, vec![prefix.as_ref().into()], done))
+            .await;
+    }
+
+    /// Ends the subscription to one topic prefix.
+    pub async fn unsubscribe(&self, prefix: impl AsRef<[u8]>) {
+        self.owner
+            .call(|done| Command::Unsubscribe(self.number, prefix.as_ref().into(), done))
+            .await;
+    }
+
+    /// Messages and bytes queued, and what was dropped because the queue was full.
+    pub fn depth(&self) -> (usize, usize, DropLedger) {
+        self.queue.depth()
+    }
+
+    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Option<Delivery>> {
+        match self.try_receive() {
+            Ok(delivery) => return Poll::Ready(Some(delivery)),
+            Err(TryReceiveError::Closed) => return Poll::Ready(None),
+            Err(TryReceiveError::Empty) => {}
+        }
+        let mut state = self.queue.lock();
+        if !state.batches.is_empty() || !state.statuses.is_empty() || state.closed {
+            drop(state);
+            cx.waker().wake_by_ref();
+        } else {
+            state.waker = Some(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+
+    fn next_taken(&mut self) -> Option<Delivery> {
+        let status_first = match (self.statuses.front(), self.taken.front()) {
+            (Some((before, _)), Some(batch)) => *before <= batch.number,
+            (status, _) => status.is_some(),
+        };
+        if status_first {
+            return self
+                .statuses
+                .pop_front()
+                .map(|(_, status)| Delivery::Status(status));
+        }
+        self.taken.pop_front().map(Delivery::Batch)
+    }
+}
+
+impl Drop for Subscriber {
+    fn drop(&mut self) {
+        // If the owner is too busy to be told, it notices the closed queue by itself.
+        self.queue.close();
+        self.owner.tell(Command::DropSubscriber(self.number));
+    }
+}

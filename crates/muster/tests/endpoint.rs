@@ -1,0 +1,455 @@
+//! Endpoints over real sockets on loopback: peering, publishing, and what hostile peers can do.
+
+use std::time::Duration;
+
+use muster::wire::{EndpointId, Overflow, QueueLimits, Topic};
+use muster::{
+    Delivery, Endpoint, EndpointConfig, Exposure, ListenError, Outcome, PeerError, Status,
+    Subscriber,
+};
+use muster_data::{Data, DataRef};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+const RETRY: Option<Duration> = Some(Duration::from_millis(50));
+const LIMITS: QueueLimits = QueueLimits {
+    messages: 1000,
+    bytes: 1 << 20,
+};
+
+fn endpoint(id: u8) -> Endpoint {
+    let config = EndpointConfig {
+        id: Some(EndpointId::from_random([id; 16])),
+        ..EndpointConfig::default()
+    };
+    Endpoint::start(config).unwrap()
+}
+
+async fn listening(endpoint: &Endpoint) -> String {
+    let address = "127.0.0.1:0".parse().unwrap();
+    endpoint
+        .listen(address, Exposure::Loopback)
+        .await
+        .unwrap()
+        .to_string()
+}
+
+fn topic(text: &str) -> Topic {
+    Topic::new(text).unwrap()
+}
+
+/// Waits for the next message, as (topic, value).
+async fn next_message(subscriber: &mut Subscriber) -> (String, Data) {
+    loop {
+        if let Delivery::Batch(batch) = within(subscriber.receive()).await.unwrap() {
+            assert_eq!(batch.len(), 1, "one message at a time here");
+            let message = batch.iter().next().unwrap();
+            let value = DataRef::from_validated(message.payload).to_data();
+            return (message.topic.to_string(), value);
+        }
+    }
+}
+
+async fn next_status(subscriber: &mut Subscriber) -> Status {
+    loop {
+        if let Delivery::Status(status) = within(subscriber.receive()).await.unwrap() {
+            return status;
+        }
+    }
+}
+
+async fn within<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(10), future)
+        .await
+        .expect("within ten seconds")
+}
+
+/// Publishes until a peer's filter has arrived and the message is queued.
+async fn publish_when_subscribed(endpoint: &Endpoint, to: &str, value: &Data) -> Outcome {
+    let mut publisher = endpoint.publisher();
+    within(async {
+        loop {
+            let outcome = publisher.publish(&topic(to), value);
+            if !outcome.no_subscriber() {
+                return outcome;
+            }
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn both_id_orders_peer_and_deliver_in_both_directions() {
+    for (dialler_id, acceptor_id) in [(1, 2), (2, 1)] {
+        let (dialler, acceptor) = (endpoint(dialler_id), endpoint(acceptor_id));
+        let mut at_dialler = dialler.subscribe(["/to-dialler"]).await;
+        let mut at_acceptor = acceptor.subscribe(["/to-acceptor"]).await;
+        let address = listening(&acceptor).await;
+        let peer = within(dialler.peer(&address, None)).await.unwrap();
+        assert_eq!(peer.id, acceptor.id());
+
+        publish_when_subscribed(&dialler, "/to-acceptor/x", &Data::from(7u64)).await;
+        let received = next_message(&mut at_acceptor).await;
+        assert_eq!(received, ("/to-acceptor/x".to_owned(), Data::from(7u64)));
+        publish_when_subscribed(&acceptor, "/to-dialler", &Data::from("hi")).await;
+        assert_eq!(next_message(&mut at_dialler).await.1, Data::from("hi"));
+
+        let nobody = dialler
+            .publisher()
+            .publish(&topic("/elsewhere"), &Data::None);
+        assert!(nobody.no_subscriber());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn subscriptions_made_and_ended_while_peered_reach_the_peer() {
+    let (left, right) = (endpoint(1), endpoint(2));
+    let address = listening(&right).await;
+    within(left.peer(&address, None)).await.unwrap();
+    let mut subscriber = right.subscribe::<[&str; 0]>([]).await;
+    subscriber.subscribe("/late").await;
+    publish_when_subscribed(&left, "/late", &Data::None).await;
+    next_message(&mut subscriber).await;
+    drop(subscriber);
+    within(async {
+        while !left
+            .publisher()
+            .publish(&topic("/late"), &Data::None)
+            .no_subscriber()
+        {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removed_peer_gets_what_was_published_before_and_is_told_apart_from_a_lost_one() {
+    let (left, right) = (endpoint(1), endpoint(2));
+    let address = listening(&right).await;
+    let mut at_right = right.subscribe_with_statuses(["/t"], LIMITS).await;
+    let mut at_left = left.subscribe_with_statuses::<[&str; 0]>([], LIMITS).await;
+    within(left.peer(&address, RETRY)).await.unwrap();
+    assert!(
+        matches!(next_status(&mut at_left).await, Status::PeerAdded(peer) if peer.id == right.id())
+    );
+    for number in 0..500u64 {
+        let _ = left.publisher().publish(&topic("/t"), &number);
+    }
+    assert!(within(left.unpeer(right.id())).await);
+    assert!(matches!(
+        next_status(&mut at_left).await,
+        Status::PeerRemoved { .. }
+    ));
+    assert!(matches!(
+        next_status(&mut at_right).await,
+        Status::PeerAdded(_)
+    ));
+    let mut received = 0;
+    loop {
+        match within(at_right.receive()).await.unwrap() {
+            Delivery::Batch(batch) => received += batch.len(),
+            Delivery::Status(status) => {
+                assert!(matches!(status, Status::PeerLost { .. }), "{status}");
+                break;
+            }
+        }
+    }
+    assert_eq!(received, 500);
+    assert!(left.peers().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_peer_is_dialled_again_and_is_a_new_life() {
+    let dialler = endpoint(1);
+    let mut statuses = dialler
+        .subscribe_with_statuses::<[&str; 0]>([], LIMITS)
+        .await;
+    let first = endpoint(2);
+    let address = listening(&first).await;
+    dialler.dial(&address, RETRY);
+    assert!(matches!(next_status(&mut statuses).await, Status::PeerAdded(p) if p.id == first.id()));
+    first.shut_down().await;
+    assert!(
+        matches!(next_status(&mut statuses).await, Status::PeerLost { peer, .. } if peer.id == first.id())
+    );
+    let second = endpoint(3);
+    second
+        .listen(address.parse().unwrap(), Exposure::Loopback)
+        .await
+        .unwrap();
+    loop {
+        match next_status(&mut statuses).await {
+            Status::PeerUnavailable { .. } => {}
+            Status::PeerAdded(peer) => break assert_eq!(peer.id, second.id()),
+            other => panic!("unexpected {other}"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn endpoints_that_dial_each_other_have_one_peering() {
+    let (left, right) = (endpoint(1), endpoint(2));
+    let (left_address, right_address) = (listening(&left).await, listening(&right).await);
+    let mut statuses = left.subscribe_with_statuses(["/t"], LIMITS).await;
+    left.dial(&right_address, RETRY);
+    right.dial(&left_address, RETRY);
+    assert!(matches!(
+        next_status(&mut statuses).await,
+        Status::PeerAdded(_)
+    ));
+    for _ in 0..20 {
+        publish_when_subscribed(&right, "/t", &Data::None).await;
+        next_message(&mut statuses).await;
+    }
+    assert_eq!((left.peers().len(), right.peers().len()), (1, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dialling_nobody_or_oneself_says_why() {
+    let lonely = endpoint(1);
+    let address = listening(&lonely).await;
+    let own = within(lonely.peer(&address, None)).await.unwrap_err();
+    assert!(own.to_string().contains("own endpoint id"), "{own}");
+    let nobody = within(lonely.peer("127.0.0.1:1", None)).await.unwrap_err();
+    assert!(matches!(nobody, PeerError::Unavailable { .. }));
+    let outside = lonely
+        .listen("0.0.0.0:0".parse().unwrap(), Exposure::Loopback)
+        .await;
+    assert!(matches!(outside, Err(ListenError::Exposed(_))));
+}
+
+/// A peer of a few bytes: dials, shakes hands as the larger id, and subscribes to everything.
+async fn raw_peer(address: &str, filter: &[u8]) -> TcpStream {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let mut hello = vec![0, 0, 0, 0x17, 6, 0x5a, 0x45, 0x45, 0x4b];
+    hello.extend_from_slice(&RAW_ID);
+    hello.extend_from_slice(&[1, 1]);
+    stream.write_all(&hello).await.unwrap();
+    // probe (9), version_select (26), originator_syn (5 and the filter)
+    let mut answer = [0u8; 9 + 26 + 4];
+    stream.read_exact(&mut answer).await.unwrap();
+    let length = u32::from_be_bytes(answer[35..].try_into().unwrap());
+    let mut syn = vec![0; length as usize];
+    stream.read_exact(&mut syn).await.unwrap();
+    let mut ack = (1 + filter.len() as u32).to_be_bytes().to_vec();
+    ack.push(11);
+    ack.extend_from_slice(filter);
+    stream.write_all(&ack).await.unwrap();
+    stream.read_exact(&mut [0; 5]).await.unwrap();
+    stream
+}
+
+const RAW_ID: [u8; 16] = [
+    0xff, 0xff, 0xff, 0xff, 0, 0, 0x4f, 0xff, 0x80, 0, 0, 0, 0, 0, 0, 1,
+];
+
+/// An envelope of the raw peer with a topic and a payload.
+fn raw_message(kind: u8, sender: [u8; 16], topic: &str, payload: &[u8]) -> Vec<u8> {
+    let mut frame = (37 + topic.len() as u32 + payload.len() as u32)
+        .to_be_bytes()
+        .to_vec();
+    frame.extend_from_slice(&sender);
+    frame.extend_from_slice(&[0; 16]);
+    frame.extend_from_slice(&[kind, 0, 16, 0, topic.len() as u8]);
+    frame.extend_from_slice(topic.as_bytes());
+    frame.extend_from_slice(payload);
+    frame
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn malformed_messages_cost_themselves_and_malformed_framing_costs_the_peering() {
+    let victim = endpoint(1);
+    let address = listening(&victim).await;
+    let mut subscriber = victim.subscribe_with_statuses(["/t"], LIMITS).await;
+    let mut raw = raw_peer(&address, &[0]).await;
+    assert!(matches!(
+        next_status(&mut subscriber).await,
+        Status::PeerAdded(_)
+    ));
+    let good = [2, 0, 0, 0, 0, 0, 0, 0, 5];
+    let nested = [0x0e, 0x01].repeat(200_000);
+    for bad in [
+        raw_message(1, RAW_ID, "/t", &[15]),
+        raw_message(1, RAW_ID, "/t", &[2, 0]),
+        raw_message(1, RAW_ID, "/t", &nested),
+        raw_message(1, [7; 16], "/t", &good),
+        raw_message(1, RAW_ID, "<$>/local/data/statuses", &good),
+        raw_message(9, RAW_ID, "/t", &good),
+        vec![0, 0, 0, 0],
+        vec![0, 0, 0, 3, 1, 2, 3],
+    ] {
+        raw.write_all(&bad).await.unwrap();
+    }
+    // Byte by byte, so that every cut inside a frame is seen.
+    for byte in raw_message(1, RAW_ID, "/t", &good) {
+        raw.write_all(&[byte]).await.unwrap();
+        raw.flush().await.unwrap();
+    }
+    assert_eq!(
+        next_message(&mut subscriber).await,
+        ("/t".to_owned(), Data::from(5u64))
+    );
+    let report = victim.counts().peers.remove(0);
+    assert_eq!(report.refused.total(), 7);
+
+    raw.write_all(&[0xff, 0xff, 0xff, 0xff, 0]).await.unwrap();
+    match next_status(&mut subscriber).await {
+        Status::PeerLost { reason, .. } => assert!(reason.contains("over the limit"), "{reason}"),
+        other => panic!("unexpected {other}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ping_is_answered_and_a_broken_routing_update_ends_the_peering() {
+    let victim = endpoint(1);
+    let address = listening(&victim).await;
+    let mut statuses = victim
+        .subscribe_with_statuses::<[&str; 0]>([], LIMITS)
+        .await;
+    let mut raw = raw_peer(&address, &[0]).await;
+    raw.write_all(&raw_message(4, RAW_ID, "<$>", b"echo"))
+        .await
+        .unwrap();
+    let mut pong = [0; 4 + 37 + 3 + 4];
+    within(raw.read_exact(&mut pong)).await.unwrap();
+    assert_eq!((pong[36], &pong[44..]), (5, &b"echo"[..]));
+    assert!(matches!(
+        next_status(&mut statuses).await,
+        Status::PeerAdded(_)
+    ));
+    raw.write_all(&raw_message(3, RAW_ID, "<$>", &[1, 200]))
+        .await
+        .unwrap();
+    match next_status(&mut statuses).await {
+        Status::PeerLost { reason, .. } => assert!(reason.contains("malformed filter"), "{reason}"),
+        other => panic!("unexpected {other}"),
+    }
+}
+
+/// A peer that subscribes to everything and never reads costs its own bounded queue.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_does_not_read_costs_only_itself() {
+    let config = EndpointConfig {
+        id: Some(EndpointId::from_random([1; 16])),
+        data_queue: QueueLimits {
+            messages: 100,
+            bytes: 1 << 20,
+        },
+        overflow: Overflow::DropOldest,
+        ..EndpointConfig::default()
+    };
+    let hub = Endpoint::start(config).unwrap();
+    let address = listening(&hub).await;
+    let frozen = raw_peer(&address, &[1, 0]).await;
+    let reader = endpoint(3);
+    let mut subscriber = reader.subscribe(["/t"]).await;
+    within(reader.peer(&address, None)).await.unwrap();
+    within(async {
+        while hub.peers().len() < 2 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let payload = vec![7u8; 60_000];
+    let mut publisher = hub.publisher();
+    let mut received = 0;
+    for round in 0..400 {
+        let _ = publisher.publish(&topic("/t"), &Data::String(payload.clone().into()));
+        while received <= round {
+            if let Delivery::Batch(batch) = within(subscriber.receive()).await.unwrap() {
+                received += batch.len();
+            }
+        }
+    }
+    let counts = hub.counts();
+    let of = |id: EndpointId| {
+        counts
+            .peers
+            .iter()
+            .find(|p| p.peer.id == id)
+            .unwrap()
+            .clone()
+    };
+    assert_eq!(of(reader.id()).dropped.total(), 0);
+    let frozen_report = of(EndpointId::from_bytes(RAW_ID));
+    assert!(frozen_report.dropped.total() > 0);
+    assert!(frozen_report.queued_bytes <= 1 << 20);
+    drop(frozen);
+}
+
+/// One slow subscriber to a hundredth of the traffic must not keep the read buffers alive.
+#[tokio::test(flavor = "multi_thread")]
+async fn few_queued_messages_do_not_pin_large_read_buffers() {
+    let (left, right) = (endpoint(1), endpoint(2));
+    let slow = right.subscribe(["/rare"]).await;
+    let mut fast = right.subscribe(["/often"]).await;
+    let address = listening(&right).await;
+    within(left.peer(&address, None)).await.unwrap();
+    let mut publisher = left.publisher();
+    let (often, rare) = (topic("/often"), topic("/rare"));
+    for number in 0..20_000u64 {
+        let to = if number % 100 == 0 { &rare } else { &often };
+        let limit = Duration::from_secs(10);
+        let _ = publisher.publish_blocking(to, &[number; 8][..], limit);
+    }
+    let mut received = 0;
+    while received < 19_800 {
+        if let Delivery::Batch(batch) = within(fast.receive()).await.unwrap() {
+            received += batch.len();
+        }
+    }
+    // The last read's batch for this subscriber may come a moment after the other's.
+    within(async {
+        while slow.depth().0 < 200 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let (messages, bytes, dropped) = slow.depth();
+    assert_eq!((messages, dropped.total()), (200, 0));
+    assert!(
+        bytes < 200 * 1024,
+        "{bytes} bytes for 200 messages of 80 bytes"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn silent_connections_do_not_keep_others_out() {
+    let config = EndpointConfig {
+        max_handshakes: 16,
+        ..EndpointConfig::default()
+    };
+    let hub = Endpoint::start(config).unwrap();
+    let address = listening(&hub).await;
+    let mut silent = Vec::new();
+    for _ in 0..200 {
+        silent.push(TcpStream::connect(&address).await.unwrap());
+    }
+    let guest = endpoint(9);
+    within(guest.peer(&address, None)).await.unwrap();
+    // The oldest ones were closed: their end of file comes behind the probe.
+    let mut rest = Vec::new();
+    within(silent[0].read_to_end(&mut rest)).await.unwrap();
+    assert_eq!(rest.len(), 9);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn garbage_instead_of_a_handshake_is_refused_at_once() {
+    let hub = endpoint(1);
+    let address = listening(&hub).await;
+    for garbage in [
+        &b"GET / HTTP/1.1\r\n\r\n"[..],
+        &[0xff; 40],
+        &[0, 0, 0, 1, 200],
+        &[0; 64],
+    ] {
+        let mut stream = TcpStream::connect(&address).await.unwrap();
+        stream.write_all(garbage).await.unwrap();
+        let mut rest = Vec::new();
+        // A reset is as good an end as an orderly close.
+        let _ = within(stream.read_to_end(&mut rest)).await;
+    }
+    assert!(hub.peers().is_empty());
+}
