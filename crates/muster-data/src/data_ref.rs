@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::fmt;
 
 use crate::cursor::{array, read_length, skip};
-use crate::order::compare_encoded;
+use crate::order::{Containers, compare_encoded};
 use crate::{
     Address, ConvertError, Data, Decode, DecodeError, EnumRef, Kind, Limits, Port, Protocol,
     Subnet, Table, Timespan, Timestamp, real, validate,
@@ -487,7 +487,7 @@ impl From<DataRef<'_>> for Data {
 impl Ord for DataRef<'_> {
     /// Order of [`Data`].
     fn cmp(&self, other: &Self) -> Ordering {
-        compare_encoded(self.bytes, other.bytes)
+        compare_encoded(self.bytes, other.bytes, Containers::AnyOrder)
     }
 }
 

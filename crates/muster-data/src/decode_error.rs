@@ -39,6 +39,9 @@ pub enum DecodeErrorKind {
     /// The size exceeds [`Limits::bytes`](crate::Limits::bytes).
     #[error("value too large")]
     TooLarge,
+    /// Sets whose elements hold sets that are not in order take too much work to compare.
+    #[error("too complex to check for duplicates")]
+    TooComplex,
 }
 
 /// Error for bytes that are no valid value.

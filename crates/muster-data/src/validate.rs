@@ -4,11 +4,17 @@ use std::cmp::Ordering;
 
 use crate::cursor::{BODY_SIZE, LengthError, VARIABLE, read_length, skip};
 use crate::kind::Kind;
-use crate::order::compare_encoded;
+use crate::order::{Containers, compare_encoded};
 use crate::{DecodeError, DecodeErrorKind, Limits};
 
 /// Containers up to this many elements are searched for duplicates pair by pair.
 const PAIRWISE: usize = 8;
+
+/// Effort for comparing sets that hold unordered sets, in bytes compared: this much in any case, so
+/// that small values always pass.
+const FREE_EFFORT: usize = 1 << 20;
+/// The same, times the size of the whole value: nesting must not multiply a large value's cost.
+const EFFORT_PER_BYTE: usize = 4;
 
 /// Checks that the bytes are exactly one valid value within the limits.
 ///
@@ -18,10 +24,16 @@ pub fn validate(bytes: &[u8], limits: &Limits) -> Result<(), DecodeError> {
     if bytes.len() > limits.bytes {
         return Err(DecodeError::new(DecodeErrorKind::TooLarge, limits.bytes));
     }
+    let effort = bytes
+        .len()
+        .saturating_mul(EFFORT_PER_BYTE)
+        .saturating_add(FREE_EFFORT);
     let mut walk = Walk {
         bytes,
         pos: 0,
         elements: limits.elements,
+        unordered: 0,
+        effort,
     };
     let result = if bytes.is_empty() {
         Err(DecodeErrorKind::Empty)
@@ -42,6 +54,10 @@ struct Walk<'a> {
     pos: usize,
     /// How many more elements may come.
     elements: u64,
+    /// How many sets and tables were not in order so far.
+    unordered: u64,
+    /// How many more bytes may be compared the slow way.
+    effort: usize,
 }
 
 impl Walk<'_> {
@@ -132,6 +148,7 @@ impl Walk<'_> {
     ) -> Result<(), DecodeErrorKind> {
         let length = self.container(width, depth)?;
         let start = self.pos;
+        let unordered = self.unordered;
         let mut ascending = true;
         let mut previous: &[u8] = &[];
         for _ in 0..length {
@@ -139,7 +156,7 @@ impl Walk<'_> {
             self.values(1, depth - 1)?;
             let key = &self.bytes[from..self.pos];
             if ascending && !previous.is_empty() {
-                match compare_encoded(previous, key) {
+                match self.compare(previous, key, unordered)? {
                     Ordering::Less => {}
                     Ordering::Equal => return Err(duplicate),
                     Ordering::Greater => ascending = false,
@@ -150,45 +167,89 @@ impl Walk<'_> {
                 self.values(1, depth - 1)?;
             }
         }
-        if ascending || self.distinct(start, length as usize, width) {
-            Ok(())
-        } else {
-            Err(duplicate)
+        if !ascending {
+            if !self.distinct(start, length as usize, width, unordered)? {
+                return Err(duplicate);
+            }
+            self.unordered += 1;
         }
+        Ok(())
+    }
+
+    /// Compares two keys of a container before which so many others were not in order.
+    #[inline]
+    fn compare(
+        &mut self,
+        left: &[u8],
+        right: &[u8],
+        unordered: u64,
+    ) -> Result<Ordering, DecodeErrorKind> {
+        let containers = self.containers(unordered);
+        if containers == Containers::AnyOrder {
+            self.spend(left.len() + right.len())?;
+        }
+        Ok(compare_encoded(left, right, containers))
     }
 
     /// Whether the keys of a walked container differ from each other.
     #[cold]
-    fn distinct(&self, start: usize, length: usize, width: u32) -> bool {
+    fn distinct(
+        &mut self,
+        start: usize,
+        length: usize,
+        width: u32,
+        unordered: u64,
+    ) -> Result<bool, DecodeErrorKind> {
+        let bytes = self.bytes;
         let mut pos = start;
         let mut next_key = || {
-            let end = skip(self.bytes, pos);
-            let key = &self.bytes[pos..end];
-            pos = if width == 2 {
-                skip(self.bytes, end)
-            } else {
-                end
-            };
+            let end = skip(bytes, pos);
+            let key = &bytes[pos..end];
+            pos = if width == 2 { skip(bytes, end) } else { end };
             key
         };
         if length <= PAIRWISE {
             let mut keys: [&[u8]; PAIRWISE] = [&[]; PAIRWISE];
             for filled in 0..length {
                 let key = next_key();
-                if keys[..filled]
-                    .iter()
-                    .any(|other| compare_encoded(other, key).is_eq())
-                {
-                    return false;
+                for other in &keys[..filled] {
+                    if self.compare(other, key, unordered)?.is_eq() {
+                        return Ok(false);
+                    }
                 }
                 keys[filled] = key;
             }
-            true
-        } else {
-            let mut keys: Vec<&[u8]> = (0..length).map(|_| next_key()).collect();
-            keys.sort_unstable_by(|left, right| compare_encoded(left, right));
-            keys.windows(2)
-                .all(|pair| compare_encoded(pair[0], pair[1]).is_ne())
+            return Ok(true);
         }
+        let mut keys: Vec<&[u8]> = (0..length).map(|_| next_key()).collect();
+        let containers = self.containers(unordered);
+        if containers == Containers::AnyOrder {
+            // A sort must not stop halfway, so its whole effort is counted beforehand: each key takes
+            // part in about twice as many comparisons as the number of keys has bits.
+            let comparisons = 2 * (length.ilog2() as usize + 1);
+            self.spend((pos - start).saturating_mul(comparisons))?;
+        }
+        keys.sort_unstable_by(|left, right| compare_encoded(left, right, containers));
+        Ok(keys
+            .windows(2)
+            .all(|pair| compare_encoded(pair[0], pair[1], containers).is_ne()))
+    }
+
+    /// What is known about a container's keys, if so many containers were not in order before it.
+    #[inline]
+    fn containers(&self, unordered: u64) -> Containers {
+        if self.unordered == unordered {
+            Containers::InOrder
+        } else {
+            Containers::AnyOrder
+        }
+    }
+
+    fn spend(&mut self, bytes: usize) -> Result<(), DecodeErrorKind> {
+        self.effort = self
+            .effort
+            .checked_sub(bytes)
+            .ok_or(DecodeErrorKind::TooComplex)?;
+        Ok(())
     }
 }

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::{Encode, length, set_header, table_header};
 use crate::cursor::skip;
-use crate::order::compare_encoded;
+use crate::order::{Containers, compare_encoded};
 
 /// Appends a set of these elements: in Broker's order, whatever order they come in, and without
 /// those that encode to the same value as another.
@@ -63,7 +63,8 @@ impl Order {
     fn key(&mut self, out: &[u8], key: Range<usize>) {
         if self.ascending && !self.previous.is_empty() {
             let previous = &out[self.previous.clone()];
-            self.ascending = compare_encoded(previous, &out[key.clone()]).is_lt();
+            self.ascending =
+                compare_encoded(previous, &out[key.clone()], Containers::AnyOrder).is_lt();
         }
         self.previous = key;
     }
@@ -89,10 +90,19 @@ fn rewrite(out: &mut Vec<u8>, start: usize, body: usize, width: usize) {
     // Stable and from the back, so that the last of several equal keys comes first and is kept.
     entries.reverse();
     entries.sort_by(|(left, _), (right, _)| {
-        compare_encoded(&encoded[left.clone()], &encoded[right.clone()])
+        compare_encoded(
+            &encoded[left.clone()],
+            &encoded[right.clone()],
+            Containers::AnyOrder,
+        )
     });
     entries.dedup_by(|(later, _), (earlier, _)| {
-        compare_encoded(&encoded[later.clone()], &encoded[earlier.clone()]).is_eq()
+        compare_encoded(
+            &encoded[later.clone()],
+            &encoded[earlier.clone()],
+            Containers::AnyOrder,
+        )
+        .is_eq()
     });
     out.truncate(start);
     let count = length(entries.len()) as usize;
