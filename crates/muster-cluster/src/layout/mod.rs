@@ -1,0 +1,232 @@
+//! The layout: which nodes a cluster has, where they run, which pools they form.
+//!
+//! One TOML file describes a cluster; [`Layout::parse`] reads it and reports everything that is
+//! wrong with it at once, each with its line.
+
+mod check;
+mod document;
+mod name;
+mod node_reader;
+mod problem;
+mod reader;
+mod suggestion;
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+
+pub use name::{LONGEST_NAME, NameError, NodeName, PoolName, Role};
+pub use problem::{LayoutError, LayoutProblem, LayoutProblemKind};
+
+use crate::links::{self, Neighbours};
+use crate::settings::{CORE_SETTINGS, Origin, SettingError, SettingSpec, Settings};
+use crate::topics::Topics;
+use problem::{LayoutProblemKind as Kind, Problems};
+
+/// The largest layout file in bytes.
+pub const LARGEST_FILE: usize = 1024 * 1024;
+
+/// The most nodes of one layout.
+pub const MOST_NODES: usize = 4096;
+
+/// The first port that is handed out to nodes without one; Zeek's own clusters start there.
+pub const FIRST_PORT: u16 = 47760;
+
+/// A checked layout. Immutable but for overrides of settings.
+#[derive(Debug, Clone)]
+pub struct Layout {
+    pub(super) file: String,
+    pub(super) topics: Topics,
+    pub(super) directory: String,
+    pub(super) nodes: Vec<Node>,
+    pub(super) index: HashMap<NodeName, usize>,
+    pub(super) pools: Vec<PoolSpec>,
+    pub(super) settings: Settings,
+    pub(super) specs: Vec<SettingSpec>,
+}
+
+/// One node of a layout.
+#[derive(Debug, Clone)]
+pub struct Node {
+    /// Its name, unique in the layout.
+    pub name: NodeName,
+    /// What it does.
+    pub role: Role,
+    /// The machine it runs on, the unit of failure: the `box` it names, otherwise its address.
+    pub box_name: String,
+    /// Where its peers reach it.
+    pub address: IpAddr,
+    /// The TCP port its peers reach it at, never 0.
+    pub port: u16,
+    /// The pools it is explicitly a member of.
+    pub pools: Vec<PoolName>,
+    /// Whether it relays for others.
+    pub transit: bool,
+    /// The log files or patterns it reads, as written; workers only.
+    pub input: Vec<String>,
+    /// Its effective settings.
+    pub settings: Settings,
+    /// The line of its `[[node]]` in the file, counted from 1.
+    pub line: usize,
+}
+
+impl Node {
+    /// Where its peers reach it.
+    pub fn socket_address(&self) -> SocketAddr {
+        SocketAddr::new(self.address, self.port)
+    }
+}
+
+/// The rules by which a pool is filled; Zeek's `Cluster::PoolSpec`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PoolSpec {
+    /// The pool's name.
+    pub name: PoolName,
+    /// The role of its members: worker, proxy or logger.
+    pub role: Role,
+    /// The most members it takes; as many as there are if not set.
+    pub max_nodes: Option<u32>,
+    /// Whether its members belong to no other pool of their role.
+    pub exclusive: bool,
+    /// The line of its `[pool.NAME]`; 0 for a built-in pool that the file does not mention.
+    pub line: usize,
+}
+
+impl Layout {
+    /// Reads and checks a layout.
+    ///
+    /// `file` is the name that problems carry. `specs` are the settings of the frameworks, besides
+    /// [`CORE_SETTINGS`]. The error lists every problem that was found.
+    pub fn parse(text: &str, file: &str, specs: &[SettingSpec]) -> Result<Self, LayoutError> {
+        if text.len() > LARGEST_FILE {
+            let mut problems = Problems::new(file, "");
+            let message = format!(
+                "the file has {} bytes, more than {LARGEST_FILE}",
+                text.len()
+            );
+            problems.add_with(
+                1,
+                Kind::TooLarge,
+                message,
+                "use `count` for nodes that differ only by number",
+            );
+            return Err(problems.into_error());
+        }
+        let mut problems = Problems::new(file, text);
+        let Some(document) = document::parse(text, &mut problems) else {
+            return Err(problems.into_error());
+        };
+        let (layout, completeness) = reader::read(&document, file, specs, &mut problems);
+        check::check(&layout, completeness, &mut problems);
+        problems.finish(layout)
+    }
+
+    /// The layout's file as the caller named it.
+    pub fn file(&self) -> &str {
+        &self.file
+    }
+
+    /// The directory for logs, state and process files as written, relative to the layout file's own
+    /// directory unless absolute.
+    pub fn directory(&self) -> &str {
+        &self.directory
+    }
+
+    /// The topics of the cluster.
+    pub fn topics(&self) -> &Topics {
+        &self.topics
+    }
+
+    /// All nodes, in the order of the file.
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    /// The node of a name.
+    pub fn node(&self, name: &NodeName) -> Option<&Node> {
+        self.find(name.as_str())
+    }
+
+    /// The node of a name that was typed by someone.
+    pub fn find(&self, name: &str) -> Option<&Node> {
+        self.index.get(name).map(|&index| &self.nodes[index])
+    }
+
+    /// The nodes of a role, in the order of the file.
+    pub fn with_role(&self, role: Role) -> impl Iterator<Item = &Node> {
+        self.nodes.iter().filter(move |node| node.role == role)
+    }
+
+    /// The manager; the first one by name, should there be several.
+    pub fn manager(&self) -> Option<&Node> {
+        self.with_role(Role::Manager)
+            .min_by(|one, other| one.name.cmp(&other.name))
+    }
+
+    /// Whether the manager takes the logs, because there is no logger (Zeek's
+    /// `Cluster::manager_is_logger`).
+    pub fn manager_is_logger(&self) -> bool {
+        self.with_role(Role::Logger).next().is_none()
+    }
+
+    /// Whether a node takes the cluster's logs.
+    pub fn takes_logs(&self, node: &Node) -> bool {
+        match node.role {
+            Role::Logger => true,
+            Role::Manager => {
+                self.manager_is_logger()
+                    && self
+                        .manager()
+                        .is_some_and(|manager| manager.name == node.name)
+            }
+            Role::Proxy | Role::Worker => false,
+        }
+    }
+
+    /// All pools, sorted by topic, Zeek's own three included.
+    pub fn pools(&self) -> &[PoolSpec] {
+        &self.pools
+    }
+
+    /// The rules of one pool.
+    pub fn pool(&self, name: &PoolName) -> Option<&PoolSpec> {
+        self.pools.iter().find(|pool| pool.name == *name)
+    }
+
+    /// The settings of the cluster as a whole, without those of single nodes.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// All settings that this layout knows, the core's first.
+    pub fn specs(&self) -> impl Iterator<Item = &SettingSpec> {
+        CORE_SETTINGS.iter().chain(&self.specs)
+    }
+
+    /// The peers of a node, by [`links`](crate::links()); none for a name that the layout does not
+    /// have.
+    pub fn neighbours(&self, name: &NodeName) -> Neighbours {
+        links::neighbours(self, name)
+    }
+
+    /// The layout with a setting overridden for every node, as from a command line: `value` is text
+    /// of the setting's kind, lists with commas. Overrides win over the layout and over a node's
+    /// own options.
+    pub fn with_override(mut self, key: &str, value: &str) -> Result<Self, SettingError> {
+        let Some(spec) = self.specs().find(|spec| spec.key() == key).copied() else {
+            let nearest =
+                suggestion::nearest(key, self.specs().map(SettingSpec::key)).map(str::to_owned);
+            return Err(SettingError::UnknownKey {
+                key: document::clip(key),
+                nearest,
+            });
+        };
+        let value = spec.read_text(value).map_err(SettingError::BadValue)?;
+        self.settings
+            .set(spec.key(), value.clone(), Origin::Override);
+        for node in &mut self.nodes {
+            node.settings
+                .set(spec.key(), value.clone(), Origin::Override);
+        }
+        Ok(self)
+    }
+}

@@ -1,0 +1,335 @@
+//! Membership: which nodes are alive, and in which of their lives.
+
+use std::collections::{BTreeMap, HashMap};
+
+use muster_data::Timestamp;
+use muster_wire::{EndpointId, Incarnation};
+
+use crate::layout::{Layout, NodeName, Role};
+
+/// Hellos that may wait for their peering, per node of the layout: a restart may overlap.
+const HELD_PER_NODE: usize = 2;
+
+/// Hellos that may wait besides those.
+const HELD_BESIDES: usize = 16;
+
+/// The table of all nodes of a layout; everything else reads who is alive from here.
+///
+/// A node is alive from the moment when both its peering stands and its hello came. Its events
+/// alternate: up, down, up; the down of one life comes before the up of the next. The node itself is
+/// in the table, alive from the start, without an event.
+#[derive(Debug, Clone)]
+pub struct Membership {
+    me: NodeName,
+    records: BTreeMap<NodeName, Record>,
+    peers: HashMap<EndpointId, Peer>,
+    held: HashMap<EndpointId, Hello>,
+    most_held: usize,
+}
+
+/// What is known about one node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// The node's name.
+    pub name: NodeName,
+    /// Its role.
+    pub role: Role,
+    /// The machine it runs on, the unit of failure.
+    pub box_name: String,
+    /// Its present life, if it is alive.
+    pub life: Option<Life>,
+}
+
+/// One life of a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Life {
+    /// Its endpoint id.
+    pub id: EndpointId,
+    /// Its place among the lives of the node; not known of Zeek's nodes.
+    pub incarnation: Option<Incarnation>,
+    /// When its peering was made.
+    pub since: Timestamp,
+    /// Whether it is a peer of ours; not so of the node itself.
+    pub direct: bool,
+}
+
+/// What changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum MembershipEvent {
+    /// A node came up.
+    NodeUp {
+        /// Its name.
+        name: NodeName,
+        /// Its endpoint id.
+        id: EndpointId,
+        /// Its place among the lives of the node, where known.
+        incarnation: Option<Incarnation>,
+    },
+    /// A node went down; name, id and incarnation as in its up.
+    NodeDown {
+        /// Its name.
+        name: NodeName,
+        /// Its endpoint id.
+        id: EndpointId,
+        /// Its place among the lives of the node, where known.
+        incarnation: Option<Incarnation>,
+    },
+    /// A hello was not believed; the peering stays, but the peer is no node.
+    Refused {
+        /// The name in the hello, at most 128 bytes of it.
+        name: String,
+        /// The endpoint id in the hello.
+        id: EndpointId,
+        /// Why.
+        reason: Refusal,
+    },
+}
+
+/// Why a hello was not believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// The layout has no node of this name.
+    #[error("the layout has no node of this name")]
+    UnknownName,
+    /// The name is our own: the node runs twice.
+    #[error("the name is our own")]
+    OwnName,
+    /// The endpoint id in the hello is not that of the peer it came from.
+    #[error("the endpoint id is not the peer's own")]
+    ForeignId,
+    /// The peer is a node already, under another name.
+    #[error("the peer goes by another name already")]
+    OtherName,
+    /// A newer life of the node is alive, or this one was declared down before: the node runs
+    /// twice, or the hello is stale.
+    #[error("a newer life of the node is alive")]
+    OlderLife,
+    /// Too many hellos wait for their peering.
+    #[error("too many hellos wait for their peering")]
+    TooMany,
+}
+
+#[derive(Debug, Clone)]
+struct Peer {
+    since: Timestamp,
+    /// The node whose life this is or was.
+    name: Option<NodeName>,
+    /// Whether another life has taken its place, or was there first.
+    superseded: bool,
+}
+
+#[derive(Debug, Clone)]
+struct Hello {
+    name: String,
+    incarnation: Option<Incarnation>,
+}
+
+impl Membership {
+    /// The table of a layout as the node `me` keeps it, in the life `id` that began at `now`.
+    ///
+    /// `me` need not be in the layout: an outside observer keeps a table as well.
+    pub fn new(
+        layout: &Layout,
+        me: &NodeName,
+        id: EndpointId,
+        incarnation: Incarnation,
+        now: Timestamp,
+    ) -> Self {
+        let own = Life {
+            id,
+            incarnation: Some(incarnation),
+            since: now,
+            direct: false,
+        };
+        let records = layout.nodes().iter().map(|node| {
+            let record = Record {
+                name: node.name.clone(),
+                role: node.role,
+                box_name: node.box_name.clone(),
+                life: (node.name == *me).then(|| own.clone()),
+            };
+            (node.name.clone(), record)
+        });
+        Self {
+            me: me.clone(),
+            records: records.collect(),
+            peers: HashMap::new(),
+            held: HashMap::new(),
+            most_held: layout.nodes().len() * HELD_PER_NODE + HELD_BESIDES,
+        }
+    }
+
+    /// A peering stands. A hello that came before it counts now.
+    pub fn peer_added(&mut self, id: EndpointId, now: Timestamp) -> Vec<MembershipEvent> {
+        self.peers.entry(id).or_insert(Peer {
+            since: now,
+            name: None,
+            superseded: false,
+        });
+        match self.held.remove(&id) {
+            Some(hello) => self.settle(id, &hello.name, hello.incarnation),
+            None => Vec::new(),
+        }
+    }
+
+    /// The peer `from` says that it is the node `name` in the life `id`. Repeats change nothing.
+    ///
+    /// Zeek's nodes do not say their incarnation; of two lives that cannot be ordered, the one that
+    /// says hello last is the newer.
+    pub fn hello(
+        &mut self,
+        from: EndpointId,
+        name: &str,
+        id: EndpointId,
+        incarnation: Option<Incarnation>,
+    ) -> Vec<MembershipEvent> {
+        if id != from {
+            return refused(name, id, Refusal::ForeignId);
+        }
+        if let Some(reason) = self.judge_name(name) {
+            return refused(name, id, reason);
+        }
+        if self.peers.contains_key(&from) {
+            return self.settle(from, name, incarnation);
+        }
+        if self.held.len() >= self.most_held && !self.held.contains_key(&from) {
+            return refused(name, id, Refusal::TooMany);
+        }
+        self.held.insert(
+            from,
+            Hello {
+                name: name.to_owned(),
+                incarnation,
+            },
+        );
+        Vec::new()
+    }
+
+    /// A peering is gone. Nothing follows for a peer that was no node.
+    pub fn peer_lost(&mut self, id: EndpointId) -> Vec<MembershipEvent> {
+        self.held.remove(&id);
+        let name = self.peers.remove(&id).and_then(|peer| peer.name);
+        let Some(record) = name.and_then(|name| self.records.get_mut(&name)) else {
+            return Vec::new();
+        };
+        match record.life.take_if(|life| life.id == id) {
+            Some(life) => vec![down(&record.name, &life)],
+            None => Vec::new(),
+        }
+    }
+
+    /// The node's own name.
+    pub fn me(&self) -> &NodeName {
+        &self.me
+    }
+
+    /// All nodes of the layout, dead or alive, in the order of their names.
+    pub fn records(&self) -> impl Iterator<Item = &Record> {
+        self.records.values()
+    }
+
+    /// The nodes that are alive, the node itself included, in the order of their names.
+    pub fn alive(&self) -> impl Iterator<Item = &Record> {
+        self.records().filter(|record| record.life.is_some())
+    }
+
+    /// What is known about a node of the layout.
+    pub fn get(&self, name: &NodeName) -> Option<&Record> {
+        self.records.get(name)
+    }
+
+    /// The endpoint id of a node that is alive.
+    pub fn id_of(&self, name: &NodeName) -> Option<EndpointId> {
+        self.get(name)?.life.as_ref().map(|life| life.id)
+    }
+
+    /// The living node that an endpoint id belongs to.
+    pub fn name_of(&self, id: EndpointId) -> Option<&NodeName> {
+        let name = self
+            .peers
+            .get(&id)
+            .map_or(Some(&self.me), |peer| peer.name.as_ref())?;
+        self.records
+            .get(name)
+            .filter(|record| record.life.as_ref().is_some_and(|life| life.id == id))
+            .map(|record| &record.name)
+    }
+
+    fn judge_name(&self, name: &str) -> Option<Refusal> {
+        if self.me == *name {
+            return Some(Refusal::OwnName);
+        }
+        (!self.records.contains_key(name)).then_some(Refusal::UnknownName)
+    }
+
+    /// A hello whose peering stands and whose name is a node's.
+    fn settle(
+        &mut self,
+        id: EndpointId,
+        name: &str,
+        incarnation: Option<Incarnation>,
+    ) -> Vec<MembershipEvent> {
+        let (Some(record), Some(peer)) = (self.records.get_mut(name), self.peers.get_mut(&id))
+        else {
+            return Vec::new();
+        };
+        if peer
+            .name
+            .as_ref()
+            .is_some_and(|known| *known != record.name)
+        {
+            return refused(name, id, Refusal::OtherName);
+        }
+        if let Some(life) = record.life.as_mut().filter(|life| life.id == id) {
+            life.incarnation = life.incarnation.or(incarnation);
+            return Vec::new();
+        }
+        let is_older =
+            record
+                .life
+                .as_ref()
+                .is_some_and(|alive| match (alive.incarnation, incarnation) {
+                    (Some(alive), Some(new)) => new <= alive,
+                    _ => peer.superseded,
+                });
+        if is_older {
+            peer.superseded = true;
+            return refused(name, id, Refusal::OlderLife);
+        }
+        peer.name = Some(record.name.clone());
+        let life = Life {
+            id,
+            incarnation,
+            since: peer.since,
+            direct: true,
+        };
+        let up = MembershipEvent::NodeUp {
+            name: record.name.clone(),
+            id,
+            incarnation,
+        };
+        let Some(old) = record.life.replace(life) else {
+            return vec![up];
+        };
+        let down = down(&record.name, &old);
+        if let Some(peer) = self.peers.get_mut(&old.id) {
+            peer.superseded = true;
+        }
+        vec![down, up]
+    }
+}
+
+fn down(name: &NodeName, life: &Life) -> MembershipEvent {
+    MembershipEvent::NodeDown {
+        name: name.clone(),
+        id: life.id,
+        incarnation: life.incarnation,
+    }
+}
+
+fn refused(name: &str, id: EndpointId, reason: Refusal) -> Vec<MembershipEvent> {
+    let name = name.chars().take(crate::layout::LONGEST_NAME).collect();
+    vec![MembershipEvent::Refused { name, id, reason }]
+}

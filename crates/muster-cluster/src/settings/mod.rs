@@ -1,0 +1,292 @@
+//! Settings: values with a declared key, type and default, that a layout, a node of it or the
+//! command line may override.
+
+mod spec;
+mod value;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use spec::{SettingKind, SettingSpec};
+pub use value::SettingValue;
+
+pub(crate) use value::RawValue;
+
+const KIB: u64 = 1024;
+const MIB: u64 = 1024 * KIB;
+
+/// The settings of the core. Frameworks bring theirs to [`Layout::parse`](crate::Layout::parse).
+pub const CORE_SETTINGS: &[SettingSpec] = &[
+    SettingSpec::count(
+        "peering.data_queue",
+        8192,
+        "data messages that wait for one peer at most (Zeek's peer_buffer_size)",
+    )
+    .positive(),
+    SettingSpec::count(
+        "peering.data_queue_bytes",
+        64 * MIB,
+        "bytes that the data messages waiting for one peer hold at most",
+    )
+    .positive(),
+    SettingSpec::count(
+        "peering.control_queue",
+        1024,
+        "control messages that wait for one peer at most; more disconnect it",
+    )
+    .positive(),
+    SettingSpec::choice(
+        "peering.overflow",
+        "drop_oldest",
+        &["drop_oldest", "drop_newest", "disconnect"],
+        "what a full data queue does (Zeek's peer_overflow_policy)",
+    ),
+    SettingSpec::duration(
+        "peering.retry",
+        Duration::from_secs(1),
+        "time between two attempts to dial a peer",
+    )
+    .positive(),
+    SettingSpec::count(
+        "runtime.inbox",
+        65_536,
+        "messages that wait for the node's handlers at most",
+    )
+    .positive(),
+    SettingSpec::count(
+        "runtime.inbox_bytes",
+        64 * MIB,
+        "bytes that the messages waiting for the node's handlers hold at most",
+    )
+    .positive(),
+    SettingSpec::duration(
+        "runtime.start_deadline",
+        Duration::from_secs(15),
+        "how long a node waits for the nodes of its layout before it starts without them",
+    ),
+    SettingSpec::count(
+        "logging.batch_size",
+        400,
+        "log records that are written at once at most (Zeek's log_batch_size)",
+    )
+    .positive(),
+    SettingSpec::duration(
+        "logging.batch_interval",
+        Duration::from_secs(1),
+        "how long a log record waits for others at most (Zeek's log_batch_interval)",
+    ),
+    SettingSpec::real(
+        "input.speed",
+        0.0,
+        "replay speed as a multiple of real time; 0 reads as fast as possible",
+    ),
+    SettingSpec::duration(
+        "watermark.allowance",
+        Duration::from_secs(15 * 60),
+        "event time that a window stays open after the watermark has passed its end",
+    ),
+];
+
+/// Where the effective value of a setting comes from; a later variant wins over an earlier one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Origin {
+    /// Nobody set it.
+    Default,
+    /// A section of the layout, for the whole cluster.
+    Layout {
+        /// The line in the layout file, counted from 1.
+        line: usize,
+    },
+    /// The node's own `options`.
+    Node {
+        /// The line in the layout file, counted from 1.
+        line: usize,
+    },
+    /// The command line.
+    Override,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::Layout { line } => write!(f, "layout, line {line}"),
+            Self::Node { line } => write!(f, "node, line {line}"),
+            Self::Override => f.write_str("command line"),
+        }
+    }
+}
+
+/// Why an override was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SettingError {
+    /// No setting of this key is declared.
+    #[error("unknown setting `{key}`{}", did_you_mean(nearest.as_deref()))]
+    UnknownKey {
+        /// The key as given.
+        key: String,
+        /// The declared key that looks most like it.
+        nearest: Option<String>,
+    },
+    /// The text is no value of the setting's kind, or outside its bounds.
+    #[error("{0}")]
+    BadValue(String),
+}
+
+fn did_you_mean(nearest: Option<&str>) -> String {
+    nearest.map_or_else(String::new, |key| format!("; did you mean `{key}`?"))
+}
+
+/// The effective settings of one node. Cheap to clone.
+///
+/// The typed getters cannot fail for a declared key of the right kind.
+///
+/// # Panics
+/// All getters panic for a key that was not declared, or not with that kind: a mistake in the
+/// program, never in a layout.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    entries: Arc<BTreeMap<&'static str, (SettingValue, Origin)>>,
+}
+
+impl Settings {
+    /// The defaults of the core's settings and of these. A key declared twice keeps its first
+    /// declaration.
+    pub fn defaults(specs: &[SettingSpec]) -> Self {
+        let mut entries = BTreeMap::new();
+        for spec in CORE_SETTINGS.iter().chain(specs) {
+            entries
+                .entry(spec.key())
+                .or_insert_with(|| (spec.default_value(), Origin::Default));
+        }
+        Self {
+            entries: Arc::new(entries),
+        }
+    }
+
+    /// The value of a count.
+    pub fn count(&self, key: &str) -> u64 {
+        match self.value(key) {
+            SettingValue::Count(value) => *value,
+            other => wrong_kind(key, "count", other),
+        }
+    }
+
+    /// The value of a count as a length or capacity; at most `usize::MAX`.
+    pub fn size(&self, key: &str) -> usize {
+        usize::try_from(self.count(key)).unwrap_or(usize::MAX)
+    }
+
+    /// The value of a real number.
+    pub fn real(&self, key: &str) -> f64 {
+        match self.value(key) {
+            SettingValue::Real(value) => *value,
+            other => wrong_kind(key, "real", other),
+        }
+    }
+
+    /// The value of a length of time.
+    pub fn duration(&self, key: &str) -> Duration {
+        match self.value(key) {
+            SettingValue::Duration(value) => *value,
+            other => wrong_kind(key, "duration", other),
+        }
+    }
+
+    /// The value of a boolean.
+    pub fn boolean(&self, key: &str) -> bool {
+        match self.value(key) {
+            SettingValue::Boolean(value) => *value,
+            other => wrong_kind(key, "boolean", other),
+        }
+    }
+
+    /// The value of a text or a choice.
+    pub fn text(&self, key: &str) -> &str {
+        match self.value(key) {
+            SettingValue::Text(text) => text,
+            other => wrong_kind(key, "text", other),
+        }
+    }
+
+    /// The value of a list of texts.
+    pub fn text_list(&self, key: &str) -> &[String] {
+        match self.value(key) {
+            SettingValue::TextList(texts) => texts,
+            other => wrong_kind(key, "list of texts", other),
+        }
+    }
+
+    /// The value of a list of counts.
+    pub fn count_list(&self, key: &str) -> &[u64] {
+        match self.value(key) {
+            SettingValue::CountList(values) => values,
+            other => wrong_kind(key, "list of counts", other),
+        }
+    }
+
+    /// Where the value comes from.
+    pub fn origin(&self, key: &str) -> Origin {
+        self.entry(key).1
+    }
+
+    /// The value of any setting.
+    pub fn value(&self, key: &str) -> &SettingValue {
+        &self.entry(key).0
+    }
+
+    /// All settings with value and origin, in the order of their keys.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, &SettingValue, Origin)> {
+        self.entries
+            .iter()
+            .map(|(key, (value, origin))| (*key, value, *origin))
+    }
+
+    pub(crate) fn set(&mut self, key: &'static str, value: SettingValue, origin: Origin) {
+        Arc::make_mut(&mut self.entries).insert(key, (value, origin));
+    }
+
+    fn entry(&self, key: &str) -> &(SettingValue, Origin) {
+        let Some(entry) = self.entries.get(key) else {
+            panic!("the setting `{key}` is not declared");
+        };
+        entry
+    }
+}
+
+fn wrong_kind(key: &str, asked: &str, found: &SettingValue) -> ! {
+    panic!("the setting `{key}` is no {asked}: {found:?}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn core_settings_are_declared_once_and_have_help() {
+        let defaults = Settings::defaults(&[]);
+        assert_eq!(defaults.iter().count(), CORE_SETTINGS.len());
+        for spec in CORE_SETTINGS {
+            assert!(
+                spec.key().contains('.') && !spec.help().is_empty(),
+                "{}",
+                spec.key()
+            );
+        }
+        assert_eq!(defaults.size("peering.data_queue"), 8192);
+        assert_eq!(
+            defaults.duration("watermark.allowance"),
+            Duration::from_secs(900)
+        );
+        assert_eq!(defaults.origin("input.speed"), Origin::Default);
+    }
+
+    #[test]
+    #[should_panic(expected = "is not declared")]
+    fn an_undeclared_key_is_a_mistake_of_the_program() {
+        Settings::defaults(&[]).count("no.such");
+    }
+}

@@ -1,0 +1,266 @@
+//! Declarations of settings, and how a value is read for one.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::value::{RawValue, SettingValue};
+
+/// A declared setting.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SettingSpec {
+    key: &'static str,
+    default: SettingDefault,
+    positive: bool,
+    help: &'static str,
+}
+
+/// The type of a setting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SettingKind {
+    /// A whole number, 0 or more.
+    Count,
+    /// A finite number, 0 or more.
+    Real,
+    /// A length of time: `"15m"`, `"1h30m"`, `"500ms"`, or a number of seconds.
+    Duration,
+    /// `true` or `false`.
+    Boolean,
+    /// Any text.
+    Text,
+    /// One of these texts.
+    Choice(&'static [&'static str]),
+    /// A list of texts; on the command line separated by commas.
+    TextList,
+    /// A list of whole numbers; on the command line separated by commas.
+    CountList,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum SettingDefault {
+    Count(u64),
+    Real(f64),
+    Duration(Duration),
+    Boolean(bool),
+    Text(&'static str),
+    Choice(&'static str, &'static [&'static str]),
+    TextList(&'static [&'static str]),
+    CountList(&'static [u64]),
+}
+
+macro_rules! constructor {
+    ($(#[$doc:meta])* $name:ident, $kind:ident, $type:ty) => {
+        $(#[$doc])*
+        pub const fn $name(key: &'static str, default: $type, help: &'static str) -> Self {
+            Self { key, default: SettingDefault::$kind(default), positive: false, help }
+        }
+    };
+}
+
+impl SettingSpec {
+    constructor! {
+        /// Declares a setting of kind [`SettingKind::Count`].
+        count, Count, u64
+    }
+    constructor! {
+        /// Declares a setting of kind [`SettingKind::Real`].
+        real, Real, f64
+    }
+    constructor! {
+        /// Declares a setting of kind [`SettingKind::Duration`].
+        duration, Duration, Duration
+    }
+    constructor! {
+        /// Declares a setting of kind [`SettingKind::Boolean`].
+        boolean, Boolean, bool
+    }
+    constructor! {
+        /// Declares a setting of kind [`SettingKind::Text`].
+        text, Text, &'static str
+    }
+    constructor! {
+        /// Declares a setting of kind [`SettingKind::TextList`].
+        text_list, TextList, &'static [&'static str]
+    }
+    constructor! {
+        /// Declares a setting of kind [`SettingKind::CountList`].
+        count_list, CountList, &'static [u64]
+    }
+
+    /// Declares a setting of kind [`SettingKind::Choice`]; `default` is one of `choices`.
+    pub const fn choice(
+        key: &'static str,
+        default: &'static str,
+        choices: &'static [&'static str],
+        help: &'static str,
+    ) -> Self {
+        Self {
+            key,
+            default: SettingDefault::Choice(default, choices),
+            positive: false,
+            help,
+        }
+    }
+
+    /// The same setting with 0 refused: for queue bounds, intervals and the like.
+    #[must_use]
+    pub const fn positive(mut self) -> Self {
+        self.positive = true;
+        self
+    }
+
+    /// The key: a section and a name, such as `scan.threshold`.
+    pub const fn key(&self) -> &'static str {
+        self.key
+    }
+
+    /// What the setting does, one line.
+    pub const fn help(&self) -> &'static str {
+        self.help
+    }
+
+    /// The setting's type.
+    pub const fn kind(&self) -> SettingKind {
+        match self.default {
+            SettingDefault::Count(_) => SettingKind::Count,
+            SettingDefault::Real(_) => SettingKind::Real,
+            SettingDefault::Duration(_) => SettingKind::Duration,
+            SettingDefault::Boolean(_) => SettingKind::Boolean,
+            SettingDefault::Text(_) => SettingKind::Text,
+            SettingDefault::Choice(_, choices) => SettingKind::Choice(choices),
+            SettingDefault::TextList(_) => SettingKind::TextList,
+            SettingDefault::CountList(_) => SettingKind::CountList,
+        }
+    }
+
+    /// The value that holds unless someone overrides it.
+    pub fn default_value(&self) -> SettingValue {
+        match self.default {
+            SettingDefault::Count(value) => SettingValue::Count(value),
+            SettingDefault::Real(value) => SettingValue::Real(value),
+            SettingDefault::Duration(value) => SettingValue::Duration(value),
+            SettingDefault::Boolean(value) => SettingValue::Boolean(value),
+            SettingDefault::Text(value) | SettingDefault::Choice(value, _) => {
+                SettingValue::Text(value.to_owned())
+            }
+            SettingDefault::TextList(values) => {
+                SettingValue::TextList(values.iter().map(|value| (*value).to_owned()).collect())
+            }
+            SettingDefault::CountList(values) => SettingValue::CountList(values.to_vec()),
+        }
+    }
+
+    /// Reads a value as it stands in a layout; the error says what was expected.
+    pub(crate) fn read(&self, raw: &RawValue) -> Result<SettingValue, String> {
+        let expected = || format!("`{}` takes {}", self.key, self.kind());
+        let value = match (self.kind(), raw) {
+            (SettingKind::Count, raw) => SettingValue::Count(raw.count().ok_or_else(expected)?),
+            (SettingKind::Real, raw) => SettingValue::Real(raw.real().ok_or_else(expected)?),
+            (SettingKind::Duration, raw) => {
+                SettingValue::Duration(raw.duration().ok_or_else(expected)?)
+            }
+            (SettingKind::Boolean, RawValue::Boolean(value)) => SettingValue::Boolean(*value),
+            (SettingKind::Text, RawValue::Text(text)) => SettingValue::Text(text.clone()),
+            (SettingKind::Choice(choices), RawValue::Text(text))
+                if choices.contains(&text.as_str()) =>
+            {
+                SettingValue::Text(text.clone())
+            }
+            (SettingKind::TextList, RawValue::List(items)) => {
+                let texts = items.iter().map(|item| match item {
+                    RawValue::Text(text) => Some(text.clone()),
+                    _ => None,
+                });
+                SettingValue::TextList(texts.collect::<Option<_>>().ok_or_else(expected)?)
+            }
+            (SettingKind::CountList, RawValue::List(items)) => SettingValue::CountList(
+                items
+                    .iter()
+                    .map(RawValue::count)
+                    .collect::<Option<_>>()
+                    .ok_or_else(expected)?,
+            ),
+            _ => return Err(expected()),
+        };
+        if self.positive && value.is_zero() {
+            return Err(format!("`{}` must be more than 0", self.key));
+        }
+        Ok(value)
+    }
+
+    /// Reads a value as it is typed on a command line.
+    pub(crate) fn read_text(&self, text: &str) -> Result<SettingValue, String> {
+        let items = || {
+            text.split(',')
+                .map(str::trim)
+                .filter(|item| !item.is_empty())
+        };
+        let raw = match self.kind() {
+            SettingKind::Text | SettingKind::Choice(_) => RawValue::Text(text.to_owned()),
+            SettingKind::TextList => RawValue::List(
+                items()
+                    .map(|item| RawValue::Text(item.to_owned()))
+                    .collect(),
+            ),
+            SettingKind::CountList => RawValue::List(items().map(RawValue::guess).collect()),
+            _ => RawValue::guess(text.trim()),
+        };
+        self.read(&raw)
+    }
+}
+
+impl fmt::Display for SettingKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Count => f.write_str("a whole number, 0 or more"),
+            Self::Real => f.write_str("a number, 0 or more"),
+            Self::Duration => {
+                f.write_str("a length of time such as \"15m\", \"500ms\" or a number of seconds")
+            }
+            Self::Boolean => f.write_str("true or false"),
+            Self::Text => f.write_str("a text"),
+            Self::Choice(choices) => write!(f, "one of {}", choices.join(", ")),
+            Self::TextList => f.write_str("a list of texts"),
+            Self::CountList => f.write_str("a list of whole numbers"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_of_the_command_line_take_the_kind_of_their_setting() {
+        let list = SettingSpec::count_list("scan.thresholds", &[1], "");
+        assert_eq!(
+            list.read_text("20, 100,1000"),
+            Ok(SettingValue::CountList(vec![20, 100, 1000]))
+        );
+        assert!(list.read_text("20,x").is_err());
+        let names = SettingSpec::text_list("site.local", &[], "");
+        assert_eq!(
+            names.read_text("10.0.0.0/8,1"),
+            Ok(SettingValue::TextList(vec![
+                "10.0.0.0/8".to_owned(),
+                "1".to_owned()
+            ]))
+        );
+        let window = SettingSpec::duration("scan.window", Duration::from_secs(1), "").positive();
+        assert_eq!(
+            window.read_text("90"),
+            Ok(SettingValue::Duration(Duration::from_secs(90)))
+        );
+        assert!(window.read_text("0").is_err());
+        assert!(window.read_text("-1").is_err());
+        assert!(window.read_text("nan").is_err());
+        let overflow = super::super::CORE_SETTINGS
+            .iter()
+            .find(|spec| spec.key() == "peering.overflow")
+            .unwrap();
+        assert_eq!(
+            overflow.read_text("block"),
+            Err("`peering.overflow` takes one of drop_oldest, drop_newest, disconnect".to_owned())
+        );
+    }
+}

@@ -1,0 +1,138 @@
+//! Watermarks: up to which event time everything has been seen.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use muster_data::Timestamp;
+use muster_wire::Incarnation;
+
+use crate::layout::NodeName;
+
+/// The low watermarks of all inputs of a cluster, and their minimum.
+///
+/// Each input announces the event time below which it will bring nothing more. A window may be
+/// closed when the minimum over the living inputs has passed it (plus an allowance).
+#[derive(Debug, Clone, Default)]
+pub struct Watermarks {
+    expected: BTreeSet<NodeName>,
+    nodes: BTreeMap<NodeName, NodeInputs>,
+    reached: Option<Timestamp>,
+    late_inputs: u64,
+    stale_announcements: u64,
+}
+
+/// The inputs of one life of a node.
+#[derive(Debug, Clone)]
+struct NodeInputs {
+    incarnation: Incarnation,
+    is_alive: bool,
+    inputs: BTreeMap<String, Timestamp>,
+}
+
+impl Watermarks {
+    /// The watermark when all inputs have ended: later than every time.
+    pub const END: Timestamp = Timestamp::from_nanos(i64::MAX);
+
+    /// No inputs.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A node has an input by the layout and has not announced itself: it holds the minimum back
+    /// until it does, or until [`release`](Self::release).
+    pub fn expect(&mut self, node: &NodeName) {
+        self.expected.insert(node.clone());
+    }
+
+    /// The grace period of a node is over: it holds nothing back any more until it announces.
+    pub fn release(&mut self, node: &NodeName) {
+        self.expected.remove(node);
+    }
+
+    /// An input of a node will bring nothing before `low`.
+    ///
+    /// Within one life an input's watermark never goes back, whatever is announced. A newer
+    /// incarnation replaces the inputs of the older; an announcement of an older one, or of one that
+    /// is down, is dropped and counted.
+    pub fn announce(
+        &mut self,
+        node: &NodeName,
+        incarnation: Incarnation,
+        input: &str,
+        low: Timestamp,
+    ) {
+        let life = NodeInputs {
+            incarnation,
+            is_alive: true,
+            inputs: BTreeMap::new(),
+        };
+        let known = self
+            .nodes
+            .entry(node.clone())
+            .or_insert_with(|| life.clone());
+        if known.incarnation < incarnation {
+            *known = life;
+        }
+        if known.incarnation > incarnation || !known.is_alive {
+            self.stale_announcements += 1;
+            return;
+        }
+        self.expected.remove(node);
+        if let Some(at) = known.inputs.get_mut(input) {
+            *at = low.max(*at);
+            return;
+        }
+        known.inputs.insert(input.to_owned(), low);
+        if self.reached.is_some_and(|reached| low < reached) {
+            self.late_inputs += 1;
+        }
+    }
+
+    /// An input of a node has ended; it holds nothing back any more.
+    pub fn finished(&mut self, node: &NodeName, incarnation: Incarnation, input: &str) {
+        self.announce(node, incarnation, input, Self::END);
+    }
+
+    /// A node is down; its inputs hold nothing back any more.
+    ///
+    /// Where a restart is likely, call [`expect`](Self::expect) as well before the next
+    /// [`low`](Self::low), and [`release`](Self::release) after a grace period.
+    pub fn node_down(&mut self, node: &NodeName) {
+        if let Some(known) = self.nodes.get_mut(node) {
+            known.is_alive = false;
+            known.inputs.clear();
+        }
+    }
+
+    /// The minimum over the living inputs: everything before it has been seen. `None` as long as
+    /// an expected node is silent or there never was an input, [`END`](Self::END) when all inputs
+    /// have ended.
+    ///
+    /// Never goes back: a slower input that joins late is counted instead, and what it brings
+    /// before the minimum is late.
+    pub fn low(&mut self) -> Option<Timestamp> {
+        if self.expected.is_empty() {
+            let living = self
+                .nodes
+                .values()
+                .flat_map(|node| node.inputs.values())
+                .min();
+            self.reached = self.reached.max(living.copied());
+        }
+        self.reached
+    }
+
+    /// Inputs that joined behind the minimum.
+    pub fn late_inputs(&self) -> u64 {
+        self.late_inputs
+    }
+
+    /// Announcements of lives that were over.
+    pub fn stale_announcements(&self) -> u64 {
+        self.stale_announcements
+    }
+
+    /// The nodes that hold the minimum back by their silence, in the order of their names.
+    pub fn awaited(&self) -> impl Iterator<Item = &NodeName> {
+        self.expected.iter()
+    }
+}

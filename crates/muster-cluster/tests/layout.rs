@@ -1,0 +1,286 @@
+//! Layouts that are right: what they say about nodes, links, subscriptions and settings.
+
+// A panic is how a test fails.
+#![allow(clippy::unwrap_used)]
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use muster_cluster::{Layout, Link, NodeName, Origin, Role, SettingError, SettingSpec, links};
+use muster_wire::EndpointId;
+use proptest::prelude::*;
+
+const DEMO: &str = include_str!("layouts/demo.toml");
+
+const SCAN: &[SettingSpec] = &[
+    SettingSpec::count("scan.threshold", 25, "distinct targets that make a scan"),
+    SettingSpec::duration(
+        "scan.window",
+        Duration::from_secs(300),
+        "time in which they count",
+    ),
+];
+
+fn demo() -> Layout {
+    Layout::parse(DEMO, "demo.toml", SCAN).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn name(text: &str) -> NodeName {
+    NodeName::new(text).unwrap()
+}
+
+#[test]
+fn nodes_of_the_demo() {
+    let layout = demo();
+    let mut text = String::new();
+    for node in layout.nodes() {
+        let (name, role, box_name) = (&node.name, node.role, &node.box_name);
+        let transit = if node.transit { "transit" } else { "leaf" };
+        let address = node.socket_address();
+        writeln!(
+            text,
+            "{name:9} {role:8} {box_name:5} {address:16} {transit:8} {:?}",
+            node.input
+        )
+        .unwrap();
+    }
+    assert_eq!(layout.directory(), "demo");
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn links_of_the_demo() {
+    let text: Vec<_> = links(&demo())
+        .iter()
+        .map(|link| format!("{} dials {}", link.dialer, link.listener))
+        .collect();
+    insta::assert_snapshot!(text.join("\n"));
+}
+
+#[test]
+fn subscriptions_of_the_demo() {
+    let layout = demo();
+    let id = EndpointId::from_random([7; 16]);
+    let mut text = String::new();
+    for name in ["manager", "logger", "proxy-2", "worker-3"] {
+        let node = layout.find(name).unwrap();
+        writeln!(text, "{name}").unwrap();
+        for topic in layout.topics().subscriptions(node, id, &layout) {
+            writeln!(text, "    {topic}").unwrap();
+        }
+    }
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn a_manager_without_loggers_takes_the_logs() {
+    let text = "[[node]]\nname = \"m\"\nrole = \"manager\"\n";
+    let layout = Layout::parse(text, "x", &[]).unwrap();
+    assert!(layout.manager_is_logger());
+    let id = EndpointId::from_random([7; 16]);
+    let topics = layout
+        .topics()
+        .subscriptions(layout.find("m").unwrap(), id, &layout);
+    let topics: Vec<_> = topics.iter().map(ToString::to_string).collect();
+    assert!(topics.contains(&"zeek/logs/".to_owned()), "{topics:?}");
+    assert!(
+        topics.contains(&"zeek/cluster/pool/logger".to_owned()),
+        "{topics:?}"
+    );
+}
+
+#[test]
+fn settings_of_one_node_with_their_origins() {
+    let layout = demo().with_override("logging.batch_size", "10").unwrap();
+    let worker = layout.find("worker-1").unwrap();
+    let text: Vec<_> = worker
+        .settings
+        .iter()
+        .map(|(key, value, origin)| format!("{key} = {value}  # {origin}"))
+        .collect();
+    insta::assert_snapshot!(text.join("\n"));
+
+    let manager = &layout.find("manager").unwrap().settings;
+    assert_eq!(manager.count("scan.threshold"), 50);
+    assert_eq!(manager.origin("scan.threshold"), Origin::Layout { line: 5 });
+    assert_eq!(manager.duration("peering.retry"), Duration::from_secs(1));
+}
+
+#[test]
+fn overrides_are_checked() {
+    let unknown = demo().with_override("scan.treshold", "1").unwrap_err();
+    assert!(matches!(unknown, SettingError::UnknownKey { .. }));
+    assert_eq!(
+        unknown.to_string(),
+        "unknown setting `scan.treshold`; did you mean `scan.threshold`?"
+    );
+    let bad = demo().with_override("scan.threshold", "many").unwrap_err();
+    assert_eq!(
+        bad.to_string(),
+        "`scan.threshold` takes a whole number, 0 or more"
+    );
+    let layout = demo().with_override("scan.threshold", "7").unwrap();
+    assert_eq!(
+        layout
+            .find("worker-1")
+            .unwrap()
+            .settings
+            .count("scan.threshold"),
+        7
+    );
+    assert_eq!(layout.settings().origin("scan.threshold"), Origin::Override);
+}
+
+#[test]
+fn ports_are_handed_out_by_address_and_skip_those_taken() {
+    let text = r#"
+[[node]]
+name = "manager"
+role = "manager"
+[[node]]
+name = "worker"
+role = "worker"
+count = 2
+[[node]]
+name = "proxy"
+role = "proxy"
+port = 47761
+[[node]]
+name = "far"
+role = "proxy"
+address = "2001:db8::1"
+"#;
+    let layout = Layout::parse(text, "x", &[]).unwrap();
+    let text: Vec<_> = layout
+        .nodes()
+        .iter()
+        .map(|node| format!("{} {}", node.name, node.socket_address()))
+        .collect();
+    insta::assert_snapshot!(text.join("\n"));
+}
+
+/// A layout with so many nodes of each role.
+fn sized(loggers: usize, proxies: usize, workers: usize) -> Layout {
+    let mut text = "[[node]]\nname = \"manager\"\nrole = \"manager\"\n".to_owned();
+    for (role, count) in [("logger", loggers), ("proxy", proxies), ("worker", workers)] {
+        if count > 0 {
+            write!(
+                text,
+                "[[node]]\nname = \"{role}\"\nrole = \"{role}\"\ncount = {count}\n"
+            )
+            .unwrap();
+        }
+    }
+    Layout::parse(&text, "x", &[]).unwrap_or_else(|error| panic!("{error}"))
+}
+
+proptest! {
+    #[test]
+    fn every_hub_is_linked_to_every_node(loggers in 0..12_usize, proxies in 0..12_usize, workers in 0..12_usize) {
+        let layout = sized(loggers, proxies, workers);
+        let links = links(&layout);
+        for one in layout.nodes() {
+            for other in layout.nodes().iter().filter(|other| other.name != one.name) {
+                let between = |link: &&Link| {
+                    (link.dialer == one.name && link.listener == other.name)
+                        || (link.dialer == other.name && link.listener == one.name)
+                };
+                let expected = usize::from(one.role != Role::Worker || other.role != Role::Worker);
+                prop_assert_eq!(links.iter().filter(between).count(), expected, "{} {}", one.name, other.name);
+            }
+            let neighbours = layout.neighbours(&one.name);
+            let mut around: Vec<_> =
+                neighbours.dials.iter().map(|other| (&one.name, other)).collect();
+            around.extend(neighbours.accepts.iter().map(|other| (other, &one.name)));
+            around.sort();
+            let all: Vec<_> = links
+                .iter()
+                .filter(|link| link.dialer == one.name || link.listener == one.name)
+                .map(|link| (&link.dialer, &link.listener))
+                .collect();
+            prop_assert_eq!(around, all);
+        }
+        prop_assert!(links.iter().all(|link| link.dialer != link.listener));
+    }
+
+    #[test]
+    fn garbage_never_panics(text in ".{0,400}") {
+        let _ = Layout::parse(&text, "x", SCAN);
+    }
+
+    /// Lines of valid layouts in any order, repeated, cut and with values exchanged.
+    #[test]
+    fn shuffled_layouts_never_panic(lines in prop::collection::vec((0..FRAGMENTS.len(), 0..80_usize), 0..40)) {
+        let mut text = String::new();
+        for (fragment, cut) in lines {
+            let line: String = FRAGMENTS[fragment].chars().take(cut.max(10)).collect();
+            writeln!(text, "{line}").unwrap();
+        }
+        match Layout::parse(&text, "x", SCAN) {
+            Ok(layout) => prop_assert!(layout.manager().is_some()),
+            Err(error) => {
+                let lines = text.lines().count().max(1);
+                prop_assert!(!error.problems().is_empty());
+                for problem in error.problems() {
+                    prop_assert!((1..=lines + 1).contains(&problem.line), "{}", problem);
+                    prop_assert!(!problem.message.contains('\n'));
+                }
+            }
+        }
+    }
+}
+
+const FRAGMENTS: &[&str] = &[
+    "layout = 1",
+    "layout = 2",
+    "prefix = \"zeek/cluster\"",
+    "prefix = \"zeek/logs/x\"",
+    "[[node]]",
+    "[[node]]\nname = \"manager\"\nrole = \"manager\"",
+    "[[node]]\nname = \"proxy\"\nrole = \"proxy\"",
+    "[node]",
+    "node = 3",
+    "name = \"worker\"",
+    "name = \"a/b\"",
+    "role = \"worker\"",
+    "role = \"proxy\"",
+    "role = 7",
+    "count = 3",
+    "count = 1024",
+    "port = 65535",
+    "port = 0",
+    "address = \"::1\"",
+    "address = \"nowhere\"",
+    "box = \"east\"",
+    "[box.east]",
+    "[box]",
+    "pools = [\"scan\", \"proxy2\"]",
+    "transit = true",
+    "input = [\"a.log\"]",
+    "options = { scan.threshold = 1, scan = 2 }",
+    "options.scan.window = \"5m\"",
+    "[pool.scan]",
+    "[pool.proxy2]",
+    "[pool.proxy]",
+    "type = \"worker\"",
+    "max_nodes = 2",
+    "exclusive = true",
+    "[scan]",
+    "threshold = 9223372036854775807",
+    "threshold = -1",
+    "window = inf",
+    "[[scan]]",
+    "\"\" = 1",
+    "ä = \"ö",
+];
+
+#[test]
+fn names_find_nodes() {
+    let layout = demo();
+    assert_eq!(layout.node(&name("proxy-2")).unwrap().role, Role::Proxy);
+    assert!(layout.find("proxy-3").is_none());
+    assert_eq!(
+        layout.neighbours(&name("proxy-3")),
+        muster_cluster::Neighbours::default()
+    );
+}
