@@ -268,7 +268,7 @@ fn describe(value: &Data, hash: &mut Fnv) {
         Data::Set(values) => {
             hash.tag(tag::TABLE);
             hash.count(values.len());
-            for value in values.iter() {
+            for value in values {
                 describe(value, hash);
             }
         }

@@ -7,6 +7,35 @@
 //!
 //! Nothing here reads a file, a clock or a random number: time and text are arguments, decisions
 //! are return values.
+//!
+//! ```
+//! use muster_cluster::{Key, Layout, NodeName, PoolName, Pools};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let text = r#"
+//!     [[node]]
+//!     name = "manager"
+//!     role = "manager"
+//!
+//!     [[node]]
+//!     name = "proxy"
+//!     role = "proxy"
+//!     count = 2
+//! "#;
+//! let layout = Layout::parse(text, "muster.toml", &[])?;
+//! let mut pools = Pools::new(&layout, None);
+//! for node in layout.nodes() {
+//!     pools.node_up(&node.name);
+//! }
+//! let (pool, key) = (PoolName::proxy(), Key::from("10.0.0.122/tcp"));
+//! let owner = pools.owner(&pool, &key).cloned().ok_or("nobody is alive")?;
+//! for change in pools.node_down(&owner) {
+//!     assert_eq!(change.owner_before(&key), Some(&owner));
+//!     assert_ne!(change.owner_after(&key), Some(&owner));
+//! }
+//! # Ok(())
+//! # }
+//! ```
 
 mod hrw;
 mod layout;

@@ -177,7 +177,7 @@ impl Membership {
     /// The peer `from` says that it is the node `name` in the life `id`. Repeats change nothing.
     ///
     /// Zeek's nodes do not say their incarnation; of two lives that cannot be ordered, the one that
-    /// says hello last is the newer.
+    /// says hello last is the newer. A peer that was refused becomes a node only by another hello.
     pub fn hello(
         &mut self,
         from: EndpointId,

@@ -143,3 +143,26 @@ impl Topics {
 fn checked(text: &str) -> Topic {
     Topic::new(text).expect("prefix and names are bounded, and a prefix is never the reserved one")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_prefix_is_a_setting() {
+        let topics = Topics::new("bro/cluster").unwrap();
+        let name = NodeName::new("worker-1").unwrap();
+        assert_eq!(topics.manager().to_string(), "bro/cluster/manager");
+        assert_eq!(topics.node(&name).to_string(), "bro/cluster/node/worker-1/");
+        assert_eq!(
+            topics.pool(&PoolName::worker()).to_string(),
+            "bro/cluster/pool/worker"
+        );
+        let own = PoolName::new("scan").unwrap();
+        assert_eq!(topics.pool(&own).to_string(), "bro/cluster/pool/scan/");
+        assert_eq!(topics.broadcast().to_string(), "bro/cluster/all/");
+        for prefix in ["", "x/", "a b", "<$>/local", "ä", &"x".repeat(257)] {
+            assert!(Topics::new(prefix).is_err(), "{prefix}");
+        }
+    }
+}

@@ -7,6 +7,9 @@ use muster_wire::Incarnation;
 
 use crate::layout::NodeName;
 
+/// Inputs of one life of a node at most: their names come from the network.
+const MOST_INPUTS: usize = 1024;
+
 /// The low watermarks of all inputs of a cluster, and their minimum.
 ///
 /// Each input announces the event time below which it will bring nothing more. A window may be
@@ -17,7 +20,7 @@ pub struct Watermarks {
     nodes: BTreeMap<NodeName, NodeInputs>,
     reached: Option<Timestamp>,
     late_inputs: u64,
-    stale_announcements: u64,
+    ignored_announcements: u64,
 }
 
 /// The inputs of one life of a node.
@@ -52,7 +55,7 @@ impl Watermarks {
     ///
     /// Within one life an input's watermark never goes back, whatever is announced. A newer
     /// incarnation replaces the inputs of the older; an announcement of an older one, or of one that
-    /// is down, is dropped and counted.
+    /// is down, is ignored and counted, and so is a node's 1025th input.
     pub fn announce(
         &mut self,
         node: &NodeName,
@@ -73,12 +76,16 @@ impl Watermarks {
             *known = life;
         }
         if known.incarnation > incarnation || !known.is_alive {
-            self.stale_announcements += 1;
+            self.ignored_announcements += 1;
             return;
         }
         self.expected.remove(node);
         if let Some(at) = known.inputs.get_mut(input) {
             *at = low.max(*at);
+            return;
+        }
+        if known.inputs.len() >= MOST_INPUTS {
+            self.ignored_announcements += 1;
             return;
         }
         known.inputs.insert(input.to_owned(), low);
@@ -126,9 +133,9 @@ impl Watermarks {
         self.late_inputs
     }
 
-    /// Announcements of lives that were over.
-    pub fn stale_announcements(&self) -> u64 {
-        self.stale_announcements
+    /// Announcements of lives that were over, and of more inputs than a node may have.
+    pub fn ignored_announcements(&self) -> u64 {
+        self.ignored_announcements
     }
 
     /// The nodes that hold the minimum back by their silence, in the order of their names.

@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 
-use muster_cluster::{Key, Layout, NodeName, PoolName, Pools};
+use muster_cluster::{Key, Layout, NodeName, PoolName, Pools, site_id};
 use proptest::prelude::*;
 
 /// The keys that Zeek's own tests divide.
@@ -240,6 +240,25 @@ fn each_purpose_has_its_own_turn() {
     pools.node_down(&name("logger-2"));
     assert_eq!(pools.next(&logger, "logs"), Some(&name("logger-3")));
     assert_eq!(pools.next(&logger, "logs"), Some(&name("logger-1")));
+}
+
+/// Site ids are 32 bits of a hash; two names that share one get numbers that keep them apart.
+#[test]
+fn members_with_the_same_hash_are_kept_apart() {
+    let (first, second) = ("proxy-835102", "proxy-98419");
+    assert_eq!(site_id(first, 0), site_id(second, 0));
+    let node = |name: &str| format!("[[node]]\nname = \"{name}\"\nrole = \"proxy\"\n");
+    let layout = layout(&format!("{}{}", node(second), node(first)));
+    let pools = Pools::new(&layout, None);
+    let members = pools.view(&PoolName::proxy()).unwrap().members();
+    let sites: Vec<_> = members
+        .iter()
+        .map(|member| (member.name.as_str(), member.site))
+        .collect();
+    assert_eq!(
+        sites,
+        [(first, site_id(first, 0)), (second, site_id(second, 1))]
+    );
 }
 
 proptest! {

@@ -56,7 +56,7 @@ fn a_dead_node_holds_nothing_back() {
     watermarks.node_down(&node(2));
     assert_eq!(watermarks.low(), Some(at(10)));
     watermarks.announce(&node(2), LIFE, "conn", at(4));
-    assert_eq!(watermarks.stale_announcements(), 1);
+    assert_eq!(watermarks.ignored_announcements(), 1);
     watermarks.announce(&node(2), NEXT_LIFE, "conn", at(12));
     watermarks.announce(&node(1), LIFE, "conn", at(20));
     assert_eq!(watermarks.low(), Some(at(12)));
@@ -90,6 +90,16 @@ fn the_end_is_when_all_inputs_have_ended() {
     assert_eq!(watermarks.low(), Some(at(10)));
     watermarks.finished(&node(1), LIFE, "conn");
     assert_eq!(watermarks.low(), Some(Watermarks::END));
+}
+
+#[test]
+fn the_inputs_of_a_node_are_bounded() {
+    let mut watermarks = Watermarks::new();
+    for input in 0..2000 {
+        watermarks.announce(&node(1), LIFE, &format!("input {input}"), at(10));
+    }
+    assert_eq!(watermarks.ignored_announcements(), 2000 - 1024);
+    assert_eq!(watermarks.low(), Some(at(10)));
 }
 
 proptest! {

@@ -1,0 +1,281 @@
+//! Frameworks: an author's detection work, and how a node finds and hosts it.
+
+use std::borrow::Cow;
+
+use muster_data::{ConvertError, DecodeOwned, Encode, Record, Timestamp, Type, Typed};
+use muster_wire::zeek::EventRef;
+use muster_wire::{EndpointId, Incarnation, Topic};
+
+use super::context::Context;
+use super::logs::{Column, StreamError, columns_of};
+use crate::layout::{Layout, Node, NodeName, Role};
+use crate::pools::PoolChange;
+use crate::settings::SettingSpec;
+
+/// A record that travels as an event: its name is the event's, its fields are the arguments.
+///
+/// Every owned type with `#[derive(Record)]` is one.
+pub trait Event: Record + Encode + Typed + DecodeOwned + 'static {}
+
+impl<T: Record + Encode + Typed + DecodeOwned + 'static> Event for T {}
+
+/// Detection work on a node: plain fields, changed by plain methods that see one event at a time.
+///
+/// A method must not wait. What takes long is divided by key over a pool; what is to happen later is
+/// scheduled.
+pub trait Framework: Sized + Send + 'static {
+    /// A short name, as in settings, counters and log lines.
+    const NAME: &'static str;
+
+    /// The settings that an operator may change, by keys that begin with the name.
+    const SETTINGS: &'static [SettingSpec] = &[];
+
+    /// The framework for a node, or nothing if it has no work there.
+    fn create(site: &Site<'_>) -> Option<Self>;
+
+    /// Declares the events that are handled and published, and the streams that are written.
+    fn declare(&self, declarations: &mut Declarations<Self>);
+
+    /// The node has started; nobody else is known yet.
+    fn init(&mut self, cx: &mut Context<'_>) {
+        let _ = cx;
+    }
+
+    /// The node is about to stop: the last chance to publish and to log.
+    fn done(&mut self, cx: &mut Context<'_>) {
+        let _ = cx;
+    }
+
+    /// A node is up: what is published from now on reaches it.
+    fn node_up(&mut self, node: &NodeLife, cx: &mut Context<'_>) {
+        let _ = (node, cx);
+    }
+
+    /// A node is down.
+    fn node_down(&mut self, node: &NodeLife, cx: &mut Context<'_>) {
+        let _ = (node, cx);
+    }
+
+    /// A pool has gained or lost a member, and with it some keys their owner.
+    fn pool_changed(&mut self, change: &PoolChange, cx: &mut Context<'_>) {
+        let _ = (change, cx);
+    }
+
+    /// A timer that was scheduled with `token` is due.
+    fn timer(&mut self, token: u64, cx: &mut Context<'_>) {
+        let _ = (token, cx);
+    }
+
+    /// No input will bring anything before `closed`, late rows aside: windows that end by then can be
+    /// closed. The allowance (setting `watermark.allowance`) is already taken off.
+    fn watermark(&mut self, closed: Timestamp, cx: &mut Context<'_>) {
+        let _ = (closed, cx);
+    }
+}
+
+/// Where a framework is to work.
+#[derive(Debug, Clone, Copy)]
+pub struct Site<'a> {
+    /// The cluster's layout.
+    pub layout: &'a Layout,
+    /// The node, with its effective settings.
+    pub node: &'a Node,
+}
+
+impl Site<'_> {
+    /// Whether the node has this role.
+    pub fn is(&self, role: Role) -> bool {
+        self.node.role == role
+    }
+}
+
+/// One life of another node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeLife {
+    /// The node's name.
+    pub name: NodeName,
+    /// Its endpoint id.
+    pub id: EndpointId,
+    /// Its place among the lives of the node; not known of Zeek's nodes.
+    pub incarnation: Option<Incarnation>,
+}
+
+type Handler<F> =
+    Box<dyn Fn(&mut F, &EventRef<'_>, &mut Context<'_>) -> Result<(), ConvertError> + Send>;
+
+/// What a framework declares.
+pub struct Declarations<F> {
+    handlers: Vec<Handler<F>>,
+    pub(crate) declared: Declared,
+}
+
+/// What all frameworks of a node declare, without their types.
+#[derive(Debug, Default)]
+pub(crate) struct Declared {
+    /// Event name and priority of each handler.
+    pub(crate) handlers: Vec<(Cow<'static, str>, i32)>,
+    pub(crate) events: Vec<(Cow<'static, str>, Type)>,
+    pub(crate) streams: Vec<(&'static str, Type, Result<Vec<Column>, StreamError>)>,
+    pub(crate) topics: Vec<Topic>,
+}
+
+impl<F: Framework> Declarations<F> {
+    fn new() -> Self {
+        Self { handlers: Vec::new(), declared: Declared::default() }
+    }
+
+    /// Handles an event with a method.
+    ///
+    /// ```ignore
+    /// declarations.on(Self::attempt); // fn attempt(&mut self, event: Attempt, cx: &mut Context<'_>)
+    /// ```
+    pub fn on<E: Event>(&mut self, handler: fn(&mut F, E, &mut Context<'_>)) {
+        self.on_with_priority(0, handler);
+    }
+
+    /// Handles an event with a method; of several handlers those with the higher priority come first,
+    /// as in Zeek.
+    pub fn on_with_priority<E: Event>(&mut self, priority: i32, handler: fn(&mut F, E, &mut Context<'_>)) {
+        self.on_dynamic(E::NAME, E::data_type(), priority, move |framework, event, cx| {
+            handler(framework, event.arguments().to::<E>()?, cx);
+            Ok(())
+        });
+    }
+
+    /// Handles an event whose name and argument types are known only at run time: for hosts of other
+    /// languages.
+    pub fn on_dynamic(
+        &mut self,
+        name: impl Into<Cow<'static, str>>,
+        arguments: Type,
+        priority: i32,
+        handler: impl Fn(&mut F, &EventRef<'_>, &mut Context<'_>) -> Result<(), ConvertError> + Send + 'static,
+    ) {
+        let name = name.into();
+        self.declared.events.push((name.clone(), arguments));
+        self.declared.handlers.push((name, priority));
+        self.handlers.push(Box::new(handler));
+    }
+
+    /// Declares an event that is published by name only; typed events need no declaration.
+    pub fn publishes(&mut self, name: impl Into<Cow<'static, str>>, arguments: Type) {
+        self.declared.events.push((name.into(), arguments));
+    }
+
+    /// Declares a stream of log records of a type.
+    pub fn stream<R: Record + Typed>(&mut self, name: &'static str) {
+        let ty = R::data_type();
+        let columns = columns_of(&ty);
+        self.declared.streams.push((name, ty, columns));
+    }
+
+    /// Subscribes the node to one more topic prefix.
+    pub fn subscribe(&mut self, prefix: Topic) {
+        self.declared.topics.push(prefix);
+    }
+}
+
+/// A framework without its type, with its handlers.
+pub(crate) trait Hosted: Send {
+    fn name(&self) -> &'static str;
+    fn handle(&mut self, handler: usize, event: &EventRef<'_>, cx: &mut Context<'_>) -> Result<(), ConvertError>;
+    fn hook(&mut self, hook: Hook<'_>, cx: &mut Context<'_>);
+}
+
+/// A call of one of a framework's hooks.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Hook<'a> {
+    Init,
+    Done,
+    NodeUp(&'a NodeLife),
+    NodeDown(&'a NodeLife),
+    PoolChanged(&'a PoolChange),
+    Timer(u64),
+    Watermark(Timestamp),
+}
+
+impl Hook<'_> {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Init => "init",
+            Self::Done => "done",
+            Self::NodeUp(_) => "node_up",
+            Self::NodeDown(_) => "node_down",
+            Self::PoolChanged(_) => "pool_changed",
+            Self::Timer(_) => "timer",
+            Self::Watermark(_) => "watermark",
+        }
+    }
+}
+
+struct Host<F> {
+    framework: F,
+    handlers: Vec<Handler<F>>,
+}
+
+impl<F: Framework> Hosted for Host<F> {
+    fn name(&self) -> &'static str {
+        F::NAME
+    }
+
+    fn handle(&mut self, handler: usize, event: &EventRef<'_>, cx: &mut Context<'_>) -> Result<(), ConvertError> {
+        self.handlers[handler](&mut self.framework, event, cx)
+    }
+
+    fn hook(&mut self, hook: Hook<'_>, cx: &mut Context<'_>) {
+        let framework = &mut self.framework;
+        match hook {
+            Hook::Init => framework.init(cx),
+            Hook::Done => framework.done(cx),
+            Hook::NodeUp(node) => framework.node_up(node, cx),
+            Hook::NodeDown(node) => framework.node_down(node, cx),
+            Hook::PoolChanged(change) => framework.pool_changed(change, cx),
+            Hook::Timer(token) => framework.timer(token, cx),
+            Hook::Watermark(closed) => framework.watermark(closed, cx),
+        }
+    }
+}
+
+/// The frameworks that a program's nodes may run.
+#[derive(Debug, Clone, Default)]
+pub struct Registry {
+    entries: Vec<Entry>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    settings: &'static [SettingSpec],
+    create: fn(&Site<'_>) -> Option<(Box<dyn Hosted>, Declared)>,
+}
+
+impl Registry {
+    /// No frameworks.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a framework.
+    #[must_use]
+    pub fn with<F: Framework>(mut self) -> Self {
+        self.entries.push(Entry { settings: F::SETTINGS, create: host::<F> });
+        self
+    }
+
+    /// The settings of all frameworks, for [`Layout::parse`].
+    pub fn settings(&self) -> Vec<SettingSpec> {
+        self.entries.iter().flat_map(|entry| entry.settings).cloned().collect()
+    }
+
+    /// Creates the frameworks that have work on a node.
+    pub(crate) fn create(&self, site: &Site<'_>) -> Vec<(Box<dyn Hosted>, Declared)> {
+        self.entries.iter().filter_map(|entry| (entry.create)(site)).collect()
+    }
+}
+
+fn host<F: Framework>(site: &Site<'_>) -> Option<(Box<dyn Hosted>, Declared)> {
+    let framework = F::create(site)?;
+    let mut declarations = Declarations::new();
+    framework.declare(&mut declarations);
+    let Declarations { handlers, declared } = declarations;
+    Some((Box::new(Host { framework, handlers }), declared))
+}

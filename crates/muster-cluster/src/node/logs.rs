@@ -1,0 +1,298 @@
+//! Log records on their way: written to streams on any node, batched, and sent to the loggers in
+//! turn. A batch carries its columns, so that a logger needs to know nothing of a stream beforehand.
+
+use std::any::TypeId;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use muster_data::{DataRef, Record, Type, encode};
+use muster_wire::Mono;
+
+/// The batches of one stream that wait for a logger at most; records beyond are dropped and counted.
+const WAITING_BATCHES: usize = 100;
+
+/// A column of a log stream.
+#[derive(Debug, Clone, PartialEq, Eq, Record)]
+#[record(name = "Muster::column")]
+pub struct Column {
+    /// The name, as `id.orig_h`.
+    pub name: String,
+    /// The type in Zeek's words, as `set[addr]`.
+    pub zeek_type: String,
+}
+
+/// A batch of log records, as a logger gets it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogBatch {
+    /// The stream: the name of the log file.
+    pub stream: String,
+    /// The columns of every record.
+    pub columns: Vec<Column>,
+    /// A vector of records, encoded and validated.
+    rows: Bytes,
+    count: usize,
+}
+
+impl LogBatch {
+    /// The records: each a vector with an element per column.
+    pub fn rows(&self) -> impl Iterator<Item = DataRef<'_>> {
+        DataRef::from_validated(&self.rows).as_vector().into_iter().flat_map(|rows| rows.iter())
+    }
+
+    /// The number of records.
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Whether there are no records.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Reads the arguments of a [`BATCH`] event. `None` if they are not those of a batch, or a record
+    /// does not fit its columns.
+    pub(crate) fn read(arguments: DataRef<'_>) -> Option<Self> {
+        let mut arguments = arguments.as_vector()?.iter();
+        let stream = arguments.next()?.as_str()?.to_owned();
+        let columns = arguments.next()?.to::<Vec<Column>>().ok()?;
+        let rows = arguments.next()?;
+        let vector = rows.as_vector()?;
+        let fits = |row: DataRef<'_>| row.as_vector().is_some_and(|row| row.len() == columns.len());
+        if !is_stream_name(&stream) || !vector.iter().all(fits) {
+            return None;
+        }
+        let count = vector.len();
+        Some(Self { stream, columns, rows: Bytes::copy_from_slice(rows.bytes()), count })
+    }
+}
+
+/// The event that carries a batch: stream, columns, records.
+pub(crate) const BATCH: &str = "Muster::log_batch";
+
+/// A stream's name becomes a file's name: letters, digits, `_` and `-`, at most 64.
+pub(crate) fn is_stream_name(name: &str) -> bool {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+    !name.is_empty() && name.len() <= 64 && name.bytes().all(fits)
+}
+
+/// Why a stream cannot be declared or written.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StreamError {
+    /// Not a record type.
+    #[error("a log stream is made of records, not of {0}")]
+    NotARecord(String),
+    /// A field that no log column can hold.
+    #[error("field `{field}` of type {ty} cannot be a log column")]
+    Column {
+        /// The field.
+        field: String,
+        /// Its type.
+        ty: String,
+    },
+    /// A name that cannot be a file's name.
+    #[error("`{0}` is no name for a log stream: letters, digits, `_` and `-`, at most 64")]
+    Name(String),
+    /// Two frameworks declare the stream with different columns.
+    #[error("stream `{0}` is declared twice with different columns")]
+    Conflict(String),
+    /// Nobody declared the stream.
+    #[error("stream `{0}` is not declared")]
+    Undeclared(String),
+    /// The record is not of the type that was declared.
+    #[error("stream `{stream}`: {problem}")]
+    WrongRecord {
+        /// The stream.
+        stream: String,
+        /// What is wrong.
+        problem: String,
+    },
+}
+
+/// The columns of a record type.
+pub(crate) fn columns_of(ty: &Type) -> Result<Vec<Column>, StreamError> {
+    let Type::Record(record) = ty else {
+        return Err(StreamError::NotARecord(ty.to_string()));
+    };
+    record
+        .fields
+        .iter()
+        .map(|field| {
+            let zeek_type = zeek_type(&field.ty).ok_or_else(|| StreamError::Column {
+                field: field.name.to_string(),
+                ty: field.ty.to_string(),
+            })?;
+            Ok(Column { name: field.name.to_string(), zeek_type })
+        })
+        .collect()
+}
+
+fn zeek_type(ty: &Type) -> Option<String> {
+    let word = match ty {
+        Type::Optional(inner) => return zeek_type(inner),
+        Type::Set(element) => return Some(format!("set[{}]", scalar_type(element)?)),
+        Type::Vector(element) => return Some(format!("vector[{}]", scalar_type(element)?)),
+        scalar => scalar_type(scalar)?,
+    };
+    Some(word.to_owned())
+}
+
+fn scalar_type(ty: &Type) -> Option<&'static str> {
+    Some(match ty {
+        Type::Boolean => "bool",
+        Type::Count => "count",
+        Type::Integer => "int",
+        Type::Real => "double",
+        Type::String => "string",
+        Type::Address => "addr",
+        Type::Subnet => "subnet",
+        Type::Port => "port",
+        Type::Timestamp => "time",
+        Type::Timespan => "interval",
+        Type::Enum => "enum",
+        _ => return None,
+    })
+}
+
+#[derive(Debug)]
+struct Stream {
+    ty: Type,
+    columns: Vec<Column>,
+    /// The Rust type that was checked against `ty` last.
+    checked: Option<TypeId>,
+    rows: Vec<u8>,
+    count: usize,
+    /// When the first waiting record was written.
+    since: Mono,
+}
+
+/// The records of a node that wait for their batch.
+#[derive(Debug)]
+pub(crate) struct Logs {
+    streams: BTreeMap<&'static str, Stream>,
+    batch_size: usize,
+    batch_interval: Duration,
+}
+
+/// What became of a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Logged {
+    Waiting,
+    /// The batch is full: send it.
+    Full,
+    Dropped,
+}
+
+impl Logs {
+    pub(crate) fn new(batch_size: usize, batch_interval: Duration) -> Self {
+        Self { streams: BTreeMap::new(), batch_size: batch_size.max(1), batch_interval }
+    }
+
+    pub(crate) fn declare(&mut self, name: &'static str, ty: Type, columns: Vec<Column>) -> Result<(), StreamError> {
+        if !is_stream_name(name) {
+            return Err(StreamError::Name(name.to_owned()));
+        }
+        if let Some(known) = self.streams.get(name) {
+            let same = known.ty == ty;
+            return if same { Ok(()) } else { Err(StreamError::Conflict(name.to_owned())) };
+        }
+        let stream =
+            Stream { ty, columns, checked: None, rows: Vec::new(), count: 0, since: Mono::default() };
+        self.streams.insert(name, stream);
+        Ok(())
+    }
+
+    /// Writes a record of the Rust type `rust` and run-time type `ty`.
+    pub(crate) fn write_typed(
+        &mut self,
+        name: &str,
+        rust: TypeId,
+        ty: impl FnOnce() -> Type,
+        now: Mono,
+        row: impl FnOnce(&mut Vec<u8>),
+    ) -> Result<Logged, StreamError> {
+        let stream =
+            self.streams.get_mut(name).ok_or_else(|| StreamError::Undeclared(name.to_owned()))?;
+        if stream.checked != Some(rust) {
+            let ty = ty();
+            if ty != stream.ty {
+                let problem = format!("declared as {}, written as {ty}", stream.ty);
+                return Err(StreamError::WrongRecord { stream: name.to_owned(), problem });
+            }
+            stream.checked = Some(rust);
+        }
+        Ok(self.append(name, now, row))
+    }
+
+    /// Writes a record whose type is checked now.
+    pub(crate) fn write_checked(&mut self, name: &str, row: DataRef<'_>, now: Mono) -> Result<Logged, StreamError> {
+        let stream = self.streams.get(name).ok_or_else(|| StreamError::Undeclared(name.to_owned()))?;
+        let fits = row.as_vector().is_some_and(|fields| fields.len() == stream.columns.len());
+        if let Some(problem) = match stream.ty.check(row) {
+            Err(error) => Some(error.to_string()),
+            Ok(()) if !fits => Some(format!("a record has {} fields", stream.columns.len())),
+            Ok(()) => None,
+        } {
+            return Err(StreamError::WrongRecord { stream: name.to_owned(), problem });
+        }
+        Ok(self.append(name, now, |out| out.extend_from_slice(row.bytes())))
+    }
+
+    fn append(&mut self, name: &str, now: Mono, row: impl FnOnce(&mut Vec<u8>)) -> Logged {
+        let (size, most) = (self.batch_size, self.batch_size * WAITING_BATCHES);
+        let Some(stream) = self.streams.get_mut(name) else {
+            return Logged::Dropped;
+        };
+        if stream.count >= most {
+            return Logged::Dropped;
+        }
+        if stream.count == 0 {
+            stream.since = now;
+        }
+        row(&mut stream.rows);
+        stream.count += 1;
+        if stream.count >= size { Logged::Full } else { Logged::Waiting }
+    }
+
+    /// When the next batch is due although it is not full.
+    pub(crate) fn next_deadline(&self) -> Option<Mono> {
+        let waiting = self.streams.values().filter(|stream| stream.count > 0);
+        waiting.map(|stream| stream.since.after(self.batch_interval)).min()
+    }
+
+    /// The streams that are due at `now`, or all that have records.
+    pub(crate) fn due(&self, now: Option<Mono>) -> Vec<&'static str> {
+        self.streams
+            .iter()
+            .filter(|(_, stream)| stream.count > 0)
+            .filter(|(_, stream)| now.is_none_or(|now| stream.since.after(self.batch_interval) <= now))
+            .map(|(name, _)| *name)
+            .collect()
+    }
+
+    /// Puts off a stream that has nowhere to go.
+    pub(crate) fn postpone(&mut self, name: &str, now: Mono) {
+        if let Some(stream) = self.streams.get_mut(name) {
+            stream.since = now;
+        }
+    }
+
+    /// Takes a stream's waiting records as the arguments of a [`BATCH`] event.
+    pub(crate) fn take(&mut self, name: &str) -> Option<(Vec<u8>, usize)> {
+        let stream = self.streams.get_mut(name).filter(|stream| stream.count > 0)?;
+        let mut out = Vec::with_capacity(stream.rows.len() + 512);
+        encode::vector_header(&mut out, 3);
+        encode::string(&mut out, name.as_bytes());
+        muster_data::Encode::encode(&stream.columns[..], &mut out);
+        encode::vector_header(&mut out, stream.count);
+        out.extend_from_slice(&stream.rows);
+        stream.rows.clear();
+        Some((out, std::mem::take(&mut stream.count)))
+    }
+
+    /// The records that wait.
+    pub(crate) fn waiting(&self) -> usize {
+        self.streams.values().map(|stream| stream.count).sum()
+    }
+}
