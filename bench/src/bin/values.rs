@@ -201,11 +201,13 @@ fn main() {
         sequence: 7,
         payload: "",
     };
-    report(&shape("small", &ping, |bytes| decode::<Ping<'_>>(bytes)));
+    report(&shape("small", &ping, |bytes| {
+        decode::<Ping<'_>>(bytes);
+    }));
     report(&shape("connection", &connection(), |bytes| {
-        decode::<Connection<'_>>(bytes)
+        decode::<Connection<'_>>(bytes);
     }));
     report(&shape("table", &hosts(), |bytes| {
-        decode::<BTreeMap<String, Host>>(bytes)
+        decode::<BTreeMap<String, Host>>(bytes);
     }));
 }

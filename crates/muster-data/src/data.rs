@@ -15,6 +15,8 @@ use crate::{
 /// Values are ordered by kind, then as Broker orders them: numbers numerically, strings, enum names
 /// and addresses bytewise, containers element by element. Of reals, all zeros (and subnormals, which
 /// the encoding turns into zeros) are equal, and there is one NaN, after everything else.
+///
+/// A program must not nest values deeper than [`Limits::MAX_DEPTH`]: nothing reads them back.
 #[derive(Clone, Default)]
 pub enum Data {
     /// Absent.
@@ -80,7 +82,7 @@ impl Data {
     }
 
     /// Decodes a value that must take all the bytes.
-    pub fn decode(bytes: &[u8], limits: &Limits) -> Result<Self, DecodeError> {
+    pub fn from_bytes(bytes: &[u8], limits: &Limits) -> Result<Self, DecodeError> {
         DataRef::parse(bytes, limits).map(|value| value.to_data())
     }
 

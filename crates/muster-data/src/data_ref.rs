@@ -3,11 +3,11 @@
 use std::cmp::Ordering;
 use std::fmt;
 
-use crate::cursor::{array, read_length, skip};
+use crate::cursor::{read_length, skip};
 use crate::order::{Containers, compare_encoded};
 use crate::{
-    Address, ConvertError, Data, Decode, DecodeError, EnumRef, Kind, Limits, Port, Protocol,
-    Subnet, Table, Timespan, Timestamp, real, validate,
+    Address, ConvertError, Data, Decode, DecodeError, EnumRef, Kind, Limits, Port, Subnet, Table,
+    Timespan, Timestamp, body, validate,
 };
 
 /// Borrowed view of one encoded value; decodes what is asked for, allocates nothing.
@@ -91,36 +91,30 @@ impl<'a> DataRef<'a> {
         let body = self.bytes.get(1..).unwrap_or_default();
         match self.kind() {
             Kind::None => ValueRef::None,
-            Kind::Boolean => ValueRef::Boolean(array(body, 0) != [0]),
-            Kind::Count => ValueRef::Count(u64::from_be_bytes(array(body, 0))),
-            Kind::Integer => ValueRef::Integer(i64::from_be_bytes(array(body, 0))),
-            Kind::Real => ValueRef::Real(real::from_wire(u64::from_be_bytes(array(body, 0)))),
-            Kind::String => ValueRef::String(string(body)),
-            Kind::Address => ValueRef::Address(Address::from_bytes(array(body, 0))),
-            Kind::Subnet => {
-                let [length] = array(body, 16);
-                ValueRef::Subnet(Subnet::from_wire(
-                    Address::from_bytes(array(body, 0)),
-                    length,
-                ))
-            }
-            Kind::Port => {
-                let [protocol] = array(body, 2);
-                ValueRef::Port(Port {
-                    number: u16::from_be_bytes(array(body, 0)),
-                    protocol: Protocol::from_number(protocol).unwrap_or_default(),
-                })
-            }
-            Kind::Timestamp => {
-                ValueRef::Timestamp(Timestamp::from_nanos(i64::from_be_bytes(array(body, 0))))
-            }
-            Kind::Timespan => {
-                ValueRef::Timespan(Timespan::from_nanos(i64::from_be_bytes(array(body, 0))))
-            }
-            Kind::Enum => ValueRef::Enum(EnumRef::new(string(body))),
+            Kind::Boolean => ValueRef::Boolean(body::boolean(body)),
+            Kind::Count => ValueRef::Count(body::count(body)),
+            Kind::Integer => ValueRef::Integer(body::integer(body)),
+            Kind::Real => ValueRef::Real(body::real(body)),
+            Kind::String => ValueRef::String(body::string(body)),
+            Kind::Address => ValueRef::Address(body::address(body)),
+            Kind::Subnet => ValueRef::Subnet(body::subnet(body)),
+            Kind::Port => ValueRef::Port(body::port(body)),
+            Kind::Timestamp => ValueRef::Timestamp(body::timestamp(body)),
+            Kind::Timespan => ValueRef::Timespan(body::timespan(body)),
+            Kind::Enum => ValueRef::Enum(body::enum_name(body)),
             Kind::Set => ValueRef::Set(SetRef(VectorRef::new(body, 1))),
             Kind::Table => ValueRef::Table(TableRef(VectorRef::new(body, 2))),
             Kind::Vector => ValueRef::Vector(VectorRef::new(body, 1)),
+        }
+    }
+
+    /// What follows the tag, if it is the tag of this kind. Cheaper than [`get`](Self::get) where only
+    /// one kind will do.
+    #[inline]
+    pub(crate) fn body(&self, kind: Kind) -> Option<&'a [u8]> {
+        match self.bytes.split_first() {
+            Some((tag, body)) if *tag == kind.tag() => Some(body),
+            _ => None,
         }
     }
 
@@ -156,59 +150,33 @@ impl<'a> DataRef<'a> {
 
     /// The bytes, if this is a string.
     pub fn as_bytes(&self) -> Option<&'a [u8]> {
-        if let ValueRef::String(bytes) = self.get() {
-            Some(bytes)
-        } else {
-            None
-        }
+        self.body(Kind::String).map(body::string)
     }
 
     /// The number, if this is a count.
     pub fn as_count(&self) -> Option<u64> {
-        if let ValueRef::Count(count) = self.get() {
-            Some(count)
-        } else {
-            None
-        }
+        self.body(Kind::Count).map(body::count)
     }
 
     /// The elements, if this is a vector.
+    #[inline]
     pub fn as_vector(&self) -> Option<VectorRef<'a>> {
-        if let ValueRef::Vector(vector) = self.get() {
-            Some(vector)
-        } else {
-            None
-        }
+        self.body(Kind::Vector).map(|body| VectorRef::new(body, 1))
     }
 
     /// The elements, if this is a set.
+    #[inline]
     pub fn as_set(&self) -> Option<SetRef<'a>> {
-        if let ValueRef::Set(set) = self.get() {
-            Some(set)
-        } else {
-            None
-        }
+        self.body(Kind::Set)
+            .map(|body| SetRef(VectorRef::new(body, 1)))
     }
 
     /// The entries, if this is a table.
+    #[inline]
     pub fn as_table(&self) -> Option<TableRef<'a>> {
-        if let ValueRef::Table(table) = self.get() {
-            Some(table)
-        } else {
-            None
-        }
+        self.body(Kind::Table)
+            .map(|body| TableRef(VectorRef::new(body, 2)))
     }
-}
-
-/// Content of a string after its tag.
-#[inline]
-fn string(body: &[u8]) -> &[u8] {
-    let mut pos = 0;
-    let Ok(length) = read_length(body, &mut pos) else {
-        return &[];
-    };
-    let rest = &body[pos..];
-    rest.get(..length as usize).unwrap_or(rest)
 }
 
 /// Elements of an encoded vector.

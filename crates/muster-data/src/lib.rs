@@ -30,6 +30,7 @@
 extern crate self as muster_data;
 
 mod address;
+mod body;
 mod convert;
 mod cursor;
 mod data;

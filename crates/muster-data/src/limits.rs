@@ -20,7 +20,7 @@ impl Limits {
     pub const MAX_DEPTH: u32 = 256;
 
     /// Depth to apply.
-    pub(crate) fn depth(&self) -> u32 {
+    pub(crate) fn effective_depth(&self) -> u32 {
         self.depth.min(Self::MAX_DEPTH)
     }
 }

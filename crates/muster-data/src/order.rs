@@ -5,10 +5,10 @@
 
 use std::cmp::Ordering;
 
-use crate::cursor::{BODY_SIZE, array, read_length, skip};
+use crate::cursor::{BODY_SIZE, read_length, skip};
 use crate::data_ref::DataRef;
 use crate::kind::Kind;
-use crate::{Limits, real};
+use crate::{Limits, body, real};
 
 /// What is known about the sets and tables inside the values to compare.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -74,13 +74,12 @@ fn compare(left: &mut &[u8], right: &mut &[u8], containers: Containers, depth: u
 /// Compares two bodies of a kind with a fixed size.
 #[inline]
 fn compare_leaves(kind: Kind, left: &[u8], right: &[u8]) -> Ordering {
-    let real = |body| real::from_wire(u64::from_be_bytes(array(body, 0)));
     match kind {
-        Kind::Boolean => (array(left, 0) != [0]).cmp(&(array(right, 0) != [0])),
+        Kind::Boolean => body::boolean(left).cmp(&body::boolean(right)),
         Kind::Integer | Kind::Timestamp | Kind::Timespan => {
-            i64::from_be_bytes(array(left, 0)).cmp(&i64::from_be_bytes(array(right, 0)))
+            body::integer(left).cmp(&body::integer(right))
         }
-        Kind::Real => real::compare(real(left), real(right)),
+        Kind::Real => real::compare(body::real(left), body::real(right)),
         _ => left.cmp(right),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::{ConvertError, DataRef, Decode, ValueRef, VectorIter};
+use crate::{ConvertError, DataRef, Decode, VectorIter};
 
 /// Structs that travel as a vector with one element per field; usually
 /// [derived](macro@crate::Record).
@@ -28,13 +28,13 @@ impl<'a> FieldReader<'a> {
     /// Reader of a value that has to be a record of this name.
     #[inline]
     pub fn new(value: DataRef<'a>, record: &'static str) -> Result<Self, ConvertError> {
-        match value.get() {
-            ValueRef::Vector(vector) => Ok(Self {
+        match value.as_vector() {
+            Some(vector) => Ok(Self {
                 record,
                 fields: vector.iter(),
                 length: vector.len(),
             }),
-            _ => Err(wrong_record(value, record)),
+            None => Err(wrong_record(value, record)),
         }
     }
 

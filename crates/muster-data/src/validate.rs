@@ -35,18 +35,8 @@ pub fn validate(bytes: &[u8], limits: &Limits) -> Result<(), DecodeError> {
         unordered: 0,
         effort,
     };
-    let result = if bytes.is_empty() {
-        Err(DecodeErrorKind::Empty)
-    } else {
-        walk.values(1, limits.depth()).and_then(|()| {
-            if walk.pos == bytes.len() {
-                Ok(())
-            } else {
-                Err(DecodeErrorKind::TrailingBytes)
-            }
-        })
-    };
-    result.map_err(|kind| DecodeError::new(kind, walk.pos.min(bytes.len())))
+    walk.whole(limits.effective_depth())
+        .map_err(|kind| DecodeError::new(kind, walk.pos.min(bytes.len())))
 }
 
 struct Walk<'a> {
@@ -61,6 +51,18 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
+    /// Walks over the one value that takes all the bytes.
+    fn whole(&mut self, depth: u32) -> Result<(), DecodeErrorKind> {
+        if self.bytes.is_empty() {
+            return Err(DecodeErrorKind::Empty);
+        }
+        self.values(1, depth)?;
+        if self.pos < self.bytes.len() {
+            return Err(DecodeErrorKind::TrailingBytes);
+        }
+        Ok(())
+    }
+
     /// Walks over consecutive values, with this many levels of nesting left.
     fn values(&mut self, count: u32, depth: u32) -> Result<(), DecodeErrorKind> {
         let mut pos = self.pos;

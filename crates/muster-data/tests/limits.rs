@@ -1,5 +1,7 @@
 //! Limits on encoded values, and safety of deep nesting.
 
+#![allow(clippy::unwrap_used, reason = "a helper of tests fails by panicking")]
+
 use muster_data::{Data, DataRef, DecodeErrorKind, Limits, encode_to_vec, validate};
 
 fn nested(depth: usize) -> Vec<u8> {

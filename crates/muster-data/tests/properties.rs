@@ -1,5 +1,7 @@
 //! Properties of all values: round trips, order, and safety on arbitrary bytes and texts.
 
+#![allow(clippy::unwrap_used, reason = "a helper of tests fails by panicking")]
+
 use muster_data::{
     Address, Data, DataRef, EnumValue, Limits, Port, Protocol, Subnet, Timespan, Timestamp,
     ValueRef, encode_to_vec, to_data, validate,
@@ -97,7 +99,9 @@ fn shuffled(data: &Data, out: &mut Vec<u8>) {
     match data {
         Data::Set(set) => {
             muster_data::encode::set_header(out, set.len());
-            set.iter().rev().for_each(|element| shuffled(element, out));
+            for element in set.iter().rev() {
+                shuffled(element, out);
+            }
         }
         Data::Table(table) => {
             muster_data::encode::table_header(out, table.len());
@@ -108,7 +112,9 @@ fn shuffled(data: &Data, out: &mut Vec<u8>) {
         }
         Data::Vector(elements) => {
             muster_data::encode::vector_header(out, elements.len());
-            elements.iter().for_each(|element| shuffled(element, out));
+            for element in elements {
+                shuffled(element, out);
+            }
         }
         _ => out.extend(encode_to_vec(data)),
     }
@@ -170,7 +176,9 @@ proptest! {
         let encoded = |elements: &[Data]| {
             let mut bytes = Vec::new();
             muster_data::encode::set_header(&mut bytes, elements.len());
-            elements.iter().for_each(|element| bytes.extend(encode_to_vec(element)));
+            for element in elements {
+                bytes.extend(encode_to_vec(element));
+            }
             bytes
         };
         prop_assert!(validate(&encoded(&elements), &Limits::default()).is_ok());

@@ -1,5 +1,7 @@
 //! Records: structs to bytes and back, without values in between.
 
+#![allow(clippy::unwrap_used, reason = "a helper of tests fails by panicking")]
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use muster_data::{
@@ -177,4 +179,44 @@ fn errors_for_short_records_and_other_values() {
     );
     assert!(text.is::<Vec<u8>>());
     assert!(!number.is::<i64>());
+}
+
+/// Types whose order differs from Broker's are written in Broker's order all the same.
+#[test]
+fn sets_and_tables_are_written_in_brokers_order() {
+    #[derive(Record, Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+    struct Key {
+        weight: i64,
+        label: Option<String>,
+    }
+    let key = |weight, label: Option<&str>| Key {
+        weight,
+        label: label.map(Into::into),
+    };
+    // Reversed order in Rust.
+    let map: BTreeMap<std::cmp::Reverse<i64>, u64> = (-2..3)
+        .map(|number| (std::cmp::Reverse(number), 1))
+        .collect();
+    let mut out = Vec::new();
+    muster_data::encode::table(&mut out, map.iter().map(|(key, value)| (key.0, value)));
+    let data = Data::from_bytes(&out, &Limits::default()).unwrap();
+    assert_eq!(encode_to_vec(&data), out);
+
+    let set = BTreeSet::from([key(1, Some("a")), key(1, None), key(-1, None)]);
+    let bytes = encode_to_vec(&set);
+    assert_eq!(encode_to_vec(&to_data(&set)), bytes);
+    assert_eq!(
+        DataRef::from_validated(&bytes).to::<BTreeSet<Key>>(),
+        Ok(set)
+    );
+}
+
+#[test]
+fn tuples_are_records_without_names() {
+    let value = to_data(&("ping", 7u64, Some(1.5)));
+    assert_eq!(value.to_string(), "[\"ping\", 7, 1.5]");
+    assert_eq!(value.to::<(String, u64)>(), Ok(("ping".into(), 7)));
+    let error = value.to::<(String, i64)>().unwrap_err();
+    assert_eq!(error.to_string(), "[1]: expected int, found count 7");
+    assert_eq!(<(String, u64)>::data_type().to_string(), "(string, count)");
 }

@@ -147,3 +147,134 @@ fn find_ident(tokens: TokenStream, record: &Ident) -> Option<Ident> {
         _ => None,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use syn::parse_quote;
+
+    use super::*;
+
+    fn refusal(input: &DeriveInput) -> String {
+        expand(input)
+            .expect_err("the input is no record")
+            .to_string()
+    }
+
+    #[test]
+    fn only_structs_with_named_fields() {
+        let prefix = "Record can be derived for structs with named fields; ";
+        let cases: [(DeriveInput, &str); 4] = [
+            (
+                parse_quote!(
+                    enum Choice {
+                        A,
+                        B,
+                    }
+                ),
+                "an enum is not a record",
+            ),
+            (
+                parse_quote!(
+                    struct Pair(u64, u64);
+                ),
+                "a tuple struct has no field names",
+            ),
+            (
+                parse_quote!(
+                    struct Nothing;
+                ),
+                "a struct without fields is written `struct Name {}`",
+            ),
+            (
+                parse_quote!(union Bits { a: u64, b: f64 }),
+                "a union is not a record",
+            ),
+        ];
+        for (input, problem) in cases {
+            assert_eq!(refusal(&input), format!("{prefix}{problem}"));
+        }
+    }
+
+    #[test]
+    fn parameters() {
+        let types: DeriveInput = parse_quote!(
+            struct Any<T> {
+                value: T,
+            }
+        );
+        assert_eq!(refusal(&types), "a record cannot have type parameters");
+        let constants: DeriveInput = parse_quote!(
+            struct Many<const N: usize> {
+                values: [u64; N],
+            }
+        );
+        assert_eq!(
+            refusal(&constants),
+            "a record cannot have constant parameters"
+        );
+        let lifetimes: DeriveInput = parse_quote!(
+            struct Two<'a, 'b> {
+                a: &'a str,
+                b: &'b str,
+            }
+        );
+        assert!(refusal(&lifetimes).starts_with("a record can have one lifetime"));
+        let one: DeriveInput = parse_quote!(
+            struct One<'a> {
+                a: &'a str,
+                b: &'a str,
+            }
+        );
+        assert!(expand(&one).is_ok());
+    }
+
+    #[test]
+    fn attributes() {
+        let unknown: DeriveInput = parse_quote!(
+            #[record(title = "A")]
+            struct A {}
+        );
+        assert_eq!(refusal(&unknown), "expected `name = \"...\"` here");
+        let misplaced: DeriveInput = parse_quote!(
+            struct A {
+                #[record(name = "b")]
+                a: u64,
+            }
+        );
+        assert_eq!(refusal(&misplaced), "expected `rename = \"...\"` here");
+        let twice: DeriveInput = parse_quote!(
+            #[record(name = "A", name = "B")]
+            struct A {}
+        );
+        assert_eq!(refusal(&twice), "`name` is given twice");
+        let empty: DeriveInput = parse_quote!(
+            #[record(name = "")]
+            struct A {}
+        );
+        assert_eq!(refusal(&empty), "the name must not be empty");
+        let same: DeriveInput = parse_quote!(
+            struct A {
+                a: u64,
+                #[record(rename = "a")]
+                b: u64,
+            }
+        );
+        assert_eq!(refusal(&same), "two fields are named `a`");
+    }
+
+    #[test]
+    fn a_record_inside_itself() {
+        let tree: DeriveInput = parse_quote!(
+            struct Tree {
+                children: Vec<Tree>,
+            }
+        );
+        assert_eq!(refusal(&tree), "a record cannot contain itself");
+        let chain: DeriveInput = parse_quote!(
+            struct Chain {
+                next: Option<Box<Self>>,
+            }
+        );
+        assert_eq!(refusal(&chain), "a record cannot contain itself");
+    }
+}

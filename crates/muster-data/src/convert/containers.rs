@@ -4,27 +4,27 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::hash::{BuildHasher, Hash};
 
 use super::{ConvertError, Decode};
-use crate::{DataRef, FieldReader, Kind, Set, SetRef, Table, TableRef, ValueRef, VectorRef};
+use crate::{DataRef, FieldReader, Kind, Set, SetRef, Table, TableRef, VectorRef};
+
+/// Most elements that room is made for before the first one has been read.
+const RESERVED: usize = 1024;
 
 fn vector(value: DataRef<'_>) -> Result<VectorRef<'_>, ConvertError> {
-    match value.get() {
-        ValueRef::Vector(vector) => Ok(vector),
-        _ => Err(ConvertError::wrong_type(Kind::Vector.word(), value)),
-    }
+    value
+        .as_vector()
+        .ok_or_else(|| ConvertError::wrong_type(Kind::Vector.word(), value))
 }
 
 fn set(value: DataRef<'_>) -> Result<SetRef<'_>, ConvertError> {
-    match value.get() {
-        ValueRef::Set(set) => Ok(set),
-        _ => Err(ConvertError::wrong_type(Kind::Set.word(), value)),
-    }
+    value
+        .as_set()
+        .ok_or_else(|| ConvertError::wrong_type(Kind::Set.word(), value))
 }
 
 fn table(value: DataRef<'_>) -> Result<TableRef<'_>, ConvertError> {
-    match value.get() {
-        ValueRef::Table(table) => Ok(table),
-        _ => Err(ConvertError::wrong_type(Kind::Table.word(), value)),
-    }
+    value
+        .as_table()
+        .ok_or_else(|| ConvertError::wrong_type(Kind::Table.word(), value))
 }
 
 /// Reads the elements one by one; an error names the position.
@@ -70,7 +70,8 @@ impl<'a, T: Decode<'a>> Decode<'a> for Box<T> {
 impl<'a, T: Decode<'a>> Decode<'a> for Vec<T> {
     fn decode(value: DataRef<'a>) -> Result<Self, ConvertError> {
         let vector = vector(value)?;
-        let mut result = Self::with_capacity(vector.len());
+        // A large element type must not turn a short message into a huge reservation.
+        let mut result = Self::with_capacity(vector.len().min(RESERVED));
         for element in elements(vector.iter()) {
             result.push(element?);
         }

@@ -6,17 +6,17 @@ use std::time::Duration;
 
 use super::{ConvertError, ConvertErrorKind, Decode};
 use crate::{
-    Address, Data, DataRef, EnumRef, EnumValue, Kind, Port, Subnet, Timespan, Timestamp, ValueRef,
+    Address, Data, DataRef, EnumRef, EnumValue, Kind, Port, Subnet, Timespan, Timestamp, body,
 };
 
 macro_rules! decode {
-    ($($target:ty, $kind:ident($value:ident) => $result:expr;)*) => {$(
+    ($($target:ty, $kind:ident => $read:expr;)*) => {$(
         impl<'a> Decode<'a> for $target {
             #[inline]
             fn decode(value: DataRef<'a>) -> Result<Self, ConvertError> {
-                match value.get() {
-                    ValueRef::$kind($value) => Ok($result),
-                    _ => Err(ConvertError::wrong_type(Kind::$kind.word(), value)),
+                match value.body(Kind::$kind) {
+                    Some(body) => Ok($read(body)),
+                    None => Err(ConvertError::wrong_type(Kind::$kind.word(), value)),
                 }
             }
         }
@@ -24,31 +24,28 @@ macro_rules! decode {
 }
 
 decode! {
-    bool, Boolean(value) => value;
-    u64, Count(value) => value;
-    i64, Integer(value) => value;
-    f64, Real(value) => value;
-    &'a [u8], String(value) => value;
-    Vec<u8>, String(value) => value.to_vec();
-    Address, Address(value) => value;
-    IpAddr, Address(value) => value.to_ip();
-    Subnet, Subnet(value) => value;
-    Port, Port(value) => value;
-    Timestamp, Timestamp(value) => value;
-    Timespan, Timespan(value) => value;
-    EnumRef<'a>, Enum(value) => value;
-    EnumValue, Enum(value) => value.to_value();
+    bool, Boolean => body::boolean;
+    u64, Count => body::count;
+    i64, Integer => body::integer;
+    f64, Real => body::real;
+    &'a [u8], String => body::string;
+    Vec<u8>, String => |body| body::string(body).to_vec();
+    Address, Address => body::address;
+    IpAddr, Address => |body| body::address(body).to_ip();
+    Subnet, Subnet => body::subnet;
+    Port, Port => body::port;
+    Timestamp, Timestamp => body::timestamp;
+    Timespan, Timespan => body::timespan;
+    EnumRef<'a>, Enum => body::enum_name;
+    EnumValue, Enum => |body| body::enum_name(body).to_value();
 }
 
 macro_rules! decode_narrow {
-    ($($target:ty, $kind:ident, $expected:literal, |$value:ident| $result:expr;)*) => {$(
+    ($($target:ty, $wide:ty, $expected:literal, |$value:ident| $result:expr;)*) => {$(
         impl<'a> Decode<'a> for $target {
             fn decode(value: DataRef<'a>) -> Result<Self, ConvertError> {
-                match value.get() {
-                    ValueRef::$kind($value) => $result
-                        .map_err(|_| out_of_range($expected, value)),
-                    _ => Err(ConvertError::wrong_type($expected, value)),
-                }
+                let $value = <$wide>::decode(value)?;
+                $result.map_err(|_| out_of_range($expected, value))
             }
         }
     )*};
@@ -59,15 +56,15 @@ fn out_of_range(expected: &'static str, value: DataRef<'_>) -> ConvertError {
 }
 
 decode_narrow! {
-    u32, Count, "count of 32 bits", |value| Self::try_from(value);
-    u16, Count, "count of 16 bits", |value| Self::try_from(value);
-    i32, Integer, "int of 32 bits", |value| Self::try_from(value);
-    Duration, Timespan, "interval that is not negative", |value| Self::try_from(value);
-    Ipv4Addr, Address, "IPv4 addr", |value| match value.to_ip() {
+    u32, u64, "count of 32 bits", |number| Self::try_from(number);
+    u16, u64, "count of 16 bits", |number| Self::try_from(number);
+    i32, i64, "int of 32 bits", |number| Self::try_from(number);
+    Duration, Timespan, "interval that is not negative", |span| Self::try_from(span);
+    Ipv4Addr, IpAddr, "IPv4 addr", |address| match address {
         IpAddr::V4(address) => Ok(address),
         IpAddr::V6(_) => Err(()),
     };
-    Ipv6Addr, Address, "IPv6 addr", |value| match value.to_ip() {
+    Ipv6Addr, IpAddr, "IPv6 addr", |address| match address {
         IpAddr::V6(address) => Ok(address),
         IpAddr::V4(_) => Err(()),
     };

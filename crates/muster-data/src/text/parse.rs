@@ -39,7 +39,7 @@ impl Data {
             pos: 0,
             elements: limits.elements,
         };
-        let data = parser.value(limits.depth())?;
+        let data = parser.value(limits.effective_depth())?;
         parser.space();
         if parser.rest().is_empty() {
             Ok(data)
