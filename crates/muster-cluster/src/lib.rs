@@ -41,6 +41,7 @@ mod hrw;
 mod layout;
 mod links;
 mod membership;
+pub mod node;
 mod pools;
 mod settings;
 mod topics;

@@ -55,12 +55,7 @@ impl<'a> Reader<'a> {
 
 /// Appends a size; sizes above 32 bits do not occur (frames are limited far below).
 pub(crate) fn put_varbyte(out: &mut Vec<u8>, value: usize) {
-    let mut rest = value;
-    while rest > 0x7f {
-        out.push((rest & 0x7f) as u8 | 0x80);
-        rest >>= 7;
-    }
-    out.push((rest & 0x7f) as u8);
+    muster_data::encode::put_varbyte(out, u32::try_from(value).unwrap_or(u32::MAX));
 }
 
 /// Appends a length and the bytes.
@@ -75,10 +70,10 @@ mod tests {
 
     #[test]
     fn varbytes_round_trip_and_end_after_five_bytes() {
-        for value in [0usize, 5, 127, 128, 200, 65_536, 0xffff_ffff] {
+        for value in [0u32, 5, 127, 128, 200, 65_536, 0xffff_ffff] {
             let mut out = Vec::new();
-            put_varbyte(&mut out, value);
-            assert_eq!(Reader::new(&out).varbyte(), Some(value as u32));
+            put_varbyte(&mut out, value as usize);
+            assert_eq!(Reader::new(&out).varbyte(), Some(value));
         }
         assert_eq!(
             Reader::new(&[0x80, 0x80, 0x80, 0x80, 0x80, 0x00]).varbyte(),

@@ -36,8 +36,8 @@ impl Filter {
     {
         let mut all: Vec<Box<[u8]>> = prefixes
             .into_iter()
+            .filter(|prefix| !prefix.as_ref().starts_with(LOCAL_PREFIX))
             .map(|prefix| Box::from(prefix.as_ref()))
-            .filter(|prefix: &Box<[u8]>| !prefix.starts_with(LOCAL_PREFIX))
             .collect();
         all.sort_unstable();
         let mut entries: Vec<Box<[u8]>> = Vec::with_capacity(all.len());

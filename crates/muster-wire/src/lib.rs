@@ -16,6 +16,7 @@ mod queue;
 pub mod routing;
 mod time;
 mod topic;
+pub mod zeek;
 
 pub use error_code::ErrorCode;
 pub use filter::{Filter, FilterError, MAX_ENTRIES, Subscriptions};

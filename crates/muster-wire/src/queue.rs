@@ -264,14 +264,14 @@ mod tests {
             sizes in prop::collection::vec((0usize..900, any::<bool>()), 0..80)
         ) {
             let mut queue = queue(5, 2_500, Overflow::DropOldest);
-            let (mut pushed, mut taken) = (0, 0);
+            let (mut pushed, mut taken) = (0u64, 0u64);
             for (size, pop) in sizes {
                 queue.push(message("/t", size));
                 pushed += 1;
-                taken += usize::from(pop && queue.pop().is_some());
+                taken += u64::from(pop && queue.pop().is_some());
                 prop_assert!(queue.len() <= 5 && queue.bytes() <= 2_500);
             }
-            prop_assert_eq!(pushed, taken + queue.len() + queue.dropped().total() as usize);
+            prop_assert_eq!(pushed, taken + queue.len() as u64 + queue.dropped().total());
         }
     }
 }

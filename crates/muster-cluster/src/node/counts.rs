@@ -49,17 +49,28 @@ impl NodeCounts {
             ("records_received", self.records_received),
             ("records_written", self.records_written),
         ];
-        let own = own.into_iter().map(|(name, value)| Counter { name, labels: Vec::new(), value });
-        let frameworks = self.frameworks.iter().map(|((framework, name), value)| Counter {
+        let own = own.into_iter().map(|(name, value)| Counter {
             name,
-            labels: vec![("framework", (*framework).to_owned())],
-            value: *value,
+            labels: Vec::new(),
+            value,
         });
+        let frameworks = self
+            .frameworks
+            .iter()
+            .map(|((framework, name), value)| Counter {
+                name,
+                labels: vec![("framework", (*framework).to_owned())],
+                value: *value,
+            });
         own.chain(frameworks).collect()
     }
 
     /// A framework's count, summed over frameworks.
     pub fn of_frameworks(&self, name: &str) -> u64 {
-        self.frameworks.iter().filter(|((_, known), _)| *known == name).map(|(_, value)| value).sum()
+        self.frameworks
+            .iter()
+            .filter(|((_, known), _)| *known == name)
+            .map(|(_, value)| value)
+            .sum()
     }
 }

@@ -115,13 +115,24 @@ pub(crate) struct Declared {
     /// Event name and priority of each handler.
     pub(crate) handlers: Vec<(Cow<'static, str>, i32)>,
     pub(crate) events: Vec<(Cow<'static, str>, Type)>,
-    pub(crate) streams: Vec<(&'static str, Type, Result<Vec<Column>, StreamError>)>,
+    pub(crate) streams: Vec<DeclaredStream>,
     pub(crate) topics: Vec<Topic>,
+}
+
+/// A stream with the type and the columns of its records.
+#[derive(Debug)]
+pub(crate) struct DeclaredStream {
+    pub(crate) name: &'static str,
+    pub(crate) ty: Type,
+    pub(crate) columns: Result<Vec<Column>, StreamError>,
 }
 
 impl<F: Framework> Declarations<F> {
     fn new() -> Self {
-        Self { handlers: Vec::new(), declared: Declared::default() }
+        Self {
+            handlers: Vec::new(),
+            declared: Declared::default(),
+        }
     }
 
     /// Handles an event with a method.
@@ -135,11 +146,20 @@ impl<F: Framework> Declarations<F> {
 
     /// Handles an event with a method; of several handlers those with the higher priority come first,
     /// as in Zeek.
-    pub fn on_with_priority<E: Event>(&mut self, priority: i32, handler: fn(&mut F, E, &mut Context<'_>)) {
-        self.on_dynamic(E::NAME, E::data_type(), priority, move |framework, event, cx| {
-            handler(framework, event.arguments().to::<E>()?, cx);
-            Ok(())
-        });
+    pub fn on_with_priority<E: Event>(
+        &mut self,
+        priority: i32,
+        handler: fn(&mut F, E, &mut Context<'_>),
+    ) {
+        self.on_dynamic(
+            E::NAME,
+            E::data_type(),
+            priority,
+            move |framework, event, cx| {
+                handler(framework, event.arguments().to::<E>()?, cx);
+                Ok(())
+            },
+        );
     }
 
     /// Handles an event whose name and argument types are known only at run time: for hosts of other
@@ -149,7 +169,9 @@ impl<F: Framework> Declarations<F> {
         name: impl Into<Cow<'static, str>>,
         arguments: Type,
         priority: i32,
-        handler: impl Fn(&mut F, &EventRef<'_>, &mut Context<'_>) -> Result<(), ConvertError> + Send + 'static,
+        handler: impl Fn(&mut F, &EventRef<'_>, &mut Context<'_>) -> Result<(), ConvertError>
+        + Send
+        + 'static,
     ) {
         let name = name.into();
         self.declared.events.push((name.clone(), arguments));
@@ -166,7 +188,9 @@ impl<F: Framework> Declarations<F> {
     pub fn stream<R: Record + Typed>(&mut self, name: &'static str) {
         let ty = R::data_type();
         let columns = columns_of(&ty);
-        self.declared.streams.push((name, ty, columns));
+        self.declared
+            .streams
+            .push(DeclaredStream { name, ty, columns });
     }
 
     /// Subscribes the node to one more topic prefix.
@@ -178,7 +202,12 @@ impl<F: Framework> Declarations<F> {
 /// A framework without its type, with its handlers.
 pub(crate) trait Hosted: Send {
     fn name(&self) -> &'static str;
-    fn handle(&mut self, handler: usize, event: &EventRef<'_>, cx: &mut Context<'_>) -> Result<(), ConvertError>;
+    fn handle(
+        &mut self,
+        handler: usize,
+        event: &EventRef<'_>,
+        cx: &mut Context<'_>,
+    ) -> Result<(), ConvertError>;
     fn hook(&mut self, hook: Hook<'_>, cx: &mut Context<'_>);
 }
 
@@ -218,7 +247,12 @@ impl<F: Framework> Hosted for Host<F> {
         F::NAME
     }
 
-    fn handle(&mut self, handler: usize, event: &EventRef<'_>, cx: &mut Context<'_>) -> Result<(), ConvertError> {
+    fn handle(
+        &mut self,
+        handler: usize,
+        event: &EventRef<'_>,
+        cx: &mut Context<'_>,
+    ) -> Result<(), ConvertError> {
         self.handlers[handler](&mut self.framework, event, cx)
     }
 
@@ -245,7 +279,13 @@ pub struct Registry {
 #[derive(Debug, Clone, Copy)]
 struct Entry {
     settings: &'static [SettingSpec],
-    create: fn(&Site<'_>) -> Option<(Box<dyn Hosted>, Declared)>,
+    create: fn(&Site<'_>) -> Option<Created>,
+}
+
+/// A framework on a node, and what it declared.
+pub(crate) struct Created {
+    pub(crate) hosted: Box<dyn Hosted>,
+    pub(crate) declared: Declared,
 }
 
 impl Registry {
@@ -257,25 +297,41 @@ impl Registry {
     /// Adds a framework.
     #[must_use]
     pub fn with<F: Framework>(mut self) -> Self {
-        self.entries.push(Entry { settings: F::SETTINGS, create: host::<F> });
+        self.entries.push(Entry {
+            settings: F::SETTINGS,
+            create: host::<F>,
+        });
         self
     }
 
     /// The settings of all frameworks, for [`Layout::parse`].
     pub fn settings(&self) -> Vec<SettingSpec> {
-        self.entries.iter().flat_map(|entry| entry.settings).cloned().collect()
+        self.entries
+            .iter()
+            .flat_map(|entry| entry.settings)
+            .copied()
+            .collect()
     }
 
     /// Creates the frameworks that have work on a node.
-    pub(crate) fn create(&self, site: &Site<'_>) -> Vec<(Box<dyn Hosted>, Declared)> {
-        self.entries.iter().filter_map(|entry| (entry.create)(site)).collect()
+    pub(crate) fn create(&self, site: &Site<'_>) -> Vec<Created> {
+        self.entries
+            .iter()
+            .filter_map(|entry| (entry.create)(site))
+            .collect()
     }
 }
 
-fn host<F: Framework>(site: &Site<'_>) -> Option<(Box<dyn Hosted>, Declared)> {
+fn host<F: Framework>(site: &Site<'_>) -> Option<Created> {
     let framework = F::create(site)?;
     let mut declarations = Declarations::new();
     framework.declare(&mut declarations);
     let Declarations { handlers, declared } = declarations;
-    Some((Box::new(Host { framework, handlers }), declared))
+    Some(Created {
+        hosted: Box::new(Host {
+            framework,
+            handlers,
+        }),
+        declared,
+    })
 }

@@ -12,6 +12,9 @@ use muster_wire::Mono;
 /// The batches of one stream that wait for a logger at most; records beyond are dropped and counted.
 const WAITING_BATCHES: usize = 100;
 
+/// A batch of this many bytes is full, whatever its number of records.
+const LARGE_BATCH: usize = 1 << 20;
+
 /// A column of a log stream.
 #[derive(Debug, Clone, PartialEq, Eq, Record)]
 #[record(name = "Muster::column")]
@@ -37,7 +40,10 @@ pub struct LogBatch {
 impl LogBatch {
     /// The records: each a vector with an element per column.
     pub fn rows(&self) -> impl Iterator<Item = DataRef<'_>> {
-        DataRef::from_validated(&self.rows).as_vector().into_iter().flat_map(|rows| rows.iter())
+        DataRef::from_validated(&self.rows)
+            .as_vector()
+            .into_iter()
+            .flat_map(|rows| rows.iter())
     }
 
     /// The number of records.
@@ -58,12 +64,20 @@ impl LogBatch {
         let columns = arguments.next()?.to::<Vec<Column>>().ok()?;
         let rows = arguments.next()?;
         let vector = rows.as_vector()?;
-        let fits = |row: DataRef<'_>| row.as_vector().is_some_and(|row| row.len() == columns.len());
+        let fits = |row: DataRef<'_>| {
+            row.as_vector()
+                .is_some_and(|row| row.len() == columns.len())
+        };
         if !is_stream_name(&stream) || !vector.iter().all(fits) {
             return None;
         }
         let count = vector.len();
-        Some(Self { stream, columns, rows: Bytes::copy_from_slice(rows.bytes()), count })
+        Some(Self {
+            stream,
+            columns,
+            rows: Bytes::copy_from_slice(rows.bytes()),
+            count,
+        })
     }
 }
 
@@ -123,7 +137,10 @@ pub(crate) fn columns_of(ty: &Type) -> Result<Vec<Column>, StreamError> {
                 field: field.name.to_string(),
                 ty: field.ty.to_string(),
             })?;
-            Ok(Column { name: field.name.to_string(), zeek_type })
+            Ok(Column {
+                name: field.name.to_string(),
+                zeek_type,
+            })
         })
         .collect()
 }
@@ -186,19 +203,38 @@ pub(crate) enum Logged {
 
 impl Logs {
     pub(crate) fn new(batch_size: usize, batch_interval: Duration) -> Self {
-        Self { streams: BTreeMap::new(), batch_size: batch_size.max(1), batch_interval }
+        Self {
+            streams: BTreeMap::new(),
+            batch_size: batch_size.max(1),
+            batch_interval,
+        }
     }
 
-    pub(crate) fn declare(&mut self, name: &'static str, ty: Type, columns: Vec<Column>) -> Result<(), StreamError> {
+    pub(crate) fn declare(
+        &mut self,
+        name: &'static str,
+        ty: Type,
+        columns: Vec<Column>,
+    ) -> Result<(), StreamError> {
         if !is_stream_name(name) {
             return Err(StreamError::Name(name.to_owned()));
         }
         if let Some(known) = self.streams.get(name) {
             let same = known.ty == ty;
-            return if same { Ok(()) } else { Err(StreamError::Conflict(name.to_owned())) };
+            return if same {
+                Ok(())
+            } else {
+                Err(StreamError::Conflict(name.to_owned()))
+            };
         }
-        let stream =
-            Stream { ty, columns, checked: None, rows: Vec::new(), count: 0, since: Mono::default() };
+        let stream = Stream {
+            ty,
+            columns,
+            checked: None,
+            rows: Vec::new(),
+            count: 0,
+            since: Mono::default(),
+        };
         self.streams.insert(name, stream);
         Ok(())
     }
@@ -212,13 +248,18 @@ impl Logs {
         now: Mono,
         row: impl FnOnce(&mut Vec<u8>),
     ) -> Result<Logged, StreamError> {
-        let stream =
-            self.streams.get_mut(name).ok_or_else(|| StreamError::Undeclared(name.to_owned()))?;
+        let stream = self
+            .streams
+            .get_mut(name)
+            .ok_or_else(|| StreamError::Undeclared(name.to_owned()))?;
         if stream.checked != Some(rust) {
             let ty = ty();
             if ty != stream.ty {
                 let problem = format!("declared as {}, written as {ty}", stream.ty);
-                return Err(StreamError::WrongRecord { stream: name.to_owned(), problem });
+                return Err(StreamError::WrongRecord {
+                    stream: name.to_owned(),
+                    problem,
+                });
             }
             stream.checked = Some(rust);
         }
@@ -226,15 +267,28 @@ impl Logs {
     }
 
     /// Writes a record whose type is checked now.
-    pub(crate) fn write_checked(&mut self, name: &str, row: DataRef<'_>, now: Mono) -> Result<Logged, StreamError> {
-        let stream = self.streams.get(name).ok_or_else(|| StreamError::Undeclared(name.to_owned()))?;
-        let fits = row.as_vector().is_some_and(|fields| fields.len() == stream.columns.len());
+    pub(crate) fn write_checked(
+        &mut self,
+        name: &str,
+        row: DataRef<'_>,
+        now: Mono,
+    ) -> Result<Logged, StreamError> {
+        let stream = self
+            .streams
+            .get(name)
+            .ok_or_else(|| StreamError::Undeclared(name.to_owned()))?;
+        let fits = row
+            .as_vector()
+            .is_some_and(|fields| fields.len() == stream.columns.len());
         if let Some(problem) = match stream.ty.check(row) {
             Err(error) => Some(error.to_string()),
             Ok(()) if !fits => Some(format!("a record has {} fields", stream.columns.len())),
             Ok(()) => None,
         } {
-            return Err(StreamError::WrongRecord { stream: name.to_owned(), problem });
+            return Err(StreamError::WrongRecord {
+                stream: name.to_owned(),
+                problem,
+            });
         }
         Ok(self.append(name, now, |out| out.extend_from_slice(row.bytes())))
     }
@@ -244,7 +298,7 @@ impl Logs {
         let Some(stream) = self.streams.get_mut(name) else {
             return Logged::Dropped;
         };
-        if stream.count >= most {
+        if stream.count >= most || stream.rows.len() >= LARGE_BATCH * WAITING_BATCHES {
             return Logged::Dropped;
         }
         if stream.count == 0 {
@@ -252,13 +306,16 @@ impl Logs {
         }
         row(&mut stream.rows);
         stream.count += 1;
-        if stream.count >= size { Logged::Full } else { Logged::Waiting }
+        let full = stream.count >= size || stream.rows.len() >= LARGE_BATCH;
+        if full { Logged::Full } else { Logged::Waiting }
     }
 
     /// When the next batch is due although it is not full.
     pub(crate) fn next_deadline(&self) -> Option<Mono> {
         let waiting = self.streams.values().filter(|stream| stream.count > 0);
-        waiting.map(|stream| stream.since.after(self.batch_interval)).min()
+        waiting
+            .map(|stream| stream.since.after(self.batch_interval))
+            .min()
     }
 
     /// The streams that are due at `now`, or all that have records.
@@ -266,7 +323,9 @@ impl Logs {
         self.streams
             .iter()
             .filter(|(_, stream)| stream.count > 0)
-            .filter(|(_, stream)| now.is_none_or(|now| stream.since.after(self.batch_interval) <= now))
+            .filter(|(_, stream)| {
+                now.is_none_or(|now| stream.since.after(self.batch_interval) <= now)
+            })
             .map(|(name, _)| *name)
             .collect()
     }
@@ -280,7 +339,10 @@ impl Logs {
 
     /// Takes a stream's waiting records as the arguments of a [`BATCH`] event.
     pub(crate) fn take(&mut self, name: &str) -> Option<(Vec<u8>, usize)> {
-        let stream = self.streams.get_mut(name).filter(|stream| stream.count > 0)?;
+        let stream = self
+            .streams
+            .get_mut(name)
+            .filter(|stream| stream.count > 0)?;
         let mut out = Vec::with_capacity(stream.rows.len() + 512);
         encode::vector_header(&mut out, 3);
         encode::string(&mut out, name.as_bytes());

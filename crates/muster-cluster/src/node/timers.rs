@@ -41,12 +41,18 @@ impl Timers {
     }
 
     pub(crate) fn pop_mono(&mut self, now: Mono) -> Option<Owner> {
-        let entry = self.mono.first_entry().filter(|entry| entry.key().0 <= now)?;
+        let entry = self
+            .mono
+            .first_entry()
+            .filter(|entry| entry.key().0 <= now)?;
         Some(entry.remove())
     }
 
     pub(crate) fn pop_event_time(&mut self, closed: Timestamp) -> Option<Owner> {
-        let entry = self.event.first_entry().filter(|entry| entry.key().0 <= closed)?;
+        let entry = self
+            .event
+            .first_entry()
+            .filter(|entry| entry.key().0 <= closed)?;
         Some(entry.remove())
     }
 }

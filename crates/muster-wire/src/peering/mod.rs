@@ -198,8 +198,13 @@ impl Peering {
     /// The handshake to give up when there are too many: the oldest whose other side has not said
     /// who it is, or else the oldest.
     pub fn oldest(&self) -> Option<ConnectionId> {
-        let silent = self.handshakes.iter().find(|(_, handshake)| handshake.peer.is_none());
-        silent.or_else(|| self.handshakes.iter().next()).map(|(connection, _)| *connection)
+        let silent = self
+            .handshakes
+            .iter()
+            .find(|(_, handshake)| handshake.peer.is_none());
+        silent
+            .or_else(|| self.handshakes.iter().next())
+            .map(|(connection, _)| *connection)
     }
 
     /// Gives up a handshake; the connection is to be closed.

@@ -40,10 +40,9 @@ fn capture(name: &str) -> Capture {
         let bytes: Vec<u8> = (0..hex.len() / 2)
             .map(|at| u8::from_str_radix(&hex[2 * at..2 * at + 2], 16).unwrap())
             .collect();
-        if bytes.len() > HEADER && !(6..=12).contains(&bytes[HEADER]) && bytes[HEADER] != 99 {
-            if bytes[HEADER] > 5 || bytes[HEADER] == 0 {
-                break; // an envelope: the handshake is over
-            }
+        let tag = bytes.get(HEADER).copied();
+        if tag.is_some_and(|tag| !(1..=12).contains(&tag) && tag != 99) {
+            break; // an envelope, which begins with an id: the handshake is over
         }
         match message["direction"].as_str().unwrap() {
             "broker->py" => capture.from_broker.push(bytes),

@@ -1,0 +1,280 @@
+//! What a handler can do and see.
+
+use std::any::TypeId;
+use std::time::Duration;
+
+use muster_data::{Data, DataRef, Encode, Record, Timestamp, Type, Typed, encode_to_vec};
+use muster_wire::{Class, EndpointId, Mono, Topic};
+
+use super::core::Core;
+use super::framework::Event;
+use super::logs::StreamError;
+use super::timers;
+use crate::hrw::Key;
+use crate::layout::{Layout, NodeName, PoolName, Role};
+use crate::pools::PoolView;
+use crate::settings::Settings;
+
+/// Why an event was not published.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PublishError {
+    /// Nobody declared an event of this name on this node.
+    #[error("event `{0}` is not declared")]
+    Undeclared(String),
+    /// The arguments are not of the declared types.
+    #[error("event `{event}`: {problem}")]
+    WrongArguments {
+        /// The event.
+        event: String,
+        /// Which argument, what it should be and what it is.
+        problem: String,
+    },
+}
+
+/// What a handler can do: publish, log, schedule, and see the cluster.
+#[derive(Debug)]
+pub struct Context<'a> {
+    pub(crate) core: &'a mut Core,
+    pub(crate) framework: usize,
+    pub(crate) framework_name: &'static str,
+}
+
+impl Context<'_> {
+    // --- publishing ---------------------------------------------------------------------------
+
+    /// Publishes an event to the subscribers of a topic. A topic that names this node reaches its own
+    /// handlers, after the present one.
+    pub fn publish<E: Event>(&mut self, topic: &Topic, event: &E) -> Result<(), PublishError> {
+        self.publish_as(Class::Event, topic, event)
+    }
+
+    /// Publishes an event in another class of traffic than [`Class::Event`].
+    pub fn publish_as<E: Event>(
+        &mut self,
+        class: Class,
+        topic: &Topic,
+        event: &E,
+    ) -> Result<(), PublishError> {
+        if let Some(declared) = self.core.events.get(E::NAME) {
+            let ty = E::data_type();
+            if *declared != ty {
+                let problem = format!("declared as {declared}, published as {ty}");
+                return Err(PublishError::WrongArguments {
+                    event: E::NAME.to_owned(),
+                    problem,
+                });
+            }
+        }
+        let metadata = self.core.metadata();
+        self.core
+            .send(topic, class, E::NAME, metadata, |out| event.encode(out));
+        Ok(())
+    }
+
+    /// Publishes an event by name; its arguments must be of the types that were declared for it.
+    pub fn publish_dynamic(
+        &mut self,
+        topic: &Topic,
+        name: &str,
+        arguments: &[Data],
+    ) -> Result<(), PublishError> {
+        let declared = self
+            .core
+            .events
+            .get(name)
+            .ok_or_else(|| PublishError::Undeclared(name.to_owned()))?;
+        let encoded = encode_to_vec(arguments);
+        let wrong = |problem: String| PublishError::WrongArguments {
+            event: name.to_owned(),
+            problem,
+        };
+        if let Type::Record(record) = declared
+            && arguments.len() > record.fields.len()
+        {
+            let most = record.fields.len();
+            return Err(wrong(format!(
+                "takes {most} arguments, {} given",
+                arguments.len()
+            )));
+        }
+        declared
+            .check(DataRef::from_validated(&encoded))
+            .map_err(|error| wrong(error.to_string()))?;
+        let metadata = self.core.metadata();
+        self.core.send(topic, Class::Event, name, metadata, |out| {
+            out.extend_from_slice(&encoded);
+        });
+        Ok(())
+    }
+
+    // --- topics -------------------------------------------------------------------------------
+
+    /// The manager's topic.
+    pub fn topic_for_manager(&self) -> Topic {
+        self.core.layout.topics().manager()
+    }
+
+    /// The topic of all nodes of a role.
+    pub fn topic_for_role(&self, role: Role) -> Topic {
+        self.core.layout.topics().role(role)
+    }
+
+    /// The topic of one node; `None` if the layout has no such node.
+    pub fn topic_for_node(&self, name: &NodeName) -> Option<Topic> {
+        self.core.topic_for_node(name)
+    }
+
+    /// The topic of one life of a node.
+    pub fn topic_for_id(&self, id: EndpointId) -> Topic {
+        self.core.layout.topics().id(id)
+    }
+
+    /// The topic of the living member of a pool that owns a key, perhaps this node; `None` if no
+    /// member is alive or the pool is unknown.
+    pub fn topic_for_key(&self, pool: &PoolName, key: impl Into<Key>) -> Option<Topic> {
+        let owner = self.core.pools.owner(pool, &key.into())?;
+        self.core.topic_for_node(owner)
+    }
+
+    /// The topic of the next living member of a pool in turn; every purpose has its own turn. Name
+    /// purposes in the program, never after data.
+    pub fn next_topic(&mut self, pool: &PoolName, purpose: &str) -> Option<Topic> {
+        let next = self.core.pools.next(pool, purpose)?.clone();
+        self.core.topic_for_node(&next)
+    }
+
+    /// The topic of all nodes.
+    pub fn broadcast_topic(&self) -> Topic {
+        self.core.layout.topics().broadcast()
+    }
+
+    // --- logging ------------------------------------------------------------------------------
+
+    /// Writes a record to a stream; it goes to a logger with the next batch.
+    pub fn log<R: Record + Encode + Typed + 'static>(
+        &mut self,
+        stream: &str,
+        record: &R,
+    ) -> Result<(), StreamError> {
+        let now = self.core.now.mono;
+        let encode = |out: &mut Vec<u8>| record.encode(out);
+        let logged =
+            self.core
+                .logs
+                .write_typed(stream, TypeId::of::<R>(), R::data_type, now, encode)?;
+        self.core.logged(stream, logged);
+        Ok(())
+    }
+
+    /// Writes a record whose type is known only at run time.
+    pub fn log_dynamic(&mut self, stream: &str, record: &Data) -> Result<(), StreamError> {
+        let encoded = encode_to_vec(record);
+        let row = DataRef::from_validated(&encoded);
+        let logged = self
+            .core
+            .logs
+            .write_checked(stream, row, self.core.now.mono)?;
+        self.core.logged(stream, logged);
+        Ok(())
+    }
+
+    // --- time ---------------------------------------------------------------------------------
+
+    /// The network time of the event that is being handled, if it has one.
+    pub fn event_time(&self) -> Option<Timestamp> {
+        self.core.event_time
+    }
+
+    /// Up to which event time windows are closed; what happened before is late.
+    pub fn closed(&self) -> Option<Timestamp> {
+        self.core.closed
+    }
+
+    /// Monotonic time.
+    pub fn now(&self) -> Mono {
+        self.core.now.mono
+    }
+
+    /// The wall clock's time.
+    pub fn wall(&self) -> Timestamp {
+        self.core.now.wall
+    }
+
+    /// Calls the framework's [`timer`](super::Framework::timer) hook after a span of monotonic time.
+    pub fn schedule_mono(&mut self, after: Duration, token: u64) {
+        let owner = self.timer(token);
+        self.core
+            .timers
+            .schedule_mono(self.core.now.mono.after(after), owner);
+    }
+
+    /// Calls the framework's [`timer`](super::Framework::timer) hook when event time is closed up to
+    /// `at`.
+    pub fn schedule_event_time(&mut self, at: Timestamp, token: u64) {
+        let owner = self.timer(token);
+        self.core.timers.schedule_event_time(at, owner);
+    }
+
+    /// Cancels the framework's timers with this token.
+    pub fn cancel(&mut self, token: u64) {
+        let owner = self.timer(token);
+        self.core.timers.cancel(owner);
+    }
+
+    fn timer(&self, token: u64) -> timers::Owner {
+        timers::Owner {
+            framework: self.framework,
+            token,
+        }
+    }
+
+    // --- the cluster --------------------------------------------------------------------------
+
+    /// This node's name.
+    pub fn name(&self) -> &NodeName {
+        &self.core.node.name
+    }
+
+    /// This node's role.
+    pub fn role(&self) -> Role {
+        self.core.node.role
+    }
+
+    /// This node's effective settings.
+    pub fn settings(&self) -> &Settings {
+        &self.core.node.settings
+    }
+
+    /// The cluster's layout.
+    pub fn layout(&self) -> &Layout {
+        &self.core.layout
+    }
+
+    /// Whether a node is alive; this node always is.
+    pub fn is_alive(&self, name: &NodeName) -> bool {
+        self.core.is_alive(name)
+    }
+
+    /// The members of a pool as they are now.
+    pub fn pool(&self, pool: &PoolName) -> Option<&PoolView> {
+        self.core.pools.view(pool)
+    }
+
+    /// Whether this node owns a key of a pool.
+    pub fn owns(&self, pool: &PoolName, key: impl Into<Key>) -> bool {
+        self.core.pools.owner(pool, &key.into()) == Some(&self.core.node.name)
+    }
+
+    // --- counting -----------------------------------------------------------------------------
+
+    /// Adds to one of the framework's own counts, which `muster status` shows.
+    pub fn count(&mut self, name: &'static str, by: u64) {
+        *self
+            .core
+            .counts
+            .frameworks
+            .entry((self.framework_name, name))
+            .or_default() += by;
+    }
+}

@@ -1,0 +1,224 @@
+//! The inside of a node loop that handlers reach through their [`Context`](super::Context).
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use muster_data::{Timespan, Timestamp, Type};
+use muster_wire::zeek::{self, Metadata};
+use muster_wire::{Class, EndpointId, Filter, Incarnation, Topic};
+
+use super::counts::NodeCounts;
+use super::logs::{BATCH, Logged, Logs};
+use super::timers::Timers;
+use super::{Effect, Now, Report, Severity};
+use crate::layout::{Layout, Node, NodeName, PoolName};
+use crate::membership::Membership;
+use crate::pools::Pools;
+use crate::watermark::Watermarks;
+
+/// The events that a node may have addressed to itself and not yet handled.
+const LOCAL_EVENTS: usize = 65_536;
+
+/// The purpose under which log batches go to the loggers in turn.
+const LOG_PURPOSE: &str = "Muster::log";
+
+/// What a node loop keeps besides its frameworks.
+#[derive(Debug)]
+pub(crate) struct Core {
+    pub(crate) layout: Arc<Layout>,
+    pub(crate) node: Node,
+    pub(crate) id: EndpointId,
+    pub(crate) incarnation: Incarnation,
+    pub(crate) now: Now,
+    /// The event time of what is being handled.
+    pub(crate) event_time: Option<Timestamp>,
+    pub(crate) membership: Membership,
+    pub(crate) pools: Pools,
+    pub(crate) watermarks: Watermarks,
+    pub(crate) allowance: Timespan,
+    /// The event time up to which windows have been closed.
+    pub(crate) closed: Option<Timestamp>,
+    pub(crate) timers: Timers,
+    pub(crate) logs: Logs,
+    pub(crate) effects: Vec<Effect>,
+    pub(crate) local: VecDeque<Bytes>,
+    pub(crate) events: HashMap<Cow<'static, str>, Type>,
+    pub(crate) counts: NodeCounts,
+    pub(crate) subscriptions: Vec<Topic>,
+    node_topics: BTreeMap<NodeName, Topic>,
+    own_filter: Filter,
+    own_topics: [Topic; 2],
+    scratch: Vec<u8>,
+    reported: HashMap<String, u32>,
+    pub(crate) finished_inputs: HashSet<NodeName>,
+}
+
+impl Core {
+    pub(crate) fn new(
+        layout: Arc<Layout>,
+        node: Node,
+        id: EndpointId,
+        incarnation: Incarnation,
+        now: Now,
+    ) -> Self {
+        let topics = layout.topics();
+        let settings = &node.settings;
+        let logs = Logs::new(
+            settings.size("logging.batch_size"),
+            settings.duration("logging.batch_interval"),
+        );
+        let allowance = settings.duration("watermark.allowance");
+        let mut watermarks = Watermarks::new();
+        for other in layout
+            .nodes()
+            .iter()
+            .filter(|other| !other.input.is_empty())
+        {
+            watermarks.expect(&other.name);
+        }
+        Self {
+            id,
+            incarnation,
+            now,
+            event_time: None,
+            membership: Membership::new(&layout, &node.name, id, incarnation, now.wall),
+            pools: Pools::new(&layout, Some(&node.name)),
+            watermarks,
+            allowance: Timespan::from_nanos(
+                i64::try_from(allowance.as_nanos()).unwrap_or(i64::MAX),
+            ),
+            closed: None,
+            timers: Timers::default(),
+            logs,
+            effects: Vec::new(),
+            local: VecDeque::new(),
+            events: HashMap::new(),
+            counts: NodeCounts::default(),
+            subscriptions: topics.subscriptions(&node, id, &layout),
+            node_topics: layout
+                .nodes()
+                .iter()
+                .map(|n| (n.name.clone(), topics.node(&n.name)))
+                .collect(),
+            own_filter: Filter::default(),
+            own_topics: [topics.node(&node.name), topics.id(id)],
+            scratch: Vec::new(),
+            reported: HashMap::new(),
+            finished_inputs: HashSet::new(),
+            layout,
+            node,
+        }
+    }
+
+    /// Takes the subscriptions as complete.
+    pub(crate) fn seal_subscriptions(&mut self) {
+        self.subscriptions.sort();
+        self.subscriptions.dedup();
+        self.own_filter = Filter::from_prefixes(self.subscriptions.iter().map(Topic::as_bytes));
+    }
+
+    pub(crate) fn topic_for_node(&self, name: &NodeName) -> Option<Topic> {
+        self.node_topics.get(name).cloned()
+    }
+
+    /// Publishes an event whose arguments `arguments` appends, to others and, where the topic is one
+    /// of our own, to ourselves.
+    pub(crate) fn send(
+        &mut self,
+        topic: &Topic,
+        class: Class,
+        name: &str,
+        metadata: Metadata,
+        arguments: impl FnOnce(&mut Vec<u8>),
+    ) {
+        self.scratch.clear();
+        zeek::put_event(&mut self.scratch, name, metadata, arguments);
+        let payload = Bytes::copy_from_slice(&self.scratch);
+        if self.own_filter.matches(topic.as_bytes()) {
+            if self.local.len() < LOCAL_EVENTS {
+                self.local.push_back(payload.clone());
+            } else {
+                self.counts.local_dropped += 1;
+            }
+            // Nobody else subscribes to what names this node alone.
+            if self.own_topics.contains(topic) {
+                return;
+            }
+        }
+        self.counts.events_out += 1;
+        self.effects.push(Effect::Publish {
+            topic: topic.clone(),
+            payload,
+            class,
+        });
+    }
+
+    /// The metadata that the runtime attaches: the event time of what is handled, or of the inputs, or
+    /// the wall's.
+    pub(crate) fn metadata(&self) -> Metadata {
+        let timestamp = self.event_time.unwrap_or(self.now.wall);
+        Metadata {
+            timestamp: Some(timestamp),
+            incarnation: None,
+        }
+    }
+
+    pub(crate) fn logged(&mut self, stream: &str, logged: Logged) {
+        self.counts.records_logged += 1;
+        match logged {
+            Logged::Waiting => {}
+            Logged::Full => self.flush_log(stream),
+            Logged::Dropped => self.counts.records_dropped += 1,
+        }
+    }
+
+    /// Sends a stream's waiting records to the next logger, if one is alive.
+    pub(crate) fn flush_log(&mut self, stream: &str) {
+        let topic = if self.layout.manager_is_logger() {
+            self.layout.manager().map(|manager| manager.name.clone())
+        } else {
+            self.pools.next(&PoolName::logger(), LOG_PURPOSE).cloned()
+        };
+        let alive = topic.filter(|name| self.is_alive(name));
+        let Some(topic) = alive.and_then(|name| self.topic_for_node(&name)) else {
+            return self.logs.postpone(stream, self.now.mono);
+        };
+        let Some((arguments, count)) = self.logs.take(stream) else {
+            return;
+        };
+        self.counts.records_sent += count as u64;
+        let metadata = self.metadata();
+        self.send(&topic, Class::Bulk, BATCH, metadata, |out| {
+            out.extend_from_slice(&arguments);
+        });
+    }
+
+    pub(crate) fn is_alive(&self, name: &NodeName) -> bool {
+        self.membership
+            .get(name)
+            .is_some_and(|record| record.life.is_some())
+    }
+
+    /// Tells the operator, the first few times of each kind.
+    pub(crate) fn report(&mut self, severity: Severity, kind: &str, text: impl FnOnce() -> String) {
+        const TIMES: u32 = 3;
+        const KINDS: usize = 256;
+        if self.reported.len() >= KINDS && !self.reported.contains_key(kind) {
+            return;
+        }
+        let times = self.reported.entry(kind.to_owned()).or_default();
+        *times += 1;
+        if *times > TIMES {
+            return;
+        }
+        let more = if *times == TIMES {
+            " (further ones are only counted)"
+        } else {
+            ""
+        };
+        let text = format!("{}{more}", text());
+        self.effects.push(Effect::Report(Report { severity, text }));
+    }
+}

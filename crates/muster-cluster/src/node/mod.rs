@@ -1,0 +1,701 @@
+//! The node loop: frameworks, membership, pools, logs and timers of one node, without I/O.
+//!
+//! Inputs go in by [`NodeLoop::step`], effects come out by [`NodeLoop::take_effects`]; time is an
+//! argument. A thread drives it in a process, a simulator in tests, so that a whole cluster with its
+//! frameworks runs from one seed.
+
+mod context;
+mod core;
+mod counts;
+mod framework;
+mod logs;
+#[cfg(test)]
+mod tests;
+mod timers;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use muster_data::{DataRef, Record, Timestamp};
+use muster_wire::zeek::{self, EventRef, Metadata};
+use muster_wire::{Class, EndpointId, Incarnation, Mono, Topic};
+
+pub use context::{Context, PublishError};
+pub use counts::NodeCounts;
+pub use framework::{Declarations, Event, Framework, NodeLife, Registry, Site};
+pub use logs::{Column, LogBatch, StreamError};
+
+use self::core::Core;
+use crate::layout::{Layout, NodeName};
+use crate::membership::{Membership, MembershipEvent};
+use crate::pools::{PoolChange, Pools};
+use crate::watermark::Watermarks;
+use framework::{Created, Declared, DeclaredStream, Hook, Hosted};
+
+/// The present, as the driver of a node loop tells it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Now {
+    /// Monotonic time, for timers.
+    pub mono: Mono,
+    /// The wall clock's time.
+    pub wall: Timestamp,
+}
+
+/// What happens to a node.
+#[derive(Debug, Clone, Copy)]
+pub enum Input<'a> {
+    /// A message arrived; its payload is one validated value.
+    Message {
+        /// The peer that sent it.
+        from: EndpointId,
+        /// The encoded value.
+        payload: &'a [u8],
+    },
+    /// A peering stands, and the routing table leads to the peer.
+    PeerAdded(EndpointId),
+    /// A peering has ended; nothing of the peer will follow.
+    PeerLost(EndpointId),
+    /// An input of this node raises an event, encoded as by [`zeek::put_event`].
+    Raise(&'a [u8]),
+    /// An input will raise nothing before this event time.
+    InputLow {
+        /// The input's name, unique on the node.
+        input: &'a str,
+        /// The low watermark.
+        low: Timestamp,
+    },
+    /// An input has ended.
+    InputEnd {
+        /// The input's name.
+        input: &'a str,
+    },
+    /// A logger's files hold this many more records.
+    Written(u64),
+    /// Nothing; only time has passed.
+    Tick,
+    /// The node is to stop: frameworks publish and log what they still have.
+    Stop,
+}
+
+/// What a node wants done.
+#[derive(Debug, Clone)]
+pub enum Effect {
+    /// Publish an encoded value.
+    Publish {
+        /// To the subscribers of this topic.
+        topic: Topic,
+        /// The encoded value.
+        payload: Bytes,
+        /// In this class of traffic.
+        class: Class,
+    },
+    /// Write log records: this node is a logger.
+    WriteLog(LogBatch),
+    /// Start this node's inputs: the nodes that it works with are up, or were waited for long enough.
+    StartInputs,
+    /// Tell the operator.
+    Report(Report),
+}
+
+/// Something an operator should know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// How bad it is.
+    pub severity: Severity,
+    /// What happened.
+    pub text: String,
+}
+
+/// How bad a [`Report`] is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// The cluster goes about its business.
+    Info,
+    /// Something was lost or refused.
+    Warning,
+    /// An operator must act.
+    Error,
+}
+
+/// Why a node's frameworks cannot run together.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NodeError {
+    /// The layout has no such node.
+    #[error("the layout has no node `{0}`")]
+    UnknownNode(String),
+    /// Two frameworks declare an event with different arguments.
+    #[error("event `{0}` is declared twice with different arguments")]
+    EventConflict(String),
+    /// A stream cannot be declared.
+    #[error(transparent)]
+    Stream(#[from] StreamError),
+}
+
+/// A node says who it is: Zeek's `Cluster::hello`.
+#[derive(Debug, Clone, PartialEq, Eq, Record)]
+#[record(name = "Cluster::hello")]
+struct Hello {
+    name: String,
+    id: String,
+}
+
+/// An input of the publishing node will raise nothing before `low`.
+#[derive(Debug, Clone, PartialEq, Eq, Record)]
+#[record(name = "Muster::watermark")]
+struct LowWatermark {
+    input: String,
+    low: Timestamp,
+    incarnation: u64,
+}
+
+/// A handler of an event: framework and position in it.
+type HandlerRef = (usize, usize);
+
+/// One node.
+pub struct NodeLoop {
+    core: Core,
+    frameworks: Vec<Box<dyn Hosted>>,
+    handlers: HashMap<String, Vec<HandlerRef>>,
+    neighbours: Vec<NodeName>,
+    /// Until when the node waits for its neighbours, and for inputs that have never been seen.
+    start_deadline: Mono,
+    inputs_started: bool,
+    released: bool,
+    announced: HashMap<String, Timestamp>,
+    /// When a lost input's hold on the watermark ends.
+    grace: Vec<(Mono, NodeName)>,
+    stopping: bool,
+}
+
+/// Event time between two announcements of an input's watermark.
+const ANNOUNCE_EVERY_NANOS: i64 = 5_000_000_000;
+
+impl NodeLoop {
+    /// A node of a layout, in the life `id` that begins now. Its frameworks' `init` has run.
+    pub fn new(
+        layout: &Arc<Layout>,
+        name: &str,
+        registry: &Registry,
+        id: EndpointId,
+        incarnation: Incarnation,
+        now: Now,
+    ) -> Result<Self, NodeError> {
+        let node = layout
+            .find(name)
+            .ok_or_else(|| NodeError::UnknownNode(name.to_owned()))?
+            .clone();
+        let neighbours = layout.neighbours(&node.name);
+        let start_deadline = now
+            .mono
+            .after(node.settings.duration("runtime.start_deadline"));
+        let created = registry.create(&Site {
+            layout,
+            node: &node,
+        });
+        let mut this = Self {
+            core: Core::new(Arc::clone(layout), node, id, incarnation, now),
+            frameworks: Vec::new(),
+            handlers: HashMap::new(),
+            neighbours: neighbours
+                .dials
+                .into_iter()
+                .chain(neighbours.accepts)
+                .collect(),
+            start_deadline,
+            inputs_started: false,
+            released: false,
+            announced: HashMap::new(),
+            grace: Vec::new(),
+            stopping: false,
+        };
+        let mut priorities: HashMap<String, Vec<(i32, HandlerRef)>> = HashMap::new();
+        for (position, Created { hosted, declared }) in created.into_iter().enumerate() {
+            for (handler, (event, priority)) in declared.handlers.iter().enumerate() {
+                priorities
+                    .entry(event.to_string())
+                    .or_default()
+                    .push((*priority, (position, handler)));
+            }
+            this.declare(declared)?;
+            this.frameworks.push(hosted);
+        }
+        for (event, mut handlers) in priorities {
+            handlers.sort_by_key(|(priority, _)| std::cmp::Reverse(*priority));
+            this.handlers.insert(
+                event,
+                handlers.into_iter().map(|(_, handler)| handler).collect(),
+            );
+        }
+        this.core.seal_subscriptions();
+        this.hook_all(Hook::Init);
+        this.run_local();
+        Ok(this)
+    }
+
+    fn declare(&mut self, declared: Declared) -> Result<(), NodeError> {
+        for (name, ty) in declared.events {
+            if self
+                .core
+                .events
+                .get(&name)
+                .is_some_and(|known| *known != ty)
+            {
+                return Err(NodeError::EventConflict(name.into_owned()));
+            }
+            self.core.events.insert(name, ty);
+        }
+        for DeclaredStream { name, ty, columns } in declared.streams {
+            self.core.logs.declare(name, ty, columns?)?;
+        }
+        self.core.subscriptions.extend(declared.topics);
+        Ok(())
+    }
+
+    /// The topic prefixes that the node's endpoint subscribes to, before it listens or dials.
+    pub fn subscriptions(&self) -> &[Topic] {
+        &self.core.subscriptions
+    }
+
+    /// The node's name.
+    pub fn name(&self) -> &NodeName {
+        &self.core.node.name
+    }
+
+    /// Who is alive.
+    pub fn membership(&self) -> &Membership {
+        &self.core.membership
+    }
+
+    /// Who is in which pool, and alive.
+    pub fn pools(&self) -> &Pools {
+        &self.core.pools
+    }
+
+    /// What the node counts.
+    pub fn counts(&self) -> &NodeCounts {
+        &self.core.counts
+    }
+
+    /// Log records that wait for their batch.
+    pub fn waiting_records(&self) -> usize {
+        self.core.logs.waiting()
+    }
+
+    /// Whether every node that this one is linked with is up.
+    pub fn has_all_neighbours(&self) -> bool {
+        self.neighbours.iter().all(|name| self.core.is_alive(name))
+    }
+
+    /// Takes what the node wants done, in order.
+    pub fn take_effects(&mut self) -> Vec<Effect> {
+        std::mem::take(&mut self.core.effects)
+    }
+
+    /// When [`Input::Tick`] is due if nothing else happens.
+    pub fn next_deadline(&self) -> Option<Mono> {
+        let waiting = !self.released || !self.inputs_started;
+        [
+            self.core.timers.next_deadline(),
+            self.core.logs.next_deadline(),
+            waiting.then_some(self.start_deadline),
+            self.grace.iter().map(|(at, _)| *at).min(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    /// Deals with one input, and with every timer that is due.
+    pub fn step(&mut self, input: Input<'_>, now: Now) {
+        self.core.now = now;
+        match input {
+            Input::Message { from, payload } => {
+                self.core.counts.events_in += 1;
+                self.message(from, payload);
+            }
+            Input::Raise(payload) => {
+                self.core.counts.events_local += 1;
+                self.message(self.core.id, payload);
+            }
+            Input::PeerAdded(id) => self.peer_added(id),
+            Input::PeerLost(id) => {
+                let events = self.core.membership.peer_lost(id);
+                self.membership_events(events);
+            }
+            Input::InputLow { input, low } => self.input_low(input, low),
+            Input::InputEnd { input } => self.input_low(input, Watermarks::END),
+            Input::Written(records) => self.core.counts.records_written += records,
+            Input::Tick => {}
+            Input::Stop if self.stopping => {}
+            Input::Stop => {
+                self.stopping = true;
+                self.hook_all(Hook::Done);
+                self.run_local();
+                self.flush_logs(None);
+            }
+        }
+        self.run_local();
+        self.timers();
+        self.start_inputs();
+    }
+
+    fn peer_added(&mut self, id: EndpointId) {
+        let topic = self.core.layout.topics().id(id);
+        let hello = Hello {
+            name: self.core.node.name.to_string(),
+            id: self.core.id.to_string(),
+        };
+        let metadata = Metadata {
+            timestamp: None,
+            incarnation: Some(self.core.incarnation.0),
+        };
+        self.core
+            .send(&topic, Class::Control, Hello::NAME, metadata, |out| {
+                muster_data::Encode::encode(&hello, out);
+            });
+        let events = self.core.membership.peer_added(id, self.core.now.wall);
+        self.membership_events(events);
+    }
+
+    fn message(&mut self, from: EndpointId, payload: &[u8]) {
+        let event = match EventRef::read(DataRef::from_validated(payload)) {
+            Ok(event) => event,
+            Err(error) => {
+                self.core.counts.events_refused += 1;
+                let kind = error.to_string();
+                self.core.report(Severity::Warning, &kind, || {
+                    format!("refused a message: {error}")
+                });
+                return;
+            }
+        };
+        match event.name() {
+            Hello::NAME => self.hello(from, &event),
+            LowWatermark::NAME => self.low_watermark(from, &event),
+            logs::BATCH => self.log_batch(&event),
+            _ => self.dispatch(&event),
+        }
+    }
+
+    fn dispatch(&mut self, event: &EventRef<'_>) {
+        let Some(handlers) = self.handlers.get(event.name()) else {
+            return;
+        };
+        self.core.event_time = event.timestamp();
+        for (framework, handler) in handlers {
+            let hosted = &mut self.frameworks[*framework];
+            let name = hosted.name();
+            let mut cx = Context {
+                core: &mut self.core,
+                framework: *framework,
+                framework_name: name,
+            };
+            let call = AssertUnwindSafe(|| hosted.handle(*handler, event, &mut cx));
+            match catch_unwind(call) {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => {
+                    self.core.counts.events_refused += 1;
+                    let kind = format!("refused {}", event.name());
+                    let text =
+                        || format!("framework {name} refused event {}: {error}", event.name());
+                    self.core.report(Severity::Warning, &kind, text);
+                }
+                Err(panic) => panicked(&mut self.core, name, event.name(), panic.as_ref()),
+            }
+        }
+        self.core.event_time = None;
+    }
+
+    fn hook_all(&mut self, hook: Hook<'_>) {
+        for framework in 0..self.frameworks.len() {
+            self.hook(framework, hook);
+        }
+    }
+
+    fn hook(&mut self, framework: usize, hook: Hook<'_>) {
+        let Some(hosted) = self.frameworks.get_mut(framework) else {
+            return;
+        };
+        let name = hosted.name();
+        let mut cx = Context {
+            core: &mut self.core,
+            framework,
+            framework_name: name,
+        };
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| hosted.hook(hook, &mut cx))) {
+            panicked(&mut self.core, name, hook.name(), panic.as_ref());
+        }
+    }
+
+    fn hello(&mut self, from: EndpointId, event: &EventRef<'_>) {
+        let parsed = event.arguments().to::<Hello>().ok();
+        let Some((id, hello)) = parsed.and_then(|hello| Some((hello.id.parse().ok()?, hello)))
+        else {
+            self.core.counts.events_refused += 1;
+            self.core.report(Severity::Warning, "hello", || {
+                format!("refused a malformed hello of {from}")
+            });
+            return;
+        };
+        let incarnation = event
+            .metadata(zeek::INCARNATION)
+            .and_then(|value| value.as_count())
+            .map(Incarnation);
+        let events = self
+            .core
+            .membership
+            .hello(from, &hello.name, id, incarnation);
+        self.membership_events(events);
+    }
+
+    fn membership_events(&mut self, events: Vec<MembershipEvent>) {
+        for event in events {
+            match event {
+                MembershipEvent::NodeUp {
+                    name,
+                    id,
+                    incarnation,
+                } => {
+                    self.grace.retain(|(_, waiting)| *waiting != name);
+                    let changes = self.core.pools.node_up(&name);
+                    let life = NodeLife {
+                        name,
+                        id,
+                        incarnation,
+                    };
+                    self.core.effects.push(Effect::Report(Report {
+                        severity: Severity::Info,
+                        text: format!("node up: {}", life.name),
+                    }));
+                    self.hook_all(Hook::NodeUp(&life));
+                    self.pools_changed(&changes);
+                }
+                MembershipEvent::NodeDown {
+                    name,
+                    id,
+                    incarnation,
+                } => {
+                    let changes = self.core.pools.node_down(&name);
+                    self.hold_watermark(&name);
+                    let life = NodeLife {
+                        name,
+                        id,
+                        incarnation,
+                    };
+                    self.core.effects.push(Effect::Report(Report {
+                        severity: Severity::Warning,
+                        text: format!("node down: {}", life.name),
+                    }));
+                    self.hook_all(Hook::NodeDown(&life));
+                    self.pools_changed(&changes);
+                    self.watermark_moved();
+                }
+                MembershipEvent::Refused { name, id, reason } => {
+                    let kind = format!("hello of {name}");
+                    let text = || format!("refused the hello of `{name}` ({id}): {reason}");
+                    self.core.report(Severity::Error, &kind, text);
+                }
+            }
+        }
+    }
+
+    fn pools_changed(&mut self, changes: &[PoolChange]) {
+        for change in changes {
+            self.hook_all(Hook::PoolChanged(change));
+        }
+    }
+
+    /// A node with an unfinished input went down: wait a while for its next life, so that windows do
+    /// not close over what it will bring.
+    fn hold_watermark(&mut self, name: &NodeName) {
+        self.core.watermarks.node_down(name);
+        let node = self.core.layout.node(name);
+        let unfinished = node.is_some_and(|node| !node.input.is_empty())
+            && !self.core.finished_inputs.contains(name);
+        if unfinished && !self.stopping {
+            self.core.watermarks.expect(name);
+            let patience = self.core.node.settings.duration("runtime.start_deadline");
+            self.grace
+                .push((self.core.now.mono.after(patience), name.clone()));
+        }
+    }
+
+    fn input_low(&mut self, input: &str, low: Timestamp) {
+        let last = self.announced.get(input).copied();
+        let next = last.map_or(i64::MIN, |last| {
+            last.as_nanos().saturating_add(ANNOUNCE_EVERY_NANOS)
+        });
+        if last == Some(Watermarks::END) || (low < Watermarks::END && low.as_nanos() < next) {
+            return;
+        }
+        self.announced.insert(input.to_owned(), low);
+        let event = LowWatermark {
+            input: input.to_owned(),
+            low,
+            incarnation: self.core.incarnation.0,
+        };
+        let topic = self.core.layout.topics().broadcast();
+        let metadata = Metadata {
+            timestamp: Some(low),
+            incarnation: None,
+        };
+        self.core
+            .send(&topic, Class::Event, LowWatermark::NAME, metadata, |out| {
+                muster_data::Encode::encode(&event, out);
+            });
+    }
+
+    fn low_watermark(&mut self, from: EndpointId, event: &EventRef<'_>) {
+        let Ok(announced) = event.arguments().to::<LowWatermark>() else {
+            self.core.counts.events_refused += 1;
+            return;
+        };
+        let name = if from == self.core.id {
+            Some(self.core.node.name.clone())
+        } else {
+            self.core.membership.name_of(from).cloned()
+        };
+        let Some(name) = name else {
+            return;
+        };
+        let incarnation = Incarnation(announced.incarnation);
+        if announced.low >= Watermarks::END {
+            self.core.finished_inputs.insert(name.clone());
+        } else {
+            self.core.finished_inputs.remove(&name);
+        }
+        self.core
+            .watermarks
+            .announce(&name, incarnation, &announced.input, announced.low);
+        self.watermark_moved();
+    }
+
+    fn watermark_moved(&mut self) {
+        let Some(low) = self.core.watermarks.low() else {
+            return;
+        };
+        let closed = if low >= Watermarks::END {
+            low
+        } else {
+            Timestamp::from_nanos(
+                low.as_nanos()
+                    .saturating_sub(self.core.allowance.as_nanos()),
+            )
+        };
+        if self.core.closed.is_some_and(|before| closed <= before) {
+            return;
+        }
+        self.core.closed = Some(closed);
+        while let Some(owner) = self.core.timers.pop_event_time(closed) {
+            self.hook(owner.framework, Hook::Timer(owner.token));
+        }
+        self.hook_all(Hook::Watermark(closed));
+    }
+
+    fn log_batch(&mut self, event: &EventRef<'_>) {
+        let Some(batch) = LogBatch::read(event.arguments()) else {
+            self.core.counts.events_refused += 1;
+            let text = || "refused a malformed batch of log records".to_owned();
+            self.core.report(Severity::Warning, "log batch", text);
+            return;
+        };
+        self.core.counts.records_received += batch.len() as u64;
+        self.core.effects.push(Effect::WriteLog(batch));
+    }
+
+    fn flush_logs(&mut self, now: Option<Mono>) {
+        for stream in self.core.logs.due(now) {
+            self.core.flush_log(stream);
+        }
+    }
+
+    /// Handles what the node addressed to itself, what that leads to included.
+    fn run_local(&mut self) {
+        while let Some(payload) = self.core.local.pop_front() {
+            self.core.counts.events_local += 1;
+            self.message(self.core.id, &payload);
+        }
+    }
+
+    fn timers(&mut self) {
+        let now = self.core.now.mono;
+        while let Some(owner) = self.core.timers.pop_mono(now) {
+            self.hook(owner.framework, Hook::Timer(owner.token));
+        }
+        if self.core.logs.next_deadline().is_some_and(|at| at <= now) {
+            self.flush_logs(Some(now));
+        }
+        let over: Vec<NodeName> = self
+            .grace
+            .iter()
+            .filter(|(at, _)| *at <= now)
+            .map(|(_, name)| name.clone())
+            .collect();
+        self.grace.retain(|(at, _)| *at > now);
+        for name in &over {
+            self.core.watermarks.release(name);
+        }
+        if !self.released && self.start_deadline <= now {
+            self.released = true;
+            let awaited = self.core.watermarks.awaited();
+            let dead: Vec<NodeName> = awaited
+                .filter(|name| !self.core.is_alive(name))
+                .cloned()
+                .collect();
+            for name in &dead {
+                self.core.watermarks.release(name);
+            }
+        }
+        self.watermark_moved();
+        self.run_local();
+    }
+
+    fn start_inputs(&mut self) {
+        if self.inputs_started || self.stopping {
+            return;
+        }
+        let late = self.start_deadline <= self.core.now.mono;
+        if !self.has_all_neighbours() && !late {
+            return;
+        }
+        self.inputs_started = true;
+        if late && !self.has_all_neighbours() {
+            let missing: Vec<&str> = self
+                .neighbours
+                .iter()
+                .filter(|name| !self.core.is_alive(name))
+                .map(NodeName::as_str)
+                .collect();
+            let text = format!("starting without {}", missing.join(", "));
+            self.core.effects.push(Effect::Report(Report {
+                severity: Severity::Warning,
+                text,
+            }));
+        }
+        self.core.effects.push(Effect::StartInputs);
+    }
+}
+
+impl fmt::Debug for NodeLoop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NodeLoop")
+            .field("core", &self.core)
+            .finish_non_exhaustive()
+    }
+}
+
+fn panicked(core: &mut Core, framework: &str, place: &str, panic: &(dyn std::any::Any + Send)) {
+    core.counts.panics += 1;
+    let message = panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message");
+    let kind = format!("panic in {framework} {place}");
+    let text = || format!("framework {framework} panicked in {place}: {message}");
+    core.report(Severity::Error, &kind, text);
+}

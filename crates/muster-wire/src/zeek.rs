@@ -1,0 +1,228 @@
+//! Zeek's own messages: the content of data messages on a cluster's topics (protocol section 9).
+
+use muster_data::{DataRef, Timestamp, ValueRef, VectorRef, encode};
+
+/// The version of Zeek's message format.
+const FORMAT: u64 = 1;
+
+const EVENT: u64 = 1;
+
+/// Metadata id of an event's network timestamp.
+pub const NETWORK_TIMESTAMP: u64 = 1;
+
+/// Metadata id of the incarnation of the publishing node, in Muster's hello. Zeek ignores ids from
+/// 200 on that nobody registered.
+pub const INCARNATION: u64 = 201;
+
+/// An event as it was received: its name, arguments and metadata, borrowed and not yet converted.
+#[derive(Debug, Clone, Copy)]
+pub struct EventRef<'a> {
+    name: &'a str,
+    arguments: DataRef<'a>,
+    metadata: Option<VectorRef<'a>>,
+}
+
+/// Why a value is not an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum EventError {
+    /// Not a vector of format, type and content.
+    #[error("not a Zeek message")]
+    NotAMessage,
+    /// Another version of the format.
+    #[error("unknown Zeek message format")]
+    UnknownFormat,
+    /// A message of another type, as a log write or a batch.
+    #[error("a Zeek message of type {0} is not an event")]
+    NotAnEvent(u64),
+    /// The content is not name, arguments and perhaps metadata.
+    #[error("malformed event")]
+    Malformed,
+}
+
+impl<'a> EventRef<'a> {
+    /// Reads a value. Elements behind the metadata are ignored, as Zeek does.
+    pub fn read(value: DataRef<'a>) -> Result<Self, EventError> {
+        let mut message = value.as_vector().ok_or(EventError::NotAMessage)?.iter();
+        let mut next = || message.next().ok_or(EventError::NotAMessage);
+        let (format, kind, content) = (next()?, next()?, next()?);
+        if format.as_count() != Some(FORMAT) {
+            return Err(EventError::UnknownFormat);
+        }
+        match kind.as_count() {
+            Some(EVENT) => {}
+            Some(other) => return Err(EventError::NotAnEvent(other)),
+            None => return Err(EventError::NotAMessage),
+        }
+        let mut content = content.as_vector().ok_or(EventError::Malformed)?.iter();
+        let name = content.next().and_then(|name| name.as_str());
+        let arguments = content
+            .next()
+            .filter(|arguments| arguments.as_vector().is_some());
+        let metadata = match content.next() {
+            Some(metadata) => Some(metadata.as_vector().ok_or(EventError::Malformed)?),
+            None => None,
+        };
+        let (name, arguments) = name.zip(arguments).ok_or(EventError::Malformed)?;
+        Ok(Self {
+            name,
+            arguments,
+            metadata,
+        })
+    }
+
+    /// The event's name, such as `Cluster::hello`.
+    pub fn name(&self) -> &'a str {
+        self.name
+    }
+
+    /// The arguments: a vector, which a record of the same fields converts from.
+    pub fn arguments(&self) -> DataRef<'a> {
+        self.arguments
+    }
+
+    /// The event's network timestamp, if it has one.
+    pub fn timestamp(&self) -> Option<Timestamp> {
+        match self.metadata(NETWORK_TIMESTAMP)?.get() {
+            ValueRef::Timestamp(timestamp) => Some(timestamp),
+            _ => None,
+        }
+    }
+
+    /// The value of a metadata id.
+    pub fn metadata(&self, id: u64) -> Option<DataRef<'a>> {
+        self.metadata?.iter().find_map(|entry| {
+            let mut pair = entry.as_vector()?.iter();
+            (pair.next()?.as_count()? == id).then(|| pair.next())?
+        })
+    }
+}
+
+/// Metadata of an event to be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Metadata {
+    /// The network timestamp.
+    pub timestamp: Option<Timestamp>,
+    /// The incarnation of the publishing node.
+    pub incarnation: Option<u64>,
+}
+
+/// Appends an event whose argument vector `arguments` appends. Without metadata the element is left
+/// out, as Zeek's `Cluster::publish` does.
+pub fn put_event(
+    out: &mut Vec<u8>,
+    name: &str,
+    metadata: Metadata,
+    arguments: impl FnOnce(&mut Vec<u8>),
+) {
+    let entries =
+        usize::from(metadata.timestamp.is_some()) + usize::from(metadata.incarnation.is_some());
+    encode::vector_header(out, 3);
+    encode::count(out, FORMAT);
+    encode::count(out, EVENT);
+    encode::vector_header(out, 2 + usize::from(entries > 0));
+    encode::string(out, name.as_bytes());
+    arguments(out);
+    if entries == 0 {
+        return;
+    }
+    encode::vector_header(out, entries);
+    if let Some(timestamp) = metadata.timestamp {
+        encode::vector_header(out, 2);
+        encode::count(out, NETWORK_TIMESTAMP);
+        encode::timestamp(out, timestamp);
+    }
+    if let Some(incarnation) = metadata.incarnation {
+        encode::vector_header(out, 2);
+        encode::count(out, INCARNATION);
+        encode::count(out, incarnation);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use muster_data::{Data, Limits};
+
+    use super::*;
+
+    fn hex(bytes: &[u8]) -> String {
+        use std::fmt::Write;
+        bytes.iter().fold(String::new(), |mut text, byte| {
+            write!(text, "{byte:02x}").unwrap();
+            text
+        })
+    }
+
+    fn event(name: &str, metadata: Metadata, arguments: &[Data]) -> Vec<u8> {
+        let mut out = Vec::new();
+        put_event(&mut out, name, metadata, |out| {
+            muster_data::Encode::encode(arguments, out);
+        });
+        out
+    }
+
+    /// The two examples of protocol section 9.2.
+    #[test]
+    fn events_are_those_of_the_specification() {
+        let plain = event(
+            "my_event",
+            Metadata::default(),
+            &[Data::Integer(1), Data::from("x")],
+        );
+        assert_eq!(
+            hex(&plain),
+            "0e030200000000000000010200000000000000010e0205086d795f6576656e740e02030000000000000001050178"
+        );
+        let metadata = Metadata {
+            timestamp: Some(Timestamp::from_nanos(0)),
+            incarnation: None,
+        };
+        let stamped = event(
+            "Supervisor::node_status",
+            metadata,
+            &[Data::from("TEST"), Data::from(42u64)],
+        );
+        assert_eq!(
+            hex(&stamped),
+            "0e030200000000000000010200000000000000010e03051753757065727669736f723a3a6e6f64655f737461747573\
+             0e020504544553540\
+             2000000000000002a0e010e02020000000000000001090000000000000000"
+        );
+    }
+
+    #[test]
+    fn what_was_written_is_read() {
+        let metadata = Metadata {
+            timestamp: Some(Timestamp::from_nanos(5)),
+            incarnation: Some(9),
+        };
+        let bytes = event("a::b", metadata, &[Data::from(1u64)]);
+        let event = EventRef::read(DataRef::parse(&bytes, &Limits::default()).unwrap()).unwrap();
+        assert_eq!(
+            (event.name(), event.timestamp()),
+            ("a::b", Some(Timestamp::from_nanos(5)))
+        );
+        assert_eq!(
+            event
+                .metadata(INCARNATION)
+                .and_then(|value| value.as_count()),
+            Some(9)
+        );
+        assert!(event.metadata(7).is_none());
+    }
+
+    #[test]
+    fn other_values_are_refused() {
+        let read = |data: Data| {
+            let bytes = muster_data::encode_to_vec(&data);
+            EventRef::read(DataRef::from_validated(&bytes)).map(|event| event.name().to_owned())
+        };
+        assert_eq!(read(Data::from(1u64)), Err(EventError::NotAMessage));
+        let content = || Data::vector([Data::from("x")]);
+        let message =
+            |format, kind| Data::vector([Data::from(format), Data::from(kind), content()]);
+        assert_eq!(read(message(2u64, 1u64)), Err(EventError::UnknownFormat));
+        assert_eq!(read(message(1u64, 3u64)), Err(EventError::NotAnEvent(3)));
+        assert_eq!(read(message(1u64, 1u64)), Err(EventError::Malformed));
+    }
+}
