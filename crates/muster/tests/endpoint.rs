@@ -1,11 +1,12 @@
 //! Endpoints over real sockets on loopback: peering, publishing, and what hostile peers can do.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+#![allow(clippy::cast_possible_truncation, reason = "sizes here are small")]
 
 use std::time::Duration;
 
 use muster::wire::{EndpointId, Overflow, QueueLimits, Topic};
 use muster::{
-    Delivery, Endpoint, EndpointConfig, Exposure, ListenError, Outcome, PeerError, Status,
-    Subscriber,
+    Delivery, Endpoint, EndpointConfig, Exposure, ListenError, PeerError, Status, Subscriber,
 };
 use muster_data::{Data, DataRef};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -65,18 +66,17 @@ async fn within<T>(future: impl Future<Output = T>) -> T {
 }
 
 /// Publishes until a peer's filter has arrived and the message is queued.
-async fn publish_when_subscribed(endpoint: &Endpoint, to: &str, value: &Data) -> Outcome {
+async fn publish_when_subscribed(endpoint: &Endpoint, to: &str, value: &Data) {
     let mut publisher = endpoint.publisher();
     within(async {
         loop {
-            let outcome = publisher.publish(&topic(to), value);
-            if !outcome.no_subscriber() {
-                return outcome;
+            if !publisher.publish(&topic(to), value).no_subscriber() {
+                return;
             }
             tokio::task::yield_now().await;
         }
     })
-    .await
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -127,5 +127,5 @@ fn jittered(period: Duration) -> Duration {
     // Without randomness there is no jitter, which only costs bunched retries.
     let _ = getrandom::fill(&mut byte);
     let span = period / JITTER;
-    period - span + span * 2 * u32::from(byte[0]) / 255
+    period.saturating_sub(span) + span * 2 * u32::from(byte[0]) / 255
 }

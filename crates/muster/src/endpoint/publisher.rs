@@ -8,6 +8,7 @@ use muster_data::Encode;
 use muster_wire::routing::RouteCache;
 use muster_wire::{Class, Kind, Message, Push, Topic};
 
+use super::peer_queue::PeerQueue;
 use super::shared::Shared;
 
 /// What became of a published message.
@@ -53,14 +54,12 @@ impl Publisher {
     /// Publishes a value as an ordinary event; never waits.
     pub fn publish(&mut self, topic: &Topic, value: &(impl Encode + ?Sized)) -> Outcome {
         let payload = self.encode(value);
-        self.send(topic, payload, Class::Event, |queue, message| {
-            queue.push(message)
-        })
+        self.send(topic, payload, Class::Event, PeerQueue::push)
     }
 
     /// Publishes an encoded value; never waits. The bytes must be one valid value.
     pub fn publish_encoded(&mut self, topic: &Topic, payload: Bytes, class: Class) -> Outcome {
-        self.send(topic, payload, class, |queue, message| queue.push(message))
+        self.send(topic, payload, class, PeerQueue::push)
     }
 
     /// Publishes a value and waits, at most `limit` in all, until every matching queue has room.
@@ -104,7 +103,7 @@ impl Publisher {
         topic: &Topic,
         payload: Bytes,
         class: Class,
-        push: impl Fn(&super::peer_queue::PeerQueue, Message) -> Push,
+        push: impl Fn(&PeerQueue, Message) -> Push,
     ) -> Outcome {
         let mut outcome = Outcome::default();
         let table = self.shared.table.load();

@@ -186,20 +186,17 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             return;
         };
         for subscriber in &route.subscribers {
-            let at = match self
+            let known = self
                 .pending
                 .iter()
-                .position(|pending| pending.subscriber == *subscriber)
-            {
-                Some(at) => at,
-                None => {
-                    self.pending.push(Pending {
-                        subscriber: *subscriber,
-                        ..Pending::default()
-                    });
-                    self.pending.len() - 1
-                }
-            };
+                .position(|pending| pending.subscriber == *subscriber);
+            let at = known.unwrap_or_else(|| {
+                self.pending.push(Pending {
+                    subscriber: *subscriber,
+                    ..Pending::default()
+                });
+                self.pending.len() - 1
+            });
             self.pending[at].add(topic, offset, length);
         }
     }

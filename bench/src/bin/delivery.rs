@@ -1,0 +1,279 @@
+//! Delivery over loopback TCP between separate processes: one publisher, one or four subscribers.
+//!
+//! `cargo run --release -p muster-bench --bin delivery` starts the processes itself. Wall time on a
+//! machine with few cores says as much of the scheduler as of the code: CPU per message, over all
+//! processes, is the steadier figure.
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use muster::wire::{QueueLimits, Topic};
+use muster::{Delivery, Endpoint, EndpointConfig, Exposure};
+use muster_data::{Address, DataRef, Encode, EnumValue, Port, Protocol, Record, Timespan, Timestamp};
+
+/// How long a publisher publishes.
+const PUBLISH_FOR: Duration = Duration::from_secs(3);
+
+/// A record shaped like a row of Zeek's conn.log.
+#[derive(Record, Clone)]
+#[record(name = "Bench::conn")]
+struct Conn {
+    ts: Timestamp,
+    uid: String,
+    orig_h: Address,
+    orig_p: Port,
+    resp_h: Address,
+    resp_p: Port,
+    proto: EnumValue,
+    service: Option<String>,
+    duration: Timespan,
+    orig_bytes: u64,
+    resp_bytes: u64,
+    conn_state: String,
+    local_orig: bool,
+    local_resp: bool,
+    missed_bytes: u64,
+    history: String,
+    orig_pkts: u64,
+    orig_ip_bytes: u64,
+    resp_pkts: u64,
+    resp_ip_bytes: u64,
+}
+
+fn conn() -> Result<Conn> {
+    Ok(Conn {
+        ts: Timestamp::from_secs(1_521_911_720),
+        uid: "CmC9kY1X0u9nP78KZc".to_owned(),
+        orig_h: "10.164.94.120".parse()?,
+        orig_p: Port::new(39_611, Protocol::Tcp),
+        resp_h: "10.47.3.200".parse()?,
+        resp_p: Port::new(443, Protocol::Tcp),
+        proto: EnumValue::new("tcp"),
+        service: Some("ssl".to_owned()),
+        duration: Timespan::from_millis(1_234),
+        orig_bytes: 512,
+        resp_bytes: 4_096,
+        conn_state: "SF".to_owned(),
+        local_orig: true,
+        local_resp: true,
+        missed_bytes: 0,
+        history: "ShADadFf".to_owned(),
+        orig_pkts: 9,
+        orig_ip_bytes: 1_000,
+        resp_pkts: 8,
+        resp_ip_bytes: 4_600,
+    })
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Payload {
+    Small,
+    Conn,
+    Large,
+}
+
+impl Payload {
+    const ALL: [Self; 3] = [Self::Small, Self::Conn, Self::Large];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Small => "16 B",
+            Self::Conn => "conn-log-like",
+            Self::Large => "16 KiB",
+        }
+    }
+}
+
+fn main() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match &arguments[..] {
+        [] => compare(),
+        ["subscribe", read] => runtime()?.block_on(subscribe(read)),
+        ["publish", payload, addresses @ ..] => {
+            let payload = Payload::ALL.into_iter().find(|known| known.name() == *payload);
+            publish(payload.context("no such payload")?, addresses)
+        }
+        _ => bail!("takes no arguments: it starts its own publisher and subscribers"),
+    }
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?)
+}
+
+fn limits() -> EndpointConfig {
+    EndpointConfig {
+        subscriber_queue: QueueLimits { messages: 1 << 20, bytes: 1 << 30 },
+        ..EndpointConfig::default()
+    }
+}
+
+/// Runs every combination and prints a line for each.
+fn compare() -> Result<()> {
+    let (mut out, me) = (std::io::stdout(), std::env::current_exe()?);
+    writeln!(out, "payload         links  read      messages/s  MB/s    CPU us/delivery  dropped")?;
+    for payload in Payload::ALL {
+        for (links, read) in [(1, "borrowed"), (1, "struct"), (4, "borrowed")] {
+            if read == "struct" && payload != Payload::Conn {
+                continue;
+            }
+            let mut subscribers = Vec::new();
+            let mut addresses = Vec::new();
+            for _ in 0..links {
+                let mut child = Command::new(&me)
+                    .args(["subscribe", read])
+                    .stdin(Stdio::piped())
+                    .stdout(Stdio::piped())
+                    .spawn()?;
+                let mut lines = BufReader::new(child.stdout.take().context("piped")?);
+                addresses.push(line(&mut lines)?);
+                subscribers.push((child, lines));
+            }
+            let publisher = Command::new(&me)
+                .args(["publish", payload.name()])
+                .args(&addresses)
+                .stdout(Stdio::piped())
+                .spawn()?;
+            let published = finish(publisher)?;
+            let (mut received, mut cpu, mut dropped) = (0, published.cpu, published.dropped);
+            for (mut child, mut lines) in subscribers {
+                drop(child.stdin.take());
+                let report = Report::parse(&line(&mut lines)?)?;
+                child.wait()?;
+                received += report.messages;
+                cpu += report.cpu;
+                dropped += report.dropped;
+            }
+            let rate = f64::from(u32::try_from(received)?) / published.seconds;
+            writeln!(
+                out,
+                "{:<15} 1:{links}    {read:<9} {rate:>10.0}  {:>6.0}  {:>15.2}  {dropped:>7}",
+                payload.name(),
+                rate * published.bytes_each / 1e6,
+                cpu * 1e6 / f64::from(u32::try_from(received)?),
+            )?;
+        }
+    }
+    writeln!(out, "1:4 counts every delivery. The C++ Broker: 0.11 to 0.19 million conn-log-like a second, 1:1.")?;
+    Ok(())
+}
+
+fn line(lines: &mut impl BufRead) -> Result<String> {
+    let mut line = String::new();
+    lines.read_line(&mut line)?;
+    Ok(line.trim().to_owned())
+}
+
+fn finish(child: Child) -> Result<Report> {
+    let output = child.wait_with_output()?;
+    Report::parse(&String::from_utf8(output.stdout)?)
+}
+
+/// What a process did.
+struct Report {
+    messages: u64,
+    seconds: f64,
+    cpu: f64,
+    dropped: u64,
+    bytes_each: f64,
+}
+
+impl Report {
+    fn parse(text: &str) -> Result<Self> {
+        let mut fields = text.split_whitespace();
+        let mut next = || fields.next().with_context(|| format!("short report `{text}`"));
+        Ok(Self {
+            messages: next()?.parse()?,
+            seconds: next()?.parse()?,
+            cpu: next()?.parse()?,
+            dropped: next()?.parse()?,
+            bytes_each: next()?.parse()?,
+        })
+    }
+
+    fn print(&self) -> Result<()> {
+        let Self { messages, seconds, cpu, dropped, bytes_each } = self;
+        writeln!(std::io::stdout(), "{messages} {seconds} {cpu} {dropped} {bytes_each}")?;
+        Ok(())
+    }
+}
+
+/// CPU seconds of this process so far, from the kernel's clock ticks (100 a second).
+fn cpu_seconds() -> Result<f64> {
+    let stat = std::fs::read_to_string("/proc/self/stat")?;
+    let (_, fields) = stat.rsplit_once(')').context("stat has a name")?;
+    let ticks: Vec<u32> =
+        fields.split_whitespace().skip(11).take(2).map(str::parse).collect::<Result<_, _>>()?;
+    Ok(ticks.iter().map(|ticks| f64::from(*ticks)).sum::<f64>() / 100.0)
+}
+
+async fn subscribe(read: &str) -> Result<()> {
+    let endpoint = Endpoint::start(limits())?;
+    let address = endpoint.listen("127.0.0.1:0".parse()?, Exposure::Loopback).await?;
+    let mut subscriber = endpoint.subscribe(["/bench"]).await;
+    writeln!(std::io::stdout(), "{address}")?;
+    let (stop, mut stopped) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || {
+        let _ = std::io::stdin().read_line(&mut String::new());
+        let _ = stop.send(());
+    });
+    let start = cpu_seconds()?;
+    let (mut messages, mut sum) = (0u64, 0u64);
+    loop {
+        tokio::select! {
+            delivery = subscriber.receive() => {
+                let Some(Delivery::Batch(batch)) = delivery else { continue };
+                messages += batch.len() as u64;
+                for message in batch.iter() {
+                    let value = DataRef::from_validated(message.payload);
+                    sum += if read == "struct" {
+                        value.to::<Conn>().map_or(0, |conn| conn.orig_bytes)
+                    } else {
+                        value.as_vector().map_or(0, |fields| fields.iter().count() as u64)
+                    };
+                }
+            }
+            _ = &mut stopped => break,
+        }
+    }
+    std::hint::black_box(sum);
+    let dropped = subscriber.depth().2.total();
+    let cpu = cpu_seconds()? - start;
+    Report { messages, seconds: 0.0, cpu, dropped, bytes_each: 0.0 }.print()
+}
+
+fn publish(payload: Payload, addresses: &[&str]) -> Result<()> {
+    let runtime = runtime()?;
+    let endpoint = runtime.block_on(async {
+        let endpoint = Endpoint::start(limits())?;
+        for address in addresses {
+            endpoint.peer(address, None).await?;
+        }
+        anyhow::Ok(endpoint)
+    })?;
+    let report = match payload {
+        Payload::Small => publish_value(&endpoint, &[7u8; 16][..]),
+        Payload::Conn => publish_value(&endpoint, &conn()?),
+        Payload::Large => publish_value(&endpoint, &[7u8; 16 << 10][..]),
+    }?;
+    runtime.block_on(endpoint.shut_down());
+    report.print()
+}
+
+fn publish_value(endpoint: &Endpoint, value: &(impl Encode + ?Sized)) -> Result<Report> {
+    let topic = Topic::new("/bench")?;
+    let mut publisher = endpoint.publisher();
+    let (start, cpu) = (Instant::now(), cpu_seconds()?);
+    let (mut messages, mut dropped) = (0, 0);
+    while messages % 64 != 0 || start.elapsed() < PUBLISH_FOR {
+        let outcome = publisher.publish_blocking(&topic, value, Duration::from_secs(10));
+        messages += 1;
+        dropped += outcome.dropped as u64;
+    }
+    let seconds = start.elapsed().as_secs_f64();
+    let bytes_each = f64::from(u32::try_from(muster_data::encode_to_vec(value).len())?);
+    Ok(Report { messages, seconds, cpu: cpu_seconds()? - cpu, dropped, bytes_each })
+}
