@@ -1,11 +1,17 @@
 //! Muster's endpoints and nodes on tokio: the shell around the pure cores, and the public API.
 
 mod endpoint;
+mod node;
 
 pub use endpoint::{
     Batch, Delivery, Endpoint, EndpointConfig, EndpointCounts, Exposure, ListenError, Outcome,
     PeerError, PeerInfo, PeerOrigin, PeerReport, Publisher, Received, StartError, Status,
     Subscriber, TryReceiveError, random_id,
 };
+pub use muster_cluster as cluster;
 pub use muster_data as data;
 pub use muster_wire as wire;
+pub use node::{
+    Input, InputBatch, InputSender, Node, NodeConfig, NodeReport, NodeStartError, NodeState,
+    PeerLine, Stopping,
+};

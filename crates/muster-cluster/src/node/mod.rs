@@ -109,6 +109,19 @@ pub struct Report {
     pub text: String,
 }
 
+/// Where a logger's records go: files in a process, memory in a test.
+pub trait LogSink: Send {
+    /// Writes a batch; returns the records written. The error names the file and says how many of the
+    /// batch are not in it.
+    fn write(&mut self, batch: &LogBatch, wall: Timestamp) -> Result<u64, String>;
+
+    /// Does what is due by the wall clock, as rotating files.
+    fn tick(&mut self, wall: Timestamp) -> Result<(), String>;
+
+    /// Ends all files in order.
+    fn close(&mut self, wall: Timestamp) -> Result<(), String>;
+}
+
 /// How bad a [`Report`] is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {

@@ -119,6 +119,22 @@ impl Endpoint {
         self.shared.me
     }
 
+    /// This endpoint's settings.
+    pub fn config(&self) -> &EndpointConfig {
+        &self.shared.config
+    }
+
+    /// The messages queued in the fullest queue towards a peer: for callers that pace themselves.
+    pub fn backlog(&self) -> usize {
+        let table = self.shared.table.load();
+        table
+            .peers()
+            .iter()
+            .map(|peer| peer.handle.len())
+            .max()
+            .unwrap_or(0)
+    }
+
     /// Listens for peers; port 0 takes a free one. Returns the address in use.
     pub async fn listen(
         &self,

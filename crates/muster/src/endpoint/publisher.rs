@@ -77,17 +77,6 @@ impl Publisher {
         })
     }
 
-    /// The messages queued in the fullest queue that leads to a subscriber of `topic`: for callers
-    /// that pace themselves.
-    pub fn backlog(&mut self, topic: &Topic) -> usize {
-        let table = self.shared.table.load();
-        let Some((_, route)) = self.routes.lookup(&table, topic.as_bytes()) else {
-            return 0;
-        };
-        let peers = route.peers.iter().filter_map(|peer| table.peer(*peer));
-        peers.map(|peer| peer.handle.len()).max().unwrap_or(0)
-    }
-
     fn encode(&mut self, value: &(impl Encode + ?Sized)) -> Bytes {
         self.scratch.clear();
         value.encode(&mut self.scratch);

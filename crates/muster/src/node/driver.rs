@@ -1,0 +1,380 @@
+//! The thread that runs a node's loop.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Wake, Waker};
+use std::thread::Thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use muster_cluster::node::{Effect, Input as LoopInput, LogSink, NodeLoop, Now, Severity};
+use muster_data::Timestamp;
+use muster_wire::{EndpointId, Mono};
+
+use super::Input;
+use super::input::{InputItem, InputSender};
+use super::report::{NodeReport, NodeState};
+use crate::endpoint::{Delivery, Endpoint, Publisher, Status, Subscriber, TryReceiveError};
+
+/// Batches of an input that wait for the loop.
+const INPUT_BATCHES: usize = 4;
+
+/// How long the loop rests when nothing happens.
+const REST: Duration = Duration::from_millis(100);
+
+/// How often a report is made.
+const REPORT_EVERY: Duration = Duration::from_millis(200);
+
+/// Deliveries that are dealt with before the inputs have their turn.
+const DELIVERIES: usize = 64;
+
+/// The former peers whose names are kept.
+const NAMES: usize = 1024;
+
+/// An input has to wait while a peer's queue is fuller than one in this many parts.
+const BACKLOG_PART: usize = 2;
+
+/// The name of a node's log input, for watermarks.
+const INPUT_NAME: &str = "logs";
+
+/// The real clock.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Clock(Instant);
+
+impl Clock {
+    pub(crate) fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    pub(crate) fn now(self) -> Now {
+        let wall = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        Now {
+            mono: Mono::default().after(self.0.elapsed()),
+            wall: Timestamp::from_nanos(i64::try_from(wall.as_nanos()).unwrap_or(i64::MAX)),
+        }
+    }
+}
+
+/// What the driver and the node's handle share.
+#[derive(Debug, Default)]
+pub(crate) struct Shared {
+    stop: AtomicBool,
+    report: Mutex<NodeReport>,
+}
+
+impl Shared {
+    pub(crate) fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn report(&self) -> NodeReport {
+        self.report
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+}
+
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+pub(crate) struct Driver {
+    node: NodeLoop,
+    endpoint: Endpoint,
+    subscriber: Subscriber,
+    publisher: Publisher,
+    clock: Clock,
+    sink: Box<dyn LogSink>,
+    input: Option<Input>,
+    items: Option<Receiver<InputItem>>,
+    input_stop: Arc<AtomicBool>,
+    shared: Arc<Shared>,
+    backlog_limit: usize,
+    reported: Option<Instant>,
+    input_ended: Option<bool>,
+    input_low: Option<i64>,
+    was_ready: bool,
+    names: BTreeMap<EndpointId, String>,
+}
+
+impl Driver {
+    pub(crate) fn new(
+        node: NodeLoop,
+        endpoint: Endpoint,
+        subscriber: Subscriber,
+        clock: Clock,
+        sink: Box<dyn LogSink>,
+        input: Option<Input>,
+        shared: Arc<Shared>,
+    ) -> Self {
+        Self {
+            node,
+            publisher: endpoint.publisher(),
+            backlog_limit: endpoint.config().data_queue.messages / BACKLOG_PART,
+            endpoint,
+            subscriber,
+            clock,
+            sink,
+            input_ended: input.as_ref().map(|_| false),
+            input,
+            items: None,
+            input_stop: Arc::default(),
+            shared,
+            reported: None,
+            input_low: None,
+            was_ready: false,
+            names: BTreeMap::new(),
+        }
+    }
+
+    /// Runs until the node is stopped.
+    pub(crate) fn run(mut self) {
+        self.subscriber
+            .set_waker(Waker::from(Arc::new(Unpark(std::thread::current()))));
+        while !self.shared.stop.load(Ordering::Relaxed) {
+            let received = self.receive();
+            let read = self.read_input();
+            self.step(LoopInput::Tick);
+            self.report(false);
+            if !received && !read {
+                std::thread::park_timeout(self.rest());
+            }
+        }
+        self.drain();
+    }
+
+    /// Ends in order: input, inbox, frameworks, log records, files.
+    fn drain(&mut self) {
+        self.input_stop.store(true, Ordering::Relaxed);
+        while self.items.is_some() {
+            if !self.read_input() {
+                std::thread::park_timeout(Duration::from_millis(1));
+            }
+        }
+        while self.receive() {}
+        self.step(LoopInput::Stop);
+        while self.receive() {}
+        let now = self.clock.now();
+        if let Err(error) = self.sink.close(now.wall) {
+            tracing::error!("{error}");
+        }
+        self.report(true);
+    }
+
+    fn rest(&self) -> Duration {
+        let now = self.clock.now().mono;
+        self.node
+            .next_deadline()
+            .map_or(REST, |at| at.since(now).min(REST))
+    }
+
+    fn step(&mut self, input: LoopInput<'_>) {
+        let now = self.clock.now();
+        self.node.step(input, now);
+        self.carry_out();
+    }
+
+    /// Deals with what has arrived; says whether anything had.
+    fn receive(&mut self) -> bool {
+        for received in 0..DELIVERIES {
+            match self.subscriber.try_receive() {
+                Ok(Delivery::Batch(batch)) => {
+                    let now = self.clock.now();
+                    for message in batch.iter() {
+                        let input = LoopInput::Message {
+                            from: message.from,
+                            payload: message.payload,
+                        };
+                        self.node.step(input, now);
+                    }
+                    self.carry_out();
+                }
+                Ok(Delivery::Status(status)) => self.status(&status),
+                Err(TryReceiveError::Empty | TryReceiveError::Closed) => return received > 0,
+            }
+        }
+        true
+    }
+
+    fn status(&mut self, status: &Status) {
+        match status {
+            Status::PeerAdded(peer) => {
+                tracing::debug!("{status}");
+                self.step(LoopInput::PeerAdded(peer.id));
+            }
+            Status::PeerLost { peer, .. } | Status::PeerRemoved { peer, .. } => {
+                tracing::info!("{status}");
+                self.remember_names();
+                self.step(LoopInput::PeerLost(peer.id));
+            }
+            Status::PeerUnavailable { .. } => tracing::debug!("{status}"),
+        }
+    }
+
+    /// Takes one batch of the input, unless a peer is behind; says whether there was one.
+    fn read_input(&mut self) -> bool {
+        let stopping = self.input_stop.load(Ordering::Relaxed);
+        if self.items.is_none() || (!stopping && self.endpoint.backlog() > self.backlog_limit) {
+            return false;
+        }
+        let Some(items) = &self.items else {
+            return false;
+        };
+        match items.try_recv() {
+            Ok(InputItem::Batch(batch)) => {
+                let now = self.clock.now();
+                for event in batch.events {
+                    if let Some(payload) = batch.buffer.get(event) {
+                        self.node.step(LoopInput::Raise(payload), now);
+                    }
+                }
+                if let Some(low) = batch.low {
+                    self.input_low = Some(low.as_nanos());
+                    self.node.step(
+                        LoopInput::InputLow {
+                            input: INPUT_NAME,
+                            low,
+                        },
+                        now,
+                    );
+                }
+                self.carry_out();
+                true
+            }
+            Ok(InputItem::End(summary)) => {
+                tracing::info!("input ended: {summary}");
+                self.input_ended();
+                true
+            }
+            Err(TryRecvError::Disconnected) => {
+                self.input_ended();
+                true
+            }
+            Err(TryRecvError::Empty) => false,
+        }
+    }
+
+    fn input_ended(&mut self) {
+        self.items = None;
+        self.input_ended = Some(true);
+        self.step(LoopInput::InputEnd { input: INPUT_NAME });
+    }
+
+    fn carry_out(&mut self) {
+        loop {
+            let effects = self.node.take_effects();
+            if effects.is_empty() {
+                return;
+            }
+            for effect in effects {
+                match effect {
+                    Effect::Publish {
+                        topic,
+                        payload,
+                        class,
+                    } => {
+                        // What is dropped is counted with its peer.
+                        let _ = self.publisher.publish_encoded(&topic, payload, class);
+                    }
+                    Effect::WriteLog(batch) => self.write(&batch),
+                    Effect::StartInputs => self.start_input(),
+                    Effect::Report(report) => match report.severity {
+                        Severity::Info => tracing::info!("{}", report.text),
+                        Severity::Warning => tracing::warn!("{}", report.text),
+                        Severity::Error => tracing::error!("{}", report.text),
+                    },
+                }
+            }
+        }
+    }
+
+    fn write(&mut self, batch: &muster_cluster::node::LogBatch) {
+        let now = self.clock.now();
+        match self.sink.write(batch, now.wall) {
+            Ok(records) => self.node.step(LoopInput::Written(records), now),
+            Err(error) => tracing::error!("{error}"),
+        }
+    }
+
+    fn start_input(&mut self) {
+        let Some(input) = self.input.take() else {
+            return;
+        };
+        let (items, receiver) = sync_channel(INPUT_BATCHES);
+        let stop = Arc::clone(&self.input_stop);
+        let sender = InputSender {
+            items,
+            node: std::thread::current(),
+            stop,
+        };
+        let name = format!("input of {}", self.node.name());
+        match std::thread::Builder::new()
+            .name(name)
+            .spawn(move || input(sender))
+        {
+            Ok(_) => self.items = Some(receiver),
+            Err(error) => {
+                tracing::error!("cannot start the input's thread: {error}");
+                self.input_ended();
+            }
+        }
+    }
+
+    fn remember_names(&mut self) {
+        for record in self.node.membership().alive() {
+            if let Some(life) = &record.life {
+                self.names.insert(life.id, record.name.to_string());
+            }
+        }
+        while self.names.len() > NAMES {
+            self.names.pop_first();
+        }
+    }
+
+    fn report(&mut self, last: bool) {
+        let due = self.reported.is_none_or(|at| at.elapsed() >= REPORT_EVERY);
+        if !due && !last {
+            return;
+        }
+        self.reported = Some(Instant::now());
+        let now = self.clock.now();
+        if let Err(error) = self.sink.tick(now.wall) {
+            tracing::error!("{error}");
+        }
+        self.remember_names();
+        let ready = self.node.has_all_neighbours();
+        self.was_ready |= ready;
+        let state = match (last, ready, self.was_ready) {
+            (true, ..) => NodeState::Stopping,
+            (_, true, _) => NodeState::Ready,
+            (_, false, true) => NodeState::Degraded,
+            (_, false, false) => NodeState::Starting,
+        };
+        let (inbox, _, inbox_dropped) = self.subscriber.depth();
+        let report = NodeReport {
+            id: self.endpoint.id(),
+            state,
+            counts: self.node.counts().clone(),
+            waiting_records: self.node.waiting_records(),
+            inbox,
+            inbox_dropped,
+            input_ended: self.input_ended,
+            input_low: self.input_low,
+            peers: Vec::new(),
+            names: self.names.clone(),
+        };
+        *self
+            .shared
+            .report
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = report;
+    }
+}

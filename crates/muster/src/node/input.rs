@@ -1,0 +1,64 @@
+//! The way from an input's thread to its node's loop.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::SyncSender;
+use std::thread::Thread;
+
+use muster_data::Timestamp;
+
+/// Events of an input, encoded as by [`put_event`](muster_wire::zeek::put_event), in one buffer.
+#[derive(Debug, Clone, Default)]
+pub struct InputBatch {
+    /// The events' bytes.
+    pub buffer: Vec<u8>,
+    /// Where each event stands in the buffer.
+    pub events: Vec<Range<usize>>,
+    /// The event time below which the input will bring nothing after this batch.
+    pub low: Option<Timestamp>,
+}
+
+#[derive(Debug)]
+pub(crate) enum InputItem {
+    Batch(InputBatch),
+    End(String),
+}
+
+/// Sends an input's events to its node. The input has ended when this is dropped.
+#[derive(Debug)]
+pub struct InputSender {
+    pub(crate) items: SyncSender<InputItem>,
+    pub(crate) node: Thread,
+    pub(crate) stop: Arc<AtomicBool>,
+}
+
+/// The node is stopping: the input should end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the node is stopping")]
+pub struct Stopping;
+
+impl InputSender {
+    /// Hands a batch over, waiting while the node has enough to do.
+    pub fn send(&self, batch: InputBatch) -> Result<(), Stopping> {
+        if self.stop.load(Ordering::Relaxed) {
+            return Err(Stopping);
+        }
+        self.items
+            .send(InputItem::Batch(batch))
+            .map_err(|_| Stopping)?;
+        self.node.unpark();
+        Ok(())
+    }
+
+    /// Turns true when the input should end.
+    pub fn stop_flag(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.stop)
+    }
+
+    /// Ends the input, with a line for the operator.
+    pub fn finish(self, summary: String) {
+        let _ = self.items.send(InputItem::End(summary));
+        self.node.unpark();
+    }
+}

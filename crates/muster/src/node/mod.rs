@@ -1,0 +1,169 @@
+//! A node in a process: its endpoint, its loop on a thread of its own, its inputs and its log files.
+
+mod driver;
+mod input;
+mod report;
+
+use std::sync::Arc;
+use std::thread::{JoinHandle, Thread};
+use std::time::Duration;
+
+use muster_cluster::node::{LogSink, NodeError, NodeLoop, Registry};
+use muster_cluster::{Layout, Settings};
+use muster_wire::{EndpointId, Incarnation, Overflow, QueueLimits};
+
+use crate::endpoint::{Endpoint, EndpointConfig, Exposure, ListenError, StartError};
+use driver::{Clock, Driver, Shared};
+
+pub use input::{InputBatch, InputSender, Stopping};
+pub use report::{NodeReport, NodeState, PeerLine};
+
+/// What an input does on its thread: it sends batches until it ends, or until the sender says that
+/// the node has stopped.
+pub type Input = Box<dyn FnOnce(InputSender) + Send>;
+
+/// What makes up a node.
+pub struct NodeConfig {
+    /// The cluster.
+    pub layout: Arc<Layout>,
+    /// The node's name in the layout.
+    pub name: String,
+    /// The frameworks that nodes may run.
+    pub registry: Registry,
+    /// Where the records go that the node, a logger, is sent.
+    pub log_sink: Box<dyn LogSink>,
+    /// What the node, a worker, reads; started when the nodes that it works with are up.
+    pub input: Option<Input>,
+    /// On which addresses the node may listen.
+    pub exposure: Exposure,
+}
+
+/// Why a node did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NodeStartError {
+    /// The layout and the frameworks do not make a node.
+    #[error(transparent)]
+    Node(#[from] NodeError),
+    /// The endpoint did not start.
+    #[error(transparent)]
+    Endpoint(#[from] StartError),
+    /// The node's address cannot be listened on.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The system refused a thread.
+    #[error("cannot start the node's thread")]
+    Thread(#[source] std::io::Error),
+}
+
+/// A running node.
+#[derive(Debug)]
+pub struct Node {
+    endpoint: Endpoint,
+    shared: Arc<Shared>,
+    thread: Thread,
+    driver: Option<JoinHandle<()>>,
+}
+
+impl Node {
+    /// Starts a node on the current tokio runtime: it listens, dials, and runs its frameworks.
+    pub async fn start(config: NodeConfig) -> Result<Self, NodeStartError> {
+        let NodeConfig {
+            layout,
+            name,
+            registry,
+            log_sink,
+            input,
+            exposure,
+        } = config;
+        let unknown = || NodeError::UnknownNode(name.clone());
+        let node = layout.find(&name).ok_or_else(unknown)?.clone();
+        let endpoint = Endpoint::start(endpoint_config(&node.settings))?;
+        let clock = Clock::start();
+        let id: EndpointId = endpoint.id();
+        let incarnation = Incarnation(u64::try_from(clock.now().wall.as_nanos()).unwrap_or(0));
+        let node_loop = NodeLoop::new(&layout, &name, &registry, id, incarnation, clock.now())?;
+        // All subscriptions stand before the first peer: its first message may be for any of them.
+        let prefixes: Vec<_> = node_loop
+            .subscriptions()
+            .iter()
+            .map(|topic| topic.as_bytes().to_vec())
+            .collect();
+        let inbox = QueueLimits {
+            messages: node.settings.size("runtime.inbox"),
+            bytes: node.settings.size("runtime.inbox_bytes"),
+        };
+        let subscriber = endpoint.subscribe_with_statuses(prefixes, inbox).await;
+        endpoint.listen(node.socket_address(), exposure).await?;
+        let retry = node.settings.duration("peering.retry");
+        for dialled in &layout.neighbours(&node.name).dials {
+            if let Some(other) = layout.node(dialled) {
+                endpoint.dial(&other.socket_address().to_string(), Some(retry));
+            }
+        }
+        let shared = Arc::new(Shared::default());
+        let driver = Driver::new(
+            node_loop,
+            endpoint.clone(),
+            subscriber,
+            clock,
+            log_sink,
+            input,
+            Arc::clone(&shared),
+        );
+        let driver = std::thread::Builder::new()
+            .name(format!("node {name}"))
+            .spawn(move || driver.run())
+            .map_err(NodeStartError::Thread)?;
+        Ok(Self {
+            endpoint,
+            shared,
+            thread: driver.thread().clone(),
+            driver: Some(driver),
+        })
+    }
+
+    /// The node's endpoint.
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// What the node counts and sees, at most a quarter of a second old.
+    pub fn report(&self) -> NodeReport {
+        let mut report = self.shared.report();
+        report.add_peers(&self.endpoint.counts());
+        report
+    }
+
+    /// Stops the node in order: its inputs end, its frameworks publish what they have, its log
+    /// records are sent or written, its queues are drained, its peers are told. Takes at most `limit`;
+    /// what is not done by then is lost, and counted. Returns the last report.
+    pub async fn stop(mut self, limit: Duration) -> NodeReport {
+        self.shared.stop();
+        self.thread.unpark();
+        let deadline = tokio::time::Instant::now() + limit;
+        if let Some(driver) = self.driver.take() {
+            let ended = tokio::task::spawn_blocking(move || driver.join());
+            // A handler that hangs keeps its thread; the process ends all the same.
+            let _ = tokio::time::timeout_at(deadline, ended).await;
+        }
+        let _ = tokio::time::timeout_at(deadline, self.endpoint.shut_down()).await;
+        self.report()
+    }
+}
+
+fn endpoint_config(settings: &Settings) -> EndpointConfig {
+    EndpointConfig {
+        data_queue: QueueLimits {
+            messages: settings.size("peering.data_queue"),
+            bytes: settings.size("peering.data_queue_bytes"),
+        },
+        control_queue: settings.size("peering.control_queue"),
+        overflow: match settings.text("peering.overflow") {
+            "drop_newest" => Overflow::DropNewest,
+            "disconnect" => Overflow::Disconnect,
+            _ => Overflow::DropOldest,
+        },
+        ..EndpointConfig::default()
+    }
+}
