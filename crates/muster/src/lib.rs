@@ -13,5 +13,5 @@ pub use muster_data as data;
 pub use muster_wire as wire;
 pub use node::{
     Input, InputBatch, InputSender, Node, NodeConfig, NodeReport, NodeStartError, NodeState,
-    PeerLine, Stopping,
+    PeerDescription, PeerLine, PeersReply, PeersRequest, Stopping,
 };

@@ -94,6 +94,9 @@ pub enum Effect {
     },
     /// Write log records: this node is a logger.
     WriteLog(LogBatch),
+    /// Tell an endpoint who this node's peers are, by a `Muster::peers` event to
+    /// `muster/peers/<id>/`.
+    DescribePeers(EndpointId),
     /// Start this node's inputs: the nodes that it works with are up, or were waited for long enough.
     StartInputs,
     /// Tell the operator.
@@ -164,6 +167,9 @@ struct LowWatermark {
     low: Timestamp,
     incarnation: u64,
 }
+
+/// Somebody asks a node for its peers.
+pub const PEERS_REQUEST: &str = "Muster::peers_request";
 
 /// A handler of an event: framework and position in it.
 type HandlerRef = (usize, usize);
@@ -310,8 +316,13 @@ impl NodeLoop {
 
     /// When [`Input::Tick`] is due if nothing else happens.
     pub fn next_deadline(&self) -> Option<Mono> {
-        let waiting = !self.released || !self.inputs_started;
+        let waiting = !self.released || (!self.inputs_started && !self.stopping);
+        let event_time_due = self
+            .core
+            .closed
+            .is_some_and(|closed| self.core.timers.is_event_time_due(closed));
         [
+            event_time_due.then_some(self.core.now.mono),
             self.core.timers.next_deadline(),
             self.core.logs.next_deadline(),
             waiting.then_some(self.start_deadline),
@@ -390,6 +401,7 @@ impl NodeLoop {
             Hello::NAME => self.hello(from, &event),
             LowWatermark::NAME => self.low_watermark(from, &event),
             logs::BATCH => self.log_batch(&event),
+            PEERS_REQUEST => self.core.effects.push(Effect::DescribePeers(from)),
             _ => self.dispatch(&event),
         }
     }
@@ -474,7 +486,9 @@ impl NodeLoop {
                     incarnation,
                 } => {
                     self.grace.retain(|(_, waiting)| *waiting != name);
+                    self.core.watermarks.node_up(&name);
                     let changes = self.core.pools.node_up(&name);
+                    self.announce_to(id);
                     let life = NodeLife {
                         name,
                         id,
@@ -525,10 +539,10 @@ impl NodeLoop {
     /// A node with an unfinished input went down: wait a while for its next life, so that windows do
     /// not close over what it will bring.
     fn hold_watermark(&mut self, name: &NodeName) {
-        self.core.watermarks.node_down(name);
         let node = self.core.layout.node(name);
         let unfinished = node.is_some_and(|node| !node.input.is_empty())
-            && !self.core.finished_inputs.contains(name);
+            && !self.core.watermarks.has_finished(name);
+        self.core.watermarks.node_down(name);
         if unfinished && !self.stopping {
             self.core.watermarks.expect(name);
             let patience = self.core.node.settings.duration("runtime.start_deadline");
@@ -546,18 +560,35 @@ impl NodeLoop {
             return;
         }
         self.announced.insert(input.to_owned(), low);
+        let topic = self.core.layout.topics().broadcast();
+        self.announce(&topic, input, low);
+    }
+
+    /// Tells a node that came up what the others heard before.
+    fn announce_to(&mut self, id: EndpointId) {
+        let topic = self.core.layout.topics().id(id);
+        let announced: Vec<_> = self
+            .announced
+            .iter()
+            .map(|(input, low)| (input.clone(), *low))
+            .collect();
+        for (input, low) in announced {
+            self.announce(&topic, &input, low);
+        }
+    }
+
+    fn announce(&mut self, topic: &Topic, input: &str, low: Timestamp) {
         let event = LowWatermark {
             input: input.to_owned(),
             low,
             incarnation: self.core.incarnation.0,
         };
-        let topic = self.core.layout.topics().broadcast();
         let metadata = Metadata {
             timestamp: Some(low),
             incarnation: None,
         };
         self.core
-            .send(&topic, Class::Event, LowWatermark::NAME, metadata, |out| {
+            .send(topic, Class::Event, LowWatermark::NAME, metadata, |out| {
                 muster_data::Encode::encode(&event, out);
             });
     }
@@ -576,11 +607,6 @@ impl NodeLoop {
             return;
         };
         let incarnation = Incarnation(announced.incarnation);
-        if announced.low >= Watermarks::END {
-            self.core.finished_inputs.insert(name.clone());
-        } else {
-            self.core.finished_inputs.remove(&name);
-        }
         self.core
             .watermarks
             .announce(&name, incarnation, &announced.input, announced.low);
@@ -603,16 +629,24 @@ impl NodeLoop {
             return;
         }
         self.core.closed = Some(closed);
-        while let Some(owner) = self.core.timers.pop_event_time(closed) {
-            self.hook(owner.framework, Hook::Timer(owner.token));
-        }
+        self.event_timers();
         self.hook_all(Hook::Watermark(closed));
     }
 
+    fn event_timers(&mut self) {
+        let Some(closed) = self.core.closed else {
+            return;
+        };
+        for owner in self.core.timers.take_event_time(closed) {
+            self.hook(owner.framework, Hook::Timer(owner.token));
+        }
+    }
+
     fn log_batch(&mut self, event: &EventRef<'_>) {
-        let Some(batch) = LogBatch::read(event.arguments()) else {
+        let batch = LogBatch::read(event.arguments());
+        let Some(batch) = batch.filter(|_| self.core.layout.takes_logs(&self.core.node)) else {
             self.core.counts.events_refused += 1;
-            let text = || "refused a malformed batch of log records".to_owned();
+            let text = || "refused a batch of log records: malformed, or this node is no logger".to_owned();
             self.core.report(Severity::Warning, "log batch", text);
             return;
         };
@@ -636,9 +670,10 @@ impl NodeLoop {
 
     fn timers(&mut self) {
         let now = self.core.now.mono;
-        while let Some(owner) = self.core.timers.pop_mono(now) {
+        for owner in self.core.timers.take_mono(now) {
             self.hook(owner.framework, Hook::Timer(owner.token));
         }
+        self.event_timers();
         if self.core.logs.next_deadline().is_some_and(|at| at <= now) {
             self.flush_logs(Some(now));
         }
@@ -652,18 +687,23 @@ impl NodeLoop {
         for name in &over {
             self.core.watermarks.release(name);
         }
+        let mut moved = !over.is_empty();
         if !self.released && self.start_deadline <= now {
             self.released = true;
+            moved = true;
             let awaited = self.core.watermarks.awaited();
             let dead: Vec<NodeName> = awaited
                 .filter(|name| !self.core.is_alive(name))
+                .filter(|name| self.grace.iter().all(|(_, waiting)| waiting != *name))
                 .cloned()
                 .collect();
             for name in &dead {
                 self.core.watermarks.release(name);
             }
         }
-        self.watermark_moved();
+        if moved {
+            self.watermark_moved();
+        }
         self.run_local();
     }
 

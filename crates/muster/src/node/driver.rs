@@ -8,12 +8,14 @@ use std::task::{Wake, Waker};
 use std::thread::Thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use bytes::Bytes;
 use muster_cluster::node::{Effect, Input as LoopInput, LogSink, NodeLoop, Now, Severity};
-use muster_data::Timestamp;
-use muster_wire::{EndpointId, Mono};
+use muster_data::{Encode, Record, Timestamp};
+use muster_wire::{Class, EndpointId, Mono, Topic, zeek};
 
 use super::Input;
 use super::input::{InputItem, InputSender};
+use super::peers::PeersReply;
 use super::report::{NodeReport, NodeState};
 use crate::endpoint::{Delivery, Endpoint, Publisher, Status, Subscriber, TryReceiveError};
 
@@ -285,6 +287,7 @@ impl Driver {
                         let _ = self.publisher.publish_encoded(&topic, payload, class);
                     }
                     Effect::WriteLog(batch) => self.write(&batch),
+                    Effect::DescribePeers(to) => self.describe_peers(to),
                     Effect::StartInputs => self.start_input(),
                     Effect::Report(report) => match report.severity {
                         Severity::Info => tracing::info!("{}", report.text),
@@ -293,6 +296,29 @@ impl Driver {
                     },
                 }
             }
+        }
+    }
+
+    fn describe_peers(&mut self, to: EndpointId) {
+        self.remember_names();
+        let reply = PeersReply::new(
+            self.node.name().as_str(),
+            &self.endpoint.counts(),
+            &self.names,
+        );
+        if let Ok(topic) = Topic::new(format!("muster/peers/{to}/")) {
+            let mut event = Vec::new();
+            zeek::put_event(
+                &mut event,
+                PeersReply::NAME,
+                zeek::Metadata::default(),
+                |out| {
+                    reply.encode(out);
+                },
+            );
+            let _ = self
+                .publisher
+                .publish_encoded(&topic, Bytes::from(event), Class::Interactive);
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod driver;
 mod input;
+mod peers;
 mod report;
 
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use crate::endpoint::{Endpoint, EndpointConfig, Exposure, ListenError, StartErro
 use driver::{Clock, Driver, Shared};
 
 pub use input::{InputBatch, InputSender, Stopping};
+pub use peers::{PeerDescription, PeersReply, PeersRequest};
 pub use report::{NodeReport, NodeState, PeerLine};
 
 /// What an input does on its thread: it sends batches until it ends, or until the sender says that

@@ -1,0 +1,70 @@
+//! How a node tells others who its peers are.
+
+use std::collections::BTreeMap;
+
+use muster_data::Record;
+use muster_wire::EndpointId;
+
+use crate::endpoint::{EndpointCounts, PeerOrigin};
+
+/// Asks a node for its peers; published to the node's id topic. The answer goes to
+/// `muster/peers/<id of the asker>/`.
+#[derive(Debug, Clone, PartialEq, Eq, Record)]
+#[record(name = "Muster::peers_request")]
+pub struct PeersRequest {}
+
+/// A node's peers.
+#[derive(Debug, Clone, PartialEq, Eq, Record)]
+#[record(name = "Muster::peers")]
+pub struct PeersReply {
+    /// The node that answers.
+    pub node: String,
+    /// Its present peers.
+    pub peers: Vec<PeerDescription>,
+}
+
+/// One peer of a node.
+#[derive(Debug, Clone, PartialEq, Eq, Record)]
+#[record(name = "Muster::peer")]
+pub struct PeerDescription {
+    /// The peer's name, if it is a node.
+    pub node: Option<String>,
+    /// Its endpoint id.
+    pub id: String,
+    /// Its address.
+    pub address: String,
+    /// Whether the answering node made the connection.
+    pub dialled: bool,
+    /// Messages received from it.
+    pub messages_in: u64,
+    /// Messages handed to its connection.
+    pub messages_out: u64,
+    /// Messages that wait for it.
+    pub queued: u64,
+    /// Messages for it that were dropped.
+    pub dropped: u64,
+}
+
+impl PeersReply {
+    pub(crate) fn new(
+        node: &str,
+        counts: &EndpointCounts,
+        names: &BTreeMap<EndpointId, String>,
+    ) -> Self {
+        let present = counts.peers.iter().filter(|report| report.connected);
+        let peers = present.map(|report| PeerDescription {
+            node: names.get(&report.peer.id).cloned(),
+            id: report.peer.id.to_string(),
+            address: report.peer.address.clone(),
+            dialled: report.peer.origin == PeerOrigin::Dialled,
+            messages_in: report.messages_in,
+            messages_out: report.messages_out,
+            queued: report.queued as u64,
+            dropped: report.dropped.total(),
+        });
+        Self {
+            node: node.to_owned(),
+            peers: peers.collect(),
+        }
+    }
+}
