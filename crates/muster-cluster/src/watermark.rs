@@ -110,6 +110,20 @@ impl Watermarks {
         }
     }
 
+    /// A node is up, perhaps in a life that was lost sight of before: what it announces counts again.
+    pub fn node_up(&mut self, node: &NodeName) {
+        if let Some(known) = self.nodes.get_mut(node) {
+            known.is_alive = true;
+        }
+    }
+
+    /// Whether a living node has had inputs, and all of them have ended.
+    pub fn has_finished(&self, node: &NodeName) -> bool {
+        self.nodes.get(node).is_some_and(|known| {
+            !known.inputs.is_empty() && known.inputs.values().all(|low| *low >= Self::END)
+        })
+    }
+
     /// The minimum over the living inputs: everything before it has been seen. `None` as long as
     /// an expected node is silent or there never was an input, [`END`](Self::END) when all inputs
     /// have ended.

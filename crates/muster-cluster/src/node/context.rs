@@ -9,7 +9,7 @@ use muster_wire::{Class, EndpointId, Mono, Topic};
 use super::core::Core;
 use super::framework::Event;
 use super::logs::StreamError;
-use super::timers;
+use super::{Severity, timers};
 use crate::hrw::Key;
 use crate::layout::{Layout, NodeName, PoolName, Role};
 use crate::pools::PoolView;
@@ -264,6 +264,15 @@ impl Context<'_> {
     /// Whether this node owns a key of a pool.
     pub fn owns(&self, pool: &PoolName, key: impl Into<Key>) -> bool {
         self.core.pools.owner(pool, &key.into()) == Some(&self.core.node.name)
+    }
+
+    // --- telling the operator -----------------------------------------------------------------
+
+    /// Tells the operator something, at most three times for each text.
+    pub fn report(&mut self, severity: Severity, text: &str) {
+        let framework = self.framework_name;
+        let kind = format!("{framework}: {text}");
+        self.core.report(severity, &kind, || kind.clone());
     }
 
     // --- counting -----------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 //! The inside of a node loop that handlers reach through their [`Context`](super::Context).
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -52,7 +52,6 @@ pub(crate) struct Core {
     own_topics: [Topic; 2],
     scratch: Vec<u8>,
     reported: HashMap<String, u32>,
-    pub(crate) finished_inputs: HashSet<NodeName>,
 }
 
 impl Core {
@@ -71,12 +70,19 @@ impl Core {
         );
         let allowance = settings.duration("watermark.allowance");
         let mut watermarks = Watermarks::new();
-        for other in layout
-            .nodes()
-            .iter()
-            .filter(|other| !other.input.is_empty())
-        {
-            watermarks.expect(&other.name);
+        // Others are never heard from: nothing is relayed.
+        let neighbours = layout.neighbours(&node.name);
+        let heard = [&node.name]
+            .into_iter()
+            .chain(&neighbours.dials)
+            .chain(&neighbours.accepts);
+        for name in heard {
+            if layout
+                .node(name)
+                .is_some_and(|other| !other.input.is_empty())
+            {
+                watermarks.expect(name);
+            }
         }
         Self {
             id,
@@ -106,7 +112,6 @@ impl Core {
             own_topics: [topics.node(&node.name), topics.id(id)],
             scratch: Vec::new(),
             reported: HashMap::new(),
-            finished_inputs: HashSet::new(),
             layout,
             node,
         }
@@ -174,25 +179,32 @@ impl Core {
         }
     }
 
-    /// Sends a stream's waiting records to the next logger, if one is alive.
+    /// Sends a stream's waiting records, each batch to the next logger, if one is alive.
     pub(crate) fn flush_log(&mut self, stream: &str) {
-        let topic = if self.layout.manager_is_logger() {
-            self.layout.manager().map(|manager| manager.name.clone())
+        while self.logs.is_waiting(stream) {
+            let Some(topic) = self.next_logger() else {
+                return self.logs.postpone(stream, self.now.mono);
+            };
+            let Some((arguments, count)) = self.logs.take(stream) else {
+                return;
+            };
+            self.counts.records_sent += count as u64;
+            let metadata = self.metadata();
+            self.send(&topic, Class::Bulk, BATCH, metadata, |out| {
+                out.extend_from_slice(&arguments);
+            });
+        }
+    }
+
+    /// The living logger whose turn it is.
+    fn next_logger(&mut self) -> Option<Topic> {
+        let name = if self.layout.manager_is_logger() {
+            let manager = &self.layout.manager()?.name;
+            Some(manager.clone()).filter(|name| self.is_alive(name))
         } else {
             self.pools.next(&PoolName::logger(), LOG_PURPOSE).cloned()
         };
-        let alive = topic.filter(|name| self.is_alive(name));
-        let Some(topic) = alive.and_then(|name| self.topic_for_node(&name)) else {
-            return self.logs.postpone(stream, self.now.mono);
-        };
-        let Some((arguments, count)) = self.logs.take(stream) else {
-            return;
-        };
-        self.counts.records_sent += count as u64;
-        let metadata = self.metadata();
-        self.send(&topic, Class::Bulk, BATCH, metadata, |out| {
-            out.extend_from_slice(&arguments);
-        });
+        self.topic_for_node(&name?)
     }
 
     pub(crate) fn is_alive(&self, name: &NodeName) -> bool {

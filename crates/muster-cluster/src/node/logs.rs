@@ -2,7 +2,7 @@
 //! turn. A batch carries its columns, so that a logger needs to know nothing of a stream beforehand.
 
 use std::any::TypeId;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -178,10 +178,25 @@ struct Stream {
     columns: Vec<Column>,
     /// The Rust type that was checked against `ty` last.
     checked: Option<TypeId>,
-    rows: Vec<u8>,
-    count: usize,
+    /// Full batches that no logger took yet.
+    full: VecDeque<Rows>,
+    /// The batch that is being filled.
+    open: Rows,
     /// When the first waiting record was written.
     since: Mono,
+}
+
+/// Encoded records, one after the other.
+#[derive(Debug, Default)]
+struct Rows {
+    bytes: Vec<u8>,
+    count: usize,
+}
+
+impl Stream {
+    fn is_waiting(&self) -> bool {
+        self.open.count > 0 || !self.full.is_empty()
+    }
 }
 
 /// The records of a node that wait for their batch.
@@ -231,8 +246,8 @@ impl Logs {
             ty,
             columns,
             checked: None,
-            rows: Vec::new(),
-            count: 0,
+            full: VecDeque::new(),
+            open: Rows::default(),
             since: Mono::default(),
         };
         self.streams.insert(name, stream);
@@ -294,25 +309,27 @@ impl Logs {
     }
 
     fn append(&mut self, name: &str, now: Mono, row: impl FnOnce(&mut Vec<u8>)) -> Logged {
-        let (size, most) = (self.batch_size, self.batch_size * WAITING_BATCHES);
         let Some(stream) = self.streams.get_mut(name) else {
             return Logged::Dropped;
         };
-        if stream.count >= most || stream.rows.len() >= LARGE_BATCH * WAITING_BATCHES {
+        if stream.full.len() >= WAITING_BATCHES {
             return Logged::Dropped;
         }
-        if stream.count == 0 {
+        if !stream.is_waiting() {
             stream.since = now;
         }
-        row(&mut stream.rows);
-        stream.count += 1;
-        let full = stream.count >= size || stream.rows.len() >= LARGE_BATCH;
-        if full { Logged::Full } else { Logged::Waiting }
+        row(&mut stream.open.bytes);
+        stream.open.count += 1;
+        if stream.open.count < self.batch_size && stream.open.bytes.len() < LARGE_BATCH {
+            return Logged::Waiting;
+        }
+        stream.full.push_back(std::mem::take(&mut stream.open));
+        Logged::Full
     }
 
     /// When the next batch is due although it is not full.
     pub(crate) fn next_deadline(&self) -> Option<Mono> {
-        let waiting = self.streams.values().filter(|stream| stream.count > 0);
+        let waiting = self.streams.values().filter(|stream| stream.is_waiting());
         waiting
             .map(|stream| stream.since.after(self.batch_interval))
             .min()
@@ -322,7 +339,7 @@ impl Logs {
     pub(crate) fn due(&self, now: Option<Mono>) -> Vec<&'static str> {
         self.streams
             .iter()
-            .filter(|(_, stream)| stream.count > 0)
+            .filter(|(_, stream)| stream.is_waiting())
             .filter(|(_, stream)| {
                 now.is_none_or(|now| stream.since.after(self.batch_interval) <= now)
             })
@@ -337,24 +354,37 @@ impl Logs {
         }
     }
 
-    /// Takes a stream's waiting records as the arguments of a [`BATCH`] event.
+    /// Whether a stream has records that wait.
+    pub(crate) fn is_waiting(&self, name: &str) -> bool {
+        self.streams.get(name).is_some_and(Stream::is_waiting)
+    }
+
+    /// Takes a stream's oldest batch, full or not, as the arguments of a [`BATCH`] event.
     pub(crate) fn take(&mut self, name: &str) -> Option<(Vec<u8>, usize)> {
         let stream = self
             .streams
             .get_mut(name)
-            .filter(|stream| stream.count > 0)?;
-        let mut out = Vec::with_capacity(stream.rows.len() + 512);
+            .filter(|stream| stream.is_waiting())?;
+        let open = &mut stream.open;
+        let rows = stream
+            .full
+            .pop_front()
+            .unwrap_or_else(|| std::mem::take(open));
+        let mut out = Vec::with_capacity(rows.bytes.len() + 512);
         encode::vector_header(&mut out, 3);
         encode::string(&mut out, name.as_bytes());
         muster_data::Encode::encode(&stream.columns[..], &mut out);
-        encode::vector_header(&mut out, stream.count);
-        out.extend_from_slice(&stream.rows);
-        stream.rows.clear();
-        Some((out, std::mem::take(&mut stream.count)))
+        encode::vector_header(&mut out, rows.count);
+        out.extend_from_slice(&rows.bytes);
+        Some((out, rows.count))
     }
 
     /// The records that wait.
     pub(crate) fn waiting(&self) -> usize {
-        self.streams.values().map(|stream| stream.count).sum()
+        let rows = |stream: &Stream| {
+            let full: usize = stream.full.iter().map(|rows| rows.count).sum();
+            full + stream.open.count
+        };
+        self.streams.values().map(rows).sum()
     }
 }

@@ -646,7 +646,9 @@ impl NodeLoop {
         let batch = LogBatch::read(event.arguments());
         let Some(batch) = batch.filter(|_| self.core.layout.takes_logs(&self.core.node)) else {
             self.core.counts.events_refused += 1;
-            let text = || "refused a batch of log records: malformed, or this node is no logger".to_owned();
+            let text = || {
+                "refused a batch of log records: malformed, or this node is no logger".to_owned()
+            };
             self.core.report(Severity::Warning, "log batch", text);
             return;
         };

@@ -40,19 +40,30 @@ impl Timers {
         self.mono.keys().next().map(|(at, _)| *at)
     }
 
-    pub(crate) fn pop_mono(&mut self, now: Mono) -> Option<Owner> {
-        let entry = self
-            .mono
-            .first_entry()
-            .filter(|entry| entry.key().0 <= now)?;
-        Some(entry.remove())
+    /// Takes the timers that are due. What their hooks schedule is for the next time, even if it is
+    /// due at once: a hook that schedules itself without delay must not keep the node busy for ever.
+    pub(crate) fn take_mono(&mut self, now: Mono) -> Vec<Owner> {
+        take_until(&mut self.mono, now)
     }
 
-    pub(crate) fn pop_event_time(&mut self, closed: Timestamp) -> Option<Owner> {
-        let entry = self
-            .event
-            .first_entry()
-            .filter(|entry| entry.key().0 <= closed)?;
-        Some(entry.remove())
+    /// Takes the timers of event time up to `closed`.
+    pub(crate) fn take_event_time(&mut self, closed: Timestamp) -> Vec<Owner> {
+        take_until(&mut self.event, closed)
     }
+
+    /// Whether a timer of event time is due.
+    pub(crate) fn is_event_time_due(&self, closed: Timestamp) -> bool {
+        self.event
+            .keys()
+            .next()
+            .is_some_and(|(at, _)| *at <= closed)
+    }
+}
+
+fn take_until<T: Ord + Copy>(timers: &mut BTreeMap<(T, u64), Owner>, until: T) -> Vec<Owner> {
+    let mut due = Vec::new();
+    while let Some(entry) = timers.first_entry().filter(|entry| entry.key().0 <= until) {
+        due.push(entry.remove());
+    }
+    due
 }
