@@ -1,1 +1,74 @@
-//! Simulated Muster clusters for tests.
+//! Simulated Muster clusters for tests: every node of a layout with its frameworks, in one thread,
+//! in simulated time, from one seed, without sockets and without sleeping.
+//!
+//! What a test of an author's framework needs is a layout, the framework, something to feed, perhaps
+//! a node to kill:
+//!
+//! ```
+//! use muster_cluster::node::{Context, Declarations, Framework, Registry, Site};
+//! use muster_cluster::{PoolName, Role};
+//! use muster_data::{Address, Record, Timestamp};
+//! use muster_testkit::Cluster;
+//!
+//! #[derive(Record)]
+//! #[record(name = "Demo::seen")]
+//! struct Seen {
+//!     ts: Timestamp,
+//!     host: Address,
+//! }
+//!
+//! /// Data nodes log the hosts that workers see.
+//! struct Hosts(Role);
+//!
+//! impl Framework for Hosts {
+//!     const NAME: &'static str = "hosts";
+//!
+//!     fn create(site: &Site<'_>) -> Option<Self> {
+//!         Some(Self(site.node.role))
+//!     }
+//!
+//!     fn declare(&self, declarations: &mut Declarations<Self>) {
+//!         declarations.on(Self::seen);
+//!         declarations.stream::<Seen>("hosts");
+//!     }
+//! }
+//!
+//! impl Hosts {
+//!     fn seen(&mut self, seen: Seen, cx: &mut Context<'_>) {
+//!         if self.0 == Role::Proxy {
+//!             cx.log("hosts", &seen).expect("declared");
+//!         } else if let Some(topic) = cx.topic_for_key(&PoolName::proxy(), seen.host) {
+//!             cx.publish(&topic, &seen).expect("declared");
+//!         }
+//!     }
+//! }
+//!
+//! let layout = r#"
+//!     node = [
+//!         { name = "manager", role = "manager" },
+//!         { name = "data", role = "data", count = 2 },
+//!         { name = "worker", role = "worker", count = 2, input = ["feed"] },
+//!     ]
+//! "#;
+//! let hosts = (1..=100).map(|n| Seen {
+//!     ts: Timestamp::from_secs(n),
+//!     host: format!("10.0.0.{n}").parse().expect("an address"),
+//! });
+//! let mut cluster = Cluster::of(layout, Registry::new().with::<Hosts>())
+//!     .feed_shared(["worker-1", "worker-2"], hosts, |seen| seen.ts.as_nanos() as u64);
+//! cluster.start();
+//! cluster.kill("data-1"); // workers wait for it for 15 s, then data-2 does the work of both
+//! cluster.run_until_idle();
+//! assert_eq!(cluster.log_of::<Seen>("hosts").len(), 100);
+//! ```
+//!
+//! Links carry messages in order, each with a latency of its own, 1 to 20 ms unless
+//! [`Cluster::latency`] says otherwise. A test that fails prints its seed; [`Cluster::seed`] brings
+//! the same run again.
+
+mod agenda;
+mod cluster;
+mod feed;
+mod random;
+
+pub use cluster::Cluster;

@@ -1,0 +1,68 @@
+//! What is going to happen, in the order of time.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+/// Something that happens to a node.
+#[derive(Debug)]
+pub(crate) enum Item {
+    /// One side of a connection learns that it stands.
+    PeerAdded { connection: usize, side: usize },
+    /// One side learns that it has ended.
+    PeerLost { connection: usize, side: usize },
+    /// A message arrives at a side.
+    Arrival {
+        connection: usize,
+        side: usize,
+        payload: Bytes,
+    },
+    /// A node's next rows are read.
+    Feed { node: usize, life: u64 },
+    /// A logger's records are in its files.
+    Written {
+        node: usize,
+        life: u64,
+        records: u64,
+    },
+    /// A node's timer is due.
+    Wake { node: usize, life: u64 },
+}
+
+impl Item {
+    /// Whether something goes on by itself; timers may be periodic for ever.
+    fn is_activity(&self) -> bool {
+        !matches!(self, Self::Wake { .. })
+    }
+}
+
+/// Items by time; those of one time in the order in which they were added.
+#[derive(Debug, Default)]
+pub(crate) struct Agenda {
+    items: BTreeMap<(u64, u64), Item>,
+    added: u64,
+    activities: usize,
+}
+
+impl Agenda {
+    pub(crate) fn add(&mut self, at: u64, item: Item) {
+        self.activities += usize::from(item.is_activity());
+        self.added += 1;
+        self.items.insert((at, self.added), item);
+    }
+
+    pub(crate) fn next_time(&self) -> Option<u64> {
+        self.items.keys().next().map(|(at, _)| *at)
+    }
+
+    pub(crate) fn pop(&mut self) -> Option<(u64, Item)> {
+        let ((at, _), item) = self.items.pop_first()?;
+        self.activities -= usize::from(item.is_activity());
+        Some((at, item))
+    }
+
+    /// Whether anything but timers is to come.
+    pub(crate) fn has_activity(&self) -> bool {
+        self.activities > 0
+    }
+}

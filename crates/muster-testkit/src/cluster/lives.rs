@@ -1,0 +1,110 @@
+//! Nodes that come and go, and the connections between them.
+
+use std::sync::Arc;
+
+use muster_cluster::node::NodeLoop;
+use muster_wire::{EndpointId, Filter, Incarnation, Topic};
+
+use super::{Cluster, Connection, End, Life};
+use crate::agenda::Item;
+
+impl Cluster {
+    pub(super) fn begin(&mut self, position: usize) {
+        let now = self.present();
+        let id = EndpointId::from_random(self.random.bytes());
+        let node = &mut self.nodes[position];
+        node.lives += 1;
+        let incarnation = Incarnation(now.wall.as_nanos().unsigned_abs() + node.lives);
+        let node_loop = NodeLoop::new(
+            &self.layout,
+            &node.name,
+            &self.registry,
+            id,
+            incarnation,
+            now,
+        )
+        .unwrap_or_else(|error| panic!("{error}"));
+        let topics = node_loop.subscriptions();
+        node.life = Some(Life {
+            number: node.lives,
+            filter: Arc::new(Filter::from_prefixes(topics.iter().map(Topic::as_bytes))),
+            node: node_loop,
+            id,
+            connections: Vec::new(),
+            wake: None,
+            fed: 0,
+            low: None,
+        });
+        let what = if node.lives > 1 {
+            "restarted"
+        } else {
+            "started"
+        };
+        self.note(position, what);
+        for (one, other) in self.links.clone() {
+            if one == position || other == position {
+                self.connect(one, other);
+            }
+        }
+        self.carry_out(position);
+    }
+
+    fn connect(&mut self, one: usize, other: usize) {
+        let end = |node: usize| {
+            let life = self.nodes[node].life.as_ref()?;
+            Some(End {
+                node,
+                life: life.number,
+                id: life.id,
+                filter: Arc::clone(&life.filter),
+                knows: false,
+                last_arrival: 0,
+                cut: u64::MAX,
+            })
+        };
+        let (Some(one), Some(other)) = (end(one), end(other)) else {
+            return;
+        };
+        let connection = self.connections.len();
+        for (side, end) in [&one, &other].into_iter().enumerate() {
+            let at = self.now + 2 * self.random.nanos(&self.latency.clone());
+            self.agenda.add(at, Item::PeerAdded { connection, side });
+            if let Some(life) = &mut self.nodes[end.node].life {
+                life.connections.push(connection);
+            }
+        }
+        self.connections.push(Connection {
+            ends: [one, other],
+            is_open: true,
+        });
+    }
+
+    /// Ends a life; `close` says when the other side of a connection learns of it.
+    pub(super) fn end(
+        &mut self,
+        node: &str,
+        how: &str,
+        close: impl Fn(&mut Self, usize, usize) -> u64,
+    ) {
+        let position = self.position(node);
+        let Some(life) = self.nodes[position].life.take() else {
+            panic!("node `{node}` is dead already");
+        };
+        self.note(position, how);
+        self.nodes[position].former.push(life.node.counts().clone());
+        for connection in life.connections {
+            let known = &mut self.connections[connection];
+            if !known.is_open {
+                continue;
+            }
+            known.is_open = false;
+            let side = usize::from(known.ends[0].node == position);
+            if known.ends[side].knows {
+                let at = close(self, connection, side);
+                self.agenda.add(at, Item::PeerLost { connection, side });
+            } else {
+                known.ends[side].cut = 0;
+            }
+        }
+    }
+}

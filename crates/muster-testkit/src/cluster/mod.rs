@@ -1,0 +1,406 @@
+//! A cluster whose nodes, links and clocks are simulated.
+
+mod happening;
+mod lives;
+
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::time::Duration;
+
+use muster_cluster::node::{Event, Input, NodeCounts, NodeLoop, Registry};
+use muster_cluster::{Key, Layout, PoolName, Role, links};
+use muster_data::{Data, DecodeOwned, Timestamp, from_data};
+use muster_wire::{EndpointId, Filter};
+
+use crate::agenda::Agenda;
+use crate::feed::{Feed, time_of};
+use crate::random::{Random, nanos};
+
+/// A cluster is idle when nothing but timers has happened for this long.
+const QUIET: Duration = Duration::from_secs(60);
+
+/// A simulation that should have ended goes on for this long at most.
+const PATIENCE: Duration = Duration::from_secs(24 * 3600);
+
+/// A cluster in one thread, from one seed, in simulated time.
+///
+/// # Panics
+/// Being a test's tool, it panics where a test is mistaken: with the report of a wrong layout, for a
+/// node that the layout does not have, when what was waited for does not happen.
+pub struct Cluster {
+    layout: Arc<Layout>,
+    registry: Registry,
+    seed: u64,
+    random: Random,
+    latency: RangeInclusive<Duration>,
+    batch: usize,
+    batch_every: Duration,
+    /// Simulated nanoseconds.
+    now: u64,
+    last_activity: u64,
+    nodes: Vec<SimulatedNode>,
+    /// Pairs of positions in `nodes`.
+    links: Vec<(usize, usize)>,
+    connections: Vec<Connection>,
+    agenda: Agenda,
+    logged: BTreeMap<String, Vec<(usize, Data)>>,
+    lost: u64,
+    transcript: Vec<String>,
+    started: bool,
+}
+
+#[derive(Default)]
+struct SimulatedNode {
+    name: String,
+    lives: u64,
+    life: Option<Life>,
+    feed: Arc<Feed>,
+    /// What its former lives counted.
+    former: Vec<NodeCounts>,
+}
+
+/// One life of a node.
+struct Life {
+    number: u64,
+    node: NodeLoop,
+    id: EndpointId,
+    filter: Arc<Filter>,
+    connections: Vec<usize>,
+    wake: Option<u64>,
+    fed: usize,
+    low: Option<Timestamp>,
+}
+
+struct Connection {
+    ends: [End; 2],
+    is_open: bool,
+}
+
+struct End {
+    node: usize,
+    life: u64,
+    id: EndpointId,
+    filter: Arc<Filter>,
+    /// Whether this side has learned that the connection stands, and not yet that it has ended.
+    knows: bool,
+    /// When the last message to this side arrives.
+    last_arrival: u64,
+    /// What would arrive later than this is lost.
+    cut: u64,
+}
+
+impl Cluster {
+    /// A cluster of a layout (TOML, with the settings of the frameworks), not yet started.
+    pub fn of(layout: &str, registry: Registry) -> Self {
+        let layout = Layout::parse(layout, "layout", &registry.settings())
+            .unwrap_or_else(|error| panic!("{error}"));
+        let layout = Arc::new(layout);
+        let nodes: Vec<_> = layout
+            .nodes()
+            .iter()
+            .map(|node| SimulatedNode {
+                name: node.name.to_string(),
+                ..SimulatedNode::default()
+            })
+            .collect();
+        let position = |name: &str| nodes.iter().position(|node| node.name == name);
+        let links = links(&layout)
+            .iter()
+            .filter_map(|link| {
+                Some((
+                    position(link.dialer.as_str())?,
+                    position(link.listener.as_str())?,
+                ))
+            })
+            .collect();
+        Self {
+            layout,
+            registry,
+            seed: 1,
+            random: Random::new(1),
+            latency: Duration::from_millis(1)..=Duration::from_millis(20),
+            batch: 64,
+            batch_every: Duration::from_millis(1),
+            now: 0,
+            last_activity: 0,
+            nodes,
+            links,
+            connections: Vec::new(),
+            agenda: Agenda::default(),
+            logged: BTreeMap::new(),
+            lost: 0,
+            transcript: Vec::new(),
+            started: false,
+        }
+    }
+
+    // --- before the start -------------------------------------------------------------------------
+
+    /// Chooses the run: latencies, endpoint ids, what is cut off when a node dies. 1 by default.
+    #[must_use]
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self.random = Random::new(seed);
+        self
+    }
+
+    /// How long messages travel.
+    #[must_use]
+    pub fn latency(mut self, latency: RangeInclusive<Duration>) -> Self {
+        self.latency = latency;
+        self
+    }
+
+    /// How fast feeds are read: so many events at once, and then again after `every`. By default 64
+    /// every millisecond.
+    #[must_use]
+    pub fn pace(mut self, events: usize, every: Duration) -> Self {
+        (self.batch, self.batch_every) = (events.max(1), every);
+        self
+    }
+
+    /// Feeds a node, which must have an `input` in the layout, behind what it is fed already. The
+    /// events are raised in this order, each at the event time of its field `ts`; the watermark is the
+    /// latest of them so far. A node that is restarted reads its feed from the beginning.
+    #[must_use]
+    pub fn feed<E: Event>(mut self, node: &str, events: impl IntoIterator<Item = E>) -> Self {
+        for event in events {
+            self.feed_of(node).push(&event, time_of(&event));
+        }
+        self
+    }
+
+    /// Feeds several nodes, each event to one of them, chosen by its hash.
+    #[must_use]
+    pub fn feed_shared<'a, E: Event>(
+        mut self,
+        nodes: impl IntoIterator<Item = &'a str>,
+        events: impl IntoIterator<Item = E>,
+        hash: impl Fn(&E) -> u64,
+    ) -> Self {
+        let nodes: Vec<&str> = nodes.into_iter().collect();
+        for event in events {
+            let share = hash(&event) % nodes.len() as u64;
+            let node = nodes[usize::try_from(share).expect("less than the number of nodes")];
+            self.feed_of(node).push(&event, time_of(&event));
+        }
+        self
+    }
+
+    fn feed_of(&mut self, node: &str) -> &mut Feed {
+        let has_input = self
+            .layout
+            .find(node)
+            .is_some_and(|node| !node.input.is_empty());
+        assert!(
+            has_input,
+            "node `{node}` is fed, but has no `input` in the layout"
+        );
+        let position = self.position(node);
+        Arc::get_mut(&mut self.nodes[position].feed).expect("feeds are given before the start")
+    }
+
+    // --- running ----------------------------------------------------------------------------------
+
+    /// Starts all nodes.
+    pub fn start(&mut self) {
+        assert!(!self.started, "the cluster runs already");
+        self.started = true;
+        for node in 0..self.nodes.len() {
+            self.begin(node);
+        }
+    }
+
+    /// Lets simulated time pass.
+    pub fn run_for(&mut self, span: Duration) {
+        self.run_to(self.now + nanos(span));
+    }
+
+    /// Runs until a condition holds.
+    pub fn run_until(&mut self, mut holds: impl FnMut(&Self) -> bool) {
+        let end = self.now + nanos(PATIENCE);
+        while !holds(self) {
+            let next = self.agenda.next_time();
+            assert!(
+                next.is_some_and(|at| at <= end),
+                "what was waited for did not happen within {PATIENCE:?} of simulated time"
+            );
+            self.happen();
+        }
+    }
+
+    /// Runs until all feeds have ended and nothing but timers has happened for a minute of simulated
+    /// time: nothing is under way then, and everything is logged that will be.
+    pub fn run_until_idle(&mut self) {
+        let end = self.now + nanos(PATIENCE);
+        self.last_activity = self.now;
+        while let Some(next) = self.agenda.next_time() {
+            if !self.agenda.has_activity() && next > self.last_activity + nanos(QUIET) {
+                return;
+            }
+            assert!(
+                next <= end,
+                "still busy after {PATIENCE:?} of simulated time"
+            );
+            self.happen();
+        }
+    }
+
+    /// Kills a node at once: what it has not sent, and what is on its way to it, is lost. Its peers
+    /// may still get some of what it sent, and then learn that it is gone.
+    pub fn kill(&mut self, node: &str) {
+        self.end(node, "killed", |cluster, connection, side| {
+            let longest = Duration::from_nanos(2 * nanos(*cluster.latency.end()));
+            let at = cluster.now + cluster.random.nanos(&(Duration::ZERO..=longest));
+            cluster.connections[connection].ends[side].cut = at;
+            at
+        });
+    }
+
+    /// Stops a node in order: its frameworks publish and log what they have, and its peers get it.
+    pub fn stop(&mut self, node: &str) {
+        let position = self.position(node);
+        self.step(position, Input::Stop);
+        self.end(node, "stopped", |cluster, connection, side| {
+            let latency = cluster.random.nanos(&cluster.latency.clone());
+            let last = cluster.connections[connection].ends[side].last_arrival;
+            last.max(cluster.now + latency)
+        });
+    }
+
+    /// Stops all nodes that are alive in order, those that others depend on later: workers, data
+    /// nodes, managers, loggers.
+    pub fn stop_all(&mut self) {
+        for role in [Role::Worker, Role::Proxy, Role::Manager, Role::Logger] {
+            let names: Vec<String> = self
+                .layout
+                .with_role(role)
+                .map(|node| node.name.to_string())
+                .filter(|name| self.is_alive(name))
+                .collect();
+            for name in names {
+                self.stop(&name);
+            }
+            self.run_for(Duration::from_secs(2));
+        }
+    }
+
+    /// Starts a node that is dead, in a new life with a new endpoint id and a higher incarnation.
+    pub fn restart(&mut self, node: &str) {
+        let position = self.position(node);
+        assert!(
+            self.nodes[position].life.is_none(),
+            "node `{node}` is alive"
+        );
+        self.begin(position);
+    }
+
+    // --- what came of it --------------------------------------------------------------------------
+
+    /// The records of a stream that loggers wrote, in the order written.
+    pub fn log(&self, stream: &str) -> Vec<Data> {
+        let records = self.logged.get(stream).into_iter().flatten();
+        records.map(|(_, record)| record.clone()).collect()
+    }
+
+    /// The records of a stream that loggers wrote, in the order written.
+    pub fn log_of<R: DecodeOwned>(&self, stream: &str) -> Vec<R> {
+        let records = self.logged.get(stream).into_iter().flatten();
+        records
+            .map(|(_, record)| {
+                from_data(record).unwrap_or_else(|error| panic!("stream {stream}: {error}"))
+            })
+            .collect()
+    }
+
+    /// The records of a stream that one logger wrote.
+    pub fn log_on(&self, node: &str, stream: &str) -> Vec<Data> {
+        let position = self.position(node);
+        let records = self.logged.get(stream).into_iter().flatten();
+        records
+            .filter(|(writer, _)| *writer == position)
+            .map(|(_, record)| record.clone())
+            .collect()
+    }
+
+    /// A node that is alive.
+    pub fn node(&self, node: &str) -> &NodeLoop {
+        let position = self.position(node);
+        let life = self.nodes[position].life.as_ref();
+        &life.unwrap_or_else(|| panic!("node `{node}` is dead")).node
+    }
+
+    /// Whether a node is alive.
+    pub fn is_alive(&self, node: &str) -> bool {
+        self.nodes[self.position(node)].life.is_some()
+    }
+
+    /// The node that owns a key of a pool, in the eyes of the manager.
+    pub fn owner(&self, pool: &PoolName, key: impl Into<Key>) -> String {
+        let manager = self.layout.manager().expect("every layout has a manager");
+        let pools = self.node(manager.name.as_str()).pools();
+        let owner = pools.owner(pool, &key.into());
+        owner
+            .unwrap_or_else(|| panic!("nobody is alive in pool `{pool}`"))
+            .to_string()
+    }
+
+    /// A count of frameworks, summed over all nodes and all their lives.
+    pub fn count(&self, name: &str) -> u64 {
+        self.total(|counts| counts.of_frameworks(name))
+    }
+
+    /// A count of nodes, summed over all nodes and all their lives.
+    pub fn total(&self, count: impl Fn(&NodeCounts) -> u64) -> u64 {
+        let living = self
+            .nodes
+            .iter()
+            .filter_map(|node| node.life.as_ref())
+            .map(|life| life.node.counts());
+        let former = self.nodes.iter().flat_map(|node| &node.former);
+        living.chain(former).map(count).sum()
+    }
+
+    /// Messages that were under way when a node died, and never arrived.
+    pub fn lost(&self) -> u64 {
+        self.lost
+    }
+
+    /// Simulated time since the beginning.
+    pub fn now(&self) -> Duration {
+        Duration::from_nanos(self.now)
+    }
+
+    /// The cluster's layout.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// What happened, a line each: time in seconds, node, what. For snapshots.
+    pub fn transcript(&self) -> String {
+        self.transcript.join("\n")
+    }
+}
+
+impl std::fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cluster")
+            .field("seed", &self.seed)
+            .field("now", &self.now())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for Cluster {
+    #[allow(
+        clippy::print_stderr,
+        reason = "a failing test's output is where its seed is looked for"
+    )]
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let (seed, now) = (self.seed, self.now());
+            eprintln!("simulation with seed {seed}, failed after {now:?} of simulated time");
+        }
+    }
+}
