@@ -1,0 +1,154 @@
+//! Known hosts: which of one's own addresses are in use.
+
+use muster_cluster::node::{Context, Declarations, Framework, Site};
+use muster_cluster::{Key, PoolChange, PoolName, Role, SettingSpec};
+use muster_data::{Address, Record, Timestamp};
+
+use crate::checked::Checked;
+use crate::local_nets::{self, LocalNets};
+use crate::seen::Seen;
+use crate::zeek_log::Connection;
+
+/// A worker has seen a host, for the first time since the host's owner last changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Record)]
+#[record(name = "Muster::host_seen")]
+pub struct HostSeen {
+    /// The event time.
+    pub ts: Timestamp,
+    /// The host.
+    pub host: Address,
+}
+
+/// A record of the stream `known_hosts`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Record)]
+#[record(name = "Known::HostsInfo")]
+pub struct KnownHost {
+    /// When the host was seen, as far as its owner knows: of several workers, the first to tell counts.
+    pub ts: Timestamp,
+    /// The host.
+    pub host: Address,
+}
+
+/// Logs every host of one's own networks once.
+///
+/// A worker takes both ends of a connection that [came about](came_about), and sends those in
+/// `known_hosts.local_nets` to the data node that owns the address, unless it did so before. The
+/// owner logs each to the stream `known_hosts`, once in its life: the hosts in the log do not depend on
+/// who saw them; their times do.
+///
+/// When an owner dies, workers tell its heir of the hosts that they see from then on, and they are
+/// logged again. Both ends remember `known_hosts.max_hosts`; the oldest are forgotten first, and
+/// counted as `evicted`.
+#[derive(Debug)]
+pub struct KnownHosts {
+    local_nets: LocalNets,
+    /// What a worker has told, and what a data node has logged.
+    known: Seen<Address>,
+    role: Role,
+}
+
+/// Whether a row tells of a connection in which both ends took part: in `conn` if it was established,
+/// in every other log unless it says that it was not.
+pub fn came_about(connection: &Connection) -> bool {
+    match connection.established {
+        Some(established) => established,
+        None => connection.log != "conn",
+    }
+}
+
+/// Whether a node keeps what it remembers of a key when a pool changes: a worker, if the owner is still
+/// the same; a data node, if it is still the owner.
+pub(crate) fn still_holds(role: Role, change: &PoolChange, key: &Key, cx: &Context<'_>) -> bool {
+    let after = change.owner_after(key);
+    if role == Role::Proxy {
+        after == Some(cx.name())
+    } else {
+        after == change.owner_before(key)
+    }
+}
+
+impl Framework for KnownHosts {
+    const NAME: &'static str = "known_hosts";
+
+    const SETTINGS: &'static [SettingSpec] = &[
+        SettingSpec::text_list(
+            "known_hosts.local_nets",
+            local_nets::DEFAULT,
+            "the networks whose hosts are logged",
+        ),
+        SettingSpec::count(
+            "known_hosts.max_hosts",
+            100_000,
+            "hosts that a node remembers at most",
+        )
+        .positive(),
+    ];
+
+    fn create(site: &Site<'_>) -> Option<Self> {
+        let settings = &site.node.settings;
+        let has_work = site.is(Role::Worker) || site.is(Role::Proxy);
+        has_work.then(|| Self {
+            local_nets: LocalNets::of(settings, "known_hosts.local_nets"),
+            known: Seen::new(settings.size("known_hosts.max_hosts")),
+            role: site.node.role,
+        })
+    }
+
+    fn declare(&self, declarations: &mut Declarations<Self>) {
+        if self.role == Role::Worker {
+            declarations.on(Self::connection);
+        } else {
+            declarations.on(Self::host_seen);
+            declarations.stream::<KnownHost>("known_hosts");
+        }
+    }
+
+    fn init(&mut self, cx: &mut Context<'_>) {
+        self.local_nets.report(cx);
+    }
+
+    fn pool_changed(&mut self, change: &PoolChange, cx: &mut Context<'_>) {
+        if change.pool == PoolName::proxy() {
+            let role = self.role;
+            self.known
+                .retain(|host| still_holds(role, change, &Key::from(host), cx));
+        }
+    }
+}
+
+impl KnownHosts {
+    fn connection(&mut self, connection: Connection, cx: &mut Context<'_>) {
+        if !came_about(&connection) {
+            return;
+        }
+        for host in [connection.orig_h, connection.resp_h] {
+            if self.known.contains(&host) || !self.local_nets.contains(&host) {
+                continue;
+            }
+            let Some(owner) = cx.topic_for_key(&PoolName::proxy(), host) else {
+                cx.count("unowned", 1);
+                continue;
+            };
+            let ts = connection.ts;
+            cx.publish(&owner, &HostSeen { ts, host }).checked(cx);
+            self.remember(host, cx);
+        }
+    }
+
+    fn host_seen(&mut self, seen: HostSeen, cx: &mut Context<'_>) {
+        let HostSeen { ts, host } = seen;
+        if self.known.contains(&host) {
+            return;
+        }
+        cx.log("known_hosts", &KnownHost { ts, host }).checked(cx);
+        cx.count("hosts", 1);
+        self.remember(host, cx);
+    }
+
+    fn remember(&mut self, host: Address, cx: &mut Context<'_>) {
+        let evicted = self.known.insert(host);
+        if evicted > 0 {
+            cx.count("evicted", evicted);
+        }
+    }
+}

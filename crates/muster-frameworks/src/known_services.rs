@@ -1,0 +1,181 @@
+//! Known services: what is offered on one's own addresses.
+
+use std::collections::BTreeSet;
+
+use muster_cluster::node::{Context, Declarations, Framework, Site};
+use muster_cluster::{Key, PoolChange, PoolName, Role, SettingSpec};
+use muster_data::{Address, Data, EnumValue, Port, Protocol, Record, Timestamp};
+
+use crate::checked::Checked;
+use crate::known_hosts::{came_about, still_holds};
+use crate::local_nets::{self, LocalNets};
+use crate::seen::Seen;
+use crate::zeek_log::Connection;
+
+/// A worker has seen a service, for the first time since the service's owner last changed.
+#[derive(Debug, Clone, PartialEq, Eq, Record)]
+#[record(name = "Muster::service_seen")]
+pub struct ServiceSeen {
+    /// The event time.
+    pub ts: Timestamp,
+    /// The host that offers it.
+    pub host: Address,
+    /// The port that it is offered at.
+    pub port: Port,
+    /// What it is; empty if that is not known.
+    pub service: String,
+}
+
+/// A record of the stream `known_services`.
+#[derive(Debug, Clone, PartialEq, Eq, Record)]
+#[record(name = "Known::ServicesInfo")]
+pub struct KnownService {
+    /// When the service was seen, as far as its owner knows: of several workers, the first to tell
+    /// counts.
+    pub ts: Timestamp,
+    /// The host that offers it.
+    pub host: Address,
+    /// The port that it is offered at.
+    pub port_num: Port,
+    /// The transport protocol.
+    pub port_proto: EnumValue,
+    /// What it is; empty if that is not known.
+    pub service: BTreeSet<String>,
+}
+
+/// Logs every service of one's own networks once.
+///
+/// A worker takes the responder of a TCP or UDP connection that [came about](came_about), and sends
+/// host, port and service to the data node that owns host and port (with the key that Zeek takes),
+/// unless it did so before. The owner logs each to the stream `known_services`, once in its life. A port
+/// at which several services are seen, or a service before it is known which, has a record for each: so
+/// the records do not depend on what was seen first; their times do.
+///
+/// Owners die, and memory is bounded (`known_services.max_services`), as for
+/// [known hosts](crate::KnownHosts).
+#[derive(Debug)]
+pub struct KnownServices {
+    local_nets: LocalNets,
+    /// What a worker has told, and what a data node has logged.
+    known: Seen<(Address, Port, Name)>,
+    role: Role,
+}
+
+/// The name of a service, by its hash.
+type Name = u64;
+
+fn key(host: Address, port: Port) -> Key {
+    Key::cat(&[Data::from(host), Data::from(port)])
+}
+
+impl Framework for KnownServices {
+    const NAME: &'static str = "known_services";
+
+    const SETTINGS: &'static [SettingSpec] = &[
+        SettingSpec::text_list(
+            "known_services.local_nets",
+            local_nets::DEFAULT,
+            "the networks whose services are logged",
+        ),
+        SettingSpec::count(
+            "known_services.max_services",
+            100_000,
+            "services that a node remembers at most",
+        )
+        .positive(),
+    ];
+
+    fn create(site: &Site<'_>) -> Option<Self> {
+        let settings = &site.node.settings;
+        let has_work = site.is(Role::Worker) || site.is(Role::Proxy);
+        has_work.then(|| Self {
+            local_nets: LocalNets::of(settings, "known_services.local_nets"),
+            known: Seen::new(settings.size("known_services.max_services")),
+            role: site.node.role,
+        })
+    }
+
+    fn declare(&self, declarations: &mut Declarations<Self>) {
+        if self.role == Role::Worker {
+            declarations.on(Self::connection);
+        } else {
+            declarations.on(Self::service_seen);
+            declarations.stream::<KnownService>("known_services");
+        }
+    }
+
+    fn init(&mut self, cx: &mut Context<'_>) {
+        self.local_nets.report(cx);
+    }
+
+    fn pool_changed(&mut self, change: &PoolChange, cx: &mut Context<'_>) {
+        if change.pool == PoolName::proxy() {
+            let role = self.role;
+            self.known
+                .retain(|(host, port, _)| still_holds(role, change, &key(*host, *port), cx));
+        }
+    }
+}
+
+impl KnownServices {
+    fn connection(&mut self, connection: Connection, cx: &mut Context<'_>) {
+        let (host, port) = (connection.resp_h, connection.resp_p);
+        let has_ports = matches!(port.protocol, Protocol::Tcp | Protocol::Udp);
+        if !has_ports || !came_about(&connection) || !self.local_nets.contains(&host) {
+            return;
+        }
+        // `conn` names all the protocols that were spoken.
+        for service in connection.service.as_deref().unwrap_or("").split(',') {
+            let entry = (host, port, name(service));
+            if self.known.contains(&entry) {
+                continue;
+            }
+            let Some(owner) = cx.topic_for_key(&PoolName::proxy(), key(host, port)) else {
+                cx.count("unowned", 1);
+                continue;
+            };
+            let seen = ServiceSeen {
+                ts: connection.ts,
+                host,
+                port,
+                service: service.to_owned(),
+            };
+            cx.publish(&owner, &seen).checked(cx);
+            self.remember(entry, cx);
+        }
+    }
+
+    fn service_seen(&mut self, seen: ServiceSeen, cx: &mut Context<'_>) {
+        let entry = (seen.host, seen.port, name(&seen.service));
+        if self.known.contains(&entry) {
+            return;
+        }
+        let record = KnownService {
+            ts: seen.ts,
+            host: seen.host,
+            port_num: seen.port,
+            port_proto: EnumValue::new(seen.port.protocol.name()),
+            service: Some(seen.service)
+                .filter(|service| !service.is_empty())
+                .into_iter()
+                .collect(),
+        };
+        cx.log("known_services", &record).checked(cx);
+        cx.count("services", 1);
+        self.remember(entry, cx);
+    }
+
+    fn remember(&mut self, entry: (Address, Port, Name), cx: &mut Context<'_>) {
+        let evicted = self.known.insert(entry);
+        if evicted > 0 {
+            cx.count("evicted", evicted);
+        }
+    }
+}
+
+/// 64 bits of FNV-1a: services have few names, and they need not be kept twice for every port.
+fn name(service: &str) -> Name {
+    service.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}

@@ -1,0 +1,351 @@
+//! Scan detection: who tries one port on many hosts.
+
+use std::collections::{BTreeMap, HashSet};
+use std::time::Duration;
+
+use muster_cluster::node::{Context, Declarations, Framework, Site};
+use muster_cluster::{Key, PoolChange, PoolName, Role, SettingSpec, SettingValue, Settings};
+use muster_data::{Address, EnumValue, Port, Protocol, Record, Timespan, Timestamp};
+
+use crate::checked::Checked;
+use crate::known_hosts::still_holds;
+use crate::local_nets::{self, LocalNets};
+use crate::notice::Notice;
+use crate::seen::Seen;
+use crate::zeek_log::Connection;
+
+/// The kind of the notices.
+pub const ADDRESS_SCAN: &str = "Scan::Address_Scan";
+
+/// Ports at which a single client may well speak with many servers: DNS, DHCP, HTTP, NTP, NetBIOS,
+/// HTTPS, syslog, DNS over TLS, SSDP, multicast DNS, LLMNR and the usual second ports of web servers.
+const IGNORED_PORTS: &[u64] = &[
+    53, 67, 80, 123, 137, 138, 443, 514, 853, 1900, 5353, 5355, 8080, 8443,
+];
+
+/// A worker has seen somebody try a port of a host, for the first time in a window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Record)]
+#[record(name = "Muster::scan_attempt")]
+pub struct ScanAttempt {
+    /// Who tried.
+    pub attacker: Address,
+    /// Whom.
+    pub victim: Address,
+    /// At which port.
+    pub port: Port,
+    /// When.
+    pub ts: Timestamp,
+}
+
+/// A record of the stream `scans`: what a scan came to, when its window is closed.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Record)]
+#[record(name = "Muster::scan")]
+pub struct Scan {
+    /// The beginning of the window.
+    pub ts: Timestamp,
+    /// The length of the window.
+    pub window: Timespan,
+    /// Who scanned.
+    pub attacker: Address,
+    /// At which port.
+    pub port: Port,
+    /// The port's transport protocol.
+    pub proto: EnumValue,
+    /// How many hosts.
+    pub victims: u64,
+    /// Whether there were more hosts than are counted (`scan.max_victims`, `scan.max_entries`).
+    pub truncated: bool,
+}
+
+/// Finds those who try one port on many of one's own hosts.
+///
+/// A worker takes a TCP or UDP connection to a host in `scan.local_nets` as an attempt if
+///
+/// - a row of `conn` says that it failed or had one side only (S0, REJ, RSTOS0, RSTRH, SH, SHR, OTH); with
+///   UDP, where an answer is often missing, not at `scan.ignored_ports`;
+/// - a row of another log tells of it, unless it is at `scan.ignored_ports`: such a log knows only
+///   who spoke.
+///
+/// Attempts go to the data node that owns the attacker, each attacker, victim and port once per worker and
+/// window. The owner counts the distinct victims by attacker, port and window of `scan.window`; windows
+/// are aligned, so that every run has the same. At `scan.threshold` victims it raises one notice
+/// ([`ADDRESS_SCAN`]) whose content depends on nothing but the scan, with the window's beginning as its time.
+/// When all inputs have passed the window, it logs a [`Scan`] to the stream `scans` and forgets it;
+/// attempts that come later are counted as `late_rows`.
+///
+/// When a key gets another owner in the middle of a window, the new owner counts what is tried from
+/// then on, and the old one, if it is alive, closes what it has.
+///
+/// State is bounded: `scan.max_victims` per scan, `scan.max_entries` over all. Beyond, what has not become a
+/// scan in the oldest window is dropped, and counted as `evicted`.
+#[derive(Debug)]
+pub struct ScanDetection {
+    role: Role,
+    window: Timespan,
+    local_nets: LocalNets,
+    ignored_ports: HashSet<u16>,
+    /// What a worker has told: attacker, victim, port and beginning of the window.
+    sent: Seen<(Address, Address, Port, Timestamp)>,
+    threshold: usize,
+    /// The window in words.
+    span: String,
+    max_victims: usize,
+    max_entries: usize,
+    /// What a data node counts, the oldest window first.
+    scans: BTreeMap<(Timestamp, Address, Port), Victims>,
+    /// Victims in all scans.
+    entries: usize,
+}
+
+#[derive(Debug, Default)]
+struct Victims {
+    hosts: HashSet<Address>,
+    is_scan: bool,
+    truncated: bool,
+}
+
+impl Framework for ScanDetection {
+    const NAME: &'static str = "scan";
+
+    const SETTINGS: &'static [SettingSpec] = &[
+        SettingSpec::count("scan.threshold", 10, "distinct hosts that make a scan").positive(),
+        SettingSpec::duration(
+            "scan.window",
+            Duration::from_secs(15 * 60),
+            "event time in which they count",
+        )
+        .positive(),
+        SettingSpec::text_list(
+            "scan.local_nets",
+            local_nets::DEFAULT,
+            "the networks whose hosts count",
+        ),
+        SettingSpec::count_list(
+            "scan.ignored_ports",
+            IGNORED_PORTS,
+            "ports at which only failed TCP connections count",
+        ),
+        SettingSpec::count(
+            "scan.max_sent",
+            100_000,
+            "attempts that a worker remembers having told at most",
+        )
+        .positive(),
+        SettingSpec::count(
+            "scan.max_victims",
+            10_000,
+            "hosts that are counted exactly per scan",
+        )
+        .positive(),
+        SettingSpec::count(
+            "scan.max_entries",
+            1_000_000,
+            "hosts that a data node holds over all scans at most",
+        )
+        .positive(),
+    ];
+
+    fn create(site: &Site<'_>) -> Option<Self> {
+        let settings = &site.node.settings;
+        let has_work = site.is(Role::Worker) || site.is(Role::Proxy);
+        has_work.then(|| Self::new(site.node.role, settings))
+    }
+
+    fn declare(&self, declarations: &mut Declarations<Self>) {
+        if self.role == Role::Worker {
+            declarations.on(Self::connection);
+        } else {
+            declarations.on(Self::attempt);
+            declarations.stream::<Scan>("scans");
+        }
+    }
+
+    fn init(&mut self, cx: &mut Context<'_>) {
+        self.local_nets.report(cx);
+    }
+
+    fn pool_changed(&mut self, change: &PoolChange, cx: &mut Context<'_>) {
+        if self.role == Role::Worker && change.pool == PoolName::proxy() {
+            self.sent
+                .retain(|(attacker, ..)| still_holds(Role::Worker, change, &Key::from(attacker), cx));
+        }
+    }
+
+    fn watermark(&mut self, closed: Timestamp, cx: &mut Context<'_>) {
+        while let Some(entry) = self.scans.first_entry() {
+            if entry.key().0 + self.window > closed {
+                break;
+            }
+            let (key, victims) = entry.remove_entry();
+            self.close(key, &victims, cx);
+        }
+    }
+
+    fn done(&mut self, cx: &mut Context<'_>) {
+        while let Some((key, victims)) = self.scans.pop_first() {
+            self.close(key, &victims, cx);
+        }
+    }
+}
+
+impl ScanDetection {
+    fn new(role: Role, settings: &Settings) -> Self {
+        let window = settings.duration("scan.window");
+        let ports = settings.count_list("scan.ignored_ports");
+        Self {
+            role,
+            window: window.into(),
+            local_nets: LocalNets::of(settings, "scan.local_nets"),
+            ignored_ports: ports
+                .iter()
+                .filter_map(|port| u16::try_from(*port).ok())
+                .collect(),
+            sent: Seen::new(settings.size("scan.max_sent")),
+            threshold: settings.size("scan.threshold"),
+            span: SettingValue::Duration(window).to_string(),
+            max_victims: settings.size("scan.max_victims").max(settings.size("scan.threshold")),
+            max_entries: settings.size("scan.max_entries"),
+            scans: BTreeMap::new(),
+            entries: 0,
+        }
+    }
+
+    /// The beginning of the window that a time is in.
+    fn window_of(&self, ts: Timestamp) -> Timestamp {
+        let into = ts.as_nanos().rem_euclid(self.window.as_nanos().max(1));
+        ts - Timespan::from_nanos(into)
+    }
+
+    // --- on workers -------------------------------------------------------------------------------
+
+    fn connection(&mut self, connection: Connection, cx: &mut Context<'_>) {
+        if !self.is_attempt(&connection) {
+            return;
+        }
+        let attempt = ScanAttempt {
+            attacker: connection.orig_h,
+            victim: connection.resp_h,
+            port: connection.resp_p,
+            ts: connection.ts,
+        };
+        let window = self.window_of(attempt.ts);
+        let entry = (attempt.attacker, attempt.victim, attempt.port, window);
+        if self.sent.contains(&entry) {
+            return;
+        }
+        let Some(owner) = cx.topic_for_key(&PoolName::proxy(), attempt.attacker) else {
+            cx.count("unowned", 1);
+            return;
+        };
+        cx.publish(&owner, &attempt).checked(cx);
+        cx.count("attempts_sent", 1);
+        let evicted = self.sent.insert(entry);
+        if evicted > 0 {
+            cx.count("evicted", evicted);
+        }
+    }
+
+    fn is_attempt(&self, connection: &Connection) -> bool {
+        let port = connection.resp_p;
+        let is_counted = match (port.protocol, connection.log.as_str()) {
+            (Protocol::Tcp, "conn") => connection.established == Some(false),
+            (Protocol::Udp, "conn") => {
+                connection.established == Some(false) && !self.ignored_ports.contains(&port.number)
+            }
+            (Protocol::Tcp | Protocol::Udp, _) => !self.ignored_ports.contains(&port.number),
+            _ => false,
+        };
+        is_counted && self.local_nets.contains(&connection.resp_h)
+    }
+
+    // --- on data nodes ----------------------------------------------------------------------------
+
+    fn attempt(&mut self, attempt: ScanAttempt, cx: &mut Context<'_>) {
+        let window = self.window_of(attempt.ts);
+        if cx.closed().is_some_and(|closed| window + self.window <= closed) {
+            cx.count("late_rows", 1);
+            return;
+        }
+        let key = (window, attempt.attacker, attempt.port);
+        let known = self.scans.get(&key);
+        if known.is_some_and(|victims| victims.hosts.contains(&attempt.victim)) {
+            return;
+        }
+        if self.entries >= self.max_entries {
+            self.evict(cx);
+        }
+        let victims = self.scans.entry(key).or_default();
+        if victims.hosts.len() >= self.max_victims {
+            victims.truncated = true;
+            return;
+        }
+        victims.hosts.insert(attempt.victim);
+        self.entries += 1;
+        if victims.hosts.len() >= self.threshold && !victims.is_scan {
+            victims.is_scan = true;
+            self.notice_of(key).raise(cx);
+        }
+    }
+
+    fn notice_of(&self, key: (Timestamp, Address, Port)) -> Notice {
+        let (ts, attacker, port) = key;
+        let (threshold, span) = (self.threshold, &self.span);
+        let msg = format!("{attacker} scanned at least {threshold} hosts on port {port} within {span}");
+        Notice {
+            src: Some(attacker),
+            p: Some(port),
+            identifier: Some(format!("{attacker} {port}")),
+            // Once per window, should a key have had two owners in it.
+            suppress_for: Some(self.window),
+            ..Notice::new(ts, ADDRESS_SCAN, msg)
+        }
+    }
+
+    /// Makes room: drops what has not become a scan in the oldest window, or else closes the first
+    /// scan.
+    fn evict(&mut self, cx: &mut Context<'_>) {
+        let Some((&(oldest, ..), _)) = self.scans.first_key_value() else {
+            return;
+        };
+        let before = self.entries;
+        let mut dropped = 0;
+        self.scans.retain(|(window, ..), victims| {
+            let keep = *window > oldest || victims.is_scan;
+            if !keep {
+                dropped += victims.hosts.len();
+            }
+            keep
+        });
+        self.entries -= dropped;
+        if dropped == 0
+            && let Some((key, mut victims)) = self.scans.pop_first()
+        {
+            victims.truncated = true;
+            self.close(key, &victims, cx);
+        }
+        cx.count("evicted", (before - self.entries) as u64);
+    }
+
+    fn close(
+        &mut self,
+        (ts, attacker, port): (Timestamp, Address, Port),
+        victims: &Victims,
+        cx: &mut Context<'_>,
+    ) {
+        self.entries -= victims.hosts.len();
+        if !victims.is_scan {
+            return;
+        }
+        let scan = Scan {
+            ts,
+            window: self.window,
+            attacker,
+            port,
+            proto: EnumValue::new(port.protocol.name()),
+            victims: victims.hosts.len() as u64,
+            truncated: victims.truncated,
+        };
+        cx.log("scans", &scan).checked(cx);
+        cx.count("scans", 1);
+    }
+}

@@ -1,0 +1,15 @@
+//! The frameworks that a Muster node runs unless its program chooses others. A new one needs a file of
+//! its own, and a line here.
+
+use muster_cluster::node::Registry;
+
+use crate::{KnownHosts, KnownServices, Notices, ScanDetection};
+
+/// All frameworks of this crate.
+pub fn standard() -> Registry {
+    Registry::new()
+        .with::<KnownHosts>()
+        .with::<KnownServices>()
+        .with::<ScanDetection>()
+        .with::<Notices>()
+}

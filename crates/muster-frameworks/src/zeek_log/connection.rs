@@ -1,0 +1,215 @@
+//! Connections, as the rows of any log tell of them.
+
+use std::borrow::Cow;
+use std::io::Read;
+use std::path::Path;
+
+use muster_data::{Address, Encode, Port, Protocol, Record, Timestamp, encode};
+
+use super::error::LogError;
+use super::field::Field;
+use super::reader::{LogReader, Row};
+use super::rules::{
+    COLUMNS, CONN_STATE, ESTABLISHED, Established, ORIG_H, ORIG_P, PROTO, RESP_H, RESP_P, Rule,
+    SERVICE, TS, UID, is_established, rule_of,
+};
+
+/// What a row of a log tells of a connection: the event `Muster::connection`.
+#[derive(Debug, Clone, PartialEq, Eq, Record)]
+#[record(name = "Muster::connection")]
+pub struct Connection {
+    /// When the connection, or what the row tells of it, began.
+    pub ts: Timestamp,
+    /// The connection's id, the same in every log; empty if the row has none.
+    pub uid: String,
+    /// The originator's address.
+    pub orig_h: Address,
+    /// The originator's port.
+    pub orig_p: Port,
+    /// The responder's address.
+    pub resp_h: Address,
+    /// The responder's port. The protocol is the row's `proto`, or else the one that the log implies:
+    /// TCP for `ssl`, `ssh`, `rdp`, `smtp`, `ftp`, `http`, `ntlm` and others, UDP for `dns`, `ntp`,
+    /// `syslog` and others.
+    pub resp_p: Port,
+    /// The log: `conn`, `dns`, `ssl`, ...
+    pub log: String,
+    /// The service: what `conn` has found out, or else the protocol that the log is about.
+    pub service: Option<String>,
+    /// The state in `conn`, as `SF`.
+    pub conn_state: Option<String>,
+    /// Whether the responder took part, if the log tells:
+    ///
+    /// - `conn`: by the state. `SF`, `S1`, `S2`, `S3`, `RSTO` and `RSTR` are, `S0`, `REJ`, `RSTOS0`,
+    ///   `RSTRH`, `SH`, `SHR` and `OTH` are not established.
+    /// - `ssl`: whether the TLS handshake was finished.
+    /// - `dns`: whether there was an answer, be it a rejection.
+    /// - `http`, `ftp`, `smtp`, `rdp`, `ssh`: established if there was a reply (`status_code`,
+    ///   `reply_code`, `last_reply`, `result`, `server`), untold otherwise.
+    pub established: Option<bool>,
+}
+
+/// A [`Connection`] that borrows from its row; encodes to the same bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the fields are those of `Connection`")]
+pub struct ConnectionRef<'a> {
+    pub ts: Timestamp,
+    pub uid: Cow<'a, str>,
+    pub orig_h: Address,
+    pub orig_p: Port,
+    pub resp_h: Address,
+    pub resp_p: Port,
+    pub log: Cow<'a, str>,
+    pub service: Option<Cow<'a, str>>,
+    pub conn_state: Option<Cow<'a, str>>,
+    pub established: Option<bool>,
+}
+
+impl ConnectionRef<'_> {
+    /// The connection without the row.
+    pub fn into_owned(self) -> Connection {
+        Connection {
+            ts: self.ts,
+            uid: self.uid.into_owned(),
+            orig_h: self.orig_h,
+            orig_p: self.orig_p,
+            resp_h: self.resp_h,
+            resp_p: self.resp_p,
+            log: self.log.into_owned(),
+            service: self.service.map(Cow::into_owned),
+            conn_state: self.conn_state.map(Cow::into_owned),
+            established: self.established,
+        }
+    }
+}
+
+impl Encode for ConnectionRef<'_> {
+    fn encode(&self, out: &mut Vec<u8>) {
+        let Self {
+            ts,
+            uid,
+            orig_h,
+            orig_p,
+            resp_h,
+            resp_p,
+            log,
+            service,
+            conn_state,
+            established,
+        } = self;
+        encode::vector_header(out, Connection::FIELDS.len());
+        ts.encode(out);
+        uid.encode(out);
+        orig_h.encode(out);
+        orig_p.encode(out);
+        resp_h.encode(out);
+        resp_p.encode(out);
+        log.encode(out);
+        service.encode(out);
+        conn_state.encode(out);
+        established.encode(out);
+    }
+}
+
+/// Reader of the connections in a log.
+#[derive(Debug)]
+pub struct ConnectionReader {
+    rows: LogReader,
+    /// What holds for the log that the last row was of.
+    rule: Option<(String, Rule)>,
+}
+
+impl ConnectionReader {
+    /// Opens a log, as [`LogReader::open`].
+    pub fn open(path: &Path) -> Result<Self, LogError> {
+        LogReader::open(path, &COLUMNS).map(Self::of)
+    }
+
+    /// Reader of a log that any reader yields, as [`LogReader::new`].
+    pub fn new(name: &str, source: impl Read + Send + 'static) -> Result<Self, LogError> {
+        LogReader::new(name, source, &COLUMNS).map(Self::of)
+    }
+
+    fn of(rows: LogReader) -> Self {
+        Self { rows, rule: None }
+    }
+
+    /// The next row's connection, or `Some(None)` for a row that tells of none; `None` at the end.
+    /// Errors are those of [`LogReader::next_row`], and a bad value costs its row.
+    pub fn next_connection(&mut self) -> Result<Option<Option<ConnectionRef<'_>>>, LogError> {
+        let Some(row) = self.rows.next_row()? else {
+            return Ok(None);
+        };
+        let rule = match &self.rule {
+            Some((log, rule)) if log == row.path() => *rule,
+            _ => {
+                let rule = rule_of(row.path());
+                self.rule = Some((row.path().to_owned(), rule));
+                rule
+            }
+        };
+        connection(&row, rule).map(Some)
+    }
+}
+
+fn connection<'a>(row: &Row<'a>, rule: Rule) -> Result<Option<ConnectionRef<'a>>, LogError> {
+    let ends = (
+        row.get(ORIG_H),
+        row.get(ORIG_P),
+        row.get(RESP_H),
+        row.get(RESP_P),
+    );
+    let (Some(orig_h), Some(orig_p), Some(resp_h), Some(resp_p)) = ends else {
+        return Ok(None);
+    };
+    let transport = match row.get(PROTO) {
+        None => rule.transport,
+        Some(proto) => match &*proto.text() {
+            "tcp" => Protocol::Tcp,
+            "udp" => Protocol::Udp,
+            "icmp" => Protocol::Icmp,
+            _ => Protocol::Unknown,
+        },
+    };
+    let text = |column| row.get(column).map(Field::text);
+    let conn_state = text(CONN_STATE);
+    let answered = |column| row.get(column).is_some();
+    let established = match rule.established {
+        Established::State => conn_state.as_deref().and_then(is_established),
+        Established::Handshake => row.get(ESTABLISHED).and_then(Field::boolean),
+        Established::Answer(column) => answered(column).then_some(true),
+        Established::OnlyAnswer(column) => Some(answered(column)),
+        Established::Untold => None,
+    };
+    let ts = row.get(TS).ok_or_else(|| row.error("no ts"))?;
+    let port = |name, field| {
+        Ok(Port::new(
+            value(row, name, field, Field::port_number)?,
+            transport,
+        ))
+    };
+    Ok(Some(ConnectionRef {
+        ts: value(row, "ts", ts, Field::timestamp)?,
+        uid: text(UID).unwrap_or_default(),
+        orig_h: value(row, "id.orig_h", orig_h, Field::address)?,
+        orig_p: port("id.orig_p", orig_p)?,
+        resp_h: value(row, "id.resp_h", resp_h, Field::address)?,
+        resp_p: port("id.resp_p", resp_p)?,
+        log: row.path().into(),
+        service: match rule.service {
+            Some(service) => Some(Cow::Borrowed(service)),
+            None => text(SERVICE),
+        },
+        conn_state,
+        established,
+    }))
+}
+
+fn value<'a, T>(
+    row: &Row<'_>,
+    name: &str,
+    field: Field<'a>,
+    read: impl FnOnce(Field<'a>) -> Option<T>,
+) -> Result<T, LogError> {
+    read(field).ok_or_else(|| row.error(format!("no {name}: {}", field.quote())))
+}

@@ -1,0 +1,115 @@
+//! Zeek's escapes: `\xNN` for a byte, `\\` for a backslash.
+
+use std::borrow::Cow;
+
+use memchr::memchr;
+
+/// Bytes with their escapes undone. What is no escape stays as it is.
+pub(super) fn unescape(text: &[u8]) -> Cow<'_, [u8]> {
+    let Some(first) = memchr(b'\\', text) else {
+        return Cow::Borrowed(text);
+    };
+    let mut out = text[..first].to_vec();
+    let mut rest = &text[first..];
+    loop {
+        match rest {
+            [] => break,
+            [b'\\', b'x', high, low, after @ ..] if nibble(*high).is_some() => {
+                match nibble(*high).zip(nibble(*low)) {
+                    Some((high, low)) => {
+                        out.push(high << 4 | low);
+                        rest = after;
+                    }
+                    None => {
+                        out.push(b'\\');
+                        rest = &rest[1..];
+                    }
+                }
+            }
+            [b'\\', b'\\', after @ ..] => {
+                out.push(b'\\');
+                rest = after;
+            }
+            [byte, after @ ..] => {
+                out.push(*byte);
+                rest = after;
+            }
+        }
+    }
+    Cow::Owned(out)
+}
+
+fn nibble(digit: u8) -> Option<u8> {
+    char::from(digit)
+        .to_digit(16)
+        .and_then(|digit| u8::try_from(digit).ok())
+}
+
+/// Appends bytes with escapes for backslashes, control characters, what is not UTF-8 and the bytes
+/// in `reserved`.
+pub(crate) fn escape_into(out: &mut Vec<u8>, text: &[u8], reserved: &[u8]) {
+    for chunk in text.utf8_chunks() {
+        for character in chunk.valid().chars() {
+            let mut bytes = [0; 4];
+            let encoded = character.encode_utf8(&mut bytes).as_bytes();
+            if character == '\\' {
+                out.extend_from_slice(b"\\\\");
+            } else if character.is_control()
+                || (encoded.len() == 1 && reserved.contains(&encoded[0]))
+            {
+                encoded.iter().for_each(|byte| hex_into(out, *byte));
+            } else {
+                out.extend_from_slice(encoded);
+            }
+        }
+        chunk.invalid().iter().for_each(|byte| hex_into(out, *byte));
+    }
+}
+
+/// Appends the escape of one byte.
+fn hex_into(out: &mut Vec<u8>, byte: u8) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let (high, low) = (usize::from(byte >> 4), usize::from(byte & 15));
+    out.extend_from_slice(&[b'\\', b'x', DIGITS[high], DIGITS[low]]);
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn escapes() {
+        let cases: [(&[u8], &[u8]); 7] = [
+            (b"plain", b"plain"),
+            (b"a\\x09b", b"a\tb"),
+            (b"\\\\x09", b"\\x09"),
+            (b"\\x2d", b"-"),
+            (b"\\xZZ\\x4", b"\\xZZ\\x4"),
+            (b"end\\", b"end\\"),
+            (b"\\xfF", b"\xff"),
+        ];
+        for (text, bytes) in cases {
+            assert_eq!(&*unescape(text), bytes, "{}", text.escape_ascii());
+        }
+        let mut out = Vec::new();
+        escape_into(&mut out, "a,\u{e9}\t\\\u{85}".as_bytes(), b",");
+        assert_eq!(out, "a\\x2c\u{e9}\\x09\\\\\\xc2\\x85".as_bytes());
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_escaped_is_unescaped(bytes: Vec<u8>, reserved: [u8; 2]) {
+            let mut out = Vec::new();
+            escape_into(&mut out, &bytes, &reserved);
+            prop_assert_eq!(&*unescape(&out), &bytes[..]);
+            prop_assert!(!out.iter().any(|byte| matches!(byte, b'\t' | b'\n' | b'\r')));
+        }
+
+        #[test]
+        fn garbage_is_unescaped_somehow(bytes: Vec<u8>) {
+            prop_assert!(unescape(&bytes).len() <= bytes.len());
+        }
+    }
+}

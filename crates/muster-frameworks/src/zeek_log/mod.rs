@@ -1,0 +1,42 @@
+//! Zeek's logs as they are: TSV or JSON, plain or compressed by gzip, whole or damaged.
+//!
+//! [`LogReader`] finds out what it has before it and yields rows. A [`Row`] gives access to the
+//! columns that were asked for, and [`ConnectionReader`] makes a [`Connection`] of those that tell of
+//! one. Nothing here keeps more than a line of the file in memory.
+//!
+//! A bad row costs that row: it is an error for which [`LogError::is_row`] holds, and the next call
+//! goes on behind it. A wrong header or a damaged file ends the reading, after everything before it.
+//!
+//! ```
+//! use muster_frameworks::zeek_log::LogReader;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let log = b"#separator \\x09\n#path\tconn\n#fields\tts\thistory\n1.500000\tSh\\x2d\n".as_slice();
+//! let mut reader = LogReader::new("conn.log", log, &["history"])?;
+//! let row = reader.next_row()?.ok_or("a row")?;
+//! assert_eq!(row.path(), "conn");
+//! assert_eq!(row.get(0).ok_or("set")?.text(), "Sh-");
+//! assert!(reader.next_row()?.is_none());
+//! # Ok(())
+//! # }
+//! ```
+
+mod connection;
+mod error;
+mod escape;
+mod field;
+mod json;
+mod lines;
+mod reader;
+mod rules;
+#[cfg(test)]
+mod tests;
+mod tsv;
+
+pub use connection::{Connection, ConnectionReader, ConnectionRef};
+pub use error::{LogError, LogErrorKind};
+pub use field::Field;
+pub use lines::LONGEST_LINE;
+pub use reader::{LogReader, Row};
+
+pub(crate) use escape::escape_into;

@@ -1,0 +1,279 @@
+//! Whole logs: every form, and every kind of damage.
+
+use std::io::Write;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use proptest::prelude::*;
+
+use super::*;
+
+const HEADER: &str = "#separator \\x09\n#set_separator\t,\n#empty_field\t(empty)\n\
+    #unset_field\t-\n#path\tssl\n#open\t2024-04-12-19-29-12\n\
+    #fields\tts\tuid\tid.orig_h\tid.orig_p\tid.resp_h\tid.resp_p\testablished\n\
+    #types\ttime\tstring\taddr\tport\taddr\tport\tbool\n";
+
+const ROW: &str = "1521911720.615923\tCm1\t10.0.0.1\t39611\t::1\t443\tT\n";
+
+fn gzip(text: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+    encoder.write_all(text).unwrap();
+    encoder.finish().unwrap()
+}
+
+/// All connections, and the kind and line of every error.
+fn read(name: &str, bytes: &[u8]) -> (Vec<Connection>, Vec<(LogErrorKind, u64)>, usize) {
+    let mut reader = ConnectionReader::new(name, std::io::Cursor::new(bytes.to_vec())).unwrap();
+    let (mut connections, mut errors, mut others) = (Vec::new(), Vec::new(), 0);
+    loop {
+        match reader.next_connection() {
+            Ok(None) => break,
+            Ok(Some(None)) => others += 1,
+            Ok(Some(Some(connection))) => connections.push(connection.into_owned()),
+            Err(error) => {
+                assert!(error.to_string().starts_with(name), "{error}");
+                errors.push((error.kind(), error.line()));
+            }
+        }
+    }
+    (connections, errors, others)
+}
+
+fn one(name: &str, text: &str) -> Connection {
+    let (mut connections, errors, _) = read(name, text.as_bytes());
+    assert_eq!((connections.len(), errors.len()), (1, 0), "{text}");
+    connections.remove(0)
+}
+
+#[test]
+fn every_form_gives_the_same_connection() {
+    let expected = Connection {
+        ts: muster_data::Timestamp::from_nanos(1_521_911_720_615_923_000),
+        uid: "Cm1".into(),
+        orig_h: "10.0.0.1".parse().unwrap(),
+        orig_p: muster_data::Port::tcp(39611),
+        resp_h: "::1".parse().unwrap(),
+        resp_p: muster_data::Port::tcp(443),
+        log: "ssl".into(),
+        service: Some("ssl".into()),
+        conn_state: None,
+        established: Some(true),
+    };
+    let tsv = format!("{HEADER}{ROW}#close\t2024-04-12-19-34-07\n");
+    let other = tsv
+        .replace("#separator \\x09", "#separator \\x7c\\x7c")
+        .replace('\t', "||");
+    let flat = r#"{"_path":"ssl","_write_ts":"2018-03-24T17:15:21Z","ts":"2018-03-24T17:15:20.615923Z","uid":"Cm1","id.orig_h":"10.0.0.1","id.orig_p":39611,"id.resp_h":"::1","id.resp_p":443,"established":true}"#;
+    let nested = r#"{"ts":1521911720.615923,"uid":"Cm1","id":{"orig_h":"10.0.0.1","orig_p":39611,"resp_h":"::1","resp_p":443},"proto":"tcp","established":true}"#;
+    for text in [
+        tsv.as_str(),
+        &tsv.replace('\n', "\r\n"),
+        &tsv.replace('\n', "\n\n"),
+        &format!("\u{feff}{tsv}"),
+        &tsv.replace("#path\tssl\n", ""),
+        &tsv.replace("#types\ttime\tstring\taddr\tport\taddr\tport\tbool\n", ""),
+        &tsv.replace("Cm1", "C\\x6d1"),
+        &other,
+        flat,
+        nested,
+        &format!("\n{flat}\r\n\n"),
+    ] {
+        assert_eq!(one("dir.d/ssl.2018-03-24.log", text), expected, "{text}");
+        let (connections, errors, _) = read("ssl.log.gz", &gzip(text.as_bytes()));
+        assert_eq!(
+            (&connections[..], errors.len()),
+            (&[expected.clone()][..], 0)
+        );
+    }
+    for name in ["ssl-18-03-24_17.00.00.log", "ssl", "a-b/ssl.log"] {
+        assert_eq!(one(name, nested).log, "ssl");
+    }
+    // Several members, as `cat a.gz b.gz` makes them; the header changes in the middle.
+    let second = "#separator \\x09\n#path\tssh\n#fields\tid.resp_p\tid.resp_h\tid.orig_p\tid.orig_h\tts\n\
+        22\t10.0.0.2\t5\t10.0.0.1\t7\n";
+    let both = [gzip(tsv.as_bytes()), gzip(second.as_bytes())].concat();
+    let (connections, errors, _) = read("both.gz", &both);
+    assert_eq!(errors, []);
+    assert_eq!(connections[0], expected);
+    assert_eq!((&*connections[1].log, &*connections[1].uid), ("ssh", ""));
+    assert_eq!(connections[1].resp_p, muster_data::Port::tcp(22));
+}
+
+#[test]
+fn a_bad_row_costs_that_row() {
+    let long = format!("{}\n", "x".repeat(LONGEST_LINE + 1));
+    let text = format!(
+        "{HEADER}{ROW}too\tfew\n{}{}{}{long}{}{ROW}",
+        ROW.replace("1521911720", "x"),
+        ROW.replace("39611", "70000"),
+        ROW.replace("::1", "::x"),
+        ROW.replace("10.0.0.1", "-"),
+    );
+    let (connections, errors, others) = read("ssl.log", text.as_bytes());
+    assert_eq!((connections.len(), others), (2, 1));
+    let expected = [
+        (LogErrorKind::ColumnCount, 10),
+        (LogErrorKind::Value, 11),
+        (LogErrorKind::Value, 12),
+        (LogErrorKind::Value, 13),
+        (LogErrorKind::LineTooLong, 14),
+    ];
+    assert_eq!(errors, expected);
+
+    let json = "{\"ts\":1,\"id.orig_h\":\"::1\"}\n{\"ts\":\n[1]\n{}\n";
+    let (_, errors, others) = read("x.json", json.as_bytes());
+    assert_eq!(errors, [(LogErrorKind::Json, 2), (LogErrorKind::Json, 3)]);
+    assert_eq!(others, 2);
+}
+
+#[test]
+fn a_damaged_file_ends_behind_its_last_good_row() {
+    let good = format!("{HEADER}{ROW}{ROW}");
+    let check = |bytes: &[u8], kind, line| {
+        let (connections, errors, _) = read("ssl.log", bytes);
+        assert_eq!(connections.len(), 2);
+        assert_eq!(errors, [(kind, line)]);
+    };
+    let torn = format!("{good}{}", ROW.trim_end());
+    check(torn.as_bytes(), LogErrorKind::Truncated, 11);
+    let types = format!("{good}#separator \\x09\n#fields\ta\tb\n#types\tstring\n{ROW}");
+    check(types.as_bytes(), LogErrorKind::Header, 13);
+    let headless = format!("{good}#separator \\x09\n{ROW}");
+    check(headless.as_bytes(), LogErrorKind::Header, 12);
+    let twice = format!("{good}#separator \\x09\n#fields\tts\tts\n");
+    check(twice.as_bytes(), LogErrorKind::Header, 12);
+
+    // Two rows in a whole member, then the beginning of another.
+    let tail: String = (0..1000)
+        .map(|n| ROW.replace("Cm1", &format!("C{n}")))
+        .collect();
+    let tail = gzip(tail.as_bytes());
+    let cut = [&gzip(good.as_bytes())[..], &tail[..12]].concat();
+    check(&cut, LogErrorKind::Truncated, 11);
+    let garbage = [&gzip(good.as_bytes())[..], b"no gzip at all"].concat();
+    check(&garbage, LogErrorKind::Corrupt, 11);
+
+    // A member that is cut in its middle delivers the rows that are whole.
+    let whole = gzip(format!("{good}{}", String::from_utf8_lossy(&[])).as_bytes());
+    let (connections, errors, _) = read("ssl.log", &whole[..whole.len() - 9]);
+    assert!(connections.len() <= 2);
+    assert!(matches!(errors[..], [(LogErrorKind::Truncated, _)]));
+}
+
+#[test]
+fn what_is_no_log_is_refused() {
+    for text in [
+        &b"ts,uid\n1,2\n"[..],
+        b"\x00\x01\x02",
+        b"#fields\tts\n",
+        b"[]",
+        b"x",
+    ] {
+        let (_, errors, _) = read("x", text);
+        assert_eq!(errors, [(LogErrorKind::NotALog, 1)]);
+    }
+    let (_, errors, _) = read("x", &vec![b'x'; 3 << 20]);
+    assert_eq!(errors, [(LogErrorKind::NotALog, 1)]);
+    let (_, errors, _) = read("x", b"#separator \n");
+    assert_eq!(errors, [(LogErrorKind::Header, 1)]);
+    // An empty file is a log without rows.
+    assert_eq!(read("x", b""), (vec![], vec![], 0));
+    assert_eq!(read("x", b"\n\n"), (vec![], vec![], 0));
+
+    let directory = tempfile::tempdir().unwrap();
+    for path in [directory.path().to_owned(), directory.path().join("absent")] {
+        let error = ConnectionReader::open(&path).unwrap_err();
+        assert_eq!((error.kind(), error.line()), (LogErrorKind::Io, 0));
+    }
+}
+
+#[test]
+fn each_log_tells_of_establishment_in_its_own_way() {
+    let row = |path: &str, extra: &str| {
+        let text = format!(
+            r#"{{"_path":"{path}","ts":1,"id.orig_h":"10.0.0.1","id.orig_p":1,"id.resp_h":"10.0.0.2","id.resp_p":2{extra}}}"#
+        );
+        one("x.log", &text)
+    };
+    let cases = [
+        ("conn", r#","proto":"icmp","conn_state":"SF""#, Some(true)),
+        ("conn", r#","proto":"tcp","conn_state":"REJ""#, Some(false)),
+        ("conn", r#","proto":"tcp""#, None),
+        ("ssl", r#","established":false"#, Some(false)),
+        ("ssl", "", None),
+        ("dns", r#","rcode":5,"rejected":true"#, Some(true)),
+        ("dns", "", Some(false)),
+        ("ssh", r#","auth_success":false"#, None),
+        ("ssh", r#","server":"SSH-2.0""#, Some(true)),
+        ("http", r#","status_code":404"#, Some(true)),
+        ("syslog", "", None),
+        ("weird", "", None),
+    ];
+    for (path, extra, established) in cases {
+        assert_eq!(row(path, extra).established, established, "{path} {extra}");
+    }
+    let protocol = |path, extra| row(path, extra).resp_p.protocol;
+    use muster_data::Protocol;
+    assert_eq!(protocol("conn", r#","proto":"icmp""#), Protocol::Icmp);
+    assert_eq!(protocol("dns", ""), Protocol::Udp);
+    assert_eq!(protocol("dns", r#","proto":"tcp""#), Protocol::Tcp);
+    assert_eq!(protocol("rdp", ""), Protocol::Tcp);
+    assert_eq!(protocol("weird", ""), Protocol::Unknown);
+    let service = |path, extra| row(path, extra).service;
+    assert_eq!(
+        service("conn", r#","service":"ssl,http""#).as_deref(),
+        Some("ssl,http")
+    );
+    assert_eq!(service("conn", ""), None);
+    assert_eq!(service("kerberos", "").as_deref(), Some("krb"));
+    assert_eq!(service("weird", ""), None);
+}
+
+#[test]
+fn borrowed_and_owned_connections_encode_alike() {
+    let text = format!("{HEADER}{ROW}");
+    let mut reader = ConnectionReader::new("x", std::io::Cursor::new(text)).unwrap();
+    let connection = reader.next_connection().unwrap().flatten().unwrap();
+    let bytes = muster_data::encode_to_vec(&connection);
+    let owned = connection.into_owned();
+    assert_eq!(bytes, muster_data::encode_to_vec(&owned));
+    let limits = muster_data::Limits::default();
+    let value = muster_data::DataRef::parse(&bytes, &limits).unwrap();
+    assert_eq!(value.to::<Connection>(), Ok(owned));
+}
+
+fn drain(bytes: &[u8]) {
+    let mut reader = LogReader::new("x", std::io::Cursor::new(bytes.to_vec()), &["a"]).unwrap();
+    loop {
+        match reader.next_row() {
+            Ok(None) => break,
+            Ok(Some(row)) => {
+                row.get(0);
+                row.fields().for_each(|(_, field)| drop(field.text()));
+            }
+            Err(_) => {}
+        }
+    }
+    read("x", bytes);
+}
+
+proptest! {
+    #[test]
+    fn garbage_never_panics(bytes: Vec<u8>, at in 0_usize..400, noise: Vec<u8>) {
+        drain(&bytes);
+        let mut tsv = format!("{HEADER}{ROW}{ROW}").into_bytes();
+        let at = at.min(tsv.len());
+        tsv.splice(at..at, noise.iter().copied());
+        drain(&tsv);
+        let mut zipped = gzip(&tsv);
+        let at = at.min(zipped.len());
+        zipped.splice(at..at, noise);
+        drain(&zipped);
+    }
+
+    #[test]
+    fn garbage_lines_never_panic(lines in prop::collection::vec("[#{}a-z\"\\\\\t,:]{0,12}", 0..20)) {
+        drain(format!("#separator \\x09\n{}", lines.join("\n")).as_bytes());
+        drain(format!("{{\n{}", lines.join("\n")).as_bytes());
+    }
+}
