@@ -1,5 +1,10 @@
 //! Known hosts: which of one's own addresses are in use.
 
+#![allow(
+    clippy::needless_pass_by_value,
+    reason = "a handler takes its event by value"
+)]
+
 use muster_cluster::node::{Context, Declarations, Framework, Site};
 use muster_cluster::{Key, PoolChange, PoolName, Role, SettingSpec};
 use muster_data::{Address, Record, Timestamp};
@@ -58,12 +63,12 @@ pub fn came_about(connection: &Connection) -> bool {
 
 /// Whether a node keeps what it remembers of a key when a pool changes: a worker, if the owner is still
 /// the same; a data node, if it is still the owner.
-pub(crate) fn still_holds(role: Role, change: &PoolChange, key: &Key, cx: &Context<'_>) -> bool {
-    let after = change.owner_after(key);
+pub(crate) fn still_holds(role: Role, change: &PoolChange, key: Key, cx: &Context<'_>) -> bool {
+    let after = change.owner_after(&key);
     if role == Role::Proxy {
         after == Some(cx.name())
     } else {
-        after == change.owner_before(key)
+        after == change.owner_before(&key)
     }
 }
 
@@ -111,7 +116,7 @@ impl Framework for KnownHosts {
         if change.pool == PoolName::proxy() {
             let role = self.role;
             self.known
-                .retain(|host| still_holds(role, change, &Key::from(host), cx));
+                .retain(|host| still_holds(role, change, Key::from(host), cx));
         }
     }
 }

@@ -1,5 +1,10 @@
 //! Known services: what is offered on one's own addresses.
 
+#![allow(
+    clippy::needless_pass_by_value,
+    reason = "a handler takes its event by value"
+)]
+
 use std::collections::BTreeSet;
 
 use muster_cluster::node::{Context, Declarations, Framework, Site};
@@ -112,7 +117,7 @@ impl Framework for KnownServices {
         if change.pool == PoolName::proxy() {
             let role = self.role;
             self.known
-                .retain(|(host, port, _)| still_holds(role, change, &key(*host, *port), cx));
+                .retain(|(host, port, _)| still_holds(role, change, key(*host, *port), cx));
         }
     }
 }

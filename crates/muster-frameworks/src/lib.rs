@@ -3,12 +3,26 @@
 //! - [`zeek_log`]: reads Zeek's logs as they are, and the connections they tell of.
 //! - [`log_input`]: replays many logs in time order, shared between workers and paced.
 //! - [`log_files`]: writes the logs of a logger.
+//! - [`standard()`]: the frameworks, [`KnownHosts`], [`KnownServices`], [`ScanDetection`], [`Notices`].
 //! - [`sample`]: logs of real traffic.
 
+mod checked;
+mod known_hosts;
+mod known_services;
+mod local_nets;
 pub mod log_files;
 pub mod log_input;
+mod notice;
 pub mod sample;
+mod scan;
+mod seen;
+mod standard;
 pub mod zeek_log;
 
+pub use known_hosts::{HostSeen, KnownHost, KnownHosts, came_about};
+pub use known_services::{KnownService, KnownServices, ServiceSeen};
 pub use log_input::{InputBatch, InputSummary, LogInput, LogInputConfig, Share};
+pub use notice::{Notice, NoticeRecord, Notices};
+pub use scan::{ADDRESS_SCAN, Scan, ScanAttempt, ScanDetection};
+pub use standard::standard;
 pub use zeek_log::{Connection, LogReader};

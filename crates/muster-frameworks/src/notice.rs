@@ -167,9 +167,7 @@ impl Notices {
         let at = |ts: Timestamp| (note.clone(), identifier.to_owned(), ts);
         self.logged
             .range(at(ts - span)..=at(ts + span))
-            .any(|((_, _, logged), _)| {
-                (*logged - ts) < span && (ts - *logged) < span
-            })
+            .any(|((_, _, logged), _)| (*logged - ts) < span && (ts - *logged) < span)
     }
 
     fn remember(&mut self, key: Logged, until: Timestamp, cx: &mut Context<'_>) {

@@ -1,5 +1,10 @@
 //! Scan detection: who tries one port on many hosts.
 
+#![allow(
+    clippy::needless_pass_by_value,
+    reason = "a handler takes its event by value"
+)]
+
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
@@ -166,8 +171,9 @@ impl Framework for ScanDetection {
 
     fn pool_changed(&mut self, change: &PoolChange, cx: &mut Context<'_>) {
         if self.role == Role::Worker && change.pool == PoolName::proxy() {
-            self.sent
-                .retain(|(attacker, ..)| still_holds(Role::Worker, change, &Key::from(attacker), cx));
+            self.sent.retain(|(attacker, ..)| {
+                still_holds(Role::Worker, change, Key::from(attacker), cx)
+            });
         }
     }
 
@@ -203,7 +209,9 @@ impl ScanDetection {
             sent: Seen::new(settings.size("scan.max_sent")),
             threshold: settings.size("scan.threshold"),
             span: SettingValue::Duration(window).to_string(),
-            max_victims: settings.size("scan.max_victims").max(settings.size("scan.threshold")),
+            max_victims: settings
+                .size("scan.max_victims")
+                .max(settings.size("scan.threshold")),
             max_entries: settings.size("scan.max_entries"),
             scans: BTreeMap::new(),
             entries: 0,
@@ -262,7 +270,10 @@ impl ScanDetection {
 
     fn attempt(&mut self, attempt: ScanAttempt, cx: &mut Context<'_>) {
         let window = self.window_of(attempt.ts);
-        if cx.closed().is_some_and(|closed| window + self.window <= closed) {
+        if cx
+            .closed()
+            .is_some_and(|closed| window + self.window <= closed)
+        {
             cx.count("late_rows", 1);
             return;
         }
@@ -290,7 +301,8 @@ impl ScanDetection {
     fn notice_of(&self, key: (Timestamp, Address, Port)) -> Notice {
         let (ts, attacker, port) = key;
         let (threshold, span) = (self.threshold, &self.span);
-        let msg = format!("{attacker} scanned at least {threshold} hosts on port {port} within {span}");
+        let msg =
+            format!("{attacker} scanned at least {threshold} hosts on port {port} within {span}");
         Notice {
             src: Some(attacker),
             p: Some(port),
@@ -301,27 +313,33 @@ impl ScanDetection {
         }
     }
 
-    /// Makes room: drops what has not become a scan in the oldest window, or else closes the first
-    /// scan.
+    /// Makes room, a sixteenth of it at once: drops what has not become a scan in the oldest window, or
+    /// else closes the first scan.
     fn evict(&mut self, cx: &mut Context<'_>) {
-        let Some((&(oldest, ..), _)) = self.scans.first_key_value() else {
-            return;
-        };
         let before = self.entries;
-        let mut dropped = 0;
-        self.scans.retain(|(window, ..), victims| {
-            let keep = *window > oldest || victims.is_scan;
-            if !keep {
-                dropped += victims.hosts.len();
+        let target = self.max_entries - (self.max_entries / 16).max(1);
+        while self.entries > target {
+            let Some((&(oldest, ..), _)) = self.scans.first_key_value() else {
+                break;
+            };
+            let dropped: Vec<_> = self
+                .scans
+                .iter()
+                .take_while(|((window, ..), _)| *window == oldest)
+                .filter(|(_, victims)| !victims.is_scan)
+                .map(|(key, _)| *key)
+                .collect();
+            for key in &dropped {
+                if let Some(victims) = self.scans.remove(key) {
+                    self.entries -= victims.hosts.len();
+                }
             }
-            keep
-        });
-        self.entries -= dropped;
-        if dropped == 0
-            && let Some((key, mut victims)) = self.scans.pop_first()
-        {
-            victims.truncated = true;
-            self.close(key, &victims, cx);
+            if dropped.is_empty()
+                && let Some((key, mut victims)) = self.scans.pop_first()
+            {
+                victims.truncated = true;
+                self.close(key, &victims, cx);
+            }
         }
         cx.count("evicted", (before - self.entries) as u64);
     }
