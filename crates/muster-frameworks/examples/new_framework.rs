@@ -1,0 +1,152 @@
+//! A framework of one's own, to be copied: who is refused by many services, found by any number of
+//! workers, counted on the data node that owns the client, noticed once.
+//!
+//! `cargo run --example new_framework` shows it on a simulated cluster that loses a node.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use muster_cluster::node::{Context, Declarations, Framework, Registry, Site};
+use muster_cluster::{PoolName, Role, SettingSpec};
+use muster_data::{Address, Port, Record, Timestamp};
+use muster_frameworks::{Connection, Notice, NoticeRecord};
+use muster_testkit::Cluster;
+
+/// The event that workers send to the owner of the client.
+#[derive(Record)]
+#[record(name = "Example::refused")]
+struct Refused {
+    ts: Timestamp,
+    client: Address,
+    server: Address,
+    port: Port,
+}
+
+/// State is bounded: clients beyond are only counted.
+const MAX_CLIENTS: usize = 100_000;
+
+/// The state: plain fields, changed by one event at a time.
+struct Refusals {
+    role: Role,
+    threshold: usize,
+    services: HashMap<Address, HashSet<(Address, Port)>>,
+}
+
+impl Framework for Refusals {
+    const NAME: &'static str = "refusals";
+
+    const SETTINGS: &'static [SettingSpec] = &[SettingSpec::count(
+        "refusals.threshold",
+        20,
+        "services that refuse a client before it is noticed",
+    )];
+
+    fn create(site: &Site<'_>) -> Option<Self> {
+        Some(Self {
+            role: site.node.role,
+            threshold: site.node.settings.size("refusals.threshold"),
+            services: HashMap::new(),
+        })
+    }
+
+    fn declare(&self, declarations: &mut Declarations<Self>) {
+        match self.role {
+            Role::Worker => declarations.on(Self::connection),
+            Role::Proxy => declarations.on(Self::refused),
+            Role::Manager | Role::Logger => {}
+        }
+    }
+}
+
+impl Refusals {
+    /// On workers: a row of a log.
+    fn connection(&mut self, row: Connection, cx: &mut Context<'_>) {
+        if row.conn_state.as_deref() != Some("REJ") {
+            return;
+        }
+        let refused = Refused {
+            ts: row.ts,
+            client: row.orig_h,
+            server: row.resp_h,
+            port: row.resp_p,
+        };
+        if let Some(owner) = cx.topic_for_key(&PoolName::proxy(), refused.client) {
+            cx.publish(&owner, &refused).expect("declared once");
+        }
+    }
+
+    /// On data nodes: a refusal of a client whose owner this node is.
+    fn refused(&mut self, event: Refused, cx: &mut Context<'_>) {
+        if self.services.len() >= MAX_CLIENTS && !self.services.contains_key(&event.client) {
+            cx.count("ignored", 1);
+            return;
+        }
+        let services = self.services.entry(event.client).or_default();
+        let is_new = services.insert((event.server, event.port));
+        if is_new && services.len() == self.threshold {
+            let client = event.client;
+            let msg = format!("{client} was refused by {} services", self.threshold);
+            Notice::new(event.ts, "Example::Refused", msg).raise(cx);
+        }
+    }
+}
+
+/// The frameworks of a program: the standard ones and one's own.
+fn registry() -> Registry {
+    muster_frameworks::standard().with::<Refusals>()
+}
+
+const LAYOUT: &str = r#"
+    node = [
+        { name = "manager", role = "manager" },
+        { name = "data", role = "data", count = 3 },
+        { name = "worker", role = "worker", count = 2, input = ["conn.log"] },
+    ]
+"#;
+
+/// A client that is refused by 40 services, seen by two workers, while a data node dies that has
+/// nothing to do with it.
+fn simulate() -> Cluster {
+    let mut cluster = Cluster::of(LAYOUT, registry())
+        .feed_shared(["worker-1", "worker-2"], (0..40).map(refusal), |row| {
+            row.orig_p.number.into()
+        })
+        .pace(1, Duration::from_secs(1));
+    cluster.start();
+    cluster.run_for(Duration::from_secs(5));
+    let owner = cluster.owner(&PoolName::proxy(), refusal(0).orig_h);
+    cluster.kill(if owner == "data-1" {
+        "data-2"
+    } else {
+        "data-1"
+    });
+    cluster.run_until_idle();
+    cluster
+}
+
+fn refusal(port: u16) -> Connection {
+    Connection {
+        ts: Timestamp::from_secs(1_700_000_000 + i64::from(port)),
+        uid: format!("C{port}"),
+        orig_h: "192.0.2.1".parse().expect("an address"),
+        orig_p: Port::tcp(40_000 + port),
+        resp_h: "198.51.100.1".parse().expect("an address"),
+        resp_p: Port::tcp(port),
+        log: "conn".to_owned(),
+        service: None,
+        conn_state: Some("REJ".to_owned()),
+        established: Some(false),
+    }
+}
+
+#[test]
+fn a_refused_client_is_noticed_once() {
+    let notices = simulate().log_of::<NoticeRecord>("notice");
+    assert_eq!(notices.len(), 1);
+    assert_eq!(notices[0].msg, "192.0.2.1 was refused by 20 services");
+}
+
+#[allow(clippy::print_stdout, reason = "this is what the example is run for")]
+fn main() {
+    println!("{}", simulate().transcript());
+}
