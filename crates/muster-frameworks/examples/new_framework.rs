@@ -3,6 +3,8 @@
 //!
 //! `cargo run --example new_framework` shows it on a simulated cluster that loses a node.
 
+#![allow(clippy::unused_self, reason = "not every handler needs the state")]
+
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
@@ -13,7 +15,7 @@ use muster_frameworks::{Connection, Notice, NoticeRecord};
 use muster_testkit::Cluster;
 
 /// The event that workers send to the owner of the client.
-#[derive(Record)]
+#[derive(Clone, Copy, Record)]
 #[record(name = "Example::refused")]
 struct Refused {
     ts: Timestamp,
@@ -61,14 +63,22 @@ impl Framework for Refusals {
 impl Refusals {
     /// On workers: a row of a log.
     fn connection(&mut self, row: Connection, cx: &mut Context<'_>) {
-        if row.conn_state.as_deref() != Some("REJ") {
+        let Connection {
+            ts,
+            orig_h: client,
+            resp_h: server,
+            resp_p: port,
+            conn_state,
+            ..
+        } = row;
+        if conn_state.as_deref() != Some("REJ") {
             return;
         }
         let refused = Refused {
-            ts: row.ts,
-            client: row.orig_h,
-            server: row.resp_h,
-            port: row.resp_p,
+            ts,
+            client,
+            server,
+            port,
         };
         if let Some(owner) = cx.topic_for_key(&PoolName::proxy(), refused.client) {
             cx.publish(&owner, &refused).expect("declared once");
@@ -148,5 +158,9 @@ fn a_refused_client_is_noticed_once() {
 
 #[allow(clippy::print_stdout, reason = "this is what the example is run for")]
 fn main() {
-    println!("{}", simulate().transcript());
+    let cluster = simulate();
+    println!("{}", cluster.transcript());
+    for notice in cluster.log_of::<NoticeRecord>("notice") {
+        println!("{} {}", notice.ts, notice.msg);
+    }
 }
