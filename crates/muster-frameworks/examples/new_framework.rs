@@ -92,8 +92,11 @@ impl Refusals {
             return;
         }
         let services = self.services.entry(event.client).or_default();
-        let is_new = services.insert((event.server, event.port));
-        if is_new && services.len() == self.threshold {
+        let is_below = services.len() < self.threshold;
+        if is_below
+            && services.insert((event.server, event.port))
+            && services.len() == self.threshold
+        {
             let client = event.client;
             let msg = format!("{client} was refused by {} services", self.threshold);
             Notice::new(event.ts, "Example::Refused", msg).raise(cx);
