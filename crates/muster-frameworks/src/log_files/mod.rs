@@ -1,1 +1,27 @@
-//! The files that a logger writes.
+//! The files that a logger writes: one per stream, in Zeek's TSV or as JSON lines, rotated by the
+//! wall clock.
+//!
+//! [`LogFiles`] writes batches to files in one directory. The current file of a stream is
+//! `known_hosts.log`, or `known_hosts.logger-1.log` where the writer has a name; a rotated one has
+//! the times of its first and last moment behind, `known_hosts.logger-1.2018-03-24-17-00-00-18-00-00.log`.
+//! All times in names and headers are UTC.
+//!
+//! What is in a file stays: no file is ever truncated to less than its whole rows, continued by
+//! another life, or replaced by another. One writer of a name may write to a directory at a time.
+//!
+//! [`count_rows`] and [`read_rows`] read what was written.
+
+mod error;
+mod files;
+mod json;
+mod names;
+mod open_file;
+mod read;
+mod tsv;
+
+#[cfg(test)]
+mod tests;
+
+pub use error::{LogFilesError, LogFilesErrorKind};
+pub use files::{LogFiles, LogFilesConfig, LogFormat, MOST_STREAMS, SHORTEST_ROTATION};
+pub use read::{count_rows, read_rows};

@@ -113,7 +113,7 @@ mod tests {
                     40000 + u16::try_from(n % 200).unwrap(),
                 );
                 let hash = connection_hash(source, end(0x0a00_0002, 80));
-                counts[(hash % u64::from(of)) as usize] += 1;
+                counts[usize::try_from(hash % u64::from(of)).unwrap()] += 1;
             }
             let fair = 20_000 / of;
             assert!(

@@ -15,15 +15,12 @@ pub(super) fn unescape(text: &[u8]) -> Cow<'_, [u8]> {
         match rest {
             [] => break,
             [b'\\', b'x', high, low, after @ ..] if nibble(*high).is_some() => {
-                match nibble(*high).zip(nibble(*low)) {
-                    Some((high, low)) => {
-                        out.push(high << 4 | low);
-                        rest = after;
-                    }
-                    None => {
-                        out.push(b'\\');
-                        rest = &rest[1..];
-                    }
+                if let Some((high, low)) = nibble(*high).zip(nibble(*low)) {
+                    out.push(high << 4 | low);
+                    rest = after;
+                } else {
+                    out.push(b'\\');
+                    rest = &rest[1..];
                 }
             }
             [b'\\', b'\\', after @ ..] => {
@@ -52,25 +49,26 @@ pub(crate) fn escape_into(out: &mut Vec<u8>, text: &[u8], reserved: &[u8]) {
         for character in chunk.valid().chars() {
             let mut bytes = [0; 4];
             let encoded = character.encode_utf8(&mut bytes).as_bytes();
+            let is_reserved = matches!(encoded, [byte] if reserved.contains(byte));
             if character == '\\' {
                 out.extend_from_slice(b"\\\\");
-            } else if character.is_control()
-                || (encoded.len() == 1 && reserved.contains(&encoded[0]))
-            {
-                encoded.iter().for_each(|byte| hex_into(out, *byte));
+            } else if character.is_control() || is_reserved {
+                hex_into(out, encoded);
             } else {
                 out.extend_from_slice(encoded);
             }
         }
-        chunk.invalid().iter().for_each(|byte| hex_into(out, *byte));
+        hex_into(out, chunk.invalid());
     }
 }
 
-/// Appends the escape of one byte.
-fn hex_into(out: &mut Vec<u8>, byte: u8) {
+/// Appends bytes as escapes of their digits.
+pub(crate) fn hex_into(out: &mut Vec<u8>, bytes: &[u8]) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let (high, low) = (usize::from(byte >> 4), usize::from(byte & 15));
-    out.extend_from_slice(&[b'\\', b'x', DIGITS[high], DIGITS[low]]);
+    for byte in bytes {
+        let (high, low) = (usize::from(byte >> 4), usize::from(byte & 15));
+        out.extend_from_slice(&[b'\\', b'x', DIGITS[high], DIGITS[low]]);
+    }
 }
 
 #[cfg(test)]

@@ -146,7 +146,12 @@ impl LogReader {
             };
         }
         let line = text_of(self.lines.bytes(), self.lines.number());
-        if line.iter().all(|byte| *byte == b' ') {
+        let is_blank = match self.format {
+            // Spaces may be a row of one column.
+            Format::Tsv { .. } => line.is_empty(),
+            Format::Json | Format::Unknown => line.trim_ascii().is_empty(),
+        };
+        if is_blank {
             return Ok(Kind::Nothing);
         }
         let result = match &mut self.format {

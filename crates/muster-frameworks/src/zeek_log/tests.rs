@@ -4,6 +4,7 @@ use std::io::Write;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use muster_data::Protocol;
 use proptest::prelude::*;
 
 use super::*;
@@ -213,7 +214,6 @@ fn each_log_tells_of_establishment_in_its_own_way() {
         assert_eq!(row(path, extra).established, established, "{path} {extra}");
     }
     let protocol = |path, extra| row(path, extra).resp_p.protocol;
-    use muster_data::Protocol;
     assert_eq!(protocol("conn", r#","proto":"icmp""#), Protocol::Icmp);
     assert_eq!(protocol("dns", ""), Protocol::Udp);
     assert_eq!(protocol("dns", r#","proto":"tcp""#), Protocol::Tcp);

@@ -1,0 +1,139 @@
+//! What can go wrong with a logger's files.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// What went wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum LogFilesErrorKind {
+    /// The directory cannot be made or read.
+    Directory,
+    /// The writer's name cannot be part of a file's name.
+    WriterName,
+    /// The stream's name cannot be a file's name.
+    StreamName,
+    /// The stream has no columns, or one without a name or type, or two of the same name.
+    Columns,
+    /// More streams than [`MOST_STREAMS`](super::MOST_STREAMS).
+    TooManyStreams,
+    /// A file cannot be made.
+    Create,
+    /// A file cannot be written, as when the disk is full.
+    Write,
+    /// A file cannot be moved to its rotated name; the rows are where they were.
+    Rotate,
+    /// A file cannot be read.
+    Read,
+}
+
+/// Error of writing or reading a logger's files; names the file, and tells of a batch what was
+/// written and what was not.
+#[derive(Debug)]
+pub struct LogFilesError(Box<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    kind: LogFilesErrorKind,
+    path: PathBuf,
+    written: u64,
+    not_written: u64,
+    source: Option<io::Error>,
+}
+
+impl LogFilesError {
+    pub(super) fn new(
+        kind: LogFilesErrorKind,
+        path: impl AsRef<Path>,
+        source: impl Into<Option<io::Error>>,
+    ) -> Self {
+        Self(Box::new(Inner {
+            kind,
+            path: path.as_ref().to_owned(),
+            written: 0,
+            not_written: 0,
+            source: source.into(),
+        }))
+    }
+
+    /// The error of a batch of which so many rows were written and so many not.
+    pub(super) fn with_rows(mut self, written: usize, not_written: usize) -> Self {
+        self.0.written = written as u64;
+        self.0.not_written = not_written as u64;
+        self
+    }
+
+    /// What went wrong.
+    pub fn kind(&self) -> LogFilesErrorKind {
+        self.0.kind
+    }
+
+    /// The file or directory; of a refused name, the name.
+    pub fn path(&self) -> &Path {
+        &self.0.path
+    }
+
+    /// The rows of the batch that are in the file all the same.
+    pub fn written(&self) -> u64 {
+        self.0.written
+    }
+
+    /// The rows of the batch, from the first after [`written`](Self::written), that are in no file.
+    pub fn not_written(&self) -> u64 {
+        self.0.not_written
+    }
+}
+
+impl fmt::Display for LogFilesError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Inner {
+            kind,
+            path,
+            written,
+            not_written,
+            source,
+        } = &*self.0;
+        let path = path.display();
+        match kind {
+            LogFilesErrorKind::Directory => write!(f, "cannot use directory `{path}`"),
+            LogFilesErrorKind::WriterName => write!(
+                f,
+                "`{path}` is no writer's name: 1 to 128 letters, digits, `_`, `.` and `-`"
+            ),
+            LogFilesErrorKind::StreamName => write!(
+                f,
+                "`{path}` is no stream's name: 1 to 64 letters, digits, `_` and `-`"
+            ),
+            LogFilesErrorKind::Columns => write!(
+                f,
+                "`{path}`: the columns need names, all different, and types"
+            ),
+            LogFilesErrorKind::TooManyStreams => write!(
+                f,
+                "`{path}`: {} streams are open already",
+                super::MOST_STREAMS
+            ),
+            LogFilesErrorKind::Create => write!(f, "cannot make `{path}`"),
+            LogFilesErrorKind::Write => write!(f, "cannot write `{path}`"),
+            LogFilesErrorKind::Rotate => write!(f, "cannot rotate `{path}`"),
+            LogFilesErrorKind::Read => write!(f, "cannot read `{path}`"),
+        }?;
+        if let Some(source) = source {
+            write!(f, ": {source}")?;
+        }
+        if *not_written > 0 {
+            write!(f, "; {not_written} rows are not written")?;
+            if *written > 0 {
+                write!(f, ", {written} before them are")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for LogFilesError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source.as_ref().map(|source| source as _)
+    }
+}

@@ -1,0 +1,287 @@
+//! The writer of all streams of one logger.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use muster_cluster::node::{Column, LogBatch};
+use muster_data::{DataRef, Timespan, Timestamp};
+
+use super::error::{LogFilesError, LogFilesErrorKind};
+use super::names::{base_name, move_aside};
+use super::open_file::{Leftover, OpenFile};
+use super::{json, tsv};
+
+/// The streams that are open at a time at most; each is an open file.
+pub const MOST_STREAMS: usize = 256;
+
+/// The shortest time between rotations; names of rotated files tell seconds.
+pub const SHORTEST_ROTATION: Duration = Duration::from_secs(1);
+
+/// The form of the files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LogFormat {
+    /// Zeek's TSV.
+    #[default]
+    Tsv,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Where and how log files are written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogFilesConfig {
+    /// The directory; it is made if it does not exist.
+    pub directory: PathBuf,
+    /// The form of the files.
+    pub format: LogFormat,
+    /// How often files are rotated, aligned to multiples of it since the epoch; at least
+    /// [`SHORTEST_ROTATION`]. `None` is never.
+    pub rotation: Option<Duration>,
+    /// The writer's part of the files' names, for several loggers in one directory.
+    pub writer_name: Option<String>,
+}
+
+/// The log files of one logger. Times are arguments: those of the wall clock.
+///
+/// Dropped without [`close`](Self::close), it leaves the files as a killed process does.
+#[derive(Debug)]
+pub struct LogFiles {
+    config: LogFilesConfig,
+    streams: BTreeMap<String, Stream>,
+    /// Lines on their way to a file, and where they end.
+    lines: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+#[derive(Debug)]
+struct Stream {
+    file: OpenFile,
+    columns: Vec<Column>,
+    opened: Timestamp,
+    /// When the file is to be rotated.
+    due: Option<Timestamp>,
+}
+
+impl LogFiles {
+    /// A writer into a directory. Nothing is written before the first batch.
+    ///
+    /// Fails if the directory cannot be made or the writer's name cannot be part of a file's name
+    /// (1 to 128 letters, digits, `_`, `.` and `-`).
+    pub fn new(config: LogFilesConfig) -> Result<Self, LogFilesError> {
+        let writer = config.writer_name.as_deref();
+        if let Some(name) = writer.filter(|name| !is_name(name, 128, b"_-.")) {
+            let kind = LogFilesErrorKind::WriterName;
+            return Err(LogFilesError::new(kind, name, None));
+        }
+        std::fs::create_dir_all(&config.directory).map_err(|error| {
+            LogFilesError::new(LogFilesErrorKind::Directory, &config.directory, error)
+        })?;
+        Ok(Self {
+            config,
+            streams: BTreeMap::new(),
+            lines: Vec::new(),
+            ends: Vec::new(),
+        })
+    }
+
+    /// Writes a batch behind what its stream has, in one write, and gives the number of its records.
+    ///
+    /// The stream's file is made when it is needed; one that an earlier life has left is rotated away
+    /// before. A file that is due, or has other columns, is rotated first. Fails as
+    /// [`LogFilesErrorKind`] tells; the error says how many rows are written all the same, which is
+    /// all of them where only the rotation failed.
+    pub fn write(&mut self, batch: &LogBatch, now: Timestamp) -> Result<u64, LogFilesError> {
+        self.write_rows(&batch.stream, &batch.columns, batch.rows(), now)
+    }
+
+    /// Writes records, each a vector with an element per column.
+    pub(super) fn write_rows<'a>(
+        &mut self,
+        stream: &str,
+        columns: &[Column],
+        rows: impl Iterator<Item = DataRef<'a>>,
+        now: Timestamp,
+    ) -> Result<u64, LogFilesError> {
+        self.lines.clear();
+        self.ends.clear();
+        for row in rows {
+            match self.config.format {
+                LogFormat::Tsv => tsv::line(&mut self.lines, row),
+                LogFormat::Json => json::line(&mut self.lines, columns, row),
+            }
+            self.ends.push(self.lines.len());
+        }
+        let count = self.ends.len();
+        if count == 0 {
+            return Ok(0);
+        }
+        let late = self
+            .rotate_if_due(stream, now)
+            .map_err(|error| error.with_rows(count, 0));
+        self.open(stream, columns, now)
+            .map_err(|error| error.with_rows(0, count))?;
+        if let Some(open) = self.streams.get_mut(stream) {
+            let appended = open.file.append(&self.lines, &self.ends);
+            appended.map_err(|(written, error)| {
+                LogFilesError::new(LogFilesErrorKind::Write, open.file.path(), error)
+                    .with_rows(written, count - written)
+            })?;
+        }
+        late.map(|()| count as u64)
+    }
+
+    /// Rotates all files that are due. Of several errors the first is returned; a file that could
+    /// not be rotated is written on and tried again at the next rotation.
+    pub fn tick(&mut self, now: Timestamp) -> Result<(), LogFilesError> {
+        let streams: Vec<String> = self.streams.keys().cloned().collect();
+        let results: Vec<_> = streams
+            .iter()
+            .map(|stream| self.rotate_if_due(stream, now))
+            .collect();
+        results.into_iter().collect()
+    }
+
+    /// When [`tick`](Self::tick) will have something to do.
+    pub fn next_rotation(&self) -> Option<Timestamp> {
+        self.streams.values().filter_map(|stream| stream.due).min()
+    }
+
+    /// Ends all files in good order; where files are rotated, these are as well. Of several errors
+    /// the first is returned, and every file is closed.
+    pub fn close(&mut self, now: Timestamp) -> Result<(), LogFilesError> {
+        let streams: Vec<String> = self.streams.keys().cloned().collect();
+        let results: Vec<_> = streams
+            .iter()
+            .map(|stream| match self.config.rotation {
+                Some(_) => self.rotate(stream, now, now),
+                None => self.finish(stream, now),
+            })
+            .collect();
+        self.streams.clear();
+        results.into_iter().collect()
+    }
+
+    fn rotate_if_due(&mut self, name: &str, now: Timestamp) -> Result<(), LogFilesError> {
+        let Some(due) = self.streams.get(name).and_then(|stream| stream.due) else {
+            return Ok(());
+        };
+        if now < due {
+            return Ok(());
+        }
+        let result = self.rotate(name, due, now);
+        let next = self.rotation_after(now);
+        if let Some(stream) = self.streams.get_mut(name) {
+            stream.due = next;
+        }
+        result
+    }
+
+    /// Moves a stream's file to its rotated name and closes it. If it cannot be moved, it stays open.
+    fn rotate(&mut self, name: &str, end: Timestamp, now: Timestamp) -> Result<(), LogFilesError> {
+        let Some(stream) = self.streams.get(name) else {
+            return Ok(());
+        };
+        let path = stream.file.path();
+        let base = base_name(name, self.config.writer_name.as_deref());
+        move_aside(path, &base, stream.opened, end)
+            .map_err(|error| LogFilesError::new(LogFilesErrorKind::Rotate, path, error))?;
+        // The open file goes by its new name now.
+        let finished = self.finish(name, now);
+        self.streams.remove(name);
+        finished
+    }
+
+    /// Writes the last line of a file.
+    fn finish(&mut self, name: &str, now: Timestamp) -> Result<(), LogFilesError> {
+        if self.config.format == LogFormat::Json {
+            return Ok(());
+        }
+        let Some(stream) = self.streams.get_mut(name) else {
+            return Ok(());
+        };
+        let footer = tsv::footer(now);
+        stream
+            .file
+            .append(&footer, &[footer.len()])
+            .map_err(|(_, error)| {
+                LogFilesError::new(LogFilesErrorKind::Write, stream.file.path(), error)
+            })
+    }
+
+    /// Sees to it that a stream has a file with these columns.
+    fn open(
+        &mut self,
+        name: &str,
+        columns: &[Column],
+        now: Timestamp,
+    ) -> Result<(), LogFilesError> {
+        match self.streams.get(name) {
+            Some(stream) if stream.columns == columns => return Ok(()),
+            Some(_) => {
+                check_columns(name, columns)?;
+                self.rotate(name, now, now)?;
+            }
+            None => {
+                if !is_name(name, 64, b"_-") {
+                    return Err(LogFilesError::new(
+                        LogFilesErrorKind::StreamName,
+                        name,
+                        None,
+                    ));
+                }
+                check_columns(name, columns)?;
+                if self.streams.len() >= MOST_STREAMS {
+                    let kind = LogFilesErrorKind::TooManyStreams;
+                    return Err(LogFilesError::new(kind, name, None));
+                }
+            }
+        }
+        let base = base_name(name, self.config.writer_name.as_deref());
+        let path = self.config.directory.join(format!("{base}.log"));
+        let leftover = Leftover::find(&path).and_then(|leftover| match leftover {
+            Some(Leftover { opened, changed }) => {
+                move_aside(&path, &base, opened, changed).map(drop)
+            }
+            None => Ok(()),
+        });
+        leftover.map_err(|error| LogFilesError::new(LogFilesErrorKind::Rotate, &path, error))?;
+        let header = match self.config.format {
+            LogFormat::Tsv => tsv::header(name, columns, now),
+            LogFormat::Json => Vec::new(),
+        };
+        let file = OpenFile::create(path.clone(), &header)
+            .map_err(|error| LogFilesError::new(LogFilesErrorKind::Create, path, error))?;
+        let stream = Stream {
+            file,
+            columns: columns.to_vec(),
+            opened: now,
+            due: self.rotation_after(now),
+        };
+        self.streams.insert(name.to_owned(), stream);
+        Ok(())
+    }
+
+    /// The first multiple of the interval behind a time.
+    fn rotation_after(&self, time: Timestamp) -> Option<Timestamp> {
+        let interval = Timespan::from(self.config.rotation?.max(SHORTEST_ROTATION));
+        let since = Timespan::from_nanos(time.as_nanos().rem_euclid(interval.as_nanos()));
+        Some(time - since + interval)
+    }
+}
+
+fn is_name(name: &str, longest: usize, others: &[u8]) -> bool {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || others.contains(&byte);
+    !name.is_empty() && name.len() <= longest && name.bytes().all(fits)
+}
+
+fn check_columns(stream: &str, columns: &[Column]) -> Result<(), LogFilesError> {
+    let mut names: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
+    names.sort_unstable();
+    let is_doubled = names.windows(2).any(|pair| pair[0] == pair[1]);
+    let is_bare = |column: &Column| column.name.is_empty() || column.zeek_type.is_empty();
+    if columns.is_empty() || is_doubled || columns.iter().any(is_bare) {
+        return Err(LogFilesError::new(LogFilesErrorKind::Columns, stream, None));
+    }
+    Ok(())
+}

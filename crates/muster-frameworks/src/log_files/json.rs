@@ -1,0 +1,131 @@
+//! Records as JSON, one object a line, as Zeek's JSON writer does it: times are seconds since the
+//! epoch, what is not set is left out.
+
+use muster_cluster::node::Column;
+use muster_data::{DataRef, ValueRef};
+
+use super::tsv::{display, seconds};
+use crate::zeek_log::hex_into;
+
+/// Appends the line of a record.
+pub(super) fn line(out: &mut Vec<u8>, columns: &[Column], record: DataRef<'_>) {
+    let fields = record.as_vector().into_iter().flatten();
+    let set = columns
+        .iter()
+        .zip(fields)
+        .filter(|(_, field)| !field.is_none());
+    out.push(b'{');
+    for (at, (column, field)) in set.enumerate() {
+        if at > 0 {
+            out.push(b',');
+        }
+        string(out, column.name.as_bytes());
+        out.push(b':');
+        value(out, field);
+    }
+    out.extend_from_slice(b"}\n");
+}
+
+fn value(out: &mut Vec<u8>, field: DataRef<'_>) {
+    match field.get() {
+        ValueRef::Boolean(value) => display(out, value),
+        ValueRef::Count(value) => display(out, value),
+        ValueRef::Integer(value) => display(out, value),
+        ValueRef::Real(value) if value.is_finite() => display(out, format_args!("{value:?}")),
+        // JSON has no infinities.
+        ValueRef::None | ValueRef::Real(_) => out.extend_from_slice(b"null"),
+        ValueRef::Port(port) => display(out, port.number),
+        ValueRef::Timestamp(time) => short_seconds(out, time.as_nanos()),
+        ValueRef::Timespan(span) => short_seconds(out, span.as_nanos()),
+        ValueRef::String(bytes) => string(out, bytes),
+        ValueRef::Enum(name) => string(out, name.as_bytes()),
+        ValueRef::Address(value) => string(out, value.to_string().as_bytes()),
+        ValueRef::Subnet(value) => string(out, value.to_string().as_bytes()),
+        ValueRef::Set(set) => elements(out, set.iter()),
+        ValueRef::Vector(vector) => elements(out, vector.iter()),
+        // No column is declared so, but bytes from the network may be anything.
+        ValueRef::Table(_) => string(out, field.to_string().as_bytes()),
+    }
+}
+
+fn elements<'a>(out: &mut Vec<u8>, elements: impl Iterator<Item = DataRef<'a>>) {
+    out.push(b'[');
+    for (at, element) in elements.enumerate() {
+        if at > 0 {
+            out.push(b',');
+        }
+        value(out, element);
+    }
+    out.push(b']');
+}
+
+/// Seconds to the microsecond, as in TSV, but without zeros at the end.
+fn short_seconds(out: &mut Vec<u8>, nanos: i64) {
+    let start = out.len();
+    seconds(out, nanos);
+    while out.len() > start && out.ends_with(b"0") && !out.ends_with(b".0") {
+        out.pop();
+    }
+}
+
+/// A string; bytes that are not UTF-8 become the text `\xNN`, as in Zeek.
+fn string(out: &mut Vec<u8>, bytes: &[u8]) {
+    out.push(b'"');
+    for chunk in bytes.utf8_chunks() {
+        for character in chunk.valid().chars() {
+            match character {
+                '"' => out.extend_from_slice(b"\\\""),
+                '\\' => out.extend_from_slice(b"\\\\"),
+                '\n' => out.extend_from_slice(b"\\n"),
+                '\r' => out.extend_from_slice(b"\\r"),
+                '\t' => out.extend_from_slice(b"\\t"),
+                control if control.is_control() => {
+                    display(out, format_args!("\\u{:04x}", u32::from(control)));
+                }
+                other => display(out, other),
+            }
+        }
+        for byte in chunk.invalid() {
+            out.push(b'\\');
+            hex_into(out, &[*byte]);
+        }
+    }
+    out.push(b'"');
+}
+
+#[cfg(test)]
+mod tests {
+    use muster_data::{Data, Timespan, Timestamp, encode_to_vec};
+
+    use super::*;
+
+    #[test]
+    fn values_are_written_as_zeek_does() {
+        let values = [
+            (
+                "ts",
+                Data::Timestamp(Timestamp::from_nanos(1_521_911_720_865_700_000)),
+            ),
+            ("host", Data::Address("::1".parse().unwrap())),
+            ("unset", Data::None),
+            ("port", Data::Port(muster_data::Port::udp(53))),
+            ("span", Data::Timespan(Timespan::from_secs(-3))),
+            ("real", Data::Real(0.1)),
+            ("big", Data::Count(u64::MAX)),
+            ("nan", Data::Real(f64::NAN)),
+            ("set", Data::vector([Data::Boolean(true), Data::None])),
+            ("bytes", Data::String(b"\"a\\\n\xff\x01\xc3\xa9"[..].into())),
+        ];
+        let columns = values.each_ref().map(|(name, _)| Column {
+            name: (*name).to_owned(),
+            zeek_type: String::new(),
+        });
+        let record = encode_to_vec(&Data::vector(values.map(|(_, value)| value)));
+        let mut out = Vec::new();
+        line(&mut out, &columns, DataRef::from_validated(&record));
+        let expected = r#"{"ts":1521911720.8657,"host":"::1","port":53,"span":-3.0,"real":0.1,"big":18446744073709551615,"nan":null,"set":[true,null],"bytes":"\"a\\\n\\xff\u0001é"}"#;
+        let text = String::from_utf8(out).unwrap();
+        assert_eq!(text, format!("{expected}\n"));
+        serde_json::from_str::<serde_json::Value>(&text).unwrap();
+    }
+}

@@ -1,0 +1,85 @@
+//! What a logger's files hold.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::error::{LogFilesError, LogFilesErrorKind};
+use crate::zeek_log::{LogErrorKind, LogReader, Row};
+
+/// The whole rows of every stream in a directory, over current and rotated files of all writers, TSV
+/// and JSON. Torn rows do not count.
+///
+/// For a directory whose files nobody rotates meanwhile. Fails if the directory or a file cannot be
+/// read.
+pub fn count_rows(directory: &Path) -> Result<BTreeMap<String, u64>, LogFilesError> {
+    let mut counts = BTreeMap::new();
+    for (stream, path) in files(directory)? {
+        let count = counts.entry(stream).or_default();
+        visit(&path, |_| *count += 1)?;
+    }
+    Ok(counts)
+}
+
+/// The rows of one stream as text by column, what is not set left out: the files by name, which is
+/// those of one writer by time. For tests and small logs; everything is in memory.
+pub fn read_rows(
+    directory: &Path,
+    stream: &str,
+) -> Result<Vec<BTreeMap<String, String>>, LogFilesError> {
+    let mut rows = Vec::new();
+    for (_, path) in files(directory)?
+        .into_iter()
+        .filter(|file| file.0 == stream)
+    {
+        visit(&path, |row| {
+            let fields = row.fields();
+            rows.push(
+                fields
+                    .map(|(name, field)| (name.to_owned(), field.text().into_owned()))
+                    .collect(),
+            );
+        })?;
+    }
+    Ok(rows)
+}
+
+/// Stream and path of every log in a directory, by name.
+fn files(directory: &Path) -> Result<Vec<(String, PathBuf)>, LogFilesError> {
+    let failed = |error| LogFilesError::new(LogFilesErrorKind::Directory, directory, error);
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(directory).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let (name, path) = (entry.file_name(), entry.path());
+        let Some(name) = name.to_str() else {
+            continue;
+        };
+        let plain = name.strip_suffix(".gz").unwrap_or(name);
+        let Some(base) = plain.strip_suffix(".log") else {
+            continue;
+        };
+        let stream = base.split('.').next().unwrap_or(base);
+        if !stream.is_empty() && !path.is_dir() {
+            files.push((stream.to_owned(), path));
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// Every whole row of a file, up to where it is damaged.
+fn visit(path: &Path, mut take: impl FnMut(&Row<'_>)) -> Result<(), LogFilesError> {
+    let failed = |error| {
+        let error = io::Error::other(error);
+        LogFilesError::new(LogFilesErrorKind::Read, path, error)
+    };
+    let mut reader = LogReader::open(path, &[]).map_err(failed)?;
+    loop {
+        match reader.next_row() {
+            Ok(Some(row)) => take(&row),
+            Ok(None) => return Ok(()),
+            Err(error) if error.is_row() || error.kind() == LogErrorKind::Truncated => {}
+            Err(error) => return Err(failed(error)),
+        }
+    }
+}
