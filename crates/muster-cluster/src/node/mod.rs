@@ -13,7 +13,7 @@ mod logs;
 mod tests;
 mod timers;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -184,7 +184,7 @@ pub struct NodeLoop {
     start_deadline: Mono,
     inputs_started: bool,
     released: bool,
-    announced: HashMap<String, Timestamp>,
+    announced: BTreeMap<String, Timestamp>,
     /// When a lost input's hold on the watermark ends.
     grace: Vec<(Mono, NodeName)>,
     stopping: bool,
@@ -227,7 +227,7 @@ impl NodeLoop {
             start_deadline,
             inputs_started: false,
             released: false,
-            announced: HashMap::new(),
+            announced: BTreeMap::new(),
             grace: Vec::new(),
             stopping: false,
         };
