@@ -55,7 +55,7 @@ pub(super) fn move_aside(
     for number in 0..MOST_OF_A_NAME {
         let name = match number {
             0 => format!("{base}.{span}.log"),
-            number => format!("{base}.{span}.{number}.log"),
+            number => format!("{base}.{span}_{number}.log"),
         };
         let rotated = current.with_file_name(name);
         match std::fs::File::create_new(&rotated) {
@@ -110,8 +110,8 @@ mod tests {
         let time = Timestamp::EPOCH;
         for expected in [
             "s.1970-01-01-00-00-00-00-00-00.log",
-            "s.1970-01-01-00-00-00-00-00-00.1.log",
-            "s.1970-01-01-00-00-00-00-00-00.2.log",
+            "s.1970-01-01-00-00-00-00-00-00_1.log",
+            "s.1970-01-01-00-00-00-00-00-00_2.log",
         ] {
             std::fs::write(&current, expected).unwrap();
             let rotated = move_aside(&current, "s", time, time).unwrap();

@@ -8,15 +8,17 @@ use super::error::{LogFilesError, LogFilesErrorKind};
 use crate::zeek_log::{LogErrorKind, LogReader, Row};
 
 /// The whole rows of every stream in a directory, over current and rotated files of all writers, TSV
-/// and JSON. Torn rows do not count.
+/// and JSON. Torn rows do not count, nor do files that are no logs.
 ///
 /// For a directory whose files nobody rotates meanwhile. Fails if the directory or a file cannot be
 /// read.
 pub fn count_rows(directory: &Path) -> Result<BTreeMap<String, u64>, LogFilesError> {
     let mut counts = BTreeMap::new();
     for (stream, path) in files(directory)? {
-        let count = counts.entry(stream).or_default();
-        visit(&path, |_| *count += 1)?;
+        let mut count = 0;
+        if visit(&path, |_| count += 1)? {
+            *counts.entry(stream).or_default() += count;
+        }
     }
     Ok(counts)
 }
@@ -67,8 +69,8 @@ fn files(directory: &Path) -> Result<Vec<(String, PathBuf)>, LogFilesError> {
     Ok(files)
 }
 
-/// Every whole row of a file, up to where it is damaged.
-fn visit(path: &Path, mut take: impl FnMut(&Row<'_>)) -> Result<(), LogFilesError> {
+/// Every whole row of a file, up to where it is torn. `false` if the file is no log.
+fn visit(path: &Path, mut take: impl FnMut(&Row<'_>)) -> Result<bool, LogFilesError> {
     let failed = |error| {
         let error = io::Error::other(error);
         LogFilesError::new(LogFilesErrorKind::Read, path, error)
@@ -77,7 +79,8 @@ fn visit(path: &Path, mut take: impl FnMut(&Row<'_>)) -> Result<(), LogFilesErro
     loop {
         match reader.next_row() {
             Ok(Some(row)) => take(&row),
-            Ok(None) => return Ok(()),
+            Ok(None) => return Ok(true),
+            Err(error) if error.kind() == LogErrorKind::NotALog => return Ok(false),
             Err(error) if error.is_row() || error.kind() == LogErrorKind::Truncated => {}
             Err(error) => return Err(failed(error)),
         }

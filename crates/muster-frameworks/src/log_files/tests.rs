@@ -199,8 +199,8 @@ fn other_columns_get_another_file() {
     }
     let span = "s.2018-03-24-17-00-00-17-00-00";
     let expected = [
-        format!("{span}.1.log"),
         format!("{span}.log"),
+        format!("{span}_1.log"),
         "s.log".into(),
     ];
     assert_eq!(names(path), expected);
@@ -212,6 +212,19 @@ fn other_columns_get_another_file() {
             .count()
     };
     assert_eq!(expected.each_ref().map(|name| kept(name)), [1, 1, 2]);
+    // By name they are in the order in which they were written.
+    let rows = read_rows(path, "s").unwrap();
+    let values = rows.iter().flat_map(|row| row.values());
+    assert!(values.eq(["0", "1", "2", "3"]));
+
+    // What is no log has no rows.
+    std::fs::write(path.join("stderr.log"), "hello\n").unwrap();
+    std::fs::write(path.join("s.txt"), "hello\n").unwrap();
+    assert_eq!(count_rows(path).unwrap(), [("s".to_owned(), 4)].into());
+    std::fs::write(path.join("s.x.log.gz"), b"\x1f\x8bno compressed data").unwrap();
+    let error = count_rows(path).unwrap_err();
+    assert_eq!(error.kind(), LogFilesErrorKind::Read);
+    assert!(error.path().ends_with("s.x.log.gz"));
 }
 
 #[test]

@@ -175,8 +175,10 @@ fn what_is_no_log_is_refused() {
     }
     let (_, errors, _) = read("x", &vec![b'x'; 3 << 20]);
     assert_eq!(errors, [(LogErrorKind::NotALog, 1)]);
-    let (_, errors, _) = read("x", b"#separator \n");
-    assert_eq!(errors, [(LogErrorKind::Header, 1)]);
+    for text in [&b"#separator \n"[..], b"#separator\t\\x09\n", b"#separator"] {
+        let (_, errors, _) = read("x", text);
+        assert_eq!(errors, [(LogErrorKind::Header, 1)]);
+    }
     // An empty file is a log without rows.
     assert_eq!(read("x", b""), (vec![], vec![], 0));
     assert_eq!(read("x", b"\n\n"), (vec![], vec![], 0));

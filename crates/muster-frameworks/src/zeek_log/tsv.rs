@@ -56,14 +56,14 @@ impl Header {
             };
             return Ok(());
         }
+        if line.starts_with(b"#separator") {
+            let problem = "#separator is not followed by a space and the separator";
+            return Err((LogErrorKind::Header, problem.to_owned()));
+        }
         let at = memmem::find(line, &self.separator).unwrap_or(line.len());
         let (key, value) = line.split_at(at);
         let value = value.get(self.separator.len()..).unwrap_or_default();
         match key {
-            b"#separator" => {
-                let problem = "#separator is not followed by a space and the separator";
-                return Err((LogErrorKind::Header, problem.to_owned()));
-            }
             b"#set_separator" => self.set_separator = unescape(value).into_owned(),
             b"#empty_field" => self.empty = unescape(value).into_owned(),
             b"#unset_field" => self.unset = unescape(value).into_owned(),
