@@ -1,0 +1,180 @@
+//! What can be typed.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Messaging, state and cluster layer for Zeek and for Rust programs.
+#[derive(Debug, Parser)]
+#[command(name = "muster", version, max_term_width = 100)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a whole cluster on bundled logs of real traffic, kill two nodes, and account for everything
+    Demo(Demo),
+    /// Run every node of a layout on this machine, supervised
+    Run(Run),
+    /// Run one node of a layout
+    Node(Node),
+    /// Check a layout and print what it resolves to
+    Check(Check),
+    /// Show the state of every node of a running cluster
+    Status(Status),
+    /// Stop a running cluster in order
+    Stop(Stop),
+    /// Stop one node in order and start it again
+    Restart(Restart),
+    /// Print what is published below topic prefixes
+    Subscribe(Subscribe),
+    /// Publish one event
+    Publish(Publish),
+    /// Show whom an endpoint is, and what it subscribes to
+    Peers(Peers),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum Format {
+    /// For people
+    #[default]
+    Text,
+    /// For programs
+    Json,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Demo {
+    /// Where logs and files go, kept afterwards [default: a new temporary directory]
+    #[arg(long)]
+    pub(crate) dir: Option<PathBuf>,
+    /// Replay this many times faster than real time
+    #[arg(long, default_value_t = 60.0)]
+    pub(crate) speed: f64,
+    /// The form of the summary
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: Format,
+    /// Leave all nodes alive
+    #[arg(long)]
+    pub(crate) no_kill: bool,
+    /// Change a setting of the layout, as `scan.threshold=20`
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub(crate) settings: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    /// The layout
+    #[arg(value_name = "FILE", default_value = "muster.toml")]
+    pub(crate) layout: PathBuf,
+    /// Change a setting of the layout, as `scan.threshold=20`
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub(crate) settings: Vec<String>,
+    /// Listen without encryption on addresses that others can reach
+    #[arg(long)]
+    pub(crate) plaintext_anywhere: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Node {
+    /// The node's name in the layout
+    pub(crate) name: String,
+    /// The layout
+    #[arg(long, value_name = "FILE", default_value = "muster.toml")]
+    pub(crate) layout: PathBuf,
+    /// Change a setting of the layout, as `scan.threshold=20`
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub(crate) settings: Vec<String>,
+    /// Listen without encryption on addresses that others can reach
+    #[arg(long)]
+    pub(crate) plaintext_anywhere: bool,
+    /// Report to, and live and end with, the process at the other end of stdin and stdout
+    #[arg(long, hide = true)]
+    pub(crate) supervised: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Check {
+    /// The layout
+    #[arg(value_name = "FILE", default_value = "muster.toml")]
+    pub(crate) layout: PathBuf,
+    /// Change a setting of the layout, as `scan.threshold=20`
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub(crate) settings: Vec<String>,
+    /// Print settings that nobody changed as well
+    #[arg(long)]
+    pub(crate) all: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Status {
+    /// The layout of the cluster
+    #[arg(long, value_name = "FILE", default_value = "muster.toml")]
+    pub(crate) layout: PathBuf,
+    /// The form of the answer
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: Format,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Stop {
+    /// The layout of the cluster
+    #[arg(long, value_name = "FILE", default_value = "muster.toml")]
+    pub(crate) layout: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Restart {
+    /// The node's name
+    pub(crate) node: String,
+    /// The layout of the cluster
+    #[arg(long, value_name = "FILE", default_value = "muster.toml")]
+    pub(crate) layout: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Subscribe {
+    /// The endpoint, as `127.0.0.1:9999`
+    pub(crate) address: String,
+    /// Topic prefixes; the empty one matches everything
+    #[arg(required = true)]
+    pub(crate) prefixes: Vec<String>,
+    /// End after this many messages
+    #[arg(long)]
+    pub(crate) count: Option<u64>,
+    /// Dial again when the endpoint is not there or goes away
+    #[arg(long)]
+    pub(crate) follow_reconnect: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Publish {
+    /// The endpoint, as `127.0.0.1:9999`
+    pub(crate) address: String,
+    /// The topic
+    pub(crate) topic: String,
+    /// The event's name
+    pub(crate) event: String,
+    /// The event's arguments, as `count:5`, `addr:10.0.0.1`, `"text"`, `[1, 2]`
+    #[arg(allow_hyphen_values = true)]
+    pub(crate) arguments: Vec<String>,
+    /// How long to wait until the endpoint subscribes to the topic, in seconds
+    #[arg(long, default_value = "5", value_parser = seconds)]
+    pub(crate) timeout: Duration,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Peers {
+    /// The endpoint, as `127.0.0.1:9999`
+    pub(crate) address: String,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text
+        .parse()
+        .map_err(|_| format!("`{text}` is not a number of seconds"))?;
+    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
+}

@@ -1,0 +1,108 @@
+//! `muster check`: what a layout resolves to.
+
+use std::fmt::Write;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use muster_cluster::{Key, Origin, Pools, links};
+
+use super::load;
+use crate::arguments::Check;
+use crate::output::print;
+
+/// Keys whose owners are shown, as examples of how a pool divides work.
+const SAMPLE_KEYS: [&str; 4] = ["10.0.0.1", "10.0.0.2", "192.168.1.1", "example.org"];
+
+pub(crate) fn run(arguments: &Check) -> Result<ExitCode> {
+    let loaded = load(&arguments.layout, &arguments.settings)?;
+    let layout = &loaded.layout;
+    let mut text = format!(
+        "{}: {} nodes, topics below {}\ndirectory: {}\n\nnodes\n",
+        layout.file(),
+        layout.nodes().len(),
+        layout.topics().prefix(),
+        loaded.directory.display()
+    );
+    for node in layout.nodes() {
+        let _ = writeln!(
+            text,
+            "  {:<16} {:<8} {:<24} box {}{}",
+            node.name,
+            node.role,
+            node.socket_address().to_string(),
+            node.box_name,
+            if node.input.is_empty() {
+                String::new()
+            } else {
+                format!("  reads {}", node.input.join(", "))
+            },
+        );
+    }
+    text.push_str("\nlinks (dialler -> listener)\n");
+    for node in layout.nodes() {
+        let dialled: Vec<String> = links(layout)
+            .iter()
+            .filter(|link| link.dialer == node.name)
+            .map(|link| link.listener.to_string())
+            .collect();
+        if !dialled.is_empty() {
+            let _ = writeln!(text, "  {:<16} -> {}", node.name, dialled.join(", "));
+        }
+    }
+    text.push_str("\npools\n");
+    let mut pools = Pools::new(layout, None);
+    for node in layout.nodes() {
+        pools.node_up(&node.name);
+    }
+    for (name, view) in pools.iter() {
+        let members: Vec<&str> = view
+            .members()
+            .iter()
+            .map(|member| member.name.as_str())
+            .collect();
+        let members = if members.is_empty() {
+            "nobody".to_owned()
+        } else {
+            members.join(", ")
+        };
+        let _ = writeln!(text, "  {name:<16} {members}");
+        if view.members().len() < 2 {
+            continue;
+        }
+        for key in SAMPLE_KEYS {
+            if let Some(owner) = view.owner(&Key::from(key)) {
+                let _ = writeln!(text, "  {:<16}   {key:?} is {owner}'s", "");
+            }
+        }
+    }
+    text.push_str("\nsettings\n");
+    settings(&mut text, layout.settings(), "", arguments.all);
+    for node in layout.nodes() {
+        let mut own = String::new();
+        for (key, value, origin) in node.settings.iter() {
+            if matches!(origin, Origin::Node { .. }) {
+                let _ = writeln!(own, "  {:<16} {key} = {value}  ({origin})", node.name);
+            }
+        }
+        text.push_str(&own);
+    }
+    print(&text)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn settings(text: &mut String, settings: &muster_cluster::Settings, indent: &str, all: bool) {
+    let mut defaults = 0;
+    for (key, value, origin) in settings.iter() {
+        if origin == Origin::Default && !all {
+            defaults += 1;
+            continue;
+        }
+        let _ = writeln!(text, "  {indent}{key} = {value}  ({origin})");
+    }
+    if defaults > 0 {
+        let _ = writeln!(
+            text,
+            "  {indent}{defaults} more have their default (--all shows them)"
+        );
+    }
+}

@@ -1,0 +1,342 @@
+//! The account of a run: what every node sent, and what became of it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt::Write;
+
+use serde::{Deserialize, Serialize};
+
+use super::status::{NodeStatus, VERSION, causes};
+
+/// A life of a node with the last that it reported.
+#[derive(Debug, Clone)]
+pub(crate) struct LifeReport {
+    pub(crate) node: String,
+    pub(crate) role: String,
+    pub(crate) report: NodeStatus,
+}
+
+/// The account of one node over all its lives.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct NodeAccount {
+    pub(crate) node: String,
+    pub(crate) role: String,
+    pub(crate) lives: u64,
+    /// Messages received from peers.
+    pub(crate) events_in: u64,
+    /// Messages for peers, one for each peer that it was for.
+    pub(crate) events_out: u64,
+    /// Of those: received by the peer.
+    pub(crate) delivered: u64,
+    /// Of those: dropped, by cause.
+    pub(crate) dropped: BTreeMap<String, u64>,
+    /// Of those: handed to a peer that died before it reported, or sent by a life that did.
+    pub(crate) unknown: u64,
+    /// Received, but dropped because the node's handlers did not keep up.
+    pub(crate) inbox_dropped: u64,
+    /// Messages and values refused as malformed.
+    pub(crate) refused: u64,
+    pub(crate) notices: u64,
+    /// Log records written on the node, to be sent to a logger.
+    pub(crate) records_logged: u64,
+    /// Log records that the node, a logger, reported as written.
+    pub(crate) records_written: u64,
+    pub(crate) panics: u64,
+}
+
+/// The account of all log records.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct RecordAccount {
+    /// Written by frameworks.
+    pub(crate) logged: u64,
+    /// Counted in the files.
+    pub(crate) in_files: u64,
+    /// Dropped before they were sent, as no logger was alive for too long.
+    pub(crate) dropped: u64,
+    /// Neither: in the hands of a node that died.
+    pub(crate) unknown: u64,
+    /// In the files, by stream.
+    pub(crate) by_stream: BTreeMap<String, u64>,
+}
+
+/// The account of a whole run: version 1 of the schema.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Account {
+    pub(crate) version: u32,
+    /// Where logs and files are.
+    pub(crate) directory: String,
+    pub(crate) seconds: f64,
+    pub(crate) nodes: Vec<NodeAccount>,
+    /// The sum over the nodes.
+    pub(crate) total: NodeAccount,
+    pub(crate) records: RecordAccount,
+    /// The notices in the files, in words.
+    pub(crate) notices: Vec<String>,
+}
+
+impl Account {
+    /// Settles the reports of all lives, with what was counted in the files.
+    pub(crate) fn settle(lives: &[LifeReport], by_stream: BTreeMap<String, u64>) -> Self {
+        let by_id: HashMap<&str, &LifeReport> = lives
+            .iter()
+            .map(|life| (life.report.id.as_str(), life))
+            .collect();
+        let mut nodes: Vec<NodeAccount> = Vec::new();
+        for life in lives {
+            let at = nodes
+                .iter()
+                .position(|account| account.node == life.node)
+                .unwrap_or_else(|| {
+                    let (node, role) = (life.node.clone(), life.role.clone());
+                    nodes.push(NodeAccount {
+                        node,
+                        role,
+                        ..NodeAccount::default()
+                    });
+                    nodes.len() - 1
+                });
+            nodes[at].add(&settle_life(life, &by_id));
+        }
+        let mut total = NodeAccount {
+            node: "all".to_owned(),
+            ..NodeAccount::default()
+        };
+        for account in &nodes {
+            total.add(account);
+        }
+        let in_files = by_stream.values().sum();
+        let dropped: u64 = lives
+            .iter()
+            .map(|life| life.report.count("records_dropped"))
+            .sum::<u64>();
+        // A life that died may have logged more than it reported: its records are in the files.
+        let logged = total.records_logged.max(in_files + dropped);
+        let records = RecordAccount {
+            logged,
+            in_files,
+            dropped,
+            unknown: logged.saturating_sub(in_files + dropped),
+            by_stream,
+        };
+        Self {
+            version: VERSION,
+            nodes,
+            total,
+            records,
+            ..Self::default()
+        }
+    }
+
+    /// The account as tables.
+    pub(crate) fn text(&self) -> String {
+        let mut text = format!(
+            "{:<10} {:>5} {:>10} {:>10} {:>10} {:>8} {:>8} {:>8} {:>8}  {}\n",
+            "node",
+            "lives",
+            "events in",
+            "events out",
+            "delivered",
+            "dropped",
+            "unknown",
+            "notices",
+            "records",
+            "dropped because"
+        );
+        for account in self.nodes.iter().chain([&self.total]) {
+            let dropped: u64 = account.dropped.values().sum();
+            let mut because = account.dropped.clone();
+            if account.inbox_dropped > 0 {
+                because.insert("inbox full".to_owned(), account.inbox_dropped);
+            }
+            let _ = writeln!(
+                text,
+                "{:<10} {:>5} {:>10} {:>10} {:>10} {:>8} {:>8} {:>8} {:>8}  {}",
+                account.node,
+                account.lives,
+                account.events_in,
+                account.events_out,
+                account.delivered,
+                dropped + account.inbox_dropped,
+                account.unknown,
+                account.notices,
+                account.records_logged,
+                causes(&because),
+            );
+        }
+        let records = &self.records;
+        let _ = writeln!(
+            text,
+            "\nlog records: {} logged = {} in files + {} dropped + {} unknown",
+            records.logged, records.in_files, records.dropped, records.unknown
+        );
+        let streams: Vec<String> = records
+            .by_stream
+            .iter()
+            .map(|(stream, rows)| format!("{stream} {rows}"))
+            .collect();
+        let _ = writeln!(text, "in files: {}", streams.join(", "));
+        text
+    }
+}
+
+/// The account of one life. What a peer received is known from the peer; where one of the two died
+/// before its last report, the difference is unknown.
+fn settle_life(life: &LifeReport, by_id: &HashMap<&str, &LifeReport>) -> NodeAccount {
+    let report = &life.report;
+    let mut account = NodeAccount {
+        lives: 1,
+        events_in: report.peers.iter().map(|peer| peer.messages_in).sum(),
+        inbox_dropped: report.inbox.dropped.values().sum(),
+        refused: report.count("events_refused")
+            + report.peers.iter().map(|peer| peer.refused_in).sum::<u64>(),
+        notices: report.of_frameworks("notices"),
+        records_logged: report.count("records_logged"),
+        records_written: report.count("records_written"),
+        panics: report.count("panics"),
+        ..NodeAccount::default()
+    };
+    for peer in &report.peers {
+        for (cause, messages) in &peer.queue.dropped {
+            *account.dropped.entry(cause.clone()).or_default() += messages;
+        }
+        let dropped: u64 = peer.queue.dropped.values().sum();
+        let handed = peer.messages_out + peer.queue.messages as u64;
+        let received = by_id.get(peer.id.as_str()).map(|other| {
+            let back = other.report.peers.iter().find(|back| back.id == report.id);
+            back.map_or(0, |back| back.messages_in)
+        });
+        // A peer that is no node, as `muster subscribe`, tells nothing.
+        let received = received.unwrap_or(handed);
+        let handed = handed.max(received);
+        account.events_out += handed + dropped;
+        account.delivered += received;
+        account.unknown += handed - received;
+    }
+    account
+}
+
+impl NodeAccount {
+    fn add(&mut self, other: &Self) {
+        self.lives += other.lives;
+        self.events_in += other.events_in;
+        self.events_out += other.events_out;
+        self.delivered += other.delivered;
+        for (cause, messages) in &other.dropped {
+            *self.dropped.entry(cause.clone()).or_default() += messages;
+        }
+        self.unknown += other.unknown;
+        self.inbox_dropped += other.inbox_dropped;
+        self.refused += other.refused;
+        self.notices += other.notices;
+        self.records_logged += other.records_logged;
+        self.records_written += other.records_written;
+        self.panics += other.panics;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::status::{PeerStatus, QueueStatus};
+    use super::*;
+
+    fn life(node: &str, id: &str, peers: &[(&str, u64, u64)], logged: u64) -> LifeReport {
+        let peers = peers
+            .iter()
+            .map(|(id, messages_out, messages_in)| PeerStatus {
+                id: (*id).to_owned(),
+                messages_out: *messages_out,
+                messages_in: *messages_in,
+                ..PeerStatus::default()
+            });
+        let report = NodeStatus {
+            id: id.to_owned(),
+            peers: peers.collect(),
+            counts: [("records_logged".to_owned(), logged)].into(),
+            ..NodeStatus::default()
+        };
+        LifeReport {
+            node: node.to_owned(),
+            role: "worker".to_owned(),
+            report,
+        }
+    }
+
+    #[test]
+    fn what_two_orderly_lives_exchange_is_delivered() {
+        let lives = [
+            life("a", "A", &[("B", 10, 3)], 0),
+            life("b", "B", &[("A", 3, 10)], 0),
+        ];
+        let account = Account::settle(&lives, BTreeMap::new());
+        let total = &account.total;
+        assert_eq!(
+            (total.events_out, total.delivered, total.unknown),
+            (13, 13, 0)
+        );
+    }
+
+    #[test]
+    fn what_was_handed_to_a_life_that_died_is_unknown() {
+        let lives = [
+            life("a", "A", &[("B1", 10, 6), ("B2", 5, 0)], 0),
+            // The first life died after it had reported 4 of the 10 received, and 5 sent of 6.
+            life("b", "B1", &[("A", 5, 4)], 0),
+            life("b", "B2", &[("A", 0, 5)], 0),
+        ];
+        let account = Account::settle(&lives, BTreeMap::new());
+        let of = |name: &str| {
+            account
+                .nodes
+                .iter()
+                .find(|node| node.node == name)
+                .unwrap()
+                .clone()
+        };
+        assert_eq!(
+            (of("a").events_out, of("a").delivered, of("a").unknown),
+            (15, 9, 6)
+        );
+        assert_eq!(
+            (
+                of("b").events_out,
+                of("b").delivered,
+                of("b").unknown,
+                of("b").lives
+            ),
+            (6, 6, 0, 2)
+        );
+    }
+
+    #[test]
+    fn drops_are_part_of_what_was_sent() {
+        let mut sender = life("a", "A", &[("B", 10, 0)], 0);
+        sender.report.peers[0].queue = QueueStatus {
+            messages: 0,
+            dropped: [("drop_oldest".to_owned(), 7)].into(),
+        };
+        let lives = [sender, life("b", "B", &[("A", 0, 10)], 0)];
+        let account = Account::settle(&lives, BTreeMap::new());
+        let dropped: u64 = account.total.dropped.values().sum();
+        assert_eq!(
+            (account.total.events_out, account.total.delivered, dropped),
+            (17, 10, 7)
+        );
+    }
+
+    #[test]
+    fn records_are_counted_in_the_files() {
+        let lives = [life("a", "A", &[], 10)];
+        let rows = [("known_hosts".to_owned(), 6), ("notice".to_owned(), 1)].into();
+        let records = Account::settle(&lives, rows).records;
+        assert_eq!(
+            (records.logged, records.in_files, records.unknown),
+            (10, 7, 3)
+        );
+        // More rows in the files than reported: a life died after it had logged them.
+        let rows = [("known_hosts".to_owned(), 12)].into();
+        let records = Account::settle(&lives, rows).records;
+        assert_eq!(
+            (records.logged, records.in_files, records.unknown),
+            (12, 12, 0)
+        );
+    }
+}

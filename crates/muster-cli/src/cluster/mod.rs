@@ -1,0 +1,84 @@
+//! Commands that deal with a whole cluster or one of its nodes.
+
+pub(crate) mod check;
+pub(crate) mod control;
+pub(crate) mod demo;
+mod fleet;
+mod ledger;
+pub(crate) mod node;
+pub(crate) mod run;
+mod status;
+mod supervisor;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use muster_cluster::node::Registry;
+use muster_cluster::{Layout, SettingSpec};
+
+use crate::output::Failure;
+
+/// A layout, and where its files are.
+#[derive(Debug, Clone)]
+pub(crate) struct LoadedLayout {
+    pub(crate) layout: Arc<Layout>,
+    /// The directory for logs and process files; absolute.
+    pub(crate) directory: PathBuf,
+    /// The layout's own directory, which its input files are relative to.
+    pub(crate) base: PathBuf,
+}
+
+/// The settings of the files that a logger writes.
+const LOG_FILE_SETTINGS: [SettingSpec; 2] = [
+    SettingSpec::choice(
+        "logging.format",
+        "tsv",
+        &["tsv", "json"],
+        "the form of log files",
+    ),
+    SettingSpec::duration(
+        "logging.rotation",
+        Duration::from_secs(3600),
+        "time after which a log file is put aside and a new one begun; 0 never does",
+    ),
+];
+
+/// The frameworks that this program's nodes may run.
+fn registry() -> Registry {
+    muster_frameworks::standard()
+}
+
+fn specs() -> Vec<SettingSpec> {
+    let mut specs = registry().settings();
+    specs.extend_from_slice(&LOG_FILE_SETTINGS);
+    specs
+}
+
+/// Reads and checks a layout, with settings from the command line.
+pub(crate) fn load(path: &Path, settings: &[String]) -> Result<LoadedLayout> {
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        Failure::new(format!("cannot read {}: {error}", path.display()))
+            .hint("name a layout file, or run `muster demo` to see one at work")
+    })?;
+    let file = path.display().to_string();
+    let mut layout = Layout::parse(&text, &file, &specs())
+        .map_err(|error| Failure::new(error.to_string().trim_end().to_owned()))?;
+    for setting in settings {
+        let (key, value) = setting.split_once('=').ok_or_else(|| {
+            Failure::new(format!("`{setting}` is no setting"))
+                .hint("settings are KEY=VALUE, as scan.threshold=20")
+        })?;
+        layout = layout
+            .with_override(key.trim(), value.trim())
+            .map_err(|error| Failure::new(error.to_string()))?;
+    }
+    let absolute = std::path::absolute(path).with_context(|| format!("cannot resolve {file}"))?;
+    let base = absolute.parent().unwrap_or(Path::new("/")).to_path_buf();
+    Ok(LoadedLayout {
+        directory: base.join(layout.directory()),
+        base,
+        layout: Arc::new(layout),
+    })
+}

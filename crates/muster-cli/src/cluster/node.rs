@@ -1,0 +1,243 @@
+//! `muster node`: one node of a layout.
+
+use std::io::{BufRead, Write};
+use std::ops::ControlFlow;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use muster::{Exposure, Input, InputBatch, InputSender, Node, NodeConfig};
+use muster_cluster::node::{LogBatch, LogSink};
+use muster_data::Timestamp;
+use muster_frameworks::log_input::MonotonicClock;
+use muster_frameworks::{LogFiles, LogFilesConfig, LogFormat, LogInput, LogInputConfig, Share};
+use tokio::sync::mpsc;
+
+use super::fleet::STOP;
+use super::run::Signals;
+use super::status::NodeStatus;
+use super::{LoadedLayout, load, registry};
+use crate::arguments;
+use crate::output::Failure;
+
+/// How often a supervised node reports.
+const REPORT_EVERY: Duration = Duration::from_millis(250);
+
+/// How long an orderly stop may take.
+const STOP_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long the stop may take when the supervisor is gone.
+const HASTY_LIMIT: Duration = Duration::from_secs(2);
+
+/// Why a node stops.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stop {
+    InOrder,
+    SupervisorGone,
+}
+
+pub(crate) async fn run(arguments: &arguments::Node) -> Result<ExitCode> {
+    let loaded = load(&arguments.layout, &arguments.settings)?;
+    let layout = &loaded.layout;
+    let Some(node) = layout.find(&arguments.name).cloned() else {
+        let names: Vec<&str> = layout
+            .nodes()
+            .iter()
+            .map(|node| node.name.as_str())
+            .collect();
+        return Err(Failure::new(format!(
+            "{} has no node `{}`",
+            layout.file(),
+            arguments.name
+        ))
+        .hint(format!("its nodes are {}", names.join(", ")))
+        .into());
+    };
+    std::fs::create_dir_all(&loaded.directory)
+        .with_context(|| format!("cannot make {}", loaded.directory.display()))?;
+    let config = NodeConfig {
+        layout: layout.clone(),
+        name: arguments.name.clone(),
+        registry: registry(),
+        log_sink: Box::new(FileSink::new(&loaded, &node)?),
+        input: input(&loaded, &node)?,
+        exposure: if arguments.plaintext_anywhere {
+            Exposure::PlaintextAnywhere
+        } else {
+            Exposure::Loopback
+        },
+    };
+    let address = node.socket_address();
+    let running = Node::start(config).await.map_err(|error| {
+        let hint = match &error {
+            muster::NodeStartError::Listen(muster::ListenError::Exposed(_)) => {
+                "--plaintext-anywhere allows it; peers on other machines need it until TLS is there"
+            }
+            muster::NodeStartError::Listen(_) => {
+                "another process may use the port: change `port` in the layout"
+            }
+            _ => "`muster check` shows what the layout resolves to",
+        };
+        Failure::new(format!(
+            "node {} cannot start: {:#}",
+            arguments.name,
+            anyhow::Error::from(error)
+        ))
+        .hint(hint)
+    })?;
+    tracing::info!("node {} ({}) listens on {address}", node.name, node.role);
+    let stop = until_stopped(&running, arguments.supervised).await?;
+    tracing::info!("stopping: {stop:?}");
+    let limit = if stop == Stop::InOrder {
+        STOP_LIMIT
+    } else {
+        HASTY_LIMIT
+    };
+    let report = running.stop(limit).await;
+    if arguments.supervised && stop == Stop::InOrder {
+        send_report(&NodeStatus::new(&report))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn until_stopped(node: &Node, supervised: bool) -> Result<Stop> {
+    let mut signals = Signals::new()?;
+    let (sender, mut words) = mpsc::channel(1);
+    if supervised {
+        std::thread::Builder::new()
+            .name("supervisor".to_owned())
+            .spawn(move || listen(&sender))?;
+    }
+    let mut tick = tokio::time::interval(REPORT_EVERY);
+    loop {
+        tokio::select! {
+            () = signals.next() => return Ok(Stop::InOrder),
+            word = words.recv(), if supervised => return Ok(word.unwrap_or(Stop::SupervisorGone)),
+            _ = tick.tick(), if supervised => {
+                if send_report(&NodeStatus::new(&node.report())).is_err() {
+                    return Ok(Stop::SupervisorGone);
+                }
+            }
+        }
+    }
+}
+
+/// Waits for the supervisor's word, or for its end.
+fn listen(stop: &mpsc::Sender<Stop>) {
+    let mut line = String::new();
+    let mut stdin = std::io::stdin().lock();
+    let word = match stdin.read_line(&mut line) {
+        Ok(read) if read > 0 && line.trim() == STOP => Stop::InOrder,
+        _ => Stop::SupervisorGone,
+    };
+    let _ = stop.blocking_send(word);
+    // An end of the pipe after an orderly word means more haste.
+    if word == Stop::InOrder && !matches!(stdin.read_line(&mut line), Ok(read) if read > 0) {
+        std::thread::sleep(HASTY_LIMIT);
+        std::process::exit(1);
+    }
+}
+
+fn send_report(status: &NodeStatus) -> Result<()> {
+    let mut line = serde_json::to_vec(status)?;
+    line.push(b'\n');
+    let mut out = std::io::stdout().lock();
+    out.write_all(&line)?;
+    out.flush()?;
+    Ok(())
+}
+
+/// The input of a worker: its log files, shared with the workers that are given the same ones.
+fn input(loaded: &LoadedLayout, node: &muster_cluster::Node) -> Result<Option<Input>> {
+    if node.input.is_empty() {
+        return Ok(None);
+    }
+    let nodes = loaded.layout.nodes().iter();
+    let sharers: Vec<_> = nodes.filter(|other| other.input == node.input).collect();
+    let index = sharers
+        .iter()
+        .position(|other| other.name == node.name)
+        .unwrap_or_default();
+    let share = Share::new(u32::try_from(index)?, u32::try_from(sharers.len())?)?;
+    let config = LogInputConfig {
+        files: node
+            .input
+            .iter()
+            .map(|pattern| loaded.base.join(pattern))
+            .collect(),
+        share,
+        speed: node.settings.real("input.speed"),
+    };
+    let input = LogInput::new(&config)
+        .map_err(|error| Failure::new(format!("node {}: {error}", node.name)))?;
+    Ok(Some(Box::new(move |sender| read(input, sender))))
+}
+
+/// Reads to the end on the input's own thread.
+fn read(input: LogInput, sender: InputSender) {
+    let stop = sender.stop_flag();
+    let summary = input.run(&MonotonicClock::new(), &stop, |batch| {
+        let mut copy = InputBatch {
+            low: Some(batch.low),
+            ..InputBatch::default()
+        };
+        for event in batch.events() {
+            let start = copy.buffer.len();
+            copy.buffer.extend_from_slice(event);
+            copy.events.push(start..copy.buffer.len());
+        }
+        match sender.send(copy) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(_) => ControlFlow::Break(()),
+        }
+    });
+    for problem in &summary.problems {
+        tracing::error!("{problem}");
+    }
+    sender.finish(format!(
+        "{} rows: {} events, {} of other workers, {} without a connection, {} unreadable",
+        summary.rows, summary.events, summary.other_share, summary.skipped, summary.bad_rows
+    ));
+}
+
+/// A logger's files as the node's sink.
+struct FileSink(LogFiles);
+
+impl FileSink {
+    fn new(loaded: &LoadedLayout, node: &muster_cluster::Node) -> Result<Self> {
+        let loggers = loaded
+            .layout
+            .nodes()
+            .iter()
+            .filter(|other| loaded.layout.takes_logs(other))
+            .count();
+        let rotation = node.settings.duration("logging.rotation");
+        let files = LogFiles::new(LogFilesConfig {
+            directory: loaded.directory.clone(),
+            format: match node.settings.text("logging.format") {
+                "json" => LogFormat::Json,
+                _ => LogFormat::Tsv,
+            },
+            rotation: (!rotation.is_zero()).then_some(rotation),
+            // One logger needs no name in its files.
+            writer_name: (loggers > 1).then(|| node.name.to_string()),
+        });
+        Ok(Self(
+            files.map_err(|error| Failure::new(error.to_string()))?,
+        ))
+    }
+}
+
+impl LogSink for FileSink {
+    fn write(&mut self, batch: &LogBatch, wall: Timestamp) -> Result<u64, String> {
+        self.0.write(batch, wall).map_err(|error| error.to_string())
+    }
+
+    fn tick(&mut self, wall: Timestamp) -> Result<(), String> {
+        self.0.tick(wall).map_err(|error| error.to_string())
+    }
+
+    fn close(&mut self, wall: Timestamp) -> Result<(), String> {
+        self.0.close(wall).map_err(|error| error.to_string())
+    }
+}

@@ -1,0 +1,94 @@
+//! `muster run`: every node of a layout on this machine, supervised.
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::fleet::{Fleet, News};
+use super::{control, load};
+use crate::arguments::Run;
+use crate::output::say;
+
+pub(crate) async fn run(arguments: &Run) -> Result<ExitCode> {
+    let layout = load(&arguments.layout, &arguments.settings)?;
+    std::fs::create_dir_all(&layout.directory)
+        .with_context(|| format!("cannot make {}", layout.directory.display()))?;
+    let (_socket, requests) = control::listen(&layout.directory).await?;
+    let mut extra: Vec<String> = arguments
+        .settings
+        .iter()
+        .flat_map(|setting| ["--set".to_owned(), setting.clone()])
+        .collect();
+    if arguments.plaintext_anywhere {
+        extra.push("--plaintext-anywhere".to_owned());
+    }
+    let file = std::path::absolute(&arguments.layout)?;
+    let mut fleet = Fleet::new(layout.layout, file, layout.directory.clone(), extra);
+    fleet.serve(requests);
+    let mut signals = Signals::new()?;
+    fleet.start_all()?;
+    say(&format!(
+        "logs are in {}; Ctrl-C stops the cluster",
+        layout.directory.display()
+    ));
+    let mut told_ready = false;
+    while !fleet.is_done() {
+        tokio::select! {
+            done = fleet.next() => done?,
+            () = signals.next() => {
+                if fleet.is_stopping() {
+                    say("killing what is left");
+                    fleet.kill_all()?;
+                } else {
+                    say("stopping; Ctrl-C again kills what is left");
+                    fleet.stop()?;
+                }
+            }
+        }
+        for news in fleet.take_news() {
+            match news {
+                News::Started(name) => say(&format!("{name}: started")),
+                News::Ended(name, None) => say(&format!("{name}: ended")),
+                News::Ended(name, Some(reason)) => {
+                    told_ready = false;
+                    say(&format!(
+                        "{name}: ended, {reason} (see {})",
+                        fleet.log_file(&name).display()
+                    ));
+                }
+            }
+        }
+        if !told_ready && !fleet.is_stopping() && fleet.status().all_ready() {
+            told_ready = true;
+            say("all nodes are ready");
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The signals that ask for an orderly stop.
+pub(crate) struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    pub(crate) fn new() -> Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Waits for the next of them.
+    pub(crate) async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+            _ = self.hang_up.recv() => {}
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! The state of a cluster as it is reported, printed and read by programs: version 1 of the schema.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use muster::wire::counters::DropLedger;
+use muster::{NodeReport, PeerLine};
+use serde::{Deserialize, Serialize};
+
+/// The version of everything that is printed as JSON.
+pub(crate) const VERSION: u32 = 1;
+
+/// What one life of a node reports of itself.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct NodeStatus {
+    /// The life that reports.
+    pub(crate) id: String,
+    /// starting, ready, degraded or stopping.
+    pub(crate) state: String,
+    /// What the node's loop counts.
+    pub(crate) counts: BTreeMap<String, u64>,
+    /// What its frameworks count, as `scan.notices`.
+    pub(crate) frameworks: BTreeMap<String, u64>,
+    /// Log records that wait for their batch.
+    pub(crate) waiting_records: usize,
+    pub(crate) inbox: QueueStatus,
+    pub(crate) input: Option<InputStatus>,
+    pub(crate) peers: Vec<PeerStatus>,
+}
+
+/// A bounded queue.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct QueueStatus {
+    pub(crate) messages: usize,
+    /// Messages dropped, by cause.
+    pub(crate) dropped: BTreeMap<String, u64>,
+}
+
+/// A node's input.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct InputStatus {
+    pub(crate) ended: bool,
+    /// The event time up to which it has been read, in seconds since 1970.
+    pub(crate) low: Option<f64>,
+}
+
+/// A peering, present or past.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct PeerStatus {
+    /// The node's name, if it said hello.
+    pub(crate) node: Option<String>,
+    pub(crate) id: String,
+    pub(crate) address: String,
+    pub(crate) connected: bool,
+    pub(crate) messages_in: u64,
+    pub(crate) messages_out: u64,
+    pub(crate) bytes_in: u64,
+    pub(crate) bytes_out: u64,
+    pub(crate) refused_in: u64,
+    pub(crate) queue: QueueStatus,
+    pub(crate) queue_bytes: usize,
+}
+
+/// A node's process.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ProcessStatus {
+    pub(crate) node: String,
+    pub(crate) role: String,
+    /// running, waiting, held, stopping or ended.
+    pub(crate) process: String,
+    pub(crate) pid: Option<u32>,
+    pub(crate) uptime_seconds: Option<f64>,
+    /// How often it was started again.
+    pub(crate) restarts: u32,
+    /// What its present or last life reported last.
+    pub(crate) report: Option<NodeStatus>,
+}
+
+/// A cluster on this machine.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ClusterStatus {
+    pub(crate) version: u32,
+    pub(crate) layout: String,
+    pub(crate) nodes: Vec<ProcessStatus>,
+}
+
+impl NodeStatus {
+    pub(crate) fn new(report: &NodeReport) -> Self {
+        let mut counts = BTreeMap::new();
+        let mut frameworks = BTreeMap::new();
+        for counter in report.counts.counters() {
+            match counter.labels.first() {
+                None => counts.insert(counter.name.to_owned(), counter.value),
+                Some((_, framework)) => {
+                    frameworks.insert(format!("{framework}.{}", counter.name), counter.value)
+                }
+            };
+        }
+        Self {
+            id: report.id.to_string(),
+            state: report.state.name().to_owned(),
+            counts,
+            frameworks,
+            waiting_records: report.waiting_records,
+            inbox: QueueStatus {
+                messages: report.inbox,
+                dropped: by_cause(&report.inbox_dropped),
+            },
+            input: report.input_ended.map(|ended| InputStatus {
+                ended,
+                low: report.input_low.map(|nanos| {
+                    std::time::Duration::from_nanos(nanos.unsigned_abs()).as_secs_f64()
+                }),
+            }),
+            peers: report.peers.iter().map(PeerStatus::new).collect(),
+        }
+    }
+
+    /// One of the loop's counts.
+    pub(crate) fn count(&self, name: &str) -> u64 {
+        self.counts.get(name).copied().unwrap_or_default()
+    }
+
+    /// A count of the frameworks, summed.
+    pub(crate) fn of_frameworks(&self, name: &str) -> u64 {
+        let suffix = format!(".{name}");
+        self.frameworks
+            .iter()
+            .filter(|(key, _)| key.ends_with(&suffix))
+            .map(|(_, value)| value)
+            .sum()
+    }
+}
+
+impl PeerStatus {
+    fn new(line: &PeerLine) -> Self {
+        let report = &line.report;
+        Self {
+            node: line.node.clone(),
+            id: report.peer.id.to_string(),
+            address: report.peer.address.clone(),
+            connected: report.connected,
+            messages_in: report.messages_in,
+            messages_out: report.messages_out,
+            bytes_in: report.bytes_in,
+            bytes_out: report.bytes_out,
+            refused_in: report.refused.total(),
+            queue: QueueStatus {
+                messages: report.queued,
+                dropped: by_cause(&report.dropped),
+            },
+            queue_bytes: report.queued_bytes,
+        }
+    }
+}
+
+impl ClusterStatus {
+    /// Whether every node runs and sees all the nodes that it works with.
+    pub(crate) fn all_ready(&self) -> bool {
+        let ready = |node: &ProcessStatus| {
+            node.process == "running"
+                && node
+                    .report
+                    .as_ref()
+                    .is_some_and(|report| report.state == "ready")
+        };
+        self.nodes.iter().all(ready)
+    }
+
+    /// The status as a table.
+    pub(crate) fn text(&self) -> String {
+        let mut text = format!(
+            "{:<12} {:<8} {:<9} {:<9} {:>7} {:>9} {:>8} {:>6} {:>10} {:>10} {:>7}  {}\n",
+            "node",
+            "role",
+            "process",
+            "state",
+            "pid",
+            "uptime",
+            "restarts",
+            "peers",
+            "events in",
+            "events out",
+            "queued",
+            "dropped"
+        );
+        for node in &self.nodes {
+            let report = node.report.clone().unwrap_or_default();
+            let connected = report.peers.iter().filter(|peer| peer.connected).count();
+            let queued: usize = report.peers.iter().map(|peer| peer.queue.messages).sum();
+            let _ = writeln!(
+                text,
+                "{:<12} {:<8} {:<9} {:<9} {:>7} {:>9} {:>8} {:>6} {:>10} {:>10} {:>7}  {}",
+                node.node,
+                node.role,
+                node.process,
+                if report.state.is_empty() {
+                    "-"
+                } else {
+                    &report.state
+                },
+                node.pid.map_or("-".to_owned(), |pid| pid.to_string()),
+                node.uptime_seconds.map_or("-".to_owned(), uptime),
+                node.restarts,
+                connected,
+                report.count("events_in"),
+                report.count("events_out"),
+                queued + report.inbox.messages,
+                causes(&report.dropped()),
+            );
+        }
+        text
+    }
+}
+
+impl NodeStatus {
+    /// Everything dropped by this node, by cause.
+    pub(crate) fn dropped(&self) -> BTreeMap<String, u64> {
+        let mut sums = BTreeMap::new();
+        let queues = self
+            .peers
+            .iter()
+            .map(|peer| &peer.queue)
+            .chain([&self.inbox]);
+        for (cause, messages) in queues.flat_map(|queue| &queue.dropped) {
+            *sums.entry(cause.clone()).or_default() += messages;
+        }
+        sums
+    }
+}
+
+/// Causes and numbers in words; a dash for none.
+pub(crate) fn causes(dropped: &BTreeMap<String, u64>) -> String {
+    if dropped.is_empty() {
+        return "-".to_owned();
+    }
+    let parts: Vec<String> = dropped
+        .iter()
+        .map(|(cause, messages)| format!("{messages} {cause}"))
+        .collect();
+    parts.join(", ")
+}
+
+fn by_cause(ledger: &DropLedger) -> BTreeMap<String, u64> {
+    ledger
+        .by_cause()
+        .into_iter()
+        .map(|(cause, messages)| (cause.name().to_owned(), messages))
+        .collect()
+}
+
+fn uptime(seconds: f64) -> String {
+    let seconds = std::time::Duration::try_from_secs_f64(seconds)
+        .unwrap_or_default()
+        .as_secs();
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3600 => format!("{}m{:02}s", seconds / 60, seconds % 60),
+        _ => format!("{}h{:02}m", seconds / 3600, seconds / 60 % 60),
+    }
+}

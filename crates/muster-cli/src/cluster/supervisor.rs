@@ -1,0 +1,394 @@
+//! Which node processes should run: decides, and leaves processes and clocks to its caller.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use muster::wire::Mono;
+use muster_cluster::Role;
+
+/// The first pause before a node that ended is started again; it doubles each time.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+
+/// The longest pause.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// A node that ran this long has recovered: its next pause is the first again.
+const RECOVERED: Duration = Duration::from_secs(60);
+
+/// How long a node may take to stop before it is killed.
+pub(crate) const STOP_LIMIT: Duration = Duration::from_secs(15);
+
+/// The order in which roles stop: whoever sends before whoever takes it.
+const STOP_ORDER: [Role; 4] = [Role::Worker, Role::Proxy, Role::Manager, Role::Logger];
+
+/// What the caller has to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Action {
+    Spawn(String),
+    /// Ask the process to stop in order.
+    Stop(String),
+    Kill(String),
+}
+
+/// What becomes of a node's process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ProcessState {
+    Running {
+        since: Mono,
+    },
+    /// Ended; started again at that time.
+    Waiting {
+        until: Mono,
+    },
+    /// Asked to stop; killed at the deadline.
+    Stopping {
+        deadline: Mono,
+        again: bool,
+    },
+    /// Killed on purpose and not started again until released.
+    Held,
+    Ended,
+}
+
+impl ProcessState {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Running { .. } => "running",
+            Self::Waiting { .. } => "waiting",
+            Self::Stopping { .. } => "stopping",
+            Self::Held => "held",
+            Self::Ended => "ended",
+        }
+    }
+
+    fn has_process(self) -> bool {
+        matches!(self, Self::Running { .. } | Self::Stopping { .. })
+    }
+}
+
+#[derive(Debug)]
+struct Process {
+    role: Role,
+    state: ProcessState,
+    pause: Duration,
+    restarts: u32,
+}
+
+/// The processes of a layout.
+#[derive(Debug)]
+pub(crate) struct Supervisor {
+    processes: BTreeMap<String, Process>,
+    /// The position in [`STOP_ORDER`] that is stopping, once the cluster is.
+    stopping: Option<usize>,
+}
+
+impl Supervisor {
+    pub(crate) fn new(nodes: impl IntoIterator<Item = (String, Role)>) -> Self {
+        let process = |role| Process {
+            role,
+            state: ProcessState::Ended,
+            pause: FIRST_PAUSE,
+            restarts: 0,
+        };
+        let processes = nodes
+            .into_iter()
+            .map(|(name, role)| (name, process(role)))
+            .collect();
+        Self {
+            processes,
+            stopping: None,
+        }
+    }
+
+    /// Starts every node.
+    pub(crate) fn start(&mut self, now: Mono) -> Vec<Action> {
+        let start = |(name, process): (&String, &mut Process)| {
+            process.state = ProcessState::Running { since: now };
+            Action::Spawn(name.clone())
+        };
+        self.processes.iter_mut().map(start).collect()
+    }
+
+    /// A node's state and restarts.
+    pub(crate) fn get(&self, name: &str) -> Option<(ProcessState, u32)> {
+        self.processes
+            .get(name)
+            .map(|process| (process.state, process.restarts))
+    }
+
+    /// Whether the cluster is stopping or has stopped.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.is_some()
+    }
+
+    /// Whether the cluster was stopped and no process is left.
+    pub(crate) fn is_done(&self) -> bool {
+        self.stopping.is_some()
+            && !self
+                .processes
+                .values()
+                .any(|process| process.state.has_process())
+    }
+
+    /// A node's process has ended.
+    pub(crate) fn exited(&mut self, name: &str, now: Mono) -> Vec<Action> {
+        let stopping = self.stopping.is_some();
+        let Some(process) = self.processes.get_mut(name) else {
+            return Vec::new();
+        };
+        let mut actions = Vec::new();
+        process.state = match process.state {
+            ProcessState::Held => ProcessState::Held,
+            _ if stopping => ProcessState::Ended,
+            ProcessState::Stopping { again: true, .. } => {
+                process.restarts += 1;
+                actions.push(Action::Spawn(name.to_owned()));
+                ProcessState::Running { since: now }
+            }
+            ProcessState::Running { since } => {
+                if now.since(since) >= RECOVERED {
+                    process.pause = FIRST_PAUSE;
+                }
+                let until = now.after(process.pause);
+                process.pause = (process.pause * 2).min(LONGEST_PAUSE);
+                ProcessState::Waiting { until }
+            }
+            other => other,
+        };
+        actions.extend(self.next_role(now));
+        actions
+    }
+
+    /// Time has passed.
+    pub(crate) fn tick(&mut self, now: Mono) -> Vec<Action> {
+        let mut actions = Vec::new();
+        for (name, process) in &mut self.processes {
+            match process.state {
+                ProcessState::Waiting { until } if until <= now => {
+                    process.state = ProcessState::Running { since: now };
+                    process.restarts += 1;
+                    actions.push(Action::Spawn(name.clone()));
+                }
+                ProcessState::Stopping { deadline, again } if deadline <= now => {
+                    process.state = ProcessState::Stopping {
+                        deadline: now.after(STOP_LIMIT),
+                        again,
+                    };
+                    actions.push(Action::Kill(name.clone()));
+                }
+                _ => {}
+            }
+        }
+        actions
+    }
+
+    /// Stops every node in order.
+    pub(crate) fn stop(&mut self, now: Mono) -> Vec<Action> {
+        if self.stopping.is_some() {
+            return Vec::new();
+        }
+        self.stopping = Some(0);
+        for process in self
+            .processes
+            .values_mut()
+            .filter(|process| !process.state.has_process())
+        {
+            process.state = ProcessState::Ended;
+        }
+        let mut actions = self.stop_role(0, now);
+        actions.extend(self.next_role(now));
+        actions
+    }
+
+    /// Kills everything that is left.
+    pub(crate) fn kill_all(&mut self) -> Vec<Action> {
+        self.stopping = Some(STOP_ORDER.len());
+        let alive = self
+            .processes
+            .iter()
+            .filter(|(_, process)| process.state.has_process());
+        alive.map(|(name, _)| Action::Kill(name.clone())).collect()
+    }
+
+    /// Stops one node in order and starts it again. `None` if there is no such node, or the cluster is
+    /// stopping.
+    pub(crate) fn restart(&mut self, name: &str, now: Mono) -> Option<Vec<Action>> {
+        let process = self
+            .processes
+            .get_mut(name)
+            .filter(|_| self.stopping.is_none())?;
+        process.pause = FIRST_PAUSE;
+        if process.state.has_process() {
+            process.state = ProcessState::Stopping {
+                deadline: now.after(STOP_LIMIT),
+                again: true,
+            };
+            return Some(vec![Action::Stop(name.to_owned())]);
+        }
+        process.state = ProcessState::Running { since: now };
+        process.restarts += 1;
+        Some(vec![Action::Spawn(name.to_owned())])
+    }
+
+    /// Kills a node hard and keeps it down until [`Supervisor::release`].
+    pub(crate) fn hold(&mut self, name: &str) -> Vec<Action> {
+        match self.processes.get_mut(name) {
+            Some(process) if process.state.has_process() => {
+                process.state = ProcessState::Held;
+                vec![Action::Kill(name.to_owned())]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// Starts a held node again.
+    pub(crate) fn release(&mut self, name: &str, now: Mono) -> Vec<Action> {
+        match self.processes.get_mut(name) {
+            Some(process) if process.state == ProcessState::Held => {
+                process.state = ProcessState::Running { since: now };
+                process.restarts += 1;
+                vec![Action::Spawn(name.to_owned())]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// Goes on to the next role when all nodes of the present one have ended.
+    fn next_role(&mut self, now: Mono) -> Vec<Action> {
+        let mut actions = Vec::new();
+        while let Some(position) = self
+            .stopping
+            .filter(|position| *position < STOP_ORDER.len())
+        {
+            let role = STOP_ORDER[position];
+            if self
+                .processes
+                .values()
+                .any(|process| process.role == role && process.state.has_process())
+            {
+                break;
+            }
+            self.stopping = Some(position + 1);
+            actions.extend(self.stop_role(position + 1, now));
+        }
+        actions
+    }
+
+    fn stop_role(&mut self, position: usize, now: Mono) -> Vec<Action> {
+        let Some(role) = STOP_ORDER.get(position) else {
+            return Vec::new();
+        };
+        let mut actions = Vec::new();
+        for (name, process) in self
+            .processes
+            .iter_mut()
+            .filter(|(_, process)| process.role == *role)
+        {
+            if process.state.has_process() {
+                process.state = ProcessState::Stopping {
+                    deadline: now.after(STOP_LIMIT),
+                    again: false,
+                };
+                actions.push(Action::Stop(name.clone()));
+            }
+        }
+        actions
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> Mono {
+        Mono::default().after(Duration::from_secs(seconds))
+    }
+
+    fn supervisor() -> Supervisor {
+        let nodes = [
+            ("data-1", Role::Proxy),
+            ("logger-1", Role::Logger),
+            ("manager", Role::Manager),
+            ("worker-1", Role::Worker),
+        ];
+        let mut supervisor = Supervisor::new(nodes.map(|(name, role)| (name.to_owned(), role)));
+        assert_eq!(supervisor.start(at(0)).len(), 4);
+        supervisor
+    }
+
+    fn spawn(name: &str) -> Vec<Action> {
+        vec![Action::Spawn(name.to_owned())]
+    }
+
+    fn stop(name: &str) -> Vec<Action> {
+        vec![Action::Stop(name.to_owned())]
+    }
+
+    #[test]
+    fn a_node_that_ends_is_started_again_after_growing_pauses() {
+        let mut supervisor = supervisor();
+        assert_eq!(supervisor.exited("data-1", at(1)), []);
+        assert_eq!(supervisor.tick(at(1)), []);
+        assert_eq!(supervisor.tick(at(2)), spawn("data-1"));
+        supervisor.exited("data-1", at(2));
+        assert_eq!(supervisor.tick(Mono(at(2).0 + 999_999_999)), []);
+        assert_eq!(supervisor.tick(at(3)), spawn("data-1"));
+        // Having run for a minute, it has recovered.
+        supervisor.exited("data-1", at(100));
+        assert_eq!(
+            supervisor.tick(Mono(at(100).0 + 500_000_000)),
+            spawn("data-1")
+        );
+        assert_eq!(
+            supervisor.get("data-1").map(|(_, restarts)| restarts),
+            Some(3)
+        );
+    }
+
+    #[test]
+    fn the_cluster_stops_from_those_who_send_to_those_who_take() {
+        let mut supervisor = supervisor();
+        assert_eq!(supervisor.stop(at(1)), stop("worker-1"));
+        assert_eq!(supervisor.exited("worker-1", at(2)), stop("data-1"));
+        assert_eq!(supervisor.exited("data-1", at(2)), stop("manager"));
+        assert_eq!(supervisor.exited("manager", at(2)), stop("logger-1"));
+        assert!(!supervisor.is_done());
+        assert_eq!(supervisor.exited("logger-1", at(2)), []);
+        assert!(supervisor.is_done());
+    }
+
+    #[test]
+    fn a_node_that_does_not_stop_is_killed() {
+        let mut supervisor = supervisor();
+        supervisor.stop(at(1));
+        assert_eq!(supervisor.tick(at(10)), []);
+        assert_eq!(
+            supervisor.tick(at(16)),
+            [Action::Kill("worker-1".to_owned())]
+        );
+        assert_eq!(supervisor.exited("worker-1", at(16)), stop("data-1"));
+    }
+
+    #[test]
+    fn a_restart_stops_and_starts_and_a_held_node_waits() {
+        let mut supervisor = supervisor();
+        assert_eq!(supervisor.restart("manager", at(1)), Some(stop("manager")));
+        assert_eq!(supervisor.exited("manager", at(2)), spawn("manager"));
+        assert_eq!(supervisor.restart("nobody", at(2)), None);
+        assert_eq!(
+            supervisor.hold("data-1"),
+            [Action::Kill("data-1".to_owned())]
+        );
+        assert_eq!(supervisor.exited("data-1", at(3)), []);
+        assert_eq!(supervisor.tick(at(60)), []);
+        assert_eq!(supervisor.release("data-1", at(60)), spawn("data-1"));
+    }
+
+    #[test]
+    fn a_node_that_waits_for_its_restart_does_not_hold_up_the_stop() {
+        let mut supervisor = supervisor();
+        supervisor.exited("worker-1", at(1));
+        assert_eq!(supervisor.stop(at(1)), stop("data-1"));
+        assert_eq!(supervisor.tick(at(60)), [Action::Kill("data-1".to_owned())]);
+    }
+}

@@ -1,0 +1,99 @@
+//! What is printed, and how the command ends.
+
+use std::fmt;
+use std::io::{self, IsTerminal, Write};
+use std::process::ExitCode;
+
+use anyhow::{Error, Result};
+use tracing_subscriber::EnvFilter;
+
+use crate::arguments::Command;
+
+/// No cluster runs where one was looked for.
+pub(crate) const NOT_RUNNING: u8 = 3;
+
+/// A failure with an exit code of its own and a way out.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) message: String,
+    pub(crate) hint: Option<String>,
+    pub(crate) code: u8,
+}
+
+impl Failure {
+    pub(crate) fn new(message: impl Into<String>) -> Self {
+        Self {
+            message: message.into(),
+            hint: None,
+            code: 1,
+        }
+    }
+
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    pub(crate) fn code(mut self, code: u8) -> Self {
+        self.code = code;
+        self
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// Writes text to stdout.
+pub(crate) fn print(text: &str) -> Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()?;
+    Ok(())
+}
+
+/// Writes a line to stderr.
+pub(crate) fn say(text: &str) {
+    // There is nobody left to tell that stderr is closed.
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+/// Ends the command with a failure. A closed pipe is success: the reader has seen enough.
+pub(crate) fn failed(error: &Error) -> ExitCode {
+    let closed = |cause: &(dyn std::error::Error + 'static)| {
+        cause
+            .downcast_ref::<io::Error>()
+            .is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
+    };
+    if error.chain().any(closed) {
+        return ExitCode::SUCCESS;
+    }
+    say(&format!("error: {error:#}"));
+    let failure = error
+        .chain()
+        .find_map(|cause| cause.downcast_ref::<Failure>());
+    if let Some(hint) = failure.and_then(|failure| failure.hint.as_ref()) {
+        say(&format!("hint: {hint}"));
+    }
+    ExitCode::from(failure.map_or(1, |failure| failure.code))
+}
+
+/// Starts the log on stderr: a node tells what happens, other commands only what is wrong. The
+/// environment variable `MUSTER_LOG` changes that, as `MUSTER_LOG=debug`.
+pub(crate) fn start_log(command: &Command) {
+    let level = match command {
+        Command::Node(_) => "info",
+        _ => "warn",
+    };
+    let filter = EnvFilter::try_from_env("MUSTER_LOG").unwrap_or_else(|_| EnvFilter::new(level));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_target(false)
+        .with_ansi(io::stderr().is_terminal())
+        .with_writer(io::stderr)
+        .init();
+}

@@ -1,0 +1,104 @@
+//! `muster peers`: who an endpoint is, what it subscribes to and, if it is a Muster node, its peers.
+
+use std::fmt::Write;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Result;
+use bytes::Bytes;
+use muster::{Delivery, Endpoint, EndpointConfig, PeersReply, PeersRequest};
+use muster_data::{DataRef, Encode, Record};
+use muster_wire::zeek::{self, EventRef, Metadata};
+use muster_wire::{Class, EndpointId, Topic};
+
+use crate::arguments::Peers;
+use crate::output::print;
+
+/// How long a node may take to answer.
+const ANSWER: Duration = Duration::from_secs(2);
+
+pub(crate) async fn run(arguments: &Peers) -> Result<ExitCode> {
+    let endpoint = Endpoint::start(EndpointConfig::default())?;
+    // A node answers to the id's topic, whatever its prefix: the topic is known from its own.
+    let mut subscriber = endpoint
+        .subscribe([format!("muster/peers/{}/", endpoint.id())])
+        .await;
+    let peer = super::dial(&endpoint, &arguments.address, false).await?;
+    let filter = endpoint.filter_of(peer.id).unwrap_or_default();
+    let mut text = format!("endpoint {} at {}\nsubscribes to:\n", peer.id, peer.address);
+    for entry in &filter {
+        let _ = writeln!(text, "  {}", String::from_utf8_lossy(entry));
+    }
+    match request_topic(peer.id, &filter) {
+        None => text.push_str("not a cluster node: it does not tell its peers\n"),
+        Some(topic) => {
+            ask(&endpoint, &topic);
+            let answer = tokio::time::timeout(ANSWER, async {
+                while let Some(Delivery::Batch(batch)) = subscriber.receive().await {
+                    let value = batch
+                        .iter()
+                        .next()
+                        .map(|message| DataRef::from_validated(message.payload));
+                    let event = value.and_then(|value| EventRef::read(value).ok());
+                    if let Some(reply) =
+                        event.and_then(|event| event.arguments().to::<PeersReply>().ok())
+                    {
+                        return Some(reply);
+                    }
+                }
+                None
+            });
+            match answer.await.ok().flatten() {
+                Some(reply) => text.push_str(&table(&reply)),
+                None => text.push_str("it did not tell its peers: not a Muster node\n"),
+            }
+        }
+    }
+    endpoint.shut_down().await;
+    print(&text)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A cluster node's topic for its own id, if it subscribes to one.
+fn request_topic(id: EndpointId, filter: &[Vec<u8>]) -> Option<Topic> {
+    let suffix = format!("/nodeid/{id}/");
+    let entry = filter
+        .iter()
+        .find(|entry| entry.ends_with(suffix.as_bytes()))?;
+    Topic::new(entry).ok()
+}
+
+fn ask(endpoint: &Endpoint, topic: &Topic) {
+    let mut event = Vec::new();
+    zeek::put_event(&mut event, PeersRequest::NAME, Metadata::default(), |out| {
+        PeersRequest {}.encode(out);
+    });
+    // An unanswered question is noticed by its time-out.
+    let _ = endpoint
+        .publisher()
+        .publish_encoded(topic, Bytes::from(event), Class::Interactive);
+}
+
+fn table(reply: &PeersReply) -> String {
+    let mut text = format!("node {}\n", reply.node);
+    let _ = writeln!(
+        text,
+        "{:<12} {:<36} {:<22} {:<8} {:>10} {:>10} {:>7} {:>8}",
+        "peer", "endpoint id", "address", "dialled", "in", "out", "queued", "dropped"
+    );
+    for peer in &reply.peers {
+        let _ = writeln!(
+            text,
+            "{:<12} {:<36} {:<22} {:<8} {:>10} {:>10} {:>7} {:>8}",
+            peer.node.as_deref().unwrap_or("-"),
+            peer.id,
+            peer.address,
+            if peer.dialled { "by it" } else { "by peer" },
+            peer.messages_in,
+            peer.messages_out,
+            peer.queued,
+            peer.dropped,
+        );
+    }
+    text
+}

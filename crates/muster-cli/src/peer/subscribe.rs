@@ -1,0 +1,85 @@
+//! `muster subscribe`: prints what is published.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use anyhow::Result;
+use muster::{Delivery, Endpoint, EndpointConfig, Received, Status};
+use muster_data::DataRef;
+use muster_wire::zeek::EventRef;
+
+use crate::arguments::Subscribe;
+use crate::output::{Failure, say};
+
+pub(crate) async fn run(arguments: &Subscribe) -> Result<ExitCode> {
+    let endpoint = Endpoint::start(EndpointConfig::default())?;
+    let queue = endpoint.config().subscriber_queue;
+    // Subscribed before the peering: nothing is missed between the two.
+    let mut subscriber = endpoint
+        .subscribe_with_statuses(&arguments.prefixes, queue)
+        .await;
+    super::dial(&endpoint, &arguments.address, arguments.follow_reconnect).await?;
+    let mut left = arguments.count.unwrap_or(u64::MAX);
+    while left > 0 {
+        let Some(delivery) = subscriber.receive().await else {
+            break;
+        };
+        match delivery {
+            Delivery::Batch(batch) => {
+                let mut out = io::BufWriter::new(io::stdout().lock());
+                for message in batch
+                    .iter()
+                    .take(usize::try_from(left).unwrap_or(usize::MAX))
+                {
+                    writeln!(out, "{}", line(&message))?;
+                    left -= 1;
+                }
+                out.flush()?;
+            }
+            Delivery::Status(Status::PeerLost { reason, .. }) => {
+                if !arguments.follow_reconnect {
+                    return Err(
+                        Failure::new(format!("lost {}: {reason}", arguments.address))
+                            .hint("--follow-reconnect dials again")
+                            .into(),
+                    );
+                }
+                say(&format!(
+                    "lost {}: {reason}; dialling again",
+                    arguments.address
+                ));
+            }
+            Delivery::Status(_) => {}
+        }
+    }
+    let (_, _, dropped) = subscriber.depth();
+    if dropped.total() > 0 {
+        say(&format!(
+            "{} messages were dropped: the output was too slow",
+            dropped.total()
+        ));
+    }
+    endpoint.shut_down().await;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A message as Zeek's scripts would write it: topic, event and arguments, or the bare value.
+fn line(message: &Received<'_>) -> String {
+    let value = DataRef::from_validated(message.payload);
+    let Ok(event) = EventRef::read(value) else {
+        return format!("{} {value}", message.topic);
+    };
+    let arguments: Vec<String> = event
+        .arguments()
+        .as_vector()
+        .into_iter()
+        .flat_map(|arguments| arguments.iter())
+        .map(|argument| argument.to_string())
+        .collect();
+    format!(
+        "{} {}({})",
+        message.topic,
+        event.name(),
+        arguments.join(", ")
+    )
+}

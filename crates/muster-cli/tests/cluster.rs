@@ -1,0 +1,181 @@
+//! `muster run`, `status`, `restart` and `stop` with real processes.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod support;
+
+use std::fmt::Write;
+use std::path::Path;
+
+use serde_json::Value;
+use support::{Running, free_ports, is_alive, run, stderr, stdout, until};
+
+/// A cluster of four nodes with a small conn.log that the worker reads.
+fn layout(directory: &Path) {
+    let ports = free_ports(4);
+    let mut text =
+        "directory = \"state\"\n[known_hosts]\nlocal_nets = [\"127.0.0.0/8\"]\n".to_owned();
+    for ((name, role), port) in [
+        ("manager", "manager"),
+        ("logger", "logger"),
+        ("data-1", "data"),
+        ("worker-1", "worker"),
+    ]
+    .iter()
+    .zip(ports)
+    {
+        writeln!(
+            text,
+            "[[node]]\nname = \"{name}\"\nrole = \"{role}\"\nport = {port}"
+        )
+        .unwrap();
+        if *role == "worker" {
+            text.push_str("input = [\"conn.log\"]\n");
+        }
+    }
+    std::fs::write(directory.join("muster.toml"), text).unwrap();
+    let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("../muster-frameworks/tests/data");
+    std::fs::copy(
+        sample.join("echo-connections.conn.log"),
+        directory.join("conn.log"),
+    )
+    .unwrap();
+}
+
+fn status(directory: &Path) -> Option<Value> {
+    serde_json::from_str(&stdout(&run(directory, &["status", "--format", "json"]))).ok()
+}
+
+fn pid_of(status: &Value, name: &str) -> u64 {
+    let nodes = status["nodes"].as_array().unwrap();
+    nodes.iter().find(|node| node["node"] == name).unwrap()["pid"]
+        .as_u64()
+        .unwrap()
+}
+
+#[test]
+fn a_cluster_starts_shows_its_state_restarts_a_node_and_stops() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    layout(directory);
+    let before = run(directory, &["status"]);
+    assert_eq!(before.status.code(), Some(3), "{}", stderr(&before));
+    assert!(stderr(&before).contains("hint: `muster run muster.toml` starts it"));
+
+    let mut cluster = Running::start(directory, &["run"]);
+    cluster.wait_for("all nodes are ready");
+    let ready = status(directory).unwrap();
+    assert_eq!(ready["version"], 1);
+    let text = run(directory, &["status"]);
+    assert!(
+        text.status.success() && stdout(&text).contains("worker-1"),
+        "{}",
+        stdout(&text)
+    );
+
+    let twice = run(directory, &["run"]);
+    assert_eq!(twice.status.code(), Some(1));
+    assert!(stderr(&twice).contains("runs in"), "{}", stderr(&twice));
+
+    let unknown = run(directory, &["restart", "worker-9"]);
+    assert!(
+        stderr(&unknown).contains("its nodes are manager, logger, data-1, worker-1"),
+        "{}",
+        stderr(&unknown)
+    );
+    let restarted = run(directory, &["restart", "data-1"]);
+    assert!(restarted.status.success(), "{}", stderr(&restarted));
+    let after = status(directory).unwrap();
+    assert_ne!(pid_of(&ready, "data-1"), pid_of(&after, "data-1"));
+    assert_eq!(pid_of(&ready, "manager"), pid_of(&after, "manager"));
+
+    // A node that dies is started again by itself.
+    let old = pid_of(&after, "logger");
+    assert!(
+        std::process::Command::new("kill")
+            .args(["-9", &old.to_string()])
+            .status()
+            .unwrap()
+            .success()
+    );
+    until("a new logger", || {
+        status(directory).filter(|now| {
+            now["nodes"].as_array().unwrap().iter().any(|node| {
+                node["node"] == "logger"
+                    && node["pid"].as_u64().is_some_and(|pid| pid != old)
+                    && node["report"]["state"] == "ready"
+            })
+        })
+    });
+
+    let pids: Vec<u64> = ["manager", "data-1", "worker-1"]
+        .map(|name| pid_of(&after, name))
+        .to_vec();
+    let stopped = run(directory, &["stop"]);
+    assert!(stopped.status.success(), "{}", stderr(&stopped));
+    let (code, _) = cluster.finish();
+    assert_eq!(code, Some(0));
+    assert!(!pids.iter().any(|pid| is_alive(*pid)));
+    let logs: Vec<String> = std::fs::read_dir(directory.join("state"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    assert!(
+        logs.iter().any(|file| file.starts_with("known_hosts")),
+        "{logs:?}"
+    );
+}
+
+#[test]
+fn no_node_outlives_a_supervisor_that_is_killed() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    layout(directory);
+    let mut cluster = Running::start(directory, &["run"]);
+    cluster.wait_for("all nodes are ready");
+    let status = status(directory).unwrap();
+    let pids: Vec<u64> = status["nodes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|node| node["pid"].as_u64().unwrap())
+        .collect();
+    assert_eq!(pids.len(), 4);
+    cluster.child.kill().unwrap();
+    cluster.child.wait().unwrap();
+    until("the end of every node", || {
+        (!pids.iter().any(|pid| is_alive(*pid))).then_some(())
+    });
+    // What is left over does not keep the next supervisor from starting.
+    let mut next = Running::start(directory, &["run"]);
+    next.wait_for("all nodes are ready");
+}
+
+#[test]
+fn ctrl_c_stops_in_order_and_a_port_in_use_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    layout(directory);
+    let mut cluster = Running::start(directory, &["run"]);
+    cluster.wait_for("all nodes are ready");
+    let again = run(directory, &["node", "manager"]);
+    assert_eq!(again.status.code(), Some(1));
+    let text = stderr(&again);
+    assert!(
+        text.contains("node manager cannot start: cannot listen on 127.0.0.1:"),
+        "{text}"
+    );
+    assert!(
+        text.contains("hint: another process may use the port"),
+        "{text}"
+    );
+    let pid = cluster.child.id().to_string();
+    assert!(
+        std::process::Command::new("kill")
+            .args(["-INT", &pid])
+            .status()
+            .unwrap()
+            .success()
+    );
+    let (code, _) = cluster.finish();
+    assert_eq!(code, Some(0));
+}

@@ -1,0 +1,182 @@
+//! Commands that need no cluster, or one node.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod support;
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::Stdio;
+
+use support::{Running, free_ports, muster, run, stderr, stdout};
+
+fn write(directory: &Path, text: &str) {
+    std::fs::write(directory.join("muster.toml"), text).unwrap();
+}
+
+fn manager_alone(directory: &Path) -> String {
+    let port = free_ports(1)[0];
+    write(
+        directory,
+        &format!("[[node]]\nname = \"manager\"\nrole = \"manager\"\nport = {port}\n"),
+    );
+    format!("127.0.0.1:{port}")
+}
+
+#[test]
+fn an_event_goes_from_one_command_through_a_node_s_endpoint() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    let address = manager_alone(directory);
+    let mut node = Running::start(directory, &["node", "manager"]);
+    node.wait_for("listens on");
+
+    let peers = run(directory, &["peers", &address]);
+    let text = stdout(&peers);
+    assert!(
+        text.contains("zeek/cluster/manager") && text.contains("node manager"),
+        "{text}{}",
+        stderr(&peers)
+    );
+
+    let published = run(
+        directory,
+        &[
+            "publish",
+            &address,
+            "zeek/cluster/manager",
+            "My::event",
+            "count:5",
+            "addr:10.0.0.1",
+            "\"text\"",
+        ],
+    );
+    assert!(published.status.success(), "{}", stderr(&published));
+
+    let elsewhere = run(
+        directory,
+        &[
+            "publish",
+            &address,
+            "nowhere",
+            "My::event",
+            "--timeout",
+            "0.1",
+        ],
+    );
+    assert_eq!(elsewhere.status.code(), Some(1));
+    assert!(
+        stderr(&elsewhere).contains("hint: it subscribes to: "),
+        "{}",
+        stderr(&elsewhere)
+    );
+
+    let wrong = run(
+        directory,
+        &[
+            "publish",
+            &address,
+            "zeek/cluster/manager",
+            "My::event",
+            "count:x",
+        ],
+    );
+    assert!(
+        stderr(&wrong).contains("argument 1 `count:x`"),
+        "{}",
+        stderr(&wrong)
+    );
+}
+
+/// The manager's notices reach a subscriber; here its hello does, on the subscriber's own id.
+#[test]
+fn a_subscriber_prints_what_it_is_sent_and_ends_after_its_count() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    let address = manager_alone(directory);
+    let mut node = Running::start(directory, &["node", "manager"]);
+    node.wait_for("listens on");
+    let mut subscriber = muster(directory, &["subscribe", &address, "", "--count", "1"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(subscriber.stdout.take().unwrap())
+        .read_line(&mut line)
+        .unwrap();
+    assert!(
+        line.contains("/nodeid/") && line.contains("Cluster::hello(\"manager\", "),
+        "{line}"
+    );
+    assert!(subscriber.wait().unwrap().success());
+}
+
+#[test]
+fn nobody_at_the_address_is_said_at_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let output = run(directory.path(), &["subscribe", "127.0.0.1:1", "x"]);
+    assert_eq!(output.status.code(), Some(1));
+    let text = stderr(&output);
+    assert!(
+        text.contains("cannot peer with 127.0.0.1:1: Connection refused")
+            && text.contains("hint: "),
+        "{text}"
+    );
+}
+
+#[test]
+fn check_names_everything_that_is_wrong_with_file_and_line() {
+    let directory = tempfile::tempdir().unwrap();
+    write(
+        directory.path(),
+        "[[node]]\nname = \"worker-1\"\nrole = \"worker\"\nadress = \"127.0.0.1\"\n[[node]]\nname = \"worker-1\"\nrole = \"boss\"\n",
+    );
+    let output = run(directory.path(), &["check"]);
+    assert_eq!(output.status.code(), Some(1));
+    insta::assert_snapshot!(stderr(&output));
+}
+
+#[test]
+fn check_prints_what_a_layout_resolves_to() {
+    let directory = tempfile::tempdir().unwrap();
+    write(
+        directory.path(),
+        "[scan]\nthreshold = 20\n[pool.spam]\ntype = \"data\"\n[[node]]\nname = \"manager\"\nrole = \"manager\"\n[[node]]\nname = \"logger\"\nrole = \"logger\"\n[[node]]\nname = \"data\"\nrole = \"data\"\ncount = 2\n[[node]]\nname = \"worker\"\nrole = \"worker\"\ncount = 2\noptions = { \"scan.threshold\" = 5 }\n",
+    );
+    let output = run(directory.path(), &["check", "--set", "input.speed=10"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let text = stdout(&output).replace(&*directory.path().to_string_lossy(), "DIR");
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn a_missing_layout_and_an_unknown_node_say_what_to_do() {
+    let directory = tempfile::tempdir().unwrap();
+    let missing = run(directory.path(), &["check"]);
+    assert!(
+        stderr(&missing).contains("cannot read muster.toml") && stderr(&missing).contains("hint: ")
+    );
+    manager_alone(directory.path());
+    let unknown = run(directory.path(), &["node", "boss"]);
+    assert!(
+        stderr(&unknown).contains("has no node `boss`"),
+        "{}",
+        stderr(&unknown)
+    );
+    assert!(
+        stderr(&unknown).contains("hint: its nodes are manager"),
+        "{}",
+        stderr(&unknown)
+    );
+}
+
+#[test]
+fn a_closed_pipe_is_success() {
+    let directory = tempfile::tempdir().unwrap();
+    manager_alone(directory.path());
+    let mut check = muster(directory.path(), &["check", "--all"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(check.stdout.take());
+    assert!(check.wait().unwrap().success());
+}

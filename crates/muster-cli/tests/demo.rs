@@ -1,0 +1,138 @@
+//! The demo, the main job, in small: a whole cluster as processes, two nodes killed halfway.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod support;
+
+use serde_json::Value;
+use support::{run, stderr, stdout};
+
+fn number(value: &Value, pointer: &str) -> u64 {
+    value
+        .pointer(pointer)
+        .and_then(Value::as_u64)
+        .unwrap_or_else(|| panic!("no {pointer} in {value}"))
+}
+
+#[test]
+fn the_demo_finds_the_scan_loses_two_nodes_and_accounts_for_everything() {
+    let directory = tempfile::tempdir().unwrap();
+    let output = run(
+        directory.path(),
+        &[
+            "demo", "--speed", "300", "--format", "json", "--dir", "here",
+        ],
+    );
+    assert!(output.status.success(), "{}", stderr(&output));
+    let account: Value = serde_json::from_str(&stdout(&output)).unwrap();
+    assert_eq!(number(&account, "/version"), 1);
+
+    // The two killed nodes had two lives, all others one.
+    for node in account["nodes"].as_array().unwrap() {
+        let killed = ["data-1", "logger-1"].contains(&node["node"].as_str().unwrap());
+        assert_eq!(
+            node["lives"].as_u64(),
+            Some(if killed { 2 } else { 1 }),
+            "{node}"
+        );
+        assert_eq!(number(node, "/panics"), 0, "{node}");
+        assert_eq!(number(node, "/refused"), 0, "{node}");
+        let dropped: u64 = node["dropped"]
+            .as_object()
+            .unwrap()
+            .values()
+            .map(|n| n.as_u64().unwrap())
+            .sum();
+        let accounted = number(node, "/delivered") + dropped + number(node, "/unknown");
+        assert_eq!(number(node, "/events_out"), accounted, "{node}");
+    }
+    // What was lost was lost with the killed nodes, not elsewhere.
+    assert!(number(&account, "/total/delivered") > 2_000);
+    assert_eq!(number(&account, "/total/inbox_dropped"), 0);
+
+    let records = &account["records"];
+    assert_eq!(
+        number(records, "/logged"),
+        number(records, "/in_files") + number(records, "/dropped") + number(records, "/unknown")
+    );
+    assert!(number(records, "/by_stream/known_hosts") > 100);
+    assert!(number(records, "/by_stream/known_services") > 50);
+    let notices = account["notices"].as_array().unwrap();
+    let about = |text: &str| {
+        notices
+            .iter()
+            .filter(|n| n.as_str().unwrap().contains(text))
+            .count()
+    };
+    assert!(
+        about("10.164.94.120") >= 1 && about("3389/tcp") >= 1,
+        "{notices:?}"
+    );
+    assert_eq!(about(" 53/udp"), 0, "{notices:?}");
+
+    // The files are where the summary says, with the loggers' names, and complete.
+    let logs = directory.path().join("here/logs");
+    let files: Vec<String> = std::fs::read_dir(&logs)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    for logger in ["logger-1", "logger-2"] {
+        assert!(
+            files
+                .iter()
+                .any(|file| file.starts_with("known_hosts") && file.contains(logger)),
+            "{files:?}"
+        );
+    }
+    assert!(!files.iter().any(|file| file.contains("sock")), "{files:?}");
+}
+
+/// The JSON form is public: its keys change only with its version.
+#[test]
+fn the_summary_has_the_keys_of_version_1() {
+    let directory = tempfile::tempdir().unwrap();
+    let output = run(
+        directory.path(),
+        &["demo", "--speed", "0", "--no-kill", "--format", "json"],
+    );
+    assert!(output.status.success(), "{}", stderr(&output));
+    let account: Value = serde_json::from_str(&stdout(&output)).unwrap();
+    let mut keys = Vec::new();
+    collect_keys(&account, String::new(), &mut keys);
+    keys.sort();
+    keys.dedup();
+    insta::assert_snapshot!(keys.join("\n"));
+    // Without deaths nothing is unknown and nothing dropped.
+    assert_eq!(number(&account, "/total/unknown"), 0);
+    assert_eq!(
+        account["total"]["dropped"],
+        Value::Object(serde_json::Map::new())
+    );
+    assert_eq!(number(&account, "/records/unknown"), 0);
+    assert_eq!(
+        number(&account, "/records/logged"),
+        number(&account, "/records/in_files")
+    );
+    std::fs::remove_dir_all(account["directory"].as_str().unwrap()).unwrap();
+}
+
+/// The paths of all keys; what is keyed by names of streams or causes stands as `*`.
+fn collect_keys(value: &Value, path: String, keys: &mut Vec<String>) {
+    match value {
+        Value::Object(fields) => {
+            for (key, value) in fields {
+                let open = ["by_stream", "dropped"]
+                    .iter()
+                    .any(|parent| path.ends_with(parent));
+                let key = if open { "*" } else { key };
+                collect_keys(value, format!("{path}/{key}"), keys);
+            }
+            if fields.is_empty() {
+                keys.push(path);
+            }
+        }
+        Value::Array(values) => values
+            .iter()
+            .for_each(|value| collect_keys(value, format!("{path}[]"), keys)),
+        _ => keys.push(path),
+    }
+}
