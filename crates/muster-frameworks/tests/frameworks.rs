@@ -333,39 +333,55 @@ fn hosts_are_logged_once_per_life_of_their_owner() {
 
 #[test]
 fn an_owner_that_comes_back_logs_again() {
-    let rounds = (0..6).flat_map(|round| {
+    let round = |round: i64| {
         (0..20).map(move |n| speaks(round * 100 + n, &format!("10.5.0.{n}"), "192.0.2.1", 22))
-    });
-    let connections: Vec<_> = rounds.collect();
+    };
+    let connections: Vec<_> = (0..6).flat_map(round).collect();
     let mut cluster = fed(1, "", &connections).pace(20, Duration::from_secs(5));
+    let times = |cluster: &Cluster| -> Vec<usize> {
+        let log = cluster.log("known_hosts");
+        let times = |n| log.iter().filter(|row| is_host(row, n)).count();
+        (0..20).map(times).collect()
+    };
     cluster.start();
+    // Rounds begin at 0, 5, 10 s, and a moment for the hellos.
     cluster.run_for(Duration::from_secs(7));
+    assert_eq!(times(&cluster), [1; 20]);
     cluster.kill("data-2");
-    cluster.run_for(Duration::from_secs(6));
-    let owned = (0..20)
-        .filter(|n| {
-            cluster
-                .log("known_hosts")
-                .iter()
-                .filter(|row| is_host(row, *n))
-                .count()
-                == 2
-        })
-        .collect::<Vec<_>>();
-    assert!(!owned.is_empty());
+    cluster.run_for(Duration::from_secs(5));
+    let after_death = times(&cluster);
+    let is_owned = |n: usize| after_death[n] == 2;
+    assert!((0..20).any(is_owned));
     cluster.restart("data-2");
+    cluster.run_for(Duration::from_secs(5));
+    let expected = |more: usize| (0..20).map(move |n| if is_owned(n) { 1 + more } else { 1 });
+    assert!(
+        times(&cluster).into_iter().eq(expected(2)),
+        "the new life knows nothing"
+    );
+    cluster.kill("data-2");
     cluster.run_until_idle();
-    for n in 0..20 {
-        let times = cluster
-            .log("known_hosts")
-            .iter()
-            .filter(|row| is_host(row, n))
-            .count();
-        assert_eq!(times, if owned.contains(&n) { 3 } else { 1 }, "host {n}");
-    }
+    assert!(
+        times(&cluster).into_iter().eq(expected(3)),
+        "the heir has forgotten what it lost"
+    );
 }
 
-fn is_host(row: &Data, n: i64) -> bool {
+#[test]
+fn an_heir_learns_of_a_scan_that_goes_on() {
+    // Nine hosts are too few, and the owner dies; the same nine are tried again, and one more.
+    let mut connections = sweep(0, "192.0.2.1", 9, 3389);
+    connections.extend(sweep(100, "192.0.2.1", 10, 3389));
+    let mut cluster = fed(1, "", &connections).pace(9, Duration::from_secs(5));
+    cluster.start();
+    cluster.run_for(Duration::from_secs(2));
+    let owner = cluster.owner(&PoolName::proxy(), address("192.0.2.1"));
+    cluster.kill(&owner);
+    cluster.run_until_idle();
+    assert_eq!(notices(&cluster).len(), 1);
+}
+
+fn is_host(row: &Data, n: usize) -> bool {
     row.to_string().contains(&format!("10.5.0.{n}]"))
 }
 
