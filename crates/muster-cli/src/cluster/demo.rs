@@ -187,7 +187,9 @@ async fn replay(fleet: &mut Fleet, arguments: &Demo, screen: &Screen) -> Result<
             }
         }
         for news in fleet.take_news() {
-            if let News::Ended(name, Some(reason)) = news {
+            if let News::Ended(name, Some(reason)) = news
+                && !(killed && KILLED.contains(&name.as_str()))
+            {
                 screen.say(&format!("{name} ended: {reason}"));
             }
         }

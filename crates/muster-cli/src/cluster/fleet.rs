@@ -172,9 +172,13 @@ impl Fleet {
         &self.past
     }
 
-    /// What a node's present life reported last.
+    /// What a node's present life reported last; nothing while it has no process.
     pub(crate) fn report(&self, name: &str) -> Option<&NodeStatus> {
-        self.lives.get(name)?.report.as_ref()
+        self.lives
+            .get(name)
+            .filter(|life| life.pid.is_some())?
+            .report
+            .as_ref()
     }
 
     /// What has happened since the last call.
@@ -346,10 +350,12 @@ impl Fleet {
         }
         let reason = match status {
             _ if in_order => None,
-            Some(status) => {
+            // A process that ended by itself has said why; one that was killed had no time to.
+            Some(status) if status.code().is_some() => {
                 let last = last_line(&self.log_file(name)).unwrap_or_default();
                 Some(format!("{status}: {last}"))
             }
+            Some(status) => Some(status.to_string()),
             None => Some("unknown".to_owned()),
         };
         self.news.push(News::Ended(name.to_owned(), reason));

@@ -186,7 +186,13 @@ impl ClusterStatus {
         );
         for node in &self.nodes {
             let report = node.report.clone().unwrap_or_default();
-            let connected = report.peers.iter().filter(|peer| peer.connected).count();
+            // What a process that is gone said last of its state is no longer true; its counts are.
+            let alive = node.pid.is_some();
+            let connected = report
+                .peers
+                .iter()
+                .filter(|peer| alive && peer.connected)
+                .count();
             let queued: usize = report.peers.iter().map(|peer| peer.queue.messages).sum();
             let _ = writeln!(
                 text,
@@ -194,10 +200,10 @@ impl ClusterStatus {
                 node.node,
                 node.role,
                 node.process,
-                if report.state.is_empty() {
-                    "-"
-                } else {
+                if alive && !report.state.is_empty() {
                     &report.state
+                } else {
+                    "-"
                 },
                 node.pid.map_or("-".to_owned(), |pid| pid.to_string()),
                 node.uptime_seconds.map_or("-".to_owned(), uptime),
