@@ -379,12 +379,13 @@ fn accepted(stream: TcpStream, address: SocketAddr, shared: &Arc<Shared>, owner:
     }
     let (reader, writer) = stream.into_split();
     let (shared, owner) = (Arc::clone(shared), owner.clone());
+    let teller = Arc::clone(&shared);
     tokio::spawn(async move {
         let address = address.to_string();
         let origin = PeerOrigin::Accepted;
         let end = connection::run(reader, writer, shared, owner, address.clone(), origin).await;
         if let connection::ConnectionEnd::Failed(reason) = end {
-            tracing::info!(peer = %address, "refused a connection: {reason}");
+            teller.refused(&address, &reason);
         }
     });
 }

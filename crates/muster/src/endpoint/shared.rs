@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use muster_wire::routing;
@@ -29,8 +29,21 @@ pub(crate) struct Shared {
     pub(crate) stopping: watch::Sender<bool>,
     sequences: [AtomicU64; 4],
     retired: Mutex<VecDeque<Arc<PeerQueue>>>,
+    refusals: Mutex<Refusals>,
     start: Instant,
 }
+
+/// How many refused connections are told of, so that whoever makes them cannot fill a disk.
+#[derive(Debug, Default)]
+struct Refusals {
+    since: Mono,
+    told: u32,
+    untold: u64,
+}
+
+/// Refused connections that are told of in one [`REFUSALS_SPAN`]; the rest are counted.
+const REFUSALS_TOLD: u32 = 10;
+const REFUSALS_SPAN: Duration = Duration::from_secs(10);
 
 impl Shared {
     pub(crate) fn new(me: EndpointId, config: EndpointConfig) -> Self {
@@ -42,6 +55,7 @@ impl Shared {
             stopping: watch::Sender::new(false),
             sequences: [const { AtomicU64::new(0) }; 4],
             retired: Mutex::new(VecDeque::new()),
+            refusals: Mutex::default(),
             start: Instant::now(),
         }
     }
@@ -57,6 +71,33 @@ impl Shared {
             origin: self.me,
             sequence: counter.fetch_add(1, Ordering::Relaxed) + 1,
         }
+    }
+
+    /// Tells of a refused connection, unless there are too many of them.
+    pub(crate) fn refused(&self, address: &str, reason: &str) {
+        let now = self.now();
+        let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        if now.since(refusals.since) >= REFUSALS_SPAN {
+            let untold = refusals.untold;
+            *refusals = Refusals {
+                since: now,
+                ..Refusals::default()
+            };
+            if untold > 0 {
+                tracing::warn!("refused {untold} more connections");
+            }
+        }
+        if refusals.told >= REFUSALS_TOLD {
+            refusals.untold += 1;
+            return;
+        }
+        refusals.told += 1;
+        let last = if refusals.told == REFUSALS_TOLD {
+            "; more of them are only counted"
+        } else {
+            ""
+        };
+        tracing::warn!("refused a connection from {address}: {reason}{last}");
     }
 
     /// Keeps a former peer's counts.
