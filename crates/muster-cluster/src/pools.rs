@@ -213,7 +213,7 @@ impl PoolChange {
 /// Fills the pools of a layout, sorted by topic, as Zeek does at its start: exclusive pools take
 /// their share of the nodes of their type first, the others go round over what is left.
 ///
-/// Beyond Zeek: a pool that nodes name in their `pools` takes only those, and the turn of the other
+/// Beyond Zeek: without a proxy the manager stands in; a pool that nodes name in their `pools` takes only those, and the turn of the other
 /// pools does not move; exclusive ones of that kind choose first.
 pub(crate) fn assign(layout: &Layout) -> Vec<Assigned> {
     let mut eligible = HashMap::new();
@@ -223,9 +223,10 @@ pub(crate) fn assign(layout: &Layout) -> Vec<Assigned> {
             .map(|node| node.name.clone())
             .collect();
         names.sort();
-        if role == Role::Logger && layout.manager_is_logger() {
-            names.extend(layout.manager().map(|manager| manager.name.clone()));
-        }
+        let manager = layout
+            .manager()
+            .filter(|manager| layout.serves_as(manager, role));
+        names.extend(manager.map(|manager| manager.name.clone()));
         eligible.insert(role, Turn { names, next: 0 });
     }
     let named = |pool: &PoolSpec, name: &NodeName| {

@@ -137,7 +137,7 @@ fn pools_that_cannot_be_filled() {
             "[pool.scan]\nexclusive = true\nmax_nodes = 2\n[pool.dns]\nexclusive = true\nmax_nodes = 1\n{proxies}"
         ),
         &format!("[pool.scan]\nexclusive = true\nmax_nodes = 2\n[pool.dns]\n{proxies}"),
-        "[pool.scan]\n",
+        "[pool.scan]\ntype = \"worker\"\n",
         &format!(
             "[pool.scan]\nexclusive = true\nmax_nodes = 2\n{proxies}[[node]]\nname = \"q\"\nrole = \"proxy\"\npools = [\"scan\"]\n"
         ),

@@ -65,10 +65,10 @@ pub fn came_about(connection: &Connection) -> bool {
 /// the same; a data node, if it is still the owner.
 pub(crate) fn still_holds(role: Role, change: &PoolChange, key: Key, cx: &Context<'_>) -> bool {
     let after = change.owner_after(&key);
-    if role == Role::Proxy {
-        after == Some(cx.name())
-    } else {
+    if role == Role::Worker {
         after == change.owner_before(&key)
+    } else {
+        after == Some(cx.name())
     }
 }
 
@@ -91,7 +91,7 @@ impl Framework for KnownHosts {
 
     fn create(site: &Site<'_>) -> Option<Self> {
         let settings = &site.node.settings;
-        let has_work = site.is(Role::Worker) || site.is(Role::Proxy);
+        let has_work = site.is(Role::Worker) || site.owns_keys();
         has_work.then(|| Self {
             local_nets: LocalNets::of(settings, "known_hosts.local_nets"),
             known: Seen::new(settings.size("known_hosts.max_hosts")),

@@ -92,7 +92,7 @@ impl Framework for KnownServices {
 
     fn create(site: &Site<'_>) -> Option<Self> {
         let settings = &site.node.settings;
-        let has_work = site.is(Role::Worker) || site.is(Role::Proxy);
+        let has_work = site.is(Role::Worker) || site.owns_keys();
         has_work.then(|| Self {
             local_nets: LocalNets::of(settings, "known_services.local_nets"),
             known: Seen::new(settings.size("known_services.max_services")),

@@ -78,8 +78,9 @@ pub struct Scan {
 /// When all inputs have passed the window, it logs a [`Scan`] to the stream `scans` and forgets it;
 /// attempts that come later are counted as `late_rows`.
 ///
-/// When a key gets another owner in the middle of a window, the new owner counts what is tried from
-/// then on, and the old one, if it is alive, closes what it has.
+/// When a key gets another owner, as its owner dies or comes back, the workers tell the new one what they
+/// told the old one of windows that are still open, and the old one forgets it: a scan survives the
+/// death of the node that counts it.
 ///
 /// State is bounded: `scan.max_victims` per scan, `scan.max_entries` over all. Beyond, what has not become a
 /// scan in the oldest window is dropped, and counted as `evicted`.
@@ -152,7 +153,7 @@ impl Framework for ScanDetection {
 
     fn create(site: &Site<'_>) -> Option<Self> {
         let settings = &site.node.settings;
-        let has_work = site.is(Role::Worker) || site.is(Role::Proxy);
+        let has_work = site.is(Role::Worker) || site.owns_keys();
         has_work.then(|| Self::new(site.node.role, settings))
     }
 
@@ -170,9 +171,16 @@ impl Framework for ScanDetection {
     }
 
     fn pool_changed(&mut self, change: &PoolChange, cx: &mut Context<'_>) {
-        if self.role == Role::Worker && change.pool == PoolName::proxy() {
-            self.sent.retain(|(attacker, ..)| {
-                still_holds(Role::Worker, change, Key::from(attacker), cx)
+        if change.pool != PoolName::proxy() {
+            return;
+        }
+        if self.role == Role::Worker {
+            self.tell_heirs(change, cx);
+        } else {
+            self.scans.retain(|(_, attacker, _), victims| {
+                let holds = still_holds(Role::Proxy, change, Key::from(attacker), cx);
+                self.entries -= if holds { 0 } else { victims.hosts.len() };
+                holds
             });
         }
     }
@@ -250,6 +258,29 @@ impl ScanDetection {
         let evicted = self.sent.insert(entry);
         if evicted > 0 {
             cx.count("evicted", evicted);
+        }
+    }
+
+    /// Tells those who own a key anew what its former owner was told of windows that are still open.
+    fn tell_heirs(&self, change: &PoolChange, cx: &mut Context<'_>) {
+        for (attacker, victim, port, window) in self.sent.iter().copied() {
+            let holds = still_holds(Role::Worker, change, Key::from(attacker), cx);
+            let is_closed = cx
+                .closed()
+                .is_some_and(|closed| window + self.window <= closed);
+            if holds || is_closed {
+                continue;
+            }
+            if let Some(owner) = cx.topic_for_key(&PoolName::proxy(), attacker) {
+                let attempt = ScanAttempt {
+                    attacker,
+                    victim,
+                    port,
+                    ts: window,
+                };
+                cx.publish(&owner, &attempt).checked(cx);
+                cx.count("attempts_sent_again", 1);
+            }
         }
     }
 

@@ -39,6 +39,11 @@ impl<K: Copy + Eq + Hash> Seen<K> {
         1
     }
 
+    /// The keys in the order of their coming.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &K> {
+        self.order.iter()
+    }
+
     /// Keeps only the keys for which `keep` holds.
     pub(crate) fn retain(&mut self, mut keep: impl FnMut(&K) -> bool) {
         let keys = &mut self.keys;

@@ -367,18 +367,53 @@ fn an_owner_that_comes_back_logs_again() {
     );
 }
 
+/// Nine hosts are too few. Then the owner dies, and one more host is tried: the workers tell the heir
+/// of the nine.
 #[test]
-fn an_heir_learns_of_a_scan_that_goes_on() {
-    // Nine hosts are too few, and the owner dies; the same nine are tried again, and one more.
-    let mut connections = sweep(0, "192.0.2.1", 9, 3389);
-    connections.extend(sweep(100, "192.0.2.1", 10, 3389));
-    let mut cluster = fed(1, "", &connections).pace(9, Duration::from_secs(5));
+fn a_scan_survives_the_death_of_the_node_that_counts_it() {
+    let mut connections = sweep(0, "192.0.2.1", 10, 3389);
+    connections[9].ts = Timestamp::from_secs(BEGIN + 100);
+    let cluster = fed(2, "", &connections).pace(9, Duration::from_secs(5));
+    let cluster = run_and_kill_owner(cluster, false);
+    assert_eq!(notices(&cluster).len(), 1);
+    let scans: Vec<_> = scans(&cluster).into_iter().collect();
+    assert_eq!(
+        scans.iter().map(|scan| scan.victims).collect::<Vec<_>>(),
+        [10]
+    );
+}
+
+/// As above, but the owner comes back, takes its keys back from the heir, and tells the end.
+#[test]
+fn a_scan_has_one_record_though_its_owner_came_back() {
+    let connections = sweep(0, "192.0.2.1", 30, 3389);
+    let cluster = fed(2, "", &connections).pace(9, Duration::from_secs(5));
+    let cluster = run_and_kill_owner(cluster, true);
+    let (notices, scans) = (notices(&cluster), scans(&cluster));
+    assert_eq!((notices.len(), scans.len()), (1, 1));
+    assert_eq!(scans.first().map(|scan| scan.victims), Some(30));
+}
+
+fn run_and_kill_owner(mut cluster: Cluster, comes_back: bool) -> Cluster {
     cluster.start();
     cluster.run_for(Duration::from_secs(2));
     let owner = cluster.owner(&PoolName::proxy(), address("192.0.2.1"));
     cluster.kill(&owner);
+    cluster.run_for(Duration::from_secs(8));
+    if comes_back {
+        cluster.restart(&owner);
+    }
     cluster.run_until_idle();
-    assert_eq!(notices(&cluster).len(), 1);
+    cluster
+}
+
+#[test]
+fn without_a_data_node_the_manager_owns_the_keys() {
+    let layout = "node = [{ name = \"boss\", role = \"manager\" }, { name = \"worker\", role = \"worker\", input = [\"feed\"] }]";
+    let cluster = Cluster::of(layout, standard()).feed("worker", sweep(0, "192.0.2.1", 25, 3389));
+    let cluster = run(cluster);
+    assert_eq!((notices(&cluster).len(), scans(&cluster).len()), (1, 1));
+    assert_eq!(cluster.log_of::<KnownHost>("known_hosts").len(), 25);
 }
 
 fn is_host(row: &Data, n: usize) -> bool {

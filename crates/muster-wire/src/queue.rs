@@ -36,8 +36,8 @@ pub trait Queued {
     fn count_dropped(&self, cause: DropCause, ledger: &mut DropLedger);
 }
 
-/// The bookkeeping of one message besides its payload and topic, in bytes.
-const MESSAGE_OVERHEAD: usize = 160;
+/// The bookkeeping of one message besides its payload, in bytes, as queues account it.
+pub const MESSAGE_OVERHEAD: usize = 160;
 
 impl Queued for Message {
     fn messages(&self) -> usize {

@@ -453,3 +453,47 @@ async fn garbage_instead_of_a_handshake_is_refused_at_once() {
     }
     assert!(hub.peers().is_empty());
 }
+
+/// A publisher that waits loses nothing, however small the queue; one that does not is told.
+#[tokio::test(flavor = "multi_thread")]
+async fn publishers_that_wait_are_slowed_down_and_others_are_told_of_drops() {
+    let config = EndpointConfig {
+        data_queue: QueueLimits {
+            messages: 4,
+            bytes: 1 << 20,
+        },
+        overflow: Overflow::DropNewest,
+        ..EndpointConfig::default()
+    };
+    let left = Endpoint::start(config).unwrap();
+    let right = endpoint(2);
+    let mut subscriber = right.subscribe(["/t"]).await;
+    let address = listening(&right).await;
+    within(left.peer(&address, None)).await.unwrap();
+    let mut publisher = left.publisher();
+    let limit = Duration::from_secs(10);
+    for number in 0..1000u64 {
+        let outcome = within(publisher.publish_waiting(&topic("/t"), &number, limit)).await;
+        assert_eq!((outcome.queued_to, outcome.dropped), (1, 0));
+    }
+    let blocking = tokio::task::spawn_blocking(move || {
+        let publish = |number: u64| {
+            publisher
+                .publish_blocking(&topic("/t"), &number, limit)
+                .dropped
+        };
+        (1000..2000).map(publish).sum::<usize>()
+    });
+    assert_eq!(blocking.await.unwrap(), 0);
+    let mut received = 0;
+    while received < 2000 {
+        if let Delivery::Batch(batch) = within(subscriber.receive()).await.unwrap() {
+            received += batch.len();
+        }
+    }
+    let mut publisher = left.publisher();
+    let dropped: usize = (0..10_000u64)
+        .map(|n| publisher.publish(&topic("/t"), &n).dropped)
+        .sum();
+    assert_eq!(left.counts().peers[0].dropped.total(), dropped as u64);
+}

@@ -6,7 +6,7 @@ use std::collections::hash_map::Entry;
 use super::document::{At, unknown_name};
 use super::problem::{LayoutProblemKind as Kind, Problems};
 use super::reader::Completeness;
-use super::{Layout, Node, PoolSpec, Role};
+use super::{Layout, Node, Role};
 use crate::pools;
 use crate::topics::{LOGS, Topics};
 
@@ -124,7 +124,7 @@ fn check_memberships(layout: &Layout, problems: &mut Problems) {
                         pool.role
                     ),
                 ),
-                Some(pool) if !eligible(layout, node, pool) => problems.add(
+                Some(pool) if !layout.serves_as(node, pool.role) => problems.add(
                     node.line,
                     Kind::Pool,
                     format!(
@@ -136,10 +136,6 @@ fn check_memberships(layout: &Layout, problems: &mut Problems) {
             }
         }
     }
-}
-
-fn eligible(layout: &Layout, node: &Node, pool: &PoolSpec) -> bool {
-    node.role == pool.role || (pool.role == Role::Logger && layout.takes_logs(node))
 }
 
 fn check_pools(layout: &Layout, problems: &mut Problems) {
@@ -157,7 +153,7 @@ fn check_pools(layout: &Layout, problems: &mut Problems) {
         let available = layout
             .nodes
             .iter()
-            .filter(|node| node.role == role || (role == Role::Logger && layout.takes_logs(node)));
+            .filter(|node| layout.serves_as(node, role));
         let available = available.count();
         if wanted > available {
             let names: Vec<_> = exclusive().map(|pool| format!("`{}`", pool.name)).collect();

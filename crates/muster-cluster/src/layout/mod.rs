@@ -168,18 +168,28 @@ impl Layout {
         self.with_role(Role::Logger).next().is_none()
     }
 
+    /// Whether the manager owns the keys of the proxy pools, because there is no proxy. In Zeek nobody
+    /// does, and what is divided by key is lost.
+    pub fn manager_is_proxy(&self) -> bool {
+        self.with_role(Role::Proxy).next().is_none()
+    }
+
+    /// Whether a node can be a member of a pool of a type.
+    pub fn serves_as(&self, node: &Node, role: Role) -> bool {
+        let stands_in = match role {
+            Role::Logger => self.manager_is_logger(),
+            Role::Proxy => self.manager_is_proxy(),
+            Role::Manager | Role::Worker => false,
+        };
+        let is_manager = self
+            .manager()
+            .is_some_and(|manager| manager.name == node.name);
+        node.role == role || (stands_in && is_manager)
+    }
+
     /// Whether a node takes the cluster's logs.
     pub fn takes_logs(&self, node: &Node) -> bool {
-        match node.role {
-            Role::Logger => true,
-            Role::Manager => {
-                self.manager_is_logger()
-                    && self
-                        .manager()
-                        .is_some_and(|manager| manager.name == node.name)
-            }
-            Role::Proxy | Role::Worker => false,
-        }
+        self.serves_as(node, Role::Logger)
     }
 
     /// All pools, sorted by topic, Zeek's own three included.

@@ -160,8 +160,8 @@ impl Core {
         });
     }
 
-    /// The metadata that the runtime attaches: the event time of what is handled, or of the inputs, or
-    /// the wall's.
+    /// The metadata that the runtime attaches: the event time of what is handled (an event, a closed
+    /// window, a timer of event time), otherwise the wall clock's.
     pub(crate) fn metadata(&self) -> Metadata {
         let timestamp = self.event_time.unwrap_or(self.now.wall);
         Metadata {

@@ -87,6 +87,12 @@ impl Site<'_> {
     pub fn is(&self, role: Role) -> bool {
         self.node.role == role
     }
+
+    /// Whether the node owns keys of the proxy pools: it is a data node, or the manager that stands in
+    /// where there is none.
+    pub fn owns_keys(&self) -> bool {
+        self.layout.serves_as(self.node, Role::Proxy)
+    }
 }
 
 /// One life of another node.

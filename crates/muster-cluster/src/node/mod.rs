@@ -7,7 +7,9 @@
 mod context;
 mod core;
 mod counts;
+mod facts;
 mod framework;
+mod inputs;
 mod logs;
 #[cfg(test)]
 mod tests;
@@ -18,13 +20,13 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use bytes::Bytes;
 use muster_data::{DataRef, Record, Timestamp};
 use muster_wire::zeek::{self, EventRef, Metadata};
 use muster_wire::{Class, EndpointId, Incarnation, Mono, Topic};
 
 pub use context::{Context, PublishError};
 pub use counts::NodeCounts;
+pub use facts::{Effect, Input, LogSink, NodeError, Now, Report, Severity};
 pub use framework::{Declarations, Event, Framework, NodeLife, Registry, Site};
 pub use logs::{Column, LogBatch, StreamError};
 
@@ -34,122 +36,7 @@ use crate::membership::{Membership, MembershipEvent};
 use crate::pools::{PoolChange, Pools};
 use crate::watermark::Watermarks;
 use framework::{Created, Declared, DeclaredStream, Hook, Hosted};
-
-/// The present, as the driver of a node loop tells it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Now {
-    /// Monotonic time, for timers.
-    pub mono: Mono,
-    /// The wall clock's time.
-    pub wall: Timestamp,
-}
-
-/// What happens to a node.
-#[derive(Debug, Clone, Copy)]
-pub enum Input<'a> {
-    /// A message arrived; its payload is one validated value.
-    Message {
-        /// The peer that sent it.
-        from: EndpointId,
-        /// The encoded value.
-        payload: &'a [u8],
-    },
-    /// A peering stands, and the routing table leads to the peer.
-    PeerAdded(EndpointId),
-    /// A peering has ended; nothing of the peer will follow.
-    PeerLost(EndpointId),
-    /// An input of this node raises an event, encoded as by [`zeek::put_event`].
-    Raise(&'a [u8]),
-    /// An input will raise nothing before this event time.
-    InputLow {
-        /// The input's name, unique on the node.
-        input: &'a str,
-        /// The low watermark.
-        low: Timestamp,
-    },
-    /// An input has ended.
-    InputEnd {
-        /// The input's name.
-        input: &'a str,
-    },
-    /// A logger's files hold this many more records.
-    Written(u64),
-    /// Nothing; only time has passed.
-    Tick,
-    /// The node is to stop: frameworks publish and log what they still have.
-    Stop,
-}
-
-/// What a node wants done.
-#[derive(Debug, Clone)]
-pub enum Effect {
-    /// Publish an encoded value.
-    Publish {
-        /// To the subscribers of this topic.
-        topic: Topic,
-        /// The encoded value.
-        payload: Bytes,
-        /// In this class of traffic.
-        class: Class,
-    },
-    /// Write log records: this node is a logger.
-    WriteLog(LogBatch),
-    /// Tell an endpoint who this node's peers are, by a `Muster::peers` event to
-    /// `muster/peers/<id>/`.
-    DescribePeers(EndpointId),
-    /// Start this node's inputs: the nodes that it works with are up, or were waited for long enough.
-    StartInputs,
-    /// Tell the operator.
-    Report(Report),
-}
-
-/// Something an operator should know.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Report {
-    /// How bad it is.
-    pub severity: Severity,
-    /// What happened.
-    pub text: String,
-}
-
-/// Where a logger's records go: files in a process, memory in a test.
-pub trait LogSink: Send {
-    /// Writes a batch; returns the records written. The error names the file and says how many of the
-    /// batch are not in it.
-    fn write(&mut self, batch: &LogBatch, wall: Timestamp) -> Result<u64, String>;
-
-    /// Does what is due by the wall clock, as rotating files.
-    fn tick(&mut self, wall: Timestamp) -> Result<(), String>;
-
-    /// Ends all files in order.
-    fn close(&mut self, wall: Timestamp) -> Result<(), String>;
-}
-
-/// How bad a [`Report`] is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Severity {
-    /// The cluster goes about its business.
-    Info,
-    /// Something was lost or refused.
-    Warning,
-    /// An operator must act.
-    Error,
-}
-
-/// Why a node's frameworks cannot run together.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum NodeError {
-    /// The layout has no such node.
-    #[error("the layout has no node `{0}`")]
-    UnknownNode(String),
-    /// Two frameworks declare an event with different arguments.
-    #[error("event `{0}` is declared twice with different arguments")]
-    EventConflict(String),
-    /// A stream cannot be declared.
-    #[error(transparent)]
-    Stream(#[from] StreamError),
-}
+use inputs::LowWatermark;
 
 /// A node says who it is: Zeek's `Cluster::hello`.
 #[derive(Debug, Clone, PartialEq, Eq, Record)]
@@ -159,20 +46,14 @@ struct Hello {
     id: String,
 }
 
-/// An input of the publishing node will raise nothing before `low`.
-#[derive(Debug, Clone, PartialEq, Eq, Record)]
-#[record(name = "Muster::watermark")]
-struct LowWatermark {
-    input: String,
-    low: Timestamp,
-    incarnation: u64,
-}
-
 /// Somebody asks a node for its peers.
 pub const PEERS_REQUEST: &str = "Muster::peers_request";
 
 /// A handler of an event: framework and position in it.
 type HandlerRef = (usize, usize);
+
+/// Events of a node to itself that are handled before it looks at the world again.
+const LOCAL_PER_STEP: usize = 16_384;
 
 /// One node.
 pub struct NodeLoop {
@@ -189,9 +70,6 @@ pub struct NodeLoop {
     grace: Vec<(Mono, NodeName)>,
     stopping: bool,
 }
-
-/// Event time between two announcements of an input's watermark.
-const ANNOUNCE_EVERY_NANOS: i64 = 5_000_000_000;
 
 impl NodeLoop {
     /// A node of a layout, in the life `id` that begins now. Its frameworks' `init` has run.
@@ -321,8 +199,9 @@ impl NodeLoop {
             .core
             .closed
             .is_some_and(|closed| self.core.timers.is_event_time_due(closed));
+        let due = event_time_due || !self.core.local.is_empty();
         [
-            event_time_due.then_some(self.core.now.mono),
+            due.then_some(self.core.now.mono),
             self.core.timers.next_deadline(),
             self.core.logs.next_deadline(),
             waiting.then_some(self.start_deadline),
@@ -536,112 +415,6 @@ impl NodeLoop {
         }
     }
 
-    /// A node with an unfinished input went down: wait a while for its next life, so that windows do
-    /// not close over what it will bring.
-    fn hold_watermark(&mut self, name: &NodeName) {
-        let node = self.core.layout.node(name);
-        let unfinished = node.is_some_and(|node| !node.input.is_empty())
-            && !self.core.watermarks.has_finished(name);
-        self.core.watermarks.node_down(name);
-        if unfinished && !self.stopping {
-            self.core.watermarks.expect(name);
-            let patience = self.core.node.settings.duration("runtime.start_deadline");
-            self.grace
-                .push((self.core.now.mono.after(patience), name.clone()));
-        }
-    }
-
-    fn input_low(&mut self, input: &str, low: Timestamp) {
-        let last = self.announced.get(input).copied();
-        let next = last.map_or(i64::MIN, |last| {
-            last.as_nanos().saturating_add(ANNOUNCE_EVERY_NANOS)
-        });
-        if last == Some(Watermarks::END) || (low < Watermarks::END && low.as_nanos() < next) {
-            return;
-        }
-        self.announced.insert(input.to_owned(), low);
-        let topic = self.core.layout.topics().broadcast();
-        self.announce(&topic, input, low);
-    }
-
-    /// Tells a node that came up what the others heard before.
-    fn announce_to(&mut self, id: EndpointId) {
-        let topic = self.core.layout.topics().id(id);
-        let announced: Vec<_> = self
-            .announced
-            .iter()
-            .map(|(input, low)| (input.clone(), *low))
-            .collect();
-        for (input, low) in announced {
-            self.announce(&topic, &input, low);
-        }
-    }
-
-    fn announce(&mut self, topic: &Topic, input: &str, low: Timestamp) {
-        let event = LowWatermark {
-            input: input.to_owned(),
-            low,
-            incarnation: self.core.incarnation.0,
-        };
-        let metadata = Metadata {
-            timestamp: Some(low),
-            incarnation: None,
-        };
-        self.core
-            .send(topic, Class::Event, LowWatermark::NAME, metadata, |out| {
-                muster_data::Encode::encode(&event, out);
-            });
-    }
-
-    fn low_watermark(&mut self, from: EndpointId, event: &EventRef<'_>) {
-        let Ok(announced) = event.arguments().to::<LowWatermark>() else {
-            self.core.counts.events_refused += 1;
-            return;
-        };
-        let name = if from == self.core.id {
-            Some(self.core.node.name.clone())
-        } else {
-            self.core.membership.name_of(from).cloned()
-        };
-        let Some(name) = name else {
-            return;
-        };
-        let incarnation = Incarnation(announced.incarnation);
-        self.core
-            .watermarks
-            .announce(&name, incarnation, &announced.input, announced.low);
-        self.watermark_moved();
-    }
-
-    fn watermark_moved(&mut self) {
-        let Some(low) = self.core.watermarks.low() else {
-            return;
-        };
-        let closed = if low >= Watermarks::END {
-            low
-        } else {
-            Timestamp::from_nanos(
-                low.as_nanos()
-                    .saturating_sub(self.core.allowance.as_nanos()),
-            )
-        };
-        if self.core.closed.is_some_and(|before| closed <= before) {
-            return;
-        }
-        self.core.closed = Some(closed);
-        self.event_timers();
-        self.hook_all(Hook::Watermark(closed));
-    }
-
-    fn event_timers(&mut self) {
-        let Some(closed) = self.core.closed else {
-            return;
-        };
-        for owner in self.core.timers.take_event_time(closed) {
-            self.hook(owner.framework, Hook::Timer(owner.token));
-        }
-    }
-
     fn log_batch(&mut self, event: &EventRef<'_>) {
         let batch = LogBatch::read(event.arguments());
         let Some(batch) = batch.filter(|_| self.core.layout.takes_logs(&self.core.node)) else {
@@ -662,9 +435,13 @@ impl NodeLoop {
         }
     }
 
-    /// Handles what the node addressed to itself, what that leads to included.
+    /// Handles what the node addressed to itself, what that leads to included; no more than fits
+    /// between two looks at the world, for a handler may answer itself for ever.
     fn run_local(&mut self) {
-        while let Some(payload) = self.core.local.pop_front() {
+        for _ in 0..LOCAL_PER_STEP {
+            let Some(payload) = self.core.local.pop_front() else {
+                return;
+            };
             self.core.counts.events_local += 1;
             self.message(self.core.id, &payload);
         }
@@ -679,59 +456,8 @@ impl NodeLoop {
         if self.core.logs.next_deadline().is_some_and(|at| at <= now) {
             self.flush_logs(Some(now));
         }
-        let over: Vec<NodeName> = self
-            .grace
-            .iter()
-            .filter(|(at, _)| *at <= now)
-            .map(|(_, name)| name.clone())
-            .collect();
-        self.grace.retain(|(at, _)| *at > now);
-        for name in &over {
-            self.core.watermarks.release(name);
-        }
-        let mut moved = !over.is_empty();
-        if !self.released && self.start_deadline <= now {
-            self.released = true;
-            moved = true;
-            let awaited = self.core.watermarks.awaited();
-            let dead: Vec<NodeName> = awaited
-                .filter(|name| !self.core.is_alive(name))
-                .filter(|name| self.grace.iter().all(|(_, waiting)| waiting != *name))
-                .cloned()
-                .collect();
-            for name in &dead {
-                self.core.watermarks.release(name);
-            }
-        }
-        if moved {
-            self.watermark_moved();
-        }
+        self.end_of_grace();
         self.run_local();
-    }
-
-    fn start_inputs(&mut self) {
-        if self.inputs_started || self.stopping {
-            return;
-        }
-        let late = self.start_deadline <= self.core.now.mono;
-        if !self.has_all_neighbours() && !late {
-            return;
-        }
-        self.inputs_started = true;
-        if late && !self.has_all_neighbours() {
-            let missing: Vec<&str> = self
-                .neighbours
-                .iter()
-                .filter(|name| !self.core.is_alive(name))
-                .map(NodeName::as_str)
-                .collect();
-            let text = format!("starting without {}", missing.join(", "));
-            self.core.effects.push(Effect::Report(Report {
-                severity: Severity::Warning,
-                text,
-            }));
-        }
-        self.core.effects.push(Effect::StartInputs);
     }
 }
 

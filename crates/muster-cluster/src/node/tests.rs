@@ -13,6 +13,8 @@ use std::time::Duration;
 
 use muster_data::{Data, Encode, encode_to_vec};
 
+use bytes::Bytes;
+
 use super::*;
 use crate::hrw::Key;
 use crate::layout::PoolName;

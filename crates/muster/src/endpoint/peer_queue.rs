@@ -61,6 +61,8 @@ struct State {
     ended: Option<EndReason>,
     waker: Option<Waker>,
     waiting_for_room: usize,
+    /// Tasks that wait for room, as many as there are publishers.
+    room_wakers: Vec<Waker>,
     refused: DropLedger,
 }
 
@@ -104,6 +106,7 @@ impl PeerQueue {
             ended: None,
             waker: None,
             waiting_for_room: 0,
+            room_wakers: Vec::new(),
             refused: DropLedger::default(),
         };
         Self {
@@ -142,6 +145,23 @@ impl PeerQueue {
             wake(state);
         }
         push
+    }
+
+    /// Waits until a message of this size has room, or would not be taken at all.
+    pub(crate) fn poll_room(&self, bytes: usize, cx: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.lock();
+        let gone = state.closing || state.ended.is_some();
+        if gone || state.data.has_room(1, bytes) || state.data.is_empty() {
+            return Poll::Ready(());
+        }
+        if !state
+            .room_wakers
+            .iter()
+            .any(|waker| waker.will_wake(cx.waker()))
+        {
+            state.room_wakers.push(cx.waker().clone());
+        }
+        Poll::Pending
     }
 
     /// Offers a message, waiting for room until `deadline`.
@@ -218,6 +238,7 @@ impl PeerQueue {
     pub(crate) fn close(&self) {
         let mut state = self.lock();
         state.closing = true;
+        self.tell_room(&mut state);
         wake(state);
     }
 
@@ -225,6 +246,7 @@ impl PeerQueue {
     pub(crate) fn end(&self, reason: EndReason) {
         let mut state = self.lock();
         Self::end_locked(&mut state, reason);
+        self.tell_room(&mut state);
         wake(state);
     }
 
@@ -233,6 +255,9 @@ impl PeerQueue {
             state.ended = Some(reason);
             state.data.clear(DropCause::PeerGone);
             state.control.clear();
+            for waker in state.room_wakers.drain(..) {
+                waker.wake();
+            }
             if let Some(waker) = state.waker.take() {
                 waker.wake();
             }
@@ -285,9 +310,7 @@ impl PeerQueue {
         }
         std::mem::swap(&mut state.control, control);
         state.data.take_all(data);
-        if state.waiting_for_room > 0 {
-            self.room.notify_all();
-        }
+        self.tell_room(&mut state);
         if control.is_empty() && data.is_empty() && state.closing {
             return Taken::Drained;
         }
@@ -303,6 +326,15 @@ impl PeerQueue {
     /// What was received and refused.
     pub(crate) fn refused(&self) -> DropLedger {
         self.lock().refused.clone()
+    }
+
+    fn tell_room(&self, state: &mut State) {
+        if state.waiting_for_room > 0 {
+            self.room.notify_all();
+        }
+        for waker in state.room_wakers.drain(..) {
+            waker.wake();
+        }
     }
 
     /// Messages and bytes queued, and what was dropped.

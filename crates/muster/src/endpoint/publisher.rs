@@ -1,12 +1,13 @@
 //! Publishers: the path from an author's value to the peers' queues.
 
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use muster_data::Encode;
 use muster_wire::routing::RouteCache;
-use muster_wire::{Class, Kind, Message, Push, Topic};
+use muster_wire::{Class, Kind, MESSAGE_OVERHEAD, Message, Push, Topic};
 
 use super::peer_queue::PeerQueue;
 use super::shared::Shared;
@@ -62,7 +63,8 @@ impl Publisher {
         self.send(topic, payload, class, PeerQueue::push)
     }
 
-    /// Publishes a value and waits, at most `limit` in all, until every matching queue has room.
+    /// Publishes a value and waits, at most `limit` in all, until every matching queue has room; where
+    /// there is none by then, the message is dropped.
     /// Blocks the thread: not for use inside a task.
     pub fn publish_blocking(
         &mut self,
@@ -75,6 +77,34 @@ impl Publisher {
         self.send(topic, payload, Class::Event, |queue, message| {
             queue.push_blocking(message, deadline)
         })
+    }
+
+    /// Publishes a value as [`Publisher::publish_blocking`] does, for use inside a task.
+    pub async fn publish_waiting(
+        &mut self,
+        topic: &Topic,
+        value: &(impl Encode + ?Sized),
+        limit: Duration,
+    ) -> Outcome {
+        let payload = self.encode(value);
+        let bytes = payload.len() + MESSAGE_OVERHEAD;
+        let deadline = tokio::time::Instant::now() + limit;
+        let table = self.shared.table.load_full();
+        let route = self
+            .routes
+            .lookup(&table, topic.as_bytes())
+            .map(|(_, route)| Arc::clone(route));
+        for peer in route
+            .iter()
+            .flat_map(|route| &route.peers)
+            .filter_map(|peer| table.peer(*peer))
+        {
+            let room = poll_fn(|cx| peer.handle.poll_room(bytes, cx));
+            if tokio::time::timeout_at(deadline, room).await.is_err() {
+                break; // the queue's policy decides
+            }
+        }
+        self.send(topic, payload, Class::Event, PeerQueue::push)
     }
 
     fn encode(&mut self, value: &(impl Encode + ?Sized)) -> Bytes {

@@ -1,0 +1,123 @@
+//! What goes into a node loop and what comes out.
+
+use bytes::Bytes;
+use muster_data::Timestamp;
+use muster_wire::{Class, EndpointId, Mono, Topic};
+
+use super::logs::{LogBatch, StreamError};
+
+/// The present, as the driver of a node loop tells it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Now {
+    /// Monotonic time, for timers.
+    pub mono: Mono,
+    /// The wall clock's time.
+    pub wall: Timestamp,
+}
+
+/// What happens to a node.
+#[derive(Debug, Clone, Copy)]
+pub enum Input<'a> {
+    /// A message arrived; its payload is one validated value.
+    Message {
+        /// The peer that sent it.
+        from: EndpointId,
+        /// The encoded value.
+        payload: &'a [u8],
+    },
+    /// A peering stands, and the routing table leads to the peer.
+    PeerAdded(EndpointId),
+    /// A peering has ended; nothing of the peer will follow.
+    PeerLost(EndpointId),
+    /// An input of this node raises an event, encoded as by [`zeek::put_event`].
+    Raise(&'a [u8]),
+    /// An input will raise nothing before this event time.
+    InputLow {
+        /// The input's name, unique on the node.
+        input: &'a str,
+        /// The low watermark.
+        low: Timestamp,
+    },
+    /// An input has ended.
+    InputEnd {
+        /// The input's name.
+        input: &'a str,
+    },
+    /// A logger's files hold this many more records.
+    Written(u64),
+    /// Nothing; only time has passed.
+    Tick,
+    /// The node is to stop: frameworks publish and log what they still have.
+    Stop,
+}
+
+/// What a node wants done.
+#[derive(Debug, Clone)]
+pub enum Effect {
+    /// Publish an encoded value.
+    Publish {
+        /// To the subscribers of this topic.
+        topic: Topic,
+        /// The encoded value.
+        payload: Bytes,
+        /// In this class of traffic.
+        class: Class,
+    },
+    /// Write log records: this node is a logger.
+    WriteLog(LogBatch),
+    /// Tell an endpoint who this node's peers are, by a `Muster::peers` event to
+    /// `muster/peers/<id>/`.
+    DescribePeers(EndpointId),
+    /// Start this node's inputs: the nodes that it works with are up, or were waited for long enough.
+    StartInputs,
+    /// Tell the operator.
+    Report(Report),
+}
+
+/// Something an operator should know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// How bad it is.
+    pub severity: Severity,
+    /// What happened.
+    pub text: String,
+}
+
+/// Where a logger's records go: files in a process, memory in a test.
+pub trait LogSink: Send {
+    /// Writes a batch; returns the records written. The error names the file and says how many of the
+    /// batch are not in it.
+    fn write(&mut self, batch: &LogBatch, wall: Timestamp) -> Result<u64, String>;
+
+    /// Does what is due by the wall clock, as rotating files.
+    fn tick(&mut self, wall: Timestamp) -> Result<(), String>;
+
+    /// Ends all files in order.
+    fn close(&mut self, wall: Timestamp) -> Result<(), String>;
+}
+
+/// How bad a [`Report`] is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// The cluster goes about its business.
+    Info,
+    /// Something was lost or refused.
+    Warning,
+    /// An operator must act.
+    Error,
+}
+
+/// Why a node's frameworks cannot run together.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NodeError {
+    /// The layout has no such node.
+    #[error("the layout has no node `{0}`")]
+    UnknownNode(String),
+    /// Two frameworks declare an event with different arguments.
+    #[error("event `{0}` is declared twice with different arguments")]
+    EventConflict(String),
+    /// A stream cannot be declared.
+    #[error(transparent)]
+    Stream(#[from] StreamError),
+}

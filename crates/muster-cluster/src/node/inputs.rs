@@ -1,0 +1,192 @@
+//! A node's inputs and the watermarks of all inputs: when reading starts, how far it has come, and
+//! which windows may be closed.
+
+use muster_data::{Record, Timestamp};
+use muster_wire::zeek::{EventRef, Metadata};
+use muster_wire::{Class, EndpointId, Incarnation, Topic};
+
+use super::framework::Hook;
+use super::{Effect, NodeLoop, Report, Severity};
+use crate::layout::NodeName;
+use crate::watermark::Watermarks;
+
+/// An input of the publishing node will raise nothing before `low`.
+#[derive(Debug, Clone, PartialEq, Eq, Record)]
+#[record(name = "Muster::watermark")]
+pub(super) struct LowWatermark {
+    pub(super) input: String,
+    pub(super) low: Timestamp,
+    pub(super) incarnation: u64,
+}
+
+/// Event time between two announcements of an input's watermark.
+const ANNOUNCE_EVERY_NANOS: i64 = 5_000_000_000;
+
+impl NodeLoop {
+    pub(super) fn start_inputs(&mut self) {
+        if self.inputs_started || self.stopping {
+            return;
+        }
+        let late = self.start_deadline <= self.core.now.mono;
+        if !self.has_all_neighbours() && !late {
+            return;
+        }
+        self.inputs_started = true;
+        if late && !self.has_all_neighbours() {
+            let missing: Vec<&str> = self
+                .neighbours
+                .iter()
+                .filter(|name| !self.core.is_alive(name))
+                .map(NodeName::as_str)
+                .collect();
+            let text = format!("starting without {}", missing.join(", "));
+            self.core.effects.push(Effect::Report(Report {
+                severity: Severity::Warning,
+                text,
+            }));
+        }
+        self.core.effects.push(Effect::StartInputs);
+    }
+
+    /// A node with an unfinished input went down: wait a while for its next life, so that windows do
+    /// not close over what it will bring.
+    pub(super) fn hold_watermark(&mut self, name: &NodeName) {
+        let node = self.core.layout.node(name);
+        let unfinished = node.is_some_and(|node| !node.input.is_empty())
+            && !self.core.watermarks.has_finished(name);
+        self.core.watermarks.node_down(name);
+        if unfinished && !self.stopping {
+            self.core.watermarks.expect(name);
+            let patience = self.core.node.settings.duration("runtime.start_deadline");
+            self.grace
+                .push((self.core.now.mono.after(patience), name.clone()));
+        }
+    }
+
+    pub(super) fn input_low(&mut self, input: &str, low: Timestamp) {
+        let last = self.announced.get(input).copied();
+        let next = last.map_or(i64::MIN, |last| {
+            last.as_nanos().saturating_add(ANNOUNCE_EVERY_NANOS)
+        });
+        if last == Some(Watermarks::END) || (low < Watermarks::END && low.as_nanos() < next) {
+            return;
+        }
+        self.announced.insert(input.to_owned(), low);
+        let topic = self.core.layout.topics().broadcast();
+        self.announce(&topic, input, low);
+    }
+
+    /// Tells a node that came up what the others heard before.
+    pub(super) fn announce_to(&mut self, id: EndpointId) {
+        let topic = self.core.layout.topics().id(id);
+        let announced: Vec<_> = self
+            .announced
+            .iter()
+            .map(|(input, low)| (input.clone(), *low))
+            .collect();
+        for (input, low) in announced {
+            self.announce(&topic, &input, low);
+        }
+    }
+
+    pub(super) fn announce(&mut self, topic: &Topic, input: &str, low: Timestamp) {
+        let event = LowWatermark {
+            input: input.to_owned(),
+            low,
+            incarnation: self.core.incarnation.0,
+        };
+        let metadata = Metadata {
+            timestamp: Some(low),
+            incarnation: None,
+        };
+        self.core
+            .send(topic, Class::Event, LowWatermark::NAME, metadata, |out| {
+                muster_data::Encode::encode(&event, out);
+            });
+    }
+
+    pub(super) fn low_watermark(&mut self, from: EndpointId, event: &EventRef<'_>) {
+        let Ok(announced) = event.arguments().to::<LowWatermark>() else {
+            self.core.counts.events_refused += 1;
+            return;
+        };
+        let name = if from == self.core.id {
+            Some(self.core.node.name.clone())
+        } else {
+            self.core.membership.name_of(from).cloned()
+        };
+        let Some(name) = name else {
+            return;
+        };
+        let incarnation = Incarnation(announced.incarnation);
+        self.core
+            .watermarks
+            .announce(&name, incarnation, &announced.input, announced.low);
+        self.watermark_moved();
+    }
+
+    pub(super) fn watermark_moved(&mut self) {
+        let Some(low) = self.core.watermarks.low() else {
+            return;
+        };
+        let closed = if low >= Watermarks::END {
+            low
+        } else {
+            Timestamp::from_nanos(
+                low.as_nanos()
+                    .saturating_sub(self.core.allowance.as_nanos()),
+            )
+        };
+        if self.core.closed.is_some_and(|before| closed <= before) {
+            return;
+        }
+        self.core.closed = Some(closed);
+        self.event_timers();
+        self.core.event_time = Some(closed).filter(|closed| *closed < Watermarks::END);
+        self.hook_all(Hook::Watermark(closed));
+        self.core.event_time = None;
+    }
+
+    pub(super) fn event_timers(&mut self) {
+        let Some(closed) = self.core.closed else {
+            return;
+        };
+        self.core.event_time = Some(closed).filter(|closed| *closed < Watermarks::END);
+        for owner in self.core.timers.take_event_time(closed) {
+            self.hook(owner.framework, Hook::Timer(owner.token));
+        }
+        self.core.event_time = None;
+    }
+
+    /// Releases the holds whose time is over.
+    pub(super) fn end_of_grace(&mut self) {
+        let now = self.core.now.mono;
+        let over: Vec<NodeName> = self
+            .grace
+            .iter()
+            .filter(|(at, _)| *at <= now)
+            .map(|(_, name)| name.clone())
+            .collect();
+        self.grace.retain(|(at, _)| *at > now);
+        for name in &over {
+            self.core.watermarks.release(name);
+        }
+        let mut moved = !over.is_empty();
+        if !self.released && self.start_deadline <= now {
+            self.released = true;
+            moved = true;
+            let awaited = self.core.watermarks.awaited();
+            let dead: Vec<NodeName> = awaited
+                .filter(|name| !self.core.is_alive(name))
+                .filter(|name| self.grace.iter().all(|(_, waiting)| waiting != *name))
+                .cloned()
+                .collect();
+            for name in &dead {
+                self.core.watermarks.release(name);
+            }
+        }
+        if moved {
+            self.watermark_moved();
+        }
+    }
+}

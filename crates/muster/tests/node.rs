@@ -1,0 +1,161 @@
+//! Nodes as library objects: a manager and a worker of one layout in this process, over real sockets.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::net::TcpListener;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use muster::cluster::node::{
+    Context, Declarations, Framework, LogBatch, LogSink, NodeLife, Registry, Site,
+};
+use muster::cluster::{Layout, Role};
+use muster::data::{Record, Timestamp};
+use muster::wire::zeek::{Metadata, put_event};
+use muster::{Exposure, Input, InputBatch, Node, NodeConfig, NodeState};
+use muster_data::Encode;
+
+#[derive(Debug, Clone, PartialEq, Record)]
+#[record(name = "Test::seen")]
+struct Seen {
+    number: u64,
+}
+
+/// A worker passes on what its input raises; the manager logs it, and who comes and goes.
+struct Relay(Role);
+
+impl Framework for Relay {
+    const NAME: &'static str = "relay";
+
+    fn create(site: &Site<'_>) -> Option<Self> {
+        Some(Self(site.node.role))
+    }
+
+    fn declare(&self, declarations: &mut Declarations<Self>) {
+        declarations.on(Self::seen);
+        declarations.stream::<Seen>("seen");
+    }
+
+    fn node_down(&mut self, node: &NodeLife, cx: &mut Context<'_>) {
+        assert_eq!(node.name, "worker");
+        cx.count("down", 1);
+    }
+}
+
+impl Relay {
+    fn seen(&mut self, seen: Seen, cx: &mut Context<'_>) {
+        if self.0 == Role::Worker {
+            let manager = cx.topic_for_manager();
+            cx.publish(&manager, &seen).unwrap();
+        } else {
+            assert_ne!(seen.number, 7, "the manager cannot bear this one");
+            cx.log("seen", &seen).unwrap();
+        }
+    }
+}
+
+#[derive(Clone, Default)]
+struct Memory(Arc<Mutex<Vec<u64>>>);
+
+impl LogSink for Memory {
+    fn write(&mut self, batch: &LogBatch, _: Timestamp) -> Result<u64, String> {
+        let rows = batch.rows().map(|row| row.to::<Seen>().unwrap().number);
+        self.0.lock().unwrap().extend(rows);
+        Ok(batch.len() as u64)
+    }
+
+    fn tick(&mut self, _: Timestamp) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn close(&mut self, _: Timestamp) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+fn input() -> Input {
+    Box::new(|sender| {
+        for number in 0..100u64 {
+            let mut batch = InputBatch {
+                low: Some(Timestamp::from_secs(1_000)),
+                ..InputBatch::default()
+            };
+            let metadata = Metadata {
+                timestamp: Some(Timestamp::from_secs(1_000)),
+                incarnation: None,
+            };
+            put_event(&mut batch.buffer, Seen::NAME, metadata, |out| {
+                Seen { number }.encode(out)
+            });
+            batch.events.push(0..batch.buffer.len());
+            if sender.send(batch).is_err() {
+                return;
+            }
+        }
+        sender.finish("all sent".to_owned());
+    })
+}
+
+async fn node(layout: &Arc<Layout>, name: &str, sink: Memory, input: Option<Input>) -> Node {
+    let config = NodeConfig {
+        layout: Arc::clone(layout),
+        name: name.to_owned(),
+        registry: Registry::new().with::<Relay>(),
+        log_sink: Box::new(sink),
+        input,
+        exposure: Exposure::Loopback,
+    };
+    Node::start(config).await.unwrap()
+}
+
+async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let wait = async {
+        while !is_so() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), wait)
+        .await
+        .expect(what);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_s_input_reaches_the_manager_s_log() {
+    let listeners: Vec<_> = (0..2)
+        .map(|_| TcpListener::bind("127.0.0.1:0").unwrap())
+        .collect();
+    let ports: Vec<u16> = listeners
+        .iter()
+        .map(|l| l.local_addr().unwrap().port())
+        .collect();
+    drop(listeners);
+    let text = format!(
+        "node = [{{ name = \"manager\", role = \"manager\", port = {} }}, {{ name = \"worker\", role = \"worker\", port = {}, input = [\"x\"] }}]",
+        ports[0], ports[1]
+    );
+    let layout = Arc::new(Layout::parse(&text, "test", &[]).unwrap());
+    let written = Memory::default();
+    let manager = node(&layout, "manager", written.clone(), None).await;
+    let worker = node(&layout, "worker", Memory::default(), Some(input())).await;
+    until("both are ready", || {
+        manager.report().state == NodeState::Ready && worker.report().state == NodeState::Ready
+    })
+    .await;
+    until("the input has ended", || {
+        worker.report().input_ended == Some(true)
+    })
+    .await;
+
+    let last = worker.stop(Duration::from_secs(5)).await;
+    assert_eq!(last.counts.events_refused, 0);
+    until("the manager has seen it go", || {
+        manager.report().counts.of_frameworks("down") == 1
+    })
+    .await;
+    assert_eq!(manager.report().state, NodeState::Degraded);
+
+    let last = manager.stop(Duration::from_secs(5)).await;
+    // One handler panicked: that cost one event, and it is counted.
+    assert_eq!((last.counts.panics, last.counts.records_written), (1, 99));
+    let expected: Vec<u64> = (0..100).filter(|number| *number != 7).collect();
+    assert_eq!(*written.0.lock().unwrap(), expected);
+}
