@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use muster::wire::{QueueLimits, Topic};
 use muster::{Delivery, Endpoint, EndpointConfig, Exposure};
-use muster_data::{Address, DataRef, Encode, EnumValue, Port, Protocol, Record, Timespan, Timestamp};
+use muster_data::{
+    Address, DataRef, Encode, EnumValue, Port, Protocol, Record, Timespan, Timestamp,
+};
 
 /// How long a publisher publishes.
 const PUBLISH_FOR: Duration = Duration::from_secs(3);
@@ -93,7 +95,9 @@ fn main() -> Result<()> {
         [] => compare(),
         ["subscribe", read] => runtime()?.block_on(subscribe(read)),
         ["publish", payload, addresses @ ..] => {
-            let payload = Payload::ALL.into_iter().find(|known| known.name() == *payload);
+            let payload = Payload::ALL
+                .into_iter()
+                .find(|known| known.name() == *payload);
             publish(payload.context("no such payload")?, addresses)
         }
         _ => bail!("takes no arguments: it starts its own publisher and subscribers"),
@@ -101,12 +105,18 @@ fn main() -> Result<()> {
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime> {
-    Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?)
+    Ok(tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?)
 }
 
 fn limits() -> EndpointConfig {
     EndpointConfig {
-        subscriber_queue: QueueLimits { messages: 1 << 20, bytes: 1 << 30 },
+        subscriber_queue: QueueLimits {
+            messages: 1 << 20,
+            bytes: 1 << 30,
+        },
         ..EndpointConfig::default()
     }
 }
@@ -114,7 +124,10 @@ fn limits() -> EndpointConfig {
 /// Runs every combination and prints a line for each.
 fn compare() -> Result<()> {
     let (mut out, me) = (std::io::stdout(), std::env::current_exe()?);
-    writeln!(out, "payload         links  read      messages/s  MB/s    CPU us/delivery  dropped")?;
+    writeln!(
+        out,
+        "payload         links  read      messages/s  MB/s    CPU us/delivery  dropped"
+    )?;
     for payload in Payload::ALL {
         for (links, read) in [(1, "borrowed"), (1, "struct"), (4, "borrowed")] {
             if read == "struct" && payload != Payload::Conn {
@@ -157,7 +170,10 @@ fn compare() -> Result<()> {
             )?;
         }
     }
-    writeln!(out, "1:4 counts every delivery. The C++ Broker: 0.11 to 0.19 million conn-log-like a second, 1:1.")?;
+    writeln!(
+        out,
+        "1:4 counts every delivery. The C++ Broker: 0.11 to 0.19 million conn-log-like a second, 1:1."
+    )?;
     Ok(())
 }
 
@@ -184,7 +200,11 @@ struct Report {
 impl Report {
     fn parse(text: &str) -> Result<Self> {
         let mut fields = text.split_whitespace();
-        let mut next = || fields.next().with_context(|| format!("short report `{text}`"));
+        let mut next = || {
+            fields
+                .next()
+                .with_context(|| format!("short report `{text}`"))
+        };
         Ok(Self {
             messages: next()?.parse()?,
             seconds: next()?.parse()?,
@@ -195,8 +215,17 @@ impl Report {
     }
 
     fn print(&self) -> Result<()> {
-        let Self { messages, seconds, cpu, dropped, bytes_each } = self;
-        writeln!(std::io::stdout(), "{messages} {seconds} {cpu} {dropped} {bytes_each}")?;
+        let Self {
+            messages,
+            seconds,
+            cpu,
+            dropped,
+            bytes_each,
+        } = self;
+        writeln!(
+            std::io::stdout(),
+            "{messages} {seconds} {cpu} {dropped} {bytes_each}"
+        )?;
         Ok(())
     }
 }
@@ -205,14 +234,20 @@ impl Report {
 fn cpu_seconds() -> Result<f64> {
     let stat = std::fs::read_to_string("/proc/self/stat")?;
     let (_, fields) = stat.rsplit_once(')').context("stat has a name")?;
-    let ticks: Vec<u32> =
-        fields.split_whitespace().skip(11).take(2).map(str::parse).collect::<Result<_, _>>()?;
+    let ticks: Vec<u32> = fields
+        .split_whitespace()
+        .skip(11)
+        .take(2)
+        .map(str::parse)
+        .collect::<Result<_, _>>()?;
     Ok(ticks.iter().map(|ticks| f64::from(*ticks)).sum::<f64>() / 100.0)
 }
 
 async fn subscribe(read: &str) -> Result<()> {
     let endpoint = Endpoint::start(limits())?;
-    let address = endpoint.listen("127.0.0.1:0".parse()?, Exposure::Loopback).await?;
+    let address = endpoint
+        .listen("127.0.0.1:0".parse()?, Exposure::Loopback)
+        .await?;
     let mut subscriber = endpoint.subscribe(["/bench"]).await;
     writeln!(std::io::stdout(), "{address}")?;
     let (stop, mut stopped) = tokio::sync::oneshot::channel();
@@ -242,7 +277,14 @@ async fn subscribe(read: &str) -> Result<()> {
     std::hint::black_box(sum);
     let dropped = subscriber.depth().2.total();
     let cpu = cpu_seconds()? - start;
-    Report { messages, seconds: 0.0, cpu, dropped, bytes_each: 0.0 }.print()
+    Report {
+        messages,
+        seconds: 0.0,
+        cpu,
+        dropped,
+        bytes_each: 0.0,
+    }
+    .print()
 }
 
 fn publish(payload: Payload, addresses: &[&str]) -> Result<()> {
@@ -275,5 +317,11 @@ fn publish_value(endpoint: &Endpoint, value: &(impl Encode + ?Sized)) -> Result<
     }
     let seconds = start.elapsed().as_secs_f64();
     let bytes_each = f64::from(u32::try_from(muster_data::encode_to_vec(value).len())?);
-    Ok(Report { messages, seconds, cpu: cpu_seconds()? - cpu, dropped, bytes_each })
+    Ok(Report {
+        messages,
+        seconds,
+        cpu: cpu_seconds()? - cpu,
+        dropped,
+        bytes_each,
+    })
 }

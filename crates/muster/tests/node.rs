@@ -1,5 +1,9 @@
 //! Nodes as library objects: a manager and a worker of one layout in this process, over real sockets.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
+#![allow(
+    clippy::needless_pass_by_value,
+    reason = "a handler takes its event by value"
+)]
 
 use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
@@ -84,7 +88,7 @@ fn input() -> Input {
                 incarnation: None,
             };
             put_event(&mut batch.buffer, Seen::NAME, metadata, |out| {
-                Seen { number }.encode(out)
+                Seen { number }.encode(out);
             });
             batch.events.push(0..batch.buffer.len());
             if sender.send(batch).is_err() {

@@ -29,7 +29,8 @@ pub enum Input<'a> {
     PeerAdded(EndpointId),
     /// A peering has ended; nothing of the peer will follow.
     PeerLost(EndpointId),
-    /// An input of this node raises an event, encoded as by [`zeek::put_event`].
+    /// An input of this node raises an event, encoded as by
+    /// [`put_event`](muster_wire::zeek::put_event).
     Raise(&'a [u8]),
     /// An input will raise nothing before this event time.
     InputLow {
