@@ -30,6 +30,8 @@ pub enum DropCause {
     TooLarge,
     /// The payload or envelope was malformed.
     Malformed,
+    /// No peer subscribes to the topic.
+    NoSubscriber,
 }
 
 impl DropCause {
@@ -43,6 +45,7 @@ impl DropCause {
             Self::Deadline => "deadline",
             Self::TooLarge => "too_large",
             Self::Malformed => "malformed",
+            Self::NoSubscriber => "no_subscriber",
         }
     }
 }

@@ -194,6 +194,11 @@ fn settle_life(life: &LifeReport, by_id: &HashMap<&str, &LifeReport>) -> NodeAcc
         panics: report.count("panics"),
         ..NodeAccount::default()
     };
+    let unrouted: u64 = report.unrouted.values().sum();
+    if unrouted > 0 {
+        account.events_out += unrouted;
+        account.dropped.insert("no_subscriber".to_owned(), unrouted);
+    }
     for peer in &report.peers {
         for (cause, messages) in &peer.queue.dropped {
             *account.dropped.entry(cause.clone()).or_default() += messages;

@@ -24,6 +24,8 @@ pub(crate) struct NodeStatus {
     /// Log records that wait for their batch.
     pub(crate) waiting_records: usize,
     pub(crate) inbox: QueueStatus,
+    /// Messages that no peer subscribed to, by topic; node names and ids stand as `*`.
+    pub(crate) unrouted: BTreeMap<String, u64>,
     pub(crate) input: Option<InputStatus>,
     pub(crate) peers: Vec<PeerStatus>,
 }
@@ -106,6 +108,11 @@ impl NodeStatus {
                 messages: report.inbox,
                 dropped: by_cause(&report.inbox_dropped),
             },
+            unrouted: report
+                .unrouted
+                .entries()
+                .map(|(_, topic, messages)| (topic.to_owned(), messages))
+                .collect(),
             input: report.input_ended.map(|ended| InputStatus {
                 ended,
                 low: report.input_low.map(|nanos| {
@@ -230,6 +237,10 @@ impl NodeStatus {
             .chain([&self.inbox]);
         for (cause, messages) in queues.flat_map(|queue| &queue.dropped) {
             *sums.entry(cause.clone()).or_default() += messages;
+        }
+        let unrouted: u64 = self.unrouted.values().sum();
+        if unrouted > 0 {
+            sums.insert("no_subscriber".to_owned(), unrouted);
         }
         sums
     }

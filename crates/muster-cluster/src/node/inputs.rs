@@ -7,7 +7,7 @@ use muster_wire::{Class, EndpointId, Incarnation, Topic};
 
 use super::framework::Hook;
 use super::{Effect, NodeLoop, Report, Severity};
-use crate::layout::NodeName;
+use crate::layout::{NodeName, Role};
 use crate::watermark::Watermarks;
 
 /// An input of the publishing node will raise nothing before `low`.
@@ -19,33 +19,81 @@ pub(super) struct LowWatermark {
     pub(super) incarnation: u64,
 }
 
+/// All nodes that the publishing node is linked with have come up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Record)]
+#[record(name = "Muster::ready")]
+pub(super) struct Ready {}
+
 /// Event time between two announcements of an input's watermark.
 const ANNOUNCE_EVERY_NANOS: i64 = 5_000_000_000;
 
 impl NodeLoop {
+    /// Starts the inputs when every node that this one works with is up and has had all of its own up: what they find must not be published where its taker is not yet known.
     pub(super) fn start_inputs(&mut self) {
         if self.inputs_started || self.stopping {
             return;
         }
+        let is_ready = |name: &&NodeName| self.core.is_alive(name) && self.ready.contains(*name);
+        let missing: Vec<&str> = self
+            .neighbours
+            .iter()
+            .filter(|name| !is_ready(name))
+            .map(NodeName::as_str)
+            .collect();
         let late = self.start_deadline <= self.core.now.mono;
-        if !self.has_all_neighbours() && !late {
+        if !missing.is_empty() && !late {
             return;
         }
         self.inputs_started = true;
-        if late && !self.has_all_neighbours() {
-            let missing: Vec<&str> = self
-                .neighbours
-                .iter()
-                .filter(|name| !self.core.is_alive(name))
-                .map(NodeName::as_str)
-                .collect();
-            let text = format!("starting without {}", missing.join(", "));
-            self.core.effects.push(Effect::Report(Report {
-                severity: Severity::Warning,
-                text,
-            }));
+        if !missing.is_empty() && !self.core.node.input.is_empty() {
+            let text = format!("starting although not ready: {}", missing.join(", "));
+            let severity = Severity::Warning;
+            self.core
+                .effects
+                .push(Effect::Report(Report { severity, text }));
         }
         self.core.effects.push(Effect::StartInputs);
+    }
+
+    /// Tells the workers, who have the inputs, when this node has become ready: all nodes that it is
+    /// linked with are up for the first time in its life.
+    pub(super) fn tell_readiness(&mut self) {
+        let is_hub = self.core.node.role != Role::Worker && !self.neighbours.is_empty();
+        if !self.said_ready && is_hub && self.has_all_neighbours() {
+            self.said_ready = true;
+            let topic = self.core.layout.topics().role(Role::Worker);
+            self.send_readiness(&topic);
+        }
+    }
+
+    /// Tells a node that came up, if it is a worker, what the others heard before.
+    pub(super) fn tell_readiness_to(&mut self, name: &NodeName, id: EndpointId) {
+        let is_worker = self
+            .core
+            .layout
+            .node(name)
+            .is_some_and(|node| node.role == Role::Worker);
+        if self.said_ready && is_worker {
+            let topic = self.core.layout.topics().id(id);
+            self.send_readiness(&topic);
+        }
+    }
+
+    fn send_readiness(&mut self, topic: &Topic) {
+        self.core.send(
+            topic,
+            Class::Event,
+            Ready::NAME,
+            Metadata::default(),
+            |out| {
+                muster_data::Encode::encode(&Ready {}, out);
+            },
+        );
+    }
+
+    pub(super) fn is_ready(&mut self, from: EndpointId) {
+        self.ready
+            .extend(self.core.membership.name_of(from).cloned());
     }
 
     /// A node with an unfinished input went down: wait a while for its next life, so that windows do

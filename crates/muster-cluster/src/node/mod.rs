@@ -15,7 +15,7 @@ mod logs;
 mod tests;
 mod timers;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -36,7 +36,7 @@ use crate::membership::{Membership, MembershipEvent};
 use crate::pools::{PoolChange, Pools};
 use crate::watermark::Watermarks;
 use framework::{Created, Declared, DeclaredStream, Hook, Hosted};
-use inputs::LowWatermark;
+use inputs::{LowWatermark, Ready};
 
 /// A node says who it is: Zeek's `Cluster::hello`.
 #[derive(Debug, Clone, PartialEq, Eq, Record)]
@@ -56,6 +56,10 @@ type HandlerRef = (usize, usize);
 const LOCAL_PER_STEP: usize = 16_384;
 
 /// One node.
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "four steps that a node takes once, in any order"
+)]
 pub struct NodeLoop {
     core: Core,
     frameworks: Vec<Box<dyn Hosted>>,
@@ -64,6 +68,9 @@ pub struct NodeLoop {
     /// Until when the node waits for its neighbours, and for inputs that have never been seen.
     start_deadline: Mono,
     inputs_started: bool,
+    said_ready: bool,
+    /// The living nodes that have said that they are ready.
+    ready: HashSet<NodeName>,
     released: bool,
     announced: BTreeMap<String, Timestamp>,
     /// When a lost input's hold on the watermark ends.
@@ -104,6 +111,8 @@ impl NodeLoop {
                 .collect(),
             start_deadline,
             inputs_started: false,
+            said_ready: false,
+            ready: HashSet::new(),
             released: false,
             announced: BTreeMap::new(),
             grace: Vec::new(),
@@ -243,6 +252,7 @@ impl NodeLoop {
         }
         self.run_local();
         self.timers();
+        self.tell_readiness();
         self.start_inputs();
     }
 
@@ -279,6 +289,7 @@ impl NodeLoop {
         match event.name() {
             Hello::NAME => self.hello(from, &event),
             LowWatermark::NAME => self.low_watermark(from, &event),
+            Ready::NAME => self.is_ready(from),
             logs::BATCH => self.log_batch(&event),
             PEERS_REQUEST => self.core.effects.push(Effect::DescribePeers(from)),
             _ => self.dispatch(&event),
@@ -368,6 +379,11 @@ impl NodeLoop {
                     self.core.watermarks.node_up(&name);
                     let changes = self.core.pools.node_up(&name);
                     self.announce_to(id);
+                    self.tell_readiness_to(&name, id);
+                    if incarnation.is_none() {
+                        // Zeek's nodes do not say it.
+                        self.ready.insert(name.clone());
+                    }
                     let life = NodeLife {
                         name,
                         id,
@@ -386,6 +402,7 @@ impl NodeLoop {
                     incarnation,
                 } => {
                     let changes = self.core.pools.node_down(&name);
+                    self.ready.remove(&name);
                     self.hold_watermark(&name);
                     let life = NodeLife {
                         name,

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use muster_cluster::node::{Effect, Input as LoopInput, LogSink, NodeLoop, Now, Severity};
 use muster_data::{Encode, Record, Timestamp};
+use muster_wire::counters::{DropCause, DropLedger};
 use muster_wire::{Class, EndpointId, Mono, Topic, zeek};
 
 use super::Input;
@@ -104,6 +105,8 @@ pub(crate) struct Driver {
     input_ended: Option<bool>,
     input_low: Option<i64>,
     was_ready: bool,
+    /// Messages that no peer subscribed to.
+    unrouted: DropLedger,
     names: BTreeMap<EndpointId, String>,
 }
 
@@ -133,6 +136,7 @@ impl Driver {
             reported: None,
             input_low: None,
             was_ready: false,
+            unrouted: DropLedger::default(),
             names: BTreeMap::new(),
         }
     }
@@ -284,7 +288,14 @@ impl Driver {
                         class,
                     } => {
                         // What is dropped is counted with its peer.
-                        let _ = self.publisher.publish_encoded(&topic, payload, class);
+                        if self
+                            .publisher
+                            .publish_encoded(&topic, payload, class)
+                            .no_subscriber()
+                        {
+                            self.unrouted
+                                .count(DropCause::NoSubscriber, &topic.normalized(), 1);
+                        }
                     }
                     Effect::WriteLog(batch) => self.write(&batch),
                     Effect::DescribePeers(to) => self.describe_peers(to),
@@ -392,6 +403,7 @@ impl Driver {
             waiting_records: self.node.waiting_records(),
             inbox,
             inbox_dropped,
+            unrouted: self.unrouted.clone(),
             input_ended: self.input_ended,
             input_low: self.input_low,
             peers: Vec::new(),

@@ -49,6 +49,8 @@ pub struct NodeReport {
     pub inbox: usize,
     /// Messages that were dropped because the loop did not keep up.
     pub inbox_dropped: DropLedger,
+    /// Messages that were published while no peer subscribed to their topic.
+    pub unrouted: DropLedger,
     /// Whether the inputs have ended; `None` without inputs.
     pub input_ended: Option<bool>,
     /// The event time up to which the inputs have been read.

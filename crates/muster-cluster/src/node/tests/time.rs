@@ -126,14 +126,21 @@ fn monotonic_timers() {
 }
 
 #[test]
-fn inputs_start_when_all_neighbours_are_up() {
+fn inputs_start_when_all_neighbours_are_ready() {
     let mut rig = Rig::new("worker-1");
     for (number, name) in (1..).zip(["manager", "logger-1", "logger-2", "data-1"]) {
         rig.up(name, number);
     }
     assert!(!rig.node.has_all_neighbours() && rig.input_starts == 0);
     rig.up("data-2", 9);
-    assert!(rig.node.has_all_neighbours() && rig.input_starts == 1);
+    assert!(rig.node.has_all_neighbours() && rig.input_starts == 0);
+    // They have to be ready themselves: to have had all of their own neighbours up.
+    for number in [1, 2, 3, 4] {
+        rig.receive(number, &Ready {});
+    }
+    assert_eq!(rig.input_starts, 0);
+    rig.receive(9, &Ready {});
+    assert_eq!(rig.input_starts, 1);
     rig.pass(Duration::from_secs(60));
     assert_eq!(rig.input_starts, 1);
 }
@@ -143,13 +150,14 @@ fn inputs_start_without_those_who_do_not_come() {
     let mut rig = Rig::new("worker-1");
     for (number, name) in (1..).zip(["manager", "logger-1", "logger-2"]) {
         rig.up(name, number);
+        rig.receive(number, &Ready {});
     }
     rig.pass(Duration::from_millis(14_999));
     assert_eq!(rig.input_starts, 0);
     rig.said();
     rig.pass(Duration::from_millis(1));
     assert_eq!(rig.input_starts, 1);
-    assert_eq!(rig.said(), ["starting without data-1, data-2"]);
+    assert_eq!(rig.said(), ["starting although not ready: data-1, data-2"]);
     rig.up("data-1", 8);
     rig.up("data-2", 9);
     assert_eq!(rig.input_starts, 1);
