@@ -155,34 +155,59 @@ impl SubscriberIndex {
     }
 }
 
-/// The most topics that a cache keeps.
-const CACHED_TOPICS: usize = 4096;
+/// The bytes of topics that a cache keeps at most; one more topic of any size may be among them.
+const CACHED_BYTES: usize = 1 << 20;
+
+/// What a cached topic costs besides its bytes.
+const ENTRY_OVERHEAD: usize = 256;
 
 /// The routes of the topics seen last, for one user of the table: a publisher or a link's reader.
 #[derive(Debug, Default)]
 pub struct RouteCache {
     version: u64,
-    routes: HashMap<Box<[u8]>, (Topic, Arc<Route>)>,
+    entries: Vec<(Topic, Arc<Route>)>,
+    positions: HashMap<Topic, usize>,
+    bytes: usize,
+    /// The entry found last: most messages have the topic of the one before.
+    last: usize,
 }
 
 impl RouteCache {
-    /// The topic and route of some bytes that are a valid topic, from the cache or `table`. `None`
-    /// if they are no topic.
+    /// The topic and route of some bytes, from the cache or `table`. `None` if they are no topic.
     pub fn lookup<P, S>(
         &mut self,
         table: &Table<P, S>,
         bytes: &[u8],
     ) -> Option<(&Topic, &Arc<Route>)> {
-        if self.version != table.version || self.routes.len() >= CACHED_TOPICS {
-            self.routes.clear();
-            self.version = table.version;
+        if self.version != table.version || self.bytes >= CACHED_BYTES {
+            *self = Self {
+                version: table.version,
+                ..Self::default()
+            };
         }
-        if !self.routes.contains_key(bytes) {
-            let topic = Topic::new(bytes).ok()?;
-            let route = Arc::new(table.route(bytes));
-            self.routes.insert(bytes.into(), (topic, route));
+        let is_last = self
+            .entries
+            .get(self.last)
+            .is_some_and(|(topic, _)| topic.as_bytes() == bytes);
+        if !is_last {
+            self.last = match self.positions.get(bytes) {
+                Some(position) => *position,
+                None => self.add(table, bytes)?,
+            };
         }
-        self.routes.get(bytes).map(|(topic, route)| (topic, route))
+        self.entries
+            .get(self.last)
+            .map(|(topic, route)| (topic, route))
+    }
+
+    fn add<P, S>(&mut self, table: &Table<P, S>, bytes: &[u8]) -> Option<usize> {
+        let topic = Topic::new(bytes).ok()?;
+        let position = self.entries.len();
+        self.entries
+            .push((topic.clone(), Arc::new(table.route(bytes))));
+        self.positions.insert(topic, position);
+        self.bytes += bytes.len() + ENTRY_OVERHEAD;
+        Some(position)
     }
 }
 
@@ -226,6 +251,24 @@ mod tests {
                 .is_empty()
         );
         assert!(cache.lookup(&second, b"<$>/local/x").is_none());
+    }
+
+    #[test]
+    fn a_cache_is_bounded_in_bytes() {
+        let mut cache = RouteCache::default();
+        let table = table(&[&["a"]]);
+        for number in 0u32..100_000 {
+            let topic = format!("a/{number}/{}", "x".repeat(1000));
+            assert_eq!(
+                cache
+                    .lookup(&table, topic.as_bytes())
+                    .unwrap()
+                    .1
+                    .subscribers,
+                [0]
+            );
+            assert!(cache.bytes < CACHED_BYTES + 2000);
+        }
     }
 
     proptest! {

@@ -1,5 +1,6 @@
 //! Topics: what steers every message.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -79,6 +80,12 @@ impl Topic {
             }
         }
         label
+    }
+}
+
+impl Borrow<[u8]> for Topic {
+    fn borrow(&self) -> &[u8] {
+        &self.0
     }
 }
 

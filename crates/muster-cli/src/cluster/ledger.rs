@@ -129,7 +129,7 @@ impl Account {
     /// The account as tables.
     pub(crate) fn text(&self) -> String {
         let mut text = format!(
-            "{:<10} {:>5} {:>10} {:>10} {:>10} {:>8} {:>8} {:>8} {:>8}  {}\n",
+            "{:<10} {:>5} {:>10} {:>10} {:>10} {:>8} {:>8} {:>8} {:>7} {:>7}  {}\n",
             "node",
             "lives",
             "events in",
@@ -138,7 +138,8 @@ impl Account {
             "dropped",
             "unknown",
             "notices",
-            "records",
+            "logged",
+            "written",
             "dropped because"
         );
         for account in self.nodes.iter().chain([&self.total]) {
@@ -149,7 +150,7 @@ impl Account {
             }
             let _ = writeln!(
                 text,
-                "{:<10} {:>5} {:>10} {:>10} {:>10} {:>8} {:>8} {:>8} {:>8}  {}",
+                "{:<10} {:>5} {:>10} {:>10} {:>10} {:>8} {:>8} {:>8} {:>7} {:>7}  {}",
                 account.node,
                 account.lives,
                 account.events_in,
@@ -159,6 +160,7 @@ impl Account {
                 account.unknown,
                 account.notices,
                 account.records_logged,
+                account.records_written,
                 causes(&because),
             );
         }

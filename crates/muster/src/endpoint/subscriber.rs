@@ -77,7 +77,12 @@ impl Queued for Batch {
     }
 
     fn bytes(&self) -> usize {
-        self.retained + self.entries.len() * size_of::<BatchEntry>() + size_of::<Self>()
+        let topics: usize = self
+            .topics
+            .iter()
+            .map(|topic| topic.as_bytes().len() + size_of::<Topic>())
+            .sum();
+        self.retained + topics + self.entries.len() * size_of::<BatchEntry>() + size_of::<Self>()
     }
 
     fn count_dropped(&self, cause: DropCause, ledger: &mut DropLedger) {
