@@ -328,6 +328,50 @@ async fn a_ping_is_answered_and_a_broken_routing_update_ends_the_peering() {
     }
 }
 
+/// What one read brought before the last frame of a peering was lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_that_arrive_together_with_the_end_of_a_peering_are_delivered() {
+    let victim = endpoint(1);
+    let address = listening(&victim).await;
+    let mut subscriber = victim.subscribe_with_statuses(["/t"], LIMITS).await;
+    let last_message = raw_message(1, RAW_ID, "/t", &[0]);
+
+    let mut raw = raw_peer(&address, &[0]).await;
+    assert!(matches!(
+        next_status(&mut subscriber).await,
+        Status::PeerAdded(_)
+    ));
+    let oversized = [0xff; 4];
+    let together = [&last_message[..], &oversized].concat();
+    raw.write_all(&together).await.unwrap();
+    assert_eq!(next_message(&mut subscriber).await.1, Data::None);
+    assert!(matches!(
+        next_status(&mut subscriber).await,
+        Status::PeerLost { .. }
+    ));
+
+    let mut raw = raw_peer(&address, &[0]).await;
+    assert!(matches!(
+        next_status(&mut subscriber).await,
+        Status::PeerAdded(_)
+    ));
+    let answer = async {
+        let mut bye = [0; 4 + 37 + 3 + 11];
+        raw.read_exact(&mut bye).await.unwrap();
+        let pong = raw_message(5, RAW_ID, "<$>", &bye[44..]);
+        let together = [last_message, pong].concat();
+        raw.write_all(&together).await.unwrap();
+    };
+    let (removed, ()) =
+        within(async { tokio::join!(victim.unpeer(EndpointId::from_bytes(RAW_ID)), answer) }).await;
+    assert!(removed);
+    assert_eq!(next_message(&mut subscriber).await.1, Data::None);
+    assert!(matches!(
+        next_status(&mut subscriber).await,
+        Status::PeerRemoved { .. }
+    ));
+}
+
 /// A peer that subscribes to everything and never reads costs its own bounded queue.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_peer_that_does_not_read_costs_only_itself() {

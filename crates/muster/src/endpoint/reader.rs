@@ -109,15 +109,18 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         let mut at = 0;
         let mut messages = 0;
         let mut filter = None;
+        let mut end = None;
         let table = self.shared.table.load_full();
         let needed = {
             let shared = Arc::clone(&self.shared);
             loop {
-                let next = frame::next(&self.buffer[at..], shared.config.frame_limit)
-                    .map_err(|error| EndReason::Lost(error.to_string()))?;
-                let Next::Complete(length) = next else {
-                    let Next::Needs(needed) = next else { break 0 };
-                    break needed;
+                let length = match frame::next(&self.buffer[at..], shared.config.frame_limit) {
+                    Ok(Next::Complete(length)) => length,
+                    Ok(Next::Needs(needed)) => break needed,
+                    Err(error) => {
+                        end = Some(EndReason::Lost(error.to_string()));
+                        break 0;
+                    }
                 };
                 let start = at + HEADER;
                 at = start + length;
@@ -148,11 +151,13 @@ impl<R: AsyncRead + Unpin> Reader<R> {
                     }
                     Ok(Envelope::Pong(content)) if envelope::is_bye(content) => {
                         let reason = "removed connection to remote peer".to_owned();
-                        return Err(EndReason::Removed(reason));
+                        end = Some(EndReason::Removed(reason));
+                        break 0;
                     }
                     Ok(Envelope::Pong(_)) => {}
                     Err(error) if error.ends_peering() => {
-                        return Err(EndReason::Lost(error.to_string()));
+                        end = Some(EndReason::Lost(error.to_string()));
+                        break 0;
                     }
                     Err(error) => self.refuse(error.name(), ""),
                 }
@@ -162,6 +167,9 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             PeerCounts::add(&self.queue.counts.messages_in, messages);
             PeerCounts::add(&self.queue.counts.bytes_in, at as u64);
             self.hand_over(&table, at);
+        }
+        if let Some(end) = end {
+            return Err(end);
         }
         if let Some(filter) = filter {
             self.owner
