@@ -206,6 +206,43 @@ async fn endpoints_that_dial_each_other_have_one_peering() {
     assert_eq!((left.peers().len(), right.peers().len()), (1, 1));
 }
 
+/// `peer` waited for ever, or said that the endpoint had ended, when the other side had dialled first.
+#[tokio::test(flavor = "multi_thread")]
+async fn peering_with_an_endpoint_that_has_dialled_already_finds_that_peering() {
+    for (own_id, other_id) in [(1, 2), (2, 1)] {
+        for retry in [None, RETRY] {
+            let (own, other) = (endpoint(own_id), endpoint(other_id));
+            let (own_address, other_address) = (listening(&own).await, listening(&other).await);
+            within(other.peer(&own_address, None)).await.unwrap();
+            let found = within(own.peer(&other_address, retry)).await.unwrap();
+            assert_eq!(found.id, other.id());
+            assert_eq!(own.peers(), [found]);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn peering_with_an_address_that_is_being_dialled_waits_for_that_dial() {
+    let (own, other) = (endpoint(1), endpoint(2));
+    let mut statuses = own.subscribe_with_statuses::<[&str; 0]>([], LIMITS).await;
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    drop(listener);
+    own.dial(&address, RETRY);
+    assert!(matches!(
+        next_status(&mut statuses).await,
+        Status::PeerUnavailable { .. }
+    ));
+    let second = own.peer(&address, RETRY);
+    let listen = async {
+        tokio::task::yield_now().await;
+        let address = address.parse().unwrap();
+        other.listen(address, Exposure::Loopback).await.unwrap();
+    };
+    let (peer, ()) = within(async { tokio::join!(second, listen) }).await;
+    assert_eq!(peer.unwrap().id, other.id());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn dialling_nobody_or_oneself_says_why() {
     let lonely = endpoint(1);

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use muster_wire::EndpointId;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -21,6 +22,8 @@ const JITTER: u32 = 10;
 pub(crate) enum DialState {
     Connecting,
     Failed(String),
+    /// There is, or will be, a peering with this endpoint by another connection.
+    Redundant(EndpointId),
 }
 
 pub(crate) struct DialTask {
@@ -59,9 +62,12 @@ impl DialTask {
                     self.owner
                         .send(Command::DialRedundant(self.address.clone(), peer))
                         .await;
-                    let Some(retry) = self.retry else { return };
+                    self.state.send_replace(DialState::Redundant(peer));
+                    let Some(retry) = self.retry else {
+                        return self.until_peered(peer).await;
+                    };
                     tokio::time::sleep(jittered(retry)).await;
-                    self.until_gone(peer).await;
+                    self.until(|| !self.is_peer(peer)).await;
                 }
                 ConnectionEnd::Ended(EndReason::Removed(_)) => return,
                 ConnectionEnd::Ended(EndReason::Lost(_)) => {
@@ -100,21 +106,27 @@ impl DialTask {
             .unwrap_or_else(|error| ConnectionEnd::Failed(error.to_string()))
     }
 
-    async fn until_gone(&self, peer: muster_wire::EndpointId) {
+    /// Waits for the end of the handshake that made this dial redundant.
+    async fn until_peered(&self, peer: EndpointId) {
+        let limit = self.shared.config.handshake_timeout;
+        let peered = self.until(|| self.is_peer(peer));
+        if tokio::time::timeout(limit, peered).await.is_err() {
+            let reason = format!("the other connection to {peer} was lost");
+            self.state.send_replace(DialState::Failed(reason));
+        }
+    }
+
+    fn is_peer(&self, id: EndpointId) -> bool {
+        let table = self.shared.table.load();
+        table.peers().iter().any(|entry| entry.id == id)
+    }
+
+    /// Waits until the routing table makes `condition` true.
+    async fn until(&self, condition: impl Fn() -> bool) {
         let mut version = self.shared.table_version.subscribe();
         loop {
             version.borrow_and_update();
-            if !self
-                .shared
-                .table
-                .load()
-                .peers()
-                .iter()
-                .any(|entry| entry.id == peer)
-            {
-                return;
-            }
-            if version.changed().await.is_err() {
+            if condition() || version.changed().await.is_err() {
                 return;
             }
         }

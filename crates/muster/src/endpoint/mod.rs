@@ -30,7 +30,7 @@ pub use status::{PeerInfo, PeerOrigin, Status};
 pub use subscriber::{Batch, Delivery, Received, Subscriber, TryReceiveError};
 
 use dial::{DialState, DialTask};
-use owner::{Command, Owner, OwnerHandle, Unpeer};
+use owner::{Command, DialStart, Owner, OwnerHandle, Unpeer};
 use shared::Shared;
 use subscriber::SubscriberQueue;
 
@@ -188,7 +188,7 @@ impl Endpoint {
     }
 
     /// Dials as [`Endpoint::dial`] and waits for the peering; without `retry` the first failure is
-    /// the answer.
+    /// the answer. If the endpoint there is a peer by another connection, that peering is the answer.
     pub async fn peer(
         &self,
         address: &str,
@@ -198,11 +198,7 @@ impl Endpoint {
         let mut state = self.start_dial(address, retry).await?;
         loop {
             version.borrow_and_update();
-            if let Some(peer) = self
-                .peers()
-                .into_iter()
-                .find(|peer| peer.address == address)
-            {
+            if let Some(peer) = self.dialled_peer(address, &state) {
                 return Ok(peer);
             }
             tokio::select! {
@@ -210,18 +206,31 @@ impl Endpoint {
                 changed = state.changed() => {
                     let failed = match &*state.borrow_and_update() {
                         DialState::Failed(reason) => Some(reason.clone()),
-                        DialState::Connecting => None,
+                        DialState::Connecting | DialState::Redundant(_) => None,
                     };
                     match failed {
                         Some(reason) if retry.is_none() => {
                             return Err(PeerError::Unavailable { address: address.to_owned(), reason });
                         }
-                        _ if changed.is_err() => return Err(PeerError::Ended),
+                        _ if changed.is_err() => {
+                            return self.dialled_peer(address, &state).ok_or(PeerError::Ended);
+                        }
                         _ => {}
                     }
                 }
             }
         }
+    }
+
+    /// The peering that a dial led to, or that made it redundant.
+    fn dialled_peer(&self, address: &str, state: &watch::Receiver<DialState>) -> Option<PeerInfo> {
+        let redundant = match &*state.borrow() {
+            DialState::Redundant(peer) => Some(*peer),
+            DialState::Connecting | DialState::Failed(_) => None,
+        };
+        self.peers()
+            .into_iter()
+            .find(|peer| peer.address == address || redundant == Some(peer.id))
     }
 
     async fn start_dial(
@@ -231,23 +240,32 @@ impl Endpoint {
     ) -> Result<watch::Receiver<DialState>, PeerError> {
         let (stop, stopped) = watch::channel(false);
         let (state, states) = watch::channel(DialState::Connecting);
-        let fresh = self
-            .owner
-            .call(|done| Command::StartDial(address.to_owned(), stop, done))
-            .await
-            .ok_or(PeerError::Ended)?;
-        if fresh {
-            let task = DialTask {
-                shared: Arc::clone(&self.shared),
-                owner: self.owner.clone(),
-                address: address.to_owned(),
-                retry,
-                stop: stopped,
-                state,
-            };
-            tokio::spawn(task.run());
+        let start = self.owner.call(|done| Command::StartDial {
+            address: address.to_owned(),
+            stop,
+            state: states.clone(),
+            done,
+        });
+        match start.await.ok_or(PeerError::Ended)? {
+            DialStart::New => {
+                let task = DialTask {
+                    shared: Arc::clone(&self.shared),
+                    owner: self.owner.clone(),
+                    address: address.to_owned(),
+                    retry,
+                    stop: stopped,
+                    state,
+                };
+                tokio::spawn(task.run());
+                Ok(states)
+            }
+            DialStart::UnderWay(mut states) => {
+                // Earlier failures are not an answer.
+                states.mark_unchanged();
+                Ok(states)
+            }
+            DialStart::Refused => Err(PeerError::Ended),
         }
-        Ok(states)
     }
 
     /// Ends the peering with an endpoint, after what is queued for it is written, and its dial. Says

@@ -11,6 +11,7 @@ use muster_wire::{EndpointId, Filter, Subscriptions};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::MissedTickBehavior;
 
+use super::dial::DialState;
 use super::peer_queue::{EndReason, PeerQueue};
 use super::shared::Shared;
 use super::status::{PeerInfo, PeerOrigin, Status};
@@ -39,13 +40,28 @@ pub(crate) enum Command {
     Subscribe(u64, Vec<Box<[u8]>>, oneshot::Sender<()>),
     Unsubscribe(u64, Box<[u8]>, oneshot::Sender<()>),
     DropSubscriber(u64),
-    StartDial(String, watch::Sender<bool>, oneshot::Sender<bool>),
+    StartDial {
+        address: String,
+        stop: watch::Sender<bool>,
+        state: watch::Receiver<DialState>,
+        done: oneshot::Sender<DialStart>,
+    },
     EndDial(String),
     /// The dialled endpoint is a peer already, by another connection.
     DialRedundant(String, EndpointId),
     Unavailable(String, String),
     Unpeer(Unpeer, oneshot::Sender<bool>),
     ShutDown(oneshot::Sender<()>),
+}
+
+/// What became of the wish to dial an address.
+#[derive(Debug)]
+pub(crate) enum DialStart {
+    New,
+    /// The address is being dialled already.
+    UnderWay(watch::Receiver<DialState>),
+    /// The endpoint is shutting down.
+    Refused,
 }
 
 /// Which peering to end.
@@ -116,6 +132,7 @@ struct Peer {
 #[derive(Debug)]
 struct Dial {
     stop: watch::Sender<bool>,
+    state: watch::Receiver<DialState>,
     redundant: Option<EndpointId>,
 }
 
@@ -248,19 +265,26 @@ impl Owner {
                 let _ = done.send(());
             }
             Command::DropSubscriber(number) => self.drop_subscriber(number),
-            Command::StartDial(address, stop, done) => {
-                let ended = self.shutting_down.is_some();
-                let fresh = !ended && !self.dials.contains_key(&address);
-                if fresh {
-                    self.dials.insert(
-                        address,
-                        Dial {
-                            stop,
-                            redundant: None,
-                        },
-                    );
-                }
-                let _ = done.send(fresh);
+            Command::StartDial {
+                address,
+                stop,
+                state,
+                done,
+            } => {
+                let start = if self.shutting_down.is_some() {
+                    DialStart::Refused
+                } else if let Some(dial) = self.dials.get(&address) {
+                    DialStart::UnderWay(dial.state.clone())
+                } else {
+                    let dial = Dial {
+                        stop,
+                        state,
+                        redundant: None,
+                    };
+                    self.dials.insert(address, dial);
+                    DialStart::New
+                };
+                let _ = done.send(start);
             }
             Command::EndDial(address) => {
                 self.dials.remove(&address);
