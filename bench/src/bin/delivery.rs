@@ -126,7 +126,8 @@ fn compare() -> Result<()> {
     let (mut out, me) = (std::io::stdout(), std::env::current_exe()?);
     writeln!(
         out,
-        "payload         links  read      messages/s  MB/s    CPU us/delivery  dropped"
+        "payload         links  read      deliveries/s    MB/s  publisher  subscriber     all  dropped\n\
+                                                       CPU us per publish / delivery / delivery"
     )?;
     for payload in Payload::ALL {
         for (links, read) in [(1, "borrowed"), (1, "struct"), (4, "borrowed")] {
@@ -151,7 +152,7 @@ fn compare() -> Result<()> {
                 .stdout(Stdio::piped())
                 .spawn()?;
             let published = finish(publisher)?;
-            let (mut received, mut cpu, mut dropped) = (0, published.cpu, published.dropped);
+            let (mut received, mut cpu, mut dropped) = (0, 0.0, published.dropped);
             for (mut child, mut lines) in subscribers {
                 drop(child.stdin.take());
                 let report = Report::parse(&line(&mut lines)?)?;
@@ -160,13 +161,17 @@ fn compare() -> Result<()> {
                 cpu += report.cpu;
                 dropped += report.dropped;
             }
-            let rate = f64::from(u32::try_from(received)?) / published.seconds;
+            let deliveries = f64::from(u32::try_from(received)?);
+            let publishes = f64::from(u32::try_from(published.messages)?);
+            let rate = deliveries / published.seconds;
             writeln!(
                 out,
-                "{:<15} 1:{links}    {read:<9} {rate:>10.0}  {:>6.0}  {:>15.2}  {dropped:>7}",
+                "{:<15} 1:{links}    {read:<9} {rate:>11.0}  {:>6.0}  {:>9.2}  {:>10.2}  {:>6.2}  {dropped:>7}",
                 payload.name(),
                 rate * published.bytes_each / 1e6,
-                cpu * 1e6 / f64::from(u32::try_from(received)?),
+                published.cpu * 1e6 / publishes,
+                cpu * 1e6 / deliveries,
+                (cpu + published.cpu) * 1e6 / deliveries,
             )?;
         }
     }

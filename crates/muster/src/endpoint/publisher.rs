@@ -40,7 +40,10 @@ pub struct Publisher {
     scratch: Vec<u8>,
 }
 
-/// A scratch buffer that grew beyond this for one large value is given back.
+/// Values from this size on are not copied out of the buffer that they are encoded into.
+const LARGE: usize = 4 << 10;
+
+/// The largest buffer that is kept ready for the next value.
 const SCRATCH_KEPT: usize = 1 << 20;
 
 impl Publisher {
@@ -110,11 +113,19 @@ impl Publisher {
     fn encode(&mut self, value: &(impl Encode + ?Sized)) -> Bytes {
         self.scratch.clear();
         value.encode(&mut self.scratch);
-        let payload = Bytes::copy_from_slice(&self.scratch);
-        if self.scratch.capacity() > SCRATCH_KEPT {
-            self.scratch = Vec::new();
+        let length = self.scratch.len();
+        if length < LARGE {
+            return Bytes::copy_from_slice(&self.scratch);
         }
-        payload
+        // A large value is given away with the buffer it was encoded into; the next is likely as large.
+        let mut encoded = std::mem::replace(
+            &mut self.scratch,
+            Vec::with_capacity(length.min(SCRATCH_KEPT)),
+        );
+        if encoded.capacity() - length > length / 8 {
+            encoded.shrink_to_fit();
+        }
+        Bytes::from(encoded)
     }
 
     fn send(

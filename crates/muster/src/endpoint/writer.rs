@@ -2,10 +2,11 @@
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
+use std::io::IoSlice;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Buf;
+use bytes::{Buf, Bytes};
 use muster_wire::Message;
 use muster_wire::envelope::{self, Control};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
@@ -16,7 +17,7 @@ use super::peer_queue::{EndReason, Outgoing, PeerCounts, PeerQueue, Taken};
 const WRITE_BUFFER: usize = 256 << 10;
 
 /// Payloads from this size on are written from where they are instead of being copied.
-const VECTORED: usize = 32 << 10;
+const IN_PLACE: usize = 4 << 10;
 
 /// Below this, one more look at the queue may save a write.
 const SMALL_WRITE: usize = 4 << 10;
@@ -31,6 +32,8 @@ pub(crate) async fn run<W: AsyncWrite + Unpin>(
         stream,
         queue,
         buffer: Vec::new(),
+        in_place: Vec::new(),
+        in_place_bytes: 0,
         messages: 0,
     };
     if let Err(reason) = writer.run(bye_timeout).await {
@@ -42,8 +45,13 @@ pub(crate) async fn run<W: AsyncWrite + Unpin>(
 struct Writer<W> {
     stream: W,
     queue: Arc<PeerQueue>,
+    /// Headers and small payloads, one behind the other.
     buffer: Vec<u8>,
-    /// Messages in the buffer.
+    /// Large payloads, each with the position in the buffer that it stands at.
+    in_place: Vec<(usize, Bytes)>,
+    /// The bytes of the large payloads.
+    in_place_bytes: usize,
+    /// Messages to be written.
     messages: u64,
 }
 
@@ -88,44 +96,54 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
         while let Some(item) = data.pop_front() {
             match item {
                 Outgoing::Frame(frame) => self.buffer.extend_from_slice(&frame),
-                Outgoing::Message(message) => self.message(message).await?,
+                Outgoing::Message(message) => self.add(message),
             }
-            if self.buffer.len() >= WRITE_BUFFER {
-                self.flush(&[]).await?;
+            if self.size() >= WRITE_BUFFER {
+                self.flush().await?;
             }
         }
-        if self.buffer.len() < SMALL_WRITE {
+        if self.size() < SMALL_WRITE {
             // A publisher that goes on publishing gets its next messages into the same write.
             tokio::task::yield_now().await;
             if self.queue.len() > 0 {
                 return Ok(());
             }
         }
-        self.flush(&[]).await
+        self.flush().await
     }
 
-    async fn message(&mut self, message: Message) -> Result<(), EndReason> {
-        let (topic, payload) = (message.topic.as_bytes(), &message.payload);
-        let me = self.queue.me;
-        envelope::put_message_header(&mut self.buffer, me, message.kind, topic, payload.len());
+    fn size(&self) -> usize {
+        self.buffer.len() + self.in_place_bytes
+    }
+
+    fn add(&mut self, message: Message) {
+        let Message {
+            topic,
+            payload,
+            kind,
+            ..
+        } = message;
+        let (me, length) = (self.queue.me, payload.len());
+        envelope::put_message_header(&mut self.buffer, me, kind, topic.as_bytes(), length);
         self.messages += 1;
-        if payload.len() >= VECTORED {
-            return self.flush(payload).await;
+        if length >= IN_PLACE {
+            self.in_place.push((self.buffer.len(), payload));
+            self.in_place_bytes += length;
+        } else {
+            self.buffer.extend_from_slice(&payload);
         }
-        self.buffer.extend_from_slice(payload);
-        Ok(())
     }
 
-    /// Writes the buffer and then `payload`, unless the peering ends first.
-    async fn flush(&mut self, payload: &[u8]) -> Result<(), EndReason> {
-        let mut chain = Buf::chain(&self.buffer[..], payload);
+    /// Writes everything, unless the peering ends first.
+    async fn flush(&mut self) -> Result<(), EndReason> {
         // Counted before the write: what a failing write has handed over is unknown, not unsent.
         PeerCounts::add(
             &self.queue.counts.messages_out,
             std::mem::take(&mut self.messages),
         );
-        PeerCounts::add(&self.queue.counts.bytes_out, chain.remaining() as u64);
-        let write = self.stream.write_all_buf(&mut chain);
+        PeerCounts::add(&self.queue.counts.bytes_out, self.size() as u64);
+        let mut gathered = Gathered::new(&self.buffer, &self.in_place);
+        let write = self.stream.write_all_buf(&mut gathered);
         let queue = &self.queue;
         tokio::select! {
             biased;
@@ -134,10 +152,101 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
                 return Err(EndReason::Lost("ended while writing".to_owned()));
             }
         }
+        self.in_place.clear();
+        self.in_place_bytes = 0;
         self.buffer.clear();
         if self.buffer.capacity() > 2 * WRITE_BUFFER {
             self.buffer = Vec::new();
         }
         Ok(())
+    }
+}
+
+/// Pieces of memory that are written as one.
+struct Gathered<'a> {
+    pieces: Vec<&'a [u8]>,
+    /// The first piece that is not yet written to its end; what is written of it is cut off.
+    next: usize,
+    remaining: usize,
+}
+
+impl<'a> Gathered<'a> {
+    fn new(buffer: &'a [u8], in_place: &'a [(usize, Bytes)]) -> Self {
+        let mut pieces = Vec::with_capacity(2 * in_place.len() + 1);
+        let mut start = 0;
+        for (position, payload) in in_place {
+            pieces.push(&buffer[start..*position]);
+            pieces.push(payload);
+            start = *position;
+        }
+        pieces.push(&buffer[start..]);
+        pieces.retain(|piece| !piece.is_empty());
+        let remaining = pieces.iter().map(|piece| piece.len()).sum();
+        Self {
+            pieces,
+            next: 0,
+            remaining,
+        }
+    }
+}
+
+impl Buf for Gathered<'_> {
+    fn remaining(&self) -> usize {
+        self.remaining
+    }
+
+    fn chunk(&self) -> &[u8] {
+        self.pieces.get(self.next).copied().unwrap_or_default()
+    }
+
+    fn chunks_vectored<'b>(&'b self, slices: &mut [IoSlice<'b>]) -> usize {
+        let pieces = self.pieces.get(self.next..).unwrap_or_default();
+        let filled = pieces
+            .iter()
+            .zip(slices)
+            .map(|(piece, slice)| *slice = IoSlice::new(piece));
+        filled.count()
+    }
+
+    fn advance(&mut self, mut count: usize) {
+        self.remaining = self.remaining.saturating_sub(count);
+        while let Some(piece) = self.pieces.get_mut(self.next) {
+            if count < piece.len() {
+                *piece = &piece[count..];
+                return;
+            }
+            count -= piece.len();
+            self.next += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_are_written_in_their_order_whatever_is_taken_at_once() {
+        let in_place = [
+            (2, Bytes::from("XYZ")),
+            (2, Bytes::from("W")),
+            (5, Bytes::from("V")),
+        ];
+        for step in 1..12 {
+            let mut gathered = Gathered::new(b"abcde", &in_place);
+            let mut written = Vec::new();
+            while gathered.has_remaining() {
+                let mut slices = [IoSlice::new(&[]); 2];
+                let filled = gathered.chunks_vectored(&mut slices);
+                let all: Vec<u8> = slices[..filled]
+                    .iter()
+                    .flat_map(|slice| slice.to_vec())
+                    .collect();
+                let taken = step.min(all.len());
+                written.extend_from_slice(&all[..taken]);
+                gathered.advance(taken);
+            }
+            assert_eq!(written, b"abXYZWcdeV");
+        }
     }
 }
