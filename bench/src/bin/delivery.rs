@@ -251,7 +251,7 @@ fn cpu_seconds() -> Result<f64> {
 async fn subscribe(read: &str) -> Result<()> {
     let endpoint = Endpoint::start(limits())?;
     let address = endpoint
-        .listen("127.0.0.1:0".parse()?, Exposure::Loopback)
+        .listen("127.0.0.1:0".parse()?, Exposure::Guarded)
         .await?;
     let mut subscriber = endpoint.subscribe(["/bench"]).await;
     writeln!(std::io::stdout(), "{address}")?;

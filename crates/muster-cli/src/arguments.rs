@@ -76,6 +76,9 @@ pub(crate) struct Run {
     /// Listen without encryption on addresses that others can reach
     #[arg(long)]
     pub(crate) plaintext_anywhere: bool,
+    /// Listen with anonymous TLS on addresses that others can reach
+    #[arg(long)]
+    pub(crate) anonymous_anywhere: bool,
 }
 
 #[derive(Debug, Args)]
@@ -91,6 +94,9 @@ pub(crate) struct Node {
     /// Listen without encryption on addresses that others can reach
     #[arg(long)]
     pub(crate) plaintext_anywhere: bool,
+    /// Listen with anonymous TLS on addresses that others can reach
+    #[arg(long)]
+    pub(crate) anonymous_anywhere: bool,
     /// Report to, and live and end with, the process at the other end of stdin and stdout
     #[arg(long, hide = true)]
     pub(crate) supervised: bool,
@@ -148,6 +154,8 @@ pub(crate) struct Subscribe {
     /// Dial again when the endpoint is not there or goes away
     #[arg(long)]
     pub(crate) follow_reconnect: bool,
+    #[command(flatten)]
+    pub(crate) tls: TlsArguments,
 }
 
 #[derive(Debug, Args)]
@@ -164,12 +172,49 @@ pub(crate) struct Publish {
     /// How long to wait until the endpoint subscribes to the topic, in seconds
     #[arg(long, default_value = "5", value_parser = seconds)]
     pub(crate) timeout: Duration,
+    #[command(flatten)]
+    pub(crate) tls: TlsArguments,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Peers {
     /// The endpoint, as `127.0.0.1:9999`
     pub(crate) address: String,
+    #[command(flatten)]
+    pub(crate) tls: TlsArguments,
+}
+
+/// How the connection is protected.
+#[derive(Debug, Args)]
+pub(crate) struct TlsArguments {
+    /// How the endpoint protects its connections [default: off, for loopback addresses only]
+    #[arg(long = "tls", value_enum)]
+    pub(crate) mode: Option<TlsMode>,
+    /// File of trusted authorities
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ssl_cafile: Option<PathBuf>,
+    /// Directory of trusted authorities
+    #[arg(long, value_name = "DIR")]
+    pub(crate) ssl_capath: Option<PathBuf>,
+    /// Our certificate
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ssl_certificate: Option<PathBuf>,
+    /// Our certificate's private key
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ssl_keyfile: Option<PathBuf>,
+    /// The key's passphrase
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) ssl_passphrase: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TlsMode {
+    /// Not at all
+    Off,
+    /// Encrypted, to whoever is there: Zeek's default
+    Anonymous,
+    /// Encrypted, with certificates on both sides
+    Mutual,
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

@@ -474,7 +474,7 @@ async fn endpoint(id: [u8; 16], prefixes: &[&str]) -> (Endpoint, Inbox) {
 async fn listening(endpoint: &Endpoint) -> String {
     let address = (Ipv4Addr::LOCALHOST, 0).into();
     endpoint
-        .listen(address, Exposure::Loopback)
+        .listen(address, Exposure::Guarded)
         .await
         .unwrap()
         .to_string()

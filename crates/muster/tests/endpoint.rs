@@ -29,7 +29,7 @@ fn endpoint(id: u8) -> Endpoint {
 async fn listening(endpoint: &Endpoint) -> String {
     let address = "127.0.0.1:0".parse().unwrap();
     endpoint
-        .listen(address, Exposure::Loopback)
+        .listen(address, Exposure::Guarded)
         .await
         .unwrap()
         .to_string()
@@ -176,7 +176,7 @@ async fn a_lost_peer_is_dialled_again_and_is_a_new_life() {
     );
     let second = endpoint(3);
     second
-        .listen(address.parse().unwrap(), Exposure::Loopback)
+        .listen(address.parse().unwrap(), Exposure::Guarded)
         .await
         .unwrap();
     loop {
@@ -237,7 +237,7 @@ async fn peering_with_an_address_that_is_being_dialled_waits_for_that_dial() {
     let listen = async {
         tokio::task::yield_now().await;
         let address = address.parse().unwrap();
-        other.listen(address, Exposure::Loopback).await.unwrap();
+        other.listen(address, Exposure::Guarded).await.unwrap();
     };
     let (peer, ()) = within(async { tokio::join!(second, listen) }).await;
     assert_eq!(peer.unwrap().id, other.id());
@@ -252,9 +252,9 @@ async fn dialling_nobody_or_oneself_says_why() {
     let nobody = within(lonely.peer("127.0.0.1:1", None)).await.unwrap_err();
     assert!(matches!(nobody, PeerError::Unavailable { .. }));
     let outside = lonely
-        .listen("0.0.0.0:0".parse().unwrap(), Exposure::Loopback)
+        .listen("0.0.0.0:0".parse().unwrap(), Exposure::Guarded)
         .await;
-    assert!(matches!(outside, Err(ListenError::Exposed(_))));
+    assert!(matches!(outside, Err(ListenError::Exposed { .. })));
 }
 
 /// A peer of a few bytes: dials, shakes hands as the larger id, and subscribes to everything.

@@ -15,7 +15,7 @@ use muster::cluster::node::{
 use muster::cluster::{Layout, Role};
 use muster::data::{Record, Timestamp};
 use muster::wire::zeek::{Metadata, put_event};
-use muster::{Exposure, Input, InputBatch, Node, NodeConfig, NodeState};
+use muster::{Exposure, Input, InputBatch, Node, NodeConfig, NodeState, Tls};
 use muster_data::Encode;
 
 #[derive(Debug, Clone, PartialEq, Record)]
@@ -106,7 +106,8 @@ async fn node(layout: &Arc<Layout>, name: &str, sink: Memory, input: Option<Inpu
         registry: Registry::new().with::<Relay>(),
         log_sink: Box::new(sink),
         input,
-        exposure: Exposure::Loopback,
+        tls: Tls::Off,
+        exposure: Exposure::Guarded,
     };
     Node::start(config).await.unwrap()
 }

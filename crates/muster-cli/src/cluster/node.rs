@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use muster::{Exposure, Input, InputBatch, InputSender, Node, NodeConfig};
+use muster::{Certificates, Exposure, Input, InputBatch, InputSender, Node, NodeConfig, Tls};
 use muster_cluster::node::{LogBatch, LogSink};
 use muster_data::Timestamp;
 use muster_frameworks::log_input::MonotonicClock;
@@ -61,17 +61,14 @@ pub(crate) async fn run(arguments: &arguments::Node) -> Result<ExitCode> {
         registry: registry(),
         log_sink: Box::new(FileSink::new(&loaded, &node)?),
         input: input(&loaded, &node)?,
-        exposure: if arguments.plaintext_anywhere {
-            Exposure::PlaintextAnywhere
-        } else {
-            Exposure::Loopback
-        },
+        tls: tls(&loaded, &node),
+        exposure: exposure(arguments),
     };
     let address = node.socket_address();
     let running = Node::start(config).await.map_err(|error| {
         let hint = match &error {
-            muster::NodeStartError::Listen(muster::ListenError::Exposed(_)) => {
-                "--plaintext-anywhere allows it; peers on other machines need it until TLS is there"
+            muster::NodeStartError::Listen(muster::ListenError::Exposed { .. }) => {
+                "with tls.mode = \"mutual\" it may; --anonymous-anywhere and --plaintext-anywhere allow it without"
             }
             muster::NodeStartError::Listen(_) => {
                 "another process may use the port: change `port` in the layout"
@@ -98,6 +95,38 @@ pub(crate) async fn run(arguments: &arguments::Node) -> Result<ExitCode> {
         send_report(&NodeStatus::new(&report))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn exposure(arguments: &arguments::Node) -> Exposure {
+    if arguments.plaintext_anywhere {
+        Exposure::PlaintextAnywhere
+    } else if arguments.anonymous_anywhere {
+        Exposure::AnonymousAnywhere
+    } else {
+        Exposure::Guarded
+    }
+}
+
+/// The node's TLS: paths are relative to the layout, `{node}` in them is the node's name.
+fn tls(loaded: &LoadedLayout, node: &muster_cluster::Node) -> Tls {
+    let text = |key: &str| node.settings.text(key);
+    let path = |key: &str| {
+        loaded
+            .base
+            .join(text(key).replace("{node}", node.name.as_str()))
+    };
+    let optional = |key: &str| (!text(key).is_empty()).then(|| path(key));
+    match text("tls.mode") {
+        "anonymous" => Tls::Anonymous,
+        "mutual" => Tls::Mutual(Certificates {
+            cafile: optional("tls.ssl_cafile"),
+            capath: optional("tls.ssl_capath"),
+            certificate: path("tls.ssl_certificate"),
+            keyfile: path("tls.ssl_keyfile"),
+            passphrase: Some(text("tls.ssl_passphrase").to_owned()).filter(|text| !text.is_empty()),
+        }),
+        _ => Tls::Off,
+    }
 }
 
 async fn until_stopped(node: &Node, supervised: bool) -> Result<Stop> {

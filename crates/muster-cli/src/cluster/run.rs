@@ -23,6 +23,9 @@ pub(crate) async fn run(arguments: &Run) -> Result<ExitCode> {
     if arguments.plaintext_anywhere {
         extra.push("--plaintext-anywhere".to_owned());
     }
+    if arguments.anonymous_anywhere {
+        extra.push("--anonymous-anywhere".to_owned());
+    }
     let file = std::path::absolute(&arguments.layout)?;
     let mut fleet = Fleet::new(layout.layout, file, layout.directory.clone(), extra);
     fleet.serve(requests);

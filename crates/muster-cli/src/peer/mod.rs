@@ -4,25 +4,84 @@ pub(crate) mod peers;
 pub(crate) mod publish;
 pub(crate) mod subscribe;
 
+use std::net::IpAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Result;
-use muster::{Endpoint, EndpointConfig, PeerInfo};
+use muster::{Certificates, Endpoint, EndpointConfig, PeerInfo, Tls};
 
+use crate::arguments::{TlsArguments, TlsMode};
 use crate::output::Failure;
 
-/// Peers with an endpoint, dialling again every second if `retry`.
-async fn connect(address: &str, retry: bool) -> Result<(Endpoint, PeerInfo)> {
-    let endpoint = Endpoint::start(EndpointConfig::default())?;
-    let peer = dial(&endpoint, address, retry).await?;
-    Ok((endpoint, peer))
+/// An endpoint that dials `address` with what was said of TLS.
+fn start(address: &str, arguments: &TlsArguments) -> Result<Endpoint> {
+    let tls = tls(address, arguments)?;
+    Ok(Endpoint::start(EndpointConfig {
+        tls,
+        ..EndpointConfig::default()
+    })?)
+}
+
+fn tls(address: &str, arguments: &TlsArguments) -> Result<Tls, Failure> {
+    let TlsArguments {
+        mode,
+        ssl_cafile,
+        ssl_capath,
+        ssl_certificate,
+        ssl_keyfile,
+        ssl_passphrase,
+    } = arguments;
+    let has_files = [ssl_cafile, ssl_capath, ssl_certificate, ssl_keyfile]
+        .iter()
+        .any(|file| file.is_some());
+    let mode = match mode {
+        Some(mode) => *mode,
+        None if has_files => TlsMode::Mutual,
+        None if is_loopback(address) => TlsMode::Off,
+        None => {
+            return Err(Failure::new(format!("{address} is not on this machine: how is it protected?"))
+                .hint("--tls anonymous for Zeek's default, --tls mutual with certificates, --tls off for none"));
+        }
+    };
+    match mode {
+        TlsMode::Off => Ok(Tls::Off),
+        TlsMode::Anonymous => Ok(Tls::Anonymous),
+        TlsMode::Mutual => {
+            let needed = |file: &Option<PathBuf>, name: &str| {
+                file.clone().ok_or_else(|| {
+                    Failure::new(format!("--tls mutual needs {name}"))
+                        .hint("it takes --ssl-cafile or --ssl-capath, --ssl-certificate and --ssl-keyfile")
+                })
+            };
+            Ok(Tls::Mutual(Certificates {
+                cafile: ssl_cafile.clone(),
+                capath: ssl_capath.clone(),
+                certificate: needed(ssl_certificate, "--ssl-certificate")?,
+                keyfile: needed(ssl_keyfile, "--ssl-keyfile")?,
+                passphrase: ssl_passphrase.clone(),
+            }))
+        }
+    }
+}
+
+fn is_loopback(address: &str) -> bool {
+    let Some((host, _)) = address.rsplit_once(':') else {
+        return false;
+    };
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost"
+        || host
+            .parse::<IpAddr>()
+            .is_ok_and(|address| address.is_loopback())
 }
 
 async fn dial(endpoint: &Endpoint, address: &str, retry: bool) -> Result<PeerInfo> {
     let retry = retry.then_some(Duration::from_secs(1));
     let peer = endpoint.peer(address, retry).await.map_err(|error| {
-        Failure::new(error.to_string())
-            .hint("an address is HOST:PORT, and the endpoint there must listen without TLS")
+        Failure::new(error.to_string()).hint(
+            "an address is HOST:PORT; --tls says how the endpoint there protects its connections",
+        )
     })?;
     Ok(peer)
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use bytes::Bytes;
-use muster::{Delivery, Endpoint, EndpointConfig, PeersReply, PeersRequest};
+use muster::{Delivery, Endpoint, PeersReply, PeersRequest};
 use muster_data::{DataRef, Encode, Record};
 use muster_wire::zeek::{self, EventRef, Metadata};
 use muster_wire::{Class, EndpointId, Topic};
@@ -18,7 +18,7 @@ use crate::output::print;
 const ANSWER: Duration = Duration::from_secs(2);
 
 pub(crate) async fn run(arguments: &Peers) -> Result<ExitCode> {
-    let endpoint = Endpoint::start(EndpointConfig::default())?;
+    let endpoint = super::start(&arguments.address, &arguments.tls)?;
     // A node answers to the id's topic, whatever its prefix: the topic is known from its own.
     let mut subscriber = endpoint
         .subscribe([format!("muster/peers/{}/", endpoint.id())])

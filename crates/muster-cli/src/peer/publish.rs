@@ -32,7 +32,8 @@ pub(crate) async fn run(arguments: &Publish) -> Result<ExitCode> {
     zeek::put_event(&mut event, &arguments.event, Metadata::default(), |out| {
         values[..].encode(out);
     });
-    let (endpoint, peer) = super::connect(&arguments.address, false).await?;
+    let endpoint = super::start(&arguments.address, &arguments.tls)?;
+    let peer = super::dial(&endpoint, &arguments.address, false).await?;
     wait_for_subscription(&endpoint, peer.id, &topic, arguments.timeout).await?;
     let outcome = endpoint
         .publisher()

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use anyhow::Result;
-use muster::{Delivery, Endpoint, EndpointConfig, Received, Status};
+use muster::{Delivery, Received, Status};
 use muster_data::DataRef;
 use muster_wire::zeek::EventRef;
 
@@ -12,7 +12,7 @@ use crate::arguments::Subscribe;
 use crate::output::{Failure, say};
 
 pub(crate) async fn run(arguments: &Subscribe) -> Result<ExitCode> {
-    let endpoint = Endpoint::start(EndpointConfig::default())?;
+    let endpoint = super::start(&arguments.address, &arguments.tls)?;
     let queue = endpoint.config().subscriber_queue;
     // Subscribed before the peering: nothing is missed between the two.
     let mut subscriber = endpoint

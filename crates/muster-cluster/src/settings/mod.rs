@@ -49,6 +49,37 @@ pub const CORE_SETTINGS: &[SettingSpec] = &[
         "time between two attempts to dial a peer",
     )
     .positive(),
+    SettingSpec::choice(
+        "tls.mode",
+        "off",
+        &["off", "anonymous", "mutual"],
+        "how peerings are protected; the same on all nodes (Zeek's default is anonymous)",
+    ),
+    SettingSpec::text(
+        "tls.ssl_cafile",
+        "",
+        "file of trusted authorities, for mutual; in all paths {node} stands for the node's name",
+    ),
+    SettingSpec::text(
+        "tls.ssl_capath",
+        "",
+        "directory of trusted authorities, for mutual",
+    ),
+    SettingSpec::text(
+        "tls.ssl_certificate",
+        "",
+        "the node's certificate, for mutual",
+    ),
+    SettingSpec::text(
+        "tls.ssl_keyfile",
+        "",
+        "the certificate's private key, for mutual",
+    ),
+    SettingSpec::text(
+        "tls.ssl_passphrase",
+        "",
+        "the key's passphrase, if it has one",
+    ),
     SettingSpec::count(
         "runtime.inbox",
         65_536,

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::tls::Tls;
 use muster_wire::{EndpointId, Overflow, QueueLimits, frame, peering};
 
 /// Settings of an [`Endpoint`](crate::Endpoint); the defaults serve.
@@ -9,6 +10,8 @@ use muster_wire::{EndpointId, Overflow, QueueLimits, frame, peering};
 pub struct EndpointConfig {
     /// The endpoint's id; a random one by default, as every life of an endpoint has its own.
     pub id: Option<EndpointId>,
+    /// How connections are protected.
+    pub tls: Tls,
     /// The bounds of the data queue towards each peer. A queue's reader may hold as much again.
     pub data_queue: QueueLimits,
     /// What a full data queue does.
@@ -35,6 +38,7 @@ impl Default for EndpointConfig {
     fn default() -> Self {
         Self {
             id: None,
+            tls: Tls::Off,
             // As Zeek's `Broker::peer_buffer_size`, plus a bound in bytes.
             data_queue: QueueLimits {
                 messages: 8192,
@@ -59,9 +63,23 @@ impl Default for EndpointConfig {
 /// On which addresses an endpoint may listen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Exposure {
-    /// Loopback addresses only.
+    /// On loopback addresses; on others only with [`Tls::Mutual`].
     #[default]
-    Loopback,
-    /// Any address, without encryption: everyone who reaches it can read and write everything.
+    Guarded,
+    /// Also with [`Tls::Anonymous`] on any address: everyone who reaches it can take part.
+    AnonymousAnywhere,
+    /// Also without encryption on any address: everyone who reaches it, or the network on the way,
+    /// can read and write everything.
     PlaintextAnywhere,
+}
+
+impl Exposure {
+    /// Whether listening on an address that others can reach is allowed.
+    pub(crate) fn allows(self, tls: &Tls) -> bool {
+        match tls {
+            Tls::Mutual(_) => true,
+            Tls::Anonymous => self != Self::Guarded,
+            Tls::Off => self == Self::PlaintextAnywhere,
+        }
+    }
 }

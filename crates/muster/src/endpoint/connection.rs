@@ -1,6 +1,7 @@
 //! One connection: its handshake, then its life as a peering, over any byte stream.
 
 use std::future::poll_fn;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use super::peer_queue::{EndReason, PeerQueue};
 use super::reader::Reader;
 use super::shared::Shared;
 use super::status::PeerOrigin;
+use super::tls::{self, Secured};
 use super::writer;
 
 /// Commands for one connection during its handshake, which takes fewer than ten.
@@ -23,15 +25,40 @@ const CONNECTION_COMMANDS: usize = 32;
 /// How long the writer may take to notice that the peering has ended.
 const WRITER_GRACE: Duration = Duration::from_millis(200);
 
+/// The end of a connection whose other side has not said a word of the handshake.
+const SILENT_END: &str = "the peer closed without a word; is TLS in the same mode on both sides?";
+
 /// How a connection ended.
 #[derive(Debug)]
 pub(crate) enum ConnectionEnd {
+    /// Nobody was there.
+    Unreachable(String),
     /// No peering came about.
     Failed(String),
     /// There is a peering with that endpoint by another connection.
     Redundant(muster_wire::EndpointId),
     /// It was a peering.
     Ended(EndReason),
+}
+
+/// Runs a connection over what TLS has made of its stream.
+pub(crate) async fn run_secured(
+    secured: Secured,
+    shared: Arc<Shared>,
+    owner: OwnerHandle,
+    address: String,
+    origin: PeerOrigin,
+) -> ConnectionEnd {
+    match secured {
+        Secured::Plain(stream) => {
+            let (reader, writer) = stream.into_split();
+            run(reader, writer, shared, owner, address, origin).await
+        }
+        Secured::Tls(stream) => {
+            let (reader, writer) = tokio::io::split(stream);
+            run(reader, writer, shared, owner, address, origin).await
+        }
+    }
 }
 
 /// Runs a connection from its first byte to its last.
@@ -101,21 +128,28 @@ where
 {
     let failed = |reason: String| ConnectionEnd::Failed(reason);
     let mut waiting_for_owner = false;
+    let mut heard = false;
     loop {
         if !waiting_for_owner {
-            let next = frame::next(buffer, HANDSHAKE_LIMIT).map_err(|e| failed(e.to_string()))?;
+            let next = frame::next(buffer, HANDSHAKE_LIMIT).map_err(|error| {
+                if buffer.starts_with(&tls::RECORD) {
+                    return failed("the peer speaks TLS, this side has it switched off".to_owned());
+                }
+                failed(error.to_string())
+            })?;
             if let Next::Complete(length) = next {
                 let payload = buffer[HEADER..HEADER + length].to_vec();
                 buffer.advance(HEADER + length);
                 // Frames behind the last of the handshake belong to the peering: one at a time.
                 waiting_for_owner = true;
+                heard = true;
                 owner.send(Command::Frame(connection, payload)).await;
             }
         }
         tokio::select! {
             command = commands.recv() => match command {
                 Some(ConnectionCommand::Write(frame)) => {
-                    writer.write_all(&frame).await.map_err(|e| failed(e.to_string()))?;
+                    writer.write_all(&frame).await.map_err(|e| failed(tls::describe_io(&e)))?;
                 }
                 Some(ConnectionCommand::Continue) => waiting_for_owner = false,
                 Some(ConnectionCommand::Become(queue)) => return Ok(queue),
@@ -126,9 +160,13 @@ where
                 None => return Err(failed("refused".to_owned())),
             },
             read = reader.read_buf(buffer), if !waiting_for_owner => match read {
+                Ok(0) if !heard => return Err(failed(SILENT_END.to_owned())),
                 Ok(0) => return Err(failed("connection closed during the handshake".to_owned())),
                 Ok(_) => {}
-                Err(error) => return Err(failed(error.to_string())),
+                Err(error) if !heard && error.kind() == io::ErrorKind::ConnectionReset => {
+                    return Err(failed(SILENT_END.to_owned()));
+                }
+                Err(error) => return Err(failed(tls::describe_io(&error))),
             },
         }
     }

@@ -48,10 +48,19 @@ impl DialTask {
     }
 
     async fn dial_and_redial(&mut self) {
+        let mut told = None;
         loop {
             let started = Instant::now();
-            match self.attempt().await {
-                ConnectionEnd::Failed(reason) => {
+            let end = self.attempt().await;
+            if let (ConnectionEnd::Failed(reason), Some(_)) = (&end, self.retry)
+                && told.as_ref() != Some(reason)
+            {
+                // Somebody is there, and this will hardly mend itself; but it is said only once.
+                tracing::warn!("cannot peer with {}: {reason}", self.address);
+                told = Some(reason.clone());
+            }
+            match end {
+                ConnectionEnd::Unreachable(reason) | ConnectionEnd::Failed(reason) => {
                     let unavailable = Command::Unavailable(self.address.clone(), reason.clone());
                     self.owner.send(unavailable).await;
                     self.state.send_replace(DialState::Failed(reason));
@@ -85,17 +94,23 @@ impl DialTask {
         let connect = TcpStream::connect(self.address.as_str());
         let stream = match tokio::time::timeout(self.shared.config.connect_timeout, connect).await {
             Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => return ConnectionEnd::Failed(error.to_string()),
-            Err(_) => return ConnectionEnd::Failed("connection timed out".to_owned()),
+            Ok(Err(error)) => return ConnectionEnd::Unreachable(error.to_string()),
+            Err(_) => return ConnectionEnd::Unreachable("connection timed out".to_owned()),
         };
         if let Err(error) = stream.set_nodelay(true) {
             return ConnectionEnd::Failed(error.to_string());
         }
-        let (reader, writer) = stream.into_split();
+        let limit = self.shared.config.handshake_timeout;
+        let secured = match tokio::time::timeout(limit, self.shared.tls.connect(stream)).await {
+            Ok(Ok(secured)) => secured,
+            Ok(Err(reason)) => return ConnectionEnd::Failed(reason),
+            Err(_) => {
+                return ConnectionEnd::Failed(format!("TLS handshake took longer than {limit:?}"));
+            }
+        };
         // A task of its own: it outlives the dial to say goodbye.
-        let connection = tokio::spawn(connection::run(
-            reader,
-            writer,
+        let connection = tokio::spawn(connection::run_secured(
+            secured,
             Arc::clone(&self.shared),
             self.owner.clone(),
             self.address.clone(),

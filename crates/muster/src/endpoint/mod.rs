@@ -11,6 +11,7 @@ mod reader;
 mod shared;
 mod status;
 mod subscriber;
+mod tls;
 mod writer;
 
 use std::io;
@@ -28,11 +29,13 @@ pub use counts::{EndpointCounts, PeerReport};
 pub use publisher::{Outcome, Publisher};
 pub use status::{PeerInfo, PeerOrigin, Status};
 pub use subscriber::{Batch, Delivery, Received, Subscriber, TryReceiveError};
+pub use tls::{Certificates, Tls, TlsError};
 
 use dial::{DialState, DialTask};
 use owner::{Command, DialStart, Owner, OwnerHandle, Unpeer};
 use shared::Shared;
 use subscriber::SubscriberQueue;
+use tls::TlsContext;
 
 /// How long the accept loop rests after a failure such as a full descriptor table.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
@@ -61,9 +64,16 @@ impl Drop for StopOnDrop {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ListenError {
-    /// A non-loopback address without encryption, and nobody asked for that by name.
-    #[error("refusing to listen on {0} in plaintext: everyone who reaches it could read and write")]
-    Exposed(SocketAddr),
+    /// An address that others can reach, without authentication, and nobody asked for that by name.
+    #[error(
+        "refusing to listen on {address} with TLS {tls}: everyone who reaches it could take part"
+    )]
+    Exposed {
+        /// The address.
+        address: SocketAddr,
+        /// The mode of TLS in one word.
+        tls: &'static str,
+    },
     /// The system refused.
     #[error("cannot listen on {address}")]
     System {
@@ -91,10 +101,17 @@ pub enum PeerError {
     Ended,
 }
 
-/// Makes an endpoint without a random number generator impossible.
+/// Why an endpoint does not start.
 #[derive(Debug, thiserror::Error)]
-#[error("the system has no random numbers for an endpoint id: {0}")]
-pub struct StartError(String);
+#[non_exhaustive]
+pub enum StartError {
+    /// There are no random numbers for an endpoint id.
+    #[error("the system has no random numbers for an endpoint id: {0}")]
+    Random(String),
+    /// TLS cannot be set up.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+}
 
 impl Endpoint {
     /// Starts an endpoint on the current tokio runtime.
@@ -103,7 +120,8 @@ impl Endpoint {
             Some(id) => id,
             None => random_id()?,
         };
-        let shared = Arc::new(Shared::new(id, config));
+        let tls = TlsContext::load(&config.tls)?;
+        let shared = Arc::new(Shared::new(id, config, tls));
         let (owner, commands) = OwnerHandle::channel();
         tokio::spawn(Owner::new(Arc::clone(&shared)).run(commands));
         let stop = Arc::new(StopOnDrop(Arc::clone(&shared), owner.clone()));
@@ -141,8 +159,12 @@ impl Endpoint {
         address: SocketAddr,
         exposure: Exposure,
     ) -> Result<SocketAddr, ListenError> {
-        if exposure == Exposure::Loopback && !address.ip().is_loopback() {
-            return Err(ListenError::Exposed(address));
+        let tls = &self.shared.config.tls;
+        if !address.ip().is_loopback() && !exposure.allows(tls) {
+            return Err(ListenError::Exposed {
+                address,
+                tls: tls.name(),
+            });
         }
         let system = |source| ListenError::System { address, source };
         let listener = TcpListener::bind(address).await.map_err(system)?;
@@ -368,7 +390,7 @@ impl Endpoint {
 /// A fresh endpoint id.
 pub fn random_id() -> Result<EndpointId, StartError> {
     let mut bytes = [0u8; 16];
-    getrandom::fill(&mut bytes).map_err(|error| StartError(error.to_string()))?;
+    getrandom::fill(&mut bytes).map_err(|error| StartError::Random(error.to_string()))?;
     Ok(EndpointId::from_random(bytes))
 }
 
@@ -395,15 +417,40 @@ fn accepted(stream: TcpStream, address: SocketAddr, shared: &Arc<Shared>, owner:
     if stream.set_nodelay(true).is_err() {
         return; // already closed by the other side
     }
-    let (reader, writer) = stream.into_split();
     let (shared, owner) = (Arc::clone(shared), owner.clone());
-    let teller = Arc::clone(&shared);
     tokio::spawn(async move {
         let address = address.to_string();
-        let origin = PeerOrigin::Accepted;
-        let end = connection::run(reader, writer, shared, owner, address.clone(), origin).await;
-        if let connection::ConnectionEnd::Failed(reason) = end {
-            teller.refused(&address, &reason);
+        if let Err(reason) = accept(stream, &address, &shared, owner).await {
+            shared.refused(&address, &reason);
         }
     });
+}
+
+/// Runs an accepted connection to its end; the error is why no peering came about.
+async fn accept(
+    stream: TcpStream,
+    address: &str,
+    shared: &Arc<Shared>,
+    owner: OwnerHandle,
+) -> Result<(), String> {
+    let limit = shared.config.handshake_timeout;
+    let (number, evicted) = shared.tls_handshake_begins();
+    let secured = tokio::select! {
+        secured = tokio::time::timeout(limit, shared.tls.accept(stream)) => secured
+            .unwrap_or_else(|_| Err(format!("TLS handshake took longer than {limit:?}"))),
+        _ = evicted => Err("too many TLS handshakes under way".to_owned()),
+    };
+    shared.tls_handshake_ends(number);
+    let secured = secured?;
+    let end = connection::run_secured(
+        secured,
+        Arc::clone(shared),
+        owner,
+        address.to_owned(),
+        PeerOrigin::Accepted,
+    );
+    match end.await {
+        connection::ConnectionEnd::Failed(reason) => Err(reason),
+        _ => Ok(()),
+    }
 }

@@ -15,6 +15,7 @@ use super::owner::{Command, OwnerHandle};
 use super::peer_queue::{EndReason, PeerCounts, PeerQueue};
 use super::shared::{Shared, Table};
 use super::subscriber::{Batch, BatchEntry};
+use super::tls::describe_io;
 
 /// The first read buffer of a connection, in bytes; it doubles while reads fill it.
 const SMALL_READ: usize = 8 << 10;
@@ -89,7 +90,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
                 Ok(0) => return EndReason::Lost("connection closed by the peer".to_owned()),
                 Ok(read) if read >= room && self.read_size < LARGE_READ => self.read_size *= 2,
                 Ok(_) => {}
-                Err(error) => return EndReason::Lost(error.to_string()),
+                Err(error) => return EndReason::Lost(describe_io(&error)),
             }
         }
     }

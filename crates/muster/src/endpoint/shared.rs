@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use muster_wire::routing;
 use muster_wire::{Class, EndpointId, MessageId, Mono};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use super::config::EndpointConfig;
 use super::peer_queue::PeerQueue;
 use super::subscriber::SubscriberQueue;
+use super::tls::TlsContext;
 
 pub(crate) type Table = routing::Table<Arc<PeerQueue>, Arc<SubscriberQueue>>;
 
@@ -23,6 +24,8 @@ const RETIRED: usize = 64;
 pub(crate) struct Shared {
     pub(crate) me: EndpointId,
     pub(crate) config: EndpointConfig,
+    pub(crate) tls: TlsContext,
+    tls_handshakes: Mutex<TlsHandshakes>,
     pub(crate) table: ArcSwap<Table>,
     pub(crate) table_version: watch::Sender<u64>,
     /// Turns true when the endpoint ends: listeners stop.
@@ -41,14 +44,24 @@ struct Refusals {
     untold: u64,
 }
 
+/// The accepted connections that are in their TLS handshake, oldest first. Each ends when its sender
+/// is dropped.
+#[derive(Debug, Default)]
+struct TlsHandshakes {
+    next: u64,
+    pending: VecDeque<(u64, oneshot::Sender<()>)>,
+}
+
 /// Refused connections that are told of in one [`REFUSALS_SPAN`]; the rest are counted.
 const REFUSALS_TOLD: u32 = 10;
 const REFUSALS_SPAN: Duration = Duration::from_secs(10);
 
 impl Shared {
-    pub(crate) fn new(me: EndpointId, config: EndpointConfig) -> Self {
+    pub(crate) fn new(me: EndpointId, config: EndpointConfig, tls: TlsContext) -> Self {
         Self {
             me,
+            tls,
+            tls_handshakes: Mutex::default(),
             config,
             table: ArcSwap::from_pointee(Table::empty()),
             table_version: watch::Sender::new(0),
@@ -71,6 +84,31 @@ impl Shared {
             origin: self.me,
             sequence: counter.fetch_add(1, Ordering::Relaxed) + 1,
         }
+    }
+
+    /// Notes a TLS handshake; too many of them end the oldest. What is returned ends with this one.
+    pub(crate) fn tls_handshake_begins(&self) -> (u64, oneshot::Receiver<()>) {
+        let (sender, evicted) = oneshot::channel();
+        let mut handshakes = self
+            .tls_handshakes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        handshakes.next += 1;
+        let number = handshakes.next;
+        handshakes.pending.push_back((number, sender));
+        if handshakes.pending.len() > self.config.max_handshakes {
+            handshakes.pending.pop_front();
+        }
+        (number, evicted)
+    }
+
+    /// Forgets a TLS handshake that is over.
+    pub(crate) fn tls_handshake_ends(&self, number: u64) {
+        let mut handshakes = self
+            .tls_handshakes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        handshakes.pending.retain(|(pending, _)| *pending != number);
     }
 
     /// Tells of a refused connection, unless there are too many of them.

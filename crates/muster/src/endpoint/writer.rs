@@ -12,6 +12,7 @@ use muster_wire::envelope::{self, Control};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use super::peer_queue::{EndReason, Outgoing, PeerCounts, PeerQueue, Taken};
+use super::tls::describe_io;
 
 /// How much is put together for one write.
 const WRITE_BUFFER: usize = 256 << 10;
@@ -147,7 +148,7 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
         let queue = &self.queue;
         tokio::select! {
             biased;
-            written = write => written.map_err(|error| EndReason::Lost(error.to_string()))?,
+            written = write => written.map_err(|error| EndReason::Lost(describe_io(&error)))?,
             () = poll_fn(|cx| queue.poll_ended(cx)) => {
                 return Err(EndReason::Lost("ended while writing".to_owned()));
             }

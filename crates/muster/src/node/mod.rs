@@ -13,7 +13,7 @@ use muster_cluster::node::{LogSink, NodeError, NodeLoop, Registry};
 use muster_cluster::{Layout, Settings};
 use muster_wire::{EndpointId, Incarnation, Overflow, QueueLimits};
 
-use crate::endpoint::{Endpoint, EndpointConfig, Exposure, ListenError, StartError};
+use crate::endpoint::{Endpoint, EndpointConfig, Exposure, ListenError, StartError, Tls};
 use driver::{Clock, Driver, Shared};
 
 pub use input::{InputBatch, InputSender, Stopping};
@@ -36,6 +36,8 @@ pub struct NodeConfig {
     pub log_sink: Box<dyn LogSink>,
     /// What the node, a worker, reads; started when the nodes that it works with are up.
     pub input: Option<Input>,
+    /// How the node's connections are protected.
+    pub tls: Tls,
     /// On which addresses the node may listen.
     pub exposure: Exposure,
 }
@@ -76,11 +78,12 @@ impl Node {
             registry,
             log_sink,
             input,
+            tls,
             exposure,
         } = config;
         let unknown = || NodeError::UnknownNode(name.clone());
         let node = layout.find(&name).ok_or_else(unknown)?.clone();
-        let endpoint = Endpoint::start(endpoint_config(&node.settings))?;
+        let endpoint = Endpoint::start(endpoint_config(&node.settings, tls))?;
         let clock = Clock::start();
         let id: EndpointId = endpoint.id();
         let incarnation = Incarnation(u64::try_from(clock.now().wall.as_nanos()).unwrap_or(0));
@@ -154,8 +157,9 @@ impl Node {
     }
 }
 
-fn endpoint_config(settings: &Settings) -> EndpointConfig {
+fn endpoint_config(settings: &Settings, tls: Tls) -> EndpointConfig {
     EndpointConfig {
+        tls,
         data_queue: QueueLimits {
             messages: settings.size("peering.data_queue"),
             bytes: settings.size("peering.data_queue_bytes"),

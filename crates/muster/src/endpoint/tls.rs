@@ -1,0 +1,326 @@
+//! TLS on the peer port, as Broker does it: none, anonymous, or both sides authenticated.
+//!
+//! The acceptor of a connection is the TLS server, its dialler the client. Names are never checked:
+//! whoever has a certificate of the trusted authority is a member. Only OpenSSL has the cipher suite of
+//! Broker's anonymous mode.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+
+use openssl::error::ErrorStack;
+use openssl::pkey::PKey;
+use openssl::ssl::{Ssl, SslContext, SslContextBuilder, SslMethod, SslVerifyMode, SslVersion};
+use openssl::x509::X509VerifyResult;
+use tokio::net::TcpStream;
+use tokio_openssl::SslStream;
+
+/// Broker's anonymous suite; it needs the lowest security level.
+const ANONYMOUS_CIPHERS: &str = "AECDH-AES256-SHA@SECLEVEL=0";
+
+/// The only group that Broker's anonymous mode offers.
+const ANONYMOUS_GROUPS: &str = "P-384";
+
+/// The suites of authenticated connections up to TLS 1.2; later versions have their own.
+const AUTHENTICATED_CIPHERS: &str = "HIGH:!aNULL:!MD5";
+
+/// The first two bytes of a TLS connection: a handshake record of TLS 1.x.
+pub(crate) const RECORD: [u8; 2] = [0x16, 0x03];
+
+/// How the connections of an endpoint are protected. Both sides of a peering must agree.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Tls {
+    /// Not at all.
+    #[default]
+    Off,
+    /// Encrypted, without knowing to whom: Zeek's default. Nobody can listen in who does not take
+    /// part, but anybody can take part.
+    Anonymous,
+    /// Encrypted, and each side shows a certificate that the other trusts.
+    Mutual(Certificates),
+}
+
+/// The files of [`Tls::Mutual`], in PEM form; named as Zeek's `Broker::ssl_*`.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct Certificates {
+    /// The trusted authorities, in one file.
+    pub cafile: Option<PathBuf>,
+    /// A directory of trusted authorities, named by their hashes (`openssl rehash`).
+    pub capath: Option<PathBuf>,
+    /// This endpoint's certificate, followed by those that lead to the authority.
+    pub certificate: PathBuf,
+    /// The certificate's private key.
+    pub keyfile: PathBuf,
+    /// The passphrase of the key, if it has one.
+    pub passphrase: Option<String>,
+}
+
+impl fmt::Debug for Certificates {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Certificates")
+            .field("cafile", &self.cafile)
+            .field("capath", &self.capath)
+            .field("certificate", &self.certificate)
+            .field("keyfile", &self.keyfile)
+            .field("passphrase", &self.passphrase.as_ref().map(|_| "(hidden)"))
+            .finish()
+    }
+}
+
+impl Tls {
+    /// The mode in one word, as in settings.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Anonymous => "anonymous",
+            Self::Mutual(_) => "mutual",
+        }
+    }
+}
+
+/// Why TLS cannot be set up.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TlsError {
+    /// A file cannot be read or used.
+    #[error("TLS: cannot use {what} {}: {reason}", path.display())]
+    File {
+        /// Which file: certificate, key, CA file or CA directory.
+        what: &'static str,
+        /// Its path.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// Neither a CA file nor a CA directory: nobody would be trusted.
+    #[error(
+        "TLS: mutual authentication needs a CA file or a CA directory, otherwise nobody is trusted"
+    )]
+    NobodyTrusted,
+    /// The private key is not that of the certificate.
+    #[error("TLS: the key {} is not that of the certificate {}", keyfile.display(), certificate.display())]
+    WrongKey {
+        /// The key's path.
+        keyfile: PathBuf,
+        /// The certificate's path.
+        certificate: PathBuf,
+    },
+    /// OpenSSL lacks what the mode needs.
+    #[error("TLS: OpenSSL cannot do {mode} TLS: {reason}")]
+    Unsupported {
+        /// The mode.
+        mode: &'static str,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// What connections are made with.
+#[derive(Clone)]
+pub(crate) struct TlsContext(Option<SslContext>);
+
+impl fmt::Debug for TlsContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() {
+            "TlsContext(on)"
+        } else {
+            "TlsContext(off)"
+        })
+    }
+}
+
+/// A connection's stream after its TLS handshake, if it has one.
+pub(crate) enum Secured {
+    Plain(TcpStream),
+    Tls(SslStream<TcpStream>),
+}
+
+impl TlsContext {
+    pub(crate) fn load(tls: &Tls) -> Result<Self, TlsError> {
+        Ok(Self(match tls {
+            Tls::Off => None,
+            Tls::Anonymous => Some(anonymous().map_err(|error| unsupported("anonymous", &error))?),
+            Tls::Mutual(certificates) => Some(mutual(certificates)?),
+        }))
+    }
+
+    /// Shakes hands as the server. The error is one line for the operator.
+    pub(crate) async fn accept(&self, stream: TcpStream) -> Result<Secured, String> {
+        let Some(context) = &self.0 else {
+            return Ok(Secured::Plain(stream));
+        };
+        // A peer without TLS is told apart by its first bytes, before OpenSSL answers it in TLS.
+        let mut first = [0u8; 2];
+        let seen = stream
+            .peek(&mut first)
+            .await
+            .map_err(|error| error.to_string())?;
+        if seen == 0 {
+            return Err("connection closed before the TLS handshake".to_owned());
+        }
+        if first[..seen] != RECORD[..seen] {
+            return Err("the peer does not speak TLS; is it switched off on its side?".to_owned());
+        }
+        let mut stream = wrap(context, stream)?;
+        let result = Pin::new(&mut stream).accept().await;
+        finish(stream, result)
+    }
+
+    /// Shakes hands as the client. The error is one line for the operator.
+    pub(crate) async fn connect(&self, stream: TcpStream) -> Result<Secured, String> {
+        let Some(context) = &self.0 else {
+            return Ok(Secured::Plain(stream));
+        };
+        let mut stream = wrap(context, stream)?;
+        let result = Pin::new(&mut stream).connect().await;
+        finish(stream, result)
+    }
+}
+
+fn wrap(context: &SslContext, stream: TcpStream) -> Result<SslStream<TcpStream>, String> {
+    let ssl = Ssl::new(context).map_err(|error| error.to_string())?;
+    SslStream::new(ssl, stream).map_err(|error| error.to_string())
+}
+
+fn finish(
+    stream: SslStream<TcpStream>,
+    result: Result<(), openssl::ssl::Error>,
+) -> Result<Secured, String> {
+    let Err(error) = result else {
+        return Ok(Secured::Tls(stream));
+    };
+    let verified = stream.ssl().verify_result();
+    if verified != X509VerifyResult::OK {
+        return Err(format!(
+            "TLS: the peer's certificate is refused: {}",
+            verified.error_string()
+        ));
+    }
+    Err(describe(&error))
+}
+
+/// An error of a connection's stream, which may come from its TLS layer, in one line.
+pub(crate) fn describe_io(error: &io::Error) -> String {
+    let inner = error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<openssl::ssl::Error>());
+    inner.map_or_else(|| error.to_string(), describe)
+}
+
+/// An OpenSSL error in a line that says what to look at.
+fn describe(error: &openssl::ssl::Error) -> String {
+    if let Some(error) = error.io_error() {
+        return match error.kind() {
+            io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => {
+                "TLS: the peer closed during the handshake; does it speak TLS, in the same mode?"
+                    .to_owned()
+            }
+            _ => format!("TLS: {error}"),
+        };
+    }
+    let reasons: Vec<&str> = error
+        .ssl_error()
+        .map(ErrorStack::errors)
+        .unwrap_or_default()
+        .iter()
+        .filter_map(openssl::error::Error::reason)
+        .collect();
+    if reasons.is_empty() {
+        return "TLS: the peer closed during the handshake; does it speak TLS, in the same mode?"
+            .to_owned();
+    }
+    let reason = reasons.join(", ");
+    let hint = if reason.contains("unknown ca") {
+        " (the peer does not trust our certificate)"
+    } else if reason.contains("certificate required")
+        || reason.contains("did not return a certificate")
+    {
+        " (one side has no certificate: the modes differ)"
+    } else if reason.contains("handshake failure") || reason.contains("no shared cipher") {
+        " (the modes of the two sides differ)"
+    } else if reason.contains("wrong version")
+        || reason.contains("http request")
+        || reason.contains("packet length")
+    {
+        " (the peer does not speak TLS)"
+    } else if reason.contains("expired") {
+        " (the peer says that our certificate has expired)"
+    } else {
+        ""
+    };
+    format!("TLS: {reason}{hint}")
+}
+
+fn unsupported(mode: &'static str, error: &ErrorStack) -> TlsError {
+    TlsError::Unsupported {
+        mode,
+        reason: error.to_string(),
+    }
+}
+
+fn builder(ciphers: &str) -> Result<SslContextBuilder, ErrorStack> {
+    let mut builder = SslContext::builder(SslMethod::tls())?;
+    builder.set_min_proto_version(Some(SslVersion::TLS1_2))?;
+    builder.set_cipher_list(ciphers)?;
+    Ok(builder)
+}
+
+fn anonymous() -> Result<SslContext, ErrorStack> {
+    let mut builder = builder(ANONYMOUS_CIPHERS)?;
+    builder.set_groups_list(ANONYMOUS_GROUPS)?;
+    builder.set_verify(SslVerifyMode::NONE);
+    Ok(builder.build())
+}
+
+fn mutual(certificates: &Certificates) -> Result<SslContext, TlsError> {
+    let Certificates {
+        cafile,
+        capath,
+        certificate,
+        keyfile,
+        passphrase,
+    } = certificates;
+    if cafile.is_none() && capath.is_none() {
+        return Err(TlsError::NobodyTrusted);
+    }
+    let mut builder =
+        builder(AUTHENTICATED_CIPHERS).map_err(|error| unsupported("mutual", &error))?;
+    for (what, path) in [("CA file", cafile), ("CA directory", capath)] {
+        if let Some(path) = path {
+            // OpenSSL says little of what it cannot open, and nothing of an empty directory.
+            std::fs::metadata(path).map_err(|error| file(what, path, &error))?;
+        }
+    }
+    let cas = builder.load_verify_locations(cafile.as_deref(), capath.as_deref());
+    let ca_path = cafile
+        .as_deref()
+        .or(capath.as_deref())
+        .unwrap_or(Path::new(""));
+    cas.map_err(|error| file("CA file", ca_path, &error))?;
+    std::fs::metadata(certificate).map_err(|error| file("certificate", certificate, &error))?;
+    builder
+        .set_certificate_chain_file(certificate)
+        .map_err(|error| file("certificate", certificate, &error))?;
+    let pem = std::fs::read(keyfile).map_err(|error| file("key", keyfile, &error))?;
+    // Without a passphrase an encrypted key is refused; OpenSSL would ask at the terminal.
+    let passphrase = passphrase.as_deref().unwrap_or_default();
+    let key = PKey::private_key_from_pem_passphrase(&pem, passphrase.as_bytes())
+        .map_err(|error| file("key", keyfile, &error))?;
+    let wrong_key = || TlsError::WrongKey {
+        keyfile: keyfile.clone(),
+        certificate: certificate.clone(),
+    };
+    builder.set_private_key(&key).map_err(|_| wrong_key())?;
+    builder.check_private_key().map_err(|_| wrong_key())?;
+    builder.set_verify(SslVerifyMode::PEER | SslVerifyMode::FAIL_IF_NO_PEER_CERT);
+    Ok(builder.build())
+}
+
+fn file(what: &'static str, path: &Path, error: &dyn fmt::Display) -> TlsError {
+    TlsError::File {
+        what,
+        path: path.to_path_buf(),
+        reason: error.to_string(),
+    }
+}
