@@ -149,7 +149,7 @@ where
         tokio::select! {
             command = commands.recv() => match command {
                 Some(ConnectionCommand::Write(frame)) => {
-                    writer.write_all(&frame).await.map_err(|e| failed(tls::describe_io(&e)))?;
+                    writer.write_all(&frame).await.map_err(|e| failed(ended(&e, heard)))?;
                 }
                 Some(ConnectionCommand::Continue) => waiting_for_owner = false,
                 Some(ConnectionCommand::Become(queue)) => return Ok(queue),
@@ -163,12 +163,19 @@ where
                 Ok(0) if !heard => return Err(failed(SILENT_END.to_owned())),
                 Ok(0) => return Err(failed("connection closed during the handshake".to_owned())),
                 Ok(_) => {}
-                Err(error) if !heard && error.kind() == io::ErrorKind::ConnectionReset => {
-                    return Err(failed(SILENT_END.to_owned()));
-                }
-                Err(error) => return Err(failed(tls::describe_io(&error))),
+                Err(error) => return Err(failed(ended(&error, heard))),
             },
         }
+    }
+}
+
+/// Why a connection ended during its handshake.
+fn ended(error: &io::Error, heard: bool) -> String {
+    match error.kind() {
+        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe if !heard => {
+            SILENT_END.to_owned()
+        }
+        _ => tls::describe_io(error),
     }
 }
 
