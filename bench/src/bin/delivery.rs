@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use muster::wire::{QueueLimits, Topic};
-use muster::{Delivery, Endpoint, EndpointConfig, Exposure};
+use muster::{Delivery, Endpoint, EndpointConfig, Exposure, Tls};
 use muster_data::{
     Address, DataRef, Encode, EnumValue, Port, Protocol, Record, Timespan, Timestamp,
 };
@@ -94,11 +94,11 @@ fn main() -> Result<()> {
     match &arguments[..] {
         [] => compare(),
         ["subscribe", read] => runtime()?.block_on(subscribe(read)),
-        ["publish", payload, addresses @ ..] => {
+        ["publish", payload, read, addresses @ ..] => {
             let payload = Payload::ALL
                 .into_iter()
                 .find(|known| known.name() == *payload);
-            publish(payload.context("no such payload")?, addresses)
+            publish(payload.context("no such payload")?, tls(read), addresses)
         }
         _ => bail!("takes no arguments: it starts its own publisher and subscribers"),
     }
@@ -111,13 +111,23 @@ fn runtime() -> Result<tokio::runtime::Runtime> {
         .build()?)
 }
 
-fn limits() -> EndpointConfig {
+fn limits(tls: Tls) -> EndpointConfig {
     EndpointConfig {
+        tls,
         subscriber_queue: QueueLimits {
             messages: 1 << 20,
             bytes: 1 << 30,
         },
         ..EndpointConfig::default()
+    }
+}
+
+/// How a way of reading is protected: `tls` reads borrowed over anonymous TLS.
+fn tls(read: &str) -> Tls {
+    if read == "tls" {
+        Tls::Anonymous
+    } else {
+        Tls::Off
     }
 }
 
@@ -130,7 +140,7 @@ fn compare() -> Result<()> {
                                                        CPU us per publish / delivery / delivery"
     )?;
     for payload in Payload::ALL {
-        for (links, read) in [(1, "borrowed"), (1, "struct"), (4, "borrowed")] {
+        for (links, read) in [(1, "borrowed"), (1, "struct"), (4, "borrowed"), (1, "tls")] {
             if read == "struct" && payload != Payload::Conn {
                 continue;
             }
@@ -147,7 +157,7 @@ fn compare() -> Result<()> {
                 subscribers.push((child, lines));
             }
             let publisher = Command::new(&me)
-                .args(["publish", payload.name()])
+                .args(["publish", payload.name(), read])
                 .args(&addresses)
                 .stdout(Stdio::piped())
                 .spawn()?;
@@ -249,7 +259,7 @@ fn cpu_seconds() -> Result<f64> {
 }
 
 async fn subscribe(read: &str) -> Result<()> {
-    let endpoint = Endpoint::start(limits())?;
+    let endpoint = Endpoint::start(limits(tls(read)))?;
     let address = endpoint
         .listen("127.0.0.1:0".parse()?, Exposure::Guarded)
         .await?;
@@ -292,10 +302,10 @@ async fn subscribe(read: &str) -> Result<()> {
     .print()
 }
 
-fn publish(payload: Payload, addresses: &[&str]) -> Result<()> {
+fn publish(payload: Payload, tls: Tls, addresses: &[&str]) -> Result<()> {
     let runtime = runtime()?;
     let endpoint = runtime.block_on(async {
-        let endpoint = Endpoint::start(limits())?;
+        let endpoint = Endpoint::start(limits(tls))?;
         for address in addresses {
             endpoint.peer(address, None).await?;
         }

@@ -167,7 +167,7 @@ pub(crate) struct Publish {
     /// The event's name
     pub(crate) event: String,
     /// The event's arguments, as `count:5`, `addr:10.0.0.1`, `"text"`, `[1, 2]`
-    #[arg(allow_hyphen_values = true)]
+    #[arg(allow_negative_numbers = true)]
     pub(crate) arguments: Vec<String>,
     /// How long to wait until the endpoint subscribes to the topic, in seconds
     #[arg(long, default_value = "5", value_parser = seconds)]

@@ -180,3 +180,52 @@ fn a_closed_pipe_is_success() {
     drop(check.stdout.take());
     assert!(check.wait().unwrap().success());
 }
+
+#[test]
+fn tls_of_the_node_and_of_the_command_must_agree() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    let port = free_ports(1)[0];
+    write(
+        directory,
+        &format!(
+            "[tls]\nmode = \"anonymous\"\n[[node]]\nname = \"manager\"\nrole = \"manager\"\nport = {port}\n"
+        ),
+    );
+    let address = format!("127.0.0.1:{port}");
+    let mut node = Running::start(directory, &["node", "manager"]);
+    node.wait_for("listens on");
+    let agreed = run(
+        directory,
+        &[
+            "publish",
+            &address,
+            "zeek/cluster/manager",
+            "My::event",
+            "-5",
+            "--tls",
+            "anonymous",
+        ],
+    );
+    assert!(agreed.status.success(), "{}", stderr(&agreed));
+    let plain = run(directory, &["peers", &address]);
+    assert_eq!(plain.status.code(), Some(1));
+    assert!(
+        stderr(&plain).contains("is TLS in the same mode on both sides?"),
+        "{}",
+        stderr(&plain)
+    );
+    node.wait_for("the peer does not speak TLS");
+    let elsewhere = run(directory, &["peers", "192.0.2.1:9999"]);
+    assert!(
+        stderr(&elsewhere).contains("how is it protected?"),
+        "{}",
+        stderr(&elsewhere)
+    );
+    let incomplete = run(directory, &["peers", &address, "--tls", "mutual"]);
+    assert!(
+        stderr(&incomplete).contains("--tls mutual needs --ssl-certificate"),
+        "{}",
+        stderr(&incomplete)
+    );
+}
