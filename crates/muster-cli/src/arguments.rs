@@ -23,6 +23,9 @@ pub(crate) enum Command {
     Node(Node),
     /// Check a layout and print what it resolves to
     Check(Check),
+    /// Make and check certificates for the nodes of a layout
+    #[command(subcommand)]
+    Tls(TlsCommand),
     /// Show the state of every node of a running cluster
     Status(Status),
     /// Stop a running cluster in order
@@ -113,6 +116,34 @@ pub(crate) struct Check {
     /// Print settings that nobody changed as well
     #[arg(long)]
     pub(crate) all: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TlsCommand {
+    /// Make an authority, and a certificate for every node that has none
+    Init(TlsInit),
+    /// Say what each node would use, whether it can, and when it expires
+    Check(TlsCheck),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TlsInit {
+    /// The layout
+    #[arg(long, value_name = "FILE", default_value = "muster.toml")]
+    pub(crate) layout: PathBuf,
+    /// Where they go, relative to the layout
+    #[arg(long, default_value = "tls")]
+    pub(crate) dir: PathBuf,
+    /// How long the nodes' certificates are valid
+    #[arg(long, default_value_t = 365)]
+    pub(crate) days: u32,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TlsCheck {
+    /// The layout
+    #[arg(long, value_name = "FILE", default_value = "muster.toml")]
+    pub(crate) layout: PathBuf,
 }
 
 #[derive(Debug, Args)]

@@ -179,3 +179,61 @@ fn ctrl_c_stops_in_order_and_a_port_in_use_is_named() {
     let (code, _) = cluster.finish();
     assert_eq!(code, Some(0));
 }
+
+#[test]
+fn certificates_are_made_checked_and_used() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    layout(directory);
+    let made = run(directory, &["tls", "init"]);
+    assert!(made.status.success(), "{}", stderr(&made));
+    let file = directory.join("muster.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(
+        &file,
+        text.replace(
+            "[[node]]\nname = \"manager\"",
+            &format!("{}[[node]]\nname = \"manager\"", stdout(&made)),
+        ),
+    )
+    .unwrap();
+    let again = run(directory, &["tls", "init"]);
+    assert!(
+        stderr(&again).contains("made 0 certificates"),
+        "{}",
+        stderr(&again)
+    );
+    let checked = run(directory, &["tls", "check"]);
+    assert!(
+        checked.status.success(),
+        "{}{}",
+        stdout(&checked),
+        stderr(&checked)
+    );
+    assert!(
+        stdout(&checked).contains("worker-1         valid for 36"),
+        "{}",
+        stdout(&checked)
+    );
+    let mut cluster = Running::start(directory, &["run"]);
+    cluster.wait_for("all nodes are ready");
+    let stopped = run(directory, &["stop"]);
+    assert!(stopped.status.success(), "{}", stderr(&stopped));
+
+    std::fs::remove_file(directory.join("tls/worker-1.key")).unwrap();
+    std::fs::remove_file(directory.join("tls/data-1.pem")).unwrap();
+    std::fs::remove_file(directory.join("tls/data-1.key")).unwrap();
+    let renewed = run(directory, &["tls", "init", "--days", "5"]);
+    assert!(renewed.status.success(), "{}", stderr(&renewed));
+    let checked = run(directory, &["tls", "check"]);
+    assert_eq!(checked.status.code(), Some(1));
+    let text = stdout(&checked);
+    assert!(
+        text.contains("data-1           PROBLEM: expires in "),
+        "{text}"
+    );
+    assert!(
+        text.contains("worker-1         PROBLEM: TLS: cannot use key"),
+        "{text}"
+    );
+}

@@ -1,5 +1,6 @@
 //! Commands that deal with a whole cluster or one of its nodes.
 
+pub(crate) mod certificates;
 pub(crate) mod check;
 pub(crate) mod control;
 pub(crate) mod demo;

@@ -108,7 +108,7 @@ fn exposure(arguments: &arguments::Node) -> Exposure {
 }
 
 /// The node's TLS: paths are relative to the layout, `{node}` in them is the node's name.
-fn tls(loaded: &LoadedLayout, node: &muster_cluster::Node) -> Tls {
+pub(crate) fn tls(loaded: &LoadedLayout, node: &muster_cluster::Node) -> Tls {
     let text = |key: &str| node.settings.text(key);
     let path = |key: &str| {
         loaded

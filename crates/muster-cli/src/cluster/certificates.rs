@@ -1,0 +1,219 @@
+//! `muster tls`: makes and checks the certificates of a layout's nodes.
+
+use std::fmt::Write as _;
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use muster::{Certificates, Endpoint, EndpointConfig, Tls};
+use openssl::asn1::Asn1Time;
+use openssl::bn::{BigNum, MsbOption};
+use openssl::ec::{EcGroup, EcKey};
+use openssl::hash::MessageDigest;
+use openssl::nid::Nid;
+use openssl::pkey::{PKey, Private};
+use openssl::x509::extension::{BasicConstraints, KeyUsage};
+use openssl::x509::{X509, X509Name, X509NameBuilder};
+
+use super::load;
+use super::node::tls;
+use crate::arguments::{TlsCheck, TlsCommand, TlsInit};
+use crate::output::{Failure, print, say};
+
+/// The authority lives longer than the certificates it signs.
+const AUTHORITY_DAYS: u32 = 3650;
+
+/// Certificates that expire within so many days are named.
+const SOON_DAYS: i32 = 30;
+
+pub(crate) async fn run(command: &TlsCommand) -> Result<ExitCode> {
+    match command {
+        TlsCommand::Init(arguments) => init(arguments),
+        TlsCommand::Check(arguments) => check(arguments).await,
+    }
+}
+
+/// A certificate with its key.
+struct Identity {
+    certificate: X509,
+    key: PKey<Private>,
+}
+
+fn init(arguments: &TlsInit) -> Result<ExitCode> {
+    let loaded = load(&arguments.layout, &[])?;
+    let directory = loaded.base.join(&arguments.dir);
+    std::fs::create_dir_all(&directory)
+        .with_context(|| format!("cannot make {}", directory.display()))?;
+    let authority = authority(&directory)?;
+    let mut made = 0;
+    for node in loaded.layout.nodes() {
+        let (certificate, key) = files(&directory, node.name.as_str());
+        if certificate.exists() {
+            say(&format!("{} is there already", certificate.display()));
+            continue;
+        }
+        let identity = identity(node.name.as_str(), arguments.days, Some(&authority))?;
+        write_identity(&certificate, &key, &identity)?;
+        made += 1;
+    }
+    say(&format!(
+        "made {made} certificates in {}",
+        directory.display()
+    ));
+    let dir = arguments.dir.display();
+    print(&format!(
+        "[tls]\nmode = \"mutual\"\nssl_cafile = \"{dir}/ca.pem\"\nssl_certificate = \"{dir}/{{node}}.pem\"\nssl_keyfile = \"{dir}/{{node}}.key\"\n"
+    ))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn files(directory: &Path, name: &str) -> (PathBuf, PathBuf) {
+    // Names may hold dots: the extension is added, not replaced.
+    (
+        directory.join(format!("{name}.pem")),
+        directory.join(format!("{name}.key")),
+    )
+}
+
+/// The authority of a directory, made if there is none.
+fn authority(directory: &Path) -> Result<Identity> {
+    let (certificate, key) = files(directory, "ca");
+    if certificate.exists() {
+        let read = |path: &Path| {
+            std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))
+        };
+        return Ok(Identity {
+            certificate: X509::from_pem(&read(&certificate)?)
+                .with_context(|| format!("{} is no certificate", certificate.display()))?,
+            key: PKey::private_key_from_pem(&read(&key)?)
+                .with_context(|| format!("{} is no key", key.display()))?,
+        });
+    }
+    let made = identity("Muster cluster authority", AUTHORITY_DAYS, None)?;
+    write_identity(&certificate, &key, &made)?;
+    Ok(made)
+}
+
+fn name(text: &str) -> Result<X509Name> {
+    let mut name = X509NameBuilder::new()?;
+    name.append_entry_by_nid(Nid::COMMONNAME, text)?;
+    Ok(name.build())
+}
+
+/// A new key and its certificate, signed by `authority` or, without one, by itself.
+fn identity(subject: &str, days: u32, authority: Option<&Identity>) -> Result<Identity> {
+    let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1)?;
+    let key = PKey::from_ec_key(EcKey::generate(&group)?)?;
+    let mut serial = BigNum::new()?;
+    serial.rand(127, MsbOption::MAYBE_ZERO, false)?;
+    let subject = name(subject)?;
+    let mut builder = X509::builder()?;
+    builder.set_version(2)?;
+    let serial = serial.to_asn1_integer()?;
+    builder.set_serial_number(&serial)?;
+    builder.set_subject_name(&subject)?;
+    builder.set_issuer_name(authority.map_or(&*subject, |ca| ca.certificate.subject_name()))?;
+    builder.set_pubkey(&key)?;
+    let (from, to) = (Asn1Time::days_from_now(0)?, Asn1Time::days_from_now(days)?);
+    builder.set_not_before(&from)?;
+    builder.set_not_after(&to)?;
+    if authority.is_none() {
+        builder.append_extension(BasicConstraints::new().critical().ca().build()?)?;
+        builder.append_extension(
+            KeyUsage::new()
+                .critical()
+                .key_cert_sign()
+                .crl_sign()
+                .build()?,
+        )?;
+    }
+    builder.sign(
+        authority.map_or(&key, |ca| &ca.key),
+        MessageDigest::sha256(),
+    )?;
+    Ok(Identity {
+        certificate: builder.build(),
+        key,
+    })
+}
+
+fn write_identity(certificate: &Path, key: &Path, identity: &Identity) -> Result<()> {
+    write_new(key, 0o600, &identity.key.private_key_to_pem_pkcs8()?)?;
+    write_new(certificate, 0o644, &identity.certificate.to_pem()?)
+}
+
+fn write_new(path: &Path, mode: u32, bytes: &[u8]) -> Result<()> {
+    let file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(mode)
+        .open(path);
+    let written = file.and_then(|mut file| file.write_all(bytes));
+    written.with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Checks what each node would load, and when it expires.
+async fn check(arguments: &TlsCheck) -> Result<ExitCode> {
+    let loaded = load(&arguments.layout, &[])?;
+    let mut text = String::new();
+    let mut bad = 0;
+    for node in loaded.layout.nodes() {
+        let verdict = match tls(&loaded, node) {
+            Tls::Mutual(certificates) => check_node(&certificates).await,
+            other => Ok(format!("mode {}", other.name())),
+        };
+        bad += usize::from(verdict.is_err());
+        let verdict = verdict.unwrap_or_else(|problem| format!("PROBLEM: {problem}"));
+        let _ = writeln!(text, "{:<16} {verdict}", node.name);
+    }
+    print(&text)?;
+    if bad > 0 {
+        let hint =
+            "`muster tls init` makes certificates that are missing; remove those that expire first";
+        return Err(Failure::new(format!("{bad} nodes have a problem"))
+            .hint(hint)
+            .into());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn check_node(certificates: &Certificates) -> Result<String, String> {
+    // An endpoint that starts can use its files.
+    let tls = Tls::Mutual(certificates.clone());
+    let endpoint = Endpoint::start(EndpointConfig {
+        tls,
+        ..EndpointConfig::default()
+    })
+    .map_err(|error| error.to_string())?;
+    endpoint.shut_down().await;
+    let read = |path: &Path| {
+        let pem = std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
+        X509::stack_from_pem(&pem).map_err(|error| format!("{}: {error}", path.display()))
+    };
+    let chain = read(&certificates.certificate)?;
+    let certificate = chain.first().ok_or("no certificate in the file")?;
+    if let Some(cafile) = &certificates.cafile {
+        let signed = |ca: &X509| {
+            ca.public_key()
+                .is_ok_and(|key| certificate.verify(&key).unwrap_or(false))
+        };
+        if chain.len() == 1 && !read(cafile)?.iter().any(signed) {
+            return Err(format!("not signed by {}", cafile.display()));
+        }
+    }
+    let now = Asn1Time::days_from_now(0).map_err(|error| error.to_string())?;
+    let left = now
+        .diff(certificate.not_after())
+        .map_err(|error| error.to_string())?;
+    let until = certificate.not_after();
+    if left.days < 0 || left.secs < 0 {
+        return Err(format!("expired on {until}"));
+    }
+    if left.days < SOON_DAYS {
+        return Err(format!("expires in {} days, on {until}", left.days));
+    }
+    Ok(format!("valid for {} days, until {until}", left.days))
+}
