@@ -38,6 +38,8 @@ pub(crate) enum Command {
     Publish(Publish),
     /// Show whom an endpoint is, and what it subscribes to
     Peers(Peers),
+    /// Measure how long an endpoint takes to answer
+    Ping(Ping),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
@@ -211,6 +213,17 @@ pub(crate) struct Publish {
 pub(crate) struct Peers {
     /// The endpoint, as `127.0.0.1:9999`
     pub(crate) address: String,
+    #[command(flatten)]
+    pub(crate) tls: TlsArguments,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Ping {
+    /// The endpoint, as `127.0.0.1:9999`
+    pub(crate) address: String,
+    /// How many times, one a second
+    #[arg(long, default_value_t = 1)]
+    pub(crate) count: u32,
     #[command(flatten)]
     pub(crate) tls: TlsArguments,
 }

@@ -42,6 +42,7 @@ fn run(command: Command) -> Result<ExitCode> {
             Command::Restart(arguments) => cluster::control::restart(&arguments).await,
             Command::Subscribe(arguments) => peer::subscribe::run(&arguments).await,
             Command::Publish(arguments) => peer::publish::run(&arguments).await,
+            Command::Ping(arguments) => peer::ping::run(&arguments).await,
             Command::Peers(arguments) => peer::peers::run(&arguments).await,
         }
     });

@@ -38,6 +38,17 @@ fn an_event_goes_from_one_command_through_a_node_s_endpoint() {
         stderr(&peers)
     );
 
+    let ping = run(directory, &["ping", &address, "--count", "2"]);
+    assert_eq!(
+        stdout(&ping)
+            .lines()
+            .filter(|line| line.ends_with(" ms"))
+            .count(),
+        2,
+        "{}",
+        stderr(&ping)
+    );
+
     let published = run(
         directory,
         &[

@@ -409,6 +409,28 @@ async fn messages_that_arrive_together_with_the_end_of_a_peering_are_delivered()
     ));
 }
 
+/// A pong that nobody asked for is nothing, even one that confirms a goodbye that nobody said.
+#[tokio::test(flavor = "multi_thread")]
+async fn pings_are_answered_and_unasked_pongs_ignored() {
+    let (left, right) = (endpoint(1), endpoint(2));
+    let address = listening(&right).await;
+    let peer = within(left.peer(&address, None)).await.unwrap();
+    assert!(within(left.ping(peer.id)).await.is_some());
+    assert!(left.ping(left.id()).await.is_none());
+    let mut raw = raw_peer(&address, &[0]).await;
+    for content in [&b"BYE12345678"[..], &[0; 8], b"x"] {
+        raw.write_all(&raw_message(5, RAW_ID, "<$>", content))
+            .await
+            .unwrap();
+    }
+    raw.write_all(&raw_message(4, RAW_ID, "<$>", b"echo"))
+        .await
+        .unwrap();
+    let mut pong = [0; 4 + 37 + 3 + 4];
+    within(raw.read_exact(&mut pong)).await.unwrap();
+    assert_eq!(right.peers().len(), 2);
+}
+
 /// A peer that subscribes to everything and never reads costs its own bounded queue.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_peer_that_does_not_read_costs_only_itself() {

@@ -1,6 +1,7 @@
 //! Commands that speak to one endpoint, Muster's or Broker's.
 
 pub(crate) mod peers;
+pub(crate) mod ping;
 pub(crate) mod publish;
 pub(crate) mod subscribe;
 

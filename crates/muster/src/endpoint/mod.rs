@@ -17,7 +17,7 @@ mod writer;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use muster_wire::{EndpointId, Overflow, QueueLimits};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -306,6 +306,19 @@ impl Endpoint {
             .call(|done| Command::Unpeer(which, done))
             .await
             .unwrap_or(false)
+    }
+
+    /// Sends a ping to a direct peer and waits for the answer; the time that it took. `None` if there is
+    /// no such peer, it ends meanwhile, or too many pings wait already.
+    pub async fn ping(&self, peer: EndpointId) -> Option<Duration> {
+        let start = Instant::now();
+        let pong = {
+            let table = self.shared.table.load();
+            let entry = table.peers().iter().find(|entry| entry.id == peer)?;
+            entry.handle.ping()?
+        };
+        pong.await.ok()?;
+        Some(start.elapsed())
     }
 
     /// The direct peers.

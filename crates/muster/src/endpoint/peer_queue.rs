@@ -9,6 +9,7 @@ use std::time::Instant;
 use muster_wire::counters::{DropCause, DropLedger};
 use muster_wire::envelope::{self, Control};
 use muster_wire::{EndpointId, Message, Push, Queue, Queued};
+use tokio::sync::oneshot;
 
 use super::config::EndpointConfig;
 use super::status::PeerInfo;
@@ -64,7 +65,13 @@ struct State {
     /// Tasks that wait for room, as many as there are publishers.
     room_wakers: Vec<Waker>,
     refused: DropLedger,
+    next_ping: u64,
+    /// The pings that wait for their pong.
+    pings: Vec<(u64, oneshot::Sender<()>)>,
 }
+
+/// The most pings that wait for their pong.
+const MAX_PINGS: usize = 64;
 
 /// A peer's queue. Publishers, the reader and the owner put in, the writer takes all at once.
 #[derive(Debug)]
@@ -108,6 +115,8 @@ impl PeerQueue {
             waiting_for_room: 0,
             room_wakers: Vec::new(),
             refused: DropLedger::default(),
+            next_ping: 0,
+            pings: Vec::new(),
         };
         Self {
             me,
@@ -205,6 +214,43 @@ impl PeerQueue {
         }
         // The topic and header are at most 64 KiB more; the peer's limit is its own affair.
         (item.bytes() > self.frame_limit).then_some(DropCause::TooLarge)
+    }
+
+    /// Whether a pong's content confirms the goodbye that was said.
+    pub(crate) fn ends_with(&self, content: &[u8]) -> bool {
+        envelope::is_bye(content) && self.lock().closing
+    }
+
+    /// Sends a ping; what is returned is told of its pong. `None` if too many wait for theirs.
+    pub(crate) fn ping(&self) -> Option<oneshot::Receiver<()>> {
+        let (sender, pong) = oneshot::channel();
+        let mut state = self.lock();
+        state.pings.retain(|(_, waiting)| !waiting.is_closed());
+        if state.pings.len() >= MAX_PINGS {
+            return None;
+        }
+        state.next_ping += 1;
+        let number = state.next_ping;
+        state.pings.push((number, sender));
+        drop(state);
+        self.push_control(&Control::Ping(number.to_be_bytes().to_vec()));
+        Some(pong)
+    }
+
+    /// A pong has come.
+    pub(crate) fn answered(&self, content: &[u8]) {
+        let Ok(number) = <[u8; 8]>::try_from(content).map(u64::from_be_bytes) else {
+            return;
+        };
+        let mut state = self.lock();
+        if let Some(at) = state
+            .pings
+            .iter()
+            .position(|(waiting, _)| *waiting == number)
+        {
+            let (_, waiting) = state.pings.swap_remove(at);
+            let _ = waiting.send(());
+        }
     }
 
     /// Queues a control frame; too many of them end the peering, as none may be lost.

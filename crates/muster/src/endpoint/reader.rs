@@ -150,12 +150,12 @@ impl<R: AsyncRead + Unpin> Reader<R> {
                     Ok(Envelope::Ping(content)) => {
                         self.queue.push_control(&Control::Pong(content.to_vec()));
                     }
-                    Ok(Envelope::Pong(content)) if envelope::is_bye(content) => {
+                    Ok(Envelope::Pong(content)) if self.queue.ends_with(content) => {
                         let reason = "removed connection to remote peer".to_owned();
                         end = Some(EndReason::Removed(reason));
                         break 0;
                     }
-                    Ok(Envelope::Pong(_)) => {}
+                    Ok(Envelope::Pong(content)) => self.queue.answered(content),
                     Err(error) if error.ends_peering() => {
                         end = Some(EndReason::Lost(error.to_string()));
                         break 0;

@@ -1,0 +1,37 @@
+//! `muster ping`: how long an endpoint takes to answer.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Result;
+
+use crate::arguments::Ping;
+use crate::output::{Failure, print};
+
+/// How long an answer may take.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// The pause between two pings.
+const PAUSE: Duration = Duration::from_secs(1);
+
+pub(crate) async fn run(arguments: &Ping) -> Result<ExitCode> {
+    let endpoint = super::start(&arguments.address, &arguments.tls)?;
+    let peer = super::dial(&endpoint, &arguments.address, false).await?;
+    for number in 1..=arguments.count {
+        if number > 1 {
+            tokio::time::sleep(PAUSE).await;
+        }
+        let answer = tokio::time::timeout(ANSWER, endpoint.ping(peer.id)).await;
+        let Some(span) = answer.ok().flatten() else {
+            return Err(Failure::new(format!("{} does not answer", arguments.address)).into());
+        };
+        print(&format!(
+            "{} at {}: {:.3} ms\n",
+            peer.id,
+            peer.address,
+            span.as_secs_f64() * 1000.0
+        ))?;
+    }
+    endpoint.shut_down().await;
+    Ok(ExitCode::SUCCESS)
+}
