@@ -53,7 +53,13 @@ impl<'a> EventRef<'a> {
             Some(other) => return Err(EventError::NotAnEvent(other)),
             None => return Err(EventError::NotAMessage),
         }
-        let mut content = content.as_vector().ok_or(EventError::Malformed)?.iter();
+        let content = content.as_vector().ok_or(EventError::Malformed)?;
+        Self::read_content(content).ok_or(EventError::Malformed)
+    }
+
+    /// Reads what comes behind format and type.
+    pub(super) fn read_content(content: VectorRef<'a>) -> Option<Self> {
+        let mut content = content.iter();
         let name = content.next().and_then(|name| name.as_str());
         let arguments = content
             .next()
@@ -62,13 +68,12 @@ impl<'a> EventRef<'a> {
             Some(metadata) => Some(
                 metadata
                     .as_vector()
-                    .filter(|metadata| metadata.iter().all(is_metadata))
-                    .ok_or(EventError::Malformed)?,
+                    .filter(|metadata| metadata.iter().all(is_metadata))?,
             ),
             None => None,
         };
-        let (name, arguments) = name.zip(arguments).ok_or(EventError::Malformed)?;
-        Ok(Self {
+        let (name, arguments) = name.zip(arguments)?;
+        Some(Self {
             name,
             arguments,
             metadata,

@@ -4,7 +4,7 @@ use std::fmt;
 
 use muster_data::{DataRef, VectorIter, VectorRef, encode};
 
-use super::{EventError, EventRef, LogCreate, LogWrite};
+use super::{EventRef, LogCreate, LogWrite};
 
 /// The version of Zeek's message format.
 pub(super) const FORMAT: u64 = 1;
@@ -117,9 +117,9 @@ impl<'a> Message<'a> {
         let content = content.as_vector();
         let or = |error| content.ok_or(error);
         match kind {
-            EVENT => EventRef::read(value)
+            EVENT => EventRef::read_content(or(Kind::Event)?)
                 .map(Self::Event)
-                .map_err(|_: EventError| Kind::Event),
+                .ok_or(Kind::Event),
             LOG_CREATE => LogCreate::read(or(Kind::LogCreate)?)
                 .map(Self::LogCreate)
                 .ok_or(Kind::LogCreate),
