@@ -13,6 +13,11 @@ impl<'a> Reader<'a> {
         self.0.is_empty()
     }
 
+    /// The bytes that are left.
+    pub(crate) fn remaining(&self) -> usize {
+        self.0.len()
+    }
+
     pub(crate) fn take(&mut self, count: usize) -> Option<&'a [u8]> {
         let (head, tail) = self.0.split_at_checked(count)?;
         self.0 = tail;

@@ -12,6 +12,7 @@ use muster_wire::{Class, EndpointId, Filter, Incarnation, Topic};
 use super::counts::NodeCounts;
 use super::logs::{BATCH, Logged, Logs};
 use super::timers::Timers;
+use super::zeek_logs::ZeekLogs;
 use super::{Effect, Now, Report, Severity};
 use crate::layout::{Layout, Node, NodeName, PoolName};
 use crate::membership::Membership;
@@ -42,6 +43,7 @@ pub(crate) struct Core {
     pub(crate) closed: Option<Timestamp>,
     pub(crate) timers: Timers,
     pub(crate) logs: Logs,
+    pub(crate) zeek_logs: ZeekLogs,
     pub(crate) effects: Vec<Effect>,
     pub(crate) local: VecDeque<Bytes>,
     pub(crate) events: HashMap<Cow<'static, str>, Type>,
@@ -98,6 +100,7 @@ impl Core {
             closed: None,
             timers: Timers::default(),
             logs,
+            zeek_logs: ZeekLogs::default(),
             effects: Vec::new(),
             local: VecDeque::new(),
             events: HashMap::new(),

@@ -7,13 +7,13 @@ use muster_wire::counters::Counter;
 /// The counts of one life of a node.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NodeCounts {
-    /// Events received from peers.
+    /// Messages received from peers: events, and what Zeek's nodes send of their logs.
     pub events_in: u64,
     /// Events raised on the node itself: rows of its inputs, and what it addressed to itself.
     pub events_local: u64,
     /// Events published to others.
     pub events_out: u64,
-    /// Events that were no events, or whose arguments were not as declared.
+    /// Messages that were none, and events whose arguments were not as declared.
     pub events_refused: u64,
     /// Events addressed to the node itself that were dropped, as too many waited.
     pub local_dropped: u64,
@@ -29,6 +29,14 @@ pub struct NodeCounts {
     pub records_received: u64,
     /// Log records that this node, a logger, wrote.
     pub records_written: u64,
+    /// Log records of Zeek's nodes that were refused: nothing had told of their columns, they did not
+    /// fit them, their log has no name that a file can have, or this node is no logger.
+    pub records_refused: u64,
+    /// Descriptions of logs (`log_create`) of Zeek's nodes that were refused: no name that a file can
+    /// have, columns that no log can have, or this node is no logger.
+    pub logs_refused: u64,
+    /// Descriptions of logs that were forgotten, as too many came after them.
+    pub logs_forgotten: u64,
     /// What frameworks count, by framework and name.
     pub frameworks: BTreeMap<(&'static str, &'static str), u64>,
 }
@@ -48,6 +56,9 @@ impl NodeCounts {
             ("records_sent", self.records_sent),
             ("records_received", self.records_received),
             ("records_written", self.records_written),
+            ("records_refused", self.records_refused),
+            ("logs_refused", self.logs_refused),
+            ("logs_forgotten", self.logs_forgotten),
         ];
         let own = own.into_iter().map(|(name, value)| Counter {
             name,

@@ -56,6 +56,21 @@ impl LogBatch {
         self.count == 0
     }
 
+    /// A batch of `count` records in an encoded vector, each with an element per column.
+    pub(crate) fn from_rows(
+        stream: String,
+        columns: Vec<Column>,
+        rows: Bytes,
+        count: usize,
+    ) -> Self {
+        Self {
+            stream,
+            columns,
+            rows,
+            count,
+        }
+    }
+
     /// Reads the arguments of a [`BATCH`] event. `None` if they are not those of a batch, or a record
     /// does not fit its columns.
     pub(crate) fn read(arguments: DataRef<'_>) -> Option<Self> {

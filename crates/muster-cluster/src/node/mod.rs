@@ -14,6 +14,7 @@ mod logs;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod zeek_logs;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
@@ -21,7 +22,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use muster_data::{DataRef, Record, Timestamp};
-use muster_wire::zeek::{self, EventRef, Metadata};
+use muster_wire::zeek::{self, EventRef, Message, Metadata};
 use muster_wire::{Class, EndpointId, Incarnation, Mono, Topic};
 
 pub use context::{Context, PublishError};
@@ -275,24 +276,27 @@ impl NodeLoop {
     }
 
     fn message(&mut self, from: EndpointId, payload: &[u8]) {
-        let event = match EventRef::read(DataRef::from_validated(payload)) {
-            Ok(event) => event,
+        match Message::read(DataRef::from_validated(payload)) {
+            Ok(Message::Event(event)) => self.event(from, &event),
+            Ok(message) => self.zeek_message(from, message),
             Err(error) => {
                 self.core.counts.events_refused += 1;
-                let kind = error.to_string();
+                let kind = error.kind().to_string();
                 self.core.report(Severity::Warning, &kind, || {
                     format!("refused a message: {error}")
                 });
-                return;
             }
-        };
+        }
+    }
+
+    fn event(&mut self, from: EndpointId, event: &EventRef<'_>) {
         match event.name() {
-            Hello::NAME => self.hello(from, &event),
-            LowWatermark::NAME => self.low_watermark(from, &event),
+            Hello::NAME => self.hello(from, event),
+            LowWatermark::NAME => self.low_watermark(from, event),
             Ready::NAME => self.is_ready(from),
-            logs::BATCH => self.log_batch(&event),
+            logs::BATCH => self.log_batch(event),
             PEERS_REQUEST => self.core.effects.push(Effect::DescribePeers(from)),
-            _ => self.dispatch(&event),
+            _ => self.dispatch(event),
         }
     }
 

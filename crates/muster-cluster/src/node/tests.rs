@@ -8,6 +8,7 @@
 
 mod logging;
 mod time;
+mod zeek_logs;
 
 use std::time::Duration;
 

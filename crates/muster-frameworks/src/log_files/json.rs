@@ -4,7 +4,7 @@
 use muster_cluster::node::Column;
 use muster_data::{DataRef, ValueRef};
 
-use super::tsv::{display, seconds};
+use super::tsv::display;
 use crate::zeek_log::hex_into;
 
 /// Appends the line of a record.
@@ -31,12 +31,12 @@ fn value(out: &mut Vec<u8>, field: DataRef<'_>) {
         ValueRef::Boolean(value) => display(out, value),
         ValueRef::Count(value) => display(out, value),
         ValueRef::Integer(value) => display(out, value),
-        ValueRef::Real(value) if value.is_finite() => display(out, format_args!("{value:?}")),
-        // JSON has no infinities.
+        ValueRef::Real(value) if value.is_finite() => real(out, value),
+        // JSON has no infinities; Zeek writes null as well.
         ValueRef::None | ValueRef::Real(_) => out.extend_from_slice(b"null"),
         ValueRef::Port(port) => display(out, port.number),
-        ValueRef::Timestamp(time) => short_seconds(out, time.as_nanos()),
-        ValueRef::Timespan(span) => short_seconds(out, span.as_nanos()),
+        ValueRef::Timestamp(time) => real(out, time.as_secs_f64()),
+        ValueRef::Timespan(span) => real(out, span.as_secs_f64()),
         ValueRef::String(bytes) => string(out, bytes),
         ValueRef::Enum(name) => string(out, name.as_bytes()),
         ValueRef::Address(value) => string(out, value.to_string().as_bytes()),
@@ -59,16 +59,21 @@ fn elements<'a>(out: &mut Vec<u8>, elements: impl Iterator<Item = DataRef<'a>>) 
     out.push(b']');
 }
 
-/// Seconds to the microsecond, as in TSV, but without zeros at the end.
-fn short_seconds(out: &mut Vec<u8>, nanos: i64) {
-    let start = out.len();
-    seconds(out, nanos);
-    while out.len() > start && out.ends_with(b"0") && !out.ends_with(b".0") {
-        out.pop();
+/// A number by the digits that tell it from every other double, as Zeek's JSON writer (RapidJSON's)
+/// has it: with a point, or with an exponent below a millionth and from 10^21 on.
+fn real(out: &mut Vec<u8>, value: f64) {
+    let size = value.abs();
+    if size != 0.0 && !(1e-6..1e21).contains(&size) {
+        display(out, format_args!("{value:e}"));
+    } else if value.fract() == 0.0 {
+        display(out, format_args!("{value}.0"));
+    } else {
+        display(out, value);
     }
 }
 
-/// A string; bytes that are not UTF-8 become the text `\xNN`, as in Zeek.
+/// A string; bytes that are not UTF-8 become the text `\xNN`, as in Zeek, and control characters what
+/// RapidJSON makes of them.
 fn string(out: &mut Vec<u8>, bytes: &[u8]) {
     out.push(b'"');
     for chunk in bytes.utf8_chunks() {
@@ -79,8 +84,10 @@ fn string(out: &mut Vec<u8>, bytes: &[u8]) {
                 '\n' => out.extend_from_slice(b"\\n"),
                 '\r' => out.extend_from_slice(b"\\r"),
                 '\t' => out.extend_from_slice(b"\\t"),
-                control if control.is_control() => {
-                    display(out, format_args!("\\u{:04x}", u32::from(control)));
+                '\u{8}' => out.extend_from_slice(b"\\b"),
+                '\u{c}' => out.extend_from_slice(b"\\f"),
+                control if control < ' ' => {
+                    display(out, format_args!("\\u{:04X}", u32::from(control)));
                 }
                 other => display(out, other),
             }
@@ -114,7 +121,16 @@ mod tests {
             ("big", Data::Count(u64::MAX)),
             ("nan", Data::Real(f64::NAN)),
             ("set", Data::vector([Data::Boolean(true), Data::None])),
-            ("bytes", Data::String(b"\"a\\\n\xff\x01\xc3\xa9"[..].into())),
+            (
+                "bytes",
+                Data::String(b"\"a\\\n\xff\x1f\x08\xc3\xa9"[..].into()),
+            ),
+            ("span2", Data::Timespan(Timespan::from_nanos(215_054))),
+            ("span3", Data::Timespan(Timespan::from_nanos(15))),
+            (
+                "large",
+                Data::vector([Data::Real(1e20), Data::Real(1.5e21), Data::Real(-0.0)]),
+            ),
         ];
         let columns = values.each_ref().map(|(name, _)| Column {
             name: (*name).to_owned(),
@@ -123,7 +139,7 @@ mod tests {
         let record = encode_to_vec(&Data::vector(values.map(|(_, value)| value)));
         let mut out = Vec::new();
         line(&mut out, &columns, DataRef::from_validated(&record));
-        let expected = r#"{"ts":1521911720.8657,"host":"::1","port":53,"span":-3.0,"real":0.1,"big":18446744073709551615,"nan":null,"set":[true,null],"bytes":"\"a\\\n\\xff\u0001é"}"#;
+        let expected = r#"{"ts":1521911720.8657,"host":"::1","port":53,"span":-3.0,"real":0.1,"big":18446744073709551615,"nan":null,"set":[true,null],"bytes":"\"a\\\n\\xff\u001F\bé","span2":0.000215054,"span3":1.5e-8,"large":[100000000000000000000.0,1.5e21,-0.0]}"#;
         let text = String::from_utf8(out).unwrap();
         assert_eq!(text, format!("{expected}\n"));
         serde_json::from_str::<serde_json::Value>(&text).unwrap();

@@ -115,23 +115,70 @@ pub(super) fn display(out: &mut Vec<u8>, value: impl std::fmt::Display) {
     let _ = write!(out, "{value}");
 }
 
-/// A double has at most six digits behind the point, and at least one.
+/// A double as Zeek's ASCII writer has it: at most six digits behind the point, without zeros at the
+/// end; `.0` behind what is whole to a billionth, and no point behind what is whole by rounding only.
 fn real(out: &mut Vec<u8>, value: f64) {
     if !value.is_finite() {
         return display(out, value.to_string().to_lowercase());
     }
-    let digits = format!("{value:.6}");
-    let digits = digits.trim_end_matches('0');
-    display(out, digits);
-    if digits.ends_with('.') {
-        out.push(b'0');
+    let Some((whole, micros)) = micros(value) else {
+        return long_real(out, value);
+    };
+    if value < 0.0 {
+        out.push(b'-');
+    }
+    display(out, whole);
+    if micros > 0 {
+        let digits = format!(".{micros:06}");
+        display(out, digits.trim_end_matches('0'));
+    }
+    if (value - value.round()).abs() < 1e-9 {
+        out.extend_from_slice(b".0");
     }
 }
 
-/// Times and intervals are seconds with six digits behind the point, always.
-pub(super) fn seconds(out: &mut Vec<u8>, nanos: i64) {
+/// What has more digits than Zeek's own arithmetic can deal with, which it leaves to the C library.
+fn long_real(out: &mut Vec<u8>, value: f64) {
+    let digits = format!("{value:.6}");
+    let digits = digits.trim_end_matches('0');
+    display(out, digits.trim_end_matches('.'));
+    if value.fract() == 0.0 {
+        out.extend_from_slice(b".0");
+    }
+}
+
+/// The whole part of a number without its sign, and the millionths as Zeek rounds them: the product of
+/// the rest and a million, halves to the even number, except that half of one is one. `None` from
+/// 2^31 - 1 on.
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "the numbers are whole and within bounds"
+)]
+#[allow(clippy::float_cmp, reason = "Zeek compares exactly")]
+fn micros(value: f64) -> Option<(u64, u64)> {
+    let value = value.abs();
+    if value >= f64::from(i32::MAX) {
+        return None;
+    }
+    let product = value.fract() * 1e6;
+    let (whole, below, rest) = (
+        value.trunc() as u64,
+        product.trunc() as u64,
+        product.fract(),
+    );
+    let rounds_up = rest > 0.5 || (rest == 0.5 && (below == 0 || below % 2 == 1));
+    match below + u64::from(rounds_up) {
+        1_000_000 => Some((whole + 1, 0)),
+        micros => Some((whole, micros)),
+    }
+}
+
+/// Times and intervals are seconds with six digits behind the point, always; the sign stays with what
+/// is rounded to zero, as in Zeek.
+fn seconds(out: &mut Vec<u8>, nanos: i64) {
     let micros = (nanos.unsigned_abs() + 500) / 1000;
-    let sign = if nanos < 0 && micros > 0 { "-" } else { "" };
+    let sign = if nanos < 0 { "-" } else { "" };
     display(
         out,
         format_args!("{sign}{}.{:06}", micros / 1_000_000, micros % 1_000_000),
@@ -168,6 +215,15 @@ mod tests {
             (Data::Real(0.123_456_789), "0.123457"),
             (Data::Real(1e10), "10000000000.0"),
             (Data::Real(f64::NAN), "nan"),
+            (Data::Real(f64::NEG_INFINITY), "-inf"),
+            (Data::Real(-0.0), "0.0"),
+            (Data::Real(0.000_000_1), "0"),
+            (Data::Real(-0.000_000_1), "-0"),
+            (Data::Real(7.999_999_9), "8"),
+            (Data::Real(3.0 / 128.0), "0.023438"),
+            (Data::Real(1.0 / 128.0), "0.007812"),
+            (Data::Real(3e9 + 0.5), "3000000000.5"),
+            (Data::Real(-1e20), "-100000000000000000000.0"),
             (Data::from(""), "(empty)"),
             (Data::from("-"), "\\x2d"),
             (Data::from("--"), "--"),
@@ -186,7 +242,7 @@ mod tests {
             ),
             (Data::Timestamp(Timestamp::EPOCH), "0.000000"),
             (Data::Timespan(Timespan::from_nanos(-1_500)), "-0.000002"),
-            (Data::Timespan(Timespan::from_nanos(-1)), "0.000000"),
+            (Data::Timespan(Timespan::from_nanos(-1)), "-0.000000"),
             (Data::Timespan(Timespan::MIN), "-9223372036.854776"),
         ];
         for (data, text) in cases {

@@ -1,11 +1,8 @@
-//! Zeek's own messages: the content of data messages on a cluster's topics (protocol section 9).
+//! Events.
 
-use muster_data::{DataRef, Timestamp, ValueRef, VectorRef, encode};
+use muster_data::{DataRef, Kind, Timestamp, ValueRef, VectorRef, encode};
 
-/// The version of Zeek's message format.
-const FORMAT: u64 = 1;
-
-const EVENT: u64 = 1;
+use super::message::{EVENT, FORMAT, put_header};
 
 /// Metadata id of an event's network timestamp.
 pub const NETWORK_TIMESTAMP: u64 = 1;
@@ -41,7 +38,9 @@ pub enum EventError {
 }
 
 impl<'a> EventRef<'a> {
-    /// Reads a value. Elements behind the metadata are ignored, as Zeek does.
+    /// Reads a value. Elements behind the metadata are ignored, and an event is refused if an entry of
+    /// its metadata is no pair of an id and a value, or the network timestamp no timestamp; both as
+    /// Zeek does.
     pub fn read(value: DataRef<'a>) -> Result<Self, EventError> {
         let mut message = value.as_vector().ok_or(EventError::NotAMessage)?.iter();
         let mut next = || message.next().ok_or(EventError::NotAMessage);
@@ -54,17 +53,27 @@ impl<'a> EventRef<'a> {
             Some(other) => return Err(EventError::NotAnEvent(other)),
             None => return Err(EventError::NotAMessage),
         }
-        let mut content = content.as_vector().ok_or(EventError::Malformed)?.iter();
+        let content = content.as_vector().ok_or(EventError::Malformed)?;
+        Self::read_content(content).ok_or(EventError::Malformed)
+    }
+
+    /// Reads what comes behind format and type.
+    pub(super) fn read_content(content: VectorRef<'a>) -> Option<Self> {
+        let mut content = content.iter();
         let name = content.next().and_then(|name| name.as_str());
         let arguments = content
             .next()
             .filter(|arguments| arguments.as_vector().is_some());
         let metadata = match content.next() {
-            Some(metadata) => Some(metadata.as_vector().ok_or(EventError::Malformed)?),
+            Some(metadata) => Some(
+                metadata
+                    .as_vector()
+                    .filter(|metadata| metadata.iter().all(is_metadata))?,
+            ),
             None => None,
         };
-        let (name, arguments) = name.zip(arguments).ok_or(EventError::Malformed)?;
-        Ok(Self {
+        let (name, arguments) = name.zip(arguments)?;
+        Some(Self {
             name,
             arguments,
             metadata,
@@ -89,6 +98,11 @@ impl<'a> EventRef<'a> {
         }
     }
 
+    /// Whether there is metadata, be it without any entry.
+    pub fn has_metadata(&self) -> bool {
+        self.metadata.is_some()
+    }
+
     /// The value of a metadata id.
     pub fn metadata(&self, id: u64) -> Option<DataRef<'a>> {
         self.metadata?.iter().find_map(|entry| {
@@ -96,6 +110,18 @@ impl<'a> EventRef<'a> {
             (pair.next()?.as_count()? == id).then(|| pair.next())?
         })
     }
+}
+
+fn is_metadata(entry: DataRef<'_>) -> bool {
+    let Some(pair) = entry.as_vector().filter(|pair| pair.len() == 2) else {
+        return false;
+    };
+    let mut pair = pair.iter();
+    let id = pair.next().and_then(|id| id.as_count());
+    let is_timestamp = pair
+        .next()
+        .is_some_and(|value| value.kind() == Kind::Timestamp);
+    id.is_some_and(|id| id != NETWORK_TIMESTAMP || is_timestamp)
 }
 
 /// Metadata of an event to be sent.
@@ -117,9 +143,7 @@ pub fn put_event(
 ) {
     let entries =
         usize::from(metadata.timestamp.is_some()) + usize::from(metadata.incarnation.is_some());
-    encode::vector_header(out, 3);
-    encode::count(out, FORMAT);
-    encode::count(out, EVENT);
+    put_header(out, EVENT);
     encode::vector_header(out, 2 + usize::from(entries > 0));
     encode::string(out, name.as_bytes());
     arguments(out);

@@ -1,0 +1,20 @@
+//! Zeek's own messages: the content of data messages on a cluster's topics (protocol section 9).
+//!
+//! [`Message`] is any of them, read without copying; the `put_` functions write them. The rows that a
+//! [`LogWrite`] carries have a format of their own, in [`serial`].
+
+mod event;
+mod log;
+mod message;
+pub mod serial;
+#[cfg(test)]
+mod tests;
+mod type_tag;
+
+pub use event::{EventError, EventRef, INCARNATION, Metadata, NETWORK_TIMESTAMP, put_event};
+pub use log::{LogCreate, LogField, LogWrite, WriterInfo, put_log_create, put_log_write};
+pub use message::{
+    Batch, BatchIter, IdentifierUpdate, MOST_NESTED_BATCHES, Message, MessageError,
+    MessageErrorKind, put_batch, put_identifier_update,
+};
+pub use type_tag::TypeTag;
