@@ -150,6 +150,44 @@ fn no_node_outlives_a_supervisor_that_is_killed() {
     next.wait_for("all nodes are ready");
 }
 
+fn kill(pid: u64, signal: &str) {
+    let status = std::process::Command::new("kill")
+        .args([signal, &pid.to_string()])
+        .status();
+    assert!(status.unwrap().success());
+}
+
+#[test]
+fn a_node_that_cannot_be_started_is_tried_again_and_ends_nothing_else() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    layout(directory);
+    // The program is one that is replaced while it runs.
+    let program = directory.join("muster");
+    std::fs::copy(env!("CARGO_BIN_EXE_muster"), &program).unwrap();
+    let in_the_way = directory.join("state/nodes/data-1.log");
+    std::fs::create_dir_all(&in_the_way).unwrap();
+    let mut cluster = Running::spawn(
+        std::process::Command::new(&program)
+            .arg("run")
+            .current_dir(directory)
+            .stdin(std::process::Stdio::null()),
+    );
+    cluster.wait_for("data-1: ended, cannot write");
+    cluster.wait_for("data-1: ended, cannot write");
+    std::fs::remove_dir(&in_the_way).unwrap();
+    cluster.wait_for("all nodes are ready");
+
+    std::fs::remove_file(&program).unwrap();
+    std::fs::write(&program, "another one").unwrap();
+    kill(pid_of(&status(directory).unwrap(), "logger"), "-9");
+    cluster.wait_for("logger: ended");
+    cluster.wait_for("logger: started");
+    cluster.wait_for("all nodes are ready");
+    assert!(run(directory, &["stop"]).status.success());
+    assert_eq!(cluster.finish().0, Some(0));
+}
+
 #[test]
 fn ctrl_c_stops_in_order_and_a_port_in_use_is_named() {
     let directory = tempfile::tempdir().unwrap();

@@ -172,7 +172,7 @@ async fn replay(fleet: &mut Fleet, arguments: &Demo, screen: &Screen) -> Result<
         10.0
     };
     let deadline = Instant::now() + Duration::try_from_secs_f64(pace)? + PATIENCE;
-    fleet.start_all()?;
+    fleet.start_all();
     let mut killed = arguments.no_kill;
     let mut returned = arguments.no_kill;
     let mut ended: Option<Instant> = None;
@@ -180,10 +180,10 @@ async fn replay(fleet: &mut Fleet, arguments: &Demo, screen: &Screen) -> Result<
     let mut first_low = None;
     while !fleet.is_done() {
         tokio::select! {
-            done = fleet.next() => done?,
+            () = fleet.next() => {}
             () = signals.next() => {
                 whole = false;
-                if fleet.is_stopping() { fleet.kill_all()? } else { fleet.stop()? }
+                if fleet.is_stopping() { fleet.kill_all(); } else { fleet.stop(); }
             }
         }
         for news in fleet.take_news() {
@@ -201,25 +201,25 @@ async fn replay(fleet: &mut Fleet, arguments: &Demo, screen: &Screen) -> Result<
         if !killed && progress.is_some_and(|progress| progress >= KILL_AT) {
             killed = true;
             for name in KILLED {
-                fleet.hold(name)?;
+                fleet.hold(name);
             }
             screen.say(&format!("killed {} hard", KILLED.join(" and ")));
         }
         if killed && !returned && progress.is_some_and(|progress| progress >= RETURN_AT) {
             returned = true;
             for name in KILLED {
-                fleet.release(name)?;
+                fleet.release(name);
             }
             screen.say(&format!("{} come back", KILLED.join(" and ")));
         }
         if progress == Some(1.0) {
             let since = *ended.get_or_insert_with(Instant::now);
             if since.elapsed() >= SETTLE {
-                fleet.stop()?;
+                fleet.stop();
             }
         } else if Instant::now() >= deadline {
             whole = false;
-            fleet.stop()?;
+            fleet.stop();
         }
     }
     Ok(whole)

@@ -1,9 +1,10 @@
 //! The processes of a layout: starts them, hears their reports, and carries out what the supervisor
 //! decides.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
@@ -31,6 +32,9 @@ const TICK: Duration = Duration::from_millis(100);
 
 /// The end of a process log that an exit is explained with, in bytes.
 const LOG_TAIL: u64 = 4096;
+
+/// The file of the running program on Linux, even when another one has taken its place.
+const OWN_IMAGE: &str = "/proc/self/exe";
 
 /// One life of a node's process.
 #[derive(Debug)]
@@ -70,6 +74,7 @@ pub(crate) struct Fleet {
     layout: Arc<Layout>,
     layout_file: PathBuf,
     directory: PathBuf,
+    program: PathBuf,
     extra: Vec<String>,
     supervisor: Supervisor,
     lives: HashMap<String, Life>,
@@ -101,6 +106,7 @@ impl Fleet {
             layout,
             layout_file,
             directory,
+            program: std::env::current_exe().unwrap_or_else(|_| PathBuf::from(OWN_IMAGE)),
             extra,
             lives: HashMap::new(),
             past: Vec::new(),
@@ -130,33 +136,33 @@ impl Fleet {
     }
 
     /// Starts every node.
-    pub(crate) fn start_all(&mut self) -> Result<()> {
+    pub(crate) fn start_all(&mut self) {
         let actions = self.supervisor.start(self.now());
-        self.carry_out(actions)
+        self.carry_out(actions);
     }
 
     /// Begins to stop every node in order.
-    pub(crate) fn stop(&mut self) -> Result<()> {
+    pub(crate) fn stop(&mut self) {
         let actions = self.supervisor.stop(self.now());
-        self.carry_out(actions)
+        self.carry_out(actions);
     }
 
     /// Kills whatever is left.
-    pub(crate) fn kill_all(&mut self) -> Result<()> {
+    pub(crate) fn kill_all(&mut self) {
         let actions = self.supervisor.kill_all();
-        self.carry_out(actions)
+        self.carry_out(actions);
     }
 
     /// Kills a node hard and keeps it down.
-    pub(crate) fn hold(&mut self, name: &str) -> Result<()> {
+    pub(crate) fn hold(&mut self, name: &str) {
         let actions = self.supervisor.hold(name);
-        self.carry_out(actions)
+        self.carry_out(actions);
     }
 
     /// Starts a held node.
-    pub(crate) fn release(&mut self, name: &str) -> Result<()> {
+    pub(crate) fn release(&mut self, name: &str) {
         let actions = self.supervisor.release(name, self.now());
-        self.carry_out(actions)
+        self.carry_out(actions);
     }
 
     pub(crate) fn is_stopping(&self) -> bool {
@@ -187,7 +193,7 @@ impl Fleet {
     }
 
     /// Waits for the next event, request or tick, and deals with it.
-    pub(crate) async fn next(&mut self) -> Result<()> {
+    pub(crate) async fn next(&mut self) {
         tokio::select! {
             event = self.events.recv() => match event {
                 Some(Event::Report(name, life, report)) => {
@@ -195,36 +201,34 @@ impl Fleet {
                         known.report = Some(*report);
                     }
                 }
-                Some(Event::Exited(name, life, status)) => self.exited(&name, life, status)?,
+                Some(Event::Exited(name, life, status)) => self.exited(&name, life, status),
                 None => {}
             },
             request = receive(&mut self.requests) => {
                 if let Some((request, answer)) = request {
-                    let response = self.request(&request)?;
+                    let response = self.request(&request);
                     let _ = answer.send(response);
                 }
             }
             () = tokio::time::sleep(TICK) => {}
         }
         let actions = self.supervisor.tick(self.now());
-        self.carry_out(actions)
+        self.carry_out(actions);
     }
 
-    fn request(&mut self, request: &Request) -> Result<Response> {
+    fn request(&mut self, request: &Request) -> Response {
         match request {
-            Request::Status => Ok(Response::Status(self.status())),
+            Request::Status => Response::Status(self.status()),
             Request::Stop => {
-                self.stop()?;
-                Ok(Response::Done)
+                self.stop();
+                Response::Done
             }
             Request::Restart { node } => match self.supervisor.restart(node, self.now()) {
                 Some(actions) => {
-                    self.carry_out(actions)?;
-                    Ok(Response::Done)
+                    self.carry_out(actions);
+                    Response::Done
                 }
-                None => Ok(Response::Refused(format!(
-                    "no node `{node}`, or the cluster is stopping"
-                ))),
+                None => Response::Refused(format!("no node `{node}`, or the cluster is stopping")),
             },
         }
     }
@@ -259,10 +263,18 @@ impl Fleet {
         }
     }
 
-    fn carry_out(&mut self, actions: Vec<Action>) -> Result<()> {
-        for action in actions {
+    fn carry_out(&mut self, actions: Vec<Action>) {
+        let mut actions = VecDeque::from(actions);
+        while let Some(action) = actions.pop_front() {
             match action {
-                Action::Spawn(name) => self.spawn(&name)?,
+                Action::Spawn(name) => {
+                    // What keeps one node from starting may pass, and is no reason to end the others.
+                    if let Err(error) = self.spawn(&name) {
+                        self.news
+                            .push(News::Ended(name.clone(), Some(format!("{error:#}"))));
+                        actions.extend(self.supervisor.exited(&name, self.now()));
+                    }
+                }
                 Action::Stop(name) => {
                     if let Some(mut stdin) =
                         self.lives.get_mut(&name).and_then(|life| life.stdin.take())
@@ -282,15 +294,13 @@ impl Fleet {
                 }
             }
         }
-        Ok(())
     }
 
     fn spawn(&mut self, name: &str) -> Result<()> {
         self.next_life += 1;
         let number = self.next_life;
         let log = open_log(&self.log_file(name))?;
-        let program = std::env::current_exe().context("cannot find this program")?;
-        let mut child = Command::new(program)
+        let mut child = Command::new(self.program())
             .arg("node")
             .arg(name)
             .arg("--layout")
@@ -331,13 +341,27 @@ impl Fleet {
         Ok(())
     }
 
-    fn exited(&mut self, name: &str, life: u64, status: Option<ExitStatus>) -> Result<()> {
+    /// This very program: by its path, which processes are then shown with, or by its image if the
+    /// path leads elsewhere by now, as after an upgrade.
+    fn program(&self) -> &Path {
+        let file = |path: &Path| {
+            let metadata = std::fs::metadata(path).ok()?;
+            Some((metadata.dev(), metadata.ino()))
+        };
+        let image = Path::new(OWN_IMAGE);
+        match file(image) {
+            Some(own) if file(&self.program) != Some(own) => image,
+            _ => &self.program,
+        }
+    }
+
+    fn exited(&mut self, name: &str, life: u64, status: Option<ExitStatus>) {
         let Some(ended) = self
             .lives
             .get_mut(name)
             .filter(|known| known.number == life)
         else {
-            return Ok(());
+            return;
         };
         ended.pid = None;
         ended.stdin = None;
@@ -360,7 +384,7 @@ impl Fleet {
         };
         self.news.push(News::Ended(name.to_owned(), reason));
         let actions = self.supervisor.exited(name, self.now());
-        self.carry_out(actions)
+        self.carry_out(actions);
     }
 
     /// Where a node's own words go.

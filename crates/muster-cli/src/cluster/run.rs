@@ -30,7 +30,7 @@ pub(crate) async fn run(arguments: &Run) -> Result<ExitCode> {
     let mut fleet = Fleet::new(layout.layout, file, layout.directory.clone(), extra);
     fleet.serve(requests);
     let mut signals = Signals::new()?;
-    fleet.start_all()?;
+    fleet.start_all();
     say(&format!(
         "logs are in {}; Ctrl-C stops the cluster",
         layout.directory.display()
@@ -38,14 +38,14 @@ pub(crate) async fn run(arguments: &Run) -> Result<ExitCode> {
     let mut told_ready = false;
     while !fleet.is_done() {
         tokio::select! {
-            done = fleet.next() => done?,
+            () = fleet.next() => {}
             () = signals.next() => {
                 if fleet.is_stopping() {
                     say("killing what is left");
-                    fleet.kill_all()?;
+                    fleet.kill_all();
                 } else {
                     say("stopping; Ctrl-C again kills what is left");
-                    fleet.stop()?;
+                    fleet.stop();
                 }
             }
         }

@@ -45,7 +45,11 @@ pub(crate) struct Running {
 
 impl Running {
     pub(crate) fn start(directory: &Path, arguments: &[&str]) -> Self {
-        let mut child = muster(directory, arguments)
+        Self::spawn(&mut muster(directory, arguments))
+    }
+
+    pub(crate) fn spawn(command: &mut Command) -> Self {
+        let mut child = command
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
