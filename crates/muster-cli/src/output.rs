@@ -94,6 +94,22 @@ pub(crate) fn start_log(command: &Command) {
         .with_env_filter(filter)
         .with_target(false)
         .with_ansi(io::stderr().is_terminal())
-        .with_writer(io::stderr)
+        .with_writer(|| LogWriter)
+        .log_internal_errors(false)
         .init();
+}
+
+/// The log's way to stderr. A log that cannot be written, as on a full disk, ends nothing: tracing
+/// would say so on stderr as well, and panic when that fails too.
+struct LogWriter;
+
+impl Write for LogWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let _ = io::stderr().lock().write_all(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }

@@ -240,3 +240,34 @@ fn tls_of_the_node_and_of_the_command_must_agree() {
         stderr(&incomplete)
     );
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_node_whose_log_cannot_be_written_goes_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    let port = free_ports(1)[0];
+    write(
+        directory,
+        &format!("[[node]]\nname = \"manager\"\nrole = \"manager\"\nport = {port}\n"),
+    );
+    let full = std::fs::OpenOptions::new()
+        .write(true)
+        .open("/dev/full")
+        .unwrap();
+    let mut node = muster(directory, &["node", "manager"])
+        .env("MUSTER_LOG", "debug")
+        .stderr(full)
+        .spawn()
+        .unwrap();
+    let address = format!("127.0.0.1:{port}");
+    support::until("an answer", || {
+        assert_eq!(node.try_wait().unwrap(), None, "the node has ended");
+        run(directory, &["peers", &address])
+            .status
+            .success()
+            .then_some(())
+    });
+    node.kill().unwrap();
+    node.wait().unwrap();
+}
