@@ -600,3 +600,21 @@ async fn publishers_that_wait_are_slowed_down_and_others_are_told_of_drops() {
         .sum();
     assert_eq!(left.counts().peers[0].dropped.total(), dropped as u64);
 }
+
+/// A connection that ends right behind its handshake leaves no peer behind.
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_that_end_with_their_handshake_leave_no_peer() {
+    let hub = endpoint(1);
+    let address = listening(&hub).await;
+    for _ in 0..300 {
+        let guest = Endpoint::start(EndpointConfig::default()).unwrap();
+        within(guest.peer(&address, None)).await.unwrap();
+        within(guest.shut_down()).await;
+    }
+    within(async {
+        while !hub.peers().is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+}

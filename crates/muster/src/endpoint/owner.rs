@@ -373,12 +373,12 @@ impl Owner {
     }
 
     /// Tells a connection's task. One that does not keep up with a handshake's few frames is closed
-    /// by the channel's end.
+    /// by the channel's end. A peer's entry stays: its end is told by [`Command::Closed`].
     fn tell(&mut self, connection: ConnectionId, command: ConnectionCommand) {
         let Some(entry) = self.connections.get(&connection) else {
             return;
         };
-        if entry.commands.try_send(command).is_err() {
+        if entry.commands.try_send(command).is_err() && entry.peer.is_none() {
             self.connections.remove(&connection);
         }
     }
@@ -413,11 +413,24 @@ impl Owner {
             queue: Arc::clone(&queue),
             leaving: false,
         };
-        self.peers.insert(id, peer);
+        if let Some(former) = self.peers.insert(id, peer) {
+            former
+                .queue
+                .end(EndReason::Lost("connected anew".to_owned()));
+            self.shared.retire(&former.queue);
+        }
         // First the table, then whoever is told of it, then the first message can arrive.
         self.publish_table();
         self.push_status(&Status::PeerAdded(info));
-        self.tell(connection, ConnectionCommand::Become(queue));
+        let become_peer = ConnectionCommand::Become(queue);
+        let told = self
+            .connections
+            .get(&connection)
+            .is_some_and(|entry| entry.commands.try_send(become_peer).is_ok());
+        if !told {
+            // It has ended meanwhile, or does not listen: the channel's end closes it.
+            self.connection_closed(connection);
+        }
     }
 
     fn connection_closed(&mut self, connection: ConnectionId) {
