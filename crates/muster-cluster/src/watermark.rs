@@ -110,10 +110,15 @@ impl Watermarks {
         }
     }
 
-    /// A node is up, perhaps in a life that was lost sight of before: what it announces counts again.
-    pub fn node_up(&mut self, node: &NodeName) {
+    /// A node is up: what this life announces counts from now on. It may be one that was lost sight of
+    /// before, or one whose clock is behind that of the life before it.
+    pub fn node_up(&mut self, node: &NodeName, incarnation: Option<Incarnation>) {
         if let Some(known) = self.nodes.get_mut(node) {
             known.is_alive = true;
+            if let Some(incarnation) = incarnation.filter(|new| *new != known.incarnation) {
+                known.incarnation = incarnation;
+                known.inputs.clear();
+            }
         }
     }
 

@@ -33,6 +33,19 @@ fn the_slowest_input_counts() {
     assert_eq!(watermarks.low(), Some(at(7)), "an input never goes back");
 }
 
+/// The clock may go back between two lives of a node; membership says which one is alive.
+#[test]
+fn a_life_with_an_earlier_clock_counts_once_it_is_up() {
+    let mut watermarks = Watermarks::new();
+    watermarks.announce(&node(1), NEXT_LIFE, "conn", at(10));
+    watermarks.node_down(&node(1));
+    watermarks.node_up(&node(1), Some(LIFE));
+    watermarks.announce(&node(1), LIFE, "conn", at(20));
+    assert_eq!(watermarks.low(), Some(at(20)));
+    watermarks.announce(&node(1), NEXT_LIFE, "conn", at(5));
+    assert_eq!(watermarks.low(), Some(at(20)), "never back");
+}
+
 #[test]
 fn a_silent_input_of_the_layout_holds_time_back() {
     let mut watermarks = Watermarks::new();

@@ -5,7 +5,7 @@
     reason = "a handler takes its event by value"
 )]
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use muster_cluster::node::{Context, Declarations, Framework, Site};
@@ -27,6 +27,14 @@ pub const ADDRESS_SCAN: &str = "Scan::Address_Scan";
 const IGNORED_PORTS: &[u64] = &[
     53, 67, 80, 123, 137, 138, 443, 514, 853, 1900, 5353, 5355, 8080, 8443,
 ];
+
+/// Attacker, victim, port and beginning of the window.
+type Attempted = (Address, Address, Port, Timestamp);
+
+/// The timer by which new owners are told, how much at once and how often: 12,800 attempts a second.
+const TELL_HEIRS: u64 = 1;
+const TOLD_AT_ONCE: usize = 256;
+const TELL_EVERY: Duration = Duration::from_millis(20);
 
 /// A worker has seen somebody try a port of a host, for the first time in a window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Record)]
@@ -91,7 +99,9 @@ pub struct ScanDetection {
     local_nets: LocalNets,
     ignored_ports: HashSet<u16>,
     /// What a worker has told: attacker, victim, port and beginning of the window.
-    sent: Seen<(Address, Address, Port, Timestamp)>,
+    sent: Seen<Attempted>,
+    /// What a worker has to tell the new owners of keys.
+    to_tell: VecDeque<Attempted>,
     threshold: usize,
     /// The window in words.
     span: String,
@@ -175,13 +185,19 @@ impl Framework for ScanDetection {
             return;
         }
         if self.role == Role::Worker {
-            self.tell_heirs(change, cx);
+            self.note_heirs(change, cx);
         } else {
             self.scans.retain(|(_, attacker, _), victims| {
                 let holds = still_holds(Role::Proxy, change, Key::from(attacker), cx);
                 self.entries -= if holds { 0 } else { victims.hosts.len() };
                 holds
             });
+        }
+    }
+
+    fn timer(&mut self, token: u64, cx: &mut Context<'_>) {
+        if token == TELL_HEIRS {
+            self.tell_heirs(cx);
         }
     }
 
@@ -215,6 +231,7 @@ impl ScanDetection {
                 .filter_map(|port| u16::try_from(*port).ok())
                 .collect(),
             sent: Seen::new(settings.size("scan.max_sent")),
+            to_tell: VecDeque::new(),
             threshold: settings.size("scan.threshold"),
             span: SettingValue::Duration(window).to_string(),
             max_victims: settings
@@ -261,16 +278,28 @@ impl ScanDetection {
         }
     }
 
-    /// Tells those who own a key anew what its former owner was told of windows that are still open.
-    fn tell_heirs(&self, change: &PoolChange, cx: &mut Context<'_>) {
-        for (attacker, victim, port, window) in self.sent.iter().copied() {
-            let holds = still_holds(Role::Worker, change, Key::from(attacker), cx);
-            let is_closed = cx
-                .closed()
-                .is_some_and(|closed| window + self.window <= closed);
-            if holds || is_closed {
-                continue;
-            }
+    /// Notes for whom the owner has changed: the new one is to be told what the former one was told of
+    /// windows that are still open.
+    fn note_heirs(&mut self, change: &PoolChange, cx: &mut Context<'_>) {
+        let closed = cx.closed();
+        let window = self.window;
+        let moved = self.sent.iter().filter(|(attacker, _, _, begin)| {
+            let is_closed = closed.is_some_and(|closed| *begin + window <= closed);
+            !is_closed && !still_holds(Role::Worker, change, Key::from(attacker), cx)
+        });
+        let was_idle = self.to_tell.is_empty();
+        let waiting: HashSet<_> = self.to_tell.iter().copied().collect();
+        self.to_tell
+            .extend(moved.filter(|attempt| !waiting.contains(*attempt)));
+        if was_idle && !self.to_tell.is_empty() {
+            cx.schedule_mono(Duration::ZERO, TELL_HEIRS);
+        }
+    }
+
+    /// Tells a portion at a time: all at once would be more than the queues on the way hold.
+    fn tell_heirs(&mut self, cx: &mut Context<'_>) {
+        let portion = self.to_tell.len().min(TOLD_AT_ONCE);
+        for (attacker, victim, port, window) in self.to_tell.drain(..portion) {
             if let Some(owner) = cx.topic_for_key(&PoolName::proxy(), attacker) {
                 let attempt = ScanAttempt {
                     attacker,
@@ -281,6 +310,9 @@ impl ScanDetection {
                 cx.publish(&owner, &attempt).checked(cx);
                 cx.count("attempts_sent_again", 1);
             }
+        }
+        if !self.to_tell.is_empty() {
+            cx.schedule_mono(TELL_EVERY, TELL_HEIRS);
         }
     }
 

@@ -394,6 +394,27 @@ fn a_scan_has_one_record_though_its_owner_came_back() {
     assert_eq!(scans.first().map(|scan| scan.victims), Some(30));
 }
 
+/// More attempts than are told at once: a thousand victims, of whom the heir learns in portions.
+#[test]
+fn an_heir_learns_of_a_long_scan_to_the_end() {
+    let rows = (0..1000).map(|n| {
+        let victim = format!("10.1.{}.{}", n / 250, n % 250);
+        Connection {
+            ts: Timestamp::from_secs(BEGIN + n / 10),
+            ..speaks(n, "192.0.2.1", &victim, 3389)
+        }
+    });
+    let connections: Vec<_> = rows.collect();
+    let cluster = fed(2, "", &connections).pace(1000, Duration::from_secs(5));
+    let cluster = run_and_kill_owner(cluster, true);
+    assert_eq!(cluster.count("attempts_sent_again") % 1000, 0);
+    let scans: Vec<_> = scans(&cluster).into_iter().collect();
+    assert_eq!(
+        scans.iter().map(|scan| scan.victims).collect::<Vec<_>>(),
+        [1000]
+    );
+}
+
 fn run_and_kill_owner(mut cluster: Cluster, comes_back: bool) -> Cluster {
     cluster.start();
     cluster.run_for(Duration::from_secs(2));

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use muster::cluster::node::{
-    Context, Declarations, Framework, LogBatch, LogSink, NodeLife, Registry, Site,
+    Context, Declarations, Framework, LogBatch, LogSink, NodeLife, Registry, Site, Written,
 };
 use muster::cluster::{Layout, Role};
 use muster::data::{Record, Timestamp};
@@ -61,10 +61,10 @@ impl Relay {
 struct Memory(Arc<Mutex<Vec<u64>>>);
 
 impl LogSink for Memory {
-    fn write(&mut self, batch: &LogBatch, _: Timestamp) -> Result<u64, String> {
+    fn write(&mut self, batch: &LogBatch, _: Timestamp) -> Written {
         let rows = batch.rows().map(|row| row.to::<Seen>().unwrap().number);
         self.0.lock().unwrap().extend(rows);
-        Ok(batch.len() as u64)
+        Written { records: batch.len() as u64, problem: None }
     }
 
     fn tick(&mut self, _: Timestamp) -> Result<(), String> {

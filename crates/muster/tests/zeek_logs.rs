@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use muster::cluster::Layout;
-use muster::cluster::node::{LogBatch, LogSink, Registry};
+use muster::cluster::node::{LogBatch, LogSink, Written, Registry};
 use muster::data::Timestamp;
 use muster::wire::zeek::serial::{Value, put_record};
 use muster::wire::zeek::{
@@ -22,10 +22,10 @@ use muster_data::{DataRef, Encode};
 struct Memory(Arc<Mutex<Vec<String>>>);
 
 impl LogSink for Memory {
-    fn write(&mut self, batch: &LogBatch, _: Timestamp) -> Result<u64, String> {
+    fn write(&mut self, batch: &LogBatch, _: Timestamp) -> Written {
         let rows = batch.rows().map(|row| format!("{}: {row}", batch.stream));
         self.0.lock().unwrap().extend(rows);
-        Ok(batch.len() as u64)
+        Written { records: batch.len() as u64, problem: None }
     }
 
     fn tick(&mut self, _: Timestamp) -> Result<(), String> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use muster::{Certificates, Exposure, Input, InputBatch, InputSender, Node, NodeConfig, Tls};
-use muster_cluster::node::{LogBatch, LogSink};
+use muster_cluster::node::{LogBatch, LogSink, Written};
 use muster_data::Timestamp;
 use muster_frameworks::log_input::MonotonicClock;
 use muster_frameworks::{LogFiles, LogFilesConfig, LogFormat, LogInput, LogInputConfig, Share};
@@ -258,8 +258,17 @@ impl FileSink {
 }
 
 impl LogSink for FileSink {
-    fn write(&mut self, batch: &LogBatch, wall: Timestamp) -> Result<u64, String> {
-        self.0.write(batch, wall).map_err(|error| error.to_string())
+    fn write(&mut self, batch: &LogBatch, wall: Timestamp) -> Written {
+        match self.0.write(batch, wall) {
+            Ok(records) => Written {
+                records,
+                problem: None,
+            },
+            Err(error) => Written {
+                records: error.written(),
+                problem: Some(error.to_string()),
+            },
+        }
     }
 
     fn tick(&mut self, wall: Timestamp) -> Result<(), String> {

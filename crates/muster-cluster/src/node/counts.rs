@@ -29,6 +29,8 @@ pub struct NodeCounts {
     pub records_received: u64,
     /// Log records that this node, a logger, wrote.
     pub records_written: u64,
+    /// Log records that this node, a logger, could not write.
+    pub records_failed: u64,
     /// Log records of Zeek's nodes that were refused: nothing had told of their columns, they did not
     /// fit them, their log has no name that a file can have, or this node is no logger.
     pub records_refused: u64,
@@ -56,6 +58,7 @@ impl NodeCounts {
             ("records_sent", self.records_sent),
             ("records_received", self.records_received),
             ("records_written", self.records_written),
+            ("records_failed", self.records_failed),
             ("records_refused", self.records_refused),
             ("logs_refused", self.logs_refused),
             ("logs_forgotten", self.logs_forgotten),

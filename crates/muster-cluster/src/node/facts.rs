@@ -44,8 +44,13 @@ pub enum Input<'a> {
         /// The input's name.
         input: &'a str,
     },
-    /// A logger's files hold this many more records.
-    Written(u64),
+    /// A logger has written records, or failed to.
+    Written {
+        /// The records that its files hold.
+        records: u64,
+        /// The records that they do not hold.
+        failed: u64,
+    },
     /// Nothing; only time has passed.
     Tick,
     /// The node is to stop: frameworks publish and log what they still have.
@@ -84,11 +89,19 @@ pub struct Report {
     pub text: String,
 }
 
+/// What became of a batch of log records.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Written {
+    /// The records that are in the files.
+    pub records: u64,
+    /// What went wrong, with the file's name; with all records written it may be about rotating.
+    pub problem: Option<String>,
+}
+
 /// Where a logger's records go: files in a process, memory in a test.
 pub trait LogSink: Send {
-    /// Writes a batch; returns the records written. The error names the file and says how many of the
-    /// batch are not in it.
-    fn write(&mut self, batch: &LogBatch, wall: Timestamp) -> Result<u64, String>;
+    /// Writes a batch.
+    fn write(&mut self, batch: &LogBatch, wall: Timestamp) -> Written;
 
     /// Does what is due by the wall clock, as rotating files.
     fn tick(&mut self, wall: Timestamp) -> Result<(), String>;

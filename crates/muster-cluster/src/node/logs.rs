@@ -394,6 +394,16 @@ impl Logs {
         Some((out, rows.count))
     }
 
+    /// Forgets the records that wait, as nobody will take them; how many there were.
+    pub(crate) fn give_up(&mut self) -> usize {
+        let waiting = self.waiting();
+        for stream in self.streams.values_mut() {
+            stream.full.clear();
+            stream.open = Rows::default();
+        }
+        waiting
+    }
+
     /// The records that wait.
     pub(crate) fn waiting(&self) -> usize {
         let rows = |stream: &Stream| {

@@ -20,6 +20,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Duration;
 
 use muster_data::{DataRef, Record, Timestamp};
 use muster_wire::zeek::{self, EventRef, Message, Metadata};
@@ -27,7 +28,7 @@ use muster_wire::{Class, EndpointId, Incarnation, Mono, Topic};
 
 pub use context::{Context, PublishError};
 pub use counts::NodeCounts;
-pub use facts::{Effect, Input, LogSink, NodeError, Now, Report, Severity};
+pub use facts::{Effect, Input, LogSink, NodeError, Now, Report, Severity, Written};
 pub use framework::{Declarations, Event, Framework, NodeLife, Registry, Site};
 pub use logs::{Column, LogBatch, StreamError};
 
@@ -77,7 +78,15 @@ pub struct NodeLoop {
     /// When a lost input's hold on the watermark ends.
     grace: Vec<(Mono, NodeName)>,
     stopping: bool,
+    /// Peers that have not said who they are: when to say hello again, and how often.
+    strangers: BTreeMap<EndpointId, (Mono, u32)>,
+    /// When a repeated hello of a peer was answered last.
+    answered: BTreeMap<EndpointId, Mono>,
 }
+
+/// When a hello is said again to a peer that has not said its own, and how often.
+const HELLO_AGAIN: Duration = Duration::from_secs(3);
+const HELLO_TIMES: u32 = 10;
 
 impl NodeLoop {
     /// A node of a layout, in the life `id` that begins now. Its frameworks' `init` has run.
@@ -118,6 +127,8 @@ impl NodeLoop {
             announced: BTreeMap::new(),
             grace: Vec::new(),
             stopping: false,
+            strangers: BTreeMap::new(),
+            answered: BTreeMap::new(),
         };
         let mut priorities: HashMap<String, Vec<(i32, HandlerRef)>> = HashMap::new();
         for (position, Created { hosted, declared }) in created.into_iter().enumerate() {
@@ -216,6 +227,7 @@ impl NodeLoop {
             self.core.logs.next_deadline(),
             waiting.then_some(self.start_deadline),
             self.grace.iter().map(|(at, _)| *at).min(),
+            self.strangers.values().map(|(at, _)| *at).min(),
         ]
         .into_iter()
         .flatten()
@@ -236,12 +248,17 @@ impl NodeLoop {
             }
             Input::PeerAdded(id) => self.peer_added(id),
             Input::PeerLost(id) => {
+                self.strangers.remove(&id);
+                self.answered.remove(&id);
                 let events = self.core.membership.peer_lost(id);
                 self.membership_events(events);
             }
             Input::InputLow { input, low } => self.input_low(input, low),
             Input::InputEnd { input } => self.input_low(input, Watermarks::END),
-            Input::Written(records) => self.core.counts.records_written += records,
+            Input::Written { records, failed } => {
+                self.core.counts.records_written += records;
+                self.core.counts.records_failed += failed;
+            }
             Input::Tick => {}
             Input::Stop if self.stopping => {}
             Input::Stop => {
@@ -249,6 +266,8 @@ impl NodeLoop {
                 self.hook_all(Hook::Done);
                 self.run_local();
                 self.flush_logs(None);
+                // No logger is alive to take these.
+                self.core.counts.records_dropped += self.core.logs.give_up() as u64;
             }
         }
         self.run_local();
@@ -258,6 +277,14 @@ impl NodeLoop {
     }
 
     fn peer_added(&mut self, id: EndpointId) {
+        self.say_hello(id);
+        let again = self.core.now.mono.after(HELLO_AGAIN);
+        self.strangers.insert(id, (again, HELLO_TIMES));
+        let events = self.core.membership.peer_added(id, self.core.now.wall);
+        self.membership_events(events);
+    }
+
+    fn say_hello(&mut self, id: EndpointId) {
         let topic = self.core.layout.topics().id(id);
         let hello = Hello {
             name: self.core.node.name.to_string(),
@@ -271,8 +298,47 @@ impl NodeLoop {
             .send(&topic, Class::Control, Hello::NAME, metadata, |out| {
                 muster_data::Encode::encode(&hello, out);
             });
-        let events = self.core.membership.peer_added(id, self.core.now.wall);
-        self.membership_events(events);
+    }
+
+    /// Says hello again to peers that have not said who they are: a hello may have been lost where a
+    /// queue was full, and a node that hears it twice answers. Most peers that stay strangers are no
+    /// nodes.
+    fn hello_to_strangers(&mut self) {
+        let now = self.core.now.mono;
+        let due: Vec<EndpointId> = self
+            .strangers
+            .iter()
+            .filter(|(_, (at, _))| *at <= now)
+            .map(|(id, _)| *id)
+            .collect();
+        for id in due {
+            self.say_hello(id);
+            match self.strangers.get_mut(&id) {
+                Some((at, left)) if *left > 1 => {
+                    *at = now.after(HELLO_AGAIN);
+                    *left -= 1;
+                }
+                _ => {
+                    self.strangers.remove(&id);
+                }
+            }
+        }
+    }
+
+    /// A node that is known says hello again: it does not know us, or not what we told it.
+    fn hello_again(&mut self, from: EndpointId) {
+        let now = self.core.now.mono;
+        let Some(name) = self.core.membership.name_of(from).cloned() else {
+            return;
+        };
+        let answered = self.answered.get(&from).copied();
+        if answered.is_some_and(|at| now.since(at) < HELLO_AGAIN / 2) {
+            return;
+        }
+        self.answered.insert(from, now);
+        self.say_hello(from);
+        self.announce_to(from);
+        self.tell_readiness_to(&name, from);
     }
 
     fn message(&mut self, from: EndpointId, payload: &[u8]) {
@@ -368,6 +434,9 @@ impl NodeLoop {
             .core
             .membership
             .hello(from, &hello.name, id, incarnation);
+        if events.is_empty() {
+            self.hello_again(from);
+        }
         self.membership_events(events);
     }
 
@@ -380,7 +449,8 @@ impl NodeLoop {
                     incarnation,
                 } => {
                     self.grace.retain(|(_, waiting)| *waiting != name);
-                    self.core.watermarks.node_up(&name);
+                    self.strangers.remove(&id);
+                    self.core.watermarks.node_up(&name, incarnation);
                     let changes = self.core.pools.node_up(&name);
                     self.announce_to(id);
                     self.tell_readiness_to(&name, id);
@@ -470,6 +540,7 @@ impl NodeLoop {
 
     fn timers(&mut self) {
         let now = self.core.now.mono;
+        self.hello_to_strangers();
         for owner in self.core.timers.take_mono(now) {
             self.hook(owner.framework, Hook::Timer(owner.token));
         }

@@ -361,6 +361,33 @@ fn nodes_come_up_by_hello_and_pools_follow() {
     assert_eq!(owner(&rig, key), "data-2");
 }
 
+/// A hello may be lost where a queue was full: it is said again to who stays a stranger, and who hears
+/// it twice answers with its own.
+#[test]
+fn a_lost_hello_is_made_up_for() {
+    let mut rig = Rig::new("data-1");
+    let hello = |number| format!("Cluster::hello to zeek/cluster/nodeid/{}/", id(number));
+    rig.step(Input::PeerAdded(id(1)));
+    assert_eq!(rig.published(), [hello(1)]);
+    rig.pass(Duration::from_millis(2_999));
+    assert_eq!(rig.published(), NOTHING);
+    rig.pass(Duration::from_millis(1));
+    assert_eq!(rig.published(), [hello(1)]);
+    // A peer that is no node is left alone in the end.
+    rig.pass(Duration::from_secs(600));
+    assert_eq!(rig.published().len(), 9);
+
+    rig.up("worker-1", 2);
+    rig.published();
+    rig.pass(Duration::from_secs(600));
+    assert_eq!(rig.published(), NOTHING);
+    rig.hello("worker-1", 2);
+    assert_eq!(rig.published(), [hello(2)]);
+    // Two nodes that answer one another do not go on for ever.
+    rig.hello("worker-1", 2);
+    assert_eq!(rig.published(), NOTHING);
+}
+
 #[test]
 fn a_new_life_ends_the_old_one_first() {
     let mut rig = Rig::new("worker-1");

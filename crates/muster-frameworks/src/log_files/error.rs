@@ -18,6 +18,8 @@ pub enum LogFilesErrorKind {
     Columns,
     /// More streams than [`MOST_STREAMS`](super::MOST_STREAMS).
     TooManyStreams,
+    /// The columns of a stream have changed [too often](super::MOST_CHANGES).
+    TooManyChanges,
     /// A file cannot be made.
     Create,
     /// A file cannot be written, as when the disk is full.
@@ -113,6 +115,10 @@ impl fmt::Display for LogFilesError {
                 f,
                 "`{path}`: {} streams are open already",
                 super::MOST_STREAMS
+            ),
+            LogFilesErrorKind::TooManyChanges => write!(
+                f,
+                "`{path}`: the columns change too often; do all nodes run the same version?"
             ),
             LogFilesErrorKind::Create => write!(f, "cannot make `{path}`"),
             LogFilesErrorKind::Write => write!(f, "cannot write `{path}`"),

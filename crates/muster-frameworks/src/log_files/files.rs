@@ -15,6 +15,12 @@ use super::{json, tsv};
 /// The streams that are open at a time at most; each is an open file.
 pub const MOST_STREAMS: usize = 256;
 
+/// How often a stream's columns may change, each with a new file, in [`CHANGES_SPAN`].
+pub const MOST_CHANGES: u32 = 16;
+
+/// The time in which [`MOST_CHANGES`] count.
+const CHANGES_SPAN: Duration = Duration::from_secs(3600);
+
 /// The shortest time between rotations; names of rotated files tell seconds.
 pub const SHORTEST_ROTATION: Duration = Duration::from_secs(1);
 
@@ -49,6 +55,8 @@ pub struct LogFilesConfig {
 pub struct LogFiles {
     config: LogFilesConfig,
     streams: BTreeMap<String, Stream>,
+    /// How often the columns of a stream have changed since when.
+    changes: BTreeMap<String, (Timestamp, u32)>,
     /// Lines on their way to a file, and where they end.
     lines: Vec<u8>,
     ends: Vec<usize>,
@@ -80,6 +88,7 @@ impl LogFiles {
         Ok(Self {
             config,
             streams: BTreeMap::new(),
+            changes: BTreeMap::new(),
             lines: Vec::new(),
             ends: Vec::new(),
         })
@@ -220,6 +229,7 @@ impl LogFiles {
             Some(stream) if stream.columns == columns => return Ok(()),
             Some(_) => {
                 check_columns(name, columns)?;
+                self.count_change(name, now)?;
                 self.rotate(name, now, now)?;
             }
             None => {
@@ -259,6 +269,20 @@ impl LogFiles {
             due: self.rotation_after(now),
         };
         self.streams.insert(name.to_owned(), stream);
+        Ok(())
+    }
+
+    /// Two nodes that describe a stream in two ways would make a file for every batch.
+    fn count_change(&mut self, name: &str, now: Timestamp) -> Result<(), LogFilesError> {
+        let (since, changes) = self.changes.entry(name.to_owned()).or_insert((now, 0));
+        if now - *since >= Timespan::from(CHANGES_SPAN) || now < *since {
+            (*since, *changes) = (now, 0);
+        }
+        if *changes >= MOST_CHANGES {
+            let kind = LogFilesErrorKind::TooManyChanges;
+            return Err(LogFilesError::new(kind, name, None));
+        }
+        *changes += 1;
         Ok(())
     }
 

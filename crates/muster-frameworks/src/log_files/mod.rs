@@ -23,5 +23,7 @@ mod tsv;
 mod tests;
 
 pub use error::{LogFilesError, LogFilesErrorKind};
-pub use files::{LogFiles, LogFilesConfig, LogFormat, MOST_STREAMS, SHORTEST_ROTATION};
+pub use files::{
+    LogFiles, LogFilesConfig, LogFormat, MOST_CHANGES, MOST_STREAMS, SHORTEST_ROTATION,
+};
 pub use read::{count_rows, read_rows};

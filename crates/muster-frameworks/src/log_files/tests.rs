@@ -188,6 +188,42 @@ fn leftovers_are_moved_away_as_they_are() {
 }
 
 #[test]
+fn columns_that_change_all_the_time_do_not_fill_the_directory() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut files = LogFiles::new(config(directory.path())).unwrap();
+    let two = [columns(&[("a", "count")]), columns(&[("b", "count")])];
+    let mut refused = 0;
+    for (round, columns) in (0..100).zip(two.iter().cycle()) {
+        let now = time(&format!("17:00:{:02}", round % 60));
+        match write(&mut files, "flapping", columns, &numbers(0..1), now) {
+            Ok(_) => {}
+            Err(error) => {
+                assert_eq!(error.kind(), LogFilesErrorKind::TooManyChanges);
+                assert_eq!((error.written(), error.not_written()), (0, 1));
+                refused += 1;
+            }
+        }
+    }
+    assert!(refused > 0 && names(directory.path()).len() <= 1 + MOST_CHANGES as usize);
+    // An hour later a change is welcome again.
+    let later = write(
+        &mut files,
+        "flapping",
+        &two[0],
+        &numbers(0..1),
+        time("18:01:00"),
+    );
+    let other = write(
+        &mut files,
+        "flapping",
+        &two[1],
+        &numbers(0..1),
+        time("18:01:01"),
+    );
+    assert!(later.is_ok() && other.is_ok());
+}
+
+#[test]
 fn other_columns_get_another_file() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path();

@@ -83,7 +83,7 @@ impl Cluster {
                 node,
                 life,
                 records,
-            } if self.lives(node, life) => self.step(node, Input::Written(records)),
+            } if self.lives(node, life) => self.step(node, Input::Written { records, failed: 0 }),
             Item::Wake { node, life } if self.lives(node, life) => {
                 if let Some(life) = &mut self.nodes[node].life
                     && life.wake == Some(at)

@@ -9,14 +9,16 @@ use std::thread::Thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use muster_cluster::node::{Effect, Input as LoopInput, LogSink, NodeLoop, Now, Severity};
+use muster_cluster::node::{Effect, Input as LoopInput, LogSink, NodeLoop, Now, Severity, Written};
 use muster_data::{Encode, Record, Timestamp};
 use muster_wire::counters::{DropCause, DropLedger};
 use muster_wire::{Class, EndpointId, Mono, Topic, zeek};
 
 use super::Input;
 use super::input::{InputItem, InputSender};
+use super::pacer::Pacer;
 use super::peers::PeersReply;
+use super::throttle::Throttle;
 use super::report::{NodeReport, NodeState};
 use crate::endpoint::{Delivery, Endpoint, Publisher, Status, Subscriber, TryReceiveError};
 
@@ -25,6 +27,12 @@ const INPUT_BATCHES: usize = 4;
 
 /// How long the loop rests when nothing happens.
 const REST: Duration = Duration::from_millis(100);
+
+/// How long a stopping node takes what its input still sends.
+const DRAIN_INPUT: Duration = Duration::from_secs(2);
+
+/// How long a stopping node handles what arrives.
+const DRAIN_INBOX: Duration = Duration::from_secs(1);
 
 /// How often a report is made.
 const REPORT_EVERY: Duration = Duration::from_millis(200);
@@ -108,6 +116,10 @@ pub(crate) struct Driver {
     /// Messages that no peer subscribed to.
     unrouted: DropLedger,
     names: BTreeMap<EndpointId, String>,
+    pacer: Pacer,
+    throttle: Throttle,
+    /// The queue of what arrives was closed: nothing is heard any more.
+    is_deaf: bool,
 }
 
 impl Driver {
@@ -138,15 +150,22 @@ impl Driver {
             was_ready: false,
             unrouted: DropLedger::default(),
             names: BTreeMap::new(),
+            pacer: Pacer::default(),
+            throttle: Throttle::default(),
+            is_deaf: false,
         }
     }
 
-    /// Runs until the node is stopped.
+    /// Runs until the node is stopped, or can no longer hear its peers.
     pub(crate) fn run(mut self) {
         self.subscriber
             .set_waker(Waker::from(Arc::new(Unpark(std::thread::current()))));
         while !self.shared.stop.load(Ordering::Relaxed) {
             let received = self.receive();
+            if self.is_deaf {
+                tracing::error!("the node fell too far behind its peerings' changes and must end");
+                break;
+            }
             let read = self.read_input();
             self.step(LoopInput::Tick);
             self.report(false);
@@ -160,14 +179,16 @@ impl Driver {
     /// Ends in order: input, inbox, frameworks, log records, files.
     fn drain(&mut self) {
         self.input_stop.store(true, Ordering::Relaxed);
-        while self.items.is_some() {
+        let started = Instant::now();
+        while self.items.is_some() && started.elapsed() < DRAIN_INPUT {
             if !self.read_input() {
                 std::thread::park_timeout(Duration::from_millis(1));
             }
         }
-        while self.receive() {}
+        // What has arrived is handled, but whoever goes on sending does not keep the node alive.
+        let started = Instant::now();
+        while self.receive() && started.elapsed() < DRAIN_INBOX {}
         self.step(LoopInput::Stop);
-        while self.receive() {}
         let now = self.clock.now();
         if let Err(error) = self.sink.close(now.wall) {
             tracing::error!("{error}");
@@ -204,7 +225,11 @@ impl Driver {
                     self.carry_out();
                 }
                 Ok(Delivery::Status(status)) => self.status(&status),
-                Err(TryReceiveError::Empty | TryReceiveError::Closed) => return received > 0,
+                Err(TryReceiveError::Empty) => return received > 0,
+                Err(TryReceiveError::Closed) => {
+                    self.is_deaf = true;
+                    return received > 0;
+                }
             }
         }
         true
@@ -217,7 +242,7 @@ impl Driver {
                 self.step(LoopInput::PeerAdded(peer.id));
             }
             Status::PeerLost { peer, .. } | Status::PeerRemoved { peer, .. } => {
-                tracing::info!("{status}");
+                self.throttle.tell(Instant::now(), || tracing::info!("{status}"));
                 self.remember_names();
                 self.step(LoopInput::PeerLost(peer.id));
             }
@@ -228,7 +253,7 @@ impl Driver {
     /// Takes one batch of the input, unless a peer is behind; says whether there was one.
     fn read_input(&mut self) -> bool {
         let stopping = self.input_stop.load(Ordering::Relaxed);
-        if self.items.is_none() || (!stopping && self.endpoint.backlog() > self.backlog_limit) {
+        if self.items.is_none() || (!stopping && self.must_wait()) {
             return false;
         }
         let Some(items) = &self.items else {
@@ -268,6 +293,12 @@ impl Driver {
         }
     }
 
+    fn must_wait(&mut self) -> bool {
+        let membership = self.node.membership();
+        let is_node = |id| membership.name_of(id).is_some();
+        self.pacer.must_wait(&self.endpoint, self.backlog_limit, Instant::now(), is_node)
+    }
+
     fn input_ended(&mut self) {
         self.items = None;
         self.input_ended = Some(true);
@@ -288,11 +319,9 @@ impl Driver {
                         class,
                     } => {
                         // What is dropped is counted with its peer.
-                        if self
-                            .publisher
-                            .publish_encoded(&topic, payload, class)
-                            .no_subscriber()
-                        {
+                        let outcome = self.publisher.publish_encoded(&topic, payload, class);
+                        // A hello to a peer that is no node is meant for nobody else.
+                        if outcome.no_subscriber() && class != Class::Control {
                             self.unrouted
                                 .count(DropCause::NoSubscriber, &topic.normalized(), 1);
                         }
@@ -335,9 +364,11 @@ impl Driver {
 
     fn write(&mut self, batch: &muster_cluster::node::LogBatch) {
         let now = self.clock.now();
-        match self.sink.write(batch, now.wall) {
-            Ok(records) => self.node.step(LoopInput::Written(records), now),
-            Err(error) => tracing::error!("{error}"),
+        let Written { records, problem } = self.sink.write(batch, now.wall);
+        let failed = (batch.len() as u64).saturating_sub(records);
+        self.node.step(LoopInput::Written { records, failed }, now);
+        if let Some(problem) = problem {
+            self.throttle.tell(Instant::now(), || tracing::error!("{problem}"));
         }
     }
 
@@ -384,7 +415,7 @@ impl Driver {
         self.reported = Some(Instant::now());
         let now = self.clock.now();
         if let Err(error) = self.sink.tick(now.wall) {
-            tracing::error!("{error}");
+            self.throttle.tell(Instant::now(), || tracing::error!("{error}"));
         }
         self.remember_names();
         let ready = self.node.has_all_neighbours();
@@ -407,6 +438,8 @@ impl Driver {
             input_ended: self.input_ended,
             input_low: self.input_low,
             peers: Vec::new(),
+            made: Some(Instant::now()),
+            age: Duration::ZERO,
             names: self.names.clone(),
         };
         *self

@@ -2,8 +2,10 @@
 
 mod driver;
 mod input;
+mod pacer;
 mod peers;
 mod report;
+mod throttle;
 
 use std::sync::Arc;
 use std::thread::{JoinHandle, Thread};
@@ -136,8 +138,14 @@ impl Node {
     /// What the node counts and sees, at most a quarter of a second old.
     pub fn report(&self) -> NodeReport {
         let mut report = self.shared.report();
+        report.age = report.made.map_or(Duration::ZERO, |made| made.elapsed());
         report.add_peers(&self.endpoint.counts());
         report
+    }
+
+    /// Whether the node's loop runs. It ends by itself only if it can no longer hear its peers.
+    pub fn is_running(&self) -> bool {
+        self.driver.as_ref().is_some_and(|driver| !driver.is_finished())
     }
 
     /// Stops the node in order: its inputs end, its frameworks publish what they have, its log
@@ -149,8 +157,9 @@ impl Node {
         let deadline = tokio::time::Instant::now() + limit;
         if let Some(driver) = self.driver.take() {
             let ended = tokio::task::spawn_blocking(move || driver.join());
-            // A handler that hangs keeps its thread; the process ends all the same.
-            let _ = tokio::time::timeout_at(deadline, ended).await;
+            // A handler that hangs keeps its thread; the process ends all the same, and the queues have
+            // their part of the time.
+            let _ = tokio::time::timeout_at(deadline - limit / 3, ended).await;
         }
         let _ = tokio::time::timeout_at(deadline, self.endpoint.shut_down()).await;
         self.report()

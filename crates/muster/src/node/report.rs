@@ -1,6 +1,7 @@
 //! What a node tells of itself.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use muster_cluster::node::NodeCounts;
 use muster_wire::EndpointId;
@@ -55,8 +56,11 @@ pub struct NodeReport {
     pub input_ended: Option<bool>,
     /// The event time up to which the inputs have been read.
     pub input_low: Option<i64>,
+    /// How long ago the node's loop made this report; a loop that hangs in a handler makes none.
+    pub age: Duration,
     /// The peers, present and past.
     pub peers: Vec<PeerLine>,
+    pub(crate) made: Option<Instant>,
     pub(crate) names: BTreeMap<EndpointId, String>,
 }
 

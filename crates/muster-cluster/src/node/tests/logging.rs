@@ -84,7 +84,10 @@ fn a_logger_writes_what_it_gets() {
     assert_eq!(columns, ["number count", "text string"]);
     let rows: Vec<Row> = batch_of_rows.rows().map(|row| row.to().unwrap()).collect();
     assert_eq!(rows, [row(0), row(1), row(2)]);
-    logger.step(Input::Written(3));
+    logger.step(Input::Written {
+        records: 3,
+        failed: 0,
+    });
     let counts = logger.node.counts();
     assert_eq!((counts.records_received, counts.records_written), (3, 3));
     // Its own records take the same way, without the network.
@@ -106,4 +109,20 @@ fn the_manager_logs_where_there_is_no_logger() {
     rig.pass(Duration::from_secs(1));
     assert_eq!((rig.batches.len(), rig.published()), (1, vec![]));
     assert_eq!(rig.input_starts, 1, "a cluster of one waits for nobody");
+}
+
+#[test]
+fn what_no_logger_takes_before_the_end_is_counted() {
+    let mut rig = Rig::new("worker-1");
+    rig.act("log 1");
+    rig.step(Input::Stop);
+    let counts = rig.node.counts();
+    assert_eq!(
+        (
+            counts.records_logged,
+            counts.records_dropped,
+            rig.node.waiting_records()
+        ),
+        (2, 2, 0)
+    );
 }
