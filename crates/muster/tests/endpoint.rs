@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 #![allow(clippy::cast_possible_truncation, reason = "sizes here are small")]
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use muster::wire::{EndpointId, Overflow, QueueLimits, Topic};
 use muster::{
@@ -617,4 +617,25 @@ async fn connections_that_end_with_their_handshake_leave_no_peer() {
         }
     })
     .await;
+}
+
+/// Two endpoints that say goodbye at the same time answer each other.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_goodbyes_at_once_take_no_time_out() {
+    for _ in 0..30 {
+        let left = Endpoint::start(EndpointConfig::default()).unwrap();
+        let right = Endpoint::start(EndpointConfig::default()).unwrap();
+        let address = listening(&right).await;
+        within(left.peer(&address, None)).await.unwrap();
+        within(async {
+            while right.peers().is_empty() {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        let start = Instant::now();
+        tokio::join!(left.shut_down(), right.shut_down());
+        let took = start.elapsed();
+        assert!(took < Duration::from_secs(1), "{took:?}");
+    }
 }

@@ -53,12 +53,21 @@ pub(crate) enum EndReason {
     Lost(String),
 }
 
+impl EndReason {
+    /// The end of a graceful removal.
+    pub(crate) fn removed() -> Self {
+        Self::Removed("removed connection to remote peer".to_owned())
+    }
+}
+
 #[derive(Debug)]
 struct State {
     control: VecDeque<Vec<u8>>,
     data: Queue<Outgoing>,
     /// Queued data is still written, then BYE; nothing new is taken.
     closing: bool,
+    /// The peer has said goodbye: it may close as soon as it has its answer.
+    peer_closing: bool,
     ended: Option<EndReason>,
     waker: Option<Waker>,
     waiting_for_room: usize,
@@ -110,6 +119,7 @@ impl PeerQueue {
             control: VecDeque::new(),
             data: Queue::new(config.data_queue, config.overflow),
             closing: false,
+            peer_closing: false,
             ended: None,
             waker: None,
             waiting_for_room: 0,
@@ -221,6 +231,12 @@ impl PeerQueue {
         envelope::is_bye(content) && self.lock().closing
     }
 
+    /// Whether both sides have said goodbye: then the connection's end is what both want.
+    pub(crate) fn both_closing(&self) -> bool {
+        let state = self.lock();
+        state.closing && state.peer_closing
+    }
+
     /// Sends a ping; what is returned is told of its pong. `None` if too many wait for theirs.
     pub(crate) fn ping(&self) -> Option<oneshot::Receiver<()>> {
         let (sender, pong) = oneshot::channel();
@@ -261,6 +277,7 @@ impl PeerQueue {
             return;
         }
         let behind_data = matches!(control, Control::Pong(content) if envelope::is_bye(content));
+        state.peer_closing |= behind_data;
         if behind_data
             && matches!(
                 state.data.push(Outgoing::Frame(frame.clone())),
@@ -332,6 +349,16 @@ impl PeerQueue {
             return Poll::Pending;
         }
         Poll::Ready(())
+    }
+
+    /// Waits until there is something to write or the peering has ended, also while it is closing.
+    pub(crate) fn poll_work(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.lock();
+        if !state.control.is_empty() || !state.data.is_empty() || state.ended.is_some() {
+            return Poll::Ready(());
+        }
+        state.waker = Some(cx.waker().clone());
+        Poll::Pending
     }
 
     /// Waits until the peering has ended.

@@ -87,6 +87,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             self.make_room(needed);
             let room = self.buffer.capacity() - self.buffer.len();
             match self.stream.read_buf(&mut self.buffer).await {
+                Ok(0) | Err(_) if self.queue.both_closing() => return EndReason::removed(),
                 Ok(0) => return EndReason::Lost("connection closed by the peer".to_owned()),
                 Ok(read) if read >= room && self.read_size < LARGE_READ => self.read_size *= 2,
                 Ok(_) => {}
@@ -151,8 +152,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
                         self.queue.push_control(&Control::Pong(content.to_vec()));
                     }
                     Ok(Envelope::Pong(content)) if self.queue.ends_with(content) => {
-                        let reason = "removed connection to remote peer".to_owned();
-                        end = Some(EndReason::Removed(reason));
+                        end = Some(EndReason::removed());
                         break 0;
                     }
                     Ok(Envelope::Pong(content)) => self.queue.answered(content),

@@ -58,24 +58,33 @@ struct Writer<W> {
 
 impl<W: AsyncWrite + Unpin> Writer<W> {
     async fn run(&mut self, bye_timeout: Duration) -> Result<(), EndReason> {
+        self.until(Taken::Drained).await?;
+        if self.queue.ended().is_some() {
+            return Ok(());
+        }
+        self.queue.push_control(&Control::Ping(envelope::bye(1)));
+        // The peer may be saying goodbye at the same time, and waits for the answer.
+        match tokio::time::timeout(bye_timeout, self.until(Taken::Ended)).await {
+            Ok(Err(reason)) => Err(reason),
+            Ok(Ok(())) | Err(_) => Err(EndReason::removed()),
+        }
+    }
+
+    /// Writes what is queued until the peering ends, or until the queue is in the state `last`.
+    async fn until(&mut self, last: Taken) -> Result<(), EndReason> {
         let mut control = VecDeque::new();
         let mut data = VecDeque::new();
-        let mut said_bye = false;
         loop {
-            poll_fn(|cx| self.queue.poll_ready(cx)).await;
+            if last == Taken::Ended {
+                poll_fn(|cx| self.queue.poll_work(cx)).await;
+            } else {
+                poll_fn(|cx| self.queue.poll_ready(cx)).await;
+            }
             match self.queue.take(&mut control, &mut data) {
                 Taken::Ended => return Ok(()),
-                Taken::Drained if said_bye => {
-                    let ended = poll_fn(|cx| self.queue.poll_ended(cx));
-                    let _ = tokio::time::timeout(bye_timeout, ended).await;
-                    let reason = "removed connection to remote peer".to_owned();
-                    return Err(EndReason::Removed(reason));
-                }
-                Taken::Drained => {
-                    said_bye = true;
-                    self.queue.push_control(&Control::Ping(envelope::bye(1)));
-                }
-                Taken::Work => {
+                Taken::Drained if last == Taken::Drained && self.size() == 0 => return Ok(()),
+                // What was put off for a fuller write goes out with nothing more.
+                Taken::Drained | Taken::Work => {
                     let written = self.write_all(&mut control, &mut data).await;
                     if let Err(reason) = written {
                         self.queue.count_unwritten(data.drain(..));
