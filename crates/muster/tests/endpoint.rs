@@ -639,3 +639,24 @@ async fn two_goodbyes_at_once_take_no_time_out() {
         assert!(took < Duration::from_secs(1), "{took:?}");
     }
 }
+
+/// An address that is unpeered during its handshake does not become a peer.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_that_is_unpeered_in_its_handshake_is_no_peer() {
+    for round in 0..200 {
+        let left = Endpoint::start(EndpointConfig::default()).unwrap();
+        let right = Endpoint::start(EndpointConfig::default()).unwrap();
+        let address = listening(&right).await;
+        left.dial(&address, RETRY);
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_micros(round * 4) {
+            tokio::task::yield_now().await;
+        }
+        if left.unpeer_address(&address).await {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            assert!(left.peers().is_empty(), "round {round}");
+            // The address can be dialled again at once.
+            within(left.peer(&address, None)).await.unwrap();
+        }
+    }
+}

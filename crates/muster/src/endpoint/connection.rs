@@ -84,7 +84,7 @@ where
         })
         .await;
     let Some(connection) = connected else {
-        return ConnectionEnd::Failed("endpoint has ended".to_owned());
+        return ConnectionEnd::Failed("not wanted any more".to_owned());
     };
     let mut buffer = BytesMut::new();
     // The handshake's own limit names the cause; this one catches a peer that does not read.

@@ -44,7 +44,8 @@ impl DialTask {
             // A peering that is being removed says goodbye in its own task.
             _ = stop.wait_for(|stop| *stop) => {}
         }
-        self.owner.send(Command::EndDial(self.address)).await;
+        let state = self.state.subscribe();
+        self.owner.send(Command::EndDial(self.address, state)).await;
     }
 
     async fn dial_and_redial(&mut self) {

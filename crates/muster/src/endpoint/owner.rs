@@ -46,7 +46,8 @@ pub(crate) enum Command {
         state: watch::Receiver<DialState>,
         done: oneshot::Sender<DialStart>,
     },
-    EndDial(String),
+    /// A dial is over. It is known by its state: its address may be dialled anew already.
+    EndDial(String, watch::Receiver<DialState>),
     /// The dialled endpoint is a peer already, by another connection.
     DialRedundant(String, EndpointId),
     Unavailable(String, String),
@@ -286,8 +287,14 @@ impl Owner {
                 };
                 let _ = done.send(start);
             }
-            Command::EndDial(address) => {
-                self.dials.remove(&address);
+            Command::EndDial(address, state) => {
+                if self
+                    .dials
+                    .get(&address)
+                    .is_some_and(|dial| dial.state.same_channel(&state))
+                {
+                    self.dials.remove(&address);
+                }
             }
             Command::DialRedundant(address, peer) => {
                 if let Some(dial) = self.dials.get_mut(&address) {
@@ -325,6 +332,9 @@ impl Owner {
         origin: PeerOrigin,
         done: oneshot::Sender<ConnectionId>,
     ) {
+        if origin == PeerOrigin::Dialled && !self.dials.contains_key(&address) {
+            return; // stopped meanwhile; the channel's end tells the connection
+        }
         let connection = ConnectionId(self.number());
         let now = self.shared.now();
         while self.peering.pending() >= self.shared.config.max_handshakes {
@@ -474,7 +484,7 @@ impl Owner {
             }
         });
         let id = id.map(|(id, _)| *id);
-        let mut found = false;
+        let mut stopped = Vec::new();
         self.dials.retain(|address, dial| {
             let of_peer = id.is_some_and(|id| {
                 dial.redundant == Some(id)
@@ -486,10 +496,14 @@ impl Owner {
             let named = matches!(which, Unpeer::Address(wanted) if wanted == address);
             if of_peer || named {
                 dial.stop.send_replace(true);
-                found = true;
+                stopped.push(address.clone());
             }
             !(of_peer || named)
         });
+        for address in &stopped {
+            self.abandon_dialled(address);
+        }
+        let mut found = !stopped.is_empty();
         if let Some(peer) = id.and_then(|id| self.peers.get_mut(&id)) {
             peer.leaving = true;
             peer.queue.close();
@@ -497,6 +511,24 @@ impl Owner {
             found = true;
         }
         found
+    }
+
+    /// Gives up the handshakes with a dialled address: a connection's task outlives its dial.
+    fn abandon_dialled(&mut self, address: &str) {
+        let abandoned: Vec<_> = self
+            .connections
+            .iter()
+            .filter(|(_, entry)| {
+                entry.peer.is_none()
+                    && entry.origin == PeerOrigin::Dialled
+                    && entry.address == address
+            })
+            .map(|(connection, _)| *connection)
+            .collect();
+        for connection in abandoned {
+            self.peering.closed(connection);
+            self.connections.remove(&connection);
+        }
     }
 
     fn shut_down(&mut self, done: oneshot::Sender<()>) {
