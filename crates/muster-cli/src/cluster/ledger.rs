@@ -29,9 +29,13 @@ pub(crate) struct NodeAccount {
     pub(crate) delivered: u64,
     /// Of those: dropped, by cause.
     pub(crate) dropped: BTreeMap<String, u64>,
-    /// Of those: handed to a peer that died before it reported, or sent by a life that did.
+    /// Of those: handed to a peer that died before it reported, or lost with a connection.
     pub(crate) unknown: u64,
-    /// Received, but dropped because the node's handlers did not keep up.
+    /// The same, by the node that they were for.
+    #[serde(default)]
+    pub(crate) unknown_with: BTreeMap<String, u64>,
+    /// Of the messages received: dropped because the node's handlers did not keep up. They were
+    /// delivered, so they are no part of what became of the messages of others.
     pub(crate) inbox_dropped: u64,
     /// Messages and values refused as malformed.
     pub(crate) refused: u64,
@@ -129,7 +133,7 @@ impl Account {
     /// The account as tables.
     pub(crate) fn text(&self) -> String {
         let mut text = format!(
-            "{:<10} {:>5} {:>10} {:>10} {:>10} {:>8} {:>8} {:>8} {:>7} {:>7}  {}\n",
+            "{:<10} {:>5} {:>10} {:>10} {:>10} {:>8} {:>8} {:>7} {:>8} {:>7} {:>7}  {}\n",
             "node",
             "lives",
             "events in",
@@ -137,6 +141,7 @@ impl Account {
             "delivered",
             "dropped",
             "unknown",
+            "inbox",
             "notices",
             "logged",
             "written",
@@ -144,24 +149,21 @@ impl Account {
         );
         for account in self.nodes.iter().chain([&self.total]) {
             let dropped: u64 = account.dropped.values().sum();
-            let mut because = account.dropped.clone();
-            if account.inbox_dropped > 0 {
-                because.insert("inbox full".to_owned(), account.inbox_dropped);
-            }
             let _ = writeln!(
                 text,
-                "{:<10} {:>5} {:>10} {:>10} {:>10} {:>8} {:>8} {:>8} {:>7} {:>7}  {}",
+                "{:<10} {:>5} {:>10} {:>10} {:>10} {:>8} {:>8} {:>7} {:>8} {:>7} {:>7}  {}",
                 account.node,
                 account.lives,
                 account.events_in,
                 account.events_out,
                 account.delivered,
-                dropped + account.inbox_dropped,
+                dropped,
                 account.unknown,
+                account.inbox_dropped,
                 account.notices,
                 account.records_logged,
                 account.records_written,
-                causes(&because),
+                causes(&account.dropped),
             );
         }
         let records = &self.records;
@@ -201,24 +203,63 @@ fn settle_life(life: &LifeReport, by_id: &HashMap<&str, &LifeReport>) -> NodeAcc
         account.events_out += unrouted;
         account.dropped.insert("no_subscriber".to_owned(), unrouted);
     }
-    for peer in &report.peers {
-        for (cause, messages) in &peer.queue.dropped {
+    for peer in exchanges(report).into_values() {
+        for (cause, messages) in &peer.dropped {
             *account.dropped.entry(cause.clone()).or_default() += messages;
         }
-        let dropped: u64 = peer.queue.dropped.values().sum();
-        let handed = peer.messages_out + peer.queue.messages as u64;
-        let received = by_id.get(peer.id.as_str()).map(|other| {
-            let back = other.report.peers.iter().find(|back| back.id == report.id);
-            back.map_or(0, |back| back.messages_in)
-        });
-        // A peer that is no node, as `muster subscribe`, tells nothing.
-        let received = received.unwrap_or(handed);
-        let handed = handed.max(received);
+        let dropped: u64 = peer.dropped.values().sum();
+        let other = by_id.get(peer.id);
+        let received = match (other, peer.node) {
+            (Some(other), _) => {
+                let from_here = other
+                    .report
+                    .peers
+                    .iter()
+                    .filter(|back| back.id == report.id);
+                from_here.map(|back| back.messages_in).sum()
+            }
+            // It said hello and died before its first report.
+            (None, Some(_)) => 0,
+            // A peer that is no node, as `muster subscribe`, tells nothing.
+            (None, None) => peer.handed,
+        };
+        let handed = peer.handed.max(received);
         account.events_out += handed + dropped;
         account.delivered += received;
         account.unknown += handed - received;
+        if handed > received {
+            let name = other.map(|other| other.node.as_str()).or(peer.node);
+            *account
+                .unknown_with
+                .entry(name.unwrap_or("-").to_owned())
+                .or_default() += handed - received;
+        }
     }
     account
+}
+
+/// What one life sent to another, over all their peerings: two lives that lost their connection have
+/// peered again.
+#[derive(Debug, Default)]
+struct Exchange<'a> {
+    id: &'a str,
+    node: Option<&'a str>,
+    handed: u64,
+    dropped: BTreeMap<String, u64>,
+}
+
+fn exchanges(report: &NodeStatus) -> BTreeMap<&str, Exchange<'_>> {
+    let mut exchanges: BTreeMap<&str, Exchange<'_>> = BTreeMap::new();
+    for peer in &report.peers {
+        let exchange = exchanges.entry(&peer.id).or_default();
+        exchange.id = &peer.id;
+        exchange.node = exchange.node.or(peer.node.as_deref());
+        exchange.handed += peer.messages_out + peer.queue.messages as u64;
+        for (cause, messages) in &peer.queue.dropped {
+            *exchange.dropped.entry(cause.clone()).or_default() += messages;
+        }
+    }
+    exchanges
 }
 
 impl NodeAccount {
@@ -231,6 +272,9 @@ impl NodeAccount {
             *self.dropped.entry(cause.clone()).or_default() += messages;
         }
         self.unknown += other.unknown;
+        for (node, messages) in &other.unknown_with {
+            *self.unknown_with.entry(node.clone()).or_default() += messages;
+        }
         self.inbox_dropped += other.inbox_dropped;
         self.refused += other.refused;
         self.notices += other.notices;
@@ -326,6 +370,58 @@ mod tests {
         assert_eq!(
             (account.total.events_out, account.total.delivered, dropped),
             (17, 10, 7)
+        );
+    }
+
+    #[test]
+    fn several_peerings_of_the_same_two_lives_are_summed() {
+        let lives = [
+            life("a", "A", &[("B", 10, 3), ("B", 4, 2), ("B", 1, 0)], 0),
+            life("b", "B", &[("A", 0, 1), ("A", 3, 9), ("A", 2, 4)], 0),
+        ];
+        let account = Account::settle(&lives, BTreeMap::new());
+        let sums = |account: &NodeAccount| {
+            (
+                account.events_in,
+                account.events_out,
+                account.delivered,
+                account.unknown,
+            )
+        };
+        assert_eq!(sums(&account.nodes[0]), (5, 15, 14, 1));
+        assert_eq!(sums(&account.nodes[1]), (14, 5, 5, 0));
+        assert_eq!(account.nodes[0].unknown_with, [("b".to_owned(), 1)].into());
+    }
+
+    #[test]
+    fn what_the_inbox_of_the_receiver_dropped_was_delivered() {
+        let mut receiver = life("b", "B", &[("A", 0, 10)], 0);
+        receiver.report.inbox.dropped = [("drop_oldest".to_owned(), 4)].into();
+        let lives = [life("a", "A", &[("B", 10, 0)], 0), receiver];
+        let account = Account::settle(&lives, BTreeMap::new());
+        let total = &account.total;
+        assert_eq!((total.events_out, total.delivered), (10, 10));
+        assert_eq!((total.dropped.len(), total.inbox_dropped), (0, 4));
+        let text = account.text();
+        let cells = |line: usize| -> Vec<&str> {
+            let line = text.lines().nth(line).unwrap();
+            line.split_whitespace().collect()
+        };
+        // The columns before it have two names of two words.
+        assert_eq!(cells(0)[9], "inbox");
+        assert_eq!(cells(2)[5..8], ["0", "0", "4"]);
+    }
+
+    #[test]
+    fn a_life_that_died_before_it_reported_received_nothing_that_is_known() {
+        let mut sender = life("a", "A", &[("B", 10, 0), ("X", 5, 0)], 0);
+        sender.report.peers[0].node = Some("b".to_owned());
+        let account = Account::settle(&[sender], BTreeMap::new());
+        let total = &account.total;
+        // The other is no node: it tells nothing, and is taken to have received everything.
+        assert_eq!(
+            (total.events_out, total.delivered, total.unknown),
+            (15, 5, 10)
         );
     }
 
