@@ -660,3 +660,47 @@ async fn an_address_that_is_unpeered_in_its_handshake_is_no_peer() {
         }
     }
 }
+
+/// Many tasks that wait for the same little room do not displace each other's messages.
+#[tokio::test(flavor = "multi_thread")]
+async fn tasks_that_wait_for_the_same_room_lose_nothing() {
+    let config = EndpointConfig {
+        data_queue: QueueLimits {
+            messages: 4,
+            bytes: 1 << 20,
+        },
+        ..EndpointConfig::default()
+    };
+    let left = Endpoint::start(config).unwrap();
+    let right = endpoint(2);
+    let mut subscriber = right.subscribe(["/t"]).await;
+    let address = listening(&right).await;
+    within(left.peer(&address, None)).await.unwrap();
+    let tasks: Vec<_> = (0..64)
+        .map(|_| {
+            let mut publisher = left.publisher();
+            tokio::spawn(async move {
+                let limit = Duration::from_secs(30);
+                let mut lost = 0;
+                for number in 0..200u64 {
+                    let outcome = publisher
+                        .publish_waiting(&topic("/t"), &number, limit)
+                        .await;
+                    lost += outcome.displaced + outcome.dropped;
+                }
+                lost
+            })
+        })
+        .collect();
+    let mut lost = 0;
+    for task in tasks {
+        lost += task.await.unwrap();
+    }
+    assert_eq!(lost, 0);
+    let mut received = 0;
+    while received < 64 * 200 {
+        if let Delivery::Batch(batch) = within(subscriber.receive()).await.unwrap() {
+            received += batch.len();
+        }
+    }
+}

@@ -151,6 +151,10 @@ impl PeerQueue {
         if let Some(cause) = self.cannot_take(&state, &item) {
             return state.data.refuse(&item, cause);
         }
+        Self::push_locked(state, item)
+    }
+
+    fn push_locked(mut state: MutexGuard<'_, State>, item: Outgoing) -> Push {
         let push = state.data.push(item);
         if push == Push::Dropped(DropCause::Disconnect) {
             Self::end_locked(&mut state, EndReason::Lost("send queue is full".to_owned()));
@@ -166,12 +170,15 @@ impl PeerQueue {
         push
     }
 
-    /// Waits until a message of this size has room, or would not be taken at all.
-    pub(crate) fn poll_room(&self, bytes: usize, cx: &mut Context<'_>) -> Poll<()> {
+    /// Offers a message once it has room, or would not be taken at all.
+    pub(crate) fn poll_push(&self, message: &Message, cx: &mut Context<'_>) -> Poll<Push> {
+        let item = Outgoing::Message(message.clone());
         let mut state = self.lock();
-        let gone = state.closing || state.ended.is_some();
-        if gone || state.data.has_room(1, bytes) || state.data.is_empty() {
-            return Poll::Ready(());
+        if let Some(cause) = self.cannot_take(&state, &item) {
+            return Poll::Ready(state.data.refuse(&item, cause));
+        }
+        if state.data.has_room(item.messages(), item.bytes()) || state.data.is_empty() {
+            return Poll::Ready(Self::push_locked(state, item));
         }
         if !state
             .room_wakers
@@ -183,6 +190,12 @@ impl PeerQueue {
         Poll::Pending
     }
 
+    /// Counts a message that waited for room in vain.
+    pub(crate) fn refuse_late(&self, message: Message) -> Push {
+        let item = Outgoing::Message(message);
+        self.lock().data.refuse(&item, DropCause::Deadline)
+    }
+
     /// Offers a message, waiting for room until `deadline`.
     pub(crate) fn push_blocking(&self, message: Message, deadline: Instant) -> Push {
         let item = Outgoing::Message(message);
@@ -192,17 +205,7 @@ impl PeerQueue {
                 return state.data.refuse(&item, cause);
             }
             if state.data.has_room(item.messages(), item.bytes()) || state.data.is_empty() {
-                let push = state.data.push(item);
-                if matches!(
-                    push,
-                    Push::Queued {
-                        was_empty: true,
-                        ..
-                    }
-                ) {
-                    wake(state);
-                }
-                return push;
+                return Self::push_locked(state, item);
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use muster_data::Encode;
 use muster_wire::routing::RouteCache;
-use muster_wire::{Class, Kind, MESSAGE_OVERHEAD, Message, Push, Topic};
+use muster_wire::{Class, Message, Push, Topic};
 
 use super::peer_queue::PeerQueue;
 use super::shared::Shared;
@@ -28,6 +28,16 @@ impl Outcome {
     /// Whether no peer subscribes to the topic.
     pub fn no_subscriber(&self) -> bool {
         self.queued_to == 0 && self.dropped == 0
+    }
+
+    fn count(&mut self, pushed: Push) {
+        match pushed {
+            Push::Queued { dropped, .. } => {
+                self.queued_to += 1;
+                self.displaced += dropped;
+            }
+            Push::Dropped(_) => self.dropped += 1,
+        }
     }
 }
 
@@ -90,24 +100,21 @@ impl Publisher {
         limit: Duration,
     ) -> Outcome {
         let payload = self.encode(value);
-        let bytes = payload.len() + MESSAGE_OVERHEAD;
         let deadline = tokio::time::Instant::now() + limit;
         let table = self.shared.table.load_full();
-        let route = self
-            .routes
-            .lookup(&table, topic.as_bytes())
-            .map(|(_, route)| Arc::clone(route));
-        for peer in route
-            .iter()
-            .flat_map(|route| &route.peers)
-            .filter_map(|peer| table.peer(*peer))
-        {
-            let room = poll_fn(|cx| peer.handle.poll_room(bytes, cx));
-            if tokio::time::timeout_at(deadline, room).await.is_err() {
-                break; // the queue's policy decides
-            }
+        let mut outcome = Outcome::default();
+        let Some((topic, route)) = self.routes.lookup(&table, topic.as_bytes()) else {
+            return outcome;
+        };
+        let message = self.shared.message(topic, payload, Class::Event);
+        let route = Arc::clone(route);
+        for peer in route.peers.iter().filter_map(|peer| table.peer(*peer)) {
+            // Whoever is woken takes the room or waits on: many may wait for the same little room.
+            let pushed = poll_fn(|cx| peer.handle.poll_push(&message, cx));
+            let pushed = tokio::time::timeout_at(deadline, pushed).await;
+            outcome.count(pushed.unwrap_or_else(|_| peer.handle.refuse_late(message.clone())));
         }
-        self.send(topic, payload, Class::Event, PeerQueue::push)
+        outcome
     }
 
     fn encode(&mut self, value: &(impl Encode + ?Sized)) -> Bytes {
@@ -140,27 +147,14 @@ impl Publisher {
         let Some((topic, route)) = self.routes.lookup(&table, topic.as_bytes()) else {
             return outcome;
         };
-        let message = Message {
-            topic: topic.clone(),
-            payload,
-            kind: Kind::Data,
-            class,
-            id: Some(self.shared.stamp(class)),
-        };
-        let mut count = |pushed| match pushed {
-            Push::Queued { dropped, .. } => {
-                outcome.queued_to += 1;
-                outcome.displaced += dropped;
-            }
-            Push::Dropped(_) => outcome.dropped += 1,
-        };
+        let message = self.shared.message(topic, payload, class);
         let mut peers = route.peers.iter().filter_map(|peer| table.peer(*peer));
         let last = peers.next_back();
         for peer in peers {
-            count(push(&peer.handle, message.clone()));
+            outcome.count(push(&peer.handle, message.clone()));
         }
         if let Some(peer) = last {
-            count(push(&peer.handle, message));
+            outcome.count(push(&peer.handle, message));
         }
         outcome
     }

@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use bytes::Bytes;
 use muster_wire::routing;
-use muster_wire::{Class, EndpointId, MessageId, Mono};
+use muster_wire::{Class, EndpointId, Kind, Message, MessageId, Mono, Topic};
 use tokio::sync::{oneshot, watch};
 
 use super::config::EndpointConfig;
@@ -77,12 +78,19 @@ impl Shared {
         Mono::default().after(self.start.elapsed())
     }
 
-    /// The identity of the next message of a class.
-    pub(crate) fn stamp(&self, class: Class) -> MessageId {
+    /// A new message, with the next identity of its class.
+    pub(crate) fn message(&self, topic: &Topic, payload: Bytes, class: Class) -> Message {
         let counter = &self.sequences[class as usize];
-        MessageId {
+        let id = MessageId {
             origin: self.me,
             sequence: counter.fetch_add(1, Ordering::Relaxed) + 1,
+        };
+        Message {
+            topic: topic.clone(),
+            payload,
+            kind: Kind::Data,
+            class,
+            id: Some(id),
         }
     }
 
