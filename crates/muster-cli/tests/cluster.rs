@@ -189,6 +189,33 @@ fn a_node_that_cannot_be_started_is_tried_again_and_ends_nothing_else() {
 }
 
 #[test]
+fn a_frozen_node_is_silent_and_not_ready() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    layout(directory);
+    let mut cluster = Running::start(directory, &["run"]);
+    cluster.wait_for("all nodes are ready");
+    let ready = status(directory).unwrap();
+    assert!(ready["nodes"][2]["report_age_seconds"].as_f64().unwrap() < 2.0);
+    let frozen = pid_of(&ready, "data-1");
+    kill(frozen, "-STOP");
+    let text = until("a silent node", || {
+        let output = run(directory, &["status"]);
+        (output.status.code() == Some(1) && stdout(&output).contains("silent"))
+            .then(|| stdout(&output))
+    });
+    let line = text.lines().find(|line| line.contains("silent")).unwrap();
+    assert!(line.starts_with("data-1"), "{text}");
+    let now = status(directory).unwrap();
+    assert_eq!(now["nodes"][2]["report"]["state"], "silent");
+    assert!(now["nodes"][2]["report_age_seconds"].as_f64().unwrap() > 2.0);
+    kill(frozen, "-CONT");
+    until("all nodes to be ready", || {
+        run(directory, &["status"]).status.success().then_some(())
+    });
+}
+
+#[test]
 fn ctrl_c_stops_in_order_and_a_port_in_use_is_named() {
     let directory = tempfile::tempdir().unwrap();
     let directory = directory.path();

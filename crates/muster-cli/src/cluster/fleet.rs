@@ -18,7 +18,7 @@ use tokio::process::{ChildStdin, Command};
 use tokio::sync::{mpsc, oneshot};
 
 use super::control::{Request, Response};
-use super::status::{ClusterStatus, NodeStatus, ProcessStatus, VERSION};
+use super::status::{ClusterStatus, NodeStatus, ProcessStatus, SILENT, SILENT_AFTER, VERSION};
 use super::supervisor::{Action, ProcessState, Supervisor};
 
 /// What a node is told to stop in order.
@@ -44,6 +44,8 @@ struct Life {
     stdin: Option<ChildStdin>,
     kill: Option<oneshot::Sender<()>>,
     report: Option<NodeStatus>,
+    /// When that came.
+    reported: Option<Mono>,
 }
 
 /// A finished life, with its last report.
@@ -197,8 +199,10 @@ impl Fleet {
         tokio::select! {
             event = self.events.recv() => match event {
                 Some(Event::Report(name, life, report)) => {
+                    let now = self.now();
                     if let Some(known) = self.lives.get_mut(&name).filter(|known| known.number == life) {
                         known.report = Some(*report);
+                        known.reported = Some(now);
                     }
                 }
                 Some(Event::Exited(name, life, status)) => self.exited(&name, life, status),
@@ -243,6 +247,16 @@ impl Fleet {
                 .get(&name)
                 .unwrap_or((ProcessState::Ended, 0));
             let life = self.lives.get(&name);
+            let running = matches!(state, ProcessState::Running { .. });
+            let mut report = life.and_then(|life| life.report.clone());
+            let came = life.filter(|_| running).and_then(|life| life.reported);
+            let age = report
+                .as_ref()
+                .zip(came)
+                .map(|(report, came)| report.age_after(now.since(came)));
+            if let Some(report) = report.as_mut().filter(|_| age > Some(SILENT_AFTER)) {
+                SILENT.clone_into(&mut report.state);
+            }
             ProcessStatus {
                 role: node.role.to_string(),
                 process: state.name().to_owned(),
@@ -252,7 +266,8 @@ impl Fleet {
                     _ => None,
                 },
                 restarts,
-                report: life.and_then(|life| life.report.clone()),
+                report,
+                report_age_seconds: age.map(|age| age.as_secs_f64()),
                 node: name,
             }
         };
@@ -323,6 +338,7 @@ impl Fleet {
             stdin: child.stdin.take(),
             kill: Some(kill),
             report: None,
+            reported: None,
         };
         self.lives.insert(name.to_owned(), life);
         self.news.push(News::Started(name.to_owned()));

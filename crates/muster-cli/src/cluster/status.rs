@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::time::Duration;
 
 use muster::wire::counters::DropLedger;
 use muster::{NodeReport, PeerLine};
@@ -10,13 +11,23 @@ use serde::{Deserialize, Serialize};
 /// The version of everything that is printed as JSON.
 pub(crate) const VERSION: u32 = 1;
 
+/// The state of a node whose process runs but has not reported for [`SILENT_AFTER`].
+pub(crate) const SILENT: &str = "silent";
+
+/// The age at which a report says nothing of the present any more.
+pub(crate) const SILENT_AFTER: Duration = Duration::from_secs(2);
+
 /// What one life of a node reports of itself.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct NodeStatus {
     /// The life that reports.
     pub(crate) id: String,
-    /// starting, ready, degraded or stopping.
+    /// starting, ready, degraded or stopping; silent if the node has not reported for too long, or
+    /// hangs.
     pub(crate) state: String,
+    /// How old the state was when it was reported: a loop that hangs reports none.
+    #[serde(default)]
+    pub(crate) age_seconds: f64,
     /// What the node's loop counts.
     pub(crate) counts: BTreeMap<String, u64>,
     /// What its frameworks count, as `scan.notices`.
@@ -76,6 +87,9 @@ pub(crate) struct ProcessStatus {
     pub(crate) restarts: u32,
     /// What its present or last life reported last.
     pub(crate) report: Option<NodeStatus>,
+    /// How old what it says is, while the process runs.
+    #[serde(default)]
+    pub(crate) report_age_seconds: Option<f64>,
 }
 
 /// A cluster on this machine.
@@ -101,6 +115,7 @@ impl NodeStatus {
         Self {
             id: report.id.to_string(),
             state: report.state.name().to_owned(),
+            age_seconds: report.age.as_secs_f64(),
             counts,
             frameworks,
             waiting_records: report.waiting_records,
@@ -115,12 +130,18 @@ impl NodeStatus {
                 .collect(),
             input: report.input_ended.map(|ended| InputStatus {
                 ended,
-                low: report.input_low.map(|nanos| {
-                    std::time::Duration::from_nanos(nanos.unsigned_abs()).as_secs_f64()
-                }),
+                low: report
+                    .input_low
+                    .map(|nanos| Duration::from_nanos(nanos.unsigned_abs()).as_secs_f64()),
             }),
             peers: report.peers.iter().map(PeerStatus::new).collect(),
         }
+    }
+
+    /// How old the state is, with a report that came so long ago.
+    pub(crate) fn age_after(&self, came: Duration) -> Duration {
+        let before = Duration::try_from_secs_f64(self.age_seconds).unwrap_or_default();
+        came.saturating_add(before)
     }
 
     /// One of the loop's counts.
@@ -162,10 +183,12 @@ impl PeerStatus {
 }
 
 impl ClusterStatus {
-    /// Whether every node runs and sees all the nodes that it works with.
+    /// Whether every node runs, has just reported, and sees all the nodes that it works with.
     pub(crate) fn all_ready(&self) -> bool {
         let ready = |node: &ProcessStatus| {
+            let fresh = |age| age <= SILENT_AFTER.as_secs_f64();
             node.process == "running"
+                && node.report_age_seconds.is_some_and(fresh)
                 && node
                     .report
                     .as_ref()
@@ -267,7 +290,7 @@ fn by_cause(ledger: &DropLedger) -> BTreeMap<String, u64> {
 }
 
 fn uptime(seconds: f64) -> String {
-    let seconds = std::time::Duration::try_from_secs_f64(seconds)
+    let seconds = Duration::try_from_secs_f64(seconds)
         .unwrap_or_default()
         .as_secs();
     match seconds {
