@@ -9,6 +9,7 @@ use std::thread::Thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
+use muster_cluster::Watermarks;
 use muster_cluster::node::{Effect, Input as LoopInput, LogSink, NodeLoop, Now, Severity, Written};
 use muster_data::{Encode, Record, Timestamp};
 use muster_wire::counters::{DropCause, DropLedger};
@@ -18,8 +19,8 @@ use super::Input;
 use super::input::{InputItem, InputSender};
 use super::pacer::Pacer;
 use super::peers::PeersReply;
-use super::throttle::Throttle;
 use super::report::{NodeReport, NodeState};
+use super::throttle::Throttle;
 use crate::endpoint::{Delivery, Endpoint, Publisher, Status, Subscriber, TryReceiveError};
 
 /// Batches of an input that wait for the loop.
@@ -242,7 +243,8 @@ impl Driver {
                 self.step(LoopInput::PeerAdded(peer.id));
             }
             Status::PeerLost { peer, .. } | Status::PeerRemoved { peer, .. } => {
-                self.throttle.tell(Instant::now(), || tracing::info!("{status}"));
+                self.throttle
+                    .tell(Instant::now(), || tracing::info!("{status}"));
                 self.remember_names();
                 self.step(LoopInput::PeerLost(peer.id));
             }
@@ -268,7 +270,9 @@ impl Driver {
                     }
                 }
                 if let Some(low) = batch.low {
-                    self.input_low = Some(low.as_nanos());
+                    if low < Watermarks::END {
+                        self.input_low = Some(low.as_nanos());
+                    }
                     self.node.step(
                         LoopInput::InputLow {
                             input: INPUT_NAME,
@@ -296,7 +300,8 @@ impl Driver {
     fn must_wait(&mut self) -> bool {
         let membership = self.node.membership();
         let is_node = |id| membership.name_of(id).is_some();
-        self.pacer.must_wait(&self.endpoint, self.backlog_limit, Instant::now(), is_node)
+        self.pacer
+            .must_wait(&self.endpoint, self.backlog_limit, Instant::now(), is_node)
     }
 
     fn input_ended(&mut self) {
@@ -368,7 +373,8 @@ impl Driver {
         let failed = (batch.len() as u64).saturating_sub(records);
         self.node.step(LoopInput::Written { records, failed }, now);
         if let Some(problem) = problem {
-            self.throttle.tell(Instant::now(), || tracing::error!("{problem}"));
+            self.throttle
+                .tell(Instant::now(), || tracing::error!("{problem}"));
         }
     }
 
@@ -415,7 +421,8 @@ impl Driver {
         self.reported = Some(Instant::now());
         let now = self.clock.now();
         if let Err(error) = self.sink.tick(now.wall) {
-            self.throttle.tell(Instant::now(), || tracing::error!("{error}"));
+            self.throttle
+                .tell(Instant::now(), || tracing::error!("{error}"));
         }
         self.remember_names();
         let ready = self.node.has_all_neighbours();
