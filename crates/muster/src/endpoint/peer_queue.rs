@@ -151,13 +151,13 @@ impl PeerQueue {
         if let Some(cause) = self.cannot_take(&state, &item) {
             return state.data.refuse(&item, cause);
         }
-        Self::push_locked(state, item)
+        self.push_locked(state, item)
     }
 
-    fn push_locked(mut state: MutexGuard<'_, State>, item: Outgoing) -> Push {
+    fn push_locked(&self, mut state: MutexGuard<'_, State>, item: Outgoing) -> Push {
         let push = state.data.push(item);
         if push == Push::Dropped(DropCause::Disconnect) {
-            Self::end_locked(&mut state, EndReason::Lost("send queue is full".to_owned()));
+            self.end_locked(&mut state, EndReason::Lost("send queue is full".to_owned()));
         } else if matches!(
             push,
             Push::Queued {
@@ -178,7 +178,7 @@ impl PeerQueue {
             return Poll::Ready(state.data.refuse(&item, cause));
         }
         if state.data.has_room(item.messages(), item.bytes()) || state.data.is_empty() {
-            return Poll::Ready(Self::push_locked(state, item));
+            return Poll::Ready(self.push_locked(state, item));
         }
         if !state
             .room_wakers
@@ -205,7 +205,7 @@ impl PeerQueue {
                 return state.data.refuse(&item, cause);
             }
             if state.data.has_room(item.messages(), item.bytes()) || state.data.is_empty() {
-                return Self::push_locked(state, item);
+                return self.push_locked(state, item);
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -245,7 +245,7 @@ impl PeerQueue {
         let (sender, pong) = oneshot::channel();
         let mut state = self.lock();
         state.pings.retain(|(_, waiting)| !waiting.is_closed());
-        if state.pings.len() >= MAX_PINGS {
+        if state.ended.is_some() || state.pings.len() >= MAX_PINGS {
             return None;
         }
         state.next_ping += 1;
@@ -290,7 +290,7 @@ impl PeerQueue {
             return wake(state);
         }
         if state.control.len() >= self.control_limit {
-            Self::end_locked(
+            self.end_locked(
                 &mut state,
                 EndReason::Lost("control queue is full".to_owned()),
             );
@@ -311,19 +311,17 @@ impl PeerQueue {
     /// Ends the peering at once. The first reason stays.
     pub(crate) fn end(&self, reason: EndReason) {
         let mut state = self.lock();
-        Self::end_locked(&mut state, reason);
-        self.tell_room(&mut state);
+        self.end_locked(&mut state, reason);
         wake(state);
     }
 
-    fn end_locked(state: &mut State, reason: EndReason) {
+    fn end_locked(&self, state: &mut State, reason: EndReason) {
         if state.ended.is_none() {
             state.ended = Some(reason);
             state.data.clear(DropCause::PeerGone);
             state.control.clear();
-            for waker in state.room_wakers.drain(..) {
-                waker.wake();
-            }
+            state.pings.clear();
+            self.tell_room(state);
             if let Some(waker) = state.waker.take() {
                 waker.wake();
             }
@@ -444,5 +442,84 @@ impl PeerCounts {
 
     pub(crate) fn get(counter: &AtomicU64) -> u64 {
         counter.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use muster_wire::{Class, Kind, Overflow, QueueLimits, Topic};
+
+    use super::*;
+    use crate::endpoint::PeerOrigin;
+
+    fn queue(config: &EndpointConfig) -> PeerQueue {
+        let id = |byte| EndpointId::from_random([byte; 16]);
+        let info = PeerInfo {
+            id: id(2),
+            address: "peer".to_owned(),
+            origin: PeerOrigin::Accepted,
+        };
+        PeerQueue::new(id(1), info, config)
+    }
+
+    fn small(overflow: Overflow) -> EndpointConfig {
+        EndpointConfig {
+            data_queue: QueueLimits {
+                messages: 2,
+                bytes: 1 << 20,
+            },
+            control_queue: 3,
+            overflow,
+            ..EndpointConfig::default()
+        }
+    }
+
+    fn message(topic: &str, class: Class) -> Message {
+        Message {
+            topic: Topic::new(topic).unwrap(),
+            payload: Bytes::from_static(&[0]),
+            kind: Kind::Data,
+            class,
+            id: None,
+        }
+    }
+
+    #[test]
+    fn who_waits_for_room_is_told_of_the_end_at_once() {
+        let ends: [fn(&PeerQueue); 2] = [
+            |queue| {
+                queue.push(message("/t", Class::Event));
+            },
+            |queue| {
+                for _ in 0..4 {
+                    queue.push_control(&Control::Ping(vec![1]));
+                }
+            },
+        ];
+        for end in ends {
+            let queue = Arc::new(queue(&small(Overflow::Disconnect)));
+            for _ in 0..2 {
+                queue.push(message("/t", Class::Event));
+            }
+            let waiting = Arc::clone(&queue);
+            let thread = std::thread::spawn(move || {
+                let deadline = Instant::now() + Duration::from_secs(20);
+                let push = waiting.push_blocking(message("/t", Class::Event), deadline);
+                (push, Instant::now() < deadline)
+            });
+            while queue.lock().waiting_for_room == 0 {
+                std::thread::yield_now();
+            }
+            let mut pong = queue.ping().unwrap();
+            end(&queue);
+            let told = (Push::Dropped(DropCause::PeerGone), true);
+            assert_eq!(thread.join().unwrap(), told);
+            assert_eq!(pong.try_recv(), Err(oneshot::error::TryRecvError::Closed));
+            assert!(queue.ping().is_none());
+        }
     }
 }
