@@ -34,6 +34,8 @@ const HASTY_LIMIT: Duration = Duration::from_secs(2);
 enum Stop {
     InOrder,
     SupervisorGone,
+    /// The node's loop has ended by itself, as after a failure of its own.
+    LoopEnded,
 }
 
 pub(crate) async fn run(arguments: &arguments::Node) -> Result<ExitCode> {
@@ -91,8 +93,14 @@ pub(crate) async fn run(arguments: &arguments::Node) -> Result<ExitCode> {
         HASTY_LIMIT
     };
     let report = running.stop(limit).await;
-    if arguments.supervised && stop == Stop::InOrder {
+    if arguments.supervised && stop != Stop::SupervisorGone {
         send_report(&NodeStatus::new(&report))?;
+    }
+    if stop == Stop::LoopEnded {
+        let message = format!("node {}: its loop has ended by itself", node.name);
+        return Err(Failure::new(message)
+            .hint("the lines before this one say why")
+            .into());
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -142,8 +150,11 @@ async fn until_stopped(node: &Node, supervised: bool) -> Result<Stop> {
         tokio::select! {
             () = signals.next() => return Ok(Stop::InOrder),
             word = words.recv(), if supervised => return Ok(word.unwrap_or(Stop::SupervisorGone)),
-            _ = tick.tick(), if supervised => {
-                if send_report(&NodeStatus::new(&node.report())).is_err() {
+            _ = tick.tick() => {
+                if !node.is_running() {
+                    return Ok(Stop::LoopEnded);
+                }
+                if supervised && send_report(&NodeStatus::new(&node.report())).is_err() {
                     return Ok(Stop::SupervisorGone);
                 }
             }
