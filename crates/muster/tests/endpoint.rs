@@ -704,3 +704,56 @@ async fn tasks_that_wait_for_the_same_room_lose_nothing() {
         }
     }
 }
+
+/// No count is lost with its peer: neither while it is leaving, nor when the endpoint ends first.
+#[tokio::test(flavor = "multi_thread")]
+async fn counts_stay_when_peers_leave_and_when_the_endpoint_ends() {
+    let config = EndpointConfig {
+        bye_timeout: Duration::from_millis(100),
+        ..EndpointConfig::default()
+    };
+    let hub = Endpoint::start(config).unwrap();
+    let address = listening(&hub).await;
+    for _ in 0..100 {
+        let guest = endpoint(7);
+        within(guest.peer(&address, RETRY)).await.unwrap();
+        within(guest.shut_down()).await;
+    }
+    let frozen = raw_peer(&address, &[1, 0]).await;
+    let sum = |endpoint: &Endpoint| {
+        let peers = endpoint.counts().peers;
+        let messages: u64 = peers
+            .iter()
+            .map(|p| p.messages_out + p.queued as u64 + p.dropped.total())
+            .sum();
+        (peers.len(), messages)
+    };
+    within(async {
+        while !hub
+            .peers()
+            .iter()
+            .map(|p| p.id)
+            .eq([EndpointId::from_bytes(RAW_ID)])
+        {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let payload = Data::String(vec![7u8; 60_000].into());
+    for _ in 0..200 {
+        publish_when_subscribed(&hub, "/t", &payload).await;
+    }
+    // What the writer holds is in none of the numbers, until it is written or lost.
+    let unpeered = hub.unpeer(EndpointId::from_bytes(RAW_ID)).await;
+    assert!(unpeered && hub.peers().is_empty());
+    let counts = hub.counts().peers;
+    assert!(counts[0].connected && counts[0].queued > 0, "still leaving");
+    within(hub.shut_down()).await;
+    within(async {
+        while sum(&hub) != (2, 200) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    drop(frozen);
+}

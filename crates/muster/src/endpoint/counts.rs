@@ -1,5 +1,9 @@
 //! Reports of an endpoint's peers and queues.
 
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use muster_wire::EndpointId;
 use muster_wire::counters::DropLedger;
 
 use super::Endpoint;
@@ -34,23 +38,141 @@ pub struct PeerReport {
 /// The reports of all peers, and of the local subscribers together.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct EndpointCounts {
-    /// Present peers, then up to 64 former ones.
+    /// Present peers, then former ones, each endpoint id once with all its former peerings together.
+    /// Of very many former peers the oldest are in one last report with the nil id.
     pub peers: Vec<PeerReport>,
+}
+
+/// The queues of former peers that are kept as they are, as they may still count a little.
+const RECENT: usize = 64;
+
+/// The endpoint ids of former peers whose totals are kept apart.
+const TOTALS: usize = 1024;
+
+/// What is kept of the peers that are not in the routing table any more.
+#[derive(Debug, Default)]
+pub(crate) struct Former {
+    /// Those whose connection still stands.
+    leaving: Vec<Arc<PeerQueue>>,
+    /// The last ones.
+    recent: VecDeque<Arc<PeerQueue>>,
+    /// The totals of the ones before.
+    totals: Totals,
+}
+
+/// Bounded totals of former peerings.
+#[derive(Debug, Clone, Default)]
+struct Totals {
+    by_id: HashMap<EndpointId, PeerReport>,
+    /// The order in which the ids came.
+    order: VecDeque<EndpointId>,
+    /// All ids that had no place.
+    rest: Option<PeerReport>,
+}
+
+impl Former {
+    /// A peer is being removed, and leaves the routing table.
+    pub(crate) fn leave(&mut self, queue: &Arc<PeerQueue>) {
+        if !self.leaving.iter().any(|known| Arc::ptr_eq(known, queue)) {
+            self.leaving.push(Arc::clone(queue));
+        }
+    }
+
+    /// Keeps a former peer's counts; `at_most` queues may be in use still.
+    pub(crate) fn retire(&mut self, queue: &Arc<PeerQueue>, at_most: usize) {
+        self.leaving.retain(|known| !Arc::ptr_eq(known, queue));
+        self.recent.push_back(Arc::clone(queue));
+        while self.recent.len() > RECENT {
+            let in_use = self
+                .recent
+                .front()
+                .is_some_and(|queue| Arc::strong_count(queue) > 1);
+            if in_use && self.recent.len() <= RECENT + at_most {
+                break;
+            }
+            if let Some(oldest) = self.recent.pop_front() {
+                self.totals.add(report(&oldest, false));
+            }
+        }
+        self.totals.limit();
+    }
+}
+
+impl Totals {
+    fn add(&mut self, report: PeerReport) {
+        let id = report.peer.id;
+        if let Some(total) = self.by_id.get_mut(&id) {
+            return total.merge(report);
+        }
+        self.by_id.insert(id, report);
+        self.order.push_back(id);
+    }
+
+    /// Puts the ids that have no place into the nameless rest.
+    fn limit(&mut self) {
+        while self.order.len() > TOTALS {
+            let oldest = self.order.pop_front();
+            if let Some(mut report) = oldest.and_then(|id| self.by_id.remove(&id)) {
+                report.peer.id = EndpointId::default();
+                report.peer.address = "former peers".to_owned();
+                match &mut self.rest {
+                    Some(rest) => rest.merge(report),
+                    None => self.rest = Some(report),
+                }
+            }
+        }
+    }
+
+    /// All totals, oldest first, the nameless one last.
+    fn into_reports(mut self) -> impl Iterator<Item = PeerReport> {
+        let by_id = std::mem::take(&mut self.order)
+            .into_iter()
+            .filter_map(move |id| self.by_id.remove(&id));
+        by_id.chain(self.rest)
+    }
+}
+
+impl PeerReport {
+    /// Adds what crossed a later peering.
+    fn merge(&mut self, later: Self) {
+        self.peer = later.peer;
+        self.connected |= later.connected;
+        self.messages_out += later.messages_out;
+        self.bytes_out += later.bytes_out;
+        self.messages_in += later.messages_in;
+        self.bytes_in += later.bytes_in;
+        self.queued += later.queued;
+        self.queued_bytes += later.queued_bytes;
+        self.dropped.merge(&later.dropped);
+        self.refused.merge(&later.refused);
+    }
 }
 
 impl Endpoint {
     /// What crossed the peerings and what was dropped.
     pub fn counts(&self) -> EndpointCounts {
         let table = self.shared.table.load();
-        let present = table
+        let mut peers: Vec<_> = table
             .peers()
             .iter()
-            .map(|entry| report(&entry.handle, true));
-        let retired = self.shared.retired();
-        let former = retired.iter().map(|queue| report(queue, false));
-        EndpointCounts {
-            peers: present.chain(former).collect(),
+            .map(|entry| report(&entry.handle, true))
+            .collect();
+        let former = self.shared.former();
+        // A queue that is on its way out of the table is in both.
+        let elsewhere = |queue: &&Arc<PeerQueue>| {
+            let mut present = table.peers().iter();
+            !present.any(|entry| Arc::ptr_eq(&entry.handle, queue))
+        };
+        let leaving = former.leaving.iter().filter(elsewhere);
+        peers.extend(leaving.map(|queue| report(queue, true)));
+        let mut totals = former.totals.clone();
+        for queue in former.recent.iter().filter(elsewhere) {
+            totals.add(report(queue, false));
         }
+        drop(former);
+        totals.limit();
+        peers.extend(totals.into_reports());
+        EndpointCounts { peers }
     }
 }
 
@@ -68,5 +190,49 @@ fn report(queue: &PeerQueue, connected: bool) -> PeerReport {
         queued_bytes,
         dropped,
         refused: queue.refused(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::endpoint::{EndpointConfig, PeerOrigin};
+    use muster_wire::counters::DropCause;
+
+    #[test]
+    fn the_counts_of_very_many_former_peers_are_kept_in_bounded_room() {
+        let config = EndpointConfig::default();
+        let mut former = Former::default();
+        let mut in_use = Vec::new();
+        for number in 0..3000u16 {
+            let mut id = [7; 16];
+            id[..2].copy_from_slice(&(number / 2).to_be_bytes());
+            let info = PeerInfo {
+                id: EndpointId::from_random(id),
+                address: String::new(),
+                origin: PeerOrigin::Accepted,
+            };
+            let queue = Arc::new(PeerQueue::new(EndpointId::default(), info, &config));
+            PeerCounts::add(&queue.counts.messages_in, 3);
+            queue.count_malformed("/t");
+            former.leave(&queue);
+            former.retire(&queue, 8);
+            if number % 50 == 0 {
+                in_use.push(queue);
+            }
+        }
+        assert!(former.leaving.is_empty() && former.recent.len() <= RECENT + 8);
+        let mut totals = former.totals.clone();
+        for queue in &former.recent {
+            totals.add(report(queue, false));
+        }
+        totals.limit();
+        let reports: Vec<_> = totals.into_reports().collect();
+        assert_eq!(reports.len(), TOTALS + 1);
+        assert!(reports[TOTALS].peer.id.is_nil() && !reports[0].peer.id.is_nil());
+        assert_eq!(reports[0].messages_in, 6);
+        assert_eq!(reports.iter().map(|r| r.messages_in).sum::<u64>(), 9000);
+        let refused = reports.iter().map(|r| r.refused.by_cause());
+        assert_eq!(refused.map(|r| r[&DropCause::Malformed]).sum::<u64>(), 3000);
     }
 }

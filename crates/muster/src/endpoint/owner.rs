@@ -198,6 +198,7 @@ impl Owner {
         for peer in self.peers.values() {
             peer.queue
                 .end(EndReason::Removed("endpoint ended".to_owned()));
+            self.retire(&peer.queue);
         }
         for subscriber in self.subscribers.values() {
             subscriber.queue.close();
@@ -206,6 +207,11 @@ impl Owner {
         if let Some(done) = self.shutting_down {
             let _ = done.send(());
         }
+    }
+
+    fn retire(&self, queue: &Arc<PeerQueue>) {
+        let at_most = self.shared.config.max_peers;
+        self.shared.former().retire(queue, at_most);
     }
 
     fn number(&mut self) -> u64 {
@@ -427,7 +433,7 @@ impl Owner {
             former
                 .queue
                 .end(EndReason::Lost("connected anew".to_owned()));
-            self.shared.retire(&former.queue);
+            self.retire(&former.queue);
         }
         // First the table, then whoever is told of it, then the first message can arrive.
         self.publish_table();
@@ -458,8 +464,8 @@ impl Owner {
         let Some(peer) = self.peers.remove(&id) else {
             return;
         };
+        self.retire(&peer.queue);
         self.publish_table();
-        self.shared.retire(&peer.queue);
         let info = peer.queue.info.clone();
         let status = match peer.queue.ended() {
             Some(EndReason::Removed(reason)) => Status::PeerRemoved { peer: info, reason },
@@ -507,6 +513,7 @@ impl Owner {
         if let Some(peer) = id.and_then(|id| self.peers.get_mut(&id)) {
             peer.leaving = true;
             peer.queue.close();
+            self.shared.former().leave(&peer.queue);
             self.publish_table();
             found = true;
         }
@@ -540,6 +547,7 @@ impl Owner {
         for peer in self.peers.values_mut() {
             peer.leaving = true;
             peer.queue.close();
+            self.shared.former().leave(&peer.queue);
         }
         self.publish_table();
     }

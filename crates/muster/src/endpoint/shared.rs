@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -12,14 +12,12 @@ use muster_wire::{Class, EndpointId, Kind, Message, MessageId, Mono, Topic};
 use tokio::sync::{oneshot, watch};
 
 use super::config::EndpointConfig;
+use super::counts::Former;
 use super::peer_queue::PeerQueue;
 use super::subscriber::SubscriberQueue;
 use super::tls::TlsContext;
 
 pub(crate) type Table = routing::Table<Arc<PeerQueue>, Arc<SubscriberQueue>>;
-
-/// The former peers whose counts are kept.
-const RETIRED: usize = 64;
 
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -32,7 +30,7 @@ pub(crate) struct Shared {
     /// Turns true when the endpoint ends: listeners stop.
     pub(crate) stopping: watch::Sender<bool>,
     sequences: [AtomicU64; 4],
-    retired: Mutex<VecDeque<Arc<PeerQueue>>>,
+    former: Mutex<Former>,
     refusals: Mutex<Refusals>,
     start: Instant,
 }
@@ -68,7 +66,7 @@ impl Shared {
             table_version: watch::Sender::new(0),
             stopping: watch::Sender::new(false),
             sequences: [const { AtomicU64::new(0) }; 4],
-            retired: Mutex::new(VecDeque::new()),
+            former: Mutex::default(),
             refusals: Mutex::default(),
             start: Instant::now(),
         }
@@ -146,22 +144,9 @@ impl Shared {
         tracing::warn!("refused a connection from {address}: {reason}{last}");
     }
 
-    /// Keeps a former peer's counts.
-    pub(crate) fn retire(&self, queue: &Arc<PeerQueue>) {
-        let mut retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
-        retired.push_back(Arc::clone(queue));
-        if retired.len() > RETIRED {
-            retired.pop_front();
-        }
-    }
-
-    /// Former peers, oldest first.
-    pub(crate) fn retired(&self) -> Vec<Arc<PeerQueue>> {
-        self.retired
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .iter()
-            .cloned()
-            .collect()
+    /// The queues that are not in the routing table. Whoever takes a queue out of the table puts it
+    /// here first, whoever counts looks here last: so nothing is missed.
+    pub(crate) fn former(&self) -> MutexGuard<'_, Former> {
+        self.former.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
