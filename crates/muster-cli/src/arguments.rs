@@ -1,6 +1,6 @@
 //! What can be typed.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -148,11 +148,28 @@ pub(crate) struct TlsCheck {
     pub(crate) layout: PathBuf,
 }
 
+/// The layout of a running cluster, with or without the option's name.
+#[derive(Debug, Args)]
+pub(crate) struct LayoutFile {
+    /// The layout of the cluster [default: muster.toml]
+    #[arg(value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// The same, as other commands take it
+    #[arg(long, value_name = "FILE", conflicts_with = "file")]
+    layout: Option<PathBuf>,
+}
+
+impl LayoutFile {
+    pub(crate) fn path(&self) -> &Path {
+        let given = self.file.as_deref().or(self.layout.as_deref());
+        given.unwrap_or(Path::new("muster.toml"))
+    }
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct Status {
-    /// The layout of the cluster
-    #[arg(long, value_name = "FILE", default_value = "muster.toml")]
-    pub(crate) layout: PathBuf,
+    #[command(flatten)]
+    pub(crate) layout: LayoutFile,
     /// The form of the answer
     #[arg(long, value_enum, default_value_t)]
     pub(crate) format: Format,
@@ -160,9 +177,8 @@ pub(crate) struct Status {
 
 #[derive(Debug, Args)]
 pub(crate) struct Stop {
-    /// The layout of the cluster
-    #[arg(long, value_name = "FILE", default_value = "muster.toml")]
-    pub(crate) layout: PathBuf,
+    #[command(flatten)]
+    pub(crate) layout: LayoutFile,
 }
 
 #[derive(Debug, Args)]

@@ -65,7 +65,7 @@ fn a_cluster_starts_shows_its_state_restarts_a_node_and_stops() {
     cluster.wait_for("all nodes are ready");
     let ready = status(directory).unwrap();
     assert_eq!(ready["version"], 1);
-    let text = run(directory, &["status"]);
+    let text = run(directory, &["status", "muster.toml"]);
     assert!(
         text.status.success() && stdout(&text).contains("worker-1"),
         "{}",
@@ -243,6 +243,23 @@ fn ctrl_c_stops_in_order_and_a_port_in_use_is_named() {
     );
     let (code, _) = cluster.finish();
     assert_eq!(code, Some(0));
+}
+
+#[test]
+fn nodes_that_had_to_be_killed_are_named_and_a_failure() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    layout(directory);
+    let mut cluster = Running::start(directory, &["run"]);
+    cluster.wait_for("all nodes are ready");
+    kill(pid_of(&status(directory).unwrap(), "worker-1"), "-STOP");
+    let supervisor = u64::from(cluster.child.id());
+    kill(supervisor, "-INT");
+    cluster.wait_for("Ctrl-C again kills what is left");
+    kill(supervisor, "-INT");
+    cluster.wait_for("killing what is left");
+    cluster.wait_for("error: killed data-1, logger, manager, worker-1");
+    assert_eq!(cluster.finish().0, Some(1));
 }
 
 #[test]

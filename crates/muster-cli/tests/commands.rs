@@ -181,6 +181,44 @@ fn a_missing_layout_and_an_unknown_node_say_what_to_do() {
 }
 
 #[test]
+fn a_directory_that_cannot_be_made_says_how_to_choose_another() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    write(
+        directory,
+        "directory = \"muster.toml/state\"\n[[node]]\nname = \"manager\"\nrole = \"manager\"\n",
+    );
+    for arguments in [&["run"][..], &["node", "manager"]] {
+        let output = run(directory, arguments);
+        assert_eq!(output.status.code(), Some(1));
+        let text = stderr(&output);
+        assert!(text.contains("cannot make "), "{text}");
+        assert!(text.contains("hint: `directory = "), "{text}");
+    }
+}
+
+#[test]
+fn status_and_stop_take_the_layout_with_and_without_the_options_name() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    manager_alone(directory);
+    std::fs::rename(directory.join("muster.toml"), directory.join("my.toml")).unwrap();
+    for command in ["status", "stop"] {
+        let not_running = |arguments: &[&str]| {
+            let output = run(directory, &[&[command], arguments].concat());
+            assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
+            assert!(stderr(&output).contains("no cluster of my.toml runs"));
+        };
+        not_running(&["my.toml"]);
+        not_running(&["--layout", "my.toml"]);
+        let both = run(directory, &[command, "my.toml", "--layout", "my.toml"]);
+        assert_eq!(both.status.code(), Some(2), "{}", stderr(&both));
+        let neither = run(directory, &[command]);
+        assert!(stderr(&neither).contains("cannot read muster.toml"));
+    }
+}
+
+#[test]
 fn a_closed_pipe_is_success() {
     let directory = tempfile::tempdir().unwrap();
     manager_alone(directory.path());

@@ -148,7 +148,7 @@ async fn ask(layout: &LoadedLayout, request: &Request) -> Result<Response> {
 
 /// `muster status`.
 pub(crate) async fn status(arguments: &Status) -> Result<ExitCode> {
-    let layout = load(&arguments.layout, &[])?;
+    let layout = load(arguments.layout.path(), &[])?;
     let Response::Status(status) = ask(&layout, &Request::Status).await? else {
         return Err(Failure::new("the supervisor gave no status").into());
     };
@@ -165,7 +165,7 @@ pub(crate) async fn status(arguments: &Status) -> Result<ExitCode> {
 
 /// `muster stop`: returns when every node has ended.
 pub(crate) async fn stop(arguments: &Stop) -> Result<ExitCode> {
-    let layout = load(&arguments.layout, &[])?;
+    let layout = load(arguments.layout.path(), &[])?;
     ask(&layout, &Request::Stop).await?;
     let path = socket_path(&layout.directory);
     while UnixStream::connect(&path).await.is_ok() {

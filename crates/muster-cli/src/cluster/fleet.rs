@@ -149,10 +149,16 @@ impl Fleet {
         self.carry_out(actions);
     }
 
-    /// Kills whatever is left.
-    pub(crate) fn kill_all(&mut self) {
+    /// Kills whatever is left, and says what that was.
+    pub(crate) fn kill_all(&mut self) -> Vec<String> {
         let actions = self.supervisor.kill_all();
+        let names = actions.iter().filter_map(|action| match action {
+            Action::Kill(name) => Some(name.clone()),
+            _ => None,
+        });
+        let names = names.collect();
         self.carry_out(actions);
+        names
     }
 
     /// Kills a node hard and keeps it down.

@@ -83,3 +83,14 @@ pub(crate) fn load(path: &Path, settings: &[String]) -> Result<LoadedLayout> {
         layout: Arc::new(layout),
     })
 }
+
+/// Makes the directory for logs and process files.
+fn make_directory(directory: &Path) -> Result<()> {
+    std::fs::create_dir_all(directory).map_err(|error| unwritable("make", directory, &error).into())
+}
+
+/// The failure to do something in the directory for logs and process files.
+fn unwritable(what: &str, path: &Path, error: &std::io::Error) -> Failure {
+    Failure::new(format!("cannot {what} {}: {error}", path.display()))
+        .hint("`directory = \"…\"` at the top of the layout names another one")
+}

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use muster::{Certificates, Exposure, Input, InputBatch, InputSender, Node, NodeConfig, Tls};
 use muster_cluster::node::{LogBatch, LogSink, Written};
 use muster_data::Timestamp;
@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use super::fleet::STOP;
 use super::run::Signals;
 use super::status::NodeStatus;
-use super::{LoadedLayout, load, registry};
+use super::{LoadedLayout, load, make_directory, registry};
 use crate::arguments;
 use crate::output::Failure;
 
@@ -55,8 +55,7 @@ pub(crate) async fn run(arguments: &arguments::Node) -> Result<ExitCode> {
         .hint(format!("its nodes are {}", names.join(", ")))
         .into());
     };
-    std::fs::create_dir_all(&loaded.directory)
-        .with_context(|| format!("cannot make {}", loaded.directory.display()))?;
+    make_directory(&loaded.directory)?;
     let config = NodeConfig {
         layout: layout.clone(),
         name: arguments.name.clone(),

@@ -2,18 +2,17 @@
 
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::fleet::{Fleet, News};
-use super::{control, load};
+use super::{control, load, make_directory};
 use crate::arguments::Run;
-use crate::output::say;
+use crate::output::{Failure, say};
 
 pub(crate) async fn run(arguments: &Run) -> Result<ExitCode> {
     let layout = load(&arguments.layout, &arguments.settings)?;
-    std::fs::create_dir_all(&layout.directory)
-        .with_context(|| format!("cannot make {}", layout.directory.display()))?;
+    make_directory(&layout.directory)?;
     let (_socket, requests) = control::listen(&layout.directory).await?;
     let mut extra: Vec<String> = arguments
         .settings
@@ -36,13 +35,14 @@ pub(crate) async fn run(arguments: &Run) -> Result<ExitCode> {
         layout.directory.display()
     ));
     let mut told_ready = false;
+    let mut killed = Vec::new();
     while !fleet.is_done() {
         tokio::select! {
             () = fleet.next() => {}
             () = signals.next() => {
                 if fleet.is_stopping() {
                     say("killing what is left");
-                    fleet.kill_all();
+                    killed.extend(fleet.kill_all());
                 } else {
                     say("stopping; Ctrl-C again kills what is left");
                     fleet.stop();
@@ -67,7 +67,16 @@ pub(crate) async fn run(arguments: &Run) -> Result<ExitCode> {
             say("all nodes are ready");
         }
     }
-    Ok(ExitCode::SUCCESS)
+    if killed.is_empty() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    killed.sort();
+    killed.dedup();
+    Err(Failure::new(format!(
+        "killed {} before the end of an orderly stop",
+        killed.join(", ")
+    ))
+    .into())
 }
 
 /// The signals that ask for an orderly stop.
