@@ -157,6 +157,11 @@ impl<T: Queued> Queue<T> {
         Push::Dropped(cause)
     }
 
+    /// Counts messages of one topic label that its reader took and lost.
+    pub fn count_dropped(&mut self, cause: DropCause, label: &str, messages: u64) {
+        self.dropped.count(cause, label, messages);
+    }
+
     /// The messages queued.
     pub fn len(&self) -> usize {
         self.messages

@@ -212,6 +212,8 @@ where
             .is_err()
     {
         writer.abort();
+        // Its counts are complete when it is gone.
+        let _ = writer.await;
     }
     queue
         .ended()

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use muster_wire::counters::{DropCause, DropLedger};
 use muster_wire::envelope::{self, Control};
-use muster_wire::{EndpointId, Message, Push, Queue, Queued};
+use muster_wire::{EndpointId, Message, Push, Queue, Queued, Topic};
 use tokio::sync::oneshot;
 
 use super::config::EndpointConfig;
@@ -333,11 +333,18 @@ impl PeerQueue {
         self.lock().ended.clone()
     }
 
-    /// Counts messages that were taken and could not be written.
-    pub(crate) fn count_unwritten(&self, unwritten: impl Iterator<Item = Outgoing>) {
+    /// Counts messages that were taken and not written: by topic, and as they were taken.
+    pub(crate) fn count_unwritten(&self, topics: &[Topic], items: &VecDeque<Outgoing>) {
+        if topics.is_empty() && items.is_empty() {
+            return;
+        }
         let mut state = self.lock();
-        for item in unwritten {
-            state.data.refuse(&item, DropCause::PeerGone);
+        for topic in topics {
+            let label = topic.normalized();
+            state.data.count_dropped(DropCause::PeerGone, &label, 1);
+        }
+        for item in items {
+            state.data.refuse(item, DropCause::PeerGone);
         }
     }
 
@@ -446,17 +453,17 @@ impl PeerCounts {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
     use bytes::Bytes;
-    use muster_wire::{Class, Kind, Overflow, QueueLimits, Topic};
+    use muster_wire::{Class, Kind, Overflow, QueueLimits};
 
     use super::*;
     use crate::endpoint::PeerOrigin;
 
-    fn queue(config: &EndpointConfig) -> PeerQueue {
+    pub(crate) fn queue(config: &EndpointConfig) -> PeerQueue {
         let id = |byte| EndpointId::from_random([byte; 16]);
         let info = PeerInfo {
             id: id(2),
@@ -478,7 +485,7 @@ mod tests {
         }
     }
 
-    fn message(topic: &str, class: Class) -> Message {
+    pub(crate) fn message(topic: &str, class: Class) -> Message {
         Message {
             topic: Topic::new(topic).unwrap(),
             payload: Bytes::from_static(&[0]),

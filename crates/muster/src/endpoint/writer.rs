@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
-use muster_wire::Message;
 use muster_wire::envelope::{self, Control};
+use muster_wire::{Message, Topic};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use super::peer_queue::{EndReason, Outgoing, PeerCounts, PeerQueue, Taken};
@@ -35,7 +35,8 @@ pub(crate) async fn run<W: AsyncWrite + Unpin>(
         buffer: Vec::new(),
         in_place: Vec::new(),
         in_place_bytes: 0,
-        messages: 0,
+        messages: Vec::new(),
+        data: VecDeque::new(),
     };
     if let Err(reason) = writer.run(bye_timeout).await {
         writer.queue.end(reason);
@@ -52,8 +53,17 @@ struct Writer<W> {
     in_place: Vec<(usize, Bytes)>,
     /// The bytes of the large payloads.
     in_place_bytes: usize,
-    /// Messages to be written.
-    messages: u64,
+    /// The topics of the messages in the buffer that no write has begun with.
+    messages: Vec<Topic>,
+    /// What was taken from the queue and is not yet in the buffer.
+    data: VecDeque<Outgoing>,
+}
+
+impl<W> Drop for Writer<W> {
+    /// However it ends, what it has not begun to write is counted.
+    fn drop(&mut self) {
+        self.queue.count_unwritten(&self.messages, &self.data);
+    }
 }
 
 impl<W: AsyncWrite + Unpin> Writer<W> {
@@ -73,37 +83,28 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
     /// Writes what is queued until the peering ends, or until the queue is in the state `last`.
     async fn until(&mut self, last: Taken) -> Result<(), EndReason> {
         let mut control = VecDeque::new();
-        let mut data = VecDeque::new();
         loop {
             if last == Taken::Ended {
                 poll_fn(|cx| self.queue.poll_work(cx)).await;
             } else {
                 poll_fn(|cx| self.queue.poll_ready(cx)).await;
             }
-            match self.queue.take(&mut control, &mut data) {
+            match self.queue.take(&mut control, &mut self.data) {
                 Taken::Ended => return Ok(()),
                 Taken::Drained if last == Taken::Drained && self.size() == 0 => return Ok(()),
                 // What was put off for a fuller write goes out with nothing more.
                 Taken::Drained | Taken::Work => {
-                    let written = self.write_all(&mut control, &mut data).await;
-                    if let Err(reason) = written {
-                        self.queue.count_unwritten(data.drain(..));
-                        return Err(reason);
-                    }
+                    self.write_all(&mut control).await?;
                 }
             }
         }
     }
 
-    async fn write_all(
-        &mut self,
-        control: &mut VecDeque<Vec<u8>>,
-        data: &mut VecDeque<Outgoing>,
-    ) -> Result<(), EndReason> {
+    async fn write_all(&mut self, control: &mut VecDeque<Vec<u8>>) -> Result<(), EndReason> {
         for frame in control.drain(..) {
             self.buffer.extend_from_slice(&frame);
         }
-        while let Some(item) = data.pop_front() {
+        while let Some(item) = self.data.pop_front() {
             match item {
                 Outgoing::Frame(frame) => self.buffer.extend_from_slice(&frame),
                 Outgoing::Message(message) => self.add(message),
@@ -135,7 +136,7 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
         } = message;
         let (me, length) = (self.queue.me, payload.len());
         envelope::put_message_header(&mut self.buffer, me, kind, topic.as_bytes(), length);
-        self.messages += 1;
+        self.messages.push(topic);
         if length >= IN_PLACE {
             self.in_place.push((self.buffer.len(), payload));
             self.in_place_bytes += length;
@@ -147,10 +148,8 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
     /// Writes everything, unless the peering ends first.
     async fn flush(&mut self) -> Result<(), EndReason> {
         // Counted before the write: what a failing write has handed over is unknown, not unsent.
-        PeerCounts::add(
-            &self.queue.counts.messages_out,
-            std::mem::take(&mut self.messages),
-        );
+        PeerCounts::add(&self.queue.counts.messages_out, self.messages.len() as u64);
+        self.messages.clear();
         PeerCounts::add(&self.queue.counts.bytes_out, self.size() as u64);
         let mut gathered = Gathered::new(&self.buffer, &self.in_place);
         let write = self.stream.write_all_buf(&mut gathered);
@@ -233,7 +232,46 @@ impl Buf for Gathered<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+    use std::task::Poll;
+
+    use muster_wire::counters::DropCause;
+
+    use super::super::peer_queue::tests::{message, queue};
     use super::*;
+    use crate::endpoint::EndpointConfig;
+    use muster_wire::Class;
+
+    /// A small write that is put off for a fuller one is lost with its writer, and counted.
+    #[tokio::test]
+    async fn what_no_write_has_begun_with_is_counted_as_lost() {
+        let queue = Arc::new(queue(&EndpointConfig::default()));
+        let (stream, mut other) = tokio::io::duplex(1 << 16);
+        {
+            let mut writer = pin!(run(stream, Arc::clone(&queue), Duration::ZERO));
+            queue.push(message("/a", Class::Event));
+            queue.push(message("/b", Class::Event));
+            let polled = poll_fn(|cx| Poll::Ready(writer.as_mut().poll(cx))).await;
+            assert!(polled.is_pending() && queue.len() == 0);
+            queue.push(message("/a", Class::Event));
+        }
+        queue.end(EndReason::removed());
+        let (_, _, dropped) = queue.depth();
+        let lost: Vec<_> = dropped.entries().collect();
+        assert_eq!(
+            lost,
+            [
+                (DropCause::PeerGone, "/a", 2),
+                (DropCause::PeerGone, "/b", 1)
+            ]
+        );
+        assert_eq!(PeerCounts::get(&queue.counts.messages_out), 0);
+        let mut written = Vec::new();
+        tokio::io::AsyncReadExt::read_to_end(&mut other, &mut written)
+            .await
+            .unwrap();
+        assert!(written.is_empty());
+    }
 
     #[test]
     fn pieces_are_written_in_their_order_whatever_is_taken_at_once() {
