@@ -246,6 +246,35 @@ fn ctrl_c_stops_in_order_and_a_port_in_use_is_named() {
 }
 
 #[test]
+fn of_supervisors_that_start_at_once_one_runs() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    layout(directory);
+    let mut supervisors: Vec<Running> = (0..6)
+        .map(|_| Running::start(directory, &["run"]))
+        .collect();
+    until("the others to end", || {
+        let running = |supervisor: &mut Running| supervisor.child.try_wait().unwrap().is_none();
+        let running = supervisors
+            .iter_mut()
+            .filter_map(|s| running(s).then_some(()));
+        (running.count() == 1).then_some(())
+    });
+    let at = supervisors
+        .iter_mut()
+        .position(|supervisor| supervisor.child.try_wait().unwrap().is_none())
+        .unwrap();
+    let mut one = supervisors.swap_remove(at);
+    for other in supervisors {
+        assert_eq!(other.finish().0, Some(1));
+    }
+    one.wait_for("all nodes are ready");
+    let stopped = run(directory, &["stop", "muster.toml"]);
+    assert!(stopped.status.success(), "{}", stderr(&stopped));
+    assert_eq!(one.finish().0, Some(0));
+}
+
+#[test]
 fn nodes_that_had_to_be_killed_are_named_and_a_failure() {
     let directory = tempfile::tempdir().unwrap();
     let directory = directory.path();
