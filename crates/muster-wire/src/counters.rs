@@ -32,6 +32,8 @@ pub enum DropCause {
     Malformed,
     /// No peer subscribes to the topic.
     NoSubscriber,
+    /// The local subscriber had ended, or ended without taking the message.
+    Closed,
 }
 
 impl DropCause {
@@ -46,6 +48,7 @@ impl DropCause {
             Self::TooLarge => "too_large",
             Self::Malformed => "malformed",
             Self::NoSubscriber => "no_subscriber",
+            Self::Closed => "closed",
         }
     }
 }

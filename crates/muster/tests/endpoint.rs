@@ -4,6 +4,7 @@
 
 use std::time::{Duration, Instant};
 
+use muster::wire::counters::{DropCause, DropLedger};
 use muster::wire::{EndpointId, Overflow, QueueLimits, Topic};
 use muster::{
     Delivery, Endpoint, EndpointConfig, Exposure, ListenError, PeerError, Status, Subscriber,
@@ -756,4 +757,44 @@ async fn counts_stay_when_peers_leave_and_when_the_endpoint_ends() {
     })
     .await;
     drop(frozen);
+}
+
+/// What a subscriber leaves behind is counted as dropped.
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_that_a_dropped_subscriber_leaves_are_counted() {
+    let (left, right) = (endpoint(1), endpoint(2));
+    let mut subscriber = right.subscribe(["/t"]).await;
+    let watcher = right.subscribe(["/t"]).await;
+    let address = listening(&right).await;
+    within(left.peer(&address, None)).await.unwrap();
+    let mut publisher = left.publisher();
+    for number in 0..100u64 {
+        let _ = publisher.publish(&topic("/t"), &number);
+    }
+    within(async {
+        while watcher.depth().0 < 100 || subscriber.depth().0 < 100 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let first = match within(subscriber.receive()).await.unwrap() {
+        Delivery::Batch(batch) => batch.len() as u64,
+        Delivery::Status(status) => panic!("{status}"),
+    };
+    drop(subscriber);
+    let closed = |dropped: DropLedger| {
+        let by_cause = dropped.by_cause();
+        by_cause.get(&DropCause::Closed).copied().unwrap_or(0)
+    };
+    let expected = 100 - first;
+    for _ in 0..20 {
+        assert_eq!(closed(right.counts().subscribers_dropped), expected);
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    // The other one still holds its messages at the endpoint's end, and can take them.
+    within(right.shut_down()).await;
+    assert_eq!(closed(watcher.depth().2), 0);
+    drop(watcher);
+    let dropped = right.counts().subscribers_dropped;
+    assert_eq!(closed(dropped), expected + 100);
 }

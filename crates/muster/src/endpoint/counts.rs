@@ -8,7 +8,9 @@ use muster_wire::counters::DropLedger;
 
 use super::Endpoint;
 use super::peer_queue::{PeerCounts, PeerQueue};
+use super::shared::Table;
 use super::status::PeerInfo;
+use super::subscriber::lock_ledger;
 
 /// What crossed one peering, present or past.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +43,8 @@ pub struct EndpointCounts {
     /// Present peers, then former ones, each endpoint id once with all its former peerings together.
     /// Of very many former peers the oldest are in one last report with the nil id.
     pub peers: Vec<PeerReport>,
+    /// Messages for local subscribers, present and former, that were dropped.
+    pub subscribers_dropped: DropLedger,
 }
 
 /// The queues of former peers that are kept as they are, as they may still count a little.
@@ -149,6 +153,17 @@ impl PeerReport {
 }
 
 impl Endpoint {
+    fn subscribers_dropped(&self, table: &Table) -> DropLedger {
+        // Under this lock no queue goes over to the former ones.
+        let former = lock_ledger(&self.shared.former_subscribers);
+        let mut sum = former.clone();
+        let present = (0..).map_while(|position| table.subscriber(position));
+        for queue in present {
+            queue.add_dropped(&mut sum);
+        }
+        sum
+    }
+
     /// What crossed the peerings and what was dropped.
     pub fn counts(&self) -> EndpointCounts {
         let table = self.shared.table.load();
@@ -172,7 +187,10 @@ impl Endpoint {
         drop(former);
         totals.limit();
         peers.extend(totals.into_reports());
-        EndpointCounts { peers }
+        EndpointCounts {
+            peers,
+            subscribers_dropped: self.subscribers_dropped(&table),
+        }
     }
 }
 

@@ -377,11 +377,14 @@ impl Endpoint {
             .into_iter()
             .map(|prefix| prefix.as_ref().into())
             .collect();
-        let queue = Arc::new(SubscriberQueue::new(limits, Overflow::DropOldest, statuses));
+        let former = Arc::clone(&self.shared.former_subscribers);
+        let queue = SubscriberQueue::new(limits, Overflow::DropOldest, statuses, former);
+        let queue = Arc::new(queue);
         let new = |done| Command::NewSubscriber(prefixes, Arc::clone(&queue), done);
         let number = self.owner.call(new).await;
         if number.is_none() {
             queue.close();
+            queue.retire();
         }
         Subscriber {
             queue,

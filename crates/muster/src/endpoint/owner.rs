@@ -202,6 +202,7 @@ impl Owner {
         }
         for subscriber in self.subscribers.values() {
             subscriber.queue.close();
+            subscriber.queue.retire();
         }
         self.shared.table.store(Arc::new(Table::empty()));
         if let Some(done) = self.shutting_down {
@@ -554,6 +555,7 @@ impl Owner {
 
     fn drop_subscriber(&mut self, number: u64) {
         if let Some(subscriber) = self.subscribers.remove(&number) {
+            subscriber.queue.retire();
             for prefix in &subscriber.prefixes {
                 self.subscriptions.remove(prefix);
             }

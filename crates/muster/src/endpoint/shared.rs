@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use muster_wire::counters::DropLedger;
 use muster_wire::routing;
 use muster_wire::{Class, EndpointId, Kind, Message, MessageId, Mono, Topic};
 use tokio::sync::{oneshot, watch};
@@ -31,6 +32,8 @@ pub(crate) struct Shared {
     pub(crate) stopping: watch::Sender<bool>,
     sequences: [AtomicU64; 4],
     former: Mutex<Former>,
+    /// What the subscribers that are not in the routing table any more dropped.
+    pub(crate) former_subscribers: Arc<Mutex<DropLedger>>,
     refusals: Mutex<Refusals>,
     start: Instant,
 }
@@ -67,6 +70,7 @@ impl Shared {
             stopping: watch::Sender::new(false),
             sequences: [const { AtomicU64::new(0) }; 4],
             former: Mutex::default(),
+            former_subscribers: Arc::default(),
             refusals: Mutex::default(),
             start: Instant::now(),
         }

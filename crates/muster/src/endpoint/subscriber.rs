@@ -108,6 +108,8 @@ struct State {
     /// Each with the number of the batch that it stands before.
     statuses: VecDeque<(u64, Status)>,
     closed: bool,
+    /// What is dropped from now on counts with the former subscribers too.
+    retired: bool,
     waker: Option<Waker>,
     /// Stays after a wake, unlike a task's waker.
     standing_waker: Option<Waker>,
@@ -117,21 +119,30 @@ struct State {
 #[derive(Debug)]
 pub(crate) struct SubscriberQueue {
     pub(crate) with_statuses: bool,
+    /// What all former subscribers of the endpoint dropped. Locked before the state.
+    former: Arc<Mutex<DropLedger>>,
     state: Mutex<State>,
 }
 
 impl SubscriberQueue {
-    pub(crate) fn new(limits: QueueLimits, overflow: Overflow, with_statuses: bool) -> Self {
+    pub(crate) fn new(
+        limits: QueueLimits,
+        overflow: Overflow,
+        with_statuses: bool,
+        former: Arc<Mutex<DropLedger>>,
+    ) -> Self {
         let state = State {
             batches: Queue::new(limits, overflow),
             next_number: 0,
             statuses: VecDeque::new(),
             closed: false,
+            retired: false,
             waker: None,
             standing_waker: None,
         };
         Self {
             with_statuses,
+            former,
             state: Mutex::new(state),
         }
     }
@@ -143,7 +154,8 @@ impl SubscriberQueue {
     pub(crate) fn push(&self, mut batch: Batch) {
         let mut state = self.lock();
         if state.closed {
-            return;
+            drop(state);
+            return self.count_closed([&batch]);
         }
         batch.number = state.next_number;
         state.next_number += 1;
@@ -174,6 +186,47 @@ impl SubscriberQueue {
         wake(state);
     }
 
+    /// Counts batches that a closed queue has not handed to its subscriber.
+    fn count_closed<'a>(&self, batches: impl IntoIterator<Item = &'a Batch>) {
+        let mut former = lock_ledger(&self.former);
+        let mut state = self.lock();
+        let retired = state.retired;
+        for batch in batches {
+            state.batches.refuse(batch, DropCause::Closed);
+            if retired {
+                batch.count_dropped(DropCause::Closed, &mut former);
+            }
+        }
+    }
+
+    /// The queue leaves the routing table: its counts go to the former subscribers' ones.
+    pub(crate) fn retire(&self) {
+        let mut former = lock_ledger(&self.former);
+        let mut state = self.lock();
+        if !state.retired {
+            state.retired = true;
+            former.merge(state.batches.dropped());
+        }
+    }
+
+    /// The subscriber has ended, having taken but not used some batches.
+    fn abandon(&self, taken: &VecDeque<Batch>) {
+        let mut state = self.lock();
+        state.closed = true;
+        let mut queued = VecDeque::new();
+        state.batches.take_all(&mut queued);
+        wake(state);
+        self.count_closed(taken.iter().chain(&queued));
+    }
+
+    /// Adds what was dropped, unless it is among the former subscribers' counts.
+    pub(crate) fn add_dropped(&self, sum: &mut DropLedger) {
+        let state = self.lock();
+        if !state.retired {
+            sum.merge(state.batches.dropped());
+        }
+    }
+
     pub(crate) fn is_closed(&self) -> bool {
         self.lock().closed
     }
@@ -186,6 +239,10 @@ impl SubscriberQueue {
             state.batches.dropped().clone(),
         )
     }
+}
+
+pub(crate) fn lock_ledger(ledger: &Mutex<DropLedger>) -> MutexGuard<'_, DropLedger> {
+    ledger.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn wake(mut state: MutexGuard<'_, State>) {
@@ -260,7 +317,8 @@ impl Subscriber {
             .await;
     }
 
-    /// Messages and bytes queued, and what was dropped because the queue was full.
+    /// Messages and bytes queued, and what was dropped: because the queue was full, or, behind the
+    /// endpoint's end, because the subscription has ended.
     pub fn depth(&self) -> (usize, usize, DropLedger) {
         self.queue.depth()
     }
@@ -299,7 +357,7 @@ impl Subscriber {
 impl Drop for Subscriber {
     fn drop(&mut self) {
         // If the owner is too busy to be told, it notices the closed queue by itself.
-        self.queue.close();
+        self.queue.abandon(&self.taken);
         self.owner.tell(Command::DropSubscriber(self.number));
     }
 }
