@@ -32,6 +32,11 @@ pub trait Queued {
     fn messages(&self) -> usize;
     /// The bytes of the allocations that it keeps alive, bookkeeping included.
     fn bytes(&self) -> usize;
+    /// Whether it must not be lost: it neither makes room nor is refused for lack of room, as long as
+    /// the queue holds fewer of its kind than [`Queue::with_reserved`] allows.
+    fn reserved(&self) -> bool {
+        false
+    }
     /// Counts its messages as dropped.
     fn count_dropped(&self, cause: DropCause, ledger: &mut DropLedger);
 }
@@ -75,6 +80,11 @@ pub struct Queue<T> {
     bytes: usize,
     limits: QueueLimits,
     overflow: Overflow,
+    /// The reserved items, which are outside the limits, how many there may be, and what they are.
+    reserved: usize,
+    reserved_limit: usize,
+    reserved_messages: usize,
+    reserved_bytes: usize,
     dropped: DropLedger,
 }
 
@@ -87,8 +97,19 @@ impl<T: Queued> Queue<T> {
             bytes: 0,
             limits,
             overflow,
+            reserved: 0,
+            reserved_limit: 0,
+            reserved_messages: 0,
+            reserved_bytes: 0,
             dropped: DropLedger::default(),
         }
+    }
+
+    /// Has places for this many reserved items besides the others, and as many bytes again for them.
+    #[must_use]
+    pub fn with_reserved(mut self, items: usize) -> Self {
+        self.reserved_limit = items;
+        self
     }
 
     /// Whether an item of `messages` and `bytes` has room without anything being dropped.
@@ -102,17 +123,19 @@ impl<T: Queued> Queue<T> {
         if messages > self.limits.messages || bytes > self.limits.bytes {
             return self.refuse(&item, DropCause::TooLarge);
         }
+        if item.reserved() {
+            return self.push_reserved(item);
+        }
         let mut dropped = 0;
         while !self.has_room(messages, bytes) {
             match self.overflow {
                 Overflow::DropNewest => return self.refuse(&item, DropCause::Newest),
                 Overflow::Disconnect => return self.refuse(&item, DropCause::Disconnect),
                 Overflow::DropOldest => {
-                    let Some(oldest) = self.items.pop_front() else {
+                    let Some(oldest) = self.displace() else {
                         return self.refuse(&item, DropCause::TooLarge);
                     };
-                    self.messages -= oldest.messages();
-                    self.bytes -= oldest.bytes();
+                    self.taken(&oldest);
                     dropped += oldest.messages();
                     oldest.count_dropped(DropCause::Oldest, &mut self.dropped);
                 }
@@ -125,6 +148,41 @@ impl<T: Queued> Queue<T> {
         Push::Queued { was_empty, dropped }
     }
 
+    /// Queues an item that must not be lost; too many of them are as a full queue that disconnects.
+    fn push_reserved(&mut self, item: T) -> Push {
+        let bytes = self.reserved_bytes + item.bytes();
+        if self.reserved >= self.reserved_limit || bytes > self.limits.bytes {
+            return self.refuse(&item, DropCause::Disconnect);
+        }
+        let was_empty = self.items.is_empty();
+        self.reserved += 1;
+        self.reserved_messages += item.messages();
+        self.reserved_bytes = bytes;
+        self.items.push_back(item);
+        Push::Queued {
+            was_empty,
+            dropped: 0,
+        }
+    }
+
+    /// Removes the oldest item that may be lost. There are few of the others to be passed over.
+    fn displace(&mut self) -> Option<T> {
+        let at = self.items.iter().position(|item| !item.reserved())?;
+        self.items.remove(at)
+    }
+
+    /// An item has left the queue.
+    fn taken(&mut self, item: &T) {
+        if item.reserved() {
+            self.reserved -= 1;
+            self.reserved_messages -= item.messages();
+            self.reserved_bytes -= item.bytes();
+        } else {
+            self.messages -= item.messages();
+            self.bytes -= item.bytes();
+        }
+    }
+
     /// Hands over everything queued by swapping with `into`, which must be empty.
     pub fn take_all(&mut self, into: &mut VecDeque<T>) {
         debug_assert!(
@@ -134,13 +192,15 @@ impl<T: Queued> Queue<T> {
         std::mem::swap(&mut self.items, into);
         self.messages = 0;
         self.bytes = 0;
+        self.reserved = 0;
+        self.reserved_messages = 0;
+        self.reserved_bytes = 0;
     }
 
     /// Takes the oldest item.
     pub fn pop(&mut self) -> Option<T> {
         let item = self.items.pop_front()?;
-        self.messages -= item.messages();
-        self.bytes -= item.bytes();
+        self.taken(&item);
         Some(item)
     }
 
@@ -164,7 +224,7 @@ impl<T: Queued> Queue<T> {
 
     /// The messages queued.
     pub fn len(&self) -> usize {
-        self.messages
+        self.messages + self.reserved_messages
     }
 
     /// Whether nothing is queued.
@@ -174,7 +234,7 @@ impl<T: Queued> Queue<T> {
 
     /// The bytes that the queued messages keep alive.
     pub fn bytes(&self) -> usize {
-        self.bytes
+        self.bytes + self.reserved_bytes
     }
 
     /// What was dropped so far.

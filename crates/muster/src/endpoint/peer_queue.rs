@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use muster_wire::counters::{DropCause, DropLedger};
 use muster_wire::envelope::{self, Control};
-use muster_wire::{EndpointId, Message, Push, Queue, Queued, Topic};
+use muster_wire::{Class, EndpointId, Message, Push, Queue, Queued, Topic};
 use tokio::sync::oneshot;
 
 use super::config::EndpointConfig;
@@ -34,6 +34,14 @@ impl Queued for Outgoing {
         match self {
             Self::Message(message) => message.bytes(),
             Self::Frame(frame) => frame.len(),
+        }
+    }
+
+    /// Control messages, and the answer to a goodbye, are lost with their peering only.
+    fn reserved(&self) -> bool {
+        match self {
+            Self::Message(message) => message.class == Class::Control,
+            Self::Frame(_) => true,
         }
     }
 
@@ -117,7 +125,8 @@ impl PeerQueue {
     pub(crate) fn new(me: EndpointId, info: PeerInfo, config: &EndpointConfig) -> Self {
         let state = State {
             control: VecDeque::new(),
-            data: Queue::new(config.data_queue, config.overflow),
+            data: Queue::new(config.data_queue, config.overflow)
+                .with_reserved(config.control_queue),
             closing: false,
             peer_closing: false,
             ended: None,
@@ -281,21 +290,20 @@ impl PeerQueue {
         }
         let behind_data = matches!(control, Control::Pong(content) if envelope::is_bye(content));
         state.peer_closing |= behind_data;
-        if behind_data
-            && matches!(
-                state.data.push(Outgoing::Frame(frame.clone())),
-                Push::Queued { .. }
-            )
-        {
-            return wake(state);
-        }
-        if state.control.len() >= self.control_limit {
+        let full = if behind_data {
+            let push = state.data.push(Outgoing::Frame(frame));
+            matches!(push, Push::Dropped(_))
+        } else if state.control.len() < self.control_limit {
+            state.control.push_back(frame);
+            false
+        } else {
+            true
+        };
+        if full {
             self.end_locked(
                 &mut state,
                 EndReason::Lost("control queue is full".to_owned()),
             );
-        } else {
-            state.control.push_back(frame);
         }
         wake(state);
     }
@@ -458,7 +466,7 @@ pub(crate) mod tests {
     use std::time::Duration;
 
     use bytes::Bytes;
-    use muster_wire::{Class, Kind, Overflow, QueueLimits};
+    use muster_wire::{Kind, Overflow, QueueLimits};
 
     use super::*;
     use crate::endpoint::PeerOrigin;
@@ -492,6 +500,42 @@ pub(crate) mod tests {
             kind: Kind::Data,
             class,
             id: None,
+        }
+    }
+
+    #[test]
+    fn control_messages_are_not_displaced_and_keep_their_place() {
+        for (overflow, topics) in [
+            (Overflow::DropOldest, ["/hello", "/2", "/3", "/hello", ""]),
+            (Overflow::DropNewest, ["/hello", "/0", "/1", "/hello", ""]),
+        ] {
+            let queue = queue(&small(overflow));
+            queue.push(message("/hello", Class::Control));
+            for topic in ["/0", "/1", "/2", "/3"] {
+                queue.push(message(topic, Class::Event));
+            }
+            queue.push(message("/hello", Class::Control));
+            queue.push_control(&Control::Pong(envelope::bye(1)));
+            assert_eq!((queue.len(), queue.depth().2.total()), (4, 2));
+            let (mut control, mut data) = (VecDeque::new(), VecDeque::new());
+            assert_eq!(queue.take(&mut control, &mut data), Taken::Work);
+            let taken = data.iter().map(|item| match item {
+                Outgoing::Message(message) => message.topic.to_string(),
+                Outgoing::Frame(_) => String::new(),
+            });
+            assert_eq!(taken.collect::<Vec<_>>(), topics);
+            assert_eq!(queue.depth().1, 0);
+            // Three at most, messages and goodbyes together.
+            data.clear();
+            queue.push_control(&Control::Pong(envelope::bye(1)));
+            for _ in 0..2 {
+                queue.push(message("/hello", Class::Control));
+            }
+            assert_eq!(queue.ended(), None);
+            let push = queue.push(message("/hello", Class::Control));
+            assert_eq!(push, Push::Dropped(DropCause::Disconnect));
+            assert!(matches!(queue.ended(), Some(EndReason::Lost(_))));
+            assert_eq!((queue.len(), queue.depth().2.total()), (0, 5));
         }
     }
 
