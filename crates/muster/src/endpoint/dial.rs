@@ -12,6 +12,7 @@ use super::connection::{self, ConnectionEnd};
 use super::owner::{Command, OwnerHandle};
 use super::peer_queue::EndReason;
 use super::shared::Shared;
+use super::socket;
 use super::status::PeerOrigin;
 
 /// The part of a retry period that is added or taken away at random, as a divisor.
@@ -98,7 +99,7 @@ impl DialTask {
             Ok(Err(error)) => return ConnectionEnd::Unreachable(error.to_string()),
             Err(_) => return ConnectionEnd::Unreachable("connection timed out".to_owned()),
         };
-        if let Err(error) = stream.set_nodelay(true) {
+        if let Err(error) = socket::prepare(&stream) {
             return ConnectionEnd::Failed(error.to_string());
         }
         let limit = self.shared.config.handshake_timeout;

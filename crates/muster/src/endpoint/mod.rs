@@ -9,6 +9,7 @@ mod peer_queue;
 mod publisher;
 mod reader;
 mod shared;
+mod socket;
 mod status;
 mod subscriber;
 mod tls;
@@ -430,7 +431,7 @@ async fn accept_loop(listener: &TcpListener, shared: &Arc<Shared>, owner: &Owner
 }
 
 fn accepted(stream: TcpStream, address: SocketAddr, shared: &Arc<Shared>, owner: &OwnerHandle) {
-    if stream.set_nodelay(true).is_err() {
+    if socket::prepare(&stream).is_err() {
         return; // already closed by the other side
     }
     let (shared, owner) = (Arc::clone(shared), owner.clone());
