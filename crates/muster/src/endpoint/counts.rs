@@ -118,7 +118,7 @@ impl Totals {
             let oldest = self.order.pop_front();
             if let Some(mut report) = oldest.and_then(|id| self.by_id.remove(&id)) {
                 report.peer.id = EndpointId::default();
-                report.peer.address = "former peers".to_owned();
+                "former peers".clone_into(&mut report.peer.address);
                 match &mut self.rest {
                     Some(rest) => rest.merge(report),
                     None => self.rest = Some(report),
