@@ -64,7 +64,10 @@ impl LogSink for Memory {
     fn write(&mut self, batch: &LogBatch, _: Timestamp) -> Written {
         let rows = batch.rows().map(|row| row.to::<Seen>().unwrap().number);
         self.0.lock().unwrap().extend(rows);
-        Written { records: batch.len() as u64, problem: None }
+        Written {
+            records: batch.len() as u64,
+            problem: None,
+        }
     }
 
     fn tick(&mut self, _: Timestamp) -> Result<(), String> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use muster::cluster::Layout;
-use muster::cluster::node::{LogBatch, LogSink, Written, Registry};
+use muster::cluster::node::{LogBatch, LogSink, Registry, Written};
 use muster::data::Timestamp;
 use muster::wire::zeek::serial::{Value, put_record};
 use muster::wire::zeek::{
@@ -25,7 +25,10 @@ impl LogSink for Memory {
     fn write(&mut self, batch: &LogBatch, _: Timestamp) -> Written {
         let rows = batch.rows().map(|row| format!("{}: {row}", batch.stream));
         self.0.lock().unwrap().extend(rows);
-        Written { records: batch.len() as u64, problem: None }
+        Written {
+            records: batch.len() as u64,
+            problem: None,
+        }
     }
 
     fn tick(&mut self, _: Timestamp) -> Result<(), String> {

@@ -145,7 +145,9 @@ impl Node {
 
     /// Whether the node's loop runs. It ends by itself only if it can no longer hear its peers.
     pub fn is_running(&self) -> bool {
-        self.driver.as_ref().is_some_and(|driver| !driver.is_finished())
+        self.driver
+            .as_ref()
+            .is_some_and(|driver| !driver.is_finished())
     }
 
     /// Stops the node in order: its inputs end, its frameworks publish what they have, its log

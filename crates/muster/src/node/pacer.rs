@@ -41,12 +41,18 @@ impl Pacer {
             self.must_wait = false;
             return false;
         }
-        if self.looked.is_some_and(|looked| now.duration_since(looked) < LOOK_EVERY) {
+        if self
+            .looked
+            .is_some_and(|looked| now.duration_since(looked) < LOOK_EVERY)
+        {
             return self.must_wait;
         }
         self.looked = Some(now);
         let counts = endpoint.counts();
-        let nodes = counts.peers.iter().filter(|peer| peer.connected && is_node(peer.peer.id));
+        let nodes = counts
+            .peers
+            .iter()
+            .filter(|peer| peer.connected && is_node(peer.peer.id));
         self.must_wait = self.look(nodes, limit, now);
         self.must_wait
     }
@@ -61,11 +67,16 @@ impl Pacer {
         for peer in peers.filter(|peer| peer.queued > limit) {
             let known = self.behind.get(&peer.peer.id).copied();
             let same = known.filter(|known| known.messages_out == peer.messages_out);
-            let moved = Progress { messages_out: peer.messages_out, since: now };
+            let moved = Progress {
+                messages_out: peer.messages_out,
+                since: now,
+            };
             behind.insert(peer.peer.id, same.unwrap_or(moved));
         }
         self.behind = behind;
-        self.behind.values().any(|progress| now.duration_since(progress.since) < PATIENCE)
+        self.behind
+            .values()
+            .any(|progress| now.duration_since(progress.since) < PATIENCE)
     }
 }
 
@@ -79,7 +90,11 @@ mod tests {
     fn peer(queued: usize, messages_out: u64) -> PeerReport {
         let id = EndpointId::from_random([1; 16]);
         PeerReport {
-            peer: PeerInfo { id, address: String::new(), origin: PeerOrigin::Dialled },
+            peer: PeerInfo {
+                id,
+                address: String::new(),
+                origin: PeerOrigin::Dialled,
+            },
             connected: true,
             messages_out,
             bytes_out: 0,

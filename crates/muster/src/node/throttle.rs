@@ -18,11 +18,17 @@ impl Throttle {
     /// Tells a line with `tell`, unless there are too many; before the first of a new span it tells how
     /// many were not told.
     pub(crate) fn tell(&mut self, now: Instant, tell: impl FnOnce()) {
-        if self.since.is_none_or(|since| now.duration_since(since) >= SPAN) {
+        if self
+            .since
+            .is_none_or(|since| now.duration_since(since) >= SPAN)
+        {
             if self.untold > 0 {
                 tracing::warn!("{} more lines of this kind were not told", self.untold);
             }
-            *self = Self { since: Some(now), ..Self::default() };
+            *self = Self {
+                since: Some(now),
+                ..Self::default()
+            };
         }
         if self.told < TOLD {
             self.told += 1;
