@@ -15,7 +15,7 @@ use super::{json, tsv};
 /// The streams that are open at a time at most; each is an open file.
 pub const MOST_STREAMS: usize = 256;
 
-/// How often a stream's columns may change, each with a new file, in [`CHANGES_SPAN`].
+/// How often a stream's columns may change in an hour, each time with a new file.
 pub const MOST_CHANGES: u32 = 16;
 
 /// The time in which [`MOST_CHANGES`] count.
