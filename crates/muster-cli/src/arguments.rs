@@ -23,6 +23,8 @@ pub(crate) enum Command {
     Node(Node),
     /// Check a layout and print what it resolves to
     Check(Check),
+    /// Print the layout of a cluster that ZeekControl's node.cfg describes
+    Import(Import),
     /// Make and check certificates for the nodes of a layout
     #[command(subcommand)]
     Tls(TlsCommand),
@@ -118,6 +120,13 @@ pub(crate) struct Check {
     /// Print settings that nobody changed as well
     #[arg(long)]
     pub(crate) all: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Import {
+    /// ZeekControl's file
+    #[arg(value_name = "node.cfg")]
+    pub(crate) file: PathBuf,
 }
 
 #[derive(Debug, Subcommand)]

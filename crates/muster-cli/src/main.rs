@@ -36,6 +36,7 @@ fn run(command: Command) -> Result<ExitCode> {
             Command::Run(arguments) => cluster::run::run(&arguments).await,
             Command::Node(arguments) => cluster::node::run(&arguments).await,
             Command::Check(arguments) => cluster::check::run(&arguments),
+            Command::Import(arguments) => cluster::import::run(&arguments),
             Command::Tls(command) => cluster::certificates::run(&command).await,
             Command::Status(arguments) => cluster::control::status(&arguments).await,
             Command::Stop(arguments) => cluster::control::stop(&arguments).await,
