@@ -532,7 +532,8 @@ async fn silent_connections_do_not_keep_others_out() {
         silent.push(TcpStream::connect(&address).await.unwrap());
     }
     let guest = endpoint(9);
-    within(guest.peer(&address, None)).await.unwrap();
+    // On a busy machine some of the silent ones are accepted after the guest: it dials again.
+    within(guest.peer(&address, RETRY)).await.unwrap();
     // The oldest ones were closed: their end of file comes behind the probe.
     let mut rest = Vec::new();
     within(silent[0].read_to_end(&mut rest)).await.unwrap();

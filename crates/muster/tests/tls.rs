@@ -213,8 +213,10 @@ async fn plaintext_garbage_and_silence_do_not_hold_up_a_tls_port() {
     for _ in 0..100 {
         silent.push(TcpStream::connect(&address).await.unwrap());
     }
+    // On a busy machine some of the silent ones are accepted after the guest: it dials again.
     let guest = endpoint(Tls::Anonymous);
-    within(10, guest.peer(&address, None)).await.unwrap();
+    let retry = Some(Duration::from_millis(50));
+    within(10, guest.peer(&address, retry)).await.unwrap();
     // The oldest were closed to make room.
     assert_eq!(
         within(5, silent[0].read(&mut [0; 10])).await.unwrap_or(0),
