@@ -18,18 +18,6 @@ pub enum Class {
     Bulk,
 }
 
-impl Class {
-    /// The class in one word, for counters and screens.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Control => "control",
-            Self::Interactive => "interactive",
-            Self::Event => "event",
-            Self::Bulk => "bulk",
-        }
-    }
-}
-
 /// The identity of a message, for duplicate suppression: stamped once, when it is published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MessageId {

@@ -125,6 +125,60 @@ async fn subscriptions_made_and_ended_while_peered_reach_the_peer() {
     .await;
 }
 
+/// One of two overlapping subscriptions ends: the peer goes on sending what the other one covers.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_of_several_subscriptions_can_end() {
+    let (left, right) = (endpoint(1), endpoint(2));
+    let address = listening(&right).await;
+    within(left.peer(&address, None)).await.unwrap();
+    let mut subscriber = right.subscribe(["/a", "/a/b", "/c"]).await;
+    publish_when_subscribed(&left, "/a/x", &Data::None).await;
+    next_message(&mut subscriber).await;
+    subscriber.unsubscribe("/a").await;
+    within(async {
+        while !left
+            .publisher()
+            .publish(&topic("/a/x"), &Data::None)
+            .no_subscriber()
+        {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    for covered in ["/a/b/x", "/c"] {
+        assert_eq!(
+            left.publisher()
+                .publish(&topic(covered), &Data::None)
+                .queued_to,
+            1
+        );
+    }
+}
+
+/// A peering runs over any byte stream: here through a relay that knows nothing of it, into memory
+/// that holds fewer bytes than a frame.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peering_runs_over_a_stream_that_is_no_socket() {
+    let (dialler, acceptor) = (endpoint(1), endpoint(2));
+    let mut subscriber = acceptor.subscribe(["/t"]).await;
+    let relay = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = relay.local_addr().unwrap().to_string();
+    let (mut outside, inside) = tokio::io::duplex(16);
+    let (reader, writer) = tokio::io::split(inside);
+    acceptor.accept_stream(reader, writer, "memory");
+    tokio::spawn(async move {
+        let (mut stream, _) = relay.accept().await.unwrap();
+        let _ = tokio::io::copy_bidirectional(&mut stream, &mut outside).await;
+    });
+    within(dialler.peer(&address, None)).await.unwrap();
+    publish_when_subscribed(&dialler, "/t", &Data::from("through memory")).await;
+    assert_eq!(
+        next_message(&mut subscriber).await.1,
+        Data::from("through memory")
+    );
+    assert_eq!(acceptor.peers()[0].address, "memory");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_removed_peer_gets_what_was_published_before_and_is_told_apart_from_a_lost_one() {
     let (left, right) = (endpoint(1), endpoint(2));

@@ -109,7 +109,6 @@ pub(crate) struct PeerCounts {
     pub(crate) bytes_in: AtomicU64,
     pub(crate) messages_out: AtomicU64,
     pub(crate) bytes_out: AtomicU64,
-    pub(crate) refused_in: AtomicU64,
 }
 
 /// What the writer took.
@@ -408,7 +407,6 @@ impl PeerQueue {
 
     /// Counts a received message whose content is malformed.
     pub(crate) fn count_malformed(&self, label: &str) {
-        PeerCounts::add(&self.counts.refused_in, 1);
         self.lock().refused.count(DropCause::Malformed, label, 1);
     }
 

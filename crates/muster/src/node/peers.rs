@@ -68,3 +68,13 @@ impl PeersReply {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_loop_listens_for_the_question_that_is_asked() {
+        assert_eq!(PeersRequest::NAME, muster_cluster::node::PEERS_REQUEST);
+    }
+}
