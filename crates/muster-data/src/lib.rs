@@ -38,6 +38,7 @@ mod data_ref;
 mod decode_error;
 pub mod encode;
 mod enum_value;
+pub mod json;
 mod kind;
 mod limits;
 mod order;
