@@ -35,7 +35,7 @@ pub use tls::{Certificates, Tls, TlsError};
 use dial::{DialState, DialTask};
 use owner::{Command, DialStart, Owner, OwnerHandle, Unpeer};
 use shared::Shared;
-use subscriber::SubscriberQueue;
+use subscriber::{Hearing, SubscriberQueue};
 use tls::TlsContext;
 
 /// How long the accept loop rests after a failure such as a full descriptor table.
@@ -342,7 +342,13 @@ impl Endpoint {
 
     /// A new publisher.
     pub fn publisher(&self) -> Publisher {
-        Publisher::new(Arc::clone(&self.shared))
+        Publisher::new(Arc::clone(&self.shared), None)
+    }
+
+    /// A new publisher that this endpoint's own subscribers hear like a peer: for those who take part
+    /// through this endpoint without one of their own, as clients of a gateway do.
+    pub fn local_publisher(&self) -> Result<Publisher, StartError> {
+        Ok(Publisher::new(Arc::clone(&self.shared), Some(random_id()?)))
     }
 
     /// Subscribes to topic prefixes; in force, and announced to the peers, when this returns.
@@ -351,7 +357,22 @@ impl Endpoint {
         I: IntoIterator,
         I::Item: AsRef<[u8]>,
     {
-        self.new_subscriber(prefixes, self.shared.config.subscriber_queue, false)
+        self.new_subscriber(
+            prefixes,
+            self.shared.config.subscriber_queue,
+            Hearing::Peers,
+        )
+        .await
+    }
+
+    /// Subscribes to topic prefixes and receives, besides the peers' messages, what this endpoint's own
+    /// publishers publish.
+    pub async fn subscribe_with_local<I>(&self, prefixes: I, queue: QueueLimits) -> Subscriber
+    where
+        I: IntoIterator,
+        I::Item: AsRef<[u8]>,
+    {
+        self.new_subscriber(prefixes, queue, Hearing::PeersAndLocal)
             .await
     }
 
@@ -361,14 +382,15 @@ impl Endpoint {
         I: IntoIterator,
         I::Item: AsRef<[u8]>,
     {
-        self.new_subscriber(prefixes, queue, true).await
+        self.new_subscriber(prefixes, queue, Hearing::PeersAndStatuses)
+            .await
     }
 
     async fn new_subscriber<I>(
         &self,
         prefixes: I,
         limits: QueueLimits,
-        statuses: bool,
+        hearing: Hearing,
     ) -> Subscriber
     where
         I: IntoIterator,
@@ -379,7 +401,7 @@ impl Endpoint {
             .map(|prefix| prefix.as_ref().into())
             .collect();
         let former = Arc::clone(&self.shared.former_subscribers);
-        let queue = SubscriberQueue::new(limits, Overflow::DropOldest, statuses, former);
+        let queue = SubscriberQueue::new(limits, Overflow::DropOldest, hearing, former);
         let queue = Arc::new(queue);
         let new = |done| Command::NewSubscriber(prefixes, Arc::clone(&queue), done);
         let number = self.owner.call(new).await;

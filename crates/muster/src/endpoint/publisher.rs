@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use muster_data::Encode;
-use muster_wire::routing::RouteCache;
-use muster_wire::{Class, Message, Push, Topic};
+use muster_wire::routing::{Route, RouteCache};
+use muster_wire::{Class, EndpointId, Message, Push, Topic};
 
 use super::peer_queue::PeerQueue;
-use super::shared::Shared;
+use super::shared::{Shared, Table};
+use super::subscriber::Batch;
 
 /// What became of a published message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -22,12 +23,14 @@ pub struct Outcome {
     pub dropped: usize,
     /// Older messages that made room for it.
     pub displaced: usize,
+    /// The subscribers of this endpoint that were given it.
+    pub local: usize,
 }
 
 impl Outcome {
-    /// Whether no peer subscribes to the topic.
+    /// Whether nobody subscribes to the topic.
     pub fn no_subscriber(&self) -> bool {
-        self.queued_to == 0 && self.dropped == 0
+        self.queued_to == 0 && self.dropped == 0 && self.local == 0
     }
 
     fn count(&mut self, pushed: Push) {
@@ -46,6 +49,8 @@ impl Outcome {
 #[derive(Debug)]
 pub struct Publisher {
     shared: Arc<Shared>,
+    /// What all subscribers of this endpoint see as the sender, if they hear this publisher.
+    local: Option<EndpointId>,
     routes: RouteCache,
     scratch: Vec<u8>,
 }
@@ -57,12 +62,19 @@ const LARGE: usize = 4 << 10;
 const SCRATCH_KEPT: usize = 1 << 20;
 
 impl Publisher {
-    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, local: Option<EndpointId>) -> Self {
         Self {
             shared,
+            local,
             routes: RouteCache::default(),
             scratch: Vec::new(),
         }
+    }
+
+    /// The sender that this endpoint's subscribers see: an id of its own for a publisher that they all
+    /// hear, otherwise the endpoint's.
+    pub fn id(&self) -> EndpointId {
+        self.local.unwrap_or(self.shared.me)
     }
 
     /// Publishes a value as an ordinary event; never waits.
@@ -114,6 +126,7 @@ impl Publisher {
             let pushed = tokio::time::timeout_at(deadline, pushed).await;
             outcome.count(pushed.unwrap_or_else(|_| peer.handle.refuse_late(message.clone())));
         }
+        outcome.local = self.deliver_locally(&table, &route, &message);
         outcome
     }
 
@@ -148,6 +161,8 @@ impl Publisher {
             return outcome;
         };
         let message = self.shared.message(topic, payload, class);
+        let route = Arc::clone(route);
+        outcome.local = self.deliver_locally(&table, &route, &message);
         let mut peers = route.peers.iter().filter_map(|peer| table.peer(*peer));
         let last = peers.next_back();
         for peer in peers {
@@ -157,5 +172,19 @@ impl Publisher {
             outcome.count(push(&peer.handle, message));
         }
         outcome
+    }
+
+    /// Gives a message to those of this endpoint's subscribers that hear it; how many.
+    fn deliver_locally(&self, table: &Table, route: &Route, message: &Message) -> usize {
+        let subscribers = route.subscribers.iter();
+        let hearing: Vec<_> = subscribers
+            .filter_map(|position| table.subscriber(*position))
+            .filter(|subscriber| subscriber.hears_local || self.local.is_some())
+            .collect();
+        let from = self.local.unwrap_or(self.shared.me);
+        for subscriber in &hearing {
+            subscriber.push(Batch::of_one(from, message));
+        }
+        hearing.len()
     }
 }

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use muster_wire::counters::{DropCause, DropLedger};
-use muster_wire::{EndpointId, Overflow, Queue, QueueLimits, Queued, Topic};
+use muster_wire::{EndpointId, Message, Overflow, Queue, QueueLimits, Queued, Topic};
 
 use super::owner::{Command, OwnerHandle};
 use super::status::Status;
@@ -41,11 +41,30 @@ pub struct Received<'a> {
     pub topic: &'a Topic,
     /// The encoded value, already validated.
     pub payload: &'a [u8],
-    /// The peer that it came from.
+    /// The peer that it came from; for one of this endpoint's own messages, [`Publisher::id`].
+    ///
+    /// [`Publisher::id`]: crate::Publisher::id
     pub from: EndpointId,
 }
 
 impl Batch {
+    /// A message of this endpoint's own.
+    pub(crate) fn of_one(from: EndpointId, message: &Message) -> Self {
+        let length = u32::try_from(message.payload.len()).unwrap_or(u32::MAX);
+        Self {
+            number: 0,
+            from,
+            buffer: message.payload.clone(),
+            topics: vec![message.topic.clone()],
+            entries: vec![BatchEntry {
+                topic: 0,
+                start: 0,
+                length,
+            }],
+            retained: message.payload.len(),
+        }
+    }
+
     /// The messages in the order received.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = Received<'_>> {
         self.entries.iter().map(|entry| Received {
@@ -115,10 +134,23 @@ struct State {
     standing_waker: Option<Waker>,
 }
 
+/// What a subscriber receives besides its peers' messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Hearing {
+    /// Nothing.
+    Peers,
+    /// The changes of peerings.
+    PeersAndStatuses,
+    /// The messages of all publishers of the endpoint.
+    PeersAndLocal,
+}
+
 /// The queue between the readers of an endpoint and one subscriber.
 #[derive(Debug)]
 pub(crate) struct SubscriberQueue {
     pub(crate) with_statuses: bool,
+    /// Whether messages of the endpoint's own publishers are received too.
+    pub(crate) hears_local: bool,
     /// What all former subscribers of the endpoint dropped. Locked before the state.
     former: Arc<Mutex<DropLedger>>,
     state: Mutex<State>,
@@ -128,7 +160,7 @@ impl SubscriberQueue {
     pub(crate) fn new(
         limits: QueueLimits,
         overflow: Overflow,
-        with_statuses: bool,
+        hearing: Hearing,
         former: Arc<Mutex<DropLedger>>,
     ) -> Self {
         let state = State {
@@ -141,7 +173,8 @@ impl SubscriberQueue {
             standing_waker: None,
         };
         Self {
-            with_statuses,
+            with_statuses: hearing == Hearing::PeersAndStatuses,
+            hears_local: hearing == Hearing::PeersAndLocal,
             former,
             state: Mutex::new(state),
         }
