@@ -160,6 +160,11 @@ impl<'a> Batch<'a> {
     pub fn iter(&self) -> BatchIter<'a> {
         BatchIter(self.0.iter())
     }
+
+    /// The messages in order, as encoded values.
+    pub fn values(&self) -> VectorIter<'a> {
+        self.0.iter()
+    }
 }
 
 impl<'a> IntoIterator for Batch<'a> {

@@ -19,6 +19,7 @@ use crate::endpoint::{Endpoint, EndpointConfig, Exposure, ListenError, StartErro
 use driver::{Clock, Driver, Shared};
 
 pub use input::{InputBatch, InputSender, Stopping};
+pub use pacer::Pacer;
 pub use peers::{PeerDescription, PeersReply, PeersRequest};
 pub use report::{NodeReport, NodeState, PeerLine};
 

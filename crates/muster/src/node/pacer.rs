@@ -13,9 +13,10 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// A peer whose queue has not moved for so long is stuck: its queue's policy decides from then on.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// What is known of the peers that are behind.
+/// Back-pressure for those who publish what they read elsewhere: what is known of the peers that are
+/// behind.
 #[derive(Debug, Default)]
-pub(crate) struct Pacer {
+pub struct Pacer {
     looked: Option<Instant>,
     must_wait: bool,
     behind: BTreeMap<EndpointId, Progress>,
@@ -30,7 +31,7 @@ struct Progress {
 impl Pacer {
     /// Whether the input should wait: a node is behind, but its queue moves. Endpoints that are no
     /// nodes, as `is_node` says, are not waited for.
-    pub(crate) fn must_wait(
+    pub fn must_wait(
         &mut self,
         endpoint: &Endpoint,
         limit: usize,

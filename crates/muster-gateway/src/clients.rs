@@ -1,0 +1,352 @@
+//! The clients of a gateway, and the task that gives each its messages.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use axum::extract::ws::Utf8Bytes;
+use muster::{Batch, Delivery, Subscriber};
+use muster_data::{DataRef, json};
+use muster_wire::counters::DropLedger;
+use muster_wire::routing::{RouteCache, Table};
+use muster_wire::zeek::Message;
+use muster_wire::{EndpointId, Filter, QueueLimits, Topic};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::queue::{ClientQueue, Closing, Outgoing};
+
+/// The bounds of the queue of what is not yet encoded.
+pub(crate) const INBOX: QueueLimits = QueueLimits {
+    messages: 65_536,
+    bytes: 64 << 20,
+};
+
+/// The changes of subscriptions that wait at most.
+const COMMANDS: usize = 64;
+
+/// One client.
+#[derive(Debug)]
+pub(crate) struct Client {
+    pub(crate) number: u64,
+    pub(crate) address: SocketAddr,
+    /// Whose token it showed.
+    pub(crate) grant: String,
+    pub(crate) application: Option<String>,
+    /// The sender of what it publishes, which does not come back to it.
+    pub(crate) id: EndpointId,
+    pub(crate) queue: ClientQueue,
+    pub(crate) events_in: AtomicU64,
+    pub(crate) events_out: AtomicU64,
+    pub(crate) refused: AtomicU64,
+    /// Whether anything came from it since the last ping.
+    pub(crate) heard: AtomicBool,
+}
+
+/// What a gateway counts.
+#[derive(Debug, Clone, Default)]
+pub struct GatewayCounts {
+    /// The clients that are connected.
+    pub clients: Vec<ClientReport>,
+    /// Clients that were connected so far.
+    pub accepted: u64,
+    /// Connections that were turned away: for want of a token or of room, or for a handshake that failed.
+    pub turned_away: u64,
+    /// Events that clients published.
+    pub events_in: u64,
+    /// Events given to clients: one for each that got it.
+    pub events_out: u64,
+    /// Messages of clients that were answered with an error.
+    pub refused: u64,
+    /// Messages that matched a subscription but are no events, as log records are.
+    pub not_events: u64,
+    /// Messages that were dropped because clients did not keep up, by cause and topic.
+    pub dropped: DropLedger,
+    /// Messages that were dropped because the gateway itself did not keep up.
+    pub inbox_dropped: DropLedger,
+}
+
+/// A client, and what crossed its connection.
+#[derive(Debug, Clone)]
+pub struct ClientReport {
+    /// The number of the client, from 0.
+    pub number: u64,
+    /// Where it is.
+    pub address: SocketAddr,
+    /// Whose token it showed.
+    pub grant: String,
+    /// How it calls itself in `X-Application-Name`.
+    pub application: Option<String>,
+    /// Events that it published.
+    pub events_in: u64,
+    /// Events that it was given.
+    pub events_out: u64,
+    /// Messages and bytes that wait for it.
+    pub queued: (usize, usize),
+}
+
+/// All clients, and what is left of the former ones.
+#[derive(Debug, Default)]
+pub(crate) struct Registry {
+    state: Mutex<RegistryState>,
+    pub(crate) turned_away: AtomicU64,
+    pub(crate) not_events: AtomicU64,
+    inbox_dropped: Mutex<DropLedger>,
+}
+
+#[derive(Debug, Default)]
+struct RegistryState {
+    clients: BTreeMap<u64, Arc<Client>>,
+    next: u64,
+    /// Places taken by connections that are not clients yet.
+    reserved: usize,
+    /// The sums of former clients.
+    former: GatewayCounts,
+    closing: Option<Closing>,
+}
+
+impl Registry {
+    fn lock(&self) -> MutexGuard<'_, RegistryState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a place for a client, if there is one: its number.
+    pub(crate) fn reserve(&self, most: usize) -> Option<u64> {
+        let mut state = self.lock();
+        if state.closing.is_some() || state.clients.len() + state.reserved >= most {
+            return None;
+        }
+        state.reserved += 1;
+        state.next += 1;
+        Some(state.next - 1)
+    }
+
+    /// Gives back a place that was not used.
+    pub(crate) fn release(&self) {
+        self.lock().reserved -= 1;
+    }
+
+    /// The client takes its place.
+    pub(crate) fn add(&self, client: &Arc<Client>) {
+        let mut state = self.lock();
+        state.reserved -= 1;
+        state.former.accepted += 1;
+        if let Some(closing) = state.closing {
+            client.queue.close(closing);
+        }
+        state.clients.insert(client.number, Arc::clone(client));
+    }
+
+    pub(crate) fn remove(&self, client: &Client) {
+        let mut state = self.lock();
+        state.clients.remove(&client.number);
+        let former = &mut state.former;
+        former.events_in += client.events_in.load(Ordering::Relaxed);
+        former.events_out += client.events_out.load(Ordering::Relaxed);
+        former.refused += client.refused.load(Ordering::Relaxed);
+        former.dropped.merge(&client.queue.depth().2);
+    }
+
+    /// Ends all clients, present and future; how many there are.
+    pub(crate) fn close_all(&self, closing: Closing) -> usize {
+        let mut state = self.lock();
+        state.closing = Some(closing);
+        for client in state.clients.values() {
+            client.queue.close(closing);
+        }
+        state.clients.len()
+    }
+
+    pub(crate) fn counts(&self) -> GatewayCounts {
+        let state = self.lock();
+        let mut counts = state.former.clone();
+        for client in state.clients.values() {
+            let (queued, bytes, dropped) = client.queue.depth();
+            let report = ClientReport {
+                number: client.number,
+                address: client.address,
+                grant: client.grant.clone(),
+                application: client.application.clone(),
+                events_in: client.events_in.load(Ordering::Relaxed),
+                events_out: client.events_out.load(Ordering::Relaxed),
+                queued: (queued, bytes),
+            };
+            counts.events_in += report.events_in;
+            counts.events_out += report.events_out;
+            counts.refused += client.refused.load(Ordering::Relaxed);
+            counts.dropped.merge(&dropped);
+            counts.clients.push(report);
+        }
+        drop(state);
+        counts.turned_away = self.turned_away.load(Ordering::Relaxed);
+        counts.not_events = self.not_events.load(Ordering::Relaxed);
+        let inbox = self.inbox_dropped.lock();
+        counts.inbox_dropped = inbox.unwrap_or_else(PoisonError::into_inner).clone();
+        counts
+    }
+}
+
+enum Command {
+    Add(Arc<Client>, Vec<String>, oneshot::Sender<()>),
+    Remove(u64),
+}
+
+/// Tells the task of the clients' subscriptions.
+#[derive(Debug, Clone)]
+pub(crate) struct FanOutHandle(mpsc::Sender<Command>);
+
+impl FanOutHandle {
+    /// Gives a client the messages of some topic prefixes; in force when this returns.
+    pub(crate) async fn add(&self, client: &Arc<Client>, prefixes: Vec<String>) {
+        let (done, in_force) = oneshot::channel();
+        let command = Command::Add(Arc::clone(client), prefixes, done);
+        if self.0.send(command).await.is_ok() {
+            let _ = in_force.await;
+        }
+    }
+
+    pub(crate) async fn remove(&self, client: &Client) {
+        let _ = self.0.send(Command::Remove(client.number)).await;
+    }
+}
+
+/// Encodes each message once and gives it to all clients that subscribe to its topic.
+pub(crate) struct FanOut {
+    subscriber: Subscriber,
+    registry: Arc<Registry>,
+    clients: BTreeMap<u64, (Vec<String>, Arc<Client>)>,
+    /// How many clients subscribe to a prefix.
+    prefixes: BTreeMap<String, usize>,
+    table: Table<(), Arc<Client>>,
+    routes: RouteCache,
+}
+
+impl FanOut {
+    pub(crate) fn start(subscriber: Subscriber, registry: Arc<Registry>) -> FanOutHandle {
+        let (commands, receiver) = mpsc::channel(COMMANDS);
+        let this = Self {
+            subscriber,
+            registry,
+            clients: BTreeMap::new(),
+            prefixes: BTreeMap::new(),
+            table: Table::empty(),
+            routes: RouteCache::default(),
+        };
+        tokio::spawn(this.run(receiver));
+        FanOutHandle(commands)
+    }
+
+    /// Runs until the endpoint or the gateway ends.
+    async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+        loop {
+            tokio::select! {
+                command = commands.recv() => match command {
+                    Some(Command::Add(client, prefixes, done)) => {
+                        self.add(client, prefixes).await;
+                        let _ = done.send(());
+                    }
+                    Some(Command::Remove(number)) => self.remove(number).await,
+                    None => return,
+                },
+                delivery = self.subscriber.receive() => match delivery {
+                    Some(Delivery::Batch(batch)) => self.deliver(&batch),
+                    Some(Delivery::Status(_)) => {}
+                    None => {
+                        self.registry.close_all(Closing::TERMINATING);
+                        return;
+                    }
+                },
+            }
+        }
+    }
+
+    async fn add(&mut self, client: Arc<Client>, prefixes: Vec<String>) {
+        for prefix in &prefixes {
+            let count = self.prefixes.entry(prefix.clone()).or_default();
+            *count += 1;
+            if *count == 1 {
+                self.subscriber.subscribe(prefix).await;
+            }
+        }
+        self.clients.insert(client.number, (prefixes, client));
+        self.rebuild();
+    }
+
+    async fn remove(&mut self, number: u64) {
+        let Some((prefixes, _)) = self.clients.remove(&number) else {
+            return;
+        };
+        for prefix in prefixes {
+            let Some(count) = self.prefixes.get_mut(&prefix) else {
+                continue;
+            };
+            *count -= 1;
+            if *count == 0 {
+                self.prefixes.remove(&prefix);
+                self.subscriber.unsubscribe(&prefix).await;
+            }
+        }
+        self.rebuild();
+    }
+
+    fn rebuild(&mut self) {
+        let subscribers = self.clients.values();
+        let subscribers = subscribers
+            .map(|(prefixes, client)| (Filter::from_prefixes(prefixes), Arc::clone(client)))
+            .collect();
+        self.table = Table::new(self.table.version() + 1, Vec::new(), subscribers);
+    }
+
+    fn deliver(&mut self, batch: &Batch) {
+        let dropped = self.subscriber.depth().2;
+        let known = self.registry.inbox_dropped.lock();
+        *known.unwrap_or_else(PoisonError::into_inner) = dropped;
+        for message in batch.iter() {
+            let found = self.routes.lookup(&self.table, message.topic.as_bytes());
+            let Some((topic, route)) = found else {
+                continue;
+            };
+            if route.subscribers.is_empty() {
+                continue;
+            }
+            let clients = route.subscribers.iter();
+            let clients: Vec<&Arc<Client>> = clients
+                .filter_map(|position| self.table.subscriber(*position))
+                .filter(|client| client.id != message.from)
+                .collect();
+            let value = DataRef::from_validated(message.payload);
+            let mut not_events = 0;
+            give(&clients, topic, value, &mut not_events);
+            if not_events > 0 {
+                let counter = &self.registry.not_events;
+                counter.fetch_add(not_events, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+/// Gives an event, or each event of a batch, to some clients.
+fn give(clients: &[&Arc<Client>], topic: &Topic, value: DataRef<'_>, not_events: &mut u64) {
+    match Message::read(value) {
+        Ok(Message::Event(_)) => {
+            let mut text = Vec::with_capacity(value.bytes().len() * 4);
+            json::write_message(&mut text, topic.as_bytes(), value);
+            // What is written is UTF-8.
+            let Ok(text) = Utf8Bytes::try_from(text) else {
+                return;
+            };
+            for client in clients {
+                client.queue.push(Outgoing {
+                    text: text.clone(),
+                    topic: Some(topic.clone()),
+                });
+            }
+        }
+        Ok(Message::Batch(batch)) => {
+            for value in batch.values() {
+                give(clients, topic, value, not_events);
+            }
+        }
+        Ok(_) | Err(_) => *not_events += 1,
+    }
+}

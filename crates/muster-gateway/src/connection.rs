@@ -1,0 +1,316 @@
+//! One client's WebSocket connection: a reader and a writer, with the client's queue between them.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use axum::extract::ws::{CloseFrame, Message, WebSocket};
+use futures_util::stream::{SplitSink, SplitStream};
+use futures_util::{SinkExt, StreamExt};
+use muster::{Pacer, Publisher};
+use muster_wire::Class;
+
+use crate::access::Grant;
+use crate::clients::Client;
+use crate::queue::{ClientQueue, Closing, Outgoing};
+use crate::server::Shared;
+use crate::session::{Action, Refusal, Session};
+
+/// How long a client may take to read what is written, if it is not pinged.
+const WRITE_LIMIT: Duration = Duration::from_secs(30);
+
+/// How long the end of a connection may take.
+const CLOSE_LIMIT: Duration = Duration::from_secs(3);
+
+/// How long a client's message waits at most until the peers have room for it.
+const ROOM_LIMIT: Duration = Duration::from_secs(1);
+
+/// How often the peers' queues are looked at meanwhile.
+const LOOK_EVERY: Duration = Duration::from_millis(2);
+
+/// A queue towards a peer is full enough to wait for when it is fuller than one in this many parts.
+const BACKLOG_PART: usize = 2;
+
+/// A connection's place among the clients, given back if no client comes of it.
+pub(crate) struct Place {
+    pub(crate) number: u64,
+    shared: Arc<Shared>,
+    used: bool,
+}
+
+impl Place {
+    pub(crate) fn take(shared: &Arc<Shared>) -> Option<Self> {
+        let number = shared.registry.reserve(shared.config.max_clients)?;
+        Some(Self {
+            number,
+            shared: Arc::clone(shared),
+            used: false,
+        })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if !self.used {
+            self.shared.registry.release();
+        }
+    }
+}
+
+/// What a client's request says.
+pub(crate) struct Request {
+    pub(crate) path: String,
+    pub(crate) application: Option<Vec<u8>>,
+    pub(crate) grant: Arc<Grant>,
+    pub(crate) address: SocketAddr,
+}
+
+/// Runs a connection to its end.
+pub(crate) async fn run(mut socket: WebSocket, request: Request, mut place: Place) {
+    let shared = Arc::clone(&place.shared);
+    let name = format!("{}-websocket-{}", shared.endpoint.id(), place.number);
+    let grant = Arc::clone(&request.grant);
+    let application = request.application.as_deref();
+    let session = match Session::new(&request.path, application, grant, name) {
+        Ok(session) => session,
+        Err(refusal) => {
+            shared.turned_away();
+            tracing::debug!(address = %request.address, "refused a client: {}", refusal.reason());
+            let _ = tokio::time::timeout(CLOSE_LIMIT, refuse(&mut socket, refusal)).await;
+            return;
+        }
+    };
+    let publisher = match shared.endpoint.local_publisher() {
+        Ok(publisher) => publisher,
+        Err(error) => {
+            tracing::error!("cannot take a client: {error}");
+            return;
+        }
+    };
+    let client = Arc::new(Client {
+        number: place.number,
+        address: request.address,
+        grant: request.grant.name.clone(),
+        application: application.map(|name| String::from_utf8_lossy(name).into_owned()),
+        id: publisher.id(),
+        queue: ClientQueue::new(shared.config.client_queue, shared.config.overflow),
+        events_in: AtomicU64::new(0),
+        events_out: AtomicU64::new(0),
+        refused: AtomicU64::new(0),
+        heard: AtomicBool::new(true),
+    });
+    place.used = true;
+    shared.registry.add(&client);
+    tracing::debug!(address = %client.address, grant = client.grant, application = client.application, "client {} connected", client.number);
+    let (sink, stream) = socket.split();
+    let mut writer = tokio::spawn(write(
+        sink,
+        Arc::clone(&client),
+        shared.config.ping_interval,
+    ));
+    let reader = Reader {
+        shared: Arc::clone(&shared),
+        client: Arc::clone(&client),
+        session,
+        publisher,
+        pacer: Pacer::default(),
+    };
+    tokio::select! {
+        () = reader.run(stream) => {
+            // The client has gone, or said goodbye: what waits for it is of no use.
+            writer.abort();
+        }
+        _ = &mut writer => {}
+    }
+    shared.fan_out.remove(&client).await;
+    shared.registry.remove(&client);
+    tracing::debug!("client {} disconnected", client.number);
+}
+
+/// Says why, and waits for the client to go.
+async fn refuse(socket: &mut WebSocket, refusal: Refusal) {
+    if socket
+        .send(Message::Text(refusal.text().into()))
+        .await
+        .is_err()
+    {
+        return;
+    }
+    let close = CloseFrame {
+        code: 1008,
+        reason: refusal.reason().into(),
+    };
+    if socket.send(Message::Close(Some(close))).await.is_ok() {
+        while let Some(Ok(_)) = socket.recv().await {}
+    }
+}
+
+struct Reader {
+    shared: Arc<Shared>,
+    client: Arc<Client>,
+    session: Session,
+    publisher: Publisher,
+    pacer: Pacer,
+}
+
+impl Reader {
+    /// Reads until the client has gone.
+    async fn run(mut self, mut stream: SplitStream<WebSocket>) {
+        while let Some(Ok(message)) = stream.next().await {
+            self.client.heard.store(true, Ordering::Relaxed);
+            match message {
+                Message::Text(text) => self.message(text.as_bytes()).await,
+                Message::Binary(bytes) => self.message(&bytes).await,
+                Message::Ping(_) | Message::Pong(_) | Message::Close(_) => {}
+            }
+        }
+    }
+
+    async fn message(&mut self, text: &[u8]) {
+        match self.session.message(text) {
+            Action::Subscribe(prefixes) => {
+                self.shared.fan_out.add(&self.client, prefixes).await;
+                // Behind what a subscription brought already, which the client has asked for.
+                self.client.queue.answer(self.session.acknowledgement());
+            }
+            Action::Publish { topic, payload } => {
+                self.wait_for_room().await;
+                self.client.events_in.fetch_add(1, Ordering::Relaxed);
+                // What is dropped is counted with its peer.
+                let _ = self
+                    .publisher
+                    .publish_encoded(&topic, payload, Class::Event);
+            }
+            Action::Reply(text) => {
+                self.client.refused.fetch_add(1, Ordering::Relaxed);
+                self.client.queue.answer(text);
+            }
+            Action::Refuse(refusal) => {
+                self.client.refused.fetch_add(1, Ordering::Relaxed);
+                self.client.queue.answer(refusal.text());
+                self.client.queue.close(Closing {
+                    code: 1008,
+                    reason: refusal.reason(),
+                });
+            }
+        }
+    }
+
+    /// Reads no further while a peer is behind, so that a client cannot publish faster than that.
+    async fn wait_for_room(&mut self) {
+        let endpoint = &self.shared.endpoint;
+        let limit = endpoint.config().data_queue.messages / BACKLOG_PART;
+        let start = Instant::now();
+        loop {
+            let now = Instant::now();
+            let must_wait = self.pacer.must_wait(endpoint, limit, now, |_| true);
+            if !must_wait || now.duration_since(start) > ROOM_LIMIT {
+                return;
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+}
+
+/// Writes what is queued, and pings, until the client or the gateway ends the connection.
+async fn write(mut sink: SplitSink<WebSocket, Message>, client: Arc<Client>, every: Duration) {
+    let mut taken = VecDeque::new();
+    let mut pings = Pings::new(every);
+    let limit = if every.is_zero() {
+        WRITE_LIMIT
+    } else {
+        every * 2
+    };
+    loop {
+        let mut closing = client.queue.take(&mut taken);
+        if closing.is_none() && pings.is_due() {
+            if client.heard.swap(false, Ordering::Relaxed) {
+                let ping = Message::Ping(pings.next().into());
+                if !in_time(limit, sink.send(ping)).await {
+                    return;
+                }
+            } else {
+                closing = Some(Closing::PING_TIMEOUT);
+            }
+        }
+        if closing == Some(Closing::TOO_SLOW) {
+            // It would not read this either.
+            taken.clear();
+        }
+        if !taken.is_empty() {
+            let events = taken.iter().filter(|item| item.topic.is_some()).count();
+            if !in_time(limit, send_all(&mut sink, &mut taken)).await {
+                return;
+            }
+            client
+                .events_out
+                .fetch_add(events as u64, Ordering::Relaxed);
+        }
+        if let Some(Closing { code, reason }) = closing {
+            let reason = reason.into();
+            let close = Message::Close(Some(CloseFrame { code, reason }));
+            in_time(CLOSE_LIMIT, sink.send(close)).await;
+            // The reader sees the answer, if there is one.
+            tokio::time::sleep(CLOSE_LIMIT).await;
+            return;
+        }
+        tokio::select! {
+            () = client.queue.ready() => {}
+            () = pings.due() => {}
+        }
+    }
+}
+
+async fn send_all(
+    sink: &mut SplitSink<WebSocket, Message>,
+    items: &mut VecDeque<Outgoing>,
+) -> Result<(), axum::Error> {
+    while let Some(item) = items.pop_front() {
+        sink.feed(Message::Text(item.text)).await?;
+    }
+    sink.flush().await
+}
+
+async fn in_time<E>(limit: Duration, write: impl Future<Output = Result<(), E>>) -> bool {
+    matches!(tokio::time::timeout(limit, write).await, Ok(Ok(())))
+}
+
+/// When to ping.
+struct Pings {
+    every: Duration,
+    at: tokio::time::Instant,
+    sent: u64,
+}
+
+impl Pings {
+    /// The first ping is due at once, as Zeek's is.
+    fn new(every: Duration) -> Self {
+        Self {
+            every,
+            at: tokio::time::Instant::now(),
+            sent: 0,
+        }
+    }
+
+    fn is_due(&self) -> bool {
+        !self.every.is_zero() && tokio::time::Instant::now() >= self.at
+    }
+
+    /// The content of the ping that is due; the next one is due an interval later.
+    fn next(&mut self) -> Vec<u8> {
+        let content = format!("muster::heartbeat::{}", self.sent);
+        self.sent += 1;
+        self.at = tokio::time::Instant::now() + self.every;
+        content.into_bytes()
+    }
+
+    async fn due(&self) {
+        if self.every.is_zero() {
+            std::future::pending().await
+        } else {
+            tokio::time::sleep_until(self.at).await;
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! The gateway: clients of any language take part in an endpoint's messages over Zeek's WebSocket API.
+//!
+//! A [`Gateway`] listens on `/v1/messages/json` and speaks as the WebSocket server of Zeek 7.2 and later
+//! does: the first message is an array of topic prefixes, the answer an acknowledgement, and from then
+//! on events travel both ways as JSON objects. What a client may publish and see is in its [`Tokens`];
+//! without any the gateway listens on loopback alone.
+//!
+//! Each client has a bounded queue of its own. One that does not keep up loses its connection (or its
+//! oldest messages, if so configured), and nobody else notices. A message is encoded once, however many
+//! clients get it.
+
+mod access;
+mod clients;
+mod config;
+mod connection;
+mod queue;
+mod server;
+mod session;
+mod tls;
+
+pub use access::{Grant, TokenProblem, Tokens};
+pub use clients::{ClientReport, GatewayCounts};
+pub use config::{ClientOverflow, GatewayConfig, GatewayTls, Plaintext};
+pub use server::{Gateway, GatewayError};
+pub use session::PATH;

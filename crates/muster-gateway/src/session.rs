@@ -1,0 +1,207 @@
+//! What a client says and hears, without I/O: the protocol of Zeek's WebSocket server.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use muster_data::{DataRef, Limits, encode_to_vec, json};
+use muster_wire::Topic;
+use muster_wire::zeek::EventRef;
+
+use crate::access::Grant;
+
+/// The only path that there is.
+pub const PATH: &str = "/v1/messages/json";
+
+/// The most topic prefixes of a client.
+const MOST_SUBSCRIPTIONS: usize = 1024;
+
+/// The most levels of a client's value; those of Zeek's events are few.
+const LIMITS: Limits = Limits {
+    depth: 64,
+    elements: 1 << 20,
+    // The connection limits the size of a message.
+    bytes: usize::MAX,
+};
+
+/// What is to be done for a message of a client.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Action {
+    /// Subscribe, then say [`Session::acknowledgement`].
+    Subscribe(Vec<String>),
+    /// Publish an event, encoded.
+    Publish {
+        /// Where to.
+        topic: Topic,
+        /// The event.
+        payload: Bytes,
+    },
+    /// Answer.
+    Reply(String),
+    /// Answer, then end the connection with code 1008.
+    Refuse(Refusal),
+}
+
+/// Why a connection ends before it has begun.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// Not [`PATH`].
+    Path,
+    /// An application name with characters that it cannot have.
+    ApplicationName,
+    /// A subscription that the token does not permit.
+    Subscription,
+}
+
+impl Refusal {
+    /// The reason that goes with the code.
+    pub(crate) fn reason(self) -> &'static str {
+        match self {
+            Self::Path => "Invalid URI - use /v1/messages/json",
+            Self::ApplicationName => "Invalid X-Application-Name",
+            Self::Subscription => "subscription not permitted",
+        }
+    }
+
+    /// The message that explains.
+    pub(crate) fn text(self) -> String {
+        let code = match self {
+            Self::Path => "invalid_uri",
+            Self::ApplicationName => "invalid_application_name",
+            Self::Subscription => "permission_denied",
+        };
+        error(code, self.reason(), None)
+    }
+}
+
+/// One client's side of the protocol.
+#[derive(Debug)]
+pub(crate) struct Session {
+    grant: Arc<Grant>,
+    /// What the acknowledgement calls the client.
+    name: String,
+    subscribed: bool,
+}
+
+impl Session {
+    /// A new client, as its request shows it.
+    pub(crate) fn new(
+        path: &str,
+        application: Option<&[u8]>,
+        grant: Arc<Grant>,
+        name: String,
+    ) -> Result<Self, Refusal> {
+        if path != PATH {
+            return Err(Refusal::Path);
+        }
+        if application.is_some_and(|name| !is_application_name(name)) {
+            return Err(Refusal::ApplicationName);
+        }
+        Ok(Self {
+            grant,
+            name,
+            subscribed: false,
+        })
+    }
+
+    /// Deals with a message of the client, text or binary.
+    pub(crate) fn message(&mut self, text: &[u8]) -> Action {
+        if self.subscribed {
+            self.event(text)
+        } else {
+            self.subscriptions(text)
+        }
+    }
+
+    fn subscriptions(&mut self, text: &[u8]) -> Action {
+        let Ok(serde_json::Value::Array(elements)) = serde_json::from_slice(text) else {
+            return Action::Reply(malformed("subscriptions not an array", None));
+        };
+        let mut prefixes = Vec::with_capacity(elements.len().min(MOST_SUBSCRIPTIONS));
+        for element in elements {
+            let serde_json::Value::String(prefix) = element else {
+                return Action::Reply(malformed("individual subscription not a string", None));
+            };
+            if let Err(problem) = Topic::new(&prefix) {
+                let detail = Some(problem.to_string());
+                return Action::Reply(malformed("invalid subscription", detail));
+            }
+            if prefixes.len() == MOST_SUBSCRIPTIONS {
+                let detail = Some(format!("at most {MOST_SUBSCRIPTIONS}"));
+                return Action::Reply(malformed("too many subscriptions", detail));
+            }
+            if !self.grant.may_subscribe(&prefix) {
+                return Action::Refuse(Refusal::Subscription);
+            }
+            prefixes.push(prefix);
+        }
+        self.subscribed = true;
+        Action::Subscribe(prefixes)
+    }
+
+    /// What a client hears when its subscriptions are in force.
+    pub(crate) fn acknowledgement(&self) -> String {
+        let ack = serde_json::json!({
+            "type": "ack",
+            "endpoint": self.name,
+            "version": concat!("muster-", env!("CARGO_PKG_VERSION")),
+        });
+        ack.to_string()
+    }
+
+    fn event(&self, text: &[u8]) -> Action {
+        let message = match json::read_message(text, &LIMITS) {
+            Ok(message) => message,
+            Err(error) => {
+                let context = "failed to decode JSON object";
+                return Action::Reply(malformed(context, Some(error.to_string())));
+            }
+        };
+        let Some(topic) = message.topic else {
+            return Action::Reply(malformed("no topic in top-level JSON object", None));
+        };
+        let payload = encode_to_vec(&message.data);
+        let not_an_event =
+            |detail: String| Action::Reply(malformed("failed to create Zeek event", Some(detail)));
+        if let Err(problem) = EventRef::read(DataRef::from_validated(&payload)) {
+            return not_an_event(problem.to_string());
+        }
+        if !self.grant.may_publish(&topic) {
+            let detail = Some(format!("publishing to {topic} is not permitted"));
+            return Action::Reply(error(
+                "permission_denied",
+                "publishing not permitted",
+                detail,
+            ));
+        }
+        match Topic::new(&topic) {
+            Ok(topic) => Action::Publish {
+                topic,
+                payload: payload.into(),
+            },
+            Err(problem) => not_an_event(problem.to_string()),
+        }
+    }
+}
+
+/// Whether a name consists of letters, digits and `/ _ - . = : * @`, as Zeek has it.
+fn is_application_name(name: &[u8]) -> bool {
+    let fits = |byte: &u8| byte.is_ascii_alphanumeric() || b"/_-.=:*@".contains(byte);
+    name.iter().all(fits)
+}
+
+fn malformed(context: &str, detail: Option<String>) -> String {
+    error("deserialization_failed", context, detail)
+}
+
+/// An error as Zeek writes it; the detail is ours.
+fn error(code: &str, context: &str, detail: Option<String>) -> String {
+    let mut text = serde_json::json!({"type": "error", "code": code, "context": context});
+    if let (Some(detail), Some(object)) = (detail, text.as_object_mut()) {
+        object.insert("detail".to_owned(), detail.into());
+    }
+    text.to_string()
+}
+
+#[cfg(test)]
+#[path = "session_tests.rs"]
+mod tests;

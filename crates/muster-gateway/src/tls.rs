@@ -1,0 +1,64 @@
+//! TLS of the gateway: ordinary certificates, as any WebSocket client expects.
+
+use std::path::Path;
+use std::pin::Pin;
+
+use openssl::ssl::{Ssl, SslAcceptor, SslFiletype, SslMethod, SslVerifyMode};
+use tokio::net::TcpStream;
+use tokio_openssl::SslStream;
+
+use crate::config::GatewayTls;
+use crate::server::GatewayError;
+
+/// Sets TLS up from files.
+pub(crate) fn acceptor(files: &GatewayTls) -> Result<SslAcceptor, GatewayError> {
+    let system = |reason: openssl::error::ErrorStack| GatewayError::Tls {
+        what: "TLS",
+        path: String::new(),
+        reason: reason.to_string(),
+    };
+    let file = |what: &'static str, path: &Path, reason: &openssl::error::ErrorStack| {
+        // A file that cannot be read has the system's words, which are clearer.
+        let reason = match std::fs::File::open(path) {
+            Err(error) => error.to_string(),
+            Ok(_) => reason.to_string(),
+        };
+        GatewayError::Tls {
+            what,
+            path: path.display().to_string(),
+            reason,
+        }
+    };
+    let mut builder =
+        SslAcceptor::mozilla_intermediate_v5(SslMethod::tls_server()).map_err(system)?;
+    builder
+        .set_certificate_chain_file(&files.certificate)
+        .map_err(|error| file("the certificate", &files.certificate, &error))?;
+    builder
+        .set_private_key_file(&files.keyfile, SslFiletype::PEM)
+        .map_err(|error| file("the key", &files.keyfile, &error))?;
+    builder
+        .check_private_key()
+        .map_err(|error| file("the key of another certificate,", &files.keyfile, &error))?;
+    if let Some(cafile) = &files.cafile {
+        builder
+            .set_ca_file(cafile)
+            .map_err(|error| file("the CA file", cafile, &error))?;
+        builder.set_verify(SslVerifyMode::PEER | SslVerifyMode::FAIL_IF_NO_PEER_CERT);
+    }
+    Ok(builder.build())
+}
+
+/// The server's side of a TLS handshake.
+pub(crate) async fn accept(
+    acceptor: &SslAcceptor,
+    stream: TcpStream,
+) -> Result<SslStream<TcpStream>, String> {
+    let ssl = Ssl::new(acceptor.context()).map_err(|error| error.to_string())?;
+    let mut stream = SslStream::new(ssl, stream).map_err(|error| error.to_string())?;
+    Pin::new(&mut stream)
+        .accept()
+        .await
+        .map_err(|error| error.to_string())?;
+    Ok(stream)
+}
