@@ -241,7 +241,15 @@ async fn write(mut sink: SplitSink<WebSocket, Message>, client: Arc<Client>, eve
         }
         if !taken.is_empty() {
             let events = taken.iter().filter(|item| item.topic.is_some()).count();
-            if !in_time(limit, send_all(&mut sink, &mut taken)).await {
+            let written = tokio::select! {
+                written = in_time(limit, send_all(&mut sink, &mut taken)) => written,
+                // What is under way is of no use to it any more.
+                () = client.queue.too_slow() => {
+                    taken.clear();
+                    continue;
+                }
+            };
+            if !written {
                 return;
             }
             client
@@ -308,7 +316,7 @@ impl Pings {
 
     async fn due(&self) {
         if self.every.is_zero() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         } else {
             tokio::time::sleep_until(self.at).await;
         }

@@ -82,6 +82,8 @@ pub(crate) struct ClientQueue {
     overflow: ClientOverflow,
     state: Mutex<State>,
     ready: Notify,
+    /// The client did not keep up.
+    too_slow: Notify,
 }
 
 impl ClientQueue {
@@ -97,6 +99,7 @@ impl ClientQueue {
                 closing: None,
             }),
             ready: Notify::new(),
+            too_slow: Notify::new(),
         }
     }
 
@@ -111,22 +114,21 @@ impl ClientQueue {
             state.queue.refuse(&item, DropCause::Closed);
             return;
         }
-        let wake = match state.queue.push(item) {
-            Push::Queued { was_empty, .. } => was_empty,
-            Push::Dropped(DropCause::Disconnect) => {
-                state.closing = Some(Closing::TOO_SLOW);
-                true
+        let is_too_slow = match state.queue.push(item) {
+            Push::Queued { was_empty, .. } => {
+                if was_empty {
+                    self.ready.notify_one();
+                }
+                return;
             }
-            // A text larger than the whole queue: a gap that the client must know of, too.
-            Push::Dropped(_) if self.overflow == ClientOverflow::Disconnect => {
-                state.closing = Some(Closing::TOO_SLOW);
-                true
-            }
-            Push::Dropped(_) => false,
+            Push::Dropped(DropCause::Disconnect) => true,
+            // A text larger than the whole queue is a gap, too, of which the client must know.
+            Push::Dropped(_) => self.overflow == ClientOverflow::Disconnect,
         };
-        drop(state);
-        if wake {
+        if is_too_slow {
+            state.closing = Some(Closing::TOO_SLOW);
             self.ready.notify_one();
+            self.too_slow.notify_one();
         }
     }
 
@@ -154,6 +156,11 @@ impl ClientQueue {
     /// Waits until there may be something to take.
     pub(crate) async fn ready(&self) {
         self.ready.notified().await;
+    }
+
+    /// Waits until the client has not kept up.
+    pub(crate) async fn too_slow(&self) {
+        self.too_slow.notified().await;
     }
 
     /// Texts and bytes that wait, and what was dropped.
