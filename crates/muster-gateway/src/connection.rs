@@ -4,17 +4,18 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::extract::ws::{CloseFrame, Message, WebSocket};
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
-use muster::{Pacer, Publisher};
+use muster::Publisher;
 use muster_wire::Class;
 
 use crate::access::Grant;
 use crate::clients::Client;
 use crate::queue::{ClientQueue, Closing, Outgoing};
+use crate::room::Room;
 use crate::server::Shared;
 use crate::session::{Action, Refusal, Session};
 
@@ -23,15 +24,6 @@ const WRITE_LIMIT: Duration = Duration::from_secs(30);
 
 /// How long the end of a connection may take.
 const CLOSE_LIMIT: Duration = Duration::from_secs(3);
-
-/// How long a client's message waits at most until the peers have room for it.
-const ROOM_LIMIT: Duration = Duration::from_secs(1);
-
-/// How often the peers' queues are looked at meanwhile.
-const LOOK_EVERY: Duration = Duration::from_millis(2);
-
-/// A queue towards a peer is full enough to wait for when it is fuller than one in this many parts.
-const BACKLOG_PART: usize = 2;
 
 /// A connection's place among the clients, given back if no client comes of it.
 pub(crate) struct Place {
@@ -115,7 +107,7 @@ pub(crate) async fn run(mut socket: WebSocket, request: Request, mut place: Plac
         client: Arc::clone(&client),
         session,
         publisher,
-        pacer: Pacer::default(),
+        room: Room::default(),
     };
     tokio::select! {
         () = reader.run(stream) => {
@@ -152,7 +144,7 @@ struct Reader {
     client: Arc<Client>,
     session: Session,
     publisher: Publisher,
-    pacer: Pacer,
+    room: Room,
 }
 
 impl Reader {
@@ -176,7 +168,8 @@ impl Reader {
                 self.client.queue.answer(self.session.acknowledgement());
             }
             Action::Publish { topic, payload } => {
-                self.wait_for_room().await;
+                // A client cannot publish faster than the peers take it.
+                self.room.wait(&self.shared.endpoint).await;
                 self.client.events_in.fetch_add(1, Ordering::Relaxed);
                 // What is dropped is counted with its peer.
                 let _ = self
@@ -195,21 +188,6 @@ impl Reader {
                     reason: refusal.reason(),
                 });
             }
-        }
-    }
-
-    /// Reads no further while a peer is behind, so that a client cannot publish faster than that.
-    async fn wait_for_room(&mut self) {
-        let endpoint = &self.shared.endpoint;
-        let limit = endpoint.config().data_queue.messages / BACKLOG_PART;
-        let start = Instant::now();
-        loop {
-            let now = Instant::now();
-            let must_wait = self.pacer.must_wait(endpoint, limit, now, |_| true);
-            if !must_wait || now.duration_since(start) > ROOM_LIMIT {
-                return;
-            }
-            tokio::time::sleep(LOOK_EVERY).await;
         }
     }
 }

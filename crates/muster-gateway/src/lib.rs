@@ -8,17 +8,26 @@
 //! Each client has a bounded queue of its own. One that does not keep up loses its connection (or its
 //! oldest messages, if so configured), and nobody else notices. A message is encoded once, however many
 //! clients get it.
+//!
+//! A [`Bridge`] is the other side: it connects an endpoint with a WebSocket server, Zeek's or another
+//! gateway's, and carries the events of chosen topics in and out.
 
 mod access;
+mod client;
 mod clients;
 mod config;
 mod connection;
 mod queue;
+mod room;
 mod server;
 mod session;
 mod tls;
 
 pub use access::{Grant, TokenProblem, Tokens};
+pub use client::{
+    Bridge, BridgeConfig, BridgeCounts, BridgeError, ClientConfig, ClientError, Connection,
+    Incoming, ServerUrl, UrlError,
+};
 pub use clients::{ClientReport, GatewayCounts};
 pub use config::{ClientOverflow, GatewayConfig, GatewayTls, Plaintext};
 pub use server::{Gateway, GatewayError};

@@ -1,0 +1,517 @@
+//! A connection to a WebSocket server: Zeek's from 7.2 on, or a gateway.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::str::FromStr;
+use std::time::{Duration, Instant};
+
+use axum::http::{HeaderValue, Uri};
+use futures_util::{SinkExt, StreamExt};
+use muster_data::{Data, DataRef, Limits, json};
+use openssl::ssl::{SslConnector, SslMethod};
+use serde::Deserialize;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_openssl::SslStream;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::tungstenite::{self, Message};
+
+use crate::session::PATH;
+
+/// The largest message of a server, in bytes.
+const MESSAGE_LIMIT: usize = 64 << 20;
+
+/// The address of a WebSocket server: `ws://HOST[:PORT][/PATH]`, or `wss://` for TLS. Without a path it
+/// is that of Zeek's API.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerUrl {
+    secure: bool,
+    host: String,
+    port: u16,
+    path: String,
+}
+
+/// Why a text is no address of a WebSocket server.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "`{0}` is no address of a WebSocket server, as ws://127.0.0.1:27759 or wss://zeek.example.org"
+)]
+pub struct UrlError(String);
+
+impl ServerUrl {
+    /// Whether the connection is encrypted.
+    pub fn is_secure(&self) -> bool {
+        self.secure
+    }
+
+    /// The host: a name, or an address without brackets.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+}
+
+impl FromStr for ServerUrl {
+    type Err = UrlError;
+
+    fn from_str(text: &str) -> Result<Self, UrlError> {
+        let error = || UrlError(text.to_owned());
+        let uri: Uri = text.parse().map_err(|_| error())?;
+        let secure = match uri.scheme_str() {
+            Some("ws") => false,
+            Some("wss") => true,
+            _ => return Err(error()),
+        };
+        let host = uri
+            .host()
+            .filter(|host| !host.is_empty())
+            .ok_or_else(error)?;
+        let path = uri.path_and_query().map_or("", |path| path.as_str());
+        Ok(Self {
+            secure,
+            host: host.trim_matches(['[', ']']).to_owned(),
+            port: uri.port_u16().unwrap_or(if secure { 443 } else { 80 }),
+            path: match path {
+                "" | "/" => PATH.to_owned(),
+                path => path.to_owned(),
+            },
+        })
+    }
+}
+
+impl fmt::Display for ServerUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.secure { "wss" } else { "ws" };
+        let Self {
+            host, port, path, ..
+        } = self;
+        if host.contains(':') {
+            write!(f, "{scheme}://[{host}]:{port}{path}")
+        } else {
+            write!(f, "{scheme}://{host}:{port}{path}")
+        }
+    }
+}
+
+/// How a client presents itself.
+#[derive(Debug, Clone)]
+pub struct ClientConfig {
+    /// The name for the server's logs, in `X-Application-Name`.
+    pub application: String,
+    /// A token, if the server asks for one.
+    pub token: Option<String>,
+    /// The authorities of the server's certificate; without them those of the system.
+    pub cafile: Option<PathBuf>,
+    /// How long connecting may take, up to the server's acknowledgement.
+    pub timeout: Duration,
+}
+
+impl Default for ClientConfig {
+    fn default() -> Self {
+        Self {
+            application: "muster".to_owned(),
+            token: None,
+            cafile: None,
+            timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+/// Why a connection did not come about, or ended.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ClientError {
+    /// The server cannot be reached.
+    #[error("cannot connect to {url}: {source}")]
+    Connect {
+        /// The server.
+        url: String,
+        /// The system's error.
+        source: std::io::Error,
+    },
+    /// Its certificate is not trusted, or it does not speak TLS.
+    #[error("no TLS with {url}: {reason}")]
+    Tls {
+        /// The server.
+        url: String,
+        /// Why.
+        reason: String,
+    },
+    /// It does not answer in time.
+    #[error("{url} did not answer within {limit:?}")]
+    Timeout {
+        /// The server.
+        url: String,
+        /// The limit.
+        limit: Duration,
+    },
+    /// It answers with something else.
+    #[error("{url} refused: {reason}")]
+    Refused {
+        /// The server.
+        url: String,
+        /// Why.
+        reason: String,
+    },
+    /// The connection has ended.
+    #[error("the connection has ended: {0}")]
+    Ended(String),
+    /// A text that cannot be sent.
+    #[error("`{0}` cannot be a header's value")]
+    Header(String),
+}
+
+/// What a server says.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Incoming {
+    /// A message on a topic that was subscribed to.
+    Message {
+        /// Its topic.
+        topic: String,
+        /// Its value: one of Zeek's messages, an event.
+        data: Data,
+    },
+    /// It did not take something.
+    Error {
+        /// What kind of problem, in one word.
+        code: String,
+        /// What exactly.
+        context: String,
+    },
+    /// Something that is not known.
+    Other(String),
+}
+
+pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+/// A connection that is subscribed.
+pub struct Connection {
+    pub(super) socket: WebSocketStream<Box<dyn Stream>>,
+    endpoint: String,
+    version: String,
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection")
+            .field("endpoint", &self.endpoint)
+            .field("version", &self.version)
+            .finish_non_exhaustive()
+    }
+}
+
+#[derive(Deserialize)]
+struct Control {
+    r#type: String,
+    #[serde(default)]
+    endpoint: String,
+    #[serde(default)]
+    version: String,
+    #[serde(default)]
+    code: String,
+    #[serde(default)]
+    context: String,
+    #[serde(default)]
+    detail: String,
+}
+
+impl Connection {
+    /// Connects, and subscribes to topic prefixes.
+    pub async fn open(
+        url: &ServerUrl,
+        config: &ClientConfig,
+        prefixes: &[String],
+    ) -> Result<Self, ClientError> {
+        let opening = Self::open_without_limit(url, config, prefixes);
+        tokio::time::timeout(config.timeout, opening)
+            .await
+            .unwrap_or_else(|_| {
+                Err(ClientError::Timeout {
+                    url: url.to_string(),
+                    limit: config.timeout,
+                })
+            })
+    }
+
+    async fn open_without_limit(
+        url: &ServerUrl,
+        config: &ClientConfig,
+        prefixes: &[String],
+    ) -> Result<Self, ClientError> {
+        let address = (url.host.as_str(), url.port);
+        let connect = |source| ClientError::Connect {
+            url: url.to_string(),
+            source,
+        };
+        let stream = TcpStream::connect(address).await.map_err(connect)?;
+        stream.set_nodelay(true).map_err(connect)?;
+        let stream: Box<dyn Stream> = if url.secure {
+            Box::new(secure(stream, url, config).await?)
+        } else {
+            Box::new(stream)
+        };
+        let refused = |reason: String| ClientError::Refused {
+            url: url.to_string(),
+            reason,
+        };
+        let mut request = url
+            .to_string()
+            .into_client_request()
+            .map_err(|error| refused(error.to_string()))?;
+        let value = |text: &str| {
+            HeaderValue::from_str(text).map_err(|_| ClientError::Header(text.to_owned()))
+        };
+        let headers = request.headers_mut();
+        headers.insert("X-Application-Name", value(&config.application)?);
+        if let Some(token) = &config.token {
+            headers.insert("Authorization", value(&format!("Bearer {token}"))?);
+        }
+        let limits = WebSocketConfig::default()
+            .max_message_size(Some(MESSAGE_LIMIT))
+            .max_frame_size(Some(MESSAGE_LIMIT));
+        let handshake =
+            tokio_tungstenite::client_async_with_config(request, stream, Some(limits)).await;
+        let (socket, _) = handshake.map_err(|error| {
+            refused(match error {
+                tungstenite::Error::Http(response) => {
+                    let body = response.body().as_deref().unwrap_or_default();
+                    let body = String::from_utf8_lossy(body);
+                    format!("HTTP status {} {}", response.status(), body.trim())
+                }
+                error => error.to_string(),
+            })
+        })?;
+        let mut this = Self {
+            socket,
+            endpoint: String::new(),
+            version: String::new(),
+        };
+        let subscriptions = serde_json::Value::from(prefixes.to_vec()).to_string();
+        this.send(subscriptions).await?;
+        this.flush().await?;
+        loop {
+            let text = this.next_text().await?;
+            match serde_json::from_slice::<Control>(&text) {
+                Ok(control) if control.r#type == "ack" => {
+                    this.endpoint = control.endpoint;
+                    this.version = control.version;
+                    return Ok(this);
+                }
+                Ok(control) if control.r#type == "error" => {
+                    return Err(refused(format!("{}: {}", control.code, control.context)));
+                }
+                // A message may overtake the acknowledgement; as if it had come before.
+                _ => {}
+            }
+        }
+    }
+
+    /// How the server calls this connection.
+    pub fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
+    /// The server's version.
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// The next thing that the server says.
+    pub async fn receive(&mut self) -> Result<Incoming, ClientError> {
+        let text = self.next_text().await?;
+        Ok(read(&text))
+    }
+
+    /// Publishes a value, an event, to a topic.
+    pub async fn publish(&mut self, topic: &str, value: DataRef<'_>) -> Result<(), ClientError> {
+        let mut text = Vec::new();
+        json::write_message(&mut text, topic.as_bytes(), value);
+        self.send(String::from_utf8_lossy(&text).into_owned())
+            .await?;
+        self.flush().await
+    }
+
+    /// Sends a ping and waits for its answer; the time that it took.
+    pub async fn ping(&mut self) -> Result<Duration, ClientError> {
+        let start = Instant::now();
+        let content = b"muster::ping".to_vec();
+        let ping = Message::Ping(content.clone().into());
+        self.socket
+            .send(ping)
+            .await
+            .map_err(|error| ended(&error))?;
+        loop {
+            match self.socket.next().await {
+                Some(Ok(Message::Pong(answer))) if answer == content => return Ok(start.elapsed()),
+                Some(Ok(Message::Close(frame))) => return Err(closed(frame.as_ref())),
+                Some(Ok(_)) => {}
+                Some(Err(error)) => return Err(ended(&error)),
+                None => return Err(ClientError::Ended("closed".to_owned())),
+            }
+        }
+    }
+
+    /// Says goodbye and waits, a second at most, until the server has read everything.
+    pub async fn close(mut self) {
+        let goodbye = async {
+            let _ = self.socket.close(None).await;
+            while let Some(Ok(_)) = self.socket.next().await {}
+        };
+        let _ = tokio::time::timeout(Duration::from_secs(1), goodbye).await;
+    }
+
+    async fn send(&mut self, text: String) -> Result<(), ClientError> {
+        let message = Message::Text(text.into());
+        self.socket
+            .feed(message)
+            .await
+            .map_err(|error| ended(&error))
+    }
+
+    async fn flush(&mut self) -> Result<(), ClientError> {
+        self.socket.flush().await.map_err(|error| ended(&error))
+    }
+
+    async fn next_text(&mut self) -> Result<Vec<u8>, ClientError> {
+        loop {
+            let next = self.socket.next().await;
+            if let Some(text) = text_of(next)? {
+                return Ok(text);
+            }
+        }
+    }
+}
+
+/// The text of what came over a connection, if it is one.
+pub(super) fn text_of(
+    next: Option<Result<Message, tungstenite::Error>>,
+) -> Result<Option<Vec<u8>>, ClientError> {
+    match next {
+        Some(Ok(Message::Text(text))) => Ok(Some(text.as_bytes().to_vec())),
+        Some(Ok(Message::Binary(bytes))) => Ok(Some(bytes.to_vec())),
+        Some(Ok(Message::Close(frame))) => Err(closed(frame.as_ref())),
+        Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => Ok(None),
+        Some(Err(error)) => Err(ended(&error)),
+        None => Err(ClientError::Ended("closed".to_owned())),
+    }
+}
+
+/// Reads what a server says after its acknowledgement.
+pub(super) fn read(text: &[u8]) -> Incoming {
+    let problem = match json::read_message(text, &Limits::default()) {
+        Ok(json::Message {
+            topic: Some(topic),
+            data,
+        }) => return Incoming::Message { topic, data },
+        Ok(_) => "a message without a topic".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    match serde_json::from_slice::<Control>(text) {
+        Ok(control) if control.r#type == "error" => {
+            let mut context = control.context;
+            if !control.detail.is_empty() {
+                context = format!("{context}: {}", control.detail);
+            }
+            Incoming::Error {
+                code: control.code,
+                context,
+            }
+        }
+        _ => Incoming::Other(problem),
+    }
+}
+
+pub(super) fn ended(error: &tungstenite::Error) -> ClientError {
+    ClientError::Ended(error.to_string())
+}
+
+fn closed(frame: Option<&tungstenite::protocol::CloseFrame>) -> ClientError {
+    ClientError::Ended(match frame {
+        Some(frame) => format!(
+            "closed with code {}: {}",
+            u16::from(frame.code),
+            frame.reason
+        ),
+        None => "closed".to_owned(),
+    })
+}
+
+/// TLS as for any server: its certificate must be trusted, and be that of the host.
+async fn secure(
+    stream: TcpStream,
+    url: &ServerUrl,
+    config: &ClientConfig,
+) -> Result<SslStream<TcpStream>, ClientError> {
+    let failed = |reason: String| ClientError::Tls {
+        url: url.to_string(),
+        reason,
+    };
+    let stack = |error: openssl::error::ErrorStack| failed(error.to_string());
+    let mut connector = SslConnector::builder(SslMethod::tls_client()).map_err(stack)?;
+    if let Some(cafile) = &config.cafile {
+        connector.set_ca_file(cafile).map_err(|error| {
+            failed(format!(
+                "cannot use the CA file {}: {error}",
+                cafile.display()
+            ))
+        })?;
+    }
+    let configuration = connector.build().configure().map_err(stack)?;
+    let ssl = configuration.into_ssl(&url.host).map_err(stack)?;
+    let mut stream = SslStream::new(ssl, stream).map_err(stack)?;
+    let connected = Pin::new(&mut stream).connect().await;
+    connected.map_err(|error| {
+        let verdict = stream.ssl().verify_result();
+        if verdict == openssl::x509::X509VerifyResult::OK {
+            failed(error.to_string())
+        } else {
+            failed(format!("its certificate is not trusted: {verdict}"))
+        }
+    })?;
+    Ok(stream)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses() {
+        let cases = [
+            (
+                "ws://127.0.0.1:27759",
+                "ws://127.0.0.1:27759/v1/messages/json",
+            ),
+            (
+                "wss://zeek.example.org/",
+                "wss://zeek.example.org:443/v1/messages/json",
+            ),
+            ("ws://[::1]:5/x?y", "ws://[::1]:5/x?y"),
+        ];
+        for (text, full) in cases {
+            assert_eq!(text.parse::<ServerUrl>().unwrap().to_string(), full);
+        }
+        for text in ["127.0.0.1:9999", "http://x", "ws://", "ws://:5", ""] {
+            assert!(text.parse::<ServerUrl>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_servers_say() {
+        let error = read(br#"{"type":"error","code":"c","context":"x","detail":"y"}"#);
+        let expected = Incoming::Error {
+            code: "c".to_owned(),
+            context: "x: y".to_owned(),
+        };
+        assert_eq!(error, expected);
+        assert!(matches!(read(b"nonsense"), Incoming::Other(_)));
+        assert!(matches!(
+            read(br#"{"topic":"/t","@data-type":"none"}"#),
+            Incoming::Message { topic, data: Data::None } if topic == "/t"
+        ));
+    }
+}

@@ -1,0 +1,7 @@
+//! The client's side of Zeek's WebSocket API.
+
+mod bridge;
+mod connection;
+
+pub use bridge::{Bridge, BridgeConfig, BridgeCounts, BridgeError};
+pub use connection::{ClientConfig, ClientError, Connection, Incoming, ServerUrl, UrlError};
