@@ -16,6 +16,7 @@ mod logs;
 mod tests;
 mod timers;
 mod unhandled;
+mod zeek_cluster;
 mod zeek_logger;
 mod zeek_logs;
 
@@ -464,6 +465,7 @@ impl NodeLoop {
                     let changes = self.core.pools.node_up(&name);
                     self.announce_to(id);
                     self.tell_readiness_to(&name, id);
+                    self.tell_zeek_manager(&name);
                     if incarnation.is_none() {
                         // Zeek's nodes do not say it.
                         self.ready.insert(name.clone());
