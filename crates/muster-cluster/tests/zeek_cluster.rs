@@ -111,11 +111,8 @@ fn a_zeek_manager_meets_our_worker() {
     }
     let said = said(&transcript);
     let by_peer = |name: &str| {
-        let said = said.iter().filter(|said| !said.is_zeeks);
-        let first = said
-            .filter(|said| event(&said.payload).0 == name)
-            .next()
-            .unwrap();
+        let mut said = said.iter().filter(|said| !said.is_zeeks);
+        let first = said.find(|said| event(&said.payload).0 == name).unwrap();
         let (name, arguments) = event(&first.payload);
         (first.topic.clone(), name, arguments)
     };
