@@ -41,7 +41,8 @@ pub struct KnownHost {
 /// `known_hosts.local_nets` to the data node that owns the address, unless it did so before. The
 /// owner logs each to the stream `known_hosts`, once within `known_hosts.expiry` of its life: the hosts
 /// in the log do not depend on who saw them; their times do. Zeek's workers send what they see to the
-/// same owner ([`KnownHostAdd`]), and a host that both have seen is logged once.
+/// same owner ([`KnownHostAdd`]), and a host that both have seen is logged once; an owner that is a Zeek
+/// process is told in the same way.
 ///
 /// When an owner dies, workers tell its heir of the hosts that they see from then on, and they are
 /// logged again. Both ends remember `known_hosts.max_hosts`; the oldest are forgotten first, and
@@ -149,7 +150,12 @@ impl KnownHosts {
                 continue;
             };
             let ts = connection.ts;
-            cx.publish(&owner, &HostSeen { ts, host }).checked(cx);
+            if cx.zeek_owns(&PoolName::proxy(), host) {
+                let info = KnownHost { ts, host };
+                cx.publish(&owner, &KnownHostAdd { info }).checked(cx);
+            } else {
+                cx.publish(&owner, &HostSeen { ts, host }).checked(cx);
+            }
             self.remember(host, cx);
         }
     }

@@ -157,13 +157,20 @@ impl KnownServices {
                 cx.count("unowned", 1);
                 continue;
             };
-            let seen = ServiceSeen {
-                ts: connection.ts,
-                host,
-                port,
-                service: service.to_owned(),
-            };
-            cx.publish(&owner, &seen).checked(cx);
+            let ts = connection.ts;
+            let service = service.to_owned();
+            if cx.zeek_owns(&PoolName::proxy(), key(host, port)) {
+                let info = record(ts, host, port, [service].into());
+                cx.publish(&owner, &KnownServiceAdd { info }).checked(cx);
+            } else {
+                let seen = ServiceSeen {
+                    ts,
+                    host,
+                    port,
+                    service,
+                };
+                cx.publish(&owner, &seen).checked(cx);
+            }
             self.remember(entry, cx);
         }
     }
@@ -173,16 +180,8 @@ impl KnownServices {
         if self.known.contains(&entry, cx.now()) {
             return;
         }
-        let record = KnownService {
-            ts: seen.ts,
-            host: seen.host,
-            port_num: seen.port,
-            port_proto: EnumValue::new(seen.port.protocol.name()),
-            service: Some(seen.service)
-                .filter(|service| !service.is_empty())
-                .into_iter()
-                .collect(),
-        };
+        let service = Some(seen.service).filter(|service| !service.is_empty());
+        let record = record(seen.ts, seen.host, seen.port, service.into_iter().collect());
         cx.log("known_services", &record).checked(cx);
         cx.count("services", 1);
         self.remember(entry, cx);
@@ -191,16 +190,23 @@ impl KnownServices {
     fn known_service_add(&mut self, event: KnownServiceAdd, cx: &mut Context<'_>) {
         let mut info = event.info;
         let (host, port, now) = (info.host, info.port_num, cx.now());
+        // A worker that saw a protocol and then that it was not sends none at all.
+        let names: Vec<Name> = match info.service.len() {
+            0 => vec![name("")],
+            _ => info.service.iter().map(|service| name(service)).collect(),
+        };
         let known = &mut self.known;
-        info.service
-            .retain(|service| !known.contains(&(host, port, name(service)), now));
-        if info.service.is_empty() {
+        let new = names.into_iter().map(|name| (host, port, name));
+        let new: Vec<_> = new.filter(|entry| !known.contains(entry, now)).collect();
+        if new.is_empty() {
             return;
         }
+        info.service
+            .retain(|service| new.contains(&(host, port, name(service))));
         cx.log("known_services", &info).checked(cx);
-        cx.count("services", info.service.len() as u64);
-        for service in &info.service {
-            self.remember((host, port, name(service)), cx);
+        cx.count("services", new.len() as u64);
+        for entry in new {
+            self.remember(entry, cx);
         }
     }
 
@@ -209,6 +215,16 @@ impl KnownServices {
         if evicted > 0 {
             cx.count("evicted", evicted);
         }
+    }
+}
+
+fn record(ts: Timestamp, host: Address, port_num: Port, service: BTreeSet<String>) -> KnownService {
+    KnownService {
+        ts,
+        host,
+        port_num,
+        port_proto: EnumValue::new(port_num.protocol.name()),
+        service,
     }
 }
 

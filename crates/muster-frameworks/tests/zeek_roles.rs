@@ -82,20 +82,24 @@ fn settle(cluster: &mut Cluster) {
     cluster.run_for(Duration::from_secs(3));
 }
 
-#[test]
-fn hosts_that_both_kinds_of_workers_see_are_logged_once() {
-    let connection = |n: u8| Connection {
+/// A row of `ssh`.
+fn connection(n: u8) -> Connection {
+    Connection {
         ts: TS,
         uid: String::new(),
         orig_h: address(&format!("10.0.0.{n}")),
         orig_p: Port::tcp(1),
-        resp_h: address("192.0.2.1"),
+        resp_h: address(&format!("192.0.2.{n}")),
         resp_p: Port::tcp(22),
         log: "ssh".to_owned(),
         service: None,
         conn_state: None,
         established: Some(true),
-    };
+    }
+}
+
+#[test]
+fn hosts_that_both_kinds_of_workers_see_are_logged_once() {
     let mut cluster = started(cluster("").feed("worker", (0..20).map(connection)));
     for n in 10..30 {
         let event = host(&format!("10.0.0.{n}"));
@@ -129,7 +133,7 @@ fn services_are_logged_as_zeeks_proxies_do() {
     let mut cluster = started(cluster(""));
     let host = address("10.0.0.1");
     let key = || Key::cat(&[Data::from(host), Data::from(Port::tcp(443))]);
-    for services in [&[""][..], &["http", "ssl"], &["ssl"], &["ssl", "xmpp"]] {
+    for services in [&[][..], &[""], &["http", "ssl"], &["ssl"], &["ssl", "xmpp"]] {
         let event = KnownServiceAdd {
             info: KnownService {
                 ts: TS,
@@ -145,7 +149,7 @@ fn services_are_logged_as_zeeks_proxies_do() {
     let records = cluster.log_of::<KnownService>("known_services");
     let services = records.into_iter().map(|record| record.service);
     let services: Vec<Vec<String>> = services.map(|names| names.into_iter().collect()).collect();
-    assert_eq!(services, [vec![""], vec!["http", "ssl"], vec!["xmpp"]]);
+    assert_eq!(services, [vec![], vec!["http", "ssl"], vec!["xmpp"]]);
 }
 
 fn cert(host: Address, hash: &str) -> KnownCertAdd {
@@ -443,6 +447,57 @@ fn what_is_not_handled_is_named_at_the_start_and_counted_when_it_comes() {
     let told = lines(&cluster, "no framework handles event");
     assert_eq!(told.len(), 4, "one line for each name and node: {told:?}");
     assert!(told[0].contains("Config::cluster_set_option of zeek-1"));
+}
+
+/// A Zeek process that owns keys is told by Zeek's events; of ours that it does not know it is told in
+/// vain, but not in silence.
+#[test]
+fn an_owner_that_is_a_zeek_process_is_told_by_zeeks_events() {
+    let swapped = |n| {
+        let row = connection(n);
+        Connection {
+            orig_h: row.resp_h,
+            resp_h: row.orig_h,
+            ..row
+        }
+    };
+    let rows = (0..20).flat_map(|n| [connection(n), swapped(n)]);
+    let mut cluster = cluster("").zeek("data-1").feed("worker", rows);
+    cluster.start();
+    cluster.run_until_idle();
+    let hosts: Vec<Address> = (0..20).map(|n| address(&format!("10.0.0.{n}"))).collect();
+    let owner = |host: &Address| cluster.owner(&PoolName::proxy(), host);
+    let (zeeks, ours): (Vec<Address>, Vec<Address>) =
+        hosts.iter().partition(|host| owner(host) == "data-1");
+    assert!(!zeeks.is_empty() && !ours.is_empty());
+    assert_eq!(cluster.log("known_hosts").len(), ours.len());
+    let mut told = BTreeMap::<String, Vec<Data>>::new();
+    for payload in cluster.heard("data-1") {
+        let event = EventRef::read(DataRef::from_validated(&payload)).unwrap();
+        let arguments = event.arguments();
+        match event.name() {
+            "Known::known_host_add" => {
+                let KnownHostAdd { info } = arguments.to().unwrap();
+                assert!(zeeks.contains(&info.host));
+            }
+            "Known::known_service_add" => {
+                let KnownServiceAdd { info } = arguments.to().unwrap();
+                assert_eq!((info.port_num, info.service.len()), (Port::tcp(22), 1));
+            }
+            _ => {}
+        }
+        let of_name = told.entry(event.name().to_owned()).or_default();
+        of_name.push(arguments.to_data());
+    }
+    assert_eq!(told["Known::known_host_add"].len(), zeeks.len());
+    assert!(!told["Known::known_service_add"].is_empty());
+    assert!(!told.contains_key("Muster::host_seen") && !told.contains_key("Muster::service_seen"));
+    // Who scans is not known to any script of Zeek's.
+    let attempts = told["Muster::scan_attempt"].len() as u64;
+    let lost = &cluster.node("worker").counts().events_lost_on_zeek;
+    assert_eq!(lost.get("Muster::scan_attempt"), attempts);
+    let line = "event Muster::scan_attempt goes to data-1, a Zeek process, which does not know it";
+    assert_eq!(cluster.transcript().matches(line).count(), 1);
 }
 
 #[test]

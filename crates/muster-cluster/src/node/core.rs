@@ -54,6 +54,8 @@ pub(crate) struct Core {
     own_topics: [Topic; 2],
     scratch: Vec<u8>,
     reported: HashMap<String, u32>,
+    /// The topics that reach one node, which is a Zeek process at present.
+    pub(super) zeek_topics: HashMap<Topic, NodeName>,
     /// What the operator knows of logs at Zeek's loggers: logger and path.
     told_zeek_loggers: BTreeSet<(NodeName, String)>,
 }
@@ -117,6 +119,7 @@ impl Core {
             own_topics: [topics.node(&node.name), topics.id(id)],
             scratch: Vec::new(),
             reported: HashMap::new(),
+            zeek_topics: HashMap::new(),
             told_zeek_loggers: BTreeSet::new(),
             layout,
             node,
@@ -164,6 +167,7 @@ impl Core {
             payload,
             class,
         });
+        self.notice_lost_on_zeek(topic, name);
     }
 
     /// The metadata that the runtime attaches: the event time of what is handled (an event, a closed

@@ -44,6 +44,9 @@ pub struct NodeCounts {
     /// Events of other nodes that no framework of this one handles, by the event's name. Housekeeping
     /// of Zeek's cluster framework that needs no answer is not among them.
     pub events_unhandled: ByName,
+    /// Events of ours that went to a node which is a Zeek process and does not know them, by the event's
+    /// name.
+    pub events_lost_on_zeek: ByName,
     /// New values for variables of Zeek's scripts (`identifier_update`), by the variable's name; nodes
     /// have no such variables.
     pub identifier_updates: ByName,
@@ -72,6 +75,7 @@ impl NodeCounts {
             ("logs_refused", self.logs_refused),
             ("logs_forgotten", self.logs_forgotten),
             ("events_unhandled", self.events_unhandled.total()),
+            ("events_lost_on_zeek", self.events_lost_on_zeek.total()),
             ("identifier_updates", self.identifier_updates.total()),
         ];
         let own = own.into_iter().map(|(name, value)| Counter {
@@ -88,9 +92,11 @@ impl NodeCounts {
                 value: *value,
             });
         let unhandled = by_name("events_unhandled", "event", &self.events_unhandled);
+        let lost = by_name("events_lost_on_zeek", "event", &self.events_lost_on_zeek);
         let updates = by_name("identifier_updates", "identifier", &self.identifier_updates);
         own.chain(frameworks)
             .chain(unhandled)
+            .chain(lost)
             .chain(updates)
             .collect()
     }

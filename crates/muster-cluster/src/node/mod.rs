@@ -475,6 +475,7 @@ impl NodeLoop {
                         id,
                         incarnation,
                     };
+                    self.core.is_now_zeek(&life, incarnation.is_none());
                     self.core.effects.push(Effect::Report(Report {
                         severity: Severity::Info,
                         text: format!("node up: {}", life.name),
@@ -495,6 +496,7 @@ impl NodeLoop {
                         id,
                         incarnation,
                     };
+                    self.core.is_now_zeek(&life, false);
                     self.core.effects.push(Effect::Report(Report {
                         severity: Severity::Warning,
                         text: format!("node down: {}", life.name),

@@ -1,9 +1,10 @@
-//! What arrives for which a node has no use: it is counted by name, and the operator is told once, so
-//! that nothing is eaten in silence.
+//! What arrives for which a node has no use, and what it sends to a Zeek process that has none: it is
+//! counted by name, and the operator is told once, so that nothing is eaten in silence.
 
-use muster_wire::EndpointId;
+use muster_wire::{EndpointId, Topic};
 
-use super::{NodeLoop, Severity};
+use super::core::Core;
+use super::{NodeLife, NodeLoop, Severity};
 
 /// Housekeeping of Zeek's cluster framework that asks nothing of a node.
 const HOUSEKEEPING: [&str; 3] = [
@@ -14,6 +15,48 @@ const HOUSEKEEPING: [&str; 3] = [
     // All nodes have.
     "Cluster::Experimental::cluster_started",
 ];
+
+/// How the names of our own events begin, which no script of Zeek's handles.
+const OURS: &str = "Muster::";
+
+impl Core {
+    /// A node is up or down: what is published to it may go to a Zeek process from now on, or not.
+    pub(super) fn is_now_zeek(&mut self, node: &NodeLife, is_zeek: bool) {
+        let topics = self.layout.topics();
+        let is_manager = self
+            .layout
+            .manager()
+            .is_some_and(|manager| manager.name == node.name);
+        let manager = is_manager.then(|| topics.manager());
+        for topic in [topics.node(&node.name)].into_iter().chain(manager) {
+            if is_zeek {
+                self.zeek_topics.insert(topic, node.name.clone());
+            } else {
+                self.zeek_topics.remove(&topic);
+            }
+        }
+    }
+
+    /// An event is published to a topic: if it is one of ours and the topic reaches a Zeek process,
+    /// nothing will come of it.
+    pub(super) fn notice_lost_on_zeek(&mut self, topic: &Topic, event: &str) {
+        if self.zeek_topics.is_empty() || !event.starts_with(OURS) {
+            return;
+        }
+        let Some(node) = self.zeek_topics.get(topic).cloned() else {
+            return;
+        };
+        if self.counts.events_lost_on_zeek.add(event).is_some() {
+            let kind = format!("lost on Zeek {event}");
+            self.report(Severity::Warning, &kind, || {
+                format!(
+                    "event {event} goes to {node}, a Zeek process, which does not know it; from now \
+                     on it is only counted"
+                )
+            });
+        }
+    }
+}
 
 impl NodeLoop {
     /// An event came that no framework handles. Rows of the node's own inputs that nobody looks at are
