@@ -10,6 +10,7 @@
 //! | `Intel::insert_indicator`, `FTP::sync_add_expected_data`, `FTP::sync_remove_expected_data`, `IRC::dcc_transfer_add`, `IRC::dcc_transfer_remove` | [`ZeekProxy`] passes them on to the workers |
 //! | others, as `Config::cluster_set_option` and `Notice::suppression_batch_internal` | counted as unhandled, by name |
 
+mod browser;
 mod events;
 mod known_certs;
 mod proxy;
