@@ -123,7 +123,7 @@ pub enum StreamError {
     /// A name that cannot be a file's name.
     #[error("`{0}` is no name for a log stream: letters, digits, `_` and `-`, at most 64")]
     Name(String),
-    /// Two frameworks declare the stream with different columns.
+    /// Two frameworks declare the stream with different columns, or for different streams of Zeek's.
     #[error("stream `{0}` is declared twice with different columns")]
     Conflict(String),
     /// Nobody declared the stream.
