@@ -11,7 +11,8 @@ use muster_data::{Address, Record, Timestamp};
 
 use crate::checked::Checked;
 use crate::local_nets::{self, LocalNets};
-use crate::seen::Seen;
+use crate::recent::{A_DAY, Recent, workers_expiry};
+use crate::zeek::KnownHostAdd;
 use crate::zeek_log::Connection;
 
 /// A worker has seen a host, for the first time since the host's owner last changed.
@@ -34,12 +35,14 @@ pub struct KnownHost {
     pub host: Address,
 }
 
-/// Logs every host of one's own networks once.
+/// Logs every host of one's own networks once a day.
 ///
 /// A worker takes both ends of a connection that [came about](came_about), and sends those in
 /// `known_hosts.local_nets` to the data node that owns the address, unless it did so before. The
-/// owner logs each to the stream `known_hosts`, once in its life: the hosts in the log do not depend on
-/// who saw them; their times do.
+/// owner logs each to the stream `known_hosts`, once within `known_hosts.expiry` of its life: the hosts
+/// in the log do not depend on who saw them; their times do. Zeek's workers send what they see to the
+/// same owner ([`KnownHostAdd`]), and a host that both have seen is logged once; an owner that is a Zeek
+/// process is told in the same way.
 ///
 /// When an owner dies, workers tell its heir of the hosts that they see from then on, and they are
 /// logged again. Both ends remember `known_hosts.max_hosts`; the oldest are forgotten first, and
@@ -48,7 +51,7 @@ pub struct KnownHost {
 pub struct KnownHosts {
     local_nets: LocalNets,
     /// What a worker has told, and what a data node has logged.
-    known: Seen<Address>,
+    known: Recent<Address>,
     role: Role,
 }
 
@@ -87,14 +90,25 @@ impl Framework for KnownHosts {
             "hosts that a node remembers at most",
         )
         .positive(),
+        SettingSpec::duration(
+            "known_hosts.expiry",
+            A_DAY,
+            "time after which a host is logged again (Zeek's create_expire)",
+        )
+        .positive(),
     ];
 
     fn create(site: &Site<'_>) -> Option<Self> {
         let settings = &site.node.settings;
         let has_work = site.is(Role::Worker) || site.owns_keys();
+        let expiry = settings.duration("known_hosts.expiry");
+        let expiry = match site.node.role {
+            Role::Worker => workers_expiry(expiry),
+            _ => expiry,
+        };
         has_work.then(|| Self {
             local_nets: LocalNets::of(settings, "known_hosts.local_nets"),
-            known: Seen::new(settings.size("known_hosts.max_hosts")),
+            known: Recent::new(settings.size("known_hosts.max_hosts"), expiry),
             role: site.node.role,
         })
     }
@@ -104,7 +118,8 @@ impl Framework for KnownHosts {
             declarations.on(Self::connection);
         } else {
             declarations.on(Self::host_seen);
-            declarations.stream::<KnownHost>("known_hosts");
+            declarations.on(Self::known_host_add);
+            declarations.zeek_stream::<KnownHost>("known_hosts", "Known::HOSTS_LOG");
         }
     }
 
@@ -127,7 +142,7 @@ impl KnownHosts {
             return;
         }
         for host in [connection.orig_h, connection.resp_h] {
-            if self.known.contains(&host) || !self.local_nets.contains(&host) {
+            if self.known.contains(&host, cx.now()) || !self.local_nets.contains(&host) {
                 continue;
             }
             let Some(owner) = cx.topic_for_key(&PoolName::proxy(), host) else {
@@ -135,23 +150,36 @@ impl KnownHosts {
                 continue;
             };
             let ts = connection.ts;
-            cx.publish(&owner, &HostSeen { ts, host }).checked(cx);
+            if cx.zeek_owns(&PoolName::proxy(), host) {
+                let info = KnownHost { ts, host };
+                cx.publish(&owner, &KnownHostAdd { info }).checked(cx);
+            } else {
+                cx.publish(&owner, &HostSeen { ts, host }).checked(cx);
+            }
             self.remember(host, cx);
         }
     }
 
     fn host_seen(&mut self, seen: HostSeen, cx: &mut Context<'_>) {
         let HostSeen { ts, host } = seen;
-        if self.known.contains(&host) {
+        self.log(&KnownHost { ts, host }, cx);
+    }
+
+    fn known_host_add(&mut self, event: KnownHostAdd, cx: &mut Context<'_>) {
+        self.log(&event.info, cx);
+    }
+
+    fn log(&mut self, record: &KnownHost, cx: &mut Context<'_>) {
+        if self.known.contains(&record.host, cx.now()) {
             return;
         }
-        cx.log("known_hosts", &KnownHost { ts, host }).checked(cx);
+        cx.log("known_hosts", record).checked(cx);
         cx.count("hosts", 1);
-        self.remember(host, cx);
+        self.remember(record.host, cx);
     }
 
     fn remember(&mut self, host: Address, cx: &mut Context<'_>) {
-        let evicted = self.known.insert(host);
+        let evicted = self.known.insert(host, cx.now());
         if evicted > 0 {
             cx.count("evicted", evicted);
         }

@@ -14,7 +14,8 @@ use muster_data::{Address, Data, EnumValue, Port, Protocol, Record, Timestamp};
 use crate::checked::Checked;
 use crate::known_hosts::{came_about, still_holds};
 use crate::local_nets::{self, LocalNets};
-use crate::seen::Seen;
+use crate::recent::{A_DAY, Recent, workers_expiry};
+use crate::zeek::KnownServiceAdd;
 use crate::zeek_log::Connection;
 
 /// A worker has seen a service, for the first time since the service's owner last changed.
@@ -44,17 +45,22 @@ pub struct KnownService {
     pub port_num: Port,
     /// The transport protocol.
     pub port_proto: EnumValue,
-    /// What it is; empty if that is not known.
+    /// What it is; empty if that is not known, or an empty name where Zeek's workers say so.
     pub service: BTreeSet<String>,
 }
 
-/// Logs every service of one's own networks once.
+/// Logs every service of one's own networks once a day.
 ///
 /// A worker takes the responder of a TCP or UDP connection that [came about](came_about), and sends
 /// host, port and service to the data node that owns host and port (with the key that Zeek takes),
-/// unless it did so before. The owner logs each to the stream `known_services`, once in its life. A port
-/// at which several services are seen, or a service before it is known which, has a record for each: so
-/// the records do not depend on what was seen first; their times do.
+/// unless it did so before. The owner logs each to the stream `known_services`, once within
+/// `known_services.expiry` of its life. A port at which several services are seen, or a service before it
+/// is known which, has a record for each: so the records do not depend on what was seen first; their
+/// times do.
+///
+/// Zeek's workers send what they see to the same owner ([`KnownServiceAdd`]), and what both have seen is
+/// logged once. Their records are logged as a Zeek proxy does: all services of a message in one, those
+/// that are known left out, and a service that is not known by an empty name.
 ///
 /// Owners die, and memory is bounded (`known_services.max_services`), as for
 /// [known hosts](crate::KnownHosts).
@@ -62,7 +68,7 @@ pub struct KnownService {
 pub struct KnownServices {
     local_nets: LocalNets,
     /// What a worker has told, and what a data node has logged.
-    known: Seen<(Address, Port, Name)>,
+    known: Recent<(Address, Port, Name)>,
     role: Role,
 }
 
@@ -88,14 +94,25 @@ impl Framework for KnownServices {
             "services that a node remembers at most",
         )
         .positive(),
+        SettingSpec::duration(
+            "known_services.expiry",
+            A_DAY,
+            "time after which a service is logged again (Zeek's create_expire)",
+        )
+        .positive(),
     ];
 
     fn create(site: &Site<'_>) -> Option<Self> {
         let settings = &site.node.settings;
         let has_work = site.is(Role::Worker) || site.owns_keys();
+        let expiry = settings.duration("known_services.expiry");
+        let expiry = match site.node.role {
+            Role::Worker => workers_expiry(expiry),
+            _ => expiry,
+        };
         has_work.then(|| Self {
             local_nets: LocalNets::of(settings, "known_services.local_nets"),
-            known: Seen::new(settings.size("known_services.max_services")),
+            known: Recent::new(settings.size("known_services.max_services"), expiry),
             role: site.node.role,
         })
     }
@@ -105,7 +122,8 @@ impl Framework for KnownServices {
             declarations.on(Self::connection);
         } else {
             declarations.on(Self::service_seen);
-            declarations.stream::<KnownService>("known_services");
+            declarations.on(Self::known_service_add);
+            declarations.zeek_stream::<KnownService>("known_services", "Known::SERVICES_LOG");
         }
     }
 
@@ -132,49 +150,81 @@ impl KnownServices {
         // `conn` names all the protocols that were spoken.
         for service in connection.service.as_deref().unwrap_or("").split(',') {
             let entry = (host, port, name(service));
-            if self.known.contains(&entry) {
+            if self.known.contains(&entry, cx.now()) {
                 continue;
             }
             let Some(owner) = cx.topic_for_key(&PoolName::proxy(), key(host, port)) else {
                 cx.count("unowned", 1);
                 continue;
             };
-            let seen = ServiceSeen {
-                ts: connection.ts,
-                host,
-                port,
-                service: service.to_owned(),
-            };
-            cx.publish(&owner, &seen).checked(cx);
+            let ts = connection.ts;
+            let service = service.to_owned();
+            if cx.zeek_owns(&PoolName::proxy(), key(host, port)) {
+                let info = record(ts, host, port, [service].into());
+                cx.publish(&owner, &KnownServiceAdd { info }).checked(cx);
+            } else {
+                let seen = ServiceSeen {
+                    ts,
+                    host,
+                    port,
+                    service,
+                };
+                cx.publish(&owner, &seen).checked(cx);
+            }
             self.remember(entry, cx);
         }
     }
 
     fn service_seen(&mut self, seen: ServiceSeen, cx: &mut Context<'_>) {
         let entry = (seen.host, seen.port, name(&seen.service));
-        if self.known.contains(&entry) {
+        if self.known.contains(&entry, cx.now()) {
             return;
         }
-        let record = KnownService {
-            ts: seen.ts,
-            host: seen.host,
-            port_num: seen.port,
-            port_proto: EnumValue::new(seen.port.protocol.name()),
-            service: Some(seen.service)
-                .filter(|service| !service.is_empty())
-                .into_iter()
-                .collect(),
-        };
+        let service = Some(seen.service).filter(|service| !service.is_empty());
+        let record = record(seen.ts, seen.host, seen.port, service.into_iter().collect());
         cx.log("known_services", &record).checked(cx);
         cx.count("services", 1);
         self.remember(entry, cx);
     }
 
+    fn known_service_add(&mut self, event: KnownServiceAdd, cx: &mut Context<'_>) {
+        let mut info = event.info;
+        let (host, port, now) = (info.host, info.port_num, cx.now());
+        // A worker that saw a protocol and then that it was not sends none at all.
+        let names: Vec<Name> = match info.service.len() {
+            0 => vec![name("")],
+            _ => info.service.iter().map(|service| name(service)).collect(),
+        };
+        let known = &mut self.known;
+        let new = names.into_iter().map(|name| (host, port, name));
+        let new: Vec<_> = new.filter(|entry| !known.contains(entry, now)).collect();
+        if new.is_empty() {
+            return;
+        }
+        info.service
+            .retain(|service| new.contains(&(host, port, name(service))));
+        cx.log("known_services", &info).checked(cx);
+        cx.count("services", new.len() as u64);
+        for entry in new {
+            self.remember(entry, cx);
+        }
+    }
+
     fn remember(&mut self, entry: (Address, Port, Name), cx: &mut Context<'_>) {
-        let evicted = self.known.insert(entry);
+        let evicted = self.known.insert(entry, cx.now());
         if evicted > 0 {
             cx.count("evicted", evicted);
         }
+    }
+}
+
+fn record(ts: Timestamp, host: Address, port_num: Port, service: BTreeSet<String>) -> KnownService {
+    KnownService {
+        ts,
+        host,
+        port_num,
+        port_proto: EnumValue::new(port_num.protocol.name()),
+        service,
     }
 }
 

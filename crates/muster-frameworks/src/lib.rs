@@ -3,7 +3,9 @@
 //! - [`zeek_log`]: reads Zeek's logs as they are, and the connections they tell of.
 //! - [`log_input`]: replays many logs in time order, shared between workers and paced.
 //! - [`log_files`]: writes the logs of a logger.
-//! - [`standard()`]: the frameworks, [`KnownHosts`], [`KnownServices`], [`ScanDetection`], [`Notices`].
+//! - [`standard()`]: the frameworks, [`KnownHosts`], [`KnownServices`], [`ScanDetection`], [`Notices`],
+//!   and those of [`zeek`].
+//! - [`zeek`]: a proxy's work for Zeek's frameworks.
 //! - [`sample`]: logs of real traffic.
 
 mod checked;
@@ -13,10 +15,12 @@ mod local_nets;
 pub mod log_files;
 pub mod log_input;
 mod notice;
+mod recent;
 pub mod sample;
 mod scan;
 mod seen;
 mod standard;
+pub mod zeek;
 pub mod zeek_log;
 
 pub use known_hosts::{HostSeen, KnownHost, KnownHosts, came_about};

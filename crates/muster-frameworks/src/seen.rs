@@ -43,18 +43,6 @@ impl<K: Copy + Eq + Hash> Seen<K> {
     pub(crate) fn iter(&self) -> impl Iterator<Item = &K> {
         self.order.iter()
     }
-
-    /// Keeps only the keys for which `keep` holds.
-    pub(crate) fn retain(&mut self, mut keep: impl FnMut(&K) -> bool) {
-        let keys = &mut self.keys;
-        self.order.retain(|key| {
-            let keep = keep(key);
-            if !keep {
-                keys.remove(key);
-            }
-            keep
-        });
-    }
 }
 
 #[cfg(test)]
@@ -67,7 +55,5 @@ mod tests {
         assert_eq!((seen.insert(1), seen.insert(2), seen.insert(1)), (0, 0, 0));
         assert_eq!(seen.insert(3), 1);
         assert!(!seen.contains(&1) && seen.contains(&2) && seen.contains(&3));
-        seen.retain(|key| *key != 3);
-        assert_eq!((seen.insert(4), seen.contains(&2)), (0, true));
     }
 }

@@ -3,6 +3,7 @@
 
 use muster_cluster::node::Registry;
 
+use crate::zeek::{KnownCerts, Software, ZeekProxy};
 use crate::{KnownHosts, KnownServices, Notices, ScanDetection};
 
 /// All frameworks of this crate.
@@ -12,4 +13,7 @@ pub fn standard() -> Registry {
         .with::<KnownServices>()
         .with::<ScanDetection>()
         .with::<Notices>()
+        .with::<KnownCerts>()
+        .with::<Software>()
+        .with::<ZeekProxy>()
 }

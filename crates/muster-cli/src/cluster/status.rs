@@ -30,6 +30,10 @@ pub(crate) struct NodeStatus {
     pub(crate) age_seconds: f64,
     /// What the node's loop counts.
     pub(crate) counts: BTreeMap<String, u64>,
+    /// What the loop counts by names from the network, the first 64 of them: `events_unhandled` by
+    /// event, `identifier_updates` by variable.
+    #[serde(default)]
+    pub(crate) by_name: BTreeMap<String, BTreeMap<String, u64>>,
     /// What its frameworks count, as `scan.notices`.
     pub(crate) frameworks: BTreeMap<String, u64>,
     /// Log records that wait for their batch.
@@ -104,12 +108,18 @@ impl NodeStatus {
     pub(crate) fn new(report: &NodeReport) -> Self {
         let mut counts = BTreeMap::new();
         let mut frameworks = BTreeMap::new();
+        let mut by_name: BTreeMap<String, BTreeMap<String, u64>> = BTreeMap::new();
         for counter in report.counts.counters() {
+            let name = counter.name.to_owned();
             match counter.labels.first() {
-                None => counts.insert(counter.name.to_owned(), counter.value),
-                Some((_, framework)) => {
-                    frameworks.insert(format!("{framework}.{}", counter.name), counter.value)
+                None => counts.insert(name, counter.value),
+                Some(("framework", framework)) => {
+                    frameworks.insert(format!("{framework}.{name}"), counter.value)
                 }
+                Some((_, what)) => by_name
+                    .entry(name)
+                    .or_default()
+                    .insert(what.clone(), counter.value),
             };
         }
         Self {
@@ -117,6 +127,7 @@ impl NodeStatus {
             state: report.state.name().to_owned(),
             age_seconds: report.age.as_secs_f64(),
             counts,
+            by_name,
             frameworks,
             waiting_records: report.waiting_records,
             inbox: QueueStatus {

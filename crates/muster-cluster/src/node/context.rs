@@ -266,6 +266,13 @@ impl Context<'_> {
         self.core.pools.owner(pool, &key.into()) == Some(&self.core.node.name)
     }
 
+    /// Whether the owner of a key of a pool is a Zeek process, which knows the events of Zeek's scripts
+    /// and no others.
+    pub fn zeek_owns(&self, pool: &PoolName, key: impl Into<Key>) -> bool {
+        let owner = self.core.pools.owner(pool, &key.into());
+        owner.is_some_and(|owner| self.core.is_zeek(owner))
+    }
+
     // --- telling the operator -----------------------------------------------------------------
 
     /// Tells the operator something, at most three times for each text.

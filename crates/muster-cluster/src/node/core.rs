@@ -1,7 +1,7 @@
 //! The inside of a node loop that handlers reach through their [`Context`](super::Context).
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -13,7 +13,7 @@ use super::counts::NodeCounts;
 use super::logs::{BATCH, Logged, Logs};
 use super::timers::Timers;
 use super::zeek_logs::ZeekLogs;
-use super::{Effect, Now, Report, Severity};
+use super::{Effect, Now, Report, Severity, zeek_logger};
 use crate::layout::{Layout, Node, NodeName, PoolName};
 use crate::membership::Membership;
 use crate::pools::Pools;
@@ -54,6 +54,10 @@ pub(crate) struct Core {
     own_topics: [Topic; 2],
     scratch: Vec<u8>,
     reported: HashMap<String, u32>,
+    /// The topics that reach one node, which is a Zeek process at present.
+    pub(super) zeek_topics: HashMap<Topic, NodeName>,
+    /// What the operator knows of logs at Zeek's loggers: logger and path.
+    told_zeek_loggers: BTreeSet<(NodeName, String)>,
 }
 
 impl Core {
@@ -115,6 +119,8 @@ impl Core {
             own_topics: [topics.node(&node.name), topics.id(id)],
             scratch: Vec::new(),
             reported: HashMap::new(),
+            zeek_topics: HashMap::new(),
+            told_zeek_loggers: BTreeSet::new(),
             layout,
             node,
         }
@@ -161,6 +167,7 @@ impl Core {
             payload,
             class,
         });
+        self.notice_lost_on_zeek(topic, name);
     }
 
     /// The metadata that the runtime attaches: the event time of what is handled (an event, a closed
@@ -185,29 +192,67 @@ impl Core {
     /// Sends a stream's waiting records, each batch to the next logger, if one is alive.
     pub(crate) fn flush_log(&mut self, stream: &str) {
         while self.logs.is_waiting(stream) {
-            let Some(topic) = self.next_logger() else {
+            let Some((logger, topic)) = self.next_logger() else {
                 return self.logs.postpone(stream, self.now.mono);
             };
-            let Some((arguments, count)) = self.logs.take(stream) else {
+            let is_zeek = self.is_zeek(&logger);
+            let Some(taken) = self.logs.take(stream) else {
                 return;
             };
-            self.counts.records_sent += count as u64;
-            let metadata = self.metadata();
-            self.send(&topic, Class::Bulk, BATCH, metadata, |out| {
-                out.extend_from_slice(&arguments);
-            });
+            self.counts.records_sent += taken.count as u64;
+            let mut out = Vec::new();
+            if is_zeek {
+                let target = zeek_logger::Target::of(&taken);
+                target.put(&mut out, &taken, self.now.wall);
+                self.counts.events_out += 1;
+                self.effects.push(Effect::Publish {
+                    topic,
+                    payload: Bytes::from(out),
+                    class: Class::Bulk,
+                });
+                self.tell_of_zeek_logger(&logger, target);
+            } else {
+                taken.put(&mut out);
+                let metadata = self.metadata();
+                self.send(&topic, Class::Bulk, BATCH, metadata, |arguments| {
+                    arguments.extend_from_slice(&out);
+                });
+            }
         }
     }
 
-    /// The living logger whose turn it is.
-    fn next_logger(&mut self) -> Option<Topic> {
+    /// Tells the operator once where a Zeek logger puts a log: it does not answer, and says only in its
+    /// own reporter.log that it does not know a stream.
+    fn tell_of_zeek_logger(&mut self, logger: &NodeName, target: zeek_logger::Target) {
+        if self
+            .told_zeek_loggers
+            .insert((logger.clone(), target.path()))
+        {
+            let (severity, text) = (Severity::Info, target.describe(logger));
+            self.effects.push(Effect::Report(Report { severity, text }));
+        }
+    }
+
+    /// The living logger whose turn it is, and its topic.
+    fn next_logger(&mut self) -> Option<(NodeName, Topic)> {
         let name = if self.layout.manager_is_logger() {
             let manager = &self.layout.manager()?.name;
             Some(manager.clone()).filter(|name| self.is_alive(name))
         } else {
             self.pools.next(&PoolName::logger(), LOG_PURPOSE).cloned()
         };
-        self.topic_for_node(&name?)
+        let name = name?;
+        let topic = self.topic_for_node(&name)?;
+        Some((name, topic))
+    }
+
+    /// Whether a node that is alive is a Zeek process: those do not say their incarnation.
+    pub(crate) fn is_zeek(&self, name: &NodeName) -> bool {
+        let life = self
+            .membership
+            .get(name)
+            .and_then(|node| node.life.as_ref());
+        life.is_some_and(|life| life.incarnation.is_none())
     }
 
     pub(crate) fn is_alive(&self, name: &NodeName) -> bool {

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use muster_wire::counters::Counter;
 
+use super::by_name::ByName;
+
 /// The counts of one life of a node.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NodeCounts {
@@ -39,12 +41,22 @@ pub struct NodeCounts {
     pub logs_refused: u64,
     /// Descriptions of logs that were forgotten, as too many came after them.
     pub logs_forgotten: u64,
+    /// Events of other nodes that no framework of this one handles, by the event's name. Housekeeping
+    /// of Zeek's cluster framework that needs no answer is not among them.
+    pub events_unhandled: ByName,
+    /// Events of ours that went to a node which is a Zeek process and does not know them, by the event's
+    /// name.
+    pub events_lost_on_zeek: ByName,
+    /// New values for variables of Zeek's scripts (`identifier_update`), by the variable's name; nodes
+    /// have no such variables.
+    pub identifier_updates: ByName,
     /// What frameworks count, by framework and name.
     pub frameworks: BTreeMap<(&'static str, &'static str), u64>,
 }
 
 impl NodeCounts {
-    /// All counts as named counters.
+    /// All counts as named counters: those of the node without a label, those of frameworks with the
+    /// label `framework`, and what was counted by names with the labels `event` and `identifier`.
     pub fn counters(&self) -> Vec<Counter> {
         let own = [
             ("events_in", self.events_in),
@@ -62,6 +74,9 @@ impl NodeCounts {
             ("records_refused", self.records_refused),
             ("logs_refused", self.logs_refused),
             ("logs_forgotten", self.logs_forgotten),
+            ("events_unhandled", self.events_unhandled.total()),
+            ("events_lost_on_zeek", self.events_lost_on_zeek.total()),
+            ("identifier_updates", self.identifier_updates.total()),
         ];
         let own = own.into_iter().map(|(name, value)| Counter {
             name,
@@ -76,7 +91,14 @@ impl NodeCounts {
                 labels: vec![("framework", (*framework).to_owned())],
                 value: *value,
             });
-        own.chain(frameworks).collect()
+        let unhandled = by_name("events_unhandled", "event", &self.events_unhandled);
+        let lost = by_name("events_lost_on_zeek", "event", &self.events_lost_on_zeek);
+        let updates = by_name("identifier_updates", "identifier", &self.identifier_updates);
+        own.chain(frameworks)
+            .chain(unhandled)
+            .chain(lost)
+            .chain(updates)
+            .collect()
     }
 
     /// A framework's count, summed over frameworks.
@@ -87,4 +109,16 @@ impl NodeCounts {
             .map(|(_, value)| value)
             .sum()
     }
+}
+
+fn by_name(
+    name: &'static str,
+    label: &'static str,
+    counts: &ByName,
+) -> impl Iterator<Item = Counter> {
+    counts.iter().map(move |(what, value)| Counter {
+        name,
+        labels: vec![(label, what.to_owned())],
+        value,
+    })
 }

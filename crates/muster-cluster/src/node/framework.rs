@@ -131,6 +131,8 @@ pub(crate) struct DeclaredStream {
     pub(crate) name: &'static str,
     pub(crate) ty: Type,
     pub(crate) columns: Result<Vec<Column>, StreamError>,
+    /// Zeek's stream of the same columns.
+    pub(crate) zeek_stream: Option<&'static str>,
 }
 
 impl<F: Framework> Declarations<F> {
@@ -192,11 +194,36 @@ impl<F: Framework> Declarations<F> {
 
     /// Declares a stream of log records of a type.
     pub fn stream<R: Record + Typed>(&mut self, name: &'static str) {
+        self.declare_stream::<R>(name, None);
+    }
+
+    /// Declares a stream of log records that is one of Zeek's as well: `zeek_stream` is the full name
+    /// of its id, as `Known::HOSTS_LOG`. Where a logger is a Zeek process, records go to that stream,
+    /// under the path `name`.
+    ///
+    /// The columns must be Zeek's, all of them and in order: a Zeek logger closes a log for good when
+    /// a record has more or fewer fields than those before.
+    pub fn zeek_stream<R: Record + Typed>(
+        &mut self,
+        name: &'static str,
+        zeek_stream: &'static str,
+    ) {
+        self.declare_stream::<R>(name, Some(zeek_stream));
+    }
+
+    fn declare_stream<R: Record + Typed>(
+        &mut self,
+        name: &'static str,
+        zeek_stream: Option<&'static str>,
+    ) {
         let ty = R::data_type();
         let columns = columns_of(&ty);
-        self.declared
-            .streams
-            .push(DeclaredStream { name, ty, columns });
+        self.declared.streams.push(DeclaredStream {
+            name,
+            ty,
+            columns,
+            zeek_stream,
+        });
     }
 
     /// Subscribes the node to one more topic prefix.

@@ -123,7 +123,7 @@ pub enum StreamError {
     /// A name that cannot be a file's name.
     #[error("`{0}` is no name for a log stream: letters, digits, `_` and `-`, at most 64")]
     Name(String),
-    /// Two frameworks declare the stream with different columns.
+    /// Two frameworks declare the stream with different columns, or for different streams of Zeek's.
     #[error("stream `{0}` is declared twice with different columns")]
     Conflict(String),
     /// Nobody declared the stream.
@@ -191,6 +191,8 @@ fn scalar_type(ty: &Type) -> Option<&'static str> {
 struct Stream {
     ty: Type,
     columns: Vec<Column>,
+    /// Zeek's stream of the same columns.
+    zeek_stream: Option<&'static str>,
     /// The Rust type that was checked against `ty` last.
     checked: Option<TypeId>,
     /// Full batches that no logger took yet.
@@ -222,6 +224,33 @@ pub(crate) struct Logs {
     batch_interval: Duration,
 }
 
+/// A batch of a stream, on its way to a logger.
+#[derive(Debug)]
+pub(crate) struct Taken<'a> {
+    /// The stream's name.
+    pub(crate) name: &'static str,
+    /// The records' type.
+    pub(crate) ty: &'a Type,
+    pub(crate) columns: &'a [Column],
+    /// Zeek's stream of the same columns.
+    pub(crate) zeek_stream: Option<&'static str>,
+    /// A vector of the records, encoded.
+    pub(crate) rows: Vec<u8>,
+    /// How many there are.
+    pub(crate) count: usize,
+}
+
+impl Taken<'_> {
+    /// Appends the arguments of a [`BATCH`] event.
+    pub(crate) fn put(&self, out: &mut Vec<u8>) {
+        out.reserve(self.rows.len() + 512);
+        encode::vector_header(out, 3);
+        encode::string(out, self.name.as_bytes());
+        muster_data::Encode::encode(self.columns, out);
+        out.extend_from_slice(&self.rows);
+    }
+}
+
 /// What became of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Logged {
@@ -245,12 +274,13 @@ impl Logs {
         name: &'static str,
         ty: Type,
         columns: Vec<Column>,
+        zeek_stream: Option<&'static str>,
     ) -> Result<(), StreamError> {
         if !is_stream_name(name) {
             return Err(StreamError::Name(name.to_owned()));
         }
         if let Some(known) = self.streams.get(name) {
-            let same = known.ty == ty;
+            let same = known.ty == ty && known.zeek_stream == zeek_stream;
             return if same {
                 Ok(())
             } else {
@@ -260,6 +290,7 @@ impl Logs {
         let stream = Stream {
             ty,
             columns,
+            zeek_stream,
             checked: None,
             full: VecDeque::new(),
             open: Rows::default(),
@@ -374,24 +405,28 @@ impl Logs {
         self.streams.get(name).is_some_and(Stream::is_waiting)
     }
 
-    /// Takes a stream's oldest batch, full or not, as the arguments of a [`BATCH`] event.
-    pub(crate) fn take(&mut self, name: &str) -> Option<(Vec<u8>, usize)> {
-        let stream = self
+    /// Takes a stream's oldest batch, full or not.
+    pub(crate) fn take(&mut self, name: &str) -> Option<Taken<'_>> {
+        let (name, stream) = self
             .streams
-            .get_mut(name)
-            .filter(|stream| stream.is_waiting())?;
+            .iter_mut()
+            .find(|(known, stream)| **known == name && stream.is_waiting())?;
         let open = &mut stream.open;
         let rows = stream
             .full
             .pop_front()
             .unwrap_or_else(|| std::mem::take(open));
-        let mut out = Vec::with_capacity(rows.bytes.len() + 512);
-        encode::vector_header(&mut out, 3);
-        encode::string(&mut out, name.as_bytes());
-        muster_data::Encode::encode(&stream.columns[..], &mut out);
-        encode::vector_header(&mut out, rows.count);
-        out.extend_from_slice(&rows.bytes);
-        Some((out, rows.count))
+        let mut encoded = Vec::with_capacity(rows.bytes.len() + 8);
+        encode::vector_header(&mut encoded, rows.count);
+        encoded.extend_from_slice(&rows.bytes);
+        Some(Taken {
+            name,
+            ty: &stream.ty,
+            columns: &stream.columns,
+            zeek_stream: stream.zeek_stream,
+            rows: encoded,
+            count: rows.count,
+        })
     }
 
     /// Forgets the records that wait, as nobody will take them; how many there were.

@@ -4,6 +4,7 @@
 //! argument. A thread drives it in a process, a simulator in tests, so that a whole cluster with its
 //! frameworks runs from one seed.
 
+mod by_name;
 mod context;
 mod core;
 mod counts;
@@ -14,6 +15,9 @@ mod logs;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod unhandled;
+mod zeek_cluster;
+mod zeek_logger;
 mod zeek_logs;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -26,6 +30,7 @@ use muster_data::{DataRef, Record, Timestamp};
 use muster_wire::zeek::{self, EventRef, Message, Metadata};
 use muster_wire::{Class, EndpointId, Incarnation, Mono, Topic};
 
+pub use by_name::ByName;
 pub use context::{Context, PublishError};
 pub use counts::NodeCounts;
 pub use facts::{Effect, Input, LogSink, NodeError, Now, Report, Severity, Written};
@@ -166,8 +171,14 @@ impl NodeLoop {
             }
             self.core.events.insert(name, ty);
         }
-        for DeclaredStream { name, ty, columns } in declared.streams {
-            self.core.logs.declare(name, ty, columns?)?;
+        for DeclaredStream {
+            name,
+            ty,
+            columns,
+            zeek_stream,
+        } in declared.streams
+        {
+            self.core.logs.declare(name, ty, columns?, zeek_stream)?;
         }
         self.core.subscriptions.extend(declared.topics);
         Ok(())
@@ -362,13 +373,13 @@ impl NodeLoop {
             Ready::NAME => self.is_ready(from),
             logs::BATCH => self.log_batch(event),
             PEERS_REQUEST => self.core.effects.push(Effect::DescribePeers(from)),
-            _ => self.dispatch(event),
+            _ => self.dispatch(from, event),
         }
     }
 
-    fn dispatch(&mut self, event: &EventRef<'_>) {
+    fn dispatch(&mut self, from: EndpointId, event: &EventRef<'_>) {
         let Some(handlers) = self.handlers.get(event.name()) else {
-            return;
+            return self.unhandled(from, event.name());
         };
         self.core.event_time = event.timestamp();
         for (framework, handler) in handlers {
@@ -454,6 +465,7 @@ impl NodeLoop {
                     let changes = self.core.pools.node_up(&name);
                     self.announce_to(id);
                     self.tell_readiness_to(&name, id);
+                    self.tell_zeek_manager(&name);
                     if incarnation.is_none() {
                         // Zeek's nodes do not say it.
                         self.ready.insert(name.clone());
@@ -463,6 +475,7 @@ impl NodeLoop {
                         id,
                         incarnation,
                     };
+                    self.core.is_now_zeek(&life, incarnation.is_none());
                     self.core.effects.push(Effect::Report(Report {
                         severity: Severity::Info,
                         text: format!("node up: {}", life.name),
@@ -483,6 +496,7 @@ impl NodeLoop {
                         id,
                         incarnation,
                     };
+                    self.core.is_now_zeek(&life, false);
                     self.core.effects.push(Effect::Report(Report {
                         severity: Severity::Warning,
                         text: format!("node down: {}", life.name),

@@ -8,6 +8,8 @@
 
 mod logging;
 mod time;
+mod unhandled;
+mod zeek_logger;
 mod zeek_logs;
 
 use std::time::Duration;

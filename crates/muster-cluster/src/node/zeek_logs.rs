@@ -343,12 +343,9 @@ impl NodeLoop {
             }
             Message::LogCreate(create) => self.log_create(from, &create),
             Message::LogWrite(write) => self.log_write(from, &write, received),
-            _ => {
-                self.core.counts.events_refused += 1;
-                let text = || "refused a message: nodes have no identifiers to update".to_owned();
-                self.core
-                    .report(Severity::Warning, "identifier_update", text);
-            }
+            Message::IdentifierUpdate(update) => self.identifier_update(from, update.name),
+            // A message of a kind that was added since.
+            _ => self.core.counts.events_refused += 1,
         }
     }
 
@@ -407,7 +404,7 @@ impl NodeLoop {
     }
 
     /// The sender in words: a node's name, or else its endpoint's id.
-    fn sender(&self, from: EndpointId) -> String {
+    pub(super) fn sender(&self, from: EndpointId) -> String {
         let name = self.core.membership.name_of(from);
         name.map_or_else(|| from.to_string(), ToString::to_string)
     }

@@ -139,7 +139,7 @@ impl Cluster {
     pub(super) fn step(&mut self, position: usize, input: Input<'_>) {
         let now = self.present();
         if let Some(life) = &mut self.nodes[position].life {
-            life.node.step(input, now);
+            life.process.step(input, now);
             self.carry_out(position);
         }
     }
@@ -149,7 +149,7 @@ impl Cluster {
             return;
         };
         let number = life.number;
-        for effect in life.node.take_effects() {
+        for effect in life.process.take_effects() {
             match effect {
                 Effect::Publish { topic, payload, .. } => self.publish(position, &topic, &payload),
                 Effect::WriteLog(batch) => self.write(position, number, &batch),
@@ -180,7 +180,7 @@ impl Cluster {
         let Some(life) = &mut self.nodes[position].life else {
             return;
         };
-        let Some(deadline) = life.node.next_deadline() else {
+        let Some(deadline) = life.process.next_deadline() else {
             return;
         };
         // What is due at once happens a little later, so that time passes whatever a framework does.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use muster_cluster::node::NodeLoop;
 use muster_wire::{EndpointId, Filter, Incarnation, Topic};
 
+use super::process::{Process, ZeekProcess};
 use super::{Cluster, Connection, End, Life};
 use crate::agenda::Item;
 
@@ -15,20 +16,27 @@ impl Cluster {
         let node = &mut self.nodes[position];
         node.lives += 1;
         let incarnation = Incarnation(now.wall.as_nanos().unsigned_abs() + node.lives);
-        let node_loop = NodeLoop::new(
-            &self.layout,
-            &node.name,
-            &self.registry,
-            id,
-            incarnation,
-            now,
-        )
-        .unwrap_or_else(|error| panic!("{error}"));
-        let topics = node_loop.subscriptions();
+        let process = if node.is_zeek {
+            let known = self.layout.find(&node.name).expect("a node of the layout");
+            Process::Zeek(ZeekProcess::new(&self.layout, known, id))
+        } else {
+            let node_loop = NodeLoop::new(
+                &self.layout,
+                &node.name,
+                &self.registry,
+                id,
+                incarnation,
+                now,
+            );
+            Process::Muster(Box::new(
+                node_loop.unwrap_or_else(|error| panic!("{error}")),
+            ))
+        };
+        let topics = process.subscriptions();
         node.life = Some(Life {
             number: node.lives,
             filter: Arc::new(Filter::from_prefixes(topics.iter().map(Topic::as_bytes))),
-            node: node_loop,
+            process,
             id,
             connections: Vec::new(),
             wake: None,
@@ -91,7 +99,9 @@ impl Cluster {
             panic!("node `{node}` is dead already");
         };
         self.note(position, how);
-        self.nodes[position].former.push(life.node.counts().clone());
+        if let Some(muster) = life.process.muster() {
+            self.nodes[position].former.push(muster.counts().clone());
+        }
         for connection in life.connections {
             let known = &mut self.connections[connection];
             if !known.is_open {

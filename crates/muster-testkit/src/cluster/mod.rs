@@ -2,17 +2,20 @@
 
 mod happening;
 mod lives;
+mod process;
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use muster_cluster::node::{Event, Input, NodeCounts, NodeLoop, Registry};
 use muster_cluster::{Key, Layout, PoolName, Role, links};
 use muster_data::{Data, DecodeOwned, Timestamp, from_data};
-use muster_wire::{EndpointId, Filter};
+use muster_wire::{EndpointId, Filter, Topic};
 
+use self::process::Process;
 use crate::agenda::Agenda;
 use crate::feed::{Feed, time_of};
 use crate::random::{Random, nanos};
@@ -53,6 +56,7 @@ pub struct Cluster {
 #[derive(Default)]
 struct SimulatedNode {
     name: String,
+    is_zeek: bool,
     lives: u64,
     life: Option<Life>,
     feed: Arc<Feed>,
@@ -63,7 +67,7 @@ struct SimulatedNode {
 /// One life of a node.
 struct Life {
     number: u64,
-    node: NodeLoop,
+    process: Process,
     id: EndpointId,
     filter: Arc<Filter>,
     connections: Vec<usize>,
@@ -157,6 +161,16 @@ impl Cluster {
     #[must_use]
     pub fn pace(mut self, events: usize, every: Duration) -> Self {
         (self.batch, self.batch_every) = (events.max(1), every);
+        self
+    }
+
+    /// Lets a Zeek process run as a node of the layout, as far as the other nodes can tell: it says
+    /// hello as Zeek does, hears what Zeek's node of its role hears, and says only what
+    /// [`zeek_says`](Self::zeek_says) has it say.
+    #[must_use]
+    pub fn zeek(mut self, node: &str) -> Self {
+        let position = self.position(node);
+        self.nodes[position].is_zeek = true;
         self
     }
 
@@ -296,6 +310,23 @@ impl Cluster {
         self.begin(position);
     }
 
+    /// Has a node that is a Zeek process publish an event, without metadata as Zeek does by default.
+    pub fn zeek_says<E: Event>(&mut self, node: &str, topic: &str, event: &E) {
+        let payload = process::event(E::NAME, event);
+        self.zeek_publishes(node, topic, &payload);
+    }
+
+    /// Has a node that is a Zeek process publish an encoded value, as a log batch.
+    pub fn zeek_publishes(&mut self, node: &str, topic: &str, payload: &[u8]) {
+        let topic = Topic::new(topic).unwrap_or_else(|error| panic!("{error}"));
+        let position = self.position(node);
+        let life = self.nodes[position].life.as_mut();
+        let zeek = life.and_then(|life| life.process.zeek());
+        zeek.unwrap_or_else(|| panic!("node `{node}` is dead, or no Zeek process"))
+            .publish(topic, Bytes::copy_from_slice(payload));
+        self.carry_out(position);
+    }
+
     // --- what came of it --------------------------------------------------------------------------
 
     /// The records of a stream that loggers wrote, in the order written.
@@ -324,11 +355,22 @@ impl Cluster {
             .collect()
     }
 
-    /// A node that is alive.
+    /// A node that is alive, and no Zeek process.
     pub fn node(&self, node: &str) -> &NodeLoop {
         let position = self.position(node);
         let life = self.nodes[position].life.as_ref();
-        &life.unwrap_or_else(|| panic!("node `{node}` is dead")).node
+        let life = life.unwrap_or_else(|| panic!("node `{node}` is dead"));
+        let muster = life.process.muster();
+        muster.unwrap_or_else(|| panic!("node `{node}` is a Zeek process"))
+    }
+
+    /// What a node that is a Zeek process has heard in its present life: encoded values.
+    pub fn heard(&mut self, node: &str) -> Vec<Bytes> {
+        let position = self.position(node);
+        let life = self.nodes[position].life.as_mut();
+        let zeek = life.and_then(|life| life.process.zeek());
+        let zeek = zeek.unwrap_or_else(|| panic!("node `{node}` is dead, or no Zeek process"));
+        zeek.heard().to_vec()
     }
 
     /// Whether a node is alive.
@@ -357,7 +399,8 @@ impl Cluster {
             .nodes
             .iter()
             .filter_map(|node| node.life.as_ref())
-            .map(|life| life.node.counts());
+            .filter_map(|life| life.process.muster())
+            .map(NodeLoop::counts);
         let former = self.nodes.iter().flat_map(|node| &node.former);
         living.chain(former).map(count).sum()
     }

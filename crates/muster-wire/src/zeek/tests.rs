@@ -1,6 +1,6 @@
 //! Messages of a real Zeek, read and written again, and messages of no Zeek.
 
-use muster_data::{Address, Data, DataRef, Limits, Port, Subnet, encode_to_vec};
+use muster_data::{Address, Data, DataRef, Limits, Port, Protocol, Subnet, encode_to_vec};
 use proptest::prelude::*;
 use serde_json::{Value as Json, json};
 
@@ -522,7 +522,9 @@ fn values() -> impl Strategy<Value = Owned> {
         finite().prop_map(Value::Double),
         finite().prop_map(Value::Time),
         finite().prop_map(Value::Interval),
-        any::<u16>().prop_map(|number| Value::Port(Port::udp(number))),
+        (any::<u16>(), 0..4u8).prop_map(|(number, protocol)| {
+            Value::Port(Port::new(number, Protocol::from_number(protocol).unwrap()))
+        }),
         address().prop_map(Value::Addr),
         any::<[u8; 4]>().prop_map(|bytes| Value::Addr(std::net::Ipv4Addr::from(bytes).into())),
         (address(), 0..=128u8)

@@ -1,0 +1,24 @@
+//! A proxy's work for Zeek's frameworks: what Zeek 9.1's workers and manager send to the proxies of a
+//! cluster, by its event names and in the shapes of its records.
+//!
+//! | event | what becomes of it |
+//! | --- | --- |
+//! | `Known::known_host_add` | [`KnownHosts`](crate::KnownHosts) |
+//! | `Known::known_service_add` | [`KnownServices`](crate::KnownServices) |
+//! | `Known::known_cert_add` | [`KnownCerts`] |
+//! | `Software::new` | [`Software`] |
+//! | `Intel::insert_indicator`, `FTP::sync_add_expected_data`, `FTP::sync_remove_expected_data`, `IRC::dcc_transfer_add`, `IRC::dcc_transfer_remove` | [`ZeekProxy`] passes them on to the workers |
+//! | others, as `Config::cluster_set_option` and `Notice::suppression_batch_internal` | counted as unhandled, by name |
+
+mod browser;
+mod events;
+mod known_certs;
+mod proxy;
+mod software;
+mod version;
+
+pub use events::{KnownCertAdd, KnownHostAdd, KnownServiceAdd};
+pub use known_certs::{KnownCert, KnownCerts};
+pub use proxy::ZeekProxy;
+pub use software::{Software, SoftwareInfo, SoftwareNew, SoftwareRecord};
+pub use version::Version;

@@ -1,0 +1,72 @@
+//! What a proxy of Zeek's passes on, and what this one does not do.
+
+use muster_cluster::node::{Context, Declarations, Framework, Severity, Site};
+use muster_cluster::{DEFAULT_PREFIX, Role};
+
+use muster_data::{ConvertError, Data, Type};
+use muster_wire::zeek::EventRef;
+
+use crate::checked::Checked;
+
+/// Events that a proxy hears from one of Zeek's nodes and publishes to all workers, as they are: workers
+/// do not hear one another, and the manager spares itself the fan-out.
+const PASSED_ON: [&str; 5] = [
+    // From the manager: another indicator to look out for.
+    "Intel::insert_indicator",
+    // From a worker: an FTP data connection is to come, which another worker may see.
+    "FTP::sync_add_expected_data",
+    "FTP::sync_remove_expected_data",
+    // From a worker: so is a file over IRC.
+    "IRC::dcc_transfer_add",
+    "IRC::dcc_transfer_remove",
+];
+
+/// Passes on what Zeek's proxies pass on to the workers, and tells the operator when the node starts
+/// what it does not do of a Zeek proxy's work.
+///
+/// A manager passes on, too: Zeek's workers turn to it where no proxy is alive. Count: `passed_on`.
+#[derive(Debug)]
+pub struct ZeekProxy {
+    is_proxy: bool,
+}
+
+impl Framework for ZeekProxy {
+    const NAME: &'static str = "zeek_proxy";
+
+    fn create(site: &Site<'_>) -> Option<Self> {
+        // Where topics begin otherwise, no node of Zeek's can be among the peers.
+        let may_have_zeek = site.layout.topics().prefix() == DEFAULT_PREFIX;
+        let is_proxy = site.owns_keys();
+        (may_have_zeek && (is_proxy || site.is(Role::Manager))).then_some(Self { is_proxy })
+    }
+
+    fn declare(&self, declarations: &mut Declarations<Self>) {
+        for name in PASSED_ON {
+            declarations.on_dynamic(name, Type::Any, 0, |_, event, cx| pass_on(event, cx));
+        }
+    }
+
+    fn init(&mut self, cx: &mut Context<'_>) {
+        if self.is_proxy {
+            let text = "to Zeek's nodes this is a proxy that handles Known::known_host_add, \
+                Known::known_service_add, Known::known_cert_add and Software::new, and passes on \
+                Intel::insert_indicator, FTP::sync_add_expected_data, \
+                FTP::sync_remove_expected_data, IRC::dcc_transfer_add and \
+                IRC::dcc_transfer_remove; it does not handle \
+                Config::cluster_set_option, Notice::suppression_batch_internal, notices on software \
+                (Software::version_change, vulnerable versions), data stores, tables with \
+                &publish_on_change, control and management requests, events of scripts of one's own \
+                (what arrives of these is counted as unhandled, by name)";
+            cx.report(Severity::Info, text);
+        }
+    }
+}
+
+fn pass_on(event: &EventRef<'_>, cx: &mut Context<'_>) -> Result<(), ConvertError> {
+    let arguments = event.arguments().to::<Vec<Data>>()?;
+    let workers = cx.topic_for_role(Role::Worker);
+    cx.publish_dynamic(&workers, event.name(), &arguments)
+        .checked(cx);
+    cx.count("passed_on", 1);
+    Ok(())
+}
