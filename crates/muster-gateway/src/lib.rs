@@ -21,6 +21,7 @@ mod queue;
 mod room;
 mod server;
 mod session;
+mod settings;
 mod tls;
 
 pub use access::{Grant, TokenProblem, Tokens};
@@ -32,3 +33,4 @@ pub use clients::{ClientReport, GatewayCounts};
 pub use config::{ClientOverflow, GatewayConfig, GatewayTls, Plaintext};
 pub use server::{Gateway, GatewayError};
 pub use session::PATH;
+pub use settings::{SETTINGS, SettingsProblem, check_bridges};

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use muster_data::{DataRef, Limits, encode_to_vec, json};
 use muster_wire::Topic;
 use muster_wire::zeek::EventRef;
+use serde::Serialize;
 
 use crate::access::Grant;
 
@@ -140,12 +141,11 @@ impl Session {
 
     /// What a client hears when its subscriptions are in force.
     pub(crate) fn acknowledgement(&self) -> String {
-        let ack = serde_json::json!({
-            "type": "ack",
-            "endpoint": self.name,
-            "version": concat!("muster-", env!("CARGO_PKG_VERSION")),
-        });
-        ack.to_string()
+        written(&Acknowledgement {
+            r#type: "ack",
+            endpoint: &self.name,
+            version: concat!("muster-", env!("CARGO_PKG_VERSION")),
+        })
     }
 
     fn event(&self, text: &[u8]) -> Action {
@@ -195,11 +195,34 @@ fn malformed(context: &str, detail: Option<String>) -> String {
 
 /// An error as Zeek writes it; the detail is ours.
 fn error(code: &str, context: &str, detail: Option<String>) -> String {
-    let mut text = serde_json::json!({"type": "error", "code": code, "context": context});
-    if let (Some(detail), Some(object)) = (detail, text.as_object_mut()) {
-        object.insert("detail".to_owned(), detail.into());
-    }
-    text.to_string()
+    written(&Problem {
+        r#type: "error",
+        code,
+        context,
+        detail,
+    })
+}
+
+/// In the order in which Zeek writes it.
+#[derive(Serialize)]
+struct Acknowledgement<'a> {
+    r#type: &'static str,
+    endpoint: &'a str,
+    version: &'static str,
+}
+
+#[derive(Serialize)]
+struct Problem<'a> {
+    r#type: &'static str,
+    code: &'a str,
+    context: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<String>,
+}
+
+fn written(message: &impl Serialize) -> String {
+    // A struct of texts can always be written.
+    serde_json::to_string(message).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use muster_cluster::node::{LogBatch, LogSink, Written};
 use muster_data::Timestamp;
 use muster_frameworks::log_input::MonotonicClock;
 use muster_frameworks::{LogFiles, LogFilesConfig, LogFormat, LogInput, LogInputConfig, Share};
+use muster_gateway::{Bridge, BridgeConfig, Gateway, GatewayConfig, GatewayError};
 use tokio::sync::mpsc;
 
 use super::fleet::STOP;
@@ -84,6 +85,7 @@ pub(crate) async fn run(arguments: &arguments::Node) -> Result<ExitCode> {
         .hint(hint)
     })?;
     tracing::info!("node {} ({}) listens on {address}", node.name, node.role);
+    let gates = Gates::open(&loaded, &node, &running).await?;
     let stop = until_stopped(&running, arguments.supervised).await?;
     tracing::info!("stopping: {stop:?}");
     let limit = if stop == Stop::InOrder {
@@ -91,6 +93,7 @@ pub(crate) async fn run(arguments: &arguments::Node) -> Result<ExitCode> {
     } else {
         HASTY_LIMIT
     };
+    gates.close(limit / 4).await;
     let report = running.stop(limit).await;
     if arguments.supervised && stop != Stop::SupervisorGone {
         send_report(&NodeStatus::new(&report))?;
@@ -102,6 +105,67 @@ pub(crate) async fn run(arguments: &arguments::Node) -> Result<ExitCode> {
             .into());
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A node's doors to what is no peer: WebSocket clients, and a server that it is a client of.
+struct Gates {
+    gateway: Option<Gateway>,
+    bridge: Option<Bridge>,
+}
+
+impl Gates {
+    async fn open(
+        loaded: &LoadedLayout,
+        node: &muster_cluster::Node,
+        running: &Node,
+    ) -> Result<Self> {
+        let (settings, name) = (&node.settings, node.name.as_str());
+        let failed = |error: &dyn std::fmt::Display| {
+            Failure::new(format!("node {name} cannot start: {error}"))
+        };
+        let config = GatewayConfig::from_settings(settings, &loaded.base, name)
+            .map_err(|error| failed(&error))?;
+        let gateway = match config {
+            None => None,
+            Some(config) => {
+                let gateway = Gateway::start(running.endpoint(), config).await;
+                let gateway = gateway.map_err(|error| {
+                    failed(&error).hint(match error {
+                        GatewayError::NoTokens(_) => {
+                            "gateway.tokens names a file of tokens; loopback needs none"
+                        }
+                        GatewayError::NoTls(_) => {
+                            "gateway.certificate and gateway.keyfile, or gateway.plaintext_anywhere = true"
+                        }
+                        _ => "`muster check` shows the settings of the gateway",
+                    })
+                })?;
+                tracing::info!(
+                    "WebSocket clients are served on {}{}",
+                    gateway.address(),
+                    muster_gateway::PATH
+                );
+                Some(gateway)
+            }
+        };
+        let config = BridgeConfig::from_settings(settings, &loaded.base, name)
+            .map_err(|error| failed(&error))?;
+        let bridge = match config {
+            None => None,
+            Some(config) => {
+                let bridge = Bridge::start(running.endpoint(), config).await;
+                Some(bridge.map_err(|error| failed(&error))?)
+            }
+        };
+        Ok(Self { gateway, bridge })
+    }
+
+    async fn close(self, limit: Duration) {
+        drop(self.bridge);
+        if let Some(gateway) = self.gateway {
+            gateway.stop(limit).await;
+        }
+    }
 }
 
 fn exposure(arguments: &arguments::Node) -> Exposure {
