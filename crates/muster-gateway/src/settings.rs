@@ -10,11 +10,17 @@ use muster_wire::QueueLimits;
 use crate::access::{TokenProblem, Tokens};
 use crate::client::{BridgeConfig, BridgeError, ClientConfig, UrlError};
 use crate::config::{ClientOverflow, GatewayConfig, GatewayTls, Plaintext};
+use crate::monitor::{MonitorAddress, MonitorAddressError};
 
 const MIB: u64 = 1 << 20;
 
-/// The settings of gateways and bridges, for [`Layout::parse`](muster::cluster::Layout::parse).
+/// The settings of gateways, bridges and monitors, for [`Layout::parse`](muster::cluster::Layout::parse).
 pub const SETTINGS: &[SettingSpec] = &[
+    SettingSpec::text(
+        "monitor.listen",
+        "auto",
+        "where metrics and status are served; auto: on loopback, 1000 above the node's port; off",
+    ),
     SettingSpec::text(
         "gateway.listen",
         "",
@@ -123,6 +129,9 @@ pub enum SettingsProblem {
     /// One of two files that belong together.
     #[error("gateway.certificate and gateway.keyfile belong together: one of them is missing")]
     HalfTls,
+    /// Not an address for monitoring.
+    #[error(transparent)]
+    Monitor(#[from] MonitorAddressError),
     /// Tokens that cannot be used.
     #[error("gateway.tokens: {0}")]
     Tokens(#[from] TokenProblem),
@@ -237,6 +246,13 @@ impl BridgeConfig {
                 bytes: settings.size("bridge.queue_bytes"),
             },
         }))
+    }
+}
+
+impl MonitorAddress {
+    /// Where a node is monitored.
+    pub fn from_settings(settings: &Settings) -> Result<Self, SettingsProblem> {
+        Ok(settings.text("monitor.listen").parse()?)
     }
 }
 

@@ -5,6 +5,7 @@ pub(crate) mod check;
 pub(crate) mod control;
 pub(crate) mod demo;
 mod fleet;
+mod gates;
 pub(crate) mod import;
 mod ledger;
 pub(crate) mod node;

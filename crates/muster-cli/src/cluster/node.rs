@@ -11,10 +11,10 @@ use muster_cluster::node::{LogBatch, LogSink, Written};
 use muster_data::Timestamp;
 use muster_frameworks::log_input::MonotonicClock;
 use muster_frameworks::{LogFiles, LogFilesConfig, LogFormat, LogInput, LogInputConfig, Share};
-use muster_gateway::{Bridge, BridgeConfig, Gateway, GatewayConfig, GatewayError};
 use tokio::sync::mpsc;
 
 use super::fleet::STOP;
+use super::gates::Gates;
 use super::run::Signals;
 use super::status::NodeStatus;
 use super::{LoadedLayout, load, make_directory, registry};
@@ -86,17 +86,17 @@ pub(crate) async fn run(arguments: &arguments::Node) -> Result<ExitCode> {
     })?;
     tracing::info!("node {} ({}) listens on {address}", node.name, node.role);
     let gates = Gates::open(&loaded, &node, &running).await?;
-    let stop = until_stopped(&running, arguments.supervised).await?;
+    let stop = until_stopped(&running, &gates, arguments.supervised).await?;
     tracing::info!("stopping: {stop:?}");
     let limit = if stop == Stop::InOrder {
         STOP_LIMIT
     } else {
         HASTY_LIMIT
     };
-    gates.close(limit / 4).await;
+    let gates = gates.close(limit / 4).await;
     let report = running.stop(limit).await;
     if arguments.supervised && stop != Stop::SupervisorGone {
-        send_report(&NodeStatus::new(&report))?;
+        send_report(&gates.of(&report))?;
     }
     if stop == Stop::LoopEnded {
         let message = format!("node {}: its loop has ended by itself", node.name);
@@ -105,67 +105,6 @@ pub(crate) async fn run(arguments: &arguments::Node) -> Result<ExitCode> {
             .into());
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// A node's doors to what is no peer: WebSocket clients, and a server that it is a client of.
-struct Gates {
-    gateway: Option<Gateway>,
-    bridge: Option<Bridge>,
-}
-
-impl Gates {
-    async fn open(
-        loaded: &LoadedLayout,
-        node: &muster_cluster::Node,
-        running: &Node,
-    ) -> Result<Self> {
-        let (settings, name) = (&node.settings, node.name.as_str());
-        let failed = |error: &dyn std::fmt::Display| {
-            Failure::new(format!("node {name} cannot start: {error}"))
-        };
-        let config = GatewayConfig::from_settings(settings, &loaded.base, name)
-            .map_err(|error| failed(&error))?;
-        let gateway = match config {
-            None => None,
-            Some(config) => {
-                let gateway = Gateway::start(running.endpoint(), config).await;
-                let gateway = gateway.map_err(|error| {
-                    failed(&error).hint(match error {
-                        GatewayError::NoTokens(_) => {
-                            "gateway.tokens names a file of tokens; loopback needs none"
-                        }
-                        GatewayError::NoTls(_) => {
-                            "gateway.certificate and gateway.keyfile, or gateway.plaintext_anywhere = true"
-                        }
-                        _ => "`muster check` shows the settings of the gateway",
-                    })
-                })?;
-                tracing::info!(
-                    "WebSocket clients are served on {}{}",
-                    gateway.address(),
-                    muster_gateway::PATH
-                );
-                Some(gateway)
-            }
-        };
-        let config = BridgeConfig::from_settings(settings, &loaded.base, name)
-            .map_err(|error| failed(&error))?;
-        let bridge = match config {
-            None => None,
-            Some(config) => {
-                let bridge = Bridge::start(running.endpoint(), config).await;
-                Some(bridge.map_err(|error| failed(&error))?)
-            }
-        };
-        Ok(Self { gateway, bridge })
-    }
-
-    async fn close(self, limit: Duration) {
-        drop(self.bridge);
-        if let Some(gateway) = self.gateway {
-            gateway.stop(limit).await;
-        }
-    }
 }
 
 fn exposure(arguments: &arguments::Node) -> Exposure {
@@ -200,7 +139,7 @@ pub(crate) fn tls(loaded: &LoadedLayout, node: &muster_cluster::Node) -> Tls {
     }
 }
 
-async fn until_stopped(node: &Node, supervised: bool) -> Result<Stop> {
+async fn until_stopped(node: &Node, gates: &Gates, supervised: bool) -> Result<Stop> {
     let mut signals = Signals::new()?;
     let (sender, mut words) = mpsc::channel(1);
     if supervised {
@@ -217,7 +156,7 @@ async fn until_stopped(node: &Node, supervised: bool) -> Result<Stop> {
                 if !node.is_running() {
                     return Ok(Stop::LoopEnded);
                 }
-                if supervised && send_report(&NodeStatus::new(&node.report())).is_err() {
+                if supervised && send_report(&gates.status().of(&node.report())).is_err() {
                     return Ok(Stop::SupervisorGone);
                 }
             }

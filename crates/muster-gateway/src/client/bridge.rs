@@ -129,9 +129,15 @@ struct Counters {
 /// A bridge at work; ends when it is dropped.
 #[derive(Debug)]
 pub struct Bridge {
+    counter: BridgeCounter,
+    _stop: watch::Sender<()>,
+}
+
+/// Tells what a bridge counts.
+#[derive(Debug, Clone)]
+pub struct BridgeCounter {
     counters: Arc<Counters>,
     connected: watch::Receiver<bool>,
-    _stop: watch::Sender<()>,
 }
 
 impl Bridge {
@@ -158,12 +164,26 @@ impl Bridge {
             }
         });
         Ok(Self {
-            counters,
-            connected: is_connected,
+            counter: BridgeCounter {
+                counters,
+                connected: is_connected,
+            },
             _stop: stop,
         })
     }
 
+    /// What the bridge counts.
+    pub fn counts(&self) -> BridgeCounts {
+        self.counter.counts()
+    }
+
+    /// A handle for those who ask for counts.
+    pub fn counter(&self) -> BridgeCounter {
+        self.counter.clone()
+    }
+}
+
+impl BridgeCounter {
     /// What the bridge counts.
     pub fn counts(&self) -> BridgeCounts {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
