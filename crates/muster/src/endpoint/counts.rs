@@ -232,7 +232,7 @@ mod tests {
             };
             let queue = Arc::new(PeerQueue::new(EndpointId::default(), info, &config));
             PeerCounts::add(&queue.counts.messages_in, 3);
-            queue.count_malformed("/t");
+            queue.count_refused(DropCause::Malformed, "/t");
             former.leave(&queue);
             former.retire(&queue, 8);
             if number % 50 == 0 {

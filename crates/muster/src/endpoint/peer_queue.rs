@@ -405,9 +405,9 @@ impl PeerQueue {
         Taken::Work
     }
 
-    /// Counts a received message whose content is malformed.
-    pub(crate) fn count_malformed(&self, label: &str) {
-        self.lock().refused.count(DropCause::Malformed, label, 1);
+    /// Counts a received message that is not taken.
+    pub(crate) fn count_refused(&self, cause: DropCause, label: &str) {
+        self.lock().refused.count(cause, label, 1);
     }
 
     /// What was received and refused.
