@@ -296,6 +296,31 @@ fn the_nil_id_and_our_own_are_refused() {
     }
 }
 
+/// Bytes that are no text grew threefold on their way back: the answer to a `drop_conn` was larger than
+/// a frame of a handshake may be, and a megabyte of a stranger's words went into the log.
+#[test]
+fn long_words_of_a_peer_are_cut() {
+    let mut drop_conn = vec![9, 0x5a, 0x45, 0x45, 0x4b];
+    drop_conn.extend_from_slice(node().as_bytes());
+    for code in [ErrorCode::LOGIC_ERROR.0, 200] {
+        let mut payload = drop_conn.clone();
+        // 1,000,000 bytes of them.
+        payload.extend_from_slice(&[code, 0xc0, 0x84, 0x3d]);
+        payload.resize(payload.len() + 1_000_000, 0xff);
+        let mut peering = peering(id("00000000-0000-4000-8000-000000000001"), "/test");
+        peering.accepted(ConnectionId(1), Mono(0));
+        peering.frame(ConnectionId(1), &payload);
+        let mut seen = Seen::default();
+        drain(&mut peering, &mut seen);
+        assert!(seen.sent.iter().all(|frame| frame.len() < 1100), "{code}");
+        let [(_, reason)] = &seen.closed[..] else {
+            panic!("{:?}", seen.closed);
+        };
+        let words = reason.to_string();
+        assert!(words.contains('\u{fffd}') && words.len() < 1100, "{code}");
+    }
+}
+
 #[test]
 fn silence_ends_after_the_time_limit() {
     let mut peering = peering(node(), "/test");
