@@ -3,7 +3,7 @@
 use muster_wire::envelope::{self, Control, Envelope, EnvelopeError};
 use muster_wire::frame::{self, HEADER, Next};
 use muster_wire::routing::{RouteCache, Table};
-use muster_wire::{EndpointId, Filter, Kind, LOCAL_PREFIX, MAX_ENTRIES, Topic};
+use muster_wire::{EndpointId, Filter, Kind, LOCAL_PREFIX, MAX_BYTES, MAX_ENTRIES, Topic};
 
 /// A limit that small inputs reach.
 const LIMIT: usize = 4096;
@@ -134,6 +134,7 @@ pub fn filters(bytes: &[u8]) {
     };
     let entries: Vec<&[u8]> = filter.entries().collect();
     assert!(entries.len() <= MAX_ENTRIES);
+    assert!(entries.iter().map(|entry| entry.len()).sum::<usize>() <= MAX_BYTES);
     for pair in entries.windows(2) {
         assert!(pair[0] < pair[1] && !pair[1].starts_with(pair[0]));
     }
