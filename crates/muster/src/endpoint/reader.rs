@@ -179,8 +179,9 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             return Err(end);
         }
         if let Some(filter) = filter {
+            let peer = self.queue.info.id;
             self.owner
-                .send(Command::RoutingUpdate(self.queue.info.id, filter))
+                .call(|done| Command::RoutingUpdate(peer, filter, done))
                 .await;
         }
         Ok(needed)
