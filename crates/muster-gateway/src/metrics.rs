@@ -6,7 +6,7 @@ use std::fmt;
 use muster::{NodeReport, NodeState};
 use muster_wire::counters::DropLedger;
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
+use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
@@ -271,16 +271,21 @@ impl Collector for Families {
         for (name, family) in &self.0 {
             let mut metric = encoder.encode_descriptor(name, &family.help, None, family.kind)?;
             for (labels, value) in &family.samples {
-                let mut metric = metric.encode_family(labels)?;
-                match family.kind {
-                    MetricType::Counter => {
-                        metric.encode_counter::<NoLabelSet, _, f64>(value, None)?;
-                    }
-                    _ => metric.encode_gauge(value)?,
+                if labels.is_empty() {
+                    sample(&mut metric, family.kind, *value)?;
+                } else {
+                    sample(&mut metric.encode_family(labels)?, family.kind, *value)?;
                 }
             }
         }
         Ok(())
+    }
+}
+
+fn sample(metric: &mut MetricEncoder<'_>, kind: MetricType, value: f64) -> fmt::Result {
+    match kind {
+        MetricType::Counter => metric.encode_counter::<NoLabelSet, _, f64>(&value, None),
+        _ => metric.encode_gauge(&value),
     }
 }
 

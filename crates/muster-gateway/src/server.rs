@@ -10,6 +10,7 @@ use axum::Router;
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::{Extension, State};
+use axum::http::uri::Authority;
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use muster::Endpoint;
@@ -270,5 +271,5 @@ fn is_from_here(headers: &HeaderMap) -> bool {
             .trim_matches(['[', ']'])
             .parse::<std::net::IpAddr>()
             .is_ok_and(|address| address.is_loopback());
-    is_loopback || origin.authority().map(|authority| authority.as_str()) == host
+    is_loopback || origin.authority().map(Authority::as_str) == host
 }
