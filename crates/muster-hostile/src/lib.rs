@@ -6,15 +6,17 @@
 //! what comes out of an input is bounded by that input's size.
 //!
 //! A new reader gets a function here, a line in [`TARGETS`], and a file of that name in
-//! `fuzz/fuzz_targets/`. Commands of stores and JSON have no reader yet.
+//! `fuzz/fuzz_targets/`. Commands of stores have no reader yet.
 
 mod handshake;
+mod json;
 mod seeds;
 mod values;
 mod wire;
 mod zeek;
 
 pub use handshake::handshake;
+pub use json::json;
 pub use seeds::seeds;
 pub use values::{text, values};
 pub use wire::{envelopes, filters, frames};
@@ -54,6 +56,10 @@ pub const TARGETS: &[Target] = &[
     Target {
         name: "text",
         run: text,
+    },
+    Target {
+        name: "json",
+        run: json,
     },
     Target {
         name: "zeek",

@@ -28,11 +28,28 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
             add(target, &capture, &mut seeds);
         }
     }
-    if target == "serial" {
-        seeds.insert(record_of_every_type());
+    match target {
+        "serial" => {
+            seeds.insert(record_of_every_type());
+        }
+        "json" => seeds.extend(json_texts()),
+        _ => {}
     }
     seeds.retain(|seed| seed.len() <= LONGEST);
     seeds.into_iter().collect()
+}
+
+/// What C++ Broker wrote as JSON, and what was given to its decoder.
+fn json_texts() -> impl Iterator<Item = Vec<u8>> {
+    let capture = Path::new(env!("CARGO_MANIFEST_DIR")).join("../muster-data/tests/vectors");
+    let text = std::fs::read_to_string(capture.join("json_v1.json")).expect("a capture");
+    let capture: Json = serde_json::from_str(&text).expect("a capture is JSON");
+    let lines = capture["lines"].as_array().cloned().unwrap_or_default();
+    lines.into_iter().filter_map(|line| {
+        let (_, text) = line.as_str()?.split_once(' ')?;
+        let text = text.split("  =>  ").next()?;
+        Some(text.as_bytes().to_vec())
+    })
 }
 
 fn add(target: &str, capture: &Json, seeds: &mut BTreeSet<Vec<u8>>) {
