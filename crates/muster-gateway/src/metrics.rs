@@ -127,6 +127,14 @@ impl Families {
         self.gauge("inbox_messages", help, &[], report.inbox);
         let help = "messages dropped because the node's loop did not keep up";
         self.dropped("inbox_dropped_messages", help, &report.inbox_dropped);
+        let help = "connections refused before they became peerings";
+        self.counter("connections_refused", help, &[], report.connections_refused);
+        let help = "messages dropped for subscribers of the endpoint, the node's loop among them";
+        self.dropped(
+            "subscribers_dropped_messages",
+            help,
+            &report.subscribers_dropped,
+        );
         let help = "messages that nobody subscribed to";
         self.dropped("unrouted_messages", help, &report.unrouted);
         if let Some(nanos) = report.input_low {

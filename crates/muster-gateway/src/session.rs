@@ -13,8 +13,9 @@ use crate::access::Grant;
 /// The only path that there is.
 pub const PATH: &str = "/v1/messages/json";
 
-/// The most topic prefixes of a client.
+/// The most topic prefixes of a client, and the most bytes of them together.
 const MOST_SUBSCRIPTIONS: usize = 1024;
+const MOST_SUBSCRIBED_BYTES: usize = 64 << 10;
 
 /// The most levels of a client's value; those of Zeek's events are few.
 const LIMITS: Limits = Limits {
@@ -51,6 +52,8 @@ pub(crate) enum Refusal {
     ApplicationName,
     /// A subscription that the token does not permit.
     Subscription,
+    /// No room for more subscriptions.
+    Full,
 }
 
 impl Refusal {
@@ -60,6 +63,7 @@ impl Refusal {
             Self::Path => "Invalid URI - use /v1/messages/json",
             Self::ApplicationName => "Invalid X-Application-Name",
             Self::Subscription => "subscription not permitted",
+            Self::Full => "too many subscriptions of all clients together",
         }
     }
 
@@ -69,6 +73,7 @@ impl Refusal {
             Self::Path => "invalid_uri",
             Self::ApplicationName => "invalid_application_name",
             Self::Subscription => "permission_denied",
+            Self::Full => "too_many_subscriptions",
         };
         error(code, self.reason(), None)
     }
@@ -118,6 +123,7 @@ impl Session {
             return Action::Reply(malformed("subscriptions not an array", None));
         };
         let mut prefixes = Vec::with_capacity(elements.len().min(MOST_SUBSCRIPTIONS));
+        let mut bytes = 0;
         for element in elements {
             let serde_json::Value::String(prefix) = element else {
                 return Action::Reply(malformed("individual subscription not a string", None));
@@ -126,8 +132,12 @@ impl Session {
                 let detail = Some(problem.to_string());
                 return Action::Reply(malformed("invalid subscription", detail));
             }
-            if prefixes.len() == MOST_SUBSCRIPTIONS {
-                let detail = Some(format!("at most {MOST_SUBSCRIPTIONS}"));
+            bytes += prefix.len();
+            if prefixes.len() == MOST_SUBSCRIPTIONS || bytes > MOST_SUBSCRIBED_BYTES {
+                let detail = format!(
+                    "at most {MOST_SUBSCRIPTIONS}, of {MOST_SUBSCRIBED_BYTES} bytes together"
+                );
+                let detail = Some(detail);
                 return Action::Reply(malformed("too many subscriptions", detail));
             }
             if !self.grant.may_subscribe(&prefix) {

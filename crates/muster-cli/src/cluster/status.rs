@@ -42,6 +42,12 @@ pub(crate) struct NodeStatus {
     pub(crate) inbox: QueueStatus,
     /// Messages that no peer subscribed to, by topic; node names and ids stand as `*`.
     pub(crate) unrouted: BTreeMap<String, u64>,
+    /// Connections refused before they became peerings.
+    #[serde(default)]
+    pub(crate) connections_refused: u64,
+    /// Messages dropped for subscribers of the endpoint, the node's loop among them, by cause.
+    #[serde(default)]
+    pub(crate) subscribers_dropped: BTreeMap<String, u64>,
     pub(crate) input: Option<InputStatus>,
     pub(crate) peers: Vec<PeerStatus>,
     /// Where the node serves its metrics and status.
@@ -197,6 +203,8 @@ impl NodeStatus {
                 .entries()
                 .map(|(_, topic, messages)| (topic.to_owned(), messages))
                 .collect(),
+            connections_refused: report.connections_refused,
+            subscribers_dropped: by_cause(&report.subscribers_dropped),
             input: report.input_ended.map(|ended| InputStatus {
                 ended,
                 low: report
