@@ -227,6 +227,42 @@ fn a_frozen_node_is_silent_then_down_and_comes_back() {
 }
 
 #[test]
+fn a_second_process_of_a_node_leaves_and_the_first_goes_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    layout(directory);
+    let mut cluster = Running::start(directory, &["run"]);
+    cluster.wait_for("all nodes are ready");
+    // The same cluster, seen from another box: the worker has another port there.
+    let text = std::fs::read_to_string(directory.join("muster.toml")).unwrap();
+    let (others, worker) = text.split_at(text.find("name = \"worker-1\"").unwrap());
+    let port = free_ports(1)[0];
+    let worker: Vec<String> = worker
+        .lines()
+        .map(|line| {
+            if line.starts_with("port") {
+                format!("port = {port}")
+            } else {
+                line.to_owned()
+            }
+        })
+        .collect();
+    let other = format!("{others}{}\n", worker.join("\n"));
+    std::fs::write(directory.join("other.toml"), other).unwrap();
+    let before = status(directory).unwrap();
+    let second = run(directory, &["node", "worker-1", "--layout", "other.toml"]);
+    assert_eq!(second.status.code(), Some(1));
+    let text = stderr(&second);
+    assert!(
+        text.contains("says that another process of the node worker-1 is alive"),
+        "{text}"
+    );
+    let after = status(directory).unwrap();
+    assert_eq!(pid_of(&before, "worker-1"), pid_of(&after, "worker-1"));
+    assert!(run(directory, &["status"]).status.success());
+}
+
+#[test]
 fn ctrl_c_stops_in_order_and_a_port_in_use_is_named() {
     let directory = tempfile::tempdir().unwrap();
     let directory = directory.path();

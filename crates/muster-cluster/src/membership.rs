@@ -23,6 +23,8 @@ pub struct Membership {
     me: NodeName,
     records: BTreeMap<NodeName, Record>,
     peers: HashMap<EndpointId, Peer>,
+    /// The newcomers that wait until it is known whether the life that is there still lives.
+    contenders: BTreeMap<NodeName, Contender>,
     held: HashMap<EndpointId, Hello>,
     most_held: usize,
 }
@@ -75,6 +77,17 @@ pub enum MembershipEvent {
         /// Its place among the lives of the node, where known.
         incarnation: Option<Incarnation>,
     },
+    /// A node that is alive says hello from another endpoint: a restart that was not seen yet, or a
+    /// second process of the same name. Whoever keeps the table pings the old life, and says by
+    /// [`Membership::contest_ended`] whether it answered.
+    Contested {
+        /// The node's name.
+        name: NodeName,
+        /// The endpoint id of the life that is there.
+        old: EndpointId,
+        /// The endpoint id of the newcomer.
+        new: EndpointId,
+    },
     /// A hello was not believed; the peering stays, but the peer is no node.
     Refused {
         /// The name in the hello, at most 128 bytes of it.
@@ -102,10 +115,15 @@ pub enum Refusal {
     /// The peer is a node already, under another name.
     #[error("the peer goes by another name already")]
     OtherName,
-    /// A newer life of the node is alive, or this one was declared down before: the node runs
-    /// twice, or the hello is stale.
-    #[error("a newer life of the node is alive")]
+    /// Another life of the node took this one's place before: the hello is stale.
+    #[error("another life of the node has taken this one's place")]
     OlderLife,
+    /// The node is alive at another endpoint, which has just answered: it runs twice.
+    #[error("the node is alive at another endpoint")]
+    Duplicate,
+    /// Another newcomer of the same name is being looked at.
+    #[error("another newcomer of the same name is being looked at")]
+    Contested,
     /// Too many hellos wait for their peering.
     #[error("too many hellos wait for their peering")]
     TooMany,
@@ -118,6 +136,13 @@ struct Peer {
     name: Option<NodeName>,
     /// Whether another life has taken its place, or was there first.
     superseded: bool,
+}
+
+/// A newcomer under the name of a living node.
+#[derive(Debug, Clone, Copy)]
+struct Contender {
+    id: EndpointId,
+    incarnation: Option<Incarnation>,
 }
 
 #[derive(Debug, Clone)]
@@ -156,6 +181,7 @@ impl Membership {
             me: me.clone(),
             records: records.collect(),
             peers: HashMap::new(),
+            contenders: BTreeMap::new(),
             held: HashMap::new(),
             most_held: layout.nodes().len() * HELD_PER_NODE + HELD_BESIDES,
         }
@@ -176,8 +202,9 @@ impl Membership {
 
     /// The peer `from` says that it is the node `name` in the life `id`. Repeats change nothing.
     ///
-    /// Zeek's nodes do not say their incarnation; of two lives that cannot be ordered, the one that
-    /// says hello last is the newer. A peer that was refused becomes a node only by another hello.
+    /// If the node is alive at another endpoint, the life that is there is asked first, whatever the
+    /// order of the incarnations: clocks may go back, and Zeek's nodes have none. A peer that was
+    /// refused becomes a node only by another hello.
     pub fn hello(
         &mut self,
         from: EndpointId,
@@ -214,10 +241,68 @@ impl Membership {
         let Some(record) = name.and_then(|name| self.records.get_mut(&name)) else {
             return Vec::new();
         };
-        match record.life.take_if(|life| life.id == id) {
-            Some(life) => vec![down(&record.name, &life)],
-            None => Vec::new(),
+        let name = record.name.clone();
+        if let Some(life) = record.life.take_if(|life| life.id == id) {
+            let mut events = vec![down(&name, &life)];
+            events.extend(self.contenders.remove(&name).and_then(|contender| {
+                let since = self.peers.get(&contender.id)?.since;
+                self.begin(&name, contender, since)
+            }));
+            return events;
         }
+        if self.contenders.get(&name).is_some_and(|new| new.id == id) {
+            self.contenders.remove(&name);
+        }
+        Vec::new()
+    }
+
+    /// The life that was there has answered its ping, or has not in time. Nothing follows if the contest
+    /// has ended by itself, as when either of the two is gone.
+    pub fn contest_ended(&mut self, name: &NodeName, has_answered: bool) -> Vec<MembershipEvent> {
+        let Some(contender) = self.contenders.remove(name) else {
+            return Vec::new();
+        };
+        if has_answered {
+            if let Some(peer) = self.peers.get_mut(&contender.id) {
+                peer.superseded = true;
+            }
+            return refused(name.as_str(), contender.id, Refusal::Duplicate);
+        }
+        let mut events = Vec::new();
+        if let Some(old) = self
+            .records
+            .get_mut(name)
+            .and_then(|record| record.life.take())
+        {
+            if let Some(peer) = self.peers.get_mut(&old.id) {
+                peer.superseded = true;
+            }
+            events.push(down(name, &old));
+        }
+        let since = self.peers.get(&contender.id).map(|peer| peer.since);
+        events.extend(since.and_then(|since| self.begin(name, contender, since)));
+        events
+    }
+
+    /// A life begins.
+    fn begin(
+        &mut self,
+        name: &NodeName,
+        Contender { id, incarnation }: Contender,
+        since: Timestamp,
+    ) -> Option<MembershipEvent> {
+        let record = self.records.get_mut(name)?;
+        record.life = Some(Life {
+            id,
+            incarnation,
+            since,
+            direct: true,
+        });
+        Some(MembershipEvent::NodeUp {
+            name: name.clone(),
+            id,
+            incarnation,
+        })
     }
 
     /// The node's own name.
@@ -286,38 +371,25 @@ impl Membership {
             life.incarnation = life.incarnation.or(incarnation);
             return Vec::new();
         }
-        let is_older =
-            record
-                .life
-                .as_ref()
-                .is_some_and(|alive| match (alive.incarnation, incarnation) {
-                    (Some(alive), Some(new)) => new <= alive,
-                    _ => peer.superseded,
-                });
-        if is_older {
-            peer.superseded = true;
+        if peer.superseded && record.life.is_some() {
             return refused(name, id, Refusal::OlderLife);
         }
-        peer.name = Some(record.name.clone());
-        let life = Life {
-            id,
-            incarnation,
-            since: peer.since,
-            direct: true,
-        };
-        let up = MembershipEvent::NodeUp {
-            name: record.name.clone(),
-            id,
-            incarnation,
-        };
-        let Some(old) = record.life.replace(life) else {
-            return vec![up];
-        };
-        let down = down(&record.name, &old);
-        if let Some(peer) = self.peers.get_mut(&old.id) {
-            peer.superseded = true;
+        let name = record.name.clone();
+        let contender = Contender { id, incarnation };
+        let since = peer.since;
+        match (&record.life, self.contenders.get(&name)) {
+            (None, _) => {}
+            (Some(_), Some(known)) if known.id == id => return Vec::new(),
+            (Some(_), Some(_)) => return refused(name.as_str(), id, Refusal::Contested),
+            (Some(alive), None) => {
+                let old = alive.id;
+                peer.name = Some(name.clone());
+                self.contenders.insert(name.clone(), contender);
+                return vec![MembershipEvent::Contested { name, old, new: id }];
+            }
         }
-        vec![down, up]
+        peer.name = Some(name.clone());
+        self.begin(&name, contender, since).into_iter().collect()
     }
 }
 

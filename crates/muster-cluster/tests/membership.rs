@@ -36,12 +36,16 @@ fn table() -> Membership {
 /// Plays a story, one step a line, and writes what follows from each step.
 ///
 /// Steps: `+1` (peering with #1), `-1` (peering lost), `1 worker` (hello, no incarnation),
-/// `1 worker @5` (hello with incarnation 5), `1 worker as 2` (hello with another's id).
+/// `1 worker @5` (hello with incarnation 5), `1 worker as 2` (hello with another's id), `?yes` or `?no`
+/// (the worker that is there has answered its ping or not).
 fn play(story: &str) -> String {
     let mut table = table();
     let mut text = String::new();
     for step in story.lines().map(str::trim).filter(|step| !step.is_empty()) {
-        let events = if let Some(n) = step.strip_prefix('+') {
+        let worker = NodeName::new("worker").unwrap();
+        let events = if let Some(answer) = step.strip_prefix('?') {
+            table.contest_ended(&worker, answer == "yes")
+        } else if let Some(n) = step.strip_prefix('+') {
             table.peer_added(id(n.parse().unwrap()), Timestamp::from_secs(1))
         } else if let Some(n) = step.strip_prefix('-') {
             table.peer_lost(id(n.parse().unwrap()))
@@ -89,6 +93,9 @@ fn told(event: &MembershipEvent) -> String {
         MembershipEvent::Refused { name, id, reason } => {
             format!("refused {name} #{}: {reason}", number(id))
         }
+        MembershipEvent::Contested { name, old, new } => {
+            format!("contested {name} #{} by #{}", number(old), number(new))
+        }
         other => format!("{other:?}"),
     }
 }
@@ -111,16 +118,28 @@ fn a_restart_before_the_loss_was_seen() {
 }
 
 #[test]
+fn a_restart_whose_old_life_hangs() {
+    insta::assert_snapshot!(play(
+        "+1\n 1 worker @5\n +2\n 2 worker @6\n 2 worker @6\n ?no\n ?no\n 1 worker @5\n -1\n -2"
+    ));
+}
+
+#[test]
+fn a_restart_whose_clock_went_back() {
+    insta::assert_snapshot!(play("+1\n 1 worker @5\n +2\n 2 worker @4\n -1\n -2"));
+}
+
+#[test]
 fn two_processes_under_one_name() {
     insta::assert_snapshot!(play(
-        "+1\n 1 worker @6\n +2\n 2 worker @5\n 2 worker @6\n 2 worker\n -2\n -1"
+        "+1\n 1 worker @5\n +2\n 2 worker @6\n +3\n 3 worker @7\n ?yes\n 2 worker @6\n 3 worker @7\n -3\n ?no\n -1\n 2 worker @6\n -2"
     ));
 }
 
 #[test]
 fn a_stale_hello_does_not_bring_an_old_life_back() {
     insta::assert_snapshot!(play(
-        "+1\n 1 worker\n +2\n 2 worker\n 1 worker\n -1\n 1 worker\n -2"
+        "+1\n 1 worker\n +2\n 2 worker\n ?no\n 1 worker\n -1\n 1 worker\n -2"
     ));
 }
 
@@ -167,11 +186,14 @@ enum Step {
         name: &'static str,
         incarnation: Option<u64>,
     },
+    ContestEnded(&'static str, bool),
 }
 
 fn step() -> impl Strategy<Value = Step> {
     let names = prop::sample::select(vec!["worker", "proxy", "manager", "nobody"]);
+    let contested = prop::sample::select(vec!["worker", "proxy"]);
     prop_oneof![
+        (contested, any::<bool>()).prop_map(|(name, answered)| Step::ContestEnded(name, answered)),
         (1..6_u8).prop_map(Step::Added),
         (1..6_u8).prop_map(Step::Lost),
         (1..6_u8, names, prop::option::of(0..4_u64)).prop_map(|(from, name, incarnation)| {
@@ -199,6 +221,9 @@ proptest! {
                 Step::Lost(n) => {
                     peers.remove(&id(n));
                     table.peer_lost(id(n))
+                }
+                Step::ContestEnded(name, answered) => {
+                    table.contest_ended(&NodeName::new(name).unwrap(), answered)
                 }
                 Step::Hello { from, name, incarnation } => {
                     table.hello(id(from), name, id(from), incarnation.map(Incarnation))

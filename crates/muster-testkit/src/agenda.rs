@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use muster_wire::EndpointId;
 
 /// Something that happens to a node.
 #[derive(Debug)]
@@ -24,6 +25,12 @@ pub(crate) enum Item {
         node: usize,
         life: u64,
         records: u64,
+    },
+    /// A ping's answer arrives.
+    Pong {
+        node: usize,
+        life: u64,
+        peer: EndpointId,
     },
     /// A node's timer is due.
     Wake { node: usize, life: u64 },

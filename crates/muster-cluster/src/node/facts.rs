@@ -29,6 +29,8 @@ pub enum Input<'a> {
     PeerAdded(EndpointId),
     /// A peering has ended; nothing of the peer will follow.
     PeerLost(EndpointId),
+    /// A peer has answered the ping of [`Effect::Ping`].
+    Pong(EndpointId),
     /// An input of this node raises an event, encoded as by
     /// [`put_event`](muster_wire::zeek::put_event).
     Raise(&'a [u8]),
@@ -74,6 +76,10 @@ pub enum Effect {
     /// Tell an endpoint who this node's peers are, by a `Muster::peers` event to
     /// `muster/peers/<id>/`.
     DescribePeers(EndpointId),
+    /// Ping a peer, and tell of its answer by [`Input::Pong`].
+    Ping(EndpointId),
+    /// End this node: another process of its name is alive. It is told to the operator besides.
+    Leave,
     /// Start this node's inputs: the nodes that it works with are up, or were waited for long enough.
     StartInputs,
     /// Tell the operator.

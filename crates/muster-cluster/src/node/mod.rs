@@ -5,6 +5,7 @@
 //! frameworks runs from one seed.
 
 mod by_name;
+mod contests;
 mod context;
 mod core;
 mod counts;
@@ -37,6 +38,7 @@ pub use facts::{Effect, Input, LogSink, NodeError, Now, Report, Severity, Writte
 pub use framework::{Declarations, Event, Framework, NodeLife, Registry, Site};
 pub use logs::{Column, LogBatch, StreamError};
 
+use self::contests::{Contest, Leave};
 use self::core::Core;
 use crate::layout::{Layout, NodeName};
 use crate::membership::{Membership, MembershipEvent};
@@ -87,6 +89,10 @@ pub struct NodeLoop {
     strangers: BTreeMap<EndpointId, (Mono, u32)>,
     /// When a repeated hello of a peer was answered last.
     answered: BTreeMap<EndpointId, Mono>,
+    /// The newcomers under names of living nodes.
+    contests: Vec<Contest>,
+    /// Another process of this node's name is alive, and this one has been told to leave.
+    is_leaving: bool,
 }
 
 /// When a hello is said again to a peer that has not said its own, and how often.
@@ -134,6 +140,8 @@ impl NodeLoop {
             stopping: false,
             strangers: BTreeMap::new(),
             answered: BTreeMap::new(),
+            contests: Vec::new(),
+            is_leaving: false,
         };
         let mut priorities: HashMap<String, Vec<(i32, HandlerRef)>> = HashMap::new();
         for (position, Created { hosted, declared }) in created.into_iter().enumerate() {
@@ -239,6 +247,7 @@ impl NodeLoop {
             waiting.then_some(self.start_deadline),
             self.grace.iter().map(|(at, _)| *at).min(),
             self.strangers.values().map(|(at, _)| *at).min(),
+            self.next_contest(),
         ]
         .into_iter()
         .flatten()
@@ -258,6 +267,7 @@ impl NodeLoop {
                 self.message(self.core.id, payload);
             }
             Input::PeerAdded(id) => self.peer_added(id),
+            Input::Pong(id) => self.pong(id),
             Input::PeerLost(id) => {
                 self.strangers.remove(&id);
                 self.answered.remove(&id);
@@ -369,6 +379,7 @@ impl NodeLoop {
     fn event(&mut self, from: EndpointId, event: &EventRef<'_>) {
         match event.name() {
             Hello::NAME => self.hello(from, event),
+            Leave::NAME => self.told_to_leave(from, event),
             LowWatermark::NAME => self.low_watermark(from, event),
             Ready::NAME => self.is_ready(from),
             logs::BATCH => self.log_batch(event),
@@ -505,6 +516,7 @@ impl NodeLoop {
                     self.pools_changed(&changes);
                     self.watermark_moved();
                 }
+                MembershipEvent::Contested { name, old, new } => self.contested(name, old, new),
                 MembershipEvent::Refused { name, id, reason } => {
                     let kind = format!("hello of {name}");
                     let text = || format!("refused the hello of `{name}` ({id}): {reason}");
@@ -555,6 +567,7 @@ impl NodeLoop {
     fn timers(&mut self) {
         let now = self.core.now.mono;
         self.hello_to_strangers();
+        self.end_contests();
         for owner in self.core.timers.take_mono(now) {
             self.hook(owner.framework, Hook::Timer(owner.token));
         }

@@ -230,6 +230,8 @@ impl Rig {
                 Effect::WriteLog(batch) => self.batches.push(batch),
                 Effect::StartInputs => self.input_starts += 1,
                 Effect::Report(report) => self.said.push(report.text.replace("actor: ", "")),
+                Effect::Ping(id) => self.said.push(format!("ping {id}")),
+                Effect::Leave => self.said.push("leave".to_owned()),
                 Effect::DescribePeers(_) => {}
             }
         }
@@ -396,6 +398,11 @@ fn a_new_life_ends_the_old_one_first() {
     rig.up("manager", 3);
     rig.said();
     rig.up("manager", 4);
+    // The old life may still live: it is asked first.
+    assert_eq!(rig.said(), [format!("ping {}", id(3))]);
+    rig.pass(Duration::from_millis(999));
+    assert_eq!(rig.said(), NOTHING);
+    rig.pass(Duration::from_millis(1));
     let told = ["down manager", "up manager"];
     let said = rig.said();
     assert!(
@@ -415,6 +422,85 @@ fn a_new_life_ends_the_old_one_first() {
             .iter()
             .all(|text| text.starts_with("refused the hello"))
     );
+}
+
+fn leaves(rig: &mut Rig) -> Vec<(String, Leave)> {
+    let published = std::mem::take(&mut rig.published).into_iter();
+    let leaves = published.filter_map(|(topic, payload)| {
+        let event = EventRef::read(DataRef::from_validated(&payload)).ok()?;
+        let leave = event.arguments().to::<Leave>().ok()?;
+        (event.name() == Leave::NAME).then_some((topic, leave))
+    });
+    leaves.collect()
+}
+
+#[test]
+fn of_two_processes_with_one_name_the_second_is_told_to_leave() {
+    let mut rig = Rig::new("worker-1");
+    rig.up("manager", 3);
+    rig.up("manager", 4);
+    rig.said();
+    rig.published.clear();
+    rig.step(Input::Pong(id(3)));
+    let said = rig.said();
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert!(
+        said[0].contains("the node is alive at another endpoint"),
+        "{said:?}"
+    );
+    let leave = Leave {
+        name: "manager".to_owned(),
+        id: id(4).to_string(),
+        other: id(3).to_string(),
+    };
+    let topic = format!("zeek/cluster/nodeid/{}/", id(4));
+    assert_eq!(leaves(&mut rig), [(topic, leave)]);
+    // The one that is there has never been down.
+    rig.pass(Duration::from_secs(2));
+    assert_eq!(rig.said(), NOTHING);
+    assert_eq!(
+        rig.node.membership().name_of(id(3)).unwrap().as_str(),
+        "manager"
+    );
+}
+
+#[test]
+fn one_that_was_only_frozen_is_told_to_leave_when_another_has_its_place() {
+    let mut rig = Rig::new("worker-1");
+    rig.up("manager", 3);
+    rig.up("manager", 4);
+    rig.published.clear();
+    rig.pass(Duration::from_secs(1));
+    let leaves = leaves(&mut rig);
+    assert_eq!(leaves.len(), 1);
+    assert_eq!(leaves[0].1.id, id(3).to_string());
+}
+
+#[test]
+fn a_node_leaves_when_a_member_says_so() {
+    let mut rig = Rig::new("worker-1");
+    rig.up("manager", 3);
+    rig.said();
+    let leave = |name: &str, number: u8| Leave {
+        name: name.to_owned(),
+        id: id(number).to_string(),
+        other: id(9).to_string(),
+    };
+    // Not from strangers, and not for others.
+    rig.step(Input::PeerAdded(id(5)));
+    rig.receive(5, &leave("worker-1", 0));
+    rig.receive(3, &leave("worker-2", 0));
+    rig.receive(3, &leave("worker-1", 7));
+    assert_eq!(rig.said(), NOTHING);
+    rig.receive(3, &leave("worker-1", 0));
+    rig.receive(3, &leave("worker-1", 0));
+    let said = rig.said();
+    assert_eq!(said.len(), 2, "{said:?}");
+    assert!(
+        said[0].starts_with("manager says that another process of the node worker-1"),
+        "{said:?}"
+    );
+    assert_eq!(said[1], "leave");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use muster_cluster::node::{Effect, Input, LogBatch, Now, Severity};
 use muster_data::Timestamp;
-use muster_wire::{Mono, Topic};
+use muster_wire::{EndpointId, Mono, Topic};
 
 use super::Cluster;
 use crate::agenda::Item;
@@ -78,6 +78,9 @@ impl Cluster {
                     self.lost += 1;
                 }
             }
+            Item::Pong { node, life, peer } if self.lives(node, life) => {
+                self.step(node, Input::Pong(peer));
+            }
             Item::Feed { node, life } if self.lives(node, life) => self.read_feed(node),
             Item::Written {
                 node,
@@ -92,7 +95,7 @@ impl Cluster {
                 }
                 self.step(node, Input::Tick);
             }
-            Item::Feed { .. } | Item::Written { .. } | Item::Wake { .. } => {}
+            Item::Feed { .. } | Item::Written { .. } | Item::Wake { .. } | Item::Pong { .. } => {}
         }
     }
 
@@ -163,6 +166,8 @@ impl Cluster {
                 }
                 // Nobody outside the simulation looks in.
                 Effect::DescribePeers(_) => {}
+                Effect::Ping(peer) => self.ping(position, number, peer),
+                Effect::Leave => self.note(position, "leaves"),
                 Effect::Report(report) => {
                     let mark = match report.severity {
                         Severity::Info => "",
@@ -174,6 +179,24 @@ impl Cluster {
             }
         }
         self.schedule_wake(position);
+    }
+
+    /// A peer that lives answers after two journeys.
+    fn ping(&mut self, position: usize, life: u64, peer: EndpointId) {
+        let own = self.nodes[position].life.as_ref();
+        let connections = own.map(|life| life.connections.clone()).unwrap_or_default();
+        let answers = connections.into_iter().any(|connection| {
+            let known = &self.connections[connection];
+            let side = usize::from(known.ends[0].node == position);
+            let far = &known.ends[side];
+            known.is_open && far.id == peer && self.lives(far.node, far.life)
+        });
+        if answers {
+            let latency = self.random.nanos(&self.latency) + self.random.nanos(&self.latency);
+            let node = position;
+            self.agenda
+                .add(self.now + latency, Item::Pong { node, life, peer });
+        }
     }
 
     fn schedule_wake(&mut self, position: usize) {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Wake, Waker};
 use std::thread::Thread;
@@ -40,6 +40,10 @@ const REPORT_EVERY: Duration = Duration::from_millis(200);
 
 /// Deliveries that are dealt with before the inputs have their turn.
 const DELIVERIES: usize = 64;
+
+/// How long a ping's answer is waited for, and how many answers may wait for the loop.
+const PONG_LIMIT: Duration = Duration::from_secs(5);
+const PONGS: usize = 64;
 
 /// The former peers whose names are kept.
 const NAMES: usize = 1024;
@@ -121,6 +125,11 @@ pub(crate) struct Driver {
     throttle: Throttle,
     /// The queue of what arrives was closed: nothing is heard any more.
     is_deaf: bool,
+    /// Another process of the node's name is alive, and stays.
+    must_leave: bool,
+    /// Where pings are waited for.
+    runtime: tokio::runtime::Handle,
+    pongs: (SyncSender<EndpointId>, Receiver<EndpointId>),
 }
 
 impl Driver {
@@ -154,10 +163,13 @@ impl Driver {
             pacer: Pacer::default(),
             throttle: Throttle::default(),
             is_deaf: false,
+            must_leave: false,
+            runtime: tokio::runtime::Handle::current(),
+            pongs: sync_channel(PONGS),
         }
     }
 
-    /// Runs until the node is stopped, or can no longer hear its peers.
+    /// Runs until the node is stopped, can no longer hear its peers, or has to leave.
     pub(crate) fn run(mut self) {
         self.subscriber
             .set_waker(Waker::from(Arc::new(Unpark(std::thread::current()))));
@@ -168,7 +180,13 @@ impl Driver {
                 break;
             }
             let read = self.read_input();
+            while let Ok(peer) = self.pongs.1.try_recv() {
+                self.step(LoopInput::Pong(peer));
+            }
             self.step(LoopInput::Tick);
+            if self.must_leave {
+                break;
+            }
             self.report(false);
             if !received && !read {
                 std::thread::park_timeout(self.rest());
@@ -333,6 +351,8 @@ impl Driver {
                     }
                     Effect::WriteLog(batch) => self.write(&batch),
                     Effect::DescribePeers(to) => self.describe_peers(to),
+                    Effect::Ping(peer) => self.ping(peer),
+                    Effect::Leave => self.must_leave = true,
                     Effect::StartInputs => self.start_input(),
                     Effect::Report(report) => match report.severity {
                         Severity::Info => tracing::info!("{}", report.text),
@@ -342,6 +362,17 @@ impl Driver {
                 }
             }
         }
+    }
+
+    fn ping(&self, peer: EndpointId) {
+        let (endpoint, pongs) = (self.endpoint.clone(), self.pongs.0.clone());
+        let node = std::thread::current();
+        self.runtime.spawn(async move {
+            let answer = tokio::time::timeout(PONG_LIMIT, endpoint.ping(peer)).await;
+            if matches!(answer, Ok(Some(_))) && pongs.try_send(peer).is_ok() {
+                node.unpark();
+            }
+        });
     }
 
     fn describe_peers(&mut self, to: EndpointId) {

@@ -168,7 +168,8 @@ impl Node {
         }
     }
 
-    /// Whether the node's loop runs. It ends by itself only if it can no longer hear its peers.
+    /// Whether the node's loop runs. It ends by itself only if it can no longer hear its peers, or if
+    /// another process of the same node is alive.
     pub fn is_running(&self) -> bool {
         self.driver
             .as_ref()
