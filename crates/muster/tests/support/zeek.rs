@@ -42,6 +42,17 @@ impl Zeek {
     /// Runs a script in a directory, which is made, with further arguments: `name=value` sets a
     /// constant, anything else is a script.
     pub(crate) fn start(&self, directory: &Path, script: &str, arguments: &[&str]) -> RunningZeek {
+        self.start_node("", directory, script, arguments)
+    }
+
+    /// The same as a node of a cluster, whose `cluster-layout.zeek` is in the directory.
+    pub(crate) fn start_node(
+        &self,
+        node: &str,
+        directory: &Path,
+        script: &str,
+        arguments: &[&str],
+    ) -> RunningZeek {
         std::fs::create_dir_all(directory).unwrap();
         std::fs::write(directory.join("test.zeek"), format!("{script}{LIMIT}")).unwrap();
         let mut child = Command::new(&self.0)
@@ -51,7 +62,7 @@ impl Zeek {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            .env_remove("CLUSTER_NODE")
+            .env("CLUSTER_NODE", node)
             .env("ZEEK_DEFAULT_LISTEN_ADDRESS", "127.0.0.1")
             .spawn()
             .unwrap_or_else(|error| panic!("{}: {error}", self.0));
