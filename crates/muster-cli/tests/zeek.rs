@@ -217,8 +217,8 @@ fn our_nodes_log_to_a_zeek_logger() {
         .into_iter()
         .map(|name| {
             let settings = [
-                "known_hosts.local_nets=[\"127.0.0.0/8\"]",
-                "known_services.local_nets=[\"127.0.0.0/8\"]",
+                "known_hosts.local_nets=127.0.0.0/8",
+                "known_services.local_nets=127.0.0.0/8",
                 "scan.threshold=2",
                 "input.speed=0",
             ];
@@ -232,10 +232,14 @@ fn our_nodes_log_to_a_zeek_logger() {
     let mut up: Vec<String> = (0..3).map(|_| logger.says("node_up ")).collect();
     up.sort();
     assert_eq!(up, ["data-1", "manager", "worker-1"]);
-    until("known hosts", || {
-        (count_rows(&own, "known_hosts") > 0 && count_rows(&own, "known_services") > 0)
-            .then_some(())
-    });
+    for log in [
+        "known_hosts",
+        "known_services",
+        "muster_scans",
+        "muster_notice",
+    ] {
+        until(log, || (count_rows(&own, log) > 0).then_some(()));
+    }
     for node in nodes {
         stop(node);
     }
