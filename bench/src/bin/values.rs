@@ -8,7 +8,7 @@ use std::hint::black_box;
 use muster_bench::{CountingAllocator, Measurement, measure};
 use muster_data::{
     Address, Data, DataRef, Decode, Encode, EnumRef, Limits, Port, Record, Timespan, Timestamp,
-    ValueRef, encode_to_vec, to_data, validate,
+    ValueRef, encode_to_vec, json, to_data, validate,
 };
 
 #[global_allocator]
@@ -177,7 +177,31 @@ fn report(shape: &Shape) {
     let owned = measure(|| {
         black_box(DataRef::from_validated(black_box(bytes)).to_data());
     });
-    println!("\n{name} ({} bytes)", bytes.len());
+    let value = DataRef::from_validated(bytes);
+    let text = json::to_string(value);
+    let document: serde_json::Value =
+        serde_json::from_str(&text).expect("what is written is valid JSON");
+    let mut out = Vec::with_capacity(text.len());
+    let json_encode = measure(|| {
+        out.clear();
+        json::write(&mut out, black_box(value));
+        black_box(&out);
+    });
+    let json_decode = measure(|| {
+        black_box(json::read(black_box(text.as_bytes()), &limits)).expect("valid JSON of a value");
+    });
+    let mut out = Vec::with_capacity(text.len());
+    let serde_encode = measure(|| {
+        out.clear();
+        serde_json::to_writer(&mut out, black_box(&document)).expect("a vector takes everything");
+        black_box(&out);
+    });
+    let serde_decode = measure(|| {
+        let document: serde_json::Value =
+            serde_json::from_slice(black_box(text.as_bytes())).expect("valid JSON");
+        black_box(document);
+    });
+    println!("\n{name} ({} bytes, {} as JSON)", bytes.len(), text.len());
     let rows = [
         ("encode from struct", shape.encode),
         ("encode from Data", encode_data),
@@ -185,6 +209,10 @@ fn report(shape: &Shape) {
         ("borrowed decode", borrowed),
         ("struct decode", shape.decode),
         ("owned decode", owned),
+        ("JSON encode", json_encode),
+        ("  serde_json's", serde_encode),
+        ("JSON decode", json_decode),
+        ("  serde_json's", serde_decode),
     ];
     for (operation, Measurement { nanos, allocations }) in rows {
         println!("  {operation:<20}{nanos:>10.1} ns{allocations:>8.1} allocations");
@@ -193,6 +221,7 @@ fn report(shape: &Shape) {
 
 fn main() {
     println!("Values: cost per value; decoding without the validation, which is a row of its own.");
+    println!("JSON beside serde_json's generic documents: the same text, without its types.");
     println!("Reference figures of C++ Broker for like shapes:");
     println!("  encode  small 87 ns, connection 230 ns, table 7600 ns");
     println!("  decode  small 238 ns, connection 714 ns, table 52000 ns");

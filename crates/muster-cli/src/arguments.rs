@@ -1,9 +1,12 @@
 //! What can be typed.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::output::Failure;
 
 /// Messaging, state and cluster layer for Zeek and for Rust programs.
 #[derive(Debug, Parser)]
@@ -23,7 +26,16 @@ pub(crate) enum Command {
     Node(Node),
     /// Check a layout and print what it resolves to
     Check(Check),
-    /// Print the layout of a cluster that ZeekControl's node.cfg describes
+    /// Print the layout of a cluster that ZeekControl's node.cfg or Zeek's zeek.conf describes
+    ///
+    /// Nodes have the names that Zeek gives them, so that keys have the same owners.
+    ///
+    /// Of a node.cfg, a layout takes the nodes with `type`, `host` and `lb_procs`. Of a zeek.conf,
+    /// which Zeek's systemd units are made from, it takes `manager`, `loggers`, `proxies`, `workers`
+    /// of all interfaces, `cluster_node_prefix`, `address`, and `port`, if there is one: otherwise
+    /// nodes have Muster's own ports. Instead of one zeek.conf it may be a directory with a file
+    /// HOST.zeek.conf for every host, as in Zeek's etc/zeek/cluster. What else the files say is about
+    /// capturing packets or about processes; it is left out, and each line of it is told on stderr.
     Import(Import),
     /// Make and check certificates for the nodes of a layout
     #[command(subcommand)]
@@ -36,12 +48,14 @@ pub(crate) enum Command {
     Restart(Restart),
     /// Print what is published below topic prefixes
     Subscribe(Subscribe),
-    /// Publish one event
+    /// Publish an event, or messages from stdin
     Publish(Publish),
     /// Show whom an endpoint is, and what it subscribes to
     Peers(Peers),
     /// Measure how long an endpoint takes to answer
     Ping(Ping),
+    /// Serve WebSocket clients of an endpoint
+    Gateway(Gateway),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
@@ -124,9 +138,21 @@ pub(crate) struct Check {
 
 #[derive(Debug, Args)]
 pub(crate) struct Import {
-    /// ZeekControl's file
-    #[arg(value_name = "node.cfg")]
+    /// A node.cfg, a zeek.conf, or a directory of HOST.zeek.conf
     pub(crate) file: PathBuf,
+    /// Which of the two a file is [default: what it looks like]
+    #[arg(long, value_enum)]
+    pub(crate) from: Option<ImportFormat>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ImportFormat {
+    /// ZeekControl's file
+    #[value(name = "node.cfg")]
+    NodeCfg,
+    /// The file of Zeek's systemd units
+    #[value(name = "zeek.conf")]
+    ZeekConf,
 }
 
 #[derive(Debug, Subcommand)]
@@ -201,7 +227,7 @@ pub(crate) struct Restart {
 
 #[derive(Debug, Args)]
 pub(crate) struct Subscribe {
-    /// The endpoint, as `127.0.0.1:9999`
+    /// The endpoint, as `127.0.0.1:9999`, or a WebSocket server, as `ws://127.0.0.1:27759`
     pub(crate) address: String,
     /// Topic prefixes; the empty one matches everything
     #[arg(required = true)]
@@ -209,53 +235,87 @@ pub(crate) struct Subscribe {
     /// End after this many messages
     #[arg(long)]
     pub(crate) count: Option<u64>,
+    /// The form of a message, one a line
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: Format,
     /// Dial again when the endpoint is not there or goes away
     #[arg(long)]
     pub(crate) follow_reconnect: bool,
     #[command(flatten)]
-    pub(crate) tls: TlsArguments,
+    pub(crate) connection: ConnectionArguments,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Publish {
-    /// The endpoint, as `127.0.0.1:9999`
+    /// The endpoint, as `127.0.0.1:9999`, or a WebSocket server, as `ws://127.0.0.1:27759`
     pub(crate) address: String,
     /// The topic
-    pub(crate) topic: String,
+    #[arg(required_unless_present = "lines")]
+    pub(crate) topic: Option<String>,
     /// The event's name
-    pub(crate) event: String,
-    /// The event's arguments, as `count:5`, `addr:10.0.0.1`, `"text"`, `[1, 2]`
+    #[arg(required_unless_present = "lines")]
+    pub(crate) event: Option<String>,
+    /// The event's arguments, as `count:5`, `addr:10.0.0.1`, `"text"`, `[1, 2]`, or JSON
     #[arg(allow_negative_numbers = true)]
     pub(crate) arguments: Vec<String>,
+    /// Publish the messages on stdin instead, as `subscribe --format json` prints them
+    #[arg(long, conflicts_with_all = ["topic", "event", "arguments"])]
+    pub(crate) lines: bool,
     /// How long to wait until the endpoint subscribes to the topic, in seconds
     #[arg(long, default_value = "5", value_parser = seconds)]
     pub(crate) timeout: Duration,
     #[command(flatten)]
-    pub(crate) tls: TlsArguments,
+    pub(crate) connection: ConnectionArguments,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Peers {
-    /// The endpoint, as `127.0.0.1:9999`
+    /// The endpoint, as `127.0.0.1:9999`, or a WebSocket server, as `ws://127.0.0.1:27759`
     pub(crate) address: String,
     #[command(flatten)]
-    pub(crate) tls: TlsArguments,
+    pub(crate) connection: ConnectionArguments,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Ping {
-    /// The endpoint, as `127.0.0.1:9999`
+    /// The endpoint, as `127.0.0.1:9999`, or a WebSocket server, as `ws://127.0.0.1:27759`
     pub(crate) address: String,
     /// How many times, one a second
     #[arg(long, default_value_t = 1)]
     pub(crate) count: u32,
     #[command(flatten)]
-    pub(crate) tls: TlsArguments,
+    pub(crate) connection: ConnectionArguments,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Gateway {
+    /// The endpoint to peer with, as `127.0.0.1:9999`
+    pub(crate) address: String,
+    /// Where WebSocket clients are served
+    #[arg(long, default_value_t = muster_gateway::GatewayConfig::default().address)]
+    pub(crate) listen: SocketAddr,
+    /// File of the tokens that clients must show; without it only loopback is listened on
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tokens: Option<PathBuf>,
+    /// Certificate for wss://
+    #[arg(long, value_name = "FILE", requires = "keyfile")]
+    pub(crate) certificate: Option<PathBuf>,
+    /// The certificate's private key
+    #[arg(long, value_name = "FILE", requires = "certificate")]
+    pub(crate) keyfile: Option<PathBuf>,
+    /// Authorities of clients' certificates, which they must then show
+    #[arg(long, value_name = "FILE", requires = "certificate")]
+    pub(crate) client_cafile: Option<PathBuf>,
+    /// Serve unencrypted on addresses that others can reach; tokens can be read on the way
+    #[arg(long)]
+    pub(crate) plaintext_anywhere: bool,
+    #[command(flatten)]
+    pub(crate) connection: ConnectionArguments,
 }
 
 /// How the connection is protected.
 #[derive(Debug, Args)]
-pub(crate) struct TlsArguments {
+pub(crate) struct ConnectionArguments {
     /// How the endpoint protects its connections [default: off, for loopback addresses only]
     #[arg(long = "tls", value_enum)]
     pub(crate) mode: Option<TlsMode>,
@@ -274,6 +334,21 @@ pub(crate) struct TlsArguments {
     /// The key's passphrase
     #[arg(long, value_name = "TEXT")]
     pub(crate) ssl_passphrase: Option<String>,
+    /// File with the token that a WebSocket server asks for
+    #[arg(long, value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+}
+
+impl ConnectionArguments {
+    /// The token for a WebSocket server, if there is one.
+    pub(crate) fn token(&self) -> Result<Option<String>, Failure> {
+        let Some(path) = &self.token_file else {
+            return Ok(None);
+        };
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| Failure::new(format!("cannot read {}: {error}", path.display())))?;
+        Ok(Some(text.trim().to_owned()))
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

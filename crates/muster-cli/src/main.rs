@@ -5,6 +5,7 @@
 
 mod arguments;
 mod cluster;
+mod gateway;
 mod output;
 mod peer;
 
@@ -44,6 +45,7 @@ fn run(command: Command) -> Result<ExitCode> {
             Command::Subscribe(arguments) => peer::subscribe::run(&arguments).await,
             Command::Publish(arguments) => peer::publish::run(&arguments).await,
             Command::Ping(arguments) => peer::ping::run(&arguments).await,
+            Command::Gateway(arguments) => gateway::run(&arguments).await,
             Command::Peers(arguments) => peer::peers::run(&arguments).await,
         }
     });

@@ -309,3 +309,52 @@ fn a_node_whose_log_cannot_be_written_goes_on() {
     node.kill().unwrap();
     node.wait().unwrap();
 }
+
+/// The layout goes to stdout, what was left out of it to stderr with file and line.
+#[test]
+fn import_prints_a_layout_of_either_file_or_of_a_directory() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    let file = |name: &str, text: &str| std::fs::write(directory.join(name), text).unwrap();
+    file("node.cfg", "[zeek]\ntype=standalone\nhost=localhost\n");
+    let plain = "interface = eth0\nworkers = 2\nmanager = 1\ncolor = green\n";
+    file("zeek.conf", plain);
+    let node_cfg = run(directory, &["import", "node.cfg"]);
+    assert!(stdout(&node_cfg).contains("name = \"zeek\""));
+    let zeek_conf = run(directory, &["import", "zeek.conf"]);
+    assert!(stdout(&zeek_conf).contains("name = \"worker\""));
+    assert_eq!(
+        stderr(&zeek_conf),
+        "zeek.conf:1: left out `interface`: it is about capturing packets\n\
+         zeek.conf:4: left out `color`: no such option is known\n"
+    );
+    write(directory, &stdout(&zeek_conf));
+    let check = run(directory, &["check"]);
+    assert!(stdout(&check).contains("worker-2"), "{}", stderr(&check));
+
+    let wrong = run(directory, &["import", "--from", "node.cfg", "zeek.conf"]);
+    assert_eq!(wrong.status.code(), Some(1));
+    assert!(
+        stderr(&wrong).contains("zeek.conf:1: "),
+        "{}",
+        stderr(&wrong)
+    );
+
+    std::fs::create_dir(directory.join("cluster")).unwrap();
+    let empty = run(directory, &["import", "cluster"]);
+    assert!(stderr(&empty).contains("HOST.zeek.conf in cluster"));
+    let manager = "manager = 1\naddress = 127.0.0.2\n";
+    let worker = "interface = eth0\nworkers = 1\naddress = 127.0.0.3\n";
+    file("cluster/w.zeek.conf", worker);
+    let alone = run(directory, &["import", "cluster"]);
+    assert_eq!(alone.status.code(), Some(1));
+    assert!(stderr(&alone).contains("no manager"), "{}", stderr(&alone));
+    file("cluster/m.zeek.conf", manager);
+    let both = run(directory, &["import", "cluster"]);
+    let text = stdout(&both);
+    assert!(
+        text.contains("name = \"manager\"") && text.contains("name = \"w-worker\""),
+        "{text}{}",
+        stderr(&both)
+    );
+}

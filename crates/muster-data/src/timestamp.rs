@@ -49,17 +49,16 @@ impl Timestamp {
         seconds_of_nanos(self.0)
     }
 
-    /// Writes `YYYY-MM-DDThh:mm:ss` and returns the nanoseconds that are left.
-    pub(crate) fn write_seconds(self, out: &mut impl fmt::Write) -> Result<i64, fmt::Error> {
+    /// Year, month, day, hour, minute and second, and the nanoseconds that are left.
+    pub(crate) fn civil(self) -> ([i64; 6], i64) {
         let seconds = self.0.div_euclid(NANOS_PER_SECOND);
         let (year, month, day) = civil_from_days(seconds.div_euclid(SECONDS_PER_DAY));
         let second = seconds.rem_euclid(SECONDS_PER_DAY);
         let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-        write!(
-            out,
-            "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}"
-        )?;
-        Ok(self.0.rem_euclid(NANOS_PER_SECOND))
+        (
+            [year, month, day, hour, minute, second],
+            self.0.rem_euclid(NANOS_PER_SECOND),
+        )
     }
 }
 
@@ -142,7 +141,11 @@ fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
 impl fmt::Display for Timestamp {
     /// ISO 8601 in UTC with as many digits of the second's fraction as needed.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let nanos = self.write_seconds(f)?;
+        let ([year, month, day, hour, minute, second], nanos) = self.civil();
+        write!(
+            f,
+            "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}"
+        )?;
         if nanos != 0 {
             let digits = format!("{nanos:09}");
             write!(f, ".{}", digits.trim_end_matches('0'))?;

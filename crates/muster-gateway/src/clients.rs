@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use axum::extract::ws::Utf8Bytes;
 use muster::{Batch, Delivery, Subscriber};
@@ -21,6 +22,9 @@ pub(crate) const INBOX: QueueLimits = QueueLimits {
     messages: 65_536,
     bytes: 64 << 20,
 };
+
+/// How often the losses of that queue are noted.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// The changes of subscriptions that wait at most.
 const COMMANDS: usize = 64;
@@ -186,8 +190,13 @@ impl Registry {
     }
 }
 
+/// The most different topic prefixes of all clients together, and the most bytes of them: every peer
+/// is told of them, and ends the peering if there are too many.
+const MOST_PREFIXES: usize = 16_384;
+const MOST_PREFIX_BYTES: usize = 512 << 10;
+
 enum Command {
-    Add(Arc<Client>, Vec<String>, oneshot::Sender<()>),
+    Add(Arc<Client>, Vec<String>, oneshot::Sender<bool>),
     Remove(u64),
 }
 
@@ -196,13 +205,12 @@ enum Command {
 pub(crate) struct FanOutHandle(mpsc::Sender<Command>);
 
 impl FanOutHandle {
-    /// Gives a client the messages of some topic prefixes; in force when this returns.
-    pub(crate) async fn add(&self, client: &Arc<Client>, prefixes: Vec<String>) {
+    /// Gives a client the messages of some topic prefixes; in force when this returns. Says whether there
+    /// was room for them.
+    pub(crate) async fn add(&self, client: &Arc<Client>, prefixes: Vec<String>) -> bool {
         let (done, in_force) = oneshot::channel();
         let command = Command::Add(Arc::clone(client), prefixes, done);
-        if self.0.send(command).await.is_ok() {
-            let _ = in_force.await;
-        }
+        self.0.send(command).await.is_ok() && in_force.await.unwrap_or(false)
     }
 
     pub(crate) async fn remove(&self, client: &Client) {
@@ -238,12 +246,14 @@ impl FanOut {
 
     /// Runs until the endpoint or the gateway ends.
     async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+        let mut looks = tokio::time::interval(LOOK_EVERY);
         loop {
             tokio::select! {
+                _ = looks.tick() => self.look_at_inbox(),
                 command = commands.recv() => match command {
                     Some(Command::Add(client, prefixes, done)) => {
-                        self.add(client, prefixes).await;
-                        let _ = done.send(());
+                        let added = self.add(client, prefixes).await;
+                        let _ = done.send(added);
                     }
                     Some(Command::Remove(number)) => self.remove(number).await,
                     None => return,
@@ -252,6 +262,7 @@ impl FanOut {
                     Some(Delivery::Batch(batch)) => self.deliver(&batch),
                     Some(Delivery::Status(_)) => {}
                     None => {
+                        self.look_at_inbox();
                         self.registry.close_all(Closing::TERMINATING);
                         return;
                     }
@@ -260,7 +271,17 @@ impl FanOut {
         }
     }
 
-    async fn add(&mut self, client: Arc<Client>, prefixes: Vec<String>) {
+    async fn add(&mut self, client: Arc<Client>, mut prefixes: Vec<String>) -> bool {
+        prefixes.sort();
+        prefixes.dedup();
+        let new = prefixes
+            .iter()
+            .filter(|prefix| !self.prefixes.contains_key(*prefix));
+        let all = || self.prefixes.keys().chain(new.clone());
+        let bytes: usize = all().map(String::len).sum();
+        if all().count() > MOST_PREFIXES || bytes > MOST_PREFIX_BYTES {
+            return false;
+        }
         for prefix in &prefixes {
             let count = self.prefixes.entry(prefix.clone()).or_default();
             *count += 1;
@@ -270,6 +291,7 @@ impl FanOut {
         }
         self.clients.insert(client.number, (prefixes, client));
         self.rebuild();
+        true
     }
 
     async fn remove(&mut self, number: u64) {
@@ -289,6 +311,13 @@ impl FanOut {
         self.rebuild();
     }
 
+    /// Notes what the gateway's own queue has lost.
+    fn look_at_inbox(&self) {
+        let dropped = self.subscriber.depth().2;
+        let known = self.registry.inbox_dropped.lock();
+        *known.unwrap_or_else(PoisonError::into_inner) = dropped;
+    }
+
     fn rebuild(&mut self) {
         let subscribers = self.clients.values();
         let subscribers = subscribers
@@ -298,22 +327,19 @@ impl FanOut {
     }
 
     fn deliver(&mut self, batch: &Batch) {
-        let dropped = self.subscriber.depth().2;
-        let known = self.registry.inbox_dropped.lock();
-        *known.unwrap_or_else(PoisonError::into_inner) = dropped;
         for message in batch.iter() {
             let found = self.routes.lookup(&self.table, message.topic.as_bytes());
             let Some((topic, route)) = found else {
                 continue;
             };
-            if route.subscribers.is_empty() {
-                continue;
-            }
             let clients = route.subscribers.iter();
             let clients: Vec<&Arc<Client>> = clients
                 .filter_map(|position| self.table.subscriber(*position))
                 .filter(|client| client.id != message.from)
                 .collect();
+            if clients.is_empty() {
+                continue;
+            }
             let value = DataRef::from_validated(message.payload);
             let mut not_events = 0;
             give(&clients, topic, value, &mut not_events);

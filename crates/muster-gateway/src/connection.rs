@@ -163,7 +163,9 @@ impl Reader {
     async fn message(&mut self, text: &[u8]) {
         match self.session.message(text) {
             Action::Subscribe(prefixes) => {
-                self.shared.fan_out.add(&self.client, prefixes).await;
+                if !self.shared.fan_out.add(&self.client, prefixes).await {
+                    return self.refuse(Refusal::Full);
+                }
                 // Behind what a subscription brought already, which the client has asked for.
                 self.client.queue.answer(self.session.acknowledgement());
             }
@@ -180,15 +182,17 @@ impl Reader {
                 self.client.refused.fetch_add(1, Ordering::Relaxed);
                 self.client.queue.answer(text);
             }
-            Action::Refuse(refusal) => {
-                self.client.refused.fetch_add(1, Ordering::Relaxed);
-                self.client.queue.answer(refusal.text());
-                self.client.queue.close(Closing {
-                    code: 1008,
-                    reason: refusal.reason(),
-                });
-            }
+            Action::Refuse(refusal) => self.refuse(refusal),
         }
+    }
+
+    fn refuse(&self, refusal: Refusal) {
+        self.client.refused.fetch_add(1, Ordering::Relaxed);
+        self.client.queue.answer(refusal.text());
+        self.client.queue.close(Closing {
+            code: 1008,
+            reason: refusal.reason(),
+        });
     }
 }
 

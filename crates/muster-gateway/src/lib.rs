@@ -17,18 +17,25 @@ mod client;
 mod clients;
 mod config;
 mod connection;
+mod http;
+mod metrics;
+mod monitor;
 mod queue;
 mod room;
 mod server;
 mod session;
+mod settings;
 mod tls;
 
 pub use access::{Grant, TokenProblem, Tokens};
 pub use client::{
-    Bridge, BridgeConfig, BridgeCounts, BridgeError, ClientConfig, ClientError, Connection,
-    Incoming, ServerUrl, UrlError,
+    Bridge, BridgeConfig, BridgeCounter, BridgeCounts, BridgeError, ClientConfig, ClientError,
+    Connection, Incoming, ServerUrl, UrlError,
 };
 pub use clients::{ClientReport, GatewayCounts};
 pub use config::{ClientOverflow, GatewayConfig, GatewayTls, Plaintext};
-pub use server::{Gateway, GatewayError};
+pub use metrics::NodeMetrics;
+pub use monitor::{Monitor, MonitorAddress, MonitorAddressError, MonitorError, Monitored};
+pub use server::{Gateway, GatewayCounter, GatewayError};
 pub use session::PATH;
+pub use settings::{SETTINGS, SettingsProblem, check_bridges};

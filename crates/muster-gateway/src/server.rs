@@ -10,32 +10,23 @@ use axum::Router;
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::{Extension, State};
+use axum::http::uri::Authority;
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use muster::Endpoint;
-use openssl::ssl::SslAcceptor;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
 use crate::access::Grant;
 use crate::clients::{FanOut, FanOutHandle, GatewayCounts, INBOX, Registry};
 use crate::config::{GatewayConfig, Plaintext};
 use crate::connection::{self, Place, Request};
+use crate::http::{self, Site};
 use crate::queue::Closing;
 use crate::session::PATH;
 use crate::tls;
 
-/// How long a client may take for its TLS handshake and its request, each; Zeek's library has the same.
-const HANDSHAKE_LIMIT: Duration = Duration::from_secs(3);
-
-/// The connections that may be in their handshake besides those of clients.
+/// The connections that may be in their handshake.
 const HANDSHAKES: usize = 256;
-
-/// How long the accept loop rests after a failure such as a full descriptor table.
-const ACCEPT_REST: Duration = Duration::from_millis(100);
 
 /// Why a gateway does not start.
 #[derive(Debug, thiserror::Error)]
@@ -99,6 +90,17 @@ impl Shared {
     }
 }
 
+/// Tells what a gateway counts.
+#[derive(Debug, Clone)]
+pub struct GatewayCounter(Arc<Registry>);
+
+impl GatewayCounter {
+    /// What the gateway counts.
+    pub fn counts(&self) -> GatewayCounts {
+        self.0.counts()
+    }
+}
+
 /// A gateway that listens. Ends with [`Gateway::stop`], with its endpoint, or when it is dropped.
 pub struct Gateway {
     address: SocketAddr,
@@ -128,8 +130,7 @@ impl Gateway {
         }
         let acceptor = config.tls.as_ref().map(tls::acceptor).transpose()?;
         let listen = |source| GatewayError::Listen { address, source };
-        let listener = TcpListener::bind(address).await.map_err(listen)?;
-        let address = listener.local_addr().map_err(listen)?;
+        let (listener, address) = http::bind(address).await.map_err(listen)?;
         let no_prefixes: [&str; 0] = [];
         let subscriber = endpoint.subscribe_with_local(no_prefixes, INBOX).await;
         let registry = Arc::new(Registry::default());
@@ -141,7 +142,16 @@ impl Gateway {
             config,
         });
         let (stop, mut stopped) = watch::channel(false);
-        let serving = serve(listener, Arc::clone(&shared), acceptor);
+        let counting = Arc::clone(&shared);
+        let site = Site {
+            router: Router::new()
+                .fallback(upgrade)
+                .with_state(Arc::clone(&shared)),
+            acceptor,
+            connections: HANDSHAKES,
+            turned_away: Arc::new(move || counting.turned_away()),
+        };
+        let serving = http::serve(listener, site);
         tokio::spawn(async move {
             tokio::select! {
                 () = serving => {}
@@ -166,6 +176,11 @@ impl Gateway {
         self.shared.registry.counts()
     }
 
+    /// A handle for those who ask for counts.
+    pub fn counter(&self) -> GatewayCounter {
+        GatewayCounter(Arc::clone(&self.shared.registry))
+    }
+
     /// Takes no more clients, and ends the present ones with code 1001 after what is queued for them;
     /// takes at most `limit`.
     pub async fn stop(self, limit: Duration) {
@@ -183,75 +198,6 @@ impl Drop for Gateway {
     fn drop(&mut self) {
         self.shared.registry.close_all(Closing::TERMINATING);
     }
-}
-
-async fn serve(listener: TcpListener, shared: Arc<Shared>, acceptor: Option<SslAcceptor>) {
-    let router = Router::new()
-        .fallback(upgrade)
-        .with_state(Arc::clone(&shared));
-    let places = Arc::new(Semaphore::new(shared.config.max_clients + HANDSHAKES));
-    let mut warned = false;
-    loop {
-        let (stream, address) = match listener.accept().await {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                if !warned {
-                    tracing::error!("cannot accept WebSocket clients: {error}");
-                }
-                warned = true;
-                tokio::time::sleep(ACCEPT_REST).await;
-                continue;
-            }
-        };
-        warned = false;
-        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
-            shared.turned_away();
-            continue;
-        };
-        let router = router.clone().layer(Extension(address));
-        let (shared, acceptor) = (Arc::clone(&shared), acceptor.clone());
-        tokio::spawn(async move {
-            if let Err(reason) = serve_one(stream, router, acceptor).await {
-                shared.turned_away();
-                tracing::debug!(%address, "no WebSocket client: {reason}");
-            }
-            drop(place);
-        });
-    }
-}
-
-async fn serve_one(
-    stream: TcpStream,
-    router: Router,
-    acceptor: Option<SslAcceptor>,
-) -> Result<(), String> {
-    // Without this an answer may wait for the acknowledgement of the one before.
-    stream
-        .set_nodelay(true)
-        .map_err(|error| error.to_string())?;
-    match acceptor {
-        None => serve_http(stream, router).await,
-        Some(acceptor) => {
-            let secured = tokio::time::timeout(HANDSHAKE_LIMIT, tls::accept(&acceptor, stream));
-            let secured = secured
-                .await
-                .map_err(|_| format!("TLS handshake took longer than {HANDSHAKE_LIMIT:?}"))??;
-            serve_http(secured, router).await
-        }
-    }
-}
-
-async fn serve_http<S>(stream: S, router: Router) -> Result<(), String>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HANDSHAKE_LIMIT)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
-        .with_upgrades()
-        .await
-        .map_err(|error| error.to_string())
 }
 
 /// Any path is upgraded, as Zeek does: what is wrong with it is told to the client as a message.
@@ -272,6 +218,11 @@ async fn upgrade(
         )
             .into_response();
     };
+    if shared.config.tokens.is_none() && !is_from_here(&headers) {
+        shared.turned_away();
+        let text = "Without tokens, pages of other sites may not connect.\n";
+        return (StatusCode::FORBIDDEN, text).into_response();
+    }
     let Some(grant) = shared.grant(&headers) else {
         shared.turned_away();
         let text = "A token is needed: Authorization: Bearer <token>.\n";
@@ -300,4 +251,25 @@ async fn upgrade(
         .max_message_size(limit)
         .max_frame_size(limit)
         .on_upgrade(move |socket| connection::run(socket, request, place))
+}
+
+/// Whether a request may come from a program or from a page of this very server or machine: a browser
+/// says where a page is from, and connects to loopback for any of them.
+fn is_from_here(headers: &HeaderMap) -> bool {
+    let Some(origin) = headers.get(header::ORIGIN) else {
+        return true;
+    };
+    let Ok(origin) = origin.to_str().unwrap_or_default().parse::<Uri>() else {
+        return false;
+    };
+    let host = headers
+        .get(header::HOST)
+        .and_then(|host| host.to_str().ok());
+    let name = origin.host().unwrap_or_default();
+    let is_loopback = name == "localhost"
+        || name
+            .trim_matches(['[', ']'])
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|address| address.is_loopback());
+    is_loopback || origin.authority().map(Authority::as_str) == host
 }

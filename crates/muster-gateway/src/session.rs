@@ -6,14 +6,16 @@ use bytes::Bytes;
 use muster_data::{DataRef, Limits, encode_to_vec, json};
 use muster_wire::Topic;
 use muster_wire::zeek::EventRef;
+use serde::Serialize;
 
 use crate::access::Grant;
 
 /// The only path that there is.
 pub const PATH: &str = "/v1/messages/json";
 
-/// The most topic prefixes of a client.
+/// The most topic prefixes of a client, and the most bytes of them together.
 const MOST_SUBSCRIPTIONS: usize = 1024;
+const MOST_SUBSCRIBED_BYTES: usize = 64 << 10;
 
 /// The most levels of a client's value; those of Zeek's events are few.
 const LIMITS: Limits = Limits {
@@ -50,6 +52,8 @@ pub(crate) enum Refusal {
     ApplicationName,
     /// A subscription that the token does not permit.
     Subscription,
+    /// No room for more subscriptions.
+    Full,
 }
 
 impl Refusal {
@@ -59,6 +63,7 @@ impl Refusal {
             Self::Path => "Invalid URI - use /v1/messages/json",
             Self::ApplicationName => "Invalid X-Application-Name",
             Self::Subscription => "subscription not permitted",
+            Self::Full => "too many subscriptions of all clients together",
         }
     }
 
@@ -68,6 +73,7 @@ impl Refusal {
             Self::Path => "invalid_uri",
             Self::ApplicationName => "invalid_application_name",
             Self::Subscription => "permission_denied",
+            Self::Full => "too_many_subscriptions",
         };
         error(code, self.reason(), None)
     }
@@ -117,6 +123,7 @@ impl Session {
             return Action::Reply(malformed("subscriptions not an array", None));
         };
         let mut prefixes = Vec::with_capacity(elements.len().min(MOST_SUBSCRIPTIONS));
+        let mut bytes = 0;
         for element in elements {
             let serde_json::Value::String(prefix) = element else {
                 return Action::Reply(malformed("individual subscription not a string", None));
@@ -125,8 +132,12 @@ impl Session {
                 let detail = Some(problem.to_string());
                 return Action::Reply(malformed("invalid subscription", detail));
             }
-            if prefixes.len() == MOST_SUBSCRIPTIONS {
-                let detail = Some(format!("at most {MOST_SUBSCRIPTIONS}"));
+            bytes += prefix.len();
+            if prefixes.len() == MOST_SUBSCRIPTIONS || bytes > MOST_SUBSCRIBED_BYTES {
+                let detail = format!(
+                    "at most {MOST_SUBSCRIPTIONS}, of {MOST_SUBSCRIBED_BYTES} bytes together"
+                );
+                let detail = Some(detail);
                 return Action::Reply(malformed("too many subscriptions", detail));
             }
             if !self.grant.may_subscribe(&prefix) {
@@ -140,12 +151,11 @@ impl Session {
 
     /// What a client hears when its subscriptions are in force.
     pub(crate) fn acknowledgement(&self) -> String {
-        let ack = serde_json::json!({
-            "type": "ack",
-            "endpoint": self.name,
-            "version": concat!("muster-", env!("CARGO_PKG_VERSION")),
-        });
-        ack.to_string()
+        written(&Acknowledgement {
+            r#type: "ack",
+            endpoint: &self.name,
+            version: concat!("muster-", env!("CARGO_PKG_VERSION")),
+        })
     }
 
     fn event(&self, text: &[u8]) -> Action {
@@ -195,11 +205,34 @@ fn malformed(context: &str, detail: Option<String>) -> String {
 
 /// An error as Zeek writes it; the detail is ours.
 fn error(code: &str, context: &str, detail: Option<String>) -> String {
-    let mut text = serde_json::json!({"type": "error", "code": code, "context": context});
-    if let (Some(detail), Some(object)) = (detail, text.as_object_mut()) {
-        object.insert("detail".to_owned(), detail.into());
-    }
-    text.to_string()
+    written(&Problem {
+        r#type: "error",
+        code,
+        context,
+        detail,
+    })
+}
+
+/// In the order in which Zeek writes it.
+#[derive(Serialize)]
+struct Acknowledgement<'a> {
+    r#type: &'static str,
+    endpoint: &'a str,
+    version: &'static str,
+}
+
+#[derive(Serialize)]
+struct Problem<'a> {
+    r#type: &'static str,
+    code: &'a str,
+    context: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<String>,
+}
+
+fn written(message: &impl Serialize) -> String {
+    // A struct of texts can always be written.
+    serde_json::to_string(message).unwrap_or_default()
 }
 
 #[cfg(test)]

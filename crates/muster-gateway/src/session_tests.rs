@@ -163,5 +163,7 @@ fn subscriptions_may_be_said_again() {
         panic!("an answer");
     };
     assert!(reply.contains("too many subscriptions"), "{reply}");
+    let long = serde_json::to_string(&["x".repeat(40_000), "y".repeat(40_000)]).unwrap();
+    assert!(matches!(session.message(long.as_bytes()), Action::Reply(_)));
     assert_eq!(session.message(b"[]"), Action::Subscribe(Vec::new()));
 }

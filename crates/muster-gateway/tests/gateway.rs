@@ -443,6 +443,39 @@ async fn more_clients_than_allowed() {
 }
 
 #[tokio::test]
+async fn subscriptions_have_a_bound_that_peers_can_bear() {
+    let endpoint = endpoint();
+    let gateway = gateway(&endpoint).await;
+    let mut clients = Vec::new();
+    let refused = loop {
+        let mut client = connect(&gateway).await;
+        let prefix = format!("{:03}{}", clients.len(), "x".repeat(60_000));
+        // The same again costs nothing.
+        say(&mut client, &json!([prefix.as_str(), "/t/"])).await;
+        let answer = hear(&mut client).await;
+        if answer["type"] == "error" {
+            assert_eq!(answer["code"], "too_many_subscriptions");
+            break end(&mut client).await;
+        }
+        clients.push(client);
+        assert!(clients.len() < 20, "a filter without bound");
+    };
+    assert_eq!(refused.0, 1008);
+    // When one goes there is room again.
+    clients.pop();
+    within(async {
+        loop {
+            let mut client = connect(&gateway).await;
+            say(&mut client, &json!(["x".repeat(60_000)])).await;
+            if hear(&mut client).await["type"] == "ack" {
+                break;
+            }
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn two_hundred_clients() {
     let endpoint = endpoint();
     let gateway = gateway(&endpoint).await;

@@ -30,6 +30,13 @@ pub enum DropCause {
     TooLarge,
     /// The payload or envelope was malformed.
     Malformed,
+    /// The envelope claims another sender than the connection's peer, or a topic that never crosses
+    /// an endpoint's border.
+    Forged,
+    /// The envelope is addressed to another endpoint, and nothing is relayed.
+    NotForUs,
+    /// A command for a store, and there is none.
+    NoStore,
     /// No peer subscribes to the topic.
     NoSubscriber,
     /// The local subscriber had ended, or ended without taking the message.
@@ -47,6 +54,9 @@ impl DropCause {
             Self::Deadline => "deadline",
             Self::TooLarge => "too_large",
             Self::Malformed => "malformed",
+            Self::Forged => "forged",
+            Self::NotForUs => "not_for_us",
+            Self::NoStore => "no_store",
             Self::NoSubscriber => "no_subscriber",
             Self::Closed => "closed",
         }

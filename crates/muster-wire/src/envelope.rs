@@ -1,6 +1,7 @@
 //! Envelopes: the header of every message after the handshake (protocol section 4).
 
 use crate::bytes::Reader;
+use crate::counters::DropCause;
 use crate::filter::{Filter, FilterError};
 use crate::message::Kind;
 use crate::{EndpointId, frame, topic};
@@ -71,7 +72,7 @@ impl EnvelopeError {
         matches!(self, Self::Filter(_))
     }
 
-    /// The error in one word, for counters.
+    /// The error in one word, for logs.
     pub fn name(self) -> &'static str {
         match self {
             Self::Truncated => "truncated",
@@ -80,6 +81,15 @@ impl EnvelopeError {
             Self::NotForUs => "not_for_us",
             Self::LocalTopic => "local_topic",
             Self::Filter(_) => "malformed_filter",
+        }
+    }
+
+    /// What the message counts as among those that were refused.
+    pub fn cause(self) -> DropCause {
+        match self {
+            Self::Truncated | Self::UnknownType(_) | Self::Filter(_) => DropCause::Malformed,
+            Self::ForgedSender | Self::LocalTopic => DropCause::Forged,
+            Self::NotForUs => DropCause::NotForUs,
         }
     }
 }

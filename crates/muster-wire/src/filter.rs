@@ -8,6 +8,9 @@ use crate::topic::LOCAL_PREFIX;
 /// The most entries that a peer's filter may hold.
 pub const MAX_ENTRIES: usize = 65_536;
 
+/// The most bytes that the entries of a peer's filter may have together: what a handshake can carry.
+pub const MAX_BYTES: usize = crate::frame::HANDSHAKE_LIMIT;
+
 /// A sorted set of topic prefixes of which none is a prefix of another. An empty filter matches
 /// nothing, an empty entry matches everything.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -25,6 +28,9 @@ pub enum FilterError {
     /// More than [`MAX_ENTRIES`] entries.
     #[error("a filter has at most {MAX_ENTRIES} entries")]
     TooMany,
+    /// More than [`MAX_BYTES`] bytes in all entries together.
+    #[error("the entries of a filter have at most {MAX_BYTES} bytes together")]
+    TooLarge,
 }
 
 impl Filter {
@@ -92,8 +98,14 @@ impl Filter {
             return Err(FilterError::TooMany);
         }
         let mut prefixes = Vec::new();
+        let mut bytes = 0;
         for _ in 0..count {
-            prefixes.push(reader.string().ok_or(FilterError::Malformed)?);
+            let prefix = reader.string().ok_or(FilterError::Malformed)?;
+            bytes += prefix.len();
+            if bytes > MAX_BYTES {
+                return Err(FilterError::TooLarge);
+            }
+            prefixes.push(prefix);
         }
         Ok(Self::from_prefixes(prefixes))
     }

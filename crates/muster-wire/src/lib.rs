@@ -19,7 +19,7 @@ mod topic;
 pub mod zeek;
 
 pub use error_code::ErrorCode;
-pub use filter::{Filter, FilterError, MAX_ENTRIES, Subscriptions};
+pub use filter::{Filter, FilterError, MAX_BYTES, MAX_ENTRIES, Subscriptions};
 pub use id::{EndpointId, EndpointIdError, Incarnation};
 pub use message::{Class, Kind, Message, MessageId};
 pub use queue::{MESSAGE_OVERHEAD, Overflow, Push, Queue, QueueLimits, Queued};

@@ -12,6 +12,6 @@ pub use muster_cluster as cluster;
 pub use muster_data as data;
 pub use muster_wire as wire;
 pub use node::{
-    Input, InputBatch, InputSender, Node, NodeConfig, NodeReport, NodeStartError, NodeState, Pacer,
-    PeerDescription, PeerLine, PeersReply, PeersRequest, Stopping,
+    Input, InputBatch, InputSender, Node, NodeConfig, NodeReport, NodeReporter, NodeStartError,
+    NodeState, Pacer, PeerDescription, PeerLine, PeersReply, PeersRequest, Stopping,
 };

@@ -5,6 +5,7 @@ pub(crate) mod check;
 pub(crate) mod control;
 pub(crate) mod demo;
 mod fleet;
+mod gates;
 pub(crate) mod import;
 mod ledger;
 pub(crate) mod node;
@@ -55,6 +56,7 @@ fn registry() -> Registry {
 fn specs() -> Vec<SettingSpec> {
     let mut specs = registry().settings();
     specs.extend_from_slice(&LOG_FILE_SETTINGS);
+    specs.extend_from_slice(muster_gateway::SETTINGS);
     specs
 }
 
@@ -76,6 +78,9 @@ pub(crate) fn load(path: &Path, settings: &[String]) -> Result<LoadedLayout> {
             .with_override(key.trim(), value.trim())
             .map_err(|error| Failure::new(error.to_string()))?;
     }
+    let settings = layout.nodes().iter().map(|node| &node.settings);
+    muster_gateway::check_bridges(settings)
+        .map_err(|error| Failure::new(format!("{file}: {error}")))?;
     let absolute = std::path::absolute(path).with_context(|| format!("cannot resolve {file}"))?;
     let base = absolute.parent().unwrap_or(Path::new("/")).to_path_buf();
     Ok(LoadedLayout {

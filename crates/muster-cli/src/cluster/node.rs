@@ -14,6 +14,7 @@ use muster_frameworks::{LogFiles, LogFilesConfig, LogFormat, LogInput, LogInputC
 use tokio::sync::mpsc;
 
 use super::fleet::STOP;
+use super::gates::Gates;
 use super::run::Signals;
 use super::status::NodeStatus;
 use super::{LoadedLayout, load, make_directory, registry};
@@ -84,16 +85,18 @@ pub(crate) async fn run(arguments: &arguments::Node) -> Result<ExitCode> {
         .hint(hint)
     })?;
     tracing::info!("node {} ({}) listens on {address}", node.name, node.role);
-    let stop = until_stopped(&running, arguments.supervised).await?;
+    let gates = Gates::open(&loaded, &node, &running).await?;
+    let stop = until_stopped(&running, &gates, arguments.supervised).await?;
     tracing::info!("stopping: {stop:?}");
     let limit = if stop == Stop::InOrder {
         STOP_LIMIT
     } else {
         HASTY_LIMIT
     };
+    let gates = gates.close(limit / 4).await;
     let report = running.stop(limit).await;
     if arguments.supervised && stop != Stop::SupervisorGone {
-        send_report(&NodeStatus::new(&report))?;
+        send_report(&gates.of(&report))?;
     }
     if stop == Stop::LoopEnded {
         let message = format!("node {}: its loop has ended by itself", node.name);
@@ -136,7 +139,7 @@ pub(crate) fn tls(loaded: &LoadedLayout, node: &muster_cluster::Node) -> Tls {
     }
 }
 
-async fn until_stopped(node: &Node, supervised: bool) -> Result<Stop> {
+async fn until_stopped(node: &Node, gates: &Gates, supervised: bool) -> Result<Stop> {
     let mut signals = Signals::new()?;
     let (sender, mut words) = mpsc::channel(1);
     if supervised {
@@ -153,7 +156,7 @@ async fn until_stopped(node: &Node, supervised: bool) -> Result<Stop> {
                 if !node.is_running() {
                     return Ok(Stop::LoopEnded);
                 }
-                if supervised && send_report(&NodeStatus::new(&node.report())).is_err() {
+                if supervised && send_report(&gates.status().of(&node.report())).is_err() {
                     return Ok(Stop::SupervisorGone);
                 }
             }

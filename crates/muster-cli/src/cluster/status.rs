@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use muster::wire::counters::DropLedger;
 use muster::{NodeReport, PeerLine};
+use muster_gateway::{BridgeCounts, ClientReport, GatewayCounts};
 use serde::{Deserialize, Serialize};
 
 /// The version of everything that is printed as JSON.
@@ -41,8 +42,61 @@ pub(crate) struct NodeStatus {
     pub(crate) inbox: QueueStatus,
     /// Messages that no peer subscribed to, by topic; node names and ids stand as `*`.
     pub(crate) unrouted: BTreeMap<String, u64>,
+    /// Connections refused before they became peerings.
+    #[serde(default)]
+    pub(crate) connections_refused: u64,
+    /// Messages dropped for subscribers of the endpoint, the node's loop among them, by cause.
+    #[serde(default)]
+    pub(crate) subscribers_dropped: BTreeMap<String, u64>,
     pub(crate) input: Option<InputStatus>,
     pub(crate) peers: Vec<PeerStatus>,
+    /// Where the node serves its metrics and status.
+    #[serde(default)]
+    pub(crate) monitor: Option<String>,
+    #[serde(default)]
+    pub(crate) gateway: Option<GatewayStatus>,
+    #[serde(default)]
+    pub(crate) bridge: Option<BridgeStatus>,
+}
+
+/// A node's gateway for WebSocket clients.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct GatewayStatus {
+    pub(crate) accepted: u64,
+    pub(crate) turned_away: u64,
+    pub(crate) events_in: u64,
+    pub(crate) events_out: u64,
+    /// Messages of clients that were answered with an error.
+    pub(crate) refused: u64,
+    /// Messages dropped because clients or the gateway did not keep up, by cause.
+    pub(crate) dropped: BTreeMap<String, u64>,
+    pub(crate) clients: Vec<ClientStatus>,
+}
+
+/// A WebSocket client.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ClientStatus {
+    pub(crate) number: u64,
+    pub(crate) address: String,
+    /// Whose token it showed.
+    pub(crate) grant: String,
+    pub(crate) application: Option<String>,
+    pub(crate) events_in: u64,
+    pub(crate) events_out: u64,
+    pub(crate) queued: usize,
+}
+
+/// A node's bridge to a WebSocket server.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct BridgeStatus {
+    pub(crate) connected: bool,
+    pub(crate) connections: u64,
+    pub(crate) events_in: u64,
+    pub(crate) events_out: u64,
+    /// Errors that the server answered with.
+    pub(crate) errors: u64,
+    pub(crate) dropped: BTreeMap<String, u64>,
+    pub(crate) last_error: Option<String>,
 }
 
 /// A bounded queue.
@@ -76,6 +130,16 @@ pub(crate) struct PeerStatus {
     pub(crate) refused_in: u64,
     pub(crate) queue: QueueStatus,
     pub(crate) queue_bytes: usize,
+}
+
+/// What a node's monitor serves as `/status`.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct NodePage {
+    pub(crate) version: u32,
+    pub(crate) node: String,
+    pub(crate) role: String,
+    #[serde(flatten)]
+    pub(crate) status: NodeStatus,
 }
 
 /// A node's process.
@@ -139,6 +203,8 @@ impl NodeStatus {
                 .entries()
                 .map(|(_, topic, messages)| (topic.to_owned(), messages))
                 .collect(),
+            connections_refused: report.connections_refused,
+            subscribers_dropped: by_cause(&report.subscribers_dropped),
             input: report.input_ended.map(|ended| InputStatus {
                 ended,
                 low: report
@@ -146,6 +212,9 @@ impl NodeStatus {
                     .map(|nanos| Duration::from_nanos(nanos.unsigned_abs()).as_secs_f64()),
             }),
             peers: report.peers.iter().map(PeerStatus::new).collect(),
+            monitor: None,
+            gateway: None,
+            bridge: None,
         }
     }
 
@@ -168,6 +237,45 @@ impl NodeStatus {
             .filter(|(key, _)| key.ends_with(&suffix))
             .map(|(_, value)| value)
             .sum()
+    }
+}
+
+impl GatewayStatus {
+    pub(crate) fn new(counts: &GatewayCounts) -> Self {
+        let mut dropped = counts.dropped.clone();
+        dropped.merge(&counts.inbox_dropped);
+        let client = |client: &ClientReport| ClientStatus {
+            number: client.number,
+            address: client.address.to_string(),
+            grant: client.grant.clone(),
+            application: client.application.clone(),
+            events_in: client.events_in,
+            events_out: client.events_out,
+            queued: client.queued.0,
+        };
+        Self {
+            accepted: counts.accepted,
+            turned_away: counts.turned_away,
+            events_in: counts.events_in,
+            events_out: counts.events_out,
+            refused: counts.refused,
+            dropped: by_cause(&dropped),
+            clients: counts.clients.iter().map(client).collect(),
+        }
+    }
+}
+
+impl BridgeStatus {
+    pub(crate) fn new(counts: &BridgeCounts) -> Self {
+        Self {
+            connected: counts.connected,
+            connections: counts.connections,
+            events_in: counts.events_in,
+            events_out: counts.events_out,
+            errors: counts.errors,
+            dropped: by_cause(&counts.dropped),
+            last_error: counts.last_error.clone(),
+        }
     }
 }
 

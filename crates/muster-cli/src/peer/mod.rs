@@ -1,9 +1,11 @@
 //! Commands that speak to one endpoint, Muster's or Broker's.
 
+mod message;
 pub(crate) mod peers;
 pub(crate) mod ping;
 pub(crate) mod publish;
 pub(crate) mod subscribe;
+mod websocket;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -12,11 +14,11 @@ use std::time::Duration;
 use anyhow::Result;
 use muster::{Certificates, Endpoint, EndpointConfig, PeerInfo, Tls};
 
-use crate::arguments::{TlsArguments, TlsMode};
+use crate::arguments::{ConnectionArguments, TlsMode};
 use crate::output::Failure;
 
 /// An endpoint that dials `address` with what was said of TLS.
-fn start(address: &str, arguments: &TlsArguments) -> Result<Endpoint> {
+pub(crate) fn start(address: &str, arguments: &ConnectionArguments) -> Result<Endpoint> {
     let tls = tls(address, arguments)?;
     Ok(Endpoint::start(EndpointConfig {
         tls,
@@ -24,14 +26,15 @@ fn start(address: &str, arguments: &TlsArguments) -> Result<Endpoint> {
     })?)
 }
 
-fn tls(address: &str, arguments: &TlsArguments) -> Result<Tls, Failure> {
-    let TlsArguments {
+fn tls(address: &str, arguments: &ConnectionArguments) -> Result<Tls, Failure> {
+    let ConnectionArguments {
         mode,
         ssl_cafile,
         ssl_capath,
         ssl_certificate,
         ssl_keyfile,
         ssl_passphrase,
+        token_file: _,
     } = arguments;
     let has_files = [ssl_cafile, ssl_capath, ssl_certificate, ssl_keyfile]
         .iter()

@@ -11,14 +11,18 @@ use muster_data::{DataRef, Encode, Record};
 use muster_wire::zeek::{self, EventRef, Metadata};
 use muster_wire::{Class, EndpointId, Topic};
 
+use super::websocket;
 use crate::arguments::Peers;
 use crate::output::print;
 
 /// How long a node may take to answer.
-const ANSWER: Duration = Duration::from_secs(2);
+pub(super) const ANSWER: Duration = Duration::from_secs(2);
 
 pub(crate) async fn run(arguments: &Peers) -> Result<ExitCode> {
-    let endpoint = super::start(&arguments.address, &arguments.tls)?;
+    if let Some(url) = websocket::url(&arguments.address)? {
+        return websocket::peers(&url, arguments).await;
+    }
+    let endpoint = super::start(&arguments.address, &arguments.connection)?;
     // A node answers to the id's topic, whatever its prefix: the topic is known from its own.
     let mut subscriber = endpoint
         .subscribe([format!("muster/peers/{}/", endpoint.id())])
@@ -79,7 +83,7 @@ fn ask(endpoint: &Endpoint, topic: &Topic) {
         .publish_encoded(topic, Bytes::from(event), Class::Interactive);
 }
 
-fn table(reply: &PeersReply) -> String {
+pub(super) fn table(reply: &PeersReply) -> String {
     let mut text = format!("node {}\n", reply.node);
     let _ = writeln!(
         text,

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
+use super::websocket;
 use crate::arguments::Ping;
 use crate::output::{Failure, print};
 
@@ -15,7 +16,10 @@ const ANSWER: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_secs(1);
 
 pub(crate) async fn run(arguments: &Ping) -> Result<ExitCode> {
-    let endpoint = super::start(&arguments.address, &arguments.tls)?;
+    if let Some(url) = websocket::url(&arguments.address)? {
+        return websocket::ping(&url, arguments).await;
+    }
+    let endpoint = super::start(&arguments.address, &arguments.connection)?;
     let peer = super::dial(&endpoint, &arguments.address, false).await?;
     for number in 1..=arguments.count {
         if number > 1 {

@@ -1,49 +1,90 @@
-//! `muster publish`: publishes one event.
+//! `muster publish`: publishes an event, or the messages that stdin brings.
 
+use std::io::{BufRead, BufReader, Read};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Result;
 use bytes::Bytes;
 use muster::Endpoint;
-use muster_data::{Data, Encode, Limits};
-use muster_wire::zeek::{self, Metadata};
-use muster_wire::{Class, EndpointId, Filter, Topic};
+use muster_wire::{EndpointId, Filter, Topic};
 use tokio::time::Instant;
 
+use super::{message, websocket};
 use crate::arguments::Publish;
 use crate::output::Failure;
 
+/// The longest line of JSON, in bytes.
+const LONGEST_LINE: u64 = 64 << 20;
+
+/// How long a message waits at most until the endpoint has room for it.
+const ROOM: Duration = Duration::from_secs(60);
+
+/// What is to be published: topics, and values encoded.
+pub(super) type Messages<'a> = Box<dyn Iterator<Item = Result<(Topic, Vec<u8>)>> + Send + 'a>;
+
 pub(crate) async fn run(arguments: &Publish) -> Result<ExitCode> {
-    let topic = Topic::new(&arguments.topic)?;
-    let values = arguments
-        .arguments
-        .iter()
-        .enumerate()
-        .map(|(at, text)| {
-            Data::parse_text(text, &Limits::default()).map_err(|error| {
-                Failure::new(format!("argument {} `{text}`: {error}", at + 1)).hint(
-                    "arguments are typed: count:5, int:-5, addr:10.0.0.1, port:80/tcp, string:text, T, [count:1, \"a\"]",
-                )
-            })
-        })
-        .collect::<Result<Vec<Data>, _>>()?;
-    let mut event = Vec::new();
-    zeek::put_event(&mut event, &arguments.event, Metadata::default(), |out| {
-        values[..].encode(out);
-    });
-    let endpoint = super::start(&arguments.address, &arguments.tls)?;
+    let messages = messages(arguments)?;
+    if let Some(url) = websocket::url(&arguments.address)? {
+        return websocket::publish(&url, &arguments.connection, messages).await;
+    }
+    let endpoint = super::start(&arguments.address, &arguments.connection)?;
     let peer = super::dial(&endpoint, &arguments.address, false).await?;
-    wait_for_subscription(&endpoint, peer.id, &topic, arguments.timeout).await?;
-    let outcome = endpoint
-        .publisher()
-        .publish_encoded(&topic, Bytes::from(event), Class::Event);
+    let mut publisher = endpoint.publisher();
+    let mut is_gone = false;
+    for message in messages {
+        let (topic, payload) = message?;
+        wait_for_subscription(&endpoint, peer.id, &topic, arguments.timeout).await?;
+        let outcome = publisher
+            .publish_encoded_waiting(&topic, Bytes::from(payload), ROOM)
+            .await;
+        is_gone = outcome.queued_to == 0;
+        if is_gone {
+            break;
+        }
+    }
     // Waits until the peer has confirmed that it has read everything.
     endpoint.shut_down().await;
-    if outcome.queued_to == 0 {
+    if is_gone {
         return Err(Failure::new(format!("{} went away", arguments.address)).into());
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn messages(arguments: &Publish) -> Result<Messages<'_>> {
+    if arguments.lines {
+        return Ok(Box::new(lines(std::io::stdin())));
+    }
+    let (Some(topic), Some(event)) = (&arguments.topic, &arguments.event) else {
+        return Err(Failure::new("topic and event are missing")
+            .hint("muster publish ADDRESS TOPIC EVENT [ARGUMENT]..., or --lines")
+            .code(2)
+            .into());
+    };
+    let topic = Topic::new(topic)?;
+    let payload = message::event(event, &arguments.arguments)?;
+    Ok(Box::new(std::iter::once(Ok((topic, payload)))))
+}
+
+/// The messages of lines of JSON; empty lines are passed over.
+fn lines(source: impl Read + Send) -> impl Iterator<Item = Result<(Topic, Vec<u8>)>> + Send {
+    let mut source = BufReader::new(source);
+    let mut number = 0;
+    std::iter::from_fn(move || {
+        loop {
+            number += 1;
+            let mut line = String::new();
+            match source.by_ref().take(LONGEST_LINE).read_line(&mut line) {
+                Ok(0) => return None,
+                Ok(_) if line.trim().is_empty() => {}
+                Ok(_) => return Some(message::of_line(number, &line)),
+                Err(error) => {
+                    let failure = Failure::new(format!("line {number}: {error}"));
+                    return Some(Err(failure.into()));
+                }
+            }
+        }
+    })
 }
 
 async fn wait_for_subscription(

@@ -4,15 +4,18 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use anyhow::Result;
-use muster::{Delivery, Received, Status};
+use muster::{Delivery, Status};
 use muster_data::DataRef;
-use muster_wire::zeek::EventRef;
 
+use super::{message, websocket};
 use crate::arguments::Subscribe;
 use crate::output::{Failure, say};
 
 pub(crate) async fn run(arguments: &Subscribe) -> Result<ExitCode> {
-    let endpoint = super::start(&arguments.address, &arguments.tls)?;
+    if let Some(url) = websocket::url(&arguments.address)? {
+        return websocket::subscribe(&url, arguments).await;
+    }
+    let endpoint = super::start(&arguments.address, &arguments.connection)?;
     let queue = endpoint.config().subscriber_queue;
     // Subscribed before the peering: nothing is missed between the two.
     let mut subscriber = endpoint
@@ -31,7 +34,12 @@ pub(crate) async fn run(arguments: &Subscribe) -> Result<ExitCode> {
                     .iter()
                     .take(usize::try_from(left).unwrap_or(usize::MAX))
                 {
-                    writeln!(out, "{}", line(&message))?;
+                    let value = DataRef::from_validated(message.payload);
+                    out.write_all(&message::line(
+                        message.topic.as_bytes(),
+                        value,
+                        arguments.format,
+                    ))?;
                     left -= 1;
                 }
                 out.flush()?;
@@ -61,25 +69,4 @@ pub(crate) async fn run(arguments: &Subscribe) -> Result<ExitCode> {
     }
     endpoint.shut_down().await;
     Ok(ExitCode::SUCCESS)
-}
-
-/// A message as Zeek's scripts would write it: topic, event and arguments, or the bare value.
-fn line(message: &Received<'_>) -> String {
-    let value = DataRef::from_validated(message.payload);
-    let Ok(event) = EventRef::read(value) else {
-        return format!("{} {value}", message.topic);
-    };
-    let arguments: Vec<String> = event
-        .arguments()
-        .as_vector()
-        .into_iter()
-        .flat_map(|arguments| arguments.iter())
-        .map(|argument| argument.to_string())
-        .collect();
-    format!(
-        "{} {}({})",
-        message.topic,
-        event.name(),
-        arguments.join(", ")
-    )
 }

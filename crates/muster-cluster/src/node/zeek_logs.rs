@@ -23,6 +23,9 @@ const MOST_COLUMNS: usize = 1024;
 /// The bytes of all column names of a log at most.
 const LONGEST_NAMES: usize = 64 << 10;
 
+/// The bytes of the names of a log's stream and of its writer at most, each; Zeek's are below 50.
+const LONGEST_NAME: usize = 256;
+
 /// What a node knows of Zeek's logs.
 #[derive(Debug, Default)]
 pub(crate) struct ZeekLogs {
@@ -54,6 +57,8 @@ struct Format {
 enum LogProblem {
     #[error("its path is no name of a log: letters, digits, `_` and `-`, at most 64")]
     Path,
+    #[error("its stream or its writer has a name of more than {LONGEST_NAME} bytes")]
+    Names,
     #[error("the columns need names, all different, at most {MOST_COLUMNS} of them")]
     Columns,
     #[error("column `{name}` of type {ty}")]
@@ -81,6 +86,9 @@ impl ZeekLogs {
         let path = create.info.path;
         if !is_stream_name(path) {
             return Err(LogProblem::Path);
+        }
+        if create.stream.len() > LONGEST_NAME || create.writer.len() > LONGEST_NAME {
+            return Err(LogProblem::Names);
         }
         let known = Known {
             stream: create.stream.to_owned(),

@@ -15,6 +15,9 @@ use crate::{Data, EnumValue, Limits, Set, Table};
 /// Longest piece of the input that an error quotes, in characters.
 const QUOTED: usize = 40;
 
+/// Longest description of a problem, in characters.
+const LONGEST_PROBLEM: usize = 400;
+
 /// Largest whole number up to which every one is a double.
 const EXACT: f64 = 9_007_199_254_740_992.0;
 
@@ -109,7 +112,8 @@ impl Reading {
             None if error.is_data() => JsonErrorKind::WrongType,
             None => JsonErrorKind::Malformed,
         };
-        let problem = error.to_string();
+        // What serde says of a wrong type quotes the input whole.
+        let problem = beginning(&error.to_string(), LONGEST_PROBLEM);
         if kind == JsonErrorKind::Malformed {
             return JsonError::new(kind, String::new(), problem);
         }
@@ -595,9 +599,13 @@ impl<'de> Visitor<'de> for Entry<'_> {
     }
 }
 
-/// The beginning of a text.
+/// A piece of the input for an error to quote.
 fn quoted(text: &str) -> String {
-    let mut beginning: String = text.chars().take(QUOTED).collect();
+    beginning(text, QUOTED)
+}
+
+fn beginning(text: &str, most: usize) -> String {
+    let mut beginning: String = text.chars().take(most).collect();
     if beginning.len() < text.len() {
         beginning.push_str("...");
     }

@@ -238,3 +238,17 @@ fn messages_have_a_topic() {
         Ok(None)
     );
 }
+
+#[test]
+fn errors_are_short_whatever_the_input() {
+    let long = "x".repeat(100_000);
+    for text in [
+        format!("\"{long}\""),
+        format!(r#"{{"@data-type":"{long}"}}"#),
+        format!(r#"{{"@data-type":"count","data":"{long}"}}"#),
+        format!(r#"{{"@data-type":{{"a":"{long}"}}}}"#),
+        format!(r#"{{"@data-type":"table","data":["{long}"]}}"#),
+    ] {
+        assert!(read_text(&text).unwrap_err().to_string().len() < 1000);
+    }
+}

@@ -102,11 +102,11 @@ fn write_fields(out: &mut Vec<u8>, value: DataRef<'_>) {
         }
         ValueRef::Count(value) => {
             open(out, "count");
-            put(out, format_args!("{value}"));
+            out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
         }
         ValueRef::Integer(value) => {
             open(out, "integer");
-            put(out, format_args!("{value}"));
+            out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
         }
         // No number of JSON is NaN, and C++ would refuse the whole message for a text.
         ValueRef::Real(value) if value.is_nan() => {
@@ -137,13 +137,13 @@ fn write_fields(out: &mut Vec<u8>, value: DataRef<'_>) {
         ValueRef::Port(value) => {
             open(out, "port");
             out.push(b'"');
-            let _ = scalar::write_port(&mut Text(out), value);
+            scalar::write_port(out, value);
             out.push(b'"');
         }
         ValueRef::Timestamp(value) => {
             open(out, "timestamp");
             out.push(b'"');
-            let _ = scalar::write_timestamp(&mut Text(out), value);
+            scalar::write_timestamp(out, value);
             out.push(b'"');
         }
         ValueRef::Timespan(value) => {

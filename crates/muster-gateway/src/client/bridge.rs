@@ -67,21 +67,27 @@ impl BridgeConfig {
     /// Checks that no topic crosses in both directions, here and together with the other bridges of a
     /// cluster: then no event can go round, whatever the bridges lead to.
     pub fn check(all: &[&Self]) -> Result<(), BridgeError> {
-        for prefix in all
-            .iter()
-            .flat_map(|config| config.inward.iter().chain(&config.outward))
-        {
-            Topic::new(prefix).map_err(|_| BridgeError::Prefix(prefix.clone()))?;
+        let inward: Vec<_> = all.iter().flat_map(|config| &config.inward).collect();
+        let outward: Vec<_> = all.iter().flat_map(|config| &config.outward).collect();
+        Self::check_prefixes(&inward, &outward)
+    }
+
+    pub(crate) fn check_prefixes(
+        all_inward: &[&String],
+        all_outward: &[&String],
+    ) -> Result<(), BridgeError> {
+        for prefix in all_inward.iter().chain(all_outward) {
+            Topic::new(prefix).map_err(|_| BridgeError::Prefix((*prefix).clone()))?;
         }
-        let outward = || all.iter().flat_map(|config| &config.outward);
-        for inward in all.iter().flat_map(|config| &config.inward) {
-            for outward in outward() {
-                if inward.starts_with(outward.as_str()) || outward.starts_with(inward.as_str()) {
-                    return Err(BridgeError::Loop {
-                        inward: inward.clone(),
-                        outward: outward.clone(),
-                    });
-                }
+        for &inward in all_inward {
+            let meets = |outward: &&&String| {
+                inward.starts_with(outward.as_str()) || outward.starts_with(inward.as_str())
+            };
+            if let Some(&outward) = all_outward.iter().find(meets) {
+                return Err(BridgeError::Loop {
+                    inward: inward.clone(),
+                    outward: outward.clone(),
+                });
             }
         }
         Ok(())
@@ -123,9 +129,15 @@ struct Counters {
 /// A bridge at work; ends when it is dropped.
 #[derive(Debug)]
 pub struct Bridge {
+    counter: BridgeCounter,
+    _stop: watch::Sender<()>,
+}
+
+/// Tells what a bridge counts.
+#[derive(Debug, Clone)]
+pub struct BridgeCounter {
     counters: Arc<Counters>,
     connected: watch::Receiver<bool>,
-    _stop: watch::Sender<()>,
 }
 
 impl Bridge {
@@ -152,12 +164,26 @@ impl Bridge {
             }
         });
         Ok(Self {
-            counters,
-            connected: is_connected,
+            counter: BridgeCounter {
+                counters,
+                connected: is_connected,
+            },
             _stop: stop,
         })
     }
 
+    /// What the bridge counts.
+    pub fn counts(&self) -> BridgeCounts {
+        self.counter.counts()
+    }
+
+    /// A handle for those who ask for counts.
+    pub fn counter(&self) -> BridgeCounter {
+        self.counter.clone()
+    }
+}
+
+impl BridgeCounter {
     /// What the bridge counts.
     pub fn counts(&self) -> BridgeCounts {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);

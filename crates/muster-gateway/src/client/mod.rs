@@ -3,5 +3,5 @@
 mod bridge;
 mod connection;
 
-pub use bridge::{Bridge, BridgeConfig, BridgeCounts, BridgeError};
+pub use bridge::{Bridge, BridgeConfig, BridgeCounter, BridgeCounts, BridgeError};
 pub use connection::{ClientConfig, ClientError, Connection, Incoming, ServerUrl, UrlError};

@@ -9,6 +9,9 @@ const MAGIC: u32 = 0x5a45_454b;
 /// The only version of Broker's protocol.
 pub(crate) const VERSION: u8 = 1;
 
+/// The most bytes of a peer's words that are kept: they go into logs, and back to the peer.
+const MAX_WORDS: usize = 1024;
+
 const HELLO: u8 = 6;
 const PROBE: u8 = 7;
 const VERSION_SELECT: u8 = 8;
@@ -38,6 +41,15 @@ pub(crate) enum HandshakeMessage {
     OriginatorSyn(Filter),
     ResponderSynAck(Filter),
     OriginatorAck,
+}
+
+/// A peer's words as text, cut to [`MAX_WORDS`]; what is not UTF-8 is replaced, which takes more bytes.
+fn words(bytes: &[u8]) -> String {
+    let kept = &bytes[..bytes.len().min(MAX_WORDS)];
+    let mut text = String::from_utf8_lossy(kept).into_owned();
+    let cut = (0..=MAX_WORDS).rev().find(|at| text.is_char_boundary(*at));
+    text.truncate(cut.unwrap_or(0));
+    text
 }
 
 /// Why a handshake message is refused, as the `drop_conn` that answers it.
@@ -126,7 +138,7 @@ impl HandshakeMessage {
             DROP_CONN => Self::DropConn {
                 sender: id()?,
                 code: ErrorCode(reader.u8()?),
-                text: String::from_utf8_lossy(reader.string()?).into_owned(),
+                text: words(reader.string()?),
             },
             ORIGINATOR_SYN => Self::OriginatorSyn(Filter::read(reader).ok()?),
             RESPONDER_SYN_ACK => Self::ResponderSynAck(Filter::read(reader).ok()?),

@@ -28,6 +28,11 @@ struct Capture {
 
 /// The frames of a capture up to the end of the handshake, by direction.
 fn capture(name: &str) -> Capture {
+    capture_between(name, "broker->py")
+}
+
+/// The same for a capture whose frames of `broker` are those that we have to send.
+fn capture_between(name: &str, broker: &str) -> Capture {
     let path = format!("{}/tests/vectors/{name}.json", env!("CARGO_MANIFEST_DIR"));
     let text = std::fs::read_to_string(path).unwrap();
     let json: serde_json::Value = serde_json::from_str(&text).unwrap();
@@ -44,9 +49,13 @@ fn capture(name: &str) -> Capture {
         if tag.is_some_and(|tag| !(1..=12).contains(&tag) && tag != 99) {
             break; // an envelope, which begins with an id: the handshake is over
         }
-        match message["direction"].as_str().unwrap() {
-            "broker->py" => capture.from_broker.push(bytes),
-            _ => capture.from_peer.push(bytes),
+        if bytes.is_empty() {
+            break; // the end of the connection
+        }
+        if message["direction"] == broker {
+            capture.from_broker.push(bytes);
+        } else {
+            capture.from_peer.push(bytes);
         }
     }
     capture
@@ -159,6 +168,118 @@ fn a_second_connection_of_a_peer_is_refused_as_broker_does() {
     }
 }
 
+/// Two connections of one peer, as captured; feeds the peer's frames in the given order of connections
+/// and compares what goes out on each, and how it ends.
+fn replay_two(peering: &mut Peering, captures: [&Capture; 2], order: &[usize]) -> Seen {
+    let ids = [ConnectionId(1), ConnectionId(2)];
+    let mut sent: BTreeMap<ConnectionId, Vec<Vec<u8>>> = BTreeMap::new();
+    let mut seen = Seen::default();
+    let mut frames = captures.map(|capture| capture.from_peer.iter());
+    for step in 0..=order.len() {
+        while let Some(action) = peering.poll() {
+            match action {
+                Action::Send(connection, frame) => sent.entry(connection).or_default().push(frame),
+                Action::Established {
+                    connection, peer, ..
+                } => seen.established.push((connection, peer)),
+                Action::Close { connection, reason } => seen.closed.push((connection, reason)),
+            }
+        }
+        if let Some(at) = order.get(step) {
+            let frame = frames[*at].next().unwrap();
+            peering.frame(ids[*at], &frame[HEADER..]);
+        }
+    }
+    assert!(frames.iter().all(|rest| rest.len() == 0));
+    assert_eq!(sent[&ids[0]], captures[0].from_broker);
+    assert_eq!(sent[&ids[1]], captures[1].from_broker);
+    seen
+}
+
+/// Broker as the responder: it takes the connection that the other side chose first, and refuses the
+/// other when it is chosen, too.
+#[test]
+fn crossing_dials_are_answered_as_broker_does_with_the_larger_id() {
+    let dialled_by_us = capture("simultaneous_lo_inbound");
+    let accepted = capture("simultaneous_lo_outbound");
+    let mut peering = peering(node(), "/test");
+    peering.dialled(ConnectionId(1), Mono(0));
+    peering.accepted(ConnectionId(2), Mono(0));
+    let seen = replay_two(
+        &mut peering,
+        [&dialled_by_us, &accepted],
+        // The peer's hello on the second crosses the handshake on the first.
+        &[0, 1, 0, 0, 1, 1, 0],
+    );
+    let peer = id("00000000-0000-4000-8000-000000000001");
+    assert_eq!(seen.established, [(ConnectionId(1), peer)]);
+    assert_eq!(
+        seen.closed,
+        [(ConnectionId(2), HandshakeError::Redundant { peer })]
+    );
+}
+
+/// Broker as the originator: it goes on with the connection whose hello came first, and closes the
+/// other once that one is complete.
+#[test]
+fn crossing_dials_are_answered_as_broker_does_with_the_smaller_id() {
+    let dialled_by_us = capture("simultaneous_hi_inbound");
+    let accepted = capture("simultaneous_hi_outbound");
+    let mut peering = peering(node(), "/test");
+    peering.dialled(ConnectionId(1), Mono(0));
+    peering.accepted(ConnectionId(2), Mono(0));
+    let seen = replay_two(&mut peering, [&dialled_by_us, &accepted], &[0, 1, 0, 1]);
+    let peer = id("ffffffff-ffff-4fff-bfff-fffffffffffe");
+    assert_eq!(seen.established, [(ConnectionId(2), peer)]);
+    assert_eq!(
+        seen.closed,
+        [(ConnectionId(1), HandshakeError::Redundant { peer })]
+    );
+}
+
+/// Both ends of two C++ endpoints' crossing dials.
+#[test]
+fn crossing_dials_of_two_brokers_are_answered_as_either_does() {
+    let ids = ["9bd369bb", "1505ef72"].map(|start| {
+        let text = std::fs::read_to_string(format!(
+            "{}/tests/vectors/cpp_crossing_dial_1.json",
+            env!("CARGO_MANIFEST_DIR")
+        ));
+        let json: serde_json::Value = serde_json::from_str(&text.unwrap()).unwrap();
+        let messages = json["messages"].as_array().unwrap();
+        let senders = messages
+            .iter()
+            .filter_map(|message| message["decoded"]["sender_id"].as_str());
+        id(senders
+            .into_iter()
+            .find(|id| id.starts_with(start))
+            .unwrap())
+    });
+    let empty = |me| Peering::new(me, LIMIT);
+    let [larger, smaller] = ids;
+
+    // The smaller id accepted the first connection and dialled the second.
+    let first = capture_between("cpp_crossing_dial_1", "server->client");
+    let second = capture_between("cpp_crossing_dial_2", "client->server");
+    let mut peering = empty(smaller);
+    peering.accepted(ConnectionId(1), Mono(0));
+    peering.dialled(ConnectionId(2), Mono(0));
+    let seen = replay_two(&mut peering, [&first, &second], &[0, 1, 1, 0]);
+    assert_eq!(seen.established, [(ConnectionId(1), larger)]);
+    let redundant = HandshakeError::Redundant { peer: larger };
+    assert_eq!(seen.closed, [(ConnectionId(2), redundant)]);
+
+    let first = capture_between("cpp_crossing_dial_1", "client->server");
+    let second = capture_between("cpp_crossing_dial_2", "server->client");
+    let mut peering = empty(larger);
+    peering.dialled(ConnectionId(1), Mono(0));
+    peering.accepted(ConnectionId(2), Mono(0));
+    let seen = replay_two(&mut peering, [&first, &second], &[0, 1, 0, 0, 0, 1]);
+    assert_eq!(seen.established, [(ConnectionId(1), smaller)]);
+    let redundant = HandshakeError::Redundant { peer: smaller };
+    assert_eq!(seen.closed, [(ConnectionId(2), redundant)]);
+}
+
 /// Broker takes both, and cannot use the first and never finishes the second; we close at once.
 #[test]
 fn the_nil_id_and_our_own_are_refused() {
@@ -172,6 +293,31 @@ fn the_nil_id_and_our_own_are_refused() {
             replay(&mut peering, &capture(name)).closed,
             [(ConnectionId(1), expected)]
         );
+    }
+}
+
+/// Bytes that are no text grew threefold on their way back: the answer to a `drop_conn` was larger than
+/// a frame of a handshake may be, and a megabyte of a stranger's words went into the log.
+#[test]
+fn long_words_of_a_peer_are_cut() {
+    let mut drop_conn = vec![9, 0x5a, 0x45, 0x45, 0x4b];
+    drop_conn.extend_from_slice(node().as_bytes());
+    for code in [ErrorCode::LOGIC_ERROR.0, 200] {
+        let mut payload = drop_conn.clone();
+        // 1,000,000 bytes of them.
+        payload.extend_from_slice(&[code, 0xc0, 0x84, 0x3d]);
+        payload.resize(payload.len() + 1_000_000, 0xff);
+        let mut peering = peering(id("00000000-0000-4000-8000-000000000001"), "/test");
+        peering.accepted(ConnectionId(1), Mono(0));
+        peering.frame(ConnectionId(1), &payload);
+        let mut seen = Seen::default();
+        drain(&mut peering, &mut seen);
+        assert!(seen.sent.iter().all(|frame| frame.len() < 1100), "{code}");
+        let [(_, reason)] = &seen.closed[..] else {
+            panic!("{:?}", seen.closed);
+        };
+        let words = reason.to_string();
+        assert!(words.contains('\u{fffd}') && words.len() < 1100, "{code}");
     }
 }
 

@@ -16,9 +16,9 @@ pub struct EndpointConfig {
     pub data_queue: QueueLimits,
     /// What a full data queue does.
     pub overflow: Overflow,
-    /// The most control frames queued towards a peer, and the most messages of
-    /// [`Class::Control`](muster_wire::Class::Control) besides the bounds of its data queue; more end
-    /// the peering.
+    /// The most control frames queued towards a peer, in as many bytes as its data queue may have, and
+    /// the most messages of [`Class::Control`](muster_wire::Class::Control) besides the bounds of its
+    /// data queue; more end the peering.
     pub control_queue: usize,
     /// The bounds of each local subscriber's queue, unless it asks for others.
     pub subscriber_queue: QueueLimits,

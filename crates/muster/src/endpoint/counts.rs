@@ -45,6 +45,9 @@ pub struct EndpointCounts {
     pub peers: Vec<PeerReport>,
     /// Messages for local subscribers, present and former, that were dropped.
     pub subscribers_dropped: DropLedger,
+    /// Connections that were accepted and did not become a peering; why is in the log. Those that are
+    /// redundant do not count.
+    pub connections_refused: u64,
 }
 
 /// The queues of former peers that are kept as they are, as they may still count a little.
@@ -190,6 +193,7 @@ impl Endpoint {
         EndpointCounts {
             peers,
             subscribers_dropped: self.subscribers_dropped(&table),
+            connections_refused: self.shared.connections_refused(),
         }
     }
 }
@@ -232,7 +236,7 @@ mod tests {
             };
             let queue = Arc::new(PeerQueue::new(EndpointId::default(), info, &config));
             PeerCounts::add(&queue.counts.messages_in, 3);
-            queue.count_malformed("/t");
+            queue.count_refused(DropCause::Malformed, "/t");
             former.leave(&queue);
             former.retire(&queue, 8);
             if number % 50 == 0 {

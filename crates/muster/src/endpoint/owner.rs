@@ -35,7 +35,8 @@ pub(crate) enum Command {
     Frame(ConnectionId, Vec<u8>),
     /// A connection is gone; for a peering, why is known to its queue.
     Closed(ConnectionId),
-    RoutingUpdate(EndpointId, Filter),
+    /// The answer keeps each peer to one filter that waits here: filters can be large.
+    RoutingUpdate(EndpointId, Filter, oneshot::Sender<()>),
     NewSubscriber(Vec<Box<[u8]>>, Arc<SubscriberQueue>, oneshot::Sender<u64>),
     Subscribe(u64, Vec<Box<[u8]>>, oneshot::Sender<()>),
     Unsubscribe(u64, Box<[u8]>, oneshot::Sender<()>),
@@ -236,11 +237,12 @@ impl Owner {
                 self.tell(connection, ConnectionCommand::Continue);
             }
             Command::Closed(connection) => self.connection_closed(connection),
-            Command::RoutingUpdate(peer, filter) => {
+            Command::RoutingUpdate(peer, filter, done) => {
                 if let Some(peer) = self.peers.get_mut(&peer) {
                     peer.filter = Arc::new(filter);
                     self.publish_table();
                 }
+                let _ = done.send(());
             }
             Command::NewSubscriber(prefixes, queue, done) => {
                 let number = self.number();

@@ -71,6 +71,8 @@ impl EndReason {
 #[derive(Debug)]
 struct State {
     control: VecDeque<Vec<u8>>,
+    /// The bytes of the control frames.
+    control_bytes: usize,
     data: Queue<Outgoing>,
     /// Queued data is still written, then BYE; nothing new is taken.
     closing: bool,
@@ -96,6 +98,7 @@ pub(crate) struct PeerQueue {
     pub(crate) me: EndpointId,
     pub(crate) info: PeerInfo,
     control_limit: usize,
+    control_bytes_limit: usize,
     frame_limit: usize,
     state: Mutex<State>,
     room: Condvar,
@@ -124,6 +127,7 @@ impl PeerQueue {
     pub(crate) fn new(me: EndpointId, info: PeerInfo, config: &EndpointConfig) -> Self {
         let state = State {
             control: VecDeque::new(),
+            control_bytes: 0,
             data: Queue::new(config.data_queue, config.overflow)
                 .with_reserved(config.control_queue),
             closing: false,
@@ -140,6 +144,7 @@ impl PeerQueue {
             me,
             info,
             control_limit: config.control_queue,
+            control_bytes_limit: config.data_queue.bytes,
             frame_limit: config.frame_limit,
             state: Mutex::new(state),
             room: Condvar::new(),
@@ -280,7 +285,8 @@ impl PeerQueue {
         }
     }
 
-    /// Queues a control frame; too many of them end the peering, as none may be lost.
+    /// Queues a control frame; too many of them, or too many bytes, end the peering, as none may be
+    /// lost. A peer decides how long the answers to its pings are. One frame of any size has room.
     pub(crate) fn push_control(&self, control: &Control) {
         let frame = control.frame(self.me, self.info.id);
         let mut state = self.lock();
@@ -292,11 +298,15 @@ impl PeerQueue {
         let full = if behind_data {
             let push = state.data.push(Outgoing::Frame(frame));
             matches!(push, Push::Dropped(_))
-        } else if state.control.len() < self.control_limit {
-            state.control.push_back(frame);
-            false
         } else {
-            true
+            let bytes = state.control_bytes + frame.len();
+            let has_room = state.control.is_empty()
+                || (state.control.len() < self.control_limit && bytes <= self.control_bytes_limit);
+            if has_room {
+                state.control_bytes = bytes;
+                state.control.push_back(frame);
+            }
+            !has_room
         };
         if full {
             self.end_locked(
@@ -327,6 +337,7 @@ impl PeerQueue {
             state.ended = Some(reason);
             state.data.clear(DropCause::PeerGone);
             state.control.clear();
+            state.control_bytes = 0;
             state.pings.clear();
             self.tell_room(state);
             if let Some(waker) = state.waker.take() {
@@ -397,6 +408,7 @@ impl PeerQueue {
             return Taken::Ended;
         }
         std::mem::swap(&mut state.control, control);
+        state.control_bytes = 0;
         state.data.take_all(data);
         self.tell_room(&mut state);
         if control.is_empty() && data.is_empty() && state.closing {
@@ -405,9 +417,9 @@ impl PeerQueue {
         Taken::Work
     }
 
-    /// Counts a received message whose content is malformed.
-    pub(crate) fn count_malformed(&self, label: &str) {
-        self.lock().refused.count(DropCause::Malformed, label, 1);
+    /// Counts a received message that is not taken.
+    pub(crate) fn count_refused(&self, cause: DropCause, label: &str) {
+        self.lock().refused.count(cause, label, 1);
     }
 
     /// What was received and refused.

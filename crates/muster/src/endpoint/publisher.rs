@@ -112,6 +112,16 @@ impl Publisher {
         limit: Duration,
     ) -> Outcome {
         let payload = self.encode(value);
+        self.publish_encoded_waiting(topic, payload, limit).await
+    }
+
+    /// Publishes an encoded value as [`Publisher::publish_waiting`] does.
+    pub async fn publish_encoded_waiting(
+        &mut self,
+        topic: &Topic,
+        payload: Bytes,
+        limit: Duration,
+    ) -> Outcome {
         let deadline = tokio::time::Instant::now() + limit;
         let table = self.shared.table.load_full();
         let mut outcome = Outcome::default();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use muster_data::Limits;
+use muster_wire::counters::DropCause;
 use muster_wire::envelope::{self, Control, Envelope};
 use muster_wire::frame::{self, HEADER, Next};
 use muster_wire::routing::RouteCache;
@@ -136,15 +137,20 @@ impl<R: AsyncRead + Unpin> Reader<R> {
                         payload,
                     }) => {
                         messages += 1;
-                        let valid = kind == Kind::Data
-                            && muster_data::validate(payload, &self.limits).is_ok();
-                        if valid {
+                        let refusal = match kind {
+                            Kind::Command => Some((DropCause::NoStore, "a command for a store")),
+                            Kind::Data if muster_data::validate(payload, &self.limits).is_err() => {
+                                Some((DropCause::Malformed, "malformed value"))
+                            }
+                            Kind::Data => None,
+                        };
+                        if let Some((cause, what)) = refusal {
+                            let label = Topic::new(topic).map(|topic| topic.normalized());
+                            self.refuse(cause, what, &label.unwrap_or_default());
+                        } else {
                             let offset = at - payload.len();
                             let length = payload.len();
                             self.routes_of(&table, start, topic.len(), offset, length);
-                        } else {
-                            let label = Topic::new(topic).map(|topic| topic.normalized());
-                            self.refuse("malformed value", &label.unwrap_or_default());
                         }
                     }
                     Ok(Envelope::RoutingUpdate(update)) => filter = Some(update),
@@ -160,7 +166,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
                         end = Some(EndReason::Lost(error.to_string()));
                         break 0;
                     }
-                    Err(error) => self.refuse(error.name(), ""),
+                    Err(error) => self.refuse(error.cause(), error.name(), ""),
                 }
             }
         };
@@ -173,8 +179,9 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             return Err(end);
         }
         if let Some(filter) = filter {
+            let peer = self.queue.info.id;
             self.owner
-                .send(Command::RoutingUpdate(self.queue.info.id, filter))
+                .call(|done| Command::RoutingUpdate(peer, filter, done))
                 .await;
         }
         Ok(needed)
@@ -226,8 +233,8 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         }
     }
 
-    fn refuse(&mut self, what: &str, label: &str) {
-        self.queue.count_malformed(label);
+    fn refuse(&mut self, cause: DropCause, what: &str, label: &str) {
+        self.queue.count_refused(cause, label);
         if !self.warned {
             self.warned = true;
             let peer = &self.queue.info;

@@ -44,6 +44,8 @@ struct Refusals {
     since: Mono,
     told: u32,
     untold: u64,
+    /// All of them, told or not.
+    total: u64,
 }
 
 /// The accepted connections that are in their TLS handshake, oldest first. Each ends when its sender
@@ -125,10 +127,12 @@ impl Shared {
     pub(crate) fn refused(&self, address: &str, reason: &str) {
         let now = self.now();
         let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        refusals.total += 1;
         if now.since(refusals.since) >= REFUSALS_SPAN {
             let untold = refusals.untold;
             *refusals = Refusals {
                 since: now,
+                total: refusals.total,
                 ..Refusals::default()
             };
             if untold > 0 {
@@ -146,6 +150,12 @@ impl Shared {
             ""
         };
         tracing::warn!("refused a connection from {address}: {reason}{last}");
+    }
+
+    /// The connections that were refused so far.
+    pub(crate) fn connections_refused(&self) -> u64 {
+        let refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        refusals.total
     }
 
     /// The queues that are not in the routing table. Whoever takes a queue out of the table puts it

@@ -444,6 +444,8 @@ impl Driver {
             unrouted: self.unrouted.clone(),
             input_ended: self.input_ended,
             input_low: self.input_low,
+            connections_refused: 0,
+            subscribers_dropped: DropLedger::default(),
             peers: Vec::new(),
             made: Some(Instant::now()),
             age: Duration::ZERO,

@@ -63,6 +63,23 @@ pub enum NodeStartError {
     Thread(#[source] std::io::Error),
 }
 
+/// Makes reports of a node. Its endpoint lives as long as this.
+#[derive(Debug, Clone)]
+pub struct NodeReporter {
+    endpoint: Endpoint,
+    shared: Arc<Shared>,
+}
+
+impl NodeReporter {
+    /// What the node counts and sees, at most a quarter of a second old.
+    pub fn report(&self) -> NodeReport {
+        let mut report = self.shared.report();
+        report.age = report.made.map_or(Duration::ZERO, |made| made.elapsed());
+        report.add_peers(&self.endpoint.counts());
+        report
+    }
+}
+
 /// A running node.
 #[derive(Debug)]
 pub struct Node {
@@ -138,10 +155,15 @@ impl Node {
 
     /// What the node counts and sees, at most a quarter of a second old.
     pub fn report(&self) -> NodeReport {
-        let mut report = self.shared.report();
-        report.age = report.made.map_or(Duration::ZERO, |made| made.elapsed());
-        report.add_peers(&self.endpoint.counts());
-        report
+        self.reporter().report()
+    }
+
+    /// A handle for those who ask for reports, also while the node stops.
+    pub fn reporter(&self) -> NodeReporter {
+        NodeReporter {
+            endpoint: self.endpoint.clone(),
+            shared: Arc::clone(&self.shared),
+        }
     }
 
     /// Whether the node's loop runs. It ends by itself only if it can no longer hear its peers.

@@ -58,6 +58,10 @@ pub struct NodeReport {
     pub input_low: Option<i64>,
     /// How long ago the node's loop made this report; a loop that hangs in a handler makes none.
     pub age: Duration,
+    /// Connections that were refused before they became peerings.
+    pub connections_refused: u64,
+    /// Messages that were dropped for subscribers of the endpoint, the node's loop among them.
+    pub subscribers_dropped: DropLedger,
     /// The peers, present and past.
     pub peers: Vec<PeerLine>,
     pub(crate) made: Option<Instant>,
@@ -80,5 +84,7 @@ impl NodeReport {
             report: report.clone(),
         };
         self.peers = counts.peers.iter().map(line).collect();
+        self.connections_refused = counts.connections_refused;
+        self.subscribers_dropped = counts.subscribers_dropped.clone();
     }
 }

@@ -380,3 +380,24 @@ fn who_is_no_logger_takes_no_logs() {
     assert!(worker.batches.is_empty());
     assert_eq!(worker.said().len(), 1);
 }
+
+#[test]
+fn long_names_of_streams_and_writers_are_not_kept() {
+    let mut rig = Rig::quiet("logger-1");
+    let long = "x".repeat(257);
+    for (stream, writer) in [(long.as_str(), "Log::WRITER_ASCII"), ("Conn::LOG", &long)] {
+        let mut message = Vec::new();
+        let create = LogCreate {
+            stream,
+            writer,
+            info: WriterInfo {
+                path: "conn",
+                ..WriterInfo::default()
+            },
+            fields: conn(),
+        };
+        put_log_create(&mut message, &create);
+        rig.receives(9, &message);
+    }
+    assert_eq!(rig.node.counts().logs_refused, 2);
+}

@@ -1,0 +1,204 @@
+//! A node's doors to what is no peer: WebSocket clients, a server that it is a client of, and whoever
+//! monitors it.
+
+use std::fmt::Display;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Result;
+use muster::{Node, NodeReport, NodeReporter};
+use muster_gateway::{
+    Bridge, BridgeConfig, BridgeCounter, Gateway, GatewayConfig, GatewayCounter, GatewayError,
+    Monitor, MonitorAddress, Monitored, NodeMetrics,
+};
+
+use super::LoadedLayout;
+use super::status::{BridgeStatus, GatewayStatus, NodeStatus};
+use crate::output::Failure;
+
+pub(crate) struct Gates {
+    gateway: Option<Gateway>,
+    bridge: Option<Bridge>,
+    monitor: Option<Monitor>,
+    status: Status,
+}
+
+/// Adds what the doors count to what the node reports.
+#[derive(Clone, Default)]
+pub(crate) struct Status {
+    gateway: Option<GatewayCounter>,
+    bridge: Option<BridgeCounter>,
+    monitor: Option<SocketAddr>,
+}
+
+impl Status {
+    pub(crate) fn of(&self, report: &NodeReport) -> NodeStatus {
+        let gateway = self.gateway.as_ref();
+        let bridge = self.bridge.as_ref();
+        NodeStatus {
+            monitor: self.monitor.map(|address| format!("http://{address}")),
+            gateway: gateway.map(|counter| GatewayStatus::new(&counter.counts())),
+            bridge: bridge.map(|counter| BridgeStatus::new(&counter.counts())),
+            ..NodeStatus::new(report)
+        }
+    }
+}
+
+impl Gates {
+    /// Opens what the node's settings ask for.
+    pub(crate) async fn open(
+        loaded: &LoadedLayout,
+        node: &muster_cluster::Node,
+        running: &Node,
+    ) -> Result<Self> {
+        let mut gates = Self {
+            gateway: None,
+            bridge: None,
+            monitor: None,
+            status: Status::default(),
+        };
+        gates.open_gateway(loaded, node, running).await?;
+        gates.open_bridge(loaded, node, running).await?;
+        gates.open_monitor(node, running).await?;
+        Ok(gates)
+    }
+
+    async fn open_gateway(
+        &mut self,
+        loaded: &LoadedLayout,
+        node: &muster_cluster::Node,
+        running: &Node,
+    ) -> Result<()> {
+        let name = node.name.as_str();
+        let config = GatewayConfig::from_settings(&node.settings, &loaded.base, name)
+            .map_err(|error| failed(node, &error))?;
+        let Some(config) = config else {
+            return Ok(());
+        };
+        let gateway = Gateway::start(running.endpoint(), config).await;
+        let gateway = gateway.map_err(|error| {
+            failed(node, &error).hint(match error {
+                GatewayError::NoTokens(_) => {
+                    "gateway.tokens names a file of tokens; loopback needs none"
+                }
+                GatewayError::NoTls(_) => {
+                    "gateway.certificate and gateway.keyfile, or gateway.plaintext_anywhere = true"
+                }
+                _ => "`muster check` shows the settings of the gateway",
+            })
+        })?;
+        let address = gateway.address();
+        tracing::info!(
+            "WebSocket clients are served on {address}{}",
+            muster_gateway::PATH
+        );
+        self.status.gateway = Some(gateway.counter());
+        self.gateway = Some(gateway);
+        Ok(())
+    }
+
+    async fn open_bridge(
+        &mut self,
+        loaded: &LoadedLayout,
+        node: &muster_cluster::Node,
+        running: &Node,
+    ) -> Result<()> {
+        let name = node.name.as_str();
+        let config = BridgeConfig::from_settings(&node.settings, &loaded.base, name)
+            .map_err(|error| failed(node, &error))?;
+        let Some(config) = config else {
+            return Ok(());
+        };
+        let bridge = Bridge::start(running.endpoint(), config)
+            .await
+            .map_err(|error| failed(node, &error))?;
+        self.status.bridge = Some(bridge.counter());
+        self.bridge = Some(bridge);
+        Ok(())
+    }
+
+    async fn open_monitor(&mut self, node: &muster_cluster::Node, running: &Node) -> Result<()> {
+        let wanted =
+            MonitorAddress::from_settings(&node.settings).map_err(|error| failed(node, &error))?;
+        let Some(address) = wanted.for_port(node.port) else {
+            return Ok(());
+        };
+        let page = Page {
+            node: node.name.to_string(),
+            role: node.role.to_string(),
+            reporter: running.reporter(),
+            status: Status {
+                monitor: Some(address),
+                ..self.status.clone()
+            },
+        };
+        match Monitor::start(address, Arc::new(page)).await {
+            Ok(monitor) => {
+                let address = monitor.address();
+                tracing::info!("metrics and status are on http://{address}");
+                self.status.monitor = Some(address);
+                self.monitor = Some(monitor);
+            }
+            // Nobody asked for this one port.
+            Err(error) if wanted == MonitorAddress::Automatic => {
+                tracing::warn!("{error}; monitor.listen names another address, or is \"off\"");
+            }
+            Err(error) => return Err(failed(node, &error).into()),
+        }
+        Ok(())
+    }
+
+    /// What there is to add to the node's reports.
+    pub(crate) fn status(&self) -> &Status {
+        &self.status
+    }
+
+    /// Ends all of them; what they have counted stays.
+    pub(crate) async fn close(self, limit: Duration) -> Status {
+        drop(self.bridge);
+        drop(self.monitor);
+        if let Some(gateway) = self.gateway {
+            gateway.stop(limit).await;
+        }
+        self.status
+    }
+}
+
+fn failed(node: &muster_cluster::Node, error: &dyn Display) -> Failure {
+    Failure::new(format!("node {} cannot start: {error}", node.name))
+}
+
+/// What the monitor shows.
+struct Page {
+    node: String,
+    role: String,
+    reporter: NodeReporter,
+    status: Status,
+}
+
+impl Monitored for Page {
+    fn metrics(&self) -> NodeMetrics {
+        let Status {
+            gateway, bridge, ..
+        } = &self.status;
+        NodeMetrics {
+            node: self.node.clone(),
+            role: self.role.clone(),
+            report: self.reporter.report(),
+            gateway: gateway.as_ref().map(GatewayCounter::counts),
+            bridge: bridge.as_ref().map(BridgeCounter::counts),
+        }
+    }
+
+    fn status(&self) -> String {
+        let status = self.status.of(&self.reporter.report());
+        let page = super::status::NodePage {
+            version: super::status::VERSION,
+            node: self.node.clone(),
+            role: self.role.clone(),
+            status,
+        };
+        serde_json::to_string_pretty(&page).unwrap_or_default() + "\n"
+    }
+}

@@ -1,0 +1,228 @@
+//! `muster import`: a layout from a file of Zeek's, ZeekControl's `node.cfg` or the `zeek.conf` of its
+//! systemd units, with the same node names, so that keys keep their owners.
+
+mod node_cfg;
+mod zeek_conf;
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::net::{IpAddr, ToSocketAddrs};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use muster_cluster::{Layout, Role};
+
+use super::specs;
+use crate::arguments::{Import, ImportFormat};
+use crate::output::{Failure, print, say};
+
+/// How the names of files in a directory end, one file for each host.
+const OF_HOST: &str = ".zeek.conf";
+
+pub(crate) fn run(arguments: &Import) -> Result<ExitCode> {
+    let path = &arguments.file;
+    let files = if path.is_dir() {
+        files_of_hosts(path)?
+    } else {
+        vec![path.clone()]
+    };
+    let mut imported = Imported::default();
+    for path in &files {
+        let file = path.display().to_string();
+        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {file}"))?;
+        let format = arguments.from.unwrap_or_else(|| format_of(path, &text));
+        let notes = match format {
+            ImportFormat::NodeCfg => node_cfg::import(&text, &resolve, &mut imported),
+            ImportFormat::ZeekConf => {
+                zeek_conf::import(&text, host_of(path), &resolve, &mut imported)
+            }
+        };
+        for note in notes.map_err(|problem| problem.of(&file))? {
+            say(&format!("{file}:{}: {}", note.line, note.message));
+        }
+    }
+    let layout = imported.layout();
+    // What is printed must be a layout; what is wrong with it is wrong with the files.
+    let source = path.display();
+    Layout::parse(&layout, &format!("layout of {source}"), &specs())
+        .map_err(|error| Failure::new(error.to_string().trim_end().to_owned()))?;
+    print(&layout)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The files of a cluster's hosts, in the order in which Zeek reads them.
+fn files_of_hosts(directory: &Path) -> Result<Vec<PathBuf>> {
+    let name = directory.display();
+    let mut files = Vec::new();
+    let entries =
+        std::fs::read_dir(directory).with_context(|| format!("cannot read directory {name}"))?;
+    for entry in entries {
+        let path = entry
+            .with_context(|| format!("cannot read directory {name}"))?
+            .path();
+        if host_of(&path).is_some() {
+            files.push(path);
+        }
+    }
+    if files.is_empty() {
+        return Err(
+            Failure::new(format!("no files named HOST{OF_HOST} in {name}"))
+                .hint("a directory holds one such file for every host of the cluster")
+                .into(),
+        );
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// The host that a file is about, if its name is `HOST.zeek.conf`.
+fn host_of(path: &Path) -> Option<&str> {
+    let host = path.file_name()?.to_str()?.strip_suffix(OF_HOST)?;
+    (!host.is_empty()).then_some(host)
+}
+
+/// What a file is: every node of a `node.cfg` has a type, and no section of a `zeek.conf` has.
+fn format_of(path: &Path, text: &str) -> ImportFormat {
+    let mut lines = text.lines().map(str::trim);
+    let has_type = lines.any(|line| {
+        let key = line.split_once(['=', ':']).map(|(key, _)| key.trim());
+        key.is_some_and(|key| key.eq_ignore_ascii_case("type"))
+    });
+    let named = path.extension().is_some_and(|extension| extension == "cfg");
+    if has_type || named {
+        ImportFormat::NodeCfg
+    } else {
+        ImportFormat::ZeekConf
+    }
+}
+
+/// Something to tell that does not stop the import.
+#[derive(Debug, PartialEq, Eq)]
+struct Note {
+    line: usize,
+    message: String,
+}
+
+/// What is wrong, and where.
+#[derive(Debug, PartialEq, Eq)]
+struct Problem {
+    line: usize,
+    message: String,
+    hint: &'static str,
+}
+
+impl Problem {
+    fn new(line: usize, message: impl Into<String>, hint: &'static str) -> Self {
+        Self {
+            line,
+            message: message.into(),
+            hint,
+        }
+    }
+
+    fn of(self, file: &str) -> Failure {
+        Failure::new(format!("{file}:{}: {}", self.line, self.message)).hint(self.hint)
+    }
+}
+
+/// The hosts and nodes of all files read so far.
+#[derive(Debug, Default)]
+struct Imported {
+    boxes: BTreeMap<String, IpAddr>,
+    nodes: String,
+}
+
+/// Nodes as one entry of a layout.
+#[derive(Debug)]
+struct Nodes<'a> {
+    name: &'a str,
+    role: Role,
+    host: &'a str,
+    port: Option<u16>,
+    /// Makes as many nodes, NAME-1 and so on, as Zeek names them.
+    count: Option<u32>,
+}
+
+impl Imported {
+    fn host(&mut self, host: &str, address: IpAddr) {
+        self.boxes.insert(host.to_owned(), address);
+    }
+
+    fn nodes(&mut self, nodes: &Nodes<'_>) {
+        let Nodes {
+            name,
+            role,
+            host,
+            port,
+            count,
+        } = nodes;
+        let role = role.to_string();
+        let _ = write!(
+            self.nodes,
+            "\n[[node]]\nname = {name:?}\nrole = {role:?}\nbox = {host:?}\n"
+        );
+        if let Some(port) = port {
+            let _ = writeln!(self.nodes, "port = {port}");
+        }
+        if let Some(count) = count {
+            let _ = writeln!(self.nodes, "count = {count}");
+        }
+    }
+
+    fn layout(&self) -> String {
+        let mut text = "layout = 1\n".to_owned();
+        for (host, address) in &self.boxes {
+            let _ = write!(text, "\n[box.{host:?}]\naddress = \"{address}\"\n");
+        }
+        text.push_str(&self.nodes);
+        text
+    }
+}
+
+fn resolve(host: &str) -> Option<IpAddr> {
+    if host == "localhost" {
+        return Some(IpAddr::from([127, 0, 0, 1]));
+    }
+    if let Ok(address) = host.parse() {
+        return Some(address);
+    }
+    (host, 0)
+        .to_socket_addrs()
+        .ok()?
+        .next()
+        .map(|address| address.ip())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_told_by_its_content_or_else_by_its_name() {
+        let format = |name: &str, text: &str| format_of(Path::new(name), text);
+        let standalone = "[zeek]\ntype=standalone\nhost=localhost\n";
+        assert_eq!(format("any", standalone), ImportFormat::NodeCfg);
+        assert_eq!(format("zeek.conf", standalone), ImportFormat::NodeCfg);
+        assert_eq!(format("any", "[a]\nType : worker\n"), ImportFormat::NodeCfg);
+        assert_eq!(format("node.cfg", "[a]\n"), ImportFormat::NodeCfg);
+        for text in [
+            "interface = eth0\nworkers = 2\n",
+            "[zeek]\nmanager = 1\n",
+            "",
+        ] {
+            assert_eq!(format("any", text), ImportFormat::ZeekConf);
+        }
+    }
+
+    #[test]
+    fn a_host_is_what_its_file_is_named_after() {
+        let host = |path: &str| host_of(Path::new(path)).map(str::to_owned);
+        assert_eq!(
+            host("/etc/zeek/cluster/c-w-01.zeek.conf"),
+            Some("c-w-01".into())
+        );
+        assert_eq!(host("/etc/zeek/zeek.conf"), None);
+        assert_eq!(host(".zeek.conf"), None);
+    }
+}

@@ -1,0 +1,207 @@
+//! The same commands over WebSocket, for addresses that begin with `ws://` or `wss://`.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Result;
+use muster::{PeersReply, PeersRequest};
+use muster_data::{DataRef, Encode, Record, encode_to_vec};
+use muster_gateway::{ClientConfig, ClientError, Connection, Incoming, ServerUrl};
+use muster_wire::EndpointId;
+use muster_wire::zeek::{self, EventRef, Metadata};
+
+use super::message;
+use super::publish::Messages;
+use crate::arguments::{ConnectionArguments, Peers, Ping, Subscribe};
+use crate::output::{Failure, print, say};
+
+/// How long a server's complaint may take.
+const COMPLAINT: Duration = Duration::from_millis(300);
+
+/// How long an answer may take.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// The pause between two attempts or pings.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// A WebSocket server, if that is what an address names.
+pub(super) fn url(address: &str) -> Result<Option<ServerUrl>> {
+    if !address.starts_with("ws://") && !address.starts_with("wss://") {
+        return Ok(None);
+    }
+    let url = address.parse::<ServerUrl>();
+    Ok(Some(url.map_err(|error| Failure::new(error.to_string()))?))
+}
+
+async fn open(
+    url: &ServerUrl,
+    arguments: &ConnectionArguments,
+    prefixes: &[String],
+) -> Result<Connection> {
+    if arguments.mode.is_some() {
+        return Err(Failure::new(format!("--tls says nothing of {url}"))
+            .hint("ws:// is not encrypted, wss:// is; --ssl-cafile names whom to trust")
+            .into());
+    }
+    let token = arguments.token()?;
+    let config = ClientConfig {
+        application: "muster".to_owned(),
+        token,
+        cafile: arguments.ssl_cafile.clone(),
+        ..ClientConfig::default()
+    };
+    Ok(Connection::open(url, &config, prefixes)
+        .await
+        .map_err(|error| {
+            let hint = match &error {
+                ClientError::Refused { reason, .. } if reason.contains("401") => {
+                    "--token-file names a file with the token"
+                }
+                ClientError::Tls { .. } => "--ssl-cafile names the authorities to trust",
+                _ => "a WebSocket address is ws://HOST:PORT or wss://HOST:PORT",
+            };
+            Failure::new(error.to_string()).hint(hint)
+        })?)
+}
+
+pub(super) async fn subscribe(url: &ServerUrl, arguments: &Subscribe) -> Result<ExitCode> {
+    let mut left = arguments.count.unwrap_or(u64::MAX);
+    let mut told = false;
+    while left > 0 {
+        let opened = open(url, &arguments.connection, &arguments.prefixes).await;
+        let mut connection = match opened {
+            Ok(connection) => connection,
+            Err(error) if arguments.follow_reconnect => {
+                if !told {
+                    say(&format!("{error}; trying again"));
+                    told = true;
+                }
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        told = false;
+        while left > 0 {
+            match connection.receive().await {
+                Ok(Incoming::Message { topic, data }) => {
+                    let value = encode_to_vec(&data);
+                    let value = DataRef::from_validated(&value);
+                    let line = message::line(topic.as_bytes(), value, arguments.format);
+                    let mut out = io::stdout().lock();
+                    out.write_all(&line)?;
+                    out.flush()?;
+                    left -= 1;
+                }
+                Ok(Incoming::Error { code, context }) => say(&format!("{code}: {context}")),
+                Ok(Incoming::Other(problem)) => say(&format!("not understood: {problem}")),
+                Err(error) if arguments.follow_reconnect => {
+                    say(&format!("lost {url}: {error}; connecting again"));
+                    break;
+                }
+                Err(error) => {
+                    return Err(Failure::new(format!("lost {url}: {error}"))
+                        .hint("--follow-reconnect connects again")
+                        .into());
+                }
+            }
+        }
+        if left == 0 {
+            connection.close().await;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) async fn publish(
+    url: &ServerUrl,
+    connection: &ConnectionArguments,
+    messages: Messages<'_>,
+) -> Result<ExitCode> {
+    let mut connection = open(url, connection, &[]).await?;
+    for message in messages {
+        let (topic, payload) = message?;
+        let topic = String::from_utf8_lossy(topic.as_bytes()).into_owned();
+        let value = DataRef::from_validated(&payload);
+        connection.publish(&topic, value).await?;
+    }
+    // What the server does not take it says soon.
+    if let Ok(Ok(Incoming::Error { code, context })) =
+        tokio::time::timeout(COMPLAINT, connection.receive()).await
+    {
+        return Err(Failure::new(format!("{url} refused it: {code}: {context}"))
+            .hint(
+                "a Zeek process takes only events that it knows, with the types of its declaration",
+            )
+            .into());
+    }
+    connection.close().await;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) async fn ping(url: &ServerUrl, arguments: &Ping) -> Result<ExitCode> {
+    let mut connection = open(url, &arguments.connection, &[]).await?;
+    for number in 1..=arguments.count {
+        if number > 1 {
+            tokio::time::sleep(PAUSE).await;
+        }
+        let answer = tokio::time::timeout(ANSWER, connection.ping()).await;
+        let span = answer.map_err(|_| Failure::new(format!("{url} does not answer")))??;
+        print(&format!(
+            "{} at {url} ({}): {:.3} ms\n",
+            connection.endpoint(),
+            connection.version(),
+            span.as_secs_f64() * 1000.0
+        ))?;
+    }
+    connection.close().await;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) async fn peers(url: &ServerUrl, arguments: &Peers) -> Result<ExitCode> {
+    let prefix = ["muster/peers/".to_owned()];
+    let mut connection = open(url, &arguments.connection, &prefix).await?;
+    let mut text = format!(
+        "WebSocket server at {url}\nversion {}\nthis client {}\n",
+        connection.version(),
+        connection.endpoint()
+    );
+    // A client's name begins with the id of the endpoint that serves it.
+    let id = connection.endpoint().get(..36).unwrap_or_default();
+    if let Ok(id) = id.parse::<EndpointId>() {
+        let mut event = Vec::new();
+        zeek::put_event(&mut event, PeersRequest::NAME, Metadata::default(), |out| {
+            PeersRequest {}.encode(out);
+        });
+        let topic = format!("zeek/cluster/nodeid/{id}/");
+        connection
+            .publish(&topic, DataRef::from_validated(&event))
+            .await?;
+    }
+    let answer = async {
+        while let Ok(incoming) = connection.receive().await {
+            let Incoming::Message { data, .. } = incoming else {
+                return None;
+            };
+            let value = encode_to_vec(&data);
+            let event = EventRef::read(DataRef::from_validated(&value)).ok();
+            let reply = event.and_then(|event| event.arguments().to::<PeersReply>().ok());
+            if reply.is_some() {
+                return reply;
+            }
+        }
+        None
+    };
+    match tokio::time::timeout(super::peers::ANSWER, answer)
+        .await
+        .ok()
+        .flatten()
+    {
+        Some(reply) => text.push_str(&super::peers::table(&reply)),
+        None => text.push_str("it does not tell its peers: not a Muster node\n"),
+    }
+    connection.close().await;
+    print(&text)?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,72 @@
+//! What every reader of foreign bytes must withstand: one function per reader, which panics when a
+//! rule is broken. The fuzz targets in `fuzz/` call them, and so does a bounded test that runs with
+//! all others, on random bytes and on changed captures.
+//!
+//! The rules: no input makes a reader panic; what was read and is written again reads the same; and
+//! what comes out of an input is bounded by that input's size.
+//!
+//! A new reader gets a function here, a line in [`TARGETS`], and a file of that name in
+//! `fuzz/fuzz_targets/`. Commands of stores have no reader yet.
+
+mod handshake;
+mod json;
+mod seeds;
+mod values;
+mod wire;
+mod zeek;
+
+pub use handshake::handshake;
+pub use json::json;
+pub use seeds::seeds;
+pub use values::{text, values};
+pub use wire::{envelopes, filters, frames};
+pub use zeek::{serial, zeek};
+
+/// A reader under test.
+#[derive(Debug, Clone, Copy)]
+pub struct Target {
+    /// The name of its fuzz target.
+    pub name: &'static str,
+    /// Reads the bytes; panics if a rule is broken.
+    pub run: fn(&[u8]),
+}
+
+/// Every reader.
+pub const TARGETS: &[Target] = &[
+    Target {
+        name: "frames",
+        run: frames,
+    },
+    Target {
+        name: "handshake",
+        run: handshake,
+    },
+    Target {
+        name: "envelopes",
+        run: envelopes,
+    },
+    Target {
+        name: "filters",
+        run: filters,
+    },
+    Target {
+        name: "values",
+        run: values,
+    },
+    Target {
+        name: "text",
+        run: text,
+    },
+    Target {
+        name: "json",
+        run: json,
+    },
+    Target {
+        name: "zeek",
+        run: zeek,
+    },
+    Target {
+        name: "serial",
+        run: serial,
+    },
+];
