@@ -39,6 +39,17 @@ pub(crate) fn zeek() -> Option<Zeek> {
 }
 
 impl Zeek {
+    /// Whether this Zeek was built with a plugin, as `Zeek::Cluster_Backend_ZeroMQ`; said aloud if not.
+    pub(crate) fn has(&self, plugin: &str) -> bool {
+        let output = Command::new(&self.0).arg("-N").output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        let has = text.lines().any(|line| line.starts_with(plugin));
+        if !has {
+            writeln!(std::io::stderr(), "SKIPPED: this Zeek has no {plugin}").unwrap();
+        }
+        has
+    }
+
     /// Runs a script in a directory, which is made, with further arguments: `name=value` sets a
     /// constant, anything else is a script.
     pub(crate) fn start(&self, directory: &Path, script: &str, arguments: &[&str]) -> RunningZeek {
