@@ -16,6 +16,10 @@ use muster_gateway::{Bridge, BridgeConfig, ClientConfig, Connection, Incoming, S
 use muster_wire::{Class, QueueLimits, Topic};
 use zeek::{RunningZeek, Zeek};
 
+/// A kind of values, the values, how the script shows them, and what comes back if that is something
+/// else.
+type Case = (&'static str, Vec<Data>, &'static str, Option<Vec<Data>>);
+
 const BACKENDS: [&str; 2] = ["broker", "zeromq"];
 
 fn free_ports<const COUNT: usize>() -> [u16; COUNT] {
@@ -148,11 +152,10 @@ async fn zeek_reads_our_json_and_we_read_zeeks() {
             let times = nanos.iter().map(|nanos| Timestamp::from_nanos(*nanos));
             Data::vector(times.map(Data::from))
         };
-        // The arguments, what Zeek says it has got, and what comes back where that is something else:
         // Zeek writes six digits behind the point, and milliseconds.
         let second = 1_000_000_000;
         let now = 1_700_000_000 * second;
-        let cases: [(&str, Vec<Data>, &str, Option<Vec<Data>>); 5] = [
+        let cases: [Case; 5] = [
             (
                 "reals",
                 vec![reals(&[5.0, 1e20, -0.5, most, least, 1e300])],

@@ -2,6 +2,7 @@
 //!
 //! See `support/zeek.rs` for how Zeek is found.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
+#![allow(clippy::cast_possible_truncation, reason = "sizes here are small")]
 
 mod support;
 #[path = "support/zeek.rs"]
@@ -120,7 +121,7 @@ fn to_zeek() -> Typed {
         sn6: "fe80::/10".parse().unwrap(),
         p: "443/tcp".parse().unwrap(),
         e: EnumValue::new("Test::RED"),
-        strings: ["".to_owned()].into(),
+        strings: [String::new()].into(),
         pairs: BTreeSet::new(),
         counts: [("many".to_owned(), 1 << 40)].into(),
         grid: [((7, "seven".to_owned()), vec![-7])].into(),

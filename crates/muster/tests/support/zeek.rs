@@ -45,7 +45,8 @@ impl Zeek {
         let text = String::from_utf8_lossy(&output.stdout);
         let has = text.lines().any(|line| line.starts_with(plugin));
         if !has {
-            writeln!(std::io::stderr(), "SKIPPED: this Zeek has no {plugin}").unwrap();
+            let mut stderr = std::io::stderr();
+            writeln!(stderr, "SKIPPED: this Zeek has no {plugin}").unwrap();
         }
         has
     }
@@ -77,7 +78,7 @@ impl Zeek {
             .env("ZEEK_DEFAULT_LISTEN_ADDRESS", "127.0.0.1")
             .spawn()
             .unwrap_or_else(|error| panic!("{}: {error}", self.0));
-        let (sender, lines) = mpsc::channel();
+        let (sender, lines) = mpsc::sync_channel(4096);
         forward(child.stdout.take().unwrap(), sender.clone());
         forward(child.stderr.take().unwrap(), sender);
         RunningZeek {
@@ -88,7 +89,7 @@ impl Zeek {
     }
 }
 
-fn forward(stream: impl Read + Send + 'static, sender: mpsc::Sender<String>) {
+fn forward(stream: impl Read + Send + 'static, sender: mpsc::SyncSender<String>) {
     std::thread::spawn(move || {
         for line in BufReader::new(stream).lines().map_while(Result::ok) {
             if sender.send(line).is_err() {
