@@ -191,6 +191,61 @@ fn our_logger_writes_what_zeek_itself_would_write() {
     }
 }
 
+/// Zeek takes a node for down when its peering is lost, not when it is taken down in order.
+#[test]
+fn zeek_hears_when_our_node_stops_dies_and_returns() {
+    let Some(zeek) = zeek::zeek() else {
+        return;
+    };
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    let members = [
+        ("manager", "manager", ""),
+        ("logger-1", "logger", ""),
+        ("worker-1", "worker", ""),
+    ];
+    cluster(directory, "anonymous", &members, &["manager", "worker-1"]);
+    let script = format!(
+        "{}\n{}",
+        include_str!("zeek/everything.zeek"),
+        include_str!("zeek/log.zeek")
+    );
+    let few = ["-D", "Everything::records=10"];
+    let start = |name: &str| zeek.start_node(name, &directory.join(name), &script, &few);
+    let (mut manager, mut worker) = (start("manager"), start("worker-1"));
+    for (life, is_killed) in [false, true, false].into_iter().enumerate() {
+        let mut logger = Running::start(directory, &["node", "logger-1"]);
+        assert_eq!(nodes_up(&mut logger, 2).len(), 2);
+        for node in [&mut manager, &mut worker] {
+            node.says("node_up logger-1");
+        }
+        // What a logger got reaches its files, whatever became of those before it.
+        let rows = 10 * (life + 1);
+        until("records", || {
+            (count_rows(&directory.join("state"), "everything") >= rows).then_some(())
+        });
+        if is_killed {
+            drop(logger);
+        } else {
+            stop(logger);
+        }
+        for node in [&mut manager, &mut worker] {
+            node.says("node_down logger-1");
+        }
+    }
+    // The other way round: a Zeek that is killed and comes back.
+    let mut logger = Running::start(directory, &["node", "logger-1"]);
+    assert_eq!(nodes_up(&mut logger, 2).len(), 2);
+    drop(worker);
+    logger.wait_for("node down: worker-1");
+    worker = start("worker-1");
+    logger.wait_for("node up: worker-1");
+    worker.says("node_up logger-1");
+    worker.terminate();
+    manager.terminate();
+    stop(logger);
+}
+
 #[test]
 fn our_nodes_log_to_a_zeek_logger() {
     let Some(zeek) = zeek::zeek() else {
