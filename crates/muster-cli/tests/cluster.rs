@@ -189,11 +189,18 @@ fn a_node_that_cannot_be_started_is_tried_again_and_ends_nothing_else() {
 }
 
 #[test]
-fn a_frozen_node_is_silent_and_not_ready() {
+fn a_frozen_node_is_silent_then_down_and_comes_back() {
     let directory = tempfile::tempdir().unwrap();
     let directory = directory.path();
     layout(directory);
-    let mut cluster = Running::start(directory, &["run"]);
+    let arguments = [
+        "run",
+        "--set",
+        "peering.heartbeat=200ms",
+        "--set",
+        "peering.heartbeat_timeout=1s",
+    ];
+    let mut cluster = Running::start(directory, &arguments);
     cluster.wait_for("all nodes are ready");
     let ready = status(directory).unwrap();
     assert!(ready["nodes"][2]["report_age_seconds"].as_f64().unwrap() < 2.0);
@@ -209,6 +216,10 @@ fn a_frozen_node_is_silent_and_not_ready() {
     let now = status(directory).unwrap();
     assert_eq!(now["nodes"][2]["report"]["state"], "silent");
     assert!(now["nodes"][2]["report_age_seconds"].as_f64().unwrap() > 2.0);
+    // Those who work with it have noticed by its heartbeat: it is down to them.
+    until("a degraded manager", || {
+        status(directory).filter(|now| now["nodes"][0]["report"]["state"] == "degraded")
+    });
     kill(frozen, "-CONT");
     until("all nodes to be ready", || {
         run(directory, &["status"]).status.success().then_some(())

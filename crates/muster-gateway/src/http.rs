@@ -1,8 +1,9 @@
 //! An HTTP listener: bounded connections, bounded time for what comes before a request.
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
@@ -12,7 +13,7 @@ use hyper_util::service::TowerToHyperService;
 use openssl::ssl::SslAcceptor;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::oneshot;
 
 use crate::tls;
 
@@ -26,9 +27,10 @@ const ACCEPT_REST: Duration = Duration::from_millis(100);
 pub(crate) struct Site {
     pub(crate) router: Router,
     pub(crate) acceptor: Option<SslAcceptor>,
-    /// The most connections that have not become WebSockets.
+    /// The most connections that have not become WebSockets; beyond it the oldest is closed, so that
+    /// silent ones keep nobody out.
     pub(crate) connections: usize,
-    /// Told of connections that were turned away before their request.
+    /// Told of connections that ended before their request.
     pub(crate) turned_away: Arc<dyn Fn() + Send + Sync>,
 }
 
@@ -39,11 +41,36 @@ pub(crate) async fn bind(address: SocketAddr) -> io::Result<(TcpListener, Socket
     Ok((listener, address))
 }
 
+/// The connections that have not become WebSockets, oldest first. Each ends when its sender is dropped.
+#[derive(Default)]
+struct Places(Mutex<VecDeque<(u64, oneshot::Sender<()>)>>);
+
+impl Places {
+    fn lock(&self) -> MutexGuard<'_, VecDeque<(u64, oneshot::Sender<()>)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a place, from the oldest if there is no other. What is returned ends with the place.
+    fn take(&self, number: u64, most: usize) -> oneshot::Receiver<()> {
+        let (sender, ended) = oneshot::channel();
+        let mut places = self.lock();
+        places.push_back((number, sender));
+        if places.len() > most {
+            places.pop_front();
+        }
+        ended
+    }
+
+    fn leave(&self, number: u64) {
+        self.lock().retain(|(taken, _)| *taken != number);
+    }
+}
+
 /// Serves for ever.
 pub(crate) async fn serve(listener: TcpListener, site: Site) {
-    let places = Arc::new(Semaphore::new(site.connections));
+    let places = Arc::new(Places::default());
     let mut warned = false;
-    loop {
+    for number in 0.. {
         let (stream, address) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
@@ -56,19 +83,21 @@ pub(crate) async fn serve(listener: TcpListener, site: Site) {
             }
         };
         warned = false;
-        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
-            (site.turned_away)();
-            continue;
-        };
+        let ended = places.take(number, site.connections);
         let router = site.router.clone().layer(Extension(address));
         let acceptor = site.acceptor.clone();
         let turned_away = Arc::clone(&site.turned_away);
+        let places = Arc::clone(&places);
         tokio::spawn(async move {
-            if let Err(reason) = serve_one(stream, router, acceptor).await {
+            let served = tokio::select! {
+                served = serve_one(stream, router, acceptor) => served,
+                _ = ended => Err("too many connections without a request".to_owned()),
+            };
+            places.leave(number);
+            if let Err(reason) = served {
                 turned_away();
                 tracing::debug!(%address, "no request: {reason}");
             }
-            drop(place);
         });
     }
 }

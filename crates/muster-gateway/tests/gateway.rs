@@ -522,6 +522,20 @@ async fn what_is_no_websocket_is_told_so() {
 }
 
 #[tokio::test]
+async fn silent_connections_keep_nobody_out() {
+    let endpoint = endpoint();
+    let gateway = gateway(&endpoint).await;
+    let mut silent = Vec::new();
+    for _ in 0..400 {
+        silent.push(TcpStream::connect(gateway.address()).await.unwrap());
+    }
+    let mut client = subscribed(&gateway, &["/t/"]).await;
+    publish(&endpoint, "/t/x", event("e", &[])).await;
+    assert_eq!(hear(&mut client).await["topic"], "/t/x");
+    assert!(gateway.counts().turned_away >= 100);
+}
+
+#[tokio::test]
 async fn over_tls() {
     let directory = tempfile::tempdir().unwrap();
     let (certificate, keyfile) = certificate(directory.path());

@@ -49,6 +49,17 @@ pub const CORE_SETTINGS: &[SettingSpec] = &[
         "time between two attempts to dial a peer",
     )
     .positive(),
+    SettingSpec::duration(
+        "peering.heartbeat",
+        Duration::from_secs(2),
+        "silence after which a peer is pinged; 0 never pings, and gives no peer up",
+    ),
+    SettingSpec::duration(
+        "peering.heartbeat_timeout",
+        Duration::from_secs(10),
+        "silence after which a peer counts as lost",
+    )
+    .positive(),
     SettingSpec::choice(
         "tls.mode",
         "off",

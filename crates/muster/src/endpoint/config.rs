@@ -28,6 +28,8 @@ pub struct EndpointConfig {
     pub connect_timeout: Duration,
     /// How long a graceful unpeering waits for the peer to confirm.
     pub bye_timeout: Duration,
+    /// How long a peer may be silent before it is pinged, and before it counts as lost.
+    pub heartbeat: Heartbeat,
     /// The largest frame to accept and to send after the handshake, in bytes.
     pub frame_limit: usize,
     /// The most handshakes under way; beyond it the oldest that is silent is closed.
@@ -55,9 +57,38 @@ impl Default for EndpointConfig {
             handshake_timeout: peering::HANDSHAKE_TIMEOUT,
             connect_timeout: Duration::from_secs(5),
             bye_timeout: Duration::from_secs(3),
+            heartbeat: Heartbeat::default(),
             frame_limit: frame::DEFAULT_LIMIT,
             max_handshakes: 256,
             max_peers: 4096,
+        }
+    }
+}
+
+/// When a silent peer is pinged and given up. Anything that arrives is a sign of life, and every
+/// endpoint answers pings, Broker's too. A peer that crashes closes its connection and is lost at once;
+/// this finds those that hang, and those whose machine or network is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Heartbeat {
+    /// A peer that was silent for so long is pinged. Zero: never, and no peer is given up.
+    pub interval: Duration,
+    /// A peer that was silent for so long, in whole intervals, is lost.
+    pub timeout: Duration,
+}
+
+impl Heartbeat {
+    /// No heartbeats.
+    pub const OFF: Self = Self {
+        interval: Duration::ZERO,
+        timeout: Duration::ZERO,
+    };
+}
+
+impl Default for Heartbeat {
+    fn default() -> Self {
+        Self {
+            interval: Duration::from_secs(2),
+            timeout: Duration::from_secs(10),
         }
     }
 }

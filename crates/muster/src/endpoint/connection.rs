@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
@@ -10,7 +11,9 @@ use muster_wire::frame::{self, HANDSHAKE_LIMIT, HEADER, Next};
 use muster_wire::peering::{ConnectionId, HandshakeError};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
+use tokio::time::MissedTickBehavior;
 
+use super::config::Heartbeat;
 use super::owner::{Command, ConnectionCommand, OwnerHandle};
 use super::peer_queue::{EndReason, PeerQueue};
 use super::reader::Reader;
@@ -179,6 +182,32 @@ fn ended(error: &io::Error, heard: bool) -> String {
     }
 }
 
+/// Pings the peer when it is silent, and says when it has been silent for too long.
+async fn heartbeat(queue: &PeerQueue, heartbeat: Heartbeat) -> EndReason {
+    let Heartbeat { interval, timeout } = heartbeat;
+    if interval.is_zero() {
+        return std::future::pending().await;
+    }
+    let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + interval, interval);
+    // A process that was stopped itself has much to read when it goes on: what it missed is no silence.
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (mut reads, mut silent) = (0, Duration::ZERO);
+    loop {
+        ticks.tick().await;
+        let now = queue.counts.reads.load(Ordering::Relaxed);
+        if now != reads {
+            (reads, silent) = (now, Duration::ZERO);
+            continue;
+        }
+        silent += interval;
+        if silent >= timeout.max(interval * 2) {
+            return EndReason::Lost(format!("no sign of life for {silent:?}"));
+        }
+        // Whoever measures the time gets pongs of its own.
+        let _ = queue.ping();
+    }
+}
+
 async fn run_peering<R, W>(
     stream: R,
     writer: W,
@@ -202,6 +231,7 @@ where
     );
     tokio::select! {
         reason = reader.run() => queue.end(reason),
+        reason = heartbeat(&queue, shared.config.heartbeat) => queue.end(reason),
         _ = &mut writer => {
             poll_fn(|cx| queue.poll_ended(cx)).await;
         }

@@ -112,6 +112,8 @@ pub(crate) struct PeerCounts {
     pub(crate) bytes_in: AtomicU64,
     pub(crate) messages_out: AtomicU64,
     pub(crate) bytes_out: AtomicU64,
+    /// Reads from the connection that brought something: signs of life.
+    pub(crate) reads: AtomicU64,
 }
 
 /// What the writer took.

@@ -90,8 +90,12 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             match self.stream.read_buf(&mut self.buffer).await {
                 Ok(0) | Err(_) if self.queue.both_closing() => return EndReason::removed(),
                 Ok(0) => return EndReason::Lost("connection closed by the peer".to_owned()),
-                Ok(read) if read >= room && self.read_size < LARGE_READ => self.read_size *= 2,
-                Ok(_) => {}
+                Ok(read) => {
+                    PeerCounts::add(&self.queue.counts.reads, 1);
+                    if read >= room && self.read_size < LARGE_READ {
+                        self.read_size *= 2;
+                    }
+                }
                 Err(error) => return EndReason::Lost(describe_io(&error)),
             }
         }

@@ -20,6 +20,11 @@ const PROBES: u32 = 3;
 #[cfg(target_os = "linux")]
 const UNACKNOWLEDGED: Duration = Duration::from_secs(120);
 
+/// The bytes that wait in the system unsent at most: what is urgent, as a ping, is not behind more than
+/// these on a slow link, and queues are where queues are bounded and counted.
+#[cfg(target_os = "linux")]
+const UNSENT: u32 = 128 << 10;
+
 /// Sets what every connection of an endpoint has: no delay of small writes, and an end when
 /// the other side's host or the network is gone without a word: within half a minute if nothing is
 /// being sent, otherwise within two.
@@ -33,6 +38,8 @@ pub(crate) fn prepare(stream: &TcpStream) -> io::Result<()> {
     socket.set_tcp_keepalive(&keepalive)?;
     #[cfg(target_os = "linux")]
     socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED))?;
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_notsent_lowat(UNSENT)?;
     Ok(())
 }
 
@@ -54,6 +61,7 @@ mod tests {
             assert_eq!(socket.tcp_keepalive_interval().unwrap(), INTERVAL);
             assert_eq!(socket.tcp_keepalive_retries().unwrap(), PROBES);
             assert_eq!(socket.tcp_user_timeout().unwrap(), Some(UNACKNOWLEDGED));
+            assert_eq!(socket.tcp_notsent_lowat().unwrap(), UNSENT);
         }
     }
 }

@@ -15,7 +15,9 @@ use muster_cluster::node::{LogSink, NodeError, NodeLoop, Registry};
 use muster_cluster::{Layout, Settings};
 use muster_wire::{EndpointId, Incarnation, Overflow, QueueLimits};
 
-use crate::endpoint::{Endpoint, EndpointConfig, Exposure, ListenError, StartError, Tls};
+use crate::endpoint::{
+    Endpoint, EndpointConfig, Exposure, Heartbeat, ListenError, StartError, Tls,
+};
 use driver::{Clock, Driver, Shared};
 
 pub use input::{InputBatch, InputSender, Stopping};
@@ -199,6 +201,10 @@ fn endpoint_config(settings: &Settings, tls: Tls) -> EndpointConfig {
             bytes: settings.size("peering.data_queue_bytes"),
         },
         control_queue: settings.size("peering.control_queue"),
+        heartbeat: Heartbeat {
+            interval: settings.duration("peering.heartbeat"),
+            timeout: settings.duration("peering.heartbeat_timeout"),
+        },
         overflow: match settings.text("peering.overflow") {
             "drop_newest" => Overflow::DropNewest,
             "disconnect" => Overflow::Disconnect,

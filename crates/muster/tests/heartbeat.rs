@@ -1,0 +1,111 @@
+//! Peers that hang are found; those that are only busy, or slow to send, are not.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::time::{Duration, Instant};
+
+use muster::wire::{EndpointId, QueueLimits};
+use muster::{Delivery, Endpoint, EndpointConfig, Exposure, Heartbeat, Status, Subscriber};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+
+const LIMITS: QueueLimits = QueueLimits {
+    messages: 1000,
+    bytes: 1 << 20,
+};
+
+fn endpoint(id: u8, interval: u64, timeout: u64) -> Endpoint {
+    Endpoint::start(EndpointConfig {
+        id: Some(EndpointId::from_random([id; 16])),
+        heartbeat: Heartbeat {
+            interval: Duration::from_millis(interval),
+            timeout: Duration::from_millis(timeout),
+        },
+        ..EndpointConfig::default()
+    })
+    .unwrap()
+}
+
+async fn next_status(subscriber: &mut Subscriber) -> Status {
+    let next = async {
+        loop {
+            if let Some(Delivery::Status(status)) = subscriber.receive().await {
+                return status;
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), next)
+        .await
+        .expect("within twenty seconds")
+}
+
+/// Carries bytes from one side to the other while the gate is open.
+async fn carry(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    mut open: tokio::sync::watch::Receiver<bool>,
+) {
+    let mut buffer = [0; 4096];
+    while let Ok(read) = from.read(&mut buffer).await {
+        if open.wait_for(|open| *open).await.is_err() || read == 0 {
+            return;
+        }
+        if to.write_all(&buffer[..read]).await.is_err() {
+            return;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_peer_that_hangs_is_lost_and_an_idle_one_is_not() {
+    let (watcher, watched) = (endpoint(1, 50, 400), endpoint(2, 0, 0));
+    let mut statuses = watcher.subscribe_with_statuses([""], LIMITS).await;
+    // The watched endpoint behind a relay that can be stopped.
+    let address = "127.0.0.1:0".parse().unwrap();
+    let address = watched.listen(address, Exposure::Guarded).await.unwrap();
+    let relay = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let relayed = relay.local_addr().unwrap().to_string();
+    let (gate, open) = tokio::sync::watch::channel(true);
+    tokio::spawn(async move {
+        let (near, _) = relay.accept().await.unwrap();
+        let far = TcpStream::connect(address).await.unwrap();
+        let (near_read, near_write) = near.into_split();
+        let (far_read, far_write) = far.into_split();
+        tokio::spawn(carry(near_read, far_write, open.clone()));
+        tokio::spawn(carry(far_read, near_write, open));
+    });
+    watcher.peer(&relayed, None).await.unwrap();
+    assert!(matches!(
+        next_status(&mut statuses).await,
+        Status::PeerAdded(_)
+    ));
+
+    // Nothing is published, but pings are answered.
+    let idle = tokio::time::timeout(Duration::from_millis(1500), next_status(&mut statuses));
+    assert!(idle.await.is_err(), "an idle peer was given up");
+
+    gate.send_replace(false);
+    let hung = Instant::now();
+    let Status::PeerLost { reason, .. } = next_status(&mut statuses).await else {
+        panic!("lost");
+    };
+    assert!(reason.contains("no sign of life for 400ms"), "{reason}");
+    assert!(hung.elapsed() >= Duration::from_millis(300));
+}
+
+#[tokio::test]
+async fn without_heartbeats_nobody_is_given_up() {
+    let silent = endpoint(3, 0, 0);
+    assert_eq!(silent.config().heartbeat, Heartbeat::OFF);
+    let other = endpoint(4, 20, 100);
+    let address = "127.0.0.1:0".parse().unwrap();
+    let address = silent.listen(address, Exposure::Guarded).await.unwrap();
+    let mut statuses = other.subscribe_with_statuses([""], LIMITS).await;
+    other.peer(&address.to_string(), None).await.unwrap();
+    assert!(matches!(
+        next_status(&mut statuses).await,
+        Status::PeerAdded(_)
+    ));
+    let idle = tokio::time::timeout(Duration::from_millis(500), next_status(&mut statuses));
+    assert!(idle.await.is_err(), "it answers pings all the same");
+}
