@@ -357,12 +357,12 @@ fn describe_double(tag: i32, value: f64, hash: &mut Fnv) {
 
 fn describe_address(value: Address, hash: &mut Fnv) {
     hash.tag(tag::ADDR);
-    hash.c_string(address_text(value).as_bytes());
+    hash.c_string(value.to_zeek_text().as_bytes());
 }
 
 fn describe_subnet(value: Subnet, hash: &mut Fnv) {
     hash.tag(tag::SUBNET);
-    hash.c_string(subnet_text(value).as_bytes());
+    hash.c_string(value.to_zeek_text().as_bytes());
 }
 
 fn describe_port(value: Port, hash: &mut Fnv) {
@@ -386,37 +386,11 @@ fn describe_text(value: &Data, hash: &mut Fnv) {
         Data::Enum(name) => hash.add(name.as_bytes()),
         Data::Count(value) => hash.add(value.to_string().as_bytes()),
         Data::Integer(value) => hash.add(value.to_string().as_bytes()),
-        Data::Address(value) => hash.add(address_text(*value).as_bytes()),
-        Data::Subnet(value) => hash.add(subnet_text(*value).as_bytes()),
+        Data::Address(value) => hash.add(value.to_zeek_text().as_bytes()),
+        Data::Subnet(value) => hash.add(value.to_zeek_text().as_bytes()),
         Data::Port(value) => hash.add(value.to_string().as_bytes()),
         value => describe(value, hash),
     }
-}
-
-/// An address as Zeek writes it: like RFC 5952, but with the last four bytes dotted after
-/// `::` and `::ffff:0:` as well.
-fn address_text(address: Address) -> String {
-    if let IpAddr::V6(v6) = address.to_ip() {
-        let words = v6.segments();
-        let octets = v6.octets();
-        let dotted = || {
-            format!(
-                "{}.{}.{}.{}",
-                octets[12], octets[13], octets[14], octets[15]
-            )
-        };
-        if words[..6] == [0; 6] && words[6] != 0 {
-            return format!("::{}", dotted());
-        }
-        if words[..6] == [0, 0, 0, 0, 0xffff, 0] {
-            return format!("::ffff:0:{}", dotted());
-        }
-    }
-    address.to_string()
-}
-
-fn subnet_text(subnet: Subnet) -> String {
-    format!("{}/{}", address_text(subnet.address()), subnet.length())
 }
 
 #[cfg(test)]
@@ -538,7 +512,7 @@ mod tests {
             ("::ffff:0:1:2", "::ffff:0:0.1.0.2"),
             ("2001:db8::1:0:0:1", "2001:db8::1:0:0:1"),
         ] {
-            assert_eq!(address_text(address.parse().unwrap()), text);
+            assert_eq!(address.parse::<Address>().unwrap().to_zeek_text(), text);
         }
     }
 }

@@ -35,6 +35,22 @@ impl Address {
     pub fn to_ip(&self) -> IpAddr {
         Ipv6Addr::from(self.0).to_canonical()
     }
+
+    /// The text that Zeek writes, in logs and under the hash of a key: like the common one, but with the
+    /// last four bytes dotted after `::` and `::ffff:0:` as well.
+    pub fn to_zeek_text(&self) -> String {
+        if let IpAddr::V6(v6) = self.to_ip() {
+            let words = v6.segments();
+            let [.., a, b, c, d] = v6.octets();
+            if words[..6] == [0; 6] && words[6] != 0 {
+                return format!("::{a}.{b}.{c}.{d}");
+            }
+            if words[..6] == [0, 0, 0, 0, 0xffff, 0] {
+                return format!("::ffff:0:{a}.{b}.{c}.{d}");
+            }
+        }
+        self.to_string()
+    }
 }
 
 impl From<Ipv4Addr> for Address {
@@ -105,6 +121,15 @@ mod tests {
             "::ffff:1.2.3.4".parse::<Address>().unwrap().to_string(),
             "1.2.3.4"
         );
+        for (text, zeeks) in [
+            ("::102:304", "::1.2.3.4"),
+            ("::ffff:0:102:304", "::ffff:0:1.2.3.4"),
+            ("::2", "::2"),
+            ("1.2.3.4", "1.2.3.4"),
+            ("64:ff9b::102:304", "64:ff9b::102:304"),
+        ] {
+            assert_eq!(text.parse::<Address>().unwrap().to_zeek_text(), zeeks);
+        }
         assert!("1.2.3".parse::<Address>().is_err());
         assert!("1.2.3.4".parse::<Address>().unwrap().is_v4());
         assert!(!"::1.2.3.4".parse::<Address>().unwrap().is_v4());

@@ -130,6 +130,13 @@ fn parse_length(length: &str, text: &str) -> Result<u8, ParseError> {
         .map_err(|_| ParseError::new(ParseErrorKind::OutOfRange, 0, text, EXPECTED))
 }
 
+impl Subnet {
+    /// The text that Zeek writes, in logs and under the hash of a key.
+    pub fn to_zeek_text(&self) -> String {
+        format!("{}/{}", self.address.to_zeek_text(), self.length())
+    }
+}
+
 impl fmt::Display for Subnet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.is_v4() {

@@ -285,11 +285,11 @@ fn events_have_the_shapes_of_zeeks_records() {
     let url = text("http://10.0.0.1/");
     let events = [
         (
-            "Known::known_host_add",
+            "known_host_add",
             vec![Data::vector([ts.clone(), host.clone()])],
         ),
         (
-            "Known::known_service_add",
+            "known_service_add",
             vec![Data::vector([
                 ts.clone(),
                 host.clone(),
@@ -299,7 +299,7 @@ fn events_have_the_shapes_of_zeeks_records() {
             ])],
         ),
         (
-            "Known::known_cert_add",
+            "known_cert_add",
             vec![
                 Data::vector([
                     ts.clone(),
@@ -390,10 +390,10 @@ fn what_zeeks_proxies_pass_on_reaches_zeeks_workers() {
         ]
     };
     let names = [
-        "FTP::sync_add_expected_data",
-        "FTP::sync_remove_expected_data",
-        "IRC::dcc_transfer_add",
-        "IRC::dcc_transfer_remove",
+        "sync_add_expected_data",
+        "sync_remove_expected_data",
+        "dcc_transfer_add",
+        "dcc_transfer_remove",
         "Intel::insert_indicator",
     ];
     for (n, name) in (0..).zip(names) {
@@ -476,11 +476,11 @@ fn an_owner_that_is_a_zeek_process_is_told_by_zeeks_events() {
         let event = EventRef::read(DataRef::from_validated(&payload)).unwrap();
         let arguments = event.arguments();
         match event.name() {
-            "Known::known_host_add" => {
+            "known_host_add" => {
                 let KnownHostAdd { info } = arguments.to().unwrap();
                 assert!(zeeks.contains(&info.host));
             }
-            "Known::known_service_add" => {
+            "known_service_add" => {
                 let KnownServiceAdd { info } = arguments.to().unwrap();
                 assert_eq!((info.port_num, info.service.len()), (Port::tcp(22), 1));
             }
@@ -489,8 +489,8 @@ fn an_owner_that_is_a_zeek_process_is_told_by_zeeks_events() {
         let of_name = told.entry(event.name().to_owned()).or_default();
         of_name.push(arguments.to_data());
     }
-    assert_eq!(told["Known::known_host_add"].len(), zeeks.len());
-    assert!(!told["Known::known_service_add"].is_empty());
+    assert_eq!(told["known_host_add"].len(), zeeks.len());
+    assert!(!told["known_service_add"].is_empty());
     assert!(!told.contains_key("Muster::host_seen") && !told.contains_key("Muster::service_seen"));
     // Who scans is not known to any script of Zeek's.
     let attempts = told["Muster::scan_attempt"].len() as u64;

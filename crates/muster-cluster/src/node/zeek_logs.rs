@@ -214,7 +214,8 @@ fn fits(value: &Value<'_>, ty: TypeTag) -> bool {
 }
 
 /// Appends a value as a row has it: functions and files as their text, sets in the order in which
-/// they came, which is that of Zeek's own log.
+/// they came, which is that of Zeek's own log, times and intervals as Zeek's seconds where no number of
+/// nanoseconds says the same.
 fn put_value(out: &mut Vec<u8>, value: &Value<'_>) {
     match value {
         Value::Unset(_) => encode::none(out),
@@ -250,32 +251,55 @@ fn put_value(out: &mut Vec<u8>, value: &Value<'_>) {
     }
 }
 
-/// Zeek's seconds as the nearest nanoseconds that round to the microseconds which Zeek writes. `None`
-/// if they are no number, or one that nanoseconds cannot hold (292 years).
+/// Zeek's seconds as nanoseconds, if these say the same: as seconds they are the same double again, and
+/// they round to the microseconds that Zeek writes, the nearest ones, halves to the even. `None` for what
+/// nanoseconds cannot hold, and for many intervals: the difference of two times is rarely a whole number
+/// of nanoseconds.
 ///
-/// Zeek rounds the product of the fraction and a million, halves to the even microsecond, except that
-/// half a microsecond is one. Rounded to nanoseconds first, what lies just below a half would be
-/// rounded up twice: about one time in 2,000, as a double holds today's times to 238 ns.
+/// Nanoseconds that are rounded to microseconds are rounded twice; what is just below a half would go
+/// up. So they stay below that half.
 #[allow(
     clippy::cast_possible_truncation,
-    reason = "the numbers are whole and within bounds"
+    reason = "the numbers are within bounds"
 )]
-#[allow(clippy::float_cmp, reason = "Zeek compares exactly")]
 fn nanos(seconds: f64) -> Option<i64> {
     const LIMIT: f64 = 9.2e9;
     if !seconds.is_finite() || seconds.abs() >= LIMIT {
         return None;
     }
-    let whole = seconds.abs().trunc();
-    let fraction = seconds.abs() - whole;
-    let product = fraction * 1e6;
-    let (below, rest) = (product.trunc() as i64, product.fract());
-    let rounds_up = rest > 0.5 || (rest == 0.5 && (below == 0 || below % 2 == 1));
-    let micros = below + i64::from(rounds_up);
-    let nearest = (fraction * 1e9).round() as i64;
-    let nanos = nearest.clamp(micros * 1000 - 500, micros * 1000 + 499);
-    let total = whole as i64 * 1_000_000_000 + nanos.max(0);
-    Some(if seconds < 0.0 { -total } else { total })
+    let micros = scaled(seconds, 1_000_000) as i64;
+    let nearest = scaled(seconds, 1_000_000_000) as i64;
+    let nanos = nearest
+        .clamp(micros * 1000 - 500, micros * 1000 + 499)
+        .max(0);
+    let nanos = if seconds < 0.0 { -nanos } else { nanos };
+    let again = Timestamp::from_nanos(nanos).as_secs_f64();
+    (again.to_bits() == seconds.to_bits()).then_some(nanos)
+}
+
+/// The size of a number, below 2^34, times a factor, to the nearest whole number, halves to the even.
+/// The product is exact: a double's own has rounding errors, and a half is then no half.
+fn scaled(number: f64, factor: u64) -> u128 {
+    const MANTISSA: u32 = 52;
+    let bits = number.abs().to_bits();
+    let exponent = (bits >> MANTISSA) as u32;
+    let fraction = bits & ((1 << MANTISSA) - 1);
+    // Subnormal numbers have no hidden bit, and the exponent of the smallest others.
+    let mantissa = if exponent == 0 {
+        fraction
+    } else {
+        fraction | 1 << MANTISSA
+    };
+    let product = u128::from(mantissa) * u128::from(factor);
+    let shift = 1075 - exponent.max(1);
+    let Some(half) = shift
+        .checked_sub(1)
+        .and_then(|bits| 1u128.checked_shl(bits))
+    else {
+        return if shift == 0 { product } else { 0 };
+    };
+    let (whole, rest) = (product >> shift.min(127), product & (2 * (half - 1) + 1));
+    whole + u128::from(rest > half || (rest == half && whole % 2 == 1))
 }
 
 /// The records of one message from the network, by log.
@@ -430,55 +454,66 @@ fn clipped(text: &str) -> &str {
 mod tests {
     use super::*;
 
-    fn printed(nanos: i64) -> (u64, u64) {
+    /// As a logger's file has it.
+    fn printed(nanos: i64) -> String {
         let micros = (nanos.unsigned_abs() + 500) / 1000;
-        (micros / 1_000_000, micros % 1_000_000)
-    }
-
-    /// What Zeek writes of seconds, by the rule that [`nanos`] tells.
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-    fn zeeks(seconds: f64) -> (u64, u64) {
-        let whole = seconds.abs().trunc() as u64;
-        let product = seconds.abs().fract() * 1e6;
-        let below = product as u64;
-        let half = product - product.trunc();
-        let up =
-            half > 0.5 || ((half - 0.5).abs() < f64::EPSILON && (below == 0 || below & 1 == 1));
-        let micros = whole * 1_000_000 + below + u64::from(up);
-        (micros / 1_000_000, micros % 1_000_000)
+        let sign = if nanos < 0 { "-" } else { "" };
+        format!("{sign}{}.{:06}", micros / 1_000_000, micros % 1_000_000)
     }
 
     #[test]
-    fn seconds_round_as_zeek_rounds_them() {
-        assert_eq!(nanos(1_700_000_000.25), Some(1_700_000_000_250_000_000));
-        assert_eq!(nanos(90.0), Some(90_000_000_000));
-        assert_eq!(nanos(-3.5), Some(-3_500_000_000));
+    fn times_round_as_zeek_rounds_them() {
+        let quarter = 1_700_000_000.25;
+        assert_eq!(nanos(quarter), Some(1_700_000_000_250_000_000));
         assert_eq!(nanos(0.0), Some(0));
-        // Just below a half: 1000.4996 us, which is 1000500 ns, is 1000 us.
-        assert_eq!(nanos(0.001_000_499_6), Some(1_000_499));
-        // A half goes to the even microsecond, but from 0 to 1.
-        assert_eq!(nanos(0.000_000_5), Some(500));
-        assert_eq!(printed(nanos(1.0 + 1.0 / 128.0).unwrap()), (1, 7_812));
-        assert_eq!(printed(nanos(-3.0 / 128.0).unwrap()), (0, 23_438));
+        // A half goes to the even microsecond.
+        let halves = [(1.0, 499), (3.0, 500)].map(|(part, last)| {
+            let nanos = nanos(1_700_000_000.0 + part / 128.0).unwrap();
+            (nanos % 1000, last)
+        });
+        assert!(
+            halves.iter().all(|(nanos, last)| nanos == last),
+            "{halves:?}"
+        );
         for seconds in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1e10, -1e300] {
             assert_eq!(nanos(seconds), None);
         }
-        // Times as they are in a double, in steps of its last place; and short intervals.
+        // What is no whole number of nanoseconds stays as it is; so does the sign of a zero.
+        for seconds in [1e-300, f64::from_bits(1), 0.1 + 0.2, 1.0 / 3.0, -0.0] {
+            assert_eq!(nanos(seconds), None, "{seconds}");
+        }
+        // Times as they are in a double, in steps of its last place.
         let mut differ = 0;
-        let mut time: f64 = 1_700_000_000.0;
-        let mut span: f64 = 0.000_000_1;
-        for _ in 0..200_000 {
-            for seconds in [time, span, -span] {
-                let nanos = nanos(seconds).unwrap();
-                assert_eq!(printed(nanos), zeeks(seconds), "{seconds:e}");
-                assert!((Timespan::from_nanos(nanos).as_secs_f64() - seconds).abs() < 2e-9 + 1e-16);
+        for start in [1_700_000_000.0f64, 8_000_000_000.0, 100_000_000.0] {
+            let mut time = start;
+            for _ in 0..100_000 {
+                for seconds in [time, -time] {
+                    let nanos = nanos(seconds).unwrap();
+                    assert_eq!(printed(nanos), format!("{seconds:.6}"), "{seconds:e}");
+                }
+                let plain = Timestamp::from_secs_f64(time).as_nanos();
+                differ += u32::from(printed(plain) != format!("{time:.6}"));
+                time = f64::from_bits(time.to_bits() + 1);
             }
-            let double_rounded = Timestamp::from_secs_f64(time).as_nanos();
-            differ += u32::from(printed(double_rounded) != zeeks(time));
-            time = f64::from_bits(time.to_bits() + 1);
-            span *= 1.000_1;
         }
         assert!(differ > 50, "the plain way is wrong {differ} times");
+    }
+
+    #[test]
+    fn products_are_exact() {
+        for (number, factor, product) in [
+            (0.0, 10, 0),
+            (0.5, 1, 0),
+            (1.5, 1, 2),
+            (2.5, 1, 2),
+            (0.000_148_5, 1_000_000, 149),
+            (9.2e9, 1_000_000_000, 9_200_000_000_000_000_000),
+            (f64::MIN_POSITIVE, u64::MAX, 0),
+            (f64::from_bits(1), u64::MAX, 0),
+            (1e-20, 1_000_000_000, 0),
+        ] {
+            assert_eq!(scaled(number, factor), product, "{number} {factor}");
+        }
     }
 
     #[test]

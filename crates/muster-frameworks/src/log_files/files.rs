@@ -116,7 +116,7 @@ impl LogFiles {
         self.ends.clear();
         for row in rows {
             match self.config.format {
-                LogFormat::Tsv => tsv::line(&mut self.lines, row),
+                LogFormat::Tsv => tsv::line(&mut self.lines, columns, row),
                 LogFormat::Json => json::line(&mut self.lines, columns, row),
             }
             self.ends.push(self.lines.len());

@@ -5,7 +5,7 @@ use muster_cluster::node::Column;
 use muster_data::{DataRef, ValueRef};
 
 use super::tsv::display;
-use crate::zeek_log::hex_into;
+use crate::zeek_log::or_escaped;
 
 /// Appends the line of a record.
 pub(super) fn line(out: &mut Vec<u8>, columns: &[Column], record: DataRef<'_>) {
@@ -39,8 +39,8 @@ fn value(out: &mut Vec<u8>, field: DataRef<'_>) {
         ValueRef::Timespan(span) => real(out, span.as_secs_f64()),
         ValueRef::String(bytes) => string(out, bytes),
         ValueRef::Enum(name) => string(out, name.as_bytes()),
-        ValueRef::Address(value) => string(out, value.to_string().as_bytes()),
-        ValueRef::Subnet(value) => string(out, value.to_string().as_bytes()),
+        ValueRef::Address(value) => string(out, value.to_zeek_text().as_bytes()),
+        ValueRef::Subnet(value) => string(out, value.to_zeek_text().as_bytes()),
         ValueRef::Set(set) => elements(out, set.iter()),
         ValueRef::Vector(vector) => elements(out, vector.iter()),
         // No column is declared so, but bytes from the network may be anything.
@@ -72,29 +72,22 @@ fn real(out: &mut Vec<u8>, value: f64) {
     }
 }
 
-/// A string; bytes that are not UTF-8 become the text `\xNN`, as in Zeek, and control characters what
-/// RapidJSON makes of them.
+/// A string. One that cannot be shown has the text `\xNN` for each byte that is no printable ASCII, as
+/// in Zeek; of control characters these five are let through, which JSON has escapes for.
 fn string(out: &mut Vec<u8>, bytes: &[u8]) {
+    let mut shown = Vec::with_capacity(bytes.len());
+    or_escaped(&mut shown, bytes, b"\x08\x0c\n\r\t");
     out.push(b'"');
-    for chunk in bytes.utf8_chunks() {
-        for character in chunk.valid().chars() {
-            match character {
-                '"' => out.extend_from_slice(b"\\\""),
-                '\\' => out.extend_from_slice(b"\\\\"),
-                '\n' => out.extend_from_slice(b"\\n"),
-                '\r' => out.extend_from_slice(b"\\r"),
-                '\t' => out.extend_from_slice(b"\\t"),
-                '\u{8}' => out.extend_from_slice(b"\\b"),
-                '\u{c}' => out.extend_from_slice(b"\\f"),
-                control if control < ' ' => {
-                    display(out, format_args!("\\u{:04X}", u32::from(control)));
-                }
-                other => display(out, other),
-            }
-        }
-        for byte in chunk.invalid() {
-            out.push(b'\\');
-            hex_into(out, &[*byte]);
+    for byte in shown {
+        match byte {
+            b'"' => out.extend_from_slice(b"\\\""),
+            b'\\' => out.extend_from_slice(b"\\\\"),
+            b'\n' => out.extend_from_slice(b"\\n"),
+            b'\r' => out.extend_from_slice(b"\\r"),
+            b'\t' => out.extend_from_slice(b"\\t"),
+            0x08 => out.extend_from_slice(b"\\b"),
+            0x0c => out.extend_from_slice(b"\\f"),
+            other => out.push(other),
         }
     }
     out.push(b'"');
@@ -125,6 +118,7 @@ mod tests {
                 "bytes",
                 Data::String(b"\"a\\\n\xff\x1f\x08\xc3\xa9"[..].into()),
             ),
+            ("text", Data::String(b"\n\t\x08\xc3\xa9"[..].into())),
             ("span2", Data::Timespan(Timespan::from_nanos(215_054))),
             ("span3", Data::Timespan(Timespan::from_nanos(15))),
             (
@@ -139,7 +133,7 @@ mod tests {
         let record = encode_to_vec(&Data::vector(values.map(|(_, value)| value)));
         let mut out = Vec::new();
         line(&mut out, &columns, DataRef::from_validated(&record));
-        let expected = r#"{"ts":1521911720.8657,"host":"::1","port":53,"span":-3.0,"real":0.1,"big":18446744073709551615,"nan":null,"set":[true,null],"bytes":"\"a\\\n\\xff\u001F\bé","span2":0.000215054,"span3":1.5e-8,"large":[100000000000000000000.0,1.5e21,-0.0]}"#;
+        let expected = r#"{"ts":1521911720.8657,"host":"::1","port":53,"span":-3.0,"real":0.1,"big":18446744073709551615,"nan":null,"set":[true,null],"bytes":"\"a\\\n\\xff\\x1f\b\\xc3\\xa9","text":"\n\t\bé","span2":0.000215054,"span3":1.5e-8,"large":[100000000000000000000.0,1.5e21,-0.0]}"#;
         let text = String::from_utf8(out).unwrap();
         assert_eq!(text, format!("{expected}\n"));
         serde_json::from_str::<serde_json::Value>(&text).unwrap();

@@ -37,14 +37,15 @@ pub(super) fn footer(closed: Timestamp) -> Vec<u8> {
 }
 
 /// Appends the line of a record.
-pub(super) fn line(out: &mut Vec<u8>, record: DataRef<'_>) {
+pub(super) fn line(out: &mut Vec<u8>, columns: &[Column], record: DataRef<'_>) {
     let start = out.len();
     let fields = record.as_vector().into_iter().flatten();
     for (at, field) in fields.enumerate() {
         if at > 0 {
             out.push(b'\t');
         }
-        value(out, field);
+        let ty = columns.get(at).map_or("", |column| &column.zeek_type);
+        value(out, field, ty);
     }
     if out.get(start) == Some(&b'#') {
         // Or it would read as a header.
@@ -56,15 +57,17 @@ pub(super) fn line(out: &mut Vec<u8>, record: DataRef<'_>) {
     out.push(b'\n');
 }
 
-fn value(out: &mut Vec<u8>, field: DataRef<'_>) {
+fn value(out: &mut Vec<u8>, field: DataRef<'_>, ty: &str) {
+    let element = ty.split_once('[').map_or("", |(_, ty)| ty);
+    let element = element.trim_end_matches(']');
     match field.get() {
-        ValueRef::Set(set) => elements(out, set.iter()),
-        ValueRef::Vector(vector) => elements(out, vector.iter()),
-        _ => scalar(out, field, b""),
+        ValueRef::Set(set) => elements(out, set.iter(), element),
+        ValueRef::Vector(vector) => elements(out, vector.iter(), element),
+        _ => scalar(out, field, ty, b""),
     }
 }
 
-fn elements<'a>(out: &mut Vec<u8>, elements: impl ExactSizeIterator<Item = DataRef<'a>>) {
+fn elements<'a>(out: &mut Vec<u8>, elements: impl ExactSizeIterator<Item = DataRef<'a>>, ty: &str) {
     if elements.len() == 0 {
         out.extend_from_slice(EMPTY);
     }
@@ -72,14 +75,15 @@ fn elements<'a>(out: &mut Vec<u8>, elements: impl ExactSizeIterator<Item = DataR
         if at > 0 {
             out.push(b',');
         }
-        scalar(out, element, b",");
+        scalar(out, element, ty, b",");
     }
 }
 
-fn scalar(out: &mut Vec<u8>, field: DataRef<'_>, reserved: &[u8]) {
+fn scalar(out: &mut Vec<u8>, field: DataRef<'_>, ty: &str, reserved: &[u8]) {
     match field.get() {
         ValueRef::None => out.extend_from_slice(UNSET),
         ValueRef::Boolean(value) => out.push(if value { b'T' } else { b'F' }),
+        ValueRef::Real(value) if matches!(ty, "time" | "interval") => real_seconds(out, value),
         ValueRef::Real(value) => real(out, value),
         // Zeek writes a port's number only; the protocol is in a column of its own.
         ValueRef::Port(port) => text(out, port.number.to_string().as_bytes(), reserved),
@@ -89,8 +93,8 @@ fn scalar(out: &mut Vec<u8>, field: DataRef<'_>, reserved: &[u8]) {
         ValueRef::Enum(name) => text(out, name.as_bytes(), reserved),
         ValueRef::Count(value) => display(out, value),
         ValueRef::Integer(value) => display(out, value),
-        ValueRef::Address(value) => display(out, value),
-        ValueRef::Subnet(value) => display(out, value),
+        ValueRef::Address(value) => display(out, value.to_zeek_text()),
+        ValueRef::Subnet(value) => display(out, value.to_zeek_text()),
         // No column is declared so, but bytes from the network may be anything.
         ValueRef::Set(_) | ValueRef::Table(_) | ValueRef::Vector(_) => {
             text(out, field.to_string().as_bytes(), reserved);
@@ -121,56 +125,20 @@ fn real(out: &mut Vec<u8>, value: f64) {
     if !value.is_finite() {
         return display(out, value.to_string().to_lowercase());
     }
-    let Some((whole, micros)) = micros(value) else {
-        return long_real(out, value);
-    };
-    if value < 0.0 {
-        out.push(b'-');
-    }
-    display(out, whole);
-    if micros > 0 {
-        let digits = format!(".{micros:06}");
-        display(out, digits.trim_end_matches('0'));
-    }
+    // Zeek leaves out the sign of a zero.
+    let digits = format!("{:.6}", if value == 0.0 { 0.0 } else { value });
+    display(out, digits.trim_end_matches('0').trim_end_matches('.'));
     if (value - value.round()).abs() < 1e-9 {
         out.extend_from_slice(b".0");
     }
 }
 
-/// What has more digits than Zeek's own arithmetic can deal with, which it leaves to the C library.
-fn long_real(out: &mut Vec<u8>, value: f64) {
-    let digits = format!("{value:.6}");
-    let digits = digits.trim_end_matches('0');
-    display(out, digits.trim_end_matches('.'));
-    if value.fract() == 0.0 {
-        out.extend_from_slice(b".0");
-    }
-}
-
-/// The whole part of a number without its sign, and the millionths as Zeek rounds them: the product of
-/// the rest and a million, halves to the even number, except that half of one is one. `None` from
-/// 2^31 - 1 on.
-#[allow(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "the numbers are whole and within bounds"
-)]
-#[allow(clippy::float_cmp, reason = "Zeek compares exactly")]
-fn micros(value: f64) -> Option<(u64, u64)> {
-    let value = value.abs();
-    if value >= f64::from(i32::MAX) {
-        return None;
-    }
-    let product = value.fract() * 1e6;
-    let (whole, below, rest) = (
-        value.trunc() as u64,
-        product.trunc() as u64,
-        product.fract(),
-    );
-    let rounds_up = rest > 0.5 || (rest == 0.5 && (below == 0 || below % 2 == 1));
-    match below + u64::from(rounds_up) {
-        1_000_000 => Some((whole + 1, 0)),
-        micros => Some((whole, micros)),
+/// A time or an interval that no whole number of nanoseconds is equal to, in seconds.
+fn real_seconds(out: &mut Vec<u8>, value: f64) {
+    if value.is_finite() {
+        display(out, format_args!("{value:.6}"));
+    } else {
+        real(out, value);
     }
 }
 
@@ -191,10 +159,14 @@ mod tests {
 
     use super::*;
 
-    fn text_of(data: Data) -> String {
+    fn text_of(data: Data, ty: &str) -> String {
         let bytes = encode_to_vec(&Data::vector([data]));
         let mut out = Vec::new();
-        line(&mut out, DataRef::from_validated(&bytes));
+        let column = Column {
+            name: "field".to_owned(),
+            zeek_type: ty.to_owned(),
+        };
+        line(&mut out, &[column], DataRef::from_validated(&bytes));
         String::from_utf8(out)
             .unwrap()
             .trim_end_matches('\n')
@@ -219,6 +191,9 @@ mod tests {
             (Data::Real(-0.0), "0.0"),
             (Data::Real(0.000_000_1), "0"),
             (Data::Real(-0.000_000_1), "-0"),
+            // The nearest double is below the half.
+            (Data::Real(0.000_000_5), "0"),
+            (Data::Real(0.000_001_5), "0.000002"),
             (Data::Real(7.999_999_9), "8"),
             (Data::Real(3.0 / 128.0), "0.023438"),
             (Data::Real(1.0 / 128.0), "0.007812"),
@@ -235,6 +210,7 @@ mod tests {
             (Data::vector([Data::Count(1), Data::None]), "1,-"),
             (Data::Port(muster_data::Port::tcp(80)), "80"),
             (Data::Address("::ffff:1.2.3.4".parse().unwrap()), "1.2.3.4"),
+            (Data::Address("::1.2.3.4".parse().unwrap()), "::1.2.3.4"),
             (Data::Subnet("10.0.0.0/8".parse().unwrap()), "10.0.0.0/8"),
             (
                 Data::Timestamp(Timestamp::from_nanos(1_521_911_720_865_716_400)),
@@ -246,7 +222,53 @@ mod tests {
             (Data::Timespan(Timespan::MIN), "-9223372036.854776"),
         ];
         for (data, text) in cases {
-            assert_eq!(text_of(data.clone()), text, "{data}");
+            assert_eq!(text_of(data.clone(), ""), text, "{data}");
+        }
+    }
+
+    /// As Zeek 9.1 wrote them: texts are shown whole or escaped whole, up to the next backslash, tab or
+    /// separator; some characters of UTF-8 are not shown.
+    #[test]
+    fn texts_with_what_cannot_be_shown_are_escaped_as_zeek_does() {
+        let cases: [(&[u8], &str); 12] = [
+            (b"caf\xc3\xa9", "caf\u{e9}"),
+            (b"\xf0\x9f\x98\x80", "\u{1f600}"),
+            (b"\xc3\xa9\xff", "\\xc3\\xa9\\xff"),
+            (b"\xc3\xa9\n", "\\xc3\\xa9\\x0a"),
+            (b"\xc3\xa9\t\xff", "\u{e9}\\x09\\xff"),
+            (b"\xff\\\xc3\xa9", "\\xff\\\\\u{e9}"),
+            (b"\xc2\x85", "\\xc2\\x85"),
+            (b"\x7f", "\\x7f"),
+            (b"\xee\x80\x80", "\\xee\\x80\\x80"),
+            (b"\xef\xbf\xbd", "\\xef\\xbf\\xbd"),
+            (b"\xef\xbb\xbf", "\u{feff}"),
+            (b"\xed\xa0\x80", "\\xed\\xa0\\x80"),
+        ];
+        for (bytes, text) in cases {
+            assert_eq!(text_of(Data::string(bytes), "string"), text);
+        }
+        let set = Data::vector([Data::string(*b"\xff,\xc3\xa9")]);
+        assert_eq!(text_of(set, "vector[string]"), "\\xff\\x2c\u{e9}");
+    }
+
+    #[test]
+    fn seconds_that_are_no_nanoseconds_keep_the_form_of_seconds() {
+        for (value, text) in [
+            (-0.0, "-0.000000"),
+            (0.000_307_5, "0.000307"),
+            (1.0 / 128.0, "0.007812"),
+            (3.0 / 128.0, "0.023438"),
+            (1e10, "10000000000.000000"),
+            (f64::INFINITY, "inf"),
+        ] {
+            for ty in ["time", "interval"] {
+                assert_eq!(text_of(Data::Real(value), ty), text);
+            }
+            let vector = Data::vector([Data::Real(value), Data::Real(value)]);
+            assert_eq!(
+                text_of(vector, "vector[interval]"),
+                format!("{text},{text}")
+            );
         }
     }
 

@@ -3,11 +3,11 @@
 //!
 //! | event | what becomes of it |
 //! | --- | --- |
-//! | `Known::known_host_add` | [`KnownHosts`](crate::KnownHosts) |
-//! | `Known::known_service_add` | [`KnownServices`](crate::KnownServices) |
-//! | `Known::known_cert_add` | [`KnownCerts`] |
+//! | `known_host_add` | [`KnownHosts`](crate::KnownHosts) |
+//! | `known_service_add` | [`KnownServices`](crate::KnownServices) |
+//! | `known_cert_add` | [`KnownCerts`] |
 //! | `Software::new` | [`Software`] |
-//! | `Intel::insert_indicator`, `FTP::sync_add_expected_data`, `FTP::sync_remove_expected_data`, `IRC::dcc_transfer_add`, `IRC::dcc_transfer_remove` | [`ZeekProxy`] passes them on to the workers |
+//! | `Intel::insert_indicator`, `sync_add_expected_data`, `sync_remove_expected_data`, `dcc_transfer_add`, `dcc_transfer_remove` | [`ZeekProxy`] passes them on to the workers |
 //! | others, as `Config::cluster_set_option` and `Notice::suppression_batch_internal` | counted as unhandled, by name |
 
 mod browser;

@@ -14,11 +14,11 @@ const PASSED_ON: [&str; 5] = [
     // From the manager: another indicator to look out for.
     "Intel::insert_indicator",
     // From a worker: an FTP data connection is to come, which another worker may see.
-    "FTP::sync_add_expected_data",
-    "FTP::sync_remove_expected_data",
+    "sync_add_expected_data",
+    "sync_remove_expected_data",
     // From a worker: so is a file over IRC.
-    "IRC::dcc_transfer_add",
-    "IRC::dcc_transfer_remove",
+    "dcc_transfer_add",
+    "dcc_transfer_remove",
 ];
 
 /// Passes on what Zeek's proxies pass on to the workers, and tells the operator when the node starts
@@ -48,11 +48,11 @@ impl Framework for ZeekProxy {
 
     fn init(&mut self, cx: &mut Context<'_>) {
         if self.is_proxy {
-            let text = "to Zeek's nodes this is a proxy that handles Known::known_host_add, \
-                Known::known_service_add, Known::known_cert_add and Software::new, and passes on \
-                Intel::insert_indicator, FTP::sync_add_expected_data, \
-                FTP::sync_remove_expected_data, IRC::dcc_transfer_add and \
-                IRC::dcc_transfer_remove; it does not handle \
+            let text = "to Zeek's nodes this is a proxy that handles known_host_add, \
+                known_service_add, known_cert_add and Software::new, and passes on \
+                Intel::insert_indicator, sync_add_expected_data, \
+                sync_remove_expected_data, dcc_transfer_add and \
+                dcc_transfer_remove; it does not handle \
                 Config::cluster_set_option, Notice::suppression_batch_internal, notices on software \
                 (Software::version_change, vulnerable versions), data stores, tables with \
                 &publish_on_change, control and management requests, events of scripts of one's own \

@@ -42,23 +42,44 @@ fn nibble(digit: u8) -> Option<u8> {
         .and_then(|digit| u8::try_from(digit).ok())
 }
 
-/// Appends bytes with escapes for backslashes, control characters, what is not UTF-8 and the bytes
-/// in `reserved`.
+/// Appends bytes as Zeek's TSV has them: backslashes, tabs and the bytes in `reserved` escaped, and what
+/// is between these as [`or_escaped`] tells.
 pub(crate) fn escape_into(out: &mut Vec<u8>, text: &[u8], reserved: &[u8]) {
-    for chunk in text.utf8_chunks() {
-        for character in chunk.valid().chars() {
-            let mut bytes = [0; 4];
-            let encoded = character.encode_utf8(&mut bytes).as_bytes();
-            let is_reserved = matches!(encoded, [byte] if reserved.contains(byte));
-            if character == '\\' {
-                out.extend_from_slice(b"\\\\");
-            } else if character.is_control() || is_reserved {
-                hex_into(out, encoded);
-            } else {
-                out.extend_from_slice(encoded);
+    let is_apart = |byte: &u8| matches!(byte, b'\\' | b'\t') || reserved.contains(byte);
+    for part in text.split_inclusive(is_apart) {
+        match part.split_last() {
+            Some((last, rest)) if is_apart(last) => {
+                or_escaped(out, rest, b"");
+                if *last == b'\\' {
+                    out.extend_from_slice(b"\\\\");
+                } else {
+                    hex_into(out, &[*last]);
+                }
             }
+            _ => or_escaped(out, part, b""),
         }
-        hex_into(out, chunk.invalid());
+    }
+}
+
+/// Appends a text as it is, or, if anything in it cannot be shown, with all but printable ASCII
+/// characters and `controls` escaped: Zeek does not trust a text in parts.
+pub(crate) fn or_escaped(out: &mut Vec<u8>, text: &[u8], controls: &[u8]) {
+    let is_plain = |byte: u8| matches!(byte, b' '..=b'~') || controls.contains(&byte);
+    let is_shown = |character: char| match character {
+        '\0'..='\x7f' => is_plain(character as u8),
+        // Control characters, those of private use, and those that are none.
+        '\u{80}'..='\u{9f}' | '\u{e000}'..='\u{f8ff}' | '\u{fff0}'..='\u{ffff}' => false,
+        _ => true,
+    };
+    if std::str::from_utf8(text).is_ok_and(|text| text.chars().all(is_shown)) {
+        return out.extend_from_slice(text);
+    }
+    for byte in text {
+        if is_plain(*byte) {
+            out.push(*byte);
+        } else {
+            hex_into(out, &[*byte]);
+        }
     }
 }
 

@@ -39,4 +39,4 @@ pub use field::Field;
 pub use lines::LONGEST_LINE;
 pub use reader::{LogReader, Row};
 
-pub(crate) use escape::{escape_into, hex_into};
+pub(crate) use escape::{escape_into, hex_into, or_escaped};

@@ -19,6 +19,7 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{self, Message};
 
+use super::texts::TextsAsBinary;
 use crate::session::PATH;
 
 /// The largest message of a server, in bytes.
@@ -249,9 +250,9 @@ impl Connection {
         let stream = TcpStream::connect(address).await.map_err(connect)?;
         stream.set_nodelay(true).map_err(connect)?;
         let stream: Box<dyn Stream> = if url.secure {
-            Box::new(secure(stream, url, config).await?)
+            Box::new(TextsAsBinary::new(secure(stream, url, config).await?))
         } else {
-            Box::new(stream)
+            Box::new(TextsAsBinary::new(stream))
         };
         let refused = |reason: String| ClientError::Refused {
             url: url.to_string(),

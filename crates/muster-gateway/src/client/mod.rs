@@ -2,6 +2,7 @@
 
 mod bridge;
 mod connection;
+mod texts;
 
 pub use bridge::{Bridge, BridgeConfig, BridgeCounter, BridgeCounts, BridgeError};
 pub use connection::{ClientConfig, ClientError, Connection, Incoming, ServerUrl, UrlError};

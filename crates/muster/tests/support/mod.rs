@@ -1,5 +1,7 @@
 //! Certificates made for a test.
 
+#![allow(dead_code, reason = "each test file uses its part")]
+
 use std::path::{Path, PathBuf};
 
 use muster::Certificates;
