@@ -644,3 +644,46 @@ fn certificate(directory: &std::path::Path) -> (std::path::PathBuf, std::path::P
     std::fs::write(&keyfile, key.private_key_to_pem_pkcs8().unwrap()).unwrap();
     (certificate, keyfile)
 }
+
+#[tokio::test]
+async fn pages_of_other_sites_may_not_connect() {
+    let endpoint = endpoint();
+    let gateway = gateway(&endpoint).await;
+    let port = gateway.address().port();
+    let connect = async |host: &str, origin: Option<&str>| {
+        let mut request = format!("ws://{}{PATH}", gateway.address())
+            .into_client_request()
+            .unwrap();
+        let headers = request.headers_mut();
+        headers.insert("Host", host.parse().unwrap());
+        if let Some(origin) = origin {
+            headers.insert("Origin", origin.parse().unwrap());
+        }
+        let stream = TcpStream::connect(gateway.address()).await.unwrap();
+        within(tokio_tungstenite::client_async(request, stream)).await
+    };
+    let here = format!("127.0.0.1:{port}");
+    for origin in [
+        None,
+        Some("http://localhost:8000"),
+        Some("http://[::1]"),
+        Some("https://127.0.0.1"),
+    ] {
+        connect(&here, origin).await.unwrap();
+    }
+    // The last is a page whose site's name was made to mean this machine after it was loaded: its
+    // browser takes gateway and page for one site.
+    let rebound = format!("evil.example:{port}");
+    for (host, origin) in [
+        (&here, "https://evil.example".to_owned()),
+        (&here, "null".to_owned()),
+        (&here, "https://localhost.evil.example".to_owned()),
+        (&rebound, format!("http://{rebound}")),
+    ] {
+        let error = connect(host, Some(&origin)).await.unwrap_err();
+        assert!(
+            matches!(&error, tungstenite::Error::Http(response) if response.status() == 403),
+            "{origin}: {error}"
+        );
+    }
+}
