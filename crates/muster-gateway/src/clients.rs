@@ -282,12 +282,16 @@ impl FanOut {
         if all().count() > MOST_PREFIXES || bytes > MOST_PREFIX_BYTES {
             return false;
         }
+        let mut added = Vec::new();
         for prefix in &prefixes {
             let count = self.prefixes.entry(prefix.clone()).or_default();
             *count += 1;
             if *count == 1 {
-                self.subscriber.subscribe(prefix).await;
+                added.push(prefix);
             }
+        }
+        if !added.is_empty() {
+            self.subscriber.subscribe_all(added).await;
         }
         self.clients.insert(client.number, (prefixes, client));
         self.rebuild();
@@ -298,6 +302,7 @@ impl FanOut {
         let Some((prefixes, _)) = self.clients.remove(&number) else {
             return;
         };
+        let mut gone = Vec::new();
         for prefix in prefixes {
             let Some(count) = self.prefixes.get_mut(&prefix) else {
                 continue;
@@ -305,8 +310,11 @@ impl FanOut {
             *count -= 1;
             if *count == 0 {
                 self.prefixes.remove(&prefix);
-                self.subscriber.unsubscribe(&prefix).await;
+                gone.push(prefix);
             }
+        }
+        if !gone.is_empty() {
+            self.subscriber.unsubscribe_all(gone).await;
         }
         self.rebuild();
     }
