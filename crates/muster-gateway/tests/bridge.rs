@@ -202,3 +202,16 @@ async fn a_client_says_what_is_wrong() {
     assert!(matches!(heard, Incoming::Error { code, .. } if code == "permission_denied"));
     connection.close().await;
 }
+
+#[tokio::test]
+async fn what_has_no_room_while_the_server_is_away_is_counted_at_once() {
+    let here = endpoint();
+    let config = bridge_config("ws://127.0.0.1:1", &[], &["/out/"]);
+    let bridge = Bridge::start(&here, config).await.unwrap();
+    for number in 0..1500 {
+        publish(&here, "/out/a", event("e", number));
+    }
+    until(&bridge, |counts| counts.dropped.total() == 500).await;
+    let counts = bridge.counts();
+    assert_eq!((counts.connected, counts.events_out), (false, 0));
+}

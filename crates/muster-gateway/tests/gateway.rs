@@ -295,6 +295,9 @@ async fn a_client_that_does_not_read_costs_only_itself() {
     }
     let (code, reason) = end(&mut stuck).await;
     assert_eq!((code, reason.contains("slow")), (1013, true));
+    // Each event was written to its connection or is counted as dropped.
+    let counts = gateway.counts();
+    assert_eq!(counts.events_out + counts.dropped.total(), 2 * sent);
     publish(&endpoint, "/t/x", event("last", &[])).await;
     assert_eq!(hear(&mut good).await["data"][2]["data"][0]["data"], "last");
     assert!(gateway.counts().dropped.total() > 0);
