@@ -200,7 +200,7 @@ async fn a_client_says_what_is_wrong() {
     connection.publish("/u/x", value).await.unwrap();
     let heard = within(connection.receive()).await.unwrap();
     assert!(matches!(heard, Incoming::Error { code, .. } if code == "permission_denied"));
-    connection.close().await;
+    assert!(connection.close(Duration::from_secs(20)).await);
 }
 
 #[tokio::test]
