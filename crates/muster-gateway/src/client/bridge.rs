@@ -14,6 +14,7 @@ use muster_wire::counters::DropLedger;
 use muster_wire::zeek::EventRef;
 use muster_wire::{Class, QueueLimits, Topic};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::{self, Message, Utf8Bytes};
 
@@ -147,11 +148,12 @@ impl Counters {
     }
 }
 
-/// A bridge at work; ends when it is dropped.
+/// A bridge at work; ends with [`Bridge::stop`], or at once when it is dropped.
 #[derive(Debug)]
 pub struct Bridge {
     counter: BridgeCounter,
-    _stop: watch::Sender<()>,
+    stop: watch::Sender<bool>,
+    task: JoinHandle<()>,
 }
 
 /// Tells what a bridge counts.
@@ -170,18 +172,21 @@ impl Bridge {
             .await;
         let counters = Arc::new(Counters::default());
         let (connected, is_connected) = watch::channel(false);
-        let (stop, mut stopped) = watch::channel(());
+        let (stop, stopping) = watch::channel(false);
+        let mut is_there = stopping.clone();
         let task = Task {
             publisher: endpoint.local_publisher()?,
             endpoint: endpoint.clone(),
             config,
             counters: Arc::clone(&counters),
             connected,
+            stopping,
         };
-        tokio::spawn(async move {
+        let task = tokio::spawn(async move {
+            let dropped = async { while is_there.changed().await.is_ok() {} };
             tokio::select! {
                 () = task.run(subscriber) => {}
-                _ = stopped.changed() => {}
+                () = dropped => {}
             }
         });
         Ok(Self {
@@ -189,8 +194,15 @@ impl Bridge {
                 counters,
                 connected: is_connected,
             },
-            _stop: stop,
+            stop,
+            task,
         })
+    }
+
+    /// Sends what waits for the server, if it is connected, and says goodbye; takes at most `limit`.
+    pub async fn stop(self, limit: Duration) {
+        self.stop.send_replace(true);
+        let _ = tokio::time::timeout(limit, self.task).await;
     }
 
     /// What the bridge counts.
@@ -230,6 +242,7 @@ struct Task {
     config: BridgeConfig,
     counters: Arc<Counters>,
     connected: watch::Sender<bool>,
+    stopping: watch::Receiver<bool>,
 }
 
 impl Task {
@@ -237,10 +250,15 @@ impl Task {
         let mut back_off = BackOff::default();
         let mut unsent = VecDeque::new();
         let mut told = String::new();
+        let mut stopping = self.stopping.clone();
         loop {
             let config = &self.config;
             let mut lasted = Duration::ZERO;
-            match Connection::open(&config.url, &config.client, &config.inward).await {
+            let opened = tokio::select! {
+                opened = Connection::open(&config.url, &config.client, &config.inward) => opened,
+                () = told_to_stop(&mut stopping) => return,
+            };
+            match opened {
                 Ok(connection) => {
                     tracing::info!(
                         "bridge to {}: connected as {} ({})",
@@ -256,6 +274,9 @@ impl Task {
                         .await;
                     lasted = start.elapsed();
                     self.connected.send_replace(false);
+                    if *self.stopping.borrow() {
+                        return;
+                    }
                     tracing::warn!("bridge to {}: {end}", self.config.url);
                     self.failed(&end);
                     told.clear();
@@ -273,7 +294,11 @@ impl Task {
             let again = Instant::now() + with_jitter(back_off.next(lasted));
             while Instant::now() < again {
                 self.counters.note_dropped(&subscriber);
-                tokio::time::sleep_until(again.min(Instant::now() + LOOK_EVERY)).await;
+                let look = tokio::time::sleep_until(again.min(Instant::now() + LOOK_EVERY));
+                tokio::select! {
+                    () = look => {}
+                    () = told_to_stop(&mut stopping) => return,
+                }
             }
         }
     }
@@ -298,10 +323,16 @@ impl Task {
         let silent = AtomicU64::new(0);
         let own = self.publisher.id();
         let counters = Arc::clone(&self.counters);
+        let mut stopping = self.stopping.clone();
+        let outward = Outward {
+            unsent,
+            own,
+            counters: &counters,
+        };
         // Both are driven at once, so that a server that waits for us to read cannot stop us writing.
         tokio::select! {
             end = self.inward(stream, &silent) => end,
-            end = outward(sink, subscriber, unsent, own, &counters, &silent) => end,
+            end = outward.run(sink, subscriber, &silent, &mut stopping) => end,
         }
     }
 
@@ -360,46 +391,76 @@ impl Task {
 }
 
 /// Writes what is published here. What is unsent when the connection ends goes over the next one.
-async fn outward(
-    mut sink: impl Sink<Message, Error = tungstenite::Error> + Unpin,
-    subscriber: &mut Subscriber,
-    unsent: &mut VecDeque<Utf8Bytes>,
+struct Outward<'a> {
+    unsent: &'a mut VecDeque<Utf8Bytes>,
     own: muster_wire::EndpointId,
-    counters: &Counters,
-    silent: &AtomicU64,
-) -> ClientError {
-    let mut pings = tokio::time::interval(PING_EVERY);
-    loop {
-        if let Err(end) = send_all(&mut sink, unsent, counters).await {
-            return end;
-        }
-        tokio::select! {
-            delivery = subscriber.receive() => match delivery {
-                Some(Delivery::Batch(batch)) => {
-                    counters.note_dropped(subscriber);
-                    for message in batch.iter().filter(|message| message.from != own) {
-                        let value = DataRef::from_validated(message.payload);
-                        let not_events = each_text(message.topic, value, &mut |text| {
-                            // What is written is UTF-8.
-                            unsent.extend(Utf8Bytes::try_from(text));
-                        });
-                        counters.not_events.fetch_add(not_events, Ordering::Relaxed);
+    counters: &'a Counters,
+}
+
+impl Outward<'_> {
+    async fn run(
+        mut self,
+        mut sink: impl Sink<Message, Error = tungstenite::Error> + Unpin,
+        subscriber: &mut Subscriber,
+        silent: &AtomicU64,
+        stopping: &mut watch::Receiver<bool>,
+    ) -> ClientError {
+        let mut pings = tokio::time::interval(PING_EVERY);
+        loop {
+            if let Err(end) = send_all(&mut sink, self.unsent, self.counters).await {
+                return end;
+            }
+            tokio::select! {
+                delivery = subscriber.receive() => match delivery {
+                    Some(delivery) => {
+                        self.counters.note_dropped(subscriber);
+                        self.take(&delivery);
+                    }
+                    None => return ClientError::Ended("the endpoint has ended".to_owned()),
+                },
+                _ = pings.tick() => {
+                    if silent.fetch_add(1, Ordering::Relaxed) >= SILENT_PINGS {
+                        let limit = PING_EVERY * u32::try_from(SILENT_PINGS).unwrap_or(1);
+                        return ClientError::Ended(format!("nothing heard for {limit:?}"));
+                    }
+                    if let Err(end) = in_time(sink.send(Message::Ping(Bytes::new()))).await {
+                        return end;
                     }
                 }
-                Some(Delivery::Status(_)) => {}
-                None => return ClientError::Ended("the endpoint has ended".to_owned()),
-            },
-            _ = pings.tick() => {
-                if silent.fetch_add(1, Ordering::Relaxed) >= SILENT_PINGS {
-                    let limit = PING_EVERY * u32::try_from(SILENT_PINGS).unwrap_or(1);
-                    return ClientError::Ended(format!("nothing heard for {limit:?}"));
-                }
-                if let Err(end) = in_time(sink.send(Message::Ping(Bytes::new()))).await {
-                    return end;
-                }
+                () = told_to_stop(stopping) => break,
             }
         }
+        while let Ok(delivery) = subscriber.try_receive() {
+            self.take(&delivery);
+        }
+        if let Err(end) = send_all(&mut sink, self.unsent, self.counters).await {
+            return end;
+        }
+        if let Err(end) = in_time(sink.close()).await {
+            return end;
+        }
+        // The server's goodbye, which comes when it has read everything, ends the connection.
+        std::future::pending().await
     }
+
+    fn take(&mut self, delivery: &Delivery) {
+        let Delivery::Batch(batch) = delivery else {
+            return;
+        };
+        for message in batch.iter().filter(|message| message.from != self.own) {
+            let value = DataRef::from_validated(message.payload);
+            let not_events = each_text(message.topic, value, &mut |text| {
+                // What is written is UTF-8.
+                self.unsent.extend(Utf8Bytes::try_from(text));
+            });
+            let counter = &self.counters.not_events;
+            counter.fetch_add(not_events, Ordering::Relaxed);
+        }
+    }
+}
+
+async fn told_to_stop(stopping: &mut watch::Receiver<bool>) {
+    let _ = stopping.wait_for(|stop| *stop).await;
 }
 
 async fn send_all(
@@ -541,7 +602,13 @@ mod tests {
                 };
                 let silent = AtomicU64::new(0);
                 let own = muster::random_id().unwrap();
-                let outward = outward(sink, &mut subscriber, &mut unsent, own, &counters, &silent);
+                let outward = Outward {
+                    unsent: &mut unsent,
+                    own,
+                    counters: &counters,
+                };
+                let (_stop, mut stopping) = watch::channel(false);
+                let outward = outward.run(sink, &mut subscriber, &silent, &mut stopping);
                 let end = tokio::time::timeout(WRITE_LIMIT * 2, outward).await;
                 assert!(matches!(end, Ok(ClientError::Ended(_))), "{end:?}");
             }
