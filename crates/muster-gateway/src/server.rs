@@ -24,7 +24,8 @@ use crate::queue::Closing;
 use crate::session::PATH;
 use crate::tls;
 
-/// The connections that may be in their handshake.
+/// The connections that may be in their handshake at least: there are as many as clients, all of which may
+/// come at once, as when the gateway starts again.
 const HANDSHAKES: usize = 256;
 
 /// Why a gateway does not start.
@@ -147,7 +148,7 @@ impl Gateway {
                 .fallback(upgrade)
                 .with_state(Arc::clone(&shared)),
             acceptor,
-            connections: HANDSHAKES,
+            connections: shared.config.max_clients.max(HANDSHAKES),
             turned_away: Arc::new(move || counting.turned_away()),
         };
         let serving = http::serve(listener, site);

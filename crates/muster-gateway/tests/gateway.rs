@@ -527,7 +527,11 @@ async fn what_is_no_websocket_is_told_so() {
 #[tokio::test]
 async fn silent_connections_keep_nobody_out() {
     let endpoint = endpoint();
-    let gateway = gateway(&endpoint).await;
+    let config = GatewayConfig {
+        max_clients: 100,
+        ..config()
+    };
+    let gateway = Gateway::start(&endpoint, config).await.unwrap();
     let mut silent = Vec::new();
     for _ in 0..400 {
         silent.push(TcpStream::connect(gateway.address()).await.unwrap());
@@ -689,4 +693,23 @@ async fn pages_of_other_sites_may_not_connect() {
             "{origin}: {error}"
         );
     }
+}
+
+/// Of a thousand clients that came at once, all but 256 were closed before they had sent their requests.
+#[tokio::test]
+async fn all_clients_may_come_at_once() {
+    let endpoint = endpoint();
+    let gateway = gateway(&endpoint).await;
+    let mut streams = Vec::new();
+    for _ in 0..300 {
+        streams.push(TcpStream::connect(gateway.address()).await.unwrap());
+    }
+    // When the gateway has taken one that came behind the others, it has taken all.
+    let _last = connect(&gateway).await;
+    let url = format!("ws://{}{PATH}", gateway.address());
+    for stream in &mut streams {
+        let shaken = within(tokio_tungstenite::client_async(url.as_str(), stream)).await;
+        shaken.unwrap();
+    }
+    assert_eq!(gateway.counts().turned_away, 0);
 }
