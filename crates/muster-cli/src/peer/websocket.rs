@@ -58,6 +58,9 @@ async fn open(
                 ClientError::Refused { reason, .. } if reason.contains("401") => {
                     "--token-file names a file with the token"
                 }
+                ClientError::Tls { reason, .. } if reason.contains("mismatch") => {
+                    "the certificate must name the host of the address; `muster tls init` makes such ones"
+                }
                 ClientError::Tls { .. } => "--ssl-cafile names the authorities to trust",
                 _ => "a WebSocket address is ws://HOST:PORT or wss://HOST:PORT",
             };
@@ -130,11 +133,13 @@ pub(super) async fn publish(
     if let Ok(Ok(Incoming::Error { code, context })) =
         tokio::time::timeout(COMPLAINT, connection.receive()).await
     {
-        return Err(Failure::new(format!("{url} refused it: {code}: {context}"))
-            .hint(
-                "a Zeek process takes only events that it knows, with the types of its declaration",
-            )
-            .into());
+        let hint = if code == "permission_denied" {
+            "the server's file of tokens says what each may publish"
+        } else {
+            "a Zeek process takes only events that it knows, with the types of its declaration"
+        };
+        let message = format!("{url} refused it: {code}: {context}");
+        return Err(Failure::new(message).hint(hint).into());
     }
     connection.close().await;
     Ok(ExitCode::SUCCESS)
