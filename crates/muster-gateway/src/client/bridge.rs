@@ -97,6 +97,8 @@ impl BridgeConfig {
 /// What a bridge counts.
 #[derive(Debug, Clone, Default)]
 pub struct BridgeCounts {
+    /// The server's address.
+    pub server: String,
     /// Whether the server is connected.
     pub connected: bool,
     /// Connections that came about.
@@ -136,6 +138,7 @@ pub struct Bridge {
 /// Tells what a bridge counts.
 #[derive(Debug, Clone)]
 pub struct BridgeCounter {
+    server: Arc<str>,
     counters: Arc<Counters>,
     connected: watch::Receiver<bool>,
 }
@@ -147,6 +150,7 @@ impl Bridge {
         let subscriber = endpoint
             .subscribe_with_local(&config.outward, config.queue)
             .await;
+        let server = config.url.to_string().into();
         let counters = Arc::new(Counters::default());
         let (connected, is_connected) = watch::channel(false);
         let (stop, mut stopped) = watch::channel(());
@@ -165,6 +169,7 @@ impl Bridge {
         });
         Ok(Self {
             counter: BridgeCounter {
+                server,
                 counters,
                 connected: is_connected,
             },
@@ -191,6 +196,7 @@ impl BridgeCounter {
         let dropped = counters.dropped.lock();
         let last_error = counters.last_error.lock();
         BridgeCounts {
+            server: self.server.to_string(),
             connected: *self.connected.borrow(),
             connections: get(&counters.connections),
             events_in: get(&counters.events_in),
