@@ -103,9 +103,14 @@ impl Versions {
 }
 
 /// The filter to announce for `filter`: itself, or shorter prefixes that cover it if it has more
-/// than `most` entries. All entries are cut to the greatest length that leaves few enough.
-pub fn shortened(filter: &Filter, most: usize) -> Filter {
-    if filter.entries().len() <= most {
+/// than `entries` entries or more than `bytes` bytes in them. All entries are cut to the greatest length
+/// that leaves few enough; at length 0 one entry covers everything.
+pub fn shortened(filter: &Filter, entries: usize, bytes: usize) -> Filter {
+    let is_short = |filter: &Filter| {
+        let total: usize = filter.entries().map(<[u8]>::len).sum();
+        filter.entries().len() <= entries && total <= bytes
+    };
+    if is_short(filter) {
         return filter.clone();
     }
     let cut = |length: usize| {
@@ -116,11 +121,11 @@ pub fn shortened(filter: &Filter, most: usize) -> Filter {
         )
     };
     let longest = filter.entries().map(<[u8]>::len).max().unwrap_or_default();
-    // The number of entries grows with the length: shorter prefixes cover more.
+    // Entries and bytes grow with the length: shorter prefixes cover more.
     let (mut fits, mut too_long) = (0, longest);
     while fits + 1 < too_long {
         let middle = usize::midpoint(fits, too_long);
-        if cut(middle).entries().len() <= most {
+        if is_short(&cut(middle)) {
             fits = middle;
         } else {
             too_long = middle;
@@ -136,10 +141,14 @@ mod tests {
     #[test]
     fn a_long_filter_is_announced_by_shorter_prefixes() {
         let filter = Filter::from_prefixes((0..10_000).map(|n| format!("zeek/hosts/{n:05}/")));
-        let short = shortened(&filter, 4096);
+        let short = shortened(&filter, 4096, 1 << 20);
         assert_eq!(short.entries().len(), 1000);
         assert!(short.matches(b"zeek/hosts/01234/") && !short.matches(b"zeek/hosts/1"));
-        assert_eq!(shortened(&short, 4096), short);
-        assert_eq!(shortened(&filter, 1).entries().len(), 1);
+        assert_eq!(shortened(&short, 4096, 1 << 20), short);
+        assert_eq!(shortened(&filter, 1, 1 << 20).entries().len(), 1);
+        let few_bytes = shortened(&filter, 4096, 1000);
+        assert_eq!(few_bytes.entries().len(), 10);
+        assert!(few_bytes.matches(b"zeek/hosts/09999/"));
+        assert!(shortened(&filter, 0, 0).matches(b"anything"));
     }
 }

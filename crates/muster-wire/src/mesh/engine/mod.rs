@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use crate::filter::Filter;
 use crate::mesh::barrier::Barrier;
-use crate::mesh::codec::Frame;
+use crate::mesh::codec::{Frame, MAX_FILTER_BYTES};
 use crate::mesh::database::{Database, Limits};
 use crate::mesh::forwarding::{Forwarding, View};
 use crate::mesh::graph::Graph;
@@ -487,7 +487,7 @@ impl Mesh {
             name: self.identity.name.clone(),
             role: self.identity.role.clone(),
             machine: self.identity.machine.clone(),
-            filter: shortened(&self.filter, self.config.filter_entries),
+            filter: shortened(&self.filter, self.config.filter_entries, MAX_FILTER_BYTES),
         }
     }
 }

@@ -70,7 +70,7 @@ fn one_run() {
 
 #[test]
 fn small_graphs() {
-    let seeds = setting("MESH_SEEDS", 12);
+    let seeds = setting("MESH_SEEDS", 8);
     let runs = (0..seeds).flat_map(|seed| {
         Shape::ALL.map(|shape| {
             let seed = u64::try_from(seed).unwrap();
