@@ -82,7 +82,7 @@ fn small_graphs() {
 }
 
 /// A large graph, of a size that a debug build bears. In a release build `MESH_SIZE=250` takes half a
-/// minute; 1,000 grows with the third power, because all start at once and each computes every tree.
+/// minute; 1,000 take far longer than five, because all start at once and each computes every tree.
 #[test]
 fn large_graphs() {
     let nodes = setting("MESH_SIZE", 60);
