@@ -11,63 +11,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use muster::wire::{QueueLimits, Topic};
 use muster::{Delivery, Endpoint, EndpointConfig, Exposure, Tls};
-use muster_data::{
-    Address, DataRef, Encode, EnumValue, Port, Protocol, Record, Timespan, Timestamp,
-};
+use muster_bench::{Conn, cpu_seconds};
+use muster_data::{DataRef, Encode};
 
 /// How long a publisher publishes.
 const PUBLISH_FOR: Duration = Duration::from_secs(3);
-
-/// A record shaped like a row of Zeek's conn.log.
-#[derive(Record, Clone)]
-#[record(name = "Bench::conn")]
-struct Conn {
-    ts: Timestamp,
-    uid: String,
-    orig_h: Address,
-    orig_p: Port,
-    resp_h: Address,
-    resp_p: Port,
-    proto: EnumValue,
-    service: Option<String>,
-    duration: Timespan,
-    orig_bytes: u64,
-    resp_bytes: u64,
-    conn_state: String,
-    local_orig: bool,
-    local_resp: bool,
-    missed_bytes: u64,
-    history: String,
-    orig_pkts: u64,
-    orig_ip_bytes: u64,
-    resp_pkts: u64,
-    resp_ip_bytes: u64,
-}
-
-fn conn() -> Result<Conn> {
-    Ok(Conn {
-        ts: Timestamp::from_secs(1_521_911_720),
-        uid: "CmC9kY1X0u9nP78KZc".to_owned(),
-        orig_h: "10.164.94.120".parse()?,
-        orig_p: Port::new(39_611, Protocol::Tcp),
-        resp_h: "10.47.3.200".parse()?,
-        resp_p: Port::new(443, Protocol::Tcp),
-        proto: EnumValue::new("tcp"),
-        service: Some("ssl".to_owned()),
-        duration: Timespan::from_millis(1_234),
-        orig_bytes: 512,
-        resp_bytes: 4_096,
-        conn_state: "SF".to_owned(),
-        local_orig: true,
-        local_resp: true,
-        missed_bytes: 0,
-        history: "ShADadFf".to_owned(),
-        orig_pkts: 9,
-        orig_ip_bytes: 1_000,
-        resp_pkts: 8,
-        resp_ip_bytes: 4_600,
-    })
-}
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Payload {
@@ -245,19 +193,6 @@ impl Report {
     }
 }
 
-/// CPU seconds of this process so far, from the kernel's clock ticks (100 a second).
-fn cpu_seconds() -> Result<f64> {
-    let stat = std::fs::read_to_string("/proc/self/stat")?;
-    let (_, fields) = stat.rsplit_once(')').context("stat has a name")?;
-    let ticks: Vec<u32> = fields
-        .split_whitespace()
-        .skip(11)
-        .take(2)
-        .map(str::parse)
-        .collect::<Result<_, _>>()?;
-    Ok(ticks.iter().map(|ticks| f64::from(*ticks)).sum::<f64>() / 100.0)
-}
-
 async fn subscribe(read: &str) -> Result<()> {
     let endpoint = Endpoint::start(limits(tls(read)))?;
     let address = endpoint
@@ -313,7 +248,7 @@ fn publish(payload: Payload, tls: Tls, addresses: &[&str]) -> Result<()> {
     })?;
     let report = match payload {
         Payload::Small => publish_value(&endpoint, &[7u8; 16][..]),
-        Payload::Conn => publish_value(&endpoint, &conn()?),
+        Payload::Conn => publish_value(&endpoint, &Conn::sample()?),
         Payload::Large => publish_value(&endpoint, &[7u8; 16 << 10][..]),
     }?;
     runtime.block_on(endpoint.shut_down());

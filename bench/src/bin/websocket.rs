@@ -15,7 +15,8 @@ use futures_util::{SinkExt, StreamExt};
 use muster::wire::zeek::{Metadata, put_event};
 use muster::wire::{Class, Topic};
 use muster::{Endpoint, EndpointConfig};
-use muster_data::{Address, Encode, EnumValue, Port, Record, Timespan, Timestamp};
+use muster_bench::{Conn, cpu_seconds};
+use muster_data::{Encode, Record};
 use muster_gateway::{Gateway, GatewayConfig, PATH};
 use tokio_tungstenite::tungstenite::Message;
 
@@ -28,73 +29,13 @@ const AHEAD: u64 = 2000;
 /// Events that are published before the clients are looked at again.
 const BURST: u64 = 100;
 
-/// A row of Zeek's conn.log.
-#[derive(Record, Clone)]
-#[record(name = "Bench::conn")]
-struct Conn {
-    ts: Timestamp,
-    uid: String,
-    orig_h: Address,
-    orig_p: Port,
-    resp_h: Address,
-    resp_p: Port,
-    proto: EnumValue,
-    service: Option<String>,
-    duration: Timespan,
-    orig_bytes: u64,
-    resp_bytes: u64,
-    conn_state: String,
-    local_orig: bool,
-    local_resp: bool,
-    missed_bytes: u64,
-    history: String,
-    orig_pkts: u64,
-    orig_ip_bytes: u64,
-    resp_pkts: u64,
-    resp_ip_bytes: u64,
-}
-
 fn event() -> Result<Vec<u8>> {
-    let conn = Conn {
-        ts: Timestamp::from_nanos(1_521_911_720_123_456_000),
-        uid: "CmC9kY1X0u9nP78KZc".to_owned(),
-        orig_h: "10.164.94.120".parse()?,
-        orig_p: Port::tcp(39_611),
-        resp_h: "10.47.3.200".parse()?,
-        resp_p: Port::tcp(443),
-        proto: EnumValue::new("tcp"),
-        service: Some("ssl".to_owned()),
-        duration: Timespan::from_millis(1_234),
-        orig_bytes: 512,
-        resp_bytes: 4_096,
-        conn_state: "SF".to_owned(),
-        local_orig: true,
-        local_resp: true,
-        missed_bytes: 0,
-        history: "ShADadFf".to_owned(),
-        orig_pkts: 9,
-        orig_ip_bytes: 1_000,
-        resp_pkts: 8,
-        resp_ip_bytes: 4_600,
-    };
+    let conn = Conn::sample()?;
     let mut out = Vec::new();
     put_event(&mut out, Conn::NAME, Metadata::default(), |out| {
         conn.encode(out);
     });
     Ok(out)
-}
-
-/// What this process has used of the processors so far.
-fn cpu_seconds() -> Result<f64> {
-    let stat = std::fs::read_to_string("/proc/self/stat")?;
-    let (_, fields) = stat.rsplit_once(')').context("stat has a name")?;
-    let ticks: Vec<u32> = fields
-        .split_whitespace()
-        .skip(11)
-        .take(2)
-        .map(str::parse)
-        .collect::<Result<_, _>>()?;
-    Ok(ticks.iter().map(|ticks| f64::from(*ticks)).sum::<f64>() / 100.0)
 }
 
 /// Connects clients, says so, and reads until the gateway ends.

@@ -3,7 +3,8 @@
 
 mod support;
 
-use std::fmt::Write;
+use std::fmt::Write as _;
+use std::io::{Read, Write};
 use std::path::Path;
 
 use serde_json::Value;
@@ -224,6 +225,105 @@ fn a_frozen_node_is_silent_then_down_and_comes_back() {
     until("all nodes to be ready", || {
         run(directory, &["status"]).status.success().then_some(())
     });
+}
+
+/// What a node's monitor answers.
+fn get(address: &str, path: &str) -> String {
+    let mut stream = std::net::TcpStream::connect(address).unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn a_node_serves_websocket_clients_and_its_metrics() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    layout(directory);
+    let port = free_ports(1)[0];
+    let file = directory.join("muster.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let (before, manager) = text.split_at(text.find("role = \"manager\"").unwrap());
+    let options = format!(
+        "options = {{ \"gateway.listen\" = \"127.0.0.1:{port}\", \"monitor.listen\" = \"127.0.0.1:0\" }}\n"
+    );
+    std::fs::write(&file, format!("{before}{options}{manager}")).unwrap();
+    let mut cluster = Running::start(directory, &["run"]);
+    cluster.wait_for("all nodes are ready");
+
+    let url = format!("ws://127.0.0.1:{port}");
+    let arguments = ["subscribe", "--format", "json", "--count", "2", &url, "/t/"];
+    let subscriber = support::muster(directory, &arguments)
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    until("a client", || {
+        let now = status(directory)?;
+        let clients = now["nodes"][0]["report"]["gateway"]["clients"]
+            .as_array()?
+            .len();
+        (clients == 1).then_some(())
+    });
+    let published = run(
+        directory,
+        &[
+            "publish",
+            &url,
+            "/t/a",
+            "Test::event",
+            "count:5",
+            "{\"a\": true}",
+        ],
+    );
+    assert!(published.status.success(), "{}", stderr(&published));
+    // What one client hears, another can say again.
+    let line = "{\"topic\":\"/t/b\",\"@data-type\":\"vector\",\"data\":[{\"@data-type\":\"count\",\"data\":1},\
+                {\"@data-type\":\"count\",\"data\":1},{\"@data-type\":\"vector\",\"data\":[\
+                {\"@data-type\":\"string\",\"data\":\"e\"},{\"@data-type\":\"vector\",\"data\":[]}]}]}\n";
+    let mut publisher = support::muster(directory, &["publish", &url, "--lines"])
+        .stdin(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    publisher
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(line.as_bytes())
+        .unwrap();
+    assert!(publisher.wait().unwrap().success());
+    let heard = subscriber.wait_with_output().unwrap();
+    let heard = stdout(&heard);
+    let lines: Vec<Value> = heard
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(
+        (&lines[0]["topic"], &lines[1]["topic"]),
+        (&"/t/a".into(), &"/t/b".into())
+    );
+
+    let now = status(directory).unwrap();
+    let monitor = now["nodes"][0]["report"]["monitor"].as_str().unwrap();
+    let monitor = monitor.strip_prefix("http://").unwrap();
+    let metrics = get(monitor, "/metrics");
+    assert!(
+        metrics.contains("\nmuster_gateway_events_in_total 2.0\n"),
+        "{metrics}"
+    );
+    assert!(
+        metrics.contains("muster_node_state{state=\"ready\"} 1.0"),
+        "{metrics}"
+    );
+    let page = get(monitor, "/status");
+    let page: Value = serde_json::from_str(page.split_once("\r\n\r\n").unwrap().1).unwrap();
+    assert_eq!(
+        (&page["version"], &page["node"]),
+        (&1.into(), &"manager".into())
+    );
+    assert_eq!(page["gateway"]["events_in"], 2);
+    assert_eq!(page["monitor"], format!("http://{monitor}"));
 }
 
 #[test]

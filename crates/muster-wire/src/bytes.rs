@@ -38,6 +38,10 @@ impl<'a> Reader<'a> {
         self.array().map(u32::from_be_bytes)
     }
 
+    pub(crate) fn u64(&mut self) -> Option<u64> {
+        self.array().map(u64::from_be_bytes)
+    }
+
     /// A size: 7 bits a byte, least significant first, at most 5 bytes and 32 bits.
     pub(crate) fn varbyte(&mut self) -> Option<u32> {
         let mut value = 0u64;
@@ -46,6 +50,23 @@ impl<'a> Reader<'a> {
             value |= u64::from(byte & 0x7f) << shift;
             if byte & 0x80 == 0 {
                 return u32::try_from(value).ok();
+            }
+        }
+        None
+    }
+
+    /// A number of up to 64 bits: 7 bits a byte, least significant first, at most 10 bytes.
+    pub(crate) fn varint(&mut self) -> Option<u64> {
+        let mut value = 0u64;
+        for shift in (0..64).step_by(7) {
+            let byte = self.u8()?;
+            let bits = u64::from(byte & 0x7f);
+            if shift == 63 && bits > 1 {
+                return None;
+            }
+            value |= bits << shift;
+            if byte & 0x80 == 0 {
+                return Some(value);
             }
         }
         None
@@ -61,6 +82,15 @@ impl<'a> Reader<'a> {
 /// Appends a size; sizes above 32 bits do not occur (frames are limited far below).
 pub(crate) fn put_varbyte(out: &mut Vec<u8>, value: usize) {
     muster_data::encode::put_varbyte(out, u32::try_from(value).unwrap_or(u32::MAX));
+}
+
+/// Appends a number of up to 64 bits.
+pub(crate) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        out.push(value.to_le_bytes()[0] | 0x80);
+        value >>= 7;
+    }
+    out.push(value.to_le_bytes()[0]);
 }
 
 /// Appends a length and the bytes.

@@ -10,6 +10,7 @@ mod error_code;
 mod filter;
 pub mod frame;
 mod id;
+pub mod mesh;
 mod message;
 pub mod peering;
 mod queue;

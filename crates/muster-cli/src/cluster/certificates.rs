@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::fs::OpenOptions;
 use std::io::Write as _;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -15,7 +16,9 @@ use openssl::ec::{EcGroup, EcKey};
 use openssl::hash::MessageDigest;
 use openssl::nid::Nid;
 use openssl::pkey::{PKey, Private};
-use openssl::x509::extension::{BasicConstraints, KeyUsage};
+use openssl::x509::extension::{
+    BasicConstraints, ExtendedKeyUsage, KeyUsage, SubjectAlternativeName,
+};
 use openssl::x509::{X509, X509Name, X509NameBuilder};
 
 use super::load;
@@ -55,7 +58,11 @@ fn init(arguments: &TlsInit) -> Result<ExitCode> {
             say(&format!("{} is there already", certificate.display()));
             continue;
         }
-        let identity = identity(node.name.as_str(), arguments.days, Some(&authority))?;
+        let subject = Subject {
+            name: node.name.as_str(),
+            addresses: &[node.address],
+        };
+        let identity = identity(&subject, arguments.days, Some(&authority))?;
         write_identity(&certificate, &key, &identity)?;
         made += 1;
     }
@@ -92,7 +99,11 @@ fn authority(directory: &Path) -> Result<Identity> {
                 .with_context(|| format!("{} is no key", key.display()))?,
         });
     }
-    let made = identity("Muster cluster authority", AUTHORITY_DAYS, None)?;
+    let subject = Subject {
+        name: "Muster cluster authority",
+        addresses: &[],
+    };
+    let made = identity(&subject, AUTHORITY_DAYS, None)?;
     write_identity(&certificate, &key, &made)?;
     Ok(made)
 }
@@ -103,13 +114,25 @@ fn name(text: &str) -> Result<X509Name> {
     Ok(name.build())
 }
 
+/// Whose certificate it is.
+struct Subject<'a> {
+    name: &'a str,
+    /// Where it can be reached, besides loopback: WebSocket clients look for the address in it, peers do
+    /// not.
+    addresses: &'a [IpAddr],
+}
+
 /// A new key and its certificate, signed by `authority` or, without one, by itself.
-fn identity(subject: &str, days: u32, authority: Option<&Identity>) -> Result<Identity> {
+fn identity(subject: &Subject<'_>, days: u32, authority: Option<&Identity>) -> Result<Identity> {
     let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1)?;
     let key = PKey::from_ec_key(EcKey::generate(&group)?)?;
     let mut serial = BigNum::new()?;
     serial.rand(127, MsbOption::MAYBE_ZERO, false)?;
-    let subject = name(subject)?;
+    let Subject {
+        name: subject_name,
+        addresses,
+    } = subject;
+    let subject = name(subject_name)?;
     let mut builder = X509::builder()?;
     builder.set_version(2)?;
     let serial = serial.to_asn1_integer()?;
@@ -120,7 +143,24 @@ fn identity(subject: &str, days: u32, authority: Option<&Identity>) -> Result<Id
     let (from, to) = (Asn1Time::days_from_now(0)?, Asn1Time::days_from_now(days)?);
     builder.set_not_before(&from)?;
     builder.set_not_after(&to)?;
-    if authority.is_none() {
+    if let Some(authority) = authority {
+        let mut alternatives = SubjectAlternativeName::new();
+        alternatives.dns(subject_name).dns("localhost");
+        let loopback = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+        let others = addresses.iter().filter(|address| !address.is_loopback());
+        for address in loopback.iter().chain(others) {
+            alternatives.ip(&address.to_string());
+        }
+        let context = builder.x509v3_context(Some(&authority.certificate), None);
+        let alternatives = alternatives.build(&context)?;
+        builder.append_extension(alternatives)?;
+        builder.append_extension(
+            ExtendedKeyUsage::new()
+                .server_auth()
+                .client_auth()
+                .build()?,
+        )?;
+    } else {
         builder.append_extension(BasicConstraints::new().critical().ca().build()?)?;
         builder.append_extension(
             KeyUsage::new()

@@ -3,7 +3,7 @@
 
 use std::fmt::Display;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::Result;
@@ -29,7 +29,8 @@ pub(crate) struct Gates {
 pub(crate) struct Status {
     gateway: Option<GatewayCounter>,
     bridge: Option<BridgeCounter>,
-    monitor: Option<SocketAddr>,
+    /// Known when the monitor listens.
+    monitor: Arc<OnceLock<SocketAddr>>,
 }
 
 impl Status {
@@ -37,7 +38,10 @@ impl Status {
         let gateway = self.gateway.as_ref();
         let bridge = self.bridge.as_ref();
         NodeStatus {
-            monitor: self.monitor.map(|address| format!("http://{address}")),
+            monitor: self
+                .monitor
+                .get()
+                .map(|address| format!("http://{address}")),
             gateway: gateway.map(|counter| GatewayStatus::new(&counter.counts())),
             bridge: bridge.map(|counter| BridgeStatus::new(&counter.counts())),
             ..NodeStatus::new(report)
@@ -128,16 +132,13 @@ impl Gates {
             node: node.name.to_string(),
             role: node.role.to_string(),
             reporter: running.reporter(),
-            status: Status {
-                monitor: Some(address),
-                ..self.status.clone()
-            },
+            status: self.status.clone(),
         };
         match Monitor::start(address, Arc::new(page)).await {
             Ok(monitor) => {
                 let address = monitor.address();
                 tracing::info!("metrics and status are on http://{address}");
-                self.status.monitor = Some(address);
+                let _ = self.status.monitor.set(address);
                 self.monitor = Some(monitor);
             }
             // Nobody asked for this one port.

@@ -89,6 +89,8 @@ pub(crate) struct ClientStatus {
 /// A node's bridge to a WebSocket server.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct BridgeStatus {
+    #[serde(default)]
+    pub(crate) server: String,
     pub(crate) connected: bool,
     pub(crate) connections: u64,
     pub(crate) events_in: u64,
@@ -268,6 +270,7 @@ impl GatewayStatus {
 impl BridgeStatus {
     pub(crate) fn new(counts: &BridgeCounts) -> Self {
         Self {
+            server: counts.server.clone(),
             connected: counts.connected,
             connections: counts.connections,
             events_in: counts.events_in,
@@ -364,7 +367,46 @@ impl ClusterStatus {
                 causes(&report.dropped()),
             );
         }
+        for node in self.nodes.iter().filter(|node| node.pid.is_some()) {
+            node.gates(&mut text);
+        }
         text
+    }
+}
+
+impl ProcessStatus {
+    /// Lines about what the node has to do with besides its peers.
+    fn gates(&self, text: &mut String) {
+        let Some(report) = &self.report else {
+            return;
+        };
+        if let Some(gateway) = &report.gateway {
+            let _ = writeln!(
+                text,
+                "{}: {} WebSocket clients, {} events in, {} out, dropped: {}",
+                self.node,
+                gateway.clients.len(),
+                gateway.events_in,
+                gateway.events_out,
+                causes(&gateway.dropped),
+            );
+        }
+        if let Some(bridge) = &report.bridge {
+            let state = match (&bridge.last_error, bridge.connected) {
+                (_, true) => "connected".to_owned(),
+                (Some(error), false) => format!("not connected ({error})"),
+                (None, false) => "not connected yet".to_owned(),
+            };
+            let _ = writeln!(
+                text,
+                "{}: bridge to {} {state}, {} events in, {} out, dropped: {}",
+                self.node,
+                bridge.server,
+                bridge.events_in,
+                bridge.events_out,
+                causes(&bridge.dropped),
+            );
+        }
     }
 }
 

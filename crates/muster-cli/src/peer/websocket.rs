@@ -76,6 +76,9 @@ async fn connect(
             ClientError::Refused { reason, .. } if reason.contains("401") => {
                 "--token-file names a file with the token"
             }
+            ClientError::Tls { reason, .. } if reason.contains("mismatch") => {
+                "the certificate must name the host of the address; `muster tls init` makes such ones"
+            }
             ClientError::Tls { .. } => "--ssl-cafile names the authorities to trust",
             _ => "a WebSocket address is ws://HOST:PORT or wss://HOST:PORT",
         };
@@ -165,12 +168,14 @@ pub(super) async fn publish(
     {
         complain(incoming.map_err(lost)?, &mut complaint);
     }
-    if let Some(complaint) = complaint {
-        return Err(Failure::new(format!("{url} refused it: {complaint}"))
-            .hint(
-                "a Zeek process takes only events that it knows, with the types of its declaration",
-            )
-            .into());
+    if let Some((code, context)) = complaint {
+        let hint = if code == "permission_denied" {
+            "the server's file of tokens says what each may publish"
+        } else {
+            "a Zeek process takes only events that it knows, with the types of its declaration"
+        };
+        let message = format!("{url} refused it: {code}: {context}");
+        return Err(Failure::new(message).hint(hint).into());
     }
     if !connection.close(ANSWER).await {
         let text = format!("{url} did not confirm within {ANSWER:?} that it has read everything");
@@ -193,9 +198,9 @@ fn read_ahead(messages: Messages) -> mpsc::Receiver<Result<(Topic, Vec<u8>)>> {
 }
 
 /// Keeps the first complaint of a server.
-fn complain(incoming: Incoming, complaint: &mut Option<String>) {
+fn complain(incoming: Incoming, complaint: &mut Option<(String, String)>) {
     if let Incoming::Error { code, context } = incoming {
-        complaint.get_or_insert_with(|| format!("{code}: {context}"));
+        complaint.get_or_insert((code, context));
     }
 }
 

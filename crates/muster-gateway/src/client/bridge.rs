@@ -111,6 +111,8 @@ impl BridgeConfig {
 /// What a bridge counts.
 #[derive(Debug, Clone, Default)]
 pub struct BridgeCounts {
+    /// The server's address.
+    pub server: String,
     /// Whether the server is connected.
     pub connected: bool,
     /// Connections that came about.
@@ -159,6 +161,7 @@ pub struct Bridge {
 /// Tells what a bridge counts.
 #[derive(Debug, Clone)]
 pub struct BridgeCounter {
+    server: Arc<str>,
     counters: Arc<Counters>,
     connected: watch::Receiver<bool>,
 }
@@ -170,6 +173,7 @@ impl Bridge {
         let subscriber = endpoint
             .subscribe_with_local(&config.outward, config.queue)
             .await;
+        let server = config.url.to_string().into();
         let counters = Arc::new(Counters::default());
         let (connected, is_connected) = watch::channel(false);
         let (stop, stopping) = watch::channel(false);
@@ -191,6 +195,7 @@ impl Bridge {
         });
         Ok(Self {
             counter: BridgeCounter {
+                server,
                 counters,
                 connected: is_connected,
             },
@@ -224,6 +229,7 @@ impl BridgeCounter {
         let dropped = counters.dropped.lock();
         let last_error = counters.last_error.lock();
         BridgeCounts {
+            server: self.server.to_string(),
             connected: *self.connected.borrow(),
             connections: get(&counters.connections),
             events_in: get(&counters.events_in),

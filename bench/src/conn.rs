@@ -1,0 +1,61 @@
+//! The record that is delivered.
+
+use std::net::AddrParseError;
+
+use muster_data::{Address, EnumValue, Port, Record, Timespan, Timestamp};
+
+/// A record shaped like a row of Zeek's conn.log.
+#[derive(Record, Clone)]
+#[record(name = "Bench::conn")]
+#[allow(missing_docs, reason = "the columns of conn.log")]
+pub struct Conn {
+    pub ts: Timestamp,
+    pub uid: String,
+    pub orig_h: Address,
+    pub orig_p: Port,
+    pub resp_h: Address,
+    pub resp_p: Port,
+    pub proto: EnumValue,
+    pub service: Option<String>,
+    pub duration: Timespan,
+    pub orig_bytes: u64,
+    pub resp_bytes: u64,
+    pub conn_state: String,
+    pub local_orig: bool,
+    pub local_resp: bool,
+    pub missed_bytes: u64,
+    pub history: String,
+    pub orig_pkts: u64,
+    pub orig_ip_bytes: u64,
+    pub resp_pkts: u64,
+    pub resp_ip_bytes: u64,
+}
+
+impl Conn {
+    /// A row as there are many.
+    pub fn sample() -> Result<Self, AddrParseError> {
+        let address = |text: &str| text.parse::<std::net::IpAddr>().map(Address::from);
+        Ok(Self {
+            ts: Timestamp::from_secs(1_521_911_720),
+            uid: "CmC9kY1X0u9nP78KZc".to_owned(),
+            orig_h: address("10.164.94.120")?,
+            orig_p: Port::tcp(39_611),
+            resp_h: address("10.47.3.200")?,
+            resp_p: Port::tcp(443),
+            proto: EnumValue::new("tcp"),
+            service: Some("ssl".to_owned()),
+            duration: Timespan::from_millis(1_234),
+            orig_bytes: 512,
+            resp_bytes: 4_096,
+            conn_state: "SF".to_owned(),
+            local_orig: true,
+            local_resp: true,
+            missed_bytes: 0,
+            history: "ShADadFf".to_owned(),
+            orig_pkts: 9,
+            orig_ip_bytes: 1_000,
+            resp_pkts: 8,
+            resp_ip_bytes: 4_600,
+        })
+    }
+}

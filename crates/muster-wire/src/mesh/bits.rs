@@ -1,0 +1,109 @@
+//! Sets of small numbers as bits.
+
+/// A set of positions, one bit each; grows as needed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BitSet {
+    words: Vec<u64>,
+}
+
+fn place(position: u32) -> (usize, u64) {
+    ((position / 64) as usize, 1 << (position % 64))
+}
+
+impl BitSet {
+    /// Adds a position; says whether it is new.
+    pub fn insert(&mut self, position: u32) -> bool {
+        let (word, bit) = place(position);
+        if word >= self.words.len() {
+            self.words.resize(word + 1, 0);
+        }
+        let is_new = self.words[word] & bit == 0;
+        self.words[word] |= bit;
+        is_new
+    }
+
+    /// Removes a position.
+    pub fn remove(&mut self, position: u32) {
+        let (word, bit) = place(position);
+        if let Some(word) = self.words.get_mut(word) {
+            *word &= !bit;
+        }
+    }
+
+    /// Whether a position is in the set.
+    pub fn contains(&self, position: u32) -> bool {
+        let (word, bit) = place(position);
+        self.words.get(word).is_some_and(|word| word & bit != 0)
+    }
+
+    /// Whether the two sets have a position in common.
+    pub fn meets(&self, other: &Self) -> bool {
+        self.words
+            .iter()
+            .zip(&other.words)
+            .any(|(mine, theirs)| mine & theirs != 0)
+    }
+
+    /// The number of positions in the set.
+    pub fn len(&self) -> usize {
+        self.words
+            .iter()
+            .map(|word| word.count_ones() as usize)
+            .sum()
+    }
+
+    /// Whether the set has no position.
+    pub fn is_empty(&self) -> bool {
+        self.words.iter().all(|word| *word == 0)
+    }
+
+    /// The positions in ascending order.
+    pub fn iter(&self) -> impl Iterator<Item = u32> {
+        (0u32..).zip(&self.words).flat_map(|(index, word)| {
+            let mut rest = *word;
+            std::iter::from_fn(move || {
+                let bit = rest.trailing_zeros();
+                rest &= rest.wrapping_sub(1);
+                (bit < 64).then_some(index * 64 + bit)
+            })
+        })
+    }
+}
+
+impl FromIterator<u32> for BitSet {
+    fn from_iter<I: IntoIterator<Item = u32>>(positions: I) -> Self {
+        let mut set = Self::default();
+        for position in positions {
+            set.insert(position);
+        }
+        set
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_set_is_a_set(
+            added in prop::collection::vec(0u32..300, 0..50), removed in prop::collection::vec(0u32..400, 0..50)
+        ) {
+            let mut expected: BTreeSet<u32> = added.iter().copied().collect();
+            let mut bits: BitSet = added.into_iter().collect();
+            for position in removed {
+                bits.remove(position);
+                expected.remove(&position);
+                prop_assert!(!bits.contains(position));
+            }
+            prop_assert_eq!(bits.len(), expected.len());
+            prop_assert_eq!(bits.is_empty(), expected.is_empty());
+            prop_assert!(bits.iter().eq(expected.iter().copied()));
+            prop_assert_eq!(bits.meets(&bits), !expected.is_empty());
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! Records as bytes (protocol version 2, section 3.4).
+
+use std::sync::Arc;
+
+use super::{Fault, read_id, skip_fields};
+use crate::bytes::{Reader, put_string, put_varint};
+use crate::filter::Filter;
+use crate::mesh::record::{LinkChanges, LinkRecord, NodeRecord, Record};
+use crate::{EndpointId, Incarnation};
+
+/// The most bytes of a name, a role or a machine.
+pub const MAX_WORD: usize = 255;
+
+/// The most entries of an announced filter.
+pub const MAX_FILTER_ENTRIES: usize = 4096;
+
+/// The most bytes of an announced filter's entries together.
+pub const MAX_FILTER_BYTES: usize = 256 << 10;
+
+/// The most neighbours in a link record.
+pub const MAX_NEIGHBOURS: usize = 4096;
+
+/// The most entries of a list of versions or ids.
+pub(super) const MAX_LIST: u64 = 8192;
+
+const NODE: u8 = 1;
+const LINKS: u8 = 2;
+const CHANGES: u8 = 3;
+
+const TRANSIT: u8 = 1;
+const READY: u8 = 2;
+
+/// A text cut to so many bytes, at the border of a character.
+pub(super) fn cut(text: &str, most: usize) -> &str {
+    let end = (0..=most.min(text.len()))
+        .rev()
+        .find(|at| text.is_char_boundary(*at));
+    &text[..end.unwrap_or(0)]
+}
+
+/// A text of at most so many bytes.
+pub(super) fn word(reader: &mut Reader<'_>, most: usize) -> Result<String, Fault> {
+    let bytes = reader.string().ok_or(Fault::Malformed)?;
+    if bytes.len() > most {
+        return Err(Fault::OverLimit);
+    }
+    String::from_utf8(bytes.to_vec()).map_err(|_| Fault::Malformed)
+}
+
+pub(super) fn put_ids(ids: &[EndpointId], out: &mut Vec<u8>) {
+    put_varint(out, ids.len() as u64);
+    for id in ids {
+        out.extend_from_slice(id.as_bytes());
+    }
+}
+
+pub(super) fn read_ids(reader: &mut Reader<'_>) -> Result<Vec<EndpointId>, Fault> {
+    let count = reader.varint().ok_or(Fault::Malformed)?;
+    if count > MAX_LIST {
+        return Err(Fault::OverLimit);
+    }
+    let mut ids = Vec::new();
+    for _ in 0..count {
+        ids.push(read_id(reader).ok_or(Fault::Malformed)?);
+    }
+    Ok(ids)
+}
+
+pub(super) fn write(record: &Record, out: &mut Vec<u8>) {
+    let mut body = Vec::new();
+    out.push(match record {
+        Record::Node(node) => {
+            write_node(node, &mut body);
+            NODE
+        }
+        Record::Links(LinkRecord {
+            id,
+            incarnation,
+            version,
+            neighbours,
+        }) => {
+            put_head(*id, *incarnation, *version, &mut body);
+            put_ids(neighbours, &mut body);
+            LINKS
+        }
+        Record::Changes(LinkChanges {
+            id,
+            incarnation,
+            before,
+            after,
+            added,
+            removed,
+        }) => {
+            put_head(*id, *incarnation, *before, &mut body);
+            put_varint(&mut body, *after);
+            put_ids(added, &mut body);
+            put_ids(removed, &mut body);
+            CHANGES
+        }
+    });
+    put_string(out, &body);
+}
+
+fn put_head(id: EndpointId, incarnation: Incarnation, version: u64, out: &mut Vec<u8>) {
+    out.extend_from_slice(id.as_bytes());
+    out.extend_from_slice(&incarnation.0.to_be_bytes());
+    put_varint(out, version);
+}
+
+fn write_node(node: &NodeRecord, out: &mut Vec<u8>) {
+    let NodeRecord {
+        id,
+        incarnation,
+        version,
+        transit,
+        ready,
+        name,
+        role,
+        machine,
+        filter,
+    } = node;
+    put_head(*id, *incarnation, *version, out);
+    out.push((u8::from(*transit) * TRANSIT) | (u8::from(*ready) * READY));
+    for text in [name, role, machine] {
+        put_string(out, cut(text, MAX_WORD).as_bytes());
+    }
+    filter.encode(out);
+}
+
+/// Reads one record; `None` if its kind is unknown.
+pub(super) fn read(reader: &mut Reader<'_>) -> Result<Option<Record>, Fault> {
+    let kind = reader.u8().ok_or(Fault::Malformed)?;
+    let mut body = Reader::new(reader.string().ok_or(Fault::Malformed)?);
+    let record = match kind {
+        NODE => Record::Node(Arc::new(read_node(&mut body)?)),
+        LINKS => Record::Links(read_links(&mut body)?),
+        CHANGES => Record::Changes(read_changes(&mut body)?),
+        _ => return Ok(None),
+    };
+    skip_fields(&mut body)?;
+    Ok(Some(record))
+}
+
+fn read_head(reader: &mut Reader<'_>) -> Result<(EndpointId, Incarnation, u64), Fault> {
+    let mut head = || Some((read_id(reader)?, reader.u64()?, reader.varint()?));
+    let (id, incarnation, version) = head().ok_or(Fault::Malformed)?;
+    if id.is_nil() {
+        return Err(Fault::Malformed);
+    }
+    Ok((id, Incarnation(incarnation), version))
+}
+
+fn read_node(reader: &mut Reader<'_>) -> Result<NodeRecord, Fault> {
+    let (id, incarnation, version) = read_head(reader)?;
+    let flags = reader.u8().ok_or(Fault::Malformed)?;
+    let name = word(reader, MAX_WORD)?;
+    let role = word(reader, MAX_WORD)?;
+    let machine = word(reader, MAX_WORD)?;
+    let filter = Filter::read(reader).map_err(|_| Fault::Malformed)?;
+    let bytes: usize = filter.entries().map(<[u8]>::len).sum();
+    if filter.entries().len() > MAX_FILTER_ENTRIES || bytes > MAX_FILTER_BYTES {
+        return Err(Fault::OverLimit);
+    }
+    Ok(NodeRecord {
+        id,
+        incarnation,
+        version,
+        transit: flags & TRANSIT != 0,
+        ready: flags & READY != 0,
+        name,
+        role,
+        machine,
+        filter,
+    })
+}
+
+/// Neighbours: not too many, and in ascending order, so that none is there twice.
+fn read_neighbours(reader: &mut Reader<'_>) -> Result<Vec<EndpointId>, Fault> {
+    let ids = read_ids(reader)?;
+    if ids.len() > MAX_NEIGHBOURS {
+        return Err(Fault::OverLimit);
+    }
+    if ids.is_sorted_by(|a, b| a < b) {
+        Ok(ids)
+    } else {
+        Err(Fault::Malformed)
+    }
+}
+
+fn read_links(reader: &mut Reader<'_>) -> Result<LinkRecord, Fault> {
+    let (id, incarnation, version) = read_head(reader)?;
+    Ok(LinkRecord {
+        id,
+        incarnation,
+        version,
+        neighbours: read_neighbours(reader)?,
+    })
+}
+
+fn read_changes(reader: &mut Reader<'_>) -> Result<LinkChanges, Fault> {
+    let (id, incarnation, before) = read_head(reader)?;
+    let after = reader.varint().ok_or(Fault::Malformed)?;
+    if after <= before {
+        return Err(Fault::Malformed);
+    }
+    Ok(LinkChanges {
+        id,
+        incarnation,
+        before,
+        after,
+        added: read_neighbours(reader)?,
+        removed: read_neighbours(reader)?,
+    })
+}

@@ -1,0 +1,129 @@
+//! Messages: published, delivered, relayed, dropped.
+
+use bytes::Bytes;
+
+use super::{Counts, Decision, Mesh, Sizes};
+use crate::mesh::codec::Frame;
+use crate::mesh::parcel::Parcel;
+#[cfg(test)]
+use crate::mesh::simulation::Sabotage;
+use crate::mesh::window::Verdict;
+use crate::message::{Class, Kind, MessageId};
+use crate::{EndpointId, Topic};
+
+impl Mesh {
+    /// Publishes a message of data; says its identity and to how many neighbours it goes.
+    pub fn publish(&mut self, class: Class, topic: Topic, payload: Bytes) -> (MessageId, usize) {
+        let sequence = &mut self.sequences[class as usize];
+        *sequence += 1;
+        let id = MessageId {
+            origin: self.identity.id,
+            sequence: *sequence,
+        };
+        let parcel = Parcel {
+            id,
+            class,
+            hops: self.config.hops,
+            kind: Kind::Data,
+            topic,
+            payload,
+        };
+        let next = self.next_hops(self.database.me(), &parcel.topic);
+        for to in &*next {
+            self.pass_on(*to, parcel.clone());
+        }
+        (id, next.len())
+    }
+
+    /// What was counted so far.
+    pub fn counts(&self) -> Counts {
+        Counts {
+            join_laggards: self.barrier.laggards,
+            ..self.counts.clone()
+        }
+    }
+
+    /// How much is remembered.
+    pub fn sizes(&self) -> Sizes {
+        Sizes {
+            endpoints: self.database.len(),
+            slots: self.database.graph().slots(),
+            windows: self.windows.len(),
+            cached: self.forwarding.len(),
+            floods: self.barrier.len(),
+            pending: self.pending.len() + self.joiners.len() + self.unreachable.len(),
+        }
+    }
+
+    /// A message came from a neighbour.
+    pub(super) fn relay(&mut self, from: EndpointId, mut parcel: Parcel) {
+        let origin = parcel.id.origin;
+        if origin == self.identity.id {
+            self.counts.returned += 1;
+            return;
+        }
+        let Some(slot) = self.database.slot(origin) else {
+            self.counts.unknown_origin += 1;
+            return;
+        };
+        if !self.is_new(slot, &parcel) {
+            return;
+        }
+        if self.filter.matches(parcel.topic.as_bytes()) {
+            self.counts.delivered += 1;
+            self.decisions.push_back(Decision::Deliver(parcel.clone()));
+        }
+        if !self.identity.transit {
+            return;
+        }
+        let next = self.next_hops(slot, &parcel.topic);
+        #[cfg(test)]
+        let next = if matches!(self.sabotage, Sabotage::Storm | Sabotage::Flooding) {
+            self.neighbours.keys().copied().collect()
+        } else {
+            next
+        };
+        parcel.hops = parcel.hops.saturating_sub(1);
+        for to in &*next {
+            if *to == from || *to == origin {
+                continue;
+            }
+            if parcel.hops == 0 {
+                self.counts.hops_exhausted += 1;
+                return;
+            }
+            self.pass_on(*to, parcel.clone());
+        }
+    }
+
+    fn is_new(&mut self, slot: u32, parcel: &Parcel) -> bool {
+        #[cfg(test)]
+        if self.sabotage == Sabotage::Storm {
+            return true;
+        }
+        match self.windows.check(slot, parcel.class, parcel.id.sequence) {
+            Verdict::New => true,
+            Verdict::Late => {
+                self.counts.reordered += 1;
+                true
+            }
+            Verdict::Duplicate => {
+                self.counts.duplicate += 1;
+                false
+            }
+            Verdict::TooOld => {
+                self.counts.too_old += 1;
+                false
+            }
+        }
+    }
+
+    fn pass_on(&mut self, to: EndpointId, parcel: Parcel) {
+        self.counts.sent += 1;
+        let frame = Frame::Batch {
+            class: parcel.class,
+            parcels: vec![parcel],
+        };
+        self.send(to, frame);
+    }
+}

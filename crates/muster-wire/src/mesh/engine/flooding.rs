@@ -1,0 +1,390 @@
+//! Records: announced, taken, passed on (protocol version 2, section 6).
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::{Decision, Mesh, Reason};
+use crate::EndpointId;
+use crate::mesh::codec::Frame;
+use crate::mesh::database::{Applied, Refusal};
+use crate::mesh::hold_down::Change;
+use crate::mesh::record::{LinkChanges, LinkRecord, Record};
+use crate::mesh::tree::Tree;
+use crate::time::Mono;
+
+impl Mesh {
+    /// Announces what changed, together with what waits to be flooded from here.
+    pub(super) fn flush(&mut self, now: Mono) {
+        let mut records = Vec::new();
+        records.extend(self.changed_node(now));
+        if self.identity.transit {
+            records.extend(self.changed_links(now));
+        }
+        self.announce_anew = false;
+        let joiners = std::mem::take(&mut self.joiners);
+        let mut ids = std::mem::take(&mut self.pending);
+        ids.extend(&joiners);
+        ids.remove(&self.identity.id);
+        for id in ids {
+            records.extend(self.whole_records(id));
+        }
+        self.hold_down.flushed(!records.is_empty(), now);
+        if !records.is_empty() {
+            let mut targets = self.children(self.database.me());
+            for fresh in self.fresh_neighbours() {
+                // A tree that stood before may lead to a neighbour that is fresh again.
+                if !targets.contains(&fresh) {
+                    targets.push(fresh);
+                }
+            }
+            if !joiners.is_empty() {
+                self.note_joining(&records, now);
+            }
+            let flood = (!joiners.is_empty()).then(|| {
+                self.floods += 1;
+                self.floods
+            });
+            self.send_records(&targets, self.identity.id, flood, &records);
+            if let Some(number) = flood {
+                let flood = (self.identity.id, number);
+                let joiners = joiners.into_iter().collect();
+                #[cfg(test)]
+                if self.sabotage == crate::mesh::simulation::Sabotage::NoBarrier {
+                    targets.clear();
+                }
+                let outcome = self.barrier.begin(flood, None, targets, joiners, now);
+                if let Some(outcome) = outcome {
+                    self.flood_over(outcome);
+                }
+            }
+        }
+        self.try_join(None, now);
+    }
+
+    /// Neighbours that our trees do not lead to yet: they must hear of the link from us.
+    fn fresh_neighbours(&self) -> Vec<EndpointId> {
+        let me = self.database.me();
+        let is_linked = |peer: EndpointId| {
+            let slot = self.database.slot(peer);
+            slot.is_some_and(|slot| self.database.graph().linked(me, slot))
+        };
+        let peers = self.neighbours.keys().copied();
+        peers
+            .filter(|peer| !is_linked(*peer) && !self.is_between_leaves(*peer))
+            .collect()
+    }
+
+    /// Whether neither we nor a neighbour relay: nothing but heartbeats goes over such a link.
+    pub(super) fn is_between_leaves(&self, peer: EndpointId) -> bool {
+        let slot = self.database.slot(peer);
+        let node = slot.and_then(|slot| self.database.node(slot));
+        !self.identity.transit && node.is_some_and(|node| !node.transit)
+    }
+
+    fn changed_node(&mut self, now: Mono) -> Option<Record> {
+        let node = self.own_node();
+        let held = self.database.node(self.database.me())?;
+        let is_same = node.ready == held.ready && node.filter == held.filter;
+        if is_same && !self.announce_anew {
+            return None;
+        }
+        self.node_version = node.version;
+        let record = Record::Node(Arc::new(node));
+        self.watch(now, |mesh| mesh.database.apply(&record));
+        Some(record)
+    }
+
+    fn changed_links(&mut self, now: Mono) -> Option<Record> {
+        let peers: Vec<EndpointId> = self.neighbours.keys().copied().collect();
+        let is_usable =
+            |peer: &EndpointId| self.announced.contains(peer) || self.is_to_be_announced(*peer);
+        let current: BTreeSet<EndpointId> = peers.into_iter().filter(is_usable).collect();
+        if current == self.announced && !self.announce_anew {
+            return None;
+        }
+        let added: Vec<EndpointId> = current.difference(&self.announced).copied().collect();
+        let removed = self.announced.difference(&current).copied().collect();
+        let before = self.links_version;
+        self.announced = current;
+        self.links_version += 1;
+        self.watch(now, |mesh| {
+            mesh.database.set_own_links(mesh.links_version);
+            for peer in &added {
+                mesh.database.link_up(*peer);
+            }
+        });
+        self.note_news(now);
+        if before == 0 || self.announce_anew {
+            return self.own_links().map(Record::Links);
+        }
+        Some(Record::Changes(LinkChanges {
+            id: self.identity.id,
+            incarnation: self.identity.incarnation,
+            before,
+            after: self.links_version,
+            added,
+            removed,
+        }))
+    }
+
+    /// Whether a new link is announced now (section 6.2). One that brings somebody in reach is; one
+    /// that only makes a path better waits until the view has settled, so that the tree that stood before
+    /// is everybody's. An endpoint that joins is announced by the one that it asked, and by nobody else
+    /// before it is ready.
+    fn is_to_be_announced(&self, peer: EndpointId) -> bool {
+        let Some(slot) = self.database.slot(peer) else {
+            return false;
+        };
+        let is_ready = self.database.node(slot).is_some_and(|node| node.ready);
+        if self.ready && !is_ready && !self.joiners.contains(&peer) {
+            return false;
+        }
+        let is_needed = || {
+            let tree = Tree::new(self.database.graph(), self.database.me());
+            !tree.reached().contains(&slot)
+        };
+        self.settled.is_none() || is_needed()
+    }
+
+    /// Our link record as it was announced last; the database holds what is true now.
+    fn own_links(&self) -> Option<LinkRecord> {
+        (self.links_version > 0).then(|| LinkRecord {
+            id: self.identity.id,
+            incarnation: self.identity.incarnation,
+            version: self.links_version,
+            neighbours: self.announced.iter().copied().collect(),
+        })
+    }
+
+    /// All records of an endpoint, the node record first.
+    pub(super) fn whole_records(&self, id: EndpointId) -> Vec<Record> {
+        let mut records = Vec::new();
+        if let Some(slot) = self.database.slot(id) {
+            let node = self.database.node(slot);
+            records.extend(node.cloned().map(Record::Node));
+            let links = if id == self.identity.id {
+                self.own_links()
+            } else {
+                self.database.links(slot)
+            };
+            records.extend(links.map(Record::Links));
+        }
+        records
+    }
+
+    fn send_records(
+        &mut self,
+        targets: &[EndpointId],
+        root: EndpointId,
+        flood: Option<u64>,
+        records: &[Record],
+    ) {
+        for target in targets {
+            self.counts.records_sent += records.len() as u64;
+            let frame = Frame::Records {
+                root,
+                more: false,
+                flood,
+                records: records.to_vec(),
+            };
+            self.send(*target, frame);
+        }
+    }
+
+    /// A flood came from a neighbour.
+    pub(super) fn flooded(
+        &mut self,
+        from: EndpointId,
+        (root, flood): (EndpointId, Option<u64>),
+        records: &[Record],
+        now: Mono,
+    ) {
+        let news = self.take(from, records, now);
+        let is_new_flood = flood.is_some_and(|flood| !self.barrier.has_seen((root, flood)));
+        if flood.is_some() && self.sponsor.is_some_and(|(sponsor, _)| sponsor == root) {
+            let reach = self.reach();
+            let graph = self.database.graph();
+            let all = reach.iter().filter_map(|slot| graph.id(*slot)).collect();
+            self.membership.witnessed_by(all);
+        }
+        let mut outcome = None;
+        if let Some(mut children) = self.tree_children(from, root) {
+            // Joining neighbours, whose link is not announced yet, miss nothing meanwhile.
+            let mut fresh = self.fresh_neighbours();
+            if !fresh.is_empty() {
+                let reach = self.reach();
+                fresh.retain(|peer| {
+                    let slot = self.database.slot(*peer);
+                    slot.is_none_or(|slot| !reach.contains(&slot))
+                });
+            }
+            children.extend(fresh);
+            children.sort_unstable();
+            children.dedup();
+            children.retain(|child| *child != from && *child != root);
+            if let (Some(number), true) = (flood, is_new_flood) {
+                self.note_joining(records, now);
+                self.send_records(&children, root, flood, records);
+                let waiting = (root, number);
+                let from = Some(from);
+                outcome = self.barrier.begin(waiting, from, children, Vec::new(), now);
+            } else {
+                let mut news = news;
+                // What came before off the trees and is held back is still news to those below.
+                let held = records.iter().filter(|record| self.is_held_back(record));
+                let held = held.filter(|record| !news.contains(record)).cloned();
+                let held: Vec<Record> = held.collect();
+                news.extend(held);
+                if !news.is_empty() {
+                    self.send_records(&children, root, None, &news);
+                }
+            }
+        } else {
+            // Not noted as seen: it will come down its tree as well, and then must go on.
+            self.counts.off_tree += 1;
+            self.hold_back(&news, now);
+        }
+        if let Some(outcome) = outcome {
+            self.flood_over(outcome);
+        } else if let Some(number) = flood
+            && (!is_new_flood || !self.barrier.has_seen((root, number)))
+        {
+            let flood = number;
+            self.send(from, Frame::JoinAcknowledged { root, flood });
+        }
+    }
+
+    /// The flood that makes these known has come by here, and is acknowledged.
+    fn note_joining(&mut self, records: &[Record], now: Mono) {
+        for record in records {
+            if let Record::Node(node) = record
+                && !node.ready
+            {
+                self.membership.joins(node.id, now);
+            }
+        }
+    }
+
+    /// Whether a record is held and waits to be flooded from here.
+    fn is_held_back(&self, record: &Record) -> bool {
+        let id = record.id();
+        if !self.pending.contains(&id) {
+            return false;
+        }
+        let slot = self.database.slot(id);
+        let held = slot.and_then(|slot| self.database.versions(slot));
+        held.is_some_and(|held| match record {
+            Record::Node(node) => held.node == node.version,
+            Record::Links(links) => held.links == links.version,
+            Record::Changes(changes) => held.links == changes.after,
+        })
+    }
+
+    /// Our children in the tree of a flood's root; `None` if the flood cannot go on there: over a link
+    /// that we have not announced yet, or with a root that is not in our view.
+    fn tree_children(&mut self, from: EndpointId, root: EndpointId) -> Option<Vec<EndpointId>> {
+        if root == self.identity.id {
+            return Some(Vec::new());
+        }
+        if self.identity.transit && !self.announced.contains(&from) {
+            return None;
+        }
+        let root = self.database.slot(root)?;
+        self.is_in_tree(root).then(|| self.children(root))
+    }
+
+    /// Records that came off the trees: they are flooded from here, together with our own changes, so that
+    /// what a new link brings in and the link itself travel as one. Leaves flood nothing but their own.
+    pub(super) fn hold_back(&mut self, news: &[Record], now: Mono) {
+        if !news.is_empty() && self.identity.transit {
+            self.pending.extend(news.iter().map(Record::id));
+            self.hold_down.changed(Change::News, now);
+        }
+    }
+
+    /// Applies records and returns those that were news.
+    pub(super) fn take(&mut self, from: EndpointId, records: &[Record], now: Mono) -> Vec<Record> {
+        let mut news = Vec::new();
+        let mut wanted = Vec::new();
+        let mut replaced = Vec::new();
+        self.watch(now, |mesh| {
+            for record in records {
+                match mesh.offer(record, now) {
+                    Applied::News(old) => {
+                        replaced.extend(old);
+                        news.push(record.clone());
+                    }
+                    Applied::Gap => wanted.push(record.id()),
+                    Applied::Known => {}
+                    Applied::Refused(refusal) => {
+                        *mesh.counts.refused.entry(refusal).or_default() += 1;
+                    }
+                }
+            }
+        });
+        if !news.is_empty() {
+            self.note_news(now);
+        }
+        let is_waiting = |record: &Record| {
+            let id = record.id();
+            self.neighbours.contains_key(&id) && !self.announced.contains(&id)
+        };
+        if self.identity.transit && news.iter().any(is_waiting) {
+            self.hold_down.changed(Change::News, now);
+        }
+        if !wanted.is_empty() {
+            self.send(from, Frame::Want(wanted));
+        }
+        for old in replaced {
+            if self.neighbours.contains_key(&old) {
+                self.disconnect(old, Reason::Superseded, now);
+            }
+        }
+        news
+    }
+
+    fn offer(&mut self, record: &Record, now: Mono) -> Applied {
+        if record.id() == self.identity.id {
+            self.heard_of_ourselves(record, now);
+            return Applied::Known;
+        }
+        if let Record::Node(node) = record
+            && !node.name.is_empty()
+            && node.name == self.identity.name
+        {
+            let ours = (self.identity.incarnation, self.identity.id);
+            if (node.incarnation, node.id) > ours && !self.told_superseded {
+                self.told_superseded = true;
+                self.decisions.push_back(Decision::Superseded(node.id));
+            }
+            return Applied::Refused(Refusal::Superseded);
+        }
+        let applied = self.database.apply(record);
+        if applied != Applied::Refused(Refusal::Full) {
+            return applied;
+        }
+        // Room is made by those that cannot be reached; the others keep their places.
+        let over: Vec<EndpointId> = self.unreachable.keys().copied().collect();
+        self.unreachable.clear();
+        for id in over {
+            self.database.remove(id);
+        }
+        self.database.apply(record)
+    }
+
+    /// Somebody has a record of ours with a version that we do not know of.
+    fn heard_of_ourselves(&mut self, record: &Record, now: Mono) {
+        let (incarnation, node, links) = match record {
+            Record::Node(node) => (node.incarnation, node.version, 0),
+            Record::Links(links) => (links.incarnation, 0, links.version),
+            Record::Changes(changes) => (changes.incarnation, 0, changes.after),
+        };
+        let is_ours = incarnation == self.identity.incarnation;
+        if is_ours && (node > self.node_version || links > self.links_version) {
+            self.node_version = self.node_version.max(node);
+            self.links_version = self.links_version.max(links);
+            self.announce_anew = true;
+            self.hold_down.changed(Change::Gain, now);
+        }
+    }
+}

@@ -1,0 +1,497 @@
+//! One endpoint's part in the mesh: facts in, decisions out.
+
+mod counts;
+mod data;
+mod flooding;
+mod joining;
+mod repair;
+#[cfg(test)]
+mod tests;
+mod view;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::filter::Filter;
+use crate::mesh::barrier::Barrier;
+use crate::mesh::codec::{Frame, MAX_FILTER_BYTES};
+use crate::mesh::database::{Database, Limits};
+use crate::mesh::forwarding::{Forwarding, View};
+use crate::mesh::graph::Graph;
+use crate::mesh::hold_down::{Change, HoldDown};
+use crate::mesh::membership::Membership;
+use crate::mesh::parcel::{HOPS, Parcel};
+use crate::mesh::record::{NodeRecord, shortened};
+use crate::mesh::window::Windows;
+use crate::time::Mono;
+use crate::{EndpointId, Incarnation, Topic};
+
+pub use counts::{Counts, Sizes};
+
+/// Who an endpoint is.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// Its id: one life.
+    pub id: EndpointId,
+    /// Which life of its name this is.
+    pub incarnation: Incarnation,
+    /// Its name among nodes; empty for an endpoint that is no node.
+    pub name: String,
+    /// Its role.
+    pub role: String,
+    /// The machine it runs on.
+    pub machine: String,
+    /// Whether it relays.
+    pub transit: bool,
+}
+
+/// What may be set.
+#[derive(Debug, Clone, Copy)]
+pub struct Config {
+    /// The links that a message may cross, at most 31.
+    pub hops: u8,
+    /// The time between two heartbeats.
+    pub heartbeat: Duration,
+    /// A neighbour that says nothing for so long is gone.
+    pub time_out: Duration,
+    /// What the database holds at most.
+    pub limits: Limits,
+    /// The entries of the announced filter at most; over it shorter prefixes are announced.
+    pub filter_entries: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            hops: HOPS,
+            heartbeat: Duration::from_secs(1),
+            time_out: Duration::from_secs(4),
+            limits: Limits::default(),
+            filter_entries: crate::mesh::codec::MAX_FILTER_ENTRIES,
+        }
+    }
+}
+
+/// Why a peering ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// Nothing was heard from the neighbour.
+    TimeOut,
+    /// The neighbour's name has a newer life.
+    Superseded,
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decision {
+    /// Send a frame to a neighbour, behind everything of its class that was sent before.
+    Send {
+        /// The neighbour.
+        to: EndpointId,
+        /// The frame.
+        frame: Frame,
+    },
+    /// Hand a message to the local subscribers.
+    Deliver(Parcel),
+    /// End a peering; the mesh has already given it up.
+    Disconnect {
+        /// The neighbour.
+        peer: EndpointId,
+        /// Why.
+        reason: Reason,
+    },
+    /// An endpoint is there: messages reach it, and its messages arrive.
+    NodeUp(Arc<NodeRecord>),
+    /// An endpoint that was up is no longer in reach, or was replaced by a newer life.
+    NodeDown(EndpointId),
+    /// A newer life has this endpoint's name: it should leave.
+    Superseded(EndpointId),
+}
+
+#[derive(Debug)]
+struct Neighbour {
+    heard: Mono,
+    beat: Mono,
+    their_time: u64,
+    /// When our versions were sent, while the answer is open.
+    list_sent: Option<Mono>,
+    /// Whether we have all that the neighbour had.
+    is_synced: bool,
+}
+
+#[derive(Debug)]
+struct Settled {
+    graph: Arc<Graph>,
+    since: Mono,
+}
+
+/// One endpoint's part in the mesh. Time is an argument; randomness it needs none.
+#[derive(Debug)]
+pub struct Mesh {
+    config: Config,
+    identity: Identity,
+    /// What we subscribe to; announced perhaps shortened.
+    filter: Filter,
+    node_version: u64,
+    links_version: u64,
+    /// Our neighbours as we announced them last.
+    announced: BTreeSet<EndpointId>,
+    /// Our records are to be announced again, whether they changed or not.
+    announce_anew: bool,
+    database: Database,
+    neighbours: BTreeMap<EndpointId, Neighbour>,
+    settled: Option<Settled>,
+    settlements: u64,
+    last_change: Mono,
+    /// Counts what may change the digest, and when that was.
+    news: u64,
+    last_news: Mono,
+    digest: Option<(u64, u64)>,
+    reach: Option<(u64, Arc<[u32]>)>,
+    forwarding: Forwarding,
+    windows: Windows,
+    sequences: [u64; 4],
+    hold_down: HoldDown,
+    /// Records to be flooded with us as root.
+    pending: BTreeSet<EndpointId>,
+    joiners: BTreeSet<EndpointId>,
+    floods: u64,
+    barrier: Barrier,
+    sponsor: Option<(EndpointId, Mono)>,
+    ready: bool,
+    membership: Membership,
+    look: Option<Mono>,
+    unreachable: BTreeMap<EndpointId, Mono>,
+    told_superseded: bool,
+    counts: Counts,
+    decisions: VecDeque<Decision>,
+    #[cfg(test)]
+    sabotage: crate::mesh::simulation::Sabotage,
+}
+
+impl Mesh {
+    /// An endpoint that has no neighbours and no subscriptions yet.
+    pub fn new(identity: Identity, config: Config) -> Self {
+        let node = NodeRecord {
+            id: identity.id,
+            incarnation: identity.incarnation,
+            version: 1,
+            transit: identity.transit,
+            ready: false,
+            name: identity.name.clone(),
+            role: identity.role.clone(),
+            machine: identity.machine.clone(),
+            filter: Filter::default(),
+        };
+        Self {
+            config,
+            identity,
+            filter: Filter::default(),
+            node_version: 1,
+            links_version: 0,
+            announced: BTreeSet::new(),
+            announce_anew: false,
+            database: Database::new(node, config.limits),
+            neighbours: BTreeMap::new(),
+            settled: None,
+            settlements: 0,
+            last_change: Mono::default(),
+            news: 0,
+            last_news: Mono::default(),
+            digest: None,
+            reach: None,
+            forwarding: Forwarding::default(),
+            windows: Windows::default(),
+            sequences: [0; 4],
+            hold_down: HoldDown::default(),
+            pending: BTreeSet::new(),
+            joiners: BTreeSet::new(),
+            floods: 0,
+            barrier: Barrier::default(),
+            sponsor: None,
+            ready: false,
+            membership: Membership::default(),
+            look: None,
+            unreachable: BTreeMap::new(),
+            told_superseded: false,
+            counts: Counts::default(),
+            decisions: VecDeque::new(),
+            #[cfg(test)]
+            sabotage: crate::mesh::simulation::Sabotage::default(),
+        }
+    }
+
+    /// The endpoint's own id.
+    pub fn id(&self) -> EndpointId {
+        self.identity.id
+    }
+
+    /// What this endpoint knows of all.
+    pub fn database(&self) -> &Database {
+        &self.database
+    }
+
+    /// Whether all others know this endpoint.
+    pub fn is_ready(&self) -> bool {
+        self.ready
+    }
+
+    /// The endpoints that are up.
+    pub fn up(&self) -> &BTreeSet<EndpointId> {
+        self.membership.up()
+    }
+
+    /// The next decision.
+    pub fn poll(&mut self) -> Option<Decision> {
+        self.decisions.pop_front()
+    }
+
+    /// A connection to another Muster endpoint stands; both send frames of version 2 from now on.
+    pub fn peer_up(&mut self, peer: EndpointId, now: Mono) {
+        if peer == self.identity.id {
+            return;
+        }
+        self.peer_down(peer, now);
+        let neighbour = Neighbour {
+            heard: now,
+            beat: now.after(self.config.heartbeat),
+            their_time: 0,
+            list_sent: None,
+            is_synced: false,
+        };
+        self.neighbours.insert(peer, neighbour);
+        if self.identity.transit {
+            self.hold_down.changed(Change::News, now);
+        }
+        // A link that is back before its loss was announced never was away for the others.
+        if !self.identity.transit || self.announced.contains(&peer) {
+            self.watch(now, |mesh| mesh.database.link_up(peer));
+        }
+        let hash = self.digest();
+        self.send(peer, Frame::Digest(hash));
+    }
+
+    /// A connection has ended.
+    pub fn peer_down(&mut self, peer: EndpointId, now: Mono) {
+        if self.neighbours.remove(&peer).is_none() {
+            return;
+        }
+        self.watch(now, |mesh| mesh.database.link_down(peer));
+        if self.identity.transit {
+            self.hold_down.changed(Change::Loss, now);
+        }
+        self.joiners.remove(&peer);
+        for outcome in self.barrier.link_down(peer) {
+            self.flood_over(outcome);
+        }
+        if self.sponsor.is_some_and(|(sponsor, _)| sponsor == peer) {
+            self.sponsor = None;
+            self.try_join(None, now);
+        }
+    }
+
+    /// The local subscriptions have changed.
+    pub fn subscribe(&mut self, filter: Filter, now: Mono) {
+        self.filter = filter;
+        self.hold_down.changed(Change::Gain, now);
+    }
+
+    /// A frame came from a neighbour.
+    pub fn receive(&mut self, from: EndpointId, frame: Frame, now: Mono) {
+        let Some(neighbour) = self.neighbours.get_mut(&from) else {
+            self.counts.not_neighbour += 1;
+            return;
+        };
+        neighbour.heard = now;
+        match frame {
+            Frame::Batch { parcels, .. } => {
+                for parcel in parcels {
+                    self.relay(from, parcel);
+                }
+            }
+            Frame::Records {
+                root,
+                more,
+                flood,
+                records,
+            } => {
+                if root.is_nil() {
+                    self.repaired(from, more, &records, now);
+                } else {
+                    self.flooded(from, (root, flood), &records, now);
+                }
+            }
+            Frame::Digest(hash) => self.compare(from, hash, true, now),
+            Frame::Heartbeat { time, hash, .. } => {
+                neighbour.their_time = time;
+                self.compare(from, hash, false, now);
+            }
+            Frame::List(list) => self.listed(from, &list, now),
+            Frame::Want(ids) => self.wanted(from, &ids),
+            Frame::JoinRequest => self.join_requested(from, now),
+            Frame::JoinAcknowledged { root, flood } => {
+                if let Some(outcome) = self.barrier.acknowledged((root, flood), from) {
+                    self.flood_over(outcome);
+                }
+            }
+            Frame::JoinReady(id) => self.join_ready(id, now),
+            // The end of the connection follows. Credits and fragments are not spoken yet.
+            Frame::Goodbye { .. } | Frame::Credit { .. } | Frame::Fragment { .. } => {}
+        }
+    }
+
+    /// Time has passed; to be called when [`Mesh::next_due`] says so.
+    pub fn tick(&mut self, now: Mono) {
+        self.end_silent_peers(now);
+        if is_due(self.hold_down.due(), now) {
+            self.flush(now);
+        }
+        for outcome in self.barrier.expired(now) {
+            self.flood_over(outcome);
+        }
+        self.retry_join(now);
+        if is_due(self.settled_until(), now) {
+            self.settled = None;
+            self.settlements += 1;
+            for slot in self.database.recycle() {
+                self.windows.forget(slot);
+            }
+            // Links that were not needed have waited for this.
+            if self.identity.transit && self.neighbours.len() > self.announced.len() {
+                self.flush(now);
+            }
+        }
+        if is_due(self.look, now) || is_due(self.membership.due(), now) {
+            self.look_around(now);
+        }
+        if is_due(self.kept_until(), now) {
+            self.give_up_unreachable(now);
+        }
+        self.beat(now);
+    }
+
+    /// When [`Mesh::tick`] has something to do, if ever.
+    pub fn next_due(&self) -> Option<Mono> {
+        let time_out = self.config.time_out;
+        let neighbours = self.neighbours.values();
+        let silence = neighbours
+            .map(|neighbour| neighbour.beat.min(neighbour.heard.after(time_out)))
+            .min();
+        [
+            silence,
+            self.hold_down.due(),
+            self.barrier.due(),
+            self.join_retry_due(),
+            self.settled_until(),
+            self.look,
+            self.membership.due(),
+            self.kept_until(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    fn end_silent_peers(&mut self, now: Mono) {
+        let time_out = self.config.time_out;
+        let neighbours = self.neighbours.iter();
+        let silent: Vec<EndpointId> = neighbours
+            .filter(|(_, neighbour)| now.since(neighbour.heard) >= time_out)
+            .map(|(peer, _)| *peer)
+            .collect();
+        for peer in silent {
+            self.disconnect(peer, Reason::TimeOut, now);
+        }
+    }
+
+    fn disconnect(&mut self, peer: EndpointId, reason: Reason, now: Mono) {
+        let (number, text) = match reason {
+            Reason::TimeOut => (2, "nothing heard from you"),
+            Reason::Superseded => (3, "your name has a newer life"),
+        };
+        let goodbye = Frame::Goodbye {
+            reason: number,
+            text: text.to_owned(),
+        };
+        self.send(peer, goodbye);
+        self.decisions
+            .push_back(Decision::Disconnect { peer, reason });
+        self.peer_down(peer, now);
+    }
+
+    fn beat(&mut self, now: Mono) {
+        let neighbours = self.neighbours.iter_mut();
+        let due: Vec<(EndpointId, u64)> = neighbours
+            .filter(|(_, neighbour)| neighbour.beat <= now)
+            .map(|(peer, neighbour)| {
+                neighbour.beat = now.after(self.config.heartbeat);
+                (*peer, neighbour.their_time)
+            })
+            .collect();
+        if due.is_empty() {
+            return;
+        }
+        let hash = self.digest();
+        for (peer, echo) in due {
+            let time = now.0;
+            self.send(peer, Frame::Heartbeat { time, echo, hash });
+        }
+    }
+
+    fn send(&mut self, to: EndpointId, frame: Frame) {
+        self.decisions.push_back(Decision::Send { to, frame });
+    }
+
+    /// Our children in the tree of `root`.
+    fn children(&mut self, root: u32) -> Vec<EndpointId> {
+        let settled = self.settled.as_ref();
+        let view = View {
+            database: &self.database,
+            settled: settled.map(|settled| &*settled.graph),
+            settlements: self.settlements,
+        };
+        self.forwarding.children(view, root)
+    }
+
+    /// Whether we are in the tree of `root`.
+    fn is_in_tree(&mut self, root: u32) -> bool {
+        let settled = self.settled.as_ref();
+        let view = View {
+            database: &self.database,
+            settled: settled.map(|settled| &*settled.graph),
+            settlements: self.settlements,
+        };
+        self.forwarding.reaches(view, root)
+    }
+
+    /// The neighbours that a message of `origin` goes to from here.
+    fn next_hops(&mut self, origin: u32, topic: &Topic) -> Arc<[EndpointId]> {
+        let settled = self.settled.as_ref();
+        let view = View {
+            database: &self.database,
+            settled: settled.map(|settled| &*settled.graph),
+            settlements: self.settlements,
+        };
+        self.forwarding.next_hops(view, origin, topic)
+    }
+
+    /// The node record that we want all to have, with the version it would get.
+    fn own_node(&self) -> NodeRecord {
+        NodeRecord {
+            id: self.identity.id,
+            incarnation: self.identity.incarnation,
+            version: self.node_version + 1,
+            transit: self.identity.transit,
+            ready: self.ready,
+            name: self.identity.name.clone(),
+            role: self.identity.role.clone(),
+            machine: self.identity.machine.clone(),
+            filter: shortened(&self.filter, self.config.filter_entries, MAX_FILTER_BYTES),
+        }
+    }
+}
+
+fn is_due(due: Option<Mono>, now: Mono) -> bool {
+    due.is_some_and(|due| due <= now)
+}

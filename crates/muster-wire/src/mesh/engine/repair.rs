@@ -1,0 +1,190 @@
+//! Repair: what two neighbours do when their databases differ (protocol version 2, section 6.3).
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::Mesh;
+use crate::EndpointId;
+use crate::mesh::codec::{Frame, MAX_FILTER_BYTES};
+use crate::mesh::digest;
+use crate::mesh::record::{Record, Versions};
+use crate::time::Mono;
+
+/// Our own database must have stood for so long before a difference counts: news may be under way.
+const STANDING: Duration = Duration::from_millis(100);
+
+/// The exchanges under way at one time. An endpoint with 96 neighbours need not ask all of them.
+const MAX_EXCHANGES: usize = 3;
+
+/// An exchange that has no answer after this time is no longer under way.
+const UNANSWERED: Duration = Duration::from_secs(1);
+
+/// What was out of reach for no longer may be about to come in reach.
+const RECENT: Duration = Duration::from_secs(3);
+
+/// The bytes of records after which a repair goes on in another frame.
+const CUT: usize = MAX_FILTER_BYTES;
+
+impl Mesh {
+    /// The hash of what can be reached from here.
+    pub fn digest(&mut self) -> u64 {
+        if let Some((news, hash)) = self.digest
+            && news == self.news
+        {
+            return hash;
+        }
+        let hash = digest::hash(self.versions());
+        self.digest = Some((self.news, hash));
+        hash
+    }
+
+    fn versions(&mut self) -> Vec<Versions> {
+        let reach = self.reach();
+        let slots = reach.iter();
+        slots
+            .filter_map(|slot| self.database.versions(*slot))
+            .collect()
+    }
+
+    /// A neighbour's hash. Where it differs, the one with the smaller id says what it has.
+    pub(super) fn compare(&mut self, from: EndpointId, hash: u64, is_new: bool, now: Mono) {
+        if self.is_between_leaves(from) {
+            return;
+        }
+        #[cfg(test)]
+        if self.sabotage == crate::mesh::simulation::Sabotage::NoRepair && !is_new {
+            return;
+        }
+        let is_equal = hash == self.digest();
+        let is_standing = is_new || now.since(self.last_news) >= STANDING;
+        let open = self.neighbours.values().filter(|neighbour| {
+            let sent = neighbour.list_sent;
+            sent.is_some_and(|sent| now.since(sent) < UNANSWERED)
+        });
+        let has_room = open.count() < MAX_EXCHANGES;
+        let is_ours = self.identity.id < from;
+        let Some(neighbour) = self.neighbours.get_mut(&from) else {
+            return;
+        };
+        if is_equal {
+            neighbour.is_synced = true;
+            self.try_join(None, now);
+            return;
+        }
+        let is_open = neighbour
+            .list_sent
+            .is_some_and(|sent| now.since(sent) < UNANSWERED);
+        if is_ours && is_standing && has_room && !is_open {
+            neighbour.list_sent = Some(now);
+            self.counts.repairs += 1;
+            let list = self.versions();
+            self.send(from, Frame::List(list));
+        }
+    }
+
+    /// A neighbour's versions: we ask for what is newer there, and send what is older or missing.
+    pub(super) fn listed(&mut self, from: EndpointId, list: &[Versions], now: Mono) {
+        let mut theirs: BTreeMap<EndpointId, Versions> = list
+            .iter()
+            .map(|versions| (versions.id, *versions))
+            .collect();
+        let held = |mesh: &Self, id| {
+            let slot = mesh.database.slot(id)?;
+            mesh.database.versions(slot)
+        };
+        let wanted: Vec<EndpointId> = list
+            .iter()
+            .filter(|there| held(self, there.id).is_none_or(|here| there.is_newer_than(&here)))
+            .map(|there| there.id)
+            .collect();
+        let mut to_send = Vec::new();
+        for here in self.versions() {
+            if theirs
+                .remove(&here.id)
+                .is_none_or(|there| here.is_newer_than(&there))
+            {
+                to_send.push(here.id);
+            }
+        }
+        // What came just now and is not in reach yet will be, and the neighbour would miss it.
+        let recent = |since: &Mono| now.since(*since) < RECENT;
+        let unreachable = self.unreachable.iter().filter(|(_, since)| recent(since));
+        to_send.extend(
+            unreachable
+                .map(|(id, _)| *id)
+                .filter(|id| !theirs.contains_key(id)),
+        );
+        // What is out of our reach does not count for us, but may make them believe in it no longer.
+        for there in theirs.values() {
+            if held(self, there.id).is_some_and(|here| here.is_newer_than(there)) {
+                to_send.push(there.id);
+            }
+        }
+        let is_synced = wanted.is_empty();
+        if !is_synced {
+            self.send(from, Frame::Want(wanted));
+        }
+        self.send_repair(from, &to_send);
+        if let Some(neighbour) = self.neighbours.get_mut(&from)
+            && is_synced
+        {
+            neighbour.is_synced = true;
+            self.try_join(None, now);
+        }
+    }
+
+    /// A neighbour wants records.
+    pub(super) fn wanted(&mut self, from: EndpointId, ids: &[EndpointId]) {
+        self.send_repair(from, ids);
+    }
+
+    /// Sends whole records in frames of bearable size; the last one says that it is the last.
+    fn send_repair(&mut self, to: EndpointId, ids: &[EndpointId]) {
+        let mut records = Vec::new();
+        let mut bytes = 0;
+        for id in ids {
+            let whole = self.whole_records(*id);
+            bytes += whole.iter().map(size).sum::<usize>();
+            records.extend(whole);
+            if bytes >= CUT {
+                let full = std::mem::take(&mut records);
+                bytes = 0;
+                self.send_part(to, true, full);
+            }
+        }
+        self.send_part(to, false, records);
+    }
+
+    fn send_part(&mut self, to: EndpointId, more: bool, records: Vec<Record>) {
+        self.counts.records_sent += records.len() as u64;
+        let frame = Frame::Records {
+            root: EndpointId::NIL,
+            more,
+            flood: None,
+            records,
+        };
+        self.send(to, frame);
+    }
+
+    /// A part of a repair came from a neighbour.
+    pub(super) fn repaired(&mut self, from: EndpointId, more: bool, records: &[Record], now: Mono) {
+        let news = self.take(from, records, now);
+        self.hold_back(&news, now);
+        if let Some(neighbour) = self.neighbours.get_mut(&from)
+            && !more
+        {
+            neighbour.is_synced = true;
+            neighbour.list_sent = None;
+            self.try_join(None, now);
+        }
+    }
+}
+
+/// About how many bytes a record takes.
+fn size(record: &Record) -> usize {
+    match record {
+        Record::Node(node) => 64 + node.filter.entries().map(<[u8]>::len).sum::<usize>(),
+        Record::Links(links) => 32 + 16 * links.neighbours.len(),
+        Record::Changes(changes) => 40 + 16 * (changes.added.len() + changes.removed.len()),
+    }
+}

@@ -1,0 +1,187 @@
+//! What the simulator does not look at: single rules of one or a few endpoints.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use super::*;
+use crate::message::{Class, Kind, MessageId};
+
+const SECOND: u64 = 1_000_000_000;
+
+fn id(number: u8) -> EndpointId {
+    EndpointId::from_random([number; 16])
+}
+
+fn mesh(number: u8, name: &str, incarnation: u64) -> Mesh {
+    let identity = Identity {
+        id: id(number),
+        incarnation: Incarnation(incarnation),
+        name: name.to_owned(),
+        role: String::new(),
+        machine: String::new(),
+        transit: true,
+    };
+    Mesh::new(identity, Config::default())
+}
+
+/// Carries frames between endpoints in no time; returns the other decisions with who made them.
+fn settle(meshes: &mut [Mesh], now: &mut u64, until: u64) -> Vec<(EndpointId, Decision)> {
+    let mut decisions = Vec::new();
+    loop {
+        let mut frames = VecDeque::new();
+        for mesh in meshes.iter_mut() {
+            while let Some(decision) = mesh.poll() {
+                match decision {
+                    Decision::Send { to, frame } => frames.push_back((mesh.id(), to, frame)),
+                    other => decisions.push((mesh.id(), other)),
+                }
+            }
+        }
+        if frames.is_empty() {
+            let due = meshes.iter().filter_map(Mesh::next_due).min();
+            match due {
+                Some(Mono(at)) if at <= until => *now = at.max(*now),
+                _ => return decisions,
+            }
+            for mesh in meshes.iter_mut() {
+                mesh.tick(Mono(*now));
+            }
+        }
+        for (from, to, frame) in frames {
+            if let Some(mesh) = meshes.iter_mut().find(|mesh| mesh.id() == to) {
+                mesh.receive(from, frame, Mono(*now));
+            }
+        }
+    }
+}
+
+fn link(meshes: &mut [Mesh], a: usize, b: usize, now: u64) {
+    let (first, second) = (meshes[a].id(), meshes[b].id());
+    meshes[a].peer_up(second, Mono(now));
+    meshes[b].peer_up(first, Mono(now));
+}
+
+#[test]
+fn a_message_crosses_sixteen_links_and_no_more() {
+    let mut meshes: Vec<Mesh> = (1..=20).map(|number| mesh(number, "", 1)).collect();
+    let mut now = 0;
+    for mesh in &mut meshes {
+        mesh.subscribe(Filter::from_prefixes(["/t"]), Mono(0));
+    }
+    for right in 1..20 {
+        link(&mut meshes, right - 1, right, 0);
+    }
+    settle(&mut meshes, &mut now, 30 * SECOND);
+    assert!(meshes.iter().all(|mesh| mesh.up().len() == 19));
+    let topic = Topic::new("/t").unwrap();
+    let (_, next) = meshes[0].publish(Class::Event, topic, Bytes::new());
+    assert_eq!(next, 1);
+    let until = now;
+    let decisions = settle(&mut meshes, &mut now, until);
+    let delivered = decisions
+        .iter()
+        .filter(|(_, d)| matches!(d, Decision::Deliver(_)));
+    assert_eq!(delivered.count(), 16);
+    assert_eq!(meshes[16].counts().hops_exhausted, 1);
+}
+
+#[test]
+fn the_older_life_of_a_name_is_told_and_dropped() {
+    let mut meshes = [mesh(1, "hub", 1), mesh(2, "node", 1), mesh(3, "node", 2)];
+    let mut now = 0;
+    link(&mut meshes, 0, 1, 0);
+    settle(&mut meshes, &mut now, SECOND);
+    assert_eq!(meshes[0].up().len(), 1);
+    link(&mut meshes, 0, 2, now);
+    let decisions = settle(&mut meshes, &mut now, 2 * SECOND);
+    let dropped = Decision::Disconnect {
+        peer: id(2),
+        reason: Reason::Superseded,
+    };
+    assert!(decisions.contains(&(id(1), dropped)));
+    let of_hub: Vec<&Decision> = decisions
+        .iter()
+        .filter(|d| d.0 == id(1))
+        .map(|d| &d.1)
+        .collect();
+    let down = of_hub.iter().position(|d| **d == Decision::NodeDown(id(2)));
+    let up = of_hub
+        .iter()
+        .position(|d| matches!(d, Decision::NodeUp(node) if node.id == id(3)));
+    assert!(down.unwrap() < up.unwrap());
+}
+
+#[test]
+fn a_neighbour_that_says_nothing_is_gone_after_the_time_out() {
+    let mut meshes = [mesh(1, "", 1)];
+    let mut now = 0;
+    meshes[0].peer_up(id(2), Mono(0));
+    let early = settle(&mut meshes, &mut now, 4 * SECOND - 1);
+    assert_eq!(early, []);
+    let late = settle(&mut meshes, &mut now, 4 * SECOND);
+    let gone = Decision::Disconnect {
+        peer: id(2),
+        reason: Reason::TimeOut,
+    };
+    assert_eq!(late, [(id(1), gone)]);
+}
+
+#[test]
+fn messages_of_strangers_and_own_ones_are_dropped_and_counted() {
+    let mut mesh = mesh(1, "", 1);
+    mesh.peer_up(id(2), Mono(0));
+    mesh.subscribe(Filter::from_prefixes([""]), Mono(0));
+    let mut come = |origin, from| {
+        let parcel = Parcel {
+            id: MessageId {
+                origin,
+                sequence: 1,
+            },
+            class: Class::Event,
+            hops: 16,
+            kind: Kind::Data,
+            topic: Topic::new("/t").unwrap(),
+            payload: Bytes::new(),
+        };
+        let frame = Frame::Batch {
+            class: Class::Event,
+            parcels: vec![parcel],
+        };
+        mesh.receive(from, frame, Mono(1));
+    };
+    come(id(1), id(2));
+    come(id(9), id(2));
+    come(id(2), id(3));
+    let counts = mesh.counts();
+    assert_eq!(
+        (
+            counts.returned,
+            counts.unknown_origin,
+            counts.not_neighbour,
+            counts.delivered
+        ),
+        (1, 1, 1, 0)
+    );
+    let named = counts.counters();
+    assert!(
+        named
+            .iter()
+            .any(|counter| counter.name == "mesh_returned" && counter.value == 1)
+    );
+}
+
+#[test]
+fn the_unreachable_are_forgotten_after_a_minute() {
+    let mut meshes = [mesh(1, "", 1), mesh(2, "", 1)];
+    let mut now = 0;
+    link(&mut meshes, 0, 1, 0);
+    settle(&mut meshes, &mut now, SECOND);
+    meshes[0].peer_down(id(2), Mono(now));
+    let (alone, _) = meshes.split_at_mut(1);
+    let lost = now;
+    settle(alone, &mut now, lost + 50 * SECOND);
+    assert_eq!(alone[0].sizes().endpoints, 2);
+    settle(alone, &mut now, lost + 70 * SECOND);
+    assert_eq!(alone[0].sizes().endpoints, 1);
+}

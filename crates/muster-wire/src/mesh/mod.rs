@@ -1,0 +1,35 @@
+//! Protocol version 2 between Muster endpoints, without I/O: every endpoint holds the same database
+//! of endpoints and links, computes the same tree for each origin, and sends a message once to each
+//! neighbour behind which somebody wants it.
+//!
+//! [`Mesh`] is one endpoint's part: facts go in (a neighbour came or went, a frame arrived, the
+//! subscriptions changed, time passed), decisions come out (send, deliver, disconnect, node up,
+//! node down). The specification is `docs/protocol-v2.md`. Endpoints do not use it yet.
+
+mod barrier;
+mod bits;
+pub mod codec;
+mod database;
+mod digest;
+mod engine;
+mod forwarding;
+mod graph;
+mod hold_down;
+mod membership;
+mod parcel;
+mod record;
+mod score;
+#[cfg(test)]
+mod simulation;
+mod tree;
+mod window;
+
+pub use bits::BitSet;
+pub use database::{Applied, Database, Limits, Refusal};
+pub use engine::{Config, Counts, Decision, Identity, Mesh, Reason, Sizes};
+pub use graph::Graph;
+pub use parcel::{HOPS, Parcel};
+pub use record::{LinkChanges, LinkRecord, NodeRecord, Record, Versions, shortened};
+pub use score::{key, score};
+pub use tree::{Branches, Tree};
+pub use window::{Verdict, WINDOW, Window};

@@ -1,0 +1,154 @@
+//! The records that every endpoint holds of every other (protocol version 2, section 5).
+
+use std::sync::Arc;
+
+use crate::filter::Filter;
+use crate::{EndpointId, Incarnation};
+
+/// What an endpoint says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeRecord {
+    /// The endpoint.
+    pub id: EndpointId,
+    /// Which life of its name this is.
+    pub incarnation: Incarnation,
+    /// Counts the changes of this record, from 1.
+    pub version: u64,
+    /// Whether it relays.
+    pub transit: bool,
+    /// Whether all others know its records (section 8).
+    pub ready: bool,
+    /// Its name among nodes, at most 255 bytes; empty for an endpoint that is no node.
+    pub name: String,
+    /// Its role, at most 255 bytes.
+    pub role: String,
+    /// The machine it runs on, at most 255 bytes.
+    pub machine: String,
+    /// What it subscribes to.
+    pub filter: Filter,
+}
+
+/// The neighbours of a transit endpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LinkRecord {
+    /// The endpoint.
+    pub id: EndpointId,
+    /// Which life of its name this is.
+    pub incarnation: Incarnation,
+    /// Counts the changes of this record, from 1.
+    pub version: u64,
+    /// Those whose connection stands, in ascending order.
+    pub neighbours: Vec<EndpointId>,
+}
+
+/// How a link record changed from one version to another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LinkChanges {
+    /// The endpoint.
+    pub id: EndpointId,
+    /// Which life of its name this is.
+    pub incarnation: Incarnation,
+    /// The version that this applies to.
+    pub before: u64,
+    /// The version that follows.
+    pub after: u64,
+    /// New neighbours.
+    pub added: Vec<EndpointId>,
+    /// Lost neighbours.
+    pub removed: Vec<EndpointId>,
+}
+
+/// A record as it travels.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Record {
+    /// A node record.
+    Node(Arc<NodeRecord>),
+    /// A whole link record.
+    Links(LinkRecord),
+    /// A change of a link record.
+    Changes(LinkChanges),
+}
+
+impl Record {
+    /// The endpoint that the record is about.
+    pub fn id(&self) -> EndpointId {
+        match self {
+            Self::Node(node) => node.id,
+            Self::Links(links) => links.id,
+            Self::Changes(changes) => changes.id,
+        }
+    }
+}
+
+/// How new one holder's records of an endpoint are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Versions {
+    /// The endpoint.
+    pub id: EndpointId,
+    /// Which life of its name this is.
+    pub incarnation: Incarnation,
+    /// The version of the node record.
+    pub node: u64,
+    /// The version of the link record; 0 if there is none.
+    pub links: u64,
+}
+
+impl Versions {
+    /// Whether either record is newer than that of `other`.
+    pub fn is_newer_than(&self, other: &Self) -> bool {
+        self.incarnation > other.incarnation
+            || (self.incarnation == other.incarnation
+                && (self.node > other.node || self.links > other.links))
+    }
+}
+
+/// The filter to announce for `filter`: itself, or shorter prefixes that cover it if it has more
+/// than `entries` entries or more than `bytes` bytes in them. All entries are cut to the greatest length
+/// that leaves few enough; at length 0 one entry covers everything.
+pub fn shortened(filter: &Filter, entries: usize, bytes: usize) -> Filter {
+    let is_short = |filter: &Filter| {
+        let total: usize = filter.entries().map(<[u8]>::len).sum();
+        filter.entries().len() <= entries && total <= bytes
+    };
+    if is_short(filter) {
+        return filter.clone();
+    }
+    let cut = |length: usize| {
+        Filter::from_prefixes(
+            filter
+                .entries()
+                .map(|entry| &entry[..entry.len().min(length)]),
+        )
+    };
+    let longest = filter.entries().map(<[u8]>::len).max().unwrap_or_default();
+    // Entries and bytes grow with the length: shorter prefixes cover more.
+    let (mut fits, mut too_long) = (0, longest);
+    while fits + 1 < too_long {
+        let middle = usize::midpoint(fits, too_long);
+        if is_short(&cut(middle)) {
+            fits = middle;
+        } else {
+            too_long = middle;
+        }
+    }
+    cut(fits)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_filter_is_announced_by_shorter_prefixes() {
+        let filter = Filter::from_prefixes((0..10_000).map(|n| format!("zeek/hosts/{n:05}/")));
+        let short = shortened(&filter, 4096, 1 << 20);
+        assert_eq!(short.entries().len(), 1000);
+        assert!(short.matches(b"zeek/hosts/01234/") && !short.matches(b"zeek/hosts/1"));
+        assert_eq!(shortened(&short, 4096, 1 << 20), short);
+        assert_eq!(shortened(&filter, 1, 1 << 20).entries().len(), 1);
+        let few_bytes = shortened(&filter, 4096, 1000);
+        assert_eq!(few_bytes.entries().len(), 10);
+        assert!(few_bytes.matches(b"zeek/hosts/09999/"));
+        assert!(shortened(&filter, 0, 0).matches(b"anything"));
+    }
+}

@@ -1,0 +1,35 @@
+//! Many endpoints in one thread, in simulated time, from one seed: links with delays that fail, hang
+//! and heal, endpoints that restart, messages under way all the time. The rules are checked after
+//! every step; a run that breaks one prints the line that brings it again.
+//!
+//! `MESH_SEEDS=1000` runs more seeds of small graphs, `MESH_SIZE=250` and `MESH_LARGE_SEEDS=5` larger
+//! graphs and more of them.
+
+mod graphs;
+mod layout;
+mod ledger;
+mod network;
+mod oracle;
+mod random;
+mod scenario;
+mod tests;
+
+/// A rule to break on purpose, to see that the simulator notices.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sabotage {
+    /// None.
+    #[default]
+    Nothing,
+    /// Messages go to all neighbours, and those that were here before are taken again.
+    Storm,
+    /// Messages go to all neighbours.
+    Flooding,
+    /// Neighbours never compare their databases again after they have met.
+    NoRepair,
+    /// A link counts if one of its ends announces it.
+    NoTwoWayCheck,
+    /// The tree that stood before a change is not used.
+    OneTree,
+    /// Joining endpoints are told at once that all know them.
+    NoBarrier,
+}

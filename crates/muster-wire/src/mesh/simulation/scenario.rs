@@ -1,0 +1,278 @@
+//! What happens in one run, and what must hold.
+
+use std::collections::{BTreeSet, HashMap};
+
+use super::Sabotage;
+use super::graphs::{Plan, Shape};
+use super::network::{Expect, MILLI, Network, Planned};
+use crate::EndpointId;
+
+/// What a run depends on.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Run {
+    pub(super) seed: u64,
+    pub(super) shape: Shape,
+    pub(super) nodes: usize,
+    /// How often links fail and heal before all is checked again.
+    pub(super) rounds: usize,
+    /// Messages in each phase.
+    pub(super) messages: usize,
+    pub(super) sabotage: Sabotage,
+}
+
+/// What was seen in one or more runs.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Report {
+    pub(super) published: u64,
+    pub(super) delivered: u64,
+    pub(super) transmissions: u64,
+    pub(super) probes: u64,
+    pub(super) steps: u64,
+}
+
+impl Run {
+    /// The line that brings the run again.
+    pub(super) fn line(&self) -> String {
+        format!(
+            "MESH_RUN={}:{}:{}:{}:{} cargo test -p muster-wire mesh::simulation::tests::one_run",
+            self.seed,
+            self.shape.name(),
+            self.nodes,
+            self.rounds,
+            self.messages
+        )
+    }
+
+    /// Runs; a violation comes with the line that brings it again.
+    pub(super) fn check(&self) -> Result<Report, String> {
+        let mut network = Network::new(self.seed, self.sabotage);
+        let outcome = self.phases(&mut network);
+        outcome.map_err(|violation| {
+            let (expect, at) = (network.expect, network.now / MILLI);
+            format!("{violation}\nat {at} ms, {expect:?}\n{}", self.line())
+        })?;
+        Ok(Report {
+            published: network.ledger.published,
+            delivered: network.ledger.delivered,
+            transmissions: network.ledger.transmissions,
+            probes: network.probes,
+            steps: network.steps,
+        })
+    }
+
+    fn phases(&self, network: &mut Network) -> Result<(), String> {
+        let plan = Plan::new(self.shape, self.nodes, &mut network.random);
+        for transit in &plan.transit {
+            network.add_node(*transit);
+        }
+        let links: Vec<usize> = plan
+            .links
+            .iter()
+            .map(|(a, b)| network.add_link(*a, *b))
+            .collect();
+        // Some links wait for later.
+        for link in &links {
+            if !network.random.one_in(5) {
+                let at = network.random.next() % (500 * MILLI);
+                network.plan(at, Planned::Heal(*link));
+            }
+        }
+        network.run(500 * MILLI);
+        quiesce(network)?;
+        for _ in 0..self.rounds {
+            self.wave(network)?;
+            self.gains(network, &links)?;
+            self.joining(network)?;
+            self.losses(network, &links)?;
+        }
+        self.wave(network)
+    }
+
+    fn publish(&self, network: &mut Network, span: u64) {
+        for _ in 0..self.messages {
+            let at = network.random.next() % span;
+            let node = network.random.below(network.nodes.len());
+            network.plan(at, Planned::Publish(node));
+        }
+    }
+
+    /// Nothing changes: exactly once, in order, over the edges of the tree.
+    fn wave(&self, network: &mut Network) -> Result<(), String> {
+        network.begin(Expect::Exact);
+        self.publish(network, 50 * MILLI);
+        network.run(50 * MILLI);
+        network.drain();
+        network.begin(Expect::AtMostOnce);
+        ok(network)
+    }
+
+    /// Links and subscriptions are added: nothing is lost.
+    fn gains(&self, network: &mut Network, links: &[usize]) -> Result<(), String> {
+        network.begin(Expect::AllFromBefore);
+        let span = 1500 * MILLI;
+        for link in links {
+            if !network.links[*link].is_up && network.random.one_in(2) {
+                let at = network.random.next() % span;
+                network.plan(at, Planned::Heal(*link));
+            }
+        }
+        for _ in 0..2 {
+            let at = network.random.next() % span;
+            let node = network.random.below(network.nodes.len());
+            network.plan(at, Planned::Subscribe(node));
+        }
+        self.finish(network, span)
+    }
+
+    /// An endpoint joins by several links at once: nothing is lost, and node up means what it says.
+    fn joining(&self, network: &mut Network) -> Result<(), String> {
+        network.begin(Expect::Joining);
+        let span = 1500 * MILLI;
+        let transit = network.random.one_in(2);
+        let newcomer = network.add_node(transit);
+        let links = if self.shape == Shape::Chain { 1 } else { 3 };
+        // All in one partition: where two meet there is no barrier, and node up promises less.
+        let truth = network.truth();
+        let first = network.random.below(newcomer);
+        let reach = truth.distances(network.nodes[first].id);
+        for _ in 0..links {
+            let other = network.random.below(newcomer);
+            let node = &network.nodes[other];
+            if node.transit && reach.contains_key(&node.id) {
+                let link = network.add_link(other, newcomer);
+                let at = network.random.next() % (200 * MILLI);
+                network.plan(at, Planned::Heal(link));
+            }
+        }
+        let node = network.random.below(newcomer);
+        network.plan(0, Planned::Subscribe(node));
+        self.finish(network, span)
+    }
+
+    fn finish(&self, network: &mut Network, span: u64) -> Result<(), String> {
+        self.publish(network, span);
+        network.run(span);
+        quiesce(network)?;
+        network.drain();
+        network.begin(Expect::AtMostOnce);
+        ok(network)
+    }
+
+    /// Links fail, hang and heal, endpoints restart: at most once, and all agree in the end.
+    fn losses(&self, network: &mut Network, links: &[usize]) -> Result<(), String> {
+        network.begin(Expect::AtMostOnce);
+        let span = 3000 * MILLI;
+        let few = (links.len() / 8).clamp(1, 40);
+        for _ in 0..few {
+            let link = links[network.random.below(links.len())];
+            let at = network.random.next() % span;
+            let planned = if network.random.one_in(4) {
+                Planned::Hang(link)
+            } else {
+                Planned::Fail(link)
+            };
+            network.plan(at, planned);
+            if network.random.one_in(2) {
+                let later = at + network.random.next() % span;
+                network.plan(later, Planned::Heal(link));
+            }
+        }
+        for _ in 0..=self.nodes / 50 {
+            let node = network.random.below(network.nodes.len());
+            let at = network.random.next() % span;
+            network.plan(at, Planned::Restart(node));
+        }
+        self.publish(network, span);
+        network.run(2 * span);
+        quiesce(network)
+    }
+}
+
+fn ok(network: &Network) -> Result<(), String> {
+    match network.ledger.violations.first() {
+        Some(violation) => Err(violation.clone()),
+        None => Ok(()),
+    }
+}
+
+/// Lets time pass until all agree, which must not take long.
+pub(super) fn quiesce(network: &mut Network) -> Result<(), String> {
+    let mut why = String::new();
+    for _ in 0..120 {
+        network.run(500 * MILLI);
+        ok(network)?;
+        bounded(network)?;
+        match agreed(network) {
+            Ok(()) => return Ok(()),
+            Err(difference) => why = difference,
+        }
+    }
+    Err(format!("no agreement after a minute: {why}"))
+}
+
+/// Whether every endpoint knows exactly what it can reach, as the others do.
+fn agreed(network: &mut Network) -> Result<(), String> {
+    if network.links.iter().any(|link| link.is_up && link.is_hung) {
+        return Err("a link hangs".to_owned());
+    }
+    let truth = network.truth();
+    let mut digests: HashMap<Vec<EndpointId>, u64> = HashMap::new();
+    for (number, node) in network.nodes.iter_mut().enumerate() {
+        if !node.is_alive {
+            return Err(format!("{number} is down"));
+        }
+        let database = node.mesh.database();
+        let announced = database.node(database.me()).expect("always there");
+        if announced.filter != node.filter {
+            return Err(format!("{number} has not announced its filter"));
+        }
+        let reach = node.mesh.reach();
+        let graph = node.mesh.database().graph();
+        let known: BTreeSet<EndpointId> = reach.iter().filter_map(|slot| graph.id(*slot)).collect();
+        let real: BTreeSet<EndpointId> = truth.distances(node.id).into_keys().collect();
+        if known != real {
+            return Err(format!(
+                "{number} reaches {} and not {}",
+                known.len(),
+                real.len()
+            ));
+        }
+        let mut others = real.clone();
+        others.remove(&node.id);
+        if !others.is_empty() && (!node.mesh.is_ready() || *node.mesh.up() != others) {
+            return Err(format!(
+                "{number} (ready: {}) has {} of {} up",
+                node.mesh.is_ready(),
+                node.mesh.up().len(),
+                others.len()
+            ));
+        }
+        let digest = node.mesh.digest();
+        let first = digests.entry(real.into_iter().collect()).or_insert(digest);
+        if *first != digest {
+            return Err(format!("{number} has another digest"));
+        }
+        if !node.mesh.is_settled() {
+            return Err(format!("{number} has not settled"));
+        }
+    }
+    Ok(())
+}
+
+/// Whether nothing has grown beyond what the endpoints explain.
+fn bounded(network: &Network) -> Result<(), String> {
+    let most = 2 * network.nodes.len() + 16;
+    for (number, node) in network.nodes.iter().enumerate() {
+        let sizes = node.mesh.sizes();
+        let is_bounded = sizes.endpoints <= most
+            && sizes.slots <= 2 * most
+            && sizes.windows <= 4 * sizes.slots
+            && sizes.pending <= 3 * most
+            && sizes.floods <= 1024
+            && sizes.cached <= 2 * 1024 + 8192 + 16_384;
+        if !is_bounded {
+            return Err(format!("{number} has grown to {sizes:?}"));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,142 @@
+//! The runs.
+
+use super::Sabotage;
+use super::graphs::Shape;
+use super::scenario::{Report, Run};
+
+fn setting(name: &str, default: usize) -> usize {
+    std::env::var(name).map_or(default, |value| value.parse().expect("a number"))
+}
+
+fn run(seed: u64, shape: Shape, nodes: usize) -> Run {
+    Run {
+        seed,
+        shape,
+        nodes,
+        rounds: 2,
+        messages: 40,
+        sabotage: Sabotage::default(),
+    }
+}
+
+fn check_all(runs: impl IntoIterator<Item = Run>) {
+    let mut total = Report::default();
+    let mut count = 0;
+    let mut failed = Vec::new();
+    for run in runs {
+        match run.check() {
+            Ok(report) => {
+                count += 1;
+                total.published += report.published;
+                total.delivered += report.delivered;
+                total.transmissions += report.transmissions;
+                total.probes += report.probes;
+                total.steps += report.steps;
+            }
+            Err(violation) => failed.push(violation),
+        }
+    }
+    assert!(
+        failed.is_empty(),
+        "{} of {} runs:\n{}",
+        failed.len(),
+        count + failed.len(),
+        failed.join("\n")
+    );
+    println!("{count} runs: {total:?}");
+}
+
+/// A run by its line.
+#[test]
+fn one_run() {
+    let Ok(line) = std::env::var("MESH_RUN") else {
+        return;
+    };
+    let parts: Vec<&str> = line.split(':').collect();
+    let number = |at: usize| parts[at].parse().expect("a number");
+    let shape = Shape::ALL
+        .into_iter()
+        .find(|shape| shape.name() == parts[1]);
+    let run = Run {
+        seed: parts[0].parse().expect("a seed"),
+        shape: shape.expect("a shape"),
+        nodes: number(2),
+        rounds: number(3),
+        messages: number(4),
+        sabotage: Sabotage::default(),
+    };
+    check_all([run]);
+}
+
+#[test]
+fn small_graphs() {
+    let seeds = setting("MESH_SEEDS", 8);
+    let runs = (0..seeds).flat_map(|seed| {
+        Shape::ALL.map(|shape| {
+            let seed = u64::try_from(seed).unwrap();
+            let nodes = 3 + usize::try_from(seed).unwrap() * 5 % 14;
+            run(seed, shape, nodes.min(shape.most()))
+        })
+    });
+    check_all(runs);
+}
+
+/// A large graph, of a size that a debug build bears. In a release build `MESH_SIZE=250` takes half a
+/// minute; 1,000 take far longer than five, because all start at once and each computes every tree.
+#[test]
+fn large_graphs() {
+    let nodes = setting("MESH_SIZE", 60);
+    let seeds = u64::try_from(setting("MESH_LARGE_SEEDS", 1)).unwrap();
+    check_all((1000..1000 + seeds).map(|seed| Run {
+        rounds: 1,
+        messages: 100,
+        ..run(seed, Shape::Sparse, nodes)
+    }));
+}
+
+/// The violations that the simulator sees in some runs with a rule broken on purpose.
+fn violations(sabotage: Sabotage) -> Vec<String> {
+    let seeds = 0..4u64;
+    let runs = seeds.flat_map(|seed| Shape::ALL.map(|shape| run(seed, shape, 9)));
+    let broken = runs.map(|run| Run { sabotage, ..run });
+    broken.filter_map(|run| run.check().err()).collect()
+}
+
+fn assert_seen(sabotage: Sabotage, words: &str) {
+    let violations = violations(sabotage);
+    let is_seen = violations.iter().any(|violation| violation.contains(words));
+    assert!(
+        is_seen,
+        "no {words:?} with {sabotage:?} among {violations:#?}"
+    );
+}
+
+#[test]
+fn without_window_and_tree_messages_come_twice() {
+    assert_seen(Sabotage::Storm, "twice");
+}
+
+#[test]
+fn without_trees_links_carry_what_nobody_needs() {
+    assert_seen(Sabotage::Flooding, "transmissions, not");
+}
+
+#[test]
+fn without_the_two_way_check_the_dead_are_in_reach_for_ever() {
+    assert_seen(Sabotage::NoTwoWayCheck, "no agreement");
+}
+
+#[test]
+fn without_the_tree_before_a_change_new_links_lose_messages() {
+    assert_seen(Sabotage::OneTree, "missed");
+}
+
+#[test]
+fn without_the_barrier_node_up_comes_too_early() {
+    assert_seen(Sabotage::NoBarrier, "on node up");
+}
+
+#[test]
+fn without_repair_databases_stay_different() {
+    assert_seen(Sabotage::NoRepair, "no agreement");
+}
