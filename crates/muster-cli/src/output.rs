@@ -1,5 +1,6 @@
 //! What is printed, and how the command ends.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
@@ -99,13 +100,39 @@ pub(crate) fn start_log(command: &Command) {
         .init();
 }
 
-/// The log's way to stderr. A log that cannot be written, as on a full disk, ends nothing: tracing
+/// A text from the network with its control characters as escapes: it forges no line, and does nothing to
+/// a terminal.
+pub(crate) fn one_line(text: Cow<'_, str>) -> Cow<'_, str> {
+    if !text.contains(char::is_control) {
+        return text;
+    }
+    let mut line = String::with_capacity(text.len() + 8);
+    for character in text.chars() {
+        if character.is_control() {
+            line.extend(character.escape_default());
+        } else {
+            line.push(character);
+        }
+    }
+    line.into()
+}
+
+/// The log's way to stderr: each event on one line, whatever the names from the network in it. A log that cannot be written, as on a full disk, ends nothing: tracing
 /// would say so on stderr as well, and panic when that fails too.
 struct LogWriter;
 
 impl Write for LogWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let _ = io::stderr().lock().write_all(bytes);
+        // Colours are tracing's own: it escapes those of others.
+        let (text, end) = match bytes {
+            [text @ .., b'\n'] => (text, "\n"),
+            text => (text, ""),
+        };
+        let mut line = String::from_utf8_lossy(text)
+            .replace('\n', "\\n")
+            .replace('\r', "\\r");
+        line.push_str(end);
+        let _ = io::stderr().lock().write_all(line.as_bytes());
         Ok(bytes.len())
     }
 

@@ -3,11 +3,12 @@
 
 mod support;
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::Stdio;
+use std::time::Duration;
 
-use support::{Running, free_ports, muster, run, stderr, stdout};
+use support::{Running, free_ports, muster, run, stderr, stdout, until};
 
 fn write(directory: &Path, text: &str) {
     std::fs::write(directory.join("muster.toml"), text).unwrap();
@@ -299,7 +300,7 @@ fn a_node_whose_log_cannot_be_written_goes_on() {
         .spawn()
         .unwrap();
     let address = format!("127.0.0.1:{port}");
-    support::until("an answer", || {
+    until("an answer", || {
         assert_eq!(node.try_wait().unwrap(), None, "the node has ended");
         run(directory, &["peers", &address])
             .status
@@ -357,4 +358,94 @@ fn import_prints_a_layout_of_either_file_or_of_a_directory() {
         "{text}{}",
         stderr(&both)
     );
+}
+
+const EVENT: &str = r#"{"topic":"/t/x","@data-type":"vector","data":[{"@data-type":"count","data":1},{"@data-type":"count","data":1},{"@data-type":"vector","data":[{"@data-type":"string","data":"e"},{"@data-type":"vector","data":[]}]}]}"#;
+
+/// A manager with a gateway that pings often: their addresses.
+fn manager_with_gateway(directory: &Path) -> (String, String) {
+    let ports = free_ports(2);
+    let layout = format!(
+        "[[node]]\nname = \"manager\"\nrole = \"manager\"\nport = {}\n\
+         [gateway]\nlisten = \"127.0.0.1:{}\"\nping_interval = \"400ms\"\n",
+        ports[0], ports[1]
+    );
+    write(directory, &layout);
+    let address = |scheme: &str, port| format!("{scheme}127.0.0.1:{port}");
+    (address("", ports[0]), address("ws://", ports[1]))
+}
+
+/// While its stdin said nothing, the command answered no pings: the gateway took it for dead, what was
+/// published then went nowhere, and the command said that all was well.
+#[test]
+fn publishing_over_websocket_goes_on_after_a_pause() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    let (address, url) = manager_with_gateway(directory);
+    let mut node = Running::start(directory, &["node", "manager"]);
+    node.wait_for("WebSocket clients are served");
+    let mut subscriber = Running::start(directory, &["subscribe", &address, "/t"]);
+    let printed = BufReader::new(subscriber.child.stdout.take().unwrap());
+    let (sender, received) = std::sync::mpsc::sync_channel(64);
+    std::thread::spawn(move || {
+        for line in printed.lines().map_while(Result::ok) {
+            let _ = sender.send(line);
+        }
+    });
+    until("the subscription", || {
+        let published = run(directory, &["publish", &url, "/t", "hello"]);
+        assert!(published.status.success(), "{}", stderr(&published));
+        received.recv_timeout(Duration::from_millis(50)).ok()
+    });
+    let mut publisher = muster(directory, &["publish", &url, "--lines"])
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // Pings pass, and the three seconds in which a client may still say something after it was cut off:
+    // that it is not cannot be waited for.
+    std::thread::sleep(Duration::from_secs(5));
+    let mut lines = publisher.stdin.take().unwrap();
+    writeln!(lines, "{EVENT}").unwrap();
+    drop(lines);
+    let published = publisher.wait_with_output().unwrap();
+    assert!(published.status.success(), "{}", stderr(&published));
+    until("the event", || {
+        let line = received.recv_timeout(Duration::from_millis(50)).ok()?;
+        (line == "/t/x e()").then_some(())
+    });
+}
+
+#[test]
+fn names_from_the_network_forge_no_lines() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    let address = manager_alone(directory);
+    let mut node = Running::start(directory, &["node", "manager"]);
+    node.wait_for("listens on");
+    let topic = "zeek/cluster/manager";
+    let published = run(
+        directory,
+        &["publish", &address, topic, "evil\n2026 ERROR forged"],
+    );
+    assert!(published.status.success(), "{}", stderr(&published));
+    let line = node.wait_for("no framework handles");
+    assert!(line.contains("evil\\n2026 ERROR forged"), "{line}");
+}
+
+#[test]
+fn arguments_that_are_wrong_are_not_tried_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let arguments = [
+        "subscribe",
+        "ws://127.0.0.1:1",
+        "/t",
+        "--follow-reconnect",
+        "--token-file",
+        "none",
+    ];
+    let mut subscriber = Running::start(directory.path(), &arguments);
+    subscriber.wait_for("cannot read none");
+    let status = until("the end", || subscriber.child.try_wait().unwrap());
+    assert_eq!(status.code(), Some(1));
 }

@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use axum::extract::ws::Utf8Bytes;
 use muster::{Batch, Delivery, Subscriber};
-use muster_data::{DataRef, json};
+use muster_data::DataRef;
 use muster_wire::counters::DropLedger;
 use muster_wire::routing::{RouteCache, Table};
-use muster_wire::zeek::Message;
-use muster_wire::{EndpointId, Filter, QueueLimits, Topic};
+use muster_wire::{EndpointId, Filter, QueueLimits};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::event_text::each_text;
 use crate::queue::{ClientQueue, Closing, Outgoing};
 
 /// The bounds of the queue of what is not yet encoded.
@@ -282,12 +282,16 @@ impl FanOut {
         if all().count() > MOST_PREFIXES || bytes > MOST_PREFIX_BYTES {
             return false;
         }
+        let mut added = Vec::new();
         for prefix in &prefixes {
             let count = self.prefixes.entry(prefix.clone()).or_default();
             *count += 1;
             if *count == 1 {
-                self.subscriber.subscribe(prefix).await;
+                added.push(prefix);
             }
+        }
+        if !added.is_empty() {
+            self.subscriber.subscribe_all(added).await;
         }
         self.clients.insert(client.number, (prefixes, client));
         self.rebuild();
@@ -298,6 +302,7 @@ impl FanOut {
         let Some((prefixes, _)) = self.clients.remove(&number) else {
             return;
         };
+        let mut gone = Vec::new();
         for prefix in prefixes {
             let Some(count) = self.prefixes.get_mut(&prefix) else {
                 continue;
@@ -305,8 +310,11 @@ impl FanOut {
             *count -= 1;
             if *count == 0 {
                 self.prefixes.remove(&prefix);
-                self.subscriber.unsubscribe(&prefix).await;
+                gone.push(prefix);
             }
+        }
+        if !gone.is_empty() {
+            self.subscriber.unsubscribe_all(gone).await;
         }
         self.rebuild();
     }
@@ -341,38 +349,22 @@ impl FanOut {
                 continue;
             }
             let value = DataRef::from_validated(message.payload);
-            let mut not_events = 0;
-            give(&clients, topic, value, &mut not_events);
+            let not_events = each_text(topic, value, &mut |text| {
+                // What is written is UTF-8.
+                let Ok(text) = Utf8Bytes::try_from(text) else {
+                    return;
+                };
+                for client in &clients {
+                    client.queue.push(Outgoing {
+                        text: text.clone(),
+                        topic: Some(topic.clone()),
+                    });
+                }
+            });
             if not_events > 0 {
                 let counter = &self.registry.not_events;
                 counter.fetch_add(not_events, Ordering::Relaxed);
             }
         }
-    }
-}
-
-/// Gives an event, or each event of a batch, to some clients.
-fn give(clients: &[&Arc<Client>], topic: &Topic, value: DataRef<'_>, not_events: &mut u64) {
-    match Message::read(value) {
-        Ok(Message::Event(_)) => {
-            let mut text = Vec::with_capacity(value.bytes().len() * 4);
-            json::write_message(&mut text, topic.as_bytes(), value);
-            // What is written is UTF-8.
-            let Ok(text) = Utf8Bytes::try_from(text) else {
-                return;
-            };
-            for client in clients {
-                client.queue.push(Outgoing {
-                    text: text.clone(),
-                    topic: Some(topic.clone()),
-                });
-            }
-        }
-        Ok(Message::Batch(batch)) => {
-            for value in batch.values() {
-                give(clients, topic, value, not_events);
-            }
-        }
-        Ok(_) | Err(_) => *not_events += 1,
     }
 }

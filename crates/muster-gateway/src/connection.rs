@@ -19,7 +19,7 @@ use crate::room::Room;
 use crate::server::Shared;
 use crate::session::{Action, Refusal, Session};
 
-/// How long a client may take to read what is written, if it is not pinged.
+/// How long a client may take to make room for one text, if it is not pinged.
 const WRITE_LIMIT: Duration = Duration::from_secs(30);
 
 /// How long the end of a connection may take.
@@ -219,24 +219,21 @@ async fn write(mut sink: SplitSink<WebSocket, Message>, client: Arc<Client>, eve
         }
         if closing == Some(Closing::TOO_SLOW) {
             // It would not read this either.
-            taken.clear();
+            client.queue.lost(&mut taken);
         }
         if !taken.is_empty() {
-            let events = taken.iter().filter(|item| item.topic.is_some()).count();
             let written = tokio::select! {
-                written = in_time(limit, send_all(&mut sink, &mut taken)) => written,
+                written = send_all(&mut sink, &mut taken, &client, limit) => written,
                 // What is under way is of no use to it any more.
                 () = client.queue.too_slow() => {
-                    taken.clear();
+                    client.queue.lost(&mut taken);
                     continue;
                 }
             };
             if !written {
+                client.queue.lost(&mut taken);
                 return;
             }
-            client
-                .events_out
-                .fetch_add(events as u64, Ordering::Relaxed);
         }
         if let Some(Closing { code, reason }) = closing {
             let reason = reason.into();
@@ -253,14 +250,25 @@ async fn write(mut sink: SplitSink<WebSocket, Message>, client: Arc<Client>, eve
     }
 }
 
+/// Writes texts, each within a limit: a client may be slow as long as it reads. What is left was not
+/// written.
 async fn send_all(
     sink: &mut SplitSink<WebSocket, Message>,
     items: &mut VecDeque<Outgoing>,
-) -> Result<(), axum::Error> {
-    while let Some(item) = items.pop_front() {
-        sink.feed(Message::Text(item.text)).await?;
+    client: &Client,
+    limit: Duration,
+) -> bool {
+    while let Some(item) = items.front() {
+        let text = Message::Text(item.text.clone());
+        if !in_time(limit, sink.feed(text)).await {
+            return false;
+        }
+        let is_event = items.pop_front().is_some_and(|item| item.topic.is_some());
+        client
+            .events_out
+            .fetch_add(u64::from(is_event), Ordering::Relaxed);
     }
-    sink.flush().await
+    in_time(limit, sink.flush()).await
 }
 
 async fn in_time<E>(limit: Duration, write: impl Future<Output = Result<(), E>>) -> bool {

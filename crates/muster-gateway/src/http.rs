@@ -87,13 +87,16 @@ pub(crate) async fn serve(listener: TcpListener, site: Site) {
         let router = site.router.clone().layer(Extension(address));
         let acceptor = site.acceptor.clone();
         let turned_away = Arc::clone(&site.turned_away);
-        let places = Arc::clone(&places);
+        // When nobody serves any more, the places end, and the connections with them.
+        let places = Arc::downgrade(&places);
         tokio::spawn(async move {
             let served = tokio::select! {
                 served = serve_one(stream, router, acceptor) => served,
-                _ = ended => Err("too many connections without a request".to_owned()),
+                _ = ended => Err("too many connections, or the server ends".to_owned()),
             };
-            places.leave(number);
+            if let Some(places) = places.upgrade() {
+                places.leave(number);
+            }
             if let Err(reason) = served {
                 turned_away();
                 tracing::debug!(%address, "no request: {reason}");

@@ -17,6 +17,7 @@ mod client;
 mod clients;
 mod config;
 mod connection;
+mod event_text;
 mod http;
 mod metrics;
 mod monitor;

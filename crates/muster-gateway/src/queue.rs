@@ -153,6 +153,14 @@ impl ClientQueue {
         state.closing
     }
 
+    /// Counts what was taken for a client that did not keep up, and not written.
+    pub(crate) fn lost(&self, items: &mut VecDeque<Outgoing>) {
+        let mut state = self.lock();
+        for item in items.drain(..) {
+            state.queue.refuse(&item, DropCause::Disconnect);
+        }
+    }
+
     /// Waits until there may be something to take.
     pub(crate) async fn ready(&self) {
         self.ready.notified().await;

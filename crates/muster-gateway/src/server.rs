@@ -10,7 +10,6 @@ use axum::Router;
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::{Extension, State};
-use axum::http::uri::Authority;
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use muster::Endpoint;
@@ -25,7 +24,8 @@ use crate::queue::Closing;
 use crate::session::PATH;
 use crate::tls;
 
-/// The connections that may be in their handshake.
+/// The connections that may be in their handshake at least: there are as many as clients, all of which may
+/// come at once, as when the gateway starts again.
 const HANDSHAKES: usize = 256;
 
 /// Why a gateway does not start.
@@ -148,7 +148,7 @@ impl Gateway {
                 .fallback(upgrade)
                 .with_state(Arc::clone(&shared)),
             acceptor,
-            connections: HANDSHAKES,
+            connections: shared.config.max_clients.max(HANDSHAKES),
             turned_away: Arc::new(move || counting.turned_away()),
         };
         let serving = http::serve(listener, site);
@@ -253,8 +253,9 @@ async fn upgrade(
         .on_upgrade(move |socket| connection::run(socket, request, place))
 }
 
-/// Whether a request may come from a program or from a page of this very server or machine: a browser
-/// says where a page is from, and connects to loopback for any of them.
+/// Whether a request may come from a program or from a page of this machine: a browser says where a
+/// page is from, and connects to loopback for any of them. That the page is from the host which the
+/// request names says nothing: its site's name may have been made to mean this machine meanwhile.
 fn is_from_here(headers: &HeaderMap) -> bool {
     let Some(origin) = headers.get(header::ORIGIN) else {
         return true;
@@ -262,14 +263,10 @@ fn is_from_here(headers: &HeaderMap) -> bool {
     let Ok(origin) = origin.to_str().unwrap_or_default().parse::<Uri>() else {
         return false;
     };
-    let host = headers
-        .get(header::HOST)
-        .and_then(|host| host.to_str().ok());
     let name = origin.host().unwrap_or_default();
-    let is_loopback = name == "localhost"
+    name == "localhost"
         || name
             .trim_matches(['[', ']'])
             .parse::<std::net::IpAddr>()
-            .is_ok_and(|address| address.is_loopback());
-    is_loopback || origin.authority().map(Authority::as_str) == host
+            .is_ok_and(|address| address.is_loopback())
 }

@@ -129,6 +129,9 @@ pub enum SettingsProblem {
     /// One of two files that belong together.
     #[error("gateway.certificate and gateway.keyfile belong together: one of them is missing")]
     HalfTls,
+    /// Nobody would be asked for a certificate.
+    #[error("gateway.cafile needs gateway.certificate: without TLS no client shows a certificate")]
+    LoneAuthorities,
     /// Not an address for monitoring.
     #[error(transparent)]
     Monitor(#[from] MonitorAddressError),
@@ -178,6 +181,9 @@ impl GatewayConfig {
                 keyfile,
                 cafile: file("gateway.cafile"),
             }),
+            (None, None) if file("gateway.cafile").is_some() => {
+                return Err(SettingsProblem::LoneAuthorities);
+            }
             (None, None) => None,
             _ => return Err(SettingsProblem::HalfTls),
         };
@@ -323,6 +329,9 @@ mod tests {
         assert!(problem("[gateway]\nlisten = \"27759\"").contains("gateway.listen = \"27759\""));
         assert!(
             problem("[gateway]\nlisten = \"[::1]:5\"\nkeyfile = \"k\"").contains("belong together")
+        );
+        assert!(
+            problem("[gateway]\nlisten = \"[::1]:5\"\ncafile = \"ca\"").contains("gateway.cafile")
         );
         assert!(
             problem("[gateway]\nlisten = \"[::1]:5\"\ntokens = \"none.toml\"")

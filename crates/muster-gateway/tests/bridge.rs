@@ -200,5 +200,39 @@ async fn a_client_says_what_is_wrong() {
     connection.publish("/u/x", value).await.unwrap();
     let heard = within(connection.receive()).await.unwrap();
     assert!(matches!(heard, Incoming::Error { code, .. } if code == "permission_denied"));
-    connection.close().await;
+    assert!(connection.close(Duration::from_secs(20)).await);
+}
+
+#[tokio::test]
+async fn what_has_no_room_while_the_server_is_away_is_counted_at_once() {
+    let here = endpoint();
+    let config = bridge_config("ws://127.0.0.1:1", &[], &["/out/"]);
+    let bridge = Bridge::start(&here, config).await.unwrap();
+    for number in 0..1500 {
+        publish(&here, "/out/a", event("e", number));
+    }
+    until(&bridge, |counts| counts.dropped.total() == 500).await;
+    let counts = bridge.counts();
+    assert_eq!((counts.connected, counts.events_out), (false, 0));
+}
+
+#[tokio::test]
+async fn what_waits_when_a_bridge_stops_still_crosses() {
+    let (there, here) = (endpoint(), endpoint());
+    let gateway = Gateway::start(&there, config()).await.unwrap();
+    let mut there_hears = there.subscribe(["/"]).await;
+    let config = bridge_config(&format!("ws://{}", gateway.address()), &[], &["/out/"]);
+    let bridge = Bridge::start(&here, config).await.unwrap();
+    until(&bridge, |counts| counts.connected).await;
+    for number in 0..500 {
+        publish(&here, "/out/a", event("e", number));
+    }
+    within(bridge.stop(Duration::from_secs(20))).await;
+    for _ in 0..500 {
+        assert_eq!(next_event(&mut there_hears).await.0, "/out/a");
+    }
+    // One without a server stops at once.
+    let config = bridge_config("ws://127.0.0.1:1", &[], &["/out/"]);
+    let bridge = Bridge::start(&here, config).await.unwrap();
+    within(bridge.stop(Duration::from_secs(60))).await;
 }

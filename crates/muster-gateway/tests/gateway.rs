@@ -295,6 +295,9 @@ async fn a_client_that_does_not_read_costs_only_itself() {
     }
     let (code, reason) = end(&mut stuck).await;
     assert_eq!((code, reason.contains("slow")), (1013, true));
+    // Each event was written to its connection or is counted as dropped.
+    let counts = gateway.counts();
+    assert_eq!(counts.events_out + counts.dropped.total(), 2 * sent);
     publish(&endpoint, "/t/x", event("last", &[])).await;
     assert_eq!(hear(&mut good).await["data"][2]["data"][0]["data"], "last");
     assert!(gateway.counts().dropped.total() > 0);
@@ -524,7 +527,11 @@ async fn what_is_no_websocket_is_told_so() {
 #[tokio::test]
 async fn silent_connections_keep_nobody_out() {
     let endpoint = endpoint();
-    let gateway = gateway(&endpoint).await;
+    let config = GatewayConfig {
+        max_clients: 100,
+        ..config()
+    };
+    let gateway = Gateway::start(&endpoint, config).await.unwrap();
     let mut silent = Vec::new();
     for _ in 0..400 {
         silent.push(TcpStream::connect(gateway.address()).await.unwrap());
@@ -643,4 +650,66 @@ fn certificate(directory: &std::path::Path) -> (std::path::PathBuf, std::path::P
     std::fs::write(&certificate, builder.build().to_pem().unwrap()).unwrap();
     std::fs::write(&keyfile, key.private_key_to_pem_pkcs8().unwrap()).unwrap();
     (certificate, keyfile)
+}
+
+#[tokio::test]
+async fn pages_of_other_sites_may_not_connect() {
+    let endpoint = endpoint();
+    let gateway = gateway(&endpoint).await;
+    let port = gateway.address().port();
+    let connect = async |host: &str, origin: Option<&str>| {
+        let mut request = format!("ws://{}{PATH}", gateway.address())
+            .into_client_request()
+            .unwrap();
+        let headers = request.headers_mut();
+        headers.insert("Host", host.parse().unwrap());
+        if let Some(origin) = origin {
+            headers.insert("Origin", origin.parse().unwrap());
+        }
+        let stream = TcpStream::connect(gateway.address()).await.unwrap();
+        within(tokio_tungstenite::client_async(request, stream)).await
+    };
+    let here = format!("127.0.0.1:{port}");
+    for origin in [
+        None,
+        Some("http://localhost:8000"),
+        Some("http://[::1]"),
+        Some("https://127.0.0.1"),
+    ] {
+        connect(&here, origin).await.unwrap();
+    }
+    // The last is a page whose site's name was made to mean this machine after it was loaded: its
+    // browser takes gateway and page for one site.
+    let rebound = format!("evil.example:{port}");
+    for (host, origin) in [
+        (&here, "https://evil.example".to_owned()),
+        (&here, "null".to_owned()),
+        (&here, "https://localhost.evil.example".to_owned()),
+        (&rebound, format!("http://{rebound}")),
+    ] {
+        let error = connect(host, Some(&origin)).await.unwrap_err();
+        assert!(
+            matches!(&error, tungstenite::Error::Http(response) if response.status() == 403),
+            "{origin}: {error}"
+        );
+    }
+}
+
+/// Of a thousand clients that came at once, all but 256 were closed before they had sent their requests.
+#[tokio::test]
+async fn all_clients_may_come_at_once() {
+    let endpoint = endpoint();
+    let gateway = gateway(&endpoint).await;
+    let mut streams = Vec::new();
+    for _ in 0..300 {
+        streams.push(TcpStream::connect(gateway.address()).await.unwrap());
+    }
+    // When the gateway has taken one that came behind the others, it has taken all.
+    let _last = connect(&gateway).await;
+    let url = format!("ws://{}{PATH}", gateway.address());
+    for stream in &mut streams {
+        let shaken = within(tokio_tungstenite::client_async(url.as_str(), stream)).await;
+        shaken.unwrap();
+    }
+    assert_eq!(gateway.counts().turned_away, 0);
 }

@@ -6,6 +6,7 @@
 )]
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use muster::NodeReport;
 use muster::wire::counters::DropCause;
@@ -110,4 +111,21 @@ fn addresses() {
         Some("[::1]:5".parse().unwrap())
     );
     assert!(parse("28760").unwrap_err().to_string().contains("28760"));
+}
+
+#[tokio::test]
+async fn a_connection_ends_with_its_monitor() {
+    let address = "127.0.0.1:0".parse().unwrap();
+    let monitor = Monitor::start(address, Arc::new(Page)).await.unwrap();
+    let mut stream = TcpStream::connect(monitor.address()).await.unwrap();
+    let request = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+    stream.write_all(request).await.unwrap();
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 200");
+    drop(monitor);
+    // Less than an idle connection lives by itself.
+    let mut rest = Vec::new();
+    let end = tokio::time::timeout(Duration::from_secs(2), stream.read_to_end(&mut rest)).await;
+    assert!(end.is_ok(), "it still stands");
 }

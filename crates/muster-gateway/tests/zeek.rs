@@ -257,7 +257,7 @@ async fn zeek_reads_our_json_and_we_read_zeeks() {
             assert_eq!(next(&mut connection).await.1, [expected], "{kind}");
         }
         assert!(within(connection.ping()).await.unwrap() < Duration::from_secs(5));
-        within(connection.close()).await;
+        within(connection.close(Duration::from_secs(1))).await;
         zeek.terminate();
     }
 }
@@ -332,7 +332,7 @@ async fn a_bridge_carries_events_to_zeek_and_back() {
             (counts.connections, counts.errors, counts.not_events),
             (1, 0, 0)
         );
-        within(first.close()).await;
+        within(first.close(Duration::from_secs(1))).await;
         zeek.terminate();
     }
 }

@@ -155,13 +155,21 @@ impl Gates {
         &self.status
     }
 
-    /// Ends all of them; what they have counted stays.
+    /// Ends all of them, after what is queued for clients and over the bridge; what they have counted
+    /// stays.
     pub(crate) async fn close(self, limit: Duration) -> Status {
-        drop(self.bridge);
         drop(self.monitor);
-        if let Some(gateway) = self.gateway {
-            gateway.stop(limit).await;
-        }
+        let bridge = async {
+            if let Some(bridge) = self.bridge {
+                bridge.stop(limit).await;
+            }
+        };
+        let gateway = async {
+            if let Some(gateway) = self.gateway {
+                gateway.stop(limit).await;
+            }
+        };
+        tokio::join!(bridge, gateway);
         self.status
     }
 }

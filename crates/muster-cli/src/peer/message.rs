@@ -6,7 +6,7 @@ use muster_wire::Topic;
 use muster_wire::zeek::{self, EventRef, Metadata};
 
 use crate::arguments::Format;
-use crate::output::Failure;
+use crate::output::{Failure, one_line};
 
 /// A message as one line.
 pub(crate) fn line(topic: &[u8], value: DataRef<'_>, format: Format) -> Vec<u8> {
@@ -21,7 +21,7 @@ pub(crate) fn line(topic: &[u8], value: DataRef<'_>, format: Format) -> Vec<u8> 
 
 /// A message as Zeek's scripts would write it: topic, event and arguments, or the bare value.
 fn text(topic: &[u8], value: DataRef<'_>) -> String {
-    let topic = String::from_utf8_lossy(topic);
+    let topic = one_line(String::from_utf8_lossy(topic));
     let Ok(event) = EventRef::read(value) else {
         return format!("{topic} {value}");
     };
@@ -32,7 +32,8 @@ fn text(topic: &[u8], value: DataRef<'_>) -> String {
         .flat_map(|arguments| arguments.iter())
         .map(|argument| argument.to_string())
         .collect();
-    format!("{topic} {}({})", event.name(), arguments.join(", "))
+    let name = one_line(event.name().into());
+    format!("{topic} {name}({})", arguments.join(", "))
 }
 
 /// An event of a name and arguments as they are typed, encoded.
@@ -140,6 +141,9 @@ mod tests {
         let event = event("e", &["count:1".to_owned()]).unwrap();
         let value = DataRef::from_validated(&event);
         assert_eq!(line(b"/t", value, Format::Text), b"/t e(1)\n");
+        // A topic forges no line.
+        let forged = line(b"/t\n/u \x1b[1m", value, Format::Text);
+        assert_eq!(forged, b"/t\\n/u \\u{1b}[1m e(1)\n");
         let json = String::from_utf8(line(b"/t", value, Format::Json)).unwrap();
         let (topic, payload) = of_line(1, &json).unwrap();
         assert_eq!((topic.as_bytes(), payload), (&b"/t"[..], event));

@@ -21,7 +21,7 @@ const LONGEST_LINE: u64 = 64 << 20;
 const ROOM: Duration = Duration::from_secs(60);
 
 /// What is to be published: topics, and values encoded.
-pub(super) type Messages<'a> = Box<dyn Iterator<Item = Result<(Topic, Vec<u8>)>> + Send + 'a>;
+pub(super) type Messages = Box<dyn Iterator<Item = Result<(Topic, Vec<u8>)>> + Send>;
 
 pub(crate) async fn run(arguments: &Publish) -> Result<ExitCode> {
     let messages = messages(arguments)?;
@@ -51,7 +51,7 @@ pub(crate) async fn run(arguments: &Publish) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn messages(arguments: &Publish) -> Result<Messages<'_>> {
+fn messages(arguments: &Publish) -> Result<Messages> {
     if arguments.lines {
         return Ok(Box::new(lines(std::io::stdin())));
     }
@@ -67,7 +67,9 @@ fn messages(arguments: &Publish) -> Result<Messages<'_>> {
 }
 
 /// The messages of lines of JSON; empty lines are passed over.
-fn lines(source: impl Read + Send) -> impl Iterator<Item = Result<(Topic, Vec<u8>)>> + Send {
+fn lines(
+    source: impl Read + Send + 'static,
+) -> impl Iterator<Item = Result<(Topic, Vec<u8>)>> + Send + 'static {
     let mut source = BufReader::new(source);
     let mut number = 0;
     std::iter::from_fn(move || {

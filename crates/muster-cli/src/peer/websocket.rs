@@ -8,8 +8,10 @@ use anyhow::Result;
 use muster::{PeersReply, PeersRequest};
 use muster_data::{DataRef, Encode, Record, encode_to_vec};
 use muster_gateway::{ClientConfig, ClientError, Connection, Incoming, ServerUrl};
-use muster_wire::EndpointId;
 use muster_wire::zeek::{self, EventRef, Metadata};
+use muster_wire::{EndpointId, Topic};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout_at};
 
 use super::message;
 use super::publish::Messages;
@@ -21,6 +23,12 @@ const COMPLAINT: Duration = Duration::from_millis(300);
 
 /// How long an answer may take.
 const ANSWER: Duration = Duration::from_secs(5);
+
+/// How long a goodbye may take behind which nothing depends on it.
+const GOODBYE: Duration = Duration::from_secs(1);
+
+/// The messages that are read from stdin before there is room for them.
+const READ_AHEAD: usize = 16;
 
 /// The pause between two attempts or pings.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -34,45 +42,57 @@ pub(super) fn url(address: &str) -> Result<Option<ServerUrl>> {
     Ok(Some(url.map_err(|error| Failure::new(error.to_string()))?))
 }
 
-async fn open(
-    url: &ServerUrl,
-    arguments: &ConnectionArguments,
-    prefixes: &[String],
-) -> Result<Connection> {
+/// How to present oneself, as the arguments have it.
+fn config(url: &ServerUrl, arguments: &ConnectionArguments) -> Result<ClientConfig> {
     if arguments.mode.is_some() {
         return Err(Failure::new(format!("--tls says nothing of {url}"))
             .hint("ws:// is not encrypted, wss:// is; --ssl-cafile names whom to trust")
             .into());
     }
-    let token = arguments.token()?;
-    let config = ClientConfig {
+    Ok(ClientConfig {
         application: "muster".to_owned(),
-        token,
+        token: arguments.token()?,
         cafile: arguments.ssl_cafile.clone(),
         ..ClientConfig::default()
-    };
-    Ok(Connection::open(url, &config, prefixes)
-        .await
-        .map_err(|error| {
-            let hint = match &error {
-                ClientError::Refused { reason, .. } if reason.contains("401") => {
-                    "--token-file names a file with the token"
-                }
-                ClientError::Tls { reason, .. } if reason.contains("mismatch") => {
-                    "the certificate must name the host of the address; `muster tls init` makes such ones"
-                }
-                ClientError::Tls { .. } => "--ssl-cafile names the authorities to trust",
-                _ => "a WebSocket address is ws://HOST:PORT or wss://HOST:PORT",
-            };
-            Failure::new(error.to_string()).hint(hint)
-        })?)
+    })
+}
+
+async fn open(
+    url: &ServerUrl,
+    arguments: &ConnectionArguments,
+    prefixes: &[String],
+) -> Result<Connection> {
+    connect(url, &config(url, arguments)?, prefixes).await
+}
+
+async fn connect(
+    url: &ServerUrl,
+    config: &ClientConfig,
+    prefixes: &[String],
+) -> Result<Connection> {
+    let opened = Connection::open(url, config, prefixes).await;
+    Ok(opened.map_err(|error| {
+        let hint = match &error {
+            ClientError::Refused { reason, .. } if reason.contains("401") => {
+                "--token-file names a file with the token"
+            }
+            ClientError::Tls { reason, .. } if reason.contains("mismatch") => {
+                "the certificate must name the host of the address; `muster tls init` makes such ones"
+            }
+            ClientError::Tls { .. } => "--ssl-cafile names the authorities to trust",
+            _ => "a WebSocket address is ws://HOST:PORT or wss://HOST:PORT",
+        };
+        Failure::new(error.to_string()).hint(hint)
+    })?)
 }
 
 pub(super) async fn subscribe(url: &ServerUrl, arguments: &Subscribe) -> Result<ExitCode> {
     let mut left = arguments.count.unwrap_or(u64::MAX);
     let mut told = false;
+    // What is wrong with the arguments does not become right by trying again.
+    let config = config(url, &arguments.connection)?;
     while left > 0 {
-        let opened = open(url, &arguments.connection, &arguments.prefixes).await;
+        let opened = connect(url, &config, &arguments.prefixes).await;
         let mut connection = match opened {
             Ok(connection) => connection,
             Err(error) if arguments.follow_reconnect => {
@@ -111,7 +131,7 @@ pub(super) async fn subscribe(url: &ServerUrl, arguments: &Subscribe) -> Result<
             }
         }
         if left == 0 {
-            connection.close().await;
+            connection.close(GOODBYE).await;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -120,19 +140,35 @@ pub(super) async fn subscribe(url: &ServerUrl, arguments: &Subscribe) -> Result<
 pub(super) async fn publish(
     url: &ServerUrl,
     connection: &ConnectionArguments,
-    messages: Messages<'_>,
+    messages: Messages,
 ) -> Result<ExitCode> {
     let mut connection = open(url, connection, &[]).await?;
-    for message in messages {
-        let (topic, payload) = message?;
-        let topic = String::from_utf8_lossy(topic.as_bytes()).into_owned();
-        let value = DataRef::from_validated(&payload);
-        connection.publish(&topic, value).await?;
+    let lost = |error: ClientError| Failure::new(format!("lost {url}: {error}"));
+    let mut messages = read_ahead(messages);
+    let mut complaint = None;
+    // Stdin may say nothing for long: the server is listened to meanwhile, and its pings are answered.
+    loop {
+        tokio::select! {
+            message = messages.recv() => {
+                let Some(message) = message else {
+                    break;
+                };
+                let (topic, payload) = message?;
+                let topic = String::from_utf8_lossy(topic.as_bytes()).into_owned();
+                let value = DataRef::from_validated(&payload);
+                connection.publish(&topic, value).await.map_err(lost)?;
+            }
+            incoming = connection.receive() => complain(incoming.map_err(lost)?, &mut complaint),
+        }
     }
     // What the server does not take it says soon.
-    if let Ok(Ok(Incoming::Error { code, context })) =
-        tokio::time::timeout(COMPLAINT, connection.receive()).await
+    let deadline = Instant::now() + COMPLAINT;
+    while complaint.is_none()
+        && let Ok(incoming) = timeout_at(deadline, connection.receive()).await
     {
+        complain(incoming.map_err(lost)?, &mut complaint);
+    }
+    if let Some((code, context)) = complaint {
         let hint = if code == "permission_denied" {
             "the server's file of tokens says what each may publish"
         } else {
@@ -141,8 +177,31 @@ pub(super) async fn publish(
         let message = format!("{url} refused it: {code}: {context}");
         return Err(Failure::new(message).hint(hint).into());
     }
-    connection.close().await;
+    if !connection.close(ANSWER).await {
+        let text = format!("{url} did not confirm within {ANSWER:?} that it has read everything");
+        return Err(Failure::new(text).into());
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Messages as a thread of their own reads them: whoever waits for the next one can do something else.
+fn read_ahead(messages: Messages) -> mpsc::Receiver<Result<(Topic, Vec<u8>)>> {
+    let (sender, receiver) = mpsc::channel(READ_AHEAD);
+    std::thread::spawn(move || {
+        for message in messages {
+            if sender.blocking_send(message).is_err() {
+                return;
+            }
+        }
+    });
+    receiver
+}
+
+/// Keeps the first complaint of a server.
+fn complain(incoming: Incoming, complaint: &mut Option<(String, String)>) {
+    if let Incoming::Error { code, context } = incoming {
+        complaint.get_or_insert((code, context));
+    }
 }
 
 pub(super) async fn ping(url: &ServerUrl, arguments: &Ping) -> Result<ExitCode> {
@@ -160,7 +219,7 @@ pub(super) async fn ping(url: &ServerUrl, arguments: &Ping) -> Result<ExitCode> 
             span.as_secs_f64() * 1000.0
         ))?;
     }
-    connection.close().await;
+    connection.close(GOODBYE).await;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -206,7 +265,7 @@ pub(super) async fn peers(url: &ServerUrl, arguments: &Peers) -> Result<ExitCode
         Some(reply) => text.push_str(&super::peers::table(&reply)),
         None => text.push_str("it does not tell its peers: not a Muster node\n"),
     }
-    connection.close().await;
+    connection.close(GOODBYE).await;
     print(&text)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -282,7 +282,7 @@ impl<'de> Visitor<'de> for Object<'_> {
         let mut topic = None;
         let mut data_type = None;
         let mut data = None;
-        let mut early: Option<Box<RawValue>> = None;
+        let mut early: Option<&RawValue> = None;
         while let Some(name) = map.next_key_seed(Word(Name::of))? {
             match name {
                 Name::DataType => {

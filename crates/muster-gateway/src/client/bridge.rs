@@ -1,32 +1,46 @@
 //! A bridge to a WebSocket server: chosen topics travel in, others travel out.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::stream::{SplitSink, SplitStream};
+use futures_util::stream::SplitStream;
 use futures_util::{Sink, SinkExt, Stream, StreamExt};
 use muster::{Delivery, Endpoint, Publisher, StartError, Subscriber};
-use muster_data::{DataRef, encode_to_vec, json};
+use muster_data::{DataRef, encode_to_vec};
 use muster_wire::counters::DropLedger;
-use muster_wire::zeek::{EventRef, Message as ZeekMessage};
+use muster_wire::zeek::EventRef;
 use muster_wire::{Class, QueueLimits, Topic};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::{self, Message, Utf8Bytes};
 
 use super::connection::{
     ClientConfig, ClientError, Connection, Incoming, ServerUrl, ended, read, text_of,
 };
+use crate::event_text::each_text;
 use crate::room::Room;
 
 /// The wait before the first and the last repetition of a connection that failed; it doubles between.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
+/// A connection that lasted so long was a good one: the wait behind it is the first again.
+const STEADY: Duration = Duration::from_secs(30);
+
+/// How often it is noted, while the server is away, what had no room.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
 /// How often the server is pinged, and how many pings may be without an answer.
 const PING_EVERY: Duration = Duration::from_secs(10);
 const SILENT_PINGS: u64 = 3;
+
+/// How long the server may take to make room for one text. It may have stopped with its connection
+/// intact, and while a text waits there are no pings.
+const WRITE_LIMIT: Duration = Duration::from_secs(30);
 
 /// Settings of a [`Bridge`].
 #[derive(Debug, Clone)]
@@ -128,11 +142,20 @@ struct Counters {
     last_error: Mutex<Option<String>>,
 }
 
-/// A bridge at work; ends when it is dropped.
+impl Counters {
+    /// Notes what had no room in the queue of a subscriber.
+    fn note_dropped(&self, subscriber: &Subscriber) {
+        let dropped = subscriber.depth().2;
+        *self.dropped.lock().unwrap_or_else(PoisonError::into_inner) = dropped;
+    }
+}
+
+/// A bridge at work; ends with [`Bridge::stop`], or at once when it is dropped.
 #[derive(Debug)]
 pub struct Bridge {
     counter: BridgeCounter,
-    _stop: watch::Sender<()>,
+    stop: watch::Sender<bool>,
+    task: JoinHandle<()>,
 }
 
 /// Tells what a bridge counts.
@@ -153,18 +176,21 @@ impl Bridge {
         let server = config.url.to_string().into();
         let counters = Arc::new(Counters::default());
         let (connected, is_connected) = watch::channel(false);
-        let (stop, mut stopped) = watch::channel(());
+        let (stop, stopping) = watch::channel(false);
+        let mut is_there = stopping.clone();
         let task = Task {
             publisher: endpoint.local_publisher()?,
             endpoint: endpoint.clone(),
             config,
             counters: Arc::clone(&counters),
             connected,
+            stopping,
         };
-        tokio::spawn(async move {
+        let task = tokio::spawn(async move {
+            let dropped = async { while is_there.changed().await.is_ok() {} };
             tokio::select! {
                 () = task.run(subscriber) => {}
-                _ = stopped.changed() => {}
+                () = dropped => {}
             }
         });
         Ok(Self {
@@ -173,8 +199,15 @@ impl Bridge {
                 counters,
                 connected: is_connected,
             },
-            _stop: stop,
+            stop,
+            task,
         })
+    }
+
+    /// Sends what waits for the server, if it is connected, and says goodbye; takes at most `limit`.
+    pub async fn stop(self, limit: Duration) {
+        self.stop.send_replace(true);
+        let _ = tokio::time::timeout(limit, self.task).await;
     }
 
     /// What the bridge counts.
@@ -215,15 +248,23 @@ struct Task {
     config: BridgeConfig,
     counters: Arc<Counters>,
     connected: watch::Sender<bool>,
+    stopping: watch::Receiver<bool>,
 }
 
 impl Task {
     async fn run(mut self, mut subscriber: Subscriber) {
-        let mut wait = FIRST_WAIT;
+        let mut back_off = BackOff::default();
+        let mut unsent = VecDeque::new();
         let mut told = String::new();
+        let mut stopping = self.stopping.clone();
         loop {
             let config = &self.config;
-            match Connection::open(&config.url, &config.client, &config.inward).await {
+            let mut lasted = Duration::ZERO;
+            let opened = tokio::select! {
+                opened = Connection::open(&config.url, &config.client, &config.inward) => opened,
+                () = told_to_stop(&mut stopping) => return,
+            };
+            match opened {
                 Ok(connection) => {
                     tracing::info!(
                         "bridge to {}: connected as {} ({})",
@@ -233,12 +274,18 @@ impl Task {
                     );
                     self.counters.connections.fetch_add(1, Ordering::Relaxed);
                     self.connected.send_replace(true);
-                    let end = self.exchange(connection, &mut subscriber).await;
+                    let start = Instant::now();
+                    let end = self
+                        .exchange(connection, &mut subscriber, &mut unsent)
+                        .await;
+                    lasted = start.elapsed();
                     self.connected.send_replace(false);
+                    if *self.stopping.borrow() {
+                        return;
+                    }
                     tracing::warn!("bridge to {}: {end}", self.config.url);
                     self.failed(&end);
                     told.clear();
-                    wait = FIRST_WAIT;
                 }
                 Err(error) => {
                     self.failed(&error);
@@ -250,8 +297,15 @@ impl Task {
                     }
                 }
             }
-            tokio::time::sleep(with_jitter(wait)).await;
-            wait = (wait * 2).min(LONGEST_WAIT);
+            let again = Instant::now() + with_jitter(back_off.next(lasted));
+            while Instant::now() < again {
+                self.counters.note_dropped(&subscriber);
+                let look = tokio::time::sleep_until(again.min(Instant::now() + LOOK_EVERY));
+                tokio::select! {
+                    () = look => {}
+                    () = told_to_stop(&mut stopping) => return,
+                }
+            }
         }
     }
 
@@ -269,15 +323,22 @@ impl Task {
         &mut self,
         connection: Connection,
         subscriber: &mut Subscriber,
+        unsent: &mut VecDeque<Utf8Bytes>,
     ) -> ClientError {
         let (sink, stream) = connection.socket.split();
         let silent = AtomicU64::new(0);
         let own = self.publisher.id();
         let counters = Arc::clone(&self.counters);
+        let mut stopping = self.stopping.clone();
+        let outward = Outward {
+            unsent,
+            own,
+            counters: &counters,
+        };
         // Both are driven at once, so that a server that waits for us to read cannot stop us writing.
         tokio::select! {
             end = self.inward(stream, &silent) => end,
-            end = outward(sink, subscriber, own, &counters, &silent) => end,
+            end = outward.run(sink, subscriber, &silent, &mut stopping) => end,
         }
     }
 
@@ -335,88 +396,253 @@ impl Task {
     }
 }
 
-/// Writes what is published here.
-async fn outward<S>(
-    mut sink: SplitSink<S, Message>,
-    subscriber: &mut Subscriber,
+/// Writes what is published here. What is unsent when the connection ends goes over the next one.
+struct Outward<'a> {
+    unsent: &'a mut VecDeque<Utf8Bytes>,
     own: muster_wire::EndpointId,
-    counters: &Counters,
-    silent: &AtomicU64,
-) -> ClientError
-where
-    S: Sink<Message, Error = tungstenite::Error>,
-{
-    let mut pings = tokio::time::interval(PING_EVERY);
-    loop {
-        let written = tokio::select! {
-            delivery = subscriber.receive() => match delivery {
-                Some(Delivery::Batch(batch)) => {
-                    let (_, _, dropped) = subscriber.depth();
-                    *counters.dropped.lock().unwrap_or_else(PoisonError::into_inner) = dropped;
-                    let messages = batch.iter().filter(|message| message.from != own);
-                    let mut texts = Vec::new();
-                    for message in messages {
-                        let value = DataRef::from_validated(message.payload);
-                        put_events(&mut texts, message.topic, value, counters);
-                    }
-                    let count = texts.len() as u64;
-                    let written = send_all(&mut sink, texts).await;
-                    if written.is_ok() {
-                        counters.events_out.fetch_add(count, Ordering::Relaxed);
-                    }
-                    written
-                }
-                Some(Delivery::Status(_)) => Ok(()),
-                None => return ClientError::Ended("the endpoint has ended".to_owned()),
-            },
-            _ = pings.tick() => {
-                if silent.fetch_add(1, Ordering::Relaxed) >= SILENT_PINGS {
-                    let limit = PING_EVERY * u32::try_from(SILENT_PINGS).unwrap_or(1);
-                    return ClientError::Ended(format!("nothing heard for {limit:?}"));
-                }
-                sink.send(Message::Ping(Bytes::new())).await
+    counters: &'a Counters,
+}
+
+impl Outward<'_> {
+    async fn run(
+        mut self,
+        mut sink: impl Sink<Message, Error = tungstenite::Error> + Unpin,
+        subscriber: &mut Subscriber,
+        silent: &AtomicU64,
+        stopping: &mut watch::Receiver<bool>,
+    ) -> ClientError {
+        let mut pings = tokio::time::interval(PING_EVERY);
+        loop {
+            if let Err(end) = send_all(&mut sink, self.unsent, self.counters).await {
+                return end;
             }
+            tokio::select! {
+                delivery = subscriber.receive() => match delivery {
+                    Some(delivery) => {
+                        self.counters.note_dropped(subscriber);
+                        self.take(&delivery);
+                    }
+                    None => return ClientError::Ended("the endpoint has ended".to_owned()),
+                },
+                _ = pings.tick() => {
+                    if silent.fetch_add(1, Ordering::Relaxed) >= SILENT_PINGS {
+                        let limit = PING_EVERY * u32::try_from(SILENT_PINGS).unwrap_or(1);
+                        return ClientError::Ended(format!("nothing heard for {limit:?}"));
+                    }
+                    if let Err(end) = in_time(sink.send(Message::Ping(Bytes::new()))).await {
+                        return end;
+                    }
+                }
+                () = told_to_stop(stopping) => break,
+            }
+        }
+        while let Ok(delivery) = subscriber.try_receive() {
+            self.take(&delivery);
+        }
+        if let Err(end) = send_all(&mut sink, self.unsent, self.counters).await {
+            return end;
+        }
+        if let Err(end) = in_time(sink.close()).await {
+            return end;
+        }
+        // The server's goodbye, which comes when it has read everything, ends the connection.
+        std::future::pending().await
+    }
+
+    fn take(&mut self, delivery: &Delivery) {
+        let Delivery::Batch(batch) = delivery else {
+            return;
         };
-        if let Err(error) = written {
-            return ended(&error);
+        for message in batch.iter().filter(|message| message.from != self.own) {
+            let value = DataRef::from_validated(message.payload);
+            let not_events = each_text(message.topic, value, &mut |text| {
+                // What is written is UTF-8.
+                self.unsent.extend(Utf8Bytes::try_from(text));
+            });
+            let counter = &self.counters.not_events;
+            counter.fetch_add(not_events, Ordering::Relaxed);
         }
     }
 }
 
-/// Appends an event, or each event of a batch, as JSON.
-fn put_events(texts: &mut Vec<Utf8Bytes>, topic: &Topic, value: DataRef<'_>, counters: &Counters) {
-    match ZeekMessage::read(value) {
-        Ok(ZeekMessage::Event(_)) => {
-            let mut text = Vec::with_capacity(value.bytes().len() * 4);
-            json::write_message(&mut text, topic.as_bytes(), value);
-            texts.extend(Utf8Bytes::try_from(text));
-        }
-        Ok(ZeekMessage::Batch(batch)) => {
-            for value in batch.values() {
-                put_events(texts, topic, value, counters);
-            }
-        }
-        Ok(_) | Err(_) => {
-            counters.not_events.fetch_add(1, Ordering::Relaxed);
-        }
+async fn told_to_stop(stopping: &mut watch::Receiver<bool>) {
+    let _ = stopping.wait_for(|stop| *stop).await;
+}
+
+async fn send_all(
+    sink: &mut (impl Sink<Message, Error = tungstenite::Error> + Unpin),
+    texts: &mut VecDeque<Utf8Bytes>,
+    counters: &Counters,
+) -> Result<(), ClientError> {
+    if texts.is_empty() {
+        return Ok(());
+    }
+    while let Some(text) = texts.front() {
+        in_time(sink.feed(Message::Text(text.clone()))).await?;
+        texts.pop_front();
+        counters.events_out.fetch_add(1, Ordering::Relaxed);
+    }
+    in_time(sink.flush()).await
+}
+
+async fn in_time(
+    write: impl Future<Output = Result<(), tungstenite::Error>>,
+) -> Result<(), ClientError> {
+    let written = tokio::time::timeout(WRITE_LIMIT, write).await;
+    written
+        .map_err(|_| ClientError::Ended(format!("nothing was read for {WRITE_LIMIT:?}")))?
+        .map_err(|error| ended(&error))
+}
+
+/// The wait before a connection is tried again.
+struct BackOff(Duration);
+
+impl Default for BackOff {
+    fn default() -> Self {
+        Self(FIRST_WAIT)
     }
 }
 
-async fn send_all<S>(
-    sink: &mut SplitSink<S, Message>,
-    texts: Vec<Utf8Bytes>,
-) -> Result<(), tungstenite::Error>
-where
-    S: Sink<Message, Error = tungstenite::Error>,
-{
-    for text in texts {
-        sink.feed(Message::Text(text)).await?;
+impl BackOff {
+    /// The wait behind a connection that lasted for a time: twice as long as before, unless the
+    /// connection was a good one. A server that ends each one at once is no better than one that is away.
+    fn next(&mut self, lasted: Duration) -> Duration {
+        if lasted >= STEADY {
+            self.0 = FIRST_WAIT;
+        }
+        let wait = self.0;
+        self.0 = (wait * 2).min(LONGEST_WAIT);
+        wait
     }
-    sink.flush().await
 }
 
 /// Three quarters to five quarters of a time, so that many bridges do not come at once.
 fn with_jitter(wait: Duration) -> Duration {
     let random = muster::random_id().map_or(128, |id| u32::from(id.as_bytes()[15]));
     wait * (192 + random / 2) / 256
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
+    use muster::EndpointConfig;
+    use muster_data::{Data, Encode};
+    use muster_wire::zeek::{Metadata, put_event};
+
+    use super::*;
+
+    const LIMITS: QueueLimits = QueueLimits {
+        messages: 100,
+        bytes: 1 << 20,
+    };
+
+    /// A connection that takes so many messages besides pings; then its server has stopped, or it is lost.
+    struct Takes {
+        left: usize,
+        is_lost: bool,
+        taken: Arc<Mutex<Vec<String>>>,
+    }
+
+    impl Sink<Message> for Takes {
+        type Error = tungstenite::Error;
+
+        fn poll_ready(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+            match self.left {
+                0 if self.is_lost => Poll::Ready(Err(tungstenite::Error::ConnectionClosed)),
+                0 => Poll::Pending,
+                _ => Poll::Ready(Ok(())),
+            }
+        }
+
+        fn start_send(mut self: Pin<&mut Self>, message: Message) -> Result<(), Self::Error> {
+            if let Message::Text(text) = message {
+                self.taken.lock().unwrap().push(text.to_string());
+                self.left -= 1;
+            }
+            Ok(())
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    /// Publishes three events, in a batch.
+    async fn published(endpoint: &Endpoint) -> Subscriber {
+        let subscriber = endpoint.subscribe_with_local(["/t"], LIMITS).await;
+        let mut payload = Vec::new();
+        muster_wire::zeek::put_batch(&mut payload, 3, |out| {
+            for number in 0..3_u64 {
+                put_event(out, "e", Metadata::default(), |out| {
+                    [Data::Count(number)][..].encode(out);
+                });
+            }
+        });
+        let topic = Topic::new("/t").unwrap();
+        let _ = endpoint
+            .publisher()
+            .publish_encoded(&topic, payload.into(), Class::Event);
+        subscriber
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_stops_reading_is_given_up_and_nothing_is_lost() {
+        for is_lost in [false, true] {
+            let endpoint = Endpoint::start(EndpointConfig::default()).unwrap();
+            let mut subscriber = published(&endpoint).await;
+            let taken = Arc::new(Mutex::new(Vec::new()));
+            let (counters, mut unsent) = (Counters::default(), VecDeque::new());
+            // The second server reads everything, and ends by its silence.
+            for left in [1, usize::MAX] {
+                let sink = Takes {
+                    left,
+                    is_lost,
+                    taken: Arc::clone(&taken),
+                };
+                let silent = AtomicU64::new(0);
+                let own = muster::random_id().unwrap();
+                let outward = Outward {
+                    unsent: &mut unsent,
+                    own,
+                    counters: &counters,
+                };
+                let (_stop, mut stopping) = watch::channel(false);
+                let outward = outward.run(sink, &mut subscriber, &silent, &mut stopping);
+                let end = tokio::time::timeout(WRITE_LIMIT * 2, outward).await;
+                assert!(matches!(end, Ok(ClientError::Ended(_))), "{end:?}");
+            }
+            let taken = taken.lock().unwrap();
+            assert_eq!(taken.len(), 3);
+            let numbers = taken.iter().enumerate();
+            assert!(
+                numbers
+                    .into_iter()
+                    .all(|(number, text)| text.contains(&format!(
+                        "{{\"@data-type\":\"count\",\"data\":{number}}}]}}]}}"
+                    ))),
+                "{taken:?}"
+            );
+            assert_eq!(counters.events_out.load(Ordering::Relaxed), 3);
+        }
+    }
+
+    #[test]
+    fn only_a_good_connection_makes_the_wait_short_again() {
+        let mut back_off = BackOff::default();
+        let short = Duration::from_secs(1);
+        let waits: Vec<_> = (0..3).map(|_| back_off.next(short)).collect();
+        assert_eq!(waits, [FIRST_WAIT, FIRST_WAIT * 2, FIRST_WAIT * 4]);
+        assert_eq!(back_off.next(STEADY), FIRST_WAIT);
+        for _ in 0..10 {
+            back_off.next(short);
+        }
+        assert_eq!(back_off.next(short), LONGEST_WAIT);
+    }
 }

@@ -320,7 +320,8 @@ impl Connection {
         &self.version
     }
 
-    /// The next thing that the server says.
+    /// The next thing that the server says. Whoever waits for something else as well may drop this: nothing
+    /// is lost. Pings of the server are answered meanwhile, and only then.
     pub async fn receive(&mut self) -> Result<Incoming, ClientError> {
         let text = self.next_text().await?;
         Ok(read(&text))
@@ -355,13 +356,18 @@ impl Connection {
         }
     }
 
-    /// Says goodbye and waits, a second at most, until the server has read everything.
-    pub async fn close(mut self) {
+    /// Says goodbye and waits, at most `limit`, until the server has read everything; whether it has.
+    pub async fn close(mut self, limit: Duration) -> bool {
         let goodbye = async {
             let _ = self.socket.close(None).await;
-            while let Some(Ok(_)) = self.socket.next().await {}
+            while let Some(Ok(message)) = self.socket.next().await {
+                if message.is_close() {
+                    return true;
+                }
+            }
+            false
         };
-        let _ = tokio::time::timeout(Duration::from_secs(1), goodbye).await;
+        tokio::time::timeout(limit, goodbye).await.unwrap_or(false)
     }
 
     async fn send(&mut self, text: String) -> Result<(), ClientError> {

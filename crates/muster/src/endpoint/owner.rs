@@ -39,7 +39,7 @@ pub(crate) enum Command {
     RoutingUpdate(EndpointId, Filter, oneshot::Sender<()>),
     NewSubscriber(Vec<Box<[u8]>>, Arc<SubscriberQueue>, oneshot::Sender<u64>),
     Subscribe(u64, Vec<Box<[u8]>>, oneshot::Sender<()>),
-    Unsubscribe(u64, Box<[u8]>, oneshot::Sender<()>),
+    Unsubscribe(u64, Vec<Box<[u8]>>, oneshot::Sender<()>),
     DropSubscriber(u64),
     StartDial {
         address: String,
@@ -264,14 +264,8 @@ impl Owner {
                 }
                 let _ = done.send(());
             }
-            Command::Unsubscribe(number, prefix, done) => {
-                if let Some(subscriber) = self.subscribers.get_mut(&number)
-                    && let Some(at) = subscriber.prefixes.iter().position(|held| *held == prefix)
-                {
-                    subscriber.prefixes.remove(at);
-                    self.subscriptions.remove(&prefix);
-                    self.subscriptions_changed();
-                }
+            Command::Unsubscribe(number, prefixes, done) => {
+                self.unsubscribe(number, prefixes);
                 let _ = done.send(());
             }
             Command::DropSubscriber(number) => self.drop_subscriber(number),
@@ -319,6 +313,27 @@ impl Owner {
             }
             Command::ShutDown(done) => self.shut_down(done),
         }
+    }
+
+    /// Ends one subscription to each prefix that the subscriber holds.
+    fn unsubscribe(&mut self, number: u64, prefixes: Vec<Box<[u8]>>) {
+        let Some(subscriber) = self.subscribers.get_mut(&number) else {
+            return;
+        };
+        let mut left: HashMap<Box<[u8]>, usize> = HashMap::new();
+        for prefix in prefixes {
+            *left.entry(prefix).or_default() += 1;
+        }
+        let subscriptions = &mut self.subscriptions;
+        subscriber.prefixes.retain(|held| {
+            let Some(left) = left.get_mut(held).filter(|left| **left > 0) else {
+                return true;
+            };
+            *left -= 1;
+            subscriptions.remove(held);
+            false
+        });
+        self.subscriptions_changed();
     }
 
     fn tick(&mut self) {

@@ -73,6 +73,8 @@ struct State {
     control: VecDeque<Vec<u8>>,
     /// The bytes of the control frames.
     control_bytes: usize,
+    /// Where among the control frames a filter waits: the next one takes its place.
+    filter_at: Option<usize>,
     data: Queue<Outgoing>,
     /// Queued data is still written, then BYE; nothing new is taken.
     closing: bool,
@@ -130,6 +132,7 @@ impl PeerQueue {
         let state = State {
             control: VecDeque::new(),
             control_bytes: 0,
+            filter_at: None,
             data: Queue::new(config.data_queue, config.overflow)
                 .with_reserved(config.control_queue),
             closing: false,
@@ -289,6 +292,9 @@ impl PeerQueue {
 
     /// Queues a control frame; too many of them, or too many bytes, end the peering, as none may be
     /// lost. A peer decides how long the answers to its pings are. One frame of any size has room.
+    ///
+    /// A filter takes the place of one that waits: only the last one counts, and how often it changes
+    /// must not cost a peer that is only slow.
     pub(crate) fn push_control(&self, control: &Control) {
         let frame = control.frame(self.me, self.info.id);
         let mut state = self.lock();
@@ -301,14 +307,7 @@ impl PeerQueue {
             let push = state.data.push(Outgoing::Frame(frame));
             matches!(push, Push::Dropped(_))
         } else {
-            let bytes = state.control_bytes + frame.len();
-            let has_room = state.control.is_empty()
-                || (state.control.len() < self.control_limit && bytes <= self.control_bytes_limit);
-            if has_room {
-                state.control_bytes = bytes;
-                state.control.push_back(frame);
-            }
-            !has_room
+            !self.push_frame(&mut state, frame, control)
         };
         if full {
             self.end_locked(
@@ -317,6 +316,30 @@ impl PeerQueue {
             );
         }
         wake(state);
+    }
+
+    /// Whether there was room for a control frame.
+    fn push_frame(&self, state: &mut State, frame: Vec<u8>, control: &Control) -> bool {
+        let is_filter = matches!(control, Control::RoutingUpdate(_));
+        let replaced = state.filter_at.filter(|_| is_filter);
+        let replaced_bytes = replaced.map_or(0, |at| state.control[at].len());
+        let others = state.control.len() - usize::from(replaced.is_some());
+        let bytes = state.control_bytes - replaced_bytes + frame.len();
+        let has_room =
+            others == 0 || (others < self.control_limit && bytes <= self.control_bytes_limit);
+        if !has_room {
+            return false;
+        }
+        state.control_bytes = bytes;
+        if let Some(at) = replaced {
+            state.control[at] = frame;
+        } else {
+            if is_filter {
+                state.filter_at = Some(state.control.len());
+            }
+            state.control.push_back(frame);
+        }
+        true
     }
 
     /// Takes no more messages; the writer says goodbye when what is queued is written.
@@ -340,6 +363,7 @@ impl PeerQueue {
             state.data.clear(DropCause::PeerGone);
             state.control.clear();
             state.control_bytes = 0;
+            state.filter_at = None;
             state.pings.clear();
             self.tell_room(state);
             if let Some(waker) = state.waker.take() {
@@ -411,6 +435,7 @@ impl PeerQueue {
         }
         std::mem::swap(&mut state.control, control);
         state.control_bytes = 0;
+        state.filter_at = None;
         state.data.take_all(data);
         self.tell_room(&mut state);
         if control.is_empty() && data.is_empty() && state.closing {

@@ -287,6 +287,17 @@ fn wake(mut state: MutexGuard<'_, State>) {
     }
 }
 
+fn owned<I>(prefixes: I) -> Vec<Box<[u8]>>
+where
+    I: IntoIterator,
+    I::Item: AsRef<[u8]>,
+{
+    prefixes
+        .into_iter()
+        .map(|prefix| prefix.as_ref().into())
+        .collect()
+}
+
 /// Receives the messages of its topic prefixes. Dropping it ends the subscription.
 #[derive(Debug)]
 pub struct Subscriber {
@@ -338,15 +349,35 @@ impl Subscriber {
 
     /// Subscribes to one more topic prefix; in force, and announced to the peers, when this returns.
     pub async fn subscribe(&self, prefix: impl AsRef<[u8]>) {
+        self.subscribe_all([prefix]).await;
+    }
+
+    /// Subscribes to more topic prefixes with one announcement, which each time holds all there are.
+    pub async fn subscribe_all<I>(&self, prefixes: I)
+    where
+        I: IntoIterator,
+        I::Item: AsRef<[u8]>,
+    {
+        let prefixes = owned(prefixes);
         self.owner
-            .call(|done| Command::Subscribe(self.number, vec![prefix.as_ref().into()], done))
+            .call(|done| Command::Subscribe(self.number, prefixes, done))
             .await;
     }
 
     /// Ends the subscription to one topic prefix.
     pub async fn unsubscribe(&self, prefix: impl AsRef<[u8]>) {
+        self.unsubscribe_all([prefix]).await;
+    }
+
+    /// Ends the subscriptions to topic prefixes with one announcement.
+    pub async fn unsubscribe_all<I>(&self, prefixes: I)
+    where
+        I: IntoIterator,
+        I::Item: AsRef<[u8]>,
+    {
+        let prefixes = owned(prefixes);
         self.owner
-            .call(|done| Command::Unsubscribe(self.number, prefix.as_ref().into(), done))
+            .call(|done| Command::Unsubscribe(self.number, prefixes, done))
             .await;
     }
 
