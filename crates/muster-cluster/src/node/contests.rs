@@ -39,6 +39,8 @@ impl NodeLoop {
     pub(super) fn contested(&mut self, name: NodeName, old: EndpointId, new: EndpointId) {
         let deadline = self.core.now.mono.after(ANSWER);
         self.core.effects.push(Effect::Ping(old));
+        // An earlier contest of the name has ended by itself, as one of its two was lost.
+        self.contests.retain(|contest| contest.name != name);
         self.contests.push(Contest {
             name,
             old,

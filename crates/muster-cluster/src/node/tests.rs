@@ -464,6 +464,27 @@ fn of_two_processes_with_one_name_the_second_is_told_to_leave() {
     );
 }
 
+/// A contest that ended by itself once ended the next one of the same name before its time.
+#[test]
+fn each_contest_has_its_own_second() {
+    let mut rig = Rig::new("worker-1");
+    rig.up("manager", 3);
+    rig.up("manager", 4);
+    rig.pass(Duration::from_millis(900));
+    // The old life is gone: the newcomer is up, and another one comes.
+    rig.step(Input::PeerLost(id(3)));
+    rig.up("manager", 5);
+    rig.said();
+    rig.published.clear();
+    rig.pass(Duration::from_millis(500));
+    assert_eq!(rig.said(), NOTHING);
+    assert_eq!(leaves(&mut rig), []);
+    rig.step(Input::Pong(id(4)));
+    let leaves = leaves(&mut rig);
+    assert_eq!(leaves.len(), 1);
+    assert_eq!(leaves[0].1.id, id(5).to_string());
+}
+
 #[test]
 fn one_that_was_only_frozen_is_told_to_leave_when_another_has_its_place() {
     let mut rig = Rig::new("worker-1");
