@@ -136,7 +136,7 @@ impl Publisher {
             let pushed = tokio::time::timeout_at(deadline, pushed).await;
             outcome.count(pushed.unwrap_or_else(|_| peer.handle.refuse_late(message.clone())));
         }
-        outcome.local = self.deliver_locally(&table, &route, &message);
+        outcome.local = deliver_locally(self.shared.me, self.local, &table, &route, &message);
         outcome
     }
 
@@ -171,8 +171,7 @@ impl Publisher {
             return outcome;
         };
         let message = self.shared.message(topic, payload, class);
-        let route = Arc::clone(route);
-        outcome.local = self.deliver_locally(&table, &route, &message);
+        outcome.local = deliver_locally(self.shared.me, self.local, &table, route, &message);
         let mut peers = route.peers.iter().filter_map(|peer| table.peer(*peer));
         let last = peers.next_back();
         for peer in peers {
@@ -183,18 +182,23 @@ impl Publisher {
         }
         outcome
     }
+}
 
-    /// Gives a message to those of this endpoint's subscribers that hear it; how many.
-    fn deliver_locally(&self, table: &Table, route: &Route, message: &Message) -> usize {
-        let subscribers = route.subscribers.iter();
-        let hearing: Vec<_> = subscribers
-            .filter_map(|position| table.subscriber(*position))
-            .filter(|subscriber| subscriber.hears_local || self.local.is_some())
-            .collect();
-        let from = self.local.unwrap_or(self.shared.me);
-        for subscriber in &hearing {
-            subscriber.push(Batch::of_one(from, message));
-        }
-        hearing.len()
-    }
+/// Gives a message to those of an endpoint's subscribers that hear it; how many. All of them hear a
+/// publisher with an id of its own.
+fn deliver_locally(
+    me: EndpointId,
+    local: Option<EndpointId>,
+    table: &Table,
+    route: &Route,
+    message: &Message,
+) -> usize {
+    let subscribers = route.subscribers.iter();
+    let hearing = subscribers
+        .filter_map(|position| table.subscriber(*position))
+        .filter(|subscriber| subscriber.hears_local || local.is_some());
+    let from = local.unwrap_or(me);
+    hearing
+        .map(|subscriber| subscriber.push(Batch::of_one(from, message)))
+        .count()
 }
