@@ -7,6 +7,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use crate::filter::Filter;
+use crate::mesh::{BitSet, Routes};
+use crate::peering::Protocol;
 use crate::{EndpointId, Topic};
 
 /// An immutable routing table. `P` and `S` are the shell's handles of a peer and a subscriber.
@@ -14,6 +16,8 @@ use crate::{EndpointId, Topic};
 pub struct Table<P, S> {
     version: u64,
     peers: Vec<PeerEntry<P>>,
+    positions: HashMap<EndpointId, u32>,
+    mesh: Option<Arc<Routes>>,
     subscribers: SubscriberIndex,
     handles: Vec<S>,
 }
@@ -23,6 +27,8 @@ pub struct Table<P, S> {
 pub struct PeerEntry<P> {
     /// The peer's id.
     pub id: EndpointId,
+    /// What is spoken with it: what goes to a peer of version 2 is for the mesh to say.
+    pub protocol: Protocol,
     /// What it subscribes to.
     pub filter: Arc<Filter>,
     /// The shell's handle.
@@ -32,10 +38,12 @@ pub struct PeerEntry<P> {
 /// Where a topic leads: positions in the table's peers and subscribers.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Route {
-    /// Positions for [`Table::peer`].
+    /// Positions for [`Table::peer`] of the peers that this endpoint's own messages go to.
     pub peers: Vec<u32>,
     /// Positions for [`Table::subscriber`].
     pub subscribers: Vec<u32>,
+    /// The slots of the mesh's endpoints that want it.
+    pub wanted: BitSet,
 }
 
 impl<P, S> Table<P, S> {
@@ -57,12 +65,42 @@ impl<P, S> Table<P, S> {
             }
             handles.push(handle);
         }
+        let positions = peers.iter().enumerate();
+        let positions = positions.map(|(position, peer)| (peer.id, position_of(position)));
         Self {
             version,
+            positions: positions.collect(),
             peers,
+            mesh: None,
             subscribers: SubscriberIndex::new(by_prefix),
             handles,
         }
+    }
+
+    /// The table with a mesh behind its peers of version 2.
+    #[must_use]
+    pub fn with_mesh(mut self, routes: Arc<Routes>) -> Self {
+        self.mesh = Some(routes);
+        self
+    }
+
+    /// Where the mesh's messages go.
+    pub fn mesh(&self) -> Option<&Arc<Routes>> {
+        self.mesh.as_ref()
+    }
+
+    /// The entry of a peer.
+    pub fn entry(&self, id: EndpointId) -> Option<&PeerEntry<P>> {
+        self.peer(*self.positions.get(&id)?)
+    }
+
+    /// Positions of the peers that a message of `origin`, a slot of the mesh, goes to from here, if it is
+    /// for `wanted`.
+    pub fn next_hops(&self, origin: u32, wanted: &BitSet) -> Vec<u32> {
+        let hops = self.mesh.iter();
+        let hops = hops.flat_map(|routes| routes.next_hops(origin, wanted));
+        hops.filter_map(|hop| self.positions.get(&hop).copied())
+            .collect()
     }
 
     /// The number of this table among those of its endpoint.
@@ -87,13 +125,26 @@ impl<P, S> Table<P, S> {
 
     /// Looks a topic up.
     pub fn route(&self, topic: &[u8]) -> Route {
-        let peers = self.peers.iter().enumerate();
+        let is_in_mesh = |id| {
+            let routes = self.mesh.as_ref()?;
+            Some(routes.reaches(routes.slot(id)?))
+        };
+        let peers = (0u32..).zip(&self.peers).filter(|(_, peer)| {
+            // Whoever is in the mesh as well hears by the mesh alone, or it would hear twice.
+            peer.protocol == Protocol::V1
+                && peer.filter.matches(topic)
+                && is_in_mesh(peer.id) != Some(true)
+        });
+        let mut peers: Vec<u32> = peers.map(|(position, _)| position).collect();
+        let mut wanted = BitSet::default();
+        if let Some(routes) = &self.mesh {
+            wanted = routes.matching(topic);
+            peers.extend(self.next_hops(routes.me(), &wanted));
+        }
         Route {
-            peers: peers
-                .filter(|(_, peer)| peer.filter.matches(topic))
-                .map(|(position, _)| position_of(position))
-                .collect(),
+            peers,
             subscribers: self.subscribers.matching(topic),
+            wanted,
         }
     }
 }
@@ -170,6 +221,8 @@ pub struct RouteCache {
     bytes: usize,
     /// The entry found last: most messages have the topic of the one before.
     last: usize,
+    /// How often the cache was emptied because it was full.
+    fillings: u64,
 }
 
 impl RouteCache {
@@ -179,9 +232,23 @@ impl RouteCache {
         table: &Table<P, S>,
         bytes: &[u8],
     ) -> Option<(&Topic, &Arc<Route>)> {
+        let position = self.find(table, bytes)?;
+        self.get(position)
+    }
+
+    /// The topic and route at a position of [`RouteCache::find`], which must be this cache's last.
+    pub fn get(&self, position: usize) -> Option<(&Topic, &Arc<Route>)> {
+        let entry = self.entries.get(position);
+        entry.map(|(topic, route)| (topic, route))
+    }
+
+    /// The position of a topic in this cache until it is filled anew, from the cache or `table`. `None`
+    /// if the bytes are no topic.
+    pub fn find<P, S>(&mut self, table: &Table<P, S>, bytes: &[u8]) -> Option<usize> {
         if self.version != table.version || self.bytes >= CACHED_BYTES {
             *self = Self {
                 version: table.version,
+                fillings: self.fillings + 1,
                 ..Self::default()
             };
         }
@@ -195,9 +262,7 @@ impl RouteCache {
                 None => self.add(table, bytes)?,
             };
         }
-        self.entries
-            .get(self.last)
-            .map(|(topic, route)| (topic, route))
+        Some(self.last)
     }
 
     fn add<P, S>(&mut self, table: &Table<P, S>, bytes: &[u8]) -> Option<usize> {
@@ -208,6 +273,48 @@ impl RouteCache {
         self.positions.insert(topic, position);
         self.bytes += bytes.len() + ENTRY_OVERHEAD;
         Some(position)
+    }
+}
+
+/// The next hops kept; one more and all are computed anew.
+const CACHED_HOPS: usize = 16_384;
+
+/// The next hops of the origins and topics seen last, beside the [`RouteCache`] of a link's reader.
+#[derive(Debug, Default)]
+pub struct HopCache {
+    filled: (u64, u64),
+    hops: HashMap<(u32, usize), Arc<[u32]>>,
+    last: Option<((u32, usize), Arc<[u32]>)>,
+}
+
+impl HopCache {
+    /// [`Table::next_hops`] of an origin's slot and the topic at a position of `routes`, which must have
+    /// been found in `table`.
+    pub fn find<P, S>(
+        &mut self,
+        table: &Table<P, S>,
+        routes: &RouteCache,
+        origin: u32,
+        position: usize,
+    ) -> &Arc<[u32]> {
+        let filled = (routes.version, routes.fillings);
+        if self.filled != filled || self.hops.len() >= CACHED_HOPS {
+            *self = Self {
+                filled,
+                ..Self::default()
+            };
+        }
+        let key = (origin, position);
+        if self.last.as_ref().is_none_or(|(last, _)| *last != key) {
+            let hops = self.hops.entry(key).or_insert_with(|| {
+                let route = routes.get(position).map(|(_, route)| route);
+                let hops = route.map(|route| table.next_hops(origin, &route.wanted));
+                hops.unwrap_or_default().into()
+            });
+            self.last = Some((key, Arc::clone(hops)));
+        }
+        let (_, hops) = self.last.as_ref().expect("set just above");
+        hops
     }
 }
 

@@ -21,7 +21,7 @@ const MIB: u64 = 1024 * KIB;
 pub const CORE_SETTINGS: &[SettingSpec] = &[
     SettingSpec::count(
         "peering.data_queue",
-        8192,
+        65_536,
         "data messages that wait for one peer at most (Zeek's peer_buffer_size)",
     )
     .positive(),
@@ -42,6 +42,12 @@ pub const CORE_SETTINGS: &[SettingSpec] = &[
         "drop_oldest",
         &["drop_oldest", "drop_newest", "disconnect"],
         "what a full data queue does (Zeek's peer_overflow_policy)",
+    ),
+    SettingSpec::choice(
+        "peering.forwarding",
+        "auto",
+        &["auto", "relay", "leaf", "direct"],
+        "what a node does with messages of others: auto is relay, and leaf for workers; direct is no mesh",
     ),
     SettingSpec::duration(
         "peering.retry",
@@ -318,7 +324,7 @@ mod tests {
                 spec.key()
             );
         }
-        assert_eq!(defaults.size("peering.data_queue"), 8192);
+        assert_eq!(defaults.size("peering.data_queue"), 65_536);
         assert_eq!(
             defaults.duration("watermark.allowance"),
             Duration::from_secs(900)

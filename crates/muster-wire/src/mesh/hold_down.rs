@@ -19,7 +19,8 @@ const QUIET: Duration = Duration::from_secs(5);
 pub(crate) enum Change {
     /// Something to use is gone: others must know soon.
     Loss,
-    /// Somebody else's records came over a new link, or somebody wants to be made known.
+    /// Somebody else's records came over a new link, somebody wants to be made known, or the
+    /// subscriptions have changed.
     News,
     /// Something to use is new: it can wait, and perhaps it goes again.
     Gain,

@@ -29,6 +29,8 @@ pub(crate) struct Membership {
     joining: BTreeMap<EndpointId, (Mono, bool)>,
     /// In reach, ready, and since when.
     settling: BTreeMap<EndpointId, Mono>,
+    /// Neighbours that have shown to have what we have, ourselves included.
+    proven: BTreeSet<EndpointId>,
     was_ready: bool,
     /// Those who took part in the flood that made us known.
     witnesses: BTreeSet<EndpointId>,
@@ -43,6 +45,11 @@ impl Membership {
     /// The flood that makes an endpoint known has come by.
     pub(crate) fn joins(&mut self, id: EndpointId, now: Mono) {
         self.joining.entry(id).or_insert((now, false)).0 = now;
+    }
+
+    /// A neighbour has what we have: it need not settle. Says whether that makes a difference.
+    pub(crate) fn proves(&mut self, id: EndpointId) -> bool {
+        !self.up.contains(&id) && self.proven.insert(id)
     }
 
     /// Forgets joining endpoints that are no longer known.
@@ -68,6 +75,7 @@ impl Membership {
             stays
         });
         self.settling.retain(|id, _| reachable.contains_key(id));
+        self.proven.retain(|id| reachable.contains_key(id));
         // Whoever becomes ready has been through the barrier, and with it those who were in reach then.
         let has_joined = ready && !self.was_ready;
         self.was_ready = ready;
@@ -84,13 +92,15 @@ impl Membership {
                 continue;
             }
             let has_witnessed = has_joined && witnesses.contains(id);
-            let has_settled = has_witnessed || self.joining.contains_key(id) || {
+            let is_known = self.joining.contains_key(id) || self.proven.contains(id);
+            let has_settled = has_witnessed || is_known || {
                 let since = *self.settling.entry(*id).or_insert(now);
                 now.since(since) >= SETTLING
             };
             if ready && has_settled {
                 self.joining.remove(id);
                 self.settling.remove(id);
+                self.proven.remove(id);
                 self.up.insert(*id);
                 changes.push(Change::Up(*id));
             }
@@ -152,6 +162,18 @@ mod tests {
         assert_eq!(membership.due(), Some(at(3005)));
         assert_eq!(
             membership.update(&both, true, at(3005)),
+            [Change::Up(id(2))]
+        );
+        // A neighbour that is gone and back, and has what we have.
+        let gone = view(&[(3, true)]);
+        assert_eq!(
+            membership.update(&gone, true, at(4000)),
+            [Change::Down(id(2))]
+        );
+        assert!(membership.proves(id(2)));
+        assert!(!membership.proves(id(3)));
+        assert_eq!(
+            membership.update(&both, true, at(4001)),
             [Change::Up(id(2))]
         );
     }

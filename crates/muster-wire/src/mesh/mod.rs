@@ -18,6 +18,7 @@ mod hold_down;
 mod membership;
 mod parcel;
 mod record;
+mod routes;
 mod score;
 #[cfg(test)]
 mod simulation;
@@ -30,6 +31,7 @@ pub use engine::{Config, Counts, Decision, Identity, Mesh, Reason, Sizes};
 pub use graph::Graph;
 pub use parcel::{HOPS, Parcel};
 pub use record::{LinkChanges, LinkRecord, NodeRecord, Record, Versions, shortened};
+pub use routes::{Routes, addressed, topic_of};
 pub use score::{key, score};
 pub use tree::{Branches, Tree};
-pub use window::{Verdict, WINDOW, Window};
+pub use window::{OriginWindows, Verdict, WINDOW, Window};

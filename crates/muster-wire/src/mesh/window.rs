@@ -72,10 +72,23 @@ impl Window {
     }
 }
 
-/// The windows of all origins by their slot in the database; each is made at the first message.
+/// The windows of one origin, by class; each is made at the first message.
+#[derive(Debug, Clone, Default)]
+pub struct OriginWindows([Option<Window>; 4]);
+
+impl OriginWindows {
+    /// Notes a sequence of a class.
+    pub fn check(&mut self, class: Class, sequence: u64) -> Verdict {
+        self.0[class as usize]
+            .get_or_insert_default()
+            .check(sequence)
+    }
+}
+
+/// The windows of all origins by their slot in the database.
 #[derive(Debug, Default)]
 pub(crate) struct Windows {
-    by_slot: Vec<[Option<Window>; 4]>,
+    by_slot: Vec<OriginWindows>,
 }
 
 impl Windows {
@@ -84,21 +97,23 @@ impl Windows {
         if slot >= self.by_slot.len() {
             self.by_slot.resize_with(slot + 1, Default::default);
         }
-        self.by_slot[slot][class as usize]
-            .get_or_insert_default()
-            .check(sequence)
+        self.by_slot[slot].check(class, sequence)
     }
 
     /// Forgets an origin whose slot is given to another.
     pub(crate) fn forget(&mut self, slot: u32) {
         if let Some(windows) = self.by_slot.get_mut(slot as usize) {
-            *windows = Default::default();
+            *windows = OriginWindows::default();
         }
     }
 
     /// The windows in use.
     pub(crate) fn len(&self) -> usize {
-        self.by_slot.iter().flatten().flatten().count()
+        self.by_slot
+            .iter()
+            .flat_map(|windows| &windows.0)
+            .flatten()
+            .count()
     }
 }
 

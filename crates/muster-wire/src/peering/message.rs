@@ -1,12 +1,13 @@
 //! The messages of the handshake (protocol section 2.2).
 
+use super::extension::{Extension, VERSION_2};
 use crate::bytes::{Reader, put_string};
 use crate::{EndpointId, ErrorCode, Filter, frame};
 
 /// "ZEEK".
 const MAGIC: u32 = 0x5a45_454b;
 
-/// The only version of Broker's protocol.
+/// The only version of Broker's own protocol.
 pub(crate) const VERSION: u8 = 1;
 
 /// The most bytes of a peer's words that are kept: they go into logs, and back to the peer.
@@ -27,11 +28,13 @@ pub(crate) enum HandshakeMessage {
         sender: EndpointId,
         min: u8,
         max: u8,
+        extension: Option<Extension>,
     },
     Probe,
     VersionSelect {
         sender: EndpointId,
         version: u8,
+        extension: Option<Extension>,
     },
     DropConn {
         sender: EndpointId,
@@ -65,6 +68,11 @@ impl Refusal {
             code,
             text: text.into(),
         }
+    }
+
+    /// A version was selected that was not offered.
+    pub(crate) fn unsupported_selection() -> Self {
+        Self::new(ErrorCode::PEER_INCOMPATIBLE, "unsupported version selected")
     }
 }
 
@@ -109,10 +117,9 @@ impl HandshakeMessage {
                 ErrorCode::PEER_INCOMPATIBLE,
                 "unsupported versions offered",
             )),
-            Self::VersionSelect { version, .. } if *version != VERSION => Err(Refusal::new(
-                ErrorCode::PEER_INCOMPATIBLE,
-                "unsupported version selected",
-            )),
+            Self::VersionSelect { version, .. } if ![VERSION, VERSION_2].contains(version) => {
+                Err(Refusal::unsupported_selection())
+            }
             Self::DropConn { code, text, .. } if *code > ErrorCode::LAST => {
                 Err(Refusal::new(ErrorCode::UNSPECIFIED, text.clone()))
             }
@@ -123,20 +130,22 @@ impl HandshakeMessage {
     fn fields(tag: u8, reader: &mut Reader<'_>) -> Option<(u32, Self)> {
         let phase_one = matches!(tag, HELLO | PROBE | VERSION_SELECT | DROP_CONN);
         let magic = if phase_one { reader.u32()? } else { MAGIC };
-        let mut id = || reader.array().map(EndpointId::from_bytes);
+        let id = |reader: &mut Reader<'_>| reader.array().map(EndpointId::from_bytes);
         let message = match tag {
             HELLO => Self::Hello {
-                sender: id()?,
+                sender: id(reader)?,
                 min: reader.u8()?,
                 max: reader.u8()?,
+                extension: Extension::read(reader),
             },
             PROBE => Self::Probe,
             VERSION_SELECT => Self::VersionSelect {
-                sender: id()?,
+                sender: id(reader)?,
                 version: reader.u8()?,
+                extension: Extension::read(reader),
             },
             DROP_CONN => Self::DropConn {
-                sender: id()?,
+                sender: id(reader)?,
                 code: ErrorCode(reader.u8()?),
                 text: words(reader.string()?),
             },
@@ -160,16 +169,27 @@ impl HandshakeMessage {
             out.extend_from_slice(&MAGIC.to_be_bytes());
         };
         match self {
-            Self::Hello { sender, min, max } => {
+            Self::Hello {
+                sender,
+                min,
+                max,
+                extension,
+            } => {
                 phase_one(out, HELLO);
                 out.extend_from_slice(sender.as_bytes());
                 out.extend_from_slice(&[*min, *max]);
+                extension.iter().for_each(|extension| extension.write(out));
             }
             Self::Probe => phase_one(out, PROBE),
-            Self::VersionSelect { sender, version } => {
+            Self::VersionSelect {
+                sender,
+                version,
+                extension,
+            } => {
                 phase_one(out, VERSION_SELECT);
                 out.extend_from_slice(sender.as_bytes());
                 out.push(*version);
+                extension.iter().for_each(|extension| extension.write(out));
             }
             Self::DropConn { sender, code, text } => {
                 phase_one(out, DROP_CONN);

@@ -4,6 +4,7 @@
 //! the same two endpoints are *redundant*: the originator keeps the one it handles first and
 //! answers the other with `drop_conn`, after the first is complete (protocol sections 2.3 to 2.6).
 
+mod extension;
 mod message;
 #[cfg(test)]
 mod tests;
@@ -11,6 +12,7 @@ mod tests;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
 
+use extension::{Extension, VERSION_2};
 use message::{HandshakeMessage, Refusal, VERSION};
 
 use crate::{EndpointId, ErrorCode, Filter, Mono};
@@ -23,20 +25,77 @@ pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionId(pub u64);
 
+/// What two peers speak with one another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Protocol {
+    /// Broker's protocol: the two exchange their own messages.
+    #[default]
+    V1,
+    /// Muster's protocol: both are endpoints of one mesh.
+    V2,
+}
+
+/// Which protocols an endpoint, or one connection of it, offers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Offer {
+    /// Version 1 alone.
+    #[default]
+    V1,
+    /// Version 2 where the other side offers it as well. Two that do not relay speak version 1: between
+    /// them a mesh has no links.
+    V2 {
+        /// Whether the endpoint relays messages of others.
+        relays: bool,
+    },
+}
+
+impl Offer {
+    fn extension(self) -> Option<Extension> {
+        match self {
+            Self::V1 => None,
+            Self::V2 { relays } => Some(Extension::new(relays)),
+        }
+    }
+
+    /// What to select, as originator, with an endpoint that has sent `theirs`.
+    fn select(self, theirs: Option<Extension>) -> Protocol {
+        match (self, theirs) {
+            (Self::V2 { relays }, Some(theirs))
+                if theirs.has_version_2() && (relays || theirs.relays) =>
+            {
+                Protocol::V2
+            }
+            _ => Protocol::V1,
+        }
+    }
+}
+
+impl Protocol {
+    fn number(self) -> u8 {
+        match self {
+            Self::V1 => VERSION,
+            Self::V2 => VERSION_2,
+        }
+    }
+}
+
 /// What the shell has to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
     /// Write this frame.
     Send(ConnectionId, Vec<u8>),
-    /// The connection is a peering now. Frames behind the handshake's last are envelopes.
+    /// The connection is a peering now. Frames behind the handshake's last are envelopes, or frames of
+    /// protocol version 2.
     Established {
         /// The connection.
         connection: ConnectionId,
         /// The peer.
         peer: EndpointId,
-        /// What the peer subscribes to.
+        /// What is spoken from now on.
+        protocol: Protocol,
+        /// What the peer subscribes to; empty with version 2, which has other means.
         filter: Filter,
-        /// Our filter has changed since it was sent in the handshake: announce it.
+        /// Our filter has changed since it was sent in the handshake: announce it, with version 1.
         announce: bool,
     },
     /// The handshake is over without a peering: write what was sent, then close.
@@ -138,6 +197,10 @@ struct Handshake {
     deadline: Mono,
     peer: Option<EndpointId>,
     peer_filter: Filter,
+    /// What we offer on this connection, and what the peer has offered.
+    offer: Offer,
+    peer_extension: Option<Extension>,
+    protocol: Protocol,
     /// The version of our own filter that the peer was sent.
     announced: u64,
 }
@@ -163,6 +226,7 @@ pub struct Peering {
     timeout: Duration,
     filter: Filter,
     filter_version: u64,
+    offer: Offer,
     statuses: HashMap<EndpointId, Status>,
     handshakes: BTreeMap<ConnectionId, Handshake>,
     actions: VecDeque<Action>,
@@ -177,11 +241,19 @@ impl Peering {
             timeout,
             filter: Filter::default(),
             filter_version: 1,
+            offer: Offer::V1,
             statuses: HashMap::new(),
             handshakes: BTreeMap::new(),
             actions: VecDeque::new(),
             closed: false,
         }
+    }
+
+    /// Offers what `offer` says on all connections, unless they are dialled with less.
+    #[must_use]
+    pub fn with_offer(mut self, offer: Offer) -> Self {
+        self.offer = offer;
+        self
     }
 
     /// Sets the filter that handshakes announce from now on.
@@ -214,13 +286,18 @@ impl Peering {
 
     /// A connection was accepted.
     pub fn accepted(&mut self, connection: ConnectionId, now: Mono) {
-        self.start(connection, State::WaitHello, now);
+        self.start(connection, State::WaitHello, self.offer, now);
         self.send(connection, &HandshakeMessage::Probe);
     }
 
-    /// A connection was dialled.
+    /// A connection was dialled, on which the endpoint offers what it offers everywhere.
     pub fn dialled(&mut self, connection: ConnectionId, now: Mono) {
-        self.start(connection, State::WaitHelloOrSelect, now);
+        self.dialled_with(connection, self.offer, now);
+    }
+
+    /// A connection was dialled on which the endpoint offers something else.
+    pub fn dialled_with(&mut self, connection: ConnectionId, offer: Offer, now: Mono) {
+        self.start(connection, State::WaitHelloOrSelect, offer, now);
         self.send_hello(connection);
     }
 
@@ -289,12 +366,15 @@ impl Peering {
         self.actions.pop_front()
     }
 
-    fn start(&mut self, connection: ConnectionId, state: State, now: Mono) {
+    fn start(&mut self, connection: ConnectionId, state: State, offer: Offer, now: Mono) {
         let handshake = Handshake {
             state,
             deadline: now.after(self.timeout),
             peer: None,
             peer_filter: Filter::default(),
+            offer,
+            peer_extension: None,
+            protocol: Protocol::V1,
             announced: 0,
         };
         self.handshakes.insert(connection, handshake);
@@ -307,14 +387,27 @@ impl Peering {
             (_, M::DropConn { sender, code, text }) if state.is_phase_one() => {
                 self.dropped(connection, sender, code, text);
             }
-            (State::WaitHello | State::WaitHelloOrSelect, M::Hello { sender, .. }) => {
+            (
+                State::WaitHello | State::WaitHelloOrSelect,
+                M::Hello {
+                    sender, extension, ..
+                },
+            ) => {
+                if let Some(handshake) = self.handshakes.get_mut(&connection) {
+                    handshake.peer_extension = extension;
+                }
                 self.hello(connection, sender);
             }
-            (State::WaitHelloOrSelect | State::WaitSelect, M::VersionSelect { sender, .. }) => {
-                self.selected(connection, sender);
+            (
+                State::WaitHelloOrSelect | State::WaitSelect,
+                M::VersionSelect {
+                    sender, version, ..
+                },
+            ) => {
+                self.selected(connection, sender, version);
             }
             (State::WaitSyn, M::OriginatorSyn(filter)) => {
-                let answer = M::ResponderSynAck(self.filter.clone());
+                let answer = M::ResponderSynAck(self.filter_for(connection));
                 self.send(connection, &answer);
                 self.advance(connection, State::WaitAck, Some(filter));
             }
@@ -348,12 +441,19 @@ impl Peering {
     fn originate(&mut self, connection: ConnectionId, peer: EndpointId) {
         match self.claim(connection, peer) {
             Claim::Granted => {
+                let Some(handshake) = self.handshakes.get_mut(&connection) else {
+                    return;
+                };
+                let theirs = handshake.peer_extension;
+                handshake.protocol = handshake.offer.select(theirs);
                 let select = HandshakeMessage::VersionSelect {
                     sender: self.me,
-                    version: VERSION,
+                    version: handshake.protocol.number(),
+                    // Only towards those that know it.
+                    extension: theirs.and(handshake.offer.extension()),
                 };
                 self.send(connection, &select);
-                let syn = HandshakeMessage::OriginatorSyn(self.filter.clone());
+                let syn = HandshakeMessage::OriginatorSyn(self.filter_for(connection));
                 self.send(connection, &syn);
                 self.advance(connection, State::WaitSynAck, None);
             }
@@ -362,9 +462,19 @@ impl Peering {
         }
     }
 
-    fn selected(&mut self, connection: ConnectionId, sender: EndpointId) {
+    fn selected(&mut self, connection: ConnectionId, sender: EndpointId, version: u8) {
         if let Err(reason) = self.check_id(sender) {
             return self.close(connection, reason);
+        }
+        if version == VERSION_2 {
+            let Some(handshake) = self
+                .handshakes
+                .get_mut(&connection)
+                .filter(|handshake| handshake.offer != Offer::V1)
+            else {
+                return self.refuse(connection, Refusal::unsupported_selection());
+            };
+            handshake.protocol = Protocol::V2;
         }
         self.set_peer(connection, sender);
         match self.claim(connection, sender) {
@@ -374,6 +484,14 @@ impl Peering {
                 self.send_drop(connection, &Refusal::new(ErrorCode::LOGIC_ERROR, text));
                 self.close(connection, HandshakeError::Redundant { peer: sender });
             }
+        }
+    }
+
+    /// Our filter as this handshake announces it: with version 2 the mesh's records do.
+    fn filter_for(&self, connection: ConnectionId) -> Filter {
+        match self.handshakes.get(&connection).map(|known| known.protocol) {
+            Some(Protocol::V1) => self.filter.clone(),
+            Some(Protocol::V2) | None => Filter::default(),
         }
     }
 
@@ -425,6 +543,7 @@ impl Peering {
         self.actions.push_back(Action::Established {
             connection,
             peer,
+            protocol: handshake.protocol,
             filter: handshake.peer_filter,
             announce: handshake.announced != self.filter_version,
         });
@@ -488,6 +607,10 @@ impl Peering {
             sender: self.me,
             min: VERSION,
             max: VERSION,
+            extension: self
+                .handshakes
+                .get(&connection)
+                .and_then(|handshake| handshake.offer.extension()),
         };
         self.send(connection, &hello);
     }

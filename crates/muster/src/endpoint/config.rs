@@ -3,13 +3,18 @@
 use std::time::Duration;
 
 use super::tls::Tls;
-use muster_wire::{EndpointId, Overflow, QueueLimits, frame, peering};
+use muster_wire::peering::Offer;
+use muster_wire::{EndpointId, Incarnation, Overflow, QueueLimits, frame, peering};
 
 /// Settings of an [`Endpoint`](crate::Endpoint); the defaults serve.
 #[derive(Debug, Clone)]
 pub struct EndpointConfig {
     /// The endpoint's id; a random one by default, as every life of an endpoint has its own.
     pub id: Option<EndpointId>,
+    /// Who the endpoint is to the others of its mesh, if it is somebody.
+    pub identity: NodeIdentity,
+    /// What it does with messages of others.
+    pub forwarding: Forwarding,
     /// How connections are protected.
     pub tls: Tls,
     /// The bounds of the data queue towards each peer. A queue's reader may hold as much again.
@@ -42,10 +47,13 @@ impl Default for EndpointConfig {
     fn default() -> Self {
         Self {
             id: None,
+            identity: NodeIdentity::default(),
+            forwarding: Forwarding::default(),
             tls: Tls::Off,
-            // As Zeek's `Broker::peer_buffer_size`, plus a bound in bytes.
+            // What a relay's reads bring before its writers have their turn: eight times Zeek's
+            // `Broker::peer_buffer_size`, plus a bound in bytes.
             data_queue: QueueLimits {
-                messages: 8192,
+                messages: 65_536,
                 bytes: 64 << 20,
             },
             overflow: Overflow::DropOldest,
@@ -61,6 +69,41 @@ impl Default for EndpointConfig {
             frame_limit: frame::DEFAULT_LIMIT,
             max_handshakes: 256,
             max_peers: 4096,
+        }
+    }
+}
+
+/// What an endpoint tells the others of its mesh of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct NodeIdentity {
+    /// Its name, of at most 255 bytes; empty for an endpoint that is no node.
+    pub name: String,
+    /// Its role, of at most 255 bytes.
+    pub role: String,
+    /// The machine it runs on, of at most 255 bytes.
+    pub machine: String,
+    /// Which life of its name this is.
+    pub incarnation: Incarnation,
+}
+
+/// What an endpoint does with messages of others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Forwarding {
+    /// It relays between the endpoints of its mesh.
+    #[default]
+    Relay,
+    /// It is in the mesh, and relays nothing.
+    Leaf,
+    /// It is in no mesh: it exchanges its own messages with its direct peers, as Broker does.
+    Direct,
+}
+
+impl Forwarding {
+    pub(crate) fn offer(self) -> Offer {
+        match self {
+            Self::Relay => Offer::V2 { relays: true },
+            Self::Leaf => Offer::V2 { relays: false },
+            Self::Direct => Offer::V1,
         }
     }
 }

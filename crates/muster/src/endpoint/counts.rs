@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use muster_wire::EndpointId;
-use muster_wire::counters::DropLedger;
+use muster_wire::counters::{Counter, DropLedger};
 
 use super::Endpoint;
 use super::peer_queue::{PeerCounts, PeerQueue};
@@ -48,6 +48,8 @@ pub struct EndpointCounts {
     /// Connections that were accepted and did not become a peering; why is in the log. Those that are
     /// redundant do not count.
     pub connections_refused: u64,
+    /// What became of the mesh's messages and records.
+    pub mesh: Vec<Counter>,
 }
 
 /// The queues of former peers that are kept as they are, as they may still count a little.
@@ -194,6 +196,7 @@ impl Endpoint {
             peers,
             subscribers_dropped: self.subscribers_dropped(&table),
             connections_refused: self.shared.connections_refused(),
+            mesh: self.shared.mesh_counters(),
         }
     }
 }
@@ -233,6 +236,7 @@ mod tests {
                 id: EndpointId::from_random(id),
                 address: String::new(),
                 origin: PeerOrigin::Accepted,
+                protocol: muster_wire::peering::Protocol::V1,
             };
             let queue = Arc::new(PeerQueue::new(EndpointId::default(), info, &config));
             PeerCounts::add(&queue.counts.messages_in, 3);

@@ -4,6 +4,10 @@ mod config;
 mod connection;
 mod counts;
 mod dial;
+mod early;
+mod echo;
+mod mesh;
+mod outgoing;
 mod owner;
 mod peer_queue;
 mod publisher;
@@ -20,12 +24,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use muster_wire::{EndpointId, Overflow, QueueLimits};
+use muster_wire::mesh::NodeRecord;
+use muster_wire::peering::Protocol;
+use muster_wire::{EndpointId, Filter, Overflow, QueueLimits};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-pub use config::{EndpointConfig, Exposure, Heartbeat};
+pub use config::{EndpointConfig, Exposure, Forwarding, Heartbeat, NodeIdentity};
 pub use counts::{EndpointCounts, PeerReport};
 pub use publisher::{Outcome, Publisher};
 pub use status::{PeerInfo, PeerOrigin, Status};
@@ -309,35 +315,54 @@ impl Endpoint {
             .unwrap_or(false)
     }
 
-    /// Sends a ping to a direct peer and waits for the answer; the time that it took. `None` if there is
-    /// no such peer, it ends meanwhile, or too many pings wait already.
+    /// Sends a ping to a direct peer, or through the mesh to any of its endpoints, and waits for the
+    /// answer; the time that it took. `None` if there is no such endpoint, a direct peer ends meanwhile, or
+    /// too many pings wait already. The answer of an endpoint that is no direct peer may never come.
     pub async fn ping(&self, peer: EndpointId) -> Option<Duration> {
         let start = Instant::now();
         let pong = {
             let table = self.shared.table.load();
-            let entry = table.peers().iter().find(|entry| entry.id == peer)?;
-            entry.handle.ping()?
+            match table.entry(peer) {
+                Some(entry) => entry.handle.ping()?,
+                None if peer == self.id() => return None,
+                None => {
+                    table.mesh()?.slot(peer)?;
+                    self.shared.ask(peer)?
+                }
+            }
         };
         pong.await.ok()?;
         Some(start.elapsed())
     }
 
-    /// The direct peers.
+    /// The endpoints that the mesh knows of, this one included: those that are in reach, and those that
+    /// were until a minute ago.
+    pub fn mesh(&self) -> Vec<Arc<NodeRecord>> {
+        let table = self.shared.table.load();
+        let nodes = table.mesh().into_iter().flat_map(|routes| routes.nodes());
+        nodes.cloned().collect()
+    }
+
+    /// The direct peers that were told of by [`Status::PeerAdded`].
     pub fn peers(&self) -> Vec<PeerInfo> {
-        self.shared
-            .table
-            .load()
-            .peers()
-            .iter()
+        let table = self.shared.table.load();
+        let announced = table.peers().iter();
+        announced
+            .filter(|peer| peer.handle.is_announced())
             .map(|peer| peer.handle.info.clone())
             .collect()
     }
 
-    /// What a direct peer subscribes to.
+    /// What a direct peer, or an endpoint of the mesh, subscribes to.
     pub fn filter_of(&self, peer: EndpointId) -> Option<Vec<Vec<u8>>> {
         let table = self.shared.table.load();
-        let entry = table.peers().iter().find(|entry| entry.id == peer)?;
-        Some(entry.filter.entries().map(<[u8]>::to_vec).collect())
+        let entries = |filter: &Filter| filter.entries().map(<[u8]>::to_vec).collect();
+        let direct = table.entry(peer);
+        if let Some(entry) = direct.filter(|entry| entry.protocol == Protocol::V1) {
+            return Some(entries(&entry.filter));
+        }
+        let routes = table.mesh()?;
+        Some(entries(&routes.node(routes.slot(peer)?)?.filter))
     }
 
     /// A new publisher.

@@ -1,24 +1,30 @@
 //! The one task of an endpoint that changes its routing table, and drives its handshakes.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use muster_wire::envelope::Control;
-use muster_wire::peering::{Action, ConnectionId, HandshakeError, Peering};
+use muster_wire::mesh::codec::Frame;
+use muster_wire::mesh::{Decision, Reason};
+use muster_wire::peering::{Action, ConnectionId, HandshakeError, Peering, Protocol};
 use muster_wire::routing::{PeerEntry, Table};
 use muster_wire::{EndpointId, Filter, Subscriptions};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::MissedTickBehavior;
 
 use super::dial::DialState;
-use super::peer_queue::{EndReason, PeerQueue};
+use super::mesh::MeshPart;
+use super::peer_queue::{EndReason, PeerCounts, PeerQueue};
 use super::shared::Shared;
 use super::status::{PeerInfo, PeerOrigin, Status};
 use super::subscriber::SubscriberQueue;
 
 /// Commands that wait for the owner; whoever sends more waits.
 const COMMANDS: usize = 1024;
+
+/// Commands that are dealt with together: what they change in the mesh makes one routing table.
+const TOGETHER: usize = 64;
 
 /// How often time-outs are looked at: the precision of the handshake limit.
 const TICK: Duration = Duration::from_millis(100);
@@ -37,6 +43,8 @@ pub(crate) enum Command {
     Closed(ConnectionId),
     /// The answer keeps each peer to one filter that waits here: filters can be large.
     RoutingUpdate(EndpointId, Filter, oneshot::Sender<()>),
+    /// The answer comes when the routing table knows what the frame says: what follows it may need that.
+    MeshFrame(EndpointId, Box<Frame>, oneshot::Sender<()>),
     NewSubscriber(Vec<Box<[u8]>>, Arc<SubscriberQueue>, oneshot::Sender<u64>),
     Subscribe(u64, Vec<Box<[u8]>>, oneshot::Sender<()>),
     Unsubscribe(u64, Vec<Box<[u8]>>, oneshot::Sender<()>),
@@ -131,6 +139,12 @@ struct Peer {
     leaving: bool,
 }
 
+impl Peer {
+    fn is_in_mesh(&self) -> bool {
+        self.queue.info.protocol == Protocol::V2
+    }
+}
+
 #[derive(Debug)]
 struct Dial {
     stop: watch::Sender<bool>,
@@ -147,6 +161,9 @@ struct SubscriberEntry {
 pub(crate) struct Owner {
     shared: Arc<Shared>,
     peering: Peering,
+    mesh: MeshPart,
+    /// Readers that wait until their frame is in the routing table.
+    mesh_answers: Vec<oneshot::Sender<()>>,
     connections: HashMap<ConnectionId, Connection>,
     peers: BTreeMap<EndpointId, Peer>,
     subscribers: BTreeMap<u64, SubscriberEntry>,
@@ -160,8 +177,12 @@ pub(crate) struct Owner {
 
 impl Owner {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        let config = &shared.config;
+        let peering = Peering::new(shared.me, config.handshake_timeout);
         Self {
-            peering: Peering::new(shared.me, shared.config.handshake_timeout),
+            peering: peering.with_offer(config.forwarding.offer()),
+            mesh: MeshPart::new(shared.me, config),
+            mesh_answers: Vec::new(),
             shared,
             connections: HashMap::new(),
             peers: BTreeMap::new(),
@@ -180,14 +201,25 @@ impl Owner {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut end_by = None;
         loop {
+            let rest = self.mesh.rest(self.shared.now());
             tokio::select! {
                 command = commands.recv() => match command {
-                    Some(command) => self.command(command),
+                    Some(command) => {
+                        self.command(command);
+                        for _ in 1..TOGETHER {
+                            let Ok(command) = commands.try_recv() else {
+                                break;
+                            };
+                            self.command(command);
+                        }
+                    }
                     None => break,
                 },
                 _ = tick.tick() => self.tick(),
+                () = tokio::time::sleep(rest.unwrap_or(TICK)) => self.tick_mesh(),
             }
             self.carry_out();
+            self.carry_out_mesh();
             if self.shutting_down.is_some() {
                 let limit = self.shared.config.bye_timeout + Duration::from_secs(1);
                 let end_by = *end_by.get_or_insert_with(|| tokio::time::Instant::now() + limit);
@@ -243,6 +275,11 @@ impl Owner {
                     self.publish_table();
                 }
                 let _ = done.send(());
+            }
+            Command::MeshFrame(peer, frame, done) => {
+                let now = self.mesh.now(self.shared.now());
+                self.mesh.mesh.receive(peer, *frame, now);
+                self.mesh_answers.push(done);
             }
             Command::NewSubscriber(prefixes, queue, done) => {
                 let number = self.number();
@@ -336,7 +373,88 @@ impl Owner {
         self.subscriptions_changed();
     }
 
+    fn tick_mesh(&mut self) {
+        let peers = self.peers.iter();
+        let reads = peers.filter(|(_, peer)| peer.is_in_mesh());
+        let reads = reads.map(|(id, peer)| (*id, PeerCounts::get(&peer.queue.counts.reads)));
+        self.mesh.tick(reads, self.shared.now());
+    }
+
+    /// Puts what the mesh has learnt into the routing table, then does what the mesh decides.
+    fn carry_out_mesh(&mut self) {
+        if self.mesh.mesh.is_joining() {
+            self.shared.early.open();
+        }
+        if let Some(routes) = self.mesh.changed_routes() {
+            self.publish_table();
+            self.shared.keep_windows(|id| routes.slot(id).is_some());
+        }
+        if self.mesh.mesh.is_ready() {
+            self.send_early();
+        }
+        let mut announced = false;
+        while let Some(decision) = self.mesh.poll() {
+            match decision {
+                Decision::Send { to, frame } => {
+                    if let Some(peer) = self.peers.get(&to) {
+                        peer.queue.push_mesh(&frame);
+                    }
+                }
+                // Readers deliver.
+                Decision::Deliver(_) | Decision::Superseded(_) => {}
+                Decision::Disconnect { peer, reason } => {
+                    let reason = match reason {
+                        Reason::TimeOut => {
+                            let silent = self.shared.config.heartbeat.timeout;
+                            format!("no sign of life for {silent:?}")
+                        }
+                        Reason::Superseded => "a newer life has its name".to_owned(),
+                    };
+                    if let Some(peer) = self.peers.get(&peer) {
+                        peer.queue.end(EndReason::Lost(reason));
+                    }
+                }
+                Decision::NodeUp(node) => {
+                    let id = node.id;
+                    self.push_status(&Status::EndpointDiscovered(node));
+                    if let Some(peer) = self.peers.get(&id).filter(|peer| peer.queue.announce()) {
+                        self.push_status(&Status::PeerAdded(peer.queue.info.clone()));
+                        announced = true;
+                    }
+                }
+                Decision::NodeDown(id) => self.push_status(&Status::EndpointUnreachable(id)),
+            }
+        }
+        if announced {
+            // Those that wait for a peer look at every new table.
+            self.publish_table();
+        }
+        for answer in self.mesh_answers.drain(..) {
+            let _ = answer.send(());
+        }
+    }
+
+    /// Sends what was published while the endpoint joined.
+    fn send_early(&self) {
+        let table = self.shared.table.load();
+        self.shared.early.close(|message| {
+            let route = table.route(message.topic.as_bytes());
+            let peers = route.peers.iter().filter_map(|peer| table.peer(*peer));
+            for peer in peers.filter(|peer| peer.protocol == Protocol::V2) {
+                // What is dropped is counted with its peer.
+                let _ = peer.handle.push(message.clone());
+            }
+        });
+    }
+
     fn tick(&mut self) {
+        self.tick_mesh();
+        *self
+            .shared
+            .mesh
+            .records
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = self.mesh.mesh.counts().of_records();
         self.peering.handle_timeout(self.shared.now());
         let abandoned: Vec<u64> = self
             .subscribers
@@ -397,10 +515,11 @@ impl Owner {
                 Action::Established {
                     connection,
                     peer,
+                    protocol,
                     filter,
                     announce,
                 } => {
-                    self.established(connection, peer, filter, announce);
+                    self.established(connection, peer, protocol, filter, announce);
                 }
             }
         }
@@ -421,6 +540,7 @@ impl Owner {
         &mut self,
         connection: ConnectionId,
         id: EndpointId,
+        protocol: Protocol,
         filter: Filter,
         announce: bool,
     ) {
@@ -435,10 +555,11 @@ impl Owner {
             id,
             address: entry.address.clone(),
             origin: entry.origin,
+            protocol,
         };
         let config = &self.shared.config;
         let queue = Arc::new(PeerQueue::new(self.shared.me, info.clone(), config));
-        if announce {
+        if announce && protocol == Protocol::V1 {
             queue.push_control(&Control::RoutingUpdate(self.filter.clone()));
         }
         let peer = Peer {
@@ -452,10 +573,22 @@ impl Owner {
                 .queue
                 .end(EndReason::Lost("connected anew".to_owned()));
             self.retire(&former.queue);
+            if former.is_in_mesh() {
+                self.mesh.peer_down(id, self.shared.now());
+            }
         }
         // First the table, then whoever is told of it, then the first message can arrive.
         self.publish_table();
-        self.push_status(&Status::PeerAdded(info));
+        match protocol {
+            Protocol::V1 => self.push_status(&Status::PeerAdded(info)),
+            Protocol::V2 => {
+                self.mesh.peer_up(id, self.shared.now());
+                // Otherwise it is told when the mesh has made it known.
+                if self.mesh.mesh.up().contains(&id) && queue.announce() {
+                    self.push_status(&Status::PeerAdded(info));
+                }
+            }
+        }
         let become_peer = ConnectionCommand::Become(queue);
         let told = self
             .connections
@@ -483,7 +616,13 @@ impl Owner {
             return;
         };
         self.retire(&peer.queue);
+        if peer.is_in_mesh() {
+            self.mesh.peer_down(id, self.shared.now());
+        }
         self.publish_table();
+        if !peer.queue.is_announced() {
+            return;
+        }
         let info = peer.queue.info.clone();
         let status = match peer.queue.ended() {
             Some(EndReason::Removed(reason)) => Status::PeerRemoved { peer: info, reason },
@@ -532,6 +671,10 @@ impl Owner {
             peer.leaving = true;
             peer.queue.close();
             self.shared.former().leave(&peer.queue);
+            let id = peer.queue.info.id;
+            if peer.is_in_mesh() {
+                self.mesh.peer_down(id, self.shared.now());
+            }
             self.publish_table();
             found = true;
         }
@@ -566,6 +709,9 @@ impl Owner {
             peer.leaving = true;
             peer.queue.close();
             self.shared.former().leave(&peer.queue);
+            if peer.is_in_mesh() {
+                self.mesh.peer_down(peer.queue.info.id, self.shared.now());
+            }
         }
         self.publish_table();
     }
@@ -588,7 +734,8 @@ impl Owner {
         }
         self.filter = filter;
         self.peering.set_filter(self.filter.clone());
-        for peer in self.peers.values() {
+        self.mesh.subscribe(self.filter.clone(), self.shared.now());
+        for peer in self.peers.values().filter(|peer| !peer.is_in_mesh()) {
             peer.queue
                 .push_control(&Control::RoutingUpdate(self.filter.clone()));
         }
@@ -602,6 +749,7 @@ impl Owner {
             .filter(|(_, peer)| !peer.leaving)
             .map(|(id, peer)| PeerEntry {
                 id: *id,
+                protocol: peer.queue.info.protocol,
                 filter: Arc::clone(&peer.filter),
                 handle: Arc::clone(&peer.queue),
             })
@@ -616,9 +764,9 @@ impl Owner {
                 )
             })
             .collect();
-        self.shared
-            .table
-            .store(Arc::new(Table::new(self.table_version, peers, subscribers)));
+        let table = Table::new(self.table_version, peers, subscribers);
+        let table = table.with_mesh(self.mesh.routes());
+        self.shared.table.store(Arc::new(table));
         self.shared.table_version.send_replace(self.table_version);
     }
 

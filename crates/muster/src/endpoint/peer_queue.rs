@@ -1,56 +1,21 @@
 //! The queue between everything that sends to a peer and the task that writes to its connection.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use muster_wire::counters::{DropCause, DropLedger};
 use muster_wire::envelope::{self, Control};
-use muster_wire::{Class, EndpointId, Message, Push, Queue, Queued, Topic};
+use muster_wire::mesh::codec::{Encoder, Frame};
+use muster_wire::peering::Protocol;
+use muster_wire::{EndpointId, Message, Push, Queue, Queued, Topic};
 use tokio::sync::oneshot;
 
 use super::config::EndpointConfig;
+use super::outgoing::{Outgoing, Relayed};
 use super::status::PeerInfo;
-
-/// What is written in the order of the data queue.
-#[derive(Debug)]
-pub(crate) enum Outgoing {
-    Message(Message),
-    /// A pong that must not overtake the data before it.
-    Frame(Vec<u8>),
-}
-
-impl Queued for Outgoing {
-    fn messages(&self) -> usize {
-        match self {
-            Self::Message(message) => message.messages(),
-            Self::Frame(_) => 0,
-        }
-    }
-
-    fn bytes(&self) -> usize {
-        match self {
-            Self::Message(message) => message.bytes(),
-            Self::Frame(frame) => frame.len(),
-        }
-    }
-
-    /// Control messages, and the answer to a goodbye, are lost with their peering only.
-    fn reserved(&self) -> bool {
-        match self {
-            Self::Message(message) => message.class == Class::Control,
-            Self::Frame(_) => true,
-        }
-    }
-
-    fn count_dropped(&self, cause: DropCause, ledger: &mut DropLedger) {
-        if let Self::Message(message) = self {
-            message.count_dropped(cause, ledger);
-        }
-    }
-}
 
 /// Why a peering ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -104,8 +69,16 @@ pub(crate) struct PeerQueue {
     frame_limit: usize,
     state: Mutex<State>,
     room: Condvar,
+    /// Whether the peering was told of: with version 2 when the mesh has made it known.
+    announced: AtomicBool,
     pub(crate) counts: PeerCounts,
 }
+
+/// The most frames of the mesh that wait for a peer: a large one that starts sends many small ones.
+const MESH_FRAMES: usize = 65_536;
+
+/// Why a mesh's goodbye is said.
+const SHUTTING_DOWN: u8 = 1;
 
 /// What crossed a peering, in messages and bytes of frames.
 #[derive(Debug, Default)]
@@ -147,8 +120,12 @@ impl PeerQueue {
         };
         Self {
             me,
+            control_limit: match info.protocol {
+                Protocol::V1 => config.control_queue,
+                Protocol::V2 => MESH_FRAMES,
+            },
+            announced: AtomicBool::new(info.protocol == Protocol::V1),
             info,
-            control_limit: config.control_queue,
             control_bytes_limit: config.data_queue.bytes,
             frame_limit: config.frame_limit,
             state: Mutex::new(state),
@@ -162,10 +139,28 @@ impl PeerQueue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether the peering was told of.
+    pub(crate) fn is_announced(&self) -> bool {
+        self.announced.load(Ordering::Relaxed)
+    }
+
+    /// Notes that the peering is told of; says whether it was not before.
+    pub(crate) fn announce(&self) -> bool {
+        !self.announced.swap(true, Ordering::Relaxed)
+    }
+
     /// Offers a message, under the queue's policy.
     pub(crate) fn push(&self, message: Message) -> Push {
+        self.offer(Outgoing::Message(message))
+    }
+
+    /// Offers messages of others, under the queue's policy.
+    pub(crate) fn relay(&self, relayed: Relayed) {
+        self.offer(Outgoing::Relayed(relayed));
+    }
+
+    fn offer(&self, item: Outgoing) -> Push {
         let mut state = self.lock();
-        let item = Outgoing::Message(message);
         if let Some(cause) = self.cannot_take(&state, &item) {
             return state.data.refuse(&item, cause);
         }
@@ -270,15 +265,25 @@ impl PeerQueue {
         let number = state.next_ping;
         state.pings.push((number, sender));
         drop(state);
-        self.push_control(&Control::Ping(number.to_be_bytes().to_vec()));
+        match self.info.protocol {
+            Protocol::V1 => self.push_control(&Control::Ping(number.to_be_bytes().to_vec())),
+            Protocol::V2 => self.push_mesh(&Frame::Echo {
+                is_answer: false,
+                token: number,
+            }),
+        }
         Some(pong)
     }
 
     /// A pong has come.
     pub(crate) fn answered(&self, content: &[u8]) {
-        let Ok(number) = <[u8; 8]>::try_from(content).map(u64::from_be_bytes) else {
-            return;
-        };
+        if let Ok(number) = <[u8; 8]>::try_from(content) {
+            self.echoed(u64::from_be_bytes(number));
+        }
+    }
+
+    /// The answer to a ping has come.
+    pub(crate) fn echoed(&self, number: u64) {
         let mut state = self.lock();
         if let Some(at) = state
             .pings
@@ -288,6 +293,47 @@ impl PeerQueue {
             let (_, waiting) = state.pings.swap_remove(at);
             let _ = waiting.send(());
         }
+    }
+
+    /// Queues a frame of the mesh, before all data; too many of them, or too many bytes, end the peering.
+    pub(crate) fn push_mesh(&self, frame: &Frame) {
+        let mut bytes = Vec::new();
+        // Only batches need the state of their link's encoder.
+        Encoder::default().write(frame, &mut bytes);
+        let mut state = self.lock();
+        if state.ended.is_some() {
+            return;
+        }
+        if !self.push_frame(&mut state, bytes, false) {
+            let full = EndReason::Lost("control queue is full".to_owned());
+            self.end_locked(&mut state, full);
+        }
+        wake(state);
+    }
+
+    /// Says goodbye; the answer ends the peering.
+    pub(crate) fn say_goodbye(&self) {
+        match self.info.protocol {
+            Protocol::V1 => self.push_control(&Control::Ping(envelope::bye(1))),
+            Protocol::V2 => self.push_mesh(&goodbye()),
+        }
+    }
+
+    /// The peer of version 2 has said goodbye; whether that ends the peering, as the answer to ours.
+    /// Otherwise it is answered behind the data that it is to have.
+    pub(crate) fn goodbye_came(&self) -> bool {
+        let mut state = self.lock();
+        if state.closing {
+            return true;
+        }
+        if !state.peer_closing {
+            state.peer_closing = true;
+            let mut frame = Vec::new();
+            Encoder::default().write(&goodbye(), &mut frame);
+            state.data.push(Outgoing::Frame(frame));
+            wake(state);
+        }
+        false
     }
 
     /// Queues a control frame; too many of them, or too many bytes, end the peering, as none may be
@@ -307,7 +353,11 @@ impl PeerQueue {
             let push = state.data.push(Outgoing::Frame(frame));
             matches!(push, Push::Dropped(_))
         } else {
-            !self.push_frame(&mut state, frame, control)
+            !self.push_frame(
+                &mut state,
+                frame,
+                matches!(control, Control::RoutingUpdate(_)),
+            )
         };
         if full {
             self.end_locked(
@@ -319,8 +369,7 @@ impl PeerQueue {
     }
 
     /// Whether there was room for a control frame.
-    fn push_frame(&self, state: &mut State, frame: Vec<u8>, control: &Control) -> bool {
-        let is_filter = matches!(control, Control::RoutingUpdate(_));
+    fn push_frame(&self, state: &mut State, frame: Vec<u8>, is_filter: bool) -> bool {
         let replaced = state.filter_at.filter(|_| is_filter);
         let replaced_bytes = replaced.map_or(0, |at| state.control[at].len());
         let others = state.control.len() - usize::from(replaced.is_some());
@@ -479,6 +528,13 @@ impl PeerQueue {
     }
 }
 
+fn goodbye() -> Frame {
+    Frame::Goodbye {
+        reason: SHUTTING_DOWN,
+        text: "shutting down".to_owned(),
+    }
+}
+
 fn wake(mut state: MutexGuard<'_, State>) {
     let waker = state.waker.take();
     drop(state);
@@ -503,7 +559,7 @@ pub(crate) mod tests {
     use std::time::Duration;
 
     use bytes::Bytes;
-    use muster_wire::{Kind, Overflow, QueueLimits};
+    use muster_wire::{Class, Kind, Overflow, QueueLimits};
 
     use super::*;
     use crate::endpoint::PeerOrigin;
@@ -514,6 +570,7 @@ pub(crate) mod tests {
             id: id(2),
             address: "peer".to_owned(),
             origin: PeerOrigin::Accepted,
+            protocol: Protocol::V1,
         };
         PeerQueue::new(id(1), info, config)
     }
@@ -558,7 +615,7 @@ pub(crate) mod tests {
             assert_eq!(queue.take(&mut control, &mut data), Taken::Work);
             let taken = data.iter().map(|item| match item {
                 Outgoing::Message(message) => message.topic.to_string(),
-                Outgoing::Frame(_) => String::new(),
+                Outgoing::Frame(_) | Outgoing::Relayed(_) => String::new(),
             });
             assert_eq!(taken.collect::<Vec<_>>(), topics);
             assert_eq!(queue.depth().1, 0);

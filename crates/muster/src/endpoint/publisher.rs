@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use muster_data::Encode;
-use muster_wire::routing::{Route, RouteCache};
+use muster_wire::peering::Protocol;
+use muster_wire::routing::{PeerEntry, Route, RouteCache};
 use muster_wire::{Class, EndpointId, Message, Push, Topic};
 
 use super::peer_queue::PeerQueue;
@@ -25,12 +26,41 @@ pub struct Outcome {
     pub displaced: usize,
     /// The subscribers of this endpoint that were given it.
     pub local: usize,
+    /// Whether it waits, within the bounds of a peer's queue, until the endpoint has joined its mesh:
+    /// before, nobody can say whom it is for.
+    pub held: bool,
 }
 
 impl Outcome {
     /// Whether nobody subscribes to the topic.
     pub fn no_subscriber(&self) -> bool {
-        self.queued_to == 0 && self.dropped == 0 && self.local == 0
+        self.queued_to == 0 && self.dropped == 0 && self.local == 0 && !self.held
+    }
+
+    /// Holds a message for the mesh, if the endpoint is joining it.
+    fn hold(&mut self, shared: &Shared, message: &Message) {
+        match shared.early.hold(message) {
+            None => {}
+            Some(Push::Queued { dropped, .. }) => {
+                self.held = true;
+                self.displaced += dropped;
+            }
+            Some(Push::Dropped(_)) => {
+                self.held = true;
+                self.dropped += 1;
+            }
+        }
+    }
+
+    /// The peers that a message goes to now: what is held goes to the mesh later.
+    fn peers<'t>(
+        &self,
+        table: &'t Table,
+        route: &'t Route,
+    ) -> impl DoubleEndedIterator<Item = &'t PeerEntry<Arc<PeerQueue>>> + use<'t> {
+        let held = self.held;
+        let peers = route.peers.iter().filter_map(|peer| table.peer(*peer));
+        peers.filter(move |peer| !held || peer.protocol == Protocol::V1)
     }
 
     fn count(&mut self, pushed: Push) {
@@ -123,14 +153,15 @@ impl Publisher {
         limit: Duration,
     ) -> Outcome {
         let deadline = tokio::time::Instant::now() + limit;
-        let table = self.shared.table.load_full();
         let mut outcome = Outcome::default();
-        let Some((topic, route)) = self.routes.lookup(&table, topic.as_bytes()) else {
+        let message = self.shared.message(topic, payload, Class::Event);
+        outcome.hold(&self.shared, &message);
+        let table = self.shared.table.load_full();
+        let Some((_, route)) = self.routes.lookup(&table, topic.as_bytes()) else {
             return outcome;
         };
-        let message = self.shared.message(topic, payload, Class::Event);
         let route = Arc::clone(route);
-        for peer in route.peers.iter().filter_map(|peer| table.peer(*peer)) {
+        for peer in outcome.peers(&table, &route) {
             // Whoever is woken takes the room or waits on: many may wait for the same little room.
             let pushed = poll_fn(|cx| peer.handle.poll_push(&message, cx));
             let pushed = tokio::time::timeout_at(deadline, pushed).await;
@@ -166,13 +197,14 @@ impl Publisher {
         push: impl Fn(&PeerQueue, Message) -> Push,
     ) -> Outcome {
         let mut outcome = Outcome::default();
+        let message = self.shared.message(topic, payload, class);
+        outcome.hold(&self.shared, &message);
         let table = self.shared.table.load();
-        let Some((topic, route)) = self.routes.lookup(&table, topic.as_bytes()) else {
+        let Some((_, route)) = self.routes.lookup(&table, topic.as_bytes()) else {
             return outcome;
         };
-        let message = self.shared.message(topic, payload, class);
         outcome.local = deliver_locally(self.shared.me, self.local, &table, route, &message);
-        let mut peers = route.peers.iter().filter_map(|peer| table.peer(*peer));
+        let mut peers = outcome.peers(&table, route);
         let last = peers.next_back();
         for peer in peers {
             outcome.count(push(&peer.handle, message.clone()));

@@ -1,24 +1,51 @@
 //! What the tasks and handles of one endpoint share.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use muster_wire::counters::DropLedger;
+use muster_wire::counters::{Counter, DropLedger};
+use muster_wire::mesh::OriginWindows;
 use muster_wire::routing;
 use muster_wire::{Class, EndpointId, Kind, Message, MessageId, Mono, Topic};
 use tokio::sync::{oneshot, watch};
 
 use super::config::EndpointConfig;
 use super::counts::Former;
+use super::early::Early;
+use super::echo::Echoes;
 use super::peer_queue::PeerQueue;
 use super::subscriber::SubscriberQueue;
 use super::tls::TlsContext;
 
 pub(crate) type Table = routing::Table<Arc<PeerQueue>, Arc<SubscriberQueue>>;
+
+/// One origin's windows, for all readers.
+pub(crate) type SharedWindows = Arc<Mutex<OriginWindows>>;
+
+/// What became of the mesh's messages here, each under its own name.
+#[derive(Debug, Default)]
+pub(crate) struct MeshCounts {
+    /// Handed on to other peers.
+    pub(crate) relayed: AtomicU64,
+    /// Had been here before.
+    pub(crate) duplicate: AtomicU64,
+    /// Below the window.
+    pub(crate) too_old: AtomicU64,
+    /// Own ones that came back.
+    pub(crate) returned: AtomicU64,
+    /// Of an origin that is not in the database.
+    pub(crate) unknown_origin: AtomicU64,
+    /// Not relayed, as their hops were used up.
+    pub(crate) hops_exhausted: AtomicU64,
+    /// Arrived behind later ones of their origin and class.
+    pub(crate) reordered: AtomicU64,
+    /// What the owner's [`Mesh`](muster_wire::mesh::Mesh) counted of its records.
+    pub(crate) records: Mutex<Vec<Counter>>,
+}
 
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -31,6 +58,12 @@ pub(crate) struct Shared {
     /// Turns true when the endpoint ends: listeners stop.
     pub(crate) stopping: watch::Sender<bool>,
     sequences: [AtomicU64; 4],
+    /// The windows of the origins that were heard. A reader keeps those that it uses: one that is
+    /// asked for here belongs to all readers.
+    windows: Mutex<HashMap<EndpointId, SharedWindows>>,
+    pub(crate) early: Early,
+    pub(crate) echoes: Echoes,
+    pub(crate) mesh: MeshCounts,
     former: Mutex<Former>,
     /// What the subscribers that are not in the routing table any more dropped.
     pub(crate) former_subscribers: Arc<Mutex<DropLedger>>,
@@ -66,11 +99,15 @@ impl Shared {
             me,
             tls,
             tls_handshakes: Mutex::default(),
-            config,
             table: ArcSwap::from_pointee(Table::empty()),
             table_version: watch::Sender::new(0),
             stopping: watch::Sender::new(false),
             sequences: [const { AtomicU64::new(0) }; 4],
+            windows: Mutex::default(),
+            early: Early::new(config.data_queue, config.overflow),
+            echoes: Echoes::default(),
+            mesh: MeshCounts::default(),
+            config,
             former: Mutex::default(),
             former_subscribers: Arc::default(),
             refusals: Mutex::default(),
@@ -96,6 +133,48 @@ impl Shared {
             class,
             id: Some(id),
         }
+    }
+
+    /// The windows of an origin.
+    pub(crate) fn windows(&self, origin: EndpointId) -> SharedWindows {
+        let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(windows.entry(origin).or_default())
+    }
+
+    /// What became of the mesh's messages and records.
+    pub(crate) fn mesh_counters(&self) -> Vec<Counter> {
+        let (held, dropped) = self.early.depth();
+        let mesh = &self.mesh;
+        let named = [
+            ("mesh_relayed", mesh.relayed.load(Ordering::Relaxed)),
+            ("mesh_duplicate", mesh.duplicate.load(Ordering::Relaxed)),
+            ("mesh_too_old", mesh.too_old.load(Ordering::Relaxed)),
+            ("mesh_returned", mesh.returned.load(Ordering::Relaxed)),
+            (
+                "mesh_unknown_origin",
+                mesh.unknown_origin.load(Ordering::Relaxed),
+            ),
+            (
+                "mesh_hops_exhausted",
+                mesh.hops_exhausted.load(Ordering::Relaxed),
+            ),
+            ("mesh_reordered", mesh.reordered.load(Ordering::Relaxed)),
+            ("mesh_held", held as u64),
+            ("mesh_held_dropped", dropped.total()),
+        ];
+        let named = named.into_iter().map(|(name, value)| Counter {
+            name,
+            labels: Vec::new(),
+            value,
+        });
+        let records = mesh.records.lock().unwrap_or_else(PoisonError::into_inner);
+        named.chain(records.iter().cloned()).collect()
+    }
+
+    /// Forgets the windows of origins that nothing can be heard of any more.
+    pub(crate) fn keep_windows(&self, is_known: impl Fn(EndpointId) -> bool) {
+        let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
+        windows.retain(|origin, _| is_known(*origin));
     }
 
     /// Notes a TLS handshake; too many of them end the oldest. What is returned ends with this one.

@@ -1,8 +1,11 @@
 //! What an endpoint tells of its peerings.
 
 use std::fmt;
+use std::sync::Arc;
 
 use muster_wire::EndpointId;
+use muster_wire::mesh::NodeRecord;
+use muster_wire::peering::Protocol;
 
 /// A direct peer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,6 +16,8 @@ pub struct PeerInfo {
     pub address: String,
     /// Who made the connection.
     pub origin: PeerOrigin,
+    /// What is spoken with it: version 1 with Zeek, version 2 within a mesh.
+    pub protocol: Protocol,
 }
 
 /// Who made the connection of a peering.
@@ -24,8 +29,11 @@ pub enum PeerOrigin {
     Accepted,
 }
 
-/// A change of an endpoint's peerings, or a failure to make one. The status of a peer stands before
-/// its first message and behind its last.
+/// A change of an endpoint's peerings or of its mesh, or a failure to make a peering.
+///
+/// The status of a peer of version 1 stands before its first message and behind its last. In a mesh an
+/// endpoint is discovered when messages reach it and its messages arrive, from both sides; what it
+/// published before that may come before its status. A peer of version 2 is added when it is discovered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Status {
     /// A peering was established; the routing table leads to the peer.
@@ -44,6 +52,10 @@ pub enum Status {
         /// Why.
         reason: String,
     },
+    /// An endpoint of the mesh is there, whether it is a direct peer or not.
+    EndpointDiscovered(Arc<NodeRecord>),
+    /// An endpoint of the mesh can no longer be reached.
+    EndpointUnreachable(EndpointId),
     /// A dialled address did not lead to a peering; it is tried again if the dial has a retry.
     PeerUnavailable {
         /// The address, as dialled.
@@ -63,6 +75,13 @@ impl fmt::Display for Status {
             Self::PeerLost { peer, reason } => {
                 write!(f, "peer lost: {} at {}: {reason}", peer.id, peer.address)
             }
+            Self::EndpointDiscovered(node) if node.name.is_empty() => {
+                write!(f, "endpoint discovered: {}", node.id)
+            }
+            Self::EndpointDiscovered(node) => {
+                write!(f, "endpoint discovered: {}, {}", node.id, node.name)
+            }
+            Self::EndpointUnreachable(id) => write!(f, "endpoint unreachable: {id}"),
             Self::PeerUnavailable { address, reason } => {
                 write!(f, "cannot peer with {address}: {reason}")
             }

@@ -7,11 +7,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
-use muster_wire::envelope::{self, Control};
-use muster_wire::{Message, Topic};
+use muster_wire::envelope;
+use muster_wire::mesh::HOPS;
+use muster_wire::mesh::codec::{Encoder, Head, OpenBatch};
+use muster_wire::peering::Protocol;
+use muster_wire::{Class, Message, Topic};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
-use super::peer_queue::{EndReason, Outgoing, PeerCounts, PeerQueue, Taken};
+use super::outgoing::{Outgoing, Relayed};
+use super::peer_queue::{EndReason, PeerCounts, PeerQueue, Taken};
 use super::tls::describe_io;
 
 /// How much is put together for one write.
@@ -19,6 +23,10 @@ const WRITE_BUFFER: usize = 256 << 10;
 
 /// Payloads from this size on are written from where they are instead of being copied.
 const IN_PLACE: usize = 4 << 10;
+
+/// A batch of version 2 gets no more messages from this size on: a reader waits for the end of a
+/// frame, and copies the part of it that has come.
+const BATCH: usize = 16 << 10;
 
 /// Below this, one more look at the queue may save a write.
 const SMALL_WRITE: usize = 4 << 10;
@@ -37,6 +45,8 @@ pub(crate) async fn run<W: AsyncWrite + Unpin>(
         in_place_bytes: 0,
         messages: Vec::new(),
         data: VecDeque::new(),
+        encoder: Encoder::default(),
+        batch: None,
     };
     if let Err(reason) = writer.run(bye_timeout).await {
         writer.queue.end(reason);
@@ -57,6 +67,9 @@ struct Writer<W> {
     messages: Vec<Topic>,
     /// What was taken from the queue and is not yet in the buffer.
     data: VecDeque<Outgoing>,
+    encoder: Encoder,
+    /// The batch at the end of the buffer that more messages may follow in.
+    batch: Option<OpenBatch>,
 }
 
 impl<W> Drop for Writer<W> {
@@ -72,7 +85,7 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
         if self.queue.ended().is_some() {
             return Ok(());
         }
-        self.queue.push_control(&Control::Ping(envelope::bye(1)));
+        self.queue.say_goodbye();
         // The peer may be saying goodbye at the same time, and waits for the answer.
         match tokio::time::timeout(bye_timeout, self.until(Taken::Ended)).await {
             Ok(Err(reason)) => Err(reason),
@@ -102,12 +115,13 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
 
     async fn write_all(&mut self, control: &mut VecDeque<Vec<u8>>) -> Result<(), EndReason> {
         for frame in control.drain(..) {
-            self.buffer.extend_from_slice(&frame);
+            self.add_frame(&frame);
         }
         while let Some(item) = self.data.pop_front() {
             match item {
-                Outgoing::Frame(frame) => self.buffer.extend_from_slice(&frame),
+                Outgoing::Frame(frame) => self.add_frame(&frame),
                 Outgoing::Message(message) => self.add(message),
+                Outgoing::Relayed(relayed) => self.add_relayed(&relayed),
             }
             if self.size() >= WRITE_BUFFER {
                 self.flush().await?;
@@ -127,7 +141,88 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
         self.buffer.len() + self.in_place_bytes
     }
 
+    fn add_frame(&mut self, frame: &[u8]) {
+        self.close_batch();
+        self.buffer.extend_from_slice(frame);
+    }
+
+    fn close_batch(&mut self) {
+        if let Some(batch) = self.batch.take() {
+            batch.close(&mut self.buffer);
+        }
+    }
+
+    /// Writes what stands before a payload of the mesh.
+    fn add_head(&mut self, class: Class, head: &Head<'_>, length: usize) -> &mut OpenBatch {
+        let open = self.batch.take_if(|batch| {
+            let has_room = batch.size(&self.buffer) < BATCH && !batch.is_full();
+            batch.class() == class && has_room
+        });
+        self.close_batch();
+        let open = open.unwrap_or_else(|| Encoder::begin_batch(class, &mut self.buffer));
+        let batch = self.batch.insert(open);
+        self.encoder.put_head(batch, head, length, &mut self.buffer);
+        batch
+    }
+
+    /// Messages of others; a large payload is written from where it is.
+    fn add_relayed(&mut self, relayed: &Relayed) {
+        for entry in &relayed.entries {
+            let (topic, payload) = relayed.borrowed(entry);
+            let head = Head {
+                id: entry.id,
+                hops: entry.hops,
+                kind: entry.kind,
+                topic: topic.as_bytes(),
+            };
+            let length = payload.len();
+            let batch = self.add_head(relayed.class, &head, length);
+            if length >= IN_PLACE {
+                batch.is_elsewhere(length);
+                let (_, payload) = relayed.parts(entry);
+                self.in_place.push((self.buffer.len(), payload));
+                self.in_place_bytes += length;
+            } else {
+                self.buffer.extend_from_slice(payload);
+            }
+            self.messages.push(topic.clone());
+        }
+    }
+
+    /// A message of this endpoint to another of its mesh.
+    fn add_own(&mut self, message: Message) {
+        let Message {
+            topic,
+            payload,
+            kind,
+            class,
+            id,
+        } = message;
+        let Some(id) = id else {
+            return; // without an identity it cannot travel; own messages have one
+        };
+        let head = Head {
+            id,
+            hops: HOPS,
+            kind,
+            topic: topic.as_bytes(),
+        };
+        let length = payload.len();
+        let batch = self.add_head(class, &head, length);
+        if length >= IN_PLACE {
+            batch.is_elsewhere(length);
+            self.in_place.push((self.buffer.len(), payload));
+            self.in_place_bytes += length;
+        } else {
+            self.buffer.extend_from_slice(&payload);
+        }
+        self.messages.push(topic);
+    }
+
     fn add(&mut self, message: Message) {
+        if self.queue.info.protocol == Protocol::V2 {
+            return self.add_own(message);
+        }
         let Message {
             topic,
             payload,
@@ -147,6 +242,7 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
 
     /// Writes everything, unless the peering ends first.
     async fn flush(&mut self) -> Result<(), EndReason> {
+        self.close_batch();
         // Counted before the write: what a failing write has handed over is unknown, not unsent.
         PeerCounts::add(&self.queue.counts.messages_out, self.messages.len() as u64);
         self.messages.clear();

@@ -13,6 +13,7 @@ use muster_cluster::Watermarks;
 use muster_cluster::node::{Effect, Input as LoopInput, LogSink, NodeLoop, Now, Severity, Written};
 use muster_data::{Encode, Record, Timestamp};
 use muster_wire::counters::{DropCause, DropLedger};
+use muster_wire::peering::Protocol;
 use muster_wire::{Class, EndpointId, Mono, Topic, zeek};
 
 use super::Input;
@@ -258,13 +259,27 @@ impl Driver {
         match status {
             Status::PeerAdded(peer) => {
                 tracing::debug!("{status}");
-                self.step(LoopInput::PeerAdded(peer.id));
+                // One of the mesh is discovered besides.
+                if peer.protocol == Protocol::V1 {
+                    self.step(LoopInput::PeerAdded(peer.id));
+                }
             }
             Status::PeerLost { peer, .. } | Status::PeerRemoved { peer, .. } => {
                 self.throttle
                     .tell(Instant::now(), || tracing::info!("{status}"));
                 self.remember_names();
-                self.step(LoopInput::PeerLost(peer.id));
+                if peer.protocol == Protocol::V1 {
+                    self.step(LoopInput::PeerLost(peer.id));
+                }
+            }
+            Status::EndpointDiscovered(node) => {
+                tracing::debug!("{status}");
+                self.step(LoopInput::PeerAdded(node.id));
+            }
+            Status::EndpointUnreachable(id) => {
+                tracing::debug!("{status}");
+                self.remember_names();
+                self.step(LoopInput::PeerLost(*id));
             }
             Status::PeerUnavailable { .. } => tracing::debug!("{status}"),
         }

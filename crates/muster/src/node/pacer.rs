@@ -95,6 +95,7 @@ mod tests {
                 id,
                 address: String::new(),
                 origin: PeerOrigin::Dialled,
+                protocol: muster_wire::peering::Protocol::V1,
             },
             connected: true,
             messages_out,

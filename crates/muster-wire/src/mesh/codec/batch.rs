@@ -4,8 +4,10 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 
-use super::{Fault, Frame, read_class, read_id, shared, skip_fields};
-use crate::bytes::{Reader, put_string, put_varint};
+use super::{BATCH, Decoder, Encoder, Fault, Frame, FrameError, read_class, read_id, shared};
+use super::{name, skip_fields};
+use crate::bytes::{Reader, put_string, put_varbyte, put_varint};
+use crate::frame;
 use crate::mesh::parcel::Parcel;
 use crate::message::{Class, Kind, MessageId};
 use crate::{EndpointId, Topic};
@@ -18,17 +20,76 @@ const COMMAND: u8 = 0x20;
 const RESERVED: u8 = 0x40;
 const FIELDS: u8 = 0x80;
 
+/// The bytes of a batch's count, which is written when the batch is complete: a varint may be longer
+/// than it need be.
+const COUNT: usize = 3;
+
+/// The most messages that a count of [`COUNT`] bytes can say.
+const MOST: usize = (1 << (7 * COUNT)) - 1;
+
 /// The aliases that a sender has given, and the last sequence of each by class.
 #[derive(Debug, Default)]
 pub(super) struct SenderAliases {
     numbers: HashMap<EndpointId, usize>,
     last: Vec<[u64; 4]>,
+    /// The origin of the last message and its place: most have the same as the one before.
+    recent: Option<(EndpointId, usize)>,
 }
 
 /// The aliases that a receiver was told.
 #[derive(Debug, Default)]
 pub(super) struct ReceiverAliases {
     origins: Vec<(EndpointId, [u64; 4])>,
+}
+
+/// What stands before a message's payload.
+#[derive(Debug, Clone, Copy)]
+pub struct Head<'a> {
+    /// Who published the message, and its number there.
+    pub id: MessageId,
+    /// The links that it may still cross, the next one included.
+    pub hops: u8,
+    /// What the payload holds.
+    pub kind: Kind,
+    /// Where it goes.
+    pub topic: &'a [u8],
+}
+
+/// A batch that is being written.
+#[derive(Debug)]
+pub struct OpenBatch {
+    class: Class,
+    start: usize,
+    count: usize,
+    /// The bytes of payloads that are not in the buffer.
+    elsewhere: usize,
+}
+
+/// A message of a batch, where it lies.
+#[derive(Debug, Clone, Copy)]
+pub struct MessageRef<'a> {
+    /// The origin's place among those of this direction of the link.
+    pub alias: usize,
+    /// Who published it, and its number there.
+    pub id: MessageId,
+    /// The links that it may still cross, the one that it came by included.
+    pub hops: u8,
+    /// What the payload holds.
+    pub kind: Kind,
+    /// Where it goes; not known to be a valid topic.
+    pub topic: &'a [u8],
+    /// The encoded content, not validated.
+    pub payload: &'a [u8],
+}
+
+/// The messages of a batch, read one by one.
+#[derive(Debug)]
+pub struct Batch<'d, 'a> {
+    /// The class of all of them.
+    pub class: Class,
+    left: u64,
+    aliases: &'d mut ReceiverAliases,
+    reader: Reader<'a>,
 }
 
 /// A difference as an unsigned number that is small if the difference is.
@@ -40,6 +101,85 @@ fn unzigzag(number: u64) -> u64 {
     (number >> 1) ^ (number & 1).wrapping_neg()
 }
 
+impl Encoder {
+    /// Begins a batch at the end of `out`: messages follow by [`Encoder::put_head`] and their payloads,
+    /// then [`OpenBatch::close`].
+    pub fn begin_batch(class: Class, out: &mut Vec<u8>) -> OpenBatch {
+        let start = out.len();
+        out.extend_from_slice(&[0; frame::HEADER]);
+        out.extend_from_slice(&[BATCH, class as u8, 0]);
+        out.extend_from_slice(&[0x80, 0x80, 0]);
+        OpenBatch {
+            class,
+            start,
+            count: 0,
+            elsewhere: 0,
+        }
+    }
+
+    /// Appends what stands before a payload of `length` bytes, which must follow: in `out`, or, if
+    /// it is told by [`OpenBatch::is_elsewhere`], in what is written behind it.
+    pub fn put_head(
+        &mut self,
+        batch: &mut OpenBatch,
+        head: &Head<'_>,
+        length: usize,
+        out: &mut Vec<u8>,
+    ) {
+        batch.count += 1;
+        put_head(&mut self.aliases, batch.class, head, out);
+        put_varbyte(out, length);
+    }
+}
+
+impl OpenBatch {
+    /// The class of its messages.
+    pub fn class(&self) -> Class {
+        self.class
+    }
+
+    /// The bytes of the frame so far.
+    pub fn size(&self, out: &[u8]) -> usize {
+        out.len() - self.start + self.elsewhere
+    }
+
+    /// Whether there is no room for one more message.
+    pub fn is_full(&self) -> bool {
+        self.count >= MOST
+    }
+
+    /// Notes that the last message's payload is written from elsewhere.
+    pub fn is_elsewhere(&mut self, length: usize) {
+        self.elsewhere += length;
+    }
+
+    /// Completes the frame.
+    pub fn close(self, out: &mut [u8]) {
+        let length = self.size(out) - frame::HEADER;
+        let length = u32::try_from(length).unwrap_or(u32::MAX);
+        out[self.start..self.start + frame::HEADER].copy_from_slice(&length.to_be_bytes());
+        let at = self.start + frame::HEADER + 3;
+        for (place, byte) in out[at..at + COUNT].iter_mut().enumerate() {
+            let bits = (self.count >> (7 * place)).to_le_bytes()[0] & 0x7f;
+            let more = if place + 1 < COUNT { 0x80 } else { 0 };
+            *byte = bits | more;
+        }
+    }
+}
+
+fn put_head(aliases: &mut SenderAliases, class: Class, head: &Head<'_>, out: &mut Vec<u8>) {
+    let last = aliases.write(head.id.origin, class, out);
+    let difference = head.id.sequence.wrapping_sub(*last);
+    *last = head.id.sequence;
+    put_varint(out, zigzag(difference));
+    let kind = match head.kind {
+        Kind::Data => 0,
+        Kind::Command => COMMAND,
+    };
+    out.push(head.hops.min(HOPS_MASK) | kind);
+    put_string(out, head.topic);
+}
+
 pub(super) fn write(
     aliases: &mut SenderAliases,
     class: Class,
@@ -49,16 +189,13 @@ pub(super) fn write(
     out.extend_from_slice(&[class as u8, 0]);
     put_varint(out, parcels.len() as u64);
     for parcel in parcels {
-        let last = aliases.write(parcel.id.origin, class, out);
-        let difference = parcel.id.sequence.wrapping_sub(*last);
-        *last = parcel.id.sequence;
-        put_varint(out, zigzag(difference));
-        let kind = match parcel.kind {
-            Kind::Data => 0,
-            Kind::Command => COMMAND,
+        let head = Head {
+            id: parcel.id,
+            hops: parcel.hops,
+            kind: parcel.kind,
+            topic: parcel.topic.as_bytes(),
         };
-        out.push(parcel.hops.min(HOPS_MASK) | kind);
-        put_string(out, parcel.topic.as_bytes());
+        put_head(aliases, class, &head, out);
         put_string(out, &parcel.payload);
     }
 }
@@ -66,7 +203,9 @@ pub(super) fn write(
 impl SenderAliases {
     /// Appends the alias of an origin, and gives the place of its last sequence.
     fn write(&mut self, origin: EndpointId, class: Class, out: &mut Vec<u8>) -> &mut u64 {
-        let known = self.numbers.get(&origin).copied();
+        let recent = self.recent.filter(|(recent, _)| *recent == origin);
+        let known = recent.map(|(_, at)| at);
+        let known = known.or_else(|| self.numbers.get(&origin).copied());
         let at = known.unwrap_or_else(|| {
             // The last place serves all who come too late for an alias; it starts at 0 each time.
             let at = self.numbers.len();
@@ -79,6 +218,7 @@ impl SenderAliases {
             self.last.push([0; 4]);
         }
         if known.is_some() {
+            self.recent = Some((origin, at));
             put_varint(out, at as u64 + 1);
         } else {
             out.push(0);
@@ -90,20 +230,104 @@ impl SenderAliases {
 }
 
 impl ReceiverAliases {
-    /// Reads an origin and gives the place of its last sequence.
-    fn read(&mut self, reader: &mut Reader<'_>) -> Option<&mut (EndpointId, [u64; 4])> {
+    /// Reads an origin and gives its place.
+    fn read(&mut self, reader: &mut Reader<'_>) -> Option<usize> {
         let alias = usize::try_from(reader.varint()?).ok()?;
         if alias > 0 {
             // The place behind the last alias is nobody's.
             let given = self.origins.len().min(MAX_ALIASES);
-            return self.origins[..given].get_mut(alias - 1);
+            return (alias <= given).then(|| alias - 1);
         }
         let origin = read_id(reader)?;
         if self.origins.len() > MAX_ALIASES {
             self.origins.pop();
         }
         self.origins.push((origin, [0; 4]));
-        self.origins.last_mut()
+        Some(self.origins.len() - 1)
+    }
+}
+
+impl Decoder {
+    /// The messages in a frame's payload, where they lie; `None` if the frame is no batch.
+    pub fn batch<'d, 'a>(
+        &'d mut self,
+        payload: &'a [u8],
+    ) -> Result<Option<Batch<'d, 'a>>, FrameError> {
+        let Some((&BATCH, body)) = payload.split_first() else {
+            return Ok(None);
+        };
+        Batch::new(&mut self.aliases, Reader::new(body))
+            .map(Some)
+            .ok_or(FrameError::Malformed(name(BATCH)))
+    }
+}
+
+impl<'d, 'a> Batch<'d, 'a> {
+    fn new(aliases: &'d mut ReceiverAliases, mut reader: Reader<'a>) -> Option<Self> {
+        let class = read_class(&mut reader)?;
+        let flags = reader.u8()?;
+        let left = reader.varint()?;
+        // Compression is not spoken yet, and was not offered.
+        (flags == 0 && left > 0).then_some(Self {
+            class,
+            left,
+            aliases,
+            reader,
+        })
+    }
+
+    fn message(&mut self) -> Option<MessageRef<'a>> {
+        let reader = &mut self.reader;
+        let alias = self.aliases.read(reader)?;
+        let (origin, last) = &mut self.aliases.origins[alias];
+        let last = &mut last[self.class as usize];
+        *last = last.wrapping_add(unzigzag(reader.varint()?));
+        let id = MessageId {
+            origin: *origin,
+            sequence: *last,
+        };
+        let flags = reader.u8()?;
+        if flags & RESERVED != 0 {
+            return None;
+        }
+        let topic = reader.string()?;
+        let payload = reader.string()?;
+        if flags & FIELDS != 0 {
+            skip_fields(&mut Reader::new(reader.string()?)).ok()?;
+        }
+        Some(MessageRef {
+            alias,
+            id,
+            hops: flags & HOPS_MASK,
+            kind: if flags & COMMAND == 0 {
+                Kind::Data
+            } else {
+                Kind::Command
+            },
+            topic,
+            payload,
+        })
+    }
+}
+
+impl<'a> Iterator for Batch<'_, 'a> {
+    type Item = Result<MessageRef<'a>, FrameError>;
+
+    /// The next message. Nothing follows an error.
+    fn next(&mut self) -> Option<Self::Item> {
+        let malformed = FrameError::Malformed(name(BATCH));
+        if self.left == 0 {
+            let fields = skip_fields(&mut self.reader);
+            self.reader = Reader::new(&[]);
+            return fields.err().map(|_| Err(malformed));
+        }
+        self.left -= 1;
+        let message = self.message();
+        if message.is_none() {
+            self.left = 0;
+            self.reader = Reader::new(&[]);
+        }
+        Some(message.ok_or(malformed))
     }
 }
 
@@ -112,52 +336,21 @@ pub(super) fn read(
     reader: &mut Reader<'_>,
     whole: &Bytes,
 ) -> Result<Frame, Fault> {
-    let class = read_class(reader).ok_or(Fault::Malformed)?;
-    let flags = reader.u8().ok_or(Fault::Malformed)?;
-    let count = reader.varint().ok_or(Fault::Malformed)?;
-    // Compression is not spoken yet, and was not offered.
-    if flags != 0 || count == 0 {
-        return Err(Fault::Malformed);
-    }
+    let mut batch = Batch::new(aliases, reader.clone()).ok_or(Fault::Malformed)?;
+    let class = batch.class;
     let mut parcels = Vec::new();
-    for _ in 0..count {
-        parcels.push(read_parcel(aliases, class, reader, whole).ok_or(Fault::Malformed)?);
+    while batch.left > 0 {
+        batch.left -= 1;
+        let message = batch.message().ok_or(Fault::Malformed)?;
+        parcels.push(Parcel {
+            id: message.id,
+            class,
+            hops: message.hops,
+            kind: message.kind,
+            topic: Topic::new(message.topic).map_err(|_| Fault::Malformed)?,
+            payload: shared(whole, message.payload),
+        });
     }
+    *reader = batch.reader;
     Ok(Frame::Batch { class, parcels })
-}
-
-fn read_parcel(
-    aliases: &mut ReceiverAliases,
-    class: Class,
-    reader: &mut Reader<'_>,
-    whole: &Bytes,
-) -> Option<Parcel> {
-    let (origin, last) = aliases.read(reader)?;
-    let last = &mut last[class as usize];
-    *last = last.wrapping_add(unzigzag(reader.varint()?));
-    let id = MessageId {
-        origin: *origin,
-        sequence: *last,
-    };
-    let flags = reader.u8()?;
-    if flags & RESERVED != 0 {
-        return None;
-    }
-    let topic = Topic::new(reader.string()?).ok()?;
-    let payload = shared(whole, reader.string()?);
-    if flags & FIELDS != 0 {
-        skip_fields(&mut Reader::new(reader.string()?)).ok()?;
-    }
-    Some(Parcel {
-        id,
-        class,
-        hops: flags & HOPS_MASK,
-        kind: if flags & COMMAND == 0 {
-            Kind::Data
-        } else {
-            Kind::Command
-        },
-        topic,
-        payload,
-    })
 }

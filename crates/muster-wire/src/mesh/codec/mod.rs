@@ -17,7 +17,7 @@ use crate::mesh::record::{Record, Versions};
 use crate::message::Class;
 use crate::{EndpointId, Incarnation};
 
-pub use batch::MAX_ALIASES;
+pub use batch::{Batch, Head, MAX_ALIASES, MessageRef, OpenBatch};
 pub use records::{MAX_FILTER_BYTES, MAX_FILTER_ENTRIES, MAX_NEIGHBOURS, MAX_WORD};
 
 const BATCH: u8 = 1;
@@ -29,6 +29,7 @@ const CREDIT: u8 = 6;
 const JOIN: u8 = 7;
 const GOODBYE: u8 = 8;
 const FRAGMENT: u8 = 9;
+const ECHO: u8 = 10;
 
 /// The most bytes of a neighbour's parting words.
 pub const MAX_TEXT: usize = 1024;
@@ -107,6 +108,13 @@ pub enum Frame {
         /// The part.
         bytes: Bytes,
     },
+    /// A question whether the other end is there, or the answer.
+    Echo {
+        /// Whether it is the answer.
+        is_answer: bool,
+        /// The number of the question.
+        token: u64,
+    },
 }
 
 /// A frame that cannot be read: it ends the peering.
@@ -141,7 +149,8 @@ fn name(kind: u8) -> &'static str {
         CREDIT => "CREDIT",
         JOIN => "JOIN",
         GOODBYE => "GOODBYE",
-        _ => "FRAGMENT",
+        FRAGMENT => "FRAGMENT",
+        _ => "ECHO",
     }
 }
 
@@ -239,6 +248,10 @@ impl Encoder {
                 out.push(u8::from(*last));
                 put_string(out, bytes);
             }
+            Frame::Echo { is_answer, token } => {
+                out.extend_from_slice(&[ECHO, u8::from(*is_answer)]);
+                out.extend_from_slice(&token.to_be_bytes());
+            }
         }
     }
 }
@@ -247,7 +260,7 @@ impl Decoder {
     /// Reads the payload of a frame. `None` for a frame of an unknown kind, which is skipped.
     pub fn read(&mut self, payload: &Bytes) -> Result<Option<Frame>, FrameError> {
         let (&kind, body) = payload.split_first().ok_or(FrameError::Empty)?;
-        if !(BATCH..=FRAGMENT).contains(&kind) {
+        if !(BATCH..=ECHO).contains(&kind) {
             return Ok(None);
         }
         let mut reader = Reader::new(body);
@@ -279,7 +292,8 @@ impl Decoder {
                 let text = records::word(reader, MAX_TEXT)?;
                 Ok(Frame::Goodbye { reason, text })
             }
-            _ => read_fragment(reader, whole).ok_or(Fault::Malformed),
+            FRAGMENT => read_fragment(reader, whole).ok_or(Fault::Malformed),
+            _ => read_echo(reader).ok_or(Fault::Malformed),
         }
     }
 }
@@ -379,6 +393,17 @@ fn read_join(reader: &mut Reader<'_>) -> Option<Frame> {
         },
         2 => Frame::JoinReady(read_id(reader)?),
         _ => return None,
+    })
+}
+
+fn read_echo(reader: &mut Reader<'_>) -> Option<Frame> {
+    Some(Frame::Echo {
+        is_answer: match reader.u8()? {
+            0 => false,
+            1 => true,
+            _ => return None,
+        },
+        token: reader.u64()?,
     })
 }
 

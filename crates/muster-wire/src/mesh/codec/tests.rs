@@ -156,7 +156,7 @@ fn read(bytes: &[u8]) -> Result<Option<Frame>, FrameError> {
 #[test]
 fn unknown_kinds_and_fields_are_skipped() {
     assert_eq!(read(&[]), Err(FrameError::Empty));
-    assert_eq!(read(&[10, 1, 2, 3]), Ok(None));
+    assert_eq!(read(&[11, 1, 2, 3]), Ok(None));
     assert_eq!(read(&[0xff]), Ok(None));
     // JOIN request with the optional field 77.
     assert_eq!(read(&[7, 0, 77, 2, 1, 1]), Ok(Some(Frame::JoinRequest)));

@@ -39,17 +39,9 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// The counts by name.
-    pub fn counters(&self) -> Vec<Counter> {
+    /// The counts of the records, by name. Messages are counted where they pass.
+    pub fn of_records(&self) -> Vec<Counter> {
         let named = [
-            ("mesh_delivered", self.delivered),
-            ("mesh_sent", self.sent),
-            ("mesh_duplicate", self.duplicate),
-            ("mesh_too_old", self.too_old),
-            ("mesh_returned", self.returned),
-            ("mesh_unknown_origin", self.unknown_origin),
-            ("mesh_hops_exhausted", self.hops_exhausted),
-            ("mesh_reordered", self.reordered),
             ("mesh_not_neighbour", self.not_neighbour),
             ("mesh_records_sent", self.records_sent),
             ("mesh_off_tree", self.off_tree),

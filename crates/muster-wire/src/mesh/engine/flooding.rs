@@ -63,15 +63,16 @@ impl Mesh {
 
     /// Neighbours that our trees do not lead to yet: they must hear of the link from us.
     fn fresh_neighbours(&self) -> Vec<EndpointId> {
-        let me = self.database.me();
-        let is_linked = |peer: EndpointId| {
-            let slot = self.database.slot(peer);
-            slot.is_some_and(|slot| self.database.graph().linked(me, slot))
-        };
         let peers = self.neighbours.keys().copied();
         peers
-            .filter(|peer| !is_linked(*peer) && !self.is_between_leaves(*peer))
+            .filter(|peer| !self.is_linked(*peer) && !self.is_between_leaves(*peer))
             .collect()
+    }
+
+    /// Whether our link to a neighbour counts.
+    pub(super) fn is_linked(&self, peer: EndpointId) -> bool {
+        let slot = self.database.slot(peer);
+        slot.is_some_and(|slot| self.database.graph().linked(self.database.me(), slot))
     }
 
     /// Whether neither we nor a neighbour relay: nothing but heartbeats goes over such a link.

@@ -23,6 +23,7 @@ use crate::mesh::hold_down::{Change, HoldDown};
 use crate::mesh::membership::Membership;
 use crate::mesh::parcel::{HOPS, Parcel};
 use crate::mesh::record::{NodeRecord, shortened};
+use crate::mesh::routes::Routes;
 use crate::mesh::window::Windows;
 use crate::time::Mono;
 use crate::{EndpointId, Incarnation, Topic};
@@ -118,6 +119,8 @@ struct Neighbour {
     list_sent: Option<Mono>,
     /// Whether we have all that the neighbour had.
     is_synced: bool,
+    /// Whether it was asked if it has what we have, since the link counts.
+    is_greeted: bool,
 }
 
 #[derive(Debug)]
@@ -150,6 +153,8 @@ pub struct Mesh {
     digest: Option<(u64, u64)>,
     reach: Option<(u64, Arc<[u32]>)>,
     forwarding: Forwarding,
+    /// With the versions of the graph, the nodes and the settlements that they are of.
+    routes: Option<((u64, u64, u64), Arc<Routes>)>,
     windows: Windows,
     sequences: [u64; 4],
     hold_down: HoldDown,
@@ -202,6 +207,7 @@ impl Mesh {
             digest: None,
             reach: None,
             forwarding: Forwarding::default(),
+            routes: None,
             windows: Windows::default(),
             sequences: [0; 4],
             hold_down: HoldDown::default(),
@@ -237,6 +243,42 @@ impl Mesh {
         self.ready
     }
 
+    /// Whether this endpoint has neighbours, but not all others know it yet: what it publishes now may
+    /// not arrive.
+    pub fn is_joining(&self) -> bool {
+        !self.ready && !self.neighbours.is_empty()
+    }
+
+    /// Where messages go now. The same as before if nothing has changed.
+    pub fn routes(&mut self) -> Arc<Routes> {
+        let versions = (
+            self.database.graph_version(),
+            self.database.nodes_version(),
+            self.settlements,
+        );
+        let former = self.routes.take();
+        if let Some((known, routes)) = &former
+            && *known == versions
+        {
+            let routes = Arc::clone(routes);
+            self.routes = former;
+            return routes;
+        }
+        let settled = self.settled.as_ref().map(|settled| &settled.graph);
+        let former = former.as_ref().map(|(_, routes)| &**routes);
+        let routes = Routes::new(&self.database, settled, self.identity.transit, former);
+        let routes = Arc::new(routes);
+        self.routes = Some((versions, Arc::clone(&routes)));
+        routes
+    }
+
+    /// Something was heard from a neighbour that is not a frame for the mesh.
+    pub fn heard(&mut self, from: EndpointId, now: Mono) {
+        if let Some(neighbour) = self.neighbours.get_mut(&from) {
+            neighbour.heard = neighbour.heard.max(now);
+        }
+    }
+
     /// The endpoints that are up.
     pub fn up(&self) -> &BTreeSet<EndpointId> {
         self.membership.up()
@@ -259,6 +301,7 @@ impl Mesh {
             their_time: 0,
             list_sent: None,
             is_synced: false,
+            is_greeted: false,
         };
         self.neighbours.insert(peer, neighbour);
         if self.identity.transit {
@@ -294,7 +337,7 @@ impl Mesh {
     /// The local subscriptions have changed.
     pub fn subscribe(&mut self, filter: Filter, now: Mono) {
         self.filter = filter;
-        self.hold_down.changed(Change::Gain, now);
+        self.hold_down.changed(Change::News, now);
     }
 
     /// A frame came from a neighbour.
@@ -321,6 +364,7 @@ impl Mesh {
                 } else {
                     self.flooded(from, (root, flood), &records, now);
                 }
+                self.greet(from);
             }
             Frame::Digest(hash) => self.compare(from, hash, true, now),
             Frame::Heartbeat { time, hash, .. } => {
@@ -336,8 +380,11 @@ impl Mesh {
                 }
             }
             Frame::JoinReady(id) => self.join_ready(id, now),
-            // The end of the connection follows. Credits and fragments are not spoken yet.
-            Frame::Goodbye { .. } | Frame::Credit { .. } | Frame::Fragment { .. } => {}
+            // The link's own affairs. Credits and fragments are not spoken yet.
+            Frame::Goodbye { .. }
+            | Frame::Credit { .. }
+            | Frame::Fragment { .. }
+            | Frame::Echo { .. } => {}
         }
     }
 

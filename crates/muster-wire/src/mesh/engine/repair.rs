@@ -68,6 +68,9 @@ impl Mesh {
         };
         if is_equal {
             neighbour.is_synced = true;
+            if self.is_linked(from) && self.membership.proves(from) {
+                self.look = Some(now);
+            }
             self.try_join(None, now);
             return;
         }
@@ -164,6 +167,26 @@ impl Mesh {
             records,
         };
         self.send(to, frame);
+    }
+
+    /// A neighbour whose link has begun to count is asked whether it has what we have: if both are ready
+    /// they are up for one another without settling.
+    pub(super) fn greet(&mut self, peer: EndpointId) {
+        let is_up = self.membership.up().contains(&peer);
+        if !self.ready || is_up || !self.is_linked(peer) {
+            return;
+        }
+        let slot = self.database.slot(peer);
+        let node = slot.and_then(|slot| self.database.node(slot));
+        let is_ready = node.is_some_and(|node| node.ready);
+        if let Some(neighbour) = self.neighbours.get_mut(&peer)
+            && is_ready
+            && !neighbour.is_greeted
+        {
+            neighbour.is_greeted = true;
+            let hash = self.digest();
+            self.send(peer, Frame::Digest(hash));
+        }
     }
 
     /// A part of a repair came from a neighbour.

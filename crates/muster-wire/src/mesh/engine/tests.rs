@@ -163,11 +163,11 @@ fn messages_of_strangers_and_own_ones_are_dropped_and_counted() {
         ),
         (1, 1, 1, 0)
     );
-    let named = counts.counters();
+    let named = counts.of_records();
     assert!(
         named
             .iter()
-            .any(|counter| counter.name == "mesh_returned" && counter.value == 1)
+            .any(|counter| counter.name == "mesh_not_neighbour" && counter.value == 1)
     );
 }
 

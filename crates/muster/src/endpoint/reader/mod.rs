@@ -1,35 +1,33 @@
 //! The read side of a peering: validates, routes and hands over what one socket read brought, with
 //! no task between the socket and the subscribers' queues.
 
+mod mesh;
+mod pending;
+
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use muster_data::Limits;
 use muster_wire::counters::DropCause;
 use muster_wire::envelope::{self, Control, Envelope};
 use muster_wire::frame::{self, HEADER, Next};
+use muster_wire::peering::Protocol;
 use muster_wire::routing::RouteCache;
-use muster_wire::{Kind, Topic};
+use muster_wire::{EndpointId, Kind, Topic};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use super::owner::{Command, OwnerHandle};
 use super::peer_queue::{EndReason, PeerCounts, PeerQueue};
 use super::shared::{Shared, Table};
-use super::subscriber::{Batch, BatchEntry};
 use super::tls::describe_io;
+use mesh::MeshIntake;
+use pending::{Pending, Relay};
 
 /// The first read buffer of a connection, in bytes; it doubles while reads fill it.
 const SMALL_READ: usize = 8 << 10;
 
 /// The largest read buffer, in bytes.
 const LARGE_READ: usize = 256 << 10;
-
-/// A batch that is under this part of its read buffer is copied out of it, so that a few queued
-/// messages do not keep a large buffer alive.
-const SHARED_PART: usize = 4;
-
-/// How many of a batch's last topics are compared before one is noted again.
-const RECENT_TOPICS: usize = 8;
 
 pub(crate) struct Reader<R> {
     stream: R,
@@ -43,16 +41,9 @@ pub(crate) struct Reader<R> {
     routes: RouteCache,
     limits: Limits,
     pending: Vec<Pending>,
+    relays: Vec<Relay>,
+    mesh: MeshIntake,
     warned: bool,
-}
-
-/// What one read brought for one subscriber.
-#[derive(Default)]
-struct Pending {
-    subscriber: u32,
-    topics: Vec<Topic>,
-    entries: Vec<BatchEntry>,
-    bytes: usize,
 }
 
 impl<R: AsyncRead + Unpin> Reader<R> {
@@ -74,6 +65,8 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             routes: RouteCache::default(),
             limits: Limits::default(),
             pending: Vec::new(),
+            relays: Vec::new(),
+            mesh: MeshIntake::default(),
             warned: false,
         }
     }
@@ -81,7 +74,11 @@ impl<R: AsyncRead + Unpin> Reader<R> {
     /// Reads until the peering ends; says why it did.
     pub(crate) async fn run(&mut self) -> EndReason {
         loop {
-            let needed = match self.process().await {
+            let processed = match self.queue.info.protocol {
+                Protocol::V1 => self.process().await,
+                Protocol::V2 => self.process_mesh().await,
+            };
+            let needed = match processed {
                 Ok(needed) => needed,
                 Err(reason) => return reason,
             };
@@ -154,7 +151,12 @@ impl<R: AsyncRead + Unpin> Reader<R> {
                         } else {
                             let offset = at - payload.len();
                             let length = payload.len();
-                            self.routes_of(&table, start, topic.len(), offset, length);
+                            let topic =
+                                start + envelope::FIXED..start + envelope::FIXED + topic.len();
+                            let found = self.routes.find(&table, &self.buffer[topic]);
+                            if let Some(position) = found {
+                                self.deliver(self.queue.info.id, position, offset, length);
+                            }
                         }
                     }
                     Ok(Envelope::RoutingUpdate(update)) => filter = Some(update),
@@ -191,49 +193,41 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         Ok(needed)
     }
 
-    /// Notes a message for the subscribers of its topic.
-    fn routes_of(
-        &mut self,
-        table: &Table,
-        frame: usize,
-        topic: usize,
-        offset: usize,
-        length: usize,
-    ) {
-        let topic_start = frame + envelope::FIXED;
-        let bytes = &self.buffer[topic_start..topic_start + topic];
-        let Some((topic, route)) = self.routes.lookup(table, bytes) else {
+    /// Notes a message for the subscribers of its topic, which is at a position of the routes.
+    fn deliver(&mut self, from: EndpointId, position: usize, offset: usize, length: usize) {
+        let Some((topic, route)) = self.routes.get(position) else {
             return;
         };
         for subscriber in &route.subscribers {
             let known = self
                 .pending
                 .iter()
-                .position(|pending| pending.subscriber == *subscriber);
+                .rposition(|pending| pending.subscriber == *subscriber && pending.from == from);
             let at = known.unwrap_or_else(|| {
-                self.pending.push(Pending {
-                    subscriber: *subscriber,
-                    ..Pending::default()
-                });
+                self.pending.push(Pending::new(*subscriber, from));
                 self.pending.len() - 1
             });
             self.pending[at].add(topic, offset, length);
         }
     }
 
-    /// Cuts the complete frames off the buffer and gives each subscriber its batch.
+    /// Cuts the complete frames off the buffer and gives each subscriber and each peer its batch.
     fn hand_over(&mut self, table: &Table, end: usize) {
         let chunk = self.buffer.split_to(end);
-        if self.pending.is_empty() {
+        if self.pending.is_empty() && self.relays.is_empty() {
             return;
         }
         let chunk = chunk.freeze();
+        for relay in self.relays.drain(..) {
+            if let Some(peer) = table.peer(relay.peer) {
+                peer.handle
+                    .relay(relay.into_relayed(&chunk, self.allocation));
+            }
+        }
         for pending in self.pending.drain(..) {
-            let Some(subscriber) = table.subscriber(pending.subscriber) else {
-                continue;
-            };
-            let from = self.queue.info.id;
-            subscriber.push(pending.into_batch(&chunk, self.allocation, from));
+            if let Some(subscriber) = table.subscriber(pending.subscriber) {
+                subscriber.push(pending.into_batch(&chunk, self.allocation));
+            }
         }
     }
 
@@ -243,56 +237,6 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             self.warned = true;
             let peer = &self.queue.info;
             tracing::warn!(peer = %peer.id, address = %peer.address, "refused a message: {what}; further ones are only counted");
-        }
-    }
-}
-
-impl Pending {
-    fn add(&mut self, topic: &Topic, offset: usize, length: usize) {
-        let recent = self.topics.iter().enumerate().rev().take(RECENT_TOPICS);
-        let known = recent
-            .into_iter()
-            .find(|(_, known)| *known == topic)
-            .map(|(at, _)| at);
-        let topic = known.unwrap_or_else(|| {
-            self.topics.push(topic.clone());
-            self.topics.len() - 1
-        });
-        self.bytes += length;
-        // Frames are limited far below 32 bits, and a buffer holds at most one unfinished frame.
-        let narrow = |value: usize| u32::try_from(value).unwrap_or(u32::MAX);
-        self.entries.push(BatchEntry {
-            topic: narrow(topic),
-            start: narrow(offset),
-            length: narrow(length),
-        });
-    }
-
-    fn into_batch(
-        mut self,
-        chunk: &Bytes,
-        allocation: usize,
-        from: muster_wire::EndpointId,
-    ) -> Batch {
-        let shared = self.bytes >= allocation / SHARED_PART;
-        let (buffer, retained) = if shared {
-            (chunk.clone(), allocation)
-        } else {
-            let mut copy = Vec::with_capacity(self.bytes);
-            for entry in &mut self.entries {
-                let start = entry.start as usize;
-                entry.start = u32::try_from(copy.len()).unwrap_or(u32::MAX);
-                copy.extend_from_slice(&chunk[start..start + entry.length as usize]);
-            }
-            (Bytes::from(copy), self.bytes)
-        };
-        Batch {
-            number: 0,
-            from,
-            buffer,
-            topics: self.topics,
-            entries: self.entries,
-            retained,
         }
     }
 }

@@ -1,0 +1,98 @@
+//! What waits in a peer's queue: messages, what is relayed, and what must not overtake them.
+
+use bytes::Bytes;
+use muster_wire::counters::{DropCause, DropLedger};
+use muster_wire::{Class, Kind, MESSAGE_OVERHEAD, Message, MessageId, Queued, Topic};
+
+/// What is written in the order of the data queue.
+#[derive(Debug)]
+pub(crate) enum Outgoing {
+    /// A message of this endpoint.
+    Message(Message),
+    /// Messages of others.
+    Relayed(Relayed),
+    /// The answer to a goodbye, which must not overtake the data before it.
+    Frame(Vec<u8>),
+}
+
+/// Messages of one class that one read brought and that go on to one peer, sharing one buffer: a
+/// relay neither copies nor allocates for each of them.
+#[derive(Debug)]
+pub(crate) struct Relayed {
+    pub(crate) class: Class,
+    pub(crate) buffer: Bytes,
+    pub(crate) topics: Vec<Topic>,
+    pub(crate) entries: Vec<RelayedEntry>,
+    /// The size of the allocation that `buffer` keeps alive.
+    pub(crate) retained: usize,
+}
+
+/// One of them.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RelayedEntry {
+    pub(crate) topic: u32,
+    pub(crate) start: u32,
+    pub(crate) length: u32,
+    pub(crate) id: MessageId,
+    pub(crate) hops: u8,
+    pub(crate) kind: Kind,
+}
+
+impl Relayed {
+    /// A message's topic and payload.
+    pub(crate) fn parts(&self, entry: &RelayedEntry) -> (&Topic, Bytes) {
+        let (start, length) = (entry.start as usize, entry.length as usize);
+        let payload = self.buffer.slice(start..start + length);
+        (&self.topics[entry.topic as usize], payload)
+    }
+
+    /// The same with the payload where it lies.
+    pub(crate) fn borrowed(&self, entry: &RelayedEntry) -> (&Topic, &[u8]) {
+        let (start, length) = (entry.start as usize, entry.length as usize);
+        let payload = &self.buffer[start..start + length];
+        (&self.topics[entry.topic as usize], payload)
+    }
+}
+
+impl Queued for Outgoing {
+    fn messages(&self) -> usize {
+        match self {
+            Self::Message(message) => message.messages(),
+            Self::Relayed(relayed) => relayed.entries.len(),
+            Self::Frame(_) => 0,
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Message(message) => message.bytes(),
+            Self::Relayed(relayed) => {
+                let entries = relayed.entries.len() * size_of::<RelayedEntry>();
+                relayed.retained + entries + MESSAGE_OVERHEAD
+            }
+            Self::Frame(frame) => frame.len(),
+        }
+    }
+
+    /// Control messages, and the answer to a goodbye, are lost with their peering only.
+    fn reserved(&self) -> bool {
+        match self {
+            Self::Message(message) => message.class == Class::Control,
+            Self::Relayed(relayed) => relayed.class == Class::Control,
+            Self::Frame(_) => true,
+        }
+    }
+
+    fn count_dropped(&self, cause: DropCause, ledger: &mut DropLedger) {
+        match self {
+            Self::Message(message) => message.count_dropped(cause, ledger),
+            Self::Relayed(relayed) => {
+                for entry in &relayed.entries {
+                    let topic = &relayed.topics[entry.topic as usize];
+                    ledger.count(cause, &topic.normalized(), 1);
+                }
+            }
+            Self::Frame(_) => {}
+        }
+    }
+}

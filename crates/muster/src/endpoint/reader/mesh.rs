@@ -1,0 +1,275 @@
+//! The read side of a peering of version 2: what the mesh's messages are for, and where they go on.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError};
+
+use bytes::{Bytes, BytesMut};
+use muster_wire::counters::DropCause;
+use muster_wire::frame::{self, HEADER, Next};
+use muster_wire::mesh::codec::{Decoder, Frame, MessageRef};
+use muster_wire::mesh::{Verdict, addressed};
+use muster_wire::routing::HopCache;
+use muster_wire::{Class, EndpointId, Kind, Topic};
+use tokio::io::AsyncRead;
+
+use super::{PeerCounts, Reader, Relay, Shared, Table};
+use crate::endpoint::outgoing::RelayedEntry;
+use crate::endpoint::owner::Command;
+use crate::endpoint::peer_queue::EndReason;
+use crate::endpoint::shared::SharedWindows;
+
+/// The most messages that are relayed as one.
+const RELAYED: usize = 512;
+
+/// What a link's reader knows of the messages that come by it.
+#[derive(Debug, Default)]
+pub(super) struct MeshIntake {
+    decoder: Decoder,
+    /// By alias.
+    origins: Vec<Option<Origin>>,
+    hops: HopCache,
+}
+
+/// An origin of messages.
+#[derive(Debug, Clone)]
+struct Origin {
+    id: EndpointId,
+    /// The table that the rest is of.
+    version: u64,
+    /// Its slot in the mesh, and its windows; nothing if the mesh does not know it.
+    known: Option<(u32, SharedWindows)>,
+}
+
+/// What ends the processing of frames before their end.
+enum Stop {
+    /// The owner has to deal with a frame before what follows it.
+    Owner(Frame),
+    End(EndReason),
+}
+
+impl<R: AsyncRead + Unpin> Reader<R> {
+    /// Deals with all complete frames; says how many bytes the next one needs.
+    pub(super) async fn process_mesh(&mut self) -> Result<usize, EndReason> {
+        loop {
+            let table = self.shared.table.load_full();
+            // Both are used while the rest of the reader is.
+            let mut buffer = std::mem::take(&mut self.buffer);
+            let mut decoder = std::mem::take(&mut self.mesh.decoder);
+            let (end, outcome) = self.frames(&table, &buffer, &mut decoder);
+            self.mesh.decoder = decoder;
+            std::mem::swap(&mut self.buffer, &mut buffer);
+            if end > 0 {
+                PeerCounts::add(&self.queue.counts.bytes_in, end as u64);
+                self.hand_over(&table, end);
+            }
+            match outcome {
+                Ok(needed) => return Ok(needed),
+                Err(Stop::End(reason)) => return Err(reason),
+                Err(Stop::Owner(frame)) => {
+                    let peer = self.queue.info.id;
+                    let mesh = |done| Command::MeshFrame(peer, Box::new(frame), done);
+                    self.owner.call(mesh).await;
+                }
+            }
+        }
+    }
+
+    /// Looks at frames until one is incomplete, or for somebody else; and how far that was.
+    fn frames(
+        &mut self,
+        table: &Table,
+        buffer: &BytesMut,
+        decoder: &mut Decoder,
+    ) -> (usize, Result<usize, Stop>) {
+        let limit = self.shared.config.frame_limit;
+        let mut at = 0;
+        let mut messages = 0;
+        let outcome = loop {
+            let length = match frame::next(&buffer[at..], limit) {
+                Ok(Next::Complete(length)) => length,
+                Ok(Next::Needs(needed)) => break Ok(needed),
+                Err(error) => break Err(lost(&error)),
+            };
+            let payload = &buffer[at + HEADER..at + HEADER + length];
+            at += HEADER + length;
+            let batch = match decoder.batch(payload) {
+                Ok(batch) => batch,
+                Err(error) => break Err(lost(&error)),
+            };
+            if let Some(batch) = batch {
+                let class = batch.class;
+                let malformed = batch.into_iter().find_map(|message| match message {
+                    Ok(message) => {
+                        messages += 1;
+                        // The payload lies in the buffer.
+                        let start = message.payload.as_ptr() as usize - buffer.as_ptr() as usize;
+                        self.message(table, class, message, start);
+                        None
+                    }
+                    Err(error) => Some(lost(&error)),
+                });
+                if let Some(end) = malformed {
+                    break Err(end);
+                }
+                continue;
+            }
+            let frame = match decoder.read(&Bytes::copy_from_slice(payload)) {
+                Ok(Some(frame)) => frame,
+                Ok(None) => continue,
+                Err(error) => break Err(lost(&error)),
+            };
+            match frame {
+                Frame::Echo {
+                    is_answer: true,
+                    token,
+                } => self.queue.echoed(token),
+                Frame::Echo { token, .. } => self.queue.push_mesh(&Frame::Echo {
+                    is_answer: true,
+                    token,
+                }),
+                Frame::Goodbye { .. } => {
+                    if self.queue.goodbye_came() {
+                        break Err(Stop::End(EndReason::removed()));
+                    }
+                }
+                frame => break Err(Stop::Owner(frame)),
+            }
+        };
+        PeerCounts::add(&self.queue.counts.messages_in, messages);
+        (at, outcome)
+    }
+
+    /// A message has come: for subscribers here, for others, or not at all.
+    fn message(&mut self, table: &Table, class: Class, message: MessageRef<'_>, start: usize) {
+        let shared = Arc::clone(&self.shared);
+        if message.id.origin == shared.me {
+            return count(&shared.mesh.returned);
+        }
+        let Some(slot) = self.is_new(&shared, table, class, &message) else {
+            return;
+        };
+        let Some(position) = self.routes.find(table, message.topic) else {
+            return self.refuse(DropCause::Malformed, "a topic that may not be", "");
+        };
+        let length = message.payload.len();
+        if self.is_for_us(message, position) {
+            self.deliver(message.id.origin, position, start, length);
+        }
+        if !table.mesh().is_some_and(|routes| routes.relays()) {
+            return;
+        }
+        let hops = self.mesh.hops.find(table, &self.routes, slot, position);
+        let Some((topic, _)) = self.routes.get(position).filter(|_| !hops.is_empty()) else {
+            return;
+        };
+        // What a full queue drops at once, and never more than it may hold.
+        let most = RELAYED.min(shared.config.data_queue.messages);
+        for hop in hops.iter() {
+            let id = table.peer(*hop).map(|peer| peer.id);
+            if id.is_none_or(|id| id == self.queue.info.id || id == message.id.origin) {
+                continue;
+            }
+            if message.hops <= 1 {
+                return count(&shared.mesh.hops_exhausted);
+            }
+            count(&shared.mesh.relayed);
+            let mut relays = self.relays.iter();
+            let known = relays.rposition(|relay| {
+                relay.peer == *hop && relay.class == class && relay.len() < most
+            });
+            let at = known.unwrap_or_else(|| {
+                self.relays.push(Relay::new(*hop, class));
+                self.relays.len() - 1
+            });
+            let entry = RelayedEntry {
+                topic: 0,
+                start: 0,
+                length: 0,
+                id: message.id,
+                hops: message.hops - 1,
+                kind: message.kind,
+            };
+            self.relays[at].add(topic, start, length, entry);
+        }
+    }
+
+    /// The origin's slot, if the message has not been here before.
+    fn is_new(
+        &mut self,
+        shared: &Shared,
+        table: &Table,
+        class: Class,
+        message: &MessageRef<'_>,
+    ) -> Option<u32> {
+        let origins = &mut self.mesh.origins;
+        if message.alias >= origins.len() {
+            origins.resize(message.alias + 1, None);
+        }
+        let id = message.id.origin;
+        let origin = origins[message.alias].take_if(|origin| {
+            // The last place is shared by all that have no alias.
+            origin.id == id && origin.version == table.version()
+        });
+        let origin = origin.unwrap_or_else(|| Origin {
+            id,
+            version: table.version(),
+            known: table
+                .mesh()
+                .and_then(|routes| routes.slot(id))
+                .map(|slot| (slot, shared.windows(id))),
+        });
+        let origin = origins[message.alias].insert(origin);
+        let Some((slot, windows)) = &origin.known else {
+            count(&shared.mesh.unknown_origin);
+            return None;
+        };
+        let mut windows = windows.lock().unwrap_or_else(PoisonError::into_inner);
+        match windows.check(class, message.id.sequence) {
+            Verdict::New => {}
+            Verdict::Late => count(&shared.mesh.reordered),
+            Verdict::Duplicate => {
+                count(&shared.mesh.duplicate);
+                return None;
+            }
+            Verdict::TooOld => {
+                count(&shared.mesh.too_old);
+                return None;
+            }
+        }
+        Some(*slot)
+    }
+
+    /// Whether somebody here subscribes to a message, and may have it.
+    fn is_for_us(&mut self, message: MessageRef<'_>, position: usize) -> bool {
+        if let Some(id) = addressed(message.topic) {
+            if id == self.shared.me {
+                self.shared.addressed(message.id.origin, message.payload);
+            }
+            return false;
+        }
+        let route = self.routes.get(position);
+        if route.is_none_or(|(_, route)| route.subscribers.is_empty()) {
+            return false;
+        }
+        let refusal = match message.kind {
+            Kind::Command => Some((DropCause::NoStore, "a command for a store")),
+            Kind::Data if muster_data::validate(message.payload, &self.limits).is_err() => {
+                Some((DropCause::Malformed, "malformed value"))
+            }
+            Kind::Data => None,
+        };
+        if let Some((cause, what)) = refusal {
+            let label = Topic::new(message.topic).map(|topic| topic.normalized());
+            self.refuse(cause, what, &label.unwrap_or_default());
+        }
+        refusal.is_none()
+    }
+}
+
+fn lost(error: &impl ToString) -> Stop {
+    Stop::End(EndReason::Lost(error.to_string()))
+}
+
+fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}

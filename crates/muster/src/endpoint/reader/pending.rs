@@ -1,0 +1,150 @@
+//! What one read brought for one subscriber, or for one peer that it is relayed to.
+
+use bytes::Bytes;
+use muster_wire::{Class, EndpointId, Topic};
+
+use crate::endpoint::outgoing::{Relayed, RelayedEntry};
+use crate::endpoint::subscriber::{Batch, BatchEntry};
+
+/// A batch that is under this part of its read buffer is copied out of it, so that a few queued
+/// messages do not keep a large buffer alive.
+const SHARED_PART: usize = 4;
+
+/// How many of a batch's last topics are compared before one is noted again.
+const RECENT_TOPICS: usize = 8;
+
+/// The topics of some messages, each noted once where they lie close together.
+#[derive(Default)]
+struct Topics(Vec<Topic>);
+
+impl Topics {
+    fn note(&mut self, topic: &Topic) -> u32 {
+        let recent = self.0.iter().enumerate().rev().take(RECENT_TOPICS);
+        let known = recent.into_iter().find(|(_, known)| *known == topic);
+        let at = known.map(|(at, _)| at).unwrap_or_else(|| {
+            self.0.push(topic.clone());
+            self.0.len() - 1
+        });
+        narrow(at)
+    }
+}
+
+/// Frames are limited far below 32 bits, and a buffer holds at most one unfinished frame.
+fn narrow(value: usize) -> u32 {
+    u32::try_from(value).unwrap_or(u32::MAX)
+}
+
+/// The messages of one origin for one subscriber.
+pub(super) struct Pending {
+    pub(super) subscriber: u32,
+    pub(super) from: EndpointId,
+    topics: Topics,
+    entries: Vec<BatchEntry>,
+    bytes: usize,
+}
+
+impl Pending {
+    pub(super) fn new(subscriber: u32, from: EndpointId) -> Self {
+        Self {
+            subscriber,
+            from,
+            topics: Topics::default(),
+            entries: Vec::new(),
+            bytes: 0,
+        }
+    }
+
+    pub(super) fn add(&mut self, topic: &Topic, offset: usize, length: usize) {
+        self.bytes += length;
+        self.entries.push(BatchEntry {
+            topic: self.topics.note(topic),
+            start: narrow(offset),
+            length: narrow(length),
+        });
+    }
+
+    pub(super) fn into_batch(mut self, chunk: &Bytes, allocation: usize) -> Batch {
+        let places = self.entries.iter_mut();
+        let places = places.map(|entry| (&mut entry.start, entry.length));
+        let (buffer, retained) = cut_out(chunk, allocation, self.bytes, places);
+        Batch {
+            number: 0,
+            from: self.from,
+            buffer,
+            topics: self.topics.0,
+            entries: self.entries,
+            retained,
+        }
+    }
+}
+
+/// The messages of one class that go on to one peer.
+pub(super) struct Relay {
+    /// The peer's position in the table.
+    pub(super) peer: u32,
+    pub(super) class: Class,
+    topics: Topics,
+    entries: Vec<RelayedEntry>,
+    bytes: usize,
+}
+
+impl Relay {
+    pub(super) fn new(peer: u32, class: Class) -> Self {
+        Self {
+            peer,
+            class,
+            topics: Topics::default(),
+            entries: Vec::new(),
+            bytes: 0,
+        }
+    }
+
+    /// The number of messages.
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Adds a message, whose place among topics and in the buffer is filled in.
+    pub(super) fn add(&mut self, topic: &Topic, offset: usize, length: usize, entry: RelayedEntry) {
+        self.bytes += length;
+        self.entries.push(RelayedEntry {
+            topic: self.topics.note(topic),
+            start: narrow(offset),
+            length: narrow(length),
+            ..entry
+        });
+    }
+
+    pub(super) fn into_relayed(mut self, chunk: &Bytes, allocation: usize) -> Relayed {
+        let places = self.entries.iter_mut();
+        let places = places.map(|entry| (&mut entry.start, entry.length));
+        let (buffer, retained) = cut_out(chunk, allocation, self.bytes, places);
+        Relayed {
+            class: self.class,
+            buffer,
+            topics: self.topics.0,
+            entries: self.entries,
+            retained,
+        }
+    }
+}
+
+/// The buffer that some messages of `bytes` in all are kept in, and the size of the allocation that
+/// it keeps alive: the chunk itself, or a copy, in which case the places move.
+fn cut_out<'a>(
+    chunk: &Bytes,
+    allocation: usize,
+    bytes: usize,
+    places: impl Iterator<Item = (&'a mut u32, u32)>,
+) -> (Bytes, usize) {
+    if bytes >= allocation / SHARED_PART {
+        return (chunk.clone(), allocation);
+    }
+    let mut copy = Vec::with_capacity(bytes);
+    for (place, length) in places {
+        let start = *place as usize;
+        *place = narrow(copy.len());
+        copy.extend_from_slice(&chunk[start..start + length as usize]);
+    }
+    (Bytes::from(copy), bytes)
+}
