@@ -4,6 +4,7 @@
 //! Version 1 is the protocol of Zeek's Broker, byte for byte.
 
 mod bytes;
+mod class_queues;
 pub mod counters;
 pub mod envelope;
 mod error_code;
@@ -19,6 +20,7 @@ mod time;
 mod topic;
 pub mod zeek;
 
+pub use class_queues::{ClassPolicy, ClassQueues};
 pub use error_code::ErrorCode;
 pub use filter::{Filter, FilterError, MAX_BYTES, MAX_ENTRIES, Subscriptions};
 pub use id::{EndpointId, EndpointIdError, Incarnation};

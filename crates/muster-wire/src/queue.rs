@@ -197,6 +197,11 @@ impl<T: Queued> Queue<T> {
         self.reserved_bytes = 0;
     }
 
+    /// The bytes that the oldest item keeps alive.
+    pub fn next_bytes(&self) -> Option<usize> {
+        self.items.front().map(Queued::bytes)
+    }
+
     /// Takes the oldest item.
     pub fn pop(&mut self) -> Option<T> {
         let item = self.items.pop_front()?;

@@ -370,7 +370,11 @@ async fn order_is_kept_over_relays() {
         }
     };
     let in_time = tokio::time::timeout(Duration::from_secs(20), all).await;
-    assert!(in_time.is_ok(), "{last} was the last of {count}: {:?}", net.endpoints.iter().map(|e| e.counts()).collect::<Vec<_>>());
+    assert!(
+        in_time.is_ok(),
+        "{last} was the last of {count}: {:?}",
+        net.endpoints.iter().map(|e| e.counts()).collect::<Vec<_>>()
+    );
     within(writer).await.unwrap();
 }
 

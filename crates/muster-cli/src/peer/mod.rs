@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Result;
-use muster::{Certificates, Endpoint, EndpointConfig, PeerInfo, Tls};
+use muster::{Certificates, Endpoint, EndpointConfig, Forwarding, PeerInfo, Tls};
 
 use crate::arguments::{ConnectionArguments, TlsMode};
 use crate::output::Failure;
@@ -22,6 +22,8 @@ pub(crate) fn start(address: &str, arguments: &ConnectionArguments) -> Result<En
     let tls = tls(address, arguments)?;
     Ok(Endpoint::start(EndpointConfig {
         tls,
+        // A guest: it hears and is heard, and joins nothing together.
+        forwarding: Forwarding::Leaf,
         ..EndpointConfig::default()
     })?)
 }

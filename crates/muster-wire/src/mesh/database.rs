@@ -206,22 +206,11 @@ impl Database {
             self.nodes_version += 1;
             return Applied::News(None);
         }
-        let mut replaced = None;
-        if let Some(holder) = self.names.get(&node.name)
-            && let Some(holder) = self.node(*holder)
-        {
-            if (holder.incarnation, holder.id) > (node.incarnation, node.id) {
-                return Applied::Refused(Refusal::Superseded);
-            }
-            replaced = Some(holder.id);
-        }
-        if let Some(old) = replaced {
-            self.remove(old);
-        } else if self.len() >= self.limits.nodes {
+        if self.len() >= self.limits.nodes {
             return Applied::Refused(Refusal::Full);
         }
         self.place(node.clone());
-        Applied::News(replaced)
+        Applied::News(None)
     }
 
     fn place(&mut self, node: Arc<NodeRecord>) {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::tls::Tls;
 use muster_wire::peering::Offer;
-use muster_wire::{EndpointId, Incarnation, Overflow, QueueLimits, frame, peering};
+use muster_wire::{ClassPolicy, EndpointId, Incarnation, Overflow, QueueLimits, frame, peering};
 
 /// Settings of an [`Endpoint`](crate::Endpoint); the defaults serve.
 #[derive(Debug, Clone)]
@@ -17,10 +17,15 @@ pub struct EndpointConfig {
     pub forwarding: Forwarding,
     /// How connections are protected.
     pub tls: Tls,
-    /// The bounds of the data queue towards each peer. A queue's reader may hold as much again.
+    /// The bounds of the data queue towards each peer: of ordinary events, and of all data to a peer of
+    /// version 1. What is being written is besides.
     pub data_queue: QueueLimits,
     /// What a full data queue does.
     pub overflow: Overflow,
+    /// The queue of requests and notices towards each peer of the mesh.
+    pub interactive: ClassPolicy,
+    /// The queue of logs and snapshots towards each peer of the mesh.
+    pub bulk: ClassPolicy,
     /// The most control frames queued towards a peer, in as many bytes as its data queue may have, and
     /// the most messages of [`Class::Control`](muster_wire::Class::Control) besides the bounds of its
     /// data queue; more end the peering.
@@ -57,6 +62,20 @@ impl Default for EndpointConfig {
                 bytes: 64 << 20,
             },
             overflow: Overflow::DropOldest,
+            interactive: ClassPolicy {
+                limits: QueueLimits {
+                    messages: 65_536,
+                    bytes: 16 << 20,
+                },
+                overflow: Overflow::DropOldest,
+            },
+            bulk: ClassPolicy {
+                limits: QueueLimits {
+                    messages: 65_536,
+                    bytes: 64 << 20,
+                },
+                overflow: Overflow::DropOldest,
+            },
             control_queue: 1024,
             subscriber_queue: QueueLimits {
                 messages: 65_536,

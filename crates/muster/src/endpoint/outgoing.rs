@@ -38,6 +38,17 @@ pub(crate) struct RelayedEntry {
     pub(crate) kind: Kind,
 }
 
+impl Outgoing {
+    /// The class of traffic.
+    pub(crate) fn class(&self) -> Class {
+        match self {
+            Self::Message(message) => message.class,
+            Self::Relayed(relayed) => relayed.class,
+            Self::Frame(_) => Class::Event,
+        }
+    }
+}
+
 impl Relayed {
     /// A message's topic and payload.
     pub(crate) fn parts(&self, entry: &RelayedEntry) -> (&Topic, Bytes) {

@@ -45,6 +45,8 @@ pub(crate) enum Command {
     RoutingUpdate(EndpointId, Filter, oneshot::Sender<()>),
     /// The answer comes when the routing table knows what the frame says: what follows it may need that.
     MeshFrame(EndpointId, Box<Frame>, oneshot::Sender<()>),
+    /// A peer of the mesh has said goodbye: the answer comes when nothing is routed to it any more.
+    PeerLeaving(EndpointId, oneshot::Sender<()>),
     NewSubscriber(Vec<Box<[u8]>>, Arc<SubscriberQueue>, oneshot::Sender<u64>),
     Subscribe(u64, Vec<Box<[u8]>>, oneshot::Sender<()>),
     Unsubscribe(u64, Vec<Box<[u8]>>, oneshot::Sender<()>),
@@ -279,6 +281,15 @@ impl Owner {
             Command::MeshFrame(peer, frame, done) => {
                 let now = self.mesh.now(self.shared.now());
                 self.mesh.mesh.receive(peer, *frame, now);
+                self.mesh_answers.push(done);
+            }
+            Command::PeerLeaving(peer, done) => {
+                if let Some(entry) = self.peers.get_mut(&peer).filter(|entry| !entry.leaving) {
+                    entry.leaving = true;
+                    self.shared.former().leave(&entry.queue);
+                    self.mesh.peer_down(peer, self.shared.now());
+                    self.publish_table();
+                }
                 self.mesh_answers.push(done);
             }
             Command::NewSubscriber(prefixes, queue, done) => {

@@ -10,7 +10,9 @@ use muster_wire::counters::{DropCause, DropLedger};
 use muster_wire::envelope::{self, Control};
 use muster_wire::mesh::codec::{Encoder, Frame};
 use muster_wire::peering::Protocol;
-use muster_wire::{EndpointId, Message, Push, Queue, Queued, Topic};
+use muster_wire::{
+    Class, ClassPolicy, ClassQueues, EndpointId, Message, Push, Queue, Queued, Topic,
+};
 use tokio::sync::oneshot;
 
 use super::config::EndpointConfig;
@@ -40,7 +42,9 @@ struct State {
     control_bytes: usize,
     /// Where among the control frames a filter waits: the next one takes its place.
     filter_at: Option<usize>,
-    data: Queue<Outgoing>,
+    data: ClassQueues<Outgoing>,
+    /// The answer to the goodbye of a peer of version 2: the last that it is sent.
+    farewell: Option<Vec<u8>>,
     /// Queued data is still written, then BYE; nothing new is taken.
     closing: bool,
     /// The peer has said goodbye: it may close as soon as it has its answer.
@@ -77,6 +81,9 @@ pub(crate) struct PeerQueue {
 /// The most frames of the mesh that wait for a peer: a large one that starts sends many small ones.
 const MESH_FRAMES: usize = 65_536;
 
+/// What is taken from the queues at once, about: as much as one write takes.
+const TAKEN: usize = 256 << 10;
+
 /// Why a mesh's goodbye is said.
 const SHUTTING_DOWN: u8 = 1;
 
@@ -106,8 +113,8 @@ impl PeerQueue {
             control: VecDeque::new(),
             control_bytes: 0,
             filter_at: None,
-            data: Queue::new(config.data_queue, config.overflow)
-                .with_reserved(config.control_queue),
+            data: ClassQueues::new(policies(config), config.control_queue),
+            farewell: None,
             closing: false,
             peer_closing: false,
             ended: None,
@@ -162,13 +169,22 @@ impl PeerQueue {
     fn offer(&self, item: Outgoing) -> Push {
         let mut state = self.lock();
         if let Some(cause) = self.cannot_take(&state, &item) {
-            return state.data.refuse(&item, cause);
+            return self.class_of(&mut state, &item).refuse(&item, cause);
         }
         self.push_locked(state, item)
     }
 
+    /// The queue of an item: a peer of version 1 has one for all classes.
+    fn class_of<'s>(&self, state: &'s mut State, item: &Outgoing) -> &'s mut Queue<Outgoing> {
+        let class = match self.info.protocol {
+            Protocol::V1 => Class::Event,
+            Protocol::V2 => item.class(),
+        };
+        state.data.class_mut(class)
+    }
+
     fn push_locked(&self, mut state: MutexGuard<'_, State>, item: Outgoing) -> Push {
-        let push = state.data.push(item);
+        let push = self.class_of(&mut state, &item).push(item);
         if push == Push::Dropped(DropCause::Disconnect) {
             self.end_locked(&mut state, EndReason::Lost("send queue is full".to_owned()));
         } else if matches!(
@@ -188,9 +204,11 @@ impl PeerQueue {
         let item = Outgoing::Message(message.clone());
         let mut state = self.lock();
         if let Some(cause) = self.cannot_take(&state, &item) {
-            return Poll::Ready(state.data.refuse(&item, cause));
+            let queue = self.class_of(&mut state, &item);
+            return Poll::Ready(queue.refuse(&item, cause));
         }
-        if state.data.has_room(item.messages(), item.bytes()) || state.data.is_empty() {
+        let queue = self.class_of(&mut state, &item);
+        if queue.has_room(item.messages(), item.bytes()) || queue.is_empty() {
             return Poll::Ready(self.push_locked(state, item));
         }
         if !state
@@ -206,7 +224,9 @@ impl PeerQueue {
     /// Counts a message that waited for room in vain.
     pub(crate) fn refuse_late(&self, message: Message) -> Push {
         let item = Outgoing::Message(message);
-        self.lock().data.refuse(&item, DropCause::Deadline)
+        let mut state = self.lock();
+        self.class_of(&mut state, &item)
+            .refuse(&item, DropCause::Deadline)
     }
 
     /// Offers a message, waiting for room until `deadline`.
@@ -214,15 +234,17 @@ impl PeerQueue {
         let item = Outgoing::Message(message);
         let mut state = self.lock();
         loop {
-            if let Some(cause) = self.cannot_take(&state, &item) {
-                return state.data.refuse(&item, cause);
+            let cannot = self.cannot_take(&state, &item);
+            let queue = self.class_of(&mut state, &item);
+            if let Some(cause) = cannot {
+                return queue.refuse(&item, cause);
             }
-            if state.data.has_room(item.messages(), item.bytes()) || state.data.is_empty() {
+            if queue.has_room(item.messages(), item.bytes()) || queue.is_empty() {
                 return self.push_locked(state, item);
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return state.data.refuse(&item, DropCause::Deadline);
+                return queue.refuse(&item, DropCause::Deadline);
             }
             state.waiting_for_room += 1;
             let (locked, _) = self
@@ -330,7 +352,7 @@ impl PeerQueue {
             state.peer_closing = true;
             let mut frame = Vec::new();
             Encoder::default().write(&goodbye(), &mut frame);
-            state.data.push(Outgoing::Frame(frame));
+            state.farewell = Some(frame);
             wake(state);
         }
         false
@@ -350,7 +372,8 @@ impl PeerQueue {
         let behind_data = matches!(control, Control::Pong(content) if envelope::is_bye(content));
         state.peer_closing |= behind_data;
         let full = if behind_data {
-            let push = state.data.push(Outgoing::Frame(frame));
+            let queue = state.data.class_mut(Class::Event);
+            let push = queue.push(Outgoing::Frame(frame));
             matches!(push, Push::Dropped(_))
         } else {
             !self.push_frame(
@@ -413,6 +436,7 @@ impl PeerQueue {
             state.control.clear();
             state.control_bytes = 0;
             state.filter_at = None;
+            state.farewell = None;
             state.pings.clear();
             self.tell_room(state);
             if let Some(waker) = state.waker.take() {
@@ -432,19 +456,20 @@ impl PeerQueue {
             return;
         }
         let mut state = self.lock();
+        let queue = state.data.class_mut(Class::Event);
         for topic in topics {
             let label = topic.normalized();
-            state.data.count_dropped(DropCause::PeerGone, &label, 1);
+            queue.count_dropped(DropCause::PeerGone, &label, 1);
         }
         for item in items {
-            state.data.refuse(item, DropCause::PeerGone);
+            queue.refuse(item, DropCause::PeerGone);
         }
     }
 
     /// Waits until there is something to write or to end.
     pub(crate) fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut state = self.lock();
-        let idle = state.control.is_empty() && state.data.is_empty();
+        let idle = state.has_nothing();
         if idle && !state.closing && state.ended.is_none() {
             state.waker = Some(cx.waker().clone());
             return Poll::Pending;
@@ -455,7 +480,7 @@ impl PeerQueue {
     /// Waits until there is something to write or the peering has ended, also while it is closing.
     pub(crate) fn poll_work(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut state = self.lock();
-        if !state.control.is_empty() || !state.data.is_empty() || state.ended.is_some() {
+        if !state.has_nothing() || state.ended.is_some() {
             return Poll::Ready(());
         }
         state.waker = Some(cx.waker().clone());
@@ -472,7 +497,7 @@ impl PeerQueue {
         Poll::Pending
     }
 
-    /// Takes everything: control frames, which go first, and data.
+    /// Takes control frames, which go first, and about as much data as one write takes.
     pub(crate) fn take(
         &self,
         control: &mut VecDeque<Vec<u8>>,
@@ -485,7 +510,10 @@ impl PeerQueue {
         std::mem::swap(&mut state.control, control);
         state.control_bytes = 0;
         state.filter_at = None;
-        state.data.take_all(data);
+        state.data.take(TAKEN, data);
+        if state.data.is_empty() {
+            data.extend(state.farewell.take().map(Outgoing::Frame));
+        }
         self.tell_room(&mut state);
         if control.is_empty() && data.is_empty() && state.closing {
             return Taken::Drained;
@@ -515,17 +543,30 @@ impl PeerQueue {
     /// Messages and bytes queued, and what was dropped.
     pub(crate) fn depth(&self) -> (usize, usize, DropLedger) {
         let state = self.lock();
-        (
-            state.data.len(),
-            state.data.bytes(),
-            state.data.dropped().clone(),
-        )
+        (state.data.len(), state.data.bytes(), state.data.dropped())
     }
 
     /// Messages queued.
     pub(crate) fn len(&self) -> usize {
         self.lock().data.len()
     }
+}
+
+impl State {
+    /// Whether there is nothing to write.
+    fn has_nothing(&self) -> bool {
+        self.control.is_empty() && self.data.is_empty() && self.farewell.is_none()
+    }
+}
+
+/// What the queues do, in the order of [`Class`].
+fn policies(config: &EndpointConfig) -> [ClassPolicy; 4] {
+    let event = ClassPolicy {
+        limits: config.data_queue,
+        overflow: config.overflow,
+    };
+    // Of control, all is reserved; what it holds is bounded like events.
+    [event, config.interactive, event, config.bulk]
 }
 
 fn goodbye() -> Frame {

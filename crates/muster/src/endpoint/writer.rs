@@ -130,9 +130,9 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
         if self.size() < SMALL_WRITE {
             // A publisher that goes on publishing gets its next messages into the same write.
             tokio::task::yield_now().await;
-            if self.queue.len() > 0 {
-                return Ok(());
-            }
+        }
+        if self.size() < WRITE_BUFFER && self.queue.len() > 0 {
+            return Ok(());
         }
         self.flush().await
     }

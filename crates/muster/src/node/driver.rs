@@ -274,7 +274,10 @@ impl Driver {
             }
             Status::EndpointDiscovered(node) => {
                 tracing::debug!("{status}");
-                self.step(LoopInput::PeerAdded(node.id));
+                // Those without a name are no nodes, and need no hello.
+                if !node.name.is_empty() {
+                    self.step(LoopInput::PeerAdded(node.id));
+                }
             }
             Status::EndpointUnreachable(id) => {
                 tracing::debug!("{status}");

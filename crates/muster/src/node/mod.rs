@@ -12,11 +12,12 @@ use std::thread::{JoinHandle, Thread};
 use std::time::Duration;
 
 use muster_cluster::node::{LogSink, NodeError, NodeLoop, Registry};
-use muster_cluster::{Layout, Settings};
+use muster_cluster::{Layout, Node as LayoutNode};
 use muster_wire::{EndpointId, Incarnation, Overflow, QueueLimits};
 
 use crate::endpoint::{
-    Endpoint, EndpointConfig, Exposure, Heartbeat, ListenError, StartError, Tls,
+    Endpoint, EndpointConfig, Exposure, Forwarding, Heartbeat, ListenError, NodeIdentity,
+    StartError, Tls,
 };
 use driver::{Clock, Driver, Shared};
 
@@ -105,10 +106,10 @@ impl Node {
         } = config;
         let unknown = || NodeError::UnknownNode(name.clone());
         let node = layout.find(&name).ok_or_else(unknown)?.clone();
-        let endpoint = Endpoint::start(endpoint_config(&node.settings, tls))?;
         let clock = Clock::start();
-        let id: EndpointId = endpoint.id();
         let incarnation = Incarnation(u64::try_from(clock.now().wall.as_nanos()).unwrap_or(0));
+        let endpoint = Endpoint::start(endpoint_config(&node, incarnation, tls))?;
+        let id: EndpointId = endpoint.id();
         let node_loop = NodeLoop::new(&layout, &name, &registry, id, incarnation, clock.now())?;
         // All subscriptions stand before the first peer: its first message may be for any of them.
         let prefixes: Vec<_> = node_loop
@@ -194,9 +195,24 @@ impl Node {
     }
 }
 
-fn endpoint_config(settings: &Settings, tls: Tls) -> EndpointConfig {
+fn endpoint_config(node: &LayoutNode, incarnation: Incarnation, tls: Tls) -> EndpointConfig {
+    let settings = &node.settings;
     EndpointConfig {
         tls,
+        identity: NodeIdentity {
+            name: node.name.to_string(),
+            role: node.role.to_string(),
+            machine: node.box_name.clone(),
+            incarnation,
+        },
+        forwarding: match settings.text("peering.forwarding") {
+            "relay" => Forwarding::Relay,
+            "leaf" => Forwarding::Leaf,
+            "direct" => Forwarding::Direct,
+            // Every worker is linked to every hub: those relay.
+            _ if node.role.is_hub() => Forwarding::Relay,
+            _ => Forwarding::Leaf,
+        },
         data_queue: QueueLimits {
             messages: settings.size("peering.data_queue"),
             bytes: settings.size("peering.data_queue_bytes"),

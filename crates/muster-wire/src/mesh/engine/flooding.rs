@@ -349,17 +349,6 @@ impl Mesh {
             self.heard_of_ourselves(record, now);
             return Applied::Known;
         }
-        if let Record::Node(node) = record
-            && !node.name.is_empty()
-            && node.name == self.identity.name
-        {
-            let ours = (self.identity.incarnation, self.identity.id);
-            if (node.incarnation, node.id) > ours && !self.told_superseded {
-                self.told_superseded = true;
-                self.decisions.push_back(Decision::Superseded(node.id));
-            }
-            return Applied::Refused(Refusal::Superseded);
-        }
         let applied = self.database.apply(record);
         if applied != Applied::Refused(Refusal::Full) {
             return applied;

@@ -44,6 +44,8 @@ struct Origin {
 enum Stop {
     /// The owner has to deal with a frame before what follows it.
     Owner(Frame),
+    /// The peer is about to go: nothing more may be routed to it.
+    Goodbye,
     End(EndReason),
 }
 
@@ -65,6 +67,14 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             match outcome {
                 Ok(needed) => return Ok(needed),
                 Err(Stop::End(reason)) => return Err(reason),
+                Err(Stop::Goodbye) => {
+                    let peer = self.queue.info.id;
+                    let leaving = |done| Command::PeerLeaving(peer, done);
+                    self.owner.call(leaving).await;
+                    if self.queue.goodbye_came() {
+                        return Err(EndReason::removed());
+                    }
+                }
                 Err(Stop::Owner(frame)) => {
                     let peer = self.queue.info.id;
                     let mesh = |done| Command::MeshFrame(peer, Box::new(frame), done);
@@ -127,11 +137,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
                     is_answer: true,
                     token,
                 }),
-                Frame::Goodbye { .. } => {
-                    if self.queue.goodbye_came() {
-                        break Err(Stop::End(EndReason::removed()));
-                    }
-                }
+                Frame::Goodbye { .. } => break Err(Stop::Goodbye),
                 frame => break Err(Stop::Owner(frame)),
             }
         };
