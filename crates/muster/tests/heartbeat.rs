@@ -29,7 +29,12 @@ fn endpoint(id: u8, interval: u64, timeout: u64) -> Endpoint {
 async fn next_status(subscriber: &mut Subscriber) -> Status {
     let next = async {
         loop {
-            if let Some(Delivery::Status(status)) = subscriber.receive().await {
+            if let Some(Delivery::Status(status)) = subscriber.receive().await
+                && !matches!(
+                    status,
+                    Status::EndpointDiscovered(_) | Status::EndpointUnreachable(_)
+                )
+            {
                 return status;
             }
         }

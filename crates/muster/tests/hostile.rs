@@ -166,11 +166,16 @@ impl Scene {
         stream
     }
 
-    /// The next status. No message may come before it.
+    /// The next status of a peering. No message may come before it.
     async fn status(&mut self) -> Status {
-        match within(self.subscriber.receive()).await.unwrap() {
-            Delivery::Status(status) => status,
-            Delivery::Batch(batch) => panic!("{} messages", batch.len()),
+        loop {
+            match within(self.subscriber.receive()).await.unwrap() {
+                Delivery::Status(
+                    Status::EndpointDiscovered(_) | Status::EndpointUnreachable(_),
+                ) => {}
+                Delivery::Status(status) => return status,
+                Delivery::Batch(batch) => panic!("{} messages", batch.len()),
+            }
         }
     }
 

@@ -274,7 +274,29 @@ async fn what_is_published_while_joining_is_held_and_arrives() {
         .await;
 }
 
-/// A dial that asks for it makes a peering of version 1, over which nothing is relayed.
+/// A dial that asks for it makes a peering outside the mesh: nothing is relayed over it, and between two
+/// that are in one mesh anyway nothing comes twice.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_direct_peering_relays_nothing() {
+    let mut net = Net::new(&[Forwarding::Relay; 3]).await;
+    net.link(1, 0);
+    net.endpoints[2].dial_direct(&net.addresses[1], RETRY);
+    net.until(|net| net.endpoints[1].peers().len() == 2).await;
+    net.until(|net| net.endpoints[2].peers().len() == 1).await;
+    let topic = Topic::new("/t/x").unwrap();
+    for at in [0, 1] {
+        let mut publisher = net.endpoints[at].publisher();
+        let _ = publisher.publish(&topic, &Data::from(1u64));
+    }
+    net.until(|net| !net.heard[2].is_empty() && !net.heard[0].is_empty())
+        .await;
+    assert_eq!(net.heard[2].len(), 1);
+    net.endpoints[2].dial(&net.addresses[0], RETRY);
+    net.until_all_know_all().await;
+    net.everybody_hears_everybody(20).await;
+}
+
+/// Endpoints that are in no mesh, or do not relay, speak version 1 with one another.
 #[tokio::test(flavor = "multi_thread")]
 async fn endpoints_in_no_mesh_exchange_their_own_messages_alone() {
     use Forwarding::{Direct, Leaf, Relay};

@@ -43,11 +43,62 @@ pub const CORE_SETTINGS: &[SettingSpec] = &[
         &["drop_oldest", "drop_newest", "disconnect"],
         "what a full data queue does (Zeek's peer_overflow_policy)",
     ),
+    SettingSpec::count(
+        "peering.interactive_queue",
+        65_536,
+        "requests and notices that wait for one peer at most",
+    )
+    .positive(),
+    SettingSpec::count(
+        "peering.interactive_queue_bytes",
+        16 * MIB,
+        "bytes that the requests and notices waiting for one peer hold at most",
+    )
+    .positive(),
+    SettingSpec::choice(
+        "peering.interactive_overflow",
+        "drop_oldest",
+        &["drop_oldest", "drop_newest", "disconnect"],
+        "what a full queue of requests and notices does",
+    ),
+    SettingSpec::count(
+        "peering.bulk_queue",
+        65_536,
+        "messages with logs and snapshots that wait for one peer at most",
+    )
+    .positive(),
+    SettingSpec::count(
+        "peering.bulk_queue_bytes",
+        64 * MIB,
+        "bytes that the logs and snapshots waiting for one peer hold at most",
+    )
+    .positive(),
+    SettingSpec::choice(
+        "peering.bulk_overflow",
+        "drop_oldest",
+        &["drop_oldest", "drop_newest", "disconnect"],
+        "what a full queue of logs and snapshots does",
+    ),
+    SettingSpec::text_list(
+        "classes.interactive",
+        &[],
+        "topic prefixes whose events go before others, as requests and notices do",
+    ),
+    SettingSpec::text_list(
+        "classes.bulk",
+        &[],
+        "topic prefixes whose events wait for others, as logs do",
+    ),
     SettingSpec::choice(
         "peering.forwarding",
         "auto",
         &["auto", "relay", "leaf", "direct"],
         "what a node does with messages of others: auto is relay, and leaf for workers; direct is no mesh",
+    ),
+    SettingSpec::text_list(
+        "peering.direct",
+        &[],
+        "names of nodes that are dialled outside the mesh: nothing is relayed over these peerings",
     ),
     SettingSpec::duration(
         "peering.retry",

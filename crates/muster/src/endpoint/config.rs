@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::tls::Tls;
 use muster_wire::peering::Offer;
-use muster_wire::{ClassPolicy, EndpointId, Incarnation, Overflow, QueueLimits, frame, peering};
+use muster_wire::{Class, ClassPolicy, EndpointId, Filter, Incarnation, Overflow, QueueLimits, frame, peering};
 
 /// Settings of an [`Endpoint`](crate::Endpoint); the defaults serve.
 #[derive(Debug, Clone)]
@@ -26,6 +26,8 @@ pub struct EndpointConfig {
     pub interactive: ClassPolicy,
     /// The queue of logs and snapshots towards each peer of the mesh.
     pub bulk: ClassPolicy,
+    /// Topics whose events are in another class of traffic.
+    pub classes: TopicClasses,
     /// The most control frames queued towards a peer, in as many bytes as its data queue may have, and
     /// the most messages of [`Class::Control`](muster_wire::Class::Control) besides the bounds of its
     /// data queue; more end the peering.
@@ -76,6 +78,7 @@ impl Default for EndpointConfig {
                 },
                 overflow: Overflow::DropOldest,
             },
+            classes: TopicClasses::default(),
             control_queue: 1024,
             subscriber_queue: QueueLimits {
                 messages: 65_536,
@@ -103,6 +106,32 @@ pub struct NodeIdentity {
     pub machine: String,
     /// Which life of its name this is.
     pub incarnation: Incarnation,
+}
+
+/// Topic prefixes whose events are in another class of traffic than [`Class::Event`]. What is
+/// published in another class by its author stays there.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct TopicClasses {
+    /// Before others.
+    pub interactive: Filter,
+    /// Behind others.
+    pub bulk: Filter,
+}
+
+impl TopicClasses {
+    /// The class of a message that its author publishes in `class`. Of a topic with prefixes in both, it
+    /// is interactive.
+    pub fn class_of(&self, topic: &[u8], class: Class) -> Class {
+        if class != Class::Event {
+            class
+        } else if self.interactive.matches(topic) {
+            Class::Interactive
+        } else if self.bulk.matches(topic) {
+            Class::Bulk
+        } else {
+            class
+        }
+    }
 }
 
 /// What an endpoint does with messages of others.

@@ -25,13 +25,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use muster_wire::mesh::NodeRecord;
-use muster_wire::peering::Protocol;
+use muster_wire::peering::{Offer, Protocol};
 use muster_wire::{EndpointId, Filter, Overflow, QueueLimits};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-pub use config::{EndpointConfig, Exposure, Forwarding, Heartbeat, NodeIdentity};
+pub use config::{
+    EndpointConfig, Exposure, Forwarding, Heartbeat, NodeIdentity, TopicClasses,
+};
 pub use counts::{EndpointCounts, PeerReport};
 pub use publisher::{Outcome, Publisher};
 pub use status::{PeerInfo, PeerOrigin, Status};
@@ -209,10 +211,20 @@ impl Endpoint {
     /// again at once, a failed dial after `retry`, for ever. Without `retry` it dials once. An address
     /// that is being dialled already is left to that dial.
     pub fn dial(&self, address: &str, retry: Option<Duration>) {
+        self.dial_offering(address, retry, self.shared.config.forwarding.offer());
+    }
+
+    /// Dials as [`Endpoint::dial`], for a peering outside the mesh: the two exchange their own messages, and
+    /// nothing is relayed over it. Between endpoints that are in one mesh anyway nothing goes over it.
+    pub fn dial_direct(&self, address: &str, retry: Option<Duration>) {
+        self.dial_offering(address, retry, Offer::V1);
+    }
+
+    fn dial_offering(&self, address: &str, retry: Option<Duration>, offer: Offer) {
         let endpoint = self.clone();
         let address = address.to_owned();
         tokio::spawn(async move {
-            let _ = endpoint.start_dial(&address, retry).await;
+            let _ = endpoint.start_dial(&address, retry, offer).await;
         });
     }
 
@@ -224,7 +236,8 @@ impl Endpoint {
         retry: Option<Duration>,
     ) -> Result<PeerInfo, PeerError> {
         let mut version = self.shared.table_version.subscribe();
-        let mut state = self.start_dial(address, retry).await?;
+        let offer = self.shared.config.forwarding.offer();
+        let mut state = self.start_dial(address, retry, offer).await?;
         loop {
             version.borrow_and_update();
             if let Some(peer) = self.dialled_peer(address, &state) {
@@ -266,11 +279,13 @@ impl Endpoint {
         &self,
         address: &str,
         retry: Option<Duration>,
+        offer: Offer,
     ) -> Result<watch::Receiver<DialState>, PeerError> {
         let (stop, stopped) = watch::channel(false);
         let (state, states) = watch::channel(DialState::Connecting);
         let start = self.owner.call(|done| Command::StartDial {
             address: address.to_owned(),
+            offer,
             stop,
             state: states.clone(),
             done,

@@ -7,7 +7,9 @@ use std::time::Duration;
 use muster_wire::envelope::Control;
 use muster_wire::mesh::codec::Frame;
 use muster_wire::mesh::{Decision, Reason};
-use muster_wire::peering::{Action, ConnectionId, HandshakeError, Peering, Protocol};
+use muster_wire::peering::{
+    Action, ConnectionId, HandshakeError, Offer, Peering, Protocol,
+};
 use muster_wire::routing::{PeerEntry, Table};
 use muster_wire::{EndpointId, Filter, Subscriptions};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -53,6 +55,7 @@ pub(crate) enum Command {
     DropSubscriber(u64),
     StartDial {
         address: String,
+        offer: Offer,
         stop: watch::Sender<bool>,
         state: watch::Receiver<DialState>,
         done: oneshot::Sender<DialStart>,
@@ -149,6 +152,7 @@ impl Peer {
 
 #[derive(Debug)]
 struct Dial {
+    offer: Offer,
     stop: watch::Sender<bool>,
     state: watch::Receiver<DialState>,
     redundant: Option<EndpointId>,
@@ -319,6 +323,7 @@ impl Owner {
             Command::DropSubscriber(number) => self.drop_subscriber(number),
             Command::StartDial {
                 address,
+                offer,
                 stop,
                 state,
                 done,
@@ -329,6 +334,7 @@ impl Owner {
                     DialStart::UnderWay(dial.state.clone())
                 } else {
                     let dial = Dial {
+                        offer,
                         stop,
                         state,
                         redundant: None,
@@ -485,7 +491,8 @@ impl Owner {
         origin: PeerOrigin,
         done: oneshot::Sender<ConnectionId>,
     ) {
-        if origin == PeerOrigin::Dialled && !self.dials.contains_key(&address) {
+        let offer = self.dials.get(&address).map(|dial| dial.offer);
+        if origin == PeerOrigin::Dialled && offer.is_none() {
             return; // stopped meanwhile; the channel's end tells the connection
         }
         let connection = ConnectionId(self.number());
@@ -508,7 +515,10 @@ impl Owner {
         );
         match origin {
             PeerOrigin::Accepted => self.peering.accepted(connection, now),
-            PeerOrigin::Dialled => self.peering.dialled(connection, now),
+            PeerOrigin::Dialled => {
+                let offer = offer.unwrap_or_default();
+                self.peering.dialled_with(connection, offer, now);
+            }
         }
         let _ = done.send(connection);
     }

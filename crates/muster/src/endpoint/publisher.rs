@@ -113,6 +113,17 @@ impl Publisher {
         self.send(topic, payload, Class::Event, PeerQueue::push)
     }
 
+    /// Publishes a value in a class of traffic; never waits.
+    pub fn publish_as(
+        &mut self,
+        class: Class,
+        topic: &Topic,
+        value: &(impl Encode + ?Sized),
+    ) -> Outcome {
+        let payload = self.encode(value);
+        self.send(topic, payload, class, PeerQueue::push)
+    }
+
     /// Publishes an encoded value; never waits. The bytes must be one valid value.
     pub fn publish_encoded(&mut self, topic: &Topic, payload: Bytes, class: Class) -> Outcome {
         self.send(topic, payload, class, PeerQueue::push)

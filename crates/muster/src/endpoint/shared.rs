@@ -119,8 +119,9 @@ impl Shared {
         Mono::default().after(self.start.elapsed())
     }
 
-    /// A new message, with the next identity of its class.
+    /// A new message, with the next identity of its class: the author's, or its topic's.
     pub(crate) fn message(&self, topic: &Topic, payload: Bytes, class: Class) -> Message {
+        let class = self.config.classes.class_of(topic.as_bytes(), class);
         let counter = &self.sequences[class as usize];
         let id = MessageId {
             origin: self.me,

@@ -95,6 +95,15 @@ impl Shared {
     }
 }
 
+/// How an endpoint can be reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Ways {
+    /// By a peering of version 1.
+    peering: bool,
+    /// Through the mesh.
+    mesh: bool,
+}
+
 struct Unpark(Thread);
 
 impl Wake for Unpark {
@@ -122,6 +131,7 @@ pub(crate) struct Driver {
     /// Messages that no peer subscribed to.
     unrouted: DropLedger,
     names: BTreeMap<EndpointId, String>,
+    ways: BTreeMap<EndpointId, Ways>,
     pacer: Pacer,
     throttle: Throttle,
     /// The queue of what arrives was closed: nothing is heard any more.
@@ -161,6 +171,7 @@ impl Driver {
             was_ready: false,
             unrouted: DropLedger::default(),
             names: BTreeMap::new(),
+            ways: BTreeMap::new(),
             pacer: Pacer::default(),
             throttle: Throttle::default(),
             is_deaf: false,
@@ -261,7 +272,7 @@ impl Driver {
                 tracing::debug!("{status}");
                 // One of the mesh is discovered besides.
                 if peer.protocol == Protocol::V1 {
-                    self.step(LoopInput::PeerAdded(peer.id));
+                    self.reached(peer.id, |ways| &mut ways.peering);
                 }
             }
             Status::PeerLost { peer, .. } | Status::PeerRemoved { peer, .. } => {
@@ -269,22 +280,44 @@ impl Driver {
                     .tell(Instant::now(), || tracing::info!("{status}"));
                 self.remember_names();
                 if peer.protocol == Protocol::V1 {
-                    self.step(LoopInput::PeerLost(peer.id));
+                    self.out_of_reach(peer.id, |ways| &mut ways.peering);
                 }
             }
             Status::EndpointDiscovered(node) => {
                 tracing::debug!("{status}");
                 // Those without a name are no nodes, and need no hello.
                 if !node.name.is_empty() {
-                    self.step(LoopInput::PeerAdded(node.id));
+                    self.reached(node.id, |ways| &mut ways.mesh);
                 }
             }
             Status::EndpointUnreachable(id) => {
                 tracing::debug!("{status}");
                 self.remember_names();
-                self.step(LoopInput::PeerLost(*id));
+                self.out_of_reach(*id, |ways| &mut ways.mesh);
             }
             Status::PeerUnavailable { .. } => tracing::debug!("{status}"),
+        }
+    }
+
+    /// There is a way to an endpoint; the loop hears of the first.
+    fn reached(&mut self, id: EndpointId, way: impl Fn(&mut Ways) -> &mut bool) {
+        let ways = self.ways.entry(id).or_default();
+        let is_first = *ways == Ways::default();
+        *way(ways) = true;
+        if is_first {
+            self.step(LoopInput::PeerAdded(id));
+        }
+    }
+
+    /// A way to an endpoint is gone; the loop hears of the last.
+    fn out_of_reach(&mut self, id: EndpointId, way: impl Fn(&mut Ways) -> &mut bool) {
+        let Some(ways) = self.ways.get_mut(&id) else {
+            return;
+        };
+        *way(ways) = false;
+        if *ways == Ways::default() {
+            self.ways.remove(&id);
+            self.step(LoopInput::PeerLost(id));
         }
     }
 

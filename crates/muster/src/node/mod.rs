@@ -13,11 +13,11 @@ use std::time::Duration;
 
 use muster_cluster::node::{LogSink, NodeError, NodeLoop, Registry};
 use muster_cluster::{Layout, Node as LayoutNode};
-use muster_wire::{EndpointId, Incarnation, Overflow, QueueLimits};
+use muster_wire::{ClassPolicy, EndpointId, Filter, Incarnation, Overflow, QueueLimits};
 
 use crate::endpoint::{
     Endpoint, EndpointConfig, Exposure, Forwarding, Heartbeat, ListenError, NodeIdentity,
-    StartError, Tls,
+    StartError, Tls, TopicClasses,
 };
 use driver::{Clock, Driver, Shared};
 
@@ -124,9 +124,16 @@ impl Node {
         let subscriber = endpoint.subscribe_with_statuses(prefixes, inbox).await;
         endpoint.listen(node.socket_address(), exposure).await?;
         let retry = node.settings.duration("peering.retry");
+        let direct = node.settings.text_list("peering.direct");
         for dialled in &layout.neighbours(&node.name).dials {
-            if let Some(other) = layout.node(dialled) {
-                endpoint.dial(&other.socket_address().to_string(), Some(retry));
+            let Some(other) = layout.node(dialled) else {
+                continue;
+            };
+            let address = other.socket_address().to_string();
+            if direct.iter().any(|name| name == dialled.as_str()) {
+                endpoint.dial_direct(&address, Some(retry));
+            } else {
+                endpoint.dial(&address, Some(retry));
             }
         }
         let shared = Arc::new(Shared::default());
@@ -222,11 +229,33 @@ fn endpoint_config(node: &LayoutNode, incarnation: Incarnation, tls: Tls) -> End
             interval: settings.duration("peering.heartbeat"),
             timeout: settings.duration("peering.heartbeat_timeout"),
         },
-        overflow: match settings.text("peering.overflow") {
-            "drop_newest" => Overflow::DropNewest,
-            "disconnect" => Overflow::Disconnect,
-            _ => Overflow::DropOldest,
+        overflow: overflow(settings.text("peering.overflow")),
+        interactive: ClassPolicy {
+            limits: QueueLimits {
+                messages: settings.size("peering.interactive_queue"),
+                bytes: settings.size("peering.interactive_queue_bytes"),
+            },
+            overflow: overflow(settings.text("peering.interactive_overflow")),
+        },
+        bulk: ClassPolicy {
+            limits: QueueLimits {
+                messages: settings.size("peering.bulk_queue"),
+                bytes: settings.size("peering.bulk_queue_bytes"),
+            },
+            overflow: overflow(settings.text("peering.bulk_overflow")),
+        },
+        classes: TopicClasses {
+            interactive: Filter::from_prefixes(settings.text_list("classes.interactive")),
+            bulk: Filter::from_prefixes(settings.text_list("classes.bulk")),
         },
         ..EndpointConfig::default()
+    }
+}
+
+fn overflow(policy: &str) -> Overflow {
+    match policy {
+        "drop_newest" => Overflow::DropNewest,
+        "disconnect" => Overflow::Disconnect,
+        _ => Overflow::DropOldest,
     }
 }
