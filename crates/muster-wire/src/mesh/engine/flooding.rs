@@ -9,7 +9,6 @@ use crate::mesh::codec::Frame;
 use crate::mesh::database::{Applied, Refusal};
 use crate::mesh::hold_down::Change;
 use crate::mesh::record::{LinkChanges, LinkRecord, Record};
-use crate::mesh::tree::Tree;
 use crate::time::Mono;
 
 impl Mesh {
@@ -113,7 +112,7 @@ impl Mesh {
                 mesh.database.link_up(*peer);
             }
         });
-        self.note_news(now);
+        self.last_news = now;
         if before == 0 || self.announce_anew {
             return self.own_links().map(Record::Links);
         }
@@ -139,11 +138,8 @@ impl Mesh {
         if self.ready && !is_ready && !self.joiners.contains(&peer) {
             return false;
         }
-        let is_needed = || {
-            let tree = Tree::new(self.database.graph(), self.database.me());
-            !tree.reached().contains(&slot)
-        };
-        self.settled.is_none() || is_needed()
+        let is_needed = !self.database.reach().contains(slot);
+        self.settled.is_none() || is_needed
     }
 
     /// Our link record as it was announced last; the database holds what is true now.
@@ -201,23 +197,20 @@ impl Mesh {
     ) {
         let news = self.take(from, records, now);
         let is_new_flood = flood.is_some_and(|flood| !self.barrier.has_seen((root, flood)));
-        if flood.is_some() && self.sponsor.is_some_and(|(sponsor, _)| sponsor == root) {
-            let reach = self.reach();
-            let graph = self.database.graph();
-            let all = reach.iter().filter_map(|slot| graph.id(*slot)).collect();
-            self.membership.witnessed_by(all);
+        let is_sponsor = self.sponsor.is_some_and(|(sponsor, _)| sponsor == root);
+        if flood.is_some() && is_sponsor && !self.ready {
+            let reach = self.database.reach().iter();
+            let all = reach.filter_map(|slot| self.database.graph().id(slot));
+            self.membership.witnessed_by(all.collect());
         }
         let mut outcome = None;
         if let Some(mut children) = self.tree_children(from, root) {
             // Joining neighbours, whose link is not announced yet, miss nothing meanwhile.
             let mut fresh = self.fresh_neighbours();
-            if !fresh.is_empty() {
-                let reach = self.reach();
-                fresh.retain(|peer| {
-                    let slot = self.database.slot(*peer);
-                    slot.is_none_or(|slot| !reach.contains(&slot))
-                });
-            }
+            fresh.retain(|peer| {
+                let slot = self.database.slot(*peer);
+                slot.is_none_or(|slot| !self.database.reach().contains(slot))
+            });
             children.extend(fresh);
             children.sort_unstable();
             children.dedup();
@@ -290,7 +283,9 @@ impl Mesh {
             return None;
         }
         let root = self.database.slot(root)?;
-        self.is_in_tree(root).then(|| self.children(root))
+        // Links have no direction: we are in its tree if it is in reach.
+        let is_in_tree = self.database.reach().contains(root);
+        is_in_tree.then(|| self.children(root))
     }
 
     /// Records that came off the trees: they are flooded from here, together with our own changes, so that
@@ -323,7 +318,7 @@ impl Mesh {
             }
         });
         if !news.is_empty() {
-            self.note_news(now);
+            self.last_news = now;
         }
         let is_waiting = |record: &Record| {
             let id = record.id();
@@ -364,9 +359,8 @@ impl Mesh {
             return applied;
         }
         // Room is made by those that cannot be reached; the others keep their places.
-        let over: Vec<EndpointId> = self.unreachable.keys().copied().collect();
-        self.unreachable.clear();
-        for id in over {
+        let over = std::mem::take(&mut self.unreachable);
+        for id in over.ids() {
             self.database.remove(id);
         }
         self.database.apply(record)

@@ -6,7 +6,6 @@ use std::time::Duration;
 use super::Mesh;
 use crate::EndpointId;
 use crate::mesh::codec::{Frame, MAX_FILTER_BYTES};
-use crate::mesh::digest;
 use crate::mesh::record::{Record, Versions};
 use crate::time::Mono;
 
@@ -27,22 +26,14 @@ const CUT: usize = MAX_FILTER_BYTES;
 
 impl Mesh {
     /// The hash of what can be reached from here.
-    pub fn digest(&mut self) -> u64 {
-        if let Some((news, hash)) = self.digest
-            && news == self.news
-        {
-            return hash;
-        }
-        let hash = digest::hash(self.versions());
-        self.digest = Some((self.news, hash));
-        hash
+    pub fn digest(&self) -> u64 {
+        self.database.hash()
     }
 
-    fn versions(&mut self) -> Vec<Versions> {
-        let reach = self.reach();
-        let slots = reach.iter();
-        slots
-            .filter_map(|slot| self.database.versions(*slot))
+    fn versions(&self) -> Vec<Versions> {
+        let reach = self.database.reach().iter();
+        reach
+            .filter_map(|slot| self.database.versions(slot))
             .collect()
     }
 
@@ -107,13 +98,8 @@ impl Mesh {
             }
         }
         // What came just now and is not in reach yet will be, and the neighbour would miss it.
-        let recent = |since: &Mono| now.since(*since) < RECENT;
-        let unreachable = self.unreachable.iter().filter(|(_, since)| recent(since));
-        to_send.extend(
-            unreachable
-                .map(|(id, _)| *id)
-                .filter(|id| !theirs.contains_key(id)),
-        );
+        let recent = self.unreachable.for_less(RECENT, now);
+        to_send.extend(recent.filter(|id| !theirs.contains_key(id)));
         // What is out of our reach does not count for us, but may make them believe in it no longer.
         for there in theirs.values() {
             if held(self, there.id).is_some_and(|here| here.is_newer_than(there)) {

@@ -86,7 +86,7 @@ fn figures(graph: &Graph) -> Figures {
         let tree = Tree::new(graph, origin);
         figures.depth = figures.depth.max(tree.depth());
         let mut children = vec![0; NODES as usize];
-        let parents: Vec<Option<u32>> = (0..NODES).map(|node| tree.parent(node)).collect();
+        let parents: Vec<Option<u32>> = (0..NODES).map(|node| tree.parent(graph, node)).collect();
         for parent in parents.iter().flatten() {
             children[*parent as usize] += 1;
             figures.transmissions += 1;
