@@ -52,9 +52,8 @@ impl Reach {
                 .all(|change| self.follow(graph, *change, &mut gained, &mut lost))
         });
         if !is_repaired {
-            let before = std::mem::take(&mut self.reached);
-            // What was repaired before it was given up is undone.
-            let mut before = before;
+            // What was followed until it could not be is undone.
+            let mut before = std::mem::take(&mut self.reached);
             for slot in &gained {
                 before.remove(*slot);
             }
@@ -96,13 +95,12 @@ impl Reach {
                 }
                 // Nobody is reached through one that does not relay.
                 let mut others = graph.neighbours(far).iter().copied();
-                match others.find(|other| self.is_way(graph, *other)) {
-                    Some(other) => self.from[far as usize] = other,
-                    None => {
-                        self.reached.remove(far);
-                        self.from[far as usize] = NOBODY;
-                        lost.push(far);
-                    }
+                if let Some(other) = others.find(|other| self.is_way(graph, *other)) {
+                    self.from[far as usize] = other;
+                } else {
+                    self.reached.remove(far);
+                    self.from[far as usize] = NOBODY;
+                    lost.push(far);
                 }
             }
         }

@@ -21,14 +21,17 @@ impl Mesh {
         }
         self.announce_anew = false;
         let joiners = std::mem::take(&mut self.joiners);
-        let mut ids = std::mem::take(&mut self.pending);
-        ids.extend(&joiners);
-        ids.remove(&self.identity.id);
-        for id in ids {
-            records.extend(self.whole_records(id));
+        let mut held = std::mem::take(&mut self.pending);
+        held.remove(&self.identity.id);
+        held.retain(|id| !joiners.contains(id));
+        let held = held.iter().flat_map(|id| self.whole_records(*id));
+        let held: Vec<Record> = held.collect();
+        for joiner in &joiners {
+            records.extend(self.whole_records(*joiner));
         }
-        self.hold_down.flushed(!records.is_empty(), now);
-        if !records.is_empty() {
+        let is_announced = !(records.is_empty() && held.is_empty());
+        self.hold_down.flushed(is_announced, now);
+        if is_announced {
             let mut targets = self.children(self.database.me());
             for fresh in self.fresh_neighbours() {
                 // A tree that stood before may lead to a neighbour that is fresh again.
@@ -36,28 +39,42 @@ impl Mesh {
                     targets.push(fresh);
                 }
             }
-            if !joiners.is_empty() {
-                self.note_joining(&records, now);
-            }
-            let flood = (!joiners.is_empty()).then(|| {
-                self.floods += 1;
-                self.floods
-            });
-            self.send_records(&targets, self.identity.id, flood, &records);
-            if let Some(number) = flood {
-                let flood = (self.identity.id, number);
-                let joiners = joiners.into_iter().collect();
-                #[cfg(test)]
-                if self.sabotage == crate::mesh::simulation::Sabotage::NoBarrier {
-                    targets.clear();
+            if joiners.is_empty() {
+                records.extend(held);
+                self.send_records(&targets, self.identity.id, None, &records);
+            } else {
+                // Everybody passes on all of what is acknowledged, and of the rest what is news.
+                if !held.is_empty() {
+                    self.send_records(&targets, self.identity.id, None, &held);
                 }
-                let outcome = self.barrier.begin(flood, None, targets, joiners, now);
-                if let Some(outcome) = outcome {
-                    self.flood_over(outcome);
-                }
+                self.flood_joiners(targets, &records, joiners, now);
             }
         }
         self.try_join(None, now);
+    }
+
+    /// Makes joining endpoints known to all, and waits for acknowledgements.
+    fn flood_joiners(
+        &mut self,
+        targets: Vec<EndpointId>,
+        records: &[Record],
+        joiners: BTreeSet<EndpointId>,
+        now: Mono,
+    ) {
+        self.note_joining(records, now);
+        self.floods += 1;
+        let flood = (self.identity.id, self.floods);
+        self.send_records(&targets, flood.0, Some(flood.1), records);
+        #[cfg(test)]
+        let targets = if self.sabotage == crate::mesh::simulation::Sabotage::NoBarrier {
+            Vec::new()
+        } else {
+            targets
+        };
+        let joiners = joiners.into_iter().collect();
+        if let Some(outcome) = self.barrier.begin(flood, None, targets, joiners, now) {
+            self.flood_over(outcome);
+        }
     }
 
     /// Neighbours that our trees do not lead to yet: they must hear of the link from us.
@@ -228,6 +245,9 @@ impl Mesh {
                 let held = held.filter(|record| !news.contains(record)).cloned();
                 let held: Vec<Record> = held.collect();
                 news.extend(held);
+                for record in records {
+                    self.let_go(record.id(), records);
+                }
                 if !news.is_empty() {
                     self.send_records(&children, root, None, &news);
                 }
@@ -235,7 +255,7 @@ impl Mesh {
         } else {
             // Not noted as seen: it will come down its tree as well, and then must go on.
             self.counts.off_tree += 1;
-            self.hold_back(&news, now);
+            self.hold_back(from, &news, now);
         }
         if let Some(outcome) = outcome {
             self.flood_over(outcome);
@@ -255,6 +275,26 @@ impl Mesh {
             {
                 self.membership.joins(node.id, now);
             }
+        }
+    }
+
+    /// Somebody else has flooded all that waits to be flooded of an endpoint: everybody gets it from there.
+    fn let_go(&mut self, id: EndpointId, records: &[Record]) {
+        let slot = self.database.slot(id);
+        let Some(held) = slot.and_then(|slot| self.database.versions(slot)) else {
+            return;
+        };
+        let is_whole = records.iter().any(|record| match record {
+            Record::Node(node) => node.id == id && node.version == held.node,
+            _ => false,
+        });
+        let is_linked = records.iter().any(|record| match record {
+            Record::Links(links) => links.id == id && links.version == held.links,
+            _ => false,
+        });
+        if is_whole && (is_linked || held.links == 0) {
+            self.pending.remove(&id);
+            self.aside.remove(&id);
         }
     }
 
@@ -290,11 +330,44 @@ impl Mesh {
 
     /// Records that came off the trees: they are flooded from here, together with our own changes, so that
     /// what a new link brings in and the link itself travel as one. Leaves flood nothing but their own.
-    pub(super) fn hold_back(&mut self, news: &[Record], now: Mono) {
-        if !news.is_empty() && self.identity.transit {
-            self.pending.extend(news.iter().map(Record::id));
-            self.hold_down.changed(Change::News, now);
+    ///
+    /// A leaf brings nobody in reach but itself. What else it tells may not be in reach for long: it is set
+    /// aside until it is.
+    pub(super) fn hold_back(&mut self, from: EndpointId, news: &[Record], now: Mono) {
+        if !self.identity.transit {
+            return;
         }
+        let teller = self.database.slot(from);
+        let is_leaf = teller.is_some_and(|slot| !self.database.graph().is_transit(slot));
+        for id in news.iter().map(Record::id) {
+            if !is_leaf || id == from || self.is_in_reach(id) {
+                self.aside.remove(&id);
+                self.pending.insert(id);
+                self.hold_down.changed(Change::News, now);
+            } else if !self.pending.contains(&id) {
+                self.aside.insert(id);
+            }
+        }
+    }
+
+    /// What was set aside and is in reach now is held back like other news.
+    pub(super) fn fetch_aside(&mut self, now: Mono) {
+        if self.aside.is_empty() {
+            return;
+        }
+        for id in std::mem::take(&mut self.aside) {
+            if self.is_in_reach(id) {
+                self.pending.insert(id);
+                self.hold_down.changed(Change::News, now);
+            } else if self.database.slot(id).is_some() {
+                self.aside.insert(id);
+            }
+        }
+    }
+
+    fn is_in_reach(&self, id: EndpointId) -> bool {
+        let slot = self.database.slot(id);
+        slot.is_some_and(|slot| self.database.reach().contains(slot))
     }
 
     /// Applies records and returns those that were news.

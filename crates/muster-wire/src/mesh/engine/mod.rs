@@ -119,6 +119,8 @@ struct Neighbour {
     list_sent: Option<Mono>,
     /// Whether we have all that the neighbour had.
     is_synced: bool,
+    /// Its hash that differs from ours, and since when one does.
+    doubt: Option<(u64, Mono)>,
     /// When to look at it next.
     alarm: Mono,
 }
@@ -158,6 +160,8 @@ pub struct Mesh {
     hold_down: HoldDown,
     /// Records to be flooded with us as root.
     pending: BTreeSet<EndpointId>,
+    /// Those of whom a leaf has told, and who are not in reach.
+    aside: BTreeSet<EndpointId>,
     joiners: BTreeSet<EndpointId>,
     floods: u64,
     barrier: Barrier,
@@ -207,6 +211,7 @@ impl Mesh {
             sequences: [0; 4],
             hold_down: HoldDown::default(),
             pending: BTreeSet::new(),
+            aside: BTreeSet::new(),
             joiners: BTreeSet::new(),
             floods: 0,
             barrier: Barrier::default(),
@@ -260,6 +265,7 @@ impl Mesh {
             their_time: 0,
             list_sent: None,
             is_synced: false,
+            doubt: None,
             alarm: now,
         };
         self.neighbours.insert(peer, neighbour);
@@ -396,7 +402,8 @@ impl Mesh {
         if let Some(neighbour) = self.neighbours.get_mut(&peer) {
             self.alarms.remove(&(neighbour.alarm, peer));
             let silence = neighbour.heard.after(self.config.time_out);
-            neighbour.alarm = neighbour.beat.min(silence);
+            let doubt = neighbour.doubt.map(|(_, since)| repair::doubted(since));
+            neighbour.alarm = neighbour.beat.min(silence).min(doubt.unwrap_or(silence));
             self.alarms.insert((neighbour.alarm, peer));
         }
     }
@@ -435,6 +442,7 @@ impl Mesh {
     fn beat(&mut self, now: Mono) {
         let hash = self.digest();
         for peer in self.alarming(now) {
+            self.settle_doubt(peer, now);
             if let Some(neighbour) = self.neighbours.get_mut(&peer)
                 && neighbour.beat <= now
             {

@@ -33,6 +33,7 @@ impl Mesh {
         let is_graph_change = graph_version != self.database.graph_version();
         if is_graph_change {
             self.database.refresh();
+            self.fetch_aside(now);
             self.last_change = now;
             #[cfg(test)]
             let before =
