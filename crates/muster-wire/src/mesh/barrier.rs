@@ -38,6 +38,8 @@ pub(crate) enum Outcome {
 #[derive(Debug, Default)]
 pub(crate) struct Barrier {
     floods: BTreeMap<Flood, Waiting>,
+    /// The deadlines in the order in which they come, perhaps with some of floods that are over.
+    deadlines: VecDeque<(Mono, Flood)>,
     seen: BTreeSet<Flood>,
     order: VecDeque<Flood>,
     /// Children that did not answer in time.
@@ -64,6 +66,7 @@ impl Barrier {
         {
             self.seen.remove(&oldest);
             self.floods.remove(&oldest);
+            self.trim();
         }
         self.seen.insert(flood);
         self.order.push_back(flood);
@@ -76,6 +79,7 @@ impl Barrier {
         if waiting.children.is_empty() {
             return Some(waiting.outcome(flood));
         }
+        self.deadlines.push_back((waiting.deadline, flood));
         self.floods.insert(flood, waiting);
         None
     }
@@ -95,6 +99,7 @@ impl Barrier {
     pub(crate) fn link_down(&mut self, neighbour: EndpointId) -> Vec<Outcome> {
         self.floods
             .retain(|_, waiting| waiting.from != Some(neighbour));
+        self.trim();
         let floods: Vec<Flood> = self.floods.keys().copied().collect();
         let outcomes = floods
             .into_iter()
@@ -104,26 +109,36 @@ impl Barrier {
 
     /// Floods whose time is up: at the root the wait is over, elsewhere nobody waits any longer.
     pub(crate) fn expired(&mut self, now: Mono) -> Vec<Outcome> {
-        let late = self
-            .floods
-            .iter()
-            .filter(|(_, waiting)| waiting.deadline <= now);
-        let late: Vec<Flood> = late.map(|(flood, _)| *flood).collect();
         let mut outcomes = Vec::new();
-        for flood in late {
+        while let Some((deadline, flood)) = self.deadlines.front().copied()
+            && deadline <= now
+        {
+            self.deadlines.pop_front();
             if let Some(waiting) = self.floods.remove(&flood)
                 && waiting.from.is_none()
             {
                 self.laggards += waiting.children.len() as u64;
                 outcomes.push(waiting.outcome(flood));
             }
+            self.trim();
         }
         outcomes
     }
 
     /// When [`Barrier::expired`] has something to do.
     pub(crate) fn due(&self) -> Option<Mono> {
-        self.floods.values().map(|waiting| waiting.deadline).min()
+        self.deadlines.front().map(|(deadline, _)| *deadline)
+    }
+
+    /// Drops the deadlines of floods that are over, up to the first that is not.
+    fn trim(&mut self) {
+        while let Some((deadline, flood)) = self.deadlines.front() {
+            let waiting = self.floods.get(flood);
+            if waiting.is_some_and(|waiting| waiting.deadline == *deadline) {
+                break;
+            }
+            self.deadlines.pop_front();
+        }
     }
 
     /// The floods remembered.
@@ -132,7 +147,9 @@ impl Barrier {
     }
 
     fn finish(&mut self, flood: Flood) -> Option<Outcome> {
-        Some(self.floods.remove(&flood)?.outcome(flood))
+        let waiting = self.floods.remove(&flood)?;
+        self.trim();
+        Some(waiting.outcome(flood))
     }
 }
 

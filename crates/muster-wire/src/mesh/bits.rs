@@ -59,15 +59,38 @@ impl BitSet {
 
     /// The positions in ascending order.
     pub fn iter(&self) -> impl Iterator<Item = u32> {
-        (0u32..).zip(&self.words).flat_map(|(index, word)| {
-            let mut rest = *word;
-            std::iter::from_fn(move || {
-                let bit = rest.trailing_zeros();
-                rest &= rest.wrapping_sub(1);
-                (bit < 64).then_some(index * 64 + bit)
-            })
-        })
+        positions(self.words.iter().copied())
     }
+
+    /// The positions that are in the set and among these bits, in ascending order.
+    pub(super) fn common(&self, bits: &[u64]) -> impl Iterator<Item = u32> {
+        let pairs = self.words.iter().zip(bits);
+        positions(pairs.map(|(mine, theirs)| mine & theirs))
+    }
+
+    /// The positions that are in this set and not in the other, in ascending order.
+    pub fn without(&self, other: &Self) -> impl Iterator<Item = u32> {
+        let theirs = other.words.iter().copied().chain(std::iter::repeat(0));
+        let pairs = self.words.iter().zip(theirs);
+        positions(pairs.map(|(mine, theirs)| mine & !theirs))
+    }
+
+    /// Makes the set that of all positions up to this number of them, and perhaps a few more.
+    pub(super) fn fill(&mut self, positions: usize) {
+        self.words.clear();
+        self.words.resize(positions.div_ceil(64), u64::MAX);
+    }
+}
+
+fn positions(words: impl Iterator<Item = u64>) -> impl Iterator<Item = u32> {
+    (0u32..).zip(words).flat_map(|(index, word)| {
+        let mut rest = word;
+        std::iter::from_fn(move || {
+            let bit = rest.trailing_zeros();
+            rest &= rest.wrapping_sub(1);
+            (bit < 64).then_some(index * 64 + bit)
+        })
+    })
 }
 
 impl FromIterator<u32> for BitSet {
@@ -104,6 +127,17 @@ mod tests {
             prop_assert_eq!(bits.is_empty(), expected.is_empty());
             prop_assert!(bits.iter().eq(expected.iter().copied()));
             prop_assert_eq!(bits.meets(&bits), !expected.is_empty());
+        }
+
+        #[test]
+        fn two_sets_have_an_intersection_and_a_difference(
+            mine in prop::collection::btree_set(0u32..300, 0..50), theirs in prop::collection::btree_set(0u32..200, 0..50)
+        ) {
+            let bits = |set: &BTreeSet<u32>| set.iter().copied().collect::<BitSet>();
+            let (a, b) = (bits(&mine), bits(&theirs));
+            prop_assert!(a.common(&b.words).eq(mine.intersection(&theirs).copied()));
+            prop_assert!(a.without(&b).eq(mine.difference(&theirs).copied()));
+            prop_assert!(b.without(&a).eq(theirs.difference(&mine).copied()));
         }
     }
 }

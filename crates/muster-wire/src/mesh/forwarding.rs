@@ -1,21 +1,22 @@
 //! Where a message goes next (protocol version 2, sections 7.3 and 7.4), from bounded caches.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use crate::mesh::bits::BitSet;
 use crate::mesh::database::Database;
 use crate::mesh::graph::Graph;
-use crate::mesh::tree::{Branches, Tree};
+use crate::mesh::tree::Trees;
 use crate::{EndpointId, Topic};
 
-/// The trees kept; one more would be computed anew each time.
-const MAX_TREES: usize = 1024;
 /// The bytes of the topics kept, with an estimate of what each costs besides.
 const MAX_TOPIC_BYTES: usize = 1 << 20;
 const TOPIC_OVERHEAD: usize = 256;
 /// The next hops kept.
 const MAX_HOPS: usize = 16_384;
+
+/// The changed filters that the topics kept are matched with again; after more they are dropped.
+const MAX_MATCHED_AGAIN: usize = 8;
 
 /// What routes are computed from: the database, and the graph that stood before the last changes.
 #[derive(Debug, Clone, Copy)]
@@ -26,14 +27,15 @@ pub(crate) struct View<'a> {
     pub(crate) settlements: u64,
 }
 
-/// The caches. Everything in them follows from a [`View`] and is dropped with it.
+/// The caches. Everything in them follows from a [`View`]; trees are repaired when it changes, the rest is
+/// dropped with it.
 #[derive(Debug, Default)]
 pub(crate) struct Forwarding {
     graph_version: u64,
     settlements: u64,
     nodes_version: u64,
-    trees: HashMap<u32, Arc<Branches>>,
-    settled_trees: HashMap<u32, Arc<Branches>>,
+    trees: Trees,
+    settled_trees: Trees,
     topics: HashMap<Topic, (u32, Arc<BitSet>)>,
     topic_bytes: usize,
     hops: HashMap<(u32, u32), Arc<[EndpointId]>>,
@@ -52,7 +54,7 @@ impl Forwarding {
         if let Some(hops) = self.hops.get(&(origin, topic)) {
             return hops.clone();
         }
-        let hops: Arc<[EndpointId]> = self.wanted(view, origin, Some(&matching)).into();
+        let hops: Arc<[EndpointId]> = self.wanted(view, origin, &matching).into();
         if self.hops.len() >= MAX_HOPS {
             self.hops.clear();
         }
@@ -63,33 +65,30 @@ impl Forwarding {
     /// All children in the tree of `root`, wanted or not: for the records themselves.
     pub(crate) fn children(&mut self, view: View<'_>, root: u32) -> Vec<EndpointId> {
         self.refresh(view);
-        self.wanted(view, root, None)
-    }
-
-    /// Whether this endpoint is in the tree of `root`.
-    pub(crate) fn reaches(&mut self, view: View<'_>, root: u32) -> bool {
-        self.refresh(view);
-        let graph = view.database.graph();
-        branches(&mut self.trees, graph, root, view.database.me()).reached
-    }
-
-    fn wanted(
-        &mut self,
-        view: View<'_>,
-        origin: u32,
-        matching: Option<&BitSet>,
-    ) -> Vec<EndpointId> {
         let (graph, me) = (view.database.graph(), view.database.me());
-        let is_wanted = |below: &BitSet| matching.is_none_or(|matching| matching.meets(below));
-        let now = branches(&mut self.trees, graph, origin, me);
-        let children = now.children.iter().filter(|(_, below)| is_wanted(below));
-        let mut hops: Vec<u32> = children.map(|(child, _)| *child).collect();
+        let mut children = self.trees.children(graph, root, me).to_vec();
         if let Some(settled) = view.settled {
-            let before = branches(&mut self.settled_trees, settled, origin, me);
+            for child in &*self.settled_trees.children(settled, root, me) {
+                if stands(view, settled, *child) && !children.contains(child) {
+                    children.push(*child);
+                }
+            }
+        }
+        let children = children.into_iter();
+        children.filter_map(|child| graph.id(child)).collect()
+    }
+
+    fn wanted(&mut self, view: View<'_>, origin: u32, matching: &BitSet) -> Vec<EndpointId> {
+        let (graph, me) = (view.database.graph(), view.database.me());
+        let now = self.trees.branches(graph, origin, me);
+        let children = now.children.iter();
+        let wanted = children.filter(|(_, below)| matching.meets(below));
+        let mut hops: Vec<u32> = wanted.map(|(child, _)| *child).collect();
+        if let Some(settled) = view.settled {
+            let before = self.settled_trees.branches(settled, origin, me);
             for (child, below) in &before.children {
-                // The link may be gone, and the slot another's.
-                let stands = graph.announces(me, *child) && settled.id(*child) == graph.id(*child);
-                if stands && is_wanted(below) && !hops.contains(child) {
+                let is_wanted = matching.meets(below) && !hops.contains(child);
+                if is_wanted && stands(view, settled, *child) {
                     hops.push(*child);
                 }
             }
@@ -114,17 +113,46 @@ impl Forwarding {
 
     fn refresh(&mut self, view: View<'_>) {
         if self.nodes_version != view.database.nodes_version() {
+            let changed = view.database.nodes_since(self.nodes_version);
+            match changed.map(Iterator::collect::<BTreeSet<u32>>) {
+                Some(slots) if slots.len() <= MAX_MATCHED_AGAIN => self.match_again(view, &slots),
+                _ => self.forget_topics(),
+            }
             self.nodes_version = view.database.nodes_version();
-            self.forget_topics();
         }
         if self.settlements != view.settlements {
             self.settlements = view.settlements;
-            self.settled_trees.clear();
+            // The view that has settled is the one that these trees were of.
+            self.settled_trees = match view.settled {
+                Some(_) => self.trees.snapshot(),
+                None => Trees::default(),
+            };
             self.hops.clear();
         }
         if self.graph_version != view.database.graph_version() {
             self.graph_version = view.database.graph_version();
-            self.trees.clear();
+            self.hops.clear();
+        }
+    }
+
+    /// The filters of these have changed, those of the others have not.
+    fn match_again(&mut self, view: View<'_>, slots: &BTreeSet<u32>) {
+        let mut is_other = false;
+        for (topic, (_, matching)) in &mut self.topics {
+            for slot in slots {
+                let is_matching = view.database.matches(*slot, topic.as_bytes());
+                if is_matching != matching.contains(*slot) {
+                    is_other = true;
+                    let matching = Arc::make_mut(matching);
+                    if is_matching {
+                        matching.insert(*slot);
+                    } else {
+                        matching.remove(*slot);
+                    }
+                }
+            }
+        }
+        if is_other {
             self.hops.clear();
         }
     }
@@ -141,19 +169,9 @@ impl Forwarding {
     }
 }
 
-fn branches(
-    trees: &mut HashMap<u32, Arc<Branches>>,
-    graph: &Graph,
-    origin: u32,
-    me: u32,
-) -> Arc<Branches> {
-    if let Some(known) = trees.get(&origin) {
-        return known.clone();
-    }
-    if trees.len() >= MAX_TREES {
-        trees.clear();
-    }
-    let computed = Arc::new(Tree::new(graph, origin).branches(me));
-    trees.insert(origin, computed.clone());
-    computed
+/// Whether a child in the tree that stood before is one still: its link may be gone, and its slot
+/// another's.
+fn stands(view: View<'_>, settled: &Graph, child: u32) -> bool {
+    let graph = view.database.graph();
+    graph.announces(view.database.me(), child) && settled.id(child) == graph.id(child)
 }

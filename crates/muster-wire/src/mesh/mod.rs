@@ -8,6 +8,7 @@
 
 mod barrier;
 mod bits;
+mod changes;
 pub mod codec;
 mod database;
 mod digest;
@@ -17,12 +18,15 @@ mod graph;
 mod hold_down;
 mod membership;
 mod parcel;
+mod reach;
 mod record;
 mod routes;
 mod score;
 #[cfg(test)]
 mod simulation;
+mod since;
 mod tree;
+mod unresolved;
 mod window;
 
 pub use bits::BitSet;

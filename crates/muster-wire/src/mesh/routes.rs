@@ -31,7 +31,7 @@ impl Trees {
 
     fn of(&self, origin: u32) -> Option<&Branches> {
         let tree = self.by_origin.get(origin as usize)?;
-        Some(tree.get_or_init(|| Tree::new(&self.graph, origin).branches(self.me)))
+        Some(tree.get_or_init(|| Tree::new(&self.graph, origin).branches(&self.graph, self.me)))
     }
 }
 

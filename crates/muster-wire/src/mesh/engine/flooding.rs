@@ -9,7 +9,6 @@ use crate::mesh::codec::Frame;
 use crate::mesh::database::{Applied, Refusal};
 use crate::mesh::hold_down::Change;
 use crate::mesh::record::{LinkChanges, LinkRecord, Record};
-use crate::mesh::tree::Tree;
 use crate::time::Mono;
 
 impl Mesh {
@@ -22,14 +21,17 @@ impl Mesh {
         }
         self.announce_anew = false;
         let joiners = std::mem::take(&mut self.joiners);
-        let mut ids = std::mem::take(&mut self.pending);
-        ids.extend(&joiners);
-        ids.remove(&self.identity.id);
-        for id in ids {
-            records.extend(self.whole_records(id));
+        let mut held = std::mem::take(&mut self.pending);
+        held.remove(&self.identity.id);
+        held.retain(|id| !joiners.contains(id));
+        let held = held.iter().flat_map(|id| self.whole_records(*id));
+        let held: Vec<Record> = held.collect();
+        for joiner in &joiners {
+            records.extend(self.whole_records(*joiner));
         }
-        self.hold_down.flushed(!records.is_empty(), now);
-        if !records.is_empty() {
+        let is_announced = !(records.is_empty() && held.is_empty());
+        self.hold_down.flushed(is_announced, now);
+        if is_announced {
             let mut targets = self.children(self.database.me());
             for fresh in self.fresh_neighbours() {
                 // A tree that stood before may lead to a neighbour that is fresh again.
@@ -37,28 +39,42 @@ impl Mesh {
                     targets.push(fresh);
                 }
             }
-            if !joiners.is_empty() {
-                self.note_joining(&records, now);
-            }
-            let flood = (!joiners.is_empty()).then(|| {
-                self.floods += 1;
-                self.floods
-            });
-            self.send_records(&targets, self.identity.id, flood, &records);
-            if let Some(number) = flood {
-                let flood = (self.identity.id, number);
-                let joiners = joiners.into_iter().collect();
-                #[cfg(test)]
-                if self.sabotage == crate::mesh::simulation::Sabotage::NoBarrier {
-                    targets.clear();
+            if joiners.is_empty() {
+                records.extend(held);
+                self.send_records(&targets, self.identity.id, None, &records);
+            } else {
+                // Everybody passes on all of what is acknowledged, and of the rest what is news.
+                if !held.is_empty() {
+                    self.send_records(&targets, self.identity.id, None, &held);
                 }
-                let outcome = self.barrier.begin(flood, None, targets, joiners, now);
-                if let Some(outcome) = outcome {
-                    self.flood_over(outcome);
-                }
+                self.flood_joiners(targets, &records, joiners, now);
             }
         }
         self.try_join(None, now);
+    }
+
+    /// Makes joining endpoints known to all, and waits for acknowledgements.
+    fn flood_joiners(
+        &mut self,
+        targets: Vec<EndpointId>,
+        records: &[Record],
+        joiners: BTreeSet<EndpointId>,
+        now: Mono,
+    ) {
+        self.note_joining(records, now);
+        self.floods += 1;
+        let flood = (self.identity.id, self.floods);
+        self.send_records(&targets, flood.0, Some(flood.1), records);
+        #[cfg(test)]
+        let targets = if self.sabotage == crate::mesh::simulation::Sabotage::NoBarrier {
+            Vec::new()
+        } else {
+            targets
+        };
+        let joiners = joiners.into_iter().collect();
+        if let Some(outcome) = self.barrier.begin(flood, None, targets, joiners, now) {
+            self.flood_over(outcome);
+        }
     }
 
     /// Neighbours that our trees do not lead to yet: they must hear of the link from us.
@@ -114,7 +130,7 @@ impl Mesh {
                 mesh.database.link_up(*peer);
             }
         });
-        self.note_news(now);
+        self.last_news = now;
         if before == 0 || self.announce_anew {
             return self.own_links().map(Record::Links);
         }
@@ -140,11 +156,8 @@ impl Mesh {
         if self.ready && !is_ready && !self.joiners.contains(&peer) {
             return false;
         }
-        let is_needed = || {
-            let tree = Tree::new(self.database.graph(), self.database.me());
-            !tree.reached().contains(&slot)
-        };
-        self.settled.is_none() || is_needed()
+        let is_needed = !self.database.reach().contains(slot);
+        self.settled.is_none() || is_needed
     }
 
     /// Our link record as it was announced last; the database holds what is true now.
@@ -202,23 +215,20 @@ impl Mesh {
     ) {
         let news = self.take(from, records, now);
         let is_new_flood = flood.is_some_and(|flood| !self.barrier.has_seen((root, flood)));
-        if flood.is_some() && self.sponsor.is_some_and(|(sponsor, _)| sponsor == root) {
-            let reach = self.reach();
-            let graph = self.database.graph();
-            let all = reach.iter().filter_map(|slot| graph.id(*slot)).collect();
-            self.membership.witnessed_by(all);
+        let is_sponsor = self.sponsor.is_some_and(|(sponsor, _)| sponsor == root);
+        if flood.is_some() && is_sponsor && !self.ready {
+            let reach = self.database.reach().iter();
+            let all = reach.filter_map(|slot| self.database.graph().id(slot));
+            self.membership.witnessed_by(all.collect());
         }
         let mut outcome = None;
         if let Some(mut children) = self.tree_children(from, root) {
             // Joining neighbours, whose link is not announced yet, miss nothing meanwhile.
             let mut fresh = self.fresh_neighbours();
-            if !fresh.is_empty() {
-                let reach = self.reach();
-                fresh.retain(|peer| {
-                    let slot = self.database.slot(*peer);
-                    slot.is_none_or(|slot| !reach.contains(&slot))
-                });
-            }
+            fresh.retain(|peer| {
+                let slot = self.database.slot(*peer);
+                slot.is_none_or(|slot| !self.database.reach().contains(slot))
+            });
             children.extend(fresh);
             children.sort_unstable();
             children.dedup();
@@ -236,6 +246,9 @@ impl Mesh {
                 let held = held.filter(|record| !news.contains(record)).cloned();
                 let held: Vec<Record> = held.collect();
                 news.extend(held);
+                for record in records {
+                    self.let_go(record.id(), records);
+                }
                 if !news.is_empty() {
                     self.send_records(&children, root, None, &news);
                 }
@@ -243,7 +256,7 @@ impl Mesh {
         } else {
             // Not noted as seen: it will come down its tree as well, and then must go on.
             self.counts.off_tree += 1;
-            self.hold_back(&news, now);
+            self.hold_back(from, &news, now);
         }
         if let Some(outcome) = outcome {
             self.flood_over(outcome);
@@ -263,6 +276,26 @@ impl Mesh {
             {
                 self.membership.joins(node.id, now);
             }
+        }
+    }
+
+    /// Somebody else has flooded all that waits to be flooded of an endpoint: everybody gets it from there.
+    fn let_go(&mut self, id: EndpointId, records: &[Record]) {
+        let slot = self.database.slot(id);
+        let Some(held) = slot.and_then(|slot| self.database.versions(slot)) else {
+            return;
+        };
+        let is_whole = records.iter().any(|record| match record {
+            Record::Node(node) => node.id == id && node.version == held.node,
+            _ => false,
+        });
+        let is_linked = records.iter().any(|record| match record {
+            Record::Links(links) => links.id == id && links.version == held.links,
+            _ => false,
+        });
+        if is_whole && (is_linked || held.links == 0) {
+            self.pending.remove(&id);
+            self.aside.remove(&id);
         }
     }
 
@@ -291,16 +324,51 @@ impl Mesh {
             return None;
         }
         let root = self.database.slot(root)?;
-        self.is_in_tree(root).then(|| self.children(root))
+        // Links have no direction: we are in its tree if it is in reach.
+        let is_in_tree = self.database.reach().contains(root);
+        is_in_tree.then(|| self.children(root))
     }
 
     /// Records that came off the trees: they are flooded from here, together with our own changes, so that
     /// what a new link brings in and the link itself travel as one. Leaves flood nothing but their own.
-    pub(super) fn hold_back(&mut self, news: &[Record], now: Mono) {
-        if !news.is_empty() && self.identity.transit {
-            self.pending.extend(news.iter().map(Record::id));
-            self.hold_down.changed(Change::News, now);
+    ///
+    /// A leaf brings nobody in reach but itself. What else it tells may not be in reach for long: it is set
+    /// aside until it is.
+    pub(super) fn hold_back(&mut self, from: EndpointId, news: &[Record], now: Mono) {
+        if !self.identity.transit {
+            return;
         }
+        let teller = self.database.slot(from);
+        let is_leaf = teller.is_some_and(|slot| !self.database.graph().is_transit(slot));
+        for id in news.iter().map(Record::id) {
+            if !is_leaf || id == from || self.is_in_reach(id) {
+                self.aside.remove(&id);
+                self.pending.insert(id);
+                self.hold_down.changed(Change::News, now);
+            } else if !self.pending.contains(&id) {
+                self.aside.insert(id);
+            }
+        }
+    }
+
+    /// What was set aside and is in reach now is held back like other news.
+    pub(super) fn fetch_aside(&mut self, now: Mono) {
+        if self.aside.is_empty() {
+            return;
+        }
+        for id in std::mem::take(&mut self.aside) {
+            if self.is_in_reach(id) {
+                self.pending.insert(id);
+                self.hold_down.changed(Change::News, now);
+            } else if self.database.slot(id).is_some() {
+                self.aside.insert(id);
+            }
+        }
+    }
+
+    fn is_in_reach(&self, id: EndpointId) -> bool {
+        let slot = self.database.slot(id);
+        slot.is_some_and(|slot| self.database.reach().contains(slot))
     }
 
     /// Applies records and returns those that were news.
@@ -324,7 +392,7 @@ impl Mesh {
             }
         });
         if !news.is_empty() {
-            self.note_news(now);
+            self.last_news = now;
         }
         let is_waiting = |record: &Record| {
             let id = record.id();
@@ -354,9 +422,8 @@ impl Mesh {
             return applied;
         }
         // Room is made by those that cannot be reached; the others keep their places.
-        let over: Vec<EndpointId> = self.unreachable.keys().copied().collect();
-        self.unreachable.clear();
-        for id in over {
+        let over = std::mem::take(&mut self.unreachable);
+        for id in over.ids() {
             self.database.remove(id);
         }
         self.database.apply(record)

@@ -24,6 +24,7 @@ use crate::mesh::membership::Membership;
 use crate::mesh::parcel::{HOPS, Parcel};
 use crate::mesh::record::{NodeRecord, shortened};
 use crate::mesh::routes::Routes;
+use crate::mesh::since::Since;
 use crate::mesh::window::Windows;
 use crate::time::Mono;
 use crate::{EndpointId, Incarnation, Topic};
@@ -121,6 +122,10 @@ struct Neighbour {
     is_synced: bool,
     /// Whether it was asked if it has what we have, since the link counts.
     is_greeted: bool,
+    /// Its hash that differs from ours, and since when one does.
+    doubt: Option<(u64, Mono)>,
+    /// When to look at it next.
+    alarm: Mono,
 }
 
 #[derive(Debug)]
@@ -144,14 +149,14 @@ pub struct Mesh {
     announce_anew: bool,
     database: Database,
     neighbours: BTreeMap<EndpointId, Neighbour>,
+    /// The neighbours by their alarms: a heartbeat is due, or silence has lasted. What is heard puts
+    /// the latter off without touching this, so an alarm may come too early.
+    alarms: BTreeSet<(Mono, EndpointId)>,
     settled: Option<Settled>,
     settlements: u64,
     last_change: Mono,
-    /// Counts what may change the digest, and when that was.
-    news: u64,
+    /// When what may change the hash has changed last.
     last_news: Mono,
-    digest: Option<(u64, u64)>,
-    reach: Option<(u64, Arc<[u32]>)>,
     forwarding: Forwarding,
     /// With the versions of the graph, the nodes and the settlements that they are of.
     routes: Option<((u64, u64, u64), Arc<Routes>)>,
@@ -160,6 +165,8 @@ pub struct Mesh {
     hold_down: HoldDown,
     /// Records to be flooded with us as root.
     pending: BTreeSet<EndpointId>,
+    /// Those of whom a leaf has told, and who are not in reach.
+    aside: BTreeSet<EndpointId>,
     joiners: BTreeSet<EndpointId>,
     floods: u64,
     barrier: Barrier,
@@ -167,7 +174,7 @@ pub struct Mesh {
     ready: bool,
     membership: Membership,
     look: Option<Mono>,
-    unreachable: BTreeMap<EndpointId, Mono>,
+    unreachable: Since,
     told_superseded: bool,
     counts: Counts,
     decisions: VecDeque<Decision>,
@@ -199,19 +206,18 @@ impl Mesh {
             announce_anew: false,
             database: Database::new(node, config.limits),
             neighbours: BTreeMap::new(),
+            alarms: BTreeSet::new(),
             settled: None,
             settlements: 0,
             last_change: Mono::default(),
-            news: 0,
             last_news: Mono::default(),
-            digest: None,
-            reach: None,
             forwarding: Forwarding::default(),
             routes: None,
             windows: Windows::default(),
             sequences: [0; 4],
             hold_down: HoldDown::default(),
             pending: BTreeSet::new(),
+            aside: BTreeSet::new(),
             joiners: BTreeSet::new(),
             floods: 0,
             barrier: Barrier::default(),
@@ -219,7 +225,7 @@ impl Mesh {
             ready: false,
             membership: Membership::default(),
             look: None,
-            unreachable: BTreeMap::new(),
+            unreachable: Since::default(),
             told_superseded: false,
             counts: Counts::default(),
             decisions: VecDeque::new(),
@@ -302,8 +308,11 @@ impl Mesh {
             list_sent: None,
             is_synced: false,
             is_greeted: false,
+            doubt: None,
+            alarm: now,
         };
         self.neighbours.insert(peer, neighbour);
+        self.set_alarm(peer);
         if self.identity.transit {
             self.hold_down.changed(Change::News, now);
         }
@@ -317,9 +326,10 @@ impl Mesh {
 
     /// A connection has ended.
     pub fn peer_down(&mut self, peer: EndpointId, now: Mono) {
-        if self.neighbours.remove(&peer).is_none() {
+        let Some(neighbour) = self.neighbours.remove(&peer) else {
             return;
-        }
+        };
+        self.alarms.remove(&(neighbour.alarm, peer));
         self.watch(now, |mesh| mesh.database.link_down(peer));
         if self.identity.transit {
             self.hold_down.changed(Change::Loss, now);
@@ -420,13 +430,8 @@ impl Mesh {
 
     /// When [`Mesh::tick`] has something to do, if ever.
     pub fn next_due(&self) -> Option<Mono> {
-        let time_out = self.config.time_out;
-        let neighbours = self.neighbours.values();
-        let silence = neighbours
-            .map(|neighbour| neighbour.beat.min(neighbour.heard.after(time_out)))
-            .min();
         [
-            silence,
+            self.alarms.first().map(|(alarm, _)| *alarm),
             self.hold_down.due(),
             self.barrier.due(),
             self.join_retry_due(),
@@ -440,15 +445,29 @@ impl Mesh {
         .min()
     }
 
+    fn set_alarm(&mut self, peer: EndpointId) {
+        if let Some(neighbour) = self.neighbours.get_mut(&peer) {
+            self.alarms.remove(&(neighbour.alarm, peer));
+            let silence = neighbour.heard.after(self.config.time_out);
+            let doubt = neighbour.doubt.map(|(_, since)| repair::doubted(since));
+            neighbour.alarm = neighbour.beat.min(silence).min(doubt.unwrap_or(silence));
+            self.alarms.insert((neighbour.alarm, peer));
+        }
+    }
+
+    /// The neighbours whose alarm has come.
+    fn alarming(&self, now: Mono) -> Vec<EndpointId> {
+        let due = self.alarms.iter();
+        let due = due.take_while(|(alarm, _)| *alarm <= now);
+        due.map(|(_, peer)| *peer).collect()
+    }
+
     fn end_silent_peers(&mut self, now: Mono) {
-        let time_out = self.config.time_out;
-        let neighbours = self.neighbours.iter();
-        let silent: Vec<EndpointId> = neighbours
-            .filter(|(_, neighbour)| now.since(neighbour.heard) >= time_out)
-            .map(|(peer, _)| *peer)
-            .collect();
-        for peer in silent {
-            self.disconnect(peer, Reason::TimeOut, now);
+        for peer in self.alarming(now) {
+            let neighbour = self.neighbours.get(&peer);
+            if neighbour.is_some_and(|it| now.since(it.heard) >= self.config.time_out) {
+                self.disconnect(peer, Reason::TimeOut, now);
+            }
         }
     }
 
@@ -468,21 +487,17 @@ impl Mesh {
     }
 
     fn beat(&mut self, now: Mono) {
-        let neighbours = self.neighbours.iter_mut();
-        let due: Vec<(EndpointId, u64)> = neighbours
-            .filter(|(_, neighbour)| neighbour.beat <= now)
-            .map(|(peer, neighbour)| {
-                neighbour.beat = now.after(self.config.heartbeat);
-                (*peer, neighbour.their_time)
-            })
-            .collect();
-        if due.is_empty() {
-            return;
-        }
         let hash = self.digest();
-        for (peer, echo) in due {
-            let time = now.0;
-            self.send(peer, Frame::Heartbeat { time, echo, hash });
+        for peer in self.alarming(now) {
+            self.settle_doubt(peer, now);
+            if let Some(neighbour) = self.neighbours.get_mut(&peer)
+                && neighbour.beat <= now
+            {
+                neighbour.beat = now.after(self.config.heartbeat);
+                let (time, echo) = (now.0, neighbour.their_time);
+                self.send(peer, Frame::Heartbeat { time, echo, hash });
+            }
+            self.set_alarm(peer);
         }
     }
 
@@ -499,17 +514,6 @@ impl Mesh {
             settlements: self.settlements,
         };
         self.forwarding.children(view, root)
-    }
-
-    /// Whether we are in the tree of `root`.
-    fn is_in_tree(&mut self, root: u32) -> bool {
-        let settled = self.settled.as_ref();
-        let view = View {
-            database: &self.database,
-            settled: settled.map(|settled| &*settled.graph),
-            settlements: self.settlements,
-        };
-        self.forwarding.reaches(view, root)
     }
 
     /// The neighbours that a message of `origin` goes to from here.

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::Mesh;
+use super::{Mesh, Neighbour};
 use crate::EndpointId;
 use crate::mesh::codec::{Frame, MAX_FILTER_BYTES};
-use crate::mesh::digest;
 use crate::mesh::record::{Record, Versions};
 use crate::time::Mono;
 
-/// Our own database must have stood for so long before a difference counts: news may be under way.
+/// A difference must last for so long, and our own database must have stood for so long, before it counts:
+/// news may be under way.
 const STANDING: Duration = Duration::from_millis(100);
 
 /// The exchanges under way at one time. An endpoint with 96 neighbours need not ask all of them.
@@ -27,22 +27,14 @@ const CUT: usize = MAX_FILTER_BYTES;
 
 impl Mesh {
     /// The hash of what can be reached from here.
-    pub fn digest(&mut self) -> u64 {
-        if let Some((news, hash)) = self.digest
-            && news == self.news
-        {
-            return hash;
-        }
-        let hash = digest::hash(self.versions());
-        self.digest = Some((self.news, hash));
-        hash
+    pub fn digest(&self) -> u64 {
+        self.database.hash()
     }
 
-    fn versions(&mut self) -> Vec<Versions> {
-        let reach = self.reach();
-        let slots = reach.iter();
-        slots
-            .filter_map(|slot| self.database.versions(*slot))
+    fn versions(&self) -> Vec<Versions> {
+        let reach = self.database.reach().iter();
+        reach
+            .filter_map(|slot| self.database.versions(slot))
             .collect()
     }
 
@@ -56,32 +48,56 @@ impl Mesh {
             return;
         }
         let is_equal = hash == self.digest();
-        let is_standing = is_new || now.since(self.last_news) >= STANDING;
-        let open = self.neighbours.values().filter(|neighbour| {
-            let sent = neighbour.list_sent;
-            sent.is_some_and(|sent| now.since(sent) < UNANSWERED)
-        });
-        let has_room = open.count() < MAX_EXCHANGES;
         let is_ours = self.identity.id < from;
+        let is_standing = now.since(self.last_news) >= STANDING;
         let Some(neighbour) = self.neighbours.get_mut(&from) else {
             return;
         };
         if is_equal {
             neighbour.is_synced = true;
+            neighbour.doubt = None;
             if self.is_linked(from) && self.membership.proves(from) {
                 self.look = Some(now);
             }
             self.try_join(None, now);
-            return;
+        } else if is_ours && is_new {
+            self.exchange(from, now);
+        } else if is_ours && is_standing {
+            let (_, since) = neighbour.doubt.unwrap_or((hash, now));
+            neighbour.doubt = Some((hash, since));
+            self.set_alarm(from);
         }
-        let is_open = neighbour
-            .list_sent
-            .is_some_and(|sent| now.since(sent) < UNANSWERED);
-        if is_ours && is_standing && has_room && !is_open {
+    }
+
+    /// What a neighbour has heard may be on its way to us: only a difference that stays is repaired.
+    pub(super) fn settle_doubt(&mut self, peer: EndpointId, now: Mono) {
+        let Some(neighbour) = self.neighbours.get_mut(&peer) else {
+            return;
+        };
+        let Some((hash, _)) = neighbour.doubt.filter(|(_, since)| doubted(*since) <= now) else {
+            return;
+        };
+        neighbour.doubt = None;
+        let is_standing = now.since(self.last_news) >= STANDING;
+        if hash != self.digest() && is_standing {
+            self.exchange(peer, now);
+        }
+    }
+
+    fn exchange(&mut self, peer: EndpointId, now: Mono) {
+        let is_open = |neighbour: &Neighbour| {
+            let sent = neighbour.list_sent;
+            sent.is_some_and(|sent| now.since(sent) < UNANSWERED)
+        };
+        let open = self.neighbours.values().filter(|it| is_open(it)).count();
+        if let Some(neighbour) = self.neighbours.get_mut(&peer)
+            && open < MAX_EXCHANGES
+            && !is_open(neighbour)
+        {
             neighbour.list_sent = Some(now);
             self.counts.repairs += 1;
             let list = self.versions();
-            self.send(from, Frame::List(list));
+            self.send(peer, Frame::List(list));
         }
     }
 
@@ -110,13 +126,8 @@ impl Mesh {
             }
         }
         // What came just now and is not in reach yet will be, and the neighbour would miss it.
-        let recent = |since: &Mono| now.since(*since) < RECENT;
-        let unreachable = self.unreachable.iter().filter(|(_, since)| recent(since));
-        to_send.extend(
-            unreachable
-                .map(|(id, _)| *id)
-                .filter(|id| !theirs.contains_key(id)),
-        );
+        let recent = self.unreachable.for_less(RECENT, now);
+        to_send.extend(recent.filter(|id| !theirs.contains_key(id)));
         // What is out of our reach does not count for us, but may make them believe in it no longer.
         for there in theirs.values() {
             if held(self, there.id).is_some_and(|here| here.is_newer_than(there)) {
@@ -192,7 +203,7 @@ impl Mesh {
     /// A part of a repair came from a neighbour.
     pub(super) fn repaired(&mut self, from: EndpointId, more: bool, records: &[Record], now: Mono) {
         let news = self.take(from, records, now);
-        self.hold_back(&news, now);
+        self.hold_back(from, &news, now);
         if let Some(neighbour) = self.neighbours.get_mut(&from)
             && !more
         {
@@ -201,6 +212,11 @@ impl Mesh {
             self.try_join(None, now);
         }
     }
+}
+
+/// When a difference seen first at this time has lasted.
+pub(super) fn doubted(since: Mono) -> Mono {
+    since.after(STANDING)
 }
 
 /// About how many bytes a record takes.

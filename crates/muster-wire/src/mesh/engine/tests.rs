@@ -185,3 +185,26 @@ fn the_unreachable_are_forgotten_after_a_minute() {
     settle(alone, &mut now, lost + 70 * SECOND);
     assert_eq!(alone[0].sizes().endpoints, 1);
 }
+
+#[test]
+fn only_a_difference_that_stays_is_repaired() {
+    let mut mesh = mesh(1, "", 1);
+    mesh.peer_up(id(2), Mono(0));
+    let right = mesh.digest();
+    let beat = |hash| Frame::Heartbeat {
+        time: 1,
+        echo: 0,
+        hash,
+    };
+    mesh.receive(id(2), beat(right ^ 1), Mono(SECOND));
+    mesh.receive(id(2), beat(right ^ 2), Mono(SECOND + 50_000_000));
+    mesh.receive(id(2), beat(right), Mono(SECOND + 90_000_000));
+    mesh.tick(Mono(SECOND + 100_000_000));
+    assert_eq!(mesh.counts().repairs, 0);
+    mesh.receive(id(2), beat(right ^ 1), Mono(2 * SECOND));
+    assert!(mesh.next_due() <= Some(Mono(2 * SECOND + 100_000_000)));
+    mesh.tick(Mono(2 * SECOND + 99_000_000));
+    assert_eq!(mesh.counts().repairs, 0);
+    mesh.tick(Mono(2 * SECOND + 100_000_000));
+    assert_eq!(mesh.counts().repairs, 1);
+}

@@ -1,13 +1,10 @@
 //! What an endpoint sees: the graph now and before, who is in reach, who is up.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Decision, Mesh, Settled};
 use crate::EndpointId;
-use crate::mesh::membership::Change;
-use crate::mesh::tree::Tree;
+use crate::mesh::membership::{Change, Sight};
 use crate::time::Mono;
 
 /// A view that stood so long is what everybody has.
@@ -35,6 +32,8 @@ impl Mesh {
         let result = change(self);
         let is_graph_change = graph_version != self.database.graph_version();
         if is_graph_change {
+            self.database.refresh();
+            self.fetch_aside(now);
             self.last_change = now;
             #[cfg(test)]
             let before =
@@ -45,15 +44,10 @@ impl Mesh {
             }
         }
         if is_graph_change || nodes_version != self.database.nodes_version() {
-            self.note_news(now);
+            self.last_news = now;
             self.look.get_or_insert(now.after(LOOK_AFTER));
         }
         result
-    }
-
-    pub(super) fn note_news(&mut self, now: Mono) {
-        self.news += 1;
-        self.last_news = now;
     }
 
     #[cfg(test)]
@@ -75,42 +69,41 @@ impl Mesh {
         Some(self.last_change.after(SETTLED_AFTER).min(latest))
     }
 
-    /// The slots that can be reached from here.
-    pub(in crate::mesh) fn reach(&mut self) -> Arc<[u32]> {
-        let version = self.database.graph_version();
-        if let Some((known, reach)) = &self.reach
-            && *known == version
-        {
-            return reach.clone();
+    /// How we see another endpoint; ourselves we do not see.
+    fn sight(&self, id: EndpointId) -> Sight {
+        let database = &self.database;
+        let slot = database.slot(id).filter(|slot| *slot != database.me());
+        let Some(slot) = slot else {
+            return Sight::Unknown;
+        };
+        if database.reach().contains(slot) {
+            Sight::InReach(database.is_ready(slot))
+        } else {
+            Sight::OutOfReach
         }
-        let tree = Tree::new(self.database.graph(), self.database.me());
-        let reach: Arc<[u32]> = tree.reached().into();
-        self.reach = Some((version, reach.clone()));
-        reach
     }
 
-    /// Looks who is in reach, and says who is up or down because of that.
+    /// Looks at those of whom something has changed, and says who is up or down because of that.
     pub(super) fn look_around(&mut self, now: Mono) {
         self.look = None;
-        let reach = self.reach();
-        let me = self.database.me();
-        let others = reach.iter().filter(|slot| **slot != me);
-        let reachable: BTreeMap<EndpointId, bool> = others
-            .filter_map(|slot| self.database.node(*slot))
-            .map(|node| (node.id, node.ready))
-            .collect();
-        let graph = self.database.graph();
-        let all = (0..graph.slots()).filter_map(|slot| graph.id(u32::try_from(slot).ok()?));
-        let mut unreachable = BTreeMap::new();
-        for id in all.filter(|id| *id != self.identity.id && !reachable.contains_key(id)) {
-            let since = self.unreachable.get(&id).copied().unwrap_or(now);
-            unreachable.insert(id, since);
+        let changed = self.database.take_changed();
+        let is_all = changed.is_none() || self.membership.looks_at_all(self.ready);
+        let mut changed = changed.unwrap_or_default();
+        if is_all {
+            let known = self.database.ids().chain(self.unreachable.ids());
+            changed.extend(known.chain(self.membership.all()));
         }
-        self.unreachable = unreachable;
-        let database = &self.database;
-        self.membership
-            .keep_joining(|id| database.slot(id).is_some());
-        for change in self.membership.update(&reachable, self.ready, now) {
+        for id in &changed {
+            if self.sight(*id) == Sight::OutOfReach {
+                self.unreachable.begin(*id, now);
+            } else {
+                self.unreachable.end(*id);
+            }
+        }
+        let mut membership = std::mem::take(&mut self.membership);
+        let changes = membership.update(changed, |id| self.sight(id), self.ready, now);
+        self.membership = membership;
+        for change in changes {
             let decision = match change {
                 Change::Down(id) => Some(Decision::NodeDown(id)),
                 Change::Up(id) => {
@@ -124,18 +117,15 @@ impl Mesh {
     }
 
     pub(super) fn kept_until(&self) -> Option<Mono> {
-        let since = self.unreachable.values().min()?;
-        Some(since.after(KEPT))
+        self.unreachable.due(KEPT)
     }
 
     /// Forgets those that could not be reached for too long.
     pub(super) fn give_up_unreachable(&mut self, now: Mono) {
-        let all = self.unreachable.iter();
-        let over = all.filter(|(_, since)| now.since(**since) >= KEPT);
-        let over: Vec<EndpointId> = over.map(|(id, _)| *id).collect();
+        let over = self.unreachable.for_so_long(KEPT, now);
         self.watch(now, |mesh| {
             for id in over {
-                mesh.unreachable.remove(&id);
+                mesh.unreachable.end(id);
                 mesh.database.remove(id);
             }
         });

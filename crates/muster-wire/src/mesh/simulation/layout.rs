@@ -2,11 +2,13 @@
 //! the figures of the specification's section 14.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::Sabotage;
 use super::network::{Expect, MILLI, Network, Planned};
 use super::random::Random;
 use super::scenario::quiesce;
+use super::tests::setting;
 use crate::mesh::codec::{Encoder, Frame};
 use crate::mesh::graph::Graph;
 use crate::mesh::record::{LinkChanges, NodeRecord, Record};
@@ -86,7 +88,7 @@ fn figures(graph: &Graph) -> Figures {
         let tree = Tree::new(graph, origin);
         figures.depth = figures.depth.max(tree.depth());
         let mut children = vec![0; NODES as usize];
-        let parents: Vec<Option<u32>> = (0..NODES).map(|node| tree.parent(node)).collect();
+        let parents: Vec<Option<u32>> = (0..NODES).map(|node| tree.parent(graph, node)).collect();
         for parent in parents.iter().flatten() {
             children[*parent as usize] += 1;
             figures.transmissions += 1;
@@ -223,13 +225,20 @@ fn print_changes(linking: Linking, graph: &Graph) {
     );
 }
 
-/// What changes cost, with whole endpoints: 64 workers and 12 hubs, because 608 that start at once
-/// take too long for a test.
+/// What changes cost, with whole endpoints: 64 workers and 12 hubs, or `MESH_WORKERS` and `MESH_HUBS`;
+/// `MESH_LINKING=three` or `all` for one of the linkings alone.
 #[test]
 #[ignore = "prints the figures of the specification's section 14"]
+#[expect(clippy::disallowed_methods, reason = "a figure, nothing depends on it")]
 fn control_traffic() {
-    let (hubs, nodes) = (12, 76);
+    let number = |name, default| u32::try_from(setting(name, default)).unwrap();
+    let hubs = number("MESH_HUBS", 12);
+    let nodes = hubs + number("MESH_WORKERS", 64);
+    let only = std::env::var("MESH_LINKING").unwrap_or_default();
     for linking in [Linking::Three, Linking::All] {
+        if !only.is_empty() && only != format!("{linking:?}").to_lowercase() {
+            continue;
+        }
         let mut network = Network::new(7, Sabotage::default());
         let plan = links(linking, hubs, nodes, &mut network.random);
         for node in 0..nodes {
@@ -252,17 +261,20 @@ fn control_traffic() {
                 counts.sum()
             };
             let records_before = records(network);
+            let (begun, clock) = (network.now, Instant::now());
             if let Some(planned) = planned {
                 network.plan(MILLI, planned);
             }
             network.run(2000 * MILLI);
             quiesce(network).unwrap();
             println!(
-                "{linking:?}, {what}: {} frames, {} records, {} bytes, agreed at {} ms",
+                "{linking:?}, {what}: {} frames, {} records, {} bytes, agreed after {} ms, {} us of \
+                 computing per endpoint",
                 network.control.0 - before.0,
                 records(network).saturating_sub(records_before),
                 network.control.1 - before.1,
-                network.now / MILLI
+                (network.now - begun) / MILLI,
+                clock.elapsed().as_micros() / u128::from(nodes)
             );
         };
         measure("cold start", &mut network, None);

@@ -3,7 +3,8 @@
 //! every step; a run that breaks one prints the line that brings it again.
 //!
 //! `MESH_SEEDS=1000` runs more seeds of small graphs, `MESH_SIZE=250` and `MESH_LARGE_SEEDS=5` larger
-//! graphs and more of them.
+//! graphs and more of them. A thousand endpoints are a test of their own, for a release build:
+//! `cargo test --release -p muster-wire a_thousand_endpoints -- --ignored --nocapture`.
 
 mod graphs;
 mod layout;

@@ -102,7 +102,8 @@ pub(super) struct Network {
     data_under_way: usize,
     pub(super) steps: u64,
     sabotage: Sabotage,
-    up: BTreeSet<(usize, EndpointId)>,
+    /// Who is up in whose view, by the numbers of both.
+    up: Vec<HashMap<usize, EndpointId>>,
     pub(super) probes: u64,
     incarnations: u64,
     /// Frames besides messages and heartbeats, and their bytes.
@@ -137,7 +138,7 @@ impl Network {
             data_under_way: 0,
             steps: 0,
             sabotage,
-            up: BTreeSet::new(),
+            up: Vec::new(),
             probes: 0,
             incarnations: 0,
             control: (0, 0),
@@ -150,6 +151,7 @@ impl Network {
         let (id, mesh) = self.new_mesh(number, transit);
         let filter = filter_of(number, &mut self.random);
         self.by_id.insert(id, number);
+        self.up.push(HashMap::new());
         self.nodes.push(Node {
             mesh,
             id,
@@ -279,7 +281,9 @@ impl Network {
                 let known = &mut self.nodes[node];
                 if known.is_alive && known.wake == Some(now) {
                     known.wake = None;
-                    known.mesh.tick(now);
+                    if known.mesh.next_due().is_some_and(|due| due <= now) {
+                        known.mesh.tick(now);
+                    }
                     self.after(node);
                 }
             }
@@ -355,7 +359,7 @@ impl Network {
             return;
         }
         self.nodes[node].is_alive = false;
-        self.up.retain(|(observer, _)| *observer != node);
+        self.up[node].clear();
         let mut delay = MILLI * 50 + self.random.next() % (300 * MILLI);
         self.plan(delay, Planned::Start(node));
         let links = (0..self.links.len()).filter(|link| self.links[*link].ends.contains(&node));
@@ -412,15 +416,13 @@ impl Network {
         let named = Topic::new(&topic).unwrap();
         let (id, _) = self.nodes[node].mesh.publish(class, named, payload);
         let (truth, filters) = &self.before;
-        let is_from_before = truth.transit.contains_key(&origin);
+        let is_from_before = truth.contains(origin);
         let expected = expected.or_else(|| {
             (self.expect != Expect::AtMostOnce && is_from_before).then(|| {
-                let reach = truth
-                    .distances(origin)
-                    .into_keys()
-                    .filter(|id| *id != origin);
+                let reach = truth.reach(origin);
+                let others = reach.iter().copied().filter(|id| *id != origin);
                 let wants = |id: &EndpointId| filters[id].matches(topic.as_bytes());
-                reach.filter(wants).collect::<BTreeSet<_>>()
+                others.filter(wants).collect::<BTreeSet<_>>()
             })
         });
         let exact = expected.as_ref().filter(|_| self.expect == Expect::Exact);
@@ -445,7 +447,10 @@ impl Network {
                 }
                 Decision::NodeUp(record) => self.node_up(node, record.id),
                 Decision::NodeDown(id) => {
-                    if !self.up.remove(&(node, id)) {
+                    let other = self.by_id[&id];
+                    if self.up[node].get(&other) == Some(&id) {
+                        self.up[node].remove(&other);
+                    } else {
                         self.ledger
                             .violations
                             .push(format!("{node}: {id} went down twice"));
@@ -460,8 +465,9 @@ impl Network {
         }
         let due = self.nodes[node].mesh.next_due();
         let due = due.map(|due| due.max(Mono(self.now)));
+        // What is put off is found out when the endpoint wakes.
         if let Some(at) = due
-            && self.nodes[node].wake != due
+            && self.nodes[node].wake.is_none_or(|wake| wake > at)
         {
             self.nodes[node].wake = due;
             self.push(at.0, Event::Wake { node });
@@ -471,16 +477,10 @@ impl Network {
     /// From now on messages must reach either from the other.
     fn node_up(&mut self, observer: usize, id: EndpointId) {
         let node = self.by_id[&id];
-        let last = EndpointId::from_bytes([0xff; 16]);
-        let others = self
-            .up
-            .range((observer, EndpointId::NIL)..=(observer, last));
-        let other_life = others.copied().find(|(_, up)| self.by_id[up] == node);
-        if let Some((_, other)) = other_life {
+        if let Some(other) = self.up[observer].insert(node, id) {
             let text = format!("{observer}: {id} went up before {other} was down");
             self.ledger.violations.push(text);
         }
-        self.up.insert((observer, id));
         if self.expect == Expect::Joining && self.nodes[node].id == id {
             self.probes += 1;
             self.probe(observer, node, "on node up, to the new one");
@@ -528,14 +528,13 @@ impl Network {
     }
 
     pub(super) fn truth(&self) -> Truth {
-        let mut truth = Truth::default();
-        for node in self.nodes.iter().filter(|node| node.is_alive) {
-            truth.transit.insert(node.id, node.transit);
-        }
+        let alive = self.nodes.iter().filter(|node| node.is_alive);
+        let mut truth = Truth::new(alive.map(|node| (node.id, node.transit)));
         for link in self.links.iter().filter(|link| link.is_up) {
-            let [a, b] = link.ends.map(|end| self.nodes[end].id);
-            truth.links.entry(a).or_default().insert(b);
-            truth.links.entry(b).or_default().insert(a);
+            let [a, b] = link.ends.map(|end| &self.nodes[end]);
+            if a.is_alive && b.is_alive {
+                truth.link(a.id, b.id);
+            }
         }
         truth
     }

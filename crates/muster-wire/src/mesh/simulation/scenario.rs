@@ -1,6 +1,7 @@
 //! What happens in one run, and what must hold.
 
 use std::collections::{BTreeSet, HashMap};
+use std::rc::Rc;
 
 use super::Sabotage;
 use super::graphs::{Plan, Shape};
@@ -134,11 +135,11 @@ impl Run {
         // All in one partition: where two meet there is no barrier, and node up promises less.
         let truth = network.truth();
         let first = network.random.below(newcomer);
-        let reach = truth.distances(network.nodes[first].id);
+        let reach = truth.reach(network.nodes[first].id);
         for _ in 0..links {
             let other = network.random.below(newcomer);
             let node = &network.nodes[other];
-            if node.transit && reach.contains_key(&node.id) {
+            if node.transit && reach.contains(&node.id) {
                 let link = network.add_link(other, newcomer);
                 let at = network.random.next() % (200 * MILLI);
                 network.plan(at, Planned::Heal(link));
@@ -211,49 +212,53 @@ pub(super) fn quiesce(network: &mut Network) -> Result<(), String> {
 }
 
 /// Whether every endpoint knows exactly what it can reach, as the others do.
-fn agreed(network: &mut Network) -> Result<(), String> {
+fn agreed(network: &Network) -> Result<(), String> {
     if network.links.iter().any(|link| link.is_up && link.is_hung) {
         return Err("a link hangs".to_owned());
     }
-    let truth = network.truth();
-    let mut digests: HashMap<Vec<EndpointId>, u64> = HashMap::new();
-    for (number, node) in network.nodes.iter_mut().enumerate() {
+    // What is seen at once first, for all of them: most often something of that is not so yet.
+    for (number, node) in network.nodes.iter().enumerate() {
         if !node.is_alive {
             return Err(format!("{number} is down"));
         }
+        if !node.mesh.is_settled() {
+            return Err(format!("{number} has not settled"));
+        }
+    }
+    let truth = network.truth();
+    let mut digests: HashMap<*const BTreeSet<EndpointId>, u64> = HashMap::new();
+    for (number, node) in network.nodes.iter().enumerate() {
         let database = node.mesh.database();
         let announced = database.node(database.me()).expect("always there");
         if announced.filter != node.filter {
             return Err(format!("{number} has not announced its filter"));
         }
-        let reach = node.mesh.reach();
-        let graph = node.mesh.database().graph();
-        let known: BTreeSet<EndpointId> = reach.iter().filter_map(|slot| graph.id(*slot)).collect();
-        let real: BTreeSet<EndpointId> = truth.distances(node.id).into_keys().collect();
-        if known != real {
+        let real = truth.reach(node.id);
+        let known = database.reach();
+        let is_real = |slot| {
+            let id = database.graph().id(slot);
+            id.is_some_and(|id| real.contains(&id))
+        };
+        if known.len() != real.len() || !known.iter().all(is_real) {
             return Err(format!(
                 "{number} reaches {} and not {}",
                 known.len(),
                 real.len()
             ));
         }
-        let mut others = real.clone();
-        others.remove(&node.id);
-        if !others.is_empty() && (!node.mesh.is_ready() || *node.mesh.up() != others) {
+        let others = real.len() - 1;
+        let up = node.mesh.up();
+        let is_up = up.len() == others && up.iter().all(|id| *id != node.id && real.contains(id));
+        if others > 0 && !(node.mesh.is_ready() && is_up) {
             return Err(format!(
-                "{number} (ready: {}) has {} of {} up",
+                "{number} (ready: {}) has {} of {others} up",
                 node.mesh.is_ready(),
-                node.mesh.up().len(),
-                others.len()
+                up.len(),
             ));
         }
         let digest = node.mesh.digest();
-        let first = digests.entry(real.into_iter().collect()).or_insert(digest);
-        if *first != digest {
+        if *digests.entry(Rc::as_ptr(&real)).or_insert(digest) != digest {
             return Err(format!("{number} has another digest"));
-        }
-        if !node.mesh.is_settled() {
-            return Err(format!("{number} has not settled"));
         }
     }
     Ok(())

@@ -1,12 +1,19 @@
 //! What one endpoint knows of all (protocol version 2, section 5).
 
-use std::collections::HashMap;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use crate::EndpointId;
 use crate::mesh::bits::BitSet;
+use crate::mesh::changes::Changes;
+use crate::mesh::digest;
 use crate::mesh::graph::Graph;
+use crate::mesh::reach::Reach;
 use crate::mesh::record::{LinkChanges, LinkRecord, NodeRecord, Record, Versions};
+use crate::mesh::unresolved::Unresolved;
+use crate::{EndpointId, Incarnation};
 
 /// What a database holds at most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,9 +56,12 @@ pub enum Refusal {
 #[derive(Debug)]
 struct Entry {
     node: Arc<NodeRecord>,
+    /// How new the node record is, again: most records that come are known, and then the record itself
+    /// need not be looked at.
+    age: (Incarnation, u64),
     links: u64,
-    /// Announced neighbours of which no node record is known.
-    unresolved: Vec<EndpointId>,
+    /// What it adds to the hash: nothing while it is out of reach.
+    share: u64,
 }
 
 /// The records of all endpoints, by slot: small numbers that stand for ids in sets and trees.
@@ -64,29 +74,45 @@ pub struct Database {
     names: HashMap<String, u32>,
     graph: Arc<Graph>,
     graph_version: u64,
-    nodes_version: u64,
+    /// The slots whose node records changed.
+    node_changes: Changes<u32>,
+    ready: BitSet,
     free: Vec<u32>,
     /// Slots that were given up, but may still be named by a snapshot of the graph.
     resting: Vec<u32>,
+    unresolved: Unresolved,
+    reach: Reach,
+    /// The sum of all shares.
+    hash: u64,
+    /// Those of whom something has changed since they were taken last; `None` if they are too many.
+    changed: Option<BTreeSet<EndpointId>>,
 }
 
 impl Database {
     /// The database of an endpoint that knows only itself.
     pub fn new(me: NodeRecord, limits: Limits) -> Self {
+        let graph = Arc::new(Graph::default());
         let mut database = Self {
+            reach: Reach::new(&graph, 0),
+            hash: 0,
+            changed: Some(BTreeSet::new()),
             limits,
             me: 0,
             entries: Vec::new(),
             slots: HashMap::new(),
             names: HashMap::new(),
-            graph: Arc::default(),
+            graph,
             graph_version: 0,
-            nodes_version: 0,
+            node_changes: Changes::default(),
+            ready: BitSet::default(),
             free: Vec::new(),
             resting: Vec::new(),
+            unresolved: Unresolved::default(),
         };
         database.place(Arc::new(me));
         Arc::make_mut(&mut database.graph).set_me(0);
+        database.recount(0);
+        database.refresh();
         database
     }
 
@@ -127,28 +153,102 @@ impl Database {
 
     /// Counts the changes of node records.
     pub fn nodes_version(&self) -> u64 {
-        self.nodes_version
+        self.node_changes.version()
+    }
+
+    /// The slots whose node records changed after a version, if that is not too long ago.
+    pub(crate) fn nodes_since(&self, version: u64) -> Option<impl Iterator<Item = u32>> {
+        self.node_changes.since(version)
+    }
+
+    /// Whether the endpoint in a slot is ready.
+    pub fn is_ready(&self, slot: u32) -> bool {
+        self.ready.contains(slot)
+    }
+
+    /// Whether the announced filter in a slot matches a topic.
+    pub fn matches(&self, slot: u32, topic: &[u8]) -> bool {
+        let node = self.node(slot);
+        node.is_some_and(|node| node.filter.matches(topic))
+    }
+
+    /// The endpoints that can be reached from here, as of the last [`Database::refresh`].
+    pub fn reach(&self) -> &BitSet {
+        self.reach.reached()
+    }
+
+    /// The hash over the versions of what can be reached (section 6.3), as of the last
+    /// [`Database::refresh`].
+    pub fn hash(&self) -> u64 {
+        self.hash
+    }
+
+    /// Sees what is in reach after changes of the graph.
+    pub fn refresh(&mut self) {
+        let (gained, lost) = self.reach.refresh(&self.graph);
+        for slot in gained.into_iter().chain(lost) {
+            self.recount(slot);
+            if let Some(id) = self.graph.id(slot) {
+                self.note_change(id);
+            }
+        }
+    }
+
+    /// Keeps the hash in step with the versions in a slot.
+    fn recount(&mut self, slot: u32) {
+        let is_in_reach = self.reach.reached().contains(slot);
+        let versions = self.versions(slot).filter(|_| is_in_reach);
+        let share = versions.map_or(0, digest::share);
+        if let Some(entry) = self.entry_mut(slot) {
+            let before = std::mem::replace(&mut entry.share, share);
+            self.hash = self.hash.wrapping_sub(before).wrapping_add(share);
+        }
+    }
+
+    fn node_changed(&mut self, slot: u32, node: &NodeRecord) {
+        self.node_changes.push(slot);
+        if node.ready {
+            self.ready.insert(slot);
+        } else {
+            self.ready.remove(slot);
+        }
+        self.note_change(node.id);
+    }
+
+    fn note_change(&mut self, id: EndpointId) {
+        let most = 2 * self.limits.nodes;
+        if let Some(changed) = &mut self.changed {
+            changed.insert(id);
+            if changed.len() > most {
+                self.changed = None;
+            }
+        }
+    }
+
+    /// The endpoints whose node record, or whether they are in reach, has changed since this was asked
+    /// last, those that are no longer known included; `None` if they are too many to be remembered.
+    pub(crate) fn take_changed(&mut self) -> Option<BTreeSet<EndpointId>> {
+        self.changed.replace(BTreeSet::new())
+    }
+
+    /// All endpoints, in no order.
+    pub(crate) fn ids(&self) -> impl Iterator<Item = EndpointId> + '_ {
+        self.slots.keys().copied()
     }
 
     /// The endpoints whose announced filter matches a topic.
     pub fn matching(&self, topic: &[u8]) -> BitSet {
-        let entries = (0u32..).zip(&self.entries);
-        entries
-            .filter(|(_, entry)| {
-                let node = entry.as_ref().map(|entry| &entry.node);
-                node.is_some_and(|node| node.filter.matches(topic))
-            })
-            .map(|(slot, _)| slot)
-            .collect()
+        let slots = (0u32..).zip(&self.entries).map(|(slot, _)| slot);
+        slots.filter(|slot| self.matches(*slot, topic)).collect()
     }
 
     /// How new the records in a slot are.
     pub fn versions(&self, slot: u32) -> Option<Versions> {
         let entry = self.entry(slot)?;
         Some(Versions {
-            id: entry.node.id,
-            incarnation: entry.node.incarnation,
-            node: entry.node.version,
+            id: self.graph.id(slot)?,
+            incarnation: entry.age.0,
+            node: entry.age.1,
             links: entry.links,
         })
     }
@@ -162,7 +262,7 @@ impl Database {
         let known = self.graph.announced(slot).iter();
         let mut neighbours: Vec<EndpointId> = known
             .filter_map(|neighbour| self.graph.id(*neighbour))
-            .chain(entry.unresolved.iter().copied())
+            .chain(self.unresolved.of(slot).iter().copied())
             .collect();
         neighbours.sort_unstable();
         Some(LinkRecord {
@@ -186,15 +286,17 @@ impl Database {
         if let Some(slot) = self.slot(node.id)
             && let Some(entry) = self.entry_mut(slot)
         {
-            if (node.incarnation, node.version) <= (entry.node.incarnation, entry.node.version) {
+            let age = (node.incarnation, node.version);
+            if age <= entry.age {
                 return Applied::Known;
             }
-            let is_new_life = node.incarnation > entry.node.incarnation;
+            let is_new_life = node.incarnation > entry.age.0;
             let is_graph_change = is_new_life || node.transit != entry.node.transit;
             entry.node = node.clone();
+            entry.age = age;
             if is_new_life {
                 entry.links = 0;
-                entry.unresolved.clear();
+                self.unresolved.clear(slot);
             }
             if is_graph_change {
                 let graph = self.graph_mut();
@@ -203,7 +305,8 @@ impl Database {
                     graph.set_announced(slot, Vec::new());
                 }
             }
-            self.nodes_version += 1;
+            self.node_changed(slot, node);
+            self.recount(slot);
             return Applied::News(None);
         }
         if self.len() >= self.limits.nodes {
@@ -219,25 +322,18 @@ impl Database {
             u32::try_from(self.entries.len() - 1).expect("a database has few endpoints")
         });
         let (id, transit) = (node.id, node.transit);
+        self.node_changed(slot, &node);
         self.slots.insert(id, slot);
         if !node.name.is_empty() {
             self.names.insert(node.name.clone(), slot);
         }
         self.entries[slot as usize] = Some(Entry {
+            age: (node.incarnation, node.version),
             node,
             links: 0,
-            unresolved: Vec::new(),
+            share: 0,
         });
-        self.nodes_version += 1;
-        let mut naming = Vec::new();
-        for (other, entry) in (0u32..).zip(&mut self.entries) {
-            if let Some(entry) = entry
-                && let Some(at) = entry.unresolved.iter().position(|known| *known == id)
-            {
-                entry.unresolved.swap_remove(at);
-                naming.push(other);
-            }
-        }
+        let naming = self.unresolved.resolve(id);
         let graph = self.graph_mut();
         graph.place(slot, id, transit);
         for other in naming {
@@ -251,30 +347,28 @@ impl Database {
             Err(refused) => return refused,
         };
         match self.entry(slot) {
-            Some(entry) if entry.node.incarnation < links.incarnation => {
+            Some(entry) if entry.age.0 < links.incarnation => {
                 return Applied::Gap;
             }
-            Some(entry)
-                if entry.node.incarnation > links.incarnation || entry.links >= links.version =>
-            {
+            Some(entry) if entry.age.0 > links.incarnation || entry.links >= links.version => {
                 return Applied::Known;
             }
             _ => {}
         }
         let mut known = Vec::new();
-        let mut unresolved = Vec::new();
+        self.unresolved.clear(slot);
         for neighbour in &links.neighbours {
             match self.slot(*neighbour) {
                 Some(other) if other != slot => known.push(other),
                 Some(_) => {}
-                None => unresolved.push(*neighbour),
+                None => self.unresolved.add(slot, *neighbour),
             }
         }
         if let Some(entry) = self.entry_mut(slot) {
             entry.links = links.version;
-            entry.unresolved = unresolved;
         }
         self.graph_mut().set_announced(slot, known);
+        self.recount(slot);
         Applied::News(None)
     }
 
@@ -301,6 +395,7 @@ impl Database {
         if let Some(entry) = self.entry_mut(slot) {
             entry.links = changes.after;
         }
+        self.recount(slot);
         Applied::News(None)
     }
 
@@ -316,21 +411,15 @@ impl Database {
         match self.slot(neighbour) {
             Some(other) if other != slot => self.graph_mut().add_announced(slot, other),
             Some(_) => {}
-            None => {
-                if let Some(entry) = self.entry_mut(slot)
-                    && !entry.unresolved.contains(&neighbour)
-                {
-                    entry.unresolved.push(neighbour);
-                }
-            }
+            None => self.unresolved.add(slot, neighbour),
         }
     }
 
     fn drop_neighbour(&mut self, slot: u32, neighbour: EndpointId) {
         if let Some(other) = self.slot(neighbour) {
             self.graph_mut().remove_announced(slot, other);
-        } else if let Some(entry) = self.entry_mut(slot) {
-            entry.unresolved.retain(|other| *other != neighbour);
+        } else {
+            self.unresolved.remove(slot, neighbour);
         }
     }
 
@@ -349,6 +438,7 @@ impl Database {
         if let Some(entry) = self.entry_mut(self.me) {
             entry.links = version;
         }
+        self.recount(self.me);
     }
 
     /// Gives an endpoint up. Those that announce it as a neighbour go on doing so.
@@ -356,22 +446,24 @@ impl Database {
         let Some(slot) = self.slots.remove(&id) else {
             return;
         };
-        if let Some(entry) = self.entries[slot as usize].take()
-            && self.names.get(&entry.node.name) == Some(&slot)
-        {
-            self.names.remove(&entry.node.name);
+        if let Some(entry) = self.entries[slot as usize].take() {
+            if self.names.get(&entry.node.name) == Some(&slot) {
+                self.names.remove(&entry.node.name);
+            }
+            self.hash = self.hash.wrapping_sub(entry.share);
         }
-        let graph = self.graph.clone();
-        for (other, entry) in (0u32..).zip(&mut self.entries) {
-            if let Some(entry) = entry
-                && graph.announces(other, slot)
-            {
-                entry.unresolved.push(id);
+        self.unresolved.clear(slot);
+        for (other, entry) in (0u32..).zip(&self.entries) {
+            if entry.is_some() && self.graph.announces(other, slot) {
+                self.unresolved.add(other, id);
             }
         }
-        drop(graph);
         self.graph_mut().remove(slot);
-        self.nodes_version += 1;
+        self.node_changes.push(slot);
+        self.ready.remove(slot);
+        self.note_change(id);
+        // The slot must not be in reach any more when another endpoint gets it.
+        self.refresh();
         self.resting.push(slot);
     }
 
@@ -398,120 +490,6 @@ impl Database {
 
     #[cfg(test)]
     pub(super) fn ignore_two_way_check(&mut self) {
-        self.graph_mut().one_announcement_is_enough = true;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{Filter, Incarnation};
-
-    fn id(number: u8) -> EndpointId {
-        EndpointId::from_random([number; 16])
-    }
-
-    fn node(number: u8, name: &str, incarnation: u64, version: u64) -> NodeRecord {
-        NodeRecord {
-            id: id(number),
-            incarnation: Incarnation(incarnation),
-            version,
-            transit: true,
-            ready: true,
-            name: name.to_owned(),
-            role: String::new(),
-            machine: String::new(),
-            filter: Filter::from_prefixes(["/a"]),
-        }
-    }
-
-    fn offer(database: &mut Database, node: NodeRecord) -> Applied {
-        database.apply(&Record::Node(Arc::new(node)))
-    }
-
-    fn links(number: u8, version: u64, neighbours: &[u8]) -> Record {
-        Record::Links(LinkRecord {
-            id: id(number),
-            incarnation: Incarnation(1),
-            version,
-            neighbours: neighbours.iter().map(|n| id(*n)).collect(),
-        })
-    }
-
-    #[test]
-    fn the_newer_life_of_a_name_remains_in_either_order() {
-        for turned in [false, true] {
-            let mut database = Database::new(node(1, "one", 1, 1), Limits::default());
-            let (old, new) = (node(2, "two", 1, 9), node(3, "two", 2, 1));
-            if turned {
-                offer(&mut database, new);
-                let refused = offer(&mut database, old);
-                assert_eq!(refused, Applied::Refused(Refusal::Superseded));
-            } else {
-                offer(&mut database, old);
-                assert_eq!(offer(&mut database, new), Applied::News(Some(id(2))));
-            }
-            assert!(database.slot(id(2)).is_none() && database.slot(id(3)).is_some());
-            assert_eq!(database.len(), 2);
-        }
-    }
-
-    #[test]
-    fn a_link_counts_when_both_announce_it() {
-        let mut database = Database::new(node(1, "", 1, 1), Limits::default());
-        assert_eq!(database.apply(&links(2, 1, &[3])), Applied::Gap);
-        offer(&mut database, node(2, "", 1, 1));
-        assert_eq!(database.apply(&links(2, 1, &[3])), Applied::News(None));
-        offer(&mut database, node(3, "", 1, 1));
-        let (two, three) = (database.slot(id(2)).unwrap(), database.slot(id(3)).unwrap());
-        assert!(!database.graph().linked(two, three));
-        database.apply(&links(3, 1, &[2]));
-        assert!(database.graph().linked(two, three) && database.graph().linked(three, two));
-        // The record survives that its neighbour is given up and comes back in another slot.
-        database.remove(id(3));
-        assert_eq!(database.links(two).unwrap().neighbours, [id(3)]);
-        offer(&mut database, node(3, "", 1, 1));
-        let three = database.slot(id(3)).unwrap();
-        assert!(database.graph().announces(two, three));
-    }
-
-    #[test]
-    fn changes_apply_to_their_version_only() {
-        let mut database = Database::new(node(1, "", 1, 1), Limits::default());
-        offer(&mut database, node(2, "", 1, 1));
-        database.apply(&links(2, 3, &[1, 5]));
-        let change = |before: u64, after: u64| {
-            Record::Changes(LinkChanges {
-                id: id(2),
-                incarnation: Incarnation(1),
-                before,
-                after,
-                added: vec![id(4)],
-                removed: vec![id(1), id(5)],
-            })
-        };
-        assert_eq!(database.apply(&change(2, 3)), Applied::Known);
-        assert_eq!(database.apply(&change(4, 5)), Applied::Gap);
-        assert_eq!(database.apply(&change(3, 4)), Applied::News(None));
-        let slot = database.slot(id(2)).unwrap();
-        assert_eq!(database.links(slot).unwrap().neighbours, [id(4)]);
-        assert_eq!(database.versions(slot).unwrap().links, 4);
-    }
-
-    #[test]
-    fn a_database_is_bounded() {
-        let mut database = Database::new(node(1, "", 1, 1), Limits { nodes: 3 });
-        offer(&mut database, node(2, "two", 1, 1));
-        offer(&mut database, node(3, "", 1, 1));
-        assert_eq!(
-            offer(&mut database, node(4, "", 1, 1)),
-            Applied::Refused(Refusal::Full)
-        );
-        // A new life takes the place of its old one.
-        assert_eq!(
-            offer(&mut database, node(5, "two", 2, 1)),
-            Applied::News(Some(id(2)))
-        );
-        assert_eq!(database.len(), 3);
+        self.graph_mut().ignore_two_way_check();
     }
 }
