@@ -283,9 +283,13 @@ const CACHED_HOPS: usize = 16_384;
 #[derive(Debug, Default)]
 pub struct HopCache {
     filled: (u64, u64),
-    hops: HashMap<(u32, usize), Arc<[u32]>>,
-    last: Option<((u32, usize), Arc<[u32]>)>,
+    hops: HashMap<Passage, Arc<[u32]>>,
+    /// What was found last: most messages are of the origin and topic of the one before.
+    last: Option<(Passage, Arc<[u32]>)>,
 }
+
+/// An origin's slot, and a topic's position.
+type Passage = (u32, usize);
 
 impl HopCache {
     /// [`Table::next_hops`] of an origin's slot and the topic at a position of `routes`, which must have

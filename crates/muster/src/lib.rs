@@ -6,7 +6,8 @@ mod node;
 pub use endpoint::{
     Batch, Certificates, Delivery, Endpoint, EndpointConfig, EndpointCounts, Exposure, Forwarding,
     Heartbeat, ListenError, NodeIdentity, Outcome, PeerError, PeerInfo, PeerOrigin, PeerReport,
-    Publisher, Received, StartError, Status, Subscriber, Tls, TlsError, TopicClasses, TryReceiveError, random_id,
+    Publisher, Received, StartError, Status, Subscriber, Tls, TlsError, TopicClasses,
+    TryReceiveError, random_id,
 };
 pub use muster_cluster as cluster;
 pub use muster_data as data;

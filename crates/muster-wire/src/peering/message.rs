@@ -178,7 +178,9 @@ impl HandshakeMessage {
                 phase_one(out, HELLO);
                 out.extend_from_slice(sender.as_bytes());
                 out.extend_from_slice(&[*min, *max]);
-                extension.iter().for_each(|extension| extension.write(out));
+                if let Some(extension) = extension {
+                    extension.write(out);
+                }
             }
             Self::Probe => phase_one(out, PROBE),
             Self::VersionSelect {
@@ -189,7 +191,9 @@ impl HandshakeMessage {
                 phase_one(out, VERSION_SELECT);
                 out.extend_from_slice(sender.as_bytes());
                 out.push(*version);
-                extension.iter().for_each(|extension| extension.write(out));
+                if let Some(extension) = extension {
+                    extension.write(out);
+                }
             }
             Self::DropConn { sender, code, text } => {
                 phase_one(out, DROP_CONN);

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use super::tls::Tls;
 use muster_wire::peering::Offer;
-use muster_wire::{Class, ClassPolicy, EndpointId, Filter, Incarnation, Overflow, QueueLimits, frame, peering};
+use muster_wire::{
+    Class, ClassPolicy, EndpointId, Filter, Incarnation, Overflow, QueueLimits, frame, peering,
+};
 
 /// Settings of an [`Endpoint`](crate::Endpoint); the defaults serve.
 #[derive(Debug, Clone)]

@@ -7,9 +7,7 @@ use std::time::Duration;
 use muster_wire::envelope::Control;
 use muster_wire::mesh::codec::Frame;
 use muster_wire::mesh::{Decision, Reason};
-use muster_wire::peering::{
-    Action, ConnectionId, HandshakeError, Offer, Peering, Protocol,
-};
+use muster_wire::peering::{Action, ConnectionId, HandshakeError, Offer, Peering, Protocol};
 use muster_wire::routing::{PeerEntry, Table};
 use muster_wire::{EndpointId, Filter, Subscriptions};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -418,14 +416,11 @@ impl Owner {
                     }
                 }
                 // Readers deliver.
-                Decision::Deliver(_) | Decision::Superseded(_) => {}
+                Decision::Deliver(_) => {}
                 Decision::Disconnect { peer, reason } => {
+                    let silent = self.shared.config.heartbeat.timeout;
                     let reason = match reason {
-                        Reason::TimeOut => {
-                            let silent = self.shared.config.heartbeat.timeout;
-                            format!("no sign of life for {silent:?}")
-                        }
-                        Reason::Superseded => "a newer life has its name".to_owned(),
+                        Reason::TimeOut => format!("no sign of life for {silent:?}"),
                     };
                     if let Some(peer) = self.peers.get(&peer) {
                         peer.queue.end(EndReason::Lost(reason));

@@ -31,8 +31,8 @@ impl Default for Limits {
 /// What became of a record that was offered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Applied {
-    /// It was news. If it is a newer life of a name, this is the one that it replaced.
-    News(Option<EndpointId>),
+    /// It was news.
+    News,
     /// The same or something newer is known.
     Known,
     /// A change of a version that is not the one held, or links of an endpoint whose node record is
@@ -45,8 +45,6 @@ pub enum Applied {
 /// Why a record is not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Refusal {
-    /// A newer life has the same name.
-    Superseded,
     /// The database holds as many endpoints as it may.
     Full,
     /// Links of an endpoint that does not relay.
@@ -71,7 +69,6 @@ pub struct Database {
     me: u32,
     entries: Vec<Option<Entry>>,
     slots: HashMap<EndpointId, u32>,
-    names: HashMap<String, u32>,
     graph: Arc<Graph>,
     graph_version: u64,
     /// The slots whose node records changed.
@@ -100,7 +97,6 @@ impl Database {
             me: 0,
             entries: Vec::new(),
             slots: HashMap::new(),
-            names: HashMap::new(),
             graph,
             graph_version: 0,
             node_changes: Changes::default(),
@@ -307,13 +303,13 @@ impl Database {
             }
             self.node_changed(slot, node);
             self.recount(slot);
-            return Applied::News(None);
+            return Applied::News;
         }
         if self.len() >= self.limits.nodes {
             return Applied::Refused(Refusal::Full);
         }
         self.place(node.clone());
-        Applied::News(None)
+        Applied::News
     }
 
     fn place(&mut self, node: Arc<NodeRecord>) {
@@ -324,9 +320,6 @@ impl Database {
         let (id, transit) = (node.id, node.transit);
         self.node_changed(slot, &node);
         self.slots.insert(id, slot);
-        if !node.name.is_empty() {
-            self.names.insert(node.name.clone(), slot);
-        }
         self.entries[slot as usize] = Some(Entry {
             age: (node.incarnation, node.version),
             node,
@@ -369,7 +362,7 @@ impl Database {
         }
         self.graph_mut().set_announced(slot, known);
         self.recount(slot);
-        Applied::News(None)
+        Applied::News
     }
 
     fn apply_changes(&mut self, changes: &LinkChanges) -> Applied {
@@ -396,7 +389,7 @@ impl Database {
             entry.links = changes.after;
         }
         self.recount(slot);
-        Applied::News(None)
+        Applied::News
     }
 
     fn links_slot(&self, id: EndpointId) -> Result<u32, Applied> {
@@ -447,9 +440,6 @@ impl Database {
             return;
         };
         if let Some(entry) = self.entries[slot as usize].take() {
-            if self.names.get(&entry.node.name) == Some(&slot) {
-                self.names.remove(&entry.node.name);
-            }
             self.hash = self.hash.wrapping_sub(entry.share);
         }
         self.unresolved.clear(slot);

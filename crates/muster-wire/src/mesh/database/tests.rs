@@ -40,29 +40,11 @@ fn links(number: u8, version: u64, neighbours: &[u8]) -> Record {
 }
 
 #[test]
-fn the_newer_life_of_a_name_remains_in_either_order() {
-    for turned in [false, true] {
-        let mut database = Database::new(node(1, "one", 1, 1), Limits::default());
-        let (old, new) = (node(2, "two", 1, 9), node(3, "two", 2, 1));
-        if turned {
-            offer(&mut database, new);
-            let refused = offer(&mut database, old);
-            assert_eq!(refused, Applied::Refused(Refusal::Superseded));
-        } else {
-            offer(&mut database, old);
-            assert_eq!(offer(&mut database, new), Applied::News(Some(id(2))));
-        }
-        assert!(database.slot(id(2)).is_none() && database.slot(id(3)).is_some());
-        assert_eq!(database.len(), 2);
-    }
-}
-
-#[test]
 fn a_link_counts_when_both_announce_it() {
     let mut database = Database::new(node(1, "", 1, 1), Limits::default());
     assert_eq!(database.apply(&links(2, 1, &[3])), Applied::Gap);
     offer(&mut database, node(2, "", 1, 1));
-    assert_eq!(database.apply(&links(2, 1, &[3])), Applied::News(None));
+    assert_eq!(database.apply(&links(2, 1, &[3])), Applied::News);
     offer(&mut database, node(3, "", 1, 1));
     let (two, three) = (database.slot(id(2)).unwrap(), database.slot(id(3)).unwrap());
     assert!(!database.graph().linked(two, three));
@@ -93,7 +75,7 @@ fn changes_apply_to_their_version_only() {
     };
     assert_eq!(database.apply(&change(2, 3)), Applied::Known);
     assert_eq!(database.apply(&change(4, 5)), Applied::Gap);
-    assert_eq!(database.apply(&change(3, 4)), Applied::News(None));
+    assert_eq!(database.apply(&change(3, 4)), Applied::News);
     let slot = database.slot(id(2)).unwrap();
     assert_eq!(database.links(slot).unwrap().neighbours, [id(4)]);
     assert_eq!(database.versions(slot).unwrap().links, 4);
@@ -108,11 +90,9 @@ fn a_database_is_bounded() {
         offer(&mut database, node(4, "", 1, 1)),
         Applied::Refused(Refusal::Full)
     );
-    // A new life takes the place of its old one.
-    assert_eq!(
-        offer(&mut database, node(5, "two", 2, 1)),
-        Applied::News(Some(id(2)))
-    );
+    // Two lives of a name are two endpoints.
+    database.remove(id(3));
+    assert_eq!(offer(&mut database, node(5, "two", 2, 1)), Applied::News);
     assert_eq!(database.len(), 3);
 }
 

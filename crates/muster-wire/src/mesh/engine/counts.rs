@@ -66,7 +66,6 @@ impl Refusal {
     /// The refusal in one word, for counters and logs.
     pub fn name(self) -> &'static str {
         match self {
-            Self::Superseded => "superseded",
             Self::Full => "database_full",
             Self::Orphan => "orphan",
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::{Decision, Mesh, Reason};
+use super::Mesh;
 use crate::EndpointId;
 use crate::mesh::codec::Frame;
 use crate::mesh::database::{Applied, Refusal};
@@ -375,14 +375,10 @@ impl Mesh {
     pub(super) fn take(&mut self, from: EndpointId, records: &[Record], now: Mono) -> Vec<Record> {
         let mut news = Vec::new();
         let mut wanted = Vec::new();
-        let mut replaced = Vec::new();
         self.watch(now, |mesh| {
             for record in records {
                 match mesh.offer(record, now) {
-                    Applied::News(old) => {
-                        replaced.extend(old);
-                        news.push(record.clone());
-                    }
+                    Applied::News => news.push(record.clone()),
                     Applied::Gap => wanted.push(record.id()),
                     Applied::Known => {}
                     Applied::Refused(refusal) => {
@@ -403,11 +399,6 @@ impl Mesh {
         }
         if !wanted.is_empty() {
             self.send(from, Frame::Want(wanted));
-        }
-        for old in replaced {
-            if self.neighbours.contains_key(&old) {
-                self.disconnect(old, Reason::Superseded, now);
-            }
         }
         news
     }

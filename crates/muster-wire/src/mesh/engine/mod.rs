@@ -80,8 +80,6 @@ impl Default for Config {
 pub enum Reason {
     /// Nothing was heard from the neighbour.
     TimeOut,
-    /// The neighbour's name has a newer life.
-    Superseded,
 }
 
 /// What is to be done.
@@ -105,10 +103,8 @@ pub enum Decision {
     },
     /// An endpoint is there: messages reach it, and its messages arrive.
     NodeUp(Arc<NodeRecord>),
-    /// An endpoint that was up is no longer in reach, or was replaced by a newer life.
+    /// An endpoint that was up is no longer in reach.
     NodeDown(EndpointId),
-    /// A newer life has this endpoint's name: it should leave.
-    Superseded(EndpointId),
 }
 
 #[derive(Debug)]
@@ -175,7 +171,6 @@ pub struct Mesh {
     membership: Membership,
     look: Option<Mono>,
     unreachable: Since,
-    told_superseded: bool,
     counts: Counts,
     decisions: VecDeque<Decision>,
     #[cfg(test)]
@@ -226,7 +221,6 @@ impl Mesh {
             membership: Membership::default(),
             look: None,
             unreachable: Since::default(),
-            told_superseded: false,
             counts: Counts::default(),
             decisions: VecDeque::new(),
             #[cfg(test)]
@@ -474,7 +468,6 @@ impl Mesh {
     fn disconnect(&mut self, peer: EndpointId, reason: Reason, now: Mono) {
         let (number, text) = match reason {
             Reason::TimeOut => (2, "nothing heard from you"),
-            Reason::Superseded => (3, "your name has a newer life"),
         };
         let goodbye = Frame::Goodbye {
             reason: number,

@@ -87,32 +87,6 @@ fn a_message_crosses_sixteen_links_and_no_more() {
 }
 
 #[test]
-fn the_older_life_of_a_name_is_told_and_dropped() {
-    let mut meshes = [mesh(1, "hub", 1), mesh(2, "node", 1), mesh(3, "node", 2)];
-    let mut now = 0;
-    link(&mut meshes, 0, 1, 0);
-    settle(&mut meshes, &mut now, SECOND);
-    assert_eq!(meshes[0].up().len(), 1);
-    link(&mut meshes, 0, 2, now);
-    let decisions = settle(&mut meshes, &mut now, 2 * SECOND);
-    let dropped = Decision::Disconnect {
-        peer: id(2),
-        reason: Reason::Superseded,
-    };
-    assert!(decisions.contains(&(id(1), dropped)));
-    let of_hub: Vec<&Decision> = decisions
-        .iter()
-        .filter(|d| d.0 == id(1))
-        .map(|d| &d.1)
-        .collect();
-    let down = of_hub.iter().position(|d| **d == Decision::NodeDown(id(2)));
-    let up = of_hub
-        .iter()
-        .position(|d| matches!(d, Decision::NodeUp(node) if node.id == id(3)));
-    assert!(down.unwrap() < up.unwrap());
-}
-
-#[test]
 fn a_neighbour_that_says_nothing_is_gone_after_the_time_out() {
     let mut meshes = [mesh(1, "", 1)];
     let mut now = 0;

@@ -1,6 +1,6 @@
 //! Endpoints, links and what is under way.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use bytes::Bytes;
 
@@ -103,7 +103,7 @@ pub(super) struct Network {
     pub(super) steps: u64,
     sabotage: Sabotage,
     /// Who is up in whose view, by the numbers of both.
-    up: Vec<HashMap<usize, EndpointId>>,
+    up: Vec<HashSet<EndpointId>>,
     pub(super) probes: u64,
     incarnations: u64,
     /// Frames besides messages and heartbeats, and their bytes.
@@ -151,7 +151,7 @@ impl Network {
         let (id, mesh) = self.new_mesh(number, transit);
         let filter = filter_of(number, &mut self.random);
         self.by_id.insert(id, number);
-        self.up.push(HashMap::new());
+        self.up.push(HashSet::new());
         self.nodes.push(Node {
             mesh,
             id,
@@ -447,19 +447,11 @@ impl Network {
                 }
                 Decision::NodeUp(record) => self.node_up(node, record.id),
                 Decision::NodeDown(id) => {
-                    let other = self.by_id[&id];
-                    if self.up[node].get(&other) == Some(&id) {
-                        self.up[node].remove(&other);
-                    } else {
+                    if !self.up[node].remove(&id) {
                         self.ledger
                             .violations
                             .push(format!("{node}: {id} went down twice"));
                     }
-                }
-                Decision::Superseded(by) => {
-                    self.ledger
-                        .violations
-                        .push(format!("{node} is replaced by {by}"));
                 }
             }
         }
@@ -477,8 +469,8 @@ impl Network {
     /// From now on messages must reach either from the other.
     fn node_up(&mut self, observer: usize, id: EndpointId) {
         let node = self.by_id[&id];
-        if let Some(other) = self.up[observer].insert(node, id) {
-            let text = format!("{observer}: {id} went up before {other} was down");
+        if !self.up[observer].insert(id) {
+            let text = format!("{observer}: {id} went up twice");
             self.ledger.violations.push(text);
         }
         if self.expect == Expect::Joining && self.nodes[node].id == id {
