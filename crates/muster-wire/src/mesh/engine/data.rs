@@ -51,7 +51,10 @@ impl Mesh {
             windows: self.windows.len(),
             cached: self.forwarding.len(),
             floods: self.barrier.len(),
-            pending: self.pending.len() + self.joiners.len() + self.unreachable.len(),
+            pending: self.pending.len()
+                + self.aside.len()
+                + self.joiners.len()
+                + self.unreachable.len(),
         }
     }
 
