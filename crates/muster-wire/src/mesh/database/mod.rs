@@ -181,11 +181,20 @@ impl Database {
 
     /// Sees what is in reach after changes of the graph.
     pub fn refresh(&mut self) {
-        let (gained, lost) = self.reach.refresh(&self.graph);
-        for slot in gained.into_iter().chain(lost) {
-            self.recount(slot);
-            if let Some(id) = self.graph.id(slot) {
-                self.note_change(id);
+        loop {
+            let (gained, lost) = self.reach.refresh(&self.graph);
+            if gained.is_empty() && lost.is_empty() {
+                return;
+            }
+            let gained = gained.into_iter().map(|slot| (slot, false));
+            let changed = gained.chain(lost.into_iter().map(|slot| (slot, true)));
+            for (slot, is_cut_off) in changed {
+                // A relay in reach brings its leaves.
+                self.graph_mut().set_cut_off(slot, is_cut_off);
+                self.recount(slot);
+                if let Some(id) = self.graph.id(slot) {
+                    self.note_change(id);
+                }
             }
         }
     }

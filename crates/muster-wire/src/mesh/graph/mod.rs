@@ -31,6 +31,8 @@ pub struct Graph {
     keys: Vec<u64>,
     present: BitSet,
     transit: BitSet,
+    /// Those out of reach: what they announced of leaves may long be over, and nobody else says so.
+    cut_off: BitSet,
     announced: Lists,
     /// Those that count as linked twice: to walk along, and to ask for one or for many at once.
     linked: Lists,
@@ -114,8 +116,29 @@ impl Graph {
     }
 
     fn leaf_counts(&self, transit: u32, leaf: u32) -> bool {
-        let stands = self.me != Some(leaf) || self.announces(leaf, transit);
+        let stands = if self.me == Some(leaf) {
+            self.announces(leaf, transit)
+        } else {
+            !self.cut_off.contains(transit)
+        };
         stands && self.announces(transit, leaf)
+    }
+
+    /// Notes whether an endpoint is out of reach: then its leaves are not linked with it.
+    pub(super) fn set_cut_off(&mut self, slot: u32, is_cut_off: bool) {
+        if is_cut_off == self.cut_off.contains(slot) {
+            return;
+        }
+        if is_cut_off {
+            self.cut_off.insert(slot);
+        } else {
+            self.cut_off.remove(slot);
+        }
+        if self.is_transit(slot) {
+            for other in self.announced(slot).to_vec() {
+                self.look_at(slot, other);
+            }
+        }
     }
 
     /// Looks at one link again after an announcement of one of its ends has changed.
@@ -150,6 +173,7 @@ impl Graph {
 
     pub(super) fn set_me(&mut self, slot: u32) {
         self.me = Some(slot);
+        self.cut_off.remove(slot);
         self.changes.forget();
         self.look_at_all(slot);
     }
@@ -169,6 +193,7 @@ impl Graph {
         self.ids[at] = id;
         self.keys[at] = key(id);
         self.present.insert(slot);
+        self.cut_off.insert(slot);
         // Nobody announces what was not there.
         if transit {
             self.transit.insert(slot);
@@ -221,6 +246,11 @@ impl Graph {
         }
         self.present.remove(slot);
         self.transit.remove(slot);
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_cut_off(&self, slot: u32) -> bool {
+        self.cut_off.contains(slot)
     }
 
     #[cfg(test)]

@@ -56,6 +56,7 @@ fn graph(links: &[(u32, u32)], random: &mut Random) -> Graph {
     let mut graph = Graph::default();
     for node in 0..NODES {
         graph.place(node, random.id(), node < HUBS);
+        graph.set_cut_off(node, false);
     }
     for (a, b) in links {
         for (from, to) in [(*a, *b), (*b, *a)] {

@@ -425,7 +425,8 @@ impl Network {
                 others.filter(wants).collect::<BTreeSet<_>>()
             })
         });
-        let exact = expected.as_ref().filter(|_| self.expect == Expect::Exact);
+        let is_exact = self.expect == Expect::Exact && truth.sees_one_part(origin);
+        let exact = expected.as_ref().filter(|_| is_exact);
         let needed = exact.map(|receivers| truth.needed(origin, receivers));
         self.ledger
             .publish((id, class), topic, expected, needed, why);

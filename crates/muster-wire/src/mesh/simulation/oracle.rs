@@ -88,6 +88,15 @@ impl Truth {
         reach.clone()
     }
 
+    /// Whether an endpoint sees one part. In the trees of one that does not relay and sees two, the parts
+    /// do not agree on who passes its messages to others like it: some come twice.
+    pub(super) fn sees_one_part(&self, id: EndpointId) -> bool {
+        let parts = self.find_parts();
+        let from = self.numbers[&id];
+        let seen: BTreeSet<usize> = self.links[from].iter().map(|hub| parts[*hub]).collect();
+        self.nodes[from].1 || seen.len() < 2
+    }
+
     /// The part of each endpoint that relays, by the first one in it.
     fn find_parts(&self) -> Vec<usize> {
         let mut parts = vec![usize::MAX; self.nodes.len()];

@@ -20,6 +20,7 @@ enum Step {
     Link(u32, u32, bool),
     AnnounceAll(u32, Vec<u32>),
     Transit(u32, bool),
+    CutOff(u32, bool),
     Replace(u32, u8, bool),
     /// What only some of the trees are asked for.
     Ask(u32),
@@ -33,6 +34,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0..SLOTS, prop::collection::vec(0..SLOTS, 0..9))
             .prop_map(|(slot, all)| Step::AnnounceAll(slot, all)),
         1 => (0..SLOTS, any::<bool>()).prop_map(|(slot, transit)| Step::Transit(slot, transit)),
+        1 => (0..SLOTS, any::<bool>()).prop_map(|(slot, gone)| Step::CutOff(slot, gone)),
         1 => (0..SLOTS, 20..200u8, any::<bool>())
             .prop_map(|(slot, number, transit)| Step::Replace(slot, number, transit)),
         10 => (0..SLOTS).prop_map(Step::Ask),
@@ -73,9 +75,17 @@ fn counts(graph: &Graph, me: u32, a: u32, b: u32) -> bool {
     let announced = |from, to| graph.announces(from, to);
     match (graph.is_transit(a), graph.is_transit(b)) {
         (true, true) => announced(a, b) && announced(b, a),
-        (true, false) => announced(a, b) && (b != me || announced(b, a)),
-        (false, true) => announced(b, a) && (a != me || announced(a, b)),
+        (true, false) => announced(a, b) && leaf_stands(graph, me, a, b),
+        (false, true) => announced(b, a) && leaf_stands(graph, me, b, a),
         (false, false) => false,
+    }
+}
+
+fn leaf_stands(graph: &Graph, me: u32, transit: u32, leaf: u32) -> bool {
+    if leaf == me {
+        graph.announces(leaf, transit)
+    } else {
+        !graph.is_cut_off(transit)
     }
 }
 
@@ -132,6 +142,7 @@ proptest! {
         let me = 0;
         for (slot, transit) in (0..SLOTS).zip(&transit) {
             graph.place(slot, id(u8::try_from(slot).unwrap()), *transit);
+            graph.set_cut_off(slot, false);
         }
         graph.set_me(me);
         if dense {
@@ -165,6 +176,7 @@ proptest! {
                         graph.set_announced(slot, others);
                     }
                 }
+                Step::CutOff(slot, is_cut_off) => graph.set_cut_off(slot, is_cut_off),
                 Step::Transit(slot, transit) => {
                     if graph.id(slot).is_some() {
                         graph.set_transit(slot, transit);
@@ -175,6 +187,7 @@ proptest! {
                     assert_right(&graph, &mut trees, me, slot);
                     if number % 2 == 0 {
                         graph.place(slot, id(number), transit);
+                        graph.set_cut_off(slot, false);
                     }
                 }
                 Step::Replace(..) => {}
