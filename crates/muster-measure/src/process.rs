@@ -6,7 +6,7 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use serde::de::DeserializeOwned;
 
 use crate::Job;
@@ -97,7 +97,8 @@ impl Worker {
     /// Tells it that no more than this number of messages is to come.
     pub fn finish(&mut self, messages: u64) -> Result<()> {
         let mut stdin = self.stdin.as_ref().context("it is told once")?;
-        writeln!(stdin, "{messages}").with_context(|| format!("{} has ended", self.name))
+        // Not the pipe's own error: a closed pipe may mean success to those who print.
+        writeln!(stdin, "{messages}").map_err(|_| anyhow!("{} has ended too early", self.name))
     }
 
     /// Waits for its report, and for its end.
