@@ -41,14 +41,21 @@ async fn connect(address: &str) -> Result<Client> {
     Ok(options.connect(address).await?)
 }
 
-/// Subscribes, and waits until the server knows: it handles what a client sends in order.
+/// Subscribes, and waits until the server knows.
 async fn subscribe(client: &Client, subject: &'static str) -> Result<Subscriber> {
     let subscriber = client.subscribe(subject).await?;
+    settle(client).await?;
+    Ok(subscriber)
+}
+
+/// Waits until the server has handled what this client has sent: it does so in order. A flush alone waits
+/// until it is written.
+async fn settle(client: &Client) -> Result<()> {
     let inbox = client.new_inbox();
     let mut known = client.subscribe(inbox.clone()).await?;
     client.publish(inbox, Bytes::new()).await?;
     known.next().await.context("the server has gone")?;
-    Ok(subscriber)
+    Ok(())
 }
 
 impl Engine for Nats {
@@ -100,7 +107,7 @@ impl Engine for Nats {
                 client.publish(SUBJECT, payload.clone()).await?;
                 messages += 1;
             }
-            client.flush().await?;
+            settle(&client).await?;
             Ok(Published {
                 messages,
                 dropped: 0,

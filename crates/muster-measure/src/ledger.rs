@@ -8,7 +8,7 @@ use crate::usage::clock_seconds;
 use crate::{Control, Payload, cpu_seconds};
 
 /// When nothing has come for so long, nothing more will.
-const QUIET: Duration = Duration::from_secs(1);
+const QUIET: Duration = Duration::from_secs(3);
 
 /// How often a subscriber should ask whether it [is over](Tally::is_over).
 pub const LOOK: Duration = Duration::from_millis(20);
