@@ -13,7 +13,7 @@ use crate::latency::LatencyReport;
 const WAKE: Duration = Duration::from_micros(15);
 
 /// When no answer has come for so long, none will.
-pub const QUIET: Duration = Duration::from_secs(1);
+pub const QUIET: Duration = Duration::from_secs(3);
 
 /// A pace.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
