@@ -1,13 +1,10 @@
 //! Benchmarks of Muster: what the binaries beside this library share.
 //!
-//! Run one with `cargo run --release -p muster-bench --bin values`.
+//! Run one with `cargo run --release -p muster-bench --bin values`. What goes between endpoints is
+//! measured by `muster bench`, and beside other systems by `peers/`.
 
 mod allocations;
-mod conn;
-mod cpu;
 mod measure;
 
 pub use allocations::{CountingAllocator, allocations};
-pub use conn::Conn;
-pub use cpu::cpu_seconds;
 pub use measure::{Measurement, measure};

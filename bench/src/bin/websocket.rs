@@ -15,9 +15,9 @@ use futures_util::{SinkExt, StreamExt};
 use muster::wire::zeek::{Metadata, put_event};
 use muster::wire::{Class, Topic};
 use muster::{Endpoint, EndpointConfig};
-use muster_bench::{Conn, cpu_seconds};
 use muster_data::{Encode, Record};
 use muster_gateway::{Gateway, GatewayConfig, PATH};
+use muster_measure::{Conn, cpu_seconds};
 use tokio_tungstenite::tungstenite::Message;
 
 /// How long events are published.
@@ -80,7 +80,7 @@ async fn measure(count: usize) -> Result<()> {
     let topic = Topic::new("/bench/conn")?;
     let event = Bytes::from(event()?);
     let clients = count as u64;
-    let (cpu, start) = (cpu_seconds()?, Instant::now());
+    let (cpu, start) = (cpu_seconds(), Instant::now());
     let mut published = 0;
     while start.elapsed() < PUBLISH_FOR {
         let slowest = gateway.counts().clients.into_iter();
@@ -99,7 +99,7 @@ async fn measure(count: usize) -> Result<()> {
         anyhow::ensure!(gateway.counts().clients.len() == count, "a client is gone");
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    let (elapsed, cpu) = (start.elapsed().as_secs_f64(), cpu_seconds()? - cpu);
+    let (elapsed, cpu) = (start.elapsed().as_secs_f64(), cpu_seconds() - cpu);
     let deliveries = (published * clients) as f64;
     println!(
         "{count:>5} clients {:>10.0} events/s {:>12.0} deliveries/s {:>8.2} us of the gateway's CPU each",

@@ -56,6 +56,14 @@ pub(crate) enum Command {
     Ping(Ping),
     /// Serve WebSocket clients of an endpoint
     Gateway(Gateway),
+    /// Measure Muster on this machine: messages a second, round trips, and what an idle endpoint costs
+    ///
+    /// Everything goes between processes of its own over loopback TCP. Beside it, the same is measured with
+    /// bare sockets, which no messaging system can beat.
+    Bench(Bench),
+    /// One process of `bench`
+    #[command(hide = true)]
+    BenchWorker(BenchWorker),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
@@ -311,6 +319,39 @@ pub(crate) struct Gateway {
     pub(crate) plaintext_anywhere: bool,
     #[command(flatten)]
     pub(crate) connection: ConnectionArguments,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Bench {
+    /// What to measure [default: everything]
+    #[arg(value_enum)]
+    pub(crate) measurements: Vec<Measurement>,
+    /// How long each of the measurements takes, in seconds
+    #[arg(long, default_value = "2", value_parser = seconds)]
+    pub(crate) seconds: Duration,
+    /// The form of the result
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: Format,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Measurement {
+    /// Messages of six sizes from one publisher to one and to four subscribers
+    Throughput,
+    /// Messages of three sizes over anonymous TLS
+    Tls,
+    /// Round trips at 10,000 messages a second, beside those of a bare blocking echo
+    Latency,
+    /// Messages of 1 MiB, beside a plain TCP stream
+    Stream,
+    /// An endpoint alone, one with 100 peers that send heartbeats, and a cluster's node
+    Idle,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BenchWorker {
+    /// What it does
+    pub(crate) job: String,
 }
 
 /// How the connection is protected.

@@ -4,6 +4,7 @@
 //! not ready), 2 wrong usage, 3 no cluster runs there. A closed pipe is success.
 
 mod arguments;
+mod bench;
 mod cluster;
 mod gateway;
 mod output;
@@ -27,6 +28,11 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<ExitCode> {
     raise_descriptor_limit();
+    match &command {
+        Command::Bench(arguments) => return bench::run(arguments),
+        Command::BenchWorker(arguments) => return bench::work(arguments),
+        _ => {}
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -47,6 +53,8 @@ fn run(command: Command) -> Result<ExitCode> {
             Command::Ping(arguments) => peer::ping::run(&arguments).await,
             Command::Gateway(arguments) => gateway::run(&arguments).await,
             Command::Peers(arguments) => peer::peers::run(&arguments).await,
+            // Without this runtime: their processes have what they need.
+            Command::Bench(_) | Command::BenchWorker(_) => Ok(ExitCode::SUCCESS),
         }
     });
     // A thread that reads the terminal or a pipe cannot be joined.

@@ -1,0 +1,225 @@
+//! `muster bench`: what Muster does on this machine.
+
+mod node;
+mod report;
+
+use std::num::NonZeroUsize;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use indicatif::{ProgressBar, ProgressStyle};
+use muster_measure::engine::{Muster, Tcp};
+use muster_measure::{
+    Engine, Idle, IdleReport, Latency, Launcher, Payload, Reading, Throughput, Traffic, idle,
+    latency, throughput,
+};
+use serde::Serialize;
+
+use crate::arguments::{Bench, BenchWorker, Format, Measurement};
+use crate::output::{Failure, print};
+
+/// The subscribers of one publisher.
+const LINKS: [u32; 2] = [1, 4];
+
+/// The peers of the endpoint that has many.
+const PEERS: u32 = 100;
+
+/// Whoever is idle is looked at for so many times `--seconds`, as heartbeats come every two seconds.
+const IDLE_TIMES: f64 = 2.0;
+
+/// The version of the JSON.
+const VERSION: u32 = 1;
+
+/// Everything that was measured. What was not asked for is empty or absent.
+#[derive(Debug, Serialize)]
+struct Results {
+    version: u32,
+    processors: usize,
+    seconds: f64,
+    throughput: Vec<Throughput>,
+    tls: Vec<Throughput>,
+    latency: Option<RoundTrips>,
+    stream: Option<Stream>,
+    idle: Vec<Idle>,
+    idle_node: Option<IdleReport>,
+}
+
+/// Muster's round trips, at 10,000 a second, beside those of a bare echo.
+#[derive(Debug, Serialize)]
+struct RoundTrips {
+    tcp: Latency,
+    muster: Latency,
+    /// Muster where one thread does everything but publish.
+    muster_on_one_thread: Latency,
+}
+
+/// Messages of 1 MiB beside a plain stream.
+#[derive(Debug, Serialize)]
+struct Stream {
+    tcp: Throughput,
+    muster: Throughput,
+    /// Muster where the publisher, like the stream's writer, has the same bytes ready every time.
+    muster_encoded_once: Throughput,
+}
+
+/// One process of a measurement.
+pub(crate) fn work(arguments: &BenchWorker) -> Result<ExitCode> {
+    let engines: [&dyn Engine; 3] = [&Muster::new(), &Muster::on_one_thread(), &Tcp];
+    muster_measure::work(&arguments.job, &engines)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(crate) fn run(arguments: &Bench) -> Result<ExitCode> {
+    let seconds = arguments.seconds.as_secs_f64();
+    if !(0.01..=3600.0).contains(&seconds) {
+        return Err(Failure::new("--seconds is a number between 0.01 and 3600").into());
+    }
+    let bench = Running {
+        launcher: Launcher::new(["bench-worker"])?,
+        seconds,
+        progress: progress(arguments),
+    };
+    let results = bench.all(arguments)?;
+    bench.progress.finish_and_clear();
+    match arguments.format {
+        Format::Text => print(&report::text(&results))?,
+        Format::Json => print(&format!("{}\n", serde_json::to_string_pretty(&results)?))?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn asked(arguments: &Bench, measurement: Measurement) -> bool {
+    arguments.measurements.is_empty() || arguments.measurements.contains(&measurement)
+}
+
+/// What is sent without TLS, in the order of the table.
+fn plain() -> Vec<Traffic> {
+    let mut all = Vec::new();
+    for payload in Payload::ALL {
+        all.extend(LINKS.map(|links| Traffic::new(payload, links)));
+        if payload == Payload::Conn {
+            all.push(Traffic {
+                reading: Reading::Struct,
+                ..Traffic::new(payload, 1)
+            });
+        }
+    }
+    all
+}
+
+/// What is sent over anonymous TLS.
+fn protected() -> Vec<Traffic> {
+    let payloads = [Payload::Bytes16, Payload::Conn, Payload::Kib16];
+    let traffic = payloads.map(|payload| Traffic {
+        tls: true,
+        ..Traffic::new(payload, 1)
+    });
+    traffic.to_vec()
+}
+
+/// On a terminal only.
+fn progress(arguments: &Bench) -> ProgressBar {
+    let steps = [
+        (Measurement::Throughput, plain().len()),
+        (Measurement::Tls, protected().len()),
+        (Measurement::Latency, 3),
+        (Measurement::Stream, 3),
+        (Measurement::Idle, 3),
+    ];
+    let asked = steps.iter().filter(|(what, _)| asked(arguments, *what));
+    let style = ProgressStyle::with_template("{bar:24} {pos}/{len} {msg}");
+    ProgressBar::new(asked.map(|(_, steps)| *steps as u64).sum())
+        .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
+struct Running {
+    launcher: Launcher,
+    seconds: f64,
+    progress: ProgressBar,
+}
+
+impl Running {
+    fn all(&self, arguments: &Bench) -> Result<Results> {
+        let asked = |measurement| asked(arguments, measurement);
+        let traffic = |measurement, all: Vec<Traffic>| {
+            let all = if asked(measurement) { all } else { Vec::new() };
+            let measured = all
+                .into_iter()
+                .map(|traffic| self.throughput(&Muster::new(), traffic));
+            measured.collect::<Result<Vec<_>>>()
+        };
+        let throughput = traffic(Measurement::Throughput, plain())?;
+        let tls = traffic(Measurement::Tls, protected())?;
+        let latency = asked(Measurement::Latency).then(|| self.round_trips());
+        let stream = asked(Measurement::Stream).then(|| self.stream());
+        let (mut idle, mut idle_node) = (Vec::new(), None);
+        if asked(Measurement::Idle) {
+            for peers in [0, PEERS] {
+                idle.push(self.idle(peers)?);
+            }
+            idle_node = Some(self.idle_node()?);
+        }
+        Ok(Results {
+            version: VERSION,
+            processors: std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
+            seconds: self.seconds,
+            throughput,
+            tls,
+            latency: latency.transpose()?,
+            stream: stream.transpose()?,
+            idle,
+            idle_node,
+        })
+    }
+
+    fn throughput(&self, engine: &dyn Engine, traffic: Traffic) -> Result<Throughput> {
+        let name = engine.name();
+        let tls = if traffic.tls { " over TLS" } else { "" };
+        self.step(&format!(
+            "{name}: {} to {}{tls}",
+            traffic.payload.name(),
+            traffic.links
+        ));
+        throughput(&self.launcher, name, None, traffic, self.seconds)
+    }
+
+    fn round_trips(&self) -> Result<RoundTrips> {
+        let measure = |engine: &dyn Engine| {
+            self.step(&format!("{}: round trips", engine.name()));
+            latency(&self.launcher, engine.name(), None, self.seconds)
+        };
+        Ok(RoundTrips {
+            tcp: measure(&Tcp)?,
+            muster: measure(&Muster::new())?,
+            muster_on_one_thread: measure(&Muster::on_one_thread())?,
+        })
+    }
+
+    fn stream(&self) -> Result<Stream> {
+        let traffic = Traffic::new(Payload::Mib1, 1);
+        let encoded_once = Traffic {
+            encoded_once: true,
+            ..traffic
+        };
+        Ok(Stream {
+            tcp: self.throughput(&Tcp, encoded_once)?,
+            muster: self.throughput(&Muster::new(), traffic)?,
+            muster_encoded_once: self.throughput(&Muster::new(), encoded_once)?,
+        })
+    }
+
+    fn idle(&self, peers: u32) -> Result<Idle> {
+        self.step(&format!("an idle endpoint with {peers} peers"));
+        idle(&self.launcher, peers, self.seconds * IDLE_TIMES)
+    }
+
+    fn idle_node(&self) -> Result<IdleReport> {
+        self.step("an idle node");
+        node::measure(self.seconds * IDLE_TIMES)
+    }
+
+    fn step(&self, what: &str) {
+        self.progress.set_message(what.to_owned());
+        self.progress.inc(1);
+    }
+}

@@ -1,0 +1,272 @@
+//! Muster's endpoints.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use bytes::Bytes;
+use muster::wire::{QueueLimits, Topic};
+use muster::{Delivery, Endpoint, EndpointConfig, Exposure, Subscriber, Tls};
+use muster_data::{DataRef, Encode, Record, ValueRef, encode_to_vec};
+use tokio::runtime::{Builder, Runtime};
+use tokio::time::MissedTickBehavior;
+
+use super::{Engine, runtime};
+use crate::latency::LatencyReport;
+use crate::ledger::LOOK;
+use crate::pacing::QUIET;
+use crate::{
+    Answers, Conn, Control, Flow, Payload, Plan, Published, Reading, Schedule, Tally, Traffic,
+    cpu_seconds, pace,
+};
+
+/// Where messages are published.
+const TOPIC: &str = "/bench";
+
+/// Where answers are published.
+const ANSWERS: &str = "/answers";
+
+/// How long a publisher waits for room, at most.
+const ROOM: Duration = Duration::from_secs(10);
+
+/// Muster's endpoints: the subscribers listen, the publisher dials each of them.
+#[derive(Debug, Clone, Copy)]
+pub struct Muster {
+    /// Whether endpoints run on one thread, the one that receives, instead of on two of their own. A
+    /// publisher of [`Engine::publish`] has a thread of its own in any case.
+    one_thread: bool,
+}
+
+impl Muster {
+    /// Endpoints as those of the program `muster`.
+    pub const fn new() -> Self {
+        Self { one_thread: false }
+    }
+
+    /// Endpoints that run on the thread that receives: no message changes threads to be received.
+    pub const fn on_one_thread() -> Self {
+        Self { one_thread: true }
+    }
+
+    fn runtime(self) -> Result<Runtime> {
+        if self.one_thread {
+            return Ok(Builder::new_current_thread().enable_all().build()?);
+        }
+        runtime()
+    }
+}
+
+impl Default for Muster {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A message whose round trip is timed.
+#[derive(Record)]
+#[record(name = "Bench::probe")]
+struct Probe {
+    number: u64,
+}
+
+impl Engine for Muster {
+    fn name(&self) -> &'static str {
+        if self.one_thread {
+            "muster on one thread"
+        } else {
+            "muster"
+        }
+    }
+
+    fn subscribe(
+        &self,
+        _: Option<&str>,
+        traffic: Traffic,
+        control: &Control,
+        tally: &mut Tally,
+    ) -> Result<()> {
+        self.runtime()?.block_on(async {
+            let (_endpoint, mut subscriber) = listen(traffic.tls, TOPIC, control).await?;
+            let mut look = tokio::time::interval(LOOK);
+            look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            let mut sum = 0;
+            loop {
+                tokio::select! {
+                    delivery = subscriber.receive() => match delivery {
+                        Some(Delivery::Batch(batch)) => {
+                            tally.add(batch.len() as u64);
+                            for message in batch.iter() {
+                                let value = DataRef::from_validated(message.payload);
+                                sum += read(value, traffic);
+                            }
+                        }
+                        Some(Delivery::Status(_)) => {}
+                        None => break,
+                    },
+                    _ = look.tick() => if tally.is_over(control) { break },
+                }
+            }
+            std::hint::black_box(sum);
+            tally.dropped(subscriber.depth().2.total());
+            Ok(())
+        })
+    }
+
+    fn publish(&self, addresses: &[String], traffic: Traffic, seconds: f64) -> Result<Published> {
+        let runtime = runtime()?;
+        let endpoint = runtime.block_on(async {
+            let endpoint = Endpoint::start(config(traffic.tls))?;
+            for address in addresses {
+                endpoint.peer(address, None).await?;
+            }
+            anyhow::Ok(endpoint)
+        })?;
+        let cpu = cpu_seconds();
+        let flood = Flood {
+            endpoint: &endpoint,
+            runtime: &runtime,
+            traffic,
+            seconds,
+        };
+        let (messages, dropped) = match (traffic.payload.string(), traffic.payload) {
+            (Some(string), _) => flood.publish(&string[..]),
+            (None, Payload::Record128) => flood.publish(&Flow::sample()?),
+            (None, _) => flood.publish(&Conn::sample()?),
+        }?;
+        runtime.block_on(endpoint.shut_down());
+        Ok(Published {
+            messages,
+            dropped,
+            cpu: cpu_seconds() - cpu,
+        })
+    }
+
+    fn echo(&self, _: Option<&str>, control: &Control) -> Result<()> {
+        self.runtime()?.block_on(async {
+            let (endpoint, mut subscriber) = listen(false, TOPIC, control).await?;
+            let (mut publisher, answers) = (endpoint.publisher(), Topic::new(ANSWERS)?);
+            while let Some(delivery) = subscriber.receive().await {
+                let Delivery::Batch(batch) = delivery else {
+                    continue;
+                };
+                for message in batch.iter() {
+                    let probe: Probe = DataRef::from_validated(message.payload).to()?;
+                    // What is dropped is an answer that does not come.
+                    let _ = publisher.publish(&answers, &probe);
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn probe(&self, address: &str, plan: Plan) -> Result<LatencyReport> {
+        self.runtime()?.block_on(async {
+            let endpoint = Endpoint::start(config(false))?;
+            let mut subscriber = endpoint.subscribe([ANSWERS]).await;
+            endpoint.peer(address, None).await?;
+            let mut publisher = endpoint.publisher();
+            let topic = Topic::new(TOPIC)?;
+            let schedule = Schedule::begin(plan);
+            let mut answers = Answers::new(schedule);
+            let sender = std::thread::spawn(move || {
+                pace(schedule, |number| {
+                    let _ = publisher.publish(&topic, &Probe { number });
+                })
+            });
+            while !answers.are_all() {
+                let next = tokio::time::timeout(QUIET, subscriber.receive()).await;
+                let Ok(Some(delivery)) = next else { break };
+                if let Delivery::Batch(batch) = delivery {
+                    for message in batch.iter() {
+                        let probe: Probe = DataRef::from_validated(message.payload).to()?;
+                        answers.add(probe.number);
+                    }
+                }
+            }
+            let late = sender.join().ok().context("the sender panicked")?;
+            Ok(answers.report(late))
+        })
+    }
+}
+
+/// An endpoint's settings: queues towards peers as they are by default, and subscribers' queues that
+/// do not drop what waits for the processor.
+fn config(tls: bool) -> EndpointConfig {
+    EndpointConfig {
+        tls: if tls { Tls::Anonymous } else { Tls::Off },
+        subscriber_queue: QueueLimits {
+            messages: 1 << 20,
+            bytes: 1 << 30,
+        },
+        ..EndpointConfig::default()
+    }
+}
+
+async fn listen(tls: bool, topic: &str, control: &Control) -> Result<(Endpoint, Subscriber)> {
+    let endpoint = Endpoint::start(config(tls))?;
+    let subscriber = endpoint.subscribe([topic]).await;
+    let address = endpoint.listen(([127, 0, 0, 1], 0).into(), Exposure::Guarded);
+    control.ready(&address.await?.to_string())?;
+    Ok((endpoint, subscriber))
+}
+
+/// Publishing as fast as it goes.
+struct Flood<'a> {
+    endpoint: &'a Endpoint,
+    runtime: &'a Runtime,
+    traffic: Traffic,
+    seconds: f64,
+}
+
+impl Flood<'_> {
+    /// Publishes; the messages, and how many were dropped.
+    fn publish(&self, value: &(impl Encode + ?Sized)) -> Result<(u64, u64)> {
+        let topic = Topic::new(TOPIC)?;
+        let mut publisher = self.endpoint.publisher();
+        let (mut messages, mut dropped) = (0, 0);
+        if self.traffic.encoded_once {
+            let encoded = Bytes::from(encode_to_vec(value));
+            self.runtime.block_on(async {
+                let start = Instant::now();
+                while !self.is_over(start, messages) {
+                    let publish = publisher.publish_encoded_waiting(&topic, encoded.clone(), ROOM);
+                    dropped += publish.await.dropped as u64;
+                    messages += 1;
+                }
+            });
+        } else {
+            let start = Instant::now();
+            while !self.is_over(start, messages) {
+                let outcome = publisher.publish_blocking(&topic, value, ROOM);
+                dropped += outcome.dropped as u64;
+                messages += 1;
+            }
+        }
+        Ok((messages, dropped))
+    }
+
+    /// Looks at the clock for every large message, and for some of the small ones.
+    fn is_over(&self, start: Instant, messages: u64) -> bool {
+        let looks = self.traffic.payload.is_large() || messages.is_multiple_of(64);
+        looks && start.elapsed().as_secs_f64() >= self.seconds
+    }
+}
+
+/// Reads a value as the traffic says; a number that depends on every field.
+fn read(value: DataRef<'_>, traffic: Traffic) -> u64 {
+    match (traffic.reading, traffic.payload) {
+        (Reading::Struct, Payload::Conn) => value.to().map_or(0, |conn: Conn| conn.orig_bytes),
+        (Reading::Struct, Payload::Record128) => value.to().map_or(0, |flow: Flow| flow.orig_bytes),
+        _ => visit(value),
+    }
+}
+
+/// Visits every field of a value; how many there are.
+fn visit(value: DataRef<'_>) -> u64 {
+    match value.get() {
+        ValueRef::Vector(fields) => fields.iter().map(visit).sum(),
+        field => {
+            std::hint::black_box(field);
+            1
+        }
+    }
+}

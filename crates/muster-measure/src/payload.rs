@@ -1,0 +1,160 @@
+//! What is sent, and how it is read.
+
+use anyhow::Result;
+use muster_data::encode_to_vec;
+use serde::{Deserialize, Serialize};
+
+use crate::{Conn, Flow};
+
+/// What a message carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Payload {
+    /// A string of 16 bytes.
+    #[serde(rename = "16 B")]
+    Bytes16,
+    /// A record of 12 fields, 128 bytes.
+    #[serde(rename = "128 B")]
+    Record128,
+    /// A record of 20 fields, as a row of conn.log.
+    #[serde(rename = "conn.log row")]
+    Conn,
+    /// A string of 1 KiB.
+    #[serde(rename = "1 KiB")]
+    Kib1,
+    /// A string of 16 KiB.
+    #[serde(rename = "16 KiB")]
+    Kib16,
+    /// A string of 1 MiB.
+    #[serde(rename = "1 MiB")]
+    Mib1,
+}
+
+impl Payload {
+    /// All of them, the smallest first.
+    pub const ALL: [Self; 6] = [
+        Self::Bytes16,
+        Self::Record128,
+        Self::Conn,
+        Self::Kib1,
+        Self::Kib16,
+        Self::Mib1,
+    ];
+
+    /// What it is called.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Bytes16 => "16 B",
+            Self::Record128 => "128 B",
+            Self::Conn => "conn.log row",
+            Self::Kib1 => "1 KiB",
+            Self::Kib16 => "16 KiB",
+            Self::Mib1 => "1 MiB",
+        }
+    }
+
+    /// The string that it is, unless it is a record.
+    pub fn string(self) -> Option<Vec<u8>> {
+        let length = match self {
+            Self::Bytes16 => 16,
+            Self::Kib1 => 1 << 10,
+            Self::Kib16 => 16 << 10,
+            Self::Mib1 => 1 << 20,
+            Self::Record128 | Self::Conn => return None,
+        };
+        Some(vec![b'7'; length])
+    }
+
+    /// As many bytes as engines without types send: the string itself, or the encoded record.
+    pub fn opaque(self) -> Result<Vec<u8>> {
+        Ok(match (self, self.string()) {
+            (_, Some(string)) => string,
+            (Self::Record128, None) => encode_to_vec(&Flow::sample()?),
+            (_, None) => encode_to_vec(&Conn::sample()?),
+        })
+    }
+
+    /// How many messages make up a step of [`Tally`](crate::Tally): some 256 KiB.
+    pub(crate) const fn stride(self) -> u64 {
+        match self {
+            Self::Bytes16 | Self::Record128 | Self::Conn => 1024,
+            Self::Kib1 => 256,
+            Self::Kib16 => 16,
+            Self::Mib1 => 1,
+        }
+    }
+
+    /// Whether looking at the clock for every message costs nothing beside the message.
+    pub(crate) const fn is_large(self) -> bool {
+        matches!(self, Self::Kib16 | Self::Mib1)
+    }
+}
+
+/// How a subscriber reads records. Strings are looked at where they lie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Reading {
+    /// It visits every field where it lies.
+    #[default]
+    Borrowed,
+    /// It makes a struct of each.
+    Struct,
+}
+
+impl Reading {
+    /// What it is called.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Borrowed => "borrowed",
+            Self::Struct => "struct",
+        }
+    }
+}
+
+/// What is sent in a measurement of throughput.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Traffic {
+    /// What a message carries.
+    pub payload: Payload,
+    /// The subscribers, each of which gets every message.
+    pub links: u32,
+    /// How they read.
+    pub reading: Reading,
+    /// Whether connections are protected by anonymous TLS.
+    pub tls: bool,
+    /// Whether the publisher encodes once and sends the same bytes again and again.
+    pub encoded_once: bool,
+}
+
+impl Traffic {
+    /// One publisher and so many subscribers, which visit every field; each message is
+    /// encoded anew; no TLS.
+    pub const fn new(payload: Payload, links: u32) -> Self {
+        Self {
+            payload,
+            links,
+            reading: Reading::Borrowed,
+            tls: false,
+            encoded_once: false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn payloads_have_the_sizes_that_their_names_say() {
+        assert_eq!(Payload::Bytes16.opaque().unwrap().len(), 16);
+        assert_eq!(Payload::Record128.opaque().unwrap().len(), 128);
+        assert_eq!(Payload::Mib1.opaque().unwrap().len(), 1 << 20);
+    }
+
+    #[test]
+    fn a_payload_s_name_is_its_serialized_form() {
+        for payload in Payload::ALL {
+            let text = serde_json::to_string(&payload).unwrap();
+            assert_eq!(text, format!("{:?}", payload.name()));
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! The processes of a measurement, seen from the one that measures.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, bail};
+use serde::de::DeserializeOwned;
+
+use crate::Job;
+
+/// How long a process may take to be ready.
+const READY: Duration = Duration::from_secs(20);
+
+/// How long a process may take to end by itself.
+const END: Duration = Duration::from_secs(2);
+
+/// Starts this program again with a job.
+#[derive(Debug, Clone)]
+pub struct Launcher {
+    program: PathBuf,
+    arguments: Vec<String>,
+}
+
+impl Launcher {
+    /// Starts this program with these arguments and the job behind them.
+    pub fn new<I>(arguments: I) -> Result<Self>
+    where
+        I: IntoIterator,
+        I::Item: Into<String>,
+    {
+        Ok(Self {
+            program: std::env::current_exe().context("this program does not find itself")?,
+            arguments: arguments.into_iter().map(Into::into).collect(),
+        })
+    }
+
+    /// Starts a process.
+    pub fn start(&self, job: &Job) -> Result<Worker> {
+        let mut command = Command::new(&self.program);
+        command.args(&self.arguments);
+        command.arg(serde_json::to_string(job)?);
+        Worker::start(job.name(), &mut command)
+    }
+}
+
+/// A process with a job. It ends by itself when the pipe to it closes, as when this is dropped; then it
+/// is killed if it does not.
+#[derive(Debug)]
+pub struct Worker {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    lines: Receiver<String>,
+    name: String,
+}
+
+impl Worker {
+    /// Starts a program that ends when its standard input does. `name` is what a failure calls it.
+    pub fn start(name: &str, command: &mut Command) -> Result<Self> {
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("cannot start {name}"))?;
+        let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
+        let (sender, lines) = sync_channel(16);
+        // From here on the process is ended whatever happens.
+        let worker = Self {
+            child,
+            stdin,
+            lines,
+            name: name.to_owned(),
+        };
+        let stdout = stdout.context("its output is a pipe")?;
+        std::thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    break;
+                }
+            }
+        });
+        Ok(worker)
+    }
+
+    /// Its process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits until it is ready; the address that it says then.
+    pub fn ready(&mut self) -> Result<String> {
+        self.line(READY)
+    }
+
+    /// Tells it that no more than this number of messages is to come.
+    pub fn finish(&mut self, messages: u64) -> Result<()> {
+        let mut stdin = self.stdin.as_ref().context("it is told once")?;
+        // Not the pipe's own error: a closed pipe may mean success to those who print.
+        writeln!(stdin, "{messages}").map_err(|_| anyhow!("{} has ended too early", self.name))
+    }
+
+    /// Waits for its report, and for its end.
+    pub fn report<T: DeserializeOwned>(&mut self, within: Duration) -> Result<T> {
+        let line = self.line(within)?;
+        let report = serde_json::from_str(&line)
+            .with_context(|| format!("{} reported `{line}`", self.name))?;
+        drop(self.stdin.take());
+        self.child.wait()?;
+        Ok(report)
+    }
+
+    /// Waits for the next line that it says.
+    pub fn line(&mut self, within: Duration) -> Result<String> {
+        match self.lines.recv_timeout(within) {
+            Ok(line) => Ok(line),
+            Err(RecvTimeoutError::Timeout) => {
+                bail!("{} said nothing for {within:?}", self.name)
+            }
+            Err(RecvTimeoutError::Disconnected) => {
+                let status = self.child.wait()?;
+                bail!("{} has ended too early: {status}", self.name)
+            }
+        }
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        drop(self.stdin.take());
+        while self.lines.recv_timeout(END).is_ok() {}
+        // Both fail only for a process that has ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
