@@ -13,7 +13,7 @@ use bytes::Bytes;
 use muster::wire::counters::DropCause;
 use muster::wire::envelope::{self, Envelope};
 use muster::wire::{Class, EndpointId, Kind, Topic};
-use muster::{Delivery, Endpoint, EndpointConfig, Exposure, Subscriber};
+use muster::{Delivery, Endpoint, EndpointConfig, Exposure, Forwarding, Subscriber};
 use muster_data::{Data, DataRef, Limits};
 use serde_json::Value as Json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -122,6 +122,8 @@ impl Stage {
     async fn new(capture: &Capture) -> Self {
         let config = EndpointConfig {
             id: Some(capture.broker),
+            // In a mesh it would offer version 2 behind the bytes of Broker.
+            forwarding: Forwarding::Direct,
             ..EndpointConfig::default()
         };
         let endpoint = Endpoint::start(config).unwrap();

@@ -13,7 +13,7 @@ use muster::data::{Record, Timestamp};
 use muster::wire::zeek::serial::{Value, read_record};
 use muster::wire::zeek::{Message, Metadata, put_event};
 use muster::wire::{Class, EndpointId, Topic};
-use muster::{Delivery, Endpoint, EndpointConfig, Exposure, Node, NodeConfig, Tls};
+use muster::{Delivery, Endpoint, EndpointConfig, Exposure, Forwarding, Node, NodeConfig, Tls};
 use muster_data::{DataRef, Encode};
 
 #[derive(Record)]
@@ -70,7 +70,11 @@ async fn within<T>(future: impl Future<Output = T>) -> T {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_workers_records_reach_a_zeek_logger_behind_their_description() {
-    let zeek = Endpoint::start(EndpointConfig::default()).unwrap();
+    let zeek = Endpoint::start(EndpointConfig {
+        forwarding: Forwarding::Direct,
+        ..EndpointConfig::default()
+    })
+    .unwrap();
     let own_topic = format!("zeek/cluster/nodeid/{}/", zeek.id());
     let topics = [
         own_topic.as_str(),

@@ -15,7 +15,9 @@ use muster::wire::zeek::{
     put_log_create, put_log_write,
 };
 use muster::wire::{Class, Topic};
-use muster::{Delivery, Endpoint, EndpointConfig, Exposure, Node, NodeConfig, Subscriber, Tls};
+use muster::{
+    Delivery, Endpoint, EndpointConfig, Exposure, Forwarding, Node, NodeConfig, Subscriber, Tls,
+};
 use muster_data::{DataRef, Encode};
 
 #[derive(Clone, Default)]
@@ -130,7 +132,11 @@ async fn a_zeek_workers_records_reach_the_loggers_sink() {
     };
     let logger = Node::start(config).await.unwrap();
 
-    let zeek = Endpoint::start(EndpointConfig::default()).unwrap();
+    let zeek = Endpoint::start(EndpointConfig {
+        forwarding: Forwarding::Direct,
+        ..EndpointConfig::default()
+    })
+    .unwrap();
     let own_topic = format!("zeek/cluster/nodeid/{}/", zeek.id());
     let mut heard = zeek.subscribe([own_topic.as_str()]).await;
     let address = format!("127.0.0.1:{port}");

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use muster_wire::frame::{self, HANDSHAKE_LIMIT, HEADER, Next};
-use muster_wire::peering::{ConnectionId, HandshakeError, Protocol};
+use muster_wire::peering::{ConnectionId, HandshakeError};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
@@ -222,11 +222,6 @@ where
 {
     let bye_timeout = shared.config.bye_timeout;
     let mut writer = tokio::spawn(writer::run(writer, Arc::clone(&queue), bye_timeout));
-    let beats = match queue.info.protocol {
-        Protocol::V1 => shared.config.heartbeat,
-        // The mesh has its own.
-        Protocol::V2 => Heartbeat::OFF,
-    };
     let mut reader = Reader::new(
         stream,
         buffer,
@@ -236,7 +231,7 @@ where
     );
     tokio::select! {
         reason = reader.run() => queue.end(reason),
-        reason = heartbeat(&queue, beats) => queue.end(reason),
+        reason = heartbeat(&queue, shared.config.heartbeat) => queue.end(reason),
         _ = &mut writer => {
             poll_fn(|cx| queue.poll_ended(cx)).await;
         }

@@ -126,7 +126,12 @@ impl DialTask {
     /// Waits for the end of the handshake that made this dial redundant.
     async fn until_peered(&self, peer: EndpointId) {
         let limit = self.shared.config.handshake_timeout;
-        let peered = self.until(|| self.is_peer(peer));
+        let is_announced = || {
+            let table = self.shared.table.load();
+            let entry = table.entry(peer);
+            entry.is_some_and(|entry| entry.handle.is_announced())
+        };
+        let peered = self.until(is_announced);
         if tokio::time::timeout(limit, peered).await.is_err() {
             let reason = format!("the other connection to {peer} was lost");
             self.state.send_replace(DialState::Failed(reason));
@@ -135,7 +140,7 @@ impl DialTask {
 
     fn is_peer(&self, id: EndpointId) -> bool {
         let table = self.shared.table.load();
-        table.peers().iter().any(|entry| entry.id == id)
+        table.entry(id).is_some()
     }
 
     /// Waits until the routing table makes `condition` true.

@@ -1,28 +1,19 @@
-//! The owner's side of the mesh: one [`Mesh`], the clock that it sees, and what of its state the
-//! routing table was made from.
+//! The owner's side of the mesh: one [`Mesh`], and what of its state the routing table was made from.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use muster_wire::EndpointId;
 use muster_wire::mesh::{Config, Decision, Identity, Mesh, Routes};
-use muster_wire::{EndpointId, Filter, Mono};
 
 use super::config::{EndpointConfig, Forwarding};
 
-/// The most that the mesh's clock goes on at once. A process that was stopped itself has much to read when
-/// it goes on: what it missed is nobody's silence.
-const STEP: Duration = Duration::from_millis(500);
-
-/// The time-out of an endpoint without heartbeats: none that anybody would notice.
+/// A neighbour that hangs is found by its connection's pings, whatever its own settings are: the mesh
+/// itself gives nobody up.
 const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
 pub(crate) struct MeshPart {
     pub(crate) mesh: Mesh,
-    real: Mono,
-    now: Mono,
-    /// The reads of each neighbour when it was heard last.
-    reads: HashMap<EndpointId, u64>,
     /// What the routing table was made from.
     routes: Option<Arc<Routes>>,
 }
@@ -38,65 +29,16 @@ impl MeshPart {
             machine: node.machine.clone(),
             transit: config.forwarding == Forwarding::Relay,
         };
-        let mut mesh = Config::default();
-        if config.heartbeat.interval.is_zero() {
-            mesh.time_out = NEVER;
-        } else {
+        let mut mesh = Config {
+            time_out: NEVER,
+            ..Config::default()
+        };
+        if !config.heartbeat.interval.is_zero() {
             mesh.heartbeat = config.heartbeat.interval;
-            mesh.time_out = config.heartbeat.timeout.max(config.heartbeat.interval * 2);
         }
         Self {
             mesh: Mesh::new(identity, mesh),
-            real: Mono::default(),
-            now: Mono::default(),
-            reads: HashMap::new(),
             routes: None,
-        }
-    }
-
-    /// The mesh's time, when it is `real` to everybody else.
-    pub(crate) fn now(&mut self, real: Mono) -> Mono {
-        let passed = real.since(self.real).min(STEP);
-        self.real = real;
-        self.now = self.now.after(passed);
-        self.now
-    }
-
-    /// How long the mesh has nothing to do.
-    pub(crate) fn rest(&mut self, real: Mono) -> Option<Duration> {
-        let now = self.now(real);
-        Some(self.mesh.next_due()?.since(now))
-    }
-
-    /// A connection to an endpoint of the mesh stands.
-    pub(crate) fn peer_up(&mut self, peer: EndpointId, real: Mono) {
-        let now = self.now(real);
-        self.mesh.peer_up(peer, now);
-    }
-
-    /// It has ended.
-    pub(crate) fn peer_down(&mut self, peer: EndpointId, real: Mono) {
-        let now = self.now(real);
-        self.reads.remove(&peer);
-        self.mesh.peer_down(peer, now);
-    }
-
-    /// The subscriptions here have changed.
-    pub(crate) fn subscribe(&mut self, filter: Filter, real: Mono) {
-        let now = self.now(real);
-        self.mesh.subscribe(filter, now);
-    }
-
-    /// Time has passed. `reads` says how often each neighbour's connection has brought something.
-    pub(crate) fn tick(&mut self, reads: impl Iterator<Item = (EndpointId, u64)>, real: Mono) {
-        let now = self.now(real);
-        for (peer, reads) in reads {
-            if self.reads.insert(peer, reads) != Some(reads) {
-                self.mesh.heard(peer, now);
-            }
-        }
-        if self.mesh.next_due().is_some_and(|due| due <= now) {
-            self.mesh.tick(now);
         }
     }
 

@@ -15,7 +15,7 @@ use tokio::time::MissedTickBehavior;
 
 use super::dial::DialState;
 use super::mesh::MeshPart;
-use super::peer_queue::{EndReason, PeerCounts, PeerQueue};
+use super::peer_queue::{EndReason, PeerQueue};
 use super::shared::Shared;
 use super::status::{PeerInfo, PeerOrigin, Status};
 use super::subscriber::SubscriberQueue;
@@ -205,7 +205,8 @@ impl Owner {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut end_by = None;
         loop {
-            let rest = self.mesh.rest(self.shared.now());
+            let now = self.shared.now();
+            let rest = self.mesh.mesh.next_due().map(|due| due.since(now));
             tokio::select! {
                 command = commands.recv() => match command {
                     Some(command) => {
@@ -281,7 +282,7 @@ impl Owner {
                 let _ = done.send(());
             }
             Command::MeshFrame(peer, frame, done) => {
-                let now = self.mesh.now(self.shared.now());
+                let now = self.shared.now();
                 self.mesh.mesh.receive(peer, *frame, now);
                 self.mesh_answers.push(done);
             }
@@ -289,7 +290,7 @@ impl Owner {
                 if let Some(entry) = self.peers.get_mut(&peer).filter(|entry| !entry.leaving) {
                     entry.leaving = true;
                     self.shared.former().leave(&entry.queue);
-                    self.mesh.peer_down(peer, self.shared.now());
+                    self.mesh.mesh.peer_down(peer, self.shared.now());
                     self.publish_table();
                 }
                 self.mesh_answers.push(done);
@@ -389,10 +390,11 @@ impl Owner {
     }
 
     fn tick_mesh(&mut self) {
-        let peers = self.peers.iter();
-        let reads = peers.filter(|(_, peer)| peer.is_in_mesh());
-        let reads = reads.map(|(id, peer)| (*id, PeerCounts::get(&peer.queue.counts.reads)));
-        self.mesh.tick(reads, self.shared.now());
+        let now = self.shared.now();
+        let mesh = &mut self.mesh.mesh;
+        if mesh.next_due().is_some_and(|due| due <= now) {
+            mesh.tick(now);
+        }
     }
 
     /// Puts what the mesh has learnt into the routing table, then does what the mesh decides.
@@ -590,7 +592,7 @@ impl Owner {
                 .end(EndReason::Lost("connected anew".to_owned()));
             self.retire(&former.queue);
             if former.is_in_mesh() {
-                self.mesh.peer_down(id, self.shared.now());
+                self.mesh.mesh.peer_down(id, self.shared.now());
             }
         }
         // First the table, then whoever is told of it, then the first message can arrive.
@@ -598,7 +600,7 @@ impl Owner {
         match protocol {
             Protocol::V1 => self.push_status(&Status::PeerAdded(info)),
             Protocol::V2 => {
-                self.mesh.peer_up(id, self.shared.now());
+                self.mesh.mesh.peer_up(id, self.shared.now());
                 // Otherwise it is told when the mesh has made it known.
                 if self.mesh.mesh.up().contains(&id) && queue.announce() {
                     self.push_status(&Status::PeerAdded(info));
@@ -633,7 +635,7 @@ impl Owner {
         };
         self.retire(&peer.queue);
         if peer.is_in_mesh() {
-            self.mesh.peer_down(id, self.shared.now());
+            self.mesh.mesh.peer_down(id, self.shared.now());
         }
         self.publish_table();
         if !peer.queue.is_announced() {
@@ -689,7 +691,7 @@ impl Owner {
             self.shared.former().leave(&peer.queue);
             let id = peer.queue.info.id;
             if peer.is_in_mesh() {
-                self.mesh.peer_down(id, self.shared.now());
+                self.mesh.mesh.peer_down(id, self.shared.now());
             }
             self.publish_table();
             found = true;
@@ -726,7 +728,9 @@ impl Owner {
             peer.queue.close();
             self.shared.former().leave(&peer.queue);
             if peer.is_in_mesh() {
-                self.mesh.peer_down(peer.queue.info.id, self.shared.now());
+                self.mesh
+                    .mesh
+                    .peer_down(peer.queue.info.id, self.shared.now());
             }
         }
         self.publish_table();
@@ -750,7 +754,8 @@ impl Owner {
         }
         self.filter = filter;
         self.peering.set_filter(self.filter.clone());
-        self.mesh.subscribe(self.filter.clone(), self.shared.now());
+        let now = self.shared.now();
+        self.mesh.mesh.subscribe(self.filter.clone(), now);
         for peer in self.peers.values().filter(|peer| !peer.is_in_mesh()) {
             peer.queue
                 .push_control(&Control::RoutingUpdate(self.filter.clone()));
