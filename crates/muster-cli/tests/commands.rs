@@ -77,7 +77,7 @@ fn an_event_goes_from_one_command_through_a_node_s_endpoint() {
     );
     assert_eq!(elsewhere.status.code(), Some(1));
     assert!(
-        stderr(&elsewhere).contains("hint: it subscribes to: "),
+        stderr(&elsewhere).contains("hint: the endpoint subscribes to: "),
         "{}",
         stderr(&elsewhere)
     );
@@ -107,16 +107,22 @@ fn a_subscriber_prints_what_it_is_sent_and_ends_after_its_count() {
     let address = manager_alone(directory);
     let mut node = Running::start(directory, &["node", "manager"]);
     node.wait_for("listens on");
-    let mut subscriber = muster(directory, &["subscribe", &address, "", "--count", "1"])
+    let mut subscriber = muster(directory, &["subscribe", &address, "my/", "--count", "1"])
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
+    // The node relays between its guests.
+    let published = run(
+        directory,
+        &["publish", &address, "my/topic", "My::event", "count:5"],
+    );
+    assert!(published.status.success(), "{}", stderr(&published));
     let mut line = String::new();
     BufReader::new(subscriber.stdout.take().unwrap())
         .read_line(&mut line)
         .unwrap();
     assert!(
-        line.contains("/nodeid/") && line.contains("Cluster::hello(\"manager\", "),
+        line.contains("my/topic") && line.contains("My::event(5)"),
         "{line}"
     );
     assert!(subscriber.wait().unwrap().success());

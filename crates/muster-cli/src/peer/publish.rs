@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Result;
 use bytes::Bytes;
 use muster::Endpoint;
-use muster_wire::{EndpointId, Filter, Topic};
+use muster_wire::{EndpointId, Topic};
 use tokio::time::Instant;
 
 use super::{message, websocket};
@@ -97,20 +97,21 @@ async fn wait_for_subscription(
 ) -> Result<()> {
     let deadline = Instant::now() + timeout;
     loop {
-        let entries = endpoint.filter_of(peer).unwrap_or_default();
-        if Filter::from_prefixes(&entries).matches(topic.as_bytes()) {
+        if endpoint.has_subscriber(topic) {
             return Ok(());
         }
         if Instant::now() >= deadline {
+            let entries = endpoint.filter_of(peer).unwrap_or_default();
             let entries: Vec<String> = entries
                 .iter()
                 .map(|entry| String::from_utf8_lossy(entry).into_owned())
                 .collect();
-            return Err(
-                Failure::new(format!("the endpoint does not subscribe to {topic}"))
-                    .hint(format!("it subscribes to: {}", entries.join(", ")))
-                    .into(),
-            );
+            return Err(Failure::new(format!("nobody there subscribes to {topic}"))
+                .hint(format!(
+                    "the endpoint subscribes to: {}",
+                    entries.join(", ")
+                ))
+                .into());
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }

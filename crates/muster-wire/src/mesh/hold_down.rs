@@ -11,6 +11,9 @@ const WAITS: [Duration; 3] = [
     Duration::from_secs(1),
 ];
 
+/// The same where somebody waits to be made known: what comes meanwhile shares the flood.
+const JOIN_WAITS: [Duration; 2] = [Duration::from_millis(20), Duration::from_millis(50)];
+
 /// After this silence the first wait applies again.
 const QUIET: Duration = Duration::from_secs(5);
 
@@ -19,8 +22,9 @@ const QUIET: Duration = Duration::from_secs(5);
 pub(crate) enum Change {
     /// Something to use is gone: others must know soon.
     Loss,
-    /// Somebody else's records came over a new link, somebody wants to be made known, or the
-    /// subscriptions have changed.
+    /// Somebody wants to be made known.
+    Join,
+    /// Somebody else's records came over a new link, or the subscriptions have changed.
     News,
     /// Something to use is new: it can wait, and perhaps it goes again.
     Gain,
@@ -43,6 +47,7 @@ impl HoldDown {
         let wait = match change {
             Change::Loss if self.level == 0 => Duration::ZERO,
             Change::Loss => WAITS[0],
+            Change::Join => JOIN_WAITS[self.level.min(1)],
             Change::News => WAITS[self.level.min(1)],
             Change::Gain => WAITS[self.level],
         };

@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 
 use muster_wire::mesh::NodeRecord;
 use muster_wire::peering::{Offer, Protocol};
-use muster_wire::{EndpointId, Filter, Overflow, QueueLimits};
+use muster_wire::{EndpointId, Filter, Overflow, QueueLimits, Topic};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -376,6 +376,12 @@ impl Endpoint {
         }
         let routes = table.mesh()?;
         Some(entries(&routes.node(routes.slot(peer)?)?.filter))
+    }
+
+    /// Whether another endpoint subscribes to a topic, as far as this one knows.
+    pub fn has_subscriber(&self, topic: &Topic) -> bool {
+        let table = self.shared.table.load();
+        !table.route(topic.as_bytes()).peers.is_empty()
     }
 
     /// A new publisher.

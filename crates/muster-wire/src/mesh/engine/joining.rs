@@ -54,7 +54,7 @@ impl Mesh {
     /// A neighbour asks to be made known. Requests of one hold-down share a flood.
     pub(super) fn join_requested(&mut self, from: EndpointId, now: Mono) {
         self.joiners.insert(from);
-        self.hold_down.changed(Change::News, now);
+        self.hold_down.changed(Change::Join, now);
     }
 
     /// All know us, or so our sponsor says: from now on we are announced as ready.
