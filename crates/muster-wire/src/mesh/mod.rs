@@ -4,7 +4,7 @@
 //!
 //! [`Mesh`] is one endpoint's part: facts go in (a neighbour came or went, a frame arrived, the
 //! subscriptions changed, time passed), decisions come out (send, deliver, disconnect, node up,
-//! node down). The specification is `docs/protocol-v2.md`. Endpoints do not use it yet.
+//! node down). The specification is `docs/protocol-v2.md`.
 
 mod barrier;
 mod bits;

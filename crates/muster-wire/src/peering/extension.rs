@@ -87,6 +87,16 @@ mod tests {
         }
     }
 
+    /// The example of section 2.1.
+    #[test]
+    fn the_extension_is_that_of_the_specification() {
+        let specification = include_str!("../../../../docs/protocol-v2.md");
+        let mut bytes = Vec::new();
+        Extension::new(true).write(&mut bytes);
+        assert_eq!(bytes, *b"MSTR\x01\x02\x80\x80\x04\x01\x01");
+        assert!(specification.contains("4d535452 01 02 8080 04 01 01"));
+    }
+
     #[test]
     fn what_cannot_be_read_counts_as_nothing() {
         for bytes in [

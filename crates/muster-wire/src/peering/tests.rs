@@ -461,3 +461,76 @@ proptest! {
         }
     }
 }
+
+/// What is spoken, by what the two sides offer: version 2 if both do and one of them relays.
+#[test]
+fn version_2_is_spoken_where_both_offer_it_and_one_relays() {
+    let relay = Offer::V2 { relays: true };
+    let leaf = Offer::V2 { relays: false };
+    for (dialler, acceptor, expected) in [
+        (Offer::V1, Offer::V1, Protocol::V1),
+        (Offer::V1, relay, Protocol::V1),
+        (relay, Offer::V1, Protocol::V1),
+        (leaf, leaf, Protocol::V1),
+        (leaf, relay, Protocol::V2),
+        (relay, leaf, Protocol::V2),
+        (relay, relay, Protocol::V2),
+    ] {
+        // Either may be the originator, which has the smaller id.
+        for (left, right) in [(1, 2), (2, 1)] {
+            let id = |byte| EndpointId::from_random([byte; 16]);
+            let offers = [dialler, acceptor];
+            let mut sides = [left, right].map(|byte| Peering::new(id(byte), HANDSHAKE_TIMEOUT));
+            for (side, offer) in sides.iter_mut().zip(offers) {
+                side.offer = offer;
+                side.set_filter(Filter::from_prefixes(["/t"]));
+            }
+            let connection = ConnectionId(1);
+            sides[0].dialled(connection, Mono::default());
+            sides[1].accepted(connection, Mono::default());
+            let mut spoken = Vec::new();
+            let mut is_busy = true;
+            while is_busy {
+                is_busy = false;
+                for at in 0..2 {
+                    while let Some(action) = sides[at].poll() {
+                        is_busy = true;
+                        match action {
+                            Action::Send(_, frame) => {
+                                sides[1 - at].frame(connection, &frame[crate::frame::HEADER..]);
+                            }
+                            Action::Established {
+                                protocol, filter, ..
+                            } => spoken.push((protocol, filter.is_empty())),
+                            Action::Close { reason, .. } => panic!("{reason}"),
+                        }
+                    }
+                }
+            }
+            let has_no_filter = expected == Protocol::V2;
+            assert_eq!(spoken, [(expected, has_no_filter); 2], "{offers:?}");
+        }
+    }
+}
+
+/// Who has not offered version 2 refuses it, as Broker refuses any but 1.
+#[test]
+fn a_version_that_was_not_offered_is_refused() {
+    let mut peering = Peering::new(EndpointId::from_random([2; 16]), HANDSHAKE_TIMEOUT);
+    let connection = ConnectionId(1);
+    peering.dialled(connection, Mono::default());
+    let select = HandshakeMessage::VersionSelect {
+        sender: EndpointId::from_random([1; 16]),
+        version: VERSION_2,
+        extension: None,
+    };
+    peering.frame(connection, &select.frame()[crate::frame::HEADER..]);
+    let closed = std::iter::from_fn(|| peering.poll()).find_map(|action| match action {
+        Action::Close { reason, .. } => Some(reason),
+        _ => None,
+    });
+    assert!(matches!(
+        closed,
+        Some(HandshakeError::Refusing { code, .. }) if code == ErrorCode::PEER_INCOMPATIBLE
+    ));
+}

@@ -138,6 +138,10 @@ fn frames_are_those_of_the_specification() {
         last: true,
         bytes: Bytes::from_static(&[1, 2, 3]),
     });
+    check(Frame::Echo {
+        is_answer: false,
+        token: 7,
+    });
 }
 
 #[test]
@@ -407,4 +411,67 @@ proptest! {
         payload.extend(bytes);
         let _ = read(&payload);
     }
+}
+
+/// A batch that is written message by message says how many they are in three bytes; payloads may be
+/// elsewhere.
+#[test]
+fn a_batch_that_is_written_message_by_message_is_read_where_it_lies() {
+    let (mut encoder, mut decoder) = (Encoder::default(), Decoder::default());
+    for first in [1u64, 301] {
+        let mut out = vec![7];
+        let mut batch = Encoder::begin_batch(Class::Bulk, &mut out);
+        let mut sent = Vec::new();
+        for number in first..first + 300 {
+            let id = MessageId {
+                origin: if number % 3 == 0 { B } else { A },
+                sequence: number,
+            };
+            let payload = vec![0u8; (number % 5) as usize];
+            let head = Head {
+                id,
+                hops: 9,
+                kind: Kind::Data,
+                topic: b"/t",
+            };
+            encoder.put_head(&mut batch, &head, payload.len(), &mut out);
+            out.extend_from_slice(&payload);
+            sent.push((id, payload));
+        }
+        assert_eq!(batch.size(&out), out.len() - 1);
+        batch.close(&mut out);
+        let payload = &out[1 + frame::HEADER..];
+        let length = u32::from_be_bytes(out[1..5].try_into().unwrap());
+        assert_eq!(length as usize, payload.len());
+        let batch = decoder.batch(payload).unwrap().unwrap();
+        assert_eq!(batch.class, Class::Bulk);
+        let read: Vec<_> = batch.map(Result::unwrap).collect();
+        assert!(read.iter().all(|it| (it.hops, it.topic) == (9, &b"/t"[..])));
+        let read: Vec<_> = read.iter().map(|it| (it.id, it.payload.to_vec())).collect();
+        assert_eq!(read, sent);
+    }
+    // Cut short it ends with an error, and nothing follows.
+    let mut out = Vec::new();
+    let mut batch = Encoder::begin_batch(Class::Event, &mut out);
+    let head = Head {
+        id: MessageId {
+            origin: A,
+            sequence: 5,
+        },
+        hops: 1,
+        kind: Kind::Data,
+        topic: b"/t",
+    };
+    encoder.put_head(&mut batch, &head, 2, &mut out);
+    out.extend_from_slice(&[1, 2]);
+    batch.close(&mut out);
+    let mut cut = decoder
+        .batch(&out[frame::HEADER..out.len() - 1])
+        .unwrap()
+        .unwrap();
+    assert!(matches!(
+        cut.next(),
+        Some(Err(FrameError::Malformed("BATCH")))
+    ));
+    assert!(cut.next().is_none());
 }
