@@ -497,7 +497,7 @@ fn version_2_is_spoken_where_both_offer_it_and_one_relays() {
                         is_busy = true;
                         match action {
                             Action::Send(_, frame) => {
-                                sides[1 - at].frame(connection, &frame[crate::frame::HEADER..]);
+                                sides[1 - at].frame(connection, &frame[HEADER..]);
                             }
                             Action::Established {
                                 protocol, filter, ..
@@ -524,7 +524,7 @@ fn a_version_that_was_not_offered_is_refused() {
         version: VERSION_2,
         extension: None,
     };
-    peering.frame(connection, &select.frame()[crate::frame::HEADER..]);
+    peering.frame(connection, &select.frame()[HEADER..]);
     let closed = std::iter::from_fn(|| peering.poll()).find_map(|action| match action {
         Action::Close { reason, .. } => Some(reason),
         _ => None,

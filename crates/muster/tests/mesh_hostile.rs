@@ -1,0 +1,341 @@
+//! What a member of a mesh can do that no honest one does: it costs itself, is counted, and the others
+//! go on.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use muster::wire::frame::{self, Next};
+use muster::wire::mesh::codec::{Decoder, Encoder, Frame};
+use muster::wire::mesh::{Config, Decision, Identity, Mesh, NodeRecord, Parcel, Record};
+use muster::wire::peering::{Action, ConnectionId, Offer, Peering, Protocol};
+use muster::wire::{
+    Class, EndpointId, Filter, Incarnation, Kind, MessageId, Mono, QueueLimits, Topic,
+};
+use muster::{Delivery, Endpoint, EndpointConfig, Exposure, Status, Subscriber};
+use muster_data::{Data, Encode};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+fn id(byte: u8) -> EndpointId {
+    EndpointId::from_random([byte; 16])
+}
+
+async fn within<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(20), future)
+        .await
+        .expect("within twenty seconds")
+}
+
+/// An endpoint made of the pure parts, which can send what it likes.
+struct Member {
+    stream: TcpStream,
+    buffer: Vec<u8>,
+    peer: EndpointId,
+    mesh: Mesh,
+    encoder: Encoder,
+    decoder: Decoder,
+    start: Instant,
+}
+
+impl Member {
+    /// Shakes hands and joins.
+    async fn join(me: EndpointId, address: &str) -> Self {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let offer = Offer::V2 { relays: true };
+        let mut peering = Peering::new(me, Duration::from_secs(10)).with_offer(offer);
+        let connection = ConnectionId(1);
+        peering.dialled(connection, Mono::default());
+        let mut buffer = Vec::new();
+        let peer = 'established: loop {
+            while let Some(action) = peering.poll() {
+                match action {
+                    Action::Send(_, frame) => stream.write_all(&frame).await.unwrap(),
+                    Action::Established { peer, protocol, .. } => {
+                        assert_eq!(protocol, Protocol::V2);
+                        break 'established peer;
+                    }
+                    Action::Close { reason, .. } => panic!("{reason}"),
+                }
+            }
+            if let Some(payload) = next_frame(&mut buffer) {
+                peering.frame(connection, &payload);
+            } else {
+                assert_ne!(within(stream.read_buf(&mut buffer)).await.unwrap(), 0);
+            }
+        };
+        let identity = Identity {
+            id: me,
+            incarnation: Incarnation(1),
+            name: String::new(),
+            role: String::new(),
+            machine: String::new(),
+            transit: true,
+        };
+        let mut member = Self {
+            stream,
+            buffer,
+            peer,
+            mesh: Mesh::new(identity, Config::default()),
+            encoder: Encoder::default(),
+            decoder: Decoder::default(),
+            start: Instant::now(),
+        };
+        let now = member.now();
+        member
+            .mesh
+            .subscribe(Filter::from_prefixes(["/member"]), now);
+        member.mesh.peer_up(peer, now);
+        within(async {
+            while !member.mesh.up().contains(&peer) {
+                member.pump().await;
+            }
+        })
+        .await;
+        member
+    }
+
+    fn now(&self) -> Mono {
+        Mono::default().after(self.start.elapsed())
+    }
+
+    /// Does what the mesh wants for a moment.
+    async fn pump(&mut self) {
+        let now = self.now();
+        self.mesh.tick(now);
+        while let Some(decision) = self.mesh.poll() {
+            if let Decision::Send { frame, .. } = decision {
+                self.send(&frame).await;
+            }
+        }
+        let read = self.stream.read_buf(&mut self.buffer);
+        let _ = tokio::time::timeout(Duration::from_millis(5), read).await;
+        while let Some(payload) = next_frame(&mut self.buffer) {
+            if let Ok(Some(frame)) = self.decoder.read(&Bytes::from(payload)) {
+                let now = self.now();
+                self.mesh.receive(self.peer, frame, now);
+            }
+        }
+    }
+
+    async fn send(&mut self, frame: &Frame) {
+        let mut bytes = Vec::new();
+        self.encoder.write(frame, &mut bytes);
+        self.stream.write_all(&bytes).await.unwrap();
+    }
+
+    async fn send_raw(&mut self, payload: &[u8]) {
+        let mut bytes = Vec::new();
+        frame::write(&mut bytes, |out| out.extend_from_slice(payload));
+        self.stream.write_all(&bytes).await.unwrap();
+    }
+
+    async fn publish(&mut self, origin: EndpointId, sequence: u64, topic: &str, payload: Vec<u8>) {
+        let parcel = Parcel {
+            id: MessageId { origin, sequence },
+            class: Class::Event,
+            hops: 16,
+            kind: Kind::Data,
+            topic: Topic::new(topic).unwrap(),
+            payload: Bytes::from(payload),
+        };
+        let batch = Frame::Batch {
+            class: Class::Event,
+            parcels: vec![parcel],
+        };
+        self.send(&batch).await;
+    }
+}
+
+fn next_frame(buffer: &mut Vec<u8>) -> Option<Vec<u8>> {
+    let Ok(Next::Complete(length)) = frame::next(buffer, 1 << 24) else {
+        return None;
+    };
+    let rest = buffer.split_off(frame::HEADER + length);
+    let whole = std::mem::replace(buffer, rest);
+    Some(whole[frame::HEADER..].to_vec())
+}
+
+fn encoded(value: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    Data::from(value).encode(&mut bytes);
+    bytes
+}
+
+/// An endpoint with a subscriber to `/t`, and the address of its door.
+async fn victim() -> (Endpoint, Subscriber, String) {
+    let config = EndpointConfig {
+        id: Some(id(1)),
+        ..EndpointConfig::default()
+    };
+    let victim = Endpoint::start(config).unwrap();
+    let limits = QueueLimits {
+        messages: 10_000,
+        bytes: 1 << 20,
+    };
+    let subscriber = victim.subscribe_with_statuses(["/t"], limits).await;
+    let address = "127.0.0.1:0".parse().unwrap();
+    let address = victim.listen(address, Exposure::Guarded).await.unwrap();
+    (victim, subscriber, address.to_string())
+}
+
+fn counter(endpoint: &Endpoint, name: &str) -> u64 {
+    let counters = endpoint.counts().mesh;
+    let all = counters.iter().filter(|counter| counter.name == name);
+    all.map(|counter| counter.value).sum()
+}
+
+/// The values until one that says that it is the last, each with its origin.
+async fn values_until(subscriber: &mut Subscriber, last: u64) -> Vec<(EndpointId, Data)> {
+    let mut values = Vec::new();
+    within(async {
+        while values
+            .last()
+            .is_none_or(|(_, value)| *value != Data::from(last))
+        {
+            if let Some(Delivery::Batch(batch)) = subscriber.receive().await {
+                for message in batch.iter() {
+                    let value = muster_data::DataRef::from_validated(message.payload).to_data();
+                    values.push((message.from, value));
+                }
+            }
+        }
+    })
+    .await;
+    values
+}
+
+/// Why the member's peering ended.
+async fn lost(subscriber: &mut Subscriber) -> String {
+    within(async {
+        loop {
+            if let Some(Delivery::Status(Status::PeerLost { reason, .. })) =
+                subscriber.receive().await
+            {
+                return reason;
+            }
+        }
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_that_may_not_be_cost_themselves_and_are_counted() {
+    let (endpoint, mut subscriber, address) = victim().await;
+    let mut member = Member::join(id(2), &address).await;
+    member.publish(id(2), 1, "/t", encoded(1)).await;
+    // The same again, one that the victim has published, one of nobody, one far below the window.
+    member.publish(id(2), 1, "/t", encoded(2)).await;
+    member.publish(id(1), 7, "/t", encoded(3)).await;
+    member.publish(id(9), 1, "/t", encoded(4)).await;
+    member.publish(id(2), 100_000, "/t", encoded(5)).await;
+    member.publish(id(2), 3, "/t", encoded(6)).await;
+    member.publish(id(2), 0, "/t", encoded(7)).await;
+    // A value that is none, and then all is well.
+    member.publish(id(2), 100_001, "/t", vec![0xff, 1, 2]).await;
+    member.publish(id(2), 100_002, "/t", encoded(99)).await;
+    let values = values_until(&mut subscriber, 99).await;
+    let expected = [1u64, 5, 99].map(|value| (id(2), Data::from(value)));
+    assert_eq!(values, expected);
+    for (name, expected) in [
+        ("mesh_duplicate", 1),
+        ("mesh_returned", 1),
+        ("mesh_unknown_origin", 1),
+        ("mesh_too_old", 2),
+    ] {
+        assert_eq!(counter(&endpoint, name), expected, "{name}");
+    }
+    let refused = endpoint.counts().peers[0].refused.total();
+    assert_eq!(refused, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn frames_that_cannot_be_read_end_the_peering_with_their_name() {
+    for (payload, reason) in [
+        (&[1u8, 2, 0, 5, 0][..], "malformed BATCH frame"),
+        (&[1, 9, 0, 1], "malformed BATCH frame"),
+        (
+            &[1, 2, 0, 1, 7, 2, 16, 2, b'/', b't', 1, 0],
+            "malformed BATCH frame",
+        ),
+        (&[2, 0, 0], "malformed RECORDS frame"),
+        (&[3, 7], "malformed DIGEST frame"),
+        (&[7, 9], "malformed JOIN frame"),
+        (&[10, 2, 0], "malformed ECHO frame"),
+        (&[], "empty frame"),
+    ] {
+        let (_endpoint, mut subscriber, address) = victim().await;
+        let mut member = Member::join(id(2), &address).await;
+        // Kinds from the future are passed over.
+        member.send_raw(&[0xee, 1, 2, 3]).await;
+        member.send_raw(payload).await;
+        let lost = lost(&mut subscriber).await;
+        assert!(lost.contains(reason), "{lost} is not {reason}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn endpoints_without_end_are_remembered_to_a_bound() {
+    let (endpoint, mut subscriber, address) = victim().await;
+    let mut member = Member::join(id(2), &address).await;
+    for part in 0..20u16 {
+        let records = (0..500u16).map(|number| {
+            let mut bytes = [7; 16];
+            bytes[..2].copy_from_slice(&(part * 500 + number).to_be_bytes());
+            Record::Node(Arc::new(NodeRecord {
+                id: EndpointId::from_random(bytes),
+                incarnation: Incarnation(1),
+                version: 1,
+                transit: false,
+                ready: true,
+                name: "x".repeat(255),
+                role: String::new(),
+                machine: String::new(),
+                filter: Filter::from_prefixes(["/t"]),
+            }))
+        });
+        let records = Frame::Records {
+            root: EndpointId::NIL,
+            more: false,
+            flood: None,
+            records: records.collect(),
+        };
+        member.send(&records).await;
+    }
+    member.publish(id(2), 1, "/t", encoded(99)).await;
+    values_until(&mut subscriber, 99).await;
+    assert!(endpoint.mesh().len() <= 4096, "{}", endpoint.mesh().len());
+}
+
+/// Bytes at random behind every kind: the victim lives, and the next member joins.
+#[tokio::test(flavor = "multi_thread")]
+async fn noise_ends_no_more_than_its_peering() {
+    let (endpoint, mut subscriber, address) = victim().await;
+    let mut noise = 0x9e37_79b9_7f4a_7c15u64;
+    for kind in 0..=11u8 {
+        let mut member = Member::join(id(10 + kind), &address).await;
+        for length in [1usize, 3, 9, 40, 400] {
+            let mut payload = vec![kind];
+            for _ in 0..length {
+                noise ^= noise << 13;
+                noise ^= noise >> 7;
+                noise ^= noise << 17;
+                payload.push(noise.to_le_bytes()[0]);
+            }
+            let mut bytes = Vec::new();
+            frame::write(&mut bytes, |out| out.extend_from_slice(&payload));
+            // It may be gone already.
+            let _ = member.stream.write_all(&bytes).await;
+        }
+    }
+    let mut member = Member::join(id(2), &address).await;
+    member.publish(id(2), 1, "/t", encoded(99)).await;
+    values_until(&mut subscriber, 99).await;
+    within(async {
+        while endpoint.peers().is_empty() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+}
