@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use muster_wire::frame::{self, HANDSHAKE_LIMIT, HEADER, Next};
-use muster_wire::peering::{Action, ConnectionId, HandshakeError, Peering};
+use muster_wire::peering::{Action, ConnectionId, HandshakeError, Offer, Peering};
 use muster_wire::{EndpointId, Filter, Mono};
 
 const MAGIC: [u8; 4] = *b"ZEEK";
@@ -34,8 +34,13 @@ struct Driver {
 pub fn handshake(bytes: &[u8]) {
     let (first, mut program) = bytes.split_first().map_or((0, bytes), |(a, b)| (*a, b));
     let me = EndpointId::from_random([if first & 1 == 0 { 0x40 } else { 0xc0 }; 16]);
+    let offer = match first & 6 {
+        0 => Offer::V2 { relays: true },
+        2 => Offer::V2 { relays: false },
+        _ => Offer::V1,
+    };
     let mut driver = Driver {
-        peering: Peering::new(me, TIMEOUT),
+        peering: Peering::new(me, TIMEOUT).with_offer(offer),
         me,
         own_filter: 0,
         connections: BTreeMap::new(),
@@ -55,6 +60,7 @@ pub fn handshake(bytes: &[u8]) {
             }
             2 => payload = phase_one(6, Some(id), &[1, 1]),
             3 => payload = phase_one(7, None, &[]),
+            4 if operand & 4 == 0 => payload = phase_one(8, Some(id), &[128]),
             4 => payload = phase_one(8, Some(id), &[1]),
             5 => {
                 let code = if operand & 8 == 0 { 39 } else { *operand };

@@ -10,6 +10,7 @@
 
 mod handshake;
 mod json;
+mod mesh;
 mod seeds;
 mod values;
 mod wire;
@@ -17,6 +18,7 @@ mod zeek;
 
 pub use handshake::handshake;
 pub use json::json;
+pub use mesh::mesh;
 pub use seeds::seeds;
 pub use values::{text, values};
 pub use wire::{envelopes, filters, frames};
@@ -44,6 +46,10 @@ pub const TARGETS: &[Target] = &[
     Target {
         name: "envelopes",
         run: envelopes,
+    },
+    Target {
+        name: "mesh",
+        run: mesh,
     },
     Target {
         name: "filters",

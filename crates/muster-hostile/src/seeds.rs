@@ -33,10 +33,36 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
             seeds.insert(record_of_every_type());
         }
         "json" => seeds.extend(json_texts()),
+        "mesh" => {
+            seeds.insert(specified_frames());
+        }
         _ => {}
     }
     seeds.retain(|seed| seed.len() <= LONGEST);
     seeds.into_iter().collect()
+}
+
+/// The frames that the specification of protocol version 2 shows, one behind the other.
+fn specified_frames() -> Vec<u8> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/protocol-v2.md");
+    let text = std::fs::read_to_string(path).expect("the specification");
+    let section = text.split("## 3. Frames").nth(1).unwrap_or_default();
+    let section = section.split("## 4. Messages").next().unwrap_or_default();
+    let mut bytes = Vec::new();
+    for line in section.lines().filter_map(|line| line.strip_prefix("    ")) {
+        let words = line.split_whitespace();
+        let is_hex = |word: &&str| {
+            word.len() % 2 == 0 && word.bytes().all(|byte| b"0123456789abcdef".contains(&byte))
+        };
+        for word in words.take_while(is_hex) {
+            let pairs = word.as_bytes().chunks(2);
+            bytes.extend(pairs.filter_map(|pair| {
+                let pair = std::str::from_utf8(pair).ok()?;
+                u8::from_str_radix(pair, 16).ok()
+            }));
+        }
+    }
+    bytes
 }
 
 /// What C++ Broker wrote as JSON, and what was given to its decoder.
