@@ -121,6 +121,14 @@ impl Families {
             let name = format!("{prefix}_{}", counter.name);
             self.counter(&name, help, &labels, counter.value);
         }
+        for counter in &report.mesh {
+            let labels = counter.labels.iter();
+            let labels: Vec<(&str, &str)> = labels
+                .map(|(name, value)| (*name, value.as_str()))
+                .collect();
+            let help = "counted by the endpoint of its mesh";
+            self.counter(counter.name, help, &labels, counter.value);
+        }
         let help = "log records that wait for their batch";
         self.gauge("waiting_records", help, &[], report.waiting_records);
         let help = "messages that wait for the node's loop";

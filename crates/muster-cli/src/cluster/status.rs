@@ -175,6 +175,10 @@ impl NodeStatus {
         let mut counts = BTreeMap::new();
         let mut frameworks = BTreeMap::new();
         let mut by_name: BTreeMap<String, BTreeMap<String, u64>> = BTreeMap::new();
+        let mesh = report.mesh.iter();
+        for counter in mesh.filter(|counter| counter.labels.is_empty()) {
+            counts.insert(counter.name.to_owned(), counter.value);
+        }
         for counter in report.counts.counters() {
             let name = counter.name.to_owned();
             match counter.labels.first() {

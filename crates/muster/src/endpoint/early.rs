@@ -4,7 +4,6 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use muster_wire::counters::DropLedger;
 use muster_wire::{Message, Overflow, Push, Queue, QueueLimits};
 
 #[derive(Debug)]
@@ -53,9 +52,9 @@ impl Early {
         self.is_open.store(false, Ordering::Release);
     }
 
-    /// The messages held, and what was dropped of them.
-    pub(crate) fn depth(&self) -> (usize, DropLedger) {
+    /// The messages that found no room, or made it for others.
+    pub(crate) fn dropped(&self) -> u64 {
         let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        (held.len(), held.dropped().clone())
+        held.dropped().total()
     }
 }

@@ -144,7 +144,6 @@ impl Shared {
 
     /// What became of the mesh's messages and records.
     pub(crate) fn mesh_counters(&self) -> Vec<Counter> {
-        let (held, dropped) = self.early.depth();
         let mesh = &self.mesh;
         let named = [
             ("mesh_relayed", mesh.relayed.load(Ordering::Relaxed)),
@@ -160,8 +159,7 @@ impl Shared {
                 mesh.hops_exhausted.load(Ordering::Relaxed),
             ),
             ("mesh_reordered", mesh.reordered.load(Ordering::Relaxed)),
-            ("mesh_held", held as u64),
-            ("mesh_held_dropped", dropped.total()),
+            ("mesh_held_dropped", self.early.dropped()),
         ];
         let named = named.into_iter().map(|(name, value)| Counter {
             name,

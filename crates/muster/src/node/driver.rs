@@ -528,6 +528,7 @@ impl Driver {
             input_low: self.input_low,
             connections_refused: 0,
             subscribers_dropped: DropLedger::default(),
+            mesh: Vec::new(),
             peers: Vec::new(),
             made: Some(Instant::now()),
             age: Duration::ZERO,

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use muster_cluster::node::NodeCounts;
 use muster_wire::EndpointId;
-use muster_wire::counters::DropLedger;
+use muster_wire::counters::{Counter, DropLedger};
 
 use crate::endpoint::{EndpointCounts, PeerReport};
 
@@ -62,6 +62,8 @@ pub struct NodeReport {
     pub connections_refused: u64,
     /// Messages that were dropped for subscribers of the endpoint, the node's loop among them.
     pub subscribers_dropped: DropLedger,
+    /// What became of the mesh's messages and records in the endpoint.
+    pub mesh: Vec<Counter>,
     /// The peers, present and past.
     pub peers: Vec<PeerLine>,
     pub(crate) made: Option<Instant>,
@@ -84,6 +86,7 @@ impl NodeReport {
             report: report.clone(),
         };
         self.peers = counts.peers.iter().map(line).collect();
+        self.mesh.clone_from(&counts.mesh);
         self.connections_refused = counts.connections_refused;
         self.subscribers_dropped = counts.subscribers_dropped.clone();
     }
