@@ -78,7 +78,8 @@ pub(crate) struct PeerQueue {
     pub(crate) counts: PeerCounts,
 }
 
-/// The most frames of the mesh that wait for a peer: a large one that starts sends many small ones.
+/// The most frames of the mesh, and the most messages of its control class, that wait for a peer: a large
+/// mesh that starts sends many small ones.
 const MESH_FRAMES: usize = 65_536;
 
 /// What is taken from the queues at once, about: as much as one write takes.
@@ -109,11 +110,16 @@ pub(crate) enum Taken {
 
 impl PeerQueue {
     pub(crate) fn new(me: EndpointId, info: PeerInfo, config: &EndpointConfig) -> Self {
+        // Frames of the mesh, and the hellos of all its nodes that pass by here.
+        let control_limit = match info.protocol {
+            Protocol::V1 => config.control_queue,
+            Protocol::V2 => MESH_FRAMES.max(config.control_queue),
+        };
         let state = State {
             control: VecDeque::new(),
             control_bytes: 0,
             filter_at: None,
-            data: ClassQueues::new(policies(config), config.control_queue),
+            data: ClassQueues::new(policies(config), control_limit),
             farewell: None,
             closing: false,
             peer_closing: false,
@@ -127,10 +133,7 @@ impl PeerQueue {
         };
         Self {
             me,
-            control_limit: match info.protocol {
-                Protocol::V1 => config.control_queue,
-                Protocol::V2 => MESH_FRAMES,
-            },
+            control_limit,
             announced: AtomicBool::new(info.protocol == Protocol::V1),
             info,
             control_bytes_limit: config.data_queue.bytes,
