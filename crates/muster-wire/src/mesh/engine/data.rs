@@ -35,6 +35,27 @@ impl Mesh {
         (id, next.len())
     }
 
+    /// Whether the routes of this moment lead a message of any origin where the mesh itself sends it.
+    #[cfg(test)]
+    pub(in crate::mesh) fn routes_agree(&mut self, topic: &Topic) -> bool {
+        let routes = self.routes();
+        let wanted = routes.matching(topic.as_bytes());
+        let ids: Vec<EndpointId> = self.database.ids().collect();
+        ids.into_iter().all(|id| {
+            let Some(slot) = self.database.slot(id) else {
+                return false;
+            };
+            let mut ours = self.next_hops(slot, topic).to_vec();
+            let mut theirs = routes.next_hops(slot, &wanted);
+            ours.sort_unstable();
+            theirs.sort_unstable();
+            let is_same_place = routes.slot(id) == Some(slot);
+            is_same_place
+                && ours == theirs
+                && routes.reaches(slot) == self.database.reach().contains(slot)
+        })
+    }
+
     /// What was counted so far.
     pub fn counts(&self) -> Counts {
         Counts {

@@ -414,6 +414,10 @@ impl Network {
         let origin = self.nodes[node].id;
         let payload = Bytes::from(vec![0; self.random.below(40)]);
         let named = Topic::new(&topic).unwrap();
+        if !self.nodes[node].mesh.routes_agree(&named) {
+            let text = format!("{node}: the routes for {topic} are not those of the mesh");
+            self.ledger.violations.push(text);
+        }
         let (id, _) = self.nodes[node].mesh.publish(class, named, payload);
         let (truth, filters) = &self.before;
         let is_from_before = truth.contains(origin);
