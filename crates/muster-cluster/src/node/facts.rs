@@ -20,14 +20,27 @@ pub struct Now {
 pub enum Input<'a> {
     /// A message arrived; its payload is one validated value.
     Message {
-        /// The peer that sent it.
+        /// The endpoint that published it.
         from: EndpointId,
         /// The encoded value.
         payload: &'a [u8],
     },
-    /// A peering stands, and the routing table leads to the peer.
-    PeerAdded(EndpointId),
-    /// A peering has ended; nothing of the peer will follow.
+    /// An endpoint can be reached: the routing table leads to it.
+    PeerAdded {
+        /// The endpoint.
+        id: EndpointId,
+        /// Whether there is a peering with it, or only a way through others.
+        direct: bool,
+    },
+    /// An endpoint that can be reached has become a peer, or is none any more and is reached through
+    /// others.
+    LinkChanged {
+        /// The endpoint.
+        id: EndpointId,
+        /// Whether there is a peering with it now.
+        direct: bool,
+    },
+    /// An endpoint can no longer be reached; nothing of it will follow.
     PeerLost(EndpointId),
     /// A peer has answered the ping of [`Effect::Ping`].
     Pong(EndpointId),

@@ -9,6 +9,7 @@ mod contests;
 mod context;
 mod core;
 mod counts;
+mod detours;
 mod facts;
 mod framework;
 mod inputs;
@@ -40,6 +41,7 @@ pub use logs::{Column, LogBatch, StreamError};
 
 use self::contests::{Contest, Leave};
 use self::core::Core;
+use self::detours::Detours;
 use crate::layout::{Layout, NodeName};
 use crate::membership::{Membership, MembershipEvent};
 use crate::pools::{PoolChange, Pools};
@@ -91,6 +93,7 @@ pub struct NodeLoop {
     answered: BTreeMap<EndpointId, Mono>,
     /// The newcomers under names of living nodes.
     contests: Vec<Contest>,
+    detours: Detours,
     /// Another process of this node's name is alive, and this one has been told to leave.
     is_leaving: bool,
 }
@@ -141,6 +144,7 @@ impl NodeLoop {
             strangers: BTreeMap::new(),
             answered: BTreeMap::new(),
             contests: Vec::new(),
+            detours: Detours::default(),
             is_leaving: false,
         };
         let mut priorities: HashMap<String, Vec<(i32, HandlerRef)>> = HashMap::new();
@@ -222,7 +226,8 @@ impl NodeLoop {
         self.core.logs.waiting()
     }
 
-    /// Whether every node that this one is linked with is up.
+    /// Whether every node that this one is linked with by the layout is up, be it that some can be
+    /// reached only through others at present: see [`detours`](Self::detours).
     pub fn has_all_neighbours(&self) -> bool {
         self.neighbours.iter().all(|name| self.core.is_alive(name))
     }
@@ -248,6 +253,7 @@ impl NodeLoop {
             self.grace.iter().map(|(at, _)| *at).min(),
             self.strangers.values().map(|(at, _)| *at).min(),
             self.next_contest(),
+            self.detours.next_deadline(),
         ]
         .into_iter()
         .flatten()
@@ -266,7 +272,11 @@ impl NodeLoop {
                 self.core.counts.events_local += 1;
                 self.message(self.core.id, payload);
             }
-            Input::PeerAdded(id) => self.peer_added(id),
+            Input::PeerAdded { id, direct } => self.peer_added(id, direct),
+            Input::LinkChanged { id, direct } => {
+                self.core.membership.link_changed(id, direct);
+                self.look_for_detours();
+            }
             Input::Pong(id) => self.pong(id),
             Input::PeerLost(id) => {
                 self.strangers.remove(&id);
@@ -297,11 +307,12 @@ impl NodeLoop {
         self.start_inputs();
     }
 
-    fn peer_added(&mut self, id: EndpointId) {
+    fn peer_added(&mut self, id: EndpointId, direct: bool) {
         self.say_hello(id);
         let again = self.core.now.mono.after(HELLO_AGAIN);
         self.strangers.insert(id, (again, HELLO_TIMES));
-        let events = self.core.membership.peer_added(id, self.core.now.wall);
+        let now = self.core.now.wall;
+        let events = self.core.membership.peer_added(id, direct, now);
         self.membership_events(events);
     }
 
@@ -463,6 +474,9 @@ impl NodeLoop {
     }
 
     fn membership_events(&mut self, events: Vec<MembershipEvent>) {
+        if events.is_empty() {
+            return;
+        }
         for event in events {
             match event {
                 MembershipEvent::NodeUp {
@@ -524,6 +538,7 @@ impl NodeLoop {
                 }
             }
         }
+        self.look_for_detours();
     }
 
     fn pools_changed(&mut self, changes: &[PoolChange]) {
@@ -568,6 +583,7 @@ impl NodeLoop {
         let now = self.core.now.mono;
         self.hello_to_strangers();
         self.end_contests();
+        self.tell_of_detours();
         for owner in self.core.timers.take_mono(now) {
             self.hook(owner.framework, Hook::Timer(owner.token));
         }

@@ -6,6 +6,7 @@
     reason = "a handler is a method that takes its event by value"
 )]
 
+mod detours;
 mod logging;
 mod time;
 mod unhandled;
@@ -269,7 +270,10 @@ impl Rig {
 
     /// A peer comes up as a node, in the life of its number.
     fn up(&mut self, name: &str, number: u8) {
-        self.step(Input::PeerAdded(id(number)));
+        self.step(Input::PeerAdded {
+            id: id(number),
+            direct: true,
+        });
         self.hello(name, number);
     }
 
@@ -336,7 +340,10 @@ const NOTHING: [&str; 0] = [];
 fn nodes_come_up_by_hello_and_pools_follow() {
     let mut rig = Rig::new("worker-1");
     assert_eq!(rig.said(), ["init"]);
-    rig.step(Input::PeerAdded(id(1)));
+    rig.step(Input::PeerAdded {
+        id: id(1),
+        direct: true,
+    });
     let topic = format!("zeek/cluster/nodeid/{}/", id(1));
     assert_eq!(rig.published(), [format!("Cluster::hello to {topic}")]);
     assert_eq!(rig.said(), NOTHING, "a peer is no node before its hello");
@@ -348,7 +355,10 @@ fn nodes_come_up_by_hello_and_pools_follow() {
     // A hello may come before the peering, and repeats change nothing.
     rig.hello("data-2", 2);
     assert_eq!(rig.said(), NOTHING);
-    rig.step(Input::PeerAdded(id(2)));
+    rig.step(Input::PeerAdded {
+        id: id(2),
+        direct: true,
+    });
     rig.hello("data-2", 2);
     assert_eq!(rig.said()[..2], ["node up: data-2", "up data-2"]);
 
@@ -371,7 +381,10 @@ fn nodes_come_up_by_hello_and_pools_follow() {
 fn a_lost_hello_is_made_up_for() {
     let mut rig = Rig::new("data-1");
     let hello = |number| format!("Cluster::hello to zeek/cluster/nodeid/{}/", id(number));
-    rig.step(Input::PeerAdded(id(1)));
+    rig.step(Input::PeerAdded {
+        id: id(1),
+        direct: true,
+    });
     assert_eq!(rig.published(), [hello(1)]);
     rig.pass(Duration::from_millis(2_999));
     assert_eq!(rig.published(), NOTHING);
@@ -508,7 +521,10 @@ fn a_node_leaves_when_a_member_says_so() {
         other: id(9).to_string(),
     };
     // Not from strangers, and not for others.
-    rig.step(Input::PeerAdded(id(5)));
+    rig.step(Input::PeerAdded {
+        id: id(5),
+        direct: true,
+    });
     rig.receive(5, &leave("worker-1", 0));
     rig.receive(3, &leave("worker-2", 0));
     rig.receive(3, &leave("worker-1", 7));

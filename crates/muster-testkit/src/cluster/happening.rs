@@ -52,7 +52,13 @@ impl Cluster {
                 if known.is_open {
                     known.ends[side].knows = true;
                     let (node, peer) = (known.ends[side].node, known.ends[1 - side].id);
-                    self.step(node, Input::PeerAdded(peer));
+                    self.step(
+                        node,
+                        Input::PeerAdded {
+                            id: peer,
+                            direct: true,
+                        },
+                    );
                 }
             }
             Item::PeerLost { connection, side } => {

@@ -15,7 +15,7 @@ pub enum NodeState {
     /// It waits for the nodes that it is linked with.
     #[default]
     Starting,
-    /// All the nodes that it is linked with are up.
+    /// All the nodes that it is linked with are up, some of them perhaps reached only through others.
     Ready,
     /// It runs, but not all the nodes that it is linked with are up.
     Degraded,
@@ -62,6 +62,9 @@ pub struct NodeReport {
     pub connections_refused: u64,
     /// Messages that were dropped for subscribers of the endpoint, the node's loop among them.
     pub subscribers_dropped: DropLedger,
+    /// The nodes that this one is linked with by the layout and that are up, but reached only through
+    /// others at present.
+    pub detours: Vec<String>,
     /// The peers, present and past.
     pub peers: Vec<PeerLine>,
     pub(crate) made: Option<Instant>,
