@@ -63,6 +63,12 @@ pub(crate) fn neighbours(layout: &Layout, name: &NodeName) -> Neighbours {
     }
 }
 
+/// Whether the layout asks for a peering of two nodes, whoever of the two dials.
+pub(crate) fn is_link(layout: &Layout, one: &NodeName, other: &NodeName) -> bool {
+    let nodes = layout.node(one).zip(layout.node(other));
+    nodes.is_some_and(|(one, other)| dials(one, other) || dials(other, one))
+}
+
 /// Whether `dialer` opens a connection to `listener`.
 fn dials(dialer: &Node, listener: &Node) -> bool {
     if dialer.role == listener.role {
