@@ -9,6 +9,7 @@ use muster_data::{Timespan, Timestamp, Type};
 use muster_wire::zeek::{self, Metadata};
 use muster_wire::{Class, EndpointId, Filter, Incarnation, Topic};
 
+use super::barrier::Barrier;
 use super::counts::NodeCounts;
 use super::logs::{BATCH, Logged, Logs};
 use super::timers::Timers;
@@ -37,6 +38,7 @@ pub(crate) struct Core {
     pub(crate) event_time: Option<Timestamp>,
     pub(crate) membership: Membership,
     pub(crate) pools: Pools,
+    pub(crate) barrier: Barrier,
     pub(crate) watermarks: Watermarks,
     pub(crate) allowance: Timespan,
     /// The event time up to which windows have been closed.
@@ -97,6 +99,7 @@ impl Core {
             event_time: None,
             membership: Membership::new(&layout, &node.name, id, incarnation, now.wall),
             pools: Pools::new(&layout, Some(&node.name)),
+            barrier: Barrier::default(),
             watermarks,
             allowance: Timespan::from_nanos(
                 i64::try_from(allowance.as_nanos()).unwrap_or(i64::MAX),

@@ -1,10 +1,13 @@
 //! What goes into a node loop and what comes out.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use muster_data::Timestamp;
 use muster_wire::{Class, EndpointId, Mono, Topic};
 
 use super::logs::{LogBatch, StreamError};
+use crate::readiness::{Quorum, ReadyError};
 
 /// The present, as the driver of a node loop tells it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +69,20 @@ pub enum Input<'a> {
         /// The records that they do not hold.
         failed: u64,
     },
+    /// Somebody waits until nodes are mutually up; [`Effect::Ready`] tells how it ends.
+    AwaitReady {
+        /// What the effect will repeat; no other wait of the node has it.
+        token: u64,
+        /// The nodes.
+        quorum: &'a Quorum,
+        /// How long it waits at most.
+        limit: Duration,
+    },
+    /// The wait of this token is given up; no effect follows.
+    GiveUpReady {
+        /// As in [`Input::AwaitReady`].
+        token: u64,
+    },
     /// Nothing; only time has passed.
     Tick,
     /// The node is to stop: frameworks publish and log what they still have.
@@ -95,6 +112,13 @@ pub enum Effect {
     Leave,
     /// Start this node's inputs: the nodes that it works with are up, or were waited for long enough.
     StartInputs,
+    /// A wait of [`Input::AwaitReady`] has ended.
+    Ready {
+        /// Which.
+        token: u64,
+        /// Whether the nodes are mutually up, or what lacks.
+        outcome: Result<(), ReadyError>,
+    },
     /// Tell the operator.
     Report(Report),
 }

@@ -6,6 +6,7 @@
     reason = "a handler is a method that takes its event by value"
 )]
 
+mod barrier;
 mod detours;
 mod logging;
 mod time;
@@ -16,12 +17,14 @@ mod zeek_logs;
 use std::time::Duration;
 
 use muster_data::{Data, Encode, encode_to_vec};
+use muster_wire::zeek::{self, Metadata};
 
 use bytes::Bytes;
 
 use super::*;
 use crate::hrw::Key;
-use crate::layout::PoolName;
+use crate::layout::{PoolName, Role};
+use crate::readiness::{Quorum, ReadyError};
 
 const LAYOUT: &str = r#"
     [logging]
@@ -100,6 +103,10 @@ impl Framework for Actor {
         say(cx, &format!("pool {} {sign}{}", change.pool, change.node));
     }
 
+    fn ready(&mut self, token: u64, outcome: &Result<(), ReadyError>, cx: &mut Context<'_>) {
+        say(cx, &format!("ready {token} {outcome:?}"));
+    }
+
     fn timer(&mut self, token: u64, cx: &mut Context<'_>) {
         say(cx, &format!("timer {token}"));
         if token == 7 {
@@ -126,6 +133,11 @@ impl Actor {
             "at" => {
                 let at = i64::try_from(number()).unwrap();
                 cx.schedule_event_time(Timestamp::from_secs(at), number());
+            }
+            "await_loggers" => {
+                let quorum = Quorum::OfRole(Role::Logger, 1);
+                let limit = Duration::from_secs(5);
+                cx.await_ready(&quorum, limit, number()).unwrap();
             }
             "cancel" => cx.cancel(number()),
             "dynamic" => {
@@ -233,6 +245,10 @@ impl Rig {
                 Effect::Report(report) => self.said.push(report.text.replace("actor: ", "")),
                 Effect::Ping(id) => self.said.push(format!("ping {id}")),
                 Effect::Leave => self.said.push("leave".to_owned()),
+                Effect::Ready { token, outcome } => self.said.push(match outcome {
+                    Ok(()) => format!("wait {token}: ready"),
+                    Err(error) => format!("wait {token}: {error}"),
+                }),
                 Effect::DescribePeers(_) => {}
             }
         }
