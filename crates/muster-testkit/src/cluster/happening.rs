@@ -171,7 +171,7 @@ impl Cluster {
                     }
                 }
                 // Nobody outside the simulation looks in.
-                Effect::DescribePeers(_) => {}
+                Effect::DescribePeers(_) | Effect::Ready { .. } => {}
                 Effect::Ping(peer) => self.ping(position, number, peer),
                 Effect::Leave => self.note(position, "leaves"),
                 Effect::Report(report) => {

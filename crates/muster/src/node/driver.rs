@@ -20,6 +20,7 @@ use super::Input;
 use super::input::{InputItem, InputSender};
 use super::pacer::Pacer;
 use super::peers::PeersReply;
+use super::ready::Waiting;
 use super::report::{NodeReport, NodeState};
 use super::throttle::Throttle;
 use crate::endpoint::{
@@ -164,6 +165,7 @@ pub(crate) struct Driver {
     /// Where pings are waited for.
     runtime: tokio::runtime::Handle,
     pongs: (SyncSender<EndpointId>, Receiver<EndpointId>),
+    waiting: Waiting,
 }
 
 impl Driver {
@@ -175,6 +177,7 @@ impl Driver {
         sink: Box<dyn LogSink>,
         input: Option<Input>,
         shared: Arc<Shared>,
+        waiting: Waiting,
     ) -> Self {
         Self {
             node,
@@ -201,6 +204,7 @@ impl Driver {
             must_leave: false,
             runtime: tokio::runtime::Handle::current(),
             pongs: sync_channel(PONGS),
+            waiting,
         }
     }
 
@@ -218,6 +222,7 @@ impl Driver {
             while let Ok(peer) = self.pongs.1.try_recv() {
                 self.step(LoopInput::Pong(peer));
             }
+            self.take_waits();
             self.step(LoopInput::Tick);
             if self.must_leave {
                 break;
@@ -228,6 +233,20 @@ impl Driver {
             }
         }
         self.drain();
+    }
+
+    /// Takes up new waits for a quorum, and gives up those that nobody waits for any longer.
+    fn take_waits(&mut self) {
+        while let Some(token) = self.waiting.given_up() {
+            self.step(LoopInput::GiveUpReady { token });
+        }
+        while let Some((token, quorum, limit)) = self.waiting.take() {
+            self.step(LoopInput::AwaitReady {
+                token,
+                quorum: &quorum,
+                limit,
+            });
+        }
     }
 
     /// Ends in order: input, inbox, frameworks, log records, files.
@@ -420,6 +439,7 @@ impl Driver {
                     Effect::WriteLog(batch) => self.write(&batch),
                     Effect::DescribePeers(to) => self.describe_peers(to),
                     Effect::Ping(peer) => self.ping(peer),
+                    Effect::Ready { token, outcome } => self.waiting.end(token, outcome),
                     Effect::Leave => self.must_leave = true,
                     Effect::StartInputs => self.start_input(),
                     Effect::Report(report) => match report.severity {
