@@ -381,9 +381,9 @@ impl fmt::Display for NotReady {
 
 fn list(items: impl ExactSizeIterator<Item = String>) -> String {
     let more = items.len().saturating_sub(MOST_TOLD);
-    let mut text = items.take(MOST_TOLD).collect::<Vec<_>>().join(", ");
+    let told = items.take(MOST_TOLD).collect::<Vec<_>>().join(", ");
     if more > 0 {
-        text += &format!(" and {more} more");
+        return format!("{told} and {more} more");
     }
-    text
+    told
 }

@@ -117,7 +117,8 @@ fn layout(test: &str, nodes: &[(&str, u16)]) -> Arc<Layout> {
     let mut text = "[peering]\nretry = \"100ms\"\n".to_owned();
     for (name, port) in nodes {
         let role = name.split('-').next().unwrap();
-        text += &format!("[[node]]\nname = \"{name}\"\nrole = \"{role}\"\nport = {port}\n");
+        let node = format!("[[node]]\nname = \"{name}\"\nrole = \"{role}\"\nport = {port}\n");
+        text.push_str(&node);
     }
     Arc::new(Layout::parse(&text, test, &[]).unwrap())
 }

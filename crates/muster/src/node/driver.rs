@@ -136,6 +136,12 @@ impl Wake for Unpark {
     }
 }
 
+/// What a node reads, and where its records go.
+pub(crate) struct Ends {
+    pub(crate) input: Option<Input>,
+    pub(crate) sink: Box<dyn LogSink>,
+}
+
 pub(crate) struct Driver {
     node: NodeLoop,
     endpoint: Endpoint,
@@ -174,8 +180,7 @@ impl Driver {
         endpoint: Endpoint,
         subscriber: Subscriber,
         clock: Clock,
-        sink: Box<dyn LogSink>,
-        input: Option<Input>,
+        Ends { input, sink }: Ends,
         shared: Arc<Shared>,
         waiting: Waiting,
     ) -> Self {

@@ -20,7 +20,7 @@ use crate::endpoint::{
     Endpoint, EndpointConfig, Exposure, Forwarding, Heartbeat, ListenError, NodeIdentity,
     StartError, Tls, TopicClasses,
 };
-use driver::{Clock, Driver, Shared};
+use driver::{Clock, Driver, Ends, Shared};
 use ready::Waits;
 
 pub use input::{InputBatch, InputSender, Stopping};
@@ -146,8 +146,10 @@ impl Node {
             endpoint.clone(),
             subscriber,
             clock,
-            log_sink,
-            input,
+            Ends {
+                input,
+                sink: log_sink,
+            },
             Arc::clone(&shared),
             waiting,
         );
