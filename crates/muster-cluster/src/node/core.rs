@@ -78,19 +78,22 @@ impl Core {
         );
         let allowance = settings.duration("watermark.allowance");
         let mut watermarks = Watermarks::new();
-        // Others are never heard from: nothing is relayed.
+        // Everybody is heard from, through relays if not first-hand, but where the node is kept out of
+        // the mesh.
         let neighbours = layout.neighbours(&node.name);
-        let heard = [&node.name]
-            .into_iter()
-            .chain(&neighbours.dials)
-            .chain(&neighbours.accepts);
-        for name in heard {
-            if layout
-                .node(name)
-                .is_some_and(|other| !other.input.is_empty())
-            {
-                watermarks.expect(name);
-            }
+        let is_alone = settings.text("peering.forwarding") == "direct";
+        let is_heard = |name: &NodeName| {
+            !is_alone
+                || *name == node.name
+                || neighbours.dials.contains(name)
+                || neighbours.accepts.contains(name)
+        };
+        let with_input = layout
+            .nodes()
+            .iter()
+            .filter(|other| !other.input.is_empty());
+        for other in with_input.filter(|other| is_heard(&other.name)) {
+            watermarks.expect(&other.name);
         }
         Self {
             id,
