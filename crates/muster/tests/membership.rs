@@ -442,27 +442,7 @@ async fn nothing_is_lost_in_silence_before_all_are_ready() {
     cluster.start_node("worker-3").await;
     let early = &cluster.nodes["worker-3"];
     let topic = Topic::new("zeek/cluster/all/").unwrap();
-    let mut ready = Box::pin(early.ready(Quorum::All, LONG));
-    let (mut taken, mut number, mut is_ready) = (Vec::new(), 0, false);
-    while !is_ready {
-        let outcome = publish(early, &topic, number);
-        assert_eq!((outcome.dropped, outcome.displaced), (0, 0), "{outcome:?}");
-        if !outcome.no_subscriber() {
-            taken.push(format!("heard {number}"));
-        }
-        number += 1;
-        let moment = Duration::from_millis(1);
-        if let Ok(outcome) = tokio::time::timeout(moment, &mut ready).await {
-            outcome.unwrap();
-            is_ready = true;
-        }
-    }
-    drop(ready);
-    for _ in 0..10 {
-        assert!(!publish(early, &topic, number).no_subscriber());
-        taken.push(format!("heard {number}"));
-        number += 1;
-    }
+    let (taken, _) = publish_until_ready(early, &topic, 0).await;
     for node in &NAMES[..4] {
         until("all is heard", || {
             seen(test, node, "heard").last() == taken.last()
@@ -471,4 +451,75 @@ async fn nothing_is_lost_in_silence_before_all_are_ready() {
         assert_eq!(seen(test, node, "heard"), taken, "{node}");
     }
     cluster.stop().await;
+}
+
+/// All nodes start at once and publish from their first moment on: each message that was taken is heard
+/// by somebody, by nobody twice, and from the moment of readiness on by everybody.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_lost_in_silence_when_all_start_at_once() {
+    let test = "all at once";
+    let mut cluster = Cluster::start(test, &[]).await;
+    let topic = Topic::new("zeek/cluster/all/").unwrap();
+    let starts = NAMES.into_iter().zip(1u64..).map(|(name, number)| {
+        let (layout, topic) = (Arc::clone(&cluster.layout), topic.clone());
+        tokio::spawn(async move {
+            let node = started(&layout, name).await;
+            let (taken, last) = publish_until_ready(&node, &topic, number * 1_000_000).await;
+            (name, node, taken, last)
+        })
+    });
+    let starts: Vec<_> = starts.collect();
+    let mut taken = BTreeMap::new();
+    for start in starts {
+        let (name, node, of_node, last) = start.await.unwrap();
+        cluster.nodes.insert(name, node);
+        taken.insert(name, (of_node, last));
+    }
+    for node in NAMES {
+        let others = taken.iter().filter(|(name, _)| **name != node);
+        let lasts: Vec<_> = others.map(|(_, (_, last))| last.clone()).collect();
+        until("what came last is heard", || {
+            let heard = seen(test, node, "heard");
+            lasts.iter().all(|last| heard.contains(last))
+        })
+        .await;
+    }
+    let mut times: BTreeMap<String, usize> = BTreeMap::new();
+    for node in NAMES {
+        let mut heard = seen(test, node, "heard");
+        let all = heard.len();
+        heard.sort_unstable();
+        heard.dedup();
+        assert_eq!(heard.len(), all, "{node} heard something twice");
+        heard
+            .into_iter()
+            .for_each(|heard| *times.entry(heard).or_default() += 1);
+    }
+    for (name, (of_node, last)) in &taken {
+        for note in of_node {
+            assert!(times.contains_key(note), "{name} was lost with {note}");
+        }
+        assert_eq!(times[last], NAMES.len() - 1, "{last} of {name}");
+    }
+    cluster.stop().await;
+}
+
+/// Publishes notes until all nodes are ready, and one more: those that were taken, and the last.
+async fn publish_until_ready(node: &Node, topic: &Topic, first: u64) -> (Vec<String>, String) {
+    let mut ready = Box::pin(node.ready(Quorum::All, LONG));
+    let (mut taken, mut number) = (Vec::new(), first);
+    loop {
+        let moment = Duration::from_millis(1);
+        let is_ready = tokio::time::timeout(moment, &mut ready).await;
+        let outcome = publish(node, topic, number);
+        assert_eq!((outcome.dropped, outcome.displaced), (0, 0), "{outcome:?}");
+        if !outcome.no_subscriber() {
+            taken.push(format!("heard {number}"));
+        }
+        number += 1;
+        if let Ok(outcome) = is_ready {
+            outcome.unwrap();
+            return (taken.clone(), taken.pop().unwrap());
+        }
+    }
 }
