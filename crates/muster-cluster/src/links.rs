@@ -24,7 +24,7 @@ pub struct Neighbours {
 ///
 /// As in Zeek, the manager dials loggers, proxies dial loggers and managers, workers dial all
 /// three. Beyond Zeek, the nodes of one role other than worker are linked to one another, the later
-/// name dialling the earlier: nothing is relayed, so each hub must reach every other first-hand.
+/// name dialling the earlier: a hub that is lost then takes nothing with it that others need.
 pub fn links(layout: &Layout) -> Vec<Link> {
     let mut links = Vec::new();
     for dialer in layout.nodes() {

@@ -3,8 +3,9 @@
 //! Nobody tells of its view unasked. Whoever waits puts one question to all nodes: "do you see these
 //! lives?", and each answers with those that it does not see, mostly none. A question names lives, not
 //! names, so an answer that means the life before a restart is not taken for one that means the
-//! present one. It is repeated while the answers do not suffice, so what counts is at most
-//! [`LONGEST_REST`] and a journey old.
+//! present one. It is put when enough nodes are up, and repeated while the answers do not suffice, so
+//! what counts is at most [`LONGEST_REST`] and a journey old. While a node is late nobody is asked; only
+//! shortly before the deadline, so that the error can say who of the others does not see whom.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -26,6 +27,9 @@ const FIRST_REST: Duration = Duration::from_millis(100);
 
 /// The longest time until a question is repeated.
 pub(crate) const LONGEST_REST: Duration = Duration::from_secs(1);
+
+/// How long before the deadline the question is put although too few nodes are up.
+const LAST_QUESTION: Duration = Duration::from_secs(1);
 
 /// The lives that a node says it does not see; one that misses more is taken to see nobody.
 pub(crate) const MOST_MISSED: usize = 64;
@@ -215,6 +219,14 @@ impl Readiness {
         if is_over {
             return Look::NotReady(view);
         }
+        let last_question = Mono(self.deadline.0.saturating_sub(span(LAST_QUESTION)));
+        if self.candidates.len() - view.down.len() < self.least && now < last_question {
+            // What was answered would be old when it counts.
+            self.answers.clear();
+            self.lives = Arc::from([]);
+            self.next_question = last_question;
+            return Look::Wait;
+        }
         if is_old {
             let held = self.asked.map_or(now, |asked| asked.after(HOLD_DOWN));
             self.next_question = self.next_question.min(held);
@@ -327,6 +339,10 @@ impl Readiness {
         view.blind = blind.into_iter().map(named).collect();
         view
     }
+}
+
+fn span(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// The size of a group whose members all see one another, and are seen by `me` and see it. The largest

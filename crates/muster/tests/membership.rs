@@ -491,9 +491,9 @@ async fn nothing_is_lost_in_silence_when_all_start_at_once() {
         heard.sort_unstable();
         heard.dedup();
         assert_eq!(heard.len(), all, "{node} heard something twice");
-        heard
-            .into_iter()
-            .for_each(|heard| *times.entry(heard).or_default() += 1);
+        for note in heard {
+            *times.entry(note).or_default() += 1;
+        }
     }
     for (name, (of_node, last)) in &taken {
         for note in of_node {
