@@ -16,6 +16,10 @@ use crate::readiness::{Look, MOST_MISSED, Quorum, Readiness, ReadyError};
 /// The waits of one node at a time.
 const MOST_WAITS: usize = 64;
 
+/// The least time between two looks at the waits: a large cluster's answers come in a burst, and a look
+/// costs something for each node.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+
 /// Somebody asks which of these lives a node does not see.
 #[derive(Debug, Clone, PartialEq, Eq, Record)]
 #[record(name = "Muster::whom_do_you_see")]
@@ -49,6 +53,7 @@ pub(crate) struct Barrier {
     waits: Vec<(Waiter, Readiness)>,
     /// Something has happened that may end a wait or ask a question.
     has_changed: bool,
+    looked: Option<Mono>,
     questions: u64,
 }
 
@@ -60,7 +65,8 @@ impl Barrier {
 
     pub(super) fn next_deadline(&self, now: Mono) -> Option<Mono> {
         if self.has_changed {
-            return Some(now);
+            let rested = self.looked.map(|looked| looked.after(LOOK_EVERY));
+            return Some(rested.map_or(now, |rested| rested.max(now)));
         }
         let waits = self.waits.iter();
         waits.map(|(_, wait)| wait.next_deadline()).min()
@@ -81,6 +87,7 @@ impl Core {
             return Err(ReadyError::TooMany);
         }
         self.barrier.waits.push((waiter, wait));
+        self.barrier.looked = None;
         self.barrier.changed();
         Ok(())
     }
@@ -119,6 +126,7 @@ impl NodeLoop {
             return;
         }
         barrier.has_changed = false;
+        barrier.looked = Some(now);
         let mut questions: Vec<(u64, Arc<[EndpointId]>)> = Vec::new();
         let mut ended = Vec::new();
         let core = &mut self.core;

@@ -22,6 +22,8 @@ fn lives(numbers: &[u8]) -> Vec<String> {
 
 /// What the operator and the driver were told of waits.
 fn of_waits(rig: &mut Rig) -> Vec<String> {
+    // What comes in bursts is looked at together.
+    rig.pass(Duration::from_millis(5));
     let mut said = rig.said();
     said.retain(|text| text.starts_with("wait"));
     said
@@ -41,6 +43,7 @@ fn a_wait_asks_everybody_and_ends_when_all_have_answered() {
     let asked = "Muster::whom_do_you_see to zeek/cluster/all/".to_owned();
     assert!(!rig.published().contains(&asked), "too few are up");
     rig.up("data-2", 2);
+    rig.pass(Duration::from_millis(5));
     assert!(rig.published().contains(&asked));
     rig.pass(Duration::from_millis(110));
     assert_eq!(rig.published(), [asked], "nobody has answered");
@@ -114,7 +117,9 @@ fn a_framework_can_wait() {
     let mut rig = Rig::new("worker-1");
     rig.act("await_loggers 1");
     rig.up("logger-2", 3);
+    rig.pass(Duration::from_millis(5));
     answer(&mut rig, 3, 1, &[]);
+    rig.pass(Duration::from_millis(5));
     let said = rig.said();
     assert!(said.contains(&"ready 1 Ok(())".to_owned()), "{said:?}");
 }
