@@ -52,6 +52,9 @@ pub struct NodeReport {
     pub inbox_dropped: DropLedger,
     /// Messages that were published while no peer subscribed to their topic.
     pub unrouted: DropLedger,
+    /// The nodes that this one is linked with by the layout and that are up, but reached only through
+    /// others at present.
+    pub detours: Vec<String>,
     /// Whether the inputs have ended; `None` without inputs.
     pub input_ended: Option<bool>,
     /// The event time up to which the inputs have been read.
@@ -62,9 +65,6 @@ pub struct NodeReport {
     pub connections_refused: u64,
     /// Messages that were dropped for subscribers of the endpoint, the node's loop among them.
     pub subscribers_dropped: DropLedger,
-    /// The nodes that this one is linked with by the layout and that are up, but reached only through
-    /// others at present.
-    pub detours: Vec<String>,
     /// The peers, present and past.
     pub peers: Vec<PeerLine>,
     pub(crate) made: Option<Instant>,
