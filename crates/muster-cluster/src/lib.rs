@@ -3,6 +3,7 @@
 //! - [`Layout`]: the nodes of a cluster, read from one file; [`Settings`]: what may be tuned.
 //! - [`links()`]: who dials whom. [`Topics`]: who hears what.
 //! - [`Membership`]: who is alive. [`Pools`] and [`Key`]: who of them owns which key.
+//! - [`Readiness`]: whether the nodes that are needed are mutually up.
 //! - [`Watermarks`]: up to which event time everything has been seen.
 //!
 //! Nothing here reads a file, a clock or a random number: time and text are arguments, decisions
@@ -43,6 +44,7 @@ mod links;
 mod membership;
 pub mod node;
 mod pools;
+mod readiness;
 mod settings;
 mod topics;
 mod watermark;
@@ -55,6 +57,7 @@ pub use layout::{
 pub use links::{Link, Neighbours, links};
 pub use membership::{Life, Membership, MembershipEvent, Record, Refusal};
 pub use pools::{Member, PoolChange, PoolView, Pools};
+pub use readiness::{Look, NotReady, Quorum, Readiness, ReadyError};
 pub use settings::{
     CORE_SETTINGS, Origin, SettingError, SettingKind, SettingSpec, SettingValue, Settings,
 };

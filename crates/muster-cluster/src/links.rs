@@ -24,7 +24,7 @@ pub struct Neighbours {
 ///
 /// As in Zeek, the manager dials loggers, proxies dial loggers and managers, workers dial all
 /// three. Beyond Zeek, the nodes of one role other than worker are linked to one another, the later
-/// name dialling the earlier: nothing is relayed, so each hub must reach every other first-hand.
+/// name dialling the earlier: a hub that is lost then takes nothing with it that others need.
 pub fn links(layout: &Layout) -> Vec<Link> {
     let mut links = Vec::new();
     for dialer in layout.nodes() {
@@ -61,6 +61,12 @@ pub(crate) fn neighbours(layout: &Layout, name: &NodeName) -> Neighbours {
         dials: names(&|other| dials(node, other)),
         accepts: names(&|other| dials(other, node)),
     }
+}
+
+/// Whether the layout asks for a peering of two nodes, whoever of the two dials.
+pub(crate) fn is_link(layout: &Layout, one: &NodeName, other: &NodeName) -> bool {
+    let nodes = layout.node(one).zip(layout.node(other));
+    nodes.is_some_and(|(one, other)| dials(one, other) || dials(other, one))
 }
 
 /// Whether `dialer` opens a connection to `listener`.

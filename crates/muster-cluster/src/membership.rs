@@ -15,7 +15,8 @@ const HELD_BESIDES: usize = 16;
 
 /// The table of all nodes of a layout; everything else reads who is alive from here.
 ///
-/// A node is alive from the moment when both its peering stands and its hello came. Its events
+/// A node is alive from the moment when both it can be reached, by a peering of its own or through
+/// others, and its hello came. Its events
 /// alternate: up, down, up; the down of one life comes before the up of the next. The node itself is
 /// in the table, alive from the start, without an event.
 #[derive(Debug, Clone)]
@@ -49,9 +50,10 @@ pub struct Life {
     pub id: EndpointId,
     /// Its place among the lives of the node; not known of Zeek's nodes.
     pub incarnation: Option<Incarnation>,
-    /// When its peering was made.
+    /// Since when it can be reached.
     pub since: Timestamp,
-    /// Whether it is a peer of ours; not so of the node itself.
+    /// Whether it is a peer of ours now; not so of a node that is reached only through others, nor of
+    /// the node itself.
     pub direct: bool,
 }
 
@@ -132,6 +134,8 @@ pub enum Refusal {
 #[derive(Debug, Clone)]
 struct Peer {
     since: Timestamp,
+    /// Whether there is a peering, or only a way through others.
+    direct: bool,
     /// The node whose life this is or was.
     name: Option<NodeName>,
     /// Whether another life has taken its place, or was there first.
@@ -187,13 +191,21 @@ impl Membership {
         }
     }
 
-    /// A peering stands. A hello that came before it counts now.
-    pub fn peer_added(&mut self, id: EndpointId, now: Timestamp) -> Vec<MembershipEvent> {
+    /// An endpoint can be reached: by a peering if it is `direct`, otherwise through others. A hello
+    /// that came before that counts now.
+    pub fn peer_added(
+        &mut self,
+        id: EndpointId,
+        direct: bool,
+        now: Timestamp,
+    ) -> Vec<MembershipEvent> {
         self.peers.entry(id).or_insert(Peer {
             since: now,
+            direct,
             name: None,
             superseded: false,
         });
+        self.link_changed(id, direct);
         match self.held.remove(&id) {
             Some(hello) => self.settle(id, &hello.name, hello.incarnation),
             None => Vec::new(),
@@ -234,7 +246,24 @@ impl Membership {
         Vec::new()
     }
 
-    /// A peering is gone. Nothing follows for a peer that was no node.
+    /// There is a peering with an endpoint that was reached through others before, or none any more with
+    /// one that still can be reached. Nobody comes or goes by that.
+    pub fn link_changed(&mut self, id: EndpointId, direct: bool) {
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return;
+        };
+        peer.direct = direct;
+        let record = peer
+            .name
+            .as_ref()
+            .and_then(|name| self.records.get_mut(name));
+        let life = record.and_then(|record| record.life.as_mut());
+        if let Some(life) = life.filter(|life| life.id == id) {
+            life.direct = direct;
+        }
+    }
+
+    /// An endpoint can no longer be reached. Nothing follows for one that was no node.
     pub fn peer_lost(&mut self, id: EndpointId) -> Vec<MembershipEvent> {
         self.held.remove(&id);
         let name = self.peers.remove(&id).and_then(|peer| peer.name);
@@ -244,10 +273,8 @@ impl Membership {
         let name = record.name.clone();
         if let Some(life) = record.life.take_if(|life| life.id == id) {
             let mut events = vec![down(&name, &life)];
-            events.extend(self.contenders.remove(&name).and_then(|contender| {
-                let since = self.peers.get(&contender.id)?.since;
-                self.begin(&name, contender, since)
-            }));
+            let contender = self.contenders.remove(&name);
+            events.extend(contender.and_then(|contender| self.begin(&name, contender)));
             return events;
         }
         if self.contenders.get(&name).is_some_and(|new| new.id == id) {
@@ -279,8 +306,7 @@ impl Membership {
             }
             events.push(down(name, &old));
         }
-        let since = self.peers.get(&contender.id).map(|peer| peer.since);
-        events.extend(since.and_then(|since| self.begin(name, contender, since)));
+        events.extend(self.begin(name, contender));
         events
     }
 
@@ -289,14 +315,14 @@ impl Membership {
         &mut self,
         name: &NodeName,
         Contender { id, incarnation }: Contender,
-        since: Timestamp,
     ) -> Option<MembershipEvent> {
+        let peer = self.peers.get(&id)?;
         let record = self.records.get_mut(name)?;
         record.life = Some(Life {
             id,
             incarnation,
-            since,
-            direct: true,
+            since: peer.since,
+            direct: peer.direct,
         });
         Some(MembershipEvent::NodeUp {
             name: name.clone(),
@@ -376,7 +402,6 @@ impl Membership {
         }
         let name = record.name.clone();
         let contender = Contender { id, incarnation };
-        let since = peer.since;
         match (&record.life, self.contenders.get(&name)) {
             (None, _) => {}
             (Some(_), Some(known)) if known.id == id => return Vec::new(),
@@ -389,7 +414,7 @@ impl Membership {
             }
         }
         peer.name = Some(name.clone());
-        self.begin(&name, contender, since).into_iter().collect()
+        self.begin(&name, contender).into_iter().collect()
     }
 }
 

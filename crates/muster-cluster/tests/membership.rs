@@ -46,7 +46,7 @@ fn play(story: &str) -> String {
         let events = if let Some(answer) = step.strip_prefix('?') {
             table.contest_ended(&worker, answer == "yes")
         } else if let Some(n) = step.strip_prefix('+') {
-            table.peer_added(id(n.parse().unwrap()), Timestamp::from_secs(1))
+            table.peer_added(id(n.parse().unwrap()), true, Timestamp::from_secs(1))
         } else if let Some(n) = step.strip_prefix('-') {
             table.peer_lost(id(n.parse().unwrap()))
         } else {
@@ -155,7 +155,7 @@ fn names_and_ids_find_each_other() {
     let mut table = table();
     let worker = NodeName::new("worker").unwrap();
     assert_eq!(table.id_of(&worker), None);
-    table.peer_added(id(1), Timestamp::from_secs(7));
+    table.peer_added(id(1), true, Timestamp::from_secs(7));
     assert_eq!(table.name_of(id(1)), None);
     table.hello(id(1), "worker", id(1), None);
     assert_eq!(table.id_of(&worker), Some(id(1)));
@@ -164,6 +164,13 @@ fn names_and_ids_find_each_other() {
     assert_eq!(table.name_of(id(9)), None);
     let life = table.get(&worker).unwrap().life.clone().unwrap();
     assert!(life.direct && life.since == Timestamp::from_secs(7));
+    // The link is lost, but there is a way through others.
+    table.link_changed(id(1), false);
+    let life = table
+        .get(&NodeName::new("worker").unwrap())
+        .and_then(|record| record.life.clone())
+        .unwrap();
+    assert!(!life.direct && life.since == Timestamp::from_secs(7));
     assert!(!table.get(table.me()).unwrap().life.as_ref().unwrap().direct);
 }
 
@@ -216,7 +223,7 @@ proptest! {
             let events = match step {
                 Step::Added(n) => {
                     peers.insert(id(n));
-                    table.peer_added(id(n), Timestamp::from_secs(1))
+                    table.peer_added(id(n), true, Timestamp::from_secs(1))
                 }
                 Step::Lost(n) => {
                     peers.remove(&id(n));

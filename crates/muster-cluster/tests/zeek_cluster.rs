@@ -117,7 +117,13 @@ fn a_zeek_manager_meets_our_worker() {
         (first.topic.clone(), name, arguments)
     };
     // Ours says the same hello, and its incarnation besides, which Zeek does not look at.
-    worker.step(Input::PeerAdded(managers), now());
+    worker.step(
+        Input::PeerAdded {
+            id: managers,
+            direct: true,
+        },
+        now(),
+    );
     let effects = worker.take_effects();
     let Some(Effect::Publish { topic, payload, .. }) = effects.first() else {
         panic!("no hello: {effects:?}");

@@ -16,6 +16,8 @@ pub(crate) enum Item {
     Arrival {
         connection: usize,
         side: usize,
+        /// The life that relays it, if the two sides have no link.
+        via: Option<(usize, u64)>,
         payload: Bytes,
     },
     /// A node's next rows are read.

@@ -62,7 +62,8 @@
 //! assert_eq!(cluster.log_of::<Seen>("hosts").len(), 100);
 //! ```
 //!
-//! Links carry messages in order, each with a latency of its own, 1 to 20 ms unless
+//! Muster's nodes form one mesh: hubs relay, so that workers, which have no link, hear one another. What
+//! runs as a Zeek process has its peers alone. Links carry messages in order, each with a latency of its own, 1 to 20 ms unless
 //! [`Cluster::latency`] says otherwise. A test that fails prints its seed; [`Cluster::seed`] brings
 //! the same run again.
 

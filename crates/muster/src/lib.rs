@@ -10,6 +10,7 @@ pub use endpoint::{
     TryReceiveError, random_id,
 };
 pub use muster_cluster as cluster;
+pub use muster_cluster::{NotReady, Quorum, ReadyError};
 pub use muster_data as data;
 pub use muster_wire as wire;
 pub use node::{

@@ -50,6 +50,10 @@ pub(crate) struct NodeStatus {
     pub(crate) subscribers_dropped: BTreeMap<String, u64>,
     pub(crate) input: Option<InputStatus>,
     pub(crate) peers: Vec<PeerStatus>,
+    /// The nodes that this one has no link with although the layout asks for it, and that are up: they
+    /// are reached through others.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) detours: Vec<String>,
     /// Where the node serves its metrics and status.
     #[serde(default)]
     pub(crate) monitor: Option<String>,
@@ -218,6 +222,7 @@ impl NodeStatus {
                     .map(|nanos| Duration::from_nanos(nanos.unsigned_abs()).as_secs_f64()),
             }),
             peers: report.peers.iter().map(PeerStatus::new).collect(),
+            detours: report.detours.clone(),
             monitor: None,
             gateway: None,
             bridge: None,
@@ -384,6 +389,14 @@ impl ProcessStatus {
         let Some(report) = &self.report else {
             return;
         };
+        if !report.detours.is_empty() {
+            let names = report.detours.join(", ");
+            let _ = writeln!(
+                text,
+                "{}: no link with {names}, reached through other nodes",
+                self.node
+            );
+        }
         if let Some(gateway) = &report.gateway {
             let _ = writeln!(
                 text,

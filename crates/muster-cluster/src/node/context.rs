@@ -6,6 +6,7 @@ use std::time::Duration;
 use muster_data::{Data, DataRef, Encode, Record, Timestamp, Type, Typed, encode_to_vec};
 use muster_wire::{Class, EndpointId, Mono, Topic};
 
+use super::barrier::Waiter;
 use super::core::Core;
 use super::framework::Event;
 use super::logs::StreamError;
@@ -13,6 +14,7 @@ use super::{Severity, timers};
 use crate::hrw::Key;
 use crate::layout::{Layout, NodeName, PoolName, Role};
 use crate::pools::PoolView;
+use crate::readiness::{Quorum, ReadyError};
 use crate::settings::Settings;
 
 /// Why an event was not published.
@@ -254,6 +256,20 @@ impl Context<'_> {
     /// Whether a node is alive; this node always is.
     pub fn is_alive(&self, name: &NodeName) -> bool {
         self.core.is_alive(name)
+    }
+
+    /// Waits until nodes are mutually up: this node sees them, they see it and one another. The
+    /// framework's [`ready`](super::Framework::ready) hook is called with `token` when they are, or
+    /// after `limit` with what lacks. A node waits for 64 quorums at a time at most.
+    pub fn await_ready(
+        &mut self,
+        quorum: &Quorum,
+        limit: Duration,
+        token: u64,
+    ) -> Result<(), ReadyError> {
+        let framework = self.framework;
+        let waiter = Waiter::Framework { framework, token };
+        self.core.await_ready(waiter, quorum, limit)
     }
 
     /// The members of a pool as they are now.

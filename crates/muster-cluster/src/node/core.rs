@@ -9,6 +9,7 @@ use muster_data::{Timespan, Timestamp, Type};
 use muster_wire::zeek::{self, Metadata};
 use muster_wire::{Class, EndpointId, Filter, Incarnation, Topic};
 
+use super::barrier::Barrier;
 use super::counts::NodeCounts;
 use super::logs::{BATCH, Logged, Logs};
 use super::timers::Timers;
@@ -37,6 +38,7 @@ pub(crate) struct Core {
     pub(crate) event_time: Option<Timestamp>,
     pub(crate) membership: Membership,
     pub(crate) pools: Pools,
+    pub(crate) barrier: Barrier,
     pub(crate) watermarks: Watermarks,
     pub(crate) allowance: Timespan,
     /// The event time up to which windows have been closed.
@@ -76,19 +78,22 @@ impl Core {
         );
         let allowance = settings.duration("watermark.allowance");
         let mut watermarks = Watermarks::new();
-        // Others are never heard from: nothing is relayed.
+        // Everybody is heard from, through relays if not first-hand, but where the node is kept out of
+        // the mesh.
         let neighbours = layout.neighbours(&node.name);
-        let heard = [&node.name]
-            .into_iter()
-            .chain(&neighbours.dials)
-            .chain(&neighbours.accepts);
-        for name in heard {
-            if layout
-                .node(name)
-                .is_some_and(|other| !other.input.is_empty())
-            {
-                watermarks.expect(name);
-            }
+        let is_alone = settings.text("peering.forwarding") == "direct";
+        let is_heard = |name: &NodeName| {
+            !is_alone
+                || *name == node.name
+                || neighbours.dials.contains(name)
+                || neighbours.accepts.contains(name)
+        };
+        let with_input = layout
+            .nodes()
+            .iter()
+            .filter(|other| !other.input.is_empty());
+        for other in with_input.filter(|other| is_heard(&other.name)) {
+            watermarks.expect(&other.name);
         }
         Self {
             id,
@@ -97,6 +102,7 @@ impl Core {
             event_time: None,
             membership: Membership::new(&layout, &node.name, id, incarnation, now.wall),
             pools: Pools::new(&layout, Some(&node.name)),
+            barrier: Barrier::default(),
             watermarks,
             allowance: Timespan::from_nanos(
                 i64::try_from(allowance.as_nanos()).unwrap_or(i64::MAX),

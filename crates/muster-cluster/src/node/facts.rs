@@ -1,10 +1,13 @@
 //! What goes into a node loop and what comes out.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use muster_data::Timestamp;
 use muster_wire::{Class, EndpointId, Mono, Topic};
 
 use super::logs::{LogBatch, StreamError};
+use crate::readiness::{Quorum, ReadyError};
 
 /// The present, as the driver of a node loop tells it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,14 +23,27 @@ pub struct Now {
 pub enum Input<'a> {
     /// A message arrived; its payload is one validated value.
     Message {
-        /// The peer that sent it.
+        /// The endpoint that published it.
         from: EndpointId,
         /// The encoded value.
         payload: &'a [u8],
     },
-    /// A peering stands, and the routing table leads to the peer.
-    PeerAdded(EndpointId),
-    /// A peering has ended; nothing of the peer will follow.
+    /// An endpoint can be reached: the routing table leads to it.
+    PeerAdded {
+        /// The endpoint.
+        id: EndpointId,
+        /// Whether there is a peering with it, or only a way through others.
+        direct: bool,
+    },
+    /// An endpoint that can be reached has become a peer, or is none any more and is reached through
+    /// others.
+    LinkChanged {
+        /// The endpoint.
+        id: EndpointId,
+        /// Whether there is a peering with it now.
+        direct: bool,
+    },
+    /// An endpoint can no longer be reached; nothing of it will follow.
     PeerLost(EndpointId),
     /// A peer has answered the ping of [`Effect::Ping`].
     Pong(EndpointId),
@@ -52,6 +68,20 @@ pub enum Input<'a> {
         records: u64,
         /// The records that they do not hold.
         failed: u64,
+    },
+    /// Somebody waits until nodes are mutually up; [`Effect::Ready`] tells how it ends.
+    AwaitReady {
+        /// What the effect will repeat; no other wait of the node has it.
+        token: u64,
+        /// The nodes.
+        quorum: &'a Quorum,
+        /// How long it waits at most.
+        limit: Duration,
+    },
+    /// The wait of this token is given up; no effect follows.
+    GiveUpReady {
+        /// As in [`Input::AwaitReady`].
+        token: u64,
     },
     /// Nothing; only time has passed.
     Tick,
@@ -82,6 +112,13 @@ pub enum Effect {
     Leave,
     /// Start this node's inputs: the nodes that it works with are up, or were waited for long enough.
     StartInputs,
+    /// A wait of [`Input::AwaitReady`] has ended.
+    Ready {
+        /// Which.
+        token: u64,
+        /// Whether the nodes are mutually up, or what lacks.
+        outcome: Result<(), ReadyError>,
+    },
     /// Tell the operator.
     Report(Report),
 }

@@ -10,6 +10,7 @@ use super::context::Context;
 use super::logs::{Column, StreamError, columns_of};
 use crate::layout::{Layout, Node, NodeName, Role};
 use crate::pools::PoolChange;
+use crate::readiness::ReadyError;
 use crate::settings::SettingSpec;
 
 /// A record that travels as an event: its name is the event's, its fields are the arguments.
@@ -54,6 +55,12 @@ pub trait Framework: Sized + Send + 'static {
     /// A node is down.
     fn node_down(&mut self, node: &NodeLife, cx: &mut Context<'_>) {
         let _ = (node, cx);
+    }
+
+    /// A wait of [`Context::await_ready`] has ended: the nodes are mutually up, or `outcome` says what
+    /// lacked at the deadline.
+    fn ready(&mut self, token: u64, outcome: &Result<(), ReadyError>, cx: &mut Context<'_>) {
+        let _ = (token, outcome, cx);
     }
 
     /// A pool has gained or lost a member, and with it some keys their owner.
@@ -252,6 +259,7 @@ pub(crate) enum Hook<'a> {
     NodeUp(&'a NodeLife),
     NodeDown(&'a NodeLife),
     PoolChanged(&'a PoolChange),
+    Ready(u64, &'a Result<(), ReadyError>),
     Timer(u64),
     Watermark(Timestamp),
 }
@@ -264,6 +272,7 @@ impl Hook<'_> {
             Self::NodeUp(_) => "node_up",
             Self::NodeDown(_) => "node_down",
             Self::PoolChanged(_) => "pool_changed",
+            Self::Ready(..) => "ready",
             Self::Timer(_) => "timer",
             Self::Watermark(_) => "watermark",
         }
@@ -297,6 +306,7 @@ impl<F: Framework> Hosted for Host<F> {
             Hook::NodeUp(node) => framework.node_up(node, cx),
             Hook::NodeDown(node) => framework.node_down(node, cx),
             Hook::PoolChanged(change) => framework.pool_changed(change, cx),
+            Hook::Ready(token, outcome) => framework.ready(token, outcome, cx),
             Hook::Timer(token) => framework.timer(token, cx),
             Hook::Watermark(closed) => framework.watermark(closed, cx),
         }

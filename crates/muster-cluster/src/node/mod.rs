@@ -4,15 +4,18 @@
 //! argument. A thread drives it in a process, a simulator in tests, so that a whole cluster with its
 //! frameworks runs from one seed.
 
+mod barrier;
 mod by_name;
 mod contests;
 mod context;
 mod core;
 mod counts;
+mod detours;
 mod facts;
 mod framework;
 mod inputs;
 mod logs;
+mod members;
 #[cfg(test)]
 mod tests;
 mod timers;
@@ -25,11 +28,10 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::Duration;
 
 use muster_data::{DataRef, Record, Timestamp};
-use muster_wire::zeek::{self, EventRef, Message, Metadata};
-use muster_wire::{Class, EndpointId, Incarnation, Mono, Topic};
+use muster_wire::zeek::{EventRef, Message};
+use muster_wire::{EndpointId, Incarnation, Mono, Topic};
 
 pub use by_name::ByName;
 pub use context::{Context, PublishError};
@@ -40,20 +42,14 @@ pub use logs::{Column, LogBatch, StreamError};
 
 use self::contests::{Contest, Leave};
 use self::core::Core;
+use self::detours::Detours;
+use self::members::Hello;
 use crate::layout::{Layout, NodeName};
-use crate::membership::{Membership, MembershipEvent};
+use crate::membership::Membership;
 use crate::pools::{PoolChange, Pools};
 use crate::watermark::Watermarks;
 use framework::{Created, Declared, DeclaredStream, Hook, Hosted};
 use inputs::{LowWatermark, Ready};
-
-/// A node says who it is: Zeek's `Cluster::hello`.
-#[derive(Debug, Clone, PartialEq, Eq, Record)]
-#[record(name = "Cluster::hello")]
-struct Hello {
-    name: String,
-    id: String,
-}
 
 /// Somebody asks a node for its peers.
 pub const PEERS_REQUEST: &str = "Muster::peers_request";
@@ -91,13 +87,10 @@ pub struct NodeLoop {
     answered: BTreeMap<EndpointId, Mono>,
     /// The newcomers under names of living nodes.
     contests: Vec<Contest>,
+    detours: Detours,
     /// Another process of this node's name is alive, and this one has been told to leave.
     is_leaving: bool,
 }
-
-/// When a hello is said again to a peer that has not said its own, and how often.
-const HELLO_AGAIN: Duration = Duration::from_secs(3);
-const HELLO_TIMES: u32 = 10;
 
 impl NodeLoop {
     /// A node of a layout, in the life `id` that begins now. Its frameworks' `init` has run.
@@ -141,6 +134,7 @@ impl NodeLoop {
             strangers: BTreeMap::new(),
             answered: BTreeMap::new(),
             contests: Vec::new(),
+            detours: Detours::default(),
             is_leaving: false,
         };
         let mut priorities: HashMap<String, Vec<(i32, HandlerRef)>> = HashMap::new();
@@ -222,7 +216,8 @@ impl NodeLoop {
         self.core.logs.waiting()
     }
 
-    /// Whether every node that this one is linked with is up.
+    /// Whether every node that this one is linked with by the layout is up, be it that some can be
+    /// reached only through others at present: see [`detours`](Self::detours).
     pub fn has_all_neighbours(&self) -> bool {
         self.neighbours.iter().all(|name| self.core.is_alive(name))
     }
@@ -248,6 +243,8 @@ impl NodeLoop {
             self.grace.iter().map(|(at, _)| *at).min(),
             self.strangers.values().map(|(at, _)| *at).min(),
             self.next_contest(),
+            self.detours.next_deadline(),
+            self.core.barrier.next_deadline(self.core.now.mono),
         ]
         .into_iter()
         .flatten()
@@ -266,7 +263,11 @@ impl NodeLoop {
                 self.core.counts.events_local += 1;
                 self.message(self.core.id, payload);
             }
-            Input::PeerAdded(id) => self.peer_added(id),
+            Input::PeerAdded { id, direct } => self.peer_added(id, direct),
+            Input::LinkChanged { id, direct } => {
+                self.core.membership.link_changed(id, direct);
+                self.look_for_detours();
+            }
             Input::Pong(id) => self.pong(id),
             Input::PeerLost(id) => {
                 self.strangers.remove(&id);
@@ -280,10 +281,17 @@ impl NodeLoop {
                 self.core.counts.records_written += records;
                 self.core.counts.records_failed += failed;
             }
+            Input::AwaitReady {
+                token,
+                quorum,
+                limit,
+            } => self.await_ready(token, quorum, limit),
+            Input::GiveUpReady { token } => self.give_up_ready(token),
             Input::Tick => {}
             Input::Stop if self.stopping => {}
             Input::Stop => {
                 self.stopping = true;
+                self.end_waits();
                 self.hook_all(Hook::Done);
                 self.run_local();
                 self.flush_logs(None);
@@ -292,74 +300,10 @@ impl NodeLoop {
             }
         }
         self.run_local();
+        self.look_at_waits();
         self.timers();
         self.tell_readiness();
         self.start_inputs();
-    }
-
-    fn peer_added(&mut self, id: EndpointId) {
-        self.say_hello(id);
-        let again = self.core.now.mono.after(HELLO_AGAIN);
-        self.strangers.insert(id, (again, HELLO_TIMES));
-        let events = self.core.membership.peer_added(id, self.core.now.wall);
-        self.membership_events(events);
-    }
-
-    fn say_hello(&mut self, id: EndpointId) {
-        let topic = self.core.layout.topics().id(id);
-        let hello = Hello {
-            name: self.core.node.name.to_string(),
-            id: self.core.id.to_string(),
-        };
-        let metadata = Metadata {
-            timestamp: None,
-            incarnation: Some(self.core.incarnation.0),
-        };
-        self.core
-            .send(&topic, Class::Control, Hello::NAME, metadata, |out| {
-                muster_data::Encode::encode(&hello, out);
-            });
-    }
-
-    /// Says hello again to peers that have not said who they are: a hello may have been lost where a
-    /// queue was full, and a node that hears it twice answers. Most peers that stay strangers are no
-    /// nodes.
-    fn hello_to_strangers(&mut self) {
-        let now = self.core.now.mono;
-        let due: Vec<EndpointId> = self
-            .strangers
-            .iter()
-            .filter(|(_, (at, _))| *at <= now)
-            .map(|(id, _)| *id)
-            .collect();
-        for id in due {
-            self.say_hello(id);
-            match self.strangers.get_mut(&id) {
-                Some((at, left)) if *left > 1 => {
-                    *at = now.after(HELLO_AGAIN);
-                    *left -= 1;
-                }
-                _ => {
-                    self.strangers.remove(&id);
-                }
-            }
-        }
-    }
-
-    /// A node that is known says hello again: it does not know us, or not what we told it.
-    fn hello_again(&mut self, from: EndpointId) {
-        let now = self.core.now.mono;
-        let Some(name) = self.core.membership.name_of(from).cloned() else {
-            return;
-        };
-        let answered = self.answered.get(&from).copied();
-        if answered.is_some_and(|at| now.since(at) < HELLO_AGAIN / 2) {
-            return;
-        }
-        self.answered.insert(from, now);
-        self.say_hello(from);
-        self.announce_to(from);
-        self.tell_readiness_to(&name, from);
     }
 
     fn message(&mut self, from: EndpointId, payload: &[u8]) {
@@ -380,6 +324,8 @@ impl NodeLoop {
         match event.name() {
             Hello::NAME => self.hello(from, event),
             Leave::NAME => self.told_to_leave(from, event),
+            barrier::Question::NAME => self.asked_whom_it_sees(from, event),
+            barrier::NotSeen::NAME => self.told_whom_it_does_not_see(from, event),
             LowWatermark::NAME => self.low_watermark(from, event),
             Ready::NAME => self.is_ready(from),
             logs::BATCH => self.log_batch(event),
@@ -438,94 +384,6 @@ impl NodeLoop {
         }
     }
 
-    fn hello(&mut self, from: EndpointId, event: &EventRef<'_>) {
-        let parsed = event.arguments().to::<Hello>().ok();
-        let Some((id, hello)) = parsed.and_then(|hello| Some((hello.id.parse().ok()?, hello)))
-        else {
-            self.core.counts.events_refused += 1;
-            self.core.report(Severity::Warning, "hello", || {
-                format!("refused a malformed hello of {from}")
-            });
-            return;
-        };
-        let incarnation = event
-            .metadata(zeek::INCARNATION)
-            .and_then(|value| value.as_count())
-            .map(Incarnation);
-        let events = self
-            .core
-            .membership
-            .hello(from, &hello.name, id, incarnation);
-        if events.is_empty() {
-            self.hello_again(from);
-        }
-        self.membership_events(events);
-    }
-
-    fn membership_events(&mut self, events: Vec<MembershipEvent>) {
-        for event in events {
-            match event {
-                MembershipEvent::NodeUp {
-                    name,
-                    id,
-                    incarnation,
-                } => {
-                    self.grace.retain(|(_, waiting)| *waiting != name);
-                    self.strangers.remove(&id);
-                    self.core.watermarks.node_up(&name, incarnation);
-                    let changes = self.core.pools.node_up(&name);
-                    self.announce_to(id);
-                    self.tell_readiness_to(&name, id);
-                    self.tell_zeek_manager(&name);
-                    if incarnation.is_none() {
-                        // Zeek's nodes do not say it.
-                        self.ready.insert(name.clone());
-                    }
-                    let life = NodeLife {
-                        name,
-                        id,
-                        incarnation,
-                    };
-                    self.core.is_now_zeek(&life, incarnation.is_none());
-                    self.core.effects.push(Effect::Report(Report {
-                        severity: Severity::Info,
-                        text: format!("node up: {}", life.name),
-                    }));
-                    self.hook_all(Hook::NodeUp(&life));
-                    self.pools_changed(&changes);
-                }
-                MembershipEvent::NodeDown {
-                    name,
-                    id,
-                    incarnation,
-                } => {
-                    let changes = self.core.pools.node_down(&name);
-                    self.ready.remove(&name);
-                    self.hold_watermark(&name);
-                    let life = NodeLife {
-                        name,
-                        id,
-                        incarnation,
-                    };
-                    self.core.is_now_zeek(&life, false);
-                    self.core.effects.push(Effect::Report(Report {
-                        severity: Severity::Warning,
-                        text: format!("node down: {}", life.name),
-                    }));
-                    self.hook_all(Hook::NodeDown(&life));
-                    self.pools_changed(&changes);
-                    self.watermark_moved();
-                }
-                MembershipEvent::Contested { name, old, new } => self.contested(name, old, new),
-                MembershipEvent::Refused { name, id, reason } => {
-                    let kind = format!("hello of {name}");
-                    let text = || format!("refused the hello of `{name}` ({id}): {reason}");
-                    self.core.report(Severity::Error, &kind, text);
-                }
-            }
-        }
-    }
-
     fn pools_changed(&mut self, changes: &[PoolChange]) {
         for change in changes {
             self.hook_all(Hook::PoolChanged(change));
@@ -568,6 +426,7 @@ impl NodeLoop {
         let now = self.core.now.mono;
         self.hello_to_strangers();
         self.end_contests();
+        self.tell_of_detours();
         for owner in self.core.timers.take_mono(now) {
             self.hook(owner.framework, Hook::Timer(owner.token));
         }

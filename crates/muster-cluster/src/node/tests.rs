@@ -6,6 +6,8 @@
     reason = "a handler is a method that takes its event by value"
 )]
 
+mod barrier;
+mod detours;
 mod logging;
 mod time;
 mod unhandled;
@@ -15,12 +17,14 @@ mod zeek_logs;
 use std::time::Duration;
 
 use muster_data::{Data, Encode, encode_to_vec};
+use muster_wire::zeek::{self, Metadata};
 
 use bytes::Bytes;
 
 use super::*;
 use crate::hrw::Key;
-use crate::layout::PoolName;
+use crate::layout::{PoolName, Role};
+use crate::readiness::{Quorum, ReadyError};
 
 const LAYOUT: &str = r#"
     [logging]
@@ -99,6 +103,10 @@ impl Framework for Actor {
         say(cx, &format!("pool {} {sign}{}", change.pool, change.node));
     }
 
+    fn ready(&mut self, token: u64, outcome: &Result<(), ReadyError>, cx: &mut Context<'_>) {
+        say(cx, &format!("ready {token} {outcome:?}"));
+    }
+
     fn timer(&mut self, token: u64, cx: &mut Context<'_>) {
         say(cx, &format!("timer {token}"));
         if token == 7 {
@@ -125,6 +133,11 @@ impl Actor {
             "at" => {
                 let at = i64::try_from(number()).unwrap();
                 cx.schedule_event_time(Timestamp::from_secs(at), number());
+            }
+            "await_loggers" => {
+                let quorum = Quorum::OfRole(Role::Logger, 1);
+                let limit = Duration::from_secs(5);
+                cx.await_ready(&quorum, limit, number()).unwrap();
             }
             "cancel" => cx.cancel(number()),
             "dynamic" => {
@@ -232,6 +245,10 @@ impl Rig {
                 Effect::Report(report) => self.said.push(report.text.replace("actor: ", "")),
                 Effect::Ping(id) => self.said.push(format!("ping {id}")),
                 Effect::Leave => self.said.push("leave".to_owned()),
+                Effect::Ready { token, outcome } => self.said.push(match outcome {
+                    Ok(()) => format!("wait {token}: ready"),
+                    Err(error) => format!("wait {token}: {error}"),
+                }),
                 Effect::DescribePeers(_) => {}
             }
         }
@@ -269,7 +286,10 @@ impl Rig {
 
     /// A peer comes up as a node, in the life of its number.
     fn up(&mut self, name: &str, number: u8) {
-        self.step(Input::PeerAdded(id(number)));
+        self.step(Input::PeerAdded {
+            id: id(number),
+            direct: true,
+        });
         self.hello(name, number);
     }
 
@@ -336,7 +356,10 @@ const NOTHING: [&str; 0] = [];
 fn nodes_come_up_by_hello_and_pools_follow() {
     let mut rig = Rig::new("worker-1");
     assert_eq!(rig.said(), ["init"]);
-    rig.step(Input::PeerAdded(id(1)));
+    rig.step(Input::PeerAdded {
+        id: id(1),
+        direct: true,
+    });
     let topic = format!("zeek/cluster/nodeid/{}/", id(1));
     assert_eq!(rig.published(), [format!("Cluster::hello to {topic}")]);
     assert_eq!(rig.said(), NOTHING, "a peer is no node before its hello");
@@ -348,7 +371,10 @@ fn nodes_come_up_by_hello_and_pools_follow() {
     // A hello may come before the peering, and repeats change nothing.
     rig.hello("data-2", 2);
     assert_eq!(rig.said(), NOTHING);
-    rig.step(Input::PeerAdded(id(2)));
+    rig.step(Input::PeerAdded {
+        id: id(2),
+        direct: true,
+    });
     rig.hello("data-2", 2);
     assert_eq!(rig.said()[..2], ["node up: data-2", "up data-2"]);
 
@@ -371,7 +397,10 @@ fn nodes_come_up_by_hello_and_pools_follow() {
 fn a_lost_hello_is_made_up_for() {
     let mut rig = Rig::new("data-1");
     let hello = |number| format!("Cluster::hello to zeek/cluster/nodeid/{}/", id(number));
-    rig.step(Input::PeerAdded(id(1)));
+    rig.step(Input::PeerAdded {
+        id: id(1),
+        direct: true,
+    });
     assert_eq!(rig.published(), [hello(1)]);
     rig.pass(Duration::from_millis(2_999));
     assert_eq!(rig.published(), NOTHING);
@@ -508,7 +537,10 @@ fn a_node_leaves_when_a_member_says_so() {
         other: id(9).to_string(),
     };
     // Not from strangers, and not for others.
-    rig.step(Input::PeerAdded(id(5)));
+    rig.step(Input::PeerAdded {
+        id: id(5),
+        direct: true,
+    });
     rig.receive(5, &leave("worker-1", 0));
     rig.receive(3, &leave("worker-2", 0));
     rig.receive(3, &leave("worker-1", 7));

@@ -51,8 +51,9 @@ impl Cluster {
                 let known = &mut self.connections[connection];
                 if known.is_open {
                     known.ends[side].knows = true;
-                    let (node, peer) = (known.ends[side].node, known.ends[1 - side].id);
-                    self.step(node, Input::PeerAdded(peer));
+                    let (node, id) = (known.ends[side].node, known.ends[1 - side].id);
+                    let direct = known.via.is_none();
+                    self.step(node, Input::PeerAdded { id, direct });
                 }
             }
             Item::PeerLost { connection, side } => {
@@ -67,14 +68,21 @@ impl Cluster {
             Item::Arrival {
                 connection,
                 side,
+                via,
                 payload,
             } => {
                 let known = &self.connections[connection];
-                let (end, from) = (&known.ends[side], known.ends[1 - side].id);
-                if at <= end.cut && self.lives(end.node, end.life) {
-                    let (node, payload) = (end.node, &payload);
+                let (end, sender) = (&known.ends[side], &known.ends[1 - side]);
+                let is_cut = via.is_some_and(|relay| self.was_killed(relay)) || at > end.cut;
+                if !is_cut && self.lives(end.node, end.life) {
+                    let (node, from, payload) = (end.node, sender.id, &payload);
                     self.step(node, Input::Message { from, payload });
-                } else {
+                    return;
+                }
+                let mut lives = [(end.node, end.life), (sender.node, sender.life)]
+                    .into_iter()
+                    .chain(via);
+                if via.is_none() || lives.any(|life| self.was_killed(life)) {
                     self.lost += 1;
                 }
             }
@@ -99,7 +107,7 @@ impl Cluster {
         }
     }
 
-    fn lives(&self, node: usize, life: u64) -> bool {
+    pub(super) fn lives(&self, node: usize, life: u64) -> bool {
         let present = self.nodes[node].life.as_ref();
         present.is_some_and(|present| present.number == life)
     }
@@ -165,7 +173,7 @@ impl Cluster {
                     }
                 }
                 // Nobody outside the simulation looks in.
-                Effect::DescribePeers(_) => {}
+                Effect::DescribePeers(_) | Effect::Ready { .. } => {}
                 Effect::Ping(peer) => self.ping(position, number, peer),
                 Effect::Leave => self.note(position, "leaves"),
                 Effect::Report(report) => {
@@ -216,7 +224,7 @@ impl Cluster {
         }
     }
 
-    /// Sends a message over every connection to a node that subscribes to its topic.
+    /// Sends a message to every node that can be reached and subscribes to its topic.
     fn publish(&mut self, position: usize, topic: &Topic, payload: &Bytes) {
         let Some(life) = &self.nodes[position].life else {
             return;
@@ -228,7 +236,11 @@ impl Cluster {
             if !known.ends[1 - side].knows || !subscribes {
                 continue;
             }
-            let latency = self.random.nanos(&self.latency);
+            let via = known.via;
+            let mut latency = self.random.nanos(&self.latency);
+            if via.is_some() {
+                latency += self.random.nanos(&self.latency);
+            }
             let to = &mut self.connections[connection].ends[side];
             to.last_arrival = to.last_arrival.max(self.now + latency);
             let at = to.last_arrival;
@@ -238,6 +250,7 @@ impl Cluster {
                 Item::Arrival {
                     connection,
                     side,
+                    via,
                     payload,
                 },
             );

@@ -6,7 +6,7 @@ use muster_cluster::node::NodeLoop;
 use muster_wire::{EndpointId, Filter, Incarnation, Topic};
 
 use super::process::{Process, ZeekProcess};
-use super::{Cluster, Connection, End, Life};
+use super::{Cluster, Connection, Life};
 use crate::agenda::Item;
 
 impl Cluster {
@@ -54,23 +54,12 @@ impl Cluster {
                 self.connect(one, other);
             }
         }
+        self.find_relays(position);
         self.carry_out(position);
     }
 
     fn connect(&mut self, one: usize, other: usize) {
-        let end = |node: usize| {
-            let life = self.nodes[node].life.as_ref()?;
-            Some(End {
-                node,
-                life: life.number,
-                id: life.id,
-                filter: Arc::clone(&life.filter),
-                knows: false,
-                last_arrival: 0,
-                cut: u64::MAX,
-            })
-        };
-        let (Some(one), Some(other)) = (end(one), end(other)) else {
+        let (Some(one), Some(other)) = (self.end_of(one), self.end_of(other)) else {
             return;
         };
         let connection = self.connections.len();
@@ -84,6 +73,7 @@ impl Cluster {
         self.connections.push(Connection {
             ends: [one, other],
             is_open: true,
+            via: None,
         });
     }
 
@@ -116,5 +106,6 @@ impl Cluster {
                 known.ends[side].cut = 0;
             }
         }
+        self.find_relays(position);
     }
 }

@@ -2,9 +2,10 @@
 
 mod happening;
 mod lives;
+mod mesh;
 mod process;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +16,7 @@ use muster_cluster::{Key, Layout, PoolName, Role, links};
 use muster_data::{Data, DecodeOwned, Timestamp, from_data};
 use muster_wire::{EndpointId, Filter, Topic};
 
+use self::mesh::Pair;
 use self::process::Process;
 use crate::agenda::Agenda;
 use crate::feed::{Feed, time_of};
@@ -45,7 +47,11 @@ pub struct Cluster {
     nodes: Vec<SimulatedNode>,
     /// Pairs of positions in `nodes`.
     links: Vec<(usize, usize)>,
+    /// The same, for looking up.
+    linked: BTreeSet<(usize, usize)>,
     connections: Vec<Connection>,
+    /// Nodes without a link, by their positions in order.
+    pairs: BTreeMap<(usize, usize), Pair>,
     agenda: Agenda,
     logged: BTreeMap<String, Vec<(usize, Data)>>,
     lost: u64,
@@ -57,7 +63,10 @@ pub struct Cluster {
 struct SimulatedNode {
     name: String,
     is_zeek: bool,
+    is_late: bool,
     lives: u64,
+    /// The numbers of those that were killed.
+    killed: Vec<u64>,
     life: Option<Life>,
     feed: Arc<Feed>,
     /// What its former lives counted.
@@ -79,6 +88,8 @@ struct Life {
 struct Connection {
     ends: [End; 2],
     is_open: bool,
+    /// The life that relays, if the two have no link.
+    via: Option<(usize, u64)>,
 }
 
 struct End {
@@ -109,7 +120,7 @@ impl Cluster {
             })
             .collect();
         let position = |name: &str| nodes.iter().position(|node| node.name == name);
-        let links = links(&layout)
+        let links: Vec<(usize, usize)> = links(&layout)
             .iter()
             .filter_map(|link| {
                 Some((
@@ -129,8 +140,10 @@ impl Cluster {
             now: 0,
             last_activity: 0,
             nodes,
+            linked: links.iter().copied().collect(),
             links,
             connections: Vec::new(),
+            pairs: BTreeMap::new(),
             agenda: Agenda::default(),
             logged: BTreeMap::new(),
             lost: 0,
@@ -171,6 +184,14 @@ impl Cluster {
     pub fn zeek(mut self, node: &str) -> Self {
         let position = self.position(node);
         self.nodes[position].is_zeek = true;
+        self
+    }
+
+    /// Leaves a node out when the others start: [`restart`](Self::restart) starts it when it is time.
+    #[must_use]
+    pub fn late(mut self, node: &str) -> Self {
+        let position = self.position(node);
+        self.nodes[position].is_late = true;
         self
     }
 
@@ -217,12 +238,14 @@ impl Cluster {
 
     // --- running ----------------------------------------------------------------------------------
 
-    /// Starts all nodes.
+    /// Starts all nodes but those that are [`late`](Self::late).
     pub fn start(&mut self) {
         assert!(!self.started, "the cluster runs already");
         self.started = true;
         for node in 0..self.nodes.len() {
-            self.begin(node);
+            if !self.nodes[node].is_late {
+                self.begin(node);
+            }
         }
     }
 
@@ -262,8 +285,12 @@ impl Cluster {
     }
 
     /// Kills a node at once: what it has not sent, and what is on its way to it, is lost. Its peers
-    /// may still get some of what it sent, and then learn that it is gone.
+    /// may still get some of what it sent, and then learn that it is gone. Of a hub, what it relays
+    /// is lost, too.
     pub fn kill(&mut self, node: &str) {
+        let position = self.position(node);
+        let number = self.nodes[position].life.as_ref().map(|life| life.number);
+        self.nodes[position].killed.extend(number);
         self.end(node, "killed", |cluster, connection, side| {
             let longest = Duration::from_nanos(2 * nanos(*cluster.latency.end()));
             let at = cluster.now + cluster.random.nanos(&(Duration::ZERO..=longest));
@@ -300,7 +327,7 @@ impl Cluster {
         }
     }
 
-    /// Starts a node that is dead, in a new life with a new endpoint id and a higher incarnation.
+    /// Starts a node that is dead, or was left out, in a new life with a new endpoint id and a higher incarnation.
     pub fn restart(&mut self, node: &str) {
         let position = self.position(node);
         assert!(
@@ -405,7 +432,8 @@ impl Cluster {
         living.chain(former).map(count).sum()
     }
 
-    /// Messages that were under way when a node died, and never arrived.
+    /// Messages that were under way when a node died, and never arrived. Of nodes without a link those are
+    /// counted that were lost by a kill: workers that stop at one time do not wait for one another.
     pub fn lost(&self) -> u64 {
         self.lost
     }

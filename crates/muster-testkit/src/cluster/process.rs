@@ -56,8 +56,8 @@ impl ZeekProcess {
 
     fn step(&mut self, input: Input<'_>) {
         match input {
-            Input::PeerAdded(peer) => {
-                let topic = self.topics.id(peer);
+            Input::PeerAdded { id, .. } => {
+                let topic = self.topics.id(id);
                 let hello = event("Cluster::hello", &self.hello[..]);
                 self.publish(topic, hello);
             }

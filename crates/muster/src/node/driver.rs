@@ -20,9 +20,12 @@ use super::Input;
 use super::input::{InputItem, InputSender};
 use super::pacer::Pacer;
 use super::peers::PeersReply;
+use super::ready::Waiting;
 use super::report::{NodeReport, NodeState};
 use super::throttle::Throttle;
-use crate::endpoint::{Delivery, Endpoint, Publisher, Status, Subscriber, TryReceiveError};
+use crate::endpoint::{
+    Delivery, Endpoint, PeerInfo, Publisher, Status, Subscriber, TryReceiveError,
+};
 
 /// Batches of an input that wait for the loop.
 const INPUT_BATCHES: usize = 4;
@@ -102,6 +105,27 @@ struct Ways {
     peering: bool,
     /// Through the mesh.
     mesh: bool,
+    /// By a link of the mesh: a peer of version 2. Alone it is no way, for what crosses it is not ours
+    /// before the mesh has told of the peer.
+    link: bool,
+}
+
+impl Ways {
+    fn lead_there(self) -> bool {
+        self.peering || self.mesh
+    }
+
+    fn are_direct(self) -> bool {
+        self.peering || self.link
+    }
+}
+
+/// The way that a peering is.
+fn way_of<'a>(peer: &PeerInfo, ways: &'a mut Ways) -> &'a mut bool {
+    match peer.protocol {
+        Protocol::V1 => &mut ways.peering,
+        Protocol::V2 => &mut ways.link,
+    }
 }
 
 struct Unpark(Thread);
@@ -110,6 +134,12 @@ impl Wake for Unpark {
     fn wake(self: Arc<Self>) {
         self.0.unpark();
     }
+}
+
+/// What a node reads, and where its records go.
+pub(crate) struct Ends {
+    pub(crate) input: Option<Input>,
+    pub(crate) sink: Box<dyn LogSink>,
 }
 
 pub(crate) struct Driver {
@@ -141,6 +171,7 @@ pub(crate) struct Driver {
     /// Where pings are waited for.
     runtime: tokio::runtime::Handle,
     pongs: (SyncSender<EndpointId>, Receiver<EndpointId>),
+    waiting: Waiting,
 }
 
 impl Driver {
@@ -149,9 +180,9 @@ impl Driver {
         endpoint: Endpoint,
         subscriber: Subscriber,
         clock: Clock,
-        sink: Box<dyn LogSink>,
-        input: Option<Input>,
+        Ends { input, sink }: Ends,
         shared: Arc<Shared>,
+        waiting: Waiting,
     ) -> Self {
         Self {
             node,
@@ -178,6 +209,7 @@ impl Driver {
             must_leave: false,
             runtime: tokio::runtime::Handle::current(),
             pongs: sync_channel(PONGS),
+            waiting,
         }
     }
 
@@ -195,6 +227,7 @@ impl Driver {
             while let Ok(peer) = self.pongs.1.try_recv() {
                 self.step(LoopInput::Pong(peer));
             }
+            self.take_waits();
             self.step(LoopInput::Tick);
             if self.must_leave {
                 break;
@@ -205,6 +238,20 @@ impl Driver {
             }
         }
         self.drain();
+    }
+
+    /// Takes up new waits for a quorum, and gives up those that nobody waits for any longer.
+    fn take_waits(&mut self) {
+        while let Some(token) = self.waiting.given_up() {
+            self.step(LoopInput::GiveUpReady { token });
+        }
+        while let Some((token, quorum, limit)) = self.waiting.take() {
+            self.step(LoopInput::AwaitReady {
+                token,
+                quorum: &quorum,
+                limit,
+            });
+        }
     }
 
     /// Ends in order: input, inbox, frameworks, log records, files.
@@ -270,54 +317,48 @@ impl Driver {
         match status {
             Status::PeerAdded(peer) => {
                 tracing::debug!("{status}");
-                // One of the mesh is discovered besides.
-                if peer.protocol == Protocol::V1 {
-                    self.reached(peer.id, |ways| &mut ways.peering);
-                }
+                self.way(peer.id, |ways| *way_of(peer, ways) = true);
             }
             Status::PeerLost { peer, .. } | Status::PeerRemoved { peer, .. } => {
                 self.throttle
                     .tell(Instant::now(), || tracing::info!("{status}"));
                 self.remember_names();
-                if peer.protocol == Protocol::V1 {
-                    self.out_of_reach(peer.id, |ways| &mut ways.peering);
-                }
+                self.way(peer.id, |ways| *way_of(peer, ways) = false);
             }
             Status::EndpointDiscovered(node) => {
                 tracing::debug!("{status}");
                 // Those without a name are no nodes, and need no hello.
                 if !node.name.is_empty() {
-                    self.reached(node.id, |ways| &mut ways.mesh);
+                    self.way(node.id, |ways| ways.mesh = true);
                 }
             }
             Status::EndpointUnreachable(id) => {
                 tracing::debug!("{status}");
                 self.remember_names();
-                self.out_of_reach(*id, |ways| &mut ways.mesh);
+                self.way(*id, |ways| ways.mesh = false);
             }
             Status::PeerUnavailable { .. } => tracing::debug!("{status}"),
         }
     }
 
-    /// There is a way to an endpoint; the loop hears of the first.
-    fn reached(&mut self, id: EndpointId, way: impl Fn(&mut Ways) -> &mut bool) {
-        let ways = self.ways.entry(id).or_default();
-        let is_first = *ways == Ways::default();
-        *way(ways) = true;
-        if is_first {
-            self.step(LoopInput::PeerAdded(id));
-        }
-    }
-
-    /// A way to an endpoint is gone; the loop hears of the last.
-    fn out_of_reach(&mut self, id: EndpointId, way: impl Fn(&mut Ways) -> &mut bool) {
-        let Some(ways) = self.ways.get_mut(&id) else {
-            return;
-        };
-        *way(ways) = false;
-        if *ways == Ways::default() {
+    /// The ways to an endpoint change; the loop hears of the first and the last, and of links.
+    fn way(&mut self, id: EndpointId, change: impl FnOnce(&mut Ways)) {
+        let before = self.ways.get(&id).copied().unwrap_or_default();
+        let mut after = before;
+        change(&mut after);
+        if after == Ways::default() {
             self.ways.remove(&id);
-            self.step(LoopInput::PeerLost(id));
+        } else {
+            self.ways.insert(id, after);
+        }
+        let direct = after.are_direct();
+        match (before.lead_there(), after.lead_there()) {
+            (false, true) => self.step(LoopInput::PeerAdded { id, direct }),
+            (true, false) => self.step(LoopInput::PeerLost(id)),
+            (true, true) if before.are_direct() != direct => {
+                self.step(LoopInput::LinkChanged { id, direct });
+            }
+            _ => {}
         }
     }
 
@@ -403,6 +444,7 @@ impl Driver {
                     Effect::WriteLog(batch) => self.write(&batch),
                     Effect::DescribePeers(to) => self.describe_peers(to),
                     Effect::Ping(peer) => self.ping(peer),
+                    Effect::Ready { token, outcome } => self.waiting.end(token, outcome),
                     Effect::Leave => self.must_leave = true,
                     Effect::StartInputs => self.start_input(),
                     Effect::Report(report) => match report.severity {
@@ -533,6 +575,7 @@ impl Driver {
             made: Some(Instant::now()),
             age: Duration::ZERO,
             names: self.names.clone(),
+            detours: self.node.detours().map(ToString::to_string).collect(),
         };
         *self
             .shared

@@ -4,6 +4,7 @@ mod driver;
 mod input;
 mod pacer;
 mod peers;
+mod ready;
 mod report;
 mod throttle;
 
@@ -12,14 +13,15 @@ use std::thread::{JoinHandle, Thread};
 use std::time::Duration;
 
 use muster_cluster::node::{LogSink, NodeError, NodeLoop, Registry};
-use muster_cluster::{Layout, Node as LayoutNode};
+use muster_cluster::{Layout, Node as LayoutNode, Quorum, ReadyError};
 use muster_wire::{ClassPolicy, EndpointId, Filter, Incarnation, Overflow, QueueLimits};
 
 use crate::endpoint::{
     Endpoint, EndpointConfig, Exposure, Forwarding, Heartbeat, ListenError, NodeIdentity,
     StartError, Tls, TopicClasses,
 };
-use driver::{Clock, Driver, Shared};
+use driver::{Clock, Driver, Ends, Shared};
+use ready::Waits;
 
 pub use input::{InputBatch, InputSender, Stopping};
 pub use pacer::Pacer;
@@ -88,6 +90,7 @@ impl NodeReporter {
 pub struct Node {
     endpoint: Endpoint,
     shared: Arc<Shared>,
+    waits: Waits,
     thread: Thread,
     driver: Option<JoinHandle<()>>,
 }
@@ -137,14 +140,18 @@ impl Node {
             }
         }
         let shared = Arc::new(Shared::default());
+        let (waits, waiting) = Waits::channel();
         let driver = Driver::new(
             node_loop,
             endpoint.clone(),
             subscriber,
             clock,
-            log_sink,
-            input,
+            Ends {
+                input,
+                sink: log_sink,
+            },
             Arc::clone(&shared),
+            waiting,
         );
         let driver = std::thread::Builder::new()
             .name(format!("node {name}"))
@@ -153,6 +160,7 @@ impl Node {
         Ok(Self {
             endpoint,
             shared,
+            waits,
             thread: driver.thread().clone(),
             driver: Some(driver),
         })
@@ -161,6 +169,21 @@ impl Node {
     /// The node's endpoint.
     pub fn endpoint(&self) -> &Endpoint {
         &self.endpoint
+    }
+
+    /// Waits until the nodes of `quorum` are mutually up, `limit` at most: this node sees them, they
+    /// see this node and one another. What is published from then on reaches them; what was published
+    /// before was delivered, held within the bounds of the queues while the node joined, or reported:
+    /// in what the publisher returns, and in the counts.
+    ///
+    /// To see a node is to have its hello, of its present life. The nodes ask one another only while
+    /// somebody waits. Zeek's nodes cannot be asked; they count from their hello. Where the wait ends
+    /// without its quorum, the error names the nodes that are not up, those that have not answered, and
+    /// who does not see whom. 64 can wait at a time; a wait ends when its future is dropped.
+    pub async fn ready(&self, quorum: Quorum, limit: Duration) -> Result<(), ReadyError> {
+        let outcome = self.waits.begin(quorum, limit)?;
+        self.thread.unpark();
+        outcome.await.unwrap_or(Err(ReadyError::Stopped))
     }
 
     /// What the node counts and sees, at most a quarter of a second old.

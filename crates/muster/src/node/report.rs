@@ -15,7 +15,7 @@ pub enum NodeState {
     /// It waits for the nodes that it is linked with.
     #[default]
     Starting,
-    /// All the nodes that it is linked with are up.
+    /// All the nodes that it is linked with are up, some of them perhaps reached only through others.
     Ready,
     /// It runs, but not all the nodes that it is linked with are up.
     Degraded,
@@ -52,6 +52,9 @@ pub struct NodeReport {
     pub inbox_dropped: DropLedger,
     /// Messages that were published while no peer subscribed to their topic.
     pub unrouted: DropLedger,
+    /// The nodes that this one is linked with by the layout and that are up, but reached only through
+    /// others at present.
+    pub detours: Vec<String>,
     /// Whether the inputs have ended; `None` without inputs.
     pub input_ended: Option<bool>,
     /// The event time up to which the inputs have been read.

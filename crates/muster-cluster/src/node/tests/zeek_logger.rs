@@ -63,7 +63,10 @@ impl Rig {
 
     /// A Zeek process comes up as a node: it does not say its incarnation.
     fn zeek_up(&mut self, name: &str, number: u8) {
-        self.step(Input::PeerAdded(id(number)));
+        self.step(Input::PeerAdded {
+            id: id(number),
+            direct: true,
+        });
         let hello = Hello {
             name: name.to_owned(),
             id: id(number).to_string(),

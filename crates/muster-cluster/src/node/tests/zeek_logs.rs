@@ -101,7 +101,10 @@ impl Rig {
 #[test]
 fn a_zeek_workers_logs_become_batches_of_rows() {
     let mut logger = Rig::quiet("logger-1");
-    logger.step(Input::PeerAdded(id(7)));
+    logger.step(Input::PeerAdded {
+        id: id(7),
+        direct: true,
+    });
     let hello = Hello {
         name: "worker-1".to_owned(),
         id: id(7).to_string(),

@@ -1,0 +1,81 @@
+//! Neighbours that are reached only through others: the node works, but a link of the layout is missing.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use muster_wire::Mono;
+
+use super::{Effect, NodeLoop, Report, Severity};
+use crate::layout::NodeName;
+
+/// How long a link may be missing before the operator is told: a node that comes up is often heard of
+/// through others before its connection stands.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The neighbours that are up without a link.
+#[derive(Debug, Default)]
+pub(super) struct Detours(BTreeMap<NodeName, Detour>);
+
+#[derive(Debug, Clone, Copy)]
+struct Detour {
+    since: Mono,
+    /// Whether the operator has been told.
+    is_told: bool,
+}
+
+impl Detours {
+    pub(super) fn next_deadline(&self) -> Option<Mono> {
+        let untold = self.0.values().filter(|detour| !detour.is_told);
+        untold.map(|detour| detour.since.after(PATIENCE)).min()
+    }
+}
+
+impl NodeLoop {
+    /// The nodes that this one is linked with by the layout and that are up, but can be reached only
+    /// through others at present: in the order of the layout, those that it dials first.
+    pub fn detours(&self) -> impl Iterator<Item = &NodeName> {
+        let membership = &self.core.membership;
+        self.neighbours.iter().filter(|name| {
+            let life = membership.get(name).and_then(|node| node.life.as_ref());
+            life.is_some_and(|life| !life.direct)
+        })
+    }
+
+    /// A node or a link has come or gone.
+    pub(super) fn look_for_detours(&mut self) {
+        let since = self.core.now.mono;
+        let present: Vec<NodeName> = self.detours().cloned().collect();
+        let mut before = std::mem::take(&mut self.detours.0);
+        for name in present {
+            let known = before.remove(&name);
+            let detour = known.unwrap_or(Detour {
+                since,
+                is_told: false,
+            });
+            self.detours.0.insert(name, detour);
+        }
+        // Of one that is down the operator has been told already.
+        before.retain(|name, detour| detour.is_told && self.core.is_alive(name));
+        for name in before.keys() {
+            self.core.effects.push(Effect::Report(Report {
+                severity: Severity::Info,
+                text: format!("the link with {name} stands again"),
+            }));
+        }
+    }
+
+    /// Tells the operator of links that have been missing for long enough.
+    pub(super) fn tell_of_detours(&mut self) {
+        let now = self.core.now.mono;
+        let due = |detour: &Detour| !detour.is_told && detour.since.after(PATIENCE) <= now;
+        for (name, detour) in &mut self.detours.0 {
+            if due(detour) {
+                detour.is_told = true;
+                self.core.effects.push(Effect::Report(Report {
+                    severity: Severity::Warning,
+                    text: format!("no link with {name}: it is reached only through other nodes"),
+                }));
+            }
+        }
+    }
+}
