@@ -10,7 +10,7 @@ use muster_wire::{EndpointId, Filter, Mono};
 
 use super::config::{EndpointConfig, Forwarding};
 
-/// The most that the mesh's clock goes on at once. A process that was stopped itself has much to read when
+/// The most that the mesh's clock goes on at once, besides a rest that was meant. A process that was stopped itself has much to read when
 /// it goes on: what it missed is nobody's silence.
 const STEP: Duration = Duration::from_millis(500);
 
@@ -21,6 +21,8 @@ pub(crate) struct MeshPart {
     pub(crate) mesh: Mesh,
     real: Mono,
     now: Mono,
+    /// How long the owner means to rest.
+    rest: Duration,
     /// The reads of each neighbour when it was heard last.
     reads: HashMap<EndpointId, u64>,
     /// What the routing table was made from.
@@ -49,6 +51,7 @@ impl MeshPart {
             mesh: Mesh::new(identity, mesh),
             real: Mono::default(),
             now: Mono::default(),
+            rest: Duration::ZERO,
             reads: HashMap::new(),
             routes: None,
         }
@@ -56,7 +59,7 @@ impl MeshPart {
 
     /// The mesh's time, when it is `real` to everybody else.
     pub(crate) fn now(&mut self, real: Mono) -> Mono {
-        let passed = real.since(self.real).min(STEP);
+        let passed = real.since(self.real).min(self.rest.max(STEP));
         self.real = real;
         self.now = self.now.after(passed);
         self.now
@@ -65,7 +68,15 @@ impl MeshPart {
     /// How long the mesh has nothing to do.
     pub(crate) fn rest(&mut self, real: Mono) -> Option<Duration> {
         let now = self.now(real);
-        Some(self.mesh.next_due()?.since(now))
+        let rest = self.mesh.next_due().map(|due| due.since(now));
+        self.rest = rest.unwrap_or_default();
+        rest
+    }
+
+    /// Whether [`MeshPart::tick`] has something to do.
+    pub(crate) fn is_due(&mut self, real: Mono) -> bool {
+        let now = self.now(real);
+        self.mesh.next_due().is_some_and(|due| due <= now)
     }
 
     /// A connection to an endpoint of the mesh stands.
@@ -87,7 +98,7 @@ impl MeshPart {
         self.mesh.subscribe(filter, now);
     }
 
-    /// Time has passed. `reads` says how often each neighbour's connection has brought something.
+    /// Something is due. `reads` says how often each neighbour's connection has brought something.
     pub(crate) fn tick(&mut self, reads: impl Iterator<Item = (EndpointId, u64)>, real: Mono) {
         let now = self.now(real);
         for (peer, reads) in reads {
@@ -95,9 +106,7 @@ impl MeshPart {
                 self.mesh.heard(peer, now);
             }
         }
-        if self.mesh.next_due().is_some_and(|due| due <= now) {
-            self.mesh.tick(now);
-        }
+        self.mesh.tick(now);
     }
 
     /// Where messages go now, if that is not what the routing table was made from.
