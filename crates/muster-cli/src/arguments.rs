@@ -340,10 +340,16 @@ pub(crate) enum Measurement {
     Throughput,
     /// Messages of three sizes over anonymous TLS
     Tls,
+    /// Messages of six sizes by the protocol of the mesh and by Broker's
+    Versions,
     /// Round trips at 10,000 messages a second, beside those of a bare blocking echo
     Latency,
     /// Messages of 1 MiB, beside a plain TCP stream
     Stream,
+    /// Messages through one relay and through two, beside a direct link
+    Chain,
+    /// From nothing until every endpoint of a mesh knows all: 608 in one process, and 64 over TCP
+    Start,
     /// An endpoint alone, one with 100 peers that send heartbeats, and a cluster's node
     Idle,
 }
