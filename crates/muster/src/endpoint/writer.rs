@@ -276,8 +276,10 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
         self.in_place.clear();
         self.in_place_bytes = 0;
         let (used, capacity) = (self.buffer.len(), self.buffer.capacity());
-        if self.spare.is_too_large(used, capacity) || capacity > 2 * WRITE_BUFFER {
+        if capacity > 2 * WRITE_BUFFER {
             self.buffer = Vec::new();
+        } else if let Some(size) = self.spare.shrinks_to(used, capacity) {
+            self.buffer = Vec::with_capacity(size);
         }
         self.buffer.clear();
         Ok(())

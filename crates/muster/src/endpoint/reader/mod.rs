@@ -105,8 +105,8 @@ impl<R: AsyncRead + Unpin> Reader<R> {
                         self.read_size *= 2;
                     }
                     let size = self.read_size.max(self.allocation);
-                    if self.spare.is_too_large(read, size) {
-                        self.read_size = SMALL_READ;
+                    if let Some(size) = self.spare.shrinks_to(read, size) {
+                        self.read_size = size.next_power_of_two().clamp(SMALL_READ, LARGE_READ);
                         self.give_back = true;
                     }
                 }
@@ -119,9 +119,9 @@ impl<R: AsyncRead + Unpin> Reader<R> {
     /// frame has arrived before: then it has its room at once, and is not copied each time that the buffer
     /// doubles (at 1 MiB, a third of a subscriber's CPU).
     fn make_room(&mut self, needed: usize) {
-        if std::mem::take(&mut self.give_back) && self.allocation > SMALL_READ {
+        if std::mem::take(&mut self.give_back) && self.allocation > self.read_size {
             let rest = std::mem::take(&mut self.buffer);
-            self.buffer = BytesMut::with_capacity(rest.len().max(SMALL_READ));
+            self.buffer = BytesMut::with_capacity(rest.len().max(self.read_size));
             self.buffer.extend_from_slice(&rest);
             self.allocation = self.buffer.capacity();
         }
