@@ -323,7 +323,7 @@ pub(crate) struct Gateway {
 
 #[derive(Debug, Args)]
 pub(crate) struct Bench {
-    /// What to measure [default: everything]
+    /// What to measure [default: everything but `start`]
     #[arg(value_enum)]
     pub(crate) measurements: Vec<Measurement>,
     /// How long each of the measurements takes, in seconds
@@ -348,7 +348,8 @@ pub(crate) enum Measurement {
     Stream,
     /// Messages through one relay and through two, beside a direct link
     Chain,
-    /// From nothing until every endpoint of a mesh knows all: 608 in one process, and 64 over TCP
+    /// From nothing until every endpoint of a mesh knows all: 64 over TCP, 160 and 608 in one process,
+    /// which may take minutes; only if named
     Start,
     /// An endpoint alone, one with 100 peers that send heartbeats, and a cluster's node
     Idle,
