@@ -256,9 +256,8 @@ impl Owner {
                     None => break,
                 },
                 () = missed.notified() => self.drop_abandoned(),
-                () = at_rest(rest) => {}
+                () = at_rest(rest) => self.look_at_time(),
             }
-            self.look_at_time();
             self.carry_out();
             self.carry_out_mesh();
             if self.shutting_down.is_some() {
@@ -433,7 +432,7 @@ impl Owner {
         mesh.into_iter().chain(ticks).min()
     }
 
-    /// Does what is due, however often it is called.
+    /// Does what is due.
     fn look_at_time(&mut self) {
         let now = self.shared.now();
         if self.peering.pending() > 0 {

@@ -139,7 +139,7 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
                 self.flush().await?;
             }
         }
-        let is_lone = self.messages.len() <= 1 && !self.is_busy;
+        let is_lone = self.messages.len() == 1 && !self.is_busy;
         if self.size() < SMALL_WRITE && !is_lone {
             // A publisher that goes on publishing gets its next messages into the same write: it has by the
             // second one, as a write takes longer than it. A lone message goes at once: the other look
