@@ -1,7 +1,7 @@
 //! Muster beside NATS, ZeroMQ and the C++ Broker: the measurements of `muster bench`, in turns within
 //! one run.
 //!
-//! `cargo run --release -- [--seconds N] [--rounds N] [throughput] [latency] [idle]`. NATS takes part if
+//! `cargo run --release -- [--seconds N] [--rounds N] [throughput] [latency] [chain] [idle]`. NATS takes part if
 //! `nats-server` is on the path or named by `NATS_SERVER`, the C++ Broker if `BROKER_BUILD` names the
 //! directory of a build's programs. ZeroMQ is the system's libzmq. Who does not take part is named.
 
@@ -15,11 +15,13 @@ use std::io::{IsTerminal, Write};
 
 use anyhow::{Context, Result, bail};
 use muster_measure::engine::{Muster, Tcp};
-use muster_measure::{Engine, Launcher, Payload, Traffic, idle, idle_process, latency, throughput};
+use muster_measure::{
+    Engine, Launcher, Payload, Traffic, chain, idle, idle_process, latency, throughput,
+};
 
 use broker::{Broker, Build};
 use nats::Nats;
-use report::{Idles, Latencies, Rates};
+use report::{Chains, Idles, Latencies, Rates};
 use server::NatsServer;
 use zeromq::ZeroMq;
 
@@ -54,7 +56,9 @@ impl Arguments {
             match argument.as_str() {
                 "--seconds" => parsed.seconds = value()?.parse()?,
                 "--rounds" => parsed.rounds = value()?.parse()?,
-                "throughput" | "latency" | "idle" => parsed.measurements.push(argument.clone()),
+                "throughput" | "latency" | "chain" | "idle" => {
+                    parsed.measurements.push(argument.clone())
+                }
                 other => bail!("there is no `{other}`"),
             }
         }
@@ -105,6 +109,7 @@ fn main() -> Result<()> {
     )?;
     let (mut rates, mut latencies, mut idles) =
         (Rates::default(), Latencies::default(), Idles::default());
+    let mut chains = Chains::default();
     for round in 1..=arguments.rounds {
         say(&format!("round {round}"));
         if arguments.asked("throughput") {
@@ -113,11 +118,15 @@ fn main() -> Result<()> {
         if arguments.asked("latency") {
             bench.latency(&mut latencies)?;
         }
+        if arguments.asked("chain") {
+            bench.chain(&mut chains)?;
+        }
         if arguments.asked("idle") {
             bench.idle(&mut idles)?;
         }
     }
-    for text in [rates.text(), latencies.text(), idles.text()] {
+    let texts = [rates.text(), latencies.text(), chains.text(), idles.text()];
+    for text in texts {
         write!(out, "{text}")?;
     }
     Ok(())
@@ -192,6 +201,28 @@ impl Bench {
         }
         if let Some(build) = &self.broker {
             latencies.add(build.latency(&self.launcher, self.seconds)?);
+        }
+        Ok(())
+    }
+
+    /// What is delivered through one process between publisher and subscriber, a relay or a server.
+    fn chain(&self, chains: &mut Chains) -> Result<()> {
+        for payload in [Payload::Record128, Payload::Kib16] {
+            say(&format!("{} through one hop", payload.name()));
+            for paced in [true, false] {
+                chains.add_ours(chain(&self.launcher, payload, 1, paced, self.seconds)?);
+            }
+            if let Some(server) = self.nats_server()? {
+                let (hub, traffic) = ((&*server.address, server.pid), Traffic::new(payload, 1));
+                let row = throughput(
+                    &self.launcher,
+                    Nats.name(),
+                    Some(hub),
+                    traffic,
+                    self.seconds,
+                );
+                chains.add_theirs(row?);
+            }
         }
         Ok(())
     }

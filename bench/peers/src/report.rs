@@ -1,6 +1,6 @@
 //! Ranges over the rounds, and ratios.
 
-use muster_measure::{IdleReport, Latency, Table, Throughput, Traffic};
+use muster_measure::{Chain, IdleReport, Latency, Payload, Table, Throughput, Traffic};
 
 /// Measured values of one kind, one for each round.
 struct Range(Vec<f64>);
@@ -158,6 +158,79 @@ impl Latencies {
             return String::new();
         }
         format!("\n10,000 messages a second\n{}", table.text())
+    }
+}
+
+/// Messages a second through one hop.
+#[derive(Default)]
+pub(crate) struct Chains(Groups<(Payload, &'static str), Hop>);
+
+/// What went through a hop.
+struct Hop {
+    per_second: f64,
+    cpu_us: f64,
+    lost: u64,
+}
+
+/// NATS, through its server.
+const SERVER: &str = "nats";
+
+impl Chains {
+    pub(crate) fn add_ours(&mut self, row: Chain) {
+        let name = if row.paced {
+            "muster, one relay, paced"
+        } else {
+            "muster, one relay, unpaced"
+        };
+        let hop = Hop {
+            per_second: row.per_second,
+            cpu_us: row.cpu_us,
+            lost: row.lost,
+        };
+        self.0.add((row.payload, name), hop);
+    }
+
+    pub(crate) fn add_theirs(&mut self, row: Throughput) {
+        let hop = Hop {
+            per_second: row.per_second,
+            cpu_us: row.cpu_us,
+            lost: row.lost,
+        };
+        self.0.add((row.traffic.payload, SERVER), hop);
+    }
+
+    pub(crate) fn text(&self) -> String {
+        let mut table = Table::new(
+            2,
+            [
+                "payload",
+                "through one hop",
+                "1,000 deliveries/s",
+                "CPU us each",
+                "lost",
+                "its rate is, of NATS's",
+            ],
+        );
+        for ((payload, name), rows) in &self.0.0 {
+            let rates = |rows: &[Hop]| Range::of(rows, |row| row.per_second / 1e3);
+            let theirs = self.0.find(&(*payload, SERVER));
+            let part = theirs.filter(|_| *name != SERVER).map(|theirs| {
+                let part = rates(rows).median() / rates(theirs).median();
+                format!("{part:.2} times")
+            });
+            table.row([
+                payload.name().to_owned(),
+                (*name).to_owned(),
+                rates(rows).text(1),
+                Range::of(rows, |row| row.cpu_us).text(2),
+                rows.iter().map(|row| row.lost).sum::<u64>().to_string(),
+                part.unwrap_or_default(),
+            ]);
+        }
+        if self.0.0.is_empty() {
+            return String::new();
+        }
+        format!("\n{}", table.text())
     }
 }
 

@@ -92,8 +92,12 @@ pub(crate) fn crowd(address: &str, endpoints: u32, control: &Control) -> Result<
         let mut all = Vec::new();
         for _ in 0..endpoints {
             let endpoint = Endpoint::start(EndpointConfig::default())?;
-            endpoint.peer(address, Some(RETRY)).await?;
+            // All at once: joining a mesh takes longer one after the other than together.
+            endpoint.dial(address, Some(RETRY));
             all.push(endpoint);
+        }
+        for endpoint in &all {
+            endpoint.peer(address, Some(RETRY)).await?;
         }
         anyhow::Ok(all)
     })?;

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Plan, Traffic};
+use crate::{Layout, Payload, Plan, Traffic};
 
 /// What a process of a measurement does, as it is told on its command line.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -58,6 +58,31 @@ pub enum Job {
         /// How many.
         endpoints: u32,
     },
+    /// Be the subscriber at the end of a chain.
+    Last {
+        /// What comes.
+        payload: Payload,
+    },
+    /// Be a relay of a chain.
+    Relay {
+        /// Where the next of the chain is.
+        next: String,
+    },
+    /// Be the publisher at the beginning of a chain.
+    First {
+        /// Where the next of the chain is.
+        next: String,
+        /// The others of the chain.
+        others: u32,
+        /// What to send.
+        payload: Payload,
+        /// For how long.
+        seconds: f64,
+        /// Whether to wait for what the subscriber has seen.
+        paced: bool,
+    },
+    /// Be all endpoints of a mesh, until each knows all.
+    Start(Layout),
     /// Run a program, and end it when told to or left alone.
     Guard {
         /// The program.
@@ -77,6 +102,10 @@ impl Job {
             Self::Probe { .. } => "the probe",
             Self::Idle { .. } => "the idle endpoint",
             Self::Crowd { .. } => "the crowd of peers",
+            Self::Last { .. } => "the chain's subscriber",
+            Self::Relay { .. } => "a relay",
+            Self::First { .. } => "the chain's publisher",
+            Self::Start(_) => "the mesh",
             Self::Guard { program, .. } => program,
         }
     }

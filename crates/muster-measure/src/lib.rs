@@ -1,10 +1,11 @@
 //! Measurements of messaging between processes over loopback TCP: throughput, the time of a round
-//! trip, and what an idle endpoint costs.
+//! trip, chains of relays, the start of a mesh, and what an idle endpoint costs.
 //!
 //! A measurement is a few processes: a [`Launcher`] starts the same program again with a [`Job`],
 //! which the program hands to [`work`]. Who measures tells them apart only by their
 //! [engine](Engine): Muster's, bare sockets, or one that a program brings along.
 
+mod chain;
 mod conn;
 pub mod engine;
 mod idle;
@@ -14,11 +15,13 @@ mod ledger;
 mod pacing;
 mod payload;
 mod process;
+mod start;
 mod table;
 mod throughput;
 mod usage;
 mod worker;
 
+pub use chain::{Chain, chain};
 pub use conn::{Conn, Flow};
 pub use engine::Engine;
 pub use idle::{Idle, IdleReport, idle, idle_process};
@@ -28,6 +31,7 @@ pub use ledger::{Delivered, LOOK, Step, Tally};
 pub use pacing::{Answers, Plan, QUIET, Schedule, pace};
 pub use payload::{Payload, Reading, Traffic};
 pub use process::{Launcher, Worker};
+pub use start::{Layout, StartReport, start};
 pub use table::Table;
 pub use throughput::{Published, Throughput, throughput};
 pub use usage::{cpu_seconds, cpu_seconds_of, memory_bytes, memory_bytes_of};

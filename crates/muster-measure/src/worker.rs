@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
 use crate::engine::Engine;
-use crate::{Job, Tally, idle};
+use crate::{Job, Tally, chain, idle, start};
 
 /// The number of messages is not known yet.
 const UNKNOWN: u64 = u64::MAX;
@@ -104,6 +104,26 @@ pub fn work(job: &str, engines: &[&dyn Engine]) -> Result<()> {
         } => report(&named(&engine)?.probe(&address, plan)?),
         Job::Idle { peers, seconds } => report(&idle::endpoint(peers, seconds, &control)?),
         Job::Crowd { address, endpoints } => idle::crowd(&address, endpoints, &control),
+        Job::Last { payload } => {
+            let mut tally = Tally::new(payload);
+            chain::last(payload, &control, &mut tally)?;
+            report(&tally.delivered())
+        }
+        Job::Relay { next } => chain::relay(&next, &control),
+        Job::First {
+            next,
+            others,
+            payload,
+            seconds,
+            paced,
+        } => {
+            let mut first = chain::First::join(&next, others, paced, &control)?;
+            report(&first.publish(payload, seconds)?)?;
+            // It stays until everything has arrived: of an endpoint that is gone nothing is relayed.
+            control.wait();
+            Ok(())
+        }
+        Job::Start(layout) => report(&start::mesh(layout)?),
         Job::Guard { .. } => Ok(()),
     }
 }

@@ -10,8 +10,8 @@ use anyhow::Result;
 use indicatif::{ProgressBar, ProgressStyle};
 use muster_measure::engine::{Muster, Tcp};
 use muster_measure::{
-    Engine, Idle, IdleReport, Latency, Launcher, Payload, Reading, Throughput, Traffic, idle,
-    latency, throughput,
+    Chain, Engine, Idle, IdleReport, Latency, Launcher, Layout, Payload, Reading, StartReport,
+    Throughput, Traffic, chain, idle, latency, start, throughput,
 };
 use serde::Serialize;
 
@@ -20,6 +20,34 @@ use crate::output::{Failure, print};
 
 /// The subscribers of one publisher.
 const LINKS: [u32; 2] = [1, 4];
+
+/// What goes through a chain.
+const CHAINED: [Payload; 2] = [Payload::Record128, Payload::Kib16];
+
+/// The relays of a chain: a direct link has none.
+const RELAYS: [u32; 3] = [0, 1, 2];
+
+/// The meshes whose start is measured, up to a large cluster.
+const LAYOUTS: [Layout; 3] = [
+    Layout {
+        leaves: 48,
+        relays: 16,
+        links: 3,
+        tcp: true,
+    },
+    Layout {
+        leaves: 128,
+        relays: 32,
+        links: 3,
+        tcp: false,
+    },
+    Layout {
+        leaves: 512,
+        relays: 96,
+        links: 3,
+        tcp: false,
+    },
+];
 
 /// The peers of the endpoint that has many.
 const PEERS: u32 = 100;
@@ -38,8 +66,12 @@ struct Results {
     seconds: f64,
     throughput: Vec<Throughput>,
     tls: Vec<Throughput>,
+    /// Pairs: the protocol of the mesh, and Broker's.
+    versions: Vec<Throughput>,
     latency: Option<RoundTrips>,
     stream: Option<Stream>,
+    chain: Vec<Chain>,
+    start: Vec<StartReport>,
     idle: Vec<Idle>,
     idle_node: Option<IdleReport>,
 }
@@ -51,6 +83,8 @@ struct RoundTrips {
     muster: Latency,
     /// Muster where one thread does everything but publish.
     muster_on_one_thread: Latency,
+    /// Muster outside a mesh, by Broker's protocol.
+    muster_version_1: Latency,
 }
 
 /// Messages of 1 MiB beside a plain stream.
@@ -64,7 +98,12 @@ struct Stream {
 
 /// One process of a measurement.
 pub(crate) fn work(arguments: &BenchWorker) -> Result<ExitCode> {
-    let engines: [&dyn Engine; 3] = [&Muster::new(), &Muster::on_one_thread(), &Tcp];
+    let engines: [&dyn Engine; 4] = [
+        &Muster::new(),
+        &Muster::on_one_thread(),
+        &Muster::version_1(),
+        &Tcp,
+    ];
     muster_measure::work(&arguments.job, &engines)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -89,7 +128,9 @@ pub(crate) fn run(arguments: &Bench) -> Result<ExitCode> {
 }
 
 fn asked(arguments: &Bench, measurement: Measurement) -> bool {
-    arguments.measurements.is_empty() || arguments.measurements.contains(&measurement)
+    // A large mesh takes minutes.
+    let is_everything = arguments.measurements.is_empty() && measurement != Measurement::Start;
+    is_everything || arguments.measurements.contains(&measurement)
 }
 
 /// What is sent without TLS, in the order of the table.
@@ -122,8 +163,11 @@ fn progress(arguments: &Bench) -> ProgressBar {
     let steps = [
         (Measurement::Throughput, plain().len()),
         (Measurement::Tls, protected().len()),
-        (Measurement::Latency, 3),
+        (Measurement::Versions, 2 * Payload::ALL.len()),
+        (Measurement::Latency, 4),
         (Measurement::Stream, 3),
+        (Measurement::Chain, 2 * CHAINED.len() * RELAYS.len()),
+        (Measurement::Start, LAYOUTS.len()),
         (Measurement::Idle, 3),
     ];
     let asked = steps.iter().filter(|(what, _)| asked(arguments, *what));
@@ -150,8 +194,11 @@ impl Running {
         };
         let throughput = traffic(Measurement::Throughput, plain())?;
         let tls = traffic(Measurement::Tls, protected())?;
+        let versions = asked(Measurement::Versions).then(|| self.versions());
         let latency = asked(Measurement::Latency).then(|| self.round_trips());
         let stream = asked(Measurement::Stream).then(|| self.stream());
+        let chain = asked(Measurement::Chain).then(|| self.chains());
+        let start = asked(Measurement::Start).then(|| self.starts());
         let (mut idle, mut idle_node) = (Vec::new(), None);
         if asked(Measurement::Idle) {
             for peers in [0, PEERS] {
@@ -165,8 +212,11 @@ impl Running {
             seconds: self.seconds,
             throughput,
             tls,
+            versions: versions.transpose()?.unwrap_or_default(),
             latency: latency.transpose()?,
             stream: stream.transpose()?,
+            chain: chain.transpose()?.unwrap_or_default(),
+            start: start.transpose()?.unwrap_or_default(),
             idle,
             idle_node,
         })
@@ -183,6 +233,16 @@ impl Running {
         throughput(&self.launcher, name, None, traffic, self.seconds)
     }
 
+    fn versions(&self) -> Result<Vec<Throughput>> {
+        let mut all = Vec::new();
+        for payload in Payload::ALL {
+            for engine in [Muster::new(), Muster::version_1()] {
+                all.push(self.throughput(&engine, Traffic::new(payload, 1))?);
+            }
+        }
+        Ok(all)
+    }
+
     fn round_trips(&self) -> Result<RoundTrips> {
         let measure = |engine: &dyn Engine| {
             self.step(&format!("{}: round trips", engine.name()));
@@ -192,6 +252,7 @@ impl Running {
             tcp: measure(&Tcp)?,
             muster: measure(&Muster::new())?,
             muster_on_one_thread: measure(&Muster::on_one_thread())?,
+            muster_version_1: measure(&Muster::version_1())?,
         })
     }
 
@@ -206,6 +267,30 @@ impl Running {
             muster: self.throughput(&Muster::new(), traffic)?,
             muster_encoded_once: self.throughput(&Muster::new(), encoded_once)?,
         })
+    }
+
+    fn chains(&self) -> Result<Vec<Chain>> {
+        let mut all = Vec::new();
+        for payload in CHAINED {
+            for relays in RELAYS {
+                for paced in [true, false] {
+                    self.step(&format!("{} through {relays} relays", payload.name()));
+                    all.push(chain(&self.launcher, payload, relays, paced, self.seconds)?);
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    fn starts(&self) -> Result<Vec<StartReport>> {
+        let measure = |layout: Layout| {
+            self.step(&format!(
+                "{} endpoints start",
+                layout.leaves + layout.relays
+            ));
+            start(&self.launcher, layout)
+        };
+        LAYOUTS.into_iter().map(measure).collect()
     }
 
     fn idle(&self, peers: u32) -> Result<Idle> {

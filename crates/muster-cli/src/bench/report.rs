@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use muster_measure::{Table, Throughput};
+use muster_measure::{Chain, StartReport, Table, Throughput};
 
 use super::{Results, RoundTrips, Stream};
 
@@ -16,11 +16,20 @@ pub(super) fn text(results: &Results) -> String {
         text.push('\n');
         text.push_str(&throughput(&rows));
     }
+    if !results.versions.is_empty() {
+        text.push_str(&versions(&results.versions));
+    }
     if let Some(round_trips) = &results.latency {
         text.push_str(&latency(round_trips));
     }
     if let Some(measured) = &results.stream {
         text.push_str(&stream(measured));
+    }
+    if !results.chain.is_empty() {
+        text.push_str(&chain(&results.chain));
+    }
+    if !results.start.is_empty() {
+        text.push_str(&start(&results.start));
     }
     text.push_str(&idle(results));
     text
@@ -56,6 +65,32 @@ fn throughput(rows: &[&Throughput]) -> String {
     table.text()
 }
 
+fn versions(rows: &[Throughput]) -> String {
+    let mut table = Table::new(
+        1,
+        [
+            "payload, 1:1",
+            "deliveries/s",
+            "by Broker's protocol",
+            "CPU us each",
+            "by Broker's protocol",
+            "lost",
+        ],
+    );
+    for pair in rows.chunks_exact(2) {
+        let [mesh, broker] = pair else { continue };
+        table.row([
+            mesh.traffic.payload.name().to_owned(),
+            grouped(mesh.per_second),
+            grouped(broker.per_second),
+            format!("{:.2}", mesh.cpu_us),
+            format!("{:.2}", broker.cpu_us),
+            (mesh.lost + broker.lost).to_string(),
+        ]);
+    }
+    format!("\n{}", table.text())
+}
+
 fn latency(round_trips: &RoundTrips) -> String {
     let mut table = Table::new(
         1,
@@ -75,6 +110,7 @@ fn latency(round_trips: &RoundTrips) -> String {
         ("bare blocking echo", bare),
         ("muster", &round_trips.muster),
         ("muster, one thread", &round_trips.muster_on_one_thread),
+        ("muster, version 1", &round_trips.muster_version_1),
     ] {
         let report = &measured.report;
         let beside = |time: f64, bare: f64| format!("{time:.1} ({:.2})", time / bare);
@@ -113,14 +149,87 @@ fn stream(measured: &Stream) -> String {
     format!("\n{}", table.text())
 }
 
+#[allow(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
+fn chain(rows: &[Chain]) -> String {
+    let mut table = Table::new(
+        3,
+        [
+            "payload",
+            "relays",
+            "publisher",
+            "deliveries/s",
+            "of the direct link",
+            "CPU us each",
+            "relays'",
+            "lost",
+        ],
+    );
+    for row in rows {
+        let is_beside = |other: &&Chain| {
+            other.payload == row.payload && other.paced == row.paced && other.relays == 0
+        };
+        let direct = rows
+            .iter()
+            .find(is_beside)
+            .map_or(0.0, |row| row.per_second);
+        table.row([
+            row.payload.name().to_owned(),
+            row.relays.to_string(),
+            if row.paced { "paced" } else { "unpaced" }.to_owned(),
+            grouped(row.per_second),
+            format!("{:.0} %", row.per_second / direct * 100.0),
+            format!("{:.2}", row.cpu_us),
+            format!("{:.2}", row.relays_cpu_us),
+            format!("{:.0} %", row.lost as f64 / row.published as f64 * 100.0),
+        ]);
+    }
+    format!(
+        "\nThrough relays, each a process; a paced publisher keeps to what the subscriber has seen, as a relay \
+         does not wait\n{}",
+        table.text()
+    )
+}
+
+fn start(rows: &[StartReport]) -> String {
+    let mut table = Table::new(
+        2,
+        [
+            "until all know all",
+            "links",
+            "seconds",
+            "CPU seconds",
+            "memory",
+            "unreachable",
+            "peerings lost",
+        ],
+    );
+    for row in rows {
+        let layout = row.layout;
+        let whole = |seconds| format!("{seconds:.2}");
+        table.row([
+            format!("{} leaves, {} relays", layout.leaves, layout.relays),
+            if layout.tcp { "TCP" } else { "in one process" }.to_owned(),
+            row.seconds.map_or_else(|| "never".to_owned(), whole),
+            format!("{:.2}", row.cpu),
+            memory(row.memory),
+            row.unreachable.to_string(),
+            row.lost.to_string(),
+        ]);
+    }
+    format!("\n{}", table.text())
+}
+
+fn memory(bytes: Option<u64>) -> String {
+    bytes.map_or_else(
+        || "unknown".to_owned(),
+        |bytes| format!("{:.1} MiB", mebibytes(bytes)),
+    )
+}
+
 fn idle(results: &Results) -> String {
     let mut table = Table::new(1, ["idle", "CPU", "memory"]);
-    let mut row = |name: String, cpu: f64, memory: Option<u64>| {
-        let memory = memory.map_or_else(
-            || "unknown".to_owned(),
-            |bytes| format!("{:.1} MiB", mebibytes(bytes)),
-        );
-        table.row([name, format!("{cpu:.3} %"), memory]);
+    let mut row = |name: String, cpu: f64, bytes: Option<u64>| {
+        table.row([name, format!("{cpu:.3} %"), memory(bytes)]);
     };
     for measured in &results.idle {
         let name = match measured.peers {

@@ -10,6 +10,7 @@ use crate::latency::LatencyReport;
 use crate::{Control, Plan, Published, Tally, Traffic};
 
 pub use self::muster::Muster;
+pub(crate) use self::muster::visit;
 pub use self::tcp::Tcp;
 
 /// A messaging system under measure. Its methods each are a process's whole work.

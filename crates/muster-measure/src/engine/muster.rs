@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use bytes::Bytes;
 use muster::wire::{QueueLimits, Topic};
-use muster::{Delivery, Endpoint, EndpointConfig, Exposure, Subscriber, Tls};
+use muster::{Delivery, Endpoint, EndpointConfig, Exposure, Forwarding, Subscriber, Tls};
 use muster_data::{DataRef, Encode, Record, ValueRef, encode_to_vec};
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::MissedTickBehavior;
@@ -34,17 +34,59 @@ pub struct Muster {
     /// Whether endpoints run on one thread, the one that receives, instead of on two of their own. A
     /// publisher of [`Engine::publish`] has a thread of its own in any case.
     one_thread: bool,
+    forwarding: Forwarding,
 }
 
 impl Muster {
     /// Endpoints as those of the program `muster`.
     pub const fn new() -> Self {
-        Self { one_thread: false }
+        Self {
+            one_thread: false,
+            forwarding: Forwarding::Relay,
+        }
     }
 
     /// Endpoints that run on the thread that receives: no message changes threads to be received.
     pub const fn on_one_thread() -> Self {
-        Self { one_thread: true }
+        Self {
+            one_thread: true,
+            forwarding: Forwarding::Relay,
+        }
+    }
+
+    /// Endpoints outside a mesh, which speak Broker's protocol with one another.
+    pub const fn version_1() -> Self {
+        Self {
+            one_thread: false,
+            forwarding: Forwarding::Direct,
+        }
+    }
+
+    /// An endpoint's settings: queues towards peers as they are by default, and subscribers' queues that
+    /// do not drop what waits for the processor.
+    fn config(self, tls: bool) -> EndpointConfig {
+        EndpointConfig {
+            tls: if tls { Tls::Anonymous } else { Tls::Off },
+            forwarding: self.forwarding,
+            subscriber_queue: QueueLimits {
+                messages: 1 << 20,
+                bytes: 1 << 30,
+            },
+            ..EndpointConfig::default()
+        }
+    }
+
+    async fn listen(
+        self,
+        tls: bool,
+        topic: &str,
+        control: &Control,
+    ) -> Result<(Endpoint, Subscriber)> {
+        let endpoint = Endpoint::start(self.config(tls))?;
+        let subscriber = endpoint.subscribe([topic]).await;
+        let address = endpoint.listen(([127, 0, 0, 1], 0).into(), Exposure::Guarded);
+        control.ready(&address.await?.to_string())?;
+        Ok((endpoint, subscriber))
     }
 
     fn runtime(self) -> Result<Runtime> {
@@ -70,10 +112,10 @@ struct Probe {
 
 impl Engine for Muster {
     fn name(&self) -> &'static str {
-        if self.one_thread {
-            "muster on one thread"
-        } else {
-            "muster"
+        match (self.one_thread, self.forwarding) {
+            (true, _) => "muster on one thread",
+            (false, Forwarding::Direct) => "muster, version 1",
+            (false, _) => "muster",
         }
     }
 
@@ -85,7 +127,7 @@ impl Engine for Muster {
         tally: &mut Tally,
     ) -> Result<()> {
         self.runtime()?.block_on(async {
-            let (_endpoint, mut subscriber) = listen(traffic.tls, TOPIC, control).await?;
+            let (_endpoint, mut subscriber) = self.listen(traffic.tls, TOPIC, control).await?;
             let mut look = tokio::time::interval(LOOK);
             look.set_missed_tick_behavior(MissedTickBehavior::Delay);
             let mut sum = 0;
@@ -114,7 +156,7 @@ impl Engine for Muster {
     fn publish(&self, addresses: &[String], traffic: Traffic, seconds: f64) -> Result<Published> {
         let runtime = runtime()?;
         let endpoint = runtime.block_on(async {
-            let endpoint = Endpoint::start(config(traffic.tls))?;
+            let endpoint = Endpoint::start(self.config(traffic.tls))?;
             for address in addresses {
                 endpoint.peer(address, None).await?;
             }
@@ -142,7 +184,7 @@ impl Engine for Muster {
 
     fn echo(&self, _: Option<&str>, control: &Control) -> Result<()> {
         self.runtime()?.block_on(async {
-            let (endpoint, mut subscriber) = listen(false, TOPIC, control).await?;
+            let (endpoint, mut subscriber) = self.listen(false, TOPIC, control).await?;
             let (mut publisher, answers) = (endpoint.publisher(), Topic::new(ANSWERS)?);
             while let Some(delivery) = subscriber.receive().await {
                 let Delivery::Batch(batch) = delivery else {
@@ -160,7 +202,7 @@ impl Engine for Muster {
 
     fn probe(&self, address: &str, plan: Plan) -> Result<LatencyReport> {
         self.runtime()?.block_on(async {
-            let endpoint = Endpoint::start(config(false))?;
+            let endpoint = Endpoint::start(self.config(false))?;
             let mut subscriber = endpoint.subscribe([ANSWERS]).await;
             endpoint.peer(address, None).await?;
             let mut publisher = endpoint.publisher();
@@ -186,27 +228,6 @@ impl Engine for Muster {
             Ok(answers.report(late))
         })
     }
-}
-
-/// An endpoint's settings: queues towards peers as they are by default, and subscribers' queues that
-/// do not drop what waits for the processor.
-fn config(tls: bool) -> EndpointConfig {
-    EndpointConfig {
-        tls: if tls { Tls::Anonymous } else { Tls::Off },
-        subscriber_queue: QueueLimits {
-            messages: 1 << 20,
-            bytes: 1 << 30,
-        },
-        ..EndpointConfig::default()
-    }
-}
-
-async fn listen(tls: bool, topic: &str, control: &Control) -> Result<(Endpoint, Subscriber)> {
-    let endpoint = Endpoint::start(config(tls))?;
-    let subscriber = endpoint.subscribe([topic]).await;
-    let address = endpoint.listen(([127, 0, 0, 1], 0).into(), Exposure::Guarded);
-    control.ready(&address.await?.to_string())?;
-    Ok((endpoint, subscriber))
 }
 
 /// Publishing as fast as it goes.
@@ -261,7 +282,7 @@ fn read(value: DataRef<'_>, traffic: Traffic) -> u64 {
 }
 
 /// Visits every field of a value; how many there are.
-fn visit(value: DataRef<'_>) -> u64 {
+pub(crate) fn visit(value: DataRef<'_>) -> u64 {
     match value.get() {
         ValueRef::Vector(fields) => fields.iter().map(visit).sum(),
         field => {

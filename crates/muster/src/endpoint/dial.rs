@@ -123,15 +123,16 @@ impl DialTask {
             .unwrap_or_else(|error| ConnectionEnd::Failed(error.to_string()))
     }
 
-    /// Waits for the end of the handshake that made this dial redundant.
+    /// Waits for the end of the handshake that made this dial redundant, and until the peering is told of:
+    /// with version 2 that is later, and whoever waits for this dial looks for it then.
     async fn until_peered(&self, peer: EndpointId) {
         let limit = self.shared.config.handshake_timeout;
-        let is_announced = || {
+        let is_told = || {
             let table = self.shared.table.load();
             let entry = table.entry(peer);
             entry.is_some_and(|entry| entry.handle.is_announced())
         };
-        let peered = self.until(is_announced);
+        let peered = self.until(is_told);
         if tokio::time::timeout(limit, peered).await.is_err() {
             let reason = format!("the other connection to {peer} was lost");
             self.state.send_replace(DialState::Failed(reason));
@@ -140,7 +141,7 @@ impl DialTask {
 
     fn is_peer(&self, id: EndpointId) -> bool {
         let table = self.shared.table.load();
-        table.entry(id).is_some()
+        table.peers().iter().any(|entry| entry.id == id)
     }
 
     /// Waits until the routing table makes `condition` true.

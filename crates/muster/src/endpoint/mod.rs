@@ -14,6 +14,7 @@ mod publisher;
 mod reader;
 mod shared;
 mod socket;
+mod spare;
 mod status;
 mod subscriber;
 mod tls;
@@ -129,8 +130,8 @@ impl Endpoint {
         };
         let tls = TlsContext::load(&config.tls)?;
         let shared = Arc::new(Shared::new(id, config, tls));
-        let (owner, commands) = OwnerHandle::channel();
-        tokio::spawn(Owner::new(Arc::clone(&shared)).run(commands));
+        let (owner, inbox) = OwnerHandle::channel();
+        tokio::spawn(Owner::new(Arc::clone(&shared), &inbox).run(inbox));
         let stop = Arc::new(StopOnDrop(Arc::clone(&shared), owner.clone()));
         Ok(Self {
             shared,
@@ -203,6 +204,40 @@ impl Endpoint {
             address,
             PeerOrigin::Accepted,
         ));
+    }
+
+    /// Takes a connected byte stream as if `address`, which names it, had been dialled: for links that are
+    /// no TCP connections, as those within a process, whose other end is given to
+    /// [`Endpoint::accept_stream`]. It is not dialled again when it ends. A stream with the address of
+    /// another dial that is under way is dropped.
+    pub fn connect_stream<R, W>(&self, reader: R, writer: W, address: &str)
+    where
+        R: AsyncRead + Send + Unpin + 'static,
+        W: AsyncWrite + Send + Unpin + 'static,
+    {
+        let (shared, owner) = (Arc::clone(&self.shared), self.owner.clone());
+        let address = address.to_owned();
+        tokio::spawn(async move {
+            let (stop, _stopped) = watch::channel(false);
+            let (_state, states) = watch::channel(DialState::Connecting);
+            let start = owner.call(|done| Command::StartDial {
+                address: address.clone(),
+                offer: shared.config.forwarding.offer(),
+                stop,
+                state: states.clone(),
+                done,
+            });
+            if !matches!(start.await, Some(DialStart::New)) {
+                return;
+            }
+            let (mine, named) = (owner.clone(), address.clone());
+            let run = connection::run(reader, writer, shared, mine, named, PeerOrigin::Dialled);
+            if let connection::ConnectionEnd::Failed(reason) = run.await {
+                let unavailable = Command::Unavailable(address.clone(), reason);
+                owner.send(unavailable).await;
+            }
+            owner.send(Command::EndDial(address, states)).await;
+        });
     }
 
     /// Dials `address` ("host:port") in the background and keeps the peering: a lost one is dialled

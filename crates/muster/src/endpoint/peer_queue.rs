@@ -6,6 +6,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
+use bytes::Bytes;
 use muster_wire::counters::{DropCause, DropLedger};
 use muster_wire::envelope::{self, Control};
 use muster_wire::mesh::codec::{Encoder, Frame};
@@ -37,7 +38,7 @@ impl EndReason {
 
 #[derive(Debug)]
 struct State {
-    control: VecDeque<Vec<u8>>,
+    control: VecDeque<Bytes>,
     /// The bytes of the control frames.
     control_bytes: usize,
     /// Where among the control frames a filter waits: the next one takes its place.
@@ -322,14 +323,16 @@ impl PeerQueue {
 
     /// Queues a frame of the mesh, before all data; too many of them, or too many bytes, end the peering.
     pub(crate) fn push_mesh(&self, frame: &Frame) {
-        let mut bytes = Vec::new();
-        // Only batches need the state of their link's encoder.
-        Encoder::default().write(frame, &mut bytes);
+        self.push_mesh_encoded(encoded(frame));
+    }
+
+    /// The same for a frame that is encoded.
+    pub(crate) fn push_mesh_encoded(&self, frame: Bytes) {
         let mut state = self.lock();
         if state.ended.is_some() {
             return;
         }
-        if !self.push_frame(&mut state, bytes, false) {
+        if !self.push_frame(&mut state, frame, false) {
             let full = EndReason::Lost("control queue is full".to_owned());
             self.end_locked(&mut state, full);
         }
@@ -381,7 +384,7 @@ impl PeerQueue {
         } else {
             !self.push_frame(
                 &mut state,
-                frame,
+                frame.into(),
                 matches!(control, Control::RoutingUpdate(_)),
             )
         };
@@ -395,7 +398,7 @@ impl PeerQueue {
     }
 
     /// Whether there was room for a control frame.
-    fn push_frame(&self, state: &mut State, frame: Vec<u8>, is_filter: bool) -> bool {
+    fn push_frame(&self, state: &mut State, frame: Bytes, is_filter: bool) -> bool {
         let replaced = state.filter_at.filter(|_| is_filter);
         let replaced_bytes = replaced.map_or(0, |at| state.control[at].len());
         let others = state.control.len() - usize::from(replaced.is_some());
@@ -503,7 +506,7 @@ impl PeerQueue {
     /// Takes control frames, which go first, and about as much data as one write takes.
     pub(crate) fn take(
         &self,
-        control: &mut VecDeque<Vec<u8>>,
+        control: &mut VecDeque<Bytes>,
         data: &mut VecDeque<Outgoing>,
     ) -> Taken {
         let mut state = self.lock();
@@ -570,6 +573,14 @@ fn policies(config: &EndpointConfig) -> [ClassPolicy; 4] {
     };
     // Of control, all is reserved; what it holds is bounded like events.
     [event, config.interactive, event, config.bulk]
+}
+
+/// A frame of the mesh as bytes.
+pub(crate) fn encoded(frame: &Frame) -> Bytes {
+    let mut bytes = Vec::new();
+    // Only batches need the state of their link's encoder.
+    Encoder::default().write(frame, &mut bytes);
+    bytes.into()
 }
 
 fn goodbye() -> Frame {

@@ -16,6 +16,7 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use super::outgoing::{Outgoing, Relayed};
 use super::peer_queue::{EndReason, PeerCounts, PeerQueue, Taken};
+use super::spare::Spare;
 use super::tls::describe_io;
 
 /// How much is put together for one write.
@@ -45,7 +46,9 @@ pub(crate) async fn run<W: AsyncWrite + Unpin>(
         in_place_bytes: 0,
         messages: Vec::new(),
         data: VecDeque::new(),
+        is_busy: false,
         encoder: Encoder::default(),
+        spare: Spare::default(),
         batch: None,
     };
     if let Err(reason) = writer.run(bye_timeout).await {
@@ -67,7 +70,10 @@ struct Writer<W> {
     messages: Vec<Topic>,
     /// What was taken from the queue and is not yet in the buffer.
     data: VecDeque<Outgoing>,
+    /// Whether the last write had more than one message.
+    is_busy: bool,
     encoder: Encoder,
+    spare: Spare,
     /// The batch at the end of the buffer that more messages may follow in.
     batch: Option<OpenBatch>,
 }
@@ -113,9 +119,15 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
         }
     }
 
-    async fn write_all(&mut self, control: &mut VecDeque<Vec<u8>>) -> Result<(), EndReason> {
+    async fn write_all(&mut self, control: &mut VecDeque<Bytes>) -> Result<(), EndReason> {
         for frame in control.drain(..) {
-            self.add_frame(&frame);
+            if frame.len() < IN_PLACE {
+                self.add_frame(&frame);
+            } else {
+                self.close_batch();
+                self.in_place_bytes += frame.len();
+                self.in_place.push((self.buffer.len(), frame));
+            }
         }
         while let Some(item) = self.data.pop_front() {
             match item {
@@ -127,8 +139,11 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
                 self.flush().await?;
             }
         }
-        if self.size() < SMALL_WRITE {
-            // A publisher that goes on publishing gets its next messages into the same write.
+        let is_lone = self.messages.len() == 1 && !self.is_busy;
+        if self.size() < SMALL_WRITE && !is_lone {
+            // A publisher that goes on publishing gets its next messages into the same write: it has by the
+            // second one, as a write takes longer than it. A lone message goes at once: the other look
+            // costs a round trip two calls of the system, a tenth of its CPU.
             tokio::task::yield_now().await;
         }
         if self.size() < WRITE_BUFFER && self.queue.len() > 0 {
@@ -245,6 +260,7 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
         self.close_batch();
         // Counted before the write: what a failing write has handed over is unknown, not unsent.
         PeerCounts::add(&self.queue.counts.messages_out, self.messages.len() as u64);
+        self.is_busy = self.messages.len() > 1;
         self.messages.clear();
         PeerCounts::add(&self.queue.counts.bytes_out, self.size() as u64);
         let mut gathered = Gathered::new(&self.buffer, &self.in_place);
@@ -259,10 +275,13 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
         }
         self.in_place.clear();
         self.in_place_bytes = 0;
-        self.buffer.clear();
-        if self.buffer.capacity() > 2 * WRITE_BUFFER {
+        let (used, capacity) = (self.buffer.len(), self.buffer.capacity());
+        if capacity > 2 * WRITE_BUFFER {
             self.buffer = Vec::new();
+        } else if let Some(size) = self.spare.shrinks_to(used, capacity) {
+            self.buffer = Vec::with_capacity(size);
         }
+        self.buffer.clear();
         Ok(())
     }
 }

@@ -21,11 +21,12 @@ impl Topics {
     fn note(&mut self, topic: &Topic) -> u32 {
         let recent = self.0.iter().enumerate().rev().take(RECENT_TOPICS);
         let known = recent.into_iter().find(|(_, known)| *known == topic);
-        let known = known.map(|(at, _)| at);
-        let at = known.unwrap_or_else(|| {
+        let at = if let Some((at, _)) = known {
+            at
+        } else {
             self.0.push(topic.clone());
             self.0.len() - 1
-        });
+        };
         narrow(at)
     }
 }
