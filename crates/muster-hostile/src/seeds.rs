@@ -52,7 +52,8 @@ fn specified_frames() -> Vec<u8> {
     for line in section.lines().filter_map(|line| line.strip_prefix("    ")) {
         let words = line.split_whitespace();
         let is_hex = |word: &&str| {
-            word.len().is_multiple_of(2) && word.bytes().all(|byte| b"0123456789abcdef".contains(&byte))
+            word.len().is_multiple_of(2)
+                && word.bytes().all(|byte| b"0123456789abcdef".contains(&byte))
         };
         for word in words.take_while(is_hex) {
             let pairs = word.as_bytes().chunks(2);

@@ -114,6 +114,8 @@ struct Neighbour {
     their_time: u64,
     /// When our versions were sent, while the answer is open.
     list_sent: Option<Mono>,
+    /// Its hash when it had to wait for other exchanges.
+    waits_with: Option<u64>,
     /// Whether we have all that the neighbour had.
     is_synced: bool,
     /// Whether it was asked if it has what we have, since the link counts.
@@ -300,6 +302,7 @@ impl Mesh {
             beat: now.after(self.config.heartbeat),
             their_time: 0,
             list_sent: None,
+            waits_with: None,
             is_synced: false,
             is_greeted: false,
             doubt: None,
@@ -329,6 +332,7 @@ impl Mesh {
             self.hold_down.changed(Change::Loss, now);
         }
         self.joiners.remove(&peer);
+        self.exchange_with_next(now);
         for outcome in self.barrier.link_down(peer) {
             self.flood_over(outcome);
         }
@@ -492,6 +496,8 @@ impl Mesh {
             }
             self.set_alarm(peer);
         }
+        // An exchange that was never answered has its place no longer.
+        self.exchange_with_next(now);
     }
 
     fn send(&mut self, to: EndpointId, frame: Frame) {

@@ -61,7 +61,8 @@ impl Mesh {
             }
             self.try_join(None, now);
         } else if is_ours && is_new {
-            self.exchange(from, now);
+            neighbour.waits_with = Some(hash);
+            self.exchange_with_next(now);
         } else if is_ours && is_standing {
             let (_, since) = neighbour.doubt.unwrap_or((hash, now));
             neighbour.doubt = Some((hash, since));
@@ -84,15 +85,35 @@ impl Mesh {
         }
     }
 
+    /// Exchanges with those that had to wait for others, as long as they still differ from us.
+    pub(super) fn exchange_with_next(&mut self, now: Mono) {
+        loop {
+            let open = self.open_exchanges(now);
+            let mut waiting = self.neighbours.iter_mut();
+            let next = waiting.find(|(_, neighbour)| neighbour.waits_with.is_some());
+            let Some((peer, neighbour)) = next.filter(|_| open < MAX_EXCHANGES) else {
+                return;
+            };
+            let (peer, hash) = (*peer, neighbour.waits_with.take());
+            if hash == Some(self.database.hash()) {
+                neighbour.is_synced = true;
+                self.try_join(None, now);
+            } else {
+                self.exchange(peer, now);
+            }
+        }
+    }
+
+    fn open_exchanges(&self, now: Mono) -> usize {
+        let open = |neighbour: &&Neighbour| is_open(neighbour, now);
+        self.neighbours.values().filter(open).count()
+    }
+
     fn exchange(&mut self, peer: EndpointId, now: Mono) {
-        let is_open = |neighbour: &Neighbour| {
-            let sent = neighbour.list_sent;
-            sent.is_some_and(|sent| now.since(sent) < UNANSWERED)
-        };
-        let open = self.neighbours.values().filter(|it| is_open(it)).count();
+        let open = self.open_exchanges(now);
         if let Some(neighbour) = self.neighbours.get_mut(&peer)
             && open < MAX_EXCHANGES
-            && !is_open(neighbour)
+            && !is_open(neighbour, now)
         {
             neighbour.list_sent = Some(now);
             self.counts.repairs += 1;
@@ -210,8 +231,15 @@ impl Mesh {
             neighbour.is_synced = true;
             neighbour.list_sent = None;
             self.try_join(None, now);
+            self.exchange_with_next(now);
         }
     }
+}
+
+/// Whether an exchange with a neighbour is under way.
+fn is_open(neighbour: &Neighbour, now: Mono) -> bool {
+    let sent = neighbour.list_sent;
+    sent.is_some_and(|sent| now.since(sent) < UNANSWERED)
 }
 
 /// When a difference seen first at this time has lasted.

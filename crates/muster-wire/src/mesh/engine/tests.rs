@@ -182,32 +182,3 @@ fn only_a_difference_that_stays_is_repaired() {
     mesh.tick(Mono(2 * SECOND + 100_000_000));
     assert_eq!(mesh.counts().repairs, 1);
 }
-
-#[test]
-fn debug_start() {
-    for spread in [1u64, 5, 20, 50] {
-    for count in [3u8, 4, 8] {
-        let mut meshes: Vec<Mesh> = (1..=count).map(|number| mesh(number, "", 1)).collect();
-        let mut now = 0;
-        let mut at = 0;
-        for a in 0..count as usize {
-            for b in 0..a {
-                at += spread;
-                settle(&mut meshes, &mut now, at * SECOND / 1000);
-                now = now.max(at * SECOND / 1000);
-                link(&mut meshes, a, b, now);
-            }
-        }
-        let last = at;
-        for step in 1..600u64 {
-            settle(&mut meshes, &mut now, (last + step * 10) * SECOND / 1000);
-            let ready: Vec<bool> = meshes.iter().map(Mesh::is_ready).collect();
-            let up: Vec<usize> = meshes.iter().map(|it| it.up().len()).collect();
-            if up.iter().all(|it| *it == count as usize - 1) {
-                println!("{count} spread {spread}: all up {} ms after the last link", step * 10);
-                break;
-            } else if step % 50 == 0 { println!("{count} spread {spread} at {} ms {ready:?} {up:?} sponsors {:?}", step * 10, meshes.iter().map(|m| m.sponsor.map(|(id, at)| (id.as_bytes()[0], at.0 / 1_000_000))).collect::<Vec<_>>()); }
-        }
-    }
-    }
-}
