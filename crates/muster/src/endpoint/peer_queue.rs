@@ -10,9 +10,7 @@ use muster_wire::counters::{DropCause, DropLedger};
 use muster_wire::envelope::{self, Control};
 use muster_wire::mesh::codec::{Encoder, Frame};
 use muster_wire::peering::Protocol;
-use muster_wire::{
-    Class, ClassPolicy, ClassQueues, EndpointId, Message, Push, Queue, Queued, Topic,
-};
+use muster_wire::{Class, ClassQueues, EndpointId, Message, Push, Queue, Queued, Topic};
 use tokio::sync::oneshot;
 
 use super::config::EndpointConfig;
@@ -119,7 +117,7 @@ impl PeerQueue {
             control: VecDeque::new(),
             control_bytes: 0,
             filter_at: None,
-            data: ClassQueues::new(policies(config), control_limit),
+            data: ClassQueues::new(config.policies(), control_limit),
             farewell: None,
             closing: false,
             peer_closing: false,
@@ -560,16 +558,6 @@ impl State {
     fn has_nothing(&self) -> bool {
         self.control.is_empty() && self.data.is_empty() && self.farewell.is_none()
     }
-}
-
-/// What the queues do, in the order of [`Class`].
-fn policies(config: &EndpointConfig) -> [ClassPolicy; 4] {
-    let event = ClassPolicy {
-        limits: config.data_queue,
-        overflow: config.overflow,
-    };
-    // Of control, all is reserved; what it holds is bounded like events.
-    [event, config.interactive, event, config.bulk]
 }
 
 fn goodbye() -> Frame {
