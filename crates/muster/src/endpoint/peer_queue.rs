@@ -200,6 +200,19 @@ impl PeerQueue {
         push
     }
 
+    /// Offers a message if it has room, or would not be taken at all.
+    pub(crate) fn push_if_room(&self, message: &Message) -> Option<Push> {
+        let item = Outgoing::Message(message.clone());
+        let mut state = self.lock();
+        let cannot = self.cannot_take(&state, &item);
+        let queue = self.class_of(&mut state, &item);
+        if let Some(cause) = cannot {
+            return Some(queue.refuse(&item, cause));
+        }
+        let has_room = queue.has_room(item.messages(), item.bytes()) || queue.is_empty();
+        has_room.then(|| self.push_locked(state, item))
+    }
+
     /// Offers a message once it has room, or would not be taken at all.
     pub(crate) fn poll_push(&self, message: &Message, cx: &mut Context<'_>) -> Poll<Push> {
         let item = Outgoing::Message(message.clone());
