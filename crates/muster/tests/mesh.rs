@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use muster::wire::peering::Protocol;
-use muster::wire::{EndpointId, Topic};
+use muster::wire::{Class, EndpointId, Topic};
 use muster::{
     Delivery, Endpoint, EndpointConfig, Exposure, Forwarding, Heartbeat, NodeIdentity, Status,
     Subscriber,
@@ -38,6 +38,36 @@ async fn listening(endpoint: &Endpoint) -> String {
     let address = "127.0.0.1:0".parse().unwrap();
     let address = endpoint.listen(address, Exposure::Guarded).await.unwrap();
     address.to_string()
+}
+
+/// A relay takes on whatever an author's queue takes, however large the buffer is that it came in.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_that_nearly_fills_a_queue_is_relayed() {
+    let [author, hearer] = [1, 3].map(|id| start(id, Forwarding::Leaf));
+    let mut config = EndpointConfig::default();
+    config.data_queue.bytes = 700 << 10;
+    config.interactive.limits.bytes = 700 << 10;
+    let relay = Endpoint::start(config).unwrap();
+    let address = listening(&relay).await;
+    let mut subscriber = hearer.subscribe(["/t"]).await;
+    for leaf in [&author, &hearer] {
+        within(leaf.peer(&address, RETRY)).await.unwrap();
+    }
+    within(async {
+        while !author.mesh().iter().any(|node| node.id == hearer.id()) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    let mut publisher = author.publisher();
+    let topic = Topic::new("/t").unwrap();
+    let large = Data::from("x".repeat(600 << 10));
+    for class in [Class::Event, Class::Interactive] {
+        let outcome = publisher.publish_as(class, &topic, &large);
+        assert_eq!(outcome.queued_to, 1);
+        let delivery = within(subscriber.receive()).await;
+        assert!(matches!(delivery, Some(Delivery::Batch(_))), "{delivery:?}");
+    }
 }
 
 /// Endpoints, each with a subscriber to everything of `/t/` and the statuses.

@@ -339,3 +339,60 @@ async fn noise_ends_no_more_than_its_peering() {
     })
     .await;
 }
+
+/// Who waits for the room of one peer has given its message to the others before: later ones would make
+/// it too old for them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_that_reads_nothing_delays_no_message_to_others() {
+    let mut config = EndpointConfig {
+        id: Some(id(0x80)),
+        ..EndpointConfig::default()
+    };
+    config.data_queue.messages = 16_384;
+    config.data_queue.bytes = 16 << 20;
+    let author = Endpoint::start(config).unwrap();
+    let address = "127.0.0.1:0".parse().unwrap();
+    let address = author.listen(address, Exposure::Guarded).await.unwrap();
+    let member = Member::join(id(0x70), &address.to_string()).await;
+    let other = Endpoint::start(EndpointConfig::default()).unwrap();
+    let mut subscriber = other.subscribe(["/member", "/other"]).await;
+    within(other.peer(&address.to_string(), None))
+        .await
+        .unwrap();
+    let topic = |text: &str| Topic::new(text).unwrap();
+    let mut publisher = author.publisher();
+    // Until the one that reads nothing has no room.
+    let large = Data::from("x".repeat(1 << 20));
+    for _ in 0..32 {
+        let _ = publisher.publish(&topic("/member/fill"), &large);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let waiting = tokio::spawn(async move {
+        let limit = Duration::from_secs(2);
+        let last = Data::from("y".repeat(1 << 20));
+        publisher
+            .publish_waiting(&topic("/member/last"), &last, limit)
+            .await
+    });
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let mut busy = author.publisher();
+    for number in 0..10_000u64 {
+        let _ = busy.publish(&topic("/other"), &Data::from(number));
+    }
+    let outcome = within(waiting).await.unwrap();
+    assert_eq!((outcome.queued_to, outcome.dropped), (1, 1));
+    within(async {
+        loop {
+            if let Some(Delivery::Batch(batch)) = subscriber.receive().await
+                && batch
+                    .iter()
+                    .any(|message| message.topic.as_bytes() == b"/member/last")
+            {
+                return;
+            }
+        }
+    })
+    .await;
+    assert_eq!(counter(&other, "mesh_too_old"), 0);
+    drop(member);
+}

@@ -64,6 +64,11 @@ impl Membership {
         self.noted.insert(id);
     }
 
+    /// Whether the flood that makes an endpoint known has come by, and it is not up yet.
+    pub(crate) fn awaits(&self, id: EndpointId) -> bool {
+        self.joining.contains(id)
+    }
+
     /// A neighbour has what we have: it need not settle. Says whether that makes a difference.
     pub(crate) fn proves(&mut self, id: EndpointId) -> bool {
         let is_new = !self.up.contains(&id) && self.proven.insert(id);
@@ -101,10 +106,15 @@ impl Membership {
         let mut changes = Vec::new();
         for id in &changed {
             match sight(*id) {
-                Sight::InReach(_) if self.joining.contains(*id) => {
-                    self.seen.insert(*id);
+                Sight::InReach(ready) => {
+                    if self.joining.contains(*id) {
+                        self.seen.insert(*id);
+                    }
+                    if !ready {
+                        // No honest endpoint takes it back: one that does must not be looked at for ever.
+                        self.settling.end(*id);
+                    }
                 }
-                Sight::InReach(_) => {}
                 gone => {
                     if self.up.remove(id) {
                         changes.push(Change::Down(*id));
@@ -209,7 +219,8 @@ mod tests {
                 *was_in_reach |= is_in_reach;
                 stays
             });
-            self.settling.retain(|id, _| reachable.contains_key(id));
+            self.settling
+                .retain(|id, _| reachable.get(id).copied().unwrap_or(false));
             let has_joined = ready && !self.was_ready;
             self.was_ready = ready;
             for (id, _) in reachable.iter().filter(|(_, is_ready)| **is_ready) {
@@ -300,6 +311,18 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn nothing_is_due_of_one_that_is_not_ready_any_more() {
+        let mut membership = Membership::default();
+        let mut look = |is_ready| {
+            let sight = |_| Sight::InReach(is_ready);
+            let changes = membership.update([id(2)].into(), sight, true, Mono(0));
+            (changes, membership.due())
+        };
+        assert_eq!(look(true), (vec![], Some(Mono(0).after(SETTLING))));
+        assert_eq!(look(false), (vec![], None));
     }
 
     #[test]

@@ -97,6 +97,18 @@ impl Default for EndpointConfig {
     }
 }
 
+impl EndpointConfig {
+    /// What the queues towards a peer of the mesh do, in the order of [`Class`].
+    pub(crate) fn policies(&self) -> [ClassPolicy; 4] {
+        let event = ClassPolicy {
+            limits: self.data_queue,
+            overflow: self.overflow,
+        };
+        // Of control, all is reserved; what it holds is bounded like events.
+        [event, self.interactive, event, self.bulk]
+    }
+}
+
 /// What an endpoint tells the others of its mesh of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct NodeIdentity {

@@ -439,6 +439,11 @@ impl Owner {
         if self.peering.pending() > 0 {
             self.peering.handle_timeout(now);
         }
+        self.tick_mesh();
+    }
+
+    fn tick_mesh(&mut self) {
+        let now = self.shared.now();
         let mesh = &mut self.mesh.mesh;
         if mesh.next_due().is_some_and(|due| due <= now) {
             mesh.tick(now);
@@ -447,6 +452,8 @@ impl Owner {
 
     /// Puts what the mesh has learnt into the routing table, then does what the mesh decides.
     fn carry_out_mesh(&mut self) {
+        // Somebody may be up before the reader goes on that has just told of it.
+        self.tick_mesh();
         if self.mesh.mesh.is_joining() {
             self.shared.early.open();
         }

@@ -11,9 +11,7 @@ use muster_wire::counters::{DropCause, DropLedger};
 use muster_wire::envelope::{self, Control};
 use muster_wire::mesh::codec::{Encoder, Frame};
 use muster_wire::peering::Protocol;
-use muster_wire::{
-    Class, ClassPolicy, ClassQueues, EndpointId, Message, Push, Queue, Queued, Topic,
-};
+use muster_wire::{Class, ClassQueues, EndpointId, Message, Push, Queue, Queued, Topic};
 use tokio::sync::oneshot;
 
 use super::config::EndpointConfig;
@@ -120,7 +118,7 @@ impl PeerQueue {
             control: VecDeque::new(),
             control_bytes: 0,
             filter_at: None,
-            data: ClassQueues::new(policies(config), control_limit),
+            data: ClassQueues::new(config.policies(), control_limit),
             farewell: None,
             closing: false,
             peer_closing: false,
@@ -201,6 +199,19 @@ impl PeerQueue {
             wake(state);
         }
         push
+    }
+
+    /// Offers a message if it has room, or would not be taken at all.
+    pub(crate) fn push_if_room(&self, message: &Message) -> Option<Push> {
+        let item = Outgoing::Message(message.clone());
+        let mut state = self.lock();
+        let cannot = self.cannot_take(&state, &item);
+        let queue = self.class_of(&mut state, &item);
+        if let Some(cause) = cannot {
+            return Some(queue.refuse(&item, cause));
+        }
+        let has_room = queue.has_room(item.messages(), item.bytes()) || queue.is_empty();
+        has_room.then(|| self.push_locked(state, item))
     }
 
     /// Offers a message once it has room, or would not be taken at all.
@@ -563,16 +574,6 @@ impl State {
     fn has_nothing(&self) -> bool {
         self.control.is_empty() && self.data.is_empty() && self.farewell.is_none()
     }
-}
-
-/// What the queues do, in the order of [`Class`].
-fn policies(config: &EndpointConfig) -> [ClassPolicy; 4] {
-    let event = ClassPolicy {
-        limits: config.data_queue,
-        overflow: config.overflow,
-    };
-    // Of control, all is reserved; what it holds is bounded like events.
-    [event, config.interactive, event, config.bulk]
 }
 
 /// A frame of the mesh as bytes.

@@ -63,6 +63,24 @@ impl Outcome {
         peers.filter(move |peer| !held || peer.protocol == Protocol::V1)
     }
 
+    /// Gives a message to the peers that have room for it; those that have none. Nobody waits for another's
+    /// room: to a peer that has heard very many later ones meanwhile the message would be too old.
+    fn full_peers<'t>(
+        &mut self,
+        table: &'t Table,
+        route: &'t Route,
+        message: &Message,
+    ) -> Vec<&'t PeerEntry<Arc<PeerQueue>>> {
+        let mut full = Vec::new();
+        for peer in self.peers(table, route) {
+            match peer.handle.push_if_room(message) {
+                Some(pushed) => self.count(pushed),
+                None => full.push(peer),
+            }
+        }
+        full
+    }
+
     fn count(&mut self, pushed: Push) {
         match pushed {
             Push::Queued { dropped, .. } => {
@@ -147,9 +165,18 @@ impl Publisher {
     ) -> Outcome {
         let payload = self.encode(value);
         let deadline = Instant::now() + limit;
-        self.send(topic, payload, Class::Event, |queue, message| {
-            queue.push_blocking(message, deadline)
-        })
+        let mut outcome = Outcome::default();
+        let message = self.shared.message(topic, payload, Class::Event);
+        outcome.hold(&self.shared, &message);
+        let table = self.shared.table.load_full();
+        let Some((_, route)) = self.routes.lookup(&table, topic.as_bytes()) else {
+            return outcome;
+        };
+        outcome.local = deliver_locally(self.shared.me, self.local, &table, route, &message);
+        for peer in outcome.full_peers(&table, route, &message) {
+            outcome.count(peer.handle.push_blocking(message.clone(), deadline));
+        }
+        outcome
     }
 
     /// Publishes a value as [`Publisher::publish_blocking`] does, for use inside a task.
@@ -179,7 +206,7 @@ impl Publisher {
             return outcome;
         };
         let route = Arc::clone(route);
-        for peer in outcome.peers(&table, &route) {
+        for peer in outcome.full_peers(&table, &route, &message) {
             // Whoever is woken takes the room or waits on: many may wait for the same little room.
             let pushed = poll_fn(|cx| peer.handle.poll_push(&message, cx));
             let pushed = tokio::time::timeout_at(deadline, pushed).await;

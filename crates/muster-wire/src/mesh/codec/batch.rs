@@ -24,8 +24,11 @@ const FIELDS: u8 = 0x80;
 /// than it need be.
 const COUNT: usize = 3;
 
-/// The most messages that a count of [`COUNT`] bytes can say.
-const MOST: usize = (1 << (7 * COUNT)) - 1;
+/// The most messages of a batch, far above what is put together: whoever passes them on keeps something
+/// for each, and a message may have six bytes.
+pub const MAX_MESSAGES: usize = 16_384;
+
+const _: () = assert!(MAX_MESSAGES < 1 << (7 * COUNT), "a count says all numbers");
 
 /// The aliases that a sender has given, and the last sequence of each by class.
 #[derive(Debug, Default)]
@@ -145,7 +148,7 @@ impl OpenBatch {
 
     /// Whether there is no room for one more message.
     pub fn is_full(&self) -> bool {
-        self.count >= MOST
+        self.count >= MAX_MESSAGES
     }
 
     /// Notes that the last message's payload is written from elsewhere.
@@ -268,7 +271,7 @@ impl<'d, 'a> Batch<'d, 'a> {
         let flags = reader.u8()?;
         let left = reader.varint()?;
         // Compression is not spoken yet, and was not offered.
-        (flags == 0 && left > 0).then_some(Self {
+        (flags == 0 && (1..=MAX_MESSAGES as u64).contains(&left)).then_some(Self {
             class,
             left,
             aliases,

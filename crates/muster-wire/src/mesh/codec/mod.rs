@@ -17,7 +17,7 @@ use crate::mesh::record::{Record, Versions};
 use crate::message::Class;
 use crate::{EndpointId, Incarnation};
 
-pub use batch::{Batch, Head, MAX_ALIASES, MessageRef, OpenBatch};
+pub use batch::{Batch, Head, MAX_ALIASES, MAX_MESSAGES, MessageRef, OpenBatch};
 pub use records::{MAX_FILTER_BYTES, MAX_FILTER_ENTRIES, MAX_NEIGHBOURS, MAX_WORD};
 
 const BATCH: u8 = 1;

@@ -475,3 +475,19 @@ fn a_batch_that_is_written_message_by_message_is_read_where_it_lies() {
     ));
     assert!(cut.next().is_none());
 }
+
+#[test]
+fn a_batch_has_no_more_messages_than_its_reader_may_keep() {
+    for count in [MAX_MESSAGES, MAX_MESSAGES + 1] {
+        let numbers = (1u64..).take(count);
+        let frame = Frame::Batch {
+            class: Class::Event,
+            parcels: numbers.map(|number| parcel(number, b"")).collect(),
+        };
+        let mut bytes = Vec::new();
+        Encoder::default().write(&frame, &mut bytes);
+        let payload = Bytes::from(bytes).slice(frame::HEADER..);
+        let is_read = Decoder::default().batch(&payload).is_ok();
+        assert_eq!(is_read, count == MAX_MESSAGES);
+    }
+}

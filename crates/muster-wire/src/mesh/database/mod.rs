@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::mesh::bits::BitSet;
 use crate::mesh::changes::Changes;
+use crate::mesh::codec::MAX_NEIGHBOURS;
 use crate::mesh::digest;
 use crate::mesh::graph::Graph;
 use crate::mesh::reach::Reach;
@@ -49,6 +50,8 @@ pub enum Refusal {
     Full,
     /// Links of an endpoint that does not relay.
     Orphan,
+    /// Changes that would leave it with more neighbours than a link record may hold.
+    Neighbours,
 }
 
 #[derive(Debug)]
@@ -388,6 +391,12 @@ impl Database {
         if (held.incarnation, held.links) != (changes.incarnation, changes.before) {
             return Applied::Gap;
         }
+        // No whole record may hold more, and those that receive one end the peering.
+        let removed = changes.removed.iter().filter(|id| self.names(slot, **id));
+        let held = self.graph.announced(slot).len() + self.unresolved.of(slot).len();
+        if held - removed.count() + changes.added.len() > MAX_NEIGHBOURS {
+            return Applied::Refused(Refusal::Neighbours);
+        }
         for neighbour in &changes.removed {
             self.drop_neighbour(slot, *neighbour);
         }
@@ -399,6 +408,14 @@ impl Database {
         }
         self.recount(slot);
         Applied::News
+    }
+
+    /// Whether an endpoint announces a neighbour, known or not.
+    fn names(&self, slot: u32, neighbour: EndpointId) -> bool {
+        match self.slot(neighbour) {
+            Some(other) => self.graph.announces(slot, other),
+            None => self.unresolved.has(slot, neighbour),
+        }
     }
 
     fn links_slot(&self, id: EndpointId) -> Result<u32, Applied> {

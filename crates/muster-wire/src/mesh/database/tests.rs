@@ -96,6 +96,44 @@ fn a_database_is_bounded() {
     assert_eq!(database.len(), 3);
 }
 
+/// What names nobody we know is remembered as well, and a whole record over the limit ends peerings.
+#[test]
+fn changes_leave_no_more_neighbours_than_a_record_may_hold() {
+    let mut database = Database::new(node(1, "", 1, 1), Limits::default());
+    offer(&mut database, node(2, "", 1, 1));
+    database.apply(&links(2, 1, &[]));
+    let some = |round: u8| -> Vec<EndpointId> {
+        let ids = 0..u16::try_from(MAX_NEIGHBOURS).unwrap();
+        let ids = ids.map(|number| {
+            let [high, low] = number.to_be_bytes();
+            let mut bytes = [round; 16];
+            (bytes[0], bytes[1]) = (high, low);
+            EndpointId::from_random(bytes)
+        });
+        ids.collect()
+    };
+    let mut change = |before: u64, added, removed| {
+        database.apply(&Record::Changes(LinkChanges {
+            id: id(2),
+            incarnation: Incarnation(1),
+            before,
+            after: before + 1,
+            added,
+            removed,
+        }))
+    };
+    let refused = Applied::Refused(Refusal::Neighbours);
+    assert_eq!(change(1, some(11), vec![]), Applied::News);
+    assert_eq!(change(2, some(12), vec![]), refused);
+    assert_eq!(change(2, some(12), some(13)), refused);
+    assert_eq!(change(2, some(12), some(11)), Applied::News);
+    let slot = database.slot(id(2)).unwrap();
+    assert_eq!(
+        database.links(slot).unwrap().neighbours.len(),
+        MAX_NEIGHBOURS
+    );
+}
+
 /// A record of one of a few endpoints, which share names, with links among them.
 fn record() -> impl Strategy<Value = Record> {
     let parts = (2..9u8, 0..4u64, 0..6u64, any::<[bool; 3]>());

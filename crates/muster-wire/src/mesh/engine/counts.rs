@@ -68,6 +68,7 @@ impl Refusal {
         match self {
             Self::Full => "database_full",
             Self::Orphan => "orphan",
+            Self::Neighbours => "neighbours",
         }
     }
 }

@@ -123,7 +123,7 @@ impl Mesh {
         let removed = self.announced.difference(&current).copied().collect();
         let before = self.links_version;
         self.announced = current;
-        self.links_version += 1;
+        self.links_version = self.links_version.saturating_add(1);
         self.watch(now, |mesh| {
             mesh.database.set_own_links(mesh.links_version);
             for peer in &added {
@@ -243,12 +243,11 @@ impl Mesh {
                 let mut news = news;
                 // What came before off the trees and is held back is still news to those below.
                 let held = records.iter().filter(|record| self.is_held_back(record));
-                let held = held.filter(|record| !news.contains(record)).cloned();
+                let mut known: BTreeSet<_> = news.iter().map(name).collect();
+                let held = held.filter(|record| known.insert(name(record))).cloned();
                 let held: Vec<Record> = held.collect();
                 news.extend(held);
-                for record in records {
-                    self.let_go(record.id(), records);
-                }
+                self.let_go(records);
                 if !news.is_empty() {
                     self.send_records(&children, root, None, &news);
                 }
@@ -279,23 +278,22 @@ impl Mesh {
         }
     }
 
-    /// Somebody else has flooded all that waits to be flooded of an endpoint: everybody gets it from there.
-    fn let_go(&mut self, id: EndpointId, records: &[Record]) {
-        let slot = self.database.slot(id);
-        let Some(held) = slot.and_then(|slot| self.database.versions(slot)) else {
-            return;
-        };
-        let is_whole = records.iter().any(|record| match record {
-            Record::Node(node) => node.id == id && node.version == held.node,
-            _ => false,
-        });
-        let is_linked = records.iter().any(|record| match record {
-            Record::Links(links) => links.id == id && links.version == held.links,
-            _ => false,
-        });
-        if is_whole && (is_linked || held.links == 0) {
-            self.pending.remove(&id);
-            self.aside.remove(&id);
+    /// Somebody else has flooded all that waits to be flooded of some endpoints: everybody gets it from
+    /// there.
+    fn let_go(&mut self, records: &[Record]) {
+        let named: BTreeSet<_> = records.iter().map(name).collect();
+        let ids: BTreeSet<EndpointId> = records.iter().map(Record::id).collect();
+        for id in ids {
+            let slot = self.database.slot(id);
+            let Some(held) = slot.and_then(|slot| self.database.versions(slot)) else {
+                continue;
+            };
+            let is_whole = named.contains(&(id, NODE, held.node));
+            let is_linked = named.contains(&(id, LINKS, held.links));
+            if is_whole && (is_linked || held.links == 0) {
+                self.pending.remove(&id);
+                self.aside.remove(&id);
+            }
         }
     }
 
@@ -390,6 +388,12 @@ impl Mesh {
         if !news.is_empty() {
             self.last_news = now;
         }
+        // Its messages may be right behind: it is to be up before they are delivered.
+        let is_ready = |record: &Record| matches!(record, Record::Node(node) if node.ready);
+        let mut ready = news.iter().filter(|record| is_ready(record));
+        if ready.any(|record| self.membership.awaits(record.id())) {
+            self.look = Some(now);
+        }
         let is_waiting = |record: &Record| {
             let id = record.id();
             self.neighbours.contains_key(&id) && !self.announced.contains(&id)
@@ -434,5 +438,20 @@ impl Mesh {
             self.announce_anew = true;
             self.hold_down.changed(Change::Gain, now);
         }
+    }
+}
+
+/// The kinds of records, as [`name`] tells them apart.
+const NODE: u8 = 0;
+const LINKS: u8 = 1;
+const CHANGES: u8 = 2;
+
+/// What tells a record from others: whose it is, its kind and its version. A neighbour decides how many
+/// come together: they are not compared one with all.
+fn name(record: &Record) -> (EndpointId, u8, u64) {
+    match record {
+        Record::Node(node) => (node.id, NODE, node.version),
+        Record::Links(links) => (links.id, LINKS, links.version),
+        Record::Changes(changes) => (changes.id, CHANGES, changes.after),
     }
 }

@@ -531,7 +531,7 @@ impl Mesh {
         NodeRecord {
             id: self.identity.id,
             incarnation: self.identity.incarnation,
-            version: self.node_version + 1,
+            version: self.node_version.saturating_add(1),
             transit: self.identity.transit,
             ready: self.ready,
             name: self.identity.name.clone(),

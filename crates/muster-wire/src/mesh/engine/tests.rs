@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use super::*;
+use crate::mesh::record::{LinkRecord, Record};
 use crate::message::{Class, Kind, MessageId};
 
 const SECOND: u64 = 1_000_000_000;
@@ -181,4 +182,68 @@ fn only_a_difference_that_stays_is_repaired() {
     assert_eq!(mesh.counts().repairs, 0);
     mesh.tick(Mono(2 * SECOND + 100_000_000));
     assert_eq!(mesh.counts().repairs, 1);
+}
+
+fn node_record(number: u8, version: u64) -> NodeRecord {
+    NodeRecord {
+        id: id(number),
+        incarnation: Incarnation(1),
+        version,
+        transit: true,
+        ready: true,
+        name: String::new(),
+        role: String::new(),
+        machine: String::new(),
+        filter: Filter::default(),
+    }
+}
+
+fn flood(records: Vec<Record>) -> Frame {
+    Frame::Records {
+        root: id(2),
+        more: false,
+        flood: None,
+        records,
+    }
+}
+
+/// A neighbour may say that we have given out the last version that there is: we cannot go on above it,
+/// but go on.
+#[test]
+fn the_last_version_of_all_ends_nothing() {
+    let mut meshes = [mesh(1, "", 1), mesh(2, "", 1)];
+    let mut now = 0;
+    link(&mut meshes, 0, 1, 0);
+    settle(&mut meshes, &mut now, SECOND);
+    let links = LinkRecord {
+        id: id(1),
+        incarnation: Incarnation(1),
+        version: u64::MAX,
+        neighbours: Vec::new(),
+    };
+    let records = vec![
+        Record::Node(Arc::new(node_record(1, u64::MAX))),
+        Record::Links(links),
+    ];
+    meshes[0].receive(id(2), flood(records), Mono(now));
+    let later = now + 5 * SECOND;
+    settle(&mut meshes, &mut now, later);
+    assert!(meshes[0].up().contains(&id(2)));
+}
+
+/// The time that a flood takes grows with its records, not with their square.
+#[test]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "how long it takes is the question"
+)]
+fn a_neighbour_may_say_the_same_very_often() {
+    let mut meshes = [mesh(1, "", 1), mesh(2, "", 1)];
+    let mut now = 0;
+    link(&mut meshes, 0, 1, 0);
+    settle(&mut meshes, &mut now, SECOND);
+    let versions = (1..=50_000).map(|version| Record::Node(Arc::new(node_record(3, version))));
+    let started = std::time::Instant::now();
+    meshes[0].receive(id(2), flood(versions.collect()), Mono(now));
+    assert!(started.elapsed() < Duration::from_secs(2));
 }

@@ -18,9 +18,6 @@ use crate::endpoint::owner::Command;
 use crate::endpoint::peer_queue::EndReason;
 use crate::endpoint::shared::SharedWindows;
 
-/// The most messages that are relayed as one.
-const RELAYED: usize = 512;
-
 /// What a link's reader knows of the messages that come by it.
 #[derive(Debug, Default)]
 pub(super) struct MeshIntake {
@@ -181,7 +178,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             return;
         };
         // What a full queue drops at once, and never more than it may hold.
-        let most = RELAYED.min(shared.config.data_queue.messages);
+        let limits = shared.config.policies()[class as usize].limits;
         for hop in hops.iter() {
             let id = table.peer(*hop).map(|peer| peer.id);
             if id.is_none_or(|id| id == self.queue.info.id || id == message.id.origin) {
@@ -193,7 +190,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             count(&shared.mesh.relayed);
             let mut relays = self.relays.iter();
             let known = relays.rposition(|relay| {
-                relay.peer == *hop && relay.class == class && relay.len() < most
+                relay.peer == *hop && relay.class == class && relay.has_room(length, limits)
             });
             let at = known.unwrap_or_else(|| {
                 self.relays.push(Relay::new(*hop, class));

@@ -258,10 +258,13 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             return;
         }
         let chunk = chunk.freeze();
+        let config = &self.shared.config;
         for relay in self.relays.drain(..) {
             if let Some(peer) = table.peer(relay.peer) {
-                peer.handle
-                    .relay(relay.into_relayed(&chunk, self.allocation));
+                let limits = config.policies()[relay.class as usize].limits;
+                let most = limits.bytes.min(config.frame_limit);
+                let relayed = relay.into_relayed(&chunk, self.allocation, most);
+                peer.handle.relay(relayed);
             }
         }
         for pending in self.pending.drain(..) {

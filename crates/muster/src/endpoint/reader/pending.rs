@@ -1,7 +1,7 @@
 //! What one read brought for one subscriber, or for one peer that it is relayed to.
 
 use bytes::Bytes;
-use muster_wire::{Class, EndpointId, Topic};
+use muster_wire::{Class, EndpointId, MESSAGE_OVERHEAD, QueueLimits, Topic};
 
 use crate::endpoint::outgoing::{Relayed, RelayedEntry};
 use crate::endpoint::subscriber::{Batch, BatchEntry};
@@ -9,6 +9,9 @@ use crate::endpoint::subscriber::{Batch, BatchEntry};
 /// A batch that is under this part of its read buffer is copied out of it, so that a few queued
 /// messages do not keep a large buffer alive.
 const SHARED_PART: usize = 4;
+
+/// The most messages that are relayed as one.
+const RELAYED: usize = 512;
 
 /// How many of a batch's last topics are compared before one is noted again.
 const RECENT_TOPICS: usize = 8;
@@ -68,7 +71,7 @@ impl Pending {
     pub(super) fn into_batch(mut self, chunk: &Bytes, allocation: usize) -> Batch {
         let places = self.entries.iter_mut();
         let places = places.map(|entry| (&mut entry.start, entry.length));
-        let (buffer, retained) = cut_out(chunk, allocation, self.bytes, places);
+        let (buffer, retained) = cut_out(chunk, allocation, self.bytes, usize::MAX, places);
         Batch {
             number: 0,
             from: self.from,
@@ -78,6 +81,11 @@ impl Pending {
             retained,
         }
     }
+}
+
+/// What the relayed messages cost a queue besides their bytes.
+fn bookkeeping(entries: usize) -> usize {
+    entries * size_of::<RelayedEntry>() + MESSAGE_OVERHEAD
 }
 
 /// The messages of one class that go on to one peer.
@@ -101,9 +109,11 @@ impl Relay {
         }
     }
 
-    /// The number of messages.
-    pub(super) fn len(&self) -> usize {
-        self.entries.len()
+    /// Whether one more message of `length` bytes leaves a queue of these limits able to take them all.
+    pub(super) fn has_room(&self, length: usize, limits: QueueLimits) -> bool {
+        let entries = self.entries.len() + 1;
+        entries <= limits.messages.min(RELAYED)
+            && bookkeeping(entries) + self.bytes + length <= limits.bytes
     }
 
     /// Adds a message, whose place among topics and in the buffer is filled in.
@@ -117,10 +127,12 @@ impl Relay {
         });
     }
 
-    pub(super) fn into_relayed(mut self, chunk: &Bytes, allocation: usize) -> Relayed {
+    /// A queue takes no more than `most` bytes at once, those that are kept alive included.
+    pub(super) fn into_relayed(mut self, chunk: &Bytes, allocation: usize, most: usize) -> Relayed {
+        let most = most.saturating_sub(bookkeeping(self.entries.len()));
         let places = self.entries.iter_mut();
         let places = places.map(|entry| (&mut entry.start, entry.length));
-        let (buffer, retained) = cut_out(chunk, allocation, self.bytes, places);
+        let (buffer, retained) = cut_out(chunk, allocation, self.bytes, most, places);
         Relayed {
             class: self.class,
             buffer,
@@ -132,14 +144,16 @@ impl Relay {
 }
 
 /// The buffer that some messages of `bytes` in all are kept in, and the size of the allocation that
-/// it keeps alive: the chunk itself, or a copy, in which case the places move.
+/// it keeps alive, at most `most` if that is possible: the chunk itself, or a copy, in which case the
+/// places move.
 fn cut_out<'a>(
     chunk: &Bytes,
     allocation: usize,
     bytes: usize,
+    most: usize,
     places: impl Iterator<Item = (&'a mut u32, u32)>,
 ) -> (Bytes, usize) {
-    if bytes >= allocation / SHARED_PART {
+    if bytes >= allocation / SHARED_PART && allocation <= most {
         return (chunk.clone(), allocation);
     }
     let mut copy = Vec::with_capacity(bytes);
