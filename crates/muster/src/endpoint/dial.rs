@@ -81,8 +81,12 @@ impl DialTask {
                     self.until(|| !self.is_peer(peer)).await;
                 }
                 ConnectionEnd::Ended(EndReason::Removed(_)) => return,
-                ConnectionEnd::Ended(EndReason::Lost(_)) => {
-                    let Some(retry) = self.retry else { return };
+                ConnectionEnd::Ended(EndReason::Lost(reason)) => {
+                    let Some(retry) = self.retry else {
+                        // Whoever waits for the peering may not have been told of it.
+                        self.state.send_replace(DialState::Failed(reason));
+                        return;
+                    };
                     // As Broker: at once; but not in a tight loop with a peer that always closes.
                     if started.elapsed() < retry {
                         tokio::time::sleep(jittered(retry)).await;

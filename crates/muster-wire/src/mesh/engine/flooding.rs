@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::Mesh;
+use super::repair::cut;
 use crate::EndpointId;
 use crate::mesh::codec::Frame;
 use crate::mesh::database::{Applied, Refusal};
@@ -193,15 +194,22 @@ impl Mesh {
         flood: Option<u64>,
         records: &[Record],
     ) {
-        for target in targets {
-            self.counts.records_sent += records.len() as u64;
-            let frame = Frame::Records {
-                root,
-                more: false,
-                flood,
-                records: records.to_vec(),
-            };
-            self.send(*target, frame);
+        // What somebody waits for is one flood; the rest goes in frames of bearable size.
+        let parts = match flood {
+            Some(_) => vec![records],
+            None => cut(records),
+        };
+        for part in parts {
+            for target in targets {
+                self.counts.records_sent += part.len() as u64;
+                let frame = Frame::Records {
+                    root,
+                    more: false,
+                    flood,
+                    records: part.to_vec(),
+                };
+                self.send(*target, frame);
+            }
         }
     }
 

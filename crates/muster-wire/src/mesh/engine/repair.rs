@@ -247,6 +247,23 @@ pub(super) fn doubted(since: Mono) -> Mono {
     since.after(STANDING)
 }
 
+/// Records in parts of bearable size, each of at least one.
+pub(super) fn cut(records: &[Record]) -> Vec<&[Record]> {
+    let mut parts = Vec::new();
+    let (mut start, mut bytes) = (0, 0);
+    for (at, record) in records.iter().enumerate() {
+        bytes += size(record);
+        if bytes >= CUT {
+            parts.push(&records[start..=at]);
+            (start, bytes) = (at + 1, 0);
+        }
+    }
+    if start < records.len() {
+        parts.push(&records[start..]);
+    }
+    parts
+}
+
 /// About how many bytes a record takes.
 fn size(record: &Record) -> usize {
     match record {

@@ -247,3 +247,18 @@ fn a_neighbour_may_say_the_same_very_often() {
     meshes[0].receive(id(2), flood(versions.collect()), Mono(now));
     assert!(started.elapsed() < Duration::from_secs(2));
 }
+
+#[test]
+fn floods_are_cut_into_frames_of_bearable_size() {
+    let long: Vec<String> = (0..1000).map(|number| format!("{number:0100}")).collect();
+    let record = |number: u8| {
+        let mut node = mesh(number, "", 1).own_node();
+        node.filter = Filter::from_prefixes(&long);
+        Record::Node(Arc::new(node))
+    };
+    let records: Vec<Record> = (1..=20).map(record).collect();
+    let parts = repair::cut(&records);
+    assert!((4..=10).contains(&parts.len()), "{}", parts.len());
+    assert_eq!(parts.concat(), records);
+    assert!(repair::cut(&[]).is_empty());
+}
