@@ -88,6 +88,8 @@ pub(crate) fn failed(error: &Error) -> ExitCode {
 pub(crate) fn start_log(command: &Command) {
     let level = match command {
         Command::Node(_) => "info",
+        // Processes of a measurement end in no order: who is left dials for a moment.
+        Command::BenchWorker(_) => "error",
         _ => "warn",
     };
     let filter = EnvFilter::try_from_env("MUSTER_LOG").unwrap_or_else(|_| EnvFilter::new(level));
