@@ -6,7 +6,7 @@ use std::path::Path;
 
 use muster_data::{Address, DataRef, Limits, Port, Protocol};
 use muster_wire::envelope;
-use muster_wire::frame::HEADER;
+use muster_wire::frame::{self, HEADER, Next};
 use muster_wire::zeek::serial::{Value, put_record};
 use muster_wire::zeek::{Message, TypeTag};
 use serde_json::Value as Json;
@@ -34,7 +34,14 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
         }
         "json" => seeds.extend(json_texts()),
         "mesh" => {
-            seeds.insert(specified_frames());
+            let all = specified_frames();
+            let mut rest = &all[..];
+            while let Ok(Next::Complete(length)) = frame::next(rest, all.len()) {
+                let (frame, behind) = rest.split_at(HEADER + length);
+                seeds.insert(frame.to_vec());
+                rest = behind;
+            }
+            seeds.insert(all);
         }
         _ => {}
     }
