@@ -433,7 +433,7 @@ async fn order_is_kept_over_relays() {
     within(writer).await.unwrap();
 }
 
-/// A neighbour that hangs is found by its silence, and the way leads around it.
+/// A link that carries nothing for many time-outs is not given up.
 #[tokio::test(flavor = "multi_thread")]
 async fn heartbeats_stand_for_an_idle_link() {
     let quick = |id: u8| {

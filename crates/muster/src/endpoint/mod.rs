@@ -6,7 +6,6 @@ mod counts;
 mod dial;
 mod early;
 mod echo;
-mod mesh;
 mod outgoing;
 mod owner;
 mod peer_queue;

@@ -12,7 +12,7 @@ pub(crate) enum Outgoing {
     /// Messages of others.
     Relayed(Relayed),
     /// The answer to a goodbye, which must not overtake the data before it.
-    Frame(Vec<u8>),
+    Frame(Bytes),
 }
 
 /// Messages of one class that one read brought and that go on to one peer, sharing one buffer: a

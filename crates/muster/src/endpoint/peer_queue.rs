@@ -43,7 +43,7 @@ struct State {
     filter_at: Option<usize>,
     data: ClassQueues<Outgoing>,
     /// The answer to the goodbye of a peer of version 2: the last that it is sent.
-    farewell: Option<Vec<u8>>,
+    farewell: Option<Bytes>,
     /// Queued data is still written, then BYE; nothing new is taken.
     closing: bool,
     /// The peer has said goodbye: it may close as soon as it has its answer.
@@ -367,9 +367,7 @@ impl PeerQueue {
         }
         if !state.peer_closing {
             state.peer_closing = true;
-            let mut frame = Vec::new();
-            Encoder::default().write(&goodbye(), &mut frame);
-            state.farewell = Some(frame);
+            state.farewell = Some(encoded(&goodbye()));
             wake(state);
         }
         false
@@ -390,7 +388,7 @@ impl PeerQueue {
         state.peer_closing |= behind_data;
         let full = if behind_data {
             let queue = state.data.class_mut(Class::Event);
-            let push = queue.push(Outgoing::Frame(frame));
+            let push = queue.push(Outgoing::Frame(frame.into()));
             matches!(push, Push::Dropped(_))
         } else {
             !self.push_frame(

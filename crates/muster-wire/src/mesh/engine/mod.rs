@@ -274,13 +274,6 @@ impl Mesh {
         routes
     }
 
-    /// Something was heard from a neighbour that is not a frame for the mesh.
-    pub fn heard(&mut self, from: EndpointId, now: Mono) {
-        if let Some(neighbour) = self.neighbours.get_mut(&from) {
-            neighbour.heard = neighbour.heard.max(now);
-        }
-    }
-
     /// The endpoints that are up.
     pub fn up(&self) -> &BTreeSet<EndpointId> {
         self.membership.up()

@@ -1,27 +1,26 @@
 //! The one task of an endpoint that changes its routing table, and drives its handshakes.
 
+mod commands;
+mod mesh;
+
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use muster_wire::envelope::Control;
-use muster_wire::mesh::codec::Frame;
-use muster_wire::mesh::{Decision, Reason};
-use muster_wire::peering::{Action, ConnectionId, HandshakeError, Offer, Peering, Protocol};
+use muster_wire::peering::{Action, ConnectionId, Offer, Peering, Protocol};
 use muster_wire::routing::{PeerEntry, Table};
 use muster_wire::{EndpointId, Filter, Subscriptions};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::dial::DialState;
-use super::mesh::MeshPart;
-use super::peer_queue::{EndReason, PeerQueue, encoded};
+use super::peer_queue::{EndReason, PeerQueue};
 use super::shared::Shared;
 use super::status::{PeerInfo, PeerOrigin, Status};
 use super::subscriber::SubscriberQueue;
+use mesh::MeshPart;
 
-/// Commands that wait for the owner; whoever sends more waits.
-const COMMANDS: usize = 1024;
+pub(crate) use commands::{Command, ConnectionCommand, DialStart, Inbox, OwnerHandle, Unpeer};
 
 /// Commands that are dealt with together: what they change in the mesh makes one routing table.
 const TOGETHER: usize = 64;
@@ -30,124 +29,6 @@ const TOGETHER: usize = 64;
 /// precision of their limits. At other times only the mesh has any, and says when: an idle endpoint that
 /// always looked ten times a second cost 0.1 % of a processor.
 const TICK: Duration = Duration::from_millis(100);
-
-/// What the owner is told or asked.
-#[derive(Debug)]
-pub(crate) enum Command {
-    Connected {
-        commands: mpsc::Sender<ConnectionCommand>,
-        address: String,
-        origin: PeerOrigin,
-        done: oneshot::Sender<ConnectionId>,
-    },
-    Frame(ConnectionId, Vec<u8>),
-    /// A connection is gone; for a peering, why is known to its queue.
-    Closed(ConnectionId),
-    /// The answer keeps each peer to one filter that waits here: filters can be large.
-    RoutingUpdate(EndpointId, Filter, oneshot::Sender<()>),
-    /// The answer comes when the routing table knows what the frame says: what follows it may need that.
-    MeshFrame(EndpointId, Box<Frame>, oneshot::Sender<()>),
-    /// A peer of the mesh has said goodbye: the answer comes when nothing is routed to it any more.
-    PeerLeaving(EndpointId, oneshot::Sender<()>),
-    NewSubscriber(Vec<Box<[u8]>>, Arc<SubscriberQueue>, oneshot::Sender<u64>),
-    Subscribe(u64, Vec<Box<[u8]>>, oneshot::Sender<()>),
-    Unsubscribe(u64, Vec<Box<[u8]>>, oneshot::Sender<()>),
-    DropSubscriber(u64),
-    StartDial {
-        address: String,
-        offer: Offer,
-        stop: watch::Sender<bool>,
-        state: watch::Receiver<DialState>,
-        done: oneshot::Sender<DialStart>,
-    },
-    /// A dial is over. It is known by its state: its address may be dialled anew already.
-    EndDial(String, watch::Receiver<DialState>),
-    /// The dialled endpoint is a peer already, by another connection.
-    DialRedundant(String, EndpointId),
-    Unavailable(String, String),
-    Unpeer(Unpeer, oneshot::Sender<bool>),
-    ShutDown(oneshot::Sender<()>),
-}
-
-/// What became of the wish to dial an address.
-#[derive(Debug)]
-pub(crate) enum DialStart {
-    New,
-    /// The address is being dialled already.
-    UnderWay(watch::Receiver<DialState>),
-    /// The endpoint is shutting down.
-    Refused,
-}
-
-/// Which peering to end.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Unpeer {
-    Id(EndpointId),
-    Address(String),
-}
-
-/// What a connection's task is told.
-#[derive(Debug)]
-pub(crate) enum ConnectionCommand {
-    Write(Vec<u8>),
-    /// The last frame has been dealt with: read the next.
-    Continue,
-    Become(Arc<PeerQueue>),
-    Close(HandshakeError),
-}
-
-/// The way to an endpoint's owner.
-#[derive(Debug, Clone)]
-pub(crate) struct OwnerHandle {
-    commands: mpsc::Sender<Command>,
-    missed: Arc<Notify>,
-}
-
-/// The owner's end of the way to it.
-#[derive(Debug)]
-pub(crate) struct Inbox {
-    commands: mpsc::Receiver<Command>,
-    /// Told when a command of [`OwnerHandle::tell`] had no room.
-    missed: Arc<Notify>,
-}
-
-impl OwnerHandle {
-    pub(crate) fn channel() -> (Self, Inbox) {
-        let (sender, receiver) = mpsc::channel(COMMANDS);
-        let missed = Arc::new(Notify::new());
-        let handle = Self {
-            commands: sender,
-            missed: Arc::clone(&missed),
-        };
-        let inbox = Inbox {
-            commands: receiver,
-            missed,
-        };
-        (handle, inbox)
-    }
-
-    /// Sends a command, waiting for room; says whether the owner still lives.
-    pub(crate) async fn send(&self, command: Command) -> bool {
-        self.commands.send(command).await.is_ok()
-    }
-
-    /// Sends a command if there is room; otherwise the owner looks for itself who was abandoned.
-    pub(crate) fn tell(&self, command: Command) {
-        if self.commands.try_send(command).is_err() {
-            self.missed.notify_one();
-        }
-    }
-
-    /// Sends a command and waits for its answer; `None` when the owner has ended.
-    pub(crate) async fn call<T>(
-        &self,
-        command: impl FnOnce(oneshot::Sender<T>) -> Command,
-    ) -> Option<T> {
-        let (done, answer) = oneshot::channel();
-        self.commands.send(command(done)).await.ok()?;
-        answer.await.ok()
-    }
-}
 
 #[derive(Debug)]
 struct Connection {
@@ -442,91 +323,6 @@ impl Owner {
         self.tick_mesh();
     }
 
-    fn tick_mesh(&mut self) {
-        let now = self.shared.now();
-        let mesh = &mut self.mesh.mesh;
-        if mesh.next_due().is_some_and(|due| due <= now) {
-            mesh.tick(now);
-        }
-    }
-
-    /// Puts what the mesh has learnt into the routing table, then does what the mesh decides.
-    fn carry_out_mesh(&mut self) {
-        // Somebody may be up before the reader goes on that has just told of it.
-        self.tick_mesh();
-        if self.mesh.mesh.is_joining() {
-            self.shared.early.open();
-        }
-        if let Some(routes) = self.mesh.changed_routes() {
-            self.publish_table();
-            self.shared.keep_windows(|id| routes.slot(id).is_some());
-        }
-        if self.mesh.mesh.is_ready() {
-            self.send_early();
-        }
-        let mut announced = false;
-        // What is flooded is encoded once for all neighbours, whose queues share it.
-        let mut last: Option<(Frame, Bytes)> = None;
-        while let Some(decision) = self.mesh.poll() {
-            match decision {
-                Decision::Send { to, frame } => {
-                    let Some(peer) = self.peers.get(&to) else {
-                        continue;
-                    };
-                    let same = last.take_if(|(known, _)| *known == frame);
-                    let (_, bytes) = last.insert(same.unwrap_or_else(|| {
-                        let bytes = encoded(&frame);
-                        (frame, bytes)
-                    }));
-                    peer.queue.push_mesh_encoded(bytes.clone());
-                }
-                // Readers deliver.
-                Decision::Deliver(_) => {}
-                Decision::Disconnect { peer, reason } => {
-                    let silent = self.shared.config.heartbeat.timeout;
-                    let reason = match reason {
-                        Reason::TimeOut => format!("no sign of life for {silent:?}"),
-                    };
-                    if let Some(peer) = self.peers.get(&peer) {
-                        peer.queue.end(EndReason::Lost(reason));
-                    }
-                }
-                Decision::NodeUp(node) => {
-                    let id = node.id;
-                    self.push_status(&Status::EndpointDiscovered(node));
-                    if let Some(peer) = self.peers.get(&id).filter(|peer| peer.queue.announce()) {
-                        self.push_status(&Status::PeerAdded(peer.queue.info.clone()));
-                        announced = true;
-                    }
-                }
-                Decision::NodeDown(id) => self.push_status(&Status::EndpointUnreachable(id)),
-            }
-        }
-        if announced {
-            // Those that wait for a peer look at every new table.
-            self.publish_table();
-        }
-        for answer in self.mesh_answers.drain(..) {
-            let _ = answer.send(());
-        }
-        let records = &self.shared.mesh.records;
-        *records.lock().unwrap_or_else(PoisonError::into_inner) =
-            self.mesh.mesh.counts().of_records();
-    }
-
-    /// Sends what was published while the endpoint joined.
-    fn send_early(&self) {
-        let table = self.shared.table.load();
-        self.shared.early.close(|message| {
-            let route = table.route(message.topic.as_bytes());
-            let peers = route.peers.iter().filter_map(|peer| table.peer(*peer));
-            for peer in peers.filter(|peer| peer.protocol == Protocol::V2) {
-                // What is dropped is counted with its peer.
-                let _ = peer.handle.push(message.clone());
-            }
-        });
-    }
-
     /// Drops the subscribers whose end could not be told.
     fn drop_abandoned(&mut self) {
         let abandoned: Vec<u64> = self
@@ -659,6 +455,9 @@ impl Owner {
         match protocol {
             Protocol::V1 => self.push_status(&Status::PeerAdded(info)),
             Protocol::V2 => {
+                if !self.mesh.mesh.is_ready() {
+                    self.shared.early.open();
+                }
                 self.mesh.mesh.peer_up(id, self.shared.now());
                 // Otherwise it is told when the mesh has made it known.
                 if self.mesh.mesh.up().contains(&id) && queue.announce() {
@@ -845,7 +644,9 @@ impl Owner {
             })
             .collect();
         let table = Table::new(self.table_version, peers, subscribers);
-        let table = table.with_mesh(self.mesh.routes());
+        let routes = self.mesh.routes();
+        self.shared.keep_windows(|id| routes.slot(id).is_some());
+        let table = table.with_mesh(routes);
         self.shared.table.store(Arc::new(table));
         self.shared.table_version.send_replace(self.table_version);
     }

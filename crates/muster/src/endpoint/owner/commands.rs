@@ -1,0 +1,134 @@
+//! What an endpoint's owner and its connections are told, and the way to the owner.
+
+use std::sync::Arc;
+
+use muster_wire::mesh::codec::Frame;
+use muster_wire::peering::{ConnectionId, HandshakeError, Offer};
+use muster_wire::{EndpointId, Filter};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+
+use crate::endpoint::dial::DialState;
+use crate::endpoint::peer_queue::PeerQueue;
+use crate::endpoint::status::PeerOrigin;
+use crate::endpoint::subscriber::SubscriberQueue;
+
+/// Commands that wait for the owner; whoever sends more waits.
+const COMMANDS: usize = 1024;
+
+/// What the owner is told or asked.
+#[derive(Debug)]
+pub(crate) enum Command {
+    Connected {
+        commands: mpsc::Sender<ConnectionCommand>,
+        address: String,
+        origin: PeerOrigin,
+        done: oneshot::Sender<ConnectionId>,
+    },
+    Frame(ConnectionId, Vec<u8>),
+    /// A connection is gone; for a peering, why is known to its queue.
+    Closed(ConnectionId),
+    /// The answer keeps each peer to one filter that waits here: filters can be large.
+    RoutingUpdate(EndpointId, Filter, oneshot::Sender<()>),
+    /// The answer comes when the routing table knows what the frame says: what follows it may need that.
+    MeshFrame(EndpointId, Box<Frame>, oneshot::Sender<()>),
+    /// A peer of the mesh has said goodbye: the answer comes when nothing is routed to it any more.
+    PeerLeaving(EndpointId, oneshot::Sender<()>),
+    NewSubscriber(Vec<Box<[u8]>>, Arc<SubscriberQueue>, oneshot::Sender<u64>),
+    Subscribe(u64, Vec<Box<[u8]>>, oneshot::Sender<()>),
+    Unsubscribe(u64, Vec<Box<[u8]>>, oneshot::Sender<()>),
+    DropSubscriber(u64),
+    StartDial {
+        address: String,
+        offer: Offer,
+        stop: watch::Sender<bool>,
+        state: watch::Receiver<DialState>,
+        done: oneshot::Sender<DialStart>,
+    },
+    /// A dial is over. It is known by its state: its address may be dialled anew already.
+    EndDial(String, watch::Receiver<DialState>),
+    /// The dialled endpoint is a peer already, by another connection.
+    DialRedundant(String, EndpointId),
+    Unavailable(String, String),
+    Unpeer(Unpeer, oneshot::Sender<bool>),
+    ShutDown(oneshot::Sender<()>),
+}
+
+/// What became of the wish to dial an address.
+#[derive(Debug)]
+pub(crate) enum DialStart {
+    New,
+    /// The address is being dialled already.
+    UnderWay(watch::Receiver<DialState>),
+    /// The endpoint is shutting down.
+    Refused,
+}
+
+/// Which peering to end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Unpeer {
+    Id(EndpointId),
+    Address(String),
+}
+
+/// What a connection's task is told.
+#[derive(Debug)]
+pub(crate) enum ConnectionCommand {
+    Write(Vec<u8>),
+    /// The last frame has been dealt with: read the next.
+    Continue,
+    Become(Arc<PeerQueue>),
+    Close(HandshakeError),
+}
+
+/// The way to an endpoint's owner.
+#[derive(Debug, Clone)]
+pub(crate) struct OwnerHandle {
+    commands: mpsc::Sender<Command>,
+    missed: Arc<Notify>,
+}
+
+/// The owner's end of the way to it.
+#[derive(Debug)]
+pub(crate) struct Inbox {
+    pub(super) commands: mpsc::Receiver<Command>,
+    /// Told when a command of [`OwnerHandle::tell`] had no room.
+    pub(super) missed: Arc<Notify>,
+}
+
+impl OwnerHandle {
+    pub(crate) fn channel() -> (Self, Inbox) {
+        let (sender, receiver) = mpsc::channel(COMMANDS);
+        let missed = Arc::new(Notify::new());
+        let handle = Self {
+            commands: sender,
+            missed: Arc::clone(&missed),
+        };
+        let inbox = Inbox {
+            commands: receiver,
+            missed,
+        };
+        (handle, inbox)
+    }
+
+    /// Sends a command, waiting for room; says whether the owner still lives.
+    pub(crate) async fn send(&self, command: Command) -> bool {
+        self.commands.send(command).await.is_ok()
+    }
+
+    /// Sends a command if there is room; otherwise the owner looks for itself who was abandoned.
+    pub(crate) fn tell(&self, command: Command) {
+        if self.commands.try_send(command).is_err() {
+            self.missed.notify_one();
+        }
+    }
+
+    /// Sends a command and waits for its answer; `None` when the owner has ended.
+    pub(crate) async fn call<T>(
+        &self,
+        command: impl FnOnce(oneshot::Sender<T>) -> Command,
+    ) -> Option<T> {
+        let (done, answer) = oneshot::channel();
+        self.commands.send(command(done)).await.ok()?;
+        answer.await.ok()
+    }
+}
