@@ -75,4 +75,4 @@ pub use text::{ParseError, ParseErrorKind};
 pub use timespan::Timespan;
 pub use timestamp::Timestamp;
 pub use types::{Field, RecordType, Type, Typed};
-pub use validate::validate;
+pub use validate::{validate, validate_first};

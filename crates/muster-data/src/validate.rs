@@ -24,19 +24,22 @@ pub fn validate(bytes: &[u8], limits: &Limits) -> Result<(), DecodeError> {
     if bytes.len() > limits.bytes {
         return Err(DecodeError::new(DecodeErrorKind::TooLarge, limits.bytes));
     }
-    let effort = bytes
-        .len()
-        .saturating_mul(EFFORT_PER_BYTE)
-        .saturating_add(FREE_EFFORT);
-    let mut walk = Walk {
-        bytes,
-        pos: 0,
-        elements: limits.elements,
-        unordered: 0,
-        effort,
-    };
+    let mut walk = Walk::new(bytes, limits);
     walk.whole(limits.effective_depth())
         .map_err(|kind| DecodeError::new(kind, walk.pos.min(bytes.len())))
+}
+
+/// Checks that the bytes begin with a valid value within the limits; its size in bytes.
+pub fn validate_first(bytes: &[u8], limits: &Limits) -> Result<usize, DecodeError> {
+    let most = bytes.len().min(limits.bytes);
+    let mut walk = Walk::new(&bytes[..most], limits);
+    match walk.values(1, limits.effective_depth()) {
+        Ok(()) => Ok(walk.pos),
+        Err(DecodeErrorKind::Truncated) if most < bytes.len() => {
+            Err(DecodeError::new(DecodeErrorKind::TooLarge, most))
+        }
+        Err(kind) => Err(DecodeError::new(kind, walk.pos.min(most))),
+    }
 }
 
 struct Walk<'a> {
@@ -50,7 +53,21 @@ struct Walk<'a> {
     effort: usize,
 }
 
-impl Walk<'_> {
+impl<'a> Walk<'a> {
+    fn new(bytes: &'a [u8], limits: &Limits) -> Self {
+        let effort = bytes
+            .len()
+            .saturating_mul(EFFORT_PER_BYTE)
+            .saturating_add(FREE_EFFORT);
+        Self {
+            bytes,
+            pos: 0,
+            elements: limits.elements,
+            unordered: 0,
+            effort,
+        }
+    }
+
     /// Walks over the one value that takes all the bytes.
     fn whole(&mut self, depth: u32) -> Result<(), DecodeErrorKind> {
         if self.bytes.is_empty() {

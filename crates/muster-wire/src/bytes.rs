@@ -2,48 +2,48 @@
 
 /// A cursor over received bytes. Every read says `None` at the end and never panics.
 #[derive(Debug, Clone)]
-pub(crate) struct Reader<'a>(&'a [u8]);
+pub struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
-    pub(crate) fn new(bytes: &'a [u8]) -> Self {
+    pub fn new(bytes: &'a [u8]) -> Self {
         Self(bytes)
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
     /// The bytes that are left.
-    pub(crate) fn remaining(&self) -> usize {
+    pub fn remaining(&self) -> usize {
         self.0.len()
     }
 
-    pub(crate) fn take(&mut self, count: usize) -> Option<&'a [u8]> {
+    pub fn take(&mut self, count: usize) -> Option<&'a [u8]> {
         let (head, tail) = self.0.split_at_checked(count)?;
         self.0 = tail;
         Some(head)
     }
 
-    pub(crate) fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+    pub fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
         let (head, tail) = self.0.split_first_chunk::<N>()?;
         self.0 = tail;
         Some(*head)
     }
 
-    pub(crate) fn u8(&mut self) -> Option<u8> {
+    pub fn u8(&mut self) -> Option<u8> {
         self.array::<1>().map(|[byte]| byte)
     }
 
-    pub(crate) fn u32(&mut self) -> Option<u32> {
+    pub fn u32(&mut self) -> Option<u32> {
         self.array().map(u32::from_be_bytes)
     }
 
-    pub(crate) fn u64(&mut self) -> Option<u64> {
+    pub fn u64(&mut self) -> Option<u64> {
         self.array().map(u64::from_be_bytes)
     }
 
     /// A size: 7 bits a byte, least significant first, at most 5 bytes and 32 bits.
-    pub(crate) fn varbyte(&mut self) -> Option<u32> {
+    pub fn varbyte(&mut self) -> Option<u32> {
         let mut value = 0u64;
         for shift in [0, 7, 14, 21, 28] {
             let byte = self.u8()?;
@@ -56,7 +56,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A number of up to 64 bits: 7 bits a byte, least significant first, at most 10 bytes.
-    pub(crate) fn varint(&mut self) -> Option<u64> {
+    pub fn varint(&mut self) -> Option<u64> {
         let mut value = 0u64;
         for shift in (0..64).step_by(7) {
             let byte = self.u8()?;
@@ -73,19 +73,19 @@ impl<'a> Reader<'a> {
     }
 
     /// A length as a varbyte, then as many bytes.
-    pub(crate) fn string(&mut self) -> Option<&'a [u8]> {
+    pub fn string(&mut self) -> Option<&'a [u8]> {
         let length = usize::try_from(self.varbyte()?).ok()?;
         self.take(length)
     }
 }
 
 /// Appends a size; sizes above 32 bits do not occur (frames are limited far below).
-pub(crate) fn put_varbyte(out: &mut Vec<u8>, value: usize) {
+pub fn put_varbyte(out: &mut Vec<u8>, value: usize) {
     muster_data::encode::put_varbyte(out, u32::try_from(value).unwrap_or(u32::MAX));
 }
 
 /// Appends a number of up to 64 bits.
-pub(crate) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
+pub fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         out.push(value.to_le_bytes()[0] | 0x80);
         value >>= 7;
@@ -94,7 +94,7 @@ pub(crate) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
 }
 
 /// Appends a length and the bytes.
-pub(crate) fn put_string(out: &mut Vec<u8>, bytes: &[u8]) {
+pub fn put_string(out: &mut Vec<u8>, bytes: &[u8]) {
     put_varbyte(out, bytes.len());
     out.extend_from_slice(bytes);
 }

@@ -3,7 +3,7 @@
 //!
 //! Version 1 is the protocol of Zeek's Broker, byte for byte.
 
-mod bytes;
+pub mod bytes;
 mod class_queues;
 pub mod counters;
 pub mod envelope;

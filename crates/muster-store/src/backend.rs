@@ -1,0 +1,135 @@
+//! Where a persistent store's state outlives its process.
+
+use std::fmt;
+
+use crate::op::{Change, Event, Writer};
+use crate::{Encoded, Entry};
+
+/// Keeps a store's state. A master has its whole state in memory; a backend is read once, when the store
+/// opens, and then told of changes, many at once.
+pub trait Backend: Send + fmt::Debug {
+    /// What was kept. Called once, first.
+    fn load(&mut self) -> Result<Kept, BackendError>;
+
+    /// Keeps changes: all of them or none, and so that a crash of the machine does not lose them once this
+    /// has returned.
+    fn commit(&mut self, commit: &Commit) -> Result<(), BackendError>;
+
+    /// Called last, on an orderly end.
+    fn close(&mut self) -> Result<(), BackendError> {
+        Ok(())
+    }
+}
+
+/// What a backend has kept.
+#[derive(Debug, Default)]
+pub struct Kept {
+    /// The last life of a master that used it; 0 for none.
+    pub life: u64,
+    /// The number of the last change.
+    pub changes: u64,
+    /// The entries, in any order.
+    pub entries: Vec<(Encoded, Entry)>,
+    /// The number of each writer's last command, the one that wrote least lately first.
+    pub writers: Vec<(Writer, u64)>,
+}
+
+/// Changes to be kept together.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Commit {
+    /// The life of the master.
+    pub life: u64,
+    /// The number of the last change, once these are kept.
+    pub changes: u64,
+    /// In this order.
+    pub writes: Vec<Write>,
+    /// The numbers of the last commands of the writers that wrote, in the order in
+    /// which they wrote: of a writer that stands here twice, the last counts.
+    pub writers: Vec<(Writer, u64)>,
+}
+
+/// One change for a backend.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Write {
+    /// The entry of a key.
+    Put(Encoded, Entry),
+    /// There is no such key any more.
+    Erase(Encoded),
+    /// There are no keys any more.
+    Clear,
+}
+
+/// Why a backend does not work.
+#[derive(Debug, thiserror::Error)]
+#[error("{what}")]
+pub struct BackendError {
+    what: String,
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl BackendError {
+    /// An error that says what failed, with the place.
+    pub fn new(what: impl Into<String>) -> Self {
+        Self {
+            what: what.into(),
+            source: None,
+        }
+    }
+
+    /// The same with its cause.
+    #[must_use]
+    pub fn because(
+        mut self,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+}
+
+impl Commit {
+    /// Adds a change.
+    pub(crate) fn add(&mut self, change: &Change) {
+        self.changes = change.number;
+        let write = match &change.event {
+            Event::Put {
+                key,
+                value,
+                expires,
+                ..
+            } => Write::Put(
+                key.clone(),
+                Entry {
+                    value: value.clone(),
+                    expires: *expires,
+                    changed: change.number,
+                },
+            ),
+            Event::Erase { key, .. } | Event::Expire { key, .. } => Write::Erase(key.clone()),
+            Event::Clear { .. } => {
+                // What was before it is gone with it.
+                self.writes.clear();
+                Write::Clear
+            }
+        };
+        self.writes.push(write);
+    }
+
+    /// Notes the last number of a writer.
+    pub(crate) fn note(&mut self, writer: Writer, number: u64) {
+        match self.writers.last_mut() {
+            Some((last, noted)) if *last == writer => *noted = number,
+            _ => self.writers.push((writer, number)),
+        }
+    }
+
+    /// Adds what comes after.
+    pub(crate) fn append(&mut self, later: Self) {
+        self.changes = self.changes.max(later.changes);
+        if later.writes.first() == Some(&Write::Clear) {
+            self.writes.clear();
+        }
+        self.writes.extend(later.writes);
+        self.writers.extend(later.writers);
+    }
+}

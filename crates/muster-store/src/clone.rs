@@ -1,0 +1,603 @@
+//! A store's clone: a copy that repairs itself, and the way of its node's writes to the master.
+
+mod attaching;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use muster_wire::{EndpointId, Mono};
+
+use crate::op::{Answer, Change, Event, Op};
+use crate::protocol::{Changes, Chunk, Message, Results};
+use crate::writes::Writes;
+use crate::{Encoded, Entries, Entry, Level, Settled, StoreName, Token};
+
+use attaching::Attaching;
+
+/// How a clone works.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CloneConfig {
+    /// How often a clone that does not hear its master looks for one.
+    pub resync_interval: Duration,
+    /// How long after its master was heard last what a clone has counts as stale.
+    pub stale_interval: Duration,
+    /// How long a write waits for a master, unless it says so itself.
+    pub mutation_buffer_interval: Duration,
+    /// How long a master may be silent before another is accepted in its place. It speaks every two seconds.
+    pub master_timeout: Duration,
+}
+
+impl Default for CloneConfig {
+    /// Zeek's defaults where it has them: 10 s (but a clone that has never had a master looks for one every
+    /// second), 5 minutes, 2 minutes; and 5 s.
+    fn default() -> Self {
+        Self {
+            resync_interval: Duration::from_secs(10),
+            stale_interval: Duration::from_secs(300),
+            mutation_buffer_interval: Duration::from_secs(120),
+            master_timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+/// How old what a clone has may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Freshness {
+    /// It has never heard of a master: there is nothing to read.
+    Unattached,
+    /// It follows its master.
+    Fresh,
+    /// It has not heard its master for longer than the stale interval: it has what it had then.
+    Stale,
+}
+
+/// What a clone wants done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CloneOutput {
+    /// To whoever is the master: to the store's master topic.
+    Find(Vec<u8>),
+    /// To one endpoint.
+    Send(EndpointId, Vec<u8>),
+    /// The copy has changed: for watchers, in order. A snapshot that replaces an older one comes as the
+    /// changes between them.
+    Changed(Change),
+    /// A write has come to its end.
+    Settled(Settled),
+    /// Two endpoints say that they are the store's master; the first is kept.
+    TwoMasters(EndpointId, EndpointId),
+}
+
+/// How soon a clone that has no master, or waits for an answer of its, asks again.
+const ASK_AGAIN: Duration = Duration::from_millis(200);
+
+/// The slowest that a clone without any master asks.
+const FIND_SLOWLY: Duration = Duration::from_secs(1);
+
+/// How long a write that the master has applied waits until this copy has it too.
+const HELD: Duration = Duration::from_secs(2);
+
+/// The master that a clone follows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Master {
+    endpoint: EndpointId,
+    life: u64,
+    heard: Mono,
+}
+
+/// A clone without I/O.
+#[derive(Debug)]
+pub struct StoreClone {
+    name: StoreName,
+    instance: u64,
+    config: CloneConfig,
+    master: Option<Master>,
+    entries: Entries,
+    /// The life and number of the last change in `entries`.
+    applied: Option<(u64, u64)>,
+    attaching: Option<Attaching>,
+    /// When the master is asked next, for what is missing or at all.
+    ask_at: Option<Mono>,
+    /// How long until it is asked once more.
+    asked: Duration,
+    /// The master has said that changes up to here exist.
+    exists: u64,
+    writes: Writes,
+    /// Settled writes whose change this copy does not have yet.
+    held: BTreeMap<u64, Vec<Settled>>,
+    held_since: Mono,
+    warned: bool,
+    out: VecDeque<CloneOutput>,
+}
+
+impl StoreClone {
+    /// A clone that has nothing yet. No two instances of an endpoint may have one number.
+    pub fn new(name: StoreName, instance: u64, config: CloneConfig, now: Mono) -> Self {
+        let mut clone = Self {
+            name,
+            instance,
+            config,
+            master: None,
+            entries: Entries::default(),
+            applied: None,
+            attaching: None,
+            ask_at: None,
+            asked: ASK_AGAIN,
+            exists: 0,
+            writes: Writes::new(instance),
+            held: BTreeMap::new(),
+            held_since: now,
+            warned: false,
+            out: VecDeque::new(),
+        };
+        clone.find(now);
+        clone
+    }
+
+    /// The store's name.
+    pub fn name(&self) -> &StoreName {
+        &self.name
+    }
+
+    /// What it has.
+    pub fn entries(&self) -> &Entries {
+        &self.entries
+    }
+
+    /// The master's life and the number of the last change that it has; `None` before the first snapshot.
+    pub fn applied(&self) -> Option<(u64, u64)> {
+        self.applied
+    }
+
+    /// The endpoint of its master, if it follows one.
+    pub fn master(&self) -> Option<EndpointId> {
+        self.master.map(|master| master.endpoint)
+    }
+
+    /// How old what it has may be.
+    pub fn freshness(&self, now: Mono) -> Freshness {
+        match (self.applied, self.master) {
+            (None, _) => Freshness::Unattached,
+            (Some(_), Some(master)) if now.since(master.heard) < self.config.stale_interval => {
+                Freshness::Fresh
+            }
+            (Some(_), _) => Freshness::Stale,
+        }
+    }
+
+    /// Sends a write to the master; it is settled by `deadline`, if there is none after the configuration's
+    /// interval.
+    pub fn write(&mut self, op: Op, level: Level, token: Token, deadline: Option<Mono>, now: Mono) {
+        let deadline =
+            deadline.unwrap_or_else(|| now.after(self.config.mutation_buffer_interval));
+        self.writes.submit(op, level, token, deadline);
+        self.send_writes(now);
+        self.settle(now);
+    }
+
+    /// Takes a message that came from an endpoint. What is not for a clone is ignored.
+    pub fn receive(&mut self, from: EndpointId, message: Message, now: Mono) {
+        match message {
+            Message::Alive { life, last } => {
+                if self.follows(from, life, now) {
+                    self.exists = self.exists.max(last);
+                    self.ask_for_missing(now);
+                }
+            }
+            Message::Changes(changes) => {
+                if self.follows(from, changes.life, now) {
+                    self.changes(changes, now);
+                }
+            }
+            Message::Chunk(chunk) if chunk.instance == self.instance => {
+                if self.follows(from, chunk.life, now) {
+                    self.chunk(chunk, now);
+                }
+            }
+            Message::Gone { life } => {
+                if self.follows(from, life, now) {
+                    self.attach(now);
+                }
+            }
+            Message::Results(results) if results.instance == self.instance => {
+                self.results(from, &results, now);
+            }
+            _ => {}
+        }
+    }
+
+    /// An endpoint is out of reach: if it was the master, another is accepted at once.
+    pub fn lost(&mut self, endpoint: EndpointId, now: Mono) {
+        if let Some(master) = &mut self.master
+            && master.endpoint == endpoint
+        {
+            master.heard = Mono(
+                master
+                    .heard
+                    .0
+                    .min(now.0.saturating_sub(nanos(self.config.master_timeout))),
+            );
+            self.find(now);
+        }
+    }
+
+    /// Someone is in reach who may be the master: a clone that has none asks at once.
+    pub fn discovered(&mut self, now: Mono) {
+        if self.master.is_none_or(|master| self.is_silent(master, now)) {
+            self.find(now);
+        }
+    }
+
+    /// Does what is due.
+    pub fn tick(&mut self, now: Mono) {
+        self.writes.expire(now);
+        if let Some(master) = self.master {
+            if let Some(write) = self.writes.again(now) {
+                self.send(master.endpoint, &Message::Write(write));
+            }
+            if self.is_silent(master, now) && self.ask_at.is_none() {
+                self.ask_at = Some(now);
+            }
+        }
+        if self.ask_at.is_some_and(|at| at <= now) {
+            self.ask(now);
+        }
+        self.send_writes(now);
+        self.settle(now);
+        self.release_held(now);
+    }
+
+    /// When [`StoreClone::tick`] has something to do at the latest.
+    pub fn next_tick(&self) -> Mono {
+        let silent = self
+            .master
+            .map(|master| master.heard.after(self.config.master_timeout));
+        // Once it is silent, `ask_at` says when it is looked for.
+        let silent = silent.filter(|_| self.ask_at.is_none());
+        let writes = self.writes.next_tick();
+        let held = (!self.held.is_empty()).then(|| self.held_since.after(HELD));
+        [self.ask_at, silent, writes, held]
+            .into_iter()
+            .flatten()
+            .min()
+            .unwrap_or(Mono(u64::MAX))
+    }
+
+    /// Whether all writes are settled.
+    pub fn is_settled(&self) -> bool {
+        self.writes.is_empty() && self.held.is_empty()
+    }
+
+    /// Settles what waits: the store is closed.
+    pub fn close(&mut self, now: Mono) {
+        self.writes.close();
+        self.held_since = Mono::default();
+        self.settle(now);
+        self.release_held(now.after(HELD));
+    }
+
+    /// The next thing to do.
+    pub fn poll(&mut self) -> Option<CloneOutput> {
+        self.out.pop_front()
+    }
+
+    fn is_silent(&self, master: Master, now: Mono) -> bool {
+        now.since(master.heard) >= self.config.master_timeout
+    }
+
+    /// Notes that a master was heard; whether it is the one that this clone follows.
+    fn follows(&mut self, from: EndpointId, life: u64, now: Mono) -> bool {
+        if let Some(master) = &mut self.master
+            && master.endpoint == from
+            && master.life == life
+        {
+            master.heard = now;
+            self.warned = false;
+            return true;
+        }
+        if let Some(master) = self.master {
+            let is_older = life < master.life;
+            let is_other = master.endpoint != from;
+            if is_other && !self.is_silent(master, now) {
+                if !std::mem::replace(&mut self.warned, true) {
+                    let both = CloneOutput::TwoMasters(master.endpoint, from);
+                    self.out.push_back(both);
+                }
+                return false;
+            }
+            if !is_other && is_older {
+                return false; // a message of its former life that was late
+            }
+        }
+        self.master = Some(Master {
+            endpoint: from,
+            life,
+            heard: now,
+        });
+        self.exists = 0;
+        self.writes.restart(now);
+        self.attach(now);
+        if let Some(write) = self.writes.again(now) {
+            self.send(from, &Message::Write(write));
+        }
+        self.send_writes(now);
+        false
+    }
+
+    /// Fetches a snapshot from the master, from its beginning.
+    fn attach(&mut self, now: Mono) {
+        self.attaching = Some(Attaching::default());
+        self.asked = ASK_AGAIN;
+        self.ask(now);
+    }
+
+    /// Looks for a master.
+    fn find(&mut self, now: Mono) {
+        self.asked = ASK_AGAIN;
+        self.ask_at = Some(now);
+        self.ask(now);
+    }
+
+    /// Asks for what is missing most, and again later.
+    fn ask(&mut self, now: Mono) {
+        let master = self.master.filter(|master| !self.is_silent(*master, now));
+        let Some(master) = master else {
+            let (life, last) = self.applied.unwrap_or((0, 0));
+            let message = Message::Missing {
+                life,
+                from: last + 1,
+            };
+            let message = message.encode(&self.name);
+            self.out.push_back(CloneOutput::Find(message));
+            self.ask_at = Some(now.after(self.asked));
+            let most = if self.master.is_some() {
+                self.config.resync_interval
+            } else {
+                FIND_SLOWLY.min(self.config.resync_interval)
+            };
+            self.asked = (self.asked * 2).min(most);
+            return;
+        };
+        let message = if let Some(attaching) = &self.attaching
+            && !attaching.has_all_entries()
+        {
+            Message::Fetch {
+                instance: self.instance,
+                after: attaching.last_key().cloned(),
+            }
+        } else {
+            Message::Missing {
+                life: master.life,
+                from: self.next(),
+            }
+        };
+        self.send(master.endpoint, &message);
+        self.ask_at = Some(now.after(self.asked));
+        self.asked = (self.asked * 2).min(FIND_SLOWLY);
+    }
+
+    /// The number of the next change.
+    fn next(&self) -> u64 {
+        match &self.attaching {
+            Some(attaching) => attaching.next(),
+            None => self.applied.map_or(0, |(_, last)| last) + 1,
+        }
+    }
+
+    /// Asks for changes if some exist that this copy does not have.
+    fn ask_for_missing(&mut self, now: Mono) {
+        let fetches = self
+            .attaching
+            .as_ref()
+            .is_some_and(|attaching| !attaching.has_all_entries());
+        if fetches {
+            return; // `ask_at` stands until the next part comes
+        }
+        if self.next() > self.exists {
+            self.ask_at = None;
+            self.asked = ASK_AGAIN;
+        } else if self.ask_at.is_none() {
+            self.ask(now);
+        }
+    }
+
+    fn changes(&mut self, changes: Changes, now: Mono) {
+        if self.attaching.as_ref().is_some_and(|a| !a.has_begun()) {
+            return; // all of them are in the snapshot that comes
+        }
+        let mut has_progress = false;
+        for change in changes.changes {
+            self.exists = self.exists.max(change.number);
+            if change.number != self.next() {
+                continue;
+            }
+            has_progress = true;
+            match &mut self.attaching {
+                Some(attaching) => attaching.change(change),
+                None => self.apply(change),
+            }
+        }
+        if has_progress {
+            self.asked = ASK_AGAIN;
+            // What was asked for has come, if not all of it.
+            self.ask_at = self.ask_at.filter(|_| self.is_fetching());
+        }
+        self.end_attaching();
+        self.ask_for_missing(now);
+        self.settle_held();
+    }
+
+    fn is_fetching(&self) -> bool {
+        let attaching = self.attaching.as_ref();
+        attaching.is_some_and(|attaching| !attaching.has_all_entries())
+    }
+
+    fn chunk(&mut self, chunk: Chunk, now: Mono) {
+        let Some(attaching) = &mut self.attaching else {
+            return;
+        };
+        self.exists = self.exists.max(chunk.as_of);
+        if !attaching.chunk(chunk) {
+            return; // not the part that comes next
+        }
+        self.asked = ASK_AGAIN;
+        if self.is_fetching() {
+            self.ask(now);
+            return;
+        }
+        self.ask_at = None;
+        self.end_attaching();
+        self.ask_for_missing(now);
+        self.settle_held();
+    }
+
+    /// Takes over a snapshot that is whole: what is different is told as changes.
+    fn end_attaching(&mut self) {
+        let is_whole = self.attaching.as_ref().is_some_and(Attaching::is_whole);
+        if !is_whole {
+            return;
+        }
+        let (Some(attaching), Some(master)) = (self.attaching.take(), self.master) else {
+            return;
+        };
+        let (entries, last) = attaching.into_entries();
+        let before = std::mem::replace(&mut self.entries, entries);
+        self.applied = Some((master.life, last));
+        self.ask_at = None;
+        let mut events = Vec::new();
+        for (key, old) in before.iter() {
+            if self.entries.get(key).is_none() {
+                let (key, old) = (key.clone(), Some(old.value.clone()));
+                events.push(Event::Erase { key, old });
+            }
+        }
+        for (key, entry) in self.entries.iter() {
+            let old = before.get(key);
+            let is_same = old.is_some_and(|old| {
+                old.value == entry.value && old.expires == entry.expires
+            });
+            if !is_same {
+                events.push(Event::Put {
+                    key: key.clone(),
+                    value: entry.value.clone(),
+                    expires: entry.expires,
+                    old: old.map(|old| old.value.clone()),
+                });
+            }
+        }
+        for event in events {
+            self.out.push_back(CloneOutput::Changed(Change {
+                number: last,
+                writer: None,
+                event,
+            }));
+        }
+    }
+
+    fn apply(&mut self, mut change: Change) {
+        perform(&mut self.entries, &mut change);
+        if let Some((_, last)) = &mut self.applied {
+            *last = change.number;
+        }
+        self.out.push_back(CloneOutput::Changed(change));
+    }
+
+    fn results(&mut self, from: EndpointId, results: &Results, now: Mono) {
+        if !self.follows(from, results.life, now) {
+            return;
+        }
+        self.writes.receive(results, now);
+        self.send_writes(now);
+        self.settle(now);
+    }
+
+    fn send_writes(&mut self, now: Mono) {
+        let Some(master) = self.master else {
+            return;
+        };
+        while let Some(write) = self.writes.send(now) {
+            self.send(master.endpoint, &Message::Write(write));
+        }
+    }
+
+    /// Tells of settled writes, as soon as what this node reads has them.
+    fn settle(&mut self, now: Mono) {
+        for settled in self.writes.settled() {
+            let change = match &settled.outcome {
+                Ok(Answer::Done { change, .. } | Answer::Unchanged { change }) => *change,
+                _ => 0,
+            };
+            let is_here = self.attaching.is_none() && change < self.next();
+            if change == 0 || is_here {
+                self.out.push_back(CloneOutput::Settled(settled));
+            } else {
+                if self.held.is_empty() {
+                    self.held_since = now;
+                }
+                self.held.entry(change).or_default().push(settled);
+            }
+        }
+    }
+
+    /// Tells of settled writes whose changes do not come here: their authors have waited long enough.
+    fn release_held(&mut self, now: Mono) {
+        if now.since(self.held_since) < HELD {
+            return;
+        }
+        for settled in std::mem::take(&mut self.held).into_values().flatten() {
+            self.out.push_back(CloneOutput::Settled(settled));
+        }
+    }
+
+    fn settle_held(&mut self) {
+        if self.attaching.is_some() {
+            return;
+        }
+        let next = self.next();
+        while let Some(first) = self.held.first_entry()
+            && *first.key() < next
+        {
+            for settled in first.remove() {
+                self.out.push_back(CloneOutput::Settled(settled));
+            }
+        }
+    }
+
+    fn send(&mut self, to: EndpointId, message: &Message) {
+        self.out
+            .push_back(CloneOutput::Send(to, message.encode(&self.name)));
+    }
+}
+
+/// Makes a change, and notes in it what was before.
+fn perform(entries: &mut Entries, change: &mut Change) {
+    let number = change.number;
+    match &mut change.event {
+        Event::Put {
+            key,
+            value,
+            expires,
+            old,
+        } => {
+            let entry = Entry {
+                value: value.clone(),
+                expires: *expires,
+                changed: number,
+            };
+            let before = entries.put(key.clone(), entry);
+            *old = before.map(|before| before.value);
+        }
+        Event::Erase { key, old } | Event::Expire { key, old } => {
+            *old = entries.remove(key).map(|before| before.value);
+        }
+        Event::Clear { old } => *old = values(entries),
+    }
+}
+
+fn values(entries: &mut Entries) -> Vec<(Encoded, Encoded)> {
+    let all = entries.take().into_iter();
+    all.map(|(key, entry)| (key, entry.value)).collect()
+}
+
+fn nanos(span: Duration) -> u64 {
+    u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,120 @@
+//! A snapshot on its way: parts in the order of keys, each as of another change, and the changes between.
+
+use std::collections::HashMap;
+
+use crate::op::{Change, Event};
+use crate::protocol::Chunk;
+use crate::{Encoded, Entries, Entry};
+
+/// Parts are made while the store changes. Every entry says which change made it, so part and change meet in
+/// any order: the later one stays. Changes come without a gap from the first part on, and the snapshot is
+/// whole when all parts are there and the changes have reached the latest of them.
+#[derive(Debug, Default)]
+pub(super) struct Attaching {
+    entries: Entries,
+    /// Keys that were removed since the first part, and by which change.
+    removed: HashMap<Encoded, u64>,
+    /// The last change that removed everything.
+    cleared: u64,
+    last_key: Option<Encoded>,
+    has_all_entries: bool,
+    /// The last change before which there is no gap; `None` before the first part.
+    reached: Option<u64>,
+    /// The latest change that is in a part.
+    needed: u64,
+}
+
+impl Attaching {
+    /// Whether a part has come.
+    pub(super) fn has_begun(&self) -> bool {
+        self.reached.is_some()
+    }
+
+    /// Whether the last part has come.
+    pub(super) fn has_all_entries(&self) -> bool {
+        self.has_all_entries
+    }
+
+    /// The last key of the parts so far.
+    pub(super) fn last_key(&self) -> Option<&Encoded> {
+        self.last_key.as_ref()
+    }
+
+    /// The number of the change that is needed next.
+    pub(super) fn next(&self) -> u64 {
+        self.reached.unwrap_or(0) + 1
+    }
+
+    /// Whether everything is there.
+    pub(super) fn is_whole(&self) -> bool {
+        self.has_all_entries && self.reached.is_some_and(|reached| reached >= self.needed)
+    }
+
+    /// The entries, and the number of the last change in them.
+    pub(super) fn into_entries(self) -> (Entries, u64) {
+        (self.entries, self.reached.unwrap_or(0))
+    }
+
+    /// Takes a part; whether it was the next.
+    pub(super) fn chunk(&mut self, chunk: Chunk) -> bool {
+        if self.has_all_entries || chunk.after != self.last_key {
+            return false;
+        }
+        let last = chunk.entries.last();
+        // A master whose parts do not advance must not keep us asking.
+        if !chunk.is_last && last.is_none_or(|(key, _)| Some(key) <= self.last_key.as_ref()) {
+            return false;
+        }
+        if let Some((key, _)) = last {
+            self.last_key = Some(key.clone());
+        }
+        self.reached.get_or_insert(chunk.as_of);
+        self.needed = self.needed.max(chunk.as_of);
+        self.has_all_entries = chunk.is_last;
+        for (key, entry) in chunk.entries {
+            let removed = self.removed.get(&key).copied().unwrap_or(0);
+            let known = self.entries.get(&key).map_or(0, |known| known.changed);
+            if entry.changed > removed.max(self.cleared).max(known) {
+                self.entries.put(key, entry);
+            }
+        }
+        true
+    }
+
+    /// Takes the next change.
+    pub(super) fn change(&mut self, change: Change) {
+        let number = change.number;
+        self.reached = Some(number);
+        match change.event {
+            Event::Put {
+                key,
+                value,
+                expires,
+                ..
+            } => {
+                let known = self.entries.get(&key).map_or(0, |known| known.changed);
+                if number > known {
+                    self.removed.remove(&key);
+                    let entry = Entry {
+                        value,
+                        expires,
+                        changed: number,
+                    };
+                    self.entries.put(key, entry);
+                }
+            }
+            Event::Erase { key, .. } | Event::Expire { key, .. } => {
+                let known = self.entries.get(&key).map_or(0, |known| known.changed);
+                if number > known {
+                    self.entries.remove(&key);
+                    self.removed.insert(key, number);
+                }
+            }
+            Event::Clear { .. } => {
+                self.cleared = number;
+                self.removed.clear();
+                self.entries.retain(|_, entry| entry.changed > number);
+            }
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! Encoded values as stores keep them.
+
+use std::fmt;
+use std::sync::Arc;
+
+use muster_data::{Data, DataRef, DecodeError, Encode, Kind, Limits, encode_to_vec};
+
+/// One value in the binary encoding, already validated. Cheap to clone.
+///
+/// A store keeps its keys and values like this: what comes from the network goes to the clones and to
+/// disk without a tree of values in between. The order is that of the bytes.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Encoded(Arc<[u8]>);
+
+impl Encoded {
+    /// Encodes a value.
+    pub fn of(value: &(impl Encode + ?Sized)) -> Self {
+        Self(encode_to_vec(value).into())
+    }
+
+    /// Encodes a value as a key: equal values become equal bytes.
+    pub fn key(value: &(impl Encode + ?Sized)) -> Self {
+        Self::of(value).into_key()
+    }
+
+    /// Validates and copies bytes.
+    pub fn parse(bytes: &[u8]) -> Result<Self, DecodeError> {
+        DataRef::parse(bytes, &Limits::default())?;
+        Ok(Self(bytes.into()))
+    }
+
+    /// The same value with the one encoding that all its equals have: sets and tables in order, one zero
+    /// and one NaN.
+    #[must_use]
+    pub fn into_key(self) -> Self {
+        match self.kind() {
+            Kind::Real | Kind::Set | Kind::Table | Kind::Vector => {
+                Self::of(&with_plain_reals(self.to_data()))
+            }
+            _ => self,
+        }
+    }
+
+    /// The bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The number of bytes.
+    pub fn size(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The kind of value.
+    pub fn kind(&self) -> Kind {
+        Kind::from_tag(self.0[0]).expect("validated when it was made")
+    }
+
+    /// A view of the value.
+    pub fn view(&self) -> DataRef<'_> {
+        DataRef::from_validated(&self.0)
+    }
+
+    /// The value as a tree.
+    pub fn to_data(&self) -> Data {
+        self.view().to_data()
+    }
+}
+
+/// Zeros without a sign, and one NaN.
+fn with_plain_reals(value: Data) -> Data {
+    match value {
+        Data::Real(real) if real.is_nan() => Data::Real(f64::NAN),
+        Data::Real(real) => Data::Real(if real == 0.0 { 0.0 } else { real }),
+        Data::Vector(elements) => {
+            Data::Vector(elements.into_iter().map(with_plain_reals).collect())
+        }
+        Data::Set(elements) => {
+            let elements = elements.into_vec().into_iter().map(with_plain_reals);
+            Data::Set(elements.collect())
+        }
+        Data::Table(entries) => {
+            let entries = entries.into_vec().into_iter();
+            let plain = entries.map(|(key, value)| (with_plain_reals(key), with_plain_reals(value)));
+            Data::Table(plain.collect())
+        }
+        other => other,
+    }
+}
+
+impl fmt::Display for Encoded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.view(), f)
+    }
+}
+
+impl fmt::Debug for Encoded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.view(), f)
+    }
+}
+
+/// Reads one value from the start of some bytes: the value, and what is behind it.
+pub(crate) fn split(bytes: &[u8]) -> Result<(&[u8], &[u8]), DecodeError> {
+    let length = muster_data::validate_first(bytes, &Limits::default())?;
+    Ok(bytes.split_at(length))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_keys_have_equal_bytes() {
+        assert_eq!(Encoded::key(&-0.0), Encoded::key(&0.0));
+        assert_ne!(Encoded::of(&-0.0), Encoded::of(&0.0));
+        let quiet = f64::from_bits(0x7ff8_0000_0000_0001);
+        assert_eq!(Encoded::key(&[quiet][..]), Encoded::key(&[f64::NAN][..]));
+        // A set whose elements are out of order, as a careless peer may write it.
+        let out_of_order = [12, 2, 2, 0, 0, 0, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 0, 0, 0, 1];
+        let set = Encoded::parse(&out_of_order).unwrap().into_key();
+        assert_eq!(set, Encoded::key(&Data::set([1u64, 2])));
+    }
+}

@@ -1,0 +1,34 @@
+//! Muster's data stores without I/O: one master, any number of clones, typed values.
+//!
+//! A [`State`] is a deterministic machine; a [`Master`] drives it, numbers its changes and tells them to
+//! clones; a [`StoreClone`] holds a copy that repairs itself and sends its node's writes to the master, each
+//! applied once and in order, whatever is lost on the way. Facts go in (a message, a write, the time),
+//! decisions come out of `poll`.
+//!
+//! The messages of Broker's stores are those of section 7 of the version 1 protocol; Muster endpoints have
+//! messages of their own ([`protocol`]), which bring results to the writer and snapshots in parts.
+
+pub mod arithmetic;
+mod backend;
+mod clone;
+mod encoded;
+mod entries;
+mod level;
+mod master;
+mod name;
+pub mod op;
+pub mod protocol;
+#[cfg(test)]
+mod simulation;
+mod state;
+mod writes;
+
+pub use backend::{Backend, BackendError, Commit, Kept, Write};
+pub use clone::{CloneConfig, CloneOutput, Freshness, StoreClone};
+pub use encoded::Encoded;
+pub use entries::{ENTRY_OVERHEAD, Entries, Entry};
+pub use level::Level;
+pub use master::{Master, MasterConfig, MasterOutput, Now};
+pub use name::{MAX_NAME, StoreName, StoreNameError};
+pub use state::{DEFAULT_LIMIT, LastWrite, MAX_KEY, MAX_VALUE, MAX_WRITERS, State};
+pub use writes::{Failure, Settled, Token};

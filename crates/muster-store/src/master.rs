@@ -1,0 +1,449 @@
+//! A store's master: the one order of its changes.
+
+mod backlog;
+mod keeper;
+mod sessions;
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use muster_data::Timestamp;
+use muster_wire::{EndpointId, Mono};
+
+use crate::backend::{Commit, Kept};
+use crate::op::{Answer, Change, Command, Op, Refusal, Writer};
+use crate::protocol::{Changes, Chunk, Message, Query, Reply, Results, Write};
+use crate::{DEFAULT_LIMIT, Encoded, Level, State, StoreName};
+
+use backlog::Backlog;
+use keeper::Keeper;
+use sessions::Sessions;
+
+/// The time, of both kinds: for timers, and for lifetimes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Now {
+    /// Monotonic time.
+    pub mono: Mono,
+    /// Wall time.
+    pub wall: Timestamp,
+}
+
+/// How a master works.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MasterConfig {
+    /// The memory that the entries may take, in bytes, roughly.
+    pub limit: usize,
+    /// How often clones hear that it lives, when nothing changes.
+    pub alive_interval: Duration,
+}
+
+impl Default for MasterConfig {
+    fn default() -> Self {
+        Self {
+            limit: DEFAULT_LIMIT,
+            alive_interval: Duration::from_secs(2),
+        }
+    }
+}
+
+/// What a master wants done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MasterOutput {
+    /// To all clones.
+    Broadcast(Vec<u8>),
+    /// To one endpoint.
+    Send(EndpointId, Vec<u8>),
+    /// A change was made: for watchers, in order.
+    Changed(Change),
+    /// To be kept by the backend; then [`Master::committed`].
+    Commit(Commit),
+    /// The writes of a generation and those before are on disk, or could not be put there.
+    Kept {
+        /// The generation, as [`Master::write`] told it.
+        generation: u64,
+        /// Whether they are.
+        is_durable: bool,
+    },
+}
+
+/// The bytes of entries in one part of a snapshot.
+const CHUNK: usize = 256 << 10;
+
+/// How long after the last change clones hear its number once more, so that the loss of the last is noticed.
+const AFTER_CHANGE: Duration = Duration::from_millis(200);
+
+/// The lifetimes that are ended at one time, before others have their turn.
+const EXPIRED_AT_ONCE: usize = 4096;
+
+/// A master without I/O.
+#[derive(Debug)]
+pub struct Master {
+    name: StoreName,
+    me: Writer,
+    life: u64,
+    config: MasterConfig,
+    state: State,
+    /// The number of the last command of its own.
+    number: u64,
+    backlog: Backlog,
+    sessions: Sessions,
+    keeper: Option<Keeper>,
+    /// Changes that clones have not been told.
+    untold: Vec<Change>,
+    alive_at: Mono,
+    out: VecDeque<MasterOutput>,
+}
+
+impl Master {
+    /// A master whose store is in memory only. `life` must be above that of every master of the store
+    /// before: the time of its start in nanoseconds.
+    pub fn in_memory(
+        name: StoreName,
+        endpoint: EndpointId,
+        life: u64,
+        config: MasterConfig,
+        now: Now,
+    ) -> Self {
+        let state = State::new(config.limit);
+        Self::new(name, endpoint, life, config, state, None, now)
+    }
+
+    /// A master of what a backend has kept.
+    pub fn persistent(
+        name: StoreName,
+        endpoint: EndpointId,
+        life: u64,
+        config: MasterConfig,
+        kept: Kept,
+        now: Now,
+    ) -> Self {
+        let life = life.max(kept.life.saturating_add(1));
+        let state = State::restore(config.limit, kept.changes, kept.entries, kept.writers);
+        let keeper = Some(Keeper::new(life));
+        Self::new(name, endpoint, life, config, state, keeper, now)
+    }
+
+    fn new(
+        name: StoreName,
+        endpoint: EndpointId,
+        life: u64,
+        config: MasterConfig,
+        state: State,
+        keeper: Option<Keeper>,
+        now: Now,
+    ) -> Self {
+        let mut master = Self {
+            name,
+            me: Writer {
+                endpoint,
+                instance: 0,
+            },
+            life,
+            config,
+            backlog: Backlog::new(state.changes()),
+            state,
+            number: 0,
+            sessions: Sessions::default(),
+            keeper,
+            untold: Vec::new(),
+            alive_at: now.mono,
+            out: VecDeque::new(),
+        };
+        master.alive(now.mono);
+        master
+    }
+
+    /// The store's name.
+    pub fn name(&self) -> &StoreName {
+        &self.name
+    }
+
+    /// Which of the store's masters it is: the first half of a revision.
+    pub fn life(&self) -> u64 {
+        self.life
+    }
+
+    /// Entries and the number of the last change.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Whether what it holds outlives its process.
+    pub fn is_persistent(&self) -> bool {
+        self.keeper.is_some()
+    }
+
+    /// Applies an operation of this node. With it comes the generation that it is kept with: see
+    /// [`MasterOutput::Kept`]; `None` if it is in memory only, or changes nothing.
+    pub fn write(&mut self, op: Op, level: Level, now: Now) -> (Answer, Option<u64>) {
+        self.number += 1;
+        let answer = self.apply(self.me, self.number, op, level, now);
+        let generation = self.generation();
+        self.tell(now.mono);
+        self.commit();
+        (answer, generation)
+    }
+
+    /// Takes a message that came from an endpoint. What is not for a master is ignored.
+    pub fn receive(&mut self, from: EndpointId, message: Message, now: Now) {
+        match message {
+            Message::Write(write) => self.write_of(from, write, now),
+            Message::Fetch { instance, after } => {
+                let chunk = self.chunk(instance, after);
+                self.send(from, &Message::Chunk(chunk));
+            }
+            Message::Missing { life, from: number } => self.resend(from, life, number),
+            Message::Query { request, query } => {
+                let reply = match query {
+                    Query::Get(key) => Reply::Entry(self.state.entries().get(&key).cloned()),
+                    Query::Size => Reply::Size(self.state.entries().len() as u64),
+                };
+                let reply = Message::Reply {
+                    request,
+                    life: self.life,
+                    last: self.state.changes(),
+                    reply,
+                };
+                self.send(from, &reply);
+            }
+            _ => {}
+        }
+        self.commit();
+    }
+
+    /// Does what is due.
+    pub fn tick(&mut self, now: Now) {
+        for _ in 0..EXPIRED_AT_ONCE {
+            let Some(key) = self.state.expired(now.wall).cloned() else {
+                break;
+            };
+            self.number += 1;
+            let expire = Op::Expire { key };
+            self.apply(self.me, self.number, expire, Level::Applied, now);
+        }
+        self.tell(now.mono);
+        if now.mono >= self.alive_at {
+            self.alive(now.mono);
+        }
+        if let Some(keeper) = &mut self.keeper {
+            keeper.tick(now.mono);
+        }
+        self.commit();
+    }
+
+    /// When [`Master::tick`] has something to do at the latest.
+    pub fn next_tick(&self, now: Now) -> Mono {
+        let until = |deadline: Timestamp| {
+            // One tick more: a lifetime ends strictly after its deadline.
+            let nanos = deadline.as_nanos().saturating_sub(now.wall.as_nanos()) + 1;
+            now.mono
+                .after(Duration::from_nanos(u64::try_from(nanos).unwrap_or(0)))
+        };
+        let deadline = self.state.next_deadline().map(until);
+        let retry = self.keeper.as_ref().and_then(Keeper::retry_at);
+        [Some(self.alive_at), deadline, retry]
+            .into_iter()
+            .flatten()
+            .min()
+            .unwrap_or(self.alive_at)
+    }
+
+    /// The backend has kept the last [`MasterOutput::Commit`], or failed and gives it back: it is tried again
+    /// later, and whoever waits for it hears of the failure.
+    pub fn committed(&mut self, failed: Option<Commit>, now: Now) {
+        let is_kept = failed.is_none();
+        let Some(keeper) = &mut self.keeper else {
+            return;
+        };
+        let Some(generation) = keeper.committed(failed, now.mono) else {
+            return;
+        };
+        self.out.push_back(MasterOutput::Kept {
+            generation,
+            is_durable: is_kept,
+        });
+        for (writer, results) in self.sessions.kept(generation, is_kept, self.life) {
+            self.send(writer.endpoint, &Message::Results(results));
+        }
+        self.commit();
+    }
+
+    /// Whether no changes wait for the disk or are on their way there.
+    pub fn is_settled(&self) -> bool {
+        self.generation().is_none()
+    }
+
+    fn generation(&self) -> Option<u64> {
+        self.keeper.as_ref().and_then(Keeper::generation)
+    }
+
+    /// The next thing to do.
+    pub fn poll(&mut self) -> Option<MasterOutput> {
+        self.out.pop_front()
+    }
+
+    /// Applies a command of a writer of another protocol, whose numbers are that protocol's affair.
+    pub fn apply_foreign(&mut self, writer: Writer, op: Op, now: Now) -> Answer {
+        let number = self.state.last_of(writer).unwrap_or(0) + 1;
+        let answer = self.apply(writer, number, op, Level::Applied, now);
+        self.tell(now.mono);
+        self.commit();
+        answer
+    }
+
+    fn apply(&mut self, writer: Writer, number: u64, op: Op, level: Level, now: Now) -> Answer {
+        let refusal = match &self.keeper {
+            None if level == Level::Durable => Some(Refusal::NotPersistent),
+            Some(keeper) if !keeper.takes(level) => Some(Refusal::Backend),
+            _ if writer != self.me && matches!(op, Op::Expire { .. }) => Some(Refusal::Reserved),
+            _ => None,
+        };
+        if let Some(refusal) = refusal {
+            self.state.skip(writer, number);
+            return Answer::Refused(refusal);
+        }
+        let command = Command {
+            at: now.wall,
+            writer,
+            number,
+            op,
+        };
+        let (answer, change) = self.state.apply(command);
+        if let Some(change) = change {
+            if let Some(keeper) = &mut self.keeper {
+                let noted = (writer != self.me).then_some((writer, number));
+                keeper.add(&change, noted);
+            }
+            self.untold.push(change);
+        }
+        answer
+    }
+
+    /// Tells clones and watchers what has changed.
+    fn tell(&mut self, now: Mono) {
+        if self.untold.is_empty() {
+            return;
+        }
+        let mut changes = std::mem::take(&mut self.untold);
+        for change in &changes {
+            self.out.push_back(MasterOutput::Changed(change.clone()));
+        }
+        for change in &mut changes {
+            self.backlog.push(change);
+        }
+        let changes = Changes {
+            life: self.life,
+            changes,
+        };
+        let message = Message::Changes(changes).encode(&self.name);
+        self.out.push_back(MasterOutput::Broadcast(message));
+        self.alive_at = self.alive_at.min(now.after(AFTER_CHANGE));
+    }
+
+    fn alive(&mut self, now: Mono) {
+        let message = Message::Alive {
+            life: self.life,
+            last: self.state.changes(),
+        };
+        let message = message.encode(&self.name);
+        self.out.push_back(MasterOutput::Broadcast(message));
+        self.alive_at = now.after(self.config.alive_interval);
+    }
+
+    fn write_of(&mut self, from: EndpointId, write: Write, now: Now) {
+        let writer = Writer {
+            endpoint: from,
+            instance: write.instance,
+        };
+        let applied = self.state.last_of(writer).map_or(0, |last| last + 1);
+        // A writer that does not wait for what is below has given it up.
+        let next = applied.max(write.first_open).max(1);
+        let mut results = Results {
+            instance: write.instance,
+            life: self.life,
+            next,
+            durable: 0,
+            failed: 0,
+            number: write.number,
+            answers: Vec::with_capacity(write.ops.len()),
+        };
+        if write.number <= next {
+            for (number, (op, level)) in (write.number..).zip(write.ops) {
+                let answer = if number < next {
+                    let known = self.sessions.answer(writer, number);
+                    known.unwrap_or(Answer::Repeated)
+                } else {
+                    let answer = self.apply(writer, number, op, level, now);
+                    results.next = number.saturating_add(1);
+                    self.sessions.note(writer, number, answer.clone());
+                    answer
+                };
+                results.answers.push(answer);
+            }
+        }
+        let generation = self.generation();
+        let session = self.sessions.of(writer, now.mono);
+        session.forget_below(write.first_open);
+        if self.keeper.is_some() {
+            // What was applied before this life of the master was on disk when it began.
+            session.mark(generation, results.next - 1);
+            (results.durable, results.failed) = session.kept();
+        }
+        // The writer's own clone should have the changes when the results come.
+        self.tell(now.mono);
+        self.send(from, &Message::Results(results));
+    }
+
+    /// The part of a snapshot behind a key. It takes its time from this call alone: nothing is kept for the
+    /// clone, which asks for the next part when it has this one.
+    fn chunk(&self, instance: u64, after: Option<Encoded>) -> Chunk {
+        let mut entries = Vec::new();
+        let mut bytes = 0;
+        let mut is_last = true;
+        for (key, entry) in self.state.entries().behind(after.as_ref()) {
+            if bytes >= CHUNK {
+                is_last = false;
+                break;
+            }
+            bytes += key.size() + entry.value.size() + 16;
+            entries.push((key.clone(), entry.clone()));
+        }
+        Chunk {
+            instance,
+            life: self.life,
+            as_of: self.state.changes(),
+            after,
+            entries,
+            is_last,
+        }
+    }
+
+    fn resend(&mut self, to: EndpointId, life: u64, from: u64) {
+        let last = self.state.changes();
+        let message = if life != self.life || from > last {
+            Message::Alive {
+                life: self.life,
+                last,
+            }
+        } else {
+            match self.backlog.from(from) {
+                None => Message::Gone { life: self.life },
+                Some(changes) => Message::Changes(Changes { life, changes }),
+            }
+        };
+        self.send(to, &message);
+    }
+
+    fn commit(&mut self) {
+        if let Some(keeper) = &mut self.keeper
+            && let Some(commit) = keeper.next()
+        {
+            self.out.push_back(MasterOutput::Commit(commit));
+        }
+    }
+
+    fn send(&mut self, to: EndpointId, message: &Message) {
+        self.out
+            .push_back(MasterOutput::Send(to, message.encode(&self.name)));
+    }
+}

@@ -1,0 +1,77 @@
+//! The last changes, for clones that missed some.
+
+use std::collections::VecDeque;
+
+use crate::op::{Change, Event};
+
+/// The changes kept.
+const CHANGES: usize = 65_536;
+
+/// The memory of their keys and values, in bytes.
+const BYTES: usize = 32 << 20;
+
+/// The bytes sent again at one time; the rest is asked for when these have arrived.
+const AT_ONCE: usize = 256 << 10;
+
+#[derive(Debug)]
+pub(super) struct Backlog {
+    changes: VecDeque<Change>,
+    bytes: usize,
+    /// The number of the first that is kept, or of the next.
+    first: u64,
+}
+
+impl Backlog {
+    /// Nothing is kept of the changes so far.
+    pub(super) fn new(last: u64) -> Self {
+        Self {
+            changes: VecDeque::new(),
+            bytes: 0,
+            first: last + 1,
+        }
+    }
+
+    /// Keeps a change; what was before it is taken out, as nobody needs that again.
+    pub(super) fn push(&mut self, change: &mut Change) {
+        forget_old(&mut change.event);
+        self.bytes += size(change);
+        self.changes.push_back(change.clone());
+        while self.changes.len() > CHANGES || self.bytes > BYTES {
+            let Some(oldest) = self.changes.pop_front() else {
+                break;
+            };
+            self.bytes -= size(&oldest);
+            self.first = oldest.number + 1;
+        }
+    }
+
+    /// The changes from a number on, as many as are sent at one time; `None` if they are not kept.
+    pub(super) fn from(&self, number: u64) -> Option<Vec<Change>> {
+        let skipped = usize::try_from(number.checked_sub(self.first)?).ok()?;
+        let mut bytes = 0;
+        let wanted = self.changes.iter().skip(skipped).take_while(|change| {
+            let fits = bytes < AT_ONCE;
+            bytes += size(change);
+            fits
+        });
+        Some(wanted.cloned().collect())
+    }
+}
+
+fn forget_old(event: &mut Event) {
+    match event {
+        Event::Put { old, .. } | Event::Erase { old, .. } | Event::Expire { old, .. } => {
+            *old = None;
+        }
+        Event::Clear { old } => *old = Vec::new(),
+    }
+}
+
+fn size(change: &Change) -> usize {
+    let values = match &change.event {
+        Event::Put { key, value, .. } => key.size() + value.size(),
+        Event::Erase { key, .. } | Event::Expire { key, .. } => key.size(),
+        Event::Clear { .. } => 0,
+    };
+    values + size_of::<Change>()
+}

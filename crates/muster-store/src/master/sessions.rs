@@ -1,0 +1,130 @@
+//! What a master remembers of the writers of other nodes, besides what its state does.
+
+use std::collections::{HashMap, VecDeque};
+
+use muster_wire::Mono;
+
+use crate::op::{Answer, Writer};
+use crate::protocol::Results;
+
+/// The writers remembered; the one that was not heard of for longest is forgotten first.
+const SESSIONS: usize = 4096;
+
+/// The answers kept of one writer, until it says that it has them.
+const ANSWERS: usize = 65_536;
+
+#[derive(Debug, Default)]
+pub(super) struct Sessions(HashMap<Writer, Session>);
+
+/// One writer's.
+#[derive(Debug, Default)]
+pub(super) struct Session {
+    /// With consecutive numbers from the first.
+    answers: VecDeque<Answer>,
+    first: u64,
+    heard: Mono,
+    /// Numbers of commands, each with the generation that it and those before are kept with.
+    marks: VecDeque<(u64, u64)>,
+    durable: u64,
+    failed: u64,
+}
+
+impl Sessions {
+    /// What became of a command, if it is remembered.
+    pub(super) fn answer(&self, writer: Writer, number: u64) -> Option<Answer> {
+        let session = self.0.get(&writer)?;
+        let place = usize::try_from(number.checked_sub(session.first)?).ok()?;
+        session.answers.get(place).cloned()
+    }
+
+    /// Notes what became of a writer's next command.
+    pub(super) fn note(&mut self, writer: Writer, number: u64, answer: Answer) {
+        let session = self.0.entry(writer).or_default();
+        if session.first + session.answers.len() as u64 != number {
+            session.answers.clear();
+            session.first = number;
+        }
+        session.answers.push_back(answer);
+        if session.answers.len() > ANSWERS {
+            session.answers.pop_front();
+            session.first += 1;
+        }
+    }
+
+    /// A writer that was just heard.
+    pub(super) fn of(&mut self, writer: Writer, now: Mono) -> &mut Session {
+        if self.0.len() >= SESSIONS && !self.0.contains_key(&writer) {
+            let oldest = self.0.iter().min_by_key(|(_, session)| session.heard);
+            if let Some(oldest) = oldest.map(|(writer, _)| *writer) {
+                self.0.remove(&oldest);
+            }
+        }
+        let session = self.0.entry(writer).or_default();
+        session.heard = now;
+        session
+    }
+
+    /// A generation is on disk, or could not be put there: what its writers are told.
+    pub(super) fn kept(
+        &mut self,
+        generation: u64,
+        is_durable: bool,
+        life: u64,
+    ) -> Vec<(Writer, Results)> {
+        let mut told = Vec::new();
+        for (writer, session) in &mut self.0 {
+            let mut reached = None;
+            while let Some((number, with)) = session.marks.front()
+                && *with <= generation
+            {
+                reached = Some(*number);
+                session.marks.pop_front();
+            }
+            let Some(number) = reached else {
+                continue;
+            };
+            if is_durable {
+                session.durable = number;
+            } else {
+                session.failed = number;
+            }
+            let results = Results {
+                instance: writer.instance,
+                life,
+                next: session.first + session.answers.len() as u64,
+                durable: session.durable,
+                failed: session.failed,
+                number: 0,
+                answers: Vec::new(),
+            };
+            told.push((*writer, results));
+        }
+        told
+    }
+}
+
+impl Session {
+    /// The writer has the answers below this number.
+    pub(super) fn forget_below(&mut self, number: u64) {
+        while self.first < number && self.answers.pop_front().is_some() {
+            self.first += 1;
+        }
+    }
+
+    /// All up to this number are kept with a generation, or are on disk.
+    pub(super) fn mark(&mut self, generation: Option<u64>, number: u64) {
+        let Some(generation) = generation else {
+            self.durable = self.durable.max(number);
+            return;
+        };
+        match self.marks.back_mut() {
+            Some((marked, with)) if *with == generation => *marked = number.max(*marked),
+            _ => self.marks.push_back((number, generation)),
+        }
+    }
+
+    /// How far its commands are on disk, and could not be put there.
+    pub(super) fn kept(&self) -> (u64, u64) {
+        (self.durable, self.failed)
+    }
+}

@@ -1,0 +1,327 @@
+//! Masters, clones and writers over a network that loses, repeats and reorders, from one seed.
+
+mod disk;
+mod tests;
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use muster_data::{Kind, Timestamp};
+use muster_wire::{EndpointId, Mono};
+
+use crate::op::{Answer, Op, Writer};
+use crate::protocol::Message;
+use crate::{
+    CloneConfig, CloneOutput, Commit, Encoded, Failure, Level, Master, MasterConfig, MasterOutput,
+    Now, StoreClone, StoreName,
+};
+use disk::Disk;
+
+/// Numbers that follow from a seed (splitmix64).
+pub(super) struct Random(u64);
+
+impl Random {
+    pub(super) fn below(&mut self, end: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % end
+    }
+
+    pub(super) fn chance(&mut self, percent: u64) -> bool {
+        self.below(100) < percent
+    }
+}
+
+/// How bad the network is, in percent of messages.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Weather {
+    pub(super) lost: u64,
+    pub(super) doubled: u64,
+    /// Delayed by up to 100 ms instead of 1 to 2.
+    pub(super) late: u64,
+}
+
+#[derive(Debug)]
+enum Event {
+    ToMaster(EndpointId, Vec<u8>),
+    ToClone(usize, EndpointId, Vec<u8>),
+    /// The disk has done its work for this life of the master.
+    Committed(u64, Commit),
+}
+
+/// What was asked for, and what came of it.
+#[derive(Debug, Clone)]
+pub(super) struct Asked {
+    pub(super) clone: usize,
+    pub(super) op: Op,
+    pub(super) level: Level,
+    pub(super) outcome: Option<Result<Answer, Failure>>,
+}
+
+pub(super) struct World {
+    pub(super) random: Random,
+    pub(super) weather: Weather,
+    now: Mono,
+    events: BTreeMap<(Mono, u64), Event>,
+    serial: u64,
+    name: StoreName,
+    lives: u64,
+    pub(super) master: Option<Master>,
+    pub(super) disk: Option<Disk>,
+    pub(super) clones: Vec<StoreClone>,
+    pub(super) asked: HashMap<u64, Asked>,
+    /// What each clone's watchers were told of, applied to an empty table.
+    pub(super) watched: Vec<BTreeMap<Encoded, Encoded>>,
+}
+
+fn endpoint(number: u64) -> EndpointId {
+    EndpointId::from_random(u128::from(number).to_be_bytes())
+}
+
+impl World {
+    pub(super) fn new(seed: u64, clones: usize, persistent: bool) -> Self {
+        let mut world = Self {
+            random: Random(seed),
+            weather: Weather::default(),
+            now: Mono(1),
+            events: BTreeMap::new(),
+            serial: 0,
+            name: StoreName::new("s").unwrap(),
+            lives: 0,
+            master: None,
+            disk: persistent.then(Disk::default),
+            clones: Vec::new(),
+            asked: HashMap::new(),
+            watched: vec![BTreeMap::new(); clones],
+        };
+        for number in 0..clones {
+            let clone = StoreClone::new(
+                world.name.clone(),
+                number as u64,
+                CloneConfig::default(),
+                world.now,
+            );
+            world.clones.push(clone);
+        }
+        world
+    }
+
+    pub(super) fn now(&self) -> Now {
+        Now {
+            mono: self.now,
+            wall: Timestamp::from_nanos(i64::try_from(self.now.0).unwrap()),
+        }
+    }
+
+    /// A life of the master begins; the one before, if it still runs, crashes.
+    pub(super) fn start_master(&mut self) {
+        self.lives += 1;
+        let me = endpoint(1000 + self.lives);
+        let config = MasterConfig::default();
+        let now = self.now();
+        let name = self.name.clone();
+        self.master = Some(match &self.disk {
+            None => Master::in_memory(name, me, self.lives, config, now),
+            Some(disk) => Master::persistent(name, me, self.lives, config, disk.kept(), now),
+        });
+    }
+
+    pub(super) fn stop_master(&mut self) {
+        self.master = None;
+    }
+
+    pub(super) fn write(&mut self, clone: usize, op: Op, level: Level) -> u64 {
+        let token = self.asked.len() as u64;
+        self.clones[clone].write(op.clone(), level, token, None, self.now);
+        let asked = Asked {
+            clone,
+            op,
+            level,
+            outcome: None,
+        };
+        self.asked.insert(token, asked);
+        token
+    }
+
+    pub(super) fn writer(&self, clone: usize) -> Writer {
+        Writer {
+            endpoint: endpoint(clone as u64),
+            instance: clone as u64,
+        }
+    }
+
+    /// Lets time pass.
+    pub(super) fn run(&mut self, span: Duration) {
+        let end = self.now.after(span);
+        loop {
+            self.collect();
+            let next_event = self.events.first_key_value().map(|((at, _), _)| *at);
+            let ticks = self.clones.iter().map(StoreClone::next_tick);
+            let master = self.master.as_ref();
+            let master = master.map(|master| master.next_tick(self.now()));
+            let next = ticks.chain(master).chain(next_event).min();
+            let next = next.unwrap_or(end).max(Mono(self.now.0 + 1));
+            if next > end {
+                self.now = end;
+                return;
+            }
+            self.now = next;
+            while let Some(entry) = self.events.first_entry()
+                && entry.key().0 <= self.now
+            {
+                let event = entry.remove();
+                self.happen(event);
+                self.collect();
+            }
+            let now = self.now();
+            if let Some(master) = &mut self.master
+                && master.next_tick(now) <= now.mono
+            {
+                master.tick(now);
+            }
+            for clone in &mut self.clones {
+                if clone.next_tick() <= now.mono {
+                    clone.tick(now.mono);
+                }
+            }
+        }
+    }
+
+    fn happen(&mut self, event: Event) {
+        let now = self.now();
+        match event {
+            Event::ToMaster(from, bytes) => {
+                if let Some(master) = &mut self.master {
+                    let message = Message::decode(&bytes).unwrap();
+                    assert!(message.is_for_master());
+                    assert_eq!(Message::addressee(&bytes), Some(("s", true)));
+                    master.receive(from, message, now);
+                }
+            }
+            Event::ToClone(clone, from, bytes) => {
+                let message = Message::decode(&bytes).unwrap();
+                assert!(!message.is_for_master());
+                self.clones[clone].receive(from, message, now.mono);
+            }
+            Event::Committed(life, commit) => {
+                let same_life = self.master.as_mut().filter(|master| master.life() == life);
+                if let (Some(master), Some(disk)) = (same_life, &mut self.disk) {
+                    let failed = disk.commit(&commit).is_err().then_some(commit);
+                    master.committed(failed, now);
+                }
+            }
+        }
+    }
+
+    fn schedule(&mut self, delay: Duration, event: Event) {
+        self.serial += 1;
+        let at = self.now.after(delay);
+        self.events.insert((at, self.serial), event);
+    }
+
+    /// A message's way: once, twice or not at all.
+    fn send(&mut self, event: impl Fn() -> Event) {
+        if self.random.chance(self.weather.lost) {
+            return;
+        }
+        let times = 1 + u32::from(self.random.chance(self.weather.doubled));
+        for _ in 0..times {
+            let most = if self.random.chance(self.weather.late) {
+                100_000
+            } else {
+                1_000
+            };
+            let delay = Duration::from_micros(1_000 + self.random.below(most));
+            self.schedule(delay, event());
+        }
+    }
+
+    /// Does what masters and clones want done.
+    fn collect(&mut self) {
+        if let Some(mut master) = self.master.take() {
+            let life = master.life();
+            let me = endpoint(1000 + self.lives);
+            while let Some(output) = master.poll() {
+                match output {
+                    MasterOutput::Broadcast(bytes) => {
+                        for clone in 0..self.clones.len() {
+                            self.send(|| Event::ToClone(clone, me, bytes.clone()));
+                        }
+                    }
+                    MasterOutput::Send(to, bytes) => {
+                        let clone = (0..self.clones.len())
+                            .find(|clone| endpoint(*clone as u64) == to)
+                            .unwrap();
+                        self.send(|| Event::ToClone(clone, me, bytes.clone()));
+                    }
+                    MasterOutput::Commit(commit) => {
+                        let delay = Duration::from_micros(200 + self.random.below(20_000));
+                        self.schedule(delay, Event::Committed(life, commit));
+                    }
+                    MasterOutput::Changed(_) | MasterOutput::Kept { .. } => {}
+                }
+            }
+            self.master = Some(master);
+        }
+        for clone in 0..self.clones.len() {
+            while let Some(output) = self.clones[clone].poll() {
+                match output {
+                    CloneOutput::Find(bytes) => {
+                        self.send(|| Event::ToMaster(endpoint(clone as u64), bytes.clone()));
+                    }
+                    CloneOutput::Send(to, bytes) => {
+                        if to == endpoint(1000 + self.lives) {
+                            self.send(|| Event::ToMaster(endpoint(clone as u64), bytes.clone()));
+                        }
+                    }
+                    CloneOutput::Changed(change) => self.watch(clone, change.event),
+                    CloneOutput::Settled(settled) => {
+                        let asked = self.asked.get_mut(&settled.token).unwrap();
+                        assert_eq!(asked.outcome, None, "settled twice: {asked:?}");
+                        asked.outcome = Some(settled.outcome);
+                    }
+                    CloneOutput::TwoMasters(..) => {}
+                }
+            }
+        }
+    }
+
+    /// Applies what a watcher hears, and checks that it fits to what it heard before.
+    fn watch(&mut self, clone: usize, event: crate::op::Event) {
+        use crate::op::Event;
+        let table = &mut self.watched[clone];
+        match event {
+            Event::Put {
+                key, value, old, ..
+            } => assert_eq!(table.insert(key, value), old),
+            Event::Erase { key, old } | Event::Expire { key, old } => {
+                assert_eq!(table.remove(&key), old);
+            }
+            Event::Clear { old } => {
+                assert_eq!(old.into_iter().collect::<BTreeMap<_, _>>(), *table);
+                table.clear();
+            }
+        }
+    }
+}
+
+/// Adds one element to the vector under a key.
+pub(super) fn push(key: &str, value: u64) -> Op {
+    Op::Add {
+        key: Encoded::key(key),
+        value: Encoded::of(&value),
+        initial: Kind::Vector,
+        lifetime: None,
+    }
+}
+
+/// Sets a key.
+pub(super) fn put(key: &str, value: u64) -> Op {
+    Op::Put {
+        key: Encoded::key(key),
+        value: Encoded::of(&value),
+        lifetime: None,
+    }
+}

@@ -1,0 +1,340 @@
+//! The state of a master: a deterministic machine without clock, randomness or I/O.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use muster_data::{Data, Kind, Timespan, Timestamp};
+
+use crate::Encoded;
+use crate::arithmetic;
+use crate::entries::{Entries, Entry};
+use crate::op::{Answer, Change, Command, Event, Op, Refusal, Writer};
+
+/// The largest key, in bytes of its encoding.
+pub const MAX_KEY: usize = 64 << 10;
+
+/// The largest value, in bytes of its encoding.
+pub const MAX_VALUE: usize = 16 << 20;
+
+/// The writers whose last number is remembered; the one that wrote least lately is forgotten first.
+pub const MAX_WRITERS: usize = 65_536;
+
+/// The memory that the entries of a store may take, in bytes, unless configured.
+pub const DEFAULT_LIMIT: usize = 4 << 30;
+
+/// Entries, writers and the number of the last change. The same commands in the same order make the same
+/// state and the same answers, whoever applies them: a log of commands that several machines agree on can
+/// drive it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct State {
+    entries: Entries,
+    /// The ends of lifetimes in order: looking for those that are over costs nothing but those.
+    deadlines: BTreeSet<(Timestamp, Encoded)>,
+    changes: u64,
+    writers: Writers,
+    limit: usize,
+}
+
+/// What is remembered of a writer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LastWrite {
+    /// The number of the last command applied.
+    pub number: u64,
+    /// The count of all commands then: who wrote least lately.
+    pub turn: u64,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Writers {
+    last: HashMap<Writer, LastWrite>,
+    by_turn: BTreeMap<u64, Writer>,
+    turn: u64,
+}
+
+impl Writers {
+    fn note(&mut self, writer: Writer, number: u64) {
+        self.turn += 1;
+        let new = LastWrite {
+            number,
+            turn: self.turn,
+        };
+        if let Some(old) = self.last.insert(writer, new) {
+            self.by_turn.remove(&old.turn);
+        }
+        self.by_turn.insert(self.turn, writer);
+        if self.last.len() > MAX_WRITERS
+            && let Some((_, oldest)) = self.by_turn.pop_first()
+        {
+            self.last.remove(&oldest);
+        }
+    }
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self::new(DEFAULT_LIMIT)
+    }
+}
+
+impl State {
+    /// An empty state whose entries take at most `limit` bytes of memory, roughly.
+    pub fn new(limit: usize) -> Self {
+        Self {
+            entries: Entries::default(),
+            deadlines: BTreeSet::new(),
+            changes: 0,
+            writers: Writers::default(),
+            limit,
+        }
+    }
+
+    /// The state that a backend has kept. Writers come with the least late first.
+    pub fn restore(
+        limit: usize,
+        changes: u64,
+        entries: impl IntoIterator<Item = (Encoded, Entry)>,
+        writers: impl IntoIterator<Item = (Writer, u64)>,
+    ) -> Self {
+        let mut state = Self::new(limit);
+        state.changes = changes;
+        for (key, entry) in entries {
+            state.changes = state.changes.max(entry.changed);
+            if let Some(expires) = entry.expires {
+                state.deadlines.insert((expires, key.clone()));
+            }
+            state.entries.put(key, entry);
+        }
+        for (writer, number) in writers {
+            state.writers.note(writer, number);
+        }
+        state
+    }
+
+    /// The entries.
+    pub fn entries(&self) -> &Entries {
+        &self.entries
+    }
+
+    /// The number of the last change; 0 before the first.
+    pub fn changes(&self) -> u64 {
+        self.changes
+    }
+
+    /// The number of a writer's last command, if it is remembered.
+    pub fn last_of(&self, writer: Writer) -> Option<u64> {
+        self.writers.last.get(&writer).map(|last| last.number)
+    }
+
+    /// When the next lifetime ends.
+    pub fn next_deadline(&self) -> Option<Timestamp> {
+        self.deadlines.first().map(|(deadline, _)| *deadline)
+    }
+
+    /// The next key whose lifetime was over before `now`.
+    pub fn expired(&self, now: Timestamp) -> Option<&Encoded> {
+        let (deadline, key) = self.deadlines.first()?;
+        (*deadline < now).then_some(key)
+    }
+
+    /// Applies a command. A change is told if there is one; a clear tells what it removed.
+    pub fn apply(&mut self, command: Command) -> (Answer, Option<Change>) {
+        let Command {
+            at,
+            writer,
+            number,
+            op,
+        } = command;
+        if self.last_of(writer).is_some_and(|last| number <= last) {
+            return (Answer::Repeated, None);
+        }
+        self.writers.note(writer, number);
+        let by_itself = matches!(op, Op::Expire { .. });
+        match self.perform(at, op) {
+            Err(Stop::Refused(refusal)) => (Answer::Refused(refusal), None),
+            Err(Stop::Unchanged(key)) => {
+                let entry = self.entries.get(&key);
+                let change = entry.map_or(0, |entry| entry.changed);
+                (Answer::Unchanged { change }, None)
+            }
+            Err(Stop::Empty) => (Answer::Unchanged { change: 0 }, None),
+            Ok((event, value)) => {
+                let change = Change {
+                    number: self.changes,
+                    writer: (!by_itself).then_some(writer),
+                    event,
+                };
+                let answer = Answer::Done {
+                    change: self.changes,
+                    value,
+                };
+                (answer, Some(change))
+            }
+        }
+    }
+
+    /// Counts a writer's command that is not to be applied.
+    pub fn skip(&mut self, writer: Writer, number: u64) {
+        if self.last_of(writer).is_none_or(|last| number > last) {
+            self.writers.note(writer, number);
+        }
+    }
+
+    fn perform(&mut self, at: Timestamp, op: Op) -> Result<(Event, Option<Encoded>), Stop> {
+        let only = |event| Ok((event, None));
+        match op {
+            Op::Put {
+                key,
+                value,
+                lifetime,
+            } => only(self.put(at, key, value, lifetime)?),
+            Op::PutUnique {
+                key,
+                value,
+                lifetime,
+            } => {
+                if self.entries.get(&key).is_some() {
+                    return Err(Stop::Unchanged(key));
+                }
+                only(self.put(at, key, value, lifetime)?)
+            }
+            Op::Swap {
+                key,
+                seen,
+                value,
+                lifetime,
+            } => {
+                let changed = self.entries.get(&key).map_or(0, |entry| entry.changed);
+                if changed != seen {
+                    return Err(Stop::Unchanged(key));
+                }
+                match value {
+                    Some(value) => only(self.put(at, key, value, lifetime)?),
+                    None => only(self.erase(key)?),
+                }
+            }
+            Op::Erase { key } => only(self.erase(key)?),
+            Op::Expire { key } => {
+                let expires = self.entries.get(&key).and_then(|entry| entry.expires);
+                if expires.is_none_or(|expires| expires >= at) {
+                    return Err(Stop::Unchanged(key));
+                }
+                let old = self.remove(&key);
+                self.changes += 1;
+                only(Event::Expire { key, old })
+            }
+            Op::Add {
+                key,
+                value,
+                initial,
+                lifetime,
+            } => {
+                let stored = match self.entries.get(&key) {
+                    Some(entry) => entry.value.to_data(),
+                    None => arithmetic::initial(initial).ok_or(Refusal::TypeClash)?,
+                };
+                let sum = arithmetic::add(stored, &value.to_data())?;
+                let told = is_number(&sum).then(|| Encoded::of(&sum));
+                let event = self.put(at, key, Encoded::of(&sum), lifetime)?;
+                Ok((event, told))
+            }
+            Op::Subtract {
+                key,
+                value,
+                lifetime,
+            } => {
+                let entry = self.entries.get(&key).ok_or(Refusal::NoSuchKey)?;
+                let (left, taken) = arithmetic::subtract(entry.value.to_data(), &value.to_data())?;
+                let told = taken.map(|taken| Encoded::of(&taken));
+                let told = told.or_else(|| is_number(&left).then(|| Encoded::of(&left)));
+                let event = self.put(at, key, Encoded::of(&left), lifetime)?;
+                Ok((event, told))
+            }
+            Op::Clear => {
+                if self.entries.is_empty() {
+                    return Err(Stop::Empty);
+                }
+                self.deadlines.clear();
+                self.changes += 1;
+                let old = self.entries.take().into_iter();
+                let old = old.map(|(key, entry)| (key, entry.value)).collect();
+                only(Event::Clear { old })
+            }
+        }
+    }
+
+    fn put(
+        &mut self,
+        at: Timestamp,
+        key: Encoded,
+        value: Encoded,
+        lifetime: Option<Timespan>,
+    ) -> Result<Event, Refusal> {
+        if key.size() > MAX_KEY || value.size() > MAX_VALUE {
+            return Err(Refusal::TooLarge);
+        }
+        let held = self.entries.get(&key).map_or(0, |entry| entry.value.size());
+        let more = value.size().saturating_sub(held);
+        if more > 0 && self.entries.bytes() + key.size() + more > self.limit {
+            return Err(Refusal::Full);
+        }
+        let expires = lifetime.map(|lifetime| {
+            Timestamp::from_nanos(at.as_nanos().saturating_add(lifetime.as_nanos()))
+        });
+        self.changes += 1;
+        let entry = Entry {
+            value: value.clone(),
+            expires,
+            changed: self.changes,
+        };
+        let old = self.entries.put(key.clone(), entry);
+        if let Some(ends) = old.as_ref().and_then(|old| old.expires) {
+            self.deadlines.remove(&(ends, key.clone()));
+        }
+        if let Some(ends) = expires {
+            self.deadlines.insert((ends, key.clone()));
+        }
+        Ok(Event::Put {
+            key,
+            value,
+            expires,
+            old: old.map(|old| old.value),
+        })
+    }
+
+    fn erase(&mut self, key: Encoded) -> Result<Event, Stop> {
+        let Some(old) = self.remove(&key) else {
+            return Err(Stop::Unchanged(key));
+        };
+        self.changes += 1;
+        let old = Some(old);
+        Ok(Event::Erase { key, old })
+    }
+
+    fn remove(&mut self, key: &Encoded) -> Option<Encoded> {
+        let old = self.entries.remove(key)?;
+        if let Some(ends) = old.expires {
+            self.deadlines.remove(&(ends, key.clone()));
+        }
+        Some(old.value)
+    }
+}
+
+/// Why nothing changes.
+enum Stop {
+    Refused(Refusal),
+    /// The condition on this key does not hold.
+    Unchanged(Encoded),
+    Empty,
+}
+
+impl From<Refusal> for Stop {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+fn is_number(value: &Data) -> bool {
+    matches!(
+        value.kind(),
+        Kind::Count | Kind::Integer | Kind::Real | Kind::Timestamp | Kind::Timespan
+    )
+}

@@ -1,0 +1,349 @@
+//! A node's writes on their way to the master: each is applied once, in order, or reported.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use muster_wire::Mono;
+
+use crate::{Encoded, Level};
+use crate::op::{Answer, Op};
+use crate::protocol::{Results, Write};
+
+/// What the shell names a write with.
+pub type Token = u64;
+
+/// The writes that may wait at one time.
+const WAITING: usize = 65_536;
+
+/// The bytes of their keys and values.
+const WAITING_BYTES: usize = 64 << 20;
+
+/// The writes that the master may be sent before it has answered.
+const WINDOW: usize = 16_384;
+
+/// The bytes that are sent together; with as many waiting nobody waits for the answers to those before.
+const TOGETHER: usize = 32 << 10;
+
+/// How long without an answer until writes are sent again; doubled until [`RETRY_MOST`].
+const RETRY: Duration = Duration::from_millis(500);
+const RETRY_MOST: Duration = Duration::from_secs(5);
+
+/// A write that has come to its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settled {
+    /// Which.
+    pub token: Token,
+    /// What became of it.
+    pub outcome: Result<Answer, Failure>,
+}
+
+/// Why a write's outcome is not an [`Answer`] of the master.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Failure {
+    /// It was not sent within its time, as there was no master: it was not applied and never will be.
+    #[error("no master within the deadline; the write was not applied")]
+    NoMaster,
+    /// It was sent, and no answer came within its time: it was applied, or not.
+    #[error("no answer within the deadline; the write may have been applied")]
+    Unknown,
+    /// The master has applied it, and could not put it on disk within its time.
+    #[error("applied, but not on disk: the master's backend has failed")]
+    NotDurable,
+    /// Too many writes wait for the master. It was not applied.
+    #[error("too many writes wait for the master")]
+    TooMany,
+    /// The store was closed. It was not applied.
+    #[error("the store was closed")]
+    Closed,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    op: Op,
+    level: Level,
+    token: Token,
+    deadline: Mono,
+    /// What the master said, while the disk is waited for.
+    answer: Option<Answer>,
+    /// Its author has heard; it waits for those before it only.
+    is_settled: bool,
+}
+
+/// The writes of one instance of a store.
+#[derive(Debug)]
+pub(crate) struct Writes {
+    instance: u64,
+    /// Sent, with consecutive numbers from `first_open`.
+    sent: VecDeque<Waiting>,
+    first_open: u64,
+    /// How many of `sent` have an answer: the first ones.
+    answered: usize,
+    unsent: VecDeque<Waiting>,
+    bytes: usize,
+    unsent_bytes: usize,
+    /// When writes are sent again, if nothing comes.
+    retry_at: Mono,
+    retry: Duration,
+    settled: Vec<Settled>,
+}
+
+impl Writes {
+    pub(crate) fn new(instance: u64) -> Self {
+        Self {
+            instance,
+            sent: VecDeque::new(),
+            first_open: 1,
+            answered: 0,
+            unsent: VecDeque::new(),
+            bytes: 0,
+            unsent_bytes: 0,
+            retry_at: Mono::default(),
+            retry: RETRY,
+            settled: Vec::new(),
+        }
+    }
+
+    /// Takes a write, which is settled until `deadline`.
+    pub(crate) fn submit(&mut self, op: Op, level: Level, token: Token, deadline: Mono) {
+        let bytes = size(&op);
+        let waiting = self.sent.len() + self.unsent.len();
+        if waiting >= WAITING || self.bytes + bytes > WAITING_BYTES {
+            self.settle(token, Err(Failure::TooMany));
+            return;
+        }
+        self.bytes += bytes;
+        self.unsent_bytes += bytes;
+        self.unsent.push_back(Waiting {
+            op,
+            level,
+            token,
+            deadline,
+            answer: None,
+            is_settled: false,
+        });
+    }
+
+    /// What the master is to be sent now. While it owes answers, small writes wait for them and go together:
+    /// the faster it answers, the sooner they go.
+    pub(crate) fn send(&mut self, now: Mono) -> Option<Write> {
+        let owed = self.sent.len() - self.answered;
+        if self.unsent.is_empty() || (owed > 0 && self.unsent_bytes < TOGETHER) {
+            return None;
+        }
+        let place = self.sent.len();
+        let mut bytes = 0;
+        while bytes < TOGETHER
+            && self.sent.len() - self.answered < WINDOW
+            && let Some(next) = self.unsent.pop_front()
+        {
+            bytes += size(&next.op);
+            self.sent.push_back(next);
+        }
+        self.unsent_bytes -= bytes;
+        if owed == 0 {
+            self.retry = RETRY;
+            self.retry_at = now.after(self.retry);
+        }
+        self.message(place, usize::MAX)
+    }
+
+    /// A message of the sent writes from a place on, of some bytes at most.
+    fn message(&self, place: usize, most: usize) -> Option<Write> {
+        let mut bytes = 0;
+        let ops = self.sent.iter().skip(place).take_while(|waiting| {
+            let fits = bytes < most;
+            bytes += size(&waiting.op);
+            fits
+        });
+        let ops: Vec<(Op, Level)> = ops
+            .map(|waiting| (waiting.op.clone(), waiting.level))
+            .collect();
+        (!ops.is_empty()).then(|| self.write(place, ops))
+    }
+
+    fn write(&self, place: usize, ops: Vec<(Op, Level)>) -> Write {
+        Write {
+            instance: self.instance,
+            first_open: self.first_open,
+            number: self.first_open + place as u64,
+            ops,
+        }
+    }
+
+    /// The master has answered; whether it misses writes, which are sent again by [`Writes::again`].
+    pub(crate) fn receive(&mut self, results: &Results, now: Mono) {
+        let mut has_progress = false;
+        for (number, answer) in (results.number..).zip(&results.answers) {
+            let expected = self.first_open + self.answered as u64;
+            if number != expected || self.answered >= self.sent.len() {
+                continue;
+            }
+            has_progress = true;
+            let waiting = &mut self.sent[self.answered];
+            self.answered += 1;
+            let is_done = matches!(answer, Answer::Done { .. } | Answer::Repeated);
+            if waiting.level == Level::Durable && is_done {
+                waiting.answer = Some(answer.clone());
+            } else if !std::mem::replace(&mut waiting.is_settled, true) {
+                let token = waiting.token;
+                self.settle(token, Ok(answer.clone()));
+            }
+        }
+        has_progress |= self.kept(results);
+        while self.answered > 0 && self.sent.front().is_some_and(|first| first.is_settled) {
+            if let Some(first) = self.sent.pop_front() {
+                self.bytes -= size(&first.op);
+            }
+            self.first_open += 1;
+            self.answered -= 1;
+        }
+        if has_progress {
+            self.retry = RETRY;
+            self.retry_at = now.after(self.retry);
+        } else if results.next < self.first_open + self.answered as u64 || self.owes(results.next) {
+            // It misses something, or we its answers.
+            self.retry_at = self.retry_at.min(now.after(RETRY / 10));
+        }
+    }
+
+    /// Whether the master says that it has all that was sent, and its answers are missing.
+    fn owes(&self, next: u64) -> bool {
+        let open = self.first_open + self.sent.len() as u64;
+        self.answered < self.sent.len() && next <= open
+    }
+
+    /// Settles what is on disk, or could not be put there.
+    fn kept(&mut self, results: &Results) -> bool {
+        let reached = results.durable.max(results.failed);
+        let mut has_progress = false;
+        let below = usize::try_from((reached + 1).saturating_sub(self.first_open));
+        let below = below.unwrap_or(usize::MAX).min(self.answered);
+        for place in 0..below {
+            let number = self.first_open + place as u64;
+            let waiting = &mut self.sent[place];
+            let Some(answer) = waiting.answer.take() else {
+                continue;
+            };
+            waiting.is_settled = true;
+            has_progress = true;
+            let token = waiting.token;
+            let outcome = if number <= results.durable {
+                Ok(answer)
+            } else {
+                Err(Failure::NotDurable)
+            };
+            self.settle(token, outcome);
+        }
+        has_progress
+    }
+
+    /// What is sent again because its answer does not come.
+    pub(crate) fn again(&mut self, now: Mono) -> Option<Write> {
+        if self.sent.is_empty() || now < self.retry_at {
+            return None;
+        }
+        self.retry = (self.retry * 2).min(RETRY_MOST);
+        self.retry_at = now.after(self.retry);
+        if self.answered < self.sent.len() {
+            return self.message(self.answered, TOGETHER);
+        }
+        // Only the disk is waited for: an empty write asks how far it is.
+        Some(self.write(self.answered, Vec::new()))
+    }
+
+    /// There is another master: what was not answered, or is not on disk, is sent to it from the first.
+    pub(crate) fn restart(&mut self, now: Mono) {
+        self.answered = 0;
+        for waiting in &mut self.sent {
+            waiting.answer = None;
+        }
+        self.retry = RETRY;
+        self.retry_at = now;
+    }
+
+    /// Ends the time of writes whose deadline has come.
+    pub(crate) fn expire(&mut self, now: Mono) {
+        let mut over = Vec::new();
+        self.unsent.retain(|waiting| {
+            let is_over = waiting.deadline <= now;
+            if is_over {
+                self.bytes -= size(&waiting.op);
+                self.unsent_bytes -= size(&waiting.op);
+                over.push((waiting.token, Failure::NoMaster));
+            }
+            !is_over
+        });
+        for waiting in &mut self.sent {
+            if waiting.deadline <= now && !std::mem::replace(&mut waiting.is_settled, true) {
+                let failure = match waiting.answer.take() {
+                    None => Failure::Unknown,
+                    Some(_) => Failure::NotDurable,
+                };
+                over.push((waiting.token, failure));
+            }
+        }
+        while let Some(first) = self.sent.front()
+            && first.is_settled
+        {
+            self.bytes -= size(&first.op);
+            self.sent.pop_front();
+            self.first_open += 1;
+            self.answered = self.answered.saturating_sub(1);
+        }
+        for (token, failure) in over {
+            self.settle(token, Err(failure));
+        }
+    }
+
+    /// Settles all that waits: the store is closed.
+    pub(crate) fn close(&mut self) {
+        for waiting in std::mem::take(&mut self.unsent) {
+            self.settle(waiting.token, Err(Failure::Closed));
+        }
+        for waiting in std::mem::take(&mut self.sent) {
+            if !waiting.is_settled {
+                self.settle(waiting.token, Err(Failure::Unknown));
+            }
+        }
+        *self = Self {
+            settled: std::mem::take(&mut self.settled),
+            ..Self::new(self.instance)
+        };
+    }
+
+    /// When [`Writes::again`] or [`Writes::expire`] has something to do.
+    pub(crate) fn next_tick(&self) -> Option<Mono> {
+        let retry = (!self.sent.is_empty()).then_some(self.retry_at);
+        // Deadlines mostly grow; the first are looked at often enough.
+        let sent = self.sent.front().map(|first| first.deadline);
+        let unsent = self.unsent.front().map(|first| first.deadline);
+        [retry, sent, unsent].into_iter().flatten().min()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.sent.is_empty() && self.unsent.is_empty()
+    }
+
+    /// What was settled since.
+    pub(crate) fn settled(&mut self) -> Vec<Settled> {
+        std::mem::take(&mut self.settled)
+    }
+
+    fn settle(&mut self, token: Token, outcome: Result<Answer, Failure>) {
+        self.settled.push(Settled { token, outcome });
+    }
+}
+
+fn size(op: &Op) -> usize {
+    let values = match op {
+        Op::Put { key, value, .. }
+        | Op::PutUnique { key, value, .. }
+        | Op::Add { key, value, .. }
+        | Op::Subtract { key, value, .. } => key.size() + value.size(),
+        Op::Swap { key, value, .. } => key.size() + value.as_ref().map_or(0, Encoded::size),
+        Op::Erase { key } | Op::Expire { key } => key.size(),
+        Op::Clear => 0,
+    };
+    values + 16
+}
