@@ -8,9 +8,9 @@ use std::time::Duration;
 use muster_wire::{EndpointId, Mono};
 
 use crate::op::{Answer, Change, Event, Op};
-use crate::protocol::{Changes, Chunk, Message, Results};
+use crate::protocol::{Changes, Chunk, Message, Query, Reply, Results};
 use crate::writes::Writes;
-use crate::{Encoded, Entries, Entry, Level, Settled, StoreName, Token};
+use crate::{Encoded, Entries, Entry, Level, Revision, Settled, StoreName, Token};
 
 use attaching::Attaching;
 
@@ -25,6 +25,17 @@ pub struct CloneConfig {
     pub mutation_buffer_interval: Duration,
     /// How long a master may be silent before another is accepted in its place. It speaks every two seconds.
     pub master_timeout: Duration,
+    /// Whether it holds a copy at all. Without one it only writes and asks.
+    pub copy: Copy,
+}
+
+/// Whether a clone holds a copy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Copy {
+    /// Of the whole store.
+    Whole,
+    /// No copy: for those who come and go, such as a command line.
+    Nothing,
 }
 
 impl Default for CloneConfig {
@@ -36,6 +47,7 @@ impl Default for CloneConfig {
             stale_interval: Duration::from_secs(300),
             mutation_buffer_interval: Duration::from_secs(120),
             master_timeout: Duration::from_secs(5),
+            copy: Copy::Whole,
         }
     }
 }
@@ -63,6 +75,10 @@ pub enum CloneOutput {
     Changed(Change),
     /// A write has come to its end.
     Settled(Settled),
+    /// The master has answered a question: its number, and the master's life and last change then.
+    Replied(u64, Revision, Reply),
+    /// The copy is whole, for the first time or again: what it has is the master's.
+    Attached,
     /// Two endpoints say that they are the store's master; the first is kept.
     TwoMasters(EndpointId, EndpointId),
 }
@@ -201,7 +217,30 @@ impl StoreClone {
             Message::Results(results) if results.instance == self.instance => {
                 self.results(from, &results, now);
             }
+            Message::Reply {
+                request,
+                life,
+                last,
+                reply,
+            } => {
+                self.follows(from, life, now);
+                let revision = Revision { life, change: last };
+                self.out
+                    .push_back(CloneOutput::Replied(request, revision, reply));
+            }
             _ => {}
+        }
+    }
+
+    /// Asks the master a question, or whoever is the master if none is known. It may get lost.
+    pub fn query(&mut self, request: u64, query: Query, now: Mono) {
+        let message = Message::Query { request, query };
+        match self.master.filter(|master| !self.is_silent(*master, now)) {
+            Some(master) => self.send(master.endpoint, &message),
+            None => {
+                let message = message.encode(&self.name);
+                self.out.push_back(CloneOutput::Find(message));
+            }
         }
     }
 
@@ -234,7 +273,8 @@ impl StoreClone {
             if let Some(write) = self.writes.again(now) {
                 self.send(master.endpoint, &Message::Write(write));
             }
-            if self.is_silent(master, now) && self.ask_at.is_none() {
+            let needs_it = self.config.copy == Copy::Whole || !self.writes.is_empty();
+            if needs_it && self.is_silent(master, now) && self.ask_at.is_none() {
                 self.ask_at = Some(now);
             }
         }
@@ -252,7 +292,8 @@ impl StoreClone {
             .master
             .map(|master| master.heard.after(self.config.master_timeout));
         // Once it is silent, `ask_at` says when it is looked for.
-        let silent = silent.filter(|_| self.ask_at.is_none());
+        let needs_it = self.config.copy == Copy::Whole || !self.writes.is_empty();
+        let silent = silent.filter(|_| self.ask_at.is_none() && needs_it);
         let writes = self.writes.next_tick();
         let held = (!self.held.is_empty()).then(|| self.held_since.after(HELD));
         [self.ask_at, silent, writes, held]
@@ -314,8 +355,11 @@ impl StoreClone {
             heard: now,
         });
         self.exists = 0;
+        self.ask_at = None;
         self.writes.restart(now);
-        self.attach(now);
+        if self.config.copy == Copy::Whole {
+            self.attach(now);
+        }
         if let Some(write) = self.writes.again(now) {
             self.send(from, &Message::Write(write));
         }
@@ -342,10 +386,8 @@ impl StoreClone {
         let master = self.master.filter(|master| !self.is_silent(*master, now));
         let Some(master) = master else {
             let (life, last) = self.applied.unwrap_or((0, 0));
-            let message = Message::Missing {
-                life,
-                from: last + 1,
-            };
+            let from = last + 1;
+            let message = Message::Missing { life, from };
             let message = message.encode(&self.name);
             self.out.push_back(CloneOutput::Find(message));
             self.ask_at = Some(now.after(self.asked));
@@ -385,6 +427,10 @@ impl StoreClone {
 
     /// Asks for changes if some exist that this copy does not have.
     fn ask_for_missing(&mut self, now: Mono) {
+        if self.config.copy == Copy::Nothing {
+            self.ask_at = None;
+            return;
+        }
         let fetches = self
             .attaching
             .as_ref()
@@ -401,7 +447,9 @@ impl StoreClone {
     }
 
     fn changes(&mut self, changes: Changes, now: Mono) {
-        if self.attaching.as_ref().is_some_and(|a| !a.has_begun()) {
+        if self.config.copy == Copy::Nothing
+            || self.attaching.as_ref().is_some_and(|a| !a.has_begun())
+        {
             return; // all of them are in the snapshot that comes
         }
         let mut has_progress = false;
@@ -491,6 +539,7 @@ impl StoreClone {
                 event,
             }));
         }
+        self.out.push_back(CloneOutput::Attached);
     }
 
     fn apply(&mut self, mut change: Change) {
@@ -526,7 +575,8 @@ impl StoreClone {
                 Ok(Answer::Done { change, .. } | Answer::Unchanged { change }) => *change,
                 _ => 0,
             };
-            let is_here = self.attaching.is_none() && change < self.next();
+            let is_here = self.config.copy == Copy::Nothing
+                || (self.attaching.is_none() && change < self.next());
             if change == 0 || is_here {
                 self.out.push_back(CloneOutput::Settled(settled));
             } else {

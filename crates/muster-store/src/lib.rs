@@ -24,10 +24,10 @@ mod state;
 mod writes;
 
 pub use backend::{Backend, BackendError, Commit, Kept, Write};
-pub use clone::{CloneConfig, CloneOutput, Freshness, StoreClone};
+pub use clone::{CloneConfig, CloneOutput, Copy, Freshness, StoreClone};
 pub use encoded::Encoded;
 pub use entries::{ENTRY_OVERHEAD, Entries, Entry};
-pub use level::Level;
+pub use level::{Level, Revision};
 pub use master::{Master, MasterConfig, MasterOutput, Now};
 pub use name::{MAX_NAME, StoreName, StoreNameError};
 pub use state::{DEFAULT_LIMIT, LastWrite, MAX_KEY, MAX_VALUE, MAX_WRITERS, State};

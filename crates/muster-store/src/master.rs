@@ -298,6 +298,15 @@ impl Master {
             _ if writer != self.me && matches!(op, Op::Expire { .. }) => Some(Refusal::Reserved),
             _ => None,
         };
+        if let Op::Swap { key, seen, .. } = &op
+            && seen.change > 0
+            && seen.life != self.life
+        {
+            self.state.skip(writer, number);
+            let entry = self.state.entries().get(key);
+            let change = entry.map_or(0, |entry| entry.changed);
+            return Answer::Unchanged { change };
+        }
         if let Some(refusal) = refusal {
             self.state.skip(writer, number);
             return Answer::Refused(refusal);

@@ -3,7 +3,7 @@
 use muster_data::{Kind, Timespan, Timestamp};
 use muster_wire::EndpointId;
 
-use crate::Encoded;
+use crate::{Encoded, Revision};
 
 /// Who writes: an instance of a store on an endpoint. Its writes are numbered from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -39,8 +39,8 @@ pub enum Op {
     Swap {
         /// The key.
         key: Encoded,
-        /// The last change of the key that the writer knows; 0 if it believes the key absent.
-        seen: u64,
+        /// The last change of the key that the writer knows.
+        seen: Revision,
         /// The new value; `None` removes the key.
         value: Option<Encoded>,
         /// How long it lives.

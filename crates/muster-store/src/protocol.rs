@@ -10,7 +10,7 @@ use muster_wire::EndpointId;
 use muster_wire::bytes::{Reader, put_string, put_varint};
 
 use crate::op::{Answer, Change, Event, Op, Refusal, Writer};
-use crate::{Encoded, Entry, Level, StoreName};
+use crate::{Encoded, Entry, Level, Revision, StoreName};
 
 /// A message between Muster endpoints.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -511,7 +511,10 @@ fn put_op(out: &mut Vec<u8>, op: &Op, level: Level) {
     }
     match op {
         Op::Add { initial, .. } => out.push(initial.tag()),
-        Op::Swap { seen, .. } => put_varint(out, *seen),
+        Op::Swap { seen, .. } => {
+            put_varint(out, seen.life);
+            put_varint(out, seen.change);
+        }
         _ => {}
     }
 }
@@ -562,7 +565,10 @@ fn op(reader: &mut Reader<'_>) -> Option<(Op, Level)> {
         },
         7 => Op::Swap {
             key,
-            seen: reader.varint()?,
+            seen: Revision {
+                life: reader.varint()?,
+                change: reader.varint()?,
+            },
             value: given,
             lifetime,
         },

@@ -203,7 +203,7 @@ impl State {
                 lifetime,
             } => {
                 let changed = self.entries.get(&key).map_or(0, |entry| entry.changed);
-                if changed != seen {
+                if changed != seen.change {
                     return Err(Stop::Unchanged(key));
                 }
                 match value {

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use crate::filter::Filter;
-use crate::mesh::{BitSet, Routes};
+use crate::mesh::{BitSet, Routes, addressed};
 use crate::peering::Protocol;
 use crate::{EndpointId, Topic};
 
@@ -129,10 +129,11 @@ impl<P, S> Table<P, S> {
             let routes = self.mesh.as_ref()?;
             Some(routes.reaches(routes.slot(id)?))
         };
+        let addressee = addressed(topic);
         let peers = (0u32..).zip(&self.peers).filter(|(_, peer)| {
             // Whoever is in the mesh as well hears by the mesh alone, or it would hear twice.
             peer.protocol == Protocol::V1
-                && peer.filter.matches(topic)
+                && addressee.map_or_else(|| peer.filter.matches(topic), |id| id == peer.id)
                 && is_in_mesh(peer.id) != Some(true)
         });
         let mut peers: Vec<u32> = peers.map(|(position, _)| position).collect();

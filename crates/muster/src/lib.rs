@@ -2,6 +2,7 @@
 
 mod endpoint;
 mod node;
+pub mod store;
 
 pub use endpoint::{
     Batch, Certificates, Delivery, Endpoint, EndpointConfig, EndpointCounts, Exposure, Forwarding,
@@ -13,6 +14,7 @@ pub use muster_cluster as cluster;
 pub use muster_cluster::{NotReady, Quorum, ReadyError};
 pub use muster_data as data;
 pub use muster_wire as wire;
+pub use store::Store;
 pub use node::{
     Input, InputBatch, InputSender, Node, NodeConfig, NodeReport, NodeReporter, NodeStartError,
     NodeState, Pacer, PeerDescription, PeerLine, PeersReply, PeersRequest, Stopping,

@@ -55,7 +55,6 @@ enum Event {
 #[derive(Debug, Clone)]
 pub(super) struct Asked {
     pub(super) clone: usize,
-    pub(super) op: Op,
     pub(super) level: Level,
     pub(super) outcome: Option<Result<Answer, Failure>>,
 }
@@ -134,10 +133,9 @@ impl World {
 
     pub(super) fn write(&mut self, clone: usize, op: Op, level: Level) -> u64 {
         let token = self.asked.len() as u64;
-        self.clones[clone].write(op.clone(), level, token, None, self.now);
+        self.clones[clone].write(op, level, token, None, self.now);
         let asked = Asked {
             clone,
-            op,
             level,
             outcome: None,
         };
@@ -282,7 +280,9 @@ impl World {
                         assert_eq!(asked.outcome, None, "settled twice: {asked:?}");
                         asked.outcome = Some(settled.outcome);
                     }
-                    CloneOutput::TwoMasters(..) => {}
+                    CloneOutput::TwoMasters(..)
+                    | CloneOutput::Replied(..)
+                    | CloneOutput::Attached => {}
                 }
             }
         }

@@ -54,10 +54,13 @@ fn random_op(world: &mut World) -> Op {
         },
         6 if world.random.chance(20) => Op::Clear,
         _ => Op::Swap {
-            seen: world.clones[0]
-                .entries()
-                .get(&key)
-                .map_or(0, |entry| entry.changed),
+            seen: crate::Revision {
+                life: 1,
+                change: world.clones[0]
+                    .entries()
+                    .get(&key)
+                    .map_or(0, |entry| entry.changed),
+            },
             key,
             value: world.random.chance(80).then_some(value),
             lifetime,

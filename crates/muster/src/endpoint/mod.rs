@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 
 use muster_wire::mesh::NodeRecord;
 use muster_wire::peering::{Offer, Protocol};
-use muster_wire::{EndpointId, Filter, Overflow, QueueLimits, Topic};
+use muster_wire::{EndpointId, Filter, Mono, Overflow, QueueLimits, Topic};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -41,8 +41,11 @@ pub use tls::{Certificates, Tls, TlsError};
 use dial::{DialState, DialTask};
 use owner::{Command, DialStart, Owner, OwnerHandle, Unpeer};
 use shared::Shared;
+pub(crate) use shared::Table;
 use subscriber::{Hearing, SubscriberQueue};
 use tls::TlsContext;
+
+use crate::store::Stores;
 
 /// How long the accept loop rests after a failure such as a full descriptor table.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
@@ -416,6 +419,16 @@ impl Endpoint {
     pub fn has_subscriber(&self, topic: &Topic) -> bool {
         let table = self.shared.table.load();
         !table.route(topic.as_bytes()).peers.is_empty()
+    }
+
+    /// The stores that are open here, for this crate's own use.
+    pub(crate) fn stores(&self) -> &Stores {
+        &self.shared.stores
+    }
+
+    /// The time since the endpoint started.
+    pub(crate) fn now(&self) -> Mono {
+        self.shared.now()
     }
 
     /// A new publisher.

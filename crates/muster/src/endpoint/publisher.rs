@@ -8,7 +8,7 @@ use bytes::Bytes;
 use muster_data::Encode;
 use muster_wire::peering::Protocol;
 use muster_wire::routing::{PeerEntry, Route, RouteCache};
-use muster_wire::{Class, EndpointId, Message, Push, Topic};
+use muster_wire::{Class, EndpointId, Kind, Message, Push, Topic};
 
 use super::peer_queue::PeerQueue;
 use super::shared::{Shared, Table};
@@ -154,6 +154,19 @@ impl Publisher {
         self.send(topic, payload, class, PeerQueue::push)
     }
 
+    /// Publishes a command of a store; never waits.
+    pub(crate) fn publish_command(
+        &mut self,
+        topic: &Topic,
+        payload: Bytes,
+        class: Class,
+    ) -> Outcome {
+        let message = self
+            .shared
+            .message_of(Kind::Command, topic, payload, class);
+        self.send_message(topic, message, PeerQueue::push)
+    }
+
     /// Publishes a value and waits, at most `limit` in all, until every matching queue has room; where
     /// there is none by then, the message is dropped.
     /// Blocks the thread: not for use inside a task.
@@ -241,14 +254,25 @@ impl Publisher {
         class: Class,
         push: impl Fn(&PeerQueue, Message) -> Push,
     ) -> Outcome {
-        let mut outcome = Outcome::default();
         let message = self.shared.message(topic, payload, class);
+        self.send_message(topic, message, push)
+    }
+
+    fn send_message(
+        &mut self,
+        topic: &Topic,
+        message: Message,
+        push: impl Fn(&PeerQueue, Message) -> Push,
+    ) -> Outcome {
+        let mut outcome = Outcome::default();
         outcome.hold(&self.shared, &message);
         let table = self.shared.table.load();
         let Some((_, route)) = self.routes.lookup(&table, topic.as_bytes()) else {
             return outcome;
         };
-        outcome.local = deliver_locally(self.shared.me, self.local, &table, route, &message);
+        if message.kind == Kind::Data {
+            outcome.local = deliver_locally(self.shared.me, self.local, &table, route, &message);
+        }
         let mut peers = outcome.peers(&table, route);
         let last = peers.next_back();
         for peer in peers {

@@ -20,6 +20,7 @@ use super::echo::Echoes;
 use super::peer_queue::PeerQueue;
 use super::subscriber::SubscriberQueue;
 use super::tls::TlsContext;
+use crate::store::Stores;
 
 pub(crate) type Table = routing::Table<Arc<PeerQueue>, Arc<SubscriberQueue>>;
 
@@ -63,6 +64,7 @@ pub(crate) struct Shared {
     windows: Mutex<HashMap<EndpointId, SharedWindows>>,
     pub(crate) early: Early,
     pub(crate) echoes: Echoes,
+    pub(crate) stores: Stores,
     pub(crate) mesh: MeshCounts,
     former: Mutex<Former>,
     /// What the subscribers that are not in the routing table any more dropped.
@@ -106,6 +108,7 @@ impl Shared {
             windows: Mutex::default(),
             early: Early::new(config.data_queue, config.overflow),
             echoes: Echoes::default(),
+            stores: Stores::default(),
             mesh: MeshCounts::default(),
             config,
             former: Mutex::default(),
@@ -121,6 +124,17 @@ impl Shared {
 
     /// A new message, with the next identity of its class: the author's, or its topic's.
     pub(crate) fn message(&self, topic: &Topic, payload: Bytes, class: Class) -> Message {
+        self.message_of(Kind::Data, topic, payload, class)
+    }
+
+    /// The same of a kind of payload.
+    pub(crate) fn message_of(
+        &self,
+        kind: Kind,
+        topic: &Topic,
+        payload: Bytes,
+        class: Class,
+    ) -> Message {
         let class = self.config.classes.class_of(topic.as_bytes(), class);
         let counter = &self.sequences[class as usize];
         let id = MessageId {
@@ -130,7 +144,7 @@ impl Shared {
         Message {
             topic: topic.clone(),
             payload,
-            kind: Kind::Data,
+            kind,
             class,
             id: Some(id),
         }

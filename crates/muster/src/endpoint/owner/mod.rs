@@ -652,6 +652,7 @@ impl Owner {
     }
 
     fn push_status(&self, status: &Status) {
+        self.shared.stores.status(status, &self.shared.table.load());
         for subscriber in self.subscribers.values() {
             subscriber.queue.push_status(status.clone());
             if subscriber.queue.is_closed() {

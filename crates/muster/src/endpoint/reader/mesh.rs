@@ -257,7 +257,15 @@ impl<R: AsyncRead + Unpin> Reader<R> {
 
     /// Whether somebody here subscribes to a message, and may have it.
     fn is_for_us(&mut self, message: MessageRef<'_>, position: usize) -> bool {
-        if let Some(id) = addressed(message.topic) {
+        let addressee = addressed(message.topic);
+        if message.kind == Kind::Command {
+            let is_for_us = addressee.is_none_or(|id| id == self.shared.me);
+            if is_for_us && (addressee.is_some() || self.is_announced(position)) {
+                self.command(message);
+            }
+            return false;
+        }
+        if let Some(id) = addressee {
             if id == self.shared.me {
                 self.shared.addressed(message.id.origin, message.payload);
             }
@@ -267,18 +275,27 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         if route.is_none_or(|(_, route)| route.subscribers.is_empty()) {
             return false;
         }
-        let refusal = match message.kind {
-            Kind::Command => Some((DropCause::NoStore, "a command for a store")),
-            Kind::Data if muster_data::validate(message.payload, &self.limits).is_err() => {
-                Some((DropCause::Malformed, "malformed value"))
-            }
-            Kind::Data => None,
-        };
-        if let Some((cause, what)) = refusal {
+        let is_valid = muster_data::validate(message.payload, &self.limits).is_ok();
+        if !is_valid {
+            let label = Topic::new(message.topic).map(|topic| topic.normalized());
+            let label = label.unwrap_or_default();
+            self.refuse(DropCause::Malformed, "malformed value", &label);
+        }
+        is_valid
+    }
+
+    /// Whether this endpoint has announced that it wants a topic.
+    fn is_announced(&self, position: usize) -> bool {
+        let route = self.routes.get(position);
+        route.is_some_and(|(_, route)| !route.subscribers.is_empty())
+    }
+
+    fn command(&mut self, message: MessageRef<'_>) {
+        let (from, stores) = (message.id.origin, &self.shared.stores);
+        if let Err((cause, what)) = stores.receive(from, message.topic, message.payload) {
             let label = Topic::new(message.topic).map(|topic| topic.normalized());
             self.refuse(cause, what, &label.unwrap_or_default());
         }
-        refusal.is_none()
     }
 }
 

@@ -178,7 +178,13 @@ impl<R: AsyncRead + Unpin> Reader<R> {
                     }) => {
                         messages += 1;
                         let refusal = match kind {
-                            Kind::Command => Some((DropCause::NoStore, "a command for a store")),
+                            Kind::Command => {
+                                let from = self.queue.info.id;
+                                match shared.stores.receive(from, topic, payload) {
+                                    Ok(()) => continue,
+                                    Err(refusal) => Some(refusal),
+                                }
+                            }
                             Kind::Data if muster_data::validate(payload, &self.limits).is_err() => {
                                 Some((DropCause::Malformed, "malformed value"))
                             }

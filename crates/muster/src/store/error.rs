@@ -1,0 +1,93 @@
+//! What can go wrong with a store.
+
+use muster_data::ConvertError;
+use muster_store::op::Refusal;
+use muster_store::{BackendError, Failure, StoreName};
+
+/// Why a store was not opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The endpoint has the store already, as master or as clone.
+    #[error("store {0} is open already")]
+    Open(StoreName),
+    /// What it kept cannot be read.
+    #[error("store {name}: {source}")]
+    Backend {
+        /// The store.
+        name: StoreName,
+        /// Why.
+        source: BackendError,
+    },
+    /// The system refused a thread.
+    #[error("store {name}: cannot start its thread")]
+    Thread {
+        /// The store.
+        name: StoreName,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+/// Why an operation on a store failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("store {store}: {kind}")]
+pub struct StoreError {
+    store: StoreName,
+    kind: StoreErrorKind,
+}
+
+/// What kind of failure it was.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreErrorKind {
+    /// The master refuses it: nothing has changed.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// It could not be done in its time, or only in part; which of both, it says.
+    #[error(transparent)]
+    Failed(#[from] Failure),
+    /// The key or value that was read is not of the author's type.
+    #[error("{0}")]
+    Conversion(ConvertError),
+    /// Nothing can be read: no master has been heard of within the deadline.
+    #[error("no master within the deadline")]
+    NoMaster,
+    /// What this node has is too old, and only fresh values were asked for.
+    #[error("stale: the master was not heard of for too long")]
+    Stale,
+    /// It was applied before its master was started anew; what came of it is not known.
+    #[error("applied, but what came of it is not known: its master was restarted")]
+    OutcomeUnknown,
+}
+
+impl StoreError {
+    pub(crate) fn new(store: &StoreName, kind: impl Into<StoreErrorKind>) -> Self {
+        Self {
+            store: store.clone(),
+            kind: kind.into(),
+        }
+    }
+
+    /// What kind of failure it was.
+    pub fn kind(&self) -> &StoreErrorKind {
+        &self.kind
+    }
+
+    /// The store.
+    pub fn store(&self) -> &StoreName {
+        &self.store
+    }
+
+    /// Whether it is certain that nothing has changed.
+    pub fn is_not_applied(&self) -> bool {
+        match &self.kind {
+            StoreErrorKind::Refused(_) | StoreErrorKind::NoMaster | StoreErrorKind::Stale => true,
+            StoreErrorKind::Failed(failure) => matches!(
+                failure,
+                Failure::NoMaster | Failure::TooMany | Failure::Closed
+            ),
+            StoreErrorKind::Conversion(_) | StoreErrorKind::OutcomeUnknown => false,
+        }
+    }
+}

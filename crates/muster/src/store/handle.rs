@@ -1,0 +1,614 @@
+//! The author's view of a store.
+
+use std::collections::BTreeMap;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::time::Duration;
+
+use muster_data::{Data, DecodeOwned, Encode, Kind, Timespan, Timestamp};
+use muster_store::op::{Answer, Op};
+use muster_store::protocol::{Query, Reply};
+use muster_store::{
+    Encoded, Entry, Failure, Freshness, Level, Revision, StoreName, arithmetic,
+};
+use muster_wire::EndpointId;
+use tokio::sync::oneshot;
+
+use super::error::{OpenError, StoreError, StoreErrorKind};
+use super::host::{Done, Host, Outcome};
+use super::options::{CloneOptions, MasterOptions};
+use super::watch::{Scope, Watch};
+use crate::endpoint::Endpoint;
+
+/// How long an operation may take, unless it says otherwise.
+const WITHIN: Duration = Duration::from_secs(10);
+
+/// Where reads look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Read {
+    /// At the copy of this node. It has every write that this node has awaited; what others write it has
+    /// shortly after.
+    Local,
+    /// At the same, but not if it is stale: [`StoreErrorKind::Stale`] then.
+    Fresh,
+    /// At the master: the last value of all.
+    Master,
+}
+
+/// A value with its revision, as [`Store::entry`] returns it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Versioned<V> {
+    /// The value.
+    pub value: V,
+    /// Which change made it, for [`Store::swap`].
+    pub revision: Revision,
+    /// When its lifetime ends.
+    pub expires: Option<Timestamp>,
+}
+
+/// What came of a [`Store::swap`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Swapped {
+    /// The value was set, or removed.
+    Done,
+    /// Somebody has changed it since, or the master was started anew. Nothing has changed: read again.
+    Changed,
+}
+
+/// A handle of a store, typed by its author. Cheap to clone. The store is open here as long as one of its
+/// handles is.
+///
+/// Keys and values may be any types with an encoding; `Data` stays available. Operations are written to the
+/// master, whichever node has it, and are applied once and in the order in which this node asked. A future
+/// that is dropped does not take its write back.
+#[derive(Debug)]
+pub struct Store<K = Data, V = Data> {
+    host: Arc<Host>,
+    level: Option<Level>,
+    within: Duration,
+    read: Read,
+    of: PhantomData<fn() -> (K, V)>,
+}
+
+impl<K, V> Clone for Store<K, V> {
+    fn clone(&self) -> Self {
+        Self {
+            host: Arc::clone(&self.host),
+            of: PhantomData,
+            ..*self
+        }
+    }
+}
+
+impl Endpoint {
+    /// Opens the master of a store on this endpoint.
+    pub async fn open_master(
+        &self,
+        name: &StoreName,
+        options: MasterOptions,
+    ) -> Result<Store, OpenError> {
+        Host::master(self, name, options).await.map(Store::new)
+    }
+
+    /// Opens a clone of a store on this endpoint, whose master is wherever it is: it need not be there yet.
+    pub async fn open_clone(
+        &self,
+        name: &StoreName,
+        options: CloneOptions,
+    ) -> Result<Store, OpenError> {
+        Host::clone(self, name, options).await.map(Store::new)
+    }
+}
+
+impl Store {
+    pub(super) fn new(host: Arc<Host>) -> Self {
+        Self {
+            host,
+            level: None,
+            within: WITHIN,
+            read: Read::Local,
+            of: PhantomData,
+        }
+    }
+}
+
+impl<K, V> Store<K, V> {
+    /// The same store with keys and values of other types.
+    pub fn typed<K2, V2>(&self) -> Store<K2, V2> {
+        Store {
+            host: Arc::clone(&self.host),
+            level: self.level,
+            within: self.within,
+            read: self.read,
+            of: PhantomData,
+        }
+    }
+
+    /// Writes that wait until they have come as far as this. Without it they wait until they are applied.
+    #[must_use]
+    pub fn at_level(mut self, level: Level) -> Self {
+        self.level = Some(level);
+        self
+    }
+
+    /// Writes that wait until they are on the master's disk.
+    #[must_use]
+    pub fn durable(self) -> Self {
+        self.at_level(Level::Durable)
+    }
+
+    /// How long an operation may take; 10 seconds otherwise.
+    #[must_use]
+    pub fn within(mut self, limit: Duration) -> Self {
+        self.within = limit;
+        self
+    }
+
+    /// Where reads look; at the copy of this node otherwise.
+    #[must_use]
+    pub fn reading(mut self, read: Read) -> Self {
+        self.read = read;
+        self
+    }
+
+    /// The store's name.
+    pub fn name(&self) -> &StoreName {
+        self.host.name()
+    }
+
+    /// Whether this endpoint has the master.
+    pub fn is_master(&self) -> bool {
+        self.host.is_master()
+    }
+
+    /// Whether what the master has outlives its process, where that is known: at the master.
+    pub fn is_persistent(&self) -> Option<bool> {
+        self.host.is_persistent()
+    }
+
+    /// The endpoint that has the master, once it is known.
+    pub fn master(&self) -> Option<EndpointId> {
+        self.host.master_endpoint()
+    }
+
+    /// How old what this node has may be.
+    pub fn freshness(&self) -> Freshness {
+        self.host.freshness()
+    }
+
+    /// The last change that this node has.
+    pub fn revision(&self) -> Revision {
+        self.host.applied()
+    }
+
+    /// Waits until this node has something to read.
+    pub async fn attached(&self) -> Result<(), StoreError> {
+        self.host.attached(self.within).await
+    }
+
+    /// Waits until all writes of this node are settled and, at the master of a persistent store, on disk, and
+    /// closes its backend; whether that was done in time. Writes after that are never durable.
+    pub async fn close(self) -> bool {
+        self.host.close(self.within).await
+    }
+
+    async fn write(&self, op: Op) -> Result<Answer, StoreError> {
+        let (done, outcome) = oneshot::channel();
+        let level = self.level.unwrap_or(Level::Applied);
+        self.host
+            .write(op, level, Some(self.within), Done::Task(done));
+        // The deadline is the core's affair; a disk that hangs is not.
+        let limit = self.within + Duration::from_secs(1);
+        let outcome = tokio::time::timeout(limit, outcome).await;
+        let outcome = outcome.map_or(Err(Failure::Unknown), |sent| {
+            sent.unwrap_or(Err(Failure::Unknown))
+        });
+        self.settled(outcome)
+    }
+
+    fn settled(&self, outcome: Outcome) -> Result<Answer, StoreError> {
+        match outcome {
+            Ok(Answer::Refused(refusal)) => Err(StoreError::new(self.name(), refusal)),
+            Ok(answer) => Ok(answer),
+            Err(failure) => Err(StoreError::new(self.name(), failure)),
+        }
+    }
+
+    /// Whether a conditional write was done.
+    fn was_done(&self, answer: &Answer) -> Result<bool, StoreError> {
+        match answer {
+            Answer::Repeated => Err(StoreError::new(
+                self.name(),
+                StoreErrorKind::OutcomeUnknown,
+            )),
+            answer => Ok(matches!(answer, Answer::Done { .. })),
+        }
+    }
+
+    async fn readable(&self) -> Result<(), StoreError> {
+        match self.host.freshness() {
+            Freshness::Unattached => self.host.attached(self.within).await,
+            Freshness::Stale if self.read == Read::Fresh => {
+                Err(StoreError::new(self.name(), StoreErrorKind::Stale))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn find(&self, key: Encoded) -> Result<Option<(Entry, u64)>, StoreError> {
+        if self.host.is_master() || (self.read != Read::Master && self.host.has_copy()) {
+            self.readable().await?;
+            let life = self.host.applied().life;
+            let entry = self.host.look(|entries| entries.get(&key).cloned());
+            return Ok(entry.map(|entry| (entry, life)));
+        }
+        let (revision, reply) = self.host.ask(Query::Get(key), self.within).await?;
+        match reply {
+            Reply::Entry(entry) => Ok(entry.map(|entry| (entry, revision.life))),
+            Reply::Size(_) => Ok(None),
+        }
+    }
+
+    /// The number of keys.
+    pub async fn size(&self) -> Result<u64, StoreError> {
+        if self.host.is_master() || (self.read != Read::Master && self.host.has_copy()) {
+            self.readable().await?;
+            return Ok(self.host.look(|entries| entries.len() as u64));
+        }
+        let (_, reply) = self.host.ask(Query::Size, self.within).await?;
+        match reply {
+            Reply::Size(size) => Ok(size),
+            Reply::Entry(_) => Ok(0),
+        }
+    }
+
+    /// Removes all keys.
+    pub async fn clear(&self) -> Result<(), StoreError> {
+        self.write(Op::Clear).await.map(|_| ())
+    }
+}
+
+impl<K: Encode + DecodeOwned, V: Encode + DecodeOwned> Store<K, V> {
+    /// The value of a key.
+    pub async fn get<Q: Encode + ?Sized>(&self, key: &Q) -> Result<Option<V>, StoreError> {
+        let found = self.find(Encoded::key(key)).await?;
+        found
+            .map(|(entry, _)| convert(self.name(), &entry.value))
+            .transpose()
+    }
+
+    /// The value of a key with its revision and the end of its lifetime.
+    pub async fn entry<Q: Encode + ?Sized>(
+        &self,
+        key: &Q,
+    ) -> Result<Option<Versioned<V>>, StoreError> {
+        let found = self.find(Encoded::key(key)).await?;
+        found
+            .map(|(entry, life)| {
+                Ok(Versioned {
+                    value: convert(self.name(), &entry.value)?,
+                    revision: Revision {
+                        life,
+                        change: entry.changed,
+                    },
+                    expires: entry.expires,
+                })
+            })
+            .transpose()
+    }
+
+    /// A part of a key's value: an element of a vector by its place, the value of a table's key, whether a set
+    /// has an element.
+    pub async fn get_at<Q, I, T>(&self, key: &Q, index: &I) -> Result<Option<T>, StoreError>
+    where
+        Q: Encode + ?Sized,
+        I: Encode + ?Sized,
+        T: DecodeOwned,
+    {
+        let Some((entry, _)) = self.find(Encoded::key(key)).await? else {
+            return Ok(None);
+        };
+        let part = arithmetic::part(&entry.value.to_data(), &muster_data::to_data(index));
+        part.map(|part| convert(self.name(), &Encoded::of(&part)))
+            .transpose()
+    }
+
+    /// Whether a key has a value.
+    pub async fn exists<Q: Encode + ?Sized>(&self, key: &Q) -> Result<bool, StoreError> {
+        Ok(self.find(Encoded::key(key)).await?.is_some())
+    }
+
+    /// All keys, in the order of their encodings. From this node's copy.
+    pub async fn keys(&self) -> Result<Vec<K>, StoreError> {
+        self.readable().await?;
+        let keys: Vec<Encoded> = self
+            .host
+            .look(|entries| entries.iter().map(|(key, _)| key.clone()).collect());
+        keys.iter().map(|key| convert(self.name(), key)).collect()
+    }
+
+    /// All keys with their values at one moment. From this node's copy.
+    pub async fn snapshot(&self) -> Result<BTreeMap<K, V>, StoreError>
+    where
+        K: Ord,
+    {
+        self.iter().await?.collect()
+    }
+
+    /// The keys with their values at one moment, converted as they are taken. From this node's copy.
+    pub async fn iter(
+        &self,
+    ) -> Result<impl Iterator<Item = Result<(K, V), StoreError>> + use<K, V>, StoreError> {
+        self.readable().await?;
+        let all: Vec<(Encoded, Encoded)> = self.host.look(|entries| {
+            let all = entries.iter();
+            all.map(|(key, entry)| (key.clone(), entry.value.clone()))
+                .collect()
+        });
+        let name = self.name().clone();
+        Ok(all
+            .into_iter()
+            .map(move |(key, value)| Ok((convert(&name, &key)?, convert(&name, &value)?))))
+    }
+
+    /// What is there, then every change of it.
+    pub fn watch(&self, scope: Scope) -> Watch<K, V> {
+        Watch::new(Arc::clone(&self.host), scope)
+    }
+
+    /// Sets a value, for good.
+    pub async fn put<Q, W>(&self, key: &Q, value: &W) -> Result<(), StoreError>
+    where
+        Q: Encode + ?Sized,
+        W: Encode + ?Sized,
+    {
+        self.put_until(key, value, None).await
+    }
+
+    /// Sets a value for a time: it then expires.
+    pub async fn put_for<Q, W>(&self, key: &Q, value: &W, lifetime: Duration) -> Result<(), StoreError>
+    where
+        Q: Encode + ?Sized,
+        W: Encode + ?Sized,
+    {
+        self.put_until(key, value, Some(span(lifetime))).await
+    }
+
+    async fn put_until<Q, W>(
+        &self,
+        key: &Q,
+        value: &W,
+        lifetime: Option<Timespan>,
+    ) -> Result<(), StoreError>
+    where
+        Q: Encode + ?Sized,
+        W: Encode + ?Sized,
+    {
+        let op = Op::Put {
+            key: Encoded::key(key),
+            value: Encoded::of(value),
+            lifetime,
+        };
+        self.write(op).await.map(|_| ())
+    }
+
+    /// Sets a value if the key is absent; whether it was. Of all nodes that try at once, one wins.
+    pub async fn put_unique<Q, W>(&self, key: &Q, value: &W) -> Result<bool, StoreError>
+    where
+        Q: Encode + ?Sized,
+        W: Encode + ?Sized,
+    {
+        self.put_unique_until(key, value, None).await
+    }
+
+    /// The same for a time.
+    pub async fn put_unique_for<Q, W>(
+        &self,
+        key: &Q,
+        value: &W,
+        lifetime: Duration,
+    ) -> Result<bool, StoreError>
+    where
+        Q: Encode + ?Sized,
+        W: Encode + ?Sized,
+    {
+        self.put_unique_until(key, value, Some(span(lifetime)))
+            .await
+    }
+
+    async fn put_unique_until<Q, W>(
+        &self,
+        key: &Q,
+        value: &W,
+        lifetime: Option<Timespan>,
+    ) -> Result<bool, StoreError>
+    where
+        Q: Encode + ?Sized,
+        W: Encode + ?Sized,
+    {
+        let op = Op::PutUnique {
+            key: Encoded::key(key),
+            value: Encoded::of(value),
+            lifetime,
+        };
+        let answer = self.write(op).await?;
+        self.was_done(&answer)
+    }
+
+    /// Sets a value, or removes it with `None`, if the key has not changed since `seen`, which is the revision
+    /// of its [`Store::entry`], or [`Revision::ABSENT`].
+    pub async fn swap<Q, W>(
+        &self,
+        key: &Q,
+        seen: Revision,
+        value: Option<&W>,
+    ) -> Result<Swapped, StoreError>
+    where
+        Q: Encode + ?Sized,
+        W: Encode + ?Sized,
+    {
+        let op = Op::Swap {
+            key: Encoded::key(key),
+            seen,
+            value: value.map(Encoded::of),
+            lifetime: None,
+        };
+        let answer = self.write(op).await?;
+        Ok(if self.was_done(&answer)? {
+            Swapped::Done
+        } else {
+            Swapped::Changed
+        })
+    }
+
+    /// Removes a key; whether it had a value.
+    pub async fn erase<Q: Encode + ?Sized>(&self, key: &Q) -> Result<bool, StoreError> {
+        let op = Op::Erase {
+            key: Encoded::key(key),
+        };
+        let answer = self.write(op).await?;
+        self.was_done(&answer)
+    }
+
+    /// Adds to a number; what it is then. An absent key counts from 0 (from the epoch, for a timespan).
+    pub async fn increment<Q, A>(&self, key: &Q, amount: &A) -> Result<V, StoreError>
+    where
+        Q: Encode + ?Sized,
+        A: Encode + ?Sized,
+    {
+        let value = Encoded::of(amount);
+        let initial = arithmetic::incremented_kind(value.kind());
+        let answer = self.add(key, value, initial).await?;
+        self.number(answer)
+    }
+
+    /// Takes from a number; what it is then. A count below 0 wraps, as in Broker.
+    pub async fn decrement<Q, A>(&self, key: &Q, amount: &A) -> Result<V, StoreError>
+    where
+        Q: Encode + ?Sized,
+        A: Encode + ?Sized,
+    {
+        let answer = self.subtract(key, Encoded::of(amount)).await?;
+        self.number(answer)
+    }
+
+    /// Appends to a string.
+    pub async fn append<Q: Encode + ?Sized>(&self, key: &Q, text: &str) -> Result<(), StoreError> {
+        let value = Encoded::of(text);
+        self.add(key, value, Kind::String).await.map(|_| ())
+    }
+
+    /// Adds an element to a set.
+    pub async fn insert_into<Q, E>(&self, key: &Q, element: &E) -> Result<(), StoreError>
+    where
+        Q: Encode + ?Sized,
+        E: Encode + ?Sized,
+    {
+        let value = Encoded::of(element);
+        self.add(key, value, Kind::Set).await.map(|_| ())
+    }
+
+    /// Sets an entry of a table.
+    pub async fn insert_entry_into<Q, I, E>(
+        &self,
+        key: &Q,
+        index: &I,
+        element: &E,
+    ) -> Result<(), StoreError>
+    where
+        Q: Encode + ?Sized,
+        I: Encode + ?Sized,
+        E: Encode + ?Sized,
+    {
+        let value = Encoded::of(&(index, element));
+        self.add(key, value, Kind::Table).await.map(|_| ())
+    }
+
+    /// Removes an element of a set, or a table's entry by its key.
+    pub async fn remove_from<Q, E>(&self, key: &Q, element: &E) -> Result<(), StoreError>
+    where
+        Q: Encode + ?Sized,
+        E: Encode + ?Sized,
+    {
+        self.subtract(key, Encoded::of(element)).await.map(|_| ())
+    }
+
+    /// Appends an element to a vector.
+    pub async fn push<Q, E>(&self, key: &Q, element: &E) -> Result<(), StoreError>
+    where
+        Q: Encode + ?Sized,
+        E: Encode + ?Sized,
+    {
+        let value = Encoded::of(element);
+        self.add(key, value, Kind::Vector).await.map(|_| ())
+    }
+
+    /// Removes the last element of a vector; what it was, nothing if the vector was empty.
+    pub async fn pop<Q, E>(&self, key: &Q) -> Result<Option<E>, StoreError>
+    where
+        Q: Encode + ?Sized,
+        E: DecodeOwned,
+    {
+        match self.subtract(key, Encoded::key(key)).await? {
+            Answer::Done {
+                value: Some(value), ..
+            } => convert(self.name(), &value).map(Some),
+            answer => self.was_done(&answer).map(|_| None),
+        }
+    }
+
+    async fn add<Q: Encode + ?Sized>(
+        &self,
+        key: &Q,
+        value: Encoded,
+        initial: Kind,
+    ) -> Result<Answer, StoreError> {
+        self.write(Op::Add {
+            key: Encoded::key(key),
+            value,
+            initial,
+            lifetime: None,
+        })
+        .await
+    }
+
+    async fn subtract<Q: Encode + ?Sized>(
+        &self,
+        key: &Q,
+        value: Encoded,
+    ) -> Result<Answer, StoreError> {
+        self.write(Op::Subtract {
+            key: Encoded::key(key),
+            value,
+            lifetime: None,
+        })
+        .await
+    }
+
+    fn number(&self, answer: Answer) -> Result<V, StoreError> {
+        match answer {
+            Answer::Done {
+                value: Some(value), ..
+            } => convert(self.name(), &value),
+            _ => Err(StoreError::new(
+                self.name(),
+                StoreErrorKind::OutcomeUnknown,
+            )),
+        }
+    }
+}
+
+fn span(lifetime: Duration) -> Timespan {
+    Timespan::from_nanos(i64::try_from(lifetime.as_nanos()).unwrap_or(i64::MAX))
+}
+
+/// What an author's type makes of a value.
+pub(super) fn convert<T: DecodeOwned>(
+    name: &StoreName,
+    value: &Encoded,
+) -> Result<T, StoreError> {
+    value
+        .view()
+        .to()
+        .map_err(|error| StoreError::new(name, StoreErrorKind::Conversion(error)))
+}

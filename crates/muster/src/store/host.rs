@@ -1,0 +1,581 @@
+//! A store on this endpoint, master or clone: the shell around the core.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use muster_data::Timestamp;
+use muster_store::op::{Answer, Op};
+use muster_store::protocol::{Message, Query, Reply};
+use muster_store::{
+    CloneOutput, Commit, Copy, Entries, Failure, Freshness, Level, Master,
+    MasterOutput, Now, Revision, StoreClone, StoreName,
+};
+use muster_wire::mesh::topic_of;
+use muster_wire::{Class, EndpointId, Mono, Topic};
+use tokio::sync::{Notify, oneshot, watch};
+
+use super::disk::{Disk, Job};
+use super::error::{OpenError, StoreError, StoreErrorKind};
+use super::options::{CloneOptions, MasterOptions};
+use super::watch::{Scope, Watchers};
+use crate::endpoint::{Endpoint, Publisher, Subscriber};
+
+/// How soon a question to the master is asked again.
+const ASK_AGAIN: Duration = Duration::from_millis(500);
+
+/// The shortest that the timer sleeps.
+const TICK: Duration = Duration::from_millis(1);
+
+/// What becomes of a write.
+pub(crate) type Outcome = Result<Answer, Failure>;
+
+/// Who hears of a write's outcome.
+pub(crate) enum Done {
+    Task(oneshot::Sender<Outcome>),
+    Call(Box<dyn FnOnce(Outcome) + Send>),
+}
+
+impl Done {
+    fn tell(self, outcome: Outcome) {
+        match self {
+            Self::Task(sender) => drop(sender.send(outcome)),
+            Self::Call(call) => call(outcome),
+        }
+    }
+}
+
+/// One store of an endpoint. Its handles own it.
+pub(crate) struct Host {
+    name: StoreName,
+    endpoint: Endpoint,
+    /// Announces what this store listens to.
+    _subscription: Subscriber,
+    is_master: bool,
+    has_copy: bool,
+    inner: Mutex<Inner>,
+    /// Wakes the timer when something is due earlier than it knew.
+    earlier: Arc<Notify>,
+    /// Turns true when there is something to read.
+    is_attached: watch::Sender<bool>,
+}
+
+enum Core {
+    Master(Box<Master>),
+    Clone(Box<StoreClone>),
+}
+
+struct Inner {
+    core: Core,
+    publisher: Publisher,
+    clone_topic: Topic,
+    master_topic: Topic,
+    disk: Option<Disk>,
+    next_token: u64,
+    /// Of a clone's writes, by their tokens.
+    waiting: HashMap<u64, Done>,
+    /// Of a master's own durable writes, by generation.
+    keeping: Vec<(u64, Answer, Done)>,
+    questions: HashMap<u64, oneshot::Sender<(Revision, Reply)>>,
+    watchers: Watchers,
+    /// When the timer wakes.
+    armed: Mono,
+    was_stale: bool,
+}
+
+impl std::fmt::Debug for Host {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Host")
+            .field("name", &self.name)
+            .field("is_master", &self.is_master)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        self.endpoint.stores().remove(&self.name, self);
+        self.earlier.notify_one();
+        let inner = self.inner.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let Core::Clone(clone) = &mut inner.core {
+            clone.close(self.endpoint.now());
+        }
+        for done in std::mem::take(&mut inner.waiting).into_values() {
+            done.tell(Err(Failure::Unknown));
+        }
+    }
+}
+
+impl Host {
+    pub(super) async fn master(
+        endpoint: &Endpoint,
+        name: &StoreName,
+        options: MasterOptions,
+    ) -> Result<Arc<Self>, OpenError> {
+        let MasterOptions { backend, config } = options;
+        let now = time(endpoint);
+        let life = u64::try_from(now.wall.as_nanos()).unwrap_or(0);
+        let (me, owned) = (endpoint.id(), name.clone());
+        let (master, backend) = match backend {
+            None => (Master::in_memory(owned, me, life, config, now), None),
+            Some(mut backend) => {
+                // Reading it may take a while.
+                let loaded = tokio::task::spawn_blocking(move || {
+                    let kept = backend.load();
+                    kept.map(|kept| (Master::persistent(owned, me, life, config, kept, now), backend))
+                });
+                let loaded = loaded.await.unwrap_or_else(|_| {
+                    Err(muster_store::BackendError::new("the backend has panicked"))
+                });
+                let (master, backend) = loaded.map_err(|source| OpenError::Backend {
+                    name: name.clone(),
+                    source,
+                })?;
+                (master, Some(backend))
+            }
+        };
+        let topics = [name.master_topic()];
+        let core = Core::Master(Box::new(master));
+        let host = Self::new(endpoint, name, core, &topics, true).await?;
+        if let Some(backend) = backend {
+            let disk = Disk::start(name, backend, Arc::downgrade(&host));
+            let disk = disk.map_err(|source| OpenError::Thread {
+                name: name.clone(),
+                source,
+            })?;
+            host.lock().disk = Some(disk);
+        }
+        host.drive(|_, _| ());
+        Ok(host)
+    }
+
+    pub(super) async fn clone(
+        endpoint: &Endpoint,
+        name: &StoreName,
+        options: CloneOptions,
+    ) -> Result<Arc<Self>, OpenError> {
+        let instance = endpoint.stores().next_instance();
+        let has_copy = options.config.copy == Copy::Whole;
+        let clone = StoreClone::new(name.clone(), instance, options.config, endpoint.now());
+        let topics = has_copy.then(|| name.clone_topic());
+        let core = Core::Clone(Box::new(clone));
+        let host = Self::new(endpoint, name, core, topics.as_slice(), has_copy).await?;
+        host.drive(|_, _| ());
+        Ok(host)
+    }
+
+    async fn new(
+        endpoint: &Endpoint,
+        name: &StoreName,
+        core: Core,
+        topics: &[Topic],
+        has_copy: bool,
+    ) -> Result<Arc<Self>, OpenError> {
+        let topics = topics.iter().map(Topic::as_bytes);
+        let is_master = matches!(core, Core::Master(_));
+        let host = Arc::new(Self {
+            name: name.clone(),
+            endpoint: endpoint.clone(),
+            _subscription: endpoint.subscribe(topics).await,
+            is_master,
+            has_copy,
+            inner: Mutex::new(Inner {
+                core,
+                publisher: endpoint.publisher(),
+                clone_topic: name.clone_topic(),
+                master_topic: name.master_topic(),
+                disk: None,
+                next_token: 1,
+                waiting: HashMap::new(),
+                keeping: Vec::new(),
+                questions: HashMap::new(),
+                watchers: Watchers::default(),
+                armed: Mono::default(),
+                was_stale: false,
+            }),
+            earlier: Arc::default(),
+            is_attached: watch::Sender::new(is_master || !has_copy),
+        });
+        if !endpoint.stores().add(name, &host) {
+            return Err(OpenError::Open(name.clone()));
+        }
+        tokio::spawn(timer(Arc::downgrade(&host)));
+        Ok(host)
+    }
+
+    pub(super) fn name(&self) -> &StoreName {
+        &self.name
+    }
+
+    pub(super) fn is_master(&self) -> bool {
+        self.is_master
+    }
+
+    pub(super) fn has_copy(&self) -> bool {
+        self.has_copy
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does something with the core, then what it wants done.
+    fn drive<R>(&self, act: impl FnOnce(&mut Inner, Now) -> R) -> R {
+        let mut ended = Vec::new();
+        let mut inner = self.lock();
+        let now = time(&self.endpoint);
+        let result = act(&mut inner, now);
+        inner.carry_out(self, &mut ended);
+        let next = inner.next_tick(now);
+        if next < inner.armed {
+            inner.armed = next;
+            self.earlier.notify_one();
+        }
+        drop(inner);
+        // Whoever hears of it may use the store.
+        for (done, outcome) in ended {
+            done.tell(outcome);
+        }
+        result
+    }
+
+    pub(super) fn receive(&self, from: EndpointId, message: Message) {
+        self.drive(|inner, now| match &mut inner.core {
+            Core::Master(master) => master.receive(from, message, now),
+            Core::Clone(clone) => clone.receive(from, message, now.mono),
+        });
+    }
+
+    pub(super) fn lost(&self, endpoint: EndpointId) {
+        self.drive(|inner, now| {
+            if let Core::Clone(clone) = &mut inner.core {
+                clone.lost(endpoint, now.mono);
+            }
+        });
+    }
+
+    pub(super) fn discovered(&self) {
+        if !self.is_master {
+            self.drive(|inner, now| {
+                if let Core::Clone(clone) = &mut inner.core {
+                    clone.discovered(now.mono);
+                }
+            });
+        }
+    }
+
+    pub(super) fn committed(&self, failed: Option<Commit>) {
+        self.drive(|inner, now| {
+            if let Core::Master(master) = &mut inner.core {
+                master.committed(failed, now);
+            }
+        });
+    }
+
+    /// Writes; `within` is how long it may take.
+    pub(crate) fn write(&self, op: Op, level: Level, within: Option<Duration>, done: Done) {
+        let at_once = self.drive(|inner, now| match &mut inner.core {
+            Core::Master(master) => {
+                let (answer, generation) = master.write(op, level, now);
+                let waits = level == Level::Durable && matches!(answer, Answer::Done { .. });
+                match generation.filter(|_| waits) {
+                    Some(generation) => {
+                        inner.keeping.push((generation, answer, done));
+                        None
+                    }
+                    None => Some((done, answer)),
+                }
+            }
+            Core::Clone(clone) => {
+                let token = inner.next_token;
+                inner.next_token += 1;
+                inner.waiting.insert(token, done);
+                let deadline = within.map(|within| now.mono.after(within));
+                clone.write(op, level, token, deadline, now.mono);
+                None
+            }
+        });
+        if let Some((done, answer)) = at_once {
+            done.tell(Ok(answer));
+        }
+    }
+
+    /// Looks at what is here.
+    pub(crate) fn look<R>(&self, look: impl FnOnce(&Entries) -> R) -> R {
+        look(self.lock().entries())
+    }
+
+    /// The revisions' life at present, and the number of the last change here.
+    pub(crate) fn applied(&self) -> Revision {
+        match &self.lock().core {
+            Core::Master(master) => Revision {
+                life: master.life(),
+                change: master.state().changes(),
+            },
+            Core::Clone(clone) => {
+                let (life, change) = clone.applied().unwrap_or((0, 0));
+                Revision { life, change }
+            }
+        }
+    }
+
+    pub(crate) fn freshness(&self) -> Freshness {
+        let now = self.endpoint.now();
+        match &self.lock().core {
+            Core::Master(_) => Freshness::Fresh,
+            Core::Clone(clone) => clone.freshness(now),
+        }
+    }
+
+    pub(super) fn is_persistent(&self) -> Option<bool> {
+        match &self.lock().core {
+            Core::Master(master) => Some(master.is_persistent()),
+            Core::Clone(_) => None,
+        }
+    }
+
+    /// The endpoint of the master, if it is known.
+    pub(super) fn master_endpoint(&self) -> Option<EndpointId> {
+        match &self.lock().core {
+            Core::Master(_) => Some(self.endpoint.id()),
+            Core::Clone(clone) => clone.master(),
+        }
+    }
+
+    /// Waits until there is something to read.
+    pub(super) async fn attached(&self, limit: Duration) -> Result<(), StoreError> {
+        let mut attached = self.is_attached.subscribe();
+        let waited = tokio::time::timeout(limit, attached.wait_for(|is_attached| *is_attached));
+        match waited.await {
+            Ok(Ok(_)) => Ok(()),
+            _ => Err(StoreError::new(&self.name, StoreErrorKind::NoMaster)),
+        }
+    }
+
+    /// Asks the master, again while no answer comes.
+    pub(super) async fn ask(
+        &self,
+        query: Query,
+        limit: Duration,
+    ) -> Result<(Revision, Reply), StoreError> {
+        let (sender, mut answer) = oneshot::channel();
+        let request = self.drive(|inner, _| {
+            let request = inner.next_token;
+            inner.next_token += 1;
+            inner.questions.retain(|_, asker| !asker.is_closed());
+            inner.questions.insert(request, sender);
+            request
+        });
+        let asking = async {
+            loop {
+                let query = query.clone();
+                self.drive(|inner, now| {
+                    if let Core::Clone(clone) = &mut inner.core {
+                        clone.query(request, query, now.mono);
+                    }
+                });
+                tokio::select! {
+                    answer = &mut answer => return answer.ok(),
+                    () = tokio::time::sleep(ASK_AGAIN) => {}
+                }
+            }
+        };
+        let answer = tokio::time::timeout(limit, asking).await.ok().flatten();
+        answer.ok_or_else(|| StoreError::new(&self.name, StoreErrorKind::NoMaster))
+    }
+
+    /// A watcher of what changes in a scope, which begins with what is there.
+    pub(super) fn watch(&self, scope: Scope) -> Arc<super::watch::Queue> {
+        let mut inner = self.lock();
+        let Inner { core, watchers, .. } = &mut *inner;
+        let is_here = *self.is_attached.borrow();
+        watchers.add(scope, is_here.then(|| entries_of(core)))
+    }
+
+    /// Begins a watcher anew that fell behind.
+    pub(super) fn watch_anew(&self, queue: &Arc<super::watch::Queue>) {
+        let inner = self.lock();
+        queue.begin(entries_of(&inner.core));
+    }
+
+    /// Closes the backend once everything is kept.
+    pub(super) async fn close(&self, limit: Duration) -> bool {
+        let deadline = tokio::time::Instant::now() + limit;
+        loop {
+            let is_settled = match &self.lock().core {
+                Core::Master(master) => master.is_settled(),
+                Core::Clone(clone) => clone.is_settled(),
+            };
+            if is_settled {
+                break;
+            }
+            if tokio::time::Instant::now() >= deadline {
+                return false;
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        let disk = self.lock().disk.take();
+        if let Some(disk) = disk {
+            let (done, closed) = oneshot::channel();
+            disk.ask(Job::Close(done));
+            return tokio::time::timeout_at(deadline, closed).await.is_ok();
+        }
+        true
+    }
+
+    /// Does what is due; how long until something is again.
+    fn tick(&self) -> Duration {
+        let is_stale = self.freshness() == Freshness::Stale;
+        self.drive(|inner, now| {
+            match &mut inner.core {
+                Core::Master(master) => master.tick(now),
+                Core::Clone(clone) => clone.tick(now.mono),
+            }
+            if is_stale != std::mem::replace(&mut inner.was_stale, is_stale) {
+                let name = &self.name;
+                if is_stale {
+                    tracing::warn!("store {name}: stale, as its master is not heard of");
+                } else {
+                    tracing::info!("store {name}: its master is back");
+                }
+            }
+            // The timer itself needs no waking.
+            inner.armed = Mono::default();
+        });
+        let mut inner = self.lock();
+        let now = time(&self.endpoint);
+        inner.armed = inner.next_tick(now);
+        inner.armed.since(now.mono)
+    }
+}
+
+fn entries_of(core: &Core) -> &Entries {
+    match core {
+        Core::Master(master) => master.state().entries(),
+        Core::Clone(clone) => clone.entries(),
+    }
+}
+
+impl Inner {
+    fn entries(&self) -> &Entries {
+        entries_of(&self.core)
+    }
+
+    fn next_tick(&self, now: Now) -> Mono {
+        match &self.core {
+            Core::Master(master) => master.next_tick(now),
+            Core::Clone(clone) => clone.next_tick(),
+        }
+    }
+
+    fn carry_out(&mut self, host: &Host, ended: &mut Vec<(Done, Outcome)>) {
+        match &mut self.core {
+            Core::Master(master) => {
+                while let Some(output) = master.poll() {
+                    match output {
+                        MasterOutput::Broadcast(bytes) => {
+                            let bytes = Bytes::from(bytes);
+                            // What nobody hears is asked for again by who needs it.
+                            let _ = self.publisher.publish_command(
+                                &self.clone_topic,
+                                bytes,
+                                Class::Event,
+                            );
+                        }
+                        MasterOutput::Send(to, bytes) => send(&mut self.publisher, to, bytes),
+                        MasterOutput::Changed(change) => self.watchers.changed(&change),
+                        MasterOutput::Commit(commit) => {
+                            if let Some(disk) = &self.disk {
+                                disk.ask(Job::Commit(commit));
+                            }
+                        }
+                        MasterOutput::Kept {
+                            generation,
+                            is_durable,
+                        } => {
+                            let all = std::mem::take(&mut self.keeping);
+                            for (kept_with, answer, done) in all {
+                                if kept_with > generation {
+                                    self.keeping.push((kept_with, answer, done));
+                                } else if is_durable {
+                                    ended.push((done, Ok(answer)));
+                                } else {
+                                    ended.push((done, Err(Failure::NotDurable)));
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+            Core::Clone(clone) => {
+                let mut is_attached = false;
+                while let Some(output) = clone.poll() {
+                    match output {
+                        CloneOutput::Find(bytes) => {
+                            let bytes = Bytes::from(bytes);
+                            let _ = self.publisher.publish_command(
+                                &self.master_topic,
+                                bytes,
+                                Class::Event,
+                            );
+                        }
+                        CloneOutput::Send(to, bytes) => send(&mut self.publisher, to, bytes),
+                        CloneOutput::Changed(change) => self.watchers.changed(&change),
+                        CloneOutput::Settled(settled) => {
+                            if let Some(done) = self.waiting.remove(&settled.token) {
+                                ended.push((done, settled.outcome));
+                            }
+                        }
+                        CloneOutput::Replied(request, revision, reply) => {
+                            if let Some(asker) = self.questions.remove(&request) {
+                                let _ = asker.send((revision, reply));
+                            }
+                        }
+                        CloneOutput::Attached => is_attached = true,
+                        CloneOutput::TwoMasters(first, second) => {
+                            let name = &host.name;
+                            tracing::error!(
+                                "store {name}: two masters, {first} and {second}; the first is kept"
+                            );
+                        }
+                    }
+                }
+                if is_attached {
+                    self.watchers.synced();
+                    host.is_attached.send_replace(true);
+                }
+            }
+        }
+    }
+}
+
+fn send(publisher: &mut Publisher, to: EndpointId, bytes: Vec<u8>) {
+    if let Ok(topic) = Topic::new(topic_of(to)) {
+        let _ = publisher.publish_command(&topic, Bytes::from(bytes), Class::Event);
+    }
+}
+
+fn time(endpoint: &Endpoint) -> Now {
+    let wall = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    Now {
+        mono: endpoint.now(),
+        wall: Timestamp::from_nanos(i64::try_from(wall.as_nanos()).unwrap_or(i64::MAX)),
+    }
+}
+
+/// Calls a store when something is due, until its handles are gone.
+async fn timer(host: Weak<Host>) {
+    loop {
+        let Some(strong) = host.upgrade() else {
+            return;
+        };
+        let wait = strong.tick().max(TICK);
+        let earlier = Arc::clone(&strong.earlier);
+        drop(strong);
+        // The last handle wakes this, too.
+        let _ = tokio::time::timeout(wait, earlier.notified()).await;
+    }
+}

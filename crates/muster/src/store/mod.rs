@@ -1,0 +1,40 @@
+//! Data stores: state that authors share without knowing where it lives.
+//!
+//! A [`Store`] works the same on the endpoint that holds the master and on every other one. What a store
+//! keeps, and who orders its changes, is [`muster_store`]'s affair; here are its clock, its tasks and its
+//! messages.
+//!
+//! ```no_run
+//! # async fn example(endpoint: muster::Endpoint) -> Result<(), Box<dyn std::error::Error>> {
+//! use muster::store::{CloneOptions, StoreName};
+//!
+//! let name = StoreName::new("software/tracked")?;
+//! let tracked = endpoint.open_clone(&name, CloneOptions::default()).await?;
+//! let tracked = tracked.typed::<String, u64>();
+//! if tracked.put_unique("10.0.0.1", &1).await? {
+//!     tracked.increment("10.0.0.1", &1).await?;
+//! }
+//! assert_eq!(tracked.get("10.0.0.1").await?, Some(2));
+//! # Ok(())
+//! # }
+//! ```
+
+mod disk;
+mod error;
+mod handle;
+mod host;
+mod options;
+mod registry;
+mod watch;
+
+pub use muster_store::{
+    Backend, BackendError, Commit, Copy, Encoded, Entry, Freshness, Kept, Level, Revision,
+    StoreName, StoreNameError, Write, arithmetic,
+};
+
+pub use error::{OpenError, StoreError, StoreErrorKind};
+pub use handle::{Read, Store, Swapped, Versioned};
+pub use options::{CloneOptions, MasterOptions};
+pub use watch::{Scope, Watch, WatchEvent};
+
+pub(crate) use registry::Stores;

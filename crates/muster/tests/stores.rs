@@ -1,0 +1,339 @@
+//! Stores over real sockets: masters and clones on endpoints of a mesh, and what happens when they go.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use muster::store::{
+    Backend, BackendError, CloneOptions, Commit, Copy, Encoded, Entry, Freshness, Kept,
+    MasterOptions, Read, Revision, Scope, Store, StoreErrorKind, StoreName, Swapped, WatchEvent,
+    Write,
+};
+use muster::{Endpoint, EndpointConfig, Exposure, Forwarding};
+use muster_data::{Address, Data, Record};
+
+const RETRY: Option<Duration> = Some(Duration::from_millis(50));
+
+fn start(forwarding: Forwarding) -> Endpoint {
+    let config = EndpointConfig {
+        forwarding,
+        ..EndpointConfig::default()
+    };
+    Endpoint::start(config).unwrap()
+}
+
+async fn within<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(20), future)
+        .await
+        .expect("within twenty seconds")
+}
+
+async fn listening(endpoint: &Endpoint) -> String {
+    let address = "127.0.0.1:0".parse().unwrap();
+    let address = endpoint.listen(address, Exposure::Guarded).await.unwrap();
+    address.to_string()
+}
+
+fn name() -> StoreName {
+    StoreName::new("test/store").unwrap()
+}
+
+/// A relay with two leaves.
+async fn star() -> (Endpoint, [Endpoint; 2]) {
+    let relay = start(Forwarding::Relay);
+    let address = listening(&relay).await;
+    let leaves = [start(Forwarding::Leaf), start(Forwarding::Leaf)];
+    for leaf in &leaves {
+        within(leaf.peer(&address, RETRY)).await.unwrap();
+    }
+    (relay, leaves)
+}
+
+async fn master(endpoint: &Endpoint) -> Store {
+    let options = MasterOptions::default();
+    endpoint.open_master(&name(), options).await.unwrap()
+}
+
+async fn clone(endpoint: &Endpoint) -> Store {
+    let options = CloneOptions::default();
+    endpoint.open_clone(&name(), options).await.unwrap()
+}
+
+/// Waits until a store reads as expected.
+async fn until<T: PartialEq>(mut read: impl AsyncFnMut() -> T, expected: T) {
+    within(async {
+        while read().await != expected {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+}
+
+#[derive(Record, Debug, Clone, PartialEq)]
+struct Host {
+    address: Address,
+    seen: u64,
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_node_reads_and_writes_the_same() {
+    let (relay, [one, two]) = star().await;
+    // The master is at a leaf: nobody needs to know where.
+    let stores = [master(&one).await, clone(&two).await, clone(&relay).await];
+    let host = Host {
+        address: "10.0.0.1".parse().unwrap(),
+        seen: 3,
+    };
+    for (number, store) in stores.iter().enumerate() {
+        let typed = store.typed::<String, Host>();
+        let key = format!("host {number}");
+        within(typed.put(&key, &host)).await.unwrap();
+        // Whoever has awaited a write reads it at once.
+        assert_eq!(typed.get(&key).await.unwrap(), Some(host.clone()));
+    }
+    for store in &stores {
+        until(async || store.size().await.unwrap(), 3).await;
+        let all: BTreeMap<String, Host> = store.typed().snapshot().await.unwrap();
+        assert_eq!(all.len(), 3);
+        assert!(store.exists("host 0").await.unwrap());
+        assert!(!store.exists("host 7").await.unwrap());
+    }
+    assert_eq!(stores[1].master(), Some(one.id()));
+    assert!(matches!(
+        stores[1].typed::<String, u64>().get("host 0").await.unwrap_err().kind(),
+        StoreErrorKind::Conversion(_)
+    ));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn operations_of_all_kinds() {
+    let (relay, [one, _]) = star().await;
+    let _master = master(&relay).await;
+    let store = clone(&one).await;
+    let counts = store.typed::<String, u64>();
+    assert_eq!(within(counts.increment("n", &2u64)).await.unwrap(), 2);
+    assert_eq!(counts.increment("n", &3u64).await.unwrap(), 5);
+    assert_eq!(counts.decrement("n", &1u64).await.unwrap(), 4);
+    assert!(!counts.put_unique("n", &9u64).await.unwrap());
+    assert!(counts.put_unique("m", &9u64).await.unwrap());
+    assert!(counts.erase("m").await.unwrap());
+    assert!(!counts.erase("m").await.unwrap());
+    store.append("text", "ab").await.unwrap();
+    store.append("text", "c").await.unwrap();
+    assert_eq!(store.get("text").await.unwrap(), Some(Data::string("abc")));
+    for element in [3u64, 1, 3] {
+        store.insert_into("set", &element).await.unwrap();
+    }
+    store.remove_from("set", &1u64).await.unwrap();
+    let set: BTreeSet<u64> = store.typed::<String, _>().get("set").await.unwrap().unwrap();
+    assert_eq!(set, BTreeSet::from([3]));
+    assert_eq!(store.get_at("set", &3u64).await.unwrap(), Some(true));
+    store.insert_entry_into("table", "k", &7u64).await.unwrap();
+    assert_eq!(store.get_at("table", "k").await.unwrap(), Some(7u64));
+    store.push("list", &1u64).await.unwrap();
+    store.push("list", "two").await.unwrap();
+    assert_eq!(store.get_at("list", &1u64).await.unwrap(), Some("two".to_owned()));
+    assert_eq!(store.pop("list").await.unwrap(), Some("two".to_owned()));
+    assert_eq!(store.pop("list").await.unwrap(), Some(1u64));
+    assert_eq!(store.pop::<_, u64>("list").await.unwrap(), None);
+    let clash = store.append("n", "x").await.unwrap_err();
+    assert!(matches!(
+        clash.kind(),
+        StoreErrorKind::Refused(refusal) if refusal.to_string().contains("another kind")
+    ));
+    // Compare and swap.
+    let entry = counts.entry("n").await.unwrap().unwrap();
+    assert_eq!(entry.value, 4);
+    let swapped = counts.swap("n", entry.revision, Some(&10u64)).await.unwrap();
+    assert_eq!(swapped, Swapped::Done);
+    let swapped = counts.swap("n", entry.revision, Some(&11u64)).await.unwrap();
+    assert_eq!(swapped, Swapped::Changed);
+    let new = counts.swap("new", Revision::ABSENT, Some(&1u64)).await.unwrap();
+    assert_eq!(new, Swapped::Done);
+    assert_eq!(counts.get("n").await.unwrap(), Some(10));
+    store.clear().await.unwrap();
+    assert_eq!(store.size().await.unwrap(), 0);
+    let lost = store.clone().durable().put("x", &1u64).await.unwrap_err();
+    assert!(lost.is_not_applied(), "{lost}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_of_many_wins() {
+    let (relay, [one, two]) = star().await;
+    let stores = [master(&relay).await, clone(&one).await, clone(&two).await];
+    let mut tasks = Vec::new();
+    for round in 0..50u64 {
+        for store in &stores {
+            let store = store.clone();
+            tasks.push(tokio::spawn(async move {
+                let won = store.put_unique(&round, &1u64).await.unwrap();
+                store.increment("sum", &1u64).await.unwrap();
+                won
+            }));
+        }
+    }
+    let mut won = 0;
+    for task in tasks {
+        won += u32::from(within(task).await.unwrap());
+    }
+    assert_eq!(won, 50);
+    let sum = stores[0].get("sum").await.unwrap();
+    assert_eq!(sum, Some(Data::Count(150)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_watch_begins_with_what_is_there_and_misses_nothing() {
+    let (relay, [one, _]) = star().await;
+    let master = master(&relay).await;
+    master.put("a/1", &1u64).await.unwrap();
+    master.put("b/1", &1u64).await.unwrap();
+    let store = clone(&one).await.typed::<String, u64>();
+    let mut watch = store.watch(Scope::prefix("a/"));
+    let mut next = async || within(watch.next()).await.unwrap();
+    let (key, other) = ("a/1".to_owned(), "a/2".to_owned());
+    assert_eq!(
+        next().await,
+        WatchEvent::Insert {
+            key: key.clone(),
+            value: 1
+        }
+    );
+    assert_eq!(next().await, WatchEvent::Synced);
+    master.put("b/1", &2u64).await.unwrap();
+    master.put("a/1", &2u64).await.unwrap();
+    master.put_for("a/2", &3u64, Duration::from_millis(50)).await.unwrap();
+    assert_eq!(
+        next().await,
+        WatchEvent::Update {
+            key: key.clone(),
+            old: 1,
+            new: 2
+        }
+    );
+    assert_eq!(
+        next().await,
+        WatchEvent::Insert {
+            key: other.clone(),
+            value: 3
+        }
+    );
+    assert_eq!(next().await, WatchEvent::Expire { key: other, old: 3 });
+    master.clear().await.unwrap();
+    assert_eq!(next().await, WatchEvent::Erase { key, old: 2 });
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_has_no_copy_asks_the_master() {
+    let (relay, [one, _]) = star().await;
+    let master = master(&relay).await;
+    master.put("a", &1u64).await.unwrap();
+    let mut options = CloneOptions::default();
+    options.config.copy = Copy::Nothing;
+    let store = one.open_clone(&name(), options).await.unwrap();
+    assert_eq!(within(store.get("a")).await.unwrap(), Some(Data::Count(1)));
+    store.put("b", &2u64).await.unwrap();
+    assert_eq!(store.get("b").await.unwrap(), Some(Data::Count(2)));
+    assert_eq!(store.size().await.unwrap(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_leaves_share_a_store_over_one_peering() {
+    let [one, two] = [start(Forwarding::Leaf), start(Forwarding::Leaf)];
+    let address = listening(&one).await;
+    let master = master(&one).await;
+    within(two.peer(&address, RETRY)).await.unwrap();
+    let store = clone(&two).await;
+    within(store.put("a", &1u64)).await.unwrap();
+    assert_eq!(master.get("a").await.unwrap(), Some(Data::Count(1)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_master_operations_say_so_and_a_late_one_is_found() {
+    let (relay, [one, _]) = star().await;
+    let store = clone(&one).await;
+    let hasty = store.clone().within(Duration::from_millis(200));
+    let error = hasty.get("a").await.unwrap_err();
+    assert_eq!(*error.kind(), StoreErrorKind::NoMaster);
+    let error = hasty.put("a", &1u64).await.unwrap_err();
+    assert!(error.is_not_applied());
+    assert_eq!(store.freshness(), Freshness::Unattached);
+    let patient = store.clone();
+    let put = tokio::spawn(async move { patient.put("b", &2u64).await });
+    let master = master(&relay).await;
+    within(put).await.unwrap().unwrap();
+    assert_eq!(master.get("b").await.unwrap(), Some(Data::Count(2)));
+    assert_eq!(master.get("a").await.unwrap(), None);
+    let fresh = store.reading(Read::Fresh);
+    assert_eq!(fresh.get("b").await.unwrap(), Some(Data::Count(2)));
+}
+
+/// A backend that outlives its store.
+#[derive(Debug, Clone, Default)]
+struct Shelf(Arc<Mutex<Shelved>>);
+
+#[derive(Debug, Default)]
+struct Shelved {
+    life: u64,
+    changes: u64,
+    entries: BTreeMap<Encoded, Entry>,
+    writers: BTreeMap<muster_store::op::Writer, u64>,
+}
+
+impl Backend for Shelf {
+    fn load(&mut self) -> Result<Kept, BackendError> {
+        let shelved = self.0.lock().unwrap();
+        let entries = shelved.entries.iter();
+        Ok(Kept {
+            life: shelved.life,
+            changes: shelved.changes,
+            entries: entries.map(|(k, e)| (k.clone(), e.clone())).collect(),
+            writers: shelved.writers.iter().map(|(w, n)| (*w, *n)).collect(),
+        })
+    }
+
+    fn commit(&mut self, commit: &Commit) -> Result<(), BackendError> {
+        let mut shelved = self.0.lock().unwrap();
+        shelved.life = commit.life;
+        shelved.changes = commit.changes;
+        shelved.writers.extend(commit.writers.iter().copied());
+        for write in &commit.writes {
+            match write {
+                Write::Put(key, entry) => {
+                    shelved.entries.insert(key.clone(), entry.clone());
+                }
+                Write::Erase(key) => {
+                    shelved.entries.remove(key);
+                }
+                Write::Clear => shelved.entries.clear(),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The story: a C++ clone ignores a master that was restarted for ever, and keeps its old content.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_master_that_restarts_elsewhere_is_followed_and_keeps_what_was_durable() {
+    let (relay, [one, two]) = star().await;
+    let shelf = Shelf::default();
+    let options = || MasterOptions {
+        backend: Some(Box::new(shelf.clone())),
+        ..MasterOptions::default()
+    };
+    let first = one.open_master(&name(), options()).await.unwrap();
+    let store = clone(&relay).await;
+    within(store.clone().durable().put("a", &1u64)).await.unwrap();
+    within(first.durable().put("b", &2u64)).await.unwrap();
+    one.shut_down().await;
+    drop(one);
+    let during = store.clone();
+    let put = tokio::spawn(async move { during.durable().increment("a", &1u64).await });
+    let second = two.open_master(&name(), options()).await.unwrap();
+    let sum = within(put).await.unwrap().unwrap();
+    assert_eq!(sum, Data::Count(2));
+    assert_eq!(second.get("b").await.unwrap(), Some(Data::Count(2)));
+    until(async || store.get("b").await.unwrap(), Some(Data::Count(2))).await;
+    assert_eq!(store.master(), Some(two.id()));
+    assert!(second.close().await);
+}
