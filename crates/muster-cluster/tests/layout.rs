@@ -284,3 +284,34 @@ fn names_find_nodes() {
         muster_cluster::Neighbours::default()
     );
 }
+
+/// The operator's word for a store wins over its author's, and everything has a default.
+#[test]
+fn where_a_store_lives() {
+    let text = "directory = \"state\"\n\
+                [[node]]\nname = \"manager\"\nrole = \"manager\"\n\
+                [[node]]\nname = \"data-1\"\nrole = \"proxy\"\n\
+                [store.\"known/hosts\"]\nmaster = \"data-1\"\nbackend = \"sqlite\"\nsynchronous = \"normal\"\n\
+                [store.fixed]\npath = \"/var/lib/x.sqlite\"\nbackend = \"memory\"\n";
+    let layout = Layout::parse(text, "muster.toml", &[]).unwrap();
+    let plan = |name: &str, persistent| {
+        let plan = layout.store(&name.parse().unwrap(), persistent).unwrap();
+        format!("{} {:?} {} {:?}", plan.master, plan.backend, plan.path, plan.file.synchronous)
+    };
+    assert_eq!(
+        [
+            plan("a/b", false),
+            plan("a/b", true),
+            plan("known/hosts", false),
+            plan("fixed", true)
+        ],
+        [
+            "manager Memory state/stores/a_b.sqlite None",
+            "manager Sqlite state/stores/a_b.sqlite None",
+            "data-1 Sqlite state/stores/known_hosts.sqlite Some(\"NORMAL\")",
+            "manager Memory /var/lib/x.sqlite None",
+        ]
+    );
+    let moved = layout.with_override("stores.default_master_node", "data-1").unwrap();
+    assert_eq!(moved.store(&"a".parse().unwrap(), false).unwrap().master.as_str(), "data-1");
+}

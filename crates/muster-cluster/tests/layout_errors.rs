@@ -212,3 +212,14 @@ fn sizes() {
     }
     assert!(kinds(&pools).contains(&LayoutProblemKind::TooLarge));
 }
+
+#[test]
+fn stores() {
+    insta::assert_snapshot!(report_with_manager(&[
+        "[stores]\ndefault_master_node = \"manger\"\n",
+        "[store.\"software/tracked\"]\nmaster = \"data-1\"\nbackend = \"redis\"\n",
+        "[store.\"/a\"]\n[store.\"b\"]\nsynchronous = \"sometimes\"\njournal_mode = \"wal\"\npth = \"x\"\n",
+        "[store.a]\npath = \"x.sqlite\"\n[store.b]\npath = \"x.sqlite\"\nintegrity_check = 1\n",
+        "[store]\nbackend = \"sqlite\"\n",
+    ]));
+}

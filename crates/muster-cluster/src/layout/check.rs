@@ -20,6 +20,7 @@ pub(super) fn check(layout: &Layout, completeness: Completeness, problems: &mut 
         check_pools(layout, problems);
     }
     check_topics(layout, problems);
+    super::stores::check(layout, completeness, problems);
 }
 
 fn check_managers(layout: &Layout, completeness: Completeness, problems: &mut Problems) {

@@ -9,12 +9,14 @@ mod name;
 mod node_reader;
 mod problem;
 mod reader;
+mod stores;
 mod suggestion;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
 pub use name::{LONGEST_NAME, NameError, NodeName, PoolName, Role};
+pub use stores::{StoreBackend, StoreFile, StorePlan, StoreSpec};
 pub use problem::{LayoutError, LayoutProblem, LayoutProblemKind};
 
 use crate::links::{self, Neighbours};
@@ -40,6 +42,7 @@ pub struct Layout {
     pub(super) nodes: Vec<Node>,
     pub(super) index: HashMap<NodeName, usize>,
     pub(super) pools: Vec<PoolSpec>,
+    pub(super) stores: Vec<StoreSpec>,
     pub(super) settings: Settings,
     pub(super) specs: Vec<SettingSpec>,
 }

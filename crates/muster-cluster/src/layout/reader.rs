@@ -8,6 +8,7 @@ use toml::de::{DeTable, DeValue};
 use super::document::{At, Entry, Fields, clip, entries, flatten, raw, unknown_key};
 use super::node_reader::{assign_ports, read_nodes};
 use super::problem::{LayoutProblemKind as Kind, Problems};
+use super::stores::read_stores;
 use super::suggestion::nearest;
 use super::{Layout, MOST_NODES, NodeName, PoolName, PoolSpec, Role};
 use crate::settings::{CORE_SETTINGS, Origin, SettingSpec, Settings};
@@ -19,7 +20,15 @@ const SCHEMA: u32 = 1;
 /// The most pools of one layout.
 const MOST_POOLS: usize = 256;
 
-const TOP_KEYS: &[&str] = &["layout", "prefix", "directory", "node", "box", "pool"];
+const TOP_KEYS: &[&str] = &[
+    "layout",
+    "prefix",
+    "directory",
+    "node",
+    "box",
+    "pool",
+    "store",
+];
 const BOX_KEYS: &[&str] = &["address"];
 const POOL_KEYS: &[&str] = &["type", "max_nodes", "exclusive"];
 
@@ -42,6 +51,7 @@ pub(super) fn read(
     read_settings(document, specs, &mut settings, problems);
     let boxes = read_boxes(document, problems);
     let pools = read_pools(document, problems);
+    let stores = read_stores(document, problems);
     let (drafts, completeness) = read_nodes(document, &boxes, &settings, specs, problems);
     let nodes = assign_ports(drafts, problems);
 
@@ -56,6 +66,7 @@ pub(super) fn read(
         nodes,
         index,
         pools,
+        stores,
         settings,
         specs: specs.to_vec(),
     };
@@ -191,8 +202,8 @@ fn section(key: &str) -> &str {
     key.split_once('.').map_or(key, |(section, _)| section)
 }
 
-/// The tables below `[box.NAME]` or `[pool.NAME]`.
-fn named_tables<'a>(
+/// The tables below `[box.NAME]`, `[pool.NAME]` or `[store."NAME"]`.
+pub(super) fn named_tables<'a>(
     document: &'a DeTable<'a>,
     key: &str,
     problems: &mut Problems,

@@ -181,6 +181,52 @@ pub const CORE_SETTINGS: &[SettingSpec] = &[
         0.0,
         "replay speed as a multiple of real time; 0 reads as fast as possible",
     ),
+    SettingSpec::choice(
+        "stores.default_backend",
+        "memory",
+        &["memory", "sqlite"],
+        "what keeps a store whose author does not ask for persistence (Zeek's default_backend)",
+    ),
+    SettingSpec::choice(
+        "stores.default_persistent_backend",
+        "sqlite",
+        &["sqlite"],
+        "what keeps a store whose author asks for persistence",
+    ),
+    SettingSpec::text(
+        "stores.default_master_node",
+        "",
+        "the node that has the masters of stores; the manager if empty",
+    ),
+    SettingSpec::text(
+        "stores.default_store_dir",
+        "",
+        "where the files of stores go; `stores` in the layout's directory if empty",
+    ),
+    SettingSpec::count(
+        "stores.memory_limit",
+        4096 * MIB,
+        "bytes that the entries of one store take at most, roughly",
+    )
+    .positive(),
+    SettingSpec::duration(
+        "stores.resync_interval",
+        Duration::from_secs(10),
+        "how often a clone that does not hear its master looks for it (Zeek's default_clone_resync_interval)",
+    )
+    .positive(),
+    SettingSpec::duration(
+        "stores.stale_interval",
+        Duration::from_secs(300),
+        "how long after its master was heard last what a clone has counts as stale (Zeek's default_clone_stale_interval)",
+    )
+    .positive(),
+    SettingSpec::duration(
+        "stores.mutation_buffer_interval",
+        Duration::from_secs(120),
+        "how long a write waits for a master (Zeek's default_clone_mutation_buffer_interval)",
+    )
+    .positive(),
     SettingSpec::duration(
         "watermark.allowance",
         Duration::from_secs(15 * 60),
