@@ -11,6 +11,7 @@
 pub mod arithmetic;
 mod backend;
 mod clone;
+pub mod conformance;
 mod encoded;
 mod entries;
 mod level;
@@ -23,6 +24,8 @@ mod simulation;
 mod state;
 mod writes;
 
+#[cfg(feature = "sqlite")]
+pub use backend::sqlite::{FailureMode, JournalMode, Sqlite, SqliteOptions, Synchronous};
 pub use backend::{Backend, BackendError, Commit, Kept, Write};
 pub use clone::{CloneConfig, CloneOutput, Copy, Freshness, StoreClone};
 pub use encoded::Encoded;

@@ -1,5 +1,8 @@
 //! Where a persistent store's state outlives its process.
 
+#[cfg(feature = "sqlite")]
+pub(crate) mod sqlite;
+
 use std::fmt;
 
 use crate::op::{Change, Event, Writer};
@@ -61,10 +64,17 @@ pub enum Write {
 
 /// Why a backend does not work.
 #[derive(Debug, thiserror::Error)]
-#[error("{what}")]
+#[error("{what}{}", cause(source.as_deref()))]
 pub struct BackendError {
     what: String,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+type Cause<'a> = Option<&'a (dyn std::error::Error + Send + Sync + 'static)>;
+
+/// The cause is part of the message: most of those who read it see one line.
+fn cause(source: Cause<'_>) -> String {
+    source.map_or_else(String::new, |source| format!(": {source}"))
 }
 
 impl BackendError {

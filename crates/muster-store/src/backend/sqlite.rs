@@ -1,0 +1,533 @@
+//! Stores in SQLite files, with the tables of Broker's own: what Zeek wrote opens here, and the other way
+//! round. What else is needed lies in tables that Broker takes no notice of.
+
+use std::path::{Path, PathBuf};
+
+use muster_data::Timestamp;
+use muster_wire::EndpointId;
+use rusqlite::{Connection, OpenFlags, Transaction, params};
+
+use crate::op::Writer;
+use crate::{Backend, BackendError, Commit, Encoded, Entry, Kept, MAX_WRITERS, Write};
+
+/// How a file is kept, in SQLite's words.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SqliteOptions {
+    /// How far a commit goes before it counts; [`Synchronous::Full`] if not set.
+    pub synchronous: Option<Synchronous>,
+    /// How a commit is made whole. Unless set, new files get [`JournalMode::Wal`], and others keep what they
+    /// have.
+    pub journal_mode: Option<JournalMode>,
+    /// What is done with a file that is damaged.
+    pub failure_mode: FailureMode,
+    /// Whether the whole file is checked when it is opened. It takes its time.
+    pub integrity_check: bool,
+}
+
+/// SQLite's `synchronous`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Synchronous {
+    /// The system writes when it likes: a crash of the machine may damage the file.
+    Off,
+    /// With WAL a crash of the machine may lose the last commits, but damages nothing.
+    Normal,
+    /// Nothing that was acknowledged is lost.
+    Full,
+    /// The same for the directory's entry of a rollback journal.
+    Extra,
+}
+
+/// SQLite's `journal_mode`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JournalMode {
+    /// A rollback journal, deleted after each commit.
+    Delete,
+    /// A write-ahead log.
+    Wal,
+}
+
+/// What is done with a damaged file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum FailureMode {
+    /// The store is not opened.
+    #[default]
+    Fail,
+    /// The file is removed, and the store begins empty.
+    Delete,
+}
+
+/// The version that Broker notes in a file. It never looks at it.
+const BROKER_VERSION: &str = "2.8.0";
+
+const SCHEMA: &str = "
+    CREATE TABLE IF NOT EXISTS meta(key text primary key, value text);
+    CREATE TABLE IF NOT EXISTS store(key blob primary key, value blob, expiry integer);
+    CREATE TABLE IF NOT EXISTS muster_state(key text primary key, value integer);
+    CREATE TABLE IF NOT EXISTS muster_writer(
+        endpoint blob, instance integer, number integer, turn integer,
+        primary key(endpoint, instance));
+";
+
+/// A backend that keeps a store in one SQLite file, which nobody else may have open meanwhile.
+#[derive(Debug)]
+pub struct Sqlite {
+    path: PathBuf,
+    options: SqliteOptions,
+    connection: Option<Connection>,
+    /// The number of the last writer that was noted.
+    turn: i64,
+}
+
+impl Sqlite {
+    /// A backend on a file, which is opened, or made with its directories, by [`Backend::load`].
+    pub fn new(path: impl Into<PathBuf>, options: SqliteOptions) -> Self {
+        Self {
+            path: path.into(),
+            options,
+            connection: None,
+            turn: 0,
+        }
+    }
+
+    /// The entries of a file that is only looked at: nothing is written, nothing made.
+    pub fn read(path: &Path) -> Result<Vec<(Encoded, Entry)>, BackendError> {
+        let at = |what: &str| format!("{what} {}", path.display());
+        if !path.is_file() {
+            return Err(BackendError::new(at("there is no file")));
+        }
+        let failed = |error| BackendError::new(at("cannot read")).because(error);
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let read_only = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        // A write-ahead log that a crash has left can only be read where it may be worked in.
+        let connection = Connection::open_with_flags(path, flags)
+            .or_else(|_| Connection::open_with_flags(path, read_only))
+            .map_err(failed)?;
+        let found = entries(&connection, path, 0)?;
+        Ok(found)
+    }
+
+    fn failed(&self, what: &str, error: rusqlite::Error) -> BackendError {
+        BackendError::new(format!("{what} {}", self.path.display())).because(error)
+    }
+
+    fn open(&mut self) -> Result<Kept, BackendError> {
+        if let Some(directory) = self.path.parent() {
+            std::fs::create_dir_all(directory).map_err(|error| {
+                let what = format!("cannot make the directory {}", directory.display());
+                BackendError::new(what).because(error)
+            })?;
+        }
+        let is_new = std::fs::metadata(&self.path).map_or(true, |metadata| metadata.len() == 0);
+        let cannot_open = |error| self.failed("cannot open", error);
+        let connection = Connection::open(&self.path).map_err(cannot_open)?;
+        self.prepare(&connection, is_new)
+            .map_err(|error| self.failed("cannot use", error))?;
+        if self.options.integrity_check {
+            let verdict: String = connection
+                .query_row("PRAGMA integrity_check", [], |row| row.get(0))
+                .map_err(|error| self.failed("cannot check", error))?;
+            if verdict != "ok" {
+                let what = format!("{} is damaged: {verdict}", self.path.display());
+                return Err(BackendError::new(what));
+            }
+        }
+        let state = |key: &str| -> Result<u64, BackendError> {
+            let found = connection.query_row(
+                "SELECT value FROM muster_state WHERE key = ?",
+                [key],
+                |row| row.get::<_, i64>(0),
+            );
+            match found {
+                Ok(value) => Ok(u64::try_from(value).unwrap_or(0)),
+                Err(rusqlite::Error::QueryReturnedNoRows) => Ok(0),
+                Err(error) => Err(self.failed("cannot read", error)),
+            }
+        };
+        let (life, changes) = (state("life")?, state("changes")?);
+        let entries = entries(&connection, &self.path, changes)?;
+        let (writers, turn) = writers(&connection)
+            .map_err(|error| self.failed("cannot read the writers of", error))?;
+        self.turn = turn;
+        self.connection = Some(connection);
+        Ok(Kept {
+            life,
+            changes,
+            entries,
+            writers,
+        })
+    }
+
+    fn prepare(&self, connection: &Connection, is_new: bool) -> rusqlite::Result<()> {
+        // The lock is taken with the first access, and kept: a second process is told at once.
+        connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
+        let journal = match (self.options.journal_mode, is_new) {
+            (Some(JournalMode::Delete), _) => Some("DELETE"),
+            (Some(JournalMode::Wal), _) | (None, true) => Some("WAL"),
+            (None, false) => None,
+        };
+        if let Some(journal) = journal {
+            connection
+                .pragma_update_and_check(None, "journal_mode", journal, |_| Ok(()))?;
+        }
+        let synchronous = match self.options.synchronous {
+            Some(Synchronous::Off) => "OFF",
+            Some(Synchronous::Normal) => "NORMAL",
+            Some(Synchronous::Full) | None => "FULL",
+            Some(Synchronous::Extra) => "EXTRA",
+        };
+        connection.pragma_update(None, "synchronous", synchronous)?;
+        connection.execute_batch("BEGIN EXCLUSIVE")?;
+        connection.execute_batch(SCHEMA)?;
+        connection.execute(
+            "INSERT OR REPLACE INTO meta(key, value) VALUES('broker_version', ?)",
+            [BROKER_VERSION],
+        )?;
+        connection.execute(
+            "DELETE FROM muster_writer WHERE turn <= (SELECT max(turn) FROM muster_writer) - ?",
+            [MAX_WRITERS],
+        )?;
+        connection.execute_batch("COMMIT")
+    }
+
+    fn write(transaction: &Transaction<'_>, commit: &Commit, turn: &mut i64) -> rusqlite::Result<()> {
+        let mut put = transaction
+            .prepare_cached("INSERT OR REPLACE INTO store(key, value, expiry) VALUES(?, ?, ?)")?;
+        let mut erase = transaction.prepare_cached("DELETE FROM store WHERE key = ?")?;
+        for write in &commit.writes {
+            match write {
+                Write::Put(key, entry) => {
+                    let expiry = entry.expires.map(Timestamp::as_nanos);
+                    put.execute(params![key.as_bytes(), entry.value.as_bytes(), expiry])?;
+                }
+                Write::Erase(key) => {
+                    erase.execute([key.as_bytes()])?;
+                }
+                Write::Clear => {
+                    transaction.execute("DELETE FROM store", [])?;
+                }
+            }
+        }
+        let mut note = transaction.prepare_cached(
+            "INSERT OR REPLACE INTO muster_writer(endpoint, instance, number, turn)
+             VALUES(?, ?, ?, ?)",
+        )?;
+        for (writer, number) in &commit.writers {
+            *turn += 1;
+            let endpoint = writer.endpoint.as_bytes();
+            note.execute(params![
+                &endpoint[..],
+                signed(writer.instance),
+                signed(*number),
+                *turn
+            ])?;
+        }
+        let mut state = transaction
+            .prepare_cached("INSERT OR REPLACE INTO muster_state(key, value) VALUES(?, ?)")?;
+        state.execute(params!["life", signed(commit.life)])?;
+        state.execute(params!["changes", signed(commit.changes)])?;
+        Ok(())
+    }
+}
+
+impl Backend for Sqlite {
+    fn load(&mut self) -> Result<Kept, BackendError> {
+        match self.open() {
+            Err(error)
+                if self.options.failure_mode == FailureMode::Delete && is_damage(&error) =>
+            {
+                self.connection = None;
+                for suffix in ["", "-wal", "-shm", "-journal"] {
+                    let mut file = self.path.clone().into_os_string();
+                    file.push(suffix);
+                    let _ = std::fs::remove_file(file);
+                }
+                self.open()
+            }
+            other => other,
+        }
+    }
+
+    fn commit(&mut self, commit: &Commit) -> Result<(), BackendError> {
+        let Some(connection) = &mut self.connection else {
+            return Err(BackendError::new(format!(
+                "{} is not open",
+                self.path.display()
+            )));
+        };
+        let mut turn = self.turn;
+        let done = connection.transaction().and_then(|transaction| {
+            Self::write(&transaction, commit, &mut turn)?;
+            transaction.commit()
+        });
+        done.map_err(|error| self.failed("cannot write to", error))?;
+        self.turn = turn;
+        Ok(())
+    }
+
+    fn close(&mut self) -> Result<(), BackendError> {
+        let Some(connection) = self.connection.take() else {
+            return Ok(());
+        };
+        connection.flush_prepared_statement_cache();
+        // The last of a write-ahead log goes into the file itself. Without such a log this does nothing.
+        let _ = connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)");
+        connection
+            .close()
+            .map_err(|(_, error)| self.failed("cannot close", error))
+    }
+}
+
+/// Whether an error says that the file is not what it should be, rather than that it cannot be reached.
+fn is_damage(error: &BackendError) -> bool {
+    let cause = std::error::Error::source(error);
+    match cause.and_then(|cause| cause.downcast_ref::<rusqlite::Error>()) {
+        Some(rusqlite::Error::SqliteFailure(failure, _)) => matches!(
+            failure.code,
+            rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase
+        ),
+        // A check that found something, or a row that is no entry.
+        Some(_) => false,
+        None => true,
+    }
+}
+
+fn entries(
+    connection: &Connection,
+    path: &Path,
+    changes: u64,
+) -> Result<Vec<(Encoded, Entry)>, BackendError> {
+    let at = |what: &str| format!("{what} {}", path.display());
+    let failed = |error| BackendError::new(at("cannot read")).because(error);
+    let mut statement = connection
+        .prepare("SELECT rowid, key, value, expiry FROM store")
+        .map_err(failed)?;
+    let mut rows = statement.query([]).map_err(failed)?;
+    let mut entries = Vec::new();
+    while let Some(row) = rows.next().map_err(failed)? {
+        let number: i64 = row.get(0).map_err(failed)?;
+        let value = |column: usize| -> Result<Encoded, BackendError> {
+            let bytes = row.get_ref(column).ok().and_then(|cell| cell.as_blob().ok());
+            let parsed = bytes.map(Encoded::parse);
+            match parsed {
+                Some(Ok(value)) => Ok(value),
+                _ => {
+                    let what = format!("{} is damaged: row {number} is no entry", path.display());
+                    Err(BackendError::new(what))
+                }
+            }
+        };
+        let expires: Option<i64> = row.get(3).map_err(failed)?;
+        let entry = Entry {
+            value: value(2)?,
+            expires: expires.map(Timestamp::from_nanos),
+            // Revisions of former lives are never compared: one number does for all.
+            changed: changes,
+        };
+        entries.push((value(1)?.into_key(), entry));
+    }
+    Ok(entries)
+}
+
+fn writers(connection: &Connection) -> rusqlite::Result<(Vec<(Writer, u64)>, i64)> {
+    let mut statement = connection
+        .prepare("SELECT endpoint, instance, number, turn FROM muster_writer ORDER BY turn")?;
+    let mut rows = statement.query([])?;
+    let (mut writers, mut last) = (Vec::new(), 0);
+    while let Some(row) = rows.next()? {
+        let endpoint = row.get_ref(0)?.as_blob().ok().map(<[u8; 16]>::try_from);
+        let Some(Ok(endpoint)) = endpoint else {
+            continue;
+        };
+        let writer = Writer {
+            endpoint: EndpointId::from_bytes(endpoint),
+            instance: unsigned(row.get(1)?),
+        };
+        writers.push((writer, unsigned(row.get(2)?)));
+        last = row.get(3)?;
+    }
+    Ok((writers, last))
+}
+
+/// SQLite's numbers have a sign: the same bits.
+fn signed(number: u64) -> i64 {
+    number.cast_signed()
+}
+
+fn unsigned(number: i64) -> u64 {
+    number.cast_unsigned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conformance;
+
+    #[test]
+    fn does_what_a_backend_must() {
+        for (journal_mode, synchronous) in [
+            (None, None),
+            (Some(JournalMode::Delete), Some(Synchronous::Normal)),
+            (Some(JournalMode::Wal), Some(Synchronous::Off)),
+        ] {
+            let directory = tempfile::tempdir().unwrap();
+            let mut number = 0;
+            conformance::check(|| {
+                number += 1;
+                let path = directory.path().join(format!("below/{number}.sqlite"));
+                move || -> Box<dyn Backend> {
+                    let options = SqliteOptions {
+                        journal_mode,
+                        synchronous,
+                        integrity_check: true,
+                        ..SqliteOptions::default()
+                    };
+                    Box::new(Sqlite::new(&path, options))
+                }
+            });
+        }
+    }
+
+    fn file(name: &str) -> (tempfile::TempDir, PathBuf) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(name);
+        (directory, path)
+    }
+
+    /// The schema and the bytes are those that a C++ master has written, as captured.
+    #[test]
+    fn a_file_of_brokers_opens() {
+        let (_directory, path) = file("broker.sqlite");
+        let connection = Connection::open(&path).unwrap();
+        connection
+            .execute_batch(
+                "CREATE TABLE meta(key text primary key, value text);
+                 CREATE TABLE store(key blob primary key, value blob, expiry integer);
+                 INSERT INTO meta VALUES('broker_version', '2.8.0');
+                 INSERT INTO store VALUES(x'05016B', x'020000000000000005', NULL);
+                 INSERT INTO store VALUES(x'050174', x'0101', 1000);",
+            )
+            .unwrap();
+        drop(connection);
+        let mut backend = Sqlite::new(&path, SqliteOptions::default());
+        let kept = backend.load().unwrap();
+        assert_eq!((kept.life, kept.changes), (0, 0));
+        let found: Vec<String> = kept
+            .entries
+            .iter()
+            .map(|(key, entry)| format!("{key} = {} {:?}", entry.value, entry.expires))
+            .collect();
+        assert_eq!(found.len(), 2);
+        assert_eq!(found[0], "\"k\" = 5 None");
+        assert_eq!(kept.entries[1].1.expires, Some(Timestamp::from_nanos(1000)));
+        let commit = Commit {
+            changes: 1,
+            life: 1,
+            writes: vec![Write::Erase(Encoded::key("t"))],
+            writers: Vec::new(),
+        };
+        backend.commit(&commit).unwrap();
+        backend.close().unwrap();
+        // The journal mode of a file that was there stays, and Broker's tables have its shape.
+        let connection = Connection::open(&path).unwrap();
+        let journal: String = connection
+            .query_row("PRAGMA journal_mode", [], |row| row.get(0))
+            .unwrap();
+        assert_eq!(journal, "delete");
+        let rows: i64 = connection
+            .query_row("SELECT count(*) FROM store", [], |row| row.get(0))
+            .unwrap();
+        assert_eq!(rows, 1);
+        assert_eq!(Sqlite::read(&path).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_second_owner_is_told() {
+        let (_directory, path) = file("one.sqlite");
+        let mut first = Sqlite::new(&path, SqliteOptions::default());
+        first.load().unwrap();
+        let error = Sqlite::new(&path, SqliteOptions::default())
+            .load()
+            .unwrap_err();
+        let cause = std::error::Error::source(&error).unwrap().to_string();
+        assert!(cause.contains("locked"), "{error}: {cause}");
+        // Not even where damaged files are to be removed.
+        let options = SqliteOptions {
+            failure_mode: FailureMode::Delete,
+            ..SqliteOptions::default()
+        };
+        assert!(Sqlite::new(&path, options).load().is_err());
+        assert!(path.exists());
+        first.close().unwrap();
+        Sqlite::new(&path, SqliteOptions::default()).load().unwrap();
+    }
+
+    #[test]
+    fn a_damaged_file_is_refused_or_replaced() {
+        for content in [&b"this is no database, but it is long enough to look at"[..], &[7; 8192]] {
+            let (_directory, path) = file("damaged.sqlite");
+            std::fs::write(&path, content).unwrap();
+            let error = Sqlite::new(&path, SqliteOptions::default())
+                .load()
+                .unwrap_err();
+            assert!(error.to_string().contains("damaged.sqlite"), "{error}");
+            assert_eq!(std::fs::read(&path).unwrap(), content);
+            let options = SqliteOptions {
+                failure_mode: FailureMode::Delete,
+                ..SqliteOptions::default()
+            };
+            let kept = Sqlite::new(&path, options).load().unwrap();
+            assert!(kept.entries.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_made_is_named() {
+        let (directory, path) = file("occupied");
+        std::fs::write(&path, "").unwrap();
+        let below = directory.path().join("occupied/x.sqlite");
+        let error = Sqlite::new(below, SqliteOptions::default())
+            .load()
+            .unwrap_err();
+        assert!(error.to_string().contains("occupied"), "{error}");
+    }
+
+    /// A disk that becomes full after any number of pages: what was acknowledged is there, and nothing by half.
+    #[test]
+    fn a_disk_that_fills_up_loses_nothing_that_was_acknowledged() {
+        for pages in (8..40).step_by(5) {
+            let (_directory, path) = file("full.sqlite");
+            let mut backend = Sqlite::new(&path, SqliteOptions::default());
+            backend.load().unwrap();
+            let connection = backend.connection.as_ref().unwrap();
+            connection
+                .pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()))
+                .unwrap();
+            let mut acknowledged = 0;
+            for number in 1..=500u64 {
+                let entry = |half: u64| Entry {
+                    value: Encoded::of(&"x".repeat(400)),
+                    expires: None,
+                    changed: number * 2 - half,
+                };
+                let writes = [1, 0]
+                    .map(|half| Write::Put(Encoded::key(&(number * 2 - half)), entry(half)));
+                let commit = Commit {
+                    life: 1,
+                    changes: number * 2,
+                    writes: writes.into(),
+                    writers: Vec::new(),
+                };
+                if backend.commit(&commit).is_err() {
+                    break;
+                }
+                acknowledged = number * 2;
+            }
+            assert!(acknowledged < 1000);
+            // As a crash leaves it.
+            drop(backend);
+            let kept = Sqlite::new(&path, SqliteOptions::default()).load().unwrap();
+            assert_eq!(kept.entries.len() as u64, acknowledged);
+            assert_eq!(kept.changes, acknowledged);
+        }
+    }
+}

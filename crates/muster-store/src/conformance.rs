@@ -1,0 +1,191 @@
+//! What every backend must do, as a check that any of them can be put through.
+
+use muster_data::Timestamp;
+use muster_wire::EndpointId;
+
+use crate::op::Writer;
+use crate::{Backend, Commit, Encoded, Entry, Write};
+
+/// Puts a backend through its paces. `place` makes a new, empty place each time it is called; what it returns
+/// opens a backend on that place, again and again.
+///
+/// # Panics
+///
+/// Where the backend does not do what it must.
+pub fn check<Open: FnMut() -> Box<dyn Backend>>(mut place: impl FnMut() -> Open) {
+    begins_empty(&mut place());
+    keeps_what_was_committed(&mut place());
+    keeps_the_last_of_each_key(&mut place());
+    clears(&mut place());
+    keeps_writers(&mut place());
+    keeps_every_kind_of_bytes(&mut place());
+    keeps_without_being_closed(&mut place());
+}
+
+type Open<'a> = &'a mut dyn FnMut() -> Box<dyn Backend>;
+
+fn key(number: u64) -> Encoded {
+    Encoded::key(&number)
+}
+
+fn put(number: u64, value: u64) -> Write {
+    let entry = Entry {
+        value: Encoded::of(&value),
+        expires: value
+            .is_multiple_of(2)
+            .then(|| Timestamp::from_nanos(i64::MAX - 1)),
+        changed: value,
+    };
+    Write::Put(key(number), entry)
+}
+
+fn commit(changes: u64, writes: impl Into<Vec<Write>>) -> Commit {
+    Commit {
+        life: 7,
+        changes,
+        writes: writes.into(),
+        writers: Vec::new(),
+    }
+}
+
+/// The keys and values that are kept, in order.
+fn values(open: Open<'_>) -> Vec<(Encoded, Encoded)> {
+    let mut backend = open();
+    let kept = backend.load().expect("what was closed opens");
+    let mut values: Vec<_> = kept
+        .entries
+        .into_iter()
+        .map(|(key, entry)| (key, entry.value))
+        .collect();
+    values.sort();
+    backend.close().expect("what is open closes");
+    values
+}
+
+fn numbers(pairs: &[(u64, u64)]) -> Vec<(Encoded, Encoded)> {
+    let pairs = pairs.iter();
+    pairs
+        .map(|(number, value)| (key(*number), Encoded::of(value)))
+        .collect()
+}
+
+fn begins_empty(open: Open<'_>) {
+    let mut backend = open();
+    let kept = backend.load().expect("an empty place opens");
+    assert_eq!((kept.life, kept.changes), (0, 0));
+    assert!(kept.entries.is_empty() && kept.writers.is_empty());
+    backend.close().expect("what is open closes");
+    assert_eq!(values(open), []);
+}
+
+fn keeps_what_was_committed(open: Open<'_>) {
+    let mut backend = open();
+    backend.load().expect("an empty place opens");
+    for number in 1..=100 {
+        let done = backend.commit(&commit(number, [put(number, number)]));
+        done.expect("a working backend commits");
+    }
+    backend.close().expect("what is open closes");
+    let mut backend = open();
+    let kept = backend.load().expect("what was closed opens");
+    assert_eq!((kept.life, kept.changes), (7, 100));
+    assert_eq!(kept.entries.len(), 100);
+    for (found, entry) in &kept.entries {
+        let number: u64 = found.view().to().expect("keys come back as they were");
+        assert_eq!(entry.value, Encoded::of(&number));
+        assert_eq!(entry.expires.is_some(), number.is_multiple_of(2));
+    }
+    backend.close().expect("what is open closes");
+}
+
+fn keeps_the_last_of_each_key(open: Open<'_>) {
+    let mut backend = open();
+    backend.load().expect("an empty place opens");
+    let writes = [
+        put(1, 1),
+        put(2, 2),
+        put(1, 3),
+        Write::Erase(key(2)),
+        Write::Erase(key(9)),
+    ];
+    backend
+        .commit(&commit(5, writes))
+        .expect("a working backend commits");
+    backend
+        .commit(&commit(7, [put(3, 6), put(1, 7)]))
+        .expect("a working backend commits");
+    backend.close().expect("what is open closes");
+    assert_eq!(values(open), numbers(&[(1, 7), (3, 6)]));
+}
+
+fn clears(open: Open<'_>) {
+    let mut backend = open();
+    backend.load().expect("an empty place opens");
+    let writes = [put(1, 1), Write::Clear, put(2, 3)];
+    backend
+        .commit(&commit(3, writes))
+        .expect("a working backend commits");
+    backend.close().expect("what is open closes");
+    assert_eq!(values(open), numbers(&[(2, 3)]));
+}
+
+fn keeps_writers(open: Open<'_>) {
+    let writer = |instance| Writer {
+        endpoint: EndpointId::from_random([5; 16]),
+        instance,
+    };
+    let mut backend = open();
+    backend.load().expect("an empty place opens");
+    for (changes, noted) in [(1, (1, 1)), (2, (u64::MAX, 9)), (3, (1, 4))] {
+        let commit = Commit {
+            writers: vec![(writer(noted.0), noted.1)],
+            ..commit(changes, [put(1, changes)])
+        };
+        backend.commit(&commit).expect("a working backend commits");
+    }
+    backend.close().expect("what is open closes");
+    let mut backend = open();
+    let kept = backend.load().expect("what was closed opens");
+    // The one that wrote least lately is first.
+    assert_eq!(kept.writers, [(writer(u64::MAX), 9), (writer(1), 4)]);
+    backend.close().expect("what is open closes");
+}
+
+fn keeps_every_kind_of_bytes(open: Open<'_>) {
+    let mut backend = open();
+    backend.load().expect("an empty place opens");
+    let all: Vec<u8> = (0..=255).collect();
+    let strange = [
+        Encoded::key(&String::new()),
+        Encoded::key(&muster_data::Data::string(&all)),
+        Encoded::key(&muster_data::Data::None),
+        Encoded::key(&[1u64, 2][..]),
+        Encoded::key(&"x".repeat(60_000)),
+    ];
+    let entry = |value: &Encoded| Entry {
+        value: value.clone(),
+        expires: Some(Timestamp::from_nanos(i64::MIN + 1)),
+        changed: 1,
+    };
+    let writes: Vec<Write> = strange
+        .iter()
+        .map(|value| Write::Put(value.clone(), entry(value)))
+        .collect();
+    backend
+        .commit(&commit(5, writes))
+        .expect("a working backend commits");
+    backend.close().expect("what is open closes");
+    let found = values(open);
+    assert_eq!(found.len(), strange.len());
+    assert!(found.iter().all(|(key, value)| key == value));
+}
+
+fn keeps_without_being_closed(open: Open<'_>) {
+    let mut backend = open();
+    backend.load().expect("an empty place opens");
+    backend
+        .commit(&commit(1, [put(1, 1)]))
+        .expect("a working backend commits");
+    drop(backend);
+    assert_eq!(values(open), numbers(&[(1, 1)]));
+}
