@@ -89,8 +89,8 @@ const ASK_AGAIN: Duration = Duration::from_millis(200);
 /// The slowest that a clone without any master asks.
 const FIND_SLOWLY: Duration = Duration::from_secs(1);
 
-/// How long a write that the master has applied waits until this copy has it too.
-const HELD: Duration = Duration::from_secs(2);
+/// How long a write that the master has applied waits until this copy has it too, be it from the next master.
+const HELD: Duration = Duration::from_secs(10);
 
 /// The master that a clone follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,6 +121,8 @@ pub struct StoreClone {
     /// Settled writes whose change this copy does not have yet.
     held: BTreeMap<u64, Vec<Settled>>,
     held_since: Mono,
+    /// The same of former masters: a new snapshot has them, or they are lost.
+    held_before: Vec<Settled>,
     warned: bool,
     out: VecDeque<CloneOutput>,
 }
@@ -142,6 +144,7 @@ impl StoreClone {
             writes: Writes::new(instance),
             held: BTreeMap::new(),
             held_since: now,
+            held_before: Vec::new(),
             warned: false,
             out: VecDeque::new(),
         };
@@ -295,7 +298,8 @@ impl StoreClone {
         let needs_it = self.config.copy == Copy::Whole || !self.writes.is_empty();
         let silent = silent.filter(|_| self.ask_at.is_none() && needs_it);
         let writes = self.writes.next_tick();
-        let held = (!self.held.is_empty()).then(|| self.held_since.after(HELD));
+        let holds = !(self.held.is_empty() && self.held_before.is_empty());
+        let held = holds.then(|| self.held_since.after(HELD));
         [self.ask_at, silent, writes, held]
             .into_iter()
             .flatten()
@@ -305,7 +309,7 @@ impl StoreClone {
 
     /// Whether all writes are settled.
     pub fn is_settled(&self) -> bool {
-        self.writes.is_empty() && self.held.is_empty()
+        self.writes.is_empty() && self.held.is_empty() && self.held_before.is_empty()
     }
 
     /// Settles what waits: the store is closed.
@@ -355,6 +359,8 @@ impl StoreClone {
             heard: now,
         });
         self.exists = 0;
+        let held = std::mem::take(&mut self.held);
+        self.held_before.extend(held.into_values().flatten());
         self.ask_at = None;
         self.writes.restart(now);
         if self.config.copy == Copy::Whole {
@@ -540,6 +546,9 @@ impl StoreClone {
             }));
         }
         self.out.push_back(CloneOutput::Attached);
+        for settled in self.held_before.drain(..) {
+            self.out.push_back(CloneOutput::Settled(settled));
+        }
     }
 
     fn apply(&mut self, mut change: Change) {
@@ -580,7 +589,7 @@ impl StoreClone {
             if change == 0 || is_here {
                 self.out.push_back(CloneOutput::Settled(settled));
             } else {
-                if self.held.is_empty() {
+                if self.held.is_empty() && self.held_before.is_empty() {
                     self.held_since = now;
                 }
                 self.held.entry(change).or_default().push(settled);
@@ -593,7 +602,8 @@ impl StoreClone {
         if now.since(self.held_since) < HELD {
             return;
         }
-        for settled in std::mem::take(&mut self.held).into_values().flatten() {
+        let held = std::mem::take(&mut self.held).into_values().flatten();
+        for settled in self.held_before.drain(..).chain(held) {
             self.out.push_back(CloneOutput::Settled(settled));
         }
     }

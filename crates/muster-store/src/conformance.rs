@@ -4,7 +4,7 @@ use muster_data::Timestamp;
 use muster_wire::EndpointId;
 
 use crate::op::Writer;
-use crate::{Backend, Commit, Encoded, Entry, Write};
+use crate::{Backend, Commit, Encoded, Entry, KeptWriter, Write};
 
 /// Puts a backend through its paces. `place` makes a new, empty place each time it is called; what it returns
 /// opens a backend on that place, again and again.
@@ -136,18 +136,23 @@ fn keeps_writers(open: Open<'_>) {
     };
     let mut backend = open();
     backend.load().expect("an empty place opens");
-    for (changes, noted) in [(1, (1, 1)), (2, (u64::MAX, 9)), (3, (1, 4))] {
+    let kept = |instance, number: u8| KeptWriter {
+        writer: writer(instance),
+        number: u64::from(number),
+        answers: vec![0, number, 255],
+    };
+    for (changes, noted) in [(1, kept(1, 1)), (2, kept(u64::MAX, 9)), (3, kept(1, 4))] {
         let commit = Commit {
-            writers: vec![(writer(noted.0), noted.1)],
+            writers: vec![noted],
             ..commit(changes, [put(1, changes)])
         };
         backend.commit(&commit).expect("a working backend commits");
     }
     backend.close().expect("what is open closes");
     let mut backend = open();
-    let kept = backend.load().expect("what was closed opens");
+    let found = backend.load().expect("what was closed opens");
     // The one that wrote least lately is first.
-    assert_eq!(kept.writers, [(writer(u64::MAX), 9), (writer(1), 4)]);
+    assert_eq!(found.writers, [kept(u64::MAX, 9), kept(1, 4)]);
     backend.close().expect("what is open closes");
 }
 

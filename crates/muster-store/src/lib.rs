@@ -26,7 +26,7 @@ mod writes;
 
 #[cfg(feature = "sqlite")]
 pub use backend::sqlite::{FailureMode, JournalMode, Sqlite, SqliteOptions, Synchronous};
-pub use backend::{Backend, BackendError, Commit, Kept, Write};
+pub use backend::{Backend, BackendError, Commit, Kept, KeptWriter, Write};
 pub use clone::{CloneConfig, CloneOutput, Copy, Freshness, StoreClone};
 pub use encoded::Encoded;
 pub use entries::{ENTRY_OVERHEAD, Entries, Entry};

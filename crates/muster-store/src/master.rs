@@ -72,6 +72,9 @@ const CHUNK: usize = 256 << 10;
 /// How long after the last change clones hear its number once more, so that the loss of the last is noticed.
 const AFTER_CHANGE: Duration = Duration::from_millis(200);
 
+/// The writers of a former life whose answers are remembered.
+const RESTORED: usize = 1024;
+
 /// The lifetimes that are ended at one time, before others have their turn.
 const EXPIRED_AT_ONCE: usize = 4096;
 
@@ -118,9 +121,15 @@ impl Master {
         now: Now,
     ) -> Self {
         let life = life.max(kept.life.saturating_add(1));
-        let state = State::restore(config.limit, kept.changes, kept.entries, kept.writers);
+        let writers = kept.writers.iter().map(|kept| (kept.writer, kept.number));
+        let state = State::restore(config.limit, kept.changes, kept.entries, writers);
         let keeper = Some(Keeper::new(life));
-        Self::new(name, endpoint, life, config, state, keeper, now)
+        let mut master = Self::new(name, endpoint, life, config, state, keeper, now);
+        // Those who wrote last are the ones who may ask.
+        for writer in kept.writers.iter().rev().take(RESTORED).rev() {
+            master.sessions.restore(writer);
+        }
+        master
     }
 
     fn new(
@@ -445,8 +454,11 @@ impl Master {
 
     fn commit(&mut self) {
         if let Some(keeper) = &mut self.keeper
-            && let Some(commit) = keeper.next()
+            && let Some(mut commit) = keeper.next()
         {
+            for kept in &mut commit.writers {
+                kept.answers = self.sessions.answers_of(kept.writer);
+            }
             self.out.push_back(MasterOutput::Commit(commit));
         }
     }

@@ -702,6 +702,27 @@ fn put_answer(out: &mut Vec<u8>, answer: &Answer) {
     }
 }
 
+/// Answers as a backend keeps them: the number of the first, then all.
+pub(crate) fn encode_answers<'a>(
+    first: u64,
+    answers: impl ExactSizeIterator<Item = &'a Answer>,
+) -> Vec<u8> {
+    let mut out = Vec::with_capacity(answers.len() * 4 + 10);
+    put_varint(&mut out, first);
+    put_varint(&mut out, answers.len() as u64);
+    for answer in answers {
+        put_answer(&mut out, answer);
+    }
+    out
+}
+
+/// The same read back; nothing if a backend has lost it.
+pub(crate) fn decode_answers(bytes: &[u8]) -> Option<(u64, Vec<Answer>)> {
+    let mut reader = Reader::new(bytes);
+    let first = reader.varint()?;
+    Some((first, list(&mut reader, answer)?))
+}
+
 /// Their places are their numbers on the wire.
 const REFUSALS: [Refusal; 8] = [
     Refusal::TypeClash,

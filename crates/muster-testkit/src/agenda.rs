@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use muster_store::StoreName;
 use muster_wire::EndpointId;
 
 /// Something that happens to a node.
@@ -34,14 +35,37 @@ pub(crate) enum Item {
         life: u64,
         peer: EndpointId,
     },
+    /// A message for a node's store arrives.
+    StoreMessage {
+        node: usize,
+        life: u64,
+        from: EndpointId,
+        bytes: Vec<u8>,
+        /// It only says that a master lives, and comes again and again.
+        is_routine: bool,
+    },
+    /// A store's timer is due.
+    StoreWake {
+        node: usize,
+        life: u64,
+        store: StoreName,
+    },
     /// A node's timer is due.
     Wake { node: usize, life: u64 },
 }
 
 impl Item {
     /// Whether something goes on by itself; timers may be periodic for ever.
-    fn is_activity(&self) -> bool {
-        !matches!(self, Self::Wake { .. })
+    pub(crate) fn is_activity(&self) -> bool {
+        !matches!(
+            self,
+            Self::Wake { .. }
+                | Self::StoreWake { .. }
+                | Self::StoreMessage {
+                    is_routine: true,
+                    ..
+                }
+        )
     }
 }
 

@@ -17,5 +17,6 @@ pub use muster_wire as wire;
 pub use store::Store;
 pub use node::{
     Input, InputBatch, InputSender, Node, NodeConfig, NodeReport, NodeReporter, NodeStartError,
-    NodeState, Pacer, PeerDescription, PeerLine, PeersReply, PeersRequest, Stopping,
+    NodeState, NodeStoreError, Pacer, PeerDescription, PeerLine, PeersReply, PeersRequest, Stopping,
+    StoreRequest,
 };

@@ -111,6 +111,7 @@ async fn node(layout: &Arc<Layout>, name: &str, sink: Memory, input: Option<Inpu
         input,
         tls: Tls::Off,
         exposure: Exposure::Guarded,
+        base: std::env::temp_dir(),
     };
     Node::start(config).await.unwrap()
 }
@@ -166,4 +167,50 @@ async fn a_worker_s_input_reaches_the_manager_s_log() {
     assert_eq!((last.counts.panics, last.counts.records_written), (1, 99));
     let expected: Vec<u64> = (0..100).filter(|number| *number != 7).collect();
     assert_eq!(*written.0.lock().unwrap(), expected);
+}
+
+fn free_ports<const N: usize>() -> [u16; N] {
+    let listeners = [(); N].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    listeners.map(|listener| listener.local_addr().unwrap().port())
+}
+
+/// An author asks for a store by name; the layout says where it is, and what is durable outlives the nodes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_is_where_the_layout_puts_it_and_outlives_its_nodes() {
+    let [manager, worker] = free_ports();
+    let text = format!(
+        "node = [{{ name = \"manager\", role = \"manager\", port = {manager} }}, {{ name = \"worker\", role = \"worker\", port = {worker} }}]"
+    );
+    let layout = Arc::new(Layout::parse(&text, "test", &[]).unwrap());
+    let directory = tempfile::tempdir().unwrap();
+    for round in 0..3u64 {
+        let start = async |name: &str| {
+            let config = NodeConfig {
+                layout: Arc::clone(&layout),
+                name: name.to_owned(),
+                registry: Registry::new(),
+                log_sink: Box::new(Memory::default()),
+                input: None,
+                tls: Tls::Off,
+                exposure: Exposure::Guarded,
+                base: directory.path().to_owned(),
+            };
+            Node::start(config).await.unwrap()
+        };
+        // The worker is first: nobody has the master yet.
+        let worker = start("worker").await;
+        let store = worker.store("a/b").persistent().open().await.unwrap();
+        let store = store.typed::<String, u64>();
+        assert!(!store.is_master());
+        let put = store.clone().within(Duration::from_secs(20));
+        let put = tokio::spawn(async move { put.increment("runs", &1u64).await });
+        let manager = start("manager").await;
+        assert_eq!(put.await.unwrap().unwrap(), round + 1);
+        assert_eq!(store.get("runs").await.unwrap(), Some(round + 1));
+        let same = manager.store("a/b").open().await.unwrap();
+        assert_eq!(same.is_persistent(), Some(true));
+        worker.stop(Duration::from_secs(5)).await;
+        manager.stop(Duration::from_secs(5)).await;
+        assert!(directory.path().join("muster/stores/a_b.sqlite").exists());
+    }
 }

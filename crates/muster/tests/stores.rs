@@ -277,7 +277,7 @@ struct Shelved {
     life: u64,
     changes: u64,
     entries: BTreeMap<Encoded, Entry>,
-    writers: BTreeMap<muster_store::op::Writer, u64>,
+    writers: BTreeMap<muster_store::op::Writer, muster_store::KeptWriter>,
 }
 
 impl Backend for Shelf {
@@ -288,7 +288,7 @@ impl Backend for Shelf {
             life: shelved.life,
             changes: shelved.changes,
             entries: entries.map(|(k, e)| (k.clone(), e.clone())).collect(),
-            writers: shelved.writers.iter().map(|(w, n)| (*w, *n)).collect(),
+            writers: shelved.writers.values().cloned().collect(),
         })
     }
 
@@ -296,7 +296,9 @@ impl Backend for Shelf {
         let mut shelved = self.0.lock().unwrap();
         shelved.life = commit.life;
         shelved.changes = commit.changes;
-        shelved.writers.extend(commit.writers.iter().copied());
+        for kept in &commit.writers {
+            shelved.writers.insert(kept.writer, kept.clone());
+        }
         for write in &commit.writes {
             match write {
                 Write::Put(key, entry) => {

@@ -65,6 +65,7 @@ pub(crate) async fn run(arguments: &arguments::Node) -> Result<ExitCode> {
         input: input(&loaded, &node)?,
         tls: tls(&loaded, &node),
         exposure: exposure(arguments),
+        base: loaded.base.clone(),
     };
     let address = node.socket_address();
     let running = Node::start(config).await.map_err(|error| {

@@ -6,15 +6,17 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use muster_data::{Timespan, Timestamp, Type};
+use muster_store::StoreName;
 use muster_wire::zeek::{self, Metadata};
 use muster_wire::{Class, EndpointId, Filter, Incarnation, Topic};
 
 use super::barrier::Barrier;
 use super::counts::NodeCounts;
 use super::logs::{BATCH, Logged, Logs};
+use super::stores::{self, DeclaredStore, StoreReads};
 use super::timers::Timers;
 use super::zeek_logs::ZeekLogs;
-use super::{Effect, Now, Report, Severity, zeek_logger};
+use super::{Effect, NodeError, Now, Report, Severity, zeek_logger};
 use crate::layout::{Layout, Node, NodeName, PoolName};
 use crate::membership::Membership;
 use crate::pools::Pools;
@@ -58,6 +60,11 @@ pub(crate) struct Core {
     reported: HashMap<String, u32>,
     /// The topics that reach one node, which is a Zeek process at present.
     pub(super) zeek_topics: HashMap<Topic, NodeName>,
+    /// What this node has of its stores.
+    pub(super) store_reads: Option<Box<dyn StoreReads>>,
+    pub(super) store_writes: stores::Waiting,
+    /// The frameworks that watch a store.
+    store_watchers: HashMap<&'static str, Vec<usize>>,
     /// What the operator knows of logs at Zeek's loggers: logger and path.
     told_zeek_loggers: BTreeSet<(NodeName, String)>,
 }
@@ -127,6 +134,9 @@ impl Core {
             reported: HashMap::new(),
             zeek_topics: HashMap::new(),
             told_zeek_loggers: BTreeSet::new(),
+            store_reads: None,
+            store_writes: stores::Waiting::default(),
+            store_watchers: HashMap::new(),
             layout,
             node,
         }
@@ -184,6 +194,27 @@ impl Core {
             timestamp: Some(timestamp),
             incarnation: None,
         }
+    }
+
+    /// Has a store opened that a framework uses.
+    pub(crate) fn declare_store(&mut self, store: &DeclaredStore) -> Result<(), NodeError> {
+        let name = StoreName::new(store.name);
+        let name = name.map_err(|error| NodeError::StoreName(store.name, error))?;
+        self.effects.push(Effect::OpenStore {
+            store: name,
+            persistent: store.is_persistent,
+            use_here: true,
+            watch: store.is_watched,
+        });
+        Ok(())
+    }
+
+    pub(crate) fn watch_store(&mut self, store: &'static str, framework: usize) {
+        self.store_watchers.entry(store).or_default().push(framework);
+    }
+
+    pub(crate) fn watchers_of(&self, store: &str) -> Vec<usize> {
+        self.store_watchers.get(store).cloned().unwrap_or_default()
     }
 
     pub(crate) fn logged(&mut self, stream: &str, logged: Logged) {

@@ -50,6 +50,8 @@ pub struct NodeCounts {
     /// New values for variables of Zeek's scripts (`identifier_update`), by the variable's name; nodes
     /// have no such variables.
     pub identifier_updates: ByName,
+    /// Writes to stores that failed, or were not asked for as too many waited.
+    pub store_writes_failed: u64,
     /// What frameworks count, by framework and name.
     pub frameworks: BTreeMap<(&'static str, &'static str), u64>,
 }
@@ -76,6 +78,7 @@ impl NodeCounts {
             ("logs_forgotten", self.logs_forgotten),
             ("events_unhandled", self.events_unhandled.total()),
             ("events_lost_on_zeek", self.events_lost_on_zeek.total()),
+            ("store_writes_failed", self.store_writes_failed),
             ("identifier_updates", self.identifier_updates.total()),
         ];
         let own = own.into_iter().map(|(name, value)| Counter {

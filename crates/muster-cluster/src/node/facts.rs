@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use muster_data::Timestamp;
+use muster_store::op::{Answer, Event as StoreEvent, Op};
+use muster_store::{Failure, Level, StoreName};
 use muster_wire::{Class, EndpointId, Mono, Topic};
 
 use super::logs::{LogBatch, StreamError};
@@ -83,6 +85,20 @@ pub enum Input<'a> {
         /// As in [`Input::AwaitReady`].
         token: u64,
     },
+    /// A write of [`Effect::WriteStore`] has come to its end.
+    StoreAnswer {
+        /// Which.
+        token: u64,
+        /// What became of it.
+        outcome: &'a Result<Answer, Failure>,
+    },
+    /// A store has changed that this node watches.
+    StoreChanged {
+        /// The store.
+        store: &'a StoreName,
+        /// What has changed.
+        event: &'a StoreEvent,
+    },
     /// Nothing; only time has passed.
     Tick,
     /// The node is to stop: frameworks publish and log what they still have.
@@ -118,6 +134,28 @@ pub enum Effect {
         token: u64,
         /// Whether the nodes are mutually up, or what lacks.
         outcome: Result<(), ReadyError>,
+    },
+    /// Open a store where the layout puts it.
+    OpenStore {
+        /// The store.
+        store: StoreName,
+        /// Whether its author asks for persistence.
+        persistent: bool,
+        /// Whether this node uses it; otherwise another asks for the master, if it is here.
+        use_here: bool,
+        /// Whether its changes are told by [`Input::StoreChanged`].
+        watch: bool,
+    },
+    /// Change a store that was opened, and tell of the outcome by [`Input::StoreAnswer`].
+    WriteStore {
+        /// The store.
+        store: StoreName,
+        /// The change.
+        op: Op,
+        /// How far it must have come.
+        level: Level,
+        /// What the answer repeats.
+        token: u64,
     },
     /// Tell the operator.
     Report(Report),
@@ -174,6 +212,9 @@ pub enum NodeError {
     /// Two frameworks declare an event with different arguments.
     #[error("event `{0}` is declared twice with different arguments")]
     EventConflict(String),
+    /// A store's name is none.
+    #[error("`{0}` is not the name of a store: {1}")]
+    StoreName(&'static str, muster_store::StoreNameError),
     /// A stream cannot be declared.
     #[error(transparent)]
     Stream(#[from] StreamError),

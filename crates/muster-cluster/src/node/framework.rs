@@ -3,10 +3,13 @@
 use std::borrow::Cow;
 
 use muster_data::{ConvertError, DecodeOwned, Encode, Record, Timestamp, Type, Typed};
+use muster_store::Failure;
+use muster_store::op::Answer;
 use muster_wire::zeek::EventRef;
 use muster_wire::{EndpointId, Incarnation, Topic};
 
 use super::context::Context;
+use super::stores::{DeclaredStore, SharedStore, StoreChange, Then};
 use super::logs::{Column, StreamError, columns_of};
 use crate::layout::{Layout, Node, NodeName, Role};
 use crate::pools::PoolChange;
@@ -61,6 +64,12 @@ pub trait Framework: Sized + Send + 'static {
     /// lacked at the deadline.
     fn ready(&mut self, token: u64, outcome: &Result<(), ReadyError>, cx: &mut Context<'_>) {
         let _ = (token, outcome, cx);
+    }
+
+    /// A key of a store that was declared as [watched](SharedStore::watched) has changed. At first, what is there
+    /// is told like this.
+    fn store_changed(&mut self, change: &StoreChange<'_>, cx: &mut Context<'_>) {
+        let _ = (change, cx);
     }
 
     /// A pool has gained or lost a member, and with it some keys their owner.
@@ -130,6 +139,7 @@ pub(crate) struct Declared {
     pub(crate) events: Vec<(Cow<'static, str>, Type)>,
     pub(crate) streams: Vec<DeclaredStream>,
     pub(crate) topics: Vec<Topic>,
+    pub(crate) stores: Vec<DeclaredStore>,
 }
 
 /// A stream with the type and the columns of its records.
@@ -233,6 +243,15 @@ impl<F: Framework> Declarations<F> {
         });
     }
 
+    /// Opens a store on every node that the framework runs on.
+    pub fn store<K, V>(&mut self, store: &SharedStore<K, V>) {
+        self.declared.stores.push(DeclaredStore {
+            name: store.name,
+            is_persistent: store.is_persistent,
+            is_watched: store.is_watched,
+        });
+    }
+
     /// Subscribes the node to one more topic prefix.
     pub fn subscribe(&mut self, prefix: Topic) {
         self.declared.topics.push(prefix);
@@ -249,6 +268,7 @@ pub(crate) trait Hosted: Send {
         cx: &mut Context<'_>,
     ) -> Result<(), ConvertError>;
     fn hook(&mut self, hook: Hook<'_>, cx: &mut Context<'_>);
+    fn resume(&mut self, then: Then, outcome: Result<Answer, Failure>, cx: &mut Context<'_>);
 }
 
 /// A call of one of a framework's hooks.
@@ -262,6 +282,7 @@ pub(crate) enum Hook<'a> {
     Ready(u64, &'a Result<(), ReadyError>),
     Timer(u64),
     Watermark(Timestamp),
+    StoreChanged(&'a StoreChange<'a>),
 }
 
 impl Hook<'_> {
@@ -275,6 +296,7 @@ impl Hook<'_> {
             Self::Ready(..) => "ready",
             Self::Timer(_) => "timer",
             Self::Watermark(_) => "watermark",
+            Self::StoreChanged(_) => "store_changed",
         }
     }
 }
@@ -309,7 +331,12 @@ impl<F: Framework> Hosted for Host<F> {
             Hook::Ready(token, outcome) => framework.ready(token, outcome, cx),
             Hook::Timer(token) => framework.timer(token, cx),
             Hook::Watermark(closed) => framework.watermark(closed, cx),
+            Hook::StoreChanged(change) => framework.store_changed(change, cx),
         }
+    }
+
+    fn resume(&mut self, then: Then, outcome: Result<Answer, Failure>, cx: &mut Context<'_>) {
+        then(&mut self.framework, cx, outcome);
     }
 }
 

@@ -16,6 +16,7 @@ mod framework;
 mod inputs;
 mod logs;
 mod members;
+mod stores;
 #[cfg(test)]
 mod tests;
 mod timers;
@@ -30,6 +31,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use muster_data::{DataRef, Record, Timestamp};
+use muster_store::op::{Answer, Event as StoreEvent};
+use muster_store::{Failure, StoreName};
 use muster_wire::zeek::{EventRef, Message};
 use muster_wire::{EndpointId, Incarnation, Mono, Topic};
 
@@ -38,6 +41,9 @@ pub use context::{Context, PublishError};
 pub use counts::NodeCounts;
 pub use facts::{Effect, Input, LogSink, NodeError, Now, Report, Severity, Written};
 pub use framework::{Declarations, Event, Framework, NodeLife, Registry, Site};
+pub use stores::{
+    OpenStore, PendingWrite, SharedStore, StoreChange, StoreContext, StoreReads, WriteError,
+};
 pub use logs::{Column, LogBatch, StreamError};
 
 use self::contests::{Contest, Leave};
@@ -145,6 +151,9 @@ impl NodeLoop {
                     .or_default()
                     .push((*priority, (position, handler)));
             }
+            for store in declared.stores.iter().filter(|store| store.is_watched) {
+                this.core.watch_store(store.name, position);
+            }
             this.declare(declared)?;
             this.frameworks.push(hosted);
         }
@@ -172,6 +181,9 @@ impl NodeLoop {
                 return Err(NodeError::EventConflict(name.into_owned()));
             }
             self.core.events.insert(name, ty);
+        }
+        for store in declared.stores {
+            self.core.declare_store(&store)?;
         }
         for DeclaredStream {
             name,
@@ -287,6 +299,8 @@ impl NodeLoop {
                 limit,
             } => self.await_ready(token, quorum, limit),
             Input::GiveUpReady { token } => self.give_up_ready(token),
+            Input::StoreAnswer { token, outcome } => self.store_answer(token, outcome),
+            Input::StoreChanged { store, event } => self.store_changed(store, event),
             Input::Tick => {}
             Input::Stop if self.stopping => {}
             Input::Stop => {
@@ -329,6 +343,7 @@ impl NodeLoop {
             LowWatermark::NAME => self.low_watermark(from, event),
             Ready::NAME => self.is_ready(from),
             logs::BATCH => self.log_batch(event),
+            OpenStore::NAME => self.open_store(event),
             PEERS_REQUEST => self.core.effects.push(Effect::DescribePeers(from)),
             _ => self.dispatch(from, event),
         }
@@ -381,6 +396,55 @@ impl NodeLoop {
         };
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| hosted.hook(hook, &mut cx))) {
             panicked(&mut self.core, name, hook.name(), panic.as_ref());
+        }
+    }
+
+    /// The stores that this node's frameworks read from now on.
+    pub fn set_stores(&mut self, reads: Box<dyn StoreReads>) {
+        self.core.store_reads = Some(reads);
+    }
+
+    /// A node asks for a store's master, which the layout has put here.
+    fn open_store(&mut self, event: &EventRef<'_>) {
+        let Ok(asked) = event.arguments().to::<OpenStore>() else {
+            self.core.counts.events_refused += 1;
+            return;
+        };
+        if let Ok(name) = StoreName::new(&asked.store) {
+            self.core.effects.push(Effect::OpenStore {
+                store: name,
+                persistent: asked.persistent,
+                use_here: false,
+                watch: false,
+            });
+        }
+    }
+
+    fn store_answer(&mut self, token: u64, outcome: &Result<Answer, Failure>) {
+        let Some((framework, then)) = self.core.store_writes.take(token) else {
+            return;
+        };
+        let Some(hosted) = self.frameworks.get_mut(framework) else {
+            return;
+        };
+        let name = hosted.name();
+        let mut cx = Context {
+            core: &mut self.core,
+            framework,
+            framework_name: name,
+        };
+        let outcome = outcome.clone();
+        let call = AssertUnwindSafe(|| hosted.resume(then, outcome, &mut cx));
+        if let Err(panic) = catch_unwind(call) {
+            panicked(&mut self.core, name, "a store's answer", panic.as_ref());
+        }
+    }
+
+    fn store_changed(&mut self, store: &StoreName, event: &StoreEvent) {
+        for change in StoreChange::of(store, event) {
+            for framework in self.core.watchers_of(store.as_str()) {
+                self.hook(framework, Hook::StoreChanged(&change));
+            }
         }
     }
 

@@ -33,8 +33,8 @@ pub struct Kept {
     pub changes: u64,
     /// The entries, in any order.
     pub entries: Vec<(Encoded, Entry)>,
-    /// The number of each writer's last command, the one that wrote least lately first.
-    pub writers: Vec<(Writer, u64)>,
+    /// The writers, the one that wrote least lately first.
+    pub writers: Vec<KeptWriter>,
 }
 
 /// Changes to be kept together.
@@ -46,9 +46,21 @@ pub struct Commit {
     pub changes: u64,
     /// In this order.
     pub writes: Vec<Write>,
-    /// The numbers of the last commands of the writers that wrote, in the order in
-    /// which they wrote: of a writer that stands here twice, the last counts.
-    pub writers: Vec<(Writer, u64)>,
+    /// The writers that wrote, in the order in which they did: of one that stands here twice, the last
+    /// counts.
+    pub writers: Vec<KeptWriter>,
+}
+
+/// What is kept of a writer with its changes: so a master that begins anew applies none of its commands
+/// twice, and knows what came of those whose answers may have been lost.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptWriter {
+    /// The writer.
+    pub writer: Writer,
+    /// The number of its last command.
+    pub number: u64,
+    /// The answers to its last commands, encoded; empty if it has them all.
+    pub answers: Vec<u8>,
 }
 
 /// One change for a backend.
@@ -128,8 +140,12 @@ impl Commit {
     /// Notes the last number of a writer.
     pub(crate) fn note(&mut self, writer: Writer, number: u64) {
         match self.writers.last_mut() {
-            Some((last, noted)) if *last == writer => *noted = number,
-            _ => self.writers.push((writer, number)),
+            Some(last) if last.writer == writer => last.number = number,
+            _ => self.writers.push(KeptWriter {
+                writer,
+                number,
+                answers: Vec::new(),
+            }),
         }
     }
 

@@ -8,7 +8,9 @@ use muster_wire::EndpointId;
 use rusqlite::{Connection, OpenFlags, Transaction, params};
 
 use crate::op::Writer;
-use crate::{Backend, BackendError, Commit, Encoded, Entry, Kept, MAX_WRITERS, Write};
+use crate::{
+    Backend, BackendError, Commit, Encoded, Entry, Kept, KeptWriter, MAX_WRITERS, Write,
+};
 
 /// How a file is kept, in SQLite's words.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -64,7 +66,7 @@ const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS store(key blob primary key, value blob, expiry integer);
     CREATE TABLE IF NOT EXISTS muster_state(key text primary key, value integer);
     CREATE TABLE IF NOT EXISTS muster_writer(
-        endpoint blob, instance integer, number integer, turn integer,
+        endpoint blob, instance integer, number integer, turn integer, answers blob,
         primary key(endpoint, instance));
 ";
 
@@ -208,17 +210,18 @@ impl Sqlite {
             }
         }
         let mut note = transaction.prepare_cached(
-            "INSERT OR REPLACE INTO muster_writer(endpoint, instance, number, turn)
-             VALUES(?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO muster_writer(endpoint, instance, number, turn, answers)
+             VALUES(?, ?, ?, ?, ?)",
         )?;
-        for (writer, number) in &commit.writers {
+        for kept in &commit.writers {
             *turn += 1;
-            let endpoint = writer.endpoint.as_bytes();
+            let endpoint = kept.writer.endpoint.as_bytes();
             note.execute(params![
                 &endpoint[..],
-                signed(writer.instance),
-                signed(*number),
-                *turn
+                signed(kept.writer.instance),
+                signed(kept.number),
+                *turn,
+                kept.answers
             ])?;
         }
         let mut state = transaction
@@ -328,9 +331,11 @@ fn entries(
     Ok(entries)
 }
 
-fn writers(connection: &Connection) -> rusqlite::Result<(Vec<(Writer, u64)>, i64)> {
+fn writers(connection: &Connection) -> rusqlite::Result<(Vec<KeptWriter>, i64)> {
     let mut statement = connection
-        .prepare("SELECT endpoint, instance, number, turn FROM muster_writer ORDER BY turn")?;
+        .prepare(
+            "SELECT endpoint, instance, number, turn, answers FROM muster_writer ORDER BY turn",
+        )?;
     let mut rows = statement.query([])?;
     let (mut writers, mut last) = (Vec::new(), 0);
     while let Some(row) = rows.next()? {
@@ -342,7 +347,12 @@ fn writers(connection: &Connection) -> rusqlite::Result<(Vec<(Writer, u64)>, i64
             endpoint: EndpointId::from_bytes(endpoint),
             instance: unsigned(row.get(1)?),
         };
-        writers.push((writer, unsigned(row.get(2)?)));
+        let answers = row.get_ref(4)?.as_blob().unwrap_or_default();
+        writers.push(KeptWriter {
+            writer,
+            number: unsigned(row.get(2)?),
+            answers: answers.to_vec(),
+        });
         last = row.get(3)?;
     }
     Ok((writers, last))

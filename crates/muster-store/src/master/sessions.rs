@@ -5,7 +5,8 @@ use std::collections::{HashMap, VecDeque};
 use muster_wire::Mono;
 
 use crate::op::{Answer, Writer};
-use crate::protocol::Results;
+use crate::KeptWriter;
+use crate::protocol::{Results, decode_answers, encode_answers};
 
 /// The writers remembered; the one that was not heard of for longest is forgotten first.
 const SESSIONS: usize = 4096;
@@ -48,6 +49,25 @@ impl Sessions {
         if session.answers.len() > ANSWERS {
             session.answers.pop_front();
             session.first += 1;
+        }
+    }
+
+    /// The answers that a writer may still ask for, encoded.
+    pub(super) fn answers_of(&self, writer: Writer) -> Vec<u8> {
+        match self.0.get(&writer) {
+            Some(session) if !session.answers.is_empty() => {
+                encode_answers(session.first, session.answers.iter())
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// A writer of a former life.
+    pub(super) fn restore(&mut self, kept: &KeptWriter) {
+        if let Some((first, answers)) = decode_answers(&kept.answers) {
+            let session = self.0.entry(kept.writer).or_default();
+            session.first = first;
+            session.answers = answers.into();
         }
     }
 

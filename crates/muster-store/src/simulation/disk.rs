@@ -3,14 +3,14 @@
 use std::collections::{BTreeMap, HashMap};
 
 use crate::op::Writer;
-use crate::{BackendError, Commit, Encoded, Entry, Kept, Write};
+use crate::{BackendError, Commit, Encoded, Entry, Kept, KeptWriter, Write};
 
 #[derive(Debug, Default)]
 pub(crate) struct Disk {
     life: u64,
     changes: u64,
     entries: BTreeMap<Encoded, Entry>,
-    writers: HashMap<Writer, u64>,
+    writers: HashMap<Writer, KeptWriter>,
     /// Commits fail from now on.
     pub(crate) is_broken: bool,
 }
@@ -25,11 +25,7 @@ impl Disk {
                 .iter()
                 .map(|(key, entry)| (key.clone(), entry.clone()))
                 .collect(),
-            writers: self
-                .writers
-                .iter()
-                .map(|(writer, number)| (*writer, *number))
-                .collect(),
+            writers: self.writers.values().cloned().collect(),
         }
     }
 
@@ -50,7 +46,9 @@ impl Disk {
                 Write::Clear => self.entries.clear(),
             }
         }
-        self.writers.extend(commit.writers.iter().copied());
+        let writers = commit.writers.iter();
+        self.writers
+            .extend(writers.map(|kept| (kept.writer, kept.clone())));
         Ok(())
     }
 }

@@ -43,7 +43,7 @@ impl Cluster {
             return;
         };
         self.now = at;
-        if !matches!(item, Item::Wake { .. }) {
+        if item.is_activity() {
             self.last_activity = at;
         }
         match item {
@@ -62,6 +62,7 @@ impl Cluster {
                 let (node, life) = (known.ends[side].node, known.ends[side].life);
                 let peer = known.ends[1 - side].id;
                 if self.lives(node, life) {
+                    self.store_lost(node, peer);
                     self.step(node, Input::PeerLost(peer));
                 }
             }
@@ -103,7 +104,22 @@ impl Cluster {
                 }
                 self.step(node, Input::Tick);
             }
-            Item::Feed { .. } | Item::Written { .. } | Item::Wake { .. } | Item::Pong { .. } => {}
+            Item::StoreMessage {
+                node,
+                life,
+                from,
+                bytes,
+                ..
+            } if self.lives(node, life) => self.store_message(node, from, &bytes),
+            Item::StoreWake { node, life, store } if self.lives(node, life) => {
+                self.store_wake(at, node, &store);
+            }
+            Item::Feed { .. }
+            | Item::Written { .. }
+            | Item::Wake { .. }
+            | Item::Pong { .. }
+            | Item::StoreMessage { .. }
+            | Item::StoreWake { .. } => {}
         }
     }
 
@@ -175,6 +191,18 @@ impl Cluster {
                 // Nobody outside the simulation looks in.
                 Effect::DescribePeers(_) | Effect::Ready { .. } => {}
                 Effect::Ping(peer) => self.ping(position, number, peer),
+                Effect::OpenStore {
+                    store,
+                    persistent,
+                    use_here,
+                    watch,
+                } => self.open_store(position, store, persistent, use_here, watch),
+                Effect::WriteStore {
+                    store,
+                    op,
+                    level,
+                    token,
+                } => self.write_store(position, &store, op, level, token),
                 Effect::Leave => self.note(position, "leaves"),
                 Effect::Report(report) => {
                     let mark = match report.severity {

@@ -6,6 +6,7 @@ use muster_cluster::node::NodeLoop;
 use muster_wire::{EndpointId, Filter, Incarnation, Topic};
 
 use super::process::{Process, ZeekProcess};
+use super::stores::NodeStores;
 use super::{Cluster, Connection, Life};
 use crate::agenda::Item;
 
@@ -16,21 +17,22 @@ impl Cluster {
         let node = &mut self.nodes[position];
         node.lives += 1;
         let incarnation = Incarnation(now.wall.as_nanos().unsigned_abs() + node.lives);
+        let stores = NodeStores::default();
         let process = if node.is_zeek {
             let known = self.layout.find(&node.name).expect("a node of the layout");
             Process::Zeek(ZeekProcess::new(&self.layout, known, id))
         } else {
-            let node_loop = NodeLoop::new(
+            let mut node_loop = NodeLoop::new(
                 &self.layout,
                 &node.name,
                 &self.registry,
                 id,
                 incarnation,
                 now,
-            );
-            Process::Muster(Box::new(
-                node_loop.unwrap_or_else(|error| panic!("{error}")),
-            ))
+            )
+            .unwrap_or_else(|error| panic!("{error}"));
+            node_loop.set_stores(Box::new(stores.clone()));
+            Process::Muster(Box::new(node_loop))
         };
         let topics = process.subscriptions();
         node.life = Some(Life {
@@ -42,6 +44,7 @@ impl Cluster {
             wake: None,
             fed: 0,
             low: None,
+            stores,
         });
         let what = if node.lives > 1 {
             "restarted"

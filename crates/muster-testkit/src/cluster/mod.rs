@@ -4,6 +4,7 @@ mod happening;
 mod lives;
 mod mesh;
 mod process;
+mod stores;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
@@ -18,6 +19,7 @@ use muster_wire::{EndpointId, Filter, Topic};
 
 use self::mesh::Pair;
 use self::process::Process;
+use self::stores::{Disks, NodeStores};
 use crate::agenda::Agenda;
 use crate::feed::{Feed, time_of};
 use crate::random::{Random, nanos};
@@ -56,6 +58,7 @@ pub struct Cluster {
     logged: BTreeMap<String, Vec<(usize, Data)>>,
     lost: u64,
     transcript: Vec<String>,
+    disks: Disks,
     started: bool,
 }
 
@@ -83,6 +86,7 @@ struct Life {
     wake: Option<u64>,
     fed: usize,
     low: Option<Timestamp>,
+    stores: NodeStores,
 }
 
 struct Connection {
@@ -148,6 +152,7 @@ impl Cluster {
             logged: BTreeMap::new(),
             lost: 0,
             transcript: Vec::new(),
+            disks: Disks::default(),
             started: false,
         }
     }

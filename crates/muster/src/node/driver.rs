@@ -21,6 +21,7 @@ use super::input::{InputItem, InputSender};
 use super::pacer::Pacer;
 use super::peers::PeersReply;
 use super::ready::Waiting;
+use super::stores::{Happening, NodeStores};
 use super::report::{NodeReport, NodeState};
 use super::throttle::Throttle;
 use crate::endpoint::{
@@ -172,6 +173,7 @@ pub(crate) struct Driver {
     runtime: tokio::runtime::Handle,
     pongs: (SyncSender<EndpointId>, Receiver<EndpointId>),
     waiting: Waiting,
+    stores: NodeStores,
 }
 
 impl Driver {
@@ -183,6 +185,7 @@ impl Driver {
         Ends { input, sink }: Ends,
         shared: Arc<Shared>,
         waiting: Waiting,
+        stores: NodeStores,
     ) -> Self {
         Self {
             node,
@@ -210,6 +213,7 @@ impl Driver {
             runtime: tokio::runtime::Handle::current(),
             pongs: sync_channel(PONGS),
             waiting,
+            stores,
         }
     }
 
@@ -217,6 +221,8 @@ impl Driver {
     pub(crate) fn run(mut self) {
         self.subscriber
             .set_waker(Waker::from(Arc::new(Unpark(std::thread::current()))));
+        let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+        self.stores.inbox().set_waker(waker);
         while !self.shared.stop.load(Ordering::Relaxed) {
             let received = self.receive();
             if self.is_deaf {
@@ -228,12 +234,13 @@ impl Driver {
                 self.step(LoopInput::Pong(peer));
             }
             self.take_waits();
+            let heard = self.hear_stores();
             self.step(LoopInput::Tick);
             if self.must_leave {
                 break;
             }
             self.report(false);
-            if !received && !read {
+            if !received && !read && !heard {
                 std::thread::park_timeout(self.rest());
             }
         }
@@ -254,6 +261,24 @@ impl Driver {
         }
     }
 
+    /// Hands on what has happened in the stores; says whether anything had.
+    fn hear_stores(&mut self) -> bool {
+        let happenings = self.stores.inbox().take();
+        let heard = !happenings.is_empty();
+        for happening in &happenings {
+            match happening {
+                Happening::Answer(token, outcome) => self.step(LoopInput::StoreAnswer {
+                    token: *token,
+                    outcome,
+                }),
+                Happening::Changed(store, event) => {
+                    self.step(LoopInput::StoreChanged { store, event });
+                }
+            }
+        }
+        heard
+    }
+
     /// Ends in order: input, inbox, frameworks, log records, files.
     fn drain(&mut self) {
         self.input_stop.store(true, Ordering::Relaxed);
@@ -265,6 +290,7 @@ impl Driver {
         }
         // What has arrived is handled, but whoever goes on sending does not keep the node alive.
         let started = Instant::now();
+        self.hear_stores();
         while self.receive() && started.elapsed() < DRAIN_INBOX {}
         self.step(LoopInput::Stop);
         let now = self.clock.now();
@@ -446,6 +472,21 @@ impl Driver {
                     Effect::Ping(peer) => self.ping(peer),
                     Effect::Ready { token, outcome } => self.waiting.end(token, outcome),
                     Effect::Leave => self.must_leave = true,
+                    Effect::OpenStore {
+                        store,
+                        persistent,
+                        use_here: true,
+                        watch,
+                    } => self.stores.begin(store, persistent, watch),
+                    Effect::OpenStore {
+                        store, persistent, ..
+                    } => self.stores.asked(store, persistent),
+                    Effect::WriteStore {
+                        store,
+                        op,
+                        level,
+                        token,
+                    } => self.stores.write(&store, op, level, token),
                     Effect::StartInputs => self.start_input(),
                     Effect::Report(report) => match report.severity {
                         Severity::Info => tracing::info!("{}", report.text),

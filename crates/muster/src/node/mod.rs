@@ -6,8 +6,10 @@ mod pacer;
 mod peers;
 mod ready;
 mod report;
+mod stores;
 mod throttle;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::{JoinHandle, Thread};
 use std::time::Duration;
@@ -22,10 +24,12 @@ use crate::endpoint::{
 };
 use driver::{Clock, Driver, Ends, Shared};
 use ready::Waits;
+use stores::NodeStores;
 
 pub use input::{InputBatch, InputSender, Stopping};
 pub use pacer::Pacer;
 pub use peers::{PeerDescription, PeersReply, PeersRequest};
+pub use stores::{NodeStoreError, StoreRequest};
 pub use report::{NodeReport, NodeState, PeerLine};
 
 /// What an input does on its thread: it sends batches until it ends, or until the sender says that
@@ -48,6 +52,8 @@ pub struct NodeConfig {
     pub tls: Tls,
     /// On which addresses the node may listen.
     pub exposure: Exposure,
+    /// What relative paths of the layout, such as those of stores, start from: the directory of its file.
+    pub base: PathBuf,
 }
 
 /// Why a node did not start.
@@ -91,6 +97,7 @@ pub struct Node {
     endpoint: Endpoint,
     shared: Arc<Shared>,
     waits: Waits,
+    stores: NodeStores,
     thread: Thread,
     driver: Option<JoinHandle<()>>,
 }
@@ -106,6 +113,7 @@ impl Node {
             input,
             tls,
             exposure,
+            base,
         } = config;
         let unknown = || NodeError::UnknownNode(name.clone());
         let node = layout.find(&name).ok_or_else(unknown)?.clone();
@@ -113,7 +121,9 @@ impl Node {
         let incarnation = Incarnation(u64::try_from(clock.now().wall.as_nanos()).unwrap_or(0));
         let endpoint = Endpoint::start(endpoint_config(&node, incarnation, tls))?;
         let id: EndpointId = endpoint.id();
-        let node_loop = NodeLoop::new(&layout, &name, &registry, id, incarnation, clock.now())?;
+        let stores = NodeStores::new(endpoint.clone(), Arc::clone(&layout), node.clone(), base);
+        let mut node_loop = NodeLoop::new(&layout, &name, &registry, id, incarnation, clock.now())?;
+        node_loop.set_stores(Box::new(stores.clone()));
         // All subscriptions stand before the first peer: its first message may be for any of them.
         let prefixes: Vec<_> = node_loop
             .subscriptions()
@@ -152,6 +162,7 @@ impl Node {
             },
             Arc::clone(&shared),
             waiting,
+            stores.clone(),
         );
         let driver = std::thread::Builder::new()
             .name(format!("node {name}"))
@@ -161,6 +172,7 @@ impl Node {
             endpoint,
             shared,
             waits,
+            stores,
             thread: driver.thread().clone(),
             driver: Some(driver),
         })
@@ -184,6 +196,16 @@ impl Node {
         let outcome = self.waits.begin(quorum, limit)?;
         self.thread.unpark();
         outcome.await.unwrap_or(Err(ReadyError::Stopped))
+    }
+
+    /// A store of this name. The author does not know whether a cluster runs, where the master is or what keeps
+    /// it: the layout does. `node.store("software/tracked").persistent().open().await?`
+    pub fn store(&self, name: impl Into<String>) -> StoreRequest {
+        StoreRequest {
+            stores: self.stores.clone(),
+            name: name.into(),
+            persistent: false,
+        }
     }
 
     /// What the node counts and sees, at most a quarter of a second old.
@@ -220,6 +242,7 @@ impl Node {
             // their part of the time.
             let _ = tokio::time::timeout_at(deadline - limit / 3, ended).await;
         }
+        self.stores.close(limit / 6).await;
         let _ = tokio::time::timeout_at(deadline, self.endpoint.shut_down()).await;
         self.report()
     }

@@ -9,7 +9,7 @@ use muster_data::{Data, DecodeOwned, Encode, Kind, Timespan, Timestamp};
 use muster_store::op::{Answer, Op};
 use muster_store::protocol::{Query, Reply};
 use muster_store::{
-    Encoded, Entry, Failure, Freshness, Level, Revision, StoreName, arithmetic,
+    Encoded, Entries, Entry, Failure, Freshness, Level, Revision, StoreName, arithmetic,
 };
 use muster_wire::EndpointId;
 use tokio::sync::oneshot;
@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 use super::error::{OpenError, StoreError, StoreErrorKind};
 use super::host::{Done, Host, Outcome};
 use super::options::{CloneOptions, MasterOptions};
-use super::watch::{Scope, Watch};
+use super::watch::{RawWatch, Scope, Watch};
 use crate::endpoint::Endpoint;
 
 /// How long an operation may take, unless it says otherwise.
@@ -190,6 +190,31 @@ impl<K, V> Store<K, V> {
     /// closes its backend; whether that was done in time. Writes after that are never durable.
     pub async fn close(self) -> bool {
         self.host.close(self.within).await
+    }
+
+    /// Writes for the loop of a node.
+    pub(crate) fn write_raw(&self, op: Op, level: Level, within: Duration, done: Done) {
+        self.host.write(op, level, Some(within), done);
+    }
+
+    /// What the loop of a node reads.
+    pub(crate) fn look_up(&self, key: &Encoded) -> Option<Entry> {
+        self.host.look(|entries| entries.get(key).cloned())
+    }
+
+    /// The number of keys here.
+    pub(crate) fn here(&self) -> usize {
+        self.host.look(Entries::len)
+    }
+
+    /// Whether there is something to read.
+    pub(crate) fn has_something(&self) -> bool {
+        self.host.freshness() != Freshness::Unattached
+    }
+
+    /// The changes for the loop of a node.
+    pub(crate) fn watch_raw(&self, scope: Scope) -> RawWatch {
+        RawWatch::new(Arc::clone(&self.host), scope)
     }
 
     async fn write(&self, op: Op) -> Result<Answer, StoreError> {

@@ -38,7 +38,7 @@ pub(crate) enum Done {
 }
 
 impl Done {
-    fn tell(self, outcome: Outcome) {
+    pub(crate) fn tell(self, outcome: Outcome) {
         match self {
             Self::Task(sender) => drop(sender.send(outcome)),
             Self::Call(call) => call(outcome),

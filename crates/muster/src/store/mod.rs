@@ -37,4 +37,5 @@ pub use handle::{Read, Store, Swapped, Versioned};
 pub use options::{CloneOptions, MasterOptions};
 pub use watch::{Scope, Watch, WatchEvent};
 
+pub(crate) use host::Done;
 pub(crate) use registry::Stores;

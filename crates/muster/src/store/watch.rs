@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use muster_data::{DataRef, DecodeOwned, ValueRef};
 use muster_store::op::{Change, Event};
@@ -18,6 +19,9 @@ const WAITING: usize = 65_536;
 
 /// The bytes of their keys and values.
 const WAITING_BYTES: usize = 64 << 20;
+
+/// How often a watch looks whether its store is still open.
+const CLOSED: Duration = Duration::from_secs(1);
 
 /// Which keys are watched.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -169,6 +173,58 @@ impl<K: DecodeOwned, V: DecodeOwned> Watch<K, V> {
                 Raw::Restarted => WatchEvent::Restarted,
             })
         })())
+    }
+}
+
+/// The changes of a store as it keeps them, for the loop of a node.
+#[derive(Debug)]
+pub(crate) struct RawWatch {
+    /// Does not keep the store open.
+    host: Weak<Host>,
+    queue: Arc<Queue>,
+}
+
+impl RawWatch {
+    pub(super) fn new(host: Arc<Host>, scope: Scope) -> Self {
+        let queue = host.watch(scope);
+        let host = Arc::downgrade(&host);
+        Self { host, queue }
+    }
+
+    /// The next change; `None` when the store is closed.
+    pub(crate) async fn next(&mut self) -> Option<Event> {
+        loop {
+            if self.queue.is_behind() {
+                self.host.upgrade()?.watch_anew(&self.queue);
+            }
+            let raw = self.queue.lock().events.pop_front();
+            match raw {
+                Some(Raw::Put { key, old, new }) => {
+                    return Some(Event::Put {
+                        key,
+                        value: new,
+                        expires: None,
+                        old,
+                    });
+                }
+                Some(Raw::Erase { key, old }) => {
+                    let old = Some(old);
+                    return Some(Event::Erase { key, old });
+                }
+                Some(Raw::Expire { key, old }) => {
+                    let old = Some(old);
+                    return Some(Event::Expire { key, old });
+                }
+                Some(Raw::Synced | Raw::Restarted) => {}
+                None => {
+                    let filled = self.queue.filled.notified();
+                    let waited = tokio::time::timeout(CLOSED, filled).await;
+                    if waited.is_err() && self.host.strong_count() == 0 {
+                        return None;
+                    }
+                }
+            }
+        }
     }
 }
 

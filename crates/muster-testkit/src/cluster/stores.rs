@@ -1,0 +1,431 @@
+//! Stores of a simulated cluster: masters and clones as in a process, their messages on simulated ways.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use muster_cluster::node::{Input, Now, StoreReads};
+use muster_data::{Data, Encode};
+use muster_store::op::{Answer, Event, Op};
+use muster_store::protocol::Message;
+use muster_store::{
+    CloneConfig, CloneOutput, Encoded, Entries, Entry, Failure, Freshness, Kept, KeptWriter, Level, Master,
+    MasterConfig, MasterOutput, StoreClone, StoreName, Write,
+};
+use muster_wire::EndpointId;
+
+use super::Cluster;
+use crate::agenda::Item;
+
+/// The stores of one life of a node.
+#[derive(Debug, Clone, Default)]
+pub(super) struct NodeStores(Arc<Mutex<BTreeMap<StoreName, Open>>>);
+
+struct Open {
+    core: Core,
+    is_watched: bool,
+    wake: Option<u64>,
+    /// A master's own durable writes: generation, token, answer.
+    keeping: Vec<(u64, u64, Answer)>,
+}
+
+enum Core {
+    Master(Box<Master>),
+    Clone(Box<StoreClone>),
+}
+
+impl fmt::Debug for Open {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Open").finish_non_exhaustive()
+    }
+}
+
+impl Open {
+    fn entries(&self) -> &Entries {
+        match &self.core {
+            Core::Master(master) => master.state().entries(),
+            Core::Clone(clone) => clone.entries(),
+        }
+    }
+}
+
+impl NodeStores {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<StoreName, Open>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl StoreReads for NodeStores {
+    fn get(&self, store: &StoreName, key: &Encoded) -> Option<Entry> {
+        self.lock().get(store)?.entries().get(key).cloned()
+    }
+
+    fn is_attached(&self, store: &StoreName) -> bool {
+        self.lock().get(store).is_some_and(|open| match &open.core {
+            Core::Master(_) => true,
+            Core::Clone(clone) => {
+                clone.freshness(muster_wire::Mono::default()) != Freshness::Unattached
+            }
+        })
+    }
+
+    fn size(&self, store: &StoreName) -> usize {
+        self.lock().get(store).map_or(0, |open| open.entries().len())
+    }
+}
+
+/// What the disks of a cluster hold, by node and store: it outlives the nodes' lives.
+#[derive(Debug, Default)]
+pub(super) struct Disks(BTreeMap<(usize, StoreName), Disk>);
+
+#[derive(Debug, Default)]
+struct Disk {
+    life: u64,
+    changes: u64,
+    entries: BTreeMap<Encoded, Entry>,
+    writers: BTreeMap<muster_store::op::Writer, KeptWriter>,
+}
+
+/// What a store does that its node must hear of.
+enum Heard {
+    Changed(Event),
+    Answer(u64, Result<Answer, Failure>),
+}
+
+impl Cluster {
+    /// The value of a key in a node's copy of a store.
+    pub fn stored<Q: Encode + ?Sized>(&self, node: &str, store: &str, key: &Q) -> Option<Data> {
+        let position = self.position(node);
+        let life = self.nodes[position].life.as_ref()?;
+        let name = StoreName::new(store).unwrap_or_else(|error| panic!("{error}"));
+        let entry = life.stores.get(&name, &Encoded::key(key))?;
+        Some(entry.value.to_data())
+    }
+
+    pub(super) fn open_store(
+        &mut self,
+        position: usize,
+        store: StoreName,
+        persistent: bool,
+        use_here: bool,
+        watch: bool,
+    ) {
+        let now = self.present();
+        let plan = self.layout.store(&store, persistent);
+        let plan = plan.expect("a checked layout has a node for every master");
+        let master_at = self.position(plan.master.as_str());
+        let is_persistent = plan.backend != muster_cluster::StoreBackend::Memory;
+        if master_at != position && !use_here {
+            return;
+        }
+        let disks = &mut self.disks;
+        let Some(life) = &mut self.nodes[position].life else {
+            return;
+        };
+        let stores = life.stores.clone();
+        let mut open = stores.lock();
+        if let Some(open) = open.get_mut(&store) {
+            open.is_watched |= watch;
+            return;
+        }
+        let core = if master_at == position {
+            let config = MasterConfig::default();
+            let number = u64::try_from(now.wall.as_nanos()).unwrap_or(0);
+            Core::Master(Box::new(if is_persistent {
+                let disk = disks.0.entry((position, store.clone())).or_default();
+                Master::persistent(store.clone(), life.id, number, config, disk.kept(), now_of(now))
+            } else {
+                Master::in_memory(store.clone(), life.id, number, config, now_of(now))
+            }))
+        } else {
+            let config = CloneConfig::default();
+            // One instance of each store on a node.
+            let instance = open.len() as u64 + 1;
+            let clone = StoreClone::new(store.clone(), instance, config, now.mono);
+            Core::Clone(Box::new(clone))
+        };
+        open.insert(
+            store.clone(),
+            Open {
+                core,
+                is_watched: watch,
+                wake: None,
+                keeping: Vec::new(),
+            },
+        );
+        drop(open);
+        // In a process the node asks the master's; here it is there at once.
+        if master_at != position {
+            self.open_store(master_at, store.clone(), persistent, false, false);
+        }
+        self.store_did(position, &store);
+    }
+
+    pub(super) fn write_store(
+        &mut self,
+        position: usize,
+        store: &StoreName,
+        op: Op,
+        level: Level,
+        token: u64,
+    ) {
+        let now = self.present();
+        let Some(life) = &self.nodes[position].life else {
+            return;
+        };
+        let stores = life.stores.clone();
+        let mut heard = Vec::new();
+        match stores.lock().get_mut(store) {
+            None => heard.push(Heard::Answer(token, Err(Failure::NoMaster))),
+            Some(open) => match &mut open.core {
+                Core::Master(master) => {
+                    let (answer, generation) = master.write(op, level, now_of(now));
+                    let waits = level == Level::Durable && matches!(answer, Answer::Done { .. });
+                    match generation.filter(|_| waits) {
+                        Some(generation) => open.keeping.push((generation, token, answer)),
+                        None => heard.push(Heard::Answer(token, Ok(answer))),
+                    }
+                }
+                Core::Clone(clone) => clone.write(op, level, token, None, now.mono),
+            },
+        }
+        self.hear(position, store, heard);
+        self.store_did(position, store);
+    }
+
+    pub(super) fn store_message(&mut self, position: usize, from: EndpointId, bytes: &[u8]) {
+        let now = self.present();
+        let Some(life) = &self.nodes[position].life else {
+            return;
+        };
+        let Some((name, for_master)) = Message::addressee(bytes) else {
+            return;
+        };
+        let (Ok(name), Ok(message)) = (StoreName::new(name), Message::decode(bytes)) else {
+            return;
+        };
+        let stores = life.stores.clone();
+        match stores.lock().get_mut(&name).map(|open| &mut open.core) {
+            Some(Core::Master(master)) if for_master => {
+                master.receive(from, message, now_of(now));
+            }
+            Some(Core::Clone(clone)) if !for_master => clone.receive(from, message, now.mono),
+            _ => return,
+        }
+        self.store_did(position, &name);
+    }
+
+    pub(super) fn store_wake(&mut self, at: u64, position: usize, store: &StoreName) {
+        let now = self.present();
+        let Some(life) = &self.nodes[position].life else {
+            return;
+        };
+        let stores = life.stores.clone();
+        if let Some(open) = stores.lock().get_mut(store) {
+            if open.wake != Some(at) {
+                return;
+            }
+            open.wake = None;
+            match &mut open.core {
+                Core::Master(master) => master.tick(now_of(now)),
+                Core::Clone(clone) => clone.tick(now.mono),
+            }
+        }
+        self.store_did(position, store);
+    }
+
+    pub(super) fn store_lost(&mut self, position: usize, endpoint: EndpointId) {
+        let now = self.present();
+        let Some(life) = &self.nodes[position].life else {
+            return;
+        };
+        let stores = life.stores.clone();
+        let names: Vec<StoreName> = stores.lock().keys().cloned().collect();
+        for name in names {
+            if let Some(open) = stores.lock().get_mut(&name)
+                && let Core::Clone(clone) = &mut open.core
+            {
+                clone.lost(endpoint, now.mono);
+            }
+            self.store_did(position, &name);
+        }
+    }
+
+    /// Does what a store wants done.
+    fn store_did(&mut self, position: usize, store: &StoreName) {
+        let now = self.present();
+        let Some(life) = &self.nodes[position].life else {
+            return;
+        };
+        let (me, stores) = (life.id, life.stores.clone());
+        let mut heard = Vec::new();
+        let mut sent: Vec<(Option<EndpointId>, Vec<u8>)> = Vec::new();
+        let next = {
+            let mut all = stores.lock();
+            let Some(open) = all.get_mut(store) else {
+                return;
+            };
+            let is_watched = open.is_watched;
+            match &mut open.core {
+                Core::Master(master) => {
+                    while let Some(output) = master.poll() {
+                        match output {
+                            MasterOutput::Broadcast(bytes) => sent.push((None, bytes)),
+                            MasterOutput::Send(to, bytes) => sent.push((Some(to), bytes)),
+                            MasterOutput::Changed(change) if is_watched => {
+                                heard.push(Heard::Changed(change.event));
+                            }
+                            MasterOutput::Changed(_) => {}
+                            MasterOutput::Commit(commit) => {
+                                let disk = self.disks.0.entry((position, store.clone()));
+                                disk.or_default().commit(&commit);
+                                master.committed(None, now_of(now));
+                            }
+                            MasterOutput::Kept { generation, .. } => {
+                                let all = std::mem::take(&mut open.keeping);
+                                for (with, token, answer) in all {
+                                    if with > generation {
+                                        open.keeping.push((with, token, answer));
+                                    } else {
+                                        heard.push(Heard::Answer(token, Ok(answer)));
+                                    }
+                                }
+                            }
+                        }
+                    }
+                    master.next_tick(now_of(now))
+                }
+                Core::Clone(clone) => {
+                    while let Some(output) = clone.poll() {
+                        match output {
+                            CloneOutput::Find(bytes) => sent.push((None, bytes)),
+                            CloneOutput::Send(to, bytes) => sent.push((Some(to), bytes)),
+                            CloneOutput::Changed(change) if is_watched => {
+                                heard.push(Heard::Changed(change.event));
+                            }
+                            CloneOutput::Settled(settled) => {
+                                heard.push(Heard::Answer(settled.token, settled.outcome));
+                            }
+                            _ => {}
+                        }
+                    }
+                    clone.next_tick()
+                }
+            }
+        };
+        for (to, bytes) in sent {
+            self.send_store_message(position, me, to, &bytes);
+        }
+        self.hear(position, store, heard);
+        let at = next.0.max(self.now + 1_000);
+        let mut all = stores.lock();
+        if let Some(open) = all.get_mut(store)
+            && open.wake.is_none_or(|wake| at < wake)
+            && next.0 < u64::MAX
+        {
+            open.wake = Some(at);
+            let (node, store) = (position, store.clone());
+            let life = self.nodes[position].lives;
+            self.agenda.add(at, Item::StoreWake { node, life, store });
+        }
+    }
+
+    fn hear(&mut self, position: usize, store: &StoreName, heard: Vec<Heard>) {
+        for heard in heard {
+            match heard {
+                Heard::Changed(event) => self.step(
+                    position,
+                    Input::StoreChanged {
+                        store,
+                        event: &event,
+                    },
+                ),
+                Heard::Answer(token, outcome) => self.step(
+                    position,
+                    Input::StoreAnswer {
+                        token,
+                        outcome: &outcome,
+                    },
+                ),
+            }
+        }
+    }
+
+    /// Sends to one endpoint, or to all that can be reached: who has no such store takes no notice.
+    fn send_store_message(
+        &mut self,
+        position: usize,
+        from: EndpointId,
+        to: Option<EndpointId>,
+        bytes: &[u8],
+    ) {
+        let Some(life) = &self.nodes[position].life else {
+            return;
+        };
+        let is_routine = matches!(Message::decode(bytes), Ok(Message::Alive { .. }));
+        for connection in life.connections.clone() {
+            let known = &self.connections[connection];
+            let side = usize::from(known.ends[0].node == position);
+            let far = &known.ends[side];
+            if !known.is_open || to.is_some_and(|to| to != far.id) {
+                continue;
+            }
+            let (node, life) = (far.node, far.life);
+            let mut latency = self.random.nanos(&self.latency);
+            if self.connections[connection].via.is_some() {
+                latency += self.random.nanos(&self.latency);
+            }
+            let bytes = bytes.to_vec();
+            self.agenda.add(
+                self.now + latency,
+                Item::StoreMessage {
+                    node,
+                    life,
+                    from,
+                    bytes,
+                    is_routine,
+                },
+            );
+        }
+    }
+}
+
+impl Disk {
+    fn kept(&self) -> Kept {
+        Kept {
+            life: self.life,
+            changes: self.changes,
+            entries: self
+                .entries
+                .iter()
+                .map(|(key, entry)| (key.clone(), entry.clone()))
+                .collect(),
+            writers: self.writers.values().cloned().collect(),
+        }
+    }
+
+    fn commit(&mut self, commit: &muster_store::Commit) {
+        (self.life, self.changes) = (commit.life, commit.changes);
+        for write in &commit.writes {
+            match write {
+                Write::Put(key, entry) => {
+                    self.entries.insert(key.clone(), entry.clone());
+                }
+                Write::Erase(key) => {
+                    self.entries.remove(key);
+                }
+                Write::Clear => self.entries.clear(),
+            }
+        }
+        let writers = commit.writers.iter();
+        self.writers
+            .extend(writers.map(|kept| (kept.writer, kept.clone())));
+    }
+}
+
+fn now_of(now: Now) -> muster_store::Now {
+    muster_store::Now {
+        mono: now.mono,
+        wall: now.wall,
+    }
+}
