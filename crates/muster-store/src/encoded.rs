@@ -100,11 +100,6 @@ impl fmt::Debug for Encoded {
     }
 }
 
-/// Reads one value from the start of some bytes: the value, and what is behind it.
-pub(crate) fn split(bytes: &[u8]) -> Result<(&[u8], &[u8]), DecodeError> {
-    let length = muster_data::validate_first(bytes, &Limits::default())?;
-    Ok(bytes.split_at(length))
-}
 
 #[cfg(test)]
 mod tests {

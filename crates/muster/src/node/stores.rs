@@ -169,6 +169,7 @@ impl NodeStores {
         if let Some(store) = self.find(name) {
             return Ok(store);
         }
+        self.0.opening_begins(name);
         let opened = self.open_new(name, persistent).await;
         let mut slots = self.0.slots();
         let early = match slots.remove(name) {
@@ -247,10 +248,7 @@ impl NodeStores {
 
     /// Opens a store, and watches it, if that is wanted, for the loop.
     pub(crate) fn begin(&self, name: StoreName, persistent: bool, watch: bool) {
-        self.0
-            .slots()
-            .entry(name.clone())
-            .or_insert_with(|| Slot::Opening(Vec::new()));
+        self.0.opening_begins(&name);
         let this = self.clone();
         self.0.runtime.spawn(async move {
             match this.open(&name, persistent).await {
@@ -337,6 +335,12 @@ impl NodeStores {
 impl Inner {
     fn slots(&self) -> MutexGuard<'_, HashMap<StoreName, Slot>> {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn opening_begins(&self, name: &StoreName) {
+        self.slots()
+            .entry(name.clone())
+            .or_insert_with(|| Slot::Opening(Vec::new()));
     }
 
     fn write(&self, store: &Store, Early { op, level, token }: Early) {
