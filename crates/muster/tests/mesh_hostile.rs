@@ -72,6 +72,7 @@ impl Member {
             role: String::new(),
             machine: String::new(),
             transit: true,
+            homes: false,
         };
         let mut member = Self {
             stream,
@@ -139,6 +140,7 @@ impl Member {
             kind: Kind::Data,
             topic: Topic::new(topic).unwrap(),
             payload: Bytes::from(payload),
+            guest: None,
         };
         let batch = Frame::Batch {
             class: Class::Event,
@@ -293,6 +295,8 @@ async fn endpoints_without_end_are_remembered_to_a_bound() {
                 role: String::new(),
                 machine: String::new(),
                 filter: Filter::from_prefixes(["/t"]),
+                homes: false,
+                guests: Vec::new(),
             }))
         });
         let records = Frame::Records {

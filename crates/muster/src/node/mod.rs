@@ -243,6 +243,7 @@ fn endpoint_config(node: &LayoutNode, incarnation: Incarnation, tls: Tls) -> End
             _ if node.role.is_hub() => Forwarding::Relay,
             _ => Forwarding::Leaf,
         },
+        relay_version_1: settings.boolean("peering.relay_version_1"),
         data_queue: QueueLimits {
             messages: settings.size("peering.data_queue"),
             bytes: settings.size("peering.data_queue_bytes"),

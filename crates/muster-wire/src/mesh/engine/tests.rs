@@ -22,6 +22,7 @@ fn mesh(number: u8, name: &str, incarnation: u64) -> Mesh {
         role: String::new(),
         machine: String::new(),
         transit: true,
+        homes: true,
     };
     Mesh::new(identity, Config::default())
 }
@@ -118,6 +119,7 @@ fn messages_of_strangers_and_own_ones_are_dropped_and_counted() {
             kind: Kind::Data,
             topic: Topic::new("/t").unwrap(),
             payload: Bytes::new(),
+            guest: None,
         };
         let frame = Frame::Batch {
             class: Class::Event,
@@ -195,6 +197,8 @@ fn node_record(number: u8, version: u64) -> NodeRecord {
         role: String::new(),
         machine: String::new(),
         filter: Filter::default(),
+        homes: true,
+        guests: Vec::new(),
     }
 }
 

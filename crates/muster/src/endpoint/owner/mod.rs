@@ -1,6 +1,7 @@
 //! The one task of an endpoint that changes its routing table, and drives its handshakes.
 
 mod commands;
+mod guests;
 mod mesh;
 
 use std::collections::{BTreeMap, HashMap};
@@ -8,9 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use muster_wire::envelope::Control;
+use muster_wire::mesh::Mesh;
 use muster_wire::peering::{Action, ConnectionId, Offer, Peering, Protocol};
 use muster_wire::routing::{PeerEntry, Table};
-use muster_wire::{EndpointId, Filter, Subscriptions};
+use muster_wire::{EndpointId, Filter, Mono, Subscriptions};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::dial::DialState;
@@ -18,6 +20,7 @@ use super::peer_queue::{EndReason, PeerQueue};
 use super::shared::Shared;
 use super::status::{PeerInfo, PeerOrigin, Status};
 use super::subscriber::SubscriberQueue;
+use guests::GuestNews;
 use mesh::MeshPart;
 
 pub(crate) use commands::{Command, ConnectionCommand, DialStart, Inbox, OwnerHandle, Unpeer};
@@ -43,6 +46,10 @@ struct Peer {
     connection: ConnectionId,
     filter: Arc<Filter>,
     queue: Arc<PeerQueue>,
+    /// Whether it may have its home here: it is of version 1, and in no mesh.
+    is_guest: bool,
+    /// What it was told last that is subscribed to here, if it is of version 1.
+    told: Filter,
     /// Being removed: nothing new is routed to it.
     leaving: bool,
 }
@@ -50,6 +57,16 @@ struct Peer {
 impl Peer {
     fn is_in_mesh(&self) -> bool {
         self.queue.info.protocol == Protocol::V2
+    }
+
+    /// It is no neighbour of the mesh any more, and no guest.
+    fn leave(&self, mesh: &mut Mesh, now: Mono) {
+        let id = self.queue.info.id;
+        if self.is_in_mesh() {
+            mesh.peer_down(id, now);
+        } else if self.is_guest {
+            mesh.guest_down(id, now);
+        }
     }
 }
 
@@ -86,6 +103,7 @@ pub(crate) struct Owner {
     subscribers: BTreeMap<u64, SubscriberEntry>,
     subscriptions: Subscriptions,
     filter: Filter,
+    guest_news: GuestNews,
     dials: HashMap<String, Dial>,
     next_number: u64,
     table_version: u64,
@@ -107,6 +125,7 @@ impl Owner {
             subscribers: BTreeMap::new(),
             subscriptions: Subscriptions::default(),
             filter: Filter::default(),
+            guest_news: GuestNews::default(),
             dials: HashMap::new(),
             next_number: 0,
             table_version: 0,
@@ -190,8 +209,12 @@ impl Owner {
                 self.tell(connection, ConnectionCommand::Continue);
             }
             Command::Closed(connection) => self.connection_closed(connection),
-            Command::RoutingUpdate(peer, filter, done) => {
-                if let Some(peer) = self.peers.get_mut(&peer) {
+            Command::RoutingUpdate(id, filter, done) => {
+                if let Some(peer) = self.peers.get_mut(&id) {
+                    if peer.is_guest && !peer.leaving {
+                        let now = self.shared.now();
+                        self.mesh.mesh.guest_up(id, filter.clone(), now);
+                    }
                     peer.filter = Arc::new(filter);
                     self.publish_table();
                 }
@@ -310,8 +333,9 @@ impl Owner {
         let awaits_time = self.peering.pending() > 0 || self.shutting_down.is_some();
         let ticks = awaits_time.then_some(TICK);
         let now = self.shared.now();
-        let mesh = self.mesh.mesh.next_due().map(|due| due.since(now));
-        mesh.into_iter().chain(ticks).min()
+        let dues = [self.mesh.mesh.next_due(), self.guest_news.due()];
+        let dues = dues.into_iter().flatten().map(|due| due.since(now));
+        dues.chain(ticks).min()
     }
 
     /// Does what is due.
@@ -389,10 +413,11 @@ impl Owner {
                     connection,
                     peer,
                     protocol,
+                    is_guest,
                     filter,
                     announce,
                 } => {
-                    self.established(connection, peer, protocol, filter, announce);
+                    self.established(connection, peer, (protocol, is_guest), filter, announce);
                 }
             }
         }
@@ -413,7 +438,7 @@ impl Owner {
         &mut self,
         connection: ConnectionId,
         id: EndpointId,
-        protocol: Protocol,
+        (protocol, is_guest): (Protocol, bool),
         filter: Filter,
         announce: bool,
     ) {
@@ -437,8 +462,10 @@ impl Owner {
         }
         let peer = Peer {
             connection,
-            filter: Arc::new(filter),
+            filter: Arc::new(filter.clone()),
             queue: Arc::clone(&queue),
+            is_guest,
+            told: self.filter.clone(),
             leaving: false,
         };
         if let Some(former) = self.peers.insert(id, peer) {
@@ -446,9 +473,10 @@ impl Owner {
                 .queue
                 .end(EndReason::Lost("connected anew".to_owned()));
             self.retire(&former.queue);
-            if former.is_in_mesh() {
-                self.mesh.mesh.peer_down(id, self.shared.now());
-            }
+            former.leave(&mut self.mesh.mesh, self.shared.now());
+        }
+        if is_guest {
+            self.mesh.mesh.guest_up(id, filter, self.shared.now());
         }
         // First the table, then whoever is told of it, then the first message can arrive.
         self.publish_table();
@@ -492,9 +520,7 @@ impl Owner {
             return;
         };
         self.retire(&peer.queue);
-        if peer.is_in_mesh() {
-            self.mesh.mesh.peer_down(id, self.shared.now());
-        }
+        peer.leave(&mut self.mesh.mesh, self.shared.now());
         self.publish_table();
         if !peer.queue.is_announced() {
             return;
@@ -547,10 +573,8 @@ impl Owner {
             peer.leaving = true;
             peer.queue.close();
             self.shared.former().leave(&peer.queue);
-            let id = peer.queue.info.id;
-            if peer.is_in_mesh() {
-                self.mesh.mesh.peer_down(id, self.shared.now());
-            }
+            let now = self.shared.now();
+            peer.leave(&mut self.mesh.mesh, now);
             self.publish_table();
             found = true;
         }
@@ -585,11 +609,7 @@ impl Owner {
             peer.leaving = true;
             peer.queue.close();
             self.shared.former().leave(&peer.queue);
-            if peer.is_in_mesh() {
-                self.mesh
-                    .mesh
-                    .peer_down(peer.queue.info.id, self.shared.now());
-            }
+            peer.leave(&mut self.mesh.mesh, self.shared.now());
         }
         self.publish_table();
     }
@@ -614,10 +634,7 @@ impl Owner {
         self.peering.set_filter(self.filter.clone());
         let now = self.shared.now();
         self.mesh.mesh.subscribe(self.filter.clone(), now);
-        for peer in self.peers.values().filter(|peer| !peer.is_in_mesh()) {
-            peer.queue
-                .push_control(&Control::RoutingUpdate(self.filter.clone()));
-        }
+        self.tell_version_1();
     }
 
     fn publish_table(&mut self) {

@@ -8,12 +8,13 @@ use muster_wire::counters::DropCause;
 use muster_wire::frame::{self, HEADER, Next};
 use muster_wire::mesh::codec::{Decoder, Frame, MessageRef};
 use muster_wire::mesh::{Verdict, addressed};
+use muster_wire::peering::Protocol;
 use muster_wire::routing::HopCache;
 use muster_wire::{Class, EndpointId, Kind, Topic};
 use tokio::io::AsyncRead;
 
+use super::pending::{Lying, Way};
 use super::{PeerCounts, Reader, Relay, Shared, Table};
-use crate::endpoint::outgoing::RelayedEntry;
 use crate::endpoint::owner::Command;
 use crate::endpoint::peer_queue::EndReason;
 use crate::endpoint::shared::SharedWindows;
@@ -24,7 +25,7 @@ pub(super) struct MeshIntake {
     decoder: Decoder,
     /// By alias.
     origins: Vec<Option<Origin>>,
-    hops: HopCache,
+    pub(super) hops: HopCache,
 }
 
 /// An origin of messages.
@@ -167,17 +168,18 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             return self.refuse(DropCause::Malformed, "a topic that may not be", "");
         };
         let length = message.payload.len();
-        if self.is_for_us(message, position) {
-            self.deliver(message.id.origin, position, start, length);
-        }
+        self.take(table, slot, position, &message, start);
         if !table.mesh().is_some_and(|routes| routes.relays()) {
             return;
         }
-        let hops = self.mesh.hops.find(table, &self.routes, slot, position);
+        let guest = message.guest;
+        let hops = self
+            .mesh
+            .hops
+            .find(table, &self.routes, slot, position, guest);
         let Some((topic, _)) = self.routes.get(position).filter(|_| !hops.is_empty()) else {
             return;
         };
-        // What a full queue drops at once, and never more than it may hold.
         let limits = shared.config.policies()[class as usize].limits;
         for hop in hops.iter() {
             let id = table.peer(*hop).map(|peer| peer.id);
@@ -188,23 +190,54 @@ impl<R: AsyncRead + Unpin> Reader<R> {
                 return count(&shared.mesh.hops_exhausted);
             }
             count(&shared.mesh.relayed);
-            let mut relays = self.relays.iter();
-            let known = relays.rposition(|relay| {
-                relay.peer == *hop && relay.class == class && relay.has_room(length, limits)
-            });
-            let at = known.unwrap_or_else(|| {
-                self.relays.push(Relay::new(*hop, class));
-                self.relays.len() - 1
-            });
-            let entry = RelayedEntry {
-                topic: 0,
-                start: 0,
-                length: 0,
+            let way = Way {
+                peer: *hop,
+                class,
+                guest,
+            };
+            let lying = Lying {
+                topic,
+                start,
+                length,
                 id: message.id,
                 hops: message.hops - 1,
                 kind: message.kind,
             };
-            self.relays[at].add(topic, start, length, entry);
+            Relay::note(&mut self.relays, way, lying, limits);
+        }
+    }
+
+    /// Takes a message for whoever is here: subscribers, and peers of version 1 at home.
+    fn take(
+        &mut self,
+        table: &Table,
+        origin: u32,
+        position: usize,
+        message: &MessageRef<'_>,
+        start: usize,
+    ) {
+        if let Some(id) = addressed(message.topic) {
+            if id == self.shared.me {
+                self.shared.addressed(message.id.origin, message.payload);
+            }
+            return;
+        }
+        let Some((_, route)) = self.routes.get(position) else {
+            return;
+        };
+        // What a peer of ours has published has come from itself.
+        let is_heard = message.guest.is_some_and(|guest| is_direct(table, guest));
+        let is_here = !route.subscribers.is_empty() && !is_heard;
+        let is_for_guests = !route.guests.is_empty() && message.guest.is_none();
+        if !(is_here || is_for_guests) || !self.is_valid(message) {
+            return;
+        }
+        if is_here {
+            let from = message.guest.unwrap_or(message.id.origin);
+            self.deliver(from, position, start, message.payload.len());
+        }
+        if is_for_guests {
+            self.pass_to_guests(table, origin, position, message, start);
         }
     }
 
@@ -255,18 +288,8 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         Some(*slot)
     }
 
-    /// Whether somebody here subscribes to a message, and may have it.
-    fn is_for_us(&mut self, message: MessageRef<'_>, position: usize) -> bool {
-        if let Some(id) = addressed(message.topic) {
-            if id == self.shared.me {
-                self.shared.addressed(message.id.origin, message.payload);
-            }
-            return false;
-        }
-        let route = self.routes.get(position);
-        if route.is_none_or(|(_, route)| route.subscribers.is_empty()) {
-            return false;
-        }
+    /// Whether a message may be given to somebody.
+    fn is_valid(&mut self, message: &MessageRef<'_>) -> bool {
         let refusal = match message.kind {
             Kind::Command => Some((DropCause::NoStore, "a command for a store")),
             Kind::Data if muster_data::validate(message.payload, &self.limits).is_err() => {
@@ -286,6 +309,12 @@ fn lost(error: &impl ToString) -> Stop {
     Stop::End(EndReason::Lost(error.to_string()))
 }
 
-fn count(counter: &AtomicU64) {
+/// Whether an endpoint is a peer of version 1.
+fn is_direct(table: &Table, id: EndpointId) -> bool {
+    let entry = table.entry(id);
+    entry.is_some_and(|peer| peer.protocol == Protocol::V1)
+}
+
+pub(super) fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
 }

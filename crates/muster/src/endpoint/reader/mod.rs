@@ -1,6 +1,7 @@
 //! The read side of a peering: validates, routes and hands over what one socket read brought, with
 //! no task between the socket and the subscribers' queues.
 
+mod guests;
 mod mesh;
 mod pending;
 
@@ -195,6 +196,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
                             let found = self.routes.find(&table, &self.buffer[topic]);
                             if let Some(position) = found {
                                 self.deliver(self.queue.info.id, position, offset, length);
+                                self.relay_for_guest(&table, position, offset, length);
                             }
                         }
                     }
@@ -260,8 +262,8 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         let chunk = chunk.freeze();
         let config = &self.shared.config;
         for relay in self.relays.drain(..) {
-            if let Some(peer) = table.peer(relay.peer) {
-                let limits = config.policies()[relay.class as usize].limits;
+            if let Some(peer) = table.peer(relay.way.peer) {
+                let limits = config.policies()[relay.way.class as usize].limits;
                 let most = limits.bytes.min(config.frame_limit);
                 let relayed = relay.into_relayed(&chunk, self.allocation, most);
                 peer.handle.relay(relayed);
