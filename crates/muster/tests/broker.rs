@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use muster::wire::{EndpointId, QueueLimits, Topic};
 use muster::{
-    Delivery, Endpoint, EndpointConfig, Exposure, PeerInfo, PeerOrigin, Status, Subscriber,
+    Delivery, Endpoint, EndpointConfig, Exposure, Forwarding, PeerInfo, PeerOrigin, Status,
+    Subscriber,
 };
 use muster_data::{Data, DataRef, Timespan, Timestamp, encode_to_vec};
 use tokio::net::TcpListener;
@@ -273,6 +274,153 @@ async fn muster_answers_the_pings_of_a_broker_node() {
     assert!(broker.ended().await.success());
 }
 
+/// Two linked relays with a leaf at the second one.
+struct Mesh {
+    relays: [(Endpoint, Inbox); 2],
+    leaf: (Endpoint, Inbox),
+}
+
+impl Mesh {
+    async fn new(prefixes: &[&str]) -> Self {
+        let relays = [
+            endpoint([0x40; 16], prefixes).await,
+            endpoint([0x41; 16], prefixes).await,
+        ];
+        let config = EndpointConfig {
+            forwarding: Forwarding::Leaf,
+            ..EndpointConfig::default()
+        };
+        let leaf = started(config, prefixes).await;
+        let [(first, _), (second, _)] = &relays;
+        let address = listening(second).await;
+        first.dial(&address, RETRY);
+        leaf.0.dial(&address, RETRY);
+        let all = [first, second, &leaf.0];
+        within(async {
+            let is_whole = |endpoint: &&Endpoint| {
+                let nodes = endpoint.mesh();
+                nodes.len() == 3 && nodes.iter().all(|node| node.ready)
+            };
+            while !all.iter().all(is_whole) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await;
+        Self { relays, leaf }
+    }
+}
+
+/// Two pipes at the first of two relays: what one publishes is heard once at a leaf of the second, the
+/// other prints what that leaf publishes, and neither hears the other.
+#[tokio::test(flavor = "multi_thread")]
+async fn broker_at_one_relay_hears_and_is_heard_in_the_whole_mesh() {
+    let Some(pipe) = named("MUSTER_BROKER_PIPE") else {
+        return;
+    };
+    let mut mesh = Mesh::new(&["/up"]).await;
+    let [(first, _), (second, _)] = &mesh.relays;
+    let accepted = PeerOrigin::Accepted;
+    let up = ["--mode=publish", "--topic=/up"];
+    let mut up = pipe.start(first, accepted, &up).await;
+    let down = ["--mode=subscribe", "--topic=/"];
+    let mut down = pipe.start(first, accepted, &down).await;
+    up.tells("peer_added", first).await;
+    down.tells("peer_added", first).await;
+
+    let mut attempt = 1;
+    up.write("attempt 1");
+    while !mesh.leaf.1.has_data().await {
+        attempt += 1;
+        up.write(&format!("attempt {attempt}"));
+    }
+    let last = Data::from(format!("attempt {attempt}"));
+    while mesh.leaf.1.data().await != ("/up".to_owned(), last.clone()) {}
+    for number in 0..200u64 {
+        up.write(&number.to_string());
+    }
+    for number in 0..200u64 {
+        assert_eq!(mesh.leaf.1.data().await.1, Data::from(number.to_string()));
+    }
+
+    // By way of the second relay: the first is told that the pipe wants it.
+    publish(&mesh.leaf.0, "/down", &Data::from(1u64)).await;
+    for number in 2..200u64 {
+        publish(&mesh.leaf.0, "/down", &Data::from(number)).await;
+    }
+    publish(second, "/down", &Data::from(200u64)).await;
+    let mut printed = Vec::new();
+    while printed.len() < 200 {
+        printed.push(down.prints().await);
+    }
+    // Two authors have no order between them.
+    let at = printed.iter().position(|it| *it == "data(/down, 200)");
+    printed.remove(at.unwrap());
+    for (number, printed) in (1..200u64).zip(printed) {
+        assert_eq!(printed, format!("data(/down, {number})"));
+    }
+    // Nothing came twice: what is published now comes next.
+    publish(second, "/down", &Data::from(201u64)).await;
+    assert_eq!(down.prints().await, "data(/down, 201)");
+}
+
+/// A Broker that forwards, between two relays: what a relay sends to it directly comes into the mesh
+/// once more, as its own, and no more than that: nothing goes around.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_forwards_between_two_relays_makes_no_loop() {
+    let Some(pipe) = named("MUSTER_BROKER_PIPE") else {
+        return;
+    };
+    let mut mesh = Mesh::new(&["/t"]).await;
+    let mut addresses = Vec::new();
+    for (relay, _) in &mesh.relays {
+        addresses.push(format!("\"{}\"", listening(relay).await));
+    }
+    let arguments = [
+        format!("--peers=[{}]", addresses.join(",")),
+        "--mode=subscribe".to_owned(),
+        "--topic=/t".to_owned(),
+    ];
+    let mut broker = pipe.run(&arguments);
+    for (relay, _) in &mesh.relays {
+        broker.tells("peer_added", relay).await;
+    }
+    // Both relays have announced it, one of them as its home, and all three know.
+    within(async {
+        let is_known = |endpoint: &Endpoint| {
+            let nodes = endpoint.mesh();
+            let guests = nodes.iter().flat_map(|node| &node.guests);
+            let homes = guests.clone().filter(|guest| guest.filter.is_some());
+            (guests.count(), homes.count()) == (2, 1)
+        };
+        let [(first, _), (second, _)] = &mesh.relays;
+        while ![first, second, &mesh.leaf.0].into_iter().all(is_known) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    let mut sent = 0u64;
+    for _ in 0..50 {
+        sent += 1;
+        publish(&mesh.leaf.0, "/t", &Data::from(sent)).await;
+        for (at, (relay, _)) in (1u64..).zip(&mesh.relays) {
+            publish(relay, "/t", &Data::from(at * 10_000 + sent)).await;
+        }
+    }
+    let last = format!("data(/t, {})", 20_000 + sent);
+    while broker.prints().await != last {}
+    // What would go around would do so many thousand times a second.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let mut times = std::collections::BTreeMap::new();
+    while mesh.leaf.1.has_data().await {
+        let (_, value) = mesh.leaf.1.data().await;
+        *times.entry(value.to_string()).or_insert(0) += 1;
+    }
+    // Each of the relays' hundred once, and those of the one that is not the home once more.
+    assert_eq!(times.len(), 100, "{times:?}");
+    assert!(times.values().all(|times| *times <= 2), "{times:?}");
+    assert_eq!(times.values().sum::<usize>(), 150, "{times:?}");
+}
+
 fn printed_values() -> Vec<(Data, &'static str)> {
     vec![
         (Data::None, "nil"),
@@ -458,6 +606,10 @@ async fn endpoint(id: [u8; 16], prefixes: &[&str]) -> (Endpoint, Inbox) {
         bye_timeout: Duration::from_secs(3600),
         ..EndpointConfig::default()
     };
+    started(config, prefixes).await
+}
+
+async fn started(config: EndpointConfig, prefixes: &[&str]) -> (Endpoint, Inbox) {
     let endpoint = Endpoint::start(config).unwrap();
     let limits = QueueLimits {
         messages: 10_000,
@@ -527,6 +679,26 @@ impl Inbox {
             Event::Message(topic, value) => (topic, value),
             Event::Status(status) => panic!("unexpected {status}"),
         }
+    }
+
+    /// The next message, whatever is told before it.
+    async fn data(&mut self) -> (String, Data) {
+        loop {
+            if let Event::Message(topic, value) = within(self.next()).await {
+                return (topic, value);
+            }
+        }
+    }
+
+    /// Whether a message is there or comes soon, whatever is told before it.
+    async fn has_data(&mut self) -> bool {
+        while self.has_message().await {
+            if matches!(self.waiting.front(), Some(Event::Message(..))) {
+                return true;
+            }
+            self.waiting.pop_front();
+        }
+        false
     }
 
     /// Whether a message is there or comes soon.
