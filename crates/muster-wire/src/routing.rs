@@ -126,6 +126,13 @@ impl<P, S> Table<P, S> {
         self.handles.get(position as usize)
     }
 
+    /// Whether messages of and for a peer of version 1 are the business of another endpoint alone: of its
+    /// home, as it forwards.
+    pub fn leaves_to_others(&self, id: EndpointId) -> bool {
+        let routes = self.mesh.as_ref();
+        routes.is_some_and(|routes| routes.leaves_to_others(id))
+    }
+
     /// Looks a topic up.
     pub fn route(&self, topic: &[u8]) -> Route {
         let is_in_mesh = |id| {
@@ -137,6 +144,7 @@ impl<P, S> Table<P, S> {
             peer.protocol == Protocol::V1
                 && peer.filter.matches(topic)
                 && is_in_mesh(peer.id) != Some(true)
+                && !self.leaves_to_others(peer.id)
         });
         let mut peers: Vec<u32> = peers.map(|(position, _)| position).collect();
         let (mut wanted, mut guests) = (Wanted::default(), Vec::new());

@@ -59,13 +59,19 @@ struct Host {
     node: Arc<NodeRecord>,
 }
 
+/// The peerings of guests that are looked at, of all endpoints together: what endpoints claim beyond
+/// that is as if nobody had said it.
+const MAX_PEERINGS: usize = 1 << 18;
+
 /// The guests of all endpoints in reach, as of one moment.
 #[derive(Debug, Default)]
 pub(super) struct Guests {
     hosts: Vec<Host>,
-    reach: BitSet,
-    /// The slots of the endpoints that each guest peers with.
+    /// The slots of the endpoints that each guest peers with; of one that forwards only its home's, if it
+    /// has one.
     peers: HashMap<EndpointId, BitSet>,
+    /// The guests that forward and have their home elsewhere: with them the home alone exchanges messages.
+    left_to_others: BTreeSet<EndpointId>,
     /// The guests whose home this endpoint is.
     at_home: BTreeSet<EndpointId>,
 }
@@ -79,20 +85,40 @@ impl Guests {
             let node = Arc::clone(database.node(slot)?);
             Some(Host { slot, node })
         });
+        let mut peerings = 0;
+        let hosts = hosts.take_while(|host| {
+            peerings += host.node.guests.len();
+            peerings <= MAX_PEERINGS
+        });
         let hosts: Vec<Host> = hosts.collect();
         let is_same = |former: &&Arc<Self>| {
             let mut pairs = former.hosts.iter().zip(&hosts);
             former.hosts.len() == hosts.len()
                 && pairs.all(|(a, b)| a.slot == b.slot && Arc::ptr_eq(&a.node, &b.node))
-                && (hosts.is_empty() || former.reach == *reach)
         };
         if let Some(former) = former.filter(is_same) {
             return Arc::clone(former);
         }
         let mut peers: HashMap<EndpointId, BitSet> = HashMap::new();
+        let mut forwarding = BTreeSet::new();
         for host in &hosts {
             for guest in &host.node.guests {
                 peers.entry(guest.id).or_default().insert(host.slot);
+                if guest.forwards {
+                    forwarding.insert(guest.id);
+                }
+            }
+        }
+        let mut left_to_others = BTreeSet::new();
+        for guest in forwarding {
+            let open = hosts.iter().filter(|host| is_open(&host.node));
+            let open = open.filter(|host| host.node.has_guest(guest));
+            let home = open.max_by_key(|host| suitability(guest, host.node.id));
+            if let Some(home) = home {
+                peers.insert(guest, BitSet::from_iter([home.slot]));
+                if home.slot != database.me() {
+                    left_to_others.insert(guest);
+                }
             }
         }
         let me = database.node(database.me());
@@ -102,12 +128,8 @@ impl Guests {
         });
         Arc::new(Self {
             at_home: mine.collect(),
-            reach: if hosts.is_empty() {
-                BitSet::default()
-            } else {
-                reach.clone()
-            },
             peers,
+            left_to_others,
             hosts,
         })
     }
@@ -117,14 +139,21 @@ impl Guests {
         self.at_home.contains(&guest)
     }
 
-    /// The slots of the endpoints that a guest peers with.
-    pub(super) fn peers(&self, guest: EndpointId) -> Option<&BitSet> {
-        self.peers.get(&guest)
+    /// Whether a guest forwards, and has its home elsewhere.
+    pub(super) fn is_left_to_others(&self, guest: EndpointId) -> bool {
+        self.left_to_others.contains(&guest)
     }
 
-    /// The endpoints that can be reached, if anybody has guests.
-    pub(super) fn reach(&self) -> &BitSet {
-        &self.reach
+    /// The endpoints that announce a guest, whether it forwards or not.
+    pub(super) fn hosts_of(&self, guest: EndpointId) -> impl Iterator<Item = EndpointId> {
+        let hosts = self.hosts.iter();
+        let hosts = hosts.filter(move |host| host.node.has_guest(guest));
+        hosts.map(|host| host.node.id)
+    }
+
+    /// The slots of the endpoints that exchange messages with a guest themselves.
+    pub(super) fn peers(&self, guest: EndpointId) -> Option<&BitSet> {
+        self.peers.get(&guest)
     }
 
     /// The guests that want a topic, each with the slot of its home.

@@ -39,6 +39,8 @@ pub struct Guest {
     pub id: EndpointId,
     /// What it subscribes to, if the endpoint that announces it is its home.
     pub filter: Option<Filter>,
+    /// Whether it was seen to forward: what one of its peers sends to it comes to the others.
+    pub forwards: bool,
 }
 
 impl NodeRecord {

@@ -9,12 +9,16 @@ use std::sync::{Arc, OnceLock};
 use crate::EndpointId;
 use crate::filter::Filter;
 use crate::mesh::bits::BitSet;
-use crate::mesh::codec::{MAX_FILTER_BYTES, MAX_FILTER_ENTRIES};
+use crate::mesh::codec::MAX_FILTER_BYTES;
 use crate::mesh::database::Database;
 use crate::mesh::graph::Graph;
 use crate::mesh::guests::Guests;
 use crate::mesh::record::{NodeRecord, shortened};
 use crate::mesh::tree::{Branches, Tree};
+
+/// The most entries of the filter that a peer of version 1 is told: it may compare each of its messages
+/// with all of them.
+const MAX_TOLD_ENTRIES: usize = 1024;
 
 /// One endpoint's place in the trees of all origins over one graph, each computed when it is first
 /// asked for.
@@ -57,6 +61,7 @@ pub struct Routes {
     current: Arc<Trees>,
     /// The trees that stood before the last changes, while not everybody may know of these.
     settled: Option<Arc<Trees>>,
+    reach: BitSet,
     guests: Arc<Guests>,
 }
 
@@ -98,6 +103,7 @@ impl Routes {
             slots: slots.collect(),
             current: trees(graph),
             settled: settled.map(trees),
+            reach: database.reach().clone(),
             guests: Guests::new(database, former.map(|former| &former.guests)),
             nodes,
         }
@@ -166,6 +172,17 @@ impl Routes {
         self.guests.is_at_home(guest)
     }
 
+    /// Whether a peer of version 1 forwards, and has its home elsewhere: then the home alone exchanges
+    /// messages with it, as what others would send to it came back to their neighbours by it.
+    pub fn leaves_to_others(&self, guest: EndpointId) -> bool {
+        self.guests.is_left_to_others(guest)
+    }
+
+    /// The endpoints in reach that announce a peer of version 1.
+    pub fn hosts_of(&self, guest: EndpointId) -> impl Iterator<Item = EndpointId> {
+        self.guests.hosts_of(guest)
+    }
+
     /// Whether a peer of version 1 is a peer of the endpoint in a slot, and hears its messages directly.
     pub fn has_guest(&self, slot: u32, guest: EndpointId) -> bool {
         let peers = self.guests.peers(guest);
@@ -178,14 +195,15 @@ impl Routes {
     }
 
     /// What a peer of version 1 is told that is subscribed to here, if this endpoint is its home: `own`,
-    /// and what the endpoints in reach that are not among its `peers` subscribe to.
+    /// and what the endpoints in reach that are not among its `peers` subscribe to, by shorter prefixes if
+    /// there are too many.
     pub fn filter_for(&self, peers: &BitSet, own: &Filter) -> Filter {
-        let slots = self.guests.reach().iter();
+        let slots = self.reach.iter();
         let others = slots.filter(|slot| *slot != self.me && !peers.contains(*slot));
         let others = others.filter_map(|slot| self.node(slot));
         let entries = others.flat_map(|node| node.filter.entries());
         let all = Filter::from_prefixes(own.entries().chain(entries));
-        shortened(&all, MAX_FILTER_ENTRIES, MAX_FILTER_BYTES)
+        shortened(&all, MAX_TOLD_ENTRIES, MAX_FILTER_BYTES)
     }
 
     /// The endpoints that a message of `origin` is for: those that subscribe to it, and the homes of

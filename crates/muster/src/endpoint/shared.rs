@@ -35,6 +35,8 @@ pub(crate) struct MeshCounts {
     pub(crate) from_version_1: AtomicU64,
     /// Of others in the mesh, for peers of version 1 that have their home here.
     pub(crate) to_version_1: AtomicU64,
+    /// Of peers of version 1 that forward: their home alone takes anything from them.
+    pub(crate) left_to_home: AtomicU64,
     /// Had been here before.
     pub(crate) duplicate: AtomicU64,
     /// Below the window.
@@ -162,6 +164,10 @@ impl Shared {
             (
                 "mesh_to_version_1",
                 mesh.to_version_1.load(Ordering::Relaxed),
+            ),
+            (
+                "mesh_left_to_home",
+                mesh.left_to_home.load(Ordering::Relaxed),
             ),
             ("mesh_duplicate", mesh.duplicate.load(Ordering::Relaxed)),
             ("mesh_too_old", mesh.too_old.load(Ordering::Relaxed)),

@@ -40,6 +40,9 @@ const GUESTS: u64 = 1;
 /// Of a guest: its filter follows.
 const AT_HOME: u8 = 1;
 
+/// Of a guest: it forwards.
+const FORWARDS: u8 = 2;
+
 /// A text cut to so many bytes, at the border of a character.
 pub(super) fn cut(text: &str, most: usize) -> &str {
     let end = (0..=most.min(text.len()))
@@ -153,9 +156,14 @@ fn write_node(node: &NodeRecord, out: &mut Vec<u8>) {
 
 fn write_guests(guests: &[Guest], out: &mut Vec<u8>) {
     put_varint(out, guests.len() as u64);
-    for Guest { id, filter } in guests {
+    for guest in guests {
+        let Guest {
+            id,
+            filter,
+            forwards,
+        } = guest;
         out.extend_from_slice(id.as_bytes());
-        out.push(u8::from(filter.is_some()) * AT_HOME);
+        out.push((u8::from(filter.is_some()) * AT_HOME) | (u8::from(*forwards) * FORWARDS));
         if let Some(filter) = filter {
             filter.encode(out);
         }
@@ -187,7 +195,11 @@ fn read_guests(reader: &mut Reader<'_>) -> Result<Vec<Guest>, Fault> {
         if entries > MAX_FILTER_ENTRIES || bytes > MAX_FILTER_BYTES {
             return Err(Fault::OverLimit);
         }
-        guests.push(Guest { id, filter });
+        guests.push(Guest {
+            id,
+            filter,
+            forwards: flags & FORWARDS != 0,
+        });
     }
     Ok(guests)
 }

@@ -96,10 +96,12 @@ fn frames_are_those_of_the_specification() {
                 Guest {
                     id: C,
                     filter: Some(Filter::from_prefixes(["/z"])),
+                    forwards: false,
                 },
                 Guest {
                     id: id(0x0d),
                     filter: None,
+                    forwards: true,
                 },
             ],
         }))],
@@ -282,7 +284,11 @@ fn guests_are_bounded() {
             Filter::from_prefixes(entries)
         });
         let id = EndpointId::from_bytes(bytes);
-        Guest { id, filter }
+        Guest {
+            id,
+            filter,
+            forwards: false,
+        }
     };
     let some = |count: usize, entries: usize| (0..count).map(|n| guest(n, entries)).collect();
     assert_eq!(read(some(MAX_GUESTS, 1)), Ok(true));
@@ -334,11 +340,13 @@ fn a_class() -> impl Strategy<Value = Class> {
 
 fn guests() -> impl Strategy<Value = Vec<Guest>> {
     let filters = prop::option::of(prop::collection::vec("[ab/]{0,4}", 0..3));
+    let filters = (filters, any::<bool>());
     let guests = prop::collection::btree_map(any::<[u8; 16]>(), filters, 0..4);
     guests.prop_map(|guests| {
-        let guests = guests.into_iter().map(|(id, filter)| Guest {
+        let guests = guests.into_iter().map(|(id, (filter, forwards))| Guest {
             id: EndpointId::from_bytes(id),
             filter: filter.map(Filter::from_prefixes),
+            forwards,
         });
         guests.filter(|guest| !guest.id.is_nil()).collect()
     })

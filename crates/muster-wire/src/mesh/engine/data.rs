@@ -105,8 +105,12 @@ impl Mesh {
         if !self.is_new(slot, &parcel) {
             return;
         }
-        // What a guest of ours has published has come from itself.
-        let is_heard = parcel.guest.is_some_and(|it| self.guests.contains_key(&it));
+        // What a guest of ours has published has come from itself, and nobody speaks for an endpoint.
+        let is_heard = parcel.guest.is_some_and(|guest| {
+            let is_direct = self.guests.contains_key(&guest);
+            (is_direct && !self.routes().leaves_to_others(guest))
+                || self.database.slot(guest).is_some()
+        });
         #[cfg(test)]
         let is_heard = is_heard && !self.sabotage.forgets_peers();
         if self.filter.matches(parcel.topic.as_bytes()) && !is_heard {

@@ -25,8 +25,16 @@ impl Mesh {
 
     /// A peer of version 1 is gone.
     pub fn guest_down(&mut self, guest: EndpointId, now: Mono) {
+        self.forwarders.remove(&guest);
         if self.guests.remove(&guest).is_some() {
             self.hold_down.changed(Change::News, now);
+        }
+    }
+
+    /// A peer of version 1 was seen to forward.
+    pub fn guest_forwards(&mut self, guest: EndpointId, now: Mono) {
+        if self.guests.contains_key(&guest) && self.forwarders.insert(guest) {
+            self.hold_down.changed(Change::Loss, now);
         }
     }
 
@@ -51,6 +59,7 @@ impl Mesh {
         let guests = here.into_iter().map(|(id, filter)| Guest {
             id,
             filter: filter.and_then(|_| filters.next()),
+            forwards: self.forwarders.contains(&id),
         });
         guests.collect()
     }
@@ -88,6 +97,9 @@ impl Mesh {
             payload,
             guest: Some(guest),
         };
+        if self.routes().leaves_to_others(guest) {
+            return;
+        }
         if self.filter.matches(parcel.topic.as_bytes()) {
             self.decisions.push_back(Decision::Deliver(parcel.clone()));
         }
@@ -128,8 +140,12 @@ impl Mesh {
 
     /// Hands a message of our own to all guests that want it.
     pub(super) fn tell_guests(&mut self, parcel: &Parcel) {
+        if self.guests.is_empty() {
+            return;
+        }
+        let routes = self.routes();
         for (guest, filter) in &self.guests {
-            if filter.matches(parcel.topic.as_bytes()) {
+            if !routes.leaves_to_others(*guest) && filter.matches(parcel.topic.as_bytes()) {
                 self.decisions.push_back(Decision::PassOn {
                     guest: *guest,
                     parcel: parcel.clone(),

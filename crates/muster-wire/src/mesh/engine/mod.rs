@@ -151,6 +151,8 @@ pub struct Mesh {
     filter: Filter,
     /// Our peers of version 1 that are in no mesh, and what they subscribe to.
     guests: BTreeMap<EndpointId, Filter>,
+    /// Those of them that were seen to forward.
+    forwarders: BTreeSet<EndpointId>,
     node_version: u64,
     links_version: u64,
     /// Our neighbours as we announced them last.
@@ -212,6 +214,7 @@ impl Mesh {
             identity,
             filter: Filter::default(),
             guests: BTreeMap::new(),
+            forwarders: BTreeSet::new(),
             node_version: 1,
             links_version: 0,
             announced: BTreeSet::new(),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use muster_wire::envelope::Control;
 use muster_wire::mesh::BitSet;
-use muster_wire::{Filter, Mono};
+use muster_wire::{EndpointId, Filter, Mono};
 
 use super::Owner;
 
@@ -14,6 +14,46 @@ const TOGETHER: Duration = Duration::from_millis(20);
 
 /// The time between two rounds of telling guests of the mesh: each may send every one a whole filter.
 const APART: Duration = Duration::from_millis(200);
+
+/// When a guest is asked whether it forwards, after its peers are known: a peering that one end knows of
+/// may not stand yet at the other.
+const QUESTIONS: [Duration; 3] = [
+    Duration::from_millis(100),
+    Duration::from_secs(1),
+    Duration::from_secs(5),
+];
+
+/// The peers of a guest through which it is asked: one that forwards does so to all.
+const ASKED_THROUGH: usize = 4;
+
+/// The questions to a guest whether it forwards.
+#[derive(Debug, Default)]
+pub(super) struct Asked {
+    /// Those of its other peers that it is asked through.
+    through: Vec<EndpointId>,
+    since: Mono,
+    times: usize,
+}
+
+impl Asked {
+    /// When it is asked next, if it is.
+    pub(super) fn due(&self) -> Option<Mono> {
+        let after = QUESTIONS
+            .get(self.times)
+            .filter(|_| !self.through.is_empty())?;
+        Some(self.since.after(*after))
+    }
+
+    fn asks_through(&mut self, through: Vec<EndpointId>, now: Mono) {
+        if self.through != through {
+            *self = Self {
+                through,
+                since: now,
+                times: 0,
+            };
+        }
+    }
+}
 
 /// When guests are told of the mesh.
 #[derive(Debug, Default)]
@@ -53,6 +93,9 @@ impl Owner {
         let table = self.shared.table.load();
         let mut has_guests = false;
         for (id, peer) in self.peers.iter_mut().filter(|(_, it)| !it.is_in_mesh()) {
+            if table.leaves_to_others(*id) {
+                continue;
+            }
             let is_home = table.mesh().is_some_and(|routes| routes.is_home_of(*id));
             has_guests |= is_home;
             let filter = if is_home {
@@ -82,6 +125,7 @@ impl Owner {
             due: None,
             last: Some(now),
         };
+        let me = self.shared.me;
         let table = self.shared.table.load();
         let Some(routes) = table.mesh() else {
             return;
@@ -90,7 +134,11 @@ impl Owner {
         let mut known: Vec<(BitSet, Filter)> = Vec::new();
         let guests = self.peers.iter_mut();
         for (id, peer) in guests.filter(|(_, peer)| peer.is_guest && !peer.leaving) {
-            let filter = if routes.is_home_of(*id) {
+            let is_home = routes.is_home_of(*id);
+            let others = routes.hosts_of(*id).filter(|host| is_home && *host != me);
+            let through = others.take(ASKED_THROUGH).collect();
+            peer.asked.asks_through(through, now);
+            let filter = if is_home {
                 let peers = routes.peers_of(*id);
                 let same = known.iter().find(|(others, _)| *others == peers);
                 if let Some((_, filter)) = same {
@@ -100,12 +148,28 @@ impl Owner {
                     known.push((peers, filter.clone()));
                     filter
                 }
+            } else if routes.leaves_to_others(*id) {
+                Filter::default()
             } else {
                 self.filter.clone()
             };
             if filter != peer.told {
                 peer.told = filter.clone();
                 peer.queue.push_control(&Control::RoutingUpdate(filter));
+            }
+        }
+    }
+
+    /// Asks guests that have their home here, and other peers in the mesh, whether they forward, if it is
+    /// time to: what they forward comes out at one of these.
+    pub(super) fn ask_guests(&mut self) {
+        let now = self.shared.now();
+        for peer in self.peers.values_mut() {
+            if peer.asked.due().is_some_and(|due| due <= now) {
+                peer.asked.times += 1;
+                for other in &peer.asked.through {
+                    peer.queue.push_control(&Control::Through(*other));
+                }
             }
         }
     }

@@ -85,6 +85,7 @@ impl Owner {
             self.guests_may_hear_other_things();
         }
         self.tell_guests();
+        self.ask_guests();
         if self.mesh.mesh.is_ready() {
             self.send_early();
         }

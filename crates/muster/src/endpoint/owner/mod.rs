@@ -20,7 +20,7 @@ use super::peer_queue::{EndReason, PeerQueue};
 use super::shared::Shared;
 use super::status::{PeerInfo, PeerOrigin, Status};
 use super::subscriber::SubscriberQueue;
-use guests::GuestNews;
+use guests::{Asked, GuestNews};
 use mesh::MeshPart;
 
 pub(crate) use commands::{Command, ConnectionCommand, DialStart, Inbox, OwnerHandle, Unpeer};
@@ -50,6 +50,8 @@ struct Peer {
     is_guest: bool,
     /// What it was told last that is subscribed to here, if it is of version 1.
     told: Filter,
+    /// What is being done to find out whether it forwards.
+    asked: Asked,
     /// Being removed: nothing new is routed to it.
     leaving: bool,
 }
@@ -220,6 +222,10 @@ impl Owner {
                 }
                 let _ = done.send(());
             }
+            Command::Forwards(peer, done) => {
+                self.mesh.mesh.guest_forwards(peer, self.shared.now());
+                let _ = done.send(());
+            }
             Command::MeshFrame(peer, frame, done) => {
                 let now = self.shared.now();
                 self.mesh.mesh.receive(peer, *frame, now);
@@ -334,7 +340,12 @@ impl Owner {
         let ticks = awaits_time.then_some(TICK);
         let now = self.shared.now();
         let dues = [self.mesh.mesh.next_due(), self.guest_news.due()];
-        let dues = dues.into_iter().flatten().map(|due| due.since(now));
+        let questions = self.peers.values().map(|peer| peer.asked.due());
+        let dues = dues
+            .into_iter()
+            .chain(questions)
+            .flatten()
+            .map(|due| due.since(now));
         dues.chain(ticks).min()
     }
 
@@ -466,6 +477,7 @@ impl Owner {
             queue: Arc::clone(&queue),
             is_guest,
             told: self.filter.clone(),
+            asked: Asked::default(),
             leaving: false,
         };
         if let Some(former) = self.peers.insert(id, peer) {

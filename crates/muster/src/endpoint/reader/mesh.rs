@@ -225,8 +225,11 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         let Some((_, route)) = self.routes.get(position) else {
             return;
         };
-        // What a peer of ours has published has come from itself.
-        let is_heard = message.guest.is_some_and(|guest| is_direct(table, guest));
+        // What a peer of ours has published has come from itself, and nobody speaks for an endpoint.
+        let is_heard = message.guest.is_some_and(|guest| {
+            let routes = table.mesh();
+            is_direct(table, guest) || routes.is_some_and(|routes| routes.slot(guest).is_some())
+        });
         let is_here = !route.subscribers.is_empty() && !is_heard;
         let is_for_guests = !route.guests.is_empty() && message.guest.is_none();
         if !(is_here || is_for_guests) || !self.is_valid(message) {
@@ -309,10 +312,10 @@ fn lost(error: &impl ToString) -> Stop {
     Stop::End(EndReason::Lost(error.to_string()))
 }
 
-/// Whether an endpoint is a peer of version 1.
+/// Whether an endpoint is a peer of version 1 that messages are exchanged with.
 fn is_direct(table: &Table, id: EndpointId) -> bool {
     let entry = table.entry(id);
-    entry.is_some_and(|peer| peer.protocol == Protocol::V1)
+    entry.is_some_and(|peer| peer.protocol == Protocol::V1) && !table.leaves_to_others(id)
 }
 
 pub(super) fn count(counter: &AtomicU64) {

@@ -22,7 +22,7 @@ use super::peer_queue::{EndReason, PeerCounts, PeerQueue};
 use super::shared::{Shared, Table};
 use super::spare::Spare;
 use super::tls::describe_io;
-use mesh::MeshIntake;
+use mesh::{MeshIntake, count};
 use pending::{Pending, Relay};
 
 /// The first read buffer of a connection, in bytes; it doubles while reads fill it.
@@ -154,6 +154,8 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         let mut filter = None;
         let mut end = None;
         let table = self.shared.table.load_full();
+        let is_left = table.leaves_to_others(self.queue.info.id);
+        let mut forwards = false;
         let needed = {
             let shared = Arc::clone(&self.shared);
             loop {
@@ -178,6 +180,10 @@ impl<R: AsyncRead + Unpin> Reader<R> {
                         payload,
                     }) => {
                         messages += 1;
+                        if is_left {
+                            count(&shared.mesh.left_to_home);
+                            continue;
+                        }
                         let refusal = match kind {
                             Kind::Command => Some((DropCause::NoStore, "a command for a store")),
                             Kind::Data if muster_data::validate(payload, &self.limits).is_err() => {
@@ -200,6 +206,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
                             }
                         }
                     }
+                    Ok(Envelope::Through(is_for_us)) => forwards |= is_for_us,
                     Ok(Envelope::RoutingUpdate(update)) => filter = Some(update),
                     Ok(Envelope::Ping(content)) => {
                         self.queue.push_control(&Control::Pong(content.to_vec()));
@@ -225,6 +232,10 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         }
         if let Some(end) = end {
             return Err(end);
+        }
+        if forwards && !is_left {
+            let peer = self.queue.info.id;
+            self.owner.call(|done| Command::Forwards(peer, done)).await;
         }
         if let Some(filter) = filter {
             let peer = self.queue.info.id;
