@@ -1,5 +1,5 @@
-//! Peers of version 1 beside the endpoints: each is a peer of some of them, publishes to all of these
-//! and relays nothing.
+//! Peers of version 1 beside the endpoints: each is a peer of some of them, and publishes to all of
+//! these. Some forward what they hear from one to all others.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,6 +19,7 @@ use crate::{EndpointId, Filter, Topic};
 pub(super) struct Visitor {
     id: EndpointId,
     filter: Filter,
+    forwards: bool,
     /// Its peers, by their numbers, and whether the connection stands.
     peers: BTreeMap<usize, bool>,
     /// Counts the changes of its peers: what was under way to or from a former one is lost.
@@ -39,6 +40,7 @@ pub(super) enum Visit {
     /// A message on its way to it.
     To {
         visitor: usize,
+        node: usize,
         epoch: u64,
         parcel: Parcel,
     },
@@ -54,6 +56,9 @@ pub(super) struct VisitorLedger {
     published: u64,
     pub(super) heard: u64,
 }
+
+/// The number of what is forwarded: nobody's.
+const FORWARDED: u64 = 0;
 
 fn number_of(parcel: &Parcel) -> u64 {
     let bytes = parcel.payload[..].try_into();
@@ -79,6 +84,7 @@ impl Network {
         let visitor = Visitor {
             id: self.random.id(),
             filter: Filter::from_prefixes(prefixes),
+            forwards: self.random.one_in(3),
             peers,
             epoch: 0,
         };
@@ -98,11 +104,13 @@ impl Network {
     pub(super) fn greet_visitors(&mut self, node: usize) {
         for visitor in 0..self.visitors.len() {
             if self.peers_of(visitor).contains(&node) {
-                let (id, filter) = {
-                    let visitor = &self.visitors[visitor];
-                    (visitor.id, visitor.filter.clone())
-                };
-                self.nodes[node].mesh.guest_up(id, filter, Mono(self.now));
+                let visitor = &self.visitors[visitor];
+                let (mesh, now) = (&mut self.nodes[node].mesh, Mono(self.now));
+                mesh.guest_up(visitor.id, visitor.filter.clone(), now);
+                // Found out in an endpoint; here they are told.
+                if visitor.forwards && self.sabotage != Sabotage::NoQuestions {
+                    mesh.guest_forwards(visitor.id, now);
+                }
                 self.after(node);
             }
         }
@@ -156,15 +164,7 @@ impl Network {
         self.visits.sent.insert(number, sent);
         let topic = Topic::new(topic).expect("a topic");
         for node in self.peers_of(visitor) {
-            let at = self.now + MILLI + self.random.next() % (10 * MILLI);
-            let visit = Visit::From {
-                visitor,
-                node,
-                epoch: self.visitors[visitor].epoch + self.nodes[node].life,
-                topic: topic.clone(),
-                payload: Bytes::copy_from_slice(&number.to_be_bytes()),
-            };
-            self.push(at, Event::Visit(visit));
+            self.send_visit(visitor, node, &topic, number);
         }
     }
 
@@ -234,7 +234,8 @@ impl Network {
             if self.one_part(truth, number).is_some() {
                 expected.push((number, is_wanted && (is_peer || home.is_some())));
             }
-            homes.extend(home.filter(|_| is_wanted && !is_peer));
+            let is_by_home = !is_peer || visitor.forwards;
+            homes.extend(home.filter(|_| is_wanted && is_by_home));
         }
         for (number, is_expected) in expected {
             let heard = self.visits.expected.entry((number, class, id)).or_default();
@@ -263,23 +264,52 @@ impl Network {
             }
             Visit::To {
                 visitor,
+                node,
                 epoch,
                 parcel,
-            } if epoch == self.visitors[visitor].epoch => self.heard(visitor, &parcel),
+            } if epoch == self.visitors[visitor].epoch => {
+                self.heard(visitor, &parcel);
+                self.forward(visitor, node, &parcel.topic);
+            }
             Visit::To { .. } => {}
         }
     }
 
     /// An endpoint sends a message to a visitor.
-    pub(super) fn pass_to_visitor(&mut self, guest: EndpointId, parcel: Parcel) {
+    pub(super) fn pass_to_visitor(&mut self, node: usize, guest: EndpointId, parcel: Parcel) {
         let visitor = self.visitors.iter().position(|known| known.id == guest);
         let visitor = visitor.expect("somebody told of it");
         let at = self.now + MILLI + self.random.next() % (10 * MILLI);
         let epoch = self.visitors[visitor].epoch;
         let visit = Visit::To {
             visitor,
+            node,
             epoch,
             parcel,
+        };
+        self.push(at, Event::Visit(visit));
+    }
+
+    /// Sends what came from one peer to the others, if that is the visitor's habit.
+    fn forward(&mut self, visitor: usize, from: usize, topic: &Topic) {
+        if !self.visitors[visitor].forwards {
+            return;
+        }
+        for node in self.peers_of(visitor) {
+            if node != from {
+                self.send_visit(visitor, node, topic, FORWARDED);
+            }
+        }
+    }
+
+    fn send_visit(&mut self, visitor: usize, node: usize, topic: &Topic, number: u64) {
+        let at = self.now + MILLI + self.random.next() % (10 * MILLI);
+        let visit = Visit::From {
+            visitor,
+            node,
+            epoch: self.visitors[visitor].epoch + self.nodes[node].life,
+            topic: topic.clone(),
+            payload: Bytes::copy_from_slice(&number.to_be_bytes()),
         };
         self.push(at, Event::Visit(visit));
     }
@@ -308,6 +338,23 @@ impl Network {
         self.visits.heard += 1;
         let to = self.nodes[node].id;
         let number = number_of(parcel);
+        if number == FORWARDED {
+            let truth = &self.before.0;
+            let visitors = 0..self.visitors.len();
+            let mut visitors = visitors.filter(|it| Some(self.visitors[*it].id) == parcel.guest);
+            // A peer that cannot reach the home exchanges messages itself, and they come over from it.
+            let has_one_home = visitors.any(|visitor| {
+                let hubs = self.one_part(truth, visitor);
+                let reach = hubs.map(|hubs| truth.reach(hubs[0]));
+                let mut peers = self.peers_of(visitor).into_iter();
+                reach.is_some_and(|reach| peers.all(|node| reach.contains(&self.nodes[node].id)))
+            });
+            if self.is_calm() && has_one_home {
+                let text = format!("{to} got what {:?} forwards", parcel.guest);
+                self.ledger.violations.push(text);
+            }
+            return;
+        }
         if let Some((topic, expected, delivered)) = self.visits.sent.get_mut(&number)
             && !delivered.insert(to)
             && expected.is_some()

@@ -38,4 +38,6 @@ pub(super) enum Sabotage {
     ManyHomes,
     /// Nobody asks who has heard a message of or for version 1 directly.
     NoPeers,
+    /// Nobody finds out which version 1 endpoints forward.
+    NoQuestions,
 }

@@ -105,7 +105,7 @@ pub(super) struct Network {
     pub(super) before: (Truth, BTreeMap<EndpointId, Filter>),
     data_under_way: usize,
     pub(super) steps: u64,
-    sabotage: Sabotage,
+    pub(super) sabotage: Sabotage,
     /// Who is up in whose view, by the numbers of both.
     up: Vec<HashSet<EndpointId>>,
     pub(super) probes: u64,
@@ -465,7 +465,7 @@ impl Network {
         while let Some(decision) = self.nodes[node].mesh.poll() {
             match decision {
                 Decision::Send { to, frame } => self.send(node, to, &frame),
-                Decision::PassOn { guest, parcel } => self.pass_to_visitor(guest, parcel),
+                Decision::PassOn { guest, parcel } => self.pass_to_visitor(node, guest, parcel),
                 Decision::Deliver(parcel) if parcel.guest.is_some() => {
                     self.deliver_visit(node, &parcel);
                 }

@@ -159,6 +159,11 @@ fn without_a_look_at_who_peers_with_whom_version_1_hears_twice() {
 }
 
 #[test]
+fn without_questions_what_version_1_forwards_comes_twice() {
+    assert_seen(Sabotage::NoQuestions, "forwards");
+}
+
+#[test]
 fn without_repair_databases_stay_different() {
     assert_seen(Sabotage::NoRepair, "no agreement");
 }
