@@ -321,7 +321,7 @@ impl<'d, 'a> Batch<'d, 'a> {
         let guest = if flags & FIELDS == 0 {
             None
         } else {
-            read_fields(&mut Reader::new(reader.string()?))?
+            read_fields(&mut Reader::new(reader.string()?)).ok()?
         };
         Some(MessageRef {
             alias,
@@ -340,16 +340,17 @@ impl<'d, 'a> Batch<'d, 'a> {
 }
 
 /// Reads the optional fields of a message; those that are unknown are passed over.
-fn read_fields(reader: &mut Reader<'_>) -> Option<Option<EndpointId>> {
+fn read_fields(reader: &mut Reader<'_>) -> Result<Option<EndpointId>, Fault> {
     let mut guest = None;
     while !reader.is_empty() {
-        let tag = reader.varint()?;
-        let mut field = Reader::new(reader.string()?);
+        let tag = reader.varint().ok_or(Fault::Malformed)?;
+        let field = reader.string().ok_or(Fault::Malformed)?;
         if tag == GUEST {
-            guest = Some(read_id(&mut field).filter(|id| !id.is_nil())?);
+            let id = read_id(&mut Reader::new(field)).filter(|id| !id.is_nil());
+            guest = Some(id.ok_or(Fault::Malformed)?);
         }
     }
-    Some(guest)
+    Ok(guest)
 }
 
 impl<'a> Iterator for Batch<'_, 'a> {

@@ -25,7 +25,7 @@ impl Mesh {
             guest: None,
         };
         self.tell_guests(&parcel);
-        (id, self.send_out(parcel))
+        (id, self.send_out(&parcel))
     }
 
     /// The identity of the next message that we publish.
@@ -39,7 +39,7 @@ impl Mesh {
     }
 
     /// Sends a message with an identity of ours into the mesh; to how many neighbours.
-    pub(super) fn send_out(&mut self, parcel: Parcel) -> usize {
+    pub(super) fn send_out(&mut self, parcel: &Parcel) -> usize {
         let next = self.next_hops(self.database.me(), &parcel.topic, parcel.guest);
         for to in &*next {
             self.pass_on(*to, parcel.clone());

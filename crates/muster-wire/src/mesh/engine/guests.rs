@@ -105,7 +105,7 @@ impl Mesh {
         }
         if self.is_home_of(guest) {
             parcel.id = self.next_id(class);
-            self.send_out(parcel);
+            self.send_out(&parcel);
         }
     }
 

@@ -46,11 +46,21 @@ pub(super) enum Visit {
     },
 }
 
+/// A message of a visitor.
+#[derive(Debug)]
+struct Published {
+    topic: String,
+    /// Who must get it, if that is known.
+    expected: Option<BTreeSet<EndpointId>>,
+    /// Who has got it.
+    delivered: BTreeSet<EndpointId>,
+}
+
 /// What peers of version 1 published and heard since the ledger was closed last.
 #[derive(Debug, Default)]
 pub(super) struct VisitorLedger {
-    /// By number, what they published: on which topic, who must get it, if that is known, and who has.
-    sent: BTreeMap<u64, (String, Option<BTreeSet<EndpointId>>, BTreeSet<EndpointId>)>,
+    /// By number, what they published.
+    sent: BTreeMap<u64, Published>,
     /// What visitors must hear, with how often they have.
     expected: BTreeMap<(usize, Class, MessageId), (bool, usize)>,
     published: u64,
@@ -160,7 +170,11 @@ impl Network {
         self.visits.published += 1;
         let number = self.visits.published;
         let expected = self.hearers(visitor, &topic);
-        let sent = (topic.clone(), expected, BTreeSet::new());
+        let sent = Published {
+            topic: topic.clone(),
+            expected,
+            delivered: BTreeSet::new(),
+        };
         self.visits.sent.insert(number, sent);
         let topic = Topic::new(topic).expect("a topic");
         for node in self.peers_of(visitor) {
@@ -355,10 +369,11 @@ impl Network {
             }
             return;
         }
-        if let Some((topic, expected, delivered)) = self.visits.sent.get_mut(&number)
-            && !delivered.insert(to)
-            && expected.is_some()
+        if let Some(sent) = self.visits.sent.get_mut(&number)
+            && !sent.delivered.insert(to)
+            && sent.expected.is_some()
         {
+            let topic = &sent.topic;
             let text = format!("{to} got {number} of version 1 on {topic} twice");
             self.ledger.violations.push(text);
         }
@@ -366,11 +381,12 @@ impl Network {
 
     /// Everything has arrived that will.
     pub(super) fn close_visits(&mut self) {
-        for (number, (topic, expected, delivered)) in std::mem::take(&mut self.visits.sent) {
-            let Some(expected) = expected else {
+        for (number, sent) in std::mem::take(&mut self.visits.sent) {
+            let Some(expected) = sent.expected else {
                 continue;
             };
-            let missed = expected.difference(&delivered);
+            let topic = &sent.topic;
+            let missed = expected.difference(&sent.delivered);
             let alive = self.nodes.iter().filter(|node| node.is_alive);
             let alive: BTreeSet<EndpointId> = alive.map(|node| node.id).collect();
             for missed in missed.filter(|id| alive.contains(id)) {
