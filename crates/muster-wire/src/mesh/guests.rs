@@ -24,32 +24,61 @@ fn is_open(node: &NodeRecord) -> bool {
     node.transit && node.ready && node.homes
 }
 
-/// Whether this endpoint, once it announces `guest`, is its home as far as the others announce.
-pub(crate) fn is_home(database: &Database, me: &NodeRecord, guest: EndpointId) -> bool {
-    let mine = suitability(guest, me.id);
-    let is_better = |slot: u32| {
-        let node = database.node(slot).filter(|_| slot != database.me());
-        node.is_some_and(|node| {
-            is_open(node) && node.has_guest(guest) && suitability(guest, node.id) > mine
-        })
-    };
-    let mut others = database.hosts().iter();
-    is_open(me) && !others.any(|slot| database.reach().contains(slot) && is_better(slot))
+/// The endpoints in reach that announce guests, without what is over the bound.
+fn hosts(database: &Database) -> impl Iterator<Item = (u32, &Arc<NodeRecord>)> {
+    let reach = database.reach();
+    let hosts = database.hosts().iter().filter(|slot| reach.contains(*slot));
+    let hosts = hosts.filter_map(|slot| Some((slot, database.node(slot)?)));
+    let mut peerings = 0;
+    hosts.take_while(move |(_, node)| {
+        peerings += node.guests.len();
+        peerings <= MAX_PEERINGS
+    })
 }
 
-/// The filters of the guests that an endpoint announces as their home, shortened where they are more
-/// together than a node record may hold: then each has an equal part.
-pub(crate) fn announceable(filters: &mut [Filter]) {
+/// How well the best of the other endpoints suits each of our guests as its home.
+#[derive(Debug)]
+pub(crate) struct Others(HashMap<EndpointId, Suitability>);
+
+impl Others {
+    /// Looks at all guests that are ours as well.
+    pub(crate) fn new(database: &Database, is_ours: impl Fn(EndpointId) -> bool) -> Self {
+        let mut best = HashMap::new();
+        let others = hosts(database).filter(|(slot, node)| *slot != database.me() && is_open(node));
+        for (_, node) in others {
+            let guests = node.guests.iter().map(|guest| guest.id);
+            for guest in guests.filter(|id| is_ours(*id)) {
+                let suits = suitability(guest, node.id);
+                let known = best.entry(guest).or_insert(suits);
+                *known = suits.max(*known);
+            }
+        }
+        Self(best)
+    }
+
+    /// Whether `me`, once it announces a guest, is its home: none of the others is better.
+    pub(crate) fn are_worse(&self, guest: EndpointId, me: &NodeRecord) -> bool {
+        let best = self.0.get(&guest);
+        is_open(me) && best.is_none_or(|best| suitability(guest, me.id) > *best)
+    }
+}
+
+/// The filters of guests as their home announces them: shortened where they are more together than a node
+/// record may hold, each to an equal part.
+pub(crate) fn announceable(filters: &[&Filter]) -> Vec<Filter> {
     let entries: usize = filters.iter().map(|filter| filter.entries().len()).sum();
-    let all = filters.iter().flat_map(Filter::entries);
+    let all = filters.iter().flat_map(|filter| filter.entries());
     let bytes: usize = all.map(<[u8]>::len).sum();
-    if entries <= MAX_FILTER_ENTRIES && bytes <= MAX_FILTER_BYTES {
-        return;
-    }
-    let all = filters.len().max(1);
-    for filter in filters {
-        *filter = shortened(filter, MAX_FILTER_ENTRIES / all, MAX_FILTER_BYTES / all);
-    }
+    let (most_entries, most_bytes) = if entries <= MAX_FILTER_ENTRIES && bytes <= MAX_FILTER_BYTES {
+        (MAX_FILTER_ENTRIES, MAX_FILTER_BYTES)
+    } else {
+        let count = filters.len().max(1);
+        (MAX_FILTER_ENTRIES / count, MAX_FILTER_BYTES / count)
+    };
+    let filters = filters.iter();
+    filters
+        .map(|filter| shortened(filter, most_entries, most_bytes))
+        .collect()
 }
 
 /// An endpoint with guests.
@@ -61,17 +90,17 @@ struct Host {
 
 /// The peerings of guests that are looked at, of all endpoints together: what endpoints claim beyond
 /// that is as if nobody had said it.
-const MAX_PEERINGS: usize = 1 << 18;
+const MAX_PEERINGS: usize = 1 << 17;
 
 /// The guests of all endpoints in reach, as of one moment.
 #[derive(Debug, Default)]
 pub(super) struct Guests {
     hosts: Vec<Host>,
-    /// The slots of the endpoints that each guest peers with; of one that forwards only its home's, if it
-    /// has one.
+    /// The slots of the endpoints that each guest peers with.
     peers: HashMap<EndpointId, BitSet>,
-    /// The guests that forward and have their home elsewhere: with them the home alone exchanges messages.
-    left_to_others: BTreeSet<EndpointId>,
+    /// Of each guest that forwards and has a home the slot of that alone.
+    forwarding: HashMap<EndpointId, BitSet>,
+    me: u32,
     /// The guests whose home this endpoint is.
     at_home: BTreeSet<EndpointId>,
 }
@@ -79,16 +108,9 @@ pub(super) struct Guests {
 impl Guests {
     /// The guests in a database; `former` ones if nothing has changed.
     pub(super) fn new(database: &Database, former: Option<&Arc<Self>>) -> Arc<Self> {
-        let reach = database.reach();
-        let hosts = database.hosts().iter().filter(|slot| reach.contains(*slot));
-        let hosts = hosts.filter_map(|slot| {
-            let node = Arc::clone(database.node(slot)?);
-            Some(Host { slot, node })
-        });
-        let mut peerings = 0;
-        let hosts = hosts.take_while(|host| {
-            peerings += host.node.guests.len();
-            peerings <= MAX_PEERINGS
+        let hosts = hosts(database).map(|(slot, node)| Host {
+            slot,
+            node: Arc::clone(node),
         });
         let hosts: Vec<Host> = hosts.collect();
         let is_same = |former: &&Arc<Self>| {
@@ -109,28 +131,28 @@ impl Guests {
                 }
             }
         }
-        let mut left_to_others = BTreeSet::new();
-        for guest in forwarding {
-            let open = hosts.iter().filter(|host| is_open(&host.node));
-            let open = open.filter(|host| host.node.has_guest(guest));
-            let home = open.max_by_key(|host| suitability(guest, host.node.id));
-            if let Some(home) = home {
-                peers.insert(guest, BitSet::from_iter([home.slot]));
-                if home.slot != database.me() {
-                    left_to_others.insert(guest);
-                }
-            }
-        }
-        let me = database.node(database.me());
-        let mine = me.into_iter().flat_map(|me| {
+        let home_of = |guest: EndpointId| {
+            let slots = peers.get(&guest)?.iter();
+            let nodes = slots.filter_map(|slot| Some((slot, database.node(slot)?)));
+            let open = nodes.filter(|(_, node)| is_open(node));
+            let home = open.max_by_key(|(_, node)| suitability(guest, node.id));
+            home.map(|(slot, _)| BitSet::from_iter([slot]))
+        };
+        let forwarding = forwarding.into_iter();
+        let forwarding = forwarding.filter_map(|guest| Some((guest, home_of(guest)?)));
+        let forwarding = forwarding.collect();
+        let mut at_home = BTreeSet::new();
+        if let Some(me) = database.node(database.me()) {
+            let others = Others::new(database, |guest| me.has_guest(guest));
             let ids = me.guests.iter().map(|guest| guest.id);
-            ids.filter(|id| is_home(database, me, *id))
-        });
+            at_home.extend(ids.filter(|id| others.are_worse(*id, me)));
+        }
         Arc::new(Self {
-            at_home: mine.collect(),
-            peers,
-            left_to_others,
             hosts,
+            peers,
+            forwarding,
+            me: database.me(),
+            at_home,
         })
     }
 
@@ -141,19 +163,20 @@ impl Guests {
 
     /// Whether a guest forwards, and has its home elsewhere.
     pub(super) fn is_left_to_others(&self, guest: EndpointId) -> bool {
-        self.left_to_others.contains(&guest)
+        let home = self.forwarding.get(&guest);
+        home.is_some_and(|home| !home.contains(self.me))
     }
 
-    /// The endpoints that announce a guest, whether it forwards or not.
-    pub(super) fn hosts_of(&self, guest: EndpointId) -> impl Iterator<Item = EndpointId> {
-        let hosts = self.hosts.iter();
-        let hosts = hosts.filter(move |host| host.node.has_guest(guest));
-        hosts.map(|host| host.node.id)
+    /// The slots of the endpoints that announce a guest, whether it forwards or not.
+    pub(super) fn hosts_of(&self, guest: EndpointId) -> Option<&BitSet> {
+        self.peers.get(&guest)
     }
 
     /// The slots of the endpoints that exchange messages with a guest themselves.
     pub(super) fn peers(&self, guest: EndpointId) -> Option<&BitSet> {
-        self.peers.get(&guest)
+        self.forwarding
+            .get(&guest)
+            .or_else(|| self.peers.get(&guest))
     }
 
     /// The guests that want a topic, each with the slot of its home.
@@ -178,13 +201,12 @@ mod tests {
     #[test]
     fn filters_that_are_too_many_together_are_cut_to_equal_parts() {
         let many = |name: &str| Filter::from_prefixes((0..3000).map(|n| format!("{name}/{n:04}")));
-        let mut filters = vec![many("a"), many("b"), Filter::from_prefixes(["c/"])];
-        announceable(&mut filters);
+        let (a, b, c) = (many("a"), many("b"), Filter::from_prefixes(["c/"]));
+        let filters = announceable(&[&a, &b, &c]);
         let entries: usize = filters.iter().map(|filter| filter.entries().len()).sum();
         assert!(entries <= MAX_FILTER_ENTRIES && filters[2].entries().len() == 1);
         assert!(filters[0].matches(b"a/2999") && filters[1].matches(b"b/0000"));
-        let mut few = vec![many("a"), Filter::default()];
-        announceable(&mut few);
-        assert_eq!(few[0].entries().len(), 3000);
+        let few = announceable(&[&a, &c]);
+        assert_eq!(few, [a, c]);
     }
 }

@@ -20,6 +20,9 @@ use crate::mesh::tree::{Branches, Tree};
 /// with all of them.
 const MAX_TOLD_ENTRIES: usize = 1024;
 
+/// The entries of many filters that are put together at once.
+const MAX_ENTRIES_AT_ONCE: usize = 65_536;
+
 /// One endpoint's place in the trees of all origins over one graph, each computed when it is first
 /// asked for.
 pub(super) struct Trees {
@@ -180,7 +183,12 @@ impl Routes {
 
     /// The endpoints in reach that announce a peer of version 1.
     pub fn hosts_of(&self, guest: EndpointId) -> impl Iterator<Item = EndpointId> {
-        self.guests.hosts_of(guest)
+        let slots = self
+            .guests
+            .hosts_of(guest)
+            .into_iter()
+            .flat_map(BitSet::iter);
+        slots.filter_map(|slot| Some(self.node(slot)?.id))
     }
 
     /// Whether a peer of version 1 is a peer of the endpoint in a slot, and hears its messages directly.
@@ -200,10 +208,22 @@ impl Routes {
     pub fn filter_for(&self, peers: &BitSet, own: &Filter) -> Filter {
         let slots = self.reach.iter();
         let others = slots.filter(|slot| *slot != self.me && !peers.contains(*slot));
-        let others = others.filter_map(|slot| self.node(slot));
-        let entries = others.flat_map(|node| node.filter.entries());
-        let all = Filter::from_prefixes(own.entries().chain(entries));
-        shortened(&all, MAX_TOLD_ENTRIES, MAX_FILTER_BYTES)
+        let short = |entries: &[&[u8]]| {
+            let all = Filter::from_prefixes(entries);
+            shortened(&all, MAX_TOLD_ENTRIES, MAX_FILTER_BYTES)
+        };
+        let mut all = Filter::default();
+        let mut entries: Vec<&[u8]> = own.entries().collect();
+        for node in others.filter_map(|slot| self.node(slot)) {
+            entries.extend(node.filter.entries());
+            if entries.len() > MAX_ENTRIES_AT_ONCE {
+                let some = short(&entries);
+                all = Filter::from_prefixes(all.entries().chain(some.entries()));
+                entries.clear();
+            }
+        }
+        entries.extend(all.entries());
+        short(&entries)
     }
 
     /// The endpoints that a message of `origin` is for: those that subscribe to it, and the homes of

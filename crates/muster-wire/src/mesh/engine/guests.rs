@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::{Decision, Mesh};
 use crate::filter::Filter;
 use crate::mesh::codec::MAX_GUESTS;
-use crate::mesh::guests::{announceable, is_home};
+use crate::mesh::guests::{Others, announceable};
 use crate::mesh::hold_down::Change;
 use crate::mesh::parcel::Parcel;
 use crate::mesh::record::{Guest, NodeRecord};
@@ -18,21 +18,24 @@ use crate::{EndpointId, Topic};
 impl Mesh {
     /// There is a peer of version 1, or it has changed its filter. Nobody who may be in the mesh, or wants
     /// nothing relayed, is to be told here.
-    pub fn guest_up(&mut self, guest: EndpointId, filter: Filter, now: Mono) {
+    pub fn guest_up(&mut self, guest: EndpointId, filter: Arc<Filter>, now: Mono) {
         self.guests.insert(guest, filter);
         self.hold_down.changed(Change::News, now);
     }
 
     /// A peer of version 1 is gone.
     pub fn guest_down(&mut self, guest: EndpointId, now: Mono) {
-        self.forwarders.remove(&guest);
         if self.guests.remove(&guest).is_some() {
             self.hold_down.changed(Change::News, now);
         }
     }
 
-    /// A peer of version 1 was seen to forward.
+    /// A peer of version 1 was seen to forward. It does so for its life, and may be our peer again.
     pub fn guest_forwards(&mut self, guest: EndpointId, now: Mono) {
+        if self.forwarders.len() >= MAX_GUESTS {
+            let guests = &self.guests;
+            self.forwarders.retain(|known| guests.contains_key(known));
+        }
         if self.guests.contains_key(&guest) && self.forwarders.insert(guest) {
             self.hold_down.changed(Change::Loss, now);
         }
@@ -47,19 +50,20 @@ impl Mesh {
         };
         let outside = self.guests.iter().filter(|(id, _)| is_outside(id));
         let named: Vec<_> = outside.take(MAX_GUESTS).collect();
-        let here = named.iter().map(|(id, filter)| {
-            let filter = is_home(&self.database, me, **id).then_some(*filter);
-            (**id, filter)
-        });
-        let here: Vec<_> = here.collect();
-        let filters = here.iter().filter_map(|(_, filter)| filter.cloned());
-        let mut filters: Vec<Filter> = filters.collect();
-        announceable(&mut filters);
+        if named.is_empty() {
+            return Vec::new();
+        }
+        let others = Others::new(&self.database, |id| self.guests.contains_key(&id));
+        let here = named.iter().map(|(id, _)| others.are_worse(**id, me));
+        let here: Vec<bool> = here.collect();
+        let filters = named.iter().zip(&here).filter(|(_, is_home)| **is_home);
+        let filters: Vec<&Filter> = filters.map(|((_, filter), _)| &***filter).collect();
+        let filters = announceable(&filters);
         let mut filters = filters.into_iter();
-        let guests = here.into_iter().map(|(id, filter)| Guest {
-            id,
-            filter: filter.and_then(|_| filters.next()),
-            forwards: self.forwarders.contains(&id),
+        let guests = named.into_iter().zip(here).map(|((id, _), is_home)| Guest {
+            id: *id,
+            filter: if is_home { filters.next() } else { None },
+            forwards: self.forwarders.contains(id),
         });
         guests.collect()
     }

@@ -150,8 +150,8 @@ pub struct Mesh {
     /// What we subscribe to; announced perhaps shortened.
     filter: Filter,
     /// Our peers of version 1 that are in no mesh, and what they subscribe to.
-    guests: BTreeMap<EndpointId, Filter>,
-    /// Those of them that were seen to forward.
+    guests: BTreeMap<EndpointId, Arc<Filter>>,
+    /// Those that were seen to forward, former ones among them.
     forwarders: BTreeSet<EndpointId>,
     node_version: u64,
     links_version: u64,

@@ -233,7 +233,7 @@ fn a_guest_has_one_home_and_gets_another_when_that_is_gone() {
     let filter = Filter::from_prefixes(["/z"]);
     let guest = id(0x77);
     for mesh in &mut meshes {
-        mesh.guest_up(guest, filter.clone(), Mono(now));
+        mesh.guest_up(guest, Arc::new(filter.clone()), Mono(now));
     }
     let until = now + SECOND;
     settle(&mut meshes, &mut now, until);
@@ -273,8 +273,8 @@ fn one_in_the_mesh_is_no_guest_and_one_that_refuses_is_no_home() {
     link(&mut meshes, 0, 1, 0);
     settle(&mut meshes, &mut now, 5 * SECOND);
     let (guest, member) = (id(0x77), meshes[2].id());
-    meshes[0].guest_up(member, Filter::default(), Mono(now));
-    meshes[1].guest_up(guest, Filter::from_prefixes(["/z"]), Mono(now));
+    meshes[0].guest_up(member, Arc::default(), Mono(now));
+    meshes[1].guest_up(guest, Arc::new(Filter::from_prefixes(["/z"])), Mono(now));
     let until = now + SECOND;
     settle(&mut meshes, &mut now, until);
     assert_eq!(hosts(&meshes, member), [Some(true), None, None]);

@@ -2,6 +2,7 @@
 //! these. Some forward what they hear from one to all others.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -18,7 +19,7 @@ use crate::{EndpointId, Filter, Topic};
 #[derive(Debug)]
 pub(super) struct Visitor {
     id: EndpointId,
-    filter: Filter,
+    filter: Arc<Filter>,
     forwards: bool,
     /// Its peers, by their numbers, and whether the connection stands.
     peers: BTreeMap<usize, bool>,
@@ -93,7 +94,7 @@ impl Network {
         }
         let visitor = Visitor {
             id: self.random.id(),
-            filter: Filter::from_prefixes(prefixes),
+            filter: Arc::new(Filter::from_prefixes(prefixes)),
             forwards: self.random.one_in(3),
             peers,
             epoch: 0,
@@ -116,7 +117,7 @@ impl Network {
             if self.peers_of(visitor).contains(&node) {
                 let visitor = &self.visitors[visitor];
                 let (mesh, now) = (&mut self.nodes[node].mesh, Mono(self.now));
-                mesh.guest_up(visitor.id, visitor.filter.clone(), now);
+                mesh.guest_up(visitor.id, Arc::clone(&visitor.filter), now);
                 // Found out in an endpoint; here they are told.
                 if visitor.forwards && self.sabotage != Sabotage::NoQuestions {
                     mesh.guest_forwards(visitor.id, now);

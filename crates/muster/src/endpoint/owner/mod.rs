@@ -182,11 +182,12 @@ impl Owner {
             Command::Closed(connection) => self.connection_closed(connection),
             Command::RoutingUpdate(id, filter, done) => {
                 if let Some(peer) = self.peers.get_mut(&id) {
+                    let filter = Arc::new(filter);
                     if peer.is_guest && !peer.leaving {
                         let now = self.shared.now();
-                        self.mesh.mesh.guest_up(id, filter.clone(), now);
+                        self.mesh.mesh.guest_up(id, Arc::clone(&filter), now);
                     }
-                    peer.filter = Arc::new(filter);
+                    peer.filter = filter;
                     self.publish_table();
                 }
                 let _ = done.send(());

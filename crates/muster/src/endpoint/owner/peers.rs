@@ -70,9 +70,10 @@ impl Owner {
         if announce && protocol == Protocol::V1 {
             queue.push_control(&Control::RoutingUpdate(self.filter.clone()));
         }
+        let filter = Arc::new(filter);
         let peer = Peer {
             connection,
-            filter: Arc::new(filter.clone()),
+            filter: Arc::clone(&filter),
             queue: Arc::clone(&queue),
             is_guest,
             told: self.filter.clone(),
@@ -88,6 +89,7 @@ impl Owner {
         }
         if is_guest {
             self.mesh.mesh.guest_up(id, filter, self.shared.now());
+            self.guests_may_hear_other_things();
         }
         // First the table, then whoever is told of it, then the first message can arrive.
         self.publish_table();
