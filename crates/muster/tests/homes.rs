@@ -171,6 +171,28 @@ async fn a_peer_of_one_relay_hears_and_is_heard_by_all() {
     );
 }
 
+/// A peer of version 1 that is back before anybody was told that it had gone is told of the mesh again.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_is_back_at_once_hears_all_again() {
+    let first = Place::with(Forwarding::Relay, "/first/").await;
+    let mut second = Place::with(Forwarding::Relay, "/second/").await;
+    let guest = Place::of_version_1("/guest/").await;
+    second.dial(&first);
+    joined(&[&first, &second]).await;
+    for number in 0..10 {
+        guest.dial(&first);
+        at_home(&guest, &[&first], &[&second], "/second/").await;
+        until("its message", || {
+            guest.publish("/second/x", number);
+            second.drain();
+            second.times(guest.id(), number) > 0
+        })
+        .await;
+        assert!(guest.endpoint.unpeer(first.id()).await);
+        until("no peering", || guest.endpoint.peers().is_empty()).await;
+    }
+}
+
 /// A peer of version 1 of two relays and a leaf out of four endpoints: everybody hears it once, and it
 /// hears everybody once. When its home dies the other relay takes over.
 #[tokio::test(flavor = "multi_thread")]
