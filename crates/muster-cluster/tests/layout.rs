@@ -296,7 +296,10 @@ fn where_a_store_lives() {
     let layout = Layout::parse(text, "muster.toml", &[]).unwrap();
     let plan = |name: &str, persistent| {
         let plan = layout.store(&name.parse().unwrap(), persistent).unwrap();
-        format!("{} {:?} {} {:?}", plan.master, plan.backend, plan.path, plan.file.synchronous)
+        format!(
+            "{} {:?} {} {:?}",
+            plan.master, plan.backend, plan.path, plan.file.synchronous
+        )
     };
     assert_eq!(
         [
@@ -312,6 +315,15 @@ fn where_a_store_lives() {
             "manager Memory /var/lib/x.sqlite None",
         ]
     );
-    let moved = layout.with_override("stores.default_master_node", "data-1").unwrap();
-    assert_eq!(moved.store(&"a".parse().unwrap(), false).unwrap().master.as_str(), "data-1");
+    let moved = layout
+        .with_override("stores.default_master_node", "data-1")
+        .unwrap();
+    assert_eq!(
+        moved
+            .store(&"a".parse().unwrap(), false)
+            .unwrap()
+            .master
+            .as_str(),
+        "data-1"
+    );
 }

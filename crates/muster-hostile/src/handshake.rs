@@ -37,6 +37,7 @@ pub fn handshake(bytes: &[u8]) {
     let offer = match first & 6 {
         0 => Offer::V2 { relays: true },
         2 => Offer::V2 { relays: false },
+        4 => Offer::Apart,
         _ => Offer::V1,
     };
     let mut driver = Driver {

@@ -97,6 +97,7 @@ pub fn envelopes(bytes: &[u8]) {
                 crate::values(payload);
             }
         }
+        Envelope::Through(_) => {}
         Envelope::RoutingUpdate(filter) => {
             let control = Control::RoutingUpdate(filter.clone());
             round_trip(&control, Envelope::RoutingUpdate(filter), bytes.len());

@@ -202,7 +202,11 @@ mod tests {
             ("7", "1", Some("7")),
         ];
         for (value, index, expected) in cases {
-            assert_eq!(part(&data(value), &data(index)), expected.map(data), "{value}[{index}]");
+            assert_eq!(
+                part(&data(value), &data(index)),
+                expected.map(data),
+                "{value}[{index}]"
+            );
         }
     }
 }

@@ -186,8 +186,7 @@ impl StoreClone {
     /// Sends a write to the master; it is settled by `deadline`, if there is none after the configuration's
     /// interval.
     pub fn write(&mut self, op: Op, level: Level, token: Token, deadline: Option<Mono>, now: Mono) {
-        let deadline =
-            deadline.unwrap_or_else(|| now.after(self.config.mutation_buffer_interval));
+        let deadline = deadline.unwrap_or_else(|| now.after(self.config.mutation_buffer_interval));
         self.writes.submit(op, level, token, deadline);
         self.send_writes(now);
         self.settle(now);
@@ -526,9 +525,8 @@ impl StoreClone {
         }
         for (key, entry) in self.entries.iter() {
             let old = before.get(key);
-            let is_same = old.is_some_and(|old| {
-                old.value == entry.value && old.expires == entry.expires
-            });
+            let is_same =
+                old.is_some_and(|old| old.value == entry.value && old.expires == entry.expires);
             if !is_same {
                 events.push(Event::Put {
                     key: key.clone(),

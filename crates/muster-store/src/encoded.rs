@@ -81,7 +81,8 @@ fn with_plain_reals(value: Data) -> Data {
         }
         Data::Table(entries) => {
             let entries = entries.into_vec().into_iter();
-            let plain = entries.map(|(key, value)| (with_plain_reals(key), with_plain_reals(value)));
+            let plain =
+                entries.map(|(key, value)| (with_plain_reals(key), with_plain_reals(value)));
             Data::Table(plain.collect())
         }
         other => other,
@@ -99,7 +100,6 @@ impl fmt::Debug for Encoded {
         fmt::Debug::fmt(&self.view(), f)
     }
 }
-
 
 #[cfg(test)]
 mod tests {

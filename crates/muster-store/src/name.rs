@@ -16,7 +16,9 @@ pub struct StoreName(Arc<str>);
 
 /// A text that is no name of a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a store's name has 1 to {MAX_NAME} bytes, none of them a control character, no `<$>` and no `/` at an end")]
+#[error(
+    "a store's name has 1 to {MAX_NAME} bytes, none of them a control character, no `<$>` and no `/` at an end"
+)]
 pub struct StoreNameError;
 
 impl StoreName {
@@ -57,8 +59,7 @@ impl StoreName {
     }
 
     fn topic(&self, suffix: &str) -> Topic {
-        Topic::new(format!("{}/<$>/{suffix}", self.0))
-            .expect("names are short and hold no `<$>`")
+        Topic::new(format!("{}/<$>/{suffix}", self.0)).expect("names are short and hold no `<$>`")
     }
 }
 

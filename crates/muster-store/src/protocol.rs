@@ -693,11 +693,13 @@ fn put_answer(out: &mut Vec<u8>, answer: &Answer) {
         Answer::Repeated => out.push(2),
         Answer::Refused(refusal) => {
             out.push(3);
-            out.push(REFUSALS
-                .iter()
-                .position(|known| known == refusal)
-                .and_then(|place| u8::try_from(place).ok())
-                .unwrap_or(u8::MAX));
+            out.push(
+                REFUSALS
+                    .iter()
+                    .position(|known| known == refusal)
+                    .and_then(|place| u8::try_from(place).ok())
+                    .unwrap_or(u8::MAX),
+            );
         }
     }
 }

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use muster_wire::Mono;
 
-use crate::{Encoded, Level};
 use crate::op::{Answer, Op};
 use crate::protocol::{Results, Write};
+use crate::{Encoded, Level};
 
 /// What the shell names a write with.
 pub type Token = u64;

@@ -33,6 +33,9 @@ pub enum Envelope<'a> {
         /// The payload's bytes, not yet validated.
         payload: &'a [u8],
     },
+    /// The peer passes on what others send through it. `true` if it was sent to this endpoint; otherwise it
+    /// is for another one, and means nothing here.
+    Through(bool),
     /// The peer's complete new filter.
     RoutingUpdate(Filter),
     /// Must be answered at once with the same content.
@@ -110,6 +113,9 @@ pub fn read(frame: &[u8], peer: EndpointId, me: EndpointId) -> Result<Envelope<'
     if sender != peer {
         return Err(EnvelopeError::ForgedSender);
     }
+    if kind == DATA && topic == topic::THROUGH {
+        return Ok(Envelope::Through(receiver == me));
+    }
     let for_us = receiver.is_nil() || receiver == me;
     match kind {
         DATA | COMMAND => {
@@ -167,6 +173,9 @@ pub enum Control {
     Ping(Vec<u8>),
     /// The answer to a ping with this content.
     Pong(Vec<u8>),
+    /// A question to the peer whether it forwards: it does if this comes to that endpoint, one of its
+    /// other peers.
+    Through(EndpointId),
 }
 
 impl Control {
@@ -185,6 +194,10 @@ impl Control {
             Self::Pong(content) => {
                 put_envelope(out, sender, receiver, PONG, topic::RESERVED);
                 out.extend_from_slice(content);
+            }
+            Self::Through(other) => {
+                put_envelope(out, sender, *other, DATA, topic::THROUGH);
+                out.push(0); // a value: nothing
             }
         });
         out
@@ -280,6 +293,15 @@ mod tests {
             read(&local[4..], LO, NODE),
             Err(EnvelopeError::UnknownType(9))
         );
+    }
+
+    /// Broker puts its own id in the sender's place when it passes an envelope on.
+    #[test]
+    fn a_question_to_one_that_forwards_is_for_the_endpoint_behind_it() {
+        let mut question = Control::Through(NODE).frame(LO, EndpointId::NIL);
+        assert_eq!(read(&question[4..], LO, NODE), Ok(Envelope::Through(true)));
+        question[4 + 16] = 1;
+        assert_eq!(read(&question[4..], LO, NODE), Ok(Envelope::Through(false)));
     }
 
     #[test]

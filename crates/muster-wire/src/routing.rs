@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use crate::filter::Filter;
-use crate::mesh::{BitSet, Routes, addressed};
+use crate::mesh::{Routes, Wanted, addressed};
 use crate::peering::Protocol;
 use crate::{EndpointId, Topic};
 
@@ -42,8 +42,11 @@ pub struct Route {
     pub peers: Vec<u32>,
     /// Positions for [`Table::subscriber`].
     pub subscribers: Vec<u32>,
-    /// The slots of the mesh's endpoints that want it.
-    pub wanted: BitSet,
+    /// Those in the mesh that want it.
+    pub wanted: Wanted,
+    /// Positions for [`Table::peer`] of the peers of version 1 that this endpoint is the home of, and that
+    /// want it: messages of others go to them from here.
+    pub guests: Vec<u32>,
 }
 
 impl<P, S> Table<P, S> {
@@ -95,10 +98,10 @@ impl<P, S> Table<P, S> {
     }
 
     /// Positions of the peers that a message of `origin`, a slot of the mesh, goes to from here, if it is
-    /// for `wanted`.
-    pub fn next_hops(&self, origin: u32, wanted: &BitSet) -> Vec<u32> {
+    /// for `wanted`: the origin's own one, or one that it published for `guest`.
+    pub fn next_hops(&self, origin: u32, wanted: &Wanted, guest: Option<EndpointId>) -> Vec<u32> {
         let hops = self.mesh.iter();
-        let hops = hops.flat_map(|routes| routes.next_hops(origin, wanted));
+        let hops = hops.flat_map(|routes| routes.next_hops(origin, wanted, guest));
         hops.filter_map(|hop| self.positions.get(&hop).copied())
             .collect()
     }
@@ -123,6 +126,13 @@ impl<P, S> Table<P, S> {
         self.handles.get(position as usize)
     }
 
+    /// Whether messages of and for a peer of version 1 are the business of another endpoint alone: of its
+    /// home, as it forwards.
+    pub fn leaves_to_others(&self, id: EndpointId) -> bool {
+        let routes = self.mesh.as_ref();
+        routes.is_some_and(|routes| routes.leaves_to_others(id))
+    }
+
     /// Looks a topic up.
     pub fn route(&self, topic: &[u8]) -> Route {
         let is_in_mesh = |id| {
@@ -135,17 +145,24 @@ impl<P, S> Table<P, S> {
             peer.protocol == Protocol::V1
                 && addressee.map_or_else(|| peer.filter.matches(topic), |id| id == peer.id)
                 && is_in_mesh(peer.id) != Some(true)
+                && !self.leaves_to_others(peer.id)
         });
         let mut peers: Vec<u32> = peers.map(|(position, _)| position).collect();
-        let mut wanted = BitSet::default();
+        let (mut wanted, mut guests) = (Wanted::default(), Vec::new());
         if let Some(routes) = &self.mesh {
-            wanted = routes.matching(topic);
-            peers.extend(self.next_hops(routes.me(), &wanted));
+            wanted = routes.wanted(topic);
+            if addressed(topic).is_none() {
+                let id = |position: &u32| self.peers[*position as usize].id;
+                let here = peers.iter().filter(|peer| routes.is_home_of(id(peer)));
+                guests = here.copied().collect();
+            }
+            peers.extend(self.next_hops(routes.me(), &wanted, None));
         }
         Route {
             peers,
             subscribers: self.subscribers.matching(topic),
             wanted,
+            guests,
         }
     }
 }
@@ -289,18 +306,19 @@ pub struct HopCache {
     last: Option<(Passage, Arc<[u32]>)>,
 }
 
-/// An origin's slot, and a topic's position.
-type Passage = (u32, usize);
+/// An origin's slot, a topic's position, and whose message it is if not the origin's own.
+type Passage = (u32, usize, Option<EndpointId>);
 
 impl HopCache {
-    /// [`Table::next_hops`] of an origin's slot and the topic at a position of `routes`, which must have
-    /// been found in `table`.
+    /// [`Table::next_hops`] of an origin's slot, the topic at a position of `routes`, which must have been
+    /// found in `table`, and the guest whose message it is.
     pub fn find<P, S>(
         &mut self,
         table: &Table<P, S>,
         routes: &RouteCache,
         origin: u32,
         position: usize,
+        guest: Option<EndpointId>,
     ) -> &Arc<[u32]> {
         let filled = (routes.version, routes.fillings);
         if self.filled != filled || self.hops.len() >= CACHED_HOPS {
@@ -309,11 +327,11 @@ impl HopCache {
                 ..Self::default()
             };
         }
-        let key = (origin, position);
+        let key = (origin, position, guest);
         if self.last.as_ref().is_none_or(|(last, _)| *last != key) {
             let hops = self.hops.entry(key).or_insert_with(|| {
                 let route = routes.get(position).map(|(_, route)| route);
-                let hops = route.map(|route| table.next_hops(origin, &route.wanted));
+                let hops = route.map(|route| table.next_hops(origin, &route.wanted, guest));
                 hops.unwrap_or_default().into()
             });
             self.last = Some((key, Arc::clone(hops)));

@@ -10,6 +10,10 @@ pub const LOCAL_PREFIX: &[u8] = b"<$>/local/";
 /// The topic of control envelopes.
 pub const RESERVED: &[u8] = b"<$>";
 
+/// The topic of envelopes that one endpoint sends to another through a peer of version 1, to find out
+/// whether that forwards (protocol version 2, section 12).
+pub(crate) const THROUGH: &[u8] = b"<$>/muster/through";
+
 /// A topic: at most 65,535 bytes, usually UTF-8 text with `/` between its parts; not below
 /// [`LOCAL_PREFIX`]. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

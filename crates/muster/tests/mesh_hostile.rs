@@ -72,6 +72,7 @@ impl Member {
             role: String::new(),
             machine: String::new(),
             transit: true,
+            homes: false,
         };
         let mut member = Self {
             stream,
@@ -132,6 +133,17 @@ impl Member {
     }
 
     async fn publish(&mut self, origin: EndpointId, sequence: u64, topic: &str, payload: Vec<u8>) {
+        self.publish_for(None, (origin, sequence), topic, payload)
+            .await;
+    }
+
+    async fn publish_for(
+        &mut self,
+        guest: Option<EndpointId>,
+        (origin, sequence): (EndpointId, u64),
+        topic: &str,
+        payload: Vec<u8>,
+    ) {
         let parcel = Parcel {
             id: MessageId { origin, sequence },
             class: Class::Event,
@@ -139,6 +151,7 @@ impl Member {
             kind: Kind::Data,
             topic: Topic::new(topic).unwrap(),
             payload: Bytes::from(payload),
+            guest,
         };
         let batch = Frame::Batch {
             class: Class::Event,
@@ -250,6 +263,23 @@ async fn messages_that_may_not_be_cost_themselves_and_are_counted() {
     assert_eq!(refused, 1);
 }
 
+/// A member publishes for peers of version 1, and for nobody who is in the mesh.
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_speaks_for_an_endpoint_of_the_mesh() {
+    let (_endpoint, mut subscriber, address) = victim().await;
+    let mut member = Member::join(id(2), &address).await;
+    for (sequence, guest) in [(1, id(1)), (2, id(2)), (3, id(9))] {
+        let value = encoded(sequence);
+        member
+            .publish_for(Some(guest), (id(2), sequence), "/t", value)
+            .await;
+    }
+    member.publish(id(2), 4, "/t", encoded(99)).await;
+    let values = values_until(&mut subscriber, 99).await;
+    let expected = [(id(9), Data::from(3u64)), (id(2), Data::from(99u64))];
+    assert_eq!(values, expected);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn frames_that_cannot_be_read_end_the_peering_with_their_name() {
     for (payload, reason) in [
@@ -293,6 +323,8 @@ async fn endpoints_without_end_are_remembered_to_a_bound() {
                 role: String::new(),
                 machine: String::new(),
                 filter: Filter::from_prefixes(["/t"]),
+                homes: false,
+                guests: Vec::new(),
             }))
         });
         let records = Frame::Records {

@@ -127,8 +127,12 @@ async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
         .expect(what);
 }
 
+/// Ports that were free a moment ago must not be taken by the other test meanwhile.
+static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_s_input_reaches_the_manager_s_log() {
+    let _alone = ALONE.lock().await;
     let listeners: Vec<_> = (0..2)
         .map(|_| TcpListener::bind("127.0.0.1:0").unwrap())
         .collect();
@@ -177,6 +181,7 @@ fn free_ports<const N: usize>() -> [u16; N] {
 /// An author asks for a store by name; the layout says where it is, and what is durable outlives the nodes.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_is_where_the_layout_puts_it_and_outlives_its_nodes() {
+    let _alone = ALONE.lock().await;
     let [manager, worker] = free_ports();
     let text = format!(
         "node = [{{ name = \"manager\", role = \"manager\", port = {manager} }}, {{ name = \"worker\", role = \"worker\", port = {worker} }}]"

@@ -101,7 +101,12 @@ async fn every_node_reads_and_writes_the_same() {
     }
     assert_eq!(stores[1].master(), Some(one.id()));
     assert!(matches!(
-        stores[1].typed::<String, u64>().get("host 0").await.unwrap_err().kind(),
+        stores[1]
+            .typed::<String, u64>()
+            .get("host 0")
+            .await
+            .unwrap_err()
+            .kind(),
         StoreErrorKind::Conversion(_)
     ));
 }
@@ -126,14 +131,22 @@ async fn operations_of_all_kinds() {
         store.insert_into("set", &element).await.unwrap();
     }
     store.remove_from("set", &1u64).await.unwrap();
-    let set: BTreeSet<u64> = store.typed::<String, _>().get("set").await.unwrap().unwrap();
+    let set: BTreeSet<u64> = store
+        .typed::<String, _>()
+        .get("set")
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(set, BTreeSet::from([3]));
     assert_eq!(store.get_at("set", &3u64).await.unwrap(), Some(true));
     store.insert_entry_into("table", "k", &7u64).await.unwrap();
     assert_eq!(store.get_at("table", "k").await.unwrap(), Some(7u64));
     store.push("list", &1u64).await.unwrap();
     store.push("list", "two").await.unwrap();
-    assert_eq!(store.get_at("list", &1u64).await.unwrap(), Some("two".to_owned()));
+    assert_eq!(
+        store.get_at("list", &1u64).await.unwrap(),
+        Some("two".to_owned())
+    );
     assert_eq!(store.pop("list").await.unwrap(), Some("two".to_owned()));
     assert_eq!(store.pop("list").await.unwrap(), Some(1u64));
     assert_eq!(store.pop::<_, u64>("list").await.unwrap(), None);
@@ -145,11 +158,20 @@ async fn operations_of_all_kinds() {
     // Compare and swap.
     let entry = counts.entry("n").await.unwrap().unwrap();
     assert_eq!(entry.value, 4);
-    let swapped = counts.swap("n", entry.revision, Some(&10u64)).await.unwrap();
+    let swapped = counts
+        .swap("n", entry.revision, Some(&10u64))
+        .await
+        .unwrap();
     assert_eq!(swapped, Swapped::Done);
-    let swapped = counts.swap("n", entry.revision, Some(&11u64)).await.unwrap();
+    let swapped = counts
+        .swap("n", entry.revision, Some(&11u64))
+        .await
+        .unwrap();
     assert_eq!(swapped, Swapped::Changed);
-    let new = counts.swap("new", Revision::ABSENT, Some(&1u64)).await.unwrap();
+    let new = counts
+        .swap("new", Revision::ABSENT, Some(&1u64))
+        .await
+        .unwrap();
     assert_eq!(new, Swapped::Done);
     assert_eq!(counts.get("n").await.unwrap(), Some(10));
     store.clear().await.unwrap();
@@ -202,7 +224,10 @@ async fn a_watch_begins_with_what_is_there_and_misses_nothing() {
     assert_eq!(next().await, WatchEvent::Synced);
     master.put("b/1", &2u64).await.unwrap();
     master.put("a/1", &2u64).await.unwrap();
-    master.put_for("a/2", &3u64, Duration::from_millis(50)).await.unwrap();
+    master
+        .put_for("a/2", &3u64, Duration::from_millis(50))
+        .await
+        .unwrap();
     assert_eq!(
         next().await,
         WatchEvent::Update {
@@ -325,7 +350,9 @@ async fn a_master_that_restarts_elsewhere_is_followed_and_keeps_what_was_durable
     };
     let first = one.open_master(&name(), options()).await.unwrap();
     let store = clone(&relay).await;
-    within(store.clone().durable().put("a", &1u64)).await.unwrap();
+    within(store.clone().durable().put("a", &1u64))
+        .await
+        .unwrap();
     within(first.durable().put("b", &2u64)).await.unwrap();
     one.shut_down().await;
     drop(one);

@@ -16,8 +16,8 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
 pub use name::{LONGEST_NAME, NameError, NodeName, PoolName, Role};
-pub use stores::{StoreBackend, StoreFile, StorePlan, StoreSpec};
 pub use problem::{LayoutError, LayoutProblem, LayoutProblemKind};
+pub use stores::{StoreBackend, StoreFile, StorePlan, StoreSpec};
 
 use crate::links::{self, Neighbours};
 use crate::settings::{CORE_SETTINGS, Origin, SettingError, SettingSpec, Settings};

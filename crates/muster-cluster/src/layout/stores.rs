@@ -237,7 +237,10 @@ pub(super) fn check(layout: &Layout, completeness: Completeness, problems: &mut 
             if layout.find(name.value).is_some() {
                 continue;
             }
-            let message = format!("a store's master is on `{}`, which is no node", clip(name.value));
+            let message = format!(
+                "a store's master is on `{}`, which is no node",
+                clip(name.value)
+            );
             let nodes = layout.nodes.iter().map(|node| node.name.as_str());
             let remedy = match nearest(name.value, nodes) {
                 Some(near) => format!("did you mean `{near}`?"),

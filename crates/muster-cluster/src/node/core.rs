@@ -210,7 +210,10 @@ impl Core {
     }
 
     pub(crate) fn watch_store(&mut self, store: &'static str, framework: usize) {
-        self.store_watchers.entry(store).or_default().push(framework);
+        self.store_watchers
+            .entry(store)
+            .or_default()
+            .push(framework);
     }
 
     pub(crate) fn watchers_of(&self, store: &str) -> Vec<usize> {

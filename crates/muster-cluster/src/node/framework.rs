@@ -9,8 +9,8 @@ use muster_wire::zeek::EventRef;
 use muster_wire::{EndpointId, Incarnation, Topic};
 
 use super::context::Context;
-use super::stores::{DeclaredStore, SharedStore, StoreChange, Then};
 use super::logs::{Column, StreamError, columns_of};
+use super::stores::{DeclaredStore, SharedStore, StoreChange, Then};
 use crate::layout::{Layout, Node, NodeName, Role};
 use crate::pools::PoolChange;
 use crate::readiness::ReadyError;

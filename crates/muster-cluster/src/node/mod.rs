@@ -41,10 +41,10 @@ pub use context::{Context, PublishError};
 pub use counts::NodeCounts;
 pub use facts::{Effect, Input, LogSink, NodeError, Now, Report, Severity, Written};
 pub use framework::{Declarations, Event, Framework, NodeLife, Registry, Site};
+pub use logs::{Column, LogBatch, StreamError};
 pub use stores::{
     OpenStore, PendingWrite, SharedStore, StoreChange, StoreContext, StoreReads, WriteError,
 };
-pub use logs::{Column, LogBatch, StreamError};
 
 use self::contests::{Contest, Leave};
 use self::core::Core;

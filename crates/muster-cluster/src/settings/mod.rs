@@ -95,6 +95,11 @@ pub const CORE_SETTINGS: &[SettingSpec] = &[
         &["auto", "relay", "leaf", "direct"],
         "what a node does with messages of others: auto is relay, and leaf for workers; direct is no mesh",
     ),
+    SettingSpec::boolean(
+        "peering.relay_version_1",
+        true,
+        "whether a node that relays does so between its peers of version 1 (Zeek, Broker) and the mesh",
+    ),
     SettingSpec::text_list(
         "peering.direct",
         &[],

@@ -8,9 +8,7 @@ use muster_wire::EndpointId;
 use rusqlite::{Connection, OpenFlags, Transaction, params};
 
 use crate::op::Writer;
-use crate::{
-    Backend, BackendError, Commit, Encoded, Entry, Kept, KeptWriter, MAX_WRITERS, Write,
-};
+use crate::{Backend, BackendError, Commit, Encoded, Entry, Kept, KeptWriter, MAX_WRITERS, Write};
 
 /// How a file is kept, in SQLite's words.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -168,8 +166,7 @@ impl Sqlite {
             (None, false) => None,
         };
         if let Some(journal) = journal {
-            connection
-                .pragma_update_and_check(None, "journal_mode", journal, |_| Ok(()))?;
+            connection.pragma_update_and_check(None, "journal_mode", journal, |_| Ok(()))?;
         }
         let synchronous = match self.options.synchronous {
             Some(Synchronous::Off) => "OFF",
@@ -191,7 +188,11 @@ impl Sqlite {
         connection.execute_batch("COMMIT")
     }
 
-    fn write(transaction: &Transaction<'_>, commit: &Commit, turn: &mut i64) -> rusqlite::Result<()> {
+    fn write(
+        transaction: &Transaction<'_>,
+        commit: &Commit,
+        turn: &mut i64,
+    ) -> rusqlite::Result<()> {
         let mut put = transaction
             .prepare_cached("INSERT OR REPLACE INTO store(key, value, expiry) VALUES(?, ?, ?)")?;
         let mut erase = transaction.prepare_cached("DELETE FROM store WHERE key = ?")?;
@@ -235,9 +236,7 @@ impl Sqlite {
 impl Backend for Sqlite {
     fn load(&mut self) -> Result<Kept, BackendError> {
         match self.open() {
-            Err(error)
-                if self.options.failure_mode == FailureMode::Delete && is_damage(&error) =>
-            {
+            Err(error) if self.options.failure_mode == FailureMode::Delete && is_damage(&error) => {
                 self.connection = None;
                 for suffix in ["", "-wal", "-shm", "-journal"] {
                     let mut file = self.path.clone().into_os_string();
@@ -309,7 +308,10 @@ fn entries(
     while let Some(row) = rows.next().map_err(failed)? {
         let number: i64 = row.get(0).map_err(failed)?;
         let value = |column: usize| -> Result<Encoded, BackendError> {
-            let bytes = row.get_ref(column).ok().and_then(|cell| cell.as_blob().ok());
+            let bytes = row
+                .get_ref(column)
+                .ok()
+                .and_then(|cell| cell.as_blob().ok());
             let parsed = bytes.map(Encoded::parse);
             match parsed {
                 Some(Ok(value)) => Ok(value),
@@ -332,10 +334,9 @@ fn entries(
 }
 
 fn writers(connection: &Connection) -> rusqlite::Result<(Vec<KeptWriter>, i64)> {
-    let mut statement = connection
-        .prepare(
-            "SELECT endpoint, instance, number, turn, answers FROM muster_writer ORDER BY turn",
-        )?;
+    let mut statement = connection.prepare(
+        "SELECT endpoint, instance, number, turn, answers FROM muster_writer ORDER BY turn",
+    )?;
     let mut rows = statement.query([])?;
     let (mut writers, mut last) = (Vec::new(), 0);
     while let Some(row) = rows.next()? {
@@ -473,7 +474,10 @@ mod tests {
 
     #[test]
     fn a_damaged_file_is_refused_or_replaced() {
-        for content in [&b"this is no database, but it is long enough to look at"[..], &[7; 8192]] {
+        for content in [
+            &b"this is no database, but it is long enough to look at"[..],
+            &[7; 8192],
+        ] {
             let (_directory, path) = file("damaged.sqlite");
             std::fs::write(&path, content).unwrap();
             let error = Sqlite::new(&path, SqliteOptions::default())
@@ -519,8 +523,8 @@ mod tests {
                     expires: None,
                     changed: number * 2 - half,
                 };
-                let writes = [1, 0]
-                    .map(|half| Write::Put(Encoded::key(&(number * 2 - half)), entry(half)));
+                let writes =
+                    [1, 0].map(|half| Write::Put(Encoded::key(&(number * 2 - half)), entry(half)));
                 let commit = Commit {
                     life: 1,
                     changes: number * 2,

@@ -4,8 +4,8 @@ use std::collections::{HashMap, VecDeque};
 
 use muster_wire::Mono;
 
-use crate::op::{Answer, Writer};
 use crate::KeptWriter;
+use crate::op::{Answer, Writer};
 use crate::protocol::{Results, decode_answers, encode_answers};
 
 /// The writers remembered; the one that was not heard of for longest is forgotten first.

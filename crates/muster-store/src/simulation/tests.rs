@@ -18,7 +18,10 @@ fn check_equal(world: &World) {
     let master = world.master.as_ref().unwrap();
     for (clone, watched) in world.clones.iter().zip(&world.watched) {
         assert_eq!(clone.entries(), master.state().entries());
-        assert_eq!(clone.applied(), Some((master.life(), master.state().changes())));
+        assert_eq!(
+            clone.applied(),
+            Some((master.life(), master.state().changes()))
+        );
         let entries = clone.entries().iter();
         let values: BTreeMap<_, _> = entries.map(|(k, e)| (k.clone(), e.value.clone())).collect();
         assert_eq!(values, *watched);
@@ -156,7 +159,10 @@ fn a_durable_write_that_was_acknowledged_survives_any_crash_and_is_applied_once(
             for (token, asked) in &world.asked {
                 if asked.clone == clone && asked.level == Level::Durable {
                     assert!(matches!(asked.outcome, Some(Ok(_))), "{asked:?}");
-                    assert!(found.contains(token), "seed {seed}: lost {token}: {asked:?}");
+                    assert!(
+                        found.contains(token),
+                        "seed {seed}: lost {token}: {asked:?}"
+                    );
                 }
             }
         }
@@ -190,7 +196,10 @@ fn writes_without_a_master_are_reported() {
     assert_eq!(world.asked[&0].outcome, None);
     world.run(Duration::from_secs(2));
     assert_eq!(world.asked[&0].outcome, Some(Err(Failure::NoMaster)));
-    assert_eq!(world.clones[0].freshness(world.now().mono), crate::Freshness::Unattached);
+    assert_eq!(
+        world.clones[0].freshness(world.now().mono),
+        crate::Freshness::Unattached
+    );
 }
 
 #[test]
@@ -199,16 +208,28 @@ fn a_clone_without_its_master_becomes_stale_and_catches_up() {
     world.start_master();
     world.write(0, put("a", 1), Level::Durable);
     world.run(Duration::from_secs(10));
-    assert_eq!(world.clones[0].freshness(world.now().mono), crate::Freshness::Fresh);
+    assert_eq!(
+        world.clones[0].freshness(world.now().mono),
+        crate::Freshness::Fresh
+    );
     world.stop_master();
     world.run(Duration::from_secs(280));
-    assert_eq!(world.clones[0].freshness(world.now().mono), crate::Freshness::Fresh);
+    assert_eq!(
+        world.clones[0].freshness(world.now().mono),
+        crate::Freshness::Fresh
+    );
     world.run(Duration::from_secs(30));
-    assert_eq!(world.clones[0].freshness(world.now().mono), crate::Freshness::Stale);
+    assert_eq!(
+        world.clones[0].freshness(world.now().mono),
+        crate::Freshness::Stale
+    );
     assert_eq!(world.clones[0].entries().len(), 1);
     world.start_master();
     world.run(Duration::from_secs(12));
-    assert_eq!(world.clones[0].freshness(world.now().mono), crate::Freshness::Fresh);
+    assert_eq!(
+        world.clones[0].freshness(world.now().mono),
+        crate::Freshness::Fresh
+    );
     check_equal(&world);
 }
 
@@ -229,11 +250,18 @@ fn a_broken_disk_is_told_and_mended() {
     world.run(Duration::from_secs(2));
     world.write(0, put("c", 1), Level::Durable);
     world.run(Duration::from_secs(1));
-    assert!(matches!(world.asked[&2].outcome, Some(Ok(Answer::Done { .. }))));
+    assert!(matches!(
+        world.asked[&2].outcome,
+        Some(Ok(Answer::Done { .. }))
+    ));
     world.stop_master();
     world.start_master();
     world.run(Duration::from_secs(10));
-    let kept: Vec<Data> = world.clones[0].entries().iter().map(|(key, _)| key.to_data()).collect();
+    let kept: Vec<Data> = world.clones[0]
+        .entries()
+        .iter()
+        .map(|(key, _)| key.to_data())
+        .collect();
     assert_eq!(kept, [Data::string("a"), Data::string("c")]);
 }
 
@@ -271,7 +299,14 @@ fn a_large_snapshot_comes_in_parts_while_the_store_changes() {
             value: Encoded::of(&"x".repeat(100)),
             lifetime: None,
         };
-        world.master.as_mut().unwrap().write(op, Level::Applied, Now { mono: Mono(2_000_000_000), wall: Timestamp::from_secs(2) });
+        world.master.as_mut().unwrap().write(
+            op,
+            Level::Applied,
+            Now {
+                mono: Mono(2_000_000_000),
+                wall: Timestamp::from_secs(2),
+            },
+        );
     }
     world.run(Duration::from_secs(5));
     check_equal(&world);

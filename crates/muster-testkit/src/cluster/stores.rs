@@ -9,8 +9,8 @@ use muster_data::{Data, Encode};
 use muster_store::op::{Answer, Event, Op};
 use muster_store::protocol::Message;
 use muster_store::{
-    CloneConfig, CloneOutput, Encoded, Entries, Entry, Failure, Freshness, Kept, KeptWriter, Level, Master,
-    MasterConfig, MasterOutput, StoreClone, StoreName, Write,
+    CloneConfig, CloneOutput, Encoded, Entries, Entry, Failure, Freshness, Kept, KeptWriter, Level,
+    Master, MasterConfig, MasterOutput, StoreClone, StoreName, Write,
 };
 use muster_wire::EndpointId;
 
@@ -70,7 +70,9 @@ impl StoreReads for NodeStores {
     }
 
     fn size(&self, store: &StoreName) -> usize {
-        self.lock().get(store).map_or(0, |open| open.entries().len())
+        self.lock()
+            .get(store)
+            .map_or(0, |open| open.entries().len())
     }
 }
 
@@ -133,7 +135,14 @@ impl Cluster {
             let number = u64::try_from(now.wall.as_nanos()).unwrap_or(0);
             Core::Master(Box::new(if is_persistent {
                 let disk = disks.0.entry((position, store.clone())).or_default();
-                Master::persistent(store.clone(), life.id, number, config, disk.kept(), now_of(now))
+                Master::persistent(
+                    store.clone(),
+                    life.id,
+                    number,
+                    config,
+                    disk.kept(),
+                    now_of(now),
+                )
             } else {
                 Master::in_memory(store.clone(), life.id, number, config, now_of(now))
             }))

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 
-use crate::Topic;
 use crate::message::{Class, Kind, Message, MessageId};
+use crate::{EndpointId, Topic};
 
 /// The links that a message may cross.
 pub const HOPS: u8 = 16;
@@ -23,6 +23,8 @@ pub struct Parcel {
     pub topic: Topic,
     /// The encoded content, not validated by the mesh.
     pub payload: Bytes,
+    /// The peer of version 1 whose message it is: its home published it, under a number of its own.
+    pub guest: Option<EndpointId>,
 }
 
 impl From<Parcel> for Message {

@@ -18,6 +18,8 @@ pub struct NodeRecord {
     pub transit: bool,
     /// Whether all others know its records (section 8).
     pub ready: bool,
+    /// Whether it may be the home of its guests: it relays between them and the mesh (section 12).
+    pub homes: bool,
     /// Its name among nodes, at most 255 bytes; empty for an endpoint that is no node.
     pub name: String,
     /// Its role, at most 255 bytes.
@@ -26,6 +28,27 @@ pub struct NodeRecord {
     pub machine: String,
     /// What it subscribes to.
     pub filter: Filter,
+    /// Its peers of version 1 that are in no mesh, in ascending order of their ids.
+    pub guests: Vec<Guest>,
+}
+
+/// A peer of version 1 that is in no mesh: Broker, Zeek.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Guest {
+    /// The peer.
+    pub id: EndpointId,
+    /// What it subscribes to, if the endpoint that announces it is its home.
+    pub filter: Option<Filter>,
+    /// Whether it was seen to forward: what one of its peers sends to it comes to the others.
+    pub forwards: bool,
+}
+
+impl NodeRecord {
+    /// Whether the endpoint announces a peer of version 1.
+    pub fn has_guest(&self, id: EndpointId) -> bool {
+        let found = self.guests.binary_search_by_key(&id, |guest| guest.id);
+        found.is_ok()
+    }
 }
 
 /// The neighbours of a transit endpoint.

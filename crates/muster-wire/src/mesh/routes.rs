@@ -1,16 +1,27 @@
 //! Where messages go from one endpoint, as of one moment: what readers and publishers look at while
 //! the mesh goes on.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use crate::EndpointId;
+use crate::filter::Filter;
 use crate::mesh::bits::BitSet;
+use crate::mesh::codec::MAX_FILTER_BYTES;
 use crate::mesh::database::Database;
 use crate::mesh::graph::Graph;
-use crate::mesh::record::NodeRecord;
+use crate::mesh::guests::Guests;
+use crate::mesh::record::{NodeRecord, shortened};
 use crate::mesh::tree::{Branches, Tree};
+
+/// The most entries of the filter that a peer of version 1 is told: it may compare each of its messages
+/// with all of them.
+const MAX_TOLD_ENTRIES: usize = 1024;
+
+/// The entries of many filters that are put together at once.
+const MAX_ENTRIES_AT_ONCE: usize = 65_536;
 
 /// One endpoint's place in the trees of all origins over one graph, each computed when it is first
 /// asked for.
@@ -35,6 +46,15 @@ impl Trees {
     }
 }
 
+/// Who wants a topic.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Wanted {
+    /// The slots of the endpoints that subscribe to it.
+    pub endpoints: BitSet,
+    /// The peers of version 1 that do, each with the slot of its home.
+    guests: Vec<(u32, EndpointId)>,
+}
+
 /// Where messages go from one endpoint (protocol version 2, sections 7.3 and 7.4). Immutable.
 pub struct Routes {
     me: u32,
@@ -44,6 +64,8 @@ pub struct Routes {
     current: Arc<Trees>,
     /// The trees that stood before the last changes, while not everybody may know of these.
     settled: Option<Arc<Trees>>,
+    reach: BitSet,
+    guests: Arc<Guests>,
 }
 
 impl fmt::Debug for Routes {
@@ -84,6 +106,8 @@ impl Routes {
             slots: slots.collect(),
             current: trees(graph),
             settled: settled.map(trees),
+            reach: database.reach().clone(),
+            guests: Guests::new(database, former.map(|former| &former.guests)),
             nodes,
         }
     }
@@ -134,8 +158,107 @@ impl Routes {
             .collect()
     }
 
-    /// The neighbours that a message of `origin` goes to from here, if it is for `wanted`.
-    pub fn next_hops(&self, origin: u32, wanted: &BitSet) -> Vec<EndpointId> {
+    /// Who wants a topic: as [`Routes::matching`], and of the peers of version 1 those that have a home.
+    pub fn wanted(&self, topic: &[u8]) -> Wanted {
+        let guests = match addressed(topic) {
+            None => self.guests.wanting(topic),
+            Some(_) => Vec::new(),
+        };
+        Wanted {
+            endpoints: self.matching(topic),
+            guests,
+        }
+    }
+
+    /// Whether this endpoint is the home of a peer of version 1, and relays between it and the mesh.
+    pub fn is_home_of(&self, guest: EndpointId) -> bool {
+        self.guests.is_at_home(guest)
+    }
+
+    /// Whether a peer of version 1 forwards, and has its home elsewhere: then the home alone exchanges
+    /// messages with it, as what others would send to it came back to their neighbours by it.
+    pub fn leaves_to_others(&self, guest: EndpointId) -> bool {
+        self.guests.is_left_to_others(guest)
+    }
+
+    /// The endpoints in reach that announce a peer of version 1.
+    pub fn hosts_of(&self, guest: EndpointId) -> impl Iterator<Item = EndpointId> {
+        let slots = self
+            .guests
+            .hosts_of(guest)
+            .into_iter()
+            .flat_map(BitSet::iter);
+        slots.filter_map(|slot| Some(self.node(slot)?.id))
+    }
+
+    /// Whether a peer of version 1 is a peer of the endpoint in a slot, and hears its messages directly.
+    pub fn has_guest(&self, slot: u32, guest: EndpointId) -> bool {
+        let peers = self.guests.peers(guest);
+        peers.is_some_and(|peers| peers.contains(slot))
+    }
+
+    /// The slots of the endpoints that a peer of version 1 is a peer of.
+    pub fn peers_of(&self, guest: EndpointId) -> BitSet {
+        self.guests.peers(guest).cloned().unwrap_or_default()
+    }
+
+    /// What a peer of version 1 is told that is subscribed to here, if this endpoint is its home: `own`,
+    /// and what the endpoints in reach that are not among its `peers` subscribe to, by shorter prefixes if
+    /// there are too many.
+    pub fn filter_for(&self, peers: &BitSet, own: &Filter) -> Filter {
+        let slots = self.reach.iter();
+        let others = slots.filter(|slot| *slot != self.me && !peers.contains(*slot));
+        let short = |entries: &[&[u8]]| {
+            let all = Filter::from_prefixes(entries);
+            shortened(&all, MAX_TOLD_ENTRIES, MAX_FILTER_BYTES)
+        };
+        let mut all = Filter::default();
+        let mut entries: Vec<&[u8]> = own.entries().collect();
+        for node in others.filter_map(|slot| self.node(slot)) {
+            entries.extend(node.filter.entries());
+            if entries.len() > MAX_ENTRIES_AT_ONCE {
+                let some = short(&entries);
+                all = Filter::from_prefixes(all.entries().chain(some.entries()));
+                entries.clear();
+            }
+        }
+        entries.extend(all.entries());
+        short(&entries)
+    }
+
+    /// The endpoints that a message of `origin` is for: those that subscribe to it, and the homes of
+    /// those guests that do and do not hear it directly. What is a guest's is for no other guest, and its
+    /// peers have heard it.
+    fn receivers<'w>(
+        &self,
+        origin: u32,
+        wanted: &'w Wanted,
+        guest: Option<EndpointId>,
+    ) -> Cow<'w, BitSet> {
+        if let Some(guest) = guest {
+            return match self.guests.peers(guest) {
+                Some(peers) => Cow::Owned(wanted.endpoints.without(peers).collect()),
+                None => Cow::Borrowed(&wanted.endpoints),
+            };
+        }
+        let mut receivers = Cow::Borrowed(&wanted.endpoints);
+        for (home, guest) in &wanted.guests {
+            if !self.has_guest(origin, *guest) && !receivers.contains(*home) {
+                receivers.to_mut().insert(*home);
+            }
+        }
+        receivers
+    }
+
+    /// The neighbours that a message of `origin` goes to from here, if it is for `wanted`: the origin's own
+    /// one, or one that it published for `guest`.
+    pub fn next_hops(
+        &self,
+        origin: u32,
+        wanted: &Wanted,
+        guest: Option<EndpointId>,
+    ) -> Vec<EndpointId> {
+        let wanted = &*self.receivers(origin, wanted, guest);
         let graph = &self.current.graph;
         let mut hops: Vec<u32> = Vec::new();
         if let Some(tree) = self.current.of(origin) {

@@ -21,6 +21,12 @@ pub(crate) struct Extension {
 }
 
 impl Extension {
+    /// The sender is an endpoint of a mesh, and wants version 1 on this connection.
+    pub(crate) const APART: Self = Self {
+        versions: (1, 1),
+        relays: false,
+    };
+
     pub(crate) fn new(relays: bool) -> Self {
         Self {
             versions: (VERSION_2, VERSION_2),

@@ -47,6 +47,8 @@ pub enum Offer {
         /// Whether the endpoint relays messages of others.
         relays: bool,
     },
+    /// Version 1 alone, by an endpoint of a mesh: a peering apart from it, over which nothing is relayed.
+    Apart,
 }
 
 impl Offer {
@@ -54,6 +56,7 @@ impl Offer {
         match self {
             Self::V1 => None,
             Self::V2 { relays } => Some(Extension::new(relays)),
+            Self::Apart => Some(Extension::APART),
         }
     }
 
@@ -93,6 +96,9 @@ pub enum Action {
         peer: EndpointId,
         /// What is spoken from now on.
         protocol: Protocol,
+        /// Whether the peer is of version 1 and in no mesh, while this endpoint is in one: it may have a
+        /// home here. A peering that either side wants apart from the mesh is none of that kind.
+        is_guest: bool,
         /// What the peer subscribes to; empty with version 2, which has other means.
         filter: Filter,
         /// Our filter has changed since it was sent in the handshake: announce it, with version 1.
@@ -401,9 +407,14 @@ impl Peering {
             (
                 State::WaitHelloOrSelect | State::WaitSelect,
                 M::VersionSelect {
-                    sender, version, ..
+                    sender,
+                    version,
+                    extension,
                 },
             ) => {
+                if let Some(handshake) = self.handshakes.get_mut(&connection) {
+                    handshake.peer_extension = handshake.peer_extension.or(extension);
+                }
                 self.selected(connection, sender, version);
             }
             (State::WaitSyn, M::OriginatorSyn(filter)) => {
@@ -470,7 +481,7 @@ impl Peering {
             let Some(handshake) = self
                 .handshakes
                 .get_mut(&connection)
-                .filter(|handshake| handshake.offer != Offer::V1)
+                .filter(|handshake| matches!(handshake.offer, Offer::V2 { .. }))
             else {
                 return self.refuse(connection, Refusal::unsupported_selection());
             };
@@ -544,6 +555,8 @@ impl Peering {
             connection,
             peer,
             protocol: handshake.protocol,
+            is_guest: matches!(handshake.offer, Offer::V2 { .. })
+                && handshake.peer_extension.is_none(),
             filter: handshake.peer_filter,
             announce: handshake.announced != self.filter_version,
         });

@@ -475,6 +475,9 @@ fn version_2_is_spoken_where_both_offer_it_and_one_relays() {
         (leaf, relay, Protocol::V2),
         (relay, leaf, Protocol::V2),
         (relay, relay, Protocol::V2),
+        (Offer::Apart, relay, Protocol::V1),
+        (leaf, Offer::Apart, Protocol::V1),
+        (Offer::Apart, Offer::V1, Protocol::V1),
     ] {
         // Either may be the originator, which has the smaller id.
         for (left, right) in [(1, 2), (2, 1)] {
@@ -500,8 +503,16 @@ fn version_2_is_spoken_where_both_offer_it_and_one_relays() {
                                 sides[1 - at].frame(connection, &frame[HEADER..]);
                             }
                             Action::Established {
-                                protocol, filter, ..
-                            } => spoken.push((protocol, filter.is_empty())),
+                                protocol,
+                                filter,
+                                is_guest,
+                                ..
+                            } => {
+                                spoken.push((protocol, filter.is_empty()));
+                                let is_other_outside = offers[1 - at] == Offer::V1;
+                                let is_in_mesh = matches!(offers[at], Offer::V2 { .. });
+                                assert_eq!(is_guest, is_other_outside && is_in_mesh, "{offers:?}");
+                            }
                             Action::Close { reason, .. } => panic!("{reason}"),
                         }
                     }

@@ -17,6 +17,9 @@ pub struct EndpointConfig {
     pub identity: NodeIdentity,
     /// What it does with messages of others.
     pub forwarding: Forwarding,
+    /// Whether it relays between its peers of version 1 and its mesh, if it relays at all: Zeek and
+    /// Broker then hear the whole mesh through it, and are heard in the whole mesh.
+    pub relay_version_1: bool,
     /// How connections are protected.
     pub tls: Tls,
     /// The bounds of the data queue towards each peer: of ordinary events, and of all data to a peer of
@@ -58,6 +61,7 @@ impl Default for EndpointConfig {
             id: None,
             identity: NodeIdentity::default(),
             forwarding: Forwarding::default(),
+            relay_version_1: true,
             tls: Tls::Off,
             // What a relay's reads bring before its writers have their turn: eight times Zeek's
             // `Broker::peer_buffer_size`, plus a bound in bytes.
@@ -156,7 +160,8 @@ pub enum Forwarding {
     Relay,
     /// It is in the mesh, and relays nothing.
     Leaf,
-    /// It is in no mesh: it exchanges its own messages with its direct peers, as Broker does.
+    /// It is in no mesh: it exchanges its own messages with its direct peers, as Broker does. To them it
+    /// is one of version 1, for which a relay of a mesh relays.
     Direct,
 }
 
@@ -165,6 +170,14 @@ impl Forwarding {
         match self {
             Self::Relay => Offer::V2 { relays: true },
             Self::Leaf => Offer::V2 { relays: false },
+            Self::Direct => Offer::V1,
+        }
+    }
+
+    /// What is offered where a peering is to be apart from the mesh.
+    pub(crate) fn offer_apart(self) -> Offer {
+        match self {
+            Self::Relay | Self::Leaf => Offer::Apart,
             Self::Direct => Offer::V1,
         }
     }

@@ -252,7 +252,7 @@ impl Endpoint {
     /// Dials as [`Endpoint::dial`], for a peering outside the mesh: the two exchange their own messages, and
     /// nothing is relayed over it. Between endpoints that are in one mesh anyway nothing goes over it.
     pub fn dial_direct(&self, address: &str, retry: Option<Duration>) {
-        self.dial_offering(address, retry, Offer::V1);
+        self.dial_offering(address, retry, self.shared.config.forwarding.offer_apart());
     }
 
     fn dial_offering(&self, address: &str, retry: Option<Duration>, offer: Offer) {

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use muster_wire::counters::{DropCause, DropLedger};
-use muster_wire::{Class, Kind, MESSAGE_OVERHEAD, Message, MessageId, Queued, Topic};
+use muster_wire::{Class, EndpointId, Kind, MESSAGE_OVERHEAD, Message, MessageId, Queued, Topic};
 
 /// What is written in the order of the data queue.
 #[derive(Debug)]
@@ -20,6 +20,8 @@ pub(crate) enum Outgoing {
 #[derive(Debug)]
 pub(crate) struct Relayed {
     pub(crate) class: Class,
+    /// The peer of version 1 whose messages they are, if they are published for one.
+    pub(crate) guest: Option<EndpointId>,
     pub(crate) buffer: Bytes,
     pub(crate) topics: Vec<Topic>,
     pub(crate) entries: Vec<RelayedEntry>,

@@ -161,9 +161,7 @@ impl Publisher {
         payload: Bytes,
         class: Class,
     ) -> Outcome {
-        let message = self
-            .shared
-            .message_of(Kind::Command, topic, payload, class);
+        let message = self.shared.message_of(Kind::Command, topic, payload, class);
         self.send_message(topic, message, PeerQueue::push)
     }
 

@@ -32,6 +32,12 @@ pub(crate) type SharedWindows = Arc<Mutex<OriginWindows>>;
 pub(crate) struct MeshCounts {
     /// Handed on to other peers.
     pub(crate) relayed: AtomicU64,
+    /// Of peers of version 1 that have their home here, published for them in the mesh.
+    pub(crate) from_version_1: AtomicU64,
+    /// Of others in the mesh, for peers of version 1 that have their home here.
+    pub(crate) to_version_1: AtomicU64,
+    /// Of peers of version 1 that forward: their home alone takes anything from them.
+    pub(crate) left_to_home: AtomicU64,
     /// Had been here before.
     pub(crate) duplicate: AtomicU64,
     /// Below the window.
@@ -136,17 +142,21 @@ impl Shared {
         class: Class,
     ) -> Message {
         let class = self.config.classes.class_of(topic.as_bytes(), class);
-        let counter = &self.sequences[class as usize];
-        let id = MessageId {
-            origin: self.me,
-            sequence: counter.fetch_add(1, Ordering::Relaxed) + 1,
-        };
         Message {
             topic: topic.clone(),
             payload,
             kind,
             class,
-            id: Some(id),
+            id: Some(self.next_id(class)),
+        }
+    }
+
+    /// The next identity of a class.
+    pub(crate) fn next_id(&self, class: Class) -> MessageId {
+        let counter = &self.sequences[class as usize];
+        MessageId {
+            origin: self.me,
+            sequence: counter.fetch_add(1, Ordering::Relaxed) + 1,
         }
     }
 
@@ -161,6 +171,18 @@ impl Shared {
         let mesh = &self.mesh;
         let named = [
             ("mesh_relayed", mesh.relayed.load(Ordering::Relaxed)),
+            (
+                "mesh_from_version_1",
+                mesh.from_version_1.load(Ordering::Relaxed),
+            ),
+            (
+                "mesh_to_version_1",
+                mesh.to_version_1.load(Ordering::Relaxed),
+            ),
+            (
+                "mesh_left_to_home",
+                mesh.left_to_home.load(Ordering::Relaxed),
+            ),
             ("mesh_duplicate", mesh.duplicate.load(Ordering::Relaxed)),
             ("mesh_too_old", mesh.too_old.load(Ordering::Relaxed)),
             ("mesh_returned", mesh.returned.load(Ordering::Relaxed)),

@@ -11,7 +11,7 @@ use muster_wire::envelope;
 use muster_wire::mesh::HOPS;
 use muster_wire::mesh::codec::{Encoder, Head, OpenBatch};
 use muster_wire::peering::Protocol;
-use muster_wire::{Class, Message, Topic};
+use muster_wire::{Class, Kind, Message, Topic};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use super::outgoing::{Outgoing, Relayed};
@@ -133,6 +133,9 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
             match item {
                 Outgoing::Frame(frame) => self.add_frame(&frame),
                 Outgoing::Message(message) => self.add(message),
+                Outgoing::Relayed(relayed) if self.queue.info.protocol == Protocol::V1 => {
+                    self.add_relayed_v1(&relayed);
+                }
                 Outgoing::Relayed(relayed) => self.add_relayed(&relayed),
             }
             if self.size() >= WRITE_BUFFER {
@@ -189,6 +192,7 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
                 hops: entry.hops,
                 kind: entry.kind,
                 topic: topic.as_bytes(),
+                guest: relayed.guest,
             };
             let length = payload.len();
             let batch = self.add_head(relayed.class, &head, length);
@@ -200,7 +204,17 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
             } else {
                 self.buffer.extend_from_slice(payload);
             }
+            head.put_tail(&mut self.buffer);
             self.messages.push(topic.clone());
+        }
+    }
+
+    /// Messages of others to a peer of version 1: this endpoint is the sender, as with Broker, where it is
+    /// the last hop.
+    fn add_relayed_v1(&mut self, relayed: &Relayed) {
+        for entry in &relayed.entries {
+            let (topic, payload) = relayed.parts(entry);
+            self.add_v1(topic.clone(), payload, entry.kind);
         }
     }
 
@@ -221,6 +235,7 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
             hops: HOPS,
             kind,
             topic: topic.as_bytes(),
+            guest: None,
         };
         let length = payload.len();
         let batch = self.add_head(class, &head, length);
@@ -244,6 +259,10 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
             kind,
             ..
         } = message;
+        self.add_v1(topic, payload, kind);
+    }
+
+    fn add_v1(&mut self, topic: Topic, payload: Bytes, kind: Kind) {
         let (me, length) = (self.queue.me, payload.len());
         envelope::put_message_header(&mut self.buffer, me, kind, topic.as_bytes(), length);
         self.messages.push(topic);

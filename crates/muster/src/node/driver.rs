@@ -21,8 +21,8 @@ use super::input::{InputItem, InputSender};
 use super::pacer::Pacer;
 use super::peers::PeersReply;
 use super::ready::Waiting;
-use super::stores::{Happening, NodeStores};
 use super::report::{NodeReport, NodeState};
+use super::stores::{Happening, NodeStores};
 use super::throttle::Throttle;
 use crate::endpoint::{
     Delivery, Endpoint, PeerInfo, Publisher, Status, Subscriber, TryReceiveError,

@@ -29,8 +29,8 @@ use stores::NodeStores;
 pub use input::{InputBatch, InputSender, Stopping};
 pub use pacer::Pacer;
 pub use peers::{PeerDescription, PeersReply, PeersRequest};
-pub use stores::{NodeStoreError, StoreRequest};
 pub use report::{NodeReport, NodeState, PeerLine};
+pub use stores::{NodeStoreError, StoreRequest};
 
 /// What an input does on its thread: it sends batches until it ends, or until the sender says that
 /// the node has stopped.
@@ -266,6 +266,7 @@ fn endpoint_config(node: &LayoutNode, incarnation: Incarnation, tls: Tls) -> End
             _ if node.role.is_hub() => Forwarding::Relay,
             _ => Forwarding::Leaf,
         },
+        relay_version_1: settings.boolean("peering.relay_version_1"),
         data_queue: QueueLimits {
             messages: settings.size("peering.data_queue"),
             bytes: settings.size("peering.data_queue_bytes"),

@@ -12,7 +12,7 @@ use muster_cluster::{Layout, Node as LayoutNode, StoreBackend, StoreFile, StoreP
 use muster_data::{Encode, Record};
 use muster_store::op::{Answer, Event, Op};
 use muster_store::{
-    CloneConfig, Encoded, Entry, FailureMode, Failure, JournalMode, Level, MasterConfig, Sqlite,
+    CloneConfig, Encoded, Entry, Failure, FailureMode, JournalMode, Level, MasterConfig, Sqlite,
     SqliteOptions, StoreName, StoreNameError, Synchronous,
 };
 use muster_wire::{Class, zeek};
@@ -225,9 +225,12 @@ impl NodeStores {
             StoreBackend::Memory => store,
         };
         if !is_master {
-            self.0
-                .runtime
-                .spawn(ask_for_master(Arc::downgrade(&self.0), name.clone(), plan, persistent));
+            self.0.runtime.spawn(ask_for_master(
+                Arc::downgrade(&self.0),
+                name.clone(),
+                plan,
+                persistent,
+            ));
         }
         Ok(store)
     }
@@ -238,7 +241,9 @@ impl NodeStores {
             .plan(&name, persistent)
             .is_ok_and(|plan| plan.master == self.0.node.name);
         if !is_here {
-            tracing::warn!("asked for the master of store {name}, which the layout does not put here");
+            tracing::warn!(
+                "asked for the master of store {name}, which the layout does not put here"
+            );
             return;
         }
         if self.find(&name).is_none() {
@@ -355,12 +360,7 @@ impl Inner {
 }
 
 /// Asks the node that has a store's master to open it, until it has.
-async fn ask_for_master(
-    stores: Weak<Inner>,
-    name: StoreName,
-    plan: StorePlan,
-    persistent: bool,
-) {
+async fn ask_for_master(stores: Weak<Inner>, name: StoreName, plan: StorePlan, persistent: bool) {
     loop {
         let Some(inner) = stores.upgrade() else {
             return;

@@ -242,10 +242,7 @@ impl<K, V> Store<K, V> {
     /// Whether a conditional write was done.
     fn was_done(&self, answer: &Answer) -> Result<bool, StoreError> {
         match answer {
-            Answer::Repeated => Err(StoreError::new(
-                self.name(),
-                StoreErrorKind::OutcomeUnknown,
-            )),
+            Answer::Repeated => Err(StoreError::new(self.name(), StoreErrorKind::OutcomeUnknown)),
             answer => Ok(matches!(answer, Answer::Done { .. })),
         }
     }
@@ -391,7 +388,12 @@ impl<K: Encode + DecodeOwned, V: Encode + DecodeOwned> Store<K, V> {
     }
 
     /// Sets a value for a time: it then expires.
-    pub async fn put_for<Q, W>(&self, key: &Q, value: &W, lifetime: Duration) -> Result<(), StoreError>
+    pub async fn put_for<Q, W>(
+        &self,
+        key: &Q,
+        value: &W,
+        lifetime: Duration,
+    ) -> Result<(), StoreError>
     where
         Q: Encode + ?Sized,
         W: Encode + ?Sized,
@@ -615,10 +617,7 @@ impl<K: Encode + DecodeOwned, V: Encode + DecodeOwned> Store<K, V> {
             Answer::Done {
                 value: Some(value), ..
             } => convert(self.name(), &value),
-            _ => Err(StoreError::new(
-                self.name(),
-                StoreErrorKind::OutcomeUnknown,
-            )),
+            _ => Err(StoreError::new(self.name(), StoreErrorKind::OutcomeUnknown)),
         }
     }
 }
@@ -628,10 +627,7 @@ fn span(lifetime: Duration) -> Timespan {
 }
 
 /// What an author's type makes of a value.
-pub(super) fn convert<T: DecodeOwned>(
-    name: &StoreName,
-    value: &Encoded,
-) -> Result<T, StoreError> {
+pub(super) fn convert<T: DecodeOwned>(name: &StoreName, value: &Encoded) -> Result<T, StoreError> {
     value
         .view()
         .to()

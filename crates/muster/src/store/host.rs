@@ -9,8 +9,8 @@ use muster_data::Timestamp;
 use muster_store::op::{Answer, Op};
 use muster_store::protocol::{Message, Query, Reply};
 use muster_store::{
-    CloneOutput, Commit, Copy, Entries, Failure, Freshness, Level, Master,
-    MasterOutput, Now, Revision, StoreClone, StoreName,
+    CloneOutput, Commit, Copy, Entries, Failure, Freshness, Level, Master, MasterOutput, Now,
+    Revision, StoreClone, StoreName,
 };
 use muster_wire::mesh::topic_of;
 use muster_wire::{Class, EndpointId, Mono, Topic};
@@ -123,7 +123,12 @@ impl Host {
                 // Reading it may take a while.
                 let loaded = tokio::task::spawn_blocking(move || {
                     let kept = backend.load();
-                    kept.map(|kept| (Master::persistent(owned, me, life, config, kept, now), backend))
+                    kept.map(|kept| {
+                        (
+                            Master::persistent(owned, me, life, config, kept, now),
+                            backend,
+                        )
+                    })
                 });
                 let loaded = loaded.await.unwrap_or_else(|_| {
                     Err(muster_store::BackendError::new("the backend has panicked"))

@@ -305,8 +305,7 @@ impl Queue {
             waiting.bytes = 0;
         }
         waiting.bytes += size;
-        if waiting.events.len() >= WAITING && waiting.bytes > size
-            || waiting.bytes > WAITING_BYTES
+        if waiting.events.len() >= WAITING && waiting.bytes > size || waiting.bytes > WAITING_BYTES
         {
             // What it has not taken is void with the rest.
             waiting.events.clear();

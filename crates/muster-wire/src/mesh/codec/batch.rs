@@ -20,6 +20,9 @@ const COMMAND: u8 = 0x20;
 const RESERVED: u8 = 0x40;
 const FIELDS: u8 = 0x80;
 
+/// The optional field of a message that names the peer of version 1 whose message it is.
+const GUEST: u64 = 1;
+
 /// The bytes of a batch's count, which is written when the batch is complete: a varint may be longer
 /// than it need be.
 const COUNT: usize = 3;
@@ -56,6 +59,21 @@ pub struct Head<'a> {
     pub kind: Kind,
     /// Where it goes.
     pub topic: &'a [u8],
+    /// The peer of version 1 whose message it is, if it is not the origin's own. [`Head::put_tail`] then
+    /// follows the payload.
+    pub guest: Option<EndpointId>,
+}
+
+impl Head<'_> {
+    /// Appends what stands behind the payload: nothing, for most messages.
+    pub fn put_tail(&self, out: &mut Vec<u8>) {
+        if let Some(guest) = self.guest {
+            let mut fields = Vec::with_capacity(18);
+            put_varint(&mut fields, GUEST);
+            put_string(&mut fields, guest.as_bytes());
+            put_string(out, &fields);
+        }
+    }
 }
 
 /// A batch that is being written.
@@ -83,6 +101,8 @@ pub struct MessageRef<'a> {
     pub topic: &'a [u8],
     /// The encoded content, not validated.
     pub payload: &'a [u8],
+    /// The peer of version 1 whose message it is, if it is not the origin's own.
+    pub guest: Option<EndpointId>,
 }
 
 /// The messages of a batch, read one by one.
@@ -120,8 +140,8 @@ impl Encoder {
         }
     }
 
-    /// Appends what stands before a payload of `length` bytes, which must follow: in `out`, or, if
-    /// it is told by [`OpenBatch::is_elsewhere`], in what is written behind it.
+    /// Appends what stands before a payload of `length` bytes, which must follow, with [`Head::put_tail`]
+    /// behind it: in `out`, or, if it is told by [`OpenBatch::is_elsewhere`], in what is written behind it.
     pub fn put_head(
         &mut self,
         batch: &mut OpenBatch,
@@ -179,7 +199,8 @@ fn put_head(aliases: &mut SenderAliases, class: Class, head: &Head<'_>, out: &mu
         Kind::Data => 0,
         Kind::Command => COMMAND,
     };
-    out.push(head.hops.min(HOPS_MASK) | kind);
+    let fields = if head.guest.is_some() { FIELDS } else { 0 };
+    out.push(head.hops.min(HOPS_MASK) | kind | fields);
     put_string(out, head.topic);
 }
 
@@ -197,9 +218,11 @@ pub(super) fn write(
             hops: parcel.hops,
             kind: parcel.kind,
             topic: parcel.topic.as_bytes(),
+            guest: parcel.guest,
         };
         put_head(aliases, class, &head, out);
         put_string(out, &parcel.payload);
+        head.put_tail(out);
     }
 }
 
@@ -295,9 +318,11 @@ impl<'d, 'a> Batch<'d, 'a> {
         }
         let topic = reader.string()?;
         let payload = reader.string()?;
-        if flags & FIELDS != 0 {
-            skip_fields(&mut Reader::new(reader.string()?)).ok()?;
-        }
+        let guest = if flags & FIELDS == 0 {
+            None
+        } else {
+            read_fields(&mut Reader::new(reader.string()?)).ok()?
+        };
         Some(MessageRef {
             alias,
             id,
@@ -309,8 +334,23 @@ impl<'d, 'a> Batch<'d, 'a> {
             },
             topic,
             payload,
+            guest,
         })
     }
+}
+
+/// Reads the optional fields of a message; those that are unknown are passed over.
+fn read_fields(reader: &mut Reader<'_>) -> Result<Option<EndpointId>, Fault> {
+    let mut guest = None;
+    while !reader.is_empty() {
+        let tag = reader.varint().ok_or(Fault::Malformed)?;
+        let field = reader.string().ok_or(Fault::Malformed)?;
+        if tag == GUEST {
+            let id = read_id(&mut Reader::new(field)).filter(|id| !id.is_nil());
+            guest = Some(id.ok_or(Fault::Malformed)?);
+        }
+    }
+    Ok(guest)
 }
 
 impl<'a> Iterator for Batch<'_, 'a> {
@@ -352,6 +392,7 @@ pub(super) fn read(
             kind: message.kind,
             topic: Topic::new(message.topic).map_err(|_| Fault::Malformed)?,
             payload: shared(whole, message.payload),
+            guest: message.guest,
         });
     }
     *reader = batch.reader;

@@ -18,7 +18,7 @@ use crate::message::Class;
 use crate::{EndpointId, Incarnation};
 
 pub use batch::{Batch, Head, MAX_ALIASES, MAX_MESSAGES, MessageRef, OpenBatch};
-pub use records::{MAX_FILTER_BYTES, MAX_FILTER_ENTRIES, MAX_NEIGHBOURS, MAX_WORD};
+pub use records::{MAX_FILTER_BYTES, MAX_FILTER_ENTRIES, MAX_GUESTS, MAX_NEIGHBOURS, MAX_WORD};
 
 const BATCH: u8 = 1;
 const RECORDS: u8 = 2;

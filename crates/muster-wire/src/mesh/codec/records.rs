@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Fault, read_id, skip_fields};
 use crate::bytes::{Reader, put_string, put_varint};
 use crate::filter::Filter;
-use crate::mesh::record::{LinkChanges, LinkRecord, NodeRecord, Record};
+use crate::mesh::record::{Guest, LinkChanges, LinkRecord, NodeRecord, Record};
 use crate::{EndpointId, Incarnation};
 
 /// The most bytes of a name, a role or a machine.
@@ -29,6 +29,19 @@ const CHANGES: u8 = 3;
 
 const TRANSIT: u8 = 1;
 const READY: u8 = 2;
+const HOMES: u8 = 4;
+
+/// The most peers of version 1 that a node record names.
+pub const MAX_GUESTS: usize = 4096;
+
+/// The optional field of a node record that names them.
+const GUESTS: u64 = 1;
+
+/// Of a guest: its filter follows.
+const AT_HOME: u8 = 1;
+
+/// Of a guest: it forwards.
+const FORWARDS: u8 = 2;
 
 /// A text cut to so many bytes, at the border of a character.
 pub(super) fn cut(text: &str, most: usize) -> &str {
@@ -114,17 +127,81 @@ fn write_node(node: &NodeRecord, out: &mut Vec<u8>) {
         version,
         transit,
         ready,
+        homes,
         name,
         role,
         machine,
         filter,
+        guests,
     } = node;
     put_head(*id, *incarnation, *version, out);
-    out.push((u8::from(*transit) * TRANSIT) | (u8::from(*ready) * READY));
+    let flags = [(*transit, TRANSIT), (*ready, READY), (*homes, HOMES)];
+    out.push(
+        flags
+            .iter()
+            .map(|(is_set, flag)| u8::from(*is_set) * flag)
+            .sum(),
+    );
     for text in [name, role, machine] {
         put_string(out, cut(text, MAX_WORD).as_bytes());
     }
     filter.encode(out);
+    if !guests.is_empty() {
+        let mut field = Vec::new();
+        write_guests(guests, &mut field);
+        put_varint(out, GUESTS);
+        put_string(out, &field);
+    }
+}
+
+fn write_guests(guests: &[Guest], out: &mut Vec<u8>) {
+    put_varint(out, guests.len() as u64);
+    for guest in guests {
+        let Guest {
+            id,
+            filter,
+            forwards,
+        } = guest;
+        out.extend_from_slice(id.as_bytes());
+        out.push((u8::from(filter.is_some()) * AT_HOME) | (u8::from(*forwards) * FORWARDS));
+        if let Some(filter) = filter {
+            filter.encode(out);
+        }
+    }
+}
+
+/// Guests: not too many, in ascending order, and their filters no more together than one may have alone.
+fn read_guests(reader: &mut Reader<'_>) -> Result<Vec<Guest>, Fault> {
+    let count = reader.varint().ok_or(Fault::Malformed)?;
+    if count > MAX_GUESTS as u64 {
+        return Err(Fault::OverLimit);
+    }
+    let mut guests: Vec<Guest> = Vec::new();
+    let (mut entries, mut bytes) = (0, 0);
+    for _ in 0..count {
+        let id = read_id(reader).ok_or(Fault::Malformed)?;
+        if id.is_nil() || guests.last().is_some_and(|last| last.id >= id) {
+            return Err(Fault::Malformed);
+        }
+        let flags = reader.u8().ok_or(Fault::Malformed)?;
+        let filter = if flags & AT_HOME == 0 {
+            None
+        } else {
+            let filter = Filter::read(reader).map_err(|_| Fault::Malformed)?;
+            entries += filter.entries().len();
+            bytes += filter.entries().map(<[u8]>::len).sum::<usize>();
+            Some(filter)
+        };
+        if entries > MAX_FILTER_ENTRIES || bytes > MAX_FILTER_BYTES {
+            return Err(Fault::OverLimit);
+        }
+        guests.push(Guest {
+            id,
+            filter,
+            forwards: flags & FORWARDS != 0,
+        });
+    }
+    Ok(guests)
 }
 
 /// Reads one record; `None` if its kind is unknown.
@@ -132,7 +209,7 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Result<Option<Record>, Fault> {
     let kind = reader.u8().ok_or(Fault::Malformed)?;
     let mut body = Reader::new(reader.string().ok_or(Fault::Malformed)?);
     let record = match kind {
-        NODE => Record::Node(Arc::new(read_node(&mut body)?)),
+        NODE => return read_node(&mut body).map(|node| Some(Record::Node(Arc::new(node)))),
         LINKS => Record::Links(read_links(&mut body)?),
         CHANGES => Record::Changes(read_changes(&mut body)?),
         _ => return Ok(None),
@@ -167,11 +244,26 @@ fn read_node(reader: &mut Reader<'_>) -> Result<NodeRecord, Fault> {
         version,
         transit: flags & TRANSIT != 0,
         ready: flags & READY != 0,
+        homes: flags & HOMES != 0,
         name,
         role,
         machine,
         filter,
+        guests: read_node_fields(reader)?,
     })
+}
+
+/// The optional fields of a node record.
+fn read_node_fields(reader: &mut Reader<'_>) -> Result<Vec<Guest>, Fault> {
+    let mut guests = Vec::new();
+    while !reader.is_empty() {
+        let tag = reader.varint().ok_or(Fault::Malformed)?;
+        let field = reader.string().ok_or(Fault::Malformed)?;
+        if tag == GUESTS {
+            guests = read_guests(&mut Reader::new(field))?;
+        }
+    }
+    Ok(guests)
 }
 
 /// Neighbours: not too many, and in ascending order, so that none is there twice.

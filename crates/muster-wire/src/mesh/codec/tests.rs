@@ -5,7 +5,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::*;
-use crate::mesh::record::{LinkChanges, LinkRecord, NodeRecord};
+use crate::mesh::record::{Guest, LinkChanges, LinkRecord, NodeRecord};
 use crate::mesh::score::{key, score};
 use crate::message::{Kind, MessageId};
 use crate::{Filter, Topic};
@@ -58,6 +58,7 @@ fn parcel(sequence: u64, payload: &'static [u8]) -> Parcel {
         kind: Kind::Data,
         topic: Topic::new("/test").unwrap(),
         payload: Bytes::from_static(payload),
+        guest: None,
     }
 }
 
@@ -70,6 +71,41 @@ fn frames_are_those_of_the_specification() {
     check(Frame::Batch { class, parcels });
     let parcels = vec![parcel(2, &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9])];
     check(Frame::Batch { class, parcels });
+    let guest = Parcel {
+        guest: Some(C),
+        ..parcel(3, &[0, 0, 0, 0, 0, 42])
+    };
+    let parcels = vec![guest];
+    check(Frame::Batch { class, parcels });
+    check(Frame::Records {
+        root: B,
+        more: false,
+        flood: None,
+        records: vec![Record::Node(Arc::new(NodeRecord {
+            id: B,
+            incarnation: Incarnation(8),
+            version: 2,
+            transit: true,
+            ready: true,
+            homes: true,
+            name: String::new(),
+            role: String::new(),
+            machine: String::new(),
+            filter: Filter::default(),
+            guests: vec![
+                Guest {
+                    id: C,
+                    filter: Some(Filter::from_prefixes(["/z"])),
+                    forwards: false,
+                },
+                Guest {
+                    id: id(0x0d),
+                    filter: None,
+                    forwards: true,
+                },
+            ],
+        }))],
+    });
     check(Frame::Records {
         root: A,
         more: false,
@@ -84,6 +120,8 @@ fn frames_are_those_of_the_specification() {
             role: "proxy".to_owned(),
             machine: "box1".to_owned(),
             filter: Filter::from_prefixes(["/t"]),
+            homes: false,
+            guests: Vec::new(),
         }))],
     });
     check(Frame::Records {
@@ -193,6 +231,12 @@ fn what_a_neighbour_must_not_send_is_refused() {
     let many = [4, 0xff, 0xff, 0xff, 0xff, 0x0f];
     assert_eq!(read(&many), Err(FrameError::OverLimit("WANT")));
     assert_eq!(read(&[1, 2, 0, 0xff, 0xff, 0x7f]), malformed("BATCH"));
+    // A message for nobody as its author.
+    let mut message = vec![1, 2, 0, 1, 0];
+    message.extend_from_slice(A.as_bytes());
+    message.extend_from_slice(&[2, 0x90, 1, b'/', 0, 18, 1, 16]);
+    message.extend_from_slice(&[0; 16]);
+    assert_eq!(read(&message), malformed("BATCH"));
     // Neighbours out of order.
     let mut links = Vec::new();
     records::write(
@@ -206,6 +250,53 @@ fn what_a_neighbour_must_not_send_is_refused() {
     );
     let mut reader = Reader::new(&links);
     assert_eq!(records::read(&mut reader), Err(Fault::Malformed));
+}
+
+fn host(guests: Vec<Guest>) -> NodeRecord {
+    NodeRecord {
+        id: A,
+        incarnation: Incarnation(1),
+        version: 1,
+        transit: true,
+        ready: true,
+        homes: true,
+        name: String::new(),
+        role: String::new(),
+        machine: String::new(),
+        filter: Filter::default(),
+        guests,
+    }
+}
+
+/// What of an endpoint's guests is not taken: too many, twice the same, filters over the bound together.
+#[test]
+fn guests_are_bounded() {
+    let read = |guests: Vec<Guest>| {
+        let mut bytes = Vec::new();
+        records::write(&Record::Node(Arc::new(host(guests))), &mut bytes);
+        records::read(&mut Reader::new(&bytes)).map(|record| record.is_some())
+    };
+    let guest = |number: usize, entries: usize| {
+        let mut bytes = [7; 16];
+        bytes[..8].copy_from_slice(&(number as u64).to_be_bytes());
+        let filter = (entries > 0).then(|| {
+            let entries = (0..entries).map(|entry| format!("{number}/{entry:04}"));
+            Filter::from_prefixes(entries)
+        });
+        let id = EndpointId::from_bytes(bytes);
+        Guest {
+            id,
+            filter,
+            forwards: false,
+        }
+    };
+    let some = |count: usize, entries: usize| (0..count).map(|n| guest(n, entries)).collect();
+    assert_eq!(read(some(MAX_GUESTS, 1)), Ok(true));
+    assert_eq!(read(some(MAX_GUESTS + 1, 0)), Err(Fault::OverLimit));
+    assert_eq!(read(some(4, 1024)), Ok(true));
+    assert_eq!(read(some(4, 1025)), Err(Fault::OverLimit));
+    assert_eq!(read(vec![guest(1, 0); 2]), Err(Fault::Malformed));
+    assert_eq!(read(vec![guest(2, 0), guest(1, 0)]), Err(Fault::Malformed));
 }
 
 #[test]
@@ -247,16 +338,31 @@ fn a_class() -> impl Strategy<Value = Class> {
     ])
 }
 
+fn guests() -> impl Strategy<Value = Vec<Guest>> {
+    let filters = prop::option::of(prop::collection::vec("[ab/]{0,4}", 0..3));
+    let filters = (filters, any::<bool>());
+    let guests = prop::collection::btree_map(any::<[u8; 16]>(), filters, 0..4);
+    guests.prop_map(|guests| {
+        let guests = guests.into_iter().map(|(id, (filter, forwards))| Guest {
+            id: EndpointId::from_bytes(id),
+            filter: filter.map(Filter::from_prefixes),
+            forwards,
+        });
+        guests.filter(|guest| !guest.id.is_nil()).collect()
+    })
+}
+
 fn a_record() -> impl Strategy<Value = Record> {
     let node = (
         an_id(),
         any::<[u64; 2]>(),
-        any::<[bool; 2]>(),
+        any::<[bool; 3]>(),
         "[a-zé]{0,9}",
         "[ab/]{0,4}",
+        guests(),
     );
     let node = node.prop_map(
-        |(id, [incarnation, version], [transit, ready], name, prefix)| {
+        |(id, [incarnation, version], [transit, ready, homes], name, prefix, guests)| {
             Record::Node(Arc::new(NodeRecord {
                 id,
                 incarnation: Incarnation(incarnation),
@@ -267,6 +373,8 @@ fn a_record() -> impl Strategy<Value = Record> {
                 machine: name.clone(),
                 name,
                 filter: Filter::from_prefixes([prefix]),
+                homes,
+                guests,
             }))
         },
     );
@@ -302,18 +410,23 @@ fn a_batch() -> impl Strategy<Value = Frame> {
         any::<bool>(),
         "[ab/]{0,9}",
         any::<Vec<u8>>(),
+        prop::option::of((7u8..9).prop_map(id)),
     );
     let messages = prop::collection::vec(message, 1..6);
     (a_class(), messages).prop_map(|(class, messages)| {
         let parcels = messages.into_iter();
-        let parcels = parcels.map(|(origin, sequence, hops, is_data, topic, payload)| Parcel {
-            id: MessageId { origin, sequence },
-            class,
-            hops,
-            kind: if is_data { Kind::Data } else { Kind::Command },
-            topic: Topic::new(topic).unwrap(),
-            payload: payload.into(),
-        });
+        let parcels =
+            parcels.map(
+                |(origin, sequence, hops, is_data, topic, payload, guest)| Parcel {
+                    id: MessageId { origin, sequence },
+                    class,
+                    hops,
+                    kind: if is_data { Kind::Data } else { Kind::Command },
+                    topic: Topic::new(topic).unwrap(),
+                    payload: payload.into(),
+                    guest,
+                },
+            );
         Frame::Batch {
             class,
             parcels: parcels.collect(),
@@ -433,9 +546,11 @@ fn a_batch_that_is_written_message_by_message_is_read_where_it_lies() {
                 hops: 9,
                 kind: Kind::Data,
                 topic: b"/t",
+                guest: (number % 7 == 0).then_some(C),
             };
             encoder.put_head(&mut batch, &head, payload.len(), &mut out);
             out.extend_from_slice(&payload);
+            head.put_tail(&mut out);
             sent.push((id, payload));
         }
         assert_eq!(batch.size(&out), out.len() - 1);
@@ -461,6 +576,7 @@ fn a_batch_that_is_written_message_by_message_is_read_where_it_lies() {
         hops: 1,
         kind: Kind::Data,
         topic: b"/t",
+        guest: None,
     };
     encoder.put_head(&mut batch, &head, 2, &mut out);
     out.extend_from_slice(&[1, 2]);

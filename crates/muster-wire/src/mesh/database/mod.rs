@@ -77,6 +77,8 @@ pub struct Database {
     /// The slots whose node records changed.
     node_changes: Changes<u32>,
     ready: BitSet,
+    /// The slots of those that announce guests.
+    hosts: BitSet,
     free: Vec<u32>,
     /// Slots that were given up, but may still be named by a snapshot of the graph.
     resting: Vec<u32>,
@@ -104,6 +106,7 @@ impl Database {
             graph_version: 0,
             node_changes: Changes::default(),
             ready: BitSet::default(),
+            hosts: BitSet::default(),
             free: Vec::new(),
             resting: Vec::new(),
             unresolved: Unresolved::default(),
@@ -165,6 +168,11 @@ impl Database {
         self.ready.contains(slot)
     }
 
+    /// The slots of the endpoints that announce peers of version 1.
+    pub(crate) fn hosts(&self) -> &BitSet {
+        &self.hosts
+    }
+
     /// Whether the announced filter in a slot matches a topic.
     pub fn matches(&self, slot: u32, topic: &[u8]) -> bool {
         let node = self.node(slot);
@@ -219,6 +227,11 @@ impl Database {
             self.ready.insert(slot);
         } else {
             self.ready.remove(slot);
+        }
+        if node.guests.is_empty() {
+            self.hosts.remove(slot);
+        } else {
+            self.hosts.insert(slot);
         }
         self.note_change(node.id);
     }
@@ -477,6 +490,7 @@ impl Database {
         self.graph_mut().remove(slot);
         self.node_changes.push(slot);
         self.ready.remove(slot);
+        self.hosts.remove(slot);
         self.note_change(id);
         // The slot must not be in reach any more when another endpoint gets it.
         self.refresh();

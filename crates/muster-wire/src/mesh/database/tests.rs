@@ -23,6 +23,8 @@ fn node(number: u8, name: &str, incarnation: u64, version: u64) -> NodeRecord {
         role: String::new(),
         machine: String::new(),
         filter: Filter::from_prefixes(["/a"]),
+        homes: true,
+        guests: Vec::new(),
     }
 }
 

@@ -14,12 +14,7 @@ use crate::{EndpointId, Topic};
 impl Mesh {
     /// Publishes a message of data; says its identity and to how many neighbours it goes.
     pub fn publish(&mut self, class: Class, topic: Topic, payload: Bytes) -> (MessageId, usize) {
-        let sequence = &mut self.sequences[class as usize];
-        *sequence += 1;
-        let id = MessageId {
-            origin: self.identity.id,
-            sequence: *sequence,
-        };
+        let id = self.next_id(class);
         let parcel = Parcel {
             id,
             class,
@@ -27,26 +22,43 @@ impl Mesh {
             kind: Kind::Data,
             topic,
             payload,
+            guest: None,
         };
-        let next = self.next_hops(self.database.me(), &parcel.topic);
+        self.tell_guests(&parcel);
+        (id, self.send_out(&parcel))
+    }
+
+    /// The identity of the next message that we publish.
+    pub(super) fn next_id(&mut self, class: Class) -> MessageId {
+        let sequence = &mut self.sequences[class as usize];
+        *sequence += 1;
+        MessageId {
+            origin: self.identity.id,
+            sequence: *sequence,
+        }
+    }
+
+    /// Sends a message with an identity of ours into the mesh; to how many neighbours.
+    pub(super) fn send_out(&mut self, parcel: &Parcel) -> usize {
+        let next = self.next_hops(self.database.me(), &parcel.topic, parcel.guest);
         for to in &*next {
             self.pass_on(*to, parcel.clone());
         }
-        (id, next.len())
+        next.len()
     }
 
     /// Whether the routes of this moment lead a message of any origin where the mesh itself sends it.
     #[cfg(test)]
     pub(in crate::mesh) fn routes_agree(&mut self, topic: &Topic) -> bool {
         let routes = self.routes();
-        let wanted = routes.matching(topic.as_bytes());
+        let wanted = routes.wanted(topic.as_bytes());
         let ids: Vec<EndpointId> = self.database.ids().collect();
         ids.into_iter().all(|id| {
             let Some(slot) = self.database.slot(id) else {
                 return false;
             };
-            let mut ours = self.next_hops(slot, topic).to_vec();
-            let mut theirs = routes.next_hops(slot, &wanted);
+            let mut ours = self.next_hops(slot, topic, None).to_vec();
+            let mut theirs = routes.next_hops(slot, &wanted, None);
             ours.sort_unstable();
             theirs.sort_unstable();
             let is_same_place = routes.slot(id) == Some(slot);
@@ -93,14 +105,23 @@ impl Mesh {
         if !self.is_new(slot, &parcel) {
             return;
         }
-        if self.filter.matches(parcel.topic.as_bytes()) {
+        // What a guest of ours has published has come from itself, and nobody speaks for an endpoint.
+        let is_heard = parcel.guest.is_some_and(|guest| {
+            let is_direct = self.guests.contains_key(&guest);
+            (is_direct && !self.routes().leaves_to_others(guest))
+                || self.database.slot(guest).is_some()
+        });
+        #[cfg(test)]
+        let is_heard = is_heard && !self.sabotage.forgets_peers();
+        if self.filter.matches(parcel.topic.as_bytes()) && !is_heard {
             self.counts.delivered += 1;
             self.decisions.push_back(Decision::Deliver(parcel.clone()));
         }
         if !self.identity.transit {
             return;
         }
-        let next = self.next_hops(slot, &parcel.topic);
+        self.pass_to_guests(slot, &parcel);
+        let next = self.next_hops(slot, &parcel.topic, parcel.guest);
         #[cfg(test)]
         let next = if matches!(self.sabotage, Sabotage::Storm | Sabotage::Flooding) {
             self.neighbours.keys().copied().collect()

@@ -102,7 +102,8 @@ impl Mesh {
     fn changed_node(&mut self, now: Mono) -> Option<Record> {
         let node = self.own_node();
         let held = self.database.node(self.database.me())?;
-        let is_same = node.ready == held.ready && node.filter == held.filter;
+        let is_same =
+            node.ready == held.ready && node.filter == held.filter && node.guests == held.guests;
         if is_same && !self.announce_anew {
             return None;
         }

@@ -3,6 +3,7 @@
 mod counts;
 mod data;
 mod flooding;
+mod guests;
 mod joining;
 mod repair;
 #[cfg(test)]
@@ -46,6 +47,8 @@ pub struct Identity {
     pub machine: String,
     /// Whether it relays.
     pub transit: bool,
+    /// Whether it relays between its peers of version 1 and the mesh, where it is their home.
+    pub homes: bool,
 }
 
 /// What may be set.
@@ -101,6 +104,13 @@ pub enum Decision {
         /// Why.
         reason: Reason,
     },
+    /// Send a message to a peer of version 1.
+    PassOn {
+        /// The peer.
+        guest: EndpointId,
+        /// The message.
+        parcel: Parcel,
+    },
     /// An endpoint is there: messages reach it, and its messages arrive.
     NodeUp(Arc<NodeRecord>),
     /// An endpoint that was up is no longer in reach.
@@ -139,6 +149,10 @@ pub struct Mesh {
     identity: Identity,
     /// What we subscribe to; announced perhaps shortened.
     filter: Filter,
+    /// Our peers of version 1 that are in no mesh, and what they subscribe to.
+    guests: BTreeMap<EndpointId, Arc<Filter>>,
+    /// Those that were seen to forward, former ones among them.
+    forwarders: BTreeSet<EndpointId>,
     node_version: u64,
     links_version: u64,
     /// Our neighbours as we announced them last.
@@ -188,15 +202,19 @@ impl Mesh {
             version: 1,
             transit: identity.transit,
             ready: false,
+            homes: identity.homes,
             name: identity.name.clone(),
             role: identity.role.clone(),
             machine: identity.machine.clone(),
             filter: Filter::default(),
+            guests: Vec::new(),
         };
         Self {
             config,
             identity,
             filter: Filter::default(),
+            guests: BTreeMap::new(),
+            forwarders: BTreeSet::new(),
             node_version: 1,
             links_version: 0,
             announced: BTreeSet::new(),
@@ -508,8 +526,18 @@ impl Mesh {
         self.forwarding.children(view, root)
     }
 
-    /// The neighbours that a message of `origin` goes to from here.
-    fn next_hops(&mut self, origin: u32, topic: &Topic) -> Arc<[EndpointId]> {
+    /// The neighbours that a message of `origin`, or of its `guest`, goes to from here.
+    fn next_hops(
+        &mut self,
+        origin: u32,
+        topic: &Topic,
+        guest: Option<EndpointId>,
+    ) -> Arc<[EndpointId]> {
+        if !self.database.hosts().is_empty() {
+            let routes = self.routes();
+            let wanted = routes.wanted(topic.as_bytes());
+            return routes.next_hops(origin, &wanted, guest).into();
+        }
         let settled = self.settled.as_ref();
         let view = View {
             database: &self.database,
@@ -521,17 +549,21 @@ impl Mesh {
 
     /// The node record that we want all to have, with the version it would get.
     fn own_node(&self) -> NodeRecord {
-        NodeRecord {
+        let mut node = NodeRecord {
             id: self.identity.id,
             incarnation: self.identity.incarnation,
             version: self.node_version.saturating_add(1),
             transit: self.identity.transit,
             ready: self.ready,
+            homes: self.identity.homes,
             name: self.identity.name.clone(),
             role: self.identity.role.clone(),
             machine: self.identity.machine.clone(),
             filter: shortened(&self.filter, self.config.filter_entries, MAX_FILTER_BYTES),
-        }
+            guests: Vec::new(),
+        };
+        node.guests = self.announced_guests(&node);
+        node
     }
 }
 

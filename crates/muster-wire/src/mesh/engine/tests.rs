@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::*;
 use crate::mesh::record::{LinkRecord, Record};
+use crate::mesh::score::{key, score};
 use crate::message::{Class, Kind, MessageId};
 
 const SECOND: u64 = 1_000_000_000;
@@ -22,6 +23,7 @@ fn mesh(number: u8, name: &str, incarnation: u64) -> Mesh {
         role: String::new(),
         machine: String::new(),
         transit: true,
+        homes: true,
     };
     Mesh::new(identity, Config::default())
 }
@@ -118,6 +120,7 @@ fn messages_of_strangers_and_own_ones_are_dropped_and_counted() {
             kind: Kind::Data,
             topic: Topic::new("/t").unwrap(),
             payload: Bytes::new(),
+            guest: None,
         };
         let frame = Frame::Batch {
             class: Class::Event,
@@ -195,7 +198,91 @@ fn node_record(number: u8, version: u64) -> NodeRecord {
         role: String::new(),
         machine: String::new(),
         filter: Filter::default(),
+        homes: true,
+        guests: Vec::new(),
     }
+}
+
+/// Who of some meshes announces a guest, and whether as its home.
+fn hosts(meshes: &[Mesh], guest: EndpointId) -> Vec<Option<bool>> {
+    let announced = meshes.iter().map(|mesh| {
+        let database = mesh.database();
+        let node = database.node(database.me()).unwrap();
+        let known = node.guests.iter().find(|known| known.id == guest);
+        known.map(|known| known.filter.is_some())
+    });
+    announced.collect()
+}
+
+#[test]
+fn a_guest_has_one_home_and_gets_another_when_that_is_gone() {
+    let mut meshes: Vec<Mesh> = (1..=4).map(|number| mesh(number, "", 1)).collect();
+    // One that does not relay is no home.
+    meshes[3] = Mesh::new(
+        Identity {
+            transit: false,
+            ..meshes[3].identity.clone()
+        },
+        Config::default(),
+    );
+    let mut now = 0;
+    for (a, b) in [(0, 1), (1, 2), (2, 0), (0, 3), (1, 3), (2, 3)] {
+        link(&mut meshes, a, b, 0);
+    }
+    settle(&mut meshes, &mut now, 10 * SECOND);
+    let filter = Filter::from_prefixes(["/z"]);
+    let guest = id(0x77);
+    for mesh in &mut meshes {
+        mesh.guest_up(guest, Arc::new(filter.clone()), Mono(now));
+    }
+    let until = now + SECOND;
+    settle(&mut meshes, &mut now, until);
+    let best = (0..3).max_by_key(|at| {
+        let host = meshes[*at].id();
+        (score(key(guest), key(guest), key(host)), host)
+    });
+    let best = best.unwrap();
+    let expected = (0..4).map(|at| Some(at == best)).collect::<Vec<_>>();
+    assert_eq!(hosts(&meshes, guest), expected);
+    let acting = meshes
+        .iter_mut()
+        .map(|mesh| mesh.routes().is_home_of(guest));
+    let acting: Vec<_> = acting.map(Some).collect();
+    assert_eq!(acting, expected);
+    // The home loses it.
+    meshes[best].guest_down(guest, Mono(now));
+    let until = now + SECOND;
+    settle(&mut meshes, &mut now, until);
+    let homes = hosts(&meshes, guest);
+    assert_eq!(homes[best], None);
+    assert_eq!(homes.iter().filter(|home| **home == Some(true)).count(), 1);
+    assert_eq!(homes[3], Some(false));
+}
+
+#[test]
+fn one_in_the_mesh_is_no_guest_and_one_that_refuses_is_no_home() {
+    let mut meshes: Vec<Mesh> = (1..=3).map(|number| mesh(number, "", 1)).collect();
+    meshes[1] = Mesh::new(
+        Identity {
+            homes: false,
+            ..meshes[1].identity.clone()
+        },
+        Config::default(),
+    );
+    let mut now = 0;
+    link(&mut meshes, 0, 1, 0);
+    settle(&mut meshes, &mut now, 5 * SECOND);
+    let (guest, member) = (id(0x77), meshes[2].id());
+    meshes[0].guest_up(member, Arc::default(), Mono(now));
+    meshes[1].guest_up(guest, Arc::new(Filter::from_prefixes(["/z"])), Mono(now));
+    let until = now + SECOND;
+    settle(&mut meshes, &mut now, until);
+    assert_eq!(hosts(&meshes, member), [Some(true), None, None]);
+    assert_eq!(hosts(&meshes, guest), [None, Some(false), None]);
+    link(&mut meshes, 1, 2, now);
+    let until = now + 10 * SECOND;
+    settle(&mut meshes, &mut now, until);
+    assert_eq!(hosts(&meshes, member), [None; 3]);
 }
 
 fn flood(records: Vec<Record>) -> Frame {

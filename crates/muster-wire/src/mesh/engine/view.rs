@@ -114,6 +114,7 @@ impl Mesh {
             };
             self.decisions.extend(decision);
         }
+        self.look_at_guests(now);
     }
 
     pub(super) fn kept_until(&self) -> Option<Mono> {

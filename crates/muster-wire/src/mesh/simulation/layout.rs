@@ -164,6 +164,8 @@ fn print_changes(linking: Linking, graph: &Graph) {
         role: "worker".to_owned(),
         machine: "machine-12".to_owned(),
         filter: Filter::from_prefixes((0..10).map(|n| format!("zeek/cluster/topic-{n}/"))),
+        homes: false,
+        guests: Vec::new(),
     }));
     let bytes = |frame: &Frame| {
         let mut bytes = Vec::new();

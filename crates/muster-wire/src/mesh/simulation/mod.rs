@@ -7,6 +7,7 @@
 //! `cargo test --release -p muster-wire a_thousand_endpoints -- --ignored --nocapture`.
 
 mod graphs;
+mod guests;
 mod layout;
 mod ledger;
 mod network;
@@ -33,4 +34,10 @@ pub(super) enum Sabotage {
     OneTree,
     /// Joining endpoints are told at once that all know them.
     NoBarrier,
+    /// Every peer of a version 1 endpoint takes itself for its home.
+    ManyHomes,
+    /// Nobody asks who has heard a message of or for version 1 directly.
+    NoPeers,
+    /// Nobody finds out which version 1 endpoints forward.
+    NoQuestions,
 }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use bytes::Bytes;
 
 use super::Sabotage;
+use super::guests::{Visit, Visitor, VisitorLedger};
 use super::ledger::Ledger;
 use super::oracle::Truth;
 use super::random::Random;
@@ -24,7 +25,7 @@ pub(super) struct Node {
     pub(super) transit: bool,
     pub(super) filter: Filter,
     pub(super) is_alive: bool,
-    life: u64,
+    pub(super) life: u64,
     wake: Option<Mono>,
 }
 
@@ -42,7 +43,7 @@ pub(super) struct Link {
 }
 
 #[derive(Debug)]
-enum Event {
+pub(super) enum Event {
     Arrive {
         link: usize,
         side: usize,
@@ -58,6 +59,7 @@ enum Event {
         node: usize,
     },
     Planned(Planned),
+    Visit(Visit),
 }
 
 /// What a scenario does at a time.
@@ -70,6 +72,8 @@ pub(super) enum Planned {
     Start(usize),
     Publish(usize),
     Subscribe(usize),
+    Visit(usize),
+    Turn(usize),
 }
 
 /// What is expected of the messages that are published now.
@@ -98,16 +102,18 @@ pub(super) struct Network {
     pub(super) ledger: Ledger,
     pub(super) expect: Expect,
     /// The truth and the filters when the phase began.
-    before: (Truth, BTreeMap<EndpointId, Filter>),
+    pub(super) before: (Truth, BTreeMap<EndpointId, Filter>),
     data_under_way: usize,
     pub(super) steps: u64,
-    sabotage: Sabotage,
+    pub(super) sabotage: Sabotage,
     /// Who is up in whose view, by the numbers of both.
     up: Vec<HashSet<EndpointId>>,
     pub(super) probes: u64,
     incarnations: u64,
     /// Frames besides messages and heartbeats, and their bytes.
     pub(super) control: (u64, u64),
+    pub(super) visitors: Vec<Visitor>,
+    pub(super) visits: VisitorLedger,
 }
 
 fn filter_of(node: usize, random: &mut Random) -> Filter {
@@ -142,6 +148,8 @@ impl Network {
             probes: 0,
             incarnations: 0,
             control: (0, 0),
+            visitors: Vec::new(),
+            visits: VisitorLedger::default(),
         }
     }
 
@@ -177,6 +185,7 @@ impl Network {
             role: String::new(),
             machine: String::new(),
             transit,
+            homes: transit,
         };
         let mut mesh = Mesh::new(identity, Config::default());
         mesh.sabotage(self.sabotage);
@@ -209,9 +218,11 @@ impl Network {
         self.push(self.now + after, Event::Planned(planned));
     }
 
-    fn push(&mut self, at: u64, event: Event) {
-        if let Event::Arrive { bytes, .. } = &event {
-            self.data_under_way += usize::from(is_data(bytes));
+    pub(super) fn push(&mut self, at: u64, event: Event) {
+        match &event {
+            Event::Arrive { bytes, .. } => self.data_under_way += usize::from(is_data(bytes)),
+            Event::Visit(_) => self.data_under_way += 1,
+            _ => {}
         }
         self.added += 1;
         self.events.insert((at, self.added), event);
@@ -288,6 +299,10 @@ impl Network {
                 }
             }
             Event::Planned(planned) => self.act(planned),
+            Event::Visit(visit) => {
+                self.data_under_way -= 1;
+                self.arrive(visit);
+            }
         }
     }
 
@@ -306,6 +321,8 @@ impl Network {
             Planned::Restart(node) => self.restart(node),
             Planned::Start(node) => self.start(node),
             Planned::Publish(node) => self.publish_something(node),
+            Planned::Visit(visitor) => self.visit(visitor),
+            Planned::Turn(visitor) => self.turn(visitor),
             Planned::Subscribe(node) => {
                 let known = &mut self.nodes[node];
                 if known.is_alive {
@@ -385,6 +402,7 @@ impl Network {
         known.wake = None;
         known.mesh.subscribe(known.filter.clone(), Mono(self.now));
         self.after(node);
+        self.greet_visitors(node);
     }
 
     fn publish_something(&mut self, node: usize) {
@@ -419,6 +437,7 @@ impl Network {
             self.ledger.violations.push(text);
         }
         let (id, _) = self.nodes[node].mesh.publish(class, named, payload);
+        let homes = self.expect_visitors(node, &topic, (id, class));
         let (truth, filters) = &self.before;
         let is_from_before = truth.contains(origin);
         let expected = expected.or_else(|| {
@@ -431,17 +450,25 @@ impl Network {
         });
         let is_exact = self.expect == Expect::Exact && truth.sees_one_part(origin);
         let exact = expected.as_ref().filter(|_| is_exact);
-        let needed = exact.map(|receivers| truth.needed(origin, receivers));
+        let needed = exact.map(|receivers| {
+            let homes = homes.into_iter().filter(|home| *home != origin);
+            let all = receivers.iter().copied().chain(homes).collect();
+            truth.needed(origin, &all)
+        });
         self.ledger
             .publish((id, class), topic, expected, needed, why);
         self.after(node);
     }
 
     /// Carries out what an endpoint has decided, and wakes it when it is due.
-    fn after(&mut self, node: usize) {
+    pub(super) fn after(&mut self, node: usize) {
         while let Some(decision) = self.nodes[node].mesh.poll() {
             match decision {
                 Decision::Send { to, frame } => self.send(node, to, &frame),
+                Decision::PassOn { guest, parcel } => self.pass_to_visitor(node, guest, parcel),
+                Decision::Deliver(parcel) if parcel.guest.is_some() => {
+                    self.deliver_visit(node, &parcel);
+                }
                 Decision::Deliver(parcel) => self.ledger.deliver(self.nodes[node].id, &parcel),
                 Decision::Disconnect { peer, .. } => {
                     let other = self.by_id[&peer];
@@ -545,6 +572,7 @@ impl Network {
             .map(|node| node.id)
             .collect();
         self.ledger.close(|id| alive.contains(&id));
+        self.close_visits();
         self.expect = expect;
         self.ledger.is_ordered = expect == Expect::Exact;
         let filters = self.nodes.iter().filter(|node| node.is_alive);

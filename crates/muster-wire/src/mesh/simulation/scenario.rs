@@ -27,6 +27,8 @@ pub(super) struct Report {
     pub(super) published: u64,
     pub(super) delivered: u64,
     pub(super) transmissions: u64,
+    /// What peers of version 1 heard, and was heard of them.
+    pub(super) visits: u64,
     pub(super) probes: u64,
     pub(super) steps: u64,
 }
@@ -55,6 +57,7 @@ impl Run {
         Ok(Report {
             published: network.ledger.published,
             delivered: network.ledger.delivered,
+            visits: network.visits.heard,
             transmissions: network.ledger.transmissions,
             probes: network.probes,
             steps: network.steps,
@@ -78,6 +81,9 @@ impl Run {
                 network.plan(at, Planned::Heal(*link));
             }
         }
+        for _ in 0..network.random.below(3) {
+            network.add_visitor();
+        }
         network.run(500 * MILLI);
         quiesce(network)?;
         for _ in 0..self.rounds {
@@ -95,6 +101,8 @@ impl Run {
             let node = network.random.below(network.nodes.len());
             network.plan(at, Planned::Publish(node));
         }
+        let is_trouble = network.expect == Expect::AtMostOnce;
+        network.plan_visits(self.messages / 8, span, is_trouble);
     }
 
     /// Nothing changes: exactly once, in order, over the edges of the tree.
@@ -261,7 +269,7 @@ fn agreed(network: &Network) -> Result<(), String> {
             return Err(format!("{number} has another digest"));
         }
     }
-    Ok(())
+    network.agreed_on_homes()
 }
 
 /// Whether nothing has grown beyond what the endpoints explain.

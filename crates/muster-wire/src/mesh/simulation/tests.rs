@@ -30,6 +30,7 @@ fn check_all(runs: impl IntoIterator<Item = Run>) {
                 total.published += report.published;
                 total.delivered += report.delivered;
                 total.transmissions += report.transmissions;
+                total.visits += report.visits;
                 total.probes += report.probes;
                 total.steps += report.steps;
             }
@@ -143,6 +144,23 @@ fn without_the_tree_before_a_change_new_links_lose_messages() {
 #[test]
 fn without_the_barrier_node_up_comes_too_early() {
     assert_seen(Sabotage::NoBarrier, "on node up");
+}
+
+#[test]
+fn with_many_homes_messages_of_version_1_come_twice() {
+    assert_seen(Sabotage::ManyHomes, "of version 1 on");
+    assert_seen(Sabotage::ManyHomes, ", of version 1, got");
+}
+
+#[test]
+fn without_a_look_at_who_peers_with_whom_version_1_hears_twice() {
+    assert_seen(Sabotage::NoPeers, "of version 1 on");
+    assert_seen(Sabotage::NoPeers, ", of version 1, got");
+}
+
+#[test]
+fn without_questions_what_version_1_forwards_comes_twice() {
+    assert_seen(Sabotage::NoQuestions, "forwards");
 }
 
 #[test]

@@ -29,6 +29,8 @@ pub(crate) enum Command {
     Closed(ConnectionId),
     /// The answer keeps each peer to one filter that waits here: filters can be large.
     RoutingUpdate(EndpointId, Filter, oneshot::Sender<()>),
+    /// A peer of version 1 passes on what others send to it.
+    Forwards(EndpointId, oneshot::Sender<()>),
     /// The answer comes when the routing table knows what the frame says: what follows it may need that.
     MeshFrame(EndpointId, Box<Frame>, oneshot::Sender<()>),
     /// A peer of the mesh has said goodbye: the answer comes when nothing is routed to it any more.

@@ -34,6 +34,7 @@ impl MeshPart {
             role: node.role.clone(),
             machine: node.machine.clone(),
             transit: config.forwarding == Forwarding::Relay,
+            homes: config.forwarding == Forwarding::Relay && config.relay_version_1,
         };
         let mut mesh = Config {
             time_out: NEVER,
@@ -81,7 +82,10 @@ impl Owner {
         }
         if self.mesh.has_other_routes() {
             self.publish_table();
+            self.guests_may_hear_other_things();
         }
+        self.tell_guests();
+        self.ask_guests();
         if self.mesh.mesh.is_ready() {
             self.send_early();
         }
@@ -102,7 +106,7 @@ impl Owner {
                     peer.queue.push_mesh_encoded(bytes.clone());
                 }
                 // Readers deliver.
-                Decision::Deliver(_) => {}
+                Decision::Deliver(_) | Decision::PassOn { .. } => {}
                 Decision::Disconnect { peer, reason } => {
                     let silent = self.shared.config.heartbeat.timeout;
                     let reason = match reason {

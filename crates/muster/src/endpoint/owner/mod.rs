@@ -1,14 +1,15 @@
 //! The one task of an endpoint that changes its routing table, and drives its handshakes.
 
 mod commands;
+mod guests;
 mod mesh;
+mod peers;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use muster_wire::envelope::Control;
-use muster_wire::peering::{Action, ConnectionId, Offer, Peering, Protocol};
+use muster_wire::peering::{Action, ConnectionId, Offer, Peering};
 use muster_wire::routing::{PeerEntry, Table};
 use muster_wire::{EndpointId, Filter, Subscriptions};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
@@ -16,9 +17,11 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use super::dial::DialState;
 use super::peer_queue::{EndReason, PeerQueue};
 use super::shared::Shared;
-use super::status::{PeerInfo, PeerOrigin, Status};
+use super::status::{PeerOrigin, Status};
 use super::subscriber::SubscriberQueue;
+use guests::GuestNews;
 use mesh::MeshPart;
+use peers::Peer;
 
 pub(crate) use commands::{Command, ConnectionCommand, DialStart, Inbox, OwnerHandle, Unpeer};
 
@@ -36,21 +39,6 @@ struct Connection {
     address: String,
     origin: PeerOrigin,
     peer: Option<EndpointId>,
-}
-
-#[derive(Debug)]
-struct Peer {
-    connection: ConnectionId,
-    filter: Arc<Filter>,
-    queue: Arc<PeerQueue>,
-    /// Being removed: nothing new is routed to it.
-    leaving: bool,
-}
-
-impl Peer {
-    fn is_in_mesh(&self) -> bool {
-        self.queue.info.protocol == Protocol::V2
-    }
 }
 
 #[derive(Debug)]
@@ -86,6 +74,7 @@ pub(crate) struct Owner {
     subscribers: BTreeMap<u64, SubscriberEntry>,
     subscriptions: Subscriptions,
     filter: Filter,
+    guest_news: GuestNews,
     dials: HashMap<String, Dial>,
     next_number: u64,
     table_version: u64,
@@ -107,6 +96,7 @@ impl Owner {
             subscribers: BTreeMap::new(),
             subscriptions: Subscriptions::default(),
             filter: Filter::default(),
+            guest_news: GuestNews::default(),
             dials: HashMap::new(),
             next_number: 0,
             table_version: 0,
@@ -190,11 +180,20 @@ impl Owner {
                 self.tell(connection, ConnectionCommand::Continue);
             }
             Command::Closed(connection) => self.connection_closed(connection),
-            Command::RoutingUpdate(peer, filter, done) => {
-                if let Some(peer) = self.peers.get_mut(&peer) {
-                    peer.filter = Arc::new(filter);
+            Command::RoutingUpdate(id, filter, done) => {
+                if let Some(peer) = self.peers.get_mut(&id) {
+                    let filter = Arc::new(filter);
+                    if peer.is_guest && !peer.leaving {
+                        let now = self.shared.now();
+                        self.mesh.mesh.guest_up(id, Arc::clone(&filter), now);
+                    }
+                    peer.filter = filter;
                     self.publish_table();
                 }
+                let _ = done.send(());
+            }
+            Command::Forwards(peer, done) => {
+                self.mesh.mesh.guest_forwards(peer, self.shared.now());
                 let _ = done.send(());
             }
             Command::MeshFrame(peer, frame, done) => {
@@ -310,8 +309,14 @@ impl Owner {
         let awaits_time = self.peering.pending() > 0 || self.shutting_down.is_some();
         let ticks = awaits_time.then_some(TICK);
         let now = self.shared.now();
-        let mesh = self.mesh.mesh.next_due().map(|due| due.since(now));
-        mesh.into_iter().chain(ticks).min()
+        let dues = [self.mesh.mesh.next_due(), self.guest_news.due()];
+        let questions = self.peers.values().map(|peer| peer.asked.due());
+        let dues = dues
+            .into_iter()
+            .chain(questions)
+            .flatten()
+            .map(|due| due.since(now));
+        dues.chain(ticks).min()
     }
 
     /// Does what is due.
@@ -389,10 +394,11 @@ impl Owner {
                     connection,
                     peer,
                     protocol,
+                    is_guest,
                     filter,
                     announce,
                 } => {
-                    self.established(connection, peer, protocol, filter, announce);
+                    self.established(connection, peer, (protocol, is_guest), filter, announce);
                 }
             }
         }
@@ -409,172 +415,6 @@ impl Owner {
         }
     }
 
-    fn established(
-        &mut self,
-        connection: ConnectionId,
-        id: EndpointId,
-        protocol: Protocol,
-        filter: Filter,
-        announce: bool,
-    ) {
-        let full = self.peers.len() >= self.shared.config.max_peers;
-        let Some(entry) = self.connections.get_mut(&connection).filter(|_| !full) else {
-            self.peering.closed(connection);
-            self.connections.remove(&connection);
-            return;
-        };
-        entry.peer = Some(id);
-        let info = PeerInfo {
-            id,
-            address: entry.address.clone(),
-            origin: entry.origin,
-            protocol,
-        };
-        let config = &self.shared.config;
-        let queue = Arc::new(PeerQueue::new(self.shared.me, info.clone(), config));
-        if announce && protocol == Protocol::V1 {
-            queue.push_control(&Control::RoutingUpdate(self.filter.clone()));
-        }
-        let peer = Peer {
-            connection,
-            filter: Arc::new(filter),
-            queue: Arc::clone(&queue),
-            leaving: false,
-        };
-        if let Some(former) = self.peers.insert(id, peer) {
-            former
-                .queue
-                .end(EndReason::Lost("connected anew".to_owned()));
-            self.retire(&former.queue);
-            if former.is_in_mesh() {
-                self.mesh.mesh.peer_down(id, self.shared.now());
-            }
-        }
-        // First the table, then whoever is told of it, then the first message can arrive.
-        self.publish_table();
-        match protocol {
-            Protocol::V1 => self.push_status(&Status::PeerAdded(info)),
-            Protocol::V2 => {
-                if !self.mesh.mesh.is_ready() {
-                    self.shared.early.open();
-                }
-                self.mesh.mesh.peer_up(id, self.shared.now());
-                // Otherwise it is told when the mesh has made it known.
-                if self.mesh.mesh.up().contains(&id) && queue.announce() {
-                    self.push_status(&Status::PeerAdded(info));
-                }
-            }
-        }
-        let become_peer = ConnectionCommand::Become(queue);
-        let told = self
-            .connections
-            .get(&connection)
-            .is_some_and(|entry| entry.commands.try_send(become_peer).is_ok());
-        if !told {
-            // It has ended meanwhile, or does not listen: the channel's end closes it.
-            self.connection_closed(connection);
-        }
-    }
-
-    fn connection_closed(&mut self, connection: ConnectionId) {
-        self.peering.closed(connection);
-        let Some(entry) = self.connections.remove(&connection) else {
-            return;
-        };
-        let Some(id) = entry.peer.filter(|id| {
-            self.peers
-                .get(id)
-                .is_some_and(|peer| peer.connection == connection)
-        }) else {
-            return;
-        };
-        let Some(peer) = self.peers.remove(&id) else {
-            return;
-        };
-        self.retire(&peer.queue);
-        if peer.is_in_mesh() {
-            self.mesh.mesh.peer_down(id, self.shared.now());
-        }
-        self.publish_table();
-        if !peer.queue.is_announced() {
-            return;
-        }
-        let info = peer.queue.info.clone();
-        let status = match peer.queue.ended() {
-            Some(EndReason::Removed(reason)) => Status::PeerRemoved { peer: info, reason },
-            Some(EndReason::Lost(reason)) => Status::PeerLost { peer: info, reason },
-            None => Status::PeerLost {
-                peer: info,
-                reason: "connection closed".to_owned(),
-            },
-        };
-        self.push_status(&status);
-    }
-
-    fn unpeer(&mut self, which: &Unpeer) -> bool {
-        let id = self.peers.iter().find(|(id, peer)| match which {
-            Unpeer::Id(wanted) => *id == wanted,
-            Unpeer::Address(address) => {
-                peer.queue.info.address == *address
-                    || self
-                        .dials
-                        .get(address)
-                        .is_some_and(|dial| dial.redundant == Some(**id))
-            }
-        });
-        let id = id.map(|(id, _)| *id);
-        let mut stopped = Vec::new();
-        self.dials.retain(|address, dial| {
-            let of_peer = id.is_some_and(|id| {
-                dial.redundant == Some(id)
-                    || self
-                        .peers
-                        .get(&id)
-                        .is_some_and(|peer| peer.queue.info.address == *address)
-            });
-            let named = matches!(which, Unpeer::Address(wanted) if wanted == address);
-            if of_peer || named {
-                dial.stop.send_replace(true);
-                stopped.push(address.clone());
-            }
-            !(of_peer || named)
-        });
-        for address in &stopped {
-            self.abandon_dialled(address);
-        }
-        let mut found = !stopped.is_empty();
-        if let Some(peer) = id.and_then(|id| self.peers.get_mut(&id)) {
-            peer.leaving = true;
-            peer.queue.close();
-            self.shared.former().leave(&peer.queue);
-            let id = peer.queue.info.id;
-            if peer.is_in_mesh() {
-                self.mesh.mesh.peer_down(id, self.shared.now());
-            }
-            self.publish_table();
-            found = true;
-        }
-        found
-    }
-
-    /// Gives up the handshakes with a dialled address: a connection's task outlives its dial.
-    fn abandon_dialled(&mut self, address: &str) {
-        let abandoned: Vec<_> = self
-            .connections
-            .iter()
-            .filter(|(_, entry)| {
-                entry.peer.is_none()
-                    && entry.origin == PeerOrigin::Dialled
-                    && entry.address == address
-            })
-            .map(|(connection, _)| *connection)
-            .collect();
-        for connection in abandoned {
-            self.peering.closed(connection);
-            self.connections.remove(&connection);
-        }
-    }
-
     fn shut_down(&mut self, done: oneshot::Sender<()>) {
         self.shutting_down = Some(done);
         for (_, dial) in self.dials.drain() {
@@ -585,11 +425,7 @@ impl Owner {
             peer.leaving = true;
             peer.queue.close();
             self.shared.former().leave(&peer.queue);
-            if peer.is_in_mesh() {
-                self.mesh
-                    .mesh
-                    .peer_down(peer.queue.info.id, self.shared.now());
-            }
+            peer.leave(&mut self.mesh.mesh, self.shared.now());
         }
         self.publish_table();
     }
@@ -614,10 +450,7 @@ impl Owner {
         self.peering.set_filter(self.filter.clone());
         let now = self.shared.now();
         self.mesh.mesh.subscribe(self.filter.clone(), now);
-        for peer in self.peers.values().filter(|peer| !peer.is_in_mesh()) {
-            peer.queue
-                .push_control(&Control::RoutingUpdate(self.filter.clone()));
-        }
+        self.tell_version_1();
     }
 
     fn publish_table(&mut self) {

@@ -8,12 +8,13 @@ use muster_wire::counters::DropCause;
 use muster_wire::frame::{self, HEADER, Next};
 use muster_wire::mesh::codec::{Decoder, Frame, MessageRef};
 use muster_wire::mesh::{Verdict, addressed};
+use muster_wire::peering::Protocol;
 use muster_wire::routing::HopCache;
 use muster_wire::{Class, EndpointId, Kind, Topic};
 use tokio::io::AsyncRead;
 
+use super::pending::{Lying, Way};
 use super::{PeerCounts, Reader, Relay, Shared, Table};
-use crate::endpoint::outgoing::RelayedEntry;
 use crate::endpoint::owner::Command;
 use crate::endpoint::peer_queue::EndReason;
 use crate::endpoint::shared::SharedWindows;
@@ -24,7 +25,7 @@ pub(super) struct MeshIntake {
     decoder: Decoder,
     /// By alias.
     origins: Vec<Option<Origin>>,
-    hops: HopCache,
+    pub(super) hops: HopCache,
 }
 
 /// An origin of messages.
@@ -167,17 +168,18 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             return self.refuse(DropCause::Malformed, "a topic that may not be", "");
         };
         let length = message.payload.len();
-        if self.is_for_us(message, position) {
-            self.deliver(message.id.origin, position, start, length);
-        }
+        self.take(table, slot, position, &message, start);
         if !table.mesh().is_some_and(|routes| routes.relays()) {
             return;
         }
-        let hops = self.mesh.hops.find(table, &self.routes, slot, position);
+        let guest = message.guest;
+        let hops = self
+            .mesh
+            .hops
+            .find(table, &self.routes, slot, position, guest);
         let Some((topic, _)) = self.routes.get(position).filter(|_| !hops.is_empty()) else {
             return;
         };
-        // What a full queue drops at once, and never more than it may hold.
         let limits = shared.config.policies()[class as usize].limits;
         for hop in hops.iter() {
             let id = table.peer(*hop).map(|peer| peer.id);
@@ -188,23 +190,62 @@ impl<R: AsyncRead + Unpin> Reader<R> {
                 return count(&shared.mesh.hops_exhausted);
             }
             count(&shared.mesh.relayed);
-            let mut relays = self.relays.iter();
-            let known = relays.rposition(|relay| {
-                relay.peer == *hop && relay.class == class && relay.has_room(length, limits)
-            });
-            let at = known.unwrap_or_else(|| {
-                self.relays.push(Relay::new(*hop, class));
-                self.relays.len() - 1
-            });
-            let entry = RelayedEntry {
-                topic: 0,
-                start: 0,
-                length: 0,
+            let way = Way {
+                peer: *hop,
+                class,
+                guest,
+            };
+            let lying = Lying {
+                topic,
+                start,
+                length,
                 id: message.id,
                 hops: message.hops - 1,
                 kind: message.kind,
             };
-            self.relays[at].add(topic, start, length, entry);
+            Relay::note(&mut self.relays, way, lying, limits);
+        }
+    }
+
+    /// Takes a message for whoever is here: subscribers, and peers of version 1 at home.
+    fn take(
+        &mut self,
+        table: &Table,
+        origin: u32,
+        position: usize,
+        message: &MessageRef<'_>,
+        start: usize,
+    ) {
+        if let Some(id) = addressed(message.topic) {
+            match message.kind {
+                _ if id != self.shared.me => {}
+                Kind::Command => self.command(message.id.origin, message),
+                Kind::Data => self.shared.addressed(message.id.origin, message.payload),
+            }
+            return;
+        }
+        let Some((_, route)) = self.routes.get(position) else {
+            return;
+        };
+        // What a peer of ours has published has come from itself, and nobody speaks for an endpoint.
+        let is_heard = message.guest.is_some_and(|guest| {
+            let routes = table.mesh();
+            is_direct(table, guest) || routes.is_some_and(|routes| routes.slot(guest).is_some())
+        });
+        let is_here = !route.subscribers.is_empty() && !is_heard;
+        let is_for_guests = !route.guests.is_empty() && message.guest.is_none();
+        if !(is_here || is_for_guests) || !self.is_valid(message) {
+            return;
+        }
+        if is_here {
+            let from = message.guest.unwrap_or(message.id.origin);
+            match message.kind {
+                Kind::Command => self.command(from, message),
+                Kind::Data => self.deliver(from, position, start, message.payload.len()),
+            }
+        }
+        if is_for_guests {
+            self.pass_to_guests(table, origin, position, message, start);
         }
     }
 
@@ -255,27 +296,10 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         Some(*slot)
     }
 
-    /// Whether somebody here subscribes to a message, and may have it.
-    fn is_for_us(&mut self, message: MessageRef<'_>, position: usize) -> bool {
-        let addressee = addressed(message.topic);
-        if message.kind == Kind::Command {
-            let is_for_us = addressee.is_none_or(|id| id == self.shared.me);
-            if is_for_us && (addressee.is_some() || self.is_announced(position)) {
-                self.command(message);
-            }
-            return false;
-        }
-        if let Some(id) = addressee {
-            if id == self.shared.me {
-                self.shared.addressed(message.id.origin, message.payload);
-            }
-            return false;
-        }
-        let route = self.routes.get(position);
-        if route.is_none_or(|(_, route)| route.subscribers.is_empty()) {
-            return false;
-        }
-        let is_valid = muster_data::validate(message.payload, &self.limits).is_ok();
+    /// Whether a message may be given to somebody.
+    fn is_valid(&mut self, message: &MessageRef<'_>) -> bool {
+        let is_valid = message.kind == Kind::Command
+            || muster_data::validate(message.payload, &self.limits).is_ok();
         if !is_valid {
             let label = Topic::new(message.topic).map(|topic| topic.normalized());
             let label = label.unwrap_or_default();
@@ -284,14 +308,9 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         is_valid
     }
 
-    /// Whether this endpoint has announced that it wants a topic.
-    fn is_announced(&self, position: usize) -> bool {
-        let route = self.routes.get(position);
-        route.is_some_and(|(_, route)| !route.subscribers.is_empty())
-    }
-
-    fn command(&mut self, message: MessageRef<'_>) {
-        let (from, stores) = (message.id.origin, &self.shared.stores);
+    /// A command has come for a store that is here.
+    fn command(&mut self, from: EndpointId, message: &MessageRef<'_>) {
+        let stores = &self.shared.stores;
         if let Err((cause, what)) = stores.receive(from, message.topic, message.payload) {
             let label = Topic::new(message.topic).map(|topic| topic.normalized());
             self.refuse(cause, what, &label.unwrap_or_default());
@@ -303,6 +322,12 @@ fn lost(error: &impl ToString) -> Stop {
     Stop::End(EndReason::Lost(error.to_string()))
 }
 
-fn count(counter: &AtomicU64) {
+/// Whether an endpoint is a peer of version 1 that messages are exchanged with.
+fn is_direct(table: &Table, id: EndpointId) -> bool {
+    let entry = table.entry(id);
+    entry.is_some_and(|peer| peer.protocol == Protocol::V1) && !table.leaves_to_others(id)
+}
+
+pub(super) fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
 }

@@ -1,6 +1,7 @@
 //! The read side of a peering: validates, routes and hands over what one socket read brought, with
 //! no task between the socket and the subscribers' queues.
 
+mod guests;
 mod mesh;
 mod pending;
 
@@ -21,7 +22,7 @@ use super::peer_queue::{EndReason, PeerCounts, PeerQueue};
 use super::shared::{Shared, Table};
 use super::spare::Spare;
 use super::tls::describe_io;
-use mesh::MeshIntake;
+use mesh::{MeshIntake, count};
 use pending::{Pending, Relay};
 
 /// The first read buffer of a connection, in bytes; it doubles while reads fill it.
@@ -153,6 +154,8 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         let mut filter = None;
         let mut end = None;
         let table = self.shared.table.load_full();
+        let is_left = table.leaves_to_others(self.queue.info.id);
+        let mut forwards = false;
         let needed = {
             let shared = Arc::clone(&self.shared);
             loop {
@@ -177,6 +180,10 @@ impl<R: AsyncRead + Unpin> Reader<R> {
                         payload,
                     }) => {
                         messages += 1;
+                        if is_left {
+                            count(&shared.mesh.left_to_home);
+                            continue;
+                        }
                         let refusal = match kind {
                             Kind::Command => {
                                 let from = self.queue.info.id;
@@ -201,9 +208,11 @@ impl<R: AsyncRead + Unpin> Reader<R> {
                             let found = self.routes.find(&table, &self.buffer[topic]);
                             if let Some(position) = found {
                                 self.deliver(self.queue.info.id, position, offset, length);
+                                self.relay_for_guest(&table, position, offset, length);
                             }
                         }
                     }
+                    Ok(Envelope::Through(is_for_us)) => forwards |= is_for_us,
                     Ok(Envelope::RoutingUpdate(update)) => filter = Some(update),
                     Ok(Envelope::Ping(content)) => {
                         self.queue.push_control(&Control::Pong(content.to_vec()));
@@ -229,6 +238,10 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         }
         if let Some(end) = end {
             return Err(end);
+        }
+        if forwards && !is_left {
+            let peer = self.queue.info.id;
+            self.owner.call(|done| Command::Forwards(peer, done)).await;
         }
         if let Some(filter) = filter {
             let peer = self.queue.info.id;
@@ -266,8 +279,8 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         let chunk = chunk.freeze();
         let config = &self.shared.config;
         for relay in self.relays.drain(..) {
-            if let Some(peer) = table.peer(relay.peer) {
-                let limits = config.policies()[relay.class as usize].limits;
+            if let Some(peer) = table.peer(relay.way.peer) {
+                let limits = config.policies()[relay.way.class as usize].limits;
                 let most = limits.bytes.min(config.frame_limit);
                 let relayed = relay.into_relayed(&chunk, self.allocation, most);
                 peer.handle.relay(relayed);

@@ -1,7 +1,7 @@
 //! What one read brought for one subscriber, or for one peer that it is relayed to.
 
 use bytes::Bytes;
-use muster_wire::{Class, EndpointId, MESSAGE_OVERHEAD, QueueLimits, Topic};
+use muster_wire::{Class, EndpointId, Kind, MESSAGE_OVERHEAD, MessageId, QueueLimits, Topic};
 
 use crate::endpoint::outgoing::{Relayed, RelayedEntry};
 use crate::endpoint::subscriber::{Batch, BatchEntry};
@@ -88,42 +88,74 @@ fn bookkeeping(entries: usize) -> usize {
     entries * size_of::<RelayedEntry>() + MESSAGE_OVERHEAD
 }
 
-/// The messages of one class that go on to one peer.
-pub(super) struct Relay {
+/// Where messages go on to: those that share it share a buffer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Way {
     /// The peer's position in the table.
     pub(super) peer: u32,
     pub(super) class: Class,
+    /// The peer of version 1 whose messages they are, if they are published for one.
+    pub(super) guest: Option<EndpointId>,
+}
+
+/// A message that goes on, where it lies in the read buffer.
+#[derive(Clone, Copy)]
+pub(super) struct Lying<'t> {
+    pub(super) topic: &'t Topic,
+    pub(super) start: usize,
+    pub(super) length: usize,
+    pub(super) id: MessageId,
+    /// The links that it may still cross, the next one included.
+    pub(super) hops: u8,
+    pub(super) kind: Kind,
+}
+
+/// The messages that go on by one way.
+pub(super) struct Relay {
+    pub(super) way: Way,
     topics: Topics,
     entries: Vec<RelayedEntry>,
     bytes: usize,
 }
 
 impl Relay {
-    pub(super) fn new(peer: u32, class: Class) -> Self {
+    fn new(way: Way) -> Self {
         Self {
-            peer,
-            class,
+            way,
             topics: Topics::default(),
             entries: Vec::new(),
             bytes: 0,
         }
     }
 
+    /// Notes a message that goes on by a way, into a queue of these limits: what a full queue drops at once
+    /// is never more than it may hold.
+    pub(super) fn note(relays: &mut Vec<Self>, way: Way, message: Lying<'_>, limits: QueueLimits) {
+        let has_room = |relay: &Self| relay.way == way && relay.has_room(message.length, limits);
+        let known = relays.iter().rposition(has_room);
+        let at = known.unwrap_or_else(|| {
+            relays.push(Self::new(way));
+            relays.len() - 1
+        });
+        relays[at].add(message);
+    }
+
     /// Whether one more message of `length` bytes leaves a queue of these limits able to take them all.
-    pub(super) fn has_room(&self, length: usize, limits: QueueLimits) -> bool {
+    fn has_room(&self, length: usize, limits: QueueLimits) -> bool {
         let entries = self.entries.len() + 1;
         entries <= limits.messages.min(RELAYED)
             && bookkeeping(entries) + self.bytes + length <= limits.bytes
     }
 
-    /// Adds a message, whose place among topics and in the buffer is filled in.
-    pub(super) fn add(&mut self, topic: &Topic, offset: usize, length: usize, entry: RelayedEntry) {
-        self.bytes += length;
+    fn add(&mut self, message: Lying<'_>) {
+        self.bytes += message.length;
         self.entries.push(RelayedEntry {
-            topic: self.topics.note(topic),
-            start: narrow(offset),
-            length: narrow(length),
-            ..entry
+            topic: self.topics.note(message.topic),
+            start: narrow(message.start),
+            length: narrow(message.length),
+            id: message.id,
+            hops: message.hops,
+            kind: message.kind,
         });
     }
 
@@ -134,7 +166,8 @@ impl Relay {
         let places = places.map(|entry| (&mut entry.start, entry.length));
         let (buffer, retained) = cut_out(chunk, allocation, self.bytes, most, places);
         Relayed {
-            class: self.class,
+            class: self.way.class,
+            guest: self.way.guest,
             buffer,
             topics: self.topics.0,
             entries: self.entries,

@@ -1,0 +1,160 @@
+//! Peers of version 1: who they are, whose home we are, what goes to and comes from them.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::{Decision, Mesh};
+use crate::filter::Filter;
+use crate::mesh::codec::MAX_GUESTS;
+use crate::mesh::guests::{Others, announceable};
+use crate::mesh::hold_down::Change;
+use crate::mesh::parcel::Parcel;
+use crate::mesh::record::{Guest, NodeRecord};
+use crate::message::{Class, Kind, MessageId};
+use crate::time::Mono;
+use crate::{EndpointId, Topic};
+
+impl Mesh {
+    /// There is a peer of version 1, or it has changed its filter. Nobody who may be in the mesh, or wants
+    /// nothing relayed, is to be told here.
+    pub fn guest_up(&mut self, guest: EndpointId, filter: Arc<Filter>, now: Mono) {
+        self.guests.insert(guest, filter);
+        self.hold_down.changed(Change::News, now);
+    }
+
+    /// A peer of version 1 is gone.
+    pub fn guest_down(&mut self, guest: EndpointId, now: Mono) {
+        if self.guests.remove(&guest).is_some() {
+            self.hold_down.changed(Change::News, now);
+        }
+    }
+
+    /// A peer of version 1 was seen to forward. It does so for its life, and may be our peer again.
+    pub fn guest_forwards(&mut self, guest: EndpointId, now: Mono) {
+        if self.forwarders.len() >= MAX_GUESTS {
+            let guests = &self.guests;
+            self.forwarders.retain(|known| guests.contains_key(known));
+        }
+        if self.guests.contains_key(&guest) && self.forwarders.insert(guest) {
+            self.hold_down.changed(Change::Loss, now);
+        }
+    }
+
+    /// The peers of version 1 that our node record names, with the filters of those that we are the home
+    /// of. One that is in the mesh as well needs none.
+    pub(super) fn announced_guests(&self, me: &NodeRecord) -> Vec<Guest> {
+        let is_outside = |id: &EndpointId| {
+            let slot = self.database.slot(*id);
+            slot.is_none_or(|slot| !self.database.reach().contains(slot))
+        };
+        let outside = self.guests.iter().filter(|(id, _)| is_outside(id));
+        let named: Vec<_> = outside.take(MAX_GUESTS).collect();
+        if named.is_empty() {
+            return Vec::new();
+        }
+        let others = Others::new(&self.database, |id| self.guests.contains_key(&id));
+        let here = named.iter().map(|(id, _)| others.are_worse(**id, me));
+        let here: Vec<bool> = here.collect();
+        let filters = named.iter().zip(&here).filter(|(_, is_home)| **is_home);
+        let filters: Vec<&Filter> = filters.map(|((_, filter), _)| &***filter).collect();
+        let filters = announceable(&filters);
+        let mut filters = filters.into_iter();
+        let guests = named.into_iter().zip(here).map(|((id, _), is_home)| Guest {
+            id: *id,
+            filter: if is_home { filters.next() } else { None },
+            forwards: self.forwarders.contains(id),
+        });
+        guests.collect()
+    }
+
+    /// Whether we have become the home of one of our guests, or are none any more, since that was announced.
+    pub(super) fn look_at_guests(&mut self, now: Mono) {
+        let announced = self.database.node(self.database.me());
+        let Some(me) = announced.filter(|me| !(self.guests.is_empty() && me.guests.is_empty()))
+        else {
+            return;
+        };
+        let me = Arc::clone(me);
+        if self.announced_guests(&me) != me.guests {
+            self.hold_down.changed(Change::Loss, now);
+        }
+    }
+
+    /// A message came from a peer of version 1: for our subscribers, and if we are its home for the others.
+    pub fn receive_from_guest(
+        &mut self,
+        guest: EndpointId,
+        class: Class,
+        topic: Topic,
+        payload: Bytes,
+    ) {
+        let mut parcel = Parcel {
+            id: MessageId {
+                origin: guest,
+                sequence: 0,
+            },
+            class,
+            hops: self.config.hops,
+            kind: Kind::Data,
+            topic,
+            payload,
+            guest: Some(guest),
+        };
+        if self.routes().leaves_to_others(guest) {
+            return;
+        }
+        if self.filter.matches(parcel.topic.as_bytes()) {
+            self.decisions.push_back(Decision::Deliver(parcel.clone()));
+        }
+        if self.is_home_of(guest) {
+            parcel.id = self.next_id(class);
+            self.send_out(&parcel);
+        }
+    }
+
+    /// Hands a message of another endpoint to the guests that we are the home of, if they want it and do
+    /// not hear it directly. What comes from a guest is for no other guest.
+    pub(super) fn pass_to_guests(&mut self, origin: u32, parcel: &Parcel) {
+        if self.guests.is_empty() || parcel.guest.is_some() {
+            return;
+        }
+        let routes = self.routes();
+        let topic = parcel.topic.as_bytes();
+        let wanting = self.guests.iter().filter(|(_, it)| it.matches(topic));
+        let wanting: Vec<EndpointId> = wanting.map(|(guest, _)| *guest).collect();
+        for guest in wanting {
+            let is_heard = routes.has_guest(origin, guest);
+            #[cfg(test)]
+            let is_heard = is_heard && !self.sabotage.forgets_peers();
+            if self.is_home_of(guest) && !is_heard {
+                let parcel = parcel.clone();
+                self.decisions.push_back(Decision::PassOn { guest, parcel });
+            }
+        }
+    }
+
+    fn is_home_of(&mut self, guest: EndpointId) -> bool {
+        #[cfg(test)]
+        if self.sabotage.has_many_homes() {
+            return true;
+        }
+        self.routes().is_home_of(guest)
+    }
+
+    /// Hands a message of our own to all guests that want it.
+    pub(super) fn tell_guests(&mut self, parcel: &Parcel) {
+        if self.guests.is_empty() {
+            return;
+        }
+        let routes = self.routes();
+        for (guest, filter) in &self.guests {
+            if !routes.leaves_to_others(*guest) && filter.matches(parcel.topic.as_bytes()) {
+                self.decisions.push_back(Decision::PassOn {
+                    guest: *guest,
+                    parcel: parcel.clone(),
+                });
+            }
+        }
+    }
+}

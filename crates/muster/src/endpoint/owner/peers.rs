@@ -1,0 +1,214 @@
+//! Peers: how they come and go.
+
+use std::sync::Arc;
+
+use muster_wire::envelope::Control;
+use muster_wire::mesh::Mesh;
+use muster_wire::peering::{ConnectionId, Protocol};
+use muster_wire::{EndpointId, Filter, Mono};
+
+use super::guests::Asked;
+use super::{ConnectionCommand, Owner, Unpeer};
+use crate::endpoint::peer_queue::{EndReason, PeerQueue};
+use crate::endpoint::status::{PeerInfo, PeerOrigin, Status};
+
+#[derive(Debug)]
+pub(super) struct Peer {
+    pub(super) connection: ConnectionId,
+    pub(super) filter: Arc<Filter>,
+    pub(super) queue: Arc<PeerQueue>,
+    /// Whether it may have its home here: it is of version 1, and in no mesh.
+    pub(super) is_guest: bool,
+    /// What it was told last that is subscribed to here, if it is of version 1.
+    pub(super) told: Filter,
+    /// What is being done to find out whether it forwards.
+    pub(super) asked: Asked,
+    /// Being removed: nothing new is routed to it.
+    pub(super) leaving: bool,
+}
+
+impl Peer {
+    pub(super) fn is_in_mesh(&self) -> bool {
+        self.queue.info.protocol == Protocol::V2
+    }
+
+    /// It is no neighbour of the mesh any more, and no guest.
+    pub(super) fn leave(&self, mesh: &mut Mesh, now: Mono) {
+        let id = self.queue.info.id;
+        if self.is_in_mesh() {
+            mesh.peer_down(id, now);
+        } else if self.is_guest {
+            mesh.guest_down(id, now);
+        }
+    }
+}
+
+impl Owner {
+    pub(super) fn established(
+        &mut self,
+        connection: ConnectionId,
+        id: EndpointId,
+        (protocol, is_guest): (Protocol, bool),
+        filter: Filter,
+        announce: bool,
+    ) {
+        let full = self.peers.len() >= self.shared.config.max_peers;
+        let Some(entry) = self.connections.get_mut(&connection).filter(|_| !full) else {
+            self.peering.closed(connection);
+            self.connections.remove(&connection);
+            return;
+        };
+        entry.peer = Some(id);
+        let info = PeerInfo {
+            id,
+            address: entry.address.clone(),
+            origin: entry.origin,
+            protocol,
+        };
+        let config = &self.shared.config;
+        let queue = Arc::new(PeerQueue::new(self.shared.me, info.clone(), config));
+        if announce && protocol == Protocol::V1 {
+            queue.push_control(&Control::RoutingUpdate(self.filter.clone()));
+        }
+        let filter = Arc::new(filter);
+        let peer = Peer {
+            connection,
+            filter: Arc::clone(&filter),
+            queue: Arc::clone(&queue),
+            is_guest,
+            told: self.filter.clone(),
+            asked: Asked::default(),
+            leaving: false,
+        };
+        if let Some(former) = self.peers.insert(id, peer) {
+            former
+                .queue
+                .end(EndReason::Lost("connected anew".to_owned()));
+            self.retire(&former.queue);
+            former.leave(&mut self.mesh.mesh, self.shared.now());
+        }
+        if is_guest {
+            self.mesh.mesh.guest_up(id, filter, self.shared.now());
+            self.guests_may_hear_other_things();
+        }
+        // First the table, then whoever is told of it, then the first message can arrive.
+        self.publish_table();
+        match protocol {
+            Protocol::V1 => self.push_status(&Status::PeerAdded(info)),
+            Protocol::V2 => {
+                if !self.mesh.mesh.is_ready() {
+                    self.shared.early.open();
+                }
+                self.mesh.mesh.peer_up(id, self.shared.now());
+                // Otherwise it is told when the mesh has made it known.
+                if self.mesh.mesh.up().contains(&id) && queue.announce() {
+                    self.push_status(&Status::PeerAdded(info));
+                }
+            }
+        }
+        let become_peer = ConnectionCommand::Become(queue);
+        let told = self
+            .connections
+            .get(&connection)
+            .is_some_and(|entry| entry.commands.try_send(become_peer).is_ok());
+        if !told {
+            // It has ended meanwhile, or does not listen: the channel's end closes it.
+            self.connection_closed(connection);
+        }
+    }
+
+    pub(super) fn connection_closed(&mut self, connection: ConnectionId) {
+        self.peering.closed(connection);
+        let Some(entry) = self.connections.remove(&connection) else {
+            return;
+        };
+        let Some(id) = entry.peer.filter(|id| {
+            self.peers
+                .get(id)
+                .is_some_and(|peer| peer.connection == connection)
+        }) else {
+            return;
+        };
+        let Some(peer) = self.peers.remove(&id) else {
+            return;
+        };
+        self.retire(&peer.queue);
+        peer.leave(&mut self.mesh.mesh, self.shared.now());
+        self.publish_table();
+        if !peer.queue.is_announced() {
+            return;
+        }
+        let info = peer.queue.info.clone();
+        let status = match peer.queue.ended() {
+            Some(EndReason::Removed(reason)) => Status::PeerRemoved { peer: info, reason },
+            Some(EndReason::Lost(reason)) => Status::PeerLost { peer: info, reason },
+            None => Status::PeerLost {
+                peer: info,
+                reason: "connection closed".to_owned(),
+            },
+        };
+        self.push_status(&status);
+    }
+
+    pub(super) fn unpeer(&mut self, which: &Unpeer) -> bool {
+        let id = self.peers.iter().find(|(id, peer)| match which {
+            Unpeer::Id(wanted) => *id == wanted,
+            Unpeer::Address(address) => {
+                peer.queue.info.address == *address
+                    || self
+                        .dials
+                        .get(address)
+                        .is_some_and(|dial| dial.redundant == Some(**id))
+            }
+        });
+        let id = id.map(|(id, _)| *id);
+        let mut stopped = Vec::new();
+        self.dials.retain(|address, dial| {
+            let of_peer = id.is_some_and(|id| {
+                dial.redundant == Some(id)
+                    || self
+                        .peers
+                        .get(&id)
+                        .is_some_and(|peer| peer.queue.info.address == *address)
+            });
+            let named = matches!(which, Unpeer::Address(wanted) if wanted == address);
+            if of_peer || named {
+                dial.stop.send_replace(true);
+                stopped.push(address.clone());
+            }
+            !(of_peer || named)
+        });
+        for address in &stopped {
+            self.abandon_dialled(address);
+        }
+        let mut found = !stopped.is_empty();
+        if let Some(peer) = id.and_then(|id| self.peers.get_mut(&id)) {
+            peer.leaving = true;
+            peer.queue.close();
+            self.shared.former().leave(&peer.queue);
+            let now = self.shared.now();
+            peer.leave(&mut self.mesh.mesh, now);
+            self.publish_table();
+            found = true;
+        }
+        found
+    }
+
+    /// Gives up the handshakes with a dialled address: a connection's task outlives its dial.
+    fn abandon_dialled(&mut self, address: &str) {
+        let abandoned: Vec<_> = self
+            .connections
+            .iter()
+            .filter(|(_, entry)| {
+                entry.peer.is_none()
+                    && entry.origin == PeerOrigin::Dialled
+                    && entry.address == address
+            })
+            .map(|(connection, _)| *connection)
+            .collect();
+        for connection in abandoned {
+            self.peering.closed(connection);
+            self.connections.remove(&connection);
+        }
+    }
+}
