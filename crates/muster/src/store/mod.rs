@@ -28,7 +28,8 @@ mod registry;
 mod watch;
 
 pub use muster_store::{
-    Backend, BackendError, Commit, Copy, Encoded, Entry, Freshness, Kept, Level, Revision,
+    Backend, BackendError, Commit, Copy, Encoded, Entry, FailureMode, Freshness, JournalMode, Kept,
+    KeptWriter, Level, Revision, Sqlite, SqliteOptions, Synchronous,
     StoreName, StoreNameError, Write, arithmetic,
 };
 
