@@ -132,6 +132,16 @@ pub enum FrameError {
     OverLimit(&'static str),
 }
 
+/// Whether the payload of a frame is one of messages.
+pub fn is_batch(payload: &[u8]) -> bool {
+    payload.first() == Some(&BATCH)
+}
+
+/// Whether the payload of a frame is the end of a peering.
+pub fn is_goodbye(payload: &[u8]) -> bool {
+    payload.first() == Some(&GOODBYE)
+}
+
 /// What went wrong inside a frame, before its kind is named.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fault {

@@ -29,8 +29,8 @@ pub(crate) enum Command {
     Closed(ConnectionId),
     /// The answer keeps each peer to one filter that waits here: filters can be large.
     RoutingUpdate(EndpointId, Filter, oneshot::Sender<()>),
-    /// The answer comes when the routing table knows what the frame says: what follows it may need that.
-    MeshFrame(EndpointId, Box<Frame>, oneshot::Sender<()>),
+    /// The answer comes when the routing table knows what the frames say: what follows them may need that.
+    MeshFrames(EndpointId, Vec<Frame>, oneshot::Sender<()>),
     /// A peer of the mesh has said goodbye: the answer comes when nothing is routed to it any more.
     PeerLeaving(EndpointId, oneshot::Sender<()>),
     NewSubscriber(Vec<Box<[u8]>>, Arc<SubscriberQueue>, oneshot::Sender<u64>),

@@ -79,7 +79,7 @@ pub(crate) struct Owner {
     shared: Arc<Shared>,
     peering: Peering,
     mesh: MeshPart,
-    /// Readers that wait until their frame is in the routing table.
+    /// Readers that wait until their frames are in the routing table.
     mesh_answers: Vec<oneshot::Sender<()>>,
     connections: HashMap<ConnectionId, Connection>,
     peers: BTreeMap<EndpointId, Peer>,
@@ -197,9 +197,11 @@ impl Owner {
                 }
                 let _ = done.send(());
             }
-            Command::MeshFrame(peer, frame, done) => {
+            Command::MeshFrames(peer, frames, done) => {
                 let now = self.shared.now();
-                self.mesh.mesh.receive(peer, *frame, now);
+                for frame in frames {
+                    self.mesh.mesh.receive(peer, frame, now);
+                }
                 self.mesh_answers.push(done);
             }
             Command::PeerLeaving(peer, done) => {
