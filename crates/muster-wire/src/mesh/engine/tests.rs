@@ -34,7 +34,9 @@ fn settle(meshes: &mut [Mesh], now: &mut u64, until: u64) -> Vec<(EndpointId, De
         for mesh in meshes.iter_mut() {
             while let Some(decision) = mesh.poll() {
                 match decision {
-                    Decision::Send { to, frame } => frames.push_back((mesh.id(), to, frame)),
+                    Decision::Send { to, frame } => {
+                        frames.push_back((mesh.id(), to, Arc::unwrap_or_clone(frame)));
+                    }
                     other => decisions.push((mesh.id(), other)),
                 }
             }

@@ -20,6 +20,7 @@ use super::status::{PeerInfo, PeerOrigin, Status};
 use super::subscriber::SubscriberQueue;
 use mesh::MeshPart;
 
+use commands::MeshFrames;
 pub(crate) use commands::{Command, ConnectionCommand, DialStart, Inbox, OwnerHandle, Unpeer};
 
 /// Commands that are dealt with together: what they change in the mesh makes one routing table.
@@ -118,12 +119,14 @@ impl Owner {
     pub(crate) async fn run(mut self, inbox: Inbox) {
         let Inbox {
             mut commands,
+            mut frames,
             missed,
         } = inbox;
         let mut end_by = None;
         loop {
             let rest = self.rest();
             tokio::select! {
+                biased;
                 command = commands.recv() => match command {
                     Some(command) => {
                         self.command(command);
@@ -133,12 +136,20 @@ impl Owner {
                             };
                             self.command(command);
                         }
+                        // Whoever sends commands all the time must not keep frames waiting.
+                        self.mesh_frames(&mut frames);
                     }
                     None => break,
                 },
+                Some(first) = frames.recv() => {
+                    self.receive(first);
+                    self.mesh_frames(&mut frames);
+                }
                 () = missed.notified() => self.drop_abandoned(),
-                () = at_rest(rest) => self.look_at_time(),
+                () = at_rest(rest) => {}
             }
+            // Nor must anybody keep time waiting.
+            self.look_at_time();
             self.carry_out();
             self.carry_out_mesh();
             if self.shutting_down.is_some() {
@@ -161,6 +172,24 @@ impl Owner {
         self.shared.table.store(Arc::new(Table::empty()));
         if let Some(done) = self.shutting_down {
             let _ = done.send(());
+        }
+    }
+
+    fn receive(&mut self, came: MeshFrames) {
+        let now = self.shared.now();
+        for frame in came.frames {
+            self.mesh.mesh.receive(came.peer, frame, now);
+        }
+        self.mesh_answers.push(came.done);
+    }
+
+    /// Deals with frames of the mesh that are there.
+    fn mesh_frames(&mut self, frames: &mut mpsc::Receiver<MeshFrames>) {
+        for _ in 1..TOGETHER {
+            let Ok(came) = frames.try_recv() else {
+                break;
+            };
+            self.receive(came);
         }
     }
 
@@ -196,13 +225,6 @@ impl Owner {
                     self.publish_table();
                 }
                 let _ = done.send(());
-            }
-            Command::MeshFrames(peer, frames, done) => {
-                let now = self.shared.now();
-                for frame in frames {
-                    self.mesh.mesh.receive(peer, frame, now);
-                }
-                self.mesh_answers.push(done);
             }
             Command::PeerLeaving(peer, done) => {
                 if let Some(entry) = self.peers.get_mut(&peer).filter(|entry| !entry.leaving) {

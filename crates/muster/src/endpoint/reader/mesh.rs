@@ -77,9 +77,8 @@ impl<R: AsyncRead + Unpin> Reader<R> {
                 }
                 Err(Stop::Owner(frames)) => {
                     let peer = self.queue.info.id;
-                    let mesh = |done| Command::MeshFrames(peer, frames, done);
                     self.queue.waits(true);
-                    self.owner.call(mesh).await;
+                    self.owner.mesh_frames(peer, frames).await;
                     self.queue.waits(false);
                 }
             }
