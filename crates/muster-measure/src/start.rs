@@ -16,7 +16,7 @@ use crate::{Job, Launcher, cpu_seconds, memory_bytes};
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What one link within the process holds on its way.
-const LINK: usize = 64 << 10;
+const LINK: usize = 16 << 10;
 
 /// How soon a relay that is not there is dialled again.
 const RETRY: Duration = Duration::from_millis(50);

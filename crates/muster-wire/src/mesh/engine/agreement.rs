@@ -23,6 +23,8 @@ struct Said {
     agreed: Option<u64>,
     /// It was asked whether it has this.
     asked: Option<u64>,
+    /// What it has spoken of last, until that was compared.
+    heard: Option<u64>,
 }
 
 /// What is under way.
@@ -76,24 +78,45 @@ impl Mesh {
         let said = self.agreement.said(from);
         said.asks = Some(hash);
         said.agreed = None;
+        said.heard = Some(hash);
         self.agreement.is_spoken_of = true;
         self.look_for_agreement(now);
     }
 
     /// A neighbour and all below it have this.
     pub(super) fn agreement_told(&mut self, from: EndpointId, hash: u64, now: Mono) {
-        self.agreement.said(from).agrees = Some(hash);
+        let said = self.agreement.said(from);
+        said.agrees = Some(hash);
+        said.heard = Some(hash);
         self.agreement.is_spoken_of = true;
         self.look_for_agreement(now);
     }
 
     /// All have this.
     pub(super) fn agreement_found(&mut self, from: EndpointId, hash: u64, now: Mono) {
-        if hash == self.digest()
-            && let Some(place) = self.place()
+        if hash != self.digest() {
+            self.agreement.said(from).heard = Some(hash);
+            self.look_for_agreement(now);
+        } else if let Some(place) = self.place()
             && place.above == Some(from)
         {
             self.all_agree(hash, &place.below, now);
+        }
+    }
+
+    /// What neighbours have spoken of and is not what we have, although nothing changes here any more: that
+    /// need not wait for the next heartbeat.
+    fn compare_with_heard(&mut self, now: Mono) {
+        let hash = self.digest();
+        let said = self.agreement.said.iter_mut();
+        let heard = said.filter_map(|(peer, said)| Some((*peer, said.heard.take()?)));
+        let others: Vec<_> = heard.filter(|(_, heard)| *heard != hash).collect();
+        for (peer, heard) in others {
+            if self.identity.id < peer {
+                self.compare(peer, heard, false, now);
+            } else {
+                self.send(peer, Frame::Digest(hash));
+            }
         }
     }
 
@@ -114,12 +137,13 @@ impl Mesh {
         self.agreement.due = None;
         let hash = self.digest();
         let is_needed = self.ready && self.membership.has_settling();
-        let is_about = |said: &Said| said.agrees == Some(hash) || said.asks == Some(hash);
-        if !is_needed && !self.agreement.said.values().any(is_about) {
+        if (is_needed || self.agreement.is_spoken_of) && now.since(self.last_news) < STANDING {
+            self.look_for_agreement(now);
             return;
         }
-        if now.since(self.last_news) < STANDING {
-            self.look_for_agreement(now);
+        self.compare_with_heard(now);
+        let is_about = |said: &Said| said.agrees == Some(hash) || said.asks == Some(hash);
+        if !is_needed && !self.agreement.said.values().any(is_about) {
             return;
         }
         let Some(place) = self.place() else {

@@ -111,6 +111,9 @@ pub enum Decision {
     NodeDown(EndpointId),
 }
 
+/// A queue of decisions that has had room for more is given back when it is empty.
+const DECISIONS_KEPT: usize = 1024;
+
 #[derive(Debug)]
 struct Neighbour {
     heard: Mono,
@@ -289,7 +292,11 @@ impl Mesh {
 
     /// The next decision.
     pub fn poll(&mut self) -> Option<Decision> {
-        self.decisions.pop_front()
+        let next = self.decisions.pop_front();
+        if next.is_none() && self.decisions.capacity() > DECISIONS_KEPT {
+            self.decisions = VecDeque::new();
+        }
+        next
     }
 
     /// A connection to another Muster endpoint stands; both send frames of version 2 from now on.

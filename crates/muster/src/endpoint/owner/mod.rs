@@ -26,6 +26,10 @@ pub(crate) use commands::{Command, ConnectionCommand, DialStart, Inbox, OwnerHan
 /// Commands that are dealt with together: what they change in the mesh makes one routing table.
 const TOGETHER: usize = 64;
 
+/// About how many frames of the mesh are dealt with together, for the same reason. Not more: they take
+/// milliseconds, and commands, other endpoints of the process and what is sent wait meanwhile.
+const FRAMES_TOGETHER: usize = 64;
+
 /// How often time-outs are looked at while a connection shakes hands, or the endpoint shuts down: the
 /// precision of their limits. At other times only the mesh has any, and says when: an idle endpoint that
 /// always looked ten times a second cost 0.1 % of a processor.
@@ -137,13 +141,14 @@ impl Owner {
                             self.command(command);
                         }
                         // Whoever sends commands all the time must not keep frames waiting.
-                        self.mesh_frames(&mut frames);
+                        self.mesh_frames(0, &mut frames);
                     }
                     None => break,
                 },
                 Some(first) = frames.recv() => {
+                    let others = first.frames.len();
                     self.receive(first);
-                    self.mesh_frames(&mut frames);
+                    self.mesh_frames(others, &mut frames);
                 }
                 () = missed.notified() => self.drop_abandoned(),
                 () = at_rest(rest) => {}
@@ -183,12 +188,13 @@ impl Owner {
         self.mesh_answers.push(came.done);
     }
 
-    /// Deals with frames of the mesh that are there.
-    fn mesh_frames(&mut self, frames: &mut mpsc::Receiver<MeshFrames>) {
-        for _ in 1..TOGETHER {
+    /// Deals with frames of the mesh that are there, and came behind so many others.
+    fn mesh_frames(&mut self, mut others: usize, frames: &mut mpsc::Receiver<MeshFrames>) {
+        while others < FRAMES_TOGETHER {
             let Ok(came) = frames.try_recv() else {
                 break;
             };
+            others += came.frames.len();
             self.receive(came);
         }
     }

@@ -38,7 +38,7 @@ struct Origin {
 }
 
 /// The most frames that the owner is given at once.
-const AT_ONCE: usize = 256;
+const AT_ONCE: usize = 64;
 
 /// What ends the processing of frames before their end.
 enum Stop {
