@@ -1,5 +1,5 @@
 //! Offers: many records are named before they are sent, and only those that are missing travel
-//! (protocol version 2, section 6.4).
+//! (protocol version 2, section 6.1).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
