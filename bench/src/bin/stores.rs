@@ -38,7 +38,10 @@ fn main() -> Result<()> {
         Some("--echo") => return echo(),
         _ => {}
     }
-    if let Some(unknown) = arguments.iter().find(|part| !PARTS.contains(&part.as_str())) {
+    if let Some(unknown) = arguments
+        .iter()
+        .find(|part| !PARTS.contains(&part.as_str()))
+    {
         bail!("no part `{unknown}`; parts are {}", PARTS.join(", "));
     }
     let wants = |part: &str| arguments.is_empty() || arguments.iter().any(|wanted| wanted == part);
@@ -377,7 +380,7 @@ fn pipelined(is_durable: bool) -> Result<()> {
             "pipelined, {level}: {op}: {rate:.0}/s from 30 writers on 3 nodes with 3 clones, {:.2} us of CPU each, {:.2} of it at the master; {} there",
             (cpu + masters) * 1e6 / writes,
             masters * 1e6 / writes,
-            mebibytes(memory_bytes_of(master.child.id())?)
+            mebibytes(memory_bytes_of(master.child.id()).unwrap_or_default())
         ));
     }
     std::fs::remove_dir_all(&directory)?;
@@ -421,7 +424,7 @@ fn get() -> Result<()> {
         let nanos = started.elapsed().as_nanos() / u128::from(gets);
         say(&format!(
             "get: {nanos} ns each, of a copy of {LARGE} entries, typed; {} of memory",
-            mebibytes(memory_bytes()?)
+            mebibytes(memory_bytes().unwrap_or_default())
         ));
         Ok(())
     })
@@ -430,7 +433,7 @@ fn get() -> Result<()> {
 fn snapshot(clones: usize) -> Result<()> {
     let mut master = Process::start(&["--master", "filled"])?;
     let address = master.line()?;
-    let before = memory_bytes_of(master.child.id())?;
+    let before = memory_bytes_of(master.child.id()).unwrap_or_default();
     let mut nodes = Vec::new();
     for _ in 0..clones {
         nodes.push(Process::start(&["--clone", &address])?);
