@@ -393,6 +393,7 @@ impl Host {
     /// A watcher of what changes in a scope, which begins with what is there.
     pub(super) fn watch(&self, scope: Scope) -> Arc<super::watch::Queue> {
         let mut inner = self.lock();
+        inner.set_watched(true);
         let Inner { core, watchers, .. } = &mut *inner;
         let is_here = *self.is_attached.borrow();
         watchers.add(scope, is_here.then(|| entries_of(core)))
@@ -447,6 +448,8 @@ impl Host {
             }
             // The timer itself needs no waking.
             inner.armed = Mono::default();
+            let is_watched = inner.watchers.is_watched();
+            inner.set_watched(is_watched);
         });
         let mut inner = self.lock();
         let now = time(&self.endpoint);
@@ -465,6 +468,13 @@ fn entries_of(core: &Core) -> &Entries {
 impl Inner {
     fn entries(&self) -> &Entries {
         entries_of(&self.core)
+    }
+
+    fn set_watched(&mut self, is_watched: bool) {
+        match &mut self.core {
+            Core::Master(master) => master.set_watched(is_watched),
+            Core::Clone(clone) => clone.set_watched(is_watched),
+        }
     }
 
     fn next_tick(&self, now: Now) -> Mono {
