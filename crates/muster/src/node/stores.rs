@@ -235,6 +235,16 @@ impl NodeStores {
         Ok(store)
     }
 
+    /// Opens the masters that the layout names and puts here.
+    pub(crate) async fn open_named(&self) -> Result<(), NodeStoreError> {
+        for spec in self.0.layout.stores() {
+            if self.plan(&spec.name, false)?.master == self.0.node.name {
+                self.open(&spec.name, false).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// Another node asks for the master of a store.
     pub(crate) fn asked(&self, name: StoreName, persistent: bool) {
         let is_here = self

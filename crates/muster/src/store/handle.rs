@@ -285,6 +285,16 @@ impl<K, V> Store<K, V> {
         }
     }
 
+    /// All keys and entries at one moment, as they are kept. From this node's copy.
+    pub async fn entries(&self) -> Result<Vec<(Encoded, Entry)>, StoreError> {
+        self.readable().await?;
+        Ok(self.host.look(|entries| {
+            let all = entries.iter();
+            all.map(|(key, entry)| (key.clone(), entry.clone()))
+                .collect()
+        }))
+    }
+
     /// Removes all keys.
     pub async fn clear(&self) -> Result<(), StoreError> {
         self.write(Op::Clear).await.map(|_| ())
