@@ -633,7 +633,7 @@ impl<K: Encode + DecodeOwned, V: Encode + DecodeOwned> Store<K, V> {
     }
 }
 
-fn span(lifetime: Duration) -> Timespan {
+pub(super) fn span(lifetime: Duration) -> Timespan {
     Timespan::from_nanos(i64::try_from(lifetime.as_nanos()).unwrap_or(i64::MAX))
 }
 

@@ -25,6 +25,7 @@ mod handle;
 mod host;
 mod options;
 mod registry;
+mod synced;
 mod watch;
 
 pub use muster_store::{
@@ -36,6 +37,7 @@ pub use muster_store::{
 pub use error::{OpenError, StoreError, StoreErrorKind};
 pub use handle::{Read, Store, Swapped, Versioned};
 pub use options::{CloneOptions, MasterOptions};
+pub use synced::{SyncedChange, SyncedSet, SyncedTable};
 pub use watch::{Scope, Watch, WatchEvent};
 
 pub(crate) use host::Done;
