@@ -288,7 +288,11 @@ pub(crate) struct Store {
     /// An endpoint of the cluster, as `127.0.0.1:9999`, or a SQLite file
     pub(crate) target: String,
     /// The store's name (not for a file), the operation, and what it takes
-    #[arg(required = true, allow_negative_numbers = true, value_name = "NAME OPERATION [ARGUMENT]")]
+    #[arg(
+        required = true,
+        allow_negative_numbers = true,
+        value_name = "NAME OPERATION [ARGUMENT]"
+    )]
     pub(crate) words: Vec<String>,
     /// For `put`: how long the value lives, in seconds
     #[arg(long, value_parser = seconds)]

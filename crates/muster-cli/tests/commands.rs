@@ -472,7 +472,11 @@ fn a_store_from_the_command_line() {
     );
     let address = format!("127.0.0.1:{port}");
     let store = |words: &[&str]| {
-        let words: Vec<&str> = ["store", &address, "a/b"].iter().chain(words).copied().collect();
+        let words: Vec<&str> = ["store", &address, "a/b"]
+            .iter()
+            .chain(words)
+            .copied()
+            .collect();
         run(directory, &words)
     };
     let mut node = Running::start(directory, &["node", "manager"]);
@@ -482,10 +486,22 @@ fn a_store_from_the_command_line() {
     assert!(put.status.success(), "{}", stderr(&put));
     let got = store(&["get", "addr:10.0.0.1"]);
     assert_eq!(stdout(&got), "5\n", "{}", stderr(&got));
-    assert_eq!(stdout(&store(&["increment", "addr:10.0.0.1", "count:2"])), "7\n");
+    assert_eq!(
+        stdout(&store(&["increment", "addr:10.0.0.1", "count:2"])),
+        "7\n"
+    );
     assert_eq!(store(&["get", "nothing"]).status.code(), Some(1));
-    assert_eq!(store(&["put", "addr:10.0.0.1", "1", "--unique"]).status.code(), Some(1));
-    assert!(store(&["put", "[1, \"x\"]", "T", "--lifetime", "3600"]).status.success());
+    assert_eq!(
+        store(&["put", "addr:10.0.0.1", "1", "--unique"])
+            .status
+            .code(),
+        Some(1)
+    );
+    assert!(
+        store(&["put", "[1, \"x\"]", "T", "--lifetime", "3600"])
+            .status
+            .success()
+    );
     assert_eq!(stdout(&store(&["keys"])), "10.0.0.1\n[1, \"x\"]\n");
     let dumped = store(&["dump"]);
     let lines = stdout(&dumped);
@@ -498,17 +514,28 @@ fn a_store_from_the_command_line() {
     let again = stdout(&store(&["dump"]));
     assert_eq!(again.lines().count(), 2);
     let watched = store(&["watch", "--count", "2"]);
-    assert!(stdout(&watched).contains("insert 10.0.0.1 = 7\n"), "{}", stdout(&watched));
+    assert!(
+        stdout(&watched).contains("insert 10.0.0.1 = 7\n"),
+        "{}",
+        stdout(&watched)
+    );
     let wrong = store(&["put", "x"]);
     assert_eq!(wrong.status.code(), Some(2));
     assert!(stderr(&wrong).contains("`put` takes 2 to 2 arguments"));
     let used = run(directory, &["store", "muster/stores/a_b.sqlite", "dump"]);
-    assert!(stderr(&used).contains("a running node has it open"), "{}", stderr(&used));
+    assert!(
+        stderr(&used).contains("a running node has it open"),
+        "{}",
+        stderr(&used)
+    );
 
     // What was acknowledged as durable is there after a crash, too.
     node.child.kill().unwrap();
     node.child.wait().unwrap();
-    let offline = run(directory, &["store", "muster/stores/a_b.sqlite", "get", "addr:10.0.0.1"]);
+    let offline = run(
+        directory,
+        &["store", "muster/stores/a_b.sqlite", "get", "addr:10.0.0.1"],
+    );
     assert_eq!(stdout(&offline), "7\n", "{}", stderr(&offline));
     let mut node = Running::start(directory, &["node", "manager"]);
     node.wait_for("listens on");

@@ -382,12 +382,16 @@ async fn a_synced_table_is_a_plain_map_on_every_node() {
         told.lock().unwrap().push(format!("{} {new}", change.key));
     });
     within(second.synced()).await;
-    within(first.insert_and_wait(&"b".to_owned(), &2)).await.unwrap();
+    within(first.insert_and_wait(&"b".to_owned(), &2))
+        .await
+        .unwrap();
     assert_eq!(first.get(&"b".to_owned()), Some(2));
     second.insert_for(&"c".to_owned(), &3, Duration::from_millis(100));
     second.remove(&"early".to_owned());
     let expected = BTreeMap::from([("b".to_owned(), 2)]);
-    let both = async || heard.lock().unwrap().iter().any(|told| told == "c -") && *first.read() == expected;
+    let both = async || {
+        heard.lock().unwrap().iter().any(|told| told == "c -") && *first.read() == expected
+    };
     until(both, true).await;
     assert_eq!(*second.read(), expected);
     assert_eq!((first.failed(), second.failed()), (0, 0));

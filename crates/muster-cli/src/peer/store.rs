@@ -6,7 +6,9 @@ use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
-use muster::store::{CloneOptions, Copy, Encoded, Entry, Scope, Sqlite, Store, StoreName, WatchEvent};
+use muster::store::{
+    CloneOptions, Copy, Encoded, Entry, Scope, Sqlite, Store, StoreName, WatchEvent,
+};
 use muster_data::{Data, DataRef, Limits, Timestamp, json};
 use serde_json::value::RawValue;
 
@@ -47,7 +49,9 @@ impl Operation {
                 Ok(())
             } else {
                 let given = arguments.len();
-                Err(usage(&format!("`{operation}` takes {least} to {most} arguments, {given} given")))
+                Err(usage(&format!(
+                    "`{operation}` takes {least} to {most} arguments, {given} given"
+                )))
             }
         };
         Ok(match operation.as_str() {
@@ -123,7 +127,8 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<ExitCode> {
     }
     let (name, words) = arguments.words.split_first().expect("clap asks for one");
     let operation = Operation::read(words)?;
-    let name = StoreName::new(name).map_err(|error| Failure::new(format!("`{name}`: {error}")).code(2))?;
+    let name =
+        StoreName::new(name).map_err(|error| Failure::new(format!("`{name}`: {error}")).code(2))?;
     let endpoint = super::start(&arguments.target, &arguments.connection)?;
     super::dial(&endpoint, &arguments.target, false).await?;
     let mut options = CloneOptions::default();
@@ -202,7 +207,8 @@ fn of_file(path: &Path, arguments: &Arguments) -> Result<ExitCode> {
         let in_use = error.to_string().contains("locked");
         let failure = Failure::new(error.to_string());
         if in_use {
-            failure.hint("a running node has it open: ask that node, `muster store ADDRESS NAME ...`")
+            failure
+                .hint("a running node has it open: ask that node, `muster store ADDRESS NAME ...`")
         } else {
             failure
         }
@@ -225,7 +231,9 @@ fn of_file(path: &Path, arguments: &Arguments) -> Result<ExitCode> {
         Operation::Size => out(&format!("{}\n", entries.len()))?,
         Operation::Dump => dump(&entries)?,
         _ => {
-            return Err(usage("of a file, `get`, `keys`, `size` and `dump` are possible"));
+            return Err(usage(
+                "of a file, `get`, `keys`, `size` and `dump` are possible",
+            ));
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -396,7 +404,9 @@ async fn watch(store: &Store, prefix: Option<String>, arguments: &Arguments) -> 
             (WatchEvent::Update { key, old, new }, Format::Json) => {
                 json_line("update", key, Some(old), Some(new))
             }
-            (WatchEvent::Erase { key, old }, Format::Json) => json_line("erase", key, Some(old), None),
+            (WatchEvent::Erase { key, old }, Format::Json) => {
+                json_line("erase", key, Some(old), None)
+            }
             (WatchEvent::Expire { key, old }, Format::Json) => {
                 json_line("expire", key, Some(old), None)
             }
@@ -405,7 +415,10 @@ async fn watch(store: &Store, prefix: Option<String>, arguments: &Arguments) -> 
                 continue;
             }
             (WatchEvent::Restarted, _) => {
-                let _ = writeln!(std::io::stderr(), "fell behind; all that is there follows again");
+                let _ = writeln!(
+                    std::io::stderr(),
+                    "fell behind; all that is there follows again"
+                );
                 continue;
             }
         };
