@@ -201,42 +201,36 @@ impl StoreClone {
 
     /// Takes a message that came from an endpoint. What is not for a clone is ignored.
     pub fn receive(&mut self, from: EndpointId, message: Message, now: Mono) {
+        let life = match &message {
+            Message::Alive { life, .. } | Message::Gone { life } | Message::Reply { life, .. } => {
+                *life
+            }
+            Message::Changes(changes) => changes.life,
+            Message::Chunk(chunk) if chunk.instance == self.instance => chunk.life,
+            Message::Results(results) if results.instance == self.instance => results.life,
+            _ => return,
+        };
+        let follows = self.follows(from, life, now);
         match message {
-            Message::Alive { life, last } => {
-                if self.follows(from, life, now) {
-                    self.exists = self.exists.max(last);
-                    self.ask_for_missing(now);
-                }
-            }
-            Message::Changes(changes) => {
-                if self.follows(from, changes.life, now) {
-                    self.changes(changes, now);
-                }
-            }
-            Message::Chunk(chunk) if chunk.instance == self.instance => {
-                if self.follows(from, chunk.life, now) {
-                    self.chunk(chunk, now);
-                }
-            }
-            Message::Gone { life } => {
-                if self.follows(from, life, now) {
-                    self.attach(now);
-                }
-            }
-            Message::Results(results) if results.instance == self.instance => {
-                self.results(from, &results, now);
-            }
             Message::Reply {
                 request,
-                life,
                 last,
                 reply,
+                ..
             } => {
-                self.follows(from, life, now);
                 let revision = Revision { life, change: last };
                 self.out
                     .push_back(CloneOutput::Replied(request, revision, reply));
             }
+            _ if !follows => {}
+            Message::Alive { last, .. } => {
+                self.exists = self.exists.max(last);
+                self.ask_for_missing(now);
+            }
+            Message::Changes(changes) => self.changes(changes, now),
+            Message::Chunk(chunk) => self.chunk(chunk, now),
+            Message::Gone { .. } => self.attach(now),
+            Message::Results(results) => self.results(&results, now),
             _ => {}
         }
     }
@@ -244,12 +238,12 @@ impl StoreClone {
     /// Asks the master a question, or whoever is the master if none is known. It may get lost.
     pub fn query(&mut self, request: u64, query: Query, now: Mono) {
         let message = Message::Query { request, query };
-        match self.master.filter(|master| !self.is_silent(*master, now)) {
-            Some(master) => self.send(master.endpoint, &message),
-            None => {
-                let message = message.encode(&self.name);
-                self.out.push_back(CloneOutput::Find(message));
-            }
+        let master = self.master.filter(|master| !self.is_silent(*master, now));
+        if let Some(master) = master {
+            self.send(master.endpoint, &message);
+        } else {
+            let message = message.encode(&self.name);
+            self.out.push_back(CloneOutput::Find(message));
         }
     }
 
@@ -573,10 +567,7 @@ impl StoreClone {
         }
     }
 
-    fn results(&mut self, from: EndpointId, results: &Results, now: Mono) {
-        if !self.follows(from, results.life, now) {
-            return;
-        }
+    fn results(&mut self, results: &Results, now: Mono) {
         self.writes.receive(results, now);
         self.send_writes(now);
         self.settle(now);

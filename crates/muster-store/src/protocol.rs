@@ -302,10 +302,12 @@ fn read(reader: &mut Reader<'_>) -> Option<Message> {
     let tag = reader.u8()?;
     reader.string()?;
     Some(match tag {
-        FETCH => Message::Fetch {
-            instance: reader.varint()?,
-            after: optional(reader)?,
-        },
+        FETCH => {
+            let instance = reader.varint()?;
+            let mut after = None;
+            optional(reader, &mut after)?;
+            Message::Fetch { instance, after }
+        }
         MISSING => Message::Missing {
             life: reader.varint()?,
             from: reader.varint()?,
@@ -333,7 +335,8 @@ fn read(reader: &mut Reader<'_>) -> Option<Message> {
             let instance = reader.varint()?;
             let life = reader.varint()?;
             let as_of = reader.varint()?;
-            let after = optional(reader)?;
+            let mut after = None;
+            optional(reader, &mut after)?;
             let is_last = reader.u8()? != 0;
             Message::Chunk(Chunk {
                 instance,
@@ -411,12 +414,14 @@ fn put_optional(out: &mut Vec<u8>, value: Option<&Encoded>) {
     }
 }
 
-fn optional(reader: &mut Reader<'_>) -> Option<Option<Encoded>> {
-    match reader.u8()? {
-        0 => Some(None),
-        1 => value(reader).map(Some),
-        _ => None,
-    }
+/// A value if there is one: read into `place`.
+fn optional(reader: &mut Reader<'_>, place: &mut Option<Encoded>) -> Option<()> {
+    *place = match reader.u8()? {
+        0 => None,
+        1 => Some(value(reader)?),
+        _ => return None,
+    };
+    Some(())
 }
 
 fn put_entry(out: &mut Vec<u8>, entry: &Entry) {
@@ -427,7 +432,8 @@ fn put_entry(out: &mut Vec<u8>, entry: &Entry) {
 
 fn entry(reader: &mut Reader<'_>) -> Option<Entry> {
     let changed = reader.varint()?;
-    let expires = end(reader)?;
+    let mut expires = None;
+    end(reader, &mut expires)?;
     let value = value(reader)?;
     Some(Entry {
         value,
@@ -446,14 +452,14 @@ fn put_end(out: &mut Vec<u8>, expires: Option<Timestamp>) {
     }
 }
 
-fn end(reader: &mut Reader<'_>) -> Option<Option<Timestamp>> {
-    match reader.u8()? {
-        0 => Some(None),
-        1 => Some(Some(Timestamp::from_nanos(i64::from_be_bytes(
-            reader.array()?,
-        )))),
-        _ => None,
-    }
+/// The end of a lifetime if there is one: read into `place`.
+fn end(reader: &mut Reader<'_>, place: &mut Option<Timestamp>) -> Option<()> {
+    *place = match reader.u8()? {
+        0 => None,
+        1 => Some(Timestamp::from_nanos(i64::from_be_bytes(reader.array()?))),
+        _ => return None,
+    };
+    Some(())
 }
 
 fn put_op(out: &mut Vec<u8>, op: &Op, level: Level) {
@@ -649,12 +655,17 @@ fn changes(reader: &mut Reader<'_>) -> Option<Changes> {
             place => Some(*writers.get(usize::try_from(place - 1).ok()?)?),
         };
         let event = match kind {
-            0 => Event::Put {
-                key: value(reader)?,
-                value: value(reader)?,
-                expires: end(reader)?,
-                old: None,
-            },
+            0 => {
+                let (key, value) = (value(reader)?, value(reader)?);
+                let mut expires = None;
+                end(reader, &mut expires)?;
+                Event::Put {
+                    key,
+                    value,
+                    expires,
+                    old: None,
+                }
+            }
             1 => Event::Erase {
                 key: value(reader)?,
                 old: None,

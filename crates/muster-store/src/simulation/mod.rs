@@ -9,7 +9,7 @@ use std::time::Duration;
 use muster_data::{Kind, Timestamp};
 use muster_wire::{EndpointId, Mono};
 
-use crate::op::{Answer, Op, Writer};
+use crate::op::{Answer, Op};
 use crate::protocol::Message;
 use crate::{
     CloneConfig, CloneOutput, Commit, Encoded, Failure, Level, Master, MasterConfig, MasterOutput,
@@ -141,13 +141,6 @@ impl World {
         };
         self.asked.insert(token, asked);
         token
-    }
-
-    pub(super) fn writer(&self, clone: usize) -> Writer {
-        Writer {
-            endpoint: endpoint(clone as u64),
-            instance: clone as u64,
-        }
     }
 
     /// Lets time pass.
