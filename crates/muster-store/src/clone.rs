@@ -27,6 +27,8 @@ pub struct CloneConfig {
     pub master_timeout: Duration,
     /// Whether it holds a copy at all. Without one it only writes and asks.
     pub copy: Copy,
+    /// The memory that the copy may take, in bytes, roughly. A store that is larger is not followed.
+    pub limit: usize,
 }
 
 /// Whether a clone holds a copy.
@@ -48,6 +50,7 @@ impl Default for CloneConfig {
             mutation_buffer_interval: Duration::from_secs(120),
             master_timeout: Duration::from_secs(5),
             copy: Copy::Whole,
+            limit: crate::DEFAULT_LIMIT,
         }
     }
 }
@@ -79,6 +82,8 @@ pub enum CloneOutput {
     Replied(u64, Revision, Reply),
     /// The copy is whole, for the first time or again: what it has is the master's.
     Attached,
+    /// The store is larger than the copy may be: it is not followed any more.
+    TooLarge,
     /// Two endpoints say that they are the store's master; the first is kept.
     TwoMasters(EndpointId, EndpointId),
 }
@@ -470,6 +475,9 @@ impl StoreClone {
                 None => self.apply(change),
             }
         }
+        if self.give_up_if_too_large() {
+            return;
+        }
         if has_progress {
             self.asked = ASK_AGAIN;
             // What was asked for has come, if not all of it.
@@ -478,6 +486,21 @@ impl StoreClone {
         self.end_attaching();
         self.ask_for_missing(now);
         self.settle_held();
+    }
+
+    /// A store, or somebody who says that he has it, must not take all memory.
+    fn give_up_if_too_large(&mut self) -> bool {
+        let attaching = self.attaching.as_ref().map_or(0, Attaching::bytes);
+        if attaching.max(self.entries.bytes()) <= self.config.limit {
+            return false;
+        }
+        self.config.copy = Copy::Nothing;
+        self.attaching = None;
+        self.entries = Entries::default();
+        self.applied = None;
+        self.ask_at = None;
+        self.out.push_back(CloneOutput::TooLarge);
+        true
     }
 
     fn is_fetching(&self) -> bool {
@@ -494,6 +517,9 @@ impl StoreClone {
             return; // not the part that comes next
         }
         self.asked = ASK_AGAIN;
+        if self.give_up_if_too_large() {
+            return;
+        }
         if self.is_fetching() {
             self.ask(now);
             return;

@@ -215,7 +215,7 @@ impl Sqlite {
              VALUES(?, ?, ?, ?, ?)",
         )?;
         for kept in &commit.writers {
-            *turn += 1;
+            *turn = turn.saturating_add(1);
             let endpoint = kept.writer.endpoint.as_bytes();
             note.execute(params![
                 &endpoint[..],

@@ -273,7 +273,8 @@ impl World {
                         assert_eq!(asked.outcome, None, "settled twice: {asked:?}");
                         asked.outcome = Some(settled.outcome);
                     }
-                    CloneOutput::TwoMasters(..)
+                    CloneOutput::TooLarge
+                    | CloneOutput::TwoMasters(..)
                     | CloneOutput::Replied(..)
                     | CloneOutput::Attached => {}
                 }

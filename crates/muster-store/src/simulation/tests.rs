@@ -337,3 +337,29 @@ fn a_large_snapshot_comes_in_parts_while_the_store_changes() {
     world.run(Duration::from_secs(5));
     check_equal(&world);
 }
+
+#[test]
+fn a_store_that_is_too_large_is_not_followed() {
+    let mut world = World::new(1, 1, false);
+    let config = CloneConfig {
+        limit: 100_000,
+        ..CloneConfig::default()
+    };
+    world.watched[0].clear();
+    world.clones[0] = StoreClone::new(world.name.clone(), 0, config, world.now);
+    world.start_master();
+    for number in 0..2_000u64 {
+        world.write(0, put(&format!("{number}"), number), Level::Applied);
+        world.run(Duration::from_millis(1));
+    }
+    world.run(Duration::from_secs(1));
+    assert_eq!(world.clones[0].entries().len(), 0);
+    let master = world.master.as_ref().unwrap();
+    assert_eq!(
+        master.state().entries().len(),
+        2_000,
+        "it writes all the same"
+    );
+    let done = |asked: &Asked| matches!(asked.outcome, Some(Ok(Answer::Done { .. })));
+    assert!(world.asked.values().all(done));
+}
