@@ -97,6 +97,9 @@ const FIND_SLOWLY: Duration = Duration::from_secs(1);
 /// How long a write that the master has applied waits until this copy has it too, be it from the next master.
 const HELD: Duration = Duration::from_secs(10);
 
+/// How long two masters must speak until it is told: one that has crashed may have spoken a moment ago.
+const RIVALRY: Duration = Duration::from_secs(3);
+
 /// The master that a clone follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Master {
@@ -128,7 +131,9 @@ pub struct StoreClone {
     held_since: Mono,
     /// The same of former masters: a new snapshot has them, or they are lost.
     held_before: Vec<Settled>,
-    warned: bool,
+    /// Who else says that it is the master, and since when.
+    rival: Option<(EndpointId, Mono)>,
+    has_warned: bool,
     is_watched: bool,
     out: VecDeque<CloneOutput>,
 }
@@ -151,7 +156,8 @@ impl StoreClone {
             held: BTreeMap::new(),
             held_since: now,
             held_before: Vec::new(),
-            warned: false,
+            rival: None,
+            has_warned: false,
             is_watched: true,
             out: VecDeque::new(),
         };
@@ -341,17 +347,13 @@ impl StoreClone {
             && master.life == life
         {
             master.heard = now;
-            self.warned = false;
             return true;
         }
         if let Some(master) = self.master {
             let is_older = life < master.life;
             let is_other = master.endpoint != from;
             if is_other && !self.is_silent(master, now) {
-                if !std::mem::replace(&mut self.warned, true) {
-                    let both = CloneOutput::TwoMasters(master.endpoint, from);
-                    self.out.push_back(both);
-                }
+                self.look_at_rival(master, from, now);
                 return false;
             }
             if !is_other && is_older {
@@ -363,6 +365,8 @@ impl StoreClone {
             life,
             heard: now,
         });
+        self.rival = None;
+        self.has_warned = false;
         self.exists = 0;
         let held = std::mem::take(&mut self.held);
         self.held_before.extend(held.into_values().flatten());
@@ -376,6 +380,21 @@ impl StoreClone {
         }
         self.send_writes(now);
         false
+    }
+
+    /// Another endpoint says that it is the master: the one that comes after a crash, or one too many, if the
+    /// first still speaks some time later.
+    fn look_at_rival(&mut self, master: Master, rival: EndpointId, now: Mono) {
+        match self.rival {
+            Some((known, since)) if known == rival => {
+                let speaks = master.heard.since(since) >= RIVALRY;
+                if speaks && !std::mem::replace(&mut self.has_warned, true) {
+                    let both = CloneOutput::TwoMasters(master.endpoint, rival);
+                    self.out.push_back(both);
+                }
+            }
+            _ => self.rival = Some((rival, now)),
+        }
     }
 
     /// Fetches a snapshot from the master, from its beginning.

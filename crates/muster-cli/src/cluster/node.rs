@@ -76,6 +76,9 @@ pub(crate) async fn run(arguments: &arguments::Node) -> Result<ExitCode> {
             muster::NodeStartError::Listen(_) => {
                 "another process may use the port: change `port` in the layout"
             }
+            muster::NodeStartError::Store(_) => {
+                "where the store lives is said by `[stores]` and `[store.\"NAME\"]`; `failure_mode = \"DELETE\"` there replaces a damaged file"
+            }
             _ => "`muster check` shows what the layout resolves to",
         };
         Failure::new(format!(

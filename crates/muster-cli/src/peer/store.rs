@@ -147,7 +147,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<ExitCode> {
     endpoint.shut_down().await;
     done.map_err(|error| match error.downcast::<muster::store::StoreError>() {
         Ok(error) => Failure::new(error.to_string())
-            .hint("a store is open while some node uses it, or when the layout names it: `[store.\"NAME\"]`")
+            .hint("a relaying node reaches the master (a manager, logger or data node, no worker); a store is open while some node uses it, or when the layout names it: `[store.\"NAME\"]`")
             .into(),
         Err(error) => error,
     })

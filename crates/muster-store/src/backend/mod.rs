@@ -76,17 +76,17 @@ pub enum Write {
 
 /// Why a backend does not work.
 #[derive(Debug, thiserror::Error)]
-#[error("{what}{}", cause(source.as_deref()))]
+#[error("{what}{}", told(cause.as_deref()))]
 pub struct BackendError {
     what: String,
-    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    cause: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
 type Cause<'a> = Option<&'a (dyn std::error::Error + Send + Sync + 'static)>;
 
 /// The cause is part of the message: most of those who read it see one line.
-fn cause(source: Cause<'_>) -> String {
-    source.map_or_else(String::new, |source| format!(": {source}"))
+fn told(cause: Cause<'_>) -> String {
+    cause.map_or_else(String::new, |cause| format!(": {cause}"))
 }
 
 impl BackendError {
@@ -94,15 +94,20 @@ impl BackendError {
     pub fn new(what: impl Into<String>) -> Self {
         Self {
             what: what.into(),
-            source: None,
+            cause: None,
         }
     }
 
     /// The same with its cause.
     #[must_use]
-    pub fn because(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
-        self.source = Some(source.into());
+    pub fn because(mut self, cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        self.cause = Some(cause.into());
         self
+    }
+
+    /// The cause, if it is known. It is part of the message.
+    pub fn cause(&self) -> Option<&(dyn std::error::Error + Send + Sync + 'static)> {
+        self.cause.as_deref()
     }
 }
 

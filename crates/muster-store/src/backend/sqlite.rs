@@ -281,7 +281,7 @@ impl Backend for Sqlite {
 
 /// Whether an error says that the file is not what it should be, rather than that it cannot be reached.
 fn is_damage(error: &BackendError) -> bool {
-    let cause = std::error::Error::source(error);
+    let cause = error.cause();
     match cause.and_then(|cause| cause.downcast_ref::<rusqlite::Error>()) {
         Some(rusqlite::Error::SqliteFailure(failure, _)) => matches!(
             failure.code,
@@ -457,8 +457,7 @@ mod tests {
         let error = Sqlite::new(&path, SqliteOptions::default())
             .load()
             .unwrap_err();
-        let cause = std::error::Error::source(&error).unwrap().to_string();
-        assert!(cause.contains("locked"), "{error}: {cause}");
+        assert!(error.to_string().contains("locked"), "{error}");
         // Not even where damaged files are to be removed.
         let options = SqliteOptions {
             failure_mode: FailureMode::Delete,

@@ -12,12 +12,12 @@ pub enum OpenError {
     #[error("store {0} is open already")]
     Open(StoreName),
     /// What it kept cannot be read.
-    #[error("store {name}: {source}")]
+    #[error("store {name}: {reason}")]
     Backend {
         /// The store.
         name: StoreName,
         /// Why.
-        source: BackendError,
+        reason: BackendError,
     },
     /// The system refused a thread.
     #[error("store {name}: cannot start its thread")]

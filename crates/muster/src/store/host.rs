@@ -133,9 +133,9 @@ impl Host {
                 let loaded = loaded.await.unwrap_or_else(|_| {
                     Err(muster_store::BackendError::new("the backend has panicked"))
                 });
-                let (master, backend) = loaded.map_err(|source| OpenError::Backend {
+                let (master, backend) = loaded.map_err(|reason| OpenError::Backend {
                     name: name.clone(),
-                    source,
+                    reason,
                 })?;
                 (master, Some(backend))
             }
