@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use muster_cluster::{Key, Origin, Pools, links};
+use muster_cluster::{Key, Layout, Origin, Pools, StoreBackend, links};
 
 use super::load;
 use crate::arguments::Check;
@@ -75,6 +75,7 @@ pub(crate) fn run(arguments: &Check) -> Result<ExitCode> {
             }
         }
     }
+    stores(&mut text, layout);
     text.push_str("\nsettings\n");
     settings(&mut text, layout.settings(), "", arguments.all);
     for node in layout.nodes() {
@@ -88,6 +89,24 @@ pub(crate) fn run(arguments: &Check) -> Result<ExitCode> {
     }
     print(&text)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Where the stores are that the layout names; others are where the settings say.
+fn stores(text: &mut String, layout: &Layout) {
+    if layout.stores().is_empty() {
+        return;
+    }
+    text.push_str("\nstores\n");
+    for spec in layout.stores() {
+        let Some(plan) = layout.store(&spec.name, false) else {
+            continue;
+        };
+        let kept = match plan.backend {
+            StoreBackend::Memory => "in memory".to_owned(),
+            StoreBackend::Sqlite => plan.path,
+        };
+        let _ = writeln!(text, "  {:<24} at {:<16} {kept}", spec.name, plan.master);
+    }
 }
 
 fn settings(text: &mut String, settings: &muster_cluster::Settings, indent: &str, all: bool) {
