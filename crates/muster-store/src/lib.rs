@@ -10,6 +10,7 @@
 
 pub mod arithmetic;
 mod backend;
+pub mod broker;
 mod clone;
 pub mod conformance;
 mod encoded;
