@@ -627,7 +627,7 @@ impl StoreClone {
 }
 
 /// Makes a change, and notes in it what was before.
-fn perform(entries: &mut Entries, change: &mut Change) {
+pub(crate) fn perform(entries: &mut Entries, change: &mut Change) {
     let number = change.number;
     match &mut change.event {
         Event::Put {

@@ -13,10 +13,10 @@ use crate::{Encoded, Level};
 pub type Token = u64;
 
 /// The writes that may wait at one time.
-const WAITING: usize = 65_536;
+pub(crate) const WAITING: usize = 65_536;
 
 /// The bytes of their keys and values.
-const WAITING_BYTES: usize = 64 << 20;
+pub(crate) const WAITING_BYTES: usize = 64 << 20;
 
 /// The writes that the master may be sent before it has answered.
 const WINDOW: usize = 16_384;
@@ -335,7 +335,7 @@ impl Writes {
     }
 }
 
-fn size(op: &Op) -> usize {
+pub(crate) fn size(op: &Op) -> usize {
     let values = match op {
         Op::Put { key, value, .. }
         | Op::PutUnique { key, value, .. }

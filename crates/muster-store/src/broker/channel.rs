@@ -98,6 +98,11 @@ impl Producer {
         self.paths.len() < CONSUMERS
     }
 
+    /// Whether there are consumers, and an event more would be far from dropping one.
+    pub(super) fn has_space(&self) -> bool {
+        self.is_heard() && self.kept.len() < KEPT / 2 && self.bytes < KEPT_BYTES / 2
+    }
+
     /// Attaches a consumer behind the last event. One that is attached already keeps what it has not
     /// confirmed: it may follow the offset of an earlier answer.
     pub(super) fn attach(&mut self, consumer: Entity, now: Mono) {
@@ -307,6 +312,11 @@ impl<T> Consumer<T> {
         self.next
     }
 
+    /// One more than the highest number that is known to exist.
+    pub(super) fn end(&self) -> u64 {
+        self.end
+    }
+
     /// Whether no event is missing, as far as is known.
     pub(super) fn is_complete(&self) -> bool {
         self.next >= self.end
@@ -489,10 +499,7 @@ mod tests {
             [Resend::Event(vec![2]), Resend::Event(vec![3])]
         );
         producer.acked(entity(1), 2, at(0));
-        assert_eq!(
-            producer.nack(entity(1), &[2], at(0)),
-            [Resend::Failed(2)]
-        );
+        assert_eq!(producer.nack(entity(1), &[2], at(0)), [Resend::Failed(2)]);
         assert!(producer.tick(at(500)));
         assert_eq!(producer.drop_silent(at(50_000)).len(), 2);
         assert!(!producer.tick(at(51_000)));

@@ -4,6 +4,28 @@
 //! time as an argument, as everything here does.
 
 mod channel;
+mod clone;
+mod clones;
 mod codec;
+mod pending;
+#[cfg(test)]
+mod simulation;
 
+pub use clone::BrokerClone;
+pub use clones::{BrokerClones, ClonesOutput, Snapshot};
 pub use codec::{Command, CommandError, Content, EVERYBODY, Entity};
+
+/// In the upper half of an instance: a clone of Muster, which a Muster master serves by Muster's protocol.
+const MUSTER: u64 = 0x4d75_7374 << 32;
+
+/// The name under which an instance of a store on a Muster endpoint looks for masters of Broker.
+pub fn muster_entity(endpoint: muster_wire::EndpointId, instance: u64) -> Entity {
+    Entity {
+        endpoint,
+        instance: MUSTER | (instance & 0xffff_ffff),
+    }
+}
+
+fn is_muster(entity: Entity) -> bool {
+    entity.instance >> 32 == MUSTER >> 32
+}
