@@ -58,6 +58,14 @@ pub enum Failure {
     Closed,
 }
 
+/// A write that no master was sent.
+#[derive(Debug)]
+pub(crate) struct Unsent {
+    pub(crate) op: Op,
+    pub(crate) token: Token,
+    pub(crate) deadline: Mono,
+}
+
 #[derive(Debug)]
 struct Waiting {
     op: Op,
@@ -294,6 +302,22 @@ impl Writes {
         for (token, failure) in over {
             self.settle(token, Err(failure));
         }
+    }
+
+    /// The writes that were not sent: for another master.
+    pub(crate) fn take_unsent(&mut self) -> Vec<(Unsent, Level)> {
+        self.bytes -= std::mem::take(&mut self.unsent_bytes);
+        let unsent = std::mem::take(&mut self.unsent).into_iter();
+        unsent
+            .map(|waiting| {
+                let write = Unsent {
+                    op: waiting.op,
+                    token: waiting.token,
+                    deadline: waiting.deadline,
+                };
+                (write, waiting.level)
+            })
+            .collect()
     }
 
     /// Settles all that waits: the store is closed.

@@ -8,8 +8,9 @@ use muster_wire::{EndpointId, Mono};
 
 use super::channel::{Consumer, Feedback, HEARTBEAT, Producer, Received, Resend, TIMEOUT};
 use super::codec::{Command, Content, EVERYBODY, Entity};
-use super::pending::{Pending, Unsent};
+use super::pending::Pending;
 use crate::op::{Answer, Change, Event, Op, Refusal};
+use crate::writes::Unsent;
 use crate::{
     CloneConfig, CloneOutput, Encoded, Entries, Entry, Freshness, Level, MAX_KEY, MAX_VALUE, Now,
     Token,
@@ -62,16 +63,14 @@ pub struct BrokerClone {
 }
 
 impl BrokerClone {
-    /// A clone that has `entries`, of whatever it followed before, and looks for a master. No two instances of an
-    /// endpoint may have one name.
-    pub fn new(me: Entity, config: CloneConfig, entries: Entries, now: Mono) -> Self {
-        let changes = entries.iter().map(|(_, entry)| entry.changed).max();
+    /// A clone that looks for a master. No two instances of an endpoint may have one name.
+    pub fn new(me: Entity, config: CloneConfig, now: Mono) -> Self {
         Self {
             me,
             config,
             master: None,
-            entries,
-            changes: changes.unwrap_or(0),
+            entries: Entries::default(),
+            changes: 0,
             has_copy: false,
             events: Consumer::new(),
             wants_snapshot: false,
@@ -92,8 +91,16 @@ impl BrokerClone {
         &self.entries
     }
 
+    /// Takes over what was read of another master so far, before the first snapshot: what is different in that
+    /// is told as changes.
+    pub(crate) fn adopt(&mut self, entries: Entries) {
+        let last = entries.iter().map(|(_, entry)| entry.changed).max();
+        self.changes = self.changes.max(last.unwrap_or(0));
+        self.entries = entries;
+    }
+
     /// What it has, for whoever follows another master from now on.
-    pub fn take_entries(&mut self) -> Entries {
+    pub(crate) fn take_entries(&mut self) -> Entries {
         std::mem::take(&mut self.entries)
     }
 

@@ -10,7 +10,7 @@ use muster_wire::Mono;
 use super::codec::{Content, Entity};
 use crate::arithmetic;
 use crate::op::{Answer, Op, Refusal};
-use crate::writes::{WAITING, WAITING_BYTES, size};
+use crate::writes::{Unsent, WAITING, WAITING_BYTES, size};
 use crate::{Encoded, Entries, Failure, Settled, Token};
 
 /// The writes that the master may be sent before their outcomes are known, and their bytes.
@@ -20,14 +20,6 @@ const WINDOW_BYTES: usize = 16 << 20;
 /// How long after the master has confirmed a write its echo may be on its way. Whatever the master says later,
 /// it says behind the echo.
 const ECHO: Duration = Duration::from_millis(300);
-
-/// A write that the master was not sent yet.
-#[derive(Debug)]
-pub(crate) struct Unsent {
-    pub(crate) op: Op,
-    pub(crate) token: Token,
-    pub(crate) deadline: Mono,
-}
 
 #[derive(Debug)]
 struct Sent {

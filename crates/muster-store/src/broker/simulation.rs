@@ -64,14 +64,7 @@ impl World {
     fn new(seed: u64, clones: u64) -> Self {
         let now = Mono(1);
         let (master, serves) = master(1, now);
-        let new = |number| {
-            BrokerClone::new(
-                entity(number + 1),
-                CloneConfig::default(),
-                Entries::default(),
-                now,
-            )
-        };
+        let new = |number| BrokerClone::new(entity(number + 1), CloneConfig::default(), now);
         Self {
             random: Random::new(seed),
             lost: 0,
