@@ -31,6 +31,15 @@ struct Master {
     addressed: Mono,
 }
 
+/// Why a clone needs a snapshot once more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Need {
+    /// Events are gone for good.
+    Lost,
+    /// The master has forgotten the clone.
+    Forgotten,
+}
+
 /// A clone without I/O. What is [`CloneOutput::Find`] here goes to the store's topic of Broker's masters for
 /// everybody, what is [`CloneOutput::Send`] on the same topic to one endpoint.
 ///
@@ -46,10 +55,8 @@ pub struct BrokerClone {
     /// Whether there has been a snapshot.
     has_copy: bool,
     events: Consumer<Content>,
-    /// A snapshot is needed although the master is known: events are gone for good, or it has forgotten us.
-    wants_snapshot: bool,
-    /// It has forgotten us, as far as can be known.
-    is_forgotten: bool,
+    /// Why a snapshot is needed although the master is known.
+    wants_snapshot: Option<Need>,
     /// The master's events up to this number are in the last snapshot.
     covered: u64,
     find_at: Option<Mono>,
@@ -73,8 +80,7 @@ impl BrokerClone {
             changes: 0,
             has_copy: false,
             events: Consumer::new(),
-            wants_snapshot: false,
-            is_forgotten: false,
+            wants_snapshot: None,
             covered: 0,
             find_at: Some(now),
             find_after: FIND,
@@ -141,13 +147,12 @@ impl BrokerClone {
             }
             _ => None,
         };
-        match refusal {
-            Some(refusal) => self.pending.settle(token, Ok(Answer::Refused(refusal))),
-            None => {
-                let interval = self.config.mutation_buffer_interval;
-                let deadline = deadline.unwrap_or_else(|| now.after(interval));
-                self.pending.submit(op, token, deadline);
-            }
+        if let Some(refusal) = refusal {
+            self.pending.settle(token, Ok(Answer::Refused(refusal)));
+        } else {
+            let interval = self.config.mutation_buffer_interval;
+            let deadline = deadline.unwrap_or_else(|| now.after(interval));
+            self.pending.submit(op, token, deadline);
         }
         self.send_writes();
         self.settle();
@@ -217,7 +222,7 @@ impl BrokerClone {
             _ => {}
         }
         self.apply_events(now);
-        if self.events.is_complete() && !self.wants_snapshot {
+        if self.events.is_complete() && self.wants_snapshot.is_none() {
             self.pending.caught_up(now.mono, &self.entries);
         }
         self.send_writes();
@@ -296,7 +301,8 @@ impl BrokerClone {
     }
 
     fn needs_master(&self, now: Mono) -> bool {
-        self.wants_snapshot || self.master.is_none_or(|master| self.is_silent(master, now))
+        self.wants_snapshot.is_some()
+            || self.master.is_none_or(|master| self.is_silent(master, now))
     }
 
     fn is_silent(&self, master: Master, now: Mono) -> bool {
@@ -310,10 +316,9 @@ impl BrokerClone {
 
     /// What a clone with a master does from time to time.
     fn follow(&mut self, master: Master, now: Mono) {
-        if now.since(master.addressed) >= TIMEOUT && !self.wants_snapshot {
-            // It has forgotten us, or will before it hears us: the channels begin anew.
-            self.wants_snapshot = true;
-            self.is_forgotten = true;
+        if now.since(master.addressed) >= TIMEOUT && self.wants_snapshot != Some(Need::Forgotten) {
+            // It will have before it hears us, at the latest: the channels begin anew.
+            self.wants_snapshot = Some(Need::Forgotten);
             self.pending.abandon(true);
             self.channel.forget();
             self.opens = Some(self.channel.number());
@@ -350,11 +355,11 @@ impl BrokerClone {
         {
             master.heard = now;
             master.addressed = now;
-            if !std::mem::replace(&mut self.wants_snapshot, false) {
+            let Some(need) = self.wants_snapshot.take() else {
                 return; // the channel needs none
-            }
+            };
             self.covered = self.events.end().saturating_sub(1).max(offset);
-            if std::mem::replace(&mut self.is_forgotten, false) {
+            if need == Need::Forgotten {
                 self.events = Consumer::new();
             }
             // To one that it knows Broker repeats the offset of the first snapshot: what came since stays.
@@ -380,8 +385,7 @@ impl BrokerClone {
             heard: now,
             addressed: now,
         });
-        self.wants_snapshot = false;
-        self.is_forgotten = false;
+        self.wants_snapshot = None;
         self.events = Consumer::new();
         self.events.open(offset, heartbeat, now);
         self.covered = offset;
@@ -421,7 +425,7 @@ impl BrokerClone {
         };
         // What a master that has forgotten us is sent would be lost.
         while self.channel.has_space()
-            && !self.wants_snapshot
+            && self.wants_snapshot.is_none()
             && let Some(content) = self.pending.send(self.channel.number() + 1, self.me)
         {
             let number = self.channel.number() + 1;
@@ -450,18 +454,18 @@ impl BrokerClone {
     fn apply_events(&mut self, now: Now) {
         while let Some(received) = self.events.take(now.mono) {
             match received {
-                Received::Event(event) => self.apply(event, now.wall),
+                Received::Event(event) => self.apply(&event, now.wall),
                 Received::Lost(number) if number <= self.covered => {}
                 Received::Lost(_) => {
-                    self.wants_snapshot = true;
+                    self.wants_snapshot.get_or_insert(Need::Lost);
                     self.find(now.mono);
                 }
             }
         }
     }
 
-    fn apply(&mut self, event: Content, now: Timestamp) {
-        let (change, publisher) = match &event {
+    fn apply(&mut self, event: &Content, now: Timestamp) {
+        let (change, publisher) = match event {
             Content::Put {
                 key,
                 value,
@@ -501,7 +505,7 @@ impl BrokerClone {
             }
             _ => return,
         };
-        let before = match &event {
+        let before = match event {
             Content::Put { key, .. } => self.entries.get(key).map(|entry| entry.value.clone()),
             _ => None,
         };
@@ -509,7 +513,7 @@ impl BrokerClone {
         if publisher == self.me {
             let entries = &self.entries;
             self.pending
-                .echoed(&event, before.as_ref(), self.changes, entries);
+                .echoed(event, before.as_ref(), self.changes, entries);
             self.settle();
         }
     }

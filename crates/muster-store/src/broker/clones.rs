@@ -175,7 +175,11 @@ impl BrokerClones {
         let note = note.filter(|note| note.change == change.number);
         if self.channel.is_heard() {
             let publisher = note.as_ref().map(|note| note.publisher);
-            let publisher = publisher.or(change.writer).unwrap_or(self.me);
+            // The master's own writes have no instance.
+            let writer = change
+                .writer
+                .filter(|writer| writer.endpoint != self.me.endpoint || writer.instance != 0);
+            let publisher = publisher.or(writer).unwrap_or(self.me);
             let is_sum = note.is_some_and(|note| note.is_sum);
             let content = match &change.event {
                 Event::Put {

@@ -328,13 +328,13 @@ fn read(reader: &mut Reader<'_>) -> Option<Command> {
         PUT => Content::Put {
             key: key(reader)?,
             value: value(reader)?,
-            lifetime: lifetime(reader)?,
+            lifetime: lifetime(reader).ok()?,
             publisher: entity(reader)?,
         },
         PUT_UNIQUE => Content::PutUnique {
             key: key(reader)?,
             value: value(reader)?,
-            lifetime: lifetime(reader)?,
+            lifetime: lifetime(reader).ok()?,
             who: entity(reader)?,
             request: reader.u64()?,
             publisher: entity(reader)?,
@@ -357,13 +357,13 @@ fn read(reader: &mut Reader<'_>) -> Option<Command> {
             key: key(reader)?,
             value: value(reader)?,
             initial: Kind::from_tag(reader.u8()?)?,
-            lifetime: lifetime(reader)?,
+            lifetime: lifetime(reader).ok()?,
             publisher: entity(reader)?,
         },
         SUBTRACT => Content::Subtract {
             key: key(reader)?,
             value: value(reader)?,
-            lifetime: lifetime(reader)?,
+            lifetime: lifetime(reader).ok()?,
             publisher: entity(reader)?,
         },
         CLEAR => Content::Clear {
@@ -380,7 +380,7 @@ fn read(reader: &mut Reader<'_>) -> Option<Command> {
             number: reader.u64()?,
         },
         NACK => Content::Nack {
-            numbers: list(reader, 8, |reader| reader.u64())?,
+            numbers: list(reader, 8, |reader| reader.array().map(u64::from_be_bytes))?,
         },
         ACK_CLONE => Content::AckClone {
             offset: reader.u64()?,
@@ -440,12 +440,16 @@ fn put_lifetime(out: &mut Vec<u8>, lifetime: Option<Timespan>) {
     }
 }
 
-fn lifetime(reader: &mut Reader<'_>) -> Option<Option<Timespan>> {
-    if reader.u8()? == 0 {
-        return Some(None);
+/// A lifetime, if there is one; an error at the end of the bytes.
+fn lifetime(reader: &mut Reader<'_>) -> Result<Option<Timespan>, CommandError> {
+    if reader.u8().ok_or(CommandError)? == 0 {
+        return Ok(None);
     }
-    let nanos = i64::from_be_bytes(reader.array()?);
-    Some(Some(Timespan::from_nanos(nanos)))
+    let nanos = reader.array().map(i64::from_be_bytes);
+    nanos
+        .map(Timespan::from_nanos)
+        .map(Some)
+        .ok_or(CommandError)
 }
 
 fn value(reader: &mut Reader<'_>) -> Option<Encoded> {

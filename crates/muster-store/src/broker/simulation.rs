@@ -130,10 +130,8 @@ impl World {
             while let Some(output) = self.clones[clone].poll() {
                 match output {
                     CloneOutput::Find(bytes) => self.send(|| Message::ToMaster(bytes.clone())),
-                    CloneOutput::Send(to, bytes) => {
-                        if to == entity(1000 + self.lives).endpoint {
-                            self.send(|| Message::ToMaster(bytes.clone()));
-                        }
+                    CloneOutput::Send(to, bytes) if to == entity(1000 + self.lives).endpoint => {
+                        self.send(|| Message::ToMaster(bytes.clone()));
                     }
                     CloneOutput::Changed(change) => {
                         crate::simulation::watch(&mut self.watched[clone], change.event);
