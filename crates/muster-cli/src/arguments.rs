@@ -52,6 +52,13 @@ pub(crate) enum Command {
     Publish(Publish),
     /// Show whom an endpoint is, and what it subscribes to
     Peers(Peers),
+    /// Read and change a data store, or a store's file
+    ///
+    /// Operations: `get KEY`, `put KEY VALUE`, `erase KEY`, `increment KEY [AMOUNT]`, `keys`, `size`, `dump`,
+    /// `watch [PREFIX]`, `load [FILE]`, `clear`. Keys and values are typed as the arguments of `publish`:
+    /// `count:5`, `addr:10.0.0.1`, `"text"`, `[1, 2]`, or JSON. `dump` prints, and `load` reads, a line of JSON for
+    /// each entry. Of a file, which no process may have open, `get`, `keys`, `size` and `dump` are possible.
+    Store(Store),
     /// Measure how long an endpoint takes to answer
     Ping(Ping),
     /// Serve WebSocket clients of an endpoint
@@ -272,6 +279,39 @@ pub(crate) struct Publish {
     /// How long to wait until the endpoint subscribes to the topic, in seconds
     #[arg(long, default_value = "5", value_parser = seconds)]
     pub(crate) timeout: Duration,
+    #[command(flatten)]
+    pub(crate) connection: ConnectionArguments,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Store {
+    /// An endpoint of the cluster, as `127.0.0.1:9999`, or a SQLite file
+    pub(crate) target: String,
+    /// The store's name (not for a file), the operation, and what it takes
+    #[arg(
+        required = true,
+        allow_negative_numbers = true,
+        value_name = "NAME OPERATION [ARGUMENT]"
+    )]
+    pub(crate) words: Vec<String>,
+    /// For `put`: how long the value lives, in seconds
+    #[arg(long, value_parser = seconds)]
+    pub(crate) lifetime: Option<Duration>,
+    /// For `put`: only if the key is absent; otherwise the exit code is 1
+    #[arg(long)]
+    pub(crate) unique: bool,
+    /// Wait until what is written is on the master's disk
+    #[arg(long)]
+    pub(crate) durable: bool,
+    /// For `watch`: end after this many changes
+    #[arg(long)]
+    pub(crate) count: Option<u64>,
+    /// How long an operation may take, in seconds
+    #[arg(long, default_value = "5", value_parser = seconds)]
+    pub(crate) timeout: Duration,
+    /// The form of keys, values and changes; `dump` is JSON in any case
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: Format,
     #[command(flatten)]
     pub(crate) connection: ConnectionArguments,
 }

@@ -50,6 +50,7 @@ fn run(command: Command) -> Result<ExitCode> {
             Command::Restart(arguments) => cluster::control::restart(&arguments).await,
             Command::Subscribe(arguments) => peer::subscribe::run(&arguments).await,
             Command::Publish(arguments) => peer::publish::run(&arguments).await,
+            Command::Store(arguments) => peer::store::run(&arguments).await,
             Command::Ping(arguments) => peer::ping::run(&arguments).await,
             Command::Gateway(arguments) => gateway::run(&arguments).await,
             Command::Peers(arguments) => peer::peers::run(&arguments).await,

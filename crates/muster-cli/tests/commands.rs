@@ -455,3 +455,89 @@ fn arguments_that_are_wrong_are_not_tried_again() {
     let status = until("the end", || subscriber.child.try_wait().unwrap());
     assert_eq!(status.code(), Some(1));
 }
+
+/// A store is opened by the first who asks for it, lives on the node that the layout says, outlives it if it
+/// is to, and its file is readable without a cluster.
+#[test]
+fn a_store_from_the_command_line() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    let port = free_ports(1)[0];
+    write(
+        directory,
+        &format!(
+            "[[node]]\nname = \"manager\"\nrole = \"manager\"\nport = {port}\n\
+             [store.\"a/b\"]\nbackend = \"sqlite\"\n[store.short]\n"
+        ),
+    );
+    let address = format!("127.0.0.1:{port}");
+    let store = |words: &[&str]| {
+        let words: Vec<&str> = ["store", &address, "a/b"]
+            .iter()
+            .chain(words)
+            .copied()
+            .collect();
+        run(directory, &words)
+    };
+    let mut node = Running::start(directory, &["node", "manager"]);
+    node.wait_for("listens on");
+
+    let put = store(&["put", "addr:10.0.0.1", "count:5", "--durable"]);
+    assert!(put.status.success(), "{}", stderr(&put));
+    let got = store(&["get", "addr:10.0.0.1"]);
+    assert_eq!(stdout(&got), "5\n", "{}", stderr(&got));
+    assert_eq!(
+        stdout(&store(&["increment", "addr:10.0.0.1", "count:2"])),
+        "7\n"
+    );
+    assert_eq!(store(&["get", "nothing"]).status.code(), Some(1));
+    assert_eq!(
+        store(&["put", "addr:10.0.0.1", "1", "--unique"])
+            .status
+            .code(),
+        Some(1)
+    );
+    assert!(
+        store(&["put", "[1, \"x\"]", "T", "--lifetime", "3600"])
+            .status
+            .success()
+    );
+    assert_eq!(stdout(&store(&["keys"])), "10.0.0.1\n[1, \"x\"]\n");
+    let dumped = store(&["dump"]);
+    let lines = stdout(&dumped);
+    assert_eq!(lines.lines().count(), 2, "{lines}{}", stderr(&dumped));
+    std::fs::write(directory.join("dumped.json"), &lines).unwrap();
+    assert!(store(&["clear"]).status.success());
+    assert_eq!(stdout(&store(&["size"])), "0\n");
+    let loaded = store(&["load", "dumped.json"]);
+    assert_eq!(stderr(&loaded), "loaded 2 entries\n");
+    let again = stdout(&store(&["dump"]));
+    assert_eq!(again.lines().count(), 2);
+    let watched = store(&["watch", "--count", "2"]);
+    assert!(
+        stdout(&watched).contains("insert 10.0.0.1 = 7\n"),
+        "{}",
+        stdout(&watched)
+    );
+    let wrong = store(&["put", "x"]);
+    assert_eq!(wrong.status.code(), Some(2));
+    assert!(stderr(&wrong).contains("`put` takes 2 to 2 arguments"));
+    let used = run(directory, &["store", "muster/stores/a_b.sqlite", "dump"]);
+    assert!(
+        stderr(&used).contains("a running node has it open"),
+        "{}",
+        stderr(&used)
+    );
+
+    // What was acknowledged as durable is there after a crash, too.
+    node.child.kill().unwrap();
+    node.child.wait().unwrap();
+    let offline = run(
+        directory,
+        &["store", "muster/stores/a_b.sqlite", "get", "addr:10.0.0.1"],
+    );
+    assert_eq!(stdout(&offline), "7\n", "{}", stderr(&offline));
+    let mut node = Running::start(directory, &["node", "manager"]);
+    node.wait_for("listens on");
+    assert_eq!(stdout(&store(&["get", "addr:10.0.0.1"])), "7\n");
+}

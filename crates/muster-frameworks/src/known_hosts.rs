@@ -5,7 +5,9 @@
     reason = "a handler takes its event by value"
 )]
 
-use muster_cluster::node::{Context, Declarations, Framework, Site};
+use std::time::Duration;
+
+use muster_cluster::node::{Context, Declarations, Framework, SharedStore, Site};
 use muster_cluster::{Key, PoolChange, PoolName, Role, SettingSpec};
 use muster_data::{Address, Record, Timestamp};
 
@@ -14,6 +16,14 @@ use crate::local_nets::{self, LocalNets};
 use crate::recent::{A_DAY, Recent, workers_expiry};
 use crate::zeek::KnownHostAdd;
 use crate::zeek_log::Connection;
+
+/// The hosts that are known, for a time: the store that Zeek's nodes use as well if their scripts are told to
+/// (`Known::use_host_store`), with the same keys and values.
+pub const KNOWN_HOSTS: SharedStore<Address, bool> = SharedStore::new("zeek/known/hosts");
+
+/// How long an owner waits until the store has said whether a host is known (Zeek's `host_store_timeout`).
+/// Without an answer the host is logged: better twice than never.
+pub(crate) const STORE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A worker has seen a host, for the first time since the host's owner last changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Record)]
@@ -45,13 +55,17 @@ pub struct KnownHost {
 /// process is told in the same way.
 ///
 /// When an owner dies, workers tell its heir of the hosts that they see from then on, and they are
-/// logged again. Both ends remember `known_hosts.max_hosts`; the oldest are forgotten first, and
+/// asked about once more. What is known is kept in a store ([`KNOWN_HOSTS`]), so that no heir logs what the dead
+/// owner has logged; with `[store."zeek/known/hosts"] backend = "sqlite"` it outlives the cluster. Where no store
+/// answers, the owner's own memory decides. Both ends remember `known_hosts.max_hosts`; the oldest are forgotten first, and
 /// counted as `evicted`.
 #[derive(Debug)]
 pub struct KnownHosts {
     local_nets: LocalNets,
     /// What a worker has told, and what a data node has logged.
     known: Recent<Address>,
+    most: usize,
+    expiry: Duration,
     role: Role,
 }
 
@@ -109,6 +123,8 @@ impl Framework for KnownHosts {
         has_work.then(|| Self {
             local_nets: LocalNets::of(settings, "known_hosts.local_nets"),
             known: Recent::new(settings.size("known_hosts.max_hosts"), expiry),
+            most: settings.size("known_hosts.max_hosts"),
+            expiry,
             role: site.node.role,
         })
     }
@@ -117,6 +133,7 @@ impl Framework for KnownHosts {
         if self.role == Role::Worker {
             declarations.on(Self::connection);
         } else {
+            declarations.store(&KNOWN_HOSTS);
             declarations.on(Self::host_seen);
             declarations.on(Self::known_host_add);
             declarations.zeek_stream::<KnownHost>("known_hosts", "Known::HOSTS_LOG");
@@ -173,9 +190,22 @@ impl KnownHosts {
         if self.known.contains(&record.host, cx.now()) {
             return;
         }
-        cx.log("known_hosts", record).checked(cx);
-        cx.count("hosts", 1);
         self.remember(record.host, cx);
+        let record = *record;
+        if !may_ask(cx.store(&KNOWN_HOSTS).size(), self.most, cx) {
+            return write(&record, cx);
+        }
+        cx.store(&KNOWN_HOSTS)
+            .within(STORE_TIMEOUT)
+            .put_unique_for(&record.host, &true, self.expiry)
+            .then(move |_: &mut Self, cx, is_new| match is_new {
+                Ok(true) => write(&record, cx),
+                Ok(false) => cx.count("known_elsewhere", 1),
+                Err(_) => {
+                    cx.count("store_silent", 1);
+                    write(&record, cx);
+                }
+            });
     }
 
     fn remember(&mut self, host: Address, cx: &mut Context<'_>) {
@@ -184,4 +214,16 @@ impl KnownHosts {
             cx.count("evicted", evicted);
         }
     }
+}
+
+fn write(record: &KnownHost, cx: &mut Context<'_>) {
+    cx.log("known_hosts", record).checked(cx);
+    cx.count("hosts", 1);
+}
+
+/// Whether an owner asks a store that has `size` keys here: it must not grow beyond what all owners may remember.
+pub(crate) fn may_ask(size: usize, most: usize, cx: &Context<'_>) -> bool {
+    let owners = cx.pool(&PoolName::proxy());
+    let owners = owners.map_or(1, |pool| pool.living().count().max(1));
+    size < most.saturating_mul(owners)
 }

@@ -5,18 +5,24 @@
     reason = "a handler takes its event by value"
 )]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
 
-use muster_cluster::node::{Context, Declarations, Framework, Site};
+use muster_cluster::node::{Context, Declarations, Framework, SharedStore, Site};
 use muster_cluster::{Key, PoolChange, PoolName, Role, SettingSpec};
 use muster_data::{Address, Data, EnumValue, Port, Protocol, Record, Timestamp};
 
 use crate::checked::Checked;
-use crate::known_hosts::{came_about, still_holds};
+use crate::known_hosts::{STORE_TIMEOUT, came_about, may_ask, still_holds};
 use crate::local_nets::{self, LocalNets};
 use crate::recent::{A_DAY, Recent, workers_expiry};
 use crate::zeek::KnownServiceAdd;
 use crate::zeek_log::Connection;
+
+/// The services that are known, for a time, by host, port and name: the store that Zeek's nodes use as well if
+/// their scripts are told to (`Known::use_service_store`), with the same keys and values.
+pub const KNOWN_SERVICES: SharedStore<(Address, Port, String), bool> =
+    SharedStore::new("zeek/known/services");
 
 /// A worker has seen a service, for the first time since the service's owner last changed.
 #[derive(Debug, Clone, PartialEq, Eq, Record)]
@@ -62,14 +68,31 @@ pub struct KnownService {
 /// logged once. Their records are logged as a Zeek proxy does: all services of a message in one, those
 /// that are known left out, and a service that is not known by an empty name.
 ///
-/// Owners die, and memory is bounded (`known_services.max_services`), as for
+/// Owners die, what is known is kept in a store ([`KNOWN_SERVICES`]), and memory is bounded
+/// (`known_services.max_services`), as for
 /// [known hosts](crate::KnownHosts).
 #[derive(Debug)]
 pub struct KnownServices {
     local_nets: LocalNets,
     /// What a worker has told, and what a data node has logged.
     known: Recent<(Address, Port, Name)>,
+    most: usize,
+    expiry: Duration,
+    /// The records whose services the store is asked about.
+    asked: HashMap<u64, Asked>,
+    next_asked: u64,
     role: Role,
+}
+
+/// A record whose services are not all known to be new or known.
+#[derive(Debug)]
+struct Asked {
+    record: KnownService,
+    /// The services that are new so far.
+    new: BTreeSet<String>,
+    /// Nothing is known of the service: the empty name among the new ones is not logged.
+    is_nameless: bool,
+    waits_for: usize,
 }
 
 /// The name of a service, by its hash.
@@ -113,6 +136,10 @@ impl Framework for KnownServices {
         has_work.then(|| Self {
             local_nets: LocalNets::of(settings, "known_services.local_nets"),
             known: Recent::new(settings.size("known_services.max_services"), expiry),
+            most: settings.size("known_services.max_services"),
+            expiry,
+            asked: HashMap::new(),
+            next_asked: 0,
             role: site.node.role,
         })
     }
@@ -121,6 +148,7 @@ impl Framework for KnownServices {
         if self.role == Role::Worker {
             declarations.on(Self::connection);
         } else {
+            declarations.store(&KNOWN_SERVICES);
             declarations.on(Self::service_seen);
             declarations.on(Self::known_service_add);
             declarations.zeek_stream::<KnownService>("known_services", "Known::SERVICES_LOG");
@@ -180,11 +208,10 @@ impl KnownServices {
         if self.known.contains(&entry, cx.now()) {
             return;
         }
-        let service = Some(seen.service).filter(|service| !service.is_empty());
-        let record = record(seen.ts, seen.host, seen.port, service.into_iter().collect());
-        cx.log("known_services", &record).checked(cx);
-        cx.count("services", 1);
         self.remember(entry, cx);
+        let record = record(seen.ts, seen.host, seen.port, BTreeSet::new());
+        let is_nameless = seen.service.is_empty();
+        self.ask(record, [seen.service].into(), is_nameless, cx);
     }
 
     fn known_service_add(&mut self, event: KnownServiceAdd, cx: &mut Context<'_>) {
@@ -201,12 +228,69 @@ impl KnownServices {
         if new.is_empty() {
             return;
         }
-        info.service
-            .retain(|service| new.contains(&(host, port, name(service))));
-        cx.log("known_services", &info).checked(cx);
-        cx.count("services", new.len() as u64);
+        let mut services = std::mem::take(&mut info.service);
+        let is_nameless = services.is_empty();
+        if is_nameless {
+            services.insert(String::new());
+        }
+        services.retain(|service| new.contains(&(host, port, name(service))));
         for entry in new {
             self.remember(entry, cx);
+        }
+        self.ask(info, services, is_nameless, cx);
+    }
+
+    /// Logs the services of a record that the store does not know.
+    fn ask(
+        &mut self,
+        record: KnownService,
+        services: BTreeSet<String>,
+        is_nameless: bool,
+        cx: &mut Context<'_>,
+    ) {
+        let mut asked = Asked {
+            waits_for: services.len(),
+            record,
+            new: BTreeSet::new(),
+            is_nameless,
+        };
+        if !may_ask(cx.store(&KNOWN_SERVICES).size(), self.most, cx) {
+            asked.new = services;
+            return asked.log(cx);
+        }
+        let (host, port) = (asked.record.host, asked.record.port_num);
+        self.next_asked += 1;
+        let number = self.next_asked;
+        self.asked.insert(number, asked);
+        for service in services {
+            let told = service.clone();
+            cx.store(&KNOWN_SERVICES)
+                .within(STORE_TIMEOUT)
+                .put_unique_for(&(host, port, service), &true, self.expiry)
+                .then(move |this: &mut Self, cx, is_new| match is_new {
+                    Ok(is_new) => this.answered(number, told, is_new, cx),
+                    Err(_) => {
+                        cx.count("store_silent", 1);
+                        this.answered(number, told, true, cx);
+                    }
+                });
+        }
+    }
+
+    fn answered(&mut self, number: u64, service: String, is_new: bool, cx: &mut Context<'_>) {
+        let Some(asked) = self.asked.get_mut(&number) else {
+            return;
+        };
+        asked.waits_for -= 1;
+        if is_new {
+            asked.new.insert(service);
+        } else {
+            cx.count("known_elsewhere", 1);
+        }
+        if asked.waits_for == 0
+            && let Some(asked) = self.asked.remove(&number)
+        {
+            asked.log(cx);
         }
     }
 
@@ -215,6 +299,22 @@ impl KnownServices {
         if evicted > 0 {
             cx.count("evicted", evicted);
         }
+    }
+}
+
+impl Asked {
+    fn log(self, cx: &mut Context<'_>) {
+        if self.new.is_empty() {
+            return;
+        }
+        let count = self.new.len() as u64;
+        let mut record = self.record;
+        record.service = self.new;
+        if self.is_nameless {
+            record.service.clear();
+        }
+        cx.log("known_services", &record).checked(cx);
+        cx.count("services", count);
     }
 }
 

@@ -23,8 +23,8 @@ mod standard;
 pub mod zeek;
 pub mod zeek_log;
 
-pub use known_hosts::{HostSeen, KnownHost, KnownHosts, came_about};
-pub use known_services::{KnownService, KnownServices, ServiceSeen};
+pub use known_hosts::{HostSeen, KNOWN_HOSTS, KnownHost, KnownHosts, came_about};
+pub use known_services::{KNOWN_SERVICES, KnownService, KnownServices, ServiceSeen};
 pub use log_files::{LogFiles, LogFilesConfig, LogFilesError, LogFormat};
 pub use log_input::{InputBatch, InputSummary, LogInput, LogInputConfig, Share};
 pub use notice::{Notice, NoticeRecord, Notices};

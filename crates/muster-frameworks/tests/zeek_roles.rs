@@ -12,7 +12,7 @@ use muster_frameworks::zeek::{
     KnownCert, KnownCertAdd, KnownHostAdd, KnownServiceAdd, SoftwareInfo, SoftwareNew,
     SoftwareRecord, Version,
 };
-use muster_frameworks::{Connection, KnownHost, KnownService, standard};
+use muster_frameworks::{Connection, KnownHost, KnownService, NoticeRecord, standard};
 use muster_testkit::Cluster;
 use muster_wire::zeek::serial::read_record;
 use muster_wire::zeek::{EventRef, Message, Metadata};
@@ -558,4 +558,29 @@ fn a_zeek_logger_gets_its_share_in_its_own_form() {
         "{records} at Zeek's logger, {ours} at ours"
     );
     assert!(batches >= 10 && ours >= 20, "{batches} {ours}");
+}
+
+/// The owner of a host changes, and the new one knows the version that the old one saw.
+#[test]
+fn a_server_of_another_version_raises_a_notice_whoever_owns_it() {
+    let mut cluster = started(cluster(""));
+    let host = address("10.0.0.1");
+    let notices = |cluster: &Cluster| -> Vec<String> {
+        let log = cluster.log_of::<NoticeRecord>("notice");
+        log.into_iter().map(|notice| notice.msg).collect()
+    };
+    to_owner(&mut cluster, host, &software(host, None, "OpenSSH_8.9p1"));
+    settle(&mut cluster);
+    assert_eq!(notices(&cluster), [""; 0]);
+    let owner = cluster.owner(&PoolName::proxy(), host);
+    cluster.kill(&owner);
+    cluster.run_for(Duration::from_secs(2));
+    to_owner(&mut cluster, host, &software(host, None, "OpenSSH_8.9p1"));
+    settle(&mut cluster);
+    assert_eq!(notices(&cluster), [""; 0]);
+    to_owner(&mut cluster, host, &software(host, None, "OpenSSH_9.6"));
+    settle(&mut cluster);
+    let expected =
+        "SSH::SERVER 'OpenSSH' version changed from OpenSSH_8.9p1 to OpenSSH_9.6 on 10.0.0.1";
+    assert_eq!(notices(&cluster), [expected]);
 }

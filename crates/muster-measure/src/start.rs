@@ -16,7 +16,7 @@ use crate::{Job, Launcher, cpu_seconds, memory_bytes};
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What one link within the process holds on its way.
-const LINK: usize = 64 << 10;
+const LINK: usize = 16 << 10;
 
 /// How soon a relay that is not there is dialled again.
 const RETRY: Duration = Duration::from_millis(50);
@@ -56,6 +56,10 @@ pub struct StartReport {
     pub reason: Option<String>,
     /// Transmissions of records to neighbours, of all endpoints.
     pub records: u64,
+    /// Offers of records to neighbours, of all endpoints.
+    pub offers: u64,
+    /// Neighbours that did not acknowledge a joining endpoint in time.
+    pub laggards: u64,
     /// Repairs of neighbours whose databases differed.
     pub repairs: u64,
 }
@@ -119,6 +123,8 @@ pub(crate) fn mesh(layout: Layout) -> Result<StartReport> {
             lost: sum.lost,
             reason: sum.reason,
             records: counted(&all, "mesh_records_sent"),
+            offers: counted(&all, "mesh_offers"),
+            laggards: counted(&all, "mesh_join_laggards"),
             repairs: counted(&all, "mesh_repairs"),
         })
     })

@@ -124,6 +124,7 @@ pub struct StoreClone {
     /// The same of former masters: a new snapshot has them, or they are lost.
     held_before: Vec<Settled>,
     warned: bool,
+    is_watched: bool,
     out: VecDeque<CloneOutput>,
 }
 
@@ -146,6 +147,7 @@ impl StoreClone {
             held_since: now,
             held_before: Vec::new(),
             warned: false,
+            is_watched: true,
             out: VecDeque::new(),
         };
         clone.find(now);
@@ -181,6 +183,11 @@ impl StoreClone {
             }
             (Some(_), _) => Freshness::Stale,
         }
+    }
+
+    /// Whether changes are told by [`CloneOutput::Changed`]; they are at first.
+    pub fn set_watched(&mut self, is_watched: bool) {
+        self.is_watched = is_watched;
     }
 
     /// Sends a write to the master; it is settled by `deadline`, if there is none after the configuration's
@@ -546,6 +553,17 @@ impl StoreClone {
         let before = std::mem::replace(&mut self.entries, entries);
         self.applied = Some((master.life, last));
         self.ask_at = None;
+        if self.is_watched {
+            self.tell_differences(&before, last);
+        }
+        self.out.push_back(CloneOutput::Attached);
+        for settled in self.held_before.drain(..) {
+            self.out.push_back(CloneOutput::Settled(settled));
+        }
+    }
+
+    /// Tells what a new snapshot changes as changes.
+    fn tell_differences(&mut self, before: &Entries, last: u64) {
         let mut events = Vec::new();
         for (key, old) in before.iter() {
             if self.entries.get(key).is_none() {
@@ -573,10 +591,6 @@ impl StoreClone {
                 event,
             }));
         }
-        self.out.push_back(CloneOutput::Attached);
-        for settled in self.held_before.drain(..) {
-            self.out.push_back(CloneOutput::Settled(settled));
-        }
     }
 
     fn apply(&mut self, mut change: Change) {
@@ -584,7 +598,9 @@ impl StoreClone {
         if let Some((_, last)) = &mut self.applied {
             *last = change.number;
         }
-        self.out.push_back(CloneOutput::Changed(change));
+        if self.is_watched {
+            self.out.push_back(CloneOutput::Changed(change));
+        }
     }
 
     fn results(&mut self, from: EndpointId, results: &Results, now: Mono) {

@@ -140,6 +140,11 @@ impl Follower {
         }
     }
 
+    /// Whether changes are told: nobody need hear of them where nobody watches.
+    pub fn set_watched(&mut self, is_watched: bool) {
+        self.muster.set_watched(is_watched);
+    }
+
     /// Sends a write to the master, as [`StoreClone::write`] does. A master of Broker refuses compare-and-swap
     /// and durable writes: [`Refusal::Unsupported`](crate::op::Refusal::Unsupported).
     pub fn write(&mut self, op: Op, level: Level, token: Token, deadline: Option<Mono>, now: Mono) {

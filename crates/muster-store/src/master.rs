@@ -93,6 +93,7 @@ pub struct Master {
     keeper: Option<Keeper>,
     /// Changes that clones have not been told.
     untold: Vec<Change>,
+    is_watched: bool,
     alive_at: Mono,
     out: VecDeque<MasterOutput>,
 }
@@ -155,6 +156,7 @@ impl Master {
             sessions: Sessions::default(),
             keeper,
             untold: Vec::new(),
+            is_watched: true,
             alive_at: now.mono,
             out: VecDeque::new(),
         };
@@ -180,6 +182,11 @@ impl Master {
     /// Whether what it holds outlives its process.
     pub fn is_persistent(&self) -> bool {
         self.keeper.is_some()
+    }
+
+    /// Whether changes are told by [`MasterOutput::Changed`]; they are at first.
+    pub fn set_watched(&mut self, is_watched: bool) {
+        self.is_watched = is_watched;
     }
 
     /// Applies an operation of this node. With it comes the generation that it is kept with: see
@@ -343,8 +350,9 @@ impl Master {
             return;
         }
         let mut changes = std::mem::take(&mut self.untold);
-        for change in &changes {
-            self.out.push_back(MasterOutput::Changed(change.clone()));
+        if self.is_watched {
+            let told = changes.iter().cloned().map(MasterOutput::Changed);
+            self.out.extend(told);
         }
         for change in &mut changes {
             self.backlog.push(change);

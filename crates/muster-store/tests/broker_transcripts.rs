@@ -157,7 +157,7 @@ impl Stage {
         let now = at(0);
         Self {
             master: Master::in_memory(name, me.endpoint, 1, MasterConfig::default(), now),
-            clones: BrokerClones::new(me, 0, 1 << 20, now.mono),
+            clones: BrokerClones::new(me, 1 << 20, now.mono),
             now: 0,
             sent: Vec::new(),
         }

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use muster::store::{
     Backend, BackendError, CloneOptions, Commit, Copy, Encoded, Entry, Freshness, Kept,
-    MasterOptions, Read, Revision, Scope, Store, StoreErrorKind, StoreName, Swapped, WatchEvent,
-    Write,
+    MasterOptions, Read, Revision, Scope, Store, StoreErrorKind, StoreName, Swapped, SyncedSet,
+    SyncedTable, WatchEvent, Write,
 };
 use muster::{Endpoint, EndpointConfig, Exposure, Forwarding};
 use muster_data::{Address, Data, Record};
@@ -365,4 +365,45 @@ async fn a_master_that_restarts_elsewhere_is_followed_and_keeps_what_was_durable
     until(async || store.get("b").await.unwrap(), Some(Data::Count(2))).await;
     assert_eq!(store.master(), Some(two.id()));
     assert!(second.close().await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_synced_table_is_a_plain_map_on_every_node() {
+    let (relay, [one, two]) = star().await;
+    let first = SyncedTable::new(clone(&one).await.typed::<String, u64>());
+    // Before anybody has the master.
+    first.insert(&"early".to_owned(), &1);
+    let _master = master(&relay).await;
+    let second = SyncedTable::new(clone(&two).await.typed::<String, u64>());
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let told = Arc::clone(&heard);
+    second.on_change(move |change| {
+        let new = change.new.map_or("-".to_owned(), |new| new.to_string());
+        told.lock().unwrap().push(format!("{} {new}", change.key));
+    });
+    within(second.synced()).await;
+    within(first.insert_and_wait(&"b".to_owned(), &2))
+        .await
+        .unwrap();
+    assert_eq!(first.get(&"b".to_owned()), Some(2));
+    second.insert_for(&"c".to_owned(), &3, Duration::from_millis(100));
+    second.remove(&"early".to_owned());
+    let expected = BTreeMap::from([("b".to_owned(), 2)]);
+    let both = async || {
+        heard.lock().unwrap().iter().any(|told| told == "c -") && *first.read() == expected
+    };
+    until(both, true).await;
+    assert_eq!(*second.read(), expected);
+    assert_eq!((first.failed(), second.failed()), (0, 0));
+    let set = SyncedSet::new(&clone(&relay_of(&relay).await).await.typed::<u64, bool>());
+    set.insert(&7);
+    until(async || set.contains(&7), true).await;
+}
+
+/// Another endpoint at a relay.
+async fn relay_of(relay: &Endpoint) -> Endpoint {
+    let address = listening(relay).await;
+    let leaf = start(Forwarding::Leaf);
+    within(leaf.peer(&address, RETRY)).await.unwrap();
+    leaf
 }

@@ -51,7 +51,7 @@ pub(crate) fn event(name: &str, arguments: &[String]) -> Result<Vec<u8>> {
 }
 
 /// An argument: Zeek's text form, perhaps with its type in front, or JSON with or without types.
-fn argument(number: usize, text: &str) -> Result<Data> {
+pub(crate) fn argument(number: usize, text: &str) -> Result<Data> {
     let limits = Limits::default();
     let typed = match Data::parse_text(text, &limits) {
         Ok(data) => return Ok(data),

@@ -4,6 +4,7 @@ mod message;
 pub(crate) mod peers;
 pub(crate) mod ping;
 pub(crate) mod publish;
+pub(crate) mod store;
 pub(crate) mod subscribe;
 mod websocket;
 

@@ -154,6 +154,8 @@ pub enum Effect {
         op: Op,
         /// How far it must have come.
         level: Level,
+        /// How long it may take; the layout's `stores.mutation_buffer_interval` if not set.
+        within: Option<Duration>,
         /// What the answer repeats.
         token: u64,
     },

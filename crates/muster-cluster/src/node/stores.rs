@@ -155,6 +155,7 @@ pub struct StoreContext<'a, 'c, K, V> {
     pub(crate) cx: &'a mut Context<'c>,
     pub(crate) name: StoreName,
     level: Level,
+    within: Option<Duration>,
     of: PhantomData<fn() -> (K, V)>,
 }
 
@@ -166,6 +167,7 @@ pub struct PendingWrite<'a, 'c, T> {
     name: StoreName,
     op: Op,
     level: Level,
+    within: Option<Duration>,
     read: fn(Answer) -> Result<T, WriteError>,
 }
 
@@ -181,6 +183,7 @@ impl<'c> Context<'c> {
             cx: self,
             name,
             level: Level::Applied,
+            within: None,
             of: PhantomData,
         }
     }
@@ -191,6 +194,13 @@ impl<'a, 'c, K: Encode + DecodeOwned, V: Encode + DecodeOwned> StoreContext<'a, 
     #[must_use]
     pub fn durable(mut self) -> Self {
         self.level = Level::Durable;
+        self
+    }
+
+    /// How long a write may take; the layout's `stores.mutation_buffer_interval` otherwise.
+    #[must_use]
+    pub fn within(mut self, limit: Duration) -> Self {
+        self.within = Some(limit);
         self
     }
 
@@ -224,6 +234,7 @@ impl<'a, 'c, K: Encode + DecodeOwned, V: Encode + DecodeOwned> StoreContext<'a, 
             name: self.name,
             op,
             level: self.level,
+            within: self.within,
             read,
         }
     }
@@ -393,6 +404,7 @@ impl<T: 'static> PendingWrite<'_, '_, T> {
                 store: self.name,
                 op: self.op,
                 level: self.level,
+                within: self.within,
                 token,
             }),
             Err(_) => {

@@ -249,6 +249,8 @@ impl Rig {
                     Ok(()) => format!("wait {token}: ready"),
                     Err(error) => format!("wait {token}: {error}"),
                 }),
+                Effect::OpenStore { store, .. } => self.said.push(format!("open {store}")),
+                Effect::WriteStore { store, .. } => self.said.push(format!("write to {store}")),
                 Effect::DescribePeers(_) => {}
             }
         }

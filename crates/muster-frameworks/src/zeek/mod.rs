@@ -20,5 +20,5 @@ mod version;
 pub use events::{KnownCertAdd, KnownHostAdd, KnownServiceAdd};
 pub use known_certs::{KnownCert, KnownCerts};
 pub use proxy::ZeekProxy;
-pub use software::{Software, SoftwareInfo, SoftwareNew, SoftwareRecord};
+pub use software::{Software, SoftwareInfo, SoftwareKey, SoftwareNew, SoftwareRecord, TRACKED};
 pub use version::Version;

@@ -7,13 +7,14 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use muster_cluster::node::{Context, Declarations, Framework, Site};
+use muster_cluster::node::{Context, Declarations, Framework, SharedStore, Site};
 use muster_cluster::{Key, PoolChange, PoolName, Role, SettingSpec};
 use muster_data::{Address, EnumValue, Port, Record, Timestamp};
 
 use super::version::{self, Version};
+use crate::Notice;
 use crate::checked::Checked;
-use crate::known_hosts::still_holds;
+use crate::known_hosts::{may_ask, still_holds};
 use crate::recent::{A_DAY, Recent};
 
 /// A worker of Zeek's has seen software. The key is the host's address.
@@ -80,7 +81,19 @@ pub struct SoftwareRecord {
     pub unparsed_version: Option<Vec<u8>>,
 }
 
-/// Logs every version of every software on a host once a day.
+/// A software on a host: the host, what kind of software (as `SSH::SERVER`), and what it is called.
+pub type SoftwareKey = (Address, EnumValue, Vec<u8>);
+
+/// The version that was seen last of every software on every host: what it calls itself. It outlives the
+/// cluster.
+pub const TRACKED: SharedStore<SoftwareKey, Vec<u8>> =
+    SharedStore::new("software/tracked").persistent();
+
+/// Logs every version of every software on a host once a day, and raises a notice when a version has changed.
+///
+/// The version seen last is in a store ([`TRACKED`]), so that a change is noticed whoever owns the host by then,
+/// and after a restart of the cluster. Whose changes raise `Software::Software_Version_Change` is said by
+/// `software.changes_of`: servers, unless told otherwise.
 ///
 /// Only Zeek's workers see software. They send it to the data node that owns the host, which takes what
 /// it calls itself apart, if the worker did not, and logs it to the stream `software` if host, name and
@@ -92,6 +105,9 @@ pub struct SoftwareRecord {
 #[derive(Debug)]
 pub struct Software {
     known: Recent<(Address, Text, Text)>,
+    /// Kinds of software, or parts of their names.
+    changes_of: Vec<String>,
+    most: usize,
 }
 
 /// A name or a version by its hash: both are chosen by whoever runs the software, and may be long.
@@ -113,6 +129,11 @@ impl Framework for Software {
             "time after which a version on a host is logged again (Zeek's create_expire)",
         )
         .positive(),
+        SettingSpec::text_list(
+            "software.changes_of",
+            &["SERVER"],
+            "kinds of software, or parts of their names, whose changes of version raise a notice",
+        ),
     ];
 
     fn create(site: &Site<'_>) -> Option<Self> {
@@ -122,10 +143,13 @@ impl Framework for Software {
                 settings.size("software.max_versions"),
                 settings.duration("software.expiry"),
             ),
+            changes_of: settings.text_list("software.changes_of").to_vec(),
+            most: settings.size("software.max_versions"),
         })
     }
 
     fn declare(&self, declarations: &mut Declarations<Self>) {
+        declarations.store(&TRACKED);
         declarations.on(Self::software_new);
         declarations.zeek_stream::<SoftwareRecord>("software", "Software::LOG");
     }
@@ -170,6 +194,9 @@ impl Software {
         if is_known && !force_log {
             return;
         }
+        if !is_known {
+            self.track(ts, (host, software_type.clone(), name.clone()), text, cx);
+        }
         let Version {
             major,
             minor,
@@ -194,6 +221,46 @@ impl Software {
         cx.count("software", 1);
         let evicted = self.known.insert(entry, cx.now());
         cx.count("evicted", evicted);
+    }
+}
+
+impl Software {
+    /// Compares a version with the one that was seen last, and puts it in its place.
+    fn track(
+        &self,
+        ts: Option<Timestamp>,
+        (host, kind, name): (Address, EnumValue, Option<Vec<u8>>),
+        version: Vec<u8>,
+        cx: &mut Context<'_>,
+    ) {
+        let kind_text = kind.to_string();
+        let is_wanted = self.changes_of.iter().any(|part| kind_text.contains(part));
+        let key = (host, kind, name.unwrap_or_default());
+        let before = cx.store(&TRACKED).get(&key).ok().flatten();
+        let is_full = before.is_none() && !may_ask(cx.store(&TRACKED).size(), self.most, cx);
+        if is_full {
+            cx.count("untracked", 1);
+            return;
+        }
+        if before.as_ref() == Some(&version) {
+            return;
+        }
+        if let Some(before) = before
+            && is_wanted
+        {
+            let software = String::from_utf8_lossy(&key.2).into_owned();
+            let [before, now] = [&before, &version].map(|text| String::from_utf8_lossy(text));
+            let msg = format!(
+                "{kind_text} '{software}' version changed from {before} to {now} on {host}"
+            );
+            let ts = ts.unwrap_or_else(|| cx.wall());
+            let mut notice = Notice::new(ts, "Software::Software_Version_Change", msg);
+            notice.src = Some(host);
+            notice.identifier = Some(format!("{host} {kind_text} {software} {now}"));
+            notice.raise(cx);
+            cx.count("changes", 1);
+        }
+        cx.store(&TRACKED).put(&key, &version).count_failures(self);
     }
 }
 

@@ -12,7 +12,7 @@ use super::channel::{
 use super::codec::{Command, Content, EVERYBODY, Entity, FIXED};
 use super::is_muster;
 use crate::op::{Answer, Change, Event, Op, Refusal};
-use crate::{Entries, Master, Now};
+use crate::{Master, Now, State};
 
 /// A clone that asks to be attached once more this soon has not had the time to get the answer.
 const ASKS_AGAIN: Duration = Duration::from_secs(1);
@@ -80,17 +80,16 @@ pub struct BrokerClones {
 }
 
 impl BrokerClones {
-    /// For the master of this name, which no other instance of its endpoint has. `told` is the number of the
-    /// last change before the first that [`BrokerClones::changed`] hears of, `frame_limit` the bytes of the largest
-    /// frame that a peer is sent.
-    pub fn new(me: Entity, told: u64, frame_limit: usize, now: Mono) -> Self {
+    /// For the master of this name, which no other instance of its endpoint has. `frame_limit` is the bytes of
+    /// the largest frame that a peer is sent.
+    pub fn new(me: Entity, frame_limit: usize, now: Mono) -> Self {
         Self {
             me,
             frame_limit,
             channel: Producer::new(now),
             writers: HashMap::new(),
             notes: VecDeque::new(),
-            told,
+            told: 0,
             results: VecDeque::new(),
             told_too_large: false,
             out: VecDeque::new(),
@@ -121,7 +120,7 @@ impl BrokerClones {
         }
         match content {
             Content::Nack { numbers } if numbers == [0] => {
-                self.attach(sender, master.state().entries(), now.mono);
+                self.attach(sender, master.state(), now.mono);
             }
             Content::Nack { numbers } if is_for_me => {
                 for resend in self.channel.nack(sender, &numbers, now.mono) {
@@ -164,7 +163,7 @@ impl BrokerClones {
         }
     }
 
-    /// The master's state has changed: every change is told here, in order.
+    /// The master's state has changed: every change is told here, in order, while clones are attached.
     pub fn changed(&mut self, change: &Change, now: Now) {
         let mut note = None;
         while let Some(first) = self.notes.front()
@@ -207,7 +206,7 @@ impl BrokerClones {
             };
             self.broadcast(content);
         }
-        self.told = change.number;
+        self.told = self.told.max(change.number);
         self.tell_results();
     }
 
@@ -278,7 +277,8 @@ impl BrokerClones {
 
     /// Attaches a clone, for the first time or anew: with the state of now, and the offset of now. A change
     /// that is made and not yet told comes twice then, which does no harm: all of them are puts and removals.
-    fn attach(&mut self, clone: Entity, entries: &Entries, now: Mono) {
+    fn attach(&mut self, clone: Entity, state: &State, now: Mono) {
+        let entries = state.entries();
         let attached = self.channel.attached(clone);
         if attached.is_some_and(|attached| now.since(attached) < ASKS_AGAIN)
             || (attached.is_none() && !self.channel.has_room())
@@ -297,6 +297,8 @@ impl BrokerClones {
         }
         self.told_too_large = false;
         self.channel.attach(clone, now);
+        // What was done while nobody was attached may never be told.
+        self.told = self.told.max(state.changes());
         let offset = self.channel.number();
         let state = entries.iter();
         let state = state.map(|(key, entry)| (key.clone(), entry.value.clone()));
@@ -409,6 +411,12 @@ impl BrokerClones {
         };
         // The writer is who has sent it: what it says of others has no say in anything but the broadcast.
         let answer = master.apply_foreign(writer, op, now);
+        if let Answer::Refused(refusal) = answer {
+            self.out.push_back(ClonesOutput::Refused(writer, refusal));
+        }
+        if !self.channel.is_heard() {
+            return;
+        }
         if let Answer::Done { change, .. } = answer
             && (publisher != writer || is_sum)
         {
@@ -417,9 +425,6 @@ impl BrokerClones {
                 publisher,
                 is_sum,
             });
-        }
-        if let Answer::Refused(refusal) = answer {
-            self.out.push_back(ClonesOutput::Refused(writer, refusal));
         }
         if let Some((who, request)) = asker {
             let result = Content::PutUniqueResult {
@@ -486,7 +491,7 @@ mod tests {
             let endpoint = entity(1).endpoint;
             Self {
                 master: Master::in_memory(name, endpoint, 1, config, now),
-                clones: BrokerClones::new(entity(1), 0, 1000 + 1024, now.mono),
+                clones: BrokerClones::new(entity(1), 1000 + 1024, now.mono),
             }
         }
 

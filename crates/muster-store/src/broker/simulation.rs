@@ -57,7 +57,7 @@ fn master(life: u64, now: Mono) -> (Master, BrokerClones) {
     let me = entity(1000 + life);
     let config = MasterConfig::default();
     let master = Master::in_memory(name, me.endpoint, life, config, wall(now));
-    (master, BrokerClones::new(me, 0, 1 << 20, now))
+    (master, BrokerClones::new(me, 1 << 20, now))
 }
 
 impl World {

@@ -201,8 +201,9 @@ impl Cluster {
                     store,
                     op,
                     level,
+                    within,
                     token,
-                } => self.write_store(position, &store, op, level, token),
+                } => self.write_store(position, &store, op, level, within, token),
                 Effect::Leave => self.note(position, "leaves"),
                 Effect::Report(report) => {
                     let mark = match report.severity {

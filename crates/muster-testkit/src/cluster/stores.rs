@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use muster_cluster::node::{Input, Now, StoreReads};
 use muster_data::{Data, Encode};
@@ -117,7 +118,9 @@ impl Cluster {
         let plan = plan.expect("a checked layout has a node for every master");
         let master_at = self.position(plan.master.as_str());
         let is_persistent = plan.backend != muster_cluster::StoreBackend::Memory;
-        if master_at != position && !use_here {
+        // A Zeek process has no stores of ours.
+        let is_there = !self.nodes[position].is_zeek;
+        if (master_at != position && !use_here) || !is_there {
             return;
         }
         let disks = &mut self.disks;
@@ -176,6 +179,7 @@ impl Cluster {
         store: &StoreName,
         op: Op,
         level: Level,
+        within: Option<Duration>,
         token: u64,
     ) {
         let now = self.present();
@@ -195,7 +199,10 @@ impl Cluster {
                         None => heard.push(Heard::Answer(token, Ok(answer))),
                     }
                 }
-                Core::Clone(clone) => clone.write(op, level, token, None, now.mono),
+                Core::Clone(clone) => {
+                    let deadline = within.map(|within| now.mono.after(within));
+                    clone.write(op, level, token, deadline, now.mono);
+                }
             },
         }
         self.hear(position, store, heard);

@@ -14,6 +14,10 @@ const WAITS: [Duration; 3] = [
 /// The same where somebody waits to be made known: what comes meanwhile shares the flood.
 const JOIN_WAITS: [Duration; 2] = [Duration::from_millis(20), Duration::from_millis(50)];
 
+/// What each relay of a mesh takes, when many have much to announce, of the time of those who hear it:
+/// nobody hears more than 250 announcements a second, however many relays there are.
+const SHARE: Duration = Duration::from_millis(4);
+
 /// After this silence the first wait applies again.
 const QUIET: Duration = Duration::from_secs(5);
 
@@ -36,9 +40,17 @@ pub(crate) struct HoldDown {
     due: Option<Mono>,
     level: usize,
     last: Option<Mono>,
+    /// What changes wait at least that are not the first for a while.
+    pace: Duration,
 }
 
 impl HoldDown {
+    /// Notes how many relays there are: all of them may have something to announce at the same time.
+    pub(crate) fn share_with(&mut self, relays: usize) {
+        let relays = u32::try_from(relays).unwrap_or(u32::MAX);
+        self.pace = SHARE.saturating_mul(relays).min(WAITS[2]);
+    }
+
     /// Notes a change.
     pub(crate) fn changed(&mut self, change: Change, now: Mono) {
         if self.last.is_none_or(|last| now.since(last) >= QUIET) {
@@ -51,7 +63,8 @@ impl HoldDown {
             Change::News => WAITS[self.level.min(1)],
             Change::Gain => WAITS[self.level],
         };
-        let due = now.after(wait);
+        let is_paced = self.level > 0 && change != Change::Loss;
+        let due = now.after(if is_paced { wait.max(self.pace) } else { wait });
         self.due = Some(self.due.map_or(due, |before| before.min(due)));
     }
 
@@ -73,6 +86,23 @@ impl HoldDown {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_more_relays_there_are_the_longer_each_waits() {
+        let mut hold = HoldDown::default();
+        hold.share_with(100);
+        hold.changed(Change::Join, Mono(0));
+        assert_eq!(hold.due(), Some(Mono(20_000_000)));
+        hold.flushed(true, Mono(0));
+        hold.changed(Change::Join, Mono(0));
+        assert_eq!(hold.due(), Some(Mono(400_000_000)));
+        hold.changed(Change::Loss, Mono(0));
+        assert_eq!(hold.due(), Some(Mono(20_000_000)));
+        hold.flushed(true, Mono(0));
+        hold.share_with(usize::MAX);
+        hold.changed(Change::News, Mono(0));
+        assert_eq!(hold.due(), Some(Mono(1_000_000_000)));
+    }
 
     #[test]
     fn repeated_gains_wait_longer_and_losses_do_not() {

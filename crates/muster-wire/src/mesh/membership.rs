@@ -78,6 +78,22 @@ impl Membership {
         is_new
     }
 
+    /// All that are in reach have what we have: none of them need settle. Says whether that makes a
+    /// difference.
+    pub(crate) fn proves_all(&mut self) -> bool {
+        let settling: Vec<EndpointId> = self.settling.ids().collect();
+        let mut is_any = false;
+        for id in settling {
+            is_any |= self.proves(id);
+        }
+        is_any
+    }
+
+    /// Whether somebody is in reach and ready, and may not know us yet.
+    pub(crate) fn has_settling(&self) -> bool {
+        self.settling.len() > 0
+    }
+
     /// Whether the next look is to be at all endpoints: we have just become ready.
     pub(crate) fn looks_at_all(&self, ready: bool) -> bool {
         ready && !self.was_ready

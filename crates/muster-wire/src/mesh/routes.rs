@@ -28,20 +28,23 @@ const MAX_ENTRIES_AT_ONCE: usize = 65_536;
 pub(super) struct Trees {
     graph: Arc<Graph>,
     me: u32,
-    by_origin: Box<[OnceLock<Branches>]>,
+    /// Made when the first is asked for: while links change many graphs are never asked.
+    by_origin: OnceLock<Box<[OnceLock<Branches>]>>,
 }
 
 impl Trees {
     fn new(graph: Arc<Graph>, me: u32) -> Self {
         Self {
-            by_origin: (0..graph.slots()).map(|_| OnceLock::new()).collect(),
             graph,
             me,
+            by_origin: OnceLock::new(),
         }
     }
 
     fn of(&self, origin: u32) -> Option<&Branches> {
-        let tree = self.by_origin.get(origin as usize)?;
+        let slots = self.graph.slots();
+        let make = || (0..slots).map(|_| OnceLock::new()).collect();
+        let tree = self.by_origin.get_or_init(make).get(origin as usize)?;
         Some(tree.get_or_init(|| Tree::new(&self.graph, origin).branches(&self.graph, self.me)))
     }
 }
@@ -59,8 +62,9 @@ pub struct Wanted {
 pub struct Routes {
     me: u32,
     relays: bool,
-    slots: HashMap<EndpointId, u32>,
-    nodes: Vec<Option<Arc<NodeRecord>>>,
+    slots: Arc<HashMap<EndpointId, u32>>,
+    nodes_version: u64,
+    nodes: Arc<[Option<Arc<NodeRecord>>]>,
     current: Arc<Trees>,
     /// The trees that stood before the last changes, while not everybody may know of these.
     settled: Option<Arc<Trees>>,
@@ -96,19 +100,21 @@ impl Routes {
             known.unwrap_or_else(|| Arc::new(Trees::new(Arc::clone(graph), me)))
         };
         let graph = database.graph();
+        let nodes_version = database.nodes_version();
+        let known = former.filter(|former| former.nodes_version == nodes_version);
+        let nodes = known.map(|former| Arc::clone(&former.nodes));
         let all = 0..u32::try_from(graph.slots()).unwrap_or(u32::MAX);
-        let nodes: Vec<_> = all.map(|slot| database.node(slot).cloned()).collect();
-        let slots = (0u32..).zip(&nodes);
-        let slots = slots.filter_map(|(slot, node)| Some((node.as_ref()?.id, slot)));
+        let all = all.map(|slot| database.node(slot).cloned());
         Self {
             me,
             relays,
-            slots: slots.collect(),
+            slots: Arc::clone(database.all_slots()),
             current: trees(graph),
             settled: settled.map(trees),
             reach: database.reach().clone(),
             guests: Guests::new(database, former.map(|former| &former.guests)),
-            nodes,
+            nodes_version,
+            nodes: nodes.unwrap_or_else(|| all.collect()),
         }
     }
 
@@ -151,7 +157,7 @@ impl Routes {
         if let Some(id) = addressed(topic) {
             return self.slot(id).into_iter().collect();
         }
-        let nodes = (0u32..).zip(&self.nodes);
+        let nodes = (0u32..).zip(&*self.nodes);
         nodes
             .filter(|(_, node)| node.as_ref().is_some_and(|node| node.filter.matches(topic)))
             .map(|(slot, _)| slot)

@@ -195,6 +195,12 @@ async fn heartbeat(queue: &PeerQueue, heartbeat: Heartbeat) -> EndReason {
     loop {
         ticks.tick().await;
         let now = queue.counts.reads.load(Ordering::Relaxed);
+        if queue.is_waiting() {
+            // It is this side that is slow: it reads nothing and answers no pings, but it is there.
+            (reads, silent) = (now, Duration::ZERO);
+            let _ = queue.ping();
+            continue;
+        }
         if now != reads {
             (reads, silent) = (now, Duration::ZERO);
             continue;

@@ -74,6 +74,8 @@ pub(crate) struct PeerQueue {
     room: Condvar,
     /// Whether the peering was told of: with version 2 when the mesh has made it known.
     announced: AtomicBool,
+    /// Whether the reader waits for the owner, and reads nothing meanwhile.
+    waits: AtomicBool,
     pub(crate) counts: PeerCounts,
 }
 
@@ -134,6 +136,7 @@ impl PeerQueue {
             me,
             control_limit,
             announced: AtomicBool::new(info.protocol == Protocol::V1),
+            waits: AtomicBool::new(false),
             info,
             control_bytes_limit: config.data_queue.bytes,
             frame_limit: config.frame_limit,
@@ -156,6 +159,16 @@ impl PeerQueue {
     /// Notes that the peering is told of; says whether it was not before.
     pub(crate) fn announce(&self) -> bool {
         !self.announced.swap(true, Ordering::Relaxed)
+    }
+
+    /// Notes whether the reader waits for the owner.
+    pub(crate) fn waits(&self, waits: bool) {
+        self.waits.store(waits, Ordering::Relaxed);
+    }
+
+    /// Whether the reader waits for the owner: what the peer sends meanwhile is not seen.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.waits.load(Ordering::Relaxed)
     }
 
     /// Offers a message, under the queue's policy.

@@ -32,6 +32,9 @@ const BATCH: usize = 16 << 10;
 /// Below this, one more look at the queue may save a write.
 const SMALL_WRITE: usize = 4 << 10;
 
+/// A queue of control frames that has had room for more is given back.
+const FRAMES_KEPT: usize = 64;
+
 /// Writes until the peering ends; ends it when a write fails or the queue is drained.
 pub(crate) async fn run<W: AsyncWrite + Unpin>(
     stream: W,
@@ -128,6 +131,10 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
                 self.in_place_bytes += frame.len();
                 self.in_place.push((self.buffer.len(), frame));
             }
+        }
+        if control.capacity() > FRAMES_KEPT {
+            // A burst is over, and the link may be one of hundreds.
+            *control = VecDeque::new();
         }
         while let Some(item) = self.data.pop_front() {
             match item {

@@ -485,8 +485,9 @@ impl Driver {
                         store,
                         op,
                         level,
+                        within,
                         token,
-                    } => self.stores.write(&store, op, level, token),
+                    } => self.stores.write(&store, op, level, within, token),
                     Effect::StartInputs => self.start_input(),
                     Effect::Report(report) => match report.severity {
                         Severity::Info => tracing::info!("{}", report.text),

@@ -69,6 +69,9 @@ pub enum NodeStartError {
     /// The node's address cannot be listened on.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// A store that the layout puts on this node does not open.
+    #[error(transparent)]
+    Store(#[from] NodeStoreError),
     /// The system refused a thread.
     #[error("cannot start the node's thread")]
     Thread(#[source] std::io::Error),
@@ -135,6 +138,8 @@ impl Node {
             bytes: node.settings.size("runtime.inbox_bytes"),
         };
         let subscriber = endpoint.subscribe_with_statuses(prefixes, inbox).await;
+        // Those that the layout names are opened at once: what is wrong with their files is told now.
+        stores.open_named().await?;
         endpoint.listen(node.socket_address(), exposure).await?;
         let retry = node.settings.duration("peering.retry");
         let direct = node.settings.text_list("peering.direct");

@@ -103,6 +103,7 @@ enum Slot {
 struct Early {
     op: Op,
     level: Level,
+    within: Option<Duration>,
     token: u64,
 }
 
@@ -235,6 +236,16 @@ impl NodeStores {
         Ok(store)
     }
 
+    /// Opens the masters that the layout names and puts here.
+    pub(crate) async fn open_named(&self) -> Result<(), NodeStoreError> {
+        for spec in self.0.layout.stores() {
+            if self.plan(&spec.name, false)?.master == self.0.node.name {
+                self.open(&spec.name, false).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// Another node asks for the master of a store.
     pub(crate) fn asked(&self, name: StoreName, persistent: bool) {
         let is_here = self
@@ -282,8 +293,20 @@ impl NodeStores {
     }
 
     /// Writes for a framework, whose loop has opened the store before.
-    pub(crate) fn write(&self, name: &StoreName, op: Op, level: Level, token: u64) {
-        let early = Early { op, level, token };
+    pub(crate) fn write(
+        &self,
+        name: &StoreName,
+        op: Op,
+        level: Level,
+        within: Option<Duration>,
+        token: u64,
+    ) {
+        let early = Early {
+            op,
+            level,
+            within,
+            token,
+        };
         match self.0.slots().get_mut(name) {
             Some(Slot::Open(store)) => self.0.write(store, early),
             Some(Slot::Opening(waiting)) => waiting.push(early),
@@ -348,10 +371,17 @@ impl Inner {
             .or_insert_with(|| Slot::Opening(Vec::new()));
     }
 
-    fn write(&self, store: &Store, Early { op, level, token }: Early) {
+    fn write(&self, store: &Store, early: Early) {
+        let Early {
+            op,
+            level,
+            within,
+            token,
+        } = early;
         let inbox = Arc::clone(&self.inbox);
         let settings = &self.node.settings;
-        let within = settings.duration("stores.mutation_buffer_interval");
+        let longest = || settings.duration("stores.mutation_buffer_interval");
+        let within = within.unwrap_or_else(longest);
         let done = Done::Call(Box::new(move |outcome| {
             inbox.push(Happening::Answer(token, outcome));
         }));

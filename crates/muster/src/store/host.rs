@@ -149,8 +149,8 @@ impl Host {
             endpoint: me,
             instance: endpoint.stores().next_instance(),
         };
-        let (told, limit) = (master.state().changes(), endpoint.config().frame_limit);
-        let clones = BrokerClones::new(entity, told, limit, now.mono);
+        let limit = endpoint.config().frame_limit;
+        let clones = BrokerClones::new(entity, limit, now.mono);
         let core = Core::Master(Box::new(master));
         let host = Self::new(endpoint, name, core, Some(clones), &topics, true).await?;
         if let Some(backend) = backend {
@@ -269,7 +269,12 @@ impl Host {
     pub(super) fn receive_broker(&self, command: Command) {
         self.drive(
             |inner, now| match (&mut inner.core, &mut inner.broker.clones) {
-                (Core::Master(master), Some(clones)) => clones.receive(command, master, now),
+                (Core::Master(master), Some(clones)) => {
+                    clones.receive(command, master, now);
+                    if clones.attached() > 0 {
+                        master.set_watched(true);
+                    }
+                }
                 (Core::Clone(clone), _) => clone.receive_broker(command, now),
                 (Core::Master(_), None) => {}
             },
@@ -434,6 +439,7 @@ impl Host {
     /// A watcher of what changes in a scope, which begins with what is there.
     pub(super) fn watch(&self, scope: Scope) -> Arc<super::watch::Queue> {
         let mut inner = self.lock();
+        inner.set_watched(true);
         let Inner { core, watchers, .. } = &mut *inner;
         let is_here = *self.is_attached.borrow();
         watchers.add(scope, is_here.then(|| entries_of(core)))
@@ -491,6 +497,8 @@ impl Host {
             }
             // The timer itself needs no waking.
             inner.armed = Mono::default();
+            let is_watched = inner.watchers.is_watched();
+            inner.set_watched(is_watched);
         });
         let mut inner = self.lock();
         let now = time(&self.endpoint);
@@ -509,6 +517,18 @@ fn entries_of(core: &Core) -> &Entries {
 impl Inner {
     fn entries(&self) -> &Entries {
         entries_of(&self.core)
+    }
+
+    fn set_watched(&mut self, is_watched: bool) {
+        match &mut self.core {
+            Core::Master(master) => {
+                // Broker's clones are told of every change, too.
+                let clones = self.broker.clones.as_ref();
+                let has_clones = clones.is_some_and(|clones| clones.attached() > 0);
+                master.set_watched(is_watched || has_clones);
+            }
+            Core::Clone(clone) => clone.set_watched(is_watched),
+        }
     }
 
     fn next_tick(&self, now: Now) -> Mono {

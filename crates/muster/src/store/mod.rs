@@ -26,16 +26,19 @@ mod handle;
 mod host;
 mod options;
 mod registry;
+mod synced;
 mod watch;
 
 pub use muster_store::{
-    Backend, BackendError, Commit, Copy, Encoded, Entry, Freshness, Kept, Level, Revision,
-    StoreName, StoreNameError, Write, arithmetic,
+    Backend, BackendError, Commit, Copy, Encoded, Entry, FailureMode, Freshness, JournalMode, Kept,
+    KeptWriter, Level, Revision, Sqlite, SqliteOptions, StoreName, StoreNameError, Synchronous,
+    Write, arithmetic,
 };
 
 pub use error::{OpenError, StoreError, StoreErrorKind};
 pub use handle::{Read, Store, Swapped, Versioned};
 pub use options::{CloneOptions, MasterOptions};
+pub use synced::{SyncedChange, SyncedSet, SyncedTable};
 pub use watch::{Scope, Watch, WatchEvent};
 
 pub(crate) use host::Done;

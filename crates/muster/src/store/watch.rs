@@ -381,6 +381,12 @@ impl Watchers {
         queue
     }
 
+    /// Whether somebody watches.
+    pub(super) fn is_watched(&mut self) -> bool {
+        self.0.retain(|queue| queue.strong_count() > 0);
+        !self.0.is_empty()
+    }
+
     pub(super) fn changed(&self, change: &Change) {
         for queue in self.0.iter().filter_map(Weak::upgrade) {
             queue.changed(&change.event);

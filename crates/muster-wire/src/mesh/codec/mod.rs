@@ -30,6 +30,8 @@ const JOIN: u8 = 7;
 const GOODBYE: u8 = 8;
 const FRAGMENT: u8 = 9;
 const ECHO: u8 = 10;
+const OFFER: u8 = 11;
+const AGREE: u8 = 12;
 
 /// The most bytes of a neighbour's parting words.
 pub const MAX_TEXT: usize = 1024;
@@ -61,6 +63,29 @@ pub enum Frame {
     List(Vec<Versions>),
     /// The endpoints whose records are wanted.
     Want(Vec<EndpointId>),
+    /// The versions of records that would be sent down a tree, for those who lack some.
+    Offer {
+        /// The endpoint down whose tree they would travel.
+        root: EndpointId,
+        /// What there is.
+        list: Vec<Versions>,
+    },
+    /// What is taken up of an offer.
+    Accept {
+        /// The root that the offer named.
+        root: EndpointId,
+        /// The endpoints whose records are to come.
+        ids: Vec<EndpointId>,
+    },
+    /// A question whether the other end and all below it have the same records, or that they have.
+    Agree {
+        /// Whether it is the answer.
+        is_answer: bool,
+        /// The hash of the records.
+        hash: u64,
+    },
+    /// All have the records of this hash.
+    Agreed(u64),
     /// A sign of life.
     Heartbeat {
         /// The sender's monotonic time in nanoseconds.
@@ -132,6 +157,16 @@ pub enum FrameError {
     OverLimit(&'static str),
 }
 
+/// Whether the payload of a frame is one of messages.
+pub fn is_batch(payload: &[u8]) -> bool {
+    payload.first() == Some(&BATCH)
+}
+
+/// Whether the payload of a frame is the end of a peering.
+pub fn is_goodbye(payload: &[u8]) -> bool {
+    payload.first() == Some(&GOODBYE)
+}
+
 /// What went wrong inside a frame, before its kind is named.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fault {
@@ -150,7 +185,9 @@ fn name(kind: u8) -> &'static str {
         JOIN => "JOIN",
         GOODBYE => "GOODBYE",
         FRAGMENT => "FRAGMENT",
-        _ => "ECHO",
+        ECHO => "ECHO",
+        OFFER => "OFFER",
+        _ => "AGREE",
     }
 }
 
@@ -199,13 +236,17 @@ impl Encoder {
             }
             Frame::List(list) => {
                 out.extend_from_slice(&[DIGEST, 1]);
-                put_varint(out, list.len() as u64);
-                for versions in list {
-                    out.extend_from_slice(versions.id.as_bytes());
-                    out.extend_from_slice(&versions.incarnation.0.to_be_bytes());
-                    put_varint(out, versions.node);
-                    put_varint(out, versions.links);
-                }
+                put_list(list, out);
+            }
+            Frame::Offer { root, list } => {
+                out.extend_from_slice(&[OFFER, 0]);
+                out.extend_from_slice(root.as_bytes());
+                put_list(list, out);
+            }
+            Frame::Accept { root, ids } => {
+                out.extend_from_slice(&[OFFER, 1]);
+                out.extend_from_slice(root.as_bytes());
+                records::put_ids(ids, out);
             }
             Frame::Want(ids) => {
                 out.push(WANT);
@@ -216,6 +257,14 @@ impl Encoder {
                 for number in [time, echo, hash] {
                     out.extend_from_slice(&number.to_be_bytes());
                 }
+            }
+            Frame::Agree { is_answer, hash } => {
+                out.extend_from_slice(&[AGREE, u8::from(*is_answer)]);
+                out.extend_from_slice(&hash.to_be_bytes());
+            }
+            Frame::Agreed(hash) => {
+                out.extend_from_slice(&[AGREE, 2]);
+                out.extend_from_slice(&hash.to_be_bytes());
             }
             Frame::Credit { class, bytes } => {
                 out.extend_from_slice(&[CREDIT, *class as u8]);
@@ -260,7 +309,7 @@ impl Decoder {
     /// Reads the payload of a frame. `None` for a frame of an unknown kind, which is skipped.
     pub fn read(&mut self, payload: &Bytes) -> Result<Option<Frame>, FrameError> {
         let (&kind, body) = payload.split_first().ok_or(FrameError::Empty)?;
-        if !(BATCH..=ECHO).contains(&kind) {
+        if !(BATCH..=AGREE).contains(&kind) {
             return Ok(None);
         }
         let mut reader = Reader::new(body);
@@ -293,7 +342,9 @@ impl Decoder {
                 Ok(Frame::Goodbye { reason, text })
             }
             FRAGMENT => read_fragment(reader, whole).ok_or(Fault::Malformed),
-            _ => read_echo(reader).ok_or(Fault::Malformed),
+            ECHO => read_echo(reader).ok_or(Fault::Malformed),
+            OFFER => read_offer(reader),
+            _ => read_agree(reader).ok_or(Fault::Malformed),
         }
     }
 }
@@ -347,6 +398,27 @@ fn read_records(reader: &mut Reader<'_>) -> Result<Frame, Fault> {
         flood: (flags & 2 != 0).then_some(flood),
         records,
     })
+}
+
+fn put_list(list: &[Versions], out: &mut Vec<u8>) {
+    put_varint(out, list.len() as u64);
+    for versions in list {
+        out.extend_from_slice(versions.id.as_bytes());
+        out.extend_from_slice(&versions.incarnation.0.to_be_bytes());
+        put_varint(out, versions.node);
+        put_varint(out, versions.links);
+    }
+}
+
+fn read_offer(reader: &mut Reader<'_>) -> Result<Frame, Fault> {
+    let form = reader.u8().ok_or(Fault::Malformed)?;
+    let root = read_id(reader).filter(|root| !root.is_nil());
+    let root = root.ok_or(Fault::Malformed)?;
+    match form {
+        0 => read_list(reader).map(|list| Frame::Offer { root, list }),
+        1 => records::read_ids(reader).map(|ids| Frame::Accept { root, ids }),
+        _ => Err(Fault::Malformed),
+    }
 }
 
 fn read_list(reader: &mut Reader<'_>) -> Result<Vec<Versions>, Fault> {
@@ -404,6 +476,18 @@ fn read_echo(reader: &mut Reader<'_>) -> Option<Frame> {
             _ => return None,
         },
         token: reader.u64()?,
+    })
+}
+
+fn read_agree(reader: &mut Reader<'_>) -> Option<Frame> {
+    let (form, hash) = (reader.u8()?, reader.u64()?);
+    Some(match form {
+        0 | 1 => Frame::Agree {
+            is_answer: form == 1,
+            hash,
+        },
+        2 => Frame::Agreed(hash),
+        _ => return None,
     })
 }
 

@@ -72,7 +72,8 @@ pub(super) fn read_ids(reader: &mut Reader<'_>) -> Result<Vec<EndpointId>, Fault
     if count > MAX_LIST {
         return Err(Fault::OverLimit);
     }
-    let mut ids = Vec::new();
+    let most = reader.remaining() / size_of::<EndpointId>();
+    let mut ids = Vec::with_capacity(most.min(usize::try_from(count).unwrap_or(most)));
     for _ in 0..count {
         ids.push(read_id(reader).ok_or(Fault::Malformed)?);
     }

@@ -180,6 +180,24 @@ fn frames_are_those_of_the_specification() {
         is_answer: false,
         token: 7,
     });
+    check(Frame::Offer {
+        root: A,
+        list: vec![Versions {
+            id: B,
+            incarnation: Incarnation(8),
+            node: 3,
+            links: 5,
+        }],
+    });
+    check(Frame::Accept {
+        root: A,
+        ids: vec![B],
+    });
+    check(Frame::Agree {
+        is_answer: true,
+        hash: 0x1122_3344_5566_7788,
+    });
+    check(Frame::Agreed(0x1122_3344_5566_7788));
 }
 
 #[test]
@@ -198,7 +216,7 @@ fn read(bytes: &[u8]) -> Result<Option<Frame>, FrameError> {
 #[test]
 fn unknown_kinds_and_fields_are_skipped() {
     assert_eq!(read(&[]), Err(FrameError::Empty));
-    assert_eq!(read(&[11, 1, 2, 3]), Ok(None));
+    assert_eq!(read(&[13, 1, 2, 3]), Ok(None));
     assert_eq!(read(&[0xff]), Ok(None));
     // JOIN request with the optional field 77.
     assert_eq!(read(&[7, 0, 77, 2, 1, 1]), Ok(Some(Frame::JoinRequest)));
@@ -434,6 +452,21 @@ fn a_batch() -> impl Strategy<Value = Frame> {
     })
 }
 
+fn a_list() -> impl Strategy<Value = Vec<Versions>> {
+    let list = prop::collection::vec((an_id(), any::<[u64; 3]>()), 0..4);
+    list.prop_map(|list| {
+        let versions = list
+            .into_iter()
+            .map(|(id, [incarnation, node, links])| Versions {
+                id,
+                incarnation: Incarnation(incarnation),
+                node,
+                links,
+            });
+        versions.collect()
+    })
+}
+
 fn a_frame() -> impl Strategy<Value = Frame> {
     let records = prop::collection::vec(a_record(), 0..4);
     let records = (an_id(), any::<bool>(), any::<Option<u64>>(), records);
@@ -443,18 +476,10 @@ fn a_frame() -> impl Strategy<Value = Frame> {
         flood,
         records,
     });
-    let list = prop::collection::vec((an_id(), any::<[u64; 3]>()), 0..4);
-    let list = list.prop_map(|list| {
-        let versions = list
-            .into_iter()
-            .map(|(id, [incarnation, node, links])| Versions {
-                id,
-                incarnation: Incarnation(incarnation),
-                node,
-                links,
-            });
-        Frame::List(versions.collect())
-    });
+    let offer = (an_id(), a_list()).prop_map(|(root, list)| Frame::Offer { root, list });
+    let accept = (an_id(), ids()).prop_map(|(root, ids)| Frame::Accept { root, ids });
+    let agree = (any::<bool>(), any::<u64>());
+    let agree = agree.prop_map(|(is_answer, hash)| Frame::Agree { is_answer, hash });
     let heartbeat = any::<[u64; 3]>();
     let heartbeat = heartbeat.prop_map(|[time, echo, hash]| Frame::Heartbeat { time, echo, hash });
     let credit = (a_class(), any::<u64>());
@@ -481,8 +506,12 @@ fn a_frame() -> impl Strategy<Value = Frame> {
         a_batch(),
         records,
         any::<u64>().prop_map(Frame::Digest),
-        list,
+        a_list().prop_map(Frame::List),
         ids().prop_map(Frame::Want),
+        offer,
+        accept,
+        agree,
+        any::<u64>().prop_map(Frame::Agreed),
         heartbeat,
         credit,
         Just(Frame::JoinRequest),

@@ -71,7 +71,8 @@ pub struct Database {
     limits: Limits,
     me: u32,
     entries: Vec<Option<Entry>>,
-    slots: HashMap<EndpointId, u32>,
+    /// Shared with snapshots of the routes.
+    slots: Arc<HashMap<EndpointId, u32>>,
     graph: Arc<Graph>,
     graph_version: u64,
     /// The slots whose node records changed.
@@ -101,7 +102,7 @@ impl Database {
             limits,
             me: 0,
             entries: Vec::new(),
-            slots: HashMap::new(),
+            slots: Arc::default(),
             graph,
             graph_version: 0,
             node_changes: Changes::default(),
@@ -126,6 +127,11 @@ impl Database {
     /// The slot of an endpoint that a node record is known of.
     pub fn slot(&self, id: EndpointId) -> Option<u32> {
         self.slots.get(&id).copied()
+    }
+
+    /// The slots of all, as of now.
+    pub(super) fn all_slots(&self) -> &Arc<HashMap<EndpointId, u32>> {
+        &self.slots
     }
 
     /// The node record in a slot.
@@ -344,7 +350,7 @@ impl Database {
         });
         let (id, transit) = (node.id, node.transit);
         self.node_changed(slot, &node);
-        self.slots.insert(id, slot);
+        Arc::make_mut(&mut self.slots).insert(id, slot);
         self.entries[slot as usize] = Some(Entry {
             age: (node.incarnation, node.version),
             node,
@@ -475,9 +481,10 @@ impl Database {
 
     /// Gives an endpoint up. Those that announce it as a neighbour go on doing so.
     pub fn remove(&mut self, id: EndpointId) {
-        let Some(slot) = self.slots.remove(&id) else {
+        let Some(slot) = self.slot(id) else {
             return;
         };
+        Arc::make_mut(&mut self.slots).remove(&id);
         if let Some(entry) = self.entries[slot as usize].take() {
             self.hash = self.hash.wrapping_sub(entry.share);
         }

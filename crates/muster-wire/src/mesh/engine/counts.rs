@@ -28,6 +28,8 @@ pub struct Counts {
     pub not_neighbour: u64,
     /// Transmissions of records to neighbours.
     pub records_sent: u64,
+    /// Offers of records to neighbours.
+    pub offers: u64,
     /// Floods that came where their tree does not lead.
     pub off_tree: u64,
     /// Exchanges of version lists.
@@ -44,6 +46,7 @@ impl Counts {
         let named = [
             ("mesh_not_neighbour", self.not_neighbour),
             ("mesh_records_sent", self.records_sent),
+            ("mesh_offers", self.offers),
             ("mesh_off_tree", self.off_tree),
             ("mesh_repairs", self.repairs),
             ("mesh_join_laggards", self.join_laggards),

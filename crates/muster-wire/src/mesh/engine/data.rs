@@ -87,6 +87,7 @@ impl Mesh {
             pending: self.pending.len()
                 + self.aside.len()
                 + self.joiners.len()
+                + self.offers.len()
                 + self.unreachable.len(),
         }
     }

@@ -41,13 +41,10 @@ impl Mesh {
                 }
             }
             if joiners.is_empty() {
-                records.extend(held);
-                self.send_records(&targets, self.identity.id, None, &records);
+                self.announce(&targets, records, held);
             } else {
                 // Everybody passes on all of what is acknowledged, and of the rest what is news.
-                if !held.is_empty() {
-                    self.send_records(&targets, self.identity.id, None, &held);
-                }
+                self.spread(&targets, self.identity.id, &held);
                 self.flood_joiners(targets, &records, joiners, now);
             }
         }
@@ -94,9 +91,12 @@ impl Mesh {
 
     /// Whether neither we nor a neighbour relay: nothing but heartbeats goes over such a link.
     pub(super) fn is_between_leaves(&self, peer: EndpointId) -> bool {
+        if self.identity.transit {
+            return false;
+        }
         let slot = self.database.slot(peer);
         let node = slot.and_then(|slot| self.database.node(slot));
-        !self.identity.transit && node.is_some_and(|node| !node.transit)
+        node.is_some_and(|node| !node.transit)
     }
 
     fn changed_node(&mut self, now: Mono) -> Option<Record> {
@@ -188,7 +188,7 @@ impl Mesh {
         records
     }
 
-    fn send_records(
+    pub(super) fn send_records(
         &mut self,
         targets: &[EndpointId],
         root: EndpointId,
@@ -201,16 +201,14 @@ impl Mesh {
             None => cut(records),
         };
         for part in parts {
-            for target in targets {
-                self.counts.records_sent += part.len() as u64;
-                let frame = Frame::Records {
-                    root,
-                    more: false,
-                    flood,
-                    records: part.to_vec(),
-                };
-                self.send(*target, frame);
-            }
+            self.counts.records_sent += (part.len() * targets.len()) as u64;
+            let frame = Frame::Records {
+                root,
+                more: false,
+                flood,
+                records: part.to_vec(),
+            };
+            self.send_all(targets, frame);
         }
     }
 
@@ -231,17 +229,7 @@ impl Mesh {
             self.membership.witnessed_by(all.collect());
         }
         let mut outcome = None;
-        if let Some(mut children) = self.tree_children(from, root) {
-            // Joining neighbours, whose link is not announced yet, miss nothing meanwhile.
-            let mut fresh = self.fresh_neighbours();
-            fresh.retain(|peer| {
-                let slot = self.database.slot(*peer);
-                slot.is_none_or(|slot| !self.database.reach().contains(slot))
-            });
-            children.extend(fresh);
-            children.sort_unstable();
-            children.dedup();
-            children.retain(|child| *child != from && *child != root);
+        if let Some(children) = self.flood_children(from, root) {
             if let (Some(number), true) = (flood, is_new_flood) {
                 self.note_joining(records, now);
                 self.send_records(&children, root, flood, records);
@@ -257,9 +245,7 @@ impl Mesh {
                 let held: Vec<Record> = held.collect();
                 news.extend(held);
                 self.let_go(records);
-                if !news.is_empty() {
-                    self.send_records(&children, root, None, &news);
-                }
+                self.spread(&children, root, &news);
             }
         } else {
             // Not noted as seen: it will come down its tree as well, and then must go on.
@@ -319,6 +305,26 @@ impl Mesh {
             Record::Links(links) => held.links == links.version,
             Record::Changes(changes) => held.links == changes.after,
         })
+    }
+
+    /// Where a flood that came from a neighbour goes on; `None` if it cannot.
+    pub(super) fn flood_children(
+        &mut self,
+        from: EndpointId,
+        root: EndpointId,
+    ) -> Option<Vec<EndpointId>> {
+        let mut children = self.tree_children(from, root)?;
+        // Joining neighbours, whose link is not announced yet, miss nothing meanwhile.
+        let fresh = self.neighbours.keys().copied().filter(|peer| {
+            let slot = self.database.slot(*peer);
+            let is_reached = slot.is_some_and(|slot| self.database.reach().contains(slot));
+            !is_reached && !self.is_linked(*peer) && !self.is_between_leaves(*peer)
+        });
+        children.extend(fresh);
+        children.sort_unstable();
+        children.dedup();
+        children.retain(|child| *child != from && *child != root);
+        Some(children)
     }
 
     /// Our children in the tree of a flood's root; `None` if the flood cannot go on there: over a link
@@ -384,7 +390,8 @@ impl Mesh {
         let mut wanted = Vec::new();
         self.watch(now, |mesh| {
             for record in records {
-                match mesh.offer(record, now) {
+                mesh.offers.came(record.id());
+                match mesh.apply(record, now) {
                     Applied::News => news.push(record.clone()),
                     Applied::Gap => wanted.push(record.id()),
                     Applied::Known => {}
@@ -416,7 +423,7 @@ impl Mesh {
         news
     }
 
-    fn offer(&mut self, record: &Record, now: Mono) -> Applied {
+    fn apply(&mut self, record: &Record, now: Mono) -> Applied {
         if record.id() == self.identity.id {
             self.heard_of_ourselves(record, now);
             return Applied::Known;

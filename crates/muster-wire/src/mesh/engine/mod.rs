@@ -1,10 +1,12 @@
 //! One endpoint's part in the mesh: facts in, decisions out.
 
+mod agreement;
 mod counts;
 mod data;
 mod flooding;
 mod guests;
 mod joining;
+mod offers;
 mod repair;
 #[cfg(test)]
 mod tests;
@@ -30,7 +32,9 @@ use crate::mesh::window::Windows;
 use crate::time::Mono;
 use crate::{EndpointId, Incarnation, Topic};
 
+use agreement::Agreement;
 pub use counts::{Counts, Sizes};
+use offers::Offers;
 
 /// Who an endpoint is.
 #[derive(Debug, Clone)]
@@ -92,8 +96,8 @@ pub enum Decision {
     Send {
         /// The neighbour.
         to: EndpointId,
-        /// The frame.
-        frame: Frame,
+        /// The frame; one that goes to many is shared.
+        frame: Arc<Frame>,
     },
     /// Hand a message to the local subscribers.
     Deliver(Parcel),
@@ -116,6 +120,9 @@ pub enum Decision {
     /// An endpoint that was up is no longer in reach.
     NodeDown(EndpointId),
 }
+
+/// A queue of decisions that has had room for more is given back when it is empty.
+const DECISIONS_KEPT: usize = 1024;
 
 #[derive(Debug)]
 struct Neighbour {
@@ -182,6 +189,8 @@ pub struct Mesh {
     joiners: BTreeSet<EndpointId>,
     floods: u64,
     barrier: Barrier,
+    offers: Offers,
+    agreement: Agreement,
     sponsor: Option<(EndpointId, Mono)>,
     ready: bool,
     membership: Membership,
@@ -236,6 +245,8 @@ impl Mesh {
             joiners: BTreeSet::new(),
             floods: 0,
             barrier: Barrier::default(),
+            offers: Offers::default(),
+            agreement: Agreement::default(),
             sponsor: None,
             ready: false,
             membership: Membership::default(),
@@ -299,7 +310,11 @@ impl Mesh {
 
     /// The next decision.
     pub fn poll(&mut self) -> Option<Decision> {
-        self.decisions.pop_front()
+        let next = self.decisions.pop_front();
+        if next.is_none() && self.decisions.capacity() > DECISIONS_KEPT {
+            self.decisions = VecDeque::new();
+        }
+        next
     }
 
     /// A connection to another Muster endpoint stands; both send frames of version 2 from now on.
@@ -343,6 +358,8 @@ impl Mesh {
             self.hold_down.changed(Change::Loss, now);
         }
         self.joiners.remove(&peer);
+        self.offers.link_down(peer);
+        self.agreement.link_down(peer);
         self.exchange_with_next(now);
         for outcome in self.barrier.link_down(peer) {
             self.flood_over(outcome);
@@ -392,6 +409,16 @@ impl Mesh {
             }
             Frame::List(list) => self.listed(from, &list, now),
             Frame::Want(ids) => self.wanted(from, &ids),
+            Frame::Offer { root, list } => self.offered(from, root, &list, now),
+            Frame::Accept { root, ids } => self.accepted(from, root, &ids),
+            Frame::Agree { is_answer, hash } => {
+                if is_answer {
+                    self.agreement_told(from, hash, now);
+                } else {
+                    self.agreement_asked(from, hash, now);
+                }
+            }
+            Frame::Agreed(hash) => self.agreement_found(from, hash, now),
             Frame::JoinRequest => self.join_requested(from, now),
             Frame::JoinAcknowledged { root, flood } => {
                 if let Some(outcome) = self.barrier.acknowledged((root, flood), from) {
@@ -431,6 +458,9 @@ impl Mesh {
         if is_due(self.look, now) || is_due(self.membership.due(), now) {
             self.look_around(now);
         }
+        if is_due(self.agreement.due(), now) {
+            self.agree(now);
+        }
         if is_due(self.kept_until(), now) {
             self.give_up_unreachable(now);
         }
@@ -447,6 +477,7 @@ impl Mesh {
             self.settled_until(),
             self.look,
             self.membership.due(),
+            self.agreement.due(),
             self.kept_until(),
         ]
         .into_iter()
@@ -512,7 +543,18 @@ impl Mesh {
     }
 
     fn send(&mut self, to: EndpointId, frame: Frame) {
+        let frame = Arc::new(frame);
         self.decisions.push_back(Decision::Send { to, frame });
+    }
+
+    /// Sends one frame to many.
+    fn send_all(&mut self, targets: &[EndpointId], frame: Frame) {
+        let frame = Arc::new(frame);
+        let sends = targets.iter().map(|to| Decision::Send {
+            to: *to,
+            frame: Arc::clone(&frame),
+        });
+        self.decisions.extend(sends);
     }
 
     /// Our children in the tree of `root`.

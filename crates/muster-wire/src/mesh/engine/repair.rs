@@ -265,7 +265,7 @@ pub(super) fn cut(records: &[Record]) -> Vec<&[Record]> {
 }
 
 /// About how many bytes a record takes.
-fn size(record: &Record) -> usize {
+pub(super) fn size(record: &Record) -> usize {
     match record {
         Record::Node(node) => 64 + node.filter.entries().map(<[u8]>::len).sum::<usize>(),
         Record::Links(links) => 32 + 16 * links.neighbours.len(),

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use super::*;
-use crate::mesh::record::{LinkRecord, Record};
+use crate::mesh::record::{LinkRecord, Record, Versions};
 use crate::mesh::score::{key, score};
 use crate::message::{Class, Kind, MessageId};
 
@@ -36,7 +36,9 @@ fn settle(meshes: &mut [Mesh], now: &mut u64, until: u64) -> Vec<(EndpointId, De
         for mesh in meshes.iter_mut() {
             while let Some(decision) = mesh.poll() {
                 match decision {
-                    Decision::Send { to, frame } => frames.push_back((mesh.id(), to, frame)),
+                    Decision::Send { to, frame } => {
+                        frames.push_back((mesh.id(), to, Arc::unwrap_or_clone(frame)));
+                    }
                     other => decisions.push((mesh.id(), other)),
                 }
             }
@@ -316,6 +318,72 @@ fn the_last_version_of_all_ends_nothing() {
     let later = now + 5 * SECOND;
     settle(&mut meshes, &mut now, later);
     assert!(meshes[0].up().contains(&id(2)));
+}
+
+/// Two chains of relays meet: nobody joins, and far ends know one another without waiting for three seconds.
+#[test]
+fn whoever_comes_in_reach_is_up_when_all_agree() {
+    let mut meshes: Vec<Mesh> = (1..=8).map(|number| mesh(number, "", 1)).collect();
+    let mut now = 0;
+    for right in (1..8).filter(|right| *right != 4) {
+        link(&mut meshes, right - 1, right, 0);
+    }
+    settle(&mut meshes, &mut now, 30 * SECOND);
+    assert!(meshes.iter().all(|mesh| mesh.up().len() == 3));
+    let met = now;
+    link(&mut meshes, 3, 4, met);
+    settle(&mut meshes, &mut now, met + SECOND);
+    assert!(meshes.iter().all(|mesh| mesh.up().len() == 7));
+}
+
+/// What is missing of an offer is asked of one neighbour, and of another when that one is gone; records that
+/// are known are not asked for.
+#[test]
+fn what_many_offer_one_sends() {
+    let mut mesh = mesh(1, "", 1);
+    for peer in [2, 3] {
+        mesh.peer_up(id(peer), Mono(0));
+        let record = Record::Node(Arc::new(node_record(peer, 1)));
+        mesh.receive(id(peer), flood(vec![record]), Mono(0));
+    }
+    let offer = |number: u8, node| Versions {
+        id: id(number),
+        incarnation: Incarnation(1),
+        node,
+        links: 0,
+    };
+    let taken = |mesh: &mut Mesh, from: u8, list: Vec<Versions>| {
+        while mesh.poll().is_some() {}
+        let root = id(from);
+        mesh.receive(root, Frame::Offer { root, list }, Mono(1));
+        let mut taken = Vec::new();
+        while let Some(decision) = mesh.poll() {
+            if let Decision::Send { to, frame } = decision
+                && let Frame::Accept { ids, .. } = &*frame
+            {
+                assert_eq!(to, root);
+                taken.extend_from_slice(ids);
+            }
+        }
+        taken
+    };
+    let list = vec![offer(2, 1), offer(8, 1), offer(9, 1)];
+    assert_eq!(taken(&mut mesh, 2, list.clone()), [id(8), id(9)]);
+    assert_eq!(taken(&mut mesh, 3, list.clone()), []);
+    assert_eq!(taken(&mut mesh, 3, vec![offer(9, 2)]), [id(9)]);
+    mesh.peer_down(id(2), Mono(2));
+    assert_eq!(taken(&mut mesh, 3, list), [id(8)]);
+    // However much is offered, only what a database may hold is awaited.
+    let many = (0..=u16::MAX).map(|number| {
+        let mut bytes = [7; 16];
+        bytes[..2].copy_from_slice(&number.to_be_bytes());
+        Versions {
+            id: EndpointId::from_random(bytes),
+            ..offer(9, 1)
+        }
+    });
+    taken(&mut mesh, 3, many.collect());
+    assert!(mesh.sizes().pending <= Config::default().limits.nodes + 16);
 }
 
 /// The time that a flood takes grows with its records, not with their square.

@@ -33,6 +33,7 @@ impl Mesh {
         let is_graph_change = graph_version != self.database.graph_version();
         if is_graph_change {
             self.database.refresh();
+            self.hold_down.share_with(self.database.graph().relays());
             self.fetch_aside(now);
             self.last_change = now;
             #[cfg(test)]
@@ -45,6 +46,7 @@ impl Mesh {
         }
         if is_graph_change || nodes_version != self.database.nodes_version() {
             self.last_news = now;
+            self.hash_changed(now);
             self.look.get_or_insert(now.after(LOOK_AFTER));
         }
         result
@@ -115,6 +117,9 @@ impl Mesh {
             self.decisions.extend(decision);
         }
         self.look_at_guests(now);
+        if self.ready && self.membership.has_settling() {
+            self.look_for_agreement(now);
+        }
     }
 
     pub(super) fn kept_until(&self) -> Option<Mono> {

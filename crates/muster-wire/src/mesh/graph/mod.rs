@@ -64,6 +64,11 @@ impl Graph {
         self.transit.contains(slot)
     }
 
+    /// The number of those that relay, in reach or not.
+    pub(super) fn relays(&self) -> usize {
+        self.transit.len()
+    }
+
     /// The neighbours that an endpoint announces, in ascending order of slots.
     pub fn announced(&self, slot: u32) -> &[u32] {
         self.announced.get(slot)

@@ -271,14 +271,18 @@ fn control_traffic() {
             network.run(2000 * MILLI);
             quiesce(network).unwrap();
             println!(
-                "{linking:?}, {what}: {} frames, {} records, {} bytes, agreed after {} ms, {} us of \
-                 computing per endpoint",
+                "{linking:?}, {what}: {} frames, {} records, {} bytes, all up after {} ms, agreed after {} ms, \
+                 {} us of computing per endpoint",
                 network.control.0 - before.0,
                 records(network).saturating_sub(records_before),
                 network.control.1 - before.1,
+                network.last_up.saturating_sub(begun) / MILLI,
                 (network.now - begun) / MILLI,
                 clock.elapsed().as_micros() / u128::from(nodes)
             );
+            for (kind, (frames, bytes)) in std::mem::take(&mut network.by_kind) {
+                println!("    {kind}: {frames} frames, {bytes} bytes");
+            }
         };
         measure("cold start", &mut network, None);
         measure("nothing", &mut network, None);

@@ -114,6 +114,10 @@ pub(super) struct Network {
     pub(super) control: (u64, u64),
     pub(super) visitors: Vec<Visitor>,
     pub(super) visits: VisitorLedger,
+    /// When somebody was said to be up last.
+    pub(super) last_up: u64,
+    /// Those frames by what they are.
+    pub(super) by_kind: BTreeMap<&'static str, (u64, u64)>,
 }
 
 fn filter_of(node: usize, random: &mut Random) -> Filter {
@@ -150,6 +154,8 @@ impl Network {
             control: (0, 0),
             visitors: Vec::new(),
             visits: VisitorLedger::default(),
+            by_kind: BTreeMap::new(),
+            last_up: 0,
         }
     }
 
@@ -501,6 +507,7 @@ impl Network {
     /// From now on messages must reach either from the other.
     fn node_up(&mut self, observer: usize, id: EndpointId) {
         let node = self.by_id[&id];
+        self.last_up = self.now;
         if !self.up[observer].insert(id) {
             let text = format!("{observer}: {id} went up twice");
             self.ledger.violations.push(text);
@@ -535,6 +542,9 @@ impl Network {
         if !matches!(frame, Frame::Batch { .. } | Frame::Heartbeat { .. }) {
             self.control.0 += 1;
             self.control.1 += bytes.len() as u64;
+            let kind = self.by_kind.entry(kind_of(frame)).or_default();
+            kind.0 += 1;
+            kind.1 += bytes.len() as u64;
         }
         let jitter = self.random.next() % connection.delay;
         let at = (self.now + connection.delay + jitter).max(connection.last_arrival[side] + 1);
@@ -578,6 +588,22 @@ impl Network {
         let filters = self.nodes.iter().filter(|node| node.is_alive);
         let filters = filters.map(|node| (node.id, node.filter.clone())).collect();
         self.before = (self.truth(), filters);
+    }
+}
+
+fn kind_of(frame: &Frame) -> &'static str {
+    match frame {
+        Frame::Records { root, .. } if root.is_nil() => "repairs",
+        Frame::Records { flood: Some(_), .. } => "floods to be acknowledged",
+        Frame::Records { .. } => "floods",
+        Frame::Digest(_) => "hashes",
+        Frame::List(_) => "version lists",
+        Frame::Want(_) => "wishes",
+        Frame::Offer { .. } => "offers",
+        Frame::Accept { .. } => "what is taken up of offers",
+        Frame::Agree { .. } | Frame::Agreed(_) => "agreement",
+        Frame::JoinAcknowledged { .. } => "acknowledgements",
+        _ => "others",
     }
 }
 

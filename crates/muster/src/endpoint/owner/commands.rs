@@ -31,8 +31,6 @@ pub(crate) enum Command {
     RoutingUpdate(EndpointId, Filter, oneshot::Sender<()>),
     /// A peer of version 1 passes on what others send to it.
     Forwards(EndpointId, oneshot::Sender<()>),
-    /// The answer comes when the routing table knows what the frame says: what follows it may need that.
-    MeshFrame(EndpointId, Box<Frame>, oneshot::Sender<()>),
     /// A peer of the mesh has said goodbye: the answer comes when nothing is routed to it any more.
     PeerLeaving(EndpointId, oneshot::Sender<()>),
     NewSubscriber(Vec<Box<[u8]>>, Arc<SubscriberQueue>, oneshot::Sender<u64>),
@@ -53,6 +51,15 @@ pub(crate) enum Command {
     Unavailable(String, String),
     Unpeer(Unpeer, oneshot::Sender<bool>),
     ShutDown(oneshot::Sender<()>),
+}
+
+/// Frames of the mesh that came from a peer.
+#[derive(Debug)]
+pub(crate) struct MeshFrames {
+    pub(super) peer: EndpointId,
+    pub(super) frames: Vec<Frame>,
+    /// The answer comes when the routing table knows what the frames say: what follows them may need that.
+    pub(super) done: oneshot::Sender<()>,
 }
 
 /// What became of the wish to dial an address.
@@ -86,6 +93,7 @@ pub(crate) enum ConnectionCommand {
 #[derive(Debug, Clone)]
 pub(crate) struct OwnerHandle {
     commands: mpsc::Sender<Command>,
+    frames: mpsc::Sender<MeshFrames>,
     missed: Arc<Notify>,
 }
 
@@ -93,6 +101,9 @@ pub(crate) struct OwnerHandle {
 #[derive(Debug)]
 pub(crate) struct Inbox {
     pub(super) commands: mpsc::Receiver<Command>,
+    /// What readers of the mesh bring comes behind all commands: handshakes have a time limit, and the more
+    /// links stand when a large mesh starts, the less there is to tell.
+    pub(super) frames: mpsc::Receiver<MeshFrames>,
     /// Told when a command of [`OwnerHandle::tell`] had no room.
     pub(super) missed: Arc<Notify>,
 }
@@ -100,13 +111,16 @@ pub(crate) struct Inbox {
 impl OwnerHandle {
     pub(crate) fn channel() -> (Self, Inbox) {
         let (sender, receiver) = mpsc::channel(COMMANDS);
+        let (frames, frames_come) = mpsc::channel(COMMANDS);
         let missed = Arc::new(Notify::new());
         let handle = Self {
             commands: sender,
+            frames,
             missed: Arc::clone(&missed),
         };
         let inbox = Inbox {
             commands: receiver,
+            frames: frames_come,
             missed,
         };
         (handle, inbox)
@@ -132,5 +146,14 @@ impl OwnerHandle {
         let (done, answer) = oneshot::channel();
         self.commands.send(command(done)).await.ok()?;
         answer.await.ok()
+    }
+
+    /// Gives frames of the mesh to the owner, and waits until the routing table knows what they say.
+    pub(crate) async fn mesh_frames(&self, peer: EndpointId, frames: Vec<Frame>) {
+        let (done, answer) = oneshot::channel();
+        let frames = MeshFrames { peer, frames, done };
+        if self.frames.send(frames).await.is_ok() {
+            let _ = answer.await;
+        }
     }
 }

@@ -91,14 +91,14 @@ impl Owner {
         }
         let mut announced = false;
         // What is flooded is encoded once for all neighbours, whose queues share it.
-        let mut last: Option<(Frame, Bytes)> = None;
+        let mut last: Option<(Arc<Frame>, Bytes)> = None;
         while let Some(decision) = self.mesh.mesh.poll() {
             match decision {
                 Decision::Send { to, frame } => {
                     let Some(peer) = self.peers.get(&to) else {
                         continue;
                     };
-                    let same = last.take_if(|(known, _)| *known == frame);
+                    let same = last.take_if(|(known, _)| Arc::ptr_eq(known, &frame));
                     let (_, bytes) = last.insert(same.unwrap_or_else(|| {
                         let bytes = encoded(&frame);
                         (frame, bytes)

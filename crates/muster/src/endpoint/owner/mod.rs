@@ -23,10 +23,15 @@ use guests::GuestNews;
 use mesh::MeshPart;
 use peers::Peer;
 
+use commands::MeshFrames;
 pub(crate) use commands::{Command, ConnectionCommand, DialStart, Inbox, OwnerHandle, Unpeer};
 
 /// Commands that are dealt with together: what they change in the mesh makes one routing table.
 const TOGETHER: usize = 64;
+
+/// About how many frames of the mesh are dealt with together, for the same reason. Not more: they take
+/// milliseconds, and commands, other endpoints of the process and what is sent wait meanwhile.
+const FRAMES_TOGETHER: usize = 64;
 
 /// How often time-outs are looked at while a connection shakes hands, or the endpoint shuts down: the
 /// precision of their limits. At other times only the mesh has any, and says when: an idle endpoint that
@@ -67,7 +72,7 @@ pub(crate) struct Owner {
     shared: Arc<Shared>,
     peering: Peering,
     mesh: MeshPart,
-    /// Readers that wait until their frame is in the routing table.
+    /// Readers that wait until their frames are in the routing table.
     mesh_answers: Vec<oneshot::Sender<()>>,
     connections: HashMap<ConnectionId, Connection>,
     peers: BTreeMap<EndpointId, Peer>,
@@ -108,12 +113,14 @@ impl Owner {
     pub(crate) async fn run(mut self, inbox: Inbox) {
         let Inbox {
             mut commands,
+            mut frames,
             missed,
         } = inbox;
         let mut end_by = None;
         loop {
             let rest = self.rest();
             tokio::select! {
+                biased;
                 command = commands.recv() => match command {
                     Some(command) => {
                         self.command(command);
@@ -123,12 +130,21 @@ impl Owner {
                             };
                             self.command(command);
                         }
+                        // Whoever sends commands all the time must not keep frames waiting.
+                        self.mesh_frames(0, &mut frames);
                     }
                     None => break,
                 },
+                Some(first) = frames.recv() => {
+                    let others = first.frames.len();
+                    self.receive(first);
+                    self.mesh_frames(others, &mut frames);
+                }
                 () = missed.notified() => self.drop_abandoned(),
-                () = at_rest(rest) => self.look_at_time(),
+                () = at_rest(rest) => {}
             }
+            // Nor must anybody keep time waiting.
+            self.look_at_time();
             self.carry_out();
             self.carry_out_mesh();
             if self.shutting_down.is_some() {
@@ -151,6 +167,25 @@ impl Owner {
         self.shared.table.store(Arc::new(Table::empty()));
         if let Some(done) = self.shutting_down {
             let _ = done.send(());
+        }
+    }
+
+    fn receive(&mut self, came: MeshFrames) {
+        let now = self.shared.now();
+        for frame in came.frames {
+            self.mesh.mesh.receive(came.peer, frame, now);
+        }
+        self.mesh_answers.push(came.done);
+    }
+
+    /// Deals with frames of the mesh that are there, and came behind so many others.
+    fn mesh_frames(&mut self, mut others: usize, frames: &mut mpsc::Receiver<MeshFrames>) {
+        while others < FRAMES_TOGETHER {
+            let Ok(came) = frames.try_recv() else {
+                break;
+            };
+            others += came.frames.len();
+            self.receive(came);
         }
     }
 
@@ -195,11 +230,6 @@ impl Owner {
             Command::Forwards(peer, done) => {
                 self.mesh.mesh.guest_forwards(peer, self.shared.now());
                 let _ = done.send(());
-            }
-            Command::MeshFrame(peer, frame, done) => {
-                let now = self.shared.now();
-                self.mesh.mesh.receive(peer, *frame, now);
-                self.mesh_answers.push(done);
             }
             Command::PeerLeaving(peer, done) => {
                 if let Some(entry) = self.peers.get_mut(&peer).filter(|entry| !entry.leaving) {

@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError};
 use bytes::{Bytes, BytesMut};
 use muster_wire::counters::DropCause;
 use muster_wire::frame::{self, HEADER, Next};
-use muster_wire::mesh::codec::{Decoder, Frame, MessageRef};
+use muster_wire::mesh::codec::{self, Decoder, Frame, MessageRef};
 use muster_wire::mesh::{Verdict, addressed};
 use muster_wire::peering::Protocol;
 use muster_wire::routing::HopCache;
@@ -38,10 +38,13 @@ struct Origin {
     known: Option<(u32, SharedWindows)>,
 }
 
+/// The most frames that the owner is given at once.
+const AT_ONCE: usize = 64;
+
 /// What ends the processing of frames before their end.
 enum Stop {
-    /// The owner has to deal with a frame before what follows it.
-    Owner(Frame),
+    /// The owner has to deal with these frames before what follows them.
+    Owner(Vec<Frame>),
     /// The peer is about to go: nothing more may be routed to it.
     Goodbye,
     End(EndReason),
@@ -73,10 +76,11 @@ impl<R: AsyncRead + Unpin> Reader<R> {
                         return Err(EndReason::removed());
                     }
                 }
-                Err(Stop::Owner(frame)) => {
+                Err(Stop::Owner(frames)) => {
                     let peer = self.queue.info.id;
-                    let mesh = |done| Command::MeshFrame(peer, Box::new(frame), done);
-                    self.owner.call(mesh).await;
+                    self.queue.waits(true);
+                    self.owner.mesh_frames(peer, frames).await;
+                    self.queue.waits(false);
                 }
             }
         }
@@ -94,13 +98,23 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         let limit = shared.config.frame_limit;
         let (mut at, mut largest) = (0, 0);
         let mut messages = 0;
+        // A large mesh that starts sends many: the owner is asked once for all that came together.
+        let mut for_owner = Vec::new();
         let outcome = loop {
             let length = match frame::next(&buffer[at..], limit) {
                 Ok(Next::Complete(length)) => length,
+                // What stands before the end is dealt with first, whatever the end is.
+                Ok(Next::Needs(_)) | Err(_) if !for_owner.is_empty() => {
+                    break Err(Stop::Owner(for_owner));
+                }
                 Ok(Next::Needs(needed)) => break Ok(needed),
                 Err(error) => break Err(lost(&error)),
             };
             let payload = &buffer[at + HEADER..at + HEADER + length];
+            let is_next = !for_owner.is_empty() && comes_behind(payload);
+            if is_next || for_owner.len() >= AT_ONCE {
+                break Err(Stop::Owner(for_owner));
+            }
             at += HEADER + length;
             largest = largest.max(HEADER + length);
             let batch = match decoder.batch(payload) {
@@ -127,6 +141,10 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             let frame = match decoder.read(&Bytes::copy_from_slice(payload)) {
                 Ok(Some(frame)) => frame,
                 Ok(None) => continue,
+                Err(_) if !for_owner.is_empty() => {
+                    at -= HEADER + length;
+                    break Err(Stop::Owner(for_owner));
+                }
                 Err(error) => break Err(lost(&error)),
             };
             match frame {
@@ -139,7 +157,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
                     token,
                 }),
                 Frame::Goodbye { .. } => break Err(Stop::Goodbye),
-                frame => break Err(Stop::Owner(frame)),
+                frame => for_owner.push(frame),
             }
         };
         if at > 0 {
@@ -316,6 +334,12 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             self.refuse(cause, what, &label.unwrap_or_default());
         }
     }
+}
+
+/// Whether a frame must not be looked at before the owner has dealt with those before it: messages need
+/// the records that explain them, and a goodbye is the last.
+fn comes_behind(payload: &[u8]) -> bool {
+    codec::is_batch(payload) || codec::is_goodbye(payload)
 }
 
 fn lost(error: &impl ToString) -> Stop {

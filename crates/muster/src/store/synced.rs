@@ -1,0 +1,320 @@
+//! Tables and sets that are the same on every node: what Bro's `&synchronized` was.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
+use std::time::Duration;
+
+use muster_data::{DecodeOwned, Encode};
+use muster_store::op::{Answer, Op};
+use muster_store::{Encoded, Level};
+use tokio::sync::watch;
+
+use super::error::StoreError;
+use super::handle::{Store, span};
+use super::host::Done;
+use super::watch::{Scope, WatchEvent};
+
+/// How long a change that nobody waits for may wait for a master: Zeek's default.
+const WITHIN: Duration = Duration::from_secs(120);
+
+/// How long the table may take to follow its store.
+const SETTLING: Duration = Duration::from_secs(1);
+
+/// A change of a [`SyncedTable`], for its hook.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SyncedChange<K, V> {
+    /// The key.
+    pub key: K,
+    /// Its value before, if it had one.
+    pub old: Option<V>,
+    /// Its value now, if it has one.
+    pub new: Option<V>,
+    /// Whether it was removed because its lifetime was over.
+    pub is_expired: bool,
+}
+
+type Hook<K, V> = Box<dyn Fn(&SyncedChange<K, V>) + Send>;
+
+/// A table that any node reads like a plain map, without waiting, and changes from anywhere.
+///
+/// **What it promises.** There is a store underneath, and all changes have one order, that of its master: all
+/// nodes come to the same table. A change is seen in this node's table when the master has ordered it, which
+/// takes a round trip; [`SyncedTable::insert_and_wait`] returns after that. Of two nodes that set one key, the
+/// one that the master hears last wins. Before the cluster is up, and while the master is away, changes wait, up
+/// to two minutes and 65,536 of them, and are then applied in order; those that cannot be are counted
+/// ([`SyncedTable::failed`]) and told of in the log.
+#[derive(Debug)]
+pub struct SyncedTable<K, V> {
+    store: Store<K, V>,
+    inner: Arc<Inner<K, V>>,
+    synced: watch::Receiver<bool>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+struct Inner<K, V> {
+    table: RwLock<BTreeMap<K, V>>,
+    hook: Mutex<Option<Hook<K, V>>>,
+    failed: AtomicU64,
+}
+
+impl<K, V> std::fmt::Debug for Inner<K, V> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Inner").finish_non_exhaustive()
+    }
+}
+
+impl<K, V> Drop for SyncedTable<K, V> {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl<K, V> SyncedTable<K, V>
+where
+    K: Encode + DecodeOwned + Ord + Clone + Send + Sync + 'static,
+    V: Encode + DecodeOwned + Clone + Send + Sync + 'static,
+{
+    /// The table that a store holds.
+    pub fn new(store: Store<K, V>) -> Self {
+        let inner = Arc::new(Inner {
+            table: RwLock::default(),
+            hook: Mutex::default(),
+            failed: AtomicU64::new(0),
+        });
+        let (sender, synced) = watch::channel(false);
+        let task = tokio::spawn(follow(store.clone(), Arc::clone(&inner), sender));
+        Self {
+            store,
+            inner,
+            synced,
+            task,
+        }
+    }
+
+    /// The table as it is now. Nothing changes while it is looked at: let go of it soon.
+    pub fn read(&self) -> RwLockReadGuard<'_, BTreeMap<K, V>> {
+        let table = self.inner.table.read();
+        table.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The value of a key.
+    pub fn get(&self, key: &K) -> Option<V> {
+        self.read().get(key).cloned()
+    }
+
+    /// Whether a key has a value.
+    pub fn contains(&self, key: &K) -> bool {
+        self.read().contains_key(key)
+    }
+
+    /// Calls this after every change, with the table already changed, in the order of the changes. It must not
+    /// wait.
+    pub fn on_change(&self, hook: impl Fn(&SyncedChange<K, V>) + Send + 'static) {
+        let mut place = self
+            .inner
+            .hook
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        *place = Some(Box::new(hook));
+    }
+
+    /// Waits until the table has what its store has, for the first time.
+    pub async fn synced(&self) {
+        let mut synced = self.synced.clone();
+        // An error means that the task has ended with its store.
+        let _ = synced.wait_for(|is_synced| *is_synced).await;
+    }
+
+    /// Sets a value on all nodes; does not wait for it.
+    pub fn insert(&self, key: &K, value: &V) {
+        self.write(Op::Put {
+            key: Encoded::key(key),
+            value: Encoded::of(value),
+            lifetime: None,
+        });
+    }
+
+    /// Sets a value on all nodes for a time; does not wait for it.
+    pub fn insert_for(&self, key: &K, value: &V, lifetime: Duration) {
+        self.write(Op::Put {
+            key: Encoded::key(key),
+            value: Encoded::of(value),
+            lifetime: Some(span(lifetime)),
+        });
+    }
+
+    /// Sets a value and waits until this node's table has it, or says why not.
+    pub async fn insert_and_wait(&self, key: &K, value: &V) -> Result<(), StoreError> {
+        self.store.put(key, value).await?;
+        // The store of this node has it; the table follows.
+        self.settle(key).await;
+        Ok(())
+    }
+
+    /// Removes a key on all nodes; does not wait for it.
+    pub fn remove(&self, key: &K) {
+        self.write(Op::Erase {
+            key: Encoded::key(key),
+        });
+    }
+
+    /// Removes all keys on all nodes; does not wait for it.
+    pub fn clear(&self) {
+        self.write(Op::Clear);
+    }
+
+    /// How many changes of this node failed.
+    pub fn failed(&self) -> u64 {
+        self.inner.failed.load(Ordering::Relaxed)
+    }
+
+    /// The store underneath.
+    pub fn store(&self) -> &Store<K, V> {
+        &self.store
+    }
+
+    /// Waits until the table shows what the store has for a key.
+    async fn settle(&self, key: &K) {
+        let key_bytes = Encoded::key(key);
+        let settling = async {
+            loop {
+                let stored = self.store.look_up(&key_bytes).map(|entry| entry.value);
+                let shown = self.get(key).map(|value| Encoded::of(&value));
+                if stored == shown {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        // Where somebody else sets a value of another type, the table never shows it.
+        let _ = tokio::time::timeout(SETTLING, settling).await;
+    }
+
+    fn write(&self, op: Op) {
+        let inner = Arc::clone(&self.inner);
+        let name = self.store.name().clone();
+        let done = Done::Call(Box::new(move |outcome| {
+            let problem = match outcome {
+                Ok(Answer::Refused(refusal)) => refusal.to_string(),
+                Err(failure) => failure.to_string(),
+                Ok(_) => return,
+            };
+            if inner.failed.fetch_add(1, Ordering::Relaxed) == 0 {
+                tracing::warn!(
+                    "store {name}: a change failed: {problem}; further ones are only counted"
+                );
+            }
+        }));
+        self.store.write_raw(op, Level::Applied, WITHIN, done);
+    }
+}
+
+/// Keeps a table as its store is.
+async fn follow<K, V>(store: Store<K, V>, inner: Arc<Inner<K, V>>, synced: watch::Sender<bool>)
+where
+    K: Encode + DecodeOwned + Ord + Clone + Send + Sync + 'static,
+    V: Encode + DecodeOwned + Clone + Send + Sync + 'static,
+{
+    let mut watch = store.watch(Scope::All);
+    drop(store);
+    let mut is_warned = false;
+    loop {
+        let event = match watch.next().await {
+            Ok(event) => event,
+            Err(error) => {
+                if !std::mem::replace(&mut is_warned, true) {
+                    tracing::warn!("{error}; the entry is not in the table");
+                }
+                continue;
+            }
+        };
+        let (key, new, is_expired) = match event {
+            WatchEvent::Insert { key, value } => (key, Some(value), false),
+            WatchEvent::Update { key, new, .. } => (key, Some(new), false),
+            WatchEvent::Erase { key, .. } => (key, None, false),
+            WatchEvent::Expire { key, .. } => (key, None, true),
+            WatchEvent::Synced => {
+                synced.send_replace(true);
+                continue;
+            }
+            WatchEvent::Restarted => {
+                let mut table = inner.table.write().unwrap_or_else(PoisonError::into_inner);
+                table.clear();
+                continue;
+            }
+        };
+        let old = {
+            let mut table = inner.table.write().unwrap_or_else(PoisonError::into_inner);
+            match &new {
+                Some(value) => table.insert(key.clone(), value.clone()),
+                None => table.remove(&key),
+            }
+        };
+        let hook = inner.hook.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(hook) = &*hook {
+            hook(&SyncedChange {
+                key,
+                old,
+                new,
+                is_expired,
+            });
+        }
+    }
+}
+
+/// A set that any node reads like a plain set, without waiting, and changes from anywhere. It promises what a
+/// [`SyncedTable`] does.
+#[derive(Debug)]
+pub struct SyncedSet<K>(SyncedTable<K, bool>);
+
+impl<K> SyncedSet<K>
+where
+    K: Encode + DecodeOwned + Ord + Clone + Send + Sync + 'static,
+{
+    /// The set that a store holds: its keys.
+    pub fn new(store: &Store<K, bool>) -> Self {
+        Self(SyncedTable::new(store.clone()))
+    }
+
+    /// Whether this is an element.
+    pub fn contains(&self, element: &K) -> bool {
+        self.0.contains(element)
+    }
+
+    /// The elements as they are now.
+    pub fn elements(&self) -> Vec<K> {
+        self.0.read().keys().cloned().collect()
+    }
+
+    /// Waits until the set has what its store has, for the first time.
+    pub async fn synced(&self) {
+        self.0.synced().await;
+    }
+
+    /// Adds an element on all nodes; does not wait for it.
+    pub fn insert(&self, element: &K) {
+        self.0.insert(element, &true);
+    }
+
+    /// Adds an element on all nodes for a time; does not wait for it.
+    pub fn insert_for(&self, element: &K, lifetime: Duration) {
+        self.0.insert_for(element, &true, lifetime);
+    }
+
+    /// Removes an element on all nodes; does not wait for it.
+    pub fn remove(&self, element: &K) {
+        self.0.remove(element);
+    }
+
+    /// Calls this after every change: the element, and whether it is one now.
+    pub fn on_change(&self, hook: impl Fn(&K, bool) + Send + 'static) {
+        self.0
+            .on_change(move |change| hook(&change.key, change.new.is_some()));
+    }
+
+    /// How many changes of this node failed.
+    pub fn failed(&self) -> u64 {
+        self.0.failed()
+    }
+}
