@@ -9,8 +9,8 @@ use crate::broker::{BrokerClone, Command, Content, muster_entity};
 use crate::op::Op;
 use crate::protocol::{Message, Query, Reply};
 use crate::{
-    CloneConfig, CloneOutput, Entries, Freshness, Level, Now, Revision, StoreClone, StoreName,
-    Token,
+    CloneConfig, CloneOutput, Copy, Entries, Freshness, Level, Now, Revision, StoreClone,
+    StoreName, Token,
 };
 
 /// How long a new clone looks for a Muster master alone.
@@ -249,7 +249,9 @@ impl Follower {
             broker.tick(now);
         }
         if !self.wants_broker && now >= self.broker_at {
-            if self.muster.hears_master(now) {
+            // Without a copy it hears its master only if it asks.
+            let is_quiet = self.config.copy == Copy::Nothing && self.muster.master().is_some();
+            if is_quiet || self.muster.hears_master(now) {
                 self.broker_at = now.after(MUSTER_AGAIN);
             } else {
                 self.wants_broker = true;

@@ -261,6 +261,27 @@ async fn a_muster_master_wins() {
     assert_eq!(broker.asks("dump").await, "dump from-broker=1");
 }
 
+/// More than a MiB, which is encoded beside the store's work, with writes meanwhile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_large_state_comes_in_one_frame() {
+    let Some(program) = program() else {
+        return;
+    };
+    let endpoint = start();
+    let store = master(&endpoint).await.typed::<String, u64>();
+    let key = |number: u64| format!("{number:064}");
+    for number in 0..30_000 {
+        store.put(&key(number), &number).await.unwrap();
+    }
+    let mut broker = peered(&program, &endpoint, "clone").await;
+    for number in 0..3000 {
+        store.put("last", &number).await.unwrap();
+    }
+    broker.until("get last", "value 2999").await;
+    let last = broker.asks(&format!("get {}", key(29_999))).await;
+    assert_eq!(last, "value 29999");
+}
+
 /// Broker's clone goes on after a lost connection; so does what it wrote meanwhile.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_connection_that_breaks_loses_no_write() {

@@ -52,19 +52,16 @@ impl BrokerPart {
                 ClonesOutput::Snapshot(snapshot) => {
                     let to = snapshot.command.receiver.endpoint;
                     let runtime = tokio::runtime::Handle::try_current();
-                    match runtime.ok().filter(|_| snapshot.size >= LARGE) {
-                        Some(runtime) => {
-                            let (mut publisher, topic) =
-                                (endpoint.publisher(), self.clone_topic.clone());
-                            runtime.spawn_blocking(move || {
-                                let bytes = Bytes::from(snapshot.command.encode());
-                                publisher.command_to(to, &topic, bytes);
-                            });
-                        }
-                        None => {
+                    if let Some(runtime) = runtime.ok().filter(|_| snapshot.size >= LARGE) {
+                        let (mut publisher, topic) =
+                            (endpoint.publisher(), self.clone_topic.clone());
+                        runtime.spawn_blocking(move || {
                             let bytes = Bytes::from(snapshot.command.encode());
-                            publisher.command_to(to, &self.clone_topic, bytes);
-                        }
+                            publisher.command_to(to, &topic, bytes);
+                        });
+                    } else {
+                        let bytes = Bytes::from(snapshot.command.encode());
+                        publisher.command_to(to, &self.clone_topic, bytes);
                     }
                 }
                 ClonesOutput::TooLarge(clone, size) => {
