@@ -296,3 +296,155 @@ impl Follower {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use muster_data::Timestamp;
+
+    use super::*;
+    use crate::broker::Entity;
+    use crate::op::{Answer, Change, Event, Refusal};
+    use crate::{Encoded, Settled};
+
+    fn endpoint(number: u8) -> EndpointId {
+        EndpointId::from_random([number; 16])
+    }
+
+    fn at(millis: u64) -> Mono {
+        Mono(1 + millis * 1_000_000)
+    }
+
+    fn follower() -> Follower {
+        let name = StoreName::new("kv").unwrap();
+        Follower::new(name, endpoint(1), 3, CloneConfig::default(), at(0))
+    }
+
+    fn drain(follower: &mut Follower) -> Vec<FollowerOutput> {
+        std::iter::from_fn(|| follower.poll()).collect()
+    }
+
+    /// A master of Broker attaches the follower, whose store has one key then.
+    fn attach(follower: &mut Follower, key: &str, now: Mono) -> Vec<FollowerOutput> {
+        follower.tick(now);
+        assert!(follower.wants_broker());
+        follower.listening(now);
+        follower.tick(now);
+        let master = Entity {
+            endpoint: endpoint(2),
+            instance: 7,
+        };
+        let command = Command {
+            number: 1,
+            sender: master,
+            receiver: muster_entity(endpoint(1), 3),
+            content: Content::AckClone {
+                offset: 1,
+                heartbeat: 5,
+                state: vec![(Encoded::key(key), Encoded::of(&1u64))],
+            },
+        };
+        let wall = Timestamp::from_nanos(0);
+        follower.receive_broker(command, Now { mono: now, wall });
+        drain(follower)
+    }
+
+    fn put(key: &str) -> Op {
+        Op::Put {
+            key: Encoded::key(key),
+            value: Encoded::of(&2u64),
+            lifetime: None,
+        }
+    }
+
+    fn settled(outputs: &[FollowerOutput]) -> Vec<&Settled> {
+        let settled = outputs.iter().filter_map(|output| match output {
+            FollowerOutput::Muster(CloneOutput::Settled(settled)) => Some(settled),
+            _ => None,
+        });
+        settled.collect()
+    }
+
+    #[test]
+    fn writes_that_wait_go_to_the_master_that_is_found() {
+        let mut follower = follower();
+        follower.write(put("a"), Level::Applied, 1, None, at(0));
+        follower.write(put("b"), Level::Durable, 2, None, at(0));
+        follower.tick(at(100));
+        assert!(!follower.wants_broker(), "a Muster master may answer yet");
+        drain(&mut follower);
+        let outputs = attach(&mut follower, "k", at(500));
+        assert!(outputs.contains(&FollowerOutput::FollowsBroker(endpoint(2))));
+        let sent = outputs.iter().filter_map(|output| match output {
+            FollowerOutput::BrokerFind(bytes) => Some(Command::decode(bytes).unwrap()),
+            _ => None,
+        });
+        let events: Vec<Command> = sent.filter(|sent| sent.content.is_event()).collect();
+        assert!(matches!(&events[..], [event] if event.number == 2));
+        let refused = Settled {
+            token: 2,
+            outcome: Ok(Answer::Refused(Refusal::Unsupported)),
+        };
+        assert_eq!(settled(&outputs), [&refused]);
+        assert_eq!(follower.master(), Some(endpoint(2)));
+        assert_eq!(follower.freshness(at(500)), Freshness::Fresh);
+        follower.query(9, Query::Size, at(500));
+        let revision = Revision { life: 0, change: 1 };
+        let replied = CloneOutput::Replied(9, revision, Reply::Size(1));
+        assert_eq!(
+            drain(&mut follower),
+            [FollowerOutput::Muster(replied)],
+            "the copy answers"
+        );
+    }
+
+    #[test]
+    fn a_muster_master_takes_over_what_is_read_and_what_waits() {
+        let mut follower = follower();
+        attach(&mut follower, "k", at(500));
+        follower.write(put("a"), Level::Applied, 1, None, at(600));
+        drain(&mut follower);
+        let alive = Message::Alive { life: 5, last: 0 };
+        follower.receive(endpoint(3), alive, at(700));
+        let outputs = drain(&mut follower);
+        assert!(outputs.contains(&FollowerOutput::FollowsMuster));
+        assert!(!follower.wants_broker());
+        // It was sent to the other master, and never heard of again.
+        let lost = Settled {
+            token: 1,
+            outcome: Err(crate::Failure::Unknown),
+        };
+        assert_eq!(settled(&outputs), [&lost]);
+        assert_eq!(follower.entries().len(), 1);
+        let chunk = crate::protocol::Chunk {
+            instance: 3,
+            life: 5,
+            as_of: 0,
+            after: None,
+            entries: Vec::new(),
+            is_last: true,
+        };
+        follower.receive(endpoint(3), Message::Chunk(chunk), at(800));
+        let erased = drain(&mut follower).into_iter().any(|output| {
+            let FollowerOutput::Muster(CloneOutput::Changed(Change { event, .. })) = output else {
+                return false;
+            };
+            matches!(event, Event::Erase { .. })
+        });
+        assert!(erased && follower.entries().is_empty());
+        assert_eq!(follower.applied(), Some((5, 0)));
+    }
+
+    #[test]
+    fn a_clone_that_hears_its_master_looks_for_no_other() {
+        let mut follower = follower();
+        for second in 0..60 {
+            let now = at(second * 1000);
+            let alive = Message::Alive { life: 5, last: 0 };
+            follower.receive(endpoint(3), alive, now);
+            follower.tick(now);
+            assert!(!follower.wants_broker());
+        }
+        follower.tick(at(69_500));
+        assert!(follower.wants_broker());
+    }
+}
