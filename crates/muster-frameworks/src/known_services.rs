@@ -267,12 +267,12 @@ impl KnownServices {
             cx.store(&KNOWN_SERVICES)
                 .within(STORE_TIMEOUT)
                 .put_unique_for(&(host, port, service), &true, self.expiry)
-                .then(move |this: &mut Self, cx, is_new| match is_new {
-                    Ok(is_new) => this.answered(number, told, is_new, cx),
-                    Err(_) => {
+                .then(move |this: &mut Self, cx, is_new| {
+                    let is_new = is_new.unwrap_or_else(|_| {
                         cx.count("store_silent", 1);
-                        this.answered(number, told, true, cx);
-                    }
+                        true
+                    });
+                    this.answered(number, told, is_new, cx);
                 });
         }
     }

@@ -6,12 +6,13 @@
 //! what comes out of an input is bounded by that input's size.
 //!
 //! A new reader gets a function here, a line in [`TARGETS`], and a file of that name in
-//! `fuzz/fuzz_targets/`. Commands of stores have no reader yet.
+//! `fuzz/fuzz_targets/`.
 
 mod handshake;
 mod json;
 mod mesh;
 mod seeds;
+mod stores;
 mod values;
 mod wire;
 mod zeek;
@@ -20,6 +21,7 @@ pub use handshake::handshake;
 pub use json::json;
 pub use mesh::mesh;
 pub use seeds::seeds;
+pub use stores::stores;
 pub use values::{text, values};
 pub use wire::{envelopes, filters, frames};
 pub use zeek::{serial, zeek};
@@ -50,6 +52,10 @@ pub const TARGETS: &[Target] = &[
     Target {
         name: "mesh",
         run: mesh,
+    },
+    Target {
+        name: "stores",
+        run: stores,
     },
     Target {
         name: "filters",

@@ -135,7 +135,7 @@ macro_rules! targets {
 }
 
 targets!(
-    frames, handshake, envelopes, filters, mesh, values, text, json, zeek, serial
+    frames, handshake, envelopes, filters, mesh, stores, values, text, json, zeek, serial
 );
 
 /// A target without a fuzz target or without a run here would be forgotten.

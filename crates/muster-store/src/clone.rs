@@ -27,6 +27,8 @@ pub struct CloneConfig {
     pub master_timeout: Duration,
     /// Whether it holds a copy at all. Without one it only writes and asks.
     pub copy: Copy,
+    /// The memory that the copy may take, in bytes, roughly. A store that is larger is not followed.
+    pub limit: usize,
 }
 
 /// Whether a clone holds a copy.
@@ -48,6 +50,7 @@ impl Default for CloneConfig {
             mutation_buffer_interval: Duration::from_secs(120),
             master_timeout: Duration::from_secs(5),
             copy: Copy::Whole,
+            limit: crate::DEFAULT_LIMIT,
         }
     }
 }
@@ -79,6 +82,8 @@ pub enum CloneOutput {
     Replied(u64, Revision, Reply),
     /// The copy is whole, for the first time or again: what it has is the master's.
     Attached,
+    /// The store is larger than the copy may be: it is not followed any more.
+    TooLarge,
     /// Two endpoints say that they are the store's master; the first is kept.
     TwoMasters(EndpointId, EndpointId),
 }
@@ -201,42 +206,36 @@ impl StoreClone {
 
     /// Takes a message that came from an endpoint. What is not for a clone is ignored.
     pub fn receive(&mut self, from: EndpointId, message: Message, now: Mono) {
+        let life = match &message {
+            Message::Alive { life, .. } | Message::Gone { life } | Message::Reply { life, .. } => {
+                *life
+            }
+            Message::Changes(changes) => changes.life,
+            Message::Chunk(chunk) if chunk.instance == self.instance => chunk.life,
+            Message::Results(results) if results.instance == self.instance => results.life,
+            _ => return,
+        };
+        let follows = self.follows(from, life, now);
         match message {
-            Message::Alive { life, last } => {
-                if self.follows(from, life, now) {
-                    self.exists = self.exists.max(last);
-                    self.ask_for_missing(now);
-                }
-            }
-            Message::Changes(changes) => {
-                if self.follows(from, changes.life, now) {
-                    self.changes(changes, now);
-                }
-            }
-            Message::Chunk(chunk) if chunk.instance == self.instance => {
-                if self.follows(from, chunk.life, now) {
-                    self.chunk(chunk, now);
-                }
-            }
-            Message::Gone { life } => {
-                if self.follows(from, life, now) {
-                    self.attach(now);
-                }
-            }
-            Message::Results(results) if results.instance == self.instance => {
-                self.results(from, &results, now);
-            }
             Message::Reply {
                 request,
-                life,
                 last,
                 reply,
+                ..
             } => {
-                self.follows(from, life, now);
                 let revision = Revision { life, change: last };
                 self.out
                     .push_back(CloneOutput::Replied(request, revision, reply));
             }
+            _ if !follows => {}
+            Message::Alive { last, .. } => {
+                self.exists = self.exists.max(last);
+                self.ask_for_missing(now);
+            }
+            Message::Changes(changes) => self.changes(changes, now),
+            Message::Chunk(chunk) => self.chunk(chunk, now),
+            Message::Gone { .. } => self.attach(now),
+            Message::Results(results) => self.results(&results, now),
             _ => {}
         }
     }
@@ -274,12 +273,12 @@ impl StoreClone {
     /// Asks the master a question, or whoever is the master if none is known. It may get lost.
     pub fn query(&mut self, request: u64, query: Query, now: Mono) {
         let message = Message::Query { request, query };
-        match self.master.filter(|master| !self.is_silent(*master, now)) {
-            Some(master) => self.send(master.endpoint, &message),
-            None => {
-                let message = message.encode(&self.name);
-                self.out.push_back(CloneOutput::Find(message));
-            }
+        let master = self.master.filter(|master| !self.is_silent(*master, now));
+        if let Some(master) = master {
+            self.send(master.endpoint, &message);
+        } else {
+            let message = message.encode(&self.name);
+            self.out.push_back(CloneOutput::Find(message));
         }
     }
 
@@ -506,6 +505,9 @@ impl StoreClone {
                 None => self.apply(change),
             }
         }
+        if self.give_up_if_too_large() {
+            return;
+        }
         if has_progress {
             self.asked = ASK_AGAIN;
             // What was asked for has come, if not all of it.
@@ -514,6 +516,21 @@ impl StoreClone {
         self.end_attaching();
         self.ask_for_missing(now);
         self.settle_held();
+    }
+
+    /// A store, or somebody who says that he has it, must not take all memory.
+    fn give_up_if_too_large(&mut self) -> bool {
+        let attaching = self.attaching.as_ref().map_or(0, Attaching::bytes);
+        if attaching.max(self.entries.bytes()) <= self.config.limit {
+            return false;
+        }
+        self.config.copy = Copy::Nothing;
+        self.attaching = None;
+        self.entries = Entries::default();
+        self.applied = None;
+        self.ask_at = None;
+        self.out.push_back(CloneOutput::TooLarge);
+        true
     }
 
     fn is_fetching(&self) -> bool {
@@ -530,6 +547,9 @@ impl StoreClone {
             return; // not the part that comes next
         }
         self.asked = ASK_AGAIN;
+        if self.give_up_if_too_large() {
+            return;
+        }
         if self.is_fetching() {
             self.ask(now);
             return;
@@ -603,10 +623,7 @@ impl StoreClone {
         }
     }
 
-    fn results(&mut self, from: EndpointId, results: &Results, now: Mono) {
-        if !self.follows(from, results.life, now) {
-            return;
-        }
+    fn results(&mut self, results: &Results, now: Mono) {
         self.writes.receive(results, now);
         self.send_writes(now);
         self.settle(now);

@@ -12,7 +12,7 @@ use muster_wire::{EndpointId, Mono};
 
 use crate::backend::{Commit, Kept};
 use crate::op::{Answer, Change, Command, Op, Refusal, Writer};
-use crate::protocol::{Changes, Chunk, Message, Query, Reply, Results, Write};
+use crate::protocol::{Changes, Chunk, Message, NUMBERS, Query, Reply, Results, Write};
 use crate::{DEFAULT_LIMIT, Encoded, Level, State, StoreName};
 
 use backlog::Backlog;
@@ -121,7 +121,7 @@ impl Master {
         kept: Kept,
         now: Now,
     ) -> Self {
-        let life = life.max(kept.life.saturating_add(1));
+        let life = life.max(kept.life.min(NUMBERS - 2) + 1);
         let writers = kept.writers.iter().map(|kept| (kept.writer, kept.number));
         let state = State::restore(config.limit, kept.changes, kept.entries, writers);
         let keeper = Some(Keeper::new(life));
@@ -381,6 +381,8 @@ impl Master {
             endpoint: from,
             instance: write.instance,
         };
+        // Makes room first: what is noted below must not go beyond the bound.
+        self.sessions.of(writer, now.mono);
         let applied = self.state.last_of(writer).map_or(0, |last| last + 1);
         // A writer that does not wait for what is below has given it up.
         let next = applied.max(write.first_open).max(1);

@@ -302,18 +302,20 @@ fn read(reader: &mut Reader<'_>) -> Option<Message> {
     let tag = reader.u8()?;
     reader.string()?;
     Some(match tag {
-        FETCH => Message::Fetch {
-            instance: reader.varint()?,
-            after: optional(reader)?,
-        },
+        FETCH => {
+            let instance = reader.varint()?;
+            let mut after = None;
+            optional(reader, &mut after)?;
+            Message::Fetch { instance, after }
+        }
         MISSING => Message::Missing {
-            life: reader.varint()?,
-            from: reader.varint()?,
+            life: number(reader)?,
+            from: number(reader)?,
         },
         WRITE => {
             let instance = reader.varint()?;
-            let first_open = reader.varint()?;
-            let number = reader.varint()?;
+            let first_open = number(reader)?;
+            let number = number(reader)?;
             Message::Write(Write {
                 instance,
                 first_open,
@@ -331,9 +333,10 @@ fn read(reader: &mut Reader<'_>) -> Option<Message> {
         },
         CHUNK => {
             let instance = reader.varint()?;
-            let life = reader.varint()?;
-            let as_of = reader.varint()?;
-            let after = optional(reader)?;
+            let life = number(reader)?;
+            let as_of = number(reader)?;
+            let mut after = None;
+            optional(reader, &mut after)?;
             let is_last = reader.u8()? != 0;
             Message::Chunk(Chunk {
                 instance,
@@ -346,25 +349,25 @@ fn read(reader: &mut Reader<'_>) -> Option<Message> {
         }
         CHANGES => Message::Changes(changes(reader)?),
         ALIVE => Message::Alive {
-            life: reader.varint()?,
-            last: reader.varint()?,
+            life: number(reader)?,
+            last: number(reader)?,
         },
         GONE => Message::Gone {
-            life: reader.varint()?,
+            life: number(reader)?,
         },
         RESULTS => Message::Results(Results {
             instance: reader.varint()?,
-            life: reader.varint()?,
-            next: reader.varint()?,
-            durable: reader.varint()?,
-            failed: reader.varint()?,
-            number: reader.varint()?,
+            life: number(reader)?,
+            next: number(reader)?,
+            durable: number(reader)?,
+            failed: number(reader)?,
+            number: number(reader)?,
             answers: list(reader, answer)?,
         }),
         REPLY => Message::Reply {
             request: reader.varint()?,
-            life: reader.varint()?,
-            last: reader.varint()?,
+            life: number(reader)?,
+            last: number(reader)?,
             reply: match reader.u8()? {
                 0 => Reply::Entry(None),
                 1 => Reply::Entry(Some(entry(reader)?)),
@@ -374,6 +377,14 @@ fn read(reader: &mut Reader<'_>) -> Option<Message> {
         },
         _ => return None,
     })
+}
+
+/// Lives and numbers of changes and writes end here, far from where they could overflow: a life is a time in
+/// nanoseconds.
+pub(crate) const NUMBERS: u64 = 1 << 62;
+
+fn number(reader: &mut Reader<'_>) -> Option<u64> {
+    reader.varint().filter(|number| *number < NUMBERS)
 }
 
 /// A count, then as many elements; none is shorter than a byte.
@@ -411,12 +422,14 @@ fn put_optional(out: &mut Vec<u8>, value: Option<&Encoded>) {
     }
 }
 
-fn optional(reader: &mut Reader<'_>) -> Option<Option<Encoded>> {
-    match reader.u8()? {
-        0 => Some(None),
-        1 => value(reader).map(Some),
-        _ => None,
-    }
+/// A value if there is one: read into `place`.
+fn optional(reader: &mut Reader<'_>, place: &mut Option<Encoded>) -> Option<()> {
+    *place = match reader.u8()? {
+        0 => None,
+        1 => Some(value(reader)?),
+        _ => return None,
+    };
+    Some(())
 }
 
 fn put_entry(out: &mut Vec<u8>, entry: &Entry) {
@@ -426,8 +439,9 @@ fn put_entry(out: &mut Vec<u8>, entry: &Entry) {
 }
 
 fn entry(reader: &mut Reader<'_>) -> Option<Entry> {
-    let changed = reader.varint()?;
-    let expires = end(reader)?;
+    let changed = number(reader)?;
+    let mut expires = None;
+    end(reader, &mut expires)?;
     let value = value(reader)?;
     Some(Entry {
         value,
@@ -446,14 +460,14 @@ fn put_end(out: &mut Vec<u8>, expires: Option<Timestamp>) {
     }
 }
 
-fn end(reader: &mut Reader<'_>) -> Option<Option<Timestamp>> {
-    match reader.u8()? {
-        0 => Some(None),
-        1 => Some(Some(Timestamp::from_nanos(i64::from_be_bytes(
-            reader.array()?,
-        )))),
-        _ => None,
-    }
+/// The end of a lifetime if there is one: read into `place`.
+fn end(reader: &mut Reader<'_>, place: &mut Option<Timestamp>) -> Option<()> {
+    *place = match reader.u8()? {
+        0 => None,
+        1 => Some(Timestamp::from_nanos(i64::from_be_bytes(reader.array()?))),
+        _ => return None,
+    };
+    Some(())
 }
 
 fn put_op(out: &mut Vec<u8>, op: &Op, level: Level) {
@@ -566,8 +580,8 @@ fn op(reader: &mut Reader<'_>) -> Option<(Op, Level)> {
         7 => Op::Swap {
             key,
             seen: Revision {
-                life: reader.varint()?,
-                change: reader.varint()?,
+                life: number(reader)?,
+                change: number(reader)?,
             },
             value: given,
             lifetime,
@@ -634,8 +648,8 @@ fn put_changes(out: &mut Vec<u8>, changes: &Changes) {
 }
 
 fn changes(reader: &mut Reader<'_>) -> Option<Changes> {
-    let life = reader.varint()?;
-    let mut number = reader.varint()?;
+    let life = number(reader)?;
+    let mut next = number(reader)?;
     let writers = list(reader, |reader| {
         Some(Writer {
             endpoint: EndpointId::from_bytes(reader.array()?),
@@ -649,12 +663,17 @@ fn changes(reader: &mut Reader<'_>) -> Option<Changes> {
             place => Some(*writers.get(usize::try_from(place - 1).ok()?)?),
         };
         let event = match kind {
-            0 => Event::Put {
-                key: value(reader)?,
-                value: value(reader)?,
-                expires: end(reader)?,
-                old: None,
-            },
+            0 => {
+                let (key, value) = (value(reader)?, value(reader)?);
+                let mut expires = None;
+                end(reader, &mut expires)?;
+                Event::Put {
+                    key,
+                    value,
+                    expires,
+                    old: None,
+                }
+            }
             1 => Event::Erase {
                 key: value(reader)?,
                 old: None,
@@ -667,11 +686,11 @@ fn changes(reader: &mut Reader<'_>) -> Option<Changes> {
             _ => return None,
         };
         let change = Change {
-            number,
+            number: next,
             writer,
             event,
         };
-        number = number.checked_add(1)?;
+        next += 1;
         Some(change)
     })?;
     Some(Changes { life, changes })
@@ -721,7 +740,7 @@ pub(crate) fn encode_answers<'a>(
 /// The same read back; nothing if a backend has lost it.
 pub(crate) fn decode_answers(bytes: &[u8]) -> Option<(u64, Vec<Answer>)> {
     let mut reader = Reader::new(bytes);
-    let first = reader.varint()?;
+    let first = number(&mut reader)?;
     Some((first, list(&mut reader, answer)?))
 }
 
@@ -741,15 +760,15 @@ const REFUSALS: [Refusal; 9] = [
 fn answer(reader: &mut Reader<'_>) -> Option<Answer> {
     Some(match reader.u8()? {
         0 => Answer::Done {
-            change: reader.varint()?,
+            change: number(reader)?,
             value: None,
         },
         VALUED => Answer::Done {
-            change: reader.varint()?,
+            change: number(reader)?,
             value: Some(value(reader)?),
         },
         1 => Answer::Unchanged {
-            change: reader.varint()?,
+            change: number(reader)?,
         },
         2 => Answer::Repeated,
         3 => Answer::Refused(*REFUSALS.get(usize::from(reader.u8()?))?),

@@ -8,6 +8,7 @@ use crate::Encoded;
 use crate::arithmetic;
 use crate::entries::{Entries, Entry};
 use crate::op::{Answer, Change, Command, Event, Op, Refusal, Writer};
+use crate::protocol::NUMBERS;
 
 /// The largest key, in bytes of its encoding.
 pub const MAX_KEY: usize = 64 << 10;
@@ -95,8 +96,10 @@ impl State {
         writers: impl IntoIterator<Item = (Writer, u64)>,
     ) -> Self {
         let mut state = Self::new(limit);
-        state.changes = changes;
-        for (key, entry) in entries {
+        // A file may say anything.
+        state.changes = changes.min(NUMBERS);
+        for (key, mut entry) in entries {
+            entry.changed = entry.changed.min(NUMBERS);
             state.changes = state.changes.max(entry.changed);
             if let Some(expires) = entry.expires {
                 state.deadlines.insert((expires, key.clone()));
@@ -104,7 +107,7 @@ impl State {
             state.entries.put(key, entry);
         }
         for (writer, number) in writers {
-            state.writers.note(writer, number);
+            state.writers.note(writer, number.min(NUMBERS));
         }
         state
     }

@@ -182,7 +182,8 @@ impl Writes {
     /// The master has answered; whether it misses writes, which are sent again by [`Writes::again`].
     pub(crate) fn receive(&mut self, results: &Results, now: Mono) {
         let mut has_progress = false;
-        for (number, answer) in (results.number..).zip(&results.answers) {
+        for (place, answer) in results.answers.iter().enumerate() {
+            let number = results.number.saturating_add(place as u64);
             let expected = self.first_open + self.answered as u64;
             if number != expected || self.answered >= self.sent.len() {
                 continue;

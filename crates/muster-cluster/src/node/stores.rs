@@ -112,7 +112,7 @@ impl fmt::Debug for Waiting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Waiting")
             .field("writes", &self.then.len())
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 
@@ -121,13 +121,13 @@ impl Waiting {
         self.then.remove(&token)
     }
 
-    fn add(&mut self, framework: usize, then: Then) -> Result<u64, Then> {
+    fn add(&mut self, framework: usize, then: Then) -> Option<u64> {
         if self.then.len() >= WAITING {
-            return Err(then);
+            return None;
         }
         self.next += 1;
         self.then.insert(self.next, (framework, then));
-        Ok(self.next)
+        Some(self.next)
     }
 }
 
@@ -168,7 +168,7 @@ pub struct PendingWrite<'a, 'c, T> {
     op: Op,
     level: Level,
     within: Option<Duration>,
-    read: fn(Answer) -> Result<T, WriteError>,
+    read: fn(&Answer) -> Result<T, WriteError>,
 }
 
 impl<'c> Context<'c> {
@@ -227,7 +227,7 @@ impl<'a, 'c, K: Encode + DecodeOwned, V: Encode + DecodeOwned> StoreContext<'a, 
     fn write<T>(
         self,
         op: Op,
-        read: fn(Answer) -> Result<T, WriteError>,
+        read: fn(&Answer) -> Result<T, WriteError>,
     ) -> PendingWrite<'a, 'c, T> {
         PendingWrite {
             cx: self.cx,
@@ -359,7 +359,7 @@ impl<'a, 'c, K: Encode + DecodeOwned, V: Encode + DecodeOwned> StoreContext<'a, 
         key: &Q,
         value: Encoded,
         initial: Kind,
-        read: fn(Answer) -> Result<T, WriteError>,
+        read: fn(&Answer) -> Result<T, WriteError>,
     ) -> PendingWrite<'a, 'c, T> {
         let key = Encoded::key(key);
         self.write(
@@ -375,7 +375,7 @@ impl<'a, 'c, K: Encode + DecodeOwned, V: Encode + DecodeOwned> StoreContext<'a, 
 
     /// Any operation.
     pub fn operate(self, op: Op) -> PendingWrite<'a, 'c, Answer> {
-        self.write(op, Ok)
+        self.write(op, |answer| Ok(answer.clone()))
     }
 }
 
@@ -390,7 +390,7 @@ impl<T: 'static> PendingWrite<'_, '_, T> {
         let erased: Then = Box::new(move |framework, cx, outcome| {
             let outcome = match outcome {
                 Ok(Answer::Refused(refusal)) => Err(WriteError::Refused(refusal)),
-                Ok(answer) => read(answer),
+                Ok(answer) => read(&answer),
                 Err(failure) => Err(WriteError::Failed(failure)),
             };
             // A node hands every outcome to the framework that has asked.
@@ -399,19 +399,18 @@ impl<T: 'static> PendingWrite<'_, '_, T> {
             }
         });
         let core = &mut *self.cx.core;
-        match core.store_writes.add(self.cx.framework, erased) {
-            Ok(token) => core.effects.push(Effect::WriteStore {
+        if let Some(token) = core.store_writes.add(self.cx.framework, erased) {
+            core.effects.push(Effect::WriteStore {
                 store: self.name,
                 op: self.op,
                 level: self.level,
                 within: self.within,
                 token,
-            }),
-            Err(_) => {
-                core.counts.store_writes_failed += 1;
-                let text = || format!("more than {WAITING} writes wait for their stores");
-                core.report(super::Severity::Warning, "store writes", text);
-            }
+            });
+        } else {
+            core.counts.store_writes_failed += 1;
+            let text = || format!("more than {WAITING} writes wait for their stores");
+            core.report(super::Severity::Warning, "store writes", text);
         }
     }
 
@@ -429,11 +428,15 @@ impl<T: 'static> PendingWrite<'_, '_, T> {
     }
 }
 
-fn done(_: Answer) -> Result<(), WriteError> {
+#[allow(
+    clippy::unnecessary_wraps,
+    reason = "one of several readers of answers"
+)]
+fn done(_: &Answer) -> Result<(), WriteError> {
     Ok(())
 }
 
-fn was_done(answer: Answer) -> Result<bool, WriteError> {
+fn was_done(answer: &Answer) -> Result<bool, WriteError> {
     match answer {
         Answer::Done { .. } => Ok(true),
         Answer::Repeated => Err(WriteError::OutcomeUnknown),
@@ -441,7 +444,7 @@ fn was_done(answer: Answer) -> Result<bool, WriteError> {
     }
 }
 
-fn number<V: DecodeOwned>(answer: Answer) -> Result<V, WriteError> {
+fn number<V: DecodeOwned>(answer: &Answer) -> Result<V, WriteError> {
     match answer {
         Answer::Done {
             value: Some(value), ..

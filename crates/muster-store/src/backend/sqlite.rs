@@ -215,7 +215,7 @@ impl Sqlite {
              VALUES(?, ?, ?, ?, ?)",
         )?;
         for kept in &commit.writers {
-            *turn += 1;
+            *turn = turn.saturating_add(1);
             let endpoint = kept.writer.endpoint.as_bytes();
             note.execute(params![
                 &endpoint[..],
@@ -313,13 +313,11 @@ fn entries(
                 .ok()
                 .and_then(|cell| cell.as_blob().ok());
             let parsed = bytes.map(Encoded::parse);
-            match parsed {
-                Some(Ok(value)) => Ok(value),
-                _ => {
-                    let what = format!("{} is damaged: row {number} is no entry", path.display());
-                    Err(BackendError::new(what))
-                }
-            }
+            let Some(Ok(value)) = parsed else {
+                let what = format!("{} is damaged: row {number} is no entry", path.display());
+                return Err(BackendError::new(what));
+            };
+            Ok(value)
         };
         let expires: Option<i64> = row.get(3).map_err(failed)?;
         let entry = Entry {

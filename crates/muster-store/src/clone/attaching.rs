@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use crate::op::{Change, Event};
 use crate::protocol::Chunk;
-use crate::{Encoded, Entries, Entry};
+use crate::{ENTRY_OVERHEAD, Encoded, Entries, Entry};
 
 /// Parts are made while the store changes. Every entry says which change made it, so part and change meet in
 /// any order: the later one stays. Changes come without a gap from the first part on, and the snapshot is
@@ -25,6 +25,11 @@ pub(super) struct Attaching {
 }
 
 impl Attaching {
+    /// The memory that it takes so far, in bytes, roughly.
+    pub(super) fn bytes(&self) -> usize {
+        self.entries.bytes() + self.removed.len() * ENTRY_OVERHEAD
+    }
+
     /// Whether a part has come.
     pub(super) fn has_begun(&self) -> bool {
         self.reached.is_some()

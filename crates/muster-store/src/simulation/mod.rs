@@ -9,7 +9,7 @@ use std::time::Duration;
 use muster_data::{Kind, Timestamp};
 use muster_wire::{EndpointId, Mono};
 
-use crate::op::{Answer, Op, Writer};
+use crate::op::{Answer, Op};
 use crate::protocol::Message;
 use crate::{
     CloneConfig, CloneOutput, Commit, Encoded, Failure, Level, Master, MasterConfig, MasterOutput,
@@ -147,13 +147,6 @@ impl World {
         token
     }
 
-    pub(super) fn writer(&self, clone: usize) -> Writer {
-        Writer {
-            endpoint: endpoint(clone as u64),
-            instance: clone as u64,
-        }
-    }
-
     /// Lets time pass.
     pub(super) fn run(&mut self, span: Duration) {
         let end = self.now.after(span);
@@ -284,7 +277,8 @@ impl World {
                         assert_eq!(asked.outcome, None, "settled twice: {asked:?}");
                         asked.outcome = Some(settled.outcome);
                     }
-                    CloneOutput::TwoMasters(..)
+                    CloneOutput::TooLarge
+                    | CloneOutput::TwoMasters(..)
                     | CloneOutput::Replied(..)
                     | CloneOutput::Attached => {}
                 }

@@ -310,8 +310,6 @@ fn a_large_snapshot_comes_in_parts_while_the_store_changes() {
     }
     world.run(Duration::from_secs(5));
     check_equal(&world);
-    let writer = world.writer(1);
-    assert_eq!(world.master.as_ref().unwrap().state().last_of(writer), None);
     // A third that comes later, while keys are set, removed and all are cleared.
     let name = world.name.clone();
     let late = StoreClone::new(name, 2, CloneConfig::default(), world.now);
@@ -337,5 +335,93 @@ fn a_large_snapshot_comes_in_parts_while_the_store_changes() {
         world.run(Duration::from_millis(1));
     }
     world.run(Duration::from_secs(5));
+    check_equal(&world);
+}
+
+#[test]
+fn a_store_that_is_too_large_is_not_followed() {
+    let mut world = World::new(1, 1, false);
+    let config = CloneConfig {
+        limit: 100_000,
+        ..CloneConfig::default()
+    };
+    world.watched[0].clear();
+    world.clones[0] = StoreClone::new(world.name.clone(), 0, config, world.now);
+    world.start_master();
+    for number in 0..2_000u64 {
+        world.write(0, put(&format!("{number}"), number), Level::Applied);
+        world.run(Duration::from_millis(1));
+    }
+    world.run(Duration::from_secs(1));
+    assert_eq!(world.clones[0].entries().len(), 0);
+    let master = world.master.as_ref().unwrap();
+    assert_eq!(
+        master.state().entries().len(),
+        2_000,
+        "it writes all the same"
+    );
+    let done = |asked: &Asked| matches!(asked.outcome, Some(Ok(Answer::Done { .. })));
+    assert!(world.asked.values().all(done));
+}
+
+/// A part of a snapshot may arrive behind the news that one of its keys was removed.
+#[test]
+fn a_snapshot_that_is_overtaken_by_changes_brings_nothing_back() {
+    for seed in 0..20 {
+        let mut world = World::new(seed, 1, false);
+        world.start_master();
+        world.run(Duration::from_secs(1));
+        let master = world.master.as_mut().unwrap();
+        let now = Now {
+            mono: Mono(1_000_000_001),
+            wall: Timestamp::from_secs(1),
+        };
+        for number in 0..4_000u64 {
+            let op = Op::Put {
+                key: Encoded::key(&number),
+                value: Encoded::of(&"x".repeat(200)),
+                lifetime: None,
+            };
+            master.write(op, Level::Applied, now);
+        }
+        world.run(Duration::from_secs(1));
+        let name = world.name.clone();
+        world
+            .clones
+            .push(StoreClone::new(name, 1, CloneConfig::default(), world.now));
+        world.watched.push(BTreeMap::new());
+        world.weather.late = 50;
+        for round in 0..100u64 {
+            let key = Encoded::key(&(world.random.below(4_000)));
+            let op = if round % 3 == 0 {
+                Op::Put {
+                    key,
+                    value: Encoded::of(&round),
+                    lifetime: None,
+                }
+            } else {
+                Op::Erase { key }
+            };
+            world.write(0, op, Level::Applied);
+            world.run(Duration::from_millis(5));
+        }
+        world.run(Duration::from_secs(10));
+        check_equal(&world);
+    }
+}
+
+/// The story: a C++ clone does not notice that the last change was lost until there is another.
+#[test]
+fn the_loss_of_the_last_change_is_noticed_soon() {
+    let mut world = World::new(1, 2, false);
+    world.start_master();
+    world.run(Duration::from_secs(1));
+    world.weather.lost = 100;
+    let now = world.now();
+    let master = world.master.as_mut().unwrap();
+    master.write(put("a", 1), Level::Applied, now);
+    world.run(Duration::from_millis(10));
+    world.weather.lost = 0;
+    world.run(Duration::from_millis(300));
     check_equal(&world);
 }

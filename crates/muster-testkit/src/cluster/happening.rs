@@ -196,7 +196,7 @@ impl Cluster {
                     persistent,
                     use_here,
                     watch,
-                } => self.open_store(position, store, persistent, use_here, watch),
+                } => self.open_store(position, &store, persistent, use_here, watch),
                 Effect::WriteStore {
                     store,
                     op,

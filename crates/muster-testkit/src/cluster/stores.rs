@@ -108,13 +108,13 @@ impl Cluster {
     pub(super) fn open_store(
         &mut self,
         position: usize,
-        store: StoreName,
+        store: &StoreName,
         persistent: bool,
         use_here: bool,
         watch: bool,
     ) {
         let now = self.present();
-        let plan = self.layout.store(&store, persistent);
+        let plan = self.layout.store(store, persistent);
         let plan = plan.expect("a checked layout has a node for every master");
         let master_at = self.position(plan.master.as_str());
         let is_persistent = plan.backend != muster_cluster::StoreBackend::Memory;
@@ -129,7 +129,7 @@ impl Cluster {
         };
         let stores = life.stores.clone();
         let mut open = stores.lock();
-        if let Some(open) = open.get_mut(&store) {
+        if let Some(open) = open.get_mut(store) {
             open.is_watched |= watch;
             return;
         }
@@ -168,9 +168,9 @@ impl Cluster {
         drop(open);
         // In a process the node asks the master's; here it is there at once.
         if master_at != position {
-            self.open_store(master_at, store.clone(), persistent, false, false);
+            self.open_store(master_at, store, persistent, false, false);
         }
-        self.store_did(position, &store);
+        self.store_did(position, store);
     }
 
     pub(super) fn write_store(

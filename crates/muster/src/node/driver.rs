@@ -141,6 +141,7 @@ impl Wake for Unpark {
 pub(crate) struct Ends {
     pub(crate) input: Option<Input>,
     pub(crate) sink: Box<dyn LogSink>,
+    pub(crate) stores: NodeStores,
 }
 
 pub(crate) struct Driver {
@@ -182,10 +183,13 @@ impl Driver {
         endpoint: Endpoint,
         subscriber: Subscriber,
         clock: Clock,
-        Ends { input, sink }: Ends,
+        Ends {
+            input,
+            sink,
+            stores,
+        }: Ends,
         shared: Arc<Shared>,
         waiting: Waiting,
-        stores: NodeStores,
     ) -> Self {
         Self {
             node,

@@ -164,10 +164,10 @@ impl Node {
             Ends {
                 input,
                 sink: log_sink,
+                stores: stores.clone(),
             },
             Arc::clone(&shared),
             waiting,
-            stores.clone(),
         );
         let driver = std::thread::Builder::new()
             .name(format!("node {name}"))

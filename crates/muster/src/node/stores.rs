@@ -215,6 +215,7 @@ impl NodeStores {
                 resync_interval: settings.duration("stores.resync_interval"),
                 stale_interval: settings.duration("stores.stale_interval"),
                 mutation_buffer_interval: settings.duration("stores.mutation_buffer_interval"),
+                limit: settings.size("stores.memory_limit"),
                 ..CloneConfig::default()
             };
             let options = CloneOptions { config };

@@ -214,7 +214,7 @@ impl<K, V> Store<K, V> {
 
     /// The changes for the loop of a node.
     pub(crate) fn watch_raw(&self, scope: Scope) -> RawWatch {
-        RawWatch::new(Arc::clone(&self.host), scope)
+        RawWatch::new(&self.host, scope)
     }
 
     async fn write(&self, op: Op) -> Result<Answer, StoreError> {
@@ -365,11 +365,11 @@ impl<K: Encode + DecodeOwned, V: Encode + DecodeOwned> Store<K, V> {
     where
         K: Ord,
     {
-        self.iter().await?.collect()
+        self.pairs().await?.collect()
     }
 
     /// The keys with their values at one moment, converted as they are taken. From this node's copy.
-    pub async fn iter(
+    pub async fn pairs(
         &self,
     ) -> Result<impl Iterator<Item = Result<(K, V), StoreError>> + use<K, V>, StoreError> {
         self.readable().await?;

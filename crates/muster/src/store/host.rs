@@ -618,6 +618,12 @@ impl Inner {
                             }
                         }
                         CloneOutput::Attached => is_attached = true,
+                        CloneOutput::TooLarge => {
+                            let name = &host.name;
+                            tracing::error!(
+                                "store {name}: larger than `stores.memory_limit`: this node has no copy"
+                            );
+                        }
                         CloneOutput::TwoMasters(first, second) => {
                             let name = &host.name;
                             tracing::error!(

@@ -185,9 +185,9 @@ pub(crate) struct RawWatch {
 }
 
 impl RawWatch {
-    pub(super) fn new(host: Arc<Host>, scope: Scope) -> Self {
+    pub(super) fn new(host: &Arc<Host>, scope: Scope) -> Self {
         let queue = host.watch(scope);
-        let host = Arc::downgrade(&host);
+        let host = Arc::downgrade(host);
         Self { host, queue }
     }
 

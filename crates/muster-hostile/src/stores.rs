@@ -1,0 +1,144 @@
+//! The messages of data stores.
+
+use muster_data::{Kind, Timespan, Timestamp};
+use muster_store::op::{Answer, Op, Refusal, Writer};
+use muster_store::protocol::{Message, Query, Results, Write};
+use muster_store::{
+    CloneConfig, Encoded, Level, Master, MasterConfig, MasterOutput, Now, Revision, StoreClone,
+    StoreName,
+};
+use muster_wire::{EndpointId, Mono};
+
+/// How much longer than an input what comes of it may be: a store repeats keys and values to clones and
+/// writers, with a head for each.
+const LONGER: usize = 16;
+const HEADS: usize = 4096;
+
+/// Reads a message of a store, and hands it to a master and a clone.
+pub fn stores(bytes: &[u8]) {
+    let _ = Message::addressee(bytes);
+    let Ok(message) = Message::decode(bytes) else {
+        return;
+    };
+    let name = name();
+    let written = message.encode(&name);
+    assert_eq!(Message::decode(&written).as_ref(), Ok(&message));
+    assert_eq!(
+        Message::addressee(&written),
+        Some((name.as_str(), message.is_for_master()))
+    );
+    let now = Now {
+        mono: Mono(1),
+        wall: Timestamp::from_secs(1),
+    };
+    let [me, other] = [1, 2].map(|id| EndpointId::from_random([id; 16]));
+    let mut master = Master::in_memory(name.clone(), me, 1, MasterConfig::default(), now);
+    master.receive(other, message.clone(), now);
+    master.tick(now);
+    let mut out = 0;
+    while let Some(output) = master.poll() {
+        out += match output {
+            MasterOutput::Broadcast(bytes) | MasterOutput::Send(_, bytes) => bytes.len(),
+            _ => 0,
+        };
+    }
+    assert!(
+        out <= bytes.len() * LONGER + HEADS,
+        "{out} bytes of {}",
+        bytes.len()
+    );
+    let mut clone = StoreClone::new(name, 1, CloneConfig::default(), now.mono);
+    clone.receive(other, message.clone(), now.mono);
+    clone.receive(other, message, now.mono);
+    clone.tick(now.mono);
+    while clone.poll().is_some() {}
+}
+
+fn name() -> StoreName {
+    StoreName::new("s").expect("a name")
+}
+
+/// One message of each kind that can be made from outside, encoded.
+pub(crate) fn messages() -> Vec<Vec<u8>> {
+    let (key, value) = (Encoded::key("key"), Encoded::of(&5u64));
+    let lifetime = Some(Timespan::from_secs(1));
+    let ops = vec![
+        (
+            Op::Put {
+                key: key.clone(),
+                value: value.clone(),
+                lifetime,
+            },
+            Level::Applied,
+        ),
+        (
+            Op::Swap {
+                key: key.clone(),
+                seen: Revision { life: 1, change: 1 },
+                value: None,
+                lifetime: None,
+            },
+            Level::Durable,
+        ),
+        (
+            Op::Add {
+                key: key.clone(),
+                value,
+                initial: Kind::Count,
+                lifetime: None,
+            },
+            Level::Applied,
+        ),
+        (Op::Clear, Level::Applied),
+    ];
+    let now = Now {
+        mono: Mono(1),
+        wall: Timestamp::from_secs(1),
+    };
+    let me = EndpointId::from_random([1; 16]);
+    let mut master = Master::in_memory(name(), me, 1, MasterConfig::default(), now);
+    let write = Message::Write(Write {
+        instance: 1,
+        first_open: 1,
+        number: 1,
+        ops,
+    });
+    let fetch = Message::Fetch {
+        instance: 1,
+        after: Some(key.clone()),
+    };
+    let missing = Message::Missing { life: 1, from: 1 };
+    let query = Message::Query {
+        request: 1,
+        query: Query::Get(key),
+    };
+    let results = Message::Results(Results {
+        instance: 1,
+        life: 1,
+        next: 2,
+        durable: 1,
+        failed: 0,
+        number: 1,
+        answers: vec![
+            Answer::Repeated,
+            Answer::Unchanged { change: 3 },
+            Answer::Refused(Refusal::Full),
+        ],
+    });
+    let writer = Writer {
+        endpoint: me,
+        instance: 1,
+    };
+    let asked = [write, fetch, missing, query];
+    let mut all: Vec<Vec<u8>> = asked.iter().map(|asked| asked.encode(&name())).collect();
+    all.push(results.encode(&name()));
+    for message in asked {
+        master.receive(writer.endpoint, message, now);
+    }
+    while let Some(output) = master.poll() {
+        if let MasterOutput::Broadcast(bytes) | MasterOutput::Send(_, bytes) = output {
+            all.push(bytes);
+        }
+    }
+    all
+}
