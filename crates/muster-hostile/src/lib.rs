@@ -8,6 +8,7 @@
 //! A new reader gets a function here, a line in [`TARGETS`], and a file of that name in
 //! `fuzz/fuzz_targets/`.
 
+mod broker_stores;
 mod handshake;
 mod json;
 mod mesh;
@@ -17,6 +18,7 @@ mod values;
 mod wire;
 mod zeek;
 
+pub use broker_stores::broker_stores;
 pub use handshake::handshake;
 pub use json::json;
 pub use mesh::mesh;
@@ -56,6 +58,10 @@ pub const TARGETS: &[Target] = &[
     Target {
         name: "stores",
         run: stores,
+    },
+    Target {
+        name: "broker_stores",
+        run: broker_stores,
     },
     Target {
         name: "filters",

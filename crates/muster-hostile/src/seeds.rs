@@ -133,6 +133,9 @@ fn add_envelope(target: &str, bytes: &[u8], seeds: &mut BTreeSet<Vec<u8>>) {
         "envelopes" => {
             seeds.insert(bytes.to_vec());
         }
+        "broker_stores" if kind == 2 => {
+            seeds.insert(payload.to_vec());
+        }
         "filters" if kind == 3 => {
             seeds.insert(payload.to_vec());
         }

@@ -135,7 +135,18 @@ macro_rules! targets {
 }
 
 targets!(
-    frames, handshake, envelopes, filters, mesh, stores, values, text, json, zeek, serial
+    frames,
+    handshake,
+    envelopes,
+    filters,
+    mesh,
+    stores,
+    broker_stores,
+    values,
+    text,
+    json,
+    zeek,
+    serial
 );
 
 /// A target without a fuzz target or without a run here would be forgotten.

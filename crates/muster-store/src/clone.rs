@@ -9,7 +9,7 @@ use muster_wire::{EndpointId, Mono};
 
 use crate::op::{Answer, Change, Event, Op};
 use crate::protocol::{Changes, Chunk, Message, Query, Reply, Results};
-use crate::writes::Writes;
+use crate::writes::{Unsent, Writes};
 use crate::{Encoded, Entries, Entry, Level, Revision, Settled, StoreName, Token};
 
 use attaching::Attaching;
@@ -244,6 +244,36 @@ impl StoreClone {
             Message::Results(results) => self.results(&results, now),
             _ => {}
         }
+    }
+
+    /// Whether a master is heard.
+    pub(crate) fn hears_master(&self, now: Mono) -> bool {
+        self.master
+            .is_some_and(|master| !self.is_silent(master, now))
+    }
+
+    /// What it has, for whoever follows another master from now on. If this one ever hears its own again, it
+    /// begins anew.
+    pub(crate) fn take_entries(&mut self) -> Entries {
+        self.master = None;
+        self.applied = None;
+        self.attaching = None;
+        std::mem::take(&mut self.entries)
+    }
+
+    /// Takes over what was read of another master so far: what is different in the next snapshot is told as
+    /// changes.
+    pub(crate) fn adopt(&mut self, entries: Entries, now: Mono) {
+        self.entries = entries;
+        self.applied = None;
+        if self.master.is_some() && self.config.copy == Copy::Whole {
+            self.attach(now);
+        }
+    }
+
+    /// The writes that no master was sent.
+    pub(crate) fn take_unsent(&mut self) -> Vec<(Unsent, Level)> {
+        self.writes.take_unsent()
     }
 
     /// Asks the master a question, or whoever is the master if none is known. It may get lost.
@@ -679,7 +709,7 @@ impl StoreClone {
 }
 
 /// Makes a change, and notes in it what was before.
-fn perform(entries: &mut Entries, change: &mut Change) {
+pub(crate) fn perform(entries: &mut Entries, change: &mut Change) {
     let number = change.number;
     match &mut change.event {
         Event::Put {

@@ -3,7 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
-use muster_data::{Data, DataRef, DecodeError, Encode, Kind, Limits, ValueRef, encode_to_vec};
+use muster_data::{
+    Data, DataRef, DecodeError, Encode, Kind, Limits, ValueRef, encode_to_vec, validate_first,
+};
 
 /// One value in the binary encoding, already validated. Cheap to clone.
 ///
@@ -27,6 +29,12 @@ impl Encoded {
     pub fn parse(bytes: &[u8]) -> Result<Self, DecodeError> {
         DataRef::parse(bytes, &Limits::default())?;
         Ok(Self(bytes.into()))
+    }
+
+    /// Validates and copies the value that bytes begin with; its size with it.
+    pub fn parse_first(bytes: &[u8]) -> Result<(Self, usize), DecodeError> {
+        let size = validate_first(bytes, &Limits::default())?;
+        Ok((Self(bytes[..size].into()), size))
     }
 
     /// The same value with the one encoding that all its equals have: sets and tables in order, one zero

@@ -10,10 +10,12 @@
 
 pub mod arithmetic;
 mod backend;
+pub mod broker;
 mod clone;
 pub mod conformance;
 mod encoded;
 mod entries;
+mod follower;
 mod level;
 mod master;
 mod name;
@@ -30,6 +32,7 @@ pub use backend::{Backend, BackendError, Commit, Kept, KeptWriter, Write};
 pub use clone::{CloneConfig, CloneOutput, Copy, Freshness, StoreClone};
 pub use encoded::Encoded;
 pub use entries::{ENTRY_OVERHEAD, Entries, Entry};
+pub use follower::{Follower, FollowerOutput};
 pub use level::{Level, Revision};
 pub use master::{Master, MasterConfig, MasterOutput, Now};
 pub use name::{MAX_NAME, StoreName, StoreNameError};

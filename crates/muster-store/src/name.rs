@@ -58,6 +58,16 @@ impl StoreName {
         self.topic("data/clone")
     }
 
+    /// The name in a topic of Broker's protocol, and whether it is that of masters.
+    pub fn of_broker_topic(topic: &[u8]) -> Option<(&str, bool)> {
+        let topic = std::str::from_utf8(topic).ok()?;
+        let master = topic.strip_suffix("/<$>/data/master");
+        let clone = || topic.strip_suffix("/<$>/data/clone");
+        master
+            .map(|name| (name, true))
+            .or_else(|| clone().map(|name| (name, false)))
+    }
+
     fn topic(&self, suffix: &str) -> Topic {
         Topic::new(format!("{}/<$>/{suffix}", self.0)).expect("names are short and hold no `<$>`")
     }
@@ -98,6 +108,20 @@ mod tests {
             name.broker_clone_topic().as_bytes(),
             b"software/tracked/<$>/data/clone"
         );
+    }
+
+    #[test]
+    fn topics_of_broker_are_recognised() {
+        let name = StoreName::new("a/b").unwrap();
+        let of = |topic: Topic| {
+            let found = StoreName::of_broker_topic(topic.as_bytes());
+            found.map(|(name, is_master)| (name.to_owned(), is_master))
+        };
+        let expected = |is_master| Some(("a/b".to_owned(), is_master));
+        assert_eq!(of(name.broker_master_topic()), expected(true));
+        assert_eq!(of(name.broker_clone_topic()), expected(false));
+        assert_eq!(of(name.master_topic()), None);
+        assert_eq!(of(name.clone_topic()), None);
     }
 
     #[test]

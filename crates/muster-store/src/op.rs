@@ -144,6 +144,9 @@ pub enum Refusal {
     /// The master cannot write to its disk.
     #[error("the store's backend has failed")]
     Backend,
+    /// The store's master is one of Broker, whose protocol has no such operation.
+    #[error("the store's master is one of Broker, which cannot do this")]
+    Unsupported,
 }
 
 /// A change that was made, the unit of what masters tell clones.

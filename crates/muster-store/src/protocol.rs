@@ -745,7 +745,7 @@ pub(crate) fn decode_answers(bytes: &[u8]) -> Option<(u64, Vec<Answer>)> {
 }
 
 /// Their places are their numbers on the wire.
-const REFUSALS: [Refusal; 8] = [
+const REFUSALS: [Refusal; 9] = [
     Refusal::TypeClash,
     Refusal::NoSuchKey,
     Refusal::InvalidData,
@@ -754,6 +754,7 @@ const REFUSALS: [Refusal; 8] = [
     Refusal::Reserved,
     Refusal::NotPersistent,
     Refusal::Backend,
+    Refusal::Unsupported,
 ];
 
 fn answer(reader: &mut Reader<'_>) -> Option<Answer> {

@@ -13,10 +13,10 @@ use crate::{Encoded, Level};
 pub type Token = u64;
 
 /// The writes that may wait at one time.
-const WAITING: usize = 65_536;
+pub(crate) const WAITING: usize = 65_536;
 
 /// The bytes of their keys and values.
-const WAITING_BYTES: usize = 64 << 20;
+pub(crate) const WAITING_BYTES: usize = 64 << 20;
 
 /// The writes that the master may be sent before it has answered.
 const WINDOW: usize = 16_384;
@@ -56,6 +56,14 @@ pub enum Failure {
     /// The store was closed. It was not applied.
     #[error("the store was closed")]
     Closed,
+}
+
+/// A write that no master was sent.
+#[derive(Debug)]
+pub(crate) struct Unsent {
+    pub(crate) op: Op,
+    pub(crate) token: Token,
+    pub(crate) deadline: Mono,
 }
 
 #[derive(Debug)]
@@ -297,6 +305,22 @@ impl Writes {
         }
     }
 
+    /// The writes that were not sent: for another master.
+    pub(crate) fn take_unsent(&mut self) -> Vec<(Unsent, Level)> {
+        self.bytes -= std::mem::take(&mut self.unsent_bytes);
+        let unsent = std::mem::take(&mut self.unsent).into_iter();
+        unsent
+            .map(|waiting| {
+                let write = Unsent {
+                    op: waiting.op,
+                    token: waiting.token,
+                    deadline: waiting.deadline,
+                };
+                (write, waiting.level)
+            })
+            .collect()
+    }
+
     /// Settles all that waits: the store is closed.
     pub(crate) fn close(&mut self) {
         for waiting in std::mem::take(&mut self.unsent) {
@@ -336,7 +360,7 @@ impl Writes {
     }
 }
 
-fn size(op: &Op) -> usize {
+pub(crate) fn size(op: &Op) -> usize {
     let values = match op {
         Op::Put { key, value, .. }
         | Op::PutUnique { key, value, .. }

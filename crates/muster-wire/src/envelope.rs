@@ -154,6 +154,18 @@ pub fn put_message_header(
     topic: &[u8],
     payload: usize,
 ) {
+    put_message_header_to(out, sender, EndpointId::NIL, kind, topic, payload);
+}
+
+/// The same for a message to one endpoint, which nobody passes on; the nil id means everybody.
+pub fn put_message_header_to(
+    out: &mut Vec<u8>,
+    sender: EndpointId,
+    receiver: EndpointId,
+    kind: Kind,
+    topic: &[u8],
+    payload: usize,
+) {
     let length = u32::try_from(FIXED + topic.len() + payload).unwrap_or(u32::MAX);
     out.reserve(frame::HEADER + FIXED + topic.len());
     out.extend_from_slice(&length.to_be_bytes());
@@ -161,7 +173,7 @@ pub fn put_message_header(
         Kind::Data => DATA,
         Kind::Command => COMMAND,
     };
-    put_envelope(out, sender, EndpointId::NIL, kind, topic);
+    put_envelope(out, sender, receiver, kind, topic);
 }
 
 /// The frame that answers or sends a ping, or announces a filter, to one peer.
@@ -272,6 +284,16 @@ mod tests {
         let mut data = Vec::new();
         put_message_header(&mut data, LO, Kind::Data, b"/test", 19);
         assert!(hex(&data).starts_with("0000003d") && hex(&data).ends_with("01001000052f74657374"));
+        let mut addressed = Vec::new();
+        put_message_header_to(&mut addressed, LO, NODE, Kind::Command, b"/t", 0);
+        assert_eq!(addressed[20..36], *NODE.as_bytes());
+        let (kind, topic, payload) = (Kind::Command, &b"/t"[..], &[][..]);
+        let message = Envelope::Message {
+            kind,
+            topic,
+            payload,
+        };
+        assert_eq!(read(&addressed[4..], LO, NODE), Ok(message));
     }
 
     #[test]

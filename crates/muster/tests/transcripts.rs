@@ -2,7 +2,7 @@
 //! what the other side sent is sent, and what comes back has to be what Broker sent, byte for byte.
 //!
 //! Where we differ on purpose, the test says so: nothing is relayed, forged senders are refused, and
-//! stores do not exist. Broker's frames that we do not send ourselves have to be understood at least.
+//! no store is open (muster-store plays those captures). Broker's frames that we do not send ourselves have to be understood at least.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::collections::BTreeMap;
@@ -452,7 +452,7 @@ async fn values_are_published_in_the_frames_of_broker() {
     nothing_more_comes(&mut stream, &capture).await;
 }
 
-/// We have no stores: handshakes, filters and goodbyes of such a conversation are as ever, commands are
+/// No store is open: handshakes, filters and goodbyes of such a conversation are as ever, commands are
 /// understood as such and counted as `no_store`, and we send none. The peering stays.
 #[tokio::test(flavor = "multi_thread")]
 async fn commands_of_stores_are_refused_by_name() {

@@ -18,10 +18,14 @@ use crate::{
 use disk::Disk;
 
 /// Numbers that follow from a seed (splitmix64).
-pub(super) struct Random(u64);
+pub(crate) struct Random(u64);
 
 impl Random {
-    pub(super) fn below(&mut self, end: u64) -> u64 {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    pub(crate) fn below(&mut self, end: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -29,7 +33,7 @@ impl Random {
         (mixed ^ (mixed >> 31)) % end
     }
 
-    pub(super) fn chance(&mut self, percent: u64) -> bool {
+    pub(crate) fn chance(&mut self, percent: u64) -> bool {
         self.below(100) < percent
     }
 }
@@ -267,7 +271,7 @@ impl World {
                             self.send(|| Event::ToMaster(endpoint(clone as u64), bytes.clone()));
                         }
                     }
-                    CloneOutput::Changed(change) => self.watch(clone, change.event),
+                    CloneOutput::Changed(change) => watch(&mut self.watched[clone], change.event),
                     CloneOutput::Settled(settled) => {
                         let asked = self.asked.get_mut(&settled.token).unwrap();
                         assert_eq!(asked.outcome, None, "settled twice: {asked:?}");
@@ -281,22 +285,21 @@ impl World {
             }
         }
     }
+}
 
-    /// Applies what a watcher hears, and checks that it fits to what it heard before.
-    fn watch(&mut self, clone: usize, event: crate::op::Event) {
-        use crate::op::Event;
-        let table = &mut self.watched[clone];
-        match event {
-            Event::Put {
-                key, value, old, ..
-            } => assert_eq!(table.insert(key, value), old),
-            Event::Erase { key, old } | Event::Expire { key, old } => {
-                assert_eq!(table.remove(&key), old);
-            }
-            Event::Clear { old } => {
-                assert_eq!(old.into_iter().collect::<BTreeMap<_, _>>(), *table);
-                table.clear();
-            }
+/// Applies what a watcher hears, and checks that it fits to what it heard before.
+pub(crate) fn watch(table: &mut BTreeMap<Encoded, Encoded>, event: crate::op::Event) {
+    use crate::op::Event;
+    match event {
+        Event::Put {
+            key, value, old, ..
+        } => assert_eq!(table.insert(key, value), old),
+        Event::Erase { key, old } | Event::Expire { key, old } => {
+            assert_eq!(table.remove(&key), old);
+        }
+        Event::Clear { old } => {
+            assert_eq!(old.into_iter().collect::<BTreeMap<_, _>>(), *table);
+            table.clear();
         }
     }
 }

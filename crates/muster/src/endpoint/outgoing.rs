@@ -9,6 +9,8 @@ use muster_wire::{Class, EndpointId, Kind, MESSAGE_OVERHEAD, Message, MessageId,
 pub(crate) enum Outgoing {
     /// A message of this endpoint.
     Message(Message),
+    /// The same, addressed to this peer of version 1.
+    Addressed(Message),
     /// Messages of others.
     Relayed(Relayed),
     /// The answer to a goodbye, which must not overtake the data before it.
@@ -44,7 +46,7 @@ impl Outgoing {
     /// The class of traffic.
     pub(crate) fn class(&self) -> Class {
         match self {
-            Self::Message(message) => message.class,
+            Self::Message(message) | Self::Addressed(message) => message.class,
             Self::Relayed(relayed) => relayed.class,
             Self::Frame(_) => Class::Event,
         }
@@ -70,7 +72,7 @@ impl Relayed {
 impl Queued for Outgoing {
     fn messages(&self) -> usize {
         match self {
-            Self::Message(message) => message.messages(),
+            Self::Message(message) | Self::Addressed(message) => message.messages(),
             Self::Relayed(relayed) => relayed.entries.len(),
             Self::Frame(_) => 0,
         }
@@ -78,7 +80,7 @@ impl Queued for Outgoing {
 
     fn bytes(&self) -> usize {
         match self {
-            Self::Message(message) => message.bytes(),
+            Self::Message(message) | Self::Addressed(message) => message.bytes(),
             Self::Relayed(relayed) => {
                 let entries = relayed.entries.len() * size_of::<RelayedEntry>();
                 relayed.retained + entries + MESSAGE_OVERHEAD
@@ -90,7 +92,7 @@ impl Queued for Outgoing {
     /// Control messages, and the answer to a goodbye, are lost with their peering only.
     fn reserved(&self) -> bool {
         match self {
-            Self::Message(message) => message.class == Class::Control,
+            Self::Message(message) | Self::Addressed(message) => message.class == Class::Control,
             Self::Relayed(relayed) => relayed.class == Class::Control,
             Self::Frame(_) => true,
         }
@@ -98,7 +100,9 @@ impl Queued for Outgoing {
 
     fn count_dropped(&self, cause: DropCause, ledger: &mut DropLedger) {
         match self {
-            Self::Message(message) => message.count_dropped(cause, ledger),
+            Self::Message(message) | Self::Addressed(message) => {
+                message.count_dropped(cause, ledger);
+            }
             Self::Relayed(relayed) => {
                 for entry in &relayed.entries {
                     let topic = &relayed.topics[entry.topic as usize];

@@ -176,6 +176,11 @@ impl PeerQueue {
         self.offer(Outgoing::Message(message))
     }
 
+    /// Offers a message that is addressed to this peer of version 1, under the queue's policy.
+    pub(crate) fn push_addressed(&self, message: Message) -> Push {
+        self.offer(Outgoing::Addressed(message))
+    }
+
     /// Offers messages of others, under the queue's policy.
     pub(crate) fn relay(&self, relayed: Relayed) {
         self.offer(Outgoing::Relayed(relayed));
@@ -681,7 +686,9 @@ pub(crate) mod tests {
             let (mut control, mut data) = (VecDeque::new(), VecDeque::new());
             assert_eq!(queue.take(&mut control, &mut data), Taken::Work);
             let taken = data.iter().map(|item| match item {
-                Outgoing::Message(message) => message.topic.to_string(),
+                Outgoing::Message(message) | Outgoing::Addressed(message) => {
+                    message.topic.to_string()
+                }
                 Outgoing::Frame(_) | Outgoing::Relayed(_) => String::new(),
             });
             assert_eq!(taken.collect::<Vec<_>>(), topics);

@@ -165,6 +165,23 @@ impl Publisher {
         self.send_message(topic, message, PeerQueue::push)
     }
 
+    /// Sends a command of a store to one direct peer of version 1, addressed to it; never waits. Whether there
+    /// is such a peer.
+    pub(crate) fn command_to(&mut self, to: EndpointId, topic: &Topic, payload: Bytes) -> bool {
+        let table = self.shared.table.load();
+        let peer = table
+            .entry(to)
+            .filter(|peer| peer.protocol == Protocol::V1 && !table.leaves_to_others(to));
+        let Some(peer) = peer else {
+            return false;
+        };
+        let message = self
+            .shared
+            .message_of(Kind::Command, topic, payload, Class::Event);
+        peer.handle.push_addressed(message);
+        true
+    }
+
     /// Publishes a value and waits, at most `limit` in all, until every matching queue has room; where
     /// there is none by then, the message is dropped.
     /// Blocks the thread: not for use inside a task.

@@ -11,7 +11,7 @@ use muster_wire::envelope;
 use muster_wire::mesh::HOPS;
 use muster_wire::mesh::codec::{Encoder, Head, OpenBatch};
 use muster_wire::peering::Protocol;
-use muster_wire::{Class, Kind, Message, Topic};
+use muster_wire::{Class, EndpointId, Kind, Message, Topic};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use super::outgoing::{Outgoing, Relayed};
@@ -140,6 +140,7 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
             match item {
                 Outgoing::Frame(frame) => self.add_frame(&frame),
                 Outgoing::Message(message) => self.add(message),
+                Outgoing::Addressed(message) => self.add_addressed(message),
                 Outgoing::Relayed(relayed) if self.queue.info.protocol == Protocol::V1 => {
                     self.add_relayed_v1(&relayed);
                 }
@@ -221,7 +222,7 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
     fn add_relayed_v1(&mut self, relayed: &Relayed) {
         for entry in &relayed.entries {
             let (topic, payload) = relayed.parts(entry);
-            self.add_v1(topic.clone(), payload, entry.kind);
+            self.add_v1(EndpointId::NIL, topic.clone(), payload, entry.kind);
         }
     }
 
@@ -266,12 +267,19 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
             kind,
             ..
         } = message;
-        self.add_v1(topic, payload, kind);
+        self.add_v1(EndpointId::NIL, topic, payload, kind);
     }
 
-    fn add_v1(&mut self, topic: Topic, payload: Bytes, kind: Kind) {
+    /// A message to this peer of version 1 alone.
+    fn add_addressed(&mut self, message: Message) {
+        let receiver = self.queue.info.id;
+        self.add_v1(receiver, message.topic, message.payload, message.kind);
+    }
+
+    fn add_v1(&mut self, receiver: EndpointId, topic: Topic, payload: Bytes, kind: Kind) {
         let (me, length) = (self.queue.me, payload.len());
-        envelope::put_message_header(&mut self.buffer, me, kind, topic.as_bytes(), length);
+        let bytes = topic.as_bytes();
+        envelope::put_message_header_to(&mut self.buffer, me, receiver, kind, bytes, length);
         self.messages.push(topic);
         if length >= IN_PLACE {
             self.in_place.push((self.buffer.len(), payload));

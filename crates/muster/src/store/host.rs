@@ -6,16 +6,18 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use muster_data::Timestamp;
+use muster_store::broker::{BrokerClones, Command, Entity};
 use muster_store::op::{Answer, Op};
 use muster_store::protocol::{Message, Query, Reply};
 use muster_store::{
-    CloneOutput, Commit, Copy, Entries, Failure, Freshness, Level, Master, MasterOutput, Now,
-    Revision, StoreClone, StoreName,
+    CloneOutput, Commit, Copy, Entries, Failure, Follower, FollowerOutput, Freshness, Level,
+    Master, MasterOutput, Now, Revision, StoreName,
 };
 use muster_wire::mesh::topic_of;
 use muster_wire::{Class, EndpointId, Mono, Topic};
 use tokio::sync::{Notify, oneshot, watch};
 
+use super::broker::{self, BrokerPart};
 use super::disk::{Disk, Job};
 use super::error::{OpenError, StoreError, StoreErrorKind};
 use super::options::{CloneOptions, MasterOptions};
@@ -63,7 +65,7 @@ pub(crate) struct Host {
 
 enum Core {
     Master(Box<Master>),
-    Clone(Box<StoreClone>),
+    Clone(Box<Follower>),
 }
 
 struct Inner {
@@ -71,6 +73,7 @@ struct Inner {
     publisher: Publisher,
     clone_topic: Topic,
     master_topic: Topic,
+    broker: BrokerPart,
     disk: Option<Disk>,
     next_token: u64,
     /// Of a clone's writes, by their tokens.
@@ -140,9 +143,16 @@ impl Host {
                 (master, Some(backend))
             }
         };
-        let topics = [name.master_topic()];
+        broker::warn_of_other_master(endpoint, name);
+        let topics = [name.master_topic(), name.broker_master_topic()];
+        let entity = Entity {
+            endpoint: me,
+            instance: endpoint.stores().next_instance(),
+        };
+        let limit = endpoint.config().frame_limit;
+        let clones = BrokerClones::new(entity, limit, now.mono);
         let core = Core::Master(Box::new(master));
-        let host = Self::new(endpoint, name, core, &topics, true).await?;
+        let host = Self::new(endpoint, name, core, Some(clones), &topics, true).await?;
         if let Some(backend) = backend {
             let disk = Disk::start(name, backend, Arc::downgrade(&host));
             let disk = disk.map_err(|source| OpenError::Thread {
@@ -162,10 +172,11 @@ impl Host {
     ) -> Result<Arc<Self>, OpenError> {
         let instance = endpoint.stores().next_instance();
         let has_copy = options.config.copy == Copy::Whole;
-        let clone = StoreClone::new(name.clone(), instance, options.config, endpoint.now());
+        let (me, now) = (endpoint.id(), endpoint.now());
+        let clone = Follower::new(name.clone(), me, instance, options.config, now);
         let topics = has_copy.then(|| name.clone_topic());
         let core = Core::Clone(Box::new(clone));
-        let host = Self::new(endpoint, name, core, topics.as_slice(), has_copy).await?;
+        let host = Self::new(endpoint, name, core, None, topics.as_slice(), has_copy).await?;
         host.drive(|_, _| ());
         Ok(host)
     }
@@ -174,6 +185,7 @@ impl Host {
         endpoint: &Endpoint,
         name: &StoreName,
         core: Core,
+        clones: Option<BrokerClones>,
         topics: &[Topic],
         has_copy: bool,
     ) -> Result<Arc<Self>, OpenError> {
@@ -190,6 +202,7 @@ impl Host {
                 publisher: endpoint.publisher(),
                 clone_topic: name.clone_topic(),
                 master_topic: name.master_topic(),
+                broker: BrokerPart::new(name, clones),
                 disk: None,
                 next_token: 1,
                 waiting: HashMap::new(),
@@ -231,7 +244,7 @@ impl Host {
         let mut inner = self.lock();
         let now = time(&self.endpoint);
         let result = act(&mut inner, now);
-        inner.carry_out(self, &mut ended);
+        inner.carry_out(self, now, &mut ended);
         let next = inner.next_tick(now);
         if next < inner.armed {
             inner.armed = next;
@@ -249,6 +262,39 @@ impl Host {
         self.drive(|inner, now| match &mut inner.core {
             Core::Master(master) => master.receive(from, message, now),
             Core::Clone(clone) => clone.receive(from, message, now.mono),
+        });
+    }
+
+    /// Takes a command of Broker's protocol.
+    pub(super) fn receive_broker(&self, command: Command) {
+        self.drive(
+            |inner, now| match (&mut inner.core, &mut inner.broker.clones) {
+                (Core::Master(master), Some(clones)) => {
+                    clones.receive(command, master, now);
+                    if clones.attached() > 0 {
+                        master.set_watched(true);
+                    }
+                }
+                (Core::Clone(clone), _) => clone.receive_broker(command, now),
+                (Core::Master(_), None) => {}
+            },
+        );
+    }
+
+    /// Whether Broker's topic for clones is to be listened to.
+    fn wants_broker(&self) -> bool {
+        match &self.lock().core {
+            Core::Master(_) => false,
+            Core::Clone(clone) => clone.wants_broker(),
+        }
+    }
+
+    /// Broker's topic for clones is listened to.
+    fn listens_to_broker(&self) {
+        self.drive(|inner, now| {
+            if let Core::Clone(clone) = &mut inner.core {
+                clone.listening(now.mono);
+            }
         });
     }
 
@@ -438,6 +484,9 @@ impl Host {
                 Core::Master(master) => master.tick(now),
                 Core::Clone(clone) => clone.tick(now.mono),
             }
+            if let Some(clones) = &mut inner.broker.clones {
+                clones.tick(now);
+            }
             if is_stale != std::mem::replace(&mut inner.was_stale, is_stale) {
                 let name = &self.name;
                 if is_stale {
@@ -472,19 +521,27 @@ impl Inner {
 
     fn set_watched(&mut self, is_watched: bool) {
         match &mut self.core {
-            Core::Master(master) => master.set_watched(is_watched),
+            Core::Master(master) => {
+                // Broker's clones are told of every change, too.
+                let clones = self.broker.clones.as_ref();
+                let has_clones = clones.is_some_and(|clones| clones.attached() > 0);
+                master.set_watched(is_watched || has_clones);
+            }
             Core::Clone(clone) => clone.set_watched(is_watched),
         }
     }
 
     fn next_tick(&self, now: Now) -> Mono {
-        match &self.core {
+        let core = match &self.core {
             Core::Master(master) => master.next_tick(now),
             Core::Clone(clone) => clone.next_tick(),
-        }
+        };
+        let clones = self.broker.clones.as_ref();
+        let clones = clones.and_then(BrokerClones::next_tick);
+        clones.map_or(core, |clones| clones.min(core))
     }
 
-    fn carry_out(&mut self, host: &Host, ended: &mut Vec<(Done, Outcome)>) {
+    fn carry_out(&mut self, host: &Host, now: Now, ended: &mut Vec<(Done, Outcome)>) {
         match &mut self.core {
             Core::Master(master) => {
                 while let Some(output) = master.poll() {
@@ -499,7 +556,12 @@ impl Inner {
                             );
                         }
                         MasterOutput::Send(to, bytes) => send(&mut self.publisher, to, bytes),
-                        MasterOutput::Changed(change) => self.watchers.changed(&change),
+                        MasterOutput::Changed(change) => {
+                            self.watchers.changed(&change);
+                            if let Some(clones) = &mut self.broker.clones {
+                                clones.changed(&change, now);
+                            }
+                        }
                         MasterOutput::Commit(commit) => {
                             if let Some(disk) = &self.disk {
                                 disk.ask(Job::Commit(commit));
@@ -522,10 +584,18 @@ impl Inner {
                         }
                     }
                 }
+                self.broker.carry_out(&host.endpoint, &mut self.publisher);
             }
             Core::Clone(clone) => {
                 let mut is_attached = false;
                 while let Some(output) = clone.poll() {
+                    let output = match output {
+                        FollowerOutput::Muster(output) => output,
+                        other => {
+                            self.broker.follow(other, &mut self.publisher);
+                            continue;
+                        }
+                    };
                     match output {
                         CloneOutput::Find(bytes) => {
                             let bytes = Bytes::from(bytes);
@@ -589,11 +659,21 @@ fn time(endpoint: &Endpoint) -> Now {
 
 /// Calls a store when something is due, until its handles are gone.
 async fn timer(host: Weak<Host>) {
+    let mut broker: Option<Subscriber> = None;
     loop {
         let Some(strong) = host.upgrade() else {
             return;
         };
         let wait = strong.tick().max(TICK);
+        match strong.wants_broker() {
+            true if broker.is_none() => {
+                let topic = strong.name.broker_clone_topic();
+                broker = Some(strong.endpoint.subscribe([topic.as_bytes()]).await);
+                strong.listens_to_broker();
+            }
+            true => {}
+            false => broker = None,
+        }
         let earlier = Arc::clone(&strong.earlier);
         drop(strong);
         // The last handle wakes this, too.

@@ -19,6 +19,7 @@
 //! # }
 //! ```
 
+mod broker;
 mod disk;
 mod error;
 mod handle;

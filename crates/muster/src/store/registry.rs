@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, Weak};
 
 use muster_store::StoreName;
+use muster_store::broker::Command;
 use muster_store::protocol::Message;
 use muster_wire::EndpointId;
 use muster_wire::counters::DropCause;
@@ -55,11 +56,24 @@ impl Stores {
     pub(crate) fn receive(
         &self,
         from: EndpointId,
-        _topic: &[u8],
+        topic: &[u8],
         payload: &[u8],
     ) -> Result<(), (DropCause, &'static str)> {
         const MALFORMED: (DropCause, &str) = (DropCause::Malformed, "malformed store message");
         const NO_STORE: (DropCause, &str) = (DropCause::NoStore, "a command for a store");
+        const FORGED: (DropCause, &str) = (DropCause::Forged, "a command of another endpoint");
+        if let Some((name, for_master)) = StoreName::of_broker_topic(topic) {
+            let host = self.find(name).ok_or(NO_STORE)?;
+            if host.is_master() != for_master {
+                return Ok(());
+            }
+            let command = Command::decode(payload).map_err(|_| MALFORMED)?;
+            if command.sender.endpoint != from {
+                return Err(FORGED);
+            }
+            host.receive_broker(command);
+            return Ok(());
+        }
         let (name, for_master) = Message::addressee(payload).ok_or(MALFORMED)?;
         let Some(host) = self.find(name) else {
             // Answers may come behind the end of whoever asked.

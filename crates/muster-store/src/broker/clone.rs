@@ -1,0 +1,600 @@
+//! A clone of a store whose master is one of Broker or Zeek.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use muster_data::{Timespan, Timestamp};
+use muster_wire::{EndpointId, Mono};
+
+use super::channel::{Consumer, Feedback, HEARTBEAT, Producer, Received, Resend, TIMEOUT};
+use super::codec::{Command, Content, EVERYBODY, Entity};
+use super::pending::Pending;
+use crate::op::{Answer, Change, Event, Op, Refusal};
+use crate::writes::Unsent;
+use crate::{
+    CloneConfig, CloneOutput, Encoded, Entries, Entry, Freshness, Level, MAX_KEY, MAX_VALUE, Now,
+    Token,
+};
+
+/// How often a clone without a master looks for one, at first and at most.
+const FIND: Duration = Duration::from_millis(200);
+const FIND_SLOWLY: Duration = Duration::from_secs(1);
+
+/// The master that a clone follows.
+#[derive(Debug, Clone, Copy)]
+struct Master {
+    entity: Entity,
+    /// When anything of it was heard last.
+    heard: Mono,
+    /// When it has said something to this clone alone last: it does so every half second until it has
+    /// forgotten the clone, though its broadcasts go on.
+    addressed: Mono,
+}
+
+/// Why a clone needs a snapshot once more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Need {
+    /// Events are gone for good.
+    Lost,
+    /// The master has forgotten the clone.
+    Forgotten,
+}
+
+/// A clone without I/O. What is [`CloneOutput::Find`] here goes to the store's topic of Broker's masters for
+/// everybody, what is [`CloneOutput::Send`] on the same topic to one endpoint.
+///
+/// A master of Broker neither answers writes nor numbers its changes for all, so changes are counted here, and
+/// what became of a write is seen by its echo (`pending.rs`).
+#[derive(Debug)]
+pub struct BrokerClone {
+    me: Entity,
+    config: CloneConfig,
+    master: Option<Master>,
+    entries: Entries,
+    changes: u64,
+    /// Whether there has been a snapshot.
+    has_copy: bool,
+    events: Consumer<Content>,
+    /// Why a snapshot is needed although the master is known.
+    wants_snapshot: Option<Need>,
+    /// The master's events up to this number are in the last snapshot.
+    covered: u64,
+    find_at: Option<Mono>,
+    find_after: Duration,
+    channel: Producer,
+    /// The offset that the master's ear for this clone's writes is opened with, until it has confirmed it.
+    opens: Option<u64>,
+    pending: Pending,
+    warned: bool,
+    out: VecDeque<CloneOutput>,
+}
+
+impl BrokerClone {
+    /// A clone that looks for a master. No two instances of an endpoint may have one name.
+    pub fn new(me: Entity, config: CloneConfig, now: Mono) -> Self {
+        Self {
+            me,
+            config,
+            master: None,
+            entries: Entries::default(),
+            changes: 0,
+            has_copy: false,
+            events: Consumer::new(),
+            wants_snapshot: None,
+            covered: 0,
+            find_at: Some(now),
+            find_after: FIND,
+            channel: Producer::new(now),
+            opens: None,
+            pending: Pending::default(),
+            warned: false,
+            out: VecDeque::new(),
+        }
+    }
+
+    /// What it has.
+    pub fn entries(&self) -> &Entries {
+        &self.entries
+    }
+
+    /// Takes over what was read of another master so far, before the first snapshot: what is different in that
+    /// is told as changes.
+    pub(crate) fn adopt(&mut self, entries: Entries) {
+        let last = entries.iter().map(|(_, entry)| entry.changed).max();
+        self.changes = self.changes.max(last.unwrap_or(0));
+        self.entries = entries;
+    }
+
+    /// What it has, for whoever follows another master from now on.
+    pub(crate) fn take_entries(&mut self) -> Entries {
+        std::mem::take(&mut self.entries)
+    }
+
+    /// The number of the last change, as counted here; `None` before the first snapshot.
+    pub fn applied(&self) -> Option<u64> {
+        self.has_copy.then_some(self.changes)
+    }
+
+    /// Its master, if it follows one.
+    pub fn master(&self) -> Option<Entity> {
+        self.master.map(|master| master.entity)
+    }
+
+    /// How old what it has may be.
+    pub fn freshness(&self, now: Mono) -> Freshness {
+        match self.master {
+            _ if !self.has_copy => Freshness::Unattached,
+            Some(master) if now.since(master.heard) < self.config.stale_interval => {
+                Freshness::Fresh
+            }
+            _ => Freshness::Stale,
+        }
+    }
+
+    /// Sends a write to the master; it is settled by `deadline`, if there is none after the configuration's
+    /// interval. A master of Broker knows no compare-and-swap, and does not say what is on its disk.
+    pub fn write(&mut self, op: Op, level: Level, token: Token, deadline: Option<Mono>, now: Mono) {
+        let refusal = match &op {
+            _ if level == Level::Durable => Some(Refusal::Unsupported),
+            Op::Swap { .. } => Some(Refusal::Unsupported),
+            Op::Expire { .. } => Some(Refusal::Reserved),
+            Op::Put { key, value, .. }
+            | Op::PutUnique { key, value, .. }
+            | Op::Add { key, value, .. }
+                if key.size() > MAX_KEY || value.size() > MAX_VALUE =>
+            {
+                Some(Refusal::TooLarge)
+            }
+            _ => None,
+        };
+        if let Some(refusal) = refusal {
+            self.pending.settle(token, Ok(Answer::Refused(refusal)));
+        } else {
+            let interval = self.config.mutation_buffer_interval;
+            let deadline = deadline.unwrap_or_else(|| now.after(interval));
+            self.pending.submit(op, token, deadline);
+        }
+        self.send_writes();
+        self.settle();
+    }
+
+    /// Takes a write that was meant for another master.
+    pub(crate) fn take_over(&mut self, write: Unsent, level: Level, now: Mono) {
+        let Unsent {
+            op,
+            token,
+            deadline,
+        } = write;
+        self.write(op, level, token, Some(deadline), now);
+    }
+
+    /// The writes that no master was sent.
+    pub(crate) fn take_unsent(&mut self) -> VecDeque<Unsent> {
+        self.pending.take_unsent()
+    }
+
+    /// Takes a command that its sender's endpoint has sent. What is not from its master, or for another clone,
+    /// is ignored.
+    pub fn receive(&mut self, command: Command, now: Now) {
+        let Command {
+            number,
+            sender,
+            receiver,
+            content,
+        } = command;
+        let is_for_me = receiver == self.me;
+        if !is_for_me && receiver != EVERYBODY {
+            return;
+        }
+        if let Content::AckClone {
+            offset,
+            heartbeat,
+            state,
+        } = content
+        {
+            if is_for_me {
+                self.attached(sender, offset, heartbeat, state, now.mono);
+            }
+            self.settle();
+            return;
+        }
+        let Some(master) = self.master.as_mut().filter(|m| m.entity == sender) else {
+            return;
+        };
+        master.heard = now.mono;
+        if is_for_me {
+            master.addressed = now.mono;
+        }
+        self.warned = false;
+        match content {
+            Content::Keepalive { number } if number > 0 => self.events.exists(number, now.mono),
+            Content::RetransmitFailed { number } => self.events.lost(number, now.mono),
+            Content::CumulativeAck { number } if is_for_me => {
+                self.opens = None;
+                self.channel.acked(sender, number, now.mono);
+                self.pending.acked(number, now.mono);
+            }
+            Content::Nack { numbers } if is_for_me => self.resend(sender, &numbers, now.mono),
+            event if event.is_event() => {
+                let size = event.size();
+                self.events.event(number, event, size, now.mono);
+            }
+            _ => {}
+        }
+        self.apply_events(now);
+        if self.events.is_complete() && self.wants_snapshot.is_none() {
+            self.pending.caught_up(now.mono, &self.entries);
+        }
+        self.send_writes();
+        self.settle();
+    }
+
+    /// An endpoint is out of reach: if it was the master, another is accepted at once.
+    pub fn lost(&mut self, endpoint: EndpointId, now: Mono) {
+        if let Some(master) = &mut self.master
+            && master.entity.endpoint == endpoint
+        {
+            let timeout = u64::try_from(self.config.master_timeout.as_nanos()).unwrap_or(u64::MAX);
+            master.heard = Mono(master.heard.0.min(now.0.saturating_sub(timeout)));
+            self.find(now);
+        }
+    }
+
+    /// Someone is in reach who may be the master: a clone that has none asks at once.
+    pub fn discovered(&mut self, now: Mono) {
+        if self.needs_master(now) {
+            self.find(now);
+        }
+    }
+
+    /// Does what is due.
+    pub fn tick(&mut self, now: Mono) {
+        self.pending.expire(now);
+        if let Some(master) = self.master {
+            self.follow(master, now);
+        }
+        if self.find_at.is_none() && self.needs_master(now) {
+            self.find(now);
+        }
+        if self.find_at.is_some_and(|at| at <= now) {
+            if self.needs_master(now) {
+                let ask = self.command(0, EVERYBODY, Content::Nack { numbers: vec![0] });
+                self.out.push_back(CloneOutput::Find(ask));
+                self.find_at = Some(now.after(self.find_after));
+                self.find_after = (self.find_after * 2).min(FIND_SLOWLY);
+            } else {
+                self.find_at = None;
+            }
+        }
+        self.send_writes();
+        self.settle();
+    }
+
+    /// When [`BrokerClone::tick`] has something to do at the latest.
+    pub fn next_tick(&self) -> Mono {
+        let silent = self.master.map(|master| {
+            let gone = master.heard.after(self.config.master_timeout);
+            gone.min(master.addressed.after(TIMEOUT))
+        });
+        let silent = silent.filter(|_| self.find_at.is_none());
+        let channels = [self.events.next_tick(), self.channel.next_tick()];
+        let channels = channels.into_iter().flatten();
+        let others = [self.find_at, silent, self.pending.next_tick()];
+        let next = channels.chain(others.into_iter().flatten()).min();
+        next.unwrap_or(Mono(u64::MAX))
+    }
+
+    /// Whether all writes are settled.
+    pub fn is_settled(&self) -> bool {
+        self.pending.is_empty()
+    }
+
+    /// Settles what waits: the store is closed.
+    pub fn close(&mut self) {
+        self.pending.close();
+        self.settle();
+    }
+
+    /// The next thing to do.
+    pub fn poll(&mut self) -> Option<CloneOutput> {
+        self.out.pop_front()
+    }
+
+    fn needs_master(&self, now: Mono) -> bool {
+        self.wants_snapshot.is_some()
+            || self.master.is_none_or(|master| self.is_silent(master, now))
+    }
+
+    fn is_silent(&self, master: Master, now: Mono) -> bool {
+        now.since(master.heard) >= self.config.master_timeout
+    }
+
+    fn find(&mut self, now: Mono) {
+        self.find_after = FIND;
+        self.find_at = Some(now);
+    }
+
+    /// What a clone with a master does from time to time.
+    fn follow(&mut self, master: Master, now: Mono) {
+        if now.since(master.addressed) >= TIMEOUT && self.wants_snapshot != Some(Need::Forgotten) {
+            // It will have before it hears us, at the latest: the channels begin anew.
+            self.wants_snapshot = Some(Need::Forgotten);
+            self.pending.abandon(true);
+            self.channel.forget();
+            self.opens = Some(self.channel.number());
+            self.find(now);
+        }
+        let content = match self.events.tick(now) {
+            Some(Feedback::Ack(number)) => Some(Content::CumulativeAck { number }),
+            Some(Feedback::Nack(numbers)) => Some(Content::Nack { numbers }),
+            None => None,
+        };
+        if let Some(content) = content {
+            let answer = self.command(0, master.entity, content);
+            self.send(master.entity, answer);
+        }
+        if self.channel.tick(now) {
+            self.open(master.entity);
+            let number = self.channel.number();
+            let keepalive = self.command(0, EVERYBODY, Content::Keepalive { number });
+            self.out.push_back(CloneOutput::Find(keepalive));
+        }
+    }
+
+    /// A master has attached this clone.
+    fn attached(
+        &mut self,
+        from: Entity,
+        offset: u64,
+        heartbeat: u16,
+        state: Vec<(Encoded, Encoded)>,
+        now: Mono,
+    ) {
+        if let Some(master) = &mut self.master
+            && master.entity == from
+        {
+            master.heard = now;
+            master.addressed = now;
+            let Some(need) = self.wants_snapshot.take() else {
+                return; // the channel needs none
+            };
+            self.covered = self.events.end().saturating_sub(1).max(offset);
+            if need == Need::Forgotten {
+                self.events = Consumer::new();
+            }
+            // To one that it knows Broker repeats the offset of the first snapshot: what came since stays.
+            self.events.open(offset, heartbeat, now);
+            self.pending.skipped();
+            self.take_snapshot(state);
+            self.acknowledge(from);
+            self.open(from);
+            return;
+        }
+        if let Some(master) = self.master {
+            if !self.is_silent(master, now) {
+                if !std::mem::replace(&mut self.warned, true) {
+                    let both = CloneOutput::TwoMasters(master.entity.endpoint, from.endpoint);
+                    self.out.push_back(both);
+                }
+                return;
+            }
+            self.pending.abandon(false);
+        }
+        self.master = Some(Master {
+            entity: from,
+            heard: now,
+            addressed: now,
+        });
+        self.wants_snapshot = None;
+        self.events = Consumer::new();
+        self.events.open(offset, heartbeat, now);
+        self.covered = offset;
+        self.take_snapshot(state);
+        self.acknowledge(from);
+        self.channel = Producer::new(now);
+        self.attach_writer(from, now);
+        self.send_writes();
+    }
+
+    fn acknowledge(&mut self, master: Entity) {
+        let number = self.events.next().saturating_sub(1);
+        let ack = self.command(0, master, Content::CumulativeAck { number });
+        self.send(master, ack);
+    }
+
+    /// Opens the way of this clone's writes.
+    fn attach_writer(&mut self, master: Entity, now: Mono) {
+        self.channel.attach(master, now);
+        self.opens = Some(self.channel.number());
+        self.open(master);
+    }
+
+    /// Asks the master to hear this clone's writes, until it has said that it does.
+    fn open(&mut self, master: Entity) {
+        if let Some(offset) = self.opens {
+            let heartbeat = HEARTBEAT;
+            let attach = Content::AttachWriter { offset, heartbeat };
+            let attach = self.command(0, master, attach);
+            self.out.push_back(CloneOutput::Find(attach));
+        }
+    }
+
+    fn send_writes(&mut self) {
+        let Some(master) = self.master else {
+            return;
+        };
+        // What a master that has forgotten us is sent would be lost.
+        while self.channel.has_space()
+            && self.wants_snapshot.is_none()
+            && let Some(content) = self.pending.send(self.channel.number() + 1, self.me)
+        {
+            let number = self.channel.number() + 1;
+            let event = self.command(number, master.entity, content);
+            self.channel.push(event.clone());
+            self.out.push_back(CloneOutput::Find(event));
+        }
+    }
+
+    fn resend(&mut self, master: Entity, numbers: &[u64], now: Mono) {
+        if let Some(first) = numbers.first() {
+            self.opens = None;
+            self.pending.acked(first.saturating_sub(1), now);
+        }
+        for resend in self.channel.nack(master, numbers, now) {
+            let bytes = match resend {
+                Resend::Event(bytes) => bytes,
+                Resend::Failed(number) => {
+                    self.command(0, master, Content::RetransmitFailed { number })
+                }
+            };
+            self.send(master, bytes);
+        }
+    }
+
+    fn apply_events(&mut self, now: Now) {
+        while let Some(received) = self.events.take(now.mono) {
+            match received {
+                Received::Event(event) => self.apply(&event, now.wall),
+                Received::Lost(number) if number <= self.covered => {}
+                Received::Lost(_) => {
+                    self.wants_snapshot.get_or_insert(Need::Lost);
+                    self.find(now.mono);
+                }
+            }
+        }
+    }
+
+    fn apply(&mut self, event: &Content, now: Timestamp) {
+        let (change, publisher) = match event {
+            Content::Put {
+                key,
+                value,
+                lifetime,
+                publisher,
+            } => {
+                let put = Event::Put {
+                    key: key.clone(),
+                    value: value.clone(),
+                    expires: lifetime.map(|lifetime| end(now, lifetime)),
+                    old: None,
+                };
+                (put, *publisher)
+            }
+            Content::Erase { key, publisher } => {
+                let (key, old) = (key.clone(), None);
+                (Event::Erase { key, old }, *publisher)
+            }
+            Content::Expire { key, publisher } => {
+                let (key, old) = (key.clone(), None);
+                (Event::Expire { key, old }, *publisher)
+            }
+            Content::Clear { publisher } => (Event::Clear { old: Vec::new() }, *publisher),
+            Content::PutUniqueResult {
+                inserted,
+                who,
+                request,
+                ..
+            } => {
+                if *who == self.me {
+                    let entries = &self.entries;
+                    self.pending
+                        .result(*request, *inserted, self.changes, entries);
+                    self.settle();
+                }
+                return;
+            }
+            _ => return,
+        };
+        let before = match event {
+            Content::Put { key, .. } => self.entries.get(key).map(|entry| entry.value.clone()),
+            _ => None,
+        };
+        self.change(change, Some(publisher));
+        if publisher == self.me {
+            let entries = &self.entries;
+            self.pending
+                .echoed(event, before.as_ref(), self.changes, entries);
+            self.settle();
+        }
+    }
+
+    /// Makes a change, with the next number, and tells of it.
+    fn change(&mut self, event: Event, writer: Option<Entity>) {
+        self.changes += 1;
+        let mut change = Change {
+            number: self.changes,
+            writer,
+            event,
+        };
+        crate::clone::perform(&mut self.entries, &mut change);
+        let is_told = match &change.event {
+            Event::Put { .. } => true,
+            Event::Erase { old, .. } | Event::Expire { old, .. } => old.is_some(),
+            Event::Clear { old } => !old.is_empty(),
+        };
+        if is_told {
+            self.out.push_back(CloneOutput::Changed(change));
+        }
+    }
+
+    /// Takes over a snapshot: what is different is told as changes.
+    fn take_snapshot(&mut self, state: Vec<(Encoded, Encoded)>) {
+        let mut new = Entries::default();
+        for (key, value) in state {
+            let entry = Entry {
+                value,
+                expires: None,
+                changed: self.changes + 1,
+            };
+            new.put(key, entry);
+        }
+        let gone: Vec<Encoded> = self
+            .entries
+            .iter()
+            .filter(|(key, _)| new.get(key).is_none())
+            .map(|(key, _)| key.clone())
+            .collect();
+        for key in gone {
+            self.change(Event::Erase { key, old: None }, None);
+        }
+        for (key, entry) in new.take() {
+            let known = self.entries.get(&key);
+            if known.is_none_or(|known| known.value != entry.value) {
+                let put = Event::Put {
+                    key,
+                    value: entry.value,
+                    expires: None,
+                    old: None,
+                };
+                self.change(put, None);
+            }
+        }
+        self.has_copy = true;
+        self.find_at = None;
+        self.out.push_back(CloneOutput::Attached);
+    }
+
+    fn settle(&mut self) {
+        for settled in self.pending.settled() {
+            self.out.push_back(CloneOutput::Settled(settled));
+        }
+    }
+
+    fn command(&self, number: u64, receiver: Entity, content: Content) -> Vec<u8> {
+        let command = Command {
+            number,
+            sender: self.me,
+            receiver,
+            content,
+        };
+        command.encode()
+    }
+
+    fn send(&mut self, to: Entity, bytes: Vec<u8>) {
+        self.out.push_back(CloneOutput::Send(to.endpoint, bytes));
+    }
+}
+
+fn end(now: Timestamp, lifetime: Timespan) -> Timestamp {
+    Timestamp::from_nanos(now.as_nanos().saturating_add(lifetime.as_nanos()))
+}

@@ -1,0 +1,582 @@
+//! What a Muster master is to clones of Broker's protocol.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+use muster_data::{Timespan, Timestamp};
+use muster_wire::{EndpointId, Mono};
+
+use super::channel::{
+    CONSUMERS, Consumer, Feedback, HEARTBEAT, Producer, Received, Resend, TIMEOUT,
+};
+use super::codec::{Command, Content, EVERYBODY, Entity, FIXED};
+use super::is_muster;
+use crate::op::{Answer, Change, Event, Op, Refusal};
+use crate::{Master, Now, State};
+
+/// A clone that asks to be attached once more this soon has not had the time to get the answer.
+const ASKS_AGAIN: Duration = Duration::from_secs(1);
+
+/// The bytes of an envelope around a snapshot, at most.
+const ENVELOPE: usize = 1024;
+
+/// What a master wants done for clones of Broker's protocol.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ClonesOutput {
+    /// To all of them: to the store's topic of Broker's clones.
+    Broadcast(Vec<u8>),
+    /// To one endpoint, on the same topic.
+    Send(EndpointId, Vec<u8>),
+    /// The same; it may be large, and is yet to be encoded.
+    Snapshot(Snapshot),
+    /// A clone is refused, as the state of so many bytes does not fit into a frame. Told once.
+    TooLarge(Entity, usize),
+    /// A clone is attached.
+    Attached(Entity),
+    /// A clone is not served any more, as it was silent or lagged too far.
+    Dropped(Entity),
+    /// A clone's write was refused. Broker's protocol has no answer that says so.
+    Refused(Entity, Refusal),
+}
+
+/// The whole state for one clone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot {
+    /// The command that brings it.
+    pub command: Command,
+    /// The bytes that it takes, about.
+    pub size: usize,
+}
+
+/// Something that a [`Change`] does not say and that its broadcast needs.
+#[derive(Debug)]
+struct Note {
+    change: u64,
+    publisher: Entity,
+    /// The sum of an addition: told without its lifetime.
+    is_sum: bool,
+}
+
+#[derive(Debug)]
+struct WriterPath {
+    events: Consumer<Content>,
+    heard: Mono,
+}
+
+/// The clones of Broker's protocol that a master serves. Without any it costs nothing.
+#[derive(Debug)]
+pub struct BrokerClones {
+    me: Entity,
+    frame_limit: usize,
+    channel: Producer,
+    writers: HashMap<Entity, WriterPath>,
+    notes: VecDeque<Note>,
+    /// The last change that was told.
+    told: u64,
+    /// Results of conditional writes, each behind a change.
+    results: VecDeque<(u64, Content)>,
+    told_too_large: bool,
+    out: VecDeque<ClonesOutput>,
+}
+
+impl BrokerClones {
+    /// For the master of this name, which no other instance of its endpoint has. `frame_limit` is the bytes of
+    /// the largest frame that a peer is sent.
+    pub fn new(me: Entity, frame_limit: usize, now: Mono) -> Self {
+        Self {
+            me,
+            frame_limit,
+            channel: Producer::new(now),
+            writers: HashMap::new(),
+            notes: VecDeque::new(),
+            told: 0,
+            results: VecDeque::new(),
+            told_too_large: false,
+            out: VecDeque::new(),
+        }
+    }
+
+    /// The clones that are attached.
+    pub fn attached(&self) -> usize {
+        self.channel.consumers().count()
+    }
+
+    /// Takes a command that its sender's endpoint has sent. Writes are applied to the master, whose outputs
+    /// tell [`BrokerClones::changed`] of them.
+    pub fn receive(&mut self, command: Command, master: &mut Master, now: Now) {
+        let Command {
+            number,
+            sender,
+            receiver,
+            content,
+        } = command;
+        // Muster's own clones attach by Muster's protocol.
+        if (receiver != EVERYBODY && receiver != self.me) || is_muster(sender) {
+            return;
+        }
+        let is_for_me = receiver == self.me;
+        if let Some(writer) = self.writers.get_mut(&sender) {
+            writer.heard = now.mono;
+        }
+        match content {
+            Content::Nack { numbers } if numbers == [0] => {
+                self.attach(sender, master.state(), now.mono);
+            }
+            Content::Nack { numbers } if is_for_me => {
+                for resend in self.channel.nack(sender, &numbers, now.mono) {
+                    let bytes = match resend {
+                        Resend::Event(bytes) => bytes,
+                        Resend::Failed(number) => {
+                            let failed = Content::RetransmitFailed { number };
+                            self.command(0, sender, failed).encode()
+                        }
+                    };
+                    self.out
+                        .push_back(ClonesOutput::Send(sender.endpoint, bytes));
+                }
+            }
+            Content::CumulativeAck { number } if is_for_me => {
+                self.channel.acked(sender, number, now.mono);
+            }
+            Content::AttachWriter { offset, heartbeat } if is_for_me => {
+                self.attach_writer(sender, offset, heartbeat, now.mono);
+            }
+            Content::Keepalive { number } if number > 0 => {
+                if let Some(writer) = self.writers.get_mut(&sender) {
+                    writer.events.exists(number, now.mono);
+                }
+            }
+            Content::RetransmitFailed { number } if is_for_me => {
+                if let Some(writer) = self.writers.get_mut(&sender) {
+                    writer.events.lost(number, now.mono);
+                }
+                self.apply_events(sender, master, now);
+            }
+            event if event.is_event() && is_for_me => {
+                if let Some(writer) = self.writers.get_mut(&sender) {
+                    let size = event.size();
+                    writer.events.event(number, event, size, now.mono);
+                }
+                self.apply_events(sender, master, now);
+            }
+            _ => {}
+        }
+    }
+
+    /// The master's state has changed: every change is told here, in order, while clones are attached.
+    pub fn changed(&mut self, change: &Change, now: Now) {
+        let mut note = None;
+        while let Some(first) = self.notes.front()
+            && first.change <= change.number
+        {
+            note = self.notes.pop_front();
+        }
+        let note = note.filter(|note| note.change == change.number);
+        if self.channel.is_heard() {
+            let publisher = note.as_ref().map(|note| note.publisher);
+            // The master's own writes have no instance.
+            let writer = change
+                .writer
+                .filter(|writer| writer.endpoint != self.me.endpoint || writer.instance != 0);
+            let publisher = publisher.or(writer).unwrap_or(self.me);
+            let is_sum = note.is_some_and(|note| note.is_sum);
+            let content = match &change.event {
+                Event::Put {
+                    key,
+                    value,
+                    expires,
+                    ..
+                } => Content::Put {
+                    key: key.clone(),
+                    value: value.clone(),
+                    lifetime: expires
+                        .filter(|_| !is_sum)
+                        .map(|expires| left(expires, now.wall)),
+                    publisher,
+                },
+                Event::Erase { key, .. } => Content::Erase {
+                    key: key.clone(),
+                    publisher,
+                },
+                Event::Expire { key, .. } => Content::Expire {
+                    key: key.clone(),
+                    publisher: self.me,
+                },
+                Event::Clear { .. } => Content::Clear { publisher },
+            };
+            self.broadcast(content);
+        }
+        self.told = self.told.max(change.number);
+        self.tell_results();
+    }
+
+    /// Does what is due.
+    pub fn tick(&mut self, now: Now) {
+        for dropped in self.channel.drop_silent(now.mono) {
+            self.out.push_back(ClonesOutput::Dropped(dropped));
+        }
+        self.writers
+            .retain(|_, writer| now.mono.since(writer.heard) < TIMEOUT);
+        if self.channel.tick(now.mono) {
+            // Broker's clones heed keepalives only if they are addressed to them.
+            let number = self.channel.number();
+            let consumers: Vec<Entity> = self.channel.consumers().collect();
+            for consumer in consumers {
+                let keepalive = self.command(0, consumer, Content::Keepalive { number });
+                let keepalive = ClonesOutput::Send(consumer.endpoint, keepalive.encode());
+                self.out.push_back(keepalive);
+            }
+        }
+        let me = self.me;
+        for (writer, path) in &mut self.writers {
+            let content = match path.events.tick(now.mono) {
+                Some(Feedback::Ack(number)) => Content::CumulativeAck { number },
+                Some(Feedback::Nack(numbers)) => Content::Nack { numbers },
+                None => continue,
+            };
+            let command = Command {
+                number: 0,
+                sender: me,
+                receiver: *writer,
+                content,
+            };
+            let answer = ClonesOutput::Send(writer.endpoint, command.encode());
+            self.out.push_back(answer);
+        }
+    }
+
+    /// When [`BrokerClones::tick`] has something to do at the latest; `None` while nobody is served.
+    pub fn next_tick(&self) -> Option<Mono> {
+        let writers = self.writers.values();
+        let writers = writers.filter_map(|path| path.events.next_tick());
+        writers.chain(self.channel.next_tick()).min()
+    }
+
+    /// The next thing to do.
+    pub fn poll(&mut self) -> Option<ClonesOutput> {
+        self.out.pop_front()
+    }
+
+    fn command(&self, number: u64, receiver: Entity, content: Content) -> Command {
+        Command {
+            number,
+            sender: self.me,
+            receiver,
+            content,
+        }
+    }
+
+    fn broadcast(&mut self, content: Content) {
+        let number = self.channel.number() + 1;
+        let bytes = self.command(number, EVERYBODY, content).encode();
+        for dropped in self.channel.push(bytes.clone()) {
+            self.out.push_back(ClonesOutput::Dropped(dropped));
+        }
+        self.out.push_back(ClonesOutput::Broadcast(bytes));
+    }
+
+    /// Attaches a clone, for the first time or anew: with the state of now, and the offset of now. A change
+    /// that is made and not yet told comes twice then, which does no harm: all of them are puts and removals.
+    fn attach(&mut self, clone: Entity, state: &State, now: Mono) {
+        let entries = state.entries();
+        let attached = self.channel.attached(clone);
+        if attached.is_some_and(|attached| now.since(attached) < ASKS_AGAIN)
+            || (attached.is_none() && !self.channel.has_room())
+        {
+            return;
+        }
+        let sizes = entries
+            .iter()
+            .map(|(key, entry)| key.size() + entry.value.size());
+        let size = FIXED + 15 + sizes.sum::<usize>();
+        if size + ENVELOPE > self.frame_limit {
+            if !std::mem::replace(&mut self.told_too_large, true) {
+                self.out.push_back(ClonesOutput::TooLarge(clone, size));
+            }
+            return;
+        }
+        self.told_too_large = false;
+        self.channel.attach(clone, now);
+        // What was done while nobody was attached may never be told.
+        self.told = self.told.max(state.changes());
+        let offset = self.channel.number();
+        let state = entries.iter();
+        let state = state.map(|(key, entry)| (key.clone(), entry.value.clone()));
+        let content = Content::AckClone {
+            offset,
+            heartbeat: HEARTBEAT,
+            state: state.collect(),
+        };
+        let command = self.command(offset, clone, content);
+        let snapshot = Snapshot { command, size };
+        self.out.push_back(ClonesOutput::Snapshot(snapshot));
+        if attached.is_none() {
+            self.out.push_back(ClonesOutput::Attached(clone));
+        }
+    }
+
+    fn attach_writer(&mut self, writer: Entity, offset: u64, heartbeat: u16, now: Mono) {
+        if self.writers.len() >= CONSUMERS && !self.writers.contains_key(&writer) {
+            return;
+        }
+        let path = self.writers.entry(writer).or_insert_with(|| WriterPath {
+            events: Consumer::new(),
+            heard: now,
+        });
+        if !path.events.is_open() {
+            path.events.open(offset, heartbeat, now);
+        }
+        let number = path.events.next().saturating_sub(1);
+        let ack = self.command(0, writer, Content::CumulativeAck { number });
+        let ack = ClonesOutput::Send(writer.endpoint, ack.encode());
+        self.out.push_back(ack);
+    }
+
+    fn apply_events(&mut self, writer: Entity, master: &mut Master, now: Now) {
+        while let Some(path) = self.writers.get_mut(&writer)
+            && let Some(received) = path.events.take(now.mono)
+        {
+            if let Received::Event(content) = received {
+                self.apply(writer, content, master, now);
+            }
+        }
+    }
+
+    fn apply(&mut self, writer: Entity, content: Content, master: &mut Master, now: Now) {
+        let mut asker = None;
+        let mut is_sum = false;
+        let (op, publisher) = match content {
+            Content::Put {
+                key,
+                value,
+                lifetime,
+                publisher,
+            } => {
+                let op = Op::Put {
+                    key,
+                    value,
+                    lifetime,
+                };
+                (op, publisher)
+            }
+            Content::PutUnique {
+                key,
+                value,
+                lifetime,
+                who,
+                request,
+                publisher,
+            } => {
+                asker = Some((who, request));
+                let op = Op::PutUnique {
+                    key,
+                    value,
+                    lifetime,
+                };
+                (op, publisher)
+            }
+            Content::Erase { key, publisher } => (Op::Erase { key }, publisher),
+            Content::Add {
+                key,
+                value,
+                initial,
+                lifetime,
+                publisher,
+            } => {
+                is_sum = true;
+                let op = Op::Add {
+                    key,
+                    value,
+                    initial,
+                    lifetime,
+                };
+                (op, publisher)
+            }
+            Content::Subtract {
+                key,
+                value,
+                lifetime,
+                publisher,
+            } => {
+                is_sum = true;
+                let op = Op::Subtract {
+                    key,
+                    value,
+                    lifetime,
+                };
+                (op, publisher)
+            }
+            Content::Clear { publisher } => (Op::Clear, publisher),
+            _ => return, // a master's events are no clone's to send
+        };
+        // The writer is who has sent it: what it says of others has no say in anything but the broadcast.
+        let answer = master.apply_foreign(writer, op, now);
+        if let Answer::Refused(refusal) = answer {
+            self.out.push_back(ClonesOutput::Refused(writer, refusal));
+        }
+        if !self.channel.is_heard() {
+            return;
+        }
+        if let Answer::Done { change, .. } = answer
+            && (publisher != writer || is_sum)
+        {
+            self.notes.push_back(Note {
+                change,
+                publisher,
+                is_sum,
+            });
+        }
+        if let Some((who, request)) = asker {
+            let result = Content::PutUniqueResult {
+                inserted: matches!(answer, Answer::Done { .. }),
+                who,
+                request,
+                publisher: self.me,
+            };
+            self.results.push_back((master.state().changes(), result));
+            self.tell_results();
+        }
+    }
+
+    /// Tells the results whose changes are told.
+    fn tell_results(&mut self) {
+        while let Some((behind, _)) = self.results.front()
+            && *behind <= self.told
+            && let Some((_, result)) = self.results.pop_front()
+        {
+            if self.channel.is_heard() {
+                self.broadcast(result);
+            }
+        }
+    }
+}
+
+/// What is left of a lifetime.
+fn left(expires: Timestamp, now: Timestamp) -> Timespan {
+    let nanos = expires.as_nanos().saturating_sub(now.as_nanos());
+    Timespan::from_nanos(nanos.max(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use muster_wire::EndpointId;
+
+    use super::*;
+    use crate::{Encoded, Level, MasterConfig, StoreName};
+
+    fn entity(number: u8) -> Entity {
+        Entity {
+            endpoint: EndpointId::from_random([number; 16]),
+            instance: u64::from(number),
+        }
+    }
+
+    fn at(millis: u64) -> Now {
+        Now {
+            mono: Mono(millis * 1_000_000),
+            wall: Timestamp::from_nanos(i64::try_from(millis).unwrap() * 1_000_000),
+        }
+    }
+
+    struct Pair {
+        master: Master,
+        clones: BrokerClones,
+    }
+
+    impl Pair {
+        fn new() -> Self {
+            let name = StoreName::new("kv").unwrap();
+            let config = MasterConfig::default();
+            let now = at(0);
+            let endpoint = entity(1).endpoint;
+            Self {
+                master: Master::in_memory(name, endpoint, 1, config, now),
+                clones: BrokerClones::new(entity(1), 1000 + 1024, now.mono),
+            }
+        }
+
+        fn settle(&mut self, now: Now) -> Vec<ClonesOutput> {
+            while let Some(output) = self.master.poll() {
+                if let crate::MasterOutput::Changed(change) = output {
+                    self.clones.changed(&change, now);
+                }
+            }
+            std::iter::from_fn(|| self.clones.poll()).collect()
+        }
+
+        fn says(&mut self, clone: Entity, content: Content, now: Now) -> Vec<ClonesOutput> {
+            let receiver = match content {
+                Content::Nack { .. } => EVERYBODY,
+                _ => entity(1),
+            };
+            let command = Command {
+                number: 0,
+                sender: clone,
+                receiver,
+                content,
+            };
+            self.clones.receive(command, &mut self.master, now);
+            self.settle(now)
+        }
+
+        fn put(&mut self, key: &str, bytes: usize) -> Vec<ClonesOutput> {
+            let op = Op::Put {
+                key: Encoded::key(key),
+                value: Encoded::of(&"x".repeat(bytes)[..]),
+                lifetime: None,
+            };
+            self.master.write(op, Level::Applied, at(0));
+            self.settle(at(0))
+        }
+    }
+
+    fn asks() -> Content {
+        Content::Nack { numbers: vec![0] }
+    }
+
+    fn offset(outputs: &[ClonesOutput]) -> Option<u64> {
+        outputs.iter().find_map(|output| match output {
+            ClonesOutput::Snapshot(snapshot) => Some(snapshot.command.number),
+            _ => None,
+        })
+    }
+
+    #[test]
+    fn a_clone_that_asks_again_gets_a_fresh_snapshot_with_a_fresh_offset() {
+        let mut pair = Pair::new();
+        assert!(pair.put("a", 1).is_empty(), "nobody is attached");
+        assert_eq!(offset(&pair.says(entity(2), asks(), at(0))), Some(1));
+        assert_eq!(pair.put("b", 1).len(), 1);
+        assert_eq!(offset(&pair.says(entity(2), asks(), at(200))), None);
+        assert_eq!(offset(&pair.says(entity(2), asks(), at(1200))), Some(2));
+        // It may follow the first answer: what is behind it is kept.
+        let command = Command {
+            number: 0,
+            sender: entity(2),
+            receiver: entity(1),
+            content: Content::Nack { numbers: vec![2] },
+        };
+        pair.clones.receive(command, &mut pair.master, at(1300));
+        let resent = pair.settle(at(1300));
+        let [ClonesOutput::Send(to, bytes)] = &resent[..] else {
+            panic!("{resent:?}");
+        };
+        assert_eq!(*to, entity(2).endpoint);
+        let resent = Command::decode(bytes).unwrap();
+        assert_eq!((resent.number, resent.receiver), (2, EVERYBODY));
+        pair.clones.tick(at(60_000));
+        let dropped = pair.settle(at(60_000));
+        assert!(dropped.contains(&ClonesOutput::Dropped(entity(2))));
+        assert_eq!(pair.clones.next_tick(), None);
+    }
+
+    #[test]
+    fn a_state_that_fits_into_no_frame_is_refused_once() {
+        let mut pair = Pair::new();
+        pair.put("a", 1000);
+        let refused = pair.says(entity(2), asks(), at(0));
+        assert!(matches!(refused[..], [ClonesOutput::TooLarge(..)]));
+        assert!(pair.says(entity(2), asks(), at(200)).is_empty());
+        assert_eq!(pair.clones.attached(), 0);
+    }
+}

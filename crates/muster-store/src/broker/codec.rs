@@ -1,0 +1,600 @@
+//! The commands of Broker's stores as bytes (protocol version 1, section 7.2).
+
+use muster_data::{Kind, Timespan};
+use muster_wire::EndpointId;
+use muster_wire::bytes::{Reader, put_varbyte};
+
+use crate::Encoded;
+use crate::op::Writer;
+
+/// A master, or a clone and its writer, on an endpoint: what Broker calls an entity.
+pub type Entity = Writer;
+
+/// The receiver of what is for everybody.
+pub const EVERYBODY: Entity = Entity {
+    endpoint: EndpointId::NIL,
+    instance: 0,
+};
+
+/// A command between a master of Broker's protocol and a clone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Command {
+    /// The number of an event in its sender's channel; the offset of a snapshot; 0 for everything else.
+    pub number: u64,
+    /// Who sends it.
+    pub sender: Entity,
+    /// Whom it is for, or [`EVERYBODY`].
+    pub receiver: Entity,
+    /// What it says.
+    pub content: Content,
+}
+
+/// What a [`Command`] says. Those up to [`Content::Clear`] are events of a channel, the others control one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Content {
+    /// A key is set; without a lifetime for good.
+    Put {
+        /// The key.
+        key: Encoded,
+        /// The value.
+        value: Encoded,
+        /// How long it lives.
+        lifetime: Option<Timespan>,
+        /// Who asked for it.
+        publisher: Entity,
+    },
+    /// A key is to be set if it is absent.
+    PutUnique {
+        /// The key.
+        key: Encoded,
+        /// The value.
+        value: Encoded,
+        /// How long it lives.
+        lifetime: Option<Timespan>,
+        /// Who waits for the result.
+        who: Entity,
+        /// The number that the result repeats.
+        request: u64,
+        /// Who asked for it.
+        publisher: Entity,
+    },
+    /// What became of a [`Content::PutUnique`].
+    PutUniqueResult {
+        /// Whether the key was absent.
+        inserted: bool,
+        /// Who waits for the result.
+        who: Entity,
+        /// The number of the request.
+        request: u64,
+        /// The master.
+        publisher: Entity,
+    },
+    /// A key is removed.
+    Erase {
+        /// The key.
+        key: Encoded,
+        /// Who asked for it.
+        publisher: Entity,
+    },
+    /// A key's lifetime is over.
+    Expire {
+        /// The key.
+        key: Encoded,
+        /// The master.
+        publisher: Entity,
+    },
+    /// Something is to be added to a value.
+    Add {
+        /// The key.
+        key: Encoded,
+        /// What is added.
+        value: Encoded,
+        /// The kind of value that is made if the key is absent.
+        initial: Kind,
+        /// How long it lives.
+        lifetime: Option<Timespan>,
+        /// Who asked for it.
+        publisher: Entity,
+    },
+    /// Something is to be taken from a value.
+    Subtract {
+        /// The key.
+        key: Encoded,
+        /// What is taken.
+        value: Encoded,
+        /// How long it lives.
+        lifetime: Option<Timespan>,
+        /// Who asked for it.
+        publisher: Entity,
+    },
+    /// All keys are removed.
+    Clear {
+        /// Who asked for it.
+        publisher: Entity,
+    },
+    /// A clone begins to write: its first event has the number behind the offset.
+    AttachWriter {
+        /// The number of the last event that the master shall not expect.
+        offset: u64,
+        /// The interval of acknowledgements, in ticks of 100 ms.
+        heartbeat: u16,
+    },
+    /// The sender's channel has come this far.
+    Keepalive {
+        /// The number of its last event.
+        number: u64,
+    },
+    /// All events up to a number have come.
+    CumulativeAck {
+        /// The number.
+        number: u64,
+    },
+    /// Events are missing; 0 alone asks to be attached.
+    Nack {
+        /// Their numbers.
+        numbers: Vec<u64>,
+    },
+    /// A clone is attached: this is the whole state.
+    AckClone {
+        /// The number of the last event that is in it.
+        offset: u64,
+        /// The interval of acknowledgements, in ticks of 100 ms.
+        heartbeat: u16,
+        /// Keys and values.
+        state: Vec<(Encoded, Encoded)>,
+    },
+    /// An event that was asked for is not there any more.
+    RetransmitFailed {
+        /// Its number.
+        number: u64,
+    },
+}
+
+/// Why a command cannot be read. The one command is lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("malformed command of a Broker store")]
+pub struct CommandError;
+
+const PUT: u8 = 0;
+const PUT_UNIQUE: u8 = 1;
+const PUT_UNIQUE_RESULT: u8 = 2;
+const ERASE: u8 = 3;
+const EXPIRE: u8 = 4;
+const ADD: u8 = 5;
+const SUBTRACT: u8 = 6;
+const CLEAR: u8 = 7;
+const ATTACH_WRITER: u8 = 8;
+const KEEPALIVE: u8 = 9;
+const CUMULATIVE_ACK: u8 = 10;
+const NACK: u8 = 11;
+const ACK_CLONE: u8 = 12;
+const RETRANSMIT_FAILED: u8 = 13;
+
+/// The bytes of a command before its content.
+pub(super) const FIXED: usize = 8 + 24 + 24 + 1;
+
+impl Content {
+    /// Whether it is a numbered event of its sender's channel.
+    pub fn is_event(&self) -> bool {
+        self.index() <= CLEAR
+    }
+
+    fn index(&self) -> u8 {
+        match self {
+            Self::Put { .. } => PUT,
+            Self::PutUnique { .. } => PUT_UNIQUE,
+            Self::PutUniqueResult { .. } => PUT_UNIQUE_RESULT,
+            Self::Erase { .. } => ERASE,
+            Self::Expire { .. } => EXPIRE,
+            Self::Add { .. } => ADD,
+            Self::Subtract { .. } => SUBTRACT,
+            Self::Clear { .. } => CLEAR,
+            Self::AttachWriter { .. } => ATTACH_WRITER,
+            Self::Keepalive { .. } => KEEPALIVE,
+            Self::CumulativeAck { .. } => CUMULATIVE_ACK,
+            Self::Nack { .. } => NACK,
+            Self::AckClone { .. } => ACK_CLONE,
+            Self::RetransmitFailed { .. } => RETRANSMIT_FAILED,
+        }
+    }
+
+    /// The bytes of its keys and values, roughly.
+    pub fn size(&self) -> usize {
+        match self {
+            Self::Put { key, value, .. }
+            | Self::PutUnique { key, value, .. }
+            | Self::Add { key, value, .. }
+            | Self::Subtract { key, value, .. } => key.size() + value.size() + 64,
+            Self::Erase { key, .. } | Self::Expire { key, .. } => key.size() + 64,
+            _ => 64,
+        }
+    }
+}
+
+impl Command {
+    /// The bytes of the command.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(FIXED + 128);
+        out.extend_from_slice(&self.number.to_be_bytes());
+        put_entity(&mut out, self.sender);
+        put_entity(&mut out, self.receiver);
+        out.push(self.content.index());
+        let numbers = |out: &mut Vec<u8>, number: u64| out.extend_from_slice(&number.to_be_bytes());
+        match &self.content {
+            Content::Put {
+                key,
+                value,
+                lifetime,
+                publisher,
+            }
+            | Content::Subtract {
+                key,
+                value,
+                lifetime,
+                publisher,
+            } => {
+                out.extend_from_slice(key.as_bytes());
+                out.extend_from_slice(value.as_bytes());
+                put_lifetime(&mut out, *lifetime);
+                put_entity(&mut out, *publisher);
+            }
+            Content::PutUnique {
+                key,
+                value,
+                lifetime,
+                who,
+                request,
+                publisher,
+            } => {
+                out.extend_from_slice(key.as_bytes());
+                out.extend_from_slice(value.as_bytes());
+                put_lifetime(&mut out, *lifetime);
+                put_entity(&mut out, *who);
+                numbers(&mut out, *request);
+                put_entity(&mut out, *publisher);
+            }
+            Content::PutUniqueResult {
+                inserted,
+                who,
+                request,
+                publisher,
+            } => {
+                out.push(u8::from(*inserted));
+                put_entity(&mut out, *who);
+                numbers(&mut out, *request);
+                put_entity(&mut out, *publisher);
+            }
+            Content::Erase { key, publisher } | Content::Expire { key, publisher } => {
+                out.extend_from_slice(key.as_bytes());
+                put_entity(&mut out, *publisher);
+            }
+            Content::Add {
+                key,
+                value,
+                initial,
+                lifetime,
+                publisher,
+            } => {
+                out.extend_from_slice(key.as_bytes());
+                out.extend_from_slice(value.as_bytes());
+                out.push(initial.tag());
+                put_lifetime(&mut out, *lifetime);
+                put_entity(&mut out, *publisher);
+            }
+            Content::Clear { publisher } => put_entity(&mut out, *publisher),
+            Content::AttachWriter { offset, heartbeat } => {
+                numbers(&mut out, *offset);
+                out.extend_from_slice(&heartbeat.to_be_bytes());
+            }
+            Content::Keepalive { number }
+            | Content::CumulativeAck { number }
+            | Content::RetransmitFailed { number } => numbers(&mut out, *number),
+            Content::Nack { numbers: all } => {
+                put_varbyte(&mut out, all.len());
+                for number in all {
+                    numbers(&mut out, *number);
+                }
+            }
+            Content::AckClone {
+                offset,
+                heartbeat,
+                state,
+            } => {
+                let bytes = state.iter().map(|(key, value)| key.size() + value.size());
+                out.reserve(bytes.sum::<usize>() + 16);
+                numbers(&mut out, *offset);
+                out.extend_from_slice(&heartbeat.to_be_bytes());
+                put_varbyte(&mut out, state.len());
+                for (key, value) in state {
+                    out.extend_from_slice(key.as_bytes());
+                    out.extend_from_slice(value.as_bytes());
+                }
+            }
+        }
+        out
+    }
+
+    /// Reads the bytes of a command. Bytes behind it are ignored, as Broker does.
+    pub fn decode(bytes: &[u8]) -> Result<Self, CommandError> {
+        read(&mut Reader::new(bytes)).ok_or(CommandError)
+    }
+}
+
+fn read(reader: &mut Reader<'_>) -> Option<Command> {
+    let number = reader.u64()?;
+    let sender = entity(reader)?;
+    let receiver = entity(reader)?;
+    let content = match reader.u8()? {
+        PUT => Content::Put {
+            key: key(reader)?,
+            value: value(reader)?,
+            lifetime: lifetime(reader).ok()?,
+            publisher: entity(reader)?,
+        },
+        PUT_UNIQUE => Content::PutUnique {
+            key: key(reader)?,
+            value: value(reader)?,
+            lifetime: lifetime(reader).ok()?,
+            who: entity(reader)?,
+            request: reader.u64()?,
+            publisher: entity(reader)?,
+        },
+        PUT_UNIQUE_RESULT => Content::PutUniqueResult {
+            inserted: reader.u8()? != 0,
+            who: entity(reader)?,
+            request: reader.u64()?,
+            publisher: entity(reader)?,
+        },
+        ERASE => Content::Erase {
+            key: key(reader)?,
+            publisher: entity(reader)?,
+        },
+        EXPIRE => Content::Expire {
+            key: key(reader)?,
+            publisher: entity(reader)?,
+        },
+        ADD => Content::Add {
+            key: key(reader)?,
+            value: value(reader)?,
+            initial: Kind::from_tag(reader.u8()?)?,
+            lifetime: lifetime(reader).ok()?,
+            publisher: entity(reader)?,
+        },
+        SUBTRACT => Content::Subtract {
+            key: key(reader)?,
+            value: value(reader)?,
+            lifetime: lifetime(reader).ok()?,
+            publisher: entity(reader)?,
+        },
+        CLEAR => Content::Clear {
+            publisher: entity(reader)?,
+        },
+        ATTACH_WRITER => Content::AttachWriter {
+            offset: reader.u64()?,
+            heartbeat: u16::from_be_bytes(reader.array()?),
+        },
+        KEEPALIVE => Content::Keepalive {
+            number: reader.u64()?,
+        },
+        CUMULATIVE_ACK => Content::CumulativeAck {
+            number: reader.u64()?,
+        },
+        NACK => Content::Nack {
+            numbers: list(reader, 8, |reader| reader.array().map(u64::from_be_bytes))?,
+        },
+        ACK_CLONE => Content::AckClone {
+            offset: reader.u64()?,
+            heartbeat: u16::from_be_bytes(reader.array()?),
+            state: list(reader, 2, |reader| Some((key(reader)?, value(reader)?)))?,
+        },
+        RETRANSMIT_FAILED => Content::RetransmitFailed {
+            number: reader.u64()?,
+        },
+        _ => return None,
+    };
+    Some(Command {
+        number,
+        sender,
+        receiver,
+        content,
+    })
+}
+
+/// A count, then as many elements of at least `least` bytes.
+fn list<T>(
+    reader: &mut Reader<'_>,
+    least: usize,
+    mut element: impl FnMut(&mut Reader<'_>) -> Option<T>,
+) -> Option<Vec<T>> {
+    let count = usize::try_from(reader.varbyte()?).ok()?;
+    if count > reader.remaining() / least {
+        return None;
+    }
+    // No more room at once than a small part of the bytes can fill.
+    let mut elements = Vec::with_capacity(count.min(1024));
+    for _ in 0..count {
+        elements.push(element(reader)?);
+    }
+    Some(elements)
+}
+
+fn put_entity(out: &mut Vec<u8>, entity: Entity) {
+    out.extend_from_slice(entity.endpoint.as_bytes());
+    out.extend_from_slice(&entity.instance.to_be_bytes());
+}
+
+fn entity(reader: &mut Reader<'_>) -> Option<Entity> {
+    Some(Entity {
+        endpoint: EndpointId::from_bytes(reader.array()?),
+        instance: reader.u64()?,
+    })
+}
+
+fn put_lifetime(out: &mut Vec<u8>, lifetime: Option<Timespan>) {
+    match lifetime {
+        None => out.push(0),
+        Some(lifetime) => {
+            out.push(1);
+            out.extend_from_slice(&lifetime.as_nanos().to_be_bytes());
+        }
+    }
+}
+
+/// A lifetime, if there is one; an error at the end of the bytes.
+fn lifetime(reader: &mut Reader<'_>) -> Result<Option<Timespan>, CommandError> {
+    if reader.u8().ok_or(CommandError)? == 0 {
+        return Ok(None);
+    }
+    let nanos = reader.array().map(i64::from_be_bytes);
+    nanos
+        .map(Timespan::from_nanos)
+        .map(Some)
+        .ok_or(CommandError)
+}
+
+fn value(reader: &mut Reader<'_>) -> Option<Encoded> {
+    let rest = reader.clone().take(reader.remaining())?;
+    let (value, size) = Encoded::parse_first(rest).ok()?;
+    reader.take(size)?;
+    Some(value)
+}
+
+fn key(reader: &mut Reader<'_>) -> Option<Encoded> {
+    value(reader).map(Encoded::into_key)
+}
+
+#[cfg(test)]
+mod tests {
+    use muster_data::Data;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn unhex(text: &str) -> Vec<u8> {
+        let digits: Vec<u8> = text.bytes().filter(u8::is_ascii_hexdigit).collect();
+        digits
+            .chunks(2)
+            .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap())
+            .collect()
+    }
+
+    const C: &str = "1241a918 39e5 52d5 8474 6b1881363ddc 0000000000000007";
+    const M: &str = "22d20043 ff91 5397 aba1 364ea88c1e4b 0000000000000007";
+    const NIL: &str = "00000000 0000 0000 0000 000000000000 0000000000000000";
+
+    fn entity(text: &str) -> Entity {
+        let bytes = unhex(text);
+        super::entity(&mut Reader::new(&bytes)).unwrap()
+    }
+
+    /// The worked examples of section 7.3.
+    #[test]
+    fn commands_are_those_of_the_specification() {
+        let (c, m) = (entity(C), entity(M));
+        let put = |sender, receiver| Command {
+            number: 2,
+            sender,
+            receiver,
+            content: Content::Put {
+                key: Encoded::key("x"),
+                value: Encoded::of(&10u64),
+                lifetime: None,
+                publisher: c,
+            },
+        };
+        let control = |number, sender, receiver, content| Command {
+            number,
+            sender,
+            receiver,
+            content,
+        };
+        let set = Data::set(["a", "b"]);
+        let examples = [
+            (
+                format!("0000000000000000 {C} {NIL} 0b 01 0000000000000000"),
+                control(0, c, EVERYBODY, Content::Nack { numbers: vec![0] }),
+            ),
+            (
+                format!(
+                    "0000000000000001 {M} {C} 0c 0000000000000001 0005 02 0504696e6974 \
+                     020000000000000001 020000000000000005 0c02050161050162"
+                ),
+                control(
+                    1,
+                    m,
+                    c,
+                    Content::AckClone {
+                        offset: 1,
+                        heartbeat: 5,
+                        state: vec![
+                            (Encoded::key("init"), Encoded::of(&1u64)),
+                            (Encoded::key(&5u64), Encoded::of(&set)),
+                        ],
+                    },
+                ),
+            ),
+            (
+                format!("0000000000000000 {C} {M} 0a 0000000000000001"),
+                control(0, c, m, Content::CumulativeAck { number: 1 }),
+            ),
+            (
+                format!("0000000000000000 {C} {M} 08 0000000000000001 0005"),
+                control(
+                    0,
+                    c,
+                    m,
+                    Content::AttachWriter {
+                        offset: 1,
+                        heartbeat: 5,
+                    },
+                ),
+            ),
+            (
+                format!("0000000000000002 {C} {M} 00 050178 02000000000000000a 00 {C}"),
+                put(c, m),
+            ),
+            (
+                format!("0000000000000002 {M} {NIL} 00 050178 02000000000000000a 00 {C}"),
+                put(m, EVERYBODY),
+            ),
+        ];
+        for (hex, command) in examples {
+            let mut bytes = unhex(&hex);
+            assert_eq!(command.encode(), bytes);
+            assert_eq!(Command::decode(&bytes), Ok(command.clone()));
+            for end in 0..bytes.len() {
+                assert_eq!(Command::decode(&bytes[..end]), Err(CommandError));
+            }
+            bytes.extend_from_slice(b"trailing");
+            assert_eq!(Command::decode(&bytes), Ok(command));
+        }
+    }
+
+    #[test]
+    fn counts_are_not_trusted() {
+        let bytes = unhex(&format!("0000000000000000 {C} {NIL} 0b ffffffff0f"));
+        assert_eq!(Command::decode(&bytes), Err(CommandError));
+        let bytes = unhex(&format!("0000000000000000 {C} {NIL} 0e"));
+        assert_eq!(Command::decode(&bytes), Err(CommandError));
+    }
+
+    proptest! {
+        #[test]
+        fn garbage_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = Command::decode(&bytes);
+        }
+
+        #[test]
+        fn what_is_read_is_written_the_same(
+            index in 0u8..14,
+            rest in prop::collection::vec(0u8..16, 0..200),
+        ) {
+            let mut bytes = unhex(&format!("0000000000000009 {C} {M}"));
+            bytes.push(index);
+            bytes.extend_from_slice(&rest);
+            if let Ok(command) = Command::decode(&bytes) {
+                prop_assert_eq!(Command::decode(&command.encode()), Ok(command));
+            }
+        }
+    }
+}

@@ -1,0 +1,450 @@
+//! A clone that follows whatever master there is: one of Muster, or else one of Broker.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use muster_wire::{EndpointId, Mono};
+
+use crate::broker::{BrokerClone, Command, Content, muster_entity};
+use crate::op::Op;
+use crate::protocol::{Message, Query, Reply};
+use crate::{
+    CloneConfig, CloneOutput, Copy, Entries, Freshness, Level, Now, Revision, StoreClone,
+    StoreName, Token,
+};
+
+/// How long a new clone looks for a Muster master alone.
+const MUSTER_FIRST: Duration = Duration::from_millis(500);
+
+/// How long a clone that has had a Muster master does so: its next one is likely of Muster, too.
+const MUSTER_AGAIN: Duration = Duration::from_secs(10);
+
+/// What a [`Follower`] wants done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FollowerOutput {
+    /// By Muster's protocol. What concerns this node alone comes like this whichever master it is.
+    Muster(CloneOutput),
+    /// A command of Broker's protocol for everybody, to the store's topic of Broker's masters.
+    BrokerFind(Vec<u8>),
+    /// The same to one endpoint.
+    BrokerSend(EndpointId, Vec<u8>),
+    /// From now on the master is one of Broker, at this endpoint.
+    FollowsBroker(EndpointId),
+    /// From now on the master is one of Muster again.
+    FollowsMuster,
+}
+
+/// Whose copy is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lead {
+    Muster,
+    Broker,
+}
+
+/// A clone without I/O. It looks for a Muster master; if there is none within a short time, for one of Broker as
+/// well. A Muster master that appears is followed in its place. Two masters of one store have nothing to do
+/// with one another, so what is different is told as changes, and writes that a master was sent are not
+/// repeated for the other.
+#[derive(Debug)]
+pub struct Follower {
+    me: EndpointId,
+    instance: u64,
+    config: CloneConfig,
+    lead: Lead,
+    muster: StoreClone,
+    broker: Option<Box<BrokerClone>>,
+    /// When a master of Broker is looked for, unless one of Muster is heard.
+    broker_at: Mono,
+    /// Whether one is looked for, or followed.
+    wants_broker: bool,
+    out: VecDeque<FollowerOutput>,
+}
+
+impl Follower {
+    /// A clone that has nothing yet. No two instances of an endpoint may have one number.
+    pub fn new(
+        name: StoreName,
+        me: EndpointId,
+        instance: u64,
+        config: CloneConfig,
+        now: Mono,
+    ) -> Self {
+        Self {
+            me,
+            instance,
+            lead: Lead::Muster,
+            muster: StoreClone::new(name, instance, config.clone(), now),
+            broker: None,
+            config,
+            broker_at: now.after(MUSTER_FIRST),
+            wants_broker: false,
+            out: VecDeque::new(),
+        }
+    }
+
+    fn leader(&self) -> Option<&BrokerClone> {
+        let broker = self.broker.as_deref();
+        broker.filter(|_| self.lead == Lead::Broker)
+    }
+
+    /// What it has.
+    pub fn entries(&self) -> &Entries {
+        match self.leader() {
+            Some(broker) => broker.entries(),
+            None => self.muster.entries(),
+        }
+    }
+
+    /// The master's life, 0 for one of Broker, and the number of the last change that it has; `None` before
+    /// the first snapshot.
+    pub fn applied(&self) -> Option<(u64, u64)> {
+        match self.leader() {
+            Some(broker) => broker.applied().map(|change| (0, change)),
+            None => self.muster.applied(),
+        }
+    }
+
+    /// The endpoint of its master, if it follows one.
+    pub fn master(&self) -> Option<EndpointId> {
+        match self.leader() {
+            Some(broker) => broker.master().map(|master| master.endpoint),
+            None => self.muster.master(),
+        }
+    }
+
+    /// How old what it has may be.
+    pub fn freshness(&self, now: Mono) -> Freshness {
+        match self.leader() {
+            Some(broker) => broker.freshness(now),
+            None => self.muster.freshness(now),
+        }
+    }
+
+    /// Whether all writes are settled.
+    pub fn is_settled(&self) -> bool {
+        let broker = self.broker.as_deref();
+        self.muster.is_settled() && broker.is_none_or(BrokerClone::is_settled)
+    }
+
+    /// Whether the store's topic of Broker's clones is to be listened to.
+    pub fn wants_broker(&self) -> bool {
+        self.wants_broker
+    }
+
+    /// The topic is listened to: a master's answer would come.
+    pub fn listening(&mut self, now: Mono) {
+        if self.wants_broker && self.broker.is_none() {
+            let me = muster_entity(self.me, self.instance);
+            let clone = BrokerClone::new(me, self.config.clone(), now);
+            self.broker = Some(Box::new(clone));
+        }
+    }
+
+    /// Whether changes are told: nobody need hear of them where nobody watches.
+    pub fn set_watched(&mut self, is_watched: bool) {
+        self.muster.set_watched(is_watched);
+    }
+
+    /// Sends a write to the master, as [`StoreClone::write`] does. A master of Broker refuses compare-and-swap
+    /// and durable writes: [`Refusal::Unsupported`](crate::op::Refusal::Unsupported).
+    pub fn write(&mut self, op: Op, level: Level, token: Token, deadline: Option<Mono>, now: Mono) {
+        match &mut self.broker {
+            Some(broker) if self.lead == Lead::Broker => {
+                broker.write(op, level, token, deadline, now);
+            }
+            _ => self.muster.write(op, level, token, deadline, now),
+        }
+    }
+
+    /// Asks the master a question. For one of Broker, which answers none, the copy here does.
+    pub fn query(&mut self, request: u64, query: Query, now: Mono) {
+        let Some(broker) = self.leader() else {
+            return self.muster.query(request, query, now);
+        };
+        let reply = match query {
+            Query::Get(key) => Reply::Entry(broker.entries().get(&key).cloned()),
+            Query::Size => Reply::Size(broker.entries().len() as u64),
+        };
+        let change = broker.applied().unwrap_or(0);
+        let revision = Revision { life: 0, change };
+        let replied = CloneOutput::Replied(request, revision, reply);
+        self.out.push_back(FollowerOutput::Muster(replied));
+    }
+
+    /// Takes a message of Muster's protocol.
+    pub fn receive(&mut self, from: EndpointId, message: Message, now: Mono) {
+        self.muster.receive(from, message, now);
+        if !self.muster.hears_master(now) {
+            return;
+        }
+        self.broker_at = now.after(MUSTER_AGAIN);
+        self.wants_broker = false;
+        let Some(mut broker) = self.broker.take() else {
+            return;
+        };
+        if self.lead == Lead::Broker {
+            self.lead = Lead::Muster;
+            // Before anything that the Muster master tells: this one's last words.
+            let unsent = broker.take_unsent();
+            broker.close();
+            while let Some(output) = broker.poll() {
+                self.broker_wants(output);
+            }
+            self.muster.adopt(broker.take_entries(), now);
+            for write in unsent {
+                let deadline = Some(write.deadline);
+                let (op, token) = (write.op, write.token);
+                self.muster.write(op, Level::Applied, token, deadline, now);
+            }
+            self.out.push_back(FollowerOutput::FollowsMuster);
+        }
+    }
+
+    /// Takes a command of Broker's protocol.
+    pub fn receive_broker(&mut self, command: Command, now: Now) {
+        let Some(broker) = &mut self.broker else {
+            return;
+        };
+        if self.lead == Lead::Broker {
+            return broker.receive(command, now);
+        }
+        if !matches!(command.content, Content::AckClone { .. }) {
+            return;
+        }
+        // What is different in its snapshot is told as changes.
+        broker.adopt(self.muster.entries().clone());
+        broker.receive(command, now);
+        let Some(master) = broker.master() else {
+            return;
+        };
+        self.muster.take_entries();
+        self.lead = Lead::Broker;
+        for (write, level) in self.muster.take_unsent() {
+            broker.take_over(write, level, now.mono);
+        }
+        let follows = FollowerOutput::FollowsBroker(master.endpoint);
+        self.out.push_back(follows);
+    }
+
+    /// An endpoint is out of reach: if it was the master, another is accepted at once.
+    pub fn lost(&mut self, endpoint: EndpointId, now: Mono) {
+        self.muster.lost(endpoint, now);
+        if let Some(broker) = &mut self.broker {
+            broker.lost(endpoint, now);
+        }
+    }
+
+    /// Someone is in reach who may be the master: a clone that has none asks at once.
+    pub fn discovered(&mut self, now: Mono) {
+        self.muster.discovered(now);
+        if let Some(broker) = &mut self.broker {
+            broker.discovered(now);
+        }
+    }
+
+    /// Does what is due.
+    pub fn tick(&mut self, now: Mono) {
+        self.muster.tick(now);
+        if let Some(broker) = &mut self.broker {
+            broker.tick(now);
+        }
+        if !self.wants_broker && now >= self.broker_at {
+            // Without a copy it hears its master only if it asks.
+            let is_quiet = self.config.copy == Copy::Nothing && self.muster.master().is_some();
+            if is_quiet || self.muster.hears_master(now) {
+                self.broker_at = now.after(MUSTER_AGAIN);
+            } else {
+                self.wants_broker = true;
+            }
+        }
+    }
+
+    /// When [`Follower::tick`] has something to do at the latest.
+    pub fn next_tick(&self) -> Mono {
+        let broker = self.broker.as_deref().map(BrokerClone::next_tick);
+        let wants = (!self.wants_broker).then_some(self.broker_at);
+        let others = [broker, wants].into_iter().flatten().min();
+        let muster = self.muster.next_tick();
+        others.map_or(muster, |others| others.min(muster))
+    }
+
+    /// Settles what waits: the store is closed.
+    pub fn close(&mut self, now: Mono) {
+        self.muster.close(now);
+        if let Some(broker) = &mut self.broker {
+            broker.close();
+        }
+    }
+
+    /// The next thing to do.
+    pub fn poll(&mut self) -> Option<FollowerOutput> {
+        if let Some(output) = self.out.pop_front() {
+            return Some(output);
+        }
+        if let Some(output) = self.broker.as_mut().and_then(|broker| broker.poll()) {
+            self.broker_wants(output);
+            return self.out.pop_front();
+        }
+        self.muster.poll().map(FollowerOutput::Muster)
+    }
+
+    fn broker_wants(&mut self, output: CloneOutput) {
+        self.out.push_back(match output {
+            CloneOutput::Find(bytes) => FollowerOutput::BrokerFind(bytes),
+            CloneOutput::Send(to, bytes) => FollowerOutput::BrokerSend(to, bytes),
+            other => FollowerOutput::Muster(other),
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use muster_data::Timestamp;
+
+    use super::*;
+    use crate::broker::Entity;
+    use crate::op::{Answer, Change, Event, Refusal};
+    use crate::{Encoded, Settled};
+
+    fn endpoint(number: u8) -> EndpointId {
+        EndpointId::from_random([number; 16])
+    }
+
+    fn at(millis: u64) -> Mono {
+        Mono(1 + millis * 1_000_000)
+    }
+
+    fn follower() -> Follower {
+        let name = StoreName::new("kv").unwrap();
+        Follower::new(name, endpoint(1), 3, CloneConfig::default(), at(0))
+    }
+
+    fn drain(follower: &mut Follower) -> Vec<FollowerOutput> {
+        std::iter::from_fn(|| follower.poll()).collect()
+    }
+
+    /// A master of Broker attaches the follower, whose store has one key then.
+    fn attach(follower: &mut Follower, key: &str, now: Mono) -> Vec<FollowerOutput> {
+        follower.tick(now);
+        assert!(follower.wants_broker());
+        follower.listening(now);
+        follower.tick(now);
+        let master = Entity {
+            endpoint: endpoint(2),
+            instance: 7,
+        };
+        let command = Command {
+            number: 1,
+            sender: master,
+            receiver: muster_entity(endpoint(1), 3),
+            content: Content::AckClone {
+                offset: 1,
+                heartbeat: 5,
+                state: vec![(Encoded::key(key), Encoded::of(&1u64))],
+            },
+        };
+        let wall = Timestamp::from_nanos(0);
+        follower.receive_broker(command, Now { mono: now, wall });
+        drain(follower)
+    }
+
+    fn put(key: &str) -> Op {
+        Op::Put {
+            key: Encoded::key(key),
+            value: Encoded::of(&2u64),
+            lifetime: None,
+        }
+    }
+
+    fn settled(outputs: &[FollowerOutput]) -> Vec<&Settled> {
+        let settled = outputs.iter().filter_map(|output| match output {
+            FollowerOutput::Muster(CloneOutput::Settled(settled)) => Some(settled),
+            _ => None,
+        });
+        settled.collect()
+    }
+
+    #[test]
+    fn writes_that_wait_go_to_the_master_that_is_found() {
+        let mut follower = follower();
+        follower.write(put("a"), Level::Applied, 1, None, at(0));
+        follower.write(put("b"), Level::Durable, 2, None, at(0));
+        follower.tick(at(100));
+        assert!(!follower.wants_broker(), "a Muster master may answer yet");
+        drain(&mut follower);
+        let outputs = attach(&mut follower, "k", at(500));
+        assert!(outputs.contains(&FollowerOutput::FollowsBroker(endpoint(2))));
+        let sent = outputs.iter().filter_map(|output| match output {
+            FollowerOutput::BrokerFind(bytes) => Some(Command::decode(bytes).unwrap()),
+            _ => None,
+        });
+        let events: Vec<Command> = sent.filter(|sent| sent.content.is_event()).collect();
+        assert!(matches!(&events[..], [event] if event.number == 2));
+        let refused = Settled {
+            token: 2,
+            outcome: Ok(Answer::Refused(Refusal::Unsupported)),
+        };
+        assert_eq!(settled(&outputs), [&refused]);
+        assert_eq!(follower.master(), Some(endpoint(2)));
+        assert_eq!(follower.freshness(at(500)), Freshness::Fresh);
+        follower.query(9, Query::Size, at(500));
+        let revision = Revision { life: 0, change: 1 };
+        let replied = CloneOutput::Replied(9, revision, Reply::Size(1));
+        assert_eq!(
+            drain(&mut follower),
+            [FollowerOutput::Muster(replied)],
+            "the copy answers"
+        );
+    }
+
+    #[test]
+    fn a_muster_master_takes_over_what_is_read_and_what_waits() {
+        let mut follower = follower();
+        attach(&mut follower, "k", at(500));
+        follower.write(put("a"), Level::Applied, 1, None, at(600));
+        drain(&mut follower);
+        let alive = Message::Alive { life: 5, last: 0 };
+        follower.receive(endpoint(3), alive, at(700));
+        let outputs = drain(&mut follower);
+        assert!(outputs.contains(&FollowerOutput::FollowsMuster));
+        assert!(!follower.wants_broker());
+        // It was sent to the other master, and never heard of again.
+        let lost = Settled {
+            token: 1,
+            outcome: Err(crate::Failure::Unknown),
+        };
+        assert_eq!(settled(&outputs), [&lost]);
+        assert_eq!(follower.entries().len(), 1);
+        let chunk = crate::protocol::Chunk {
+            instance: 3,
+            life: 5,
+            as_of: 0,
+            after: None,
+            entries: Vec::new(),
+            is_last: true,
+        };
+        follower.receive(endpoint(3), Message::Chunk(chunk), at(800));
+        let erased = drain(&mut follower).into_iter().any(|output| {
+            let FollowerOutput::Muster(CloneOutput::Changed(Change { event, .. })) = output else {
+                return false;
+            };
+            matches!(event, Event::Erase { .. })
+        });
+        assert!(erased && follower.entries().is_empty());
+        assert_eq!(follower.applied(), Some((5, 0)));
+    }
+
+    #[test]
+    fn a_clone_that_hears_its_master_looks_for_no_other() {
+        let mut follower = follower();
+        for second in 0..60 {
+            let now = at(second * 1000);
+            let alive = Message::Alive { life: 5, last: 0 };
+            follower.receive(endpoint(3), alive, now);
+            follower.tick(now);
+            assert!(!follower.wants_broker());
+        }
+        follower.tick(at(69_500));
+        assert!(follower.wants_broker());
+    }
+}
