@@ -5,6 +5,7 @@
     reason = "a handler takes its event by value"
 )]
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use muster_cluster::node::{Context, Declarations, Framework, SharedStore, Site};
@@ -66,6 +67,8 @@ pub struct KnownHosts {
     known: Recent<Address>,
     most: usize,
     expiry: Duration,
+    /// The records whose hosts the store is asked about.
+    asked: HashMap<Address, KnownHost>,
     role: Role,
 }
 
@@ -125,6 +128,7 @@ impl Framework for KnownHosts {
             known: Recent::new(settings.size("known_hosts.max_hosts"), expiry),
             most: settings.size("known_hosts.max_hosts"),
             expiry,
+            asked: HashMap::new(),
             role: site.node.role,
         })
     }
@@ -142,6 +146,13 @@ impl Framework for KnownHosts {
 
     fn init(&mut self, cx: &mut Context<'_>) {
         self.local_nets.report(cx);
+    }
+
+    fn done(&mut self, cx: &mut Context<'_>) {
+        // The store's answers come too late: better twice than never.
+        for record in std::mem::take(&mut self.asked).into_values() {
+            write(&record, cx);
+        }
     }
 
     fn pool_changed(&mut self, change: &PoolChange, cx: &mut Context<'_>) {
@@ -195,15 +206,19 @@ impl KnownHosts {
         if !may_ask(cx.store(&KNOWN_HOSTS).size(), self.most, cx) {
             return write(&record, cx);
         }
+        self.asked.insert(record.host, record);
         cx.store(&KNOWN_HOSTS)
             .within(STORE_TIMEOUT)
             .put_unique_for(&record.host, &true, self.expiry)
-            .then(move |_: &mut Self, cx, is_new| match is_new {
-                Ok(true) => write(&record, cx),
-                Ok(false) => cx.count("known_elsewhere", 1),
-                Err(_) => {
-                    cx.count("store_silent", 1);
-                    write(&record, cx);
+            .then(move |this: &mut Self, cx, is_new| {
+                this.asked.remove(&record.host);
+                match is_new {
+                    Ok(true) => write(&record, cx),
+                    Ok(false) => cx.count("known_elsewhere", 1),
+                    Err(_) => {
+                        cx.count("store_silent", 1);
+                        write(&record, cx);
+                    }
                 }
             });
     }

@@ -92,7 +92,8 @@ struct Asked {
     new: BTreeSet<String>,
     /// Nothing is known of the service: the empty name among the new ones is not logged.
     is_nameless: bool,
-    waits_for: usize,
+    /// Those that the store has not answered for.
+    waiting: BTreeSet<String>,
 }
 
 /// The name of a service, by its hash.
@@ -157,6 +158,14 @@ impl Framework for KnownServices {
 
     fn init(&mut self, cx: &mut Context<'_>) {
         self.local_nets.report(cx);
+    }
+
+    fn done(&mut self, cx: &mut Context<'_>) {
+        // The store's answers come too late: better twice than never.
+        for (_, mut asked) in self.asked.drain() {
+            asked.new.append(&mut asked.waiting);
+            asked.log(cx);
+        }
     }
 
     fn pool_changed(&mut self, change: &PoolChange, cx: &mut Context<'_>) {
@@ -249,7 +258,7 @@ impl KnownServices {
         cx: &mut Context<'_>,
     ) {
         let mut asked = Asked {
-            waits_for: services.len(),
+            waiting: services.clone(),
             record,
             new: BTreeSet::new(),
             is_nameless,
@@ -281,13 +290,13 @@ impl KnownServices {
         let Some(asked) = self.asked.get_mut(&number) else {
             return;
         };
-        asked.waits_for -= 1;
+        asked.waiting.remove(&service);
         if is_new {
             asked.new.insert(service);
         } else {
             cx.count("known_elsewhere", 1);
         }
-        if asked.waits_for == 0
+        if asked.waiting.is_empty()
             && let Some(asked) = self.asked.remove(&number)
         {
             asked.log(cx);

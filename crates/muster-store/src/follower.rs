@@ -112,6 +112,14 @@ impl Follower {
         }
     }
 
+    /// Whether it follows a master: one of Muster must have been heard lately.
+    pub fn hears_master(&self, now: Mono) -> bool {
+        match self.leader() {
+            Some(broker) => broker.master().is_some(),
+            None => self.muster.hears_master(now),
+        }
+    }
+
     /// How old what it has may be.
     pub fn freshness(&self, now: Mono) -> Freshness {
         match self.leader() {

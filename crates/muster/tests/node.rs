@@ -219,3 +219,26 @@ async fn a_store_is_where_the_layout_puts_it_and_outlives_its_nodes() {
         assert!(directory.path().join("muster/stores/a_b.sqlite").exists());
     }
 }
+
+/// The node that has the masters knows nothing of stores when it begins anew: those who use them ask it again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_master_node_that_begins_anew_is_asked_for_its_stores_again() {
+    let _alone = ALONE.lock().await;
+    let [manager, worker] = free_ports();
+    let text = format!(
+        "node = [{{ name = \"manager\", role = \"manager\", port = {manager} }}, {{ name = \"worker\", role = \"worker\", port = {worker} }}]"
+    );
+    let layout = Arc::new(Layout::parse(&text, "test", &[]).unwrap());
+    let manager = node(&layout, "manager", Memory::default(), None).await;
+    let worker = node(&layout, "worker", Memory::default(), None).await;
+    let store = worker.store("in/memory").open().await.unwrap();
+    let store = store.typed::<String, u64>().within(Duration::from_secs(20));
+    store.put("a", &1u64).await.unwrap();
+    manager.stop(Duration::from_secs(5)).await;
+    let manager = node(&layout, "manager", Memory::default(), None).await;
+    store.put("b", &2u64).await.unwrap();
+    assert_eq!(store.get("b").await.unwrap(), Some(2));
+    assert_eq!(store.get("a").await.unwrap(), None, "it was in memory");
+    worker.stop(Duration::from_secs(5)).await;
+    manager.stop(Duration::from_secs(5)).await;
+}

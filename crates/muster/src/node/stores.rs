@@ -23,7 +23,9 @@ use crate::store::{CloneOptions, Done, MasterOptions, OpenError, Scope, Store};
 /// The stores of one node.
 const MOST_STORES: usize = 4096;
 
-/// How often a node asks another to open a store's master, until it has answered.
+/// How often a node asks another to open a store's master, until it has answered: soon at first, as that node
+/// mostly starts at the same time.
+const ASK_SOON: Duration = Duration::from_millis(50);
 const ASK_EVERY: Duration = Duration::from_secs(1);
 
 /// The changes of watched stores that wait for the node's loop.
@@ -392,12 +394,13 @@ impl Inner {
 
 /// Asks the node that has a store's master to open it, until it has.
 async fn ask_for_master(stores: Weak<Inner>, name: StoreName, plan: StorePlan, persistent: bool) {
+    let mut pause = ASK_SOON;
     loop {
         let Some(inner) = stores.upgrade() else {
             return;
         };
         let is_attached = match inner.slots().get(&name) {
-            Some(Slot::Open(store)) => store.master().is_some(),
+            Some(Slot::Open(store)) => store.hears_master(),
             Some(Slot::Opening(_)) => false,
             None => return,
         };
@@ -417,7 +420,9 @@ async fn ask_for_master(stores: Weak<Inner>, name: StoreName, plan: StorePlan, p
             let _ = publisher.publish_encoded(&topic, Bytes::from(payload), Class::Interactive);
         }
         drop(inner);
-        tokio::time::sleep(ASK_EVERY).await;
+        tokio::time::sleep(pause).await;
+        // A master that is known may be lost again: its node begins anew and knows of no store.
+        pause = (pause * 2).min(ASK_EVERY);
     }
 }
 

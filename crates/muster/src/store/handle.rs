@@ -212,6 +212,11 @@ impl<K, V> Store<K, V> {
         self.host.freshness() != Freshness::Unattached
     }
 
+    /// Whether the master is here, or has been heard lately.
+    pub(crate) fn hears_master(&self) -> bool {
+        self.host.hears_master()
+    }
+
     /// The changes for the loop of a node.
     pub(crate) fn watch_raw(&self, scope: Scope) -> RawWatch {
         RawWatch::new(&self.host, scope)

@@ -394,6 +394,15 @@ impl Host {
         }
     }
 
+    /// Whether the master is here, or has been heard lately.
+    pub(super) fn hears_master(&self) -> bool {
+        let now = self.endpoint.now();
+        match &self.lock().core {
+            Core::Master(_) => true,
+            Core::Clone(clone) => clone.hears_master(now),
+        }
+    }
+
     /// Waits until there is something to read.
     pub(super) async fn attached(&self, limit: Duration) -> Result<(), StoreError> {
         let mut attached = self.is_attached.subscribe();
