@@ -305,6 +305,58 @@ async fn frames_that_cannot_be_read_end_the_peering_with_their_name() {
     }
 }
 
+/// Whoever grants nothing costs its own queue, and whoever grants absurd amounts gains nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn credit_that_never_comes_costs_one_queue() {
+    let (endpoint, _subscriber, address) = victim().await;
+    let honest = Endpoint::start(EndpointConfig::default()).unwrap();
+    let mut heard = honest.subscribe(["/member"]).await;
+    within(honest.peer(&address, None)).await.unwrap();
+    let mut member = Member::join(id(2), &address).await;
+    for _ in 0..3 {
+        for (class, bytes) in [
+            (Class::Interactive, u64::MAX),
+            (Class::Event, 0),
+            (Class::Control, u64::MAX),
+        ] {
+            member.send(&Frame::Credit { class, bytes }).await;
+        }
+    }
+    member
+        .mesh
+        .subscribe(Filter::from_prefixes(["/member"]), member.now());
+    let credited = || {
+        let counts = endpoint.counts();
+        let mut peers = counts.peers.iter();
+        peers.any(|peer| peer.peer.id == id(2) && peer.credit_waits > 0)
+    };
+    let mut publisher = endpoint.publisher();
+    let topic = Topic::new("/member").unwrap();
+    within(async {
+        while !credited() {
+            member.pump().await;
+            let _ = publisher.publish(&topic, &Data::from(1u64));
+        }
+    })
+    .await;
+    for _ in 0..100_000 {
+        let limit = Duration::from_millis(0);
+        let _ = publisher
+            .publish_waiting(&topic, &Data::from(2u64), limit)
+            .await;
+    }
+    let _ = publisher.publish(&topic, &Data::from(99u64));
+    assert!(values_until(&mut heard, 99).await.len() > 50_000);
+    let counts = endpoint.counts();
+    for peer in &counts.peers {
+        let is_member = peer.peer.id == id(2);
+        assert_eq!(peer.dropped.total() > 30_000, is_member, "{peer:?}");
+        assert!(peer.queued <= 65_536);
+    }
+    // It does not hold up the end either.
+    within(endpoint.shut_down()).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn endpoints_without_end_are_remembered_to_a_bound() {
     let (endpoint, mut subscriber, address) = victim().await;

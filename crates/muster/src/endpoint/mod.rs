@@ -31,7 +31,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-pub use config::{EndpointConfig, Exposure, Forwarding, Heartbeat, NodeIdentity, TopicClasses};
+pub use config::{
+    Credit, EndpointConfig, Exposure, Forwarding, Heartbeat, NodeIdentity, TopicClasses,
+};
 pub use counts::{EndpointCounts, PeerReport};
 pub use publisher::{Outcome, Publisher};
 pub use status::{PeerInfo, PeerOrigin, Status};

@@ -90,20 +90,20 @@ impl<W> Drop for Writer<W> {
 
 impl<W: AsyncWrite + Unpin> Writer<W> {
     async fn run(&mut self, bye_timeout: Duration) -> Result<(), EndReason> {
-        self.until(Taken::Drained).await?;
+        self.until(Taken::Drained, bye_timeout).await?;
         if self.queue.ended().is_some() {
             return Ok(());
         }
         self.queue.say_goodbye();
         // The peer may be saying goodbye at the same time, and waits for the answer.
-        match tokio::time::timeout(bye_timeout, self.until(Taken::Ended)).await {
+        match tokio::time::timeout(bye_timeout, self.until(Taken::Ended, bye_timeout)).await {
             Ok(Err(reason)) => Err(reason),
             Ok(Ok(())) | Err(_) => Err(EndReason::removed()),
         }
     }
 
     /// Writes what is queued until the peering ends, or until the queue is in the state `last`.
-    async fn until(&mut self, last: Taken) -> Result<(), EndReason> {
+    async fn until(&mut self, last: Taken, bye_timeout: Duration) -> Result<(), EndReason> {
         let mut control = VecDeque::new();
         loop {
             if last == Taken::Ended {
@@ -111,14 +111,25 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
             } else {
                 poll_fn(|cx| self.queue.poll_ready(cx)).await;
             }
-            match self.queue.take(&mut control, &mut self.data) {
+            match self.queue.take(&mut control, &mut self.data, false) {
                 Taken::Ended => return Ok(()),
                 Taken::Drained if last == Taken::Drained && self.size() == 0 => return Ok(()),
+                Taken::Blocked if self.size() == 0 => self.wait_for_credit(bye_timeout).await,
                 // What was put off for a fuller write goes out with nothing more.
-                Taken::Drained | Taken::Work => {
+                Taken::Drained | Taken::Blocked | Taken::Work => {
                     self.write_all(&mut control).await?;
                 }
             }
+        }
+    }
+
+    /// The peering is about to end, and what is left has no credit: a peer that gives none for so long gets it
+    /// all the same.
+    async fn wait_for_credit(&mut self, limit: Duration) {
+        let queue = &self.queue;
+        let credit = poll_fn(|cx| queue.poll_credit(cx));
+        if tokio::time::timeout(limit, credit).await.is_err() {
+            queue.lift_credit();
         }
     }
 
@@ -156,7 +167,7 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
             // costs a round trip two calls of the system, a tenth of its CPU.
             tokio::task::yield_now().await;
         }
-        if self.size() < WRITE_BUFFER && self.queue.len() > 0 {
+        if self.size() < WRITE_BUFFER && self.queue.has_more() {
             return Ok(());
         }
         self.flush().await

@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError};
 
 use bytes::{Bytes, BytesMut};
 use muster_wire::counters::DropCause;
+use muster_wire::credit;
 use muster_wire::frame::{self, HEADER, Next};
 use muster_wire::mesh::codec::{self, Decoder, Frame, MessageRef};
 use muster_wire::mesh::{Verdict, addressed};
@@ -123,9 +124,11 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             };
             if let Some(batch) = batch {
                 let class = batch.class;
+                let mut cost = 0;
                 let malformed = batch.into_iter().find_map(|message| match message {
                     Ok(message) => {
                         messages += 1;
+                        cost += credit::cost(message.topic, message.payload.len());
                         // The payload lies in the buffer.
                         let start = message.payload.as_ptr() as usize - buffer.as_ptr() as usize;
                         self.message(&shared, table, class, message, start);
@@ -133,6 +136,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
                     }
                     Err(error) => Some(lost(&error)),
                 });
+                self.credit.came(class, cost);
                 if let Some(end) = malformed {
                     break Err(end);
                 }
@@ -156,6 +160,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
                     is_answer: true,
                     token,
                 }),
+                Frame::Credit { class, bytes } => self.queue.credit_came(class, bytes),
                 Frame::Goodbye { .. } => break Err(Stop::Goodbye),
                 frame => for_owner.push(frame),
             }
@@ -186,7 +191,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             return self.refuse(DropCause::Malformed, "a topic that may not be", "");
         };
         let length = message.payload.len();
-        self.take(table, slot, position, &message, start);
+        self.take(table, (slot, class), position, &message, start);
         if !table.mesh().is_some_and(|routes| routes.relays()) {
             return;
         }
@@ -229,7 +234,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
     fn take(
         &mut self,
         table: &Table,
-        origin: u32,
+        (origin, class): (u32, Class),
         position: usize,
         message: &MessageRef<'_>,
         start: usize,
@@ -259,7 +264,9 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             let from = message.guest.unwrap_or(message.id.origin);
             match message.kind {
                 Kind::Command => self.command(from, message),
-                Kind::Data => self.deliver(from, position, start, message.payload.len()),
+                Kind::Data => {
+                    self.deliver((from, class), position, start, message.payload.len());
+                }
             }
         }
         if is_for_guests {

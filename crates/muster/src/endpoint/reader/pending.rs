@@ -1,8 +1,10 @@
 //! What one read brought for one subscriber, or for one peer that it is relayed to.
 
 use bytes::Bytes;
+use muster_wire::credit;
 use muster_wire::{Class, EndpointId, Kind, MESSAGE_OVERHEAD, MessageId, QueueLimits, Topic};
 
+use super::credit::Classes;
 use crate::endpoint::outgoing::{Relayed, RelayedEntry};
 use crate::endpoint::subscriber::{Batch, BatchEntry};
 
@@ -46,6 +48,8 @@ pub(super) struct Pending {
     topics: Topics,
     entries: Vec<BatchEntry>,
     bytes: usize,
+    /// The classes of traffic that they came in.
+    pub(super) classes: Classes,
 }
 
 impl Pending {
@@ -56,11 +60,13 @@ impl Pending {
             topics: Topics::default(),
             entries: Vec::new(),
             bytes: 0,
+            classes: Classes::default(),
         }
     }
 
-    pub(super) fn add(&mut self, topic: &Topic, offset: usize, length: usize) {
+    pub(super) fn add(&mut self, class: Class, topic: &Topic, offset: usize, length: usize) {
         self.bytes += length;
+        self.classes.add(class);
         self.entries.push(BatchEntry {
             topic: self.topics.note(topic),
             start: narrow(offset),
@@ -116,6 +122,7 @@ pub(super) struct Relay {
     topics: Topics,
     entries: Vec<RelayedEntry>,
     bytes: usize,
+    cost: usize,
 }
 
 impl Relay {
@@ -125,6 +132,7 @@ impl Relay {
             topics: Topics::default(),
             entries: Vec::new(),
             bytes: 0,
+            cost: 0,
         }
     }
 
@@ -149,6 +157,7 @@ impl Relay {
 
     fn add(&mut self, message: Lying<'_>) {
         self.bytes += message.length;
+        self.cost += credit::cost(message.topic.as_bytes(), message.length);
         self.entries.push(RelayedEntry {
             topic: self.topics.note(message.topic),
             start: narrow(message.start),
@@ -172,6 +181,7 @@ impl Relay {
             topics: self.topics.0,
             entries: self.entries,
             retained,
+            cost: self.cost,
         }
     }
 }
