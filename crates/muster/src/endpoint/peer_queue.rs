@@ -91,7 +91,7 @@ pub(crate) struct PeerQueue {
 const MESH_FRAMES: usize = 65_536;
 
 /// What is taken from the queues at once, about: as much as one write takes.
-const TAKEN: usize = 256 << 10;
+pub(crate) const TAKEN: usize = 256 << 10;
 
 /// Why a mesh's goodbye is said.
 const SHUTTING_DOWN: u8 = 1;

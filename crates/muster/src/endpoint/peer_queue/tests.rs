@@ -1,7 +1,7 @@
 //! Tests of a peer's queue.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use muster_wire::{Class, Kind, Overflow, QueueLimits};

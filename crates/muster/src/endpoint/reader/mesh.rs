@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use muster_wire::counters::DropCause;
 use muster_wire::credit;
 use muster_wire::frame::{self, HEADER, Next};
-use muster_wire::mesh::codec::{self, Decoder, Frame, MessageRef};
+use muster_wire::mesh::codec::{self, Decoder, FragmentRef, Frame, FrameError, MessageRef};
 use muster_wire::mesh::{Verdict, addressed};
 use muster_wire::peering::Protocol;
 use muster_wire::routing::HopCache;
@@ -46,6 +46,8 @@ const AT_ONCE: usize = 64;
 enum Stop {
     /// The owner has to deal with these frames before what follows them.
     Owner(Vec<Frame>),
+    /// A batch that came in parts is whole.
+    Whole(Bytes),
     /// The peer is about to go: nothing more may be routed to it.
     Goodbye,
     End(EndReason),
@@ -69,6 +71,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             match outcome {
                 Ok(needed) => return Ok(needed),
                 Err(Stop::End(reason)) => return Err(reason),
+                Err(Stop::Whole(body)) => self.whole(&table, &body)?,
                 Err(Stop::Goodbye) => {
                     let peer = self.queue.info.id;
                     let leaving = |done| Command::PeerLeaving(peer, done);
@@ -123,24 +126,18 @@ impl<R: AsyncRead + Unpin> Reader<R> {
                 Err(error) => break Err(lost(&error)),
             };
             if let Some(batch) = batch {
-                let class = batch.class;
-                let mut cost = 0;
-                let malformed = batch.into_iter().find_map(|message| match message {
-                    Ok(message) => {
-                        messages += 1;
-                        cost += credit::cost(message.topic, message.payload.len());
-                        // The payload lies in the buffer.
-                        let start = message.payload.as_ptr() as usize - buffer.as_ptr() as usize;
-                        self.message(&shared, table, class, message, start);
-                        None
-                    }
-                    Err(error) => Some(lost(&error)),
-                });
-                self.credit.came(class, cost);
-                if let Some(end) = malformed {
-                    break Err(end);
+                let (came, malformed) = self.batch(&shared, table, batch, buffer);
+                messages += came;
+                if let Some(error) = malformed {
+                    break Err(lost(&error));
                 }
                 continue;
+            }
+            match Decoder::fragment(payload).map(|part| part.map(|part| self.part(&part, limit))) {
+                Ok(None) => {}
+                Ok(Some(None)) => continue,
+                Ok(Some(Some(body))) => break Err(Stop::Whole(body)),
+                Err(error) => break Err(lost(&error)),
             }
             let frame = match decoder.read(&Bytes::copy_from_slice(payload)) {
                 Ok(Some(frame)) => frame,
@@ -170,6 +167,53 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         }
         PeerCounts::add(&self.queue.counts.messages_in, messages);
         (at, outcome)
+    }
+
+    /// The messages of a batch that lies in a buffer: how many, and what is wrong with the next.
+    fn batch(
+        &mut self,
+        shared: &Shared,
+        table: &Table,
+        batch: codec::Batch<'_, '_>,
+        buffer: &[u8],
+    ) -> (u64, Option<FrameError>) {
+        let class = batch.class;
+        let (mut messages, mut cost) = (0, 0);
+        let malformed = batch.into_iter().find_map(|message| match message {
+            Ok(message) => {
+                messages += 1;
+                cost += credit::cost(message.topic, message.payload.len());
+                // The payload lies in the buffer.
+                let start = message.payload.as_ptr() as usize - buffer.as_ptr() as usize;
+                self.message(shared, table, class, message, start);
+                None
+            }
+            Err(error) => Some(error),
+        });
+        self.credit.came(class, cost);
+        (messages, malformed)
+    }
+
+    /// A part of a batch has come; the whole if it is the last one.
+    fn part(&mut self, part: &FragmentRef<'_>, limit: usize) -> Option<Bytes> {
+        let whole = self.assembly.add(part, limit);
+        whole.unwrap_or_else(|_| {
+            count(&self.shared.mesh.fragments_lost);
+            None
+        })
+    }
+
+    /// A batch that came in parts is whole.
+    fn whole(&mut self, table: &Table, body: &Bytes) -> Result<(), EndReason> {
+        let shared = Arc::clone(&self.shared);
+        let mut decoder = Decoder::default();
+        let batch = decoder.cut_batch(body);
+        let batch = batch.map_err(|error| EndReason::Lost(error.to_string()))?;
+        let (messages, malformed) = self.batch(&shared, table, batch, body);
+        PeerCounts::add(&self.queue.counts.messages_in, messages);
+        self.distribute(table, body, body.len());
+        self.settle(table.peers().len());
+        malformed.map_or(Ok(()), |error| Err(EndReason::Lost(error.to_string())))
     }
 
     /// A message has come: for subscribers here, for others, or not at all.
@@ -346,7 +390,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
 /// Whether a frame must not be looked at before the owner has dealt with those before it: messages need
 /// the records that explain them, and a goodbye is the last.
 fn comes_behind(payload: &[u8]) -> bool {
-    codec::is_batch(payload) || codec::is_goodbye(payload)
+    codec::is_batch(payload) || codec::is_fragment(payload) || codec::is_goodbye(payload)
 }
 
 fn lost(error: &impl ToString) -> Stop {

@@ -2,6 +2,7 @@
 //! no task between the socket and the subscribers' queues.
 
 mod credit;
+mod fragments;
 mod guests;
 mod mesh;
 mod pending;
@@ -24,6 +25,7 @@ use super::shared::{Shared, Table};
 use super::spare::Spare;
 use super::tls::describe_io;
 use credit::{Classes, CreditIntake};
+use fragments::Assembly;
 use mesh::{MeshIntake, count};
 use pending::{Pending, Relay};
 
@@ -56,6 +58,7 @@ pub(crate) struct Reader<R> {
     relays: Vec<Relay>,
     mesh: MeshIntake,
     credit: CreditIntake,
+    assembly: Assembly,
     warned: bool,
 }
 
@@ -84,6 +87,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             relays: Vec::new(),
             mesh: MeshIntake::default(),
             credit: CreditIntake::default(),
+            assembly: Assembly::default(),
             warned: false,
         }
     }
