@@ -305,6 +305,77 @@ async fn frames_that_cannot_be_read_end_the_peering_with_their_name() {
     }
 }
 
+/// A subscriber that asks for order hears no message behind a later one; others do.
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_behind_later_ones_are_dropped_for_who_asks_for_order() {
+    let (endpoint, mut subscriber, address) = victim().await;
+    let mut ordered = endpoint.subscribe_ordered(["/t"]).await;
+    let mut member = Member::join(id(2), &address).await;
+    for sequence in [1, 4, 2, 5, 3, 6] {
+        member
+            .publish(id(2), sequence, "/t", encoded(sequence))
+            .await;
+    }
+    member.publish(id(2), 99, "/t", encoded(99)).await;
+    let numbers = |values: Vec<(EndpointId, Data)>| -> Vec<Data> {
+        values.into_iter().map(|(_, value)| value).collect()
+    };
+    let heard = numbers(values_until(&mut subscriber, 99).await);
+    assert_eq!(heard, [1u64, 4, 2, 5, 3, 6, 99].map(Data::from));
+    let heard = numbers(values_until(&mut ordered, 99).await);
+    assert_eq!(heard, [1u64, 4, 5, 6, 99].map(Data::from));
+    assert_eq!(counter(&endpoint, "mesh_reordered"), 2);
+    assert_eq!(counter(&endpoint, "mesh_reordered_dropped"), 2);
+}
+
+/// Parts that make no whole cost the message, and are kept to a bound.
+#[tokio::test(flavor = "multi_thread")]
+async fn parts_that_do_not_fit_cost_their_message_only() {
+    let (endpoint, mut subscriber, address) = victim().await;
+    let mut member = Member::join(id(2), &address).await;
+    let part = |class, number, index, last| Frame::Fragment {
+        class,
+        number,
+        index,
+        last,
+        bytes: Bytes::from_static(&[7; 1000]),
+    };
+    for (class, number, index, last) in [
+        (Class::Bulk, 1, 5, true),
+        (Class::Event, 2, 0, true),
+        (Class::Bulk, 3, 0, false),
+        (Class::Bulk, 3, 2, true),
+        (Class::Bulk, u64::MAX, 0, false),
+        (Class::Bulk, u64::MAX, u64::MAX, false),
+    ] {
+        member.send(&part(class, number, index, last)).await;
+    }
+    // More than a frame may have, one part behind the other.
+    let limit = endpoint.config().frame_limit as u64;
+    let bytes = Bytes::from(vec![7; 1 << 20]);
+    for index in 0..limit / (1 << 20) + 2 {
+        let part = Frame::Fragment {
+            class: Class::Bulk,
+            number: 8,
+            index,
+            last: false,
+            bytes: bytes.clone(),
+        };
+        member.send(&part).await;
+    }
+    member.publish(id(2), 1, "/t", encoded(99)).await;
+    let values = values_until(&mut subscriber, 99).await;
+    assert_eq!(values, [(id(2), Data::from(99u64))]);
+    assert_eq!(counter(&endpoint, "mesh_fragments_lost"), 6);
+    // A whole that is no batch is a frame that cannot be read.
+    member.send(&part(Class::Bulk, 9, 0, true)).await;
+    assert!(
+        lost(&mut subscriber)
+            .await
+            .contains("malformed cut BATCH frame")
+    );
+}
+
 /// Whoever grants nothing costs its own queue, and whoever grants absurd amounts gains nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn credit_that_never_comes_costs_one_queue() {

@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use muster_wire::EndpointId;
-use muster_wire::counters::{Counter, DropLedger};
+use muster_wire::counters::{Counter, DropCause, DropLedger};
 
 use super::Endpoint;
 use super::peer_queue::{PeerCounts, PeerQueue};
@@ -201,9 +201,16 @@ impl Endpoint {
             labels: Vec::new(),
             value: peers.iter().map(|peer| peer.credit_waits).sum(),
         });
+        let subscribers_dropped = self.subscribers_dropped(&table);
+        let causes = subscribers_dropped.by_cause();
+        mesh.push(Counter {
+            name: "mesh_reordered_dropped",
+            labels: Vec::new(),
+            value: causes.get(&DropCause::Reordered).copied().unwrap_or(0),
+        });
         EndpointCounts {
             peers,
-            subscribers_dropped: self.subscribers_dropped(&table),
+            subscribers_dropped,
             connections_refused: self.shared.connections_refused(),
             mesh,
         }
@@ -232,7 +239,6 @@ fn report(queue: &PeerQueue, connected: bool) -> PeerReport {
 mod tests {
     use super::*;
     use crate::endpoint::{EndpointConfig, PeerOrigin};
-    use muster_wire::counters::DropCause;
 
     #[test]
     fn the_counts_of_very_many_former_peers_are_kept_in_bounded_room() {

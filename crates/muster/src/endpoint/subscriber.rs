@@ -10,6 +10,7 @@ use bytes::Bytes;
 use muster_wire::counters::{DropCause, DropLedger};
 use muster_wire::{EndpointId, Message, Overflow, Queue, QueueLimits, Queued, Topic};
 
+use super::in_order::{InOrder, Place};
 use super::owner::{Command, OwnerHandle};
 use super::status::Status;
 
@@ -64,6 +65,19 @@ impl Batch {
             }],
             retained: message.payload.len(),
         }
+    }
+
+    /// Keeps the messages that come behind none that is later; `late` is told of the topics of others.
+    fn keep(&mut self, places: &[Place], order: &mut InOrder, mut late: impl FnMut(&Topic)) {
+        let mut places = places.iter();
+        let topics = &self.topics;
+        self.entries.retain(|entry| {
+            let follows = places.next().is_none_or(|place| order.follows(*place));
+            if !follows {
+                late(&topics[entry.topic as usize]);
+            }
+            follows
+        });
     }
 
     /// The messages in the order received.
@@ -124,6 +138,7 @@ pub enum Delivery {
 #[derive(Debug)]
 struct State {
     batches: Queue<Batch>,
+    order: InOrder,
     next_number: u64,
     /// Each with the number of the batch that it stands before.
     statuses: VecDeque<(u64, Status)>,
@@ -137,11 +152,19 @@ struct State {
     room_wakers: Vec<Waker>,
 }
 
+impl State {
+    fn parts(&mut self) -> (&mut Queue<Batch>, &mut InOrder) {
+        (&mut self.batches, &mut self.order)
+    }
+}
+
 /// What a subscriber receives besides its peers' messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Hearing {
     /// Nothing.
     Peers,
+    /// Nothing, and of the peers' messages none that comes behind a later one of its origin and class.
+    PeersInOrder,
     /// The changes of peerings.
     PeersAndStatuses,
     /// The messages of all publishers of the endpoint.
@@ -154,6 +177,8 @@ pub(crate) struct SubscriberQueue {
     pub(crate) with_statuses: bool,
     /// Whether messages of the endpoint's own publishers are received too.
     pub(crate) hears_local: bool,
+    /// Whether messages that come behind later ones are dropped.
+    pub(crate) is_in_order: bool,
     /// What all former subscribers of the endpoint dropped. Locked before the state.
     former: Arc<Mutex<DropLedger>>,
     /// The batches that the subscriber has taken.
@@ -172,6 +197,7 @@ impl SubscriberQueue {
     ) -> Self {
         let state = State {
             batches: Queue::new(limits, overflow),
+            order: InOrder::default(),
             next_number: 0,
             statuses: VecDeque::new(),
             closed: false,
@@ -183,6 +209,7 @@ impl SubscriberQueue {
         Self {
             with_statuses: hearing == Hearing::PeersAndStatuses,
             hears_local: hearing == Hearing::PeersAndLocal,
+            is_in_order: hearing == Hearing::PeersInOrder,
             former,
             taken: AtomicU64::new(0),
             given_up_at: AtomicU64::new(u64::MAX),
@@ -195,12 +222,28 @@ impl SubscriberQueue {
     }
 
     /// Queues a batch; whether the subscriber is behind now, so that more should wait.
-    pub(crate) fn push(&self, mut batch: Batch) -> bool {
+    pub(crate) fn push(&self, batch: Batch) -> bool {
+        self.push_in_order(batch, &[])
+    }
+
+    /// The same for a subscriber that asks for order, with the places of the batch's messages; for one that
+    /// does not, and for messages that have none, there are no places.
+    pub(crate) fn push_in_order(&self, mut batch: Batch, places: &[Place]) -> bool {
         let mut state = self.lock();
         if state.closed {
             drop(state);
             self.count_closed([&batch]);
             return false;
+        }
+        if !places.is_empty() {
+            // Under the lock, as readers of several links may bring messages of one origin.
+            let (batches, order) = state.parts();
+            batch.keep(places, order, |late| {
+                batches.count_dropped(DropCause::Reordered, &late.normalized(), 1);
+            });
+            if batch.is_empty() {
+                return state.batches.is_half_full() && self.may_take();
+            }
         }
         batch.number = state.next_number;
         state.next_number += 1;

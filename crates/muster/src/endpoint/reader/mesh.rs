@@ -14,7 +14,7 @@ use muster_wire::routing::HopCache;
 use muster_wire::{Class, EndpointId, Kind, Topic};
 use tokio::io::AsyncRead;
 
-use super::pending::{Lying, Way};
+use super::pending::{Lying, Source, Way};
 use super::{PeerCounts, Reader, Relay, Shared, Table};
 use crate::endpoint::owner::Command;
 use crate::endpoint::peer_queue::EndReason;
@@ -309,7 +309,9 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             match message.kind {
                 Kind::Command => self.command(from, message),
                 Kind::Data => {
-                    self.deliver((from, class), position, start, message.payload.len());
+                    let id = Some(message.id);
+                    let source = Source { from, class, id };
+                    self.deliver(table, source, position, start, message.payload.len());
                 }
             }
         }

@@ -16,7 +16,7 @@ use muster_wire::envelope::{self, Control, Envelope};
 use muster_wire::frame::{self, HEADER, Next};
 use muster_wire::peering::Protocol;
 use muster_wire::routing::RouteCache;
-use muster_wire::{Class, EndpointId, Kind, Topic};
+use muster_wire::{Class, Kind, Topic};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use super::owner::{Command, OwnerHandle};
@@ -27,7 +27,7 @@ use super::tls::describe_io;
 use credit::{Classes, CreditIntake};
 use fragments::Assembly;
 use mesh::{MeshIntake, count};
-use pending::{Pending, Relay};
+use pending::{Pending, Relay, Source};
 
 /// The first read buffer of a connection, in bytes; it doubles while reads fill it.
 const SMALL_READ: usize = 8 << 10;
@@ -235,8 +235,12 @@ impl<R: AsyncRead + Unpin> Reader<R> {
                                 start + envelope::FIXED..start + envelope::FIXED + topic.len();
                             let found = self.routes.find(&table, &self.buffer[topic]);
                             if let Some(position) = found {
-                                let from = (self.queue.info.id, Class::Event);
-                                self.deliver(from, position, offset, length);
+                                let source = Source {
+                                    from: self.queue.info.id,
+                                    class: Class::Event,
+                                    id: None,
+                                };
+                                self.deliver(&table, source, position, offset, length);
                                 self.relay_for_guest(&table, position, offset, length);
                             }
                         }
@@ -284,7 +288,8 @@ impl<R: AsyncRead + Unpin> Reader<R> {
     /// Notes a message for the subscribers of its topic, which is at a position of the routes.
     fn deliver(
         &mut self,
-        (from, class): (EndpointId, Class),
+        table: &Table,
+        source: Source,
         position: usize,
         offset: usize,
         length: usize,
@@ -293,15 +298,17 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             return;
         };
         for subscriber in &route.subscribers {
-            let known = self
-                .pending
-                .iter()
-                .rposition(|pending| pending.subscriber == *subscriber && pending.from == from);
+            let known = self.pending.iter().rposition(|pending| {
+                pending.subscriber == *subscriber && pending.from == source.from
+            });
             let at = known.unwrap_or_else(|| {
-                self.pending.push(Pending::new(*subscriber, from));
+                let handle = table.subscriber(*subscriber);
+                let is_in_order = handle.is_some_and(|subscriber| subscriber.is_in_order);
+                self.pending
+                    .push(Pending::new(*subscriber, source.from, is_in_order));
                 self.pending.len() - 1
             });
-            self.pending[at].add(class, topic, offset, length);
+            self.pending[at].add(source, topic, offset, length);
         }
     }
 
@@ -329,10 +336,12 @@ impl<R: AsyncRead + Unpin> Reader<R> {
                 peer.handle.relay(relayed);
             }
         }
-        for pending in self.pending.drain(..) {
+        for mut pending in self.pending.drain(..) {
             if let Some(subscriber) = table.subscriber(pending.subscriber) {
                 let classes = pending.classes;
-                if subscriber.push(pending.into_batch(chunk, allocation)) {
+                let places = std::mem::take(&mut pending.places);
+                let batch = pending.into_batch(chunk, allocation);
+                if subscriber.push_in_order(batch, &places) {
                     let now = self.shared.now();
                     self.credit.is_behind(classes, subscriber, now);
                 } else {
