@@ -37,9 +37,9 @@ impl Outcome {
         self.queued_to == 0 && self.dropped == 0 && self.local == 0 && !self.held
     }
 
-    /// Holds a message for the mesh, if the endpoint is joining it.
-    fn hold(&mut self, shared: &Shared, message: &Message) {
-        match shared.early.hold(message) {
+    /// What became of a message that was to be held for the mesh, if the endpoint is joining it.
+    fn held(&mut self, pushed: Option<Push>) {
+        match pushed {
             None => {}
             Some(Push::Queued { dropped, .. }) => {
                 self.held = true;
@@ -166,7 +166,8 @@ impl Publisher {
     }
 
     /// Publishes a value and waits, at most `limit` in all, until every matching queue has room; where
-    /// there is none by then, the message is dropped.
+    /// there is none by then, the message is dropped. While the endpoint joins its mesh, that is the room for
+    /// what is held until it has.
     /// Blocks the thread: not for use inside a task.
     pub fn publish_blocking(
         &mut self,
@@ -178,7 +179,7 @@ impl Publisher {
         let deadline = Instant::now() + limit;
         let mut outcome = Outcome::default();
         let message = self.shared.message(topic, payload, Class::Event);
-        outcome.hold(&self.shared, &message);
+        outcome.held(self.shared.early.hold_blocking(&message, deadline));
         let table = self.shared.table.load_full();
         let Some((_, route)) = self.routes.lookup(&table, topic.as_bytes()) else {
             return outcome;
@@ -211,7 +212,10 @@ impl Publisher {
         let deadline = tokio::time::Instant::now() + limit;
         let mut outcome = Outcome::default();
         let message = self.shared.message(topic, payload, Class::Event);
-        outcome.hold(&self.shared, &message);
+        let early = &self.shared.early;
+        let held = poll_fn(|cx| early.poll_hold(&message, cx));
+        let held = tokio::time::timeout_at(deadline, held).await;
+        outcome.held(held.unwrap_or_else(|_| Some(early.refuse_late(&message))));
         let table = self.shared.table.load_full();
         let Some((_, route)) = self.routes.lookup(&table, topic.as_bytes()) else {
             return outcome;
@@ -263,7 +267,7 @@ impl Publisher {
         push: impl Fn(&PeerQueue, Message) -> Push,
     ) -> Outcome {
         let mut outcome = Outcome::default();
-        outcome.hold(&self.shared, &message);
+        outcome.held(self.shared.early.hold(&message));
         let table = self.shared.table.load();
         let Some((_, route)) = self.routes.lookup(&table, topic.as_bytes()) else {
             return outcome;
