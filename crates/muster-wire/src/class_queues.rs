@@ -3,11 +3,9 @@
 use std::collections::VecDeque;
 
 use crate::counters::{DropCause, DropLedger};
+use crate::credit::{Credits, SHARING};
 use crate::message::Class;
 use crate::queue::{Overflow, Queue, QueueLimits, Queued};
-
-/// The classes that share what control leaves.
-const SHARING: [Class; 3] = [Class::Interactive, Class::Event, Class::Bulk];
 
 /// The bytes that each class may take in one round, in the order of [`Class`]: 8 to 4 to 1. Control
 /// takes what it has.
@@ -29,6 +27,9 @@ pub struct ClassQueues<T> {
     queues: [Queue<T>; 4],
     /// What a class may still take of its round; what is over stays, so that large items get their turn.
     deficits: [usize; 4],
+    credits: Credits,
+    /// A class that is not taken for now.
+    is_held: [bool; 4],
 }
 
 impl<T: Queued> ClassQueues<T> {
@@ -41,7 +42,36 @@ impl<T: Queued> ClassQueues<T> {
         Self {
             queues: policies.map(queue),
             deficits: [0; 4],
+            credits: Credits::default(),
+            is_held: [false; 4],
         }
+    }
+
+    /// What the receiver lets this side send.
+    pub fn credits(&self) -> &Credits {
+        &self.credits
+    }
+
+    /// The same, to be changed.
+    pub fn credits_mut(&mut self) -> &mut Credits {
+        &mut self.credits
+    }
+
+    /// Whether a class stays in its queue, whatever is taken.
+    pub fn hold(&mut self, class: Class, is_held: bool) {
+        self.is_held[class as usize] = is_held;
+    }
+
+    /// Whether a class has something that may be sent now.
+    fn may_take(&self, class: Class) -> bool {
+        let is_held = self.is_held[class as usize];
+        !self.class(class).is_empty() && !is_held && self.credits.allows(class)
+    }
+
+    /// Whether there is something that may be sent now.
+    pub fn is_ready(&self) -> bool {
+        self.queues.iter().any(|queue| !queue.is_empty())
+            && (self.may_take(Class::Control) || SHARING.iter().any(|class| self.may_take(*class)))
     }
 
     /// The queue of a class.
@@ -87,34 +117,50 @@ impl<T: Queued> ClassQueues<T> {
     }
 
     /// Takes about `bytes`, in the order in which it is to be sent: all of control, then rounds of the
-    /// others. A round is finished, and an item taken whole.
+    /// others, as far as there is credit for them. A round is finished, and an item taken whole.
     pub fn take(&mut self, bytes: usize, into: &mut VecDeque<T>) {
+        self.take_ready(bytes, into);
+        for class in SHARING {
+            if !self.class(class).is_empty() && !self.credits.allows(class) {
+                self.credits.wait(class);
+            }
+        }
+    }
+
+    fn take_ready(&mut self, bytes: usize, into: &mut VecDeque<T>) {
         let control = self.class_mut(Class::Control);
         while let Some(item) = control.pop() {
             into.push_back(item);
         }
-        let waiting = |queues: &Self, class: &Class| !queues.class(*class).is_empty();
-        let mut classes = SHARING.into_iter().filter(|class| waiting(self, class));
+        let mut classes = SHARING.into_iter().filter(|class| self.may_take(*class));
         if let (Some(only), None) = (classes.next(), classes.next())
             && into.is_empty()
             && self.class(only).bytes() <= bytes
+            && self.credits.covers(only, self.class(only).cost())
         {
             // The common case costs nothing per item.
             self.deficits[only as usize] = 0;
+            self.credits.spend(only, self.class(only).cost());
             return self.class_mut(only).take_all(into);
         }
         let mut taken = 0;
-        while taken < bytes && SHARING.iter().any(|class| waiting(self, class)) {
+        while taken < bytes && SHARING.iter().any(|class| self.may_take(*class)) {
             for class in SHARING {
+                if !self.may_take(class) {
+                    self.deficits[class as usize] = 0;
+                    continue;
+                }
                 let deficit = &mut self.deficits[class as usize];
                 let queue = &mut self.queues[class as usize];
                 *deficit += QUANTA[class as usize];
-                while let Some(size) = queue.next_bytes()
+                while self.credits.allows(class)
+                    && let Some(size) = queue.next_bytes()
                     && size <= *deficit
                     && let Some(item) = queue.pop()
                 {
                     *deficit -= size;
                     taken += size;
+                    self.credits.spend(class, item.cost());
                     into.push_back(item);
                 }
                 if queue.is_empty() {
@@ -141,6 +187,10 @@ mod tests {
 
         fn bytes(&self) -> usize {
             self.2
+        }
+
+        fn cost(&self) -> usize {
+            self.2 + 7
         }
 
         fn reserved(&self) -> bool {
@@ -229,6 +279,43 @@ mod tests {
         }
         // A mebibyte in quanta of 4 KiB: 256 rounds, a few in each take.
         assert!(takes < 200, "{takes}");
+    }
+
+    #[test]
+    fn a_class_without_credit_waits_and_no_other_waits_for_it() {
+        let mut queues = queues();
+        for class in SHARING {
+            queues.credits_mut().grant(class, 1000);
+            for number in 0..10 {
+                queues.class_mut(class).push(Item(class, number, 393));
+            }
+        }
+        queues.credits_mut().grant(Class::Event, 1 << 20);
+        let mut taken = VecDeque::new();
+        queues.take(1 << 20, &mut taken);
+        // Two are covered, the third takes the credit below zero.
+        let taken_of = |taken: &VecDeque<Item>| SHARING.map(|class| bytes_of(taken, class) / 393);
+        assert_eq!(taken_of(&taken), [3, 10, 3]);
+        assert!(!queues.is_ready());
+        assert_eq!(queues.credits().waits(), 2);
+        taken.clear();
+        queues.take(1 << 20, &mut taken);
+        assert!(taken.is_empty() && queues.credits().waits() == 2);
+        queues.credits_mut().grant(Class::Bulk, 1 << 20);
+        assert!(queues.is_ready());
+        queues.take(1 << 20, &mut taken);
+        assert_eq!(taken_of(&taken), [0, 0, 7]);
+        assert_eq!(
+            (queues.len(), queues.class(Class::Interactive).cost()),
+            (7, 2800)
+        );
+        queues.hold(Class::Interactive, true);
+        queues.credits_mut().lift();
+        assert!(!queues.is_ready());
+        queues.hold(Class::Interactive, false);
+        taken.clear();
+        queues.take(1 << 20, &mut taken);
+        assert_eq!(taken_of(&taken), [7, 0, 0]);
     }
 
     proptest! {

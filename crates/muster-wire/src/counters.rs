@@ -41,6 +41,8 @@ pub enum DropCause {
     NoSubscriber,
     /// The local subscriber had ended, or ended without taking the message.
     Closed,
+    /// The message came behind a later one of its origin and class, for a subscriber that asks for order.
+    Reordered,
 }
 
 impl DropCause {
@@ -59,6 +61,7 @@ impl DropCause {
             Self::NoStore => "no_store",
             Self::NoSubscriber => "no_subscriber",
             Self::Closed => "closed",
+            Self::Reordered => "reordered",
         }
     }
 }

@@ -6,6 +6,7 @@
 pub mod bytes;
 mod class_queues;
 pub mod counters;
+pub mod credit;
 pub mod envelope;
 mod error_code;
 mod filter;

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::counters::{DropCause, DropLedger};
+use crate::credit;
 use crate::message::Message;
 
 /// What a full queue does.
@@ -32,6 +33,11 @@ pub trait Queued {
     fn messages(&self) -> usize;
     /// The bytes of the allocations that it keeps alive, bookkeeping included.
     fn bytes(&self) -> usize;
+    /// What it costs of the receiver's credit, if it is to cross a link: the sum of
+    /// [`credit::cost`](crate::credit::cost) of its messages.
+    fn cost(&self) -> usize {
+        0
+    }
     /// Whether it must not be lost: it neither makes room nor is refused for lack of room, as long as
     /// the queue holds fewer of its kind than [`Queue::with_reserved`] allows.
     fn reserved(&self) -> bool {
@@ -51,6 +57,10 @@ impl Queued for Message {
 
     fn bytes(&self) -> usize {
         self.payload.len() + MESSAGE_OVERHEAD
+    }
+
+    fn cost(&self) -> usize {
+        credit::cost(self.topic.as_bytes(), self.payload.len())
     }
 
     fn count_dropped(&self, cause: DropCause, ledger: &mut DropLedger) {
@@ -78,6 +88,8 @@ pub struct Queue<T> {
     items: VecDeque<T>,
     messages: usize,
     bytes: usize,
+    /// What all items cost of the receiver's credit.
+    cost: usize,
     limits: QueueLimits,
     overflow: Overflow,
     /// The reserved items, which are outside the limits, how many there may be, and what they are.
@@ -95,6 +107,7 @@ impl<T: Queued> Queue<T> {
             items: VecDeque::new(),
             messages: 0,
             bytes: 0,
+            cost: 0,
             limits,
             overflow,
             reserved: 0,
@@ -144,6 +157,7 @@ impl<T: Queued> Queue<T> {
         let was_empty = self.items.is_empty() && dropped == 0;
         self.messages += messages;
         self.bytes += bytes;
+        self.cost += item.cost();
         self.items.push_back(item);
         Push::Queued { was_empty, dropped }
     }
@@ -158,6 +172,7 @@ impl<T: Queued> Queue<T> {
         self.reserved += 1;
         self.reserved_messages += item.messages();
         self.reserved_bytes = bytes;
+        self.cost += item.cost();
         self.items.push_back(item);
         Push::Queued {
             was_empty,
@@ -173,6 +188,7 @@ impl<T: Queued> Queue<T> {
 
     /// An item has left the queue.
     fn taken(&mut self, item: &T) {
+        self.cost -= item.cost();
         if item.reserved() {
             self.reserved -= 1;
             self.reserved_messages -= item.messages();
@@ -192,6 +208,7 @@ impl<T: Queued> Queue<T> {
         std::mem::swap(&mut self.items, into);
         self.messages = 0;
         self.bytes = 0;
+        self.cost = 0;
         self.reserved = 0;
         self.reserved_messages = 0;
         self.reserved_bytes = 0;
@@ -240,6 +257,16 @@ impl<T: Queued> Queue<T> {
     /// The bytes that the queued messages keep alive.
     pub fn bytes(&self) -> usize {
         self.bytes + self.reserved_bytes
+    }
+
+    /// What the queued messages cost of the receiver's credit.
+    pub fn cost(&self) -> usize {
+        self.cost
+    }
+
+    /// Whether it is so full that whoever fills it should wait: over half of either bound.
+    pub fn is_half_full(&self) -> bool {
+        self.messages > self.limits.messages / 2 || self.bytes > self.limits.bytes / 2
     }
 
     /// What was dropped so far.

@@ -5,9 +5,9 @@ mod node;
 pub mod store;
 
 pub use endpoint::{
-    Batch, Certificates, Delivery, Endpoint, EndpointConfig, EndpointCounts, Exposure, Forwarding,
-    Heartbeat, ListenError, NodeIdentity, Outcome, PeerError, PeerInfo, PeerOrigin, PeerReport,
-    Publisher, Received, StartError, Status, Subscriber, Tls, TlsError, TopicClasses,
+    Batch, Certificates, Credit, Delivery, Endpoint, EndpointConfig, EndpointCounts, Exposure,
+    Forwarding, Heartbeat, ListenError, NodeIdentity, Outcome, PeerError, PeerInfo, PeerOrigin,
+    PeerReport, Publisher, Received, StartError, Status, Subscriber, Tls, TlsError, TopicClasses,
     TryReceiveError, random_id,
 };
 pub use muster_cluster as cluster;

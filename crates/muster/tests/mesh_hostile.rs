@@ -305,6 +305,129 @@ async fn frames_that_cannot_be_read_end_the_peering_with_their_name() {
     }
 }
 
+/// A subscriber that asks for order hears no message behind a later one; others do.
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_behind_later_ones_are_dropped_for_who_asks_for_order() {
+    let (endpoint, mut subscriber, address) = victim().await;
+    let mut ordered = endpoint.subscribe_ordered(["/t"]).await;
+    let mut member = Member::join(id(2), &address).await;
+    for sequence in [1, 4, 2, 5, 3, 6] {
+        member
+            .publish(id(2), sequence, "/t", encoded(sequence))
+            .await;
+    }
+    member.publish(id(2), 99, "/t", encoded(99)).await;
+    let numbers = |values: Vec<(EndpointId, Data)>| -> Vec<Data> {
+        values.into_iter().map(|(_, value)| value).collect()
+    };
+    let heard = numbers(values_until(&mut subscriber, 99).await);
+    assert_eq!(heard, [1u64, 4, 2, 5, 3, 6, 99].map(Data::from));
+    let heard = numbers(values_until(&mut ordered, 99).await);
+    assert_eq!(heard, [1u64, 4, 5, 6, 99].map(Data::from));
+    assert_eq!(counter(&endpoint, "mesh_reordered"), 2);
+    assert_eq!(counter(&endpoint, "mesh_reordered_dropped"), 2);
+}
+
+/// Parts that make no whole cost the message, and are kept to a bound.
+#[tokio::test(flavor = "multi_thread")]
+async fn parts_that_do_not_fit_cost_their_message_only() {
+    let (endpoint, mut subscriber, address) = victim().await;
+    let mut member = Member::join(id(2), &address).await;
+    let part = |class, number, index, last| Frame::Fragment {
+        class,
+        number,
+        index,
+        last,
+        bytes: Bytes::from_static(&[7; 1000]),
+    };
+    for (class, number, index, last) in [
+        (Class::Bulk, 1, 5, true),
+        (Class::Event, 2, 0, true),
+        (Class::Bulk, 3, 0, false),
+        (Class::Bulk, 3, 2, true),
+        (Class::Bulk, u64::MAX, 0, false),
+        (Class::Bulk, u64::MAX, u64::MAX, false),
+    ] {
+        member.send(&part(class, number, index, last)).await;
+    }
+    // More than a frame may have, one part behind the other.
+    let limit = endpoint.config().frame_limit as u64;
+    let bytes = Bytes::from(vec![7; 1 << 20]);
+    for index in 0..limit / (1 << 20) + 2 {
+        let part = Frame::Fragment {
+            class: Class::Bulk,
+            number: 8,
+            index,
+            last: false,
+            bytes: bytes.clone(),
+        };
+        member.send(&part).await;
+    }
+    member.publish(id(2), 1, "/t", encoded(99)).await;
+    let values = values_until(&mut subscriber, 99).await;
+    assert_eq!(values, [(id(2), Data::from(99u64))]);
+    assert_eq!(counter(&endpoint, "mesh_fragments_lost"), 6);
+    // A whole that is no batch is a frame that cannot be read.
+    member.send(&part(Class::Bulk, 9, 0, true)).await;
+    assert!(
+        lost(&mut subscriber)
+            .await
+            .contains("malformed cut BATCH frame")
+    );
+}
+
+/// Whoever grants nothing costs its own queue, and whoever grants absurd amounts gains nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn credit_that_never_comes_costs_one_queue() {
+    let (endpoint, _subscriber, address) = victim().await;
+    let honest = Endpoint::start(EndpointConfig::default()).unwrap();
+    let mut heard = honest.subscribe(["/member"]).await;
+    within(honest.peer(&address, None)).await.unwrap();
+    let mut member = Member::join(id(2), &address).await;
+    for _ in 0..3 {
+        for (class, bytes) in [
+            (Class::Interactive, u64::MAX),
+            (Class::Event, 0),
+            (Class::Control, u64::MAX),
+        ] {
+            member.send(&Frame::Credit { class, bytes }).await;
+        }
+    }
+    member
+        .mesh
+        .subscribe(Filter::from_prefixes(["/member"]), member.now());
+    let credited = || {
+        let counts = endpoint.counts();
+        let mut peers = counts.peers.iter();
+        peers.any(|peer| peer.peer.id == id(2) && peer.credit_waits > 0)
+    };
+    let mut publisher = endpoint.publisher();
+    let topic = Topic::new("/member").unwrap();
+    within(async {
+        while !credited() {
+            member.pump().await;
+            let _ = publisher.publish(&topic, &Data::from(1u64));
+        }
+    })
+    .await;
+    for _ in 0..100_000 {
+        let limit = Duration::from_millis(0);
+        let _ = publisher
+            .publish_waiting(&topic, &Data::from(2u64), limit)
+            .await;
+    }
+    let _ = publisher.publish(&topic, &Data::from(99u64));
+    assert!(values_until(&mut heard, 99).await.len() > 50_000);
+    let counts = endpoint.counts();
+    for peer in &counts.peers {
+        let is_member = peer.peer.id == id(2);
+        assert_eq!(peer.dropped.total() > 30_000, is_member, "{peer:?}");
+        assert!(peer.queued <= 65_536);
+    }
+    // It does not hold up the end either.
+    within(endpoint.shut_down()).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn endpoints_without_end_are_remembered_to_a_bound() {
     let (endpoint, mut subscriber, address) = victim().await;

@@ -79,6 +79,18 @@ pub const CORE_SETTINGS: &[SettingSpec] = &[
         &["drop_oldest", "drop_newest", "disconnect"],
         "what a full queue of logs and snapshots does",
     ),
+    SettingSpec::count(
+        "peering.credit",
+        16 * MIB,
+        "bytes of each class that a peer may send before they are dealt with (512 besides for each message)",
+    )
+    .positive(),
+    SettingSpec::count(
+        "peering.credit_of_all",
+        16 * MIB,
+        "the same of all peers together, of which each has its part, but at least 64 KiB",
+    )
+    .positive(),
     SettingSpec::text_list(
         "classes.interactive",
         &[],

@@ -37,6 +37,8 @@ pub struct EndpointConfig {
     /// the most messages of [`Class::Control`](muster_wire::Class::Control) besides the bounds of its
     /// data queue; more end the peering.
     pub control_queue: usize,
+    /// How much the peers of the mesh may send ahead.
+    pub credit: Credit,
     /// The bounds of each local subscriber's queue, unless it asks for others.
     pub subscriber_queue: QueueLimits,
     /// The limit for a handshake.
@@ -86,6 +88,7 @@ impl Default for EndpointConfig {
             },
             classes: TopicClasses::default(),
             control_queue: 1024,
+            credit: Credit::default(),
             subscriber_queue: QueueLimits {
                 messages: 65_536,
                 bytes: 64 << 20,
@@ -110,6 +113,44 @@ impl EndpointConfig {
         };
         // Of control, all is reserved; what it holds is bounded like events.
         [event, self.interactive, event, self.bulk]
+    }
+}
+
+/// How much an endpoint lets each peer of its mesh send of each class of traffic before it has dealt with
+/// it: what is on the way to it, and what its subscribers' queues get besides what they can take. A message
+/// counts with the bytes of its topic and payload and [`credit::OVERHEAD`](muster_wire::credit::OVERHEAD).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Credit {
+    /// The bytes per class and link, and what one message is over.
+    pub link: u64,
+    /// The bytes per class that all links have together: of many each has less, but at least 64 KiB.
+    pub all: u64,
+}
+
+impl Credit {
+    /// What each link has at least, whatever the number of links.
+    const LEAST: u64 = 64 << 10;
+
+    /// No bound.
+    pub const UNLIMITED: Self = Self {
+        link: u64::MAX,
+        all: u64::MAX,
+    };
+
+    /// What each of so many links has.
+    pub(crate) fn window(self, links: usize) -> u64 {
+        let part = self.all / (links.max(1) as u64);
+        part.max(Self::LEAST).min(self.link)
+    }
+}
+
+impl Default for Credit {
+    fn default() -> Self {
+        // A quarter of a subscriber's queue for all links: half of it is filled before credit is held back.
+        Self {
+            link: 16 << 20,
+            all: 16 << 20,
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use muster_wire::EndpointId;
-use muster_wire::counters::{Counter, DropLedger};
+use muster_wire::counters::{Counter, DropCause, DropLedger};
 
 use super::Endpoint;
 use super::peer_queue::{PeerCounts, PeerQueue};
@@ -35,6 +35,8 @@ pub struct PeerReport {
     pub dropped: DropLedger,
     /// Messages of the peer that were refused.
     pub refused: DropLedger,
+    /// How often a class of traffic waited because the peer had granted no more credit.
+    pub credit_waits: u64,
 }
 
 /// The reports of all peers, and of the local subscribers together.
@@ -154,6 +156,7 @@ impl PeerReport {
         self.queued_bytes += later.queued_bytes;
         self.dropped.merge(&later.dropped);
         self.refused.merge(&later.refused);
+        self.credit_waits += later.credit_waits;
     }
 }
 
@@ -192,11 +195,24 @@ impl Endpoint {
         drop(former);
         totals.limit();
         peers.extend(totals.into_reports());
+        let mut mesh = self.shared.mesh_counters();
+        mesh.push(Counter {
+            name: "mesh_credit_waits",
+            labels: Vec::new(),
+            value: peers.iter().map(|peer| peer.credit_waits).sum(),
+        });
+        let subscribers_dropped = self.subscribers_dropped(&table);
+        let causes = subscribers_dropped.by_cause();
+        mesh.push(Counter {
+            name: "mesh_reordered_dropped",
+            labels: Vec::new(),
+            value: causes.get(&DropCause::Reordered).copied().unwrap_or(0),
+        });
         EndpointCounts {
             peers,
-            subscribers_dropped: self.subscribers_dropped(&table),
+            subscribers_dropped,
             connections_refused: self.shared.connections_refused(),
-            mesh: self.shared.mesh_counters(),
+            mesh,
         }
     }
 }
@@ -215,6 +231,7 @@ fn report(queue: &PeerQueue, connected: bool) -> PeerReport {
         queued_bytes,
         dropped,
         refused: queue.refused(),
+        credit_waits: queue.credit_waits(),
     }
 }
 
@@ -222,7 +239,6 @@ fn report(queue: &PeerQueue, connected: bool) -> PeerReport {
 mod tests {
     use super::*;
     use crate::endpoint::{EndpointConfig, PeerOrigin};
-    use muster_wire::counters::DropCause;
 
     #[test]
     fn the_counts_of_very_many_former_peers_are_kept_in_bounded_room() {

@@ -2,14 +2,26 @@
 //! not take its messages.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Instant;
 
-use muster_wire::{Message, Overflow, Push, Queue, QueueLimits};
+use muster_wire::counters::DropCause;
+use muster_wire::{Message, Overflow, Push, Queue, QueueLimits, Queued};
 
 #[derive(Debug)]
 pub(crate) struct Early {
     is_open: AtomicBool,
-    held: Mutex<Queue<Message>>,
+    held: Mutex<Held>,
+    /// Told of the end of the holding.
+    closed: Condvar,
+}
+
+#[derive(Debug)]
+struct Held {
+    queue: Queue<Message>,
+    /// Tasks that wait for the end of the holding, as many as there are publishers.
+    wakers: Vec<Waker>,
 }
 
 impl Early {
@@ -21,7 +33,11 @@ impl Early {
         };
         Self {
             is_open: AtomicBool::new(false),
-            held: Mutex::new(Queue::new(limits, overflow)),
+            held: Mutex::new(Held {
+                queue: Queue::new(limits, overflow),
+                wakers: Vec::new(),
+            }),
+            closed: Condvar::new(),
         }
     }
 
@@ -36,25 +52,136 @@ impl Early {
         if !self.is_open.load(Ordering::Acquire) {
             return None;
         }
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held = self.lock();
         // Closed meanwhile: what was held before is on its way already.
         self.is_open
             .load(Ordering::Acquire)
-            .then(|| held.push(message.clone()))
+            .then(|| held.queue.push(message.clone()))
+    }
+
+    /// The same, waiting for room until `deadline`: there is some when the holding ends.
+    pub(crate) fn hold_blocking(&self, message: &Message, deadline: Instant) -> Option<Push> {
+        if !self.is_open.load(Ordering::Acquire) {
+            return None;
+        }
+        let mut held = self.lock();
+        while self.is_open.load(Ordering::Acquire) {
+            if let Some(push) = held.push_if_room(message) {
+                return Some(push);
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Some(held.queue.refuse(message, DropCause::Deadline));
+            }
+            let waited = self.closed.wait_timeout(held, left);
+            held = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        None
+    }
+
+    /// The same for a task.
+    pub(crate) fn poll_hold(&self, message: &Message, cx: &mut Context<'_>) -> Poll<Option<Push>> {
+        if !self.is_open.load(Ordering::Acquire) {
+            return Poll::Ready(None);
+        }
+        let mut held = self.lock();
+        if !self.is_open.load(Ordering::Acquire) {
+            return Poll::Ready(None);
+        }
+        if let Some(push) = held.push_if_room(message) {
+            return Poll::Ready(Some(push));
+        }
+        let mut known = held.wakers.iter();
+        if !known.any(|waker| waker.will_wake(cx.waker())) {
+            held.wakers.push(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+
+    /// Counts a message that waited in vain.
+    pub(crate) fn refuse_late(&self, message: &Message) -> Push {
+        self.lock().queue.refuse(message, DropCause::Deadline)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Ends the holding: `send` gets what is held, in order, and nobody can get in between.
     pub(crate) fn close(&self, mut send: impl FnMut(Message)) {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        while let Some(message) = held.pop() {
+        let mut held = self.lock();
+        while let Some(message) = held.queue.pop() {
             send(message);
         }
         self.is_open.store(false, Ordering::Release);
+        let wakers = std::mem::take(&mut held.wakers);
+        drop(held);
+        self.closed.notify_all();
+        for waker in wakers {
+            waker.wake();
+        }
     }
 
     /// The messages that found no room, or made it for others.
     pub(crate) fn dropped(&self) -> u64 {
-        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        held.dropped().total()
+        self.lock().queue.dropped().total()
+    }
+}
+
+impl Held {
+    /// Holds a message if there is room, or never will be.
+    fn push_if_room(&mut self, message: &Message) -> Option<Push> {
+        let queue = &mut self.queue;
+        let has_room = queue.has_room(1, message.bytes()) || queue.is_empty();
+        has_room.then(|| queue.push(message.clone()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use muster_wire::Class;
+
+    use super::*;
+    use crate::endpoint::peer_queue::tests::message;
+
+    #[tokio::test]
+    async fn who_may_wait_waits_for_the_end_of_the_holding() {
+        let limits = QueueLimits {
+            messages: 2,
+            bytes: 1 << 20,
+        };
+        let early = Arc::new(Early::new(limits, Overflow::DropOldest));
+        let event = message("/t", Class::Event);
+        assert_eq!(early.hold_blocking(&event, Instant::now()), None);
+        early.open();
+        for _ in 0..2 {
+            let held = early.hold_blocking(&event, Instant::now());
+            assert!(matches!(held, Some(Push::Queued { dropped: 0, .. })));
+        }
+        let late = early.hold_blocking(&event, Instant::now());
+        assert_eq!(late, Some(Push::Dropped(DropCause::Deadline)));
+        let waiting = Arc::clone(&early);
+        let again = event.clone();
+        let thread = std::thread::spawn(move || {
+            waiting.hold_blocking(&again, Instant::now() + Duration::from_secs(20))
+        });
+        let waiting = Arc::clone(&early);
+        let task =
+            tokio::spawn(
+                async move { std::future::poll_fn(|cx| waiting.poll_hold(&event, cx)).await },
+            );
+        while early.lock().wakers.is_empty() {
+            tokio::task::yield_now().await;
+        }
+        let mut sent = 0;
+        early.close(|_| sent += 1);
+        assert_eq!(sent, 2);
+        // They go where the routing table leads now.
+        assert_eq!(task.await.unwrap(), None);
+        assert_eq!(thread.join().unwrap(), None);
+        assert_eq!(early.dropped(), 1);
     }
 }

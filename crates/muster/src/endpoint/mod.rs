@@ -6,6 +6,7 @@ mod counts;
 mod dial;
 mod early;
 mod echo;
+mod in_order;
 mod outgoing;
 mod owner;
 mod peer_queue;
@@ -31,7 +32,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-pub use config::{EndpointConfig, Exposure, Forwarding, Heartbeat, NodeIdentity, TopicClasses};
+pub use config::{
+    Credit, EndpointConfig, Exposure, Forwarding, Heartbeat, NodeIdentity, TopicClasses,
+};
 pub use counts::{EndpointCounts, PeerReport};
 pub use publisher::{Outcome, Publisher};
 pub use status::{PeerInfo, PeerOrigin, Status};
@@ -454,6 +457,20 @@ impl Endpoint {
             Hearing::Peers,
         )
         .await
+    }
+
+    /// Subscribes to topic prefixes and receives, of each origin's messages of a class, none that comes behind a
+    /// later one, as may happen while paths through the mesh change: those are dropped, and counted as
+    /// [`DropCause::Reordered`](muster_wire::counters::DropCause::Reordered). The last of 4,096 origins are
+    /// remembered; messages of peers of version 1 have no numbers, and come as their connection brings them.
+    pub async fn subscribe_ordered<I>(&self, prefixes: I) -> Subscriber
+    where
+        I: IntoIterator,
+        I::Item: AsRef<[u8]>,
+    {
+        let limits = self.shared.config.subscriber_queue;
+        self.new_subscriber(prefixes, limits, Hearing::PeersInOrder)
+            .await
     }
 
     /// Subscribes to topic prefixes and receives, besides the peers' messages, what this endpoint's own

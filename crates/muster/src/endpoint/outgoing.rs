@@ -29,6 +29,8 @@ pub(crate) struct Relayed {
     pub(crate) entries: Vec<RelayedEntry>,
     /// The size of the allocation that `buffer` keeps alive.
     pub(crate) retained: usize,
+    /// What all of them cost of the receiver's credit.
+    pub(crate) cost: usize,
 }
 
 /// One of them.
@@ -86,6 +88,14 @@ impl Queued for Outgoing {
                 relayed.retained + entries + MESSAGE_OVERHEAD
             }
             Self::Frame(frame) => frame.len(),
+        }
+    }
+
+    fn cost(&self) -> usize {
+        match self {
+            Self::Message(message) | Self::Addressed(message) => message.cost(),
+            Self::Relayed(relayed) => relayed.cost,
+            Self::Frame(_) => 0,
         }
     }
 

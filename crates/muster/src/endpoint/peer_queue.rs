@@ -1,13 +1,16 @@
 //! The queue between everything that sends to a peer and the task that writes to its connection.
 
+mod credit;
+mod room;
+
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
-use std::time::Instant;
 
 use bytes::Bytes;
 use muster_wire::counters::{DropCause, DropLedger};
+use muster_wire::credit::Grants;
 use muster_wire::envelope::{self, Control};
 use muster_wire::mesh::codec::{Encoder, Frame};
 use muster_wire::peering::Protocol;
@@ -44,6 +47,10 @@ struct State {
     data: ClassQueues<Outgoing>,
     /// The answer to the goodbye of a peer of version 2: the last that it is sent.
     farewell: Option<Bytes>,
+    /// What the peer was granted.
+    grants: Grants,
+    /// Whether the peer has granted anything.
+    knows_credit: bool,
     /// Queued data is still written, then BYE; nothing new is taken.
     closing: bool,
     /// The peer has said goodbye: it may close as soon as it has its answer.
@@ -84,7 +91,7 @@ pub(crate) struct PeerQueue {
 const MESH_FRAMES: usize = 65_536;
 
 /// What is taken from the queues at once, about: as much as one write takes.
-const TAKEN: usize = 256 << 10;
+pub(crate) const TAKEN: usize = 256 << 10;
 
 /// Why a mesh's goodbye is said.
 const SHUTTING_DOWN: u8 = 1;
@@ -106,6 +113,8 @@ pub(crate) enum Taken {
     Work,
     /// Everything was taken and written: say goodbye.
     Drained,
+    /// The rest waits for credit, and nothing more comes.
+    Blocked,
     Ended,
 }
 
@@ -122,6 +131,8 @@ impl PeerQueue {
             filter_at: None,
             data: ClassQueues::new(config.policies(), control_limit),
             farewell: None,
+            grants: Grants::default(),
+            knows_credit: false,
             closing: false,
             peer_closing: false,
             ended: None,
@@ -217,76 +228,6 @@ impl PeerQueue {
             wake(state);
         }
         push
-    }
-
-    /// Offers a message if it has room, or would not be taken at all.
-    pub(crate) fn push_if_room(&self, message: &Message) -> Option<Push> {
-        let item = Outgoing::Message(message.clone());
-        let mut state = self.lock();
-        let cannot = self.cannot_take(&state, &item);
-        let queue = self.class_of(&mut state, &item);
-        if let Some(cause) = cannot {
-            return Some(queue.refuse(&item, cause));
-        }
-        let has_room = queue.has_room(item.messages(), item.bytes()) || queue.is_empty();
-        has_room.then(|| self.push_locked(state, item))
-    }
-
-    /// Offers a message once it has room, or would not be taken at all.
-    pub(crate) fn poll_push(&self, message: &Message, cx: &mut Context<'_>) -> Poll<Push> {
-        let item = Outgoing::Message(message.clone());
-        let mut state = self.lock();
-        if let Some(cause) = self.cannot_take(&state, &item) {
-            let queue = self.class_of(&mut state, &item);
-            return Poll::Ready(queue.refuse(&item, cause));
-        }
-        let queue = self.class_of(&mut state, &item);
-        if queue.has_room(item.messages(), item.bytes()) || queue.is_empty() {
-            return Poll::Ready(self.push_locked(state, item));
-        }
-        if !state
-            .room_wakers
-            .iter()
-            .any(|waker| waker.will_wake(cx.waker()))
-        {
-            state.room_wakers.push(cx.waker().clone());
-        }
-        Poll::Pending
-    }
-
-    /// Counts a message that waited for room in vain.
-    pub(crate) fn refuse_late(&self, message: Message) -> Push {
-        let item = Outgoing::Message(message);
-        let mut state = self.lock();
-        self.class_of(&mut state, &item)
-            .refuse(&item, DropCause::Deadline)
-    }
-
-    /// Offers a message, waiting for room until `deadline`.
-    pub(crate) fn push_blocking(&self, message: Message, deadline: Instant) -> Push {
-        let item = Outgoing::Message(message);
-        let mut state = self.lock();
-        loop {
-            let cannot = self.cannot_take(&state, &item);
-            let queue = self.class_of(&mut state, &item);
-            if let Some(cause) = cannot {
-                return queue.refuse(&item, cause);
-            }
-            if queue.has_room(item.messages(), item.bytes()) || queue.is_empty() {
-                return self.push_locked(state, item);
-            }
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return queue.refuse(&item, DropCause::Deadline);
-            }
-            state.waiting_for_room += 1;
-            let (locked, _) = self
-                .room
-                .wait_timeout(state, left)
-                .unwrap_or_else(PoisonError::into_inner);
-            state = locked;
-            state.waiting_for_room -= 1;
-        }
     }
 
     fn cannot_take(&self, state: &State, item: &Outgoing) -> Option<DropCause> {
@@ -386,6 +327,8 @@ impl PeerQueue {
         if !state.peer_closing {
             state.peer_closing = true;
             state.farewell = Some(encoded(&goodbye()));
+            // It waits for what is queued, and then grants nothing more.
+            state.data.credits_mut().lift();
             wake(state);
         }
         false
@@ -530,13 +473,16 @@ impl PeerQueue {
         Poll::Pending
     }
 
-    /// Takes control frames, which go first, and about as much data as one write takes.
+    /// Takes control frames, which go first, and about as much data as one write takes, with what of it the
+    /// peer has granted. A class that is held stays.
     pub(crate) fn take(
         &self,
         control: &mut VecDeque<Bytes>,
         data: &mut VecDeque<Outgoing>,
+        holds_bulk: bool,
     ) -> Taken {
         let mut state = self.lock();
+        state.data.hold(Class::Bulk, holds_bulk);
         if state.ended.is_some() {
             return Taken::Ended;
         }
@@ -544,12 +490,18 @@ impl PeerQueue {
         state.control_bytes = 0;
         state.filter_at = None;
         state.data.take(TAKEN, data);
+        state.data.hold(Class::Bulk, false);
         if state.data.is_empty() {
             data.extend(state.farewell.take().map(Outgoing::Frame));
         }
         self.tell_room(&mut state);
         if control.is_empty() && data.is_empty() && state.closing {
-            return Taken::Drained;
+            let is_drained = state.data.is_empty();
+            return if is_drained {
+                Taken::Drained
+            } else {
+                Taken::Blocked
+            };
         }
         Taken::Work
     }
@@ -562,15 +514,6 @@ impl PeerQueue {
     /// What was received and refused.
     pub(crate) fn refused(&self) -> DropLedger {
         self.lock().refused.clone()
-    }
-
-    fn tell_room(&self, state: &mut State) {
-        if state.waiting_for_room > 0 {
-            self.room.notify_all();
-        }
-        for waker in state.room_wakers.drain(..) {
-            waker.wake();
-        }
     }
 
     /// Messages and bytes queued, and what was dropped.
@@ -588,7 +531,7 @@ impl PeerQueue {
 impl State {
     /// Whether there is nothing to write.
     fn has_nothing(&self) -> bool {
-        self.control.is_empty() && self.data.is_empty() && self.farewell.is_none()
+        self.control.is_empty() && !self.data.is_ready() && self.farewell.is_none()
     }
 }
 
@@ -626,119 +569,4 @@ impl PeerCounts {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
-    use std::sync::Arc;
-    use std::time::Duration;
-
-    use bytes::Bytes;
-    use muster_wire::{Class, Kind, Overflow, QueueLimits};
-
-    use super::*;
-    use crate::endpoint::PeerOrigin;
-
-    pub(crate) fn queue(config: &EndpointConfig) -> PeerQueue {
-        let id = |byte| EndpointId::from_random([byte; 16]);
-        let info = PeerInfo {
-            id: id(2),
-            address: "peer".to_owned(),
-            origin: PeerOrigin::Accepted,
-            protocol: Protocol::V1,
-        };
-        PeerQueue::new(id(1), info, config)
-    }
-
-    fn small(overflow: Overflow) -> EndpointConfig {
-        EndpointConfig {
-            data_queue: QueueLimits {
-                messages: 2,
-                bytes: 1 << 20,
-            },
-            control_queue: 3,
-            overflow,
-            ..EndpointConfig::default()
-        }
-    }
-
-    pub(crate) fn message(topic: &str, class: Class) -> Message {
-        Message {
-            topic: Topic::new(topic).unwrap(),
-            payload: Bytes::from_static(&[0]),
-            kind: Kind::Data,
-            class,
-            id: None,
-        }
-    }
-
-    #[test]
-    fn control_messages_are_not_displaced_and_keep_their_place() {
-        for (overflow, topics) in [
-            (Overflow::DropOldest, ["/hello", "/2", "/3", "/hello", ""]),
-            (Overflow::DropNewest, ["/hello", "/0", "/1", "/hello", ""]),
-        ] {
-            let queue = queue(&small(overflow));
-            queue.push(message("/hello", Class::Control));
-            for topic in ["/0", "/1", "/2", "/3"] {
-                queue.push(message(topic, Class::Event));
-            }
-            queue.push(message("/hello", Class::Control));
-            queue.push_control(&Control::Pong(envelope::bye(1)));
-            assert_eq!((queue.len(), queue.depth().2.total()), (4, 2));
-            let (mut control, mut data) = (VecDeque::new(), VecDeque::new());
-            assert_eq!(queue.take(&mut control, &mut data), Taken::Work);
-            let taken = data.iter().map(|item| match item {
-                Outgoing::Message(message) | Outgoing::Addressed(message) => {
-                    message.topic.to_string()
-                }
-                Outgoing::Frame(_) | Outgoing::Relayed(_) => String::new(),
-            });
-            assert_eq!(taken.collect::<Vec<_>>(), topics);
-            assert_eq!(queue.depth().1, 0);
-            // Three at most, messages and goodbyes together.
-            data.clear();
-            queue.push_control(&Control::Pong(envelope::bye(1)));
-            for _ in 0..2 {
-                queue.push(message("/hello", Class::Control));
-            }
-            assert_eq!(queue.ended(), None);
-            let push = queue.push(message("/hello", Class::Control));
-            assert_eq!(push, Push::Dropped(DropCause::Disconnect));
-            assert!(matches!(queue.ended(), Some(EndReason::Lost(_))));
-            assert_eq!((queue.len(), queue.depth().2.total()), (0, 5));
-        }
-    }
-
-    #[test]
-    fn who_waits_for_room_is_told_of_the_end_at_once() {
-        let ends: [fn(&PeerQueue); 2] = [
-            |queue| {
-                queue.push(message("/t", Class::Event));
-            },
-            |queue| {
-                for _ in 0..4 {
-                    queue.push_control(&Control::Ping(vec![1]));
-                }
-            },
-        ];
-        for end in ends {
-            let queue = Arc::new(queue(&small(Overflow::Disconnect)));
-            for _ in 0..2 {
-                queue.push(message("/t", Class::Event));
-            }
-            let waiting = Arc::clone(&queue);
-            let thread = std::thread::spawn(move || {
-                let deadline = Instant::now() + Duration::from_secs(20);
-                let push = waiting.push_blocking(message("/t", Class::Event), deadline);
-                (push, Instant::now() < deadline)
-            });
-            while queue.lock().waiting_for_room == 0 {
-                std::thread::yield_now();
-            }
-            let mut pong = queue.ping().unwrap();
-            end(&queue);
-            let told = (Push::Dropped(DropCause::PeerGone), true);
-            assert_eq!(thread.join().unwrap(), told);
-            assert_eq!(pong.try_recv(), Err(oneshot::error::TryRecvError::Closed));
-            assert!(queue.ping().is_none());
-        }
-    }
-}
+pub(crate) mod tests;

@@ -37,9 +37,9 @@ impl Outcome {
         self.queued_to == 0 && self.dropped == 0 && self.local == 0 && !self.held
     }
 
-    /// Holds a message for the mesh, if the endpoint is joining it.
-    fn hold(&mut self, shared: &Shared, message: &Message) {
-        match shared.early.hold(message) {
+    /// What became of a message that was to be held for the mesh, if the endpoint is joining it.
+    fn held(&mut self, pushed: Option<Push>) {
+        match pushed {
             None => {}
             Some(Push::Queued { dropped, .. }) => {
                 self.held = true;
@@ -183,7 +183,8 @@ impl Publisher {
     }
 
     /// Publishes a value and waits, at most `limit` in all, until every matching queue has room; where
-    /// there is none by then, the message is dropped.
+    /// there is none by then, the message is dropped. While the endpoint joins its mesh, that is the room for
+    /// what is held until it has.
     /// Blocks the thread: not for use inside a task.
     pub fn publish_blocking(
         &mut self,
@@ -195,7 +196,7 @@ impl Publisher {
         let deadline = Instant::now() + limit;
         let mut outcome = Outcome::default();
         let message = self.shared.message(topic, payload, Class::Event);
-        outcome.hold(&self.shared, &message);
+        outcome.held(self.shared.early.hold_blocking(&message, deadline));
         let table = self.shared.table.load_full();
         let Some((_, route)) = self.routes.lookup(&table, topic.as_bytes()) else {
             return outcome;
@@ -228,7 +229,10 @@ impl Publisher {
         let deadline = tokio::time::Instant::now() + limit;
         let mut outcome = Outcome::default();
         let message = self.shared.message(topic, payload, Class::Event);
-        outcome.hold(&self.shared, &message);
+        let early = &self.shared.early;
+        let held = poll_fn(|cx| early.poll_hold(&message, cx));
+        let held = tokio::time::timeout_at(deadline, held).await;
+        outcome.held(held.unwrap_or_else(|_| Some(early.refuse_late(&message))));
         let table = self.shared.table.load_full();
         let Some((_, route)) = self.routes.lookup(&table, topic.as_bytes()) else {
             return outcome;
@@ -280,7 +284,7 @@ impl Publisher {
         push: impl Fn(&PeerQueue, Message) -> Push,
     ) -> Outcome {
         let mut outcome = Outcome::default();
-        outcome.hold(&self.shared, &message);
+        outcome.held(self.shared.early.hold(&message));
         let table = self.shared.table.load();
         let Some((_, route)) = self.routes.lookup(&table, topic.as_bytes()) else {
             return outcome;
@@ -314,7 +318,11 @@ fn deliver_locally(
         .filter_map(|position| table.subscriber(*position))
         .filter(|subscriber| subscriber.hears_local || local.is_some());
     let from = local.unwrap_or(me);
-    hearing
-        .map(|subscriber| subscriber.push(Batch::of_one(from, message)))
-        .count()
+    let mut given = 0;
+    for subscriber in hearing {
+        // Whoever publishes here does not wait: a full queue drops by its policy.
+        let _ = subscriber.push(Batch::of_one(from, message));
+        given += 1;
+    }
+    given
 }

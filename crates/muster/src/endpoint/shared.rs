@@ -50,6 +50,8 @@ pub(crate) struct MeshCounts {
     pub(crate) hops_exhausted: AtomicU64,
     /// Arrived behind later ones of their origin and class.
     pub(crate) reordered: AtomicU64,
+    /// Came in parts of which one was missing or too much.
+    pub(crate) fragments_lost: AtomicU64,
     /// What the owner's [`Mesh`](muster_wire::mesh::Mesh) counted of its records.
     pub(crate) records: Mutex<Vec<Counter>>,
 }
@@ -195,6 +197,10 @@ impl Shared {
                 mesh.hops_exhausted.load(Ordering::Relaxed),
             ),
             ("mesh_reordered", mesh.reordered.load(Ordering::Relaxed)),
+            (
+                "mesh_fragments_lost",
+                mesh.fragments_lost.load(Ordering::Relaxed),
+            ),
             ("mesh_held_dropped", self.early.dropped()),
         ];
         let named = named.into_iter().map(|(name, value)| Counter {

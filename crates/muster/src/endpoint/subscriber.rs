@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
@@ -9,6 +10,7 @@ use bytes::Bytes;
 use muster_wire::counters::{DropCause, DropLedger};
 use muster_wire::{EndpointId, Message, Overflow, Queue, QueueLimits, Queued, Topic};
 
+use super::in_order::{InOrder, Place};
 use super::owner::{Command, OwnerHandle};
 use super::status::Status;
 
@@ -63,6 +65,19 @@ impl Batch {
             }],
             retained: message.payload.len(),
         }
+    }
+
+    /// Keeps the messages that come behind none that is later; `late` is told of the topics of others.
+    fn keep(&mut self, places: &[Place], order: &mut InOrder, mut late: impl FnMut(&Topic)) {
+        let mut places = places.iter();
+        let topics = &self.topics;
+        self.entries.retain(|entry| {
+            let follows = places.next().is_none_or(|place| order.follows(*place));
+            if !follows {
+                late(&topics[entry.topic as usize]);
+            }
+            follows
+        });
     }
 
     /// The messages in the order received.
@@ -123,6 +138,7 @@ pub enum Delivery {
 #[derive(Debug)]
 struct State {
     batches: Queue<Batch>,
+    order: InOrder,
     next_number: u64,
     /// Each with the number of the batch that it stands before.
     statuses: VecDeque<(u64, Status)>,
@@ -132,6 +148,14 @@ struct State {
     waker: Option<Waker>,
     /// Stays after a wake, unlike a task's waker.
     standing_waker: Option<Waker>,
+    /// Readers that hold back credit until there is room.
+    room_wakers: Vec<Waker>,
+}
+
+impl State {
+    fn parts(&mut self) -> (&mut Queue<Batch>, &mut InOrder) {
+        (&mut self.batches, &mut self.order)
+    }
 }
 
 /// What a subscriber receives besides its peers' messages.
@@ -139,6 +163,8 @@ struct State {
 pub(crate) enum Hearing {
     /// Nothing.
     Peers,
+    /// Nothing, and of the peers' messages none that comes behind a later one of its origin and class.
+    PeersInOrder,
     /// The changes of peerings.
     PeersAndStatuses,
     /// The messages of all publishers of the endpoint.
@@ -151,8 +177,14 @@ pub(crate) struct SubscriberQueue {
     pub(crate) with_statuses: bool,
     /// Whether messages of the endpoint's own publishers are received too.
     pub(crate) hears_local: bool,
+    /// Whether messages that come behind later ones are dropped.
+    pub(crate) is_in_order: bool,
     /// What all former subscribers of the endpoint dropped. Locked before the state.
     former: Arc<Mutex<DropLedger>>,
+    /// The batches that the subscriber has taken.
+    taken: AtomicU64,
+    /// What it had taken when it was given up as one that takes nothing: nobody waits for it until it does.
+    given_up_at: AtomicU64,
     state: Mutex<State>,
 }
 
@@ -165,17 +197,22 @@ impl SubscriberQueue {
     ) -> Self {
         let state = State {
             batches: Queue::new(limits, overflow),
+            order: InOrder::default(),
             next_number: 0,
             statuses: VecDeque::new(),
             closed: false,
             retired: false,
             waker: None,
             standing_waker: None,
+            room_wakers: Vec::new(),
         };
         Self {
             with_statuses: hearing == Hearing::PeersAndStatuses,
             hears_local: hearing == Hearing::PeersAndLocal,
+            is_in_order: hearing == Hearing::PeersInOrder,
             former,
+            taken: AtomicU64::new(0),
+            given_up_at: AtomicU64::new(u64::MAX),
             state: Mutex::new(state),
         }
     }
@@ -184,19 +221,73 @@ impl SubscriberQueue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn push(&self, mut batch: Batch) {
+    /// Queues a batch; whether the subscriber is behind now, so that more should wait.
+    pub(crate) fn push(&self, batch: Batch) -> bool {
+        self.push_in_order(batch, &[])
+    }
+
+    /// The same for a subscriber that asks for order, with the places of the batch's messages; for one that
+    /// does not, and for messages that have none, there are no places.
+    pub(crate) fn push_in_order(&self, mut batch: Batch, places: &[Place]) -> bool {
         let mut state = self.lock();
         if state.closed {
             drop(state);
-            return self.count_closed([&batch]);
+            self.count_closed([&batch]);
+            return false;
+        }
+        if !places.is_empty() {
+            // Under the lock, as readers of several links may bring messages of one origin.
+            let (batches, order) = state.parts();
+            batch.keep(places, order, |late| {
+                batches.count_dropped(DropCause::Reordered, &late.normalized(), 1);
+            });
+            if batch.is_empty() {
+                return state.batches.is_half_full() && self.may_take();
+            }
         }
         batch.number = state.next_number;
         state.next_number += 1;
         let was_idle = state.batches.is_empty();
         state.batches.push(batch);
+        let is_behind = state.batches.is_half_full() && self.may_take();
         if was_idle {
             wake(state);
         }
+        is_behind
+    }
+
+    /// Whether the subscriber has taken something since it was given up.
+    fn may_take(&self) -> bool {
+        self.taken() != self.given_up_at.load(Ordering::Relaxed)
+    }
+
+    /// How many batches the subscriber has taken: a sign of life.
+    pub(crate) fn taken(&self) -> u64 {
+        self.taken.load(Ordering::Relaxed)
+    }
+
+    /// The subscriber has had `taken` batches for too long: until it takes another nobody waits for it.
+    pub(crate) fn give_up_at(&self, taken: u64) {
+        self.given_up_at.store(taken, Ordering::Relaxed);
+    }
+
+    /// Whether whoever fills the queue should wait.
+    pub(crate) fn is_behind(&self) -> bool {
+        let state = self.lock();
+        state.batches.is_half_full() && !state.closed && self.may_take()
+    }
+
+    /// Waits until the subscriber is not behind any more, or is told to look again.
+    pub(crate) fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.lock();
+        if !state.batches.is_half_full() || state.closed {
+            return Poll::Ready(());
+        }
+        let mut known = state.room_wakers.iter();
+        if !known.any(|waker| waker.will_wake(cx.waker())) {
+            state.room_wakers.push(cx.waker().clone());
+        }
+        Poll::Pending
     }
 
     pub(crate) fn push_status(&self, status: Status) {
@@ -216,7 +307,9 @@ impl SubscriberQueue {
     pub(crate) fn close(&self) {
         let mut state = self.lock();
         state.closed = true;
+        let readers = std::mem::take(&mut state.room_wakers);
         wake(state);
+        wake_all(readers);
     }
 
     /// Counts batches that a closed queue has not handed to its subscriber.
@@ -248,7 +341,9 @@ impl SubscriberQueue {
         state.closed = true;
         let mut queued = VecDeque::new();
         state.batches.take_all(&mut queued);
+        let readers = std::mem::take(&mut state.room_wakers);
         wake(state);
+        wake_all(readers);
         self.count_closed(taken.iter().chain(&queued));
     }
 
@@ -283,6 +378,12 @@ fn wake(mut state: MutexGuard<'_, State>) {
     let standing = state.standing_waker.clone();
     drop(state);
     for waker in [waker, standing].into_iter().flatten() {
+        waker.wake();
+    }
+}
+
+fn wake_all(wakers: Vec<Waker>) {
+    for waker in wakers {
         waker.wake();
     }
 }
@@ -334,7 +435,9 @@ impl Subscriber {
         state.batches.take_all(&mut self.taken);
         std::mem::swap(&mut state.statuses, &mut self.statuses);
         let closed = state.closed;
+        let readers = std::mem::take(&mut state.room_wakers);
         drop(state);
+        wake_all(readers);
         match self.next_taken() {
             Some(next) => Ok(next),
             None if closed => Err(TryReceiveError::Closed),
@@ -414,7 +517,9 @@ impl Subscriber {
                 .pop_front()
                 .map(|(_, status)| Delivery::Status(status));
         }
-        self.taken.pop_front().map(Delivery::Batch)
+        let batch = self.taken.pop_front()?;
+        self.queue.taken.fetch_add(1, Ordering::Relaxed);
+        Some(Delivery::Batch(batch))
     }
 }
 

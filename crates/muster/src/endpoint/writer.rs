@@ -1,5 +1,7 @@
 //! The task that writes a peer's queue to its connection.
 
+mod cuts;
+
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io::IoSlice;
@@ -11,13 +13,14 @@ use muster_wire::envelope;
 use muster_wire::mesh::HOPS;
 use muster_wire::mesh::codec::{Encoder, Head, OpenBatch};
 use muster_wire::peering::Protocol;
-use muster_wire::{Class, EndpointId, Kind, Message, Topic};
+use muster_wire::{Class, EndpointId, Kind, Message, Queued, Topic};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use super::outgoing::{Outgoing, Relayed};
-use super::peer_queue::{EndReason, PeerCounts, PeerQueue, Taken};
+use super::peer_queue::{EndReason, PeerCounts, PeerQueue, TAKEN, Taken};
 use super::spare::Spare;
 use super::tls::describe_io;
+use cuts::{Cuts, Next, PART, Piece};
 
 /// How much is put together for one write.
 const WRITE_BUFFER: usize = 256 << 10;
@@ -53,6 +56,7 @@ pub(crate) async fn run<W: AsyncWrite + Unpin>(
         encoder: Encoder::default(),
         spare: Spare::default(),
         batch: None,
+        cuts: Cuts::default(),
     };
     if let Err(reason) = writer.run(bye_timeout).await {
         writer.queue.end(reason);
@@ -79,46 +83,64 @@ struct Writer<W> {
     spare: Spare,
     /// The batch at the end of the buffer that more messages may follow in.
     batch: Option<OpenBatch>,
+    /// Large messages of the bulk class; while there are some, no others of it are taken from the queue.
+    cuts: Cuts,
 }
 
 impl<W> Drop for Writer<W> {
     /// However it ends, what it has not begun to write is counted.
     fn drop(&mut self) {
+        self.messages.extend(self.cuts.topics().cloned());
         self.queue.count_unwritten(&self.messages, &self.data);
     }
 }
 
 impl<W: AsyncWrite + Unpin> Writer<W> {
     async fn run(&mut self, bye_timeout: Duration) -> Result<(), EndReason> {
-        self.until(Taken::Drained).await?;
+        self.until(Taken::Drained, bye_timeout).await?;
         if self.queue.ended().is_some() {
             return Ok(());
         }
         self.queue.say_goodbye();
         // The peer may be saying goodbye at the same time, and waits for the answer.
-        match tokio::time::timeout(bye_timeout, self.until(Taken::Ended)).await {
+        match tokio::time::timeout(bye_timeout, self.until(Taken::Ended, bye_timeout)).await {
             Ok(Err(reason)) => Err(reason),
             Ok(Ok(())) | Err(_) => Err(EndReason::removed()),
         }
     }
 
     /// Writes what is queued until the peering ends, or until the queue is in the state `last`.
-    async fn until(&mut self, last: Taken) -> Result<(), EndReason> {
+    async fn until(&mut self, last: Taken, bye_timeout: Duration) -> Result<(), EndReason> {
         let mut control = VecDeque::new();
         loop {
-            if last == Taken::Ended {
+            if !self.cuts.is_empty() {
+                // There is something to write.
+            } else if last == Taken::Ended {
                 poll_fn(|cx| self.queue.poll_work(cx)).await;
             } else {
                 poll_fn(|cx| self.queue.poll_ready(cx)).await;
             }
-            match self.queue.take(&mut control, &mut self.data) {
+            let holds_bulk = !self.cuts.is_empty();
+            let has_rest = holds_bulk || self.size() > 0;
+            match self.queue.take(&mut control, &mut self.data, holds_bulk) {
                 Taken::Ended => return Ok(()),
-                Taken::Drained if last == Taken::Drained && self.size() == 0 => return Ok(()),
+                Taken::Drained if last == Taken::Drained && !has_rest => return Ok(()),
+                Taken::Blocked if !has_rest => self.wait_for_credit(bye_timeout).await,
                 // What was put off for a fuller write goes out with nothing more.
-                Taken::Drained | Taken::Work => {
+                Taken::Drained | Taken::Blocked | Taken::Work => {
                     self.write_all(&mut control).await?;
                 }
             }
+        }
+    }
+
+    /// The peering is about to end, and what is left has no credit: a peer that gives none for so long gets it
+    /// all the same.
+    async fn wait_for_credit(&mut self, limit: Duration) {
+        let queue = &self.queue;
+        let credit = poll_fn(|cx| queue.poll_credit(cx));
+        if tokio::time::timeout(limit, credit).await.is_err() {
+            queue.lift_credit();
         }
     }
 
@@ -136,7 +158,12 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
             // A burst is over, and the link may be one of hundreds.
             *control = VecDeque::new();
         }
+        let mut others = 0;
         while let Some(item) = self.data.pop_front() {
+            let Some(item) = self.put_off(item) else {
+                continue;
+            };
+            others += item.bytes();
             match item {
                 Outgoing::Frame(frame) => self.add_frame(&frame),
                 Outgoing::Message(message) => self.add(message),
@@ -150,6 +177,11 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
                 self.flush().await?;
             }
         }
+        if !self.cuts.is_empty() {
+            let parts = self.cuts.parts_after(others, others < TAKEN);
+            self.add_parts(parts);
+            return self.flush().await;
+        }
         let is_lone = self.messages.len() == 1 && !self.is_busy;
         if self.size() < SMALL_WRITE && !is_lone {
             // A publisher that goes on publishing gets its next messages into the same write: it has by the
@@ -157,10 +189,85 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
             // costs a round trip two calls of the system, a tenth of its CPU.
             tokio::task::yield_now().await;
         }
-        if self.size() < WRITE_BUFFER && self.queue.len() > 0 {
+        if self.size() < WRITE_BUFFER && self.queue.has_more() {
             return Ok(());
         }
         self.flush().await
+    }
+
+    /// Puts a message of the bulk class behind the large ones that are sent in parts, if it is large itself or
+    /// there are some; gives back all else.
+    fn put_off(&mut self, item: Outgoing) -> Option<Outgoing> {
+        let largest = match &item {
+            Outgoing::Message(message) => message.payload.len(),
+            Outgoing::Relayed(relayed) => {
+                let lengths = relayed.entries.iter().map(|entry| entry.length as usize);
+                lengths.max().unwrap_or(0)
+            }
+            // What is addressed goes to peers of version 1 alone.
+            Outgoing::Frame(_) | Outgoing::Addressed(_) => return Some(item),
+        };
+        let is_bulk = item.class() == Class::Bulk && self.queue.info.protocol == Protocol::V2;
+        let is_large = largest > PART || !self.cuts.is_empty();
+        if !is_bulk || !is_large || !self.queue.knows_credit() {
+            return Some(item);
+        }
+        match item {
+            Outgoing::Message(message) => {
+                let id = message.id?; // without an identity it cannot travel
+                self.cuts.push(Piece {
+                    topic: message.topic,
+                    payload: message.payload,
+                    id,
+                    hops: HOPS,
+                    kind: message.kind,
+                    guest: None,
+                });
+            }
+            Outgoing::Relayed(relayed) => {
+                for entry in &relayed.entries {
+                    let (topic, payload) = relayed.parts(entry);
+                    self.cuts.push(Piece {
+                        topic: topic.clone(),
+                        payload,
+                        id: entry.id,
+                        hops: entry.hops,
+                        kind: entry.kind,
+                        guest: relayed.guest,
+                    });
+                }
+            }
+            Outgoing::Frame(_) | Outgoing::Addressed(_) => {}
+        }
+        None
+    }
+
+    /// Adds parts of large messages; small ones between them count for nothing.
+    fn add_parts(&mut self, mut parts: usize) {
+        while parts > 0 {
+            match self.cuts.next() {
+                None => return,
+                Some(Next::Small(piece)) => {
+                    let head = piece.head();
+                    self.add_head(Class::Bulk, &head, piece.payload.len());
+                    self.buffer.extend_from_slice(&piece.payload);
+                    head.put_tail(&mut self.buffer);
+                    self.messages.push(piece.topic);
+                    if self.buffer.len() >= WRITE_BUFFER {
+                        return;
+                    }
+                }
+                Some(Next::Part(before, part, behind, topic)) => {
+                    self.close_batch();
+                    self.buffer.extend_from_slice(&before);
+                    self.in_place_bytes += part.len();
+                    self.in_place.push((self.buffer.len(), part));
+                    self.buffer.extend_from_slice(&behind);
+                    self.messages.extend(topic);
+                    parts -= 1;
+                }
+            }
+        }
     }
 
     fn size(&self) -> usize {

@@ -19,7 +19,7 @@ use muster_cluster::{Layout, Node as LayoutNode, Quorum, ReadyError};
 use muster_wire::{ClassPolicy, EndpointId, Filter, Incarnation, Overflow, QueueLimits};
 
 use crate::endpoint::{
-    Endpoint, EndpointConfig, Exposure, Forwarding, Heartbeat, ListenError, NodeIdentity,
+    Credit, Endpoint, EndpointConfig, Exposure, Forwarding, Heartbeat, ListenError, NodeIdentity,
     StartError, Tls, TopicClasses,
 };
 use driver::{Clock, Driver, Ends, Shared};
@@ -277,6 +277,10 @@ fn endpoint_config(node: &LayoutNode, incarnation: Incarnation, tls: Tls) -> End
             bytes: settings.size("peering.data_queue_bytes"),
         },
         control_queue: settings.size("peering.control_queue"),
+        credit: Credit {
+            link: settings.size("peering.credit") as u64,
+            all: settings.size("peering.credit_of_all") as u64,
+        },
         heartbeat: Heartbeat {
             interval: settings.duration("peering.heartbeat"),
             timeout: settings.duration("peering.heartbeat_timeout"),

@@ -106,6 +106,7 @@ mod tests {
             queued_bytes: 0,
             dropped: DropLedger::default(),
             refused: DropLedger::default(),
+            credit_waits: 0,
         }
     }
 

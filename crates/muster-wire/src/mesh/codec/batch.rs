@@ -190,7 +190,12 @@ impl OpenBatch {
     }
 }
 
-fn put_head(aliases: &mut SenderAliases, class: Class, head: &Head<'_>, out: &mut Vec<u8>) {
+pub(super) fn put_head(
+    aliases: &mut SenderAliases,
+    class: Class,
+    head: &Head<'_>,
+    out: &mut Vec<u8>,
+) {
     let last = aliases.write(head.id.origin, class, out);
     let difference = head.id.sequence.wrapping_sub(*last);
     *last = head.id.sequence;
@@ -289,7 +294,7 @@ impl Decoder {
 }
 
 impl<'d, 'a> Batch<'d, 'a> {
-    fn new(aliases: &'d mut ReceiverAliases, mut reader: Reader<'a>) -> Option<Self> {
+    pub(super) fn new(aliases: &'d mut ReceiverAliases, mut reader: Reader<'a>) -> Option<Self> {
         let class = read_class(&mut reader)?;
         let flags = reader.u8()?;
         let left = reader.varint()?;

@@ -4,6 +4,7 @@
 //! ends count alike.
 
 mod batch;
+mod fragment;
 mod records;
 #[cfg(test)]
 mod tests;
@@ -18,6 +19,7 @@ use crate::message::Class;
 use crate::{EndpointId, Incarnation};
 
 pub use batch::{Batch, Head, MAX_ALIASES, MAX_MESSAGES, MessageRef, OpenBatch};
+pub use fragment::{FragmentRef, is_fragment, put_fragment_head};
 pub use records::{MAX_FILTER_BYTES, MAX_FILTER_ENTRIES, MAX_GUESTS, MAX_NEIGHBOURS, MAX_WORD};
 
 const BATCH: u8 = 1;
@@ -341,7 +343,7 @@ impl Decoder {
                 let text = records::word(reader, MAX_TEXT)?;
                 Ok(Frame::Goodbye { reason, text })
             }
-            FRAGMENT => read_fragment(reader, whole).ok_or(Fault::Malformed),
+            FRAGMENT => fragment::read(reader, whole),
             ECHO => read_echo(reader).ok_or(Fault::Malformed),
             OFFER => read_offer(reader),
             _ => read_agree(reader).ok_or(Fault::Malformed),
@@ -488,15 +490,5 @@ fn read_agree(reader: &mut Reader<'_>) -> Option<Frame> {
         },
         2 => Frame::Agreed(hash),
         _ => return None,
-    })
-}
-
-fn read_fragment(reader: &mut Reader<'_>, whole: &Bytes) -> Option<Frame> {
-    Some(Frame::Fragment {
-        class: read_class(reader)?,
-        number: reader.varint()?,
-        index: reader.varint()?,
-        last: reader.u8()? & 1 != 0,
-        bytes: shared(whole, reader.string()?),
     })
 }

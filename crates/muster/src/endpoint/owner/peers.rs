@@ -67,6 +67,9 @@ impl Owner {
         };
         let config = &self.shared.config;
         let queue = Arc::new(PeerQueue::new(self.shared.me, info.clone(), config));
+        if protocol == Protocol::V2 {
+            queue.grant_first(config.credit.window(self.peers.len() + 1));
+        }
         if announce && protocol == Protocol::V1 {
             queue.push_control(&Control::RoutingUpdate(self.filter.clone()));
         }

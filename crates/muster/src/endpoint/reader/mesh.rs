@@ -5,15 +5,16 @@ use std::sync::{Arc, PoisonError};
 
 use bytes::{Bytes, BytesMut};
 use muster_wire::counters::DropCause;
+use muster_wire::credit;
 use muster_wire::frame::{self, HEADER, Next};
-use muster_wire::mesh::codec::{self, Decoder, Frame, MessageRef};
+use muster_wire::mesh::codec::{self, Decoder, FragmentRef, Frame, FrameError, MessageRef};
 use muster_wire::mesh::{Verdict, addressed};
 use muster_wire::peering::Protocol;
 use muster_wire::routing::HopCache;
 use muster_wire::{Class, EndpointId, Kind, Topic};
 use tokio::io::AsyncRead;
 
-use super::pending::{Lying, Way};
+use super::pending::{Lying, Source, Way};
 use super::{PeerCounts, Reader, Relay, Shared, Table};
 use crate::endpoint::owner::Command;
 use crate::endpoint::peer_queue::EndReason;
@@ -45,6 +46,8 @@ const AT_ONCE: usize = 64;
 enum Stop {
     /// The owner has to deal with these frames before what follows them.
     Owner(Vec<Frame>),
+    /// A batch that came in parts is whole.
+    Whole(Bytes),
     /// The peer is about to go: nothing more may be routed to it.
     Goodbye,
     End(EndReason),
@@ -68,6 +71,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             match outcome {
                 Ok(needed) => return Ok(needed),
                 Err(Stop::End(reason)) => return Err(reason),
+                Err(Stop::Whole(body)) => self.whole(&table, &body)?,
                 Err(Stop::Goodbye) => {
                     let peer = self.queue.info.id;
                     let leaving = |done| Command::PeerLeaving(peer, done);
@@ -122,21 +126,18 @@ impl<R: AsyncRead + Unpin> Reader<R> {
                 Err(error) => break Err(lost(&error)),
             };
             if let Some(batch) = batch {
-                let class = batch.class;
-                let malformed = batch.into_iter().find_map(|message| match message {
-                    Ok(message) => {
-                        messages += 1;
-                        // The payload lies in the buffer.
-                        let start = message.payload.as_ptr() as usize - buffer.as_ptr() as usize;
-                        self.message(&shared, table, class, message, start);
-                        None
-                    }
-                    Err(error) => Some(lost(&error)),
-                });
-                if let Some(end) = malformed {
-                    break Err(end);
+                let (came, malformed) = self.batch(&shared, table, batch, buffer);
+                messages += came;
+                if let Some(error) = malformed {
+                    break Err(lost(&error));
                 }
                 continue;
+            }
+            match Decoder::fragment(payload).map(|part| part.map(|part| self.part(&part, limit))) {
+                Ok(None) => {}
+                Ok(Some(None)) => continue,
+                Ok(Some(Some(body))) => break Err(Stop::Whole(body)),
+                Err(error) => break Err(lost(&error)),
             }
             let frame = match decoder.read(&Bytes::copy_from_slice(payload)) {
                 Ok(Some(frame)) => frame,
@@ -156,6 +157,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
                     is_answer: true,
                     token,
                 }),
+                Frame::Credit { class, bytes } => self.queue.credit_came(class, bytes),
                 Frame::Goodbye { .. } => break Err(Stop::Goodbye),
                 frame => for_owner.push(frame),
             }
@@ -165,6 +167,53 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         }
         PeerCounts::add(&self.queue.counts.messages_in, messages);
         (at, outcome)
+    }
+
+    /// The messages of a batch that lies in a buffer: how many, and what is wrong with the next.
+    fn batch(
+        &mut self,
+        shared: &Shared,
+        table: &Table,
+        batch: codec::Batch<'_, '_>,
+        buffer: &[u8],
+    ) -> (u64, Option<FrameError>) {
+        let class = batch.class;
+        let (mut messages, mut cost) = (0, 0);
+        let malformed = batch.into_iter().find_map(|message| match message {
+            Ok(message) => {
+                messages += 1;
+                cost += credit::cost(message.topic, message.payload.len());
+                // The payload lies in the buffer.
+                let start = message.payload.as_ptr() as usize - buffer.as_ptr() as usize;
+                self.message(shared, table, class, message, start);
+                None
+            }
+            Err(error) => Some(error),
+        });
+        self.credit.came(class, cost);
+        (messages, malformed)
+    }
+
+    /// A part of a batch has come; the whole if it is the last one.
+    fn part(&mut self, part: &FragmentRef<'_>, limit: usize) -> Option<Bytes> {
+        let whole = self.assembly.add(part, limit);
+        whole.unwrap_or_else(|_| {
+            count(&self.shared.mesh.fragments_lost);
+            None
+        })
+    }
+
+    /// A batch that came in parts is whole.
+    fn whole(&mut self, table: &Table, body: &Bytes) -> Result<(), EndReason> {
+        let shared = Arc::clone(&self.shared);
+        let mut decoder = Decoder::default();
+        let batch = decoder.cut_batch(body);
+        let batch = batch.map_err(|error| EndReason::Lost(error.to_string()))?;
+        let (messages, malformed) = self.batch(&shared, table, batch, body);
+        PeerCounts::add(&self.queue.counts.messages_in, messages);
+        self.distribute(table, body, body.len());
+        self.settle(table.peers().len());
+        malformed.map_or(Ok(()), |error| Err(EndReason::Lost(error.to_string())))
     }
 
     /// A message has come: for subscribers here, for others, or not at all.
@@ -186,7 +235,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             return self.refuse(DropCause::Malformed, "a topic that may not be", "");
         };
         let length = message.payload.len();
-        self.take(table, slot, position, &message, start);
+        self.take(table, (slot, class), position, &message, start);
         if !table.mesh().is_some_and(|routes| routes.relays()) {
             return;
         }
@@ -229,7 +278,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
     fn take(
         &mut self,
         table: &Table,
-        origin: u32,
+        (origin, class): (u32, Class),
         position: usize,
         message: &MessageRef<'_>,
         start: usize,
@@ -259,7 +308,11 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             let from = message.guest.unwrap_or(message.id.origin);
             match message.kind {
                 Kind::Command => self.command(from, message),
-                Kind::Data => self.deliver(from, position, start, message.payload.len()),
+                Kind::Data => {
+                    let id = Some(message.id);
+                    let source = Source { from, class, id };
+                    self.deliver(table, source, position, start, message.payload.len());
+                }
             }
         }
         if is_for_guests {
@@ -339,7 +392,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
 /// Whether a frame must not be looked at before the owner has dealt with those before it: messages need
 /// the records that explain them, and a goodbye is the last.
 fn comes_behind(payload: &[u8]) -> bool {
-    codec::is_batch(payload) || codec::is_goodbye(payload)
+    codec::is_batch(payload) || codec::is_fragment(payload) || codec::is_goodbye(payload)
 }
 
 fn lost(error: &impl ToString) -> Stop {

@@ -1,20 +1,22 @@
 //! The read side of a peering: validates, routes and hands over what one socket read brought, with
 //! no task between the socket and the subscribers' queues.
 
+mod credit;
+mod fragments;
 mod guests;
 mod mesh;
 mod pending;
 
 use std::sync::Arc;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use muster_data::Limits;
 use muster_wire::counters::DropCause;
 use muster_wire::envelope::{self, Control, Envelope};
 use muster_wire::frame::{self, HEADER, Next};
 use muster_wire::peering::Protocol;
 use muster_wire::routing::RouteCache;
-use muster_wire::{EndpointId, Kind, Topic};
+use muster_wire::{Class, Kind, Topic};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use super::owner::{Command, OwnerHandle};
@@ -22,8 +24,10 @@ use super::peer_queue::{EndReason, PeerCounts, PeerQueue};
 use super::shared::{Shared, Table};
 use super::spare::Spare;
 use super::tls::describe_io;
+use credit::{Classes, CreditIntake};
+use fragments::Assembly;
 use mesh::{MeshIntake, count};
-use pending::{Pending, Relay};
+use pending::{Pending, Relay, Source};
 
 /// The first read buffer of a connection, in bytes; it doubles while reads fill it.
 const SMALL_READ: usize = 8 << 10;
@@ -53,6 +57,8 @@ pub(crate) struct Reader<R> {
     pending: Vec<Pending>,
     relays: Vec<Relay>,
     mesh: MeshIntake,
+    credit: CreditIntake,
+    assembly: Assembly,
     warned: bool,
 }
 
@@ -80,6 +86,8 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             pending: Vec::new(),
             relays: Vec::new(),
             mesh: MeshIntake::default(),
+            credit: CreditIntake::default(),
+            assembly: Assembly::default(),
             warned: false,
         }
     }
@@ -97,7 +105,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             };
             self.make_room(needed);
             let room = self.buffer.capacity() - self.buffer.len();
-            match self.stream.read_buf(&mut self.buffer).await {
+            match self.read().await {
                 Ok(0) | Err(_) if self.queue.both_closing() => return EndReason::removed(),
                 Ok(0) => return EndReason::Lost("connection closed by the peer".to_owned()),
                 Ok(read) => {
@@ -114,6 +122,26 @@ impl<R: AsyncRead + Unpin> Reader<R> {
                 Err(error) => return EndReason::Lost(describe_io(&error)),
             }
         }
+    }
+
+    /// Reads once, and gives back the credit that was held in the meantime.
+    async fn read(&mut self) -> std::io::Result<usize> {
+        while self.credit.is_holding() {
+            tokio::select! {
+                biased;
+                read = self.stream.read_buf(&mut self.buffer) => return read,
+                () = self.credit.released() => {}
+            }
+            let links = self.shared.table.load().peers().len();
+            self.settle(links);
+        }
+        self.stream.read_buf(&mut self.buffer).await
+    }
+
+    /// Gives back the credit of what has come, unless somebody is behind.
+    fn settle(&mut self, links: usize) {
+        let window = self.shared.config.credit.window(links);
+        self.credit.settle(self.shared.now(), &self.queue, window);
     }
 
     /// Grows the buffer for a frame of `needed` bytes, no faster than its bytes arrive, unless as large a
@@ -207,7 +235,12 @@ impl<R: AsyncRead + Unpin> Reader<R> {
                                 start + envelope::FIXED..start + envelope::FIXED + topic.len();
                             let found = self.routes.find(&table, &self.buffer[topic]);
                             if let Some(position) = found {
-                                self.deliver(self.queue.info.id, position, offset, length);
+                                let source = Source {
+                                    from: self.queue.info.id,
+                                    class: Class::Event,
+                                    id: None,
+                                };
+                                self.deliver(&table, source, position, offset, length);
                                 self.relay_for_guest(&table, position, offset, length);
                             }
                         }
@@ -253,44 +286,70 @@ impl<R: AsyncRead + Unpin> Reader<R> {
     }
 
     /// Notes a message for the subscribers of its topic, which is at a position of the routes.
-    fn deliver(&mut self, from: EndpointId, position: usize, offset: usize, length: usize) {
+    fn deliver(
+        &mut self,
+        table: &Table,
+        source: Source,
+        position: usize,
+        offset: usize,
+        length: usize,
+    ) {
         let Some((topic, route)) = self.routes.get(position) else {
             return;
         };
         for subscriber in &route.subscribers {
-            let known = self
-                .pending
-                .iter()
-                .rposition(|pending| pending.subscriber == *subscriber && pending.from == from);
+            let known = self.pending.iter().rposition(|pending| {
+                pending.subscriber == *subscriber && pending.from == source.from
+            });
             let at = known.unwrap_or_else(|| {
-                self.pending.push(Pending::new(*subscriber, from));
+                let handle = table.subscriber(*subscriber);
+                let is_in_order = handle.is_some_and(|subscriber| subscriber.is_in_order);
+                self.pending
+                    .push(Pending::new(*subscriber, source.from, is_in_order));
                 self.pending.len() - 1
             });
-            self.pending[at].add(topic, offset, length);
+            self.pending[at].add(source, topic, offset, length);
         }
     }
 
     /// Cuts the complete frames off the buffer and gives each subscriber and each peer its batch.
     fn hand_over(&mut self, table: &Table, end: usize) {
         let chunk = self.buffer.split_to(end);
-        if self.pending.is_empty() && self.relays.is_empty() {
-            return;
+        if !(self.pending.is_empty() && self.relays.is_empty()) {
+            self.distribute(table, &chunk.freeze(), self.allocation);
         }
-        let chunk = chunk.freeze();
+        if self.queue.info.protocol == Protocol::V2 {
+            self.settle(table.peers().len());
+        }
+    }
+
+    /// Gives each subscriber and each peer its part of a buffer that keeps so many bytes alive.
+    fn distribute(&mut self, table: &Table, chunk: &Bytes, allocation: usize) {
         let config = &self.shared.config;
+        let mut passed_on = Classes::default();
         for relay in self.relays.drain(..) {
             if let Some(peer) = table.peer(relay.way.peer) {
+                passed_on.add(relay.way.class);
                 let limits = config.policies()[relay.way.class as usize].limits;
                 let most = limits.bytes.min(config.frame_limit);
-                let relayed = relay.into_relayed(&chunk, self.allocation, most);
+                let relayed = relay.into_relayed(chunk, allocation, most);
                 peer.handle.relay(relayed);
             }
         }
-        for pending in self.pending.drain(..) {
+        for mut pending in self.pending.drain(..) {
             if let Some(subscriber) = table.subscriber(pending.subscriber) {
-                subscriber.push(pending.into_batch(&chunk, self.allocation));
+                let classes = pending.classes;
+                let places = std::mem::take(&mut pending.places);
+                let batch = pending.into_batch(chunk, allocation);
+                if subscriber.push_in_order(batch, &places) {
+                    let now = self.shared.now();
+                    self.credit.is_behind(classes, subscriber, now);
+                } else {
+                    self.credit.passed_on(classes);
+                }
             }
         }
+        self.credit.passed_on(passed_on);
     }
 
     fn refuse(&mut self, cause: DropCause, what: &str, label: &str) {

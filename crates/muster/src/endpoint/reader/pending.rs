@@ -1,8 +1,11 @@
 //! What one read brought for one subscriber, or for one peer that it is relayed to.
 
 use bytes::Bytes;
+use muster_wire::credit;
 use muster_wire::{Class, EndpointId, Kind, MESSAGE_OVERHEAD, MessageId, QueueLimits, Topic};
 
+use super::credit::Classes;
+use crate::endpoint::in_order::Place;
 use crate::endpoint::outgoing::{Relayed, RelayedEntry};
 use crate::endpoint::subscriber::{Batch, BatchEntry};
 
@@ -39,6 +42,16 @@ fn narrow(value: usize) -> u32 {
     u32::try_from(value).unwrap_or(u32::MAX)
 }
 
+/// Where a message for subscribers comes from.
+#[derive(Clone, Copy)]
+pub(super) struct Source {
+    /// Who it is from, as subscribers see it.
+    pub(super) from: EndpointId,
+    pub(super) class: Class,
+    /// Its identity; messages of peers of version 1 have none.
+    pub(super) id: Option<MessageId>,
+}
+
 /// The messages of one origin for one subscriber.
 pub(super) struct Pending {
     pub(super) subscriber: u32,
@@ -46,21 +59,34 @@ pub(super) struct Pending {
     topics: Topics,
     entries: Vec<BatchEntry>,
     bytes: usize,
+    /// The classes of traffic that they came in.
+    pub(super) classes: Classes,
+    /// The place of each among those of its origin, if the subscriber asks for order.
+    pub(super) places: Vec<Place>,
+    is_in_order: bool,
 }
 
 impl Pending {
-    pub(super) fn new(subscriber: u32, from: EndpointId) -> Self {
+    pub(super) fn new(subscriber: u32, from: EndpointId, is_in_order: bool) -> Self {
         Self {
             subscriber,
             from,
             topics: Topics::default(),
             entries: Vec::new(),
             bytes: 0,
+            classes: Classes::default(),
+            places: Vec::new(),
+            is_in_order,
         }
     }
 
-    pub(super) fn add(&mut self, topic: &Topic, offset: usize, length: usize) {
+    pub(super) fn add(&mut self, source: Source, topic: &Topic, offset: usize, length: usize) {
         self.bytes += length;
+        self.classes.add(source.class);
+        if let Some(id) = source.id.filter(|_| self.is_in_order) {
+            let class = source.class;
+            self.places.push(Place { id, class });
+        }
         self.entries.push(BatchEntry {
             topic: self.topics.note(topic),
             start: narrow(offset),
@@ -116,6 +142,7 @@ pub(super) struct Relay {
     topics: Topics,
     entries: Vec<RelayedEntry>,
     bytes: usize,
+    cost: usize,
 }
 
 impl Relay {
@@ -125,6 +152,7 @@ impl Relay {
             topics: Topics::default(),
             entries: Vec::new(),
             bytes: 0,
+            cost: 0,
         }
     }
 
@@ -149,6 +177,7 @@ impl Relay {
 
     fn add(&mut self, message: Lying<'_>) {
         self.bytes += message.length;
+        self.cost += credit::cost(message.topic.as_bytes(), message.length);
         self.entries.push(RelayedEntry {
             topic: self.topics.note(message.topic),
             start: narrow(message.start),
@@ -172,6 +201,7 @@ impl Relay {
             topics: self.topics.0,
             entries: self.entries,
             retained,
+            cost: self.cost,
         }
     }
 }

@@ -1,0 +1,102 @@
+//! Parts of a batch that is too large to be sent in one piece (protocol version 2, section 11.2).
+//!
+//! The parts come between other batches, so a batch that is cut shares nothing with them: it has aliases of its
+//! own, and begins with none.
+
+use bytes::Bytes;
+
+use super::batch::{self, Batch, Head};
+use super::{
+    Decoder, Encoder, FRAGMENT, Fault, Frame, FrameError, name, read_class, shared, skip_fields,
+};
+use crate::bytes::{Reader, put_varbyte, put_varint};
+use crate::frame;
+use crate::message::Class;
+
+/// A part of the body of a batch, where it lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FragmentRef<'a> {
+    /// The class of the batch.
+    pub class: Class,
+    /// The number of the cut frame on this link.
+    pub number: u64,
+    /// The position of the part.
+    pub index: u64,
+    /// Whether it is the last part.
+    pub last: bool,
+    /// The part.
+    pub bytes: &'a [u8],
+}
+
+/// Whether the payload of a frame is a part of a batch.
+pub fn is_fragment(payload: &[u8]) -> bool {
+    payload.first() == Some(&FRAGMENT)
+}
+
+/// Appends a frame of a part, except for the part itself, which has `length` bytes and must follow.
+pub fn put_fragment_head(
+    class: Class,
+    (number, index): (u64, u64),
+    last: bool,
+    length: usize,
+    out: &mut Vec<u8>,
+) {
+    let start = out.len();
+    out.extend_from_slice(&[0; frame::HEADER]);
+    out.extend_from_slice(&[FRAGMENT, class as u8]);
+    put_varint(out, number);
+    put_varint(out, index);
+    out.push(u8::from(last));
+    put_varbyte(out, length);
+    let whole = out.len() - start - frame::HEADER + length;
+    let whole = u32::try_from(whole).unwrap_or(u32::MAX);
+    out[start..start + frame::HEADER].copy_from_slice(&whole.to_be_bytes());
+}
+
+impl Encoder {
+    /// Appends the body of a batch of one message that is to be cut, up to the payload of `length` bytes.
+    /// [`Head::put_tail`] follows that.
+    pub fn put_cut_head(class: Class, head: &Head<'_>, length: usize, out: &mut Vec<u8>) {
+        out.extend_from_slice(&[class as u8, 0, 1]);
+        batch::put_head(&mut batch::SenderAliases::default(), class, head, out);
+        put_varbyte(out, length);
+    }
+}
+
+impl Decoder {
+    /// The part in a frame's payload; `None` if the frame is no part.
+    pub fn fragment(payload: &[u8]) -> Result<Option<FragmentRef<'_>>, FrameError> {
+        let Some((&FRAGMENT, body)) = payload.split_first() else {
+            return Ok(None);
+        };
+        let mut reader = Reader::new(body);
+        let part = read_ref(&mut reader).filter(|_| skip_fields(&mut reader).is_ok());
+        part.map(Some).ok_or(FrameError::Malformed(name(FRAGMENT)))
+    }
+
+    /// The messages of a batch that was cut and is whole again. The decoder must be new.
+    pub fn cut_batch<'d, 'a>(&'d mut self, body: &'a [u8]) -> Result<Batch<'d, 'a>, FrameError> {
+        Batch::new(&mut self.aliases, Reader::new(body)).ok_or(FrameError::Malformed("cut BATCH"))
+    }
+}
+
+fn read_ref<'a>(reader: &mut Reader<'a>) -> Option<FragmentRef<'a>> {
+    Some(FragmentRef {
+        class: read_class(reader)?,
+        number: reader.varint()?,
+        index: reader.varint()?,
+        last: reader.u8()? & 1 != 0,
+        bytes: reader.string()?,
+    })
+}
+
+pub(super) fn read(reader: &mut Reader<'_>, whole: &Bytes) -> Result<Frame, Fault> {
+    let part = read_ref(reader).ok_or(Fault::Malformed)?;
+    Ok(Frame::Fragment {
+        class: part.class,
+        number: part.number,
+        index: part.index,
+        last: part.last,
+        bytes: shared(whole, part.bytes),
+    })
+}

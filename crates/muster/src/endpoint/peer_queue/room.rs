@@ -1,0 +1,91 @@
+//! Publishers that wait for room in a peer's queue.
+
+use std::sync::PoisonError;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use muster_wire::counters::DropCause;
+use muster_wire::{Message, Push, Queued};
+
+use super::{Outgoing, PeerQueue, State};
+
+impl PeerQueue {
+    /// Offers a message if it has room, or would not be taken at all.
+    pub(crate) fn push_if_room(&self, message: &Message) -> Option<Push> {
+        let item = Outgoing::Message(message.clone());
+        let mut state = self.lock();
+        let cannot = self.cannot_take(&state, &item);
+        let queue = self.class_of(&mut state, &item);
+        if let Some(cause) = cannot {
+            return Some(queue.refuse(&item, cause));
+        }
+        let has_room = queue.has_room(item.messages(), item.bytes()) || queue.is_empty();
+        has_room.then(|| self.push_locked(state, item))
+    }
+
+    /// Offers a message once it has room, or would not be taken at all.
+    pub(crate) fn poll_push(&self, message: &Message, cx: &mut Context<'_>) -> Poll<Push> {
+        let item = Outgoing::Message(message.clone());
+        let mut state = self.lock();
+        if let Some(cause) = self.cannot_take(&state, &item) {
+            let queue = self.class_of(&mut state, &item);
+            return Poll::Ready(queue.refuse(&item, cause));
+        }
+        let queue = self.class_of(&mut state, &item);
+        if queue.has_room(item.messages(), item.bytes()) || queue.is_empty() {
+            return Poll::Ready(self.push_locked(state, item));
+        }
+        if !state
+            .room_wakers
+            .iter()
+            .any(|waker| waker.will_wake(cx.waker()))
+        {
+            state.room_wakers.push(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+
+    /// Counts a message that waited for room in vain.
+    pub(crate) fn refuse_late(&self, message: Message) -> Push {
+        let item = Outgoing::Message(message);
+        let mut state = self.lock();
+        self.class_of(&mut state, &item)
+            .refuse(&item, DropCause::Deadline)
+    }
+
+    /// Offers a message, waiting for room until `deadline`.
+    pub(crate) fn push_blocking(&self, message: Message, deadline: Instant) -> Push {
+        let item = Outgoing::Message(message);
+        let mut state = self.lock();
+        loop {
+            let cannot = self.cannot_take(&state, &item);
+            let queue = self.class_of(&mut state, &item);
+            if let Some(cause) = cannot {
+                return queue.refuse(&item, cause);
+            }
+            if queue.has_room(item.messages(), item.bytes()) || queue.is_empty() {
+                return self.push_locked(state, item);
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return queue.refuse(&item, DropCause::Deadline);
+            }
+            state.waiting_for_room += 1;
+            let (locked, _) = self
+                .room
+                .wait_timeout(state, left)
+                .unwrap_or_else(PoisonError::into_inner);
+            state = locked;
+            state.waiting_for_room -= 1;
+        }
+    }
+
+    pub(super) fn tell_room(&self, state: &mut State) {
+        if state.waiting_for_room > 0 {
+            self.room.notify_all();
+        }
+        for waker in state.room_wakers.drain(..) {
+            waker.wake();
+        }
+    }
+}

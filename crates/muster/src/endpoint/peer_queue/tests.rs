@@ -1,0 +1,114 @@
+//! Tests of a peer's queue.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use muster_wire::{Class, Kind, Overflow, QueueLimits};
+
+use super::*;
+use crate::endpoint::PeerOrigin;
+
+pub(crate) fn queue(config: &EndpointConfig) -> PeerQueue {
+    let id = |byte| EndpointId::from_random([byte; 16]);
+    let info = PeerInfo {
+        id: id(2),
+        address: "peer".to_owned(),
+        origin: PeerOrigin::Accepted,
+        protocol: Protocol::V1,
+    };
+    PeerQueue::new(id(1), info, config)
+}
+
+fn small(overflow: Overflow) -> EndpointConfig {
+    EndpointConfig {
+        data_queue: QueueLimits {
+            messages: 2,
+            bytes: 1 << 20,
+        },
+        control_queue: 3,
+        overflow,
+        ..EndpointConfig::default()
+    }
+}
+
+pub(crate) fn message(topic: &str, class: Class) -> Message {
+    Message {
+        topic: Topic::new(topic).unwrap(),
+        payload: Bytes::from_static(&[0]),
+        kind: Kind::Data,
+        class,
+        id: None,
+    }
+}
+
+#[test]
+fn control_messages_are_not_displaced_and_keep_their_place() {
+    for (overflow, topics) in [
+        (Overflow::DropOldest, ["/hello", "/2", "/3", "/hello", ""]),
+        (Overflow::DropNewest, ["/hello", "/0", "/1", "/hello", ""]),
+    ] {
+        let queue = queue(&small(overflow));
+        queue.push(message("/hello", Class::Control));
+        for topic in ["/0", "/1", "/2", "/3"] {
+            queue.push(message(topic, Class::Event));
+        }
+        queue.push(message("/hello", Class::Control));
+        queue.push_control(&Control::Pong(envelope::bye(1)));
+        assert_eq!((queue.len(), queue.depth().2.total()), (4, 2));
+        let (mut control, mut data) = (VecDeque::new(), VecDeque::new());
+        assert_eq!(queue.take(&mut control, &mut data, false), Taken::Work);
+        let taken = data.iter().map(|item| match item {
+            Outgoing::Message(message) | Outgoing::Addressed(message) => message.topic.to_string(),
+            Outgoing::Frame(_) | Outgoing::Relayed(_) => String::new(),
+        });
+        assert_eq!(taken.collect::<Vec<_>>(), topics);
+        assert_eq!(queue.depth().1, 0);
+        // Three at most, messages and goodbyes together.
+        data.clear();
+        queue.push_control(&Control::Pong(envelope::bye(1)));
+        for _ in 0..2 {
+            queue.push(message("/hello", Class::Control));
+        }
+        assert_eq!(queue.ended(), None);
+        let push = queue.push(message("/hello", Class::Control));
+        assert_eq!(push, Push::Dropped(DropCause::Disconnect));
+        assert!(matches!(queue.ended(), Some(EndReason::Lost(_))));
+        assert_eq!((queue.len(), queue.depth().2.total()), (0, 5));
+    }
+}
+
+#[test]
+fn who_waits_for_room_is_told_of_the_end_at_once() {
+    let ends: [fn(&PeerQueue); 2] = [
+        |queue| {
+            queue.push(message("/t", Class::Event));
+        },
+        |queue| {
+            for _ in 0..4 {
+                queue.push_control(&Control::Ping(vec![1]));
+            }
+        },
+    ];
+    for end in ends {
+        let queue = Arc::new(queue(&small(Overflow::Disconnect)));
+        for _ in 0..2 {
+            queue.push(message("/t", Class::Event));
+        }
+        let waiting = Arc::clone(&queue);
+        let thread = std::thread::spawn(move || {
+            let deadline = Instant::now() + Duration::from_secs(20);
+            let push = waiting.push_blocking(message("/t", Class::Event), deadline);
+            (push, Instant::now() < deadline)
+        });
+        while queue.lock().waiting_for_room == 0 {
+            std::thread::yield_now();
+        }
+        let mut pong = queue.ping().unwrap();
+        end(&queue);
+        let told = (Push::Dropped(DropCause::PeerGone), true);
+        assert_eq!(thread.join().unwrap(), told);
+        assert_eq!(pong.try_recv(), Err(oneshot::error::TryRecvError::Closed));
+        assert!(queue.ping().is_none());
+    }
+}
