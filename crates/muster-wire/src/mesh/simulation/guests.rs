@@ -194,6 +194,32 @@ impl Network {
         hubs.iter().all(|hub| first.contains(hub)).then_some(hubs)
     }
 
+    /// The visitors that a living endpoint has lost as guests while another one was out of its reach and
+    /// still has its record from before. When links bring the two together, the record counts until its
+    /// successor arrives, and who has been their home may take the former host for it (section 12.5).
+    pub(super) fn outdated(&self) -> BTreeSet<usize> {
+        let mut former = BTreeSet::new();
+        for (at, host) in self.nodes.iter().enumerate().filter(|(_, it)| it.is_alive) {
+            for node in self.nodes.iter().filter(|node| node.is_alive) {
+                let database = node.mesh.database();
+                let known = database.slot(host.id).and_then(|slot| database.node(slot));
+                let Some(known) = known.filter(|known| !known.guests.is_empty()) else {
+                    continue;
+                };
+                let visitors = self.visitors.iter().enumerate();
+                let named = visitors.filter(|(_, visitor)| known.has_guest(visitor.id));
+                let named = named.map(|(number, _)| number);
+                former.extend(named.filter(|number| !self.peers_of(*number).contains(&at)));
+            }
+        }
+        former
+    }
+
+    /// Whether what goes to and comes from a visitor may be lost in this phase.
+    fn may_lose(&self, visitor: usize) -> bool {
+        self.expect != Expect::Exact && self.outdated.contains(&visitor)
+    }
+
     fn is_calm(&self) -> bool {
         self.expect != Expect::AtMostOnce
     }
@@ -205,6 +231,9 @@ impl Network {
             return None;
         }
         let hubs = self.one_part(truth, visitor)?;
+        if self.may_lose(visitor) {
+            return Some(BTreeSet::new());
+        }
         let mut reached = (*truth.reach(hubs[0])).clone();
         reached.extend(
             self.peers_of(visitor)
@@ -247,7 +276,8 @@ impl Network {
             let is_peer = self.peers_of(number).contains(&origin);
             let is_wanted = visitor.filter.matches(topic.as_bytes());
             if self.one_part(truth, number).is_some() {
-                expected.push((number, is_wanted && (is_peer || home.is_some())));
+                let is_heard = is_peer || home.is_some();
+                expected.push((number, is_wanted && is_heard && !self.may_lose(number)));
             }
             let is_by_home = !is_peer || visitor.forwards;
             homes.extend(home.filter(|_| is_wanted && is_by_home));

@@ -114,6 +114,8 @@ pub(super) struct Network {
     pub(super) control: (u64, u64),
     pub(super) visitors: Vec<Visitor>,
     pub(super) visits: VisitorLedger,
+    /// The visitors of which outdated records were held when the phase began.
+    pub(super) outdated: BTreeSet<usize>,
     /// When somebody was said to be up last.
     pub(super) last_up: u64,
     /// Those frames by what they are.
@@ -154,6 +156,7 @@ impl Network {
             control: (0, 0),
             visitors: Vec::new(),
             visits: VisitorLedger::default(),
+            outdated: BTreeSet::new(),
             by_kind: BTreeMap::new(),
             last_up: 0,
         }
@@ -588,6 +591,7 @@ impl Network {
         let filters = self.nodes.iter().filter(|node| node.is_alive);
         let filters = filters.map(|node| (node.id, node.filter.clone())).collect();
         self.before = (self.truth(), filters);
+        self.outdated = self.outdated();
     }
 }
 
