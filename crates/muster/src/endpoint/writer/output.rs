@@ -1,0 +1,365 @@
+//! What is on its way from a peer's queue to its connection: encoded, and not yet written.
+
+use std::future::poll_fn;
+use std::io::IoSlice;
+
+use bytes::{Buf, Bytes};
+use muster_wire::envelope;
+use muster_wire::mesh::HOPS;
+use muster_wire::mesh::codec::{Encoder, Head, OpenBatch};
+use muster_wire::peering::Protocol;
+use muster_wire::{Class, EndpointId, Kind, Message, Topic};
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+
+use super::cuts::{Next, Piece};
+use crate::endpoint::outgoing::{Outgoing, Relayed};
+use crate::endpoint::peer_queue::{EndReason, PeerCounts, PeerQueue};
+use crate::endpoint::spare::Spare;
+use crate::endpoint::tls::describe_io;
+
+/// How much is put together for one write.
+pub(super) const WRITE_BUFFER: usize = 256 << 10;
+
+/// Payloads from this size on are written from where they are instead of being copied.
+pub(super) const IN_PLACE: usize = 4 << 10;
+
+/// A batch of version 2 gets no more messages from this size on: a reader waits for the end of a
+/// frame, and copies the part of it that has come.
+const BATCH: usize = 16 << 10;
+
+/// The encoder of a connection and its buffers.
+pub(super) struct Output<W> {
+    pub(super) stream: W,
+    me: EndpointId,
+    peer: EndpointId,
+    protocol: Protocol,
+    /// Headers and small payloads, one behind the other.
+    buffer: Vec<u8>,
+    /// Large payloads, each with the position in the buffer that it stands at.
+    in_place: Vec<(usize, Bytes)>,
+    /// The bytes of the large payloads.
+    in_place_bytes: usize,
+    /// The topics of the messages in the buffer that no write has begun with.
+    pub(super) messages: Vec<Topic>,
+    /// Whether the last write had more than one message.
+    pub(super) is_busy: bool,
+    encoder: Encoder,
+    spare: Spare,
+    /// The batch at the end of the buffer that more messages may follow in.
+    batch: Option<OpenBatch>,
+}
+
+impl<W> Output<W> {
+    pub(super) fn new(stream: W, queue: &PeerQueue) -> Self {
+        Self {
+            stream,
+            me: queue.me,
+            peer: queue.info.id,
+            protocol: queue.info.protocol,
+            buffer: Vec::new(),
+            in_place: Vec::new(),
+            in_place_bytes: 0,
+            messages: Vec::new(),
+            is_busy: false,
+            encoder: Encoder::default(),
+            spare: Spare::default(),
+            batch: None,
+        }
+    }
+}
+
+impl<W: AsyncWrite + Unpin> Output<W> {
+    /// Adds a control frame.
+    pub(super) fn add_control(&mut self, frame: Bytes) {
+        if frame.len() < IN_PLACE {
+            return self.add_frame(&frame);
+        }
+        self.close_batch();
+        self.in_place_bytes += frame.len();
+        self.in_place.push((self.buffer.len(), frame));
+    }
+
+    /// Adds what was queued.
+    pub(super) fn add_item(&mut self, item: Outgoing) {
+        match item {
+            Outgoing::Frame(frame) => self.add_frame(&frame),
+            Outgoing::Message(message) => self.add(message),
+            Outgoing::Addressed(message) => self.add_addressed(message),
+            Outgoing::Relayed(relayed) if self.protocol == Protocol::V1 => {
+                self.add_relayed_v1(&relayed);
+            }
+            Outgoing::Relayed(relayed) => self.add_relayed(&relayed),
+        }
+    }
+
+    /// Adds a small message of the bulk class, or a part of a large one; whether it was a part.
+    pub(super) fn add_part(&mut self, next: Next) -> bool {
+        match next {
+            Next::Small(piece) => {
+                self.add_piece(piece);
+                false
+            }
+            Next::Part(before, part, behind, topic) => {
+                self.close_batch();
+                self.buffer.extend_from_slice(&before);
+                self.in_place_bytes += part.len();
+                self.in_place.push((self.buffer.len(), part));
+                self.buffer.extend_from_slice(&behind);
+                self.messages.extend(topic);
+                true
+            }
+        }
+    }
+
+    fn add_piece(&mut self, piece: Piece) {
+        let head = piece.head();
+        self.add_head(Class::Bulk, &head, piece.payload.len());
+        self.buffer.extend_from_slice(&piece.payload);
+        head.put_tail(&mut self.buffer);
+        self.messages.push(piece.topic);
+    }
+
+    pub(super) fn size(&self) -> usize {
+        self.buffer.len() + self.in_place_bytes
+    }
+
+    fn add_frame(&mut self, frame: &[u8]) {
+        self.close_batch();
+        self.buffer.extend_from_slice(frame);
+    }
+
+    fn close_batch(&mut self) {
+        if let Some(batch) = self.batch.take() {
+            batch.close(&mut self.buffer);
+        }
+    }
+
+    /// Writes what stands before a payload of the mesh.
+    fn add_head(&mut self, class: Class, head: &Head<'_>, length: usize) -> &mut OpenBatch {
+        let open = self.batch.take_if(|batch| {
+            let has_room = batch.size(&self.buffer) < BATCH && !batch.is_full();
+            batch.class() == class && has_room
+        });
+        self.close_batch();
+        let open = open.unwrap_or_else(|| Encoder::begin_batch(class, &mut self.buffer));
+        let batch = self.batch.insert(open);
+        self.encoder.put_head(batch, head, length, &mut self.buffer);
+        batch
+    }
+
+    /// Messages of others; a large payload is written from where it is.
+    fn add_relayed(&mut self, relayed: &Relayed) {
+        for entry in &relayed.entries {
+            let (topic, payload) = relayed.borrowed(entry);
+            let head = Head {
+                id: entry.id,
+                hops: entry.hops,
+                kind: entry.kind,
+                topic: topic.as_bytes(),
+                guest: relayed.guest,
+            };
+            let length = payload.len();
+            let batch = self.add_head(relayed.class, &head, length);
+            if length >= IN_PLACE {
+                batch.is_elsewhere(length);
+                let (_, payload) = relayed.parts(entry);
+                self.in_place.push((self.buffer.len(), payload));
+                self.in_place_bytes += length;
+            } else {
+                self.buffer.extend_from_slice(payload);
+            }
+            head.put_tail(&mut self.buffer);
+            self.messages.push(topic.clone());
+        }
+    }
+
+    /// Messages of others to a peer of version 1: this endpoint is the sender, as with Broker, where it is
+    /// the last hop.
+    fn add_relayed_v1(&mut self, relayed: &Relayed) {
+        for entry in &relayed.entries {
+            let (topic, payload) = relayed.parts(entry);
+            self.add_v1(EndpointId::NIL, topic.clone(), payload, entry.kind);
+        }
+    }
+
+    /// A message of this endpoint to another of its mesh.
+    fn add_own(&mut self, message: Message) {
+        let Message {
+            topic,
+            payload,
+            kind,
+            class,
+            id,
+        } = message;
+        let Some(id) = id else {
+            return; // without an identity it cannot travel; own messages have one
+        };
+        let head = Head {
+            id,
+            hops: HOPS,
+            kind,
+            topic: topic.as_bytes(),
+            guest: None,
+        };
+        let length = payload.len();
+        let batch = self.add_head(class, &head, length);
+        if length >= IN_PLACE {
+            batch.is_elsewhere(length);
+            self.in_place.push((self.buffer.len(), payload));
+            self.in_place_bytes += length;
+        } else {
+            self.buffer.extend_from_slice(&payload);
+        }
+        self.messages.push(topic);
+    }
+
+    fn add(&mut self, message: Message) {
+        if self.protocol == Protocol::V2 {
+            return self.add_own(message);
+        }
+        let Message {
+            topic,
+            payload,
+            kind,
+            ..
+        } = message;
+        self.add_v1(EndpointId::NIL, topic, payload, kind);
+    }
+
+    /// A message to this peer of version 1 alone.
+    fn add_addressed(&mut self, message: Message) {
+        let receiver = self.peer;
+        self.add_v1(receiver, message.topic, message.payload, message.kind);
+    }
+
+    fn add_v1(&mut self, receiver: EndpointId, topic: Topic, payload: Bytes, kind: Kind) {
+        let (me, length) = (self.me, payload.len());
+        let bytes = topic.as_bytes();
+        envelope::put_message_header_to(&mut self.buffer, me, receiver, kind, bytes, length);
+        self.messages.push(topic);
+        if length >= IN_PLACE {
+            self.in_place.push((self.buffer.len(), payload));
+            self.in_place_bytes += length;
+        } else {
+            self.buffer.extend_from_slice(&payload);
+        }
+    }
+
+    /// Writes everything, unless the peering ends first.
+    pub(super) async fn flush(&mut self, queue: &PeerQueue) -> Result<(), EndReason> {
+        self.close_batch();
+        // Counted before the write: what a failing write has handed over is unknown, not unsent.
+        PeerCounts::add(&queue.counts.messages_out, self.messages.len() as u64);
+        self.is_busy = self.messages.len() > 1;
+        self.messages.clear();
+        PeerCounts::add(&queue.counts.bytes_out, self.size() as u64);
+        let mut gathered = Gathered::new(&self.buffer, &self.in_place);
+        let write = self.stream.write_all_buf(&mut gathered);
+        tokio::select! {
+            biased;
+            written = write => written.map_err(|error| EndReason::Lost(describe_io(&error)))?,
+            () = poll_fn(|cx| queue.poll_ended(cx)) => {
+                return Err(EndReason::Lost("ended while writing".to_owned()));
+            }
+        }
+        self.in_place.clear();
+        self.in_place_bytes = 0;
+        let (used, capacity) = (self.buffer.len(), self.buffer.capacity());
+        if capacity > 2 * WRITE_BUFFER {
+            self.buffer = Vec::new();
+        } else if let Some(size) = self.spare.shrinks_to(used, capacity) {
+            self.buffer = Vec::with_capacity(size);
+        }
+        self.buffer.clear();
+        Ok(())
+    }
+}
+
+/// Pieces of memory that are written as one.
+struct Gathered<'a> {
+    pieces: Vec<&'a [u8]>,
+    /// The first piece that is not yet written to its end; what is written of it is cut off.
+    next: usize,
+    remaining: usize,
+}
+
+impl<'a> Gathered<'a> {
+    fn new(buffer: &'a [u8], in_place: &'a [(usize, Bytes)]) -> Self {
+        let mut pieces = Vec::with_capacity(2 * in_place.len() + 1);
+        let mut start = 0;
+        for (position, payload) in in_place {
+            pieces.push(&buffer[start..*position]);
+            pieces.push(payload);
+            start = *position;
+        }
+        pieces.push(&buffer[start..]);
+        pieces.retain(|piece| !piece.is_empty());
+        let remaining = pieces.iter().map(|piece| piece.len()).sum();
+        Self {
+            pieces,
+            next: 0,
+            remaining,
+        }
+    }
+}
+
+impl Buf for Gathered<'_> {
+    fn remaining(&self) -> usize {
+        self.remaining
+    }
+
+    fn chunk(&self) -> &[u8] {
+        self.pieces.get(self.next).copied().unwrap_or_default()
+    }
+
+    fn chunks_vectored<'b>(&'b self, slices: &mut [IoSlice<'b>]) -> usize {
+        let pieces = self.pieces.get(self.next..).unwrap_or_default();
+        let filled = pieces
+            .iter()
+            .zip(slices)
+            .map(|(piece, slice)| *slice = IoSlice::new(piece));
+        filled.count()
+    }
+
+    fn advance(&mut self, mut count: usize) {
+        self.remaining = self.remaining.saturating_sub(count);
+        while let Some(piece) = self.pieces.get_mut(self.next) {
+            if count < piece.len() {
+                *piece = &piece[count..];
+                return;
+            }
+            count -= piece.len();
+            self.next += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_are_written_in_their_order_whatever_is_taken_at_once() {
+        let in_place = [
+            (2, Bytes::from("XYZ")),
+            (2, Bytes::from("W")),
+            (5, Bytes::from("V")),
+        ];
+        for step in 1..12 {
+            let mut gathered = Gathered::new(b"abcde", &in_place);
+            let mut written = Vec::new();
+            while gathered.has_remaining() {
+                let mut slices = [IoSlice::new(&[]); 2];
+                let filled = gathered.chunks_vectored(&mut slices);
+                let all: Vec<u8> = slices[..filled]
+                    .iter()
+                    .flat_map(|slice| slice.to_vec())
+                    .collect();
+                let taken = step.min(all.len());
+                written.extend_from_slice(&all[..taken]);
+                gathered.advance(taken);
+            }
+            assert_eq!(written, b"abXYZWcdeV");
+        }
+    }
+}
