@@ -186,17 +186,21 @@ impl Engine for Muster {
         self.runtime()?.block_on(async {
             let (endpoint, mut subscriber) = self.listen(false, TOPIC, control).await?;
             let (mut publisher, answers) = (endpoint.publisher(), Topic::new(ANSWERS)?);
-            while let Some(delivery) = subscriber.receive().await {
-                let Delivery::Batch(batch) = delivery else {
-                    continue;
-                };
-                for message in batch.iter() {
-                    let probe: Probe = DataRef::from_validated(message.payload).to()?;
-                    // What is dropped is an answer that does not come.
-                    let _ = publisher.publish(&answers, &probe);
+            // In a task, as in programs that have several: what is received there need not change threads.
+            let answering = tokio::spawn(async move {
+                while let Some(delivery) = subscriber.receive().await {
+                    let Delivery::Batch(batch) = delivery else {
+                        continue;
+                    };
+                    for message in batch.iter() {
+                        let probe: Probe = DataRef::from_validated(message.payload).to()?;
+                        // What is dropped is an answer that does not come.
+                        let _ = publisher.publish(&answers, &probe);
+                    }
                 }
-            }
-            Ok(())
+                Ok(())
+            });
+            answering.await?
         })
     }
 
@@ -214,16 +218,20 @@ impl Engine for Muster {
                     let _ = publisher.publish(&topic, &Probe { number });
                 })
             });
-            while !answers.are_all() {
-                let next = tokio::time::timeout(QUIET, subscriber.receive()).await;
-                let Ok(Some(delivery)) = next else { break };
-                if let Delivery::Batch(batch) = delivery {
-                    for message in batch.iter() {
-                        let probe: Probe = DataRef::from_validated(message.payload).to()?;
-                        answers.add(probe.number);
+            let receiving = tokio::spawn(async move {
+                while !answers.are_all() {
+                    let next = tokio::time::timeout(QUIET, subscriber.receive()).await;
+                    let Ok(Some(delivery)) = next else { break };
+                    if let Delivery::Batch(batch) = delivery {
+                        for message in batch.iter() {
+                            let probe: Probe = DataRef::from_validated(message.payload).to()?;
+                            answers.add(probe.number);
+                        }
                     }
                 }
-            }
+                anyhow::Ok(answers)
+            });
+            let answers = receiving.await??;
             let late = sender.join().ok().context("the sender panicked")?;
             Ok(answers.report(late))
         })

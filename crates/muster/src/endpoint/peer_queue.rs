@@ -1,11 +1,12 @@
 //! The queue between everything that sends to a peer and the task that writes to its connection.
 
+pub(crate) mod at_once;
 mod credit;
 mod room;
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
@@ -18,8 +19,9 @@ use muster_wire::{Class, ClassQueues, EndpointId, Message, Push, Queue, Queued, 
 use tokio::sync::oneshot;
 
 use super::config::EndpointConfig;
-use super::outgoing::{Outgoing, Relayed};
+use super::outgoing::Outgoing;
 use super::status::PeerInfo;
+use at_once::AtOnce;
 
 /// Why a peering ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +37,16 @@ impl EndReason {
     pub(crate) fn removed() -> Self {
         Self::Removed("removed connection to remote peer".to_owned())
     }
+}
+
+/// What the writer's task does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Writer {
+    Works,
+    /// It waits for something to write; everything before it is written.
+    Rests,
+    /// Somebody else has begun a write that it has to go on with.
+    HasRest,
 }
 
 #[derive(Debug)]
@@ -57,6 +69,7 @@ struct State {
     peer_closing: bool,
     ended: Option<EndReason>,
     waker: Option<Waker>,
+    writer: Writer,
     waiting_for_room: usize,
     /// Tasks that wait for room, as many as there are publishers.
     room_wakers: Vec<Waker>,
@@ -83,6 +96,7 @@ pub(crate) struct PeerQueue {
     announced: AtomicBool,
     /// Whether the reader waits for the owner, and reads nothing meanwhile.
     waits: AtomicBool,
+    at_once: OnceLock<Weak<dyn AtOnce>>,
     pub(crate) counts: PeerCounts,
 }
 
@@ -137,6 +151,7 @@ impl PeerQueue {
             peer_closing: false,
             ended: None,
             waker: None,
+            writer: Writer::Works,
             waiting_for_room: 0,
             room_wakers: Vec::new(),
             refused: DropLedger::default(),
@@ -153,6 +168,7 @@ impl PeerQueue {
             frame_limit: config.frame_limit,
             state: Mutex::new(state),
             room: Condvar::new(),
+            at_once: OnceLock::new(),
             counts: PeerCounts::default(),
         }
     }
@@ -192,11 +208,6 @@ impl PeerQueue {
         self.offer(Outgoing::Addressed(message))
     }
 
-    /// Offers messages of others, under the queue's policy.
-    pub(crate) fn relay(&self, relayed: Relayed) {
-        self.offer(Outgoing::Relayed(relayed));
-    }
-
     fn offer(&self, item: Outgoing) -> Push {
         let mut state = self.lock();
         if let Some(cause) = self.cannot_take(&state, &item) {
@@ -205,13 +216,9 @@ impl PeerQueue {
         self.push_locked(state, item)
     }
 
-    /// The queue of an item: a peer of version 1 has one for all classes.
+    /// The queue of an item.
     fn class_of<'s>(&self, state: &'s mut State, item: &Outgoing) -> &'s mut Queue<Outgoing> {
-        let class = match self.info.protocol {
-            Protocol::V1 => Class::Event,
-            Protocol::V2 => item.class(),
-        };
-        state.data.class_mut(class)
+        state.data.class_mut(self.class_for(item))
     }
 
     fn push_locked(&self, mut state: MutexGuard<'_, State>, item: Outgoing) -> Push {
@@ -447,6 +454,7 @@ impl PeerQueue {
         let mut state = self.lock();
         let idle = state.has_nothing();
         if idle && !state.closing && state.ended.is_none() {
+            state.writer = Writer::Rests;
             state.waker = Some(cx.waker().clone());
             return Poll::Pending;
         }
@@ -482,6 +490,7 @@ impl PeerQueue {
         holds_bulk: bool,
     ) -> Taken {
         let mut state = self.lock();
+        state.writer = Writer::Works;
         state.data.hold(Class::Bulk, holds_bulk);
         if state.ended.is_some() {
             return Taken::Ended;
@@ -531,7 +540,8 @@ impl PeerQueue {
 impl State {
     /// Whether there is nothing to write.
     fn has_nothing(&self) -> bool {
-        self.control.is_empty() && !self.data.is_ready() && self.farewell.is_none()
+        let has_none = self.control.is_empty() && self.farewell.is_none();
+        has_none && self.writer != Writer::HasRest && !self.data.is_ready()
     }
 }
 

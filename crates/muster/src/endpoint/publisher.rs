@@ -71,9 +71,10 @@ impl Outcome {
         route: &'t Route,
         message: &Message,
     ) -> Vec<&'t PeerEntry<Arc<PeerQueue>>> {
+        let at_once = route.peers.len() <= AT_ONCE;
         let mut full = Vec::new();
         for peer in self.peers(table, route) {
-            match peer.handle.push_if_room(message) {
+            match peer.handle.push_if_room(message, at_once) {
                 Some(pushed) => self.count(pushed),
                 None => full.push(peer),
             }
@@ -109,6 +110,10 @@ const LARGE: usize = 4 << 10;
 /// The largest buffer that is kept ready for the next value.
 const SCRATCH_KEPT: usize = 8 << 20;
 
+/// To more peers than this a message is written by their writers' tasks: whoever publishes does not wait, not even
+/// for a hundred calls of the system.
+const AT_ONCE: usize = 4;
+
 /// The part of a large value by which the buffer for the next one is larger, as a divisor: values of about
 /// one size must not grow it again, and none may waste [`WASTED`].
 const SLACK: usize = 32;
@@ -135,7 +140,7 @@ impl Publisher {
     /// Publishes a value as an ordinary event; never waits.
     pub fn publish(&mut self, topic: &Topic, value: &(impl Encode + ?Sized)) -> Outcome {
         let payload = self.encode(value);
-        self.send(topic, payload, Class::Event, PeerQueue::push)
+        self.send(topic, payload, Class::Event)
     }
 
     /// Publishes a value in a class of traffic; never waits.
@@ -146,12 +151,12 @@ impl Publisher {
         value: &(impl Encode + ?Sized),
     ) -> Outcome {
         let payload = self.encode(value);
-        self.send(topic, payload, class, PeerQueue::push)
+        self.send(topic, payload, class)
     }
 
     /// Publishes an encoded value; never waits. The bytes must be one valid value.
     pub fn publish_encoded(&mut self, topic: &Topic, payload: Bytes, class: Class) -> Outcome {
-        self.send(topic, payload, class, PeerQueue::push)
+        self.send(topic, payload, class)
     }
 
     /// Publishes a command of a store; never waits.
@@ -162,7 +167,7 @@ impl Publisher {
         class: Class,
     ) -> Outcome {
         let message = self.shared.message_of(Kind::Command, topic, payload, class);
-        self.send_message(topic, message, PeerQueue::push)
+        self.send_message(topic, message)
     }
 
     /// Sends a command of a store to one direct peer of version 1, addressed to it; never waits. Whether there
@@ -266,23 +271,12 @@ impl Publisher {
         Bytes::from(encoded)
     }
 
-    fn send(
-        &mut self,
-        topic: &Topic,
-        payload: Bytes,
-        class: Class,
-        push: impl Fn(&PeerQueue, Message) -> Push,
-    ) -> Outcome {
+    fn send(&mut self, topic: &Topic, payload: Bytes, class: Class) -> Outcome {
         let message = self.shared.message(topic, payload, class);
-        self.send_message(topic, message, push)
+        self.send_message(topic, message)
     }
 
-    fn send_message(
-        &mut self,
-        topic: &Topic,
-        message: Message,
-        push: impl Fn(&PeerQueue, Message) -> Push,
-    ) -> Outcome {
+    fn send_message(&mut self, topic: &Topic, message: Message) -> Outcome {
         let mut outcome = Outcome::default();
         outcome.held(self.shared.early.hold(&message));
         let table = self.shared.table.load();
@@ -292,6 +286,11 @@ impl Publisher {
         if message.kind == Kind::Data {
             outcome.local = deliver_locally(self.shared.me, self.local, &table, route, &message);
         }
+        let push = if route.peers.len() <= AT_ONCE {
+            PeerQueue::push_at_once
+        } else {
+            PeerQueue::push
+        };
         let mut peers = outcome.peers(&table, route);
         let last = peers.next_back();
         for peer in peers {

@@ -1,11 +1,12 @@
 //! The task that writes a peer's queue to its connection.
 
 mod cuts;
+mod desk;
 mod output;
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,8 +16,10 @@ use muster_wire::{Class, Queued};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use super::outgoing::Outgoing;
+use super::peer_queue::at_once::AtOnce;
 use super::peer_queue::{EndReason, PeerQueue, TAKEN, Taken};
 use cuts::{Cuts, PART, Piece};
+use desk::Desk;
 use output::{Output, WRITE_BUFFER};
 
 /// Below this, one more look at the queue may save a write.
@@ -26,13 +29,17 @@ const SMALL_WRITE: usize = 4 << 10;
 const FRAMES_KEPT: usize = 64;
 
 /// Writes until the peering ends; ends it when a write fails or the queue is drained.
-pub(crate) async fn run<W: AsyncWrite + Unpin>(
+pub(crate) async fn run<W: AsyncWrite + Unpin + Send + 'static>(
     stream: W,
     queue: Arc<PeerQueue>,
     bye_timeout: Duration,
 ) {
+    let desk = Arc::new(Desk::new(Output::new(stream, &queue)));
+    // Others must not keep the connection when the task is gone.
+    let shared: Weak<dyn AtOnce> = Arc::downgrade(&desk) as _;
+    queue.share_writer(shared);
     let mut writer = Writer {
-        output: Output::new(stream, &queue),
+        desk: Arc::clone(&desk),
         queue,
         data: VecDeque::new(),
         cuts: Cuts::default(),
@@ -40,12 +47,12 @@ pub(crate) async fn run<W: AsyncWrite + Unpin>(
     if let Err(reason) = writer.run(bye_timeout).await {
         writer.queue.end(reason);
     }
-    let stream = &mut writer.output.stream;
-    let _ = tokio::time::timeout(Duration::from_millis(100), stream.shutdown()).await;
+    let end = async { desk.output().await.stream.shutdown().await };
+    let _ = tokio::time::timeout(Duration::from_millis(100), end).await;
 }
 
 struct Writer<W> {
-    output: Output<W>,
+    desk: Arc<Desk<W>>,
     queue: Arc<PeerQueue>,
     /// What was taken from the queue and is not yet in the output.
     data: VecDeque<Outgoing>,
@@ -56,13 +63,16 @@ struct Writer<W> {
 impl<W> Drop for Writer<W> {
     /// However it ends, what it has not begun to write is counted.
     fn drop(&mut self) {
-        let mut topics = std::mem::take(&mut self.output.messages);
+        // Whoever has the output instead leaves nothing in it that no write has begun with.
+        let output = self.desk.output_if_free();
+        let mut topics =
+            output.map_or_else(Vec::new, |mut output| std::mem::take(&mut output.messages));
         topics.extend(self.cuts.topics().cloned());
         self.queue.count_unwritten(&topics, &self.data);
     }
 }
 
-impl<W: AsyncWrite + Unpin> Writer<W> {
+impl<W: AsyncWrite + Unpin + Send> Writer<W> {
     async fn run(&mut self, bye_timeout: Duration) -> Result<(), EndReason> {
         self.until(Taken::Drained, bye_timeout).await?;
         if self.queue.ended().is_some() {
@@ -78,6 +88,7 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
 
     /// Writes what is queued until the peering ends, or until the queue is in the state `last`.
     async fn until(&mut self, last: Taken, bye_timeout: Duration) -> Result<(), EndReason> {
+        let desk = Arc::clone(&self.desk);
         let mut control = VecDeque::new();
         loop {
             if !self.cuts.is_empty() {
@@ -87,15 +98,16 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
             } else {
                 poll_fn(|cx| self.queue.poll_ready(cx)).await;
             }
+            let mut output = desk.output().await;
             let holds_bulk = !self.cuts.is_empty();
-            let has_rest = holds_bulk || self.output.size() > 0;
+            let has_rest = holds_bulk || output.size() > 0;
             match self.queue.take(&mut control, &mut self.data, holds_bulk) {
                 Taken::Ended => return Ok(()),
                 Taken::Drained if last == Taken::Drained && !has_rest => return Ok(()),
                 Taken::Blocked if !has_rest => self.wait_for_credit(bye_timeout).await,
                 // What was put off for a fuller write goes out with nothing more.
                 Taken::Drained | Taken::Blocked | Taken::Work => {
-                    self.write_all(&mut control).await?;
+                    self.write_all(&mut output, &mut control).await?;
                 }
             }
         }
@@ -111,9 +123,13 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
         }
     }
 
-    async fn write_all(&mut self, control: &mut VecDeque<Bytes>) -> Result<(), EndReason> {
+    async fn write_all(
+        &mut self,
+        output: &mut Output<W>,
+        control: &mut VecDeque<Bytes>,
+    ) -> Result<(), EndReason> {
         for frame in control.drain(..) {
-            self.output.add_control(frame);
+            output.add_control(frame);
         }
         if control.capacity() > FRAMES_KEPT {
             // A burst is over, and the link may be one of hundreds.
@@ -125,27 +141,27 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
                 continue;
             };
             others += item.bytes();
-            self.output.add_item(item);
-            if self.output.size() >= WRITE_BUFFER {
-                self.output.flush(&self.queue).await?;
+            output.add_item(item);
+            if output.size() >= WRITE_BUFFER {
+                output.flush(&self.queue).await?;
             }
         }
         if !self.cuts.is_empty() {
             let parts = self.cuts.parts_after(others, others < TAKEN);
-            self.add_parts(parts);
-            return self.output.flush(&self.queue).await;
+            self.add_parts(output, parts);
+            return output.flush(&self.queue).await;
         }
-        let is_lone = self.output.messages.len() == 1 && !self.output.is_busy;
-        if self.output.size() < SMALL_WRITE && !is_lone {
+        let is_lone = output.messages.len() == 1 && !output.is_busy;
+        if output.size() < SMALL_WRITE && !is_lone {
             // A publisher that goes on publishing gets its next messages into the same write: it has by the
             // second one, as a write takes longer than it. A lone message goes at once: the other look
             // costs a round trip two calls of the system, a tenth of its CPU.
             tokio::task::yield_now().await;
         }
-        if self.output.size() < WRITE_BUFFER && self.queue.has_more() {
+        if output.size() < WRITE_BUFFER && self.queue.has_more() {
             return Ok(());
         }
-        self.output.flush(&self.queue).await
+        output.flush(&self.queue).await
     }
 
     /// Puts a message of the bulk class behind the large ones that are sent in parts, if it is large itself or
@@ -196,14 +212,14 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
     }
 
     /// Adds parts of large messages; small ones between them count for nothing.
-    fn add_parts(&mut self, mut parts: usize) {
+    fn add_parts(&mut self, output: &mut Output<W>, mut parts: usize) {
         while parts > 0 {
             let Some(next) = self.cuts.next() else {
                 return;
             };
-            if self.output.add_part(next) {
+            if output.add_part(next) {
                 parts -= 1;
-            } else if self.output.size() >= WRITE_BUFFER {
+            } else if output.size() >= WRITE_BUFFER {
                 return;
             }
         }
@@ -221,7 +237,8 @@ mod tests {
     use super::super::peer_queue::tests::{message, queue};
     use super::*;
     use crate::endpoint::EndpointConfig;
-    use muster_wire::Class;
+    use muster_wire::{Class, Message};
+    use tokio::io::AsyncReadExt;
 
     /// A small write that is put off for a fuller one is lost with its writer, and counted.
     #[tokio::test]
@@ -248,9 +265,91 @@ mod tests {
         );
         assert_eq!(PeerCounts::get(&queue.counts.messages_out), 0);
         let mut written = Vec::new();
-        tokio::io::AsyncReadExt::read_to_end(&mut other, &mut written)
-            .await
-            .unwrap();
+        other.read_to_end(&mut written).await.unwrap();
         assert!(written.is_empty());
+    }
+
+    /// The last bytes of the next frames of version 1, which are the payloads of [`numbered`].
+    async fn payloads(stream: &mut tokio::io::DuplexStream, frames: usize) -> Vec<u8> {
+        let mut payloads = Vec::new();
+        for _ in 0..frames {
+            let mut header = [0; 4];
+            stream.read_exact(&mut header).await.unwrap();
+            let mut frame = vec![0; u32::from_be_bytes(header) as usize];
+            stream.read_exact(&mut frame).await.unwrap();
+            payloads.push(*frame.last().unwrap());
+        }
+        payloads
+    }
+
+    fn numbered(number: u8) -> Message {
+        Message {
+            payload: Bytes::copy_from_slice(&[number]),
+            ..message("/a", Class::Event)
+        }
+    }
+
+    /// While the writer rests, whoever publishes writes; what the system does not take is left to the writer.
+    #[tokio::test]
+    async fn a_lone_message_is_written_without_the_task() {
+        for room in [1 << 16, 10, 1] {
+            let queue = Arc::new(queue(&EndpointConfig::default()));
+            let (stream, mut other) = tokio::io::duplex(room);
+            let mut writer = pin!(run(stream, Arc::clone(&queue), Duration::ZERO));
+            let polled = poll_fn(|cx| Poll::Ready(writer.as_mut().poll(cx))).await;
+            assert!(polled.is_pending());
+            let _ = queue.push_at_once(numbered(7));
+            assert_eq!(queue.len(), 0);
+            assert_eq!(PeerCounts::get(&queue.counts.messages_out), 1);
+            // Behind it, whether by this thread or by the task.
+            let _ = queue.push_at_once(numbered(8));
+            let read = async {
+                let payloads = payloads(&mut other, 2).await;
+                queue.end(EndReason::removed());
+                payloads
+            };
+            let (payloads, ()) = tokio::join!(read, writer);
+            assert_eq!(payloads, [7, 8]);
+            let frame = PeerCounts::get(&queue.counts.bytes_out) / 2;
+            assert!(frame > 10, "bytes are counted once: {frame}");
+            assert_eq!(PeerCounts::get(&queue.counts.messages_out), 2);
+            assert_eq!(queue.depth().2.total(), 0);
+        }
+    }
+
+    /// What two ways lead to keeps its order, and nothing is lost between them.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn messages_keep_their_order_whoever_writes_them() {
+        const MESSAGES: usize = 20_000;
+        let config = EndpointConfig::default();
+        let queue = Arc::new(queue(&config));
+        // Less than many writes have.
+        let (stream, mut other) = tokio::io::duplex(300);
+        let writer = tokio::spawn(run(stream, Arc::clone(&queue), Duration::ZERO));
+        let publishing = Arc::clone(&queue);
+        let publisher = std::thread::spawn(move || {
+            for number in 0..MESSAGES {
+                let message = numbered(u8::try_from(number % 251).unwrap());
+                while publishing.push_if_room(&message, true).is_none() {
+                    std::thread::yield_now();
+                }
+                if number % 7 == 0 {
+                    let begin = std::time::Instant::now();
+                    while begin.elapsed() < Duration::from_micros(30) {
+                        std::hint::spin_loop();
+                    }
+                }
+            }
+        });
+        let payloads = payloads(&mut other, MESSAGES).await;
+        publisher.join().unwrap();
+        queue.end(EndReason::removed());
+        writer.await.unwrap();
+        let mut expected = (0..251).cycle();
+        assert!(
+            payloads
+                .iter()
+                .all(|payload| expected.next() == Some(*payload))
+        );
     }
 }

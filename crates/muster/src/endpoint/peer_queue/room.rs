@@ -10,8 +10,9 @@ use muster_wire::{Message, Push, Queued};
 use super::{Outgoing, PeerQueue, State};
 
 impl PeerQueue {
-    /// Offers a message if it has room, or would not be taken at all.
-    pub(crate) fn push_if_room(&self, message: &Message) -> Option<Push> {
+    /// Offers a message if it has room, or would not be taken at all; writes it on this thread if `at_once`, under the
+    /// conditions of [`PeerQueue::push_at_once`].
+    pub(crate) fn push_if_room(&self, message: &Message, at_once: bool) -> Option<Push> {
         let item = Outgoing::Message(message.clone());
         let mut state = self.lock();
         let cannot = self.cannot_take(&state, &item);
@@ -20,7 +21,13 @@ impl PeerQueue {
             return Some(queue.refuse(&item, cause));
         }
         let has_room = queue.has_room(item.messages(), item.bytes()) || queue.is_empty();
-        has_room.then(|| self.push_locked(state, item))
+        has_room.then(|| {
+            if at_once {
+                self.push_at_once_locked(state, item)
+            } else {
+                self.push_locked(state, item)
+            }
+        })
     }
 
     /// Offers a message once it has room, or would not be taken at all.

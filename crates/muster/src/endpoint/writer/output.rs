@@ -1,7 +1,10 @@
 //! What is on its way from a peer's queue to its connection: encoded, and not yet written.
 
 use std::future::poll_fn;
-use std::io::IoSlice;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes};
 use muster_wire::envelope;
@@ -13,6 +16,7 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use super::cuts::{Next, Piece};
 use crate::endpoint::outgoing::{Outgoing, Relayed};
+use crate::endpoint::peer_queue::at_once::Written;
 use crate::endpoint::peer_queue::{EndReason, PeerCounts, PeerQueue};
 use crate::endpoint::spare::Spare;
 use crate::endpoint::tls::describe_io;
@@ -47,6 +51,10 @@ pub(super) struct Output<W> {
     spare: Spare,
     /// The batch at the end of the buffer that more messages may follow in.
     batch: Option<OpenBatch>,
+    /// The bytes of the buffer that are counted as sent: a write has begun with them.
+    begun: usize,
+    /// When the last write ended.
+    wrote: Option<Instant>,
 }
 
 impl<W> Output<W> {
@@ -64,7 +72,15 @@ impl<W> Output<W> {
             encoder: Encoder::default(),
             spare: Spare::default(),
             batch: None,
+            begun: 0,
+            wrote: None,
         }
+    }
+
+    /// Whether nothing is left to write, and the last write is at least so long ago.
+    pub(super) fn has_rested(&self, pause: Duration) -> bool {
+        let is_empty = self.buffer.is_empty() && self.in_place.is_empty();
+        is_empty && self.wrote.is_none_or(|wrote| wrote.elapsed() >= pause)
     }
 }
 
@@ -245,14 +261,46 @@ impl<W: AsyncWrite + Unpin> Output<W> {
         }
     }
 
-    /// Writes everything, unless the peering ends first.
-    pub(super) async fn flush(&mut self, queue: &PeerQueue) -> Result<(), EndReason> {
+    /// Writes a small item as far as the system takes it at once.
+    pub(super) fn write_at_once(&mut self, queue: &PeerQueue, item: Outgoing) -> Written {
+        self.add_item(item);
+        self.begin(queue);
+        // If the system takes nothing now, the writer's task asks again, and is told.
+        let mut nobody = Context::from_waker(Waker::noop());
+        let written = match Pin::new(&mut self.stream).poll_write(&mut nobody, &self.buffer) {
+            Poll::Pending => 0,
+            Poll::Ready(Ok(0)) => {
+                let error = io::Error::from(io::ErrorKind::WriteZero);
+                return Written::Failed(EndReason::Lost(describe_io(&error)));
+            }
+            Poll::Ready(Ok(written)) => written,
+            Poll::Ready(Err(error)) => {
+                return Written::Failed(EndReason::Lost(describe_io(&error)));
+            }
+        };
+        self.wrote = Some(Instant::now());
+        self.buffer.drain(..written);
+        self.begun = self.buffer.len();
+        if self.begun > 0 {
+            return Written::Part;
+        }
+        Written::All
+    }
+
+    /// Counts what is about to be written. Before the write: what a failing write has handed over is unknown, not
+    /// unsent.
+    fn begin(&mut self, queue: &PeerQueue) {
         self.close_batch();
-        // Counted before the write: what a failing write has handed over is unknown, not unsent.
         PeerCounts::add(&queue.counts.messages_out, self.messages.len() as u64);
         self.is_busy = self.messages.len() > 1;
         self.messages.clear();
-        PeerCounts::add(&queue.counts.bytes_out, self.size() as u64);
+        let bytes = self.size() - std::mem::take(&mut self.begun);
+        PeerCounts::add(&queue.counts.bytes_out, bytes as u64);
+    }
+
+    /// Writes everything, unless the peering ends first.
+    pub(super) async fn flush(&mut self, queue: &PeerQueue) -> Result<(), EndReason> {
+        self.begin(queue);
         let mut gathered = Gathered::new(&self.buffer, &self.in_place);
         let write = self.stream.write_all_buf(&mut gathered);
         tokio::select! {
@@ -262,6 +310,7 @@ impl<W: AsyncWrite + Unpin> Output<W> {
                 return Err(EndReason::Lost("ended while writing".to_owned()));
             }
         }
+        self.wrote = Some(Instant::now());
         self.in_place.clear();
         self.in_place_bytes = 0;
         let (used, capacity) = (self.buffer.len(), self.buffer.capacity());

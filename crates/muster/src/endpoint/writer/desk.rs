@@ -1,0 +1,54 @@
+//! Who writes to a connection: the writer's task, or whoever has something small to send while it rests.
+
+use std::time::Duration;
+
+use tokio::io::AsyncWrite;
+use tokio::sync::{Mutex, MutexGuard};
+
+use super::output::Output;
+use crate::endpoint::outgoing::Outgoing;
+use crate::endpoint::peer_queue::PeerQueue;
+use crate::endpoint::peer_queue::at_once::{AtOnce, Written};
+
+/// How long ago the last write must be for another without the writer's task. Whoever publishes faster has its
+/// messages put together: a write for each costs it ten times the time of a message.
+const PAUSE: Duration = Duration::from_micros(20);
+
+/// The output of a connection, which one at a time has.
+pub(crate) struct Desk<W> {
+    output: Mutex<Output<W>>,
+}
+
+impl<W> Desk<W> {
+    pub(super) fn new(output: Output<W>) -> Self {
+        Self {
+            output: Mutex::new(output),
+        }
+    }
+
+    /// Waits for whoever is writing, which is as long as the system takes a small write.
+    pub(super) async fn output(&self) -> MutexGuard<'_, Output<W>> {
+        self.output.lock().await
+    }
+
+    pub(super) fn output_if_free(&self) -> Option<MutexGuard<'_, Output<W>>> {
+        self.output.try_lock().ok()
+    }
+}
+
+impl<W: AsyncWrite + Unpin + Send> AtOnce for Desk<W> {
+    fn write_at_once(
+        &self,
+        queue: &PeerQueue,
+        item: Outgoing,
+        begin: &mut dyn FnMut(),
+    ) -> Result<Written, Outgoing> {
+        match self.output_if_free() {
+            Some(mut output) if output.has_rested(PAUSE) => {
+                begin();
+                Ok(output.write_at_once(queue, item))
+            }
+            _ => Err(item),
+        }
+    }
+}
