@@ -77,10 +77,10 @@ impl<W> Output<W> {
         }
     }
 
-    /// Whether nothing is left to write, and the last write is at least so long ago.
+    /// Whether nothing is left to write, and the last write had one message at most and is at least so long ago.
     pub(super) fn has_rested(&self, pause: Duration) -> bool {
         let is_empty = self.buffer.is_empty() && self.in_place.is_empty();
-        is_empty && self.wrote.is_none_or(|wrote| wrote.elapsed() >= pause)
+        is_empty && !self.is_busy && self.wrote.is_none_or(|wrote| wrote.elapsed() >= pause)
     }
 }
 
