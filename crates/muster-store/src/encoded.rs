@@ -1,6 +1,8 @@
 //! Encoded values as stores keep them.
 
+use std::cmp::Ordering;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use muster_data::{
@@ -11,13 +13,36 @@ use muster_data::{
 ///
 /// A store keeps its keys and values like this: what comes from the network goes to the clones and to
 /// disk without a tree of values in between. The order is that of the bytes.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Encoded(Arc<[u8]>);
+#[derive(Clone)]
+pub struct Encoded(Bytes);
+
+/// Up to this size bytes lie in place: an address with its port, four counts, a short name. A map of such keys
+/// compares them without a look at other memory, which was half of the CPU of a `put_unique`.
+const IN_PLACE: usize = 38;
+
+#[derive(Clone)]
+enum Bytes {
+    Small { length: u8, bytes: [u8; IN_PLACE] },
+    Shared(Arc<[u8]>),
+}
+
+impl From<&[u8]> for Bytes {
+    fn from(from: &[u8]) -> Self {
+        let mut bytes = [0; IN_PLACE];
+        match (bytes.get_mut(..from.len()), u8::try_from(from.len())) {
+            (Some(place), Ok(length)) => {
+                place.copy_from_slice(from);
+                Self::Small { length, bytes }
+            }
+            _ => Self::Shared(from.into()),
+        }
+    }
+}
 
 impl Encoded {
     /// Encodes a value.
     pub fn of(value: &(impl Encode + ?Sized)) -> Self {
-        Self(encode_to_vec(value).into())
+        Self(encode_to_vec(value)[..].into())
     }
 
     /// Encodes a value as a key: equal values become equal bytes.
@@ -49,27 +74,56 @@ impl Encoded {
 
     /// The bytes.
     pub fn as_bytes(&self) -> &[u8] {
-        &self.0
+        match &self.0 {
+            Bytes::Small { length, bytes } => &bytes[..usize::from(*length)],
+            Bytes::Shared(bytes) => bytes,
+        }
     }
 
     /// The number of bytes.
     pub fn size(&self) -> usize {
-        self.0.len()
+        self.as_bytes().len()
     }
 
     /// The kind of value.
     pub fn kind(&self) -> Kind {
-        Kind::from_tag(self.0[0]).expect("validated when it was made")
+        Kind::from_tag(self.as_bytes()[0]).expect("validated when it was made")
     }
 
     /// A view of the value.
     pub fn view(&self) -> DataRef<'_> {
-        DataRef::from_validated(&self.0)
+        DataRef::from_validated(self.as_bytes())
     }
 
     /// The value as a tree.
     pub fn to_data(&self) -> Data {
         self.view().to_data()
+    }
+}
+
+impl PartialEq for Encoded {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_bytes() == other.as_bytes()
+    }
+}
+
+impl Eq for Encoded {}
+
+impl PartialOrd for Encoded {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Encoded {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.as_bytes().cmp(other.as_bytes())
+    }
+}
+
+impl Hash for Encoded {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_bytes().hash(state);
     }
 }
 
@@ -131,5 +185,19 @@ mod tests {
         let out_of_order = [12, 2, 2, 0, 0, 0, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 0, 0, 0, 1];
         let set = Encoded::parse(&out_of_order).unwrap().into_key();
         assert_eq!(set, Encoded::key(&Data::set([1u64, 2])));
+    }
+
+    #[test]
+    fn short_and_long_values_are_one_order() {
+        let values: Vec<Encoded> = (0..80).map(|n| Encoded::of(&"x".repeat(n))).collect();
+        for (at, value) in values.iter().enumerate() {
+            assert_eq!(value.to_data(), Data::from("x".repeat(at)));
+            assert_eq!(value, &Encoded::parse(value.as_bytes()).unwrap());
+            for (other_at, other) in values.iter().enumerate() {
+                assert_eq!(value.cmp(other), value.as_bytes().cmp(other.as_bytes()));
+                assert_eq!(value == other, at == other_at);
+            }
+        }
+        assert_eq!(size_of::<Encoded>(), 40);
     }
 }
