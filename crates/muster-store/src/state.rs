@@ -274,10 +274,14 @@ impl State {
         if key.size() > MAX_KEY || value.size() > MAX_VALUE {
             return Err(Refusal::TooLarge);
         }
-        let held = self.entries.get(&key).map_or(0, |entry| entry.value.size());
-        let more = value.size().saturating_sub(held);
-        if more > 0 && self.entries.bytes() + key.size() + more > self.limit {
-            return Err(Refusal::Full);
+        // What the key holds is looked up where it matters.
+        let room = self.limit.saturating_sub(self.entries.bytes() + key.size());
+        if value.size() > room {
+            let held = self.entries.get(&key).map_or(0, |entry| entry.value.size());
+            let more = value.size().saturating_sub(held);
+            if more > room {
+                return Err(Refusal::Full);
+            }
         }
         let expires = lifetime.map(|lifetime| {
             Timestamp::from_nanos(at.as_nanos().saturating_add(lifetime.as_nanos()))
