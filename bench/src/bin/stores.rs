@@ -2,8 +2,13 @@
 //! and writes that go to disk.
 //!
 //! `cargo run --release -p muster-bench --bin stores [PART...]`, parts being `waiting`, `pipelined`, `get`,
-//! `snapshot`, `expiry`, `durable`. The master is a process of its own, and so is the bare TCP echo that one
+//! `snapshot`, `expiry`, `durable`, `broker`. The master is a process of its own, and so is the bare TCP echo that one
 //! waiting client is compared with, in alternating runs.
+//!
+//! `broker` measures C++ Broker's stores, beside ours in alternating runs: `MUSTER_BROKER_STORE` names the program that
+//! the test `broker_stores` of the crate `muster` describes, with two more commands: `sqlite NAME PATH`, as `master` with
+//! a file, and `time put N` or `time unique N`, answered by `took SECONDS` when so many writes of new keys, one by
+//! one, are applied at the master.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -17,13 +22,14 @@ use muster::store::{
 use muster::{Endpoint, EndpointConfig, Exposure, Forwarding};
 use muster_measure::{cpu_seconds, memory_bytes, memory_bytes_of};
 
-const PARTS: [&str; 6] = [
+const PARTS: [&str; 7] = [
     "waiting",
     "pipelined",
     "get",
     "snapshot",
     "expiry",
     "durable",
+    "broker",
 ];
 
 /// The entries of the large store.
@@ -56,6 +62,9 @@ fn main() -> Result<()> {
     }
     if wants("get") {
         get()?;
+    }
+    if wants("broker") {
+        broker()?;
     }
     if wants("snapshot") {
         for clones in [1, 8] {
@@ -99,8 +108,11 @@ struct Process {
 
 impl Process {
     fn start(arguments: &[&str]) -> Result<Self> {
-        let mut child = Command::new(std::env::current_exe()?)
-            .args(arguments)
+        Self::run(Command::new(std::env::current_exe()?).args(arguments))
+    }
+
+    fn run(command: &mut Command) -> Result<Self> {
+        let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()?;
@@ -131,6 +143,14 @@ impl Process {
     fn ask(&mut self, line: &str) -> Result<String> {
         self.tell(line)?;
         self.line()
+    }
+
+    /// The answer to a command of C++ Broker's program, behind the word that it has to begin with.
+    fn ask_for(&mut self, line: &str, word: &str) -> Result<String> {
+        let answer = self.ask(line)?;
+        let rest = answer.strip_prefix(word).map(str::trim);
+        rest.map(str::to_owned)
+            .with_context(|| format!("{line}: {answer}"))
     }
 }
 
@@ -340,6 +360,47 @@ fn waiting() -> Result<()> {
             ));
         }
     }
+    Ok(())
+}
+
+/// C++ Broker's store, and ours in turns: a writer beside the master, one at a clone, and a file.
+fn broker() -> Result<()> {
+    let Some(program) = std::env::var_os("MUSTER_BROKER_STORE") else {
+        say("broker: skipped, as MUSTER_BROKER_STORE names no program");
+        return Ok(());
+    };
+    let directory = std::env::temp_dir().join(format!("muster-bench-{}", std::process::id()));
+    std::fs::create_dir_all(&directory)?;
+    let file = directory.join("broker.sqlite");
+    let mut ours = Process::start(&["--master", "memory"])?;
+    let ours_at = ours.line()?;
+    let rate = |process: &mut Process, op: &str, writes: u32| {
+        let took = process.ask_for(&format!("time {op} {writes}"), "took")?;
+        anyhow::Ok(f64::from(writes) / took.parse::<f64>()?)
+    };
+    for round in 0..3 {
+        let mut master = Process::run(&mut Command::new(&program))?;
+        let port = master.ask_for("listen", "listening")?;
+        master.ask_for("master bench/kv", "ok")?;
+        let mut clone = Process::run(&mut Command::new(&program))?;
+        clone.ask_for(&format!("peer 127.0.0.1 {port}"), "ok")?;
+        clone.ask_for("clone bench/kv", "ok")?;
+        let mut with_file = Process::run(&mut Command::new(&program))?;
+        with_file.ask_for(&format!("sqlite bench/{round} {}", file.display()), "ok")?;
+        let beside = rate(&mut master, "unique", 10_000)?;
+        let at_clone = rate(&mut clone, "unique", 200)?;
+        let put = rate(&mut clone, "put", 2000)?;
+        let filed = rate(&mut with_file, "put", 1000)?;
+        drop((master, clone, with_file));
+        let (waiting, _) = run(&mut ours, &ours_at, ["1", "1", "1", "unique", "applied"])?;
+        let (pipelined, _) = run(&mut ours, &ours_at, ["1", "64", "1", "put", "applied"])?;
+        say(&format!(
+            "broker: round {round}: put_unique {beside:.0}/s beside the master; at a clone {at_clone:.0}/s, ours {waiting:.0}/s, {:.0} times; put at a clone {put:.0}/s, ours {pipelined:.0}/s, {:.0} times; put beside the master, with a file {filed:.0}/s",
+            waiting / at_clone,
+            pipelined / put,
+        ));
+    }
+    std::fs::remove_dir_all(&directory)?;
     Ok(())
 }
 
