@@ -326,6 +326,46 @@ fn a_node_serves_websocket_clients_and_its_metrics() {
     assert_eq!(page["monitor"], format!("http://{monitor}"));
 }
 
+/// Workers are not linked to one another, and relay nothing: what crosses goes by the manager.
+#[test]
+fn clients_at_two_workers_hear_one_another() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    let ports = free_ports(5);
+    let mut text = format!(
+        "[[node]]\nname = \"manager\"\nrole = \"manager\"\nport = {}\n",
+        ports[0]
+    );
+    for number in [1, 2] {
+        let (port, gateway) = (ports[number], ports[number + 2]);
+        write!(
+            text,
+            "[[node]]\nname = \"worker-{number}\"\nrole = \"worker\"\nport = {port}\n\
+             options = {{ \"gateway.listen\" = \"127.0.0.1:{gateway}\" }}\n"
+        )
+        .unwrap();
+    }
+    std::fs::write(directory.join("muster.toml"), text).unwrap();
+    let mut cluster = Running::start(directory, &["run"]);
+    cluster.wait_for("all nodes are ready");
+    let gateways = [ports[3], ports[4]].map(|port| format!("ws://127.0.0.1:{port}"));
+    for (from, to) in [(0, 1), (1, 0)] {
+        let arguments = ["subscribe", "--count", "1", &gateways[to], "/alerts/"];
+        let mut subscriber = support::muster(directory, &arguments)
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        // The subscription has to be known at the other worker first.
+        until("the event at the other worker", || {
+            let publish = ["publish", &gateways[from], "/alerts/a", "Test::event"];
+            assert!(run(directory, &publish).status.success());
+            subscriber.try_wait().unwrap()
+        });
+        let heard = stdout(&subscriber.wait_with_output().unwrap());
+        assert_eq!(heard.trim(), "/alerts/a Test::event()");
+    }
+}
+
 #[test]
 fn a_second_process_of_a_node_leaves_and_the_first_goes_on() {
     let directory = tempfile::tempdir().unwrap();
