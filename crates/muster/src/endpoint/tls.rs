@@ -11,7 +11,9 @@ use std::pin::Pin;
 
 use openssl::error::ErrorStack;
 use openssl::pkey::PKey;
-use openssl::ssl::{Ssl, SslContext, SslContextBuilder, SslMethod, SslVerifyMode, SslVersion};
+use openssl::ssl::{
+    Ssl, SslContext, SslContextBuilder, SslMethod, SslMode, SslVerifyMode, SslVersion,
+};
 use openssl::x509::X509VerifyResult;
 use tokio::net::TcpStream;
 use tokio_openssl::SslStream;
@@ -145,6 +147,12 @@ impl TlsContext {
         }))
     }
 
+    /// What OpenSSL makes connections with, if TLS is on.
+    #[cfg(test)]
+    pub(crate) fn openssl(&self) -> Option<&SslContext> {
+        self.0.as_ref()
+    }
+
     /// Shakes hands as the server. The error is one line for the operator.
     pub(crate) async fn accept(&self, stream: TcpStream) -> Result<Secured, String> {
         let Some(context) = &self.0 else {
@@ -263,6 +271,10 @@ fn builder(ciphers: &str) -> Result<SslContextBuilder, ErrorStack> {
     let mut builder = SslContext::builder(SslMethod::tls())?;
     builder.set_min_proto_version(Some(SslVersion::TLS1_2))?;
     builder.set_cipher_list(ciphers)?;
+    // What could not be written is offered again with what has come behind it, from wherever that lies then.
+    builder.set_mode(
+        SslMode::AUTO_RETRY | SslMode::ACCEPT_MOVING_WRITE_BUFFER | SslMode::ENABLE_PARTIAL_WRITE,
+    );
     Ok(builder)
 }
 

@@ -228,7 +228,7 @@ impl<W: AsyncWrite + Unpin + Send> Writer<W> {
 
 #[cfg(test)]
 mod tests {
-    use std::pin::pin;
+    use std::pin::{Pin, pin};
     use std::task::Poll;
 
     use muster_wire::counters::DropCause;
@@ -236,9 +236,10 @@ mod tests {
     use super::super::peer_queue::PeerCounts;
     use super::super::peer_queue::tests::{message, queue};
     use super::*;
-    use crate::endpoint::EndpointConfig;
+    use crate::endpoint::tls::TlsContext;
+    use crate::endpoint::{EndpointConfig, Tls};
     use muster_wire::{Class, Message};
-    use tokio::io::AsyncReadExt;
+    use tokio::io::{AsyncRead, AsyncReadExt};
 
     /// A small write that is put off for a fuller one is lost with its writer, and counted.
     #[tokio::test]
@@ -270,7 +271,7 @@ mod tests {
     }
 
     /// The last bytes of the next frames of version 1, which are the payloads of [`numbered`].
-    async fn payloads(stream: &mut tokio::io::DuplexStream, frames: usize) -> Vec<u8> {
+    async fn payloads(stream: &mut (impl AsyncRead + Unpin), frames: usize) -> Vec<u8> {
         let mut payloads = Vec::new();
         for _ in 0..frames {
             let mut header = [0; 4];
@@ -314,6 +315,37 @@ mod tests {
             assert!(frame > 10, "bytes are counted once: {frame}");
             assert_eq!(PeerCounts::get(&queue.counts.messages_out), 2);
             assert_eq!(queue.depth().2.total(), 0);
+        }
+    }
+
+    /// OpenSSL wants to be asked again for what it could not write, and the rest has other company by then.
+    #[tokio::test]
+    async fn what_tls_has_not_written_is_written_with_what_came_behind() {
+        let context = TlsContext::load(&Tls::Anonymous).unwrap();
+        let (near, far) = tokio::io::duplex(40);
+        let [mut near, mut far] = [near, far].map(|stream| {
+            let ssl = openssl::ssl::Ssl::new(context.openssl().unwrap()).unwrap();
+            tokio_openssl::SslStream::new(ssl, stream).unwrap()
+        });
+        let (connected, accepted) =
+            tokio::join!(Pin::new(&mut near).connect(), Pin::new(&mut far).accept());
+        connected.and(accepted).unwrap();
+        let queue = Arc::new(queue(&EndpointConfig::default()));
+        let (_, near) = tokio::io::split(near);
+        let mut writer = pin!(run(near, Arc::clone(&queue), Duration::ZERO));
+        let polled = poll_fn(|cx| Poll::Ready(writer.as_mut().poll(cx))).await;
+        assert!(polled.is_pending());
+        for number in 0..20 {
+            let _ = queue.push_at_once(numbered(number));
+        }
+        let read = async {
+            let read = payloads(&mut far, 20).await;
+            queue.end(EndReason::removed());
+            read
+        };
+        tokio::select! {
+            read = read => assert_eq!(read, (0..20).collect::<Vec<u8>>()),
+            () = writer => panic!("{:?}", queue.ended()),
         }
     }
 
