@@ -185,6 +185,17 @@ impl StoreClone {
         self.master.map(|master| master.endpoint)
     }
 
+    /// The changes that its master has told of and that it lacks; 0 before the first snapshot.
+    pub fn missing(&self) -> u64 {
+        let applied = self.applied.map(|(_, change)| change);
+        applied.map_or(0, |change| self.exists.saturating_sub(change))
+    }
+
+    /// The writes that are not settled.
+    pub fn unsettled(&self) -> usize {
+        self.writes.len()
+    }
+
     /// How old what it has may be.
     pub fn freshness(&self, now: Mono) -> Freshness {
         match (self.applied, self.master) {

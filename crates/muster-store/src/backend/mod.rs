@@ -18,6 +18,11 @@ pub trait Backend: Send + fmt::Debug {
     /// has returned.
     fn commit(&mut self, commit: &Commit) -> Result<(), BackendError>;
 
+    /// What keeps the state, in one word: for whoever looks at the store.
+    fn kind(&self) -> &'static str {
+        "other"
+    }
+
     /// Called last, on an orderly end.
     fn close(&mut self) -> Result<(), BackendError> {
         Ok(())

@@ -21,6 +21,7 @@ use super::broker::{self, BrokerPart};
 use super::disk::{Disk, Job};
 use super::error::{OpenError, StoreError, StoreErrorKind};
 use super::options::{CloneOptions, MasterOptions};
+use super::report::{CloneReport, MasterReport, StorePart, StoreReport};
 use super::watch::{Scope, Watchers};
 use crate::endpoint::{Endpoint, Publisher, Subscriber};
 
@@ -75,6 +76,7 @@ struct Inner {
     master_topic: Topic,
     broker: BrokerPart,
     disk: Option<Disk>,
+    backend: Backing,
     next_token: u64,
     /// Of a clone's writes, by their tokens.
     waiting: HashMap<u64, Done>,
@@ -85,6 +87,23 @@ struct Inner {
     /// When the timer wakes.
     armed: Mono,
     was_stale: bool,
+}
+
+/// What keeps a master's state, and how that goes.
+struct Backing {
+    kind: &'static str,
+    failures: u64,
+    is_failing: bool,
+}
+
+impl Default for Backing {
+    fn default() -> Self {
+        Self {
+            kind: "memory",
+            failures: 0,
+            is_failing: false,
+        }
+    }
 }
 
 impl std::fmt::Debug for Host {
@@ -154,12 +173,15 @@ impl Host {
         let core = Core::Master(Box::new(master));
         let host = Self::new(endpoint, name, core, Some(clones), &topics, true).await?;
         if let Some(backend) = backend {
+            let kind = backend.kind();
             let disk = Disk::start(name, backend, Arc::downgrade(&host));
             let disk = disk.map_err(|source| OpenError::Thread {
                 name: name.clone(),
                 source,
             })?;
-            host.lock().disk = Some(disk);
+            let mut inner = host.lock();
+            inner.disk = Some(disk);
+            inner.backend.kind = kind;
         }
         host.drive(|_, _| ());
         Ok(host)
@@ -204,6 +226,7 @@ impl Host {
                 master_topic: name.master_topic(),
                 broker: BrokerPart::new(name, clones),
                 disk: None,
+                backend: Backing::default(),
                 next_token: 1,
                 waiting: HashMap::new(),
                 keeping: Vec::new(),
@@ -318,6 +341,8 @@ impl Host {
 
     pub(super) fn committed(&self, failed: Option<Commit>) {
         self.drive(|inner, now| {
+            inner.backend.is_failing = failed.is_some();
+            inner.backend.failures += u64::from(failed.is_some());
             if let Core::Master(master) = &mut inner.core {
                 master.committed(failed, now);
             }
@@ -376,6 +401,37 @@ impl Host {
         match &self.lock().core {
             Core::Master(_) => Freshness::Fresh,
             Core::Clone(clone) => clone.freshness(now),
+        }
+    }
+
+    pub(super) fn report(&self) -> StoreReport {
+        let now = self.endpoint.now();
+        let inner = self.lock();
+        let entries = inner.entries();
+        let part = match &inner.core {
+            Core::Master(master) => {
+                let clones = inner.broker.clones.as_ref();
+                StorePart::Master(MasterReport {
+                    backend: inner.backend.kind,
+                    writers: master.writers(),
+                    broker_clones: clones.map_or(0, BrokerClones::attached),
+                    unkept: master.unkept(),
+                    failures: inner.backend.failures,
+                    is_failing: inner.backend.is_failing,
+                })
+            }
+            Core::Clone(clone) => StorePart::Clone(CloneReport {
+                master: clone.master(),
+                freshness: clone.freshness(now),
+                missing: clone.missing(),
+                unsettled: clone.unsettled(),
+            }),
+        };
+        StoreReport {
+            name: self.name.clone(),
+            entries: entries.len(),
+            bytes: entries.bytes(),
+            part,
         }
     }
 

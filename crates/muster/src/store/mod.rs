@@ -26,6 +26,7 @@ mod handle;
 mod host;
 mod options;
 mod registry;
+mod report;
 mod synced;
 mod watch;
 
@@ -38,6 +39,7 @@ pub use muster_store::{
 pub use error::{OpenError, StoreError, StoreErrorKind};
 pub use handle::{Read, Store, Swapped, Versioned};
 pub use options::{CloneOptions, MasterOptions};
+pub use report::{CloneReport, MasterReport, StorePart, StoreReport};
 pub use synced::{SyncedChange, SyncedSet, SyncedTable};
 pub use watch::{Scope, Watch, WatchEvent};
 
