@@ -26,6 +26,7 @@ mod simulation;
 mod state;
 mod writes;
 
+pub use backend::memory::MemoryBackend;
 #[cfg(feature = "sqlite")]
 pub use backend::sqlite::{FailureMode, JournalMode, Sqlite, SqliteOptions, Synchronous};
 pub use backend::{Backend, BackendError, Commit, Kept, KeptWriter, Write};

@@ -1,5 +1,6 @@
 //! Where a persistent store's state outlives its process.
 
+pub(crate) mod memory;
 #[cfg(feature = "sqlite")]
 pub(crate) mod sqlite;
 

@@ -32,8 +32,8 @@ mod watch;
 
 pub use muster_store::{
     Backend, BackendError, Commit, Copy, Encoded, Entry, FailureMode, Freshness, JournalMode, Kept,
-    KeptWriter, Level, Revision, Sqlite, SqliteOptions, StoreName, StoreNameError, Synchronous,
-    Write, arithmetic,
+    KeptWriter, Level, MemoryBackend, Revision, Sqlite, SqliteOptions, StoreName, StoreNameError,
+    Synchronous, Write, arithmetic,
 };
 
 pub use error::{OpenError, StoreError, StoreErrorKind};
