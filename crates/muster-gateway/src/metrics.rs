@@ -245,6 +245,11 @@ impl Families {
                 "1 if the backend failed the last time",
                 usize::from(master.is_failing),
             ),
+            (
+                "store_has_rival",
+                "1 if another endpoint has a master of the same store",
+                usize::from(master.rival.is_some()),
+            ),
         ];
         for (name, help, value) in gauges {
             self.gauge(name, help, labels, value);

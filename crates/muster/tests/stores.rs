@@ -367,6 +367,42 @@ async fn reports_tell_of_failures_and_of_lost_masters() {
     assert_eq!(one.store_reports(), []);
 }
 
+/// Endpoints that meet with a master each: in a mesh, and two leaves, which speak version 1 with one another as Broker
+/// does.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_masters_of_one_name_notice_one_another() {
+    let start = |forwarding| {
+        let mut config = EndpointConfig {
+            forwarding,
+            ..EndpointConfig::default()
+        };
+        config.heartbeat.interval = Duration::from_millis(50);
+        config.heartbeat.timeout = Duration::from_millis(200);
+        Endpoint::start(config).unwrap()
+    };
+    let rival = |endpoint: &Endpoint| match endpoint.store_reports().remove(0).part {
+        StorePart::Master(report) => report.rival,
+        other => panic!("{other:?}"),
+    };
+    for forwarding in [Forwarding::Relay, Forwarding::Leaf] {
+        let [one, two] = [start(forwarding), start(forwarding)];
+        let _masters = [master(&one).await, master(&two).await];
+        assert_eq!((rival(&one), rival(&two)), (None, None));
+        let address = listening(&one).await;
+        within(two.peer(&address, RETRY)).await.unwrap();
+        let both = async || (rival(&one), rival(&two));
+        until(both, (Some(two.id()), Some(one.id()))).await;
+        // One that opens later is told at once.
+        let third = start(Forwarding::Leaf);
+        within(third.peer(&address, RETRY)).await.unwrap();
+        let _master = master(&third).await;
+        assert!(rival(&third).is_some());
+        third.shut_down().await;
+        two.shut_down().await;
+        until(async || rival(&one), None).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_synced_table_is_a_plain_map_on_every_node() {
     let (relay, [one, two]) = star().await;

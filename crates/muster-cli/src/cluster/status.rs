@@ -169,6 +169,8 @@ pub(crate) struct MasterStatus {
     pub(crate) failures: u64,
     /// Whether it failed the last time.
     pub(crate) failing: bool,
+    /// The endpoint that has a master of the same store, too.
+    pub(crate) rival: Option<String>,
 }
 
 /// A store's clone.
@@ -364,6 +366,7 @@ impl MasterStatus {
             unkept: report.unkept,
             failures: report.failures,
             failing: report.is_failing,
+            rival: report.rival.map(|id| id.to_string()),
         }
     }
 }
@@ -547,6 +550,9 @@ impl ProcessStatus {
             if master.failures > 0 {
                 let now = if master.failing { ", failing now" } else { "" };
                 let _ = write!(text, ", {} failures of the backend{now}", master.failures);
+            }
+            if let Some(rival) = &master.rival {
+                let _ = write!(text, ", TWO MASTERS: {rival} has one, too");
             }
             text.push('\n');
         }

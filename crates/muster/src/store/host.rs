@@ -17,11 +17,12 @@ use muster_wire::mesh::topic_of;
 use muster_wire::{Class, EndpointId, Mono, Topic};
 use tokio::sync::{Notify, oneshot, watch};
 
-use super::broker::{self, BrokerPart};
+use super::broker::BrokerPart;
 use super::disk::{Disk, Job};
 use super::error::{OpenError, StoreError, StoreErrorKind};
 use super::options::{CloneOptions, MasterOptions};
 use super::report::{CloneReport, MasterReport, StorePart, StoreReport};
+use super::rival::Rival;
 use super::watch::{Scope, Watchers};
 use crate::endpoint::{Endpoint, Publisher, Subscriber};
 
@@ -77,6 +78,7 @@ struct Inner {
     broker: BrokerPart,
     disk: Option<Disk>,
     backend: Backing,
+    rival: Rival,
     next_token: u64,
     /// Of a clone's writes, by their tokens.
     waiting: HashMap<u64, Done>,
@@ -162,7 +164,6 @@ impl Host {
                 (master, Some(backend))
             }
         };
-        broker::warn_of_other_master(endpoint, name);
         let topics = [name.master_topic(), name.broker_master_topic()];
         let entity = Entity {
             endpoint: me,
@@ -182,6 +183,11 @@ impl Host {
             let mut inner = host.lock();
             inner.disk = Some(disk);
             inner.backend.kind = kind;
+        }
+        {
+            let rival = &mut host.lock().rival;
+            rival.look(endpoint, name);
+            rival.look_soon(endpoint);
         }
         host.drive(|_, _| ());
         Ok(host)
@@ -227,6 +233,7 @@ impl Host {
                 broker: BrokerPart::new(name, clones),
                 disk: None,
                 backend: Backing::default(),
+                rival: Rival::default(),
                 next_token: 1,
                 waiting: HashMap::new(),
                 keeping: Vec::new(),
@@ -330,13 +337,15 @@ impl Host {
     }
 
     pub(super) fn discovered(&self) {
-        if !self.is_master {
-            self.drive(|inner, now| {
-                if let Core::Clone(clone) = &mut inner.core {
-                    clone.discovered(now.mono);
-                }
-            });
+        if self.is_master {
+            self.lock().rival.look_soon(&self.endpoint);
+            return;
         }
+        self.drive(|inner, now| {
+            if let Core::Clone(clone) = &mut inner.core {
+                clone.discovered(now.mono);
+            }
+        });
     }
 
     pub(super) fn committed(&self, failed: Option<Commit>) {
@@ -418,6 +427,7 @@ impl Host {
                     unkept: master.unkept(),
                     failures: inner.backend.failures,
                     is_failing: inner.backend.is_failing,
+                    rival: inner.rival.known(),
                 })
             }
             Core::Clone(clone) => StorePart::Clone(CloneReport {
@@ -546,7 +556,10 @@ impl Host {
         let is_stale = self.freshness() == Freshness::Stale;
         self.drive(|inner, now| {
             match &mut inner.core {
-                Core::Master(master) => master.tick(now),
+                Core::Master(master) => {
+                    master.tick(now);
+                    inner.rival.tick(&self.endpoint, &self.name);
+                }
                 Core::Clone(clone) => clone.tick(now.mono),
             }
             if let Some(clones) = &mut inner.broker.clones {

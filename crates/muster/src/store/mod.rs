@@ -27,6 +27,7 @@ mod host;
 mod options;
 mod registry;
 mod report;
+mod rival;
 mod synced;
 mod watch;
 

@@ -44,6 +44,9 @@ pub struct MasterReport {
     pub failures: u64,
     /// Whether it failed the last time.
     pub is_failing: bool,
+    /// Another endpoint in reach that has a master of the same store, of Muster or of Broker: a mistake that the
+    /// operator must mend. What the two hold has nothing to do with one another.
+    pub rival: Option<EndpointId>,
 }
 
 /// A clone.
