@@ -1,4 +1,4 @@
-//! What Muster's masters, clones and writers say to one another.
+//! What Muster's masters, clones and writers say to one another: `docs/stores.md` has it byte by byte.
 //!
 //! Every message begins with a tag and the store's name. What a master tells all clones goes to
 //! [`StoreName::clone_topic`](crate::StoreName::clone_topic), what looks for a master to
