@@ -37,5 +37,5 @@ pub use follower::{Follower, FollowerOutput};
 pub use level::{Level, Revision};
 pub use master::{Master, MasterConfig, MasterOutput, Now};
 pub use name::{MAX_NAME, StoreName, StoreNameError};
-pub use state::{DEFAULT_LIMIT, LastWrite, MAX_KEY, MAX_VALUE, MAX_WRITERS, State};
+pub use state::{DEFAULT_LIMIT, MAX_KEY, MAX_VALUE, MAX_WRITERS, State};
 pub use writes::{Failure, Settled, Token};
