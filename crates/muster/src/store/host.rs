@@ -1,26 +1,25 @@
 //! A store on this endpoint, master or clone: the shell around the core.
 
+mod opening;
+mod outputs;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use bytes::Bytes;
 use muster_data::Timestamp;
-use muster_store::broker::{BrokerClones, Command, Entity};
+use muster_store::broker::{BrokerClones, Command};
 use muster_store::op::{Answer, Op};
 use muster_store::protocol::{Message, Query, Reply};
 use muster_store::{
-    CloneOutput, Commit, Copy, Entries, Failure, Follower, FollowerOutput, Freshness, Level,
-    Master, MasterOutput, Now, Revision, StoreName,
+    Commit, Entries, Failure, Follower, Freshness, Level, Master, Now, Revision, StoreName,
 };
-use muster_wire::mesh::topic_of;
-use muster_wire::{Class, EndpointId, Mono, Topic};
+use muster_wire::{EndpointId, Mono, Topic};
 use tokio::sync::{Notify, oneshot, watch};
 
 use super::broker::BrokerPart;
 use super::disk::{Disk, Job};
-use super::error::{OpenError, StoreError, StoreErrorKind};
-use super::options::{CloneOptions, MasterOptions};
+use super::error::{StoreError, StoreErrorKind};
 use super::report::{CloneReport, MasterReport, StorePart, StoreReport};
 use super::rival::Rival;
 use super::watch::{Scope, Watchers};
@@ -132,126 +131,6 @@ impl Drop for Host {
 }
 
 impl Host {
-    pub(super) async fn master(
-        endpoint: &Endpoint,
-        name: &StoreName,
-        options: MasterOptions,
-    ) -> Result<Arc<Self>, OpenError> {
-        let MasterOptions { backend, config } = options;
-        let now = time(endpoint);
-        let life = u64::try_from(now.wall.as_nanos()).unwrap_or(0);
-        let (me, owned) = (endpoint.id(), name.clone());
-        let (master, backend) = match backend {
-            None => (Master::in_memory(owned, me, life, config, now), None),
-            Some(mut backend) => {
-                // Reading it may take a while.
-                let loaded = tokio::task::spawn_blocking(move || {
-                    let kept = backend.load();
-                    kept.map(|kept| {
-                        (
-                            Master::persistent(owned, me, life, config, kept, now),
-                            backend,
-                        )
-                    })
-                });
-                let loaded = loaded.await.unwrap_or_else(|_| {
-                    Err(muster_store::BackendError::new("the backend has panicked"))
-                });
-                let (master, backend) = loaded.map_err(|reason| OpenError::Backend {
-                    name: name.clone(),
-                    reason,
-                })?;
-                (master, Some(backend))
-            }
-        };
-        let topics = [name.master_topic(), name.broker_master_topic()];
-        let entity = Entity {
-            endpoint: me,
-            instance: endpoint.stores().next_instance(),
-        };
-        let limit = endpoint.config().frame_limit;
-        let clones = BrokerClones::new(entity, limit, now.mono);
-        let core = Core::Master(Box::new(master));
-        let host = Self::new(endpoint, name, core, Some(clones), &topics, true).await?;
-        if let Some(backend) = backend {
-            let kind = backend.kind();
-            let disk = Disk::start(name, backend, Arc::downgrade(&host));
-            let disk = disk.map_err(|source| OpenError::Thread {
-                name: name.clone(),
-                source,
-            })?;
-            let mut inner = host.lock();
-            inner.disk = Some(disk);
-            inner.backend.kind = kind;
-        }
-        {
-            let rival = &mut host.lock().rival;
-            rival.look(endpoint, name);
-            rival.look_soon(endpoint);
-        }
-        host.drive(|_, _| ());
-        Ok(host)
-    }
-
-    pub(super) async fn clone(
-        endpoint: &Endpoint,
-        name: &StoreName,
-        options: CloneOptions,
-    ) -> Result<Arc<Self>, OpenError> {
-        let instance = endpoint.stores().next_instance();
-        let has_copy = options.config.copy == Copy::Whole;
-        let (me, now) = (endpoint.id(), endpoint.now());
-        let clone = Follower::new(name.clone(), me, instance, options.config, now);
-        let topics = has_copy.then(|| name.clone_topic());
-        let core = Core::Clone(Box::new(clone));
-        let host = Self::new(endpoint, name, core, None, topics.as_slice(), has_copy).await?;
-        host.drive(|_, _| ());
-        Ok(host)
-    }
-
-    async fn new(
-        endpoint: &Endpoint,
-        name: &StoreName,
-        core: Core,
-        clones: Option<BrokerClones>,
-        topics: &[Topic],
-        has_copy: bool,
-    ) -> Result<Arc<Self>, OpenError> {
-        let topics = topics.iter().map(Topic::as_bytes);
-        let is_master = matches!(core, Core::Master(_));
-        let host = Arc::new(Self {
-            name: name.clone(),
-            endpoint: endpoint.clone(),
-            _subscription: endpoint.subscribe(topics).await,
-            is_master,
-            has_copy,
-            inner: Mutex::new(Inner {
-                core,
-                publisher: endpoint.publisher(),
-                clone_topic: name.clone_topic(),
-                master_topic: name.master_topic(),
-                broker: BrokerPart::new(name, clones),
-                disk: None,
-                backend: Backing::default(),
-                rival: Rival::default(),
-                next_token: 1,
-                waiting: HashMap::new(),
-                keeping: Vec::new(),
-                questions: HashMap::new(),
-                watchers: Watchers::default(),
-                armed: Mono::default(),
-                was_stale: false,
-            }),
-            earlier: Arc::default(),
-            is_attached: watch::Sender::new(is_master || !has_copy),
-        });
-        if !endpoint.stores().add(name, &host) {
-            return Err(OpenError::Open(name.clone()));
-        }
-        tokio::spawn(timer(Arc::downgrade(&host)));
-        Ok(host)
-    }
-
     pub(super) fn name(&self) -> &StoreName {
         &self.name
     }
@@ -617,111 +496,6 @@ impl Inner {
         let clones = self.broker.clones.as_ref();
         let clones = clones.and_then(BrokerClones::next_tick);
         clones.map_or(core, |clones| clones.min(core))
-    }
-
-    fn carry_out(&mut self, host: &Host, now: Now, ended: &mut Vec<(Done, Outcome)>) {
-        match &mut self.core {
-            Core::Master(master) => {
-                while let Some(output) = master.poll() {
-                    match output {
-                        MasterOutput::Broadcast(bytes) => {
-                            let bytes = Bytes::from(bytes);
-                            // What nobody hears is asked for again by who needs it.
-                            let _ = self.publisher.publish_command(
-                                &self.clone_topic,
-                                bytes,
-                                Class::Event,
-                            );
-                        }
-                        MasterOutput::Send(to, bytes) => send(&mut self.publisher, to, bytes),
-                        MasterOutput::Changed(change) => {
-                            self.watchers.changed(&change);
-                            if let Some(clones) = &mut self.broker.clones {
-                                clones.changed(&change, now);
-                            }
-                        }
-                        MasterOutput::Commit(commit) => {
-                            if let Some(disk) = &self.disk {
-                                disk.ask(Job::Commit(commit));
-                            }
-                        }
-                        MasterOutput::Kept {
-                            generation,
-                            is_durable,
-                        } => {
-                            let all = std::mem::take(&mut self.keeping);
-                            for (kept_with, answer, done) in all {
-                                if kept_with > generation {
-                                    self.keeping.push((kept_with, answer, done));
-                                } else if is_durable {
-                                    ended.push((done, Ok(answer)));
-                                } else {
-                                    ended.push((done, Err(Failure::NotDurable)));
-                                }
-                            }
-                        }
-                    }
-                }
-                self.broker.carry_out(&host.endpoint, &mut self.publisher);
-            }
-            Core::Clone(clone) => {
-                let mut is_attached = false;
-                while let Some(output) = clone.poll() {
-                    let output = match output {
-                        FollowerOutput::Muster(output) => output,
-                        other => {
-                            self.broker.follow(other, &mut self.publisher);
-                            continue;
-                        }
-                    };
-                    match output {
-                        CloneOutput::Find(bytes) => {
-                            let bytes = Bytes::from(bytes);
-                            let _ = self.publisher.publish_command(
-                                &self.master_topic,
-                                bytes,
-                                Class::Event,
-                            );
-                        }
-                        CloneOutput::Send(to, bytes) => send(&mut self.publisher, to, bytes),
-                        CloneOutput::Changed(change) => self.watchers.changed(&change),
-                        CloneOutput::Settled(settled) => {
-                            if let Some(done) = self.waiting.remove(&settled.token) {
-                                ended.push((done, settled.outcome));
-                            }
-                        }
-                        CloneOutput::Replied(request, revision, reply) => {
-                            if let Some(asker) = self.questions.remove(&request) {
-                                let _ = asker.send((revision, reply));
-                            }
-                        }
-                        CloneOutput::Attached => is_attached = true,
-                        CloneOutput::TooLarge => {
-                            let name = &host.name;
-                            tracing::error!(
-                                "store {name}: larger than `stores.memory_limit`: this node has no copy"
-                            );
-                        }
-                        CloneOutput::TwoMasters(first, second) => {
-                            let name = &host.name;
-                            tracing::error!(
-                                "store {name}: two masters, {first} and {second}; the first is kept"
-                            );
-                        }
-                    }
-                }
-                if is_attached {
-                    self.watchers.synced();
-                    host.is_attached.send_replace(true);
-                }
-            }
-        }
-    }
-}
-
-fn send(publisher: &mut Publisher, to: EndpointId, bytes: Vec<u8>) {
-    if let Ok(topic) = Topic::new(topic_of(to)) {
-        let _ = publisher.publish_command(&topic, Bytes::from(bytes), Class::Event);
     }
 }
 
