@@ -324,6 +324,20 @@ fn a_node_serves_websocket_clients_and_its_metrics() {
     );
     assert_eq!(page["gateway"]["events_in"], 2);
     assert_eq!(page["monitor"], format!("http://{monitor}"));
+    // Of the stores that the frameworks share, the masters are here.
+    let stores = page["stores"].as_array().unwrap();
+    let tracked = stores
+        .iter()
+        .find(|store| store["store"] == "software/tracked")
+        .unwrap();
+    assert_eq!(tracked["master"]["backend"], "sqlite");
+    assert_eq!(tracked["master"]["failing"], false);
+    let info =
+        "muster_store_info{store=\"software/tracked\",role=\"master\",backend=\"sqlite\"} 1.0";
+    assert!(metrics.contains(info), "{metrics}");
+    let text = stdout(&run(directory, &["status"]));
+    let line = "manager: store software/tracked, sqlite: 0 entries, 0 KiB, 0 writers";
+    assert!(text.lines().any(|found| found == line), "{text}");
 }
 
 /// Workers are not linked to one another, and relay nothing: what crosses goes by the manager.

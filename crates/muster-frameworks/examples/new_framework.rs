@@ -149,6 +149,7 @@ fn refusal(port: u16) -> Connection {
         service: None,
         conn_state: Some("REJ".to_owned()),
         established: Some(false),
+        software: Vec::new(),
     }
 }
 

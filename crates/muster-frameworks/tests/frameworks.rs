@@ -64,6 +64,7 @@ fn speaks(seconds: i64, from: &str, to: &str, port: u16) -> Connection {
         service: Some("rdp".to_owned()),
         conn_state: None,
         established: Some(true),
+        software: Vec::new(),
     }
 }
 

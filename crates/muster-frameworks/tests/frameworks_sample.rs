@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use muster_frameworks::zeek::SoftwareRecord;
 use muster_frameworks::zeek_log::ConnectionReader;
 use muster_frameworks::{
     Connection, KnownHost, KnownService, NoticeRecord, Scan, sample, standard,
@@ -92,6 +93,11 @@ fn findings(cluster: &Cluster) -> BTreeSet<String> {
         } = record;
         lines.insert(format!("service {host} {port_num} {service:?}"));
     }
+    for record in cluster.log_of::<SoftwareRecord>("software") {
+        let text = record.unparsed_version.unwrap_or_default();
+        let text = String::from_utf8(text).unwrap();
+        lines.insert(format!("{} {} {text}", record.software_type, record.host));
+    }
     lines
 }
 
@@ -119,6 +125,27 @@ fn the_sample_holds_three_scans_by_one_attacker() {
                 "scan 2018-03-24T17:15:00Z 10.164.94.120 135/tcp 13 hosts",
                 "scan 2018-03-24T17:15:00Z 10.164.94.120 3389/tcp 19 hosts",
                 "scan 2018-03-24T17:15:00Z 10.164.94.120 445/tcp 13 hosts",
+            ]
+        );
+        let software = found.iter().filter(|line| line.starts_with("SSH::"));
+        assert_eq!(
+            software.collect::<Vec<_>>(),
+            [
+                "SSH::CLIENT 10.0.0.227 OpenSSH_7.6",
+                "SSH::CLIENT 10.128.0.19 Nmap-SSH1-Hostkey",
+                "SSH::CLIENT 10.128.0.19 Nmap-SSH2-Hostkey",
+                "SSH::CLIENT 10.128.0.19 NmapNSE_1.0",
+                "SSH::CLIENT 10.128.0.233 OpenSSH_7.6p1 Debian-4",
+                "SSH::SERVER 10.47.23.166 OpenSSH_7.6",
+                "SSH::SERVER 10.47.23.168 OpenSSH_5.9",
+                "SSH::SERVER 10.47.23.186 OpenSSH_6.7p1 Debian-5+deb8u4",
+                "SSH::SERVER 10.47.23.55 OpenSSH_4.3p2 Debian-9etch3",
+                "SSH::SERVER 10.47.23.65 OpenSSH_7.4",
+                "SSH::SERVER 10.47.24.186 OpenSSH_6.7p1 Debian-5+deb8u4",
+                "SSH::SERVER 10.47.26.186 OpenSSH_6.7p1 Debian-5+deb8u4",
+                "SSH::SERVER 10.47.26.55 OpenSSH_4.3p2 Debian-9etch3",
+                "SSH::SERVER 10.47.27.186 OpenSSH_6.7p1 Debian-5+deb8u4",
+                "SSH::SERVER 10.47.8.50 OpenSSH_7.4p1 Raspbian-10+deb9u3",
             ]
         );
         // Nothing is lost or refused on the way, and no row is late.

@@ -12,6 +12,7 @@ use muster_frameworks::zeek::{
     KnownCert, KnownCertAdd, KnownHostAdd, KnownServiceAdd, SoftwareInfo, SoftwareNew,
     SoftwareRecord, Version,
 };
+use muster_frameworks::zeek_log::NamedSoftware;
 use muster_frameworks::{Connection, KnownHost, KnownService, NoticeRecord, standard};
 use muster_testkit::Cluster;
 use muster_wire::zeek::serial::read_record;
@@ -95,6 +96,7 @@ fn connection(n: u8) -> Connection {
         service: None,
         conn_state: None,
         established: Some(true),
+        software: Vec::new(),
     }
 }
 
@@ -558,6 +560,72 @@ fn a_zeek_logger_gets_its_share_in_its_own_form() {
         "{records} at Zeek's logger, {ours} at ours"
     );
     assert!(batches >= 10 && ours >= 20, "{batches} {ours}");
+}
+
+fn names_server(n: u8, text: &str) -> Connection {
+    let host = address(&format!("10.0.0.{n}"));
+    Connection {
+        resp_h: host,
+        software: vec![NamedSoftware {
+            host,
+            port: Some(Port::tcp(22)),
+            kind: EnumValue::new("SSH::SERVER"),
+            text: text.to_owned(),
+        }],
+        ..connection(n)
+    }
+}
+
+fn software_log(cluster: &Cluster) -> Vec<(Address, String)> {
+    let log = cluster.log_of::<SoftwareRecord>("software");
+    let text = |bytes: Option<Vec<u8>>| String::from_utf8(bytes.unwrap()).unwrap();
+    let records = log.into_iter();
+    let records = records.map(|record| (record.host, text(record.unparsed_version)));
+    let mut records: Vec<_> = records.collect();
+    records.sort();
+    records
+}
+
+#[test]
+fn software_that_both_kinds_of_workers_see_is_logged_once() {
+    let rows = (0..20).flat_map(|n| vec![names_server(n, "OpenSSH_9.6"); 3]);
+    let mut foreign = names_server(1, "OpenSSH_9.6");
+    foreign.software[0].host = address("192.0.2.1");
+    let mut cluster = started(cluster("").feed("worker", rows.chain([foreign])));
+    for n in 10..30 {
+        let event = software(address(&format!("10.0.0.{n}")), None, "OpenSSH_9.6");
+        to_owner(&mut cluster, event.info.host, &event);
+    }
+    cluster.run_until_idle();
+    let expected = (0..30).map(|n| (address(&format!("10.0.0.{n}")), "OpenSSH_9.6".to_owned()));
+    assert_eq!(software_log(&cluster), expected.collect::<Vec<_>>());
+}
+
+/// The heir is told again by the workers, and finds in the store what its predecessor has logged.
+#[test]
+fn an_heir_logs_no_software_again_and_notices_its_change() {
+    let rows = [[8, 9], [9, 6], [9, 6]].map(|[major, minor]| {
+        (0..20).map(move |n| names_server(n, &format!("OpenSSH_{major}.{minor}")))
+    });
+    let mut cluster = cluster("")
+        .feed("worker", rows.into_iter().flatten())
+        .pace(20, Duration::from_secs(4));
+    cluster.start();
+    cluster.run_for(Duration::from_secs(3));
+    assert_eq!(software_log(&cluster).len(), 20);
+    let owner = cluster.owner(&PoolName::proxy(), address("10.0.0.0"));
+    cluster.kill(&owner);
+    cluster.run_for(Duration::from_secs(4));
+    assert_eq!(software_log(&cluster).len(), 40);
+    cluster.restart(&owner);
+    cluster.run_until_idle();
+    let mut log = software_log(&cluster);
+    assert_eq!(log.len(), 40);
+    log.dedup();
+    assert_eq!(log.len(), 40);
+    let notices = cluster.log_of::<NoticeRecord>("notice");
+    assert_eq!(notices.len(), 20);
+    assert!(cluster.count("known_elsewhere") > 0);
 }
 
 /// The owner of a host changes, and the new one knows the version that the old one saw.

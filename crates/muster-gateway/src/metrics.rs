@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use muster::store::{CloneReport, Freshness, MasterReport, StorePart, StoreReport};
 use muster::{NodeReport, NodeState};
 use muster_wire::counters::DropLedger;
 use prometheus_client::collector::Collector;
@@ -150,6 +151,9 @@ impl Families {
             let low = muster_data::Timestamp::from_nanos(nanos).as_secs_f64();
             self.add(MetricType::Gauge, "input_low_seconds", help, &[], low);
         }
+        for store in &report.stores {
+            self.store(store);
+        }
         for peer in &report.peers {
             self.peer(peer.node.as_deref().unwrap_or(OTHER_PEERS), &peer.report);
         }
@@ -189,6 +193,96 @@ impl Families {
             let labels = [("cause", cause.name()), ("peer", name), ("topic", topic)];
             let help = "messages for a peer that were dropped";
             self.counter("peer_dropped_messages", help, &labels, messages);
+        }
+    }
+
+    fn store(&mut self, report: &StoreReport) {
+        let store = ("store", report.name.as_str());
+        let (role, backend) = match &report.part {
+            StorePart::Master(master) => ("master", master.backend),
+            _ => ("clone", "memory"),
+        };
+        let labels = [store, ("role", role), ("backend", backend)];
+        self.gauge("store_info", "a store of the node", &labels, 1);
+        let labels = [store];
+        let gauges = [
+            ("store_entries", "entries that are here", report.entries),
+            (
+                "store_bytes",
+                "memory that the entries take, roughly",
+                report.bytes,
+            ),
+        ];
+        for (name, help, value) in gauges {
+            self.gauge(name, help, &labels, value);
+        }
+        match &report.part {
+            StorePart::Master(master) => self.master(&labels, master),
+            StorePart::Clone(clone) => self.clone(&labels, clone),
+            _ => {}
+        }
+    }
+
+    fn master(&mut self, labels: &[(&str, &str)], master: &MasterReport) {
+        let gauges = [
+            (
+                "store_writers",
+                "writers on other nodes that the master remembers",
+                master.writers,
+            ),
+            (
+                "store_broker_clones",
+                "clones of Broker's protocol",
+                master.broker_clones,
+            ),
+            (
+                "store_unkept_changes",
+                "changes that wait for the backend",
+                master.unkept,
+            ),
+            (
+                "store_backend_failing",
+                "1 if the backend failed the last time",
+                usize::from(master.is_failing),
+            ),
+            (
+                "store_has_rival",
+                "1 if another endpoint has a master of the same store",
+                usize::from(master.rival.is_some()),
+            ),
+        ];
+        for (name, help, value) in gauges {
+            self.gauge(name, help, labels, value);
+        }
+        let help = "failures of the backend";
+        self.counter("store_backend_failures", help, labels, master.failures);
+    }
+
+    fn clone(&mut self, labels: &[(&str, &str)], clone: &CloneReport) {
+        let gauges = [
+            (
+                "store_attached",
+                "1 if the clone has a copy of the master's state",
+                usize::from(clone.freshness != Freshness::Unattached),
+            ),
+            (
+                "store_stale",
+                "1 if the clone has not heard its master for too long",
+                usize::from(clone.freshness == Freshness::Stale),
+            ),
+            (
+                "store_missing_changes",
+                "changes that the clone knows of and lacks",
+                usize::try_from(clone.missing).unwrap_or(usize::MAX),
+            ),
+            (
+                "store_unsettled_writes",
+                "writes of the node that wait for their master",
+                clone.unsettled,
+            ),
+        ];
+        for (name, help, value) in gauges {
+            self.gauge(name, help, labels, value);
         }
     }
 

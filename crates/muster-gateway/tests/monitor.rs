@@ -8,8 +8,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use muster::NodeReport;
+use muster::store::{CloneOptions, MasterOptions, StoreName};
 use muster::wire::counters::DropCause;
+use muster::{Endpoint, EndpointConfig, NodeReport};
 use muster_gateway::{
     BridgeCounts, GatewayCounts, Monitor, MonitorAddress, Monitored, NodeMetrics,
 };
@@ -73,6 +74,34 @@ fn metrics_as_text() {
         "muster_gateway_dropped_messages_total{cause=\"drop_oldest\",topic=\"/t\"} 4.0",
         "muster_bridge_connected 0.0",
         "# EOF",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
+    }
+}
+
+#[tokio::test]
+async fn stores_as_metrics() {
+    let endpoint = Endpoint::start(EndpointConfig::default()).unwrap();
+    let [one, other] = ["a/b", "c"].map(|name| StoreName::new(name).unwrap());
+    let master = endpoint.open_master(&one, MasterOptions::default());
+    let master = master.await.unwrap().typed::<u64, String>();
+    let clone = endpoint.open_clone(&other, CloneOptions::default());
+    let _clone = clone.await.unwrap();
+    master.put(&1, "x").await.unwrap();
+    let mut metrics = metrics();
+    metrics.report.stores = endpoint.store_reports();
+    let text = metrics.text();
+    for line in [
+        "muster_store_info{store=\"a/b\",role=\"master\",backend=\"memory\"} 1.0",
+        "muster_store_info{store=\"c\",role=\"clone\",backend=\"memory\"} 1.0",
+        "muster_store_entries{store=\"a/b\"} 1.0",
+        "muster_store_entries{store=\"c\"} 0.0",
+        "muster_store_writers{store=\"a/b\"} 0.0",
+        "# TYPE muster_store_backend_failures counter",
+        "muster_store_backend_failures_total{store=\"a/b\"} 0.0",
+        "muster_store_backend_failing{store=\"a/b\"} 0.0",
+        "muster_store_attached{store=\"c\"} 0.0",
+        "muster_store_stale{store=\"c\"} 0.0",
     ] {
         assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
     }

@@ -1,16 +1,21 @@
 //! A store's clone: a copy that repairs itself, and the way of its node's writes to the master.
 
 mod attaching;
+mod copying;
+mod following;
+mod settling;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use muster_wire::{EndpointId, Mono};
 
-use crate::op::{Answer, Change, Event, Op};
-use crate::protocol::{Changes, Chunk, Message, Query, Reply, Results};
+use crate::op::{Change, Op};
+use crate::protocol::{Message, Query, Reply};
 use crate::writes::{Unsent, Writes};
-use crate::{Encoded, Entries, Entry, Level, Revision, Settled, StoreName, Token};
+use crate::{Entries, Level, Revision, Settled, StoreName, Token};
+
+pub(crate) use copying::perform;
 
 use attaching::Attaching;
 
@@ -183,6 +188,17 @@ impl StoreClone {
     /// The endpoint of its master, if it follows one.
     pub fn master(&self) -> Option<EndpointId> {
         self.master.map(|master| master.endpoint)
+    }
+
+    /// The changes that its master has told of and that it lacks; 0 before the first snapshot.
+    pub fn missing(&self) -> u64 {
+        let applied = self.applied.map(|(_, change)| change);
+        applied.map_or(0, |change| self.exists.saturating_sub(change))
+    }
+
+    /// The writes that are not settled.
+    pub fn unsettled(&self) -> usize {
+        self.writes.len()
     }
 
     /// How old what it has may be.
@@ -370,372 +386,10 @@ impl StoreClone {
         now.since(master.heard) >= self.config.master_timeout
     }
 
-    /// Notes that a master was heard; whether it is the one that this clone follows.
-    fn follows(&mut self, from: EndpointId, life: u64, now: Mono) -> bool {
-        if let Some(master) = &mut self.master
-            && master.endpoint == from
-            && master.life == life
-        {
-            master.heard = now;
-            return true;
-        }
-        if let Some(master) = self.master {
-            let is_older = life < master.life;
-            let is_other = master.endpoint != from;
-            if is_other && !self.is_silent(master, now) {
-                self.look_at_rival(master, from, now);
-                return false;
-            }
-            if !is_other && is_older {
-                return false; // a message of its former life that was late
-            }
-        }
-        self.master = Some(Master {
-            endpoint: from,
-            life,
-            heard: now,
-        });
-        self.rival = None;
-        self.has_warned = false;
-        self.exists = 0;
-        let held = std::mem::take(&mut self.held);
-        self.held_before.extend(held.into_values().flatten());
-        self.ask_at = None;
-        self.writes.restart(now);
-        if self.config.copy == Copy::Whole {
-            self.attach(now);
-        }
-        if let Some(write) = self.writes.again(now) {
-            self.send(from, &Message::Write(write));
-        }
-        self.send_writes(now);
-        false
-    }
-
-    /// Another endpoint says that it is the master: the one that comes after a crash, or one too many, if the
-    /// first still speaks some time later.
-    fn look_at_rival(&mut self, master: Master, rival: EndpointId, now: Mono) {
-        match self.rival {
-            Some((known, since)) if known == rival => {
-                let speaks = master.heard.since(since) >= RIVALRY;
-                if speaks && !std::mem::replace(&mut self.has_warned, true) {
-                    let both = CloneOutput::TwoMasters(master.endpoint, rival);
-                    self.out.push_back(both);
-                }
-            }
-            _ => self.rival = Some((rival, now)),
-        }
-    }
-
-    /// Fetches a snapshot from the master, from its beginning.
-    fn attach(&mut self, now: Mono) {
-        self.attaching = Some(Attaching::default());
-        self.asked = ASK_AGAIN;
-        self.ask(now);
-    }
-
-    /// Looks for a master.
-    fn find(&mut self, now: Mono) {
-        self.asked = ASK_AGAIN;
-        self.ask_at = Some(now);
-        self.ask(now);
-    }
-
-    /// Asks for what is missing most, and again later.
-    fn ask(&mut self, now: Mono) {
-        let master = self.master.filter(|master| !self.is_silent(*master, now));
-        let Some(master) = master else {
-            let (life, last) = self.applied.unwrap_or((0, 0));
-            let from = last + 1;
-            let message = Message::Missing { life, from };
-            let message = message.encode(&self.name);
-            self.out.push_back(CloneOutput::Find(message));
-            self.ask_at = Some(now.after(self.asked));
-            let most = if self.master.is_some() {
-                self.config.resync_interval
-            } else {
-                FIND_SLOWLY.min(self.config.resync_interval)
-            };
-            self.asked = (self.asked * 2).min(most);
-            return;
-        };
-        let message = if let Some(attaching) = &self.attaching
-            && !attaching.has_all_entries()
-        {
-            Message::Fetch {
-                instance: self.instance,
-                after: attaching.last_key().cloned(),
-            }
-        } else {
-            Message::Missing {
-                life: master.life,
-                from: self.next(),
-            }
-        };
-        self.send(master.endpoint, &message);
-        self.ask_at = Some(now.after(self.asked));
-        self.asked = (self.asked * 2).min(FIND_SLOWLY);
-    }
-
-    /// The number of the next change.
-    fn next(&self) -> u64 {
-        match &self.attaching {
-            Some(attaching) => attaching.next(),
-            None => self.applied.map_or(0, |(_, last)| last) + 1,
-        }
-    }
-
-    /// Asks for changes if some exist that this copy does not have.
-    fn ask_for_missing(&mut self, now: Mono) {
-        if self.config.copy == Copy::Nothing {
-            self.ask_at = None;
-            return;
-        }
-        let fetches = self
-            .attaching
-            .as_ref()
-            .is_some_and(|attaching| !attaching.has_all_entries());
-        if fetches {
-            return; // `ask_at` stands until the next part comes
-        }
-        if self.next() > self.exists {
-            self.ask_at = None;
-            self.asked = ASK_AGAIN;
-        } else if self.ask_at.is_none() {
-            self.ask(now);
-        }
-    }
-
-    fn changes(&mut self, changes: Changes, now: Mono) {
-        if self.config.copy == Copy::Nothing
-            || self.attaching.as_ref().is_some_and(|a| !a.has_begun())
-        {
-            return; // all of them are in the snapshot that comes
-        }
-        let mut has_progress = false;
-        for change in changes.changes {
-            self.exists = self.exists.max(change.number);
-            if change.number != self.next() {
-                continue;
-            }
-            has_progress = true;
-            match &mut self.attaching {
-                Some(attaching) => attaching.change(change),
-                None => self.apply(change),
-            }
-        }
-        if self.give_up_if_too_large() {
-            return;
-        }
-        if has_progress {
-            self.asked = ASK_AGAIN;
-            // What was asked for has come, if not all of it.
-            self.ask_at = self.ask_at.filter(|_| self.is_fetching());
-        }
-        self.end_attaching();
-        self.ask_for_missing(now);
-        self.settle_held();
-    }
-
-    /// A store, or somebody who says that he has it, must not take all memory.
-    fn give_up_if_too_large(&mut self) -> bool {
-        let attaching = self.attaching.as_ref().map_or(0, Attaching::bytes);
-        if attaching.max(self.entries.bytes()) <= self.config.limit {
-            return false;
-        }
-        self.config.copy = Copy::Nothing;
-        self.attaching = None;
-        self.entries = Entries::default();
-        self.applied = None;
-        self.ask_at = None;
-        self.out.push_back(CloneOutput::TooLarge);
-        true
-    }
-
-    fn is_fetching(&self) -> bool {
-        let attaching = self.attaching.as_ref();
-        attaching.is_some_and(|attaching| !attaching.has_all_entries())
-    }
-
-    fn chunk(&mut self, chunk: Chunk, now: Mono) {
-        let Some(attaching) = &mut self.attaching else {
-            return;
-        };
-        self.exists = self.exists.max(chunk.as_of);
-        if !attaching.chunk(chunk) {
-            return; // not the part that comes next
-        }
-        self.asked = ASK_AGAIN;
-        if self.give_up_if_too_large() {
-            return;
-        }
-        if self.is_fetching() {
-            self.ask(now);
-            return;
-        }
-        self.ask_at = None;
-        self.end_attaching();
-        self.ask_for_missing(now);
-        self.settle_held();
-    }
-
-    /// Takes over a snapshot that is whole: what is different is told as changes.
-    fn end_attaching(&mut self) {
-        let is_whole = self.attaching.as_ref().is_some_and(Attaching::is_whole);
-        if !is_whole {
-            return;
-        }
-        let (Some(attaching), Some(master)) = (self.attaching.take(), self.master) else {
-            return;
-        };
-        let (entries, last) = attaching.into_entries();
-        let before = std::mem::replace(&mut self.entries, entries);
-        self.applied = Some((master.life, last));
-        self.ask_at = None;
-        if self.is_watched {
-            self.tell_differences(&before, last);
-        }
-        self.out.push_back(CloneOutput::Attached);
-        for settled in self.held_before.drain(..) {
-            self.out.push_back(CloneOutput::Settled(settled));
-        }
-    }
-
-    /// Tells what a new snapshot changes as changes.
-    fn tell_differences(&mut self, before: &Entries, last: u64) {
-        let mut events = Vec::new();
-        for (key, old) in before.iter() {
-            if self.entries.get(key).is_none() {
-                let (key, old) = (key.clone(), Some(old.value.clone()));
-                events.push(Event::Erase { key, old });
-            }
-        }
-        for (key, entry) in self.entries.iter() {
-            let old = before.get(key);
-            let is_same =
-                old.is_some_and(|old| old.value == entry.value && old.expires == entry.expires);
-            if !is_same {
-                events.push(Event::Put {
-                    key: key.clone(),
-                    value: entry.value.clone(),
-                    expires: entry.expires,
-                    old: old.map(|old| old.value.clone()),
-                });
-            }
-        }
-        for event in events {
-            self.out.push_back(CloneOutput::Changed(Change {
-                number: last,
-                writer: None,
-                event,
-            }));
-        }
-    }
-
-    fn apply(&mut self, mut change: Change) {
-        perform(&mut self.entries, &mut change);
-        if let Some((_, last)) = &mut self.applied {
-            *last = change.number;
-        }
-        if self.is_watched {
-            self.out.push_back(CloneOutput::Changed(change));
-        }
-    }
-
-    fn results(&mut self, results: &Results, now: Mono) {
-        self.writes.receive(results, now);
-        self.send_writes(now);
-        self.settle(now);
-    }
-
-    fn send_writes(&mut self, now: Mono) {
-        let Some(master) = self.master else {
-            return;
-        };
-        while let Some(write) = self.writes.send(now) {
-            self.send(master.endpoint, &Message::Write(write));
-        }
-    }
-
-    /// Tells of settled writes, as soon as what this node reads has them.
-    fn settle(&mut self, now: Mono) {
-        for settled in self.writes.settled() {
-            let change = match &settled.outcome {
-                Ok(Answer::Done { change, .. } | Answer::Unchanged { change }) => *change,
-                _ => 0,
-            };
-            let is_here = self.config.copy == Copy::Nothing
-                || (self.attaching.is_none() && change < self.next());
-            if change == 0 || is_here {
-                self.out.push_back(CloneOutput::Settled(settled));
-            } else {
-                if self.held.is_empty() && self.held_before.is_empty() {
-                    self.held_since = now;
-                }
-                self.held.entry(change).or_default().push(settled);
-            }
-        }
-    }
-
-    /// Tells of settled writes whose changes do not come here: their authors have waited long enough.
-    fn release_held(&mut self, now: Mono) {
-        if now.since(self.held_since) < HELD {
-            return;
-        }
-        let held = std::mem::take(&mut self.held).into_values().flatten();
-        for settled in self.held_before.drain(..).chain(held) {
-            self.out.push_back(CloneOutput::Settled(settled));
-        }
-    }
-
-    fn settle_held(&mut self) {
-        if self.attaching.is_some() {
-            return;
-        }
-        let next = self.next();
-        while let Some(first) = self.held.first_entry()
-            && *first.key() < next
-        {
-            for settled in first.remove() {
-                self.out.push_back(CloneOutput::Settled(settled));
-            }
-        }
-    }
-
     fn send(&mut self, to: EndpointId, message: &Message) {
         self.out
             .push_back(CloneOutput::Send(to, message.encode(&self.name)));
     }
-}
-
-/// Makes a change, and notes in it what was before.
-pub(crate) fn perform(entries: &mut Entries, change: &mut Change) {
-    let number = change.number;
-    match &mut change.event {
-        Event::Put {
-            key,
-            value,
-            expires,
-            old,
-        } => {
-            let entry = Entry {
-                value: value.clone(),
-                expires: *expires,
-                changed: number,
-            };
-            let before = entries.put(key.clone(), entry);
-            *old = before.map(|before| before.value);
-        }
-        Event::Erase { key, old } | Event::Expire { key, old } => {
-            *old = entries.remove(key).map(|before| before.value);
-        }
-        Event::Clear { old } => *old = values(entries),
-    }
-}
-
-fn values(entries: &mut Entries) -> Vec<(Encoded, Encoded)> {
-    let all = entries.take().into_iter();
-    all.map(|(key, entry)| (key, entry.value)).collect()
 }
 
 fn nanos(span: Duration) -> u64 {

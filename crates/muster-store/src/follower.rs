@@ -128,6 +128,21 @@ impl Follower {
         }
     }
 
+    /// The changes that its master has told of and that it lacks. A master of Broker tells of none before they
+    /// come.
+    pub fn missing(&self) -> u64 {
+        match self.leader() {
+            Some(_) => 0,
+            None => self.muster.missing(),
+        }
+    }
+
+    /// The writes that are not settled.
+    pub fn unsettled(&self) -> usize {
+        let broker = self.broker.as_deref();
+        self.muster.unsettled() + broker.map_or(0, BrokerClone::unsettled)
+    }
+
     /// Whether all writes are settled.
     pub fn is_settled(&self) -> bool {
         let broker = self.broker.as_deref();

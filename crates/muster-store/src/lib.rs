@@ -26,6 +26,7 @@ mod simulation;
 mod state;
 mod writes;
 
+pub use backend::memory::MemoryBackend;
 #[cfg(feature = "sqlite")]
 pub use backend::sqlite::{FailureMode, JournalMode, Sqlite, SqliteOptions, Synchronous};
 pub use backend::{Backend, BackendError, Commit, Kept, KeptWriter, Write};
@@ -36,5 +37,5 @@ pub use follower::{Follower, FollowerOutput};
 pub use level::{Level, Revision};
 pub use master::{Master, MasterConfig, MasterOutput, Now};
 pub use name::{MAX_NAME, StoreName, StoreNameError};
-pub use state::{DEFAULT_LIMIT, LastWrite, MAX_KEY, MAX_VALUE, MAX_WRITERS, State};
+pub use state::{DEFAULT_LIMIT, MAX_KEY, MAX_VALUE, MAX_WRITERS, State};
 pub use writes::{Failure, Settled, Token};

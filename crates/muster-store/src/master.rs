@@ -289,6 +289,16 @@ impl Master {
         self.generation().is_none()
     }
 
+    /// The changes that wait for the backend, besides those that it is keeping now.
+    pub fn unkept(&self) -> usize {
+        self.keeper.as_ref().map_or(0, Keeper::waiting)
+    }
+
+    /// The writers of other nodes that it remembers: 4,096 at most.
+    pub fn writers(&self) -> usize {
+        self.sessions.len()
+    }
+
     fn generation(&self) -> Option<u64> {
         self.keeper.as_ref().and_then(Keeper::generation)
     }

@@ -37,11 +37,11 @@ pub struct State {
 
 /// What is remembered of a writer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LastWrite {
+struct LastWrite {
     /// The number of the last command applied.
-    pub number: u64,
+    number: u64,
     /// The count of all commands then: who wrote least lately.
-    pub turn: u64,
+    turn: u64,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

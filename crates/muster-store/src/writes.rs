@@ -350,6 +350,11 @@ impl Writes {
         self.sent.is_empty() && self.unsent.is_empty()
     }
 
+    /// The writes that wait for their end.
+    pub(crate) fn len(&self) -> usize {
+        self.sent.len() + self.unsent.len()
+    }
+
     /// What was settled since.
     pub(crate) fn settled(&mut self) -> Vec<Settled> {
         std::mem::take(&mut self.settled)

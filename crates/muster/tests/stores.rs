@@ -6,9 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use muster::store::{
-    Backend, BackendError, CloneOptions, Commit, Copy, Encoded, Entry, Freshness, Kept,
-    MasterOptions, Read, Revision, Scope, Store, StoreErrorKind, StoreName, Swapped, SyncedSet,
-    SyncedTable, WatchEvent, Write,
+    CloneOptions, Copy, Freshness, MasterOptions, MemoryBackend, Read, Revision, Scope, Store,
+    StoreErrorKind, StoreName, StorePart, Swapped, SyncedSet, SyncedTable, WatchEvent,
 };
 use muster::{Endpoint, EndpointConfig, Exposure, Forwarding};
 use muster_data::{Address, Data, Record};
@@ -293,57 +292,11 @@ async fn without_a_master_operations_say_so_and_a_late_one_is_found() {
     assert_eq!(fresh.get("b").await.unwrap(), Some(Data::Count(2)));
 }
 
-/// A backend that outlives its store.
-#[derive(Debug, Clone, Default)]
-struct Shelf(Arc<Mutex<Shelved>>);
-
-#[derive(Debug, Default)]
-struct Shelved {
-    life: u64,
-    changes: u64,
-    entries: BTreeMap<Encoded, Entry>,
-    writers: BTreeMap<muster_store::op::Writer, muster_store::KeptWriter>,
-}
-
-impl Backend for Shelf {
-    fn load(&mut self) -> Result<Kept, BackendError> {
-        let shelved = self.0.lock().unwrap();
-        let entries = shelved.entries.iter();
-        Ok(Kept {
-            life: shelved.life,
-            changes: shelved.changes,
-            entries: entries.map(|(k, e)| (k.clone(), e.clone())).collect(),
-            writers: shelved.writers.values().cloned().collect(),
-        })
-    }
-
-    fn commit(&mut self, commit: &Commit) -> Result<(), BackendError> {
-        let mut shelved = self.0.lock().unwrap();
-        shelved.life = commit.life;
-        shelved.changes = commit.changes;
-        for kept in &commit.writers {
-            shelved.writers.insert(kept.writer, kept.clone());
-        }
-        for write in &commit.writes {
-            match write {
-                Write::Put(key, entry) => {
-                    shelved.entries.insert(key.clone(), entry.clone());
-                }
-                Write::Erase(key) => {
-                    shelved.entries.remove(key);
-                }
-                Write::Clear => shelved.entries.clear(),
-            }
-        }
-        Ok(())
-    }
-}
-
 /// The story: a C++ clone ignores a master that was restarted for ever, and keeps its old content.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_master_that_restarts_elsewhere_is_followed_and_keeps_what_was_durable() {
     let (relay, [one, two]) = star().await;
-    let shelf = Shelf::default();
+    let shelf = MemoryBackend::default();
     let options = || MasterOptions {
         backend: Some(Box::new(shelf.clone())),
         ..MasterOptions::default()
@@ -365,6 +318,89 @@ async fn a_master_that_restarts_elsewhere_is_followed_and_keeps_what_was_durable
     until(async || store.get("b").await.unwrap(), Some(Data::Count(2))).await;
     assert_eq!(store.master(), Some(two.id()));
     assert!(second.close().await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reports_tell_of_failures_and_of_lost_masters() {
+    let (relay, [one, _]) = star().await;
+    let disk = MemoryBackend::default();
+    let options = MasterOptions {
+        backend: Some(Box::new(disk.clone())),
+        ..MasterOptions::default()
+    };
+    let master = one.open_master(&name(), options).await.unwrap();
+    let mut options = CloneOptions::default();
+    options.config.stale_interval = Duration::from_millis(100);
+    options.config.master_timeout = Duration::from_millis(100);
+    let store = relay.open_clone(&name(), options).await.unwrap().durable();
+    within(store.put("a", &1u64)).await.unwrap();
+    let part = |endpoint: &Endpoint| endpoint.store_reports().remove(0).part;
+    let kept = |endpoint: &Endpoint| match part(endpoint) {
+        StorePart::Master(report) => (report.failures, report.is_failing),
+        other => panic!("{other:?}"),
+    };
+    let report = one.store_reports().remove(0);
+    assert_eq!((report.name, report.entries), (name(), 1));
+    assert_eq!(kept(&one), (0, false));
+    disk.fail_after(0);
+    within(store.put("b", &1u64)).await.unwrap_err();
+    let (failures, is_failing) = kept(&one);
+    assert!(failures > 0 && is_failing);
+    disk.mend();
+    until(async || kept(&one).1, false).await;
+    match part(&one) {
+        StorePart::Master(report) => {
+            assert_eq!((report.backend, report.writers), ("test", 1));
+            assert_eq!(report.unkept, 0);
+        }
+        other => panic!("{other:?}"),
+    }
+    let clone = |endpoint: &Endpoint| match part(endpoint) {
+        StorePart::Clone(report) => (report.freshness, report.missing, report.master),
+        other => panic!("{other:?}"),
+    };
+    until(async || clone(&relay).1, 0).await;
+    assert_eq!(clone(&relay).2, Some(one.id()));
+    drop(master);
+    one.shut_down().await;
+    until(async || clone(&relay).0, Freshness::Stale).await;
+    assert_eq!(one.store_reports(), []);
+}
+
+/// Endpoints that meet with a master each: in a mesh, and two leaves, which speak version 1 with one another as Broker
+/// does.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_masters_of_one_name_notice_one_another() {
+    let start = |forwarding| {
+        let mut config = EndpointConfig {
+            forwarding,
+            ..EndpointConfig::default()
+        };
+        config.heartbeat.interval = Duration::from_millis(50);
+        config.heartbeat.timeout = Duration::from_millis(200);
+        Endpoint::start(config).unwrap()
+    };
+    let rival = |endpoint: &Endpoint| match endpoint.store_reports().remove(0).part {
+        StorePart::Master(report) => report.rival,
+        other => panic!("{other:?}"),
+    };
+    for forwarding in [Forwarding::Relay, Forwarding::Leaf] {
+        let [one, two] = [start(forwarding), start(forwarding)];
+        let _masters = [master(&one).await, master(&two).await];
+        assert_eq!((rival(&one), rival(&two)), (None, None));
+        let address = listening(&one).await;
+        within(two.peer(&address, RETRY)).await.unwrap();
+        let both = async || (rival(&one), rival(&two));
+        until(both, (Some(two.id()), Some(one.id()))).await;
+        // One that opens later is told at once.
+        let third = start(Forwarding::Leaf);
+        within(third.peer(&address, RETRY)).await.unwrap();
+        let _master = master(&third).await;
+        assert!(rival(&third).is_some());
+        third.shut_down().await;
+        two.shut_down().await;
+        until(async || rival(&one), None).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

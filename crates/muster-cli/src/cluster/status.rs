@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::time::Duration;
 
+use muster::store::{CloneReport, Freshness, MasterReport, StorePart, StoreReport};
 use muster::wire::counters::DropLedger;
 use muster::{NodeReport, PeerLine};
 use muster_gateway::{BridgeCounts, ClientReport, GatewayCounts};
@@ -50,6 +51,9 @@ pub(crate) struct NodeStatus {
     pub(crate) subscribers_dropped: BTreeMap<String, u64>,
     pub(crate) input: Option<InputStatus>,
     pub(crate) peers: Vec<PeerStatus>,
+    /// The stores that are open on the node, by name.
+    #[serde(default)]
+    pub(crate) stores: Vec<StoreStatus>,
     /// The nodes that this one has no link with although the layout asks for it, and that are up: they
     /// are reached through others.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -138,6 +142,50 @@ pub(crate) struct PeerStatus {
     pub(crate) queue_bytes: usize,
 }
 
+/// A store on a node.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct StoreStatus {
+    pub(crate) store: String,
+    pub(crate) entries: usize,
+    /// The memory that they take, roughly.
+    pub(crate) bytes: usize,
+    /// Set if the master is here.
+    pub(crate) master: Option<MasterStatus>,
+    /// Set if a clone is here.
+    pub(crate) clone: Option<CloneStatus>,
+}
+
+/// A store's master.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct MasterStatus {
+    /// memory, sqlite, or what keeps the state otherwise.
+    pub(crate) backend: String,
+    /// Writers on other nodes that it remembers.
+    pub(crate) writers: usize,
+    pub(crate) broker_clones: usize,
+    /// Changes that wait for the backend.
+    pub(crate) unkept: usize,
+    /// How often the backend has failed.
+    pub(crate) failures: u64,
+    /// Whether it failed the last time.
+    pub(crate) failing: bool,
+    /// The endpoint that has a master of the same store, too.
+    pub(crate) rival: Option<String>,
+}
+
+/// A store's clone.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct CloneStatus {
+    /// The endpoint of its master, if it knows one.
+    pub(crate) master: Option<String>,
+    /// unattached, fresh or stale.
+    pub(crate) state: String,
+    /// Changes that it knows of and lacks.
+    pub(crate) missing: u64,
+    /// Writes of the node that wait for the master.
+    pub(crate) unsettled: usize,
+}
+
 /// What a node's monitor serves as `/status`.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct NodePage {
@@ -222,6 +270,7 @@ impl NodeStatus {
                     .map(|nanos| Duration::from_nanos(nanos.unsigned_abs()).as_secs_f64()),
             }),
             peers: report.peers.iter().map(PeerStatus::new).collect(),
+            stores: report.stores.iter().map(StoreStatus::new).collect(),
             detours: report.detours.clone(),
             monitor: None,
             gateway: None,
@@ -287,6 +336,53 @@ impl BridgeStatus {
             errors: counts.errors,
             dropped: by_cause(&counts.dropped),
             last_error: counts.last_error.clone(),
+        }
+    }
+}
+
+impl StoreStatus {
+    fn new(report: &StoreReport) -> Self {
+        let (master, clone) = match &report.part {
+            StorePart::Master(master) => (Some(MasterStatus::new(master)), None),
+            StorePart::Clone(clone) => (None, Some(CloneStatus::new(clone))),
+            _ => (None, None),
+        };
+        Self {
+            store: report.name.to_string(),
+            entries: report.entries,
+            bytes: report.bytes,
+            master,
+            clone,
+        }
+    }
+}
+
+impl MasterStatus {
+    fn new(report: &MasterReport) -> Self {
+        Self {
+            backend: report.backend.to_owned(),
+            writers: report.writers,
+            broker_clones: report.broker_clones,
+            unkept: report.unkept,
+            failures: report.failures,
+            failing: report.is_failing,
+            rival: report.rival.map(|id| id.to_string()),
+        }
+    }
+}
+
+impl CloneStatus {
+    fn new(report: &CloneReport) -> Self {
+        let state = match report.freshness {
+            Freshness::Unattached => "unattached",
+            Freshness::Fresh => "fresh",
+            Freshness::Stale => "stale",
+        };
+        Self {
+            master: report.master.map(|id| id.to_string()),
+            state: state.to_owned(),
+            missing: report.missing,
+            unsettled: report.unsettled,
         }
     }
 }
@@ -397,6 +493,7 @@ impl ProcessStatus {
                 self.node
             );
         }
+        self.stores(report, text);
         if let Some(gateway) = &report.gateway {
             let _ = writeln!(
                 text,
@@ -423,6 +520,52 @@ impl ProcessStatus {
                 bridge.events_out,
                 causes(&bridge.dropped),
             );
+        }
+    }
+}
+
+impl ProcessStatus {
+    /// A line for each store whose master is here, and one for the clones that are not up to date.
+    fn stores(&self, report: &NodeStatus, text: &mut String) {
+        for store in &report.stores {
+            let Some(master) = &store.master else {
+                continue;
+            };
+            let _ = write!(
+                text,
+                "{}: store {}, {}: {} entries, {} KiB, {} writers",
+                self.node,
+                store.store,
+                master.backend,
+                store.entries,
+                store.bytes.div_ceil(1024),
+                master.writers,
+            );
+            if master.broker_clones > 0 {
+                let _ = write!(text, ", {} clones of Broker", master.broker_clones);
+            }
+            if master.unkept > 0 {
+                let _ = write!(text, ", {} changes wait for the disk", master.unkept);
+            }
+            if master.failures > 0 {
+                let now = if master.failing { ", failing now" } else { "" };
+                let _ = write!(text, ", {} failures of the backend{now}", master.failures);
+            }
+            if let Some(rival) = &master.rival {
+                let _ = write!(text, ", TWO MASTERS: {rival} has one, too");
+            }
+            text.push('\n');
+        }
+        let behind: Vec<String> = report
+            .stores
+            .iter()
+            .filter_map(|store| {
+                let clone = store.clone.as_ref()?;
+                (clone.state != "fresh").then(|| format!("{} {}", store.store, clone.state))
+            })
+            .collect();
+        if !behind.is_empty() {
+            let _ = writeln!(text, "{}: clones: {}", self.node, behind.join(", "));
         }
     }
 }

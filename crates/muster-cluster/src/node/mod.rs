@@ -355,24 +355,20 @@ impl NodeLoop {
         };
         self.core.event_time = event.timestamp();
         for (framework, handler) in handlers {
-            let hosted = &mut self.frameworks[*framework];
+            let hosted = &mut *self.frameworks[*framework];
             let name = hosted.name();
-            let mut cx = Context {
-                core: &mut self.core,
-                framework: *framework,
-                framework_name: name,
-            };
-            let call = AssertUnwindSafe(|| hosted.handle(*handler, event, &mut cx));
-            match catch_unwind(call) {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => {
-                    self.core.counts.events_refused += 1;
-                    let kind = format!("refused {}", event.name());
-                    let text =
-                        || format!("framework {name} refused event {}: {error}", event.name());
-                    self.core.report(Severity::Warning, &kind, text);
-                }
-                Err(panic) => panicked(&mut self.core, name, event.name(), panic.as_ref()),
+            let handled = call(
+                &mut self.core,
+                *framework,
+                hosted,
+                event.name(),
+                |hosted, cx| hosted.handle(*handler, event, cx),
+            );
+            if let Some(Err(error)) = handled {
+                self.core.counts.events_refused += 1;
+                let kind = format!("refused {}", event.name());
+                let text = || format!("framework {name} refused event {}: {error}", event.name());
+                self.core.report(Severity::Warning, &kind, text);
             }
         }
         self.core.event_time = None;
@@ -388,15 +384,13 @@ impl NodeLoop {
         let Some(hosted) = self.frameworks.get_mut(framework) else {
             return;
         };
-        let name = hosted.name();
-        let mut cx = Context {
-            core: &mut self.core,
+        call(
+            &mut self.core,
             framework,
-            framework_name: name,
-        };
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| hosted.hook(hook, &mut cx))) {
-            panicked(&mut self.core, name, hook.name(), panic.as_ref());
-        }
+            &mut **hosted,
+            hook.name(),
+            |hosted, cx| hosted.hook(hook, cx),
+        );
     }
 
     /// The stores that this node's frameworks read from now on.
@@ -427,17 +421,15 @@ impl NodeLoop {
         let Some(hosted) = self.frameworks.get_mut(framework) else {
             return;
         };
-        let name = hosted.name();
-        let mut cx = Context {
-            core: &mut self.core,
-            framework,
-            framework_name: name,
-        };
         let outcome = outcome.clone();
-        let call = AssertUnwindSafe(|| hosted.resume(then, outcome, &mut cx));
-        if let Err(panic) = catch_unwind(call) {
-            panicked(&mut self.core, name, "a store's answer", panic.as_ref());
-        }
+        let place = "a store's answer";
+        call(
+            &mut self.core,
+            framework,
+            &mut **hosted,
+            place,
+            |hosted, cx| hosted.resume(then, outcome, cx),
+        );
     }
 
     fn store_changed(&mut self, store: &StoreName, event: &StoreEvent) {
@@ -508,6 +500,30 @@ impl fmt::Debug for NodeLoop {
         f.debug_struct("NodeLoop")
             .field("core", &self.core)
             .finish_non_exhaustive()
+    }
+}
+
+/// Lets a framework do something. A panic costs this one call: it is counted and told of, and nothing comes
+/// back.
+fn call<R>(
+    core: &mut Core,
+    framework: usize,
+    hosted: &mut dyn Hosted,
+    place: &str,
+    act: impl FnOnce(&mut dyn Hosted, &mut Context<'_>) -> R,
+) -> Option<R> {
+    let framework_name = hosted.name();
+    let mut cx = Context {
+        core,
+        framework,
+        framework_name,
+    };
+    match catch_unwind(AssertUnwindSafe(|| act(hosted, &mut cx))) {
+        Ok(result) => Some(result),
+        Err(panic) => {
+            panicked(core, framework_name, place, panic.as_ref());
+            None
+        }
     }
 }
 

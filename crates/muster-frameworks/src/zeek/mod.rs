@@ -6,7 +6,7 @@
 //! | `known_host_add` | [`KnownHosts`](crate::KnownHosts) |
 //! | `known_service_add` | [`KnownServices`](crate::KnownServices) |
 //! | `known_cert_add` | [`KnownCerts`] |
-//! | `Software::new` | [`Software`] |
+//! | `Software::new` | [`Software`], which has it of Muster's workers, too |
 //! | `Intel::insert_indicator`, `sync_add_expected_data`, `sync_remove_expected_data`, `dcc_transfer_add`, `dcc_transfer_remove` | [`ZeekProxy`] passes them on to the workers |
 //! | others, as `Config::cluster_set_option` and `Notice::suppression_batch_internal` | counted as unhandled, by name |
 
@@ -20,5 +20,7 @@ mod version;
 pub use events::{KnownCertAdd, KnownHostAdd, KnownServiceAdd};
 pub use known_certs::{KnownCert, KnownCerts};
 pub use proxy::ZeekProxy;
-pub use software::{Software, SoftwareInfo, SoftwareKey, SoftwareNew, SoftwareRecord, TRACKED};
+pub use software::{
+    KNOWN_SOFTWARE, Software, SoftwareInfo, SoftwareKey, SoftwareNew, SoftwareRecord, TRACKED,
+};
 pub use version::Version;

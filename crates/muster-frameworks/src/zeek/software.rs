@@ -1,11 +1,13 @@
-//! Software: what runs on which host, in which version, as Zeek's workers tell.
+//! Software: what runs on which host, in which version, as the workers of a cluster tell.
 
 #![allow(
     clippy::needless_pass_by_value,
     reason = "a handler takes its event by value"
 )]
 
+use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::Duration;
 
 use muster_cluster::node::{Context, Declarations, Framework, SharedStore, Site};
 use muster_cluster::{Key, PoolChange, PoolName, Role, SettingSpec};
@@ -14,10 +16,12 @@ use muster_data::{Address, EnumValue, Port, Record, Timestamp};
 use super::version::{self, Version};
 use crate::Notice;
 use crate::checked::Checked;
-use crate::known_hosts::{may_ask, still_holds};
-use crate::recent::{A_DAY, Recent};
+use crate::known_hosts::{STORE_TIMEOUT, may_ask, still_holds};
+use crate::local_nets::{self, LocalNets};
+use crate::recent::{A_DAY, Recent, workers_expiry};
+use crate::zeek_log::{Connection, NamedSoftware};
 
-/// A worker of Zeek's has seen software. The key is the host's address.
+/// A worker, Zeek's or one of ours, has seen software. The key is the host's address.
 #[derive(Debug, Clone, PartialEq, Eq, Record)]
 #[record(name = "Software::new")]
 pub struct SoftwareNew {
@@ -25,7 +29,7 @@ pub struct SoftwareNew {
     pub info: SoftwareInfo,
 }
 
-/// Software as Zeek's workers tell of it. What scripts add behind these fields is left out, as the
+/// Software as workers tell of it. What scripts add behind these fields is left out, as the
 /// `url` of `detect-webapps`.
 #[derive(Debug, Clone, PartialEq, Eq, Record)]
 #[record(name = "Software::Info")]
@@ -89,34 +93,66 @@ pub type SoftwareKey = (Address, EnumValue, Vec<u8>);
 pub const TRACKED: SharedStore<SoftwareKey, Vec<u8>> =
     SharedStore::new("software/tracked").persistent();
 
-/// Logs every version of every software on a host once a day, and raises a notice when a version has changed.
+/// The versions that have been logged, for a time, by software and version: whoever owns a host by then does
+/// not log them again.
+pub const KNOWN_SOFTWARE: SharedStore<(SoftwareKey, Vec<u8>), bool> =
+    SharedStore::new("software/known");
+
+/// Logs every version of every software on a host of one's own networks once a day, and raises a notice when a
+/// version has changed.
 ///
-/// The version seen last is in a store ([`TRACKED`]), so that a change is noticed whoever owns the host by then,
-/// and after a restart of the cluster. Whose changes raise `Software::Software_Version_Change` is said by
-/// `software.changes_of`: servers, unless told otherwise.
+/// A worker takes what the rows of its logs name ([`Connection::software`]), and sends what is new to it to the
+/// data node that owns the host, as Zeek's workers do: by the same event ([`SoftwareNew`]), so that all that
+/// follows is the same for both. The owner takes what a software calls itself apart, if the worker did not, and
+/// logs it to the stream `software` if host, kind, name and version are new, or if it is to be logged in
+/// any case. Both remember `software.max_versions` of them for `software.expiry`; the oldest are forgotten first,
+/// and counted as `evicted`. What was logged is kept in a store as well ([`KNOWN_SOFTWARE`]), so that no heir
+/// logs what the dead owner has logged.
 ///
-/// Only Zeek's workers see software. They send it to the data node that owns the host, which takes what
-/// it calls itself apart, if the worker did not, and logs it to the stream `software` if host, name and
-/// version are new, or if it is to be logged in any case. It remembers `software.max_versions` of them
-/// for `software.expiry`; the oldest are forgotten first, and counted as `evicted`.
+/// The version seen last is in a store of its own ([`TRACKED`]), so that a change is noticed whoever owns the
+/// host by then, and after a restart of the cluster. Whose changes raise `Software::Software_Version_Change`
+/// is said by `software.changes_of`: servers, unless told otherwise.
 ///
-/// Zeek's own proxies differ in that they forget the versions of a software on a host when there are
-/// more than twenty, and all that they know of a host a day after they saw the first.
+/// Zeek's own proxies differ in that a client and a server of one name and version are one to them, that they forget
+/// the versions of a software on a host when there are more than twenty, and all that they know of a host a
+/// day after they saw the first.
 #[derive(Debug)]
 pub struct Software {
-    known: Recent<(Address, Text, Text)>,
+    local_nets: LocalNets,
+    /// What a worker has told, and what a data node has logged.
+    known: Recent<Entry>,
     /// Kinds of software, or parts of their names.
     changes_of: Vec<String>,
     most: usize,
+    expiry: Duration,
+    /// What the store is asked about.
+    asked: HashMap<Entry, Sighting>,
+    role: Role,
 }
 
-/// A name or a version by its hash: both are chosen by whoever runs the software, and may be long.
+/// Host and kind; for a data node the name as well; the version.
+type Entry = (Address, Text, Text, Text);
+
+/// Software that may be new, and the version that its change is told by.
+#[derive(Debug, Clone)]
+struct Sighting {
+    record: SoftwareRecord,
+    version: Vec<u8>,
+}
+
+/// A kind, a name or a version by its hash: names and versions are chosen by whoever runs the software, and may be
+/// long.
 type Text = u64;
 
 impl Framework for Software {
     const NAME: &'static str = "software";
 
     const SETTINGS: &'static [SettingSpec] = &[
+        SettingSpec::text_list(
+            "software.local_nets",
+            local_nets::DEFAULT,
+            "the networks whose software is logged, of what Muster's workers see",
+        ),
         SettingSpec::count(
             "software.max_versions",
             200_000,
@@ -138,135 +174,253 @@ impl Framework for Software {
 
     fn create(site: &Site<'_>) -> Option<Self> {
         let settings = &site.node.settings;
-        site.owns_keys().then(|| Self {
-            known: Recent::new(
-                settings.size("software.max_versions"),
-                settings.duration("software.expiry"),
-            ),
+        let has_work = site.is(Role::Worker) || site.owns_keys();
+        let expiry = settings.duration("software.expiry");
+        let expiry = match site.node.role {
+            Role::Worker => workers_expiry(expiry),
+            _ => expiry,
+        };
+        has_work.then(|| Self {
+            local_nets: LocalNets::of(settings, "software.local_nets"),
+            known: Recent::new(settings.size("software.max_versions"), expiry),
             changes_of: settings.text_list("software.changes_of").to_vec(),
             most: settings.size("software.max_versions"),
+            expiry,
+            asked: HashMap::new(),
+            role: site.node.role,
         })
     }
 
     fn declare(&self, declarations: &mut Declarations<Self>) {
-        declarations.store(&TRACKED);
-        declarations.on(Self::software_new);
-        declarations.zeek_stream::<SoftwareRecord>("software", "Software::LOG");
+        if self.role == Role::Worker {
+            declarations.on(Self::connection);
+        } else {
+            declarations.store(&TRACKED);
+            declarations.store(&KNOWN_SOFTWARE);
+            declarations.on(Self::software_new);
+            declarations.zeek_stream::<SoftwareRecord>("software", "Software::LOG");
+        }
+    }
+
+    fn init(&mut self, cx: &mut Context<'_>) {
+        self.local_nets.report(cx);
+    }
+
+    fn done(&mut self, cx: &mut Context<'_>) {
+        // The store's answers come too late: better twice than never.
+        for sighting in std::mem::take(&mut self.asked).into_values() {
+            write(&sighting.record, cx);
+        }
     }
 
     fn pool_changed(&mut self, change: &PoolChange, cx: &mut Context<'_>) {
         if change.pool == PoolName::proxy() {
+            let role = self.role;
             self.known
-                .retain(|(host, ..)| still_holds(Role::Proxy, change, Key::from(host), cx));
+                .retain(|(host, ..)| still_holds(role, change, Key::from(host), cx));
         }
     }
 }
 
 impl Software {
-    fn software_new(&mut self, event: SoftwareNew, cx: &mut Context<'_>) {
-        let SoftwareInfo {
-            ts,
+    fn connection(&mut self, connection: Connection, cx: &mut Context<'_>) {
+        for named in connection.software {
+            self.tell(connection.ts, named, cx);
+        }
+    }
+
+    /// Tells the owner of what a row names, unless it has been told.
+    fn tell(&mut self, ts: Timestamp, named: NamedSoftware, cx: &mut Context<'_>) {
+        let NamedSoftware {
             host,
-            host_p,
-            software_type,
-            name,
-            version,
-            unparsed_version,
-            force_log,
-        } = event.info;
-        let (name, version) = match (version, &unparsed_version) {
-            (Some(version), _) => (name, version),
-            (None, Some(text)) => {
-                let parsed = version::parse(text);
-                (Some(parsed.name), parsed.version)
-            }
-            (None, None) => {
-                // Zeek's workers send no such thing.
-                cx.count("without_version", 1);
-                return;
-            }
-        };
-        let text = unparsed_version
-            .clone()
-            .unwrap_or_else(|| version.to_string().into_bytes());
-        let entry = (host, hash(name.as_ref()), hash(Some(&text)));
-        let is_known = self.known.contains(&entry, cx.now());
-        if is_known && !force_log {
+            port,
+            kind,
+            text,
+        } = named;
+        let text = text.into_bytes();
+        let entry = (host, hash(&kind), hash(&port), hash(&text));
+        if self.known.contains(&entry, cx.now()) || !self.local_nets.contains(&host) {
             return;
         }
-        if !is_known {
-            self.track(ts, (host, software_type.clone(), name.clone()), text, cx);
-        }
-        let Version {
-            major,
-            minor,
-            minor2,
-            minor3,
-            addl,
-        } = version;
-        let record = SoftwareRecord {
-            ts,
-            host,
-            host_p,
-            software_type,
-            name,
-            major,
-            minor,
-            minor2,
-            minor3,
-            addl,
-            unparsed_version,
+        let Some(owner) = cx.topic_for_key(&PoolName::proxy(), host) else {
+            cx.count("unowned", 1);
+            return;
         };
-        cx.log("software", &record).checked(cx);
-        cx.count("software", 1);
-        let evicted = self.known.insert(entry, cx.now());
-        cx.count("evicted", evicted);
+        let info = SoftwareInfo {
+            ts: Some(ts),
+            host,
+            host_p: port,
+            software_type: kind,
+            name: None,
+            version: None,
+            unparsed_version: Some(text),
+            force_log: false,
+        };
+        cx.publish(&owner, &SoftwareNew { info }).checked(cx);
+        self.remember(entry, cx);
     }
-}
 
-impl Software {
+    fn software_new(&mut self, event: SoftwareNew, cx: &mut Context<'_>) {
+        let must_log = event.info.force_log;
+        let Some(sighting) = sighting(event.info) else {
+            // No worker sends such a thing.
+            cx.count("without_version", 1);
+            return;
+        };
+        let record = &sighting.record;
+        let entry = (
+            record.host,
+            hash(&record.software_type),
+            hash(&record.name),
+            hash(&sighting.version),
+        );
+        if self.known.contains(&entry, cx.now()) {
+            if must_log {
+                write(record, cx);
+            }
+            return;
+        }
+        self.remember(entry, cx);
+        self.track(&sighting, cx);
+        let may_ask = may_ask(cx.store(&KNOWN_SOFTWARE).size(), self.most, cx);
+        if must_log || !may_ask {
+            write(record, cx);
+        }
+        if may_ask {
+            self.ask(entry, sighting, must_log, cx);
+        }
+    }
+
+    /// Tells the store of software, and logs it if the store does not know it and it has not been logged yet.
+    fn ask(&mut self, entry: Entry, sighting: Sighting, is_logged: bool, cx: &mut Context<'_>) {
+        let key = (sighting.key(), sighting.version.clone());
+        if !is_logged {
+            self.asked.insert(entry, sighting);
+        }
+        cx.store(&KNOWN_SOFTWARE)
+            .within(STORE_TIMEOUT)
+            .put_unique_for(&key, &true, self.expiry)
+            .then(move |this: &mut Self, cx, is_new| {
+                let Some(sighting) = this.asked.remove(&entry) else {
+                    return;
+                };
+                match is_new {
+                    Ok(true) => write(&sighting.record, cx),
+                    Ok(false) => cx.count("known_elsewhere", 1),
+                    Err(_) => {
+                        cx.count("store_silent", 1);
+                        write(&sighting.record, cx);
+                    }
+                }
+            });
+    }
+
     /// Compares a version with the one that was seen last, and puts it in its place.
-    fn track(
-        &self,
-        ts: Option<Timestamp>,
-        (host, kind, name): (Address, EnumValue, Option<Vec<u8>>),
-        version: Vec<u8>,
-        cx: &mut Context<'_>,
-    ) {
-        let kind_text = kind.to_string();
-        let is_wanted = self.changes_of.iter().any(|part| kind_text.contains(part));
-        let key = (host, kind, name.unwrap_or_default());
+    fn track(&self, sighting: &Sighting, cx: &mut Context<'_>) {
+        let Sighting { record, version } = sighting;
+        let key = sighting.key();
+        let kind = record.software_type.to_string();
+        let is_wanted = self.changes_of.iter().any(|part| kind.contains(part));
         let before = cx.store(&TRACKED).get(&key).ok().flatten();
         let is_full = before.is_none() && !may_ask(cx.store(&TRACKED).size(), self.most, cx);
         if is_full {
             cx.count("untracked", 1);
             return;
         }
-        if before.as_ref() == Some(&version) {
+        if before.as_ref() == Some(version) {
             return;
         }
         if let Some(before) = before
             && is_wanted
         {
+            let host = record.host;
             let software = String::from_utf8_lossy(&key.2).into_owned();
-            let [before, now] = [&before, &version].map(|text| String::from_utf8_lossy(text));
-            let msg = format!(
-                "{kind_text} '{software}' version changed from {before} to {now} on {host}"
-            );
-            let ts = ts.unwrap_or_else(|| cx.wall());
+            let [before, now] = [&before, version].map(|text| String::from_utf8_lossy(text));
+            let msg =
+                format!("{kind} '{software}' version changed from {before} to {now} on {host}");
+            let ts = record.ts.unwrap_or_else(|| cx.wall());
             let mut notice = Notice::new(ts, "Software::Software_Version_Change", msg);
             notice.src = Some(host);
-            notice.identifier = Some(format!("{host} {kind_text} {software} {now}"));
+            notice.identifier = Some(format!("{host} {kind} {software} {now}"));
             notice.raise(cx);
             cx.count("changes", 1);
         }
-        cx.store(&TRACKED).put(&key, &version).count_failures(self);
+        cx.store(&TRACKED).put(&key, version).count_failures(self);
+    }
+
+    fn remember(&mut self, entry: Entry, cx: &mut Context<'_>) {
+        let evicted = self.known.insert(entry, cx.now());
+        if evicted > 0 {
+            cx.count("evicted", evicted);
+        }
     }
 }
 
+impl Sighting {
+    fn key(&self) -> SoftwareKey {
+        let record = &self.record;
+        let name = record.name.clone().unwrap_or_default();
+        (record.host, record.software_type.clone(), name)
+    }
+}
+
+/// What is logged of what a worker tells; `None` if it has no version at all.
+fn sighting(info: SoftwareInfo) -> Option<Sighting> {
+    let SoftwareInfo {
+        ts,
+        host,
+        host_p,
+        software_type,
+        name,
+        version,
+        unparsed_version,
+        force_log: _,
+    } = info;
+    let (name, version) = match (version, &unparsed_version) {
+        (Some(version), _) => (name, version),
+        (None, Some(text)) => {
+            let parsed = version::parse(text);
+            (Some(parsed.name), parsed.version)
+        }
+        (None, None) => return None,
+    };
+    let text = unparsed_version
+        .clone()
+        .unwrap_or_else(|| version.to_string().into_bytes());
+    let Version {
+        major,
+        minor,
+        minor2,
+        minor3,
+        addl,
+    } = version;
+    let record = SoftwareRecord {
+        ts,
+        host,
+        host_p,
+        software_type,
+        name,
+        major,
+        minor,
+        minor2,
+        minor3,
+        addl,
+        unparsed_version,
+    };
+    Some(Sighting {
+        record,
+        version: text,
+    })
+}
+
+fn write(record: &SoftwareRecord, cx: &mut Context<'_>) {
+    cx.log("software", record).checked(cx);
+    cx.count("software", 1);
+}
+
 /// 64 bits of `SipHash`.
-fn hash(text: Option<&Vec<u8>>) -> Text {
+fn hash(value: &impl Hash) -> Text {
     let mut hasher = DefaultHasher::new();
-    text.hash(&mut hasher);
+    value.hash(&mut hasher);
     hasher.finish()
 }

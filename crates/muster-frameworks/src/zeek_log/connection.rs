@@ -13,6 +13,7 @@ use super::rules::{
     COLUMNS, CONN_STATE, ESTABLISHED, Established, ORIG_H, ORIG_P, PROTO, RESP_H, RESP_P, Rule,
     SERVICE, TS, UID, is_established, rule_of,
 };
+use super::software::{NamedSoftware, NamedSoftwareRef};
 
 /// What a row of a log tells of a connection: the event `Muster::connection`.
 #[derive(Debug, Clone, PartialEq, Eq, Record)]
@@ -47,6 +48,16 @@ pub struct Connection {
     /// - `http`, `ftp`, `smtp`, `rdp`, `ssh`: established if there was a reply (`status_code`,
     ///   `reply_code`, `last_reply`, `result`, `server`), untold otherwise.
     pub established: Option<bool>,
+    /// The software that the row names, empty for most:
+    ///
+    /// - `ssh`: what both ends call themselves (`client`, `server`), without the protocol's version.
+    /// - `http`: the browser (`user_agent`).
+    /// - `smtp`: the program that a mail was written with (`user_agent`), on the host where the path of its
+    ///   headers begins (`path`); for web mail, as Zeek recognises it (`is_webmail`), the server.
+    ///
+    /// Other software that Zeek's scripts find is in none of its logs by default: HTTP servers, FTP
+    /// clients.
+    pub software: Vec<NamedSoftware>,
 }
 
 /// A [`Connection`] that borrows from its row; encodes to the same bytes.
@@ -63,6 +74,7 @@ pub struct ConnectionRef<'a> {
     pub service: Option<Cow<'a, str>>,
     pub conn_state: Option<Cow<'a, str>>,
     pub established: Option<bool>,
+    pub software: Vec<NamedSoftwareRef<'a>>,
 }
 
 impl ConnectionRef<'_> {
@@ -79,6 +91,11 @@ impl ConnectionRef<'_> {
             service: self.service.map(Cow::into_owned),
             conn_state: self.conn_state.map(Cow::into_owned),
             established: self.established,
+            software: self
+                .software
+                .into_iter()
+                .map(NamedSoftwareRef::into_owned)
+                .collect(),
         }
     }
 }
@@ -96,6 +113,7 @@ impl Encode for ConnectionRef<'_> {
             service,
             conn_state,
             established,
+            software,
         } = self;
         encode::vector_header(out, Connection::FIELDS.len());
         ts.encode(out);
@@ -108,6 +126,7 @@ impl Encode for ConnectionRef<'_> {
         service.encode(out);
         conn_state.encode(out);
         established.encode(out);
+        software.encode(out);
     }
 }
 
@@ -188,13 +207,16 @@ fn connection<'a>(row: &Row<'a>, rule: Rule) -> Result<Option<ConnectionRef<'a>>
             transport,
         ))
     };
+    let orig_h = value(row, "id.orig_h", orig_h, Field::address)?;
+    let resp_h = value(row, "id.resp_h", resp_h, Field::address)?;
+    let resp_p = port("id.resp_p", resp_p)?;
     Ok(Some(ConnectionRef {
         ts: value(row, "ts", ts, Field::timestamp)?,
         uid: text(UID).unwrap_or_default(),
-        orig_h: value(row, "id.orig_h", orig_h, Field::address)?,
+        orig_h,
         orig_p: port("id.orig_p", orig_p)?,
-        resp_h: value(row, "id.resp_h", resp_h, Field::address)?,
-        resp_p: port("id.resp_p", resp_p)?,
+        resp_h,
+        resp_p,
         log: row.path().into(),
         service: match rule.service {
             Some(service) => Some(Cow::Borrowed(service)),
@@ -202,6 +224,10 @@ fn connection<'a>(row: &Row<'a>, rule: Rule) -> Result<Option<ConnectionRef<'a>>
         },
         conn_state,
         established,
+        software: match rule.naming {
+            Some(naming) => naming.software(row, orig_h, (resp_h, resp_p)),
+            None => Vec::new(),
+        },
     }))
 }
 

@@ -29,6 +29,7 @@ mod json;
 mod lines;
 mod reader;
 mod rules;
+mod software;
 #[cfg(test)]
 mod tests;
 mod tsv;
@@ -38,5 +39,6 @@ pub use error::{LogError, LogErrorKind};
 pub use field::Field;
 pub use lines::LONGEST_LINE;
 pub use reader::{LogReader, Row};
+pub use software::{NamedSoftware, NamedSoftwareRef};
 
 pub(crate) use escape::{escape_into, hex_into, or_escaped};

@@ -2,6 +2,8 @@
 
 use muster_data::Protocol;
 
+use super::software::Naming;
+
 /// What is known of a log by its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Rule {
@@ -13,6 +15,8 @@ pub(super) struct Rule {
     pub(super) transport: Protocol,
     /// How the log tells whether the connection was established.
     pub(super) established: Established,
+    /// Whether the log names software, and how.
+    pub(super) naming: Option<Naming>,
 }
 
 /// How a log tells whether the connection was established, that is, whether the responder took part.
@@ -31,7 +35,7 @@ pub(super) enum Established {
 }
 
 /// The columns that a connection is made of. The indices below are theirs.
-pub(super) const COLUMNS: [&str; 16] = [
+pub(super) const COLUMNS: [&str; 21] = [
     "ts",
     "uid",
     "id.orig_h",
@@ -48,6 +52,11 @@ pub(super) const COLUMNS: [&str; 16] = [
     "reply_code",
     "last_reply",
     "server",
+    "client",
+    "user_agent",
+    "path",
+    "is_webmail",
+    "first_received",
 ];
 
 pub(super) const TS: usize = 0;
@@ -65,7 +74,12 @@ const RESULT: usize = 11;
 const STATUS_CODE: usize = 12;
 const REPLY_CODE: usize = 13;
 const LAST_REPLY: usize = 14;
-const SERVER: usize = 15;
+pub(super) const SERVER: usize = 15;
+pub(super) const CLIENT: usize = 16;
+pub(super) const USER_AGENT: usize = 17;
+pub(super) const RECEIVED_PATH: usize = 18;
+pub(super) const IS_WEBMAIL: usize = 19;
+pub(super) const FIRST_RECEIVED: usize = 20;
 
 const fn rule(
     log: &'static str,
@@ -78,6 +92,7 @@ const fn rule(
         service: Some(service),
         transport,
         established,
+        naming: None,
     }
 }
 
@@ -90,6 +105,7 @@ const RULES: [Rule; 36] = {
             service: None,
             transport: Protocol::Unknown,
             established: Established::State,
+            naming: None,
         },
         rule("dns", "dns", Udp, OnlyAnswer(RCODE)),
         rule("ssl", "ssl", Tcp, Handshake),
@@ -132,12 +148,17 @@ const RULES: [Rule; 36] = {
 /// The rule for a log; of an unknown one nothing is known.
 pub(super) fn rule_of(log: &str) -> Rule {
     let known = RULES.iter().find(|rule| rule.log == log);
-    known.copied().unwrap_or(Rule {
+    let rule = known.copied().unwrap_or(Rule {
         log: "",
         service: None,
         transport: Protocol::Unknown,
         established: Established::Untold,
-    })
+        naming: None,
+    });
+    Rule {
+        naming: Naming::of(log),
+        ..rule
+    }
 }
 
 /// Whether a `conn_state` means that the responder took part in opening the connection.

@@ -59,6 +59,7 @@ fn every_form_gives_the_same_connection() {
         service: Some("ssl".into()),
         conn_state: None,
         established: Some(true),
+        software: Vec::new(),
     };
     let tsv = format!("{HEADER}{ROW}#close\t2024-04-12-19-34-07\n");
     let other = tsv
@@ -278,4 +279,81 @@ proptest! {
         drain(format!("#separator \\x09\n{}", lines.join("\n")).as_bytes());
         drain(format!("{{\n{}", lines.join("\n")).as_bytes());
     }
+}
+
+/// Host, port, kind and text of what the row of a log names.
+fn named(name: &str, row: &str) -> Vec<String> {
+    let ends =
+        r#""ts":1,"id.orig_h":"10.0.0.1","id.orig_p":1,"id.resp_h":"10.0.0.2","id.resp_p":22"#;
+    let connection = one(name, &format!("{{{ends},{row}}}\n"));
+    let named = connection.software.into_iter().map(|software| {
+        let port = software
+            .port
+            .map_or("-".to_owned(), |port| port.to_string());
+        format!(
+            "{} {port} {} {}",
+            software.host, software.kind, software.text
+        )
+    });
+    named.collect()
+}
+
+#[test]
+fn rows_name_software() {
+    let ssh = r#""client":"SSH-2.0-OpenSSH_7.6","server":"SSH-1.99-Cisco-1.25""#;
+    assert_eq!(
+        named("ssh.log", ssh),
+        [
+            "10.0.0.1 - SSH::CLIENT OpenSSH_7.6",
+            "10.0.0.2 22/tcp SSH::SERVER Cisco-1.25"
+        ]
+    );
+    // Nothing is a name, or not a protocol's version.
+    let ssh = r#""client":"","server":"SSHD""#;
+    assert_eq!(named("ssh.log", ssh), ["10.0.0.2 22/tcp SSH::SERVER SSHD"]);
+    assert_eq!(named("ssh.log", r#""server":"SSH-2.0-""#), [""; 0]);
+    assert_eq!(
+        named("http.log", r#""user_agent":"curl/8.4.0","server":"nginx""#),
+        ["10.0.0.1 - HTTP::BROWSER curl/8.4.0"]
+    );
+    let smtp = |more: &str| named("smtp.log", &format!(r#""user_agent":"Mailer 1.2"{more}"#));
+    let path = r#","path":["10.0.0.2","10.0.0.1","10.0.0.8","10.0.0.9"]"#;
+    let webmail = r#","is_webmail":true"#;
+    let by_http = r#","first_received":"from x ([10.0.0.9]) by y via HTTP""#;
+    for (more, expected) in [
+        (String::new(), "10.0.0.1 - SMTP::MAIL_CLIENT"),
+        (path.to_owned(), "10.0.0.9 - SMTP::MAIL_CLIENT"),
+        (format!("{path}{by_http}"), "10.0.0.9 - SMTP::MAIL_CLIENT"),
+        (
+            format!("{path}{webmail}"),
+            "10.0.0.9 - SMTP::WEBMAIL_SERVER",
+        ),
+        (
+            format!("{path}{webmail}{by_http}"),
+            "10.0.0.8 - SMTP::WEBMAIL_SERVER",
+        ),
+    ] {
+        assert_eq!(smtp(&more), [format!("{expected} Mailer 1.2")], "{more}");
+    }
+    // Other logs have columns of these names, too.
+    assert_eq!(
+        named("sip.log", r#""user_agent":"x/1","server":"y","client":"z""#),
+        [""; 0]
+    );
+    let tsv = "#separator \\x09\n#set_separator\t,\n#path\tsmtp\n#fields\tts\tid.orig_h\tid.orig_p\tid.resp_h\tid.resp_p\tpath\tuser_agent\tis_webmail\n\
+        1.0\t10.0.0.1\t1\t10.0.0.2\t25\t10.0.0.2,10.0.0.7\tM\\x20 2\tF\n";
+    let software = one("smtp.log", tsv).software;
+    assert_eq!((software.len(), &*software[0].text), (1, "M  2"));
+    assert_eq!(software[0].host.to_string(), "10.0.0.7");
+}
+
+#[test]
+fn borrowed_rows_encode_as_owned_ones() {
+    let text = "{\"ts\":1,\"uid\":\"C\",\"id.orig_h\":\"10.0.0.1\",\"id.orig_p\":1,\"id.resp_h\":\"10.0.0.2\",\"id.resp_p\":22,\"client\":\"SSH-2.0-a\",\"server\":\"SSH-2.0-b\"}\n";
+    let mut reader = ConnectionReader::new("ssh.log", text.as_bytes()).unwrap();
+    let row = reader.next_connection().unwrap().unwrap().unwrap();
+    let bytes = muster_data::encode_to_vec(&row);
+    let owned = row.into_owned();
+    assert_eq!(owned.software.len(), 2);
+    assert_eq!(muster_data::encode_to_vec(&owned), bytes);
 }

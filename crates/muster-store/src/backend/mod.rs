@@ -1,5 +1,6 @@
 //! Where a persistent store's state outlives its process.
 
+pub(crate) mod memory;
 #[cfg(feature = "sqlite")]
 pub(crate) mod sqlite;
 
@@ -17,6 +18,11 @@ pub trait Backend: Send + fmt::Debug {
     /// Keeps changes: all of them or none, and so that a crash of the machine does not lose them once this
     /// has returned.
     fn commit(&mut self, commit: &Commit) -> Result<(), BackendError>;
+
+    /// What keeps the state, in one word: for whoever looks at the store.
+    fn kind(&self) -> &'static str {
+        "other"
+    }
 
     /// Called last, on an orderly end.
     fn close(&mut self) -> Result<(), BackendError> {

@@ -234,6 +234,10 @@ impl Sqlite {
 }
 
 impl Backend for Sqlite {
+    fn kind(&self) -> &'static str {
+        "sqlite"
+    }
+
     fn load(&mut self) -> Result<Kept, BackendError> {
         match self.open() {
             Err(error) if self.options.failure_mode == FailureMode::Delete && is_damage(&error) => {

@@ -289,6 +289,11 @@ impl BrokerClone {
         self.pending.is_empty()
     }
 
+    /// The writes that are not settled.
+    pub fn unsettled(&self) -> usize {
+        self.pending.len()
+    }
+
     /// Settles what waits: the store is closed.
     pub fn close(&mut self) {
         self.pending.close();

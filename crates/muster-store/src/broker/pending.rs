@@ -262,6 +262,12 @@ impl Pending {
         self.unsent.is_empty() && self.sent.iter().all(|sent| sent.is_settled)
     }
 
+    /// The writes that wait for their end.
+    pub(super) fn len(&self) -> usize {
+        let sent = self.sent.iter().filter(|sent| !sent.is_settled);
+        self.unsent.len() + sent.count()
+    }
+
     /// What was settled since.
     pub(super) fn settled(&mut self) -> Vec<Settled> {
         std::mem::take(&mut self.settled)

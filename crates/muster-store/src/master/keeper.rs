@@ -48,6 +48,11 @@ impl Keeper {
         }
     }
 
+    /// The changes that the next commit takes.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.writes.len()
+    }
+
     /// Whether one more write of this level can be taken.
     pub(super) fn takes(&self, level: Level) -> bool {
         let is_failing = self.retry_at.is_some();

@@ -38,6 +38,11 @@ impl Sessions {
         session.answers.get(place).cloned()
     }
 
+    /// The writers remembered.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// Notes what became of a writer's next command.
     pub(super) fn note(&mut self, writer: Writer, number: u64, answer: Answer) {
         let session = self.0.entry(writer).or_default();

@@ -1,6 +1,5 @@
 //! Masters, clones and writers over a network that loses, repeats and reorders, from one seed.
 
-mod disk;
 mod tests;
 
 use std::collections::{BTreeMap, HashMap};
@@ -12,10 +11,9 @@ use muster_wire::{EndpointId, Mono};
 use crate::op::{Answer, Op};
 use crate::protocol::Message;
 use crate::{
-    CloneConfig, CloneOutput, Commit, Encoded, Failure, Level, Master, MasterConfig, MasterOutput,
-    Now, StoreClone, StoreName,
+    Backend, CloneConfig, CloneOutput, Commit, Encoded, Failure, Level, Master, MasterConfig,
+    MasterOutput, MemoryBackend, Now, StoreClone, StoreName,
 };
-use disk::Disk;
 
 /// Numbers that follow from a seed (splitmix64).
 pub(crate) struct Random(u64);
@@ -72,7 +70,7 @@ pub(super) struct World {
     name: StoreName,
     lives: u64,
     pub(super) master: Option<Master>,
-    pub(super) disk: Option<Disk>,
+    pub(super) disk: Option<MemoryBackend>,
     pub(super) clones: Vec<StoreClone>,
     pub(super) asked: HashMap<u64, Asked>,
     /// What each clone's watchers were told of, applied to an empty table.
@@ -94,7 +92,7 @@ impl World {
             name: StoreName::new("s").unwrap(),
             lives: 0,
             master: None,
-            disk: persistent.then(Disk::default),
+            disk: persistent.then(MemoryBackend::default),
             clones: Vec::new(),
             asked: HashMap::new(),
             watched: vec![BTreeMap::new(); clones],
@@ -125,9 +123,12 @@ impl World {
         let config = MasterConfig::default();
         let now = self.now();
         let name = self.name.clone();
-        self.master = Some(match &self.disk {
+        self.master = Some(match &mut self.disk {
             None => Master::in_memory(name, me, self.lives, config, now),
-            Some(disk) => Master::persistent(name, me, self.lives, config, disk.kept(), now),
+            Some(disk) => {
+                let kept = disk.load().unwrap();
+                Master::persistent(name, me, self.lives, config, kept, now)
+            }
         });
     }
 

@@ -238,7 +238,7 @@ fn a_broken_disk_is_told_and_mended() {
     let mut world = World::new(1, 1, true);
     world.start_master();
     world.run(Duration::from_secs(1));
-    world.disk.as_mut().unwrap().is_broken = true;
+    world.disk.as_ref().unwrap().fail_after(0);
     world.write(0, put("a", 1), Level::Durable);
     world.run(Duration::from_millis(100));
     assert_eq!(world.asked[&0].outcome, Some(Err(Failure::NotDurable)));
@@ -246,7 +246,7 @@ fn a_broken_disk_is_told_and_mended() {
     world.run(Duration::from_millis(100));
     let refused = Ok(Answer::Refused(crate::op::Refusal::Backend));
     assert_eq!(world.asked[&1].outcome, Some(refused));
-    world.disk.as_mut().unwrap().is_broken = false;
+    world.disk.as_ref().unwrap().mend();
     world.run(Duration::from_secs(2));
     world.write(0, put("c", 1), Level::Durable);
     world.run(Duration::from_secs(1));

@@ -10,8 +10,8 @@ use muster_data::{Data, Encode};
 use muster_store::op::{Answer, Event, Op};
 use muster_store::protocol::Message;
 use muster_store::{
-    CloneConfig, CloneOutput, Encoded, Entries, Entry, Failure, Freshness, Kept, KeptWriter, Level,
-    Master, MasterConfig, MasterOutput, StoreClone, StoreName, Write,
+    Backend, CloneConfig, CloneOutput, Encoded, Entries, Entry, Failure, Freshness, Level, Master,
+    MasterConfig, MasterOutput, MemoryBackend, StoreClone, StoreName,
 };
 use muster_wire::EndpointId;
 
@@ -79,15 +79,7 @@ impl StoreReads for NodeStores {
 
 /// What the disks of a cluster hold, by node and store: it outlives the nodes' lives.
 #[derive(Debug, Default)]
-pub(super) struct Disks(BTreeMap<(usize, StoreName), Disk>);
-
-#[derive(Debug, Default)]
-struct Disk {
-    life: u64,
-    changes: u64,
-    entries: BTreeMap<Encoded, Entry>,
-    writers: BTreeMap<muster_store::op::Writer, KeptWriter>,
-}
+pub(super) struct Disks(BTreeMap<(usize, StoreName), MemoryBackend>);
 
 /// What a store does that its node must hear of.
 enum Heard {
@@ -138,14 +130,8 @@ impl Cluster {
             let number = u64::try_from(now.wall.as_nanos()).unwrap_or(0);
             Core::Master(Box::new(if is_persistent {
                 let disk = disks.0.entry((position, store.clone())).or_default();
-                Master::persistent(
-                    store.clone(),
-                    life.id,
-                    number,
-                    config,
-                    disk.kept(),
-                    now_of(now),
-                )
+                let kept = disk.load().unwrap_or_else(|error| panic!("{error}"));
+                Master::persistent(store.clone(), life.id, number, config, kept, now_of(now))
             } else {
                 Master::in_memory(store.clone(), life.id, number, config, now_of(now))
             }))
@@ -294,8 +280,8 @@ impl Cluster {
                             MasterOutput::Changed(_) => {}
                             MasterOutput::Commit(commit) => {
                                 let disk = self.disks.0.entry((position, store.clone()));
-                                disk.or_default().commit(&commit);
-                                master.committed(None, now_of(now));
+                                let kept = disk.or_default().commit(&commit);
+                                master.committed(kept.is_err().then_some(commit), now_of(now));
                             }
                             MasterOutput::Kept { generation, .. } => {
                                 let all = std::mem::take(&mut open.keeping);
@@ -403,39 +389,6 @@ impl Cluster {
                 },
             );
         }
-    }
-}
-
-impl Disk {
-    fn kept(&self) -> Kept {
-        Kept {
-            life: self.life,
-            changes: self.changes,
-            entries: self
-                .entries
-                .iter()
-                .map(|(key, entry)| (key.clone(), entry.clone()))
-                .collect(),
-            writers: self.writers.values().cloned().collect(),
-        }
-    }
-
-    fn commit(&mut self, commit: &muster_store::Commit) {
-        (self.life, self.changes) = (commit.life, commit.changes);
-        for write in &commit.writes {
-            match write {
-                Write::Put(key, entry) => {
-                    self.entries.insert(key.clone(), entry.clone());
-                }
-                Write::Erase(key) => {
-                    self.entries.remove(key);
-                }
-                Write::Clear => self.entries.clear(),
-            }
-        }
-        let writers = commit.writers.iter();
-        self.writers
-            .extend(writers.map(|kept| (kept.writer, kept.clone())));
     }
 }
 

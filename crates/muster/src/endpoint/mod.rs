@@ -396,6 +396,17 @@ impl Endpoint {
         nodes.cloned().collect()
     }
 
+    /// The endpoints of the mesh that are in reach.
+    pub(crate) fn mesh_in_reach(&self) -> Vec<Arc<NodeRecord>> {
+        let table = self.shared.table.load();
+        let Some(routes) = table.mesh() else {
+            return Vec::new();
+        };
+        let is_in_reach = |id| routes.slot(id).is_some_and(|slot| routes.reaches(slot));
+        let nodes = routes.nodes().filter(|record| is_in_reach(record.id));
+        nodes.cloned().collect()
+    }
+
     /// The direct peers that were told of by [`Status::PeerAdded`].
     pub fn peers(&self) -> Vec<PeerInfo> {
         let table = self.shared.table.load();

@@ -617,6 +617,7 @@ impl Driver {
             connections_refused: 0,
             subscribers_dropped: DropLedger::default(),
             mesh: Vec::new(),
+            stores: Vec::new(),
             peers: Vec::new(),
             made: Some(Instant::now()),
             age: Duration::ZERO,

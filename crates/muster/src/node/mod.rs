@@ -90,6 +90,7 @@ impl NodeReporter {
         let mut report = self.shared.report();
         report.age = report.made.map_or(Duration::ZERO, |made| made.elapsed());
         report.add_peers(&self.endpoint.counts());
+        report.stores = self.endpoint.store_reports();
         report
     }
 }

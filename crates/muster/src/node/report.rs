@@ -8,6 +8,7 @@ use muster_wire::EndpointId;
 use muster_wire::counters::{Counter, DropLedger};
 
 use crate::endpoint::{EndpointCounts, PeerReport};
+use crate::store::StoreReport;
 
 /// Where a node stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -67,6 +68,8 @@ pub struct NodeReport {
     pub subscribers_dropped: DropLedger,
     /// What became of the mesh's messages and records in the endpoint.
     pub mesh: Vec<Counter>,
+    /// The stores that are open on the endpoint, by name.
+    pub stores: Vec<StoreReport>,
     /// The peers, present and past.
     pub peers: Vec<PeerLine>,
     pub(crate) made: Option<Instant>,

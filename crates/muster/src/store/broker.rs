@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use muster_store::broker::{BrokerClones, ClonesOutput};
 use muster_store::{FollowerOutput, StoreName};
-use muster_wire::{Class, EndpointId, Topic};
+use muster_wire::{Class, Topic};
 
 use crate::endpoint::{Endpoint, Publisher};
 
@@ -114,21 +114,5 @@ impl BrokerPart {
             }
             FollowerOutput::Muster(_) => {}
         }
-    }
-}
-
-/// Tells of another endpoint that has the master of a store, before this one has it, too.
-pub(super) fn warn_of_other_master(endpoint: &Endpoint, name: &StoreName) {
-    let topic = name.broker_master_topic();
-    let members = endpoint.mesh();
-    let peers = endpoint.peers().into_iter().map(|peer| peer.id);
-    let others = peers.chain(members.iter().map(|record| record.id));
-    let has_master = |id: &EndpointId| {
-        let filter = endpoint.filter_of(*id).unwrap_or_default();
-        filter.iter().any(|entry| entry == topic.as_bytes())
-    };
-    let mut others = others.filter(|id| *id != endpoint.id());
-    if let Some(other) = others.find(has_master) {
-        tracing::error!("store {name}: two masters: {other} has it already");
     }
 }

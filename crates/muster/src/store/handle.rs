@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 use super::error::{OpenError, StoreError, StoreErrorKind};
 use super::host::{Done, Host, Outcome};
 use super::options::{CloneOptions, MasterOptions};
+use super::report::StoreReport;
 use super::watch::{RawWatch, Scope, Watch};
 use crate::endpoint::Endpoint;
 
@@ -97,6 +98,11 @@ impl Endpoint {
         options: CloneOptions,
     ) -> Result<Store, OpenError> {
         Host::clone(self, name, options).await.map(Store::new)
+    }
+
+    /// What the stores that are open on this endpoint tell of themselves, by name.
+    pub fn store_reports(&self) -> Vec<StoreReport> {
+        self.stores().reports()
     }
 }
 

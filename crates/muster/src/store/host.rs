@@ -1,26 +1,27 @@
 //! A store on this endpoint, master or clone: the shell around the core.
 
+mod opening;
+mod outputs;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use bytes::Bytes;
 use muster_data::Timestamp;
-use muster_store::broker::{BrokerClones, Command, Entity};
+use muster_store::broker::{BrokerClones, Command};
 use muster_store::op::{Answer, Op};
 use muster_store::protocol::{Message, Query, Reply};
 use muster_store::{
-    CloneOutput, Commit, Copy, Entries, Failure, Follower, FollowerOutput, Freshness, Level,
-    Master, MasterOutput, Now, Revision, StoreName,
+    Commit, Entries, Failure, Follower, Freshness, Level, Master, Now, Revision, StoreName,
 };
-use muster_wire::mesh::topic_of;
-use muster_wire::{Class, EndpointId, Mono, Topic};
+use muster_wire::{EndpointId, Mono, Topic};
 use tokio::sync::{Notify, oneshot, watch};
 
-use super::broker::{self, BrokerPart};
+use super::broker::BrokerPart;
 use super::disk::{Disk, Job};
-use super::error::{OpenError, StoreError, StoreErrorKind};
-use super::options::{CloneOptions, MasterOptions};
+use super::error::{StoreError, StoreErrorKind};
+use super::report::{CloneReport, MasterReport, StorePart, StoreReport};
+use super::rival::Rival;
 use super::watch::{Scope, Watchers};
 use crate::endpoint::{Endpoint, Publisher, Subscriber};
 
@@ -75,6 +76,8 @@ struct Inner {
     master_topic: Topic,
     broker: BrokerPart,
     disk: Option<Disk>,
+    backend: Backing,
+    rival: Rival,
     next_token: u64,
     /// Of a clone's writes, by their tokens.
     waiting: HashMap<u64, Done>,
@@ -85,6 +88,23 @@ struct Inner {
     /// When the timer wakes.
     armed: Mono,
     was_stale: bool,
+}
+
+/// What keeps a master's state, and how that goes.
+struct Backing {
+    kind: &'static str,
+    failures: u64,
+    is_failing: bool,
+}
+
+impl Default for Backing {
+    fn default() -> Self {
+        Self {
+            kind: "memory",
+            failures: 0,
+            is_failing: false,
+        }
+    }
 }
 
 impl std::fmt::Debug for Host {
@@ -111,117 +131,6 @@ impl Drop for Host {
 }
 
 impl Host {
-    pub(super) async fn master(
-        endpoint: &Endpoint,
-        name: &StoreName,
-        options: MasterOptions,
-    ) -> Result<Arc<Self>, OpenError> {
-        let MasterOptions { backend, config } = options;
-        let now = time(endpoint);
-        let life = u64::try_from(now.wall.as_nanos()).unwrap_or(0);
-        let (me, owned) = (endpoint.id(), name.clone());
-        let (master, backend) = match backend {
-            None => (Master::in_memory(owned, me, life, config, now), None),
-            Some(mut backend) => {
-                // Reading it may take a while.
-                let loaded = tokio::task::spawn_blocking(move || {
-                    let kept = backend.load();
-                    kept.map(|kept| {
-                        (
-                            Master::persistent(owned, me, life, config, kept, now),
-                            backend,
-                        )
-                    })
-                });
-                let loaded = loaded.await.unwrap_or_else(|_| {
-                    Err(muster_store::BackendError::new("the backend has panicked"))
-                });
-                let (master, backend) = loaded.map_err(|reason| OpenError::Backend {
-                    name: name.clone(),
-                    reason,
-                })?;
-                (master, Some(backend))
-            }
-        };
-        broker::warn_of_other_master(endpoint, name);
-        let topics = [name.master_topic(), name.broker_master_topic()];
-        let entity = Entity {
-            endpoint: me,
-            instance: endpoint.stores().next_instance(),
-        };
-        let limit = endpoint.config().frame_limit;
-        let clones = BrokerClones::new(entity, limit, now.mono);
-        let core = Core::Master(Box::new(master));
-        let host = Self::new(endpoint, name, core, Some(clones), &topics, true).await?;
-        if let Some(backend) = backend {
-            let disk = Disk::start(name, backend, Arc::downgrade(&host));
-            let disk = disk.map_err(|source| OpenError::Thread {
-                name: name.clone(),
-                source,
-            })?;
-            host.lock().disk = Some(disk);
-        }
-        host.drive(|_, _| ());
-        Ok(host)
-    }
-
-    pub(super) async fn clone(
-        endpoint: &Endpoint,
-        name: &StoreName,
-        options: CloneOptions,
-    ) -> Result<Arc<Self>, OpenError> {
-        let instance = endpoint.stores().next_instance();
-        let has_copy = options.config.copy == Copy::Whole;
-        let (me, now) = (endpoint.id(), endpoint.now());
-        let clone = Follower::new(name.clone(), me, instance, options.config, now);
-        let topics = has_copy.then(|| name.clone_topic());
-        let core = Core::Clone(Box::new(clone));
-        let host = Self::new(endpoint, name, core, None, topics.as_slice(), has_copy).await?;
-        host.drive(|_, _| ());
-        Ok(host)
-    }
-
-    async fn new(
-        endpoint: &Endpoint,
-        name: &StoreName,
-        core: Core,
-        clones: Option<BrokerClones>,
-        topics: &[Topic],
-        has_copy: bool,
-    ) -> Result<Arc<Self>, OpenError> {
-        let topics = topics.iter().map(Topic::as_bytes);
-        let is_master = matches!(core, Core::Master(_));
-        let host = Arc::new(Self {
-            name: name.clone(),
-            endpoint: endpoint.clone(),
-            _subscription: endpoint.subscribe(topics).await,
-            is_master,
-            has_copy,
-            inner: Mutex::new(Inner {
-                core,
-                publisher: endpoint.publisher(),
-                clone_topic: name.clone_topic(),
-                master_topic: name.master_topic(),
-                broker: BrokerPart::new(name, clones),
-                disk: None,
-                next_token: 1,
-                waiting: HashMap::new(),
-                keeping: Vec::new(),
-                questions: HashMap::new(),
-                watchers: Watchers::default(),
-                armed: Mono::default(),
-                was_stale: false,
-            }),
-            earlier: Arc::default(),
-            is_attached: watch::Sender::new(is_master || !has_copy),
-        });
-        if !endpoint.stores().add(name, &host) {
-            return Err(OpenError::Open(name.clone()));
-        }
-        tokio::spawn(timer(Arc::downgrade(&host)));
-        Ok(host)
-    }
-
     pub(super) fn name(&self) -> &StoreName {
         &self.name
     }
@@ -307,17 +216,21 @@ impl Host {
     }
 
     pub(super) fn discovered(&self) {
-        if !self.is_master {
-            self.drive(|inner, now| {
-                if let Core::Clone(clone) = &mut inner.core {
-                    clone.discovered(now.mono);
-                }
-            });
+        if self.is_master {
+            self.lock().rival.look_soon(&self.endpoint);
+            return;
         }
+        self.drive(|inner, now| {
+            if let Core::Clone(clone) = &mut inner.core {
+                clone.discovered(now.mono);
+            }
+        });
     }
 
     pub(super) fn committed(&self, failed: Option<Commit>) {
         self.drive(|inner, now| {
+            inner.backend.is_failing = failed.is_some();
+            inner.backend.failures += u64::from(failed.is_some());
             if let Core::Master(master) = &mut inner.core {
                 master.committed(failed, now);
             }
@@ -376,6 +289,38 @@ impl Host {
         match &self.lock().core {
             Core::Master(_) => Freshness::Fresh,
             Core::Clone(clone) => clone.freshness(now),
+        }
+    }
+
+    pub(super) fn report(&self) -> StoreReport {
+        let now = self.endpoint.now();
+        let inner = self.lock();
+        let entries = inner.entries();
+        let part = match &inner.core {
+            Core::Master(master) => {
+                let clones = inner.broker.clones.as_ref();
+                StorePart::Master(MasterReport {
+                    backend: inner.backend.kind,
+                    writers: master.writers(),
+                    broker_clones: clones.map_or(0, BrokerClones::attached),
+                    unkept: master.unkept(),
+                    failures: inner.backend.failures,
+                    is_failing: inner.backend.is_failing,
+                    rival: inner.rival.known(),
+                })
+            }
+            Core::Clone(clone) => StorePart::Clone(CloneReport {
+                master: clone.master(),
+                freshness: clone.freshness(now),
+                missing: clone.missing(),
+                unsettled: clone.unsettled(),
+            }),
+        };
+        StoreReport {
+            name: self.name.clone(),
+            entries: entries.len(),
+            bytes: entries.bytes(),
+            part,
         }
     }
 
@@ -490,7 +435,10 @@ impl Host {
         let is_stale = self.freshness() == Freshness::Stale;
         self.drive(|inner, now| {
             match &mut inner.core {
-                Core::Master(master) => master.tick(now),
+                Core::Master(master) => {
+                    master.tick(now);
+                    inner.rival.tick(&self.endpoint, &self.name);
+                }
                 Core::Clone(clone) => clone.tick(now.mono),
             }
             if let Some(clones) = &mut inner.broker.clones {
@@ -548,111 +496,6 @@ impl Inner {
         let clones = self.broker.clones.as_ref();
         let clones = clones.and_then(BrokerClones::next_tick);
         clones.map_or(core, |clones| clones.min(core))
-    }
-
-    fn carry_out(&mut self, host: &Host, now: Now, ended: &mut Vec<(Done, Outcome)>) {
-        match &mut self.core {
-            Core::Master(master) => {
-                while let Some(output) = master.poll() {
-                    match output {
-                        MasterOutput::Broadcast(bytes) => {
-                            let bytes = Bytes::from(bytes);
-                            // What nobody hears is asked for again by who needs it.
-                            let _ = self.publisher.publish_command(
-                                &self.clone_topic,
-                                bytes,
-                                Class::Event,
-                            );
-                        }
-                        MasterOutput::Send(to, bytes) => send(&mut self.publisher, to, bytes),
-                        MasterOutput::Changed(change) => {
-                            self.watchers.changed(&change);
-                            if let Some(clones) = &mut self.broker.clones {
-                                clones.changed(&change, now);
-                            }
-                        }
-                        MasterOutput::Commit(commit) => {
-                            if let Some(disk) = &self.disk {
-                                disk.ask(Job::Commit(commit));
-                            }
-                        }
-                        MasterOutput::Kept {
-                            generation,
-                            is_durable,
-                        } => {
-                            let all = std::mem::take(&mut self.keeping);
-                            for (kept_with, answer, done) in all {
-                                if kept_with > generation {
-                                    self.keeping.push((kept_with, answer, done));
-                                } else if is_durable {
-                                    ended.push((done, Ok(answer)));
-                                } else {
-                                    ended.push((done, Err(Failure::NotDurable)));
-                                }
-                            }
-                        }
-                    }
-                }
-                self.broker.carry_out(&host.endpoint, &mut self.publisher);
-            }
-            Core::Clone(clone) => {
-                let mut is_attached = false;
-                while let Some(output) = clone.poll() {
-                    let output = match output {
-                        FollowerOutput::Muster(output) => output,
-                        other => {
-                            self.broker.follow(other, &mut self.publisher);
-                            continue;
-                        }
-                    };
-                    match output {
-                        CloneOutput::Find(bytes) => {
-                            let bytes = Bytes::from(bytes);
-                            let _ = self.publisher.publish_command(
-                                &self.master_topic,
-                                bytes,
-                                Class::Event,
-                            );
-                        }
-                        CloneOutput::Send(to, bytes) => send(&mut self.publisher, to, bytes),
-                        CloneOutput::Changed(change) => self.watchers.changed(&change),
-                        CloneOutput::Settled(settled) => {
-                            if let Some(done) = self.waiting.remove(&settled.token) {
-                                ended.push((done, settled.outcome));
-                            }
-                        }
-                        CloneOutput::Replied(request, revision, reply) => {
-                            if let Some(asker) = self.questions.remove(&request) {
-                                let _ = asker.send((revision, reply));
-                            }
-                        }
-                        CloneOutput::Attached => is_attached = true,
-                        CloneOutput::TooLarge => {
-                            let name = &host.name;
-                            tracing::error!(
-                                "store {name}: larger than `stores.memory_limit`: this node has no copy"
-                            );
-                        }
-                        CloneOutput::TwoMasters(first, second) => {
-                            let name = &host.name;
-                            tracing::error!(
-                                "store {name}: two masters, {first} and {second}; the first is kept"
-                            );
-                        }
-                    }
-                }
-                if is_attached {
-                    self.watchers.synced();
-                    host.is_attached.send_replace(true);
-                }
-            }
-        }
-    }
-}
-
-fn send(publisher: &mut Publisher, to: EndpointId, bytes: Vec<u8>) {
-    if let Ok(topic) = Topic::new(topic_of(to)) {
-        let _ = publisher.publish_command(&topic, Bytes::from(bytes), Class::Event);
     }
 }
 

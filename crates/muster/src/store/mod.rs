@@ -26,18 +26,21 @@ mod handle;
 mod host;
 mod options;
 mod registry;
+mod report;
+mod rival;
 mod synced;
 mod watch;
 
 pub use muster_store::{
     Backend, BackendError, Commit, Copy, Encoded, Entry, FailureMode, Freshness, JournalMode, Kept,
-    KeptWriter, Level, Revision, Sqlite, SqliteOptions, StoreName, StoreNameError, Synchronous,
-    Write, arithmetic,
+    KeptWriter, Level, MemoryBackend, Revision, Sqlite, SqliteOptions, StoreName, StoreNameError,
+    Synchronous, Write, arithmetic,
 };
 
 pub use error::{OpenError, StoreError, StoreErrorKind};
 pub use handle::{Read, Store, Swapped, Versioned};
 pub use options::{CloneOptions, MasterOptions};
+pub use report::{CloneReport, MasterReport, StorePart, StoreReport};
 pub use synced::{SyncedChange, SyncedSet, SyncedTable};
 pub use watch::{Scope, Watch, WatchEvent};
 

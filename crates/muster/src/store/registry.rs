@@ -11,6 +11,7 @@ use muster_wire::EndpointId;
 use muster_wire::counters::DropCause;
 
 use super::host::Host;
+use super::report::StoreReport;
 use crate::endpoint::{Status, Table};
 
 /// By name. A store belongs to its handles; this only finds it.
@@ -108,6 +109,13 @@ impl Stores {
         for host in self.all() {
             host.lost(lost);
         }
+    }
+
+    /// What all of them tell, by name.
+    pub(crate) fn reports(&self) -> Vec<StoreReport> {
+        let mut reports: Vec<_> = self.all().iter().map(|host| host.report()).collect();
+        reports.sort_by(|one, other| one.name.cmp(&other.name));
+        reports
     }
 
     fn all(&self) -> Vec<Arc<Host>> {

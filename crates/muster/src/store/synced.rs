@@ -109,7 +109,8 @@ where
     }
 
     /// Calls this after every change, with the table already changed, in the order of the changes. It must not
-    /// wait.
+    /// wait. If it falls 65,536 changes behind, the table shows what it had until all that is there has been read
+    /// again; then it is told the difference as changes, those of lifetimes as removals.
     pub fn on_change(&self, hook: impl Fn(&SyncedChange<K, V>) + Send + 'static) {
         let mut place = self
             .inner
@@ -219,46 +220,113 @@ where
     let mut watch = store.watch(Scope::All);
     drop(store);
     let mut is_warned = false;
+    let mut following = Following::Changes;
     loop {
-        let event = match watch.next().await {
-            Ok(event) => event,
+        match watch.next().await {
+            Ok(event) => {
+                let is_synced = matches!(event, WatchEvent::Synced);
+                following = following.take(event, &inner);
+                if is_synced {
+                    synced.send_replace(true);
+                }
+            }
             Err(error) => {
                 if !std::mem::replace(&mut is_warned, true) {
                     tracing::warn!("{error}; the entry is not in the table");
                 }
-                continue;
             }
-        };
+        }
+    }
+}
+
+/// Where a table stands behind its store.
+enum Following<K, V> {
+    /// It takes changes as they come.
+    Changes,
+    /// It fell too far behind, and gathers what is there. Until that is whole it shows what it had.
+    Renewal(BTreeMap<K, V>),
+}
+
+impl<K: Encode + Ord + Clone, V: Encode + Clone> Following<K, V> {
+    fn take(self, event: WatchEvent<K, V>, inner: &Inner<K, V>) -> Self {
         let (key, new, is_expired) = match event {
             WatchEvent::Insert { key, value } => (key, Some(value), false),
             WatchEvent::Update { key, new, .. } => (key, Some(new), false),
             WatchEvent::Erase { key, .. } => (key, None, false),
             WatchEvent::Expire { key, .. } => (key, None, true),
+            WatchEvent::Restarted => return Self::Renewal(BTreeMap::new()),
             WatchEvent::Synced => {
-                synced.send_replace(true);
-                continue;
-            }
-            WatchEvent::Restarted => {
-                let mut table = inner.table.write().unwrap_or_else(PoisonError::into_inner);
-                table.clear();
-                continue;
+                if let Self::Renewal(table) = self {
+                    inner.replace(table);
+                }
+                return Self::Changes;
             }
         };
+        match self {
+            Self::Changes => {
+                inner.change(key, new, is_expired);
+                Self::Changes
+            }
+            Self::Renewal(mut table) => {
+                match new {
+                    Some(value) => table.insert(key, value),
+                    None => table.remove(&key),
+                };
+                Self::Renewal(table)
+            }
+        }
+    }
+}
+
+impl<K: Encode + Ord + Clone, V: Encode + Clone> Inner<K, V> {
+    /// Makes one change, and tells of it.
+    fn change(&self, key: K, new: Option<V>, is_expired: bool) {
         let old = {
-            let mut table = inner.table.write().unwrap_or_else(PoisonError::into_inner);
+            let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
             match &new {
                 Some(value) => table.insert(key.clone(), value.clone()),
                 None => table.remove(&key),
             }
         };
-        let hook = inner.hook.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(hook) = &*hook {
-            hook(&SyncedChange {
-                key,
-                old,
-                new,
-                is_expired,
+        self.tell(&SyncedChange {
+            key,
+            old,
+            new,
+            is_expired,
+        });
+    }
+
+    /// Puts a whole table in the place of the one that is shown, and tells what is different as changes.
+    fn replace(&self, new: BTreeMap<K, V>) {
+        let changes: Vec<SyncedChange<K, V>> = {
+            let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
+            let old = std::mem::replace(&mut *table, new);
+            let gone = old.iter().filter(|(key, _)| !table.contains_key(key));
+            let gone = gone.map(|(key, value)| (key, Some(value), None));
+            let now = table
+                .iter()
+                .map(|(key, value)| (key, old.get(key), Some(value)));
+            let all = gone.chain(now).filter(|(_, old, new)| {
+                // Values need not be comparable; their bytes are.
+                old.map(Encoded::of) != new.map(Encoded::of)
             });
+            let change = |(key, old, new): (&K, Option<&V>, Option<&V>)| SyncedChange {
+                key: key.clone(),
+                old: old.cloned(),
+                new: new.cloned(),
+                is_expired: false,
+            };
+            all.map(change).collect()
+        };
+        for change in &changes {
+            self.tell(change);
+        }
+    }
+
+    fn tell(&self, change: &SyncedChange<K, V>) {
+        let hook = self.hook.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(hook) = &*hook {
+            hook(change);
         }
     }
 }
@@ -316,5 +384,61 @@ where
     /// How many changes of this node failed.
     pub fn failed(&self) -> u64 {
         self.0.failed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn put(key: &str, value: u64) -> WatchEvent<String, u64> {
+        let key = key.to_owned();
+        WatchEvent::Insert { key, value }
+    }
+
+    #[test]
+    fn a_table_that_fell_behind_is_never_empty_and_tells_the_difference() {
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let hook = Arc::clone(&told);
+        let inner = Inner {
+            table: RwLock::default(),
+            hook: Mutex::new(Some(Box::new(move |change: &SyncedChange<String, u64>| {
+                let of =
+                    |value: Option<u64>| value.map_or("-".to_owned(), |value| value.to_string());
+                let line = format!("{} {} {}", change.key, of(change.old), of(change.new));
+                hook.lock().unwrap().push(line);
+            }))),
+            failed: AtomicU64::new(0),
+        };
+        let shown = || {
+            let table = inner.table.read().unwrap();
+            let lines = table.iter().map(|(key, value)| format!("{key}{value}"));
+            lines.collect::<String>()
+        };
+        let mut following = Following::Changes;
+        for event in [put("a", 1), put("b", 2), put("c", 3), WatchEvent::Synced] {
+            following = following.take(event, &inner);
+        }
+        assert_eq!(shown(), "a1b2c3");
+        told.lock().unwrap().clear();
+        // It falls behind, and again while it gathers what is there.
+        let again = [
+            WatchEvent::Restarted,
+            put("x", 9),
+            WatchEvent::Restarted,
+            put("b", 2),
+            put("c", 4),
+            put("d", 5),
+        ];
+        for event in again {
+            following = following.take(event, &inner);
+            assert_eq!(shown(), "a1b2c3");
+        }
+        assert!(told.lock().unwrap().is_empty());
+        following = following.take(WatchEvent::Synced, &inner);
+        assert_eq!(shown(), "b2c4d5");
+        assert_eq!(*told.lock().unwrap(), ["a 1 -", "c 3 4", "d - 5"]);
+        following.take(put("e", 6), &inner);
+        assert_eq!(told.lock().unwrap().last().unwrap(), "e - 6");
     }
 }

@@ -1,0 +1,154 @@
+//! A backend in memory, for tests: it outlives masters, and fails when it is told to.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::op::Writer;
+use crate::{Backend, BackendError, Commit, Encoded, Entry, Kept, KeptWriter, Write};
+
+/// Keeps a store's state in memory, for as long as one of its copies is alive: all have the same content, so that
+/// one given to a master is found by the next. For tests of stores, and of code that uses them: it loses nothing that
+/// was committed when a master crashes, and everything when its process does.
+///
+/// Like a disk it can fail: [`MemoryBackend::fail_after`]. It passes the checks of
+/// [`conformance`](crate::conformance).
+///
+/// ```
+/// use muster_store::{Backend, Commit, MemoryBackend};
+///
+/// let disk = MemoryBackend::default();
+/// disk.fail_after(1);
+/// assert!(disk.clone().load().is_ok());
+/// assert!(disk.clone().commit(&Commit::default()).is_err());
+/// disk.mend();
+/// assert!(disk.clone().commit(&Commit::default()).is_ok());
+/// ```
+#[derive(Debug, Clone, Default)]
+pub struct MemoryBackend(Arc<Mutex<Content>>);
+
+#[derive(Debug, Default)]
+struct Content {
+    life: u64,
+    changes: u64,
+    entries: BTreeMap<Encoded, Entry>,
+    /// In the order in which they wrote last.
+    writers: BTreeMap<u64, KeptWriter>,
+    turns: HashMap<Writer, u64>,
+    turn: u64,
+    /// The operations that still work; `None` for all.
+    working: Option<u64>,
+}
+
+impl MemoryBackend {
+    /// Lets this many more operations, loads and commits, work; those behind them fail and change nothing,
+    /// until [`mend`](Self::mend). With 0 the next one fails.
+    pub fn fail_after(&self, operations: u64) {
+        self.content().working = Some(operations);
+    }
+
+    /// Makes it work again.
+    pub fn mend(&self) {
+        self.content().working = None;
+    }
+
+    fn content(&self) -> MutexGuard<'_, Content> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Content {
+    /// One operation, if it works.
+    fn operate(&mut self) -> Result<(), BackendError> {
+        match &mut self.working {
+            None => Ok(()),
+            Some(0) => Err(BackendError::new("the backend in memory was told to fail")),
+            Some(working) => {
+                *working -= 1;
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Backend for MemoryBackend {
+    fn load(&mut self) -> Result<Kept, BackendError> {
+        let mut content = self.content();
+        content.operate()?;
+        let entries = content.entries.iter();
+        Ok(Kept {
+            life: content.life,
+            changes: content.changes,
+            entries: entries.map(|(k, e)| (k.clone(), e.clone())).collect(),
+            writers: content.writers.values().cloned().collect(),
+        })
+    }
+
+    fn commit(&mut self, commit: &Commit) -> Result<(), BackendError> {
+        let mut content = self.content();
+        content.operate()?;
+        let content = &mut *content;
+        (content.life, content.changes) = (commit.life, commit.changes);
+        for write in &commit.writes {
+            match write {
+                Write::Put(key, entry) => {
+                    content.entries.insert(key.clone(), entry.clone());
+                }
+                Write::Erase(key) => {
+                    content.entries.remove(key);
+                }
+                Write::Clear => content.entries.clear(),
+            }
+        }
+        for kept in &commit.writers {
+            content.turn += 1;
+            if let Some(before) = content.turns.insert(kept.writer, content.turn) {
+                content.writers.remove(&before);
+            }
+            content.writers.insert(content.turn, kept.clone());
+        }
+        Ok(())
+    }
+
+    fn kind(&self) -> &'static str {
+        "test"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conformance;
+
+    #[test]
+    fn it_does_what_a_backend_must() {
+        conformance::check(|| {
+            let place = MemoryBackend::default();
+            move || Box::new(place.clone())
+        });
+    }
+
+    #[test]
+    fn a_commit_that_fails_changes_nothing() {
+        let mut disk = MemoryBackend::default();
+        let commit = |changes, number: u64| Commit {
+            life: 1,
+            changes,
+            writes: vec![Write::Put(
+                Encoded::key(&number),
+                Entry {
+                    value: Encoded::of(&number),
+                    expires: None,
+                    changed: changes,
+                },
+            )],
+            writers: Vec::new(),
+        };
+        disk.fail_after(1);
+        disk.commit(&commit(1, 1)).unwrap();
+        disk.commit(&commit(2, 2)).unwrap_err();
+        disk.load().unwrap_err();
+        disk.mend();
+        let kept = disk.load().unwrap();
+        assert_eq!((kept.changes, kept.entries.len()), (1, 1));
+    }
+}

@@ -1,0 +1,177 @@
+//! How a clone's copy comes to be what its master has.
+
+use muster_wire::Mono;
+
+use super::attaching::Attaching;
+use super::{ASK_AGAIN, CloneOutput, Copy, StoreClone};
+use crate::op::{Change, Event};
+use crate::protocol::{Changes, Chunk};
+use crate::{Encoded, Entries, Entry};
+
+impl StoreClone {
+    pub(super) fn changes(&mut self, changes: Changes, now: Mono) {
+        if self.config.copy == Copy::Nothing
+            || self.attaching.as_ref().is_some_and(|a| !a.has_begun())
+        {
+            return; // all of them are in the snapshot that comes
+        }
+        let mut has_progress = false;
+        for change in changes.changes {
+            self.exists = self.exists.max(change.number);
+            if change.number != self.next() {
+                continue;
+            }
+            has_progress = true;
+            match &mut self.attaching {
+                Some(attaching) => attaching.change(change),
+                None => self.apply(change),
+            }
+        }
+        if self.give_up_if_too_large() {
+            return;
+        }
+        if has_progress {
+            self.asked = ASK_AGAIN;
+            // What was asked for has come, if not all of it.
+            self.ask_at = self.ask_at.filter(|_| self.is_fetching());
+        }
+        self.end_attaching();
+        self.ask_for_missing(now);
+        self.settle_held();
+    }
+
+    /// A store, or somebody who says that he has it, must not take all memory.
+    pub(super) fn give_up_if_too_large(&mut self) -> bool {
+        let attaching = self.attaching.as_ref().map_or(0, Attaching::bytes);
+        if attaching.max(self.entries.bytes()) <= self.config.limit {
+            return false;
+        }
+        self.config.copy = Copy::Nothing;
+        self.attaching = None;
+        self.entries = Entries::default();
+        self.applied = None;
+        self.ask_at = None;
+        self.out.push_back(CloneOutput::TooLarge);
+        true
+    }
+
+    pub(super) fn is_fetching(&self) -> bool {
+        let attaching = self.attaching.as_ref();
+        attaching.is_some_and(|attaching| !attaching.has_all_entries())
+    }
+
+    pub(super) fn chunk(&mut self, chunk: Chunk, now: Mono) {
+        let Some(attaching) = &mut self.attaching else {
+            return;
+        };
+        self.exists = self.exists.max(chunk.as_of);
+        if !attaching.chunk(chunk) {
+            return; // not the part that comes next
+        }
+        self.asked = ASK_AGAIN;
+        if self.give_up_if_too_large() {
+            return;
+        }
+        if self.is_fetching() {
+            self.ask(now);
+            return;
+        }
+        self.ask_at = None;
+        self.end_attaching();
+        self.ask_for_missing(now);
+        self.settle_held();
+    }
+
+    /// Takes over a snapshot that is whole: what is different is told as changes.
+    pub(super) fn end_attaching(&mut self) {
+        let is_whole = self.attaching.as_ref().is_some_and(Attaching::is_whole);
+        if !is_whole {
+            return;
+        }
+        let (Some(attaching), Some(master)) = (self.attaching.take(), self.master) else {
+            return;
+        };
+        let (entries, last) = attaching.into_entries();
+        let before = std::mem::replace(&mut self.entries, entries);
+        self.applied = Some((master.life, last));
+        self.ask_at = None;
+        if self.is_watched {
+            self.tell_differences(&before, last);
+        }
+        self.out.push_back(CloneOutput::Attached);
+        for settled in self.held_before.drain(..) {
+            self.out.push_back(CloneOutput::Settled(settled));
+        }
+    }
+
+    /// Tells what a new snapshot changes as changes.
+    pub(super) fn tell_differences(&mut self, before: &Entries, last: u64) {
+        let mut events = Vec::new();
+        for (key, old) in before.iter() {
+            if self.entries.get(key).is_none() {
+                let (key, old) = (key.clone(), Some(old.value.clone()));
+                events.push(Event::Erase { key, old });
+            }
+        }
+        for (key, entry) in self.entries.iter() {
+            let old = before.get(key);
+            let is_same =
+                old.is_some_and(|old| old.value == entry.value && old.expires == entry.expires);
+            if !is_same {
+                events.push(Event::Put {
+                    key: key.clone(),
+                    value: entry.value.clone(),
+                    expires: entry.expires,
+                    old: old.map(|old| old.value.clone()),
+                });
+            }
+        }
+        for event in events {
+            self.out.push_back(CloneOutput::Changed(Change {
+                number: last,
+                writer: None,
+                event,
+            }));
+        }
+    }
+
+    pub(super) fn apply(&mut self, mut change: Change) {
+        perform(&mut self.entries, &mut change);
+        if let Some((_, last)) = &mut self.applied {
+            *last = change.number;
+        }
+        if self.is_watched {
+            self.out.push_back(CloneOutput::Changed(change));
+        }
+    }
+}
+
+/// Makes a change, and notes in it what was before.
+pub(crate) fn perform(entries: &mut Entries, change: &mut Change) {
+    let number = change.number;
+    match &mut change.event {
+        Event::Put {
+            key,
+            value,
+            expires,
+            old,
+        } => {
+            let entry = Entry {
+                value: value.clone(),
+                expires: *expires,
+                changed: number,
+            };
+            let before = entries.put(key.clone(), entry);
+            *old = before.map(|before| before.value);
+        }
+        Event::Erase { key, old } | Event::Expire { key, old } => {
+            *old = entries.remove(key).map(|before| before.value);
+        }
+        Event::Clear { old } => *old = values(entries),
+    }
+}
+
+fn values(entries: &mut Entries) -> Vec<(Encoded, Encoded)> {
+    let all = entries.take().into_iter();
+    all.map(|(key, entry)| (key, entry.value)).collect()
+}

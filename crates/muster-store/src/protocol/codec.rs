@@ -1,0 +1,232 @@
+//! Messages as bytes.
+
+use muster_wire::bytes::{Reader, put_string, put_varint};
+
+use super::parts::{
+    answer, changes, entry, key, list, number, op, optional, put_answer, put_changes, put_entry,
+    put_op, put_optional, value,
+};
+use super::{Chunk, Message, MessageError, Query, Reply, Results, Write};
+use crate::StoreName;
+
+const FETCH: u8 = 0x01;
+const MISSING: u8 = 0x02;
+const WRITE: u8 = 0x03;
+const QUERY: u8 = 0x04;
+const CHUNK: u8 = 0x81;
+const CHANGES: u8 = 0x82;
+const ALIVE: u8 = 0x83;
+const GONE: u8 = 0x84;
+const RESULTS: u8 = 0x85;
+const REPLY: u8 = 0x86;
+
+impl Message {
+    /// Whether it is for a master; otherwise it is for a clone, a writer or whoever asked.
+    pub fn is_for_master(&self) -> bool {
+        matches!(
+            self,
+            Self::Fetch { .. } | Self::Missing { .. } | Self::Write(_) | Self::Query { .. }
+        )
+    }
+
+    /// The bytes of the message for or from the store of this name.
+    pub fn encode(&self, name: &StoreName) -> Vec<u8> {
+        let mut out = Vec::with_capacity(64);
+        let mut begin = |tag| {
+            out.push(tag);
+            put_string(&mut out, name.as_str().as_bytes());
+        };
+        match self {
+            Self::Fetch { instance, after } => {
+                begin(FETCH);
+                put_varint(&mut out, *instance);
+                put_optional(&mut out, after.as_ref());
+            }
+            Self::Missing { life, from } => {
+                begin(MISSING);
+                put_varint(&mut out, *life);
+                put_varint(&mut out, *from);
+            }
+            Self::Write(write) => {
+                begin(WRITE);
+                put_varint(&mut out, write.instance);
+                put_varint(&mut out, write.first_open);
+                put_varint(&mut out, write.number);
+                put_varint(&mut out, write.ops.len() as u64);
+                for (op, level) in &write.ops {
+                    put_op(&mut out, op, *level);
+                }
+            }
+            Self::Query { request, query } => {
+                begin(QUERY);
+                put_varint(&mut out, *request);
+                match query {
+                    Query::Get(key) => {
+                        out.push(0);
+                        put_string(&mut out, key.as_bytes());
+                    }
+                    Query::Size => out.push(1),
+                }
+            }
+            Self::Chunk(chunk) => {
+                begin(CHUNK);
+                put_varint(&mut out, chunk.instance);
+                put_varint(&mut out, chunk.life);
+                put_varint(&mut out, chunk.as_of);
+                put_optional(&mut out, chunk.after.as_ref());
+                out.push(u8::from(chunk.is_last));
+                put_varint(&mut out, chunk.entries.len() as u64);
+                for (key, entry) in &chunk.entries {
+                    put_string(&mut out, key.as_bytes());
+                    put_entry(&mut out, entry);
+                }
+            }
+            Self::Changes(changes) => {
+                begin(CHANGES);
+                put_changes(&mut out, changes);
+            }
+            Self::Alive { life, last } => {
+                begin(ALIVE);
+                put_varint(&mut out, *life);
+                put_varint(&mut out, *last);
+            }
+            Self::Gone { life } => {
+                begin(GONE);
+                put_varint(&mut out, *life);
+            }
+            Self::Results(results) => {
+                begin(RESULTS);
+                put_varint(&mut out, results.instance);
+                put_varint(&mut out, results.life);
+                put_varint(&mut out, results.next);
+                put_varint(&mut out, results.durable);
+                put_varint(&mut out, results.failed);
+                put_varint(&mut out, results.number);
+                put_varint(&mut out, results.answers.len() as u64);
+                for answer in &results.answers {
+                    put_answer(&mut out, answer);
+                }
+            }
+            Self::Reply {
+                request,
+                life,
+                last,
+                reply,
+            } => {
+                begin(REPLY);
+                put_varint(&mut out, *request);
+                put_varint(&mut out, *life);
+                put_varint(&mut out, *last);
+                match reply {
+                    Reply::Entry(None) => out.push(0),
+                    Reply::Entry(Some(entry)) => {
+                        out.push(1);
+                        put_entry(&mut out, entry);
+                    }
+                    Reply::Size(size) => {
+                        out.push(2);
+                        put_varint(&mut out, *size);
+                    }
+                }
+            }
+        }
+        out
+    }
+
+    /// The name of the store that a message is for, and whether it is for the master.
+    pub fn addressee(bytes: &[u8]) -> Option<(&str, bool)> {
+        let mut reader = Reader::new(bytes);
+        let tag = reader.u8()?;
+        let name = std::str::from_utf8(reader.string()?).ok()?;
+        Some((name, tag < CHUNK))
+    }
+
+    /// Reads the bytes of a message.
+    pub fn decode(bytes: &[u8]) -> Result<Self, MessageError> {
+        let mut reader = Reader::new(bytes);
+        let message = read(&mut reader).ok_or(MessageError)?;
+        // Room to grow: what is behind is for later versions.
+        Ok(message)
+    }
+}
+
+fn read(reader: &mut Reader<'_>) -> Option<Message> {
+    let tag = reader.u8()?;
+    reader.string()?;
+    Some(match tag {
+        FETCH => {
+            let instance = reader.varint()?;
+            let mut after = None;
+            optional(reader, &mut after)?;
+            Message::Fetch { instance, after }
+        }
+        MISSING => Message::Missing {
+            life: number(reader)?,
+            from: number(reader)?,
+        },
+        WRITE => {
+            let instance = reader.varint()?;
+            let first_open = number(reader)?;
+            let number = number(reader)?;
+            Message::Write(Write {
+                instance,
+                first_open,
+                number,
+                ops: list(reader, op)?,
+            })
+        }
+        QUERY => Message::Query {
+            request: reader.varint()?,
+            query: match reader.u8()? {
+                0 => Query::Get(key(reader)?),
+                1 => Query::Size,
+                _ => return None,
+            },
+        },
+        CHUNK => {
+            let instance = reader.varint()?;
+            let life = number(reader)?;
+            let as_of = number(reader)?;
+            let mut after = None;
+            optional(reader, &mut after)?;
+            let is_last = reader.u8()? != 0;
+            Message::Chunk(Chunk {
+                instance,
+                life,
+                as_of,
+                after,
+                entries: list(reader, |reader| Some((value(reader)?, entry(reader)?)))?,
+                is_last,
+            })
+        }
+        CHANGES => Message::Changes(changes(reader)?),
+        ALIVE => Message::Alive {
+            life: number(reader)?,
+            last: number(reader)?,
+        },
+        GONE => Message::Gone {
+            life: number(reader)?,
+        },
+        RESULTS => Message::Results(Results {
+            instance: reader.varint()?,
+            life: number(reader)?,
+            next: number(reader)?,
+            durable: number(reader)?,
+            failed: number(reader)?,
+            number: number(reader)?,
+            answers: list(reader, answer)?,
+        }),
+        REPLY => Message::Reply {
+            request: reader.varint()?,
+            life: number(reader)?,
+            last: number(reader)?,
+            reply: match reader.u8()? {
+                0 => Reply::Entry(None),
+                1 => Reply::Entry(Some(entry(reader)?)),
+                2 => Reply::Size(reader.varint()?),
+                _ => return None,
+            },
+        },
+        _ => return None,
+    })
+}

@@ -1,0 +1,413 @@
+//! What messages are made of, as bytes: keys and values, entries, operations, changes, answers.
+
+use muster_data::{Kind, Timespan, Timestamp};
+use muster_wire::EndpointId;
+use muster_wire::bytes::{Reader, put_string, put_varint};
+
+use super::Changes;
+use crate::op::{Answer, Change, Event, Op, Refusal, Writer};
+use crate::{Encoded, Entry, Level, Revision};
+
+/// On an operation: the writer waits until it is on disk.
+const DURABLE: u8 = 0x80;
+/// On an operation or entry: it has a lifetime, or an end.
+const TIMED: u8 = 0x40;
+/// On an operation or change: there is one more value.
+const VALUED: u8 = 0x20;
+
+/// Lives and numbers of changes and writes end here, far from where they could overflow: a life is a time in
+/// nanoseconds.
+pub(crate) const NUMBERS: u64 = 1 << 62;
+
+pub(super) fn number(reader: &mut Reader<'_>) -> Option<u64> {
+    reader.varint().filter(|number| *number < NUMBERS)
+}
+
+/// A count, then as many elements; none is shorter than a byte.
+pub(super) fn list<T>(
+    reader: &mut Reader<'_>,
+    mut element: impl FnMut(&mut Reader<'_>) -> Option<T>,
+) -> Option<Vec<T>> {
+    let count = usize::try_from(reader.varint()?).ok()?;
+    if count > reader.remaining() {
+        return None;
+    }
+    // No more room at once than the bytes can fill.
+    let mut elements = Vec::with_capacity(count.min(1024));
+    for _ in 0..count {
+        elements.push(element(reader)?);
+    }
+    Some(elements)
+}
+
+pub(super) fn value(reader: &mut Reader<'_>) -> Option<Encoded> {
+    Encoded::parse(reader.string()?).ok()
+}
+
+pub(super) fn key(reader: &mut Reader<'_>) -> Option<Encoded> {
+    Some(value(reader)?.into_key())
+}
+
+pub(super) fn put_optional(out: &mut Vec<u8>, value: Option<&Encoded>) {
+    match value {
+        None => out.push(0),
+        Some(value) => {
+            out.push(1);
+            put_string(out, value.as_bytes());
+        }
+    }
+}
+
+/// A value if there is one: read into `place`.
+pub(super) fn optional(reader: &mut Reader<'_>, place: &mut Option<Encoded>) -> Option<()> {
+    *place = match reader.u8()? {
+        0 => None,
+        1 => Some(value(reader)?),
+        _ => return None,
+    };
+    Some(())
+}
+
+pub(super) fn put_entry(out: &mut Vec<u8>, entry: &Entry) {
+    put_varint(out, entry.changed);
+    put_end(out, entry.expires);
+    put_string(out, entry.value.as_bytes());
+}
+
+pub(super) fn entry(reader: &mut Reader<'_>) -> Option<Entry> {
+    let changed = number(reader)?;
+    let mut expires = None;
+    end(reader, &mut expires)?;
+    let value = value(reader)?;
+    Some(Entry {
+        value,
+        expires,
+        changed,
+    })
+}
+
+fn put_end(out: &mut Vec<u8>, expires: Option<Timestamp>) {
+    match expires {
+        None => out.push(0),
+        Some(expires) => {
+            out.push(1);
+            out.extend_from_slice(&expires.as_nanos().to_be_bytes());
+        }
+    }
+}
+
+/// The end of a lifetime if there is one: read into `place`.
+fn end(reader: &mut Reader<'_>, place: &mut Option<Timestamp>) -> Option<()> {
+    *place = match reader.u8()? {
+        0 => None,
+        1 => Some(Timestamp::from_nanos(i64::from_be_bytes(reader.array()?))),
+        _ => return None,
+    };
+    Some(())
+}
+
+pub(super) fn put_op(out: &mut Vec<u8>, op: &Op, level: Level) {
+    let (kind, key, value, lifetime) = match op {
+        Op::Put {
+            key,
+            value,
+            lifetime,
+        } => (0, Some(key), Some(value), *lifetime),
+        Op::PutUnique {
+            key,
+            value,
+            lifetime,
+        } => (1, Some(key), Some(value), *lifetime),
+        Op::Erase { key } => (2, Some(key), None, None),
+        Op::Expire { key } => (3, Some(key), None, None),
+        Op::Add {
+            key,
+            value,
+            lifetime,
+            ..
+        } => (4, Some(key), Some(value), *lifetime),
+        Op::Subtract {
+            key,
+            value,
+            lifetime,
+        } => (5, Some(key), Some(value), *lifetime),
+        Op::Clear => (6, None, None, None),
+        Op::Swap {
+            key,
+            value,
+            lifetime,
+            ..
+        } => (7, Some(key), value.as_ref(), *lifetime),
+    };
+    let mut flags = kind;
+    if level == Level::Durable {
+        flags |= DURABLE;
+    }
+    if lifetime.is_some() {
+        flags |= TIMED;
+    }
+    if value.is_some() {
+        flags |= VALUED;
+    }
+    out.push(flags);
+    if let Some(key) = key {
+        put_string(out, key.as_bytes());
+    }
+    if let Some(value) = value {
+        put_string(out, value.as_bytes());
+    }
+    if let Some(lifetime) = lifetime {
+        out.extend_from_slice(&lifetime.as_nanos().to_be_bytes());
+    }
+    match op {
+        Op::Add { initial, .. } => out.push(initial.tag()),
+        Op::Swap { seen, .. } => {
+            put_varint(out, seen.life);
+            put_varint(out, seen.change);
+        }
+        _ => {}
+    }
+}
+
+pub(super) fn op(reader: &mut Reader<'_>) -> Option<(Op, Level)> {
+    let flags = reader.u8()?;
+    let kind = flags & 0x1f;
+    let level = if flags & DURABLE == 0 {
+        Level::Applied
+    } else {
+        Level::Durable
+    };
+    if kind == 6 {
+        return Some((Op::Clear, level));
+    }
+    let key = key(reader)?;
+    let given = match flags & VALUED {
+        0 => None,
+        _ => Some(value(reader)?),
+    };
+    let lifetime = match flags & TIMED {
+        0 => None,
+        _ => Some(Timespan::from_nanos(i64::from_be_bytes(reader.array()?))),
+    };
+    let op = match kind {
+        0 => Op::Put {
+            key,
+            value: given?,
+            lifetime,
+        },
+        1 => Op::PutUnique {
+            key,
+            value: given?,
+            lifetime,
+        },
+        2 => Op::Erase { key },
+        3 => Op::Expire { key },
+        4 => Op::Add {
+            key,
+            value: given?,
+            initial: Kind::from_tag(reader.u8()?)?,
+            lifetime,
+        },
+        5 => Op::Subtract {
+            key,
+            value: given?,
+            lifetime,
+        },
+        7 => Op::Swap {
+            key,
+            seen: Revision {
+                life: number(reader)?,
+                change: number(reader)?,
+            },
+            value: given,
+            lifetime,
+        },
+        _ => return None,
+    };
+    Some((op, level))
+}
+
+/// Life, number of the first, the writers, then each change: kind and flags, its writer's place among them
+/// from 1 (0 for none), and what changed.
+pub(super) fn put_changes(out: &mut Vec<u8>, changes: &Changes) {
+    put_varint(out, changes.life);
+    put_varint(out, changes.changes.first().map_or(0, |first| first.number));
+    let mut writers: Vec<Writer> = Vec::new();
+    for change in &changes.changes {
+        if let Some(writer) = change.writer
+            && writers.last() != Some(&writer)
+            && !writers.contains(&writer)
+        {
+            writers.push(writer);
+        }
+    }
+    put_varint(out, writers.len() as u64);
+    for writer in &writers {
+        out.extend_from_slice(writer.endpoint.as_bytes());
+        put_varint(out, writer.instance);
+    }
+    put_varint(out, changes.changes.len() as u64);
+    for change in &changes.changes {
+        let place = writers
+            .iter()
+            .position(|writer| Some(*writer) == change.writer);
+        let place = place.map_or(0, |place| place as u64 + 1);
+        match &change.event {
+            Event::Put {
+                key,
+                value,
+                expires,
+                ..
+            } => {
+                out.push(0);
+                put_varint(out, place);
+                put_string(out, key.as_bytes());
+                put_string(out, value.as_bytes());
+                put_end(out, *expires);
+            }
+            Event::Erase { key, .. } => {
+                out.push(1);
+                put_varint(out, place);
+                put_string(out, key.as_bytes());
+            }
+            Event::Expire { key, .. } => {
+                out.push(2);
+                put_varint(out, place);
+                put_string(out, key.as_bytes());
+            }
+            Event::Clear { .. } => {
+                out.push(3);
+                put_varint(out, place);
+            }
+        }
+    }
+}
+
+pub(super) fn changes(reader: &mut Reader<'_>) -> Option<Changes> {
+    let life = number(reader)?;
+    let mut next = number(reader)?;
+    let writers = list(reader, |reader| {
+        Some(Writer {
+            endpoint: EndpointId::from_bytes(reader.array()?),
+            instance: reader.varint()?,
+        })
+    })?;
+    let changes = list(reader, |reader| {
+        let kind = reader.u8()?;
+        let writer = match reader.varint()? {
+            0 => None,
+            place => Some(*writers.get(usize::try_from(place - 1).ok()?)?),
+        };
+        let event = match kind {
+            0 => {
+                let (key, value) = (value(reader)?, value(reader)?);
+                let mut expires = None;
+                end(reader, &mut expires)?;
+                Event::Put {
+                    key,
+                    value,
+                    expires,
+                    old: None,
+                }
+            }
+            1 => Event::Erase {
+                key: value(reader)?,
+                old: None,
+            },
+            2 => Event::Expire {
+                key: value(reader)?,
+                old: None,
+            },
+            3 => Event::Clear { old: Vec::new() },
+            _ => return None,
+        };
+        let change = Change {
+            number: next,
+            writer,
+            event,
+        };
+        next += 1;
+        Some(change)
+    })?;
+    Some(Changes { life, changes })
+}
+
+pub(super) fn put_answer(out: &mut Vec<u8>, answer: &Answer) {
+    match answer {
+        Answer::Done { change, value } => {
+            out.push(if value.is_some() { VALUED } else { 0 });
+            put_varint(out, *change);
+            if let Some(value) = value {
+                put_string(out, value.as_bytes());
+            }
+        }
+        Answer::Unchanged { change } => {
+            out.push(1);
+            put_varint(out, *change);
+        }
+        Answer::Repeated => out.push(2),
+        Answer::Refused(refusal) => {
+            out.push(3);
+            out.push(
+                REFUSALS
+                    .iter()
+                    .position(|known| known == refusal)
+                    .and_then(|place| u8::try_from(place).ok())
+                    .unwrap_or(u8::MAX),
+            );
+        }
+    }
+}
+
+/// Answers as a backend keeps them: the number of the first, then all.
+pub(crate) fn encode_answers<'a>(
+    first: u64,
+    answers: impl ExactSizeIterator<Item = &'a Answer>,
+) -> Vec<u8> {
+    let mut out = Vec::with_capacity(answers.len() * 4 + 10);
+    put_varint(&mut out, first);
+    put_varint(&mut out, answers.len() as u64);
+    for answer in answers {
+        put_answer(&mut out, answer);
+    }
+    out
+}
+
+/// The same read back; nothing if a backend has lost it.
+pub(crate) fn decode_answers(bytes: &[u8]) -> Option<(u64, Vec<Answer>)> {
+    let mut reader = Reader::new(bytes);
+    let first = number(&mut reader)?;
+    Some((first, list(&mut reader, answer)?))
+}
+
+/// Their places are their numbers on the wire.
+const REFUSALS: [Refusal; 9] = [
+    Refusal::TypeClash,
+    Refusal::NoSuchKey,
+    Refusal::InvalidData,
+    Refusal::TooLarge,
+    Refusal::Full,
+    Refusal::Reserved,
+    Refusal::NotPersistent,
+    Refusal::Backend,
+    Refusal::Unsupported,
+];
+
+pub(super) fn answer(reader: &mut Reader<'_>) -> Option<Answer> {
+    Some(match reader.u8()? {
+        0 => Answer::Done {
+            change: number(reader)?,
+            value: None,
+        },
+        VALUED => Answer::Done {
+            change: number(reader)?,
+            value: Some(value(reader)?),
+        },
+        1 => Answer::Unchanged {
+            change: number(reader)?,
+        },
+        2 => Answer::Repeated,
+        3 => Answer::Refused(*REFUSALS.get(usize::from(reader.u8()?))?),
+        _ => return None,
+    })
+}

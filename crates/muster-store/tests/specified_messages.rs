@@ -1,0 +1,157 @@
+//! The messages of `docs/stores.md`: its examples are what the code writes, and reads.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use muster_data::{Kind, Timespan};
+use muster_store::op::{Answer, Change, Event, Op, Writer};
+use muster_store::protocol::{Changes, Chunk, Message, Query, Reply, Results, Write};
+use muster_store::{Encoded, Entry, Level, StoreName};
+use muster_wire::EndpointId;
+
+const SPECIFICATION: &str = include_str!("../../../docs/stores.md");
+
+/// The indented blocks of the document, each the bytes of one message: the hexadecimal words of a line are bytes,
+/// what comes behind them is said of them.
+fn specified() -> Vec<Vec<u8>> {
+    let mut blocks: Vec<Vec<u8>> = Vec::new();
+    let mut is_inside = false;
+    for line in SPECIFICATION.lines() {
+        let Some(line) = line.strip_prefix("    ") else {
+            is_inside = false;
+            continue;
+        };
+        if !std::mem::replace(&mut is_inside, true) {
+            blocks.push(Vec::new());
+        }
+        let is_hex = |word: &&str| {
+            let mut bytes = word.bytes();
+            word.len().is_multiple_of(2) && bytes.all(|byte| b"0123456789abcdef".contains(&byte))
+        };
+        for word in line.split_whitespace().take_while(is_hex) {
+            let pairs = word.as_bytes().chunks(2);
+            let bytes = pairs.map(|pair| std::str::from_utf8(pair).unwrap());
+            let bytes = bytes.map(|pair| u8::from_str_radix(pair, 16).unwrap());
+            blocks.last_mut().unwrap().extend(bytes);
+        }
+    }
+    blocks
+}
+
+fn key() -> Encoded {
+    Encoded::key("x")
+}
+
+fn count(number: u64) -> Encoded {
+    Encoded::of(&number)
+}
+
+/// The examples in the order of the document.
+fn examples() -> Vec<Message> {
+    let mut writer = [0; 16];
+    (writer[6], writer[8], writer[15]) = (0x40, 0x80, 0x0b);
+    let writer = Writer {
+        endpoint: EndpointId::from_bytes(writer),
+        instance: 5,
+    };
+    let entry = Entry {
+        value: count(1),
+        expires: None,
+        changed: 2,
+    };
+    vec![
+        Message::Missing { life: 0, from: 1 },
+        Message::Alive { life: 7, last: 2 },
+        Message::Fetch {
+            instance: 5,
+            after: None,
+        },
+        Message::Chunk(Chunk {
+            instance: 5,
+            life: 7,
+            as_of: 2,
+            after: None,
+            entries: vec![(key(), entry)],
+            is_last: true,
+        }),
+        Message::Write(Write {
+            instance: 5,
+            first_open: 1,
+            number: 1,
+            ops: vec![
+                (
+                    Op::Add {
+                        key: key(),
+                        value: count(2),
+                        initial: Kind::Count,
+                        lifetime: Some(Timespan::from_nanos(60_000_000_000)),
+                    },
+                    Level::Durable,
+                ),
+                (Op::Erase { key: key() }, Level::Applied),
+            ],
+        }),
+        Message::Changes(Changes {
+            life: 7,
+            changes: vec![
+                Change {
+                    number: 3,
+                    writer: Some(writer),
+                    event: Event::Put {
+                        key: key(),
+                        value: count(3),
+                        expires: Some(muster_data::Timestamp::from_nanos(1_000)),
+                        old: None,
+                    },
+                },
+                Change {
+                    number: 4,
+                    writer: Some(writer),
+                    event: Event::Erase {
+                        key: key(),
+                        old: None,
+                    },
+                },
+            ],
+        }),
+        Message::Results(Results {
+            instance: 5,
+            life: 7,
+            next: 3,
+            durable: 1,
+            failed: 0,
+            number: 1,
+            answers: vec![
+                Answer::Done {
+                    change: 3,
+                    value: Some(count(3)),
+                },
+                Answer::Done {
+                    change: 4,
+                    value: None,
+                },
+            ],
+        }),
+        Message::Query {
+            request: 9,
+            query: Query::Get(key()),
+        },
+        Message::Reply {
+            request: 9,
+            life: 7,
+            last: 4,
+            reply: Reply::Entry(None),
+        },
+    ]
+}
+
+#[test]
+fn the_examples_are_what_is_written_and_read() {
+    let name = StoreName::new("a/b").unwrap();
+    let (specified, examples) = (specified(), examples());
+    for (bytes, message) in specified.iter().zip(&examples) {
+        assert_eq!(*bytes, message.encode(&name), "{message:?}");
+        assert_eq!(Message::decode(bytes).unwrap(), *message);
+        let for_master = message.is_for_master();
+        assert_eq!(Message::addressee(bytes), Some(("a/b", for_master)));
+    }
+    assert_eq!(specified.len(), examples.len());
+}
