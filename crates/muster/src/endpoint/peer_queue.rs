@@ -19,6 +19,7 @@ use tokio::sync::oneshot;
 
 use super::config::EndpointConfig;
 use super::outgoing::{Outgoing, Relayed};
+use super::peer_options::Policies;
 use super::status::PeerInfo;
 
 /// Why a peering ended.
@@ -45,6 +46,8 @@ struct State {
     /// Where among the control frames a filter waits: the next one takes its place.
     filter_at: Option<usize>,
     data: ClassQueues<Outgoing>,
+    /// Whether publishers that wait do so for this peer, in the order of [`Class`].
+    is_waited_for: [bool; 4],
     /// The answer to the goodbye of a peer of version 2: the last that it is sent.
     farewell: Option<Bytes>,
     /// What the peer was granted.
@@ -125,11 +128,13 @@ impl PeerQueue {
             Protocol::V1 => config.control_queue,
             Protocol::V2 => MESH_FRAMES.max(config.control_queue),
         };
+        let all = Policies::of_all(config);
         let state = State {
             control: VecDeque::new(),
             control_bytes: 0,
             filter_at: None,
-            data: ClassQueues::new(config.policies(), control_limit),
+            data: ClassQueues::new(all.classes, control_limit),
+            is_waited_for: all.is_waited_for,
             farewell: None,
             grants: Grants::default(),
             knows_credit: false,
@@ -155,6 +160,15 @@ impl PeerQueue {
             room: Condvar::new(),
             counts: PeerCounts::default(),
         }
+    }
+
+    /// Has other bounds and rules from now on.
+    pub(crate) fn set_policies(&self, policies: &Policies) {
+        let mut state = self.lock();
+        state.data.set_policies(policies.classes);
+        state.is_waited_for = policies.is_waited_for;
+        // Those that wait may have room now, or nobody to wait for.
+        self.tell_room(&mut state);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -207,11 +221,15 @@ impl PeerQueue {
 
     /// The queue of an item: a peer of version 1 has one for all classes.
     fn class_of<'s>(&self, state: &'s mut State, item: &Outgoing) -> &'s mut Queue<Outgoing> {
-        let class = match self.info.protocol {
+        state.data.class_mut(self.queue_of(item))
+    }
+
+    /// The class whose queue an item is for.
+    fn queue_of(&self, item: &Outgoing) -> Class {
+        match self.info.protocol {
             Protocol::V1 => Class::Event,
             Protocol::V2 => item.class(),
-        };
-        state.data.class_mut(class)
+        }
     }
 
     fn push_locked(&self, mut state: MutexGuard<'_, State>, item: Outgoing) -> Push {

@@ -15,6 +15,7 @@ use muster_wire::{EndpointId, Filter, Subscriptions};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::dial::DialState;
+use super::peer_options::PeerOptions;
 use super::peer_queue::{EndReason, PeerQueue};
 use super::shared::Shared;
 use super::status::{PeerOrigin, Status};
@@ -49,6 +50,7 @@ struct Connection {
 #[derive(Debug)]
 struct Dial {
     offer: Offer,
+    options: PeerOptions,
     stop: watch::Sender<bool>,
     state: watch::Receiver<DialState>,
     redundant: Option<EndpointId>,
@@ -268,6 +270,7 @@ impl Owner {
             Command::StartDial {
                 address,
                 offer,
+                options,
                 stop,
                 state,
                 done,
@@ -279,6 +282,7 @@ impl Owner {
                 } else {
                     let dial = Dial {
                         offer,
+                        options,
                         stop,
                         state,
                         redundant: None,

@@ -9,6 +9,7 @@ use muster_wire::{EndpointId, Filter, Mono};
 
 use super::guests::Asked;
 use super::{ConnectionCommand, Owner, Unpeer};
+use crate::endpoint::peer_options::{Known, PeerOptions, Policies};
 use crate::endpoint::peer_queue::{EndReason, PeerQueue};
 use crate::endpoint::status::{PeerInfo, PeerOrigin, Status};
 
@@ -17,6 +18,10 @@ pub(super) struct Peer {
     pub(super) connection: ConnectionId,
     pub(super) filter: Arc<Filter>,
     pub(super) queue: Arc<PeerQueue>,
+    /// What it was dialled with, if it was.
+    pub(super) options: PeerOptions,
+    /// Whether the rules for its queues were chosen by all that can be known of it.
+    pub(super) is_known: bool,
     /// Whether it may have its home here: it is of version 1, and in no mesh.
     pub(super) is_guest: bool,
     /// What it was told last that is subscribed to here, if it is of version 1.
@@ -59,6 +64,9 @@ impl Owner {
             return;
         };
         entry.peer = Some(id);
+        let dial = self.dials.get(&entry.address);
+        let dial = dial.filter(|_| entry.origin == PeerOrigin::Dialled);
+        let options = dial.map(|dial| dial.options.clone()).unwrap_or_default();
         let info = PeerInfo {
             id,
             address: entry.address.clone(),
@@ -78,6 +86,8 @@ impl Owner {
             connection,
             filter: Arc::clone(&filter),
             queue: Arc::clone(&queue),
+            options,
+            is_known: false,
             is_guest,
             told: self.filter.clone(),
             asked: Asked::default(),
@@ -94,6 +104,7 @@ impl Owner {
             self.mesh.mesh.guest_up(id, filter, self.shared.now());
             self.guests_may_hear_other_things();
         }
+        self.choose_policies();
         // First the table, then whoever is told of it, then the first message can arrive.
         self.publish_table();
         match protocol {
@@ -117,6 +128,28 @@ impl Owner {
         if !told {
             // It has ended meanwhile, or does not listen: the channel's end closes it.
             self.connection_closed(connection);
+        }
+    }
+
+    /// Chooses the rules for the queues of peers that more is known of now. What a peer of version 2 is called
+    /// is known when its record has come; nothing is routed to it before.
+    pub(super) fn choose_policies(&mut self) {
+        let mut routes = None;
+        for (id, peer) in self.peers.iter_mut().filter(|(_, peer)| !peer.is_known) {
+            let record = if peer.is_in_mesh() {
+                let routes = routes.get_or_insert_with(|| self.mesh.mesh.routes());
+                routes.slot(*id).and_then(|slot| routes.node(slot))
+            } else {
+                None
+            };
+            peer.is_known = record.is_some() || !peer.is_in_mesh();
+            let known = Known {
+                address: &peer.queue.info.address,
+                node: record.map(|node| (node.name.as_str(), node.role.as_str())),
+            };
+            let config = &self.shared.config;
+            let policies = Policies::of(config, known, &peer.options);
+            peer.queue.set_policies(&policies);
         }
     }
 
