@@ -4,7 +4,7 @@ mod credit;
 mod room;
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
@@ -14,7 +14,9 @@ use muster_wire::credit::Grants;
 use muster_wire::envelope::{self, Control};
 use muster_wire::mesh::codec::{Encoder, Frame};
 use muster_wire::peering::Protocol;
-use muster_wire::{Class, ClassQueues, EndpointId, Message, Push, Queue, Queued, Topic};
+use muster_wire::{
+    Class, ClassQueues, EndpointId, Message, Push, Queue, QueueLimits, Queued, Topic,
+};
 use tokio::sync::oneshot;
 
 use super::config::EndpointConfig;
@@ -69,6 +71,34 @@ struct State {
     pings: Vec<(u64, oneshot::Sender<()>)>,
 }
 
+/// Bounds that many read for each message, and that hardly ever change.
+#[derive(Debug)]
+struct Limits {
+    messages: AtomicUsize,
+    bytes: AtomicUsize,
+}
+
+impl Limits {
+    fn new(limits: QueueLimits) -> Self {
+        Self {
+            messages: AtomicUsize::new(limits.messages),
+            bytes: AtomicUsize::new(limits.bytes),
+        }
+    }
+
+    fn set(&self, limits: QueueLimits) {
+        self.messages.store(limits.messages, Ordering::Relaxed);
+        self.bytes.store(limits.bytes, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> QueueLimits {
+        QueueLimits {
+            messages: self.messages.load(Ordering::Relaxed),
+            bytes: self.bytes.load(Ordering::Relaxed),
+        }
+    }
+}
+
 /// The most pings that wait for their pong.
 const MAX_PINGS: usize = 64;
 
@@ -80,6 +110,8 @@ pub(crate) struct PeerQueue {
     control_limit: usize,
     control_bytes_limit: usize,
     frame_limit: usize,
+    /// The bounds of each class, for those that put messages together.
+    limits: [Limits; 4],
     state: Mutex<State>,
     room: Condvar,
     /// Whether the peering was told of: with version 2 when the mesh has made it known.
@@ -156,6 +188,7 @@ impl PeerQueue {
             info,
             control_bytes_limit: config.data_queue.bytes,
             frame_limit: config.frame_limit,
+            limits: all.classes.map(|policy| Limits::new(policy.limits)),
             state: Mutex::new(state),
             room: Condvar::new(),
             counts: PeerCounts::default(),
@@ -167,8 +200,16 @@ impl PeerQueue {
         let mut state = self.lock();
         state.data.set_policies(policies.classes);
         state.is_waited_for = policies.is_waited_for;
+        for (limits, policy) in self.limits.iter().zip(&policies.classes) {
+            limits.set(policy.limits);
+        }
         // Those that wait may have room now, or nobody to wait for.
         self.tell_room(&mut state);
+    }
+
+    /// The bounds of a class's queue.
+    pub(crate) fn limits(&self, class: Class) -> QueueLimits {
+        self.limits[class as usize].get()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -247,10 +247,11 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         let Some((topic, _)) = self.routes.get(position).filter(|_| !hops.is_empty()) else {
             return;
         };
-        let limits = shared.config.policies()[class as usize].limits;
         for hop in hops.iter() {
-            let id = table.peer(*hop).map(|peer| peer.id);
-            if id.is_none_or(|id| id == self.queue.info.id || id == message.id.origin) {
+            let Some(peer) = table.peer(*hop) else {
+                continue;
+            };
+            if peer.id == self.queue.info.id || peer.id == message.id.origin {
                 continue;
             }
             if message.hops <= 1 {
@@ -270,7 +271,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
                 hops: message.hops - 1,
                 kind: message.kind,
             };
-            Relay::note(&mut self.relays, way, lying, limits);
+            Relay::note(&mut self.relays, way, lying, peer.handle.limits(class));
         }
     }
 
