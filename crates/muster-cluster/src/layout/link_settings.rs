@@ -31,6 +31,7 @@ const KEYS: &[&str] = &[
     "bulk_queue",
     "bulk_queue_bytes",
     "bulk_overflow",
+    "slow",
 ];
 
 /// A `[[link]]` of a layout: settings for what the nodes at one end send to those at the other.

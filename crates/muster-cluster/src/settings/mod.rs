@@ -94,6 +94,11 @@ pub const CORE_SETTINGS: &[SettingSpec] = &[
         "the same of all peers together, of which each has its part, but at least 64 KiB",
     )
     .positive(),
+    SettingSpec::boolean(
+        "peering.slow",
+        false,
+        "whether links are so slow that what is sent is compressed where that pays",
+    ),
     SettingSpec::text_list(
         "classes.interactive",
         &[],

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::peer_options::PeerRule;
+use super::peer_options::{LinkSpeed, PeerRule};
 use super::tls::Tls;
 use muster_wire::peering::Offer;
 use muster_wire::{
@@ -32,6 +32,8 @@ pub struct EndpointConfig {
     pub interactive: ClassPolicy,
     /// The queue of logs and snapshots towards each peer of the mesh.
     pub bulk: ClassPolicy,
+    /// How fast the links are.
+    pub speed: LinkSpeed,
     /// What holds towards some peers instead.
     pub peers: Vec<PeerRule>,
     /// Topics whose events are in another class of traffic.
@@ -89,6 +91,7 @@ impl Default for EndpointConfig {
                 },
                 overflow: Overflow::DropOldest,
             },
+            speed: LinkSpeed::default(),
             peers: Vec::new(),
             classes: TopicClasses::default(),
             control_queue: 1024,

@@ -36,8 +36,8 @@ use tokio::sync::watch;
 pub use config::{
     Credit, EndpointConfig, Exposure, Forwarding, Heartbeat, NodeIdentity, TopicClasses,
 };
-pub use counts::{EndpointCounts, PeerReport};
-pub use peer_options::{PeerMatch, PeerOptions, PeerRule, QueueOptions};
+pub use counts::{Compressed, EndpointCounts, PeerReport};
+pub use peer_options::{LinkSpeed, PeerMatch, PeerOptions, PeerRule, QueueOptions};
 pub use publisher::{Outcome, Publisher};
 pub use status::{PeerInfo, PeerOrigin, Status};
 pub use subscriber::{Batch, Delivery, Received, Subscriber, TryReceiveError};

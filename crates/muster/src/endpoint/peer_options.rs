@@ -20,6 +20,18 @@ pub struct QueueOptions {
     pub overflow: Option<Overflow>,
 }
 
+/// How fast a link is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LinkSpeed {
+    /// Faster than compression.
+    #[default]
+    Fast,
+    /// So slow that what is sent is compressed where that makes it at least a tenth smaller, if the peer
+    /// has said that it reads that, as every Muster endpoint of version 2 does since it knows of it. It costs
+    /// some microseconds for each KiB on both sides.
+    Slow,
+}
+
 /// What holds towards one peer: what is not set is as for all peers.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct PeerOptions {
@@ -30,6 +42,8 @@ pub struct PeerOptions {
     pub interactive: QueueOptions,
     /// The queue of logs and snapshots ([`EndpointConfig::bulk`]).
     pub bulk: QueueOptions,
+    /// How fast the link is ([`EndpointConfig::speed`]).
+    pub speed: Option<LinkSpeed>,
 }
 
 /// Which peers a rule is for.
@@ -71,6 +85,7 @@ pub(crate) struct Policies {
     pub(crate) classes: [ClassPolicy; 4],
     /// Whether a publisher that waits for room does so for this peer.
     pub(crate) is_waited_for: [bool; 4],
+    pub(crate) is_slow: bool,
 }
 
 impl PeerMatch {
@@ -107,6 +122,7 @@ impl Policies {
         Self {
             classes: config.policies(),
             is_waited_for: [true; 4],
+            is_slow: config.speed == LinkSpeed::Slow,
         }
     }
 
@@ -121,6 +137,9 @@ impl Policies {
     }
 
     fn set(&mut self, options: &PeerOptions) {
+        if let Some(speed) = options.speed {
+            self.is_slow = speed == LinkSpeed::Slow;
+        }
         for (class, queue) in [
             (Class::Event, options.data),
             (Class::Interactive, options.interactive),

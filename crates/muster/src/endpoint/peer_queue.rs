@@ -20,6 +20,7 @@ use muster_wire::{
 use tokio::sync::oneshot;
 
 use super::config::EndpointConfig;
+use super::counts::Compressed;
 use super::outgoing::{Outgoing, Relayed};
 use super::peer_options::Policies;
 use super::status::PeerInfo;
@@ -110,6 +111,10 @@ pub(crate) struct PeerQueue {
     control_limit: usize,
     control_bytes_limit: usize,
     frame_limit: usize,
+    /// Whether the peer reads compressed frames.
+    reads_zstd: bool,
+    /// Whether the link is slow: then they are worth their time.
+    is_slow: AtomicBool,
     /// The bounds of each class, for those that put messages together.
     limits: [Limits; 4],
     state: Mutex<State>,
@@ -138,8 +143,32 @@ pub(crate) struct PeerCounts {
     pub(crate) bytes_in: AtomicU64,
     pub(crate) messages_out: AtomicU64,
     pub(crate) bytes_out: AtomicU64,
+    pub(crate) compressed_in: CompressedCounts,
+    pub(crate) compressed_out: CompressedCounts,
     /// Reads from the connection that brought something: signs of life.
     pub(crate) reads: AtomicU64,
+}
+
+/// What crossed a peering compressed, in bytes of frames, in one direction.
+#[derive(Debug, Default)]
+pub(crate) struct CompressedCounts {
+    bytes: AtomicU64,
+    original: AtomicU64,
+}
+
+impl CompressedCounts {
+    /// Counts a frame, and how large it would have been.
+    pub(crate) fn add(&self, bytes: usize, original: usize) {
+        PeerCounts::add(&self.bytes, bytes as u64);
+        PeerCounts::add(&self.original, original as u64);
+    }
+
+    pub(crate) fn get(&self) -> Compressed {
+        Compressed {
+            bytes: PeerCounts::get(&self.bytes),
+            original: PeerCounts::get(&self.original),
+        }
+    }
 }
 
 /// What the writer took.
@@ -188,6 +217,8 @@ impl PeerQueue {
             info,
             control_bytes_limit: config.data_queue.bytes,
             frame_limit: config.frame_limit,
+            reads_zstd: false,
+            is_slow: AtomicBool::new(all.is_slow),
             limits: all.classes.map(|policy| Limits::new(policy.limits)),
             state: Mutex::new(state),
             room: Condvar::new(),
@@ -195,11 +226,23 @@ impl PeerQueue {
         }
     }
 
+    /// The same with a peer that reads compressed frames, or does not.
+    pub(crate) fn with_zstd(mut self, reads_zstd: bool) -> Self {
+        self.reads_zstd = reads_zstd;
+        self
+    }
+
+    /// Whether what is sent is compressed where that pays.
+    pub(crate) fn compresses(&self) -> bool {
+        self.reads_zstd && self.is_slow.load(Ordering::Relaxed)
+    }
+
     /// Has other bounds and rules from now on.
     pub(crate) fn set_policies(&self, policies: &Policies) {
         let mut state = self.lock();
         state.data.set_policies(policies.classes);
         state.is_waited_for = policies.is_waited_for;
+        self.is_slow.store(policies.is_slow, Ordering::Relaxed);
         for (limits, policy) in self.limits.iter().zip(&policies.classes) {
             limits.set(policy.limits);
         }

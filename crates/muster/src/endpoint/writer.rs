@@ -1,6 +1,7 @@
 //! The task that writes a peer's queue to its connection.
 
 mod cuts;
+mod shrinking;
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -20,7 +21,8 @@ use super::outgoing::{Outgoing, Relayed};
 use super::peer_queue::{EndReason, PeerCounts, PeerQueue, TAKEN, Taken};
 use super::spare::Spare;
 use super::tls::describe_io;
-use cuts::{Cuts, Next, PART, Piece};
+use cuts::{Cuts, Next, PART, Part, Piece};
+use shrinking::Shrinking;
 
 /// How much is put together for one write.
 const WRITE_BUFFER: usize = 256 << 10;
@@ -31,6 +33,9 @@ const IN_PLACE: usize = 4 << 10;
 /// A batch of version 2 gets no more messages from this size on: a reader waits for the end of a
 /// frame, and copies the part of it that has come.
 const BATCH: usize = 16 << 10;
+
+/// The same where batches are compressed: each for itself, so larger ones become smaller.
+const SLOW_BATCH: usize = 64 << 10;
 
 /// Below this, one more look at the queue may save a write.
 const SMALL_WRITE: usize = 4 << 10;
@@ -57,6 +62,7 @@ pub(crate) async fn run<W: AsyncWrite + Unpin>(
         spare: Spare::default(),
         batch: None,
         cuts: Cuts::default(),
+        shrinking: Shrinking::default(),
     };
     if let Err(reason) = writer.run(bye_timeout).await {
         writer.queue.end(reason);
@@ -85,6 +91,7 @@ struct Writer<W> {
     batch: Option<OpenBatch>,
     /// Large messages of the bulk class; while there are some, no others of it are taken from the queue.
     cuts: Cuts,
+    shrinking: Shrinking,
 }
 
 impl<W> Drop for Writer<W> {
@@ -257,17 +264,25 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
                         return;
                     }
                 }
-                Some(Next::Part(before, part, behind, topic)) => {
-                    self.close_batch();
-                    self.buffer.extend_from_slice(&before);
-                    self.in_place_bytes += part.len();
-                    self.in_place.push((self.buffer.len(), part));
-                    self.buffer.extend_from_slice(&behind);
-                    self.messages.extend(topic);
+                Some(Next::Part(part)) => {
+                    self.add_part(part);
                     parts -= 1;
                 }
             }
         }
+    }
+
+    fn add_part(&mut self, mut part: Part) {
+        self.close_batch();
+        self.messages.extend(part.topic.take());
+        let counts = &self.queue.counts.compressed_out;
+        if self.queue.compresses() && self.shrinking.part(&part, &mut self.buffer, counts) {
+            return;
+        }
+        part.put_head(&mut self.buffer);
+        self.in_place_bytes += part.payload.len();
+        self.in_place.push((self.buffer.len(), part.payload));
+        self.buffer.extend_from_slice(&part.tail);
     }
 
     fn size(&self) -> usize {
@@ -280,15 +295,28 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
     }
 
     fn close_batch(&mut self) {
-        if let Some(batch) = self.batch.take() {
-            batch.close(&mut self.buffer);
+        let Some(batch) = self.batch.take() else {
+            return;
+        };
+        let (class, start) = (batch.class(), batch.start());
+        batch.close(&mut self.buffer);
+        if self.queue.compresses() {
+            let (buffer, in_place) = (&mut self.buffer, &mut self.in_place);
+            let counts = &self.queue.counts.compressed_out;
+            let gone = self.shrinking.batch(class, start, buffer, in_place, counts);
+            self.in_place_bytes -= gone;
         }
     }
 
     /// Writes what stands before a payload of the mesh.
     fn add_head(&mut self, class: Class, head: &Head<'_>, length: usize) -> &mut OpenBatch {
+        let most = if self.queue.compresses() {
+            SLOW_BATCH
+        } else {
+            BATCH
+        };
         let open = self.batch.take_if(|batch| {
-            let has_room = batch.size(&self.buffer) < BATCH && !batch.is_full();
+            let has_room = batch.size(&self.buffer) < most && !batch.is_full();
             batch.class() == class && has_room
         });
         self.close_batch();

@@ -3,7 +3,7 @@
 use muster_cluster::{Layout, Node, Origin, Settings};
 use muster_wire::Overflow;
 
-use crate::endpoint::{Endpoint, PeerMatch, PeerOptions, PeerRule, QueueOptions};
+use crate::endpoint::{Endpoint, LinkSpeed, PeerMatch, PeerOptions, PeerRule, QueueOptions};
 
 /// Dials whom the layout says. What it sets for the peer is given to the dial, too: Zeek's nodes tell no name
 /// that a rule could match.
@@ -50,7 +50,9 @@ fn options(settings: &Settings) -> PeerOptions {
         bytes: size(bytes),
         overflow: is_set(policy).then(|| overflow(settings.text(policy))),
     };
+    let slow = "peering.slow";
     PeerOptions {
+        speed: is_set(slow).then(|| speed(settings.boolean(slow))),
         data: queue(
             "peering.data_queue",
             "peering.data_queue_bytes",
@@ -66,6 +68,15 @@ fn options(settings: &Settings) -> PeerOptions {
             "peering.bulk_queue_bytes",
             "peering.bulk_overflow",
         ),
+    }
+}
+
+/// How fast links are, by the setting.
+pub(super) fn speed(is_slow: bool) -> LinkSpeed {
+    if is_slow {
+        LinkSpeed::Slow
+    } else {
+        LinkSpeed::Fast
     }
 }
 

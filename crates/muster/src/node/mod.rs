@@ -294,6 +294,7 @@ fn endpoint_config(
             },
             overflow: links::overflow(settings.text("peering.bulk_overflow")),
         },
+        speed: links::speed(settings.boolean("peering.slow")),
         peers: links::rules(layout, node),
         classes: TopicClasses {
             interactive: Filter::from_prefixes(settings.text_list("classes.interactive")),

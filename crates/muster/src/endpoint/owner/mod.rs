@@ -22,7 +22,7 @@ use super::status::{PeerOrigin, Status};
 use super::subscriber::SubscriberQueue;
 use guests::GuestNews;
 use mesh::MeshPart;
-use peers::Peer;
+use peers::{Peer, Spoken};
 
 use commands::MeshFrames;
 pub(crate) use commands::{Command, ConnectionCommand, DialStart, Inbox, OwnerHandle, Unpeer};
@@ -429,10 +429,16 @@ impl Owner {
                     peer,
                     protocol,
                     is_guest,
+                    reads_zstd,
                     filter,
                     announce,
                 } => {
-                    self.established(connection, peer, (protocol, is_guest), filter, announce);
+                    let spoken = Spoken {
+                        protocol,
+                        is_guest,
+                        reads_zstd,
+                    };
+                    self.established(connection, peer, spoken, filter, announce);
                 }
             }
         }

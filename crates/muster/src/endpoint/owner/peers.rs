@@ -13,6 +13,15 @@ use crate::endpoint::peer_options::{Known, PeerOptions, Policies};
 use crate::endpoint::peer_queue::{EndReason, PeerQueue};
 use crate::endpoint::status::{PeerInfo, PeerOrigin, Status};
 
+/// What was found out in the handshake.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Spoken {
+    pub(super) protocol: Protocol,
+    pub(super) is_guest: bool,
+    /// Whether the peer reads compressed frames.
+    pub(super) reads_zstd: bool,
+}
+
 #[derive(Debug)]
 pub(super) struct Peer {
     pub(super) connection: ConnectionId,
@@ -53,10 +62,15 @@ impl Owner {
         &mut self,
         connection: ConnectionId,
         id: EndpointId,
-        (protocol, is_guest): (Protocol, bool),
+        spoken: Spoken,
         filter: Filter,
         announce: bool,
     ) {
+        let Spoken {
+            protocol,
+            is_guest,
+            reads_zstd,
+        } = spoken;
         let full = self.peers.len() >= self.shared.config.max_peers;
         let Some(entry) = self.connections.get_mut(&connection).filter(|_| !full) else {
             self.peering.closed(connection);
@@ -74,7 +88,8 @@ impl Owner {
             protocol,
         };
         let config = &self.shared.config;
-        let queue = Arc::new(PeerQueue::new(self.shared.me, info.clone(), config));
+        let queue = PeerQueue::new(self.shared.me, info.clone(), config);
+        let queue = Arc::new(queue.with_zstd(reads_zstd));
         if protocol == Protocol::V2 {
             queue.grant_first(config.credit.window(self.peers.len() + 1));
         }
