@@ -158,7 +158,7 @@ fn check_prints_what_a_layout_resolves_to() {
     let directory = tempfile::tempdir().unwrap();
     write(
         directory.path(),
-        "[scan]\nthreshold = 20\n[pool.spam]\ntype = \"data\"\n[[node]]\nname = \"manager\"\nrole = \"manager\"\n[[node]]\nname = \"logger\"\nrole = \"logger\"\n[[node]]\nname = \"data\"\nrole = \"data\"\ncount = 2\n[[node]]\nname = \"worker\"\nrole = \"worker\"\ncount = 2\noptions = { \"scan.threshold\" = 5 }\n",
+        "[scan]\nthreshold = 20\n[pool.spam]\ntype = \"data\"\n[[node]]\nname = \"manager\"\nrole = \"manager\"\n[[node]]\nname = \"logger\"\nrole = \"logger\"\n[[node]]\nname = \"data\"\nrole = \"data\"\ncount = 2\n[[node]]\nname = \"worker\"\nrole = \"worker\"\ncount = 2\noptions = { \"scan.threshold\" = 5 }\n[[link]]\nfrom = \"worker\"\nto = \"logger\"\nbulk_overflow = \"block\"\nbulk_queue = 1000\n[[link]]\nbetween = [\"data-1\", \"127.0.0.1\"]\noverflow = \"drop_newest\"\n",
     );
     let output = run(directory.path(), &["check", "--set", "input.speed=10"]);
     assert!(output.status.success(), "{}", stderr(&output));

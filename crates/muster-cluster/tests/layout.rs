@@ -107,6 +107,62 @@ fn settings_of_one_node_with_their_origins() {
 }
 
 #[test]
+fn links_set_what_holds_for_single_peers() {
+    let text = r#"
+peering.bulk_queue = 7
+[[node]]
+name = "manager"
+role = "manager"
+[[node]]
+name = "logger"
+role = "logger"
+address = "192.0.2.9"
+[[node]]
+name = "worker"
+role = "worker"
+count = 2
+options = { "peering.bulk_queue" = 8 }
+[[link]]
+from = "worker"
+to = "logger"
+bulk_queue = 5
+bulk_overflow = "drop_newest"
+[[link]]
+between = ["worker-1", "192.0.2.9"]
+bulk_queue = 6
+"#;
+    let layout = Layout::parse(text, "links.toml", &[]).unwrap_or_else(|e| panic!("{e}"));
+    let describe = |layout: &Layout| {
+        let mut text = String::new();
+        for from in layout.nodes() {
+            for to in layout.nodes() {
+                let Some(settings) = layout.link_settings(from, to) else {
+                    continue;
+                };
+                let set = settings
+                    .iter()
+                    .filter(|(_, _, origin)| matches!(origin, Origin::Link { .. }))
+                    .map(|(key, value, origin)| format!("{key} = {value} ({origin})"));
+                let set: Vec<_> = set.collect();
+                writeln!(text, "{} -> {}: {}", from.name, to.name, set.join(", ")).unwrap();
+            }
+        }
+        text
+    };
+    insta::assert_snapshot!(describe(&layout), @r#"
+    logger -> worker-1: peering.bulk_queue = 6 (link, line 22)
+    worker-1 -> logger: peering.bulk_overflow = "drop_newest" (link, line 19), peering.bulk_queue = 6 (link, line 22)
+    worker-2 -> logger: peering.bulk_overflow = "drop_newest" (link, line 19), peering.bulk_queue = 5 (link, line 18)
+    "#);
+    // The command line is for all links.
+    let overridden = layout.with_override("peering.bulk_queue", "9").unwrap();
+    insta::assert_snapshot!(describe(&overridden), @r#"
+    worker-1 -> logger: peering.bulk_overflow = "drop_newest" (link, line 19)
+    worker-2 -> logger: peering.bulk_overflow = "drop_newest" (link, line 19)
+    "#);
+}
+
+#[test]
 fn overrides_are_checked() {
     let unknown = demo().with_override("scan.treshold", "1").unwrap_err();
     assert!(matches!(unknown, SettingError::UnknownKey { .. }));

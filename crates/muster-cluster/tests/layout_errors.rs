@@ -62,6 +62,18 @@ fn schema_and_top_level() {
 }
 
 #[test]
+fn links_with_settings() {
+    insta::assert_snapshot!(report_with_manager(&[
+        "[link]\noverflow = \"block\"\n",
+        "[[link]]\nfrom = \"manger\"\nto = \"elsewhere\"\noverflow = \"block\"\n",
+        "[[link]]\nto = \"manager\"\n",
+        "[[link]]\nbetween = [\"manager\"]\nto = \"worker\"\nbulk_queue = 0\noverflov = \"wait\"\nretry = 3\n",
+        "[[link]]\nbetween = [\"manager\", \"127.0.0.1\"]\ninteractive_overflow = \"wait\"\n",
+        "[[link]]\nbetween = [\"manager\", \"127.0.0.1\"]\ninteractive_overflow = \"block\"\n",
+    ]));
+}
+
+#[test]
 fn keys_and_types() {
     insta::assert_snapshot!(
         report_with_manager(&[
@@ -157,7 +169,7 @@ fn settings() {
     insta::assert_snapshot!(report_with_manager(&[
         "options = { scan.treshold = 1 }\n",
         "options = 3\n",
-        "[scan]\nthreshold = \"many\"\n[peering]\noverflow = \"block\"\nretry = \"soon\"\ndata_queue = -1\n",
+        "[scan]\nthreshold = \"many\"\n[peering]\noverflow = \"wait\"\nretry = \"soon\"\ndata_queue = -1\n",
         "[scan]\nthreshold = 0\nwindow = 5\n[scanner]\nx = 1\n[colours.of]\nx = 1\n",
     ]));
 }

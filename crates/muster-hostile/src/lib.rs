@@ -9,6 +9,7 @@
 //! `fuzz/fuzz_targets/`.
 
 mod broker_stores;
+mod compression;
 mod handshake;
 mod json;
 mod mesh;
@@ -19,6 +20,7 @@ mod wire;
 mod zeek;
 
 pub use broker_stores::broker_stores;
+pub use compression::compression;
 pub use handshake::handshake;
 pub use json::json;
 pub use mesh::mesh;
@@ -54,6 +56,10 @@ pub const TARGETS: &[Target] = &[
     Target {
         name: "mesh",
         run: mesh,
+    },
+    Target {
+        name: "compression",
+        run: compression,
     },
     Target {
         name: "stores",

@@ -33,6 +33,7 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
             seeds.insert(record_of_every_type());
         }
         "json" => seeds.extend(json_texts()),
+        "compression" => seeds.extend(crate::compression::frames()),
         "stores" => seeds.extend(crate::stores::messages()),
         "mesh" => {
             let all = specified_frames();

@@ -140,6 +140,7 @@ targets!(
     envelopes,
     filters,
     mesh,
+    compression,
     stores,
     broker_stores,
     values,

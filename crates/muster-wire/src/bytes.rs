@@ -20,6 +20,11 @@ impl<'a> Reader<'a> {
         self.0.len()
     }
 
+    /// The bytes that are left, which stay.
+    pub fn rest(&self) -> &'a [u8] {
+        self.0
+    }
+
     /// The next bytes, as many.
     pub fn take(&mut self, count: usize) -> Option<&'a [u8]> {
         let (head, tail) = self.0.split_at_checked(count)?;

@@ -47,6 +47,13 @@ impl<T: Queued> ClassQueues<T> {
         }
     }
 
+    /// Has other bounds and rules from now on, in the order of [`Class`]; see [`Queue::set_policy`].
+    pub fn set_policies(&mut self, policies: [ClassPolicy; 4]) {
+        for (queue, policy) in self.queues.iter_mut().zip(policies) {
+            queue.set_policy(policy.limits, policy.overflow);
+        }
+    }
+
     /// What the receiver lets this side send.
     pub fn credits(&self) -> &Credits {
         &self.credits

@@ -16,6 +16,9 @@ pub enum Overflow {
     DropNewest,
     /// The new message is dropped and the peering ends.
     Disconnect,
+    /// Who publishes with a deadline waits for room until then. Whoever does not wait, relays among them,
+    /// has the new message dropped.
+    Block,
 }
 
 /// The bounds of a queue; both hold.
@@ -125,6 +128,13 @@ impl<T: Queued> Queue<T> {
         self
     }
 
+    /// Has other bounds and another rule from now on. What is queued stays, and counts: if it is more than
+    /// the bounds allow, it is dropped by the rule as for any new item.
+    pub fn set_policy(&mut self, limits: QueueLimits, overflow: Overflow) {
+        self.limits = limits;
+        self.overflow = overflow;
+    }
+
     /// Whether an item of `messages` and `bytes` has room without anything being dropped.
     pub fn has_room(&self, messages: usize, bytes: usize) -> bool {
         self.messages + messages <= self.limits.messages && self.bytes + bytes <= self.limits.bytes
@@ -142,7 +152,9 @@ impl<T: Queued> Queue<T> {
         let mut dropped = 0;
         while !self.has_room(messages, bytes) {
             match self.overflow {
-                Overflow::DropNewest => return self.refuse(&item, DropCause::Newest),
+                Overflow::DropNewest | Overflow::Block => {
+                    return self.refuse(&item, DropCause::Newest);
+                }
                 Overflow::Disconnect => return self.refuse(&item, DropCause::Disconnect),
                 Overflow::DropOldest => {
                     let Some(oldest) = self.displace() else {
@@ -335,12 +347,36 @@ mod tests {
             Push::Dropped(DropCause::Newest)
         );
 
+        let mut block = queue(1, 10_000, Overflow::Block);
+        block.push(message("/1", 1));
+        assert_eq!(
+            block.push(message("/2", 1)),
+            Push::Dropped(DropCause::Newest)
+        );
+
         let mut disconnect = queue(1, 10_000, Overflow::Disconnect);
         disconnect.push(message("/1", 1));
         assert_eq!(
             disconnect.push(message("/2", 1)),
             Push::Dropped(DropCause::Disconnect)
         );
+    }
+
+    #[test]
+    fn what_is_queued_counts_when_the_policy_changes() {
+        let mut queue = queue(4, 10_000, Overflow::DropNewest);
+        for topic in ["/1", "/2", "/3", "/4"] {
+            queue.push(message(topic, 1));
+        }
+        let limits = QueueLimits {
+            messages: 2,
+            bytes: 10_000,
+        };
+        queue.set_policy(limits, Overflow::DropOldest);
+        assert_eq!(queue.len(), 4);
+        let push = queue.push(message("/5", 1));
+        assert!(matches!(push, Push::Queued { dropped: 3, .. }), "{push:?}");
+        assert_eq!((queue.len(), queue.dropped().total()), (2, 3));
     }
 
     #[test]

@@ -289,6 +289,14 @@ async fn frames_that_cannot_be_read_end_the_peering_with_their_name() {
             &[1, 2, 0, 1, 7, 2, 16, 2, b'/', b't', 1, 0],
             "malformed BATCH frame",
         ),
+        // Compressed: no frame of zstd's, a size that is none, one that nobody may take.
+        (&[1, 2, 1, 9, 0x28, 0xb5], "malformed compressed frame"),
+        (&[1, 2, 1, 0], "malformed compressed frame"),
+        (
+            &[1, 2, 1, 0xff, 0xff, 0xff, 1],
+            "compressed frame over a limit",
+        ),
+        (&[9, 3, 1, 0, 3, 3, 9, 1, 2], "malformed compressed frame"),
         (&[2, 0, 0], "malformed RECORDS frame"),
         (&[3, 7], "malformed DIGEST frame"),
         (&[7, 9], "malformed JOIN frame"),

@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use muster_cluster::{Key, Layout, Origin, Pools, StoreBackend, links};
+use muster_cluster::{Key, Layout, LinkEnd, Origin, Pools, StoreBackend, links};
 
 use super::load;
 use crate::arguments::Check;
@@ -87,8 +87,40 @@ pub(crate) fn run(arguments: &Check) -> Result<ExitCode> {
         }
         text.push_str(&own);
     }
+    link_settings(&mut text, layout);
     print(&text)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What is set for single links, and for how many of them.
+fn link_settings(text: &mut String, layout: &Layout) {
+    if layout.link_specs().is_empty() {
+        return;
+    }
+    text.push_str("\nlink settings (who sends to whom)\n");
+    let links = links(layout);
+    for spec in layout.link_specs() {
+        let node = |name| layout.node(name);
+        let directions = links.iter().flat_map(|link| {
+            [
+                (&link.dialer, &link.listener),
+                (&link.listener, &link.dialer),
+            ]
+        });
+        let covered = directions
+            .filter_map(|(from, to)| node(from).zip(node(to)))
+            .filter(|(from, to)| spec.covers(from, to));
+        let end = |end: &Option<LinkEnd>| match end {
+            Some(end) => end.to_string(),
+            None => "all".to_owned(),
+        };
+        let arrow = if spec.both_ways { "<->" } else { "->" };
+        let ends = format!("{} {arrow} {}", end(&spec.from), end(&spec.to));
+        let _ = writeln!(text, "  {ends:<32} {} directions of links", covered.count());
+        for (key, value, line) in &spec.settings {
+            let _ = writeln!(text, "    {key} = {value}  (line {line})");
+        }
+    }
 }
 
 /// Where the stores are that the layout names; others are where the settings say.

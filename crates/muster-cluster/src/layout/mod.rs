@@ -5,6 +5,7 @@
 
 mod check;
 mod document;
+mod link_settings;
 mod name;
 mod node_reader;
 mod problem;
@@ -15,6 +16,7 @@ mod suggestion;
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
+pub use link_settings::{LinkEnd, LinkSpec};
 pub use name::{LONGEST_NAME, NameError, NodeName, PoolName, Role};
 pub use problem::{LayoutError, LayoutProblem, LayoutProblemKind};
 pub use stores::{StoreBackend, StoreFile, StorePlan, StoreSpec};
@@ -43,6 +45,7 @@ pub struct Layout {
     pub(super) index: HashMap<NodeName, usize>,
     pub(super) pools: Vec<PoolSpec>,
     pub(super) stores: Vec<StoreSpec>,
+    pub(super) link_specs: Vec<LinkSpec>,
     pub(super) settings: Settings,
     pub(super) specs: Vec<SettingSpec>,
 }

@@ -33,7 +33,7 @@ pub enum LayoutProblemKind {
     BadValue,
     /// Two things that claim the same name or the same address and port.
     Duplicate,
-    /// A reference to a box or pool that is not declared.
+    /// A reference to a box, pool or node that is not declared.
     UnknownName,
     /// A topic that is a prefix of another's.
     TopicClash,

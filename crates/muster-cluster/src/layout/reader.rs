@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use toml::de::{DeTable, DeValue};
 
 use super::document::{At, Entry, Fields, clip, entries, flatten, raw, unknown_key};
+use super::link_settings::read_links;
 use super::node_reader::{assign_ports, read_nodes};
 use super::problem::{LayoutProblemKind as Kind, Problems};
 use super::stores::read_stores;
@@ -28,6 +29,7 @@ const TOP_KEYS: &[&str] = &[
     "box",
     "pool",
     "store",
+    "link",
 ];
 const BOX_KEYS: &[&str] = &["address"];
 const POOL_KEYS: &[&str] = &["type", "max_nodes", "exclusive"];
@@ -54,6 +56,7 @@ pub(super) fn read(
     let stores = read_stores(document, problems);
     let (drafts, completeness) = read_nodes(document, &boxes, &settings, specs, problems);
     let nodes = assign_ports(drafts, problems);
+    let link_specs = read_links(document, &nodes, completeness, problems);
 
     let mut index = HashMap::new();
     for (at, node) in nodes.iter().enumerate() {
@@ -67,6 +70,7 @@ pub(super) fn read(
         index,
         pools,
         stores,
+        link_specs,
         settings,
         specs: specs.to_vec(),
     };

@@ -17,6 +17,9 @@ pub(crate) use value::RawValue;
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
 
+/// What a full queue can do; `block` is waited for by those who publish with a deadline.
+const OVERFLOWS: &[&str] = &["drop_oldest", "drop_newest", "disconnect", "block"];
+
 /// The settings of the core. Frameworks bring theirs to [`Layout::parse`](crate::Layout::parse).
 pub const CORE_SETTINGS: &[SettingSpec] = &[
     SettingSpec::count(
@@ -40,7 +43,7 @@ pub const CORE_SETTINGS: &[SettingSpec] = &[
     SettingSpec::choice(
         "peering.overflow",
         "drop_oldest",
-        &["drop_oldest", "drop_newest", "disconnect"],
+        OVERFLOWS,
         "what a full data queue does (Zeek's peer_overflow_policy)",
     ),
     SettingSpec::count(
@@ -58,7 +61,7 @@ pub const CORE_SETTINGS: &[SettingSpec] = &[
     SettingSpec::choice(
         "peering.interactive_overflow",
         "drop_oldest",
-        &["drop_oldest", "drop_newest", "disconnect"],
+        OVERFLOWS,
         "what a full queue of requests and notices does",
     ),
     SettingSpec::count(
@@ -76,7 +79,7 @@ pub const CORE_SETTINGS: &[SettingSpec] = &[
     SettingSpec::choice(
         "peering.bulk_overflow",
         "drop_oldest",
-        &["drop_oldest", "drop_newest", "disconnect"],
+        OVERFLOWS,
         "what a full queue of logs and snapshots does",
     ),
     SettingSpec::count(
@@ -91,6 +94,11 @@ pub const CORE_SETTINGS: &[SettingSpec] = &[
         "the same of all peers together, of which each has its part, but at least 64 KiB",
     )
     .positive(),
+    SettingSpec::boolean(
+        "peering.slow",
+        false,
+        "whether links are so slow that what is sent is compressed where that pays",
+    ),
     SettingSpec::text_list(
         "classes.interactive",
         &[],
@@ -266,6 +274,11 @@ pub enum Origin {
         /// The line in the layout file, counted from 1.
         line: usize,
     },
+    /// A `[[link]]` of the layout, for what a node sends to some of its peers.
+    Link {
+        /// The line in the layout file, counted from 1.
+        line: usize,
+    },
     /// The command line.
     Override,
 }
@@ -276,6 +289,7 @@ impl fmt::Display for Origin {
             Self::Default => f.write_str("default"),
             Self::Layout { line } => write!(f, "layout, line {line}"),
             Self::Node { line } => write!(f, "node, line {line}"),
+            Self::Link { line } => write!(f, "link, line {line}"),
             Self::Override => f.write_str("command line"),
         }
     }

@@ -259,8 +259,11 @@ mod tests {
             .find(|spec| spec.key() == "peering.overflow")
             .unwrap();
         assert_eq!(
-            overflow.read_text("block"),
-            Err("`peering.overflow` takes one of drop_oldest, drop_newest, disconnect".to_owned())
+            overflow.read_text("wait"),
+            Err(
+                "`peering.overflow` takes one of drop_oldest, drop_newest, disconnect, block"
+                    .to_owned()
+            )
         );
     }
 }

@@ -29,6 +29,7 @@ mod since;
 mod tree;
 mod unresolved;
 mod window;
+mod worth;
 
 pub use bits::BitSet;
 pub use database::{Applied, Database, Limits, Refusal};
@@ -40,3 +41,4 @@ pub use routes::{Routes, Wanted, addressed, topic_of};
 pub use score::{key, score};
 pub use tree::{Branches, Tree};
 pub use window::{OriginWindows, Verdict, WINDOW, Window};
+pub use worth::Worth;

@@ -10,6 +10,10 @@ const MAGIC: [u8; 4] = *b"MSTR";
 
 const VERSIONS: u64 = 1;
 const RELAYS: u64 = 4;
+const COMPRESSIONS: u64 = 5;
+
+/// The compression of frames by zstd.
+const ZSTD: u8 = 1;
 
 /// An offer to speak protocol version 2.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,6 +22,8 @@ pub(crate) struct Extension {
     pub(crate) versions: (u8, u8),
     /// Whether the sender relays messages of others.
     pub(crate) relays: bool,
+    /// Whether the sender reads frames that zstd has compressed.
+    pub(crate) reads_zstd: bool,
 }
 
 impl Extension {
@@ -25,12 +31,14 @@ impl Extension {
     pub(crate) const APART: Self = Self {
         versions: (1, 1),
         relays: false,
+        reads_zstd: false,
     };
 
     pub(crate) fn new(relays: bool) -> Self {
         Self {
             versions: (VERSION_2, VERSION_2),
             relays,
+            reads_zstd: true,
         }
     }
 
@@ -48,18 +56,21 @@ impl Extension {
         }
         let mut versions = None;
         let mut relays = false;
+        let mut reads_zstd = false;
         while !reader.is_empty() {
             let tag = reader.varint()?;
             let field = reader.string()?;
             match (tag, field) {
                 (VERSIONS, [lowest, highest, ..]) => versions = Some((*lowest, *highest)),
                 (RELAYS, [flag, ..]) => relays = *flag != 0,
+                (COMPRESSIONS, known) => reads_zstd = known.contains(&ZSTD),
                 _ => {}
             }
         }
         Some(Self {
             versions: versions?,
             relays,
+            reads_zstd,
         })
     }
 
@@ -70,6 +81,10 @@ impl Extension {
         put_string(out, &[lowest, highest]);
         put_varint(out, RELAYS);
         put_string(out, &[u8::from(self.relays)]);
+        if self.reads_zstd {
+            put_varint(out, COMPRESSIONS);
+            put_string(out, &[ZSTD]);
+        }
     }
 }
 
@@ -99,8 +114,21 @@ mod tests {
         let specification = include_str!("../../../../docs/protocol-v2.md");
         let mut bytes = Vec::new();
         Extension::new(true).write(&mut bytes);
-        assert_eq!(bytes, *b"MSTR\x01\x02\x80\x80\x04\x01\x01");
-        assert!(specification.contains("4d535452 01 02 8080 04 01 01"));
+        assert_eq!(bytes, *b"MSTR\x01\x02\x80\x80\x04\x01\x01\x05\x01\x01");
+        assert!(specification.contains("4d535452 01 02 8080 04 01 01 05 01 01"));
+    }
+
+    #[test]
+    fn who_does_not_say_so_reads_nothing_compressed() {
+        for (field, reads_zstd) in [
+            (&b""[..], false),
+            (b"\x05\x00", false),
+            (b"\x05\x02\x02\x09", false),
+            (b"\x05\x02\x02\x01", true),
+        ] {
+            let bytes = [b"MSTR\x01\x02\x80\x80", field].concat();
+            assert_eq!(read(&bytes).unwrap().reads_zstd, reads_zstd);
+        }
     }
 
     #[test]

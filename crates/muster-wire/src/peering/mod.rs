@@ -99,6 +99,8 @@ pub enum Action {
         /// Whether the peer is of version 1 and in no mesh, while this endpoint is in one: it may have a
         /// home here. A peering that either side wants apart from the mesh is none of that kind.
         is_guest: bool,
+        /// Whether the peer has said that it reads compressed frames; with version 2 alone.
+        reads_zstd: bool,
         /// What the peer subscribes to; empty with version 2, which has other means.
         filter: Filter,
         /// Our filter has changed since it was sent in the handshake: announce it, with version 1.
@@ -557,6 +559,10 @@ impl Peering {
             protocol: handshake.protocol,
             is_guest: matches!(handshake.offer, Offer::V2 { .. })
                 && handshake.peer_extension.is_none(),
+            reads_zstd: handshake.protocol == Protocol::V2
+                && handshake
+                    .peer_extension
+                    .is_some_and(|theirs| theirs.reads_zstd),
             filter: handshake.peer_filter,
             announce: handshake.announced != self.filter_version,
         });

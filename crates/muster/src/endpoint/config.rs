@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::peer_options::{LinkSpeed, PeerRule};
 use super::tls::Tls;
 use muster_wire::peering::Offer;
 use muster_wire::{
@@ -31,6 +32,10 @@ pub struct EndpointConfig {
     pub interactive: ClassPolicy,
     /// The queue of logs and snapshots towards each peer of the mesh.
     pub bulk: ClassPolicy,
+    /// How fast the links are.
+    pub speed: LinkSpeed,
+    /// What holds towards some peers instead.
+    pub peers: Vec<PeerRule>,
     /// Topics whose events are in another class of traffic.
     pub classes: TopicClasses,
     /// The most control frames queued towards a peer, in as many bytes as its data queue may have, and
@@ -86,6 +91,8 @@ impl Default for EndpointConfig {
                 },
                 overflow: Overflow::DropOldest,
             },
+            speed: LinkSpeed::default(),
+            peers: Vec::new(),
             classes: TopicClasses::default(),
             control_queue: 1024,
             credit: Credit::default(),
@@ -105,7 +112,7 @@ impl Default for EndpointConfig {
 }
 
 impl EndpointConfig {
-    /// What the queues towards a peer of the mesh do, in the order of [`Class`].
+    /// What the queues towards all peers of the mesh do, in the order of [`Class`].
     pub(crate) fn policies(&self) -> [ClassPolicy; 4] {
         let event = ClassPolicy {
             limits: self.data_queue,

@@ -27,6 +27,10 @@ pub struct PeerReport {
     pub messages_in: u64,
     /// Bytes received.
     pub bytes_in: u64,
+    /// Of the bytes that were handed over, those of compressed frames.
+    pub compressed_out: Compressed,
+    /// Of the bytes that were received, those of compressed frames.
+    pub compressed_in: Compressed,
     /// Messages queued.
     pub queued: usize,
     /// Bytes that the queued messages keep alive.
@@ -37,6 +41,22 @@ pub struct PeerReport {
     pub refused: DropLedger,
     /// How often a class of traffic waited because the peer had granted no more credit.
     pub credit_waits: u64,
+}
+
+/// What crossed a peering in compressed frames, in one direction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Compressed {
+    /// Their bytes.
+    pub bytes: u64,
+    /// The bytes that the same frames have uncompressed.
+    pub original: u64,
+}
+
+impl Compressed {
+    fn add(&mut self, other: Self) {
+        self.bytes += other.bytes;
+        self.original += other.original;
+    }
 }
 
 /// The reports of all peers, and of the local subscribers together.
@@ -152,6 +172,8 @@ impl PeerReport {
         self.bytes_out += later.bytes_out;
         self.messages_in += later.messages_in;
         self.bytes_in += later.bytes_in;
+        self.compressed_out.add(later.compressed_out);
+        self.compressed_in.add(later.compressed_in);
         self.queued += later.queued;
         self.queued_bytes += later.queued_bytes;
         self.dropped.merge(&later.dropped);
@@ -196,11 +218,26 @@ impl Endpoint {
         totals.limit();
         peers.extend(totals.into_reports());
         let mut mesh = self.shared.mesh_counters();
-        mesh.push(Counter {
-            name: "mesh_credit_waits",
-            labels: Vec::new(),
-            value: peers.iter().map(|peer| peer.credit_waits).sum(),
-        });
+        let sum = |of: fn(&PeerReport) -> u64| peers.iter().map(of).sum();
+        for (name, value) in [
+            ("mesh_credit_waits", sum(|peer| peer.credit_waits)),
+            ("mesh_compressed_out", sum(|peer| peer.compressed_out.bytes)),
+            (
+                "mesh_compressed_out_original",
+                sum(|peer| peer.compressed_out.original),
+            ),
+            ("mesh_compressed_in", sum(|peer| peer.compressed_in.bytes)),
+            (
+                "mesh_compressed_in_original",
+                sum(|peer| peer.compressed_in.original),
+            ),
+        ] {
+            mesh.push(Counter {
+                name,
+                labels: Vec::new(),
+                value,
+            });
+        }
         let subscribers_dropped = self.subscribers_dropped(&table);
         let causes = subscribers_dropped.by_cause();
         mesh.push(Counter {
@@ -227,6 +264,8 @@ fn report(queue: &PeerQueue, connected: bool) -> PeerReport {
         bytes_out: PeerCounts::get(&counts.bytes_out),
         messages_in: PeerCounts::get(&counts.messages_in),
         bytes_in: PeerCounts::get(&counts.bytes_in),
+        compressed_out: counts.compressed_out.get(),
+        compressed_in: counts.compressed_in.get(),
         queued,
         queued_bytes,
         dropped,

@@ -9,6 +9,7 @@ mod echo;
 mod in_order;
 mod outgoing;
 mod owner;
+mod peer_options;
 mod peer_queue;
 mod publisher;
 mod reader;
@@ -35,7 +36,8 @@ use tokio::sync::watch;
 pub use config::{
     Credit, EndpointConfig, Exposure, Forwarding, Heartbeat, NodeIdentity, TopicClasses,
 };
-pub use counts::{EndpointCounts, PeerReport};
+pub use counts::{Compressed, EndpointCounts, PeerReport};
+pub use peer_options::{LinkSpeed, PeerMatch, PeerOptions, PeerRule, QueueOptions};
 pub use publisher::{Outcome, Publisher};
 pub use status::{PeerInfo, PeerOrigin, Status};
 pub use subscriber::{Batch, Delivery, Received, Subscriber, TryReceiveError};
@@ -228,6 +230,7 @@ impl Endpoint {
             let start = owner.call(|done| Command::StartDial {
                 address: address.clone(),
                 offer: shared.config.forwarding.offer(),
+                options: PeerOptions::default(),
                 stop,
                 state: states.clone(),
                 done,
@@ -249,20 +252,40 @@ impl Endpoint {
     /// again at once, a failed dial after `retry`, for ever. Without `retry` it dials once. An address
     /// that is being dialled already is left to that dial.
     pub fn dial(&self, address: &str, retry: Option<Duration>) {
-        self.dial_offering(address, retry, self.shared.config.forwarding.offer());
+        self.dial_with(address, retry, PeerOptions::default());
+    }
+
+    /// Dials as [`Endpoint::dial`]; towards the peer there `options` hold, whatever the rules of
+    /// [`EndpointConfig::peers`] say. They are those of the connection: if the endpoint there is a peer by a
+    /// connection that it made itself, they do not hold.
+    pub fn dial_with(&self, address: &str, retry: Option<Duration>, options: PeerOptions) {
+        let offer = self.shared.config.forwarding.offer();
+        self.dial_offering(address, retry, offer, options);
     }
 
     /// Dials as [`Endpoint::dial`], for a peering outside the mesh: the two exchange their own messages, and
     /// nothing is relayed over it. Between endpoints that are in one mesh anyway nothing goes over it.
     pub fn dial_direct(&self, address: &str, retry: Option<Duration>) {
-        self.dial_offering(address, retry, self.shared.config.forwarding.offer_apart());
+        self.dial_direct_with(address, retry, PeerOptions::default());
     }
 
-    fn dial_offering(&self, address: &str, retry: Option<Duration>, offer: Offer) {
+    /// Dials as [`Endpoint::dial_direct`], with options as [`Endpoint::dial_with`].
+    pub fn dial_direct_with(&self, address: &str, retry: Option<Duration>, options: PeerOptions) {
+        let offer = self.shared.config.forwarding.offer_apart();
+        self.dial_offering(address, retry, offer, options);
+    }
+
+    fn dial_offering(
+        &self,
+        address: &str,
+        retry: Option<Duration>,
+        offer: Offer,
+        options: PeerOptions,
+    ) {
         let endpoint = self.clone();
         let address = address.to_owned();
         tokio::spawn(async move {
-            let _ = endpoint.start_dial(&address, retry, offer).await;
+            let _ = endpoint.start_dial(&address, retry, offer, options).await;
         });
     }
 
@@ -275,7 +298,8 @@ impl Endpoint {
     ) -> Result<PeerInfo, PeerError> {
         let mut version = self.shared.table_version.subscribe();
         let offer = self.shared.config.forwarding.offer();
-        let mut state = self.start_dial(address, retry, offer).await?;
+        let options = PeerOptions::default();
+        let mut state = self.start_dial(address, retry, offer, options).await?;
         loop {
             version.borrow_and_update();
             if let Some(peer) = self.dialled_peer(address, &state) {
@@ -318,12 +342,14 @@ impl Endpoint {
         address: &str,
         retry: Option<Duration>,
         offer: Offer,
+        options: PeerOptions,
     ) -> Result<watch::Receiver<DialState>, PeerError> {
         let (stop, stopped) = watch::channel(false);
         let (state, states) = watch::channel(DialState::Connecting);
         let start = self.owner.call(|done| Command::StartDial {
             address: address.to_owned(),
             offer,
+            options,
             stop,
             state: states.clone(),
             done,

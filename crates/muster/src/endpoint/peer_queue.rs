@@ -5,7 +5,7 @@ mod credit;
 mod room;
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 
@@ -15,11 +15,15 @@ use muster_wire::credit::Grants;
 use muster_wire::envelope::{self, Control};
 use muster_wire::mesh::codec::{Encoder, Frame};
 use muster_wire::peering::Protocol;
-use muster_wire::{Class, ClassQueues, EndpointId, Message, Push, Queue, Queued, Topic};
+use muster_wire::{
+    Class, ClassQueues, EndpointId, Message, Push, Queue, QueueLimits, Queued, Topic,
+};
 use tokio::sync::oneshot;
 
 use super::config::EndpointConfig;
+use super::counts::Compressed;
 use super::outgoing::Outgoing;
+use super::peer_options::Policies;
 use super::status::PeerInfo;
 use at_once::AtOnce;
 
@@ -57,6 +61,8 @@ struct State {
     /// Where among the control frames a filter waits: the next one takes its place.
     filter_at: Option<usize>,
     data: ClassQueues<Outgoing>,
+    /// Whether publishers that wait do so for this peer, in the order of [`Class`].
+    is_waited_for: [bool; 4],
     /// The answer to the goodbye of a peer of version 2: the last that it is sent.
     farewell: Option<Bytes>,
     /// What the peer was granted.
@@ -79,6 +85,34 @@ struct State {
     pings: Vec<(u64, oneshot::Sender<()>)>,
 }
 
+/// Bounds that many read for each message, and that hardly ever change.
+#[derive(Debug)]
+struct Limits {
+    messages: AtomicUsize,
+    bytes: AtomicUsize,
+}
+
+impl Limits {
+    fn new(limits: QueueLimits) -> Self {
+        Self {
+            messages: AtomicUsize::new(limits.messages),
+            bytes: AtomicUsize::new(limits.bytes),
+        }
+    }
+
+    fn set(&self, limits: QueueLimits) {
+        self.messages.store(limits.messages, Ordering::Relaxed);
+        self.bytes.store(limits.bytes, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> QueueLimits {
+        QueueLimits {
+            messages: self.messages.load(Ordering::Relaxed),
+            bytes: self.bytes.load(Ordering::Relaxed),
+        }
+    }
+}
+
 /// The most pings that wait for their pong.
 const MAX_PINGS: usize = 64;
 
@@ -90,6 +124,12 @@ pub(crate) struct PeerQueue {
     control_limit: usize,
     control_bytes_limit: usize,
     frame_limit: usize,
+    /// Whether the peer reads compressed frames.
+    reads_zstd: bool,
+    /// Whether the link is slow: then they are worth their time.
+    is_slow: AtomicBool,
+    /// The bounds of each class, for those that put messages together.
+    limits: [Limits; 4],
     state: Mutex<State>,
     room: Condvar,
     /// Whether the peering was told of: with version 2 when the mesh has made it known.
@@ -117,8 +157,32 @@ pub(crate) struct PeerCounts {
     pub(crate) bytes_in: AtomicU64,
     pub(crate) messages_out: AtomicU64,
     pub(crate) bytes_out: AtomicU64,
+    pub(crate) compressed_in: CompressedCounts,
+    pub(crate) compressed_out: CompressedCounts,
     /// Reads from the connection that brought something: signs of life.
     pub(crate) reads: AtomicU64,
+}
+
+/// What crossed a peering compressed, in bytes of frames, in one direction.
+#[derive(Debug, Default)]
+pub(crate) struct CompressedCounts {
+    bytes: AtomicU64,
+    original: AtomicU64,
+}
+
+impl CompressedCounts {
+    /// Counts a frame, and how large it would have been.
+    pub(crate) fn add(&self, bytes: usize, original: usize) {
+        PeerCounts::add(&self.bytes, bytes as u64);
+        PeerCounts::add(&self.original, original as u64);
+    }
+
+    pub(crate) fn get(&self) -> Compressed {
+        Compressed {
+            bytes: PeerCounts::get(&self.bytes),
+            original: PeerCounts::get(&self.original),
+        }
+    }
 }
 
 /// What the writer took.
@@ -139,11 +203,13 @@ impl PeerQueue {
             Protocol::V1 => config.control_queue,
             Protocol::V2 => MESH_FRAMES.max(config.control_queue),
         };
+        let all = Policies::of_all(config);
         let state = State {
             control: VecDeque::new(),
             control_bytes: 0,
             filter_at: None,
-            data: ClassQueues::new(config.policies(), control_limit),
+            data: ClassQueues::new(all.classes, control_limit),
+            is_waited_for: all.is_waited_for,
             farewell: None,
             grants: Grants::default(),
             knows_credit: false,
@@ -166,11 +232,43 @@ impl PeerQueue {
             info,
             control_bytes_limit: config.data_queue.bytes,
             frame_limit: config.frame_limit,
+            reads_zstd: false,
+            is_slow: AtomicBool::new(all.is_slow),
+            limits: all.classes.map(|policy| Limits::new(policy.limits)),
             state: Mutex::new(state),
             room: Condvar::new(),
             at_once: OnceLock::new(),
             counts: PeerCounts::default(),
         }
+    }
+
+    /// The same with a peer that reads compressed frames, or does not.
+    pub(crate) fn with_zstd(mut self, reads_zstd: bool) -> Self {
+        self.reads_zstd = reads_zstd;
+        self
+    }
+
+    /// Whether what is sent is compressed where that pays.
+    pub(crate) fn compresses(&self) -> bool {
+        self.reads_zstd && self.is_slow.load(Ordering::Relaxed)
+    }
+
+    /// Has other bounds and rules from now on.
+    pub(crate) fn set_policies(&self, policies: &Policies) {
+        let mut state = self.lock();
+        state.data.set_policies(policies.classes);
+        state.is_waited_for = policies.is_waited_for;
+        self.is_slow.store(policies.is_slow, Ordering::Relaxed);
+        for (limits, policy) in self.limits.iter().zip(&policies.classes) {
+            limits.set(policy.limits);
+        }
+        // Those that wait may have room now, or nobody to wait for.
+        self.tell_room(&mut state);
+    }
+
+    /// The bounds of a class's queue.
+    pub(crate) fn limits(&self, class: Class) -> QueueLimits {
+        self.limits[class as usize].get()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -218,7 +316,15 @@ impl PeerQueue {
 
     /// The queue of an item.
     fn class_of<'s>(&self, state: &'s mut State, item: &Outgoing) -> &'s mut Queue<Outgoing> {
-        state.data.class_mut(self.class_for(item))
+        state.data.class_mut(self.queue_of(item))
+    }
+
+    /// The class whose queue an item is for: a peer of version 1 has one for all classes.
+    fn queue_of(&self, item: &Outgoing) -> Class {
+        match self.info.protocol {
+            Protocol::V1 => Class::Event,
+            Protocol::V2 => item.class(),
+        }
     }
 
     fn push_locked(&self, mut state: MutexGuard<'_, State>, item: Outgoing) -> Push {

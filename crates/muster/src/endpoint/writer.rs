@@ -3,6 +3,7 @@
 mod cuts;
 mod desk;
 mod output;
+mod shrinking;
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -34,7 +35,7 @@ pub(crate) async fn run<W: AsyncWrite + Unpin + Send + 'static>(
     queue: Arc<PeerQueue>,
     bye_timeout: Duration,
 ) {
-    let desk = Arc::new(Desk::new(Output::new(stream, &queue)));
+    let desk = Arc::new(Desk::new(Output::new(stream, Arc::clone(&queue))));
     // Others must not keep the connection when the task is gone.
     let shared: Weak<dyn AtOnce> = Arc::downgrade(&desk) as _;
     queue.share_writer(shared);
@@ -143,13 +144,13 @@ impl<W: AsyncWrite + Unpin + Send> Writer<W> {
             others += item.bytes();
             output.add_item(item);
             if output.size() >= WRITE_BUFFER {
-                output.flush(&self.queue).await?;
+                output.flush().await?;
             }
         }
         if !self.cuts.is_empty() {
             let parts = self.cuts.parts_after(others, others < TAKEN);
             self.add_parts(output, parts);
-            return output.flush(&self.queue).await;
+            return output.flush().await;
         }
         let is_lone = output.messages.len() == 1 && !output.is_busy;
         if output.size() < SMALL_WRITE && !is_lone {
@@ -161,7 +162,7 @@ impl<W: AsyncWrite + Unpin + Send> Writer<W> {
         if output.size() < WRITE_BUFFER && self.queue.has_more() {
             return Ok(());
         }
-        output.flush(&self.queue).await
+        output.flush().await
     }
 
     /// Puts a message of the bulk class behind the large ones that are sent in parts, if it is large itself or

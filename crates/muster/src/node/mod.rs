@@ -2,6 +2,7 @@
 
 mod driver;
 mod input;
+mod links;
 mod pacer;
 mod peers;
 mod ready;
@@ -16,7 +17,7 @@ use std::time::Duration;
 
 use muster_cluster::node::{LogSink, NodeError, NodeLoop, Registry};
 use muster_cluster::{Layout, Node as LayoutNode, Quorum, ReadyError};
-use muster_wire::{ClassPolicy, EndpointId, Filter, Incarnation, Overflow, QueueLimits};
+use muster_wire::{ClassPolicy, EndpointId, Filter, Incarnation, QueueLimits};
 
 use crate::endpoint::{
     Credit, Endpoint, EndpointConfig, Exposure, Forwarding, Heartbeat, ListenError, NodeIdentity,
@@ -123,7 +124,7 @@ impl Node {
         let node = layout.find(&name).ok_or_else(unknown)?.clone();
         let clock = Clock::start();
         let incarnation = Incarnation(u64::try_from(clock.now().wall.as_nanos()).unwrap_or(0));
-        let endpoint = Endpoint::start(endpoint_config(&node, incarnation, tls))?;
+        let endpoint = Endpoint::start(endpoint_config(&layout, &node, incarnation, tls))?;
         let id: EndpointId = endpoint.id();
         let stores = NodeStores::new(endpoint.clone(), Arc::clone(&layout), node.clone(), base);
         let mut node_loop = NodeLoop::new(&layout, &name, &registry, id, incarnation, clock.now())?;
@@ -142,19 +143,7 @@ impl Node {
         // Those that the layout names are opened at once: what is wrong with their files is told now.
         stores.open_named().await?;
         endpoint.listen(node.socket_address(), exposure).await?;
-        let retry = node.settings.duration("peering.retry");
-        let direct = node.settings.text_list("peering.direct");
-        for dialled in &layout.neighbours(&node.name).dials {
-            let Some(other) = layout.node(dialled) else {
-                continue;
-            };
-            let address = other.socket_address().to_string();
-            if direct.iter().any(|name| name == dialled.as_str()) {
-                endpoint.dial_direct(&address, Some(retry));
-            } else {
-                endpoint.dial(&address, Some(retry));
-            }
-        }
+        links::dial(&endpoint, &layout, &node);
         let shared = Arc::new(Shared::default());
         let (waits, waiting) = Waits::channel();
         let driver = Driver::new(
@@ -254,7 +243,12 @@ impl Node {
     }
 }
 
-fn endpoint_config(node: &LayoutNode, incarnation: Incarnation, tls: Tls) -> EndpointConfig {
+fn endpoint_config(
+    layout: &Layout,
+    node: &LayoutNode,
+    incarnation: Incarnation,
+    tls: Tls,
+) -> EndpointConfig {
     let settings = &node.settings;
     EndpointConfig {
         tls,
@@ -286,33 +280,27 @@ fn endpoint_config(node: &LayoutNode, incarnation: Incarnation, tls: Tls) -> End
             interval: settings.duration("peering.heartbeat"),
             timeout: settings.duration("peering.heartbeat_timeout"),
         },
-        overflow: overflow(settings.text("peering.overflow")),
+        overflow: links::overflow(settings.text("peering.overflow")),
         interactive: ClassPolicy {
             limits: QueueLimits {
                 messages: settings.size("peering.interactive_queue"),
                 bytes: settings.size("peering.interactive_queue_bytes"),
             },
-            overflow: overflow(settings.text("peering.interactive_overflow")),
+            overflow: links::overflow(settings.text("peering.interactive_overflow")),
         },
         bulk: ClassPolicy {
             limits: QueueLimits {
                 messages: settings.size("peering.bulk_queue"),
                 bytes: settings.size("peering.bulk_queue_bytes"),
             },
-            overflow: overflow(settings.text("peering.bulk_overflow")),
+            overflow: links::overflow(settings.text("peering.bulk_overflow")),
         },
+        speed: links::speed(settings.boolean("peering.slow")),
+        peers: links::rules(layout, node),
         classes: TopicClasses {
             interactive: Filter::from_prefixes(settings.text_list("classes.interactive")),
             bulk: Filter::from_prefixes(settings.text_list("classes.bulk")),
         },
         ..EndpointConfig::default()
-    }
-}
-
-fn overflow(policy: &str) -> Overflow {
-    match policy {
-        "drop_newest" => Overflow::DropNewest,
-        "disconnect" => Overflow::Disconnect,
-        _ => Overflow::DropOldest,
     }
 }

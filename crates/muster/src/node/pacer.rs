@@ -86,7 +86,7 @@ mod tests {
     use muster_wire::counters::DropLedger;
 
     use super::*;
-    use crate::endpoint::{PeerInfo, PeerOrigin};
+    use crate::endpoint::{Compressed, PeerInfo, PeerOrigin};
 
     fn peer(queued: usize, messages_out: u64) -> PeerReport {
         let id = EndpointId::from_random([1; 16]);
@@ -102,6 +102,8 @@ mod tests {
             bytes_out: 0,
             messages_in: 0,
             bytes_in: 0,
+            compressed_out: Compressed::default(),
+            compressed_in: Compressed::default(),
             queued,
             queued_bytes: 0,
             dropped: DropLedger::default(),

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use muster_data::Record;
 use muster_wire::EndpointId;
+use muster_wire::peering::Protocol;
 
 use crate::endpoint::{EndpointCounts, PeerOrigin};
 
@@ -35,6 +36,8 @@ pub struct PeerDescription {
     pub address: String,
     /// Whether the answering node made the connection.
     pub dialled: bool,
+    /// The version of the protocol that is spoken with it: 1 with Zeek, 2 within a mesh.
+    pub protocol: u64,
     /// Messages received from it.
     pub messages_in: u64,
     /// Messages handed to its connection.
@@ -57,6 +60,10 @@ impl PeersReply {
             id: report.peer.id.to_string(),
             address: report.peer.address.clone(),
             dialled: report.peer.origin == PeerOrigin::Dialled,
+            protocol: match report.peer.protocol {
+                Protocol::V1 => 1,
+                Protocol::V2 => 2,
+            },
             messages_in: report.messages_in,
             messages_out: report.messages_out,
             queued: report.queued as u64,
@@ -71,7 +78,42 @@ impl PeersReply {
 
 #[cfg(test)]
 mod tests {
+    use muster_wire::counters::DropLedger;
+
     use super::*;
+    use crate::endpoint::{Compressed, PeerInfo, PeerReport};
+
+    #[test]
+    fn a_peer_is_described_with_the_protocol_that_it_speaks() {
+        for (protocol, number) in [(Protocol::V1, 1), (Protocol::V2, 2)] {
+            let report = PeerReport {
+                peer: PeerInfo {
+                    id: EndpointId::from_random([1; 16]),
+                    address: String::new(),
+                    origin: PeerOrigin::Dialled,
+                    protocol,
+                },
+                connected: true,
+                messages_out: 0,
+                bytes_out: 0,
+                messages_in: 0,
+                bytes_in: 0,
+                compressed_out: Compressed::default(),
+                compressed_in: Compressed::default(),
+                queued: 0,
+                queued_bytes: 0,
+                dropped: DropLedger::default(),
+                refused: DropLedger::default(),
+                credit_waits: 0,
+            };
+            let counts = EndpointCounts {
+                peers: vec![report],
+                ..EndpointCounts::default()
+            };
+            let reply = PeersReply::new("node", &counts, &BTreeMap::new());
+            assert_eq!(reply.peers[0].protocol, number);
+        }
+    }
 
     #[test]
     fn the_loop_listens_for_the_question_that_is_asked() {

@@ -161,6 +161,11 @@ impl OpenBatch {
         self.class
     }
 
+    /// Where the frame begins in its buffer.
+    pub fn start(&self) -> usize {
+        self.start
+    }
+
     /// The bytes of the frame so far.
     pub fn size(&self, out: &[u8]) -> usize {
         out.len() - self.start + self.elsewhere
@@ -298,7 +303,7 @@ impl<'d, 'a> Batch<'d, 'a> {
         let class = read_class(&mut reader)?;
         let flags = reader.u8()?;
         let left = reader.varint()?;
-        // Compression is not spoken yet, and was not offered.
+        // What is compressed is expanded first.
         (flags == 0 && (1..=MAX_MESSAGES as u64).contains(&left)).then_some(Self {
             class,
             left,

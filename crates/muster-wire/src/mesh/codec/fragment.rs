@@ -6,6 +6,7 @@
 use bytes::Bytes;
 
 use super::batch::{self, Batch, Head};
+use super::compression::COMPRESSED_PART;
 use super::{
     Decoder, Encoder, FRAGMENT, Fault, Frame, FrameError, name, read_class, shared, skip_fields,
 };
@@ -41,12 +42,22 @@ pub fn put_fragment_head(
     length: usize,
     out: &mut Vec<u8>,
 ) {
+    put_flagged_head(class, (number, index), u8::from(last), length, out);
+}
+
+pub(super) fn put_flagged_head(
+    class: Class,
+    (number, index): (u64, u64),
+    flags: u8,
+    length: usize,
+    out: &mut Vec<u8>,
+) {
     let start = out.len();
     out.extend_from_slice(&[0; frame::HEADER]);
     out.extend_from_slice(&[FRAGMENT, class as u8]);
     put_varint(out, number);
     put_varint(out, index);
-    out.push(u8::from(last));
+    out.push(flags);
     put_varbyte(out, length);
     let whole = out.len() - start - frame::HEADER + length;
     let whole = u32::try_from(whole).unwrap_or(u32::MAX);
@@ -81,11 +92,18 @@ impl Decoder {
 }
 
 fn read_ref<'a>(reader: &mut Reader<'a>) -> Option<FragmentRef<'a>> {
+    let class = read_class(reader)?;
+    let (number, index) = (reader.varint()?, reader.varint()?);
+    let flags = reader.u8()?;
+    if flags & COMPRESSED_PART != 0 {
+        return None; // it is to be expanded first
+    }
+    let last = flags & 1 != 0;
     Some(FragmentRef {
-        class: read_class(reader)?,
-        number: reader.varint()?,
-        index: reader.varint()?,
-        last: reader.u8()? & 1 != 0,
+        class,
+        number,
+        index,
+        last,
         bytes: reader.string()?,
     })
 }

@@ -4,6 +4,7 @@
 //! ends count alike.
 
 mod batch;
+mod compression;
 mod fragment;
 mod records;
 #[cfg(test)]
@@ -19,6 +20,7 @@ use crate::message::Class;
 use crate::{EndpointId, Incarnation};
 
 pub use batch::{Batch, Head, MAX_ALIASES, MAX_MESSAGES, MessageRef, OpenBatch};
+pub use compression::{LEAST, MOST, expand, put_compressed_batch, put_compressed_part};
 pub use fragment::{FragmentRef, is_fragment, put_fragment_head};
 pub use records::{MAX_FILTER_BYTES, MAX_FILTER_ENTRIES, MAX_GUESTS, MAX_NEIGHBOURS, MAX_WORD};
 

@@ -198,6 +198,9 @@ pub struct Mesh {
     unreachable: Since,
     counts: Counts,
     decisions: VecDeque<Decision>,
+    /// What all have, whenever that made somebody known to be up.
+    #[cfg(test)]
+    agreed: Vec<u64>,
     #[cfg(test)]
     sabotage: crate::mesh::simulation::Sabotage,
 }
@@ -254,6 +257,8 @@ impl Mesh {
             unreachable: Since::default(),
             counts: Counts::default(),
             decisions: VecDeque::new(),
+            #[cfg(test)]
+            agreed: Vec::new(),
             #[cfg(test)]
             sabotage: crate::mesh::simulation::Sabotage::default(),
         }

@@ -71,7 +71,10 @@ impl Mesh {
     /// Sends records down the tree of `root`, or offers them if they are many.
     pub(super) fn spread(&mut self, targets: &[EndpointId], root: EndpointId, records: &[Record]) {
         let bytes: usize = records.iter().map(size).sum();
-        if bytes < OFFERED {
+        let offered = OFFERED;
+        #[cfg(test)]
+        let offered = self.sabotage.offered_from(offered);
+        if bytes < offered {
             return self.send_records(targets, root, None, records);
         }
         let ids: BTreeSet<EndpointId> = records.iter().map(Record::id).collect();
@@ -86,7 +89,10 @@ impl Mesh {
         held: Vec<Record>,
     ) {
         let bytes: usize = held.iter().map(size).sum();
-        if bytes < OFFERED {
+        let offered = OFFERED;
+        #[cfg(test)]
+        let offered = self.sabotage.offered_from(offered);
+        if bytes < offered {
             records.extend(held);
             self.send_records(targets, self.identity.id, None, &records);
         } else {
@@ -122,6 +128,10 @@ impl Mesh {
         list: &[Versions],
         now: Mono,
     ) {
+        #[cfg(test)]
+        if self.sabotage == crate::mesh::simulation::Sabotage::BelievedOffers {
+            self.believe(list, now);
+        }
         let mut taken = Vec::new();
         let mut waiting = Vec::new();
         let most = self.config.limits.nodes;
@@ -148,6 +158,25 @@ impl Mesh {
                 self.aside.remove(id);
             }
             self.offer_whole(&children, root, waiting);
+        }
+    }
+
+    /// Takes versions for the records that have them: breaks a rule on purpose.
+    #[cfg(test)]
+    fn believe(&mut self, list: &[Versions], now: Mono) {
+        for there in list {
+            for mut record in self.whole_records(there.id) {
+                match &mut record {
+                    Record::Node(node) if there.incarnation == node.incarnation => {
+                        std::sync::Arc::make_mut(node).version = there.node;
+                    }
+                    Record::Links(links) if there.incarnation == links.incarnation => {
+                        links.version = there.links;
+                    }
+                    _ => continue,
+                }
+                self.watch(now, |mesh| mesh.database.apply(&record));
+            }
         }
     }
 

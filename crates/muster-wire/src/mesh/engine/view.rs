@@ -57,6 +57,12 @@ impl Mesh {
         self.settled.is_none()
     }
 
+    /// The hashes that all were found to have since this was asked last.
+    #[cfg(test)]
+    pub(in crate::mesh) fn take_agreed(&mut self) -> Vec<u64> {
+        std::mem::take(&mut self.agreed)
+    }
+
     #[cfg(test)]
     pub(in crate::mesh) fn sabotage(&mut self, sabotage: crate::mesh::simulation::Sabotage) {
         self.sabotage = sabotage;

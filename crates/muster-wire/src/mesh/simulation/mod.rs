@@ -40,4 +40,20 @@ pub(super) enum Sabotage {
     NoPeers,
     /// Nobody finds out which version 1 endpoints forward.
     NoQuestions,
+    /// No rule is broken, but the smallest records are offered before they are sent.
+    OffersAll,
+    /// The same, and who is offered records takes their versions for the records.
+    BelievedOffers,
+    /// Those below are not waited for before it is said that all agree.
+    HastyAgreement,
+}
+
+impl Sabotage {
+    /// From how many bytes on records are offered.
+    pub(super) fn offered_from(self, bytes: usize) -> usize {
+        match self {
+            Self::OffersAll | Self::BelievedOffers => 1,
+            _ => bytes,
+        }
+    }
 }

@@ -108,6 +108,8 @@ pub(super) struct Network {
     pub(super) sabotage: Sabotage,
     /// Who is up in whose view, by the numbers of both.
     up: Vec<HashSet<EndpointId>>,
+    /// The hashes that the database of each endpoint has had.
+    hashes: HashMap<EndpointId, HashSet<u64>>,
     pub(super) probes: u64,
     incarnations: u64,
     /// Frames besides messages and heartbeats, and their bytes.
@@ -151,6 +153,7 @@ impl Network {
             steps: 0,
             sabotage,
             up: Vec::new(),
+            hashes: HashMap::new(),
             probes: 0,
             incarnations: 0,
             control: (0, 0),
@@ -471,6 +474,7 @@ impl Network {
 
     /// Carries out what an endpoint has decided, and wakes it when it is due.
     pub(super) fn after(&mut self, node: usize) {
+        self.check_agreement(node);
         while let Some(decision) = self.nodes[node].mesh.poll() {
             match decision {
                 Decision::Send { to, frame } => self.send(node, to, &frame),
@@ -504,6 +508,28 @@ impl Network {
         {
             self.nodes[node].wake = due;
             self.push(at.0, Event::Wake { node });
+        }
+    }
+
+    /// What an endpoint takes for what all have, all in its reach have had.
+    fn check_agreement(&mut self, node: usize) {
+        let (id, mesh) = (self.nodes[node].id, &mut self.nodes[node].mesh);
+        let agreed = mesh.take_agreed();
+        self.hashes.entry(id).or_default().insert(mesh.digest());
+        for hash in agreed {
+            let database = self.nodes[node].mesh.database();
+            let ids = database.reach().iter();
+            let ids = ids.filter_map(|slot| database.graph().id(slot));
+            for other in ids {
+                let has_had = self
+                    .hashes
+                    .get(&other)
+                    .is_some_and(|had| had.contains(&hash));
+                if !has_had {
+                    let text = format!("{node}: all agree, and {other} never had that");
+                    self.ledger.violations.push(text);
+                }
+            }
         }
     }
 

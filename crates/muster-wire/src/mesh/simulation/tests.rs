@@ -167,3 +167,18 @@ fn without_questions_what_version_1_forwards_comes_twice() {
 fn without_repair_databases_stay_different() {
     assert_seen(Sabotage::NoRepair, "no agreement");
 }
+
+#[test]
+fn with_everything_offered_the_rules_hold() {
+    assert_eq!(violations(Sabotage::OffersAll), [""; 0]);
+}
+
+#[test]
+fn offers_that_are_believed_leave_databases_different() {
+    assert_seen(Sabotage::BelievedOffers, "no agreement");
+}
+
+#[test]
+fn agreement_that_is_not_waited_for_is_not_what_all_have() {
+    assert_seen(Sabotage::HastyAgreement, "all agree, and");
+}

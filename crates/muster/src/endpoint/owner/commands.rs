@@ -8,6 +8,7 @@ use muster_wire::{EndpointId, Filter};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::endpoint::dial::DialState;
+use crate::endpoint::peer_options::PeerOptions;
 use crate::endpoint::peer_queue::PeerQueue;
 use crate::endpoint::status::PeerOrigin;
 use crate::endpoint::subscriber::SubscriberQueue;
@@ -40,6 +41,7 @@ pub(crate) enum Command {
     StartDial {
         address: String,
         offer: Offer,
+        options: PeerOptions,
         stop: watch::Sender<bool>,
         state: watch::Receiver<DialState>,
         done: oneshot::Sender<DialStart>,

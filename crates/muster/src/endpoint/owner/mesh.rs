@@ -81,6 +81,7 @@ impl Owner {
             self.shared.early.open();
         }
         if self.mesh.has_other_routes() {
+            self.choose_policies();
             self.publish_table();
             self.guests_may_hear_other_things();
         }

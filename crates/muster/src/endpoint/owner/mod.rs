@@ -15,13 +15,14 @@ use muster_wire::{EndpointId, Filter, Subscriptions};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::dial::DialState;
+use super::peer_options::PeerOptions;
 use super::peer_queue::{EndReason, PeerQueue};
 use super::shared::Shared;
 use super::status::{PeerOrigin, Status};
 use super::subscriber::SubscriberQueue;
 use guests::GuestNews;
 use mesh::MeshPart;
-use peers::Peer;
+use peers::{Peer, Spoken};
 
 use commands::MeshFrames;
 pub(crate) use commands::{Command, ConnectionCommand, DialStart, Inbox, OwnerHandle, Unpeer};
@@ -49,6 +50,7 @@ struct Connection {
 #[derive(Debug)]
 struct Dial {
     offer: Offer,
+    options: PeerOptions,
     stop: watch::Sender<bool>,
     state: watch::Receiver<DialState>,
     redundant: Option<EndpointId>,
@@ -268,6 +270,7 @@ impl Owner {
             Command::StartDial {
                 address,
                 offer,
+                options,
                 stop,
                 state,
                 done,
@@ -279,6 +282,7 @@ impl Owner {
                 } else {
                     let dial = Dial {
                         offer,
+                        options,
                         stop,
                         state,
                         redundant: None,
@@ -425,10 +429,16 @@ impl Owner {
                     peer,
                     protocol,
                     is_guest,
+                    reads_zstd,
                     filter,
                     announce,
                 } => {
-                    self.established(connection, peer, (protocol, is_guest), filter, announce);
+                    let spoken = Spoken {
+                        protocol,
+                        is_guest,
+                        reads_zstd,
+                    };
+                    self.established(connection, peer, spoken, filter, announce);
                 }
             }
         }

@@ -9,14 +9,28 @@ use muster_wire::{EndpointId, Filter, Mono};
 
 use super::guests::Asked;
 use super::{ConnectionCommand, Owner, Unpeer};
+use crate::endpoint::peer_options::{Known, PeerOptions, Policies};
 use crate::endpoint::peer_queue::{EndReason, PeerQueue};
 use crate::endpoint::status::{PeerInfo, PeerOrigin, Status};
+
+/// What was found out in the handshake.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Spoken {
+    pub(super) protocol: Protocol,
+    pub(super) is_guest: bool,
+    /// Whether the peer reads compressed frames.
+    pub(super) reads_zstd: bool,
+}
 
 #[derive(Debug)]
 pub(super) struct Peer {
     pub(super) connection: ConnectionId,
     pub(super) filter: Arc<Filter>,
     pub(super) queue: Arc<PeerQueue>,
+    /// What it was dialled with, if it was.
+    pub(super) options: PeerOptions,
+    /// Whether the rules for its queues were chosen by all that can be known of it.
+    pub(super) is_known: bool,
     /// Whether it may have its home here: it is of version 1, and in no mesh.
     pub(super) is_guest: bool,
     /// What it was told last that is subscribed to here, if it is of version 1.
@@ -48,10 +62,15 @@ impl Owner {
         &mut self,
         connection: ConnectionId,
         id: EndpointId,
-        (protocol, is_guest): (Protocol, bool),
+        spoken: Spoken,
         filter: Filter,
         announce: bool,
     ) {
+        let Spoken {
+            protocol,
+            is_guest,
+            reads_zstd,
+        } = spoken;
         let full = self.peers.len() >= self.shared.config.max_peers;
         let Some(entry) = self.connections.get_mut(&connection).filter(|_| !full) else {
             self.peering.closed(connection);
@@ -59,6 +78,9 @@ impl Owner {
             return;
         };
         entry.peer = Some(id);
+        let dial = self.dials.get(&entry.address);
+        let dial = dial.filter(|_| entry.origin == PeerOrigin::Dialled);
+        let options = dial.map(|dial| dial.options.clone()).unwrap_or_default();
         let info = PeerInfo {
             id,
             address: entry.address.clone(),
@@ -66,7 +88,8 @@ impl Owner {
             protocol,
         };
         let config = &self.shared.config;
-        let queue = Arc::new(PeerQueue::new(self.shared.me, info.clone(), config));
+        let queue = PeerQueue::new(self.shared.me, info.clone(), config);
+        let queue = Arc::new(queue.with_zstd(reads_zstd));
         if protocol == Protocol::V2 {
             queue.grant_first(config.credit.window(self.peers.len() + 1));
         }
@@ -78,6 +101,8 @@ impl Owner {
             connection,
             filter: Arc::clone(&filter),
             queue: Arc::clone(&queue),
+            options,
+            is_known: false,
             is_guest,
             told: self.filter.clone(),
             asked: Asked::default(),
@@ -94,6 +119,7 @@ impl Owner {
             self.mesh.mesh.guest_up(id, filter, self.shared.now());
             self.guests_may_hear_other_things();
         }
+        self.choose_policies();
         // First the table, then whoever is told of it, then the first message can arrive.
         self.publish_table();
         match protocol {
@@ -117,6 +143,28 @@ impl Owner {
         if !told {
             // It has ended meanwhile, or does not listen: the channel's end closes it.
             self.connection_closed(connection);
+        }
+    }
+
+    /// Chooses the rules for the queues of peers that more is known of now. What a peer of version 2 is called
+    /// is known when its record has come; nothing is routed to it before.
+    pub(super) fn choose_policies(&mut self) {
+        let mut routes = None;
+        for (id, peer) in self.peers.iter_mut().filter(|(_, peer)| !peer.is_known) {
+            let record = if peer.is_in_mesh() {
+                let routes = routes.get_or_insert_with(|| self.mesh.mesh.routes());
+                routes.slot(*id).and_then(|slot| routes.node(slot))
+            } else {
+                None
+            };
+            peer.is_known = record.is_some() || !peer.is_in_mesh();
+            let known = Known {
+                address: &peer.queue.info.address,
+                node: record.map(|node| (node.name.as_str(), node.role.as_str())),
+            };
+            let config = &self.shared.config;
+            let policies = Policies::of(config, known, &peer.options);
+            peer.queue.set_policies(&policies);
         }
     }
 

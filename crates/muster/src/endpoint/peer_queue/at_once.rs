@@ -3,7 +3,6 @@
 
 use std::sync::{Arc, MutexGuard, Weak};
 
-use muster_wire::peering::Protocol;
 use muster_wire::{Class, Message, Push, Queued};
 
 use super::{EndReason, PeerQueue, State, Writer, wake};
@@ -16,12 +15,7 @@ const SMALL: usize = 4 << 10;
 pub(crate) trait AtOnce: Send + Sync {
     /// Writes an item, unless somebody else is writing or has just done so: then gives it back. Calls `begin` when
     /// nobody else can write any more, and before it writes. Never waits.
-    fn write_at_once(
-        &self,
-        queue: &PeerQueue,
-        item: Outgoing,
-        begin: &mut dyn FnMut(),
-    ) -> Result<Written, Outgoing>;
+    fn write_at_once(&self, item: Outgoing, begin: &mut dyn FnMut()) -> Result<Written, Outgoing>;
 }
 
 /// What became of a write.
@@ -63,7 +57,7 @@ impl PeerQueue {
 
     /// Writes an item that has room now, or queues it.
     pub(super) fn push_at_once_locked(&self, state: MutexGuard<'_, State>, item: Outgoing) -> Push {
-        let class = self.class_for(&item);
+        let class = self.queue_of(&item);
         let Some(writer) = self.resting_writer(&state, &item, class) else {
             return self.push_locked(state, item);
         };
@@ -74,7 +68,7 @@ impl PeerQueue {
                 state.data.credits_mut().spend(class, cost);
             }
         };
-        match writer.write_at_once(self, item, &mut begin) {
+        match writer.write_at_once(item, &mut begin) {
             Err(item) => match held {
                 Some(state) => return self.push_locked(state, item),
                 None => return self.offer(item),
@@ -108,13 +102,5 @@ impl PeerQueue {
             return None;
         }
         self.at_once.get()?.upgrade()
-    }
-
-    /// The class whose queue an item is for: a peer of version 1 has one for all classes.
-    pub(super) fn class_for(&self, item: &Outgoing) -> Class {
-        match self.info.protocol {
-            Protocol::V1 => Class::Event,
-            Protocol::V2 => item.class(),
-        }
     }
 }

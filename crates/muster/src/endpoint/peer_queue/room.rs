@@ -10,18 +10,23 @@ use muster_wire::{Message, Push, Queued};
 use super::{Outgoing, PeerQueue, State};
 
 impl PeerQueue {
+    /// Whether an item is offered at once: it has room, or nobody waits for this peer.
+    fn goes_now(&self, state: &mut State, item: &Outgoing) -> bool {
+        let is_waited_for = state.is_waited_for[self.queue_of(item) as usize];
+        let queue = self.class_of(state, item);
+        !is_waited_for || queue.has_room(item.messages(), item.bytes()) || queue.is_empty()
+    }
+
     /// Offers a message if it has room, or would not be taken at all; writes it on this thread if `at_once`, under the
     /// conditions of [`PeerQueue::push_at_once`].
     pub(crate) fn push_if_room(&self, message: &Message, at_once: bool) -> Option<Push> {
         let item = Outgoing::Message(message.clone());
         let mut state = self.lock();
         let cannot = self.cannot_take(&state, &item);
-        let queue = self.class_of(&mut state, &item);
         if let Some(cause) = cannot {
-            return Some(queue.refuse(&item, cause));
+            return Some(self.class_of(&mut state, &item).refuse(&item, cause));
         }
-        let has_room = queue.has_room(item.messages(), item.bytes()) || queue.is_empty();
-        has_room.then(|| {
+        self.goes_now(&mut state, &item).then(|| {
             if at_once {
                 self.push_at_once_locked(state, item)
             } else {
@@ -38,8 +43,7 @@ impl PeerQueue {
             let queue = self.class_of(&mut state, &item);
             return Poll::Ready(queue.refuse(&item, cause));
         }
-        let queue = self.class_of(&mut state, &item);
-        if queue.has_room(item.messages(), item.bytes()) || queue.is_empty() {
+        if self.goes_now(&mut state, &item) {
             return Poll::Ready(self.push_locked(state, item));
         }
         if !state
@@ -66,15 +70,15 @@ impl PeerQueue {
         let mut state = self.lock();
         loop {
             let cannot = self.cannot_take(&state, &item);
-            let queue = self.class_of(&mut state, &item);
             if let Some(cause) = cannot {
-                return queue.refuse(&item, cause);
+                return self.class_of(&mut state, &item).refuse(&item, cause);
             }
-            if queue.has_room(item.messages(), item.bytes()) || queue.is_empty() {
+            if self.goes_now(&mut state, &item) {
                 return self.push_locked(state, item);
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
+                let queue = self.class_of(&mut state, &item);
                 return queue.refuse(&item, DropCause::Deadline);
             }
             state.waiting_for_room += 1;

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use muster_wire::{Class, Kind, Overflow, QueueLimits};
 
 use super::*;
-use crate::endpoint::PeerOrigin;
+use crate::endpoint::{LinkSpeed, PeerOrigin};
 
 pub(crate) fn queue(config: &EndpointConfig) -> PeerQueue {
     let id = |byte| EndpointId::from_random([byte; 16]);
@@ -110,5 +110,21 @@ fn who_waits_for_room_is_told_of_the_end_at_once() {
         assert_eq!(thread.join().unwrap(), told);
         assert_eq!(pong.try_recv(), Err(oneshot::error::TryRecvError::Closed));
         assert!(queue.ping().is_none());
+    }
+}
+
+#[test]
+fn only_who_reads_compressed_frames_is_sent_some_and_only_over_a_slow_link() {
+    let slow = EndpointConfig {
+        speed: LinkSpeed::Slow,
+        ..EndpointConfig::default()
+    };
+    for (config, reads_zstd, compresses) in [
+        (&slow, true, true),
+        (&slow, false, false),
+        (&EndpointConfig::default(), true, false),
+    ] {
+        let queue = queue(config).with_zstd(reads_zstd);
+        assert_eq!(queue.compresses(), compresses);
     }
 }

@@ -35,7 +35,6 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         }
         let config = &self.shared.config;
         let class = config.classes.class_of(topic.as_bytes(), Class::Event);
-        let limits = config.policies()[class as usize].limits;
         let lying = Lying {
             topic,
             start,
@@ -46,6 +45,10 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         };
         count(&self.shared.mesh.from_version_1);
         for hop in hops.iter() {
+            let Some(peer) = table.peer(*hop) else {
+                continue;
+            };
+            let limits = peer.handle.limits(class);
             let way = Way {
                 peer: *hop,
                 class,
@@ -70,7 +73,6 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         };
         // They have one queue for all classes.
         let class = Class::Event;
-        let limits = self.shared.config.policies()[class as usize].limits;
         let lying = Lying {
             topic,
             start,
@@ -80,10 +82,13 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             kind: message.kind,
         };
         for position in &route.guests {
-            let guest = table.peer(*position).map(|peer| peer.id);
-            if guest.is_none_or(|guest| routes.has_guest(origin, guest)) {
+            let Some(peer) = table.peer(*position) else {
+                continue;
+            };
+            if routes.has_guest(origin, peer.id) {
                 continue;
             }
+            let limits = peer.handle.limits(class);
             count(&self.shared.mesh.to_version_1);
             let way = Way {
                 peer: *position,

@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use muster_wire::counters::DropCause;
 use muster_wire::credit;
 use muster_wire::frame::{self, HEADER, Next};
-use muster_wire::mesh::codec::{self, Decoder, FragmentRef, Frame, FrameError, MessageRef};
+use muster_wire::mesh::codec::{self, Batch, Decoder, FragmentRef, Frame, FrameError, MessageRef};
 use muster_wire::mesh::{Verdict, addressed};
 use muster_wire::peering::Protocol;
 use muster_wire::routing::HopCache;
@@ -48,6 +48,8 @@ enum Stop {
     Owner(Vec<Frame>),
     /// A batch that came in parts is whole.
     Whole(Bytes),
+    /// A batch was compressed: its payload as it was before.
+    Expanded(Bytes),
     /// The peer is about to go: nothing more may be routed to it.
     Goodbye,
     End(EndReason),
@@ -72,6 +74,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
                 Ok(needed) => return Ok(needed),
                 Err(Stop::End(reason)) => return Err(reason),
                 Err(Stop::Whole(body)) => self.whole(&table, &body)?,
+                Err(Stop::Expanded(payload)) => self.expanded(&table, &payload)?,
                 Err(Stop::Goodbye) => {
                     let peer = self.queue.info.id;
                     let leaving = |done| Command::PeerLeaving(peer, done);
@@ -121,6 +124,22 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             }
             at += HEADER + length;
             largest = largest.max(HEADER + length);
+            let expanded = match codec::expand(payload, limit) {
+                Ok(expanded) => expanded,
+                Err(error) => break Err(lost(&error)),
+            };
+            if let Some(expanded) = &expanded {
+                let counts = &self.queue.counts.compressed_in;
+                counts.add(HEADER + length, HEADER + expanded.len());
+            }
+            let payload = match expanded.as_deref() {
+                // It lies elsewhere than what came before it.
+                Some(batch) if codec::is_batch(batch) => {
+                    break Err(Stop::Expanded(expanded.unwrap_or_default().into()));
+                }
+                Some(part) => part,
+                None => payload,
+            };
             let batch = match decoder.batch(payload) {
                 Ok(batch) => batch,
                 Err(error) => break Err(lost(&error)),
@@ -174,7 +193,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         &mut self,
         shared: &Shared,
         table: &Table,
-        batch: codec::Batch<'_, '_>,
+        batch: Batch<'_, '_>,
         buffer: &[u8],
     ) -> (u64, Option<FrameError>) {
         let class = batch.class;
@@ -205,15 +224,36 @@ impl<R: AsyncRead + Unpin> Reader<R> {
 
     /// A batch that came in parts is whole.
     fn whole(&mut self, table: &Table, body: &Bytes) -> Result<(), EndReason> {
-        let shared = Arc::clone(&self.shared);
         let mut decoder = Decoder::default();
-        let batch = decoder.cut_batch(body);
-        let batch = batch.map_err(|error| EndReason::Lost(error.to_string()))?;
-        let (messages, malformed) = self.batch(&shared, table, batch, body);
+        let batch = decoder.cut_batch(body).map(Some);
+        self.lying(table, body, batch)
+    }
+
+    /// A batch was compressed.
+    fn expanded(&mut self, table: &Table, payload: &Bytes) -> Result<(), EndReason> {
+        let mut decoder = std::mem::take(&mut self.mesh.decoder);
+        let outcome = self.lying(table, payload, decoder.batch(payload));
+        self.mesh.decoder = decoder;
+        outcome
+    }
+
+    /// The messages of a batch that lies in bytes of its own.
+    fn lying(
+        &mut self,
+        table: &Table,
+        bytes: &Bytes,
+        batch: Result<Option<Batch<'_, '_>>, FrameError>,
+    ) -> Result<(), EndReason> {
+        let shared = Arc::clone(&self.shared);
+        let lost = |error: FrameError| EndReason::Lost(error.to_string());
+        let Some(batch) = batch.map_err(lost)? else {
+            return Ok(());
+        };
+        let (messages, malformed) = self.batch(&shared, table, batch, bytes);
         PeerCounts::add(&self.queue.counts.messages_in, messages);
-        self.distribute(table, body, body.len());
+        self.distribute(table, bytes, bytes.len());
         self.settle(table.peers().len());
-        malformed.map_or(Ok(()), |error| Err(EndReason::Lost(error.to_string())))
+        malformed.map_or(Ok(()), |error| Err(lost(error)))
     }
 
     /// A message has come: for subscribers here, for others, or not at all.
@@ -247,10 +287,11 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         let Some((topic, _)) = self.routes.get(position).filter(|_| !hops.is_empty()) else {
             return;
         };
-        let limits = shared.config.policies()[class as usize].limits;
         for hop in hops.iter() {
-            let id = table.peer(*hop).map(|peer| peer.id);
-            if id.is_none_or(|id| id == self.queue.info.id || id == message.id.origin) {
+            let Some(peer) = table.peer(*hop) else {
+                continue;
+            };
+            if peer.id == self.queue.info.id || peer.id == message.id.origin {
                 continue;
             }
             if message.hops <= 1 {
@@ -270,7 +311,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
                 hops: message.hops - 1,
                 kind: message.kind,
             };
-            Relay::note(&mut self.relays, way, lying, limits);
+            Relay::note(&mut self.relays, way, lying, peer.handle.limits(class));
         }
     }
 

@@ -330,7 +330,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         for relay in self.relays.drain(..) {
             if let Some(peer) = table.peer(relay.way.peer) {
                 passed_on.add(relay.way.class);
-                let limits = config.policies()[relay.way.class as usize].limits;
+                let limits = peer.handle.limits(relay.way.class);
                 let most = limits.bytes.min(config.frame_limit);
                 let relayed = relay.into_relayed(chunk, allocation, most);
                 peer.handle.relay(relayed);

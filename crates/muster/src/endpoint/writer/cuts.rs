@@ -62,9 +62,32 @@ struct Cut {
 pub(super) enum Next {
     /// A small message, in a batch.
     Small(Piece),
-    /// A part: what stands before the payload's bytes, these, and what stands behind. And the topic, if it is
-    /// the first of its message.
-    Part(Vec<u8>, Bytes, Vec<u8>, Option<Topic>),
+    /// A part of a large one.
+    Part(Part),
+}
+
+/// A part of a message.
+#[derive(Debug)]
+pub(super) struct Part {
+    /// The number of its message, and which part of it this is.
+    pub(super) place: (u64, u64),
+    pub(super) last: bool,
+    /// What stands before the payload's bytes.
+    pub(super) head: Vec<u8>,
+    pub(super) payload: Bytes,
+    /// What stands behind.
+    pub(super) tail: Vec<u8>,
+    /// The topic, if it is the first of its message.
+    pub(super) topic: Option<Topic>,
+}
+
+impl Part {
+    /// Appends what stands before the part in its frame.
+    pub(super) fn put_head(&self, out: &mut Vec<u8>) {
+        let length = self.head.len() + self.payload.len() + self.tail.len();
+        put_fragment_head(Class::Bulk, self.place, self.last, length, out);
+        out.extend_from_slice(&self.head);
+    }
 }
 
 impl Cuts {
@@ -122,15 +145,18 @@ impl Cuts {
         } else {
             Vec::new()
         };
-        let length = head.len() + part.len() + tail.len();
         let place = (cut.number, cut.index);
         cut.index += 1;
         if last {
             self.current = None;
         }
-        let mut before = Vec::with_capacity(32 + head.len());
-        put_fragment_head(Class::Bulk, place, last, length, &mut before);
-        before.extend_from_slice(&head);
-        Some(Next::Part(before, part, tail, topic))
+        Some(Next::Part(Part {
+            place,
+            last,
+            head,
+            payload: part,
+            tail,
+            topic,
+        }))
     }
 }

@@ -7,7 +7,6 @@ use tokio::sync::{Mutex, MutexGuard};
 
 use super::output::Output;
 use crate::endpoint::outgoing::Outgoing;
-use crate::endpoint::peer_queue::PeerQueue;
 use crate::endpoint::peer_queue::at_once::{AtOnce, Written};
 
 /// How long ago the last write, of one message, must be for another without the writer's task. Whoever publishes
@@ -39,16 +38,11 @@ impl<W> Desk<W> {
 }
 
 impl<W: AsyncWrite + Unpin + Send> AtOnce for Desk<W> {
-    fn write_at_once(
-        &self,
-        queue: &PeerQueue,
-        item: Outgoing,
-        begin: &mut dyn FnMut(),
-    ) -> Result<Written, Outgoing> {
+    fn write_at_once(&self, item: Outgoing, begin: &mut dyn FnMut()) -> Result<Written, Outgoing> {
         match self.output_if_free() {
             Some(mut output) if output.has_rested(PAUSE) => {
                 begin();
-                Ok(output.write_at_once(queue, item))
+                Ok(output.write_at_once(item))
             }
             _ => Err(item),
         }

@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -14,7 +15,8 @@ use muster_wire::peering::Protocol;
 use muster_wire::{Class, EndpointId, Kind, Message, Topic};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
-use super::cuts::{Next, Piece};
+use super::cuts::{Next, Part, Piece};
+use super::shrinking::Shrinking;
 use crate::endpoint::outgoing::{Outgoing, Relayed};
 use crate::endpoint::peer_queue::at_once::Written;
 use crate::endpoint::peer_queue::{EndReason, PeerCounts, PeerQueue};
@@ -31,12 +33,13 @@ pub(super) const IN_PLACE: usize = 4 << 10;
 /// frame, and copies the part of it that has come.
 const BATCH: usize = 16 << 10;
 
+/// The same where batches are compressed: each for itself, so larger ones become smaller.
+const SLOW_BATCH: usize = 64 << 10;
+
 /// The encoder of a connection and its buffers.
 pub(super) struct Output<W> {
     pub(super) stream: W,
-    me: EndpointId,
-    peer: EndpointId,
-    protocol: Protocol,
+    queue: Arc<PeerQueue>,
     /// Headers and small payloads, one behind the other.
     buffer: Vec<u8>,
     /// Large payloads, each with the position in the buffer that it stands at.
@@ -51,6 +54,7 @@ pub(super) struct Output<W> {
     spare: Spare,
     /// The batch at the end of the buffer that more messages may follow in.
     batch: Option<OpenBatch>,
+    shrinking: Shrinking,
     /// The bytes of the buffer that are counted as sent: a write has begun with them.
     begun: usize,
     /// When the last write ended.
@@ -58,12 +62,10 @@ pub(super) struct Output<W> {
 }
 
 impl<W> Output<W> {
-    pub(super) fn new(stream: W, queue: &PeerQueue) -> Self {
+    pub(super) fn new(stream: W, queue: Arc<PeerQueue>) -> Self {
         Self {
             stream,
-            me: queue.me,
-            peer: queue.info.id,
-            protocol: queue.info.protocol,
+            queue,
             buffer: Vec::new(),
             in_place: Vec::new(),
             in_place_bytes: 0,
@@ -72,6 +74,7 @@ impl<W> Output<W> {
             encoder: Encoder::default(),
             spare: Spare::default(),
             batch: None,
+            shrinking: Shrinking::default(),
             begun: 0,
             wrote: None,
         }
@@ -101,7 +104,7 @@ impl<W: AsyncWrite + Unpin> Output<W> {
             Outgoing::Frame(frame) => self.add_frame(&frame),
             Outgoing::Message(message) => self.add(message),
             Outgoing::Addressed(message) => self.add_addressed(message),
-            Outgoing::Relayed(relayed) if self.protocol == Protocol::V1 => {
+            Outgoing::Relayed(relayed) if self.queue.info.protocol == Protocol::V1 => {
                 self.add_relayed_v1(&relayed);
             }
             Outgoing::Relayed(relayed) => self.add_relayed(&relayed),
@@ -115,16 +118,24 @@ impl<W: AsyncWrite + Unpin> Output<W> {
                 self.add_piece(piece);
                 false
             }
-            Next::Part(before, part, behind, topic) => {
-                self.close_batch();
-                self.buffer.extend_from_slice(&before);
-                self.in_place_bytes += part.len();
-                self.in_place.push((self.buffer.len(), part));
-                self.buffer.extend_from_slice(&behind);
-                self.messages.extend(topic);
+            Next::Part(part) => {
+                self.add_large_part(part);
                 true
             }
         }
+    }
+
+    fn add_large_part(&mut self, mut part: Part) {
+        self.close_batch();
+        self.messages.extend(part.topic.take());
+        let counts = &self.queue.counts.compressed_out;
+        if self.queue.compresses() && self.shrinking.part(&part, &mut self.buffer, counts) {
+            return;
+        }
+        part.put_head(&mut self.buffer);
+        self.in_place_bytes += part.payload.len();
+        self.in_place.push((self.buffer.len(), part.payload));
+        self.buffer.extend_from_slice(&part.tail);
     }
 
     fn add_piece(&mut self, piece: Piece) {
@@ -145,15 +156,28 @@ impl<W: AsyncWrite + Unpin> Output<W> {
     }
 
     fn close_batch(&mut self) {
-        if let Some(batch) = self.batch.take() {
-            batch.close(&mut self.buffer);
+        let Some(batch) = self.batch.take() else {
+            return;
+        };
+        let (class, start) = (batch.class(), batch.start());
+        batch.close(&mut self.buffer);
+        if self.queue.compresses() {
+            let (buffer, in_place) = (&mut self.buffer, &mut self.in_place);
+            let counts = &self.queue.counts.compressed_out;
+            let gone = self.shrinking.batch(class, start, buffer, in_place, counts);
+            self.in_place_bytes -= gone;
         }
     }
 
     /// Writes what stands before a payload of the mesh.
     fn add_head(&mut self, class: Class, head: &Head<'_>, length: usize) -> &mut OpenBatch {
+        let most = if self.queue.compresses() {
+            SLOW_BATCH
+        } else {
+            BATCH
+        };
         let open = self.batch.take_if(|batch| {
-            let has_room = batch.size(&self.buffer) < BATCH && !batch.is_full();
+            let has_room = batch.size(&self.buffer) < most && !batch.is_full();
             batch.class() == class && has_room
         });
         self.close_batch();
@@ -230,7 +254,7 @@ impl<W: AsyncWrite + Unpin> Output<W> {
     }
 
     fn add(&mut self, message: Message) {
-        if self.protocol == Protocol::V2 {
+        if self.queue.info.protocol == Protocol::V2 {
             return self.add_own(message);
         }
         let Message {
@@ -244,12 +268,12 @@ impl<W: AsyncWrite + Unpin> Output<W> {
 
     /// A message to this peer of version 1 alone.
     fn add_addressed(&mut self, message: Message) {
-        let receiver = self.peer;
+        let receiver = self.queue.info.id;
         self.add_v1(receiver, message.topic, message.payload, message.kind);
     }
 
     fn add_v1(&mut self, receiver: EndpointId, topic: Topic, payload: Bytes, kind: Kind) {
-        let (me, length) = (self.me, payload.len());
+        let (me, length) = (self.queue.me, payload.len());
         let bytes = topic.as_bytes();
         envelope::put_message_header_to(&mut self.buffer, me, receiver, kind, bytes, length);
         self.messages.push(topic);
@@ -262,9 +286,9 @@ impl<W: AsyncWrite + Unpin> Output<W> {
     }
 
     /// Writes a small item as far as the system takes it at once.
-    pub(super) fn write_at_once(&mut self, queue: &PeerQueue, item: Outgoing) -> Written {
+    pub(super) fn write_at_once(&mut self, item: Outgoing) -> Written {
         self.add_item(item);
-        self.begin(queue);
+        self.begin();
         // If the system takes nothing now, the writer's task asks again, and is told.
         let mut nobody = Context::from_waker(Waker::noop());
         let written = match Pin::new(&mut self.stream).poll_write(&mut nobody, &self.buffer) {
@@ -289,20 +313,21 @@ impl<W: AsyncWrite + Unpin> Output<W> {
 
     /// Counts what is about to be written. Before the write: what a failing write has handed over is unknown, not
     /// unsent.
-    fn begin(&mut self, queue: &PeerQueue) {
+    fn begin(&mut self) {
         self.close_batch();
-        PeerCounts::add(&queue.counts.messages_out, self.messages.len() as u64);
+        PeerCounts::add(&self.queue.counts.messages_out, self.messages.len() as u64);
         self.is_busy = self.messages.len() > 1;
         self.messages.clear();
         let bytes = self.size() - std::mem::take(&mut self.begun);
-        PeerCounts::add(&queue.counts.bytes_out, bytes as u64);
+        PeerCounts::add(&self.queue.counts.bytes_out, bytes as u64);
     }
 
     /// Writes everything, unless the peering ends first.
-    pub(super) async fn flush(&mut self, queue: &PeerQueue) -> Result<(), EndReason> {
-        self.begin(queue);
+    pub(super) async fn flush(&mut self) -> Result<(), EndReason> {
+        self.begin();
         let mut gathered = Gathered::new(&self.buffer, &self.in_place);
         let write = self.stream.write_all_buf(&mut gathered);
+        let queue = &self.queue;
         tokio::select! {
             biased;
             written = write => written.map_err(|error| EndReason::Lost(describe_io(&error)))?,
