@@ -94,11 +94,14 @@ impl PeerQueue {
         item: &Outgoing,
         class: Class,
     ) -> Option<Arc<dyn AtOnce>> {
-        if state.writer != Writer::Rests || item.cost() > SMALL {
+        // Compressing is the writer's work, and a slow link has more to wait for than its task.
+        if state.writer != Writer::Rests || item.cost() > SMALL || self.compresses() {
             return None;
         }
         let has_nothing = state.has_nothing() && state.data.is_empty();
-        if !has_nothing || !state.data.credits().allows(class) {
+        // What the queue would refuse as too large is refused.
+        let has_room = (state.data.class(class)).has_room(item.messages(), item.bytes());
+        if !has_nothing || !has_room || !state.data.credits().allows(class) {
             return None;
         }
         self.at_once.get()?.upgrade()
