@@ -1,11 +1,12 @@
 //! The queue between everything that sends to a peer and the task that writes to its connection.
 
 pub(crate) mod at_once;
+mod counts;
 mod credit;
 mod room;
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 
@@ -21,11 +22,11 @@ use muster_wire::{
 use tokio::sync::oneshot;
 
 use super::config::EndpointConfig;
-use super::counts::Compressed;
 use super::outgoing::Outgoing;
 use super::peer_options::Policies;
 use super::status::PeerInfo;
 use at_once::AtOnce;
+pub(crate) use counts::{CompressedCounts, PeerCounts};
 
 /// Why a peering ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -149,41 +150,6 @@ pub(crate) const TAKEN: usize = 256 << 10;
 
 /// Why a mesh's goodbye is said.
 const SHUTTING_DOWN: u8 = 1;
-
-/// What crossed a peering, in messages and bytes of frames.
-#[derive(Debug, Default)]
-pub(crate) struct PeerCounts {
-    pub(crate) messages_in: AtomicU64,
-    pub(crate) bytes_in: AtomicU64,
-    pub(crate) messages_out: AtomicU64,
-    pub(crate) bytes_out: AtomicU64,
-    pub(crate) compressed_in: CompressedCounts,
-    pub(crate) compressed_out: CompressedCounts,
-    /// Reads from the connection that brought something: signs of life.
-    pub(crate) reads: AtomicU64,
-}
-
-/// What crossed a peering compressed, in bytes of frames, in one direction.
-#[derive(Debug, Default)]
-pub(crate) struct CompressedCounts {
-    bytes: AtomicU64,
-    original: AtomicU64,
-}
-
-impl CompressedCounts {
-    /// Counts a frame, and how large it would have been.
-    pub(crate) fn add(&self, bytes: usize, original: usize) {
-        PeerCounts::add(&self.bytes, bytes as u64);
-        PeerCounts::add(&self.original, original as u64);
-    }
-
-    pub(crate) fn get(&self) -> Compressed {
-        Compressed {
-            bytes: PeerCounts::get(&self.bytes),
-            original: PeerCounts::get(&self.original),
-        }
-    }
-}
 
 /// What the writer took.
 #[derive(Debug, PartialEq, Eq)]
@@ -671,16 +637,6 @@ fn wake(mut state: MutexGuard<'_, State>) {
     drop(state);
     if let Some(waker) = waker {
         waker.wake();
-    }
-}
-
-impl PeerCounts {
-    pub(crate) fn add(counter: &AtomicU64, by: u64) {
-        counter.fetch_add(by, Ordering::Relaxed);
-    }
-
-    pub(crate) fn get(counter: &AtomicU64) -> u64 {
-        counter.load(Ordering::Relaxed)
     }
 }
 
