@@ -198,7 +198,9 @@ async fn replay(fleet: &mut Fleet, arguments: &Demo, screen: &Screen) -> Result<
         if fleet.is_stopping() {
             continue;
         }
-        if !killed && progress.is_some_and(|progress| progress >= KILL_AT) {
+        // What a life never reported would be missing in the account.
+        let have_reported = KILLED.iter().all(|name| fleet.report(name).is_some());
+        if !killed && have_reported && progress.is_some_and(|progress| progress >= KILL_AT) {
             killed = true;
             for name in KILLED {
                 fleet.hold(name);
