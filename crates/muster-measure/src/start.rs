@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use muster::wire::QueueLimits;
 use muster::{
-    Delivery, Endpoint, EndpointConfig, Exposure, Forwarding, NodeIdentity, Status, Subscriber,
+    Delivery, Endpoint, EndpointConfig, Exposure, Forwarding, LossReason, NodeIdentity, Status,
+    Subscriber,
 };
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
@@ -202,8 +203,8 @@ impl Seen {
                 Some(Delivery::Status(Status::PeerLost { reason, .. })) => {
                     self.lost += 1;
                     // The other end says why.
-                    if !reason.contains("closed by the peer") {
-                        self.reason.get_or_insert(reason);
+                    if reason != LossReason::Closed {
+                        self.reason.get_or_insert(reason.to_string());
                     }
                 }
                 Some(_) => {}

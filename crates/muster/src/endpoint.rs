@@ -4,15 +4,17 @@ mod config;
 mod connection;
 mod counts;
 mod dial;
-mod early;
 mod echo;
+mod end_reason;
 mod in_order;
+mod join_buffer;
 mod outgoing;
 mod owner;
 mod peer_options;
-mod peer_queue;
+mod peer_session;
 mod publisher;
 mod reader;
+mod send_queue;
 mod shared;
 mod socket;
 mod spare;
@@ -37,11 +39,12 @@ pub use config::{
     Credit, EndpointConfig, Exposure, Forwarding, Heartbeat, NodeIdentity, TopicClasses,
 };
 pub use counts::{Compressed, EndpointCounts, PeerReport};
+pub use end_reason::{LossReason, RemovalReason, UnavailableReason};
 pub use peer_options::{LinkSpeed, PeerMatch, PeerOptions, PeerRule, QueueOptions};
 pub use publisher::{Outcome, Publisher};
 pub use status::{PeerInfo, PeerOrigin, Status};
 pub use subscriber::{Batch, Delivery, Received, Subscriber, TryReceiveError};
-pub use tls::{Certificates, Tls, TlsError};
+pub use tls::{Certificates, ConnectionError, Tls, TlsError, TlsFailure};
 
 use dial::{DialState, DialTask};
 use owner::{Command, DialStart, Owner, OwnerHandle, Unpeer};
@@ -109,7 +112,7 @@ pub enum PeerError {
         /// The address, as dialled.
         address: String,
         /// Why.
-        reason: String,
+        reason: UnavailableReason,
     },
     /// The endpoint is shutting down.
     #[error("the endpoint has ended")]
@@ -163,7 +166,7 @@ impl Endpoint {
         table
             .peers()
             .iter()
-            .map(|peer| peer.handle.len())
+            .map(|peer| peer.handle.queue.len())
             .max()
             .unwrap_or(0)
     }
@@ -605,7 +608,7 @@ fn accepted(stream: TcpStream, address: SocketAddr, shared: &Arc<Shared>, owner:
     tokio::spawn(async move {
         let address = address.to_string();
         if let Err(reason) = accept(stream, &address, &shared, owner).await {
-            shared.refused(&address, &reason);
+            shared.refused(&address, &reason.to_string());
         }
     });
 }
@@ -616,13 +619,13 @@ async fn accept(
     address: &str,
     shared: &Arc<Shared>,
     owner: OwnerHandle,
-) -> Result<(), String> {
+) -> Result<(), UnavailableReason> {
     let limit = shared.config.handshake_timeout;
     let (number, evicted) = shared.tls_handshake_begins();
     let secured = tokio::select! {
         secured = tokio::time::timeout(limit, shared.tls.accept(stream)) => secured
-            .unwrap_or_else(|_| Err(format!("TLS handshake took longer than {limit:?}"))),
-        _ = evicted => Err("too many TLS handshakes under way".to_owned()),
+            .map_or(Err(UnavailableReason::TlsTimeout(limit)), |secured| Ok(secured?)),
+        _ = evicted => Err(UnavailableReason::TooManyTlsHandshakes),
     };
     shared.tls_handshake_ends(number);
     let secured = secured?;

@@ -5,11 +5,11 @@ mod node;
 pub mod store;
 
 pub use endpoint::{
-    Batch, Certificates, Compressed, Credit, Delivery, Endpoint, EndpointConfig, EndpointCounts,
-    Exposure, Forwarding, Heartbeat, LinkSpeed, ListenError, NodeIdentity, Outcome, PeerError,
-    PeerInfo, PeerMatch, PeerOptions, PeerOrigin, PeerReport, PeerRule, Publisher, QueueOptions,
-    Received, StartError, Status, Subscriber, Tls, TlsError, TopicClasses, TryReceiveError,
-    random_id,
+    Batch, Certificates, Compressed, ConnectionError, Credit, Delivery, Endpoint, EndpointConfig,
+    EndpointCounts, Exposure, Forwarding, Heartbeat, LinkSpeed, ListenError, LossReason,
+    NodeIdentity, Outcome, PeerError, PeerInfo, PeerMatch, PeerOptions, PeerOrigin, PeerReport,
+    PeerRule, Publisher, QueueOptions, Received, RemovalReason, StartError, Status, Subscriber,
+    Tls, TlsError, TlsFailure, TopicClasses, TryReceiveError, UnavailableReason, random_id,
 };
 pub use muster_cluster as cluster;
 pub use muster_cluster::{NotReady, Quorum, ReadyError};

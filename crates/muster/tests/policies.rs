@@ -267,7 +267,9 @@ async fn options_of_a_dial_come_before_rules() {
             (PeerOptions::default(), 1000, usize::MAX),
             (options, 3000, 3000),
         ] {
-            hub.dial_with(&address.to_string(), None, options);
+            // Again, if the other end has not noticed yet that the last peering is over.
+            let retry = Some(Duration::from_millis(20));
+            hub.dial_with(&address.to_string(), retry, options);
             let mut publisher = hub.publisher();
             within(async {
                 while hub

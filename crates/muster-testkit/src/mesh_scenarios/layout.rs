@@ -43,7 +43,6 @@ fn links(linking: Linking, hubs: u32, nodes: u32, random: &mut Random) -> Vec<(u
 /// `MESH_LINKING=three` or `all` for one of the linkings alone.
 #[test]
 #[ignore = "prints the figures of the specification's section 14"]
-#[expect(clippy::disallowed_methods, reason = "a figure, nothing depends on it")]
 fn control_traffic() {
     let number = |name, default| u32::try_from(setting(name, default)).unwrap();
     let hubs = number("MESH_HUBS", 12);

@@ -14,12 +14,13 @@ use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 
 use super::config::Heartbeat;
+use super::end_reason::{EndReason, LossReason, UnavailableReason};
 use super::owner::{Command, ConnectionCommand, OwnerHandle};
-use super::peer_queue::{EndReason, PeerQueue};
+use super::peer_session::PeerSession;
 use super::reader::Reader;
 use super::shared::Shared;
 use super::status::PeerOrigin;
-use super::tls::{self, Secured};
+use super::tls::{self, ConnectionError, Secured};
 use super::writer;
 
 /// Commands for one connection during its handshake, which takes fewer than ten.
@@ -28,16 +29,13 @@ const CONNECTION_COMMANDS: usize = 32;
 /// How long the writer may take to notice that the peering has ended.
 const WRITER_GRACE: Duration = Duration::from_millis(200);
 
-/// The end of a connection whose other side has not said a word of the handshake.
-const SILENT_END: &str = "the peer closed without a word; is TLS in the same mode on both sides?";
-
 /// How a connection ended.
 #[derive(Debug)]
 pub(crate) enum ConnectionEnd {
     /// Nobody was there.
-    Unreachable(String),
+    Unreachable(UnavailableReason),
     /// No peering came about.
-    Failed(String),
+    Failed(UnavailableReason),
     /// There is a peering with that endpoint by another connection.
     Redundant(muster_wire::EndpointId),
     /// It was a peering.
@@ -87,7 +85,7 @@ where
         })
         .await;
     let Some(connection) = connected else {
-        return ConnectionEnd::Failed("not wanted any more".to_owned());
+        return ConnectionEnd::Failed(UnavailableReason::NotWanted);
     };
     let mut buffer = BytesMut::new();
     // The handshake's own limit names the cause; this one catches a peer that does not read.
@@ -102,12 +100,12 @@ where
     );
     let outcome = match tokio::time::timeout(limit, handshake).await {
         Ok(outcome) => outcome,
-        Err(_) => Err(ConnectionEnd::Failed("handshake timed out".to_owned())),
+        Err(_) => Err(ConnectionEnd::Failed(UnavailableReason::HandshakeTimeout)),
     };
     let end = match outcome {
-        Ok(queue) => {
-            ConnectionEnd::Ended(run_peering(reader, writer, buffer, &shared, &owner, queue).await)
-        }
+        Ok(session) => ConnectionEnd::Ended(
+            run_peering(reader, writer, buffer, &shared, &owner, session).await,
+        ),
         Err(end) => {
             let _ = tokio::time::timeout(WRITER_GRACE, writer.shutdown()).await;
             end
@@ -124,21 +122,21 @@ async fn shake_hands<R, W>(
     commands: &mut mpsc::Receiver<ConnectionCommand>,
     owner: &OwnerHandle,
     connection: ConnectionId,
-) -> Result<Arc<PeerQueue>, ConnectionEnd>
+) -> Result<Arc<PeerSession>, ConnectionEnd>
 where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
 {
-    let failed = |reason: String| ConnectionEnd::Failed(reason);
+    let failed = ConnectionEnd::Failed;
     let mut waiting_for_owner = false;
     let mut heard = false;
     loop {
         if !waiting_for_owner {
             let next = frame::next(buffer, HANDSHAKE_LIMIT).map_err(|error| {
                 if buffer.starts_with(&tls::RECORD) {
-                    return failed("the peer speaks TLS, this side has it switched off".to_owned());
+                    return failed(UnavailableReason::PeerSpeaksTls);
                 }
-                failed(error.to_string())
+                failed(error.into())
             })?;
             if let Next::Complete(length) = next {
                 let payload = buffer[HEADER..HEADER + length].to_vec();
@@ -152,38 +150,38 @@ where
         tokio::select! {
             command = commands.recv() => match command {
                 Some(ConnectionCommand::Write(frame)) => {
-                    writer.write_all(&frame).await.map_err(|e| failed(ended(&e, heard)))?;
+                    writer.write_all(&frame).await.map_err(|error| failed(ended(error, heard)))?;
                 }
                 Some(ConnectionCommand::Continue) => waiting_for_owner = false,
-                Some(ConnectionCommand::Become(queue)) => return Ok(queue),
+                Some(ConnectionCommand::Become(session)) => return Ok(session),
                 Some(ConnectionCommand::Close(HandshakeError::Redundant { peer })) => {
                     return Err(ConnectionEnd::Redundant(peer));
                 }
-                Some(ConnectionCommand::Close(reason)) => return Err(failed(reason.to_string())),
-                None => return Err(failed("refused".to_owned())),
+                Some(ConnectionCommand::Close(reason)) => return Err(failed(reason.into())),
+                None => return Err(failed(UnavailableReason::NotWanted)),
             },
             read = reader.read_buf(buffer), if !waiting_for_owner => match read {
-                Ok(0) if !heard => return Err(failed(SILENT_END.to_owned())),
-                Ok(0) => return Err(failed("connection closed during the handshake".to_owned())),
+                Ok(0) if !heard => return Err(failed(UnavailableReason::ClosedInSilence)),
+                Ok(0) => return Err(failed(UnavailableReason::ClosedInHandshake)),
                 Ok(_) => {}
-                Err(error) => return Err(failed(ended(&error, heard))),
+                Err(error) => return Err(failed(ended(error, heard))),
             },
         }
     }
 }
 
 /// Why a connection ended during its handshake.
-fn ended(error: &io::Error, heard: bool) -> String {
+fn ended(error: io::Error, heard: bool) -> UnavailableReason {
     match error.kind() {
         io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe if !heard => {
-            SILENT_END.to_owned()
+            UnavailableReason::ClosedInSilence
         }
-        _ => tls::describe_io(error),
+        _ => ConnectionError::from(error).into(),
     }
 }
 
 /// Pings the peer when it is silent, and says when it has been silent for too long.
-async fn heartbeat(queue: &PeerQueue, heartbeat: Heartbeat) -> EndReason {
+async fn heartbeat(session: &PeerSession, heartbeat: Heartbeat) -> EndReason {
     let Heartbeat { interval, timeout } = heartbeat;
     if interval.is_zero() {
         return std::future::pending().await;
@@ -194,11 +192,11 @@ async fn heartbeat(queue: &PeerQueue, heartbeat: Heartbeat) -> EndReason {
     let (mut reads, mut silent) = (0, Duration::ZERO);
     loop {
         ticks.tick().await;
-        let now = queue.counts.reads.load(Ordering::Relaxed);
-        if queue.is_waiting() {
+        let now = session.counts.reads.load(Ordering::Relaxed);
+        if session.reader_waits() {
             // It is this side that is slow: it reads nothing and answers no pings, but it is there.
             (reads, silent) = (now, Duration::ZERO);
-            let _ = queue.ping();
+            let _ = session.ping();
             continue;
         }
         if now != reads {
@@ -207,10 +205,10 @@ async fn heartbeat(queue: &PeerQueue, heartbeat: Heartbeat) -> EndReason {
         }
         silent += interval;
         if silent >= timeout.max(interval * 2) {
-            return EndReason::Lost(format!("no sign of life for {silent:?}"));
+            return LossReason::Silent(silent).into();
         }
         // Whoever measures the time gets pongs of its own.
-        let _ = queue.ping();
+        let _ = session.ping();
     }
 }
 
@@ -220,26 +218,26 @@ async fn run_peering<R, W>(
     buffer: BytesMut,
     shared: &Arc<Shared>,
     owner: &OwnerHandle,
-    queue: Arc<PeerQueue>,
+    session: Arc<PeerSession>,
 ) -> EndReason
 where
     R: AsyncRead + Send + Unpin + 'static,
     W: AsyncWrite + Send + Unpin + 'static,
 {
     let bye_timeout = shared.config.bye_timeout;
-    let mut writer = tokio::spawn(writer::run(writer, Arc::clone(&queue), bye_timeout));
+    let mut writer = tokio::spawn(writer::run(writer, Arc::clone(&session), bye_timeout));
     let mut reader = Reader::new(
         stream,
         buffer,
         Arc::clone(shared),
         owner.clone(),
-        Arc::clone(&queue),
+        Arc::clone(&session),
     );
     tokio::select! {
-        reason = reader.run() => queue.end(reason),
-        reason = heartbeat(&queue, shared.config.heartbeat) => queue.end(reason),
+        reason = reader.run() => session.queue.end(reason),
+        reason = heartbeat(&session, shared.config.heartbeat) => session.queue.end(reason),
         _ = &mut writer => {
-            poll_fn(|cx| queue.poll_ended(cx)).await;
+            poll_fn(|cx| session.queue.poll_ended(cx)).await;
         }
     }
     if !writer.is_finished()
@@ -251,7 +249,6 @@ where
         // Its counts are complete when it is gone.
         let _ = writer.await;
     }
-    queue
-        .ended()
-        .unwrap_or_else(|| EndReason::Lost("connection closed".to_owned()))
+    let ended = session.queue.ended();
+    ended.unwrap_or_else(|| LossReason::Closed.into())
 }

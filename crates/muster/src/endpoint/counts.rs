@@ -7,7 +7,7 @@ use muster_wire::EndpointId;
 use muster_wire::counters::{Counter, DropCause, DropLedger};
 
 use super::Endpoint;
-use super::peer_queue::{PeerCounts, PeerQueue};
+use super::peer_session::{PeerCounts, PeerSession};
 use super::shared::Table;
 use super::status::PeerInfo;
 use super::subscriber::lock_ledger;
@@ -84,9 +84,9 @@ const TOTALS: usize = 1024;
 #[derive(Debug, Default)]
 pub(crate) struct Former {
     /// Those whose connection still stands.
-    leaving: Vec<Arc<PeerQueue>>,
+    leaving: Vec<Arc<PeerSession>>,
     /// The last ones.
-    recent: VecDeque<Arc<PeerQueue>>,
+    recent: VecDeque<Arc<PeerSession>>,
     /// The totals of the ones before.
     totals: Totals,
 }
@@ -103,21 +103,21 @@ struct Totals {
 
 impl Former {
     /// A peer is being removed, and leaves the routing table.
-    pub(crate) fn leave(&mut self, queue: &Arc<PeerQueue>) {
-        if !self.leaving.iter().any(|known| Arc::ptr_eq(known, queue)) {
-            self.leaving.push(Arc::clone(queue));
+    pub(crate) fn leave(&mut self, session: &Arc<PeerSession>) {
+        if !self.leaving.iter().any(|known| Arc::ptr_eq(known, session)) {
+            self.leaving.push(Arc::clone(session));
         }
     }
 
     /// Keeps a former peer's counts; `at_most` queues may be in use still.
-    pub(crate) fn retire(&mut self, queue: &Arc<PeerQueue>, at_most: usize) {
-        self.leaving.retain(|known| !Arc::ptr_eq(known, queue));
-        self.recent.push_back(Arc::clone(queue));
+    pub(crate) fn retire(&mut self, session: &Arc<PeerSession>, at_most: usize) {
+        self.leaving.retain(|known| !Arc::ptr_eq(known, session));
+        self.recent.push_back(Arc::clone(session));
         while self.recent.len() > RECENT {
             let in_use = self
                 .recent
                 .front()
-                .is_some_and(|queue| Arc::strong_count(queue) > 1);
+                .is_some_and(|session| Arc::strong_count(session) > 1);
             if in_use && self.recent.len() <= RECENT + at_most {
                 break;
             }
@@ -204,15 +204,15 @@ impl Endpoint {
             .collect();
         let former = self.shared.former();
         // A queue that is on its way out of the table is in both.
-        let elsewhere = |queue: &&Arc<PeerQueue>| {
+        let elsewhere = |session: &&Arc<PeerSession>| {
             let mut present = table.peers().iter();
-            !present.any(|entry| Arc::ptr_eq(&entry.handle, queue))
+            !present.any(|entry| Arc::ptr_eq(&entry.handle, session))
         };
         let leaving = former.leaving.iter().filter(elsewhere);
-        peers.extend(leaving.map(|queue| report(queue, true)));
+        peers.extend(leaving.map(|session| report(session, true)));
         let mut totals = former.totals.clone();
-        for queue in former.recent.iter().filter(elsewhere) {
-            totals.add(report(queue, false));
+        for session in former.recent.iter().filter(elsewhere) {
+            totals.add(report(session, false));
         }
         drop(former);
         totals.limit();
@@ -254,11 +254,11 @@ impl Endpoint {
     }
 }
 
-fn report(queue: &PeerQueue, connected: bool) -> PeerReport {
-    let (queued, queued_bytes, dropped) = queue.depth();
-    let counts = &queue.counts;
+fn report(session: &PeerSession, connected: bool) -> PeerReport {
+    let depth = session.queue.depth();
+    let counts = &session.counts;
     PeerReport {
-        peer: queue.info.clone(),
+        peer: session.info.clone(),
         connected,
         messages_out: PeerCounts::get(&counts.messages_out),
         bytes_out: PeerCounts::get(&counts.bytes_out),
@@ -266,17 +266,18 @@ fn report(queue: &PeerQueue, connected: bool) -> PeerReport {
         bytes_in: PeerCounts::get(&counts.bytes_in),
         compressed_out: counts.compressed_out.get(),
         compressed_in: counts.compressed_in.get(),
-        queued,
-        queued_bytes,
-        dropped,
-        refused: queue.refused(),
-        credit_waits: queue.credit_waits(),
+        queued: depth.messages,
+        queued_bytes: depth.bytes,
+        dropped: depth.dropped,
+        refused: session.refused(),
+        credit_waits: session.queue.credit_waits(),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::endpoint::send_queue::SendQueue;
     use crate::endpoint::{EndpointConfig, PeerOrigin};
 
     #[test]
@@ -293,19 +294,20 @@ mod tests {
                 origin: PeerOrigin::Accepted,
                 protocol: muster_wire::peering::Protocol::V1,
             };
-            let queue = Arc::new(PeerQueue::new(EndpointId::default(), info, &config));
-            PeerCounts::add(&queue.counts.messages_in, 3);
-            queue.count_refused(DropCause::Malformed, "/t");
-            former.leave(&queue);
-            former.retire(&queue, 8);
+            let queue = SendQueue::new(info.protocol, &config);
+            let session = Arc::new(PeerSession::new(EndpointId::default(), info, queue));
+            PeerCounts::add(&session.counts.messages_in, 3);
+            session.count_refused(DropCause::Malformed, "/t");
+            former.leave(&session);
+            former.retire(&session, 8);
             if number % 50 == 0 {
-                in_use.push(queue);
+                in_use.push(session);
             }
         }
         assert!(former.leaving.is_empty() && former.recent.len() <= RECENT + 8);
         let mut totals = former.totals.clone();
-        for queue in &former.recent {
-            totals.add(report(queue, false));
+        for session in &former.recent {
+            totals.add(report(session, false));
         }
         totals.limit();
         let reports: Vec<_> = totals.into_reports().collect();

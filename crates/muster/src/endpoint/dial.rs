@@ -9,8 +9,8 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::connection::{self, ConnectionEnd};
+use super::end_reason::{EndReason, UnavailableReason};
 use super::owner::{Command, OwnerHandle};
-use super::peer_queue::EndReason;
 use super::shared::Shared;
 use super::socket;
 use super::status::PeerOrigin;
@@ -22,7 +22,7 @@ const JITTER: u32 = 10;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum DialState {
     Connecting,
-    Failed(String),
+    Failed(UnavailableReason),
     /// There is, or will be, a peering with this endpoint by another connection.
     Redundant(EndpointId),
 }
@@ -34,6 +34,13 @@ pub(crate) struct DialTask {
     pub(crate) retry: Option<Duration>,
     pub(crate) stop: watch::Receiver<bool>,
     pub(crate) state: watch::Sender<DialState>,
+}
+
+fn unreachable(error: &std::io::Error) -> UnavailableReason {
+    UnavailableReason::Unreachable {
+        kind: error.kind(),
+        text: error.to_string(),
+    }
 }
 
 impl DialTask {
@@ -84,7 +91,7 @@ impl DialTask {
                 ConnectionEnd::Ended(EndReason::Lost(reason)) => {
                     let Some(retry) = self.retry else {
                         // Whoever waits for the peering may not have been told of it.
-                        self.state.send_replace(DialState::Failed(reason));
+                        self.state.send_replace(DialState::Failed(reason.into()));
                         return;
                     };
                     // As Broker: at once; but not in a tight loop with a peer that always closes.
@@ -100,18 +107,18 @@ impl DialTask {
         let connect = TcpStream::connect(self.address.as_str());
         let stream = match tokio::time::timeout(self.shared.config.connect_timeout, connect).await {
             Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => return ConnectionEnd::Unreachable(error.to_string()),
-            Err(_) => return ConnectionEnd::Unreachable("connection timed out".to_owned()),
+            Ok(Err(error)) => return ConnectionEnd::Unreachable(unreachable(&error)),
+            Err(_) => return ConnectionEnd::Unreachable(UnavailableReason::ConnectTimeout),
         };
         if let Err(error) = socket::prepare(&stream) {
-            return ConnectionEnd::Failed(error.to_string());
+            return ConnectionEnd::Failed(unreachable(&error));
         }
         let limit = self.shared.config.handshake_timeout;
         let secured = match tokio::time::timeout(limit, self.shared.tls.connect(stream)).await {
             Ok(Ok(secured)) => secured,
-            Ok(Err(reason)) => return ConnectionEnd::Failed(reason),
+            Ok(Err(reason)) => return ConnectionEnd::Failed(reason.into()),
             Err(_) => {
-                return ConnectionEnd::Failed(format!("TLS handshake took longer than {limit:?}"));
+                return ConnectionEnd::Failed(UnavailableReason::TlsTimeout(limit));
             }
         };
         // A task of its own: it outlives the dial to say goodbye.
@@ -122,9 +129,9 @@ impl DialTask {
             self.address.clone(),
             PeerOrigin::Dialled,
         ));
-        connection
-            .await
-            .unwrap_or_else(|error| ConnectionEnd::Failed(error.to_string()))
+        connection.await.unwrap_or_else(|error| {
+            ConnectionEnd::Failed(UnavailableReason::Task(error.to_string()))
+        })
     }
 
     /// Waits for the end of the handshake that made this dial redundant, and until the peering is told of:
@@ -138,7 +145,7 @@ impl DialTask {
         };
         let peered = self.until(is_told);
         if tokio::time::timeout(limit, peered).await.is_err() {
-            let reason = format!("the other connection to {peer} was lost");
+            let reason = UnavailableReason::OtherLost(peer);
             self.state.send_replace(DialState::Failed(reason));
         }
     }

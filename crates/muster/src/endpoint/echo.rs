@@ -73,7 +73,7 @@ impl Shared {
         let route = table.route(topic.as_bytes());
         for peer in route.peers.iter().filter_map(|peer| table.peer(*peer)) {
             // Who asks notices what is lost.
-            let _ = peer.handle.push(message.clone());
+            let _ = peer.handle.queue.push(message.clone());
         }
     }
 }

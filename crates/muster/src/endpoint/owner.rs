@@ -15,8 +15,9 @@ use muster_wire::{EndpointId, Filter, Subscriptions};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::dial::DialState;
+use super::end_reason::{EndReason, RemovalReason};
 use super::peer_options::PeerOptions;
-use super::peer_queue::{EndReason, PeerQueue};
+use super::peer_session::PeerSession;
 use super::shared::Shared;
 use super::status::{PeerOrigin, Status};
 use super::subscriber::SubscriberQueue;
@@ -158,9 +159,9 @@ impl Owner {
             }
         }
         for peer in self.peers.values() {
-            peer.queue
-                .end(EndReason::Removed("endpoint ended".to_owned()));
-            self.retire(&peer.queue);
+            let ended = EndReason::Removed(RemovalReason::EndpointEnded);
+            peer.session.queue.end(ended);
+            self.retire(&peer.session);
         }
         for subscriber in self.subscribers.values() {
             subscriber.queue.close();
@@ -191,9 +192,9 @@ impl Owner {
         }
     }
 
-    fn retire(&self, queue: &Arc<PeerQueue>) {
+    fn retire(&self, session: &Arc<PeerSession>) {
         let at_most = self.shared.config.max_peers;
-        self.shared.former().retire(queue, at_most);
+        self.shared.former().retire(session, at_most);
     }
 
     fn number(&mut self) -> u64 {
@@ -236,7 +237,7 @@ impl Owner {
             Command::PeerLeaving(peer, done) => {
                 if let Some(entry) = self.peers.get_mut(&peer).filter(|entry| !entry.leaving) {
                     entry.leaving = true;
-                    self.shared.former().leave(&entry.queue);
+                    self.shared.former().leave(&entry.session);
                     self.mesh.mesh.peer_down(peer, self.shared.now());
                     self.publish_table();
                 }
@@ -463,8 +464,8 @@ impl Owner {
         self.peering.shut_down();
         for peer in self.peers.values_mut() {
             peer.leaving = true;
-            peer.queue.close();
-            self.shared.former().leave(&peer.queue);
+            peer.session.queue.close();
+            self.shared.former().leave(&peer.session);
             peer.leave(&mut self.mesh.mesh, self.shared.now());
         }
         self.publish_table();
@@ -501,9 +502,9 @@ impl Owner {
             .filter(|(_, peer)| !peer.leaving)
             .map(|(id, peer)| PeerEntry {
                 id: *id,
-                protocol: peer.queue.info.protocol,
+                protocol: peer.session.info.protocol,
                 filter: Arc::clone(&peer.filter),
-                handle: Arc::clone(&peer.queue),
+                handle: Arc::clone(&peer.session),
             })
             .collect();
         let subscribers = self

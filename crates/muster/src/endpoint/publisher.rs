@@ -10,7 +10,8 @@ use muster_wire::peering::Protocol;
 use muster_wire::routing::{PeerEntry, Route, RouteCache};
 use muster_wire::{Class, EndpointId, Kind, Message, Push, Topic};
 
-use super::peer_queue::PeerQueue;
+use super::peer_session::PeerSession;
+use super::send_queue::SendQueue;
 use super::shared::{Shared, Table};
 use super::subscriber::Batch;
 
@@ -36,61 +37,6 @@ impl Outcome {
     pub fn no_subscriber(&self) -> bool {
         self.queued_to == 0 && self.dropped == 0 && self.local == 0 && !self.held
     }
-
-    /// What became of a message that was to be held for the mesh, if the endpoint is joining it.
-    fn held(&mut self, pushed: Option<Push>) {
-        match pushed {
-            None => {}
-            Some(Push::Queued { dropped, .. }) => {
-                self.held = true;
-                self.displaced += dropped;
-            }
-            Some(Push::Dropped(_)) => {
-                self.held = true;
-                self.dropped += 1;
-            }
-        }
-    }
-
-    /// The peers that a message goes to now: what is held goes to the mesh later.
-    fn peers<'t>(
-        &self,
-        table: &'t Table,
-        route: &'t Route,
-    ) -> impl DoubleEndedIterator<Item = &'t PeerEntry<Arc<PeerQueue>>> + use<'t> {
-        let held = self.held;
-        let peers = route.peers.iter().filter_map(|peer| table.peer(*peer));
-        peers.filter(move |peer| !held || peer.protocol == Protocol::V1)
-    }
-
-    /// Gives a message to the peers that have room for it; those that have none. Nobody waits for another's
-    /// room: to a peer that has heard very many later ones meanwhile the message would be too old.
-    fn full_peers<'t>(
-        &mut self,
-        table: &'t Table,
-        route: &'t Route,
-        message: &Message,
-    ) -> Vec<&'t PeerEntry<Arc<PeerQueue>>> {
-        let at_once = route.peers.len() <= AT_ONCE;
-        let mut full = Vec::new();
-        for peer in self.peers(table, route) {
-            match peer.handle.push_if_room(message, at_once) {
-                Some(pushed) => self.count(pushed),
-                None => full.push(peer),
-            }
-        }
-        full
-    }
-
-    fn count(&mut self, pushed: Push) {
-        match pushed {
-            Push::Queued { dropped, .. } => {
-                self.queued_to += 1;
-                self.displaced += dropped;
-            }
-            Push::Dropped(_) => self.dropped += 1,
-        }
-    }
 }
 
 /// Publishes values. What one publisher publishes arrives in that order; two publishers of an
@@ -112,7 +58,7 @@ const SCRATCH_KEPT: usize = 8 << 20;
 
 /// To more peers than this a message is written by their writers' tasks: whoever publishes does not wait, not even
 /// for a hundred calls of the system.
-const AT_ONCE: usize = 4;
+const INLINE: usize = 4;
 
 /// The part of a large value by which the buffer for the next one is larger, as a divisor: values of about
 /// one size must not grow it again, and none may waste [`WASTED`].
@@ -183,7 +129,7 @@ impl Publisher {
         let message = self
             .shared
             .message_of(Kind::Command, topic, payload, Class::Event);
-        peer.handle.push_addressed(message);
+        peer.handle.queue.push_addressed(message);
         true
     }
 
@@ -201,14 +147,20 @@ impl Publisher {
         let deadline = Instant::now() + limit;
         let mut outcome = Outcome::default();
         let message = self.shared.message(topic, payload, Class::Event);
-        outcome.held(self.shared.early.hold_blocking(&message, deadline));
+        note_held(
+            &mut outcome,
+            self.shared.join_buffer.hold_blocking(&message, deadline),
+        );
         let table = self.shared.table.load_full();
         let Some((_, route)) = self.routes.lookup(&table, topic.as_bytes()) else {
             return outcome;
         };
         outcome.local = deliver_locally(self.shared.me, self.local, &table, route, &message);
-        for peer in outcome.full_peers(&table, route, &message) {
-            outcome.count(peer.handle.push_blocking(message.clone(), deadline));
+        for peer in push_where_room(&mut outcome, &table, route, &message) {
+            note_pushed(
+                &mut outcome,
+                peer.handle.queue.push_blocking(message.clone(), deadline),
+            );
         }
         outcome
     }
@@ -234,20 +186,26 @@ impl Publisher {
         let deadline = tokio::time::Instant::now() + limit;
         let mut outcome = Outcome::default();
         let message = self.shared.message(topic, payload, Class::Event);
-        let early = &self.shared.early;
-        let held = poll_fn(|cx| early.poll_hold(&message, cx));
+        let buffer = &self.shared.join_buffer;
+        let held = poll_fn(|cx| buffer.poll_hold(&message, cx));
         let held = tokio::time::timeout_at(deadline, held).await;
-        outcome.held(held.unwrap_or_else(|_| Some(early.refuse_late(&message))));
+        note_held(
+            &mut outcome,
+            held.unwrap_or_else(|_| Some(buffer.refuse_late(&message))),
+        );
         let table = self.shared.table.load_full();
         let Some((_, route)) = self.routes.lookup(&table, topic.as_bytes()) else {
             return outcome;
         };
         let route = Arc::clone(route);
-        for peer in outcome.full_peers(&table, &route, &message) {
+        for peer in push_where_room(&mut outcome, &table, &route, &message) {
             // Whoever is woken takes the room or waits on: many may wait for the same little room.
-            let pushed = poll_fn(|cx| peer.handle.poll_push(&message, cx));
+            let pushed = poll_fn(|cx| peer.handle.queue.poll_push(&message, cx));
             let pushed = tokio::time::timeout_at(deadline, pushed).await;
-            outcome.count(pushed.unwrap_or_else(|_| peer.handle.refuse_late(message.clone())));
+            note_pushed(
+                &mut outcome,
+                pushed.unwrap_or_else(|_| peer.handle.queue.refuse_late(message.clone())),
+            );
         }
         outcome.local = deliver_locally(self.shared.me, self.local, &table, &route, &message);
         outcome
@@ -278,7 +236,7 @@ impl Publisher {
 
     fn send_message(&mut self, topic: &Topic, message: Message) -> Outcome {
         let mut outcome = Outcome::default();
-        outcome.held(self.shared.early.hold(&message));
+        note_held(&mut outcome, self.shared.join_buffer.hold(&message));
         let table = self.shared.table.load();
         let Some((_, route)) = self.routes.lookup(&table, topic.as_bytes()) else {
             return outcome;
@@ -286,18 +244,18 @@ impl Publisher {
         if message.kind == Kind::Data {
             outcome.local = deliver_locally(self.shared.me, self.local, &table, route, &message);
         }
-        let push = if route.peers.len() <= AT_ONCE {
-            PeerQueue::push_at_once
+        let push = if route.peers.len() <= INLINE {
+            SendQueue::push_inline
         } else {
-            PeerQueue::push
+            SendQueue::push
         };
-        let mut peers = outcome.peers(&table, route);
+        let mut peers = peers_now(outcome, &table, route);
         let last = peers.next_back();
         for peer in peers {
-            outcome.count(push(&peer.handle, message.clone()));
+            note_pushed(&mut outcome, push(&peer.handle.queue, message.clone()));
         }
         if let Some(peer) = last {
-            outcome.count(push(&peer.handle, message));
+            note_pushed(&mut outcome, push(&peer.handle.queue, message));
         }
         outcome
     }
@@ -324,4 +282,58 @@ fn deliver_locally(
         given += 1;
     }
     given
+}
+
+/// Notes what became of a message that was to be held for the mesh, if the endpoint is joining it.
+fn note_held(outcome: &mut Outcome, pushed: Option<Push>) {
+    match pushed {
+        None => {}
+        Some(Push::Queued { dropped, .. }) => {
+            outcome.held = true;
+            outcome.displaced += dropped;
+        }
+        Some(Push::Dropped(_)) => {
+            outcome.held = true;
+            outcome.dropped += 1;
+        }
+    }
+}
+
+fn note_pushed(outcome: &mut Outcome, pushed: Push) {
+    match pushed {
+        Push::Queued { dropped, .. } => {
+            outcome.queued_to += 1;
+            outcome.displaced += dropped;
+        }
+        Push::Dropped(_) => outcome.dropped += 1,
+    }
+}
+
+/// The peers that a message goes to now: what is held goes to the mesh later.
+fn peers_now<'t>(
+    outcome: Outcome,
+    table: &'t Table,
+    route: &'t Route,
+) -> impl DoubleEndedIterator<Item = &'t PeerEntry<Arc<PeerSession>>> + use<'t> {
+    let peers = route.peers.iter().filter_map(|peer| table.peer(*peer));
+    peers.filter(move |peer| !outcome.held || peer.protocol == Protocol::V1)
+}
+
+/// Gives a message to the peers that have room for it, and returns those whose queues are full. Nobody waits for
+/// another's room: to a peer that has heard very many later ones meanwhile the message would be too old.
+fn push_where_room<'t>(
+    outcome: &mut Outcome,
+    table: &'t Table,
+    route: &'t Route,
+    message: &Message,
+) -> Vec<&'t PeerEntry<Arc<PeerSession>>> {
+    let may_be_inline = route.peers.len() <= INLINE;
+    let mut full = Vec::new();
+    for peer in peers_now(*outcome, table, route) {
+        match peer.handle.queue.push_if_room(message, may_be_inline) {
+            Some(pushed) => note_pushed(outcome, pushed),
+            None => full.push(peer),
+        }
+    }
+    full
 }

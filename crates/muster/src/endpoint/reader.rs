@@ -21,11 +21,12 @@ use muster_wire::peering::Protocol;
 use muster_wire::{Class, EndpointId, Kind};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
+use super::end_reason::{EndReason, LossReason};
 use super::owner::{Command, OwnerHandle};
-use super::peer_queue::{EndReason, PeerCounts, PeerQueue};
+use super::peer_session::{PeerCounts, PeerSession};
 use super::shared::{Shared, Table};
 use super::spare::Spare;
-use super::tls::describe_io;
+use super::tls::ConnectionError;
 use credit::{Classes, CreditIntake};
 use fragments::Assembly;
 use mesh::count;
@@ -54,7 +55,7 @@ pub(crate) struct Reader<R> {
     give_back: bool,
     shared: Arc<Shared>,
     owner: OwnerHandle,
-    queue: Arc<PeerQueue>,
+    session: Arc<PeerSession>,
     /// What it knows of the messages that come by this link.
     ingress: Ingress,
     decoder: Decoder,
@@ -71,7 +72,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         buffer: BytesMut,
         shared: Arc<Shared>,
         owner: OwnerHandle,
-        queue: Arc<PeerQueue>,
+        session: Arc<PeerSession>,
     ) -> Self {
         Self {
             stream,
@@ -83,8 +84,8 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             give_back: false,
             shared,
             owner,
-            refusals: Refusals::new(Arc::clone(&queue)),
-            queue,
+            refusals: Refusals::new(Arc::clone(&session)),
+            session,
             ingress: Ingress::default(),
             decoder: Decoder::default(),
             limits: Limits::default(),
@@ -97,7 +98,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
     /// Reads until the peering ends; says why it did.
     pub(crate) async fn run(&mut self) -> EndReason {
         loop {
-            let processed = match self.queue.info.protocol {
+            let processed = match self.session.info.protocol {
                 Protocol::V1 => self.process().await,
                 Protocol::V2 => self.process_mesh().await,
             };
@@ -108,10 +109,10 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             self.make_room(needed);
             let room = self.buffer.capacity() - self.buffer.len();
             match self.read().await {
-                Ok(0) | Err(_) if self.queue.both_closing() => return EndReason::removed(),
-                Ok(0) => return EndReason::Lost("connection closed by the peer".to_owned()),
+                Ok(0) | Err(_) if self.session.queue.both_closing() => return EndReason::removed(),
+                Ok(0) => return LossReason::Closed.into(),
                 Ok(read) => {
-                    PeerCounts::add(&self.queue.counts.reads, 1);
+                    PeerCounts::add(&self.session.counts.reads, 1);
                     if read >= room && self.read_size < LARGE_READ {
                         self.read_size *= 2;
                     }
@@ -121,7 +122,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
                         self.give_back = true;
                     }
                 }
-                Err(error) => return EndReason::Lost(describe_io(&error)),
+                Err(error) => return ConnectionError::from(error).into(),
             }
         }
     }
@@ -143,7 +144,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
     /// Gives back the credit of what has come, unless somebody is behind.
     fn settle(&mut self, links: usize) {
         let window = self.shared.config.credit.window(links);
-        self.credit.settle(self.shared.now(), &self.queue, window);
+        self.credit.settle(self.shared.now(), &self.session, window);
     }
 
     /// Grows the buffer for a frame of `needed` bytes, no faster than its bytes arrive, unless as large a
@@ -184,7 +185,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         let mut filter = None;
         let mut end = None;
         let table = self.shared.table.load_full();
-        let peer = self.queue.info.id;
+        let peer = self.session.info.id;
         let is_left = self.ingress.role(&table, peer) == GuestRole::Bystander;
         let mut forwards = false;
         let needed = {
@@ -194,7 +195,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
                     Ok(Next::Complete(length)) => length,
                     Ok(Next::Needs(needed)) => break needed,
                     Err(error) => {
-                        end = Some(EndReason::Lost(error.to_string()));
+                        end = Some(error.into());
                         break 0;
                     }
                 };
@@ -246,15 +247,15 @@ impl<R: AsyncRead + Unpin> Reader<R> {
                     Ok(Envelope::Through(is_for_us)) => forwards |= is_for_us,
                     Ok(Envelope::RoutingUpdate(update)) => filter = Some(update),
                     Ok(Envelope::Ping(content)) => {
-                        self.queue.push_control(&Control::Pong(content.to_vec()));
+                        self.session.push_control(&Control::Pong(content.to_vec()));
                     }
-                    Ok(Envelope::Pong(content)) if self.queue.ends_with(content) => {
+                    Ok(Envelope::Pong(content)) if self.session.ends_with(content) => {
                         end = Some(EndReason::removed());
                         break 0;
                     }
-                    Ok(Envelope::Pong(content)) => self.queue.answered(content),
+                    Ok(Envelope::Pong(content)) => self.session.pong_came(content),
                     Err(error) if error.ends_peering() => {
-                        end = Some(EndReason::Lost(error.to_string()));
+                        end = Some(error.into());
                         break 0;
                     }
                     Err(error) => self.refusals.refuse(error.cause(), error.name(), b""),
@@ -263,8 +264,8 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         };
         if at > 0 {
             self.frames_came(largest);
-            PeerCounts::add(&self.queue.counts.messages_in, messages);
-            PeerCounts::add(&self.queue.counts.bytes_in, at as u64);
+            PeerCounts::add(&self.session.counts.messages_in, messages);
+            PeerCounts::add(&self.session.counts.bytes_in, at as u64);
             self.hand_over(&table, at);
         }
         if let Some(end) = end {
@@ -287,7 +288,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         if !self.brought.is_empty() {
             self.distribute(table, &chunk.freeze(), self.allocation);
         }
-        if self.queue.info.protocol == Protocol::V2 {
+        if self.session.info.protocol == Protocol::V2 {
             self.settle(table.peers().len());
         }
     }
@@ -302,7 +303,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
                 let limits = peer.handle.limits(relay.way.class);
                 let most = limits.bytes.min(config.frame_limit);
                 let relayed = relay.into_relayed(chunk, allocation, most);
-                peer.handle.relay(relayed);
+                peer.handle.queue.relay(relayed);
             }
         }
         for mut pending in self.brought.pending.drain(..) {
@@ -329,7 +330,7 @@ fn take_from_guest(
     shared: &Shared,
     table: &Table,
     guest: EndpointId,
-    passage: GuestPassage<'_, Arc<PeerQueue>>,
+    passage: GuestPassage<'_, Arc<PeerSession>>,
     (start, length): (usize, usize),
 ) {
     let source = Source {

@@ -15,14 +15,14 @@ use tokio::sync::{oneshot, watch};
 
 use super::config::EndpointConfig;
 use super::counts::Former;
-use super::early::Early;
 use super::echo::Echoes;
-use super::peer_queue::PeerQueue;
+use super::join_buffer::JoinBuffer;
+use super::peer_session::PeerSession;
 use super::subscriber::SubscriberQueue;
 use super::tls::TlsContext;
 use crate::store::Stores;
 
-pub(crate) type Table = routing::Table<Arc<PeerQueue>, Arc<SubscriberQueue>>;
+pub(crate) type Table = routing::Table<Arc<PeerSession>, Arc<SubscriberQueue>>;
 
 /// What became of the mesh's messages here, each under its own name.
 #[derive(Debug, Default)]
@@ -79,7 +79,7 @@ pub(crate) struct Shared {
     pub(crate) stopping: watch::Sender<bool>,
     sequences: [AtomicU64; 4],
     pub(crate) windows: SharedWindows,
-    pub(crate) early: Early,
+    pub(crate) join_buffer: JoinBuffer,
     pub(crate) echoes: Echoes,
     pub(crate) stores: Stores,
     pub(crate) mesh: MeshCounts,
@@ -123,7 +123,7 @@ impl Shared {
             stopping: watch::Sender::new(false),
             sequences: [const { AtomicU64::new(0) }; 4],
             windows: SharedWindows::default(),
-            early: Early::new(config.data_queue, config.overflow),
+            join_buffer: JoinBuffer::new(config.data_queue, config.overflow),
             echoes: Echoes::default(),
             stores: Stores::default(),
             mesh: MeshCounts::default(),
@@ -175,7 +175,7 @@ impl Shared {
     pub(crate) fn here<'t>(
         &'t self,
         table: &'t Table,
-    ) -> Here<'t, Arc<PeerQueue>, Arc<SubscriberQueue>> {
+    ) -> Here<'t, Arc<PeerSession>, Arc<SubscriberQueue>> {
         Here {
             me: self.me,
             table,
@@ -216,7 +216,7 @@ impl Shared {
                 "mesh_fragments_lost",
                 mesh.fragments_lost.load(Ordering::Relaxed),
             ),
-            ("mesh_held_dropped", self.early.dropped()),
+            ("mesh_held_dropped", self.join_buffer.dropped()),
         ];
         let named = named.into_iter().map(|(name, value)| Counter {
             name,

@@ -7,6 +7,8 @@ use muster_wire::EndpointId;
 use muster_wire::mesh::NodeRecord;
 use muster_wire::peering::Protocol;
 
+use super::end_reason::{LossReason, RemovalReason, UnavailableReason};
+
 /// A direct peer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PeerInfo {
@@ -43,14 +45,14 @@ pub enum Status {
         /// The former peer.
         peer: PeerInfo,
         /// Why.
-        reason: String,
+        reason: RemovalReason,
     },
     /// A peering ended by other means.
     PeerLost {
         /// The former peer.
         peer: PeerInfo,
         /// Why.
-        reason: String,
+        reason: LossReason,
     },
     /// An endpoint of the mesh is there, whether it is a direct peer or not.
     EndpointDiscovered(Arc<NodeRecord>),
@@ -61,7 +63,7 @@ pub enum Status {
         /// The address, as dialled.
         address: String,
         /// Why.
-        reason: String,
+        reason: UnavailableReason,
     },
 }
 

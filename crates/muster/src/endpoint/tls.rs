@@ -118,6 +118,46 @@ pub enum TlsError {
     },
 }
 
+/// Why a connection could not be secured.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TlsFailure {
+    /// The other side closed before its first byte.
+    #[error("connection closed before the TLS handshake")]
+    ClosedInSilence,
+    /// The other side does not speak TLS.
+    #[error("the peer does not speak TLS; is it switched off on its side?")]
+    PeerIsPlain,
+    /// The other side closed during the handshake: often it does not speak TLS, or in another mode.
+    #[error("TLS: the peer closed during the handshake; does it speak TLS, in the same mode?")]
+    Closed,
+    /// The other side's certificate is not trusted here.
+    #[error("TLS: the peer's certificate is refused: {0}")]
+    CertificateRefused(&'static str),
+    /// OpenSSL or the other side refused, in OpenSSL's words and with a hint.
+    #[error("TLS: {0}")]
+    Refused(String),
+    /// The connection failed.
+    #[error("TLS: {0}")]
+    Connection(ConnectionError),
+}
+
+/// A failure of a connection: the system's, or its TLS layer's.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text}")]
+pub struct ConnectionError {
+    kind: io::ErrorKind,
+    text: String,
+}
+
+impl ConnectionError {
+    /// Returns the kind of the failure; those of TLS are of the kind
+    /// [`InvalidData`](io::ErrorKind::InvalidData).
+    pub fn kind(&self) -> io::ErrorKind {
+        self.kind
+    }
+}
+
 /// What connections are made with.
 #[derive(Clone)]
 pub(crate) struct TlsContext(Option<SslContext>);
@@ -153,30 +193,28 @@ impl TlsContext {
         self.0.as_ref()
     }
 
-    /// Shakes hands as the server. The error is one line for the operator.
-    pub(crate) async fn accept(&self, stream: TcpStream) -> Result<Secured, String> {
+    /// Shakes hands as the server.
+    pub(crate) async fn accept(&self, stream: TcpStream) -> Result<Secured, TlsFailure> {
         let Some(context) = &self.0 else {
             return Ok(Secured::Plain(stream));
         };
         // A peer without TLS is told apart by its first bytes, before OpenSSL answers it in TLS.
         let mut first = [0u8; 2];
-        let seen = stream
-            .peek(&mut first)
-            .await
-            .map_err(|error| error.to_string())?;
+        let seen = stream.peek(&mut first).await;
+        let seen = seen.map_err(|error| TlsFailure::Connection(error.into()))?;
         if seen == 0 {
-            return Err("connection closed before the TLS handshake".to_owned());
+            return Err(TlsFailure::ClosedInSilence);
         }
         if first[..seen] != RECORD[..seen] {
-            return Err("the peer does not speak TLS; is it switched off on its side?".to_owned());
+            return Err(TlsFailure::PeerIsPlain);
         }
         let mut stream = wrap(context, stream)?;
         let result = Pin::new(&mut stream).accept().await;
         finish(stream, result)
     }
 
-    /// Shakes hands as the client. The error is one line for the operator.
-    pub(crate) async fn connect(&self, stream: TcpStream) -> Result<Secured, String> {
+    /// Shakes hands as the client.
+    pub(crate) async fn connect(&self, stream: TcpStream) -> Result<Secured, TlsFailure> {
         let Some(context) = &self.0 else {
             return Ok(Secured::Plain(stream));
         };
@@ -186,45 +224,52 @@ impl TlsContext {
     }
 }
 
-fn wrap(context: &SslContext, stream: TcpStream) -> Result<SslStream<TcpStream>, String> {
-    let ssl = Ssl::new(context).map_err(|error| error.to_string())?;
-    SslStream::new(ssl, stream).map_err(|error| error.to_string())
+fn wrap(context: &SslContext, stream: TcpStream) -> Result<SslStream<TcpStream>, TlsFailure> {
+    let ssl = Ssl::new(context).and_then(|ssl| SslStream::new(ssl, stream));
+    ssl.map_err(|error| TlsFailure::Refused(error.to_string()))
 }
 
 fn finish(
     stream: SslStream<TcpStream>,
     result: Result<(), openssl::ssl::Error>,
-) -> Result<Secured, String> {
+) -> Result<Secured, TlsFailure> {
     let Err(error) = result else {
         return Ok(Secured::Tls(stream));
     };
     let verified = stream.ssl().verify_result();
     if verified != X509VerifyResult::OK {
-        return Err(format!(
-            "TLS: the peer's certificate is refused: {}",
-            verified.error_string()
-        ));
+        return Err(TlsFailure::CertificateRefused(verified.error_string()));
     }
-    Err(describe(&error))
+    Err(failure(&error))
 }
 
-/// An error of a connection's stream, which may come from its TLS layer, in one line.
-pub(crate) fn describe_io(error: &io::Error) -> String {
-    let inner = error
-        .get_ref()
-        .and_then(|inner| inner.downcast_ref::<openssl::ssl::Error>());
-    inner.map_or_else(|| error.to_string(), describe)
+impl From<io::Error> for ConnectionError {
+    fn from(error: io::Error) -> Self {
+        let inner = error
+            .get_ref()
+            .and_then(|inner| inner.downcast_ref::<openssl::ssl::Error>());
+        match inner {
+            Some(inner) => Self {
+                kind: io::ErrorKind::InvalidData,
+                text: failure(inner).to_string(),
+            },
+            None => Self {
+                kind: error.kind(),
+                text: error.to_string(),
+            },
+        }
+    }
 }
 
-/// An OpenSSL error in a line that says what to look at.
-fn describe(error: &openssl::ssl::Error) -> String {
+/// An OpenSSL error, with what to look at.
+fn failure(error: &openssl::ssl::Error) -> TlsFailure {
     if let Some(error) = error.io_error() {
         return match error.kind() {
-            io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => {
-                "TLS: the peer closed during the handshake; does it speak TLS, in the same mode?"
-                    .to_owned()
-            }
-            _ => format!("TLS: {error}"),
+            io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => TlsFailure::Closed,
+            kind => TlsFailure::Connection(ConnectionError {
+                kind,
+                text: error.to_string(),
+            }),
         };
     }
     let reasons: Vec<&str> = error
@@ -235,10 +280,13 @@ fn describe(error: &openssl::ssl::Error) -> String {
         .filter_map(openssl::error::Error::reason)
         .collect();
     if reasons.is_empty() {
-        return "TLS: the peer closed during the handshake; does it speak TLS, in the same mode?"
-            .to_owned();
+        return TlsFailure::Closed;
     }
     let reason = reasons.join(", ");
+    let not_tls = ["wrong version", "http request", "packet length"];
+    if not_tls.iter().any(|words| reason.contains(words)) {
+        return TlsFailure::PeerIsPlain;
+    }
     let hint = if reason.contains("unknown ca") {
         " (the peer does not trust our certificate)"
     } else if reason.contains("certificate required")
@@ -247,17 +295,12 @@ fn describe(error: &openssl::ssl::Error) -> String {
         " (one side has no certificate: the modes differ)"
     } else if reason.contains("handshake failure") || reason.contains("no shared cipher") {
         " (the modes of the two sides differ)"
-    } else if reason.contains("wrong version")
-        || reason.contains("http request")
-        || reason.contains("packet length")
-    {
-        " (the peer does not speak TLS)"
     } else if reason.contains("expired") {
         " (the peer says that our certificate has expired)"
     } else {
         ""
     };
-    format!("TLS: {reason}{hint}")
+    TlsFailure::Refused(format!("{reason}{hint}"))
 }
 
 fn unsupported(mode: &'static str, error: &ErrorStack) -> TlsError {

@@ -1,9 +1,9 @@
 //! The task that writes a peer's queue to its connection.
 
-mod cuts;
-mod desk;
+mod compression;
+mod fragmenter;
 mod output;
-mod shrinking;
+mod shared_output;
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -16,12 +16,14 @@ use muster_wire::peering::Protocol;
 use muster_wire::{Class, Queued};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
+use super::end_reason::EndReason;
 use super::outgoing::Outgoing;
-use super::peer_queue::at_once::AtOnce;
-use super::peer_queue::{EndReason, PeerQueue, TAKEN, Taken};
-use cuts::{Cuts, PART, Piece};
-use desk::Desk;
+use super::peer_session::PeerSession;
+use super::send_queue::inline::InlineWriter;
+use super::send_queue::{TAKEN, Taken};
+use fragmenter::{Fragmenter, PART, Piece};
 use output::{Output, WRITE_BUFFER};
+use shared_output::SharedOutput;
 
 /// Below this, one more look at the queue may save a write.
 const SMALL_WRITE: usize = 4 << 10;
@@ -32,54 +34,54 @@ const FRAMES_KEPT: usize = 64;
 /// Writes until the peering ends; ends it when a write fails or the queue is drained.
 pub(crate) async fn run<W: AsyncWrite + Unpin + Send + 'static>(
     stream: W,
-    queue: Arc<PeerQueue>,
+    session: Arc<PeerSession>,
     bye_timeout: Duration,
 ) {
-    let desk = Arc::new(Desk::new(Output::new(stream, Arc::clone(&queue))));
+    let output = Arc::new(SharedOutput::new(Output::new(stream, Arc::clone(&session))));
     // Others must not keep the connection when the task is gone.
-    let shared: Weak<dyn AtOnce> = Arc::downgrade(&desk) as _;
-    queue.share_writer(shared);
+    let shared: Weak<dyn InlineWriter> = Arc::downgrade(&output) as _;
+    session.queue.share_writer(shared);
     let mut writer = Writer {
-        desk: Arc::clone(&desk),
-        queue,
+        output: Arc::clone(&output),
+        session,
         data: VecDeque::new(),
-        cuts: Cuts::default(),
+        fragmenter: Fragmenter::default(),
     };
     if let Err(reason) = writer.run(bye_timeout).await {
-        writer.queue.end(reason);
+        writer.session.queue.end(reason);
     }
-    let end = async { desk.output().await.stream.shutdown().await };
+    let end = async { output.lock().await.stream.shutdown().await };
     let _ = tokio::time::timeout(Duration::from_millis(100), end).await;
 }
 
 struct Writer<W> {
-    desk: Arc<Desk<W>>,
-    queue: Arc<PeerQueue>,
+    output: Arc<SharedOutput<W>>,
+    session: Arc<PeerSession>,
     /// What was taken from the queue and is not yet in the output.
     data: VecDeque<Outgoing>,
     /// Large messages of the bulk class; while there are some, no others of it are taken from the queue.
-    cuts: Cuts,
+    fragmenter: Fragmenter,
 }
 
 impl<W> Drop for Writer<W> {
     /// However it ends, what it has not begun to write is counted.
     fn drop(&mut self) {
         // Whoever has the output instead leaves nothing in it that no write has begun with.
-        let output = self.desk.output_if_free();
+        let output = self.output.try_lock();
         let mut topics =
             output.map_or_else(Vec::new, |mut output| std::mem::take(&mut output.messages));
-        topics.extend(self.cuts.topics().cloned());
-        self.queue.count_unwritten(&topics, &self.data);
+        topics.extend(self.fragmenter.topics().cloned());
+        self.session.queue.count_unwritten(&topics, &self.data);
     }
 }
 
 impl<W: AsyncWrite + Unpin + Send> Writer<W> {
     async fn run(&mut self, bye_timeout: Duration) -> Result<(), EndReason> {
         self.until(Taken::Drained, bye_timeout).await?;
-        if self.queue.ended().is_some() {
+        if self.session.queue.ended().is_some() {
             return Ok(());
         }
-        self.queue.say_goodbye();
+        self.session.say_goodbye();
         // The peer may be saying goodbye at the same time, and waits for the answer.
         match tokio::time::timeout(bye_timeout, self.until(Taken::Ended, bye_timeout)).await {
             Ok(Err(reason)) => Err(reason),
@@ -89,20 +91,24 @@ impl<W: AsyncWrite + Unpin + Send> Writer<W> {
 
     /// Writes what is queued until the peering ends, or until the queue is in the state `last`.
     async fn until(&mut self, last: Taken, bye_timeout: Duration) -> Result<(), EndReason> {
-        let desk = Arc::clone(&self.desk);
+        let shared = Arc::clone(&self.output);
         let mut control = VecDeque::new();
         loop {
-            if !self.cuts.is_empty() {
+            if !self.fragmenter.is_empty() {
                 // There is something to write.
             } else if last == Taken::Ended {
-                poll_fn(|cx| self.queue.poll_work(cx)).await;
+                poll_fn(|cx| self.session.queue.poll_work(cx)).await;
             } else {
-                poll_fn(|cx| self.queue.poll_ready(cx)).await;
+                poll_fn(|cx| self.session.queue.poll_ready(cx)).await;
             }
-            let mut output = desk.output().await;
-            let holds_bulk = !self.cuts.is_empty();
+            let mut output = shared.lock().await;
+            let holds_bulk = !self.fragmenter.is_empty();
             let has_rest = holds_bulk || output.size() > 0;
-            match self.queue.take(&mut control, &mut self.data, holds_bulk) {
+            match self
+                .session
+                .queue
+                .take(&mut control, &mut self.data, holds_bulk)
+            {
                 Taken::Ended => return Ok(()),
                 Taken::Drained if last == Taken::Drained && !has_rest => return Ok(()),
                 Taken::Blocked if !has_rest => self.wait_for_credit(bye_timeout).await,
@@ -117,10 +123,10 @@ impl<W: AsyncWrite + Unpin + Send> Writer<W> {
     /// The peering is about to end, and what is left has no credit: a peer that gives none for so long gets it
     /// all the same.
     async fn wait_for_credit(&mut self, limit: Duration) {
-        let queue = &self.queue;
-        let credit = poll_fn(|cx| queue.poll_credit(cx));
+        let session = &self.session;
+        let credit = poll_fn(|cx| session.queue.poll_credit(cx));
         if tokio::time::timeout(limit, credit).await.is_err() {
-            queue.lift_credit();
+            session.queue.lift_credit();
         }
     }
 
@@ -147,8 +153,8 @@ impl<W: AsyncWrite + Unpin + Send> Writer<W> {
                 output.flush().await?;
             }
         }
-        if !self.cuts.is_empty() {
-            let parts = self.cuts.parts_after(others, others < TAKEN);
+        if !self.fragmenter.is_empty() {
+            let parts = self.fragmenter.parts_after(others, others < TAKEN);
             self.add_parts(output, parts);
             return output.flush().await;
         }
@@ -159,7 +165,7 @@ impl<W: AsyncWrite + Unpin + Send> Writer<W> {
             // costs a round trip two calls of the system, a tenth of its CPU.
             tokio::task::yield_now().await;
         }
-        if output.size() < WRITE_BUFFER && self.queue.has_more() {
+        if output.size() < WRITE_BUFFER && self.session.queue.has_more() {
             return Ok(());
         }
         output.flush().await
@@ -177,15 +183,15 @@ impl<W: AsyncWrite + Unpin + Send> Writer<W> {
             // What is addressed goes to peers of version 1 alone.
             Outgoing::Frame(_) | Outgoing::Addressed(_) => return Some(item),
         };
-        let is_bulk = item.class() == Class::Bulk && self.queue.info.protocol == Protocol::V2;
-        let is_large = largest > PART || !self.cuts.is_empty();
-        if !is_bulk || !is_large || !self.queue.knows_credit() {
+        let is_bulk = item.class() == Class::Bulk && self.session.info.protocol == Protocol::V2;
+        let is_large = largest > PART || !self.fragmenter.is_empty();
+        if !is_bulk || !is_large || !self.session.queue.knows_credit() {
             return Some(item);
         }
         match item {
             Outgoing::Message(message) => {
                 let id = message.id?; // without an identity it cannot travel
-                self.cuts.push(Piece {
+                self.fragmenter.push(Piece {
                     topic: message.topic,
                     payload: message.payload,
                     id,
@@ -197,7 +203,7 @@ impl<W: AsyncWrite + Unpin + Send> Writer<W> {
             Outgoing::Relayed(relayed) => {
                 for entry in &relayed.entries {
                     let (topic, payload) = relayed.parts(entry);
-                    self.cuts.push(Piece {
+                    self.fragmenter.push(Piece {
                         topic: topic.clone(),
                         payload,
                         id: entry.id,
@@ -215,7 +221,7 @@ impl<W: AsyncWrite + Unpin + Send> Writer<W> {
     /// Adds parts of large messages; small ones between them count for nothing.
     fn add_parts(&mut self, output: &mut Output<W>, mut parts: usize) {
         while parts > 0 {
-            let Some(next) = self.cuts.next() else {
+            let Some(next) = self.fragmenter.next() else {
                 return;
             };
             if output.add_part(next) {
@@ -234,8 +240,8 @@ mod tests {
 
     use muster_wire::counters::DropCause;
 
-    use super::super::peer_queue::PeerCounts;
-    use super::super::peer_queue::tests::{message, queue};
+    use super::super::peer_session::PeerCounts;
+    use super::super::send_queue::tests::{message, session};
     use super::*;
     use crate::endpoint::tls::TlsContext;
     use crate::endpoint::{EndpointConfig, Tls};
@@ -246,18 +252,18 @@ mod tests {
     /// A small write that is put off for a fuller one is lost with its writer, and counted.
     #[tokio::test]
     async fn what_no_write_has_begun_with_is_counted_as_lost() {
-        let queue = Arc::new(queue(&EndpointConfig::default()));
+        let session = Arc::new(session(&EndpointConfig::default()));
         let (stream, mut other) = tokio::io::duplex(1 << 16);
         {
-            let mut writer = pin!(run(stream, Arc::clone(&queue), Duration::ZERO));
-            queue.push(message("/a", Class::Event));
-            queue.push(message("/b", Class::Event));
+            let mut writer = pin!(run(stream, Arc::clone(&session), Duration::ZERO));
+            session.queue.push(message("/a", Class::Event));
+            session.queue.push(message("/b", Class::Event));
             let polled = poll_fn(|cx| Poll::Ready(writer.as_mut().poll(cx))).await;
-            assert!(polled.is_pending() && queue.len() == 0);
-            queue.push(message("/a", Class::Event));
+            assert!(polled.is_pending() && session.queue.len() == 0);
+            session.queue.push(message("/a", Class::Event));
         }
-        queue.end(EndReason::removed());
-        let (_, _, dropped) = queue.depth();
+        session.queue.end(EndReason::removed());
+        let dropped = session.queue.depth().dropped;
         let lost: Vec<_> = dropped.entries().collect();
         assert_eq!(
             lost,
@@ -266,7 +272,7 @@ mod tests {
                 (DropCause::PeerGone, "/b", 1)
             ]
         );
-        assert_eq!(PeerCounts::get(&queue.counts.messages_out), 0);
+        assert_eq!(PeerCounts::get(&session.counts.messages_out), 0);
         let mut written = Vec::new();
         other.read_to_end(&mut written).await.unwrap();
         assert!(written.is_empty());
@@ -296,26 +302,26 @@ mod tests {
     #[tokio::test]
     async fn a_lone_message_is_written_without_the_task() {
         for room in [1 << 16, 10, 1] {
-            let queue = Arc::new(queue(&EndpointConfig::default()));
+            let session = Arc::new(session(&EndpointConfig::default()));
             let (stream, mut other) = tokio::io::duplex(room);
-            let mut writer = pin!(run(stream, Arc::clone(&queue), Duration::ZERO));
+            let mut writer = pin!(run(stream, Arc::clone(&session), Duration::ZERO));
             let polled = poll_fn(|cx| Poll::Ready(writer.as_mut().poll(cx))).await;
             assert!(polled.is_pending());
-            let _ = queue.push_at_once(numbered(7));
-            assert_eq!(queue.len(), 0);
-            assert_eq!(PeerCounts::get(&queue.counts.messages_out), 1);
+            let _ = session.queue.push_inline(numbered(7));
+            assert_eq!(session.queue.len(), 0);
+            assert_eq!(PeerCounts::get(&session.counts.messages_out), 1);
             // Behind it, whether by this thread or by the task.
-            let _ = queue.push_at_once(numbered(8));
+            let _ = session.queue.push_inline(numbered(8));
             let read = async {
                 let payloads = payloads(&mut other, 2).await;
-                queue.end(EndReason::removed());
+                session.queue.end(EndReason::removed());
                 payloads
             };
             let (payloads, ()) = tokio::join!(read, writer);
             assert_eq!(payloads, [7, 8]);
             // However many writes it takes, each byte is counted once.
             let mut frame = Vec::new();
-            let (me, length) = (queue.me, 1);
+            let (me, length) = (session.me, 1);
             envelope::put_message_header_to(
                 &mut frame,
                 me,
@@ -325,9 +331,9 @@ mod tests {
                 length,
             );
             let frames = 2 * (frame.len() + length) as u64;
-            assert_eq!(PeerCounts::get(&queue.counts.bytes_out), frames);
-            assert_eq!(PeerCounts::get(&queue.counts.messages_out), 2);
-            assert_eq!(queue.depth().2.total(), 0);
+            assert_eq!(PeerCounts::get(&session.counts.bytes_out), frames);
+            assert_eq!(PeerCounts::get(&session.counts.messages_out), 2);
+            assert_eq!(session.queue.depth().dropped.total(), 0);
         }
     }
 
@@ -343,22 +349,22 @@ mod tests {
         let (connected, accepted) =
             tokio::join!(Pin::new(&mut near).connect(), Pin::new(&mut far).accept());
         connected.and(accepted).unwrap();
-        let queue = Arc::new(queue(&EndpointConfig::default()));
+        let session = Arc::new(session(&EndpointConfig::default()));
         let (_, near) = tokio::io::split(near);
-        let mut writer = pin!(run(near, Arc::clone(&queue), Duration::ZERO));
+        let mut writer = pin!(run(near, Arc::clone(&session), Duration::ZERO));
         let polled = poll_fn(|cx| Poll::Ready(writer.as_mut().poll(cx))).await;
         assert!(polled.is_pending());
         for number in 0..20 {
-            let _ = queue.push_at_once(numbered(number));
+            let _ = session.queue.push_inline(numbered(number));
         }
         let read = async {
             let read = payloads(&mut far, 20).await;
-            queue.end(EndReason::removed());
+            session.queue.end(EndReason::removed());
             read
         };
         tokio::select! {
             read = read => assert_eq!(read, (0..20).collect::<Vec<u8>>()),
-            () = writer => panic!("{:?}", queue.ended()),
+            () = writer => panic!("{:?}", session.queue.ended()),
         }
     }
 
@@ -367,15 +373,15 @@ mod tests {
     async fn messages_keep_their_order_whoever_writes_them() {
         const MESSAGES: usize = 20_000;
         let config = EndpointConfig::default();
-        let queue = Arc::new(queue(&config));
+        let session = Arc::new(session(&config));
         // Less than many writes have.
         let (stream, mut other) = tokio::io::duplex(300);
-        let writer = tokio::spawn(run(stream, Arc::clone(&queue), Duration::ZERO));
-        let publishing = Arc::clone(&queue);
+        let writer = tokio::spawn(run(stream, Arc::clone(&session), Duration::ZERO));
+        let publishing = Arc::clone(&session);
         let publisher = std::thread::spawn(move || {
             for number in 0..MESSAGES {
                 let message = numbered(u8::try_from(number % 251).unwrap());
-                while publishing.push_if_room(&message, true).is_none() {
+                while publishing.queue.push_if_room(&message, true).is_none() {
                     std::thread::yield_now();
                 }
                 if number % 7 == 0 {
@@ -388,7 +394,7 @@ mod tests {
         });
         let payloads = payloads(&mut other, MESSAGES).await;
         publisher.join().unwrap();
-        queue.end(EndReason::removed());
+        session.queue.end(EndReason::removed());
         writer.await.unwrap();
         let mut expected = (0..251).cycle();
         assert!(

@@ -8,8 +8,9 @@ use muster_wire::{EndpointId, Filter};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::endpoint::dial::DialState;
+use crate::endpoint::end_reason::UnavailableReason;
 use crate::endpoint::peer_options::PeerOptions;
-use crate::endpoint::peer_queue::PeerQueue;
+use crate::endpoint::peer_session::PeerSession;
 use crate::endpoint::status::PeerOrigin;
 use crate::endpoint::subscriber::SubscriberQueue;
 
@@ -50,7 +51,7 @@ pub(crate) enum Command {
     EndDial(String, watch::Receiver<DialState>),
     /// The dialled endpoint is a peer already, by another connection.
     DialRedundant(String, EndpointId),
-    Unavailable(String, String),
+    Unavailable(String, UnavailableReason),
     Unpeer(Unpeer, oneshot::Sender<bool>),
     ShutDown(oneshot::Sender<()>),
 }
@@ -87,7 +88,7 @@ pub(crate) enum ConnectionCommand {
     Write(Vec<u8>),
     /// The last frame has been dealt with: read the next.
     Continue,
-    Become(Arc<PeerQueue>),
+    Become(Arc<PeerSession>),
     Close(HandshakeError),
 }
 

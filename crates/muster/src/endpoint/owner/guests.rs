@@ -106,7 +106,7 @@ impl Owner {
             };
             if filter != peer.told {
                 peer.told = filter.clone();
-                peer.queue.push_control(&Control::RoutingUpdate(filter));
+                peer.session.push_control(&Control::RoutingUpdate(filter));
             }
         }
         if has_guests {
@@ -155,7 +155,7 @@ impl Owner {
             };
             if filter != peer.told {
                 peer.told = filter.clone();
-                peer.queue.push_control(&Control::RoutingUpdate(filter));
+                peer.session.push_control(&Control::RoutingUpdate(filter));
             }
         }
     }
@@ -168,7 +168,7 @@ impl Owner {
             if peer.asked.due().is_some_and(|due| due <= now) {
                 peer.asked.times += 1;
                 for other in &peer.asked.through {
-                    peer.queue.push_control(&Control::Through(*other));
+                    peer.session.push_control(&Control::Through(*other));
                 }
             }
         }

@@ -11,7 +11,8 @@ use muster_wire::peering::Protocol;
 
 use super::Owner;
 use crate::endpoint::config::{EndpointConfig, Forwarding};
-use crate::endpoint::peer_queue::{EndReason, encoded};
+use crate::endpoint::end_reason::LossReason;
+use crate::endpoint::send_queue::control::{ControlKind, encoded};
 use crate::endpoint::status::Status;
 
 /// A neighbour that hangs is found by its connection's pings, whatever its own settings are: the mesh
@@ -78,7 +79,7 @@ impl Owner {
         // Somebody may be up before the reader goes on that has just told of it.
         self.tick_mesh();
         if self.mesh.mesh.is_joining() {
-            self.shared.early.open();
+            self.shared.join_buffer.open();
         }
         if self.mesh.has_other_routes() {
             self.choose_policies();
@@ -104,22 +105,23 @@ impl Owner {
                         let bytes = encoded(|out| frame.write(out));
                         (frame, bytes)
                     }));
-                    peer.queue.push_mesh_encoded(bytes.clone());
+                    let queue = &peer.session.queue;
+                    queue.push_control(bytes.clone(), ControlKind::Other);
                 }
                 Decision::Disconnect { peer, reason } => {
                     let silent = self.shared.config.heartbeat.timeout;
                     let reason = match reason {
-                        Reason::TimeOut => format!("no sign of life for {silent:?}"),
+                        Reason::TimeOut => LossReason::Silent(silent),
                     };
                     if let Some(peer) = self.peers.get(&peer) {
-                        peer.queue.end(EndReason::Lost(reason));
+                        peer.session.queue.end(reason.into());
                     }
                 }
                 Decision::NodeUp(node) => {
                     let id = node.id;
                     self.push_status(&Status::EndpointDiscovered(node));
-                    if let Some(peer) = self.peers.get(&id).filter(|peer| peer.queue.announce()) {
-                        self.push_status(&Status::PeerAdded(peer.queue.info.clone()));
+                    if let Some(peer) = self.peers.get(&id).filter(|peer| peer.session.announce()) {
+                        self.push_status(&Status::PeerAdded(peer.session.info.clone()));
                         announced = true;
                     }
                 }
@@ -141,12 +143,12 @@ impl Owner {
     /// Sends what was published while the endpoint joined.
     fn send_early(&self) {
         let table = self.shared.table.load();
-        self.shared.early.close(|message| {
+        self.shared.join_buffer.close(|message| {
             let route = table.route(message.topic.as_bytes());
             let peers = route.peers.iter().filter_map(|peer| table.peer(*peer));
             for peer in peers.filter(|peer| peer.protocol == Protocol::V2) {
                 // What is dropped is counted with its peer.
-                let _ = peer.handle.push(message.clone());
+                let _ = peer.handle.queue.push(message.clone());
             }
         });
     }

@@ -9,8 +9,10 @@ use muster_wire::{EndpointId, Filter, Mono};
 
 use super::guests::Asked;
 use super::{ConnectionCommand, Owner, Unpeer};
+use crate::endpoint::end_reason::{EndReason, LossReason};
 use crate::endpoint::peer_options::{Known, PeerOptions, Policies};
-use crate::endpoint::peer_queue::{EndReason, PeerQueue};
+use crate::endpoint::peer_session::PeerSession;
+use crate::endpoint::send_queue::SendQueue;
 use crate::endpoint::status::{PeerInfo, PeerOrigin, Status};
 
 /// What was found out in the handshake.
@@ -26,7 +28,7 @@ pub(super) struct Spoken {
 pub(super) struct Peer {
     pub(super) connection: ConnectionId,
     pub(super) filter: Arc<Filter>,
-    pub(super) queue: Arc<PeerQueue>,
+    pub(super) session: Arc<PeerSession>,
     /// What it was dialled with, if it was.
     pub(super) options: PeerOptions,
     /// Whether the rules for its queues were chosen by all that can be known of it.
@@ -43,12 +45,12 @@ pub(super) struct Peer {
 
 impl Peer {
     pub(super) fn is_in_mesh(&self) -> bool {
-        self.queue.info.protocol == Protocol::V2
+        self.session.info.protocol == Protocol::V2
     }
 
     /// It is no neighbour of the mesh any more, and no guest.
     pub(super) fn leave(&self, mesh: &mut Mesh, now: Mono) {
-        let id = self.queue.info.id;
+        let id = self.session.info.id;
         if self.is_in_mesh() {
             mesh.peer_down(id, now);
         } else if self.is_guest {
@@ -88,19 +90,19 @@ impl Owner {
             protocol,
         };
         let config = &self.shared.config;
-        let queue = PeerQueue::new(self.shared.me, info.clone(), config);
-        let queue = Arc::new(queue.with_zstd(reads_zstd));
+        let queue = SendQueue::new(protocol, config).with_zstd(reads_zstd);
+        let session = Arc::new(PeerSession::new(self.shared.me, info.clone(), queue));
         if protocol == Protocol::V2 {
-            queue.grant_first(config.credit.window(self.peers.len() + 1));
+            session.grant_first(config.credit.window(self.peers.len() + 1));
         }
         if announce && protocol == Protocol::V1 {
-            queue.push_control(&Control::RoutingUpdate(self.filter.clone()));
+            session.push_control(&Control::RoutingUpdate(self.filter.clone()));
         }
         let filter = Arc::new(filter);
         let peer = Peer {
             connection,
             filter: Arc::clone(&filter),
-            queue: Arc::clone(&queue),
+            session: Arc::clone(&session),
             options,
             is_known: false,
             is_guest,
@@ -109,10 +111,8 @@ impl Owner {
             leaving: false,
         };
         if let Some(former) = self.peers.insert(id, peer) {
-            former
-                .queue
-                .end(EndReason::Lost("connected anew".to_owned()));
-            self.retire(&former.queue);
+            former.session.queue.end(LossReason::ConnectedAnew.into());
+            self.retire(&former.session);
             former.leave(&mut self.mesh.mesh, self.shared.now());
         }
         if is_guest {
@@ -126,16 +126,16 @@ impl Owner {
             Protocol::V1 => self.push_status(&Status::PeerAdded(info)),
             Protocol::V2 => {
                 if !self.mesh.mesh.is_ready() {
-                    self.shared.early.open();
+                    self.shared.join_buffer.open();
                 }
                 self.mesh.mesh.peer_up(id, self.shared.now());
                 // Otherwise it is told when the mesh has made it known.
-                if self.mesh.mesh.up().contains(&id) && queue.announce() {
+                if self.mesh.mesh.up().contains(&id) && session.announce() {
                     self.push_status(&Status::PeerAdded(info));
                 }
             }
         }
-        let become_peer = ConnectionCommand::Become(queue);
+        let become_peer = ConnectionCommand::Become(session);
         let told = self
             .connections
             .get(&connection)
@@ -159,12 +159,12 @@ impl Owner {
             };
             peer.is_known = record.is_some() || !peer.is_in_mesh();
             let known = Known {
-                address: &peer.queue.info.address,
+                address: &peer.session.info.address,
                 node: record.map(|node| (node.name.as_str(), node.role.as_str())),
             };
             let config = &self.shared.config;
             let policies = Policies::of(config, known, &peer.options);
-            peer.queue.set_policies(&policies);
+            peer.session.queue.set_policies(&policies);
         }
     }
 
@@ -183,19 +183,19 @@ impl Owner {
         let Some(peer) = self.peers.remove(&id) else {
             return;
         };
-        self.retire(&peer.queue);
+        self.retire(&peer.session);
         peer.leave(&mut self.mesh.mesh, self.shared.now());
         self.publish_table();
-        if !peer.queue.is_announced() {
+        if !peer.session.is_announced() {
             return;
         }
-        let info = peer.queue.info.clone();
-        let status = match peer.queue.ended() {
+        let info = peer.session.info.clone();
+        let status = match peer.session.queue.ended() {
             Some(EndReason::Removed(reason)) => Status::PeerRemoved { peer: info, reason },
             Some(EndReason::Lost(reason)) => Status::PeerLost { peer: info, reason },
             None => Status::PeerLost {
                 peer: info,
-                reason: "connection closed".to_owned(),
+                reason: LossReason::Closed,
             },
         };
         self.push_status(&status);
@@ -205,7 +205,7 @@ impl Owner {
         let id = self.peers.iter().find(|(id, peer)| match which {
             Unpeer::Id(wanted) => *id == wanted,
             Unpeer::Address(address) => {
-                peer.queue.info.address == *address
+                peer.session.info.address == *address
                     || self
                         .dials
                         .get(address)
@@ -220,7 +220,7 @@ impl Owner {
                     || self
                         .peers
                         .get(&id)
-                        .is_some_and(|peer| peer.queue.info.address == *address)
+                        .is_some_and(|peer| peer.session.info.address == *address)
             });
             let named = matches!(which, Unpeer::Address(wanted) if wanted == address);
             if of_peer || named {
@@ -235,8 +235,8 @@ impl Owner {
         let mut found = !stopped.is_empty();
         if let Some(peer) = id.and_then(|id| self.peers.get_mut(&id)) {
             peer.leaving = true;
-            peer.queue.close();
-            self.shared.former().leave(&peer.queue);
+            peer.session.queue.close();
+            self.shared.former().leave(&peer.session);
             let now = self.shared.now();
             peer.leave(&mut self.mesh.mesh, now);
             self.publish_table();

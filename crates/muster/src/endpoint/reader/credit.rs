@@ -9,7 +9,7 @@ use std::time::Duration;
 use muster_wire::credit::SHARING;
 use muster_wire::{Class, Mono};
 
-use crate::endpoint::peer_queue::PeerQueue;
+use crate::endpoint::peer_session::PeerSession;
 use crate::endpoint::subscriber::SubscriberQueue;
 
 /// How long credit is held for a subscriber that takes nothing, and for one that takes while others want
@@ -97,7 +97,7 @@ impl CreditIntake {
     }
 
     /// Gives back what nobody holds any more.
-    pub(super) fn settle(&mut self, now: Mono, peer: &PeerQueue, window: u64) {
+    pub(super) fn settle(&mut self, now: Mono, peer: &PeerSession, window: u64) {
         for class in SHARING {
             let owed = &mut self.classes[class as usize];
             owed.behind.retain_mut(|behind| behind.holds(now));

@@ -18,8 +18,9 @@ use tokio::io::AsyncRead;
 use super::pending::{Brought, Lying, Onward, Source, Way};
 use super::refusals::Refusals;
 use super::{PeerCounts, Reader, Shared, Table};
+use crate::endpoint::end_reason::EndReason;
 use crate::endpoint::owner::Command;
-use crate::endpoint::peer_queue::{EndReason, PeerQueue};
+use crate::endpoint::peer_session::PeerSession;
 
 /// The most frames that the owner is given at once.
 const AT_ONCE: usize = 64;
@@ -49,7 +50,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             self.decoder = decoder;
             std::mem::swap(&mut self.buffer, &mut buffer);
             if end > 0 {
-                PeerCounts::add(&self.queue.counts.bytes_in, end as u64);
+                PeerCounts::add(&self.session.counts.bytes_in, end as u64);
                 self.hand_over(&table, end);
             }
             match outcome {
@@ -58,18 +59,18 @@ impl<R: AsyncRead + Unpin> Reader<R> {
                 Err(Stop::Whole(body)) => self.whole(&table, &body)?,
                 Err(Stop::Expanded(payload)) => self.expanded(&table, &payload)?,
                 Err(Stop::Goodbye) => {
-                    let peer = self.queue.info.id;
+                    let peer = self.session.info.id;
                     let leaving = |done| Command::PeerLeaving(peer, done);
                     self.owner.call(leaving).await;
-                    if self.queue.goodbye_came() {
+                    if self.session.queue.goodbye_came() {
                         return Err(EndReason::removed());
                     }
                 }
                 Err(Stop::Owner(frames)) => {
-                    let peer = self.queue.info.id;
-                    self.queue.waits(true);
+                    let peer = self.session.info.id;
+                    self.session.set_reader_waits(true);
                     self.owner.mesh_frames(peer, frames).await;
-                    self.queue.waits(false);
+                    self.session.set_reader_waits(false);
                 }
             }
         }
@@ -97,7 +98,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
                     break Err(Stop::Owner(for_owner));
                 }
                 Ok(Next::Needs(needed)) => break Ok(needed),
-                Err(error) => break Err(Stop::End(EndReason::Lost(error.to_string()))),
+                Err(error) => break Err(Stop::End(error.into())),
             };
             let payload = &buffer[at + HEADER..at + HEADER + length];
             let is_next = !for_owner.is_empty() && comes_behind(payload);
@@ -108,10 +109,10 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             largest = largest.max(HEADER + length);
             let expanded = match codec::expand(payload, limit) {
                 Ok(expanded) => expanded,
-                Err(error) => break Err(lost(&error)),
+                Err(error) => break Err(lost(error)),
             };
             if let Some(expanded) = &expanded {
-                let counts = &self.queue.counts.compressed_in;
+                let counts = &self.session.counts.compressed_in;
                 counts.add(HEADER + length, HEADER + expanded.len());
             }
             let payload = match expanded.as_deref() {
@@ -127,7 +128,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
                     let (came, malformed) = self.batch(&shared, table, batch, buffer);
                     messages += came;
                     if let Some(error) = malformed {
-                        break Err(lost(&error));
+                        break Err(lost(error));
                     }
                 }
                 Ok(Frame::Fragment(part)) => {
@@ -138,15 +139,15 @@ impl<R: AsyncRead + Unpin> Reader<R> {
                 Ok(Frame::Link(LinkFrame::Echo {
                     is_answer: true,
                     token,
-                })) => self.queue.echoed(token),
+                })) => self.session.queue.pong_came(token),
                 Ok(Frame::Link(LinkFrame::Echo { token, .. })) => {
-                    self.queue.push_link(&LinkFrame::Echo {
+                    self.session.queue.push_link(&LinkFrame::Echo {
                         is_answer: true,
                         token,
                     });
                 }
                 Ok(Frame::Link(LinkFrame::Credit { class, bytes })) => {
-                    self.queue.credit_came(class, bytes);
+                    self.session.queue.credit_came(class, bytes);
                 }
                 Ok(Frame::Link(LinkFrame::Goodbye { .. })) => break Err(Stop::Goodbye),
                 Ok(Frame::Mesh(frame)) => for_owner.push(frame),
@@ -155,13 +156,13 @@ impl<R: AsyncRead + Unpin> Reader<R> {
                     at -= HEADER + length;
                     break Err(Stop::Owner(for_owner));
                 }
-                Err(error) => break Err(lost(&error)),
+                Err(error) => break Err(lost(error)),
             }
         };
         if at > 0 {
             self.frames_came(largest);
         }
-        PeerCounts::add(&self.queue.counts.messages_in, messages);
+        PeerCounts::add(&self.session.counts.messages_in, messages);
         (at, outcome)
     }
 
@@ -202,7 +203,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
     /// A batch that came in parts is whole.
     fn whole(&mut self, table: &Table, body: &Bytes) -> Result<(), EndReason> {
         let mut decoder = Decoder::default();
-        let batch = decoder.cut_batch(body).map_err(|error| ended(&error))?;
+        let batch = decoder.cut_batch(body)?;
         self.lying(table, body, batch)
     }
 
@@ -212,7 +213,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         let outcome = match decoder.read(payload) {
             Ok(Frame::Batch(batch)) => self.lying(table, payload, batch),
             Ok(_) => Ok(()),
-            Err(error) => Err(ended(&error)),
+            Err(error) => Err(error.into()),
         };
         self.decoder = decoder;
         outcome
@@ -227,10 +228,10 @@ impl<R: AsyncRead + Unpin> Reader<R> {
     ) -> Result<(), EndReason> {
         let shared = Arc::clone(&self.shared);
         let (messages, malformed) = self.batch(&shared, table, batch, bytes);
-        PeerCounts::add(&self.queue.counts.messages_in, messages);
+        PeerCounts::add(&self.session.counts.messages_in, messages);
         self.distribute(table, bytes, bytes.len());
         self.settle(table.peers().len());
-        malformed.map_or(Ok(()), |error| Err(ended(&error)))
+        malformed.map_or(Ok(()), |error| Err(error.into()))
     }
 
     /// A message has come: for whoever is here, for others, or not at all.
@@ -243,7 +244,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         start: usize,
     ) {
         let here = shared.here(table);
-        let neighbour = self.queue.info.id;
+        let neighbour = self.session.info.id;
         let passage = match self.ingress.receive(&here, neighbour, class, &message) {
             Ok(passage) => passage,
             Err(dropped) => {
@@ -336,7 +337,7 @@ fn pass_to_guests(
     shared: &Shared,
     message: &MessageRef<'_>,
     lying: Lying<'_>,
-    guests: Guests<'_, Arc<PeerQueue>>,
+    guests: Guests<'_, Arc<PeerSession>>,
 ) {
     // They have one queue for all classes.
     let class = Class::Event;
@@ -367,12 +368,8 @@ fn comes_behind(payload: &[u8]) -> bool {
     codec::is_batch(payload) || codec::is_fragment(payload) || codec::is_goodbye(payload)
 }
 
-fn lost(error: &FrameError) -> Stop {
-    Stop::End(ended(error))
-}
-
-fn ended(error: &FrameError) -> EndReason {
-    EndReason::Lost(error.to_string())
+fn lost(error: FrameError) -> Stop {
+    Stop::End(error.into())
 }
 
 pub(super) fn count(counter: &AtomicU64) {

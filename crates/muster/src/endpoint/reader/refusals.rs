@@ -5,19 +5,19 @@ use std::sync::Arc;
 use muster_wire::Topic;
 use muster_wire::counters::DropCause;
 
-use crate::endpoint::peer_queue::PeerQueue;
+use crate::endpoint::peer_session::PeerSession;
 
 /// Counts the messages of a peer that are not taken, and tells of the first.
 #[derive(Debug)]
 pub(super) struct Refusals {
-    queue: Arc<PeerQueue>,
+    session: Arc<PeerSession>,
     has_warned: bool,
 }
 
 impl Refusals {
-    pub(super) fn new(queue: Arc<PeerQueue>) -> Self {
+    pub(super) fn new(session: Arc<PeerSession>) -> Self {
         Self {
-            queue,
+            session,
             has_warned: false,
         }
     }
@@ -25,10 +25,11 @@ impl Refusals {
     /// Counts a message on some topic, which need not be one.
     pub(super) fn refuse(&mut self, cause: DropCause, what: &str, topic: &[u8]) {
         let label = Topic::new(topic).map(|topic| topic.normalized());
-        self.queue.count_refused(cause, &label.unwrap_or_default());
+        self.session
+            .count_refused(cause, &label.unwrap_or_default());
         if !self.has_warned {
             self.has_warned = true;
-            let peer = &self.queue.info;
+            let peer = &self.session.info;
             tracing::warn!(peer = %peer.id, address = %peer.address, "refused a message: {what}; further ones are only counted");
         }
     }

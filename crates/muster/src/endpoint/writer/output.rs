@@ -15,13 +15,14 @@ use muster_wire::peering::Protocol;
 use muster_wire::{Class, EndpointId, Kind, Message, Topic};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
-use super::cuts::{Next, Part, Piece};
-use super::shrinking::Shrinking;
+use super::compression::Compression;
+use super::fragmenter::{Next, Part, Piece};
+use crate::endpoint::end_reason::{EndReason, LossReason};
 use crate::endpoint::outgoing::{Outgoing, Relayed};
-use crate::endpoint::peer_queue::at_once::Written;
-use crate::endpoint::peer_queue::{EndReason, PeerCounts, PeerQueue};
+use crate::endpoint::peer_session::{PeerCounts, PeerSession};
+use crate::endpoint::send_queue::inline::Written;
 use crate::endpoint::spare::Spare;
-use crate::endpoint::tls::describe_io;
+use crate::endpoint::tls::ConnectionError;
 
 /// How much is put together for one write.
 pub(super) const WRITE_BUFFER: usize = 256 << 10;
@@ -39,7 +40,7 @@ const SLOW_BATCH: usize = 64 << 10;
 /// The encoder of a connection and its buffers.
 pub(super) struct Output<W> {
     pub(super) stream: W,
-    queue: Arc<PeerQueue>,
+    session: Arc<PeerSession>,
     /// Headers and small payloads, one behind the other.
     buffer: Vec<u8>,
     /// Large payloads, each with the position in the buffer that it stands at.
@@ -54,7 +55,7 @@ pub(super) struct Output<W> {
     spare: Spare,
     /// The batch at the end of the buffer that more messages may follow in.
     batch: Option<OpenBatch>,
-    shrinking: Shrinking,
+    compression: Compression,
     /// The bytes of the buffer that are counted as sent: a write has begun with them.
     begun: usize,
     /// When the last write ended.
@@ -62,10 +63,10 @@ pub(super) struct Output<W> {
 }
 
 impl<W> Output<W> {
-    pub(super) fn new(stream: W, queue: Arc<PeerQueue>) -> Self {
+    pub(super) fn new(stream: W, session: Arc<PeerSession>) -> Self {
         Self {
             stream,
-            queue,
+            session,
             buffer: Vec::new(),
             in_place: Vec::new(),
             in_place_bytes: 0,
@@ -74,7 +75,7 @@ impl<W> Output<W> {
             encoder: Encoder::default(),
             spare: Spare::default(),
             batch: None,
-            shrinking: Shrinking::default(),
+            compression: Compression::default(),
             begun: 0,
             wrote: None,
         }
@@ -104,7 +105,7 @@ impl<W: AsyncWrite + Unpin> Output<W> {
             Outgoing::Frame(frame) => self.add_frame(&frame),
             Outgoing::Message(message) => self.add(message),
             Outgoing::Addressed(message) => self.add_addressed(message),
-            Outgoing::Relayed(relayed) if self.queue.info.protocol == Protocol::V1 => {
+            Outgoing::Relayed(relayed) if self.session.info.protocol == Protocol::V1 => {
                 self.add_relayed_v1(&relayed);
             }
             Outgoing::Relayed(relayed) => self.add_relayed(&relayed),
@@ -128,8 +129,9 @@ impl<W: AsyncWrite + Unpin> Output<W> {
     fn add_large_part(&mut self, mut part: Part) {
         self.close_batch();
         self.messages.extend(part.topic.take());
-        let counts = &self.queue.counts.compressed_out;
-        if self.queue.compresses() && self.shrinking.part(&part, &mut self.buffer, counts) {
+        let counts = &self.session.counts.compressed_out;
+        if self.session.queue.compresses() && self.compression.part(&part, &mut self.buffer, counts)
+        {
             return;
         }
         part.put_head(&mut self.buffer);
@@ -161,17 +163,19 @@ impl<W: AsyncWrite + Unpin> Output<W> {
         };
         let (class, start) = (batch.class(), batch.start());
         batch.close(&mut self.buffer);
-        if self.queue.compresses() {
+        if self.session.queue.compresses() {
             let (buffer, in_place) = (&mut self.buffer, &mut self.in_place);
-            let counts = &self.queue.counts.compressed_out;
-            let gone = self.shrinking.batch(class, start, buffer, in_place, counts);
+            let counts = &self.session.counts.compressed_out;
+            let gone = self
+                .compression
+                .batch(class, start, buffer, in_place, counts);
             self.in_place_bytes -= gone;
         }
     }
 
     /// Writes what stands before a payload of the mesh.
     fn add_head(&mut self, class: Class, head: &Head<'_>, length: usize) -> &mut OpenBatch {
-        let most = if self.queue.compresses() {
+        let most = if self.session.queue.compresses() {
             SLOW_BATCH
         } else {
             BATCH
@@ -254,7 +258,7 @@ impl<W: AsyncWrite + Unpin> Output<W> {
     }
 
     fn add(&mut self, message: Message) {
-        if self.queue.info.protocol == Protocol::V2 {
+        if self.session.info.protocol == Protocol::V2 {
             return self.add_own(message);
         }
         let Message {
@@ -268,12 +272,12 @@ impl<W: AsyncWrite + Unpin> Output<W> {
 
     /// A message to this peer of version 1 alone.
     fn add_addressed(&mut self, message: Message) {
-        let receiver = self.queue.info.id;
+        let receiver = self.session.info.id;
         self.add_v1(receiver, message.topic, message.payload, message.kind);
     }
 
     fn add_v1(&mut self, receiver: EndpointId, topic: Topic, payload: Bytes, kind: Kind) {
-        let (me, length) = (self.queue.me, payload.len());
+        let (me, length) = (self.session.me, payload.len());
         let bytes = topic.as_bytes();
         envelope::put_message_header_to(&mut self.buffer, me, receiver, kind, bytes, length);
         self.messages.push(topic);
@@ -286,7 +290,7 @@ impl<W: AsyncWrite + Unpin> Output<W> {
     }
 
     /// Writes a small item as far as the system takes it at once.
-    pub(super) fn write_at_once(&mut self, item: Outgoing) -> Written {
+    pub(super) fn write_inline(&mut self, item: Outgoing) -> Written {
         self.add_item(item);
         self.begin();
         // If the system takes nothing now, the writer's task asks again, and is told.
@@ -295,11 +299,11 @@ impl<W: AsyncWrite + Unpin> Output<W> {
             Poll::Pending => 0,
             Poll::Ready(Ok(0)) => {
                 let error = io::Error::from(io::ErrorKind::WriteZero);
-                return Written::Failed(EndReason::Lost(describe_io(&error)));
+                return Written::Failed(ConnectionError::from(error).into());
             }
             Poll::Ready(Ok(written)) => written,
             Poll::Ready(Err(error)) => {
-                return Written::Failed(EndReason::Lost(describe_io(&error)));
+                return Written::Failed(ConnectionError::from(error).into());
             }
         };
         self.wrote = Some(Instant::now());
@@ -315,11 +319,14 @@ impl<W: AsyncWrite + Unpin> Output<W> {
     /// unsent.
     fn begin(&mut self) {
         self.close_batch();
-        PeerCounts::add(&self.queue.counts.messages_out, self.messages.len() as u64);
+        PeerCounts::add(
+            &self.session.counts.messages_out,
+            self.messages.len() as u64,
+        );
         self.is_busy = self.messages.len() > 1;
         self.messages.clear();
         let bytes = self.size() - std::mem::take(&mut self.begun);
-        PeerCounts::add(&self.queue.counts.bytes_out, bytes as u64);
+        PeerCounts::add(&self.session.counts.bytes_out, bytes as u64);
     }
 
     /// Writes everything, unless the peering ends first.
@@ -327,12 +334,12 @@ impl<W: AsyncWrite + Unpin> Output<W> {
         self.begin();
         let mut gathered = Gathered::new(&self.buffer, &self.in_place);
         let write = self.stream.write_all_buf(&mut gathered);
-        let queue = &self.queue;
+        let session = &self.session;
         tokio::select! {
             biased;
-            written = write => written.map_err(|error| EndReason::Lost(describe_io(&error)))?,
-            () = poll_fn(|cx| queue.poll_ended(cx)) => {
-                return Err(EndReason::Lost("ended while writing".to_owned()));
+            written = write => written.map_err(ConnectionError::from)?,
+            () = poll_fn(|cx| session.queue.poll_ended(cx)) => {
+                return Err(LossReason::Unwritten.into());
             }
         }
         self.wrote = Some(Instant::now());

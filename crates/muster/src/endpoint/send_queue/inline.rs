@@ -5,17 +5,18 @@ use std::sync::{Arc, MutexGuard, Weak};
 
 use muster_wire::{Class, Message, Push, Queued};
 
-use super::{EndReason, PeerQueue, State, Writer, wake};
+use super::{SendQueue, State, Writer, wake};
+use crate::endpoint::end_reason::EndReason;
 use crate::endpoint::outgoing::{Outgoing, Relayed};
 
 /// What costs no more than this of a peer's credit may be written at once.
 const SMALL: usize = 4 << 10;
 
 /// The side of a writer that others may write by.
-pub(crate) trait AtOnce: Send + Sync {
+pub(crate) trait InlineWriter: Send + Sync {
     /// Writes an item, unless somebody else is writing or has just done so: then gives it back. Calls `begin` when
     /// nobody else can write any more, and before it writes. Never waits.
-    fn write_at_once(&self, item: Outgoing, begin: &mut dyn FnMut()) -> Result<Written, Outgoing>;
+    fn write_inline(&self, item: Outgoing, begin: &mut dyn FnMut()) -> Result<Written, Outgoing>;
 }
 
 /// What became of a write.
@@ -29,34 +30,34 @@ pub(crate) enum Written {
     Failed(EndReason),
 }
 
-impl PeerQueue {
+impl SendQueue {
     /// From now on others may write, whenever the writer rests.
-    pub(crate) fn share_writer(&self, writer: Weak<dyn AtOnce>) {
+    pub(crate) fn share_writer(&self, writer: Weak<dyn InlineWriter>) {
         // There is one writer in the life of a queue.
-        let _ = self.at_once.set(writer);
+        let _ = self.inline_writer.set(writer);
     }
 
-    /// Offers a message as [`PeerQueue::push`] does; writes it on this thread if nothing waits, and the last write
+    /// Offers a message as [`SendQueue::push`] does; writes it on this thread if nothing waits, and the last write
     /// is a while ago.
-    pub(crate) fn push_at_once(&self, message: Message) -> Push {
-        self.offer_at_once(Outgoing::Message(message))
+    pub(crate) fn push_inline(&self, message: Message) -> Push {
+        self.offer_inline(Outgoing::Message(message))
     }
 
     /// Offers messages of others, likewise.
     pub(crate) fn relay(&self, relayed: Relayed) {
-        self.offer_at_once(Outgoing::Relayed(relayed));
+        self.offer_inline(Outgoing::Relayed(relayed));
     }
 
-    fn offer_at_once(&self, item: Outgoing) -> Push {
+    fn offer_inline(&self, item: Outgoing) -> Push {
         let mut state = self.lock();
         if let Some(cause) = self.cannot_take(&state, &item) {
             return self.class_of(&mut state, &item).refuse(&item, cause);
         }
-        self.push_at_once_locked(state, item)
+        self.push_inline_locked(state, item)
     }
 
     /// Writes an item that has room now, or queues it.
-    pub(super) fn push_at_once_locked(&self, state: MutexGuard<'_, State>, item: Outgoing) -> Push {
+    pub(super) fn push_inline_locked(&self, state: MutexGuard<'_, State>, item: Outgoing) -> Push {
         let class = self.queue_of(&item);
         let Some(writer) = self.resting_writer(&state, &item, class) else {
             return self.push_locked(state, item);
@@ -68,7 +69,7 @@ impl PeerQueue {
                 state.data.credits_mut().spend(class, cost);
             }
         };
-        match writer.write_at_once(item, &mut begin) {
+        match writer.write_inline(item, &mut begin) {
             Err(item) => match held {
                 Some(state) => return self.push_locked(state, item),
                 None => return self.offer(item),
@@ -93,7 +94,7 @@ impl PeerQueue {
         state: &State,
         item: &Outgoing,
         class: Class,
-    ) -> Option<Arc<dyn AtOnce>> {
+    ) -> Option<Arc<dyn InlineWriter>> {
         // Compressing is the writer's work, and a slow link has more to wait for than its task.
         if state.writer != Writer::Rests || item.cost() > SMALL || self.compresses() {
             return None;
@@ -104,6 +105,6 @@ impl PeerQueue {
         if !has_nothing || !has_room || !state.data.credits().allows(class) {
             return None;
         }
-        self.at_once.get()?.upgrade()
+        self.inline_writer.get()?.upgrade()
     }
 }

@@ -10,7 +10,7 @@ use muster_wire::counters::DropCause;
 use muster_wire::{Message, Overflow, Push, Queue, QueueLimits, Queued};
 
 #[derive(Debug)]
-pub(crate) struct Early {
+pub(crate) struct JoinBuffer {
     is_open: AtomicBool,
     held: Mutex<Held>,
     /// Told of the end of the holding.
@@ -24,7 +24,7 @@ struct Held {
     wakers: Vec<Waker>,
 }
 
-impl Early {
+impl JoinBuffer {
     pub(crate) fn new(limits: QueueLimits, overflow: Overflow) -> Self {
         // There is no peering to end yet.
         let overflow = match overflow {
@@ -145,7 +145,7 @@ mod tests {
     use muster_wire::Class;
 
     use super::*;
-    use crate::endpoint::peer_queue::tests::message;
+    use crate::endpoint::send_queue::tests::message;
 
     #[tokio::test]
     async fn who_may_wait_waits_for_the_end_of_the_holding() {
@@ -153,7 +153,7 @@ mod tests {
             messages: 2,
             bytes: 1 << 20,
         };
-        let early = Arc::new(Early::new(limits, Overflow::DropOldest));
+        let early = Arc::new(JoinBuffer::new(limits, Overflow::DropOldest));
         let event = message("/t", Class::Event);
         assert_eq!(early.hold_blocking(&event, Instant::now()), None);
         early.open();

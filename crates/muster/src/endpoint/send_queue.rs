@@ -1,8 +1,10 @@
-//! The queue between everything that sends to a peer and the task that writes to its connection.
+//! What waits to be sent to a peer: publishers, readers and the owner put in, the writer takes.
 
-pub(crate) mod at_once;
-mod counts;
+pub(crate) mod control;
 mod credit;
+mod goodbye;
+pub(crate) mod inline;
+mod pings;
 mod room;
 
 use std::collections::VecDeque;
@@ -12,37 +14,16 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use muster_wire::counters::{DropCause, DropLedger};
-use muster_wire::credit::Grants;
-use muster_wire::envelope::{self, Control};
-use muster_wire::mesh::codec::LinkFrame;
 use muster_wire::peering::Protocol;
-use muster_wire::{
-    Class, ClassQueues, EndpointId, Message, Push, Queue, QueueLimits, Queued, Topic,
-};
-use tokio::sync::oneshot;
+use muster_wire::{Class, ClassQueues, Message, Push, Queue, QueueLimits, Queued, Topic};
 
 use super::config::EndpointConfig;
+use super::end_reason::{EndReason, LossReason};
 use super::outgoing::Outgoing;
 use super::peer_options::Policies;
-use super::status::PeerInfo;
-use at_once::AtOnce;
-pub(crate) use counts::{CompressedCounts, PeerCounts};
-
-/// Why a peering ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum EndReason {
-    /// By this endpoint, gracefully or not.
-    Removed(String),
-    /// By the peer or the network.
-    Lost(String),
-}
-
-impl EndReason {
-    /// The end of a graceful removal.
-    pub(crate) fn removed() -> Self {
-        Self::Removed("removed connection to remote peer".to_owned())
-    }
-}
+use control::ControlFrames;
+use inline::InlineWriter;
+use pings::Pings;
 
 /// What the writer's task does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,18 +37,12 @@ enum Writer {
 
 #[derive(Debug)]
 struct State {
-    control: VecDeque<Bytes>,
-    /// The bytes of the control frames.
-    control_bytes: usize,
-    /// Where among the control frames a filter waits: the next one takes its place.
-    filter_at: Option<usize>,
+    control: ControlFrames,
     data: ClassQueues<Outgoing>,
     /// Whether publishers that wait do so for this peer, in the order of [`Class`].
     is_waited_for: [bool; 4],
     /// The answer to the goodbye of a peer of version 2: the last that it is sent.
     farewell: Option<Bytes>,
-    /// What the peer was granted.
-    grants: Grants,
     /// Whether the peer has granted anything.
     knows_credit: bool,
     /// Queued data is still written, then BYE; nothing new is taken.
@@ -80,10 +55,7 @@ struct State {
     waiting_for_room: usize,
     /// Tasks that wait for room, as many as there are publishers.
     room_wakers: Vec<Waker>,
-    refused: DropLedger,
-    next_ping: u64,
-    /// The pings that wait for their pong.
-    pings: Vec<(u64, oneshot::Sender<()>)>,
+    pings: Pings,
 }
 
 /// Bounds that many read for each message, and that hardly ever change.
@@ -114,16 +86,11 @@ impl Limits {
     }
 }
 
-/// The most pings that wait for their pong.
-const MAX_PINGS: usize = 64;
-
-/// A peer's queue. Publishers, the reader and the owner put in, the writer takes all at once.
+/// What waits to be sent to one peer, in the order in which it is: control frames before all data, and the classes of
+/// that by their weights. The writer takes as much at once as one write has.
 #[derive(Debug)]
-pub(crate) struct PeerQueue {
-    pub(crate) me: EndpointId,
-    pub(crate) info: PeerInfo,
-    control_limit: usize,
-    control_bytes_limit: usize,
+pub(crate) struct SendQueue {
+    protocol: Protocol,
     frame_limit: usize,
     /// Whether the peer reads compressed frames.
     reads_zstd: bool,
@@ -133,12 +100,7 @@ pub(crate) struct PeerQueue {
     limits: [Limits; 4],
     state: Mutex<State>,
     room: Condvar,
-    /// Whether the peering was told of: with version 2 when the mesh has made it known.
-    announced: AtomicBool,
-    /// Whether the reader waits for the owner, and reads nothing meanwhile.
-    waits: AtomicBool,
-    at_once: OnceLock<Weak<dyn AtOnce>>,
-    pub(crate) counts: PeerCounts,
+    inline_writer: OnceLock<Weak<dyn InlineWriter>>,
 }
 
 /// The most frames of the mesh, and the most messages of its control class, that wait for a peer: a large
@@ -147,9 +109,6 @@ const MESH_FRAMES: usize = 65_536;
 
 /// What is taken from the queues at once, about: as much as one write takes.
 pub(crate) const TAKEN: usize = 256 << 10;
-
-/// Why a mesh's goodbye is said.
-const SHUTTING_DOWN: u8 = 1;
 
 /// What the writer took.
 #[derive(Debug, PartialEq, Eq)]
@@ -162,22 +121,30 @@ pub(crate) enum Taken {
     Ended,
 }
 
-impl PeerQueue {
-    pub(crate) fn new(me: EndpointId, info: PeerInfo, config: &EndpointConfig) -> Self {
+/// How full a queue is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Depth {
+    /// Messages queued.
+    pub(crate) messages: usize,
+    /// Bytes that they keep alive.
+    pub(crate) bytes: usize,
+    /// What was dropped.
+    pub(crate) dropped: DropLedger,
+}
+
+impl SendQueue {
+    pub(crate) fn new(protocol: Protocol, config: &EndpointConfig) -> Self {
         // Frames of the mesh, and the hellos of all its nodes that pass by here.
-        let control_limit = match info.protocol {
+        let control_limit = match protocol {
             Protocol::V1 => config.control_queue,
             Protocol::V2 => MESH_FRAMES.max(config.control_queue),
         };
         let all = Policies::of_all(config);
         let state = State {
-            control: VecDeque::new(),
-            control_bytes: 0,
-            filter_at: None,
+            control: ControlFrames::new(control_limit, config.data_queue.bytes),
             data: ClassQueues::new(all.classes, control_limit),
             is_waited_for: all.is_waited_for,
             farewell: None,
-            grants: Grants::default(),
             knows_credit: false,
             closing: false,
             peer_closing: false,
@@ -186,35 +153,27 @@ impl PeerQueue {
             writer: Writer::Works,
             waiting_for_room: 0,
             room_wakers: Vec::new(),
-            refused: DropLedger::default(),
-            next_ping: 0,
-            pings: Vec::new(),
+            pings: Pings::default(),
         };
         Self {
-            me,
-            control_limit,
-            announced: AtomicBool::new(info.protocol == Protocol::V1),
-            waits: AtomicBool::new(false),
-            info,
-            control_bytes_limit: config.data_queue.bytes,
+            protocol,
             frame_limit: config.frame_limit,
             reads_zstd: false,
             is_slow: AtomicBool::new(all.is_slow),
             limits: all.classes.map(|policy| Limits::new(policy.limits)),
             state: Mutex::new(state),
             room: Condvar::new(),
-            at_once: OnceLock::new(),
-            counts: PeerCounts::default(),
+            inline_writer: OnceLock::new(),
         }
     }
 
-    /// The same with a peer that reads compressed frames, or does not.
+    /// The queue for a peer that reads compressed frames, or does not.
     pub(crate) fn with_zstd(mut self, reads_zstd: bool) -> Self {
         self.reads_zstd = reads_zstd;
         self
     }
 
-    /// Whether what is sent is compressed where that pays.
+    /// Returns `true` if what is sent is compressed where that pays.
     pub(crate) fn compresses(&self) -> bool {
         self.reads_zstd && self.is_slow.load(Ordering::Relaxed)
     }
@@ -242,26 +201,6 @@ impl PeerQueue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the peering was told of.
-    pub(crate) fn is_announced(&self) -> bool {
-        self.announced.load(Ordering::Relaxed)
-    }
-
-    /// Notes that the peering is told of; says whether it was not before.
-    pub(crate) fn announce(&self) -> bool {
-        !self.announced.swap(true, Ordering::Relaxed)
-    }
-
-    /// Notes whether the reader waits for the owner.
-    pub(crate) fn waits(&self, waits: bool) {
-        self.waits.store(waits, Ordering::Relaxed);
-    }
-
-    /// Whether the reader waits for the owner: what the peer sends meanwhile is not seen.
-    pub(crate) fn is_waiting(&self) -> bool {
-        self.waits.load(Ordering::Relaxed)
-    }
-
     /// Offers a message, under the queue's policy.
     pub(crate) fn push(&self, message: Message) -> Push {
         self.offer(Outgoing::Message(message))
@@ -287,7 +226,7 @@ impl PeerQueue {
 
     /// The class whose queue an item is for: a peer of version 1 has one for all classes.
     fn queue_of(&self, item: &Outgoing) -> Class {
-        match self.info.protocol {
+        match self.protocol {
             Protocol::V1 => Class::Event,
             Protocol::V2 => item.class(),
         }
@@ -296,7 +235,7 @@ impl PeerQueue {
     fn push_locked(&self, mut state: MutexGuard<'_, State>, item: Outgoing) -> Push {
         let push = self.class_of(&mut state, &item).push(item);
         if push == Push::Dropped(DropCause::Disconnect) {
-            self.end_locked(&mut state, EndReason::Lost("send queue is full".to_owned()));
+            self.end_locked(&mut state, LossReason::SendQueueFull.into());
         } else if matches!(
             push,
             Push::Queued {
@@ -317,166 +256,6 @@ impl PeerQueue {
         (item.bytes() > self.frame_limit).then_some(DropCause::TooLarge)
     }
 
-    /// Whether a pong's content confirms the goodbye that was said.
-    pub(crate) fn ends_with(&self, content: &[u8]) -> bool {
-        envelope::is_bye(content) && self.lock().closing
-    }
-
-    /// Whether both sides have said goodbye: then the connection's end is what both want.
-    pub(crate) fn both_closing(&self) -> bool {
-        let state = self.lock();
-        state.closing && state.peer_closing
-    }
-
-    /// Sends a ping; what is returned is told of its pong. `None` if too many wait for theirs.
-    pub(crate) fn ping(&self) -> Option<oneshot::Receiver<()>> {
-        let (sender, pong) = oneshot::channel();
-        let mut state = self.lock();
-        state.pings.retain(|(_, waiting)| !waiting.is_closed());
-        if state.ended.is_some() || state.pings.len() >= MAX_PINGS {
-            return None;
-        }
-        state.next_ping += 1;
-        let number = state.next_ping;
-        state.pings.push((number, sender));
-        drop(state);
-        match self.info.protocol {
-            Protocol::V1 => self.push_control(&Control::Ping(number.to_be_bytes().to_vec())),
-            Protocol::V2 => self.push_link(&LinkFrame::Echo {
-                is_answer: false,
-                token: number,
-            }),
-        }
-        Some(pong)
-    }
-
-    /// A pong has come.
-    pub(crate) fn answered(&self, content: &[u8]) {
-        if let Ok(number) = <[u8; 8]>::try_from(content) {
-            self.echoed(u64::from_be_bytes(number));
-        }
-    }
-
-    /// The answer to a ping has come.
-    pub(crate) fn echoed(&self, number: u64) {
-        let mut state = self.lock();
-        if let Some(at) = state
-            .pings
-            .iter()
-            .position(|(waiting, _)| *waiting == number)
-        {
-            let (_, waiting) = state.pings.swap_remove(at);
-            let _ = waiting.send(());
-        }
-    }
-
-    /// Queues a frame for the other end, before all data; too many of them, or too many bytes, end the peering.
-    pub(crate) fn push_link(&self, frame: &LinkFrame) {
-        self.push_mesh_encoded(encoded(|out| frame.write(out)));
-    }
-
-    /// Queues an encoded frame of the mesh, as [`PeerQueue::push_link`] does.
-    pub(crate) fn push_mesh_encoded(&self, frame: Bytes) {
-        let mut state = self.lock();
-        if state.ended.is_some() {
-            return;
-        }
-        if !self.push_frame(&mut state, frame, false) {
-            let full = EndReason::Lost("control queue is full".to_owned());
-            self.end_locked(&mut state, full);
-        }
-        wake(state);
-    }
-
-    /// Says goodbye; the answer ends the peering.
-    pub(crate) fn say_goodbye(&self) {
-        match self.info.protocol {
-            Protocol::V1 => self.push_control(&Control::Ping(envelope::bye(1))),
-            Protocol::V2 => self.push_link(&goodbye()),
-        }
-    }
-
-    /// The peer of version 2 has said goodbye; whether that ends the peering, as the answer to ours.
-    /// Otherwise it is answered behind the data that it is to have.
-    pub(crate) fn goodbye_came(&self) -> bool {
-        let mut state = self.lock();
-        if state.closing {
-            return true;
-        }
-        if !state.peer_closing {
-            state.peer_closing = true;
-            state.farewell = Some(encoded(|out| goodbye().write(out)));
-            // It waits for what is queued, and then grants nothing more.
-            state.data.credits_mut().lift();
-            wake(state);
-        }
-        false
-    }
-
-    /// Queues a control frame; too many of them, or too many bytes, end the peering, as none may be
-    /// lost. A peer decides how long the answers to its pings are. One frame of any size has room.
-    ///
-    /// A filter takes the place of one that waits: only the last one counts, and how often it changes
-    /// must not cost a peer that is only slow.
-    pub(crate) fn push_control(&self, control: &Control) {
-        let frame = control.frame(self.me, self.info.id);
-        let mut state = self.lock();
-        if state.ended.is_some() {
-            return;
-        }
-        let behind_data = matches!(control, Control::Pong(content) if envelope::is_bye(content));
-        state.peer_closing |= behind_data;
-        let full = if behind_data {
-            let queue = state.data.class_mut(Class::Event);
-            let push = queue.push(Outgoing::Frame(frame.into()));
-            matches!(push, Push::Dropped(_))
-        } else {
-            !self.push_frame(
-                &mut state,
-                frame.into(),
-                matches!(control, Control::RoutingUpdate(_)),
-            )
-        };
-        if full {
-            self.end_locked(
-                &mut state,
-                EndReason::Lost("control queue is full".to_owned()),
-            );
-        }
-        wake(state);
-    }
-
-    /// Whether there was room for a control frame.
-    fn push_frame(&self, state: &mut State, frame: Bytes, is_filter: bool) -> bool {
-        let replaced = state.filter_at.filter(|_| is_filter);
-        let replaced_bytes = replaced.map_or(0, |at| state.control[at].len());
-        let others = state.control.len() - usize::from(replaced.is_some());
-        let bytes = state.control_bytes - replaced_bytes + frame.len();
-        let has_room =
-            others == 0 || (others < self.control_limit && bytes <= self.control_bytes_limit);
-        if !has_room {
-            return false;
-        }
-        state.control_bytes = bytes;
-        if let Some(at) = replaced {
-            state.control[at] = frame;
-        } else {
-            if is_filter {
-                state.filter_at = Some(state.control.len());
-            }
-            state.control.push_back(frame);
-        }
-        true
-    }
-
-    /// Takes no more messages; the writer says goodbye when what is queued is written.
-    pub(crate) fn close(&self) {
-        let mut state = self.lock();
-        state.closing = true;
-        self.tell_room(&mut state);
-        wake(state);
-    }
-
     /// Ends the peering at once. The first reason stays.
     pub(crate) fn end(&self, reason: EndReason) {
         let mut state = self.lock();
@@ -489,8 +268,6 @@ impl PeerQueue {
             state.ended = Some(reason);
             state.data.clear(DropCause::PeerGone);
             state.control.clear();
-            state.control_bytes = 0;
-            state.filter_at = None;
             state.farewell = None;
             state.pings.clear();
             self.tell_room(state);
@@ -567,9 +344,7 @@ impl PeerQueue {
         if state.ended.is_some() {
             return Taken::Ended;
         }
-        std::mem::swap(&mut state.control, control);
-        state.control_bytes = 0;
-        state.filter_at = None;
+        state.control.take(control);
         state.data.take(TAKEN, data);
         state.data.hold(Class::Bulk, false);
         if state.data.is_empty() {
@@ -587,20 +362,14 @@ impl PeerQueue {
         Taken::Work
     }
 
-    /// Counts a received message that is not taken.
-    pub(crate) fn count_refused(&self, cause: DropCause, label: &str) {
-        self.lock().refused.count(cause, label, 1);
-    }
-
-    /// What was received and refused.
-    pub(crate) fn refused(&self) -> DropLedger {
-        self.lock().refused.clone()
-    }
-
-    /// Messages and bytes queued, and what was dropped.
-    pub(crate) fn depth(&self) -> (usize, usize, DropLedger) {
+    /// How full it is.
+    pub(crate) fn depth(&self) -> Depth {
         let state = self.lock();
-        (state.data.len(), state.data.bytes(), state.data.dropped())
+        Depth {
+            messages: state.data.len(),
+            bytes: state.data.bytes(),
+            dropped: state.data.dropped(),
+        }
     }
 
     /// Messages queued.
@@ -614,20 +383,6 @@ impl State {
     fn has_nothing(&self) -> bool {
         let has_none = self.control.is_empty() && self.farewell.is_none();
         has_none && self.writer != Writer::HasRest && !self.data.is_ready()
-    }
-}
-
-/// A frame as bytes.
-pub(crate) fn encoded(write: impl FnOnce(&mut Vec<u8>)) -> Bytes {
-    let mut bytes = Vec::new();
-    write(&mut bytes);
-    bytes.into()
-}
-
-fn goodbye() -> LinkFrame {
-    LinkFrame::Goodbye {
-        reason: SHUTTING_DOWN,
-        text: "shutting down".to_owned(),
     }
 }
 

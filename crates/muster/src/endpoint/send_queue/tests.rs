@@ -1,4 +1,4 @@
-//! Tests of a peer's queue.
+//! Tests of what waits for a peer.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -7,9 +7,13 @@ use bytes::Bytes;
 use muster_wire::{Class, Kind, Overflow, QueueLimits};
 
 use super::*;
-use crate::endpoint::{LinkSpeed, PeerOrigin};
+use crate::endpoint::peer_session::PeerSession;
+use crate::endpoint::{LinkSpeed, PeerInfo, PeerOrigin};
+use muster_wire::EndpointId;
+use muster_wire::envelope::{self, Control};
+use tokio::sync::oneshot;
 
-pub(crate) fn queue(config: &EndpointConfig) -> PeerQueue {
+pub(crate) fn session(config: &EndpointConfig) -> PeerSession {
     let id = |byte| EndpointId::from_random([byte; 16]);
     let info = PeerInfo {
         id: id(2),
@@ -17,7 +21,7 @@ pub(crate) fn queue(config: &EndpointConfig) -> PeerQueue {
         origin: PeerOrigin::Accepted,
         protocol: Protocol::V1,
     };
-    PeerQueue::new(id(1), info, config)
+    PeerSession::new(id(1), info, SendQueue::new(Protocol::V1, config))
 }
 
 fn small(overflow: Overflow) -> EndpointConfig {
@@ -48,14 +52,15 @@ fn control_messages_are_not_displaced_and_keep_their_place() {
         (Overflow::DropOldest, ["/hello", "/2", "/3", "/hello", ""]),
         (Overflow::DropNewest, ["/hello", "/0", "/1", "/hello", ""]),
     ] {
-        let queue = queue(&small(overflow));
+        let session = session(&small(overflow));
+        let queue = &session.queue;
         queue.push(message("/hello", Class::Control));
         for topic in ["/0", "/1", "/2", "/3"] {
             queue.push(message(topic, Class::Event));
         }
         queue.push(message("/hello", Class::Control));
-        queue.push_control(&Control::Pong(envelope::bye(1)));
-        assert_eq!((queue.len(), queue.depth().2.total()), (4, 2));
+        session.push_control(&Control::Pong(envelope::bye(1)));
+        assert_eq!((queue.len(), queue.depth().dropped.total()), (4, 2));
         let (mut control, mut data) = (VecDeque::new(), VecDeque::new());
         assert_eq!(queue.take(&mut control, &mut data, false), Taken::Work);
         let taken = data.iter().map(|item| match item {
@@ -63,10 +68,10 @@ fn control_messages_are_not_displaced_and_keep_their_place() {
             Outgoing::Frame(_) | Outgoing::Relayed(_) => String::new(),
         });
         assert_eq!(taken.collect::<Vec<_>>(), topics);
-        assert_eq!(queue.depth().1, 0);
+        assert_eq!(queue.depth().bytes, 0);
         // Three at most, messages and goodbyes together.
         data.clear();
-        queue.push_control(&Control::Pong(envelope::bye(1)));
+        session.push_control(&Control::Pong(envelope::bye(1)));
         for _ in 0..2 {
             queue.push(message("/hello", Class::Control));
         }
@@ -74,42 +79,45 @@ fn control_messages_are_not_displaced_and_keep_their_place() {
         let push = queue.push(message("/hello", Class::Control));
         assert_eq!(push, Push::Dropped(DropCause::Disconnect));
         assert!(matches!(queue.ended(), Some(EndReason::Lost(_))));
-        assert_eq!((queue.len(), queue.depth().2.total()), (0, 5));
+        assert_eq!((queue.len(), queue.depth().dropped.total()), (0, 5));
     }
 }
 
 #[test]
 fn who_waits_for_room_is_told_of_the_end_at_once() {
-    let ends: [fn(&PeerQueue); 2] = [
-        |queue| {
-            queue.push(message("/t", Class::Event));
+    let ends: [fn(&PeerSession); 2] = [
+        |session| {
+            session.queue.push(message("/t", Class::Event));
         },
-        |queue| {
+        |session| {
             for _ in 0..4 {
-                queue.push_control(&Control::Ping(vec![1]));
+                session.push_control(&Control::Ping(vec![1]));
             }
         },
     ];
     for end in ends {
-        let queue = Arc::new(queue(&small(Overflow::Disconnect)));
+        let session = Arc::new(session(&small(Overflow::Disconnect)));
+        let queue = &session.queue;
         for _ in 0..2 {
             queue.push(message("/t", Class::Event));
         }
-        let waiting = Arc::clone(&queue);
+        let waiting = Arc::clone(&session);
         let thread = std::thread::spawn(move || {
             let deadline = Instant::now() + Duration::from_secs(20);
-            let push = waiting.push_blocking(message("/t", Class::Event), deadline);
+            let push = waiting
+                .queue
+                .push_blocking(message("/t", Class::Event), deadline);
             (push, Instant::now() < deadline)
         });
         while queue.lock().waiting_for_room == 0 {
             std::thread::yield_now();
         }
-        let mut pong = queue.ping().unwrap();
-        end(&queue);
+        let mut pong = session.ping().unwrap();
+        end(&session);
         let told = (Push::Dropped(DropCause::PeerGone), true);
         assert_eq!(thread.join().unwrap(), told);
         assert_eq!(pong.try_recv(), Err(oneshot::error::TryRecvError::Closed));
-        assert!(queue.ping().is_none());
+        assert!(session.ping().is_none());
     }
 }
 
@@ -124,7 +132,7 @@ fn only_who_reads_compressed_frames_is_sent_some_and_only_over_a_slow_link() {
         (&slow, false, false),
         (&EndpointConfig::default(), true, false),
     ] {
-        let queue = queue(config).with_zstd(reads_zstd);
+        let queue = SendQueue::new(Protocol::V2, config).with_zstd(reads_zstd);
         assert_eq!(queue.compresses(), compresses);
     }
 }

@@ -7,7 +7,7 @@ use tokio::sync::{Mutex, MutexGuard};
 
 use super::output::Output;
 use crate::endpoint::outgoing::Outgoing;
-use crate::endpoint::peer_queue::at_once::{AtOnce, Written};
+use crate::endpoint::send_queue::inline::{InlineWriter, Written};
 
 /// How long ago the last write, of one message, must be for another without the writer's task. Whoever publishes
 /// faster has its messages put together: a write for each costs it ten times the time of a message. Where a write
@@ -16,11 +16,11 @@ use crate::endpoint::peer_queue::at_once::{AtOnce, Written};
 const PAUSE: Duration = Duration::from_micros(20);
 
 /// The output of a connection, which one at a time has.
-pub(crate) struct Desk<W> {
+pub(crate) struct SharedOutput<W> {
     output: Mutex<Output<W>>,
 }
 
-impl<W> Desk<W> {
+impl<W> SharedOutput<W> {
     pub(super) fn new(output: Output<W>) -> Self {
         Self {
             output: Mutex::new(output),
@@ -28,21 +28,21 @@ impl<W> Desk<W> {
     }
 
     /// Waits for whoever is writing, which is as long as the system takes a small write.
-    pub(super) async fn output(&self) -> MutexGuard<'_, Output<W>> {
+    pub(super) async fn lock(&self) -> MutexGuard<'_, Output<W>> {
         self.output.lock().await
     }
 
-    pub(super) fn output_if_free(&self) -> Option<MutexGuard<'_, Output<W>>> {
+    pub(super) fn try_lock(&self) -> Option<MutexGuard<'_, Output<W>>> {
         self.output.try_lock().ok()
     }
 }
 
-impl<W: AsyncWrite + Unpin + Send> AtOnce for Desk<W> {
-    fn write_at_once(&self, item: Outgoing, begin: &mut dyn FnMut()) -> Result<Written, Outgoing> {
-        match self.output_if_free() {
+impl<W: AsyncWrite + Unpin + Send> InlineWriter for SharedOutput<W> {
+    fn write_inline(&self, item: Outgoing, begin: &mut dyn FnMut()) -> Result<Written, Outgoing> {
+        match self.try_lock() {
             Some(mut output) if output.has_rested(PAUSE) => {
                 begin();
-                Ok(output.write_at_once(item))
+                Ok(output.write_inline(item))
             }
             _ => Err(item),
         }

@@ -40,7 +40,7 @@ impl Piece {
 
 /// What is to be sent next of the bulk class, in order: large messages, and what was taken behind them.
 #[derive(Debug, Default)]
-pub(super) struct Cuts {
+pub(super) struct Fragmenter {
     waiting: VecDeque<Piece>,
     /// The first one, once a part of it was sent.
     current: Option<Cut>,
@@ -90,7 +90,7 @@ impl Part {
     }
 }
 
-impl Cuts {
+impl Fragmenter {
     pub(super) fn is_empty(&self) -> bool {
         self.waiting.is_empty() && self.current.is_none()
     }

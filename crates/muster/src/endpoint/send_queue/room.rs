@@ -7,9 +7,9 @@ use std::time::Instant;
 use muster_wire::counters::DropCause;
 use muster_wire::{Message, Push, Queued};
 
-use super::{Outgoing, PeerQueue, State};
+use super::{Outgoing, SendQueue, State};
 
-impl PeerQueue {
+impl SendQueue {
     /// Whether an item is offered at once: it has room, or nobody waits for this peer.
     fn goes_now(&self, state: &mut State, item: &Outgoing) -> bool {
         let is_waited_for = state.is_waited_for[self.queue_of(item) as usize];
@@ -17,9 +17,9 @@ impl PeerQueue {
         !is_waited_for || queue.has_room(item.messages(), item.bytes()) || queue.is_empty()
     }
 
-    /// Offers a message if it has room, or would not be taken at all; writes it on this thread if `at_once`, under the
-    /// conditions of [`PeerQueue::push_at_once`].
-    pub(crate) fn push_if_room(&self, message: &Message, at_once: bool) -> Option<Push> {
+    /// Offers a message if it has room, or would not be taken at all; writes it on this thread if `inline`, under the
+    /// conditions of [`SendQueue::push_inline`].
+    pub(crate) fn push_if_room(&self, message: &Message, inline: bool) -> Option<Push> {
         let item = Outgoing::Message(message.clone());
         let mut state = self.lock();
         let cannot = self.cannot_take(&state, &item);
@@ -27,8 +27,8 @@ impl PeerQueue {
             return Some(self.class_of(&mut state, &item).refuse(&item, cause));
         }
         self.goes_now(&mut state, &item).then(|| {
-            if at_once {
-                self.push_at_once_locked(state, item)
+            if inline {
+                self.push_inline_locked(state, item)
             } else {
                 self.push_locked(state, item)
             }

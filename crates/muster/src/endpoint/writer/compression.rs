@@ -6,8 +6,8 @@ use muster_wire::frame::HEADER;
 use muster_wire::mesh::CompressionBackoff;
 use muster_wire::mesh::codec::{LEAST, MOST, put_compressed_batch, put_compressed_part};
 
-use super::cuts::Part;
-use crate::endpoint::peer_queue::CompressedCounts;
+use super::fragmenter::Part;
+use crate::endpoint::peer_session::CompressedCounts;
 
 /// What stands before the number of messages in the payload of a batch: its kind, class and flags.
 const BEFORE_COUNT: usize = 3;
@@ -17,7 +17,7 @@ const KEPT: usize = 256 << 10;
 
 /// Compresses the frames of one link.
 #[derive(Debug, Default)]
-pub(super) struct Shrinking {
+pub(super) struct Compression {
     /// By class: what one sends may be compressed already, such as files, and what another sends not.
     worth: [CompressionBackoff; 4],
     /// What is to be compressed, in one piece.
@@ -25,7 +25,7 @@ pub(super) struct Shrinking {
     scratch: Vec<u8>,
 }
 
-impl Shrinking {
+impl Compression {
     /// Puts the compressed form of the batch that begins at `start` and ends with the buffer in its place, if
     /// that pays. The payloads of it that are in place become part of it; what is returned is their bytes.
     pub(super) fn batch(

@@ -1,0 +1,141 @@
+//! Why a peering ended, or did not come about.
+
+use std::io;
+use std::time::Duration;
+
+use muster_wire::EndpointId;
+use muster_wire::envelope::EnvelopeError;
+use muster_wire::frame::FrameTooLong;
+use muster_wire::mesh::codec;
+use muster_wire::peering::HandshakeError;
+
+use super::tls::{ConnectionError, TlsFailure};
+
+/// Why this endpoint ended a peering.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RemovalReason {
+    /// One of the two sides ended it in order: by [`Endpoint::unpeer`](crate::Endpoint::unpeer), or as it shut down.
+    #[error("removed connection to remote peer")]
+    Goodbye,
+    /// The endpoint has ended.
+    #[error("endpoint ended")]
+    EndpointEnded,
+}
+
+/// Why a peering was lost.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LossReason {
+    /// The peer closed the connection without a goodbye.
+    #[error("connection closed by the peer")]
+    Closed,
+    /// The connection failed.
+    #[error(transparent)]
+    Connection(#[from] ConnectionError),
+    /// The peer has made another connection, which takes the place of this one.
+    #[error("connected anew")]
+    ConnectedAnew,
+    /// Nothing came from the peer for so long, not even answers to pings.
+    #[error("no sign of life for {0:?}")]
+    Silent(Duration),
+    /// The queue of the peer's messages is full, and its policy is to disconnect.
+    #[error("send queue is full")]
+    SendQueueFull,
+    /// Too many control frames wait for the peer: none of them may be dropped.
+    #[error("control queue is full")]
+    ControlQueueFull,
+    /// What the peer sent cannot be cut into frames.
+    #[error(transparent)]
+    Frame(#[from] FrameTooLong),
+    /// A frame of version 1 that cannot be read.
+    #[error(transparent)]
+    Envelope(#[from] EnvelopeError),
+    /// A frame of version 2 that cannot be read.
+    #[error(transparent)]
+    MeshFrame(#[from] codec::FrameError),
+    /// The peering was ended while its last data was written.
+    #[error("ended while writing")]
+    Unwritten,
+}
+
+/// Why no peering with an address came about.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum UnavailableReason {
+    /// Nobody is there, says the system.
+    #[error("{text}")]
+    Unreachable {
+        /// The kind of the system's error.
+        kind: io::ErrorKind,
+        /// The system's words.
+        text: String,
+    },
+    /// The connection took longer than [`EndpointConfig::connect_timeout`](crate::EndpointConfig::connect_timeout).
+    #[error("connection timed out")]
+    ConnectTimeout,
+    /// The connection failed.
+    #[error(transparent)]
+    Connection(#[from] ConnectionError),
+    /// The connection could not be secured.
+    #[error(transparent)]
+    Tls(#[from] TlsFailure),
+    /// The TLS handshake took longer than this.
+    #[error("TLS handshake took longer than {0:?}")]
+    TlsTimeout(Duration),
+    /// Too many TLS handshakes are under way, and this one was the oldest.
+    #[error("too many TLS handshakes under way")]
+    TooManyTlsHandshakes,
+    /// The other side closed before it said a word: most often the two sides differ in TLS.
+    #[error("the peer closed without a word; is TLS in the same mode on both sides?")]
+    ClosedInSilence,
+    /// The other side closed during the handshake.
+    #[error("connection closed during the handshake")]
+    ClosedInHandshake,
+    /// The other side does not read, or does not answer.
+    #[error("handshake timed out")]
+    HandshakeTimeout,
+    /// The other side speaks TLS, and this one has it switched off.
+    #[error("the peer speaks TLS, this side has it switched off")]
+    PeerSpeaksTls,
+    /// What the other side sent cannot be cut into frames.
+    #[error(transparent)]
+    Frame(#[from] FrameTooLong),
+    /// The handshake failed.
+    #[error(transparent)]
+    Handshake(#[from] HandshakeError),
+    /// The dial was stopped, or the endpoint is shutting down.
+    #[error("not wanted any more")]
+    NotWanted,
+    /// The connection's task failed.
+    #[error("the connection's task ended: {0}")]
+    Task(String),
+    /// There was a peering with the endpoint by another connection, and it was lost before it was told of.
+    #[error("the other connection to {0} was lost")]
+    OtherLost(EndpointId),
+    /// The peering came about and was lost.
+    #[error(transparent)]
+    Lost(#[from] LossReason),
+}
+
+/// Why a peering ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum EndReason {
+    /// By this endpoint, gracefully or not.
+    Removed(RemovalReason),
+    /// By the peer or the network.
+    Lost(LossReason),
+}
+
+impl EndReason {
+    /// The end of a graceful removal.
+    pub(crate) fn removed() -> Self {
+        Self::Removed(RemovalReason::Goodbye)
+    }
+}
+
+impl<R: Into<LossReason>> From<R> for EndReason {
+    fn from(reason: R) -> Self {
+        Self::Lost(reason.into())
+    }
+}
