@@ -1,7 +1,7 @@
-//! Muster's data stores without I/O: one master, any number of clones, typed values.
+//! Muster's data stores without I/O: one primary, any number of clones, typed values.
 //!
-//! A [`State`] is a deterministic machine; a [`Master`] drives it, numbers its changes and tells them to
-//! clones; a [`StoreClone`] holds a copy that repairs itself and sends its node's writes to the master, each
+//! A [`State`] is a deterministic machine; a [`Primary`] drives it, numbers its changes and tells them to
+//! clones; a [`StoreClone`] holds a copy that repairs itself and sends its node's writes to the primary, each
 //! applied once and in order, whatever is lost on the way. Facts go in (a message, a write, the time),
 //! decisions come out of `poll`.
 //!
@@ -17,9 +17,9 @@ mod encoded;
 mod entries;
 mod follower;
 mod level;
-mod master;
 mod name;
 pub mod op;
+mod primary;
 pub mod protocol;
 #[cfg(test)]
 mod simulation;
@@ -29,13 +29,13 @@ mod writes;
 pub use backend::memory::MemoryBackend;
 #[cfg(feature = "sqlite")]
 pub use backend::sqlite::{FailureMode, JournalMode, Sqlite, SqliteOptions, Synchronous};
-pub use backend::{Backend, BackendError, Commit, Kept, KeptWriter, Write};
-pub use clone::{CloneConfig, CloneOutput, Copy, Freshness, StoreClone};
+pub use backend::{Backend, BackendError, BackendWrite, Commit, Persisted, PersistedWriter};
+pub use clone::{CloneConfig, CloneOutput, CopyMode, Freshness, StoreClone};
 pub use encoded::Encoded;
 pub use entries::{ENTRY_OVERHEAD, Entries, Entry};
 pub use follower::{Follower, FollowerOutput};
 pub use level::{Level, Revision};
-pub use master::{Master, MasterConfig, MasterOutput, Now};
 pub use name::{MAX_NAME, StoreName, StoreNameError};
+pub use primary::{Now, Primary, PrimaryConfig, PrimaryOutput};
 pub use state::{DEFAULT_LIMIT, MAX_KEY, MAX_VALUE, MAX_WRITERS, State};
-pub use writes::{Failure, Settled, Token};
+pub use writes::{SettledWrite, Token, WriteFailure};

@@ -8,8 +8,8 @@ use std::marker::PhantomData;
 use std::time::Duration;
 
 use muster_data::{ConvertError, Data, DecodeOwned, Encode, Kind, Record, Timespan};
-use muster_store::op::{Answer, Event, Op, Refusal};
-use muster_store::{Encoded, Entry, Failure, Level, StoreName, arithmetic};
+use muster_store::op::{Answer, Op, StoreEvent, WriteRefusal};
+use muster_store::{Encoded, Entry, Level, StoreName, WriteFailure, arithmetic};
 
 use super::Effect;
 use super::context::Context;
@@ -20,7 +20,7 @@ const WAITING: usize = 65_536;
 
 /// A store that a framework uses, by name and by the types of its keys and values. A constant of the
 /// framework, which [`Declarations::store`](super::Declarations::store) opens on every node that the framework
-/// runs on. Where the master is, and what keeps it, is the layout's affair.
+/// runs on. Where the primary is, and what keeps it, is the layout's affair.
 ///
 /// ```
 /// use muster_cluster::node::SharedStore;
@@ -86,7 +86,7 @@ pub trait StoreReads: Send + fmt::Debug {
     fn size(&self, store: &StoreName) -> usize;
 }
 
-/// Some node asks the one that has a store's master to open it.
+/// Some node asks the one that has a store's primary to open it.
 #[derive(Record, Debug, Clone, PartialEq)]
 #[record(name = "Muster::open_store")]
 pub struct OpenStore {
@@ -98,7 +98,7 @@ pub struct OpenStore {
 
 /// What a write waits with.
 pub(crate) type Then =
-    Box<dyn FnOnce(&mut dyn Any, &mut Context<'_>, Result<Answer, Failure>) + Send>;
+    Box<dyn FnOnce(&mut dyn Any, &mut Context<'_>, Result<Answer, WriteFailure>) + Send>;
 
 /// The writes whose outcome a node waits for.
 #[derive(Default)]
@@ -135,14 +135,14 @@ impl Waiting {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum WriteError {
-    /// The master refuses it: nothing has changed.
+    /// The primary refuses it: nothing has changed.
     #[error(transparent)]
-    Refused(#[from] Refusal),
+    Refused(#[from] WriteRefusal),
     /// It was not done in its time, or perhaps; it says which.
     #[error(transparent)]
-    Failed(#[from] Failure),
-    /// It was applied before its master was started anew; what came of it is not known.
-    #[error("applied, but what came of it is not known: the master was started anew")]
+    Failed(#[from] WriteFailure),
+    /// It was applied before its primary was started anew; what came of it is not known.
+    #[error("applied, but what came of it is not known: the primary was started anew")]
     OutcomeUnknown,
     /// The new value is not of the author's type.
     #[error(transparent)]
@@ -190,7 +190,7 @@ impl<'c> Context<'c> {
 }
 
 impl<'a, 'c, K: Encode + DecodeOwned, V: Encode + DecodeOwned> StoreContext<'a, 'c, K, V> {
-    /// Writes are waited for until they are on the master's disk.
+    /// Writes are waited for until they are on the primary's disk.
     #[must_use]
     pub fn durable(mut self) -> Self {
         self.level = Level::Durable;
@@ -246,33 +246,19 @@ impl<'a, 'c, K: Encode + DecodeOwned, V: Encode + DecodeOwned> StoreContext<'a, 
         W: Encode + ?Sized,
     {
         let (key, value) = (Encoded::key(key), Encoded::of(value));
-        let lifetime = None;
-        self.write(
-            Op::Put {
-                key,
-                value,
-                lifetime,
-            },
-            done,
-        )
+        let ttl = None;
+        self.write(Op::Put { key, value, ttl }, done)
     }
 
     /// Sets a value for a time.
-    pub fn put_for<Q, W>(self, key: &Q, value: &W, lifetime: Duration) -> PendingWrite<'a, 'c, ()>
+    pub fn put_for<Q, W>(self, key: &Q, value: &W, ttl: Duration) -> PendingWrite<'a, 'c, ()>
     where
         Q: Encode + ?Sized,
         W: Encode + ?Sized,
     {
         let (key, value) = (Encoded::key(key), Encoded::of(value));
-        let lifetime = Some(span(lifetime));
-        self.write(
-            Op::Put {
-                key,
-                value,
-                lifetime,
-            },
-            done,
-        )
+        let ttl = Some(span(ttl));
+        self.write(Op::Put { key, value, ttl }, done)
     }
 
     /// Sets a value if the key is absent; whether it was. Of all nodes that try at once, one wins.
@@ -289,34 +275,27 @@ impl<'a, 'c, K: Encode + DecodeOwned, V: Encode + DecodeOwned> StoreContext<'a, 
         self,
         key: &Q,
         value: &W,
-        lifetime: Duration,
+        ttl: Duration,
     ) -> PendingWrite<'a, 'c, bool>
     where
         Q: Encode + ?Sized,
         W: Encode + ?Sized,
     {
-        self.put_unique_until(key, value, Some(span(lifetime)))
+        self.put_unique_until(key, value, Some(span(ttl)))
     }
 
     fn put_unique_until<Q, W>(
         self,
         key: &Q,
         value: &W,
-        lifetime: Option<Timespan>,
+        ttl: Option<Timespan>,
     ) -> PendingWrite<'a, 'c, bool>
     where
         Q: Encode + ?Sized,
         W: Encode + ?Sized,
     {
         let (key, value) = (Encoded::key(key), Encoded::of(value));
-        self.write(
-            Op::PutUnique {
-                key,
-                value,
-                lifetime,
-            },
-            was_done,
-        )
+        self.write(Op::PutUnique { key, value, ttl }, was_done)
     }
 
     /// Removes a key; whether it had a value.
@@ -367,7 +346,7 @@ impl<'a, 'c, K: Encode + DecodeOwned, V: Encode + DecodeOwned> StoreContext<'a, 
                 key,
                 value,
                 initial,
-                lifetime: None,
+                ttl: None,
             },
             read,
         )
@@ -453,8 +432,8 @@ fn number<V: DecodeOwned>(answer: &Answer) -> Result<V, WriteError> {
     }
 }
 
-fn span(lifetime: Duration) -> Timespan {
-    Timespan::from_nanos(i64::try_from(lifetime.as_nanos()).unwrap_or(i64::MAX))
+fn span(ttl: Duration) -> Timespan {
+    Timespan::from_nanos(i64::try_from(ttl.as_nanos()).unwrap_or(i64::MAX))
 }
 
 /// A change of a store, for [`Framework::store_changed`].
@@ -468,13 +447,13 @@ pub struct StoreChange<'a> {
     pub old: Option<&'a Encoded>,
     /// The value now, if the key has one.
     pub new: Option<&'a Encoded>,
-    /// Whether it was removed because its lifetime was over.
+    /// Whether it was removed because its TTL ran out.
     pub is_expired: bool,
 }
 
 impl<'a> StoreChange<'a> {
     /// The changes of single keys that an event consists of.
-    pub(crate) fn of(store: &'a StoreName, event: &'a Event) -> Vec<Self> {
+    pub(crate) fn of(store: &'a StoreName, event: &'a StoreEvent) -> Vec<Self> {
         let change = |key, old, new| Self {
             store: store.as_str(),
             key,
@@ -483,15 +462,15 @@ impl<'a> StoreChange<'a> {
             is_expired: false,
         };
         match event {
-            Event::Put {
+            StoreEvent::Put {
                 key, value, old, ..
             } => vec![change(key, old.as_ref(), Some(value))],
-            Event::Erase { key, old } => vec![change(key, old.as_ref(), None)],
-            Event::Expire { key, old } => vec![Self {
+            StoreEvent::Erase { key, old } => vec![change(key, old.as_ref(), None)],
+            StoreEvent::Expire { key, old } => vec![Self {
                 is_expired: true,
                 ..change(key, old.as_ref(), None)
             }],
-            Event::Clear { old } => {
+            StoreEvent::Clear { old } => {
                 let all = old.iter();
                 all.map(|(key, old)| change(key, Some(old), None)).collect()
             }

@@ -7,9 +7,9 @@ use muster_data::{Timespan, Timestamp};
 use muster_wire::{EndpointId, Mono};
 
 use super::channel::{Consumer, Feedback, HEARTBEAT, Producer, Received, Resend, TIMEOUT};
-use super::codec::{Command, Content, EVERYBODY, Entity};
+use super::codec::{BrokerCommand, Content, EVERYBODY, Entity};
 use super::pending::Pending;
-use crate::op::{Answer, Change, Event, Op, Refusal};
+use crate::op::{Answer, Change, Op, StoreEvent, WriteRefusal};
 use crate::writes::Unsent;
 use crate::{
     CloneConfig, CloneOutput, Encoded, Entries, Entry, Freshness, Level, MAX_KEY, MAX_VALUE, Now,
@@ -135,15 +135,15 @@ impl BrokerClone {
     /// interval. A master of Broker knows no compare-and-swap, and does not say what is on its disk.
     pub fn write(&mut self, op: Op, level: Level, token: Token, deadline: Option<Mono>, now: Mono) {
         let refusal = match &op {
-            _ if level == Level::Durable => Some(Refusal::Unsupported),
-            Op::Swap { .. } => Some(Refusal::Unsupported),
-            Op::Expire { .. } => Some(Refusal::Reserved),
+            _ if level == Level::Durable => Some(WriteRefusal::Unsupported),
+            Op::Swap { .. } => Some(WriteRefusal::Unsupported),
+            Op::Expire { .. } => Some(WriteRefusal::Reserved),
             Op::Put { key, value, .. }
             | Op::PutUnique { key, value, .. }
             | Op::Add { key, value, .. }
                 if key.size() > MAX_KEY || value.size() > MAX_VALUE =>
             {
-                Some(Refusal::TooLarge)
+                Some(WriteRefusal::TooLarge)
             }
             _ => None,
         };
@@ -175,8 +175,8 @@ impl BrokerClone {
 
     /// Takes a command that its sender's endpoint has sent. What is not from its master, or for another clone,
     /// is ignored.
-    pub fn receive(&mut self, command: Command, now: Now) {
-        let Command {
+    pub fn receive(&mut self, command: BrokerCommand, now: Now) {
+        let BrokerCommand {
             number,
             sender,
             receiver,
@@ -234,7 +234,7 @@ impl BrokerClone {
         if let Some(master) = &mut self.master
             && master.entity.endpoint == endpoint
         {
-            let timeout = u64::try_from(self.config.master_timeout.as_nanos()).unwrap_or(u64::MAX);
+            let timeout = u64::try_from(self.config.primary_timeout.as_nanos()).unwrap_or(u64::MAX);
             master.heard = Mono(master.heard.0.min(now.0.saturating_sub(timeout)));
             self.find(now);
         }
@@ -273,7 +273,7 @@ impl BrokerClone {
     /// When [`BrokerClone::tick`] has something to do at the latest.
     pub fn next_tick(&self) -> Mono {
         let silent = self.master.map(|master| {
-            let gone = master.heard.after(self.config.master_timeout);
+            let gone = master.heard.after(self.config.primary_timeout);
             gone.min(master.addressed.after(TIMEOUT))
         });
         let silent = silent.filter(|_| self.find_at.is_none());
@@ -311,7 +311,7 @@ impl BrokerClone {
     }
 
     fn is_silent(&self, master: Master, now: Mono) -> bool {
-        now.since(master.heard) >= self.config.master_timeout
+        now.since(master.heard) >= self.config.primary_timeout
     }
 
     fn find(&mut self, now: Mono) {
@@ -378,7 +378,7 @@ impl BrokerClone {
         if let Some(master) = self.master {
             if !self.is_silent(master, now) {
                 if !std::mem::replace(&mut self.warned, true) {
-                    let both = CloneOutput::TwoMasters(master.entity.endpoint, from.endpoint);
+                    let both = CloneOutput::TwoPrimaries(master.entity.endpoint, from.endpoint);
                     self.out.push_back(both);
                 }
                 return;
@@ -474,26 +474,26 @@ impl BrokerClone {
             Content::Put {
                 key,
                 value,
-                lifetime,
+                ttl,
                 publisher,
             } => {
-                let put = Event::Put {
+                let put = StoreEvent::Put {
                     key: key.clone(),
                     value: value.clone(),
-                    expires: lifetime.map(|lifetime| end(now, lifetime)),
+                    expires: ttl.map(|ttl| end(now, ttl)),
                     old: None,
                 };
                 (put, *publisher)
             }
             Content::Erase { key, publisher } => {
                 let (key, old) = (key.clone(), None);
-                (Event::Erase { key, old }, *publisher)
+                (StoreEvent::Erase { key, old }, *publisher)
             }
             Content::Expire { key, publisher } => {
                 let (key, old) = (key.clone(), None);
-                (Event::Expire { key, old }, *publisher)
+                (StoreEvent::Expire { key, old }, *publisher)
             }
-            Content::Clear { publisher } => (Event::Clear { old: Vec::new() }, *publisher),
+            Content::Clear { publisher } => (StoreEvent::Clear { old: Vec::new() }, *publisher),
             Content::PutUniqueResult {
                 inserted,
                 who,
@@ -524,7 +524,7 @@ impl BrokerClone {
     }
 
     /// Makes a change, with the next number, and tells of it.
-    fn change(&mut self, event: Event, writer: Option<Entity>) {
+    fn change(&mut self, event: StoreEvent, writer: Option<Entity>) {
         self.changes += 1;
         let mut change = Change {
             number: self.changes,
@@ -533,9 +533,9 @@ impl BrokerClone {
         };
         crate::clone::perform(&mut self.entries, &mut change);
         let is_told = match &change.event {
-            Event::Put { .. } => true,
-            Event::Erase { old, .. } | Event::Expire { old, .. } => old.is_some(),
-            Event::Clear { old } => !old.is_empty(),
+            StoreEvent::Put { .. } => true,
+            StoreEvent::Erase { old, .. } | StoreEvent::Expire { old, .. } => old.is_some(),
+            StoreEvent::Clear { old } => !old.is_empty(),
         };
         if is_told {
             self.out.push_back(CloneOutput::Changed(change));
@@ -560,12 +560,12 @@ impl BrokerClone {
             .map(|(key, _)| key.clone())
             .collect();
         for key in gone {
-            self.change(Event::Erase { key, old: None }, None);
+            self.change(StoreEvent::Erase { key, old: None }, None);
         }
         for (key, entry) in new.take() {
             let known = self.entries.get(&key);
             if known.is_none_or(|known| known.value != entry.value) {
-                let put = Event::Put {
+                let put = StoreEvent::Put {
                     key,
                     value: entry.value,
                     expires: None,
@@ -586,7 +586,7 @@ impl BrokerClone {
     }
 
     fn command(&self, number: u64, receiver: Entity, content: Content) -> Vec<u8> {
-        let command = Command {
+        let command = BrokerCommand {
             number,
             sender: self.me,
             receiver,
@@ -600,6 +600,6 @@ impl BrokerClone {
     }
 }
 
-fn end(now: Timestamp, lifetime: Timespan) -> Timestamp {
-    Timestamp::from_nanos(now.as_nanos().saturating_add(lifetime.as_nanos()))
+fn end(now: Timestamp, ttl: Timespan) -> Timestamp {
+    Timestamp::from_nanos(now.as_nanos().saturating_add(ttl.as_nanos()))
 }

@@ -9,10 +9,10 @@ use muster_wire::{EndpointId, Mono};
 use super::channel::{
     CONSUMERS, Consumer, Feedback, HEARTBEAT, Producer, Received, Resend, TIMEOUT,
 };
-use super::codec::{Command, Content, EVERYBODY, Entity, FIXED};
+use super::codec::{BrokerCommand, Content, EVERYBODY, Entity, FIXED};
 use super::is_muster;
-use crate::op::{Answer, Change, Event, Op, Refusal};
-use crate::{Master, Now, State};
+use crate::op::{Answer, Change, Op, StoreEvent, WriteRefusal};
+use crate::{Now, Primary, State};
 
 /// A clone that asks to be attached once more this soon has not had the time to get the answer.
 const ASKS_AGAIN: Duration = Duration::from_secs(1);
@@ -36,14 +36,14 @@ pub enum ClonesOutput {
     /// A clone is not served any more, as it was silent or lagged too far.
     Dropped(Entity),
     /// A clone's write was refused. Broker's protocol has no answer that says so.
-    Refused(Entity, Refusal),
+    Refused(Entity, WriteRefusal),
 }
 
 /// The whole state for one clone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshot {
     /// The command that brings it.
-    pub command: Command,
+    pub command: BrokerCommand,
     /// The bytes that it takes, about.
     pub size: usize,
 }
@@ -53,7 +53,7 @@ pub struct Snapshot {
 struct Note {
     change: u64,
     publisher: Entity,
-    /// The sum of an addition: told without its lifetime.
+    /// The sum of an addition: told without its TTL.
     is_sum: bool,
 }
 
@@ -103,8 +103,8 @@ impl BrokerClones {
 
     /// Takes a command that its sender's endpoint has sent. Writes are applied to the master, whose outputs
     /// tell [`BrokerClones::changed`] of them.
-    pub fn receive(&mut self, command: Command, master: &mut Master, now: Now) {
-        let Command {
+    pub fn receive(&mut self, command: BrokerCommand, master: &mut Primary, now: Now) {
+        let BrokerCommand {
             number,
             sender,
             receiver,
@@ -181,7 +181,7 @@ impl BrokerClones {
             let publisher = publisher.or(writer).unwrap_or(self.me);
             let is_sum = note.is_some_and(|note| note.is_sum);
             let content = match &change.event {
-                Event::Put {
+                StoreEvent::Put {
                     key,
                     value,
                     expires,
@@ -189,20 +189,20 @@ impl BrokerClones {
                 } => Content::Put {
                     key: key.clone(),
                     value: value.clone(),
-                    lifetime: expires
+                    ttl: expires
                         .filter(|_| !is_sum)
                         .map(|expires| left(expires, now.wall)),
                     publisher,
                 },
-                Event::Erase { key, .. } => Content::Erase {
+                StoreEvent::Erase { key, .. } => Content::Erase {
                     key: key.clone(),
                     publisher,
                 },
-                Event::Expire { key, .. } => Content::Expire {
+                StoreEvent::Expire { key, .. } => Content::Expire {
                     key: key.clone(),
                     publisher: self.me,
                 },
-                Event::Clear { .. } => Content::Clear { publisher },
+                StoreEvent::Clear { .. } => Content::Clear { publisher },
             };
             self.broadcast(content);
         }
@@ -234,7 +234,7 @@ impl BrokerClones {
                 Some(Feedback::Nack(numbers)) => Content::Nack { numbers },
                 None => continue,
             };
-            let command = Command {
+            let command = BrokerCommand {
                 number: 0,
                 sender: me,
                 receiver: *writer,
@@ -257,8 +257,8 @@ impl BrokerClones {
         self.out.pop_front()
     }
 
-    fn command(&self, number: u64, receiver: Entity, content: Content) -> Command {
-        Command {
+    fn command(&self, number: u64, receiver: Entity, content: Content) -> BrokerCommand {
+        BrokerCommand {
             number,
             sender: self.me,
             receiver,
@@ -332,7 +332,7 @@ impl BrokerClones {
         self.out.push_back(ack);
     }
 
-    fn apply_events(&mut self, writer: Entity, master: &mut Master, now: Now) {
+    fn apply_events(&mut self, writer: Entity, master: &mut Primary, now: Now) {
         while let Some(path) = self.writers.get_mut(&writer)
             && let Some(received) = path.events.take(now.mono)
         {
@@ -342,37 +342,29 @@ impl BrokerClones {
         }
     }
 
-    fn apply(&mut self, writer: Entity, content: Content, master: &mut Master, now: Now) {
+    fn apply(&mut self, writer: Entity, content: Content, master: &mut Primary, now: Now) {
         let mut asker = None;
         let mut is_sum = false;
         let (op, publisher) = match content {
             Content::Put {
                 key,
                 value,
-                lifetime,
+                ttl,
                 publisher,
             } => {
-                let op = Op::Put {
-                    key,
-                    value,
-                    lifetime,
-                };
+                let op = Op::Put { key, value, ttl };
                 (op, publisher)
             }
             Content::PutUnique {
                 key,
                 value,
-                lifetime,
+                ttl,
                 who,
                 request,
                 publisher,
             } => {
                 asker = Some((who, request));
-                let op = Op::PutUnique {
-                    key,
-                    value,
-                    lifetime,
-                };
+                let op = Op::PutUnique { key, value, ttl };
                 (op, publisher)
             }
             Content::Erase { key, publisher } => (Op::Erase { key }, publisher),
@@ -380,7 +372,7 @@ impl BrokerClones {
                 key,
                 value,
                 initial,
-                lifetime,
+                ttl,
                 publisher,
             } => {
                 is_sum = true;
@@ -388,22 +380,18 @@ impl BrokerClones {
                     key,
                     value,
                     initial,
-                    lifetime,
+                    ttl,
                 };
                 (op, publisher)
             }
             Content::Subtract {
                 key,
                 value,
-                lifetime,
+                ttl,
                 publisher,
             } => {
                 is_sum = true;
-                let op = Op::Subtract {
-                    key,
-                    value,
-                    lifetime,
-                };
+                let op = Op::Subtract { key, value, ttl };
                 (op, publisher)
             }
             Content::Clear { publisher } => (Op::Clear, publisher),
@@ -451,7 +439,7 @@ impl BrokerClones {
     }
 }
 
-/// What is left of a lifetime.
+/// What is left of a TTL.
 fn left(expires: Timestamp, now: Timestamp) -> Timespan {
     let nanos = expires.as_nanos().saturating_sub(now.as_nanos());
     Timespan::from_nanos(nanos.max(0))
@@ -462,7 +450,7 @@ mod tests {
     use muster_wire::EndpointId;
 
     use super::*;
-    use crate::{Encoded, Level, MasterConfig, StoreName};
+    use crate::{Encoded, Level, PrimaryConfig, StoreName};
 
     fn entity(number: u8) -> Entity {
         Entity {
@@ -479,25 +467,25 @@ mod tests {
     }
 
     struct Pair {
-        master: Master,
+        master: Primary,
         clones: BrokerClones,
     }
 
     impl Pair {
         fn new() -> Self {
             let name = StoreName::new("kv").unwrap();
-            let config = MasterConfig::default();
+            let config = PrimaryConfig::default();
             let now = at(0);
             let endpoint = entity(1).endpoint;
             Self {
-                master: Master::in_memory(name, endpoint, 1, config, now),
+                master: Primary::in_memory(name, endpoint, 1, config, now),
                 clones: BrokerClones::new(entity(1), 1000 + 1024, now.mono),
             }
         }
 
         fn settle(&mut self, now: Now) -> Vec<ClonesOutput> {
             while let Some(output) = self.master.poll() {
-                if let crate::MasterOutput::Changed(change) = output {
+                if let crate::PrimaryOutput::Changed(change) = output {
                     self.clones.changed(&change, now);
                 }
             }
@@ -509,7 +497,7 @@ mod tests {
                 Content::Nack { .. } => EVERYBODY,
                 _ => entity(1),
             };
-            let command = Command {
+            let command = BrokerCommand {
                 number: 0,
                 sender: clone,
                 receiver,
@@ -523,7 +511,7 @@ mod tests {
             let op = Op::Put {
                 key: Encoded::key(key),
                 value: Encoded::of(&"x".repeat(bytes)[..]),
-                lifetime: None,
+                ttl: None,
             };
             self.master.write(op, Level::Applied, at(0));
             self.settle(at(0))
@@ -550,7 +538,7 @@ mod tests {
         assert_eq!(offset(&pair.says(entity(2), asks(), at(200))), None);
         assert_eq!(offset(&pair.says(entity(2), asks(), at(1200))), Some(2));
         // It may follow the first answer: what is behind it is kept.
-        let command = Command {
+        let command = BrokerCommand {
             number: 0,
             sender: entity(2),
             receiver: entity(1),
@@ -562,7 +550,7 @@ mod tests {
             panic!("{resent:?}");
         };
         assert_eq!(*to, entity(2).endpoint);
-        let resent = Command::decode(bytes).unwrap();
+        let resent = BrokerCommand::decode(bytes).unwrap();
         assert_eq!((resent.number, resent.receiver), (2, EVERYBODY));
         pair.clones.tick(at(60_000));
         let dropped = pair.settle(at(60_000));

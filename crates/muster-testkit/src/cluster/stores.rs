@@ -1,17 +1,17 @@
-//! Stores of a simulated cluster: masters and clones as in a process, their messages on simulated ways.
+//! Stores of a simulated cluster: primaries and clones as in a process, their messages on simulated ways.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use muster_cluster::node::{Input, Now, StoreReads};
+use muster_cluster::node::{Input, StoreReads};
 use muster_data::{Data, Encode};
-use muster_store::op::{Answer, Event, Op};
-use muster_store::protocol::Message;
+use muster_store::op::{Answer, Op, StoreEvent};
+use muster_store::protocol::StoreMessage;
 use muster_store::{
-    Backend, CloneConfig, CloneOutput, Encoded, Entries, Entry, Failure, Freshness, Level, Master,
-    MasterConfig, MasterOutput, MemoryBackend, StoreClone, StoreName,
+    Backend, CloneConfig, CloneOutput, Encoded, Entries, Entry, Freshness, Level, MemoryBackend,
+    Primary, PrimaryConfig, PrimaryOutput, StoreClone, StoreName, WriteFailure,
 };
 use muster_wire::EndpointId;
 
@@ -26,12 +26,12 @@ struct Open {
     core: Core,
     is_watched: bool,
     wake: Option<u64>,
-    /// A master's own durable writes: generation, token, answer.
+    /// A primary's own durable writes: generation, token, answer.
     keeping: Vec<(u64, u64, Answer)>,
 }
 
 enum Core {
-    Master(Box<Master>),
+    Master(Box<Primary>),
     Clone(Box<StoreClone>),
 }
 
@@ -44,7 +44,7 @@ impl fmt::Debug for Open {
 impl Open {
     fn entries(&self) -> &Entries {
         match &self.core {
-            Core::Master(master) => master.state().entries(),
+            Core::Master(primary) => primary.state().entries(),
             Core::Clone(clone) => clone.entries(),
         }
     }
@@ -83,8 +83,8 @@ pub(super) struct Disks(BTreeMap<(usize, StoreName), MemoryBackend>);
 
 /// What a store does that its node must hear of.
 enum Heard {
-    Changed(Event),
-    Answer(u64, Result<Answer, Failure>),
+    Changed(StoreEvent),
+    Answer(u64, Result<Answer, WriteFailure>),
 }
 
 impl Cluster {
@@ -107,12 +107,12 @@ impl Cluster {
     ) {
         let now = self.present();
         let plan = self.layout.store(store, persistent);
-        let plan = plan.expect("a checked layout has a node for every master");
-        let master_at = self.position(plan.master.as_str());
+        let plan = plan.expect("a checked layout has a node for every primary");
+        let primary_at = self.position(plan.master.as_str());
         let is_persistent = plan.backend != muster_cluster::StoreBackend::Memory;
         // A Zeek process has no stores of ours.
         let is_there = !self.nodes[position].is_zeek;
-        if (master_at != position && !use_here) || !is_there {
+        if (primary_at != position && !use_here) || !is_there {
             return;
         }
         let disks = &mut self.disks;
@@ -125,15 +125,15 @@ impl Cluster {
             open.is_watched |= watch;
             return;
         }
-        let core = if master_at == position {
-            let config = MasterConfig::default();
+        let core = if primary_at == position {
+            let config = PrimaryConfig::default();
             let number = u64::try_from(now.wall.as_nanos()).unwrap_or(0);
             Core::Master(Box::new(if is_persistent {
                 let disk = disks.0.entry((position, store.clone())).or_default();
                 let kept = disk.load().unwrap_or_else(|error| panic!("{error}"));
-                Master::persistent(store.clone(), life.id, number, config, kept, now_of(now))
+                Primary::persistent(store.clone(), life.id, number, config, kept, now)
             } else {
-                Master::in_memory(store.clone(), life.id, number, config, now_of(now))
+                Primary::in_memory(store.clone(), life.id, number, config, now)
             }))
         } else {
             let config = CloneConfig::default();
@@ -152,9 +152,9 @@ impl Cluster {
             },
         );
         drop(open);
-        // In a process the node asks the master's; here it is there at once.
-        if master_at != position {
-            self.open_store(master_at, store, persistent, false, false);
+        // In a process the node asks the primary's; here it is there at once.
+        if primary_at != position {
+            self.open_store(primary_at, store, persistent, false, false);
         }
         self.store_did(position, store);
     }
@@ -175,10 +175,10 @@ impl Cluster {
         let stores = life.stores.clone();
         let mut heard = Vec::new();
         match stores.lock().get_mut(store) {
-            None => heard.push(Heard::Answer(token, Err(Failure::NoMaster))),
+            None => heard.push(Heard::Answer(token, Err(WriteFailure::NoPrimary))),
             Some(open) => match &mut open.core {
-                Core::Master(master) => {
-                    let (answer, generation) = master.write(op, level, now_of(now));
+                Core::Master(primary) => {
+                    let (answer, generation) = primary.write(op, level, now);
                     let waits = level == Level::Durable && matches!(answer, Answer::Done { .. });
                     match generation.filter(|_| waits) {
                         Some(generation) => open.keeping.push((generation, token, answer)),
@@ -200,18 +200,18 @@ impl Cluster {
         let Some(life) = &self.nodes[position].life else {
             return;
         };
-        let Some((name, for_master)) = Message::addressee(bytes) else {
+        let Some((name, for_primary)) = StoreMessage::addressee(bytes) else {
             return;
         };
-        let (Ok(name), Ok(message)) = (StoreName::new(name), Message::decode(bytes)) else {
+        let (Ok(name), Ok(message)) = (StoreName::new(name), StoreMessage::decode(bytes)) else {
             return;
         };
         let stores = life.stores.clone();
         match stores.lock().get_mut(&name).map(|open| &mut open.core) {
-            Some(Core::Master(master)) if for_master => {
-                master.receive(from, message, now_of(now));
+            Some(Core::Master(primary)) if for_primary => {
+                primary.receive(from, message, now);
             }
-            Some(Core::Clone(clone)) if !for_master => clone.receive(from, message, now.mono),
+            Some(Core::Clone(clone)) if !for_primary => clone.receive(from, message, now.mono),
             _ => return,
         }
         self.store_did(position, &name);
@@ -229,7 +229,7 @@ impl Cluster {
             }
             open.wake = None;
             match &mut open.core {
-                Core::Master(master) => master.tick(now_of(now)),
+                Core::Master(primary) => primary.tick(now),
                 Core::Clone(clone) => clone.tick(now.mono),
             }
         }
@@ -269,21 +269,21 @@ impl Cluster {
             };
             let is_watched = open.is_watched;
             match &mut open.core {
-                Core::Master(master) => {
-                    while let Some(output) = master.poll() {
+                Core::Master(primary) => {
+                    while let Some(output) = primary.poll() {
                         match output {
-                            MasterOutput::Broadcast(bytes) => sent.push((None, bytes)),
-                            MasterOutput::Send(to, bytes) => sent.push((Some(to), bytes)),
-                            MasterOutput::Changed(change) if is_watched => {
+                            PrimaryOutput::Broadcast(bytes) => sent.push((None, bytes)),
+                            PrimaryOutput::Send(to, bytes) => sent.push((Some(to), bytes)),
+                            PrimaryOutput::Changed(change) if is_watched => {
                                 heard.push(Heard::Changed(change.event));
                             }
-                            MasterOutput::Changed(_) => {}
-                            MasterOutput::Commit(commit) => {
+                            PrimaryOutput::Changed(_) => {}
+                            PrimaryOutput::Commit(commit) => {
                                 let disk = self.disks.0.entry((position, store.clone()));
                                 let kept = disk.or_default().commit(&commit);
-                                master.committed(kept.is_err().then_some(commit), now_of(now));
+                                primary.committed(kept.is_err().then_some(commit), now);
                             }
-                            MasterOutput::Kept { generation, .. } => {
+                            PrimaryOutput::Kept { generation, .. } => {
                                 let all = std::mem::take(&mut open.keeping);
                                 for (with, token, answer) in all {
                                     if with > generation {
@@ -295,7 +295,7 @@ impl Cluster {
                             }
                         }
                     }
-                    master.next_tick(now_of(now))
+                    primary.next_tick(now)
                 }
                 Core::Clone(clone) => {
                     while let Some(output) = clone.poll() {
@@ -364,7 +364,7 @@ impl Cluster {
         let Some(life) = &self.nodes[position].life else {
             return;
         };
-        let is_routine = matches!(Message::decode(bytes), Ok(Message::Alive { .. }));
+        let is_routine = matches!(StoreMessage::decode(bytes), Ok(StoreMessage::Alive { .. }));
         for connection in life.connections.clone() {
             let known = &self.connections[connection];
             let side = usize::from(known.ends[0].node == position);
@@ -389,12 +389,5 @@ impl Cluster {
                 },
             );
         }
-    }
-}
-
-fn now_of(now: Now) -> muster_store::Now {
-    muster_store::Now {
-        mono: now.mono,
-        wall: now.wall,
     }
 }

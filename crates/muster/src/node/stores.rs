@@ -10,20 +10,20 @@ use bytes::Bytes;
 use muster_cluster::node::{OpenStore, StoreReads};
 use muster_cluster::{Layout, Node as LayoutNode, StoreBackend, StoreFile, StorePlan};
 use muster_data::{Encode, Record};
-use muster_store::op::{Answer, Event, Op};
+use muster_store::op::{Answer, Op, StoreEvent};
 use muster_store::{
-    CloneConfig, Encoded, Entry, Failure, FailureMode, JournalMode, Level, MasterConfig, Sqlite,
-    SqliteOptions, StoreName, StoreNameError, Synchronous,
+    CloneConfig, Encoded, Entry, FailureMode, JournalMode, Level, PrimaryConfig, Sqlite,
+    SqliteOptions, StoreName, StoreNameError, Synchronous, WriteFailure,
 };
 use muster_wire::{Class, zeek};
 
 use crate::endpoint::Endpoint;
-use crate::store::{CloneOptions, Done, MasterOptions, OpenError, Scope, Store};
+use crate::store::{CloneOptions, Done, OpenError, PrimaryOptions, Scope, Store};
 
 /// The stores of one node.
 const MOST_STORES: usize = 4096;
 
-/// How often a node asks another to open a store's master, until it has answered: soon at first, as that node
+/// How often a node asks another to open a store's primary, until it has answered: soon at first, as that node
 /// mostly starts at the same time.
 const ASK_SOON: Duration = Duration::from_millis(50);
 const ASK_EVERY: Duration = Duration::from_secs(1);
@@ -38,9 +38,9 @@ pub enum NodeStoreError {
     /// The text is no name of a store.
     #[error("`{0}`: {1}")]
     Name(String, StoreNameError),
-    /// The layout has no node for its master.
-    #[error("store {0}: the layout has no node for its master")]
-    NoMasterNode(StoreName),
+    /// The layout has no node for its primary.
+    #[error("store {0}: the layout has no node for its primary")]
+    NoPrimaryNode(StoreName),
     /// The node has too many stores.
     #[error("store {0}: this node has {MOST_STORES} stores already")]
     TooMany(StoreName),
@@ -52,8 +52,8 @@ pub enum NodeStoreError {
 /// What happens in a node's stores that its loop should hear of.
 #[derive(Debug)]
 pub(crate) enum Happening {
-    Answer(u64, Result<Answer, Failure>),
-    Changed(StoreName, Event),
+    Answer(u64, Result<Answer, WriteFailure>),
+    Changed(StoreName, StoreEvent),
 }
 
 /// The way to the loop.
@@ -158,7 +158,7 @@ impl NodeStores {
 
     fn plan(&self, name: &StoreName, persistent: bool) -> Result<StorePlan, NodeStoreError> {
         let plan = self.0.layout.store(name, persistent);
-        plan.ok_or_else(|| NodeStoreError::NoMasterNode(name.clone()))
+        plan.ok_or_else(|| NodeStoreError::NoPrimaryNode(name.clone()))
     }
 
     /// The store of a name, opened if it is not.
@@ -188,7 +188,7 @@ impl NodeStores {
             }
             Err(_) => {
                 for Early { token, .. } in early {
-                    let failed = Happening::Answer(token, Err(Failure::NoMaster));
+                    let failed = Happening::Answer(token, Err(WriteFailure::NoPrimary));
                     self.0.inbox.push(failed);
                 }
             }
@@ -201,15 +201,15 @@ impl NodeStores {
             return Err(NodeStoreError::TooMany(name.clone()));
         }
         let plan = self.plan(name, persistent)?;
-        let is_master = plan.master == self.0.node.name;
-        let store = if is_master {
-            let options = self.master_options(&plan);
-            let store = self.0.endpoint.open_master(name, options).await?;
+        let is_primary = plan.master == self.0.node.name;
+        let store = if is_primary {
+            let options = self.primary_options(&plan);
+            let store = self.0.endpoint.open_primary(name, options).await?;
             let kept = match plan.backend {
                 StoreBackend::Memory => "in memory".to_owned(),
                 StoreBackend::Sqlite => format!("in {}", self.path(&plan).display()),
             };
-            tracing::debug!("store {name}: its master is here, {kept}");
+            tracing::debug!("store {name}: its primary is here, {kept}");
             store
         } else {
             let settings = &self.0.node.settings;
@@ -228,8 +228,8 @@ impl NodeStores {
             StoreBackend::Sqlite => store.durable(),
             StoreBackend::Memory => store,
         };
-        if !is_master {
-            self.0.runtime.spawn(ask_for_master(
+        if !is_primary {
+            self.0.runtime.spawn(ask_for_primary(
                 Arc::downgrade(&self.0),
                 name.clone(),
                 plan,
@@ -239,7 +239,7 @@ impl NodeStores {
         Ok(store)
     }
 
-    /// Opens the masters that the layout names and puts here.
+    /// Opens the primaries that the layout names and puts here.
     pub(crate) async fn open_named(&self) -> Result<(), NodeStoreError> {
         for spec in self.0.layout.stores() {
             if self.plan(&spec.name, false)?.master == self.0.node.name {
@@ -249,14 +249,14 @@ impl NodeStores {
         Ok(())
     }
 
-    /// Another node asks for the master of a store.
+    /// Another node asks for the primary of a store.
     pub(crate) fn asked(&self, name: StoreName, persistent: bool) {
         let is_here = self
             .plan(&name, persistent)
             .is_ok_and(|plan| plan.master == self.0.node.name);
         if !is_here {
             tracing::warn!(
-                "asked for the master of store {name}, which the layout does not put here"
+                "asked for the primary of store {name}, which the layout does not put here"
             );
             return;
         }
@@ -314,7 +314,7 @@ impl NodeStores {
             Some(Slot::Open(store)) => self.0.write(store, early),
             Some(Slot::Opening(waiting)) => waiting.push(early),
             None => {
-                let failed = Happening::Answer(token, Err(Failure::NoMaster));
+                let failed = Happening::Answer(token, Err(WriteFailure::NoPrimary));
                 self.0.inbox.push(failed);
             }
         }
@@ -347,10 +347,10 @@ impl NodeStores {
         self.0.base.join(Path::new(&plan.path))
     }
 
-    fn master_options(&self, plan: &StorePlan) -> MasterOptions {
-        let config = MasterConfig {
+    fn primary_options(&self, plan: &StorePlan) -> PrimaryOptions {
+        let config = PrimaryConfig {
             limit: self.0.node.settings.size("stores.memory_limit"),
-            ..MasterConfig::default()
+            ..PrimaryConfig::default()
         };
         let backend: Option<Box<dyn muster_store::Backend>> = match plan.backend {
             StoreBackend::Memory => None,
@@ -359,7 +359,7 @@ impl NodeStores {
                 sqlite_options(&plan.file),
             ))),
         };
-        MasterOptions { backend, config }
+        PrimaryOptions { backend, config }
     }
 }
 
@@ -392,15 +392,15 @@ impl Inner {
     }
 }
 
-/// Asks the node that has a store's master to open it, until it has.
-async fn ask_for_master(stores: Weak<Inner>, name: StoreName, plan: StorePlan, persistent: bool) {
+/// Asks the node that has a store's primary to open it, until it has.
+async fn ask_for_primary(stores: Weak<Inner>, name: StoreName, plan: StorePlan, persistent: bool) {
     let mut pause = ASK_SOON;
     loop {
         let Some(inner) = stores.upgrade() else {
             return;
         };
         let is_attached = match inner.slots().get(&name) {
-            Some(Slot::Open(store)) => store.hears_master(),
+            Some(Slot::Open(store)) => store.hears_primary(),
             Some(Slot::Opening(_)) => false,
             None => return,
         };
@@ -421,7 +421,7 @@ async fn ask_for_master(stores: Weak<Inner>, name: StoreName, plan: StorePlan, p
         }
         drop(inner);
         tokio::time::sleep(pause).await;
-        // A master that is known may be lost again: its node begins anew and knows of no store.
+        // A primary that is known may be lost again: its node begins anew and knows of no store.
         pause = (pause * 2).min(ASK_EVERY);
     }
 }
@@ -478,7 +478,7 @@ impl StoreRequest {
         self
     }
 
-    /// Opens the store: its master, if the layout puts it on this node, otherwise a clone, whose master need not
+    /// Opens the store: its primary, if the layout puts it on this node, otherwise a clone, whose primary need not
     /// be there yet. A store that is open on this node already is the same one.
     pub async fn open(self) -> Result<Store, NodeStoreError> {
         let name = StoreName::new(&self.name);

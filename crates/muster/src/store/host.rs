@@ -1,4 +1,4 @@
-//! A store on this endpoint, master or clone: the shell around the core.
+//! A store on this endpoint, primary or clone: the shell around the core.
 
 mod opening;
 mod outputs;
@@ -8,11 +8,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use muster_data::Timestamp;
-use muster_store::broker::{BrokerClones, Command};
+use muster_store::broker::{BrokerClones, BrokerCommand};
 use muster_store::op::{Answer, Op};
-use muster_store::protocol::{Message, Query, Reply};
+use muster_store::protocol::{Query, Reply, StoreMessage};
 use muster_store::{
-    Commit, Entries, Failure, Follower, Freshness, Level, Master, Now, Revision, StoreName,
+    Commit, Entries, Follower, Freshness, Level, Now, Primary, Revision, StoreName, WriteFailure,
 };
 use muster_wire::{EndpointId, Mono, Topic};
 use tokio::sync::{Notify, oneshot, watch};
@@ -20,19 +20,19 @@ use tokio::sync::{Notify, oneshot, watch};
 use super::broker::BrokerPart;
 use super::disk::{Disk, Job};
 use super::error::{StoreError, StoreErrorKind};
-use super::report::{CloneReport, MasterReport, StorePart, StoreReport};
+use super::report::{CloneReport, PrimaryReport, StorePart, StoreReport};
 use super::rival::Rival;
 use super::watch::{Scope, Watchers};
 use crate::endpoint::{Endpoint, Publisher, Subscriber};
 
-/// How soon a question to the master is asked again.
+/// How soon a question to the primary is asked again.
 const ASK_AGAIN: Duration = Duration::from_millis(500);
 
 /// The shortest that the timer sleeps.
 const TICK: Duration = Duration::from_millis(1);
 
 /// What becomes of a write.
-pub(crate) type Outcome = Result<Answer, Failure>;
+pub(crate) type Outcome = Result<Answer, WriteFailure>;
 
 /// Who hears of a write's outcome.
 pub(crate) enum Done {
@@ -55,7 +55,7 @@ pub(crate) struct Host {
     endpoint: Endpoint,
     /// Announces what this store listens to.
     _subscription: Subscriber,
-    is_master: bool,
+    is_primary: bool,
     has_copy: bool,
     inner: Mutex<Inner>,
     /// Wakes the timer when something is due earlier than it knew.
@@ -65,7 +65,7 @@ pub(crate) struct Host {
 }
 
 enum Core {
-    Master(Box<Master>),
+    Master(Box<Primary>),
     Clone(Box<Follower>),
 }
 
@@ -73,7 +73,7 @@ struct Inner {
     core: Core,
     publisher: Publisher,
     clone_topic: Topic,
-    master_topic: Topic,
+    primary_topic: Topic,
     broker: BrokerPart,
     disk: Option<Disk>,
     backend: Backing,
@@ -81,7 +81,7 @@ struct Inner {
     next_token: u64,
     /// Of a clone's writes, by their tokens.
     waiting: HashMap<u64, Done>,
-    /// Of a master's own durable writes, by generation.
+    /// Of a primary's own durable writes, by generation.
     keeping: Vec<(u64, Answer, Done)>,
     questions: HashMap<u64, oneshot::Sender<(Revision, Reply)>>,
     watchers: Watchers,
@@ -90,7 +90,7 @@ struct Inner {
     was_stale: bool,
 }
 
-/// What keeps a master's state, and how that goes.
+/// What keeps a primary's state, and how that goes.
 struct Backing {
     kind: &'static str,
     failures: u64,
@@ -111,7 +111,7 @@ impl std::fmt::Debug for Host {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Host")
             .field("name", &self.name)
-            .field("is_master", &self.is_master)
+            .field("is_primary", &self.is_primary)
             .finish_non_exhaustive()
     }
 }
@@ -125,7 +125,7 @@ impl Drop for Host {
             clone.close(self.endpoint.now());
         }
         for done in std::mem::take(&mut inner.waiting).into_values() {
-            done.tell(Err(Failure::Unknown));
+            done.tell(Err(WriteFailure::Unknown));
         }
     }
 }
@@ -135,8 +135,8 @@ impl Host {
         &self.name
     }
 
-    pub(super) fn is_master(&self) -> bool {
-        self.is_master
+    pub(super) fn is_primary(&self) -> bool {
+        self.is_primary
     }
 
     pub(super) fn has_copy(&self) -> bool {
@@ -167,21 +167,21 @@ impl Host {
         result
     }
 
-    pub(super) fn receive(&self, from: EndpointId, message: Message) {
+    pub(super) fn receive(&self, from: EndpointId, message: StoreMessage) {
         self.drive(|inner, now| match &mut inner.core {
-            Core::Master(master) => master.receive(from, message, now),
+            Core::Master(primary) => primary.receive(from, message, now),
             Core::Clone(clone) => clone.receive(from, message, now.mono),
         });
     }
 
     /// Takes a command of Broker's protocol.
-    pub(super) fn receive_broker(&self, command: Command) {
+    pub(super) fn receive_broker(&self, command: BrokerCommand) {
         self.drive(
             |inner, now| match (&mut inner.core, &mut inner.broker.clones) {
-                (Core::Master(master), Some(clones)) => {
-                    clones.receive(command, master, now);
+                (Core::Master(primary), Some(clones)) => {
+                    clones.receive(command, primary, now);
                     if clones.attached() > 0 {
-                        master.set_watched(true);
+                        primary.set_watched(true);
                     }
                 }
                 (Core::Clone(clone), _) => clone.receive_broker(command, now),
@@ -216,7 +216,7 @@ impl Host {
     }
 
     pub(super) fn discovered(&self) {
-        if self.is_master {
+        if self.is_primary {
             self.lock().rival.look_soon(&self.endpoint);
             return;
         }
@@ -231,8 +231,8 @@ impl Host {
         self.drive(|inner, now| {
             inner.backend.is_failing = failed.is_some();
             inner.backend.failures += u64::from(failed.is_some());
-            if let Core::Master(master) = &mut inner.core {
-                master.committed(failed, now);
+            if let Core::Master(primary) = &mut inner.core {
+                primary.committed(failed, now);
             }
         });
     }
@@ -240,8 +240,8 @@ impl Host {
     /// Writes; `within` is how long it may take.
     pub(crate) fn write(&self, op: Op, level: Level, within: Option<Duration>, done: Done) {
         let at_once = self.drive(|inner, now| match &mut inner.core {
-            Core::Master(master) => {
-                let (answer, generation) = master.write(op, level, now);
+            Core::Master(primary) => {
+                let (answer, generation) = primary.write(op, level, now);
                 let waits = level == Level::Durable && matches!(answer, Answer::Done { .. });
                 match generation.filter(|_| waits) {
                     Some(generation) => {
@@ -270,16 +270,16 @@ impl Host {
         look(self.lock().entries())
     }
 
-    /// The revisions' life at present, and the number of the last change here.
+    /// The revisions' timeline at present, and the number of the last change here.
     pub(crate) fn applied(&self) -> Revision {
         match &self.lock().core {
-            Core::Master(master) => Revision {
-                life: master.life(),
-                change: master.state().changes(),
+            Core::Master(primary) => Revision {
+                timeline: primary.timeline(),
+                change: primary.state().changes(),
             },
             Core::Clone(clone) => {
-                let (life, change) = clone.applied().unwrap_or((0, 0));
-                Revision { life, change }
+                let (timeline, change) = clone.applied().unwrap_or((0, 0));
+                Revision { timeline, change }
             }
         }
     }
@@ -297,20 +297,20 @@ impl Host {
         let inner = self.lock();
         let entries = inner.entries();
         let part = match &inner.core {
-            Core::Master(master) => {
+            Core::Master(primary) => {
                 let clones = inner.broker.clones.as_ref();
-                StorePart::Master(MasterReport {
+                StorePart::Primary(PrimaryReport {
                     backend: inner.backend.kind,
-                    writers: master.writers(),
+                    writers: primary.writers(),
                     broker_clones: clones.map_or(0, BrokerClones::attached),
-                    unkept: master.unkept(),
+                    pending_commits: primary.pending_commits(),
                     failures: inner.backend.failures,
                     is_failing: inner.backend.is_failing,
                     rival: inner.rival.known(),
                 })
             }
             Core::Clone(clone) => StorePart::Clone(CloneReport {
-                master: clone.master(),
+                primary: clone.primary(),
                 freshness: clone.freshness(now),
                 missing: clone.missing(),
                 unsettled: clone.unsettled(),
@@ -326,25 +326,25 @@ impl Host {
 
     pub(super) fn is_persistent(&self) -> Option<bool> {
         match &self.lock().core {
-            Core::Master(master) => Some(master.is_persistent()),
+            Core::Master(primary) => Some(primary.is_persistent()),
             Core::Clone(_) => None,
         }
     }
 
-    /// The endpoint of the master, if it is known.
-    pub(super) fn master_endpoint(&self) -> Option<EndpointId> {
+    /// The endpoint of the primary, if it is known.
+    pub(super) fn primary_endpoint(&self) -> Option<EndpointId> {
         match &self.lock().core {
             Core::Master(_) => Some(self.endpoint.id()),
-            Core::Clone(clone) => clone.master(),
+            Core::Clone(clone) => clone.primary(),
         }
     }
 
-    /// Whether the master is here, or has been heard lately.
-    pub(super) fn hears_master(&self) -> bool {
+    /// Whether the primary is here, or has been heard lately.
+    pub(super) fn hears_primary(&self) -> bool {
         let now = self.endpoint.now();
         match &self.lock().core {
             Core::Master(_) => true,
-            Core::Clone(clone) => clone.hears_master(now),
+            Core::Clone(clone) => clone.hears_primary(now),
         }
     }
 
@@ -354,11 +354,11 @@ impl Host {
         let waited = tokio::time::timeout(limit, attached.wait_for(|is_attached| *is_attached));
         match waited.await {
             Ok(Ok(_)) => Ok(()),
-            _ => Err(StoreError::new(&self.name, StoreErrorKind::NoMaster)),
+            _ => Err(StoreError::new(&self.name, StoreErrorKind::NoPrimary)),
         }
     }
 
-    /// Asks the master, again while no answer comes.
+    /// Asks the primary, again while no answer comes.
     pub(super) async fn ask(
         &self,
         query: Query,
@@ -387,7 +387,7 @@ impl Host {
             }
         };
         let answer = tokio::time::timeout(limit, asking).await.ok().flatten();
-        answer.ok_or_else(|| StoreError::new(&self.name, StoreErrorKind::NoMaster))
+        answer.ok_or_else(|| StoreError::new(&self.name, StoreErrorKind::NoPrimary))
     }
 
     /// A watcher of what changes in a scope, which begins with what is there.
@@ -410,7 +410,7 @@ impl Host {
         let deadline = tokio::time::Instant::now() + limit;
         loop {
             let is_settled = match &self.lock().core {
-                Core::Master(master) => master.is_settled(),
+                Core::Master(primary) => primary.is_settled(),
                 Core::Clone(clone) => clone.is_settled(),
             };
             if is_settled {
@@ -435,8 +435,8 @@ impl Host {
         let is_stale = self.freshness() == Freshness::Stale;
         self.drive(|inner, now| {
             match &mut inner.core {
-                Core::Master(master) => {
-                    master.tick(now);
+                Core::Master(primary) => {
+                    primary.tick(now);
                     inner.rival.tick(&self.endpoint, &self.name);
                 }
                 Core::Clone(clone) => clone.tick(now.mono),
@@ -447,9 +447,9 @@ impl Host {
             if is_stale != std::mem::replace(&mut inner.was_stale, is_stale) {
                 let name = &self.name;
                 if is_stale {
-                    tracing::warn!("store {name}: stale, as its master is not heard of");
+                    tracing::warn!("store {name}: stale, as its primary is not heard of");
                 } else {
-                    tracing::info!("store {name}: its master is back");
+                    tracing::info!("store {name}: its primary is back");
                 }
             }
             // The timer itself needs no waking.
@@ -466,7 +466,7 @@ impl Host {
 
 fn entries_of(core: &Core) -> &Entries {
     match core {
-        Core::Master(master) => master.state().entries(),
+        Core::Master(primary) => primary.state().entries(),
         Core::Clone(clone) => clone.entries(),
     }
 }
@@ -478,11 +478,11 @@ impl Inner {
 
     fn set_watched(&mut self, is_watched: bool) {
         match &mut self.core {
-            Core::Master(master) => {
+            Core::Master(primary) => {
                 // Broker's clones are told of every change, too.
                 let clones = self.broker.clones.as_ref();
                 let has_clones = clones.is_some_and(|clones| clones.attached() > 0);
-                master.set_watched(is_watched || has_clones);
+                primary.set_watched(is_watched || has_clones);
             }
             Core::Clone(clone) => clone.set_watched(is_watched),
         }
@@ -490,7 +490,7 @@ impl Inner {
 
     fn next_tick(&self, now: Now) -> Mono {
         let core = match &self.core {
-            Core::Master(master) => master.next_tick(now),
+            Core::Master(primary) => primary.next_tick(now),
             Core::Clone(clone) => clone.next_tick(),
         };
         let clones = self.broker.clones.as_ref();

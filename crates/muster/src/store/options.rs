@@ -1,14 +1,14 @@
 //! How a store is opened.
 
-use muster_store::{Backend, CloneConfig, MasterConfig};
+use muster_store::{Backend, CloneConfig, PrimaryConfig};
 
-/// How a master works.
+/// How a primary works.
 #[derive(Debug, Default)]
-pub struct MasterOptions {
+pub struct PrimaryOptions {
     /// What keeps its state; nothing for a store in memory.
     pub backend: Option<Box<dyn Backend>>,
     /// The rest.
-    pub config: MasterConfig,
+    pub config: PrimaryConfig,
 }
 
 /// How a clone works.

@@ -1,4 +1,4 @@
-//! Two masters of one store: a mistake that only the operator can mend, and that the masters themselves notice.
+//! Two primaries of one store: a mistake that only the operator can mend, and that the primaries themselves notice.
 
 use std::time::Duration;
 
@@ -7,10 +7,10 @@ use muster_wire::{EndpointId, Mono};
 
 use crate::endpoint::Endpoint;
 
-/// How much longer than a peer may be silent another master is waited for: one that has crashed is lost by then.
+/// How much longer than a peer may be silent another primary is waited for: one that has crashed is lost by then.
 const MORE: Duration = Duration::from_secs(1);
 
-/// What a master knows of others of its name.
+/// What a primary knows of others of its name.
 #[derive(Debug, Default)]
 pub(super) struct Rival {
     known: Option<EndpointId>,
@@ -19,12 +19,12 @@ pub(super) struct Rival {
 }
 
 impl Rival {
-    /// The other endpoint that has the master, too.
+    /// The other endpoint that has the primary, too.
     pub(super) fn known(&self) -> Option<EndpointId> {
         self.known
     }
 
-    /// Somebody is in reach who may have the master, too.
+    /// Somebody is in reach who may have the primary, too.
     pub(super) fn look_soon(&mut self, endpoint: &Endpoint) {
         let wait = endpoint.config().heartbeat.timeout + MORE;
         self.look_at.get_or_insert(endpoint.now().after(wait));
@@ -41,25 +41,25 @@ impl Rival {
 
     /// Looks at once.
     pub(super) fn look(&mut self, endpoint: &Endpoint, name: &StoreName) {
-        let other = other_master(endpoint, name);
+        let other = other_primary(endpoint, name);
         if other == self.known {
             return;
         }
         if let Some(id) = other {
             let who = name_of(endpoint, id);
             tracing::error!(
-                "store {name}: two masters: {who} has one as well as this endpoint; every node must \
+                "store {name}: two primaries: {who} has one as well as this endpoint; every node must \
                  have the same layout, which puts it in one place"
             );
         } else {
-            tracing::info!("store {name}: its only master is here again");
+            tracing::info!("store {name}: its only primary is here again");
         }
         self.known = other;
     }
 }
 
-/// Another endpoint in reach that listens to what is for the master: of Muster or of Broker.
-fn other_master(endpoint: &Endpoint, name: &StoreName) -> Option<EndpointId> {
+/// Another endpoint in reach that listens to what is for the primary: of Muster or of Broker.
+fn other_primary(endpoint: &Endpoint, name: &StoreName) -> Option<EndpointId> {
     let topic = name.broker_master_topic();
     let peers = endpoint.peers();
     let members = endpoint.mesh_in_reach();

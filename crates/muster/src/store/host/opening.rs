@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use muster_store::broker::{BrokerClones, Entity};
-use muster_store::{Copy, Follower, Master, StoreName};
+use muster_store::{CopyMode, Follower, Primary, StoreName};
 use muster_wire::{Mono, Topic};
 use tokio::sync::watch;
 
@@ -13,29 +13,29 @@ use crate::endpoint::Endpoint;
 use crate::store::broker::BrokerPart;
 use crate::store::disk::Disk;
 use crate::store::error::OpenError;
-use crate::store::options::{CloneOptions, MasterOptions};
+use crate::store::options::{CloneOptions, PrimaryOptions};
 use crate::store::rival::Rival;
 use crate::store::watch::Watchers;
 
 impl Host {
-    pub(in crate::store) async fn master(
+    pub(in crate::store) async fn primary(
         endpoint: &Endpoint,
         name: &StoreName,
-        options: MasterOptions,
+        options: PrimaryOptions,
     ) -> Result<Arc<Self>, OpenError> {
-        let MasterOptions { backend, config } = options;
+        let PrimaryOptions { backend, config } = options;
         let now = time(endpoint);
-        let life = u64::try_from(now.wall.as_nanos()).unwrap_or(0);
+        let timeline = u64::try_from(now.wall.as_nanos()).unwrap_or(0);
         let (me, owned) = (endpoint.id(), name.clone());
-        let (master, backend) = match backend {
-            None => (Master::in_memory(owned, me, life, config, now), None),
+        let (primary, backend) = match backend {
+            None => (Primary::in_memory(owned, me, timeline, config, now), None),
             Some(mut backend) => {
                 // Reading it may take a while.
                 let loaded = tokio::task::spawn_blocking(move || {
                     let kept = backend.load();
                     kept.map(|kept| {
                         (
-                            Master::persistent(owned, me, life, config, kept, now),
+                            Primary::persistent(owned, me, timeline, config, kept, now),
                             backend,
                         )
                     })
@@ -43,21 +43,21 @@ impl Host {
                 let loaded = loaded.await.unwrap_or_else(|_| {
                     Err(muster_store::BackendError::new("the backend has panicked"))
                 });
-                let (master, backend) = loaded.map_err(|reason| OpenError::Backend {
+                let (primary, backend) = loaded.map_err(|reason| OpenError::Backend {
                     name: name.clone(),
                     reason,
                 })?;
-                (master, Some(backend))
+                (primary, Some(backend))
             }
         };
-        let topics = [name.master_topic(), name.broker_master_topic()];
+        let topics = [name.primary_topic(), name.broker_master_topic()];
         let entity = Entity {
             endpoint: me,
             instance: endpoint.stores().next_instance(),
         };
         let limit = endpoint.config().frame_limit;
         let clones = BrokerClones::new(entity, limit, now.mono);
-        let core = Core::Master(Box::new(master));
+        let core = Core::Master(Box::new(primary));
         let host = Self::new(endpoint, name, core, Some(clones), &topics, true).await?;
         if let Some(backend) = backend {
             let kind = backend.kind();
@@ -85,7 +85,7 @@ impl Host {
         options: CloneOptions,
     ) -> Result<Arc<Self>, OpenError> {
         let instance = endpoint.stores().next_instance();
-        let has_copy = options.config.copy == Copy::Whole;
+        let has_copy = options.config.copy == CopyMode::Full;
         let (me, now) = (endpoint.id(), endpoint.now());
         let clone = Follower::new(name.clone(), me, instance, options.config, now);
         let topics = has_copy.then(|| name.clone_topic());
@@ -104,18 +104,18 @@ impl Host {
         has_copy: bool,
     ) -> Result<Arc<Self>, OpenError> {
         let topics = topics.iter().map(Topic::as_bytes);
-        let is_master = matches!(core, Core::Master(_));
+        let is_primary = matches!(core, Core::Master(_));
         let host = Arc::new(Self {
             name: name.clone(),
             endpoint: endpoint.clone(),
             _subscription: endpoint.subscribe(topics).await,
-            is_master,
+            is_primary,
             has_copy,
             inner: Mutex::new(Inner {
                 core,
                 publisher: endpoint.publisher(),
                 clone_topic: name.clone_topic(),
-                master_topic: name.master_topic(),
+                primary_topic: name.primary_topic(),
                 broker: BrokerPart::new(name, clones),
                 disk: None,
                 backend: Backing::default(),
@@ -129,7 +129,7 @@ impl Host {
                 was_stale: false,
             }),
             earlier: Arc::default(),
-            is_attached: watch::Sender::new(is_master || !has_copy),
+            is_attached: watch::Sender::new(is_primary || !has_copy),
         });
         if !endpoint.stores().add(name, &host) {
             return Err(OpenError::Open(name.clone()));

@@ -1,7 +1,7 @@
 //! What a store's core wants done, done.
 
 use bytes::Bytes;
-use muster_store::{CloneOutput, Failure, FollowerOutput, MasterOutput, Now};
+use muster_store::{CloneOutput, FollowerOutput, Now, PrimaryOutput, WriteFailure};
 use muster_wire::mesh::topic_of;
 use muster_wire::{Class, EndpointId, Topic};
 
@@ -12,10 +12,10 @@ use crate::store::disk::Job;
 impl Inner {
     pub(super) fn carry_out(&mut self, host: &Host, now: Now, ended: &mut Vec<(Done, Outcome)>) {
         match &mut self.core {
-            Core::Master(master) => {
-                while let Some(output) = master.poll() {
+            Core::Master(primary) => {
+                while let Some(output) = primary.poll() {
                     match output {
-                        MasterOutput::Broadcast(bytes) => {
+                        PrimaryOutput::Broadcast(bytes) => {
                             let bytes = Bytes::from(bytes);
                             // What nobody hears is asked for again by who needs it.
                             let _ = self.publisher.publish_command(
@@ -24,19 +24,19 @@ impl Inner {
                                 Class::Event,
                             );
                         }
-                        MasterOutput::Send(to, bytes) => send(&mut self.publisher, to, bytes),
-                        MasterOutput::Changed(change) => {
+                        PrimaryOutput::Send(to, bytes) => send(&mut self.publisher, to, bytes),
+                        PrimaryOutput::Changed(change) => {
                             self.watchers.changed(&change);
                             if let Some(clones) = &mut self.broker.clones {
                                 clones.changed(&change, now);
                             }
                         }
-                        MasterOutput::Commit(commit) => {
+                        PrimaryOutput::Commit(commit) => {
                             if let Some(disk) = &self.disk {
                                 disk.ask(Job::Commit(commit));
                             }
                         }
-                        MasterOutput::Kept {
+                        PrimaryOutput::Kept {
                             generation,
                             is_durable,
                         } => {
@@ -47,7 +47,7 @@ impl Inner {
                                 } else if is_durable {
                                     ended.push((done, Ok(answer)));
                                 } else {
-                                    ended.push((done, Err(Failure::NotDurable)));
+                                    ended.push((done, Err(WriteFailure::NotDurable)));
                                 }
                             }
                         }
@@ -69,7 +69,7 @@ impl Inner {
                         CloneOutput::Find(bytes) => {
                             let bytes = Bytes::from(bytes);
                             let _ = self.publisher.publish_command(
-                                &self.master_topic,
+                                &self.primary_topic,
                                 bytes,
                                 Class::Event,
                             );
@@ -93,10 +93,10 @@ impl Inner {
                                 "store {name}: larger than `stores.memory_limit`: this node has no copy"
                             );
                         }
-                        CloneOutput::TwoMasters(first, second) => {
+                        CloneOutput::TwoPrimaries(first, second) => {
                             let name = &host.name;
                             tracing::error!(
-                                "store {name}: two masters, {first} and {second}; the first is kept"
+                                "store {name}: two primaries, {first} and {second}; the first is kept"
                             );
                         }
                     }
