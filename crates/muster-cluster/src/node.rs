@@ -399,7 +399,7 @@ impl NodeLoop {
         self.core.store_reads = Some(reads);
     }
 
-    /// A node asks for a store's master, which the layout has put here.
+    /// A node asks for a store's primary, which the layout has put here.
     fn open_store(&mut self, event: &EventRef<'_>) {
         let Ok(asked) = event.arguments().to::<OpenStore>() else {
             self.core.counts.events_refused += 1;

@@ -1,12 +1,8 @@
 //! The commands of Broker's stores.
 
 use muster_data::Timestamp;
-use muster_store::broker::{
-    BrokerClone, BrokerClones, BrokerCommand, ClonesOutput, Content, EVERYBODY, Entity,
-};
-use muster_store::{
-    CloneConfig, CloneOutput, Now, Primary, PrimaryConfig, PrimaryOutput, StoreName,
-};
+use muster_store::broker::{BrokerClone, BrokerClones, BrokerCommand, Content, EVERYBODY, Entity};
+use muster_store::{CloneConfig, Now, Output, Primary, PrimaryConfig, StoreName};
 use muster_wire::{EndpointId, Mono};
 
 /// How much longer than an input what comes of it may be: a change goes to all clones and back to its writer,
@@ -54,7 +50,7 @@ pub fn broker_stores(bytes: &[u8]) {
         ..now
     };
     while let Some(output) = master.poll() {
-        if let PrimaryOutput::Changed(change) = output {
+        if let Output::Changed(change) = output {
             clones.changed(&change, now);
         }
     }
@@ -62,7 +58,7 @@ pub fn broker_stores(bytes: &[u8]) {
     let mut out = 0;
     while let Some(output) = clones.poll() {
         out += match output {
-            ClonesOutput::Broadcast(bytes) | ClonesOutput::Send(_, bytes) => bytes.len(),
+            Output::BrokerBroadcast(bytes) | Output::BrokerToClone(_, bytes) => bytes.len(),
             _ => 0,
         };
     }
@@ -82,7 +78,7 @@ pub fn broker_stores(bytes: &[u8]) {
     let mut out = 0;
     while let Some(output) = clone.poll() {
         out += match output {
-            CloneOutput::Find(bytes) | CloneOutput::Send(_, bytes) => bytes.len(),
+            Output::BrokerFind(bytes) | Output::BrokerToMaster(_, bytes) => bytes.len(),
             _ => 0,
         };
     }

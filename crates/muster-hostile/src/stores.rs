@@ -4,7 +4,7 @@ use muster_data::{Kind, Timespan, Timestamp};
 use muster_store::op::{Answer, Op, WriteRefusal, Writer};
 use muster_store::protocol::{Query, Results, StoreMessage, WriteBatch};
 use muster_store::{
-    CloneConfig, Encoded, Level, Now, Primary, PrimaryConfig, PrimaryOutput, Revision, StoreClone,
+    CloneConfig, Encoded, Level, Now, Output, Primary, PrimaryConfig, Revision, StoreClone,
     StoreName,
 };
 use muster_wire::{EndpointId, Mono};
@@ -38,7 +38,7 @@ pub fn stores(bytes: &[u8]) {
     let mut out = 0;
     while let Some(output) = primary.poll() {
         out += match output {
-            PrimaryOutput::Broadcast(bytes) | PrimaryOutput::Send(_, bytes) => bytes.len(),
+            Output::Broadcast(bytes) | Output::Send(_, bytes) => bytes.len(),
             _ => 0,
         };
     }
@@ -142,7 +142,7 @@ pub(crate) fn messages() -> Vec<Vec<u8>> {
         primary.receive(writer.endpoint, message, now);
     }
     while let Some(output) = primary.poll() {
-        if let PrimaryOutput::Broadcast(bytes) | PrimaryOutput::Send(_, bytes) = output {
+        if let Output::Broadcast(bytes) | Output::Send(_, bytes) = output {
             all.push(bytes);
         }
     }

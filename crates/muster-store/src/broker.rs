@@ -22,7 +22,7 @@ mod pending;
 mod simulation;
 
 pub use clone::BrokerClone;
-pub use clones::{BrokerClones, ClonesOutput, Snapshot};
+pub use clones::{BrokerClones, Snapshot};
 pub use codec::{BrokerCommand, CommandError, Content, EVERYBODY, Entity};
 
 /// In the upper half of an instance: a clone of Muster, which a Muster master serves by Muster's protocol.

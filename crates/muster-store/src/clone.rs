@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use muster_wire::{EndpointId, Mono};
 
-use crate::op::{Change, Op};
-use crate::protocol::{Query, Reply, StoreMessage};
+use crate::op::Op;
+use crate::protocol::{Query, StoreMessage};
 use crate::writes::{Unsent, Writes};
-use crate::{Entries, Level, Revision, SettledWrite, StoreName, Token};
+use crate::{Entries, Level, Output, Revision, SettledWrite, StoreName, Token};
 
 pub(crate) use copying::perform;
 
@@ -34,6 +34,9 @@ pub struct CloneConfig {
     pub copy: CopyMode,
     /// The memory that the copy may take, in bytes, roughly. A store that is larger is not followed.
     pub limit: usize,
+    /// Whether somebody knows which node should have the primary, and asks it to open it:
+    /// [`Output::AskToOpen`](crate::Output::AskToOpen).
+    pub ask_to_open: bool,
 }
 
 /// Whether a clone holds a copy.
@@ -56,6 +59,7 @@ impl Default for CloneConfig {
             primary_timeout: Duration::from_secs(5),
             copy: CopyMode::Full,
             limit: crate::DEFAULT_LIMIT,
+            ask_to_open: false,
         }
     }
 }
@@ -69,28 +73,6 @@ pub enum Freshness {
     Fresh,
     /// It has not heard its primary for longer than the stale interval: it has what it had then.
     Stale,
-}
-
-/// What a clone wants done.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum CloneOutput {
-    /// To whoever is the primary: to the store's primary topic.
-    Find(Vec<u8>),
-    /// To one endpoint.
-    Send(EndpointId, Vec<u8>),
-    /// The copy has changed: for watchers, in order. A snapshot that replaces an older one comes as the
-    /// changes between them.
-    Changed(Change),
-    /// A write has come to its end.
-    Settled(SettledWrite),
-    /// The primary has answered a question: its number, and the primary's timeline and last change then.
-    Replied(u64, Revision, Reply),
-    /// The copy is whole, for the first time or again: what it has is the primary's.
-    Attached,
-    /// The store is larger than the copy may be: it is not followed any more.
-    TooLarge,
-    /// Two endpoints say that they are the store's primary; the first is kept.
-    TwoPrimaries(EndpointId, EndpointId),
 }
 
 /// How soon a clone that has no primary, or waits for an answer of its, asks again.
@@ -121,8 +103,8 @@ pub struct StoreClone {
     config: CloneConfig,
     primary: Option<Followed>,
     entries: Entries,
-    /// The timeline and number of the last change in `entries`.
-    applied: Option<(u64, u64)>,
+    /// The last change in `entries`.
+    applied: Option<Revision>,
     attaching: Option<Attaching>,
     /// When the primary is asked next, for what is missing or at all.
     ask_at: Option<Mono>,
@@ -140,7 +122,7 @@ pub struct StoreClone {
     rival: Option<(EndpointId, Mono)>,
     has_warned: bool,
     is_watched: bool,
-    out: VecDeque<CloneOutput>,
+    out: VecDeque<Output>,
 }
 
 impl StoreClone {
@@ -180,8 +162,8 @@ impl StoreClone {
         &self.entries
     }
 
-    /// The primary's timeline and the number of the last change that it has; `None` before the first snapshot.
-    pub fn applied(&self) -> Option<(u64, u64)> {
+    /// The last change that it has; `None` before the first snapshot.
+    pub fn applied(&self) -> Option<Revision> {
         self.applied
     }
 
@@ -192,7 +174,7 @@ impl StoreClone {
 
     /// The changes that its primary has told of and that it lacks; 0 before the first snapshot.
     pub fn missing(&self) -> u64 {
-        let applied = self.applied.map(|(_, change)| change);
+        let applied = self.applied.map(|applied| applied.change);
         applied.map_or(0, |change| self.exists.saturating_sub(change))
     }
 
@@ -212,7 +194,7 @@ impl StoreClone {
         }
     }
 
-    /// Whether changes are told by [`CloneOutput::Changed`]; they are at first.
+    /// Whether changes are told by [`Output::Changed`]; they are at first.
     pub fn set_watched(&mut self, is_watched: bool) {
         self.is_watched = is_watched;
     }
@@ -249,8 +231,11 @@ impl StoreClone {
                     timeline,
                     change: last,
                 };
-                self.out
-                    .push_back(CloneOutput::Replied(request, revision, reply));
+                self.out.push_back(Output::Replied {
+                    request,
+                    revision,
+                    reply,
+                });
             }
             _ if !follows => {}
             StoreMessage::Alive { last, .. } => {
@@ -269,6 +254,12 @@ impl StoreClone {
     pub(crate) fn hears_primary(&self, now: Mono) -> bool {
         self.primary
             .is_some_and(|primary| !self.is_silent(primary, now))
+    }
+
+    /// Until when its primary counts as heard, if nothing more is heard of it.
+    pub(crate) fn heard_until(&self) -> Option<Mono> {
+        let primary = self.primary?;
+        Some(primary.heard.after(self.config.primary_timeout))
     }
 
     /// What it has, for whoever follows another primary from now on. If this one ever hears its own again, it
@@ -305,7 +296,7 @@ impl StoreClone {
             self.send(primary.endpoint, &message);
         } else {
             let message = message.encode(&self.name);
-            self.out.push_back(CloneOutput::Find(message));
+            self.out.push_back(Output::Find(message));
         }
     }
 
@@ -386,7 +377,7 @@ impl StoreClone {
     }
 
     /// The next thing to do.
-    pub fn poll(&mut self) -> Option<CloneOutput> {
+    pub fn poll(&mut self) -> Option<Output> {
         self.out.pop_front()
     }
 
@@ -396,7 +387,7 @@ impl StoreClone {
 
     fn send(&mut self, to: EndpointId, message: &StoreMessage) {
         self.out
-            .push_back(CloneOutput::Send(to, message.encode(&self.name)));
+            .push_back(Output::Send(to, message.encode(&self.name)));
     }
 }
 

@@ -9,7 +9,7 @@ use crate::broker::{BrokerClone, BrokerCommand, Content, muster_entity};
 use crate::op::Op;
 use crate::protocol::{Query, Reply, StoreMessage};
 use crate::{
-    CloneConfig, CloneOutput, CopyMode, Entries, Freshness, Level, Now, Revision, StoreClone,
+    CloneConfig, CopyMode, Entries, Freshness, Level, Notice, Now, Output, Revision, StoreClone,
     StoreName, Token,
 };
 
@@ -18,21 +18,6 @@ const MUSTER_FIRST: Duration = Duration::from_millis(500);
 
 /// How long a clone that has had a Muster primary does so: its next one is likely of Muster, too.
 const MUSTER_AGAIN: Duration = Duration::from_secs(10);
-
-/// What a [`Follower`] wants done.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum FollowerOutput {
-    /// By Muster's protocol. What concerns this node alone comes like this whichever primary it is.
-    Muster(CloneOutput),
-    /// A command of Broker's protocol for everybody, to the store's topic of Broker's masters.
-    BrokerFind(Vec<u8>),
-    /// The same to one endpoint.
-    BrokerSend(EndpointId, Vec<u8>),
-    /// From now on the master is one of Broker, at this endpoint.
-    FollowsBroker(EndpointId),
-    /// From now on the primary is one of Muster again.
-    FollowsMuster,
-}
 
 /// Whose copy is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,7 +42,7 @@ pub struct Follower {
     broker_at: Mono,
     /// Whether one is looked for, or followed.
     wants_broker: bool,
-    out: VecDeque<FollowerOutput>,
+    out: VecDeque<Output>,
 }
 
 impl Follower {
@@ -95,11 +80,13 @@ impl Follower {
         }
     }
 
-    /// The primary's timeline, 0 for one of Broker, and the number of the last change that it has; `None` before
-    /// the first snapshot.
-    pub fn applied(&self) -> Option<(u64, u64)> {
+    /// The last change that it has, with timeline 0 for a master of Broker; `None` before the first snapshot.
+    pub fn applied(&self) -> Option<Revision> {
         match self.leader() {
-            Some(broker) => broker.applied().map(|change| (0, change)),
+            Some(broker) => broker.applied().map(|change| Revision {
+                timeline: 0,
+                change,
+            }),
             None => self.muster.applied(),
         }
     }
@@ -117,6 +104,15 @@ impl Follower {
         match self.leader() {
             Some(broker) => broker.master().is_some(),
             None => self.muster.hears_primary(now),
+        }
+    }
+
+    /// Until when the primary counts as heard, if nothing more is heard of it; `None` if it is not heard. A master of
+    /// Broker is heard as long as its connection stands.
+    pub fn heard_until(&self, now: Mono) -> Option<Mono> {
+        match self.leader() {
+            Some(broker) => broker.master().map(|_| now),
+            None => self.muster.heard_until().filter(|until| *until > now),
         }
     }
 
@@ -193,8 +189,11 @@ impl Follower {
             timeline: 0,
             change,
         };
-        let replied = CloneOutput::Replied(request, revision, reply);
-        self.out.push_back(FollowerOutput::Muster(replied));
+        self.out.push_back(Output::Replied {
+            request,
+            revision,
+            reply,
+        });
     }
 
     /// Takes a message of Muster's protocol.
@@ -214,7 +213,7 @@ impl Follower {
             let unsent = broker.take_unsent();
             broker.close();
             while let Some(output) = broker.poll() {
-                self.broker_wants(output);
+                self.out.push_back(output);
             }
             self.muster.adopt(broker.take_entries(), now);
             for write in unsent {
@@ -222,7 +221,7 @@ impl Follower {
                 let (op, token) = (write.op, write.token);
                 self.muster.write(op, Level::Applied, token, deadline, now);
             }
-            self.out.push_back(FollowerOutput::FollowsMuster);
+            self.out.push_back(Output::Notice(Notice::FollowsMuster));
         }
     }
 
@@ -248,7 +247,7 @@ impl Follower {
         for (write, level) in self.muster.take_unsent() {
             broker.take_over(write, level, now.mono);
         }
-        let follows = FollowerOutput::FollowsBroker(primary.endpoint);
+        let follows = Output::Notice(Notice::FollowsBroker(primary.endpoint));
         self.out.push_back(follows);
     }
 
@@ -303,23 +302,15 @@ impl Follower {
     }
 
     /// The next thing to do.
-    pub fn poll(&mut self) -> Option<FollowerOutput> {
+    pub fn poll(&mut self) -> Option<Output> {
         if let Some(output) = self.out.pop_front() {
             return Some(output);
         }
         if let Some(output) = self.broker.as_mut().and_then(|broker| broker.poll()) {
-            self.broker_wants(output);
+            self.out.push_back(output);
             return self.out.pop_front();
         }
-        self.muster.poll().map(FollowerOutput::Muster)
-    }
-
-    fn broker_wants(&mut self, output: CloneOutput) {
-        self.out.push_back(match output {
-            CloneOutput::Find(bytes) => FollowerOutput::BrokerFind(bytes),
-            CloneOutput::Send(to, bytes) => FollowerOutput::BrokerSend(to, bytes),
-            other => FollowerOutput::Muster(other),
-        });
+        self.muster.poll()
     }
 }
 
@@ -345,12 +336,12 @@ mod tests {
         Follower::new(name, endpoint(1), 3, CloneConfig::default(), at(0))
     }
 
-    fn drain(follower: &mut Follower) -> Vec<FollowerOutput> {
+    fn drain(follower: &mut Follower) -> Vec<Output> {
         std::iter::from_fn(|| follower.poll()).collect()
     }
 
     /// A master of Broker attaches the follower, whose store has one key then.
-    fn attach(follower: &mut Follower, key: &str, now: Mono) -> Vec<FollowerOutput> {
+    fn attach(follower: &mut Follower, key: &str, now: Mono) -> Vec<Output> {
         follower.tick(now);
         assert!(follower.wants_broker());
         follower.listening(now);
@@ -382,9 +373,9 @@ mod tests {
         }
     }
 
-    fn settled(outputs: &[FollowerOutput]) -> Vec<&SettledWrite> {
+    fn settled(outputs: &[Output]) -> Vec<&SettledWrite> {
         let settled = outputs.iter().filter_map(|output| match output {
-            FollowerOutput::Muster(CloneOutput::Settled(settled)) => Some(settled),
+            Output::Settled(settled) => Some(settled),
             _ => None,
         });
         settled.collect()
@@ -399,9 +390,9 @@ mod tests {
         assert!(!follower.wants_broker(), "a Muster primary may answer yet");
         drain(&mut follower);
         let outputs = attach(&mut follower, "k", at(500));
-        assert!(outputs.contains(&FollowerOutput::FollowsBroker(endpoint(2))));
+        assert!(outputs.contains(&Output::Notice(Notice::FollowsBroker(endpoint(2)))));
         let sent = outputs.iter().filter_map(|output| match output {
-            FollowerOutput::BrokerFind(bytes) => Some(BrokerCommand::decode(bytes).unwrap()),
+            Output::BrokerFind(bytes) => Some(BrokerCommand::decode(bytes).unwrap()),
             _ => None,
         });
         let events: Vec<BrokerCommand> = sent.filter(|sent| sent.content.is_event()).collect();
@@ -418,12 +409,12 @@ mod tests {
             timeline: 0,
             change: 1,
         };
-        let replied = CloneOutput::Replied(9, revision, Reply::Size(1));
-        assert_eq!(
-            drain(&mut follower),
-            [FollowerOutput::Muster(replied)],
-            "the copy answers"
-        );
+        let replied = Output::Replied {
+            request: 9,
+            revision,
+            reply: Reply::Size(1),
+        };
+        assert_eq!(drain(&mut follower), [replied], "the copy answers");
     }
 
     #[test]
@@ -438,7 +429,7 @@ mod tests {
         };
         follower.receive(endpoint(3), alive, at(700));
         let outputs = drain(&mut follower);
-        assert!(outputs.contains(&FollowerOutput::FollowsMuster));
+        assert!(outputs.contains(&Output::Notice(Notice::FollowsMuster)));
         assert!(!follower.wants_broker());
         // It was sent to the other primary, and never heard of again.
         let lost = SettledWrite {
@@ -457,13 +448,19 @@ mod tests {
         };
         follower.receive(endpoint(3), StoreMessage::Chunk(chunk), at(800));
         let erased = drain(&mut follower).into_iter().any(|output| {
-            let FollowerOutput::Muster(CloneOutput::Changed(Change { event, .. })) = output else {
+            let Output::Changed(Change { event, .. }) = output else {
                 return false;
             };
             matches!(event, StoreEvent::Erase { .. })
         });
         assert!(erased && follower.entries().is_empty());
-        assert_eq!(follower.applied(), Some((5, 0)));
+        assert_eq!(
+            follower.applied(),
+            Some(Revision {
+                timeline: 5,
+                change: 0
+            })
+        );
     }
 
     #[test]

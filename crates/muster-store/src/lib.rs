@@ -16,6 +16,7 @@ pub mod conformance;
 mod encoded;
 mod entries;
 mod follower;
+mod instance;
 mod level;
 mod name;
 pub mod op;
@@ -30,12 +31,16 @@ pub use backend::memory::MemoryBackend;
 #[cfg(feature = "sqlite")]
 pub use backend::sqlite::{FailureMode, JournalMode, Sqlite, SqliteOptions, Synchronous};
 pub use backend::{Backend, BackendError, BackendWrite, Commit, Persisted, PersistedWriter};
-pub use clone::{CloneConfig, CloneOutput, CopyMode, Freshness, StoreClone};
+pub use clone::{CloneConfig, CopyMode, Freshness, StoreClone};
 pub use encoded::Encoded;
 pub use entries::{ENTRY_OVERHEAD, Entries, Entry};
-pub use follower::{Follower, FollowerOutput};
+pub use follower::Follower;
+pub use instance::{
+    CloneReport, Instance, InstanceConfig, Notice, Output, Placement, PrimaryReport, Severity,
+    StorePart, StoreReport,
+};
 pub use level::{Level, Revision};
 pub use name::{MAX_NAME, StoreName, StoreNameError};
-pub use primary::{Now, Primary, PrimaryConfig, PrimaryOutput};
+pub use primary::{Now, Primary, PrimaryConfig, Restored};
 pub use state::{DEFAULT_LIMIT, MAX_KEY, MAX_VALUE, MAX_WRITERS, State};
-pub use writes::{SettledWrite, Token, WriteFailure};
+pub use writes::{SettledWrite, Token, WriteFailure, WriteOutcome};

@@ -2,6 +2,8 @@
 
 mod backlog;
 mod commit_queue;
+mod own_writes;
+mod restored;
 mod sessions;
 
 use std::collections::VecDeque;
@@ -10,13 +12,16 @@ use std::time::Duration;
 use muster_data::Timestamp;
 use muster_wire::{EndpointId, Mono};
 
-use crate::backend::{Commit, Persisted};
+use crate::backend::Commit;
 use crate::op::{Answer, Change, Op, StoreCommand, WriteRefusal, Writer};
 use crate::protocol::{Changes, Chunk, NUMBERS, Query, Reply, Results, StoreMessage, WriteBatch};
-use crate::{DEFAULT_LIMIT, Encoded, Level, State, StoreName};
+use crate::writes::WriteOutcome;
+use crate::{DEFAULT_LIMIT, Encoded, Level, Output, Revision, State, StoreName, Token};
 
 use backlog::Backlog;
 use commit_queue::CommitQueue;
+use own_writes::OwnWrites;
+pub use restored::Restored;
 use sessions::Sessions;
 
 /// The present: monotonic time for timers, wall time for what people and other machines are told.
@@ -46,26 +51,6 @@ impl Default for PrimaryConfig {
     }
 }
 
-/// What a primary wants done.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum PrimaryOutput {
-    /// To all clones.
-    Broadcast(Vec<u8>),
-    /// To one endpoint.
-    Send(EndpointId, Vec<u8>),
-    /// A change was made: for watchers, in order.
-    Changed(Change),
-    /// To be kept by the backend; then [`Primary::committed`].
-    Commit(Commit),
-    /// The writes of a generation and those before are on disk, or could not be put there.
-    Kept {
-        /// The generation, as [`Primary::write`] told it.
-        generation: u64,
-        /// Whether they are.
-        is_durable: bool,
-    },
-}
-
 /// The bytes of entries in one part of a snapshot.
 const CHUNK: usize = 256 << 10;
 
@@ -93,9 +78,13 @@ pub struct Primary {
     commit_queue: Option<CommitQueue>,
     /// Changes that clones have not been told.
     untold: Vec<Change>,
+    /// Durable writes of its own endpoint that wait for the disk.
+    own: OwnWrites,
     is_watched: bool,
     alive_at: Mono,
-    out: VecDeque<PrimaryOutput>,
+    out: VecDeque<Output>,
+    #[cfg(test)]
+    sabotage: crate::instance::Sabotage,
 }
 
 impl Primary {
@@ -112,22 +101,25 @@ impl Primary {
         Self::new(name, endpoint, timeline, config, state, None, now)
     }
 
-    /// A primary of what a backend has kept.
+    /// A primary of what a backend has persisted.
     pub fn persistent(
         name: StoreName,
         endpoint: EndpointId,
         timeline: u64,
         config: PrimaryConfig,
-        kept: Persisted,
+        restored: Restored,
         now: Now,
     ) -> Self {
-        let timeline = timeline.max(kept.timeline.min(NUMBERS - 2) + 1);
-        let writers = kept.writers.iter().map(|kept| (kept.writer, kept.number));
-        let state = State::restore(config.limit, kept.changes, kept.entries, writers);
+        let Restored {
+            state,
+            timeline: former,
+            writers,
+        } = restored;
+        let timeline = timeline.max(former.min(NUMBERS - 2) + 1);
         let commit_queue = Some(CommitQueue::new(timeline));
         let mut primary = Self::new(name, endpoint, timeline, config, state, commit_queue, now);
         // Those who wrote last are the ones who may ask.
-        for writer in kept.writers.iter().rev().take(RESTORED).rev() {
+        for writer in writers.iter().rev().take(RESTORED).rev() {
             primary.sessions.restore(writer);
         }
         primary
@@ -156,12 +148,21 @@ impl Primary {
             sessions: Sessions::default(),
             commit_queue,
             untold: Vec::new(),
+            own: OwnWrites::default(),
             is_watched: true,
             alive_at: now.mono,
             out: VecDeque::new(),
+            #[cfg(test)]
+            sabotage: crate::instance::Sabotage::default(),
         };
         primary.alive(now.mono);
         primary
+    }
+
+    #[cfg(test)]
+    pub(crate) fn with_sabotage(mut self, sabotage: crate::instance::Sabotage) -> Self {
+        self.sabotage = sabotage;
+        self
     }
 
     /// The store's name.
@@ -174,6 +175,14 @@ impl Primary {
         self.timeline
     }
 
+    /// The last change.
+    pub fn revision(&self) -> Revision {
+        Revision {
+            timeline: self.timeline,
+            change: self.state.changes(),
+        }
+    }
+
     /// Entries and the number of the last change.
     pub fn state(&self) -> &State {
         &self.state
@@ -184,20 +193,42 @@ impl Primary {
         self.commit_queue.is_some()
     }
 
-    /// Whether changes are told by [`PrimaryOutput::Changed`]; they are at first.
+    /// Whether changes are told by [`Output::Changed`]; they are at first.
     pub fn set_watched(&mut self, is_watched: bool) {
         self.is_watched = is_watched;
     }
 
-    /// Applies an operation of this node. With it comes the generation that it is kept with: see
-    /// [`PrimaryOutput::Kept`]; `None` if it is in memory only, or changes nothing.
-    pub fn write(&mut self, op: Op, level: Level, now: Now) -> (Answer, Option<u64>) {
+    /// Applies an operation of its own endpoint. Returns the outcome, unless the disk has to be waited for: it then
+    /// comes as [`Output::Settled`] with this token, until `deadline` if there is one.
+    pub fn write(
+        &mut self,
+        op: Op,
+        level: Level,
+        token: Token,
+        deadline: Option<Mono>,
+        now: Now,
+    ) -> Option<WriteOutcome> {
         self.number += 1;
         let answer = self.apply(self.me, self.number, op, level, now);
         let generation = self.generation();
         self.tell(now.mono);
         self.commit();
-        (answer, generation)
+        let waits = level == Level::Durable && matches!(answer, Answer::Done { .. });
+        match generation.filter(|_| waits) {
+            Some(generation) => {
+                self.own.add(generation, token, answer, deadline);
+                None
+            }
+            None => Some(Ok(answer)),
+        }
+    }
+
+    /// Answers a question of its own endpoint.
+    pub fn reply(&self, query: &Query) -> Reply {
+        match query {
+            Query::Get(key) => Reply::Entry(self.state.entries().get(key).cloned()),
+            Query::Size => Reply::Size(self.state.entries().len() as u64),
+        }
     }
 
     /// Takes a message that came from an endpoint. What is not for a primary is ignored.
@@ -213,15 +244,11 @@ impl Primary {
                 from: number,
             } => self.resend(from, timeline, number),
             StoreMessage::Query { request, query } => {
-                let reply = match query {
-                    Query::Get(key) => Reply::Entry(self.state.entries().get(&key).cloned()),
-                    Query::Size => Reply::Size(self.state.entries().len() as u64),
-                };
                 let reply = StoreMessage::Reply {
                     request,
                     timeline: self.timeline,
                     last: self.state.changes(),
-                    reply,
+                    reply: self.reply(&query),
                 };
                 self.send(from, &reply);
             }
@@ -247,6 +274,7 @@ impl Primary {
         if let Some(commit_queue) = &mut self.commit_queue {
             commit_queue.tick(now.mono);
         }
+        self.own.expire(now.mono, &mut self.out);
         self.commit();
     }
 
@@ -260,14 +288,14 @@ impl Primary {
         };
         let deadline = self.state.next_deadline().map(until);
         let retry = self.commit_queue.as_ref().and_then(CommitQueue::retry_at);
-        [Some(self.alive_at), deadline, retry]
+        [Some(self.alive_at), deadline, retry, self.own.next_tick()]
             .into_iter()
             .flatten()
             .min()
             .unwrap_or(self.alive_at)
     }
 
-    /// The backend has kept the last [`PrimaryOutput::Commit`], or failed and gives it back: it is tried again
+    /// The backend has kept the last [`Output::Commit`], or failed and gives it back: it is tried again
     /// later, and whoever waits for it hears of the failure.
     pub fn committed(&mut self, failed: Option<Commit>, now: Now) {
         let is_kept = failed.is_none();
@@ -277,14 +305,16 @@ impl Primary {
         let Some(generation) = commit_queue.committed(failed, now.mono) else {
             return;
         };
-        self.out.push_back(PrimaryOutput::Kept {
-            generation,
-            is_durable: is_kept,
-        });
+        self.own.committed(generation, is_kept, &mut self.out);
         for (writer, results) in self.sessions.kept(generation, is_kept, self.timeline) {
             self.send(writer.endpoint, &StoreMessage::Results(results));
         }
         self.commit();
+    }
+
+    /// Settles what waits: the store is closed.
+    pub fn close(&mut self) {
+        self.own.close(&mut self.out);
     }
 
     /// Whether no changes wait for the disk or are on their way there.
@@ -307,7 +337,7 @@ impl Primary {
     }
 
     /// The next thing to do.
-    pub fn poll(&mut self) -> Option<PrimaryOutput> {
+    pub fn poll(&mut self) -> Option<Output> {
         self.out.pop_front()
     }
 
@@ -366,7 +396,7 @@ impl Primary {
         }
         let mut changes = std::mem::take(&mut self.untold);
         if self.is_watched {
-            let told = changes.iter().cloned().map(PrimaryOutput::Changed);
+            let told = changes.iter().cloned().map(Output::Changed);
             self.out.extend(told);
         }
         for change in &mut changes {
@@ -377,7 +407,7 @@ impl Primary {
             changes,
         };
         let message = StoreMessage::Changes(changes).encode(&self.name);
-        self.out.push_back(PrimaryOutput::Broadcast(message));
+        self.out.push_back(Output::Broadcast(message));
         self.alive_at = self.alive_at.min(now.after(AFTER_CHANGE));
     }
 
@@ -387,7 +417,7 @@ impl Primary {
             last: self.state.changes(),
         };
         let message = message.encode(&self.name);
-        self.out.push_back(PrimaryOutput::Broadcast(message));
+        self.out.push_back(Output::Broadcast(message));
         self.alive_at = now.after(self.config.alive_interval);
     }
 
@@ -486,12 +516,12 @@ impl Primary {
             for kept in &mut commit.writers {
                 kept.answers = self.sessions.answers_of(kept.writer);
             }
-            self.out.push_back(PrimaryOutput::Commit(commit));
+            self.out.push_back(Output::Commit(commit));
         }
     }
 
     fn send(&mut self, to: EndpointId, message: &StoreMessage) {
         self.out
-            .push_back(PrimaryOutput::Send(to, message.encode(&self.name)));
+            .push_back(Output::Send(to, message.encode(&self.name)));
     }
 }

@@ -11,8 +11,8 @@ use muster_wire::{EndpointId, Mono};
 use crate::op::{Answer, Op};
 use crate::protocol::StoreMessage;
 use crate::{
-    Backend, CloneConfig, CloneOutput, Commit, Encoded, Level, MemoryBackend, Now, Primary,
-    PrimaryConfig, PrimaryOutput, StoreClone, StoreName, WriteFailure,
+    Backend, CloneConfig, Commit, Encoded, Level, MemoryBackend, Now, Output, Primary,
+    PrimaryConfig, Restored, StoreClone, StoreName, WriteFailure,
 };
 
 /// Numbers that follow from a seed (splitmix64).
@@ -126,7 +126,7 @@ impl World {
         self.primary = Some(match &mut self.disk {
             None => Primary::in_memory(name, me, self.lives, config, now),
             Some(disk) => {
-                let kept = disk.load().unwrap();
+                let kept = Restored::load(disk, config.limit).unwrap();
                 Primary::persistent(name, me, self.lives, config, kept, now)
             }
         });
@@ -244,22 +244,22 @@ impl World {
             let me = endpoint(1000 + self.lives);
             while let Some(output) = primary.poll() {
                 match output {
-                    PrimaryOutput::Broadcast(bytes) => {
+                    Output::Broadcast(bytes) => {
                         for clone in 0..self.clones.len() {
                             self.send(|| Event::ToClone(clone, me, bytes.clone()));
                         }
                     }
-                    PrimaryOutput::Send(to, bytes) => {
+                    Output::Send(to, bytes) => {
                         let clone = (0..self.clones.len())
                             .find(|clone| endpoint(*clone as u64) == to)
                             .unwrap();
                         self.send(|| Event::ToClone(clone, me, bytes.clone()));
                     }
-                    PrimaryOutput::Commit(commit) => {
+                    Output::Commit(commit) => {
                         let delay = Duration::from_micros(200 + self.random.below(20_000));
                         self.schedule(delay, Event::Committed(timeline, commit));
                     }
-                    PrimaryOutput::Changed(_) | PrimaryOutput::Kept { .. } => {}
+                    _ => {}
                 }
             }
             self.primary = Some(primary);
@@ -267,24 +267,21 @@ impl World {
         for clone in 0..self.clones.len() {
             while let Some(output) = self.clones[clone].poll() {
                 match output {
-                    CloneOutput::Find(bytes) => {
+                    Output::Find(bytes) => {
                         self.send(|| Event::ToPrimary(endpoint(clone as u64), bytes.clone()));
                     }
-                    CloneOutput::Send(to, bytes) => {
+                    Output::Send(to, bytes) => {
                         if to == endpoint(1000 + self.lives) {
                             self.send(|| Event::ToPrimary(endpoint(clone as u64), bytes.clone()));
                         }
                     }
-                    CloneOutput::Changed(change) => watch(&mut self.watched[clone], change.event),
-                    CloneOutput::Settled(settled) => {
+                    Output::Changed(change) => watch(&mut self.watched[clone], change.event),
+                    Output::Settled(settled) => {
                         let asked = self.asked.get_mut(&settled.token).unwrap();
                         assert_eq!(asked.outcome, None, "settled twice: {asked:?}");
                         asked.outcome = Some(settled.outcome);
                     }
-                    CloneOutput::TooLarge
-                    | CloneOutput::TwoPrimaries(..)
-                    | CloneOutput::Replied(..)
-                    | CloneOutput::Attached => {}
+                    _ => {}
                 }
             }
         }

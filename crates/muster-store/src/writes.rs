@@ -28,13 +28,16 @@ const TOGETHER: usize = 32 << 10;
 const RETRY: Duration = Duration::from_millis(500);
 const RETRY_MOST: Duration = Duration::from_secs(5);
 
+/// What became of a write: the primary's answer, or why there is none.
+pub type WriteOutcome = Result<Answer, WriteFailure>;
+
 /// A write that has come to its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SettledWrite {
     /// Which.
     pub token: Token,
     /// What became of it.
-    pub outcome: Result<Answer, WriteFailure>,
+    pub outcome: WriteOutcome,
 }
 
 /// Why a write's outcome is not an [`Answer`] of the primary.

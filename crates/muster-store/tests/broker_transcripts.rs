@@ -6,13 +6,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 
 use muster_data::Timestamp;
-use muster_store::broker::{
-    BrokerClone, BrokerClones, BrokerCommand, ClonesOutput, Content, EVERYBODY, Entity,
-};
+use muster_store::broker::{BrokerClone, BrokerClones, BrokerCommand, Content, EVERYBODY, Entity};
 use muster_store::op::{Answer, Op, WriteRefusal};
 use muster_store::{
-    CloneConfig, CloneOutput, Encoded, Entries, Level, Now, Primary, PrimaryConfig, PrimaryOutput,
-    StoreName, WriteFailure,
+    CloneConfig, Encoded, Entries, Level, Notice, Now, Output, Primary, PrimaryConfig, StoreName,
+    WriteFailure,
 };
 use muster_wire::envelope::{self, Envelope};
 use muster_wire::{EndpointId, Mono};
@@ -178,19 +176,23 @@ impl Stage {
 
     fn collect(&mut self) {
         while let Some(output) = self.master.poll() {
-            if let PrimaryOutput::Changed(change) = output {
+            if let Output::Changed(change) = output {
                 self.clones.changed(&change, at(self.now));
             }
         }
         while let Some(output) = self.clones.poll() {
             let sent = match output {
-                ClonesOutput::Broadcast(bytes) => (None, BrokerCommand::decode(&bytes).unwrap()),
-                ClonesOutput::Send(to, bytes) => (Some(to), BrokerCommand::decode(&bytes).unwrap()),
-                ClonesOutput::Snapshot(snapshot) => {
+                Output::BrokerBroadcast(bytes) => (None, BrokerCommand::decode(&bytes).unwrap()),
+                Output::BrokerToClone(to, bytes) => {
+                    (Some(to), BrokerCommand::decode(&bytes).unwrap())
+                }
+                Output::BrokerSnapshot(snapshot) => {
                     let to = snapshot.command.receiver.endpoint;
                     (Some(to), snapshot.command)
                 }
-                ClonesOutput::Attached(_) | ClonesOutput::Refused(..) => continue,
+                Output::Notice(Notice::BrokerCloneAttached(_) | Notice::BrokerWriteRefused(..)) => {
+                    continue;
+                }
                 other => panic!("{other:?}"),
             };
             self.sent.push(sent);
@@ -208,7 +210,7 @@ impl Stage {
     }
 
     fn write(&mut self, op: Op) {
-        self.master.write(op, Level::Applied, at(self.now));
+        self.master.write(op, Level::Applied, 0, None, at(self.now));
         self.collect();
     }
 
@@ -359,10 +361,10 @@ impl Follower {
     fn collect(&mut self) {
         while let Some(output) = self.clone.poll() {
             match output {
-                CloneOutput::Find(bytes) | CloneOutput::Send(_, bytes) => {
+                Output::BrokerFind(bytes) | Output::BrokerToMaster(_, bytes) => {
                     self.sent.push(BrokerCommand::decode(&bytes).unwrap());
                 }
-                CloneOutput::Settled(settled) => {
+                Output::Settled(settled) => {
                     self.outcomes.insert(settled.token, settled.outcome);
                 }
                 _ => {}

@@ -19,30 +19,29 @@
 //! # }
 //! ```
 
-mod broker;
 mod disk;
 mod error;
 mod handle;
 mod host;
 mod options;
 mod registry;
-mod report;
 mod rival;
 mod synced;
+mod topics;
 mod watch;
 
 pub use muster_store::{
-    Backend, BackendError, BackendWrite, Commit, CopyMode, Encoded, Entry, FailureMode, Freshness,
-    JournalMode, Level, MemoryBackend, Persisted, PersistedWriter, Revision, Sqlite, SqliteOptions,
-    StoreName, StoreNameError, Synchronous, arithmetic,
+    Backend, BackendError, BackendWrite, CloneReport, Commit, CopyMode, Encoded, Entry,
+    FailureMode, Freshness, JournalMode, Level, MemoryBackend, Persisted, PersistedWriter,
+    PrimaryReport, Revision, Sqlite, SqliteOptions, StoreName, StoreNameError, StorePart,
+    StoreReport, Synchronous, arithmetic,
 };
 
 pub use error::{OpenError, StoreError, StoreErrorKind};
 pub use handle::{Read, Store, Swapped, Versioned};
 pub use options::{CloneOptions, PrimaryOptions};
-pub use report::{CloneReport, PrimaryReport, StorePart, StoreReport};
 pub use synced::{SyncedChange, SyncedSet, SyncedTable};
 pub use watch::{Scope, Watch, WatchEvent};
 
-pub(crate) use host::Done;
+pub(crate) use host::{AskToOpen, Completion};
 pub(crate) use registry::Stores;

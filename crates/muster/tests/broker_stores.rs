@@ -166,7 +166,7 @@ async fn a_muster_clone_follows_and_writes_to_brokers_master() {
     within(store.attached()).await.unwrap();
     assert_eq!(store.get("early").await.unwrap(), Some(1));
     assert_eq!(store.freshness(), Freshness::Fresh);
-    assert!(!store.is_primary() && store.master().is_some());
+    assert!(!store.is_primary() && store.primary().is_some());
     let mut watch = store.watch(Scope::key("w"));
     assert_eq!(watch.next().await.unwrap(), WatchEvent::Synced);
     // Whoever has awaited a write reads it at once, and the master has it.
@@ -217,7 +217,7 @@ async fn brokers_master_that_is_started_anew_is_followed() {
     let mut broker = peered(&program, &endpoint, "master").await;
     let store = clone(&endpoint).await;
     within(store.put("x", &1u64)).await.unwrap();
-    let first = store.master();
+    let first = store.primary();
     assert_eq!(broker.asks("dump").await, "dump x=1");
     drop(broker);
     until(async || endpoint.peers().len(), 0).await;
@@ -232,7 +232,7 @@ async fn brokers_master_that_is_started_anew_is_followed() {
     until(async || store.get("x").await.unwrap(), None).await;
     within(store.put("z", &3u64)).await.unwrap();
     assert_eq!(broker.asks("get z").await, "value 3");
-    assert_ne!(store.master(), first);
+    assert_ne!(store.primary(), first);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -255,7 +255,7 @@ async fn a_muster_master_wins() {
     let address = listening(&one).await;
     within(two.peer(&address, RETRY)).await.unwrap();
     until(async || store.get("from-muster").await.unwrap(), Some(2)).await;
-    assert_eq!(store.master(), Some(two.id()));
+    assert_eq!(store.primary(), Some(two.id()));
     let (key, old) = ("from-broker".to_owned(), 1);
     let erase = WatchEvent::Erase { key, old };
     assert_eq!(within(watch.next()).await.unwrap(), erase);

@@ -12,8 +12,8 @@ use super::pending::Pending;
 use crate::op::{Answer, Change, Op, StoreEvent, WriteRefusal};
 use crate::writes::Unsent;
 use crate::{
-    CloneConfig, CloneOutput, Encoded, Entries, Entry, Freshness, Level, MAX_KEY, MAX_VALUE, Now,
-    Token,
+    CloneConfig, Encoded, Entries, Entry, Freshness, Level, MAX_KEY, MAX_VALUE, Notice, Now,
+    Output, Token,
 };
 
 /// How often a clone without a master looks for one, at first and at most.
@@ -40,8 +40,7 @@ enum Need {
     Forgotten,
 }
 
-/// A clone without I/O. What is [`CloneOutput::Find`] here goes to the store's topic of Broker's masters for
-/// everybody, what is [`CloneOutput::Send`] on the same topic to one endpoint.
+/// A clone without I/O.
 ///
 /// A master of Broker neither answers writes nor numbers its changes for all, so changes are counted here, and
 /// what became of a write is seen by its echo (`pending.rs`).
@@ -66,7 +65,7 @@ pub struct BrokerClone {
     opens: Option<u64>,
     pending: Pending,
     warned: bool,
-    out: VecDeque<CloneOutput>,
+    out: VecDeque<Output>,
 }
 
 impl BrokerClone {
@@ -259,7 +258,7 @@ impl BrokerClone {
         if self.find_at.is_some_and(|at| at <= now) {
             if self.needs_master(now) {
                 let ask = self.command(0, EVERYBODY, Content::Nack { numbers: vec![0] });
-                self.out.push_back(CloneOutput::Find(ask));
+                self.out.push_back(Output::BrokerFind(ask));
                 self.find_at = Some(now.after(self.find_after));
                 self.find_after = (self.find_after * 2).min(FIND_SLOWLY);
             } else {
@@ -301,7 +300,7 @@ impl BrokerClone {
     }
 
     /// The next thing to do.
-    pub fn poll(&mut self) -> Option<CloneOutput> {
+    pub fn poll(&mut self) -> Option<Output> {
         self.out.pop_front()
     }
 
@@ -342,7 +341,7 @@ impl BrokerClone {
             self.open(master.entity);
             let number = self.channel.number();
             let keepalive = self.command(0, EVERYBODY, Content::Keepalive { number });
-            self.out.push_back(CloneOutput::Find(keepalive));
+            self.out.push_back(Output::BrokerFind(keepalive));
         }
     }
 
@@ -378,7 +377,8 @@ impl BrokerClone {
         if let Some(master) = self.master {
             if !self.is_silent(master, now) {
                 if !std::mem::replace(&mut self.warned, true) {
-                    let both = CloneOutput::TwoPrimaries(master.entity.endpoint, from.endpoint);
+                    let both =
+                        Output::Notice(Notice::TwoPrimaries(master.entity.endpoint, from.endpoint));
                     self.out.push_back(both);
                 }
                 return;
@@ -420,7 +420,7 @@ impl BrokerClone {
             let heartbeat = HEARTBEAT;
             let attach = Content::AttachWriter { offset, heartbeat };
             let attach = self.command(0, master, attach);
-            self.out.push_back(CloneOutput::Find(attach));
+            self.out.push_back(Output::BrokerFind(attach));
         }
     }
 
@@ -436,7 +436,7 @@ impl BrokerClone {
             let number = self.channel.number() + 1;
             let event = self.command(number, master.entity, content);
             self.channel.push(event.clone());
-            self.out.push_back(CloneOutput::Find(event));
+            self.out.push_back(Output::BrokerFind(event));
         }
     }
 
@@ -538,7 +538,7 @@ impl BrokerClone {
             StoreEvent::Clear { old } => !old.is_empty(),
         };
         if is_told {
-            self.out.push_back(CloneOutput::Changed(change));
+            self.out.push_back(Output::Changed(change));
         }
     }
 
@@ -576,12 +576,12 @@ impl BrokerClone {
         }
         self.has_copy = true;
         self.find_at = None;
-        self.out.push_back(CloneOutput::Attached);
+        self.out.push_back(Output::Attached);
     }
 
     fn settle(&mut self) {
         for settled in self.pending.settled() {
-            self.out.push_back(CloneOutput::Settled(settled));
+            self.out.push_back(Output::Settled(settled));
         }
     }
 
@@ -596,7 +596,8 @@ impl BrokerClone {
     }
 
     fn send(&mut self, to: Entity, bytes: Vec<u8>) {
-        self.out.push_back(CloneOutput::Send(to.endpoint, bytes));
+        self.out
+            .push_back(Output::BrokerToMaster(to.endpoint, bytes));
     }
 }
 

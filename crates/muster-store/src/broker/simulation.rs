@@ -11,8 +11,8 @@ use super::*;
 use crate::op::{Answer, Op};
 use crate::simulation::Random;
 use crate::{
-    CloneConfig, CloneOutput, Encoded, Entries, Level, Now, Primary, PrimaryConfig, PrimaryOutput,
-    StoreName, WriteFailure,
+    CloneConfig, Encoded, Entries, Level, Now, Output, Primary, PrimaryConfig, StoreName,
+    WriteFailure,
 };
 
 #[derive(Debug)]
@@ -106,15 +106,15 @@ impl World {
     fn collect(&mut self) {
         let now = wall(self.now);
         while let Some(output) = self.master.poll() {
-            if let PrimaryOutput::Changed(change) = output {
+            if let Output::Changed(change) = output {
                 self.serves.changed(&change, now);
             }
         }
         while let Some(output) = self.serves.poll() {
             let (to, bytes) = match output {
-                ClonesOutput::Broadcast(bytes) => (None, bytes),
-                ClonesOutput::Send(to, bytes) => (Some(to), bytes),
-                ClonesOutput::Snapshot(snapshot) => {
+                Output::BrokerBroadcast(bytes) => (None, bytes),
+                Output::BrokerToClone(to, bytes) => (Some(to), bytes),
+                Output::BrokerSnapshot(snapshot) => {
                     let to = snapshot.command.receiver.endpoint;
                     (Some(to), snapshot.command.encode())
                 }
@@ -129,14 +129,16 @@ impl World {
         for clone in 0..self.clones.len() {
             while let Some(output) = self.clones[clone].poll() {
                 match output {
-                    CloneOutput::Find(bytes) => self.send(|| Message::ToMaster(bytes.clone())),
-                    CloneOutput::Send(to, bytes) if to == entity(1000 + self.lives).endpoint => {
+                    Output::BrokerFind(bytes) => self.send(|| Message::ToMaster(bytes.clone())),
+                    Output::BrokerToMaster(to, bytes)
+                        if to == entity(1000 + self.lives).endpoint =>
+                    {
                         self.send(|| Message::ToMaster(bytes.clone()));
                     }
-                    CloneOutput::Changed(change) => {
+                    Output::Changed(change) => {
                         crate::simulation::watch(&mut self.watched[clone], change.event);
                     }
-                    CloneOutput::Settled(settled) => {
+                    Output::Settled(settled) => {
                         let before = self.outcomes.insert(settled.token, settled.outcome);
                         assert_eq!(before, None, "settled twice");
                     }

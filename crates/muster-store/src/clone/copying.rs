@@ -3,10 +3,10 @@
 use muster_wire::Mono;
 
 use super::attaching::Attaching;
-use super::{ASK_AGAIN, CloneOutput, CopyMode, StoreClone};
+use super::{ASK_AGAIN, CopyMode, StoreClone};
 use crate::op::{Change, StoreEvent};
 use crate::protocol::{Changes, Chunk};
-use crate::{Encoded, Entries, Entry};
+use crate::{Encoded, Entries, Entry, Notice, Output, Revision};
 
 impl StoreClone {
     pub(super) fn changes(&mut self, changes: Changes, now: Mono) {
@@ -51,7 +51,7 @@ impl StoreClone {
         self.entries = Entries::default();
         self.applied = None;
         self.ask_at = None;
-        self.out.push_back(CloneOutput::TooLarge);
+        self.out.push_back(Output::Notice(Notice::TooLarge));
         true
     }
 
@@ -93,14 +93,17 @@ impl StoreClone {
         };
         let (entries, last) = attaching.into_entries();
         let before = std::mem::replace(&mut self.entries, entries);
-        self.applied = Some((primary.timeline, last));
+        self.applied = Some(Revision {
+            timeline: primary.timeline,
+            change: last,
+        });
         self.ask_at = None;
         if self.is_watched {
             self.tell_differences(&before, last);
         }
-        self.out.push_back(CloneOutput::Attached);
+        self.out.push_back(Output::Attached);
         for settled in self.held_before.drain(..) {
-            self.out.push_back(CloneOutput::Settled(settled));
+            self.out.push_back(Output::Settled(settled));
         }
     }
 
@@ -127,7 +130,7 @@ impl StoreClone {
             }
         }
         for event in events {
-            self.out.push_back(CloneOutput::Changed(Change {
+            self.out.push_back(Output::Changed(Change {
                 number: last,
                 writer: None,
                 event,
@@ -137,11 +140,11 @@ impl StoreClone {
 
     pub(super) fn apply(&mut self, mut change: Change) {
         perform(&mut self.entries, &mut change);
-        if let Some((_, last)) = &mut self.applied {
-            *last = change.number;
+        if let Some(applied) = &mut self.applied {
+            applied.change = change.number;
         }
         if self.is_watched {
-            self.out.push_back(CloneOutput::Changed(change));
+            self.out.push_back(Output::Changed(change));
         }
     }
 }

@@ -3,8 +3,9 @@
 use muster_wire::{EndpointId, Mono};
 
 use super::attaching::Attaching;
-use super::{ASK_AGAIN, CloneOutput, CopyMode, FIND_SLOWLY, Followed, RIVALRY, StoreClone};
+use super::{ASK_AGAIN, CopyMode, FIND_SLOWLY, Followed, RIVALRY, StoreClone};
 use crate::protocol::StoreMessage;
+use crate::{Notice, Output, Revision};
 
 impl StoreClone {
     /// Notes that a primary was heard; whether it is the one that this clone follows.
@@ -56,7 +57,7 @@ impl StoreClone {
             Some((known, since)) if known == rival => {
                 let speaks = primary.heard.since(since) >= RIVALRY;
                 if speaks && !std::mem::replace(&mut self.has_warned, true) {
-                    let both = CloneOutput::TwoPrimaries(primary.endpoint, rival);
+                    let both = Output::Notice(Notice::TwoPrimaries(primary.endpoint, rival));
                     self.out.push_back(both);
                 }
             }
@@ -84,11 +85,11 @@ impl StoreClone {
             .primary
             .filter(|primary| !self.is_silent(*primary, now));
         let Some(primary) = primary else {
-            let (timeline, last) = self.applied.unwrap_or((0, 0));
-            let from = last + 1;
+            let applied = self.applied.unwrap_or(Revision::ABSENT);
+            let (timeline, from) = (applied.timeline, applied.change + 1);
             let message = StoreMessage::Missing { timeline, from };
             let message = message.encode(&self.name);
-            self.out.push_back(CloneOutput::Find(message));
+            self.out.push_back(Output::Find(message));
             self.ask_at = Some(now.after(self.asked));
             let most = if self.primary.is_some() {
                 self.config.resync_interval
@@ -120,7 +121,7 @@ impl StoreClone {
     pub(super) fn next(&self) -> u64 {
         match &self.attaching {
             Some(attaching) => attaching.next(),
-            None => self.applied.map_or(0, |(_, last)| last) + 1,
+            None => self.applied.map_or(0, |applied| applied.change) + 1,
         }
     }
 

@@ -2,7 +2,8 @@
 
 use muster_wire::Mono;
 
-use super::{CloneOutput, CopyMode, HELD, StoreClone};
+use super::{CopyMode, HELD, StoreClone};
+use crate::Output;
 use crate::op::Answer;
 use crate::protocol::{Results, StoreMessage};
 
@@ -32,7 +33,7 @@ impl StoreClone {
             let is_here = self.config.copy == CopyMode::None
                 || (self.attaching.is_none() && change < self.next());
             if change == 0 || is_here {
-                self.out.push_back(CloneOutput::Settled(settled));
+                self.out.push_back(Output::Settled(settled));
             } else {
                 if self.held.is_empty() && self.held_before.is_empty() {
                     self.held_since = now;
@@ -49,7 +50,7 @@ impl StoreClone {
         }
         let held = std::mem::take(&mut self.held).into_values().flatten();
         for settled in self.held_before.drain(..).chain(held) {
-            self.out.push_back(CloneOutput::Settled(settled));
+            self.out.push_back(Output::Settled(settled));
         }
     }
 
@@ -62,7 +63,7 @@ impl StoreClone {
             && *first.key() < next
         {
             for settled in first.remove() {
-                self.out.push_back(CloneOutput::Settled(settled));
+                self.out.push_back(Output::Settled(settled));
             }
         }
     }

@@ -18,10 +18,7 @@ fn check_equal(world: &World) {
     let primary = world.primary.as_ref().unwrap();
     for (clone, watched) in world.clones.iter().zip(&world.watched) {
         assert_eq!(clone.entries(), primary.state().entries());
-        assert_eq!(
-            clone.applied(),
-            Some((primary.timeline(), primary.state().changes()))
-        );
+        assert_eq!(clone.applied(), Some(primary.revision()));
         let entries = clone.entries().iter();
         let values: BTreeMap<_, _> = entries.map(|(k, e)| (k.clone(), e.value.clone())).collect();
         assert_eq!(values, *watched);
@@ -294,6 +291,8 @@ fn a_large_snapshot_comes_in_parts_while_the_store_changes() {
         world.primary.as_mut().unwrap().write(
             op,
             Level::Applied,
+            0,
+            None,
             Now {
                 mono: Mono(2_000_000_000),
                 wall: Timestamp::from_secs(2),
@@ -374,7 +373,7 @@ fn a_snapshot_that_is_overtaken_by_changes_brings_nothing_back() {
                 value: Encoded::of(&"x".repeat(200)),
                 ttl: None,
             };
-            primary.write(op, Level::Applied, now);
+            primary.write(op, Level::Applied, 0, None, now);
         }
         world.run(Duration::from_secs(1));
         let name = world.name.clone();
@@ -411,7 +410,7 @@ fn the_loss_of_the_last_change_is_noticed_soon() {
     world.weather.lost = 100;
     let now = world.now();
     let primary = world.primary.as_mut().unwrap();
-    primary.write(put("a", 1), Level::Applied, now);
+    primary.write(put("a", 1), Level::Applied, 0, None, now);
     world.run(Duration::from_millis(10));
     world.weather.lost = 0;
     world.run(Duration::from_millis(300));

@@ -9,15 +9,15 @@ use muster_data::{Data, DecodeOwned, Encode, Kind, Timespan, Timestamp};
 use muster_store::op::{Answer, Op};
 use muster_store::protocol::{Query, Reply};
 use muster_store::{
-    Encoded, Entries, Entry, Freshness, Level, Revision, StoreName, WriteFailure, arithmetic,
+    Backend, Encoded, Entries, Entry, Freshness, Level, Placement, Revision, StoreName,
+    StoreReport, WriteFailure, WriteOutcome, arithmetic,
 };
 use muster_wire::EndpointId;
 use tokio::sync::oneshot;
 
 use super::error::{OpenError, StoreError, StoreErrorKind};
-use super::host::{Done, Host, Outcome};
+use super::host::{AskToOpen, Completion, Host};
 use super::options::{CloneOptions, PrimaryOptions};
-use super::report::StoreReport;
 use super::watch::{RawWatch, Scope, Watch};
 use crate::endpoint::Endpoint;
 
@@ -88,7 +88,10 @@ impl Endpoint {
         name: &StoreName,
         options: PrimaryOptions,
     ) -> Result<Store, OpenError> {
-        Host::primary(self, name, options).await.map(Store::new)
+        let placement = options.placement();
+        let store = Store::unopened(self, name, &placement, None)?;
+        store.open(placement, options.backend).await?;
+        Ok(store)
     }
 
     /// Opens a clone of a store on this endpoint, whose primary is wherever it is: it need not be there yet.
@@ -97,7 +100,10 @@ impl Endpoint {
         name: &StoreName,
         options: CloneOptions,
     ) -> Result<Store, OpenError> {
-        Host::clone(self, name, options).await.map(Store::new)
+        let placement = Placement::Clone(options.config);
+        let store = Store::unopened(self, name, &placement, None)?;
+        store.open(placement, None).await?;
+        Ok(store)
     }
 
     /// What the stores that are open on this endpoint tell of themselves, by name.
@@ -107,14 +113,29 @@ impl Endpoint {
 }
 
 impl Store {
-    pub(super) fn new(host: Arc<Host>) -> Self {
-        Self {
-            host,
+    /// A store that is not open yet, and takes writes all the same.
+    pub(crate) fn unopened(
+        endpoint: &Endpoint,
+        name: &StoreName,
+        placement: &Placement,
+        ask_to_open: Option<AskToOpen>,
+    ) -> Result<Self, OpenError> {
+        Ok(Self {
+            host: Host::new(endpoint, name, placement, ask_to_open)?,
             level: None,
             within: WITHIN,
             read: Read::Local,
             of: PhantomData,
-        }
+        })
+    }
+
+    /// Opens it, once.
+    pub(crate) async fn open(
+        &self,
+        placement: Placement,
+        backend: Option<Box<dyn Backend>>,
+    ) -> Result<(), OpenError> {
+        self.host.open(placement, backend).await
     }
 }
 
@@ -199,18 +220,18 @@ impl<K, V> Store<K, V> {
     }
 
     /// Writes for the loop of a node.
-    pub(crate) fn write_raw(&self, op: Op, level: Level, within: Duration, done: Done) {
-        self.host.write(op, level, Some(within), done);
+    pub(crate) fn write_raw(&self, op: Op, level: Level, within: Duration, completion: Completion) {
+        self.host.write(op, level, Some(within), completion);
     }
 
     /// What the loop of a node reads.
     pub(crate) fn look_up(&self, key: &Encoded) -> Option<Entry> {
-        self.host.look(|entries| entries.get(key).cloned())
+        self.host.look(|entries| entries.get(key).cloned())?
     }
 
     /// The number of keys here.
     pub(crate) fn here(&self) -> usize {
-        self.host.look(Entries::len)
+        self.host.look(Entries::len).unwrap_or(0)
     }
 
     /// Whether there is something to read.
@@ -218,9 +239,9 @@ impl<K, V> Store<K, V> {
         self.host.freshness() != Freshness::Unattached
     }
 
-    /// Whether the primary is here, or has been heard lately.
-    pub(crate) fn hears_primary(&self) -> bool {
-        self.host.hears_primary()
+    /// Whether it is open.
+    pub(crate) fn is_open(&self) -> bool {
+        self.host.is_open()
     }
 
     /// The changes for the loop of a node.
@@ -232,18 +253,12 @@ impl<K, V> Store<K, V> {
         let (done, outcome) = oneshot::channel();
         let level = self.level.unwrap_or(Level::Applied);
         self.host
-            .write(op, level, Some(self.within), Done::Task(done));
-        if !self.host.is_primary() {
-            // The deadline is the clone's affair: a timer for each write costs more than the write.
-            return self.settled(outcome.await.unwrap_or(Err(WriteFailure::Unknown)));
-        }
-        // A primary's own writes wait for its disk alone, which may hang.
-        let outcome = tokio::time::timeout(self.within, outcome).await;
-        let sent = outcome.unwrap_or(Ok(Err(WriteFailure::NotDurable)));
-        self.settled(sent.unwrap_or(Err(WriteFailure::Unknown)))
+            .write(op, level, Some(self.within), Completion::Task(done));
+        // The deadline is the store's affair: a timer for each write costs more than the write.
+        self.settled(outcome.await.unwrap_or(Err(WriteFailure::Unknown)))
     }
 
-    fn settled(&self, outcome: Outcome) -> Result<Answer, StoreError> {
+    fn settled(&self, outcome: WriteOutcome) -> Result<Answer, StoreError> {
         match outcome {
             Ok(Answer::Refused(refusal)) => Err(StoreError::new(self.name(), refusal)),
             Ok(answer) => Ok(answer),
@@ -273,7 +288,10 @@ impl<K, V> Store<K, V> {
         if self.host.is_primary() || (self.read != Read::Primary && self.host.has_copy()) {
             self.readable().await?;
             let timeline = self.host.applied().timeline;
-            let entry = self.host.look(|entries| entries.get(&key).cloned());
+            let entry = self
+                .host
+                .look(|entries| entries.get(&key).cloned())
+                .flatten();
             return Ok(entry.map(|entry| (entry, timeline)));
         }
         let (revision, reply) = self.host.ask(Query::Get(key), self.within).await?;
@@ -287,7 +305,7 @@ impl<K, V> Store<K, V> {
     pub async fn size(&self) -> Result<u64, StoreError> {
         if self.host.is_primary() || (self.read != Read::Primary && self.host.has_copy()) {
             self.readable().await?;
-            return Ok(self.host.look(|entries| entries.len() as u64));
+            return Ok(self.host.look(|entries| entries.len() as u64).unwrap_or(0));
         }
         let (_, reply) = self.host.ask(Query::Size, self.within).await?;
         match reply {
@@ -299,11 +317,12 @@ impl<K, V> Store<K, V> {
     /// All keys and entries at one moment, as they are kept. From this node's copy.
     pub async fn entries(&self) -> Result<Vec<(Encoded, Entry)>, StoreError> {
         self.readable().await?;
-        Ok(self.host.look(|entries| {
+        let entries = self.host.look(|entries| {
             let all = entries.iter();
             all.map(|(key, entry)| (key.clone(), entry.clone()))
                 .collect()
-        }))
+        });
+        Ok(entries.unwrap_or_default())
     }
 
     /// Removes all keys.
@@ -367,7 +386,8 @@ impl<K: Encode + DecodeOwned, V: Encode + DecodeOwned> Store<K, V> {
         self.readable().await?;
         let keys: Vec<Encoded> = self
             .host
-            .look(|entries| entries.iter().map(|(key, _)| key.clone()).collect());
+            .look(|entries| entries.iter().map(|(key, _)| key.clone()).collect())
+            .unwrap_or_default();
         keys.iter().map(|key| convert(self.name(), key)).collect()
     }
 
@@ -384,11 +404,14 @@ impl<K: Encode + DecodeOwned, V: Encode + DecodeOwned> Store<K, V> {
         &self,
     ) -> Result<impl Iterator<Item = Result<(K, V), StoreError>> + use<K, V>, StoreError> {
         self.readable().await?;
-        let all: Vec<(Encoded, Encoded)> = self.host.look(|entries| {
-            let all = entries.iter();
-            all.map(|(key, entry)| (key.clone(), entry.value.clone()))
-                .collect()
-        });
+        let all: Vec<(Encoded, Encoded)> = self
+            .host
+            .look(|entries| {
+                let all = entries.iter();
+                all.map(|(key, entry)| (key.clone(), entry.value.clone()))
+                    .collect()
+            })
+            .unwrap_or_default();
         let name = self.name().clone();
         Ok(all
             .into_iter()

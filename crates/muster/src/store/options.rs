@@ -1,6 +1,6 @@
 //! How a store is opened.
 
-use muster_store::{Backend, CloneConfig, PrimaryConfig};
+use muster_store::{Backend, CloneConfig, Placement, PrimaryConfig};
 
 /// How a primary works.
 #[derive(Debug, Default)]
@@ -16,4 +16,13 @@ pub struct PrimaryOptions {
 pub struct CloneOptions {
     /// All of it.
     pub config: CloneConfig,
+}
+
+impl PrimaryOptions {
+    pub(super) fn placement(&self) -> Placement {
+        Placement::Primary {
+            config: self.config.clone(),
+            backend: self.backend.as_ref().map(|backend| backend.kind()),
+        }
+    }
 }

@@ -4,14 +4,13 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, Weak};
 
-use muster_store::StoreName;
 use muster_store::broker::BrokerCommand;
 use muster_store::protocol::StoreMessage;
+use muster_store::{StoreName, StoreReport};
 use muster_wire::EndpointId;
 use muster_wire::counters::DropCause;
 
 use super::host::Host;
-use super::report::StoreReport;
 use crate::endpoint::{Status, Table};
 
 /// By name. A store belongs to its handles; this only finds it.
@@ -113,7 +112,7 @@ impl Stores {
 
     /// What all of them tell, by name.
     pub(crate) fn reports(&self) -> Vec<StoreReport> {
-        let mut reports: Vec<_> = self.all().iter().map(|host| host.report()).collect();
+        let mut reports: Vec<_> = self.all().iter().filter_map(|host| host.report()).collect();
         reports.sort_by(|one, other| one.name.cmp(&other.name));
         reports
     }

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use super::error::StoreError;
 use super::handle::{Store, span};
-use super::host::Done;
+use super::host::Completion;
 use super::watch::{Scope, WatchEvent};
 
 /// How long a change that nobody waits for may wait for a primary: Zeek's default.
@@ -195,7 +195,7 @@ where
     fn write(&self, op: Op) {
         let inner = Arc::clone(&self.inner);
         let name = self.store.name().clone();
-        let done = Done::Call(Box::new(move |outcome| {
+        let done = Completion::Call(Box::new(move |outcome| {
             let problem = match outcome {
                 Ok(Answer::Refused(refusal)) => refusal.to_string(),
                 Err(failure) => failure.to_string(),

@@ -1,7 +1,8 @@
 //! What a store tells of itself, for whoever runs the cluster.
 
-use muster_store::{Freshness, StoreName};
 use muster_wire::EndpointId;
+
+use crate::{Freshness, StoreName};
 
 /// A store on an endpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,14 +32,14 @@ pub enum StorePart {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PrimaryReport {
-    /// What keeps the state: `memory` if nothing does, `sqlite`, or what the backend calls itself.
+    /// What persists the state: `memory` if nothing does, `sqlite`, or what the backend calls itself.
     pub backend: &'static str,
     /// The writers on other endpoints that it remembers: 4,096 at most, the one that was silent for longest goes
     /// first. Clones that only read are not known to their primary.
     pub writers: usize,
     /// The clones of Broker's protocol that it serves.
     pub broker_clones: usize,
-    /// The changes that are applied and wait for the backend, besides those that it is keeping now.
+    /// The changes that are applied and wait for the backend, besides those that it is committing now.
     pub pending_commits: usize,
     /// How often the backend has failed.
     pub failures: u64,
