@@ -1,14 +1,14 @@
-//! Data stores: writes one by one and pipelined, reads of a copy, snapshots of a large store, lifetimes,
+//! Data stores: writes one by one and pipelined, reads of a copy, snapshots of a large store, TTLs,
 //! and writes that go to disk.
 //!
 //! `cargo run --release -p muster-bench --bin stores [PART...]`, parts being `waiting`, `pipelined`, `get`,
-//! `snapshot`, `expiry`, `durable`, `broker`. The master is a process of its own, and so is the bare TCP echo that one
+//! `snapshot`, `expiry`, `durable`, `broker`. The primary is a process of its own, and so is the bare TCP echo that one
 //! waiting client is compared with, in alternating runs.
 //!
 //! `broker` measures C++ Broker's stores, beside ours in alternating runs: `MUSTER_BROKER_STORE` names the program that
-//! the test `broker_stores` of the crate `muster` describes, with two more commands: `sqlite NAME PATH`, as `master` with
+//! the test `broker_stores` of the crate `muster` describes, with two more commands: `sqlite NAME PATH`, as `primary` with
 //! a file, and `time put N` or `time unique N`, answered by `took SECONDS` when so many writes of new keys, one by
-//! one, are applied at the master.
+//! one, are applied at the primary.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -17,7 +17,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use muster::store::{
-    CloneOptions, Encoded, Entry, Kept, MasterOptions, Sqlite, SqliteOptions, Store, StoreName,
+    CloneOptions, Encoded, Entry, Persisted, PrimaryOptions, Sqlite, SqliteOptions, Store,
+    StoreName,
 };
 use muster::{Endpoint, EndpointConfig, Exposure, Forwarding};
 use muster_measure::{cpu_seconds, memory_bytes, memory_bytes_of};
@@ -175,22 +176,22 @@ fn lines() -> tokio::sync::mpsc::Receiver<String> {
     lines
 }
 
-/// A master: `memory`, `filled` with the large store, or the path of a file. Answers `cpu` and `size`.
+/// A primary: `memory`, `filled` with the large store, or the path of a file. Answers `cpu` and `size`.
 async fn serve(arguments: &[String]) -> Result<()> {
     let endpoint = start(Forwarding::Relay)?;
     let kind = arguments.first().map_or("memory", String::as_str);
     let options = match kind {
-        "memory" => MasterOptions::default(),
-        "filled" => MasterOptions {
+        "memory" => PrimaryOptions::default(),
+        "filled" => PrimaryOptions {
             backend: Some(Box::new(Filled)),
-            ..MasterOptions::default()
+            ..PrimaryOptions::default()
         },
-        path => MasterOptions {
+        path => PrimaryOptions {
             backend: Some(Box::new(Sqlite::new(path, SqliteOptions::default()))),
-            ..MasterOptions::default()
+            ..PrimaryOptions::default()
         },
     };
-    let store = endpoint.open_master(&name(), options).await?;
+    let store = endpoint.open_primary(&name(), options).await?;
     let address = endpoint.listen(([127, 0, 0, 1], 0).into(), Exposure::Guarded);
     say(&address.await?.to_string());
     let mut lines = lines();
@@ -208,7 +209,7 @@ async fn serve(arguments: &[String]) -> Result<()> {
 struct Filled;
 
 impl muster::store::Backend for Filled {
-    fn load(&mut self) -> Result<Kept, muster::store::BackendError> {
+    fn load(&mut self) -> Result<Persisted, muster::store::BackendError> {
         let entry = |number: u64| {
             let entry = Entry {
                 value: Encoded::of(&(number, "seen in conn.log")),
@@ -217,10 +218,10 @@ impl muster::store::Backend for Filled {
             };
             (Encoded::key(&format!("host {number}")), entry)
         };
-        Ok(Kept {
+        Ok(Persisted {
             changes: 1,
             entries: (0..LARGE).map(entry).collect(),
-            ..Kept::default()
+            ..Persisted::default()
         })
     }
 
@@ -324,18 +325,18 @@ fn numbers(line: &str) -> Result<Vec<f64>> {
 }
 
 /// One run of writers in one process; writes per second, CPU seconds of both sides.
-fn run(master: &mut Process, address: &str, with: [&str; 5]) -> Result<(f64, f64)> {
+fn run(primary: &mut Process, address: &str, with: [&str; 5]) -> Result<(f64, f64)> {
     let mut writers = Process::start(&[&["--writers", address], &with[..]].concat())?;
     writers.line()?;
-    let before: f64 = master.ask("cpu")?.parse()?;
+    let before: f64 = primary.ask("cpu")?.parse()?;
     let found = numbers(&writers.ask("go")?)?;
-    let cpu = master.ask("cpu")?.parse::<f64>()? - before;
+    let cpu = primary.ask("cpu")?.parse::<f64>()? - before;
     Ok((found[0] / found[1], (cpu + found[2]) / found[0]))
 }
 
 fn waiting() -> Result<()> {
-    let mut master = Process::start(&["--master", "memory"])?;
-    let address = master.line()?;
+    let mut primary = Process::start(&["--master", "memory"])?;
+    let address = primary.line()?;
     let mut echo_rates = Vec::new();
     for round in 0..3 {
         let mut echo = Process::start(&["--echo"])?;
@@ -352,7 +353,7 @@ fn waiting() -> Result<()> {
         let bare = f64::from(echoes) / started.elapsed().as_secs_f64();
         echo_rates.push(bare);
         for op in ["put", "unique"] {
-            let (rate, cpu) = run(&mut master, &address, ["1", "1", "1", op, "applied"])?;
+            let (rate, cpu) = run(&mut primary, &address, ["1", "1", "1", op, "applied"])?;
             say(&format!(
                 "waiting: round {round}, {op}: {rate:.0}/s, {:.0} % of a bare echo's {bare:.0}/s, {:.1} us of CPU each",
                 100.0 * rate / bare,
@@ -363,7 +364,7 @@ fn waiting() -> Result<()> {
     Ok(())
 }
 
-/// C++ Broker's store, and ours in turns: a writer beside the master, one at a clone, and a file.
+/// C++ Broker's store, and ours in turns: a writer beside the primary, one at a clone, and a file.
 fn broker() -> Result<()> {
     let Some(program) = std::env::var_os("MUSTER_BROKER_STORE") else {
         say("broker: skipped, as MUSTER_BROKER_STORE names no program");
@@ -379,23 +380,23 @@ fn broker() -> Result<()> {
         anyhow::Ok(f64::from(writes) / took.parse::<f64>()?)
     };
     for round in 0..3 {
-        let mut master = Process::run(&mut Command::new(&program))?;
-        let port = master.ask_for("listen", "listening")?;
-        master.ask_for("master bench/kv", "ok")?;
+        let mut primary = Process::run(&mut Command::new(&program))?;
+        let port = primary.ask_for("listen", "listening")?;
+        primary.ask_for("master bench/kv", "ok")?;
         let mut clone = Process::run(&mut Command::new(&program))?;
         clone.ask_for(&format!("peer 127.0.0.1 {port}"), "ok")?;
         clone.ask_for("clone bench/kv", "ok")?;
         let mut with_file = Process::run(&mut Command::new(&program))?;
         with_file.ask_for(&format!("sqlite bench/{round} {}", file.display()), "ok")?;
-        let beside = rate(&mut master, "unique", 10_000)?;
+        let beside = rate(&mut primary, "unique", 10_000)?;
         let at_clone = rate(&mut clone, "unique", 200)?;
         let put = rate(&mut clone, "put", 2000)?;
         let filed = rate(&mut with_file, "put", 1000)?;
-        drop((master, clone, with_file));
+        drop((primary, clone, with_file));
         let (waiting, _) = run(&mut ours, &ours_at, ["1", "1", "1", "unique", "applied"])?;
         let (pipelined, _) = run(&mut ours, &ours_at, ["1", "64", "1", "put", "applied"])?;
         say(&format!(
-            "broker: round {round}: put_unique {beside:.0}/s beside the master; at a clone {at_clone:.0}/s, ours {waiting:.0}/s, {:.0} times; put at a clone {put:.0}/s, ours {pipelined:.0}/s, {:.0} times; put beside the master, with a file {filed:.0}/s",
+            "broker: round {round}: put_unique {beside:.0}/s beside the primary; at a clone {at_clone:.0}/s, ours {waiting:.0}/s, {:.0} times; put at a clone {put:.0}/s, ours {pipelined:.0}/s, {:.0} times; put beside the primary, with a file {filed:.0}/s",
             waiting / at_clone,
             pipelined / put,
         ));
@@ -416,8 +417,8 @@ fn pipelined(is_durable: bool) -> Result<()> {
     };
     let level = if is_durable { "durable" } else { "applied" };
     for op in ["put", "unique"] {
-        let mut master = Process::start(&["--master", kind])?;
-        let address = master.line()?;
+        let mut primary = Process::start(&["--master", kind])?;
+        let address = primary.line()?;
         let mut nodes = Vec::new();
         for _ in 0..3 {
             let with = ["--writers", &address, "10", "64", "4", op, level];
@@ -425,7 +426,7 @@ fn pipelined(is_durable: bool) -> Result<()> {
             node.line()?;
             nodes.push(node);
         }
-        let before: f64 = master.ask("cpu")?.parse()?;
+        let before: f64 = primary.ask("cpu")?.parse()?;
         for node in &mut nodes {
             node.tell("go")?;
         }
@@ -436,12 +437,12 @@ fn pipelined(is_durable: bool) -> Result<()> {
             writes += found[0];
             cpu += found[2];
         }
-        let masters = master.ask("cpu")?.parse::<f64>()? - before;
+        let primaries = primary.ask("cpu")?.parse::<f64>()? - before;
         say(&format!(
-            "pipelined, {level}: {op}: {rate:.0}/s from 30 writers on 3 nodes with 3 clones, {:.2} us of CPU each, {:.2} of it at the master; {} there",
-            (cpu + masters) * 1e6 / writes,
-            masters * 1e6 / writes,
-            mebibytes(memory_bytes_of(master.child.id()).unwrap_or_default())
+            "pipelined, {level}: {op}: {rate:.0}/s from 30 writers on 3 nodes with 3 clones, {:.2} us of CPU each, {:.2} of it at the primary; {} there",
+            (cpu + primaries) * 1e6 / writes,
+            primaries * 1e6 / writes,
+            mebibytes(memory_bytes_of(primary.child.id()).unwrap_or_default())
         ));
     }
     std::fs::remove_dir_all(&directory)?;
@@ -452,21 +453,21 @@ fn durable() -> Result<()> {
     let directory = std::env::temp_dir().join(format!("muster-bench-{}", std::process::id()));
     std::fs::create_dir_all(&directory)?;
     let path = directory.join("waiting.sqlite");
-    let mut master = Process::start(&["--master", path.to_str().context("a path")?])?;
-    let address = master.line()?;
-    let (rate, cpu) = run(&mut master, &address, ["1", "1", "3", "put", "durable"])?;
+    let mut primary = Process::start(&["--master", path.to_str().context("a path")?])?;
+    let address = primary.line()?;
+    let (rate, cpu) = run(&mut primary, &address, ["1", "1", "3", "put", "durable"])?;
     say(&format!(
         "durable: one writer that waits, a commit each: {rate:.0}/s, {:.1} us of CPU each",
         cpu * 1e6
     ));
-    drop(master);
+    drop(primary);
     std::fs::remove_dir_all(&directory)?;
     pipelined(true)
 }
 
 fn get() -> Result<()> {
-    let mut master = Process::start(&["--master", "filled"])?;
-    let address = master.line()?;
+    let mut primary = Process::start(&["--master", "filled"])?;
+    let address = primary.line()?;
     one_thread()?.block_on(async {
         let (_endpoint, store) = clone_at(&address).await?;
         let store = store.typed::<String, (u64, String)>();
@@ -492,9 +493,9 @@ fn get() -> Result<()> {
 }
 
 fn snapshot(clones: usize) -> Result<()> {
-    let mut master = Process::start(&["--master", "filled"])?;
-    let address = master.line()?;
-    let before = memory_bytes_of(master.child.id()).unwrap_or_default();
+    let mut primary = Process::start(&["--master", "filled"])?;
+    let address = primary.line()?;
+    let before = memory_bytes_of(primary.child.id()).unwrap_or_default();
     let mut nodes = Vec::new();
     for _ in 0..clones {
         nodes.push(Process::start(&["--clone", &address])?);
@@ -511,9 +512,9 @@ fn snapshot(clones: usize) -> Result<()> {
         }
         slowest = slowest.max(found[0]);
     }
-    let peak = peak_memory(master.child.id())?;
+    let peak = peak_memory(primary.child.id())?;
     say(&format!(
-        "snapshot: {LARGE} entries to {clones} clones: {slowest:.2} s, the master's memory {} before, {} at most",
+        "snapshot: {LARGE} entries to {clones} clones: {slowest:.2} s, the primary's memory {} before, {} at most",
         mebibytes(before),
         mebibytes(peak)
     ));
@@ -524,13 +525,13 @@ fn expiry() -> Result<()> {
     one_thread()?.block_on(async {
         let endpoint = start(Forwarding::Relay)?;
         let store = endpoint
-            .open_master(&name(), MasterOptions::default())
+            .open_primary(&name(), PrimaryOptions::default())
             .await?;
-        let lifetime = Duration::from_secs(4);
+        let ttl = Duration::from_secs(4);
         let started = Instant::now();
         let mut last = started;
         for number in 0..LARGE {
-            store.put_for(&number, &number, lifetime).await?;
+            store.put_for(&number, &number, ttl).await?;
             last = Instant::now();
         }
         let put = started.elapsed();
@@ -542,7 +543,7 @@ fn expiry() -> Result<()> {
             "expiry: {LARGE} entries put in {:.2} s ({:.2} us each, in the same process), the last gone {:.3} s after its end, {:.2} us of CPU each",
             put.as_secs_f64(),
             put.as_secs_f64(),
-            last.elapsed().saturating_sub(lifetime).as_secs_f64(),
+            last.elapsed().saturating_sub(ttl).as_secs_f64(),
             cpu_seconds() - cpu,
         ));
         Ok(())

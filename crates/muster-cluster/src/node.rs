@@ -31,17 +31,18 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use muster_data::{DataRef, Record, Timestamp};
-use muster_store::op::{Answer, Event as StoreEvent};
-use muster_store::{Failure, StoreName};
+use muster_store::op::{Answer, StoreEvent};
+use muster_store::{StoreName, WriteFailure};
 use muster_wire::zeek::{EventRef, Message};
 use muster_wire::{EndpointId, Incarnation, Mono, Topic};
 
 pub use by_name::ByName;
 pub use context::{Context, PublishError};
 pub use counts::NodeCounts;
-pub use facts::{Effect, Input, LogSink, NodeError, Now, Report, Severity, Written};
+pub use facts::{Effect, Input, LogSink, NodeError, Report, Severity, Written};
 pub use framework::{Declarations, Event, Framework, NodeLife, Registry, Site};
 pub use logs::{Column, LogBatch, StreamError};
+pub use muster_store::Now;
 pub use stores::{
     OpenStore, PendingWrite, SharedStore, StoreChange, StoreContext, StoreReads, WriteError,
 };
@@ -398,7 +399,7 @@ impl NodeLoop {
         self.core.store_reads = Some(reads);
     }
 
-    /// A node asks for a store's master, which the layout has put here.
+    /// A node asks for a store's primary, which the layout has put here.
     fn open_store(&mut self, event: &EventRef<'_>) {
         let Ok(asked) = event.arguments().to::<OpenStore>() else {
             self.core.counts.events_refused += 1;
@@ -414,7 +415,7 @@ impl NodeLoop {
         }
     }
 
-    fn store_answer(&mut self, token: u64, outcome: &Result<Answer, Failure>) {
+    fn store_answer(&mut self, token: u64, outcome: &Result<Answer, WriteFailure>) {
         let Some((framework, then)) = self.core.store_writes.take(token) else {
             return;
         };

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use muster::store::{CloneReport, Freshness, MasterReport, StorePart, StoreReport};
+use muster::store::{CloneReport, Freshness, PrimaryReport, StorePart, StoreReport};
 use muster::{NodeReport, NodeState};
 use muster_wire::counters::DropLedger;
 use prometheus_client::collector::Collector;
@@ -199,7 +199,7 @@ impl Families {
     fn store(&mut self, report: &StoreReport) {
         let store = ("store", report.name.as_str());
         let (role, backend) = match &report.part {
-            StorePart::Master(master) => ("master", master.backend),
+            StorePart::Primary(master) => ("master", master.backend),
             _ => ("clone", "memory"),
         };
         let labels = [store, ("role", role), ("backend", backend)];
@@ -217,13 +217,13 @@ impl Families {
             self.gauge(name, help, &labels, value);
         }
         match &report.part {
-            StorePart::Master(master) => self.master(&labels, master),
+            StorePart::Primary(master) => self.master(&labels, master),
             StorePart::Clone(clone) => self.clone(&labels, clone),
             _ => {}
         }
     }
 
-    fn master(&mut self, labels: &[(&str, &str)], master: &MasterReport) {
+    fn master(&mut self, labels: &[(&str, &str)], master: &PrimaryReport) {
         let gauges = [
             (
                 "store_writers",
@@ -238,7 +238,7 @@ impl Families {
             (
                 "store_unkept_changes",
                 "changes that wait for the backend",
-                master.unkept,
+                master.pending_commits,
             ),
             (
                 "store_backend_failing",

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use muster::store::{CloneOptions, MasterOptions, StoreName};
+use muster::store::{CloneOptions, PrimaryOptions, StoreName};
 use muster::wire::counters::DropCause;
 use muster::{Endpoint, EndpointConfig, NodeReport};
 use muster_gateway::{
@@ -83,7 +83,7 @@ fn metrics_as_text() {
 async fn stores_as_metrics() {
     let endpoint = Endpoint::start(EndpointConfig::default()).unwrap();
     let [one, other] = ["a/b", "c"].map(|name| StoreName::new(name).unwrap());
-    let master = endpoint.open_master(&one, MasterOptions::default());
+    let master = endpoint.open_primary(&one, PrimaryOptions::default());
     let master = master.await.unwrap().typed::<u64, String>();
     let clone = endpoint.open_clone(&other, CloneOptions::default());
     let _clone = clone.await.unwrap();

@@ -1,10 +1,8 @@
 //! The commands of Broker's stores.
 
 use muster_data::Timestamp;
-use muster_store::broker::{
-    BrokerClone, BrokerClones, ClonesOutput, Command, Content, EVERYBODY, Entity,
-};
-use muster_store::{CloneConfig, CloneOutput, Master, MasterConfig, MasterOutput, Now, StoreName};
+use muster_store::broker::{BrokerClone, BrokerClones, BrokerCommand, Content, EVERYBODY, Entity};
+use muster_store::{CloneConfig, Now, Output, Primary, PrimaryConfig, StoreName};
 use muster_wire::{EndpointId, Mono};
 
 /// How much longer than an input what comes of it may be: a change goes to all clones and back to its writer,
@@ -15,16 +13,16 @@ const HEADS: usize = 8192;
 /// Reads a command of a Broker store, and hands it to a master that serves such clones, and to a clone that
 /// follows such a master: as the event that they expect next, from whom they expect it.
 pub fn broker_stores(bytes: &[u8]) {
-    let Ok(command) = Command::decode(bytes) else {
+    let Ok(command) = BrokerCommand::decode(bytes) else {
         return;
     };
     let written = command.encode();
-    assert_eq!(Command::decode(&written).as_ref(), Ok(&command));
+    assert_eq!(BrokerCommand::decode(&written).as_ref(), Ok(&command));
     let [me, other] = [1, 2].map(|id| Entity {
         endpoint: EndpointId::from_random([id; 16]),
         instance: u64::from(id),
     });
-    let between = |sender, receiver, content| Command {
+    let between = |sender, receiver, content| BrokerCommand {
         number: 2,
         sender,
         receiver,
@@ -35,7 +33,7 @@ pub fn broker_stores(bytes: &[u8]) {
         wall: Timestamp::from_secs(1),
     };
     let name = StoreName::new("s").expect("a name");
-    let mut master = Master::in_memory(name, me.endpoint, 1, MasterConfig::default(), now);
+    let mut master = Primary::in_memory(name, me.endpoint, 1, PrimaryConfig::default(), now);
     let mut clones = BrokerClones::new(me, 1 << 20, now.mono);
     let attach = Content::AttachWriter {
         offset: 1,
@@ -52,7 +50,7 @@ pub fn broker_stores(bytes: &[u8]) {
         ..now
     };
     while let Some(output) = master.poll() {
-        if let MasterOutput::Changed(change) = output {
+        if let Output::Changed(change) = output {
             clones.changed(&change, now);
         }
     }
@@ -60,7 +58,7 @@ pub fn broker_stores(bytes: &[u8]) {
     let mut out = 0;
     while let Some(output) = clones.poll() {
         out += match output {
-            ClonesOutput::Broadcast(bytes) | ClonesOutput::Send(_, bytes) => bytes.len(),
+            Output::BrokerBroadcast(bytes) | Output::BrokerToClone(_, bytes) => bytes.len(),
             _ => 0,
         };
     }
@@ -80,7 +78,7 @@ pub fn broker_stores(bytes: &[u8]) {
     let mut out = 0;
     while let Some(output) = clone.poll() {
         out += match output {
-            CloneOutput::Find(bytes) | CloneOutput::Send(_, bytes) => bytes.len(),
+            Output::BrokerFind(bytes) | Output::BrokerToMaster(_, bytes) => bytes.len(),
             _ => 0,
         };
     }

@@ -1,10 +1,10 @@
 //! The messages of data stores.
 
 use muster_data::{Kind, Timespan, Timestamp};
-use muster_store::op::{Answer, Op, Refusal, Writer};
-use muster_store::protocol::{Message, Query, Results, Write};
+use muster_store::op::{Answer, Op, WriteRefusal, Writer};
+use muster_store::protocol::{Query, Results, StoreMessage, WriteBatch};
 use muster_store::{
-    CloneConfig, Encoded, Level, Master, MasterConfig, MasterOutput, Now, Revision, StoreClone,
+    CloneConfig, Encoded, Level, Now, Output, Primary, PrimaryConfig, Revision, StoreClone,
     StoreName,
 };
 use muster_wire::{EndpointId, Mono};
@@ -14,31 +14,31 @@ use muster_wire::{EndpointId, Mono};
 const LONGER: usize = 16;
 const HEADS: usize = 4096;
 
-/// Reads a message of a store, and hands it to a master and a clone.
+/// Reads a message of a store, and hands it to a primary and a clone.
 pub fn stores(bytes: &[u8]) {
-    let _ = Message::addressee(bytes);
-    let Ok(message) = Message::decode(bytes) else {
+    let _ = StoreMessage::addressee(bytes);
+    let Ok(message) = StoreMessage::decode(bytes) else {
         return;
     };
     let name = name();
     let written = message.encode(&name);
-    assert_eq!(Message::decode(&written).as_ref(), Ok(&message));
+    assert_eq!(StoreMessage::decode(&written).as_ref(), Ok(&message));
     assert_eq!(
-        Message::addressee(&written),
-        Some((name.as_str(), message.is_for_master()))
+        StoreMessage::addressee(&written),
+        Some((name.as_str(), message.is_for_primary()))
     );
     let now = Now {
         mono: Mono(1),
         wall: Timestamp::from_secs(1),
     };
     let [me, other] = [1, 2].map(|id| EndpointId::from_random([id; 16]));
-    let mut master = Master::in_memory(name.clone(), me, 1, MasterConfig::default(), now);
-    master.receive(other, message.clone(), now);
-    master.tick(now);
+    let mut primary = Primary::in_memory(name.clone(), me, 1, PrimaryConfig::default(), now);
+    primary.receive(other, message.clone(), now);
+    primary.tick(now);
     let mut out = 0;
-    while let Some(output) = master.poll() {
+    while let Some(output) = primary.poll() {
         out += match output {
-            MasterOutput::Broadcast(bytes) | MasterOutput::Send(_, bytes) => bytes.len(),
+            Output::Broadcast(bytes) | Output::Send(_, bytes) => bytes.len(),
             _ => 0,
         };
     }
@@ -61,22 +61,25 @@ fn name() -> StoreName {
 /// One message of each kind that can be made from outside, encoded.
 pub(crate) fn messages() -> Vec<Vec<u8>> {
     let (key, value) = (Encoded::key("key"), Encoded::of(&5u64));
-    let lifetime = Some(Timespan::from_secs(1));
+    let ttl = Some(Timespan::from_secs(1));
     let ops = vec![
         (
             Op::Put {
                 key: key.clone(),
                 value: value.clone(),
-                lifetime,
+                ttl,
             },
             Level::Applied,
         ),
         (
             Op::Swap {
                 key: key.clone(),
-                seen: Revision { life: 1, change: 1 },
+                seen: Revision {
+                    timeline: 1,
+                    change: 1,
+                },
                 value: None,
-                lifetime: None,
+                ttl: None,
             },
             Level::Durable,
         ),
@@ -85,7 +88,7 @@ pub(crate) fn messages() -> Vec<Vec<u8>> {
                 key: key.clone(),
                 value,
                 initial: Kind::Count,
-                lifetime: None,
+                ttl: None,
             },
             Level::Applied,
         ),
@@ -96,25 +99,28 @@ pub(crate) fn messages() -> Vec<Vec<u8>> {
         wall: Timestamp::from_secs(1),
     };
     let me = EndpointId::from_random([1; 16]);
-    let mut master = Master::in_memory(name(), me, 1, MasterConfig::default(), now);
-    let write = Message::Write(Write {
+    let mut primary = Primary::in_memory(name(), me, 1, PrimaryConfig::default(), now);
+    let write = StoreMessage::Write(WriteBatch {
         instance: 1,
         first_open: 1,
         number: 1,
         ops,
     });
-    let fetch = Message::Fetch {
+    let fetch = StoreMessage::Fetch {
         instance: 1,
         after: Some(key.clone()),
     };
-    let missing = Message::Missing { life: 1, from: 1 };
-    let query = Message::Query {
+    let missing = StoreMessage::Missing {
+        timeline: 1,
+        from: 1,
+    };
+    let query = StoreMessage::Query {
         request: 1,
         query: Query::Get(key),
     };
-    let results = Message::Results(Results {
+    let results = StoreMessage::Results(Results {
         instance: 1,
-        life: 1,
+        timeline: 1,
         next: 2,
         durable: 1,
         failed: 0,
@@ -122,7 +128,7 @@ pub(crate) fn messages() -> Vec<Vec<u8>> {
         answers: vec![
             Answer::Repeated,
             Answer::Unchanged { change: 3 },
-            Answer::Refused(Refusal::Full),
+            Answer::Refused(WriteRefusal::Full),
         ],
     });
     let writer = Writer {
@@ -133,10 +139,10 @@ pub(crate) fn messages() -> Vec<Vec<u8>> {
     let mut all: Vec<Vec<u8>> = asked.iter().map(|asked| asked.encode(&name())).collect();
     all.push(results.encode(&name()));
     for message in asked {
-        master.receive(writer.endpoint, message, now);
+        primary.receive(writer.endpoint, message, now);
     }
-    while let Some(output) = master.poll() {
-        if let MasterOutput::Broadcast(bytes) | MasterOutput::Send(_, bytes) = output {
+    while let Some(output) = primary.poll() {
+        if let Output::Broadcast(bytes) | Output::Send(_, bytes) = output {
             all.push(bytes);
         }
     }

@@ -2,7 +2,7 @@
 
 use muster_data::{Data, Kind, Set, Table, Timespan, Timestamp};
 
-use crate::op::Refusal;
+use crate::op::WriteRefusal;
 
 /// The value that a kind begins with, for an operation on an absent key.
 pub fn initial(kind: Kind) -> Option<Data> {
@@ -23,7 +23,7 @@ pub fn initial(kind: Kind) -> Option<Data> {
 /// Adds to a value: numbers are summed (a count and an integer stop at nothing and wrap), a timespan moves a
 /// timestamp, a string is appended, a set gains an element, a table the entry `[key, value]`, a vector an
 /// element at its end.
-pub fn add(stored: Data, value: &Data) -> Result<Data, Refusal> {
+pub fn add(stored: Data, value: &Data) -> Result<Data, WriteRefusal> {
     Ok(match (stored, value) {
         (Data::Count(stored), Data::Count(value)) => Data::Count(stored.wrapping_add(*value)),
         (Data::Integer(stored), Data::Integer(value)) => Data::Integer(stored.wrapping_add(*value)),
@@ -48,10 +48,10 @@ pub fn add(stored: Data, value: &Data) -> Result<Data, Refusal> {
         }
         (Data::Table(stored), value) => {
             let Data::Vector(pair) = value else {
-                return Err(Refusal::TypeClash);
+                return Err(WriteRefusal::TypeClash);
             };
             let [key, value] = &pair[..] else {
-                return Err(Refusal::InvalidData);
+                return Err(WriteRefusal::InvalidData);
             };
             let mut entries = stored.into_vec();
             match entries.binary_search_by(|(stored, _)| stored.cmp(key)) {
@@ -65,14 +65,14 @@ pub fn add(stored: Data, value: &Data) -> Result<Data, Refusal> {
             elements.push(value.clone());
             Data::Vector(elements.into())
         }
-        _ => return Err(Refusal::TypeClash),
+        _ => return Err(WriteRefusal::TypeClash),
     })
 }
 
 /// Takes from a value: what is left, and what was taken if it is an element of a vector. Numbers are
 /// subtracted (a count below 0 wraps, as in Broker), a timespan moves a timestamp back, a set loses an
 /// element, a table the entry of a key, a vector its last element whatever the value.
-pub fn subtract(stored: Data, value: &Data) -> Result<(Data, Option<Data>), Refusal> {
+pub fn subtract(stored: Data, value: &Data) -> Result<(Data, Option<Data>), WriteRefusal> {
     let left = match (stored, value) {
         (Data::Count(stored), Data::Count(value)) => Data::Count(stored.wrapping_sub(*value)),
         (Data::Integer(stored), Data::Integer(value)) => Data::Integer(stored.wrapping_sub(*value)),
@@ -104,7 +104,7 @@ pub fn subtract(stored: Data, value: &Data) -> Result<(Data, Option<Data>), Refu
             let taken = elements.pop();
             return Ok((Data::Vector(elements.into()), taken));
         }
-        _ => return Err(Refusal::TypeClash),
+        _ => return Err(WriteRefusal::TypeClash),
     };
     Ok((left, None))
 }
@@ -154,11 +154,11 @@ mod tests {
             ("{1}", "1", Ok("{1}")),
             ("{1 -> 2}", "[1, 3]", Ok("{1 -> 3}")),
             ("{1 -> 2}", "[0, 3]", Ok("{0 -> 3, 1 -> 2}")),
-            ("{1 -> 2}", "[1]", Err(Refusal::InvalidData)),
-            ("{1 -> 2}", "1", Err(Refusal::TypeClash)),
+            ("{1 -> 2}", "[1]", Err(WriteRefusal::InvalidData)),
+            ("{1 -> 2}", "1", Err(WriteRefusal::TypeClash)),
             ("[1]", "\"x\"", Ok("[1, \"x\"]")),
-            ("1", "\"x\"", Err(Refusal::TypeClash)),
-            ("T", "T", Err(Refusal::TypeClash)),
+            ("1", "\"x\"", Err(WriteRefusal::TypeClash)),
+            ("T", "T", Err(WriteRefusal::TypeClash)),
         ];
         for (stored, value, expected) in cases {
             let found = add(data(stored), &data(value));
@@ -174,7 +174,7 @@ mod tests {
             ("{1 -> 2, 2 -> 3}", "2", Ok(("{1 -> 2}", None))),
             ("[1, 2]", "nil", Ok(("[1]", Some("2")))),
             ("[]", "nil", Ok(("[]", None))),
-            ("\"ab\"", "\"b\"", Err(Refusal::TypeClash)),
+            ("\"ab\"", "\"b\"", Err(WriteRefusal::TypeClash)),
         ];
         for (stored, value, expected) in cases {
             let found = subtract(data(stored), &data(value));

@@ -6,14 +6,14 @@ pub(crate) mod sqlite;
 
 use std::fmt;
 
-use crate::op::{Change, Event, Writer};
+use crate::op::{Change, StoreEvent, Writer};
 use crate::{Encoded, Entry};
 
-/// Keeps a store's state. A master has its whole state in memory; a backend is read once, when the store
+/// Keeps a store's state. A primary has its whole state in memory; a backend is read once, when the store
 /// opens, and then told of changes, many at once.
 pub trait Backend: Send + fmt::Debug {
     /// What was kept. Called once, first.
-    fn load(&mut self) -> Result<Kept, BackendError>;
+    fn load(&mut self) -> Result<Persisted, BackendError>;
 
     /// Keeps changes: all of them or none, and so that a crash of the machine does not lose them once this
     /// has returned.
@@ -32,35 +32,35 @@ pub trait Backend: Send + fmt::Debug {
 
 /// What a backend has kept.
 #[derive(Debug, Default)]
-pub struct Kept {
-    /// The last life of a master that used it; 0 for none.
-    pub life: u64,
+pub struct Persisted {
+    /// The last timeline of a primary that used it; 0 for none.
+    pub timeline: u64,
     /// The number of the last change.
     pub changes: u64,
     /// The entries, in any order.
     pub entries: Vec<(Encoded, Entry)>,
     /// The writers, the one that wrote least lately first.
-    pub writers: Vec<KeptWriter>,
+    pub writers: Vec<PersistedWriter>,
 }
 
 /// Changes to be kept together.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Commit {
-    /// The life of the master.
-    pub life: u64,
+    /// The timeline of the primary.
+    pub timeline: u64,
     /// The number of the last change, once these are kept.
     pub changes: u64,
     /// In this order.
-    pub writes: Vec<Write>,
+    pub writes: Vec<BackendWrite>,
     /// The writers that wrote, in the order in which they did: of one that stands here twice, the last
     /// counts.
-    pub writers: Vec<KeptWriter>,
+    pub writers: Vec<PersistedWriter>,
 }
 
-/// What is kept of a writer with its changes: so a master that begins anew applies none of its commands
+/// What is kept of a writer with its changes: so a primary that begins anew applies none of its commands
 /// twice, and knows what came of those whose answers may have been lost.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KeptWriter {
+pub struct PersistedWriter {
     /// The writer.
     pub writer: Writer,
     /// The number of its last command.
@@ -71,7 +71,7 @@ pub struct KeptWriter {
 
 /// One change for a backend.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Write {
+pub enum BackendWrite {
     /// The entry of a key.
     Put(Encoded, Entry),
     /// There is no such key any more.
@@ -122,12 +122,12 @@ impl Commit {
     pub(crate) fn add(&mut self, change: &Change) {
         self.changes = change.number;
         let write = match &change.event {
-            Event::Put {
+            StoreEvent::Put {
                 key,
                 value,
                 expires,
                 ..
-            } => Write::Put(
+            } => BackendWrite::Put(
                 key.clone(),
                 Entry {
                     value: value.clone(),
@@ -135,11 +135,13 @@ impl Commit {
                     changed: change.number,
                 },
             ),
-            Event::Erase { key, .. } | Event::Expire { key, .. } => Write::Erase(key.clone()),
-            Event::Clear { .. } => {
+            StoreEvent::Erase { key, .. } | StoreEvent::Expire { key, .. } => {
+                BackendWrite::Erase(key.clone())
+            }
+            StoreEvent::Clear { .. } => {
                 // What was before it is gone with it.
                 self.writes.clear();
-                Write::Clear
+                BackendWrite::Clear
             }
         };
         self.writes.push(write);
@@ -149,7 +151,7 @@ impl Commit {
     pub(crate) fn note(&mut self, writer: Writer, number: u64) {
         match self.writers.last_mut() {
             Some(last) if last.writer == writer => last.number = number,
-            _ => self.writers.push(KeptWriter {
+            _ => self.writers.push(PersistedWriter {
                 writer,
                 number,
                 answers: Vec::new(),
@@ -160,7 +162,7 @@ impl Commit {
     /// Adds what comes after.
     pub(crate) fn append(&mut self, later: Self) {
         self.changes = self.changes.max(later.changes);
-        if later.writes.first() == Some(&Write::Clear) {
+        if later.writes.first() == Some(&BackendWrite::Clear) {
             self.writes.clear();
         }
         self.writes.extend(later.writes);

@@ -22,8 +22,8 @@ mod pending;
 mod simulation;
 
 pub use clone::BrokerClone;
-pub use clones::{BrokerClones, ClonesOutput, Snapshot};
-pub use codec::{Command, CommandError, Content, EVERYBODY, Entity};
+pub use clones::{BrokerClones, Snapshot};
+pub use codec::{BrokerCommand, CommandError, Content, EVERYBODY, Entity};
 
 /// In the upper half of an instance: a clone of Muster, which a Muster master serves by Muster's protocol.
 const MUSTER: u64 = 0x4d75_7374 << 32;

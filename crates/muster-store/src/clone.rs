@@ -1,4 +1,4 @@
-//! A store's clone: a copy that repairs itself, and the way of its node's writes to the master.
+//! A store's clone: a copy that repairs itself, and the way of its node's writes to the primary.
 
 mod attaching;
 mod copying;
@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use muster_wire::{EndpointId, Mono};
 
-use crate::op::{Change, Op};
-use crate::protocol::{Message, Query, Reply};
+use crate::op::Op;
+use crate::protocol::{Query, StoreMessage};
 use crate::writes::{Unsent, Writes};
-use crate::{Entries, Level, Revision, Settled, StoreName, Token};
+use crate::{Entries, Level, Output, Revision, SettledWrite, StoreName, Token};
 
 pub(crate) use copying::perform;
 
@@ -22,40 +22,44 @@ use attaching::Attaching;
 /// How a clone works.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CloneConfig {
-    /// How often a clone that does not hear its master looks for one.
+    /// How often a clone that does not hear its primary looks for one.
     pub resync_interval: Duration,
-    /// How long after its master was heard last what a clone has counts as stale.
+    /// How long after its primary was heard last what a clone has counts as stale.
     pub stale_interval: Duration,
-    /// How long a write waits for a master, unless it says so itself.
+    /// How long a write waits for a primary, unless it says so itself.
     pub mutation_buffer_interval: Duration,
-    /// How long a master may be silent before another is accepted in its place. It speaks every two seconds.
-    pub master_timeout: Duration,
+    /// How long a primary may be silent before another is accepted in its place. It speaks every two seconds.
+    pub primary_timeout: Duration,
     /// Whether it holds a copy at all. Without one it only writes and asks.
-    pub copy: Copy,
+    pub copy: CopyMode,
     /// The memory that the copy may take, in bytes, roughly. A store that is larger is not followed.
     pub limit: usize,
+    /// Whether somebody knows which node should have the primary, and asks it to open it:
+    /// [`Output::AskToOpen`](crate::Output::AskToOpen).
+    pub ask_to_open: bool,
 }
 
 /// Whether a clone holds a copy.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Copy {
+pub enum CopyMode {
     /// Of the whole store.
-    Whole,
+    Full,
     /// No copy: for those who come and go, such as a command line.
-    Nothing,
+    None,
 }
 
 impl Default for CloneConfig {
-    /// Zeek's defaults where it has them: 10 s (but a clone that has never had a master looks for one every
+    /// Zeek's defaults where it has them: 10 s (but a clone that has never had a primary looks for one every
     /// second), 5 minutes, 2 minutes; and 5 s.
     fn default() -> Self {
         Self {
             resync_interval: Duration::from_secs(10),
             stale_interval: Duration::from_secs(300),
             mutation_buffer_interval: Duration::from_secs(120),
-            master_timeout: Duration::from_secs(5),
-            copy: Copy::Whole,
+            primary_timeout: Duration::from_secs(5),
+            copy: CopyMode::Full,
             limit: crate::DEFAULT_LIMIT,
+            ask_to_open: false,
         }
     }
 }
@@ -63,53 +67,31 @@ impl Default for CloneConfig {
 /// How old what a clone has may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Freshness {
-    /// It has never heard of a master: there is nothing to read.
+    /// It has never heard of a primary: there is nothing to read.
     Unattached,
-    /// It follows its master.
+    /// It follows its primary.
     Fresh,
-    /// It has not heard its master for longer than the stale interval: it has what it had then.
+    /// It has not heard its primary for longer than the stale interval: it has what it had then.
     Stale,
 }
 
-/// What a clone wants done.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum CloneOutput {
-    /// To whoever is the master: to the store's master topic.
-    Find(Vec<u8>),
-    /// To one endpoint.
-    Send(EndpointId, Vec<u8>),
-    /// The copy has changed: for watchers, in order. A snapshot that replaces an older one comes as the
-    /// changes between them.
-    Changed(Change),
-    /// A write has come to its end.
-    Settled(Settled),
-    /// The master has answered a question: its number, and the master's life and last change then.
-    Replied(u64, Revision, Reply),
-    /// The copy is whole, for the first time or again: what it has is the master's.
-    Attached,
-    /// The store is larger than the copy may be: it is not followed any more.
-    TooLarge,
-    /// Two endpoints say that they are the store's master; the first is kept.
-    TwoMasters(EndpointId, EndpointId),
-}
-
-/// How soon a clone that has no master, or waits for an answer of its, asks again.
+/// How soon a clone that has no primary, or waits for an answer of its, asks again.
 const ASK_AGAIN: Duration = Duration::from_millis(200);
 
-/// The slowest that a clone without any master asks.
+/// The slowest that a clone without any primary asks.
 const FIND_SLOWLY: Duration = Duration::from_secs(1);
 
-/// How long a write that the master has applied waits until this copy has it too, be it from the next master.
+/// How long a write that the primary has applied waits until this copy has it too, be it from the next primary.
 const HELD: Duration = Duration::from_secs(10);
 
-/// How long two masters must speak until it is told: one that has crashed may have spoken a moment ago.
+/// How long two primaries must speak until it is told: one that has crashed may have spoken a moment ago.
 const RIVALRY: Duration = Duration::from_secs(3);
 
-/// The master that a clone follows.
+/// The primary that a clone follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Master {
+struct Followed {
     endpoint: EndpointId,
-    life: u64,
+    timeline: u64,
     heard: Mono,
 }
 
@@ -119,28 +101,28 @@ pub struct StoreClone {
     name: StoreName,
     instance: u64,
     config: CloneConfig,
-    master: Option<Master>,
+    primary: Option<Followed>,
     entries: Entries,
-    /// The life and number of the last change in `entries`.
-    applied: Option<(u64, u64)>,
+    /// The last change in `entries`.
+    applied: Option<Revision>,
     attaching: Option<Attaching>,
-    /// When the master is asked next, for what is missing or at all.
+    /// When the primary is asked next, for what is missing or at all.
     ask_at: Option<Mono>,
     /// How long until it is asked once more.
     asked: Duration,
-    /// The master has said that changes up to here exist.
+    /// The primary has said that changes up to here exist.
     exists: u64,
     writes: Writes,
     /// Settled writes whose change this copy does not have yet.
-    held: BTreeMap<u64, Vec<Settled>>,
+    held: BTreeMap<u64, Vec<SettledWrite>>,
     held_since: Mono,
-    /// The same of former masters: a new snapshot has them, or they are lost.
-    held_before: Vec<Settled>,
-    /// Who else says that it is the master, and since when.
+    /// The same of former primaries: a new snapshot has them, or they are lost.
+    held_before: Vec<SettledWrite>,
+    /// Who else says that it is the primary, and since when.
     rival: Option<(EndpointId, Mono)>,
     has_warned: bool,
     is_watched: bool,
-    out: VecDeque<CloneOutput>,
+    out: VecDeque<Output>,
 }
 
 impl StoreClone {
@@ -150,7 +132,7 @@ impl StoreClone {
             name,
             instance,
             config,
-            master: None,
+            primary: None,
             entries: Entries::default(),
             applied: None,
             attaching: None,
@@ -180,19 +162,19 @@ impl StoreClone {
         &self.entries
     }
 
-    /// The master's life and the number of the last change that it has; `None` before the first snapshot.
-    pub fn applied(&self) -> Option<(u64, u64)> {
+    /// The last change that it has; `None` before the first snapshot.
+    pub fn applied(&self) -> Option<Revision> {
         self.applied
     }
 
-    /// The endpoint of its master, if it follows one.
-    pub fn master(&self) -> Option<EndpointId> {
-        self.master.map(|master| master.endpoint)
+    /// The endpoint of its primary, if it follows one.
+    pub fn primary(&self) -> Option<EndpointId> {
+        self.primary.map(|primary| primary.endpoint)
     }
 
-    /// The changes that its master has told of and that it lacks; 0 before the first snapshot.
+    /// The changes that its primary has told of and that it lacks; 0 before the first snapshot.
     pub fn missing(&self) -> u64 {
-        let applied = self.applied.map(|(_, change)| change);
+        let applied = self.applied.map(|applied| applied.change);
         applied.map_or(0, |change| self.exists.saturating_sub(change))
     }
 
@@ -203,21 +185,21 @@ impl StoreClone {
 
     /// How old what it has may be.
     pub fn freshness(&self, now: Mono) -> Freshness {
-        match (self.applied, self.master) {
+        match (self.applied, self.primary) {
             (None, _) => Freshness::Unattached,
-            (Some(_), Some(master)) if now.since(master.heard) < self.config.stale_interval => {
+            (Some(_), Some(primary)) if now.since(primary.heard) < self.config.stale_interval => {
                 Freshness::Fresh
             }
             (Some(_), _) => Freshness::Stale,
         }
     }
 
-    /// Whether changes are told by [`CloneOutput::Changed`]; they are at first.
+    /// Whether changes are told by [`Output::Changed`]; they are at first.
     pub fn set_watched(&mut self, is_watched: bool) {
         self.is_watched = is_watched;
     }
 
-    /// Sends a write to the master; it is settled by `deadline`, if there is none after the configuration's
+    /// Sends a write to the primary; it is settled by `deadline`, if there is none after the configuration's
     /// interval.
     pub fn write(&mut self, op: Op, level: Level, token: Token, deadline: Option<Mono>, now: Mono) {
         let deadline = deadline.unwrap_or_else(|| now.after(self.config.mutation_buffer_interval));
@@ -227,101 +209,118 @@ impl StoreClone {
     }
 
     /// Takes a message that came from an endpoint. What is not for a clone is ignored.
-    pub fn receive(&mut self, from: EndpointId, message: Message, now: Mono) {
-        let life = match &message {
-            Message::Alive { life, .. } | Message::Gone { life } | Message::Reply { life, .. } => {
-                *life
-            }
-            Message::Changes(changes) => changes.life,
-            Message::Chunk(chunk) if chunk.instance == self.instance => chunk.life,
-            Message::Results(results) if results.instance == self.instance => results.life,
+    pub fn receive(&mut self, from: EndpointId, message: StoreMessage, now: Mono) {
+        let timeline = match &message {
+            StoreMessage::Alive { timeline, .. }
+            | StoreMessage::Gone { timeline }
+            | StoreMessage::Reply { timeline, .. } => *timeline,
+            StoreMessage::Changes(changes) => changes.timeline,
+            StoreMessage::Chunk(chunk) if chunk.instance == self.instance => chunk.timeline,
+            StoreMessage::Results(results) if results.instance == self.instance => results.timeline,
             _ => return,
         };
-        let follows = self.follows(from, life, now);
+        let follows = self.follows(from, timeline, now);
         match message {
-            Message::Reply {
+            StoreMessage::Reply {
                 request,
                 last,
                 reply,
                 ..
             } => {
-                let revision = Revision { life, change: last };
-                self.out
-                    .push_back(CloneOutput::Replied(request, revision, reply));
+                let revision = Revision {
+                    timeline,
+                    change: last,
+                };
+                self.out.push_back(Output::Replied {
+                    request,
+                    revision,
+                    reply,
+                });
             }
             _ if !follows => {}
-            Message::Alive { last, .. } => {
+            StoreMessage::Alive { last, .. } => {
                 self.exists = self.exists.max(last);
                 self.ask_for_missing(now);
             }
-            Message::Changes(changes) => self.changes(changes, now),
-            Message::Chunk(chunk) => self.chunk(chunk, now),
-            Message::Gone { .. } => self.attach(now),
-            Message::Results(results) => self.results(&results, now),
+            StoreMessage::Changes(changes) => self.changes(changes, now),
+            StoreMessage::Chunk(chunk) => self.chunk(chunk, now),
+            StoreMessage::Gone { .. } => self.attach(now),
+            StoreMessage::Results(results) => self.results(&results, now),
             _ => {}
         }
     }
 
-    /// Whether a master is heard.
-    pub(crate) fn hears_master(&self, now: Mono) -> bool {
-        self.master
-            .is_some_and(|master| !self.is_silent(master, now))
+    /// Whether a primary is heard.
+    pub(crate) fn hears_primary(&self, now: Mono) -> bool {
+        self.primary
+            .is_some_and(|primary| !self.is_silent(primary, now))
     }
 
-    /// What it has, for whoever follows another master from now on. If this one ever hears its own again, it
+    /// Until when its primary counts as heard, if nothing more is heard of it.
+    pub(crate) fn heard_until(&self) -> Option<Mono> {
+        let primary = self.primary?;
+        Some(primary.heard.after(self.config.primary_timeout))
+    }
+
+    /// What it has, for whoever follows another primary from now on. If this one ever hears its own again, it
     /// begins anew.
     pub(crate) fn take_entries(&mut self) -> Entries {
-        self.master = None;
+        self.primary = None;
         self.applied = None;
         self.attaching = None;
         std::mem::take(&mut self.entries)
     }
 
-    /// Takes over what was read of another master so far: what is different in the next snapshot is told as
+    /// Takes over what was read of another primary so far: what is different in the next snapshot is told as
     /// changes.
     pub(crate) fn adopt(&mut self, entries: Entries, now: Mono) {
         self.entries = entries;
         self.applied = None;
-        if self.master.is_some() && self.config.copy == Copy::Whole {
+        if self.primary.is_some() && self.config.copy == CopyMode::Full {
             self.attach(now);
         }
     }
 
-    /// The writes that no master was sent.
+    /// The writes that no primary was sent.
     pub(crate) fn take_unsent(&mut self) -> Vec<(Unsent, Level)> {
         self.writes.take_unsent()
     }
 
-    /// Asks the master a question, or whoever is the master if none is known. It may get lost.
+    /// Asks the primary a question, or whoever is the primary if none is known. It may get lost.
     pub fn query(&mut self, request: u64, query: Query, now: Mono) {
-        let message = Message::Query { request, query };
-        let master = self.master.filter(|master| !self.is_silent(*master, now));
-        if let Some(master) = master {
-            self.send(master.endpoint, &message);
+        let message = StoreMessage::Query { request, query };
+        let primary = self
+            .primary
+            .filter(|primary| !self.is_silent(*primary, now));
+        if let Some(primary) = primary {
+            self.send(primary.endpoint, &message);
         } else {
             let message = message.encode(&self.name);
-            self.out.push_back(CloneOutput::Find(message));
+            self.out.push_back(Output::Find(message));
         }
     }
 
-    /// An endpoint is out of reach: if it was the master, another is accepted at once.
+    /// An endpoint is out of reach: if it was the primary, another is accepted at once.
     pub fn lost(&mut self, endpoint: EndpointId, now: Mono) {
-        if let Some(master) = &mut self.master
-            && master.endpoint == endpoint
+        if let Some(primary) = &mut self.primary
+            && primary.endpoint == endpoint
         {
-            master.heard = Mono(
-                master
+            primary.heard = Mono(
+                primary
                     .heard
                     .0
-                    .min(now.0.saturating_sub(nanos(self.config.master_timeout))),
+                    .min(now.0.saturating_sub(nanos(self.config.primary_timeout))),
             );
             self.find(now);
         }
     }
 
-    /// Someone is in reach who may be the master: a clone that has none asks at once.
+    /// Someone is in reach who may be the primary: a clone that has none asks at once.
     pub fn discovered(&mut self, now: Mono) {
-        if self.master.is_none_or(|master| self.is_silent(master, now)) {
+        if self
+            .primary
+            .is_none_or(|primary| self.is_silent(primary, now))
+        {
             self.find(now);
         }
     }
@@ -329,12 +328,12 @@ impl StoreClone {
     /// Does what is due.
     pub fn tick(&mut self, now: Mono) {
         self.writes.expire(now);
-        if let Some(master) = self.master {
+        if let Some(primary) = self.primary {
             if let Some(write) = self.writes.again(now) {
-                self.send(master.endpoint, &Message::Write(write));
+                self.send(primary.endpoint, &StoreMessage::Write(write));
             }
-            let needs_it = self.config.copy == Copy::Whole || !self.writes.is_empty();
-            if needs_it && self.is_silent(master, now) && self.ask_at.is_none() {
+            let needs_it = self.config.copy == CopyMode::Full || !self.writes.is_empty();
+            if needs_it && self.is_silent(primary, now) && self.ask_at.is_none() {
                 self.ask_at = Some(now);
             }
         }
@@ -349,10 +348,10 @@ impl StoreClone {
     /// When [`StoreClone::tick`] has something to do at the latest.
     pub fn next_tick(&self) -> Mono {
         let silent = self
-            .master
-            .map(|master| master.heard.after(self.config.master_timeout));
+            .primary
+            .map(|primary| primary.heard.after(self.config.primary_timeout));
         // Once it is silent, `ask_at` says when it is looked for.
-        let needs_it = self.config.copy == Copy::Whole || !self.writes.is_empty();
+        let needs_it = self.config.copy == CopyMode::Full || !self.writes.is_empty();
         let silent = silent.filter(|_| self.ask_at.is_none() && needs_it);
         let writes = self.writes.next_tick();
         let holds = !(self.held.is_empty() && self.held_before.is_empty());
@@ -378,17 +377,17 @@ impl StoreClone {
     }
 
     /// The next thing to do.
-    pub fn poll(&mut self) -> Option<CloneOutput> {
+    pub fn poll(&mut self) -> Option<Output> {
         self.out.pop_front()
     }
 
-    fn is_silent(&self, master: Master, now: Mono) -> bool {
-        now.since(master.heard) >= self.config.master_timeout
+    fn is_silent(&self, primary: Followed, now: Mono) -> bool {
+        now.since(primary.heard) >= self.config.primary_timeout
     }
 
-    fn send(&mut self, to: EndpointId, message: &Message) {
+    fn send(&mut self, to: EndpointId, message: &StoreMessage) {
         self.out
-            .push_back(CloneOutput::Send(to, message.encode(&self.name)));
+            .push_back(Output::Send(to, message.encode(&self.name)));
     }
 }
 

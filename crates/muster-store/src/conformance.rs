@@ -4,7 +4,7 @@ use muster_data::Timestamp;
 use muster_wire::EndpointId;
 
 use crate::op::Writer;
-use crate::{Backend, Commit, Encoded, Entry, KeptWriter, Write};
+use crate::{Backend, BackendWrite, Commit, Encoded, Entry, PersistedWriter};
 
 /// Puts a backend through its paces. `place` makes a new, empty place each time it is called; what it returns
 /// opens a backend on that place, again and again.
@@ -28,7 +28,7 @@ fn key(number: u64) -> Encoded {
     Encoded::key(&number)
 }
 
-fn put(number: u64, value: u64) -> Write {
+fn put(number: u64, value: u64) -> BackendWrite {
     let entry = Entry {
         value: Encoded::of(&value),
         expires: value
@@ -36,12 +36,12 @@ fn put(number: u64, value: u64) -> Write {
             .then(|| Timestamp::from_nanos(i64::MAX - 1)),
         changed: value,
     };
-    Write::Put(key(number), entry)
+    BackendWrite::Put(key(number), entry)
 }
 
-fn commit(changes: u64, writes: impl Into<Vec<Write>>) -> Commit {
+fn commit(changes: u64, writes: impl Into<Vec<BackendWrite>>) -> Commit {
     Commit {
-        life: 7,
+        timeline: 7,
         changes,
         writes: writes.into(),
         writers: Vec::new(),
@@ -72,7 +72,7 @@ fn numbers(pairs: &[(u64, u64)]) -> Vec<(Encoded, Encoded)> {
 fn begins_empty(open: Open<'_>) {
     let mut backend = open();
     let kept = backend.load().expect("an empty place opens");
-    assert_eq!((kept.life, kept.changes), (0, 0));
+    assert_eq!((kept.timeline, kept.changes), (0, 0));
     assert!(kept.entries.is_empty() && kept.writers.is_empty());
     backend.close().expect("what is open closes");
     assert_eq!(values(open), []);
@@ -88,7 +88,7 @@ fn keeps_what_was_committed(open: Open<'_>) {
     backend.close().expect("what is open closes");
     let mut backend = open();
     let kept = backend.load().expect("what was closed opens");
-    assert_eq!((kept.life, kept.changes), (7, 100));
+    assert_eq!((kept.timeline, kept.changes), (7, 100));
     assert_eq!(kept.entries.len(), 100);
     for (found, entry) in &kept.entries {
         let number: u64 = found.view().to().expect("keys come back as they were");
@@ -105,8 +105,8 @@ fn keeps_the_last_of_each_key(open: Open<'_>) {
         put(1, 1),
         put(2, 2),
         put(1, 3),
-        Write::Erase(key(2)),
-        Write::Erase(key(9)),
+        BackendWrite::Erase(key(2)),
+        BackendWrite::Erase(key(9)),
     ];
     backend
         .commit(&commit(5, writes))
@@ -121,7 +121,7 @@ fn keeps_the_last_of_each_key(open: Open<'_>) {
 fn clears(open: Open<'_>) {
     let mut backend = open();
     backend.load().expect("an empty place opens");
-    let writes = [put(1, 1), Write::Clear, put(2, 3)];
+    let writes = [put(1, 1), BackendWrite::Clear, put(2, 3)];
     backend
         .commit(&commit(3, writes))
         .expect("a working backend commits");
@@ -136,7 +136,7 @@ fn keeps_writers(open: Open<'_>) {
     };
     let mut backend = open();
     backend.load().expect("an empty place opens");
-    let kept = |instance, number: u8| KeptWriter {
+    let kept = |instance, number: u8| PersistedWriter {
         writer: writer(instance),
         number: u64::from(number),
         answers: vec![0, number, 255],
@@ -172,9 +172,9 @@ fn keeps_every_kind_of_bytes(open: Open<'_>) {
         expires: Some(Timestamp::from_nanos(i64::MIN + 1)),
         changed: 1,
     };
-    let writes: Vec<Write> = strange
+    let writes: Vec<BackendWrite> = strange
         .iter()
-        .map(|value| Write::Put(value.clone(), entry(value)))
+        .map(|value| BackendWrite::Put(value.clone(), entry(value)))
         .collect();
     backend
         .commit(&commit(5, writes))

@@ -1,4 +1,4 @@
-//! The entries of a store in memory, for masters and clones alike.
+//! The entries of a store in memory, for primaries and clones alike.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;

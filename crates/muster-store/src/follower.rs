@@ -1,38 +1,23 @@
-//! A clone that follows whatever master there is: one of Muster, or else one of Broker.
+//! A clone that follows whatever primary there is: one of Muster, or else one of Broker.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use muster_wire::{EndpointId, Mono};
 
-use crate::broker::{BrokerClone, Command, Content, muster_entity};
+use crate::broker::{BrokerClone, BrokerCommand, Content, muster_entity};
 use crate::op::Op;
-use crate::protocol::{Message, Query, Reply};
+use crate::protocol::{Query, Reply, StoreMessage};
 use crate::{
-    CloneConfig, CloneOutput, Copy, Entries, Freshness, Level, Now, Revision, StoreClone,
+    CloneConfig, CopyMode, Entries, Freshness, Level, Notice, Now, Output, Revision, StoreClone,
     StoreName, Token,
 };
 
-/// How long a new clone looks for a Muster master alone.
+/// How long a new clone looks for a Muster primary alone.
 const MUSTER_FIRST: Duration = Duration::from_millis(500);
 
-/// How long a clone that has had a Muster master does so: its next one is likely of Muster, too.
+/// How long a clone that has had a Muster primary does so: its next one is likely of Muster, too.
 const MUSTER_AGAIN: Duration = Duration::from_secs(10);
-
-/// What a [`Follower`] wants done.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum FollowerOutput {
-    /// By Muster's protocol. What concerns this node alone comes like this whichever master it is.
-    Muster(CloneOutput),
-    /// A command of Broker's protocol for everybody, to the store's topic of Broker's masters.
-    BrokerFind(Vec<u8>),
-    /// The same to one endpoint.
-    BrokerSend(EndpointId, Vec<u8>),
-    /// From now on the master is one of Broker, at this endpoint.
-    FollowsBroker(EndpointId),
-    /// From now on the master is one of Muster again.
-    FollowsMuster,
-}
 
 /// Whose copy is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,9 +26,9 @@ enum Lead {
     Broker,
 }
 
-/// A clone without I/O. It looks for a Muster master; if there is none within a short time, for one of Broker as
-/// well. A Muster master that appears is followed in its place. Two masters of one store have nothing to do
-/// with one another, so what is different is told as changes, and writes that a master was sent are not
+/// A clone without I/O. It looks for a Muster primary; if there is none within a short time, for one of Broker as
+/// well. A Muster primary that appears is followed in its place. Two primaries of one store have nothing to do
+/// with one another, so what is different is told as changes, and writes that a primary was sent are not
 /// repeated for the other.
 #[derive(Debug)]
 pub struct Follower {
@@ -57,7 +42,7 @@ pub struct Follower {
     broker_at: Mono,
     /// Whether one is looked for, or followed.
     wants_broker: bool,
-    out: VecDeque<FollowerOutput>,
+    out: VecDeque<Output>,
 }
 
 impl Follower {
@@ -95,28 +80,39 @@ impl Follower {
         }
     }
 
-    /// The master's life, 0 for one of Broker, and the number of the last change that it has; `None` before
-    /// the first snapshot.
-    pub fn applied(&self) -> Option<(u64, u64)> {
+    /// The last change that it has, with timeline 0 for a master of Broker; `None` before the first snapshot.
+    pub fn applied(&self) -> Option<Revision> {
         match self.leader() {
-            Some(broker) => broker.applied().map(|change| (0, change)),
+            Some(broker) => broker.applied().map(|change| Revision {
+                timeline: 0,
+                change,
+            }),
             None => self.muster.applied(),
         }
     }
 
-    /// The endpoint of its master, if it follows one.
-    pub fn master(&self) -> Option<EndpointId> {
+    /// The endpoint of its primary, if it follows one.
+    pub fn primary(&self) -> Option<EndpointId> {
         match self.leader() {
-            Some(broker) => broker.master().map(|master| master.endpoint),
-            None => self.muster.master(),
+            Some(broker) => broker.master().map(|primary| primary.endpoint),
+            None => self.muster.primary(),
         }
     }
 
-    /// Whether it follows a master: one of Muster must have been heard lately.
-    pub fn hears_master(&self, now: Mono) -> bool {
+    /// Whether it follows a primary: one of Muster must have been heard lately.
+    pub fn hears_primary(&self, now: Mono) -> bool {
         match self.leader() {
             Some(broker) => broker.master().is_some(),
-            None => self.muster.hears_master(now),
+            None => self.muster.hears_primary(now),
+        }
+    }
+
+    /// Until when the primary counts as heard, if nothing more is heard of it; `None` if it is not heard. A master of
+    /// Broker is heard as long as its connection stands.
+    pub fn heard_until(&self, now: Mono) -> Option<Mono> {
+        match self.leader() {
+            Some(broker) => broker.master().map(|_| now),
+            None => self.muster.heard_until().filter(|until| *until > now),
         }
     }
 
@@ -128,7 +124,7 @@ impl Follower {
         }
     }
 
-    /// The changes that its master has told of and that it lacks. A master of Broker tells of none before they
+    /// The changes that its primary has told of and that it lacks. A master of Broker tells of none before they
     /// come.
     pub fn missing(&self) -> u64 {
         match self.leader() {
@@ -154,7 +150,7 @@ impl Follower {
         self.wants_broker
     }
 
-    /// The topic is listened to: a master's answer would come.
+    /// The topic is listened to: a primary's answer would come.
     pub fn listening(&mut self, now: Mono) {
         if self.wants_broker && self.broker.is_none() {
             let me = muster_entity(self.me, self.instance);
@@ -168,8 +164,8 @@ impl Follower {
         self.muster.set_watched(is_watched);
     }
 
-    /// Sends a write to the master, as [`StoreClone::write`] does. A master of Broker refuses compare-and-swap
-    /// and durable writes: [`Refusal::Unsupported`](crate::op::Refusal::Unsupported).
+    /// Sends a write to the primary, as [`StoreClone::write`] does. A master of Broker refuses compare-and-swap
+    /// and durable writes: [`WriteRefusal::Unsupported`](crate::op::WriteRefusal::Unsupported).
     pub fn write(&mut self, op: Op, level: Level, token: Token, deadline: Option<Mono>, now: Mono) {
         match &mut self.broker {
             Some(broker) if self.lead == Lead::Broker => {
@@ -179,7 +175,7 @@ impl Follower {
         }
     }
 
-    /// Asks the master a question. For one of Broker, which answers none, the copy here does.
+    /// Asks the primary a question. For one of Broker, which answers none, the copy here does.
     pub fn query(&mut self, request: u64, query: Query, now: Mono) {
         let Some(broker) = self.leader() else {
             return self.muster.query(request, query, now);
@@ -189,15 +185,21 @@ impl Follower {
             Query::Size => Reply::Size(broker.entries().len() as u64),
         };
         let change = broker.applied().unwrap_or(0);
-        let revision = Revision { life: 0, change };
-        let replied = CloneOutput::Replied(request, revision, reply);
-        self.out.push_back(FollowerOutput::Muster(replied));
+        let revision = Revision {
+            timeline: 0,
+            change,
+        };
+        self.out.push_back(Output::Replied {
+            request,
+            revision,
+            reply,
+        });
     }
 
     /// Takes a message of Muster's protocol.
-    pub fn receive(&mut self, from: EndpointId, message: Message, now: Mono) {
+    pub fn receive(&mut self, from: EndpointId, message: StoreMessage, now: Mono) {
         self.muster.receive(from, message, now);
-        if !self.muster.hears_master(now) {
+        if !self.muster.hears_primary(now) {
             return;
         }
         self.broker_at = now.after(MUSTER_AGAIN);
@@ -207,11 +209,11 @@ impl Follower {
         };
         if self.lead == Lead::Broker {
             self.lead = Lead::Muster;
-            // Before anything that the Muster master tells: this one's last words.
+            // Before anything that the Muster primary tells: this one's last words.
             let unsent = broker.take_unsent();
             broker.close();
             while let Some(output) = broker.poll() {
-                self.broker_wants(output);
+                self.out.push_back(output);
             }
             self.muster.adopt(broker.take_entries(), now);
             for write in unsent {
@@ -219,12 +221,12 @@ impl Follower {
                 let (op, token) = (write.op, write.token);
                 self.muster.write(op, Level::Applied, token, deadline, now);
             }
-            self.out.push_back(FollowerOutput::FollowsMuster);
+            self.out.push_back(Output::Notice(Notice::FollowsMuster));
         }
     }
 
     /// Takes a command of Broker's protocol.
-    pub fn receive_broker(&mut self, command: Command, now: Now) {
+    pub fn receive_broker(&mut self, command: BrokerCommand, now: Now) {
         let Some(broker) = &mut self.broker else {
             return;
         };
@@ -237,7 +239,7 @@ impl Follower {
         // What is different in its snapshot is told as changes.
         broker.adopt(self.muster.entries().clone());
         broker.receive(command, now);
-        let Some(master) = broker.master() else {
+        let Some(primary) = broker.master() else {
             return;
         };
         self.muster.take_entries();
@@ -245,11 +247,11 @@ impl Follower {
         for (write, level) in self.muster.take_unsent() {
             broker.take_over(write, level, now.mono);
         }
-        let follows = FollowerOutput::FollowsBroker(master.endpoint);
+        let follows = Output::Notice(Notice::FollowsBroker(primary.endpoint));
         self.out.push_back(follows);
     }
 
-    /// An endpoint is out of reach: if it was the master, another is accepted at once.
+    /// An endpoint is out of reach: if it was the primary, another is accepted at once.
     pub fn lost(&mut self, endpoint: EndpointId, now: Mono) {
         self.muster.lost(endpoint, now);
         if let Some(broker) = &mut self.broker {
@@ -257,7 +259,7 @@ impl Follower {
         }
     }
 
-    /// Someone is in reach who may be the master: a clone that has none asks at once.
+    /// Someone is in reach who may be the primary: a clone that has none asks at once.
     pub fn discovered(&mut self, now: Mono) {
         self.muster.discovered(now);
         if let Some(broker) = &mut self.broker {
@@ -272,9 +274,9 @@ impl Follower {
             broker.tick(now);
         }
         if !self.wants_broker && now >= self.broker_at {
-            // Without a copy it hears its master only if it asks.
-            let is_quiet = self.config.copy == Copy::Nothing && self.muster.master().is_some();
-            if is_quiet || self.muster.hears_master(now) {
+            // Without a copy it hears its primary only if it asks.
+            let is_quiet = self.config.copy == CopyMode::None && self.muster.primary().is_some();
+            if is_quiet || self.muster.hears_primary(now) {
                 self.broker_at = now.after(MUSTER_AGAIN);
             } else {
                 self.wants_broker = true;
@@ -300,23 +302,15 @@ impl Follower {
     }
 
     /// The next thing to do.
-    pub fn poll(&mut self) -> Option<FollowerOutput> {
+    pub fn poll(&mut self) -> Option<Output> {
         if let Some(output) = self.out.pop_front() {
             return Some(output);
         }
         if let Some(output) = self.broker.as_mut().and_then(|broker| broker.poll()) {
-            self.broker_wants(output);
+            self.out.push_back(output);
             return self.out.pop_front();
         }
-        self.muster.poll().map(FollowerOutput::Muster)
-    }
-
-    fn broker_wants(&mut self, output: CloneOutput) {
-        self.out.push_back(match output {
-            CloneOutput::Find(bytes) => FollowerOutput::BrokerFind(bytes),
-            CloneOutput::Send(to, bytes) => FollowerOutput::BrokerSend(to, bytes),
-            other => FollowerOutput::Muster(other),
-        });
+        self.muster.poll()
     }
 }
 
@@ -326,8 +320,8 @@ mod tests {
 
     use super::*;
     use crate::broker::Entity;
-    use crate::op::{Answer, Change, Event, Refusal};
-    use crate::{Encoded, Settled};
+    use crate::op::{Answer, Change, StoreEvent, WriteRefusal};
+    use crate::{Encoded, SettledWrite};
 
     fn endpoint(number: u8) -> EndpointId {
         EndpointId::from_random([number; 16])
@@ -342,23 +336,23 @@ mod tests {
         Follower::new(name, endpoint(1), 3, CloneConfig::default(), at(0))
     }
 
-    fn drain(follower: &mut Follower) -> Vec<FollowerOutput> {
+    fn drain(follower: &mut Follower) -> Vec<Output> {
         std::iter::from_fn(|| follower.poll()).collect()
     }
 
     /// A master of Broker attaches the follower, whose store has one key then.
-    fn attach(follower: &mut Follower, key: &str, now: Mono) -> Vec<FollowerOutput> {
+    fn attach(follower: &mut Follower, key: &str, now: Mono) -> Vec<Output> {
         follower.tick(now);
         assert!(follower.wants_broker());
         follower.listening(now);
         follower.tick(now);
-        let master = Entity {
+        let primary = Entity {
             endpoint: endpoint(2),
             instance: 7,
         };
-        let command = Command {
+        let command = BrokerCommand {
             number: 1,
-            sender: master,
+            sender: primary,
             receiver: muster_entity(endpoint(1), 3),
             content: Content::AckClone {
                 offset: 1,
@@ -375,94 +369,109 @@ mod tests {
         Op::Put {
             key: Encoded::key(key),
             value: Encoded::of(&2u64),
-            lifetime: None,
+            ttl: None,
         }
     }
 
-    fn settled(outputs: &[FollowerOutput]) -> Vec<&Settled> {
+    fn settled(outputs: &[Output]) -> Vec<&SettledWrite> {
         let settled = outputs.iter().filter_map(|output| match output {
-            FollowerOutput::Muster(CloneOutput::Settled(settled)) => Some(settled),
+            Output::Settled(settled) => Some(settled),
             _ => None,
         });
         settled.collect()
     }
 
     #[test]
-    fn writes_that_wait_go_to_the_master_that_is_found() {
+    fn writes_that_wait_go_to_the_primary_that_is_found() {
         let mut follower = follower();
         follower.write(put("a"), Level::Applied, 1, None, at(0));
         follower.write(put("b"), Level::Durable, 2, None, at(0));
         follower.tick(at(100));
-        assert!(!follower.wants_broker(), "a Muster master may answer yet");
+        assert!(!follower.wants_broker(), "a Muster primary may answer yet");
         drain(&mut follower);
         let outputs = attach(&mut follower, "k", at(500));
-        assert!(outputs.contains(&FollowerOutput::FollowsBroker(endpoint(2))));
+        assert!(outputs.contains(&Output::Notice(Notice::FollowsBroker(endpoint(2)))));
         let sent = outputs.iter().filter_map(|output| match output {
-            FollowerOutput::BrokerFind(bytes) => Some(Command::decode(bytes).unwrap()),
+            Output::BrokerFind(bytes) => Some(BrokerCommand::decode(bytes).unwrap()),
             _ => None,
         });
-        let events: Vec<Command> = sent.filter(|sent| sent.content.is_event()).collect();
+        let events: Vec<BrokerCommand> = sent.filter(|sent| sent.content.is_event()).collect();
         assert!(matches!(&events[..], [event] if event.number == 2));
-        let refused = Settled {
+        let refused = SettledWrite {
             token: 2,
-            outcome: Ok(Answer::Refused(Refusal::Unsupported)),
+            outcome: Ok(Answer::Refused(WriteRefusal::Unsupported)),
         };
         assert_eq!(settled(&outputs), [&refused]);
-        assert_eq!(follower.master(), Some(endpoint(2)));
+        assert_eq!(follower.primary(), Some(endpoint(2)));
         assert_eq!(follower.freshness(at(500)), Freshness::Fresh);
         follower.query(9, Query::Size, at(500));
-        let revision = Revision { life: 0, change: 1 };
-        let replied = CloneOutput::Replied(9, revision, Reply::Size(1));
-        assert_eq!(
-            drain(&mut follower),
-            [FollowerOutput::Muster(replied)],
-            "the copy answers"
-        );
+        let revision = Revision {
+            timeline: 0,
+            change: 1,
+        };
+        let replied = Output::Replied {
+            request: 9,
+            revision,
+            reply: Reply::Size(1),
+        };
+        assert_eq!(drain(&mut follower), [replied], "the copy answers");
     }
 
     #[test]
-    fn a_muster_master_takes_over_what_is_read_and_what_waits() {
+    fn a_muster_primary_takes_over_what_is_read_and_what_waits() {
         let mut follower = follower();
         attach(&mut follower, "k", at(500));
         follower.write(put("a"), Level::Applied, 1, None, at(600));
         drain(&mut follower);
-        let alive = Message::Alive { life: 5, last: 0 };
+        let alive = StoreMessage::Alive {
+            timeline: 5,
+            last: 0,
+        };
         follower.receive(endpoint(3), alive, at(700));
         let outputs = drain(&mut follower);
-        assert!(outputs.contains(&FollowerOutput::FollowsMuster));
+        assert!(outputs.contains(&Output::Notice(Notice::FollowsMuster)));
         assert!(!follower.wants_broker());
-        // It was sent to the other master, and never heard of again.
-        let lost = Settled {
+        // It was sent to the other primary, and never heard of again.
+        let lost = SettledWrite {
             token: 1,
-            outcome: Err(crate::Failure::Unknown),
+            outcome: Err(crate::WriteFailure::Unknown),
         };
         assert_eq!(settled(&outputs), [&lost]);
         assert_eq!(follower.entries().len(), 1);
         let chunk = crate::protocol::Chunk {
             instance: 3,
-            life: 5,
+            timeline: 5,
             as_of: 0,
             after: None,
             entries: Vec::new(),
             is_last: true,
         };
-        follower.receive(endpoint(3), Message::Chunk(chunk), at(800));
+        follower.receive(endpoint(3), StoreMessage::Chunk(chunk), at(800));
         let erased = drain(&mut follower).into_iter().any(|output| {
-            let FollowerOutput::Muster(CloneOutput::Changed(Change { event, .. })) = output else {
+            let Output::Changed(Change { event, .. }) = output else {
                 return false;
             };
-            matches!(event, Event::Erase { .. })
+            matches!(event, StoreEvent::Erase { .. })
         });
         assert!(erased && follower.entries().is_empty());
-        assert_eq!(follower.applied(), Some((5, 0)));
+        assert_eq!(
+            follower.applied(),
+            Some(Revision {
+                timeline: 5,
+                change: 0
+            })
+        );
     }
 
     #[test]
-    fn a_clone_that_hears_its_master_looks_for_no_other() {
+    fn a_clone_that_hears_its_primary_looks_for_no_other() {
         let mut follower = follower();
         for second in 0..60 {
             let now = at(second * 1000);
-            let alive = Message::Alive { life: 5, last: 0 };
+            let alive = StoreMessage::Alive {
+                timeline: 5,
+                last: 0,
+            };
             follower.receive(endpoint(3), alive, now);
             follower.tick(now);
             assert!(!follower.wants_broker());

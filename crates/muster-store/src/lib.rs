@@ -1,7 +1,7 @@
-//! Muster's data stores without I/O: one master, any number of clones, typed values.
+//! Muster's data stores without I/O: one primary, any number of clones, typed values.
 //!
-//! A [`State`] is a deterministic machine; a [`Master`] drives it, numbers its changes and tells them to
-//! clones; a [`StoreClone`] holds a copy that repairs itself and sends its node's writes to the master, each
+//! A [`State`] is a deterministic machine; a [`Primary`] drives it, numbers its changes and tells them to
+//! clones; a [`StoreClone`] holds a copy that repairs itself and sends its node's writes to the primary, each
 //! applied once and in order, whatever is lost on the way. Facts go in (a message, a write, the time),
 //! decisions come out of `poll`.
 //!
@@ -16,10 +16,11 @@ pub mod conformance;
 mod encoded;
 mod entries;
 mod follower;
+mod instance;
 mod level;
-mod master;
 mod name;
 pub mod op;
+mod primary;
 pub mod protocol;
 #[cfg(test)]
 mod simulation;
@@ -29,13 +30,17 @@ mod writes;
 pub use backend::memory::MemoryBackend;
 #[cfg(feature = "sqlite")]
 pub use backend::sqlite::{FailureMode, JournalMode, Sqlite, SqliteOptions, Synchronous};
-pub use backend::{Backend, BackendError, Commit, Kept, KeptWriter, Write};
-pub use clone::{CloneConfig, CloneOutput, Copy, Freshness, StoreClone};
+pub use backend::{Backend, BackendError, BackendWrite, Commit, Persisted, PersistedWriter};
+pub use clone::{CloneConfig, CopyMode, Freshness, StoreClone};
 pub use encoded::Encoded;
 pub use entries::{ENTRY_OVERHEAD, Entries, Entry};
-pub use follower::{Follower, FollowerOutput};
+pub use follower::Follower;
+pub use instance::{
+    CloneReport, Instance, InstanceConfig, Notice, Output, Placement, PrimaryReport, Severity,
+    StorePart, StoreReport,
+};
 pub use level::{Level, Revision};
-pub use master::{Master, MasterConfig, MasterOutput, Now};
 pub use name::{MAX_NAME, StoreName, StoreNameError};
+pub use primary::{Now, Primary, PrimaryConfig, Restored};
 pub use state::{DEFAULT_LIMIT, MAX_KEY, MAX_VALUE, MAX_WRITERS, State};
-pub use writes::{Failure, Settled, Token};
+pub use writes::{SettledWrite, Token, WriteFailure, WriteOutcome};

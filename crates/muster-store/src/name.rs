@@ -38,8 +38,8 @@ impl StoreName {
         &self.0
     }
 
-    /// The topic that a Muster master listens to.
-    pub fn master_topic(&self) -> Topic {
+    /// The topic that a Muster primary listens to.
+    pub fn primary_topic(&self) -> Topic {
         self.topic("muster/master")
     }
 
@@ -48,7 +48,7 @@ impl StoreName {
         self.topic("muster/clone")
     }
 
-    /// The topic that a master listens to for clones of Broker (protocol version 1, section 7.1).
+    /// The topic that a primary listens to for clones of Broker (protocol version 1, section 7.1).
     pub fn broker_master_topic(&self) -> Topic {
         self.topic("data/master")
     }
@@ -58,12 +58,12 @@ impl StoreName {
         self.topic("data/clone")
     }
 
-    /// The name in a topic of Broker's protocol, and whether it is that of masters.
+    /// The name in a topic of Broker's protocol, and whether it is that of primaries.
     pub fn of_broker_topic(topic: &[u8]) -> Option<(&str, bool)> {
         let topic = std::str::from_utf8(topic).ok()?;
-        let master = topic.strip_suffix("/<$>/data/master");
+        let primary = topic.strip_suffix("/<$>/data/master");
         let clone = || topic.strip_suffix("/<$>/data/clone");
-        master
+        primary
             .map(|name| (name, true))
             .or_else(|| clone().map(|name| (name, false)))
     }
@@ -101,7 +101,7 @@ mod tests {
     fn topics_follow_from_the_name() {
         let name = StoreName::new("software/tracked").unwrap();
         assert_eq!(
-            name.master_topic().as_bytes(),
+            name.primary_topic().as_bytes(),
             b"software/tracked/<$>/muster/master"
         );
         assert_eq!(
@@ -115,12 +115,12 @@ mod tests {
         let name = StoreName::new("a/b").unwrap();
         let of = |topic: Topic| {
             let found = StoreName::of_broker_topic(topic.as_bytes());
-            found.map(|(name, is_master)| (name.to_owned(), is_master))
+            found.map(|(name, is_primary)| (name.to_owned(), is_primary))
         };
-        let expected = |is_master| Some(("a/b".to_owned(), is_master));
+        let expected = |is_primary| Some(("a/b".to_owned(), is_primary));
         assert_eq!(of(name.broker_master_topic()), expected(true));
         assert_eq!(of(name.broker_clone_topic()), expected(false));
-        assert_eq!(of(name.master_topic()), None);
+        assert_eq!(of(name.primary_topic()), None);
         assert_eq!(of(name.clone_topic()), None);
     }
 

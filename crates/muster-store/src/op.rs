@@ -17,14 +17,14 @@ pub struct Writer {
 /// A change that is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Op {
-    /// Sets a value. Without a lifetime it stays for good.
+    /// Sets a value. Without a TTL it stays for good.
     Put {
         /// The key.
         key: Encoded,
         /// The value.
         value: Encoded,
         /// How long it lives.
-        lifetime: Option<Timespan>,
+        ttl: Option<Timespan>,
     },
     /// Sets a value if the key is absent.
     PutUnique {
@@ -33,7 +33,7 @@ pub enum Op {
         /// The value.
         value: Encoded,
         /// How long it lives.
-        lifetime: Option<Timespan>,
+        ttl: Option<Timespan>,
     },
     /// Sets or removes a value if nobody has changed it since.
     Swap {
@@ -44,14 +44,14 @@ pub enum Op {
         /// The new value; `None` removes the key.
         value: Option<Encoded>,
         /// How long it lives.
-        lifetime: Option<Timespan>,
+        ttl: Option<Timespan>,
     },
     /// Removes a key.
     Erase {
         /// The key.
         key: Encoded,
     },
-    /// Removes a key whose lifetime is over. Only a master issues it.
+    /// Removes a key whose TTL has run out. Only a primary issues it.
     Expire {
         /// The key.
         key: Encoded,
@@ -65,7 +65,7 @@ pub enum Op {
         /// The kind of value that is made if the key is absent.
         initial: Kind,
         /// How long it lives from now on.
-        lifetime: Option<Timespan>,
+        ttl: Option<Timespan>,
     },
     /// Takes from a value: see [`subtract`](crate::arithmetic::subtract).
     Subtract {
@@ -74,7 +74,7 @@ pub enum Op {
         /// What is taken.
         value: Encoded,
         /// How long it lives from now on.
-        lifetime: Option<Timespan>,
+        ttl: Option<Timespan>,
     },
     /// Removes all keys.
     Clear,
@@ -83,8 +83,8 @@ pub enum Op {
 /// An [`Op`] with everything that its outcome depends on besides the state: applied in the same order it
 /// has the same outcome everywhere.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Command {
-    /// When the master took it; lifetimes count from here.
+pub struct StoreCommand {
+    /// When the primary took it; TTLs count from here.
     pub at: Timestamp,
     /// Whose it is.
     pub writer: Writer,
@@ -113,13 +113,13 @@ pub enum Answer {
     /// It was applied before; what came of it is not known any more.
     Repeated,
     /// It is not possible.
-    Refused(Refusal),
+    Refused(WriteRefusal),
 }
 
 /// Why an [`Op`] is not possible. Nothing has changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum Refusal {
+pub enum WriteRefusal {
     /// The kinds of the stored value and of the operation do not go together.
     #[error("the stored value is of another kind than the operation needs")]
     TypeClash,
@@ -135,13 +135,13 @@ pub enum Refusal {
     /// The store holds as much as its configuration permits.
     #[error("the store is full")]
     Full,
-    /// Only the master may do this.
-    #[error("only a master issues this")]
+    /// Only the primary may do this.
+    #[error("only a primary issues this")]
     Reserved,
     /// A durable write to a store that is in memory only.
     #[error("the store is not persistent")]
     NotPersistent,
-    /// The master cannot write to its disk.
+    /// The primary cannot write to its disk.
     #[error("the store's backend has failed")]
     Backend,
     /// The store's master is one of Broker, whose protocol has no such operation.
@@ -149,7 +149,7 @@ pub enum Refusal {
     Unsupported,
 }
 
-/// A change that was made, the unit of what masters tell clones.
+/// A change that was made, the unit of what primaries tell clones.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
     /// Its number among the changes of the store, from 1 without a gap.
@@ -157,12 +157,12 @@ pub struct Change {
     /// Who asked for it; `None` for what the store did itself.
     pub writer: Option<Writer>,
     /// What has changed.
-    pub event: Event,
+    pub event: StoreEvent,
 }
 
 /// What has changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
+pub enum StoreEvent {
     /// A key has a value that it did not have.
     Put {
         /// The key.
@@ -181,7 +181,7 @@ pub enum Event {
         /// The value that it had.
         old: Option<Encoded>,
     },
-    /// A key's lifetime was over.
+    /// A key's TTL ran out.
     Expire {
         /// The key.
         key: Encoded,

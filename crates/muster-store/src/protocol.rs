@@ -1,8 +1,8 @@
-//! What Muster's masters, clones and writers say to one another: `docs/stores.md` has it byte by byte.
+//! What Muster's primaries, clones and writers say to one another: `docs/stores.md` has it byte by byte.
 //!
-//! Every message begins with a tag and the store's name. What a master tells all clones goes to
-//! [`StoreName::clone_topic`](crate::StoreName::clone_topic), what looks for a master to
-//! [`StoreName::master_topic`](crate::StoreName::master_topic); all else is addressed to one endpoint. Nothing
+//! Every message begins with a tag and the store's name. What a primary tells all clones goes to
+//! [`StoreName::clone_topic`](crate::StoreName::clone_topic), what looks for a primary to
+//! [`StoreName::primary_topic`](crate::StoreName::primary_topic); all else is addressed to one endpoint. Nothing
 //! relies on a message arriving: numbers say what is missing.
 
 mod codec;
@@ -15,54 +15,54 @@ pub(crate) use parts::{NUMBERS, decode_answers, encode_answers};
 
 /// A message between Muster endpoints.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Message {
-    /// Clone to master: the entries behind a key, from the first without one.
+pub enum StoreMessage {
+    /// Clone to primary: the entries behind a key, from the first without one.
     Fetch {
         /// The clone's instance, which the answer repeats.
         instance: u64,
         /// The last key that the clone has of this snapshot.
         after: Option<Encoded>,
     },
-    /// Clone to master: the changes from a number on. Also how a clone looks for its master.
+    /// Clone to primary: the changes from a number on. Also how a clone looks for its primary.
     Missing {
-        /// The master's life that the number belongs to; 0 for none.
-        life: u64,
+        /// The primary's timeline that the number belongs to; 0 for none.
+        timeline: u64,
         /// The first change that the clone does not have.
         from: u64,
     },
-    /// Writer to master: commands, numbered on from the first.
-    Write(Write),
-    /// Anyone to master: a question that the answer repeats the number of.
+    /// Writer to primary: commands, numbered on from the first.
+    Write(WriteBatch),
+    /// Anyone to primary: a question that the answer repeats the number of.
     Query {
         /// The number.
         request: u64,
         /// What is asked.
         query: Query,
     },
-    /// Master to clone: a part of a snapshot.
+    /// Primary to clone: a part of a snapshot.
     Chunk(Chunk),
-    /// Master to clones: changes, numbered on from the first.
+    /// Primary to clones: changes, numbered on from the first.
     Changes(Changes),
-    /// Master to clones: it lives, and this was its last change.
+    /// Primary to clones: it lives, and this was its last change.
     Alive {
-        /// Its life.
-        life: u64,
+        /// Its timeline.
+        timeline: u64,
         /// The number of its last change.
         last: u64,
     },
-    /// Master to clone: the changes asked for are not kept any more, or are of another life.
+    /// Primary to clone: the changes asked for are not kept any more, or are of another timeline.
     Gone {
-        /// The master's life.
-        life: u64,
+        /// The primary's timeline.
+        timeline: u64,
     },
-    /// Master to writer: what became of its commands.
+    /// Primary to writer: what became of its commands.
     Results(Results),
-    /// Master to whoever asked.
+    /// Primary to whoever asked.
     Reply {
         /// The number of the question.
         request: u64,
-        /// The master's life.
-        life: u64,
+        /// The primary's timeline.
+        timeline: u64,
         /// The number of its last change.
         last: u64,
         /// The answer.
@@ -72,10 +72,10 @@ pub enum Message {
 
 /// Commands of one writer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Write {
+pub struct WriteBatch {
     /// The writer's instance on its endpoint.
     pub instance: u64,
-    /// The lowest number whose result the writer waits for: the master forgets what is below.
+    /// The lowest number whose result the writer waits for: the primary forgets what is below.
     pub first_open: u64,
     /// The number of the first command.
     pub number: u64,
@@ -83,7 +83,7 @@ pub struct Write {
     pub ops: Vec<(Op, Level)>,
 }
 
-/// What is asked of a master.
+/// What is asked of a primary.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Query {
     /// The entry of a key.
@@ -106,8 +106,8 @@ pub enum Reply {
 pub struct Chunk {
     /// The instance that asked.
     pub instance: u64,
-    /// The master's life.
-    pub life: u64,
+    /// The primary's timeline.
+    pub timeline: u64,
     /// The last change that is in it.
     pub as_of: u64,
     /// The key that it begins behind, as asked for.
@@ -121,8 +121,8 @@ pub struct Chunk {
 /// Changes of a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Changes {
-    /// The master's life.
-    pub life: u64,
+    /// The primary's timeline.
+    pub timeline: u64,
     /// Changes with consecutive numbers; none of them says what was before.
     pub changes: Vec<Change>,
 }
@@ -132,9 +132,9 @@ pub struct Changes {
 pub struct Results {
     /// The writer's instance.
     pub instance: u64,
-    /// The master's life.
-    pub life: u64,
-    /// The number that the master expects next: all below are applied.
+    /// The primary's timeline.
+    pub timeline: u64,
+    /// The number that the primary expects next: all below are applied.
     pub next: u64,
     /// All up to this number are on disk; 0 if none.
     pub durable: u64,

@@ -1,4 +1,4 @@
-//! Masters, clones and writers over a network that loses, repeats and reorders, from one seed.
+//! Primaries, clones and writers over a network that loses, repeats and reorders, from one seed.
 
 mod tests;
 
@@ -9,10 +9,10 @@ use muster_data::{Kind, Timestamp};
 use muster_wire::{EndpointId, Mono};
 
 use crate::op::{Answer, Op};
-use crate::protocol::Message;
+use crate::protocol::StoreMessage;
 use crate::{
-    Backend, CloneConfig, CloneOutput, Commit, Encoded, Failure, Level, Master, MasterConfig,
-    MasterOutput, MemoryBackend, Now, StoreClone, StoreName,
+    Backend, CloneConfig, Commit, Encoded, Level, MemoryBackend, Now, Output, Primary,
+    PrimaryConfig, Restored, StoreClone, StoreName, WriteFailure,
 };
 
 /// Numbers that follow from a seed (splitmix64).
@@ -47,9 +47,9 @@ pub(super) struct Weather {
 
 #[derive(Debug)]
 enum Event {
-    ToMaster(EndpointId, Vec<u8>),
+    ToPrimary(EndpointId, Vec<u8>),
     ToClone(usize, EndpointId, Vec<u8>),
-    /// The disk has done its work for this life of the master.
+    /// The disk has done its work for this process of the primary.
     Committed(u64, Commit),
 }
 
@@ -58,7 +58,7 @@ enum Event {
 pub(super) struct Asked {
     pub(super) clone: usize,
     pub(super) level: Level,
-    pub(super) outcome: Option<Result<Answer, Failure>>,
+    pub(super) outcome: Option<Result<Answer, WriteFailure>>,
 }
 
 pub(super) struct World {
@@ -69,7 +69,7 @@ pub(super) struct World {
     serial: u64,
     name: StoreName,
     lives: u64,
-    pub(super) master: Option<Master>,
+    pub(super) primary: Option<Primary>,
     pub(super) disk: Option<MemoryBackend>,
     pub(super) clones: Vec<StoreClone>,
     pub(super) asked: HashMap<u64, Asked>,
@@ -91,7 +91,7 @@ impl World {
             serial: 0,
             name: StoreName::new("s").unwrap(),
             lives: 0,
-            master: None,
+            primary: None,
             disk: persistent.then(MemoryBackend::default),
             clones: Vec::new(),
             asked: HashMap::new(),
@@ -116,24 +116,24 @@ impl World {
         }
     }
 
-    /// A life of the master begins; the one before, if it still runs, crashes.
-    pub(super) fn start_master(&mut self) {
+    /// A process of the primary begins; the one before, if it still runs, crashes.
+    pub(super) fn start_primary(&mut self) {
         self.lives += 1;
         let me = endpoint(1000 + self.lives);
-        let config = MasterConfig::default();
+        let config = PrimaryConfig::default();
         let now = self.now();
         let name = self.name.clone();
-        self.master = Some(match &mut self.disk {
-            None => Master::in_memory(name, me, self.lives, config, now),
+        self.primary = Some(match &mut self.disk {
+            None => Primary::in_memory(name, me, self.lives, config, now),
             Some(disk) => {
-                let kept = disk.load().unwrap();
-                Master::persistent(name, me, self.lives, config, kept, now)
+                let kept = Restored::load(disk, config.limit).unwrap();
+                Primary::persistent(name, me, self.lives, config, kept, now)
             }
         });
     }
 
-    pub(super) fn stop_master(&mut self) {
-        self.master = None;
+    pub(super) fn stop_primary(&mut self) {
+        self.primary = None;
     }
 
     pub(super) fn write(&mut self, clone: usize, op: Op, level: Level) -> u64 {
@@ -155,9 +155,9 @@ impl World {
             self.collect();
             let next_event = self.events.first_key_value().map(|((at, _), _)| *at);
             let ticks = self.clones.iter().map(StoreClone::next_tick);
-            let master = self.master.as_ref();
-            let master = master.map(|master| master.next_tick(self.now()));
-            let next = ticks.chain(master).chain(next_event).min();
+            let primary = self.primary.as_ref();
+            let primary = primary.map(|primary| primary.next_tick(self.now()));
+            let next = ticks.chain(primary).chain(next_event).min();
             let next = next.unwrap_or(end).max(Mono(self.now.0 + 1));
             if next > end {
                 self.now = end;
@@ -172,10 +172,10 @@ impl World {
                 self.collect();
             }
             let now = self.now();
-            if let Some(master) = &mut self.master
-                && master.next_tick(now) <= now.mono
+            if let Some(primary) = &mut self.primary
+                && primary.next_tick(now) <= now.mono
             {
-                master.tick(now);
+                primary.tick(now);
             }
             for clone in &mut self.clones {
                 if clone.next_tick() <= now.mono {
@@ -188,24 +188,27 @@ impl World {
     fn happen(&mut self, event: Event) {
         let now = self.now();
         match event {
-            Event::ToMaster(from, bytes) => {
-                if let Some(master) = &mut self.master {
-                    let message = Message::decode(&bytes).unwrap();
-                    assert!(message.is_for_master());
-                    assert_eq!(Message::addressee(&bytes), Some(("s", true)));
-                    master.receive(from, message, now);
+            Event::ToPrimary(from, bytes) => {
+                if let Some(primary) = &mut self.primary {
+                    let message = StoreMessage::decode(&bytes).unwrap();
+                    assert!(message.is_for_primary());
+                    assert_eq!(StoreMessage::addressee(&bytes), Some(("s", true)));
+                    primary.receive(from, message, now);
                 }
             }
             Event::ToClone(clone, from, bytes) => {
-                let message = Message::decode(&bytes).unwrap();
-                assert!(!message.is_for_master());
+                let message = StoreMessage::decode(&bytes).unwrap();
+                assert!(!message.is_for_primary());
                 self.clones[clone].receive(from, message, now.mono);
             }
-            Event::Committed(life, commit) => {
-                let same_life = self.master.as_mut().filter(|master| master.life() == life);
-                if let (Some(master), Some(disk)) = (same_life, &mut self.disk) {
+            Event::Committed(timeline, commit) => {
+                let same_life = self
+                    .primary
+                    .as_mut()
+                    .filter(|primary| primary.timeline() == timeline);
+                if let (Some(primary), Some(disk)) = (same_life, &mut self.disk) {
                     let failed = disk.commit(&commit).is_err().then_some(commit);
-                    master.committed(failed, now);
+                    primary.committed(failed, now);
                 }
             }
         }
@@ -234,54 +237,51 @@ impl World {
         }
     }
 
-    /// Does what masters and clones want done.
+    /// Does what primaries and clones want done.
     fn collect(&mut self) {
-        if let Some(mut master) = self.master.take() {
-            let life = master.life();
+        if let Some(mut primary) = self.primary.take() {
+            let timeline = primary.timeline();
             let me = endpoint(1000 + self.lives);
-            while let Some(output) = master.poll() {
+            while let Some(output) = primary.poll() {
                 match output {
-                    MasterOutput::Broadcast(bytes) => {
+                    Output::Broadcast(bytes) => {
                         for clone in 0..self.clones.len() {
                             self.send(|| Event::ToClone(clone, me, bytes.clone()));
                         }
                     }
-                    MasterOutput::Send(to, bytes) => {
+                    Output::Send(to, bytes) => {
                         let clone = (0..self.clones.len())
                             .find(|clone| endpoint(*clone as u64) == to)
                             .unwrap();
                         self.send(|| Event::ToClone(clone, me, bytes.clone()));
                     }
-                    MasterOutput::Commit(commit) => {
+                    Output::Commit(commit) => {
                         let delay = Duration::from_micros(200 + self.random.below(20_000));
-                        self.schedule(delay, Event::Committed(life, commit));
+                        self.schedule(delay, Event::Committed(timeline, commit));
                     }
-                    MasterOutput::Changed(_) | MasterOutput::Kept { .. } => {}
+                    _ => {}
                 }
             }
-            self.master = Some(master);
+            self.primary = Some(primary);
         }
         for clone in 0..self.clones.len() {
             while let Some(output) = self.clones[clone].poll() {
                 match output {
-                    CloneOutput::Find(bytes) => {
-                        self.send(|| Event::ToMaster(endpoint(clone as u64), bytes.clone()));
+                    Output::Find(bytes) => {
+                        self.send(|| Event::ToPrimary(endpoint(clone as u64), bytes.clone()));
                     }
-                    CloneOutput::Send(to, bytes) => {
+                    Output::Send(to, bytes) => {
                         if to == endpoint(1000 + self.lives) {
-                            self.send(|| Event::ToMaster(endpoint(clone as u64), bytes.clone()));
+                            self.send(|| Event::ToPrimary(endpoint(clone as u64), bytes.clone()));
                         }
                     }
-                    CloneOutput::Changed(change) => watch(&mut self.watched[clone], change.event),
-                    CloneOutput::Settled(settled) => {
+                    Output::Changed(change) => watch(&mut self.watched[clone], change.event),
+                    Output::Settled(settled) => {
                         let asked = self.asked.get_mut(&settled.token).unwrap();
                         assert_eq!(asked.outcome, None, "settled twice: {asked:?}");
                         asked.outcome = Some(settled.outcome);
                     }
-                    CloneOutput::TooLarge
-                    | CloneOutput::TwoMasters(..)
-                    | CloneOutput::Replied(..)
-                    | CloneOutput::Attached => {}
+                    _ => {}
                 }
             }
         }
@@ -289,16 +289,16 @@ impl World {
 }
 
 /// Applies what a watcher hears, and checks that it fits to what it heard before.
-pub(crate) fn watch(table: &mut BTreeMap<Encoded, Encoded>, event: crate::op::Event) {
-    use crate::op::Event;
+pub(crate) fn watch(table: &mut BTreeMap<Encoded, Encoded>, event: crate::op::StoreEvent) {
+    use crate::op::StoreEvent;
     match event {
-        Event::Put {
+        StoreEvent::Put {
             key, value, old, ..
         } => assert_eq!(table.insert(key, value), old),
-        Event::Erase { key, old } | Event::Expire { key, old } => {
+        StoreEvent::Erase { key, old } | StoreEvent::Expire { key, old } => {
             assert_eq!(table.remove(&key), old);
         }
-        Event::Clear { old } => {
+        StoreEvent::Clear { old } => {
             assert_eq!(old.into_iter().collect::<BTreeMap<_, _>>(), *table);
             table.clear();
         }
@@ -311,7 +311,7 @@ pub(super) fn push(key: &str, value: u64) -> Op {
         key: Encoded::key(key),
         value: Encoded::of(&value),
         initial: Kind::Vector,
-        lifetime: None,
+        ttl: None,
     }
 }
 
@@ -320,6 +320,6 @@ pub(super) fn put(key: &str, value: u64) -> Op {
     Op::Put {
         key: Encoded::key(key),
         value: Encoded::of(&value),
-        lifetime: None,
+        ttl: None,
     }
 }

@@ -1,4 +1,4 @@
-//! The state of a master: a deterministic machine without clock, randomness or I/O.
+//! The state of a primary: a deterministic machine without clock, randomness or I/O.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -7,7 +7,7 @@ use muster_data::{Data, Kind, Timespan, Timestamp};
 use crate::Encoded;
 use crate::arithmetic;
 use crate::entries::{Entries, Entry};
-use crate::op::{Answer, Change, Command, Event, Op, Refusal, Writer};
+use crate::op::{Answer, Change, Op, StoreCommand, StoreEvent, WriteRefusal, Writer};
 use crate::protocol::NUMBERS;
 
 /// The largest key, in bytes of its encoding.
@@ -28,7 +28,7 @@ pub const DEFAULT_LIMIT: usize = 4 << 30;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct State {
     entries: Entries,
-    /// The ends of lifetimes in order: looking for those that are over costs nothing but those.
+    /// The ends of TTLs in order: looking for those that are over costs nothing but those.
     deadlines: BTreeSet<(Timestamp, Encoded)>,
     changes: u64,
     writers: Writers,
@@ -127,20 +127,20 @@ impl State {
         self.writers.last.get(&writer).map(|last| last.number)
     }
 
-    /// When the next lifetime ends.
+    /// When the next TTL ends.
     pub fn next_deadline(&self) -> Option<Timestamp> {
         self.deadlines.first().map(|(deadline, _)| *deadline)
     }
 
-    /// The next key whose lifetime was over before `now`.
+    /// The next key whose TTL ran out before `now`.
     pub fn expired(&self, now: Timestamp) -> Option<&Encoded> {
         let (deadline, key) = self.deadlines.first()?;
         (*deadline < now).then_some(key)
     }
 
     /// Applies a command. A change is told if there is one; a clear tells what it removed.
-    pub fn apply(&mut self, command: Command) -> (Answer, Option<Change>) {
-        let Command {
+    pub fn apply(&mut self, command: StoreCommand) -> (Answer, Option<Change>) {
+        let StoreCommand {
             at,
             writer,
             number,
@@ -181,36 +181,28 @@ impl State {
         }
     }
 
-    fn perform(&mut self, at: Timestamp, op: Op) -> Result<(Event, Option<Encoded>), Stop> {
+    fn perform(&mut self, at: Timestamp, op: Op) -> Result<(StoreEvent, Option<Encoded>), Stop> {
         let only = |event| Ok((event, None));
         match op {
-            Op::Put {
-                key,
-                value,
-                lifetime,
-            } => only(self.put(at, key, value, lifetime)?),
-            Op::PutUnique {
-                key,
-                value,
-                lifetime,
-            } => {
+            Op::Put { key, value, ttl } => only(self.put(at, key, value, ttl)?),
+            Op::PutUnique { key, value, ttl } => {
                 if self.entries.get(&key).is_some() {
                     return Err(Stop::Unchanged(key));
                 }
-                only(self.put(at, key, value, lifetime)?)
+                only(self.put(at, key, value, ttl)?)
             }
             Op::Swap {
                 key,
                 seen,
                 value,
-                lifetime,
+                ttl,
             } => {
                 let changed = self.entries.get(&key).map_or(0, |entry| entry.changed);
                 if changed != seen.change {
                     return Err(Stop::Unchanged(key));
                 }
                 match value {
-                    Some(value) => only(self.put(at, key, value, lifetime)?),
+                    Some(value) => only(self.put(at, key, value, ttl)?),
                     None => only(self.erase(key)?),
                 }
             }
@@ -222,33 +214,29 @@ impl State {
                 }
                 let old = self.remove(&key);
                 self.changes += 1;
-                only(Event::Expire { key, old })
+                only(StoreEvent::Expire { key, old })
             }
             Op::Add {
                 key,
                 value,
                 initial,
-                lifetime,
+                ttl,
             } => {
                 let stored = match self.entries.get(&key) {
                     Some(entry) => entry.value.to_data(),
-                    None => arithmetic::initial(initial).ok_or(Refusal::TypeClash)?,
+                    None => arithmetic::initial(initial).ok_or(WriteRefusal::TypeClash)?,
                 };
                 let sum = arithmetic::add(stored, &value.to_data())?;
                 let told = is_number(&sum).then(|| Encoded::of(&sum));
-                let event = self.put(at, key, Encoded::of(&sum), lifetime)?;
+                let event = self.put(at, key, Encoded::of(&sum), ttl)?;
                 Ok((event, told))
             }
-            Op::Subtract {
-                key,
-                value,
-                lifetime,
-            } => {
-                let entry = self.entries.get(&key).ok_or(Refusal::NoSuchKey)?;
+            Op::Subtract { key, value, ttl } => {
+                let entry = self.entries.get(&key).ok_or(WriteRefusal::NoSuchKey)?;
                 let (left, taken) = arithmetic::subtract(entry.value.to_data(), &value.to_data())?;
                 let told = taken.map(|taken| Encoded::of(&taken));
                 let told = told.or_else(|| is_number(&left).then(|| Encoded::of(&left)));
-                let event = self.put(at, key, Encoded::of(&left), lifetime)?;
+                let event = self.put(at, key, Encoded::of(&left), ttl)?;
                 Ok((event, told))
             }
             Op::Clear => {
@@ -259,7 +247,7 @@ impl State {
                 self.changes += 1;
                 let old = self.entries.take().into_iter();
                 let old = old.map(|(key, entry)| (key, entry.value)).collect();
-                only(Event::Clear { old })
+                only(StoreEvent::Clear { old })
             }
         }
     }
@@ -269,10 +257,10 @@ impl State {
         at: Timestamp,
         key: Encoded,
         value: Encoded,
-        lifetime: Option<Timespan>,
-    ) -> Result<Event, Refusal> {
+        ttl: Option<Timespan>,
+    ) -> Result<StoreEvent, WriteRefusal> {
         if key.size() > MAX_KEY || value.size() > MAX_VALUE {
-            return Err(Refusal::TooLarge);
+            return Err(WriteRefusal::TooLarge);
         }
         // What the key holds is looked up where it matters.
         let room = self.limit.saturating_sub(self.entries.bytes() + key.size());
@@ -280,12 +268,11 @@ impl State {
             let held = self.entries.get(&key).map_or(0, |entry| entry.value.size());
             let more = value.size().saturating_sub(held);
             if more > room {
-                return Err(Refusal::Full);
+                return Err(WriteRefusal::Full);
             }
         }
-        let expires = lifetime.map(|lifetime| {
-            Timestamp::from_nanos(at.as_nanos().saturating_add(lifetime.as_nanos()))
-        });
+        let expires =
+            ttl.map(|ttl| Timestamp::from_nanos(at.as_nanos().saturating_add(ttl.as_nanos())));
         self.changes += 1;
         let entry = Entry {
             value: value.clone(),
@@ -299,7 +286,7 @@ impl State {
         if let Some(ends) = expires {
             self.deadlines.insert((ends, key.clone()));
         }
-        Ok(Event::Put {
+        Ok(StoreEvent::Put {
             key,
             value,
             expires,
@@ -307,13 +294,13 @@ impl State {
         })
     }
 
-    fn erase(&mut self, key: Encoded) -> Result<Event, Stop> {
+    fn erase(&mut self, key: Encoded) -> Result<StoreEvent, Stop> {
         let Some(old) = self.remove(&key) else {
             return Err(Stop::Unchanged(key));
         };
         self.changes += 1;
         let old = Some(old);
-        Ok(Event::Erase { key, old })
+        Ok(StoreEvent::Erase { key, old })
     }
 
     fn remove(&mut self, key: &Encoded) -> Option<Encoded> {
@@ -327,14 +314,14 @@ impl State {
 
 /// Why nothing changes.
 enum Stop {
-    Refused(Refusal),
+    Refused(WriteRefusal),
     /// The condition on this key does not hold.
     Unchanged(Encoded),
     Empty,
 }
 
-impl From<Refusal> for Stop {
-    fn from(refusal: Refusal) -> Self {
+impl From<WriteRefusal> for Stop {
+    fn from(refusal: WriteRefusal) -> Self {
         Self::Refused(refusal)
     }
 }

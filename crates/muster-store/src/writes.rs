@@ -1,4 +1,4 @@
-//! A node's writes on their way to the master: each is applied once, in order, or reported.
+//! A node's writes on their way to the primary: each is applied once, in order, or reported.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use muster_wire::Mono;
 
 use crate::op::{Answer, Op};
-use crate::protocol::{Results, Write};
+use crate::protocol::{Results, WriteBatch};
 use crate::{Encoded, Level};
 
 /// What the shell names a write with.
@@ -18,7 +18,7 @@ pub(crate) const WAITING: usize = 65_536;
 /// The bytes of their keys and values.
 pub(crate) const WAITING_BYTES: usize = 64 << 20;
 
-/// The writes that the master may be sent before it has answered.
+/// The writes that the primary may be sent before it has answered.
 const WINDOW: usize = 16_384;
 
 /// The bytes that are sent together; with as many waiting nobody waits for the answers to those before.
@@ -28,37 +28,40 @@ const TOGETHER: usize = 32 << 10;
 const RETRY: Duration = Duration::from_millis(500);
 const RETRY_MOST: Duration = Duration::from_secs(5);
 
+/// What became of a write: the primary's answer, or why there is none.
+pub type WriteOutcome = Result<Answer, WriteFailure>;
+
 /// A write that has come to its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Settled {
+pub struct SettledWrite {
     /// Which.
     pub token: Token,
     /// What became of it.
-    pub outcome: Result<Answer, Failure>,
+    pub outcome: WriteOutcome,
 }
 
-/// Why a write's outcome is not an [`Answer`] of the master.
+/// Why a write's outcome is not an [`Answer`] of the primary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum Failure {
-    /// It was not sent within its time, as there was no master: it was not applied and never will be.
-    #[error("no master within the deadline; the write was not applied")]
-    NoMaster,
+pub enum WriteFailure {
+    /// It was not sent within its time, as there was no primary: it was not applied and never will be.
+    #[error("no primary within the deadline; the write was not applied")]
+    NoPrimary,
     /// It was sent, and no answer came within its time: it was applied, or not.
     #[error("no answer within the deadline; the write may have been applied")]
     Unknown,
-    /// The master has applied it, and could not put it on disk within its time.
-    #[error("applied, but not on disk: the master's backend has failed")]
+    /// The primary has applied it, and could not put it on disk within its time.
+    #[error("applied, but not on disk: the primary's backend has failed")]
     NotDurable,
-    /// Too many writes wait for the master. It was not applied.
-    #[error("too many writes wait for the master")]
+    /// Too many writes wait for the primary. It was not applied.
+    #[error("too many writes wait for the primary")]
     TooMany,
     /// The store was closed. It was not applied.
     #[error("the store was closed")]
     Closed,
 }
 
-/// A write that no master was sent.
+/// A write that no primary was sent.
 #[derive(Debug)]
 pub(crate) struct Unsent {
     pub(crate) op: Op,
@@ -67,12 +70,12 @@ pub(crate) struct Unsent {
 }
 
 #[derive(Debug)]
-struct Waiting {
+struct QueuedWrite {
     op: Op,
     level: Level,
     token: Token,
     deadline: Mono,
-    /// What the master said, while the disk is waited for.
+    /// What the primary said, while the disk is waited for.
     answer: Option<Answer>,
     /// Its author has heard; it waits for those before it only.
     is_settled: bool,
@@ -83,17 +86,17 @@ struct Waiting {
 pub(crate) struct Writes {
     instance: u64,
     /// Sent, with consecutive numbers from `first_open`.
-    sent: VecDeque<Waiting>,
+    sent: VecDeque<QueuedWrite>,
     first_open: u64,
     /// How many of `sent` have an answer: the first ones.
     answered: usize,
-    unsent: VecDeque<Waiting>,
+    unsent: VecDeque<QueuedWrite>,
     bytes: usize,
     unsent_bytes: usize,
     /// When writes are sent again, if nothing comes.
     retry_at: Mono,
     retry: Duration,
-    settled: Vec<Settled>,
+    settled: Vec<SettledWrite>,
 }
 
 impl Writes {
@@ -117,12 +120,12 @@ impl Writes {
         let bytes = size(&op);
         let waiting = self.sent.len() + self.unsent.len();
         if waiting >= WAITING || self.bytes + bytes > WAITING_BYTES {
-            self.settle(token, Err(Failure::TooMany));
+            self.settle(token, Err(WriteFailure::TooMany));
             return;
         }
         self.bytes += bytes;
         self.unsent_bytes += bytes;
-        self.unsent.push_back(Waiting {
+        self.unsent.push_back(QueuedWrite {
             op,
             level,
             token,
@@ -132,9 +135,9 @@ impl Writes {
         });
     }
 
-    /// What the master is to be sent now. While it owes answers, small writes wait for them and go together:
+    /// What the primary is to be sent now. While it owes answers, small writes wait for them and go together:
     /// the faster it answers, the sooner they go.
-    pub(crate) fn send(&mut self, now: Mono) -> Option<Write> {
+    pub(crate) fn send(&mut self, now: Mono) -> Option<WriteBatch> {
         let owed = self.sent.len() - self.answered;
         if self.unsent.is_empty() || (owed > 0 && self.unsent_bytes < TOGETHER) {
             return None;
@@ -157,7 +160,7 @@ impl Writes {
     }
 
     /// A message of the sent writes from a place on, of some bytes at most.
-    fn message(&self, place: usize, most: usize) -> Option<Write> {
+    fn message(&self, place: usize, most: usize) -> Option<WriteBatch> {
         let mut bytes = 0;
         let ops = self.sent.iter().skip(place).take_while(|waiting| {
             let fits = bytes < most;
@@ -170,8 +173,8 @@ impl Writes {
         (!ops.is_empty()).then(|| self.write(place, ops))
     }
 
-    fn write(&self, place: usize, ops: Vec<(Op, Level)>) -> Write {
-        Write {
+    fn write(&self, place: usize, ops: Vec<(Op, Level)>) -> WriteBatch {
+        WriteBatch {
             instance: self.instance,
             first_open: self.first_open,
             number: self.first_open + place as u64,
@@ -179,7 +182,7 @@ impl Writes {
         }
     }
 
-    /// The master has answered; whether it misses writes, which are sent again by [`Writes::again`].
+    /// The primary has answered; whether it misses writes, which are sent again by [`Writes::again`].
     pub(crate) fn receive(&mut self, results: &Results, now: Mono) {
         let mut has_progress = false;
         for (place, answer) in results.answers.iter().enumerate() {
@@ -216,7 +219,7 @@ impl Writes {
         }
     }
 
-    /// Whether the master says that it has all that was sent, and its answers are missing.
+    /// Whether the primary says that it has all that was sent, and its answers are missing.
     fn owes(&self, next: u64) -> bool {
         let open = self.first_open + self.sent.len() as u64;
         self.answered < self.sent.len() && next <= open
@@ -240,7 +243,7 @@ impl Writes {
             let outcome = if number <= results.durable {
                 Ok(answer)
             } else {
-                Err(Failure::NotDurable)
+                Err(WriteFailure::NotDurable)
             };
             self.settle(token, outcome);
         }
@@ -248,7 +251,7 @@ impl Writes {
     }
 
     /// What is sent again because its answer does not come.
-    pub(crate) fn again(&mut self, now: Mono) -> Option<Write> {
+    pub(crate) fn again(&mut self, now: Mono) -> Option<WriteBatch> {
         if self.sent.is_empty() || now < self.retry_at {
             return None;
         }
@@ -261,7 +264,7 @@ impl Writes {
         Some(self.write(self.answered, Vec::new()))
     }
 
-    /// There is another master: what was not answered, or is not on disk, is sent to it from the first.
+    /// There is another primary: what was not answered, or is not on disk, is sent to it from the first.
     pub(crate) fn restart(&mut self, now: Mono) {
         self.answered = 0;
         for waiting in &mut self.sent {
@@ -279,15 +282,15 @@ impl Writes {
             if is_over {
                 self.bytes -= size(&waiting.op);
                 self.unsent_bytes -= size(&waiting.op);
-                over.push((waiting.token, Failure::NoMaster));
+                over.push((waiting.token, WriteFailure::NoPrimary));
             }
             !is_over
         });
         for waiting in &mut self.sent {
             if waiting.deadline <= now && !std::mem::replace(&mut waiting.is_settled, true) {
                 let failure = match waiting.answer.take() {
-                    None => Failure::Unknown,
-                    Some(_) => Failure::NotDurable,
+                    None => WriteFailure::Unknown,
+                    Some(_) => WriteFailure::NotDurable,
                 };
                 over.push((waiting.token, failure));
             }
@@ -305,7 +308,7 @@ impl Writes {
         }
     }
 
-    /// The writes that were not sent: for another master.
+    /// The writes that were not sent: for another primary.
     pub(crate) fn take_unsent(&mut self) -> Vec<(Unsent, Level)> {
         self.bytes -= std::mem::take(&mut self.unsent_bytes);
         let unsent = std::mem::take(&mut self.unsent).into_iter();
@@ -324,11 +327,11 @@ impl Writes {
     /// Settles all that waits: the store is closed.
     pub(crate) fn close(&mut self) {
         for waiting in std::mem::take(&mut self.unsent) {
-            self.settle(waiting.token, Err(Failure::Closed));
+            self.settle(waiting.token, Err(WriteFailure::Closed));
         }
         for waiting in std::mem::take(&mut self.sent) {
             if !waiting.is_settled {
-                self.settle(waiting.token, Err(Failure::Unknown));
+                self.settle(waiting.token, Err(WriteFailure::Unknown));
             }
         }
         *self = Self {
@@ -356,12 +359,12 @@ impl Writes {
     }
 
     /// What was settled since.
-    pub(crate) fn settled(&mut self) -> Vec<Settled> {
+    pub(crate) fn settled(&mut self) -> Vec<SettledWrite> {
         std::mem::take(&mut self.settled)
     }
 
-    fn settle(&mut self, token: Token, outcome: Result<Answer, Failure>) {
-        self.settled.push(Settled { token, outcome });
+    fn settle(&mut self, token: Token, outcome: Result<Answer, WriteFailure>) {
+        self.settled.push(SettledWrite { token, outcome });
     }
 }
 

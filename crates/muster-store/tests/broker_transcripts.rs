@@ -6,13 +6,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 
 use muster_data::Timestamp;
-use muster_store::broker::{
-    BrokerClone, BrokerClones, ClonesOutput, Command, Content, EVERYBODY, Entity,
-};
-use muster_store::op::{Answer, Op, Refusal};
+use muster_store::broker::{BrokerClone, BrokerClones, BrokerCommand, Content, EVERYBODY, Entity};
+use muster_store::op::{Answer, Op, WriteRefusal};
 use muster_store::{
-    CloneConfig, CloneOutput, Encoded, Entries, Failure, Level, Master, MasterConfig, MasterOutput,
-    Now, StoreName,
+    CloneConfig, Encoded, Entries, Level, Notice, Now, Output, Primary, PrimaryConfig, StoreName,
+    WriteFailure,
 };
 use muster_wire::envelope::{self, Envelope};
 use muster_wire::{EndpointId, Mono};
@@ -26,7 +24,7 @@ struct Said {
     is_of_master: bool,
     /// Whether the envelope is addressed to an endpoint.
     is_addressed: bool,
-    command: Command,
+    command: BrokerCommand,
     payload: Vec<u8>,
 }
 
@@ -59,7 +57,7 @@ fn capture(name: &str, master: &str) -> Capture {
         let is_of_master = frame["direction"] == master;
         let of = StoreName::of_broker_topic(topic);
         assert_eq!(of, Some(("kv", !is_of_master)));
-        let command = Command::decode(payload).unwrap();
+        let command = BrokerCommand::decode(payload).unwrap();
         assert_eq!(command.encode(), payload, "{frame}");
         said.push(Said {
             at: nanos(frame["t"].as_f64().unwrap()),
@@ -132,7 +130,7 @@ fn values(entries: &Entries) -> BTreeMap<Encoded, Encoded> {
 }
 
 /// A snapshot's state, which Broker has in no order.
-fn state(command: &Command) -> BTreeSet<&(Encoded, Encoded)> {
+fn state(command: &BrokerCommand) -> BTreeSet<&(Encoded, Encoded)> {
     match &command.content {
         Content::AckClone { state, .. } => state.iter().collect(),
         other => panic!("{other:?}"),
@@ -144,11 +142,11 @@ const STEP: u64 = 10_000_000;
 
 /// A Muster master in the place of the captured one.
 struct Stage {
-    master: Master,
+    master: Primary,
     clones: BrokerClones,
     now: u64,
     /// What was sent: to whom, and what.
-    sent: Vec<(Option<EndpointId>, Command)>,
+    sent: Vec<(Option<EndpointId>, BrokerCommand)>,
 }
 
 impl Stage {
@@ -156,7 +154,7 @@ impl Stage {
         let name = StoreName::new("kv").unwrap();
         let now = at(0);
         Self {
-            master: Master::in_memory(name, me.endpoint, 1, MasterConfig::default(), now),
+            master: Primary::in_memory(name, me.endpoint, 1, PrimaryConfig::default(), now),
             clones: BrokerClones::new(me, 1 << 20, now.mono),
             now: 0,
             sent: Vec::new(),
@@ -170,7 +168,7 @@ impl Stage {
             stage.write(Op::Put {
                 key: key.clone(),
                 value: value.clone(),
-                lifetime: None,
+                ttl: None,
             });
         }
         stage
@@ -178,19 +176,23 @@ impl Stage {
 
     fn collect(&mut self) {
         while let Some(output) = self.master.poll() {
-            if let MasterOutput::Changed(change) = output {
+            if let Output::Changed(change) = output {
                 self.clones.changed(&change, at(self.now));
             }
         }
         while let Some(output) = self.clones.poll() {
             let sent = match output {
-                ClonesOutput::Broadcast(bytes) => (None, Command::decode(&bytes).unwrap()),
-                ClonesOutput::Send(to, bytes) => (Some(to), Command::decode(&bytes).unwrap()),
-                ClonesOutput::Snapshot(snapshot) => {
+                Output::BrokerBroadcast(bytes) => (None, BrokerCommand::decode(&bytes).unwrap()),
+                Output::BrokerToClone(to, bytes) => {
+                    (Some(to), BrokerCommand::decode(&bytes).unwrap())
+                }
+                Output::BrokerSnapshot(snapshot) => {
                     let to = snapshot.command.receiver.endpoint;
                     (Some(to), snapshot.command)
                 }
-                ClonesOutput::Attached(_) | ClonesOutput::Refused(..) => continue,
+                Output::Notice(Notice::BrokerCloneAttached(_) | Notice::BrokerWriteRefused(..)) => {
+                    continue;
+                }
                 other => panic!("{other:?}"),
             };
             self.sent.push(sent);
@@ -208,7 +210,7 @@ impl Stage {
     }
 
     fn write(&mut self, op: Op) {
-        self.master.write(op, Level::Applied, at(self.now));
+        self.master.write(op, Level::Applied, 0, None, at(self.now));
         self.collect();
     }
 
@@ -251,7 +253,7 @@ impl Stage {
         events.map(|(_, command)| command.encode()).collect()
     }
 
-    fn snapshots(&self) -> Vec<&Command> {
+    fn snapshots(&self) -> Vec<&BrokerCommand> {
         let sent = self.sent.iter().map(|(_, command)| command);
         sent.filter(|command| matches!(command.content, Content::AckClone { .. }))
             .collect()
@@ -281,7 +283,7 @@ fn a_muster_master_says_what_brokers_said() {
         assert_eq!(state(ours), state(recorded), "{name}");
         let (events, expected) = (stage.events(), events_in_place(&capture, ours));
         for (event, expected) in events.iter().zip(&expected) {
-            let read = |bytes: &[u8]| Command::decode(bytes).unwrap();
+            let read = |bytes: &[u8]| BrokerCommand::decode(bytes).unwrap();
             assert_eq!(
                 event,
                 expected,
@@ -305,7 +307,7 @@ fn a_muster_master_says_what_brokers_said() {
 
 /// The captured master's events, numbered as if it had begun with the offset of our snapshot: it may have had
 /// clones before.
-fn events_in_place(capture: &Capture, ours: &Command) -> Vec<Vec<u8>> {
+fn events_in_place(capture: &Capture, ours: &BrokerCommand) -> Vec<Vec<u8>> {
     let recorded = capture.snapshot().command.number;
     if recorded == ours.number {
         return capture.events(true);
@@ -342,8 +344,8 @@ fn brokers_clone_is_served() {
 struct Follower {
     clone: BrokerClone,
     now: u64,
-    sent: Vec<Command>,
-    outcomes: HashMap<u64, Result<Answer, Failure>>,
+    sent: Vec<BrokerCommand>,
+    outcomes: HashMap<u64, Result<Answer, WriteFailure>>,
 }
 
 impl Follower {
@@ -359,10 +361,10 @@ impl Follower {
     fn collect(&mut self) {
         while let Some(output) = self.clone.poll() {
             match output {
-                CloneOutput::Find(bytes) | CloneOutput::Send(_, bytes) => {
-                    self.sent.push(Command::decode(&bytes).unwrap());
+                Output::BrokerFind(bytes) | Output::BrokerToMaster(_, bytes) => {
+                    self.sent.push(BrokerCommand::decode(&bytes).unwrap());
                 }
-                CloneOutput::Settled(settled) => {
+                Output::Settled(settled) => {
                     self.outcomes.insert(settled.token, settled.outcome);
                 }
                 _ => {}
@@ -379,7 +381,7 @@ impl Follower {
     }
 
     /// Writes what the captured clone wrote, under its number as a token; what is sent.
-    fn write(&mut self, command: &Command) -> Command {
+    fn write(&mut self, command: &BrokerCommand) -> BrokerCommand {
         let now = at(self.now).mono;
         let op = op(&command.content);
         self.clone
@@ -388,7 +390,7 @@ impl Follower {
         self.sent.last().unwrap().clone()
     }
 
-    fn hears(&mut self, command: Command) {
+    fn hears(&mut self, command: BrokerCommand) {
         self.clone.receive(command, at(self.now));
         self.collect();
     }
@@ -401,55 +403,34 @@ impl Follower {
 fn op(content: &Content) -> Op {
     match content.clone() {
         Content::Put {
-            key,
-            value,
-            lifetime,
-            ..
-        } => Op::Put {
-            key,
-            value,
-            lifetime,
-        },
+            key, value, ttl, ..
+        } => Op::Put { key, value, ttl },
         Content::PutUnique {
-            key,
-            value,
-            lifetime,
-            ..
-        } => Op::PutUnique {
-            key,
-            value,
-            lifetime,
-        },
+            key, value, ttl, ..
+        } => Op::PutUnique { key, value, ttl },
         Content::Erase { key, .. } => Op::Erase { key },
         Content::Add {
             key,
             value,
             initial,
-            lifetime,
+            ttl,
             ..
         } => Op::Add {
             key,
             value,
             initial,
-            lifetime,
+            ttl,
         },
         Content::Subtract {
-            key,
-            value,
-            lifetime,
-            ..
-        } => Op::Subtract {
-            key,
-            value,
-            lifetime,
-        },
+            key, value, ttl, ..
+        } => Op::Subtract { key, value, ttl },
         Content::Clear { .. } => Op::Clear,
         other => panic!("{other:?}"),
     }
 }
 
 /// Who waits for the result of a conditional put, and the number that it repeats.
-fn request(command: &mut Command) -> Option<(&mut Entity, &mut u64)> {
+fn request(command: &mut BrokerCommand) -> Option<(&mut Entity, &mut u64)> {
     match &mut command.content {
         Content::PutUnique { who, request, .. } | Content::PutUniqueResult { who, request, .. } => {
             Some((who, request))
@@ -503,7 +484,7 @@ fn a_muster_clone_writes_and_reads_what_brokers_did() {
         let expected = expected.master.state().entries();
         assert_eq!(values(follower.clone.entries()), values(expected), "{name}");
         assert_eq!(follower.outcomes.len(), writes.len(), "{name}");
-        let refused = Ok(Answer::Refused(Refusal::Backend));
+        let refused = Ok(Answer::Refused(WriteRefusal::Backend));
         for said in &writes {
             let number = said.command.number;
             let outcome = &follower.outcomes[&number];

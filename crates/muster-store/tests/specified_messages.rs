@@ -2,8 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use muster_data::{Kind, Timespan};
-use muster_store::op::{Answer, Change, Event, Op, Writer};
-use muster_store::protocol::{Changes, Chunk, Message, Query, Reply, Results, Write};
+use muster_store::op::{Answer, Change, Op, StoreEvent, Writer};
+use muster_store::protocol::{Changes, Chunk, Query, Reply, Results, StoreMessage, WriteBatch};
 use muster_store::{Encoded, Entry, Level, StoreName};
 use muster_wire::EndpointId;
 
@@ -45,7 +45,7 @@ fn count(number: u64) -> Encoded {
 }
 
 /// The examples in the order of the document.
-fn examples() -> Vec<Message> {
+fn examples() -> Vec<StoreMessage> {
     let mut writer = [0; 16];
     (writer[6], writer[8], writer[15]) = (0x40, 0x80, 0x0b);
     let writer = Writer {
@@ -58,21 +58,27 @@ fn examples() -> Vec<Message> {
         changed: 2,
     };
     vec![
-        Message::Missing { life: 0, from: 1 },
-        Message::Alive { life: 7, last: 2 },
-        Message::Fetch {
+        StoreMessage::Missing {
+            timeline: 0,
+            from: 1,
+        },
+        StoreMessage::Alive {
+            timeline: 7,
+            last: 2,
+        },
+        StoreMessage::Fetch {
             instance: 5,
             after: None,
         },
-        Message::Chunk(Chunk {
+        StoreMessage::Chunk(Chunk {
             instance: 5,
-            life: 7,
+            timeline: 7,
             as_of: 2,
             after: None,
             entries: vec![(key(), entry)],
             is_last: true,
         }),
-        Message::Write(Write {
+        StoreMessage::Write(WriteBatch {
             instance: 5,
             first_open: 1,
             number: 1,
@@ -82,20 +88,20 @@ fn examples() -> Vec<Message> {
                         key: key(),
                         value: count(2),
                         initial: Kind::Count,
-                        lifetime: Some(Timespan::from_nanos(60_000_000_000)),
+                        ttl: Some(Timespan::from_nanos(60_000_000_000)),
                     },
                     Level::Durable,
                 ),
                 (Op::Erase { key: key() }, Level::Applied),
             ],
         }),
-        Message::Changes(Changes {
-            life: 7,
+        StoreMessage::Changes(Changes {
+            timeline: 7,
             changes: vec![
                 Change {
                     number: 3,
                     writer: Some(writer),
-                    event: Event::Put {
+                    event: StoreEvent::Put {
                         key: key(),
                         value: count(3),
                         expires: Some(muster_data::Timestamp::from_nanos(1_000)),
@@ -105,16 +111,16 @@ fn examples() -> Vec<Message> {
                 Change {
                     number: 4,
                     writer: Some(writer),
-                    event: Event::Erase {
+                    event: StoreEvent::Erase {
                         key: key(),
                         old: None,
                     },
                 },
             ],
         }),
-        Message::Results(Results {
+        StoreMessage::Results(Results {
             instance: 5,
-            life: 7,
+            timeline: 7,
             next: 3,
             durable: 1,
             failed: 0,
@@ -130,13 +136,13 @@ fn examples() -> Vec<Message> {
                 },
             ],
         }),
-        Message::Query {
+        StoreMessage::Query {
             request: 9,
             query: Query::Get(key()),
         },
-        Message::Reply {
+        StoreMessage::Reply {
             request: 9,
-            life: 7,
+            timeline: 7,
             last: 4,
             reply: Reply::Entry(None),
         },
@@ -149,9 +155,9 @@ fn the_examples_are_what_is_written_and_read() {
     let (specified, examples) = (specified(), examples());
     for (bytes, message) in specified.iter().zip(&examples) {
         assert_eq!(*bytes, message.encode(&name), "{message:?}");
-        assert_eq!(Message::decode(bytes).unwrap(), *message);
-        let for_master = message.is_for_master();
-        assert_eq!(Message::addressee(bytes), Some(("a/b", for_master)));
+        assert_eq!(StoreMessage::decode(bytes).unwrap(), *message);
+        let for_primary = message.is_for_primary();
+        assert_eq!(StoreMessage::addressee(bytes), Some(("a/b", for_primary)));
     }
     assert_eq!(specified.len(), examples.len());
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use muster_store::StoreName;
+use muster_store::{Commit, StoreName};
 use muster_wire::EndpointId;
 
 /// Something that happens to a node.
@@ -35,37 +35,66 @@ pub(crate) enum Item {
         life: u64,
         peer: EndpointId,
     },
-    /// A message for a node's store arrives.
-    StoreMessage {
+    /// Something happens to a node's store.
+    Store {
         node: usize,
         life: u64,
-        from: EndpointId,
-        bytes: Vec<u8>,
-        /// It only says that a master lives, and comes again and again.
-        is_routine: bool,
-    },
-    /// A store's timer is due.
-    StoreWake {
-        node: usize,
-        life: u64,
-        store: StoreName,
+        item: StoreItem,
     },
     /// A node's timer is due.
     Wake { node: usize, life: u64 },
 }
 
+/// Something that happens to a node's store.
+#[derive(Debug, Clone)]
+pub(crate) enum StoreItem {
+    /// A message of Muster's protocol arrives.
+    Message {
+        from: EndpointId,
+        bytes: Vec<u8>,
+        /// It only says that a primary lives, and comes again and again.
+        is_routine: bool,
+    },
+    /// A command of Broker's protocol arrives.
+    BrokerCommand {
+        store: StoreName,
+        for_master: bool,
+        bytes: Vec<u8>,
+    },
+    /// The topic of Broker's clones is listened to.
+    Listening { store: StoreName },
+    /// The disk has been read.
+    Loaded { store: StoreName, limit: usize },
+    /// The disk has done its work.
+    Committed { store: StoreName, commit: Commit },
+    /// The timer is due.
+    Wake { store: StoreName },
+}
+
 impl Item {
     /// Whether something goes on by itself; timers may be periodic for ever.
     pub(crate) fn is_activity(&self) -> bool {
-        !matches!(
-            self,
-            Self::Wake { .. }
-                | Self::StoreWake { .. }
-                | Self::StoreMessage {
-                    is_routine: true,
-                    ..
-                }
-        )
+        match self {
+            Self::Wake { .. } => false,
+            Self::Store { item, .. } => item.is_activity(),
+            Self::PeerAdded { .. }
+            | Self::PeerLost { .. }
+            | Self::Arrival { .. }
+            | Self::Feed { .. }
+            | Self::Written { .. }
+            | Self::Pong { .. } => true,
+        }
+    }
+}
+
+impl StoreItem {
+    fn is_activity(&self) -> bool {
+        match self {
+            Self::Message { is_routine, .. } => !is_routine,
+            Self::Loaded { .. } | Self::Committed { .. } => true,
+            // Nobody of Broker is there: a clone that looks for one does so for ever.
+            Self::BrokerCommand { .. } | Self::Listening { .. } | Self::Wake { .. } => false,
+        }
     }
 }
 

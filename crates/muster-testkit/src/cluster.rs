@@ -43,6 +43,7 @@ pub struct Cluster {
     seed: u64,
     random: Random,
     latency: RangeInclusive<Duration>,
+    disk_latency: RangeInclusive<Duration>,
     batch: usize,
     batch_every: Duration,
     /// Simulated nanoseconds.
@@ -141,6 +142,7 @@ impl Cluster {
             seed: 1,
             random: Random::new(1),
             latency: Duration::from_millis(1)..=Duration::from_millis(20),
+            disk_latency: Duration::from_micros(200)..=Duration::from_millis(20),
             batch: 64,
             batch_every: Duration::from_millis(1),
             now: 0,

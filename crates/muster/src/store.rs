@@ -1,6 +1,6 @@
 //! Data stores: state that authors share without knowing where it lives.
 //!
-//! A [`Store`] works the same on the endpoint that holds the master and on every other one. What a store
+//! A [`Store`] works the same on the endpoint that holds the primary and on every other one. What a store
 //! keeps, and who orders its changes, is [`muster_store`]'s affair; here are its clock, its tasks and its
 //! messages.
 //!
@@ -19,30 +19,29 @@
 //! # }
 //! ```
 
-mod broker;
 mod disk;
 mod error;
 mod handle;
 mod host;
 mod options;
 mod registry;
-mod report;
 mod rival;
 mod synced;
+mod topics;
 mod watch;
 
 pub use muster_store::{
-    Backend, BackendError, Commit, Copy, Encoded, Entry, FailureMode, Freshness, JournalMode, Kept,
-    KeptWriter, Level, MemoryBackend, Revision, Sqlite, SqliteOptions, StoreName, StoreNameError,
-    Synchronous, Write, arithmetic,
+    Backend, BackendError, BackendWrite, CloneReport, Commit, CopyMode, Encoded, Entry,
+    FailureMode, Freshness, JournalMode, Level, MemoryBackend, Persisted, PersistedWriter,
+    PrimaryReport, Revision, Sqlite, SqliteOptions, StoreName, StoreNameError, StorePart,
+    StoreReport, Synchronous, arithmetic,
 };
 
 pub use error::{OpenError, StoreError, StoreErrorKind};
 pub use handle::{Read, Store, Swapped, Versioned};
-pub use options::{CloneOptions, MasterOptions};
-pub use report::{CloneReport, MasterReport, StorePart, StoreReport};
+pub use options::{CloneOptions, PrimaryOptions};
 pub use synced::{SyncedChange, SyncedSet, SyncedTable};
 pub use watch::{Scope, Watch, WatchEvent};
 
-pub(crate) use host::Done;
+pub(crate) use host::{AskToOpen, Completion};
 pub(crate) use registry::Stores;

@@ -25,11 +25,11 @@ mod support;
 use std::time::Duration;
 
 use muster::store::{
-    CloneOptions, Freshness, MasterOptions, Revision, Scope, Store, StoreErrorKind, StoreName,
+    CloneOptions, Freshness, PrimaryOptions, Revision, Scope, Store, StoreErrorKind, StoreName,
     WatchEvent,
 };
 use muster::{Endpoint, EndpointConfig};
-use muster_store::op::Refusal;
+use muster_store::op::WriteRefusal;
 
 use support::{Broker, Program, RETRY, listening, named, within};
 
@@ -73,8 +73,8 @@ impl Broker {
 }
 
 async fn master(endpoint: &Endpoint) -> Store {
-    let options = MasterOptions::default();
-    endpoint.open_master(&name(), options).await.unwrap()
+    let options = PrimaryOptions::default();
+    endpoint.open_primary(&name(), options).await.unwrap()
 }
 
 async fn clone(endpoint: &Endpoint) -> Store<String, u64> {
@@ -166,7 +166,7 @@ async fn a_muster_clone_follows_and_writes_to_brokers_master() {
     within(store.attached()).await.unwrap();
     assert_eq!(store.get("early").await.unwrap(), Some(1));
     assert_eq!(store.freshness(), Freshness::Fresh);
-    assert!(!store.is_master() && store.master().is_some());
+    assert!(!store.is_primary() && store.primary().is_some());
     let mut watch = store.watch(Scope::key("w"));
     assert_eq!(watch.next().await.unwrap(), WatchEvent::Synced);
     // Whoever has awaited a write reads it at once, and the master has it.
@@ -182,9 +182,12 @@ async fn a_muster_clone_follows_and_writes_to_brokers_master() {
     assert!(within(store.erase("early")).await.unwrap());
     assert!(!within(store.erase("early")).await.unwrap());
     let clash = within(store.append("x", "text")).await.unwrap_err();
-    assert_eq!(*clash.kind(), StoreErrorKind::Refused(Refusal::TypeClash));
+    assert_eq!(
+        *clash.kind(),
+        StoreErrorKind::Refused(WriteRefusal::TypeClash)
+    );
     let swap = store.swap("x", Revision::ABSENT, Some(&1u64)).await;
-    let unsupported = StoreErrorKind::Refused(Refusal::Unsupported);
+    let unsupported = StoreErrorKind::Refused(WriteRefusal::Unsupported);
     assert_eq!(*swap.unwrap_err().kind(), unsupported);
     let durable = store.clone().durable().put("x", &1u64).await;
     assert_eq!(*durable.unwrap_err().kind(), unsupported);
@@ -214,7 +217,7 @@ async fn brokers_master_that_is_started_anew_is_followed() {
     let mut broker = peered(&program, &endpoint, "master").await;
     let store = clone(&endpoint).await;
     within(store.put("x", &1u64)).await.unwrap();
-    let first = store.master();
+    let first = store.primary();
     assert_eq!(broker.asks("dump").await, "dump x=1");
     drop(broker);
     until(async || endpoint.peers().len(), 0).await;
@@ -229,7 +232,7 @@ async fn brokers_master_that_is_started_anew_is_followed() {
     until(async || store.get("x").await.unwrap(), None).await;
     within(store.put("z", &3u64)).await.unwrap();
     assert_eq!(broker.asks("get z").await, "value 3");
-    assert_ne!(store.master(), first);
+    assert_ne!(store.primary(), first);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -252,7 +255,7 @@ async fn a_muster_master_wins() {
     let address = listening(&one).await;
     within(two.peer(&address, RETRY)).await.unwrap();
     until(async || store.get("from-muster").await.unwrap(), Some(2)).await;
-    assert_eq!(store.master(), Some(two.id()));
+    assert_eq!(store.primary(), Some(two.id()));
     let (key, old) = ("from-broker".to_owned(), 1);
     let erase = WatchEvent::Erase { key, old };
     assert_eq!(within(watch.next()).await.unwrap(), erase);

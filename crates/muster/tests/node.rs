@@ -206,7 +206,7 @@ async fn a_store_is_where_the_layout_puts_it_and_outlives_its_nodes() {
         let worker = start("worker").await;
         let store = worker.store("a/b").persistent().open().await.unwrap();
         let store = store.typed::<String, u64>();
-        assert!(!store.is_master());
+        assert!(!store.is_primary());
         let put = store.clone().within(Duration::from_secs(20));
         let put = tokio::spawn(async move { put.increment("runs", &1u64).await });
         let manager = start("manager").await;

@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use muster::store::{Backend, MasterOptions, Sqlite, SqliteOptions, StoreName};
+use muster::store::{Backend, PrimaryOptions, Sqlite, SqliteOptions, StoreName};
 use muster::{Endpoint, EndpointConfig};
 
 /// Names the file in the process that is killed.
@@ -26,12 +26,12 @@ async fn the_process_that_is_killed() {
         return;
     };
     let endpoint = Endpoint::start(EndpointConfig::default()).unwrap();
-    let options = MasterOptions {
+    let options = PrimaryOptions {
         backend: Some(Box::new(Sqlite::new(file, SqliteOptions::default()))),
-        ..MasterOptions::default()
+        ..PrimaryOptions::default()
     };
     let name = StoreName::new("crash").unwrap();
-    let store = endpoint.open_master(&name, options).await.unwrap();
+    let store = endpoint.open_primary(&name, options).await.unwrap();
     let begin = store.size().await.unwrap();
     let store = store.durable();
     let lanes = (0..AT_ONCE).map(|lane| {

@@ -1,4 +1,4 @@
-//! Stores over real sockets: masters and clones on endpoints of a mesh, and what happens when they go.
+//! Stores over real sockets: primaries and clones on endpoints of a mesh, and what happens when they go.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use muster::store::{
-    CloneOptions, Copy, Freshness, MasterOptions, MemoryBackend, Read, Revision, Scope, Store,
+    CloneOptions, CopyMode, Freshness, MemoryBackend, PrimaryOptions, Read, Revision, Scope, Store,
     StoreErrorKind, StoreName, StorePart, Swapped, SyncedSet, SyncedTable, WatchEvent,
 };
 use muster::{Endpoint, EndpointConfig, Exposure, Forwarding};
@@ -49,9 +49,9 @@ async fn star() -> (Endpoint, [Endpoint; 2]) {
     (relay, leaves)
 }
 
-async fn master(endpoint: &Endpoint) -> Store {
-    let options = MasterOptions::default();
-    endpoint.open_master(&name(), options).await.unwrap()
+async fn primary(endpoint: &Endpoint) -> Store {
+    let options = PrimaryOptions::default();
+    endpoint.open_primary(&name(), options).await.unwrap()
 }
 
 async fn clone(endpoint: &Endpoint) -> Store {
@@ -78,8 +78,8 @@ struct Host {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_node_reads_and_writes_the_same() {
     let (relay, [one, two]) = star().await;
-    // The master is at a leaf: nobody needs to know where.
-    let stores = [master(&one).await, clone(&two).await, clone(&relay).await];
+    // The primary is at a leaf: nobody needs to know where.
+    let stores = [primary(&one).await, clone(&two).await, clone(&relay).await];
     let host = Host {
         address: "10.0.0.1".parse().unwrap(),
         seen: 3,
@@ -98,7 +98,7 @@ async fn every_node_reads_and_writes_the_same() {
         assert!(store.exists("host 0").await.unwrap());
         assert!(!store.exists("host 7").await.unwrap());
     }
-    assert_eq!(stores[1].master(), Some(one.id()));
+    assert_eq!(stores[1].primary(), Some(one.id()));
     assert!(matches!(
         stores[1]
             .typed::<String, u64>()
@@ -113,7 +113,7 @@ async fn every_node_reads_and_writes_the_same() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn operations_of_all_kinds() {
     let (relay, [one, _]) = star().await;
-    let _master = master(&relay).await;
+    let _primary = primary(&relay).await;
     let store = clone(&one).await;
     let counts = store.typed::<String, u64>();
     assert_eq!(within(counts.increment("n", &2u64)).await.unwrap(), 2);
@@ -182,7 +182,7 @@ async fn operations_of_all_kinds() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_of_many_wins() {
     let (relay, [one, two]) = star().await;
-    let stores = [master(&relay).await, clone(&one).await, clone(&two).await];
+    let stores = [primary(&relay).await, clone(&one).await, clone(&two).await];
     let mut tasks = Vec::new();
     for round in 0..50u64 {
         for store in &stores {
@@ -206,9 +206,9 @@ async fn one_of_many_wins() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_watch_begins_with_what_is_there_and_misses_nothing() {
     let (relay, [one, _]) = star().await;
-    let master = master(&relay).await;
-    master.put("a/1", &1u64).await.unwrap();
-    master.put("b/1", &1u64).await.unwrap();
+    let primary = primary(&relay).await;
+    primary.put("a/1", &1u64).await.unwrap();
+    primary.put("b/1", &1u64).await.unwrap();
     let store = clone(&one).await.typed::<String, u64>();
     let mut watch = store.watch(Scope::prefix("a/"));
     let mut next = async || within(watch.next()).await.unwrap();
@@ -221,9 +221,9 @@ async fn a_watch_begins_with_what_is_there_and_misses_nothing() {
         }
     );
     assert_eq!(next().await, WatchEvent::Synced);
-    master.put("b/1", &2u64).await.unwrap();
-    master.put("a/1", &2u64).await.unwrap();
-    master
+    primary.put("b/1", &2u64).await.unwrap();
+    primary.put("a/1", &2u64).await.unwrap();
+    primary
         .put_for("a/2", &3u64, Duration::from_millis(50))
         .await
         .unwrap();
@@ -243,17 +243,17 @@ async fn a_watch_begins_with_what_is_there_and_misses_nothing() {
         }
     );
     assert_eq!(next().await, WatchEvent::Expire { key: other, old: 3 });
-    master.clear().await.unwrap();
+    primary.clear().await.unwrap();
     assert_eq!(next().await, WatchEvent::Erase { key, old: 2 });
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whoever_has_no_copy_asks_the_master() {
+async fn whoever_has_no_copy_asks_the_primary() {
     let (relay, [one, _]) = star().await;
-    let master = master(&relay).await;
-    master.put("a", &1u64).await.unwrap();
+    let primary = primary(&relay).await;
+    primary.put("a", &1u64).await.unwrap();
     let mut options = CloneOptions::default();
-    options.config.copy = Copy::Nothing;
+    options.config.copy = CopyMode::None;
     let store = one.open_clone(&name(), options).await.unwrap();
     assert_eq!(within(store.get("a")).await.unwrap(), Some(Data::Count(1)));
     store.put("b", &2u64).await.unwrap();
@@ -265,43 +265,43 @@ async fn whoever_has_no_copy_asks_the_master() {
 async fn two_leaves_share_a_store_over_one_peering() {
     let [one, two] = [start(Forwarding::Leaf), start(Forwarding::Leaf)];
     let address = listening(&one).await;
-    let master = master(&one).await;
+    let primary = primary(&one).await;
     within(two.peer(&address, RETRY)).await.unwrap();
     let store = clone(&two).await;
     within(store.put("a", &1u64)).await.unwrap();
-    assert_eq!(master.get("a").await.unwrap(), Some(Data::Count(1)));
+    assert_eq!(primary.get("a").await.unwrap(), Some(Data::Count(1)));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_a_master_operations_say_so_and_a_late_one_is_found() {
+async fn without_a_primary_operations_say_so_and_a_late_one_is_found() {
     let (relay, [one, _]) = star().await;
     let store = clone(&one).await;
     let hasty = store.clone().within(Duration::from_millis(200));
     let error = hasty.get("a").await.unwrap_err();
-    assert_eq!(*error.kind(), StoreErrorKind::NoMaster);
+    assert_eq!(*error.kind(), StoreErrorKind::NoPrimary);
     let error = hasty.put("a", &1u64).await.unwrap_err();
     assert!(error.is_not_applied());
     assert_eq!(store.freshness(), Freshness::Unattached);
     let patient = store.clone();
     let put = tokio::spawn(async move { patient.put("b", &2u64).await });
-    let master = master(&relay).await;
+    let primary = primary(&relay).await;
     within(put).await.unwrap().unwrap();
-    assert_eq!(master.get("b").await.unwrap(), Some(Data::Count(2)));
-    assert_eq!(master.get("a").await.unwrap(), None);
+    assert_eq!(primary.get("b").await.unwrap(), Some(Data::Count(2)));
+    assert_eq!(primary.get("a").await.unwrap(), None);
     let fresh = store.reading(Read::Fresh);
     assert_eq!(fresh.get("b").await.unwrap(), Some(Data::Count(2)));
 }
 
-/// The story: a C++ clone ignores a master that was restarted for ever, and keeps its old content.
+/// The story: a C++ clone ignores a primary that was restarted for ever, and keeps its old content.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_master_that_restarts_elsewhere_is_followed_and_keeps_what_was_durable() {
+async fn a_primary_that_restarts_elsewhere_is_followed_and_keeps_what_was_durable() {
     let (relay, [one, two]) = star().await;
     let shelf = MemoryBackend::default();
-    let options = || MasterOptions {
+    let options = || PrimaryOptions {
         backend: Some(Box::new(shelf.clone())),
-        ..MasterOptions::default()
+        ..PrimaryOptions::default()
     };
-    let first = one.open_master(&name(), options()).await.unwrap();
+    let first = one.open_primary(&name(), options()).await.unwrap();
     let store = clone(&relay).await;
     within(store.clone().durable().put("a", &1u64))
         .await
@@ -311,32 +311,32 @@ async fn a_master_that_restarts_elsewhere_is_followed_and_keeps_what_was_durable
     drop(one);
     let during = store.clone();
     let put = tokio::spawn(async move { during.durable().increment("a", &1u64).await });
-    let second = two.open_master(&name(), options()).await.unwrap();
+    let second = two.open_primary(&name(), options()).await.unwrap();
     let sum = within(put).await.unwrap().unwrap();
     assert_eq!(sum, Data::Count(2));
     assert_eq!(second.get("b").await.unwrap(), Some(Data::Count(2)));
     until(async || store.get("b").await.unwrap(), Some(Data::Count(2))).await;
-    assert_eq!(store.master(), Some(two.id()));
+    assert_eq!(store.primary(), Some(two.id()));
     assert!(second.close().await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn reports_tell_of_failures_and_of_lost_masters() {
+async fn reports_tell_of_failures_and_of_lost_primaries() {
     let (relay, [one, _]) = star().await;
     let disk = MemoryBackend::default();
-    let options = MasterOptions {
+    let options = PrimaryOptions {
         backend: Some(Box::new(disk.clone())),
-        ..MasterOptions::default()
+        ..PrimaryOptions::default()
     };
-    let master = one.open_master(&name(), options).await.unwrap();
+    let primary = one.open_primary(&name(), options).await.unwrap();
     let mut options = CloneOptions::default();
     options.config.stale_interval = Duration::from_millis(100);
-    options.config.master_timeout = Duration::from_millis(100);
+    options.config.primary_timeout = Duration::from_millis(100);
     let store = relay.open_clone(&name(), options).await.unwrap().durable();
     within(store.put("a", &1u64)).await.unwrap();
     let part = |endpoint: &Endpoint| endpoint.store_reports().remove(0).part;
     let kept = |endpoint: &Endpoint| match part(endpoint) {
-        StorePart::Master(report) => (report.failures, report.is_failing),
+        StorePart::Primary(report) => (report.failures, report.is_failing),
         other => panic!("{other:?}"),
     };
     let report = one.store_reports().remove(0);
@@ -349,28 +349,28 @@ async fn reports_tell_of_failures_and_of_lost_masters() {
     disk.mend();
     until(async || kept(&one).1, false).await;
     match part(&one) {
-        StorePart::Master(report) => {
+        StorePart::Primary(report) => {
             assert_eq!((report.backend, report.writers), ("test", 1));
-            assert_eq!(report.unkept, 0);
+            assert_eq!(report.pending_commits, 0);
         }
         other => panic!("{other:?}"),
     }
     let clone = |endpoint: &Endpoint| match part(endpoint) {
-        StorePart::Clone(report) => (report.freshness, report.missing, report.master),
+        StorePart::Clone(report) => (report.freshness, report.missing, report.primary),
         other => panic!("{other:?}"),
     };
     until(async || clone(&relay).1, 0).await;
     assert_eq!(clone(&relay).2, Some(one.id()));
-    drop(master);
+    drop(primary);
     one.shut_down().await;
     until(async || clone(&relay).0, Freshness::Stale).await;
     assert_eq!(one.store_reports(), []);
 }
 
-/// Endpoints that meet with a master each: in a mesh, and two leaves, which speak version 1 with one another as Broker
+/// Endpoints that meet with a primary each: in a mesh, and two leaves, which speak version 1 with one another as Broker
 /// does.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_masters_of_one_name_notice_one_another() {
+async fn two_primaries_of_one_name_notice_one_another() {
     let start = |forwarding| {
         let mut config = EndpointConfig {
             forwarding,
@@ -381,12 +381,12 @@ async fn two_masters_of_one_name_notice_one_another() {
         Endpoint::start(config).unwrap()
     };
     let rival = |endpoint: &Endpoint| match endpoint.store_reports().remove(0).part {
-        StorePart::Master(report) => report.rival,
+        StorePart::Primary(report) => report.rival,
         other => panic!("{other:?}"),
     };
     for forwarding in [Forwarding::Relay, Forwarding::Leaf] {
         let [one, two] = [start(forwarding), start(forwarding)];
-        let _masters = [master(&one).await, master(&two).await];
+        let _primaries = [primary(&one).await, primary(&two).await];
         assert_eq!((rival(&one), rival(&two)), (None, None));
         let address = listening(&one).await;
         within(two.peer(&address, RETRY)).await.unwrap();
@@ -395,7 +395,7 @@ async fn two_masters_of_one_name_notice_one_another() {
         // One that opens later is told at once.
         let third = start(Forwarding::Leaf);
         within(third.peer(&address, RETRY)).await.unwrap();
-        let _master = master(&third).await;
+        let _primary = primary(&third).await;
         assert!(rival(&third).is_some());
         third.shut_down().await;
         two.shut_down().await;
@@ -407,9 +407,9 @@ async fn two_masters_of_one_name_notice_one_another() {
 async fn a_synced_table_is_a_plain_map_on_every_node() {
     let (relay, [one, two]) = star().await;
     let first = SyncedTable::new(clone(&one).await.typed::<String, u64>());
-    // Before anybody has the master.
+    // Before anybody has the primary.
     first.insert(&"early".to_owned(), &1);
-    let _master = master(&relay).await;
+    let _primary = primary(&relay).await;
     let second = SyncedTable::new(clone(&two).await.typed::<String, u64>());
     let heard = Arc::new(Mutex::new(Vec::new()));
     let told = Arc::clone(&heard);

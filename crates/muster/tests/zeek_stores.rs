@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use muster::store::{CloneOptions, MasterOptions, Store, StoreName};
+use muster::store::{CloneOptions, PrimaryOptions, Store, StoreName};
 use muster::{Endpoint, EndpointConfig};
 use zeek::{RunningZeek, zeek};
 
@@ -52,8 +52,8 @@ async fn run(kind: &str) {
     let name = StoreName::new("muster/test").unwrap();
     let endpoint = Endpoint::start(EndpointConfig::default()).unwrap();
     let store = if kind == "clone" {
-        let options = MasterOptions::default();
-        let store = endpoint.open_master(&name, options).await.unwrap();
+        let options = PrimaryOptions::default();
+        let store = endpoint.open_primary(&name, options).await.unwrap();
         store.put("early", &1u64).await.unwrap();
         store
     } else {

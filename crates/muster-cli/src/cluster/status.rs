@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::time::Duration;
 
-use muster::store::{CloneReport, Freshness, MasterReport, StorePart, StoreReport};
+use muster::store::{CloneReport, Freshness, PrimaryReport, StorePart, StoreReport};
 use muster::wire::counters::DropLedger;
 use muster::{NodeReport, PeerLine};
 use muster_gateway::{BridgeCounts, ClientReport, GatewayCounts};
@@ -343,7 +343,7 @@ impl BridgeStatus {
 impl StoreStatus {
     fn new(report: &StoreReport) -> Self {
         let (master, clone) = match &report.part {
-            StorePart::Master(master) => (Some(MasterStatus::new(master)), None),
+            StorePart::Primary(master) => (Some(MasterStatus::new(master)), None),
             StorePart::Clone(clone) => (None, Some(CloneStatus::new(clone))),
             _ => (None, None),
         };
@@ -358,12 +358,12 @@ impl StoreStatus {
 }
 
 impl MasterStatus {
-    fn new(report: &MasterReport) -> Self {
+    fn new(report: &PrimaryReport) -> Self {
         Self {
             backend: report.backend.to_owned(),
             writers: report.writers,
             broker_clones: report.broker_clones,
-            unkept: report.unkept,
+            unkept: report.pending_commits,
             failures: report.failures,
             failing: report.is_failing,
             rival: report.rival.map(|id| id.to_string()),
@@ -379,7 +379,7 @@ impl CloneStatus {
             Freshness::Stale => "stale",
         };
         Self {
-            master: report.master.map(|id| id.to_string()),
+            master: report.primary.map(|id| id.to_string()),
             state: state.to_owned(),
             missing: report.missing,
             unsettled: report.unsettled,

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use muster::store::{
-    CloneOptions, Copy, Encoded, Entry, Scope, Sqlite, Store, StoreName, WatchEvent,
+    CloneOptions, CopyMode, Encoded, Entry, Scope, Sqlite, Store, StoreName, WatchEvent,
 };
 use muster_data::{Data, DataRef, Limits, Timestamp, json};
 use serde_json::value::RawValue;
@@ -133,7 +133,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<ExitCode> {
     super::dial(&endpoint, &arguments.target, false).await?;
     let mut options = CloneOptions::default();
     if !operation.needs_copy() {
-        options.config.copy = Copy::Nothing;
+        options.config.copy = CopyMode::None;
     }
     let store = endpoint.open_clone(&name, options).await?;
     let store = store.within(arguments.timeout);

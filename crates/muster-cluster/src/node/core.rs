@@ -62,7 +62,7 @@ pub(crate) struct Core {
     pub(super) zeek_topics: HashMap<Topic, NodeName>,
     /// What this node has of its stores.
     pub(super) store_reads: Option<Box<dyn StoreReads>>,
-    pub(super) store_writes: stores::Waiting,
+    pub(super) store_writes: stores::PendingWrites,
     /// The frameworks that watch a store.
     store_watchers: HashMap<&'static str, Vec<usize>>,
     /// What the operator knows of logs at Zeek's loggers: logger and path.
@@ -135,7 +135,7 @@ impl Core {
             zeek_topics: HashMap::new(),
             told_zeek_loggers: BTreeSet::new(),
             store_reads: None,
-            store_writes: stores::Waiting::default(),
+            store_writes: stores::PendingWrites::default(),
             store_watchers: HashMap::new(),
             layout,
             node,

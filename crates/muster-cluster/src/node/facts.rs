@@ -4,21 +4,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use muster_data::Timestamp;
-use muster_store::op::{Answer, Event as StoreEvent, Op};
-use muster_store::{Failure, Level, StoreName};
-use muster_wire::{Class, EndpointId, Mono, Topic};
+use muster_store::op::{Answer, Op, StoreEvent};
+use muster_store::{Level, StoreName, WriteFailure};
+use muster_wire::{Class, EndpointId, Topic};
 
 use super::logs::{LogBatch, StreamError};
 use crate::readiness::{Quorum, ReadyError};
-
-/// The present, as the driver of a node loop tells it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Now {
-    /// Monotonic time, for timers.
-    pub mono: Mono,
-    /// The wall clock's time.
-    pub wall: Timestamp,
-}
 
 /// What happens to a node.
 #[derive(Debug, Clone, Copy)]
@@ -90,7 +81,7 @@ pub enum Input<'a> {
         /// Which.
         token: u64,
         /// What became of it.
-        outcome: &'a Result<Answer, Failure>,
+        outcome: &'a Result<Answer, WriteFailure>,
     },
     /// A store has changed that this node watches.
     StoreChanged {

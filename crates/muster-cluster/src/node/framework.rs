@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use muster_data::{ConvertError, DecodeOwned, Encode, Record, Timestamp, Type, Typed};
-use muster_store::Failure;
+use muster_store::WriteFailure;
 use muster_store::op::Answer;
 use muster_wire::zeek::EventRef;
 use muster_wire::{EndpointId, Incarnation, Topic};
@@ -268,7 +268,7 @@ pub(crate) trait Hosted: Send {
         cx: &mut Context<'_>,
     ) -> Result<(), ConvertError>;
     fn hook(&mut self, hook: Hook<'_>, cx: &mut Context<'_>);
-    fn resume(&mut self, then: Then, outcome: Result<Answer, Failure>, cx: &mut Context<'_>);
+    fn resume(&mut self, then: Then, outcome: Result<Answer, WriteFailure>, cx: &mut Context<'_>);
 }
 
 /// A call of one of a framework's hooks.
@@ -335,7 +335,7 @@ impl<F: Framework> Hosted for Host<F> {
         }
     }
 
-    fn resume(&mut self, then: Then, outcome: Result<Answer, Failure>, cx: &mut Context<'_>) {
+    fn resume(&mut self, then: Then, outcome: Result<Answer, WriteFailure>, cx: &mut Context<'_>) {
         then(&mut self.framework, cx, outcome);
     }
 }

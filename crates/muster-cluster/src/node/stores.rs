@@ -1,26 +1,29 @@
 //! Stores as a framework uses them: reads of this node's copy at once, writes whose outcome comes back as a
 //! call.
 
+mod context;
+mod placement;
+
 use std::any::Any;
 use std::collections::HashMap;
 use std::fmt;
 use std::marker::PhantomData;
-use std::time::Duration;
 
-use muster_data::{ConvertError, Data, DecodeOwned, Encode, Kind, Record, Timespan};
-use muster_store::op::{Answer, Event, Op, Refusal};
-use muster_store::{Encoded, Entry, Failure, Level, StoreName, arithmetic};
+use muster_data::{ConvertError, Data, DecodeOwned};
+use muster_store::op::{StoreEvent, WriteRefusal};
+use muster_store::{Encoded, Entry, StoreName, WriteFailure, WriteOutcome};
 
-use super::Effect;
 use super::context::Context;
-use super::framework::Framework;
+
+pub use context::{PendingWrite, StoreContext};
+pub use placement::OpenStore;
 
 /// The writes of one node's frameworks that may wait for their outcome.
 const WAITING: usize = 65_536;
 
 /// A store that a framework uses, by name and by the types of its keys and values. A constant of the
 /// framework, which [`Declarations::store`](super::Declarations::store) opens on every node that the framework
-/// runs on. Where the master is, and what keeps it, is the layout's affair.
+/// runs on. Where the primary is, and what keeps it, is the layout's affair.
 ///
 /// ```
 /// use muster_cluster::node::SharedStore;
@@ -86,37 +89,26 @@ pub trait StoreReads: Send + fmt::Debug {
     fn size(&self, store: &StoreName) -> usize;
 }
 
-/// Some node asks the one that has a store's master to open it.
-#[derive(Record, Debug, Clone, PartialEq)]
-#[record(name = "Muster::open_store")]
-pub struct OpenStore {
-    /// The store.
-    pub store: String,
-    /// Whether its author asks for persistence.
-    pub persistent: bool,
-}
-
 /// What a write waits with.
-pub(crate) type Then =
-    Box<dyn FnOnce(&mut dyn Any, &mut Context<'_>, Result<Answer, Failure>) + Send>;
+pub(crate) type Then = Box<dyn FnOnce(&mut dyn Any, &mut Context<'_>, WriteOutcome) + Send>;
 
 /// The writes whose outcome a node waits for.
 #[derive(Default)]
-pub(crate) struct Waiting {
+pub(crate) struct PendingWrites {
     next: u64,
     /// By token: the framework, and what it does then.
     then: HashMap<u64, (usize, Then)>,
 }
 
-impl fmt::Debug for Waiting {
+impl fmt::Debug for PendingWrites {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Waiting")
+        f.debug_struct("PendingWrites")
             .field("writes", &self.then.len())
             .finish_non_exhaustive()
     }
 }
 
-impl Waiting {
+impl PendingWrites {
     pub(crate) fn take(&mut self, token: u64) -> Option<(usize, Then)> {
         self.then.remove(&token)
     }
@@ -135,326 +127,18 @@ impl Waiting {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum WriteError {
-    /// The master refuses it: nothing has changed.
+    /// The primary refuses it: nothing has changed.
     #[error(transparent)]
-    Refused(#[from] Refusal),
+    Refused(#[from] WriteRefusal),
     /// It was not done in its time, or perhaps; it says which.
     #[error(transparent)]
-    Failed(#[from] Failure),
-    /// It was applied before its master was started anew; what came of it is not known.
-    #[error("applied, but what came of it is not known: the master was started anew")]
+    Failed(#[from] WriteFailure),
+    /// It was applied before its primary was started anew; what came of it is not known.
+    #[error("applied, but what came of it is not known: the primary was started anew")]
     OutcomeUnknown,
     /// The new value is not of the author's type.
     #[error(transparent)]
     Conversion(#[from] ConvertError),
-}
-
-/// A store in the hands of a handler.
-#[derive(Debug)]
-pub struct StoreContext<'a, 'c, K, V> {
-    pub(crate) cx: &'a mut Context<'c>,
-    pub(crate) name: StoreName,
-    level: Level,
-    within: Option<Duration>,
-    of: PhantomData<fn() -> (K, V)>,
-}
-
-/// A write that is on its way once somebody has said what follows: [`PendingWrite::then`], or
-/// [`PendingWrite::count_failures`].
-#[must_use = "the write is not sent until it is said what follows"]
-pub struct PendingWrite<'a, 'c, T> {
-    cx: &'a mut Context<'c>,
-    name: StoreName,
-    op: Op,
-    level: Level,
-    within: Option<Duration>,
-    read: fn(&Answer) -> Result<T, WriteError>,
-}
-
-impl<'c> Context<'c> {
-    /// A store, which the framework must have declared.
-    pub fn store<'a, K, V>(&'a mut self, store: &SharedStore<K, V>) -> StoreContext<'a, 'c, K, V>
-    where
-        K: Encode + DecodeOwned,
-        V: Encode + DecodeOwned,
-    {
-        let name = StoreName::new(store.name).expect("names were checked when they were declared");
-        StoreContext {
-            cx: self,
-            name,
-            level: Level::Applied,
-            within: None,
-            of: PhantomData,
-        }
-    }
-}
-
-impl<'a, 'c, K: Encode + DecodeOwned, V: Encode + DecodeOwned> StoreContext<'a, 'c, K, V> {
-    /// Writes are waited for until they are on the master's disk.
-    #[must_use]
-    pub fn durable(mut self) -> Self {
-        self.level = Level::Durable;
-        self
-    }
-
-    /// How long a write may take; the layout's `stores.mutation_buffer_interval` otherwise.
-    #[must_use]
-    pub fn within(mut self, limit: Duration) -> Self {
-        self.within = Some(limit);
-        self
-    }
-
-    /// The value of a key in this node's copy. It has what this node's frameworks have written and been
-    /// answered; what others write it has shortly after. Nothing while the copy is on its way.
-    pub fn get<Q: Encode + ?Sized>(&self, key: &Q) -> Result<Option<V>, ConvertError> {
-        let reads = self.cx.core.store_reads.as_deref();
-        let entry = reads.and_then(|reads| reads.get(&self.name, &Encoded::key(key)));
-        entry.map(|entry| entry.value.view().to()).transpose()
-    }
-
-    /// Whether this node has a copy.
-    pub fn is_attached(&self) -> bool {
-        let reads = self.cx.core.store_reads.as_deref();
-        reads.is_some_and(|reads| reads.is_attached(&self.name))
-    }
-
-    /// The number of keys in this node's copy.
-    pub fn size(&self) -> usize {
-        let reads = self.cx.core.store_reads.as_deref();
-        reads.map_or(0, |reads| reads.size(&self.name))
-    }
-
-    fn write<T>(
-        self,
-        op: Op,
-        read: fn(&Answer) -> Result<T, WriteError>,
-    ) -> PendingWrite<'a, 'c, T> {
-        PendingWrite {
-            cx: self.cx,
-            name: self.name,
-            op,
-            level: self.level,
-            within: self.within,
-            read,
-        }
-    }
-
-    /// Sets a value, for good.
-    pub fn put<Q, W>(self, key: &Q, value: &W) -> PendingWrite<'a, 'c, ()>
-    where
-        Q: Encode + ?Sized,
-        W: Encode + ?Sized,
-    {
-        let (key, value) = (Encoded::key(key), Encoded::of(value));
-        let lifetime = None;
-        self.write(
-            Op::Put {
-                key,
-                value,
-                lifetime,
-            },
-            done,
-        )
-    }
-
-    /// Sets a value for a time.
-    pub fn put_for<Q, W>(self, key: &Q, value: &W, lifetime: Duration) -> PendingWrite<'a, 'c, ()>
-    where
-        Q: Encode + ?Sized,
-        W: Encode + ?Sized,
-    {
-        let (key, value) = (Encoded::key(key), Encoded::of(value));
-        let lifetime = Some(span(lifetime));
-        self.write(
-            Op::Put {
-                key,
-                value,
-                lifetime,
-            },
-            done,
-        )
-    }
-
-    /// Sets a value if the key is absent; whether it was. Of all nodes that try at once, one wins.
-    pub fn put_unique<Q, W>(self, key: &Q, value: &W) -> PendingWrite<'a, 'c, bool>
-    where
-        Q: Encode + ?Sized,
-        W: Encode + ?Sized,
-    {
-        self.put_unique_until(key, value, None)
-    }
-
-    /// The same for a time.
-    pub fn put_unique_for<Q, W>(
-        self,
-        key: &Q,
-        value: &W,
-        lifetime: Duration,
-    ) -> PendingWrite<'a, 'c, bool>
-    where
-        Q: Encode + ?Sized,
-        W: Encode + ?Sized,
-    {
-        self.put_unique_until(key, value, Some(span(lifetime)))
-    }
-
-    fn put_unique_until<Q, W>(
-        self,
-        key: &Q,
-        value: &W,
-        lifetime: Option<Timespan>,
-    ) -> PendingWrite<'a, 'c, bool>
-    where
-        Q: Encode + ?Sized,
-        W: Encode + ?Sized,
-    {
-        let (key, value) = (Encoded::key(key), Encoded::of(value));
-        self.write(
-            Op::PutUnique {
-                key,
-                value,
-                lifetime,
-            },
-            was_done,
-        )
-    }
-
-    /// Removes a key; whether it had a value.
-    pub fn erase<Q: Encode + ?Sized>(self, key: &Q) -> PendingWrite<'a, 'c, bool> {
-        let key = Encoded::key(key);
-        self.write(Op::Erase { key }, was_done)
-    }
-
-    /// Adds to a number; what it is then. An absent key counts from 0.
-    pub fn increment<Q, A>(self, key: &Q, amount: &A) -> PendingWrite<'a, 'c, V>
-    where
-        Q: Encode + ?Sized,
-        A: Encode + ?Sized,
-    {
-        let value = Encoded::of(amount);
-        let initial = arithmetic::incremented_kind(value.kind());
-        self.add(key, value, initial, number::<V>)
-    }
-
-    /// Adds an element to a set.
-    pub fn insert_into<Q, E>(self, key: &Q, element: &E) -> PendingWrite<'a, 'c, ()>
-    where
-        Q: Encode + ?Sized,
-        E: Encode + ?Sized,
-    {
-        self.add(key, Encoded::of(element), Kind::Set, done)
-    }
-
-    /// Appends an element to a vector.
-    pub fn push<Q, E>(self, key: &Q, element: &E) -> PendingWrite<'a, 'c, ()>
-    where
-        Q: Encode + ?Sized,
-        E: Encode + ?Sized,
-    {
-        self.add(key, Encoded::of(element), Kind::Vector, done)
-    }
-
-    fn add<Q: Encode + ?Sized, T>(
-        self,
-        key: &Q,
-        value: Encoded,
-        initial: Kind,
-        read: fn(&Answer) -> Result<T, WriteError>,
-    ) -> PendingWrite<'a, 'c, T> {
-        let key = Encoded::key(key);
-        self.write(
-            Op::Add {
-                key,
-                value,
-                initial,
-                lifetime: None,
-            },
-            read,
-        )
-    }
-
-    /// Any operation.
-    pub fn operate(self, op: Op) -> PendingWrite<'a, 'c, Answer> {
-        self.write(op, |answer| Ok(answer.clone()))
-    }
-}
-
-impl<T: 'static> PendingWrite<'_, '_, T> {
-    /// Sends the write. When its outcome is known, `then` is called with the framework, as a handler of an
-    /// event would be.
-    pub fn then<F: Framework>(
-        self,
-        then: impl FnOnce(&mut F, &mut Context<'_>, Result<T, WriteError>) + Send + 'static,
-    ) {
-        let read = self.read;
-        let erased: Then = Box::new(move |framework, cx, outcome| {
-            let outcome = match outcome {
-                Ok(Answer::Refused(refusal)) => Err(WriteError::Refused(refusal)),
-                Ok(answer) => read(&answer),
-                Err(failure) => Err(WriteError::Failed(failure)),
-            };
-            // A node hands every outcome to the framework that has asked.
-            if let Some(framework) = framework.downcast_mut::<F>() {
-                then(framework, cx, outcome);
-            }
-        });
-        let core = &mut *self.cx.core;
-        if let Some(token) = core.store_writes.add(self.cx.framework, erased) {
-            core.effects.push(Effect::WriteStore {
-                store: self.name,
-                op: self.op,
-                level: self.level,
-                within: self.within,
-                token,
-            });
-        } else {
-            core.counts.store_writes_failed += 1;
-            let text = || format!("more than {WAITING} writes wait for their stores");
-            core.report(super::Severity::Warning, "store writes", text);
-        }
-    }
-
-    /// Sends the write. What becomes of it is only counted, and told of when it fails.
-    pub fn count_failures<F: Framework>(self, _of: &F) {
-        let name = self.name.clone();
-        self.then(move |_: &mut F, cx, outcome| {
-            if let Err(error) = outcome {
-                cx.core.counts.store_writes_failed += 1;
-                let kind = format!("store {name}");
-                let text = || format!("store {name}: a write failed: {error}");
-                cx.core.report(super::Severity::Warning, &kind, text);
-            }
-        });
-    }
-}
-
-#[allow(
-    clippy::unnecessary_wraps,
-    reason = "one of several readers of answers"
-)]
-fn done(_: &Answer) -> Result<(), WriteError> {
-    Ok(())
-}
-
-fn was_done(answer: &Answer) -> Result<bool, WriteError> {
-    match answer {
-        Answer::Done { .. } => Ok(true),
-        Answer::Repeated => Err(WriteError::OutcomeUnknown),
-        _ => Ok(false),
-    }
-}
-
-fn number<V: DecodeOwned>(answer: &Answer) -> Result<V, WriteError> {
-    match answer {
-        Answer::Done {
-            value: Some(value), ..
-        } => Ok(value.view().to()?),
-        _ => Err(WriteError::OutcomeUnknown),
-    }
-}
-
-fn span(lifetime: Duration) -> Timespan {
-    Timespan::from_nanos(i64::try_from(lifetime.as_nanos()).unwrap_or(i64::MAX))
 }
 
 /// A change of a store, for [`Framework::store_changed`].
@@ -468,13 +152,13 @@ pub struct StoreChange<'a> {
     pub old: Option<&'a Encoded>,
     /// The value now, if the key has one.
     pub new: Option<&'a Encoded>,
-    /// Whether it was removed because its lifetime was over.
+    /// Whether it was removed because its TTL ran out.
     pub is_expired: bool,
 }
 
 impl<'a> StoreChange<'a> {
     /// The changes of single keys that an event consists of.
-    pub(crate) fn of(store: &'a StoreName, event: &'a Event) -> Vec<Self> {
+    pub(crate) fn of(store: &'a StoreName, event: &'a StoreEvent) -> Vec<Self> {
         let change = |key, old, new| Self {
             store: store.as_str(),
             key,
@@ -483,15 +167,15 @@ impl<'a> StoreChange<'a> {
             is_expired: false,
         };
         match event {
-            Event::Put {
+            StoreEvent::Put {
                 key, value, old, ..
             } => vec![change(key, old.as_ref(), Some(value))],
-            Event::Erase { key, old } => vec![change(key, old.as_ref(), None)],
-            Event::Expire { key, old } => vec![Self {
+            StoreEvent::Erase { key, old } => vec![change(key, old.as_ref(), None)],
+            StoreEvent::Expire { key, old } => vec![Self {
                 is_expired: true,
                 ..change(key, old.as_ref(), None)
             }],
-            Event::Clear { old } => {
+            StoreEvent::Clear { old } => {
                 let all = old.iter();
                 all.map(|(key, old)| change(key, Some(old), None)).collect()
             }

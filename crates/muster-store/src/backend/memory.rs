@@ -1,14 +1,16 @@
-//! A backend in memory, for tests: it outlives masters, and fails when it is told to.
+//! A backend in memory, for tests: it outlives primaries, and fails when it is told to.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::op::Writer;
-use crate::{Backend, BackendError, Commit, Encoded, Entry, Kept, KeptWriter, Write};
+use crate::{
+    Backend, BackendError, BackendWrite, Commit, Encoded, Entry, Persisted, PersistedWriter,
+};
 
 /// Keeps a store's state in memory, for as long as one of its copies is alive: all have the same content, so that
-/// one given to a master is found by the next. For tests of stores, and of code that uses them: it loses nothing that
-/// was committed when a master crashes, and everything when its process does.
+/// one given to a primary is found by the next. For tests of stores, and of code that uses them: it loses nothing that
+/// was committed when a primary crashes, and everything when its process does.
 ///
 /// Like a disk it can fail: [`MemoryBackend::fail_after`]. It passes the checks of
 /// [`conformance`](crate::conformance).
@@ -28,11 +30,11 @@ pub struct MemoryBackend(Arc<Mutex<Content>>);
 
 #[derive(Debug, Default)]
 struct Content {
-    life: u64,
+    timeline: u64,
     changes: u64,
     entries: BTreeMap<Encoded, Entry>,
     /// In the order in which they wrote last.
-    writers: BTreeMap<u64, KeptWriter>,
+    writers: BTreeMap<u64, PersistedWriter>,
     turns: HashMap<Writer, u64>,
     turn: u64,
     /// The operations that still work; `None` for all.
@@ -71,12 +73,12 @@ impl Content {
 }
 
 impl Backend for MemoryBackend {
-    fn load(&mut self) -> Result<Kept, BackendError> {
+    fn load(&mut self) -> Result<Persisted, BackendError> {
         let mut content = self.content();
         content.operate()?;
         let entries = content.entries.iter();
-        Ok(Kept {
-            life: content.life,
+        Ok(Persisted {
+            timeline: content.timeline,
             changes: content.changes,
             entries: entries.map(|(k, e)| (k.clone(), e.clone())).collect(),
             writers: content.writers.values().cloned().collect(),
@@ -87,16 +89,16 @@ impl Backend for MemoryBackend {
         let mut content = self.content();
         content.operate()?;
         let content = &mut *content;
-        (content.life, content.changes) = (commit.life, commit.changes);
+        (content.timeline, content.changes) = (commit.timeline, commit.changes);
         for write in &commit.writes {
             match write {
-                Write::Put(key, entry) => {
+                BackendWrite::Put(key, entry) => {
                     content.entries.insert(key.clone(), entry.clone());
                 }
-                Write::Erase(key) => {
+                BackendWrite::Erase(key) => {
                     content.entries.remove(key);
                 }
-                Write::Clear => content.entries.clear(),
+                BackendWrite::Clear => content.entries.clear(),
             }
         }
         for kept in &commit.writers {
@@ -131,9 +133,9 @@ mod tests {
     fn a_commit_that_fails_changes_nothing() {
         let mut disk = MemoryBackend::default();
         let commit = |changes, number: u64| Commit {
-            life: 1,
+            timeline: 1,
             changes,
-            writes: vec![Write::Put(
+            writes: vec![BackendWrite::Put(
                 Encoded::key(&number),
                 Entry {
                     value: Encoded::of(&number),

@@ -8,7 +8,10 @@ use muster_wire::EndpointId;
 use rusqlite::{Connection, OpenFlags, Transaction, params};
 
 use crate::op::Writer;
-use crate::{Backend, BackendError, Commit, Encoded, Entry, Kept, KeptWriter, MAX_WRITERS, Write};
+use crate::{
+    Backend, BackendError, BackendWrite, Commit, Encoded, Entry, MAX_WRITERS, Persisted,
+    PersistedWriter,
+};
 
 /// How a file is kept, in SQLite's words.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -110,7 +113,7 @@ impl Sqlite {
         BackendError::new(format!("{what} {}", self.path.display())).because(error)
     }
 
-    fn open(&mut self) -> Result<Kept, BackendError> {
+    fn open(&mut self) -> Result<Persisted, BackendError> {
         if let Some(directory) = self.path.parent() {
             std::fs::create_dir_all(directory).map_err(|error| {
                 let what = format!("cannot make the directory {}", directory.display());
@@ -143,14 +146,14 @@ impl Sqlite {
                 Err(error) => Err(self.failed("cannot read", error)),
             }
         };
-        let (life, changes) = (state("life")?, state("changes")?);
+        let (timeline, changes) = (state("life")?, state("changes")?);
         let entries = entries(&connection, &self.path, changes)?;
         let (writers, turn) = writers(&connection)
             .map_err(|error| self.failed("cannot read the writers of", error))?;
         self.turn = turn;
         self.connection = Some(connection);
-        Ok(Kept {
-            life,
+        Ok(Persisted {
+            timeline,
             changes,
             entries,
             writers,
@@ -198,14 +201,14 @@ impl Sqlite {
         let mut erase = transaction.prepare_cached("DELETE FROM store WHERE key = ?")?;
         for write in &commit.writes {
             match write {
-                Write::Put(key, entry) => {
+                BackendWrite::Put(key, entry) => {
                     let expiry = entry.expires.map(Timestamp::as_nanos);
                     put.execute(params![key.as_bytes(), entry.value.as_bytes(), expiry])?;
                 }
-                Write::Erase(key) => {
+                BackendWrite::Erase(key) => {
                     erase.execute([key.as_bytes()])?;
                 }
-                Write::Clear => {
+                BackendWrite::Clear => {
                     transaction.execute("DELETE FROM store", [])?;
                 }
             }
@@ -227,7 +230,7 @@ impl Sqlite {
         }
         let mut state = transaction
             .prepare_cached("INSERT OR REPLACE INTO muster_state(key, value) VALUES(?, ?)")?;
-        state.execute(params!["life", signed(commit.life)])?;
+        state.execute(params!["life", signed(commit.timeline)])?;
         state.execute(params!["changes", signed(commit.changes)])?;
         Ok(())
     }
@@ -238,7 +241,7 @@ impl Backend for Sqlite {
         "sqlite"
     }
 
-    fn load(&mut self) -> Result<Kept, BackendError> {
+    fn load(&mut self) -> Result<Persisted, BackendError> {
         match self.open() {
             Err(error) if self.options.failure_mode == FailureMode::Delete && is_damage(&error) => {
                 self.connection = None;
@@ -335,7 +338,7 @@ fn entries(
     Ok(entries)
 }
 
-fn writers(connection: &Connection) -> rusqlite::Result<(Vec<KeptWriter>, i64)> {
+fn writers(connection: &Connection) -> rusqlite::Result<(Vec<PersistedWriter>, i64)> {
     let mut statement = connection.prepare(
         "SELECT endpoint, instance, number, turn, answers FROM muster_writer ORDER BY turn",
     )?;
@@ -351,7 +354,7 @@ fn writers(connection: &Connection) -> rusqlite::Result<(Vec<KeptWriter>, i64)> 
             instance: unsigned(row.get(1)?),
         };
         let answers = row.get_ref(4)?.as_blob().unwrap_or_default();
-        writers.push(KeptWriter {
+        writers.push(PersistedWriter {
             writer,
             number: unsigned(row.get(2)?),
             answers: answers.to_vec(),
@@ -406,7 +409,7 @@ mod tests {
         (directory, path)
     }
 
-    /// The schema and the bytes are those that a C++ master has written, as captured.
+    /// The schema and the bytes are those that a C++ primary has written, as captured.
     #[test]
     fn a_file_of_brokers_opens() {
         let (_directory, path) = file("broker.sqlite");
@@ -423,7 +426,7 @@ mod tests {
         drop(connection);
         let mut backend = Sqlite::new(&path, SqliteOptions::default());
         let kept = backend.load().unwrap();
-        assert_eq!((kept.life, kept.changes), (0, 0));
+        assert_eq!((kept.timeline, kept.changes), (0, 0));
         let found: Vec<String> = kept
             .entries
             .iter()
@@ -434,8 +437,8 @@ mod tests {
         assert_eq!(kept.entries[1].1.expires, Some(Timestamp::from_nanos(1000)));
         let commit = Commit {
             changes: 1,
-            life: 1,
-            writes: vec![Write::Erase(Encoded::key("t"))],
+            timeline: 1,
+            writes: vec![BackendWrite::Erase(Encoded::key("t"))],
             writers: Vec::new(),
         };
         backend.commit(&commit).unwrap();
@@ -524,10 +527,10 @@ mod tests {
                     expires: None,
                     changed: number * 2 - half,
                 };
-                let writes =
-                    [1, 0].map(|half| Write::Put(Encoded::key(&(number * 2 - half)), entry(half)));
+                let writes = [1, 0]
+                    .map(|half| BackendWrite::Put(Encoded::key(&(number * 2 - half)), entry(half)));
                 let commit = Commit {
-                    life: 1,
+                    timeline: 1,
                     changes: number * 2,
                     writes: writes.into(),
                     writers: Vec::new(),

@@ -7,13 +7,13 @@ use muster_data::{Timespan, Timestamp};
 use muster_wire::{EndpointId, Mono};
 
 use super::channel::{Consumer, Feedback, HEARTBEAT, Producer, Received, Resend, TIMEOUT};
-use super::codec::{Command, Content, EVERYBODY, Entity};
+use super::codec::{BrokerCommand, Content, EVERYBODY, Entity};
 use super::pending::Pending;
-use crate::op::{Answer, Change, Event, Op, Refusal};
+use crate::op::{Answer, Change, Op, StoreEvent, WriteRefusal};
 use crate::writes::Unsent;
 use crate::{
-    CloneConfig, CloneOutput, Encoded, Entries, Entry, Freshness, Level, MAX_KEY, MAX_VALUE, Now,
-    Token,
+    CloneConfig, Encoded, Entries, Entry, Freshness, Level, MAX_KEY, MAX_VALUE, Notice, Now,
+    Output, Token,
 };
 
 /// How often a clone without a master looks for one, at first and at most.
@@ -40,8 +40,7 @@ enum Need {
     Forgotten,
 }
 
-/// A clone without I/O. What is [`CloneOutput::Find`] here goes to the store's topic of Broker's masters for
-/// everybody, what is [`CloneOutput::Send`] on the same topic to one endpoint.
+/// A clone without I/O.
 ///
 /// A master of Broker neither answers writes nor numbers its changes for all, so changes are counted here, and
 /// what became of a write is seen by its echo (`pending.rs`).
@@ -66,7 +65,7 @@ pub struct BrokerClone {
     opens: Option<u64>,
     pending: Pending,
     warned: bool,
-    out: VecDeque<CloneOutput>,
+    out: VecDeque<Output>,
 }
 
 impl BrokerClone {
@@ -135,15 +134,15 @@ impl BrokerClone {
     /// interval. A master of Broker knows no compare-and-swap, and does not say what is on its disk.
     pub fn write(&mut self, op: Op, level: Level, token: Token, deadline: Option<Mono>, now: Mono) {
         let refusal = match &op {
-            _ if level == Level::Durable => Some(Refusal::Unsupported),
-            Op::Swap { .. } => Some(Refusal::Unsupported),
-            Op::Expire { .. } => Some(Refusal::Reserved),
+            _ if level == Level::Durable => Some(WriteRefusal::Unsupported),
+            Op::Swap { .. } => Some(WriteRefusal::Unsupported),
+            Op::Expire { .. } => Some(WriteRefusal::Reserved),
             Op::Put { key, value, .. }
             | Op::PutUnique { key, value, .. }
             | Op::Add { key, value, .. }
                 if key.size() > MAX_KEY || value.size() > MAX_VALUE =>
             {
-                Some(Refusal::TooLarge)
+                Some(WriteRefusal::TooLarge)
             }
             _ => None,
         };
@@ -175,8 +174,8 @@ impl BrokerClone {
 
     /// Takes a command that its sender's endpoint has sent. What is not from its master, or for another clone,
     /// is ignored.
-    pub fn receive(&mut self, command: Command, now: Now) {
-        let Command {
+    pub fn receive(&mut self, command: BrokerCommand, now: Now) {
+        let BrokerCommand {
             number,
             sender,
             receiver,
@@ -234,7 +233,7 @@ impl BrokerClone {
         if let Some(master) = &mut self.master
             && master.entity.endpoint == endpoint
         {
-            let timeout = u64::try_from(self.config.master_timeout.as_nanos()).unwrap_or(u64::MAX);
+            let timeout = u64::try_from(self.config.primary_timeout.as_nanos()).unwrap_or(u64::MAX);
             master.heard = Mono(master.heard.0.min(now.0.saturating_sub(timeout)));
             self.find(now);
         }
@@ -259,7 +258,7 @@ impl BrokerClone {
         if self.find_at.is_some_and(|at| at <= now) {
             if self.needs_master(now) {
                 let ask = self.command(0, EVERYBODY, Content::Nack { numbers: vec![0] });
-                self.out.push_back(CloneOutput::Find(ask));
+                self.out.push_back(Output::BrokerFind(ask));
                 self.find_at = Some(now.after(self.find_after));
                 self.find_after = (self.find_after * 2).min(FIND_SLOWLY);
             } else {
@@ -273,7 +272,7 @@ impl BrokerClone {
     /// When [`BrokerClone::tick`] has something to do at the latest.
     pub fn next_tick(&self) -> Mono {
         let silent = self.master.map(|master| {
-            let gone = master.heard.after(self.config.master_timeout);
+            let gone = master.heard.after(self.config.primary_timeout);
             gone.min(master.addressed.after(TIMEOUT))
         });
         let silent = silent.filter(|_| self.find_at.is_none());
@@ -301,7 +300,7 @@ impl BrokerClone {
     }
 
     /// The next thing to do.
-    pub fn poll(&mut self) -> Option<CloneOutput> {
+    pub fn poll(&mut self) -> Option<Output> {
         self.out.pop_front()
     }
 
@@ -311,7 +310,7 @@ impl BrokerClone {
     }
 
     fn is_silent(&self, master: Master, now: Mono) -> bool {
-        now.since(master.heard) >= self.config.master_timeout
+        now.since(master.heard) >= self.config.primary_timeout
     }
 
     fn find(&mut self, now: Mono) {
@@ -342,7 +341,7 @@ impl BrokerClone {
             self.open(master.entity);
             let number = self.channel.number();
             let keepalive = self.command(0, EVERYBODY, Content::Keepalive { number });
-            self.out.push_back(CloneOutput::Find(keepalive));
+            self.out.push_back(Output::BrokerFind(keepalive));
         }
     }
 
@@ -378,7 +377,8 @@ impl BrokerClone {
         if let Some(master) = self.master {
             if !self.is_silent(master, now) {
                 if !std::mem::replace(&mut self.warned, true) {
-                    let both = CloneOutput::TwoMasters(master.entity.endpoint, from.endpoint);
+                    let both =
+                        Output::Notice(Notice::TwoPrimaries(master.entity.endpoint, from.endpoint));
                     self.out.push_back(both);
                 }
                 return;
@@ -420,7 +420,7 @@ impl BrokerClone {
             let heartbeat = HEARTBEAT;
             let attach = Content::AttachWriter { offset, heartbeat };
             let attach = self.command(0, master, attach);
-            self.out.push_back(CloneOutput::Find(attach));
+            self.out.push_back(Output::BrokerFind(attach));
         }
     }
 
@@ -436,7 +436,7 @@ impl BrokerClone {
             let number = self.channel.number() + 1;
             let event = self.command(number, master.entity, content);
             self.channel.push(event.clone());
-            self.out.push_back(CloneOutput::Find(event));
+            self.out.push_back(Output::BrokerFind(event));
         }
     }
 
@@ -474,26 +474,26 @@ impl BrokerClone {
             Content::Put {
                 key,
                 value,
-                lifetime,
+                ttl,
                 publisher,
             } => {
-                let put = Event::Put {
+                let put = StoreEvent::Put {
                     key: key.clone(),
                     value: value.clone(),
-                    expires: lifetime.map(|lifetime| end(now, lifetime)),
+                    expires: ttl.map(|ttl| end(now, ttl)),
                     old: None,
                 };
                 (put, *publisher)
             }
             Content::Erase { key, publisher } => {
                 let (key, old) = (key.clone(), None);
-                (Event::Erase { key, old }, *publisher)
+                (StoreEvent::Erase { key, old }, *publisher)
             }
             Content::Expire { key, publisher } => {
                 let (key, old) = (key.clone(), None);
-                (Event::Expire { key, old }, *publisher)
+                (StoreEvent::Expire { key, old }, *publisher)
             }
-            Content::Clear { publisher } => (Event::Clear { old: Vec::new() }, *publisher),
+            Content::Clear { publisher } => (StoreEvent::Clear { old: Vec::new() }, *publisher),
             Content::PutUniqueResult {
                 inserted,
                 who,
@@ -524,7 +524,7 @@ impl BrokerClone {
     }
 
     /// Makes a change, with the next number, and tells of it.
-    fn change(&mut self, event: Event, writer: Option<Entity>) {
+    fn change(&mut self, event: StoreEvent, writer: Option<Entity>) {
         self.changes += 1;
         let mut change = Change {
             number: self.changes,
@@ -533,12 +533,12 @@ impl BrokerClone {
         };
         crate::clone::perform(&mut self.entries, &mut change);
         let is_told = match &change.event {
-            Event::Put { .. } => true,
-            Event::Erase { old, .. } | Event::Expire { old, .. } => old.is_some(),
-            Event::Clear { old } => !old.is_empty(),
+            StoreEvent::Put { .. } => true,
+            StoreEvent::Erase { old, .. } | StoreEvent::Expire { old, .. } => old.is_some(),
+            StoreEvent::Clear { old } => !old.is_empty(),
         };
         if is_told {
-            self.out.push_back(CloneOutput::Changed(change));
+            self.out.push_back(Output::Changed(change));
         }
     }
 
@@ -560,12 +560,12 @@ impl BrokerClone {
             .map(|(key, _)| key.clone())
             .collect();
         for key in gone {
-            self.change(Event::Erase { key, old: None }, None);
+            self.change(StoreEvent::Erase { key, old: None }, None);
         }
         for (key, entry) in new.take() {
             let known = self.entries.get(&key);
             if known.is_none_or(|known| known.value != entry.value) {
-                let put = Event::Put {
+                let put = StoreEvent::Put {
                     key,
                     value: entry.value,
                     expires: None,
@@ -576,17 +576,17 @@ impl BrokerClone {
         }
         self.has_copy = true;
         self.find_at = None;
-        self.out.push_back(CloneOutput::Attached);
+        self.out.push_back(Output::Attached);
     }
 
     fn settle(&mut self) {
         for settled in self.pending.settled() {
-            self.out.push_back(CloneOutput::Settled(settled));
+            self.out.push_back(Output::Settled(settled));
         }
     }
 
     fn command(&self, number: u64, receiver: Entity, content: Content) -> Vec<u8> {
-        let command = Command {
+        let command = BrokerCommand {
             number,
             sender: self.me,
             receiver,
@@ -596,10 +596,11 @@ impl BrokerClone {
     }
 
     fn send(&mut self, to: Entity, bytes: Vec<u8>) {
-        self.out.push_back(CloneOutput::Send(to.endpoint, bytes));
+        self.out
+            .push_back(Output::BrokerToMaster(to.endpoint, bytes));
     }
 }
 
-fn end(now: Timestamp, lifetime: Timespan) -> Timestamp {
-    Timestamp::from_nanos(now.as_nanos().saturating_add(lifetime.as_nanos()))
+fn end(now: Timestamp, ttl: Timespan) -> Timestamp {
+    Timestamp::from_nanos(now.as_nanos().saturating_add(ttl.as_nanos()))
 }

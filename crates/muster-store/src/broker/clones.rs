@@ -4,15 +4,15 @@ use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use muster_data::{Timespan, Timestamp};
-use muster_wire::{EndpointId, Mono};
+use muster_wire::Mono;
 
 use super::channel::{
     CONSUMERS, Consumer, Feedback, HEARTBEAT, Producer, Received, Resend, TIMEOUT,
 };
-use super::codec::{Command, Content, EVERYBODY, Entity, FIXED};
+use super::codec::{BrokerCommand, Content, EVERYBODY, Entity, FIXED};
 use super::is_muster;
-use crate::op::{Answer, Change, Event, Op, Refusal};
-use crate::{Master, Now, State};
+use crate::op::{Answer, Change, Op, StoreEvent};
+use crate::{Notice, Now, Output, Primary, State};
 
 /// A clone that asks to be attached once more this soon has not had the time to get the answer.
 const ASKS_AGAIN: Duration = Duration::from_secs(1);
@@ -20,30 +20,11 @@ const ASKS_AGAIN: Duration = Duration::from_secs(1);
 /// The bytes of an envelope around a snapshot, at most.
 const ENVELOPE: usize = 1024;
 
-/// What a master wants done for clones of Broker's protocol.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ClonesOutput {
-    /// To all of them: to the store's topic of Broker's clones.
-    Broadcast(Vec<u8>),
-    /// To one endpoint, on the same topic.
-    Send(EndpointId, Vec<u8>),
-    /// The same; it may be large, and is yet to be encoded.
-    Snapshot(Snapshot),
-    /// A clone is refused, as the state of so many bytes does not fit into a frame. Told once.
-    TooLarge(Entity, usize),
-    /// A clone is attached.
-    Attached(Entity),
-    /// A clone is not served any more, as it was silent or lagged too far.
-    Dropped(Entity),
-    /// A clone's write was refused. Broker's protocol has no answer that says so.
-    Refused(Entity, Refusal),
-}
-
 /// The whole state for one clone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshot {
     /// The command that brings it.
-    pub command: Command,
+    pub command: BrokerCommand,
     /// The bytes that it takes, about.
     pub size: usize,
 }
@@ -53,7 +34,7 @@ pub struct Snapshot {
 struct Note {
     change: u64,
     publisher: Entity,
-    /// The sum of an addition: told without its lifetime.
+    /// The sum of an addition: told without its TTL.
     is_sum: bool,
 }
 
@@ -76,7 +57,7 @@ pub struct BrokerClones {
     /// Results of conditional writes, each behind a change.
     results: VecDeque<(u64, Content)>,
     told_too_large: bool,
-    out: VecDeque<ClonesOutput>,
+    out: VecDeque<Output>,
 }
 
 impl BrokerClones {
@@ -103,8 +84,8 @@ impl BrokerClones {
 
     /// Takes a command that its sender's endpoint has sent. Writes are applied to the master, whose outputs
     /// tell [`BrokerClones::changed`] of them.
-    pub fn receive(&mut self, command: Command, master: &mut Master, now: Now) {
-        let Command {
+    pub fn receive(&mut self, command: BrokerCommand, master: &mut Primary, now: Now) {
+        let BrokerCommand {
             number,
             sender,
             receiver,
@@ -132,7 +113,7 @@ impl BrokerClones {
                         }
                     };
                     self.out
-                        .push_back(ClonesOutput::Send(sender.endpoint, bytes));
+                        .push_back(Output::BrokerToClone(sender.endpoint, bytes));
                 }
             }
             Content::CumulativeAck { number } if is_for_me => {
@@ -181,7 +162,7 @@ impl BrokerClones {
             let publisher = publisher.or(writer).unwrap_or(self.me);
             let is_sum = note.is_some_and(|note| note.is_sum);
             let content = match &change.event {
-                Event::Put {
+                StoreEvent::Put {
                     key,
                     value,
                     expires,
@@ -189,20 +170,20 @@ impl BrokerClones {
                 } => Content::Put {
                     key: key.clone(),
                     value: value.clone(),
-                    lifetime: expires
+                    ttl: expires
                         .filter(|_| !is_sum)
                         .map(|expires| left(expires, now.wall)),
                     publisher,
                 },
-                Event::Erase { key, .. } => Content::Erase {
+                StoreEvent::Erase { key, .. } => Content::Erase {
                     key: key.clone(),
                     publisher,
                 },
-                Event::Expire { key, .. } => Content::Expire {
+                StoreEvent::Expire { key, .. } => Content::Expire {
                     key: key.clone(),
                     publisher: self.me,
                 },
-                Event::Clear { .. } => Content::Clear { publisher },
+                StoreEvent::Clear { .. } => Content::Clear { publisher },
             };
             self.broadcast(content);
         }
@@ -213,7 +194,8 @@ impl BrokerClones {
     /// Does what is due.
     pub fn tick(&mut self, now: Now) {
         for dropped in self.channel.drop_silent(now.mono) {
-            self.out.push_back(ClonesOutput::Dropped(dropped));
+            self.out
+                .push_back(Output::Notice(Notice::BrokerCloneDropped(dropped)));
         }
         self.writers
             .retain(|_, writer| now.mono.since(writer.heard) < TIMEOUT);
@@ -223,7 +205,7 @@ impl BrokerClones {
             let consumers: Vec<Entity> = self.channel.consumers().collect();
             for consumer in consumers {
                 let keepalive = self.command(0, consumer, Content::Keepalive { number });
-                let keepalive = ClonesOutput::Send(consumer.endpoint, keepalive.encode());
+                let keepalive = Output::BrokerToClone(consumer.endpoint, keepalive.encode());
                 self.out.push_back(keepalive);
             }
         }
@@ -234,13 +216,13 @@ impl BrokerClones {
                 Some(Feedback::Nack(numbers)) => Content::Nack { numbers },
                 None => continue,
             };
-            let command = Command {
+            let command = BrokerCommand {
                 number: 0,
                 sender: me,
                 receiver: *writer,
                 content,
             };
-            let answer = ClonesOutput::Send(writer.endpoint, command.encode());
+            let answer = Output::BrokerToClone(writer.endpoint, command.encode());
             self.out.push_back(answer);
         }
     }
@@ -253,12 +235,12 @@ impl BrokerClones {
     }
 
     /// The next thing to do.
-    pub fn poll(&mut self) -> Option<ClonesOutput> {
+    pub fn poll(&mut self) -> Option<Output> {
         self.out.pop_front()
     }
 
-    fn command(&self, number: u64, receiver: Entity, content: Content) -> Command {
-        Command {
+    fn command(&self, number: u64, receiver: Entity, content: Content) -> BrokerCommand {
+        BrokerCommand {
             number,
             sender: self.me,
             receiver,
@@ -270,9 +252,10 @@ impl BrokerClones {
         let number = self.channel.number() + 1;
         let bytes = self.command(number, EVERYBODY, content).encode();
         for dropped in self.channel.push(bytes.clone()) {
-            self.out.push_back(ClonesOutput::Dropped(dropped));
+            self.out
+                .push_back(Output::Notice(Notice::BrokerCloneDropped(dropped)));
         }
-        self.out.push_back(ClonesOutput::Broadcast(bytes));
+        self.out.push_back(Output::BrokerBroadcast(bytes));
     }
 
     /// Attaches a clone, for the first time or anew: with the state of now, and the offset of now. A change
@@ -291,7 +274,8 @@ impl BrokerClones {
         let size = FIXED + 15 + sizes.sum::<usize>();
         if size + ENVELOPE > self.frame_limit {
             if !std::mem::replace(&mut self.told_too_large, true) {
-                self.out.push_back(ClonesOutput::TooLarge(clone, size));
+                self.out
+                    .push_back(Output::Notice(Notice::BrokerCloneTooLarge(clone, size)));
             }
             return;
         }
@@ -309,9 +293,11 @@ impl BrokerClones {
         };
         let command = self.command(offset, clone, content);
         let snapshot = Snapshot { command, size };
-        self.out.push_back(ClonesOutput::Snapshot(snapshot));
+        self.out
+            .push_back(Output::BrokerSnapshot(Box::new(snapshot)));
         if attached.is_none() {
-            self.out.push_back(ClonesOutput::Attached(clone));
+            self.out
+                .push_back(Output::Notice(Notice::BrokerCloneAttached(clone)));
         }
     }
 
@@ -328,11 +314,11 @@ impl BrokerClones {
         }
         let number = path.events.next().saturating_sub(1);
         let ack = self.command(0, writer, Content::CumulativeAck { number });
-        let ack = ClonesOutput::Send(writer.endpoint, ack.encode());
+        let ack = Output::BrokerToClone(writer.endpoint, ack.encode());
         self.out.push_back(ack);
     }
 
-    fn apply_events(&mut self, writer: Entity, master: &mut Master, now: Now) {
+    fn apply_events(&mut self, writer: Entity, master: &mut Primary, now: Now) {
         while let Some(path) = self.writers.get_mut(&writer)
             && let Some(received) = path.events.take(now.mono)
         {
@@ -342,37 +328,29 @@ impl BrokerClones {
         }
     }
 
-    fn apply(&mut self, writer: Entity, content: Content, master: &mut Master, now: Now) {
+    fn apply(&mut self, writer: Entity, content: Content, master: &mut Primary, now: Now) {
         let mut asker = None;
         let mut is_sum = false;
         let (op, publisher) = match content {
             Content::Put {
                 key,
                 value,
-                lifetime,
+                ttl,
                 publisher,
             } => {
-                let op = Op::Put {
-                    key,
-                    value,
-                    lifetime,
-                };
+                let op = Op::Put { key, value, ttl };
                 (op, publisher)
             }
             Content::PutUnique {
                 key,
                 value,
-                lifetime,
+                ttl,
                 who,
                 request,
                 publisher,
             } => {
                 asker = Some((who, request));
-                let op = Op::PutUnique {
-                    key,
-                    value,
-                    lifetime,
-                };
+                let op = Op::PutUnique { key, value, ttl };
                 (op, publisher)
             }
             Content::Erase { key, publisher } => (Op::Erase { key }, publisher),
@@ -380,7 +358,7 @@ impl BrokerClones {
                 key,
                 value,
                 initial,
-                lifetime,
+                ttl,
                 publisher,
             } => {
                 is_sum = true;
@@ -388,22 +366,18 @@ impl BrokerClones {
                     key,
                     value,
                     initial,
-                    lifetime,
+                    ttl,
                 };
                 (op, publisher)
             }
             Content::Subtract {
                 key,
                 value,
-                lifetime,
+                ttl,
                 publisher,
             } => {
                 is_sum = true;
-                let op = Op::Subtract {
-                    key,
-                    value,
-                    lifetime,
-                };
+                let op = Op::Subtract { key, value, ttl };
                 (op, publisher)
             }
             Content::Clear { publisher } => (Op::Clear, publisher),
@@ -412,7 +386,8 @@ impl BrokerClones {
         // The writer is who has sent it: what it says of others has no say in anything but the broadcast.
         let answer = master.apply_foreign(writer, op, now);
         if let Answer::Refused(refusal) = answer {
-            self.out.push_back(ClonesOutput::Refused(writer, refusal));
+            self.out
+                .push_back(Output::Notice(Notice::BrokerWriteRefused(writer, refusal)));
         }
         if !self.channel.is_heard() {
             return;
@@ -451,7 +426,7 @@ impl BrokerClones {
     }
 }
 
-/// What is left of a lifetime.
+/// What is left of a TTL.
 fn left(expires: Timestamp, now: Timestamp) -> Timespan {
     let nanos = expires.as_nanos().saturating_sub(now.as_nanos());
     Timespan::from_nanos(nanos.max(0))
@@ -462,7 +437,7 @@ mod tests {
     use muster_wire::EndpointId;
 
     use super::*;
-    use crate::{Encoded, Level, MasterConfig, StoreName};
+    use crate::{Encoded, Level, PrimaryConfig, StoreName};
 
     fn entity(number: u8) -> Entity {
         Entity {
@@ -479,37 +454,37 @@ mod tests {
     }
 
     struct Pair {
-        master: Master,
+        master: Primary,
         clones: BrokerClones,
     }
 
     impl Pair {
         fn new() -> Self {
             let name = StoreName::new("kv").unwrap();
-            let config = MasterConfig::default();
+            let config = PrimaryConfig::default();
             let now = at(0);
             let endpoint = entity(1).endpoint;
             Self {
-                master: Master::in_memory(name, endpoint, 1, config, now),
+                master: Primary::in_memory(name, endpoint, 1, config, now),
                 clones: BrokerClones::new(entity(1), 1000 + 1024, now.mono),
             }
         }
 
-        fn settle(&mut self, now: Now) -> Vec<ClonesOutput> {
+        fn settle(&mut self, now: Now) -> Vec<Output> {
             while let Some(output) = self.master.poll() {
-                if let crate::MasterOutput::Changed(change) = output {
+                if let Output::Changed(change) = output {
                     self.clones.changed(&change, now);
                 }
             }
             std::iter::from_fn(|| self.clones.poll()).collect()
         }
 
-        fn says(&mut self, clone: Entity, content: Content, now: Now) -> Vec<ClonesOutput> {
+        fn says(&mut self, clone: Entity, content: Content, now: Now) -> Vec<Output> {
             let receiver = match content {
                 Content::Nack { .. } => EVERYBODY,
                 _ => entity(1),
             };
-            let command = Command {
+            let command = BrokerCommand {
                 number: 0,
                 sender: clone,
                 receiver,
@@ -519,13 +494,13 @@ mod tests {
             self.settle(now)
         }
 
-        fn put(&mut self, key: &str, bytes: usize) -> Vec<ClonesOutput> {
+        fn put(&mut self, key: &str, bytes: usize) -> Vec<Output> {
             let op = Op::Put {
                 key: Encoded::key(key),
                 value: Encoded::of(&"x".repeat(bytes)[..]),
-                lifetime: None,
+                ttl: None,
             };
-            self.master.write(op, Level::Applied, at(0));
+            self.master.write(op, Level::Applied, 0, None, at(0));
             self.settle(at(0))
         }
     }
@@ -534,9 +509,9 @@ mod tests {
         Content::Nack { numbers: vec![0] }
     }
 
-    fn offset(outputs: &[ClonesOutput]) -> Option<u64> {
+    fn offset(outputs: &[Output]) -> Option<u64> {
         outputs.iter().find_map(|output| match output {
-            ClonesOutput::Snapshot(snapshot) => Some(snapshot.command.number),
+            Output::BrokerSnapshot(snapshot) => Some(snapshot.command.number),
             _ => None,
         })
     }
@@ -550,7 +525,7 @@ mod tests {
         assert_eq!(offset(&pair.says(entity(2), asks(), at(200))), None);
         assert_eq!(offset(&pair.says(entity(2), asks(), at(1200))), Some(2));
         // It may follow the first answer: what is behind it is kept.
-        let command = Command {
+        let command = BrokerCommand {
             number: 0,
             sender: entity(2),
             receiver: entity(1),
@@ -558,15 +533,15 @@ mod tests {
         };
         pair.clones.receive(command, &mut pair.master, at(1300));
         let resent = pair.settle(at(1300));
-        let [ClonesOutput::Send(to, bytes)] = &resent[..] else {
+        let [Output::BrokerToClone(to, bytes)] = &resent[..] else {
             panic!("{resent:?}");
         };
         assert_eq!(*to, entity(2).endpoint);
-        let resent = Command::decode(bytes).unwrap();
+        let resent = BrokerCommand::decode(bytes).unwrap();
         assert_eq!((resent.number, resent.receiver), (2, EVERYBODY));
         pair.clones.tick(at(60_000));
         let dropped = pair.settle(at(60_000));
-        assert!(dropped.contains(&ClonesOutput::Dropped(entity(2))));
+        assert!(dropped.contains(&Output::Notice(Notice::BrokerCloneDropped(entity(2)))));
         assert_eq!(pair.clones.next_tick(), None);
     }
 
@@ -575,7 +550,10 @@ mod tests {
         let mut pair = Pair::new();
         pair.put("a", 1000);
         let refused = pair.says(entity(2), asks(), at(0));
-        assert!(matches!(refused[..], [ClonesOutput::TooLarge(..)]));
+        assert!(matches!(
+            refused[..],
+            [Output::Notice(Notice::BrokerCloneTooLarge(..))]
+        ));
         assert!(pair.says(entity(2), asks(), at(200)).is_empty());
         assert_eq!(pair.clones.attached(), 0);
     }

@@ -18,7 +18,7 @@ pub const EVERYBODY: Entity = Entity {
 
 /// A command between a master of Broker's protocol and a clone.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Command {
+pub struct BrokerCommand {
     /// The number of an event in its sender's channel; the offset of a snapshot; 0 for everything else.
     pub number: u64,
     /// Who sends it.
@@ -29,17 +29,17 @@ pub struct Command {
     pub content: Content,
 }
 
-/// What a [`Command`] says. Those up to [`Content::Clear`] are events of a channel, the others control one.
+/// What a [`BrokerCommand`] says. Those up to [`Content::Clear`] are events of a channel, the others control one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Content {
-    /// A key is set; without a lifetime for good.
+    /// A key is set; without a TTL for good.
     Put {
         /// The key.
         key: Encoded,
         /// The value.
         value: Encoded,
         /// How long it lives.
-        lifetime: Option<Timespan>,
+        ttl: Option<Timespan>,
         /// Who asked for it.
         publisher: Entity,
     },
@@ -50,7 +50,7 @@ pub enum Content {
         /// The value.
         value: Encoded,
         /// How long it lives.
-        lifetime: Option<Timespan>,
+        ttl: Option<Timespan>,
         /// Who waits for the result.
         who: Entity,
         /// The number that the result repeats.
@@ -76,7 +76,7 @@ pub enum Content {
         /// Who asked for it.
         publisher: Entity,
     },
-    /// A key's lifetime is over.
+    /// A key's TTL has run out.
     Expire {
         /// The key.
         key: Encoded,
@@ -92,7 +92,7 @@ pub enum Content {
         /// The kind of value that is made if the key is absent.
         initial: Kind,
         /// How long it lives.
-        lifetime: Option<Timespan>,
+        ttl: Option<Timespan>,
         /// Who asked for it.
         publisher: Entity,
     },
@@ -103,7 +103,7 @@ pub enum Content {
         /// What is taken.
         value: Encoded,
         /// How long it lives.
-        lifetime: Option<Timespan>,
+        ttl: Option<Timespan>,
         /// Who asked for it.
         publisher: Entity,
     },
@@ -211,7 +211,7 @@ impl Content {
     }
 }
 
-impl Command {
+impl BrokerCommand {
     /// The bytes of the command.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(FIXED + 128);
@@ -224,31 +224,31 @@ impl Command {
             Content::Put {
                 key,
                 value,
-                lifetime,
+                ttl,
                 publisher,
             }
             | Content::Subtract {
                 key,
                 value,
-                lifetime,
+                ttl,
                 publisher,
             } => {
                 out.extend_from_slice(key.as_bytes());
                 out.extend_from_slice(value.as_bytes());
-                put_lifetime(&mut out, *lifetime);
+                put_lifetime(&mut out, *ttl);
                 put_entity(&mut out, *publisher);
             }
             Content::PutUnique {
                 key,
                 value,
-                lifetime,
+                ttl,
                 who,
                 request,
                 publisher,
             } => {
                 out.extend_from_slice(key.as_bytes());
                 out.extend_from_slice(value.as_bytes());
-                put_lifetime(&mut out, *lifetime);
+                put_lifetime(&mut out, *ttl);
                 put_entity(&mut out, *who);
                 numbers(&mut out, *request);
                 put_entity(&mut out, *publisher);
@@ -272,13 +272,13 @@ impl Command {
                 key,
                 value,
                 initial,
-                lifetime,
+                ttl,
                 publisher,
             } => {
                 out.extend_from_slice(key.as_bytes());
                 out.extend_from_slice(value.as_bytes());
                 out.push(initial.tag());
-                put_lifetime(&mut out, *lifetime);
+                put_lifetime(&mut out, *ttl);
                 put_entity(&mut out, *publisher);
             }
             Content::Clear { publisher } => put_entity(&mut out, *publisher),
@@ -320,7 +320,7 @@ impl Command {
     }
 }
 
-fn read(reader: &mut Reader<'_>) -> Option<Command> {
+fn read(reader: &mut Reader<'_>) -> Option<BrokerCommand> {
     let number = reader.u64()?;
     let sender = entity(reader)?;
     let receiver = entity(reader)?;
@@ -328,13 +328,13 @@ fn read(reader: &mut Reader<'_>) -> Option<Command> {
         PUT => Content::Put {
             key: key(reader)?,
             value: value(reader)?,
-            lifetime: lifetime(reader).ok()?,
+            ttl: ttl(reader).ok()?,
             publisher: entity(reader)?,
         },
         PUT_UNIQUE => Content::PutUnique {
             key: key(reader)?,
             value: value(reader)?,
-            lifetime: lifetime(reader).ok()?,
+            ttl: ttl(reader).ok()?,
             who: entity(reader)?,
             request: reader.u64()?,
             publisher: entity(reader)?,
@@ -357,13 +357,13 @@ fn read(reader: &mut Reader<'_>) -> Option<Command> {
             key: key(reader)?,
             value: value(reader)?,
             initial: Kind::from_tag(reader.u8()?)?,
-            lifetime: lifetime(reader).ok()?,
+            ttl: ttl(reader).ok()?,
             publisher: entity(reader)?,
         },
         SUBTRACT => Content::Subtract {
             key: key(reader)?,
             value: value(reader)?,
-            lifetime: lifetime(reader).ok()?,
+            ttl: ttl(reader).ok()?,
             publisher: entity(reader)?,
         },
         CLEAR => Content::Clear {
@@ -392,7 +392,7 @@ fn read(reader: &mut Reader<'_>) -> Option<Command> {
         },
         _ => return None,
     };
-    Some(Command {
+    Some(BrokerCommand {
         number,
         sender,
         receiver,
@@ -430,18 +430,18 @@ fn entity(reader: &mut Reader<'_>) -> Option<Entity> {
     })
 }
 
-fn put_lifetime(out: &mut Vec<u8>, lifetime: Option<Timespan>) {
-    match lifetime {
+fn put_lifetime(out: &mut Vec<u8>, ttl: Option<Timespan>) {
+    match ttl {
         None => out.push(0),
-        Some(lifetime) => {
+        Some(ttl) => {
             out.push(1);
-            out.extend_from_slice(&lifetime.as_nanos().to_be_bytes());
+            out.extend_from_slice(&ttl.as_nanos().to_be_bytes());
         }
     }
 }
 
-/// A lifetime, if there is one; an error at the end of the bytes.
-fn lifetime(reader: &mut Reader<'_>) -> Result<Option<Timespan>, CommandError> {
+/// A TTL, if there is one; an error at the end of the bytes.
+fn ttl(reader: &mut Reader<'_>) -> Result<Option<Timespan>, CommandError> {
     if reader.u8().ok_or(CommandError)? == 0 {
         return Ok(None);
     }
@@ -491,18 +491,18 @@ mod tests {
     #[test]
     fn commands_are_those_of_the_specification() {
         let (c, m) = (entity(C), entity(M));
-        let put = |sender, receiver| Command {
+        let put = |sender, receiver| BrokerCommand {
             number: 2,
             sender,
             receiver,
             content: Content::Put {
                 key: Encoded::key("x"),
                 value: Encoded::of(&10u64),
-                lifetime: None,
+                ttl: None,
                 publisher: c,
             },
         };
-        let control = |number, sender, receiver, content| Command {
+        let control = |number, sender, receiver, content| BrokerCommand {
             number,
             sender,
             receiver,
@@ -561,27 +561,27 @@ mod tests {
         for (hex, command) in examples {
             let mut bytes = unhex(&hex);
             assert_eq!(command.encode(), bytes);
-            assert_eq!(Command::decode(&bytes), Ok(command.clone()));
+            assert_eq!(BrokerCommand::decode(&bytes), Ok(command.clone()));
             for end in 0..bytes.len() {
-                assert_eq!(Command::decode(&bytes[..end]), Err(CommandError));
+                assert_eq!(BrokerCommand::decode(&bytes[..end]), Err(CommandError));
             }
             bytes.extend_from_slice(b"trailing");
-            assert_eq!(Command::decode(&bytes), Ok(command));
+            assert_eq!(BrokerCommand::decode(&bytes), Ok(command));
         }
     }
 
     #[test]
     fn counts_are_not_trusted() {
         let bytes = unhex(&format!("0000000000000000 {C} {NIL} 0b ffffffff0f"));
-        assert_eq!(Command::decode(&bytes), Err(CommandError));
+        assert_eq!(BrokerCommand::decode(&bytes), Err(CommandError));
         let bytes = unhex(&format!("0000000000000000 {C} {NIL} 0e"));
-        assert_eq!(Command::decode(&bytes), Err(CommandError));
+        assert_eq!(BrokerCommand::decode(&bytes), Err(CommandError));
     }
 
     proptest! {
         #[test]
         fn garbage_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            let _ = Command::decode(&bytes);
+            let _ = BrokerCommand::decode(&bytes);
         }
 
         #[test]
@@ -592,8 +592,8 @@ mod tests {
             let mut bytes = unhex(&format!("0000000000000009 {C} {M}"));
             bytes.push(index);
             bytes.extend_from_slice(&rest);
-            if let Ok(command) = Command::decode(&bytes) {
-                prop_assert_eq!(Command::decode(&command.encode()), Ok(command));
+            if let Ok(command) = BrokerCommand::decode(&bytes) {
+                prop_assert_eq!(BrokerCommand::decode(&command.encode()), Ok(command));
             }
         }
     }

@@ -9,9 +9,9 @@ use muster_wire::Mono;
 
 use super::codec::{Content, Entity};
 use crate::arithmetic;
-use crate::op::{Answer, Op, Refusal};
+use crate::op::{Answer, Op, WriteRefusal};
 use crate::writes::{Unsent, WAITING, WAITING_BYTES, size};
-use crate::{Encoded, Entries, Failure, Settled, Token};
+use crate::{Encoded, Entries, SettledWrite, Token, WriteFailure};
 
 /// The writes that the master may be sent before their outcomes are known, and their bytes.
 const WINDOW: usize = 4096;
@@ -43,7 +43,7 @@ pub(super) struct Pending {
     unsent: VecDeque<Unsent>,
     bytes: usize,
     requests: u64,
-    settled: Vec<Settled>,
+    settled: Vec<SettledWrite>,
 }
 
 impl Pending {
@@ -52,7 +52,7 @@ impl Pending {
         let bytes = size(&op);
         let waiting = self.sent.len() + self.unsent.len();
         if waiting >= WAITING || self.bytes + bytes > WAITING_BYTES {
-            self.settle(token, Err(Failure::TooMany));
+            self.settle(token, Err(WriteFailure::TooMany));
             return;
         }
         self.bytes += bytes;
@@ -112,7 +112,7 @@ impl Pending {
                 self.sent.iter().position(is_likely)
             });
         let Some(place) = place else {
-            return; // of a former life, or already given up
+            return; // of a former timeline, or already given up
         };
         for _ in 0..place {
             self.pass(entries);
@@ -176,13 +176,13 @@ impl Pending {
                 change,
                 value: None,
             }),
-            (Op::PutUnique { .. }, None) => Err(Failure::Unknown),
+            (Op::PutUnique { .. }, None) => Err(WriteFailure::Unknown),
             (op, None) => Ok(without_echo(op, entries)),
         };
         self.end_first(outcome);
     }
 
-    fn end_first(&mut self, outcome: Result<Answer, Failure>) {
+    fn end_first(&mut self, outcome: Result<Answer, WriteFailure>) {
         let Some(first) = self.sent.pop_front() else {
             return;
         };
@@ -209,7 +209,7 @@ impl Pending {
             self.skipped();
         }
         while !self.sent.is_empty() {
-            self.end_first(Err(Failure::Unknown));
+            self.end_first(Err(WriteFailure::Unknown));
         }
     }
 
@@ -221,13 +221,13 @@ impl Pending {
             let is_over = write.deadline <= now;
             if is_over {
                 *bytes -= size(&write.op);
-                over.push((write.token, Failure::NoMaster));
+                over.push((write.token, WriteFailure::NoPrimary));
             }
             !is_over
         });
         for sent in &mut self.sent {
             if sent.write.deadline <= now && !std::mem::replace(&mut sent.is_settled, true) {
-                over.push((sent.write.token, Failure::Unknown));
+                over.push((sent.write.token, WriteFailure::Unknown));
             }
         }
         for (token, failure) in over {
@@ -238,7 +238,7 @@ impl Pending {
     /// Settles all that waits: the store is closed.
     pub(super) fn close(&mut self) {
         for write in self.take_unsent() {
-            self.settle(write.token, Err(Failure::Closed));
+            self.settle(write.token, Err(WriteFailure::Closed));
         }
         self.abandon(false);
     }
@@ -269,12 +269,12 @@ impl Pending {
     }
 
     /// What was settled since.
-    pub(super) fn settled(&mut self) -> Vec<Settled> {
+    pub(super) fn settled(&mut self) -> Vec<SettledWrite> {
         std::mem::take(&mut self.settled)
     }
 
-    pub(super) fn settle(&mut self, token: Token, outcome: Result<Answer, Failure>) {
-        self.settled.push(Settled { token, outcome });
+    pub(super) fn settle(&mut self, token: Token, outcome: Result<Answer, WriteFailure>) {
+        self.settled.push(SettledWrite { token, outcome });
     }
 }
 
@@ -282,24 +282,16 @@ impl Pending {
 fn content(op: Op, me: Entity, request: u64) -> Option<Content> {
     let publisher = me;
     Some(match op {
-        Op::Put {
+        Op::Put { key, value, ttl } => Content::Put {
             key,
             value,
-            lifetime,
-        } => Content::Put {
-            key,
-            value,
-            lifetime,
+            ttl,
             publisher,
         },
-        Op::PutUnique {
+        Op::PutUnique { key, value, ttl } => Content::PutUnique {
             key,
             value,
-            lifetime,
-        } => Content::PutUnique {
-            key,
-            value,
-            lifetime,
+            ttl,
             who: me,
             request,
             publisher,
@@ -309,22 +301,18 @@ fn content(op: Op, me: Entity, request: u64) -> Option<Content> {
             key,
             value,
             initial,
-            lifetime,
+            ttl,
         } => Content::Add {
             key,
             value,
             initial,
-            lifetime,
+            ttl,
             publisher,
         },
-        Op::Subtract {
+        Op::Subtract { key, value, ttl } => Content::Subtract {
             key,
             value,
-            lifetime,
-        } => Content::Subtract {
-            key,
-            value,
-            lifetime,
+            ttl,
             publisher,
         },
         Op::Clear => Content::Clear { publisher },
@@ -408,9 +396,9 @@ fn told(op: &Op, event: &Content, before: Option<&Encoded>) -> Option<Encoded> {
 /// What became of a write that a master has and that has no echo.
 fn without_echo(op: &Op, entries: &Entries) -> Answer {
     let refusal = match op {
-        Op::Put { .. } => Refusal::Backend,
-        Op::Subtract { key, .. } if entries.get(key).is_none() => Refusal::NoSuchKey,
-        Op::Add { .. } | Op::Subtract { .. } => Refusal::TypeClash,
+        Op::Put { .. } => WriteRefusal::Backend,
+        Op::Subtract { key, .. } if entries.get(key).is_none() => WriteRefusal::NoSuchKey,
+        Op::Add { .. } | Op::Subtract { .. } => WriteRefusal::TypeClash,
         Op::Erase { key } => {
             let change = entries.get(key).map_or(0, |entry| entry.changed);
             return Answer::Unchanged { change };

@@ -11,8 +11,8 @@ use super::*;
 use crate::op::{Answer, Op};
 use crate::simulation::Random;
 use crate::{
-    CloneConfig, CloneOutput, Encoded, Entries, Failure, Level, Master, MasterConfig, MasterOutput,
-    Now, StoreName,
+    CloneConfig, Encoded, Entries, Level, Now, Output, Primary, PrimaryConfig, StoreName,
+    WriteFailure,
 };
 
 #[derive(Debug)]
@@ -31,10 +31,10 @@ struct World {
     messages: BTreeMap<(Mono, u64), Message>,
     serial: u64,
     lives: u64,
-    master: Master,
+    master: Primary,
     serves: BrokerClones,
     clones: Vec<BrokerClone>,
-    outcomes: HashMap<u64, Result<Answer, Failure>>,
+    outcomes: HashMap<u64, Result<Answer, WriteFailure>>,
     watched: Vec<BTreeMap<Encoded, Encoded>>,
 }
 
@@ -52,11 +52,11 @@ fn wall(now: Mono) -> Now {
     }
 }
 
-fn master(life: u64, now: Mono) -> (Master, BrokerClones) {
+fn master(timeline: u64, now: Mono) -> (Primary, BrokerClones) {
     let name = StoreName::new("kv").unwrap();
-    let me = entity(1000 + life);
-    let config = MasterConfig::default();
-    let master = Master::in_memory(name, me.endpoint, life, config, wall(now));
+    let me = entity(1000 + timeline);
+    let config = PrimaryConfig::default();
+    let master = Primary::in_memory(name, me.endpoint, timeline, config, wall(now));
     (master, BrokerClones::new(me, 1 << 20, now))
 }
 
@@ -106,15 +106,15 @@ impl World {
     fn collect(&mut self) {
         let now = wall(self.now);
         while let Some(output) = self.master.poll() {
-            if let MasterOutput::Changed(change) = output {
+            if let Output::Changed(change) = output {
                 self.serves.changed(&change, now);
             }
         }
         while let Some(output) = self.serves.poll() {
             let (to, bytes) = match output {
-                ClonesOutput::Broadcast(bytes) => (None, bytes),
-                ClonesOutput::Send(to, bytes) => (Some(to), bytes),
-                ClonesOutput::Snapshot(snapshot) => {
+                Output::BrokerBroadcast(bytes) => (None, bytes),
+                Output::BrokerToClone(to, bytes) => (Some(to), bytes),
+                Output::BrokerSnapshot(snapshot) => {
                     let to = snapshot.command.receiver.endpoint;
                     (Some(to), snapshot.command.encode())
                 }
@@ -129,14 +129,16 @@ impl World {
         for clone in 0..self.clones.len() {
             while let Some(output) = self.clones[clone].poll() {
                 match output {
-                    CloneOutput::Find(bytes) => self.send(|| Message::ToMaster(bytes.clone())),
-                    CloneOutput::Send(to, bytes) if to == entity(1000 + self.lives).endpoint => {
+                    Output::BrokerFind(bytes) => self.send(|| Message::ToMaster(bytes.clone())),
+                    Output::BrokerToMaster(to, bytes)
+                        if to == entity(1000 + self.lives).endpoint =>
+                    {
                         self.send(|| Message::ToMaster(bytes.clone()));
                     }
-                    CloneOutput::Changed(change) => {
+                    Output::Changed(change) => {
                         crate::simulation::watch(&mut self.watched[clone], change.event);
                     }
-                    CloneOutput::Settled(settled) => {
+                    Output::Settled(settled) => {
                         let before = self.outcomes.insert(settled.token, settled.outcome);
                         assert_eq!(before, None, "settled twice");
                     }
@@ -170,11 +172,11 @@ impl World {
             {
                 match first.remove() {
                     Message::ToMaster(bytes) => {
-                        let command = Command::decode(&bytes).unwrap();
+                        let command = BrokerCommand::decode(&bytes).unwrap();
                         self.serves.receive(command, &mut self.master, now);
                     }
                     Message::ToClone(clone, bytes) => {
-                        let command = Command::decode(&bytes).unwrap();
+                        let command = BrokerCommand::decode(&bytes).unwrap();
                         self.clones[clone].receive(command, now);
                     }
                 }
@@ -228,7 +230,7 @@ fn push(key: &str, value: u64) -> Op {
         key: Encoded::key(key),
         value: Encoded::of(&value),
         initial: Kind::Vector,
-        lifetime: None,
+        ttl: None,
     }
 }
 
@@ -237,35 +239,23 @@ fn random_op(random: &mut Random) -> Op {
     let key = Encoded::key(&random.below(8));
     let value = Encoded::of(&random.below(3));
     let text = Encoded::of("x");
-    let lifetime = None;
+    let ttl = None;
     match random.below(9) {
-        0 | 1 => Op::Put {
-            key,
-            value,
-            lifetime,
-        },
+        0 | 1 => Op::Put { key, value, ttl },
         2 => Op::Put {
             key,
             value: text,
-            lifetime: Some(muster_data::Timespan::from_millis(300)),
+            ttl: Some(muster_data::Timespan::from_millis(300)),
         },
-        3 | 4 => Op::PutUnique {
-            key,
-            value,
-            lifetime,
-        },
+        3 | 4 => Op::PutUnique { key, value, ttl },
         5 => Op::Erase { key },
-        6 => Op::Subtract {
-            key,
-            value,
-            lifetime,
-        },
+        6 => Op::Subtract { key, value, ttl },
         7 if random.chance(10) => Op::Clear,
         _ => Op::Add {
             key,
             value,
             initial: Kind::Count,
-            lifetime,
+            ttl,
         },
     }
 }
@@ -304,7 +294,7 @@ fn a_master_that_restarts_is_followed_and_what_is_not_known_is_said() {
         let mut world = World::new(seed, 2);
         (world.lost, world.doubled) = (5, 5);
         let mut tokens = 0;
-        for life in 0..3 {
+        for timeline in 0..3 {
             for _ in 0..100 {
                 let clone = usize::try_from(world.random.below(2)).unwrap();
                 let list = format!("list {clone}");
@@ -313,7 +303,7 @@ fn a_master_that_restarts_is_followed_and_what_is_not_known_is_said() {
                 let pause = world.random.below(20);
                 world.run(Duration::from_millis(pause));
             }
-            if life < 2 {
+            if timeline < 2 {
                 world.restart_master();
             }
         }
@@ -332,7 +322,10 @@ fn a_master_that_restarts_is_followed_and_what_is_not_known_is_said() {
         assert_eq!(lists.len(), all, "seed {seed}: applied twice");
         for token in &lists {
             let outcome = &world.outcomes[token];
-            let is_done = matches!(outcome, Ok(Answer::Done { .. }) | Err(Failure::Unknown));
+            let is_done = matches!(
+                outcome,
+                Ok(Answer::Done { .. }) | Err(WriteFailure::Unknown)
+            );
             assert!(is_done, "seed {seed}: {token} {outcome:?}");
         }
         let last_done = world.outcomes[&(tokens - 1)].clone();
@@ -357,7 +350,7 @@ fn a_clone_that_was_forgotten_attaches_afresh() {
         world.run(Duration::from_secs(20));
         world.check_equal();
         assert!(matches!(world.outcomes[&1], Ok(Answer::Done { .. })));
-        assert_eq!(world.outcomes[&2], Err(Failure::Unknown));
+        assert_eq!(world.outcomes[&2], Err(WriteFailure::Unknown));
         assert!(matches!(world.outcomes[&4], Ok(Answer::Done { .. })));
         assert_eq!(world.list("list 0"), [1, 4]);
     }
@@ -369,14 +362,14 @@ fn what_becomes_of_writes_is_seen_by_their_echoes() {
     let put_unique = |value: u64| Op::PutUnique {
         key: Encoded::key("k"),
         value: Encoded::of(&value),
-        lifetime: None,
+        ttl: None,
     };
     let k = Encoded::key("k");
     let count = |value: u64| Op::Add {
         key: k.clone(),
         value: Encoded::of(&value),
         initial: Kind::Count,
-        lifetime: None,
+        ttl: None,
     };
     let ops = [
         put_unique(1),
@@ -386,7 +379,7 @@ fn what_becomes_of_writes_is_seen_by_their_echoes() {
             key: k.clone(),
             value: Encoded::of("x"),
             initial: Kind::String,
-            lifetime: None,
+            ttl: None,
         },
         Op::Erase { key: k.clone() },
         Op::Erase { key: k.clone() },
@@ -394,13 +387,13 @@ fn what_becomes_of_writes_is_seen_by_their_echoes() {
         Op::Subtract {
             key: Encoded::key("l"),
             value: Encoded::key("l"),
-            lifetime: None,
+            ttl: None,
         },
         Op::Swap {
             key: k.clone(),
             seen: crate::Revision::ABSENT,
             value: None,
-            lifetime: None,
+            ttl: None,
         },
     ];
     for (op, token) in ops.into_iter().zip(0..) {
@@ -416,12 +409,12 @@ fn what_becomes_of_writes_is_seen_by_their_echoes() {
         done(1, None),
         Ok(Answer::Unchanged { change: 1 }),
         done(2, Some(3)),
-        refused(crate::op::Refusal::TypeClash),
+        refused(crate::op::WriteRefusal::TypeClash),
         done(3, None),
         Ok(Answer::Unchanged { change: 0 }),
         done(4, None),
         done(5, Some(3)),
-        refused(crate::op::Refusal::Unsupported),
+        refused(crate::op::WriteRefusal::Unsupported),
     ];
     for (expected, token) in expected.into_iter().zip(0..) {
         assert_eq!(world.outcomes[&token], expected, "{token}");

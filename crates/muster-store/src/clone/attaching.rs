@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::op::{Change, Event};
+use crate::op::{Change, StoreEvent};
 use crate::protocol::Chunk;
 use crate::{ENTRY_OVERHEAD, Encoded, Entries, Entry};
 
@@ -66,7 +66,7 @@ impl Attaching {
             return false;
         }
         let last = chunk.entries.last();
-        // A master whose parts do not advance must not keep us asking.
+        // A primary whose parts do not advance must not keep us asking.
         if !chunk.is_last && last.is_none_or(|(key, _)| Some(key) <= self.last_key.as_ref()) {
             return false;
         }
@@ -91,7 +91,7 @@ impl Attaching {
         let number = change.number;
         self.reached = Some(number);
         match change.event {
-            Event::Put {
+            StoreEvent::Put {
                 key,
                 value,
                 expires,
@@ -108,14 +108,14 @@ impl Attaching {
                     self.entries.put(key, entry);
                 }
             }
-            Event::Erase { key, .. } | Event::Expire { key, .. } => {
+            StoreEvent::Erase { key, .. } | StoreEvent::Expire { key, .. } => {
                 let known = self.entries.get(&key).map_or(0, |known| known.changed);
                 if number > known {
                     self.entries.remove(&key);
                     self.removed.insert(key, number);
                 }
             }
-            Event::Clear { .. } => {
+            StoreEvent::Clear { .. } => {
                 self.cleared = number;
                 self.removed.clear();
                 self.entries.retain(|_, entry| entry.changed > number);

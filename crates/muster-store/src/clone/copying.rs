@@ -1,16 +1,16 @@
-//! How a clone's copy comes to be what its master has.
+//! How a clone's copy comes to be what its primary has.
 
 use muster_wire::Mono;
 
 use super::attaching::Attaching;
-use super::{ASK_AGAIN, CloneOutput, Copy, StoreClone};
-use crate::op::{Change, Event};
+use super::{ASK_AGAIN, CopyMode, StoreClone};
+use crate::op::{Change, StoreEvent};
 use crate::protocol::{Changes, Chunk};
-use crate::{Encoded, Entries, Entry};
+use crate::{Encoded, Entries, Entry, Notice, Output, Revision};
 
 impl StoreClone {
     pub(super) fn changes(&mut self, changes: Changes, now: Mono) {
-        if self.config.copy == Copy::Nothing
+        if self.config.copy == CopyMode::None
             || self.attaching.as_ref().is_some_and(|a| !a.has_begun())
         {
             return; // all of them are in the snapshot that comes
@@ -46,12 +46,12 @@ impl StoreClone {
         if attaching.max(self.entries.bytes()) <= self.config.limit {
             return false;
         }
-        self.config.copy = Copy::Nothing;
+        self.config.copy = CopyMode::None;
         self.attaching = None;
         self.entries = Entries::default();
         self.applied = None;
         self.ask_at = None;
-        self.out.push_back(CloneOutput::TooLarge);
+        self.out.push_back(Output::Notice(Notice::TooLarge));
         true
     }
 
@@ -88,19 +88,22 @@ impl StoreClone {
         if !is_whole {
             return;
         }
-        let (Some(attaching), Some(master)) = (self.attaching.take(), self.master) else {
+        let (Some(attaching), Some(primary)) = (self.attaching.take(), self.primary) else {
             return;
         };
         let (entries, last) = attaching.into_entries();
         let before = std::mem::replace(&mut self.entries, entries);
-        self.applied = Some((master.life, last));
+        self.applied = Some(Revision {
+            timeline: primary.timeline,
+            change: last,
+        });
         self.ask_at = None;
         if self.is_watched {
             self.tell_differences(&before, last);
         }
-        self.out.push_back(CloneOutput::Attached);
+        self.out.push_back(Output::Attached);
         for settled in self.held_before.drain(..) {
-            self.out.push_back(CloneOutput::Settled(settled));
+            self.out.push_back(Output::Settled(settled));
         }
     }
 
@@ -110,7 +113,7 @@ impl StoreClone {
         for (key, old) in before.iter() {
             if self.entries.get(key).is_none() {
                 let (key, old) = (key.clone(), Some(old.value.clone()));
-                events.push(Event::Erase { key, old });
+                events.push(StoreEvent::Erase { key, old });
             }
         }
         for (key, entry) in self.entries.iter() {
@@ -118,7 +121,7 @@ impl StoreClone {
             let is_same =
                 old.is_some_and(|old| old.value == entry.value && old.expires == entry.expires);
             if !is_same {
-                events.push(Event::Put {
+                events.push(StoreEvent::Put {
                     key: key.clone(),
                     value: entry.value.clone(),
                     expires: entry.expires,
@@ -127,7 +130,7 @@ impl StoreClone {
             }
         }
         for event in events {
-            self.out.push_back(CloneOutput::Changed(Change {
+            self.out.push_back(Output::Changed(Change {
                 number: last,
                 writer: None,
                 event,
@@ -137,11 +140,11 @@ impl StoreClone {
 
     pub(super) fn apply(&mut self, mut change: Change) {
         perform(&mut self.entries, &mut change);
-        if let Some((_, last)) = &mut self.applied {
-            *last = change.number;
+        if let Some(applied) = &mut self.applied {
+            applied.change = change.number;
         }
         if self.is_watched {
-            self.out.push_back(CloneOutput::Changed(change));
+            self.out.push_back(Output::Changed(change));
         }
     }
 }
@@ -150,7 +153,7 @@ impl StoreClone {
 pub(crate) fn perform(entries: &mut Entries, change: &mut Change) {
     let number = change.number;
     match &mut change.event {
-        Event::Put {
+        StoreEvent::Put {
             key,
             value,
             expires,
@@ -164,10 +167,10 @@ pub(crate) fn perform(entries: &mut Entries, change: &mut Change) {
             let before = entries.put(key.clone(), entry);
             *old = before.map(|before| before.value);
         }
-        Event::Erase { key, old } | Event::Expire { key, old } => {
+        StoreEvent::Erase { key, old } | StoreEvent::Expire { key, old } => {
             *old = entries.remove(key).map(|before| before.value);
         }
-        Event::Clear { old } => *old = values(entries),
+        StoreEvent::Clear { old } => *old = values(entries),
     }
 }
 

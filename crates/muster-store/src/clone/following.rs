@@ -1,35 +1,36 @@
-//! Which master a clone follows, and what it asks of it.
+//! Which primary a clone follows, and what it asks of it.
 
 use muster_wire::{EndpointId, Mono};
 
 use super::attaching::Attaching;
-use super::{ASK_AGAIN, CloneOutput, Copy, FIND_SLOWLY, Master, RIVALRY, StoreClone};
-use crate::protocol::Message;
+use super::{ASK_AGAIN, CopyMode, FIND_SLOWLY, Followed, RIVALRY, StoreClone};
+use crate::protocol::StoreMessage;
+use crate::{Notice, Output, Revision};
 
 impl StoreClone {
-    /// Notes that a master was heard; whether it is the one that this clone follows.
-    pub(super) fn follows(&mut self, from: EndpointId, life: u64, now: Mono) -> bool {
-        if let Some(master) = &mut self.master
-            && master.endpoint == from
-            && master.life == life
+    /// Notes that a primary was heard; whether it is the one that this clone follows.
+    pub(super) fn follows(&mut self, from: EndpointId, timeline: u64, now: Mono) -> bool {
+        if let Some(primary) = &mut self.primary
+            && primary.endpoint == from
+            && primary.timeline == timeline
         {
-            master.heard = now;
+            primary.heard = now;
             return true;
         }
-        if let Some(master) = self.master {
-            let is_older = life < master.life;
-            let is_other = master.endpoint != from;
-            if is_other && !self.is_silent(master, now) {
-                self.look_at_rival(master, from, now);
+        if let Some(primary) = self.primary {
+            let is_older = timeline < primary.timeline;
+            let is_other = primary.endpoint != from;
+            if is_other && !self.is_silent(primary, now) {
+                self.look_at_rival(primary, from, now);
                 return false;
             }
             if !is_other && is_older {
-                return false; // a message of its former life that was late
+                return false; // a message of its former timeline that was late
             }
         }
-        self.master = Some(Master {
+        self.primary = Some(Followed {
             endpoint: from,
-            life,
+            timeline,
             heard: now,
         });
         self.rival = None;
@@ -39,24 +40,24 @@ impl StoreClone {
         self.held_before.extend(held.into_values().flatten());
         self.ask_at = None;
         self.writes.restart(now);
-        if self.config.copy == Copy::Whole {
+        if self.config.copy == CopyMode::Full {
             self.attach(now);
         }
         if let Some(write) = self.writes.again(now) {
-            self.send(from, &Message::Write(write));
+            self.send(from, &StoreMessage::Write(write));
         }
         self.send_writes(now);
         false
     }
 
-    /// Another endpoint says that it is the master: the one that comes after a crash, or one too many, if the
+    /// Another endpoint says that it is the primary: the one that comes after a crash, or one too many, if the
     /// first still speaks some time later.
-    pub(super) fn look_at_rival(&mut self, master: Master, rival: EndpointId, now: Mono) {
+    pub(super) fn look_at_rival(&mut self, primary: Followed, rival: EndpointId, now: Mono) {
         match self.rival {
             Some((known, since)) if known == rival => {
-                let speaks = master.heard.since(since) >= RIVALRY;
+                let speaks = primary.heard.since(since) >= RIVALRY;
                 if speaks && !std::mem::replace(&mut self.has_warned, true) {
-                    let both = CloneOutput::TwoMasters(master.endpoint, rival);
+                    let both = Output::Notice(Notice::TwoPrimaries(primary.endpoint, rival));
                     self.out.push_back(both);
                 }
             }
@@ -64,14 +65,14 @@ impl StoreClone {
         }
     }
 
-    /// Fetches a snapshot from the master, from its beginning.
+    /// Fetches a snapshot from the primary, from its beginning.
     pub(super) fn attach(&mut self, now: Mono) {
         self.attaching = Some(Attaching::default());
         self.asked = ASK_AGAIN;
         self.ask(now);
     }
 
-    /// Looks for a master.
+    /// Looks for a primary.
     pub(super) fn find(&mut self, now: Mono) {
         self.asked = ASK_AGAIN;
         self.ask_at = Some(now);
@@ -80,15 +81,17 @@ impl StoreClone {
 
     /// Asks for what is missing most, and again later.
     pub(super) fn ask(&mut self, now: Mono) {
-        let master = self.master.filter(|master| !self.is_silent(*master, now));
-        let Some(master) = master else {
-            let (life, last) = self.applied.unwrap_or((0, 0));
-            let from = last + 1;
-            let message = Message::Missing { life, from };
+        let primary = self
+            .primary
+            .filter(|primary| !self.is_silent(*primary, now));
+        let Some(primary) = primary else {
+            let applied = self.applied.unwrap_or(Revision::ABSENT);
+            let (timeline, from) = (applied.timeline, applied.change + 1);
+            let message = StoreMessage::Missing { timeline, from };
             let message = message.encode(&self.name);
-            self.out.push_back(CloneOutput::Find(message));
+            self.out.push_back(Output::Find(message));
             self.ask_at = Some(now.after(self.asked));
-            let most = if self.master.is_some() {
+            let most = if self.primary.is_some() {
                 self.config.resync_interval
             } else {
                 FIND_SLOWLY.min(self.config.resync_interval)
@@ -99,17 +102,17 @@ impl StoreClone {
         let message = if let Some(attaching) = &self.attaching
             && !attaching.has_all_entries()
         {
-            Message::Fetch {
+            StoreMessage::Fetch {
                 instance: self.instance,
                 after: attaching.last_key().cloned(),
             }
         } else {
-            Message::Missing {
-                life: master.life,
+            StoreMessage::Missing {
+                timeline: primary.timeline,
                 from: self.next(),
             }
         };
-        self.send(master.endpoint, &message);
+        self.send(primary.endpoint, &message);
         self.ask_at = Some(now.after(self.asked));
         self.asked = (self.asked * 2).min(FIND_SLOWLY);
     }
@@ -118,13 +121,13 @@ impl StoreClone {
     pub(super) fn next(&self) -> u64 {
         match &self.attaching {
             Some(attaching) => attaching.next(),
-            None => self.applied.map_or(0, |(_, last)| last) + 1,
+            None => self.applied.map_or(0, |applied| applied.change) + 1,
         }
     }
 
     /// Asks for changes if some exist that this copy does not have.
     pub(super) fn ask_for_missing(&mut self, now: Mono) {
-        if self.config.copy == Copy::Nothing {
+        if self.config.copy == CopyMode::None {
             self.ask_at = None;
             return;
         }

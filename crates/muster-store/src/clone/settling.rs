@@ -2,9 +2,10 @@
 
 use muster_wire::Mono;
 
-use super::{CloneOutput, Copy, HELD, StoreClone};
+use super::{CopyMode, HELD, StoreClone};
+use crate::Output;
 use crate::op::Answer;
-use crate::protocol::{Message, Results};
+use crate::protocol::{Results, StoreMessage};
 
 impl StoreClone {
     pub(super) fn results(&mut self, results: &Results, now: Mono) {
@@ -14,11 +15,11 @@ impl StoreClone {
     }
 
     pub(super) fn send_writes(&mut self, now: Mono) {
-        let Some(master) = self.master else {
+        let Some(primary) = self.primary else {
             return;
         };
         while let Some(write) = self.writes.send(now) {
-            self.send(master.endpoint, &Message::Write(write));
+            self.send(primary.endpoint, &StoreMessage::Write(write));
         }
     }
 
@@ -29,10 +30,10 @@ impl StoreClone {
                 Ok(Answer::Done { change, .. } | Answer::Unchanged { change }) => *change,
                 _ => 0,
             };
-            let is_here = self.config.copy == Copy::Nothing
+            let is_here = self.config.copy == CopyMode::None
                 || (self.attaching.is_none() && change < self.next());
             if change == 0 || is_here {
-                self.out.push_back(CloneOutput::Settled(settled));
+                self.out.push_back(Output::Settled(settled));
             } else {
                 if self.held.is_empty() && self.held_before.is_empty() {
                     self.held_since = now;
@@ -49,7 +50,7 @@ impl StoreClone {
         }
         let held = std::mem::take(&mut self.held).into_values().flatten();
         for settled in self.held_before.drain(..).chain(held) {
-            self.out.push_back(CloneOutput::Settled(settled));
+            self.out.push_back(Output::Settled(settled));
         }
     }
 
@@ -62,7 +63,7 @@ impl StoreClone {
             && *first.key() < next
         {
             for settled in first.remove() {
-                self.out.push_back(CloneOutput::Settled(settled));
+                self.out.push_back(Output::Settled(settled));
             }
         }
     }

@@ -6,7 +6,7 @@ use super::parts::{
     answer, changes, entry, key, list, number, op, optional, put_answer, put_changes, put_entry,
     put_op, put_optional, value,
 };
-use super::{Chunk, Message, MessageError, Query, Reply, Results, Write};
+use super::{Chunk, MessageError, Query, Reply, Results, StoreMessage, WriteBatch};
 use crate::StoreName;
 
 const FETCH: u8 = 0x01;
@@ -20,9 +20,9 @@ const GONE: u8 = 0x84;
 const RESULTS: u8 = 0x85;
 const REPLY: u8 = 0x86;
 
-impl Message {
-    /// Whether it is for a master; otherwise it is for a clone, a writer or whoever asked.
-    pub fn is_for_master(&self) -> bool {
+impl StoreMessage {
+    /// Whether it is for a primary; otherwise it is for a clone, a writer or whoever asked.
+    pub fn is_for_primary(&self) -> bool {
         matches!(
             self,
             Self::Fetch { .. } | Self::Missing { .. } | Self::Write(_) | Self::Query { .. }
@@ -42,9 +42,9 @@ impl Message {
                 put_varint(&mut out, *instance);
                 put_optional(&mut out, after.as_ref());
             }
-            Self::Missing { life, from } => {
+            Self::Missing { timeline, from } => {
                 begin(MISSING);
-                put_varint(&mut out, *life);
+                put_varint(&mut out, *timeline);
                 put_varint(&mut out, *from);
             }
             Self::Write(write) => {
@@ -71,7 +71,7 @@ impl Message {
             Self::Chunk(chunk) => {
                 begin(CHUNK);
                 put_varint(&mut out, chunk.instance);
-                put_varint(&mut out, chunk.life);
+                put_varint(&mut out, chunk.timeline);
                 put_varint(&mut out, chunk.as_of);
                 put_optional(&mut out, chunk.after.as_ref());
                 out.push(u8::from(chunk.is_last));
@@ -85,19 +85,19 @@ impl Message {
                 begin(CHANGES);
                 put_changes(&mut out, changes);
             }
-            Self::Alive { life, last } => {
+            Self::Alive { timeline, last } => {
                 begin(ALIVE);
-                put_varint(&mut out, *life);
+                put_varint(&mut out, *timeline);
                 put_varint(&mut out, *last);
             }
-            Self::Gone { life } => {
+            Self::Gone { timeline } => {
                 begin(GONE);
-                put_varint(&mut out, *life);
+                put_varint(&mut out, *timeline);
             }
             Self::Results(results) => {
                 begin(RESULTS);
                 put_varint(&mut out, results.instance);
-                put_varint(&mut out, results.life);
+                put_varint(&mut out, results.timeline);
                 put_varint(&mut out, results.next);
                 put_varint(&mut out, results.durable);
                 put_varint(&mut out, results.failed);
@@ -109,13 +109,13 @@ impl Message {
             }
             Self::Reply {
                 request,
-                life,
+                timeline,
                 last,
                 reply,
             } => {
                 begin(REPLY);
                 put_varint(&mut out, *request);
-                put_varint(&mut out, *life);
+                put_varint(&mut out, *timeline);
                 put_varint(&mut out, *last);
                 match reply {
                     Reply::Entry(None) => out.push(0),
@@ -133,7 +133,7 @@ impl Message {
         out
     }
 
-    /// The name of the store that a message is for, and whether it is for the master.
+    /// The name of the store that a message is for, and whether it is for the primary.
     pub fn addressee(bytes: &[u8]) -> Option<(&str, bool)> {
         let mut reader = Reader::new(bytes);
         let tag = reader.u8()?;
@@ -150,7 +150,7 @@ impl Message {
     }
 }
 
-fn read(reader: &mut Reader<'_>) -> Option<Message> {
+fn read(reader: &mut Reader<'_>) -> Option<StoreMessage> {
     let tag = reader.u8()?;
     reader.string()?;
     Some(match tag {
@@ -158,24 +158,24 @@ fn read(reader: &mut Reader<'_>) -> Option<Message> {
             let instance = reader.varint()?;
             let mut after = None;
             optional(reader, &mut after)?;
-            Message::Fetch { instance, after }
+            StoreMessage::Fetch { instance, after }
         }
-        MISSING => Message::Missing {
-            life: number(reader)?,
+        MISSING => StoreMessage::Missing {
+            timeline: number(reader)?,
             from: number(reader)?,
         },
         WRITE => {
             let instance = reader.varint()?;
             let first_open = number(reader)?;
             let number = number(reader)?;
-            Message::Write(Write {
+            StoreMessage::Write(WriteBatch {
                 instance,
                 first_open,
                 number,
                 ops: list(reader, op)?,
             })
         }
-        QUERY => Message::Query {
+        QUERY => StoreMessage::Query {
             request: reader.varint()?,
             query: match reader.u8()? {
                 0 => Query::Get(key(reader)?),
@@ -185,40 +185,40 @@ fn read(reader: &mut Reader<'_>) -> Option<Message> {
         },
         CHUNK => {
             let instance = reader.varint()?;
-            let life = number(reader)?;
+            let timeline = number(reader)?;
             let as_of = number(reader)?;
             let mut after = None;
             optional(reader, &mut after)?;
             let is_last = reader.u8()? != 0;
-            Message::Chunk(Chunk {
+            StoreMessage::Chunk(Chunk {
                 instance,
-                life,
+                timeline,
                 as_of,
                 after,
                 entries: list(reader, |reader| Some((value(reader)?, entry(reader)?)))?,
                 is_last,
             })
         }
-        CHANGES => Message::Changes(changes(reader)?),
-        ALIVE => Message::Alive {
-            life: number(reader)?,
+        CHANGES => StoreMessage::Changes(changes(reader)?),
+        ALIVE => StoreMessage::Alive {
+            timeline: number(reader)?,
             last: number(reader)?,
         },
-        GONE => Message::Gone {
-            life: number(reader)?,
+        GONE => StoreMessage::Gone {
+            timeline: number(reader)?,
         },
-        RESULTS => Message::Results(Results {
+        RESULTS => StoreMessage::Results(Results {
             instance: reader.varint()?,
-            life: number(reader)?,
+            timeline: number(reader)?,
             next: number(reader)?,
             durable: number(reader)?,
             failed: number(reader)?,
             number: number(reader)?,
             answers: list(reader, answer)?,
         }),
-        REPLY => Message::Reply {
+        REPLY => StoreMessage::Reply {
             request: reader.varint()?,
-            life: number(reader)?,
+            timeline: number(reader)?,
             last: number(reader)?,
             reply: match reader.u8()? {
                 0 => Reply::Entry(None),

@@ -5,17 +5,17 @@ use muster_wire::EndpointId;
 use muster_wire::bytes::{Reader, put_string, put_varint};
 
 use super::Changes;
-use crate::op::{Answer, Change, Event, Op, Refusal, Writer};
+use crate::op::{Answer, Change, Op, StoreEvent, WriteRefusal, Writer};
 use crate::{Encoded, Entry, Level, Revision};
 
 /// On an operation: the writer waits until it is on disk.
 const DURABLE: u8 = 0x80;
-/// On an operation or entry: it has a lifetime, or an end.
+/// On an operation or entry: it has a TTL, or an end.
 const TIMED: u8 = 0x40;
 /// On an operation or change: there is one more value.
 const VALUED: u8 = 0x20;
 
-/// Lives and numbers of changes and writes end here, far from where they could overflow: a life is a time in
+/// Timelines and numbers of changes and writes end here, far from where they could overflow: a timeline is a time in
 /// nanoseconds.
 pub(crate) const NUMBERS: u64 = 1 << 62;
 
@@ -96,7 +96,7 @@ fn put_end(out: &mut Vec<u8>, expires: Option<Timestamp>) {
     }
 }
 
-/// The end of a lifetime if there is one: read into `place`.
+/// The end of a TTL if there is one: read into `place`.
 fn end(reader: &mut Reader<'_>, place: &mut Option<Timestamp>) -> Option<()> {
     *place = match reader.u8()? {
         0 => None,
@@ -107,43 +107,25 @@ fn end(reader: &mut Reader<'_>, place: &mut Option<Timestamp>) -> Option<()> {
 }
 
 pub(super) fn put_op(out: &mut Vec<u8>, op: &Op, level: Level) {
-    let (kind, key, value, lifetime) = match op {
-        Op::Put {
-            key,
-            value,
-            lifetime,
-        } => (0, Some(key), Some(value), *lifetime),
-        Op::PutUnique {
-            key,
-            value,
-            lifetime,
-        } => (1, Some(key), Some(value), *lifetime),
+    let (kind, key, value, ttl) = match op {
+        Op::Put { key, value, ttl } => (0, Some(key), Some(value), *ttl),
+        Op::PutUnique { key, value, ttl } => (1, Some(key), Some(value), *ttl),
         Op::Erase { key } => (2, Some(key), None, None),
         Op::Expire { key } => (3, Some(key), None, None),
         Op::Add {
-            key,
-            value,
-            lifetime,
-            ..
-        } => (4, Some(key), Some(value), *lifetime),
-        Op::Subtract {
-            key,
-            value,
-            lifetime,
-        } => (5, Some(key), Some(value), *lifetime),
+            key, value, ttl, ..
+        } => (4, Some(key), Some(value), *ttl),
+        Op::Subtract { key, value, ttl } => (5, Some(key), Some(value), *ttl),
         Op::Clear => (6, None, None, None),
         Op::Swap {
-            key,
-            value,
-            lifetime,
-            ..
-        } => (7, Some(key), value.as_ref(), *lifetime),
+            key, value, ttl, ..
+        } => (7, Some(key), value.as_ref(), *ttl),
     };
     let mut flags = kind;
     if level == Level::Durable {
         flags |= DURABLE;
     }
-    if lifetime.is_some() {
+    if ttl.is_some() {
         flags |= TIMED;
     }
     if value.is_some() {
@@ -156,13 +138,13 @@ pub(super) fn put_op(out: &mut Vec<u8>, op: &Op, level: Level) {
     if let Some(value) = value {
         put_string(out, value.as_bytes());
     }
-    if let Some(lifetime) = lifetime {
-        out.extend_from_slice(&lifetime.as_nanos().to_be_bytes());
+    if let Some(ttl) = ttl {
+        out.extend_from_slice(&ttl.as_nanos().to_be_bytes());
     }
     match op {
         Op::Add { initial, .. } => out.push(initial.tag()),
         Op::Swap { seen, .. } => {
-            put_varint(out, seen.life);
+            put_varint(out, seen.timeline);
             put_varint(out, seen.change);
         }
         _ => {}
@@ -185,7 +167,7 @@ pub(super) fn op(reader: &mut Reader<'_>) -> Option<(Op, Level)> {
         0 => None,
         _ => Some(value(reader)?),
     };
-    let lifetime = match flags & TIMED {
+    let ttl = match flags & TIMED {
         0 => None,
         _ => Some(Timespan::from_nanos(i64::from_be_bytes(reader.array()?))),
     };
@@ -193,12 +175,12 @@ pub(super) fn op(reader: &mut Reader<'_>) -> Option<(Op, Level)> {
         0 => Op::Put {
             key,
             value: given?,
-            lifetime,
+            ttl,
         },
         1 => Op::PutUnique {
             key,
             value: given?,
-            lifetime,
+            ttl,
         },
         2 => Op::Erase { key },
         3 => Op::Expire { key },
@@ -206,21 +188,21 @@ pub(super) fn op(reader: &mut Reader<'_>) -> Option<(Op, Level)> {
             key,
             value: given?,
             initial: Kind::from_tag(reader.u8()?)?,
-            lifetime,
+            ttl,
         },
         5 => Op::Subtract {
             key,
             value: given?,
-            lifetime,
+            ttl,
         },
         7 => Op::Swap {
             key,
             seen: Revision {
-                life: number(reader)?,
+                timeline: number(reader)?,
                 change: number(reader)?,
             },
             value: given,
-            lifetime,
+            ttl,
         },
         _ => return None,
     };
@@ -230,7 +212,7 @@ pub(super) fn op(reader: &mut Reader<'_>) -> Option<(Op, Level)> {
 /// Life, number of the first, the writers, then each change: kind and flags, its writer's place among them
 /// from 1 (0 for none), and what changed.
 pub(super) fn put_changes(out: &mut Vec<u8>, changes: &Changes) {
-    put_varint(out, changes.life);
+    put_varint(out, changes.timeline);
     put_varint(out, changes.changes.first().map_or(0, |first| first.number));
     let mut writers: Vec<Writer> = Vec::new();
     for change in &changes.changes {
@@ -253,7 +235,7 @@ pub(super) fn put_changes(out: &mut Vec<u8>, changes: &Changes) {
             .position(|writer| Some(*writer) == change.writer);
         let place = place.map_or(0, |place| place as u64 + 1);
         match &change.event {
-            Event::Put {
+            StoreEvent::Put {
                 key,
                 value,
                 expires,
@@ -265,17 +247,17 @@ pub(super) fn put_changes(out: &mut Vec<u8>, changes: &Changes) {
                 put_string(out, value.as_bytes());
                 put_end(out, *expires);
             }
-            Event::Erase { key, .. } => {
+            StoreEvent::Erase { key, .. } => {
                 out.push(1);
                 put_varint(out, place);
                 put_string(out, key.as_bytes());
             }
-            Event::Expire { key, .. } => {
+            StoreEvent::Expire { key, .. } => {
                 out.push(2);
                 put_varint(out, place);
                 put_string(out, key.as_bytes());
             }
-            Event::Clear { .. } => {
+            StoreEvent::Clear { .. } => {
                 out.push(3);
                 put_varint(out, place);
             }
@@ -284,7 +266,7 @@ pub(super) fn put_changes(out: &mut Vec<u8>, changes: &Changes) {
 }
 
 pub(super) fn changes(reader: &mut Reader<'_>) -> Option<Changes> {
-    let life = number(reader)?;
+    let timeline = number(reader)?;
     let mut next = number(reader)?;
     let writers = list(reader, |reader| {
         Some(Writer {
@@ -303,22 +285,22 @@ pub(super) fn changes(reader: &mut Reader<'_>) -> Option<Changes> {
                 let (key, value) = (value(reader)?, value(reader)?);
                 let mut expires = None;
                 end(reader, &mut expires)?;
-                Event::Put {
+                StoreEvent::Put {
                     key,
                     value,
                     expires,
                     old: None,
                 }
             }
-            1 => Event::Erase {
+            1 => StoreEvent::Erase {
                 key: value(reader)?,
                 old: None,
             },
-            2 => Event::Expire {
+            2 => StoreEvent::Expire {
                 key: value(reader)?,
                 old: None,
             },
-            3 => Event::Clear { old: Vec::new() },
+            3 => StoreEvent::Clear { old: Vec::new() },
             _ => return None,
         };
         let change = Change {
@@ -329,7 +311,7 @@ pub(super) fn changes(reader: &mut Reader<'_>) -> Option<Changes> {
         next += 1;
         Some(change)
     })?;
-    Some(Changes { life, changes })
+    Some(Changes { timeline, changes })
 }
 
 pub(super) fn put_answer(out: &mut Vec<u8>, answer: &Answer) {
@@ -381,16 +363,16 @@ pub(crate) fn decode_answers(bytes: &[u8]) -> Option<(u64, Vec<Answer>)> {
 }
 
 /// Their places are their numbers on the wire.
-const REFUSALS: [Refusal; 9] = [
-    Refusal::TypeClash,
-    Refusal::NoSuchKey,
-    Refusal::InvalidData,
-    Refusal::TooLarge,
-    Refusal::Full,
-    Refusal::Reserved,
-    Refusal::NotPersistent,
-    Refusal::Backend,
-    Refusal::Unsupported,
+const REFUSALS: [WriteRefusal; 9] = [
+    WriteRefusal::TypeClash,
+    WriteRefusal::NoSuchKey,
+    WriteRefusal::InvalidData,
+    WriteRefusal::TooLarge,
+    WriteRefusal::Full,
+    WriteRefusal::Reserved,
+    WriteRefusal::NotPersistent,
+    WriteRefusal::Backend,
+    WriteRefusal::Unsupported,
 ];
 
 pub(super) fn answer(reader: &mut Reader<'_>) -> Option<Answer> {

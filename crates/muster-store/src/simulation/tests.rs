@@ -8,20 +8,17 @@ const BAD: Weather = Weather {
 };
 
 fn value_of(world: &World, key: &str) -> Option<Data> {
-    let entries = world.master.as_ref().unwrap().state().entries();
+    let entries = world.primary.as_ref().unwrap().state().entries();
     let entry = entries.get(&Encoded::key(key))?;
     Some(entry.value.to_data())
 }
 
-/// Every clone, and what its watchers were told, is the master's state.
+/// Every clone, and what its watchers were told, is the primary's state.
 fn check_equal(world: &World) {
-    let master = world.master.as_ref().unwrap();
+    let primary = world.primary.as_ref().unwrap();
     for (clone, watched) in world.clones.iter().zip(&world.watched) {
-        assert_eq!(clone.entries(), master.state().entries());
-        assert_eq!(
-            clone.applied(),
-            Some((master.life(), master.state().changes()))
-        );
+        assert_eq!(clone.entries(), primary.state().entries());
+        assert_eq!(clone.applied(), Some(primary.revision()));
         let entries = clone.entries().iter();
         let values: BTreeMap<_, _> = entries.map(|(k, e)| (k.clone(), e.value.clone())).collect();
         assert_eq!(values, *watched);
@@ -33,32 +30,24 @@ fn check_equal(world: &World) {
 fn random_op(world: &mut World) -> Op {
     let key = Encoded::key(&world.random.below(20));
     let value = Encoded::of(&world.random.below(5));
-    let lifetime = world
+    let ttl = world
         .random
         .chance(20)
         .then(|| Timespan::from_millis(i64::try_from(world.random.below(3_000)).unwrap()));
     match world.random.below(8) {
-        0..3 => Op::Put {
-            key,
-            value,
-            lifetime,
-        },
-        3 => Op::PutUnique {
-            key,
-            value,
-            lifetime,
-        },
+        0..3 => Op::Put { key, value, ttl },
+        3 => Op::PutUnique { key, value, ttl },
         4 => Op::Erase { key },
         5 => Op::Add {
             key,
             value,
             initial: Kind::Count,
-            lifetime,
+            ttl,
         },
         6 if world.random.chance(20) => Op::Clear,
         _ => Op::Swap {
             seen: crate::Revision {
-                life: 1,
+                timeline: 1,
                 change: world.clones[0]
                     .entries()
                     .get(&key)
@@ -66,7 +55,7 @@ fn random_op(world: &mut World) -> Op {
             },
             key,
             value: world.random.chance(80).then_some(value),
-            lifetime,
+            ttl,
         },
     }
 }
@@ -76,7 +65,7 @@ fn clones_become_equal_whatever_the_network_does() {
     for seed in 0..60 {
         let mut world = World::new(seed, 3, false);
         world.weather = BAD;
-        world.start_master();
+        world.start_primary();
         for _ in 0..200 {
             let clone = usize::try_from(world.random.below(3)).unwrap();
             let op = random_op(&mut world);
@@ -96,7 +85,7 @@ fn each_write_is_applied_once_and_in_order() {
     for seed in 0..60 {
         let mut world = World::new(seed, 3, false);
         world.weather = BAD;
-        world.start_master();
+        world.start_primary();
         for number in 0..300 {
             let clone = usize::try_from(world.random.below(3)).unwrap();
             world.write(clone, push(&format!("of {clone}"), number), Level::Applied);
@@ -128,7 +117,7 @@ fn a_durable_write_that_was_acknowledged_survives_any_crash_and_is_applied_once(
     for seed in 0..60 {
         let mut world = World::new(seed, 3, true);
         world.weather = BAD;
-        world.start_master();
+        world.start_primary();
         let mut number = 0;
         for _ in 0..6 {
             for _ in 0..50 {
@@ -143,9 +132,9 @@ fn a_durable_write_that_was_acknowledged_survives_any_crash_and_is_applied_once(
                 let pause = world.random.below(10);
                 world.run(Duration::from_millis(pause));
             }
-            world.stop_master();
+            world.stop_primary();
             world.run(Duration::from_millis(500));
-            world.start_master();
+            world.start_primary();
         }
         world.run(Duration::from_secs(60));
         check_equal(&world);
@@ -173,14 +162,14 @@ fn a_durable_write_that_was_acknowledged_survives_any_crash_and_is_applied_once(
 fn a_new_life_of_a_store_in_memory_is_followed() {
     for seed in 0..20 {
         let mut world = World::new(seed, 2, false);
-        world.start_master();
+        world.start_primary();
         world.write(0, put("old", 1), Level::Applied);
         world.run(Duration::from_secs(1));
-        world.stop_master();
+        world.stop_primary();
         world.write(1, put("meanwhile", 2), Level::Applied);
         world.run(Duration::from_secs(10));
         assert_eq!(world.asked[&1].outcome, None);
-        world.start_master();
+        world.start_primary();
         world.run(Duration::from_secs(20));
         check_equal(&world);
         assert_eq!(value_of(&world, "old"), None);
@@ -189,13 +178,13 @@ fn a_new_life_of_a_store_in_memory_is_followed() {
 }
 
 #[test]
-fn writes_without_a_master_are_reported() {
+fn writes_without_a_primary_are_reported() {
     let mut world = World::new(1, 1, false);
     world.write(0, put("a", 1), Level::Applied);
     world.run(Duration::from_secs(119));
     assert_eq!(world.asked[&0].outcome, None);
     world.run(Duration::from_secs(2));
-    assert_eq!(world.asked[&0].outcome, Some(Err(Failure::NoMaster)));
+    assert_eq!(world.asked[&0].outcome, Some(Err(WriteFailure::NoPrimary)));
     assert_eq!(
         world.clones[0].freshness(world.now().mono),
         crate::Freshness::Unattached
@@ -203,16 +192,16 @@ fn writes_without_a_master_are_reported() {
 }
 
 #[test]
-fn a_clone_without_its_master_becomes_stale_and_catches_up() {
+fn a_clone_without_its_primary_becomes_stale_and_catches_up() {
     let mut world = World::new(1, 1, true);
-    world.start_master();
+    world.start_primary();
     world.write(0, put("a", 1), Level::Durable);
     world.run(Duration::from_secs(10));
     assert_eq!(
         world.clones[0].freshness(world.now().mono),
         crate::Freshness::Fresh
     );
-    world.stop_master();
+    world.stop_primary();
     world.run(Duration::from_secs(280));
     assert_eq!(
         world.clones[0].freshness(world.now().mono),
@@ -224,7 +213,7 @@ fn a_clone_without_its_master_becomes_stale_and_catches_up() {
         crate::Freshness::Stale
     );
     assert_eq!(world.clones[0].entries().len(), 1);
-    world.start_master();
+    world.start_primary();
     world.run(Duration::from_secs(12));
     assert_eq!(
         world.clones[0].freshness(world.now().mono),
@@ -236,15 +225,15 @@ fn a_clone_without_its_master_becomes_stale_and_catches_up() {
 #[test]
 fn a_broken_disk_is_told_and_mended() {
     let mut world = World::new(1, 1, true);
-    world.start_master();
+    world.start_primary();
     world.run(Duration::from_secs(1));
     world.disk.as_ref().unwrap().fail_after(0);
     world.write(0, put("a", 1), Level::Durable);
     world.run(Duration::from_millis(100));
-    assert_eq!(world.asked[&0].outcome, Some(Err(Failure::NotDurable)));
+    assert_eq!(world.asked[&0].outcome, Some(Err(WriteFailure::NotDurable)));
     world.write(0, put("b", 1), Level::Durable);
     world.run(Duration::from_millis(100));
-    let refused = Ok(Answer::Refused(crate::op::Refusal::Backend));
+    let refused = Ok(Answer::Refused(crate::op::WriteRefusal::Backend));
     assert_eq!(world.asked[&1].outcome, Some(refused));
     world.disk.as_ref().unwrap().mend();
     world.run(Duration::from_secs(2));
@@ -254,8 +243,8 @@ fn a_broken_disk_is_told_and_mended() {
         world.asked[&2].outcome,
         Some(Ok(Answer::Done { .. }))
     ));
-    world.stop_master();
-    world.start_master();
+    world.stop_primary();
+    world.start_primary();
     world.run(Duration::from_secs(10));
     let kept: Vec<Data> = world.clones[0]
         .entries()
@@ -266,21 +255,21 @@ fn a_broken_disk_is_told_and_mended() {
 }
 
 #[test]
-fn lifetimes_end_at_the_master_and_clones_hear_of_it() {
+fn lifetimes_end_at_the_primary_and_clones_hear_of_it() {
     let mut world = World::new(1, 1, true);
-    world.start_master();
+    world.start_primary();
     world.run(Duration::from_secs(1));
     let op = Op::Put {
         key: Encoded::key("a"),
         value: Encoded::of(&1u64),
-        lifetime: Some(Timespan::from_secs(2)),
+        ttl: Some(Timespan::from_secs(2)),
     };
     world.write(0, op, Level::Durable);
     world.run(Duration::from_secs(1));
     assert_eq!(world.clones[0].entries().len(), 1);
     // A restart does not prolong it.
-    world.stop_master();
-    world.start_master();
+    world.stop_primary();
+    world.start_primary();
     world.run(Duration::from_millis(1_100));
     assert_eq!(value_of(&world, "a"), None);
     world.run(Duration::from_secs(8));
@@ -291,17 +280,19 @@ fn lifetimes_end_at_the_master_and_clones_hear_of_it() {
 #[test]
 fn a_large_snapshot_comes_in_parts_while_the_store_changes() {
     let mut world = World::new(1, 2, false);
-    world.start_master();
+    world.start_primary();
     world.run(Duration::from_secs(1));
     for number in 0..20_000u64 {
         let op = Op::Put {
             key: Encoded::key(&number),
             value: Encoded::of(&"x".repeat(100)),
-            lifetime: None,
+            ttl: None,
         };
-        world.master.as_mut().unwrap().write(
+        world.primary.as_mut().unwrap().write(
             op,
             Level::Applied,
+            0,
+            None,
             Now {
                 mono: Mono(2_000_000_000),
                 wall: Timestamp::from_secs(2),
@@ -324,7 +315,7 @@ fn a_large_snapshot_comes_in_parts_while_the_store_changes() {
                 Op::Put {
                     key,
                     value: Encoded::of(&round),
-                    lifetime: None,
+                    ttl: None,
                 }
             };
             world.write(0, op, Level::Applied);
@@ -347,16 +338,16 @@ fn a_store_that_is_too_large_is_not_followed() {
     };
     world.watched[0].clear();
     world.clones[0] = StoreClone::new(world.name.clone(), 0, config, world.now);
-    world.start_master();
+    world.start_primary();
     for number in 0..2_000u64 {
         world.write(0, put(&format!("{number}"), number), Level::Applied);
         world.run(Duration::from_millis(1));
     }
     world.run(Duration::from_secs(1));
     assert_eq!(world.clones[0].entries().len(), 0);
-    let master = world.master.as_ref().unwrap();
+    let primary = world.primary.as_ref().unwrap();
     assert_eq!(
-        master.state().entries().len(),
+        primary.state().entries().len(),
         2_000,
         "it writes all the same"
     );
@@ -369,9 +360,9 @@ fn a_store_that_is_too_large_is_not_followed() {
 fn a_snapshot_that_is_overtaken_by_changes_brings_nothing_back() {
     for seed in 0..20 {
         let mut world = World::new(seed, 1, false);
-        world.start_master();
+        world.start_primary();
         world.run(Duration::from_secs(1));
-        let master = world.master.as_mut().unwrap();
+        let primary = world.primary.as_mut().unwrap();
         let now = Now {
             mono: Mono(1_000_000_001),
             wall: Timestamp::from_secs(1),
@@ -380,9 +371,9 @@ fn a_snapshot_that_is_overtaken_by_changes_brings_nothing_back() {
             let op = Op::Put {
                 key: Encoded::key(&number),
                 value: Encoded::of(&"x".repeat(200)),
-                lifetime: None,
+                ttl: None,
             };
-            master.write(op, Level::Applied, now);
+            primary.write(op, Level::Applied, 0, None, now);
         }
         world.run(Duration::from_secs(1));
         let name = world.name.clone();
@@ -397,7 +388,7 @@ fn a_snapshot_that_is_overtaken_by_changes_brings_nothing_back() {
                 Op::Put {
                     key,
                     value: Encoded::of(&round),
-                    lifetime: None,
+                    ttl: None,
                 }
             } else {
                 Op::Erase { key }
@@ -414,12 +405,12 @@ fn a_snapshot_that_is_overtaken_by_changes_brings_nothing_back() {
 #[test]
 fn the_loss_of_the_last_change_is_noticed_soon() {
     let mut world = World::new(1, 2, false);
-    world.start_master();
+    world.start_primary();
     world.run(Duration::from_secs(1));
     world.weather.lost = 100;
     let now = world.now();
-    let master = world.master.as_mut().unwrap();
-    master.write(put("a", 1), Level::Applied, now);
+    let primary = world.primary.as_mut().unwrap();
+    primary.write(put("a", 1), Level::Applied, 0, None, now);
     world.run(Duration::from_millis(10));
     world.weather.lost = 0;
     world.run(Duration::from_millis(300));

@@ -53,6 +53,7 @@ impl Cluster {
                     known.ends[side].knows = true;
                     let (node, id) = (known.ends[side].node, known.ends[1 - side].id);
                     let direct = known.via.is_none();
+                    self.store_discovered(node);
                     self.step(node, Input::PeerAdded { id, direct });
                 }
             }
@@ -104,22 +105,11 @@ impl Cluster {
                 }
                 self.step(node, Input::Tick);
             }
-            Item::StoreMessage {
-                node,
-                life,
-                from,
-                bytes,
-                ..
-            } if self.lives(node, life) => self.store_message(node, from, &bytes),
-            Item::StoreWake { node, life, store } if self.lives(node, life) => {
-                self.store_wake(at, node, &store);
+            Item::Store { node, life, item } if self.lives(node, life) => {
+                self.store_happens(at, node, item);
             }
-            Item::Feed { .. }
-            | Item::Written { .. }
-            | Item::Wake { .. }
-            | Item::Pong { .. }
-            | Item::StoreMessage { .. }
-            | Item::StoreWake { .. } => {}
+            Item::Store { node, item, .. } => self.disk_ends_alone(node, item),
+            Item::Feed { .. } | Item::Written { .. } | Item::Wake { .. } | Item::Pong { .. } => {}
         }
     }
 
@@ -254,7 +244,7 @@ impl Cluster {
     }
 
     /// Sends a message to every node that can be reached and subscribes to its topic.
-    fn publish(&mut self, position: usize, topic: &Topic, payload: &Bytes) {
+    pub(super) fn publish(&mut self, position: usize, topic: &Topic, payload: &Bytes) {
         let Some(life) = &self.nodes[position].life else {
             return;
         };

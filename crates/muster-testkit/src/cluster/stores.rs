@@ -1,52 +1,50 @@
-//! Stores of a simulated cluster: masters and clones as in a process, their messages on simulated ways.
+//! Stores of a simulated cluster: instances as in a process, their messages on simulated ways, their disks and their
+//! timers in simulated time.
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use muster_cluster::node::{Input, Now, StoreReads};
+use muster_cluster::StorePlan;
+use muster_cluster::node::{Input, OpenStore, StoreReads};
 use muster_data::{Data, Encode};
-use muster_store::op::{Answer, Event, Op};
-use muster_store::protocol::Message;
+use muster_store::broker::BrokerCommand;
+use muster_store::op::{Op, StoreEvent};
+use muster_store::protocol::StoreMessage;
 use muster_store::{
-    Backend, CloneConfig, CloneOutput, Encoded, Entries, Entry, Failure, Freshness, Level, Master,
-    MasterConfig, MasterOutput, MemoryBackend, StoreClone, StoreName,
+    Backend, Commit, Encoded, Entries, Entry, Freshness, Instance, InstanceConfig, Level,
+    MemoryBackend, Notice, Output, Placement, Restored, Severity, StoreName, WriteFailure,
+    WriteOutcome,
 };
-use muster_wire::EndpointId;
+use muster_wire::{EndpointId, Mono};
 
 use super::Cluster;
-use crate::agenda::Item;
+use crate::agenda::{Item, StoreItem};
+
+/// How long another primary is waited for until it is a rival: longer than a killed node's peers take to notice.
+const RIVAL_PATIENCE: Duration = Duration::from_secs(10);
+
+/// The largest frame of a simulated peer.
+const FRAME_LIMIT: usize = 64 << 20;
 
 /// The stores of one life of a node.
 #[derive(Debug, Clone, Default)]
 pub(super) struct NodeStores(Arc<Mutex<BTreeMap<StoreName, Open>>>);
 
 struct Open {
-    core: Core,
+    instance: Instance,
+    plan: StorePlan,
+    /// Whether its author asks for persistence.
+    is_persistent: bool,
     is_watched: bool,
     wake: Option<u64>,
-    /// A master's own durable writes: generation, token, answer.
-    keeping: Vec<(u64, u64, Answer)>,
-}
-
-enum Core {
-    Master(Box<Master>),
-    Clone(Box<StoreClone>),
 }
 
 impl fmt::Debug for Open {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Open").finish_non_exhaustive()
-    }
-}
-
-impl Open {
-    fn entries(&self) -> &Entries {
-        match &self.core {
-            Core::Master(master) => master.state().entries(),
-            Core::Clone(clone) => clone.entries(),
-        }
     }
 }
 
@@ -58,33 +56,43 @@ impl NodeStores {
 
 impl StoreReads for NodeStores {
     fn get(&self, store: &StoreName, key: &Encoded) -> Option<Entry> {
-        self.lock().get(store)?.entries().get(key).cloned()
+        let open = self.lock();
+        open.get(store)?.instance.entries()?.get(key).cloned()
     }
 
     fn is_attached(&self, store: &StoreName) -> bool {
-        self.lock().get(store).is_some_and(|open| match &open.core {
-            Core::Master(_) => true,
-            Core::Clone(clone) => {
-                clone.freshness(muster_wire::Mono::default()) != Freshness::Unattached
-            }
-        })
+        let open = self.lock();
+        let instance = open.get(store).map(|open| &open.instance);
+        instance
+            .is_some_and(|instance| instance.freshness(Mono::default()) != Freshness::Unattached)
     }
 
     fn size(&self, store: &StoreName) -> usize {
-        self.lock()
-            .get(store)
-            .map_or(0, |open| open.entries().len())
+        let open = self.lock();
+        let entries = open.get(store).and_then(|open| open.instance.entries());
+        entries.map_or(0, Entries::len)
     }
 }
 
 /// What the disks of a cluster hold, by node and store: it outlives the nodes' lives.
 #[derive(Debug, Default)]
-pub(super) struct Disks(BTreeMap<(usize, StoreName), MemoryBackend>);
+pub(super) struct Disks {
+    kept: BTreeMap<(usize, StoreName), MemoryBackend>,
+    /// The nodes whose disks cannot be read.
+    unreadable: Vec<usize>,
+}
 
 /// What a store does that its node must hear of.
 enum Heard {
-    Changed(Event),
-    Answer(u64, Result<Answer, Failure>),
+    Changed(StoreEvent),
+    Answer(u64, WriteOutcome),
+}
+
+/// Whom a message is for.
+#[derive(Debug, Clone, Copy)]
+enum To {
+    All,
+    One(EndpointId),
 }
 
 impl Cluster {
@@ -97,6 +105,38 @@ impl Cluster {
         Some(entry.value.to_data())
     }
 
+    /// How long a disk takes to be read or written to.
+    #[must_use]
+    pub fn disk_latency(mut self, latency: RangeInclusive<Duration>) -> Self {
+        self.disk_latency = latency;
+        self
+    }
+
+    /// From now on the stores on a node's disk can be read, or cannot: what is opened meanwhile fails.
+    pub fn set_disk_readable(&mut self, node: &str, is_readable: bool) {
+        let position = self.position(node);
+        self.disks.unreadable.retain(|known| *known != position);
+        if !is_readable {
+            self.disks.unreadable.push(position);
+        }
+    }
+
+    /// From now on commits to the stores on a node's disk succeed, or fail. Stores that are opened for the first time
+    /// later have a disk that works.
+    pub fn set_disk_writable(&mut self, node: &str, is_writable: bool) {
+        let position = self.position(node);
+        for ((at, _), disk) in &self.disks.kept {
+            if *at == position {
+                if is_writable {
+                    disk.mend();
+                } else {
+                    disk.fail_after(0);
+                }
+            }
+        }
+    }
+
+    /// Opens a store of a node where the layout puts it. What is open already stays open.
     pub(super) fn open_store(
         &mut self,
         position: usize,
@@ -107,55 +147,62 @@ impl Cluster {
     ) {
         let now = self.present();
         let plan = self.layout.store(store, persistent);
-        let plan = plan.expect("a checked layout has a node for every master");
-        let master_at = self.position(plan.master.as_str());
-        let is_persistent = plan.backend != muster_cluster::StoreBackend::Memory;
+        let plan = plan.expect("a checked layout has a node for every primary");
+        let known = &self.layout.nodes()[position];
         // A Zeek process has no stores of ours.
-        let is_there = !self.nodes[position].is_zeek;
-        if (master_at != position && !use_here) || !is_there {
+        if (!plan.is_at(known) && !use_here) || self.nodes[position].is_zeek {
             return;
         }
-        let disks = &mut self.disks;
-        let Some(life) = &mut self.nodes[position].life else {
-            return;
-        };
-        let stores = life.stores.clone();
-        let mut open = stores.lock();
-        if let Some(open) = open.get_mut(store) {
-            open.is_watched |= watch;
-            return;
-        }
-        let core = if master_at == position {
-            let config = MasterConfig::default();
-            let number = u64::try_from(now.wall.as_nanos()).unwrap_or(0);
-            Core::Master(Box::new(if is_persistent {
-                let disk = disks.0.entry((position, store.clone())).or_default();
-                let kept = disk.load().unwrap_or_else(|error| panic!("{error}"));
-                Master::persistent(store.clone(), life.id, number, config, kept, now_of(now))
-            } else {
-                Master::in_memory(store.clone(), life.id, number, config, now_of(now))
-            }))
-        } else {
-            let config = CloneConfig::default();
-            // One instance of each store on a node.
-            let instance = open.len() as u64 + 1;
-            let clone = StoreClone::new(store.clone(), instance, config, now.mono);
-            Core::Clone(Box::new(clone))
-        };
-        open.insert(
-            store.clone(),
-            Open {
-                core,
-                is_watched: watch,
-                wake: None,
-                keeping: Vec::new(),
-            },
+        let placement = plan.placement(known);
+        let is_persistent = matches!(
+            placement,
+            Placement::Primary {
+                backend: Some(_),
+                ..
+            }
         );
-        drop(open);
-        // In a process the node asks the master's; here it is there at once.
-        if master_at != position {
-            self.open_store(master_at, store, persistent, false, false);
+        if is_persistent {
+            let disk = (position, store.clone());
+            self.disks.kept.entry(disk).or_default();
         }
+        let Some(life) = &self.nodes[position].life else {
+            return;
+        };
+        let mut stores = life.stores.lock();
+        let number = stores.len() as u64 + 1;
+        let open = stores.entry(store.clone()).or_insert_with(|| {
+            let config = InstanceConfig {
+                endpoint: life.id,
+                number,
+                frame_limit: FRAME_LIMIT,
+                rival_patience: RIVAL_PATIENCE,
+            };
+            Open {
+                instance: Instance::new(store.clone(), config, now),
+                plan,
+                is_persistent: persistent,
+                is_watched: false,
+                wake: None,
+            }
+        });
+        let mut heard = Vec::new();
+        if watch && !open.is_watched {
+            open.is_watched = true;
+            open.instance.set_watched(true);
+            // What is there comes first.
+            let entries = open.instance.entries().into_iter();
+            heard.extend(entries.flat_map(Entries::iter).map(|(key, entry)| {
+                Heard::Changed(StoreEvent::Put {
+                    key: key.clone(),
+                    value: entry.value.clone(),
+                    expires: entry.expires,
+                    old: None,
+                })
+            }));
+        }
+        open.instance.open(placement, now);
+        drop(stores);
+        self.hear(position, store, heard);
         self.store_did(position, store);
     }
 
@@ -169,167 +216,298 @@ impl Cluster {
         token: u64,
     ) {
         let now = self.present();
-        let Some(life) = &self.nodes[position].life else {
-            return;
-        };
-        let stores = life.stores.clone();
-        let mut heard = Vec::new();
-        match stores.lock().get_mut(store) {
-            None => heard.push(Heard::Answer(token, Err(Failure::NoMaster))),
-            Some(open) => match &mut open.core {
-                Core::Master(master) => {
-                    let (answer, generation) = master.write(op, level, now_of(now));
-                    let waits = level == Level::Durable && matches!(answer, Answer::Done { .. });
-                    match generation.filter(|_| waits) {
-                        Some(generation) => open.keeping.push((generation, token, answer)),
-                        None => heard.push(Heard::Answer(token, Ok(answer))),
+        let settings = &self.layout.nodes()[position].settings;
+        let within = within.unwrap_or_else(|| settings.duration("stores.mutation_buffer_interval"));
+        let outcome = self.with_store(position, store, |instance| {
+            let deadline = now.mono.after(within);
+            instance.write(op, level, token, Some(deadline), now)
+        });
+        let outcome = outcome.unwrap_or(Some(Err(WriteFailure::NoPrimary)));
+        let heard = outcome.map(|outcome| Heard::Answer(token, outcome));
+        self.hear(position, store, heard.into_iter().collect());
+        self.store_did(position, store);
+    }
+
+    /// Something happens to a node's store.
+    pub(super) fn store_happens(&mut self, at: u64, position: usize, item: StoreItem) {
+        let now = self.present();
+        let store = match item {
+            StoreItem::Message { from, bytes, .. } => {
+                let Some((name, for_primary)) = StoreMessage::addressee(&bytes) else {
+                    return;
+                };
+                let (Ok(name), Ok(message)) = (StoreName::new(name), StoreMessage::decode(&bytes))
+                else {
+                    return;
+                };
+                self.with_store(position, &name, |instance| {
+                    if instance.is_primary() == for_primary {
+                        instance.receive(from, message, now);
                     }
+                });
+                name
+            }
+            StoreItem::BrokerCommand {
+                store,
+                for_master,
+                bytes,
+            } => {
+                let command = BrokerCommand::decode(&bytes).expect("it was encoded by a store");
+                self.with_store(position, &store, |instance| {
+                    if instance.is_primary() == for_master {
+                        instance.receive_broker(command, now);
+                    }
+                });
+                store
+            }
+            StoreItem::Wake { store } => {
+                let life = self.nodes[position].life.as_ref();
+                let mut stores = life.map(|life| life.stores.lock());
+                let open = stores.as_mut().and_then(|stores| stores.get_mut(&store));
+                if let Some(open) = open.filter(|open| open.wake == Some(at)) {
+                    open.wake = None;
+                    open.instance.tick(now);
                 }
-                Core::Clone(clone) => {
-                    let deadline = within.map(|within| now.mono.after(within));
-                    clone.write(op, level, token, deadline, now.mono);
-                }
-            },
-        }
-        self.hear(position, store, heard);
-        self.store_did(position, store);
+                store
+            }
+            StoreItem::Listening { store } => {
+                self.with_store(position, &store, |instance| instance.listening(now));
+                store
+            }
+            StoreItem::Loaded { store, limit } => {
+                let is_readable = !self.disks.unreadable.contains(&position);
+                let disk = self.disks.kept.get_mut(&(position, store.clone()));
+                let disk = disk.filter(|_| is_readable);
+                let restored = disk.and_then(|disk| Restored::load(disk, limit).ok());
+                self.with_store(position, &store, |instance| instance.loaded(restored, now));
+                store
+            }
+            StoreItem::Committed { store, commit } => {
+                let disk = self.disks.kept.get_mut(&(position, store.clone()));
+                let kept = disk.is_some_and(|disk| disk.commit(&commit).is_ok());
+                let failed = (!kept).then_some(commit);
+                self.with_store(position, &store, |instance| instance.committed(failed, now));
+                store
+            }
+        };
+        self.store_did(position, &store);
     }
 
-    pub(super) fn store_message(&mut self, position: usize, from: EndpointId, bytes: &[u8]) {
-        let now = self.present();
-        let Some(life) = &self.nodes[position].life else {
-            return;
-        };
-        let Some((name, for_master)) = Message::addressee(bytes) else {
-            return;
-        };
-        let (Ok(name), Ok(message)) = (StoreName::new(name), Message::decode(bytes)) else {
-            return;
-        };
-        let stores = life.stores.clone();
-        match stores.lock().get_mut(&name).map(|open| &mut open.core) {
-            Some(Core::Master(master)) if for_master => {
-                master.receive(from, message, now_of(now));
-            }
-            Some(Core::Clone(clone)) if !for_master => clone.receive(from, message, now.mono),
-            _ => return,
+    /// Something was to happen to a store whose process is gone: what it gave to its disk may be there all the same.
+    pub(super) fn disk_ends_alone(&mut self, position: usize, item: StoreItem) {
+        if let StoreItem::Committed { store, commit } = item
+            && self.nodes[position].life.is_none()
+            && self
+                .random
+                .nanos(&(Duration::ZERO..=Duration::from_nanos(1)))
+                == 0
+            && let Some(disk) = self.disks.kept.get_mut(&(position, store))
+        {
+            let _ = disk.commit(&commit);
         }
-        self.store_did(position, &name);
-    }
-
-    pub(super) fn store_wake(&mut self, at: u64, position: usize, store: &StoreName) {
-        let now = self.present();
-        let Some(life) = &self.nodes[position].life else {
-            return;
-        };
-        let stores = life.stores.clone();
-        if let Some(open) = stores.lock().get_mut(store) {
-            if open.wake != Some(at) {
-                return;
-            }
-            open.wake = None;
-            match &mut open.core {
-                Core::Master(master) => master.tick(now_of(now)),
-                Core::Clone(clone) => clone.tick(now.mono),
-            }
-        }
-        self.store_did(position, store);
     }
 
     pub(super) fn store_lost(&mut self, position: usize, endpoint: EndpointId) {
         let now = self.present();
-        let Some(life) = &self.nodes[position].life else {
-            return;
-        };
-        let stores = life.stores.clone();
-        let names: Vec<StoreName> = stores.lock().keys().cloned().collect();
-        for name in names {
-            if let Some(open) = stores.lock().get_mut(&name)
-                && let Core::Clone(clone) = &mut open.core
-            {
-                clone.lost(endpoint, now.mono);
-            }
-            self.store_did(position, &name);
+        for store in self.stores_of(position) {
+            self.with_store(position, &store, |instance| instance.lost(endpoint, now));
+            self.store_did(position, &store);
         }
+    }
+
+    pub(super) fn store_discovered(&mut self, position: usize) {
+        let now = self.present();
+        for store in self.stores_of(position) {
+            self.with_store(position, &store, |instance| instance.discovered(now));
+            self.store_did(position, &store);
+        }
+    }
+
+    fn stores_of(&self, position: usize) -> Vec<StoreName> {
+        let life = self.nodes[position].life.as_ref();
+        life.map(|life| life.stores.lock().keys().cloned().collect())
+            .unwrap_or_default()
+    }
+
+    fn with_store<R>(
+        &self,
+        position: usize,
+        store: &StoreName,
+        act: impl FnOnce(&mut Instance) -> R,
+    ) -> Option<R> {
+        let life = self.nodes[position].life.as_ref()?;
+        let mut stores = life.stores.lock();
+        let open = stores.get_mut(store)?;
+        Some(act(&mut open.instance))
     }
 
     /// Does what a store wants done.
     fn store_did(&mut self, position: usize, store: &StoreName) {
+        let mut heard = Vec::new();
+        while let Some(Some(output)) = self.with_store(position, store, Instance::poll) {
+            self.store_wants(position, store, output, &mut heard);
+        }
+        self.hear(position, store, heard);
+        self.wake_store(position, store);
+    }
+
+    fn store_wants(
+        &mut self,
+        position: usize,
+        store: &StoreName,
+        output: Output,
+        heard: &mut Vec<Heard>,
+    ) {
+        let command = |for_master, bytes| StoreItem::BrokerCommand {
+            store: store.clone(),
+            for_master,
+            bytes,
+        };
+        match output {
+            Output::Broadcast(bytes) | Output::Find(bytes) => {
+                let item = self.message(position, bytes);
+                self.send_to_stores(position, To::All, &item);
+            }
+            Output::Send(to, bytes) => {
+                let item = self.message(position, bytes);
+                self.send_to_stores(position, To::One(to), &item);
+            }
+            Output::BrokerBroadcast(bytes) => {
+                self.send_to_stores(position, To::All, &command(false, bytes));
+            }
+            Output::BrokerFind(bytes) => {
+                self.send_to_stores(position, To::All, &command(true, bytes));
+            }
+            Output::BrokerToClone(to, bytes) => {
+                self.send_to_stores(position, To::One(to), &command(false, bytes));
+            }
+            Output::BrokerToMaster(to, bytes) => {
+                self.send_to_stores(position, To::One(to), &command(true, bytes));
+            }
+            Output::BrokerSnapshot(snapshot) => {
+                let to = snapshot.command.receiver.endpoint;
+                let bytes = snapshot.command.encode();
+                self.send_to_stores(position, To::One(to), &command(false, bytes));
+            }
+            Output::ListenToBroker(listens) => {
+                if listens {
+                    let store = store.clone();
+                    let latency = self.random.nanos(&self.latency);
+                    self.add_store_item(position, latency, StoreItem::Listening { store });
+                }
+            }
+            Output::AskToOpen => self.ask_to_open(position, store),
+            Output::FindRival => {
+                let rival = self.rival_of(position, store);
+                self.with_store(position, store, |instance| instance.rival_found(rival));
+            }
+            Output::Load { limit } => {
+                let store = store.clone();
+                let latency = self.random.nanos(&self.disk_latency);
+                self.add_store_item(position, latency, StoreItem::Loaded { store, limit });
+            }
+            Output::Commit(commit) => self.commit(position, store, commit),
+            Output::OpenFailed => {
+                self.note(position, &format!("store {store}: cannot be opened"));
+                // Whoever wants it next tries anew.
+                if let Some(life) = &self.nodes[position].life {
+                    let mut stores = life.stores.lock();
+                    let left: Vec<Output> = stores
+                        .remove(store)
+                        .map(|mut open| std::iter::from_fn(|| open.instance.poll()).collect())
+                        .unwrap_or_default();
+                    heard.extend(left.into_iter().filter_map(answer));
+                }
+            }
+            Output::Changed(change) => heard.push(Heard::Changed(change.event)),
+            settled @ Output::Settled(_) => heard.extend(answer(settled)),
+            // Frameworks read their own node's copy, which they may do at any time.
+            Output::Opened | Output::Attached | Output::Replied { .. } | Output::NoReply { .. } => {
+            }
+            Output::Notice(notice) => self.note_of_store(position, store, &notice),
+        }
+    }
+
+    fn note_of_store(&mut self, position: usize, store: &StoreName, notice: &Notice) {
+        let mark = match notice.severity() {
+            Severity::Debug | Severity::Info => "",
+            Severity::Warning => "warning: ",
+            Severity::Error => "error: ",
+        };
+        self.note(position, &format!("{mark}store {store}: {notice}"));
+    }
+
+    fn message(&self, position: usize, bytes: Vec<u8>) -> StoreItem {
+        let life = self.nodes[position].life.as_ref();
+        let from = life.map(|life| life.id);
+        StoreItem::Message {
+            from: from.expect("a store that speaks is one of a living node"),
+            // It only says that a primary lives, and comes again and again.
+            is_routine: matches!(StoreMessage::decode(&bytes), Ok(StoreMessage::Alive { .. })),
+            bytes,
+        }
+    }
+
+    fn commit(&mut self, position: usize, store: &StoreName, commit: Commit) {
+        let store = store.clone();
+        let latency = self.random.nanos(&self.disk_latency);
+        let item = StoreItem::Committed { store, commit };
+        self.add_store_item(position, latency, item);
+    }
+
+    /// Asks the node that should have the primary, by an event as any other.
+    fn ask_to_open(&mut self, position: usize, store: &StoreName) {
+        let asked = self.nodes[position].life.as_ref().and_then(|life| {
+            let stores = life.stores.lock();
+            let open = stores.get(store)?;
+            let topic = open.plan.asks_at(&self.layout);
+            Some((topic, OpenStore::event(store, open.is_persistent)))
+        });
+        if let Some((topic, event)) = asked {
+            self.publish(position, &topic, &event);
+        }
+    }
+
+    /// Another node in reach that has the primary.
+    fn rival_of(&self, position: usize, store: &StoreName) -> Option<EndpointId> {
+        let life = self.nodes[position].life.as_ref()?;
+        life.connections.iter().find_map(|connection| {
+            let known = &self.connections[*connection];
+            let far = &known.ends[usize::from(known.ends[0].node == position)];
+            let is_there = known.is_open && self.lives(far.node, far.life);
+            let is_primary =
+                is_there && self.with_store(far.node, store, |i| i.is_primary()) == Some(true);
+            is_primary.then_some(far.id)
+        })
+    }
+
+    fn add_store_item(&mut self, position: usize, wait: u64, item: StoreItem) {
+        let node = position;
+        let life = self.nodes[position].lives;
+        self.agenda
+            .add(self.now + wait, Item::Store { node, life, item });
+    }
+
+    fn wake_store(&mut self, position: usize, store: &StoreName) {
         let now = self.present();
         let Some(life) = &self.nodes[position].life else {
             return;
         };
-        let (me, stores) = (life.id, life.stores.clone());
-        let mut heard = Vec::new();
-        let mut sent: Vec<(Option<EndpointId>, Vec<u8>)> = Vec::new();
-        let next = {
-            let mut all = stores.lock();
-            let Some(open) = all.get_mut(store) else {
-                return;
-            };
-            let is_watched = open.is_watched;
-            match &mut open.core {
-                Core::Master(master) => {
-                    while let Some(output) = master.poll() {
-                        match output {
-                            MasterOutput::Broadcast(bytes) => sent.push((None, bytes)),
-                            MasterOutput::Send(to, bytes) => sent.push((Some(to), bytes)),
-                            MasterOutput::Changed(change) if is_watched => {
-                                heard.push(Heard::Changed(change.event));
-                            }
-                            MasterOutput::Changed(_) => {}
-                            MasterOutput::Commit(commit) => {
-                                let disk = self.disks.0.entry((position, store.clone()));
-                                let kept = disk.or_default().commit(&commit);
-                                master.committed(kept.is_err().then_some(commit), now_of(now));
-                            }
-                            MasterOutput::Kept { generation, .. } => {
-                                let all = std::mem::take(&mut open.keeping);
-                                for (with, token, answer) in all {
-                                    if with > generation {
-                                        open.keeping.push((with, token, answer));
-                                    } else {
-                                        heard.push(Heard::Answer(token, Ok(answer)));
-                                    }
-                                }
-                            }
-                        }
-                    }
-                    master.next_tick(now_of(now))
-                }
-                Core::Clone(clone) => {
-                    while let Some(output) = clone.poll() {
-                        match output {
-                            CloneOutput::Find(bytes) => sent.push((None, bytes)),
-                            CloneOutput::Send(to, bytes) => sent.push((Some(to), bytes)),
-                            CloneOutput::Changed(change) if is_watched => {
-                                heard.push(Heard::Changed(change.event));
-                            }
-                            CloneOutput::Settled(settled) => {
-                                heard.push(Heard::Answer(settled.token, settled.outcome));
-                            }
-                            _ => {}
-                        }
-                    }
-                    clone.next_tick()
-                }
-            }
+        let mut stores = life.stores.lock();
+        let Some(open) = stores.get_mut(store) else {
+            return;
         };
-        for (to, bytes) in sent {
-            self.send_store_message(position, me, to, &bytes);
-        }
-        self.hear(position, store, heard);
+        let next = open.instance.next_tick(now);
         let at = next.0.max(self.now + 1_000);
-        let mut all = stores.lock();
-        if let Some(open) = all.get_mut(store)
-            && open.wake.is_none_or(|wake| at < wake)
-            && next.0 < u64::MAX
-        {
-            open.wake = Some(at);
-            let (node, store) = (position, store.clone());
-            let life = self.nodes[position].lives;
-            self.agenda.add(at, Item::StoreWake { node, life, store });
+        if next.0 == u64::MAX || open.wake.is_some_and(|wake| wake <= at) {
+            return;
         }
+        open.wake = Some(at);
+        drop(stores);
+        let store = store.clone();
+        let (node, life) = (position, self.nodes[position].lives);
+        let item = StoreItem::Wake { store };
+        self.agenda.add(at, Item::Store { node, life, item });
     }
 
     fn hear(&mut self, position: usize, store: &StoreName, heard: Vec<Heard>) {
@@ -354,22 +532,19 @@ impl Cluster {
     }
 
     /// Sends to one endpoint, or to all that can be reached: who has no such store takes no notice.
-    fn send_store_message(
-        &mut self,
-        position: usize,
-        from: EndpointId,
-        to: Option<EndpointId>,
-        bytes: &[u8],
-    ) {
+    fn send_to_stores(&mut self, position: usize, to: To, item: &StoreItem) {
         let Some(life) = &self.nodes[position].life else {
             return;
         };
-        let is_routine = matches!(Message::decode(bytes), Ok(Message::Alive { .. }));
         for connection in life.connections.clone() {
             let known = &self.connections[connection];
             let side = usize::from(known.ends[0].node == position);
             let far = &known.ends[side];
-            if !known.is_open || to.is_some_and(|to| to != far.id) {
+            let is_meant = match to {
+                To::All => true,
+                To::One(id) => id == far.id,
+            };
+            if !known.is_open || !is_meant {
                 continue;
             }
             let (node, life) = (far.node, far.life);
@@ -377,24 +552,17 @@ impl Cluster {
             if self.connections[connection].via.is_some() {
                 latency += self.random.nanos(&self.latency);
             }
-            let bytes = bytes.to_vec();
-            self.agenda.add(
-                self.now + latency,
-                Item::StoreMessage {
-                    node,
-                    life,
-                    from,
-                    bytes,
-                    is_routine,
-                },
-            );
+            let item = item.clone();
+            self.agenda
+                .add(self.now + latency, Item::Store { node, life, item });
         }
     }
 }
 
-fn now_of(now: Now) -> muster_store::Now {
-    muster_store::Now {
-        mono: now.mono,
-        wall: now.wall,
+/// What a node hears of an output that settles a write.
+fn answer(output: Output) -> Option<Heard> {
+    match output {
+        Output::Settled(settled) => Some(Heard::Answer(settled.token, settled.outcome)),
+        _ => None,
     }
 }

@@ -22,7 +22,7 @@ use super::pacer::Pacer;
 use super::peers::PeersReply;
 use super::ready::Waiting;
 use super::report::{NodeReport, NodeState};
-use super::stores::{Happening, NodeStores};
+use super::stores::{NodeStores, StoreHappening};
 use super::throttle::Throttle;
 use crate::endpoint::{
     Delivery, Endpoint, PeerInfo, Publisher, Status, Subscriber, TryReceiveError,
@@ -271,11 +271,11 @@ impl Driver {
         let heard = !happenings.is_empty();
         for happening in &happenings {
             match happening {
-                Happening::Answer(token, outcome) => self.step(LoopInput::StoreAnswer {
+                StoreHappening::Answer(token, outcome) => self.step(LoopInput::StoreAnswer {
                     token: *token,
                     outcome,
                 }),
-                Happening::Changed(store, event) => {
+                StoreHappening::Changed(store, event) => {
                     self.step(LoopInput::StoreChanged { store, event });
                 }
             }

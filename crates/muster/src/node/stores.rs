@@ -2,31 +2,23 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
 
-use bytes::Bytes;
 use muster_cluster::node::{OpenStore, StoreReads};
 use muster_cluster::{Layout, Node as LayoutNode, StoreBackend, StoreFile, StorePlan};
-use muster_data::{Encode, Record};
-use muster_store::op::{Answer, Event, Op};
+use muster_store::op::{Op, StoreEvent};
 use muster_store::{
-    CloneConfig, Encoded, Entry, Failure, FailureMode, JournalMode, Level, MasterConfig, Sqlite,
-    SqliteOptions, StoreName, StoreNameError, Synchronous,
+    Backend, Encoded, Entry, FailureMode, JournalMode, Level, Sqlite, SqliteOptions, StoreName,
+    StoreNameError, Synchronous, WriteFailure, WriteOutcome,
 };
-use muster_wire::{Class, zeek};
 
 use crate::endpoint::Endpoint;
-use crate::store::{CloneOptions, Done, MasterOptions, OpenError, Scope, Store};
+use crate::store::{AskToOpen, Completion, OpenError, Scope, Store};
 
 /// The stores of one node.
 const MOST_STORES: usize = 4096;
-
-/// How often a node asks another to open a store's master, until it has answered: soon at first, as that node
-/// mostly starts at the same time.
-const ASK_SOON: Duration = Duration::from_millis(50);
-const ASK_EVERY: Duration = Duration::from_secs(1);
 
 /// The changes of watched stores that wait for the node's loop.
 const CHANGES: usize = 65_536;
@@ -38,9 +30,9 @@ pub enum NodeStoreError {
     /// The text is no name of a store.
     #[error("`{0}`: {1}")]
     Name(String, StoreNameError),
-    /// The layout has no node for its master.
-    #[error("store {0}: the layout has no node for its master")]
-    NoMasterNode(StoreName),
+    /// The layout has no node for its primary.
+    #[error("store {0}: the layout has no node for its primary")]
+    NoPrimaryNode(StoreName),
     /// The node has too many stores.
     #[error("store {0}: this node has {MOST_STORES} stores already")]
     TooMany(StoreName),
@@ -51,15 +43,15 @@ pub enum NodeStoreError {
 
 /// What happens in a node's stores that its loop should hear of.
 #[derive(Debug)]
-pub(crate) enum Happening {
-    Answer(u64, Result<Answer, Failure>),
-    Changed(StoreName, Event),
+pub(crate) enum StoreHappening {
+    Answer(u64, WriteOutcome),
+    Changed(StoreName, StoreEvent),
 }
 
 /// The way to the loop.
 #[derive(Debug, Default)]
 pub(crate) struct Inbox {
-    happenings: Mutex<Vec<Happening>>,
+    happenings: Mutex<Vec<StoreHappening>>,
     waker: Mutex<Option<Waker>>,
 }
 
@@ -68,12 +60,12 @@ impl Inbox {
         *self.waker.lock().unwrap_or_else(PoisonError::into_inner) = Some(waker);
     }
 
-    pub(crate) fn take(&self) -> Vec<Happening> {
+    pub(crate) fn take(&self) -> Vec<StoreHappening> {
         let mut happenings = self.happenings.lock();
         std::mem::take(happenings.as_mut().unwrap_or_else(|error| error.get_mut()))
     }
 
-    fn push(&self, happening: Happening) {
+    fn push(&self, happening: StoreHappening) {
         let mut happenings = self
             .happenings
             .lock()
@@ -92,23 +84,6 @@ impl Inbox {
     }
 }
 
-/// A store of a node.
-#[derive(Debug)]
-enum Slot {
-    /// It is being opened; what a framework writes meanwhile waits, in order.
-    Opening(Vec<Early>),
-    Open(Store),
-}
-
-/// A write before its store is open. The node's loop bounds how many there are.
-#[derive(Debug)]
-struct Early {
-    op: Op,
-    level: Level,
-    within: Option<Duration>,
-    token: u64,
-}
-
 /// The stores that are open on a node.
 #[derive(Debug, Clone)]
 pub(crate) struct NodeStores(Arc<Inner>);
@@ -121,7 +96,8 @@ struct Inner {
     /// What relative paths of files start from.
     base: PathBuf,
     opening: tokio::sync::Mutex<()>,
-    slots: Mutex<HashMap<StoreName, Slot>>,
+    /// By name: open, being opened, or about to be.
+    stores: Mutex<HashMap<StoreName, Store>>,
     inbox: Arc<Inbox>,
     runtime: tokio::runtime::Handle,
 }
@@ -139,7 +115,7 @@ impl NodeStores {
             node,
             base,
             opening: tokio::sync::Mutex::default(),
-            slots: Mutex::default(),
+            stores: Mutex::default(),
             inbox: Arc::default(),
             runtime: tokio::runtime::Handle::current(),
         }))
@@ -150,15 +126,37 @@ impl NodeStores {
     }
 
     fn find(&self, name: &StoreName) -> Option<Store> {
-        match self.0.slots().get(name) {
-            Some(Slot::Open(store)) => Some(store.clone()),
-            _ => None,
-        }
+        self.0.stores().get(name).cloned()
     }
 
     fn plan(&self, name: &StoreName, persistent: bool) -> Result<StorePlan, NodeStoreError> {
         let plan = self.0.layout.store(name, persistent);
-        plan.ok_or_else(|| NodeStoreError::NoMasterNode(name.clone()))
+        plan.ok_or_else(|| NodeStoreError::NoPrimaryNode(name.clone()))
+    }
+
+    /// The store of a name, open or not: it takes writes from now on.
+    fn place(&self, name: &StoreName, persistent: bool) -> Result<Store, NodeStoreError> {
+        let mut stores = self.0.stores();
+        if let Some(store) = stores.get(name) {
+            return Ok(store.clone());
+        }
+        if stores.len() >= MOST_STORES {
+            return Err(NodeStoreError::TooMany(name.clone()));
+        }
+        let plan = self.plan(name, persistent)?;
+        let placement = plan.placement(&self.0.node);
+        let ask_to_open = AskToOpen {
+            topic: plan.asks_at(&self.0.layout),
+            payload: OpenStore::event(name, persistent),
+        };
+        let store = Store::unopened(&self.0.endpoint, name, &placement, Some(ask_to_open))?;
+        // What is written to a persistent store waits for its disk, unless the author says otherwise.
+        let store = match plan.backend {
+            StoreBackend::Sqlite => store.durable(),
+            StoreBackend::Memory => store,
+        };
+        stores.insert(name.clone(), store.clone());
+        Ok(store)
     }
 
     /// The store of a name, opened if it is not.
@@ -169,94 +167,47 @@ impl NodeStores {
     ) -> Result<Store, NodeStoreError> {
         // One at a time: whoever comes second finds what the first has opened.
         let _opening = self.0.opening.lock().await;
-        if let Some(store) = self.find(name) {
+        let store = self.place(name, persistent)?;
+        if store.is_open() {
             return Ok(store);
         }
-        self.0.opening_begins(name);
-        let opened = self.open_new(name, persistent).await;
-        let mut slots = self.0.slots();
-        let early = match slots.remove(name) {
-            Some(Slot::Opening(early)) => early,
-            _ => Vec::new(),
-        };
-        match &opened {
-            Ok(store) => {
-                for early in early {
-                    self.0.write(store, early);
-                }
-                slots.insert(name.clone(), Slot::Open(store.clone()));
-            }
-            Err(_) => {
-                for Early { token, .. } in early {
-                    let failed = Happening::Answer(token, Err(Failure::NoMaster));
-                    self.0.inbox.push(failed);
-                }
-            }
-        }
-        opened
-    }
-
-    async fn open_new(&self, name: &StoreName, persistent: bool) -> Result<Store, NodeStoreError> {
-        if self.0.slots().len() > MOST_STORES {
-            return Err(NodeStoreError::TooMany(name.clone()));
-        }
         let plan = self.plan(name, persistent)?;
-        let is_master = plan.master == self.0.node.name;
-        let store = if is_master {
-            let options = self.master_options(&plan);
-            let store = self.0.endpoint.open_master(name, options).await?;
+        let opened = store
+            .open(plan.placement(&self.0.node), self.backend(&plan))
+            .await;
+        if let Err(error) = opened {
+            // Whoever wants it next tries anew.
+            self.0.stores().remove(name);
+            return Err(error.into());
+        }
+        if store.is_primary() {
             let kept = match plan.backend {
                 StoreBackend::Memory => "in memory".to_owned(),
                 StoreBackend::Sqlite => format!("in {}", self.path(&plan).display()),
             };
-            tracing::debug!("store {name}: its master is here, {kept}");
-            store
-        } else {
-            let settings = &self.0.node.settings;
-            let config = CloneConfig {
-                resync_interval: settings.duration("stores.resync_interval"),
-                stale_interval: settings.duration("stores.stale_interval"),
-                mutation_buffer_interval: settings.duration("stores.mutation_buffer_interval"),
-                limit: settings.size("stores.memory_limit"),
-                ..CloneConfig::default()
-            };
-            let options = CloneOptions { config };
-            self.0.endpoint.open_clone(name, options).await?
-        };
-        // What is written to a persistent store waits for its disk, unless the author says otherwise.
-        let store = match plan.backend {
-            StoreBackend::Sqlite => store.durable(),
-            StoreBackend::Memory => store,
-        };
-        if !is_master {
-            self.0.runtime.spawn(ask_for_master(
-                Arc::downgrade(&self.0),
-                name.clone(),
-                plan,
-                persistent,
-            ));
+            tracing::debug!("store {name}: its primary is here, {kept}");
         }
         Ok(store)
     }
 
-    /// Opens the masters that the layout names and puts here.
+    /// Opens the primaries that the layout names and puts here.
     pub(crate) async fn open_named(&self) -> Result<(), NodeStoreError> {
         for spec in self.0.layout.stores() {
-            if self.plan(&spec.name, false)?.master == self.0.node.name {
+            if self.plan(&spec.name, false)?.is_at(&self.0.node) {
                 self.open(&spec.name, false).await?;
             }
         }
         Ok(())
     }
 
-    /// Another node asks for the master of a store.
+    /// Another node asks for the primary of a store.
     pub(crate) fn asked(&self, name: StoreName, persistent: bool) {
         let is_here = self
             .plan(&name, persistent)
-            .is_ok_and(|plan| plan.master == self.0.node.name);
+            .is_ok_and(|plan| plan.is_at(&self.0.node));
         if !is_here {
             tracing::warn!(
-                "asked for the master of store {name}, which the layout does not put here"
+                "asked for the primary of store {name}, which the layout does not put here"
             );
             return;
         }
@@ -267,7 +218,10 @@ impl NodeStores {
 
     /// Opens a store, and watches it, if that is wanted, for the loop.
     pub(crate) fn begin(&self, name: StoreName, persistent: bool, watch: bool) {
-        self.0.opening_begins(&name);
+        if let Err(error) = self.place(&name, persistent) {
+            tracing::error!("{error}");
+            return;
+        }
         let this = self.clone();
         self.0.runtime.spawn(async move {
             match this.open(&name, persistent).await {
@@ -290,7 +244,7 @@ impl NodeStores {
                 if inner.strong_count() == 0 {
                     return;
                 }
-                inbox.push(Happening::Changed(name.clone(), event));
+                inbox.push(StoreHappening::Changed(name.clone(), event));
             }
         });
     }
@@ -304,37 +258,29 @@ impl NodeStores {
         within: Option<Duration>,
         token: u64,
     ) {
-        let early = Early {
-            op,
-            level,
-            within,
-            token,
+        let Some(store) = self.find(name) else {
+            let failed = StoreHappening::Answer(token, Err(WriteFailure::NoPrimary));
+            self.0.inbox.push(failed);
+            return;
         };
-        match self.0.slots().get_mut(name) {
-            Some(Slot::Open(store)) => self.0.write(store, early),
-            Some(Slot::Opening(waiting)) => waiting.push(early),
-            None => {
-                let failed = Happening::Answer(token, Err(Failure::NoMaster));
-                self.0.inbox.push(failed);
-            }
-        }
+        let inbox = Arc::clone(&self.0.inbox);
+        let settings = &self.0.node.settings;
+        let longest = || settings.duration("stores.mutation_buffer_interval");
+        let within = within.unwrap_or_else(longest);
+        let completion = Completion::Call(Box::new(move |outcome| {
+            inbox.push(StoreHappening::Answer(token, outcome));
+        }));
+        store.write_raw(op, level, within, completion);
     }
 
-    /// Closes all stores in order: what is to be kept is kept.
+    /// Closes all stores in order: what is to be on disk is put there.
     pub(crate) async fn close(&self, limit: Duration) {
-        let stores: Vec<Store> = {
-            let slots = std::mem::take(&mut *self.0.slots());
-            let stores = slots.into_values().filter_map(|slot| match slot {
-                Slot::Open(store) => Some(store),
-                Slot::Opening(_) => None,
-            });
-            stores.collect()
-        };
-        let closing = stores.into_iter().map(|store| {
+        let stores = std::mem::take(&mut *self.0.stores());
+        let closing = stores.into_values().map(|store| {
             tokio::spawn(async move {
                 let name = store.name().clone();
                 if !store.within(limit).close().await {
-                    tracing::error!("store {name}: not everything was kept before the end");
+                    tracing::error!("store {name}: not everything was on disk before the end");
                 }
             })
         });
@@ -347,82 +293,23 @@ impl NodeStores {
         self.0.base.join(Path::new(&plan.path))
     }
 
-    fn master_options(&self, plan: &StorePlan) -> MasterOptions {
-        let config = MasterConfig {
-            limit: self.0.node.settings.size("stores.memory_limit"),
-            ..MasterConfig::default()
-        };
-        let backend: Option<Box<dyn muster_store::Backend>> = match plan.backend {
+    fn backend(&self, plan: &StorePlan) -> Option<Box<dyn Backend>> {
+        if !plan.is_at(&self.0.node) {
+            return None;
+        }
+        match plan.backend {
             StoreBackend::Memory => None,
             StoreBackend::Sqlite => Some(Box::new(Sqlite::new(
                 self.path(plan),
                 sqlite_options(&plan.file),
             ))),
-        };
-        MasterOptions { backend, config }
+        }
     }
 }
 
 impl Inner {
-    fn slots(&self) -> MutexGuard<'_, HashMap<StoreName, Slot>> {
-        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn opening_begins(&self, name: &StoreName) {
-        self.slots()
-            .entry(name.clone())
-            .or_insert_with(|| Slot::Opening(Vec::new()));
-    }
-
-    fn write(&self, store: &Store, early: Early) {
-        let Early {
-            op,
-            level,
-            within,
-            token,
-        } = early;
-        let inbox = Arc::clone(&self.inbox);
-        let settings = &self.node.settings;
-        let longest = || settings.duration("stores.mutation_buffer_interval");
-        let within = within.unwrap_or_else(longest);
-        let done = Done::Call(Box::new(move |outcome| {
-            inbox.push(Happening::Answer(token, outcome));
-        }));
-        store.write_raw(op, level, within, done);
-    }
-}
-
-/// Asks the node that has a store's master to open it, until it has.
-async fn ask_for_master(stores: Weak<Inner>, name: StoreName, plan: StorePlan, persistent: bool) {
-    let mut pause = ASK_SOON;
-    loop {
-        let Some(inner) = stores.upgrade() else {
-            return;
-        };
-        let is_attached = match inner.slots().get(&name) {
-            Some(Slot::Open(store)) => store.hears_master(),
-            Some(Slot::Opening(_)) => false,
-            None => return,
-        };
-        if !is_attached {
-            let asked = OpenStore {
-                store: name.to_string(),
-                persistent,
-            };
-            let mut payload = Vec::new();
-            let metadata = zeek::Metadata::default();
-            zeek::put_event(&mut payload, OpenStore::NAME, metadata, |out| {
-                asked.encode(out);
-            });
-            let topic = inner.layout.topics().node(&plan.master);
-            let mut publisher = inner.endpoint.publisher();
-            // Until the node is there nobody hears it; it is asked again.
-            let _ = publisher.publish_encoded(&topic, Bytes::from(payload), Class::Interactive);
-        }
-        drop(inner);
-        tokio::time::sleep(pause).await;
-        // A master that is known may be lost again: its node begins anew and knows of no store.
-        pause = (pause * 2).min(ASK_EVERY);
+    fn stores(&self) -> MutexGuard<'_, HashMap<StoreName, Store>> {
+        self.stores.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -478,7 +365,7 @@ impl StoreRequest {
         self
     }
 
-    /// Opens the store: its master, if the layout puts it on this node, otherwise a clone, whose master need not
+    /// Opens the store: its primary, if the layout puts it on this node, otherwise a clone, whose primary need not
     /// be there yet. A store that is open on this node already is the same one.
     pub async fn open(self) -> Result<Store, NodeStoreError> {
         let name = StoreName::new(&self.name);

@@ -16,7 +16,7 @@ pub(super) enum Job {
     Close(oneshot::Sender<()>),
 }
 
-/// The way to the thread. A master has one commit under way at a time, so it never waits here.
+/// The way to the thread. A primary has one commit under way at a time, so it never waits here.
 #[derive(Debug)]
 pub(super) struct Disk(SyncSender<Job>);
 

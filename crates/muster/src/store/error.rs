@@ -1,14 +1,14 @@
 //! What can go wrong with a store.
 
 use muster_data::ConvertError;
-use muster_store::op::Refusal;
-use muster_store::{BackendError, Failure, StoreName};
+use muster_store::op::WriteRefusal;
+use muster_store::{BackendError, StoreName, WriteFailure};
 
 /// Why a store was not opened.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
-    /// The endpoint has the store already, as master or as clone.
+    /// The endpoint has the store already, as primary or as clone.
     #[error("store {0} is open already")]
     Open(StoreName),
     /// What it kept cannot be read.
@@ -41,23 +41,23 @@ pub struct StoreError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreErrorKind {
-    /// The master refuses it: nothing has changed.
+    /// The primary refuses it: nothing has changed.
     #[error(transparent)]
-    Refused(#[from] Refusal),
+    Refused(#[from] WriteRefusal),
     /// It could not be done in its time, or only in part; which of both, it says.
     #[error(transparent)]
-    Failed(#[from] Failure),
+    Failed(#[from] WriteFailure),
     /// The key or value that was read is not of the author's type.
     #[error("{0}")]
     Conversion(ConvertError),
-    /// Nothing can be read: no master has been heard of within the deadline.
-    #[error("no master within the deadline")]
-    NoMaster,
+    /// Nothing can be read: no primary has been heard of within the deadline.
+    #[error("no primary within the deadline")]
+    NoPrimary,
     /// What this node has is too old, and only fresh values were asked for.
-    #[error("stale: the master was not heard of for too long")]
+    #[error("stale: the primary was not heard of for too long")]
     Stale,
-    /// It was applied before its master was started anew; what came of it is not known.
-    #[error("applied, but what came of it is not known: its master was restarted")]
+    /// It was applied before its primary was started anew; what came of it is not known.
+    #[error("applied, but what came of it is not known: its primary was restarted")]
     OutcomeUnknown,
 }
 
@@ -82,10 +82,10 @@ impl StoreError {
     /// Whether it is certain that nothing has changed.
     pub fn is_not_applied(&self) -> bool {
         match &self.kind {
-            StoreErrorKind::Refused(_) | StoreErrorKind::NoMaster | StoreErrorKind::Stale => true,
+            StoreErrorKind::Refused(_) | StoreErrorKind::NoPrimary | StoreErrorKind::Stale => true,
             StoreErrorKind::Failed(failure) => matches!(
                 failure,
-                Failure::NoMaster | Failure::TooMany | Failure::Closed
+                WriteFailure::NoPrimary | WriteFailure::TooMany | WriteFailure::Closed
             ),
             StoreErrorKind::Conversion(_) | StoreErrorKind::OutcomeUnknown => false,
         }

@@ -9,15 +9,15 @@ use muster_data::{Data, DecodeOwned, Encode, Kind, Timespan, Timestamp};
 use muster_store::op::{Answer, Op};
 use muster_store::protocol::{Query, Reply};
 use muster_store::{
-    Encoded, Entries, Entry, Failure, Freshness, Level, Revision, StoreName, arithmetic,
+    Backend, Encoded, Entries, Entry, Freshness, Level, Placement, Revision, StoreName,
+    StoreReport, WriteFailure, WriteOutcome, arithmetic,
 };
 use muster_wire::EndpointId;
 use tokio::sync::oneshot;
 
 use super::error::{OpenError, StoreError, StoreErrorKind};
-use super::host::{Done, Host, Outcome};
-use super::options::{CloneOptions, MasterOptions};
-use super::report::StoreReport;
+use super::host::{AskToOpen, Completion, Host};
+use super::options::{CloneOptions, PrimaryOptions};
 use super::watch::{RawWatch, Scope, Watch};
 use crate::endpoint::Endpoint;
 
@@ -32,8 +32,8 @@ pub enum Read {
     Local,
     /// At the same, but not if it is stale: [`StoreErrorKind::Stale`] then.
     Fresh,
-    /// At the master: the last value of all.
-    Master,
+    /// At the primary: the last value of all.
+    Primary,
 }
 
 /// A value with its revision, as [`Store::entry`] returns it.
@@ -43,7 +43,7 @@ pub struct Versioned<V> {
     pub value: V,
     /// Which change made it, for [`Store::swap`].
     pub revision: Revision,
-    /// When its lifetime ends.
+    /// When its TTL ends.
     pub expires: Option<Timestamp>,
 }
 
@@ -52,7 +52,7 @@ pub struct Versioned<V> {
 pub enum Swapped {
     /// The value was set, or removed.
     Done,
-    /// Somebody has changed it since, or the master was started anew. Nothing has changed: read again.
+    /// Somebody has changed it since, or the primary was started anew. Nothing has changed: read again.
     Changed,
 }
 
@@ -60,7 +60,7 @@ pub enum Swapped {
 /// handles is.
 ///
 /// Keys and values may be any types with an encoding; `Data` stays available. Operations are written to the
-/// master, whichever node has it, and are applied once and in the order in which this node asked. A future
+/// primary, whichever node has it, and are applied once and in the order in which this node asked. A future
 /// that is dropped does not take its write back.
 #[derive(Debug)]
 pub struct Store<K = Data, V = Data> {
@@ -82,22 +82,28 @@ impl<K, V> Clone for Store<K, V> {
 }
 
 impl Endpoint {
-    /// Opens the master of a store on this endpoint.
-    pub async fn open_master(
+    /// Opens the primary of a store on this endpoint.
+    pub async fn open_primary(
         &self,
         name: &StoreName,
-        options: MasterOptions,
+        options: PrimaryOptions,
     ) -> Result<Store, OpenError> {
-        Host::master(self, name, options).await.map(Store::new)
+        let placement = options.placement();
+        let store = Store::unopened(self, name, &placement, None)?;
+        store.open(placement, options.backend).await?;
+        Ok(store)
     }
 
-    /// Opens a clone of a store on this endpoint, whose master is wherever it is: it need not be there yet.
+    /// Opens a clone of a store on this endpoint, whose primary is wherever it is: it need not be there yet.
     pub async fn open_clone(
         &self,
         name: &StoreName,
         options: CloneOptions,
     ) -> Result<Store, OpenError> {
-        Host::clone(self, name, options).await.map(Store::new)
+        let placement = Placement::Clone(options.config);
+        let store = Store::unopened(self, name, &placement, None)?;
+        store.open(placement, None).await?;
+        Ok(store)
     }
 
     /// What the stores that are open on this endpoint tell of themselves, by name.
@@ -107,14 +113,29 @@ impl Endpoint {
 }
 
 impl Store {
-    pub(super) fn new(host: Arc<Host>) -> Self {
-        Self {
-            host,
+    /// A store that is not open yet, and takes writes all the same.
+    pub(crate) fn unopened(
+        endpoint: &Endpoint,
+        name: &StoreName,
+        placement: &Placement,
+        ask_to_open: Option<AskToOpen>,
+    ) -> Result<Self, OpenError> {
+        Ok(Self {
+            host: Host::new(endpoint, name, placement, ask_to_open)?,
             level: None,
             within: WITHIN,
             read: Read::Local,
             of: PhantomData,
-        }
+        })
+    }
+
+    /// Opens it, once.
+    pub(crate) async fn open(
+        &self,
+        placement: Placement,
+        backend: Option<Box<dyn Backend>>,
+    ) -> Result<(), OpenError> {
+        self.host.open(placement, backend).await
     }
 }
 
@@ -137,7 +158,7 @@ impl<K, V> Store<K, V> {
         self
     }
 
-    /// Writes that wait until they are on the master's disk.
+    /// Writes that wait until they are on the primary's disk.
     #[must_use]
     pub fn durable(self) -> Self {
         self.at_level(Level::Durable)
@@ -162,19 +183,19 @@ impl<K, V> Store<K, V> {
         self.host.name()
     }
 
-    /// Whether this endpoint has the master.
-    pub fn is_master(&self) -> bool {
-        self.host.is_master()
+    /// Whether this endpoint has the primary.
+    pub fn is_primary(&self) -> bool {
+        self.host.is_primary()
     }
 
-    /// Whether what the master has outlives its process, where that is known: at the master.
+    /// Whether what the primary has outlives its process, where that is known: at the primary.
     pub fn is_persistent(&self) -> Option<bool> {
         self.host.is_persistent()
     }
 
-    /// The endpoint that has the master, once it is known.
-    pub fn master(&self) -> Option<EndpointId> {
-        self.host.master_endpoint()
+    /// The endpoint that has the primary, once it is known.
+    pub fn primary(&self) -> Option<EndpointId> {
+        self.host.primary_endpoint()
     }
 
     /// How old what this node has may be.
@@ -192,25 +213,25 @@ impl<K, V> Store<K, V> {
         self.host.attached(self.within).await
     }
 
-    /// Waits until all writes of this node are settled and, at the master of a persistent store, on disk, and
+    /// Waits until all writes of this node are settled and, at the primary of a persistent store, on disk, and
     /// closes its backend; whether that was done in time. Writes after that are never durable.
     pub async fn close(self) -> bool {
         self.host.close(self.within).await
     }
 
     /// Writes for the loop of a node.
-    pub(crate) fn write_raw(&self, op: Op, level: Level, within: Duration, done: Done) {
-        self.host.write(op, level, Some(within), done);
+    pub(crate) fn write_raw(&self, op: Op, level: Level, within: Duration, completion: Completion) {
+        self.host.write(op, level, Some(within), completion);
     }
 
     /// What the loop of a node reads.
     pub(crate) fn look_up(&self, key: &Encoded) -> Option<Entry> {
-        self.host.look(|entries| entries.get(key).cloned())
+        self.host.look(|entries| entries.get(key).cloned())?
     }
 
     /// The number of keys here.
     pub(crate) fn here(&self) -> usize {
-        self.host.look(Entries::len)
+        self.host.look(Entries::len).unwrap_or(0)
     }
 
     /// Whether there is something to read.
@@ -218,9 +239,9 @@ impl<K, V> Store<K, V> {
         self.host.freshness() != Freshness::Unattached
     }
 
-    /// Whether the master is here, or has been heard lately.
-    pub(crate) fn hears_master(&self) -> bool {
-        self.host.hears_master()
+    /// Whether it is open.
+    pub(crate) fn is_open(&self) -> bool {
+        self.host.is_open()
     }
 
     /// The changes for the loop of a node.
@@ -232,18 +253,12 @@ impl<K, V> Store<K, V> {
         let (done, outcome) = oneshot::channel();
         let level = self.level.unwrap_or(Level::Applied);
         self.host
-            .write(op, level, Some(self.within), Done::Task(done));
-        if !self.host.is_master() {
-            // The deadline is the clone's affair: a timer for each write costs more than the write.
-            return self.settled(outcome.await.unwrap_or(Err(Failure::Unknown)));
-        }
-        // A master's own writes wait for its disk alone, which may hang.
-        let outcome = tokio::time::timeout(self.within, outcome).await;
-        let sent = outcome.unwrap_or(Ok(Err(Failure::NotDurable)));
-        self.settled(sent.unwrap_or(Err(Failure::Unknown)))
+            .write(op, level, Some(self.within), Completion::Task(done));
+        // The deadline is the store's affair: a timer for each write costs more than the write.
+        self.settled(outcome.await.unwrap_or(Err(WriteFailure::Unknown)))
     }
 
-    fn settled(&self, outcome: Outcome) -> Result<Answer, StoreError> {
+    fn settled(&self, outcome: WriteOutcome) -> Result<Answer, StoreError> {
         match outcome {
             Ok(Answer::Refused(refusal)) => Err(StoreError::new(self.name(), refusal)),
             Ok(answer) => Ok(answer),
@@ -270,24 +285,27 @@ impl<K, V> Store<K, V> {
     }
 
     async fn find(&self, key: Encoded) -> Result<Option<(Entry, u64)>, StoreError> {
-        if self.host.is_master() || (self.read != Read::Master && self.host.has_copy()) {
+        if self.host.is_primary() || (self.read != Read::Primary && self.host.has_copy()) {
             self.readable().await?;
-            let life = self.host.applied().life;
-            let entry = self.host.look(|entries| entries.get(&key).cloned());
-            return Ok(entry.map(|entry| (entry, life)));
+            let timeline = self.host.applied().timeline;
+            let entry = self
+                .host
+                .look(|entries| entries.get(&key).cloned())
+                .flatten();
+            return Ok(entry.map(|entry| (entry, timeline)));
         }
         let (revision, reply) = self.host.ask(Query::Get(key), self.within).await?;
         match reply {
-            Reply::Entry(entry) => Ok(entry.map(|entry| (entry, revision.life))),
+            Reply::Entry(entry) => Ok(entry.map(|entry| (entry, revision.timeline))),
             Reply::Size(_) => Ok(None),
         }
     }
 
     /// The number of keys.
     pub async fn size(&self) -> Result<u64, StoreError> {
-        if self.host.is_master() || (self.read != Read::Master && self.host.has_copy()) {
+        if self.host.is_primary() || (self.read != Read::Primary && self.host.has_copy()) {
             self.readable().await?;
-            return Ok(self.host.look(|entries| entries.len() as u64));
+            return Ok(self.host.look(|entries| entries.len() as u64).unwrap_or(0));
         }
         let (_, reply) = self.host.ask(Query::Size, self.within).await?;
         match reply {
@@ -299,11 +317,12 @@ impl<K, V> Store<K, V> {
     /// All keys and entries at one moment, as they are kept. From this node's copy.
     pub async fn entries(&self) -> Result<Vec<(Encoded, Entry)>, StoreError> {
         self.readable().await?;
-        Ok(self.host.look(|entries| {
+        let entries = self.host.look(|entries| {
             let all = entries.iter();
             all.map(|(key, entry)| (key.clone(), entry.clone()))
                 .collect()
-        }))
+        });
+        Ok(entries.unwrap_or_default())
     }
 
     /// Removes all keys.
@@ -321,18 +340,18 @@ impl<K: Encode + DecodeOwned, V: Encode + DecodeOwned> Store<K, V> {
             .transpose()
     }
 
-    /// The value of a key with its revision and the end of its lifetime.
+    /// The value of a key with its revision and the end of its TTL.
     pub async fn entry<Q: Encode + ?Sized>(
         &self,
         key: &Q,
     ) -> Result<Option<Versioned<V>>, StoreError> {
         let found = self.find(Encoded::key(key)).await?;
         found
-            .map(|(entry, life)| {
+            .map(|(entry, timeline)| {
                 Ok(Versioned {
                     value: convert(self.name(), &entry.value)?,
                     revision: Revision {
-                        life,
+                        timeline,
                         change: entry.changed,
                     },
                     expires: entry.expires,
@@ -367,7 +386,8 @@ impl<K: Encode + DecodeOwned, V: Encode + DecodeOwned> Store<K, V> {
         self.readable().await?;
         let keys: Vec<Encoded> = self
             .host
-            .look(|entries| entries.iter().map(|(key, _)| key.clone()).collect());
+            .look(|entries| entries.iter().map(|(key, _)| key.clone()).collect())
+            .unwrap_or_default();
         keys.iter().map(|key| convert(self.name(), key)).collect()
     }
 
@@ -384,11 +404,14 @@ impl<K: Encode + DecodeOwned, V: Encode + DecodeOwned> Store<K, V> {
         &self,
     ) -> Result<impl Iterator<Item = Result<(K, V), StoreError>> + use<K, V>, StoreError> {
         self.readable().await?;
-        let all: Vec<(Encoded, Encoded)> = self.host.look(|entries| {
-            let all = entries.iter();
-            all.map(|(key, entry)| (key.clone(), entry.value.clone()))
-                .collect()
-        });
+        let all: Vec<(Encoded, Encoded)> = self
+            .host
+            .look(|entries| {
+                let all = entries.iter();
+                all.map(|(key, entry)| (key.clone(), entry.value.clone()))
+                    .collect()
+            })
+            .unwrap_or_default();
         let name = self.name().clone();
         Ok(all
             .into_iter()
@@ -410,24 +433,19 @@ impl<K: Encode + DecodeOwned, V: Encode + DecodeOwned> Store<K, V> {
     }
 
     /// Sets a value for a time: it then expires.
-    pub async fn put_for<Q, W>(
-        &self,
-        key: &Q,
-        value: &W,
-        lifetime: Duration,
-    ) -> Result<(), StoreError>
+    pub async fn put_for<Q, W>(&self, key: &Q, value: &W, ttl: Duration) -> Result<(), StoreError>
     where
         Q: Encode + ?Sized,
         W: Encode + ?Sized,
     {
-        self.put_until(key, value, Some(span(lifetime))).await
+        self.put_until(key, value, Some(span(ttl))).await
     }
 
     async fn put_until<Q, W>(
         &self,
         key: &Q,
         value: &W,
-        lifetime: Option<Timespan>,
+        ttl: Option<Timespan>,
     ) -> Result<(), StoreError>
     where
         Q: Encode + ?Sized,
@@ -436,7 +454,7 @@ impl<K: Encode + DecodeOwned, V: Encode + DecodeOwned> Store<K, V> {
         let op = Op::Put {
             key: Encoded::key(key),
             value: Encoded::of(value),
-            lifetime,
+            ttl,
         };
         self.write(op).await.map(|_| ())
     }
@@ -455,21 +473,20 @@ impl<K: Encode + DecodeOwned, V: Encode + DecodeOwned> Store<K, V> {
         &self,
         key: &Q,
         value: &W,
-        lifetime: Duration,
+        ttl: Duration,
     ) -> Result<bool, StoreError>
     where
         Q: Encode + ?Sized,
         W: Encode + ?Sized,
     {
-        self.put_unique_until(key, value, Some(span(lifetime)))
-            .await
+        self.put_unique_until(key, value, Some(span(ttl))).await
     }
 
     async fn put_unique_until<Q, W>(
         &self,
         key: &Q,
         value: &W,
-        lifetime: Option<Timespan>,
+        ttl: Option<Timespan>,
     ) -> Result<bool, StoreError>
     where
         Q: Encode + ?Sized,
@@ -478,7 +495,7 @@ impl<K: Encode + DecodeOwned, V: Encode + DecodeOwned> Store<K, V> {
         let op = Op::PutUnique {
             key: Encoded::key(key),
             value: Encoded::of(value),
-            lifetime,
+            ttl,
         };
         let answer = self.write(op).await?;
         self.was_done(&answer)
@@ -500,7 +517,7 @@ impl<K: Encode + DecodeOwned, V: Encode + DecodeOwned> Store<K, V> {
             key: Encoded::key(key),
             seen,
             value: value.map(Encoded::of),
-            lifetime: None,
+            ttl: None,
         };
         let answer = self.write(op).await?;
         Ok(if self.was_done(&answer)? {
@@ -616,7 +633,7 @@ impl<K: Encode + DecodeOwned, V: Encode + DecodeOwned> Store<K, V> {
             key: Encoded::key(key),
             value,
             initial,
-            lifetime: None,
+            ttl: None,
         })
         .await
     }
@@ -629,7 +646,7 @@ impl<K: Encode + DecodeOwned, V: Encode + DecodeOwned> Store<K, V> {
         self.write(Op::Subtract {
             key: Encoded::key(key),
             value,
-            lifetime: None,
+            ttl: None,
         })
         .await
     }
@@ -644,8 +661,8 @@ impl<K: Encode + DecodeOwned, V: Encode + DecodeOwned> Store<K, V> {
     }
 }
 
-pub(super) fn span(lifetime: Duration) -> Timespan {
-    Timespan::from_nanos(i64::try_from(lifetime.as_nanos()).unwrap_or(i64::MAX))
+pub(super) fn span(ttl: Duration) -> Timespan {
+    Timespan::from_nanos(i64::try_from(ttl.as_nanos()).unwrap_or(i64::MAX))
 }
 
 /// What an author's type makes of a value.

@@ -1,47 +1,46 @@
-//! A store on this endpoint, master or clone: the shell around the core.
+//! A store on this endpoint: the shell around an [`Instance`], with its lock, its timer, its disk and its messages.
+//!
+//! What is decided is decided by the instance; here facts are handed to it, and what it wants is done.
 
 mod opening;
 mod outputs;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use bytes::Bytes;
 use muster_data::Timestamp;
-use muster_store::broker::{BrokerClones, Command};
-use muster_store::op::{Answer, Op};
-use muster_store::protocol::{Message, Query, Reply};
+use muster_store::broker::BrokerCommand;
+use muster_store::op::Op;
+use muster_store::protocol::{Query, Reply, StoreMessage};
 use muster_store::{
-    Commit, Entries, Failure, Follower, Freshness, Level, Master, Now, Revision, StoreName,
+    Backend, Commit, Entries, Freshness, Instance, Level, Now, Revision, StoreName, StoreReport,
+    WriteFailure, WriteOutcome,
 };
 use muster_wire::{EndpointId, Mono, Topic};
 use tokio::sync::{Notify, oneshot, watch};
 
-use super::broker::BrokerPart;
 use super::disk::{Disk, Job};
-use super::error::{StoreError, StoreErrorKind};
-use super::report::{CloneReport, MasterReport, StorePart, StoreReport};
-use super::rival::Rival;
-use super::watch::{Scope, Watchers};
+use super::error::{OpenError, StoreError, StoreErrorKind};
+use super::topics::StoreTopics;
+use super::watch::{Queue, Scope, Watchers};
 use crate::endpoint::{Endpoint, Publisher, Subscriber};
-
-/// How soon a question to the master is asked again.
-const ASK_AGAIN: Duration = Duration::from_millis(500);
 
 /// The shortest that the timer sleeps.
 const TICK: Duration = Duration::from_millis(1);
 
-/// What becomes of a write.
-pub(crate) type Outcome = Result<Answer, Failure>;
+/// How often a store that is closing looks whether everything is settled.
+const SETTLING: Duration = Duration::from_millis(2);
 
 /// Who hears of a write's outcome.
-pub(crate) enum Done {
-    Task(oneshot::Sender<Outcome>),
-    Call(Box<dyn FnOnce(Outcome) + Send>),
+pub(crate) enum Completion {
+    Task(oneshot::Sender<WriteOutcome>),
+    Call(Box<dyn FnOnce(WriteOutcome) + Send>),
 }
 
-impl Done {
-    pub(crate) fn tell(self, outcome: Outcome) {
+impl Completion {
+    pub(crate) fn tell(self, outcome: WriteOutcome) {
         match self {
             Self::Task(sender) => drop(sender.send(outcome)),
             Self::Call(call) => call(outcome),
@@ -49,69 +48,68 @@ impl Done {
     }
 }
 
+/// What asks the node that should have a store's primary to open it.
+#[derive(Debug)]
+pub(crate) struct AskToOpen {
+    /// Where that node listens.
+    pub(crate) topic: Topic,
+    /// An encoded event.
+    pub(crate) payload: Bytes,
+}
+
+/// How far a store has come.
+#[derive(Debug, Clone, Copy, Default)]
+struct Progress {
+    /// Whether it is open; `Some(false)` if it could not be opened.
+    is_open: Option<bool>,
+    /// Whether there is something to read.
+    is_attached: bool,
+}
+
 /// One store of an endpoint. Its handles own it.
 pub(crate) struct Host {
+    /// Itself, for its tasks, which do not keep it open.
+    me: Weak<Host>,
     name: StoreName,
     endpoint: Endpoint,
-    /// Announces what this store listens to.
-    _subscription: Subscriber,
-    is_master: bool,
+    topics: StoreTopics,
+    is_primary: bool,
     has_copy: bool,
+    /// Announces what this store listens to.
+    subscription: OnceLock<Subscriber>,
     inner: Mutex<Inner>,
     /// Wakes the timer when something is due earlier than it knew.
     earlier: Arc<Notify>,
-    /// Turns true when there is something to read.
-    is_attached: watch::Sender<bool>,
-}
-
-enum Core {
-    Master(Box<Master>),
-    Clone(Box<Follower>),
+    progress: watch::Sender<Progress>,
 }
 
 struct Inner {
-    core: Core,
+    instance: Instance,
     publisher: Publisher,
-    clone_topic: Topic,
-    master_topic: Topic,
-    broker: BrokerPart,
+    /// Until it is read, and its thread takes it.
+    backend: Option<Box<dyn Backend>>,
     disk: Option<Disk>,
-    backend: Backing,
-    rival: Rival,
+    /// How the node that should have the primary is asked to open it.
+    ask_to_open: Option<AskToOpen>,
+    /// Why it could not be opened, for whoever opens it.
+    failure: Option<OpenError>,
     next_token: u64,
-    /// Of a clone's writes, by their tokens.
-    waiting: HashMap<u64, Done>,
-    /// Of a master's own durable writes, by generation.
-    keeping: Vec<(u64, Answer, Done)>,
+    /// Whoever waits for writes, by their tokens.
+    waiting: HashMap<u64, Completion>,
+    /// Whoever waits for an answer of the primary.
     questions: HashMap<u64, oneshot::Sender<(Revision, Reply)>>,
     watchers: Watchers,
     /// When the timer wakes.
     armed: Mono,
-    was_stale: bool,
-}
-
-/// What keeps a master's state, and how that goes.
-struct Backing {
-    kind: &'static str,
-    failures: u64,
-    is_failing: bool,
-}
-
-impl Default for Backing {
-    fn default() -> Self {
-        Self {
-            kind: "memory",
-            failures: 0,
-            is_failing: false,
-        }
-    }
+    /// Whether the topic of Broker's clones is to be listened to.
+    listens_to_broker: bool,
 }
 
 impl std::fmt::Debug for Host {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Host")
             .field("name", &self.name)
-            .field("is_master", &self.is_master)
+            .field("is_primary", &self.is_primary)
             .finish_non_exhaustive()
     }
 }
@@ -120,12 +118,25 @@ impl Drop for Host {
     fn drop(&mut self) {
         self.endpoint.stores().remove(&self.name, self);
         self.earlier.notify_one();
+        let now = time(&self.endpoint);
         let inner = self.inner.get_mut().unwrap_or_else(PoisonError::into_inner);
-        if let Core::Clone(clone) = &mut inner.core {
-            clone.close(self.endpoint.now());
+        inner.instance.close(now);
+        let mut ended = Vec::new();
+        while let Some(output) = inner.instance.poll() {
+            if let muster_store::Output::Settled(settled) = output {
+                ended.extend(
+                    inner
+                        .waiting
+                        .remove(&settled.token)
+                        .zip(Some(settled.outcome)),
+                );
+            }
         }
-        for done in std::mem::take(&mut inner.waiting).into_values() {
-            done.tell(Err(Failure::Unknown));
+        for (completion, outcome) in ended {
+            completion.tell(outcome);
+        }
+        for completion in std::mem::take(&mut inner.waiting).into_values() {
+            completion.tell(Err(WriteFailure::Unknown));
         }
     }
 }
@@ -135,8 +146,8 @@ impl Host {
         &self.name
     }
 
-    pub(super) fn is_master(&self) -> bool {
-        self.is_master
+    pub(super) fn is_primary(&self) -> bool {
+        self.is_primary
     }
 
     pub(super) fn has_copy(&self) -> bool {
@@ -147,279 +158,161 @@ impl Host {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Does something with the core, then what it wants done.
+    /// Hands a fact to the instance, then does what it wants done.
     fn drive<R>(&self, act: impl FnOnce(&mut Inner, Now) -> R) -> R {
         let mut ended = Vec::new();
         let mut inner = self.lock();
         let now = time(&self.endpoint);
         let result = act(&mut inner, now);
-        inner.carry_out(self, now, &mut ended);
-        let next = inner.next_tick(now);
+        self.carry_out(&mut inner, &mut ended);
+        let next = inner.instance.next_tick(now);
         if next < inner.armed {
             inner.armed = next;
             self.earlier.notify_one();
         }
         drop(inner);
         // Whoever hears of it may use the store.
-        for (done, outcome) in ended {
-            done.tell(outcome);
+        for (completion, outcome) in ended {
+            completion.tell(outcome);
         }
         result
     }
 
-    pub(super) fn receive(&self, from: EndpointId, message: Message) {
-        self.drive(|inner, now| match &mut inner.core {
-            Core::Master(master) => master.receive(from, message, now),
-            Core::Clone(clone) => clone.receive(from, message, now.mono),
-        });
+    pub(super) fn receive(&self, from: EndpointId, message: StoreMessage) {
+        self.drive(|inner, now| inner.instance.receive(from, message, now));
     }
 
     /// Takes a command of Broker's protocol.
-    pub(super) fn receive_broker(&self, command: Command) {
-        self.drive(
-            |inner, now| match (&mut inner.core, &mut inner.broker.clones) {
-                (Core::Master(master), Some(clones)) => {
-                    clones.receive(command, master, now);
-                    if clones.attached() > 0 {
-                        master.set_watched(true);
-                    }
-                }
-                (Core::Clone(clone), _) => clone.receive_broker(command, now),
-                (Core::Master(_), None) => {}
-            },
-        );
-    }
-
-    /// Whether Broker's topic for clones is to be listened to.
-    fn wants_broker(&self) -> bool {
-        match &self.lock().core {
-            Core::Master(_) => false,
-            Core::Clone(clone) => clone.wants_broker(),
-        }
-    }
-
-    /// Broker's topic for clones is listened to.
-    fn listens_to_broker(&self) {
-        self.drive(|inner, now| {
-            if let Core::Clone(clone) = &mut inner.core {
-                clone.listening(now.mono);
-            }
-        });
+    pub(super) fn receive_broker(&self, command: BrokerCommand) {
+        self.drive(|inner, now| inner.instance.receive_broker(command, now));
     }
 
     pub(super) fn lost(&self, endpoint: EndpointId) {
-        self.drive(|inner, now| {
-            if let Core::Clone(clone) = &mut inner.core {
-                clone.lost(endpoint, now.mono);
-            }
-        });
+        self.drive(|inner, now| inner.instance.lost(endpoint, now));
     }
 
     pub(super) fn discovered(&self) {
-        if self.is_master {
-            self.lock().rival.look_soon(&self.endpoint);
-            return;
-        }
-        self.drive(|inner, now| {
-            if let Core::Clone(clone) = &mut inner.core {
-                clone.discovered(now.mono);
-            }
-        });
+        self.drive(|inner, now| inner.instance.discovered(now));
     }
 
     pub(super) fn committed(&self, failed: Option<Commit>) {
-        self.drive(|inner, now| {
-            inner.backend.is_failing = failed.is_some();
-            inner.backend.failures += u64::from(failed.is_some());
-            if let Core::Master(master) = &mut inner.core {
-                master.committed(failed, now);
-            }
-        });
+        self.drive(|inner, now| inner.instance.committed(failed, now));
     }
 
     /// Writes; `within` is how long it may take.
-    pub(crate) fn write(&self, op: Op, level: Level, within: Option<Duration>, done: Done) {
-        let at_once = self.drive(|inner, now| match &mut inner.core {
-            Core::Master(master) => {
-                let (answer, generation) = master.write(op, level, now);
-                let waits = level == Level::Durable && matches!(answer, Answer::Done { .. });
-                match generation.filter(|_| waits) {
-                    Some(generation) => {
-                        inner.keeping.push((generation, answer, done));
-                        None
-                    }
-                    None => Some((done, answer)),
+    pub(crate) fn write(
+        &self,
+        op: Op,
+        level: Level,
+        within: Option<Duration>,
+        completion: Completion,
+    ) {
+        let at_once = self.drive(|inner, now| {
+            let token = inner.next_token;
+            inner.next_token += 1;
+            let deadline = within.map(|within| now.mono.after(within));
+            match inner.instance.write(op, level, token, deadline, now) {
+                Some(outcome) => Some((completion, outcome)),
+                None => {
+                    inner.waiting.insert(token, completion);
+                    None
                 }
             }
-            Core::Clone(clone) => {
-                let token = inner.next_token;
-                inner.next_token += 1;
-                inner.waiting.insert(token, done);
-                let deadline = within.map(|within| now.mono.after(within));
-                clone.write(op, level, token, deadline, now.mono);
-                None
-            }
         });
-        if let Some((done, answer)) = at_once {
-            done.tell(Ok(answer));
+        if let Some((completion, outcome)) = at_once {
+            completion.tell(outcome);
         }
     }
 
-    /// Looks at what is here.
-    pub(crate) fn look<R>(&self, look: impl FnOnce(&Entries) -> R) -> R {
-        look(self.lock().entries())
+    /// Looks at what is here, if anything is.
+    pub(crate) fn look<R>(&self, look: impl FnOnce(&Entries) -> R) -> Option<R> {
+        self.lock().instance.entries().map(look)
     }
 
-    /// The revisions' life at present, and the number of the last change here.
+    /// The last change here.
     pub(crate) fn applied(&self) -> Revision {
-        match &self.lock().core {
-            Core::Master(master) => Revision {
-                life: master.life(),
-                change: master.state().changes(),
-            },
-            Core::Clone(clone) => {
-                let (life, change) = clone.applied().unwrap_or((0, 0));
-                Revision { life, change }
-            }
-        }
+        self.lock().instance.applied()
     }
 
     pub(crate) fn freshness(&self) -> Freshness {
         let now = self.endpoint.now();
-        match &self.lock().core {
-            Core::Master(_) => Freshness::Fresh,
-            Core::Clone(clone) => clone.freshness(now),
-        }
+        self.lock().instance.freshness(now)
     }
 
-    pub(super) fn report(&self) -> StoreReport {
+    pub(super) fn report(&self) -> Option<StoreReport> {
         let now = self.endpoint.now();
-        let inner = self.lock();
-        let entries = inner.entries();
-        let part = match &inner.core {
-            Core::Master(master) => {
-                let clones = inner.broker.clones.as_ref();
-                StorePart::Master(MasterReport {
-                    backend: inner.backend.kind,
-                    writers: master.writers(),
-                    broker_clones: clones.map_or(0, BrokerClones::attached),
-                    unkept: master.unkept(),
-                    failures: inner.backend.failures,
-                    is_failing: inner.backend.is_failing,
-                    rival: inner.rival.known(),
-                })
-            }
-            Core::Clone(clone) => StorePart::Clone(CloneReport {
-                master: clone.master(),
-                freshness: clone.freshness(now),
-                missing: clone.missing(),
-                unsettled: clone.unsettled(),
-            }),
-        };
-        StoreReport {
-            name: self.name.clone(),
-            entries: entries.len(),
-            bytes: entries.bytes(),
-            part,
-        }
+        self.lock().instance.report(now)
     }
 
     pub(super) fn is_persistent(&self) -> Option<bool> {
-        match &self.lock().core {
-            Core::Master(master) => Some(master.is_persistent()),
-            Core::Clone(_) => None,
-        }
+        self.lock().instance.is_persistent()
     }
 
-    /// The endpoint of the master, if it is known.
-    pub(super) fn master_endpoint(&self) -> Option<EndpointId> {
-        match &self.lock().core {
-            Core::Master(_) => Some(self.endpoint.id()),
-            Core::Clone(clone) => clone.master(),
-        }
+    /// The endpoint of the primary, if it is known.
+    pub(super) fn primary_endpoint(&self) -> Option<EndpointId> {
+        self.lock().instance.primary()
     }
 
-    /// Whether the master is here, or has been heard lately.
-    pub(super) fn hears_master(&self) -> bool {
-        let now = self.endpoint.now();
-        match &self.lock().core {
-            Core::Master(_) => true,
-            Core::Clone(clone) => clone.hears_master(now),
-        }
+    /// Whether it is open.
+    pub(super) fn is_open(&self) -> bool {
+        self.progress.borrow().is_open == Some(true)
     }
 
     /// Waits until there is something to read.
     pub(super) async fn attached(&self, limit: Duration) -> Result<(), StoreError> {
-        let mut attached = self.is_attached.subscribe();
-        let waited = tokio::time::timeout(limit, attached.wait_for(|is_attached| *is_attached));
-        match waited.await {
+        let mut progress = self.progress.subscribe();
+        let waited = progress.wait_for(|progress| progress.is_attached);
+        match tokio::time::timeout(limit, waited).await {
             Ok(Ok(_)) => Ok(()),
-            _ => Err(StoreError::new(&self.name, StoreErrorKind::NoMaster)),
+            _ => Err(StoreError::new(&self.name, StoreErrorKind::NoPrimary)),
         }
     }
 
-    /// Asks the master, again while no answer comes.
+    /// Asks the primary.
     pub(super) async fn ask(
         &self,
         query: Query,
         limit: Duration,
     ) -> Result<(Revision, Reply), StoreError> {
-        let (sender, mut answer) = oneshot::channel();
-        let request = self.drive(|inner, _| {
+        let (sender, answer) = oneshot::channel();
+        self.drive(|inner, now| {
             let request = inner.next_token;
             inner.next_token += 1;
-            inner.questions.retain(|_, asker| !asker.is_closed());
             inner.questions.insert(request, sender);
-            request
+            let deadline = now.mono.after(limit);
+            inner.instance.query(request, query, deadline, now);
         });
-        let asking = async {
-            loop {
-                let query = query.clone();
-                self.drive(|inner, now| {
-                    if let Core::Clone(clone) = &mut inner.core {
-                        clone.query(request, query, now.mono);
-                    }
-                });
-                tokio::select! {
-                    answer = &mut answer => return answer.ok(),
-                    () = tokio::time::sleep(ASK_AGAIN) => {}
-                }
-            }
-        };
-        let answer = tokio::time::timeout(limit, asking).await.ok().flatten();
-        answer.ok_or_else(|| StoreError::new(&self.name, StoreErrorKind::NoMaster))
+        let answer = answer.await;
+        answer.map_err(|_| StoreError::new(&self.name, StoreErrorKind::NoPrimary))
     }
 
     /// A watcher of what changes in a scope, which begins with what is there.
-    pub(super) fn watch(&self, scope: Scope) -> Arc<super::watch::Queue> {
+    pub(super) fn watch(&self, scope: Scope) -> Arc<Queue> {
         let mut inner = self.lock();
-        inner.set_watched(true);
-        let Inner { core, watchers, .. } = &mut *inner;
-        let is_here = *self.is_attached.borrow();
-        watchers.add(scope, is_here.then(|| entries_of(core)))
+        inner.instance.set_watched(true);
+        let Inner {
+            instance, watchers, ..
+        } = &mut *inner;
+        let is_here = self.progress.borrow().is_attached;
+        watchers.add(scope, instance.entries().filter(|_| is_here))
     }
 
     /// Begins a watcher anew that fell behind.
-    pub(super) fn watch_anew(&self, queue: &Arc<super::watch::Queue>) {
+    pub(super) fn watch_anew(&self, queue: &Arc<Queue>) {
         let inner = self.lock();
-        queue.begin(entries_of(&inner.core));
+        if let Some(entries) = inner.instance.entries() {
+            queue.begin(entries);
+        }
     }
 
-    /// Closes the backend once everything is kept.
+    /// Closes the backend once everything is on disk. Returns `false` if that was not done in time.
     pub(super) async fn close(&self, limit: Duration) -> bool {
         let deadline = tokio::time::Instant::now() + limit;
-        loop {
-            let is_settled = match &self.lock().core {
-                Core::Master(master) => master.is_settled(),
-                Core::Clone(clone) => clone.is_settled(),
-            };
-            if is_settled {
-                break;
-            }
+        while !self.lock().instance.is_settled() {
             if tokio::time::Instant::now() >= deadline {
                 return false;
             }
-            tokio::time::sleep(Duration::from_millis(2)).await;
+            tokio::time::sleep(SETTLING).await;
         }
         let disk = self.lock().disk.take();
         if let Some(disk) = disk {
@@ -430,72 +323,20 @@ impl Host {
         true
     }
 
-    /// Does what is due; how long until something is again.
-    fn tick(&self) -> Duration {
-        let is_stale = self.freshness() == Freshness::Stale;
+    /// Does what is due. Returns how long until something is again, and whether Broker's topic for clones is to be
+    /// listened to.
+    fn tick(&self) -> (Duration, bool) {
         self.drive(|inner, now| {
-            match &mut inner.core {
-                Core::Master(master) => {
-                    master.tick(now);
-                    inner.rival.tick(&self.endpoint, &self.name);
-                }
-                Core::Clone(clone) => clone.tick(now.mono),
-            }
-            if let Some(clones) = &mut inner.broker.clones {
-                clones.tick(now);
-            }
-            if is_stale != std::mem::replace(&mut inner.was_stale, is_stale) {
-                let name = &self.name;
-                if is_stale {
-                    tracing::warn!("store {name}: stale, as its master is not heard of");
-                } else {
-                    tracing::info!("store {name}: its master is back");
-                }
-            }
+            let is_watched = inner.watchers.is_watched();
+            inner.instance.set_watched(is_watched);
+            inner.instance.tick(now);
             // The timer itself needs no waking.
             inner.armed = Mono::default();
-            let is_watched = inner.watchers.is_watched();
-            inner.set_watched(is_watched);
         });
         let mut inner = self.lock();
         let now = time(&self.endpoint);
-        inner.armed = inner.next_tick(now);
-        inner.armed.since(now.mono)
-    }
-}
-
-fn entries_of(core: &Core) -> &Entries {
-    match core {
-        Core::Master(master) => master.state().entries(),
-        Core::Clone(clone) => clone.entries(),
-    }
-}
-
-impl Inner {
-    fn entries(&self) -> &Entries {
-        entries_of(&self.core)
-    }
-
-    fn set_watched(&mut self, is_watched: bool) {
-        match &mut self.core {
-            Core::Master(master) => {
-                // Broker's clones are told of every change, too.
-                let clones = self.broker.clones.as_ref();
-                let has_clones = clones.is_some_and(|clones| clones.attached() > 0);
-                master.set_watched(is_watched || has_clones);
-            }
-            Core::Clone(clone) => clone.set_watched(is_watched),
-        }
-    }
-
-    fn next_tick(&self, now: Now) -> Mono {
-        let core = match &self.core {
-            Core::Master(master) => master.next_tick(now),
-            Core::Clone(clone) => clone.next_tick(),
-        };
-        let clones = self.broker.clones.as_ref();
-        let clones = clones.and_then(BrokerClones::next_tick);
-        clones.map_or(core, |clones| clones.min(core))
+        inner.armed = inner.instance.next_tick(now);
+        (inner.armed.since(now.mono), inner.listens_to_broker)
     }
 }
 
@@ -516,12 +357,12 @@ async fn timer(host: Weak<Host>) {
         let Some(strong) = host.upgrade() else {
             return;
         };
-        let wait = strong.tick().max(TICK);
-        match strong.wants_broker() {
+        let (wait, listens_to_broker) = strong.tick();
+        match listens_to_broker {
             true if broker.is_none() => {
                 let topic = strong.name.broker_clone_topic();
                 broker = Some(strong.endpoint.subscribe([topic.as_bytes()]).await);
-                strong.listens_to_broker();
+                strong.drive(|inner, now| inner.instance.listening(now));
             }
             true => {}
             false => broker = None,
@@ -529,6 +370,6 @@ async fn timer(host: Weak<Host>) {
         let earlier = Arc::clone(&strong.earlier);
         drop(strong);
         // The last handle wakes this, too.
-        let _ = tokio::time::timeout(wait, earlier.notified()).await;
+        let _ = tokio::time::timeout(wait.max(TICK), earlier.notified()).await;
     }
 }

@@ -1,14 +1,14 @@
 //! How a store is opened.
 
-use muster_store::{Backend, CloneConfig, MasterConfig};
+use muster_store::{Backend, CloneConfig, Placement, PrimaryConfig};
 
-/// How a master works.
+/// How a primary works.
 #[derive(Debug, Default)]
-pub struct MasterOptions {
+pub struct PrimaryOptions {
     /// What keeps its state; nothing for a store in memory.
     pub backend: Option<Box<dyn Backend>>,
     /// The rest.
-    pub config: MasterConfig,
+    pub config: PrimaryConfig,
 }
 
 /// How a clone works.
@@ -16,4 +16,13 @@ pub struct MasterOptions {
 pub struct CloneOptions {
     /// All of it.
     pub config: CloneConfig,
+}
+
+impl PrimaryOptions {
+    pub(super) fn placement(&self) -> Placement {
+        Placement::Primary {
+            config: self.config.clone(),
+            backend: self.backend.as_ref().map(|backend| backend.kind()),
+        }
+    }
 }

@@ -4,14 +4,13 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, Weak};
 
-use muster_store::StoreName;
-use muster_store::broker::Command;
-use muster_store::protocol::Message;
+use muster_store::broker::BrokerCommand;
+use muster_store::protocol::StoreMessage;
+use muster_store::{StoreName, StoreReport};
 use muster_wire::EndpointId;
 use muster_wire::counters::DropCause;
 
 use super::host::Host;
-use super::report::StoreReport;
 use crate::endpoint::{Status, Table};
 
 /// By name. A store belongs to its handles; this only finds it.
@@ -63,32 +62,32 @@ impl Stores {
         const MALFORMED: (DropCause, &str) = (DropCause::Malformed, "malformed store message");
         const NO_STORE: (DropCause, &str) = (DropCause::NoStore, "a command for a store");
         const FORGED: (DropCause, &str) = (DropCause::Forged, "a command of another endpoint");
-        if let Some((name, for_master)) = StoreName::of_broker_topic(topic) {
+        if let Some((name, for_primary)) = StoreName::of_broker_topic(topic) {
             let host = self.find(name).ok_or(NO_STORE)?;
-            if host.is_master() != for_master {
+            if host.is_primary() != for_primary {
                 return Ok(());
             }
-            let command = Command::decode(payload).map_err(|_| MALFORMED)?;
+            let command = BrokerCommand::decode(payload).map_err(|_| MALFORMED)?;
             if command.sender.endpoint != from {
                 return Err(FORGED);
             }
             host.receive_broker(command);
             return Ok(());
         }
-        let (name, for_master) = Message::addressee(payload).ok_or(MALFORMED)?;
+        let (name, for_primary) = StoreMessage::addressee(payload).ok_or(MALFORMED)?;
         let Some(host) = self.find(name) else {
             // Answers may come behind the end of whoever asked.
-            return if for_master { Err(NO_STORE) } else { Ok(()) };
+            return if for_primary { Err(NO_STORE) } else { Ok(()) };
         };
-        if host.is_master() != for_master {
-            return Ok(()); // a clone hears what others ask their common master
+        if host.is_primary() != for_primary {
+            return Ok(()); // a clone hears what others ask their common primary
         }
-        let message = Message::decode(payload).map_err(|_| MALFORMED)?;
+        let message = StoreMessage::decode(payload).map_err(|_| MALFORMED)?;
         host.receive(from, message);
         Ok(())
     }
 
-    /// Who is in reach has changed: a clone looks for its master, or hears that it is gone.
+    /// Who is in reach has changed: a clone looks for its primary, or hears that it is gone.
     pub(crate) fn status(&self, status: &Status, table: &Table) {
         let is_in_mesh = |id| {
             let routes = table.mesh();
@@ -113,7 +112,7 @@ impl Stores {
 
     /// What all of them tell, by name.
     pub(crate) fn reports(&self) -> Vec<StoreReport> {
-        let mut reports: Vec<_> = self.all().iter().map(|host| host.report()).collect();
+        let mut reports: Vec<_> = self.all().iter().filter_map(|host| host.report()).collect();
         reports.sort_by(|one, other| one.name.cmp(&other.name));
         reports
     }

@@ -1,66 +1,17 @@
-//! Two masters of one store: a mistake that only the operator can mend, and that the masters themselves notice.
+//! Other primaries of one store's name that are in reach.
 
 use std::time::Duration;
 
-use muster_store::StoreName;
-use muster_wire::{EndpointId, Mono};
+use muster_wire::{EndpointId, Filter, Topic};
 
 use crate::endpoint::Endpoint;
 
-/// How much longer than a peer may be silent another master is waited for: one that has crashed is lost by then.
-const MORE: Duration = Duration::from_secs(1);
+/// How much longer than a peer may be silent another primary is waited for: one that has crashed is lost by then.
+pub(super) const MORE: Duration = Duration::from_secs(1);
 
-/// What a master knows of others of its name.
-#[derive(Debug, Default)]
-pub(super) struct Rival {
-    known: Option<EndpointId>,
-    /// When it looks for one; while it knows one it looks at every turn.
-    look_at: Option<Mono>,
-}
-
-impl Rival {
-    /// The other endpoint that has the master, too.
-    pub(super) fn known(&self) -> Option<EndpointId> {
-        self.known
-    }
-
-    /// Somebody is in reach who may have the master, too.
-    pub(super) fn look_soon(&mut self, endpoint: &Endpoint) {
-        let wait = endpoint.config().heartbeat.timeout + MORE;
-        self.look_at.get_or_insert(endpoint.now().after(wait));
-    }
-
-    /// Looks, if it is time, and tells of what is new.
-    pub(super) fn tick(&mut self, endpoint: &Endpoint, name: &StoreName) {
-        let is_due = self.look_at.is_some_and(|at| at <= endpoint.now());
-        if is_due || self.known.is_some() {
-            self.look_at = None;
-            self.look(endpoint, name);
-        }
-    }
-
-    /// Looks at once.
-    pub(super) fn look(&mut self, endpoint: &Endpoint, name: &StoreName) {
-        let other = other_master(endpoint, name);
-        if other == self.known {
-            return;
-        }
-        if let Some(id) = other {
-            let who = name_of(endpoint, id);
-            tracing::error!(
-                "store {name}: two masters: {who} has one as well as this endpoint; every node must \
-                 have the same layout, which puts it in one place"
-            );
-        } else {
-            tracing::info!("store {name}: its only master is here again");
-        }
-        self.known = other;
-    }
-}
-
-/// Another endpoint in reach that listens to what is for the master: of Muster or of Broker.
-fn other_master(endpoint: &Endpoint, name: &StoreName) -> Option<EndpointId> {
-    let topic = name.broker_master_topic();
+/// Another endpoint in reach that listens to what is for the primary: of Muster or of Broker, by the topic that both
+/// listen to.
+pub(super) fn other_primary(endpoint: &Endpoint, topic: &Topic) -> Option<EndpointId> {
     let peers = endpoint.peers();
     let members = endpoint.mesh_in_reach();
     let direct = peers.iter().map(|peer| peer.id);
@@ -68,7 +19,7 @@ fn other_master(endpoint: &Endpoint, name: &StoreName) -> Option<EndpointId> {
         let filter = endpoint.filter_of(*id).unwrap_or_default();
         filter.iter().any(|entry| entry == topic.as_bytes())
     });
-    let has_topic = |filter: &muster_wire::Filter| {
+    let has_topic = |filter: &Filter| {
         let mut entries = filter.entries();
         entries.any(|entry| entry == topic.as_bytes())
     };
@@ -82,12 +33,9 @@ fn other_master(endpoint: &Endpoint, name: &StoreName) -> Option<EndpointId> {
     all.find(|id| *id != endpoint.id())
 }
 
-/// A node's name and id, or the id of what is no node.
-fn name_of(endpoint: &Endpoint, id: EndpointId) -> String {
+/// A node's name, as it is told behind its id.
+pub(super) fn name_of(endpoint: &Endpoint, id: EndpointId) -> Option<String> {
     let members = endpoint.mesh();
-    let record = members.iter().find(|record| record.id == id);
-    match record.filter(|record| !record.name.is_empty()) {
-        Some(record) => format!("{} ({id})", record.name),
-        None => id.to_string(),
-    }
+    let record = members.iter().find(|record| record.id == id)?;
+    (!record.name.is_empty()).then(|| format!(" (it is node {})", record.name))
 }

@@ -12,10 +12,10 @@ use tokio::sync::watch;
 
 use super::error::StoreError;
 use super::handle::{Store, span};
-use super::host::Done;
+use super::host::Completion;
 use super::watch::{Scope, WatchEvent};
 
-/// How long a change that nobody waits for may wait for a master: Zeek's default.
+/// How long a change that nobody waits for may wait for a primary: Zeek's default.
 const WITHIN: Duration = Duration::from_secs(120);
 
 /// How long the table may take to follow its store.
@@ -30,7 +30,7 @@ pub struct SyncedChange<K, V> {
     pub old: Option<V>,
     /// Its value now, if it has one.
     pub new: Option<V>,
-    /// Whether it was removed because its lifetime was over.
+    /// Whether it was removed because its TTL ran out.
     pub is_expired: bool,
 }
 
@@ -38,10 +38,10 @@ type Hook<K, V> = Box<dyn Fn(&SyncedChange<K, V>) + Send>;
 
 /// A table that any node reads like a plain map, without waiting, and changes from anywhere.
 ///
-/// **What it promises.** There is a store underneath, and all changes have one order, that of its master: all
-/// nodes come to the same table. A change is seen in this node's table when the master has ordered it, which
+/// **What it promises.** There is a store underneath, and all changes have one order, that of its primary: all
+/// nodes come to the same table. A change is seen in this node's table when the primary has ordered it, which
 /// takes a round trip; [`SyncedTable::insert_and_wait`] returns after that. Of two nodes that set one key, the
-/// one that the master hears last wins. Before the cluster is up, and while the master is away, changes wait, up
+/// one that the primary hears last wins. Before the cluster is up, and while the primary is away, changes wait, up
 /// to two minutes and 65,536 of them, and are then applied in order; those that cannot be are counted
 /// ([`SyncedTable::failed`]) and told of in the log.
 #[derive(Debug)]
@@ -110,7 +110,7 @@ where
 
     /// Calls this after every change, with the table already changed, in the order of the changes. It must not
     /// wait. If it falls 65,536 changes behind, the table shows what it had until all that is there has been read
-    /// again; then it is told the difference as changes, those of lifetimes as removals.
+    /// again; then it is told the difference as changes, those of TTLs as removals.
     pub fn on_change(&self, hook: impl Fn(&SyncedChange<K, V>) + Send + 'static) {
         let mut place = self
             .inner
@@ -132,16 +132,16 @@ where
         self.write(Op::Put {
             key: Encoded::key(key),
             value: Encoded::of(value),
-            lifetime: None,
+            ttl: None,
         });
     }
 
     /// Sets a value on all nodes for a time; does not wait for it.
-    pub fn insert_for(&self, key: &K, value: &V, lifetime: Duration) {
+    pub fn insert_for(&self, key: &K, value: &V, ttl: Duration) {
         self.write(Op::Put {
             key: Encoded::key(key),
             value: Encoded::of(value),
-            lifetime: Some(span(lifetime)),
+            ttl: Some(span(ttl)),
         });
     }
 
@@ -195,7 +195,7 @@ where
     fn write(&self, op: Op) {
         let inner = Arc::clone(&self.inner);
         let name = self.store.name().clone();
-        let done = Done::Call(Box::new(move |outcome| {
+        let done = Completion::Call(Box::new(move |outcome| {
             let problem = match outcome {
                 Ok(Answer::Refused(refusal)) => refusal.to_string(),
                 Err(failure) => failure.to_string(),
@@ -366,8 +366,8 @@ where
     }
 
     /// Adds an element on all nodes for a time; does not wait for it.
-    pub fn insert_for(&self, element: &K, lifetime: Duration) {
-        self.0.insert_for(element, &true, lifetime);
+    pub fn insert_for(&self, element: &K, ttl: Duration) {
+        self.0.insert_for(element, &true, ttl);
     }
 
     /// Removes an element on all nodes; does not wait for it.

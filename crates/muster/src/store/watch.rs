@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use muster_data::{DataRef, DecodeOwned, ValueRef};
-use muster_store::op::{Change, Event};
+use muster_store::op::{Change, StoreEvent};
 use muster_store::{Encoded, Entries};
 use tokio::sync::Notify;
 
@@ -91,7 +91,7 @@ pub enum WatchEvent<K, V> {
         /// The value that it had.
         old: V,
     },
-    /// A key's lifetime was over.
+    /// A key's TTL ran out.
     Expire {
         /// The key.
         key: K,
@@ -192,7 +192,7 @@ impl RawWatch {
     }
 
     /// The next change; `None` when the store is closed.
-    pub(crate) async fn next(&mut self) -> Option<Event> {
+    pub(crate) async fn next(&mut self) -> Option<StoreEvent> {
         loop {
             if self.queue.is_behind() {
                 self.host.upgrade()?.watch_anew(&self.queue);
@@ -200,7 +200,7 @@ impl RawWatch {
             let raw = self.queue.lock().events.pop_front();
             match raw {
                 Some(Raw::Put { key, old, new }) => {
-                    return Some(Event::Put {
+                    return Some(StoreEvent::Put {
                         key,
                         value: new,
                         expires: None,
@@ -209,11 +209,11 @@ impl RawWatch {
                 }
                 Some(Raw::Erase { key, old }) => {
                     let old = Some(old);
-                    return Some(Event::Erase { key, old });
+                    return Some(StoreEvent::Erase { key, old });
                 }
                 Some(Raw::Expire { key, old }) => {
                     let old = Some(old);
-                    return Some(Event::Expire { key, old });
+                    return Some(StoreEvent::Expire { key, old });
                 }
                 Some(Raw::Synced | Raw::Restarted) => {}
                 None => {
@@ -317,10 +317,10 @@ impl Queue {
         self.filled.notify_one();
     }
 
-    fn changed(&self, event: &Event) {
+    fn changed(&self, event: &StoreEvent) {
         let of = |key: &Encoded| self.scope.contains(key);
         match event {
-            Event::Put {
+            StoreEvent::Put {
                 key, value, old, ..
             } if of(key) => {
                 let size = key.size() + value.size();
@@ -333,7 +333,7 @@ impl Queue {
                     size,
                 );
             }
-            Event::Erase {
+            StoreEvent::Erase {
                 key,
                 old: Some(old),
             } if of(key) => {
@@ -341,7 +341,7 @@ impl Queue {
                 let size = key.size() + old.size();
                 self.push(Raw::Erase { key, old }, size);
             }
-            Event::Expire {
+            StoreEvent::Expire {
                 key,
                 old: Some(old),
             } if of(key) => {
@@ -349,7 +349,7 @@ impl Queue {
                 let size = key.size() + old.size();
                 self.push(Raw::Expire { key, old }, size);
             }
-            Event::Clear { old } => {
+            StoreEvent::Clear { old } => {
                 for (key, old) in old.iter().filter(|(key, _)| of(key)) {
                     let (key, old) = (key.clone(), old.clone());
                     let size = key.size() + old.size();

@@ -1,140 +1,166 @@
 //! How a store opens on an endpoint.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
-use muster_store::broker::{BrokerClones, Entity};
-use muster_store::{Copy, Follower, Master, StoreName};
+use muster_store::{
+    Backend, BackendError, CopyMode, Instance, InstanceConfig, Placement, Restored, StoreName,
+};
 use muster_wire::{Mono, Topic};
 use tokio::sync::watch;
 
-use super::{Backing, Core, Host, Inner, time, timer};
+use super::{AskToOpen, Host, Inner, Progress, time, timer};
 use crate::endpoint::Endpoint;
-use crate::store::broker::BrokerPart;
 use crate::store::disk::Disk;
 use crate::store::error::OpenError;
-use crate::store::options::{CloneOptions, MasterOptions};
-use crate::store::rival::Rival;
+use crate::store::rival;
+use crate::store::topics::StoreTopics;
 use crate::store::watch::Watchers;
 
 impl Host {
-    pub(in crate::store) async fn master(
+    /// A store that is not open yet, and takes writes all the same. It is known to the endpoint from now on.
+    pub(in crate::store) fn new(
         endpoint: &Endpoint,
         name: &StoreName,
-        options: MasterOptions,
+        placement: &Placement,
+        ask_to_open: Option<AskToOpen>,
     ) -> Result<Arc<Self>, OpenError> {
-        let MasterOptions { backend, config } = options;
-        let now = time(endpoint);
-        let life = u64::try_from(now.wall.as_nanos()).unwrap_or(0);
-        let (me, owned) = (endpoint.id(), name.clone());
-        let (master, backend) = match backend {
-            None => (Master::in_memory(owned, me, life, config, now), None),
-            Some(mut backend) => {
-                // Reading it may take a while.
-                let loaded = tokio::task::spawn_blocking(move || {
-                    let kept = backend.load();
-                    kept.map(|kept| {
-                        (
-                            Master::persistent(owned, me, life, config, kept, now),
-                            backend,
-                        )
-                    })
-                });
-                let loaded = loaded.await.unwrap_or_else(|_| {
-                    Err(muster_store::BackendError::new("the backend has panicked"))
-                });
-                let (master, backend) = loaded.map_err(|reason| OpenError::Backend {
-                    name: name.clone(),
-                    reason,
-                })?;
-                (master, Some(backend))
-            }
+        let config = InstanceConfig {
+            endpoint: endpoint.id(),
+            number: endpoint.stores().next_instance(),
+            frame_limit: endpoint.config().frame_limit,
+            rival_patience: endpoint.config().heartbeat.timeout + rival::MORE,
         };
-        let topics = [name.master_topic(), name.broker_master_topic()];
-        let entity = Entity {
-            endpoint: me,
-            instance: endpoint.stores().next_instance(),
+        let (is_primary, has_copy) = match placement {
+            Placement::Primary { .. } => (true, true),
+            Placement::Clone(config) => (false, config.copy == CopyMode::Full),
         };
-        let limit = endpoint.config().frame_limit;
-        let clones = BrokerClones::new(entity, limit, now.mono);
-        let core = Core::Master(Box::new(master));
-        let host = Self::new(endpoint, name, core, Some(clones), &topics, true).await?;
-        if let Some(backend) = backend {
-            let kind = backend.kind();
-            let disk = Disk::start(name, backend, Arc::downgrade(&host));
-            let disk = disk.map_err(|source| OpenError::Thread {
-                name: name.clone(),
-                source,
-            })?;
-            let mut inner = host.lock();
-            inner.disk = Some(disk);
-            inner.backend.kind = kind;
-        }
-        {
-            let rival = &mut host.lock().rival;
-            rival.look(endpoint, name);
-            rival.look_soon(endpoint);
-        }
-        host.drive(|_, _| ());
-        Ok(host)
-    }
-
-    pub(in crate::store) async fn clone(
-        endpoint: &Endpoint,
-        name: &StoreName,
-        options: CloneOptions,
-    ) -> Result<Arc<Self>, OpenError> {
-        let instance = endpoint.stores().next_instance();
-        let has_copy = options.config.copy == Copy::Whole;
-        let (me, now) = (endpoint.id(), endpoint.now());
-        let clone = Follower::new(name.clone(), me, instance, options.config, now);
-        let topics = has_copy.then(|| name.clone_topic());
-        let core = Core::Clone(Box::new(clone));
-        let host = Self::new(endpoint, name, core, None, topics.as_slice(), has_copy).await?;
-        host.drive(|_, _| ());
-        Ok(host)
-    }
-
-    async fn new(
-        endpoint: &Endpoint,
-        name: &StoreName,
-        core: Core,
-        clones: Option<BrokerClones>,
-        topics: &[Topic],
-        has_copy: bool,
-    ) -> Result<Arc<Self>, OpenError> {
-        let topics = topics.iter().map(Topic::as_bytes);
-        let is_master = matches!(core, Core::Master(_));
-        let host = Arc::new(Self {
+        let host = Arc::new_cyclic(|me| Self {
+            me: me.clone(),
             name: name.clone(),
             endpoint: endpoint.clone(),
-            _subscription: endpoint.subscribe(topics).await,
-            is_master,
+            topics: StoreTopics::new(name),
+            is_primary,
             has_copy,
+            subscription: OnceLock::new(),
             inner: Mutex::new(Inner {
-                core,
+                instance: Instance::new(name.clone(), config, time(endpoint)),
                 publisher: endpoint.publisher(),
-                clone_topic: name.clone_topic(),
-                master_topic: name.master_topic(),
-                broker: BrokerPart::new(name, clones),
+                backend: None,
                 disk: None,
-                backend: Backing::default(),
-                rival: Rival::default(),
+                ask_to_open,
+                failure: None,
                 next_token: 1,
                 waiting: HashMap::new(),
-                keeping: Vec::new(),
                 questions: HashMap::new(),
                 watchers: Watchers::default(),
                 armed: Mono::default(),
-                was_stale: false,
+                listens_to_broker: false,
             }),
             earlier: Arc::default(),
-            is_attached: watch::Sender::new(is_master || !has_copy),
+            progress: watch::Sender::new(Progress::default()),
         });
-        if !endpoint.stores().add(name, &host) {
-            return Err(OpenError::Open(name.clone()));
+        if endpoint.stores().add(name, &host) {
+            Ok(host)
+        } else {
+            Err(OpenError::Open(name.clone()))
         }
-        tokio::spawn(timer(Arc::downgrade(&host)));
-        Ok(host)
     }
+
+    /// Opens it, once. Everybody else hears of it before anything of it is said.
+    pub(in crate::store) async fn open(
+        self: &Arc<Self>,
+        placement: Placement,
+        backend: Option<Box<dyn Backend>>,
+    ) -> Result<(), OpenError> {
+        tokio::spawn(timer(self.me.clone()));
+        let mut progress = self.progress.subscribe();
+        if backend.is_none() {
+            self.announce().await;
+        }
+        self.drive(|inner, now| {
+            inner.backend = backend;
+            inner.instance.open(placement, now);
+        });
+        // The sender is `self`'s, which outlives this.
+        let opened = progress.wait_for(|progress| progress.is_open.is_some());
+        let is_open = opened
+            .await
+            .is_ok_and(|progress| progress.is_open == Some(true));
+        if is_open {
+            return Ok(());
+        }
+        let failure = self.lock().failure.take();
+        Err(failure.unwrap_or_else(|| OpenError::Open(self.name.clone())))
+    }
+
+    /// Subscribes to what its part listens to.
+    async fn announce(&self) {
+        let topics: &[Topic] = match (self.is_primary, self.has_copy) {
+            (true, _) => &[
+                self.topics.primary.clone(),
+                self.topics.broker_master.clone(),
+            ],
+            (false, true) => std::slice::from_ref(&self.topics.clone),
+            (false, false) => &[],
+        };
+        let topics = topics.iter().map(Topic::as_bytes);
+        let subscription = self.endpoint.subscribe(topics).await;
+        // It opens once.
+        let _ = self.subscription.set(subscription);
+    }
+
+    /// Reads the backend, which may take a while, and gives it to its thread.
+    pub(super) fn load(&self, inner: &mut Inner, limit: usize) {
+        let Some(backend) = inner.backend.take() else {
+            return;
+        };
+        let me = self.me.clone();
+        tokio::spawn(async move {
+            let read = read(backend, limit).await;
+            let Some(host) = me.upgrade() else {
+                return;
+            };
+            let restored = match host.start_disk(read) {
+                Ok(restored) => {
+                    host.announce().await;
+                    Some(restored)
+                }
+                Err(error) => {
+                    host.lock().failure = Some(error);
+                    None
+                }
+            };
+            host.drive(|inner, now| inner.instance.loaded(restored, now));
+        });
+    }
+
+    fn start_disk(&self, read: Result<Loaded, BackendError>) -> Result<Restored, OpenError> {
+        let Loaded { restored, backend } = read.map_err(|reason| OpenError::Backend {
+            name: self.name.clone(),
+            reason,
+        })?;
+        let disk = Disk::start(&self.name, backend, self.me.clone());
+        let disk = disk.map_err(|source| OpenError::Thread {
+            name: self.name.clone(),
+            source,
+        })?;
+        self.lock().disk = Some(disk);
+        Ok(restored)
+    }
+}
+
+/// A backend that has been read.
+struct Loaded {
+    restored: Restored,
+    backend: Box<dyn Backend>,
+}
+
+async fn read(mut backend: Box<dyn Backend>, limit: usize) -> Result<Loaded, BackendError> {
+    let reading = tokio::task::spawn_blocking(move || {
+        let restored = Restored::load(&mut *backend, limit)?;
+        Ok(Loaded { restored, backend })
+    });
+    let read = reading.await;
+    read.unwrap_or_else(|_| Err(BackendError::new("the backend has panicked")))
 }

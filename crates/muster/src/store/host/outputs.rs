@@ -1,113 +1,137 @@
-//! What a store's core wants done, done.
+//! What a store wants done, done.
 
 use bytes::Bytes;
-use muster_store::{CloneOutput, Failure, FollowerOutput, MasterOutput, Now};
+use muster_store::broker::Snapshot;
+use muster_store::{Notice, Output, Severity, WriteOutcome};
 use muster_wire::mesh::topic_of;
 use muster_wire::{Class, EndpointId, Topic};
 
-use super::{Core, Done, Host, Inner, Outcome};
+use super::{Completion, Host, Inner};
 use crate::endpoint::Publisher;
 use crate::store::disk::Job;
+use crate::store::rival;
 
-impl Inner {
-    pub(super) fn carry_out(&mut self, host: &Host, now: Now, ended: &mut Vec<(Done, Outcome)>) {
-        match &mut self.core {
-            Core::Master(master) => {
-                while let Some(output) = master.poll() {
-                    match output {
-                        MasterOutput::Broadcast(bytes) => {
-                            let bytes = Bytes::from(bytes);
-                            // What nobody hears is asked for again by who needs it.
-                            let _ = self.publisher.publish_command(
-                                &self.clone_topic,
-                                bytes,
-                                Class::Event,
-                            );
-                        }
-                        MasterOutput::Send(to, bytes) => send(&mut self.publisher, to, bytes),
-                        MasterOutput::Changed(change) => {
-                            self.watchers.changed(&change);
-                            if let Some(clones) = &mut self.broker.clones {
-                                clones.changed(&change, now);
-                            }
-                        }
-                        MasterOutput::Commit(commit) => {
-                            if let Some(disk) = &self.disk {
-                                disk.ask(Job::Commit(commit));
-                            }
-                        }
-                        MasterOutput::Kept {
-                            generation,
-                            is_durable,
-                        } => {
-                            let all = std::mem::take(&mut self.keeping);
-                            for (kept_with, answer, done) in all {
-                                if kept_with > generation {
-                                    self.keeping.push((kept_with, answer, done));
-                                } else if is_durable {
-                                    ended.push((done, Ok(answer)));
-                                } else {
-                                    ended.push((done, Err(Failure::NotDurable)));
-                                }
-                            }
-                        }
-                    }
-                }
-                self.broker.carry_out(&host.endpoint, &mut self.publisher);
-            }
-            Core::Clone(clone) => {
-                let mut is_attached = false;
-                while let Some(output) = clone.poll() {
-                    let output = match output {
-                        FollowerOutput::Muster(output) => output,
-                        other => {
-                            self.broker.follow(other, &mut self.publisher);
-                            continue;
-                        }
-                    };
-                    match output {
-                        CloneOutput::Find(bytes) => {
-                            let bytes = Bytes::from(bytes);
-                            let _ = self.publisher.publish_command(
-                                &self.master_topic,
-                                bytes,
-                                Class::Event,
-                            );
-                        }
-                        CloneOutput::Send(to, bytes) => send(&mut self.publisher, to, bytes),
-                        CloneOutput::Changed(change) => self.watchers.changed(&change),
-                        CloneOutput::Settled(settled) => {
-                            if let Some(done) = self.waiting.remove(&settled.token) {
-                                ended.push((done, settled.outcome));
-                            }
-                        }
-                        CloneOutput::Replied(request, revision, reply) => {
-                            if let Some(asker) = self.questions.remove(&request) {
-                                let _ = asker.send((revision, reply));
-                            }
-                        }
-                        CloneOutput::Attached => is_attached = true,
-                        CloneOutput::TooLarge => {
-                            let name = &host.name;
-                            tracing::error!(
-                                "store {name}: larger than `stores.memory_limit`: this node has no copy"
-                            );
-                        }
-                        CloneOutput::TwoMasters(first, second) => {
-                            let name = &host.name;
-                            tracing::error!(
-                                "store {name}: two masters, {first} and {second}; the first is kept"
-                            );
-                        }
-                    }
-                }
-                if is_attached {
-                    self.watchers.synced();
-                    host.is_attached.send_replace(true);
-                }
-            }
+/// Snapshots for Broker's clones of at least so many bytes are encoded on a thread of their own: the store goes on
+/// meanwhile.
+const LARGE: usize = 1 << 20;
+
+impl Host {
+    pub(super) fn carry_out(&self, inner: &mut Inner, ended: &mut Vec<(Completion, WriteOutcome)>) {
+        while let Some(output) = inner.instance.poll() {
+            self.do_one(inner, output, ended);
         }
     }
+
+    fn do_one(
+        &self,
+        inner: &mut Inner,
+        output: Output,
+        ended: &mut Vec<(Completion, WriteOutcome)>,
+    ) {
+        let (topics, publisher) = (&self.topics, &mut inner.publisher);
+        match output {
+            Output::Broadcast(bytes) => broadcast(publisher, &topics.clone, bytes),
+            Output::Find(bytes) => broadcast(publisher, &topics.primary, bytes),
+            Output::Send(to, bytes) => send(publisher, to, bytes),
+            Output::BrokerBroadcast(bytes) => broadcast(publisher, &topics.broker_clone, bytes),
+            Output::BrokerFind(bytes) => broadcast(publisher, &topics.broker_master, bytes),
+            Output::BrokerToClone(to, bytes) => {
+                publisher.command_to(to, &topics.broker_clone, Bytes::from(bytes));
+            }
+            Output::BrokerToMaster(to, bytes) => {
+                publisher.command_to(to, &topics.broker_master, Bytes::from(bytes));
+            }
+            Output::BrokerSnapshot(snapshot) => self.send_snapshot(publisher, *snapshot),
+            Output::ListenToBroker(listens) => {
+                inner.listens_to_broker = listens;
+                self.earlier.notify_one();
+            }
+            Output::AskToOpen => {
+                if let Some(ask) = &inner.ask_to_open {
+                    // Until the node is there nobody hears it; it is asked again.
+                    let payload = ask.payload.clone();
+                    let _ = publisher.publish_encoded(&ask.topic, payload, Class::Interactive);
+                }
+            }
+            Output::FindRival => {
+                let rival = rival::other_primary(&self.endpoint, &topics.broker_master);
+                inner.instance.rival_found(rival);
+            }
+            Output::Load { limit } => self.load(inner, limit),
+            Output::Commit(commit) => {
+                if let Some(disk) = &inner.disk {
+                    disk.ask(Job::Commit(commit));
+                }
+            }
+            Output::Opened => {
+                self.progress
+                    .send_modify(|progress| progress.is_open = Some(true));
+            }
+            Output::OpenFailed => {
+                self.progress
+                    .send_modify(|progress| progress.is_open = Some(false));
+            }
+            Output::Attached => {
+                inner.watchers.synced();
+                self.progress
+                    .send_modify(|progress| progress.is_attached = true);
+            }
+            Output::Changed(change) => inner.watchers.changed(&change),
+            Output::Settled(settled) => {
+                if let Some(completion) = inner.waiting.remove(&settled.token) {
+                    ended.push((completion, settled.outcome));
+                }
+            }
+            Output::Replied {
+                request,
+                revision,
+                reply,
+            } => {
+                if let Some(asker) = inner.questions.remove(&request) {
+                    let _ = asker.send((revision, reply));
+                }
+            }
+            Output::NoReply { request } => {
+                inner.questions.remove(&request);
+            }
+            Output::Notice(notice) => self.tell(&notice),
+        }
+    }
+
+    fn send_snapshot(&self, publisher: &mut Publisher, snapshot: Snapshot) {
+        let to = snapshot.command.receiver.endpoint;
+        let topic = &self.topics.broker_clone;
+        let runtime = tokio::runtime::Handle::try_current();
+        if let Some(runtime) = runtime.ok().filter(|_| snapshot.size >= LARGE) {
+            let (mut publisher, topic) = (self.endpoint.publisher(), topic.clone());
+            runtime.spawn_blocking(move || {
+                let bytes = Bytes::from(snapshot.command.encode());
+                publisher.command_to(to, &topic, bytes);
+            });
+        } else {
+            let bytes = Bytes::from(snapshot.command.encode());
+            publisher.command_to(to, topic, bytes);
+        }
+    }
+
+    fn tell(&self, notice: &Notice) {
+        let name = &self.name;
+        let named = match notice {
+            Notice::Rival(id) => rival::name_of(&self.endpoint, *id).unwrap_or_default(),
+            _ => String::new(),
+        };
+        match notice.severity() {
+            Severity::Debug => tracing::debug!("store {name}: {notice}{named}"),
+            Severity::Info => tracing::info!("store {name}: {notice}{named}"),
+            Severity::Warning => tracing::warn!("store {name}: {notice}{named}"),
+            Severity::Error => tracing::error!("store {name}: {notice}{named}"),
+        }
+    }
+}
+
+/// To all who listen to a topic. What nobody hears is asked for again by who needs it.
+fn broadcast(publisher: &mut Publisher, topic: &Topic, bytes: Vec<u8>) {
+    let _ = publisher.publish_command(topic, Bytes::from(bytes), Class::Event);
 }
 
 fn send(publisher: &mut Publisher, to: EndpointId, bytes: Vec<u8>) {

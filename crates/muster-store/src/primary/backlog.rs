@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::op::{Change, Event};
+use crate::op::{Change, StoreEvent};
 
 /// The changes kept.
 const CHANGES: usize = 65_536;
@@ -58,20 +58,22 @@ impl Backlog {
     }
 }
 
-fn forget_old(event: &mut Event) {
+fn forget_old(event: &mut StoreEvent) {
     match event {
-        Event::Put { old, .. } | Event::Erase { old, .. } | Event::Expire { old, .. } => {
+        StoreEvent::Put { old, .. }
+        | StoreEvent::Erase { old, .. }
+        | StoreEvent::Expire { old, .. } => {
             *old = None;
         }
-        Event::Clear { old } => *old = Vec::new(),
+        StoreEvent::Clear { old } => *old = Vec::new(),
     }
 }
 
 fn size(change: &Change) -> usize {
     let values = match &change.event {
-        Event::Put { key, value, .. } => key.size() + value.size(),
-        Event::Erase { key, .. } | Event::Expire { key, .. } => key.size(),
-        Event::Clear { .. } => 0,
+        StoreEvent::Put { key, value, .. } => key.size() + value.size(),
+        StoreEvent::Erase { key, .. } | StoreEvent::Expire { key, .. } => key.size(),
+        StoreEvent::Clear { .. } => 0,
     };
     values + size_of::<Change>()
 }

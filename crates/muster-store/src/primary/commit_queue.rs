@@ -15,8 +15,8 @@ const RETRY: Duration = Duration::from_secs(1);
 const WAITING: usize = 1 << 20;
 
 #[derive(Debug)]
-pub(super) struct Keeper {
-    life: u64,
+pub(super) struct CommitQueue {
+    timeline: u64,
     /// What the next commit takes.
     waiting: Commit,
     /// The generation of that.
@@ -26,10 +26,10 @@ pub(super) struct Keeper {
     retry_at: Option<Mono>,
 }
 
-impl Keeper {
-    pub(super) fn new(life: u64) -> Self {
+impl CommitQueue {
+    pub(super) fn new(timeline: u64) -> Self {
         Self {
-            life,
+            timeline,
             waiting: Commit::default(),
             generation: 1,
             under_way: false,
@@ -74,7 +74,7 @@ impl Keeper {
         self.under_way = true;
         self.generation += 1;
         let mut commit = std::mem::take(&mut self.waiting);
-        commit.life = self.life;
+        commit.timeline = self.timeline;
         Some(commit)
     }
 

@@ -1,10 +1,10 @@
-//! What a master remembers of the writers of other nodes, besides what its state does.
+//! What a primary remembers of the writers of other nodes, besides what its state does.
 
 use std::collections::{HashMap, VecDeque};
 
 use muster_wire::Mono;
 
-use crate::KeptWriter;
+use crate::PersistedWriter;
 use crate::op::{Answer, Writer};
 use crate::protocol::{Results, decode_answers, encode_answers};
 
@@ -67,8 +67,8 @@ impl Sessions {
         }
     }
 
-    /// A writer of a former life.
-    pub(super) fn restore(&mut self, kept: &KeptWriter) {
+    /// A writer of a former timeline.
+    pub(super) fn restore(&mut self, kept: &PersistedWriter) {
         if let Some((first, answers)) = decode_answers(&kept.answers) {
             let session = self.0.entry(kept.writer).or_default();
             session.first = first;
@@ -94,7 +94,7 @@ impl Sessions {
         &mut self,
         generation: u64,
         is_durable: bool,
-        life: u64,
+        timeline: u64,
     ) -> Vec<(Writer, Results)> {
         let mut told = Vec::new();
         for (writer, session) in &mut self.0 {
@@ -115,7 +115,7 @@ impl Sessions {
             }
             let results = Results {
                 instance: writer.instance,
-                life,
+                timeline,
                 next: session.first + session.answers.len() as u64,
                 durable: session.durable,
                 failed: session.failed,

@@ -1,7 +1,9 @@
-//! A store's master: the one order of its changes.
+//! A store's primary: the one order of its changes.
 
 mod backlog;
-mod keeper;
+mod commit_queue;
+mod own_writes;
+mod restored;
 mod sessions;
 
 use std::collections::VecDeque;
@@ -10,16 +12,19 @@ use std::time::Duration;
 use muster_data::Timestamp;
 use muster_wire::{EndpointId, Mono};
 
-use crate::backend::{Commit, Kept};
-use crate::op::{Answer, Change, Command, Op, Refusal, Writer};
-use crate::protocol::{Changes, Chunk, Message, NUMBERS, Query, Reply, Results, Write};
-use crate::{DEFAULT_LIMIT, Encoded, Level, State, StoreName};
+use crate::backend::Commit;
+use crate::op::{Answer, Change, Op, StoreCommand, WriteRefusal, Writer};
+use crate::protocol::{Changes, Chunk, NUMBERS, Query, Reply, Results, StoreMessage, WriteBatch};
+use crate::writes::WriteOutcome;
+use crate::{DEFAULT_LIMIT, Encoded, Level, Output, Revision, State, StoreName, Token};
 
 use backlog::Backlog;
-use keeper::Keeper;
+use commit_queue::CommitQueue;
+use own_writes::OwnWrites;
+pub use restored::Restored;
 use sessions::Sessions;
 
-/// The time, of both kinds: for timers, and for lifetimes.
+/// The present: monotonic time for timers, wall time for what people and other machines are told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Now {
     /// Monotonic time.
@@ -28,16 +33,16 @@ pub struct Now {
     pub wall: Timestamp,
 }
 
-/// How a master works.
+/// How a primary works.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MasterConfig {
+pub struct PrimaryConfig {
     /// The memory that the entries may take, in bytes, roughly.
     pub limit: usize,
     /// How often clones hear that it lives, when nothing changes.
     pub alive_interval: Duration,
 }
 
-impl Default for MasterConfig {
+impl Default for PrimaryConfig {
     fn default() -> Self {
         Self {
             limit: DEFAULT_LIMIT,
@@ -46,122 +51,118 @@ impl Default for MasterConfig {
     }
 }
 
-/// What a master wants done.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum MasterOutput {
-    /// To all clones.
-    Broadcast(Vec<u8>),
-    /// To one endpoint.
-    Send(EndpointId, Vec<u8>),
-    /// A change was made: for watchers, in order.
-    Changed(Change),
-    /// To be kept by the backend; then [`Master::committed`].
-    Commit(Commit),
-    /// The writes of a generation and those before are on disk, or could not be put there.
-    Kept {
-        /// The generation, as [`Master::write`] told it.
-        generation: u64,
-        /// Whether they are.
-        is_durable: bool,
-    },
-}
-
 /// The bytes of entries in one part of a snapshot.
 const CHUNK: usize = 256 << 10;
 
 /// How long after the last change clones hear its number once more, so that the loss of the last is noticed.
 const AFTER_CHANGE: Duration = Duration::from_millis(200);
 
-/// The writers of a former life whose answers are remembered.
+/// The writers of a former timeline whose answers are remembered.
 const RESTORED: usize = 1024;
 
-/// The lifetimes that are ended at one time, before others have their turn.
+/// The TTLs that are ended at one time, before others have their turn.
 const EXPIRED_AT_ONCE: usize = 4096;
 
-/// A master without I/O.
+/// A primary without I/O.
 #[derive(Debug)]
-pub struct Master {
+pub struct Primary {
     name: StoreName,
     me: Writer,
-    life: u64,
-    config: MasterConfig,
+    timeline: u64,
+    config: PrimaryConfig,
     state: State,
     /// The number of the last command of its own.
     number: u64,
     backlog: Backlog,
     sessions: Sessions,
-    keeper: Option<Keeper>,
+    commit_queue: Option<CommitQueue>,
     /// Changes that clones have not been told.
     untold: Vec<Change>,
+    /// Durable writes of its own endpoint that wait for the disk.
+    own: OwnWrites,
     is_watched: bool,
     alive_at: Mono,
-    out: VecDeque<MasterOutput>,
+    out: VecDeque<Output>,
+    #[cfg(test)]
+    sabotage: crate::instance::Sabotage,
 }
 
-impl Master {
-    /// A master whose store is in memory only. `life` must be above that of every master of the store
+impl Primary {
+    /// A primary whose store is in memory only. `timeline` must be above that of every primary of the store
     /// before: the time of its start in nanoseconds.
     pub fn in_memory(
         name: StoreName,
         endpoint: EndpointId,
-        life: u64,
-        config: MasterConfig,
+        timeline: u64,
+        config: PrimaryConfig,
         now: Now,
     ) -> Self {
         let state = State::new(config.limit);
-        Self::new(name, endpoint, life, config, state, None, now)
+        Self::new(name, endpoint, timeline, config, state, None, now)
     }
 
-    /// A master of what a backend has kept.
+    /// A primary of what a backend has persisted.
     pub fn persistent(
         name: StoreName,
         endpoint: EndpointId,
-        life: u64,
-        config: MasterConfig,
-        kept: Kept,
+        timeline: u64,
+        config: PrimaryConfig,
+        restored: Restored,
         now: Now,
     ) -> Self {
-        let life = life.max(kept.life.min(NUMBERS - 2) + 1);
-        let writers = kept.writers.iter().map(|kept| (kept.writer, kept.number));
-        let state = State::restore(config.limit, kept.changes, kept.entries, writers);
-        let keeper = Some(Keeper::new(life));
-        let mut master = Self::new(name, endpoint, life, config, state, keeper, now);
+        let Restored {
+            state,
+            timeline: former,
+            writers,
+        } = restored;
+        let timeline = timeline.max(former.min(NUMBERS - 2) + 1);
+        let commit_queue = Some(CommitQueue::new(timeline));
+        let mut primary = Self::new(name, endpoint, timeline, config, state, commit_queue, now);
         // Those who wrote last are the ones who may ask.
-        for writer in kept.writers.iter().rev().take(RESTORED).rev() {
-            master.sessions.restore(writer);
+        for writer in writers.iter().rev().take(RESTORED).rev() {
+            primary.sessions.restore(writer);
         }
-        master
+        primary
     }
 
     fn new(
         name: StoreName,
         endpoint: EndpointId,
-        life: u64,
-        config: MasterConfig,
+        timeline: u64,
+        config: PrimaryConfig,
         state: State,
-        keeper: Option<Keeper>,
+        commit_queue: Option<CommitQueue>,
         now: Now,
     ) -> Self {
-        let mut master = Self {
+        let mut primary = Self {
             name,
             me: Writer {
                 endpoint,
                 instance: 0,
             },
-            life,
+            timeline,
             config,
             backlog: Backlog::new(state.changes()),
             state,
             number: 0,
             sessions: Sessions::default(),
-            keeper,
+            commit_queue,
             untold: Vec::new(),
+            own: OwnWrites::default(),
             is_watched: true,
             alive_at: now.mono,
             out: VecDeque::new(),
+            #[cfg(test)]
+            sabotage: crate::instance::Sabotage::default(),
         };
-        master.alive(now.mono);
-        master
+        primary.alive(now.mono);
+        primary
+    }
+
+    #[cfg(test)]
+    pub(crate) fn with_sabotage(mut self, sabotage: crate::instance::Sabotage) -> Self {
+        self.sabotage = sabotage;
+        self
     }
 
     /// The store's name.
@@ -169,9 +170,17 @@ impl Master {
         &self.name
     }
 
-    /// Which of the store's masters it is: the first half of a revision.
-    pub fn life(&self) -> u64 {
-        self.life
+    /// Which of the store's primaries it is: the first half of a revision.
+    pub fn timeline(&self) -> u64 {
+        self.timeline
+    }
+
+    /// The last change.
+    pub fn revision(&self) -> Revision {
+        Revision {
+            timeline: self.timeline,
+            change: self.state.changes(),
+        }
     }
 
     /// Entries and the number of the last change.
@@ -181,44 +190,65 @@ impl Master {
 
     /// Whether what it holds outlives its process.
     pub fn is_persistent(&self) -> bool {
-        self.keeper.is_some()
+        self.commit_queue.is_some()
     }
 
-    /// Whether changes are told by [`MasterOutput::Changed`]; they are at first.
+    /// Whether changes are told by [`Output::Changed`]; they are at first.
     pub fn set_watched(&mut self, is_watched: bool) {
         self.is_watched = is_watched;
     }
 
-    /// Applies an operation of this node. With it comes the generation that it is kept with: see
-    /// [`MasterOutput::Kept`]; `None` if it is in memory only, or changes nothing.
-    pub fn write(&mut self, op: Op, level: Level, now: Now) -> (Answer, Option<u64>) {
+    /// Applies an operation of its own endpoint. Returns the outcome, unless the disk has to be waited for: it then
+    /// comes as [`Output::Settled`] with this token, until `deadline` if there is one.
+    pub fn write(
+        &mut self,
+        op: Op,
+        level: Level,
+        token: Token,
+        deadline: Option<Mono>,
+        now: Now,
+    ) -> Option<WriteOutcome> {
         self.number += 1;
         let answer = self.apply(self.me, self.number, op, level, now);
         let generation = self.generation();
         self.tell(now.mono);
         self.commit();
-        (answer, generation)
+        let waits = level == Level::Durable && matches!(answer, Answer::Done { .. });
+        match generation.filter(|_| waits) {
+            Some(generation) => {
+                self.own.add(generation, token, answer, deadline);
+                None
+            }
+            None => Some(Ok(answer)),
+        }
     }
 
-    /// Takes a message that came from an endpoint. What is not for a master is ignored.
-    pub fn receive(&mut self, from: EndpointId, message: Message, now: Now) {
+    /// Answers a question of its own endpoint.
+    pub fn reply(&self, query: &Query) -> Reply {
+        match query {
+            Query::Get(key) => Reply::Entry(self.state.entries().get(key).cloned()),
+            Query::Size => Reply::Size(self.state.entries().len() as u64),
+        }
+    }
+
+    /// Takes a message that came from an endpoint. What is not for a primary is ignored.
+    pub fn receive(&mut self, from: EndpointId, message: StoreMessage, now: Now) {
         match message {
-            Message::Write(write) => self.write_of(from, write, now),
-            Message::Fetch { instance, after } => {
+            StoreMessage::Write(write) => self.write_of(from, write, now),
+            StoreMessage::Fetch { instance, after } => {
                 let chunk = self.chunk(instance, after);
-                self.send(from, &Message::Chunk(chunk));
+                self.send(from, &StoreMessage::Chunk(chunk));
             }
-            Message::Missing { life, from: number } => self.resend(from, life, number),
-            Message::Query { request, query } => {
-                let reply = match query {
-                    Query::Get(key) => Reply::Entry(self.state.entries().get(&key).cloned()),
-                    Query::Size => Reply::Size(self.state.entries().len() as u64),
-                };
-                let reply = Message::Reply {
+            StoreMessage::Missing {
+                timeline,
+                from: number,
+            } => self.resend(from, timeline, number),
+            StoreMessage::Query { request, query } => {
+                let reply = StoreMessage::Reply {
                     request,
-                    life: self.life,
+                    timeline: self.timeline,
                     last: self.state.changes(),
-                    reply,
+                    reply: self.reply(&query),
                 };
                 self.send(from, &reply);
             }
@@ -241,47 +271,50 @@ impl Master {
         if now.mono >= self.alive_at {
             self.alive(now.mono);
         }
-        if let Some(keeper) = &mut self.keeper {
-            keeper.tick(now.mono);
+        if let Some(commit_queue) = &mut self.commit_queue {
+            commit_queue.tick(now.mono);
         }
+        self.own.expire(now.mono, &mut self.out);
         self.commit();
     }
 
-    /// When [`Master::tick`] has something to do at the latest.
+    /// When [`Primary::tick`] has something to do at the latest.
     pub fn next_tick(&self, now: Now) -> Mono {
         let until = |deadline: Timestamp| {
-            // One tick more: a lifetime ends strictly after its deadline.
+            // One tick more: a TTL ends strictly after its deadline.
             let nanos = deadline.as_nanos().saturating_sub(now.wall.as_nanos()) + 1;
             now.mono
                 .after(Duration::from_nanos(u64::try_from(nanos).unwrap_or(0)))
         };
         let deadline = self.state.next_deadline().map(until);
-        let retry = self.keeper.as_ref().and_then(Keeper::retry_at);
-        [Some(self.alive_at), deadline, retry]
+        let retry = self.commit_queue.as_ref().and_then(CommitQueue::retry_at);
+        [Some(self.alive_at), deadline, retry, self.own.next_tick()]
             .into_iter()
             .flatten()
             .min()
             .unwrap_or(self.alive_at)
     }
 
-    /// The backend has kept the last [`MasterOutput::Commit`], or failed and gives it back: it is tried again
+    /// The backend has kept the last [`Output::Commit`], or failed and gives it back: it is tried again
     /// later, and whoever waits for it hears of the failure.
     pub fn committed(&mut self, failed: Option<Commit>, now: Now) {
         let is_kept = failed.is_none();
-        let Some(keeper) = &mut self.keeper else {
+        let Some(commit_queue) = &mut self.commit_queue else {
             return;
         };
-        let Some(generation) = keeper.committed(failed, now.mono) else {
+        let Some(generation) = commit_queue.committed(failed, now.mono) else {
             return;
         };
-        self.out.push_back(MasterOutput::Kept {
-            generation,
-            is_durable: is_kept,
-        });
-        for (writer, results) in self.sessions.kept(generation, is_kept, self.life) {
-            self.send(writer.endpoint, &Message::Results(results));
+        self.own.committed(generation, is_kept, &mut self.out);
+        for (writer, results) in self.sessions.kept(generation, is_kept, self.timeline) {
+            self.send(writer.endpoint, &StoreMessage::Results(results));
         }
         self.commit();
+    }
+
+    /// Settles what waits: the store is closed.
+    pub fn close(&mut self) {
+        self.own.close(&mut self.out);
     }
 
     /// Whether no changes wait for the disk or are on their way there.
@@ -290,8 +323,8 @@ impl Master {
     }
 
     /// The changes that wait for the backend, besides those that it is keeping now.
-    pub fn unkept(&self) -> usize {
-        self.keeper.as_ref().map_or(0, Keeper::waiting)
+    pub fn pending_commits(&self) -> usize {
+        self.commit_queue.as_ref().map_or(0, CommitQueue::waiting)
     }
 
     /// The writers of other nodes that it remembers: 4,096 at most.
@@ -300,11 +333,11 @@ impl Master {
     }
 
     fn generation(&self) -> Option<u64> {
-        self.keeper.as_ref().and_then(Keeper::generation)
+        self.commit_queue.as_ref().and_then(CommitQueue::generation)
     }
 
     /// The next thing to do.
-    pub fn poll(&mut self) -> Option<MasterOutput> {
+    pub fn poll(&mut self) -> Option<Output> {
         self.out.pop_front()
     }
 
@@ -318,15 +351,17 @@ impl Master {
     }
 
     fn apply(&mut self, writer: Writer, number: u64, op: Op, level: Level, now: Now) -> Answer {
-        let refusal = match &self.keeper {
-            None if level == Level::Durable => Some(Refusal::NotPersistent),
-            Some(keeper) if !keeper.takes(level) => Some(Refusal::Backend),
-            _ if writer != self.me && matches!(op, Op::Expire { .. }) => Some(Refusal::Reserved),
+        let refusal = match &self.commit_queue {
+            None if level == Level::Durable => Some(WriteRefusal::NotPersistent),
+            Some(commit_queue) if !commit_queue.takes(level) => Some(WriteRefusal::Backend),
+            _ if writer != self.me && matches!(op, Op::Expire { .. }) => {
+                Some(WriteRefusal::Reserved)
+            }
             _ => None,
         };
         if let Op::Swap { key, seen, .. } = &op
             && seen.change > 0
-            && seen.life != self.life
+            && seen.timeline != self.timeline
         {
             self.state.skip(writer, number);
             let entry = self.state.entries().get(key);
@@ -337,7 +372,7 @@ impl Master {
             self.state.skip(writer, number);
             return Answer::Refused(refusal);
         }
-        let command = Command {
+        let command = StoreCommand {
             at: now.wall,
             writer,
             number,
@@ -345,9 +380,9 @@ impl Master {
         };
         let (answer, change) = self.state.apply(command);
         if let Some(change) = change {
-            if let Some(keeper) = &mut self.keeper {
+            if let Some(commit_queue) = &mut self.commit_queue {
                 let noted = (writer != self.me).then_some((writer, number));
-                keeper.add(&change, noted);
+                commit_queue.add(&change, noted);
             }
             self.untold.push(change);
         }
@@ -361,32 +396,32 @@ impl Master {
         }
         let mut changes = std::mem::take(&mut self.untold);
         if self.is_watched {
-            let told = changes.iter().cloned().map(MasterOutput::Changed);
+            let told = changes.iter().cloned().map(Output::Changed);
             self.out.extend(told);
         }
         for change in &mut changes {
             self.backlog.push(change);
         }
         let changes = Changes {
-            life: self.life,
+            timeline: self.timeline,
             changes,
         };
-        let message = Message::Changes(changes).encode(&self.name);
-        self.out.push_back(MasterOutput::Broadcast(message));
+        let message = StoreMessage::Changes(changes).encode(&self.name);
+        self.out.push_back(Output::Broadcast(message));
         self.alive_at = self.alive_at.min(now.after(AFTER_CHANGE));
     }
 
     fn alive(&mut self, now: Mono) {
-        let message = Message::Alive {
-            life: self.life,
+        let message = StoreMessage::Alive {
+            timeline: self.timeline,
             last: self.state.changes(),
         };
         let message = message.encode(&self.name);
-        self.out.push_back(MasterOutput::Broadcast(message));
+        self.out.push_back(Output::Broadcast(message));
         self.alive_at = now.after(self.config.alive_interval);
     }
 
-    fn write_of(&mut self, from: EndpointId, write: Write, now: Now) {
+    fn write_of(&mut self, from: EndpointId, write: WriteBatch, now: Now) {
         let writer = Writer {
             endpoint: from,
             instance: write.instance,
@@ -398,7 +433,7 @@ impl Master {
         let next = applied.max(write.first_open).max(1);
         let mut results = Results {
             instance: write.instance,
-            life: self.life,
+            timeline: self.timeline,
             next,
             durable: 0,
             failed: 0,
@@ -422,14 +457,14 @@ impl Master {
         let generation = self.generation();
         let session = self.sessions.of(writer, now.mono);
         session.forget_below(write.first_open);
-        if self.keeper.is_some() {
-            // What was applied before this life of the master was on disk when it began.
+        if self.commit_queue.is_some() {
+            // What was applied before this timeline of the primary was on disk when it began.
             session.mark(generation, results.next - 1);
             (results.durable, results.failed) = session.kept();
         }
         // The writer's own clone should have the changes when the results come.
         self.tell(now.mono);
-        self.send(from, &Message::Results(results));
+        self.send(from, &StoreMessage::Results(results));
     }
 
     /// The part of a snapshot behind a key. It takes its time from this call alone: nothing is kept for the
@@ -448,7 +483,7 @@ impl Master {
         }
         Chunk {
             instance,
-            life: self.life,
+            timeline: self.timeline,
             as_of: self.state.changes(),
             after,
             entries,
@@ -456,35 +491,37 @@ impl Master {
         }
     }
 
-    fn resend(&mut self, to: EndpointId, life: u64, from: u64) {
+    fn resend(&mut self, to: EndpointId, timeline: u64, from: u64) {
         let last = self.state.changes();
-        let message = if life != self.life || from > last {
-            Message::Alive {
-                life: self.life,
+        let message = if timeline != self.timeline || from > last {
+            StoreMessage::Alive {
+                timeline: self.timeline,
                 last,
             }
         } else {
             match self.backlog.from(from) {
-                None => Message::Gone { life: self.life },
-                Some(changes) => Message::Changes(Changes { life, changes }),
+                None => StoreMessage::Gone {
+                    timeline: self.timeline,
+                },
+                Some(changes) => StoreMessage::Changes(Changes { timeline, changes }),
             }
         };
         self.send(to, &message);
     }
 
     fn commit(&mut self) {
-        if let Some(keeper) = &mut self.keeper
-            && let Some(mut commit) = keeper.next()
+        if let Some(commit_queue) = &mut self.commit_queue
+            && let Some(mut commit) = commit_queue.next()
         {
             for kept in &mut commit.writers {
                 kept.answers = self.sessions.answers_of(kept.writer);
             }
-            self.out.push_back(MasterOutput::Commit(commit));
+            self.out.push_back(Output::Commit(commit));
         }
     }
 
-    fn send(&mut self, to: EndpointId, message: &Message) {
+    fn send(&mut self, to: EndpointId, message: &StoreMessage) {
         self.out
-            .push_back(MasterOutput::Send(to, message.encode(&self.name)));
+            .push_back(Output::Send(to, message.encode(&self.name)));
     }
 }

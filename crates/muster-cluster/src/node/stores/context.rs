@@ -1,0 +1,300 @@
+//! A store in the hands of a handler: reads at once, writes whose outcome comes back as a call.
+
+use std::marker::PhantomData;
+use std::time::Duration;
+
+use muster_data::{ConvertError, DecodeOwned, Encode, Kind, Timespan};
+use muster_store::op::{Answer, Op};
+use muster_store::{Encoded, Level, StoreName, arithmetic};
+
+use super::{SharedStore, Then, WAITING, WriteError};
+use crate::node::context::Context;
+use crate::node::framework::Framework;
+use crate::node::{Effect, Severity};
+
+/// A store in the hands of a handler.
+#[derive(Debug)]
+pub struct StoreContext<'a, 'c, K, V> {
+    pub(crate) cx: &'a mut Context<'c>,
+    pub(crate) name: StoreName,
+    level: Level,
+    within: Option<Duration>,
+    of: PhantomData<fn() -> (K, V)>,
+}
+
+/// A write that is on its way once somebody has said what follows: [`PendingWrite::then`], or
+/// [`PendingWrite::count_failures`].
+#[must_use = "the write is not sent until it is said what follows"]
+pub struct PendingWrite<'a, 'c, T> {
+    cx: &'a mut Context<'c>,
+    name: StoreName,
+    op: Op,
+    level: Level,
+    within: Option<Duration>,
+    read: fn(&Answer) -> Result<T, WriteError>,
+}
+
+impl<'c> Context<'c> {
+    /// A store, which the framework must have declared.
+    pub fn store<'a, K, V>(&'a mut self, store: &SharedStore<K, V>) -> StoreContext<'a, 'c, K, V>
+    where
+        K: Encode + DecodeOwned,
+        V: Encode + DecodeOwned,
+    {
+        let name = StoreName::new(store.name).expect("names were checked when they were declared");
+        StoreContext {
+            cx: self,
+            name,
+            level: Level::Applied,
+            within: None,
+            of: PhantomData,
+        }
+    }
+}
+
+impl<'a, 'c, K: Encode + DecodeOwned, V: Encode + DecodeOwned> StoreContext<'a, 'c, K, V> {
+    /// Writes are waited for until they are on the primary's disk.
+    #[must_use]
+    pub fn durable(mut self) -> Self {
+        self.level = Level::Durable;
+        self
+    }
+
+    /// How long a write may take; the layout's `stores.mutation_buffer_interval` otherwise.
+    #[must_use]
+    pub fn within(mut self, limit: Duration) -> Self {
+        self.within = Some(limit);
+        self
+    }
+
+    /// The value of a key in this node's copy. It has what this node's frameworks have written and been
+    /// answered; what others write it has shortly after. Nothing while the copy is on its way.
+    pub fn get<Q: Encode + ?Sized>(&self, key: &Q) -> Result<Option<V>, ConvertError> {
+        let reads = self.cx.core.store_reads.as_deref();
+        let entry = reads.and_then(|reads| reads.get(&self.name, &Encoded::key(key)));
+        entry.map(|entry| entry.value.view().to()).transpose()
+    }
+
+    /// Whether this node has a copy.
+    pub fn is_attached(&self) -> bool {
+        let reads = self.cx.core.store_reads.as_deref();
+        reads.is_some_and(|reads| reads.is_attached(&self.name))
+    }
+
+    /// The number of keys in this node's copy.
+    pub fn size(&self) -> usize {
+        let reads = self.cx.core.store_reads.as_deref();
+        reads.map_or(0, |reads| reads.size(&self.name))
+    }
+
+    fn write<T>(
+        self,
+        op: Op,
+        read: fn(&Answer) -> Result<T, WriteError>,
+    ) -> PendingWrite<'a, 'c, T> {
+        PendingWrite {
+            cx: self.cx,
+            name: self.name,
+            op,
+            level: self.level,
+            within: self.within,
+            read,
+        }
+    }
+
+    /// Sets a value, for good.
+    pub fn put<Q, W>(self, key: &Q, value: &W) -> PendingWrite<'a, 'c, ()>
+    where
+        Q: Encode + ?Sized,
+        W: Encode + ?Sized,
+    {
+        let (key, value) = (Encoded::key(key), Encoded::of(value));
+        let ttl = None;
+        self.write(Op::Put { key, value, ttl }, done)
+    }
+
+    /// Sets a value for a time.
+    pub fn put_for<Q, W>(self, key: &Q, value: &W, ttl: Duration) -> PendingWrite<'a, 'c, ()>
+    where
+        Q: Encode + ?Sized,
+        W: Encode + ?Sized,
+    {
+        let (key, value) = (Encoded::key(key), Encoded::of(value));
+        let ttl = Some(span(ttl));
+        self.write(Op::Put { key, value, ttl }, done)
+    }
+
+    /// Sets a value if the key is absent; whether it was. Of all nodes that try at once, one wins.
+    pub fn put_unique<Q, W>(self, key: &Q, value: &W) -> PendingWrite<'a, 'c, bool>
+    where
+        Q: Encode + ?Sized,
+        W: Encode + ?Sized,
+    {
+        self.put_unique_until(key, value, None)
+    }
+
+    /// The same for a time.
+    pub fn put_unique_for<Q, W>(
+        self,
+        key: &Q,
+        value: &W,
+        ttl: Duration,
+    ) -> PendingWrite<'a, 'c, bool>
+    where
+        Q: Encode + ?Sized,
+        W: Encode + ?Sized,
+    {
+        self.put_unique_until(key, value, Some(span(ttl)))
+    }
+
+    fn put_unique_until<Q, W>(
+        self,
+        key: &Q,
+        value: &W,
+        ttl: Option<Timespan>,
+    ) -> PendingWrite<'a, 'c, bool>
+    where
+        Q: Encode + ?Sized,
+        W: Encode + ?Sized,
+    {
+        let (key, value) = (Encoded::key(key), Encoded::of(value));
+        self.write(Op::PutUnique { key, value, ttl }, was_done)
+    }
+
+    /// Removes a key; whether it had a value.
+    pub fn erase<Q: Encode + ?Sized>(self, key: &Q) -> PendingWrite<'a, 'c, bool> {
+        let key = Encoded::key(key);
+        self.write(Op::Erase { key }, was_done)
+    }
+
+    /// Adds to a number; what it is then. An absent key counts from 0.
+    pub fn increment<Q, A>(self, key: &Q, amount: &A) -> PendingWrite<'a, 'c, V>
+    where
+        Q: Encode + ?Sized,
+        A: Encode + ?Sized,
+    {
+        let value = Encoded::of(amount);
+        let initial = arithmetic::incremented_kind(value.kind());
+        self.add(key, value, initial, number::<V>)
+    }
+
+    /// Adds an element to a set.
+    pub fn insert_into<Q, E>(self, key: &Q, element: &E) -> PendingWrite<'a, 'c, ()>
+    where
+        Q: Encode + ?Sized,
+        E: Encode + ?Sized,
+    {
+        self.add(key, Encoded::of(element), Kind::Set, done)
+    }
+
+    /// Appends an element to a vector.
+    pub fn push<Q, E>(self, key: &Q, element: &E) -> PendingWrite<'a, 'c, ()>
+    where
+        Q: Encode + ?Sized,
+        E: Encode + ?Sized,
+    {
+        self.add(key, Encoded::of(element), Kind::Vector, done)
+    }
+
+    fn add<Q: Encode + ?Sized, T>(
+        self,
+        key: &Q,
+        value: Encoded,
+        initial: Kind,
+        read: fn(&Answer) -> Result<T, WriteError>,
+    ) -> PendingWrite<'a, 'c, T> {
+        let key = Encoded::key(key);
+        self.write(
+            Op::Add {
+                key,
+                value,
+                initial,
+                ttl: None,
+            },
+            read,
+        )
+    }
+
+    /// Any operation.
+    pub fn operate(self, op: Op) -> PendingWrite<'a, 'c, Answer> {
+        self.write(op, |answer| Ok(answer.clone()))
+    }
+}
+
+impl<T: 'static> PendingWrite<'_, '_, T> {
+    /// Sends the write. When its outcome is known, `then` is called with the framework, as a handler of an
+    /// event would be.
+    pub fn then<F: Framework>(
+        self,
+        then: impl FnOnce(&mut F, &mut Context<'_>, Result<T, WriteError>) + Send + 'static,
+    ) {
+        let read = self.read;
+        let erased: Then = Box::new(move |framework, cx, outcome| {
+            let outcome = match outcome {
+                Ok(Answer::Refused(refusal)) => Err(WriteError::Refused(refusal)),
+                Ok(answer) => read(&answer),
+                Err(failure) => Err(WriteError::Failed(failure)),
+            };
+            // A node hands every outcome to the framework that has asked.
+            if let Some(framework) = framework.downcast_mut::<F>() {
+                then(framework, cx, outcome);
+            }
+        });
+        let core = &mut *self.cx.core;
+        if let Some(token) = core.store_writes.add(self.cx.framework, erased) {
+            core.effects.push(Effect::WriteStore {
+                store: self.name,
+                op: self.op,
+                level: self.level,
+                within: self.within,
+                token,
+            });
+        } else {
+            core.counts.store_writes_failed += 1;
+            let text = || format!("more than {WAITING} writes wait for their stores");
+            core.report(Severity::Warning, "store writes", text);
+        }
+    }
+
+    /// Sends the write. What becomes of it is only counted, and told of when it fails.
+    pub fn count_failures<F: Framework>(self, _of: &F) {
+        let name = self.name.clone();
+        self.then(move |_: &mut F, cx, outcome| {
+            if let Err(error) = outcome {
+                cx.core.counts.store_writes_failed += 1;
+                let kind = format!("store {name}");
+                let text = || format!("store {name}: a write failed: {error}");
+                cx.core.report(Severity::Warning, &kind, text);
+            }
+        });
+    }
+}
+
+#[allow(
+    clippy::unnecessary_wraps,
+    reason = "one of several readers of answers"
+)]
+fn done(_: &Answer) -> Result<(), WriteError> {
+    Ok(())
+}
+
+fn was_done(answer: &Answer) -> Result<bool, WriteError> {
+    match answer {
+        Answer::Done { .. } => Ok(true),
+        Answer::Repeated => Err(WriteError::OutcomeUnknown),
+        _ => Ok(false),
+    }
+}
+
+fn number<V: DecodeOwned>(answer: &Answer) -> Result<V, WriteError> {
+    match answer {
+        Answer::Done {
+            value: Some(value), ..
+        } => Ok(value.view().to()?),
+        _ => Err(WriteError::OutcomeUnknown),
+    }
+}
+
+fn span(ttl: Duration) -> Timespan {
+    Timespan::from_nanos(i64::try_from(ttl.as_nanos()).unwrap_or(i64::MAX))
+}

@@ -1,0 +1,71 @@
+//! Where the layout puts a store, as one of its nodes sees it.
+
+use bytes::Bytes;
+use muster_data::{Encode, Record};
+use muster_store::{CloneConfig, Placement, PrimaryConfig, StoreName};
+use muster_wire::{Topic, zeek};
+
+use crate::layout::{Layout, Node, StoreBackend, StorePlan};
+
+/// Some node asks the one that has a store's primary to open it.
+#[derive(Record, Debug, Clone, PartialEq)]
+#[record(name = "Muster::open_store")]
+pub struct OpenStore {
+    /// The store.
+    pub store: String,
+    /// Whether its author asks for persistence.
+    pub persistent: bool,
+}
+
+impl OpenStore {
+    /// The event, encoded.
+    pub fn event(store: &StoreName, persistent: bool) -> Bytes {
+        let asked = Self {
+            store: store.to_string(),
+            persistent,
+        };
+        let mut payload = Vec::new();
+        let metadata = zeek::Metadata::default();
+        zeek::put_event(&mut payload, Self::NAME, metadata, |out| asked.encode(out));
+        Bytes::from(payload)
+    }
+}
+
+impl StorePlan {
+    /// Whether the layout puts the primary on this node.
+    pub fn is_at(&self, node: &Node) -> bool {
+        self.master == node.name
+    }
+
+    /// What a store becomes on a node: the primary, if the layout puts it there, otherwise a clone that asks the
+    /// primary's node to open it.
+    pub fn placement(&self, node: &Node) -> Placement {
+        let settings = &node.settings;
+        let limit = settings.size("stores.memory_limit");
+        if self.is_at(node) {
+            return Placement::Primary {
+                config: PrimaryConfig {
+                    limit,
+                    ..PrimaryConfig::default()
+                },
+                backend: match self.backend {
+                    StoreBackend::Memory => None,
+                    StoreBackend::Sqlite => Some("sqlite"),
+                },
+            };
+        }
+        Placement::Clone(CloneConfig {
+            resync_interval: settings.duration("stores.resync_interval"),
+            stale_interval: settings.duration("stores.stale_interval"),
+            mutation_buffer_interval: settings.duration("stores.mutation_buffer_interval"),
+            limit,
+            ask_to_open: true,
+            ..CloneConfig::default()
+        })
+    }
+
+    /// Where the node that has the primary hears that it should open it.
+    pub fn asks_at(&self, layout: &Layout) -> Topic {
+        layout.topics().node(&self.master)
+    }
+}

@@ -1,0 +1,91 @@
+//! Writes that come before their store is open.
+
+use std::collections::VecDeque;
+
+use muster_wire::Mono;
+
+use super::Output;
+use crate::op::Op;
+use crate::writes::{WAITING, WAITING_BYTES, WriteOutcome, size};
+use crate::{Level, SettledWrite, Token, WriteFailure};
+
+/// One that waits.
+#[derive(Debug)]
+pub(super) struct EarlyWrite {
+    pub(super) op: Op,
+    pub(super) level: Level,
+    pub(super) token: Token,
+    pub(super) deadline: Option<Mono>,
+}
+
+/// Those that wait, in order: as many as may wait for a primary, and no more.
+#[derive(Debug, Default)]
+pub(super) struct EarlyWrites {
+    waiting: VecDeque<EarlyWrite>,
+    bytes: usize,
+}
+
+impl EarlyWrites {
+    /// Takes one, or says at once what becomes of it.
+    pub(super) fn add(
+        &mut self,
+        op: Op,
+        level: Level,
+        token: Token,
+        deadline: Option<Mono>,
+    ) -> Option<WriteOutcome> {
+        let bytes = size(&op);
+        if self.waiting.len() >= WAITING || self.bytes + bytes > WAITING_BYTES {
+            return Some(Err(WriteFailure::TooMany));
+        }
+        self.bytes += bytes;
+        self.waiting.push_back(EarlyWrite {
+            op,
+            level,
+            token,
+            deadline,
+        });
+        None
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// All of them, for the store that is open now.
+    pub(super) fn take(&mut self) -> VecDeque<EarlyWrite> {
+        self.bytes = 0;
+        std::mem::take(&mut self.waiting)
+    }
+
+    /// Settles those whose deadline has come.
+    pub(super) fn expire(&mut self, now: Mono, out: &mut VecDeque<Output>) {
+        self.waiting.retain(|write| {
+            let is_over = write.deadline.is_some_and(|deadline| deadline <= now);
+            if is_over {
+                self.bytes -= size(&write.op);
+                settle(write.token, WriteFailure::NoPrimary, out);
+            }
+            !is_over
+        });
+    }
+
+    /// Settles all of them: the store will not open.
+    pub(super) fn settle(&mut self, failure: WriteFailure, out: &mut VecDeque<Output>) {
+        for write in self.take() {
+            settle(write.token, failure, out);
+        }
+    }
+
+    /// When the first has to be settled.
+    pub(super) fn next_tick(&self) -> Option<Mono> {
+        self.waiting.iter().filter_map(|write| write.deadline).min()
+    }
+}
+
+fn settle(token: Token, failure: WriteFailure, out: &mut VecDeque<Output>) {
+    out.push_back(Output::Settled(SettledWrite {
+        token,
+        outcome: Err(failure),
+    }));
+}

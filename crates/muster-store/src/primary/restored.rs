@@ -1,0 +1,41 @@
+//! What a backend has persisted, made ready to be served.
+
+use crate::backend::{Backend, BackendError, Persisted, PersistedWriter};
+use crate::state::State;
+
+/// The state of a primary as its backend has persisted it. Making it takes as long as the store is large, so it is
+/// made where the backend is read, and a [`Primary`](super::Primary) begins with it at once.
+#[derive(Debug)]
+pub struct Restored {
+    pub(super) state: State,
+    /// The last timeline that the backend was used in.
+    pub(super) timeline: u64,
+    /// The writers, the one that wrote least lately first.
+    pub(super) writers: Vec<PersistedWriter>,
+}
+
+impl Restored {
+    /// Makes it of what was read, for a primary whose entries may take `limit` bytes of memory.
+    pub fn new(persisted: Persisted, limit: usize) -> Self {
+        let Persisted {
+            timeline,
+            changes,
+            entries,
+            writers,
+        } = persisted;
+        let numbers = writers.iter().map(|known| (known.writer, known.number));
+        Self {
+            state: State::restore(limit, changes, entries, numbers),
+            timeline,
+            writers,
+        }
+    }
+
+    /// Reads it from a backend, which takes a while and blocks.
+    ///
+    /// # Errors
+    /// What the backend says that it cannot be read for.
+    pub fn load(backend: &mut dyn Backend, limit: usize) -> Result<Self, BackendError> {
+        backend.load().map(|persisted| Self::new(persisted, limit))
+    }
+}

@@ -1,0 +1,27 @@
+//! The topics of a store's messages.
+
+use muster_store::StoreName;
+use muster_wire::Topic;
+
+/// A store's topics, made once.
+#[derive(Debug)]
+pub(super) struct StoreTopics {
+    /// What clones listen to.
+    pub(super) clone: Topic,
+    /// What the primary listens to.
+    pub(super) primary: Topic,
+    /// The same of Broker's protocol.
+    pub(super) broker_clone: Topic,
+    pub(super) broker_master: Topic,
+}
+
+impl StoreTopics {
+    pub(super) fn new(name: &StoreName) -> Self {
+        Self {
+            clone: name.clone_topic(),
+            primary: name.primary_topic(),
+            broker_clone: name.broker_clone_topic(),
+            broker_master: name.broker_master_topic(),
+        }
+    }
+}
