@@ -71,7 +71,11 @@ async fn run() -> Result<(), Box<dyn Error>> {
     };
     for message in batch.iter() {
         let event = EventRef::read(DataRef::from_validated(message.payload))?;
-        println!("the cluster received on {}: {}", message.topic, event.name());
+        println!(
+            "the cluster received on {}: {}",
+            message.topic,
+            event.name()
+        );
         assert_eq!(event.name(), "Answer::seen");
     }
 

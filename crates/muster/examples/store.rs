@@ -38,28 +38,34 @@ async fn run() -> Result<(), Box<dyn Error>> {
     let attempts = worker.open_clone(&name, CloneOptions::default()).await?;
     let attempts: Store<String, u64> = attempts.typed();
 
+    // Keys and values travel with their own types, so the literals say theirs.
+    //
     // A write returns when the primary has applied it, and this endpoint's copy has it then.
-    attempts.put("192.0.2.1", &1).await?;
+    attempts.put("192.0.2.1", &1u64).await?;
     assert_eq!(attempts.get("192.0.2.1").await?, Some(1));
     assert_eq!(primary.get("192.0.2.1").await?, Some(1));
-    assert_eq!(attempts.increment("192.0.2.1", &4).await?, 5);
+    assert_eq!(attempts.increment("192.0.2.1", &4u64).await?, 5);
 
     // Of all that try, one gets `true`.
-    assert!(attempts.put_unique("192.0.2.2", &1).await?);
-    assert!(!primary.put_unique("192.0.2.2", &2).await?);
+    assert!(attempts.put_unique("192.0.2.2", &1u64).await?);
+    assert!(!primary.put_unique("192.0.2.2", &2u64).await?);
 
     // Compare and swap: only if nobody has changed the key since it was read.
     let seen = primary.entry("192.0.2.2").await?.ok_or("it was put")?;
-    attempts.put("192.0.2.2", &7).await?;
-    let swapped = primary.swap("192.0.2.2", seen.revision, Some(&8)).await?;
+    attempts.put("192.0.2.2", &7u64).await?;
+    let swapped = primary
+        .swap("192.0.2.2", seen.revision, Some(&8u64))
+        .await?;
     assert_eq!(swapped, Swapped::Changed);
-    let swapped = primary.swap("192.0.2.3", Revision::ABSENT, Some(&3)).await?;
+    let swapped = primary
+        .swap("192.0.2.3", Revision::ABSENT, Some(&3u64))
+        .await?;
     assert_eq!(swapped, Swapped::Done);
 
     // A value for a time, and a watch that sees it go.
     let mut changes = attempts.watch(Scope::key("192.0.2.9"));
     primary
-        .put_for("192.0.2.9", &1, Duration::from_millis(50))
+        .put_for("192.0.2.9", &1u64, Duration::from_millis(50))
         .await?;
     loop {
         let change = changes.next().await?;
