@@ -3,7 +3,7 @@
 use muster_wire::Class;
 use muster_wire::frame::HEADER;
 use muster_wire::mesh::codec::{
-    Decoder, LEAST, MOST, expand, put_compressed_batch, put_compressed_part,
+    Decoder, Frame, LEAST, MOST, expand, put_compressed_batch, put_compressed_part,
 };
 
 /// A limit that small inputs reach.
@@ -25,11 +25,10 @@ pub fn compression(bytes: &[u8]) {
             assert!(expanded.len() <= limit.min(MOST + HEAD).max(payload.len()) + 16);
             assert_eq!(expand(&expanded, limit), Ok(None));
             let mut decoder = Decoder::default();
-            if let Ok(Some(batch)) = decoder.batch(&expanded) {
+            if let Ok(Frame::Batch(batch)) = decoder.read(&expanded) {
                 let read: usize = batch.map_while(Result::ok).map(|it| it.payload.len()).sum();
                 assert!(read <= expanded.len());
             }
-            let _ = Decoder::fragment(&expanded);
         }
     }
     if bytes.is_empty() {
@@ -54,9 +53,10 @@ pub fn compression(bytes: &[u8]) {
     if put_compressed_part(Class::Bulk, (7, 8), true, &plain, &mut scratch, &mut out) {
         let expanded = expand(&out[HEADER..], LIMIT).expect("it was just made");
         let expanded = expanded.expect("it is compressed");
-        let part = Decoder::fragment(&expanded)
-            .expect("whole")
-            .expect("a part");
+        let mut decoder = Decoder::default();
+        let Ok(Frame::Fragment(part)) = decoder.read(&expanded) else {
+            panic!("no part");
+        };
         assert_eq!((part.number, part.index, part.last), (7, 8, true));
         assert_eq!(part.bytes, plain);
     }

@@ -22,7 +22,9 @@ use self::process::Process;
 use self::stores::{Disks, NodeStores};
 use crate::agenda::Agenda;
 use crate::feed::{Feed, time_of};
-use crate::random::{Random, nanos};
+use muster_test_support::Random;
+
+use crate::nanos;
 
 /// A cluster is idle when nothing but timers has happened for this long.
 const QUIET: Duration = Duration::from_secs(60);

@@ -69,7 +69,14 @@
 
 mod agenda;
 mod cluster;
+#[cfg(test)]
+mod endpoint;
 mod feed;
-mod random;
+#[cfg(test)]
+mod mesh_scenarios;
 
 pub use cluster::Cluster;
+
+fn nanos(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}

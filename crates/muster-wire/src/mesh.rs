@@ -10,35 +10,37 @@ mod barrier;
 mod bits;
 mod changes;
 pub mod codec;
+mod compression_backoff;
+pub mod data;
 mod database;
 mod digest;
 mod engine;
-mod forwarding;
+mod flood_trees;
 mod graph;
 mod guests;
+mod held_since;
 mod hold_down;
 mod membership;
-mod parcel;
 mod reach;
 mod record;
 mod routes;
+#[cfg(feature = "simulation")]
+mod sabotage;
 mod score;
-#[cfg(test)]
-mod simulation;
-mod since;
 mod tree;
 mod unresolved;
 mod window;
-mod worth;
 
 pub use bits::BitSet;
+pub use compression_backoff::CompressionBackoff;
+pub use data::HOPS;
 pub use database::{Applied, Database, Limits, Refusal};
 pub use engine::{Config, Counts, Decision, Identity, Mesh, Reason, Sizes};
 pub use graph::Graph;
-pub use parcel::{HOPS, Parcel};
 pub use record::{Guest, LinkChanges, LinkRecord, NodeRecord, Record, Versions, shortened};
 pub use routes::{Routes, Wanted, addressed, topic_of};
+#[cfg(feature = "simulation")]
+pub use sabotage::Sabotage;
 pub use score::{key, score};
 pub use tree::{Branches, Tree};
 pub use window::{OriginWindows, Verdict, WINDOW, Window};
-pub use worth::Worth;

@@ -47,6 +47,8 @@ pub struct Route {
     /// Positions for [`Table::peer`] of the peers of version 1 that this endpoint is the home of, and that
     /// want it: messages of others go to them from here.
     pub guests: Vec<u32>,
+    /// The endpoint that the topic is addressed to, if it is of that kind.
+    pub addressee: Option<EndpointId>,
 }
 
 impl<P, S> Table<P, S> {
@@ -151,7 +153,7 @@ impl<P, S> Table<P, S> {
         let (mut wanted, mut guests) = (Wanted::default(), Vec::new());
         if let Some(routes) = &self.mesh {
             wanted = routes.wanted(topic);
-            if addressed(topic).is_none() {
+            if addressee.is_none() {
                 let id = |position: &u32| self.peers[*position as usize].id;
                 let here = peers.iter().filter(|peer| routes.is_home_of(id(peer)));
                 guests = here.copied().collect();
@@ -163,6 +165,7 @@ impl<P, S> Table<P, S> {
             subscribers: self.subscribers.matching(topic),
             wanted,
             guests,
+            addressee,
         }
     }
 }

@@ -5,10 +5,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use muster::wire::frame::{self, Next};
-use muster::wire::mesh::codec::{Decoder, Encoder, Frame};
-use muster::wire::mesh::{Config, Decision, Identity, Mesh, NodeRecord, Parcel, Record};
+use muster::wire::mesh::codec::{
+    Decoder, Encoder, Frame, LinkFrame, MeshFrame, MeshMessage, OwnedFrame,
+};
+use muster::wire::mesh::{Config, Decision, Identity, Mesh, NodeRecord, Record};
 use muster::wire::peering::{Action, ConnectionId, Offer, Peering, Protocol};
 use muster::wire::{
     Class, EndpointId, Filter, Incarnation, Kind, MessageId, Mono, QueueLimits, Topic,
@@ -107,22 +108,23 @@ impl Member {
         self.mesh.tick(now);
         while let Some(decision) = self.mesh.poll() {
             if let Decision::Send { frame, .. } = decision {
-                self.send(&frame).await;
+                self.send(&OwnedFrame::Mesh(Arc::unwrap_or_clone(frame)))
+                    .await;
             }
         }
         let read = self.stream.read_buf(&mut self.buffer);
         let _ = tokio::time::timeout(Duration::from_millis(5), read).await;
         while let Some(payload) = next_frame(&mut self.buffer) {
-            if let Ok(Some(frame)) = self.decoder.read(&Bytes::from(payload)) {
-                let now = self.now();
+            let now = self.now();
+            if let Ok(Frame::Mesh(frame)) = self.decoder.read(&payload) {
                 self.mesh.receive(self.peer, frame, now);
             }
         }
     }
 
-    async fn send(&mut self, frame: &Frame) {
+    async fn send(&mut self, frame: &OwnedFrame) {
         let mut bytes = Vec::new();
-        self.encoder.write(frame, &mut bytes);
+        frame.write(&mut self.encoder, &mut bytes);
         self.stream.write_all(&bytes).await.unwrap();
     }
 
@@ -144,18 +146,17 @@ impl Member {
         topic: &str,
         payload: Vec<u8>,
     ) {
-        let parcel = Parcel {
+        let message = MeshMessage {
             id: MessageId { origin, sequence },
-            class: Class::Event,
             hops: 16,
             kind: Kind::Data,
-            topic: Topic::new(topic).unwrap(),
-            payload: Bytes::from(payload),
+            topic: topic.as_bytes().to_vec(),
+            payload,
             guest,
         };
-        let batch = Frame::Batch {
+        let batch = OwnedFrame::Batch {
             class: Class::Event,
-            parcels: vec![parcel],
+            messages: vec![message],
         };
         self.send(&batch).await;
     }
@@ -341,12 +342,12 @@ async fn messages_behind_later_ones_are_dropped_for_who_asks_for_order() {
 async fn parts_that_do_not_fit_cost_their_message_only() {
     let (endpoint, mut subscriber, address) = victim().await;
     let mut member = Member::join(id(2), &address).await;
-    let part = |class, number, index, last| Frame::Fragment {
+    let part = |class, number, index, last| OwnedFrame::Fragment {
         class,
         number,
         index,
         last,
-        bytes: Bytes::from_static(&[7; 1000]),
+        bytes: vec![7; 1000],
     };
     for (class, number, index, last) in [
         (Class::Bulk, 1, 5, true),
@@ -360,9 +361,9 @@ async fn parts_that_do_not_fit_cost_their_message_only() {
     }
     // More than a frame may have, one part behind the other.
     let limit = endpoint.config().frame_limit as u64;
-    let bytes = Bytes::from(vec![7; 1 << 20]);
+    let bytes = vec![7; 1 << 20];
     for index in 0..limit / (1 << 20) + 2 {
-        let part = Frame::Fragment {
+        let part = OwnedFrame::Fragment {
             class: Class::Bulk,
             number: 8,
             index,
@@ -398,7 +399,8 @@ async fn credit_that_never_comes_costs_one_queue() {
             (Class::Event, 0),
             (Class::Control, u64::MAX),
         ] {
-            member.send(&Frame::Credit { class, bytes }).await;
+            let credit = LinkFrame::Credit { class, bytes };
+            member.send(&credit.into()).await;
         }
     }
     member
@@ -458,13 +460,13 @@ async fn endpoints_without_end_are_remembered_to_a_bound() {
                 guests: Vec::new(),
             }))
         });
-        let records = Frame::Records {
+        let records = MeshFrame::Records {
             root: EndpointId::NIL,
             more: false,
             flood: None,
             records: records.collect(),
         };
-        member.send(&records).await;
+        member.send(&records.into()).await;
     }
     member.publish(id(2), 1, "/t", encoded(99)).await;
     values_until(&mut subscriber, 99).await;

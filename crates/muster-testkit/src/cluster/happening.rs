@@ -10,7 +10,7 @@ use muster_wire::{EndpointId, Mono, Topic};
 
 use super::Cluster;
 use crate::agenda::Item;
-use crate::random::nanos;
+use crate::nanos;
 
 /// The wall clock's time when a simulation begins: 2026-01-01.
 const BEGIN: Timestamp = Timestamp::from_secs(1_767_225_600);

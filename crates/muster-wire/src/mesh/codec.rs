@@ -6,15 +6,13 @@
 mod batch;
 mod compression;
 mod fragment;
+mod owned;
 mod records;
 #[cfg(test)]
 mod tests;
 
-use bytes::Bytes;
-
 use crate::bytes::{Reader, put_string, put_varint};
 use crate::frame;
-use crate::mesh::parcel::Parcel;
 use crate::mesh::record::{Record, Versions};
 use crate::message::Class;
 use crate::{EndpointId, Incarnation};
@@ -22,6 +20,7 @@ use crate::{EndpointId, Incarnation};
 pub use batch::{Batch, Head, MAX_ALIASES, MAX_MESSAGES, MessageRef, OpenBatch};
 pub use compression::{LEAST, MOST, expand, put_compressed_batch, put_compressed_part};
 pub use fragment::{FragmentRef, is_fragment, put_fragment_head};
+pub use owned::{MeshMessage, OwnedFrame};
 pub use records::{MAX_FILTER_BYTES, MAX_FILTER_ENTRIES, MAX_GUESTS, MAX_NEIGHBOURS, MAX_WORD};
 
 const BATCH: u8 = 1;
@@ -40,16 +39,51 @@ const AGREE: u8 = 12;
 /// The most bytes of a neighbour's parting words.
 pub const MAX_TEXT: usize = 1024;
 
-/// A frame between two Muster endpoints.
+/// A frame as it was read.
+#[derive(Debug)]
+pub enum Frame<'d, 'a> {
+    /// Messages, where they lie.
+    Batch(Batch<'d, 'a>),
+    /// A part of a batch that is too large to be sent in one piece.
+    Fragment(FragmentRef<'a>),
+    /// For the two ends of the link.
+    Link(LinkFrame),
+    /// For the mesh.
+    Mesh(MeshFrame),
+    /// Of a kind from the future: to be skipped.
+    Unknown,
+}
+
+/// A frame that concerns the two ends of a link alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Frame {
-    /// Messages of one class.
-    Batch {
-        /// The class of all of them.
+pub enum LinkFrame {
+    /// Permission to send more.
+    Credit {
+        /// What may be sent.
         class: Class,
-        /// The messages in order.
-        parcels: Vec<Parcel>,
+        /// How many bytes more.
+        bytes: u64,
     },
+    /// The peering ends.
+    Goodbye {
+        /// Why, as a number.
+        reason: u8,
+        /// Why, in words; what is over 1,024 bytes is cut.
+        text: String,
+    },
+    /// A question whether the other end is there, or the answer.
+    Echo {
+        /// Whether it is the answer.
+        is_answer: bool,
+        /// The number of the question.
+        token: u64,
+    },
+}
+
+/// A frame by which the endpoints of a mesh agree on who is in it: what [`Mesh`](crate::mesh::Mesh) sends and
+/// receives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MeshFrame {
     /// Records of the database.
     Records {
         /// The endpoint down whose tree they travel; nil for a repair between two neighbours.
@@ -99,13 +133,6 @@ pub enum Frame {
         /// The hash of the sender's database.
         hash: u64,
     },
-    /// Permission to send more.
-    Credit {
-        /// What may be sent.
-        class: Class,
-        /// How many bytes more.
-        bytes: u64,
-    },
     /// The sender asks to be made known to all.
     JoinRequest,
     /// The sender and all below it have installed a flood.
@@ -117,33 +144,6 @@ pub enum Frame {
     },
     /// All know the endpoint.
     JoinReady(EndpointId),
-    /// The peering ends.
-    Goodbye {
-        /// Why, as a number.
-        reason: u8,
-        /// Why, in words; what is over 1,024 bytes is cut.
-        text: String,
-    },
-    /// A part of the body of a batch.
-    Fragment {
-        /// The class of the batch.
-        class: Class,
-        /// The number of the cut frame on this link.
-        number: u64,
-        /// The position of the part.
-        index: u64,
-        /// Whether it is the last part.
-        last: bool,
-        /// The part.
-        bytes: Bytes,
-    },
-    /// A question whether the other end is there, or the answer.
-    Echo {
-        /// Whether it is the answer.
-        is_answer: bool,
-        /// The number of the question.
-        token: u64,
-    },
 }
 
 /// A frame that cannot be read: it ends the peering.
@@ -195,7 +195,7 @@ fn name(kind: u8) -> &'static str {
     }
 }
 
-/// Writes the frames of one direction of a link.
+/// Writes the batches of one direction of a link.
 #[derive(Debug, Default)]
 pub struct Encoder {
     aliases: batch::SenderAliases,
@@ -207,19 +207,39 @@ pub struct Decoder {
     aliases: batch::ReceiverAliases,
 }
 
-impl Encoder {
-    /// Appends a whole frame, its length included.
-    pub fn write(&mut self, frame: &Frame, out: &mut Vec<u8>) {
-        frame::write(out, |out| self.write_payload(frame, out));
+impl LinkFrame {
+    /// Appends the whole frame, its length included.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        frame::write(out, |out| self.put(out));
     }
 
-    fn write_payload(&mut self, frame: &Frame, out: &mut Vec<u8>) {
-        match frame {
-            Frame::Batch { class, parcels } => {
-                out.push(BATCH);
-                batch::write(&mut self.aliases, *class, parcels, out);
+    fn put(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Credit { class, bytes } => {
+                out.extend_from_slice(&[CREDIT, *class as u8]);
+                put_varint(out, *bytes);
             }
-            Frame::Records {
+            Self::Goodbye { reason, text } => {
+                out.extend_from_slice(&[GOODBYE, *reason]);
+                put_string(out, records::cut(text, MAX_TEXT).as_bytes());
+            }
+            Self::Echo { is_answer, token } => {
+                out.extend_from_slice(&[ECHO, u8::from(*is_answer)]);
+                out.extend_from_slice(&token.to_be_bytes());
+            }
+        }
+    }
+}
+
+impl MeshFrame {
+    /// Appends the whole frame, its length included.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        frame::write(out, |out| self.put(out));
+    }
+
+    fn put(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Records {
                 root,
                 more,
                 flood,
@@ -234,122 +254,108 @@ impl Encoder {
                     records::write(record, out);
                 }
             }
-            Frame::Digest(hash) => {
+            Self::Digest(hash) => {
                 out.extend_from_slice(&[DIGEST, 0]);
                 out.extend_from_slice(&hash.to_be_bytes());
             }
-            Frame::List(list) => {
+            Self::List(list) => {
                 out.extend_from_slice(&[DIGEST, 1]);
                 put_list(list, out);
             }
-            Frame::Offer { root, list } => {
+            Self::Offer { root, list } => {
                 out.extend_from_slice(&[OFFER, 0]);
                 out.extend_from_slice(root.as_bytes());
                 put_list(list, out);
             }
-            Frame::Accept { root, ids } => {
+            Self::Accept { root, ids } => {
                 out.extend_from_slice(&[OFFER, 1]);
                 out.extend_from_slice(root.as_bytes());
                 records::put_ids(ids, out);
             }
-            Frame::Want(ids) => {
+            Self::Want(ids) => {
                 out.push(WANT);
                 records::put_ids(ids, out);
             }
-            Frame::Heartbeat { time, echo, hash } => {
+            Self::Heartbeat { time, echo, hash } => {
                 out.push(HEARTBEAT);
                 for number in [time, echo, hash] {
                     out.extend_from_slice(&number.to_be_bytes());
                 }
             }
-            Frame::Agree { is_answer, hash } => {
+            Self::Agree { is_answer, hash } => {
                 out.extend_from_slice(&[AGREE, u8::from(*is_answer)]);
                 out.extend_from_slice(&hash.to_be_bytes());
             }
-            Frame::Agreed(hash) => {
+            Self::Agreed(hash) => {
                 out.extend_from_slice(&[AGREE, 2]);
                 out.extend_from_slice(&hash.to_be_bytes());
             }
-            Frame::Credit { class, bytes } => {
-                out.extend_from_slice(&[CREDIT, *class as u8]);
-                put_varint(out, *bytes);
-            }
-            Frame::JoinRequest => out.extend_from_slice(&[JOIN, 0]),
-            Frame::JoinAcknowledged { root, flood } => {
+            Self::JoinRequest => out.extend_from_slice(&[JOIN, 0]),
+            Self::JoinAcknowledged { root, flood } => {
                 out.extend_from_slice(&[JOIN, 1]);
                 out.extend_from_slice(root.as_bytes());
                 put_varint(out, *flood);
             }
-            Frame::JoinReady(id) => {
+            Self::JoinReady(id) => {
                 out.extend_from_slice(&[JOIN, 2]);
                 out.extend_from_slice(id.as_bytes());
-            }
-            Frame::Goodbye { reason, text } => {
-                out.extend_from_slice(&[GOODBYE, *reason]);
-                put_string(out, records::cut(text, MAX_TEXT).as_bytes());
-            }
-            Frame::Fragment {
-                class,
-                number,
-                index,
-                last,
-                bytes,
-            } => {
-                out.extend_from_slice(&[FRAGMENT, *class as u8]);
-                put_varint(out, *number);
-                put_varint(out, *index);
-                out.push(u8::from(*last));
-                put_string(out, bytes);
-            }
-            Frame::Echo { is_answer, token } => {
-                out.extend_from_slice(&[ECHO, u8::from(*is_answer)]);
-                out.extend_from_slice(&token.to_be_bytes());
             }
         }
     }
 }
 
 impl Decoder {
-    /// Reads the payload of a frame. `None` for a frame of an unknown kind, which is skipped.
-    pub fn read(&mut self, payload: &Bytes) -> Result<Option<Frame>, FrameError> {
+    /// Reads the payload of a frame that is not compressed: see [`expand`].
+    pub fn read<'d, 'a>(&'d mut self, payload: &'a [u8]) -> Result<Frame<'d, 'a>, FrameError> {
         let (&kind, body) = payload.split_first().ok_or(FrameError::Empty)?;
+        if kind == BATCH {
+            return self.batch(body).map(Frame::Batch);
+        }
         if !(BATCH..=AGREE).contains(&kind) {
-            return Ok(None);
+            return Ok(Frame::Unknown);
         }
         let mut reader = Reader::new(body);
-        let frame = self
-            .body(kind, &mut reader, payload)
-            .and_then(|frame| skip_fields(&mut reader).map(|()| frame));
-        match frame {
-            Ok(frame) => Ok(Some(frame)),
-            Err(Fault::Malformed) => Err(FrameError::Malformed(name(kind))),
-            Err(Fault::OverLimit) => Err(FrameError::OverLimit(name(kind))),
-        }
+        let frame =
+            read_body(kind, &mut reader).and_then(|frame| skip_fields(&mut reader).map(|()| frame));
+        frame.map_err(|fault| match fault {
+            Fault::Malformed => FrameError::Malformed(name(kind)),
+            Fault::OverLimit => FrameError::OverLimit(name(kind)),
+        })
     }
+}
 
-    fn body(&mut self, kind: u8, reader: &mut Reader<'_>, whole: &Bytes) -> Result<Frame, Fault> {
-        match kind {
-            BATCH => batch::read(&mut self.aliases, reader, whole),
-            RECORDS => read_records(reader),
-            DIGEST => match reader.u8().ok_or(Fault::Malformed)? {
-                0 => reader.u64().map(Frame::Digest).ok_or(Fault::Malformed),
-                1 => read_list(reader).map(Frame::List),
-                _ => Err(Fault::Malformed),
-            },
-            WANT => records::read_ids(reader).map(Frame::Want),
-            HEARTBEAT => read_heartbeat(reader).ok_or(Fault::Malformed),
-            CREDIT => read_credit(reader).ok_or(Fault::Malformed),
-            JOIN => read_join(reader).ok_or(Fault::Malformed),
-            GOODBYE => {
-                let reason = reader.u8().ok_or(Fault::Malformed)?;
-                let text = records::word(reader, MAX_TEXT)?;
-                Ok(Frame::Goodbye { reason, text })
-            }
-            FRAGMENT => fragment::read(reader, whole),
-            ECHO => read_echo(reader).ok_or(Fault::Malformed),
-            OFFER => read_offer(reader),
-            _ => read_agree(reader).ok_or(Fault::Malformed),
+fn read_body<'d, 'a>(kind: u8, reader: &mut Reader<'a>) -> Result<Frame<'d, 'a>, Fault> {
+    let mesh = match kind {
+        FRAGMENT => {
+            return fragment::read(reader)
+                .map(Frame::Fragment)
+                .ok_or(Fault::Malformed);
         }
+        CREDIT | GOODBYE | ECHO => return read_link(kind, reader).map(Frame::Link),
+        RECORDS => read_records(reader)?,
+        DIGEST => match reader.u8().ok_or(Fault::Malformed)? {
+            0 => MeshFrame::Digest(reader.u64().ok_or(Fault::Malformed)?),
+            1 => MeshFrame::List(read_list(reader)?),
+            _ => return Err(Fault::Malformed),
+        },
+        WANT => MeshFrame::Want(records::read_ids(reader)?),
+        HEARTBEAT => read_heartbeat(reader).ok_or(Fault::Malformed)?,
+        JOIN => read_join(reader).ok_or(Fault::Malformed)?,
+        OFFER => read_offer(reader)?,
+        _ => read_agree(reader).ok_or(Fault::Malformed)?,
+    };
+    Ok(Frame::Mesh(mesh))
+}
+
+fn read_link(kind: u8, reader: &mut Reader<'_>) -> Result<LinkFrame, Fault> {
+    match kind {
+        CREDIT => read_credit(reader).ok_or(Fault::Malformed),
+        GOODBYE => {
+            let reason = reader.u8().ok_or(Fault::Malformed)?;
+            let text = records::word(reader, MAX_TEXT)?;
+            Ok(LinkFrame::Goodbye { reason, text })
+        }
+        _ => read_echo(reader).ok_or(Fault::Malformed),
     }
 }
 
@@ -376,16 +382,7 @@ fn read_id(reader: &mut Reader<'_>) -> Option<EndpointId> {
     reader.array().map(EndpointId::from_bytes)
 }
 
-/// The part of `whole` that the reader's slice is: what is kept shares the frame's memory.
-fn shared(whole: &Bytes, part: &[u8]) -> Bytes {
-    if part.is_empty() {
-        Bytes::new()
-    } else {
-        whole.slice_ref(part)
-    }
-}
-
-fn read_records(reader: &mut Reader<'_>) -> Result<Frame, Fault> {
+fn read_records(reader: &mut Reader<'_>) -> Result<MeshFrame, Fault> {
     let head = |reader: &mut Reader<'_>| {
         let root = read_id(reader)?;
         let flags = reader.u8()?;
@@ -396,7 +393,7 @@ fn read_records(reader: &mut Reader<'_>) -> Result<Frame, Fault> {
     for _ in 0..count {
         records.extend(records::read(reader)?);
     }
-    Ok(Frame::Records {
+    Ok(MeshFrame::Records {
         root,
         more: flags & 1 != 0,
         flood: (flags & 2 != 0).then_some(flood),
@@ -414,13 +411,13 @@ fn put_list(list: &[Versions], out: &mut Vec<u8>) {
     }
 }
 
-fn read_offer(reader: &mut Reader<'_>) -> Result<Frame, Fault> {
+fn read_offer(reader: &mut Reader<'_>) -> Result<MeshFrame, Fault> {
     let form = reader.u8().ok_or(Fault::Malformed)?;
     let root = read_id(reader).filter(|root| !root.is_nil());
     let root = root.ok_or(Fault::Malformed)?;
     match form {
-        0 => read_list(reader).map(|list| Frame::Offer { root, list }),
-        1 => records::read_ids(reader).map(|ids| Frame::Accept { root, ids }),
+        0 => read_list(reader).map(|list| MeshFrame::Offer { root, list }),
+        1 => records::read_ids(reader).map(|ids| MeshFrame::Accept { root, ids }),
         _ => Err(Fault::Malformed),
     }
 }
@@ -445,35 +442,35 @@ fn read_list(reader: &mut Reader<'_>) -> Result<Vec<Versions>, Fault> {
     Ok(list)
 }
 
-fn read_heartbeat(reader: &mut Reader<'_>) -> Option<Frame> {
-    Some(Frame::Heartbeat {
+fn read_heartbeat(reader: &mut Reader<'_>) -> Option<MeshFrame> {
+    Some(MeshFrame::Heartbeat {
         time: reader.u64()?,
         echo: reader.u64()?,
         hash: reader.u64()?,
     })
 }
 
-fn read_credit(reader: &mut Reader<'_>) -> Option<Frame> {
-    Some(Frame::Credit {
+fn read_credit(reader: &mut Reader<'_>) -> Option<LinkFrame> {
+    Some(LinkFrame::Credit {
         class: read_class(reader)?,
         bytes: reader.varint()?,
     })
 }
 
-fn read_join(reader: &mut Reader<'_>) -> Option<Frame> {
+fn read_join(reader: &mut Reader<'_>) -> Option<MeshFrame> {
     Some(match reader.u8()? {
-        0 => Frame::JoinRequest,
-        1 => Frame::JoinAcknowledged {
+        0 => MeshFrame::JoinRequest,
+        1 => MeshFrame::JoinAcknowledged {
             root: read_id(reader)?,
             flood: reader.varint()?,
         },
-        2 => Frame::JoinReady(read_id(reader)?),
+        2 => MeshFrame::JoinReady(read_id(reader)?),
         _ => return None,
     })
 }
 
-fn read_echo(reader: &mut Reader<'_>) -> Option<Frame> {
-    Some(Frame::Echo {
+fn read_echo(reader: &mut Reader<'_>) -> Option<LinkFrame> {
+    Some(LinkFrame::Echo {
         is_answer: match reader.u8()? {
             0 => false,
             1 => true,
@@ -483,14 +480,14 @@ fn read_echo(reader: &mut Reader<'_>) -> Option<Frame> {
     })
 }
 
-fn read_agree(reader: &mut Reader<'_>) -> Option<Frame> {
+fn read_agree(reader: &mut Reader<'_>) -> Option<MeshFrame> {
     let (form, hash) = (reader.u8()?, reader.u64()?);
     Some(match form {
-        0 | 1 => Frame::Agree {
+        0 | 1 => MeshFrame::Agree {
             is_answer: form == 1,
             hash,
         },
-        2 => Frame::Agreed(hash),
+        2 => MeshFrame::Agreed(hash),
         _ => return None,
     })
 }

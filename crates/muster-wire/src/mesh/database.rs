@@ -7,7 +7,6 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use crate::mesh::bits::BitSet;
-use crate::mesh::changes::Changes;
 use crate::mesh::codec::MAX_NEIGHBOURS;
 use crate::mesh::digest;
 use crate::mesh::graph::Graph;
@@ -76,7 +75,7 @@ pub struct Database {
     graph: Arc<Graph>,
     graph_version: u64,
     /// The slots whose node records changed.
-    node_changes: Changes<u32>,
+    nodes_version: u64,
     ready: BitSet,
     /// The slots of those that announce guests.
     hosts: BitSet,
@@ -105,7 +104,7 @@ impl Database {
             slots: Arc::default(),
             graph,
             graph_version: 0,
-            node_changes: Changes::default(),
+            nodes_version: 0,
             ready: BitSet::default(),
             hosts: BitSet::default(),
             free: Vec::new(),
@@ -161,12 +160,7 @@ impl Database {
 
     /// Counts the changes of node records.
     pub fn nodes_version(&self) -> u64 {
-        self.node_changes.version()
-    }
-
-    /// The slots whose node records changed after a version, if that is not too long ago.
-    pub(crate) fn nodes_since(&self, version: u64) -> Option<impl Iterator<Item = u32>> {
-        self.node_changes.since(version)
+        self.nodes_version
     }
 
     /// Whether the endpoint in a slot is ready.
@@ -228,7 +222,7 @@ impl Database {
     }
 
     fn node_changed(&mut self, slot: u32, node: &NodeRecord) {
-        self.node_changes.push(slot);
+        self.nodes_version += 1;
         if node.ready {
             self.ready.insert(slot);
         } else {
@@ -495,7 +489,7 @@ impl Database {
             }
         }
         self.graph_mut().remove(slot);
-        self.node_changes.push(slot);
+        self.nodes_version += 1;
         self.ready.remove(slot);
         self.hosts.remove(slot);
         self.note_change(id);
@@ -525,7 +519,7 @@ impl Database {
         Arc::make_mut(&mut self.graph)
     }
 
-    #[cfg(test)]
+    #[cfg(feature = "simulation")]
     pub(super) fn ignore_two_way_check(&mut self) {
         self.graph_mut().ignore_two_way_check();
     }

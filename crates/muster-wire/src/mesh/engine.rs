@@ -2,7 +2,6 @@
 
 mod agreement;
 mod counts;
-mod data;
 mod flooding;
 mod guests;
 mod joining;
@@ -18,19 +17,17 @@ use std::time::Duration;
 
 use crate::filter::Filter;
 use crate::mesh::barrier::Barrier;
-use crate::mesh::codec::{Frame, MAX_FILTER_BYTES};
+use crate::mesh::codec::{MAX_FILTER_BYTES, MeshFrame};
 use crate::mesh::database::{Database, Limits};
-use crate::mesh::forwarding::{Forwarding, View};
+use crate::mesh::flood_trees::{FloodTrees, View};
 use crate::mesh::graph::Graph;
+use crate::mesh::held_since::HeldSince;
 use crate::mesh::hold_down::{Change, HoldDown};
 use crate::mesh::membership::Membership;
-use crate::mesh::parcel::{HOPS, Parcel};
 use crate::mesh::record::{NodeRecord, shortened};
 use crate::mesh::routes::Routes;
-use crate::mesh::since::Since;
-use crate::mesh::window::Windows;
 use crate::time::Mono;
-use crate::{EndpointId, Incarnation, Topic};
+use crate::{EndpointId, Incarnation};
 
 use agreement::Agreement;
 pub use counts::{Counts, Sizes};
@@ -58,8 +55,6 @@ pub struct Identity {
 /// What may be set.
 #[derive(Debug, Clone, Copy)]
 pub struct Config {
-    /// The links that a message may cross, at most 31.
-    pub hops: u8,
     /// The time between two heartbeats.
     pub heartbeat: Duration,
     /// A neighbour that says nothing for so long is gone.
@@ -73,7 +68,6 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            hops: HOPS,
             heartbeat: Duration::from_secs(1),
             time_out: Duration::from_secs(4),
             limits: Limits::default(),
@@ -97,23 +91,14 @@ pub enum Decision {
         /// The neighbour.
         to: EndpointId,
         /// The frame; one that goes to many is shared.
-        frame: Arc<Frame>,
+        frame: Arc<MeshFrame>,
     },
-    /// Hand a message to the local subscribers.
-    Deliver(Parcel),
-    /// End a peering; the mesh has already given it up.
+    /// End a peering, with a goodbye; the mesh has already given it up.
     Disconnect {
         /// The neighbour.
         peer: EndpointId,
         /// Why.
         reason: Reason,
-    },
-    /// Send a message to a peer of version 1.
-    PassOn {
-        /// The peer.
-        guest: EndpointId,
-        /// The message.
-        parcel: Parcel,
     },
     /// An endpoint is there: messages reach it, and its messages arrive.
     NodeUp(Arc<NodeRecord>),
@@ -176,11 +161,9 @@ pub struct Mesh {
     last_change: Mono,
     /// When what may change the hash has changed last.
     last_news: Mono,
-    forwarding: Forwarding,
+    flood_trees: FloodTrees,
     /// With the versions of the graph, the nodes and the settlements that they are of.
     routes: Option<((u64, u64, u64), Arc<Routes>)>,
-    windows: Windows,
-    sequences: [u64; 4],
     hold_down: HoldDown,
     /// Records to be flooded with us as root.
     pending: BTreeSet<EndpointId>,
@@ -195,14 +178,14 @@ pub struct Mesh {
     ready: bool,
     membership: Membership,
     look: Option<Mono>,
-    unreachable: Since,
+    unreachable: HeldSince,
     counts: Counts,
     decisions: VecDeque<Decision>,
     /// What all have, whenever that made somebody known to be up.
-    #[cfg(test)]
+    #[cfg(feature = "simulation")]
     agreed: Vec<u64>,
-    #[cfg(test)]
-    sabotage: crate::mesh::simulation::Sabotage,
+    #[cfg(feature = "simulation")]
+    sabotage: crate::mesh::Sabotage,
 }
 
 impl Mesh {
@@ -238,10 +221,8 @@ impl Mesh {
             settlements: 0,
             last_change: Mono::default(),
             last_news: Mono::default(),
-            forwarding: Forwarding::default(),
+            flood_trees: FloodTrees::default(),
             routes: None,
-            windows: Windows::default(),
-            sequences: [0; 4],
             hold_down: HoldDown::default(),
             pending: BTreeSet::new(),
             aside: BTreeSet::new(),
@@ -254,13 +235,13 @@ impl Mesh {
             ready: false,
             membership: Membership::default(),
             look: None,
-            unreachable: Since::default(),
+            unreachable: HeldSince::default(),
             counts: Counts::default(),
             decisions: VecDeque::new(),
-            #[cfg(test)]
+            #[cfg(feature = "simulation")]
             agreed: Vec::new(),
-            #[cfg(test)]
-            sabotage: crate::mesh::simulation::Sabotage::default(),
+            #[cfg(feature = "simulation")]
+            sabotage: crate::mesh::Sabotage::default(),
         }
     }
 
@@ -303,9 +284,34 @@ impl Mesh {
         let settled = self.settled.as_ref().map(|settled| &settled.graph);
         let former = former.as_ref().map(|(_, routes)| &**routes);
         let routes = Routes::new(&self.database, settled, self.identity.transit, former);
+        #[cfg(feature = "simulation")]
+        let routes = routes.with_sabotage(self.sabotage);
         let routes = Arc::new(routes);
         self.routes = Some((versions, Arc::clone(&routes)));
         routes
+    }
+
+    /// What was counted so far.
+    pub fn counts(&self) -> Counts {
+        Counts {
+            join_laggards: self.barrier.laggards,
+            ..self.counts.clone()
+        }
+    }
+
+    /// How much is remembered.
+    pub fn sizes(&self) -> Sizes {
+        Sizes {
+            endpoints: self.database.len(),
+            slots: self.database.graph().slots(),
+            cached: self.flood_trees.len(),
+            floods: self.barrier.len(),
+            pending: self.pending.len()
+                + self.aside.len()
+                + self.joiners.len()
+                + self.offers.len()
+                + self.unreachable.len(),
+        }
     }
 
     /// The endpoints that are up.
@@ -349,7 +355,7 @@ impl Mesh {
             self.watch(now, |mesh| mesh.database.link_up(peer));
         }
         let hash = self.digest();
-        self.send(peer, Frame::Digest(hash));
+        self.send(peer, MeshFrame::Digest(hash));
     }
 
     /// A connection has ended.
@@ -382,19 +388,14 @@ impl Mesh {
     }
 
     /// A frame came from a neighbour.
-    pub fn receive(&mut self, from: EndpointId, frame: Frame, now: Mono) {
+    pub fn receive(&mut self, from: EndpointId, frame: MeshFrame, now: Mono) {
         let Some(neighbour) = self.neighbours.get_mut(&from) else {
             self.counts.not_neighbour += 1;
             return;
         };
         neighbour.heard = now;
         match frame {
-            Frame::Batch { parcels, .. } => {
-                for parcel in parcels {
-                    self.relay(from, parcel);
-                }
-            }
-            Frame::Records {
+            MeshFrame::Records {
                 root,
                 more,
                 flood,
@@ -407,35 +408,30 @@ impl Mesh {
                 }
                 self.greet(from);
             }
-            Frame::Digest(hash) => self.compare(from, hash, true, now),
-            Frame::Heartbeat { time, hash, .. } => {
+            MeshFrame::Digest(hash) => self.compare(from, hash, true, now),
+            MeshFrame::Heartbeat { time, hash, .. } => {
                 neighbour.their_time = time;
                 self.compare(from, hash, false, now);
             }
-            Frame::List(list) => self.listed(from, &list, now),
-            Frame::Want(ids) => self.wanted(from, &ids),
-            Frame::Offer { root, list } => self.offered(from, root, &list, now),
-            Frame::Accept { root, ids } => self.accepted(from, root, &ids),
-            Frame::Agree { is_answer, hash } => {
+            MeshFrame::List(list) => self.listed(from, &list, now),
+            MeshFrame::Want(ids) => self.wanted(from, &ids),
+            MeshFrame::Offer { root, list } => self.offered(from, root, &list, now),
+            MeshFrame::Accept { root, ids } => self.accepted(from, root, &ids),
+            MeshFrame::Agree { is_answer, hash } => {
                 if is_answer {
                     self.agreement_told(from, hash, now);
                 } else {
                     self.agreement_asked(from, hash, now);
                 }
             }
-            Frame::Agreed(hash) => self.agreement_found(from, hash, now),
-            Frame::JoinRequest => self.join_requested(from, now),
-            Frame::JoinAcknowledged { root, flood } => {
+            MeshFrame::Agreed(hash) => self.agreement_found(from, hash, now),
+            MeshFrame::JoinRequest => self.join_requested(from, now),
+            MeshFrame::JoinAcknowledged { root, flood } => {
                 if let Some(outcome) = self.barrier.acknowledged((root, flood), from) {
                     self.flood_over(outcome);
                 }
             }
-            Frame::JoinReady(id) => self.join_ready(id, now),
-            // The link's own affairs. Credits and fragments are not spoken yet.
-            Frame::Goodbye { .. }
-            | Frame::Credit { .. }
-            | Frame::Fragment { .. }
-            | Frame::Echo { .. } => {}
+            MeshFrame::JoinReady(id) => self.join_ready(id, now),
         }
     }
 
@@ -452,9 +448,7 @@ impl Mesh {
         if is_due(self.settled_until(), now) {
             self.settled = None;
             self.settlements += 1;
-            for slot in self.database.recycle() {
-                self.windows.forget(slot);
-            }
+            self.database.recycle();
             // Links that were not needed have waited for this.
             if self.identity.transit && self.neighbours.len() > self.announced.len() {
                 self.flush(now);
@@ -517,14 +511,6 @@ impl Mesh {
     }
 
     fn disconnect(&mut self, peer: EndpointId, reason: Reason, now: Mono) {
-        let (number, text) = match reason {
-            Reason::TimeOut => (2, "nothing heard from you"),
-        };
-        let goodbye = Frame::Goodbye {
-            reason: number,
-            text: text.to_owned(),
-        };
-        self.send(peer, goodbye);
         self.decisions
             .push_back(Decision::Disconnect { peer, reason });
         self.peer_down(peer, now);
@@ -539,7 +525,7 @@ impl Mesh {
             {
                 neighbour.beat = now.after(self.config.heartbeat);
                 let (time, echo) = (now.0, neighbour.their_time);
-                self.send(peer, Frame::Heartbeat { time, echo, hash });
+                self.send(peer, MeshFrame::Heartbeat { time, echo, hash });
             }
             self.set_alarm(peer);
         }
@@ -547,13 +533,13 @@ impl Mesh {
         self.exchange_with_next(now);
     }
 
-    fn send(&mut self, to: EndpointId, frame: Frame) {
+    fn send(&mut self, to: EndpointId, frame: MeshFrame) {
         let frame = Arc::new(frame);
         self.decisions.push_back(Decision::Send { to, frame });
     }
 
     /// Sends one frame to many.
-    fn send_all(&mut self, targets: &[EndpointId], frame: Frame) {
+    fn send_all(&mut self, targets: &[EndpointId], frame: MeshFrame) {
         let frame = Arc::new(frame);
         let sends = targets.iter().map(|to| Decision::Send {
             to: *to,
@@ -570,28 +556,7 @@ impl Mesh {
             settled: settled.map(|settled| &*settled.graph),
             settlements: self.settlements,
         };
-        self.forwarding.children(view, root)
-    }
-
-    /// The neighbours that a message of `origin`, or of its `guest`, goes to from here.
-    fn next_hops(
-        &mut self,
-        origin: u32,
-        topic: &Topic,
-        guest: Option<EndpointId>,
-    ) -> Arc<[EndpointId]> {
-        if !self.database.hosts().is_empty() {
-            let routes = self.routes();
-            let wanted = routes.wanted(topic.as_bytes());
-            return routes.next_hops(origin, &wanted, guest).into();
-        }
-        let settled = self.settled.as_ref();
-        let view = View {
-            database: &self.database,
-            settled: settled.map(|settled| &*settled.graph),
-            settlements: self.settlements,
-        };
-        self.forwarding.next_hops(view, origin, topic)
+        self.flood_trees.children(view, root)
     }
 
     /// The node record that we want all to have, with the version it would get.

@@ -39,7 +39,7 @@ pub struct Graph {
     rows: Rows,
     changes: Changes<LinkChange>,
     /// For the simulator, which must see what the rule is good for.
-    #[cfg(test)]
+    #[cfg(feature = "simulation")]
     one_announcement_is_enough: bool,
 }
 
@@ -109,7 +109,7 @@ impl Graph {
     /// linked for ever. Our own lost links are taken out at once.
     fn counts(&self, a: u32, b: u32) -> bool {
         match (self.is_transit(a), self.is_transit(b)) {
-            #[cfg(test)]
+            #[cfg(feature = "simulation")]
             (true, true) if self.one_announcement_is_enough => {
                 self.announces(a, b) || self.announces(b, a)
             }
@@ -258,7 +258,7 @@ impl Graph {
         self.cut_off.contains(slot)
     }
 
-    #[cfg(test)]
+    #[cfg(feature = "simulation")]
     pub(super) fn ignore_two_way_check(&mut self) {
         self.one_announcement_is_enough = true;
     }

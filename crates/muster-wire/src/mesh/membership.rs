@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::EndpointId;
-use crate::mesh::since::Since;
+use crate::mesh::held_since::HeldSince;
 use crate::time::Mono;
 
 /// How long an endpoint that did not join before our eyes must be in reach before it is up: until it
@@ -38,13 +38,13 @@ pub(crate) struct Membership {
     up: BTreeSet<EndpointId>,
     /// The flood that makes them known has come by here: they are up when they are ready. With
     /// when that was.
-    joining: Since,
+    joining: HeldSince,
     /// Those of them that were in reach since.
     seen: BTreeSet<EndpointId>,
     /// Those to look at next time, because the flood has come by.
     noted: BTreeSet<EndpointId>,
     /// In reach, ready, and since when.
-    settling: Since,
+    settling: HeldSince,
     /// Neighbours that have shown to have what we have, ourselves included.
     proven: BTreeSet<EndpointId>,
     was_ready: bool,

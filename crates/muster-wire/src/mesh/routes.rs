@@ -70,6 +70,8 @@ pub struct Routes {
     settled: Option<Arc<Trees>>,
     reach: BitSet,
     guests: Arc<Guests>,
+    #[cfg(feature = "simulation")]
+    sabotage: crate::mesh::Sabotage,
 }
 
 impl fmt::Debug for Routes {
@@ -115,7 +117,23 @@ impl Routes {
             guests: Guests::new(database, former.map(|former| &former.guests)),
             nodes_version,
             nodes: nodes.unwrap_or_else(|| all.collect()),
+            #[cfg(feature = "simulation")]
+            sabotage: crate::mesh::Sabotage::default(),
         }
+    }
+
+    /// The routes with a rule broken on purpose.
+    #[cfg(feature = "simulation")]
+    #[must_use]
+    pub(super) fn with_sabotage(mut self, sabotage: crate::mesh::Sabotage) -> Self {
+        self.sabotage = sabotage;
+        self
+    }
+
+    /// Returns the rule that is broken on purpose.
+    #[cfg(feature = "simulation")]
+    pub fn sabotage(&self) -> crate::mesh::Sabotage {
+        self.sabotage
     }
 
     /// The slot of this endpoint itself.
@@ -178,6 +196,10 @@ impl Routes {
 
     /// Whether this endpoint is the home of a peer of version 1, and relays between it and the mesh.
     pub fn is_home_of(&self, guest: EndpointId) -> bool {
+        #[cfg(feature = "simulation")]
+        if self.sabotage.has_many_homes() {
+            return true;
+        }
         self.guests.is_at_home(guest)
     }
 
@@ -266,6 +288,12 @@ impl Routes {
     ) -> Vec<EndpointId> {
         let wanted = &*self.receivers(origin, wanted, guest);
         let graph = &self.current.graph;
+        #[cfg(feature = "simulation")]
+        if self.sabotage.floods() {
+            let slots = 0..u32::try_from(graph.slots()).unwrap_or(u32::MAX);
+            let neighbours = slots.filter(|slot| graph.announces(self.me, *slot));
+            return neighbours.filter_map(|slot| graph.id(slot)).collect();
+        }
         let mut hops: Vec<u32> = Vec::new();
         if let Some(tree) = self.current.of(origin) {
             let children = tree.children.iter();

@@ -1,7 +1,8 @@
 //! The tree down which an origin's messages travel (protocol version 2, section 7.1).
 
 mod cache;
-mod repair;
+#[cfg(test)]
+mod large_layout;
 mod search;
 #[cfg(test)]
 mod tests;

@@ -85,38 +85,6 @@ impl OriginWindows {
     }
 }
 
-/// The windows of all origins by their slot in the database.
-#[derive(Debug, Default)]
-pub(crate) struct Windows {
-    by_slot: Vec<OriginWindows>,
-}
-
-impl Windows {
-    pub(crate) fn check(&mut self, slot: u32, class: Class, sequence: u64) -> Verdict {
-        let slot = slot as usize;
-        if slot >= self.by_slot.len() {
-            self.by_slot.resize_with(slot + 1, Default::default);
-        }
-        self.by_slot[slot].check(class, sequence)
-    }
-
-    /// Forgets an origin whose slot is given to another.
-    pub(crate) fn forget(&mut self, slot: u32) {
-        if let Some(windows) = self.by_slot.get_mut(slot as usize) {
-            *windows = OriginWindows::default();
-        }
-    }
-
-    /// The windows in use.
-    pub(crate) fn len(&self) -> usize {
-        self.by_slot
-            .iter()
-            .flat_map(|windows| &windows.0)
-            .flatten()
-            .count()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;

@@ -518,7 +518,7 @@ impl Owner {
             .collect();
         let table = Table::new(self.table_version, peers, subscribers);
         let routes = self.mesh.routes();
-        self.shared.keep_windows(|id| routes.slot(id).is_some());
+        self.shared.windows.retain(|id| routes.slot(id).is_some());
         let table = table.with_mesh(routes);
         self.shared.table.store(Arc::new(table));
         self.shared.table_version.send_replace(self.table_version);

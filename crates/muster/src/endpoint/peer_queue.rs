@@ -14,7 +14,7 @@ use bytes::Bytes;
 use muster_wire::counters::{DropCause, DropLedger};
 use muster_wire::credit::Grants;
 use muster_wire::envelope::{self, Control};
-use muster_wire::mesh::codec::{Encoder, Frame};
+use muster_wire::mesh::codec::LinkFrame;
 use muster_wire::peering::Protocol;
 use muster_wire::{
     Class, ClassQueues, EndpointId, Message, Push, Queue, QueueLimits, Queued, Topic,
@@ -342,7 +342,7 @@ impl PeerQueue {
         drop(state);
         match self.info.protocol {
             Protocol::V1 => self.push_control(&Control::Ping(number.to_be_bytes().to_vec())),
-            Protocol::V2 => self.push_mesh(&Frame::Echo {
+            Protocol::V2 => self.push_link(&LinkFrame::Echo {
                 is_answer: false,
                 token: number,
             }),
@@ -370,12 +370,12 @@ impl PeerQueue {
         }
     }
 
-    /// Queues a frame of the mesh, before all data; too many of them, or too many bytes, end the peering.
-    pub(crate) fn push_mesh(&self, frame: &Frame) {
-        self.push_mesh_encoded(encoded(frame));
+    /// Queues a frame for the other end, before all data; too many of them, or too many bytes, end the peering.
+    pub(crate) fn push_link(&self, frame: &LinkFrame) {
+        self.push_mesh_encoded(encoded(|out| frame.write(out)));
     }
 
-    /// The same for a frame that is encoded.
+    /// Queues an encoded frame of the mesh, as [`PeerQueue::push_link`] does.
     pub(crate) fn push_mesh_encoded(&self, frame: Bytes) {
         let mut state = self.lock();
         if state.ended.is_some() {
@@ -392,7 +392,7 @@ impl PeerQueue {
     pub(crate) fn say_goodbye(&self) {
         match self.info.protocol {
             Protocol::V1 => self.push_control(&Control::Ping(envelope::bye(1))),
-            Protocol::V2 => self.push_mesh(&goodbye()),
+            Protocol::V2 => self.push_link(&goodbye()),
         }
     }
 
@@ -405,7 +405,7 @@ impl PeerQueue {
         }
         if !state.peer_closing {
             state.peer_closing = true;
-            state.farewell = Some(encoded(&goodbye()));
+            state.farewell = Some(encoded(|out| goodbye().write(out)));
             // It waits for what is queued, and then grants nothing more.
             state.data.credits_mut().lift();
             wake(state);
@@ -617,16 +617,15 @@ impl State {
     }
 }
 
-/// A frame of the mesh as bytes.
-pub(crate) fn encoded(frame: &Frame) -> Bytes {
+/// A frame as bytes.
+pub(crate) fn encoded(write: impl FnOnce(&mut Vec<u8>)) -> Bytes {
     let mut bytes = Vec::new();
-    // Only batches need the state of their link's encoder.
-    Encoder::default().write(frame, &mut bytes);
+    write(&mut bytes);
     bytes.into()
 }
 
-fn goodbye() -> Frame {
-    Frame::Goodbye {
+fn goodbye() -> LinkFrame {
+    LinkFrame::Goodbye {
         reason: SHUTTING_DOWN,
         text: "shutting down".to_owned(),
     }

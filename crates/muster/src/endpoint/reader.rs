@@ -3,9 +3,9 @@
 
 mod credit;
 mod fragments;
-mod guests;
 mod mesh;
 mod pending;
+mod refusals;
 
 use std::sync::Arc;
 
@@ -14,9 +14,11 @@ use muster_data::Limits;
 use muster_wire::counters::DropCause;
 use muster_wire::envelope::{self, Control, Envelope};
 use muster_wire::frame::{self, HEADER, Next};
+use muster_wire::mesh::HOPS;
+use muster_wire::mesh::codec::Decoder;
+use muster_wire::mesh::data::{Dropped, GuestPassage, GuestRole, Ingress};
 use muster_wire::peering::Protocol;
-use muster_wire::routing::RouteCache;
-use muster_wire::{Class, Kind, Topic};
+use muster_wire::{Class, EndpointId, Kind};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use super::owner::{Command, OwnerHandle};
@@ -26,8 +28,9 @@ use super::spare::Spare;
 use super::tls::describe_io;
 use credit::{Classes, CreditIntake};
 use fragments::Assembly;
-use mesh::{MeshIntake, count};
-use pending::{Pending, Relay, Source};
+use mesh::count;
+use pending::{Brought, Lying, Onward, Source, Way};
+use refusals::Refusals;
 
 /// The first read buffer of a connection, in bytes; it doubles while reads fill it.
 const SMALL_READ: usize = 8 << 10;
@@ -52,14 +55,14 @@ pub(crate) struct Reader<R> {
     shared: Arc<Shared>,
     owner: OwnerHandle,
     queue: Arc<PeerQueue>,
-    routes: RouteCache,
+    /// What it knows of the messages that come by this link.
+    ingress: Ingress,
+    decoder: Decoder,
     limits: Limits,
-    pending: Vec<Pending>,
-    relays: Vec<Relay>,
-    mesh: MeshIntake,
+    brought: Brought,
+    refusals: Refusals,
     credit: CreditIntake,
     assembly: Assembly,
-    warned: bool,
 }
 
 impl<R: AsyncRead + Unpin> Reader<R> {
@@ -80,15 +83,14 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             give_back: false,
             shared,
             owner,
+            refusals: Refusals::new(Arc::clone(&queue)),
             queue,
-            routes: RouteCache::default(),
+            ingress: Ingress::default(),
+            decoder: Decoder::default(),
             limits: Limits::default(),
-            pending: Vec::new(),
-            relays: Vec::new(),
-            mesh: MeshIntake::default(),
+            brought: Brought::default(),
             credit: CreditIntake::default(),
             assembly: Assembly::default(),
-            warned: false,
         }
     }
 
@@ -182,7 +184,8 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         let mut filter = None;
         let mut end = None;
         let table = self.shared.table.load_full();
-        let is_left = table.leaves_to_others(self.queue.info.id);
+        let peer = self.queue.info.id;
+        let is_left = self.ingress.role(&table, peer) == GuestRole::Bystander;
         let mut forwards = false;
         let needed = {
             let shared = Arc::clone(&self.shared);
@@ -201,7 +204,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
                 if length == 0 {
                     continue;
                 }
-                match envelope::read(&self.buffer[start..at], self.queue.info.id, shared.me) {
+                match envelope::read(&self.buffer[start..at], peer, shared.me) {
                     Ok(Envelope::Message {
                         kind,
                         topic,
@@ -213,35 +216,30 @@ impl<R: AsyncRead + Unpin> Reader<R> {
                             continue;
                         }
                         let refusal = match kind {
-                            Kind::Command => {
-                                let from = self.queue.info.id;
-                                match shared.stores.receive(from, topic, payload) {
-                                    Ok(()) => continue,
-                                    Err(refusal) => Some(refusal),
-                                }
-                            }
+                            Kind::Command => match shared.stores.receive(peer, topic, payload) {
+                                Ok(()) => continue,
+                                Err(refusal) => Some(refusal),
+                            },
                             Kind::Data if muster_data::validate(payload, &self.limits).is_err() => {
                                 Some((DropCause::Malformed, "malformed value"))
                             }
                             Kind::Data => None,
                         };
                         if let Some((cause, what)) = refusal {
-                            let label = Topic::new(topic).map(|topic| topic.normalized());
-                            self.refuse(cause, what, &label.unwrap_or_default());
-                        } else {
-                            let offset = at - payload.len();
-                            let length = payload.len();
-                            let topic =
-                                start + envelope::FIXED..start + envelope::FIXED + topic.len();
-                            let found = self.routes.find(&table, &self.buffer[topic]);
-                            if let Some(position) = found {
-                                let source = Source {
-                                    from: self.queue.info.id,
-                                    class: Class::Event,
-                                    id: None,
-                                };
-                                self.deliver(&table, source, position, offset, length);
-                                self.relay_for_guest(&table, position, offset, length);
+                            self.refusals.refuse(cause, what, topic);
+                            continue;
+                        }
+                        let here = shared.here(&table);
+                        let place = (at - payload.len(), payload.len());
+                        match self.ingress.receive_from_guest(&here, peer, topic) {
+                            Ok(passage) => {
+                                let brought = &mut self.brought;
+                                take_from_guest(brought, &shared, &table, peer, passage, place);
+                            }
+                            Err(Dropped::LeftToHome) => count(&shared.mesh.left_to_home),
+                            Err(_) => {
+                                let what = "a topic that may not be";
+                                self.refusals.refuse(DropCause::Malformed, what, topic);
                             }
                         }
                     }
@@ -259,7 +257,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
                         end = Some(EndReason::Lost(error.to_string()));
                         break 0;
                     }
-                    Err(error) => self.refuse(error.cause(), error.name(), ""),
+                    Err(error) => self.refusals.refuse(error.cause(), error.name(), b""),
                 }
             }
         };
@@ -273,11 +271,9 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             return Err(end);
         }
         if forwards && !is_left {
-            let peer = self.queue.info.id;
             self.owner.call(|done| Command::Forwards(peer, done)).await;
         }
         if let Some(filter) = filter {
-            let peer = self.queue.info.id;
             self.owner
                 .call(|done| Command::RoutingUpdate(peer, filter, done))
                 .await;
@@ -285,37 +281,10 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         Ok(needed)
     }
 
-    /// Notes a message for the subscribers of its topic, which is at a position of the routes.
-    fn deliver(
-        &mut self,
-        table: &Table,
-        source: Source,
-        position: usize,
-        offset: usize,
-        length: usize,
-    ) {
-        let Some((topic, route)) = self.routes.get(position) else {
-            return;
-        };
-        for subscriber in &route.subscribers {
-            let known = self.pending.iter().rposition(|pending| {
-                pending.subscriber == *subscriber && pending.from == source.from
-            });
-            let at = known.unwrap_or_else(|| {
-                let handle = table.subscriber(*subscriber);
-                let is_in_order = handle.is_some_and(|subscriber| subscriber.is_in_order);
-                self.pending
-                    .push(Pending::new(*subscriber, source.from, is_in_order));
-                self.pending.len() - 1
-            });
-            self.pending[at].add(source, topic, offset, length);
-        }
-    }
-
     /// Cuts the complete frames off the buffer and gives each subscriber and each peer its batch.
     fn hand_over(&mut self, table: &Table, end: usize) {
         let chunk = self.buffer.split_to(end);
-        if !(self.pending.is_empty() && self.relays.is_empty()) {
+        if !self.brought.is_empty() {
             self.distribute(table, &chunk.freeze(), self.allocation);
         }
         if self.queue.info.protocol == Protocol::V2 {
@@ -327,7 +296,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
     fn distribute(&mut self, table: &Table, chunk: &Bytes, allocation: usize) {
         let config = &self.shared.config;
         let mut passed_on = Classes::default();
-        for relay in self.relays.drain(..) {
+        for relay in self.brought.relays.drain(..) {
             if let Some(peer) = table.peer(relay.way.peer) {
                 passed_on.add(relay.way.class);
                 let limits = peer.handle.limits(relay.way.class);
@@ -336,7 +305,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
                 peer.handle.relay(relayed);
             }
         }
-        for mut pending in self.pending.drain(..) {
+        for mut pending in self.brought.pending.drain(..) {
             if let Some(subscriber) = table.subscriber(pending.subscriber) {
                 let classes = pending.classes;
                 let places = std::mem::take(&mut pending.places);
@@ -351,13 +320,48 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         }
         self.credit.passed_on(passed_on);
     }
+}
 
-    fn refuse(&mut self, cause: DropCause, what: &str, label: &str) {
-        self.queue.count_refused(cause, label);
-        if !self.warned {
-            self.warned = true;
-            let peer = &self.queue.info;
-            tracing::warn!(peer = %peer.id, address = %peer.address, "refused a message: {what}; further ones are only counted");
-        }
+/// Takes a valid message of a peer of version 1, which lies at a place of the read buffer: for the subscribers here
+/// and, if this endpoint is the peer's home, for the mesh.
+fn take_from_guest(
+    brought: &mut Brought,
+    shared: &Shared,
+    table: &Table,
+    guest: EndpointId,
+    passage: GuestPassage<'_, Arc<PeerQueue>>,
+    (start, length): (usize, usize),
+) {
+    let source = Source {
+        from: guest,
+        class: Class::Event,
+        id: None,
+    };
+    let topic = passage.topic;
+    let lying = Lying {
+        topic,
+        start,
+        length,
+    };
+    brought.deliver(table, source, lying, passage.subscribers);
+    let mut next_hops = passage.next_hops.peekable();
+    if next_hops.peek().is_none() {
+        return;
+    }
+    let classes = &shared.config.classes;
+    let class = classes.class_of(topic.as_bytes(), Class::Event);
+    let onward = Onward {
+        id: shared.next_id(class),
+        hops: HOPS,
+        kind: Kind::Data,
+    };
+    count(&shared.mesh.from_version_1);
+    for (position, peer) in next_hops {
+        let way = Way {
+            peer: position,
+            class,
+            guest: Some(guest),
+        };
+        brought.relay(way, lying, onward, peer.handle.limits(class));
     }
 }

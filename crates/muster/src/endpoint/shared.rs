@@ -1,6 +1,6 @@
 //! What the tasks and handles of one endpoint share.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use muster_wire::counters::{Counter, DropLedger};
-use muster_wire::mesh::OriginWindows;
+use muster_wire::mesh::data::{Dropped, Here, SharedWindows};
 use muster_wire::routing;
 use muster_wire::{Class, EndpointId, Kind, Message, MessageId, Mono, Topic};
 use tokio::sync::{oneshot, watch};
@@ -23,9 +23,6 @@ use super::tls::TlsContext;
 use crate::store::Stores;
 
 pub(crate) type Table = routing::Table<Arc<PeerQueue>, Arc<SubscriberQueue>>;
-
-/// One origin's windows, for all readers.
-pub(crate) type SharedWindows = Arc<Mutex<OriginWindows>>;
 
 /// What became of the mesh's messages here, each under its own name.
 #[derive(Debug, Default)]
@@ -56,6 +53,20 @@ pub(crate) struct MeshCounts {
     pub(crate) records: Mutex<Vec<Counter>>,
 }
 
+impl MeshCounts {
+    /// The counter of a message that went no further; one whose topic may not be is refused instead.
+    pub(crate) fn dropped(&self, dropped: Dropped) -> Option<&AtomicU64> {
+        match dropped {
+            Dropped::Returned => Some(&self.returned),
+            Dropped::UnknownOrigin => Some(&self.unknown_origin),
+            Dropped::Duplicate => Some(&self.duplicate),
+            Dropped::TooOld => Some(&self.too_old),
+            Dropped::LeftToHome => Some(&self.left_to_home),
+            Dropped::NoTopic => None,
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) me: EndpointId,
@@ -67,9 +78,7 @@ pub(crate) struct Shared {
     /// Turns true when the endpoint ends: listeners stop.
     pub(crate) stopping: watch::Sender<bool>,
     sequences: [AtomicU64; 4],
-    /// The windows of the origins that were heard. A reader keeps those that it uses: one that is
-    /// asked for here belongs to all readers.
-    windows: Mutex<HashMap<EndpointId, SharedWindows>>,
+    pub(crate) windows: SharedWindows,
     pub(crate) early: Early,
     pub(crate) echoes: Echoes,
     pub(crate) stores: Stores,
@@ -113,7 +122,7 @@ impl Shared {
             table_version: watch::Sender::new(0),
             stopping: watch::Sender::new(false),
             sequences: [const { AtomicU64::new(0) }; 4],
-            windows: Mutex::default(),
+            windows: SharedWindows::default(),
             early: Early::new(config.data_queue, config.overflow),
             echoes: Echoes::default(),
             stores: Stores::default(),
@@ -162,10 +171,16 @@ impl Shared {
         }
     }
 
-    /// The windows of an origin.
-    pub(crate) fn windows(&self, origin: EndpointId) -> SharedWindows {
-        let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(windows.entry(origin).or_default())
+    /// This endpoint as its readers' data plane sees it.
+    pub(crate) fn here<'t>(
+        &'t self,
+        table: &'t Table,
+    ) -> Here<'t, Arc<PeerQueue>, Arc<SubscriberQueue>> {
+        Here {
+            me: self.me,
+            table,
+            windows: &self.windows,
+        }
     }
 
     /// What became of the mesh's messages and records.
@@ -210,12 +225,6 @@ impl Shared {
         });
         let records = mesh.records.lock().unwrap_or_else(PoisonError::into_inner);
         named.chain(records.iter().cloned()).collect()
-    }
-
-    /// Forgets the windows of origins that nothing can be heard of any more.
-    pub(crate) fn keep_windows(&self, is_known: impl Fn(EndpointId) -> bool) {
-        let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
-        windows.retain(|origin, _| is_known(*origin));
     }
 
     /// Notes a TLS handshake; too many of them end the oldest. What is returned ends with this one.

@@ -2,15 +2,12 @@
 
 use std::collections::HashMap;
 
-use bytes::Bytes;
-
-use super::{BATCH, Decoder, Encoder, Fault, Frame, FrameError, read_class, read_id, shared};
+use super::{BATCH, Decoder, Encoder, Fault, FrameError, read_class, read_id};
 use super::{name, skip_fields};
+use crate::EndpointId;
 use crate::bytes::{Reader, put_string, put_varbyte, put_varint};
 use crate::frame;
-use crate::mesh::parcel::Parcel;
 use crate::message::{Class, Kind, MessageId};
-use crate::{EndpointId, Topic};
 
 /// The most origins with an alias, per direction of a link.
 pub const MAX_ALIASES: usize = 4096;
@@ -153,6 +150,21 @@ impl Encoder {
         put_head(&mut self.aliases, batch.class, head, out);
         put_varbyte(out, length);
     }
+
+    /// Appends a batch of one message.
+    pub fn put_message(
+        &mut self,
+        class: Class,
+        head: &Head<'_>,
+        payload: &[u8],
+        out: &mut Vec<u8>,
+    ) {
+        let mut batch = Self::begin_batch(class, out);
+        self.put_head(&mut batch, head, payload.len(), out);
+        out.extend_from_slice(payload);
+        head.put_tail(out);
+        batch.close(out);
+    }
 }
 
 impl OpenBatch {
@@ -214,28 +226,6 @@ pub(super) fn put_head(
     put_string(out, head.topic);
 }
 
-pub(super) fn write(
-    aliases: &mut SenderAliases,
-    class: Class,
-    parcels: &[Parcel],
-    out: &mut Vec<u8>,
-) {
-    out.extend_from_slice(&[class as u8, 0]);
-    put_varint(out, parcels.len() as u64);
-    for parcel in parcels {
-        let head = Head {
-            id: parcel.id,
-            hops: parcel.hops,
-            kind: parcel.kind,
-            topic: parcel.topic.as_bytes(),
-            guest: parcel.guest,
-        };
-        put_head(aliases, class, &head, out);
-        put_string(out, &parcel.payload);
-        head.put_tail(out);
-    }
-}
-
 impl SenderAliases {
     /// Appends the alias of an origin, and gives the place of its last sequence.
     fn write(&mut self, origin: EndpointId, class: Class, out: &mut Vec<u8>) -> &mut u64 {
@@ -284,17 +274,9 @@ impl ReceiverAliases {
 }
 
 impl Decoder {
-    /// The messages in a frame's payload, where they lie; `None` if the frame is no batch.
-    pub fn batch<'d, 'a>(
-        &'d mut self,
-        payload: &'a [u8],
-    ) -> Result<Option<Batch<'d, 'a>>, FrameError> {
-        let Some((&BATCH, body)) = payload.split_first() else {
-            return Ok(None);
-        };
-        Batch::new(&mut self.aliases, Reader::new(body))
-            .map(Some)
-            .ok_or(FrameError::Malformed(name(BATCH)))
+    /// The messages of a frame's payload behind its kind.
+    pub(super) fn batch<'d, 'a>(&'d mut self, body: &'a [u8]) -> Result<Batch<'d, 'a>, FrameError> {
+        Batch::new(&mut self.aliases, Reader::new(body)).ok_or(FrameError::Malformed(name(BATCH)))
     }
 }
 
@@ -382,29 +364,4 @@ impl<'a> Iterator for Batch<'_, 'a> {
         }
         Some(message.ok_or(malformed))
     }
-}
-
-pub(super) fn read(
-    aliases: &mut ReceiverAliases,
-    reader: &mut Reader<'_>,
-    whole: &Bytes,
-) -> Result<Frame, Fault> {
-    let mut batch = Batch::new(aliases, reader.clone()).ok_or(Fault::Malformed)?;
-    let class = batch.class;
-    let mut parcels = Vec::new();
-    while batch.left > 0 {
-        batch.left -= 1;
-        let message = batch.message().ok_or(Fault::Malformed)?;
-        parcels.push(Parcel {
-            id: message.id,
-            class,
-            hops: message.hops,
-            kind: message.kind,
-            topic: Topic::new(message.topic).map_err(|_| Fault::Malformed)?,
-            payload: shared(whole, message.payload),
-            guest: message.guest,
-        });
-    }
-    *reader = batch.reader;
-    Ok(Frame::Batch { class, parcels })
 }

@@ -173,40 +173,40 @@ fn decompress(head: &[u8], compressed: &[u8], limit: usize) -> Result<Vec<u8>, F
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
     use proptest::prelude::*;
 
-    use super::super::{Decoder, Encoder, Frame};
+    use super::super::{Decoder, Encoder, Frame, MeshMessage, OwnedFrame};
     use super::*;
-    use crate::mesh::parcel::Parcel;
+    use crate::EndpointId;
     use crate::message::{Kind, MessageId};
-    use crate::{EndpointId, Topic};
 
     const LIMIT: usize = 64 << 20;
 
-    fn batch(payloads: &[Vec<u8>]) -> Frame {
-        let parcels = payloads.iter().zip(1..).map(|(payload, sequence)| Parcel {
-            id: MessageId {
-                origin: EndpointId::from_random([7; 16]),
-                sequence,
-            },
+    fn batch(payloads: &[Vec<u8>]) -> OwnedFrame {
+        let messages = payloads
+            .iter()
+            .zip(1..)
+            .map(|(payload, sequence)| MeshMessage {
+                id: MessageId {
+                    origin: EndpointId::from_random([7; 16]),
+                    sequence,
+                },
+                hops: 16,
+                kind: Kind::Data,
+                topic: b"/t".to_vec(),
+                payload: payload.clone(),
+                guest: None,
+            });
+        OwnedFrame::Batch {
             class: Class::Event,
-            hops: 16,
-            kind: Kind::Data,
-            topic: Topic::new("/t").unwrap(),
-            payload: Bytes::from(payload.clone()),
-            guest: None,
-        });
-        Frame::Batch {
-            class: Class::Event,
-            parcels: parcels.collect(),
+            messages: messages.collect(),
         }
     }
 
     /// The payload of a batch, and of the same compressed, if that is worth it.
     fn both(payloads: &[Vec<u8>]) -> (Vec<u8>, Option<Vec<u8>>) {
         let mut plain = Vec::new();
-        Encoder::default().write(&batch(payloads), &mut plain);
+        batch(payloads).write(&mut Encoder::default(), &mut plain);
         let plain = plain.split_off(HEADER);
         let mut out = vec![9; 3];
         let worth = put_compressed_batch(Class::Event, &plain[3..], &mut Vec::new(), &mut out);
@@ -227,7 +227,8 @@ mod tests {
         assert_eq!(expand(&compressed, LIMIT), Ok(Some(plain.clone())));
         assert_eq!(expand(&plain, LIMIT), Ok(None));
         // Whoever does not expand it refuses it.
-        let read = Decoder::default().read(&compressed.into());
+        let mut decoder = Decoder::default();
+        let read = decoder.read(&compressed).and_then(Frame::into_owned);
         assert_eq!(read, Err(FrameError::Malformed("BATCH")));
     }
 
@@ -291,12 +292,15 @@ mod tests {
         let worth = put_compressed_part(Class::Bulk, place, true, &part, &mut scratch, &mut out);
         assert!(worth && out.len() < part.len() / 10);
         let compressed = &out[HEADER..];
-        assert!(Decoder::fragment(compressed).is_err());
+        assert!(Decoder::default().read(compressed).is_err());
         for fields in [&[][..], &[9, 2, 1, 2]] {
             let payload = [compressed, fields].concat();
             let expanded = expand(&payload, LIMIT).unwrap().unwrap();
             assert!(expanded.ends_with(fields));
-            let read = Decoder::fragment(&expanded).unwrap().unwrap();
+            let mut decoder = Decoder::default();
+            let Ok(Frame::Fragment(read)) = decoder.read(&expanded) else {
+                panic!("no part");
+            };
             assert_eq!((read.number, read.index, read.last), (300, 4, true));
             assert_eq!((read.class, read.bytes), (Class::Bulk, &part[..]));
         }

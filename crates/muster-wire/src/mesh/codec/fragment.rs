@@ -3,13 +3,9 @@
 //! The parts come between other batches, so a batch that is cut shares nothing with them: it has aliases of its
 //! own, and begins with none.
 
-use bytes::Bytes;
-
 use super::batch::{self, Batch, Head};
 use super::compression::COMPRESSED_PART;
-use super::{
-    Decoder, Encoder, FRAGMENT, Fault, Frame, FrameError, name, read_class, shared, skip_fields,
-};
+use super::{Decoder, Encoder, FRAGMENT, FrameError, read_class};
 use crate::bytes::{Reader, put_varbyte, put_varint};
 use crate::frame;
 use crate::message::Class;
@@ -75,23 +71,13 @@ impl Encoder {
 }
 
 impl Decoder {
-    /// The part in a frame's payload; `None` if the frame is no part.
-    pub fn fragment(payload: &[u8]) -> Result<Option<FragmentRef<'_>>, FrameError> {
-        let Some((&FRAGMENT, body)) = payload.split_first() else {
-            return Ok(None);
-        };
-        let mut reader = Reader::new(body);
-        let part = read_ref(&mut reader).filter(|_| skip_fields(&mut reader).is_ok());
-        part.map(Some).ok_or(FrameError::Malformed(name(FRAGMENT)))
-    }
-
     /// The messages of a batch that was cut and is whole again. The decoder must be new.
     pub fn cut_batch<'d, 'a>(&'d mut self, body: &'a [u8]) -> Result<Batch<'d, 'a>, FrameError> {
         Batch::new(&mut self.aliases, Reader::new(body)).ok_or(FrameError::Malformed("cut BATCH"))
     }
 }
 
-fn read_ref<'a>(reader: &mut Reader<'a>) -> Option<FragmentRef<'a>> {
+pub(super) fn read<'a>(reader: &mut Reader<'a>) -> Option<FragmentRef<'a>> {
     let class = read_class(reader)?;
     let (number, index) = (reader.varint()?, reader.varint()?);
     let flags = reader.u8()?;
@@ -105,16 +91,5 @@ fn read_ref<'a>(reader: &mut Reader<'a>) -> Option<FragmentRef<'a>> {
         index,
         last,
         bytes: reader.string()?,
-    })
-}
-
-pub(super) fn read(reader: &mut Reader<'_>, whole: &Bytes) -> Result<Frame, Fault> {
-    let part = read_ref(reader).ok_or(Fault::Malformed)?;
-    Ok(Frame::Fragment {
-        class: part.class,
-        number: part.number,
-        index: part.index,
-        last: part.last,
-        bytes: shared(whole, part.bytes),
     })
 }

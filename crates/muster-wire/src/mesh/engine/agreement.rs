@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Mesh;
 use crate::EndpointId;
-use crate::mesh::codec::Frame;
+use crate::mesh::codec::MeshFrame;
 use crate::mesh::tree::Tree;
 use crate::time::Mono;
 
@@ -115,7 +115,7 @@ impl Mesh {
             if self.identity.id < peer {
                 self.compare(peer, heard, false, now);
             } else {
-                self.send(peer, Frame::Digest(hash));
+                self.send(peer, MeshFrame::Digest(hash));
             }
         }
     }
@@ -123,12 +123,12 @@ impl Mesh {
     fn all_agree(&mut self, hash: u64, below: &[EndpointId], now: Mono) {
         if self.agreement.common.replace(hash) != Some(hash) {
             self.agreement.is_spoken_of = false;
-            self.send_all(below, Frame::Agreed(hash));
+            self.send_all(below, MeshFrame::Agreed(hash));
         }
         // Those that came in reach just now are in what all have.
         self.look_around(now);
         if self.membership.proves_all() {
-            #[cfg(test)]
+            #[cfg(feature = "simulation")]
             self.agreed.push(hash);
             self.look_around(now);
         }
@@ -164,16 +164,15 @@ impl Mesh {
             if said.asked.replace(hash) != Some(hash) {
                 self.send(
                     *child,
-                    Frame::Agree {
+                    MeshFrame::Agree {
                         is_answer: false,
                         hash,
                     },
                 );
             }
         }
-        #[cfg(test)]
-        let is_whole =
-            is_whole || self.sabotage == crate::mesh::simulation::Sabotage::HastyAgreement;
+        #[cfg(feature = "simulation")]
+        let is_whole = is_whole || self.sabotage == crate::mesh::Sabotage::HastyAgreement;
         if !is_whole {
             return;
         }
@@ -183,7 +182,7 @@ impl Mesh {
                 if self.agreement.said(above).agreed.replace(hash) != Some(hash) {
                     self.send(
                         above,
-                        Frame::Agree {
+                        MeshFrame::Agree {
                             is_answer: true,
                             hash,
                         },

@@ -8,22 +8,6 @@ use crate::mesh::database::Refusal;
 /// What happened so far; each under its own name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Messages handed to local subscribers.
-    pub delivered: u64,
-    /// Transmissions of messages to neighbours, own and relayed ones.
-    pub sent: u64,
-    /// Messages that had been here before.
-    pub duplicate: u64,
-    /// Messages below the window.
-    pub too_old: u64,
-    /// Own messages that came back.
-    pub returned: u64,
-    /// Messages of an origin that is not in the database.
-    pub unknown_origin: u64,
-    /// Messages that were not relayed because their hops were used up.
-    pub hops_exhausted: u64,
-    /// Messages that arrived behind later ones of their origin and class.
-    pub reordered: u64,
     /// Frames of an endpoint that is no neighbour.
     pub not_neighbour: u64,
     /// Transmissions of records to neighbours.
@@ -83,9 +67,7 @@ pub struct Sizes {
     pub endpoints: usize,
     /// Slots of the database, those at rest included.
     pub slots: usize,
-    /// Windows.
-    pub windows: usize,
-    /// Cached trees, topics and next hops.
+    /// Cached trees.
     pub cached: usize,
     /// Floods remembered.
     pub floods: usize,

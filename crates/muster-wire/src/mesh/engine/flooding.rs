@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::Mesh;
 use super::repair::cut;
 use crate::EndpointId;
-use crate::mesh::codec::Frame;
+use crate::mesh::codec::MeshFrame;
 use crate::mesh::database::{Applied, Refusal};
 use crate::mesh::hold_down::Change;
 use crate::mesh::record::{LinkChanges, LinkRecord, Record};
@@ -63,8 +63,8 @@ impl Mesh {
         self.floods += 1;
         let flood = (self.identity.id, self.floods);
         self.send_records(&targets, flood.0, Some(flood.1), records);
-        #[cfg(test)]
-        let targets = if self.sabotage == crate::mesh::simulation::Sabotage::NoBarrier {
+        #[cfg(feature = "simulation")]
+        let targets = if self.sabotage == crate::mesh::Sabotage::NoBarrier {
             Vec::new()
         } else {
             targets
@@ -202,7 +202,7 @@ impl Mesh {
         };
         for part in parts {
             self.counts.records_sent += (part.len() * targets.len()) as u64;
-            let frame = Frame::Records {
+            let frame = MeshFrame::Records {
                 root,
                 more: false,
                 flood,
@@ -258,7 +258,7 @@ impl Mesh {
             && (!is_new_flood || !self.barrier.has_seen((root, number)))
         {
             let flood = number;
-            self.send(from, Frame::JoinAcknowledged { root, flood });
+            self.send(from, MeshFrame::JoinAcknowledged { root, flood });
         }
     }
 
@@ -418,7 +418,7 @@ impl Mesh {
             self.hold_down.changed(Change::News, now);
         }
         if !wanted.is_empty() {
-            self.send(from, Frame::Want(wanted));
+            self.send(from, MeshFrame::Want(wanted));
         }
         news
     }

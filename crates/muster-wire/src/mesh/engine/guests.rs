@@ -2,18 +2,14 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-
-use super::{Decision, Mesh};
+use super::Mesh;
+use crate::EndpointId;
 use crate::filter::Filter;
 use crate::mesh::codec::MAX_GUESTS;
 use crate::mesh::guests::{Others, announceable};
 use crate::mesh::hold_down::Change;
-use crate::mesh::parcel::Parcel;
 use crate::mesh::record::{Guest, NodeRecord};
-use crate::message::{Class, Kind, MessageId};
 use crate::time::Mono;
-use crate::{EndpointId, Topic};
 
 impl Mesh {
     /// There is a peer of version 1, or it has changed its filter. Nobody who may be in the mesh, or wants
@@ -78,83 +74,6 @@ impl Mesh {
         let me = Arc::clone(me);
         if self.announced_guests(&me) != me.guests {
             self.hold_down.changed(Change::Loss, now);
-        }
-    }
-
-    /// A message came from a peer of version 1: for our subscribers, and if we are its home for the others.
-    pub fn receive_from_guest(
-        &mut self,
-        guest: EndpointId,
-        class: Class,
-        topic: Topic,
-        payload: Bytes,
-    ) {
-        let mut parcel = Parcel {
-            id: MessageId {
-                origin: guest,
-                sequence: 0,
-            },
-            class,
-            hops: self.config.hops,
-            kind: Kind::Data,
-            topic,
-            payload,
-            guest: Some(guest),
-        };
-        if self.routes().leaves_to_others(guest) {
-            return;
-        }
-        if self.filter.matches(parcel.topic.as_bytes()) {
-            self.decisions.push_back(Decision::Deliver(parcel.clone()));
-        }
-        if self.is_home_of(guest) {
-            parcel.id = self.next_id(class);
-            self.send_out(&parcel);
-        }
-    }
-
-    /// Hands a message of another endpoint to the guests that we are the home of, if they want it and do
-    /// not hear it directly. What comes from a guest is for no other guest.
-    pub(super) fn pass_to_guests(&mut self, origin: u32, parcel: &Parcel) {
-        if self.guests.is_empty() || parcel.guest.is_some() {
-            return;
-        }
-        let routes = self.routes();
-        let topic = parcel.topic.as_bytes();
-        let wanting = self.guests.iter().filter(|(_, it)| it.matches(topic));
-        let wanting: Vec<EndpointId> = wanting.map(|(guest, _)| *guest).collect();
-        for guest in wanting {
-            let is_heard = routes.has_guest(origin, guest);
-            #[cfg(test)]
-            let is_heard = is_heard && !self.sabotage.forgets_peers();
-            if self.is_home_of(guest) && !is_heard {
-                let parcel = parcel.clone();
-                self.decisions.push_back(Decision::PassOn { guest, parcel });
-            }
-        }
-    }
-
-    fn is_home_of(&mut self, guest: EndpointId) -> bool {
-        #[cfg(test)]
-        if self.sabotage.has_many_homes() {
-            return true;
-        }
-        self.routes().is_home_of(guest)
-    }
-
-    /// Hands a message of our own to all guests that want it.
-    pub(super) fn tell_guests(&mut self, parcel: &Parcel) {
-        if self.guests.is_empty() {
-            return;
-        }
-        let routes = self.routes();
-        for (guest, filter) in &self.guests {
-            if !routes.leaves_to_others(*guest) && filter.matches(parcel.topic.as_bytes()) {
-                self.decisions.push_back(Decision::PassOn {
-                    guest: *guest,
-                    parcel: parcel.clone(),
-                });
-            }
         }
     }
 }

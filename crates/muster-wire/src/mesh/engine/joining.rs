@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Mesh;
 use crate::EndpointId;
 use crate::mesh::barrier::Outcome;
-use crate::mesh::codec::Frame;
+use crate::mesh::codec::MeshFrame;
 use crate::mesh::hold_down::Change;
 use crate::time::Mono;
 
@@ -32,7 +32,7 @@ impl Mesh {
         });
         if let Some(peer) = chosen {
             self.sponsor = Some((peer, now));
-            self.send(peer, Frame::JoinRequest);
+            self.send(peer, MeshFrame::JoinRequest);
         }
     }
 
@@ -69,11 +69,11 @@ impl Mesh {
     pub(super) fn flood_over(&mut self, outcome: Outcome) {
         match outcome {
             Outcome::Acknowledge(to, (root, flood)) => {
-                self.send(to, Frame::JoinAcknowledged { root, flood });
+                self.send(to, MeshFrame::JoinAcknowledged { root, flood });
             }
             Outcome::Ready(joiners) => {
                 for joiner in joiners {
-                    self.send(joiner, Frame::JoinReady(joiner));
+                    self.send(joiner, MeshFrame::JoinReady(joiner));
                 }
             }
         }

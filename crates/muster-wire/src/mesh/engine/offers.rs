@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::Mesh;
 use super::repair::size;
 use crate::EndpointId;
-use crate::mesh::codec::Frame;
+use crate::mesh::codec::MeshFrame;
 use crate::mesh::record::{Record, Versions};
 use crate::time::Mono;
 
@@ -72,7 +72,7 @@ impl Mesh {
     pub(super) fn spread(&mut self, targets: &[EndpointId], root: EndpointId, records: &[Record]) {
         let bytes: usize = records.iter().map(size).sum();
         let offered = OFFERED;
-        #[cfg(test)]
+        #[cfg(feature = "simulation")]
         let offered = self.sabotage.offered_from(offered);
         if bytes < offered {
             return self.send_records(targets, root, None, records);
@@ -90,7 +90,7 @@ impl Mesh {
     ) {
         let bytes: usize = held.iter().map(size).sum();
         let offered = OFFERED;
-        #[cfg(test)]
+        #[cfg(feature = "simulation")]
         let offered = self.sabotage.offered_from(offered);
         if bytes < offered {
             records.extend(held);
@@ -116,7 +116,7 @@ impl Mesh {
             return;
         }
         self.counts.offers += targets.len() as u64;
-        self.send_all(targets, Frame::Offer { root, list });
+        self.send_all(targets, MeshFrame::Offer { root, list });
     }
 
     /// A neighbour offers records: what is missing here is taken up. What is here and waits to be flooded
@@ -128,8 +128,8 @@ impl Mesh {
         list: &[Versions],
         now: Mono,
     ) {
-        #[cfg(test)]
-        if self.sabotage == crate::mesh::simulation::Sabotage::BelievedOffers {
+        #[cfg(feature = "simulation")]
+        if self.sabotage == crate::mesh::Sabotage::BelievedOffers {
             self.believe(list, now);
         }
         let mut taken = Vec::new();
@@ -147,7 +147,7 @@ impl Mesh {
             }
         }
         if !taken.is_empty() {
-            self.send(from, Frame::Accept { root, ids: taken });
+            self.send(from, MeshFrame::Accept { root, ids: taken });
         }
         if waiting.is_empty() {
             return;
@@ -162,7 +162,7 @@ impl Mesh {
     }
 
     /// Takes versions for the records that have them: breaks a rule on purpose.
-    #[cfg(test)]
+    #[cfg(feature = "simulation")]
     fn believe(&mut self, list: &[Versions], now: Mono) {
         for there in list {
             for mut record in self.whole_records(there.id) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{Mesh, Neighbour};
 use crate::EndpointId;
-use crate::mesh::codec::{Frame, MAX_FILTER_BYTES};
+use crate::mesh::codec::{MAX_FILTER_BYTES, MeshFrame};
 use crate::mesh::record::{Record, Versions};
 use crate::time::Mono;
 
@@ -43,8 +43,8 @@ impl Mesh {
         if self.is_between_leaves(from) {
             return;
         }
-        #[cfg(test)]
-        if self.sabotage == crate::mesh::simulation::Sabotage::NoRepair && !is_new {
+        #[cfg(feature = "simulation")]
+        if self.sabotage == crate::mesh::Sabotage::NoRepair && !is_new {
             return;
         }
         let is_equal = hash == self.digest();
@@ -118,7 +118,7 @@ impl Mesh {
             neighbour.list_sent = Some(now);
             self.counts.repairs += 1;
             let list = self.versions();
-            self.send(peer, Frame::List(list));
+            self.send(peer, MeshFrame::List(list));
         }
     }
 
@@ -157,7 +157,7 @@ impl Mesh {
         }
         let is_synced = wanted.is_empty();
         if !is_synced {
-            self.send(from, Frame::Want(wanted));
+            self.send(from, MeshFrame::Want(wanted));
         }
         self.send_repair(from, &to_send);
         if let Some(neighbour) = self.neighbours.get_mut(&from)
@@ -192,7 +192,7 @@ impl Mesh {
 
     fn send_part(&mut self, to: EndpointId, more: bool, records: Vec<Record>) {
         self.counts.records_sent += records.len() as u64;
-        let frame = Frame::Records {
+        let frame = MeshFrame::Records {
             root: EndpointId::NIL,
             more,
             flood: None,
@@ -217,7 +217,7 @@ impl Mesh {
         {
             neighbour.is_greeted = true;
             let hash = self.digest();
-            self.send(peer, Frame::Digest(hash));
+            self.send(peer, MeshFrame::Digest(hash));
         }
     }
 

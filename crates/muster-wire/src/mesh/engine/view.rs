@@ -36,9 +36,8 @@ impl Mesh {
             self.hold_down.share_with(self.database.graph().relays());
             self.fetch_aside(now);
             self.last_change = now;
-            #[cfg(test)]
-            let before =
-                before.filter(|_| self.sabotage != crate::mesh::simulation::Sabotage::OneTree);
+            #[cfg(feature = "simulation")]
+            let before = before.filter(|_| self.sabotage != crate::mesh::Sabotage::OneTree);
             if let Some(graph) = before {
                 self.settled = Some(Settled { graph, since: now });
                 self.settlements += 1;
@@ -52,21 +51,23 @@ impl Mesh {
         result
     }
 
-    #[cfg(test)]
-    pub(in crate::mesh) fn is_settled(&self) -> bool {
+    /// Returns `true` if no older graph is kept beside the present one.
+    #[cfg(feature = "simulation")]
+    pub fn is_settled(&self) -> bool {
         self.settled.is_none()
     }
 
     /// The hashes that all were found to have since this was asked last.
-    #[cfg(test)]
-    pub(in crate::mesh) fn take_agreed(&mut self) -> Vec<u64> {
+    #[cfg(feature = "simulation")]
+    pub fn take_agreed(&mut self) -> Vec<u64> {
         std::mem::take(&mut self.agreed)
     }
 
-    #[cfg(test)]
-    pub(in crate::mesh) fn sabotage(&mut self, sabotage: crate::mesh::simulation::Sabotage) {
+    /// Breaks a rule from now on.
+    #[cfg(feature = "simulation")]
+    pub fn sabotage(&mut self, sabotage: crate::mesh::Sabotage) {
         self.sabotage = sabotage;
-        if sabotage == crate::mesh::simulation::Sabotage::NoTwoWayCheck {
+        if sabotage == crate::mesh::Sabotage::NoTwoWayCheck {
             self.database.ignore_two_way_check();
         }
     }

@@ -1,64 +1,24 @@
-//! One endpoint's places in the trees of many origins, kept and repaired.
+//! One endpoint's children in the trees of many origins, kept while the graph stands.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::search::Search;
-use super::{Branches, NONE, Tree, best, relays, repair};
+use super::{NONE, best, relays};
 use crate::mesh::graph::Graph;
 
-/// The trees kept; for one more another is given up.
+/// The origins whose children are kept; for one more another is given up.
 const MAX_TREES: usize = 1024;
 
-/// A tree as it was at a version of the graph.
-#[derive(Debug, Clone)]
-struct Kept {
-    version: u64,
-    tree: Arc<Tree>,
-    branches: Arc<Branches>,
-}
-
-/// The trees of one graph as one endpoint needs them. They follow the graph when they are asked for.
+/// One endpoint's children in the trees of a graph: where records are flooded.
 #[derive(Debug, Default)]
 pub(in crate::mesh) struct Trees {
-    kept: HashMap<u32, Kept>,
-    /// The children alone, of origins that flood records and may never publish, at a version.
+    /// With the version of the graph that they are of.
     children: HashMap<u32, (u64, Arc<[u32]>)>,
     search: Search,
 }
 
 impl Trees {
-    /// The place of `me` in the tree of `origin`.
-    pub(in crate::mesh) fn branches(
-        &mut self,
-        graph: &Graph,
-        origin: u32,
-        me: u32,
-    ) -> Arc<Branches> {
-        let version = graph.version();
-        if let Some(kept) = self.kept.get_mut(&origin) {
-            if kept.version == version {
-                return kept.branches.clone();
-            }
-            if let Some(changes) = graph.changes_since(kept.version)
-                && repair::repair(graph, changes, &mut kept.tree, &mut kept.branches, me)
-            {
-                kept.version = version;
-                return kept.branches.clone();
-            }
-        }
-        let tree = Tree::new(graph, origin);
-        let branches = Arc::new(tree.branches(graph, me));
-        let kept = Kept {
-            version,
-            tree: Arc::new(tree),
-            branches: branches.clone(),
-        };
-        make_room(&mut self.kept, origin);
-        self.kept.insert(origin, kept);
-        branches
-    }
-
     /// The children of `me` in the tree of `origin`.
     pub(in crate::mesh) fn children(&mut self, graph: &Graph, origin: u32, me: u32) -> Arc<[u32]> {
         let version = graph.version();
@@ -67,13 +27,7 @@ impl Trees {
         {
             return children.clone();
         }
-        let children: Arc<[u32]> = match self.kept.get(&origin) {
-            Some(kept) if kept.version == version => {
-                let children = kept.branches.children.iter();
-                children.map(|(child, _)| *child).collect()
-            }
-            _ => self.search_children(graph, origin, me).into(),
-        };
+        let children: Arc<[u32]> = self.search_children(graph, origin, me).into();
         make_room(&mut self.children, origin);
         self.children.insert(origin, (version, children.clone()));
         children
@@ -101,17 +55,16 @@ impl Trees {
             .collect()
     }
 
-    /// The same for a snapshot of the graph, which may be older.
+    /// Returns the children for a snapshot of the graph, which may be older.
     pub(in crate::mesh) fn snapshot(&self) -> Self {
         Self {
-            kept: self.kept.clone(),
             children: self.children.clone(),
             search: Search::default(),
         }
     }
 
     pub(in crate::mesh) fn len(&self) -> usize {
-        self.kept.len() + self.children.len()
+        self.children.len()
     }
 }
 

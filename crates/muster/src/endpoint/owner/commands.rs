@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use muster_wire::mesh::codec::Frame;
+use muster_wire::mesh::codec::MeshFrame;
 use muster_wire::peering::{ConnectionId, HandshakeError, Offer};
 use muster_wire::{EndpointId, Filter};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
@@ -59,7 +59,7 @@ pub(crate) enum Command {
 #[derive(Debug)]
 pub(crate) struct MeshFrames {
     pub(super) peer: EndpointId,
-    pub(super) frames: Vec<Frame>,
+    pub(super) frames: Vec<MeshFrame>,
     /// The answer comes when the routing table knows what the frames say: what follows them may need that.
     pub(super) done: oneshot::Sender<()>,
 }
@@ -151,7 +151,7 @@ impl OwnerHandle {
     }
 
     /// Gives frames of the mesh to the owner, and waits until the routing table knows what they say.
-    pub(crate) async fn mesh_frames(&self, peer: EndpointId, frames: Vec<Frame>) {
+    pub(crate) async fn mesh_frames(&self, peer: EndpointId, frames: Vec<MeshFrame>) {
         let (done, answer) = oneshot::channel();
         let frames = MeshFrames { peer, frames, done };
         if self.frames.send(frames).await.is_ok() {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use muster_wire::EndpointId;
-use muster_wire::mesh::codec::Frame;
+use muster_wire::mesh::codec::MeshFrame;
 use muster_wire::mesh::{Config, Decision, Identity, Mesh, Reason, Routes};
 use muster_wire::peering::Protocol;
 
@@ -92,7 +92,7 @@ impl Owner {
         }
         let mut announced = false;
         // What is flooded is encoded once for all neighbours, whose queues share it.
-        let mut last: Option<(Arc<Frame>, Bytes)> = None;
+        let mut last: Option<(Arc<MeshFrame>, Bytes)> = None;
         while let Some(decision) = self.mesh.mesh.poll() {
             match decision {
                 Decision::Send { to, frame } => {
@@ -101,13 +101,11 @@ impl Owner {
                     };
                     let same = last.take_if(|(known, _)| Arc::ptr_eq(known, &frame));
                     let (_, bytes) = last.insert(same.unwrap_or_else(|| {
-                        let bytes = encoded(&frame);
+                        let bytes = encoded(|out| frame.write(out));
                         (frame, bytes)
                     }));
                     peer.queue.push_mesh_encoded(bytes.clone());
                 }
-                // Readers deliver.
-                Decision::Deliver(_) | Decision::PassOn { .. } => {}
                 Decision::Disconnect { peer, reason } => {
                     let silent = self.shared.config.heartbeat.timeout;
                     let reason = match reason {

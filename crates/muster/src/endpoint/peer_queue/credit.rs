@@ -4,7 +4,7 @@ use std::task::{Context, Poll};
 
 use muster_wire::Class;
 use muster_wire::credit::SHARING;
-use muster_wire::mesh::codec::Frame;
+use muster_wire::mesh::codec::LinkFrame;
 
 use super::{EndReason, PeerQueue, State, encoded, wake};
 
@@ -36,7 +36,8 @@ impl PeerQueue {
         };
         // One for each quarter of a window that has come: their number is bounded by what the peer reads. One
         // that found no room would end the peering like any other frame.
-        if !self.push_frame(state, encoded(&Frame::Credit { class, bytes }), false) {
+        let frame = LinkFrame::Credit { class, bytes };
+        if !self.push_frame(state, encoded(|out| frame.write(out)), false) {
             let full = EndReason::Lost("control queue is full".to_owned());
             self.end_locked(state, full);
         }

@@ -1,43 +1,25 @@
 //! The read side of a peering of version 2: what the mesh's messages are for, and where they go on.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError};
 
 use bytes::{Bytes, BytesMut};
+use muster_data::Limits;
 use muster_wire::counters::DropCause;
 use muster_wire::credit;
 use muster_wire::frame::{self, HEADER, Next};
-use muster_wire::mesh::codec::{self, Batch, Decoder, FragmentRef, Frame, FrameError, MessageRef};
-use muster_wire::mesh::{Verdict, addressed};
-use muster_wire::peering::Protocol;
-use muster_wire::routing::HopCache;
-use muster_wire::{Class, EndpointId, Kind, Topic};
+use muster_wire::mesh::codec::{
+    self, Batch, Decoder, FragmentRef, Frame, FrameError, LinkFrame, MeshFrame, MessageRef,
+};
+use muster_wire::mesh::data::Guests;
+use muster_wire::{Class, EndpointId, Kind};
 use tokio::io::AsyncRead;
 
-use super::pending::{Lying, Source, Way};
-use super::{PeerCounts, Reader, Relay, Shared, Table};
+use super::pending::{Brought, Lying, Onward, Source, Way};
+use super::refusals::Refusals;
+use super::{PeerCounts, Reader, Shared, Table};
 use crate::endpoint::owner::Command;
-use crate::endpoint::peer_queue::EndReason;
-use crate::endpoint::shared::SharedWindows;
-
-/// What a link's reader knows of the messages that come by it.
-#[derive(Debug, Default)]
-pub(super) struct MeshIntake {
-    decoder: Decoder,
-    /// By alias.
-    origins: Vec<Option<Origin>>,
-    pub(super) hops: HopCache,
-}
-
-/// An origin of messages.
-#[derive(Debug, Clone)]
-struct Origin {
-    id: EndpointId,
-    /// The table that the rest is of.
-    version: u64,
-    /// Its slot in the mesh, and its windows; nothing if the mesh does not know it.
-    known: Option<(u32, SharedWindows)>,
-}
+use crate::endpoint::peer_queue::{EndReason, PeerQueue};
 
 /// The most frames that the owner is given at once.
 const AT_ONCE: usize = 64;
@@ -45,7 +27,7 @@ const AT_ONCE: usize = 64;
 /// What ends the processing of frames before their end.
 enum Stop {
     /// The owner has to deal with these frames before what follows them.
-    Owner(Vec<Frame>),
+    Owner(Vec<MeshFrame>),
     /// A batch that came in parts is whole.
     Whole(Bytes),
     /// A batch was compressed: its payload as it was before.
@@ -62,9 +44,9 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             let table = self.shared.table.load_full();
             // Both are used while the rest of the reader is.
             let mut buffer = std::mem::take(&mut self.buffer);
-            let mut decoder = std::mem::take(&mut self.mesh.decoder);
+            let mut decoder = std::mem::take(&mut self.decoder);
             let (end, outcome) = self.frames(&table, &buffer, &mut decoder);
-            self.mesh.decoder = decoder;
+            self.decoder = decoder;
             std::mem::swap(&mut self.buffer, &mut buffer);
             if end > 0 {
                 PeerCounts::add(&self.queue.counts.bytes_in, end as u64);
@@ -115,7 +97,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
                     break Err(Stop::Owner(for_owner));
                 }
                 Ok(Next::Needs(needed)) => break Ok(needed),
-                Err(error) => break Err(lost(&error)),
+                Err(error) => break Err(Stop::End(EndReason::Lost(error.to_string()))),
             };
             let payload = &buffer[at + HEADER..at + HEADER + length];
             let is_next = !for_owner.is_empty() && comes_behind(payload);
@@ -140,45 +122,40 @@ impl<R: AsyncRead + Unpin> Reader<R> {
                 Some(part) => part,
                 None => payload,
             };
-            let batch = match decoder.batch(payload) {
-                Ok(batch) => batch,
-                Err(error) => break Err(lost(&error)),
-            };
-            if let Some(batch) = batch {
-                let (came, malformed) = self.batch(&shared, table, batch, buffer);
-                messages += came;
-                if let Some(error) = malformed {
-                    break Err(lost(&error));
+            match decoder.read(payload) {
+                Ok(Frame::Batch(batch)) => {
+                    let (came, malformed) = self.batch(&shared, table, batch, buffer);
+                    messages += came;
+                    if let Some(error) = malformed {
+                        break Err(lost(&error));
+                    }
                 }
-                continue;
-            }
-            match Decoder::fragment(payload).map(|part| part.map(|part| self.part(&part, limit))) {
-                Ok(None) => {}
-                Ok(Some(None)) => continue,
-                Ok(Some(Some(body))) => break Err(Stop::Whole(body)),
-                Err(error) => break Err(lost(&error)),
-            }
-            let frame = match decoder.read(&Bytes::copy_from_slice(payload)) {
-                Ok(Some(frame)) => frame,
-                Ok(None) => continue,
+                Ok(Frame::Fragment(part)) => {
+                    if let Some(body) = self.part(&part, limit) {
+                        break Err(Stop::Whole(body));
+                    }
+                }
+                Ok(Frame::Link(LinkFrame::Echo {
+                    is_answer: true,
+                    token,
+                })) => self.queue.echoed(token),
+                Ok(Frame::Link(LinkFrame::Echo { token, .. })) => {
+                    self.queue.push_link(&LinkFrame::Echo {
+                        is_answer: true,
+                        token,
+                    });
+                }
+                Ok(Frame::Link(LinkFrame::Credit { class, bytes })) => {
+                    self.queue.credit_came(class, bytes);
+                }
+                Ok(Frame::Link(LinkFrame::Goodbye { .. })) => break Err(Stop::Goodbye),
+                Ok(Frame::Mesh(frame)) => for_owner.push(frame),
+                Ok(Frame::Unknown) => {}
                 Err(_) if !for_owner.is_empty() => {
                     at -= HEADER + length;
                     break Err(Stop::Owner(for_owner));
                 }
                 Err(error) => break Err(lost(&error)),
-            };
-            match frame {
-                Frame::Echo {
-                    is_answer: true,
-                    token,
-                } => self.queue.echoed(token),
-                Frame::Echo { token, .. } => self.queue.push_mesh(&Frame::Echo {
-                    is_answer: true,
-                    token,
-                }),
-                Frame::Credit { class, bytes } => self.queue.credit_came(class, bytes),
-                Frame::Goodbye { .. } => break Err(Stop::Goodbye),
-                frame => for_owner.push(frame),
             }
         };
         if at > 0 {
@@ -225,15 +202,19 @@ impl<R: AsyncRead + Unpin> Reader<R> {
     /// A batch that came in parts is whole.
     fn whole(&mut self, table: &Table, body: &Bytes) -> Result<(), EndReason> {
         let mut decoder = Decoder::default();
-        let batch = decoder.cut_batch(body).map(Some);
+        let batch = decoder.cut_batch(body).map_err(|error| ended(&error))?;
         self.lying(table, body, batch)
     }
 
     /// A batch was compressed.
     fn expanded(&mut self, table: &Table, payload: &Bytes) -> Result<(), EndReason> {
-        let mut decoder = std::mem::take(&mut self.mesh.decoder);
-        let outcome = self.lying(table, payload, decoder.batch(payload));
-        self.mesh.decoder = decoder;
+        let mut decoder = std::mem::take(&mut self.decoder);
+        let outcome = match decoder.read(payload) {
+            Ok(Frame::Batch(batch)) => self.lying(table, payload, batch),
+            Ok(_) => Ok(()),
+            Err(error) => Err(ended(&error)),
+        };
+        self.decoder = decoder;
         outcome
     }
 
@@ -242,21 +223,17 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         &mut self,
         table: &Table,
         bytes: &Bytes,
-        batch: Result<Option<Batch<'_, '_>>, FrameError>,
+        batch: Batch<'_, '_>,
     ) -> Result<(), EndReason> {
         let shared = Arc::clone(&self.shared);
-        let lost = |error: FrameError| EndReason::Lost(error.to_string());
-        let Some(batch) = batch.map_err(lost)? else {
-            return Ok(());
-        };
         let (messages, malformed) = self.batch(&shared, table, batch, bytes);
         PeerCounts::add(&self.queue.counts.messages_in, messages);
         self.distribute(table, bytes, bytes.len());
         self.settle(table.peers().len());
-        malformed.map_or(Ok(()), |error| Err(lost(error)))
+        malformed.map_or(Ok(()), |error| Err(ended(&error)))
     }
 
-    /// A message has come: for subscribers here, for others, or not at all.
+    /// A message has come: for whoever is here, for others, or not at all.
     fn message(
         &mut self,
         shared: &Shared,
@@ -265,169 +242,123 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         message: MessageRef<'_>,
         start: usize,
     ) {
-        if message.id.origin == shared.me {
-            return count(&shared.mesh.returned);
-        }
-        let Some(slot) = self.is_new(shared, table, class, &message) else {
-            return;
-        };
-        let Some(position) = self.routes.find(table, message.topic) else {
-            return self.refuse(DropCause::Malformed, "a topic that may not be", "");
-        };
-        let length = message.payload.len();
-        self.take(table, (slot, class), position, &message, start);
-        if !table.mesh().is_some_and(|routes| routes.relays()) {
-            return;
-        }
-        let guest = message.guest;
-        let hops = self
-            .mesh
-            .hops
-            .find(table, &self.routes, slot, position, guest);
-        let Some((topic, _)) = self.routes.get(position).filter(|_| !hops.is_empty()) else {
-            return;
-        };
-        for hop in hops.iter() {
-            let Some(peer) = table.peer(*hop) else {
-                continue;
-            };
-            if peer.id == self.queue.info.id || peer.id == message.id.origin {
-                continue;
+        let here = shared.here(table);
+        let neighbour = self.queue.info.id;
+        let passage = match self.ingress.receive(&here, neighbour, class, &message) {
+            Ok(passage) => passage,
+            Err(dropped) => {
+                match shared.mesh.dropped(dropped) {
+                    Some(counter) => count(counter),
+                    None => self.refusals.refuse(
+                        DropCause::Malformed,
+                        "a topic that may not be",
+                        message.topic,
+                    ),
+                }
+                return;
             }
-            if message.hops <= 1 {
-                return count(&shared.mesh.hops_exhausted);
+        };
+        if passage.is_late {
+            count(&shared.mesh.reordered);
+        }
+        let lying = Lying {
+            topic: passage.topic,
+            start,
+            length: message.payload.len(),
+        };
+        let is_here = passage.is_addressed || !passage.subscribers.is_empty();
+        if is_here || !passage.guests.is_empty() {
+            let (brought, refusals) = (&mut self.brought, &mut self.refusals);
+            if passage.is_addressed {
+                take_addressed(shared, refusals, &message);
+            } else if is_valid(&self.limits, &message) {
+                let from = message.guest.unwrap_or(message.id.origin);
+                match message.kind {
+                    Kind::Command if is_here => take_command(shared, refusals, from, &message),
+                    Kind::Command => {}
+                    Kind::Data => {
+                        let id = Some(message.id);
+                        let source = Source { from, class, id };
+                        brought.deliver(table, source, lying, passage.subscribers);
+                    }
+                }
+                pass_to_guests(brought, shared, &message, lying, passage.guests);
+            } else {
+                let (cause, what) = (DropCause::Malformed, "malformed value");
+                self.refusals.refuse(cause, what, message.topic);
             }
+        }
+        if passage.is_exhausted {
+            count(&shared.mesh.hops_exhausted);
+        }
+        let onward = Onward {
+            id: message.id,
+            hops: message.hops.saturating_sub(1),
+            kind: message.kind,
+        };
+        for (position, peer) in passage.next_hops {
             count(&shared.mesh.relayed);
             let way = Way {
-                peer: *hop,
+                peer: position,
                 class,
-                guest,
+                guest: message.guest,
             };
-            let lying = Lying {
-                topic,
-                start,
-                length,
-                id: message.id,
-                hops: message.hops - 1,
-                kind: message.kind,
-            };
-            Relay::note(&mut self.relays, way, lying, peer.handle.limits(class));
+            let limits = peer.handle.limits(class);
+            self.brought.relay(way, lying, onward, limits);
         }
     }
+}
 
-    /// Takes a message for whoever is here: subscribers, and peers of version 1 at home.
-    fn take(
-        &mut self,
-        table: &Table,
-        (origin, class): (u32, Class),
-        position: usize,
-        message: &MessageRef<'_>,
-        start: usize,
-    ) {
-        if let Some(id) = addressed(message.topic) {
-            match message.kind {
-                _ if id != self.shared.me => {}
-                Kind::Command => self.command(message.id.origin, message),
-                Kind::Data => self.shared.addressed(message.id.origin, message.payload),
-            }
-            return;
-        }
-        let Some((_, route)) = self.routes.get(position) else {
-            return;
+/// A message has come that is addressed to this endpoint.
+fn take_addressed(shared: &Shared, refusals: &mut Refusals, message: &MessageRef<'_>) {
+    match message.kind {
+        Kind::Command => take_command(shared, refusals, message.id.origin, message),
+        Kind::Data => shared.addressed(message.id.origin, message.payload),
+    }
+}
+
+/// A command has come for a store that is here.
+fn take_command(
+    shared: &Shared,
+    refusals: &mut Refusals,
+    from: EndpointId,
+    message: &MessageRef<'_>,
+) {
+    let stores = &shared.stores;
+    if let Err((cause, what)) = stores.receive(from, message.topic, message.payload) {
+        refusals.refuse(cause, what, message.topic);
+    }
+}
+
+/// Hands a message to the peers of version 1 that have their home here and want it.
+fn pass_to_guests(
+    brought: &mut Brought,
+    shared: &Shared,
+    message: &MessageRef<'_>,
+    lying: Lying<'_>,
+    guests: Guests<'_, Arc<PeerQueue>>,
+) {
+    // They have one queue for all classes.
+    let class = Class::Event;
+    let onward = Onward {
+        id: message.id,
+        hops: message.hops,
+        kind: message.kind,
+    };
+    for (position, peer) in guests {
+        count(&shared.mesh.to_version_1);
+        let way = Way {
+            peer: position,
+            class,
+            guest: None,
         };
-        // What a peer of ours has published has come from itself, and nobody speaks for an endpoint.
-        let is_heard = message.guest.is_some_and(|guest| {
-            let routes = table.mesh();
-            is_direct(table, guest) || routes.is_some_and(|routes| routes.slot(guest).is_some())
-        });
-        let is_here = !route.subscribers.is_empty() && !is_heard;
-        let is_for_guests = !route.guests.is_empty() && message.guest.is_none();
-        if !(is_here || is_for_guests) || !self.is_valid(message) {
-            return;
-        }
-        if is_here {
-            let from = message.guest.unwrap_or(message.id.origin);
-            match message.kind {
-                Kind::Command => self.command(from, message),
-                Kind::Data => {
-                    let id = Some(message.id);
-                    let source = Source { from, class, id };
-                    self.deliver(table, source, position, start, message.payload.len());
-                }
-            }
-        }
-        if is_for_guests {
-            self.pass_to_guests(table, origin, position, message, start);
-        }
+        brought.relay(way, lying, onward, peer.handle.limits(class));
     }
+}
 
-    /// The origin's slot, if the message has not been here before.
-    fn is_new(
-        &mut self,
-        shared: &Shared,
-        table: &Table,
-        class: Class,
-        message: &MessageRef<'_>,
-    ) -> Option<u32> {
-        let origins = &mut self.mesh.origins;
-        if message.alias >= origins.len() {
-            origins.resize(message.alias + 1, None);
-        }
-        let id = message.id.origin;
-        let origin = &mut origins[message.alias];
-        // The last place is shared by all that have no alias.
-        let is_known = |origin: &Origin| origin.id == id && origin.version == table.version();
-        if !origin.as_ref().is_some_and(is_known) {
-            *origin = None;
-        }
-        let origin = origin.get_or_insert_with(|| Origin {
-            id,
-            version: table.version(),
-            known: table
-                .mesh()
-                .and_then(|routes| routes.slot(id))
-                .map(|slot| (slot, shared.windows(id))),
-        });
-        let Some((slot, windows)) = &origin.known else {
-            count(&shared.mesh.unknown_origin);
-            return None;
-        };
-        let mut windows = windows.lock().unwrap_or_else(PoisonError::into_inner);
-        match windows.check(class, message.id.sequence) {
-            Verdict::New => {}
-            Verdict::Late => count(&shared.mesh.reordered),
-            Verdict::Duplicate => {
-                count(&shared.mesh.duplicate);
-                return None;
-            }
-            Verdict::TooOld => {
-                count(&shared.mesh.too_old);
-                return None;
-            }
-        }
-        Some(*slot)
-    }
-
-    /// Whether a message may be given to somebody.
-    fn is_valid(&mut self, message: &MessageRef<'_>) -> bool {
-        let is_valid = message.kind == Kind::Command
-            || muster_data::validate(message.payload, &self.limits).is_ok();
-        if !is_valid {
-            let label = Topic::new(message.topic).map(|topic| topic.normalized());
-            let label = label.unwrap_or_default();
-            self.refuse(DropCause::Malformed, "malformed value", &label);
-        }
-        is_valid
-    }
-
-    /// A command has come for a store that is here.
-    fn command(&mut self, from: EndpointId, message: &MessageRef<'_>) {
-        let stores = &self.shared.stores;
-        if let Err((cause, what)) = stores.receive(from, message.topic, message.payload) {
-            let label = Topic::new(message.topic).map(|topic| topic.normalized());
-            self.refuse(cause, what, &label.unwrap_or_default());
-        }
-    }
+/// Whether a message may be given to somebody.
+fn is_valid(limits: &Limits, message: &MessageRef<'_>) -> bool {
+    message.kind == Kind::Command || muster_data::validate(message.payload, limits).is_ok()
 }
 
 /// Whether a frame must not be looked at before the owner has dealt with those before it: messages need
@@ -436,14 +367,12 @@ fn comes_behind(payload: &[u8]) -> bool {
     codec::is_batch(payload) || codec::is_fragment(payload) || codec::is_goodbye(payload)
 }
 
-fn lost(error: &impl ToString) -> Stop {
-    Stop::End(EndReason::Lost(error.to_string()))
+fn lost(error: &FrameError) -> Stop {
+    Stop::End(ended(error))
 }
 
-/// Whether an endpoint is a peer of version 1 that messages are exchanged with.
-fn is_direct(table: &Table, id: EndpointId) -> bool {
-    let entry = table.entry(id);
-    entry.is_some_and(|peer| peer.protocol == Protocol::V1) && !table.leaves_to_others(id)
+fn ended(error: &FrameError) -> EndReason {
+    EndReason::Lost(error.to_string())
 }
 
 pub(super) fn count(counter: &AtomicU64) {

@@ -7,6 +7,7 @@ use muster_wire::{Class, EndpointId, Kind, MESSAGE_OVERHEAD, MessageId, QueueLim
 use super::credit::Classes;
 use crate::endpoint::in_order::Place;
 use crate::endpoint::outgoing::{Relayed, RelayedEntry};
+use crate::endpoint::shared::Table;
 use crate::endpoint::subscriber::{Batch, BatchEntry};
 
 /// A batch that is under this part of its read buffer is copied out of it, so that a few queued
@@ -67,7 +68,7 @@ pub(super) struct Pending {
 }
 
 impl Pending {
-    pub(super) fn new(subscriber: u32, from: EndpointId, is_in_order: bool) -> Self {
+    fn new(subscriber: u32, from: EndpointId, is_in_order: bool) -> Self {
         Self {
             subscriber,
             from,
@@ -80,17 +81,17 @@ impl Pending {
         }
     }
 
-    pub(super) fn add(&mut self, source: Source, topic: &Topic, offset: usize, length: usize) {
-        self.bytes += length;
+    fn add(&mut self, source: Source, message: Lying<'_>) {
+        self.bytes += message.length;
         self.classes.add(source.class);
         if let Some(id) = source.id.filter(|_| self.is_in_order) {
             let class = source.class;
             self.places.push(Place { id, class });
         }
         self.entries.push(BatchEntry {
-            topic: self.topics.note(topic),
-            start: narrow(offset),
-            length: narrow(length),
+            topic: self.topics.note(message.topic),
+            start: narrow(message.start),
+            length: narrow(message.length),
         });
     }
 
@@ -109,6 +110,60 @@ impl Pending {
     }
 }
 
+/// What one read brought: for subscribers here, and for the peers that it goes on to.
+#[derive(Default)]
+pub(super) struct Brought {
+    pub(super) pending: Vec<Pending>,
+    pub(super) relays: Vec<Relay>,
+}
+
+impl Brought {
+    pub(super) fn is_empty(&self) -> bool {
+        self.pending.is_empty() && self.relays.is_empty()
+    }
+
+    /// Notes a message for the subscribers at some positions of the table.
+    pub(super) fn deliver(
+        &mut self,
+        table: &Table,
+        source: Source,
+        message: Lying<'_>,
+        subscribers: &[u32],
+    ) {
+        for subscriber in subscribers {
+            let known = self.pending.iter().rposition(|pending| {
+                pending.subscriber == *subscriber && pending.from == source.from
+            });
+            let at = known.unwrap_or_else(|| {
+                let handle = table.subscriber(*subscriber);
+                let is_in_order = handle.is_some_and(|subscriber| subscriber.is_in_order);
+                self.pending
+                    .push(Pending::new(*subscriber, source.from, is_in_order));
+                self.pending.len() - 1
+            });
+            self.pending[at].add(source, message);
+        }
+    }
+
+    /// Notes a message that goes on by a way, into a queue of these limits: what a full queue drops at once
+    /// is never more than it may hold.
+    pub(super) fn relay(
+        &mut self,
+        way: Way,
+        message: Lying<'_>,
+        onward: Onward,
+        limits: QueueLimits,
+    ) {
+        let has_room = |relay: &Relay| relay.way == way && relay.has_room(message.length, limits);
+        let known = self.relays.iter().rposition(has_room);
+        let at = known.unwrap_or_else(|| {
+            self.relays.push(Relay::new(way));
+            self.relays.len() - 1
+        });
+        self.relays[at].add(message, onward);
+    }
+}
+
 /// What the relayed messages cost a queue besides their bytes.
 fn bookkeeping(entries: usize) -> usize {
     entries * size_of::<RelayedEntry>() + MESSAGE_OVERHEAD
@@ -124,12 +179,17 @@ pub(super) struct Way {
     pub(super) guest: Option<EndpointId>,
 }
 
-/// A message that goes on, where it lies in the read buffer.
+/// A message where it lies in the read buffer.
 #[derive(Clone, Copy)]
 pub(super) struct Lying<'t> {
     pub(super) topic: &'t Topic,
     pub(super) start: usize,
     pub(super) length: usize,
+}
+
+/// What a message that goes on says of itself.
+#[derive(Clone, Copy)]
+pub(super) struct Onward {
     pub(super) id: MessageId,
     /// The links that it may still cross, the next one included.
     pub(super) hops: u8,
@@ -156,18 +216,6 @@ impl Relay {
         }
     }
 
-    /// Notes a message that goes on by a way, into a queue of these limits: what a full queue drops at once
-    /// is never more than it may hold.
-    pub(super) fn note(relays: &mut Vec<Self>, way: Way, message: Lying<'_>, limits: QueueLimits) {
-        let has_room = |relay: &Self| relay.way == way && relay.has_room(message.length, limits);
-        let known = relays.iter().rposition(has_room);
-        let at = known.unwrap_or_else(|| {
-            relays.push(Self::new(way));
-            relays.len() - 1
-        });
-        relays[at].add(message);
-    }
-
     /// Whether one more message of `length` bytes leaves a queue of these limits able to take them all.
     fn has_room(&self, length: usize, limits: QueueLimits) -> bool {
         let entries = self.entries.len() + 1;
@@ -175,16 +223,16 @@ impl Relay {
             && bookkeeping(entries) + self.bytes + length <= limits.bytes
     }
 
-    fn add(&mut self, message: Lying<'_>) {
+    fn add(&mut self, message: Lying<'_>, onward: Onward) {
         self.bytes += message.length;
         self.cost += credit::cost(message.topic.as_bytes(), message.length);
         self.entries.push(RelayedEntry {
             topic: self.topics.note(message.topic),
             start: narrow(message.start),
             length: narrow(message.length),
-            id: message.id,
-            hops: message.hops,
-            kind: message.kind,
+            id: onward.id,
+            hops: onward.hops,
+            kind: onward.kind,
         });
     }
 

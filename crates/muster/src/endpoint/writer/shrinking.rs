@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use muster_wire::Class;
 use muster_wire::frame::HEADER;
-use muster_wire::mesh::Worth;
+use muster_wire::mesh::CompressionBackoff;
 use muster_wire::mesh::codec::{LEAST, MOST, put_compressed_batch, put_compressed_part};
 
 use super::cuts::Part;
@@ -19,7 +19,7 @@ const KEPT: usize = 256 << 10;
 #[derive(Debug, Default)]
 pub(super) struct Shrinking {
     /// By class: what one sends may be compressed already, such as files, and what another sends not.
-    worth: [Worth; 4],
+    worth: [CompressionBackoff; 4],
     /// What is to be compressed, in one piece.
     whole: Vec<u8>,
     scratch: Vec<u8>,

@@ -12,14 +12,14 @@ const MOST: u16 = 256;
 
 /// Whether to try to compress what is sent next of one class of traffic on one link.
 #[derive(Debug, Clone, Default)]
-pub struct Worth {
+pub struct CompressionBackoff {
     in_vain: u8,
     /// What is passed over after each attempt now.
     pause: u16,
     left: u16,
 }
 
-impl Worth {
+impl CompressionBackoff {
     /// Whether to try it with the next one.
     pub fn is_due(&mut self) -> bool {
         if self.left == 0 {
@@ -49,7 +49,7 @@ mod tests {
 
     #[test]
     fn what_saves_nothing_is_tried_ever_more_rarely_until_it_saves() {
-        let mut worth = Worth::default();
+        let mut worth = CompressionBackoff::default();
         let mut tried = Vec::new();
         for number in 0..2000 {
             if worth.is_due() {

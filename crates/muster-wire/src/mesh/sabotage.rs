@@ -1,24 +1,8 @@
-//! Many endpoints in one thread, in simulated time, from one seed: links with delays that fail, hang
-//! and heal, endpoints that restart, messages under way all the time. The rules are checked after
-//! every step; a run that breaks one prints the line that brings it again.
-//!
-//! `MESH_SEEDS=1000` runs more seeds of small graphs, `MESH_SIZE=250` and `MESH_LARGE_SEEDS=5` larger
-//! graphs and more of them. A thousand endpoints are a test of their own, for a release build:
-//! `cargo test --release -p muster-wire a_thousand_endpoints -- --ignored --nocapture`.
-
-mod graphs;
-mod guests;
-mod layout;
-mod ledger;
-mod network;
-mod oracle;
-mod random;
-mod scenario;
-mod tests;
+//! Rules of the mesh that a simulation breaks on purpose, to see that it notices.
 
 /// A rule to break on purpose, to see that the simulator notices.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Sabotage {
+pub enum Sabotage {
     /// None.
     #[default]
     Nothing,
@@ -55,5 +39,23 @@ impl Sabotage {
             Self::OffersAll | Self::BelievedOffers => 1,
             _ => bytes,
         }
+    }
+}
+
+/// What the data plane asks.
+impl Sabotage {
+    /// Returns `true` if messages go to all neighbours.
+    pub(super) fn floods(self) -> bool {
+        matches!(self, Self::Storm | Self::Flooding)
+    }
+
+    /// Returns `true` if everybody takes itself for the home of its guests.
+    pub(super) fn has_many_homes(self) -> bool {
+        self == Self::ManyHomes
+    }
+
+    /// Returns `true` if nobody asks who has heard a message from its author.
+    pub(super) fn forgets_peers(self) -> bool {
+        self == Self::NoPeers
     }
 }

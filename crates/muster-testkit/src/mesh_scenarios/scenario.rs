@@ -3,10 +3,10 @@
 use std::collections::{BTreeSet, HashMap};
 use std::rc::Rc;
 
-use super::Sabotage;
 use super::graphs::{Plan, Shape};
 use super::network::{Expect, MILLI, Network, Planned};
-use crate::EndpointId;
+use muster_wire::EndpointId;
+use muster_wire::mesh::Sabotage;
 
 /// What a run depends on.
 #[derive(Debug, Clone, Copy)]
@@ -37,7 +37,7 @@ impl Run {
     /// The line that brings the run again.
     pub(super) fn line(&self) -> String {
         format!(
-            "MESH_RUN={}:{}:{}:{}:{} cargo test -p muster-wire mesh::simulation::tests::one_run",
+            "MESH_RUN={}:{}:{}:{}:{} cargo test -p muster-testkit mesh_scenarios::tests::one_run",
             self.seed,
             self.shape.name(),
             self.nodes,
@@ -229,14 +229,14 @@ fn agreed(network: &Network) -> Result<(), String> {
         if !node.is_alive {
             return Err(format!("{number} is down"));
         }
-        if !node.mesh.is_settled() {
+        if !node.endpoint.mesh().is_settled() {
             return Err(format!("{number} has not settled"));
         }
     }
     let truth = network.truth();
     let mut digests: HashMap<*const BTreeSet<EndpointId>, u64> = HashMap::new();
     for (number, node) in network.nodes.iter().enumerate() {
-        let database = node.mesh.database();
+        let database = node.endpoint.mesh().database();
         let announced = database.node(database.me()).expect("always there");
         if announced.filter != node.filter {
             return Err(format!("{number} has not announced its filter"));
@@ -255,16 +255,16 @@ fn agreed(network: &Network) -> Result<(), String> {
             ));
         }
         let others = real.len() - 1;
-        let up = node.mesh.up();
+        let up = node.endpoint.mesh().up();
         let is_up = up.len() == others && up.iter().all(|id| *id != node.id && real.contains(id));
-        if others > 0 && !(node.mesh.is_ready() && is_up) {
+        if others > 0 && !(node.endpoint.mesh().is_ready() && is_up) {
             return Err(format!(
                 "{number} (ready: {}) has {} of {others} up",
-                node.mesh.is_ready(),
+                node.endpoint.mesh().is_ready(),
                 up.len(),
             ));
         }
-        let digest = node.mesh.digest();
+        let digest = node.endpoint.mesh().digest();
         if *digests.entry(Rc::as_ptr(&real)).or_insert(digest) != digest {
             return Err(format!("{number} has another digest"));
         }
@@ -276,13 +276,13 @@ fn agreed(network: &Network) -> Result<(), String> {
 fn bounded(network: &Network) -> Result<(), String> {
     let most = 2 * network.nodes.len() + 16;
     for (number, node) in network.nodes.iter().enumerate() {
-        let sizes = node.mesh.sizes();
+        let sizes = node.endpoint.mesh().sizes();
         let is_bounded = sizes.endpoints <= most
             && sizes.slots <= 2 * most
-            && sizes.windows <= 4 * sizes.slots
+            && node.endpoint.windows() <= sizes.slots
             && sizes.pending <= 3 * most
             && sizes.floods <= 1024
-            && sizes.cached <= 2 * 1024 + 8192 + 16_384;
+            && sizes.cached <= 2 * 1024;
         if !is_bounded {
             return Err(format!("{number} has grown to {sizes:?}"));
         }

@@ -6,14 +6,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::Sabotage;
 use super::network::{Event, Expect, MILLI, Network, Planned};
 use super::oracle::Truth;
-use crate::mesh::parcel::Parcel;
-use crate::mesh::score::{key, score};
-use crate::message::{Class, MessageId};
-use crate::time::Mono;
-use crate::{EndpointId, Filter, Topic};
+use crate::endpoint::Message;
+use muster_wire::Mono;
+use muster_wire::mesh::Sabotage;
+use muster_wire::mesh::{key, score};
+use muster_wire::{Class, MessageId};
+use muster_wire::{EndpointId, Filter, Topic};
 
 /// A peer of version 1.
 #[derive(Debug)]
@@ -43,7 +43,7 @@ pub(super) enum Visit {
         visitor: usize,
         node: usize,
         epoch: u64,
-        parcel: Parcel,
+        message: Message,
     },
 }
 
@@ -71,8 +71,8 @@ pub(super) struct VisitorLedger {
 /// The number of what is forwarded: nobody's.
 const FORWARDED: u64 = 0;
 
-fn number_of(parcel: &Parcel) -> u64 {
-    let bytes = parcel.payload[..].try_into();
+fn number_of(message: &Message) -> u64 {
+    let bytes = message.payload[..].try_into();
     u64::from_be_bytes(bytes.expect("written below"))
 }
 
@@ -93,7 +93,7 @@ impl Network {
             prefixes.push("all/".to_owned());
         }
         let visitor = Visitor {
-            id: self.random.id(),
+            id: EndpointId::from_random(self.random.bytes()),
             filter: Arc::new(Filter::from_prefixes(prefixes)),
             forwards: self.random.one_in(3),
             peers,
@@ -116,11 +116,11 @@ impl Network {
         for visitor in 0..self.visitors.len() {
             if self.peers_of(visitor).contains(&node) {
                 let visitor = &self.visitors[visitor];
-                let (mesh, now) = (&mut self.nodes[node].mesh, Mono(self.now));
-                mesh.guest_up(visitor.id, Arc::clone(&visitor.filter), now);
+                let (endpoint, now) = (&mut self.nodes[node].endpoint, Mono(self.now));
+                endpoint.guest_up(visitor.id, Arc::clone(&visitor.filter), now);
                 // Found out in an endpoint; here they are told.
                 if visitor.forwards && self.sabotage != Sabotage::NoQuestions {
-                    mesh.guest_forwards(visitor.id, now);
+                    endpoint.guest_forwards(visitor.id, now);
                 }
                 self.after(node);
             }
@@ -140,7 +140,7 @@ impl Network {
         if is_up {
             self.greet_visitors(node);
         } else {
-            self.nodes[node].mesh.guest_down(id, Mono(self.now));
+            self.nodes[node].endpoint.guest_down(id, Mono(self.now));
             self.after(node);
         }
     }
@@ -201,7 +201,7 @@ impl Network {
         let mut former = BTreeSet::new();
         for (at, host) in self.nodes.iter().enumerate().filter(|(_, it)| it.is_alive) {
             for node in self.nodes.iter().filter(|node| node.is_alive) {
-                let database = node.mesh.database();
+                let database = node.endpoint.mesh().database();
                 let known = database.slot(host.id).and_then(|slot| database.node(slot));
                 let Some(known) = known.filter(|known| !known.guests.is_empty()) else {
                     continue;
@@ -302,8 +302,8 @@ impl Network {
                 let guest = self.visitors[visitor].id;
                 let now = self.visitors[visitor].epoch + self.nodes[node].life;
                 if self.nodes[node].is_alive && epoch == now {
-                    let mesh = &mut self.nodes[node].mesh;
-                    mesh.receive_from_guest(guest, Class::Event, topic, payload);
+                    let endpoint = &mut self.nodes[node].endpoint;
+                    endpoint.receive_from_guest(guest, Class::Event, &topic, payload);
                     self.after(node);
                 }
             }
@@ -311,17 +311,17 @@ impl Network {
                 visitor,
                 node,
                 epoch,
-                parcel,
+                message,
             } if epoch == self.visitors[visitor].epoch => {
-                self.heard(visitor, &parcel);
-                self.forward(visitor, node, &parcel.topic);
+                self.heard(visitor, &message);
+                self.forward(visitor, node, &message.topic);
             }
             Visit::To { .. } => {}
         }
     }
 
     /// An endpoint sends a message to a visitor.
-    pub(super) fn pass_to_visitor(&mut self, node: usize, guest: EndpointId, parcel: Parcel) {
+    pub(super) fn pass_to_visitor(&mut self, node: usize, guest: EndpointId, message: Message) {
         let visitor = self.visitors.iter().position(|known| known.id == guest);
         let visitor = visitor.expect("somebody told of it");
         let at = self.now + MILLI + self.random.next() % (10 * MILLI);
@@ -330,7 +330,7 @@ impl Network {
             visitor,
             node,
             epoch,
-            parcel,
+            message,
         };
         self.push(at, Event::Visit(visit));
     }
@@ -359,34 +359,34 @@ impl Network {
         self.push(at, Event::Visit(visit));
     }
 
-    fn heard(&mut self, visitor: usize, parcel: &Parcel) {
+    fn heard(&mut self, visitor: usize, message: &Message) {
         self.visits.heard += 1;
         let id = self.visitors[visitor].id;
-        if parcel.guest.is_some() {
-            let text = format!("{id} got {:?}, which is of version 1", parcel.id);
+        if message.guest.is_some() {
+            let text = format!("{id} got {:?}, which is of version 1", message.id);
             self.ledger.violations.push(text);
         }
-        let key = (visitor, parcel.class, parcel.id);
+        let key = (visitor, message.class, message.id);
         let known = self.visits.expected.get_mut(&key);
         // What was published while everything may happen may come twice.
         if let Some((is_expected, times)) = known {
             *times += 1;
             if *times > 1 || (!*is_expected && self.expect == Expect::Exact) {
-                let text = format!("{id}, of version 1, got {:?} {times} times", parcel.id);
+                let text = format!("{id}, of version 1, got {:?} {times} times", message.id);
                 self.ledger.violations.push(text);
             }
         }
     }
 
     /// An endpoint's subscribers hear what a visitor has published.
-    pub(super) fn deliver_visit(&mut self, node: usize, parcel: &Parcel) {
+    pub(super) fn deliver_visit(&mut self, node: usize, message: &Message) {
         self.visits.heard += 1;
         let to = self.nodes[node].id;
-        let number = number_of(parcel);
+        let number = number_of(message);
         if number == FORWARDED {
             let truth = &self.before.0;
             let visitors = 0..self.visitors.len();
-            let mut visitors = visitors.filter(|it| Some(self.visitors[*it].id) == parcel.guest);
+            let mut visitors = visitors.filter(|it| Some(self.visitors[*it].id) == message.guest);
             // A peer that cannot reach the home exchanges messages itself, and they come over from it.
             let has_one_home = visitors.any(|visitor| {
                 let hubs = self.one_part(truth, visitor);
@@ -395,7 +395,7 @@ impl Network {
                 reach.is_some_and(|reach| peers.all(|node| reach.contains(&self.nodes[node].id)))
             });
             if self.is_calm() && has_one_home {
-                let text = format!("{to} got what {:?} forwards", parcel.guest);
+                let text = format!("{to} got what {:?} forwards", message.guest);
                 self.ledger.violations.push(text);
             }
             return;
@@ -439,7 +439,7 @@ impl Network {
         for (number, visitor) in self.visitors.iter().enumerate() {
             for (at, node) in self.nodes.iter().enumerate() {
                 let home = self.home(&truth, number, node.id);
-                let database = node.mesh.database();
+                let database = node.endpoint.mesh().database();
                 let announced = database.node(database.me()).expect("always there");
                 let guest = announced.guests.iter().find(|it| it.id == visitor.id);
                 let is_peer = self.peers_of(number).contains(&at);
@@ -455,18 +455,5 @@ impl Network {
             }
         }
         Ok(())
-    }
-}
-
-/// Rules of homes that are broken on purpose.
-impl Sabotage {
-    /// Whether everybody takes itself for the home of its guests.
-    pub(in crate::mesh) fn has_many_homes(self) -> bool {
-        self == Self::ManyHomes
-    }
-
-    /// Whether nobody asks who has heard a message from its author.
-    pub(in crate::mesh) fn forgets_peers(self) -> bool {
-        self == Self::NoPeers
     }
 }

@@ -1,8 +1,8 @@
 //! The runs.
 
-use super::Sabotage;
 use super::graphs::Shape;
 use super::scenario::{Report, Run};
+use muster_wire::mesh::Sabotage;
 
 pub(super) fn setting(name: &str, default: usize) -> usize {
     std::env::var(name).map_or(default, |value| value.parse().expect("a number"))

@@ -9,12 +9,12 @@ use crate::time::Mono;
 /// Since when something holds for each of some endpoints. What is due next is known without looking at
 /// all of them.
 #[derive(Debug, Default)]
-pub(crate) struct Since {
+pub(crate) struct HeldSince {
     times: BTreeMap<EndpointId, Mono>,
     order: BTreeSet<(Mono, EndpointId)>,
 }
 
-impl Since {
+impl HeldSince {
     /// It holds from now on, if it did not before.
     pub(crate) fn begin(&mut self, id: EndpointId, now: Mono) {
         if !self.times.contains_key(&id) {
@@ -90,7 +90,7 @@ mod tests {
     fn the_first_is_due_first() {
         let id = |number: u8| EndpointId::from_random([number; 16]);
         let span = Duration::from_nanos(10);
-        let mut since = Since::default();
+        let mut since = HeldSince::default();
         since.begin(id(1), Mono(5));
         since.begin(id(2), Mono(3));
         since.begin(id(2), Mono(9));

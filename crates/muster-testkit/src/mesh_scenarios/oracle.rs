@@ -4,8 +4,8 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::rc::Rc;
 
-use crate::EndpointId;
-use crate::mesh::score::{key, score};
+use muster_wire::EndpointId;
+use muster_wire::mesh::{key, score};
 
 /// The true graph: who is alive, who relays, which connections stand.
 #[derive(Debug, Clone, Default)]
@@ -143,15 +143,19 @@ impl Truth {
 #[cfg(test)]
 mod tests {
     use super::super::graphs::{Plan, Shape};
-    use super::super::random::Random;
     use super::*;
+    use muster_test_support::Random;
 
     #[test]
     fn reach_is_what_has_a_distance() {
         let mut random = Random::new(3);
         for shape in Shape::ALL.into_iter().cycle().take(50) {
             let plan = Plan::new(shape, 14, &mut random);
-            let ids: Vec<EndpointId> = plan.transit.iter().map(|_| random.id()).collect();
+            let ids: Vec<EndpointId> = plan
+                .transit
+                .iter()
+                .map(|_| EndpointId::from_random(random.bytes()))
+                .collect();
             let nodes = ids.iter().copied().zip(plan.transit.iter().copied());
             let mut truth = Truth::new(nodes);
             for (a, b) in &plan.links {

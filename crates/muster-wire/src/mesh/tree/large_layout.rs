@@ -2,18 +2,14 @@
 //! the figures of the specification's section 14.
 
 use std::sync::Arc;
-use std::time::Instant;
 
-use super::Sabotage;
-use super::network::{Expect, MILLI, Network, Planned};
-use super::random::Random;
-use super::scenario::quiesce;
-use super::tests::setting;
-use crate::mesh::codec::{Encoder, Frame};
+use muster_test_support::Random;
+
+use super::Tree;
+use crate::mesh::codec::MeshFrame;
 use crate::mesh::graph::Graph;
 use crate::mesh::record::{LinkChanges, NodeRecord, Record};
-use crate::mesh::tree::Tree;
-use crate::{Filter, Incarnation};
+use crate::{EndpointId, Filter, Incarnation};
 
 const HUBS: u32 = 96;
 const WORKERS: u32 = 512;
@@ -55,7 +51,7 @@ fn links(linking: Linking, hubs: u32, nodes: u32, random: &mut Random) -> Vec<(u
 fn graph(links: &[(u32, u32)], random: &mut Random) -> Graph {
     let mut graph = Graph::default();
     for node in 0..NODES {
-        graph.place(node, random.id(), node < HUBS);
+        graph.place(node, EndpointId::from_random(random.bytes()), node < HUBS);
         graph.set_cut_off(node, false);
     }
     for (a, b) in links {
@@ -167,13 +163,13 @@ fn print_changes(linking: Linking, graph: &Graph) {
         homes: false,
         guests: Vec::new(),
     }));
-    let bytes = |frame: &Frame| {
+    let bytes = |frame: &MeshFrame| {
         let mut bytes = Vec::new();
-        Encoder::default().write(frame, &mut bytes);
+        frame.write(&mut bytes);
         u32::try_from(bytes.len()).unwrap()
     };
     let records = |flood: Option<u64>, records: Vec<Record>| {
-        bytes(&Frame::Records {
+        bytes(&MeshFrame::Records {
             root: graph.id(0).unwrap(),
             more: false,
             flood,
@@ -190,7 +186,7 @@ fn print_changes(linking: Linking, graph: &Graph) {
         records(None, vec![change(&[5], &[])]),
     );
     let known = records(Some(1), vec![change(&[5], &[]), node.clone()]);
-    let acknowledged = bytes(&Frame::JoinAcknowledged {
+    let acknowledged = bytes(&MeshFrame::JoinAcknowledged {
         root: graph.id(0).unwrap(),
         flood: 1,
     });
@@ -215,7 +211,7 @@ fn print_changes(linking: Linking, graph: &Graph) {
     let links = hubs_of(HUBS - 1);
     print("a hub dies", links * others, links * others * lost);
     let (smallest, whole) = (
-        bytes(&Frame::Heartbeat {
+        bytes(&MeshFrame::Heartbeat {
             time: 1,
             echo: 1,
             hash: 1,
@@ -226,102 +222,4 @@ fn print_changes(linking: Linking, graph: &Graph) {
         "a heartbeat: {smallest} bytes; a version list: {} bytes",
         NODES * whole
     );
-}
-
-/// What changes cost, with whole endpoints: 64 workers and 12 hubs, or `MESH_WORKERS` and `MESH_HUBS`;
-/// `MESH_LINKING=three` or `all` for one of the linkings alone.
-#[test]
-#[ignore = "prints the figures of the specification's section 14"]
-#[expect(clippy::disallowed_methods, reason = "a figure, nothing depends on it")]
-fn control_traffic() {
-    let number = |name, default| u32::try_from(setting(name, default)).unwrap();
-    let hubs = number("MESH_HUBS", 12);
-    let nodes = hubs + number("MESH_WORKERS", 64);
-    let only = std::env::var("MESH_LINKING").unwrap_or_default();
-    for linking in [Linking::Three, Linking::All] {
-        if !only.is_empty() && only != format!("{linking:?}").to_lowercase() {
-            continue;
-        }
-        let mut network = Network::new(7, Sabotage::default());
-        let plan = links(linking, hubs, nodes, &mut network.random);
-        for node in 0..nodes {
-            network.add_node(node < hubs);
-        }
-        let mut numbers = Vec::new();
-        for (a, b) in plan {
-            let link = network.add_link(a as usize, b as usize);
-            let at = network.random.next() % (1000 * MILLI);
-            network.plan(at, Planned::Heal(link));
-            numbers.push(link);
-        }
-        let measure = |what: &str, network: &mut Network, planned: Option<Planned>| {
-            let before = network.control;
-            let records = |network: &Network| -> u64 {
-                let counts = network
-                    .nodes
-                    .iter()
-                    .map(|node| node.mesh.counts().records_sent);
-                counts.sum()
-            };
-            let records_before = records(network);
-            let (begun, clock) = (network.now, Instant::now());
-            if let Some(planned) = planned {
-                network.plan(MILLI, planned);
-            }
-            network.run(2000 * MILLI);
-            quiesce(network).unwrap();
-            println!(
-                "{linking:?}, {what}: {} frames, {} records, {} bytes, all up after {} ms, agreed after {} ms, \
-                 {} us of computing per endpoint",
-                network.control.0 - before.0,
-                records(network).saturating_sub(records_before),
-                network.control.1 - before.1,
-                network.last_up.saturating_sub(begun) / MILLI,
-                (network.now - begun) / MILLI,
-                clock.elapsed().as_micros() / u128::from(nodes)
-            );
-            for (kind, (frames, bytes)) in std::mem::take(&mut network.by_kind) {
-                println!("    {kind}: {frames} frames, {bytes} bytes");
-            }
-        };
-        measure("cold start", &mut network, None);
-        measure("nothing", &mut network, None);
-        let last = *numbers.last().unwrap();
-        measure(
-            "a worker's link lost",
-            &mut network,
-            Some(Planned::Fail(last)),
-        );
-        measure(
-            "a worker's link back",
-            &mut network,
-            Some(Planned::Heal(last)),
-        );
-        let worker = (nodes - 2) as usize;
-        measure(
-            "a subscription added",
-            &mut network,
-            Some(Planned::Subscribe(worker)),
-        );
-        measure(
-            "a worker restarted",
-            &mut network,
-            Some(Planned::Restart(worker)),
-        );
-        let hub = (hubs - 1) as usize;
-        measure("a hub restarted", &mut network, Some(Planned::Restart(hub)));
-        network.begin(Expect::Exact);
-        for _ in 0..50 {
-            let node = network.random.below(network.nodes.len());
-            network.plan(0, Planned::Publish(node));
-        }
-        network.run(MILLI);
-        network.drain();
-        network.begin(Expect::AtMostOnce);
-        assert!(
-            network.ledger.violations.is_empty(),
-            "{:?}",
-            network.ledger.violations
-        );
-    }
 }

@@ -4,23 +4,23 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use bytes::Bytes;
 
-use super::Sabotage;
 use super::guests::{Visit, Visitor, VisitorLedger};
 use super::ledger::Ledger;
 use super::oracle::Truth;
-use super::random::Random;
-use crate::frame::HEADER;
-use crate::mesh::codec::{Decoder, Encoder, Frame};
-use crate::mesh::engine::{Config, Decision, Identity, Mesh};
-use crate::message::Class;
-use crate::time::Mono;
-use crate::{EndpointId, Filter, Incarnation, Topic};
+use crate::endpoint::{Endpoint, Output};
+use muster_test_support::Random;
+use muster_wire::Mono;
+use muster_wire::frame::HEADER;
+use muster_wire::mesh::Sabotage;
+use muster_wire::mesh::codec::{Decoder, Frame, MeshFrame};
+use muster_wire::mesh::{Config, Identity};
+use muster_wire::{Class, EndpointId, Filter, Incarnation, Kind, MessageId, Topic};
 
 pub(super) const MILLI: u64 = 1_000_000;
 
 #[derive(Debug)]
 pub(super) struct Node {
-    pub(super) mesh: Mesh,
+    pub(super) endpoint: Endpoint,
     pub(super) id: EndpointId,
     pub(super) transit: bool,
     pub(super) filter: Filter,
@@ -37,8 +37,6 @@ pub(super) struct Link {
     pub(super) is_hung: bool,
     epoch: u64,
     delay: u64,
-    encoders: [Encoder; 2],
-    decoders: [Decoder; 2],
     last_arrival: [u64; 2],
 }
 
@@ -168,12 +166,12 @@ impl Network {
     /// Adds an endpoint; it is alive, and has no links yet.
     pub(super) fn add_node(&mut self, transit: bool) -> usize {
         let number = self.nodes.len();
-        let (id, mesh) = self.new_mesh(number, transit);
+        let (id, endpoint) = self.new_endpoint(number, transit);
         let filter = filter_of(number, &mut self.random);
         self.by_id.insert(id, number);
         self.up.push(HashSet::new());
         self.nodes.push(Node {
-            mesh,
+            endpoint,
             id,
             transit,
             filter: filter.clone(),
@@ -182,14 +180,14 @@ impl Network {
             wake: None,
         });
         let now = Mono(self.now);
-        self.nodes[number].mesh.subscribe(filter, now);
+        self.nodes[number].endpoint.subscribe(filter, now);
         self.after(number);
         number
     }
 
-    fn new_mesh(&mut self, number: usize, transit: bool) -> (EndpointId, Mesh) {
+    fn new_endpoint(&mut self, number: usize, transit: bool) -> (EndpointId, Endpoint) {
         self.incarnations += 1;
-        let id = self.random.id();
+        let id = EndpointId::from_random(self.random.bytes());
         let identity = Identity {
             id,
             incarnation: Incarnation(self.incarnations),
@@ -199,9 +197,8 @@ impl Network {
             transit,
             homes: transit,
         };
-        let mut mesh = Mesh::new(identity, Config::default());
-        mesh.sabotage(self.sabotage);
-        (id, mesh)
+        let endpoint = Endpoint::new(identity, Config::default(), self.sabotage);
+        (id, endpoint)
     }
 
     /// Adds a link that does not stand yet.
@@ -219,8 +216,6 @@ impl Network {
             is_hung: false,
             epoch: 0,
             delay,
-            encoders: Default::default(),
-            decoders: Default::default(),
             last_arrival: [0; 2],
         });
         number
@@ -283,12 +278,9 @@ impl Network {
                 if connection.epoch != epoch || !connection.is_up || connection.is_hung {
                     return;
                 }
-                let payload = bytes.slice(HEADER..);
-                let frame = connection.decoders[side].read(&payload);
-                let frame = frame.expect("our own frame").expect("a known kind");
                 let (to, from) = (connection.ends[side], connection.ends[1 - side]);
                 let from = self.nodes[from].id;
-                self.nodes[to].mesh.receive(from, frame, now);
+                self.nodes[to].endpoint.receive(from, &bytes, now);
                 self.after(to);
             }
             Event::Lost { link, side, epoch } => {
@@ -304,9 +296,7 @@ impl Network {
                 let known = &mut self.nodes[node];
                 if known.is_alive && known.wake == Some(now) {
                     known.wake = None;
-                    if known.mesh.next_due().is_some_and(|due| due <= now) {
-                        known.mesh.tick(now);
-                    }
+                    known.endpoint.tick(now);
                     self.after(node);
                 }
             }
@@ -320,7 +310,7 @@ impl Network {
 
     fn peer_down(&mut self, node: usize, peer: EndpointId) {
         if self.nodes[node].is_alive {
-            self.nodes[node].mesh.peer_down(peer, Mono(self.now));
+            self.nodes[node].endpoint.peer_down(peer, Mono(self.now));
             self.after(node);
         }
     }
@@ -342,7 +332,9 @@ impl Network {
                     let old = known.filter.entries().map(<[u8]>::to_vec);
                     let all: Vec<Vec<u8>> = old.chain([more.into_bytes()]).collect();
                     known.filter = Filter::from_prefixes(all);
-                    known.mesh.subscribe(known.filter.clone(), Mono(self.now));
+                    known
+                        .endpoint
+                        .subscribe(known.filter.clone(), Mono(self.now));
                     self.after(node);
                 }
             }
@@ -358,12 +350,10 @@ impl Network {
         connection.is_up = true;
         connection.is_hung = false;
         connection.epoch += 1;
-        connection.encoders = Default::default();
-        connection.decoders = Default::default();
         let now = Mono(self.now);
         for (node, peer) in [(a, b), (b, a)] {
             let peer = self.nodes[peer].id;
-            self.nodes[node].mesh.peer_up(peer, now);
+            self.nodes[node].endpoint.peer_up(peer, now);
             self.after(node);
         }
     }
@@ -404,15 +394,17 @@ impl Network {
 
     /// A new life of a node that is down.
     fn start(&mut self, node: usize) {
-        let (id, mesh) = self.new_mesh(node, self.nodes[node].transit);
+        let (id, endpoint) = self.new_endpoint(node, self.nodes[node].transit);
         self.by_id.insert(id, node);
         let known = &mut self.nodes[node];
         known.id = id;
-        known.mesh = mesh;
+        known.endpoint = endpoint;
         known.is_alive = true;
         known.life += 1;
         known.wake = None;
-        known.mesh.subscribe(known.filter.clone(), Mono(self.now));
+        known
+            .endpoint
+            .subscribe(known.filter.clone(), Mono(self.now));
         self.after(node);
         self.greet_visitors(node);
     }
@@ -444,11 +436,8 @@ impl Network {
         let origin = self.nodes[node].id;
         let payload = Bytes::from(vec![0; self.random.below(40)]);
         let named = Topic::new(&topic).unwrap();
-        if !self.nodes[node].mesh.routes_agree(&named) {
-            let text = format!("{node}: the routes for {topic} are not those of the mesh");
-            self.ledger.violations.push(text);
-        }
-        let (id, _) = self.nodes[node].mesh.publish(class, named, payload);
+        let endpoint = &mut self.nodes[node].endpoint;
+        let id = endpoint.publish(class, Kind::Data, &named, payload);
         let homes = self.expect_visitors(node, &topic, (id, class));
         let (truth, filters) = &self.before;
         let is_from_before = truth.contains(origin);
@@ -475,23 +464,25 @@ impl Network {
     /// Carries out what an endpoint has decided, and wakes it when it is due.
     pub(super) fn after(&mut self, node: usize) {
         self.check_agreement(node);
-        while let Some(decision) = self.nodes[node].mesh.poll() {
-            match decision {
-                Decision::Send { to, frame } => self.send(node, to, &frame),
-                Decision::PassOn { guest, parcel } => self.pass_to_visitor(node, guest, parcel),
-                Decision::Deliver(parcel) if parcel.guest.is_some() => {
-                    self.deliver_visit(node, &parcel);
+        while let Some(output) = self.nodes[node].endpoint.poll() {
+            match output {
+                Output::Send { to, bytes, carries } => self.send(node, to, bytes, carries),
+                Output::PassOn { guest, message } => self.pass_to_visitor(node, guest, message),
+                Output::Deliver(message) if message.guest.is_some() => {
+                    self.deliver_visit(node, &message);
                 }
-                Decision::Deliver(parcel) => self.ledger.deliver(self.nodes[node].id, &parcel),
-                Decision::Disconnect { peer, .. } => {
+                Output::Deliver(message) => self.ledger.deliver(self.nodes[node].id, &message),
+                // Nobody publishes to one endpoint here.
+                Output::Addressed(_) => {}
+                Output::Disconnect(peer) => {
                     let other = self.by_id[&peer];
                     let link = self.by_ends[&(node, other)];
                     if self.nodes[other].id == peer {
                         self.fail(link);
                     }
                 }
-                Decision::NodeUp(record) => self.node_up(node, record.id),
-                Decision::NodeDown(id) => {
+                Output::Up(record) => self.node_up(node, record.id),
+                Output::Down(id) => {
                     if !self.up[node].remove(&id) {
                         self.ledger
                             .violations
@@ -500,7 +491,7 @@ impl Network {
                 }
             }
         }
-        let due = self.nodes[node].mesh.next_due();
+        let due = self.nodes[node].endpoint.next_due();
         let due = due.map(|due| due.max(Mono(self.now)));
         // What is put off is found out when the endpoint wakes.
         if let Some(at) = due
@@ -513,11 +504,12 @@ impl Network {
 
     /// What an endpoint takes for what all have, all in its reach have had.
     fn check_agreement(&mut self, node: usize) {
-        let (id, mesh) = (self.nodes[node].id, &mut self.nodes[node].mesh);
-        let agreed = mesh.take_agreed();
-        self.hashes.entry(id).or_default().insert(mesh.digest());
+        let (id, endpoint) = (self.nodes[node].id, &mut self.nodes[node].endpoint);
+        let agreed = endpoint.take_agreed();
+        let digest = endpoint.mesh().digest();
+        self.hashes.entry(id).or_default().insert(digest);
         for hash in agreed {
-            let database = self.nodes[node].mesh.database();
+            let database = self.nodes[node].endpoint.mesh().database();
             let ids = database.reach().iter();
             let ids = ids.filter_map(|slot| database.graph().id(slot));
             for other in ids {
@@ -553,11 +545,15 @@ impl Network {
         self.publish(from, format!("node/{to}/"), Some(expected), why);
     }
 
-    fn send(&mut self, node: usize, to: EndpointId, frame: &Frame) {
-        if let Frame::Batch { parcels, .. } = frame {
-            for parcel in parcels {
-                self.ledger.transmitted(parcel);
-            }
+    fn send(
+        &mut self,
+        node: usize,
+        to: EndpointId,
+        bytes: Vec<u8>,
+        carries: Option<(MessageId, Class)>,
+    ) {
+        if let Some(key) = carries {
+            self.ledger.transmitted(key);
         }
         let other = self.by_id[&to];
         let link = self.by_ends[&(node, other)];
@@ -566,12 +562,10 @@ impl Network {
             return;
         }
         let side = usize::from(connection.ends[1] == node);
-        let mut bytes = Vec::new();
-        connection.encoders[side].write(frame, &mut bytes);
-        if !matches!(frame, Frame::Batch { .. } | Frame::Heartbeat { .. }) {
+        if let Some(kind) = control_kind(&bytes) {
             self.control.0 += 1;
             self.control.1 += bytes.len() as u64;
-            let kind = self.by_kind.entry(kind_of(frame)).or_default();
+            let kind = self.by_kind.entry(kind).or_default();
             kind.0 += 1;
             kind.1 += bytes.len() as u64;
         }
@@ -621,20 +615,26 @@ impl Network {
     }
 }
 
-fn kind_of(frame: &Frame) -> &'static str {
-    match frame {
-        Frame::Records { root, .. } if root.is_nil() => "repairs",
-        Frame::Records { flood: Some(_), .. } => "floods to be acknowledged",
-        Frame::Records { .. } => "floods",
-        Frame::Digest(_) => "hashes",
-        Frame::List(_) => "version lists",
-        Frame::Want(_) => "wishes",
-        Frame::Offer { .. } => "offers",
-        Frame::Accept { .. } => "what is taken up of offers",
-        Frame::Agree { .. } | Frame::Agreed(_) => "agreement",
-        Frame::JoinAcknowledged { .. } => "acknowledgements",
-        _ => "others",
-    }
+/// What a frame is about, if it is no message and no heartbeat.
+fn control_kind(bytes: &[u8]) -> Option<&'static str> {
+    let mut decoder = Decoder::default();
+    let Ok(Frame::Mesh(frame)) = decoder.read(&bytes[HEADER..]) else {
+        return None;
+    };
+    Some(match frame {
+        MeshFrame::Heartbeat { .. } => return None,
+        MeshFrame::Records { root, .. } if root.is_nil() => "repairs",
+        MeshFrame::Records { flood: Some(_), .. } => "floods to be acknowledged",
+        MeshFrame::Records { .. } => "floods",
+        MeshFrame::Digest(_) => "hashes",
+        MeshFrame::List(_) => "version lists",
+        MeshFrame::Want(_) => "wishes",
+        MeshFrame::Offer { .. } => "offers",
+        MeshFrame::Accept { .. } => "what is taken up of offers",
+        MeshFrame::Agree { .. } | MeshFrame::Agreed(_) => "agreement",
+        MeshFrame::JoinAcknowledged { .. } => "acknowledgements",
+        MeshFrame::JoinRequest | MeshFrame::JoinReady(_) => "joining",
+    })
 }
 
 fn is_data(bytes: &[u8]) -> bool {

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use crate::EndpointId;
-use crate::mesh::parcel::Parcel;
-use crate::message::{Class, MessageId};
+use crate::endpoint::Message;
+use muster_wire::EndpointId;
+use muster_wire::{Class, MessageId};
 
 type Key = (MessageId, Class);
 
@@ -51,39 +51,38 @@ impl Ledger {
         sent.why = why;
     }
 
-    pub(super) fn transmitted(&mut self, parcel: &Parcel) {
+    pub(super) fn transmitted(&mut self, key: Key) {
         self.transmissions += 1;
-        let key = (parcel.id, parcel.class);
         let sent = self.sent.entry(key).or_insert_with(Sent::new);
         sent.transmissions += 1;
         // No tree needs more, and a storm would not end by itself.
         if sent.transmissions > 100_000 {
-            self.violations.push(format!("a storm of {:?}", parcel.id));
+            self.violations.push(format!("a storm of {:?}", key.0));
         }
     }
 
-    pub(super) fn deliver(&mut self, to: EndpointId, parcel: &Parcel) {
+    pub(super) fn deliver(&mut self, to: EndpointId, message: &Message) {
         self.delivered += 1;
-        let key = (parcel.id, parcel.class);
-        if parcel.id.origin == to {
+        let key = (message.id, message.class);
+        if message.id.origin == to {
             self.violations
-                .push(format!("{to} got its own {:?} back", parcel.id));
+                .push(format!("{to} got its own {:?} back", message.id));
         }
         let sent = self.sent.entry(key).or_insert_with(Sent::new);
         if !sent.delivered.insert(to) {
             self.violations
-                .push(format!("{to} got {:?} twice", parcel.id));
+                .push(format!("{to} got {:?} twice", message.id));
         }
         let has_one_way = sent.needed.is_some();
         let last = self
             .last
-            .entry((to, parcel.id.origin, parcel.class))
+            .entry((to, message.id.origin, message.class))
             .or_default();
-        if self.is_ordered && has_one_way && parcel.id.sequence < *last {
+        if self.is_ordered && has_one_way && message.id.sequence < *last {
             self.violations
-                .push(format!("{to} got {:?} behind {last}", parcel.id));
+                .push(format!("{to} got {:?} behind {last}", message.id));
         }
-        *last = parcel.id.sequence.max(*last);
+        *last = message.id.sequence.max(*last);
     }
 
     /// Everything has arrived that will: was it all, and no more?

@@ -1,6 +1,6 @@
 //! The graphs that are tried.
 
-use super::random::Random;
+use muster_test_support::Random;
 
 /// The shape of a graph.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,0 +1,388 @@
+//! One message's way through an endpoint (protocol version 2, sections 4, 7 and 12): whether it was here
+//! before, who here hears it, and where it goes on.
+//!
+//! The readers of an endpoint's links and the simulator run the same code: an [`Ingress`] for each link, over the
+//! endpoint's routing [`Table`] and [`SharedWindows`]. A message of an origin and topic that were here before costs
+//! no allocation.
+
+use std::collections::HashMap;
+use std::slice;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::mesh::codec::MessageRef;
+use crate::mesh::routes::Routes;
+use crate::mesh::window::{OriginWindows, Verdict};
+use crate::message::Class;
+use crate::peering::Protocol;
+use crate::routing::{HopCache, PeerEntry, RouteCache, Table};
+use crate::{EndpointId, Topic};
+
+/// The links that a message may cross.
+pub const HOPS: u8 = 16;
+
+/// The windows of one origin, for all links of an endpoint.
+type Windows = Arc<Mutex<OriginWindows>>;
+
+/// The windows of the origins that an endpoint has heard, shared by its links: one message may come by several.
+#[derive(Debug, Default)]
+pub struct SharedWindows {
+    by_origin: Mutex<HashMap<EndpointId, Windows>>,
+}
+
+impl SharedWindows {
+    /// Forgets the origins that nothing can be heard of any more.
+    pub fn retain(&self, is_known: impl Fn(EndpointId) -> bool) {
+        self.lock().retain(|origin, _| is_known(*origin));
+    }
+
+    /// Returns the number of origins that were heard and are not forgotten.
+    pub fn len(&self) -> usize {
+        self.lock().len()
+    }
+
+    /// Returns `true` if no origin was heard.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn of(&self, origin: EndpointId) -> Windows {
+        Arc::clone(self.lock().entry(origin).or_default())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<EndpointId, Windows>> {
+        self.by_origin
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The endpoint that a message has come to.
+#[derive(Debug)]
+pub struct Here<'t, P, S> {
+    /// Its id.
+    pub me: EndpointId,
+    /// Its routing table of this moment.
+    pub table: &'t Table<P, S>,
+    /// What was heard of each origin.
+    pub windows: &'t SharedWindows,
+}
+
+/// Why a message goes no further.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dropped {
+    /// This endpoint published it.
+    Returned,
+    /// Its origin is not in the database.
+    UnknownOrigin,
+    /// It was here before.
+    Duplicate,
+    /// It is below its origin's window: perhaps it was here before.
+    TooOld,
+    /// Its topic may not be one.
+    NoTopic,
+    /// It is of a peer of version 1 that forwards, and another endpoint is its home.
+    LeftToHome,
+}
+
+/// What becomes of a message from the mesh that was not here before.
+#[derive(Debug)]
+pub struct Passage<'a, P> {
+    /// Whether later ones of its origin and class came before it.
+    pub is_late: bool,
+    /// Its topic.
+    pub topic: &'a Topic,
+    /// Whether it is for this endpoint alone, by its id.
+    pub is_addressed: bool,
+    /// The subscribers that hear it: positions in the table.
+    pub subscribers: &'a [u32],
+    /// The peers of version 1 that it is handed to here.
+    pub guests: Guests<'a, P>,
+    /// The peers that it goes on to.
+    pub next_hops: NextHops<'a, P>,
+    /// Whether it would go on to some, but has crossed as many links as it may.
+    pub is_exhausted: bool,
+}
+
+/// What becomes of a message of a peer of version 1.
+#[derive(Debug)]
+pub struct GuestPassage<'a, P> {
+    /// Its topic.
+    pub topic: &'a Topic,
+    /// The subscribers that hear it: positions in the table.
+    pub subscribers: &'a [u32],
+    /// The peers that it goes to under an identity of this endpoint's, which is the peer's home.
+    pub next_hops: NextHops<'a, P>,
+}
+
+/// What this endpoint is to one of its peers of version 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GuestRole {
+    /// Its home: it relays between the peer and the mesh.
+    Home,
+    /// One that exchanges its own messages with it, and nobody else's.
+    Peer,
+    /// One that exchanges nothing with it, as it forwards and has its home elsewhere.
+    Bystander,
+}
+
+/// What one link's reader knows of the messages that come by it.
+#[derive(Debug, Default)]
+pub struct Ingress {
+    /// By alias.
+    origins: Vec<Option<Origin>>,
+    routes: RouteCache,
+    hops: HopCache,
+    /// With the version of the table that it is of.
+    role: Option<(u64, GuestRole)>,
+}
+
+/// An origin of messages.
+#[derive(Debug, Clone)]
+struct Origin {
+    id: EndpointId,
+    /// The table that the rest is of.
+    version: u64,
+    /// Its slot in the mesh, and its windows; nothing if the mesh does not know it.
+    known: Option<(u32, Windows)>,
+}
+
+impl Ingress {
+    /// Decides on a message that the neighbour `from` has sent.
+    pub fn receive<'a, P, S>(
+        &'a mut self,
+        here: &Here<'a, P, S>,
+        from: EndpointId,
+        class: Class,
+        message: &MessageRef<'_>,
+    ) -> Result<Passage<'a, P>, Dropped> {
+        let table = here.table;
+        let origin = message.id.origin;
+        if origin == here.me {
+            return Err(Dropped::Returned);
+        }
+        let (slot, windows) = known(&mut self.origins, here, message)?;
+        let verdict = windows
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .check(class, message.id.sequence);
+        let is_late = match verdict {
+            Verdict::New => false,
+            Verdict::Late => true,
+            #[cfg(feature = "simulation")]
+            _ if broken(table).is_some_and(|rule| rule == Sabotage::Storm) => false,
+            Verdict::Duplicate => return Err(Dropped::Duplicate),
+            Verdict::TooOld => return Err(Dropped::TooOld),
+        };
+        let position = self.routes.find(table, message.topic);
+        let position = position.ok_or(Dropped::NoTopic)?;
+        let relays = table.mesh().is_some_and(|routes| routes.relays());
+        let hops: &[u32] = if relays {
+            let routes = &self.routes;
+            self.hops.find(table, routes, slot, position, message.guest)
+        } else {
+            &[]
+        };
+        let found = self.routes.get(position);
+        let (topic, route) = found.ok_or(Dropped::NoTopic)?;
+        let mut next_hops = NextHops {
+            hops: hops.iter(),
+            table: table.peers(),
+            from,
+            origin,
+        };
+        let has_crossed_all = message.hops <= 1;
+        let is_exhausted = has_crossed_all && next_hops.next().is_some();
+        if has_crossed_all {
+            next_hops.hops = [].iter();
+        }
+        let is_for_all = route.addressee.is_none();
+        let hears_it = is_for_all && !message.guest.is_some_and(|guest| is_heard(table, guest));
+        let is_for_guests = is_for_all && message.guest.is_none();
+        Ok(Passage {
+            is_late,
+            topic,
+            is_addressed: route.addressee == Some(here.me),
+            subscribers: if hears_it { &route.subscribers } else { &[] },
+            guests: Guests {
+                guests: if is_for_guests {
+                    &route.guests[..]
+                } else {
+                    &[]
+                }
+                .iter(),
+                table: table.peers(),
+                routes: table.mesh(),
+                origin: slot,
+            },
+            next_hops,
+            is_exhausted,
+        })
+    }
+
+    /// Returns what this endpoint is to its peer `guest` of version 1, whose link this is.
+    pub fn role<P, S>(&mut self, table: &Table<P, S>, guest: EndpointId) -> GuestRole {
+        match self.role {
+            Some((version, role)) if version == table.version() => role,
+            _ => {
+                let role = role(table.mesh(), guest);
+                self.role = Some((table.version(), role));
+                role
+            }
+        }
+    }
+
+    /// Decides on a message that the peer `guest` of version 1 has published. It goes to no peer of version 1: who
+    /// of them are peers of one another nobody can know.
+    pub fn receive_from_guest<'a, P, S>(
+        &'a mut self,
+        here: &Here<'a, P, S>,
+        guest: EndpointId,
+        topic: &[u8],
+    ) -> Result<GuestPassage<'a, P>, Dropped> {
+        let table = here.table;
+        let role = self.role(table, guest);
+        if role == GuestRole::Bystander {
+            return Err(Dropped::LeftToHome);
+        }
+        let position = self.routes.find(table, topic).ok_or(Dropped::NoTopic)?;
+        let hops: &[u32] = match table.mesh() {
+            Some(mesh) if role == GuestRole::Home => {
+                let routes = &self.routes;
+                self.hops
+                    .find(table, routes, mesh.me(), position, Some(guest))
+            }
+            _ => &[],
+        };
+        let found = self.routes.get(position);
+        let (topic, route) = found.ok_or(Dropped::NoTopic)?;
+        // Endpoints of the mesh speak to one another by topics with an addressee.
+        let is_for_all = route.addressee.is_none();
+        Ok(GuestPassage {
+            topic,
+            subscribers: &route.subscribers,
+            next_hops: NextHops {
+                hops: if is_for_all { hops } else { &[] }.iter(),
+                table: table.peers(),
+                from: guest,
+                origin: here.me,
+            },
+        })
+    }
+}
+
+/// The origin's slot and windows.
+fn known<'o, P, S>(
+    origins: &'o mut Vec<Option<Origin>>,
+    here: &Here<'_, P, S>,
+    message: &MessageRef<'_>,
+) -> Result<(u32, &'o Windows), Dropped> {
+    if message.alias >= origins.len() {
+        origins.resize(message.alias + 1, None);
+    }
+    let id = message.id.origin;
+    let version = here.table.version();
+    let origin = &mut origins[message.alias];
+    // The last place is shared by all that have no alias.
+    if origin
+        .as_ref()
+        .is_some_and(|known| known.id != id || known.version != version)
+    {
+        *origin = None;
+    }
+    let origin = origin.get_or_insert_with(|| {
+        let slot = here.table.mesh().and_then(|routes| routes.slot(id));
+        Origin {
+            id,
+            version,
+            known: slot.map(|slot| (slot, here.windows.of(id))),
+        }
+    });
+    let known = origin.known.as_ref();
+    let (slot, windows) = known.ok_or(Dropped::UnknownOrigin)?;
+    Ok((*slot, windows))
+}
+
+/// Whether a message of a peer of version 1 has come from itself: what a peer of ours has published has, and nobody
+/// speaks for an endpoint.
+fn is_heard<P, S>(table: &Table<P, S>, guest: EndpointId) -> bool {
+    #[cfg(feature = "simulation")]
+    if broken(table).is_some_and(Sabotage::forgets_peers) {
+        return false;
+    }
+    let entry = table.entry(guest);
+    let is_peer = entry.is_some_and(|peer| peer.protocol == Protocol::V1);
+    let is_direct = is_peer && role(table.mesh(), guest) != GuestRole::Bystander;
+    is_direct || table.mesh().is_some_and(|it| it.slot(guest).is_some())
+}
+
+fn role(mesh: Option<&Arc<Routes>>, guest: EndpointId) -> GuestRole {
+    match mesh {
+        Some(routes) if routes.leaves_to_others(guest) => GuestRole::Bystander,
+        Some(routes) if routes.is_home_of(guest) => GuestRole::Home,
+        _ => GuestRole::Peer,
+    }
+}
+
+/// The peers that a message goes on to, with their positions in the table: not to the neighbour that it came from,
+/// and not to its origin.
+#[derive(Debug)]
+pub struct NextHops<'a, P> {
+    hops: slice::Iter<'a, u32>,
+    table: &'a [PeerEntry<P>],
+    from: EndpointId,
+    origin: EndpointId,
+}
+
+impl<'a, P> Iterator for NextHops<'a, P> {
+    type Item = (u32, &'a PeerEntry<P>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.hops.find_map(|position| {
+            let peer = self.table.get(*position as usize)?;
+            let goes_back = peer.id == self.from || peer.id == self.origin;
+            (!goes_back).then_some((*position, peer))
+        })
+    }
+}
+
+/// The peers of version 1 that a message of the mesh is handed to, with their positions in the table: this endpoint
+/// is their home, and they do not hear it from its origin itself.
+#[derive(Debug)]
+pub struct Guests<'a, P> {
+    guests: slice::Iter<'a, u32>,
+    table: &'a [PeerEntry<P>],
+    routes: Option<&'a Arc<Routes>>,
+    origin: u32,
+}
+
+impl<P> Guests<'_, P> {
+    /// Returns `true` if this endpoint is the home of nobody who wants the message.
+    pub fn is_empty(&self) -> bool {
+        self.guests.len() == 0
+    }
+}
+
+impl<'a, P> Iterator for Guests<'a, P> {
+    type Item = (u32, &'a PeerEntry<P>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (table, routes, origin) = (self.table, self.routes?, self.origin);
+        self.guests.find_map(|position| {
+            let peer = table.get(*position as usize)?;
+            #[cfg(feature = "simulation")]
+            if routes.sabotage().forgets_peers() {
+                return Some((*position, peer));
+            }
+            (!routes.has_guest(origin, peer.id)).then_some((*position, peer))
+        })
+    }
+}
+
+#[cfg(feature = "simulation")]
+use crate::mesh::Sabotage;
+
+/// The rule that a simulation breaks on purpose.
+#[cfg(feature = "simulation")]
+fn broken<P, S>(table: &Table<P, S>) -> Option<Sabotage> {
+    table.mesh().map(|routes| routes.sabotage())
+}
