@@ -1,6 +1,25 @@
 //! Derive macro for typed records of Muster values.
 //!
 //! Use it as `muster_data::Record`, which re-exports it next to the trait of the same name.
+//!
+//! # Example
+//!
+//! ```
+//! use muster_data::{Record, to_data};
+//!
+//! #[derive(Record)]
+//! #[record(name = "Scan::attempt")]
+//! struct Attempt<'a> {
+//!     #[record(rename = "id.resp_p")]
+//!     port: u64,
+//!     note: Option<&'a str>,
+//! }
+//!
+//! assert_eq!(Attempt::NAME, "Scan::attempt");
+//! assert_eq!(Attempt::FIELDS, ["id.resp_p", "note"]);
+//! let value = to_data(&Attempt { port: 22, note: None });
+//! assert_eq!(value.to_string(), "[22, nil]");
+//! ```
 
 mod attributes;
 mod record;

@@ -7,6 +7,27 @@
 //!   and those of [`zeek`].
 //! - [`zeek`]: a proxy's work for Zeek's frameworks.
 //! - [`sample`]: logs of real traffic.
+//!
+//! A framework of your own is one file: `examples/new_framework.rs` of this crate is to be copied, and
+//! `standard().with::<YourFramework>()` registers it.
+//!
+//! # Example
+//!
+//! The connections of a log that Zeek has written, compressed or not:
+//!
+//! ```
+//! use muster_frameworks::sample;
+//! use muster_frameworks::zeek_log::ConnectionReader;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let (name, bytes) = sample::FILES[0];
+//! let mut reader = ConnectionReader::new(name, bytes)?;
+//! let first = reader.next_connection()?.flatten().ok_or("a connection")?.into_owned();
+//! assert_eq!(first.log, "dns");
+//! println!("{} asked {}", first.orig_h, first.resp_h);
+//! # Ok(())
+//! # }
+//! ```
 
 mod checked;
 mod known_hosts;
@@ -31,3 +52,8 @@ pub use notice::{Notice, NoticeRecord, Notices};
 pub use scan::{ADDRESS_SCAN, Scan, ScanAttempt, ScanDetection};
 pub use standard::standard;
 pub use zeek_log::{Connection, LogReader};
+
+/// The framework of the guide, compiled as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/guide/frameworks.md")]
+struct FrameworksGuide;

@@ -11,6 +11,34 @@
 //!
 //! A [`Bridge`] is the other side: it connects an endpoint with a WebSocket server, Zeek's or another
 //! gateway's, and carries the events of chosen topics in and out.
+//!
+//! A [`Monitor`] serves a node's metrics and status over HTTP.
+//!
+//! # Example
+//!
+//! A gateway, and a client that subscribes; `examples/websocket_client.rs` goes on from here.
+//!
+//! ```
+//! use muster::{Endpoint, EndpointConfig};
+//! use muster_gateway::{ClientConfig, Connection, Gateway, GatewayConfig};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let endpoint = Endpoint::start(EndpointConfig::default())?;
+//! let config = GatewayConfig {
+//!     address: "127.0.0.1:0".parse()?,
+//!     ..GatewayConfig::default()
+//! };
+//! let gateway = Gateway::start(&endpoint, config).await?;
+//!
+//! let url = format!("ws://{}", gateway.address()).parse()?;
+//! let prefixes = ["/alerts/".to_owned()];
+//! let client = Connection::open(&url, &ClientConfig::default(), &prefixes).await?;
+//! assert!(client.version().starts_with("muster"));
+//! endpoint.shut_down().await;
+//! # Ok(())
+//! # }
+//! ```
 
 mod access;
 mod client;

@@ -7,6 +7,18 @@
 //!
 //! A new reader gets a function here, a line in [`TARGETS`], and a file of that name in
 //! `fuzz/fuzz_targets/`.
+//!
+//! # Example
+//!
+//! ```
+//! for target in muster_hostile::TARGETS {
+//!     (target.run)(b"");
+//!     (target.run)(&[0xff; 64]);
+//!     for seed in muster_hostile::seeds(target.name).iter().take(3) {
+//!         (target.run)(&seed[..seed.len() / 2]);
+//!     }
+//! }
+//! ```
 
 mod broker_stores;
 mod compression;

@@ -4,6 +4,22 @@
 //! A measurement is a few processes: a [`Launcher`] starts the same program again with a [`Job`],
 //! which the program hands to [`work`]. Who measures tells them apart only by their
 //! [engine](Engine): Muster's, bare sockets, or one that a program brings along.
+//!
+//! # Example
+//!
+//! A pace, at which round trips are sent whatever becomes of the answers. An answer's time counts from when
+//! its message was due, so a sender that falls behind does not hide it.
+//!
+//! ```
+//! use muster_measure::{Answers, Plan, Schedule, pace};
+//!
+//! let plan = Plan { per_second: 1_000, messages: 20, warm_up: 10 };
+//! let schedule = Schedule::begin(plan);
+//! let mut answers = Answers::new(schedule);
+//! let late = pace(schedule, |message| answers.add(message)); // answered at once
+//! assert!(answers.are_all());
+//! assert_eq!(late.len(), 10, "those of the warm-up are not timed");
+//! ```
 
 mod chain;
 mod conn;

@@ -7,6 +7,39 @@
 //!
 //! The messages of Broker's stores are those of section 7 of the version 1 protocol; Muster endpoints have
 //! messages of their own ([`protocol`]), which bring results to the writer and snapshots in parts.
+//!
+//! Feature `sqlite`, on by default, brings the backend that keeps a store in a SQLite file.
+//!
+//! # Example
+//!
+//! The machine alone: the same commands in the same order have the same outcome everywhere.
+//!
+//! ```
+//! use muster_data::Timestamp;
+//! use muster_store::op::{Answer, Command, Op, Writer};
+//! use muster_store::{Encoded, State};
+//! use muster_wire::EndpointId;
+//!
+//! let writer = Writer { endpoint: EndpointId::from_random([1; 16]), instance: 1 };
+//! let unique = |number, value: u64| Command {
+//!     at: Timestamp::from_secs(1_700_000_000),
+//!     writer,
+//!     number,
+//!     op: Op::PutUnique {
+//!         key: Encoded::key("10.0.0.1"),
+//!         value: Encoded::of(&value),
+//!         lifetime: None,
+//!     },
+//! };
+//! let mut state = State::default();
+//! let (answer, change) = state.apply(unique(1, 7));
+//! assert!(matches!(answer, Answer::Done { change: 1, .. }));
+//! assert!(change.is_some());
+//!
+//! // The key is there: nothing has changed, and the answer says which change made it.
+//! let (answer, change) = state.apply(unique(2, 8));
+//! assert_eq!((answer, change), (Answer::Unchanged { change: 1 }, None));
+//! ```
 
 pub mod arithmetic;
 mod backend;

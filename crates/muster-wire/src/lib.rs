@@ -1,7 +1,33 @@
-//! Muster's peer protocol without I/O: ids, topics, frames, handshake, messages, filters, routing
+//! Muster's peer protocols without I/O: ids, topics, frames, handshake, messages, filters, routing
 //! and queues as plain structs. Facts go in, decisions come out; time and randomness are arguments.
 //!
-//! Version 1 is the protocol of Zeek's Broker, byte for byte.
+//! - Version 1 is the protocol of Zeek's Broker, byte for byte: [`frame`], [`envelope`], [`peering`], and
+//!   [`zeek`] for what Zeek says in it.
+//! - Version 2 is spoken between Muster endpoints: [`mesh`].
+//! - [`Filter`], [`routing`], [`Queue`], [`ClassQueues`] and [`credit`] serve both.
+//!
+//! # Example
+//!
+//! A filter in a frame, as one endpoint writes it and another reads it from a stream:
+//!
+//! ```
+//! use muster_wire::Filter;
+//! use muster_wire::frame::{self, Next};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let wanted = Filter::from_prefixes(["zeek/logs/", "/alerts/"]);
+//! let mut stream = Vec::new();
+//! frame::write(&mut stream, |out| wanted.encode(out));
+//!
+//! let Next::Complete(length) = frame::next(&stream, frame::DEFAULT_LIMIT)? else {
+//!     return Err("more bytes are to come".into());
+//! };
+//! let read = Filter::decode(&stream[frame::HEADER..][..length])?;
+//! assert!(read.matches(b"/alerts/scan"));
+//! assert!(!read.matches(b"/siem/"));
+//! # Ok(())
+//! # }
+//! ```
 
 pub mod bytes;
 mod class_queues;

@@ -132,7 +132,15 @@ pub enum StartError {
 }
 
 impl Endpoint {
-    /// Starts an endpoint on the current tokio runtime.
+    /// Starts an endpoint on the current tokio runtime, which needs its I/O and time drivers. It neither listens nor
+    /// dials by itself.
+    ///
+    /// # Errors
+    /// [`StartError::Tls`] if certificates or keys cannot be used, [`StartError::Random`] if the system has no random
+    /// numbers for an id.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
     pub fn start(config: EndpointConfig) -> Result<Self, StartError> {
         let id = match config.id {
             Some(id) => id,
@@ -160,7 +168,8 @@ impl Endpoint {
         &self.shared.config
     }
 
-    /// The messages queued in the fullest queue towards a peer: for callers that pace themselves.
+    /// The number of messages in the fullest queue towards a peer, 0 without peers: for callers that pace
+    /// themselves. Looks at every peer's queue.
     pub fn backlog(&self) -> usize {
         let table = self.shared.table.load();
         table
@@ -171,7 +180,12 @@ impl Endpoint {
             .unwrap_or(0)
     }
 
-    /// Listens for peers; port 0 takes a free one. Returns the address in use.
+    /// Listens for peers; port 0 takes a free one. Returns the address in use. It may be called for several
+    /// addresses; they are listened on until the endpoint ends.
+    ///
+    /// # Errors
+    /// [`ListenError::Exposed`] for an address that others can reach where `exposure` does not allow it,
+    /// [`ListenError::System`] if the address is taken or cannot be bound.
     pub async fn listen(
         &self,
         address: SocketAddr,
@@ -198,7 +212,8 @@ impl Endpoint {
         Ok(local)
     }
 
-    /// Takes a connected byte stream as if it had been accepted from `address`.
+    /// Takes a connected byte stream as if it had been accepted from `address`. Nothing is encrypted here. Returns at
+    /// once; a handshake that fails closes the stream and is counted as a refused connection.
     pub fn accept_stream<R, W>(&self, reader: R, writer: W, address: &str)
     where
         R: AsyncRead + Send + Unpin + 'static,
@@ -253,7 +268,8 @@ impl Endpoint {
 
     /// Dials `address` ("host:port") in the background and keeps the peering: a lost one is dialled
     /// again at once, a failed dial after `retry`, for ever. Without `retry` it dials once. An address
-    /// that is being dialled already is left to that dial.
+    /// that is being dialled already is left to that dial. Failures are told as [`Status::PeerUnavailable`];
+    /// [`Endpoint::unpeer_address`] ends it.
     pub fn dial(&self, address: &str, retry: Option<Duration>) {
         self.dial_with(address, retry, PeerOptions::default());
     }
@@ -293,7 +309,15 @@ impl Endpoint {
     }
 
     /// Dials as [`Endpoint::dial`] and waits for the peering; without `retry` the first failure is
-    /// the answer. If the endpoint there is a peer by another connection, that peering is the answer.
+    /// the answer. If the endpoint there is a peer by another connection, that peering is the answer. When this
+    /// returns, messages pass both ways.
+    ///
+    /// With `retry` it waits for ever: put a limit of your own around it. A future that is dropped leaves the dial
+    /// going on.
+    ///
+    /// # Errors
+    /// [`PeerError::Unavailable`] if it is not there, refuses, or does not fit, and there is no `retry`;
+    /// [`PeerError::Ended`] if the endpoint shuts down meanwhile.
     pub async fn peer(
         &self,
         address: &str,
@@ -379,8 +403,9 @@ impl Endpoint {
         }
     }
 
-    /// Ends the peering with an endpoint, after what is queued for it is written, and its dial. Says
-    /// whether there was one.
+    /// Ends the peering with an endpoint, after what is queued for it is written, and its dial. Returns `true` if
+    /// there was a peering. Waits at most [`EndpointConfig::bye_timeout`] for the peer; a future that is dropped
+    /// does not take it back.
     pub async fn unpeer(&self, peer: EndpointId) -> bool {
         self.owner
             .call(|done| Command::Unpeer(Unpeer::Id(peer), done))
@@ -388,7 +413,8 @@ impl Endpoint {
             .unwrap_or(false)
     }
 
-    /// Ends the peering with, and the dial of, an address. Says whether there was one.
+    /// Ends the peering with, and the dial of, an address, as it was dialled. Returns `true` if there was one.
+    /// Otherwise as [`Endpoint::unpeer`].
     pub async fn unpeer_address(&self, address: &str) -> bool {
         let which = Unpeer::Address(address.to_owned());
         self.owner
@@ -398,8 +424,9 @@ impl Endpoint {
     }
 
     /// Sends a ping to a direct peer, or through the mesh to any of its endpoints, and waits for the
-    /// answer; the time that it took. `None` if there is no such endpoint, a direct peer ends meanwhile, or
-    /// too many pings wait already. The answer of an endpoint that is no direct peer may never come.
+    /// answer. Returns the time that it took, or `None` if there is no such endpoint, a direct peer ends meanwhile,
+    /// or 64 pings wait already. The answer of an endpoint that is no direct peer may never come: put a limit around
+    /// it. A future that is dropped gives the ping up.
     pub async fn ping(&self, peer: EndpointId) -> Option<Duration> {
         let start = Instant::now();
         let pong = {
@@ -446,7 +473,8 @@ impl Endpoint {
             .collect()
     }
 
-    /// What a direct peer, or an endpoint of the mesh, subscribes to.
+    /// The topic prefixes that a direct peer, or an endpoint of the mesh, subscribes to. Returns `None` if there is no
+    /// such endpoint.
     pub fn filter_of(&self, peer: EndpointId) -> Option<Vec<Vec<u8>>> {
         let table = self.shared.table.load();
         let entries = |filter: &Filter| filter.entries().map(<[u8]>::to_vec).collect();
@@ -474,18 +502,26 @@ impl Endpoint {
         self.shared.now()
     }
 
-    /// A new publisher.
+    /// A new publisher. Making one costs little: each task or thread has its own.
     pub fn publisher(&self) -> Publisher {
         Publisher::new(Arc::clone(&self.shared), None)
     }
 
     /// A new publisher that this endpoint's own subscribers hear like a peer: for those who take part
     /// through this endpoint without one of their own, as clients of a gateway do.
+    ///
+    /// # Errors
+    /// [`StartError::Random`] if the system has no random numbers for its id.
     pub fn local_publisher(&self) -> Result<Publisher, StartError> {
         Ok(Publisher::new(Arc::clone(&self.shared), Some(random_id()?)))
     }
 
-    /// Subscribes to topic prefixes; in force, and announced to the peers, when this returns.
+    /// Subscribes to topic prefixes; in force, and announced to the peers, when this returns. The empty prefix
+    /// matches every topic. Its queue has the bounds of [`EndpointConfig::subscriber_queue`]; a full one drops the
+    /// oldest messages, counted, after credit has slowed down their publishers.
+    ///
+    /// After the endpoint's end the subscriber receives nothing and says so. Await it: if the future is dropped
+    /// after it was polled, the subscription may stay until the endpoint ends.
     pub async fn subscribe<I>(&self, prefixes: I) -> Subscriber
     where
         I: IntoIterator,
@@ -514,7 +550,7 @@ impl Endpoint {
     }
 
     /// Subscribes to topic prefixes and receives, besides the peers' messages, what this endpoint's own
-    /// publishers publish.
+    /// publishers publish. `queue` bounds what waits for it. Otherwise as [`Endpoint::subscribe`].
     pub async fn subscribe_with_local<I>(&self, prefixes: I, queue: QueueLimits) -> Subscriber
     where
         I: IntoIterator,
@@ -524,7 +560,8 @@ impl Endpoint {
             .await
     }
 
-    /// Subscribes to topic prefixes and to the changes of peerings, in one order.
+    /// Subscribes to topic prefixes and to the changes of peerings, in one order. `queue` bounds the messages; a
+    /// subscriber that falls 65,536 changes behind is closed. Otherwise as [`Endpoint::subscribe`].
     pub async fn subscribe_with_statuses<I>(&self, prefixes: I, queue: QueueLimits) -> Subscriber
     where
         I: IntoIterator,
@@ -567,7 +604,8 @@ impl Endpoint {
     }
 
     /// Ends the endpoint: writes what is queued, says goodbye to every peer and waits, at most
-    /// [`EndpointConfig::bye_timeout`] and a second, for their answers.
+    /// [`EndpointConfig::bye_timeout`] and a second, for their answers. A future that is dropped does not stop it; what
+    /// is published from now on goes nowhere.
     pub async fn shut_down(&self) {
         self.shared.stopping.send_replace(true);
         self.owner.call(Command::ShutDown).await;
@@ -575,6 +613,9 @@ impl Endpoint {
 }
 
 /// A fresh endpoint id.
+///
+/// # Errors
+/// [`StartError::Random`] if the system has no random numbers.
 pub fn random_id() -> Result<EndpointId, StartError> {
     let mut bytes = [0u8; 16];
     getrandom::fill(&mut bytes).map_err(|error| StartError::Random(error.to_string()))?;

@@ -108,7 +108,16 @@ pub struct Node {
 }
 
 impl Node {
-    /// Starts a node on the current tokio runtime: it listens, dials, and runs its frameworks.
+    /// Starts a node on the current tokio runtime: it listens, dials, and runs its frameworks on a thread of its own.
+    /// It returns before the other nodes are there: [`Node::ready`] waits for them. If the future is dropped, the
+    /// node does not start.
+    ///
+    /// # Errors
+    /// [`NodeStartError`]: the layout has no such node or does not fit the frameworks, certificates cannot be used, the
+    /// address is taken or must not be exposed, or a store that the layout puts on this node does not open.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
     pub async fn start(config: NodeConfig) -> Result<Self, NodeStartError> {
         let NodeConfig {
             layout,
@@ -187,6 +196,10 @@ impl Node {
     /// somebody waits. Zeek's nodes cannot be asked; they count from their hello. Where the wait ends
     /// without its quorum, the error names the nodes that are not up, those that have not answered, and
     /// who does not see whom. 64 can wait at a time; a wait ends when its future is dropped.
+    ///
+    /// # Errors
+    /// [`ReadyError`]: the layout can never have such a quorum, too many wait already, `limit` is over, or the node has
+    /// stopped.
     pub async fn ready(&self, quorum: Quorum, limit: Duration) -> Result<(), ReadyError> {
         let outcome = self.waits.begin(quorum, limit)?;
         self.thread.unpark();
@@ -226,7 +239,8 @@ impl Node {
 
     /// Stops the node in order: its inputs end, its frameworks publish what they have, its log
     /// records are sent or written, its queues are drained, its peers are told. Takes at most `limit`;
-    /// what is not done by then is lost, and counted. Returns the last report.
+    /// what is not done by then is lost, and counted. Returns the last report. If the future is dropped, the node
+    /// stops all the same, in less order.
     pub async fn stop(mut self, limit: Duration) -> NodeReport {
         self.shared.stop();
         self.thread.unpark();

@@ -11,8 +11,8 @@
 //! let name = StoreName::new("software/tracked")?;
 //! let tracked = endpoint.open_clone(&name, CloneOptions::default()).await?;
 //! let tracked = tracked.typed::<String, u64>();
-//! if tracked.put_unique("10.0.0.1", &1).await? {
-//!     tracked.increment("10.0.0.1", &1).await?;
+//! if tracked.put_unique("10.0.0.1", &1u64).await? {
+//!     tracked.increment("10.0.0.1", &1u64).await?;
 //! }
 //! assert_eq!(tracked.get("10.0.0.1").await?, Some(2));
 //! # Ok(())

@@ -56,7 +56,7 @@ impl<K, V> SharedStore<K, V> {
         self
     }
 
-    /// Every change of it calls [`Framework::store_changed`], beginning with what is there.
+    /// Every change of it calls [`Framework::store_changed`](super::Framework::store_changed), beginning with what is there.
     #[must_use]
     pub const fn watched(mut self) -> Self {
         self.is_watched = true;
@@ -141,7 +141,7 @@ pub enum WriteError {
     Conversion(#[from] ConvertError),
 }
 
-/// A change of a store, for [`Framework::store_changed`].
+/// A change of a store, for [`Framework::store_changed`](super::Framework::store_changed).
 #[derive(Debug, Clone, Copy)]
 pub struct StoreChange<'a> {
     /// The store's name.

@@ -15,7 +15,8 @@ use super::send_queue::SendQueue;
 use super::shared::{Shared, Table};
 use super::subscriber::Batch;
 
-/// What became of a published message.
+/// What became of a published message. What is queued may still be lost: when its queue drops it, counted
+/// with the peer, or when the connection ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[must_use]
 pub struct Outcome {
@@ -33,7 +34,7 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// Whether nobody subscribes to the topic.
+    /// Whether nobody subscribes to the topic, as far as this endpoint knows.
     pub fn no_subscriber(&self) -> bool {
         self.queued_to == 0 && self.dropped == 0 && self.local == 0 && !self.held
     }
@@ -83,13 +84,15 @@ impl Publisher {
         self.local.unwrap_or(self.shared.me)
     }
 
-    /// Publishes a value as an ordinary event; never waits.
+    /// Publishes a value as an ordinary event. Never waits: a peer's full queue drops by its policy, as the outcome
+    /// says. The value is encoded once, on this thread, whatever the number of peers; a lone small message may be
+    /// written to the connection here as well.
     pub fn publish(&mut self, topic: &Topic, value: &(impl Encode + ?Sized)) -> Outcome {
         let payload = self.encode(value);
         self.send(topic, payload, Class::Event)
     }
 
-    /// Publishes a value in a class of traffic; never waits.
+    /// Publishes a value in a class of traffic. Never waits. Two classes have no order between them.
     pub fn publish_as(
         &mut self,
         class: Class,
@@ -100,7 +103,8 @@ impl Publisher {
         self.send(topic, payload, class)
     }
 
-    /// Publishes an encoded value; never waits. The bytes must be one valid value.
+    /// Publishes an encoded value in a class of traffic. Never waits. The bytes must be one valid value, which is not
+    /// checked: receivers drop what is not one.
     pub fn publish_encoded(&mut self, topic: &Topic, payload: Bytes, class: Class) -> Outcome {
         self.send(topic, payload, class)
     }
@@ -136,6 +140,7 @@ impl Publisher {
     /// Publishes a value and waits, at most `limit` in all, until every matching queue has room; where
     /// there is none by then, the message is dropped. While the endpoint joins its mesh, that is the room for
     /// what is held until it has.
+    ///
     /// Blocks the thread: not for use inside a task.
     pub fn publish_blocking(
         &mut self,
@@ -165,7 +170,8 @@ impl Publisher {
         outcome
     }
 
-    /// Publishes a value as [`Publisher::publish_blocking`] does, for use inside a task.
+    /// Publishes a value as [`Publisher::publish_blocking`] does, for use inside a task. If the future is dropped, the
+    /// peers that had room have the message, and the others do not get it.
     pub async fn publish_waiting(
         &mut self,
         topic: &Topic,

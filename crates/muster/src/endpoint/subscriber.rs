@@ -421,12 +421,16 @@ pub enum TryReceiveError {
 }
 
 impl Subscriber {
-    /// The next batch or change of peerings; `None` after the endpoint's end.
+    /// Waits for the next batch or change of peerings. Returns `None` after the endpoint's end, once everything
+    /// that was queued has been received. Nothing is lost if the future is dropped.
     pub async fn receive(&mut self) -> Option<Delivery> {
         poll_fn(|cx| self.poll_receive(cx)).await
     }
 
     /// The next batch or change of peerings, without waiting.
+    ///
+    /// # Errors
+    /// [`TryReceiveError::Empty`] if nothing has arrived, [`TryReceiveError::Closed`] if nothing will any more.
     pub fn try_receive(&mut self) -> Result<Delivery, TryReceiveError> {
         if let Some(next) = self.next_taken() {
             return Ok(next);
@@ -467,7 +471,7 @@ impl Subscriber {
             .await;
     }
 
-    /// Ends the subscription to one topic prefix.
+    /// Ends the subscription to one topic prefix. What is queued already is still received.
     pub async fn unsubscribe(&self, prefix: impl AsRef<[u8]>) {
         self.unsubscribe_all([prefix]).await;
     }

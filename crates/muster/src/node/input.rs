@@ -39,7 +39,10 @@ pub struct InputSender {
 pub struct Stopping;
 
 impl InputSender {
-    /// Hands a batch over, waiting while the node has enough to do.
+    /// Hands a batch over. Blocks the input's thread while the node has enough to do.
+    ///
+    /// # Errors
+    /// [`Stopping`] when the node stops: the input should return.
     pub fn send(&self, batch: InputBatch) -> Result<(), Stopping> {
         if self.stop.load(Ordering::Relaxed) {
             return Err(Stopping);

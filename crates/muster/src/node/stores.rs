@@ -359,7 +359,7 @@ pub struct StoreRequest {
 }
 
 impl StoreRequest {
-    /// What the store holds outlives the cluster, unless the layout says otherwise.
+    /// Asks that what the store holds outlives the cluster, unless the layout says otherwise.
     pub fn persistent(mut self) -> Self {
         self.persistent = true;
         self
@@ -367,6 +367,9 @@ impl StoreRequest {
 
     /// Opens the store: its primary, if the layout puts it on this node, otherwise a clone, whose primary need not
     /// be there yet. A store that is open on this node already is the same one.
+    ///
+    /// # Errors
+    /// [`NodeStoreError`]: the name is none, or the backend that the layout names does not open.
     pub async fn open(self) -> Result<Store, NodeStoreError> {
         let name = StoreName::new(&self.name);
         let name = name.map_err(|error| NodeStoreError::Name(self.name, error))?;

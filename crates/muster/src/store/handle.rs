@@ -62,6 +62,20 @@ pub enum Swapped {
 /// Keys and values may be any types with an encoding; `Data` stays available. Operations are written to the
 /// primary, whichever node has it, and are applied once and in the order in which this node asked. A future
 /// that is dropped does not take its write back.
+///
+/// The types are those of what is read. What is written has the type of the argument: for a `Store<_, u64>` write
+/// `&1u64`, as a literal alone is an `i32` to the compiler, and would be kept as one.
+///
+/// # Time and bounds
+/// Every operation ends within [`Store::within`], 10 seconds unless set. At most 65,536 writes and 64 MiB wait on one
+/// endpoint; beyond, they fail at once. A key has at most 64 KiB, a value 16 MiB, encoded.
+///
+/// # Errors
+/// Writes fail with [`StoreErrorKind::Refused`] (nothing has changed) or [`StoreErrorKind::Failed`]; conditional ones also
+/// with [`StoreErrorKind::OutcomeUnknown`]. [`StoreError::is_not_applied`] says whether it is certain that nothing has
+/// changed. Reads fail with [`StoreErrorKind::NoPrimary`] if there is nothing to read within the time,
+/// [`StoreErrorKind::Stale`] where only fresh values were asked for, and [`StoreErrorKind::Conversion`] if what is kept is
+/// not of the author's type.
 #[derive(Debug)]
 pub struct Store<K = Data, V = Data> {
     host: Arc<Host>,
@@ -82,7 +96,12 @@ impl<K, V> Clone for Store<K, V> {
 }
 
 impl Endpoint {
-    /// Opens the primary of a store on this endpoint.
+    /// Opens the primary of a store on this endpoint. With a backend it returns when everything that was kept has been
+    /// read.
+    ///
+    /// # Errors
+    /// [`OpenError::Open`] if the endpoint has the store already, [`OpenError::Backend`] if what it kept cannot be read,
+    /// [`OpenError::Thread`] if the system refuses a thread for the backend.
     pub async fn open_primary(
         &self,
         name: &StoreName,
@@ -94,7 +113,11 @@ impl Endpoint {
         Ok(store)
     }
 
-    /// Opens a clone of a store on this endpoint, whose primary is wherever it is: it need not be there yet.
+    /// Opens a clone of a store on this endpoint, whose primary is wherever it is: it need not be there yet. Reads wait
+    /// until there is something to read, writes until there is a primary.
+    ///
+    /// # Errors
+    /// [`OpenError::Open`] if the endpoint has the store already.
     pub async fn open_clone(
         &self,
         name: &StoreName,
@@ -208,13 +231,17 @@ impl<K, V> Store<K, V> {
         self.host.applied()
     }
 
-    /// Waits until this node has something to read.
+    /// Waits until this node has something to read, at most [`Store::within`].
+    ///
+    /// # Errors
+    /// [`StoreErrorKind::NoPrimary`] if no master was heard of by then.
     pub async fn attached(&self) -> Result<(), StoreError> {
         self.host.attached(self.within).await
     }
 
     /// Waits until all writes of this node are settled and, at the primary of a persistent store, on disk, and
-    /// closes its backend; whether that was done in time. Writes after that are never durable.
+    /// closes its backend. Returns `true` if that was done within [`Store::within`]. Writes after that are never
+    /// durable.
     pub async fn close(self) -> bool {
         self.host.close(self.within).await
     }
@@ -301,7 +328,7 @@ impl<K, V> Store<K, V> {
         }
     }
 
-    /// The number of keys.
+    /// Returns the number of keys: of this node's copy, or of the primary's where reads go there.
     pub async fn size(&self) -> Result<u64, StoreError> {
         if self.host.is_primary() || (self.read != Read::Primary && self.host.has_copy()) {
             self.readable().await?;
@@ -332,7 +359,8 @@ impl<K, V> Store<K, V> {
 }
 
 impl<K: Encode + DecodeOwned, V: Encode + DecodeOwned> Store<K, V> {
-    /// The value of a key.
+    /// Returns the value of a key, or `None` if the key is absent. Every write that was awaited on this endpoint is in
+    /// it; what others write is there shortly after, or at once with [`Read::Primary`].
     pub async fn get<Q: Encode + ?Sized>(&self, key: &Q) -> Result<Option<V>, StoreError> {
         let found = self.find(Encoded::key(key)).await?;
         found
@@ -340,7 +368,7 @@ impl<K: Encode + DecodeOwned, V: Encode + DecodeOwned> Store<K, V> {
             .transpose()
     }
 
-    /// The value of a key with its revision and the end of its TTL.
+    /// Returns the value of a key with its revision and the end of its TTL, or `None` if the key is absent.
     pub async fn entry<Q: Encode + ?Sized>(
         &self,
         key: &Q,
@@ -360,8 +388,8 @@ impl<K: Encode + DecodeOwned, V: Encode + DecodeOwned> Store<K, V> {
             .transpose()
     }
 
-    /// A part of a key's value: an element of a vector by its place, the value of a table's key, whether a set
-    /// has an element.
+    /// Returns a part of a key's value: an element of a vector by its place, the value of a table's key, whether a set
+    /// has an element. Returns `None` if there is no such key or part.
     pub async fn get_at<Q, I, T>(&self, key: &Q, index: &I) -> Result<Option<T>, StoreError>
     where
         Q: Encode + ?Sized,
@@ -376,7 +404,7 @@ impl<K: Encode + DecodeOwned, V: Encode + DecodeOwned> Store<K, V> {
             .transpose()
     }
 
-    /// Whether a key has a value.
+    /// Returns `true` if a key has a value.
     pub async fn exists<Q: Encode + ?Sized>(&self, key: &Q) -> Result<bool, StoreError> {
         Ok(self.find(Encoded::key(key)).await?.is_some())
     }
@@ -418,12 +446,14 @@ impl<K: Encode + DecodeOwned, V: Encode + DecodeOwned> Store<K, V> {
             .map(move |(key, value)| Ok((convert(&name, &key)?, convert(&name, &value)?))))
     }
 
-    /// What is there, then every change of it.
+    /// Watches a part of the store: what is there, then every change of it, without a gap. Works before there is a
+    /// master.
     pub fn watch(&self, scope: Scope) -> Watch<K, V> {
         Watch::new(Arc::clone(&self.host), scope)
     }
 
-    /// Sets a value, for good.
+    /// Sets a value, for good. Returns when the write has come as far as [`Store::at_level`] says, and this node's copy
+    /// has it.
     pub async fn put<Q, W>(&self, key: &Q, value: &W) -> Result<(), StoreError>
     where
         Q: Encode + ?Sized,
@@ -432,7 +462,7 @@ impl<K: Encode + DecodeOwned, V: Encode + DecodeOwned> Store<K, V> {
         self.put_until(key, value, None).await
     }
 
-    /// Sets a value for a time: it then expires.
+    /// Sets a value for a time, counted from when the primary takes it: it then expires.
     pub async fn put_for<Q, W>(&self, key: &Q, value: &W, ttl: Duration) -> Result<(), StoreError>
     where
         Q: Encode + ?Sized,
@@ -459,7 +489,7 @@ impl<K: Encode + DecodeOwned, V: Encode + DecodeOwned> Store<K, V> {
         self.write(op).await.map(|_| ())
     }
 
-    /// Sets a value if the key is absent; whether it was. Of all nodes that try at once, one wins.
+    /// Sets a value if the key is absent. Returns `true` if it was: of all nodes that try at once, one gets `true`.
     pub async fn put_unique<Q, W>(&self, key: &Q, value: &W) -> Result<bool, StoreError>
     where
         Q: Encode + ?Sized,
@@ -468,7 +498,7 @@ impl<K: Encode + DecodeOwned, V: Encode + DecodeOwned> Store<K, V> {
         self.put_unique_until(key, value, None).await
     }
 
-    /// The same for a time.
+    /// Sets a value for a time if the key is absent, as [`Store::put_unique`].
     pub async fn put_unique_for<Q, W>(
         &self,
         key: &Q,
@@ -502,7 +532,8 @@ impl<K: Encode + DecodeOwned, V: Encode + DecodeOwned> Store<K, V> {
     }
 
     /// Sets a value, or removes it with `None`, if the key has not changed since `seen`, which is the revision
-    /// of its [`Store::entry`], or [`Revision::ABSENT`].
+    /// of its [`Store::entry`], or [`Revision::ABSENT`]. A master that was started anew counts as a change. A master
+    /// of Broker refuses it.
     pub async fn swap<Q, W>(
         &self,
         key: &Q,
@@ -527,7 +558,7 @@ impl<K: Encode + DecodeOwned, V: Encode + DecodeOwned> Store<K, V> {
         })
     }
 
-    /// Removes a key; whether it had a value.
+    /// Removes a key. Returns `true` if it had a value.
     pub async fn erase<Q: Encode + ?Sized>(&self, key: &Q) -> Result<bool, StoreError> {
         let op = Op::Erase {
             key: Encoded::key(key),
@@ -536,7 +567,7 @@ impl<K: Encode + DecodeOwned, V: Encode + DecodeOwned> Store<K, V> {
         self.was_done(&answer)
     }
 
-    /// Adds to a number; what it is then. An absent key counts from 0 (from the epoch, for a timespan).
+    /// Adds to a number. Returns what it is then. An absent key counts from 0 (from the epoch, for a timespan).
     pub async fn increment<Q, A>(&self, key: &Q, amount: &A) -> Result<V, StoreError>
     where
         Q: Encode + ?Sized,
@@ -548,7 +579,7 @@ impl<K: Encode + DecodeOwned, V: Encode + DecodeOwned> Store<K, V> {
         self.number(answer)
     }
 
-    /// Takes from a number; what it is then. A count below 0 wraps, as in Broker.
+    /// Takes from a number. Returns what it is then. A count below 0 wraps, as in Broker. An absent key is an error.
     pub async fn decrement<Q, A>(&self, key: &Q, amount: &A) -> Result<V, StoreError>
     where
         Q: Encode + ?Sized,
@@ -558,13 +589,13 @@ impl<K: Encode + DecodeOwned, V: Encode + DecodeOwned> Store<K, V> {
         self.number(answer)
     }
 
-    /// Appends to a string.
+    /// Appends to a string. An absent key is an empty string.
     pub async fn append<Q: Encode + ?Sized>(&self, key: &Q, text: &str) -> Result<(), StoreError> {
         let value = Encoded::of(text);
         self.add(key, value, Kind::String).await.map(|_| ())
     }
 
-    /// Adds an element to a set.
+    /// Adds an element to a set. An absent key is an empty set.
     pub async fn insert_into<Q, E>(&self, key: &Q, element: &E) -> Result<(), StoreError>
     where
         Q: Encode + ?Sized,
@@ -574,7 +605,7 @@ impl<K: Encode + DecodeOwned, V: Encode + DecodeOwned> Store<K, V> {
         self.add(key, value, Kind::Set).await.map(|_| ())
     }
 
-    /// Sets an entry of a table.
+    /// Sets an entry of a table. An absent key is an empty table.
     pub async fn insert_entry_into<Q, I, E>(
         &self,
         key: &Q,
@@ -599,7 +630,7 @@ impl<K: Encode + DecodeOwned, V: Encode + DecodeOwned> Store<K, V> {
         self.subtract(key, Encoded::of(element)).await.map(|_| ())
     }
 
-    /// Appends an element to a vector.
+    /// Appends an element to a vector. An absent key is an empty vector.
     pub async fn push<Q, E>(&self, key: &Q, element: &E) -> Result<(), StoreError>
     where
         Q: Encode + ?Sized,
@@ -609,7 +640,7 @@ impl<K: Encode + DecodeOwned, V: Encode + DecodeOwned> Store<K, V> {
         self.add(key, value, Kind::Vector).await.map(|_| ())
     }
 
-    /// Removes the last element of a vector; what it was, nothing if the vector was empty.
+    /// Removes the last element of a vector. Returns it, or `None` if the vector was empty.
     pub async fn pop<Q, E>(&self, key: &Q) -> Result<Option<E>, StoreError>
     where
         Q: Encode + ?Sized,

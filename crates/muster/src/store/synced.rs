@@ -120,7 +120,8 @@ where
         *place = Some(Box::new(hook));
     }
 
-    /// Waits until the table has what its store has, for the first time.
+    /// Waits until the table has what its store has, for the first time. It waits for ever where no master comes: put
+    /// a limit around it.
     pub async fn synced(&self) {
         let mut synced = self.synced.clone();
         // An error means that the task has ended with its store.
@@ -145,7 +146,10 @@ where
         });
     }
 
-    /// Sets a value and waits until this node's table has it, or says why not.
+    /// Sets a value and waits until this node's table has it. A future that is dropped does not take the change back.
+    ///
+    /// # Errors
+    /// As [`Store::put`].
     pub async fn insert_and_wait(&self, key: &K, value: &V) -> Result<(), StoreError> {
         self.store.put(key, value).await?;
         // The store of this node has it; the table follows.

@@ -122,8 +122,11 @@ impl<K: DecodeOwned, V: DecodeOwned> Watch<K, V> {
         }
     }
 
-    /// Waits for what comes next. An entry that is not of the author's types is an error, and does not end the
-    /// watch.
+    /// Waits for what comes next. Nothing is lost if the future is dropped.
+    ///
+    /// # Errors
+    /// [`StoreErrorKind::Conversion`](super::StoreErrorKind::Conversion) for an entry that is not of the author's types;
+    /// it does not end the watch.
     pub async fn next(&mut self) -> Result<WatchEvent<K, V>, StoreError> {
         loop {
             if let Some(event) = self.take() {
@@ -133,7 +136,7 @@ impl<K: DecodeOwned, V: DecodeOwned> Watch<K, V> {
         }
     }
 
-    /// What came next, if it has come.
+    /// Returns what came next if it has come, without waiting.
     pub fn take(&mut self) -> Option<Result<WatchEvent<K, V>, StoreError>> {
         if self.queue.is_behind() {
             self.host.watch_anew(&self.queue);
