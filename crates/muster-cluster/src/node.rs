@@ -16,6 +16,7 @@ mod framework;
 mod inputs;
 mod logs;
 mod members;
+mod reach;
 mod stores;
 #[cfg(test)]
 mod tests;
@@ -43,6 +44,7 @@ pub use facts::{Effect, Input, LogSink, NodeError, Report, Severity, Written};
 pub use framework::{Declarations, Event, Framework, NodeLife, Registry, Site};
 pub use logs::{Column, LogBatch, StreamError};
 pub use muster_store::Now;
+pub use reach::{NodeState, Reach};
 pub use stores::{
     OpenStore, PendingWrite, SharedStore, StoreChange, StoreContext, StoreReads, WriteError,
 };
@@ -51,6 +53,7 @@ use self::contests::{Contest, Leave};
 use self::core::Core;
 use self::detours::Detours;
 use self::members::Hello;
+use self::reach::Ways;
 use crate::layout::{Layout, NodeName};
 use crate::membership::Membership;
 use crate::pools::{PoolChange, Pools};
@@ -70,7 +73,7 @@ const LOCAL_PER_STEP: usize = 16_384;
 /// One node.
 #[allow(
     clippy::struct_excessive_bools,
-    reason = "four steps that a node takes once, in any order"
+    reason = "five steps that a node takes once, in any order"
 )]
 pub struct NodeLoop {
     core: Core,
@@ -88,6 +91,11 @@ pub struct NodeLoop {
     /// When a lost input's hold on the watermark ends.
     grace: Vec<(Mono, NodeName)>,
     stopping: bool,
+    /// All neighbours were up at some time.
+    was_ready: bool,
+    ways: Ways,
+    /// The nodes that are up, and former ones.
+    names: BTreeMap<EndpointId, String>,
     /// Peers that have not said who they are: when to say hello again, and how often.
     strangers: BTreeMap<EndpointId, (Mono, u32)>,
     /// When a repeated hello of a peer was answered last.
@@ -138,6 +146,9 @@ impl NodeLoop {
             announced: BTreeMap::new(),
             grace: Vec::new(),
             stopping: false,
+            was_ready: false,
+            ways: Ways::default(),
+            names: BTreeMap::new(),
             strangers: BTreeMap::new(),
             answered: BTreeMap::new(),
             contests: Vec::new(),
@@ -276,18 +287,8 @@ impl NodeLoop {
                 self.core.counts.events_local += 1;
                 self.message(self.core.id, payload);
             }
-            Input::PeerAdded { id, direct } => self.peer_added(id, direct),
-            Input::LinkChanged { id, direct } => {
-                self.core.membership.link_changed(id, direct);
-                self.look_for_detours();
-            }
+            Input::Reach(id, reach) => self.reach_changed(id, reach),
             Input::Pong(id) => self.pong(id),
-            Input::PeerLost(id) => {
-                self.strangers.remove(&id);
-                self.answered.remove(&id);
-                let events = self.core.membership.peer_lost(id);
-                self.membership_events(events);
-            }
             Input::InputLow { input, low } => self.input_low(input, low),
             Input::InputEnd { input } => self.input_low(input, Watermarks::END),
             Input::Written { records, failed } => {

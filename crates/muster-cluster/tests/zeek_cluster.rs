@@ -6,9 +6,10 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use muster_cluster::node::{Effect, Input, NodeLoop, Now, Registry, Severity};
+use muster_cluster::node::{Effect, Input, NodeLoop, Now, Reach, Registry, Severity};
 use muster_cluster::{Layout, NodeName};
 use muster_data::{DataRef, Limits, Timestamp};
+use muster_wire::peering::Protocol;
 use muster_wire::zeek::{EventRef, INCARNATION};
 use muster_wire::{EndpointId, Incarnation, Mono};
 use serde_json::Value as Json;
@@ -117,13 +118,7 @@ fn a_zeek_manager_meets_our_worker() {
         (first.topic.clone(), name, arguments)
     };
     // Ours says the same hello, and its incarnation besides, which Zeek does not look at.
-    worker.step(
-        Input::PeerAdded {
-            id: managers,
-            direct: true,
-        },
-        now(),
-    );
+    worker.step(Input::Reach(managers, Reach::PeerUp(Protocol::V1)), now());
     let effects = worker.take_effects();
     let Some(Effect::Publish { topic, payload, .. }) = effects.first() else {
         panic!("no hello: {effects:?}");

@@ -148,7 +148,7 @@ impl Registry {
         former.events_in += client.events_in.load(Ordering::Relaxed);
         former.events_out += client.events_out.load(Ordering::Relaxed);
         former.refused += client.refused.load(Ordering::Relaxed);
-        former.dropped.merge(&client.queue.depth().2);
+        former.dropped.merge(&client.queue.depth().dropped);
     }
 
     /// Ends all clients, present and future; how many there are.
@@ -321,7 +321,7 @@ impl FanOut {
 
     /// Notes what the gateway's own queue has lost.
     fn look_at_inbox(&self) {
-        let dropped = self.subscriber.depth().2;
+        let dropped = self.subscriber.depth().dropped;
         let known = self.registry.inbox_dropped.lock();
         *known.unwrap_or_else(PoisonError::into_inner) = dropped;
     }

@@ -168,7 +168,7 @@ pub(crate) fn last(payload: Payload, control: &Control, tally: &mut Tally) -> Re
             }
         }
         std::hint::black_box(sum);
-        tally.dropped(subscriber.depth().2.total());
+        tally.dropped(subscriber.depth().dropped.total());
         Ok(())
     })
 }

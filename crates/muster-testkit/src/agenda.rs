@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use muster_store::{Commit, StoreName};
-use muster_wire::EndpointId;
+use muster_wire::{EndpointId, Topic};
 
 /// Something that happens to a node.
 #[derive(Debug)]
@@ -13,13 +13,11 @@ pub(crate) enum Item {
     PeerAdded { connection: usize, side: usize },
     /// One side learns that it has ended.
     PeerLost { connection: usize, side: usize },
-    /// A message arrives at a side.
+    /// Something arrives at a side.
     Arrival {
         connection: usize,
         side: usize,
-        /// The life that relays it, if the two sides have no link.
-        via: Option<(usize, u64)>,
-        payload: Bytes,
+        parcel: Parcel,
     },
     /// A node's next rows are read.
     Feed { node: usize, life: u64 },
@@ -43,24 +41,37 @@ pub(crate) enum Item {
     },
     /// A node's timer is due.
     Wake { node: usize, life: u64 },
+    /// The timer of a node's endpoint is due.
+    EndpointWake { node: usize, life: u64 },
+}
+
+/// What crosses a link.
+#[derive(Debug)]
+pub(crate) enum Parcel {
+    /// A frame of the mesh.
+    Frame {
+        bytes: Vec<u8>,
+        /// Whether there is a message in it.
+        is_message: bool,
+        /// It only says that somebody lives, and comes again and again.
+        is_routine: bool,
+    },
+    /// A message to or from a Zeek process.
+    Message { topic: Topic, payload: Bytes },
+}
+
+impl Parcel {
+    pub(crate) fn is_message(&self) -> bool {
+        match self {
+            Self::Frame { is_message, .. } => *is_message,
+            Self::Message { .. } => true,
+        }
+    }
 }
 
 /// Something that happens to a node's store.
 #[derive(Debug, Clone)]
 pub(crate) enum StoreItem {
-    /// A message of Muster's protocol arrives.
-    Message {
-        from: EndpointId,
-        bytes: Vec<u8>,
-        /// It only says that a primary lives, and comes again and again.
-        is_routine: bool,
-    },
-    /// A command of Broker's protocol arrives.
-    BrokerCommand {
-        store: StoreName,
-        for_master: bool,
-        bytes: Vec<u8>,
-    },
     /// The topic of Broker's clones is listened to.
     Listening { store: StoreName },
     /// The disk has been read.
@@ -75,11 +86,14 @@ impl Item {
     /// Whether something goes on by itself; timers may be periodic for ever.
     pub(crate) fn is_activity(&self) -> bool {
         match self {
-            Self::Wake { .. } => false,
+            Self::Wake { .. } | Self::EndpointWake { .. } => false,
+            Self::Arrival { parcel, .. } => match parcel {
+                Parcel::Frame { is_routine, .. } => !is_routine,
+                Parcel::Message { .. } => true,
+            },
             Self::Store { item, .. } => item.is_activity(),
             Self::PeerAdded { .. }
             | Self::PeerLost { .. }
-            | Self::Arrival { .. }
             | Self::Feed { .. }
             | Self::Written { .. }
             | Self::Pong { .. } => true,
@@ -90,10 +104,9 @@ impl Item {
 impl StoreItem {
     fn is_activity(&self) -> bool {
         match self {
-            Self::Message { is_routine, .. } => !is_routine,
             Self::Loaded { .. } | Self::Committed { .. } => true,
             // Nobody of Broker is there: a clone that looks for one does so for ever.
-            Self::BrokerCommand { .. } | Self::Listening { .. } | Self::Wake { .. } => false,
+            Self::Listening { .. } | Self::Wake { .. } => false,
         }
     }
 }

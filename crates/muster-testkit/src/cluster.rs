@@ -1,12 +1,12 @@
 //! A cluster whose nodes, links and clocks are simulated.
 
 mod happening;
+mod links;
 mod lives;
-mod mesh;
 mod process;
 mod stores;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, HashSet};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,12 +15,14 @@ use bytes::Bytes;
 use muster_cluster::node::{Event, Input, NodeCounts, NodeLoop, Registry};
 use muster_cluster::{Key, Layout, PoolName, Role, links};
 use muster_data::{Data, DecodeOwned, Timestamp, from_data};
-use muster_wire::{EndpointId, Filter, Topic};
+use muster_wire::mesh::Sabotage;
+use muster_wire::{Class, EndpointId, Filter, MessageId, Topic};
 
-use self::mesh::Pair;
+use self::links::Connection;
 use self::process::Process;
 use self::stores::{Disks, NodeStores};
 use crate::agenda::Agenda;
+use crate::endpoint::Endpoint;
 use crate::feed::{Feed, time_of};
 use muster_test_support::Random;
 
@@ -43,6 +45,7 @@ pub struct Cluster {
     seed: u64,
     random: Random,
     latency: RangeInclusive<Duration>,
+    sabotage: Sabotage,
     disk_latency: RangeInclusive<Duration>,
     batch: usize,
     batch_every: Duration,
@@ -52,11 +55,9 @@ pub struct Cluster {
     nodes: Vec<SimulatedNode>,
     /// Pairs of positions in `nodes`.
     links: Vec<(usize, usize)>,
-    /// The same, for looking up.
-    linked: BTreeSet<(usize, usize)>,
     connections: Vec<Connection>,
-    /// Nodes without a link, by their positions in order.
-    pairs: BTreeMap<(usize, usize), Pair>,
+    /// Messages that only say that somebody lives.
+    routine: HashSet<(MessageId, Class)>,
     agenda: Agenda,
     logged: BTreeMap<String, Vec<(usize, Data)>>,
     lost: u64,
@@ -83,6 +84,11 @@ struct SimulatedNode {
 struct Life {
     number: u64,
     process: Process,
+    /// Its endpoint in the mesh; a Zeek process has none.
+    endpoint: Option<Endpoint>,
+    /// Whether what the endpoint wants done is being done.
+    is_draining: bool,
+    endpoint_wake: Option<u64>,
     id: EndpointId,
     filter: Arc<Filter>,
     connections: Vec<usize>,
@@ -90,26 +96,6 @@ struct Life {
     fed: usize,
     low: Option<Timestamp>,
     stores: NodeStores,
-}
-
-struct Connection {
-    ends: [End; 2],
-    is_open: bool,
-    /// The life that relays, if the two have no link.
-    via: Option<(usize, u64)>,
-}
-
-struct End {
-    node: usize,
-    life: u64,
-    id: EndpointId,
-    filter: Arc<Filter>,
-    /// Whether this side has learned that the connection stands, and not yet that it has ended.
-    knows: bool,
-    /// When the last message to this side arrives.
-    last_arrival: u64,
-    /// What would arrive later than this is lost.
-    cut: u64,
 }
 
 impl Cluster {
@@ -142,16 +128,16 @@ impl Cluster {
             seed: 1,
             random: Random::new(1),
             latency: Duration::from_millis(1)..=Duration::from_millis(20),
+            sabotage: Sabotage::default(),
             disk_latency: Duration::from_micros(200)..=Duration::from_millis(20),
             batch: 64,
             batch_every: Duration::from_millis(1),
             now: 0,
             last_activity: 0,
             nodes,
-            linked: links.iter().copied().collect(),
             links,
             connections: Vec::new(),
-            pairs: BTreeMap::new(),
+            routine: HashSet::new(),
             agenda: Agenda::default(),
             logged: BTreeMap::new(),
             lost: 0,
@@ -175,6 +161,13 @@ impl Cluster {
     #[must_use]
     pub fn latency(mut self, latency: RangeInclusive<Duration>) -> Self {
         self.latency = latency;
+        self
+    }
+
+    /// Breaks a rule of the mesh on purpose, on every node: a test that watches over it has to notice.
+    #[must_use]
+    pub fn sabotage(mut self, sabotage: Sabotage) -> Self {
+        self.sabotage = sabotage;
         self
     }
 
@@ -441,8 +434,8 @@ impl Cluster {
         living.chain(former).map(count).sum()
     }
 
-    /// Messages that were under way when a node died, and never arrived. Of nodes without a link those are
-    /// counted that were lost by a kill: workers that stop at one time do not wait for one another.
+    /// Returns the messages that were lost because a node was killed: under way over a link to it or from it. A message
+    /// counts once for each link.
     pub fn lost(&self) -> u64 {
         self.lost
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use muster_wire::frame::HEADER;
-use muster_wire::mesh::codec::{Batch, Decoder, Encoder, Frame, Head};
+use muster_wire::mesh::codec::{Batch, Decoder, Encoder, Frame, Head, MeshFrame};
 use muster_wire::mesh::data::{Dropped, Here, Ingress, SharedWindows};
 use muster_wire::mesh::{Config, Decision, HOPS, Identity, Mesh, NodeRecord, Routes, Sabotage};
 use muster_wire::peering::Protocol;
@@ -33,6 +33,8 @@ pub(crate) enum Output {
         bytes: Vec<u8>,
         /// The message in it, if it is one.
         carries: Option<(MessageId, Class)>,
+        /// It only says that this endpoint lives, and comes again and again.
+        is_routine: bool,
     },
     /// End the link with a neighbour.
     Disconnect(EndpointId),
@@ -114,6 +116,7 @@ impl Endpoint {
         endpoint
     }
 
+    #[cfg(test)]
     pub(crate) fn id(&self) -> EndpointId {
         self.mesh.id()
     }
@@ -122,16 +125,19 @@ impl Endpoint {
         &self.mesh
     }
 
+    #[cfg(test)]
     pub(crate) fn counts(&self) -> Counts {
         self.counts
     }
 
     /// How many origins it has windows of.
+    #[cfg(test)]
     pub(crate) fn windows(&self) -> usize {
         self.windows.len()
     }
 
     /// The hashes that all were found to have since this was asked last.
+    #[cfg(test)]
     pub(crate) fn take_agreed(&mut self) -> Vec<u64> {
         self.mesh.take_agreed()
     }
@@ -172,9 +178,21 @@ impl Endpoint {
         self.carry_out();
     }
 
+    #[cfg(test)]
     pub(crate) fn guest_forwards(&mut self, guest: EndpointId, now: Mono) {
         self.mesh.guest_forwards(guest, now);
         self.carry_out();
+    }
+
+    /// What a peer of version 1 is told that is subscribed to here.
+    pub(crate) fn told(&self, guest: EndpointId) -> Filter {
+        match self.table.mesh() {
+            Some(routes) if routes.leaves_to_others(guest) => Filter::default(),
+            Some(routes) if routes.is_home_of(guest) => {
+                routes.filter_for(&routes.peers_of(guest), &self.filter)
+            }
+            _ => self.filter.clone(),
+        }
     }
 
     pub(crate) fn next_due(&self) -> Option<Mono> {
@@ -372,6 +390,7 @@ impl Endpoint {
             to,
             bytes,
             carries: Some((message.id, message.class)),
+            is_routine: false,
         });
     }
 
@@ -404,6 +423,7 @@ impl Endpoint {
                         to,
                         bytes,
                         carries: None,
+                        is_routine: matches!(*frame, MeshFrame::Heartbeat { .. }),
                     });
                 }
                 Decision::Disconnect { peer, .. } => {

@@ -69,13 +69,13 @@
 
 mod agenda;
 mod cluster;
-#[cfg(test)]
 mod endpoint;
 mod feed;
 #[cfg(test)]
 mod mesh_scenarios;
 
 pub use cluster::Cluster;
+pub use muster_wire::mesh::Sabotage;
 
 fn nanos(duration: std::time::Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)

@@ -38,7 +38,7 @@ use tokio::sync::watch;
 pub use config::{
     Credit, EndpointConfig, Exposure, Forwarding, Heartbeat, NodeIdentity, TopicClasses,
 };
-pub use counts::{Compressed, EndpointCounts, PeerReport};
+pub use counts::{Compressed, EndpointCounts, PeerReport, QueueDepth};
 pub use end_reason::{LossReason, RemovalReason, UnavailableReason};
 pub use peer_options::{LinkSpeed, PeerMatch, PeerOptions, PeerRule, QueueOptions};
 pub use publisher::{Outcome, Publisher};

@@ -64,8 +64,9 @@ pub use endpoint::{
     Batch, Certificates, Compressed, ConnectionError, Credit, Delivery, Endpoint, EndpointConfig,
     EndpointCounts, Exposure, Forwarding, Heartbeat, LinkSpeed, ListenError, LossReason,
     NodeIdentity, Outcome, PeerError, PeerInfo, PeerMatch, PeerOptions, PeerOrigin, PeerReport,
-    PeerRule, Publisher, QueueOptions, Received, RemovalReason, StartError, Status, Subscriber,
-    Tls, TlsError, TlsFailure, TopicClasses, TryReceiveError, UnavailableReason, random_id,
+    PeerRule, Publisher, QueueDepth, QueueOptions, Received, RemovalReason, StartError, Status,
+    Subscriber, Tls, TlsError, TlsFailure, TopicClasses, TryReceiveError, UnavailableReason,
+    random_id,
 };
 pub use muster_cluster as cluster;
 pub use muster_cluster::{NotReady, Quorum, ReadyError};

@@ -28,9 +28,10 @@ use ready::Waits;
 use stores::NodeStores;
 
 pub use input::{InputBatch, InputSender, Stopping};
+pub use muster_cluster::node::NodeState;
 pub use pacer::Pacer;
 pub use peers::{PeerDescription, PeersReply, PeersRequest};
-pub use report::{NodeReport, NodeState, PeerLine};
+pub use report::{NodeReport, PeerLine};
 pub use stores::{NodeStoreError, StoreRequest};
 
 /// What an input does on its thread: it sends batches until it ends, or until the sender says that
@@ -88,11 +89,12 @@ pub struct NodeReporter {
 impl NodeReporter {
     /// What the node counts and sees, at most a quarter of a second old.
     pub fn report(&self) -> NodeReport {
-        let mut report = self.shared.report();
-        report.age = report.made.map_or(Duration::ZERO, |made| made.elapsed());
-        report.add_peers(&self.endpoint.counts());
-        report.stores = self.endpoint.store_reports();
-        report
+        NodeReport::new(
+            self.endpoint.id(),
+            self.shared.report(),
+            self.endpoint.counts(),
+            self.endpoint.store_reports(),
+        )
     }
 }
 

@@ -539,12 +539,16 @@ async fn few_queued_messages_do_not_pin_large_read_buffers() {
     }
     // The last read's batch for this subscriber may come a moment after the other's.
     within(async {
-        while slow.depth().0 < 200 {
+        while slow.depth().messages < 200 {
             tokio::task::yield_now().await;
         }
     })
     .await;
-    let (messages, bytes, dropped) = slow.depth();
+    let muster::QueueDepth {
+        messages,
+        bytes,
+        dropped,
+    } = slow.depth();
     assert_eq!((messages, dropped.total()), (200, 0));
     assert!(
         bytes < 200 * 1024,
@@ -812,7 +816,7 @@ async fn messages_that_a_dropped_subscriber_leaves_are_counted() {
         let _ = publisher.publish(&topic("/t"), &number);
     }
     within(async {
-        while watcher.depth().0 < 100 || subscriber.depth().0 < 100 {
+        while watcher.depth().messages < 100 || subscriber.depth().messages < 100 {
             tokio::task::yield_now().await;
         }
     })
@@ -833,7 +837,7 @@ async fn messages_that_a_dropped_subscriber_leaves_are_counted() {
     }
     // The other one still holds its messages at the endpoint's end, and can take them.
     within(right.shut_down()).await;
-    assert_eq!(closed(watcher.depth().2), 0);
+    assert_eq!(closed(watcher.depth().dropped), 0);
     drop(watcher);
     let dropped = right.counts().subscribers_dropped;
     assert_eq!(closed(dropped), expected + 100);

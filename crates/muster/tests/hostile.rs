@@ -569,7 +569,11 @@ async fn long_topics_do_not_get_past_the_bounds_of_a_subscriber() {
         attacker.write_all(&message).await.unwrap();
     }
     scene.still_taken(&mut attacker).await;
-    let (messages, bytes, dropped) = slow.depth();
+    let muster::QueueDepth {
+        messages,
+        bytes,
+        dropped,
+    } = slow.depth();
     assert_eq!(messages as u64 + dropped.total(), 1500);
     assert!(bytes <= 1 << 20);
     scene.end(ALLOWANCE).await;

@@ -60,7 +60,7 @@ pub(crate) async fn run(arguments: &Subscribe) -> Result<ExitCode> {
             Delivery::Status(_) => {}
         }
     }
-    let (_, _, dropped) = subscriber.depth();
+    let dropped = subscriber.depth().dropped;
     if dropped.total() > 0 {
         say(&format!(
             "{} messages were dropped: the output was too slow",

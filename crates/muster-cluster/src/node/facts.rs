@@ -9,6 +9,7 @@ use muster_store::{Level, StoreName, WriteFailure};
 use muster_wire::{Class, EndpointId, Topic};
 
 use super::logs::{LogBatch, StreamError};
+use super::reach::Reach;
 use crate::readiness::{Quorum, ReadyError};
 
 /// What happens to a node.
@@ -21,23 +22,8 @@ pub enum Input<'a> {
         /// The encoded value.
         payload: &'a [u8],
     },
-    /// An endpoint can be reached: the routing table leads to it.
-    PeerAdded {
-        /// The endpoint.
-        id: EndpointId,
-        /// Whether there is a peering with it, or only a way through others.
-        direct: bool,
-    },
-    /// An endpoint that can be reached has become a peer, or is none any more and is reached through
-    /// others.
-    LinkChanged {
-        /// The endpoint.
-        id: EndpointId,
-        /// Whether there is a peering with it now.
-        direct: bool,
-    },
-    /// An endpoint can no longer be reached; nothing of it will follow.
-    PeerLost(EndpointId),
+    /// The ways to an endpoint have changed.
+    Reach(EndpointId, Reach),
     /// A peer has answered the ping of [`Effect::Ping`].
     Pong(EndpointId),
     /// An input of this node raises an event, encoded as by

@@ -124,6 +124,8 @@ impl NodeLoop {
                     id,
                     incarnation,
                 } => {
+                    self.remember_name(id, &name);
+                    self.was_ready |= self.has_all_neighbours();
                     self.grace.retain(|(_, waiting)| *waiting != name);
                     self.strangers.remove(&id);
                     self.core.watermarks.node_up(&name, incarnation);

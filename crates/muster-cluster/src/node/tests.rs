@@ -17,6 +17,7 @@ mod zeek_logs;
 use std::time::Duration;
 
 use muster_data::{Data, Encode, encode_to_vec};
+use muster_wire::peering::Protocol as Version;
 use muster_wire::zeek::{self, Metadata};
 
 use bytes::Bytes;
@@ -288,10 +289,7 @@ impl Rig {
 
     /// A peer comes up as a node, in the life of its number.
     fn up(&mut self, name: &str, number: u8) {
-        self.step(Input::PeerAdded {
-            id: id(number),
-            direct: true,
-        });
+        self.step(Input::Reach(id(number), Reach::PeerUp(Version::V1)));
         self.hello(name, number);
     }
 
@@ -358,10 +356,7 @@ const NOTHING: [&str; 0] = [];
 fn nodes_come_up_by_hello_and_pools_follow() {
     let mut rig = Rig::new("worker-1");
     assert_eq!(rig.said(), ["init"]);
-    rig.step(Input::PeerAdded {
-        id: id(1),
-        direct: true,
-    });
+    rig.step(Input::Reach(id(1), Reach::PeerUp(Version::V1)));
     let topic = format!("zeek/cluster/nodeid/{}/", id(1));
     assert_eq!(rig.published(), [format!("Cluster::hello to {topic}")]);
     assert_eq!(rig.said(), NOTHING, "a peer is no node before its hello");
@@ -373,10 +368,7 @@ fn nodes_come_up_by_hello_and_pools_follow() {
     // A hello may come before the peering, and repeats change nothing.
     rig.hello("data-2", 2);
     assert_eq!(rig.said(), NOTHING);
-    rig.step(Input::PeerAdded {
-        id: id(2),
-        direct: true,
-    });
+    rig.step(Input::Reach(id(2), Reach::PeerUp(Version::V1)));
     rig.hello("data-2", 2);
     assert_eq!(rig.said()[..2], ["node up: data-2", "up data-2"]);
 
@@ -385,7 +377,7 @@ fn nodes_come_up_by_hello_and_pools_follow() {
         owner.unwrap().to_string()
     };
     let key = (0..100).find(|key| owner(&rig, *key) == "data-1").unwrap();
-    rig.step(Input::PeerLost(id(1)));
+    rig.step(Input::Reach(id(1), Reach::PeerDown(Version::V1)));
     assert_eq!(
         rig.said(),
         ["node down: data-1", "down data-1", "pool proxy -data-1"]
@@ -399,10 +391,7 @@ fn nodes_come_up_by_hello_and_pools_follow() {
 fn a_lost_hello_is_made_up_for() {
     let mut rig = Rig::new("data-1");
     let hello = |number| format!("Cluster::hello to zeek/cluster/nodeid/{}/", id(number));
-    rig.step(Input::PeerAdded {
-        id: id(1),
-        direct: true,
-    });
+    rig.step(Input::Reach(id(1), Reach::PeerUp(Version::V1)));
     assert_eq!(rig.published(), [hello(1)]);
     rig.pass(Duration::from_millis(2_999));
     assert_eq!(rig.published(), NOTHING);
@@ -442,7 +431,7 @@ fn a_new_life_ends_the_old_one_first() {
             .eq(told.iter()),
         "{said:?}"
     );
-    rig.step(Input::PeerLost(id(3)));
+    rig.step(Input::Reach(id(3), Reach::PeerDown(Version::V1)));
     assert_eq!(rig.said(), NOTHING, "the old life was down already");
     rig.up("worker-9", 5);
     rig.up("worker-1", 6);
@@ -503,7 +492,7 @@ fn each_contest_has_its_own_second() {
     rig.up("manager", 4);
     rig.pass(Duration::from_millis(900));
     // The old life is gone: the newcomer is up, and another one comes.
-    rig.step(Input::PeerLost(id(3)));
+    rig.step(Input::Reach(id(3), Reach::PeerDown(Version::V1)));
     rig.up("manager", 5);
     rig.said();
     rig.published.clear();
@@ -539,10 +528,7 @@ fn a_node_leaves_when_a_member_says_so() {
         other: id(9).to_string(),
     };
     // Not from strangers, and not for others.
-    rig.step(Input::PeerAdded {
-        id: id(5),
-        direct: true,
-    });
+    rig.step(Input::Reach(id(5), Reach::PeerUp(Version::V1)));
     rig.receive(5, &leave("worker-1", 0));
     rig.receive(3, &leave("worker-2", 0));
     rig.receive(3, &leave("worker-1", 7));

@@ -145,7 +145,7 @@ struct Counters {
 impl Counters {
     /// Notes what had no room in the queue of a subscriber.
     fn note_dropped(&self, subscriber: &Subscriber) {
-        let dropped = subscriber.depth().2;
+        let dropped = subscriber.depth().dropped;
         *self.dropped.lock().unwrap_or_else(PoisonError::into_inner) = dropped;
     }
 }

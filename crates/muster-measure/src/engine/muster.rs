@@ -148,7 +148,7 @@ impl Engine for Muster {
                 }
             }
             std::hint::black_box(sum);
-            tally.dropped(subscriber.depth().2.total());
+            tally.dropped(subscriber.depth().dropped.total());
             Ok(())
         })
     }

@@ -3,10 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use muster_cluster::node::{Effect, Input, LogBatch, Now, Severity};
 use muster_data::Timestamp;
-use muster_wire::{EndpointId, Mono, Topic};
+use muster_wire::{EndpointId, Kind, Mono};
 
 use super::Cluster;
 use crate::agenda::Item;
@@ -47,46 +46,15 @@ impl Cluster {
             self.last_activity = at;
         }
         match item {
-            Item::PeerAdded { connection, side } => {
-                let known = &mut self.connections[connection];
-                if known.is_open {
-                    known.ends[side].knows = true;
-                    let (node, id) = (known.ends[side].node, known.ends[1 - side].id);
-                    let direct = known.via.is_none();
-                    self.store_discovered(node);
-                    self.step(node, Input::PeerAdded { id, direct });
-                }
-            }
-            Item::PeerLost { connection, side } => {
-                let known = &mut self.connections[connection];
-                known.ends[side].knows = false;
-                let (node, life) = (known.ends[side].node, known.ends[side].life);
-                let peer = known.ends[1 - side].id;
-                if self.lives(node, life) {
-                    self.store_lost(node, peer);
-                    self.step(node, Input::PeerLost(peer));
-                }
-            }
+            Item::PeerAdded { connection, side } => self.link_up(connection, side),
+            Item::PeerLost { connection, side } => self.link_down(connection, side),
             Item::Arrival {
                 connection,
                 side,
-                via,
-                payload,
-            } => {
-                let known = &self.connections[connection];
-                let (end, sender) = (&known.ends[side], &known.ends[1 - side]);
-                let is_cut = via.is_some_and(|relay| self.was_killed(relay)) || at > end.cut;
-                if !is_cut && self.lives(end.node, end.life) {
-                    let (node, from, payload) = (end.node, sender.id, &payload);
-                    self.step(node, Input::Message { from, payload });
-                    return;
-                }
-                let mut lives = [(end.node, end.life), (sender.node, sender.life)]
-                    .into_iter()
-                    .chain(via);
-                if via.is_none() || lives.any(|life| self.was_killed(life)) {
-                    self.lost += 1;
-                }
+                parcel,
+            } => self.arrive(connection, side, parcel),
+            Item::EndpointWake { node, life } if self.lives(node, life) => {
+                self.tick_endpoint(node, at);
             }
             Item::Pong { node, life, peer } if self.lives(node, life) => {
                 self.step(node, Input::Pong(peer));
@@ -109,7 +77,11 @@ impl Cluster {
                 self.store_happens(at, node, item);
             }
             Item::Store { node, item, .. } => self.disk_ends_alone(node, item),
-            Item::Feed { .. } | Item::Written { .. } | Item::Wake { .. } | Item::Pong { .. } => {}
+            Item::Feed { .. }
+            | Item::Written { .. }
+            | Item::Wake { .. }
+            | Item::EndpointWake { .. }
+            | Item::Pong { .. } => {}
         }
     }
 
@@ -168,7 +140,9 @@ impl Cluster {
         let number = life.number;
         for effect in life.process.take_effects() {
             match effect {
-                Effect::Publish { topic, payload, .. } => self.publish(position, &topic, &payload),
+                Effect::Publish { topic, payload, .. } => {
+                    self.publish(position, Kind::Data, &topic, &payload);
+                }
                 Effect::WriteLog(batch) => self.write(position, number, &batch),
                 Effect::StartInputs => {
                     let has_input = !self.layout.nodes()[position].input.is_empty();
@@ -210,14 +184,7 @@ impl Cluster {
 
     /// A peer that lives answers after two journeys.
     fn ping(&mut self, position: usize, life: u64, peer: EndpointId) {
-        let own = self.nodes[position].life.as_ref();
-        let connections = own.map(|life| life.connections.clone()).unwrap_or_default();
-        let answers = connections.into_iter().any(|connection| {
-            let known = &self.connections[connection];
-            let side = usize::from(known.ends[0].node == position);
-            let far = &known.ends[side];
-            known.is_open && far.id == peer && self.lives(far.node, far.life)
-        });
+        let answers = self.answers(position, peer);
         if answers {
             let latency = self.random.nanos(&self.latency) + self.random.nanos(&self.latency);
             let node = position;
@@ -240,39 +207,6 @@ impl Cluster {
             let life = life.number;
             let node = position;
             self.agenda.add(at, Item::Wake { node, life });
-        }
-    }
-
-    /// Sends a message to every node that can be reached and subscribes to its topic.
-    pub(super) fn publish(&mut self, position: usize, topic: &Topic, payload: &Bytes) {
-        let Some(life) = &self.nodes[position].life else {
-            return;
-        };
-        for connection in life.connections.clone() {
-            let known = &self.connections[connection];
-            let side = usize::from(known.ends[0].node == position);
-            let subscribes = known.ends[side].filter.matches(topic.as_bytes());
-            if !known.ends[1 - side].knows || !subscribes {
-                continue;
-            }
-            let via = known.via;
-            let mut latency = self.random.nanos(&self.latency);
-            if via.is_some() {
-                latency += self.random.nanos(&self.latency);
-            }
-            let to = &mut self.connections[connection].ends[side];
-            to.last_arrival = to.last_arrival.max(self.now + latency);
-            let at = to.last_arrival;
-            let payload = payload.clone();
-            self.agenda.add(
-                at,
-                Item::Arrival {
-                    connection,
-                    side,
-                    via,
-                    payload,
-                },
-            );
         }
     }
 

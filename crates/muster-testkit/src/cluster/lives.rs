@@ -1,14 +1,26 @@
 //! Nodes that come and go, and the connections between them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use muster_cluster::node::NodeLoop;
+use muster_wire::mesh::{Config, Identity};
 use muster_wire::{EndpointId, Filter, Incarnation, Topic};
 
 use super::process::{Process, ZeekProcess};
 use super::stores::NodeStores;
-use super::{Cluster, Connection, Life};
+use super::{Cluster, Life};
 use crate::agenda::Item;
+use crate::endpoint::Endpoint;
+
+/// The mesh as an endpoint of a process sets it: peers that hang are found by the pings of their connections.
+fn mesh_config() -> Config {
+    Config {
+        heartbeat: Duration::from_secs(2),
+        time_out: Duration::from_secs(365 * 24 * 3600),
+        ..Config::default()
+    }
+}
 
 impl Cluster {
     pub(super) fn begin(&mut self, position: usize) {
@@ -35,10 +47,30 @@ impl Cluster {
             Process::Muster(Box::new(node_loop))
         };
         let topics = process.subscriptions();
+        let filter = Filter::from_prefixes(topics.iter().map(Topic::as_bytes));
+        let endpoint = (!node.is_zeek).then(|| {
+            let known = self.layout.find(&node.name).expect("a node of the layout");
+            let transit = known.role.is_hub();
+            let identity = Identity {
+                id,
+                incarnation,
+                name: node.name.clone(),
+                role: known.role.to_string(),
+                machine: String::new(),
+                transit,
+                homes: transit,
+            };
+            let mut endpoint = Endpoint::new(identity, mesh_config(), self.sabotage);
+            endpoint.subscribe(filter.clone(), now.mono);
+            endpoint
+        });
         node.life = Some(Life {
             number: node.lives,
-            filter: Arc::new(Filter::from_prefixes(topics.iter().map(Topic::as_bytes))),
+            filter: Arc::new(filter),
             process,
+            endpoint,
+            is_draining: false,
+            endpoint_wake: None,
             id,
             connections: Vec::new(),
             wake: None,
@@ -57,27 +89,8 @@ impl Cluster {
                 self.connect(one, other);
             }
         }
-        self.find_relays(position);
         self.carry_out(position);
-    }
-
-    fn connect(&mut self, one: usize, other: usize) {
-        let (Some(one), Some(other)) = (self.end_of(one), self.end_of(other)) else {
-            return;
-        };
-        let connection = self.connections.len();
-        for (side, end) in [&one, &other].into_iter().enumerate() {
-            let at = self.now + 2 * self.random.nanos(&self.latency.clone());
-            self.agenda.add(at, Item::PeerAdded { connection, side });
-            if let Some(life) = &mut self.nodes[end.node].life {
-                life.connections.push(connection);
-            }
-        }
-        self.connections.push(Connection {
-            ends: [one, other],
-            is_open: true,
-            via: None,
-        });
+        self.endpoint_did(position);
     }
 
     /// Ends a life; `close` says when the other side of a connection learns of it.
@@ -109,6 +122,5 @@ impl Cluster {
                 known.ends[side].cut = 0;
             }
         }
-        self.find_relays(position);
     }
 }

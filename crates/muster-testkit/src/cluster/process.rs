@@ -1,7 +1,7 @@
 //! What runs as a node: one of ours, or a Zeek process as far as ours see it.
 
 use bytes::Bytes;
-use muster_cluster::node::{Effect, Input, NodeLoop, Now};
+use muster_cluster::node::{Effect, Input, NodeLoop, Now, Reach};
 use muster_cluster::{Layout, Node, Topics};
 use muster_data::{Data, Encode};
 use muster_wire::zeek::{Metadata, put_event};
@@ -56,7 +56,7 @@ impl ZeekProcess {
 
     fn step(&mut self, input: Input<'_>) {
         match input {
-            Input::PeerAdded { id, .. } => {
+            Input::Reach(id, Reach::PeerUp(_)) => {
                 let topic = self.topics.id(id);
                 let hello = event("Cluster::hello", &self.hello[..]);
                 self.publish(topic, hello);

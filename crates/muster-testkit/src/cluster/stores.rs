@@ -7,6 +7,7 @@ use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use muster_cluster::StorePlan;
 use muster_cluster::node::{Input, OpenStore, StoreReads};
 use muster_data::{Data, Encode};
@@ -18,7 +19,8 @@ use muster_store::{
     MemoryBackend, Notice, Output, Placement, Restored, Severity, StoreName, WriteFailure,
     WriteOutcome,
 };
-use muster_wire::{EndpointId, Mono};
+use muster_wire::mesh::topic_of;
+use muster_wire::{EndpointId, Filter, Kind, Mono, Topic};
 
 use super::Cluster;
 use crate::agenda::{Item, StoreItem};
@@ -39,6 +41,9 @@ struct Open {
     /// Whether its author asks for persistence.
     is_persistent: bool,
     is_watched: bool,
+    /// Whether the primary is here.
+    is_at_primary: bool,
+    listens_to_broker: bool,
     wake: Option<u64>,
 }
 
@@ -86,13 +91,6 @@ pub(super) struct Disks {
 enum Heard {
     Changed(StoreEvent),
     Answer(u64, WriteOutcome),
-}
-
-/// Whom a message is for.
-#[derive(Debug, Clone, Copy)]
-enum To {
-    All,
-    One(EndpointId),
 }
 
 impl Cluster {
@@ -182,6 +180,8 @@ impl Cluster {
                 plan,
                 is_persistent: persistent,
                 is_watched: false,
+                is_at_primary: matches!(placement, Placement::Primary { .. }),
+                listens_to_broker: false,
                 wake: None,
             }
         });
@@ -200,8 +200,10 @@ impl Cluster {
                 })
             }));
         }
-        open.instance.open(placement, now);
         drop(stores);
+        // Everybody hears of it before anything of it is said.
+        self.subscribe_to_stores(position);
+        self.with_store(position, store, |instance| instance.open(placement, now));
         self.hear(position, store, heard);
         self.store_did(position, store);
     }
@@ -232,34 +234,6 @@ impl Cluster {
     pub(super) fn store_happens(&mut self, at: u64, position: usize, item: StoreItem) {
         let now = self.present();
         let store = match item {
-            StoreItem::Message { from, bytes, .. } => {
-                let Some((name, for_primary)) = StoreMessage::addressee(&bytes) else {
-                    return;
-                };
-                let (Ok(name), Ok(message)) = (StoreName::new(name), StoreMessage::decode(&bytes))
-                else {
-                    return;
-                };
-                self.with_store(position, &name, |instance| {
-                    if instance.is_primary() == for_primary {
-                        instance.receive(from, message, now);
-                    }
-                });
-                name
-            }
-            StoreItem::BrokerCommand {
-                store,
-                for_master,
-                bytes,
-            } => {
-                let command = BrokerCommand::decode(&bytes).expect("it was encoded by a store");
-                self.with_store(position, &store, |instance| {
-                    if instance.is_primary() == for_master {
-                        instance.receive_broker(command, now);
-                    }
-                });
-                store
-            }
             StoreItem::Wake { store } => {
                 let life = self.nodes[position].life.as_ref();
                 let mut stores = life.map(|life| life.stores.lock());
@@ -291,6 +265,39 @@ impl Cluster {
             }
         };
         self.store_did(position, &store);
+    }
+
+    /// A command has come for a node's store.
+    pub(super) fn store_command(
+        &mut self,
+        position: usize,
+        from: EndpointId,
+        topic: &Topic,
+        payload: &[u8],
+    ) {
+        let now = self.present();
+        let name = if let Some((name, for_master)) = StoreName::of_broker_topic(topic.as_bytes()) {
+            let name = StoreName::new(name).expect("a store's topic has its name");
+            let command = BrokerCommand::decode(payload).expect("it was encoded by a store");
+            self.with_store(position, &name, |instance| {
+                if instance.is_primary() == for_master && command.sender.endpoint == from {
+                    instance.receive_broker(command, now);
+                }
+            });
+            name
+        } else {
+            let addressee = StoreMessage::addressee(payload);
+            let (name, for_primary) = addressee.expect("it was encoded by a store");
+            let name = StoreName::new(name).expect("a store's message has its name");
+            let message = StoreMessage::decode(payload).expect("it was encoded by a store");
+            self.with_store(position, &name, |instance| {
+                if instance.is_primary() == for_primary {
+                    instance.receive(from, message, now);
+                }
+            });
+            name
+        };
+        self.store_did(position, &name);
     }
 
     /// Something was to happen to a store whose process is gone: what it gave to its disk may be there all the same.
@@ -335,10 +342,18 @@ impl Cluster {
         store: &StoreName,
         act: impl FnOnce(&mut Instance) -> R,
     ) -> Option<R> {
+        self.with_open(position, store, |open| act(&mut open.instance))
+    }
+
+    fn with_open<R>(
+        &self,
+        position: usize,
+        store: &StoreName,
+        act: impl FnOnce(&mut Open) -> R,
+    ) -> Option<R> {
         let life = self.nodes[position].life.as_ref()?;
         let mut stores = life.stores.lock();
-        let open = stores.get_mut(store)?;
-        Some(act(&mut open.instance))
+        Some(act(stores.get_mut(store)?))
     }
 
     /// Does what a store wants done.
@@ -358,38 +373,26 @@ impl Cluster {
         output: Output,
         heard: &mut Vec<Heard>,
     ) {
-        let command = |for_master, bytes| StoreItem::BrokerCommand {
-            store: store.clone(),
-            for_master,
-            bytes,
-        };
         match output {
-            Output::Broadcast(bytes) | Output::Find(bytes) => {
-                let item = self.message(position, bytes);
-                self.send_to_stores(position, To::All, &item);
-            }
-            Output::Send(to, bytes) => {
-                let item = self.message(position, bytes);
-                self.send_to_stores(position, To::One(to), &item);
-            }
+            Output::Broadcast(bytes) => self.broadcast(position, store.clone_topic(), bytes),
+            Output::Find(bytes) => self.broadcast(position, store.primary_topic(), bytes),
             Output::BrokerBroadcast(bytes) => {
-                self.send_to_stores(position, To::All, &command(false, bytes));
+                self.broadcast(position, store.broker_clone_topic(), bytes);
             }
             Output::BrokerFind(bytes) => {
-                self.send_to_stores(position, To::All, &command(true, bytes));
+                self.broadcast(position, store.broker_master_topic(), bytes);
             }
-            Output::BrokerToClone(to, bytes) => {
-                self.send_to_stores(position, To::One(to), &command(false, bytes));
+            Output::Send(to, bytes) => {
+                if let Ok(topic) = Topic::new(topic_of(to)) {
+                    self.broadcast(position, topic, bytes);
+                }
             }
-            Output::BrokerToMaster(to, bytes) => {
-                self.send_to_stores(position, To::One(to), &command(true, bytes));
-            }
-            Output::BrokerSnapshot(snapshot) => {
-                let to = snapshot.command.receiver.endpoint;
-                let bytes = snapshot.command.encode();
-                self.send_to_stores(position, To::One(to), &command(false, bytes));
-            }
+            // They go to direct peers of version 1, none of which has stores here.
+            Output::BrokerToClone(..) | Output::BrokerToMaster(..) | Output::BrokerSnapshot(_) => {}
             Output::ListenToBroker(listens) => {
+                let listening = |open: &mut Open| open.listens_to_broker = listens;
+                self.with_open(position, store, listening);
+                self.subscribe_to_stores(position);
                 if listens {
                     let store = store.clone();
                     let latency = self.random.nanos(&self.latency);
@@ -437,15 +440,30 @@ impl Cluster {
         self.note(position, &format!("{mark}store {store}: {notice}"));
     }
 
-    fn message(&self, position: usize, bytes: Vec<u8>) -> StoreItem {
-        let life = self.nodes[position].life.as_ref();
-        let from = life.map(|life| life.id);
-        StoreItem::Message {
-            from: from.expect("a store that speaks is one of a living node"),
-            // It only says that a primary lives, and comes again and again.
-            is_routine: matches!(StoreMessage::decode(&bytes), Ok(StoreMessage::Alive { .. })),
-            bytes,
+    fn broadcast(&mut self, position: usize, topic: Topic, bytes: Vec<u8>) {
+        self.publish(position, Kind::Command, &topic, &Bytes::from(bytes));
+    }
+
+    /// Subscribes to what the node and its stores listen to.
+    fn subscribe_to_stores(&mut self, position: usize) {
+        let now = Mono(self.now);
+        let Some(life) = &mut self.nodes[position].life else {
+            return;
+        };
+        let mut topics: Vec<Topic> = life.process.subscriptions().to_vec();
+        for (name, open) in life.stores.lock().iter() {
+            if open.is_at_primary {
+                topics.extend([name.primary_topic(), name.broker_master_topic()]);
+            } else {
+                topics.push(name.clone_topic());
+            }
+            topics.extend(open.listens_to_broker.then(|| name.broker_clone_topic()));
         }
+        let filter = Filter::from_prefixes(topics.iter().map(Topic::as_bytes));
+        if let Some(endpoint) = &mut life.endpoint {
+            endpoint.subscribe(filter, now);
+        }
+        self.endpoint_did(position);
     }
 
     fn commit(&mut self, position: usize, store: &StoreName, commit: Commit) {
@@ -464,20 +482,18 @@ impl Cluster {
             Some((topic, OpenStore::event(store, open.is_persistent)))
         });
         if let Some((topic, event)) = asked {
-            self.publish(position, &topic, &event);
+            self.publish(position, Kind::Data, &topic, &event);
         }
     }
 
     /// Another node in reach that has the primary.
     fn rival_of(&self, position: usize, store: &StoreName) -> Option<EndpointId> {
         let life = self.nodes[position].life.as_ref()?;
-        life.connections.iter().find_map(|connection| {
-            let known = &self.connections[*connection];
-            let far = &known.ends[usize::from(known.ends[0].node == position)];
-            let is_there = known.is_open && self.lives(far.node, far.life);
-            let is_primary =
-                is_there && self.with_store(far.node, store, |i| i.is_primary()) == Some(true);
-            is_primary.then_some(far.id)
+        let up = life.endpoint.as_ref()?.mesh().up();
+        (0..self.nodes.len()).find_map(|other| {
+            let id = self.nodes[other].life.as_ref()?.id;
+            let is_primary = self.with_store(other, store, |it| it.is_primary()) == Some(true);
+            (up.contains(&id) && is_primary).then_some(id)
         })
     }
 
@@ -528,33 +544,6 @@ impl Cluster {
                     },
                 ),
             }
-        }
-    }
-
-    /// Sends to one endpoint, or to all that can be reached: who has no such store takes no notice.
-    fn send_to_stores(&mut self, position: usize, to: To, item: &StoreItem) {
-        let Some(life) = &self.nodes[position].life else {
-            return;
-        };
-        for connection in life.connections.clone() {
-            let known = &self.connections[connection];
-            let side = usize::from(known.ends[0].node == position);
-            let far = &known.ends[side];
-            let is_meant = match to {
-                To::All => true,
-                To::One(id) => id == far.id,
-            };
-            if !known.is_open || !is_meant {
-                continue;
-            }
-            let (node, life) = (far.node, far.life);
-            let mut latency = self.random.nanos(&self.latency);
-            if self.connections[connection].via.is_some() {
-                latency += self.random.nanos(&self.latency);
-            }
-            let item = item.clone();
-            self.agenda
-                .add(self.now + latency, Item::Store { node, life, item });
         }
     }
 }

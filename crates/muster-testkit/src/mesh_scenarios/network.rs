@@ -466,7 +466,9 @@ impl Network {
         self.check_agreement(node);
         while let Some(output) = self.nodes[node].endpoint.poll() {
             match output {
-                Output::Send { to, bytes, carries } => self.send(node, to, bytes, carries),
+                Output::Send {
+                    to, bytes, carries, ..
+                } => self.send(node, to, bytes, carries),
                 Output::PassOn { guest, message } => self.pass_to_visitor(node, guest, message),
                 Output::Deliver(message) if message.guest.is_some() => {
                     self.deliver_visit(node, &message);

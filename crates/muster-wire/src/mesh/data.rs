@@ -169,7 +169,7 @@ impl Ingress {
             Verdict::New => false,
             Verdict::Late => true,
             #[cfg(feature = "simulation")]
-            _ if broken(table).is_some_and(|rule| rule == Sabotage::Storm) => false,
+            _ if broken(table).is_some_and(Sabotage::forgets_messages) => false,
             Verdict::Duplicate => return Err(Dropped::Duplicate),
             Verdict::TooOld => return Err(Dropped::TooOld),
         };

@@ -8,6 +8,8 @@ pub enum Sabotage {
     Nothing,
     /// Messages go to all neighbours, and those that were here before are taken again.
     Storm,
+    /// Messages that were here before are taken again.
+    NoWindow,
     /// Messages go to all neighbours.
     Flooding,
     /// Neighbours never compare their databases again after they have met.
@@ -44,6 +46,11 @@ impl Sabotage {
 
 /// What the data plane asks.
 impl Sabotage {
+    /// Returns `true` if messages that were here before are taken again.
+    pub(super) fn forgets_messages(self) -> bool {
+        matches!(self, Self::Storm | Self::NoWindow)
+    }
+
     /// Returns `true` if messages go to all neighbours.
     pub(super) fn floods(self) -> bool {
         matches!(self, Self::Storm | Self::Flooding)

@@ -59,6 +59,17 @@ impl Compressed {
     }
 }
 
+/// How full a queue is.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct QueueDepth {
+    /// Messages queued.
+    pub messages: usize,
+    /// Bytes that they keep alive.
+    pub bytes: usize,
+    /// What was dropped, by cause and topic.
+    pub dropped: DropLedger,
+}
+
 /// The reports of all peers, and of the local subscribers together.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct EndpointCounts {

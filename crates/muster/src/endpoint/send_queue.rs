@@ -13,11 +13,12 @@ use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use muster_wire::counters::{DropCause, DropLedger};
+use muster_wire::counters::DropCause;
 use muster_wire::peering::Protocol;
 use muster_wire::{Class, ClassQueues, Message, Push, Queue, QueueLimits, Queued, Topic};
 
 use super::config::EndpointConfig;
+use super::counts::QueueDepth;
 use super::end_reason::{EndReason, LossReason};
 use super::outgoing::Outgoing;
 use super::peer_options::Policies;
@@ -119,17 +120,6 @@ pub(crate) enum Taken {
     /// The rest waits for credit, and nothing more comes.
     Blocked,
     Ended,
-}
-
-/// How full a queue is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Depth {
-    /// Messages queued.
-    pub(crate) messages: usize,
-    /// Bytes that they keep alive.
-    pub(crate) bytes: usize,
-    /// What was dropped.
-    pub(crate) dropped: DropLedger,
 }
 
 impl SendQueue {
@@ -363,9 +353,9 @@ impl SendQueue {
     }
 
     /// How full it is.
-    pub(crate) fn depth(&self) -> Depth {
+    pub(crate) fn depth(&self) -> QueueDepth {
         let state = self.lock();
-        Depth {
+        QueueDepth {
             messages: state.data.len(),
             bytes: state.data.bytes(),
             dropped: state.data.dropped(),

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use muster_wire::counters::{DropCause, DropLedger};
 use muster_wire::{EndpointId, Message, Overflow, Queue, QueueLimits, Queued, Topic};
 
+use super::counts::QueueDepth;
 use super::in_order::{InOrder, Place};
 use super::owner::{Command, OwnerHandle};
 use super::status::Status;
@@ -359,13 +360,13 @@ impl SubscriberQueue {
         self.lock().closed
     }
 
-    pub(crate) fn depth(&self) -> (usize, usize, DropLedger) {
+    pub(crate) fn depth(&self) -> QueueDepth {
         let state = self.lock();
-        (
-            state.batches.len(),
-            state.batches.bytes(),
-            state.batches.dropped().clone(),
-        )
+        QueueDepth {
+            messages: state.batches.len(),
+            bytes: state.batches.bytes(),
+            dropped: state.batches.dropped().clone(),
+        }
     }
 }
 
@@ -488,9 +489,9 @@ impl Subscriber {
             .await;
     }
 
-    /// Messages and bytes queued, and what was dropped: because the queue was full, or, behind the
+    /// Returns how full the queue is, and what was dropped: because the queue was full, or, behind the
     /// endpoint's end, because the subscription has ended.
-    pub fn depth(&self) -> (usize, usize, DropLedger) {
+    pub fn depth(&self) -> QueueDepth {
         self.queue.depth()
     }
 

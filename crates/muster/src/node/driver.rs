@@ -1,6 +1,5 @@
 //! The thread that runs a node's loop.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,10 +9,11 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use muster_cluster::Watermarks;
-use muster_cluster::node::{Effect, Input as LoopInput, LogSink, NodeLoop, Now, Severity, Written};
+use muster_cluster::node::{
+    Effect, Input as LoopInput, LogSink, NodeLoop, Now, Reach, Severity, Written,
+};
 use muster_data::{Encode, Record, Timestamp};
 use muster_wire::counters::{DropCause, DropLedger};
-use muster_wire::peering::Protocol;
 use muster_wire::{Class, EndpointId, Mono, Topic, zeek};
 
 use super::Input;
@@ -21,12 +21,10 @@ use super::input::{InputItem, InputSender};
 use super::pacer::Pacer;
 use super::peers::PeersReply;
 use super::ready::Waiting;
-use super::report::{NodeReport, NodeState};
+use super::report::LoopReport;
 use super::stores::{NodeStores, StoreHappening};
 use super::throttle::Throttle;
-use crate::endpoint::{
-    Delivery, Endpoint, PeerInfo, Publisher, Status, Subscriber, TryReceiveError,
-};
+use crate::endpoint::{Delivery, Endpoint, Publisher, Status, Subscriber, TryReceiveError};
 
 /// Batches of an input that wait for the loop.
 const INPUT_BATCHES: usize = 4;
@@ -49,9 +47,6 @@ const DELIVERIES: usize = 64;
 /// How long a ping's answer is waited for, and how many answers may wait for the loop.
 const PONG_LIMIT: Duration = Duration::from_secs(5);
 const PONGS: usize = 64;
-
-/// The former peers whose names are kept.
-const NAMES: usize = 1024;
 
 /// An input has to wait while a peer's queue is fuller than one in this many parts.
 const BACKLOG_PART: usize = 2;
@@ -83,7 +78,7 @@ impl Clock {
 #[derive(Debug, Default)]
 pub(crate) struct Shared {
     stop: AtomicBool,
-    report: Mutex<NodeReport>,
+    report: Mutex<Option<LoopReport>>,
 }
 
 impl Shared {
@@ -91,41 +86,16 @@ impl Shared {
         self.stop.store(true, Ordering::Relaxed);
     }
 
-    pub(crate) fn report(&self) -> NodeReport {
+    /// The last report of the loop; `None` before the first.
+    pub(crate) fn report(&self) -> Option<LoopReport> {
         self.report
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
     }
-}
 
-/// How an endpoint can be reached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-struct Ways {
-    /// By a peering of version 1.
-    peering: bool,
-    /// Through the mesh.
-    mesh: bool,
-    /// By a link of the mesh: a peer of version 2. Alone it is no way, for what crosses it is not ours
-    /// before the mesh has told of the peer.
-    link: bool,
-}
-
-impl Ways {
-    fn lead_there(self) -> bool {
-        self.peering || self.mesh
-    }
-
-    fn are_direct(self) -> bool {
-        self.peering || self.link
-    }
-}
-
-/// The way that a peering is.
-fn way_of<'a>(peer: &PeerInfo, ways: &'a mut Ways) -> &'a mut bool {
-    match peer.protocol {
-        Protocol::V1 => &mut ways.peering,
-        Protocol::V2 => &mut ways.link,
+    fn set_report(&self, report: LoopReport) {
+        *self.report.lock().unwrap_or_else(PoisonError::into_inner) = Some(report);
     }
 }
 
@@ -159,11 +129,8 @@ pub(crate) struct Driver {
     reported: Option<Instant>,
     input_ended: Option<bool>,
     input_low: Option<i64>,
-    was_ready: bool,
     /// Messages that no peer subscribed to.
     unrouted: DropLedger,
-    names: BTreeMap<EndpointId, String>,
-    ways: BTreeMap<EndpointId, Ways>,
     pacer: Pacer,
     throttle: Throttle,
     /// The queue of what arrives was closed: nothing is heard any more.
@@ -206,10 +173,7 @@ impl Driver {
             shared,
             reported: None,
             input_low: None,
-            was_ready: false,
             unrouted: DropLedger::default(),
-            names: BTreeMap::new(),
-            ways: BTreeMap::new(),
             pacer: Pacer::default(),
             throttle: Throttle::default(),
             is_deaf: false,
@@ -344,52 +308,25 @@ impl Driver {
     }
 
     fn status(&mut self, status: &Status) {
-        match status {
-            Status::PeerAdded(peer) => {
-                tracing::debug!("{status}");
-                self.way(peer.id, |ways| *way_of(peer, ways) = true);
-            }
+        let (id, reach) = match status {
+            Status::PeerAdded(peer) => (peer.id, Reach::PeerUp(peer.protocol)),
             Status::PeerLost { peer, .. } | Status::PeerRemoved { peer, .. } => {
-                self.throttle
-                    .tell(Instant::now(), || tracing::info!("{status}"));
-                self.remember_names();
-                self.way(peer.id, |ways| *way_of(peer, ways) = false);
+                (peer.id, Reach::PeerDown(peer.protocol))
             }
-            Status::EndpointDiscovered(node) => {
-                tracing::debug!("{status}");
-                // Those without a name are no nodes, and need no hello.
-                if !node.name.is_empty() {
-                    self.way(node.id, |ways| ways.mesh = true);
-                }
+            // Those without a name are no nodes, and need no hello.
+            Status::EndpointDiscovered(node) if node.name.is_empty() => return,
+            Status::EndpointDiscovered(node) => (node.id, Reach::Discovered),
+            Status::EndpointUnreachable(id) => (*id, Reach::Unreachable),
+            Status::PeerUnavailable { .. } => return tracing::debug!("{status}"),
+        };
+        match reach {
+            Reach::PeerDown(_) => {
+                let now = Instant::now();
+                self.throttle.tell(now, || tracing::info!("{status}"));
             }
-            Status::EndpointUnreachable(id) => {
-                tracing::debug!("{status}");
-                self.remember_names();
-                self.way(*id, |ways| ways.mesh = false);
-            }
-            Status::PeerUnavailable { .. } => tracing::debug!("{status}"),
+            _ => tracing::debug!("{status}"),
         }
-    }
-
-    /// The ways to an endpoint change; the loop hears of the first and the last, and of links.
-    fn way(&mut self, id: EndpointId, change: impl FnOnce(&mut Ways)) {
-        let before = self.ways.get(&id).copied().unwrap_or_default();
-        let mut after = before;
-        change(&mut after);
-        if after == Ways::default() {
-            self.ways.remove(&id);
-        } else {
-            self.ways.insert(id, after);
-        }
-        let direct = after.are_direct();
-        match (before.lead_there(), after.lead_there()) {
-            (false, true) => self.step(LoopInput::PeerAdded { id, direct }),
-            (true, false) => self.step(LoopInput::PeerLost(id)),
-            (true, true) if before.are_direct() != direct => {
-                self.step(LoopInput::LinkChanged { id, direct });
-            }
-            _ => {}
-        }
+        self.step(LoopInput::Reach(id, reach));
     }
 
     /// Takes one batch of the input, unless a peer is behind; says whether there was one.
@@ -515,12 +452,8 @@ impl Driver {
     }
 
     fn describe_peers(&mut self, to: EndpointId) {
-        self.remember_names();
-        let reply = PeersReply::new(
-            self.node.name().as_str(),
-            &self.endpoint.counts(),
-            &self.names,
-        );
+        let name = self.node.name().as_str();
+        let reply = PeersReply::new(name, &self.endpoint.counts(), self.node.names());
         if let Ok(topic) = Topic::new(format!("muster/peers/{to}/")) {
             let mut event = Vec::new();
             zeek::put_event(
@@ -572,17 +505,6 @@ impl Driver {
         }
     }
 
-    fn remember_names(&mut self) {
-        for record in self.node.membership().alive() {
-            if let Some(life) = &record.life {
-                self.names.insert(life.id, record.name.to_string());
-            }
-        }
-        while self.names.len() > NAMES {
-            self.names.pop_first();
-        }
-    }
-
     fn report(&mut self, last: bool) {
         let due = self.reported.is_none_or(|at| at.elapsed() >= REPORT_EVERY);
         if !due && !last {
@@ -594,40 +516,20 @@ impl Driver {
             self.throttle
                 .tell(Instant::now(), || tracing::error!("{error}"));
         }
-        self.remember_names();
-        let ready = self.node.has_all_neighbours();
-        self.was_ready |= ready;
-        let state = match (last, ready, self.was_ready) {
-            (true, ..) => NodeState::Stopping,
-            (_, true, _) => NodeState::Ready,
-            (_, false, true) => NodeState::Degraded,
-            (_, false, false) => NodeState::Starting,
-        };
-        let (inbox, _, inbox_dropped) = self.subscriber.depth();
-        let report = NodeReport {
-            id: self.endpoint.id(),
-            state,
+        let inbox = self.subscriber.depth();
+        let report = LoopReport {
+            state: self.node.state(),
             counts: self.node.counts().clone(),
             waiting_records: self.node.waiting_records(),
-            inbox,
-            inbox_dropped,
+            inbox: inbox.messages,
+            inbox_dropped: inbox.dropped,
             unrouted: self.unrouted.clone(),
             input_ended: self.input_ended,
             input_low: self.input_low,
-            connections_refused: 0,
-            subscribers_dropped: DropLedger::default(),
-            mesh: Vec::new(),
-            stores: Vec::new(),
-            peers: Vec::new(),
-            made: Some(Instant::now()),
-            age: Duration::ZERO,
-            names: self.names.clone(),
+            names: self.node.names().clone(),
             detours: self.node.detours().map(ToString::to_string).collect(),
+            made: Instant::now(),
         };
-        *self
-            .shared
-            .report
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = report;
+        self.shared.set_report(report);
     }
 }

@@ -3,37 +3,27 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use muster_cluster::node::NodeCounts;
+use muster_cluster::node::{NodeCounts, NodeState};
 use muster_wire::EndpointId;
 use muster_wire::counters::{Counter, DropLedger};
 
 use crate::endpoint::{EndpointCounts, PeerReport};
 use crate::store::StoreReport;
 
-/// Where a node stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum NodeState {
-    /// It waits for the nodes that it is linked with.
-    #[default]
-    Starting,
-    /// All the nodes that it is linked with are up, some of them perhaps reached only through others.
-    Ready,
-    /// It runs, but not all the nodes that it is linked with are up.
-    Degraded,
-    /// It drains and ends.
-    Stopping,
-}
-
-impl NodeState {
-    /// The state in one word.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Starting => "starting",
-            Self::Ready => "ready",
-            Self::Degraded => "degraded",
-            Self::Stopping => "stopping",
-        }
-    }
+/// What a node's loop says of itself, a few times a second.
+#[derive(Debug, Clone)]
+pub(crate) struct LoopReport {
+    pub(crate) state: NodeState,
+    pub(crate) counts: NodeCounts,
+    pub(crate) waiting_records: usize,
+    pub(crate) inbox: usize,
+    pub(crate) inbox_dropped: DropLedger,
+    pub(crate) unrouted: DropLedger,
+    pub(crate) detours: Vec<String>,
+    pub(crate) input_ended: Option<bool>,
+    pub(crate) input_low: Option<i64>,
+    pub(crate) names: BTreeMap<EndpointId, String>,
+    pub(crate) made: Instant,
 }
 
 /// What a node counts and sees.
@@ -72,8 +62,6 @@ pub struct NodeReport {
     pub stores: Vec<StoreReport>,
     /// The peers, present and past.
     pub peers: Vec<PeerLine>,
-    pub(crate) made: Option<Instant>,
-    pub(crate) names: BTreeMap<EndpointId, String>,
 }
 
 /// One peering of a node.
@@ -86,14 +74,42 @@ pub struct PeerLine {
 }
 
 impl NodeReport {
-    pub(crate) fn add_peers(&mut self, counts: &EndpointCounts) {
-        let line = |report: &PeerReport| PeerLine {
-            node: self.names.get(&report.peer.id).cloned(),
-            report: report.clone(),
+    /// Puts together what the loop last said, if it has said anything yet, and what the endpoint counts now.
+    pub(crate) fn new(
+        id: EndpointId,
+        said: Option<LoopReport>,
+        endpoint: EndpointCounts,
+        stores: Vec<StoreReport>,
+    ) -> Self {
+        let names = said.as_ref().map(|said| &said.names);
+        let line = |report: PeerReport| PeerLine {
+            node: names.and_then(|names| names.get(&report.peer.id).cloned()),
+            report,
         };
-        self.peers = counts.peers.iter().map(line).collect();
-        self.mesh.clone_from(&counts.mesh);
-        self.connections_refused = counts.connections_refused;
-        self.subscribers_dropped = counts.subscribers_dropped.clone();
+        let report = Self {
+            id,
+            peers: endpoint.peers.into_iter().map(line).collect(),
+            mesh: endpoint.mesh,
+            connections_refused: endpoint.connections_refused,
+            subscribers_dropped: endpoint.subscribers_dropped,
+            stores,
+            ..Self::default()
+        };
+        let Some(said) = said else {
+            return report;
+        };
+        Self {
+            state: said.state,
+            age: said.made.elapsed(),
+            counts: said.counts,
+            waiting_records: said.waiting_records,
+            inbox: said.inbox,
+            inbox_dropped: said.inbox_dropped,
+            unrouted: said.unrouted,
+            detours: said.detours,
+            input_ended: said.input_ended,
+            input_low: said.input_low,
+            ..report
+        }
     }
 }

@@ -21,13 +21,18 @@ fn of_links(rig: &mut Rig) -> Vec<String> {
 
 fn heard_of(rig: &mut Rig, name: &str, number: u8) {
     let id = id(number);
-    rig.step(Input::PeerAdded { id, direct: false });
+    rig.step(Input::Reach(id, Reach::Discovered));
     rig.hello(name, number);
 }
 
 fn linked(rig: &mut Rig, number: u8, direct: bool) {
     let id = id(number);
-    rig.step(Input::LinkChanged { id, direct });
+    let reach = if direct {
+        Reach::PeerUp(Version::V2)
+    } else {
+        Reach::PeerDown(Version::V2)
+    };
+    rig.step(Input::Reach(id, reach));
 }
 
 #[test]
@@ -74,7 +79,7 @@ fn of_a_neighbour_that_is_down_nothing_more_is_told() {
     heard_of(&mut rig, "data-2", 5);
     rig.pass(Duration::from_secs(6));
     rig.said();
-    rig.step(Input::PeerLost(id(5)));
+    rig.step(Input::Reach(id(5), Reach::Unreachable));
     assert_eq!(of_links(&mut rig), NOTHING);
     assert_eq!(detours(&rig).len(), 0);
     // Its next life is waited for anew.

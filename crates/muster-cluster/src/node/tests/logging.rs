@@ -25,7 +25,7 @@ fn log_records_go_in_batches_to_the_loggers_in_turn() {
         [one],
         "what waits long enough is sent as it is"
     );
-    rig.step(Input::PeerLost(id(2)));
+    rig.step(Input::Reach(id(2), Reach::PeerDown(Version::V1)));
     rig.act("log 6");
     assert_eq!(rig.published(), [one, one]);
     let counts = rig.node.counts();
@@ -49,7 +49,7 @@ fn log_records_wait_for_a_logger() {
     );
     assert_eq!(rig.node.waiting_records(), 0);
     // 100 batches wait at most.
-    rig.step(Input::PeerLost(id(2)));
+    rig.step(Input::Reach(id(2), Reach::PeerDown(Version::V1)));
     rig.act("log 400");
     let counts = rig.node.counts();
     assert_eq!(

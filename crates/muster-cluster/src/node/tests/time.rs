@@ -47,14 +47,14 @@ fn a_dead_input_is_waited_for_a_while() {
     rig.watermark(1, "conn", 50);
     rig.watermark(2, "conn", 30);
     assert_eq!(closed(&mut rig), ["closed Some(20)"]);
-    rig.step(Input::PeerLost(id(2)));
+    rig.step(Input::Reach(id(2), Reach::PeerDown(Version::V1)));
     rig.watermark(1, "conn", 100);
     rig.pass(Duration::from_millis(14_900));
     assert_eq!(closed(&mut rig), NOTHING, "its next life may bring more");
     rig.pass(Duration::from_millis(100));
     assert_eq!(closed(&mut rig), ["closed Some(90)"]);
     // It comes back in time: what it announces counts, even in the same life.
-    rig.step(Input::PeerLost(id(1)));
+    rig.step(Input::Reach(id(1), Reach::PeerDown(Version::V1)));
     rig.pass(Duration::from_secs(1));
     rig.up("worker-1", 1);
     rig.pass(Duration::from_secs(60));

@@ -63,10 +63,7 @@ impl Rig {
 
     /// A Zeek process comes up as a node: it does not say its incarnation.
     fn zeek_up(&mut self, name: &str, number: u8) {
-        self.step(Input::PeerAdded {
-            id: id(number),
-            direct: true,
-        });
+        self.step(Input::Reach(id(number), Reach::PeerUp(Version::V1)));
         let hello = Hello {
             name: name.to_owned(),
             id: id(number).to_string(),
@@ -155,7 +152,7 @@ fn each_logger_is_served_in_its_own_form() {
     );
     assert_eq!(rig.node.counts().records_sent, 12);
     // In its next life it may be one of ours.
-    rig.step(Input::PeerLost(id(1)));
+    rig.step(Input::Reach(id(1), Reach::PeerDown(Version::V1)));
     rig.up("logger-1", 5);
     rig.sent();
     rig.act("log 6");

@@ -101,10 +101,7 @@ impl Rig {
 #[test]
 fn a_zeek_workers_logs_become_batches_of_rows() {
     let mut logger = Rig::quiet("logger-1");
-    logger.step(Input::PeerAdded {
-        id: id(7),
-        direct: true,
-    });
+    logger.step(Input::Reach(id(7), Reach::PeerUp(Version::V1)));
     let hello = Hello {
         name: "worker-1".to_owned(),
         id: id(7).to_string(),

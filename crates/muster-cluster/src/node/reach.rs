@@ -1,0 +1,191 @@
+//! The ways to other endpoints, and where a node stands by those that it has.
+
+use std::collections::BTreeMap;
+
+use muster_wire::EndpointId;
+use muster_wire::peering::Protocol;
+
+use super::NodeLoop;
+use crate::layout::NodeName;
+
+/// The nodes whose names are kept, unless more are up.
+const NAMES: usize = 1024;
+
+/// A change of the ways to an endpoint, as the endpoint of the node tells of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// A peering stands: the routing table leads to the peer.
+    PeerUp(Protocol),
+    /// A peering has ended; nothing will follow by it.
+    PeerDown(Protocol),
+    /// The endpoint is there in the mesh, whether it is a direct peer or not.
+    Discovered,
+    /// The endpoint can no longer be reached through the mesh.
+    Unreachable,
+}
+
+/// How an endpoint can be reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Way {
+    /// By a peering of version 1.
+    peering: bool,
+    /// Through the mesh.
+    mesh: bool,
+    /// By a link of the mesh: a peer of version 2. Alone it is no way, for what crosses it is not ours
+    /// before the mesh has told of the peer.
+    link: bool,
+}
+
+/// What a change means for membership.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Consequence {
+    Nothing,
+    Reached { direct: bool },
+    LinkChanged { direct: bool },
+    Lost,
+}
+
+impl Way {
+    fn leads_there(self) -> bool {
+        self.peering || self.mesh
+    }
+
+    fn is_direct(self) -> bool {
+        self.peering || self.link
+    }
+
+    fn of(&mut self, protocol: Protocol) -> &mut bool {
+        match protocol {
+            Protocol::V1 => &mut self.peering,
+            Protocol::V2 => &mut self.link,
+        }
+    }
+}
+
+/// The ways to all endpoints.
+#[derive(Debug, Default)]
+pub(super) struct Ways(BTreeMap<EndpointId, Way>);
+
+impl Ways {
+    fn change(&mut self, id: EndpointId, reach: Reach) -> Consequence {
+        let before = self.0.get(&id).copied().unwrap_or_default();
+        let mut after = before;
+        match reach {
+            Reach::PeerUp(protocol) => *after.of(protocol) = true,
+            Reach::PeerDown(protocol) => *after.of(protocol) = false,
+            Reach::Discovered => after.mesh = true,
+            Reach::Unreachable => after.mesh = false,
+        }
+        if after == Way::default() {
+            self.0.remove(&id);
+        } else {
+            self.0.insert(id, after);
+        }
+        let direct = after.is_direct();
+        match (before.leads_there(), after.leads_there()) {
+            (false, true) => Consequence::Reached { direct },
+            (true, false) => Consequence::Lost,
+            (true, true) if before.is_direct() != direct => Consequence::LinkChanged { direct },
+            _ => Consequence::Nothing,
+        }
+    }
+}
+
+/// Where a node stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum NodeState {
+    /// It waits for the nodes that it is linked with.
+    #[default]
+    Starting,
+    /// All the nodes that it is linked with are up, some of them perhaps reached only through others.
+    Ready,
+    /// It runs, but not all the nodes that it is linked with are up.
+    Degraded,
+    /// It drains and ends.
+    Stopping,
+}
+
+impl NodeState {
+    /// All states, in the order in which a node may be in them.
+    pub const ALL: [Self; 4] = [Self::Starting, Self::Ready, Self::Degraded, Self::Stopping];
+
+    /// Returns the state in one word.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Ready => "ready",
+            Self::Degraded => "degraded",
+            Self::Stopping => "stopping",
+        }
+    }
+}
+
+impl NodeLoop {
+    /// Returns where the node stands.
+    pub fn state(&self) -> NodeState {
+        match (self.stopping, self.has_all_neighbours(), self.was_ready) {
+            (true, ..) => NodeState::Stopping,
+            (_, true, _) => NodeState::Ready,
+            (_, _, true) => NodeState::Degraded,
+            (_, _, false) => NodeState::Starting,
+        }
+    }
+
+    /// Returns the names of the nodes that were up, by their endpoint ids: of the former ones, 1,024 at most.
+    pub fn names(&self) -> &BTreeMap<EndpointId, String> {
+        &self.names
+    }
+
+    /// A node is up: its name is remembered, also when it is gone.
+    pub(super) fn remember_name(&mut self, id: EndpointId, name: &NodeName) {
+        self.names.insert(id, name.to_string());
+        let former = |id: &EndpointId| self.core.membership.name_of(*id).is_none();
+        while self.names.len() > NAMES {
+            let Some(oldest) = self.names.keys().copied().find(former) else {
+                return;
+            };
+            self.names.remove(&oldest);
+        }
+    }
+
+    /// The ways to an endpoint have changed.
+    pub(super) fn reach_changed(&mut self, id: EndpointId, reach: Reach) {
+        match self.ways.change(id, reach) {
+            Consequence::Nothing => {}
+            Consequence::Reached { direct } => self.peer_added(id, direct),
+            Consequence::LinkChanged { direct } => {
+                self.core.membership.link_changed(id, direct);
+                self.look_for_detours();
+            }
+            Consequence::Lost => {
+                self.strangers.remove(&id);
+                self.answered.remove(&id);
+                let events = self.core.membership.peer_lost(id);
+                self.membership_events(events);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_way_is_the_first_that_leads_there_and_lost_with_the_last() {
+        let id = EndpointId::from_random([1; 16]);
+        let mut ways = Ways::default();
+        let mut change = |reach| ways.change(id, reach);
+        // A link alone is no way.
+        assert_eq!(change(Reach::PeerUp(Protocol::V2)), Consequence::Nothing);
+        let reached = Consequence::Reached { direct: true };
+        assert_eq!(change(Reach::Discovered), reached);
+        let apart = Consequence::LinkChanged { direct: false };
+        assert_eq!(change(Reach::PeerDown(Protocol::V2)), apart);
+        let peered = Consequence::LinkChanged { direct: true };
+        assert_eq!(change(Reach::PeerUp(Protocol::V1)), peered);
+        assert_eq!(change(Reach::Unreachable), Consequence::Nothing);
+        assert_eq!(change(Reach::PeerDown(Protocol::V1)), Consequence::Lost);
+        assert!(ways.0.is_empty());
+    }
+}
