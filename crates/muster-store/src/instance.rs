@@ -169,6 +169,8 @@ impl Instance {
         else {
             return;
         };
+        #[cfg(test)]
+        let restored = self.sabotage.restored(restored);
         let Some(restored) = restored else {
             return self.give_up(now);
         };
@@ -213,6 +215,8 @@ impl Instance {
             }
         }
         let part = PrimaryPart::new(primary, backend, &self.config, self.now.mono);
+        #[cfg(test)]
+        let part = part.with_sabotage(self.sabotage);
         self.out.push_back(Output::Attached);
         self.begin(Part::Primary(Box::new(part)));
     }
@@ -346,7 +350,11 @@ impl Instance {
     ) -> Option<WriteOutcome> {
         self.now = now;
         match &mut self.part {
-            Part::Closed | Part::Opening { .. } => self.early.add(op, level, token, deadline),
+            Part::Closed | Part::Opening { .. } => {
+                #[cfg(test)]
+                let deadline = deadline.filter(|_| self.sabotage != Sabotage::EarlyForEver);
+                self.early.add(op, level, token, deadline)
+            }
             Part::Failed => Some(Err(WriteFailure::NoPrimary)),
             Part::Primary(part) => part.primary.write(op, level, token, deadline, now),
             Part::Clone(part) => {
@@ -382,6 +390,10 @@ impl Instance {
             Part::Clone(part) => {
                 for (request, query) in self.questions.due(self.now.mono) {
                     part.follower.query(request, query, self.now.mono);
+                }
+                #[cfg(test)]
+                if self.sabotage == Sabotage::AsksQuestionOnce {
+                    self.questions.never_again();
                 }
             }
             Part::Closed | Part::Opening { .. } | Part::Failed => {}
@@ -461,13 +473,7 @@ impl Instance {
     /// Does what is due.
     pub fn tick(&mut self, now: Now) {
         self.now = now;
-        #[cfg(test)]
-        let is_patient = self.sabotage == Sabotage::EarlyForEver;
-        #[cfg(not(test))]
-        let is_patient = false;
-        if !is_patient {
-            self.early.expire(now.mono, &mut self.out);
-        }
+        self.early.expire(now.mono, &mut self.out);
         match &mut self.part {
             Part::Primary(part) => {
                 part.tick(now);
@@ -487,7 +493,9 @@ impl Instance {
             Part::Clone(part) => Some(part.next_tick()),
             Part::Closed | Part::Opening { .. } | Part::Failed => None,
         };
-        let next = [part, self.early.next_tick(), self.questions.next_tick()];
+        let can_ask = matches!(self.part, Part::Clone(_));
+        let questions = self.questions.next_tick(can_ask);
+        let next = [part, self.early.next_tick(), questions];
         next.into_iter().flatten().min().unwrap_or(Mono(u64::MAX))
     }
 

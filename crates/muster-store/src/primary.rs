@@ -13,6 +13,8 @@ use muster_data::Timestamp;
 use muster_wire::{EndpointId, Mono};
 
 use crate::backend::Commit;
+#[cfg(test)]
+use crate::instance::Sabotage;
 use crate::op::{Answer, Change, Op, StoreCommand, WriteRefusal, Writer};
 use crate::protocol::{Changes, Chunk, NUMBERS, Query, Reply, Results, StoreMessage, WriteBatch};
 use crate::writes::WriteOutcome;
@@ -84,7 +86,7 @@ pub struct Primary {
     alive_at: Mono,
     out: VecDeque<Output>,
     #[cfg(test)]
-    sabotage: crate::instance::Sabotage,
+    sabotage: Sabotage,
 }
 
 impl Primary {
@@ -153,14 +155,14 @@ impl Primary {
             alive_at: now.mono,
             out: VecDeque::new(),
             #[cfg(test)]
-            sabotage: crate::instance::Sabotage::default(),
+            sabotage: Sabotage::default(),
         };
         primary.alive(now.mono);
         primary
     }
 
     #[cfg(test)]
-    pub(crate) fn with_sabotage(mut self, sabotage: crate::instance::Sabotage) -> Self {
+    pub(crate) fn with_sabotage(mut self, sabotage: Sabotage) -> Self {
         self.sabotage = sabotage;
         self
     }
@@ -214,6 +216,10 @@ impl Primary {
         self.tell(now.mono);
         self.commit();
         let waits = level == Level::Durable && matches!(answer, Answer::Done { .. });
+        #[cfg(test)]
+        let waits = waits && self.sabotage != Sabotage::DurableAtOnce;
+        #[cfg(test)]
+        let deadline = deadline.filter(|_| self.sabotage != Sabotage::OwnForEver);
         match generation.filter(|_| waits) {
             Some(generation) => {
                 self.own.add(generation, token, answer, deadline);
@@ -299,6 +305,13 @@ impl Primary {
     /// later, and whoever waits for it hears of the failure.
     pub fn committed(&mut self, failed: Option<Commit>, now: Now) {
         let is_kept = failed.is_none();
+        #[cfg(test)]
+        let is_kept = is_kept || self.sabotage == Sabotage::FailureIsSuccess;
+        #[cfg(test)]
+        let failed = failed.map(|commit| match self.sabotage {
+            Sabotage::DropsFailedCommit => Commit::default(),
+            _ => commit,
+        });
         let Some(commit_queue) = &mut self.commit_queue else {
             return;
         };
@@ -459,6 +472,9 @@ impl Primary {
         session.forget_below(write.first_open);
         if self.commit_queue.is_some() {
             // What was applied before this timeline of the primary was on disk when it began.
+            #[cfg(test)]
+            let generation =
+                generation.filter(|_| self.sabotage != Sabotage::DurableAtOnceElsewhere);
             session.mark(generation, results.next - 1);
             (results.durable, results.failed) = session.kept();
         }

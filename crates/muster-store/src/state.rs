@@ -112,6 +112,11 @@ impl State {
         state
     }
 
+    #[cfg(test)]
+    pub(crate) fn forget_writers(&mut self) {
+        self.writers = Writers::default();
+    }
+
     /// The entries.
     pub fn entries(&self) -> &Entries {
         &self.entries

@@ -31,6 +31,9 @@ const RETRY_MOST: Duration = Duration::from_secs(5);
 /// What became of a write: the primary's answer, or why there is none.
 pub type WriteOutcome = Result<Answer, WriteFailure>;
 
+/// When nothing is due.
+const NEVER: Mono = Mono(u64::MAX);
+
 /// A write that has come to its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SettledWrite {
@@ -96,6 +99,8 @@ pub(crate) struct Writes {
     /// When writes are sent again, if nothing comes.
     retry_at: Mono,
     retry: Duration,
+    /// No deadline of a write that waits is before this.
+    first_deadline: Mono,
     settled: Vec<SettledWrite>,
 }
 
@@ -111,6 +116,7 @@ impl Writes {
             unsent_bytes: 0,
             retry_at: Mono::default(),
             retry: RETRY,
+            first_deadline: NEVER,
             settled: Vec::new(),
         }
     }
@@ -125,6 +131,7 @@ impl Writes {
         }
         self.bytes += bytes;
         self.unsent_bytes += bytes;
+        self.first_deadline = self.first_deadline.min(deadline);
         self.unsent.push_back(QueuedWrite {
             op,
             level,
@@ -195,9 +202,13 @@ impl Writes {
             let waiting = &mut self.sent[self.answered];
             self.answered += 1;
             let is_done = matches!(answer, Answer::Done { .. } | Answer::Repeated);
+            if waiting.is_settled {
+                continue; // its time was over before the answer came
+            }
             if waiting.level == Level::Durable && is_done {
                 waiting.answer = Some(answer.clone());
-            } else if !std::mem::replace(&mut waiting.is_settled, true) {
+            } else {
+                waiting.is_settled = true;
                 let token = waiting.token;
                 self.settle(token, Ok(answer.clone()));
             }
@@ -276,6 +287,10 @@ impl Writes {
 
     /// Ends the time of writes whose deadline has come.
     pub(crate) fn expire(&mut self, now: Mono) {
+        if now < self.first_deadline {
+            return;
+        }
+        self.first_deadline = NEVER;
         let mut over = Vec::new();
         self.unsent.retain(|waiting| {
             let is_over = waiting.deadline <= now;
@@ -283,11 +298,19 @@ impl Writes {
                 self.bytes -= size(&waiting.op);
                 self.unsent_bytes -= size(&waiting.op);
                 over.push((waiting.token, WriteFailure::NoPrimary));
+            } else {
+                self.first_deadline = self.first_deadline.min(waiting.deadline);
             }
             !is_over
         });
         for waiting in &mut self.sent {
-            if waiting.deadline <= now && !std::mem::replace(&mut waiting.is_settled, true) {
+            if waiting.is_settled {
+                continue;
+            }
+            if waiting.deadline > now {
+                self.first_deadline = self.first_deadline.min(waiting.deadline);
+            } else {
+                waiting.is_settled = true;
                 let failure = match waiting.answer.take() {
                     None => WriteFailure::Unknown,
                     Some(_) => WriteFailure::NotDurable,
@@ -343,10 +366,8 @@ impl Writes {
     /// When [`Writes::again`] or [`Writes::expire`] has something to do.
     pub(crate) fn next_tick(&self) -> Option<Mono> {
         let retry = (!self.sent.is_empty()).then_some(self.retry_at);
-        // Deadlines mostly grow; the first are looked at often enough.
-        let sent = self.sent.front().map(|first| first.deadline);
-        let unsent = self.unsent.front().map(|first| first.deadline);
-        [retry, sent, unsent].into_iter().flatten().min()
+        let deadline = (!self.is_empty()).then_some(self.first_deadline);
+        [retry, deadline].into_iter().flatten().min()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
