@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use muster_wire::Mono;
 
+use crate::Level;
 use crate::op::{Answer, Op};
 use crate::protocol::{Results, WriteBatch};
-use crate::{Encoded, Level};
 
 /// What the shell names a write with.
 pub type Token = u64;
@@ -123,7 +123,7 @@ impl Writes {
 
     /// Takes a write, which is settled until `deadline`.
     pub(crate) fn submit(&mut self, op: Op, level: Level, token: Token, deadline: Mono) {
-        let bytes = size(&op);
+        let bytes = op.size();
         let waiting = self.sent.len() + self.unsent.len();
         if waiting >= WAITING || self.bytes + bytes > WAITING_BYTES {
             self.settle(token, Err(WriteFailure::TooMany));
@@ -155,7 +155,7 @@ impl Writes {
             && self.sent.len() - self.answered < WINDOW
             && let Some(next) = self.unsent.pop_front()
         {
-            bytes += size(&next.op);
+            bytes += next.op.size();
             self.sent.push_back(next);
         }
         self.unsent_bytes -= bytes;
@@ -171,7 +171,7 @@ impl Writes {
         let mut bytes = 0;
         let ops = self.sent.iter().skip(place).take_while(|waiting| {
             let fits = bytes < most;
-            bytes += size(&waiting.op);
+            bytes += waiting.op.size();
             fits
         });
         let ops: Vec<(Op, Level)> = ops
@@ -216,7 +216,7 @@ impl Writes {
         has_progress |= self.kept(results);
         while self.answered > 0 && self.sent.front().is_some_and(|first| first.is_settled) {
             if let Some(first) = self.sent.pop_front() {
-                self.bytes -= size(&first.op);
+                self.bytes -= first.op.size();
             }
             self.first_open += 1;
             self.answered -= 1;
@@ -295,8 +295,8 @@ impl Writes {
         self.unsent.retain(|waiting| {
             let is_over = waiting.deadline <= now;
             if is_over {
-                self.bytes -= size(&waiting.op);
-                self.unsent_bytes -= size(&waiting.op);
+                self.bytes -= waiting.op.size();
+                self.unsent_bytes -= waiting.op.size();
                 over.push((waiting.token, WriteFailure::NoPrimary));
             } else {
                 self.first_deadline = self.first_deadline.min(waiting.deadline);
@@ -321,7 +321,7 @@ impl Writes {
         while let Some(first) = self.sent.front()
             && first.is_settled
         {
-            self.bytes -= size(&first.op);
+            self.bytes -= first.op.size();
             self.sent.pop_front();
             self.first_open += 1;
             self.answered = self.answered.saturating_sub(1);
@@ -387,17 +387,4 @@ impl Writes {
     fn settle(&mut self, token: Token, outcome: Result<Answer, WriteFailure>) {
         self.settled.push(SettledWrite { token, outcome });
     }
-}
-
-pub(crate) fn size(op: &Op) -> usize {
-    let values = match op {
-        Op::Put { key, value, .. }
-        | Op::PutUnique { key, value, .. }
-        | Op::Add { key, value, .. }
-        | Op::Subtract { key, value, .. } => key.size() + value.size(),
-        Op::Swap { key, value, .. } => key.size() + value.as_ref().map_or(0, Encoded::size),
-        Op::Erase { key } | Op::Expire { key } => key.size(),
-        Op::Clear => 0,
-    };
-    values + 16
 }

@@ -30,6 +30,7 @@ mod synced;
 mod topics;
 mod watch;
 
+pub use muster_store::op::OpKind;
 pub use muster_store::{
     Backend, BackendError, BackendWrite, CloneReport, Commit, CopyMode, Encoded, Entry,
     FailureMode, Freshness, JournalMode, Level, MemoryBackend, Persisted, PersistedWriter,

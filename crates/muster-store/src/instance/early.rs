@@ -6,7 +6,7 @@ use muster_wire::Mono;
 
 use super::Output;
 use crate::op::Op;
-use crate::writes::{WAITING, WAITING_BYTES, WriteOutcome, size};
+use crate::writes::{WAITING, WAITING_BYTES, WriteOutcome};
 use crate::{Level, SettledWrite, Token, WriteFailure};
 
 /// One that waits.
@@ -36,7 +36,7 @@ impl EarlyWrites {
         token: Token,
         deadline: Option<Mono>,
     ) -> Option<WriteOutcome> {
-        let bytes = size(&op);
+        let bytes = op.size();
         if self.waiting.len() >= WAITING || self.bytes + bytes > WAITING_BYTES {
             return Some(Err(WriteFailure::TooMany));
         }
@@ -71,7 +71,7 @@ impl EarlyWrites {
         self.waiting.retain(|write| {
             let is_over = write.deadline.is_some_and(|deadline| deadline <= now);
             if is_over {
-                self.bytes -= size(&write.op);
+                self.bytes -= write.op.size();
                 settle(write.token, WriteFailure::NoPrimary, out);
             } else {
                 first = first.into_iter().chain(write.deadline).min();
