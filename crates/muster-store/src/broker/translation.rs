@@ -3,22 +3,79 @@
 use muster_data::Kind;
 
 use super::codec::{Content, Entity};
-use crate::op::{Answer, Op, OpKind, WriteRefusal};
+use crate::op::{Answer, Op, OpKind, OpParts, WriteRefusal};
 use crate::{Encoded, Entries, MAX_KEY, MAX_VALUE, arithmetic};
+
+/// How a kind of operation goes with Broker's protocol.
+#[derive(Debug, Clone, Copy)]
+struct Manner {
+    /// Why it cannot be asked of a master of Broker, if it cannot.
+    refusal: Option<WriteRefusal>,
+    /// Whether the master is sent a value to store.
+    stores_value: bool,
+    /// Whether the master answers with a result of its own, besides the echo.
+    has_result: bool,
+    /// Whether its author is told a new number.
+    is_sum: bool,
+    /// Whether its echo may be another than expected, as Broker does not reckon exactly as we do.
+    may_differ: bool,
+}
+
+fn manner(kind: OpKind) -> Manner {
+    let manner = Manner {
+        refusal: None,
+        stores_value: false,
+        has_result: false,
+        is_sum: false,
+        may_differ: false,
+    };
+    match kind {
+        OpKind::Put => Manner {
+            stores_value: true,
+            may_differ: true,
+            ..manner
+        },
+        OpKind::PutUnique => Manner {
+            stores_value: true,
+            has_result: true,
+            ..manner
+        },
+        OpKind::Add => Manner {
+            stores_value: true,
+            is_sum: true,
+            may_differ: true,
+            ..manner
+        },
+        OpKind::Subtract => Manner {
+            is_sum: true,
+            may_differ: true,
+            ..manner
+        },
+        OpKind::Erase | OpKind::Clear => manner,
+        OpKind::Swap => Manner {
+            refusal: Some(WriteRefusal::Unsupported),
+            ..manner
+        },
+        OpKind::Expire => Manner {
+            refusal: Some(WriteRefusal::Reserved),
+            ..manner
+        },
+    }
+}
 
 /// Why an operation cannot be asked of a master of Broker, if it cannot.
 pub(super) fn refusal(op: &Op) -> Option<WriteRefusal> {
-    match op {
-        Op::Swap { .. } => Some(WriteRefusal::Unsupported),
-        Op::Expire { .. } => Some(WriteRefusal::Reserved),
-        Op::Put { key, value, .. }
-        | Op::PutUnique { key, value, .. }
-        | Op::Add { key, value, .. } => {
-            let is_too_large = key.size() > MAX_KEY || value.size() > MAX_VALUE;
-            is_too_large.then_some(WriteRefusal::TooLarge)
-        }
-        Op::Erase { .. } | Op::Subtract { .. } | Op::Clear => None,
-    }
+    let manner = manner(op.kind());
+    let OpParts { key, value, .. } = op.parts();
+    let is_too_large = key.is_some_and(|key| key.size() > MAX_KEY)
+        || value.is_some_and(|value| value.size() > MAX_VALUE);
+    let too_large = (manner.stores_value && is_too_large).then_some(WriteRefusal::TooLarge);
+    manner.refusal.or(too_large)
+}
+
+/// Whether the master answers a write of this kind with a result of its own, besides the echo.
+pub(super) fn has_result(kind: OpKind) -> bool {
+    manner(kind).has_result
 }
 
 /// A write as an event; `None` for what is refused before.
@@ -63,20 +120,6 @@ pub(super) fn event(op: Op, me: Entity, request: u64) -> Option<Content> {
     })
 }
 
-/// Whether the master answers a write of this kind with a result of its own, besides the echo.
-pub(super) fn has_result(kind: OpKind) -> bool {
-    match kind {
-        OpKind::PutUnique => true,
-        OpKind::Put
-        | OpKind::Swap
-        | OpKind::Erase
-        | OpKind::Expire
-        | OpKind::Add
-        | OpKind::Subtract
-        | OpKind::Clear => false,
-    }
-}
-
 /// Whether an event is what comes of a write.
 pub(super) fn is_echo(op: &Op, event: &Content, before: Option<&Encoded>) -> bool {
     match op {
@@ -94,30 +137,13 @@ pub(super) fn is_echo(op: &Op, event: &Content, before: Option<&Encoded>) -> boo
 
 /// Whether it may be what comes of a write, if Broker does not reckon exactly as we do.
 pub(super) fn may_be_echo(op: &Op, event: &Content) -> bool {
-    match op {
-        Op::Put { key, .. } | Op::Add { key, .. } | Op::Subtract { key, .. } => {
-            put(event).is_some_and(|(of, _)| key == of)
-        }
-        Op::PutUnique { .. }
-        | Op::Swap { .. }
-        | Op::Erase { .. }
-        | Op::Expire { .. }
-        | Op::Clear => false,
-    }
+    let is_likely = put(event).is_some_and(|(of, _)| op.parts().key == Some(of));
+    is_likely && manner(op.kind()).may_differ
 }
 
 /// What the author of a write is told with its echo: the element that was taken, or the new number.
 pub(super) fn told(op: &Op, event: &Content, before: Option<&Encoded>) -> Option<Encoded> {
     let (_, value) = put(event)?;
-    let is_sum = match op {
-        Op::Add { .. } | Op::Subtract { .. } => true,
-        Op::Put { .. }
-        | Op::PutUnique { .. }
-        | Op::Swap { .. }
-        | Op::Erase { .. }
-        | Op::Expire { .. }
-        | Op::Clear => false,
-    };
     if let Some((_, Some(taken))) = result_of(op, before) {
         return Some(taken);
     }
@@ -125,7 +151,7 @@ pub(super) fn told(op: &Op, event: &Content, before: Option<&Encoded>) -> Option
         value.kind(),
         Kind::Count | Kind::Integer | Kind::Real | Kind::Timestamp | Kind::Timespan
     );
-    (is_number && is_sum).then(|| value.clone())
+    (is_number && manner(op.kind()).is_sum).then(|| value.clone())
 }
 
 /// What became of a write that a master has and that has no echo.
