@@ -8,7 +8,7 @@ use std::time::Duration;
 use muster::store::{
     CloneOptions, CopyMode, Freshness, MemoryBackend, OpKind, PrimaryOptions, Read, Revision,
     Scope, Store, StoreErrorKind, StoreName, StorePart, Swapped, SyncedSet, SyncedTable,
-    WatchEvent,
+    WatchEvent, WriteRefusal,
 };
 use muster::{Endpoint, EndpointConfig, Exposure, Forwarding};
 use muster_data::{Address, Data, Record};
@@ -153,7 +153,7 @@ async fn operations_of_all_kinds() {
     let clash = store.append("n", "x").await.unwrap_err();
     assert!(matches!(
         clash.kind(),
-        StoreErrorKind::Refused(refusal) if refusal.to_string().contains("another kind")
+        StoreErrorKind::Refused(WriteRefusal::TypeClash)
     ));
     // Compare and swap.
     let entry = counts.entry("n").await.unwrap().unwrap();

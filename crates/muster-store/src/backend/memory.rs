@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::op::Writer;
 use crate::{
-    Backend, BackendError, BackendWrite, Commit, Encoded, Entry, Persisted, PersistedWriter,
+    Backend, BackendError, BackendErrorKind, BackendWrite, Commit, Encoded, Entry, Persisted,
+    PersistedWriter,
 };
 
 /// Keeps a store's state in memory, for as long as one of its copies is alive: all have the same content, so that
@@ -79,7 +80,10 @@ impl Content {
     fn operate(&mut self) -> Result<(), BackendError> {
         match &mut self.working {
             None => Ok(()),
-            Some(0) => Err(BackendError::new("the backend in memory was told to fail")),
+            Some(0) => Err(BackendError::new(
+                BackendErrorKind::Internal,
+                "the backend in memory was told to fail",
+            )),
             Some(working) => {
                 *working -= 1;
                 Ok(())

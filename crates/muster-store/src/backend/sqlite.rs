@@ -9,8 +9,8 @@ use rusqlite::{Connection, OpenFlags, Transaction, params};
 
 use crate::op::Writer;
 use crate::{
-    Backend, BackendError, BackendWrite, Commit, Encoded, Entry, MAX_WRITERS, Persisted,
-    PersistedWriter,
+    Backend, BackendError, BackendErrorKind, BackendWrite, Commit, Encoded, Entry, MAX_WRITERS,
+    Persisted, PersistedWriter,
 };
 
 /// How a file is kept, in SQLite's words.
@@ -96,9 +96,12 @@ impl Sqlite {
     pub fn read(path: &Path) -> Result<Vec<(Encoded, Entry)>, BackendError> {
         let at = |what: &str| format!("{what} {}", path.display());
         if !path.is_file() {
-            return Err(BackendError::new(at("there is no file")));
+            return Err(BackendError::new(
+                BackendErrorKind::Missing,
+                at("there is no file"),
+            ));
         }
-        let failed = |error| BackendError::new(at("cannot read")).because(error);
+        let failed = |error| BackendError::new(kind_of(&error), at("cannot read")).because(error);
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let read_only = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         // A write-ahead log that a crash has left can only be read where it may be worked in.
@@ -110,14 +113,14 @@ impl Sqlite {
     }
 
     fn failed(&self, what: &str, error: rusqlite::Error) -> BackendError {
-        BackendError::new(format!("{what} {}", self.path.display())).because(error)
+        BackendError::new(kind_of(&error), format!("{what} {}", self.path.display())).because(error)
     }
 
     fn open(&mut self) -> Result<Persisted, BackendError> {
         if let Some(directory) = self.path.parent() {
             std::fs::create_dir_all(directory).map_err(|error| {
                 let what = format!("cannot make the directory {}", directory.display());
-                BackendError::new(what).because(error)
+                BackendError::new(BackendErrorKind::Io, what).because(error)
             })?;
         }
         let is_new = std::fs::metadata(&self.path).map_or(true, |metadata| metadata.len() == 0);
@@ -131,7 +134,7 @@ impl Sqlite {
                 .map_err(|error| self.failed("cannot check", error))?;
             if verdict != "ok" {
                 let what = format!("{} is damaged: {verdict}", self.path.display());
-                return Err(BackendError::new(what));
+                return Err(BackendError::new(BackendErrorKind::Damaged, what));
             }
         }
         let state = |key: &str| -> Result<u64, BackendError> {
@@ -243,7 +246,10 @@ impl Backend for Sqlite {
 
     fn load(&mut self) -> Result<Persisted, BackendError> {
         match self.open() {
-            Err(error) if self.options.failure_mode == FailureMode::Delete && is_damage(&error) => {
+            Err(error)
+                if self.options.failure_mode == FailureMode::Delete
+                    && error.kind() == BackendErrorKind::Damaged =>
+            {
                 self.connection = None;
                 for suffix in ["", "-wal", "-shm", "-journal"] {
                     let mut file = self.path.clone().into_os_string();
@@ -258,10 +264,10 @@ impl Backend for Sqlite {
 
     fn commit(&mut self, commit: &Commit) -> Result<(), BackendError> {
         let Some(connection) = &mut self.connection else {
-            return Err(BackendError::new(format!(
-                "{} is not open",
-                self.path.display()
-            )));
+            return Err(BackendError::new(
+                BackendErrorKind::Closed,
+                format!("{} is not open", self.path.display()),
+            ));
         };
         let mut turn = self.turn;
         let done = connection.transaction().and_then(|transaction| {
@@ -286,17 +292,13 @@ impl Backend for Sqlite {
     }
 }
 
-/// Whether an error says that the file is not what it should be, rather than that it cannot be reached.
-fn is_damage(error: &BackendError) -> bool {
-    let cause = error.cause();
-    match cause.and_then(|cause| cause.downcast_ref::<rusqlite::Error>()) {
-        Some(rusqlite::Error::SqliteFailure(failure, _)) => matches!(
-            failure.code,
-            rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase
-        ),
-        // A check that found something, or a row that is no entry.
-        Some(_) => false,
-        None => true,
+fn kind_of(error: &rusqlite::Error) -> BackendErrorKind {
+    use rusqlite::ErrorCode;
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => BackendErrorKind::Damaged,
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => BackendErrorKind::Locked,
+        Some(ErrorCode::DiskFull) => BackendErrorKind::Full,
+        _ => BackendErrorKind::Io,
     }
 }
 
@@ -306,7 +308,7 @@ fn entries(
     changes: u64,
 ) -> Result<Vec<(Encoded, Entry)>, BackendError> {
     let at = |what: &str| format!("{what} {}", path.display());
-    let failed = |error| BackendError::new(at("cannot read")).because(error);
+    let failed = |error| BackendError::new(kind_of(&error), at("cannot read")).because(error);
     let mut statement = connection
         .prepare("SELECT rowid, key, value, expiry FROM store")
         .map_err(failed)?;
@@ -322,7 +324,7 @@ fn entries(
             let parsed = bytes.map(Encoded::parse);
             let Some(Ok(value)) = parsed else {
                 let what = format!("{} is damaged: row {number} is no entry", path.display());
-                return Err(BackendError::new(what));
+                return Err(BackendError::new(BackendErrorKind::Damaged, what));
             };
             Ok(value)
         };

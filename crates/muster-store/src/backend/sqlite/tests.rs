@@ -87,7 +87,7 @@ fn a_second_owner_is_told() {
     let error = Sqlite::new(&path, SqliteOptions::default())
         .load()
         .unwrap_err();
-    assert!(error.to_string().contains("locked"), "{error}");
+    assert_eq!(error.kind(), BackendErrorKind::Locked, "{error}");
     // Not even where damaged files are to be removed.
     let options = SqliteOptions {
         failure_mode: FailureMode::Delete,
@@ -110,7 +110,7 @@ fn a_damaged_file_is_refused_or_replaced() {
         let error = Sqlite::new(&path, SqliteOptions::default())
             .load()
             .unwrap_err();
-        assert!(error.to_string().contains("damaged.sqlite"), "{error}");
+        assert_eq!(error.kind(), BackendErrorKind::Damaged, "{error}");
         assert_eq!(std::fs::read(&path).unwrap(), content);
         let options = SqliteOptions {
             failure_mode: FailureMode::Delete,
@@ -129,7 +129,9 @@ fn a_directory_that_cannot_be_made_is_named() {
     let error = Sqlite::new(below, SqliteOptions::default())
         .load()
         .unwrap_err();
-    assert!(error.to_string().contains("occupied"), "{error}");
+    assert_eq!(error.kind(), BackendErrorKind::Io, "{error}");
+    let directory = directory.path().join("occupied");
+    assert!(error.to_string().contains(&*directory.to_string_lossy()));
 }
 
 /// A disk that becomes full after any number of pages: what was acknowledged is there, and nothing by half.
