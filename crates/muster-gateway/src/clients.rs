@@ -165,7 +165,7 @@ impl Registry {
         let state = self.lock();
         let mut counts = state.former.clone();
         for client in state.clients.values() {
-            let (queued, bytes, dropped) = client.queue.depth();
+            let depth = client.queue.depth();
             let report = ClientReport {
                 number: client.number,
                 address: client.address,
@@ -173,12 +173,12 @@ impl Registry {
                 application: client.application.clone(),
                 events_in: client.events_in.load(Ordering::Relaxed),
                 events_out: client.events_out.load(Ordering::Relaxed),
-                queued: (queued, bytes),
+                queued: (depth.messages, depth.bytes),
             };
             counts.events_in += report.events_in;
             counts.events_out += report.events_out;
             counts.refused += client.refused.load(Ordering::Relaxed);
-            counts.dropped.merge(&dropped);
+            counts.dropped.merge(&depth.dropped);
             counts.clients.push(report);
         }
         drop(state);

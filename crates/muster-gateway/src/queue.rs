@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use axum::extract::ws::Utf8Bytes;
+use muster::QueueDepth;
 use muster_wire::counters::{DropCause, DropLedger};
 use muster_wire::{Overflow, Push, Queue, QueueLimits, Queued, Topic};
 use tokio::sync::Notify;
@@ -172,12 +173,12 @@ impl ClientQueue {
     }
 
     /// Texts and bytes that wait, and what was dropped.
-    pub(crate) fn depth(&self) -> (usize, usize, DropLedger) {
+    pub(crate) fn depth(&self) -> QueueDepth {
         let state = self.lock();
-        (
-            state.queue.len(),
-            state.queue.bytes(),
-            state.queue.dropped().clone(),
-        )
+        QueueDepth {
+            messages: state.queue.len(),
+            bytes: state.queue.bytes(),
+            dropped: state.queue.dropped().clone(),
+        }
     }
 }

@@ -1,11 +1,10 @@
 //! The messages of data stores.
 
-use muster_data::{Kind, Timespan, Timestamp};
-use muster_store::op::{Answer, Op, WriteRefusal, Writer};
+use muster_data::{Timespan, Timestamp};
+use muster_store::op::{Answer, OpKind, WriteRefusal, Writer};
 use muster_store::protocol::{Query, Results, StoreMessage, WriteBatch};
 use muster_store::{
-    CloneConfig, Encoded, Level, Now, Output, Primary, PrimaryConfig, Revision, StoreClone,
-    StoreName,
+    CloneConfig, Encoded, Level, Now, Output, Primary, PrimaryConfig, StoreClone, StoreName,
 };
 use muster_wire::{EndpointId, Mono};
 
@@ -62,38 +61,10 @@ fn name() -> StoreName {
 pub(crate) fn messages() -> Vec<Vec<u8>> {
     let (key, value) = (Encoded::key("key"), Encoded::of(&5u64));
     let ttl = Some(Timespan::from_secs(1));
-    let ops = vec![
-        (
-            Op::Put {
-                key: key.clone(),
-                value: value.clone(),
-                ttl,
-            },
-            Level::Applied,
-        ),
-        (
-            Op::Swap {
-                key: key.clone(),
-                seen: Revision {
-                    timeline: 1,
-                    change: 1,
-                },
-                value: None,
-                ttl: None,
-            },
-            Level::Durable,
-        ),
-        (
-            Op::Add {
-                key: key.clone(),
-                value,
-                initial: Kind::Count,
-                ttl: None,
-            },
-            Level::Applied,
-        ),
-        (Op::Clear, Level::Applied),
-    ];
+    let levels = [Level::Applied, Level::Durable].into_iter().cycle();
+    let kinds = OpKind::ALL.iter();
+    let ops = kinds.map(|kind| kind.example(key.clone(), value.clone(), ttl));
+    let ops = ops.zip(levels).collect();
     let now = Now {
         mono: Mono(1),
         wall: Timestamp::from_secs(1),

@@ -80,10 +80,31 @@ pub enum BackendWrite {
     Clear,
 }
 
+/// What kind of failure a backend has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum BackendErrorKind {
+    /// There is nothing of this name.
+    Missing,
+    /// Another process has it.
+    Locked,
+    /// What it persisted is not what it should be.
+    Damaged,
+    /// There is no room left.
+    Full,
+    /// It cannot be read or written for another reason.
+    Io,
+    /// It was closed, or never opened.
+    Closed,
+    /// What serves it has failed: a fault of ours, or a failure made for a test.
+    Internal,
+}
+
 /// Why a backend does not work.
 #[derive(Debug, thiserror::Error)]
 #[error("{what}{}", told(cause.as_deref()))]
 pub struct BackendError {
+    kind: BackendErrorKind,
     what: String,
     cause: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
@@ -97,14 +118,20 @@ fn told(cause: Cause<'_>) -> String {
 
 impl BackendError {
     /// An error that says what failed, with the place.
-    pub fn new(what: impl Into<String>) -> Self {
+    pub fn new(kind: BackendErrorKind, what: impl Into<String>) -> Self {
         Self {
+            kind,
             what: what.into(),
             cause: None,
         }
     }
 
-    /// The same with its cause.
+    /// What kind of failure it is.
+    pub fn kind(&self) -> BackendErrorKind {
+        self.kind
+    }
+
+    /// Adds its cause.
     #[must_use]
     pub fn because(mut self, cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         self.cause = Some(cause.into());

@@ -20,6 +20,7 @@ mod codec;
 mod pending;
 #[cfg(test)]
 mod simulation;
+mod translation;
 
 pub use clone::BrokerClone;
 pub use clones::{BrokerClones, Snapshot};

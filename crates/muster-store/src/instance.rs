@@ -9,6 +9,7 @@ mod early;
 mod output;
 mod primary_part;
 mod questions;
+mod reading;
 mod report;
 #[cfg(test)]
 mod simulation;
@@ -26,8 +27,8 @@ use crate::op::{Change, Op, StoreEvent};
 use crate::protocol::{Query, StoreMessage};
 use crate::writes::WriteOutcome;
 use crate::{
-    CloneConfig, CopyMode, Entries, Freshness, Level, Now, Primary, PrimaryConfig, Restored,
-    Revision, SettledWrite, StoreName, Token, WriteFailure,
+    CloneConfig, CopyMode, Level, Now, Primary, PrimaryConfig, Restored, SettledWrite, StoreName,
+    Token, WriteFailure,
 };
 
 pub use output::{Notice, Output, Severity};
@@ -169,6 +170,8 @@ impl Instance {
         else {
             return;
         };
+        #[cfg(test)]
+        let restored = self.sabotage.restored(restored);
         let Some(restored) = restored else {
             return self.give_up(now);
         };
@@ -213,6 +216,8 @@ impl Instance {
             }
         }
         let part = PrimaryPart::new(primary, backend, &self.config, self.now.mono);
+        #[cfg(test)]
+        let part = part.with_sabotage(self.sabotage);
         self.out.push_back(Output::Attached);
         self.begin(Part::Primary(Box::new(part)));
     }
@@ -233,94 +238,6 @@ impl Instance {
             }
         }
         self.ask_questions();
-    }
-
-    /// The store's name.
-    pub fn name(&self) -> &StoreName {
-        &self.name
-    }
-
-    /// Whether this endpoint has the primary, or will have it once its backend has been read.
-    pub fn is_primary(&self) -> bool {
-        match self.part {
-            Part::Opening { .. } | Part::Primary(_) => true,
-            Part::Closed | Part::Failed | Part::Clone(_) => false,
-        }
-    }
-
-    /// Whether it could not be opened: [`Instance::open`] tries once more.
-    pub fn has_failed(&self) -> bool {
-        matches!(self.part, Part::Failed)
-    }
-
-    /// Whether what the primary has outlives its process; known where the primary is.
-    pub fn is_persistent(&self) -> Option<bool> {
-        match &self.part {
-            Part::Opening { .. } => Some(true),
-            Part::Primary(part) => Some(part.primary.is_persistent()),
-            Part::Closed | Part::Failed | Part::Clone(_) => None,
-        }
-    }
-
-    /// What is here.
-    pub fn entries(&self) -> Option<&Entries> {
-        match &self.part {
-            Part::Primary(part) => Some(part.primary.state().entries()),
-            Part::Clone(part) => Some(part.follower.entries()),
-            Part::Closed | Part::Opening { .. } | Part::Failed => None,
-        }
-    }
-
-    /// The last change that is here; [`Revision::ABSENT`] before anything is.
-    pub fn applied(&self) -> Revision {
-        match &self.part {
-            Part::Primary(part) => part.primary.revision(),
-            Part::Clone(part) => part.follower.applied().unwrap_or(Revision::ABSENT),
-            Part::Closed | Part::Opening { .. } | Part::Failed => Revision::ABSENT,
-        }
-    }
-
-    /// How old what is here may be.
-    pub fn freshness(&self, now: Mono) -> Freshness {
-        match &self.part {
-            Part::Primary(_) => Freshness::Fresh,
-            Part::Clone(part) => part.follower.freshness(now),
-            Part::Closed | Part::Opening { .. } | Part::Failed => Freshness::Unattached,
-        }
-    }
-
-    /// The endpoint that has the primary, or Broker's master in its place, if it is known.
-    pub fn primary(&self) -> Option<EndpointId> {
-        match &self.part {
-            Part::Opening { .. } | Part::Primary(_) => Some(self.config.endpoint),
-            Part::Clone(part) => part.follower.primary(),
-            Part::Closed | Part::Failed => None,
-        }
-    }
-
-    /// Whether all writes are settled and, at a persistent store's primary, all changes are on disk.
-    pub fn is_settled(&self) -> bool {
-        match &self.part {
-            Part::Primary(part) => part.primary.is_settled(),
-            Part::Clone(part) => part.follower.is_settled(),
-            Part::Closed | Part::Opening { .. } | Part::Failed => self.early.is_empty(),
-        }
-    }
-
-    /// What it tells of itself; nothing unless it is open.
-    pub fn report(&self, now: Mono) -> Option<StoreReport> {
-        let part = match &self.part {
-            Part::Primary(part) => StorePart::Primary(part.report()),
-            Part::Clone(part) => StorePart::Clone(part.report(now)),
-            Part::Closed | Part::Opening { .. } | Part::Failed => return None,
-        };
-        let entries = self.entries()?;
-        Some(StoreReport {
-            name: self.name.clone(),
-            entries: entries.len(),
-            bytes: entries.bytes(),
-            part,
-        })
     }
 
     /// Whether changes are told by [`Output::Changed`]; they are not at first.
@@ -346,7 +263,11 @@ impl Instance {
     ) -> Option<WriteOutcome> {
         self.now = now;
         match &mut self.part {
-            Part::Closed | Part::Opening { .. } => self.early.add(op, level, token, deadline),
+            Part::Closed | Part::Opening { .. } => {
+                #[cfg(test)]
+                let deadline = deadline.filter(|_| self.sabotage != Sabotage::EarlyForEver);
+                self.early.add(op, level, token, deadline)
+            }
             Part::Failed => Some(Err(WriteFailure::NoPrimary)),
             Part::Primary(part) => part.primary.write(op, level, token, deadline, now),
             Part::Clone(part) => {
@@ -382,6 +303,10 @@ impl Instance {
             Part::Clone(part) => {
                 for (request, query) in self.questions.due(self.now.mono) {
                     part.follower.query(request, query, self.now.mono);
+                }
+                #[cfg(test)]
+                if self.sabotage == Sabotage::AsksQuestionOnce {
+                    self.questions.never_again();
                 }
             }
             Part::Closed | Part::Opening { .. } | Part::Failed => {}
@@ -461,13 +386,7 @@ impl Instance {
     /// Does what is due.
     pub fn tick(&mut self, now: Now) {
         self.now = now;
-        #[cfg(test)]
-        let is_patient = self.sabotage == Sabotage::EarlyForEver;
-        #[cfg(not(test))]
-        let is_patient = false;
-        if !is_patient {
-            self.early.expire(now.mono, &mut self.out);
-        }
+        self.early.expire(now.mono, &mut self.out);
         match &mut self.part {
             Part::Primary(part) => {
                 part.tick(now);
@@ -487,7 +406,9 @@ impl Instance {
             Part::Clone(part) => Some(part.next_tick()),
             Part::Closed | Part::Opening { .. } | Part::Failed => None,
         };
-        let next = [part, self.early.next_tick(), self.questions.next_tick()];
+        let can_ask = matches!(self.part, Part::Clone(_));
+        let questions = self.questions.next_tick(can_ask);
+        let next = [part, self.early.next_tick(), questions];
         next.into_iter().flatten().min().unwrap_or(Mono(u64::MAX))
     }
 

@@ -63,7 +63,9 @@ mod writes;
 pub use backend::memory::MemoryBackend;
 #[cfg(feature = "sqlite")]
 pub use backend::sqlite::{FailureMode, JournalMode, Sqlite, SqliteOptions, Synchronous};
-pub use backend::{Backend, BackendError, BackendWrite, Commit, Persisted, PersistedWriter};
+pub use backend::{
+    Backend, BackendError, BackendErrorKind, BackendWrite, Commit, Persisted, PersistedWriter,
+};
 pub use clone::{CloneConfig, CopyMode, Freshness, StoreClone};
 pub use encoded::Encoded;
 pub use entries::{ENTRY_OVERHEAD, Entries, Entry};

@@ -80,6 +80,152 @@ pub enum Op {
     Clear,
 }
 
+/// Defines [`OpKind`] with the byte that each kind has on the wire: an operation that is missing here does not
+/// compile.
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $kind:ident = $tag:literal,)+) => {
+        /// What kind of operation an [`Op`] is.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum OpKind {
+            $($(#[$doc])* $kind = $tag,)+
+        }
+
+        impl OpKind {
+            /// All kinds.
+            pub const ALL: &[Self] = &[$(Self::$kind),+];
+
+            /// Its byte in messages.
+            pub fn tag(self) -> u8 {
+                self as u8
+            }
+
+            /// The kind that has a byte, if one has.
+            pub fn from_tag(tag: u8) -> Option<Self> {
+                match tag {
+                    $($tag => Some(Self::$kind),)+
+                    _ => None,
+                }
+            }
+        }
+
+        impl Op {
+            /// What kind of operation it is.
+            pub fn kind(&self) -> OpKind {
+                match self {
+                    $(Self::$kind { .. } => OpKind::$kind,)+
+                }
+            }
+        }
+    };
+}
+
+kinds! {
+    /// [`Op::Put`].
+    Put = 0,
+    /// [`Op::PutUnique`].
+    PutUnique = 1,
+    /// [`Op::Erase`].
+    Erase = 2,
+    /// [`Op::Expire`].
+    Expire = 3,
+    /// [`Op::Add`].
+    Add = 4,
+    /// [`Op::Subtract`].
+    Subtract = 5,
+    /// [`Op::Clear`].
+    Clear = 6,
+    /// [`Op::Swap`].
+    Swap = 7,
+}
+
+impl OpKind {
+    /// Whether only a primary issues it.
+    pub fn is_reserved(self) -> bool {
+        match self {
+            Self::Expire => true,
+            Self::Put
+            | Self::PutUnique
+            | Self::Swap
+            | Self::Erase
+            | Self::Add
+            | Self::Subtract
+            | Self::Clear => false,
+        }
+    }
+
+    /// Whether it concerns one key.
+    pub fn has_key(self) -> bool {
+        match self {
+            Self::Clear => false,
+            Self::Put
+            | Self::PutUnique
+            | Self::Swap
+            | Self::Erase
+            | Self::Expire
+            | Self::Add
+            | Self::Subtract => true,
+        }
+    }
+
+    /// An operation of this kind, for tests and tools: of what is given it has what the kind takes. An addition makes a
+    /// count, and a swap expects that the key is absent.
+    pub fn example(self, key: Encoded, value: Encoded, ttl: Option<Timespan>) -> Op {
+        match self {
+            Self::Put => Op::Put { key, value, ttl },
+            Self::PutUnique => Op::PutUnique { key, value, ttl },
+            Self::Swap => Op::Swap {
+                key,
+                seen: Revision::ABSENT,
+                value: Some(value),
+                ttl,
+            },
+            Self::Erase => Op::Erase { key },
+            Self::Expire => Op::Expire { key },
+            Self::Add => Op::Add {
+                key,
+                value,
+                initial: Kind::Count,
+                ttl,
+            },
+            Self::Subtract => Op::Subtract { key, value, ttl },
+            Self::Clear => Op::Clear,
+        }
+    }
+}
+
+/// What most operations consist of.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct OpParts<'a> {
+    pub(crate) key: Option<&'a Encoded>,
+    pub(crate) value: Option<&'a Encoded>,
+    pub(crate) ttl: Option<Timespan>,
+}
+
+impl Op {
+    pub(crate) fn parts(&self) -> OpParts<'_> {
+        let (key, value, ttl) = match self {
+            Self::Put { key, value, ttl }
+            | Self::PutUnique { key, value, ttl }
+            | Self::Add {
+                key, value, ttl, ..
+            }
+            | Self::Subtract { key, value, ttl } => (Some(key), Some(value), *ttl),
+            Self::Swap {
+                key, value, ttl, ..
+            } => (Some(key), value.as_ref(), *ttl),
+            Self::Erase { key } | Self::Expire { key } => (Some(key), None, None),
+            Self::Clear => (None, None, None),
+        };
+        OpParts { key, value, ttl }
+    }
+
+    /// The memory and the bytes in messages that it takes, roughly.
+    pub(crate) fn size(&self) -> usize {
+        let OpParts { key, value, .. } = self.parts();
+        key.map_or(0, Encoded::size) + value.map_or(0, Encoded::size) + 16
+    }
+}
+
 /// An [`Op`] with everything that its outcome depends on besides the state: applied in the same order it
 /// has the same outcome everywhere.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,6 +4,7 @@ mod backlog;
 mod commit_queue;
 mod own_writes;
 mod restored;
+mod serving;
 mod sessions;
 
 use std::collections::VecDeque;
@@ -13,10 +14,12 @@ use muster_data::Timestamp;
 use muster_wire::{EndpointId, Mono};
 
 use crate::backend::Commit;
+#[cfg(test)]
+use crate::instance::Sabotage;
 use crate::op::{Answer, Change, Op, StoreCommand, WriteRefusal, Writer};
-use crate::protocol::{Changes, Chunk, NUMBERS, Query, Reply, Results, StoreMessage, WriteBatch};
+use crate::protocol::{Changes, NUMBERS, Query, Reply, StoreMessage};
 use crate::writes::WriteOutcome;
-use crate::{DEFAULT_LIMIT, Encoded, Level, Output, Revision, State, StoreName, Token};
+use crate::{DEFAULT_LIMIT, Level, Output, Revision, State, StoreName, Token};
 
 use backlog::Backlog;
 use commit_queue::CommitQueue;
@@ -84,7 +87,7 @@ pub struct Primary {
     alive_at: Mono,
     out: VecDeque<Output>,
     #[cfg(test)]
-    sabotage: crate::instance::Sabotage,
+    sabotage: Sabotage,
 }
 
 impl Primary {
@@ -153,14 +156,14 @@ impl Primary {
             alive_at: now.mono,
             out: VecDeque::new(),
             #[cfg(test)]
-            sabotage: crate::instance::Sabotage::default(),
+            sabotage: Sabotage::default(),
         };
         primary.alive(now.mono);
         primary
     }
 
     #[cfg(test)]
-    pub(crate) fn with_sabotage(mut self, sabotage: crate::instance::Sabotage) -> Self {
+    pub(crate) fn with_sabotage(mut self, sabotage: Sabotage) -> Self {
         self.sabotage = sabotage;
         self
     }
@@ -214,6 +217,10 @@ impl Primary {
         self.tell(now.mono);
         self.commit();
         let waits = level == Level::Durable && matches!(answer, Answer::Done { .. });
+        #[cfg(test)]
+        let waits = waits && self.sabotage != Sabotage::DurableAtOnce;
+        #[cfg(test)]
+        let deadline = deadline.filter(|_| self.sabotage != Sabotage::OwnForEver);
         match generation.filter(|_| waits) {
             Some(generation) => {
                 self.own.add(generation, token, answer, deadline);
@@ -299,6 +306,13 @@ impl Primary {
     /// later, and whoever waits for it hears of the failure.
     pub fn committed(&mut self, failed: Option<Commit>, now: Now) {
         let is_kept = failed.is_none();
+        #[cfg(test)]
+        let is_kept = is_kept || self.sabotage == Sabotage::FailureIsSuccess;
+        #[cfg(test)]
+        let failed = failed.map(|commit| match self.sabotage {
+            Sabotage::DropsFailedCommit => Commit::default(),
+            _ => commit,
+        });
         let Some(commit_queue) = &mut self.commit_queue else {
             return;
         };
@@ -354,9 +368,7 @@ impl Primary {
         let refusal = match &self.commit_queue {
             None if level == Level::Durable => Some(WriteRefusal::NotPersistent),
             Some(commit_queue) if !commit_queue.takes(level) => Some(WriteRefusal::Backend),
-            _ if writer != self.me && matches!(op, Op::Expire { .. }) => {
-                Some(WriteRefusal::Reserved)
-            }
+            _ if writer != self.me && op.kind().is_reserved() => Some(WriteRefusal::Reserved),
             _ => None,
         };
         if let Op::Swap { key, seen, .. } = &op
@@ -419,94 +431,6 @@ impl Primary {
         let message = message.encode(&self.name);
         self.out.push_back(Output::Broadcast(message));
         self.alive_at = now.after(self.config.alive_interval);
-    }
-
-    fn write_of(&mut self, from: EndpointId, write: WriteBatch, now: Now) {
-        let writer = Writer {
-            endpoint: from,
-            instance: write.instance,
-        };
-        // Makes room first: what is noted below must not go beyond the bound.
-        self.sessions.of(writer, now.mono);
-        let applied = self.state.last_of(writer).map_or(0, |last| last + 1);
-        // A writer that does not wait for what is below has given it up.
-        let next = applied.max(write.first_open).max(1);
-        let mut results = Results {
-            instance: write.instance,
-            timeline: self.timeline,
-            next,
-            durable: 0,
-            failed: 0,
-            number: write.number,
-            answers: Vec::with_capacity(write.ops.len()),
-        };
-        if write.number <= next {
-            for (number, (op, level)) in (write.number..).zip(write.ops) {
-                let answer = if number < next {
-                    let known = self.sessions.answer(writer, number);
-                    known.unwrap_or(Answer::Repeated)
-                } else {
-                    let answer = self.apply(writer, number, op, level, now);
-                    results.next = number.saturating_add(1);
-                    self.sessions.note(writer, number, answer.clone());
-                    answer
-                };
-                results.answers.push(answer);
-            }
-        }
-        let generation = self.generation();
-        let session = self.sessions.of(writer, now.mono);
-        session.forget_below(write.first_open);
-        if self.commit_queue.is_some() {
-            // What was applied before this timeline of the primary was on disk when it began.
-            session.mark(generation, results.next - 1);
-            (results.durable, results.failed) = session.kept();
-        }
-        // The writer's own clone should have the changes when the results come.
-        self.tell(now.mono);
-        self.send(from, &StoreMessage::Results(results));
-    }
-
-    /// The part of a snapshot behind a key. It takes its time from this call alone: nothing is kept for the
-    /// clone, which asks for the next part when it has this one.
-    fn chunk(&self, instance: u64, after: Option<Encoded>) -> Chunk {
-        let mut entries = Vec::new();
-        let mut bytes = 0;
-        let mut is_last = true;
-        for (key, entry) in self.state.entries().behind(after.as_ref()) {
-            if bytes >= CHUNK {
-                is_last = false;
-                break;
-            }
-            bytes += key.size() + entry.value.size() + 16;
-            entries.push((key.clone(), entry.clone()));
-        }
-        Chunk {
-            instance,
-            timeline: self.timeline,
-            as_of: self.state.changes(),
-            after,
-            entries,
-            is_last,
-        }
-    }
-
-    fn resend(&mut self, to: EndpointId, timeline: u64, from: u64) {
-        let last = self.state.changes();
-        let message = if timeline != self.timeline || from > last {
-            StoreMessage::Alive {
-                timeline: self.timeline,
-                last,
-            }
-        } else {
-            match self.backlog.from(from) {
-                None => StoreMessage::Gone {
-                    timeline: self.timeline,
-                },
-                Some(changes) => StoreMessage::Changes(Changes { timeline, changes }),
-            }
-        };
-        self.send(to, &message);
     }
 
     fn commit(&mut self) {

@@ -112,6 +112,11 @@ impl State {
         state
     }
 
+    #[cfg(test)]
+    pub(crate) fn forget_writers(&mut self) {
+        self.writers = Writers::default();
+    }
+
     /// The entries.
     pub fn entries(&self) -> &Entries {
         &self.entries
@@ -150,7 +155,7 @@ impl State {
             return (Answer::Repeated, None);
         }
         self.writers.note(writer, number);
-        let by_itself = matches!(op, Op::Expire { .. });
+        let by_itself = op.kind().is_reserved();
         match self.perform(at, op) {
             Err(Stop::Refused(refusal)) => (Answer::Refused(refusal), None),
             Err(Stop::Unchanged(key)) => {

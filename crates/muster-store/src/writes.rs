@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use muster_wire::Mono;
 
+use crate::Level;
 use crate::op::{Answer, Op};
 use crate::protocol::{Results, WriteBatch};
-use crate::{Encoded, Level};
 
 /// What the shell names a write with.
 pub type Token = u64;
@@ -30,6 +30,9 @@ const RETRY_MOST: Duration = Duration::from_secs(5);
 
 /// What became of a write: the primary's answer, or why there is none.
 pub type WriteOutcome = Result<Answer, WriteFailure>;
+
+/// When nothing is due.
+const NEVER: Mono = Mono(u64::MAX);
 
 /// A write that has come to its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,6 +99,8 @@ pub(crate) struct Writes {
     /// When writes are sent again, if nothing comes.
     retry_at: Mono,
     retry: Duration,
+    /// No deadline of a write that waits is before this.
+    first_deadline: Mono,
     settled: Vec<SettledWrite>,
 }
 
@@ -111,13 +116,14 @@ impl Writes {
             unsent_bytes: 0,
             retry_at: Mono::default(),
             retry: RETRY,
+            first_deadline: NEVER,
             settled: Vec::new(),
         }
     }
 
     /// Takes a write, which is settled until `deadline`.
     pub(crate) fn submit(&mut self, op: Op, level: Level, token: Token, deadline: Mono) {
-        let bytes = size(&op);
+        let bytes = op.size();
         let waiting = self.sent.len() + self.unsent.len();
         if waiting >= WAITING || self.bytes + bytes > WAITING_BYTES {
             self.settle(token, Err(WriteFailure::TooMany));
@@ -125,6 +131,7 @@ impl Writes {
         }
         self.bytes += bytes;
         self.unsent_bytes += bytes;
+        self.first_deadline = self.first_deadline.min(deadline);
         self.unsent.push_back(QueuedWrite {
             op,
             level,
@@ -148,7 +155,7 @@ impl Writes {
             && self.sent.len() - self.answered < WINDOW
             && let Some(next) = self.unsent.pop_front()
         {
-            bytes += size(&next.op);
+            bytes += next.op.size();
             self.sent.push_back(next);
         }
         self.unsent_bytes -= bytes;
@@ -164,7 +171,7 @@ impl Writes {
         let mut bytes = 0;
         let ops = self.sent.iter().skip(place).take_while(|waiting| {
             let fits = bytes < most;
-            bytes += size(&waiting.op);
+            bytes += waiting.op.size();
             fits
         });
         let ops: Vec<(Op, Level)> = ops
@@ -195,9 +202,13 @@ impl Writes {
             let waiting = &mut self.sent[self.answered];
             self.answered += 1;
             let is_done = matches!(answer, Answer::Done { .. } | Answer::Repeated);
+            if waiting.is_settled {
+                continue; // its time was over before the answer came
+            }
             if waiting.level == Level::Durable && is_done {
                 waiting.answer = Some(answer.clone());
-            } else if !std::mem::replace(&mut waiting.is_settled, true) {
+            } else {
+                waiting.is_settled = true;
                 let token = waiting.token;
                 self.settle(token, Ok(answer.clone()));
             }
@@ -205,7 +216,7 @@ impl Writes {
         has_progress |= self.kept(results);
         while self.answered > 0 && self.sent.front().is_some_and(|first| first.is_settled) {
             if let Some(first) = self.sent.pop_front() {
-                self.bytes -= size(&first.op);
+                self.bytes -= first.op.size();
             }
             self.first_open += 1;
             self.answered -= 1;
@@ -276,18 +287,30 @@ impl Writes {
 
     /// Ends the time of writes whose deadline has come.
     pub(crate) fn expire(&mut self, now: Mono) {
+        if now < self.first_deadline {
+            return;
+        }
+        self.first_deadline = NEVER;
         let mut over = Vec::new();
         self.unsent.retain(|waiting| {
             let is_over = waiting.deadline <= now;
             if is_over {
-                self.bytes -= size(&waiting.op);
-                self.unsent_bytes -= size(&waiting.op);
+                self.bytes -= waiting.op.size();
+                self.unsent_bytes -= waiting.op.size();
                 over.push((waiting.token, WriteFailure::NoPrimary));
+            } else {
+                self.first_deadline = self.first_deadline.min(waiting.deadline);
             }
             !is_over
         });
         for waiting in &mut self.sent {
-            if waiting.deadline <= now && !std::mem::replace(&mut waiting.is_settled, true) {
+            if waiting.is_settled {
+                continue;
+            }
+            if waiting.deadline > now {
+                self.first_deadline = self.first_deadline.min(waiting.deadline);
+            } else {
+                waiting.is_settled = true;
                 let failure = match waiting.answer.take() {
                     None => WriteFailure::Unknown,
                     Some(_) => WriteFailure::NotDurable,
@@ -298,7 +321,7 @@ impl Writes {
         while let Some(first) = self.sent.front()
             && first.is_settled
         {
-            self.bytes -= size(&first.op);
+            self.bytes -= first.op.size();
             self.sent.pop_front();
             self.first_open += 1;
             self.answered = self.answered.saturating_sub(1);
@@ -343,10 +366,8 @@ impl Writes {
     /// When [`Writes::again`] or [`Writes::expire`] has something to do.
     pub(crate) fn next_tick(&self) -> Option<Mono> {
         let retry = (!self.sent.is_empty()).then_some(self.retry_at);
-        // Deadlines mostly grow; the first are looked at often enough.
-        let sent = self.sent.front().map(|first| first.deadline);
-        let unsent = self.unsent.front().map(|first| first.deadline);
-        [retry, sent, unsent].into_iter().flatten().min()
+        let deadline = (!self.is_empty()).then_some(self.first_deadline);
+        [retry, deadline].into_iter().flatten().min()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -366,17 +387,4 @@ impl Writes {
     fn settle(&mut self, token: Token, outcome: Result<Answer, WriteFailure>) {
         self.settled.push(SettledWrite { token, outcome });
     }
-}
-
-pub(crate) fn size(op: &Op) -> usize {
-    let values = match op {
-        Op::Put { key, value, .. }
-        | Op::PutUnique { key, value, .. }
-        | Op::Add { key, value, .. }
-        | Op::Subtract { key, value, .. } => key.size() + value.size(),
-        Op::Swap { key, value, .. } => key.size() + value.as_ref().map_or(0, Encoded::size),
-        Op::Erase { key } | Op::Expire { key } => key.size(),
-        Op::Clear => 0,
-    };
-    values + 16
 }

@@ -11,9 +11,11 @@
 use std::time::Duration;
 
 use muster_cluster::node::{
-    Context, Declarations, Framework, Registry, SharedStore, Site, StoreChange,
+    Context, Declarations, Framework, Registry, SharedStore, Site, StoreChange, WriteError,
 };
 use muster_data::{Data, Record, Timestamp};
+use muster_store::Encoded;
+use muster_store::op::OpKind;
 use muster_testkit::Cluster;
 
 const LAYOUT: &str = r#"
@@ -138,5 +140,97 @@ fn a_killed_manager_keeps_what_was_durable_and_its_clones_catch_up() {
             assert_eq!(cluster.node(worker).counts().panics, 0);
             assert!(cluster.stored(worker, "test/hosts", "host 99").is_some());
         }
+    }
+}
+
+/// Does everything that a framework can do with a store.
+struct Everything;
+
+impl Framework for Everything {
+    const NAME: &'static str = "everything";
+
+    fn create(_: &Site<'_>) -> Option<Self> {
+        Some(Self)
+    }
+
+    fn declare(&self, declarations: &mut Declarations<Self>) {
+        declarations.on(Self::seen);
+        declarations.store(&COUNTS);
+    }
+}
+
+impl Everything {
+    /// A new kind of operation does not compile here: it is given a method, or is said to be for
+    /// [`StoreContext::operate`](muster_cluster::node::StoreContext::operate).
+    fn seen(&mut self, event: Seen, cx: &mut Context<'_>) {
+        for kind in OpKind::ALL {
+            let store = cx.store(&COUNTS);
+            match kind {
+                OpKind::Put => store.put(&event.host, &1u64).then(done),
+                OpKind::PutUnique => store.put_unique(&event.host, &1u64).then(done),
+                OpKind::Erase => store.erase(&event.host).then(done),
+                OpKind::Add => store.increment(&event.host, &1u64).then(done),
+                OpKind::Subtract | OpKind::Clear | OpKind::Swap => {
+                    let (key, value) = (Encoded::key(&event.host), Encoded::of(&1u64));
+                    store.operate(kind.example(key, value, None)).then(done);
+                }
+                // Only a primary issues it.
+                OpKind::Expire => {}
+            }
+        }
+    }
+}
+
+fn done<T>(_: &mut Everything, cx: &mut Context<'_>, outcome: Result<T, WriteError>) {
+    cx.count("done", u64::from(outcome.is_ok()));
+}
+
+#[test]
+fn a_framework_can_use_every_operation() {
+    let seen = Seen {
+        ts: Timestamp::from_secs(1_767_225_600),
+        host: "host".to_owned(),
+    };
+    let mut cluster = Cluster::of(LAYOUT, Registry::new().with::<Everything>());
+    cluster = cluster.feed("worker-1", [seen]);
+    cluster.start();
+    cluster.run_until_idle();
+    assert_eq!(cluster.count("done"), OpKind::ALL.len() as u64 - 1);
+}
+
+#[test]
+fn a_store_whose_disk_cannot_be_read_is_opened_when_it_can() {
+    for seed in 1..10 {
+        let mut cluster = cluster(seed).pace(4, Duration::from_millis(10));
+        cluster.set_disk_readable("manager", false);
+        cluster.start();
+        cluster.run_for(Duration::from_secs(5));
+        assert_eq!(
+            sum(&cluster, "won"),
+            0,
+            "seed {seed}: nobody has the primary"
+        );
+        cluster.set_disk_readable("manager", true);
+        cluster.run_until(|cluster| sum(cluster, "won") > 40);
+        cluster.run_until_idle();
+        assert_eq!(sum(&cluster, "won"), 100, "seed {seed}");
+    }
+}
+
+#[test]
+fn a_store_whose_primarys_node_comes_late_is_opened_then() {
+    for seed in 1..10 {
+        let mut cluster = cluster(seed).late("manager");
+        cluster.start();
+        cluster.run_for(Duration::from_secs(20));
+        assert_eq!(sum(&cluster, "won"), 0, "seed {seed}");
+        cluster.restart("manager");
+        cluster.run_until_idle();
+        assert_eq!(sum(&cluster, "won"), 100, "seed {seed}");
+        assert!(
+            cluster
+                .stored("worker-1", "test/hosts", "host 99")
+                .is_some()
+        );
     }
 }

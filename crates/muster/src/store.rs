@@ -30,11 +30,12 @@ mod synced;
 mod topics;
 mod watch;
 
+pub use muster_store::op::{OpKind, WriteRefusal};
 pub use muster_store::{
-    Backend, BackendError, BackendWrite, CloneReport, Commit, CopyMode, Encoded, Entry,
-    FailureMode, Freshness, JournalMode, Level, MemoryBackend, Persisted, PersistedWriter,
+    Backend, BackendError, BackendErrorKind, BackendWrite, CloneReport, Commit, CopyMode, Encoded,
+    Entry, FailureMode, Freshness, JournalMode, Level, MemoryBackend, Persisted, PersistedWriter,
     PrimaryReport, Revision, Sqlite, SqliteOptions, StoreName, StoreNameError, StorePart,
-    StoreReport, Synchronous, arithmetic,
+    StoreReport, Synchronous, WriteFailure, arithmetic,
 };
 
 pub use error::{OpenError, StoreError, StoreErrorKind};

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use muster::store::{
-    CloneOptions, CopyMode, Encoded, Entry, Scope, Sqlite, Store, StoreName, WatchEvent,
+    CloneOptions, CopyMode, Encoded, Entry, OpKind, Scope, Sqlite, Store, StoreName, WatchEvent,
 };
 use muster_data::{Data, DataRef, Limits, Timestamp, json};
 use serde_json::value::RawValue;
@@ -110,12 +110,27 @@ impl Operation {
     }
 }
 
+/// How a write is said on the command line, if it can be.
+fn words_of(kind: OpKind) -> Option<&'static str> {
+    match kind {
+        OpKind::Put => Some("put KEY VALUE"),
+        OpKind::PutUnique => Some("put --unique KEY VALUE"),
+        OpKind::Erase => Some("erase KEY"),
+        OpKind::Add => Some("increment KEY [AMOUNT]"),
+        OpKind::Clear => Some("clear"),
+        // A negative amount subtracts, and a revision is nothing to type.
+        OpKind::Subtract | OpKind::Swap | OpKind::Expire => None,
+    }
+}
+
 fn usage(problem: &str) -> anyhow::Error {
+    let writes: Vec<_> = OpKind::ALL.iter().copied().filter_map(words_of).collect();
     Failure::new(problem.to_owned())
-        .hint(
-            "muster store ADDRESS NAME get KEY | put KEY VALUE | erase KEY | increment KEY [AMOUNT] | keys | size | \
-             dump | watch [PREFIX] | load [FILE] | clear, or muster store FILE.sqlite get KEY | keys | size | dump",
-        )
+        .hint(format!(
+            "muster store ADDRESS NAME get KEY | keys | size | dump | watch [PREFIX] | load [FILE] | {}, or \
+             muster store FILE.sqlite get KEY | keys | size | dump",
+            writes.join(" | ")
+        ))
         .code(2)
         .into()
 }

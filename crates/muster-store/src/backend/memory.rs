@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::op::Writer;
 use crate::{
-    Backend, BackendError, BackendWrite, Commit, Encoded, Entry, Persisted, PersistedWriter,
+    Backend, BackendError, BackendErrorKind, BackendWrite, Commit, Encoded, Entry, Persisted,
+    PersistedWriter,
 };
 
 /// Keeps a store's state in memory, for as long as one of its copies is alive: all have the same content, so that
@@ -53,17 +54,36 @@ impl MemoryBackend {
         self.content().working = None;
     }
 
+    /// What it keeps, whether or not it fails.
+    #[cfg(test)]
+    pub(crate) fn persisted(&self) -> Persisted {
+        self.content().persisted()
+    }
+
     fn content(&self) -> MutexGuard<'_, Content> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Content {
+    fn persisted(&self) -> Persisted {
+        let entries = self.entries.iter();
+        Persisted {
+            timeline: self.timeline,
+            changes: self.changes,
+            entries: entries.map(|(k, e)| (k.clone(), e.clone())).collect(),
+            writers: self.writers.values().cloned().collect(),
+        }
+    }
+
     /// One operation, if it works.
     fn operate(&mut self) -> Result<(), BackendError> {
         match &mut self.working {
             None => Ok(()),
-            Some(0) => Err(BackendError::new("the backend in memory was told to fail")),
+            Some(0) => Err(BackendError::new(
+                BackendErrorKind::Internal,
+                "the backend in memory was told to fail",
+            )),
             Some(working) => {
                 *working -= 1;
                 Ok(())
@@ -76,13 +96,7 @@ impl Backend for MemoryBackend {
     fn load(&mut self) -> Result<Persisted, BackendError> {
         let mut content = self.content();
         content.operate()?;
-        let entries = content.entries.iter();
-        Ok(Persisted {
-            timeline: content.timeline,
-            changes: content.changes,
-            entries: entries.map(|(k, e)| (k.clone(), e.clone())).collect(),
-            writers: content.writers.values().cloned().collect(),
-        })
+        Ok(content.persisted())
     }
 
     fn commit(&mut self, commit: &Commit) -> Result<(), BackendError> {

@@ -9,8 +9,8 @@ use rusqlite::{Connection, OpenFlags, Transaction, params};
 
 use crate::op::Writer;
 use crate::{
-    Backend, BackendError, BackendWrite, Commit, Encoded, Entry, MAX_WRITERS, Persisted,
-    PersistedWriter,
+    Backend, BackendError, BackendErrorKind, BackendWrite, Commit, Encoded, Entry, MAX_WRITERS,
+    Persisted, PersistedWriter,
 };
 
 /// How a file is kept, in SQLite's words.
@@ -96,9 +96,12 @@ impl Sqlite {
     pub fn read(path: &Path) -> Result<Vec<(Encoded, Entry)>, BackendError> {
         let at = |what: &str| format!("{what} {}", path.display());
         if !path.is_file() {
-            return Err(BackendError::new(at("there is no file")));
+            return Err(BackendError::new(
+                BackendErrorKind::Missing,
+                at("there is no file"),
+            ));
         }
-        let failed = |error| BackendError::new(at("cannot read")).because(error);
+        let failed = |error| BackendError::new(kind_of(&error), at("cannot read")).because(error);
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let read_only = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         // A write-ahead log that a crash has left can only be read where it may be worked in.
@@ -110,14 +113,14 @@ impl Sqlite {
     }
 
     fn failed(&self, what: &str, error: rusqlite::Error) -> BackendError {
-        BackendError::new(format!("{what} {}", self.path.display())).because(error)
+        BackendError::new(kind_of(&error), format!("{what} {}", self.path.display())).because(error)
     }
 
     fn open(&mut self) -> Result<Persisted, BackendError> {
         if let Some(directory) = self.path.parent() {
             std::fs::create_dir_all(directory).map_err(|error| {
                 let what = format!("cannot make the directory {}", directory.display());
-                BackendError::new(what).because(error)
+                BackendError::new(BackendErrorKind::Io, what).because(error)
             })?;
         }
         let is_new = std::fs::metadata(&self.path).map_or(true, |metadata| metadata.len() == 0);
@@ -131,7 +134,7 @@ impl Sqlite {
                 .map_err(|error| self.failed("cannot check", error))?;
             if verdict != "ok" {
                 let what = format!("{} is damaged: {verdict}", self.path.display());
-                return Err(BackendError::new(what));
+                return Err(BackendError::new(BackendErrorKind::Damaged, what));
             }
         }
         let state = |key: &str| -> Result<u64, BackendError> {
@@ -243,7 +246,10 @@ impl Backend for Sqlite {
 
     fn load(&mut self) -> Result<Persisted, BackendError> {
         match self.open() {
-            Err(error) if self.options.failure_mode == FailureMode::Delete && is_damage(&error) => {
+            Err(error)
+                if self.options.failure_mode == FailureMode::Delete
+                    && error.kind() == BackendErrorKind::Damaged =>
+            {
                 self.connection = None;
                 for suffix in ["", "-wal", "-shm", "-journal"] {
                     let mut file = self.path.clone().into_os_string();
@@ -258,10 +264,10 @@ impl Backend for Sqlite {
 
     fn commit(&mut self, commit: &Commit) -> Result<(), BackendError> {
         let Some(connection) = &mut self.connection else {
-            return Err(BackendError::new(format!(
-                "{} is not open",
-                self.path.display()
-            )));
+            return Err(BackendError::new(
+                BackendErrorKind::Closed,
+                format!("{} is not open", self.path.display()),
+            ));
         };
         let mut turn = self.turn;
         let done = connection.transaction().and_then(|transaction| {
@@ -286,17 +292,13 @@ impl Backend for Sqlite {
     }
 }
 
-/// Whether an error says that the file is not what it should be, rather than that it cannot be reached.
-fn is_damage(error: &BackendError) -> bool {
-    let cause = error.cause();
-    match cause.and_then(|cause| cause.downcast_ref::<rusqlite::Error>()) {
-        Some(rusqlite::Error::SqliteFailure(failure, _)) => matches!(
-            failure.code,
-            rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase
-        ),
-        // A check that found something, or a row that is no entry.
-        Some(_) => false,
-        None => true,
+fn kind_of(error: &rusqlite::Error) -> BackendErrorKind {
+    use rusqlite::ErrorCode;
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => BackendErrorKind::Damaged,
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => BackendErrorKind::Locked,
+        Some(ErrorCode::DiskFull) => BackendErrorKind::Full,
+        _ => BackendErrorKind::Io,
     }
 }
 
@@ -306,7 +308,7 @@ fn entries(
     changes: u64,
 ) -> Result<Vec<(Encoded, Entry)>, BackendError> {
     let at = |what: &str| format!("{what} {}", path.display());
-    let failed = |error| BackendError::new(at("cannot read")).because(error);
+    let failed = |error| BackendError::new(kind_of(&error), at("cannot read")).because(error);
     let mut statement = connection
         .prepare("SELECT rowid, key, value, expiry FROM store")
         .map_err(failed)?;
@@ -322,7 +324,7 @@ fn entries(
             let parsed = bytes.map(Encoded::parse);
             let Some(Ok(value)) = parsed else {
                 let what = format!("{} is damaged: row {number} is no entry", path.display());
-                return Err(BackendError::new(what));
+                return Err(BackendError::new(BackendErrorKind::Damaged, what));
             };
             Ok(value)
         };
@@ -374,178 +376,4 @@ fn unsigned(number: i64) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::conformance;
-
-    #[test]
-    fn does_what_a_backend_must() {
-        for (journal_mode, synchronous) in [
-            (None, None),
-            (Some(JournalMode::Delete), Some(Synchronous::Normal)),
-            (Some(JournalMode::Wal), Some(Synchronous::Off)),
-        ] {
-            let directory = tempfile::tempdir().unwrap();
-            let mut number = 0;
-            conformance::check(|| {
-                number += 1;
-                let path = directory.path().join(format!("below/{number}.sqlite"));
-                move || -> Box<dyn Backend> {
-                    let options = SqliteOptions {
-                        journal_mode,
-                        synchronous,
-                        integrity_check: true,
-                        ..SqliteOptions::default()
-                    };
-                    Box::new(Sqlite::new(&path, options))
-                }
-            });
-        }
-    }
-
-    fn file(name: &str) -> (tempfile::TempDir, PathBuf) {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join(name);
-        (directory, path)
-    }
-
-    /// The schema and the bytes are those that a C++ primary has written, as captured.
-    #[test]
-    fn a_file_of_brokers_opens() {
-        let (_directory, path) = file("broker.sqlite");
-        let connection = Connection::open(&path).unwrap();
-        connection
-            .execute_batch(
-                "CREATE TABLE meta(key text primary key, value text);
-                 CREATE TABLE store(key blob primary key, value blob, expiry integer);
-                 INSERT INTO meta VALUES('broker_version', '2.8.0');
-                 INSERT INTO store VALUES(x'05016B', x'020000000000000005', NULL);
-                 INSERT INTO store VALUES(x'050174', x'0101', 1000);",
-            )
-            .unwrap();
-        drop(connection);
-        let mut backend = Sqlite::new(&path, SqliteOptions::default());
-        let kept = backend.load().unwrap();
-        assert_eq!((kept.timeline, kept.changes), (0, 0));
-        let found: Vec<String> = kept
-            .entries
-            .iter()
-            .map(|(key, entry)| format!("{key} = {} {:?}", entry.value, entry.expires))
-            .collect();
-        assert_eq!(found.len(), 2);
-        assert_eq!(found[0], "\"k\" = 5 None");
-        assert_eq!(kept.entries[1].1.expires, Some(Timestamp::from_nanos(1000)));
-        let commit = Commit {
-            changes: 1,
-            timeline: 1,
-            writes: vec![BackendWrite::Erase(Encoded::key("t"))],
-            writers: Vec::new(),
-        };
-        backend.commit(&commit).unwrap();
-        backend.close().unwrap();
-        // The journal mode of a file that was there stays, and Broker's tables have its shape.
-        let connection = Connection::open(&path).unwrap();
-        let journal: String = connection
-            .query_row("PRAGMA journal_mode", [], |row| row.get(0))
-            .unwrap();
-        assert_eq!(journal, "delete");
-        let rows: i64 = connection
-            .query_row("SELECT count(*) FROM store", [], |row| row.get(0))
-            .unwrap();
-        assert_eq!(rows, 1);
-        assert_eq!(Sqlite::read(&path).unwrap().len(), 1);
-    }
-
-    #[test]
-    fn a_second_owner_is_told() {
-        let (_directory, path) = file("one.sqlite");
-        let mut first = Sqlite::new(&path, SqliteOptions::default());
-        first.load().unwrap();
-        let error = Sqlite::new(&path, SqliteOptions::default())
-            .load()
-            .unwrap_err();
-        assert!(error.to_string().contains("locked"), "{error}");
-        // Not even where damaged files are to be removed.
-        let options = SqliteOptions {
-            failure_mode: FailureMode::Delete,
-            ..SqliteOptions::default()
-        };
-        assert!(Sqlite::new(&path, options).load().is_err());
-        assert!(path.exists());
-        first.close().unwrap();
-        Sqlite::new(&path, SqliteOptions::default()).load().unwrap();
-    }
-
-    #[test]
-    fn a_damaged_file_is_refused_or_replaced() {
-        for content in [
-            &b"this is no database, but it is long enough to look at"[..],
-            &[7; 8192],
-        ] {
-            let (_directory, path) = file("damaged.sqlite");
-            std::fs::write(&path, content).unwrap();
-            let error = Sqlite::new(&path, SqliteOptions::default())
-                .load()
-                .unwrap_err();
-            assert!(error.to_string().contains("damaged.sqlite"), "{error}");
-            assert_eq!(std::fs::read(&path).unwrap(), content);
-            let options = SqliteOptions {
-                failure_mode: FailureMode::Delete,
-                ..SqliteOptions::default()
-            };
-            let kept = Sqlite::new(&path, options).load().unwrap();
-            assert!(kept.entries.is_empty());
-        }
-    }
-
-    #[test]
-    fn a_directory_that_cannot_be_made_is_named() {
-        let (directory, path) = file("occupied");
-        std::fs::write(&path, "").unwrap();
-        let below = directory.path().join("occupied/x.sqlite");
-        let error = Sqlite::new(below, SqliteOptions::default())
-            .load()
-            .unwrap_err();
-        assert!(error.to_string().contains("occupied"), "{error}");
-    }
-
-    /// A disk that becomes full after any number of pages: what was acknowledged is there, and nothing by half.
-    #[test]
-    fn a_disk_that_fills_up_loses_nothing_that_was_acknowledged() {
-        for pages in (8..40).step_by(5) {
-            let (_directory, path) = file("full.sqlite");
-            let mut backend = Sqlite::new(&path, SqliteOptions::default());
-            backend.load().unwrap();
-            let connection = backend.connection.as_ref().unwrap();
-            connection
-                .pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()))
-                .unwrap();
-            let mut acknowledged = 0;
-            for number in 1..=500u64 {
-                let entry = |half: u64| Entry {
-                    value: Encoded::of(&"x".repeat(400)),
-                    expires: None,
-                    changed: number * 2 - half,
-                };
-                let writes = [1, 0]
-                    .map(|half| BackendWrite::Put(Encoded::key(&(number * 2 - half)), entry(half)));
-                let commit = Commit {
-                    timeline: 1,
-                    changes: number * 2,
-                    writes: writes.into(),
-                    writers: Vec::new(),
-                };
-                if backend.commit(&commit).is_err() {
-                    break;
-                }
-                acknowledged = number * 2;
-            }
-            assert!(acknowledged < 1000);
-            // As a crash leaves it.
-            drop(backend);
-            let kept = Sqlite::new(&path, SqliteOptions::default()).load().unwrap();
-            assert_eq!(kept.entries.len() as u64, acknowledged);
-            assert_eq!(kept.changes, acknowledged);
-        }
-    }
-}
+mod tests;

@@ -1,20 +1,20 @@
 //! A clone of a store whose master is one of Broker or Zeek.
 
+mod applying;
+
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use muster_data::{Timespan, Timestamp};
 use muster_wire::{EndpointId, Mono};
 
-use super::channel::{Consumer, Feedback, HEARTBEAT, Producer, Received, Resend, TIMEOUT};
+use super::channel::{Consumer, Feedback, HEARTBEAT, Producer, Resend, TIMEOUT};
 use super::codec::{BrokerCommand, Content, EVERYBODY, Entity};
 use super::pending::Pending;
-use crate::op::{Answer, Change, Op, StoreEvent, WriteRefusal};
+use super::translation;
+use crate::op::{Answer, Op, WriteRefusal};
 use crate::writes::Unsent;
-use crate::{
-    CloneConfig, Encoded, Entries, Entry, Freshness, Level, MAX_KEY, MAX_VALUE, Notice, Now,
-    Output, Token,
-};
+use crate::{CloneConfig, Encoded, Entries, Freshness, Level, Notice, Now, Output, Token};
 
 /// How often a clone without a master looks for one, at first and at most.
 const FIND: Duration = Duration::from_millis(200);
@@ -133,18 +133,9 @@ impl BrokerClone {
     /// Sends a write to the master; it is settled by `deadline`, if there is none after the configuration's
     /// interval. A master of Broker knows no compare-and-swap, and does not say what is on its disk.
     pub fn write(&mut self, op: Op, level: Level, token: Token, deadline: Option<Mono>, now: Mono) {
-        let refusal = match &op {
-            _ if level == Level::Durable => Some(WriteRefusal::Unsupported),
-            Op::Swap { .. } => Some(WriteRefusal::Unsupported),
-            Op::Expire { .. } => Some(WriteRefusal::Reserved),
-            Op::Put { key, value, .. }
-            | Op::PutUnique { key, value, .. }
-            | Op::Add { key, value, .. }
-                if key.size() > MAX_KEY || value.size() > MAX_VALUE =>
-            {
-                Some(WriteRefusal::TooLarge)
-            }
-            _ => None,
+        let refusal = match level {
+            Level::Durable => Some(WriteRefusal::Unsupported),
+            Level::Applied => translation::refusal(&op),
         };
         if let Some(refusal) = refusal {
             self.pending.settle(token, Ok(Answer::Refused(refusal)));
@@ -454,129 +445,6 @@ impl BrokerClone {
             };
             self.send(master, bytes);
         }
-    }
-
-    fn apply_events(&mut self, now: Now) {
-        while let Some(received) = self.events.take(now.mono) {
-            match received {
-                Received::Event(event) => self.apply(&event, now.wall),
-                Received::Lost(number) if number <= self.covered => {}
-                Received::Lost(_) => {
-                    self.wants_snapshot.get_or_insert(Need::Lost);
-                    self.find(now.mono);
-                }
-            }
-        }
-    }
-
-    fn apply(&mut self, event: &Content, now: Timestamp) {
-        let (change, publisher) = match event {
-            Content::Put {
-                key,
-                value,
-                ttl,
-                publisher,
-            } => {
-                let put = StoreEvent::Put {
-                    key: key.clone(),
-                    value: value.clone(),
-                    expires: ttl.map(|ttl| end(now, ttl)),
-                    old: None,
-                };
-                (put, *publisher)
-            }
-            Content::Erase { key, publisher } => {
-                let (key, old) = (key.clone(), None);
-                (StoreEvent::Erase { key, old }, *publisher)
-            }
-            Content::Expire { key, publisher } => {
-                let (key, old) = (key.clone(), None);
-                (StoreEvent::Expire { key, old }, *publisher)
-            }
-            Content::Clear { publisher } => (StoreEvent::Clear { old: Vec::new() }, *publisher),
-            Content::PutUniqueResult {
-                inserted,
-                who,
-                request,
-                ..
-            } => {
-                if *who == self.me {
-                    let entries = &self.entries;
-                    self.pending
-                        .result(*request, *inserted, self.changes, entries);
-                    self.settle();
-                }
-                return;
-            }
-            _ => return,
-        };
-        let before = match event {
-            Content::Put { key, .. } => self.entries.get(key).map(|entry| entry.value.clone()),
-            _ => None,
-        };
-        self.change(change, Some(publisher));
-        if publisher == self.me {
-            let entries = &self.entries;
-            self.pending
-                .echoed(event, before.as_ref(), self.changes, entries);
-            self.settle();
-        }
-    }
-
-    /// Makes a change, with the next number, and tells of it.
-    fn change(&mut self, event: StoreEvent, writer: Option<Entity>) {
-        self.changes += 1;
-        let mut change = Change {
-            number: self.changes,
-            writer,
-            event,
-        };
-        crate::clone::perform(&mut self.entries, &mut change);
-        let is_told = match &change.event {
-            StoreEvent::Put { .. } => true,
-            StoreEvent::Erase { old, .. } | StoreEvent::Expire { old, .. } => old.is_some(),
-            StoreEvent::Clear { old } => !old.is_empty(),
-        };
-        if is_told {
-            self.out.push_back(Output::Changed(change));
-        }
-    }
-
-    /// Takes over a snapshot: what is different is told as changes.
-    fn take_snapshot(&mut self, state: Vec<(Encoded, Encoded)>) {
-        let mut new = Entries::default();
-        for (key, value) in state {
-            let entry = Entry {
-                value,
-                expires: None,
-                changed: self.changes + 1,
-            };
-            new.put(key, entry);
-        }
-        let gone: Vec<Encoded> = self
-            .entries
-            .iter()
-            .filter(|(key, _)| new.get(key).is_none())
-            .map(|(key, _)| key.clone())
-            .collect();
-        for key in gone {
-            self.change(StoreEvent::Erase { key, old: None }, None);
-        }
-        for (key, entry) in new.take() {
-            let known = self.entries.get(&key);
-            if known.is_none_or(|known| known.value != entry.value) {
-                let put = StoreEvent::Put {
-                    key,
-                    value: entry.value,
-                    expires: None,
-                    old: None,
-                };
-                self.change(put, None);
-            }
-        }
-        self.has_copy = true;
-        self.find_at = None;
-        self.out.push_back(Output::Attached);
     }
 
     fn settle(&mut self) {

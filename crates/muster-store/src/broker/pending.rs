@@ -4,13 +4,12 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use muster_data::Kind;
 use muster_wire::Mono;
 
 use super::codec::{Content, Entity};
-use crate::arithmetic;
-use crate::op::{Answer, Op, WriteRefusal};
-use crate::writes::{Unsent, WAITING, WAITING_BYTES, size};
+use super::translation;
+use crate::op::{Answer, Op};
+use crate::writes::{Unsent, WAITING, WAITING_BYTES};
 use crate::{Encoded, Entries, SettledWrite, Token, WriteFailure};
 
 /// The writes that the master may be sent before their outcomes are known, and their bytes.
@@ -49,7 +48,7 @@ pub(super) struct Pending {
 impl Pending {
     /// Takes a write, which is settled until `deadline`.
     pub(super) fn submit(&mut self, op: Op, token: Token, deadline: Mono) {
-        let bytes = size(&op);
+        let bytes = op.size();
         let waiting = self.sent.len() + self.unsent.len();
         if waiting >= WAITING || self.bytes + bytes > WAITING_BYTES {
             self.settle(token, Err(WriteFailure::TooMany));
@@ -69,10 +68,10 @@ impl Pending {
             return None;
         }
         let write = self.unsent.pop_front()?;
-        self.sent_bytes += size(&write.op);
+        self.sent_bytes += write.op.size();
         self.requests += 1;
         let request = self.requests;
-        let content = content(write.op.clone(), me, request);
+        let content = translation::event(write.op.clone(), me, request);
         self.sent.push_back(Sent {
             write,
             number,
@@ -102,13 +101,13 @@ impl Pending {
         change: u64,
         entries: &Entries,
     ) {
-        let exact = |sent: &Sent| is_echo(&sent.write.op, event, before);
+        let exact = |sent: &Sent| translation::is_echo(&sent.write.op, event, before);
         let place = self
             .sent
             .iter()
             .position(|sent| sent.change.is_none() && exact(sent))
             .or_else(|| {
-                let is_likely = |sent: &Sent| may_be_echo(&sent.write.op, event);
+                let is_likely = |sent: &Sent| translation::may_be_echo(&sent.write.op, event);
                 self.sent.iter().position(is_likely)
             });
         let Some(place) = place else {
@@ -120,11 +119,11 @@ impl Pending {
         let Some(first) = self.sent.front_mut() else {
             return;
         };
-        if matches!(first.write.op, Op::PutUnique { .. }) {
+        if translation::has_result(first.write.op.kind()) {
             first.change = Some(change);
             return;
         }
-        let value = told(&first.write.op, event, before);
+        let value = translation::told(&first.write.op, event, before);
         self.end_first(Ok(Answer::Done { change, value }));
     }
 
@@ -147,10 +146,8 @@ impl Pending {
                 value: None,
             }
         } else {
-            let change = match &first.write.op {
-                Op::PutUnique { key, .. } => entries.get(key).map_or(0, |entry| entry.changed),
-                _ => 0,
-            };
+            let entry = first.write.op.parts().key.and_then(|key| entries.get(key));
+            let change = entry.map_or(0, |entry| entry.changed);
             Answer::Unchanged { change }
         };
         self.end_first(Ok(answer));
@@ -176,8 +173,8 @@ impl Pending {
                 change,
                 value: None,
             }),
-            (Op::PutUnique { .. }, None) => Err(WriteFailure::Unknown),
-            (op, None) => Ok(without_echo(op, entries)),
+            (op, None) if translation::has_result(op.kind()) => Err(WriteFailure::Unknown),
+            (op, None) => Ok(translation::without_echo(op, entries)),
         };
         self.end_first(outcome);
     }
@@ -186,7 +183,7 @@ impl Pending {
         let Some(first) = self.sent.pop_front() else {
             return;
         };
-        let bytes = size(&first.write.op);
+        let bytes = first.write.op.size();
         self.bytes -= bytes;
         self.sent_bytes -= bytes;
         if !first.is_settled {
@@ -220,7 +217,7 @@ impl Pending {
         self.unsent.retain(|write| {
             let is_over = write.deadline <= now;
             if is_over {
-                *bytes -= size(&write.op);
+                *bytes -= write.op.size();
                 over.push((write.token, WriteFailure::NoPrimary));
             }
             !is_over
@@ -246,7 +243,7 @@ impl Pending {
     /// The writes that were not sent: for another master.
     pub(super) fn take_unsent(&mut self) -> VecDeque<Unsent> {
         let unsent = std::mem::take(&mut self.unsent);
-        self.bytes -= unsent.iter().map(|write| size(&write.op)).sum::<usize>();
+        self.bytes -= unsent.iter().map(|write| write.op.size()).sum::<usize>();
         unsent
     }
 
@@ -276,134 +273,4 @@ impl Pending {
     pub(super) fn settle(&mut self, token: Token, outcome: Result<Answer, WriteFailure>) {
         self.settled.push(SettledWrite { token, outcome });
     }
-}
-
-/// A write as an event. None for what such a master cannot do, which is refused before.
-fn content(op: Op, me: Entity, request: u64) -> Option<Content> {
-    let publisher = me;
-    Some(match op {
-        Op::Put { key, value, ttl } => Content::Put {
-            key,
-            value,
-            ttl,
-            publisher,
-        },
-        Op::PutUnique { key, value, ttl } => Content::PutUnique {
-            key,
-            value,
-            ttl,
-            who: me,
-            request,
-            publisher,
-        },
-        Op::Erase { key } => Content::Erase { key, publisher },
-        Op::Add {
-            key,
-            value,
-            initial,
-            ttl,
-        } => Content::Add {
-            key,
-            value,
-            initial,
-            ttl,
-            publisher,
-        },
-        Op::Subtract { key, value, ttl } => Content::Subtract {
-            key,
-            value,
-            ttl,
-            publisher,
-        },
-        Op::Clear => Content::Clear { publisher },
-        Op::Swap { .. } | Op::Expire { .. } => return None,
-    })
-}
-
-/// Whether an event is what comes of a write.
-fn is_echo(op: &Op, event: &Content, before: Option<&Encoded>) -> bool {
-    match (op, event) {
-        (
-            Op::Put { key, value, .. } | Op::PutUnique { key, value, .. },
-            Content::Put {
-                key: of,
-                value: new,
-                ..
-            },
-        ) => key == of && is_same(value, new),
-        (Op::Add { key, .. } | Op::Subtract { key, .. }, Content::Put { key: of, value, .. }) => {
-            key == of && result_of(op, before).is_some_and(|(made, _)| is_same(&made, value))
-        }
-        (Op::Erase { key }, Content::Erase { key: of, .. }) => key == of,
-        (Op::Clear, Content::Clear { .. }) => true,
-        _ => false,
-    }
-}
-
-/// Whether it may be what comes of a write, if Broker does not reckon exactly as we do.
-fn may_be_echo(op: &Op, event: &Content) -> bool {
-    match (op, event) {
-        (
-            Op::Put { key, .. } | Op::Add { key, .. } | Op::Subtract { key, .. },
-            Content::Put { key: of, .. },
-        ) => key == of,
-        _ => false,
-    }
-}
-
-/// Sets and tables of equal values may be written in another order.
-fn is_same(one: &Encoded, other: &Encoded) -> bool {
-    let may_differ = matches!(one.kind(), Kind::Set | Kind::Table | Kind::Vector);
-    one == other || (may_differ && one.size() == other.size() && one.to_data() == other.to_data())
-}
-
-/// What an addition or subtraction makes of a value, and what it takes from it.
-fn result_of(op: &Op, before: Option<&Encoded>) -> Option<(Encoded, Option<Encoded>)> {
-    match op {
-        Op::Add { value, initial, .. } => {
-            let before = match before {
-                Some(before) => before.to_data(),
-                None => arithmetic::initial(*initial)?,
-            };
-            let sum = arithmetic::add(before, &value.to_data()).ok()?;
-            Some((Encoded::of(&sum), None))
-        }
-        Op::Subtract { value, .. } => {
-            let before = before?.to_data();
-            let (rest, taken) = arithmetic::subtract(before, &value.to_data()).ok()?;
-            Some((Encoded::of(&rest), taken.map(|taken| Encoded::of(&taken))))
-        }
-        _ => None,
-    }
-}
-
-/// What the author of a write is told with its echo: the element that was taken, or the new number.
-fn told(op: &Op, event: &Content, before: Option<&Encoded>) -> Option<Encoded> {
-    let Content::Put { value, .. } = event else {
-        return None;
-    };
-    if let Some((_, Some(taken))) = result_of(op, before) {
-        return Some(taken);
-    }
-    let is_number = matches!(
-        value.kind(),
-        Kind::Count | Kind::Integer | Kind::Real | Kind::Timestamp | Kind::Timespan
-    );
-    let is_sum = matches!(op, Op::Add { .. } | Op::Subtract { .. });
-    (is_number && is_sum).then(|| value.clone())
-}
-
-/// What became of a write that a master has and that has no echo.
-fn without_echo(op: &Op, entries: &Entries) -> Answer {
-    let refusal = match op {
-        Op::Put { .. } => WriteRefusal::Backend,
-        Op::Subtract { key, .. } if entries.get(key).is_none() => WriteRefusal::NoSuchKey,
-        Op::Add { .. } | Op::Subtract { .. } => WriteRefusal::TypeClash,
-        Op::Erase { key } => {
-            let change = entries.get(key).map_or(0, |entry| entry.changed);
-            return Answer::Unchanged { change };
-        }
-        _ => return Answer::Unchanged { change: 0 },
-    };
-    Answer::Refused(refusal)
 }

@@ -8,7 +8,7 @@ use muster_data::{Data, Kind, Timestamp};
 use muster_wire::{EndpointId, Mono};
 
 use super::*;
-use crate::op::{Answer, Op};
+use crate::op::{Answer, Op, OpKind};
 use crate::simulation::Random;
 use crate::{
     CloneConfig, Encoded, Entries, Level, Now, Output, Primary, PrimaryConfig, StoreName,
@@ -239,24 +239,16 @@ fn random_op(random: &mut Random) -> Op {
     let key = Encoded::key(&random.below(8));
     let value = Encoded::of(&random.below(3));
     let text = Encoded::of("x");
-    let ttl = None;
-    match random.below(9) {
-        0 | 1 => Op::Put { key, value, ttl },
-        2 => Op::Put {
+    let kind = random.below(OpKind::ALL.len() as u64 + 2);
+    let kind = OpKind::ALL.get(usize::try_from(kind).unwrap());
+    match kind.copied() {
+        None => Op::Put {
             key,
             value: text,
             ttl: Some(muster_data::Timespan::from_millis(300)),
         },
-        3 | 4 => Op::PutUnique { key, value, ttl },
-        5 => Op::Erase { key },
-        6 => Op::Subtract { key, value, ttl },
-        7 if random.chance(10) => Op::Clear,
-        _ => Op::Add {
-            key,
-            value,
-            initial: Kind::Count,
-            ttl,
-        },
+        Some(OpKind::Clear) if random.chance(90) => OpKind::Add.example(key, value, None),
+        Some(kind) => kind.example(key, value, None),
     }
 }
 

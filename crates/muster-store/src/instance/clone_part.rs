@@ -22,6 +22,8 @@ pub(super) struct ClonePart {
     listens_to_broker: bool,
     was_stale: bool,
     out: VecDeque<Output>,
+    #[cfg(test)]
+    asks_once: bool,
 }
 
 impl ClonePart {
@@ -39,14 +41,17 @@ impl ClonePart {
             listens_to_broker: false,
             was_stale: false,
             out: VecDeque::new(),
+            #[cfg(test)]
+            asks_once: false,
         }
     }
 
     #[cfg(test)]
-    pub(super) fn with_sabotage(mut self, sabotage: super::simulation::Sabotage) -> Self {
-        if sabotage == super::simulation::Sabotage::AsksNobody {
+    pub(super) fn with_sabotage(mut self, sabotage: super::Sabotage) -> Self {
+        if sabotage == super::Sabotage::AsksNobody {
             self.ask_at = None;
         }
+        self.asks_once = sabotage == super::Sabotage::AsksOnce;
         self
     }
 
@@ -71,6 +76,10 @@ impl ClonePart {
                 next
             };
             self.ask_at = Some(next);
+            #[cfg(test)]
+            if self.asks_once {
+                self.ask_at = None;
+            }
         }
         let is_stale = self.follower.freshness(now) == Freshness::Stale;
         if is_stale != std::mem::replace(&mut self.was_stale, is_stale) {

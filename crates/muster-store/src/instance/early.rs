@@ -6,7 +6,7 @@ use muster_wire::Mono;
 
 use super::Output;
 use crate::op::Op;
-use crate::writes::{WAITING, WAITING_BYTES, WriteOutcome, size};
+use crate::writes::{WAITING, WAITING_BYTES, WriteOutcome};
 use crate::{Level, SettledWrite, Token, WriteFailure};
 
 /// One that waits.
@@ -23,6 +23,8 @@ pub(super) struct EarlyWrite {
 pub(super) struct EarlyWrites {
     waiting: VecDeque<EarlyWrite>,
     bytes: usize,
+    /// The earliest deadline of those that wait.
+    first_deadline: Option<Mono>,
 }
 
 impl EarlyWrites {
@@ -34,11 +36,12 @@ impl EarlyWrites {
         token: Token,
         deadline: Option<Mono>,
     ) -> Option<WriteOutcome> {
-        let bytes = size(&op);
+        let bytes = op.size();
         if self.waiting.len() >= WAITING || self.bytes + bytes > WAITING_BYTES {
             return Some(Err(WriteFailure::TooMany));
         }
         self.bytes += bytes;
+        self.first_deadline = self.first_deadline.into_iter().chain(deadline).min();
         self.waiting.push_back(EarlyWrite {
             op,
             level,
@@ -55,19 +58,27 @@ impl EarlyWrites {
     /// All of them, for the store that is open now.
     pub(super) fn take(&mut self) -> VecDeque<EarlyWrite> {
         self.bytes = 0;
+        self.first_deadline = None;
         std::mem::take(&mut self.waiting)
     }
 
     /// Settles those whose deadline has come.
     pub(super) fn expire(&mut self, now: Mono, out: &mut VecDeque<Output>) {
+        if self.first_deadline.is_none_or(|first| first > now) {
+            return;
+        }
+        let mut first = None;
         self.waiting.retain(|write| {
             let is_over = write.deadline.is_some_and(|deadline| deadline <= now);
             if is_over {
-                self.bytes -= size(&write.op);
+                self.bytes -= write.op.size();
                 settle(write.token, WriteFailure::NoPrimary, out);
+            } else {
+                first = first.into_iter().chain(write.deadline).min();
             }
             !is_over
         });
+        self.first_deadline = first;
     }
 
     /// Settles all of them: the store will not open.
@@ -79,7 +90,7 @@ impl EarlyWrites {
 
     /// When the first has to be settled.
     pub(super) fn next_tick(&self) -> Option<Mono> {
-        self.waiting.iter().filter_map(|write| write.deadline).min()
+        self.first_deadline
     }
 }
 

@@ -40,6 +40,12 @@ impl PrimaryPart {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn with_sabotage(mut self, sabotage: super::Sabotage) -> Self {
+        self.rivals.is_blind = sabotage == super::Sabotage::BlindToRivals;
+        self
+    }
+
     /// Whether the endpoint's watchers are told of changes. Broker's clones are told of every change, too.
     pub(super) fn set_watched(&mut self, is_watched: bool) {
         let is_watched = is_watched || self.broker.attached() > 0;
@@ -105,6 +111,8 @@ pub(super) struct Rivals {
     /// When one is looked for. While one is known it is looked for at every turn.
     look_at: Option<Mono>,
     is_due: bool,
+    #[cfg(test)]
+    is_blind: bool,
 }
 
 impl Rivals {
@@ -114,6 +122,8 @@ impl Rivals {
             known: None,
             look_at: Some(now.after(patience)),
             is_due: true,
+            #[cfg(test)]
+            is_blind: false,
         }
     }
 
@@ -136,6 +146,8 @@ impl Rivals {
 
     /// Notes what a look has found. Returns what is new of it.
     pub(super) fn found(&mut self, rival: Option<EndpointId>) -> Option<Notice> {
+        #[cfg(test)]
+        let rival = rival.filter(|_| !self.is_blind);
         if rival == self.known {
             return None;
         }

@@ -52,6 +52,13 @@ impl Questions {
         due
     }
 
+    #[cfg(test)]
+    pub(super) fn never_again(&mut self) {
+        for question in self.0.values_mut() {
+            question.ask_at = Mono(u64::MAX);
+        }
+    }
+
     /// All of them, to be answered here.
     pub(super) fn take(&mut self) -> Vec<(u64, Query)> {
         let all = std::mem::take(&mut self.0).into_iter();
@@ -75,10 +82,13 @@ impl Questions {
         });
     }
 
-    /// When one is to be asked again, or given up.
-    pub(super) fn next_tick(&self) -> Option<Mono> {
+    /// When one is to be given up or, where there is somebody to ask, asked again.
+    pub(super) fn next_tick(&self, can_ask: bool) -> Option<Mono> {
         let all = self.0.values();
-        all.map(|question| question.ask_at.min(question.deadline))
-            .min()
+        all.map(|question| match can_ask {
+            true => question.ask_at.min(question.deadline),
+            false => question.deadline,
+        })
+        .min()
     }
 }

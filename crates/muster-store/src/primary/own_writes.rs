@@ -19,7 +19,11 @@ struct OwnWrite {
 
 /// Those that wait, in the order of their generations. The commit queue bounds them.
 #[derive(Debug, Default)]
-pub(super) struct OwnWrites(VecDeque<OwnWrite>);
+pub(super) struct OwnWrites {
+    waiting: VecDeque<OwnWrite>,
+    /// No deadline of one that waits is before this.
+    first_deadline: Option<Mono>,
+}
 
 impl OwnWrites {
     pub(super) fn add(
@@ -29,7 +33,8 @@ impl OwnWrites {
         answer: Answer,
         deadline: Option<Mono>,
     ) {
-        self.0.push_back(OwnWrite {
+        self.first_deadline = self.first_deadline.into_iter().chain(deadline).min();
+        self.waiting.push_back(OwnWrite {
             generation,
             token,
             answer,
@@ -45,10 +50,10 @@ impl OwnWrites {
         out: &mut VecDeque<Output>,
     ) {
         while self
-            .0
+            .waiting
             .front()
             .is_some_and(|first| first.generation <= generation)
-            && let Some(first) = self.0.pop_front()
+            && let Some(first) = self.waiting.pop_front()
         {
             let outcome = if is_durable {
                 Ok(first.answer)
@@ -64,22 +69,27 @@ impl OwnWrites {
         if self.next_tick().is_none_or(|next| next > now) {
             return;
         }
-        self.0.retain(|write| {
+        let mut first = None;
+        self.waiting.retain(|write| {
             let is_over = write.deadline.is_some_and(|deadline| deadline <= now);
             if is_over {
                 settle(write.token, Err(WriteFailure::NotDurable), out);
             }
+            if !is_over {
+                first = first.into_iter().chain(write.deadline).min();
+            }
             !is_over
         });
+        self.first_deadline = first;
     }
 
-    /// When the first has to be settled. Deadlines mostly grow: the first are looked at often enough.
+    /// When [`OwnWrites::expire`] has something to do at the earliest.
     pub(super) fn next_tick(&self) -> Option<Mono> {
-        self.0.front()?.deadline
+        self.first_deadline.filter(|_| !self.waiting.is_empty())
     }
 
     pub(super) fn close(&mut self, out: &mut VecDeque<Output>) {
-        for write in self.0.drain(..) {
+        for write in self.waiting.drain(..) {
             settle(write.token, Err(WriteFailure::Unknown), out);
         }
     }

@@ -31,6 +31,13 @@ impl Restored {
         }
     }
 
+    #[cfg(test)]
+    pub(crate) fn without_writers(mut self) -> Self {
+        self.writers = Vec::new();
+        self.state.forget_writers();
+        self
+    }
+
     /// Reads it from a backend, which takes a while and blocks.
     ///
     /// # Errors

@@ -5,7 +5,7 @@ use muster_wire::EndpointId;
 use muster_wire::bytes::{Reader, put_string, put_varint};
 
 use super::Changes;
-use crate::op::{Answer, Change, Op, StoreEvent, WriteRefusal, Writer};
+use crate::op::{Answer, Change, Op, OpKind, OpParts, StoreEvent, WriteRefusal, Writer};
 use crate::{Encoded, Entry, Level, Revision};
 
 /// On an operation: the writer waits until it is on disk.
@@ -107,21 +107,8 @@ fn end(reader: &mut Reader<'_>, place: &mut Option<Timestamp>) -> Option<()> {
 }
 
 pub(super) fn put_op(out: &mut Vec<u8>, op: &Op, level: Level) {
-    let (kind, key, value, ttl) = match op {
-        Op::Put { key, value, ttl } => (0, Some(key), Some(value), *ttl),
-        Op::PutUnique { key, value, ttl } => (1, Some(key), Some(value), *ttl),
-        Op::Erase { key } => (2, Some(key), None, None),
-        Op::Expire { key } => (3, Some(key), None, None),
-        Op::Add {
-            key, value, ttl, ..
-        } => (4, Some(key), Some(value), *ttl),
-        Op::Subtract { key, value, ttl } => (5, Some(key), Some(value), *ttl),
-        Op::Clear => (6, None, None, None),
-        Op::Swap {
-            key, value, ttl, ..
-        } => (7, Some(key), value.as_ref(), *ttl),
-    };
-    let mut flags = kind;
+    let OpParts { key, value, ttl } = op.parts();
+    let mut flags = op.kind().tag();
     if level == Level::Durable {
         flags |= DURABLE;
     }
@@ -147,69 +134,74 @@ pub(super) fn put_op(out: &mut Vec<u8>, op: &Op, level: Level) {
             put_varint(out, seen.timeline);
             put_varint(out, seen.change);
         }
-        _ => {}
+        Op::Put { .. }
+        | Op::PutUnique { .. }
+        | Op::Erase { .. }
+        | Op::Expire { .. }
+        | Op::Subtract { .. }
+        | Op::Clear => {}
     }
 }
 
 pub(super) fn op(reader: &mut Reader<'_>) -> Option<(Op, Level)> {
     let flags = reader.u8()?;
-    let kind = flags & 0x1f;
+    let kind = OpKind::from_tag(flags & 0x1f)?;
     let level = if flags & DURABLE == 0 {
         Level::Applied
     } else {
         Level::Durable
     };
-    if kind == 6 {
-        return Some((Op::Clear, level));
+    // What has no key has nothing behind it.
+    let (mut found, mut value, mut ttl) = (None, None, None);
+    if kind.has_key() {
+        found = Some(key(reader)?);
+        if flags & VALUED != 0 {
+            value = Some(self::value(reader)?);
+        }
+        if flags & TIMED != 0 {
+            ttl = Some(Timespan::from_nanos(i64::from_be_bytes(reader.array()?)));
+        }
     }
-    let key = key(reader)?;
-    let given = match flags & VALUED {
-        0 => None,
-        _ => Some(value(reader)?),
-    };
-    let ttl = match flags & TIMED {
-        0 => None,
-        _ => Some(Timespan::from_nanos(i64::from_be_bytes(reader.array()?))),
-    };
+    let key = found;
     let op = match kind {
-        0 => Op::Put {
-            key,
-            value: given?,
+        OpKind::Put => Op::Put {
+            key: key?,
+            value: value?,
             ttl,
         },
-        1 => Op::PutUnique {
-            key,
-            value: given?,
+        OpKind::PutUnique => Op::PutUnique {
+            key: key?,
+            value: value?,
             ttl,
         },
-        2 => Op::Erase { key },
-        3 => Op::Expire { key },
-        4 => Op::Add {
-            key,
-            value: given?,
+        OpKind::Erase => Op::Erase { key: key? },
+        OpKind::Expire => Op::Expire { key: key? },
+        OpKind::Add => Op::Add {
+            key: key?,
+            value: value?,
             initial: Kind::from_tag(reader.u8()?)?,
             ttl,
         },
-        5 => Op::Subtract {
-            key,
-            value: given?,
+        OpKind::Subtract => Op::Subtract {
+            key: key?,
+            value: value?,
             ttl,
         },
-        7 => Op::Swap {
-            key,
+        OpKind::Swap => Op::Swap {
+            key: key?,
             seen: Revision {
                 timeline: number(reader)?,
                 change: number(reader)?,
             },
-            value: given,
+            value,
             ttl,
         },
-        _ => return None,
+        OpKind::Clear => Op::Clear,
     };
     Some((op, level))
 }
 
-/// Life, number of the first, the writers, then each change: kind and flags, its writer's place among them
+/// Timeline, number of the first, the writers, then each change: kind and flags, its writer's place among them
 /// from 1 (0 for none), and what changed.
 pub(super) fn put_changes(out: &mut Vec<u8>, changes: &Changes) {
     put_varint(out, changes.timeline);

@@ -1,4 +1,5 @@
 use super::*;
+use crate::op::OpKind;
 use muster_data::{Data, Timespan};
 
 const BAD: Weather = Weather {
@@ -34,18 +35,11 @@ fn random_op(world: &mut World) -> Op {
         .random
         .chance(20)
         .then(|| Timespan::from_millis(i64::try_from(world.random.below(3_000)).unwrap()));
-    match world.random.below(8) {
-        0..3 => Op::Put { key, value, ttl },
-        3 => Op::PutUnique { key, value, ttl },
-        4 => Op::Erase { key },
-        5 => Op::Add {
-            key,
-            value,
-            initial: Kind::Count,
-            ttl,
-        },
-        6 if world.random.chance(20) => Op::Clear,
-        _ => Op::Swap {
+    let kind = world.random.below(OpKind::ALL.len() as u64 + 3);
+    let kind = OpKind::ALL.get(usize::try_from(kind).unwrap());
+    match kind.copied().unwrap_or(OpKind::Put) {
+        OpKind::Clear if world.random.chance(80) => OpKind::Put.example(key, value, ttl),
+        OpKind::Swap => Op::Swap {
             seen: crate::Revision {
                 timeline: 1,
                 change: world.clones[0]
@@ -57,6 +51,7 @@ fn random_op(world: &mut World) -> Op {
             value: world.random.chance(80).then_some(value),
             ttl,
         },
+        kind => kind.example(key, value, ttl),
     }
 }
 

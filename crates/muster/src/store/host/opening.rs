@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use muster_store::{
-    Backend, BackendError, CopyMode, Instance, InstanceConfig, Placement, Restored, StoreName,
+    Backend, BackendError, BackendErrorKind, CopyMode, Instance, InstanceConfig, Placement,
+    Restored, StoreName,
 };
 use muster_wire::{Mono, Topic};
 use tokio::sync::watch;
@@ -162,5 +163,10 @@ async fn read(mut backend: Box<dyn Backend>, limit: usize) -> Result<Loaded, Bac
         Ok(Loaded { restored, backend })
     });
     let read = reading.await;
-    read.unwrap_or_else(|_| Err(BackendError::new("the backend has panicked")))
+    read.unwrap_or_else(|_| {
+        Err(BackendError::new(
+            BackendErrorKind::Internal,
+            "the backend has panicked",
+        ))
+    })
 }

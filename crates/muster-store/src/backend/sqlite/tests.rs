@@ -1,0 +1,175 @@
+use super::*;
+use crate::conformance;
+
+#[test]
+fn does_what_a_backend_must() {
+    for (journal_mode, synchronous) in [
+        (None, None),
+        (Some(JournalMode::Delete), Some(Synchronous::Normal)),
+        (Some(JournalMode::Wal), Some(Synchronous::Off)),
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        let mut number = 0;
+        conformance::check(|| {
+            number += 1;
+            let path = directory.path().join(format!("below/{number}.sqlite"));
+            move || -> Box<dyn Backend> {
+                let options = SqliteOptions {
+                    journal_mode,
+                    synchronous,
+                    integrity_check: true,
+                    ..SqliteOptions::default()
+                };
+                Box::new(Sqlite::new(&path, options))
+            }
+        });
+    }
+}
+
+fn file(name: &str) -> (tempfile::TempDir, PathBuf) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join(name);
+    (directory, path)
+}
+
+/// The schema and the bytes are those that a C++ primary has written, as captured.
+#[test]
+fn a_file_of_brokers_opens() {
+    let (_directory, path) = file("broker.sqlite");
+    let connection = Connection::open(&path).unwrap();
+    connection
+        .execute_batch(
+            "CREATE TABLE meta(key text primary key, value text);
+             CREATE TABLE store(key blob primary key, value blob, expiry integer);
+             INSERT INTO meta VALUES('broker_version', '2.8.0');
+             INSERT INTO store VALUES(x'05016B', x'020000000000000005', NULL);
+             INSERT INTO store VALUES(x'050174', x'0101', 1000);",
+        )
+        .unwrap();
+    drop(connection);
+    let mut backend = Sqlite::new(&path, SqliteOptions::default());
+    let kept = backend.load().unwrap();
+    assert_eq!((kept.timeline, kept.changes), (0, 0));
+    let found: Vec<String> = kept
+        .entries
+        .iter()
+        .map(|(key, entry)| format!("{key} = {} {:?}", entry.value, entry.expires))
+        .collect();
+    assert_eq!(found.len(), 2);
+    assert_eq!(found[0], "\"k\" = 5 None");
+    assert_eq!(kept.entries[1].1.expires, Some(Timestamp::from_nanos(1000)));
+    let commit = Commit {
+        changes: 1,
+        timeline: 1,
+        writes: vec![BackendWrite::Erase(Encoded::key("t"))],
+        writers: Vec::new(),
+    };
+    backend.commit(&commit).unwrap();
+    backend.close().unwrap();
+    // The journal mode of a file that was there stays, and Broker's tables have its shape.
+    let connection = Connection::open(&path).unwrap();
+    let journal: String = connection
+        .query_row("PRAGMA journal_mode", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(journal, "delete");
+    let rows: i64 = connection
+        .query_row("SELECT count(*) FROM store", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(rows, 1);
+    assert_eq!(Sqlite::read(&path).unwrap().len(), 1);
+}
+
+#[test]
+fn a_second_owner_is_told() {
+    let (_directory, path) = file("one.sqlite");
+    let mut first = Sqlite::new(&path, SqliteOptions::default());
+    first.load().unwrap();
+    let error = Sqlite::new(&path, SqliteOptions::default())
+        .load()
+        .unwrap_err();
+    assert_eq!(error.kind(), BackendErrorKind::Locked, "{error}");
+    // Not even where damaged files are to be removed.
+    let options = SqliteOptions {
+        failure_mode: FailureMode::Delete,
+        ..SqliteOptions::default()
+    };
+    assert!(Sqlite::new(&path, options).load().is_err());
+    assert!(path.exists());
+    first.close().unwrap();
+    Sqlite::new(&path, SqliteOptions::default()).load().unwrap();
+}
+
+#[test]
+fn a_damaged_file_is_refused_or_replaced() {
+    for content in [
+        &b"this is no database, but it is long enough to look at"[..],
+        &[7; 8192],
+    ] {
+        let (_directory, path) = file("damaged.sqlite");
+        std::fs::write(&path, content).unwrap();
+        let error = Sqlite::new(&path, SqliteOptions::default())
+            .load()
+            .unwrap_err();
+        assert_eq!(error.kind(), BackendErrorKind::Damaged, "{error}");
+        assert_eq!(std::fs::read(&path).unwrap(), content);
+        let options = SqliteOptions {
+            failure_mode: FailureMode::Delete,
+            ..SqliteOptions::default()
+        };
+        let kept = Sqlite::new(&path, options).load().unwrap();
+        assert!(kept.entries.is_empty());
+    }
+}
+
+#[test]
+fn a_directory_that_cannot_be_made_is_named() {
+    let (directory, path) = file("occupied");
+    std::fs::write(&path, "").unwrap();
+    let below = directory.path().join("occupied/x.sqlite");
+    let error = Sqlite::new(below, SqliteOptions::default())
+        .load()
+        .unwrap_err();
+    assert_eq!(error.kind(), BackendErrorKind::Io, "{error}");
+    let directory = directory.path().join("occupied");
+    assert!(error.to_string().contains(&*directory.to_string_lossy()));
+}
+
+/// A disk that becomes full after any number of pages: what was acknowledged is there, and nothing by half.
+#[test]
+fn a_disk_that_fills_up_loses_nothing_that_was_acknowledged() {
+    for pages in (8..40).step_by(5) {
+        let (_directory, path) = file("full.sqlite");
+        let mut backend = Sqlite::new(&path, SqliteOptions::default());
+        backend.load().unwrap();
+        let connection = backend.connection.as_ref().unwrap();
+        connection
+            .pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()))
+            .unwrap();
+        let mut acknowledged = 0;
+        for number in 1..=500u64 {
+            let entry = |half: u64| Entry {
+                value: Encoded::of(&"x".repeat(400)),
+                expires: None,
+                changed: number * 2 - half,
+            };
+            let writes = [1, 0]
+                .map(|half| BackendWrite::Put(Encoded::key(&(number * 2 - half)), entry(half)));
+            let commit = Commit {
+                timeline: 1,
+                changes: number * 2,
+                writes: writes.into(),
+                writers: Vec::new(),
+            };
+            if backend.commit(&commit).is_err() {
+                break;
+            }
+            acknowledged = number * 2;
+        }
+        assert!(acknowledged < 1000);
+        // As a crash leaves it.
+        drop(backend);
+        let kept = Sqlite::new(&path, SqliteOptions::default()).load().unwrap();
+        assert_eq!(kept.entries.len() as u64, acknowledged);
+        assert_eq!(kept.changes, acknowledged);
+    }
+}

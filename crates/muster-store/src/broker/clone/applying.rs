@@ -1,0 +1,134 @@
+//! What a clone of Broker's master makes of its master's events and snapshots.
+
+use muster_data::Timestamp;
+
+use super::{BrokerClone, Need, end};
+use crate::broker::channel::Received;
+use crate::broker::codec::{Content, Entity};
+use crate::op::{Change, StoreEvent};
+use crate::{Encoded, Entries, Entry, Now, Output};
+
+impl BrokerClone {
+    pub(super) fn apply_events(&mut self, now: Now) {
+        while let Some(received) = self.events.take(now.mono) {
+            match received {
+                Received::Event(event) => self.apply(&event, now.wall),
+                Received::Lost(number) if number <= self.covered => {}
+                Received::Lost(_) => {
+                    self.wants_snapshot.get_or_insert(Need::Lost);
+                    self.find(now.mono);
+                }
+            }
+        }
+    }
+
+    pub(super) fn apply(&mut self, event: &Content, now: Timestamp) {
+        let (change, publisher) = match event {
+            Content::Put {
+                key,
+                value,
+                ttl,
+                publisher,
+            } => {
+                let put = StoreEvent::Put {
+                    key: key.clone(),
+                    value: value.clone(),
+                    expires: ttl.map(|ttl| end(now, ttl)),
+                    old: None,
+                };
+                (put, *publisher)
+            }
+            Content::Erase { key, publisher } => {
+                let (key, old) = (key.clone(), None);
+                (StoreEvent::Erase { key, old }, *publisher)
+            }
+            Content::Expire { key, publisher } => {
+                let (key, old) = (key.clone(), None);
+                (StoreEvent::Expire { key, old }, *publisher)
+            }
+            Content::Clear { publisher } => (StoreEvent::Clear { old: Vec::new() }, *publisher),
+            Content::PutUniqueResult {
+                inserted,
+                who,
+                request,
+                ..
+            } => {
+                if *who == self.me {
+                    let entries = &self.entries;
+                    self.pending
+                        .result(*request, *inserted, self.changes, entries);
+                    self.settle();
+                }
+                return;
+            }
+            _ => return,
+        };
+        let before = match event {
+            Content::Put { key, .. } => self.entries.get(key).map(|entry| entry.value.clone()),
+            _ => None,
+        };
+        self.change(change, Some(publisher));
+        if publisher == self.me {
+            let entries = &self.entries;
+            self.pending
+                .echoed(event, before.as_ref(), self.changes, entries);
+            self.settle();
+        }
+    }
+
+    /// Makes a change, with the next number, and tells of it.
+    pub(super) fn change(&mut self, event: StoreEvent, writer: Option<Entity>) {
+        self.changes += 1;
+        let mut change = Change {
+            number: self.changes,
+            writer,
+            event,
+        };
+        crate::clone::perform(&mut self.entries, &mut change);
+        let is_told = match &change.event {
+            StoreEvent::Put { .. } => true,
+            StoreEvent::Erase { old, .. } | StoreEvent::Expire { old, .. } => old.is_some(),
+            StoreEvent::Clear { old } => !old.is_empty(),
+        };
+        if is_told {
+            self.out.push_back(Output::Changed(change));
+        }
+    }
+
+    /// Takes over a snapshot: what is different is told as changes.
+    pub(super) fn take_snapshot(&mut self, state: Vec<(Encoded, Encoded)>) {
+        let mut new = Entries::default();
+        for (key, value) in state {
+            let entry = Entry {
+                value,
+                expires: None,
+                changed: self.changes + 1,
+            };
+            new.put(key, entry);
+        }
+        let gone: Vec<Encoded> = self
+            .entries
+            .iter()
+            .filter(|(key, _)| new.get(key).is_none())
+            .map(|(key, _)| key.clone())
+            .collect();
+        for key in gone {
+            self.change(StoreEvent::Erase { key, old: None }, None);
+        }
+        for (key, entry) in new.take() {
+            let known = self.entries.get(&key);
+            if known.is_none_or(|known| known.value != entry.value) {
+                let put = StoreEvent::Put {
+                    key,
+                    value: entry.value,
+                    expires: None,
+                    old: None,
+                };
+                self.change(put, None);
+            }
+        }
+        self.has_copy = true;
+        self.find_at = None;
+        self.out.push_back(Output::Attached);
+    }
+}

@@ -1,0 +1,96 @@
+//! What can be read of an instance at any time.
+
+use muster_wire::{EndpointId, Mono};
+
+use super::{Instance, Part, StorePart, StoreReport};
+use crate::{Entries, Freshness, Revision, StoreName};
+
+impl Instance {
+    /// The store's name.
+    pub fn name(&self) -> &StoreName {
+        &self.name
+    }
+
+    /// Whether this endpoint has the primary, or will have it once its backend has been read.
+    pub fn is_primary(&self) -> bool {
+        match self.part {
+            Part::Opening { .. } | Part::Primary(_) => true,
+            Part::Closed | Part::Failed | Part::Clone(_) => false,
+        }
+    }
+
+    /// Whether it could not be opened: [`Instance::open`] tries once more.
+    pub fn has_failed(&self) -> bool {
+        matches!(self.part, Part::Failed)
+    }
+
+    /// Whether what the primary has outlives its process; known where the primary is.
+    pub fn is_persistent(&self) -> Option<bool> {
+        match &self.part {
+            Part::Opening { .. } => Some(true),
+            Part::Primary(part) => Some(part.primary.is_persistent()),
+            Part::Closed | Part::Failed | Part::Clone(_) => None,
+        }
+    }
+
+    /// What is here.
+    pub fn entries(&self) -> Option<&Entries> {
+        match &self.part {
+            Part::Primary(part) => Some(part.primary.state().entries()),
+            Part::Clone(part) => Some(part.follower.entries()),
+            Part::Closed | Part::Opening { .. } | Part::Failed => None,
+        }
+    }
+
+    /// The last change that is here; [`Revision::ABSENT`] before anything is.
+    pub fn applied(&self) -> Revision {
+        match &self.part {
+            Part::Primary(part) => part.primary.revision(),
+            Part::Clone(part) => part.follower.applied().unwrap_or(Revision::ABSENT),
+            Part::Closed | Part::Opening { .. } | Part::Failed => Revision::ABSENT,
+        }
+    }
+
+    /// How old what is here may be.
+    pub fn freshness(&self, now: Mono) -> Freshness {
+        match &self.part {
+            Part::Primary(_) => Freshness::Fresh,
+            Part::Clone(part) => part.follower.freshness(now),
+            Part::Closed | Part::Opening { .. } | Part::Failed => Freshness::Unattached,
+        }
+    }
+
+    /// The endpoint that has the primary, or Broker's master in its place, if it is known.
+    pub fn primary(&self) -> Option<EndpointId> {
+        match &self.part {
+            Part::Opening { .. } | Part::Primary(_) => Some(self.config.endpoint),
+            Part::Clone(part) => part.follower.primary(),
+            Part::Closed | Part::Failed => None,
+        }
+    }
+
+    /// Whether all writes are settled and, at a persistent store's primary, all changes are on disk.
+    pub fn is_settled(&self) -> bool {
+        match &self.part {
+            Part::Primary(part) => part.primary.is_settled(),
+            Part::Clone(part) => part.follower.is_settled(),
+            Part::Closed | Part::Opening { .. } | Part::Failed => self.early.is_empty(),
+        }
+    }
+
+    /// What it tells of itself; nothing unless it is open.
+    pub fn report(&self, now: Mono) -> Option<StoreReport> {
+        let part = match &self.part {
+            Part::Primary(part) => StorePart::Primary(part.report()),
+            Part::Clone(part) => StorePart::Clone(part.report(now)),
+            Part::Closed | Part::Opening { .. } | Part::Failed => return None,
+        };
+        let entries = self.entries()?;
+        Some(StoreReport {
+            name: self.name.clone(),
+            entries: entries.len(),
+            bytes: entries.bytes(),
+            part,
+        })
+    }
+}

@@ -1,0 +1,204 @@
+//! What simulated stores want done, done in simulated time.
+
+use bytes::Bytes;
+use muster_cluster::node::{Input, OpenStore};
+use muster_store::{Commit, Instance, Notice, Output, Severity, StoreName};
+use muster_wire::mesh::topic_of;
+use muster_wire::{EndpointId, Filter, Kind, Mono, Topic};
+
+use super::{Heard, Open, answer};
+use crate::agenda::{Item, StoreItem};
+use crate::cluster::Cluster;
+
+impl Cluster {
+    /// Does what a store wants done.
+    pub(super) fn store_did(&mut self, position: usize, store: &StoreName) {
+        let mut heard = Vec::new();
+        while let Some(Some(output)) = self.with_store(position, store, Instance::poll) {
+            self.store_wants(position, store, output, &mut heard);
+        }
+        self.hear(position, store, heard);
+        self.wake_store(position, store);
+    }
+
+    pub(super) fn store_wants(
+        &mut self,
+        position: usize,
+        store: &StoreName,
+        output: Output,
+        heard: &mut Vec<Heard>,
+    ) {
+        match output {
+            Output::Broadcast(bytes) => self.broadcast(position, &store.clone_topic(), bytes),
+            Output::Find(bytes) => self.broadcast(position, &store.primary_topic(), bytes),
+            Output::BrokerBroadcast(bytes) => {
+                self.broadcast(position, &store.broker_clone_topic(), bytes);
+            }
+            Output::BrokerFind(bytes) => {
+                self.broadcast(position, &store.broker_master_topic(), bytes);
+            }
+            Output::Send(to, bytes) => {
+                if let Ok(topic) = Topic::new(topic_of(to)) {
+                    self.broadcast(position, &topic, bytes);
+                }
+            }
+            // They go to direct peers of version 1, none of which has stores here.
+            Output::BrokerToClone(..) | Output::BrokerToMaster(..) | Output::BrokerSnapshot(_) => {}
+            Output::ListenToBroker(listens) => {
+                let listening = |open: &mut Open| open.listens_to_broker = listens;
+                self.with_open(position, store, listening);
+                self.subscribe_to_stores(position);
+                if listens {
+                    let store = store.clone();
+                    let latency = self.random.nanos(&self.latency);
+                    self.add_store_item(position, latency, StoreItem::Listening { store });
+                }
+            }
+            Output::AskToOpen => self.ask_to_open(position, store),
+            Output::FindRival => {
+                let rival = self.rival_of(position, store);
+                self.with_store(position, store, |instance| instance.rival_found(rival));
+            }
+            Output::Load { limit } => {
+                let store = store.clone();
+                let latency = self.random.nanos(&self.disk_latency);
+                self.add_store_item(position, latency, StoreItem::Loaded { store, limit });
+            }
+            Output::Commit(commit) => self.commit(position, store, commit),
+            Output::OpenFailed => {
+                self.note(position, &format!("store {store}: cannot be opened"));
+                // Whoever wants it next tries anew.
+                if let Some(life) = &self.nodes[position].life {
+                    let mut stores = life.stores.lock();
+                    let left: Vec<Output> = stores
+                        .remove(store)
+                        .map(|mut open| std::iter::from_fn(|| open.instance.poll()).collect())
+                        .unwrap_or_default();
+                    heard.extend(left.into_iter().filter_map(answer));
+                }
+            }
+            Output::Changed(change) => heard.push(Heard::Changed(change.event)),
+            settled @ Output::Settled(_) => heard.extend(answer(settled)),
+            // Frameworks read their own node's copy, which they may do at any time.
+            Output::Opened | Output::Attached | Output::Replied { .. } | Output::NoReply { .. } => {
+            }
+            Output::Notice(notice) => self.note_of_store(position, store, &notice),
+        }
+    }
+
+    pub(super) fn note_of_store(&mut self, position: usize, store: &StoreName, notice: &Notice) {
+        let mark = match notice.severity() {
+            Severity::Debug | Severity::Info => "",
+            Severity::Warning => "warning: ",
+            Severity::Error => "error: ",
+        };
+        self.note(position, &format!("{mark}store {store}: {notice}"));
+    }
+
+    fn broadcast(&mut self, position: usize, topic: &Topic, bytes: Vec<u8>) {
+        self.publish(position, Kind::Command, topic, &Bytes::from(bytes));
+    }
+
+    /// Subscribes to what the node and its stores listen to.
+    pub(super) fn subscribe_to_stores(&mut self, position: usize) {
+        let now = Mono(self.now);
+        let Some(life) = &mut self.nodes[position].life else {
+            return;
+        };
+        let mut topics: Vec<Topic> = life.process.subscriptions().to_vec();
+        for (name, open) in life.stores.lock().iter() {
+            if open.is_at_primary {
+                topics.extend([name.primary_topic(), name.broker_master_topic()]);
+            } else {
+                topics.push(name.clone_topic());
+            }
+            topics.extend(open.listens_to_broker.then(|| name.broker_clone_topic()));
+        }
+        let filter = Filter::from_prefixes(topics.iter().map(Topic::as_bytes));
+        if let Some(endpoint) = &mut life.endpoint {
+            endpoint.subscribe(filter, now);
+        }
+        self.endpoint_did(position);
+    }
+
+    pub(super) fn commit(&mut self, position: usize, store: &StoreName, commit: Commit) {
+        let store = store.clone();
+        let latency = self.random.nanos(&self.disk_latency);
+        let item = StoreItem::Committed { store, commit };
+        self.add_store_item(position, latency, item);
+    }
+
+    /// Asks the node that should have the primary, by an event as any other.
+    pub(super) fn ask_to_open(&mut self, position: usize, store: &StoreName) {
+        let asked = self.nodes[position].life.as_ref().and_then(|life| {
+            let stores = life.stores.lock();
+            let open = stores.get(store)?;
+            let topic = open.plan.asks_at(&self.layout);
+            Some((topic, OpenStore::event(store, open.is_persistent)))
+        });
+        if let Some((topic, event)) = asked {
+            self.publish(position, Kind::Data, &topic, &event);
+        }
+    }
+
+    /// Another node in reach that has the primary.
+    pub(super) fn rival_of(&self, position: usize, store: &StoreName) -> Option<EndpointId> {
+        let life = self.nodes[position].life.as_ref()?;
+        let up = life.endpoint.as_ref()?.mesh().up();
+        (0..self.nodes.len()).find_map(|other| {
+            let id = self.nodes[other].life.as_ref()?.id;
+            let is_primary = self.with_store(other, store, |it| it.is_primary()) == Some(true);
+            (up.contains(&id) && is_primary).then_some(id)
+        })
+    }
+
+    pub(super) fn add_store_item(&mut self, position: usize, wait: u64, item: StoreItem) {
+        let node = position;
+        let life = self.nodes[position].lives;
+        self.agenda
+            .add(self.now + wait, Item::Store { node, life, item });
+    }
+
+    pub(super) fn wake_store(&mut self, position: usize, store: &StoreName) {
+        let now = self.present();
+        let Some(life) = &self.nodes[position].life else {
+            return;
+        };
+        let mut stores = life.stores.lock();
+        let Some(open) = stores.get_mut(store) else {
+            return;
+        };
+        let next = open.instance.next_tick(now);
+        let at = next.0.max(self.now + 1_000);
+        if next.0 == u64::MAX || open.wake.is_some_and(|wake| wake <= at) {
+            return;
+        }
+        open.wake = Some(at);
+        drop(stores);
+        let store = store.clone();
+        let (node, life) = (position, self.nodes[position].lives);
+        let item = StoreItem::Wake { store };
+        self.agenda.add(at, Item::Store { node, life, item });
+    }
+
+    pub(super) fn hear(&mut self, position: usize, store: &StoreName, heard: Vec<Heard>) {
+        for heard in heard {
+            match heard {
+                Heard::Changed(event) => self.step(
+                    position,
+                    Input::StoreChanged {
+                        store,
+                        event: &event,
+                    },
+                ),
+                Heard::Answer(token, outcome) => self.step(
+                    position,
+                    Input::StoreAnswer {
+                        token,
+                        outcome: &outcome,
+                    },
+                ),
+            }
+        }
+    }
+}
