@@ -20,6 +20,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use muster_cluster::node::Registry;
 use muster_cluster::{Layout, SettingSpec};
+use muster_frameworks::LogFormat;
 
 use crate::output::Failure;
 
@@ -35,12 +36,7 @@ pub(crate) struct LoadedLayout {
 
 /// The settings of the files that a logger writes.
 const LOG_FILE_SETTINGS: [SettingSpec; 2] = [
-    SettingSpec::choice(
-        "logging.format",
-        "tsv",
-        &["tsv", "json"],
-        "the form of log files",
-    ),
+    SettingSpec::choice::<LogFormat>("logging.format", "tsv", "the form of log files"),
     SettingSpec::duration(
         "logging.rotation",
         Duration::from_secs(3600),

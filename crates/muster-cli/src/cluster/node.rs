@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use anyhow::Result;
 use muster::{Certificates, Exposure, Input, InputBatch, InputSender, Node, NodeConfig, Tls};
+use muster_cluster::TlsMode;
 use muster_cluster::node::{LogBatch, LogSink, Written};
 use muster_data::Timestamp;
 use muster_frameworks::log_input::MonotonicClock;
-use muster_frameworks::{LogFiles, LogFilesConfig, LogFormat, LogInput, LogInputConfig, Share};
+use muster_frameworks::{LogFiles, LogFilesConfig, LogInput, LogInputConfig, Share};
 use tokio::sync::mpsc;
 
 use super::fleet::STOP;
@@ -130,16 +131,16 @@ pub(crate) fn tls(loaded: &LoadedLayout, node: &muster_cluster::Node) -> Tls {
             .join(text(key).replace("{node}", node.name.as_str()))
     };
     let optional = |key: &str| (!text(key).is_empty()).then(|| path(key));
-    match text("tls.mode") {
-        "anonymous" => Tls::Anonymous,
-        "mutual" => Tls::Mutual(Certificates {
+    match node.settings.choice("tls.mode") {
+        TlsMode::Off => Tls::Off,
+        TlsMode::Anonymous => Tls::Anonymous,
+        TlsMode::Mutual => Tls::Mutual(Certificates {
             cafile: optional("tls.ssl_cafile"),
             capath: optional("tls.ssl_capath"),
             certificate: path("tls.ssl_certificate"),
             keyfile: path("tls.ssl_keyfile"),
             passphrase: Some(text("tls.ssl_passphrase").to_owned()).filter(|text| !text.is_empty()),
         }),
-        _ => Tls::Off,
     }
 }
 
@@ -260,10 +261,7 @@ impl FileSink {
         let rotation = node.settings.duration("logging.rotation");
         let files = LogFiles::new(LogFilesConfig {
             directory: loaded.directory.clone(),
-            format: match node.settings.text("logging.format") {
-                "json" => LogFormat::Json,
-                _ => LogFormat::Tsv,
-            },
+            format: node.settings.choice("logging.format"),
             rotation: (!rotation.is_zero()).then_some(rotation),
             // One logger needs no name in its files.
             writer_name: (loggers > 1).then(|| node.name.to_string()),
