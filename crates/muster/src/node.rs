@@ -278,11 +278,10 @@ fn endpoint_config(
         },
         forwarding: match peering.forwarding {
             ForwardingMode::Relay => Forwarding::Relay,
-            ForwardingMode::Leaf => Forwarding::Leaf,
             ForwardingMode::Direct => Forwarding::Direct,
             // Every worker is linked to every hub: those relay.
             ForwardingMode::Auto if node.role.is_hub() => Forwarding::Relay,
-            ForwardingMode::Auto => Forwarding::Leaf,
+            ForwardingMode::Leaf | ForwardingMode::Auto => Forwarding::Leaf,
         },
         relay_version_1: peering.relay_version_1,
         data_queue: peering.data.limits,
