@@ -8,20 +8,22 @@ mod barrier;
 mod by_name;
 mod contests;
 mod context;
-mod core;
 mod counts;
-mod detours;
+mod event;
 mod facts;
 mod framework;
+mod indirect_neighbours;
 mod inputs;
 mod logs;
 mod members;
+mod node_core;
 mod reach;
 mod stores;
 #[cfg(test)]
 mod tests;
 mod timers;
 mod unhandled;
+mod waits;
 mod zeek_cluster;
 mod zeek_logger;
 mod zeek_logs;
@@ -40,8 +42,9 @@ use muster_wire::{EndpointId, Incarnation, Mono, Topic};
 pub use by_name::ByName;
 pub use context::{Context, PublishError};
 pub use counts::NodeCounts;
+pub use event::Event;
 pub use facts::{Effect, Input, LogSink, NodeError, Report, Severity, Written};
-pub use framework::{Declarations, Event, Framework, NodeLife, Registry, Site};
+pub use framework::{Declarations, Framework, NodeLife, Registry, Site};
 pub use logs::{Column, LogBatch, StreamError};
 pub use muster_store::Now;
 pub use reach::{NodeState, Reach};
@@ -50,9 +53,9 @@ pub use stores::{
 };
 
 use self::contests::{Contest, Leave};
-use self::core::Core;
-use self::detours::Detours;
+use self::indirect_neighbours::IndirectNeighbours;
 use self::members::Hello;
+use self::node_core::NodeCore;
 use self::reach::Ways;
 use crate::layout::{Layout, NodeName};
 use crate::membership::Membership;
@@ -76,7 +79,7 @@ const LOCAL_PER_STEP: usize = 16_384;
     reason = "five steps that a node takes once, in any order"
 )]
 pub struct NodeLoop {
-    core: Core,
+    core: NodeCore,
     frameworks: Vec<Box<dyn Hosted>>,
     handlers: HashMap<String, Vec<HandlerRef>>,
     neighbours: Vec<NodeName>,
@@ -102,7 +105,7 @@ pub struct NodeLoop {
     answered: BTreeMap<EndpointId, Mono>,
     /// The newcomers under names of living nodes.
     contests: Vec<Contest>,
-    detours: Detours,
+    indirect_neighbours: IndirectNeighbours,
     /// Another process of this node's name is alive, and this one has been told to leave.
     is_leaving: bool,
 }
@@ -130,7 +133,7 @@ impl NodeLoop {
             node: &node,
         });
         let mut this = Self {
-            core: Core::new(Arc::clone(layout), node, id, incarnation, now),
+            core: NodeCore::new(Arc::clone(layout), node, id, incarnation, now),
             frameworks: Vec::new(),
             handlers: HashMap::new(),
             neighbours: neighbours
@@ -152,7 +155,7 @@ impl NodeLoop {
             strangers: BTreeMap::new(),
             answered: BTreeMap::new(),
             contests: Vec::new(),
-            detours: Detours::default(),
+            indirect_neighbours: IndirectNeighbours::default(),
             is_leaving: false,
         };
         let mut priorities: HashMap<String, Vec<(i32, HandlerRef)>> = HashMap::new();
@@ -204,15 +207,18 @@ impl NodeLoop {
             zeek_stream,
         } in declared.streams
         {
-            self.core.logs.declare(name, ty, columns?, zeek_stream)?;
+            self.core
+                .logging
+                .logs
+                .declare(name, ty, columns?, zeek_stream)?;
         }
-        self.core.subscriptions.extend(declared.topics);
+        self.core.outbox.subscriptions.extend(declared.topics);
         Ok(())
     }
 
     /// The topic prefixes that the node's endpoint subscribes to, before it listens or dials.
     pub fn subscriptions(&self) -> &[Topic] {
-        &self.core.subscriptions
+        &self.core.outbox.subscriptions
     }
 
     /// The node's name.
@@ -222,12 +228,12 @@ impl NodeLoop {
 
     /// Who is alive.
     pub fn membership(&self) -> &Membership {
-        &self.core.membership
+        &self.core.members.membership
     }
 
     /// Who is in which pool, and alive.
     pub fn pools(&self) -> &Pools {
-        &self.core.pools
+        &self.core.members.pools
     }
 
     /// What the node counts.
@@ -237,18 +243,18 @@ impl NodeLoop {
 
     /// Log records that wait for their batch.
     pub fn waiting_records(&self) -> usize {
-        self.core.logs.waiting()
+        self.core.logging.logs.waiting()
     }
 
     /// Whether every node that this one is linked with by the layout is up, be it that some can be
-    /// reached only through others at present: see [`detours`](Self::detours).
+    /// reached only through others at present: see [`indirect_neighbours`](Self::indirect_neighbours).
     pub fn has_all_neighbours(&self) -> bool {
         self.neighbours.iter().all(|name| self.core.is_alive(name))
     }
 
     /// Takes what the node wants done, in order.
     pub fn take_effects(&mut self) -> Vec<Effect> {
-        std::mem::take(&mut self.core.effects)
+        std::mem::take(&mut self.core.outbox.effects)
     }
 
     /// When [`Input::Tick`] is due if nothing else happens.
@@ -256,19 +262,20 @@ impl NodeLoop {
         let waiting = !self.released || (!self.inputs_started && !self.stopping);
         let event_time_due = self
             .core
+            .windows
             .closed
             .is_some_and(|closed| self.core.timers.is_event_time_due(closed));
-        let due = event_time_due || !self.core.local.is_empty();
+        let due = event_time_due || !self.core.outbox.local.is_empty();
         [
-            due.then_some(self.core.now.mono),
+            due.then_some(self.core.clock.now.mono),
             self.core.timers.next_deadline(),
-            self.core.logs.next_deadline(),
+            self.core.logging.logs.next_deadline(),
             waiting.then_some(self.start_deadline),
             self.grace.iter().map(|(at, _)| *at).min(),
             self.strangers.values().map(|(at, _)| *at).min(),
             self.next_contest(),
-            self.detours.next_deadline(),
-            self.core.barrier.next_deadline(self.core.now.mono),
+            self.indirect_neighbours.next_deadline(),
+            self.core.waits.next_deadline(self.core.clock.now.mono),
         ]
         .into_iter()
         .flatten()
@@ -277,7 +284,7 @@ impl NodeLoop {
 
     /// Deals with one input, and with every timer that is due.
     pub fn step(&mut self, input: Input<'_>, now: Now) {
-        self.core.now = now;
+        self.core.clock.now = now;
         match input {
             Input::Message { from, payload } => {
                 self.core.counts.events_in += 1;
@@ -312,7 +319,7 @@ impl NodeLoop {
                 self.run_local();
                 self.flush_logs(None);
                 // No logger is alive to take these.
-                self.core.counts.records_dropped += self.core.logs.give_up() as u64;
+                self.core.counts.records_dropped += self.core.logging.logs.give_up() as u64;
             }
         }
         self.run_local();
@@ -346,7 +353,7 @@ impl NodeLoop {
             Ready::NAME => self.is_ready(from),
             logs::BATCH => self.log_batch(event),
             OpenStore::NAME => self.open_store(event),
-            PEERS_REQUEST => self.core.effects.push(Effect::DescribePeers(from)),
+            PEERS_REQUEST => self.core.outbox.effects.push(Effect::DescribePeers(from)),
             _ => self.dispatch(from, event),
         }
     }
@@ -355,7 +362,7 @@ impl NodeLoop {
         let Some(handlers) = self.handlers.get(event.name()) else {
             return self.unhandled(from, event.name());
         };
-        self.core.event_time = event.timestamp();
+        self.core.clock.event_time = event.timestamp();
         for (framework, handler) in handlers {
             let hosted = &mut *self.frameworks[*framework];
             let name = hosted.name();
@@ -373,7 +380,7 @@ impl NodeLoop {
                 self.core.report(Severity::Warning, &kind, text);
             }
         }
-        self.core.event_time = None;
+        self.core.clock.event_time = None;
     }
 
     fn hook_all(&mut self, hook: Hook<'_>) {
@@ -397,7 +404,7 @@ impl NodeLoop {
 
     /// The stores that this node's frameworks read from now on.
     pub fn set_stores(&mut self, reads: Box<dyn StoreReads>) {
-        self.core.store_reads = Some(reads);
+        self.core.stores.reads = Some(reads);
     }
 
     /// A node asks for a store's primary, which the layout has put here.
@@ -407,7 +414,7 @@ impl NodeLoop {
             return;
         };
         if let Ok(name) = StoreName::new(&asked.store) {
-            self.core.effects.push(Effect::OpenStore {
+            self.core.outbox.effects.push(Effect::OpenStore {
                 store: name,
                 persistent: asked.persistent,
                 use_here: false,
@@ -417,7 +424,7 @@ impl NodeLoop {
     }
 
     fn store_answer(&mut self, token: u64, outcome: &Result<Answer, WriteFailure>) {
-        let Some((framework, then)) = self.core.store_writes.take(token) else {
+        let Some((framework, then)) = self.core.stores.writes.take(token) else {
             return;
         };
         let Some(hosted) = self.frameworks.get_mut(framework) else {
@@ -459,11 +466,11 @@ impl NodeLoop {
             return;
         };
         self.core.counts.records_received += batch.len() as u64;
-        self.core.effects.push(Effect::WriteLog(batch));
+        self.core.outbox.effects.push(Effect::WriteLog(batch));
     }
 
     fn flush_logs(&mut self, now: Option<Mono>) {
-        for stream in self.core.logs.due(now) {
+        for stream in self.core.logging.logs.due(now) {
             self.core.flush_log(stream);
         }
     }
@@ -472,7 +479,7 @@ impl NodeLoop {
     /// between two looks at the world, for a handler may answer itself for ever.
     fn run_local(&mut self) {
         for _ in 0..LOCAL_PER_STEP {
-            let Some(payload) = self.core.local.pop_front() else {
+            let Some(payload) = self.core.outbox.local.pop_front() else {
                 return;
             };
             self.core.counts.events_local += 1;
@@ -481,15 +488,21 @@ impl NodeLoop {
     }
 
     fn timers(&mut self) {
-        let now = self.core.now.mono;
+        let now = self.core.clock.now.mono;
         self.hello_to_strangers();
         self.end_contests();
-        self.tell_of_detours();
+        self.tell_of_indirect_neighbours();
         for owner in self.core.timers.take_mono(now) {
             self.hook(owner.framework, Hook::Timer(owner.token));
         }
         self.event_timers();
-        if self.core.logs.next_deadline().is_some_and(|at| at <= now) {
+        if self
+            .core
+            .logging
+            .logs
+            .next_deadline()
+            .is_some_and(|at| at <= now)
+        {
             self.flush_logs(Some(now));
         }
         self.end_of_grace();
@@ -508,7 +521,7 @@ impl fmt::Debug for NodeLoop {
 /// Lets a framework do something. A panic costs this one call: it is counted and told of, and nothing comes
 /// back.
 fn call<R>(
-    core: &mut Core,
+    core: &mut NodeCore,
     framework: usize,
     hosted: &mut dyn Hosted,
     place: &str,
@@ -529,7 +542,7 @@ fn call<R>(
     }
 }
 
-fn panicked(core: &mut Core, framework: &str, place: &str, panic: &(dyn std::any::Any + Send)) {
+fn panicked(core: &mut NodeCore, framework: &str, place: &str, panic: &(dyn std::any::Any + Send)) {
     core.counts.panics += 1;
     let message = panic
         .downcast_ref::<&str>()

@@ -2,7 +2,7 @@
 //! command line may override.
 
 mod choice;
-mod core;
+mod sections;
 mod spec;
 mod value;
 
@@ -15,12 +15,12 @@ use muster_wire::Overflow;
 
 use crate::layout::StoreBackend;
 
-pub use self::core::{ForwardingMode, LinkOverrides, PeeringSettings, QueueOverrides, TlsMode};
 pub use choice::Choice;
+pub use sections::{ForwardingMode, LinkOverrides, PeeringSettings, QueueOverrides, TlsMode};
 pub use spec::{SettingKind, SettingSpec};
 pub use value::SettingValue;
 
-use self::core::PersistentBackend;
+use sections::PersistentBackend;
 pub(crate) use value::RawValue;
 
 const KIB: u64 = 1024;

@@ -7,18 +7,15 @@ use muster_data::Record;
 use muster_wire::zeek::{EventRef, Metadata};
 use muster_wire::{Class, EndpointId, Mono, Topic};
 
-use super::core::Core;
 use super::framework::Hook;
+use super::node_core::NodeCore;
+use super::waits::Waiter;
 use super::{Effect, NodeLoop};
 use crate::layout::MOST_NODES;
 use crate::readiness::{Look, MOST_MISSED, Quorum, Readiness, ReadyError};
 
 /// The waits of one node at a time.
 const MOST_WAITS: usize = 64;
-
-/// The least time between two looks at the waits: a large cluster's answers come in a burst, and a look
-/// costs something for each node.
-const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// Somebody asks which of these lives a node does not see.
 #[derive(Debug, Clone, PartialEq, Eq, Record)]
@@ -38,42 +35,7 @@ pub(super) struct NotSeen {
     pub(super) lives: Vec<String>,
 }
 
-/// Who waits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Waiter {
-    /// The node's driver, on behalf of whoever holds the node.
-    Driver { token: u64 },
-    /// A framework, by its position.
-    Framework { framework: usize, token: u64 },
-}
-
-/// The waits of a node.
-#[derive(Debug, Default)]
-pub(crate) struct Barrier {
-    waits: Vec<(Waiter, Readiness)>,
-    /// Something has happened that may end a wait or ask a question.
-    has_changed: bool,
-    looked: Option<Mono>,
-    questions: u64,
-}
-
-impl Barrier {
-    /// The cluster has changed.
-    pub(super) fn changed(&mut self) {
-        self.has_changed = !self.waits.is_empty();
-    }
-
-    pub(super) fn next_deadline(&self, now: Mono) -> Option<Mono> {
-        if self.has_changed {
-            let rested = self.looked.map(|looked| looked.after(LOOK_EVERY));
-            return Some(rested.map_or(now, |rested| rested.max(now)));
-        }
-        let waits = self.waits.iter();
-        waits.map(|(_, wait)| wait.next_deadline()).min()
-    }
-}
-
-impl Core {
+impl NodeCore {
     /// Somebody waits for a quorum from now on.
     pub(super) fn await_ready(
         &mut self,
@@ -81,14 +43,14 @@ impl Core {
         quorum: &Quorum,
         limit: Duration,
     ) -> Result<(), ReadyError> {
-        let now = self.now.mono;
+        let now = self.clock.now.mono;
         let wait = Readiness::new(&self.layout, quorum, now, now.after(limit))?;
-        if self.barrier.waits.len() >= MOST_WAITS {
+        if self.waits.all.len() >= MOST_WAITS {
             return Err(ReadyError::TooMany);
         }
-        self.barrier.waits.push((waiter, wait));
-        self.barrier.looked = None;
-        self.barrier.changed();
+        self.waits.all.push((waiter, wait));
+        self.waits.looked = None;
+        self.waits.changed();
         Ok(())
     }
 }
@@ -104,7 +66,10 @@ impl NodeLoop {
         };
         if refused.is_err() {
             let outcome = refused;
-            self.core.effects.push(Effect::Ready { token, outcome });
+            self.core
+                .outbox
+                .effects
+                .push(Effect::Ready { token, outcome });
         }
     }
 
@@ -112,31 +77,31 @@ impl NodeLoop {
     pub(super) fn give_up_ready(&mut self, token: u64) {
         let given_up = Waiter::Driver { token };
         self.core
-            .barrier
             .waits
+            .all
             .retain(|(waiter, _)| *waiter != given_up);
     }
 
     /// Looks after the waits, if anything has changed or is due.
     pub(super) fn look_at_waits(&mut self) {
-        let now = self.core.now.mono;
-        let barrier = &mut self.core.barrier;
+        let now = self.core.clock.now.mono;
+        let waits = &mut self.core.waits;
         let is_due = |at: Mono| at <= now;
-        if barrier.waits.is_empty() || !barrier.next_deadline(now).is_some_and(is_due) {
+        if waits.all.is_empty() || !waits.next_deadline(now).is_some_and(is_due) {
             return;
         }
-        barrier.has_changed = false;
-        barrier.looked = Some(now);
+        waits.has_changed = false;
+        waits.looked = Some(now);
         let mut questions: Vec<(u64, Arc<[EndpointId]>)> = Vec::new();
         let mut ended = Vec::new();
         let core = &mut self.core;
-        let count = &mut core.barrier.questions;
-        core.barrier.waits.retain_mut(|(waiter, wait)| {
+        let count = &mut core.waits.questions;
+        core.waits.all.retain_mut(|(waiter, wait)| {
             let number = || {
                 *count += 1;
                 *count
             };
-            let outcome = match wait.look(&core.layout, &core.membership, now, number) {
+            let outcome = match wait.look(&core.layout, &core.members.membership, now, number) {
                 Look::Wait => return true,
                 Look::Ask { question, lives } => {
                     questions.push((question, lives));
@@ -160,7 +125,7 @@ impl NodeLoop {
 
     /// The node stops, and nobody needs to wait any longer.
     pub(super) fn end_waits(&mut self) {
-        for (waiter, _) in std::mem::take(&mut self.core.barrier.waits) {
+        for (waiter, _) in std::mem::take(&mut self.core.waits.all) {
             // Frameworks are told by their last hook.
             if let Waiter::Driver { .. } = waiter {
                 self.end_wait(waiter, Err(ReadyError::Stopped));
@@ -170,7 +135,11 @@ impl NodeLoop {
 
     fn end_wait(&mut self, waiter: Waiter, outcome: Result<(), ReadyError>) {
         match waiter {
-            Waiter::Driver { token } => self.core.effects.push(Effect::Ready { token, outcome }),
+            Waiter::Driver { token } => self
+                .core
+                .outbox
+                .effects
+                .push(Effect::Ready { token, outcome }),
             Waiter::Framework { framework, token } => {
                 self.hook(framework, Hook::Ready(token, &outcome));
             }
@@ -191,7 +160,7 @@ impl NodeLoop {
         if !lives.contains(&self.core.id) {
             return;
         }
-        let membership = &self.core.membership;
+        let membership = &self.core.members.membership;
         let unseen = lives.iter().filter(|id| membership.name_of(**id).is_none());
         let lives = unseen.take(MOST_MISSED + 1).map(ToString::to_string);
         let answer = NotSeen {
@@ -209,15 +178,15 @@ impl NodeLoop {
             self.core.counts.events_refused += 1;
             return;
         };
-        let Some(name) = self.core.membership.name_of(from) else {
+        let Some(name) = self.core.members.membership.name_of(from) else {
             return;
         };
-        let barrier = &mut self.core.barrier;
+        let waits = &mut self.core.waits;
         let mut matters = false;
-        for (_, wait) in &mut barrier.waits {
+        for (_, wait) in &mut waits.all {
             matters |= wait.answered(name, from, question, &missed);
         }
-        barrier.has_changed |= matters;
+        waits.has_changed |= matters;
     }
 
     fn send_control<E: Record + muster_data::Encode>(&mut self, topic: &Topic, event: &E) {

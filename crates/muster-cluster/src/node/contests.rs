@@ -37,8 +37,8 @@ pub(super) struct Contest {
 impl NodeLoop {
     /// Asks the life that is there, before a newcomer takes its place.
     pub(super) fn contested(&mut self, name: NodeName, old: EndpointId, new: EndpointId) {
-        let deadline = self.core.now.mono.after(ANSWER);
-        self.core.effects.push(Effect::Ping(old));
+        let deadline = self.core.clock.now.mono.after(ANSWER);
+        self.core.outbox.effects.push(Effect::Ping(old));
         // An earlier contest of the name has ended by itself, as one of its two was lost.
         self.contests.retain(|contest| contest.name != name);
         self.contests.push(Contest {
@@ -54,7 +54,11 @@ impl NodeLoop {
         let answered = |contest: &mut Contest| contest.old == from;
         let ended: Vec<Contest> = self.contests.extract_if(.., answered).collect();
         for contest in ended {
-            let events = self.core.membership.contest_ended(&contest.name, true);
+            let events = self
+                .core
+                .members
+                .membership
+                .contest_ended(&contest.name, true);
             if !events.is_empty() {
                 self.tell_to_leave(&contest.name, contest.new, contest.old);
             }
@@ -64,11 +68,15 @@ impl NodeLoop {
 
     /// Ends the contests whose old life has not answered in time.
     pub(super) fn end_contests(&mut self) {
-        let now = self.core.now.mono;
+        let now = self.core.clock.now.mono;
         let due = |contest: &mut Contest| contest.deadline <= now;
         let ended: Vec<Contest> = self.contests.extract_if(.., due).collect();
         for contest in ended {
-            let events = self.core.membership.contest_ended(&contest.name, false);
+            let events = self
+                .core
+                .members
+                .membership
+                .contest_ended(&contest.name, false);
             if !events.is_empty() {
                 // It may only have been frozen.
                 self.tell_to_leave(&contest.name, contest.old, contest.new);
@@ -101,7 +109,7 @@ impl NodeLoop {
         let leave = event.arguments().to::<Leave>().ok();
         let own = (self.core.node.name.to_string(), self.core.id.to_string());
         let is_meant = |leave: &Leave| leave.name == own.0 && leave.id == own.1;
-        let teller = self.core.membership.name_of(from).cloned();
+        let teller = self.core.members.membership.name_of(from).cloned();
         let (Some(leave), Some(teller)) = (leave.filter(is_meant), teller) else {
             self.core.counts.events_refused += 1;
             return;
@@ -110,12 +118,12 @@ impl NodeLoop {
             return;
         }
         let Leave { name, other, .. } = leave;
-        self.core.effects.push(Effect::Report(Report {
+        self.core.outbox.effects.push(Effect::Report(Report {
             severity: Severity::Error,
             text: format!(
                 "{teller} says that another process of the node {name} is alive ({other}): this one leaves"
             ),
         }));
-        self.core.effects.push(Effect::Leave);
+        self.core.outbox.effects.push(Effect::Leave);
     }
 }

@@ -6,10 +6,10 @@ use std::time::Duration;
 use muster_data::{Data, DataRef, Encode, Record, Timestamp, Type, Typed, encode_to_vec};
 use muster_wire::{Class, EndpointId, Mono, Topic};
 
-use super::barrier::Waiter;
-use super::core::Core;
-use super::framework::Event;
+use super::event::Event;
 use super::logs::StreamError;
+use super::node_core::NodeCore;
+use super::waits::Waiter;
 use super::{Severity, timers};
 use crate::hrw::Key;
 use crate::layout::{Layout, NodeName, PoolName, Role};
@@ -37,7 +37,7 @@ pub enum PublishError {
 /// What a handler can do: publish, log, schedule, and see the cluster.
 #[derive(Debug)]
 pub struct Context<'a> {
-    pub(crate) core: &'a mut Core,
+    pub(crate) core: &'a mut NodeCore,
     pub(crate) framework: usize,
     pub(crate) framework_name: &'static str,
 }
@@ -135,14 +135,14 @@ impl Context<'_> {
     /// The topic of the living member of a pool that owns a key, perhaps this node; `None` if no
     /// member is alive or the pool is unknown.
     pub fn topic_for_key(&self, pool: &PoolName, key: impl Into<Key>) -> Option<Topic> {
-        let owner = self.core.pools.owner(pool, &key.into())?;
+        let owner = self.core.members.pools.owner(pool, &key.into())?;
         self.core.topic_for_node(owner)
     }
 
     /// The topic of the next living member of a pool in turn; every purpose has its own turn. Name
     /// purposes in the program, never after data.
     pub fn next_topic(&mut self, pool: &PoolName, purpose: &str) -> Option<Topic> {
-        let next = self.core.pools.next(pool, purpose)?.clone();
+        let next = self.core.members.pools.next(pool, purpose)?.clone();
         self.core.topic_for_node(&next)
     }
 
@@ -159,12 +159,15 @@ impl Context<'_> {
         stream: &str,
         record: &R,
     ) -> Result<(), StreamError> {
-        let now = self.core.now.mono;
+        let now = self.core.clock.now.mono;
         let encode = |out: &mut Vec<u8>| record.encode(out);
-        let logged =
-            self.core
-                .logs
-                .write_typed(stream, TypeId::of::<R>(), R::data_type, now, encode)?;
+        let logged = self.core.logging.logs.write_typed(
+            stream,
+            TypeId::of::<R>(),
+            R::data_type,
+            now,
+            encode,
+        )?;
         self.core.logged(stream, logged);
         Ok(())
     }
@@ -175,8 +178,9 @@ impl Context<'_> {
         let row = DataRef::from_validated(&encoded);
         let logged = self
             .core
+            .logging
             .logs
-            .write_checked(stream, row, self.core.now.mono)?;
+            .write_checked(stream, row, self.core.clock.now.mono)?;
         self.core.logged(stream, logged);
         Ok(())
     }
@@ -185,22 +189,22 @@ impl Context<'_> {
 
     /// The network time of the event that is being handled, if it has one.
     pub fn event_time(&self) -> Option<Timestamp> {
-        self.core.event_time
+        self.core.clock.event_time
     }
 
     /// Up to which event time windows are closed; what happened before is late.
     pub fn closed(&self) -> Option<Timestamp> {
-        self.core.closed
+        self.core.windows.closed
     }
 
     /// Monotonic time.
     pub fn now(&self) -> Mono {
-        self.core.now.mono
+        self.core.clock.now.mono
     }
 
     /// The wall clock's time.
     pub fn wall(&self) -> Timestamp {
-        self.core.now.wall
+        self.core.clock.now.wall
     }
 
     /// Calls the framework's [`timer`](super::Framework::timer) hook after a span of monotonic time.
@@ -208,7 +212,7 @@ impl Context<'_> {
         let owner = self.timer(token);
         self.core
             .timers
-            .schedule_mono(self.core.now.mono.after(after), owner);
+            .schedule_mono(self.core.clock.now.mono.after(after), owner);
     }
 
     /// Calls the framework's [`timer`](super::Framework::timer) hook when event time is closed up to
@@ -274,18 +278,18 @@ impl Context<'_> {
 
     /// The members of a pool as they are now.
     pub fn pool(&self, pool: &PoolName) -> Option<&PoolView> {
-        self.core.pools.view(pool)
+        self.core.members.pools.view(pool)
     }
 
     /// Whether this node owns a key of a pool.
     pub fn owns(&self, pool: &PoolName, key: impl Into<Key>) -> bool {
-        self.core.pools.owner(pool, &key.into()) == Some(&self.core.node.name)
+        self.core.members.pools.owner(pool, &key.into()) == Some(&self.core.node.name)
     }
 
     /// Whether the owner of a key of a pool is a Zeek process, which knows the events of Zeek's scripts
     /// and no others.
     pub fn zeek_owns(&self, pool: &PoolName, key: impl Into<Key>) -> bool {
-        let owner = self.core.pools.owner(pool, &key.into());
+        let owner = self.core.members.pools.owner(pool, &key.into());
         owner.is_some_and(|owner| self.core.is_zeek(owner))
     }
 

@@ -2,26 +2,20 @@
 
 use std::borrow::Cow;
 
-use muster_data::{ConvertError, DecodeOwned, Encode, Record, Timestamp, Type, Typed};
+use muster_data::{ConvertError, Record, Timestamp, Type, Typed};
 use muster_store::WriteFailure;
 use muster_store::op::Answer;
 use muster_wire::zeek::EventRef;
 use muster_wire::{EndpointId, Incarnation, Topic};
 
 use super::context::Context;
+use super::event::Event;
 use super::logs::{Column, StreamError, columns_of};
-use super::stores::{DeclaredStore, SharedStore, StoreChange, Then};
+use super::stores::{Continuation, DeclaredStore, SharedStore, StoreChange, Then};
 use crate::layout::{Layout, Node, NodeName, Role};
 use crate::pools::PoolChange;
 use crate::readiness::ReadyError;
 use crate::settings::SettingSpec;
-
-/// A record that travels as an event: its name is the event's, its fields are the arguments.
-///
-/// Every owned type with `#[derive(Record)]` is one.
-pub trait Event: Record + Encode + Typed + DecodeOwned + 'static {}
-
-impl<T: Record + Encode + Typed + DecodeOwned + 'static> Event for T {}
 
 /// Detection work on a node: plain fields, changed by plain methods that see one event at a time.
 ///
@@ -268,7 +262,12 @@ pub(crate) trait Hosted: Send {
         cx: &mut Context<'_>,
     ) -> Result<(), ConvertError>;
     fn hook(&mut self, hook: Hook<'_>, cx: &mut Context<'_>);
-    fn resume(&mut self, then: Then, outcome: Result<Answer, WriteFailure>, cx: &mut Context<'_>);
+    fn resume(
+        &mut self,
+        then: Continuation,
+        outcome: Result<Answer, WriteFailure>,
+        cx: &mut Context<'_>,
+    );
 }
 
 /// A call of one of a framework's hooks.
@@ -335,8 +334,16 @@ impl<F: Framework> Hosted for Host<F> {
         }
     }
 
-    fn resume(&mut self, then: Then, outcome: Result<Answer, WriteFailure>, cx: &mut Context<'_>) {
-        then(&mut self.framework, cx, outcome);
+    fn resume(
+        &mut self,
+        then: Continuation,
+        outcome: Result<Answer, WriteFailure>,
+        cx: &mut Context<'_>,
+    ) {
+        // A node hands every outcome to the framework that has asked.
+        if let Ok(then) = then.downcast::<Then<F>>() {
+            then(&mut self.framework, cx, outcome);
+        }
     }
 }
 

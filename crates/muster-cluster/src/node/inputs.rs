@@ -40,7 +40,7 @@ impl NodeLoop {
             .filter(|name| !is_ready(name))
             .map(NodeName::as_str)
             .collect();
-        let late = self.start_deadline <= self.core.now.mono;
+        let late = self.start_deadline <= self.core.clock.now.mono;
         if !missing.is_empty() && !late {
             return;
         }
@@ -49,10 +49,11 @@ impl NodeLoop {
             let text = format!("starting although not ready: {}", missing.join(", "));
             let severity = Severity::Warning;
             self.core
+                .outbox
                 .effects
                 .push(Effect::Report(Report { severity, text }));
         }
-        self.core.effects.push(Effect::StartInputs);
+        self.core.outbox.effects.push(Effect::StartInputs);
     }
 
     /// Tells the workers, who have the inputs, when this node has become ready: all nodes that it is
@@ -93,7 +94,7 @@ impl NodeLoop {
 
     pub(super) fn is_ready(&mut self, from: EndpointId) {
         self.ready
-            .extend(self.core.membership.name_of(from).cloned());
+            .extend(self.core.members.membership.name_of(from).cloned());
     }
 
     /// A node with an unfinished input went down: wait a while for its next life, so that windows do
@@ -101,13 +102,13 @@ impl NodeLoop {
     pub(super) fn hold_watermark(&mut self, name: &NodeName) {
         let node = self.core.layout.node(name);
         let unfinished = node.is_some_and(|node| !node.input.is_empty())
-            && !self.core.watermarks.has_finished(name);
-        self.core.watermarks.node_down(name);
+            && !self.core.windows.watermarks.has_finished(name);
+        self.core.windows.watermarks.node_down(name);
         if unfinished && !self.stopping {
-            self.core.watermarks.expect(name);
+            self.core.windows.watermarks.expect(name);
             let patience = self.core.node.settings.duration("runtime.start_deadline");
             self.grace
-                .push((self.core.now.mono.after(patience), name.clone()));
+                .push((self.core.clock.now.mono.after(patience), name.clone()));
         }
     }
 
@@ -161,20 +162,21 @@ impl NodeLoop {
         let name = if from == self.core.id {
             Some(self.core.node.name.clone())
         } else {
-            self.core.membership.name_of(from).cloned()
+            self.core.members.membership.name_of(from).cloned()
         };
         let Some(name) = name else {
             return;
         };
         let incarnation = Incarnation(announced.incarnation);
         self.core
+            .windows
             .watermarks
             .announce(&name, incarnation, &announced.input, announced.low);
         self.watermark_moved();
     }
 
     pub(super) fn watermark_moved(&mut self) {
-        let Some(low) = self.core.watermarks.low() else {
+        let Some(low) = self.core.windows.watermarks.low() else {
             return;
         };
         let closed = if low >= Watermarks::END {
@@ -182,33 +184,38 @@ impl NodeLoop {
         } else {
             Timestamp::from_nanos(
                 low.as_nanos()
-                    .saturating_sub(self.core.allowance.as_nanos()),
+                    .saturating_sub(self.core.windows.allowance.as_nanos()),
             )
         };
-        if self.core.closed.is_some_and(|before| closed <= before) {
+        if self
+            .core
+            .windows
+            .closed
+            .is_some_and(|before| closed <= before)
+        {
             return;
         }
-        self.core.closed = Some(closed);
+        self.core.windows.closed = Some(closed);
         self.event_timers();
-        self.core.event_time = Some(closed).filter(|closed| *closed < Watermarks::END);
+        self.core.clock.event_time = Some(closed).filter(|closed| *closed < Watermarks::END);
         self.hook_all(Hook::Watermark(closed));
-        self.core.event_time = None;
+        self.core.clock.event_time = None;
     }
 
     pub(super) fn event_timers(&mut self) {
-        let Some(closed) = self.core.closed else {
+        let Some(closed) = self.core.windows.closed else {
             return;
         };
-        self.core.event_time = Some(closed).filter(|closed| *closed < Watermarks::END);
+        self.core.clock.event_time = Some(closed).filter(|closed| *closed < Watermarks::END);
         for owner in self.core.timers.take_event_time(closed) {
             self.hook(owner.framework, Hook::Timer(owner.token));
         }
-        self.core.event_time = None;
+        self.core.clock.event_time = None;
     }
 
     /// Releases the holds whose time is over.
     pub(super) fn end_of_grace(&mut self) {
-        let now = self.core.now.mono;
+        let now = self.core.clock.now.mono;
         let over: Vec<NodeName> = self
             .grace
             .iter()
@@ -217,20 +224,20 @@ impl NodeLoop {
             .collect();
         self.grace.retain(|(at, _)| *at > now);
         for name in &over {
-            self.core.watermarks.release(name);
+            self.core.windows.watermarks.release(name);
         }
         let mut moved = !over.is_empty();
         if !self.released && self.start_deadline <= now {
             self.released = true;
             moved = true;
-            let awaited = self.core.watermarks.awaited();
+            let awaited = self.core.windows.watermarks.awaited();
             let dead: Vec<NodeName> = awaited
                 .filter(|name| !self.core.is_alive(name))
                 .filter(|name| self.grace.iter().all(|(_, waiting)| waiting != *name))
                 .cloned()
                 .collect();
             for name in &dead {
-                self.core.watermarks.release(name);
+                self.core.windows.watermarks.release(name);
             }
         }
         if moved {

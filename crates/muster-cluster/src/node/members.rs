@@ -25,10 +25,10 @@ const HELLO_TIMES: u32 = 10;
 impl NodeLoop {
     pub(super) fn peer_added(&mut self, id: EndpointId, direct: bool) {
         self.say_hello(id);
-        let again = self.core.now.mono.after(HELLO_AGAIN);
+        let again = self.core.clock.now.mono.after(HELLO_AGAIN);
         self.strangers.insert(id, (again, HELLO_TIMES));
-        let now = self.core.now.wall;
-        let events = self.core.membership.peer_added(id, direct, now);
+        let now = self.core.clock.now.wall;
+        let events = self.core.members.membership.peer_added(id, direct, now);
         self.membership_events(events);
     }
 
@@ -52,7 +52,7 @@ impl NodeLoop {
     /// queue was full, and a node that hears it twice answers. Most peers that stay strangers are no
     /// nodes.
     pub(super) fn hello_to_strangers(&mut self) {
-        let now = self.core.now.mono;
+        let now = self.core.clock.now.mono;
         let due: Vec<EndpointId> = self
             .strangers
             .iter()
@@ -75,8 +75,8 @@ impl NodeLoop {
 
     /// A node that is known says hello again: it does not know us, or not what we told it.
     fn hello_again(&mut self, from: EndpointId) {
-        let now = self.core.now.mono;
-        let Some(name) = self.core.membership.name_of(from).cloned() else {
+        let now = self.core.clock.now.mono;
+        let Some(name) = self.core.members.membership.name_of(from).cloned() else {
             return;
         };
         let answered = self.answered.get(&from).copied();
@@ -105,6 +105,7 @@ impl NodeLoop {
             .map(Incarnation);
         let events = self
             .core
+            .members
             .membership
             .hello(from, &hello.name, id, incarnation);
         if events.is_empty() {
@@ -128,8 +129,8 @@ impl NodeLoop {
                     self.was_ready |= self.has_all_neighbours();
                     self.grace.retain(|(_, waiting)| *waiting != name);
                     self.strangers.remove(&id);
-                    self.core.watermarks.node_up(&name, incarnation);
-                    let changes = self.core.pools.node_up(&name);
+                    self.core.windows.watermarks.node_up(&name, incarnation);
+                    let changes = self.core.members.pools.node_up(&name);
                     self.announce_to(id);
                     self.tell_readiness_to(&name, id);
                     self.tell_zeek_manager(&name);
@@ -143,7 +144,7 @@ impl NodeLoop {
                         incarnation,
                     };
                     self.core.is_now_zeek(&life, incarnation.is_none());
-                    self.core.effects.push(Effect::Report(Report {
+                    self.core.outbox.effects.push(Effect::Report(Report {
                         severity: Severity::Info,
                         text: format!("node up: {}", life.name),
                     }));
@@ -155,7 +156,7 @@ impl NodeLoop {
                     id,
                     incarnation,
                 } => {
-                    let changes = self.core.pools.node_down(&name);
+                    let changes = self.core.members.pools.node_down(&name);
                     self.ready.remove(&name);
                     self.hold_watermark(&name);
                     let life = NodeLife {
@@ -164,7 +165,7 @@ impl NodeLoop {
                         incarnation,
                     };
                     self.core.is_now_zeek(&life, false);
-                    self.core.effects.push(Effect::Report(Report {
+                    self.core.outbox.effects.push(Effect::Report(Report {
                         severity: Severity::Warning,
                         text: format!("node down: {}", life.name),
                     }));
@@ -180,7 +181,7 @@ impl NodeLoop {
                 }
             }
         }
-        self.look_for_detours();
-        self.core.barrier.changed();
+        self.look_for_indirect_neighbours();
+        self.core.waits.changed();
     }
 }

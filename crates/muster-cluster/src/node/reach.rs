@@ -139,7 +139,7 @@ impl NodeLoop {
     /// A node is up: its name is remembered, also when it is gone.
     pub(super) fn remember_name(&mut self, id: EndpointId, name: &NodeName) {
         self.names.insert(id, name.to_string());
-        let former = |id: &EndpointId| self.core.membership.name_of(*id).is_none();
+        let former = |id: &EndpointId| self.core.members.membership.name_of(*id).is_none();
         while self.names.len() > NAMES {
             let Some(oldest) = self.names.keys().copied().find(former) else {
                 return;
@@ -154,13 +154,13 @@ impl NodeLoop {
             Consequence::Nothing => {}
             Consequence::Reached { direct } => self.peer_added(id, direct),
             Consequence::LinkChanged { direct } => {
-                self.core.membership.link_changed(id, direct);
-                self.look_for_detours();
+                self.core.members.membership.link_changed(id, direct);
+                self.look_for_indirect_neighbours();
             }
             Consequence::Lost => {
                 self.strangers.remove(&id);
                 self.answered.remove(&id);
-                let events = self.core.membership.peer_lost(id);
+                let events = self.core.members.membership.peer_lost(id);
                 self.membership_events(events);
             }
         }

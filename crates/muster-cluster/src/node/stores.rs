@@ -11,10 +11,9 @@ use std::marker::PhantomData;
 
 use muster_data::{ConvertError, Data, DecodeOwned};
 use muster_store::op::{StoreEvent, WriteRefusal};
-use muster_store::{Encoded, Entry, StoreName, WriteFailure, WriteOutcome};
+use muster_store::{Encoded, Entry, StoreName, WriteFailure};
 
-use super::context::Context;
-
+pub(crate) use context::Then;
 pub use context::{PendingWrite, StoreContext};
 pub use placement::OpenStore;
 
@@ -89,15 +88,24 @@ pub trait StoreReads: Send + fmt::Debug {
     fn size(&self, store: &StoreName) -> usize;
 }
 
-/// What a write waits with.
-pub(crate) type Then = Box<dyn FnOnce(&mut dyn Any, &mut Context<'_>, WriteOutcome) + Send>;
+/// What a write waits with: a [`Then`] of the framework that has asked.
+pub(crate) type Continuation = Box<dyn Any + Send>;
+
+/// What a node has of its stores.
+#[derive(Debug, Default)]
+pub(crate) struct StoreAccess {
+    pub(super) reads: Option<Box<dyn StoreReads>>,
+    pub(super) writes: PendingWrites,
+    /// The frameworks that watch a store.
+    pub(super) watchers: HashMap<&'static str, Vec<usize>>,
+}
 
 /// The writes whose outcome a node waits for.
 #[derive(Default)]
 pub(crate) struct PendingWrites {
     next: u64,
     /// By token: the framework, and what it does then.
-    then: HashMap<u64, (usize, Then)>,
+    then: HashMap<u64, (usize, Continuation)>,
 }
 
 impl fmt::Debug for PendingWrites {
@@ -109,11 +117,11 @@ impl fmt::Debug for PendingWrites {
 }
 
 impl PendingWrites {
-    pub(crate) fn take(&mut self, token: u64) -> Option<(usize, Then)> {
+    pub(crate) fn take(&mut self, token: u64) -> Option<(usize, Continuation)> {
         self.then.remove(&token)
     }
 
-    fn add(&mut self, framework: usize, then: Then) -> Option<u64> {
+    fn add(&mut self, framework: usize, then: Continuation) -> Option<u64> {
         if self.then.len() >= WAITING {
             return None;
         }

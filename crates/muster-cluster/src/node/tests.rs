@@ -7,7 +7,7 @@
 )]
 
 mod barrier;
-mod detours;
+mod indirect_neighbours;
 mod logging;
 mod time;
 mod unhandled;

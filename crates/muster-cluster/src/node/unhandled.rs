@@ -3,7 +3,7 @@
 
 use muster_wire::{EndpointId, Topic};
 
-use super::core::Core;
+use super::node_core::NodeCore;
 use super::{NodeLife, NodeLoop, Severity};
 
 /// Housekeeping of Zeek's cluster framework that asks nothing of a node.
@@ -19,7 +19,7 @@ const HOUSEKEEPING: [&str; 3] = [
 /// How the names of our own events begin, which no script of Zeek's handles.
 const OURS: &str = "Muster::";
 
-impl Core {
+impl NodeCore {
     /// A node is up or down: what is published to it may go to a Zeek process from now on, or not.
     pub(super) fn is_now_zeek(&mut self, node: &NodeLife, is_zeek: bool) {
         let topics = self.layout.topics();
@@ -30,9 +30,9 @@ impl Core {
         let manager = is_manager.then(|| topics.manager());
         for topic in [topics.node(&node.name)].into_iter().chain(manager) {
             if is_zeek {
-                self.zeek_topics.insert(topic, node.name.clone());
+                self.members.zeek_topics.insert(topic, node.name.clone());
             } else {
-                self.zeek_topics.remove(&topic);
+                self.members.zeek_topics.remove(&topic);
             }
         }
     }
@@ -40,10 +40,10 @@ impl Core {
     /// An event is published to a topic: if it is one of ours and the topic reaches a Zeek process,
     /// nothing will come of it.
     pub(super) fn notice_lost_on_zeek(&mut self, topic: &Topic, event: &str) {
-        if self.zeek_topics.is_empty() || !event.starts_with(OURS) {
+        if self.members.zeek_topics.is_empty() || !event.starts_with(OURS) {
             return;
         }
-        let Some(node) = self.zeek_topics.get(topic).cloned() else {
+        let Some(node) = self.members.zeek_topics.get(topic).cloned() else {
             return;
         };
         if self.counts.events_lost_on_zeek.add(event).is_some() {

@@ -360,7 +360,7 @@ impl NodeLoop {
         for rows in received.batches {
             if rows.count > 0 {
                 self.core.counts.records_received += rows.count as u64;
-                self.core.effects.push(Effect::WriteLog(rows.into()));
+                self.core.outbox.effects.push(Effect::WriteLog(rows.into()));
             }
         }
     }
@@ -387,7 +387,7 @@ impl NodeLoop {
             self.core.counts.logs_refused += 1;
             return;
         }
-        match self.core.zeek_logs.create(create) {
+        match self.core.logging.zeek_logs.create(create) {
             Ok(false) => {}
             Ok(true) => {
                 self.core.counts.logs_forgotten += 1;
@@ -415,7 +415,7 @@ impl NodeLoop {
             )
         } else if !is_stream_name(write.path) {
             ("log_write path".to_owned(), LogProblem::Path.to_string())
-        } else if let Some(format) = self.core.zeek_logs.find(write) {
+        } else if let Some(format) = self.core.logging.zeek_logs.find(write) {
             match received.push(write, format) {
                 Ok(()) => return,
                 Err(problem) => (
@@ -437,7 +437,7 @@ impl NodeLoop {
 
     /// The sender in words: a node's name, or else its endpoint's id.
     pub(super) fn sender(&self, from: EndpointId) -> String {
-        let name = self.core.membership.name_of(from);
+        let name = self.core.members.membership.name_of(from);
         name.map_or_else(|| from.to_string(), ToString::to_string)
     }
 }

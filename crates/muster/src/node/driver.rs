@@ -526,7 +526,11 @@ impl Driver {
             input_ended: self.input_ended,
             input_low: self.input_low,
             names: self.node.names().clone(),
-            detours: self.node.detours().map(ToString::to_string).collect(),
+            detours: self
+                .node
+                .indirect_neighbours()
+                .map(ToString::to_string)
+                .collect(),
             made: Instant::now(),
         };
         self.shared.set_report(report);

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use muster_data::{ConvertError, DecodeOwned, Encode, Kind, Timespan};
 use muster_store::op::{Answer, Op};
-use muster_store::{Encoded, Level, StoreName, arithmetic};
+use muster_store::{Encoded, Level, StoreName, WriteOutcome, arithmetic};
 
-use super::{SharedStore, Then, WAITING, WriteError};
+use super::{Continuation, SharedStore, WAITING, WriteError};
 use crate::node::context::Context;
 use crate::node::framework::Framework;
 use crate::node::{Effect, Severity};
@@ -33,6 +33,9 @@ pub struct PendingWrite<'a, 'c, T> {
     within: Option<Duration>,
     read: fn(&Answer) -> Result<T, WriteError>,
 }
+
+/// What is done with a write's outcome.
+pub(crate) type Then<F> = Box<dyn FnOnce(&mut F, &mut Context<'_>, WriteOutcome) + Send>;
 
 impl<'c> Context<'c> {
     /// A store, which the framework must have declared.
@@ -70,20 +73,20 @@ impl<'a, 'c, K: Encode + DecodeOwned, V: Encode + DecodeOwned> StoreContext<'a, 
     /// The value of a key in this node's copy. It has what this node's frameworks have written and been
     /// answered; what others write it has shortly after. Nothing while the copy is on its way.
     pub fn get<Q: Encode + ?Sized>(&self, key: &Q) -> Result<Option<V>, ConvertError> {
-        let reads = self.cx.core.store_reads.as_deref();
+        let reads = self.cx.core.stores.reads.as_deref();
         let entry = reads.and_then(|reads| reads.get(&self.name, &Encoded::key(key)));
         entry.map(|entry| entry.value.view().to()).transpose()
     }
 
     /// Whether this node has a copy.
     pub fn is_attached(&self) -> bool {
-        let reads = self.cx.core.store_reads.as_deref();
+        let reads = self.cx.core.stores.reads.as_deref();
         reads.is_some_and(|reads| reads.is_attached(&self.name))
     }
 
     /// The number of keys in this node's copy.
     pub fn size(&self) -> usize {
-        let reads = self.cx.core.store_reads.as_deref();
+        let reads = self.cx.core.stores.reads.as_deref();
         reads.map_or(0, |reads| reads.size(&self.name))
     }
 
@@ -229,20 +232,18 @@ impl<T: 'static> PendingWrite<'_, '_, T> {
         then: impl FnOnce(&mut F, &mut Context<'_>, Result<T, WriteError>) + Send + 'static,
     ) {
         let read = self.read;
-        let erased: Then = Box::new(move |framework, cx, outcome| {
+        let continuation: Then<F> = Box::new(move |framework, cx, outcome| {
             let outcome = match outcome {
                 Ok(Answer::Refused(refusal)) => Err(WriteError::Refused(refusal)),
                 Ok(answer) => read(&answer),
                 Err(failure) => Err(WriteError::Failed(failure)),
             };
-            // A node hands every outcome to the framework that has asked.
-            if let Some(framework) = framework.downcast_mut::<F>() {
-                then(framework, cx, outcome);
-            }
+            then(framework, cx, outcome);
         });
+        let erased: Continuation = Box::new(continuation);
         let core = &mut *self.cx.core;
-        if let Some(token) = core.store_writes.add(self.cx.framework, erased) {
-            core.effects.push(Effect::WriteStore {
+        if let Some(token) = core.stores.writes.add(self.cx.framework, erased) {
+            core.outbox.effects.push(Effect::WriteStore {
                 store: self.name,
                 op: self.op,
                 level: self.level,

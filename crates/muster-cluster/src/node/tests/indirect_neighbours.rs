@@ -8,8 +8,11 @@ fn direct(rig: &Rig, name: &str) -> bool {
     node.life.as_ref().unwrap().direct
 }
 
-fn detours(rig: &Rig) -> Vec<String> {
-    rig.node.detours().map(ToString::to_string).collect()
+fn indirect_neighbours(rig: &Rig) -> Vec<String> {
+    rig.node
+        .indirect_neighbours()
+        .map(ToString::to_string)
+        .collect()
 }
 
 /// What the operator was told of links.
@@ -48,14 +51,17 @@ fn a_neighbour_without_a_link_is_a_member_and_told_of_after_a_while() {
     }
     heard_of(&mut rig, "data-2", 5);
     assert!(rig.node.has_all_neighbours() && !direct(&rig, "data-2"));
-    assert_eq!(detours(&rig), ["data-2"]);
+    assert_eq!(indirect_neighbours(&rig), ["data-2"]);
     // Usually the link stands a moment later.
     rig.said();
     rig.pass(Duration::from_secs(4));
     linked(&mut rig, 5, true);
     rig.pass(Duration::from_secs(10));
     assert!(direct(&rig, "data-2"));
-    assert_eq!((of_links(&mut rig), detours(&rig).len()), (Vec::new(), 0));
+    assert_eq!(
+        (of_links(&mut rig), indirect_neighbours(&rig).len()),
+        (Vec::new(), 0)
+    );
     // Here it does not, and the operator is told once, and when it is back.
     linked(&mut rig, 5, false);
     rig.pass(Duration::from_secs(60));
@@ -69,7 +75,10 @@ fn a_neighbour_without_a_link_is_a_member_and_told_of_after_a_while() {
     heard_of(&mut rig, "worker-2", 6);
     rig.said();
     rig.pass(Duration::from_secs(60));
-    assert_eq!((of_links(&mut rig), detours(&rig).len()), (Vec::new(), 0));
+    assert_eq!(
+        (of_links(&mut rig), indirect_neighbours(&rig).len()),
+        (Vec::new(), 0)
+    );
     assert!(!direct(&rig, "worker-2"));
 }
 
@@ -81,7 +90,7 @@ fn of_a_neighbour_that_is_down_nothing_more_is_told() {
     rig.said();
     rig.step(Input::Reach(id(5), Reach::Unreachable));
     assert_eq!(of_links(&mut rig), NOTHING);
-    assert_eq!(detours(&rig).len(), 0);
+    assert_eq!(indirect_neighbours(&rig).len(), 0);
     // Its next life is waited for anew.
     heard_of(&mut rig, "data-2", 6);
     rig.said();

@@ -10,11 +10,11 @@ use muster_store::StoreName;
 use muster_wire::zeek::{self, Metadata};
 use muster_wire::{Class, EndpointId, Filter, Incarnation, Topic};
 
-use super::barrier::Barrier;
 use super::counts::NodeCounts;
 use super::logs::{BATCH, Logged, Logs};
-use super::stores::{self, DeclaredStore, StoreReads};
+use super::stores::{DeclaredStore, StoreAccess};
 use super::timers::Timers;
+use super::waits::Waits;
 use super::zeek_logs::ZeekLogs;
 use super::{Effect, NodeError, Now, Report, Severity, zeek_logger};
 use crate::layout::{Layout, Node, NodeName, PoolName};
@@ -29,61 +29,78 @@ const LOCAL_EVENTS: usize = 65_536;
 /// The purpose under which log batches go to the loggers in turn.
 const LOG_PURPOSE: &str = "Muster::log";
 
-/// What a node loop keeps besides its frameworks.
+/// What a node loop keeps besides its frameworks, and what these reach through their [`Context`](super::Context): each
+/// concern has its own state.
 #[derive(Debug)]
-pub(crate) struct Core {
+pub(crate) struct NodeCore {
     pub(crate) layout: Arc<Layout>,
     pub(crate) node: Node,
     pub(crate) id: EndpointId,
     pub(crate) incarnation: Incarnation,
+    pub(crate) clock: Clock,
+    pub(crate) members: Members,
+    pub(crate) waits: Waits,
+    pub(crate) windows: Windows,
+    pub(crate) timers: Timers,
+    pub(crate) logging: Logging,
+    pub(crate) stores: StoreAccess,
+    pub(crate) outbox: Outbox,
+    /// The events that were declared, with the types of their arguments.
+    pub(crate) events: HashMap<Cow<'static, str>, Type>,
+    pub(crate) counts: NodeCounts,
+    reported: HashMap<String, u32>,
+}
+
+/// The time.
+#[derive(Debug)]
+pub(crate) struct Clock {
     pub(crate) now: Now,
     /// The event time of what is being handled.
     pub(crate) event_time: Option<Timestamp>,
+}
+
+/// Who is in the cluster, and who owns what.
+#[derive(Debug)]
+pub(crate) struct Members {
     pub(crate) membership: Membership,
     pub(crate) pools: Pools,
-    pub(crate) barrier: Barrier,
+    /// The topics that reach one node, which is a Zeek process at present.
+    pub(super) zeek_topics: HashMap<Topic, NodeName>,
+    node_topics: BTreeMap<NodeName, Topic>,
+}
+
+/// How far event time has come.
+#[derive(Debug)]
+pub(crate) struct Windows {
     pub(crate) watermarks: Watermarks,
     pub(crate) allowance: Timespan,
     /// The event time up to which windows have been closed.
     pub(crate) closed: Option<Timestamp>,
-    pub(crate) timers: Timers,
+}
+
+/// Records on their way to the loggers.
+#[derive(Debug)]
+pub(crate) struct Logging {
     pub(crate) logs: Logs,
     pub(crate) zeek_logs: ZeekLogs,
-    pub(crate) effects: Vec<Effect>,
-    pub(crate) local: VecDeque<Bytes>,
-    pub(crate) events: HashMap<Cow<'static, str>, Type>,
-    pub(crate) counts: NodeCounts,
-    pub(crate) subscriptions: Vec<Topic>,
-    node_topics: BTreeMap<NodeName, Topic>,
-    own_filter: Filter,
-    own_topics: [Topic; 2],
-    scratch: Vec<u8>,
-    reported: HashMap<String, u32>,
-    /// The topics that reach one node, which is a Zeek process at present.
-    pub(super) zeek_topics: HashMap<Topic, NodeName>,
-    /// What this node has of its stores.
-    pub(super) store_reads: Option<Box<dyn StoreReads>>,
-    pub(super) store_writes: stores::PendingWrites,
-    /// The frameworks that watch a store.
-    store_watchers: HashMap<&'static str, Vec<usize>>,
     /// What the operator knows of logs at Zeek's loggers: logger and path.
     told_zeek_loggers: BTreeSet<(NodeName, String)>,
 }
 
-impl Core {
-    pub(crate) fn new(
-        layout: Arc<Layout>,
-        node: Node,
-        id: EndpointId,
-        incarnation: Incarnation,
-        now: Now,
-    ) -> Self {
-        let topics = layout.topics();
+/// What leaves the loop, and what it says to itself.
+#[derive(Debug)]
+pub(crate) struct Outbox {
+    pub(crate) effects: Vec<Effect>,
+    pub(crate) local: VecDeque<Bytes>,
+    pub(crate) subscriptions: Vec<Topic>,
+    own_filter: Filter,
+    own_topics: [Topic; 2],
+    scratch: Vec<u8>,
+}
+
+impl Windows {
+    fn new(layout: &Layout, node: &Node) -> Self {
         let settings = &node.settings;
-        let logs = Logs::new(
-            settings.size("logging.batch_size"),
-            settings.duration("logging.batch_interval"),
-        );
         let allowance = settings.duration("watermark.allowance");
         let mut watermarks = Watermarks::new();
         // Everybody is heard from, through relays if not first-hand, but where the node is kept out of
@@ -105,40 +122,64 @@ impl Core {
             watermarks.expect(&other.name);
         }
         Self {
-            id,
-            incarnation,
-            now,
-            event_time: None,
-            membership: Membership::new(&layout, &node.name, id, incarnation, now.wall),
-            pools: Pools::new(&layout, Some(&node.name)),
-            barrier: Barrier::default(),
             watermarks,
             allowance: Timespan::from_nanos(
                 i64::try_from(allowance.as_nanos()).unwrap_or(i64::MAX),
             ),
             closed: None,
+        }
+    }
+}
+
+impl NodeCore {
+    pub(crate) fn new(
+        layout: Arc<Layout>,
+        node: Node,
+        id: EndpointId,
+        incarnation: Incarnation,
+        now: Now,
+    ) -> Self {
+        let topics = layout.topics();
+        let settings = &node.settings;
+        let logs = Logs::new(
+            settings.size("logging.batch_size"),
+            settings.duration("logging.batch_interval"),
+        );
+        let node_topics = layout.nodes().iter();
+        let node_topics = node_topics.map(|n| (n.name.clone(), topics.node(&n.name)));
+        Self {
+            id,
+            incarnation,
+            clock: Clock {
+                now,
+                event_time: None,
+            },
+            members: Members {
+                membership: Membership::new(&layout, &node.name, id, incarnation, now.wall),
+                pools: Pools::new(&layout, Some(&node.name)),
+                zeek_topics: HashMap::new(),
+                node_topics: node_topics.collect(),
+            },
+            waits: Waits::default(),
+            windows: Windows::new(&layout, &node),
             timers: Timers::default(),
-            logs,
-            zeek_logs: ZeekLogs::default(),
-            effects: Vec::new(),
-            local: VecDeque::new(),
+            logging: Logging {
+                logs,
+                zeek_logs: ZeekLogs::default(),
+                told_zeek_loggers: BTreeSet::new(),
+            },
+            stores: StoreAccess::default(),
+            outbox: Outbox {
+                effects: Vec::new(),
+                local: VecDeque::new(),
+                subscriptions: topics.subscriptions(&node, id, &layout),
+                own_filter: Filter::default(),
+                own_topics: [topics.node(&node.name), topics.id(id)],
+                scratch: Vec::new(),
+            },
             events: HashMap::new(),
             counts: NodeCounts::default(),
-            subscriptions: topics.subscriptions(&node, id, &layout),
-            node_topics: layout
-                .nodes()
-                .iter()
-                .map(|n| (n.name.clone(), topics.node(&n.name)))
-                .collect(),
-            own_filter: Filter::default(),
-            own_topics: [topics.node(&node.name), topics.id(id)],
-            scratch: Vec::new(),
             reported: HashMap::new(),
-            zeek_topics: HashMap::new(),
-            told_zeek_loggers: BTreeSet::new(),
-            store_reads: None,
-            store_writes: stores::PendingWrites::default(),
-            store_watchers: HashMap::new(),
             layout,
             node,
         }
@@ -146,13 +187,14 @@ impl Core {
 
     /// Takes the subscriptions as complete.
     pub(crate) fn seal_subscriptions(&mut self) {
-        self.subscriptions.sort();
-        self.subscriptions.dedup();
-        self.own_filter = Filter::from_prefixes(self.subscriptions.iter().map(Topic::as_bytes));
+        self.outbox.subscriptions.sort();
+        self.outbox.subscriptions.dedup();
+        self.outbox.own_filter =
+            Filter::from_prefixes(self.outbox.subscriptions.iter().map(Topic::as_bytes));
     }
 
     pub(crate) fn topic_for_node(&self, name: &NodeName) -> Option<Topic> {
-        self.node_topics.get(name).cloned()
+        self.members.node_topics.get(name).cloned()
     }
 
     /// Publishes an event whose arguments `arguments` appends, to others and, where the topic is one
@@ -165,22 +207,22 @@ impl Core {
         metadata: Metadata,
         arguments: impl FnOnce(&mut Vec<u8>),
     ) {
-        self.scratch.clear();
-        zeek::put_event(&mut self.scratch, name, metadata, arguments);
-        let payload = Bytes::copy_from_slice(&self.scratch);
-        if self.own_filter.matches(topic.as_bytes()) {
-            if self.local.len() < LOCAL_EVENTS {
-                self.local.push_back(payload.clone());
+        self.outbox.scratch.clear();
+        zeek::put_event(&mut self.outbox.scratch, name, metadata, arguments);
+        let payload = Bytes::copy_from_slice(&self.outbox.scratch);
+        if self.outbox.own_filter.matches(topic.as_bytes()) {
+            if self.outbox.local.len() < LOCAL_EVENTS {
+                self.outbox.local.push_back(payload.clone());
             } else {
                 self.counts.local_dropped += 1;
             }
             // Nobody else subscribes to what names this node alone.
-            if self.own_topics.contains(topic) {
+            if self.outbox.own_topics.contains(topic) {
                 return;
             }
         }
         self.counts.events_out += 1;
-        self.effects.push(Effect::Publish {
+        self.outbox.effects.push(Effect::Publish {
             topic: topic.clone(),
             payload,
             class,
@@ -191,7 +233,7 @@ impl Core {
     /// The metadata that the runtime attaches: the event time of what is handled (an event, a closed
     /// window, a timer of event time), otherwise the wall clock's.
     pub(crate) fn metadata(&self) -> Metadata {
-        let timestamp = self.event_time.unwrap_or(self.now.wall);
+        let timestamp = self.clock.event_time.unwrap_or(self.clock.now.wall);
         Metadata {
             timestamp: Some(timestamp),
             incarnation: None,
@@ -202,7 +244,7 @@ impl Core {
     pub(crate) fn declare_store(&mut self, store: &DeclaredStore) -> Result<(), NodeError> {
         let name = StoreName::new(store.name);
         let name = name.map_err(|error| NodeError::StoreName(store.name, error))?;
-        self.effects.push(Effect::OpenStore {
+        self.outbox.effects.push(Effect::OpenStore {
             store: name,
             persistent: store.is_persistent,
             use_here: true,
@@ -212,14 +254,15 @@ impl Core {
     }
 
     pub(crate) fn watch_store(&mut self, store: &'static str, framework: usize) {
-        self.store_watchers
+        self.stores
+            .watchers
             .entry(store)
             .or_default()
             .push(framework);
     }
 
     pub(crate) fn watchers_of(&self, store: &str) -> Vec<usize> {
-        self.store_watchers.get(store).cloned().unwrap_or_default()
+        self.stores.watchers.get(store).cloned().unwrap_or_default()
     }
 
     pub(crate) fn logged(&mut self, stream: &str, logged: Logged) {
@@ -233,21 +276,21 @@ impl Core {
 
     /// Sends a stream's waiting records, each batch to the next logger, if one is alive.
     pub(crate) fn flush_log(&mut self, stream: &str) {
-        while self.logs.is_waiting(stream) {
+        while self.logging.logs.is_waiting(stream) {
             let Some((logger, topic)) = self.next_logger() else {
-                return self.logs.postpone(stream, self.now.mono);
+                return self.logging.logs.postpone(stream, self.clock.now.mono);
             };
             let is_zeek = self.is_zeek(&logger);
-            let Some(taken) = self.logs.take(stream) else {
+            let Some(taken) = self.logging.logs.take(stream) else {
                 return;
             };
             self.counts.records_sent += taken.count as u64;
             let mut out = Vec::new();
             if is_zeek {
                 let target = zeek_logger::Target::of(&taken);
-                target.put(&mut out, &taken, self.now.wall);
+                target.put(&mut out, &taken, self.clock.now.wall);
                 self.counts.events_out += 1;
-                self.effects.push(Effect::Publish {
+                self.outbox.effects.push(Effect::Publish {
                     topic,
                     payload: Bytes::from(out),
                     class: Class::Bulk,
@@ -267,11 +310,14 @@ impl Core {
     /// own reporter.log that it does not know a stream.
     fn tell_of_zeek_logger(&mut self, logger: &NodeName, target: zeek_logger::Target) {
         if self
+            .logging
             .told_zeek_loggers
             .insert((logger.clone(), target.path()))
         {
             let (severity, text) = (Severity::Info, target.describe(logger));
-            self.effects.push(Effect::Report(Report { severity, text }));
+            self.outbox
+                .effects
+                .push(Effect::Report(Report { severity, text }));
         }
     }
 
@@ -281,7 +327,10 @@ impl Core {
             let manager = &self.layout.manager()?.name;
             Some(manager.clone()).filter(|name| self.is_alive(name))
         } else {
-            self.pools.next(&PoolName::logger(), LOG_PURPOSE).cloned()
+            self.members
+                .pools
+                .next(&PoolName::logger(), LOG_PURPOSE)
+                .cloned()
         };
         let name = name?;
         let topic = self.topic_for_node(&name)?;
@@ -291,6 +340,7 @@ impl Core {
     /// Whether a node that is alive is a Zeek process: those do not say their incarnation.
     pub(crate) fn is_zeek(&self, name: &NodeName) -> bool {
         let life = self
+            .members
             .membership
             .get(name)
             .and_then(|node| node.life.as_ref());
@@ -298,7 +348,8 @@ impl Core {
     }
 
     pub(crate) fn is_alive(&self, name: &NodeName) -> bool {
-        self.membership
+        self.members
+            .membership
             .get(name)
             .is_some_and(|record| record.life.is_some())
     }
@@ -321,6 +372,8 @@ impl Core {
             ""
         };
         let text = format!("{}{more}", text());
-        self.effects.push(Effect::Report(Report { severity, text }));
+        self.outbox
+            .effects
+            .push(Effect::Report(Report { severity, text }));
     }
 }
