@@ -5,17 +5,16 @@ pub(crate) mod check;
 pub(crate) mod control;
 pub(crate) mod demo;
 mod fleet;
-mod gates;
 pub(crate) mod import;
 mod ledger;
 pub(crate) mod node;
+mod node_services;
 pub(crate) mod run;
 mod status;
 mod supervisor;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 use muster_cluster::node::Registry;
@@ -33,21 +32,6 @@ pub(crate) struct LoadedLayout {
     pub(crate) base: PathBuf,
 }
 
-/// The settings of the files that a logger writes.
-const LOG_FILE_SETTINGS: [SettingSpec; 2] = [
-    SettingSpec::choice(
-        "logging.format",
-        "tsv",
-        &["tsv", "json"],
-        "the form of log files",
-    ),
-    SettingSpec::duration(
-        "logging.rotation",
-        Duration::from_secs(3600),
-        "time after which a log file is put aside and a new one begun; 0 never does",
-    ),
-];
-
 /// The frameworks that this program's nodes may run.
 fn registry() -> Registry {
     muster_frameworks::standard()
@@ -55,7 +39,7 @@ fn registry() -> Registry {
 
 fn specs() -> Vec<SettingSpec> {
     let mut specs = registry().settings();
-    specs.extend_from_slice(&LOG_FILE_SETTINGS);
+    specs.extend_from_slice(muster_frameworks::log_files::SETTINGS);
     specs.extend_from_slice(muster_gateway::SETTINGS);
     specs
 }

@@ -7,14 +7,12 @@ use std::time::Duration;
 
 use anyhow::Result;
 use muster::{Certificates, Exposure, Input, InputBatch, InputSender, Node, NodeConfig, Tls};
-use muster_cluster::node::{LogBatch, LogSink, Written};
-use muster_data::Timestamp;
 use muster_frameworks::log_input::MonotonicClock;
-use muster_frameworks::{LogFiles, LogFilesConfig, LogFormat, LogInput, LogInputConfig, Share};
+use muster_frameworks::{FileSink, LogFilesConfig, LogInput, LogInputConfig, Share};
 use tokio::sync::mpsc;
 
 use super::fleet::STOP;
-use super::gates::Gates;
+use super::node_services::NodeServices;
 use super::run::Signals;
 use super::status::NodeStatus;
 use super::{LoadedLayout, load, make_directory, registry};
@@ -61,7 +59,7 @@ pub(crate) async fn run(arguments: &arguments::Node) -> Result<ExitCode> {
         layout: layout.clone(),
         name: arguments.name.clone(),
         registry: registry(),
-        log_sink: Box::new(FileSink::new(&loaded, &node)?),
+        log_sink: Box::new(log_sink(&loaded, &node)?),
         input: input(&loaded, &node)?,
         tls: tls(&loaded, &node),
         exposure: exposure(arguments),
@@ -89,18 +87,18 @@ pub(crate) async fn run(arguments: &arguments::Node) -> Result<ExitCode> {
         .hint(hint)
     })?;
     tracing::info!("node {} ({}) listens on {address}", node.name, node.role);
-    let gates = Gates::open(&loaded, &node, &running).await?;
-    let stop = until_stopped(&running, &gates, arguments.supervised).await?;
+    let services = NodeServices::open(&loaded, &node, &running).await?;
+    let stop = until_stopped(&running, &services, arguments.supervised).await?;
     tracing::info!("stopping: {stop:?}");
     let limit = if stop == Stop::InOrder {
         STOP_LIMIT
     } else {
         HASTY_LIMIT
     };
-    let gates = gates.close(limit / 4).await;
+    let totals = services.close(limit / 4).await;
     let report = running.stop(limit).await;
     if arguments.supervised && stop != Stop::SupervisorGone {
-        send_report(&gates.of(&report))?;
+        send_report(&totals.of(&report))?;
     }
     if stop == Stop::LoopEnded {
         let message = format!("node {}: its loop has ended by itself", node.name);
@@ -143,7 +141,7 @@ pub(crate) fn tls(loaded: &LoadedLayout, node: &muster_cluster::Node) -> Tls {
     }
 }
 
-async fn until_stopped(node: &Node, gates: &Gates, supervised: bool) -> Result<Stop> {
+async fn until_stopped(node: &Node, services: &NodeServices, supervised: bool) -> Result<Stop> {
     let mut signals = Signals::new()?;
     let (sender, mut words) = mpsc::channel(1);
     if supervised {
@@ -160,7 +158,7 @@ async fn until_stopped(node: &Node, gates: &Gates, supervised: bool) -> Result<S
                 if !node.is_running() {
                     return Ok(Stop::LoopEnded);
                 }
-                if supervised && send_report(&gates.status().of(&node.report())).is_err() {
+                if supervised && send_report(&services.status().of(&node.report())).is_err() {
                     return Ok(Stop::SupervisorGone);
                 }
             }
@@ -191,6 +189,13 @@ fn send_report(status: &NodeStatus) -> Result<()> {
     out.write_all(&line)?;
     out.flush()?;
     Ok(())
+}
+
+/// The log files of a logger.
+fn log_sink(loaded: &LoadedLayout, node: &muster_cluster::Node) -> Result<FileSink> {
+    let directory = loaded.directory.clone();
+    let config = LogFilesConfig::from_settings(&loaded.layout, node, directory);
+    Ok(FileSink::new(config).map_err(|error| Failure::new(error.to_string()))?)
 }
 
 /// The input of a worker: its log files, shared with the workers that are given the same ones.
@@ -244,55 +249,4 @@ fn read(input: LogInput, sender: InputSender) {
         "{} rows: {} events, {} of other workers, {} without a connection, {} unreadable",
         summary.rows, summary.events, summary.other_share, summary.skipped, summary.bad_rows
     ));
-}
-
-/// A logger's files as the node's sink.
-struct FileSink(LogFiles);
-
-impl FileSink {
-    fn new(loaded: &LoadedLayout, node: &muster_cluster::Node) -> Result<Self> {
-        let loggers = loaded
-            .layout
-            .nodes()
-            .iter()
-            .filter(|other| loaded.layout.takes_logs(other))
-            .count();
-        let rotation = node.settings.duration("logging.rotation");
-        let files = LogFiles::new(LogFilesConfig {
-            directory: loaded.directory.clone(),
-            format: match node.settings.text("logging.format") {
-                "json" => LogFormat::Json,
-                _ => LogFormat::Tsv,
-            },
-            rotation: (!rotation.is_zero()).then_some(rotation),
-            // One logger needs no name in its files.
-            writer_name: (loggers > 1).then(|| node.name.to_string()),
-        });
-        Ok(Self(
-            files.map_err(|error| Failure::new(error.to_string()))?,
-        ))
-    }
-}
-
-impl LogSink for FileSink {
-    fn write(&mut self, batch: &LogBatch, wall: Timestamp) -> Written {
-        match self.0.write(batch, wall) {
-            Ok(records) => Written {
-                records,
-                problem: None,
-            },
-            Err(error) => Written {
-                records: error.written(),
-                problem: Some(error.to_string()),
-            },
-        }
-    }
-
-    fn tick(&mut self, wall: Timestamp) -> Result<(), String> {
-        self.0.tick(wall).map_err(|error| error.to_string())
-    }
-
-    fn close(&mut self, wall: Timestamp) -> Result<(), String> {
-        self.0.close(wall).map_err(|error| error.to_string())
-    }
 }

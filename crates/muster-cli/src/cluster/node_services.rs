@@ -17,7 +17,7 @@ use super::LoadedLayout;
 use super::status::{BridgeStatus, GatewayStatus, NodeStatus};
 use crate::output::Failure;
 
-pub(crate) struct Gates {
+pub(crate) struct NodeServices {
     gateway: Option<Gateway>,
     bridge: Option<Bridge>,
     monitor: Option<Monitor>,
@@ -49,23 +49,23 @@ impl Status {
     }
 }
 
-impl Gates {
+impl NodeServices {
     /// Opens what the node's settings ask for.
     pub(crate) async fn open(
         loaded: &LoadedLayout,
         node: &muster_cluster::Node,
         running: &Node,
     ) -> Result<Self> {
-        let mut gates = Self {
+        let mut services = Self {
             gateway: None,
             bridge: None,
             monitor: None,
             status: Status::default(),
         };
-        gates.open_gateway(loaded, node, running).await?;
-        gates.open_bridge(loaded, node, running).await?;
-        gates.open_monitor(node, running).await?;
-        Ok(gates)
+        services.open_gateway(loaded, node, running).await?;
+        services.open_bridge(loaded, node, running).await?;
+        services.open_monitor(node, running).await?;
+        Ok(services)
     }
 
     async fn open_gateway(
