@@ -14,10 +14,11 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot};
 
-use super::status::ClusterStatus;
+use super::status;
 use super::{LoadedLayout, load};
 use crate::arguments::{Format, Restart, Status, Stop};
 use crate::output::{Failure, NOT_RUNNING, print, say};
+use muster_gateway::status::ClusterStatus;
 
 /// The longest request in bytes.
 const LONGEST_REQUEST: u64 = 4096;
@@ -212,7 +213,7 @@ pub(crate) async fn status(arguments: &Status) -> Result<ExitCode> {
         return Err(Failure::new("the supervisor gave no status").into());
     };
     match arguments.format {
-        Format::Text => print(&status.text())?,
+        Format::Text => print(&status::text(&status))?,
         Format::Json => print(&format!("{}\n", serde_json::to_string_pretty(&status)?))?,
     }
     Ok(if status.all_ready() {

@@ -15,10 +15,10 @@ use muster_frameworks::{log_files, sample};
 use super::fleet::{Fleet, News};
 use super::ledger::{Account, LifeReport};
 use super::run::Signals;
-use super::status::NodeStatus;
 use super::{control, load};
 use crate::arguments::{Demo, Format};
 use crate::output::{Failure, print, say};
+use muster_gateway::status::NodeStatus;
 
 /// The cluster: name and role of each node.
 const NODES: [(&str, &str); 8] = [

@@ -18,8 +18,10 @@ use tokio::process::{ChildStdin, Command};
 use tokio::sync::{mpsc, oneshot};
 
 use super::control::{Request, Response};
-use super::status::{ClusterStatus, NodeStatus, ProcessStatus, SILENT, SILENT_AFTER, VERSION};
 use super::supervisor::{Action, ProcessState, Supervisor};
+use muster_gateway::status::{
+    ClusterStatus, NodeStatus, ProcessStatus, SILENT, SILENT_AFTER, VERSION,
+};
 
 /// What a node is told to stop in order.
 pub(crate) const STOP: &str = "stop";

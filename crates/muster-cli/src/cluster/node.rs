@@ -14,10 +14,10 @@ use tokio::sync::mpsc;
 use super::fleet::STOP;
 use super::node_services::NodeServices;
 use super::run::Signals;
-use super::status::NodeStatus;
 use super::{LoadedLayout, load, make_directory, registry};
 use crate::arguments;
 use crate::output::Failure;
+use muster_gateway::status::NodeStatus;
 
 /// How often a supervised node reports.
 const REPORT_EVERY: Duration = Duration::from_millis(250);

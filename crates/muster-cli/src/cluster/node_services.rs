@@ -1,5 +1,4 @@
-//! A node's doors to what is no peer: WebSocket clients, a server that it is a client of, and whoever
-//! monitors it.
+//! A node's HTTP services: the gateway for WebSocket clients, the bridge to a WebSocket server, and the monitor.
 
 use std::fmt::Display;
 use std::net::SocketAddr;
@@ -8,13 +7,13 @@ use std::time::Duration;
 
 use anyhow::Result;
 use muster::{Node, NodeReport, NodeReporter};
+use muster_gateway::status::{BridgeStatus, GatewayStatus, NodePage, NodeStatus, VERSION};
 use muster_gateway::{
     Bridge, BridgeConfig, BridgeCounter, Gateway, GatewayConfig, GatewayCounter, GatewayError,
     Monitor, MonitorAddress, Monitored, NodeMetrics,
 };
 
 use super::LoadedLayout;
-use super::status::{BridgeStatus, GatewayStatus, NodeStatus};
 use crate::output::Failure;
 
 pub(crate) struct NodeServices {
@@ -24,7 +23,7 @@ pub(crate) struct NodeServices {
     status: Status,
 }
 
-/// Adds what the doors count to what the node reports.
+/// Adds what the services count to what the node reports.
 #[derive(Clone, Default)]
 pub(crate) struct Status {
     gateway: Option<GatewayCounter>,
@@ -200,14 +199,12 @@ impl Monitored for Page {
         }
     }
 
-    fn status(&self) -> String {
-        let status = self.status.of(&self.reporter.report());
-        let page = super::status::NodePage {
-            version: super::status::VERSION,
+    fn status(&self) -> NodePage {
+        NodePage {
+            version: VERSION,
             node: self.node.clone(),
             role: self.role.clone(),
-            status,
-        };
-        serde_json::to_string_pretty(&page).unwrap_or_default() + "\n"
+            status: self.status.of(&self.reporter.report()),
+        }
     }
 }

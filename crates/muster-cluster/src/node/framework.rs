@@ -5,10 +5,12 @@ use std::borrow::Cow;
 use muster_data::{ConvertError, DecodeOwned, Encode, Record, Timestamp, Type, Typed};
 use muster_store::WriteFailure;
 use muster_store::op::Answer;
+use muster_wire::counters::Descriptor;
 use muster_wire::zeek::EventRef;
 use muster_wire::{EndpointId, Incarnation, Topic};
 
 use super::context::Context;
+use super::counts::CounterSpec;
 use super::logs::{Column, StreamError, columns_of};
 use super::stores::{DeclaredStore, SharedStore, StoreChange, Then};
 use crate::layout::{Layout, Node, NodeName, Role};
@@ -33,6 +35,9 @@ pub trait Framework: Sized + Send + 'static {
 
     /// The settings that an operator may change, by keys that begin with the name.
     const SETTINGS: &'static [SettingSpec] = &[];
+
+    /// What the framework counts by [`Context::count`], with what it means to an operator.
+    const COUNTERS: &'static [CounterSpec] = &[];
 
     /// The framework for a node, or nothing if it has no work there.
     fn create(site: &Site<'_>) -> Option<Self>;
@@ -261,6 +266,7 @@ impl<F: Framework> Declarations<F> {
 /// A framework without its type, with its handlers.
 pub(crate) trait Hosted: Send {
     fn name(&self) -> &'static str;
+    fn counters(&self) -> &'static [CounterSpec];
     fn handle(
         &mut self,
         handler: usize,
@@ -311,6 +317,10 @@ impl<F: Framework> Hosted for Host<F> {
         F::NAME
     }
 
+    fn counters(&self) -> &'static [CounterSpec] {
+        F::COUNTERS
+    }
+
     fn handle(
         &mut self,
         handler: usize,
@@ -348,6 +358,8 @@ pub struct Registry {
 
 #[derive(Debug, Clone, Copy)]
 struct Entry {
+    name: &'static str,
+    counters: &'static [CounterSpec],
     settings: &'static [SettingSpec],
     create: fn(&Site<'_>) -> Option<Created>,
 }
@@ -368,6 +380,8 @@ impl Registry {
     #[must_use]
     pub fn with<F: Framework>(mut self) -> Self {
         self.entries.push(Entry {
+            name: F::NAME,
+            counters: F::COUNTERS,
             settings: F::SETTINGS,
             create: host::<F>,
         });
@@ -380,6 +394,19 @@ impl Registry {
             .iter()
             .flat_map(|entry| entry.settings)
             .copied()
+            .collect()
+    }
+
+    /// Returns the metrics of what all frameworks count, those of one framework together.
+    pub fn counters(&self) -> Vec<Descriptor> {
+        self.entries
+            .iter()
+            .flat_map(|entry| {
+                entry
+                    .counters
+                    .iter()
+                    .map(|spec| spec.descriptor(entry.name))
+            })
             .collect()
     }
 
