@@ -6,7 +6,7 @@
 //! waiting client is compared with, in alternating runs.
 //!
 //! `broker` measures C++ Broker's stores, beside ours in alternating runs: `MUSTER_BROKER_STORE` names the program that
-//! the test `broker_stores` of the crate `muster` describes, with two more commands: `sqlite NAME PATH`, as `primary` with
+//! the test `broker_stores` of the crate `muster` describes, with two more commands: `sqlite NAME PATH`, as `master` with
 //! a file, and `time put N` or `time unique N`, answered by `took SECONDS` when so many writes of new keys, one by
 //! one, are applied at the primary.
 

@@ -309,11 +309,11 @@ fn a_node_serves_websocket_clients_and_its_metrics() {
     let monitor = monitor.strip_prefix("http://").unwrap();
     let metrics = get(monitor, "/metrics");
     assert!(
-        metrics.contains("\nmuster_gateway_events_in_total 2.0\n"),
+        metrics.contains("\nmuster_gateway_events_total{direction=\"in\"} 2\n"),
         "{metrics}"
     );
     assert!(
-        metrics.contains("muster_node_state{state=\"ready\"} 1.0"),
+        metrics.contains("muster_node_state{state=\"ready\"} 1"),
         "{metrics}"
     );
     let page = get(monitor, "/status");
@@ -333,7 +333,7 @@ fn a_node_serves_websocket_clients_and_its_metrics() {
     assert_eq!(tracked["master"]["backend"], "sqlite");
     assert_eq!(tracked["master"]["failing"], false);
     let info =
-        "muster_store_info{store=\"software/tracked\",role=\"master\",backend=\"sqlite\"} 1.0";
+        "muster_store_info{store=\"software/tracked\",role=\"primary\",backend=\"sqlite\"} 1";
     assert!(metrics.contains(info), "{metrics}");
     let text = stdout(&run(directory, &["status"]));
     let line = "manager: store software/tracked, sqlite: 0 entries, 0 KiB, 0 writers";

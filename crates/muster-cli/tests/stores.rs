@@ -75,7 +75,7 @@ fn files_that_cannot_be_used_are_told_at_the_start() {
 
 /// Two boxes whose layouts differ: each node opens the master, and neither layout is wrong.
 #[test]
-fn two_masters_of_one_name_are_told_by_both() {
+fn two_primaries_of_one_name_are_told_by_both() {
     let directory = tempfile::tempdir().unwrap();
     let directory = directory.path();
     let ports = free_ports(2);
@@ -84,6 +84,6 @@ fn two_masters_of_one_name_are_told_by_both() {
     write(directory, "other.toml", &ports, &on("data-1"));
     let mut manager = Running::start(directory, &["node", "manager"]);
     let mut data = Running::start(directory, &["node", "data-1", "--layout", "other.toml"]);
-    manager.wait_for("store a/b: two masters: data-1 (");
-    data.wait_for("store a/b: two masters: manager (");
+    manager.wait_for("(it is node data-1)");
+    data.wait_for("(it is node manager)");
 }

@@ -11,7 +11,6 @@ mod node_reader;
 mod problem;
 mod reader;
 mod stores;
-mod suggestion;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -229,8 +228,8 @@ impl Layout {
     /// own options.
     pub fn with_override(mut self, key: &str, value: &str) -> Result<Self, SettingError> {
         let Some(spec) = self.specs().find(|spec| spec.key() == key).copied() else {
-            let nearest =
-                suggestion::nearest(key, self.specs().map(SettingSpec::key)).map(str::to_owned);
+            let nearest = crate::suggestion::nearest(key, self.specs().map(SettingSpec::key))
+                .map(str::to_owned);
             return Err(SettingError::UnknownKey {
                 key: document::clip(key),
                 nearest,

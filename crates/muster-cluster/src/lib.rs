@@ -46,6 +46,7 @@ pub mod node;
 mod pools;
 mod readiness;
 mod settings;
+mod suggestion;
 mod topics;
 mod watermark;
 
@@ -60,7 +61,8 @@ pub use membership::{Life, Membership, MembershipEvent, Record, Refusal};
 pub use pools::{Member, PoolChange, PoolView, Pools};
 pub use readiness::{Look, NotReady, Quorum, Readiness, ReadyError};
 pub use settings::{
-    CORE_SETTINGS, Origin, SettingError, SettingKind, SettingSpec, SettingValue, Settings,
+    CORE_SETTINGS, Choice, ForwardingMode, LinkOverrides, Origin, PeeringSettings, QueueOverrides,
+    SettingError, SettingKind, SettingSpec, SettingValue, Settings, TlsMode,
 };
 pub use topics::{DEFAULT_PREFIX, LOGS, LONGEST_PREFIX, PrefixError, Topics};
 pub use watermark::Watermarks;

@@ -1,6 +1,8 @@
 //! Settings: values with a declared key, type and default, that a layout, a node of it or the
 //! command line may override.
 
+mod choice;
+mod core;
 mod spec;
 mod value;
 
@@ -9,16 +11,20 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use muster_wire::Overflow;
+
+use crate::layout::StoreBackend;
+
+pub use self::core::{ForwardingMode, LinkOverrides, PeeringSettings, QueueOverrides, TlsMode};
+pub use choice::Choice;
 pub use spec::{SettingKind, SettingSpec};
 pub use value::SettingValue;
 
+use self::core::PersistentBackend;
 pub(crate) use value::RawValue;
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
-
-/// What a full queue can do; `block` is waited for by those who publish with a deadline.
-const OVERFLOWS: &[&str] = &["drop_oldest", "drop_newest", "disconnect", "block"];
 
 /// The settings of the core. Frameworks bring theirs to [`Layout::parse`](crate::Layout::parse).
 pub const CORE_SETTINGS: &[SettingSpec] = &[
@@ -40,10 +46,9 @@ pub const CORE_SETTINGS: &[SettingSpec] = &[
         "control messages that wait for one peer at most; more disconnect it",
     )
     .positive(),
-    SettingSpec::choice(
+    SettingSpec::choice::<Overflow>(
         "peering.overflow",
         "drop_oldest",
-        OVERFLOWS,
         "what a full data queue does (Zeek's peer_overflow_policy)",
     ),
     SettingSpec::count(
@@ -58,10 +63,9 @@ pub const CORE_SETTINGS: &[SettingSpec] = &[
         "bytes that the requests and notices waiting for one peer hold at most",
     )
     .positive(),
-    SettingSpec::choice(
+    SettingSpec::choice::<Overflow>(
         "peering.interactive_overflow",
         "drop_oldest",
-        OVERFLOWS,
         "what a full queue of requests and notices does",
     ),
     SettingSpec::count(
@@ -76,10 +80,9 @@ pub const CORE_SETTINGS: &[SettingSpec] = &[
         "bytes that the logs and snapshots waiting for one peer hold at most",
     )
     .positive(),
-    SettingSpec::choice(
+    SettingSpec::choice::<Overflow>(
         "peering.bulk_overflow",
         "drop_oldest",
-        OVERFLOWS,
         "what a full queue of logs and snapshots does",
     ),
     SettingSpec::count(
@@ -109,10 +112,9 @@ pub const CORE_SETTINGS: &[SettingSpec] = &[
         &[],
         "topic prefixes whose events wait for others, as logs do",
     ),
-    SettingSpec::choice(
+    SettingSpec::choice::<ForwardingMode>(
         "peering.forwarding",
         "auto",
-        &["auto", "relay", "leaf", "direct"],
         "what a node does with messages of others: auto is relay, and leaf for workers; direct is no mesh",
     ),
     SettingSpec::boolean(
@@ -142,10 +144,9 @@ pub const CORE_SETTINGS: &[SettingSpec] = &[
         "silence after which a peer counts as lost",
     )
     .positive(),
-    SettingSpec::choice(
+    SettingSpec::choice::<TlsMode>(
         "tls.mode",
         "off",
-        &["off", "anonymous", "mutual"],
         "how peerings are protected; the same on all nodes (Zeek's default is anonymous)",
     ),
     SettingSpec::text(
@@ -206,16 +207,14 @@ pub const CORE_SETTINGS: &[SettingSpec] = &[
         0.0,
         "replay speed as a multiple of real time; 0 reads as fast as possible",
     ),
-    SettingSpec::choice(
+    SettingSpec::choice::<StoreBackend>(
         "stores.default_backend",
         "memory",
-        &["memory", "sqlite"],
         "what keeps a store whose author does not ask for persistence (Zeek's default_backend)",
     ),
-    SettingSpec::choice(
+    SettingSpec::choice::<PersistentBackend>(
         "stores.default_persistent_backend",
         "sqlite",
-        &["sqlite"],
         "what keeps a store whose author asks for persistence",
     ),
     SettingSpec::text(
@@ -380,7 +379,15 @@ impl Settings {
         }
     }
 
-    /// The value of a text or a choice.
+    /// Returns what the word of a choice stands for.
+    pub fn choice<C: Choice>(&self, key: &str) -> C {
+        match C::from_name(self.text(key)) {
+            Some(value) => value,
+            None => wrong_kind(key, "choice of this kind", self.value(key)),
+        }
+    }
+
+    /// The value of a text.
     pub fn text(&self, key: &str) -> &str {
         match self.value(key) {
             SettingValue::Text(text) => text,

@@ -63,6 +63,11 @@ pub enum ClientOverflow {
     DropOldest,
 }
 
+muster::cluster::choice!(ClientOverflow {
+    "disconnect" => ClientOverflow::Disconnect,
+    "drop_oldest" => ClientOverflow::DropOldest,
+});
+
 impl GatewayConfig {
     /// The port of Zeek's own WebSocket server.
     pub const PORT: u16 = 27759;

@@ -63,10 +63,9 @@ pub const SETTINGS: &[SettingSpec] = &[
         "bytes that wait for one WebSocket client at most",
     )
     .positive(),
-    SettingSpec::choice(
+    SettingSpec::choice::<ClientOverflow>(
         "gateway.overflow",
         "disconnect",
-        &["disconnect", "drop_oldest"],
         "what happens to a WebSocket client whose queue is full",
     ),
     SettingSpec::count(
@@ -201,10 +200,7 @@ impl GatewayConfig {
                 messages: settings.size("gateway.queue"),
                 bytes: settings.size("gateway.queue_bytes"),
             },
-            overflow: match settings.text("gateway.overflow") {
-                "drop_oldest" => ClientOverflow::DropOldest,
-                _ => ClientOverflow::Disconnect,
-            },
+            overflow: settings.choice("gateway.overflow"),
             max_clients: settings.size("gateway.max_clients"),
             ping_interval: settings.duration("gateway.ping_interval"),
             ..Self::default()

@@ -270,10 +270,8 @@ impl World {
                     Output::Find(bytes) => {
                         self.send(|| Event::ToPrimary(endpoint(clone as u64), bytes.clone()));
                     }
-                    Output::Send(to, bytes) => {
-                        if to == endpoint(1000 + self.lives) {
-                            self.send(|| Event::ToPrimary(endpoint(clone as u64), bytes.clone()));
-                        }
+                    Output::Send(to, bytes) if to == endpoint(1000 + self.lives) => {
+                        self.send(|| Event::ToPrimary(endpoint(clone as u64), bytes.clone()));
                     }
                     Output::Changed(change) => watch(&mut self.watched[clone], change.event),
                     Output::Settled(settled) => {

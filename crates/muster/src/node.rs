@@ -17,8 +17,10 @@ use std::thread::{JoinHandle, Thread};
 use std::time::Duration;
 
 use muster_cluster::node::{LogSink, NodeError, NodeLoop, Registry};
-use muster_cluster::{Layout, Node as LayoutNode, Quorum, ReadyError};
-use muster_wire::{ClassPolicy, EndpointId, Filter, Incarnation, QueueLimits};
+use muster_cluster::{
+    ForwardingMode, Layout, Node as LayoutNode, PeeringSettings, Quorum, ReadyError,
+};
+use muster_wire::{EndpointId, Incarnation, QueueLimits};
 
 use crate::endpoint::{
     Credit, Endpoint, EndpointConfig, Exposure, Forwarding, Heartbeat, ListenError, NodeIdentity,
@@ -266,7 +268,7 @@ fn endpoint_config(
     incarnation: Incarnation,
     tls: Tls,
 ) -> EndpointConfig {
-    let settings = &node.settings;
+    let peering = PeeringSettings::of(&node.settings);
     EndpointConfig {
         tls,
         identity: NodeIdentity {
@@ -275,48 +277,32 @@ fn endpoint_config(
             machine: node.box_name.clone(),
             incarnation,
         },
-        forwarding: match settings.text("peering.forwarding") {
-            "relay" => Forwarding::Relay,
-            "leaf" => Forwarding::Leaf,
-            "direct" => Forwarding::Direct,
+        forwarding: match peering.forwarding {
+            ForwardingMode::Relay => Forwarding::Relay,
+            ForwardingMode::Direct => Forwarding::Direct,
             // Every worker is linked to every hub: those relay.
-            _ if node.role.is_hub() => Forwarding::Relay,
-            _ => Forwarding::Leaf,
+            ForwardingMode::Auto if node.role.is_hub() => Forwarding::Relay,
+            ForwardingMode::Leaf | ForwardingMode::Auto => Forwarding::Leaf,
         },
-        relay_version_1: settings.boolean("peering.relay_version_1"),
-        data_queue: QueueLimits {
-            messages: settings.size("peering.data_queue"),
-            bytes: settings.size("peering.data_queue_bytes"),
-        },
-        control_queue: settings.size("peering.control_queue"),
+        relay_version_1: peering.relay_version_1,
+        data_queue: peering.data.limits,
+        overflow: peering.data.overflow,
+        control_queue: peering.control_queue,
         credit: Credit {
-            link: settings.size("peering.credit") as u64,
-            all: settings.size("peering.credit_of_all") as u64,
+            link: peering.credit,
+            all: peering.credit_of_all,
         },
         heartbeat: Heartbeat {
-            interval: settings.duration("peering.heartbeat"),
-            timeout: settings.duration("peering.heartbeat_timeout"),
+            interval: peering.heartbeat,
+            timeout: peering.heartbeat_timeout,
         },
-        overflow: links::overflow(settings.text("peering.overflow")),
-        interactive: ClassPolicy {
-            limits: QueueLimits {
-                messages: settings.size("peering.interactive_queue"),
-                bytes: settings.size("peering.interactive_queue_bytes"),
-            },
-            overflow: links::overflow(settings.text("peering.interactive_overflow")),
-        },
-        bulk: ClassPolicy {
-            limits: QueueLimits {
-                messages: settings.size("peering.bulk_queue"),
-                bytes: settings.size("peering.bulk_queue_bytes"),
-            },
-            overflow: links::overflow(settings.text("peering.bulk_overflow")),
-        },
-        speed: links::speed(settings.boolean("peering.slow")),
+        interactive: peering.interactive,
+        bulk: peering.bulk,
+        speed: links::speed(peering.slow),
         peers: links::rules(layout, node),
         classes: TopicClasses {
-            interactive: Filter::from_prefixes(settings.text_list("classes.interactive")),
-            bulk: Filter::from_prefixes(settings.text_list("classes.bulk")),
+            interactive: peering.interactive_topics,
+            bulk: peering.bulk_topics,
         },
         ..EndpointConfig::default()
     }

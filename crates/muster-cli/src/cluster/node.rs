@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use muster::{Certificates, Exposure, Input, InputBatch, InputSender, Node, NodeConfig, Tls};
+use muster_cluster::TlsMode;
 use muster_frameworks::log_input::MonotonicClock;
 use muster_frameworks::{FileSink, LogFilesConfig, LogInput, LogInputConfig, Share};
 use tokio::sync::mpsc;
@@ -128,16 +129,16 @@ pub(crate) fn tls(loaded: &LoadedLayout, node: &muster_cluster::Node) -> Tls {
             .join(text(key).replace("{node}", node.name.as_str()))
     };
     let optional = |key: &str| (!text(key).is_empty()).then(|| path(key));
-    match text("tls.mode") {
-        "anonymous" => Tls::Anonymous,
-        "mutual" => Tls::Mutual(Certificates {
+    match node.settings.choice("tls.mode") {
+        TlsMode::Off => Tls::Off,
+        TlsMode::Anonymous => Tls::Anonymous,
+        TlsMode::Mutual => Tls::Mutual(Certificates {
             cafile: optional("tls.ssl_cafile"),
             capath: optional("tls.ssl_capath"),
             certificate: path("tls.ssl_certificate"),
             keyfile: path("tls.ssl_keyfile"),
             passphrase: Some(text("tls.ssl_passphrase").to_owned()).filter(|text| !text.is_empty()),
         }),
-        _ => Tls::Off,
     }
 }
 

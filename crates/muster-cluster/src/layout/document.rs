@@ -7,8 +7,8 @@ use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
 use super::problem::{LayoutProblemKind as Kind, Problems};
-use super::suggestion::nearest;
 use crate::settings::RawValue;
+use crate::suggestion::nearest;
 
 /// A value with the line it stands on.
 #[derive(Debug, Clone, Copy)]

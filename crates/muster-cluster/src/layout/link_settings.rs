@@ -7,9 +7,9 @@ use toml::de::DeTable;
 use super::document::{At, Fields, clip, entries, raw, tables};
 use super::problem::{LayoutProblemKind as Kind, Problems};
 use super::reader::Completeness;
-use super::suggestion::nearest;
 use super::{Layout, Node, Role};
 use crate::settings::{CORE_SETTINGS, Origin, SettingSpec, SettingValue, Settings};
+use crate::suggestion::nearest;
 
 /// The most sections of one layout.
 const MOST_LINKS: usize = 1024;

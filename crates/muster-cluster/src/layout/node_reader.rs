@@ -8,9 +8,9 @@ use toml::de::{DeTable, DeValue};
 use super::document::{At, Fields, clip, entries, tables, unknown_name};
 use super::problem::{LayoutProblemKind as Kind, Problems};
 use super::reader::{Completeness, apply, read_address};
-use super::suggestion::nearest;
 use super::{FIRST_PORT, MOST_NODES, Node, NodeName, PoolName, Role};
 use crate::settings::{Origin, SettingSpec, Settings};
+use crate::suggestion::nearest;
 
 /// The most nodes that one `count` stands for.
 const MOST_COUNT: u32 = 1024;

@@ -10,9 +10,9 @@ use super::link_settings::read_links;
 use super::node_reader::{assign_ports, read_nodes};
 use super::problem::{LayoutProblemKind as Kind, Problems};
 use super::stores::read_stores;
-use super::suggestion::nearest;
 use super::{Layout, MOST_NODES, NodeName, PoolName, PoolSpec, Role};
 use crate::settings::{CORE_SETTINGS, Origin, SettingSpec, Settings};
+use crate::suggestion::nearest;
 use crate::topics::Topics;
 
 /// The only schema so far.

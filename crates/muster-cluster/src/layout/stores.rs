@@ -8,9 +8,9 @@ use toml::de::DeTable;
 use super::document::{At, Fields, clip};
 use super::problem::{LayoutProblemKind as Kind, Problems};
 use super::reader::{Completeness, named_tables};
-use super::suggestion::nearest;
 use super::{Layout, NodeName};
-use crate::settings::Origin;
+use crate::settings::{Choice, Origin};
+use crate::suggestion::nearest;
 
 /// The most `[store."NAME"]` sections of one layout.
 const MOST_STORES: usize = 1024;
@@ -32,16 +32,6 @@ pub enum StoreBackend {
     Memory,
     /// A SQLite file.
     Sqlite,
-}
-
-impl StoreBackend {
-    fn from_name(name: &str) -> Option<Self> {
-        match name {
-            "memory" => Some(Self::Memory),
-            "sqlite" => Some(Self::Sqlite),
-            _ => None,
-        }
-    }
 }
 
 /// How a store's file is kept, in the words of SQLite and of Zeek's options. What is not set is the
@@ -111,8 +101,8 @@ impl Layout {
             "stores.default_backend"
         };
         let backend = spec.and_then(|spec| spec.backend).unwrap_or_else(|| {
-            StoreBackend::from_name(self.settings.text(default_backend))
-                .unwrap_or(StoreBackend::Memory)
+            let word = self.settings.text(default_backend);
+            StoreBackend::from_name(word).unwrap_or(StoreBackend::Memory)
         });
         let path = spec.and_then(|spec| spec.path.clone());
         Some(StorePlan {

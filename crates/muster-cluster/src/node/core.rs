@@ -21,6 +21,7 @@ use super::{Effect, NodeError, Now, Report, Severity, zeek_logger};
 use crate::layout::{Layout, Node, NodeName, PoolName};
 use crate::membership::Membership;
 use crate::pools::Pools;
+use crate::settings::ForwardingMode;
 use crate::watermark::Watermarks;
 
 /// The events that a node may have addressed to itself and not yet handled.
@@ -89,7 +90,8 @@ impl Core {
         // Everybody is heard from, through relays if not first-hand, but where the node is kept out of
         // the mesh.
         let neighbours = layout.neighbours(&node.name);
-        let is_alone = settings.text("peering.forwarding") == "direct";
+        let is_alone =
+            settings.choice::<ForwardingMode>("peering.forwarding") == ForwardingMode::Direct;
         let is_heard = |name: &NodeName| {
             !is_alone
                 || *name == node.name

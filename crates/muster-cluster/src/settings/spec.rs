@@ -3,7 +3,9 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::choice::Choice;
 use super::value::{RawValue, SettingValue};
+use crate::suggestion::nearest;
 
 /// A declared setting.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -87,16 +89,15 @@ impl SettingSpec {
         count_list, CountList, &'static [u64]
     }
 
-    /// Declares a setting of kind [`SettingKind::Choice`]; `default` is one of `choices`.
-    pub const fn choice(
+    /// Declares a setting of kind [`SettingKind::Choice`]; `default` is one of its words.
+    pub const fn choice<C: Choice>(
         key: &'static str,
         default: &'static str,
-        choices: &'static [&'static str],
         help: &'static str,
     ) -> Self {
         Self {
             key,
-            default: SettingDefault::Choice(default, choices),
+            default: SettingDefault::Choice(default, C::NAMES),
             positive: false,
             help,
         }
@@ -180,6 +181,11 @@ impl SettingSpec {
                     .collect::<Option<_>>()
                     .ok_or_else(expected)?,
             ),
+            (SettingKind::Choice(choices), RawValue::Text(text)) => {
+                let near = nearest(text, choices.iter().copied());
+                let hint = near.map(|near| format!("; did you mean `{near}`?"));
+                return Err(format!("{}{}", expected(), hint.unwrap_or_default()));
+            }
             _ => return Err(expected()),
         };
         if self.positive && value.is_zero() {

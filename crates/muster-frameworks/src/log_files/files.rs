@@ -34,6 +34,11 @@ pub enum LogFormat {
     Json,
 }
 
+muster_cluster::choice!(LogFormat {
+    "tsv" => LogFormat::Tsv,
+    "json" => LogFormat::Json,
+});
+
 /// Where and how log files are written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogFilesConfig {

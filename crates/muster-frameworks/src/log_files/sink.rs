@@ -12,12 +12,7 @@ use super::{LogFiles, LogFilesConfig, LogFilesError, LogFormat};
 /// The settings that [`LogFilesConfig::from_settings`] reads, for
 /// [`Layout::parse`](muster_cluster::Layout::parse).
 pub const SETTINGS: &[SettingSpec] = &[
-    SettingSpec::choice(
-        "logging.format",
-        "tsv",
-        &["tsv", "json"],
-        "the form of log files",
-    ),
+    SettingSpec::choice::<LogFormat>("logging.format", "tsv", "the form of log files"),
     SettingSpec::duration(
         "logging.rotation",
         Duration::from_secs(3600),
@@ -39,10 +34,7 @@ impl LogFilesConfig {
         let rotation = node.settings.duration("logging.rotation");
         Self {
             directory,
-            format: match node.settings.text("logging.format") {
-                "json" => LogFormat::Json,
-                _ => LogFormat::Tsv,
-            },
+            format: node.settings.choice("logging.format"),
             rotation: (!rotation.is_zero()).then_some(rotation),
             // One logger needs no name in its files.
             writer_name: (loggers > 1).then(|| node.name.to_string()),

@@ -8,6 +8,10 @@ use crate::{Encoded, Entries, MAX_KEY, MAX_VALUE, arithmetic};
 
 /// How a kind of operation goes with Broker's protocol.
 #[derive(Debug, Clone, Copy)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "a table: each kind has its line, each question its column"
+)]
 struct Manner {
     /// Why it cannot be asked of a master of Broker, if it cannot.
     refusal: Option<WriteRefusal>,

@@ -85,9 +85,13 @@ impl Questions {
     /// When one is to be given up or, where there is somebody to ask, asked again.
     pub(super) fn next_tick(&self, can_ask: bool) -> Option<Mono> {
         let all = self.0.values();
-        all.map(|question| match can_ask {
-            true => question.ask_at.min(question.deadline),
-            false => question.deadline,
+        all.map(|question| {
+            let ask_at = if can_ask {
+                question.ask_at
+            } else {
+                question.deadline
+            };
+            ask_at.min(question.deadline)
         })
         .min()
     }

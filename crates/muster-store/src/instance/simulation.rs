@@ -89,6 +89,10 @@ impl Sabotage {
 
 /// What a run is like.
 #[derive(Debug, Clone, Copy)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "what may be the case in any combination"
+)]
 pub(super) struct Scenario {
     pub(super) nodes: usize,
     pub(super) is_persistent: bool,
@@ -106,7 +110,7 @@ impl Scenario {
             nodes: 2 + usize::try_from(seed % 3).unwrap(),
             is_persistent: !seed.is_multiple_of(4),
             primary_writes: seed % 2 == 1,
-            has_faults: seed % 5 != 0,
+            has_faults: !seed.is_multiple_of(5),
             has_rival: seed % 7 == 3,
         }
     }
@@ -373,9 +377,9 @@ impl World {
         if asked.outcome.is_some() {
             return self.fails(Violation::SettledTwice);
         }
-        asked.outcome = Some(outcome.clone());
-        let (level, key) = (asked.level, list_of(asked.writer.0, asked.writer.1));
         let is_done = matches!(outcome, Ok(Answer::Done { .. }));
+        asked.outcome = Some(outcome);
+        let (level, key) = (asked.level, list_of(asked.writer.0, asked.writer.1));
         if level == Level::Durable && is_done && !self.is_on_disk(&key, token) {
             self.fails(Violation::NotOnDisk);
         }

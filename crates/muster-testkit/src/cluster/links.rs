@@ -8,7 +8,7 @@ use muster_wire::{Class, EndpointId, Kind, Mono, Topic};
 
 use super::Cluster;
 use crate::agenda::{Item, Parcel};
-use crate::endpoint::{Message, Output};
+use crate::endpoint::{Endpoint, Message, Output};
 
 /// A link between two lives of nodes.
 pub(super) struct Connection {
@@ -338,7 +338,7 @@ impl Cluster {
         let Some(life) = &mut self.nodes[node].life else {
             return;
         };
-        let due = life.endpoint.as_ref().and_then(|it| it.next_due());
+        let due = life.endpoint.as_ref().and_then(Endpoint::next_due);
         let Some(at) = due.map(|due| due.0.max(self.now)) else {
             return;
         };

@@ -34,6 +34,7 @@ const FRAME_LIMIT: usize = 64 << 20;
 #[derive(Debug, Clone, Default)]
 pub(super) struct NodeStores(Arc<Mutex<BTreeMap<StoreName, Open>>>);
 
+#[allow(clippy::struct_excessive_bools, reason = "four facts of their own")]
 struct Open {
     instance: Instance,
     plan: StorePlan,

@@ -319,12 +319,11 @@ impl Driver {
             Status::EndpointUnreachable(id) => (*id, Reach::Unreachable),
             Status::PeerUnavailable { .. } => return tracing::debug!("{status}"),
         };
-        match reach {
-            Reach::PeerDown(_) => {
-                let now = Instant::now();
-                self.throttle.tell(now, || tracing::info!("{status}"));
-            }
-            _ => tracing::debug!("{status}"),
+        if let Reach::PeerDown(_) = reach {
+            let now = Instant::now();
+            self.throttle.tell(now, || tracing::info!("{status}"));
+        } else {
+            tracing::debug!("{status}");
         }
         self.step(LoopInput::Reach(id, reach));
     }

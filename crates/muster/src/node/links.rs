@@ -1,15 +1,14 @@
 //! The links of a node: whom it dials, and what its layout sets for single peers.
 
-use muster_cluster::{Layout, Node, Origin, Settings};
-use muster_wire::Overflow;
+use muster_cluster::{Layout, LinkOverrides, Node, PeeringSettings, QueueOverrides, Settings};
 
 use crate::endpoint::{Endpoint, LinkSpeed, PeerMatch, PeerOptions, PeerRule, QueueOptions};
 
 /// Dials whom the layout says. What it sets for the peer is given to the dial, too: Zeek's nodes tell no name
 /// that a rule could match.
 pub(super) fn dial(endpoint: &Endpoint, layout: &Layout, node: &Node) {
-    let retry = node.settings.duration("peering.retry");
-    let direct = node.settings.text_list("peering.direct");
+    let peering = PeeringSettings::of(&node.settings);
+    let retry = Some(peering.retry);
     for dialled in &layout.neighbours(&node.name).dials {
         let Some(other) = layout.node(dialled) else {
             continue;
@@ -17,10 +16,10 @@ pub(super) fn dial(endpoint: &Endpoint, layout: &Layout, node: &Node) {
         let address = other.socket_address().to_string();
         let settings = layout.link_settings(node, other);
         let options = settings.as_ref().map(options).unwrap_or_default();
-        if direct.iter().any(|name| name == dialled.as_str()) {
-            endpoint.dial_direct_with(&address, Some(retry), options);
+        if peering.direct.iter().any(|name| name == dialled.as_str()) {
+            endpoint.dial_direct_with(&address, retry, options);
         } else {
-            endpoint.dial_with(&address, Some(retry), options);
+            endpoint.dial_with(&address, retry, options);
         }
     }
 }
@@ -43,31 +42,20 @@ pub(super) fn rules(layout: &Layout, node: &Node) -> Vec<PeerRule> {
 
 /// Of the settings towards a peer those that are for it alone.
 fn options(settings: &Settings) -> PeerOptions {
-    let is_set = |key: &str| matches!(settings.origin(key), Origin::Link { .. });
-    let size = |key: &str| is_set(key).then(|| settings.size(key));
-    let queue = |messages: &str, bytes: &str, policy: &str| QueueOptions {
-        messages: size(messages),
-        bytes: size(bytes),
-        overflow: is_set(policy).then(|| overflow(settings.text(policy))),
-    };
-    let slow = "peering.slow";
+    let overrides = LinkOverrides::of(settings);
     PeerOptions {
-        speed: is_set(slow).then(|| speed(settings.boolean(slow))),
-        data: queue(
-            "peering.data_queue",
-            "peering.data_queue_bytes",
-            "peering.overflow",
-        ),
-        interactive: queue(
-            "peering.interactive_queue",
-            "peering.interactive_queue_bytes",
-            "peering.interactive_overflow",
-        ),
-        bulk: queue(
-            "peering.bulk_queue",
-            "peering.bulk_queue_bytes",
-            "peering.bulk_overflow",
-        ),
+        speed: overrides.slow.map(speed),
+        data: queue(overrides.data),
+        interactive: queue(overrides.interactive),
+        bulk: queue(overrides.bulk),
+    }
+}
+
+fn queue(overrides: QueueOverrides) -> QueueOptions {
+    QueueOptions {
+        messages: overrides.messages,
+        bytes: overrides.bytes,
+        overflow: overrides.overflow,
     }
 }
 
@@ -80,18 +68,10 @@ pub(super) fn speed(is_slow: bool) -> LinkSpeed {
     }
 }
 
-/// What a full queue does, by the name that it has in settings.
-pub(super) fn overflow(policy: &str) -> Overflow {
-    match policy {
-        "drop_newest" => Overflow::DropNewest,
-        "disconnect" => Overflow::Disconnect,
-        "block" => Overflow::Block,
-        _ => Overflow::DropOldest,
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use muster_wire::Overflow;
+
     use super::*;
 
     #[test]

@@ -211,13 +211,12 @@ impl Host {
             let token = inner.next_token;
             inner.next_token += 1;
             let deadline = within.map(|within| now.mono.after(within));
-            match inner.instance.write(op, level, token, deadline, now) {
-                Some(outcome) => Some((completion, outcome)),
-                None => {
-                    inner.waiting.insert(token, completion);
-                    None
-                }
+            let outcome = inner.instance.write(op, level, token, deadline, now);
+            if let Some(outcome) = outcome {
+                return Some((completion, outcome));
             }
+            inner.waiting.insert(token, completion);
+            None
         });
         if let Some((completion, outcome)) = at_once {
             completion.tell(outcome);

@@ -42,8 +42,6 @@ impl Cluster {
                     self.broadcast(position, &topic, bytes);
                 }
             }
-            // They go to direct peers of version 1, none of which has stores here.
-            Output::BrokerToClone(..) | Output::BrokerToMaster(..) | Output::BrokerSnapshot(_) => {}
             Output::ListenToBroker(listens) => {
                 let listening = |open: &mut Open| open.listens_to_broker = listens;
                 self.with_open(position, store, listening);
@@ -79,9 +77,15 @@ impl Cluster {
             }
             Output::Changed(change) => heard.push(Heard::Changed(change.event)),
             settled @ Output::Settled(_) => heard.extend(answer(settled)),
-            // Frameworks read their own node's copy, which they may do at any time.
-            Output::Opened | Output::Attached | Output::Replied { .. } | Output::NoReply { .. } => {
-            }
+            // Those of Broker go to direct peers of version 1, none of which has stores here; frameworks read their own
+            // node's copy, which they may do at any time.
+            Output::BrokerToClone(..)
+            | Output::BrokerToMaster(..)
+            | Output::BrokerSnapshot(_)
+            | Output::Opened
+            | Output::Attached
+            | Output::Replied { .. }
+            | Output::NoReply { .. } => {}
             Output::Notice(notice) => self.note_of_store(position, store, &notice),
         }
     }

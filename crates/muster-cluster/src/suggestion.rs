@@ -5,7 +5,7 @@ const MOST_CANDIDATES: usize = 256;
 
 /// The candidate closest to `word`, if it is close enough to be what was meant: at most one edit
 /// in three letters, and a third of the word.
-pub(super) fn nearest<'a>(
+pub(crate) fn nearest<'a>(
     word: &str,
     candidates: impl IntoIterator<Item = &'a str>,
 ) -> Option<&'a str> {

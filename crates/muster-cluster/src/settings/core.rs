@@ -1,0 +1,201 @@
+//! The core's settings as typed values, read once for each node.
+
+use std::time::Duration;
+
+use muster_wire::{ClassPolicy, Filter, Overflow, QueueLimits};
+
+use super::{Origin, Settings};
+use crate::layout::StoreBackend;
+
+crate::choice!(Overflow {
+    "drop_oldest" => Overflow::DropOldest,
+    "drop_newest" => Overflow::DropNewest,
+    "disconnect" => Overflow::Disconnect,
+    "block" => Overflow::Block,
+});
+
+/// What a node does with the messages of others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ForwardingMode {
+    /// It relays if it is no worker: every worker is linked to every hub.
+    Auto,
+    /// It relays.
+    Relay,
+    /// It is in the mesh and does not relay.
+    Leaf,
+    /// It is in no mesh: it exchanges its own messages with its peers.
+    Direct,
+}
+
+crate::choice!(ForwardingMode {
+    "auto" => ForwardingMode::Auto,
+    "relay" => ForwardingMode::Relay,
+    "leaf" => ForwardingMode::Leaf,
+    "direct" => ForwardingMode::Direct,
+});
+
+/// How peerings are protected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TlsMode {
+    /// Not at all.
+    Off,
+    /// Encrypted, and nobody knows who the other is: Zeek's default.
+    Anonymous,
+    /// With certificates on both sides.
+    Mutual,
+}
+
+crate::choice!(TlsMode {
+    "off" => TlsMode::Off,
+    "anonymous" => TlsMode::Anonymous,
+    "mutual" => TlsMode::Mutual,
+});
+
+crate::choice!(StoreBackend {
+    "memory" => StoreBackend::Memory,
+    "sqlite" => StoreBackend::Sqlite,
+});
+
+/// What keeps a store whose author asks for persistence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PersistentBackend {
+    /// SQLite.
+    Sqlite,
+}
+
+crate::choice!(PersistentBackend {
+    "sqlite" => PersistentBackend::Sqlite,
+});
+
+/// The section `peering`, and `classes`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PeeringSettings {
+    /// Events that wait for one peer.
+    pub data: ClassPolicy,
+    /// Requests and notices that wait for one peer.
+    pub interactive: ClassPolicy,
+    /// Logs and snapshots that wait for one peer.
+    pub bulk: ClassPolicy,
+    /// Control messages that wait for one peer at most.
+    pub control_queue: usize,
+    /// Bytes of each class that a peer may send before they are dealt with.
+    pub credit: u64,
+    /// Such bytes of all peers together.
+    pub credit_of_all: u64,
+    /// Whether links are so slow that what is sent is compressed where that pays.
+    pub slow: bool,
+    /// What the node does with the messages of others.
+    pub forwarding: ForwardingMode,
+    /// Whether it relays between its peers of version 1 and the mesh.
+    pub relay_version_1: bool,
+    /// The names of the nodes that it dials outside the mesh.
+    pub direct: Vec<String>,
+    /// The time between two attempts to dial a peer.
+    pub retry: Duration,
+    /// Silence after which a peer is pinged; 0 for never.
+    pub heartbeat: Duration,
+    /// Silence after which a peer counts as lost.
+    pub heartbeat_timeout: Duration,
+    /// Topics whose events go before others.
+    pub interactive_topics: Filter,
+    /// Topics whose events wait for others.
+    pub bulk_topics: Filter,
+}
+
+impl PeeringSettings {
+    /// Reads the section. See [`Settings`] for when it panics.
+    pub fn of(settings: &Settings) -> Self {
+        let queue = |messages: &str, bytes: &str, overflow: &str| ClassPolicy {
+            limits: QueueLimits {
+                messages: settings.size(messages),
+                bytes: settings.size(bytes),
+            },
+            overflow: settings.choice(overflow),
+        };
+        Self {
+            data: queue(
+                "peering.data_queue",
+                "peering.data_queue_bytes",
+                "peering.overflow",
+            ),
+            interactive: queue(
+                "peering.interactive_queue",
+                "peering.interactive_queue_bytes",
+                "peering.interactive_overflow",
+            ),
+            bulk: queue(
+                "peering.bulk_queue",
+                "peering.bulk_queue_bytes",
+                "peering.bulk_overflow",
+            ),
+            control_queue: settings.size("peering.control_queue"),
+            credit: settings.count("peering.credit"),
+            credit_of_all: settings.count("peering.credit_of_all"),
+            slow: settings.boolean("peering.slow"),
+            forwarding: settings.choice("peering.forwarding"),
+            relay_version_1: settings.boolean("peering.relay_version_1"),
+            direct: settings.text_list("peering.direct").to_vec(),
+            retry: settings.duration("peering.retry"),
+            heartbeat: settings.duration("peering.heartbeat"),
+            heartbeat_timeout: settings.duration("peering.heartbeat_timeout"),
+            interactive_topics: Filter::from_prefixes(settings.text_list("classes.interactive")),
+            bulk_topics: Filter::from_prefixes(settings.text_list("classes.bulk")),
+        }
+    }
+}
+
+/// What a `[[link]]` of the layout sets for what is sent to one peer; the rest is as for all peers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct QueueOverrides {
+    /// The messages that wait at most.
+    pub messages: Option<usize>,
+    /// The bytes that they hold at most.
+    pub bytes: Option<usize>,
+    /// What a full queue does.
+    pub overflow: Option<Overflow>,
+}
+
+/// What a `[[link]]` sets of each kind of queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LinkOverrides {
+    /// Events.
+    pub data: QueueOverrides,
+    /// Requests and notices.
+    pub interactive: QueueOverrides,
+    /// Logs and snapshots.
+    pub bulk: QueueOverrides,
+    /// Whether the link is slow.
+    pub slow: Option<bool>,
+}
+
+impl LinkOverrides {
+    /// Reads what links alone have set.
+    pub fn of(settings: &Settings) -> Self {
+        let is_set = |key: &str| matches!(settings.origin(key), Origin::Link { .. });
+        let size = |key: &str| is_set(key).then(|| settings.size(key));
+        let queue = |messages: &str, bytes: &str, overflow: &str| QueueOverrides {
+            messages: size(messages),
+            bytes: size(bytes),
+            overflow: is_set(overflow).then(|| settings.choice(overflow)),
+        };
+        let slow = "peering.slow";
+        Self {
+            data: queue(
+                "peering.data_queue",
+                "peering.data_queue_bytes",
+                "peering.overflow",
+            ),
+            interactive: queue(
+                "peering.interactive_queue",
+                "peering.interactive_queue_bytes",
+                "peering.interactive_overflow",
+            ),
+            bulk: queue(
+                "peering.bulk_queue",
+                "peering.bulk_queue_bytes",
+                "peering.bulk_overflow",
+            ),
+            slow: is_set(slow).then(|| settings.boolean(slow)),
+        }
+    }
+}
