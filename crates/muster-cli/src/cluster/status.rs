@@ -128,7 +128,7 @@ fn primary_line(node: &str, store: &StoreStatus, primary: &MasterStatus, text: &
         let _ = write!(text, ", {} failures of the backend{now}", primary.failures);
     }
     if let Some(rival) = &primary.rival {
-        let _ = write!(text, ", TWO MASTERS: {rival} has one, too");
+        let _ = write!(text, ", TWO PRIMARIES: {rival} has one as well");
     }
     text.push('\n');
 }
