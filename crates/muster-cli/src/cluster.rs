@@ -2,15 +2,17 @@
 
 pub(crate) mod certificates;
 pub(crate) mod check;
-pub(crate) mod control;
+mod control;
 pub(crate) mod demo;
 mod fleet;
 pub(crate) mod import;
 mod ledger;
 pub(crate) mod node;
 mod node_services;
+pub(crate) mod restart;
 pub(crate) mod run;
-mod status;
+pub(crate) mod status;
+pub(crate) mod stop;
 mod supervisor;
 
 use std::path::{Path, PathBuf};

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
+use clap::{Args, Subcommand};
 use muster::{Certificates, Endpoint, EndpointConfig, Tls};
 use openssl::asn1::Asn1Time;
 use openssl::bn::{BigNum, MsbOption};
@@ -23,8 +24,46 @@ use openssl::x509::{X509, X509Name, X509NameBuilder};
 
 use super::load;
 use super::node::tls;
-use crate::arguments::{TlsCheck, TlsCommand, TlsInit};
+use crate::commands::{Execute, on_runtime};
 use crate::output::{Failure, print, say};
+
+/// Make and check certificates for the nodes of a layout
+#[derive(Debug, Subcommand)]
+pub(crate) enum Arguments {
+    /// Make an authority, and a certificate for every node that has none
+    Init(Init),
+    /// Say what each node would use, whether it can, and when it expires
+    Check(Check),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Init {
+    /// The layout
+    #[arg(long, value_name = "FILE", default_value = "muster.toml")]
+    pub(crate) layout: PathBuf,
+    /// Where they go, relative to the layout
+    #[arg(long, default_value = "tls")]
+    pub(crate) dir: PathBuf,
+    /// How long the nodes' certificates are valid
+    #[arg(long, default_value_t = 365)]
+    pub(crate) days: u32,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Check {
+    /// The layout
+    #[arg(long, value_name = "FILE", default_value = "muster.toml")]
+    pub(crate) layout: PathBuf,
+}
+
+impl Execute for Arguments {
+    fn execute(self) -> Result<ExitCode> {
+        match self {
+            Self::Init(arguments) => init(&arguments),
+            Self::Check(arguments) => on_runtime(async move { check(&arguments).await }),
+        }
+    }
+}
 
 /// The authority lives longer than the certificates it signs.
 const AUTHORITY_DAYS: u32 = 3650;
@@ -32,20 +71,13 @@ const AUTHORITY_DAYS: u32 = 3650;
 /// Certificates that expire within so many days are named.
 const SOON_DAYS: i32 = 30;
 
-pub(crate) async fn run(command: &TlsCommand) -> Result<ExitCode> {
-    match command {
-        TlsCommand::Init(arguments) => init(arguments),
-        TlsCommand::Check(arguments) => check(arguments).await,
-    }
-}
-
 /// A certificate with its key.
 struct Identity {
     certificate: X509,
     key: PKey<Private>,
 }
 
-fn init(arguments: &TlsInit) -> Result<ExitCode> {
+fn init(arguments: &Init) -> Result<ExitCode> {
     let loaded = load(&arguments.layout, &[])?;
     let directory = loaded.base.join(&arguments.dir);
     std::fs::create_dir_all(&directory)
@@ -196,7 +228,7 @@ fn write_new(path: &Path, mode: u32, bytes: &[u8]) -> Result<()> {
 }
 
 /// Checks what each node would load, and when it expires.
-async fn check(arguments: &TlsCheck) -> Result<ExitCode> {
+async fn check(arguments: &Check) -> Result<ExitCode> {
     let loaded = load(&arguments.layout, &[])?;
     let mut text = String::new();
     let mut bad = 0;

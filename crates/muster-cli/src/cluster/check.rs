@@ -1,19 +1,41 @@
 //! `muster check`: what a layout resolves to.
 
 use std::fmt::Write;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
+use clap::Args;
 use muster_cluster::{Key, Layout, LinkEnd, Origin, Pools, StoreBackend, links};
 
 use super::load;
-use crate::arguments::Check;
+use crate::commands::Execute;
 use crate::output::print;
+
+/// Check a layout and print what it resolves to
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// The layout
+    #[arg(value_name = "FILE", default_value = "muster.toml")]
+    pub(crate) layout: PathBuf,
+    /// Change a setting of the layout, as `scan.threshold=20`
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub(crate) settings: Vec<String>,
+    /// Print settings that nobody changed as well
+    #[arg(long)]
+    pub(crate) all: bool,
+}
+
+impl Execute for Arguments {
+    fn execute(self) -> Result<ExitCode> {
+        run(&self)
+    }
+}
 
 /// Keys whose owners are shown, as examples of how a pool divides work.
 const SAMPLE_KEYS: [&str; 4] = ["10.0.0.1", "10.0.0.2", "192.168.1.1", "example.org"];
 
-pub(crate) fn run(arguments: &Check) -> Result<ExitCode> {
+fn run(arguments: &Arguments) -> Result<ExitCode> {
     let loaded = load(&arguments.layout, &arguments.settings)?;
     let layout = &loaded.layout;
     let mut text = format!(

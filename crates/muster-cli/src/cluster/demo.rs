@@ -9,16 +9,44 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use clap::Args;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use muster_frameworks::{log_files, sample};
+use muster_gateway::status::NodeStatus;
 
 use super::fleet::{Fleet, News};
 use super::ledger::{Account, LifeReport};
 use super::run::Signals;
 use super::{control, load};
-use crate::arguments::{Demo, Format};
+use crate::arguments::Format;
+use crate::commands::{Execute, on_runtime};
 use crate::output::{Failure, print, say};
-use muster_gateway::status::NodeStatus;
+
+/// Run a whole cluster on bundled logs of real traffic, kill two nodes, and account for everything
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// Where logs and files go, kept afterwards [default: a new temporary directory]
+    #[arg(long)]
+    pub(crate) dir: Option<PathBuf>,
+    /// Replay this many times faster than real time
+    #[arg(long, default_value_t = 60.0)]
+    pub(crate) speed: f64,
+    /// The form of the summary
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: Format,
+    /// Leave all nodes alive
+    #[arg(long)]
+    pub(crate) no_kill: bool,
+    /// Change a setting of the layout, as `scan.threshold=20`
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub(crate) settings: Vec<String>,
+}
+
+impl Execute for Arguments {
+    fn execute(self) -> Result<ExitCode> {
+        on_runtime(run(&self))
+    }
+}
 
 /// The cluster: name and role of each node.
 const NODES: [(&str, &str); 8] = [
@@ -48,7 +76,7 @@ const SETTLE: Duration = Duration::from_millis(1500);
 /// How much longer than its pace the replay may take before it is stopped.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-pub(crate) async fn run(arguments: &Demo) -> Result<ExitCode> {
+async fn run(arguments: &Arguments) -> Result<ExitCode> {
     if !(arguments.speed.is_finite() && arguments.speed >= 0.0) {
         return Err(
             Failure::new("--speed is a multiple of real time; 0 is as fast as possible").into(),
@@ -102,7 +130,7 @@ pub(crate) async fn run(arguments: &Demo) -> Result<ExitCode> {
     )?
 }
 
-fn directory(arguments: &Demo) -> Result<PathBuf> {
+fn directory(arguments: &Arguments) -> Result<PathBuf> {
     let directory = if let Some(directory) = &arguments.dir {
         directory.clone()
     } else {
@@ -164,7 +192,7 @@ fn free_ports() -> Result<Vec<u16>> {
 }
 
 /// Runs the cluster to the end of its inputs and stops it; says whether it came to the end.
-async fn replay(fleet: &mut Fleet, arguments: &Demo, screen: &Screen) -> Result<bool> {
+async fn replay(fleet: &mut Fleet, arguments: &Arguments, screen: &Screen) -> Result<bool> {
     let mut signals = Signals::new()?;
     let pace = if arguments.speed > 0.0 {
         f64::from(SPAN_SECONDS) / arguments.speed

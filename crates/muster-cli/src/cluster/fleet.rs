@@ -13,15 +13,15 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use muster::wire::Mono;
 use muster_cluster::Layout;
+use muster_gateway::status::{
+    ClusterStatus, NodeStatus, ProcessStatus, SILENT, SILENT_AFTER, VERSION,
+};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{ChildStdin, Command};
 use tokio::sync::{mpsc, oneshot};
 
 use super::control::{Request, Response};
 use super::supervisor::{Action, ProcessState, Supervisor};
-use muster_gateway::status::{
-    ClusterStatus, NodeStatus, ProcessStatus, SILENT, SILENT_AFTER, VERSION,
-};
 
 /// What a node is told to stop in order.
 pub(crate) const STOP: &str = "stop";

@@ -11,16 +11,52 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
+use clap::{Args, ValueEnum};
 use muster_cluster::{Layout, Role};
 
 use super::specs;
-use crate::arguments::{Import, ImportFormat};
+use crate::commands::Execute;
 use crate::output::{Failure, print, say};
+
+/// Print the layout of a cluster that ZeekControl's node.cfg or Zeek's zeek.conf describes
+///
+/// Nodes have the names that Zeek gives them, so that keys have the same owners.
+///
+/// Of a node.cfg, a layout takes the nodes with `type`, `host` and `lb_procs`. Of a zeek.conf,
+/// which Zeek's systemd units are made from, it takes `manager`, `loggers`, `proxies`, `workers`
+/// of all interfaces, `cluster_node_prefix`, `address`, and `port`, if there is one: otherwise
+/// nodes have Muster's own ports. Instead of one zeek.conf it may be a directory with a file
+/// HOST.zeek.conf for every host, as in Zeek's etc/zeek/cluster. What else the files say is about
+/// capturing packets or about processes; it is left out, and each line of it is told on stderr.
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// A node.cfg, a zeek.conf, or a directory of HOST.zeek.conf
+    pub(crate) file: PathBuf,
+    /// Which of the two a file is [default: what it looks like]
+    #[arg(long, value_enum)]
+    pub(crate) from: Option<ImportFormat>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ImportFormat {
+    /// ZeekControl's file
+    #[value(name = "node.cfg")]
+    NodeCfg,
+    /// The file of Zeek's systemd units
+    #[value(name = "zeek.conf")]
+    ZeekConf,
+}
+
+impl Execute for Arguments {
+    fn execute(self) -> Result<ExitCode> {
+        run(&self)
+    }
+}
 
 /// How the names of files in a directory end, one file for each host.
 const OF_HOST: &str = ".zeek.conf";
 
-pub(crate) fn run(arguments: &Import) -> Result<ExitCode> {
+fn run(arguments: &Arguments) -> Result<ExitCode> {
     let path = &arguments.file;
     let files = if path.is_dir() {
         files_of_hosts(path)?

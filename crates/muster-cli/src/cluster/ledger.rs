@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
 
+use muster_gateway::status::{NodeStatus, VERSION};
 use serde::{Deserialize, Serialize};
 
 use super::status::causes;
-use muster_gateway::status::{NodeStatus, VERSION};
 
 /// A life of a node with the last that it reported.
 #[derive(Debug, Clone)]

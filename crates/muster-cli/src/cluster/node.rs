@@ -2,23 +2,55 @@
 
 use std::io::{BufRead, Write};
 use std::ops::ControlFlow;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Result;
+use clap::Args;
 use muster::{Certificates, Exposure, Input, InputBatch, InputSender, Node, NodeConfig, Tls};
 use muster_cluster::TlsMode;
 use muster_frameworks::log_input::MonotonicClock;
 use muster_frameworks::{FileSink, LogFilesConfig, LogInput, LogInputConfig, Share};
+use muster_gateway::status::NodeStatus;
 use tokio::sync::mpsc;
 
 use super::fleet::STOP;
 use super::node_services::NodeServices;
 use super::run::Signals;
 use super::{LoadedLayout, load, make_directory, registry};
-use crate::arguments;
+use crate::commands::{Execute, on_runtime};
 use crate::output::Failure;
-use muster_gateway::status::NodeStatus;
+
+/// Run one node of a layout
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// The node's name in the layout
+    pub(crate) name: String,
+    /// The layout
+    #[arg(long, value_name = "FILE", default_value = "muster.toml")]
+    pub(crate) layout: PathBuf,
+    /// Change a setting of the layout, as `scan.threshold=20`
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub(crate) settings: Vec<String>,
+    /// Listen without encryption on addresses that others can reach
+    #[arg(long)]
+    pub(crate) plaintext_anywhere: bool,
+    /// Listen with anonymous TLS on addresses that others can reach
+    #[arg(long)]
+    pub(crate) anonymous_anywhere: bool,
+    /// Report to, and live and end with, the process at the other end of stdin and stdout
+    #[arg(long, hide = true)]
+    pub(crate) supervised: bool,
+}
+
+impl Execute for Arguments {
+    const LOG_LEVEL: &'static str = "info";
+
+    fn execute(self) -> Result<ExitCode> {
+        on_runtime(run(&self))
+    }
+}
 
 /// How often a supervised node reports.
 const REPORT_EVERY: Duration = Duration::from_millis(250);
@@ -38,7 +70,7 @@ enum Stop {
     LoopEnded,
 }
 
-pub(crate) async fn run(arguments: &arguments::Node) -> Result<ExitCode> {
+async fn run(arguments: &Arguments) -> Result<ExitCode> {
     let loaded = load(&arguments.layout, &arguments.settings)?;
     let layout = &loaded.layout;
     let Some(node) = layout.find(&arguments.name).cloned() else {
@@ -110,7 +142,7 @@ pub(crate) async fn run(arguments: &arguments::Node) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn exposure(arguments: &arguments::Node) -> Exposure {
+fn exposure(arguments: &Arguments) -> Exposure {
     if arguments.plaintext_anywhere {
         Exposure::PlaintextAnywhere
     } else if arguments.anonymous_anywhere {

@@ -1,16 +1,41 @@
 //! `muster run`: every node of a layout on this machine, supervised.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
+use clap::Args;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::fleet::{Fleet, News};
 use super::{control, load, make_directory};
-use crate::arguments::Run;
+use crate::commands::{Execute, on_runtime};
 use crate::output::{Failure, say};
 
-pub(crate) async fn run(arguments: &Run) -> Result<ExitCode> {
+/// Run every node of a layout on this machine, supervised
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// The layout
+    #[arg(value_name = "FILE", default_value = "muster.toml")]
+    pub(crate) layout: PathBuf,
+    /// Change a setting of the layout, as `scan.threshold=20`
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub(crate) settings: Vec<String>,
+    /// Listen without encryption on addresses that others can reach
+    #[arg(long)]
+    pub(crate) plaintext_anywhere: bool,
+    /// Listen with anonymous TLS on addresses that others can reach
+    #[arg(long)]
+    pub(crate) anonymous_anywhere: bool,
+}
+
+impl Execute for Arguments {
+    fn execute(self) -> Result<ExitCode> {
+        on_runtime(run(&self))
+    }
+}
+
+async fn run(arguments: &Arguments) -> Result<ExitCode> {
     let layout = load(&arguments.layout, &arguments.settings)?;
     make_directory(&layout.directory)?;
     let (_socket, requests) = control::listen(&layout.directory).await?;

@@ -1,16 +1,57 @@
-//! The state of a cluster in words, for people.
+//! `muster status`: the state of a cluster, in words for people or as JSON.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::process::ExitCode;
 use std::time::Duration;
 
+use anyhow::Result;
+use clap::Args;
 use muster_gateway::status::{
     BridgeStatus, ClusterStatus, GatewayStatus, MasterStatus, NodeStatus, ProcessStatus,
     StoreStatus,
 };
 
+use super::control::{Request, Response, ask};
+use super::load;
+use crate::arguments::{Format, LayoutFile};
+use crate::commands::{Execute, on_runtime};
+use crate::output::{Failure, print};
+
+/// Show the state of every node of a running cluster
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(crate) layout: LayoutFile,
+    /// The form of the answer
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: Format,
+}
+
+impl Execute for Arguments {
+    fn execute(self) -> Result<ExitCode> {
+        on_runtime(run(&self))
+    }
+}
+
+async fn run(arguments: &Arguments) -> Result<ExitCode> {
+    let layout = load(arguments.layout.path(), &[])?;
+    let Response::Status(status) = ask(&layout, &Request::Status).await? else {
+        return Err(Failure::new("the supervisor gave no status").into());
+    };
+    match arguments.format {
+        Format::Text => print(&text(&status))?,
+        Format::Json => print(&format!("{}\n", serde_json::to_string_pretty(&status)?))?,
+    }
+    Ok(if status.all_ready() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
 /// A cluster as a table, and lines below it of what its nodes have to do with besides their peers.
-pub(crate) fn text(cluster: &ClusterStatus) -> String {
+fn text(cluster: &ClusterStatus) -> String {
     let mut text = format!(
         "{:<12} {:<8} {:<9} {:<9} {:>7} {:>9} {:>8} {:>6} {:>10} {:>10} {:>7}  {}\n",
         "node",

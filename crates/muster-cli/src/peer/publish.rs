@@ -6,13 +6,45 @@ use std::time::Duration;
 
 use anyhow::Result;
 use bytes::Bytes;
+use clap::Args;
 use muster::Endpoint;
 use muster_wire::{EndpointId, Topic};
 use tokio::time::Instant;
 
 use super::{message, websocket};
-use crate::arguments::Publish;
+use crate::arguments::{ConnectionArguments, seconds};
+use crate::commands::{Execute, on_runtime};
 use crate::output::Failure;
+
+/// Publish an event, or messages from stdin
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// The endpoint, as `127.0.0.1:9999`, or a WebSocket server, as `ws://127.0.0.1:27759`
+    pub(crate) address: String,
+    /// The topic
+    #[arg(required_unless_present = "lines")]
+    pub(crate) topic: Option<String>,
+    /// The event's name
+    #[arg(required_unless_present = "lines")]
+    pub(crate) event: Option<String>,
+    /// The event's arguments, as `count:5`, `addr:10.0.0.1`, `"text"`, `[1, 2]`, or JSON
+    #[arg(allow_negative_numbers = true)]
+    pub(crate) arguments: Vec<String>,
+    /// Publish the messages on stdin instead, as `subscribe --format json` prints them
+    #[arg(long, conflicts_with_all = ["topic", "event", "arguments"])]
+    pub(crate) lines: bool,
+    /// How long to wait until the endpoint subscribes to the topic, in seconds
+    #[arg(long, default_value = "5", value_parser = seconds)]
+    pub(crate) timeout: Duration,
+    #[command(flatten)]
+    pub(crate) connection: ConnectionArguments,
+}
+
+impl Execute for Arguments {
+    fn execute(self) -> Result<ExitCode> {
+        on_runtime(run(&self))
+    }
+}
 
 /// The longest line of JSON, in bytes.
 const LONGEST_LINE: u64 = 64 << 20;
@@ -23,7 +55,7 @@ const ROOM: Duration = Duration::from_secs(60);
 /// What is to be published: topics, and values encoded.
 pub(super) type Messages = Box<dyn Iterator<Item = Result<(Topic, Vec<u8>)>> + Send>;
 
-pub(crate) async fn run(arguments: &Publish) -> Result<ExitCode> {
+async fn run(arguments: &Arguments) -> Result<ExitCode> {
     let messages = messages(arguments)?;
     if let Some(url) = websocket::url(&arguments.address)? {
         return websocket::publish(&url, &arguments.connection, messages).await;
@@ -51,7 +83,7 @@ pub(crate) async fn run(arguments: &Publish) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn messages(arguments: &Publish) -> Result<Messages> {
+fn messages(arguments: &Arguments) -> Result<Messages> {
     if arguments.lines {
         return Ok(Box::new(lines(std::io::stdin())));
     }

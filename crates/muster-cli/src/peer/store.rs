@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
+use clap::Args;
 use muster::store::{
     CloneOptions, CopyMode, Encoded, Entry, OpKind, Scope, Sqlite, Store, StoreName, WatchEvent,
 };
@@ -13,8 +14,54 @@ use muster_data::{Data, DataRef, Limits, Timestamp, json};
 use serde_json::value::RawValue;
 
 use super::message;
-use crate::arguments::{Format, Store as Arguments};
+use crate::arguments::{ConnectionArguments, Format, seconds};
+use crate::commands::{Execute, on_runtime};
 use crate::output::Failure;
+
+/// Read and change a data store, or a store's file
+///
+/// Operations: `get KEY`, `put KEY VALUE`, `erase KEY`, `increment KEY [AMOUNT]`, `keys`, `size`, `dump`,
+/// `watch [PREFIX]`, `load [FILE]`, `clear`. Keys and values are typed as the arguments of `publish`:
+/// `count:5`, `addr:10.0.0.1`, `"text"`, `[1, 2]`, or JSON. `dump` prints, and `load` reads, a line of JSON for
+/// each entry. Of a file, which no process may have open, `get`, `keys`, `size` and `dump` are possible.
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// An endpoint of the cluster, as `127.0.0.1:9999`, or a SQLite file
+    pub(crate) target: String,
+    /// The store's name (not for a file), the operation, and what it takes
+    #[arg(
+        required = true,
+        allow_negative_numbers = true,
+        value_name = "NAME OPERATION [ARGUMENT]"
+    )]
+    pub(crate) words: Vec<String>,
+    /// For `put`: how long the value lives, in seconds
+    #[arg(long, value_parser = seconds)]
+    pub(crate) lifetime: Option<Duration>,
+    /// For `put`: only if the key is absent; otherwise the exit code is 1
+    #[arg(long)]
+    pub(crate) unique: bool,
+    /// Wait until what is written is on the master's disk
+    #[arg(long)]
+    pub(crate) durable: bool,
+    /// For `watch`: end after this many changes
+    #[arg(long)]
+    pub(crate) count: Option<u64>,
+    /// How long an operation may take, in seconds
+    #[arg(long, default_value = "5", value_parser = seconds)]
+    pub(crate) timeout: Duration,
+    /// The form of keys, values and changes; `dump` is JSON in any case
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: Format,
+    #[command(flatten)]
+    pub(crate) connection: ConnectionArguments,
+}
+
+impl Execute for Arguments {
+    fn execute(self) -> Result<ExitCode> {
+        on_runtime(run(&self))
+    }
+}
 
 /// The longest line of JSON, in bytes.
 const LONGEST_LINE: u64 = 64 << 20;
@@ -135,7 +182,7 @@ fn usage(problem: &str) -> anyhow::Error {
         .into()
 }
 
-pub(crate) async fn run(arguments: &Arguments) -> Result<ExitCode> {
+async fn run(arguments: &Arguments) -> Result<ExitCode> {
     let path = Path::new(&arguments.target);
     if arguments.target.ends_with(FILE) || path.is_file() {
         return of_file(path, arguments);

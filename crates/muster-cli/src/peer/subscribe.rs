@@ -4,14 +4,43 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use anyhow::Result;
+use clap::Args;
 use muster::{Delivery, Status};
 use muster_data::DataRef;
 
 use super::{message, websocket};
-use crate::arguments::Subscribe;
+use crate::arguments::{ConnectionArguments, Format};
+use crate::commands::{Execute, on_runtime};
 use crate::output::{Failure, say};
 
-pub(crate) async fn run(arguments: &Subscribe) -> Result<ExitCode> {
+/// Print what is published below topic prefixes
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// The endpoint, as `127.0.0.1:9999`, or a WebSocket server, as `ws://127.0.0.1:27759`
+    pub(crate) address: String,
+    /// Topic prefixes; the empty one matches everything
+    #[arg(required = true)]
+    pub(crate) prefixes: Vec<String>,
+    /// End after this many messages
+    #[arg(long)]
+    pub(crate) count: Option<u64>,
+    /// The form of a message, one a line
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: Format,
+    /// Dial again when the endpoint is not there or goes away
+    #[arg(long)]
+    pub(crate) follow_reconnect: bool,
+    #[command(flatten)]
+    pub(crate) connection: ConnectionArguments,
+}
+
+impl Execute for Arguments {
+    fn execute(self) -> Result<ExitCode> {
+        on_runtime(run(&self))
+    }
+}
+
+async fn run(arguments: &Arguments) -> Result<ExitCode> {
     if let Some(url) = websocket::url(&arguments.address)? {
         return websocket::subscribe(&url, arguments).await;
     }

@@ -15,7 +15,8 @@ use tokio::time::{Instant, timeout_at};
 
 use super::message;
 use super::publish::Messages;
-use crate::arguments::{ConnectionArguments, Peers, Ping, Subscribe};
+use super::{peers, ping, subscribe};
+use crate::arguments::ConnectionArguments;
 use crate::output::{Failure, print, say};
 
 /// How long a server's complaint may take.
@@ -86,7 +87,10 @@ async fn connect(
     })?)
 }
 
-pub(super) async fn subscribe(url: &ServerUrl, arguments: &Subscribe) -> Result<ExitCode> {
+pub(super) async fn subscribe(
+    url: &ServerUrl,
+    arguments: &subscribe::Arguments,
+) -> Result<ExitCode> {
     let mut left = arguments.count.unwrap_or(u64::MAX);
     let mut told = false;
     // What is wrong with the arguments does not become right by trying again.
@@ -204,7 +208,7 @@ fn complain(incoming: Incoming, complaint: &mut Option<(String, String)>) {
     }
 }
 
-pub(super) async fn ping(url: &ServerUrl, arguments: &Ping) -> Result<ExitCode> {
+pub(super) async fn ping(url: &ServerUrl, arguments: &ping::Arguments) -> Result<ExitCode> {
     let mut connection = open(url, &arguments.connection, &[]).await?;
     for number in 1..=arguments.count {
         if number > 1 {
@@ -223,7 +227,7 @@ pub(super) async fn ping(url: &ServerUrl, arguments: &Ping) -> Result<ExitCode> 
     Ok(ExitCode::SUCCESS)
 }
 
-pub(super) async fn peers(url: &ServerUrl, arguments: &Peers) -> Result<ExitCode> {
+pub(super) async fn peers(url: &ServerUrl, arguments: &peers::Arguments) -> Result<ExitCode> {
     let prefix = ["muster/peers/".to_owned()];
     let mut connection = open(url, &arguments.connection, &prefix).await?;
     let mut text = format!(
@@ -257,12 +261,12 @@ pub(super) async fn peers(url: &ServerUrl, arguments: &Peers) -> Result<ExitCode
         }
         None
     };
-    match tokio::time::timeout(super::peers::ANSWER, answer)
+    match tokio::time::timeout(peers::ANSWER, answer)
         .await
         .ok()
         .flatten()
     {
-        Some(reply) => text.push_str(&super::peers::table(&reply)),
+        Some(reply) => text.push_str(&peers::table(&reply)),
         None => text.push_str("it does not tell its peers: not a Muster node\n"),
     }
     connection.close(GOODBYE).await;

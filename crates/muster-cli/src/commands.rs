@@ -1,0 +1,75 @@
+//! The commands: one line each.
+//!
+//! A command is a file with a struct `Arguments`, what can be typed behind its name, whose doc comment is the command's help, and
+//! which knows how to [`Execute`] itself.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Subcommand;
+
+use crate::{bench, cluster, gateway, peer};
+
+/// What a command does.
+pub(crate) trait Execute {
+    /// How much the log on stderr tells, unless `MUSTER_LOG` says otherwise.
+    const LOG_LEVEL: &'static str = "warn";
+
+    /// Does it. What waits for the network or for time runs [on a runtime](on_runtime).
+    fn execute(self) -> Result<ExitCode>;
+}
+
+/// Runs a command to its end on a new runtime.
+pub(crate) fn on_runtime(command: impl Future<Output = Result<ExitCode>>) -> Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
+    let code = runtime.block_on(command);
+    // A thread that reads the terminal or a pipe cannot be joined.
+    runtime.shutdown_background();
+    code
+}
+
+macro_rules! commands {
+    ($($(#[$attribute:meta])* $name:ident($arguments:ty);)+) => {
+        #[derive(Debug, Subcommand)]
+        pub(crate) enum Command {
+            $($(#[$attribute])* $name($arguments),)+
+        }
+
+        impl Command {
+            pub(crate) fn log_level(&self) -> &'static str {
+                match self {
+                    $(Self::$name(_) => <$arguments as Execute>::LOG_LEVEL,)+
+                }
+            }
+
+            pub(crate) fn execute(self) -> Result<ExitCode> {
+                match self {
+                    $(Self::$name(arguments) => arguments.execute(),)+
+                }
+            }
+        }
+    };
+}
+
+commands! {
+    Demo(cluster::demo::Arguments);
+    Run(cluster::run::Arguments);
+    Node(cluster::node::Arguments);
+    Check(cluster::check::Arguments);
+    Import(cluster::import::Arguments);
+    #[command(subcommand)] Tls(cluster::certificates::Arguments);
+    Status(cluster::status::Arguments);
+    Stop(cluster::stop::Arguments);
+    Restart(cluster::restart::Arguments);
+    Subscribe(peer::subscribe::Arguments);
+    Publish(peer::publish::Arguments);
+    Peers(peer::peers::Arguments);
+    Store(peer::store::Arguments);
+    Ping(peer::ping::Arguments);
+    Gateway(gateway::Arguments);
+    Bench(bench::Arguments);
+    #[command(hide = true)] BenchWorker(bench::worker::Arguments);
+}
