@@ -28,10 +28,10 @@ pub(crate) enum Format {
 // The layout of a running cluster, with or without the option's name. (A doc comment would become the help of the commands.)
 #[derive(Debug, Args)]
 pub(crate) struct LayoutFile {
-    /// The layout of the cluster [default: muster.toml]
+    /// Layout file of the cluster [default: muster.toml]
     #[arg(value_name = "FILE")]
     file: Option<PathBuf>,
-    /// The same, as other commands take it
+    /// Layout file of the cluster, as an option
     #[arg(long, value_name = "FILE", conflicts_with = "file")]
     layout: Option<PathBuf>,
 }
@@ -46,25 +46,25 @@ impl LayoutFile {
 // How the connection is protected. (A doc comment would become the help of the commands.)
 #[derive(Debug, Args)]
 pub(crate) struct ConnectionArguments {
-    /// How the endpoint protects its connections [default: off, for loopback addresses only]
+    /// TLS mode of the endpoint [default: off, for loopback addresses only]
     #[arg(long = "tls", value_enum)]
     pub(crate) mode: Option<TlsMode>,
-    /// File of trusted authorities
+    /// File with trusted certificate authorities
     #[arg(long, value_name = "FILE")]
     pub(crate) ssl_cafile: Option<PathBuf>,
-    /// Directory of trusted authorities
+    /// Directory with trusted certificate authorities
     #[arg(long, value_name = "DIR")]
     pub(crate) ssl_capath: Option<PathBuf>,
-    /// Our certificate
+    /// Certificate to present
     #[arg(long, value_name = "FILE")]
     pub(crate) ssl_certificate: Option<PathBuf>,
-    /// Our certificate's private key
+    /// Private key of the certificate
     #[arg(long, value_name = "FILE")]
     pub(crate) ssl_keyfile: Option<PathBuf>,
-    /// The key's passphrase
+    /// Passphrase of the private key
     #[arg(long, value_name = "TEXT")]
     pub(crate) ssl_passphrase: Option<String>,
-    /// File with the token that a WebSocket server asks for
+    /// File with the token for a WebSocket server
     #[arg(long, value_name = "FILE")]
     pub(crate) token_file: Option<PathBuf>,
 }
@@ -83,11 +83,11 @@ impl ConnectionArguments {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum TlsMode {
-    /// Not at all
+    /// No TLS
     Off,
-    /// Encrypted, to whoever is there: Zeek's default
+    /// Encrypted, but peers are not authenticated: Zeek's default
     Anonymous,
-    /// Encrypted, with certificates on both sides
+    /// Encrypted, and both sides present certificates
     Mutual,
 }
 

@@ -22,19 +22,19 @@ use crate::arguments::{Format, seconds};
 use crate::commands::Execute;
 use crate::output::{Failure, print};
 
-/// Measure Muster on this machine: messages a second, round trips, and what an idle endpoint costs
+/// Measure Muster on this machine: messages per second, round trips, and the cost of idle endpoints
 ///
-/// Everything goes between processes of its own over loopback TCP. Beside it, the same is measured with
-/// bare sockets, which no messaging system can beat.
+/// Messages travel between separate processes over loopback TCP. The same is measured with bare sockets, which
+/// no messaging system can beat.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
-    /// What to measure [default: everything but `start`]
+    /// What to measure [default: everything except `start`]
     #[arg(value_enum)]
     pub(crate) measurements: Vec<Measurement>,
-    /// How long each of the measurements takes, in seconds
+    /// Duration of each measurement, in seconds
     #[arg(long, default_value = "2", value_parser = seconds)]
     pub(crate) seconds: Duration,
-    /// The form of the result
+    /// Output format
     #[arg(long, value_enum, default_value_t)]
     pub(crate) format: Format,
 }
@@ -52,18 +52,18 @@ pub(crate) enum Measurement {
     Throughput,
     /// Messages of three sizes over anonymous TLS
     Tls,
-    /// Messages of six sizes by the protocol of the mesh and by Broker's
+    /// Messages of six sizes over the mesh's protocol and over Broker's
     Versions,
-    /// Round trips at 10,000 messages a second, beside those of a bare blocking echo
+    /// Round trips at 10,000 messages per second, compared with a bare blocking echo
     Latency,
-    /// Messages of 1 MiB, beside a plain TCP stream
+    /// Messages of 1 MiB, compared with a plain TCP stream
     Stream,
-    /// Messages through one relay and through two, beside a direct link
+    /// Messages through one relay and through two, compared with a direct link
     Chain,
-    /// From nothing until every endpoint of a mesh knows all: 64 over TCP, 160 and 608 in one process,
-    /// which may take minutes; only if named
+    /// Time until every endpoint of a new mesh knows all others: 64 over TCP, 160 and 608 in one process.
+    /// It may take minutes, and only runs if named
     Start,
-    /// An endpoint alone, one with 100 peers that send heartbeats, and a cluster's node
+    /// An endpoint without peers, one with 100 peers that send heartbeats, and a node of a cluster
     Idle,
 }
 
@@ -148,7 +148,7 @@ struct Stream {
 fn run(arguments: &Arguments) -> Result<ExitCode> {
     let seconds = arguments.seconds.as_secs_f64();
     if !(0.01..=3600.0).contains(&seconds) {
-        return Err(Failure::new("--seconds is a number between 0.01 and 3600").into());
+        return Err(Failure::new("--seconds must be between 0.01 and 3600").into());
     }
     let bench = Running {
         launcher: Launcher::new(["bench-worker"])?,

@@ -50,15 +50,15 @@ fn specs() -> Vec<SettingSpec> {
 pub(crate) fn load(path: &Path, settings: &[String]) -> Result<LoadedLayout> {
     let text = std::fs::read_to_string(path).map_err(|error| {
         Failure::new(format!("cannot read {}: {error}", path.display()))
-            .hint("name a layout file, or run `muster demo` to see one at work")
+            .hint("give the path of a layout file, or run `muster demo` to see one at work")
     })?;
     let file = path.display().to_string();
     let mut layout = Layout::parse(&text, &file, &specs())
         .map_err(|error| Failure::new(error.to_string().trim_end().to_owned()))?;
     for setting in settings {
         let (key, value) = setting.split_once('=').ok_or_else(|| {
-            Failure::new(format!("`{setting}` is no setting"))
-                .hint("settings are KEY=VALUE, as scan.threshold=20")
+            Failure::new(format!("`{setting}` is not a setting"))
+                .hint("a setting is KEY=VALUE, such as scan.threshold=20")
         })?;
         layout = layout
             .with_override(key.trim(), value.trim())
@@ -84,5 +84,5 @@ fn make_directory(directory: &Path) -> Result<()> {
 /// The failure to do something in the directory for logs and process files.
 fn unwritable(what: &str, path: &Path, error: &std::io::Error) -> Failure {
     Failure::new(format!("cannot {what} {}: {error}", path.display()))
-        .hint("`directory = \"…\"` at the top of the layout names another one")
+        .hint("set `directory = \"…\"` at the top of the layout to use another one")
 }

@@ -1,14 +1,12 @@
 //! The commands: one line each.
 //!
-//! A command is a file with a struct `Arguments`, what can be typed behind its name, whose doc comment is the command's help, and
-//! which knows how to [`Execute`] itself.
+//! A command is a file with a struct `Arguments`: what can be typed behind the command's name. Its doc comment is the command's
+//! help, and it knows how to [`Execute`] itself.
 
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Subcommand;
-
-use crate::{bench, cluster, gateway, peer};
 
 /// What a command does.
 pub(crate) trait Execute {
@@ -32,16 +30,16 @@ pub(crate) fn on_runtime(command: impl Future<Output = Result<ExitCode>>) -> Res
 }
 
 macro_rules! commands {
-    ($($(#[$attribute:meta])* $name:ident($arguments:ty);)+) => {
+    ($($(#[$attribute:meta])* $name:ident = $($module:ident)::+;)+) => {
         #[derive(Debug, Subcommand)]
         pub(crate) enum Command {
-            $($(#[$attribute])* $name($arguments),)+
+            $($(#[$attribute])* $name(crate::$($module)::+::Arguments),)+
         }
 
         impl Command {
             pub(crate) fn log_level(&self) -> &'static str {
                 match self {
-                    $(Self::$name(_) => <$arguments as Execute>::LOG_LEVEL,)+
+                    $(Self::$name(_) => <crate::$($module)::+::Arguments as Execute>::LOG_LEVEL,)+
                 }
             }
 
@@ -55,21 +53,21 @@ macro_rules! commands {
 }
 
 commands! {
-    Demo(cluster::demo::Arguments);
-    Run(cluster::run::Arguments);
-    Node(cluster::node::Arguments);
-    Check(cluster::check::Arguments);
-    Import(cluster::import::Arguments);
-    #[command(subcommand)] Tls(cluster::certificates::Arguments);
-    Status(cluster::status::Arguments);
-    Stop(cluster::stop::Arguments);
-    Restart(cluster::restart::Arguments);
-    Subscribe(peer::subscribe::Arguments);
-    Publish(peer::publish::Arguments);
-    Peers(peer::peers::Arguments);
-    Store(peer::store::Arguments);
-    Ping(peer::ping::Arguments);
-    Gateway(gateway::Arguments);
-    Bench(bench::Arguments);
-    #[command(hide = true)] BenchWorker(bench::worker::Arguments);
+    Demo = cluster::demo;
+    Run = cluster::run;
+    Node = cluster::node;
+    Check = cluster::check;
+    Import = cluster::import;
+    #[command(subcommand)] Tls = cluster::certificates;
+    Status = cluster::status;
+    Stop = cluster::stop;
+    Restart = cluster::restart;
+    Subscribe = peer::subscribe;
+    Publish = peer::publish;
+    Peers = peer::peers;
+    Store = peer::store;
+    Ping = peer::ping;
+    Gateway = gateway;
+    Bench = bench;
+    #[command(hide = true)] BenchWorker = bench::worker;
 }

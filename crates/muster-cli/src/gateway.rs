@@ -15,27 +15,27 @@ use crate::commands::{Execute, on_runtime};
 use crate::output::{Failure, say};
 use crate::peer;
 
-/// Serve WebSocket clients of an endpoint
+/// Serve WebSocket clients on behalf of an endpoint
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
-    /// The endpoint to peer with, as `127.0.0.1:9999`
+    /// Address of the endpoint to peer with, such as `127.0.0.1:9999`
     pub(crate) address: String,
-    /// Where WebSocket clients are served
+    /// Address to listen on for WebSocket clients
     #[arg(long, default_value_t = muster_gateway::GatewayConfig::default().address)]
     pub(crate) listen: SocketAddr,
-    /// File of the tokens that clients must show; without it only loopback is listened on
+    /// File of the tokens that clients must present; required to listen beyond loopback
     #[arg(long, value_name = "FILE")]
     pub(crate) tokens: Option<PathBuf>,
     /// Certificate for wss://
     #[arg(long, value_name = "FILE", requires = "keyfile")]
     pub(crate) certificate: Option<PathBuf>,
-    /// The certificate's private key
+    /// Private key of the certificate
     #[arg(long, value_name = "FILE", requires = "certificate")]
     pub(crate) keyfile: Option<PathBuf>,
-    /// Authorities of clients' certificates, which they must then show
+    /// Certificate authorities for client certificates, which are then required
     #[arg(long, value_name = "FILE", requires = "certificate")]
     pub(crate) client_cafile: Option<PathBuf>,
-    /// Serve unencrypted on addresses that others can reach; tokens can be read on the way
+    /// Allow serving without encryption on addresses other than loopback, where tokens can be intercepted
     #[arg(long)]
     pub(crate) plaintext_anywhere: bool,
     #[command(flatten)]
@@ -77,11 +77,11 @@ async fn run(arguments: &Arguments) -> Result<ExitCode> {
     endpoint.dial(&arguments.address, Some(Duration::from_secs(1)));
     let gateway = Gateway::start(&endpoint, config).await.map_err(|error| {
         Failure::new(error.to_string()).hint(
-            "--listen names another address; --tokens, --certificate and --keyfile protect it",
+            "use --listen for another address; --tokens, --certificate and --keyfile protect it",
         )
     })?;
     say(&format!(
-        "WebSocket clients of {} are served on {}{}",
+        "serving WebSocket clients of {} on {}{}",
         arguments.address,
         gateway.address(),
         muster_gateway::PATH

@@ -487,7 +487,7 @@ fn nodes_that_had_to_be_killed_are_named_and_a_failure() {
     kill(supervisor, "-INT");
     cluster.wait_for("Ctrl-C again kills what is left");
     kill(supervisor, "-INT");
-    cluster.wait_for("killing what is left");
+    cluster.wait_for("killing the remaining nodes");
     cluster.wait_for("error: killed data-1, logger, manager, worker-1");
     assert_eq!(cluster.finish().0, Some(1));
 }

@@ -9,7 +9,7 @@ use muster_measure::engine::{Muster, Tcp};
 
 use crate::commands::Execute;
 
-/// One process of `bench`
+/// Run one process of `bench`
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// What it does

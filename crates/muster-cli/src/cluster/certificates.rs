@@ -27,31 +27,31 @@ use super::node::tls;
 use crate::commands::{Execute, on_runtime};
 use crate::output::{Failure, print, say};
 
-/// Make and check certificates for the nodes of a layout
+/// Create and check certificates for the nodes of a layout
 #[derive(Debug, Subcommand)]
 pub(crate) enum Arguments {
-    /// Make an authority, and a certificate for every node that has none
+    /// Create a certificate authority, and a certificate for every node that has none
     Init(Init),
-    /// Say what each node would use, whether it can, and when it expires
+    /// Show which certificate each node uses, whether it is valid, and when it expires
     Check(Check),
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Init {
-    /// The layout
+    /// Layout file
     #[arg(long, value_name = "FILE", default_value = "muster.toml")]
     pub(crate) layout: PathBuf,
-    /// Where they go, relative to the layout
+    /// Directory for the certificates, relative to the layout
     #[arg(long, default_value = "tls")]
     pub(crate) dir: PathBuf,
-    /// How long the nodes' certificates are valid
+    /// Validity of the nodes' certificates in days
     #[arg(long, default_value_t = 365)]
     pub(crate) days: u32,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Check {
-    /// The layout
+    /// Layout file
     #[arg(long, value_name = "FILE", default_value = "muster.toml")]
     pub(crate) layout: PathBuf,
 }
@@ -87,7 +87,7 @@ fn init(arguments: &Init) -> Result<ExitCode> {
     for node in loaded.layout.nodes() {
         let (certificate, key) = files(&directory, node.name.as_str());
         if certificate.exists() {
-            say(&format!("{} is there already", certificate.display()));
+            say(&format!("{} already exists", certificate.display()));
             continue;
         }
         let subject = Subject {
@@ -99,7 +99,7 @@ fn init(arguments: &Init) -> Result<ExitCode> {
         made += 1;
     }
     say(&format!(
-        "made {made} certificates in {}",
+        "created {made} certificates in {}",
         directory.display()
     ));
     let dir = arguments.dir.display();
@@ -126,9 +126,9 @@ fn authority(directory: &Path) -> Result<Identity> {
         };
         return Ok(Identity {
             certificate: X509::from_pem(&read(&certificate)?)
-                .with_context(|| format!("{} is no certificate", certificate.display()))?,
+                .with_context(|| format!("{} is not a certificate", certificate.display()))?,
             key: PKey::private_key_from_pem(&read(&key)?)
-                .with_context(|| format!("{} is no key", key.display()))?,
+                .with_context(|| format!("{} is not a private key", key.display()))?,
         });
     }
     let subject = Subject {
@@ -244,7 +244,7 @@ async fn check(arguments: &Check) -> Result<ExitCode> {
     print(&text)?;
     if bad > 0 {
         let hint =
-            "`muster tls init` makes certificates that are missing; remove those that expire first";
+            "`muster tls init` creates missing certificates; remove those that have expired first";
         return Err(Failure::new(format!("{bad} nodes have a problem"))
             .hint(hint)
             .into());

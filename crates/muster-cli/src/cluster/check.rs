@@ -15,13 +15,13 @@ use crate::output::print;
 /// Check a layout and print what it resolves to
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
-    /// The layout
+    /// Layout file
     #[arg(value_name = "FILE", default_value = "muster.toml")]
     pub(crate) layout: PathBuf,
-    /// Change a setting of the layout, as `scan.threshold=20`
+    /// Override a setting of the layout, such as `scan.threshold=20`
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(crate) settings: Vec<String>,
-    /// Print settings that nobody changed as well
+    /// Also print settings that have their default
     #[arg(long)]
     pub(crate) all: bool,
 }
@@ -175,7 +175,7 @@ fn settings(text: &mut String, settings: &muster_cluster::Settings, indent: &str
     if defaults > 0 {
         let _ = writeln!(
             text,
-            "  {indent}{defaults} more have their default (--all shows them)"
+            "  {indent}{defaults} more have their default (use --all to show them)"
         );
     }
 }

@@ -116,7 +116,7 @@ pub(crate) async fn listen(directory: &Path) -> Result<(ControlSocket, Requests)
     let path = socket_path(directory);
     let running = || {
         let message = format!("a cluster runs in {} already", directory.display());
-        Failure::new(message).hint("`muster status` shows it, `muster stop` ends it")
+        Failure::new(message).hint("`muster status` shows it, and `muster stop` stops it")
     };
     if UnixStream::connect(&path).await.is_ok() {
         return Err(running().into());
@@ -178,10 +178,13 @@ async fn answer(
 pub(super) async fn ask(layout: &LoadedLayout, request: &Request) -> Result<Response> {
     let not_running = || {
         Failure::new(format!(
-            "no cluster of {} runs on this machine",
+            "no cluster of {} is running on this machine",
             layout.layout.file()
         ))
-        .hint(format!("`muster run {}` starts it", layout.layout.file()))
+        .hint(format!(
+            "start it with `muster run {}`",
+            layout.layout.file()
+        ))
         .code(NOT_RUNNING)
     };
     let stream = UnixStream::connect(socket_path(&layout.directory)).await;
@@ -197,7 +200,7 @@ pub(super) async fn ask(layout: &LoadedLayout, request: &Request) -> Result<Resp
     let text = tokio::time::timeout(ANSWER, exchange)
         .await
         .context("the supervisor does not answer")??;
-    match serde_json::from_str(&text).context("the supervisor answers in another version")? {
+    match serde_json::from_str(&text).context("the supervisor is of another version")? {
         Response::Refused(reason) => Err(Failure::new(reason).into()),
         response => Ok(response),
     }

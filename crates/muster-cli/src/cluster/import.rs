@@ -18,21 +18,21 @@ use super::specs;
 use crate::commands::Execute;
 use crate::output::{Failure, print, say};
 
-/// Print the layout of a cluster that ZeekControl's node.cfg or Zeek's zeek.conf describes
+/// Convert ZeekControl's node.cfg or Zeek's zeek.conf to a layout, and print it
 ///
-/// Nodes have the names that Zeek gives them, so that keys have the same owners.
+/// Nodes keep the names that Zeek gives them, so keys keep their owners.
 ///
-/// Of a node.cfg, a layout takes the nodes with `type`, `host` and `lb_procs`. Of a zeek.conf,
-/// which Zeek's systemd units are made from, it takes `manager`, `loggers`, `proxies`, `workers`
-/// of all interfaces, `cluster_node_prefix`, `address`, and `port`, if there is one: otherwise
-/// nodes have Muster's own ports. Instead of one zeek.conf it may be a directory with a file
-/// HOST.zeek.conf for every host, as in Zeek's etc/zeek/cluster. What else the files say is about
-/// capturing packets or about processes; it is left out, and each line of it is told on stderr.
+/// From a node.cfg, the layout takes the nodes with their `type`, `host` and `lb_procs`. From a zeek.conf,
+/// which Zeek's systemd units are generated from, it takes `manager`, `loggers`, `proxies`, the `workers`
+/// of all interfaces, `cluster_node_prefix`, `address` and `port`; without `port`, nodes get Muster's
+/// default ports. Instead of a single zeek.conf, FILE may be a directory with one HOST.zeek.conf for
+/// each host, like Zeek's etc/zeek/cluster. Everything else in these files concerns packet capture or
+/// processes: it is left out, and each such line is reported on stderr.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
-    /// A node.cfg, a zeek.conf, or a directory of HOST.zeek.conf
+    /// A node.cfg, a zeek.conf, or a directory of HOST.zeek.conf files
     pub(crate) file: PathBuf,
-    /// Which of the two a file is [default: what it looks like]
+    /// Format of the file [default: detected from its contents]
     #[arg(long, value_enum)]
     pub(crate) from: Option<ImportFormat>,
 }
@@ -104,7 +104,7 @@ fn files_of_hosts(directory: &Path) -> Result<Vec<PathBuf>> {
     if files.is_empty() {
         return Err(
             Failure::new(format!("no files named HOST{OF_HOST} in {name}"))
-                .hint("a directory holds one such file for every host of the cluster")
+                .hint("the directory must have one such file for every host of the cluster")
                 .into(),
         );
     }

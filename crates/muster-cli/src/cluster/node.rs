@@ -27,19 +27,19 @@ use crate::output::Failure;
 pub(crate) struct Arguments {
     /// The node's name in the layout
     pub(crate) name: String,
-    /// The layout
+    /// Layout file
     #[arg(long, value_name = "FILE", default_value = "muster.toml")]
     pub(crate) layout: PathBuf,
-    /// Change a setting of the layout, as `scan.threshold=20`
+    /// Override a setting of the layout, such as `scan.threshold=20`
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(crate) settings: Vec<String>,
-    /// Listen without encryption on addresses that others can reach
+    /// Allow listening without encryption on addresses other than loopback
     #[arg(long)]
     pub(crate) plaintext_anywhere: bool,
-    /// Listen with anonymous TLS on addresses that others can reach
+    /// Allow listening with anonymous TLS on addresses other than loopback
     #[arg(long)]
     pub(crate) anonymous_anywhere: bool,
-    /// Report to, and live and end with, the process at the other end of stdin and stdout
+    /// Report to the supervisor over stdout, and stop when it closes stdin
     #[arg(long, hide = true)]
     pub(crate) supervised: bool,
 }
@@ -102,13 +102,13 @@ async fn run(arguments: &Arguments) -> Result<ExitCode> {
     let running = Node::start(config).await.map_err(|error| {
         let hint = match &error {
             muster::NodeStartError::Listen(muster::ListenError::Exposed { .. }) => {
-                "with tls.mode = \"mutual\" it may; --anonymous-anywhere and --plaintext-anywhere allow it without"
+                "use tls.mode = \"mutual\", or allow it with --anonymous-anywhere or --plaintext-anywhere"
             }
             muster::NodeStartError::Listen(_) => {
-                "another process may use the port: change `port` in the layout"
+                "another process may be using the port; change `port` in the layout"
             }
             muster::NodeStartError::Store(_) => {
-                "where the store lives is said by `[stores]` and `[store.\"NAME\"]`; `failure_mode = \"DELETE\"` there replaces a damaged file"
+                "`[stores]` and `[store.\"NAME\"]` say where the store is; `failure_mode = \"DELETE\"` there replaces a damaged file"
             }
             _ => "`muster check` shows what the layout resolves to",
         };
@@ -136,7 +136,7 @@ async fn run(arguments: &Arguments) -> Result<ExitCode> {
     if stop == Stop::LoopEnded {
         let message = format!("node {}: its loop has ended by itself", node.name);
         return Err(Failure::new(message)
-            .hint("the lines before this one say why")
+            .hint("see the lines above for the reason")
             .into());
     }
     Ok(ExitCode::SUCCESS)

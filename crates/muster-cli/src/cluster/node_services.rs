@@ -83,17 +83,17 @@ impl NodeServices {
         let gateway = gateway.map_err(|error| {
             failed(node, &error).hint(match error {
                 GatewayError::NoTokens(_) => {
-                    "gateway.tokens names a file of tokens; loopback needs none"
+                    "set gateway.tokens to a file of tokens; loopback needs none"
                 }
                 GatewayError::NoTls(_) => {
-                    "gateway.certificate and gateway.keyfile, or gateway.plaintext_anywhere = true"
+                    "set gateway.certificate and gateway.keyfile, or gateway.plaintext_anywhere = true"
                 }
                 _ => "`muster check` shows the settings of the gateway",
             })
         })?;
         let address = gateway.address();
         tracing::info!(
-            "WebSocket clients are served on {address}{}",
+            "serving WebSocket clients on {address}{}",
             muster_gateway::PATH
         );
         self.status.gateway = Some(gateway.counter());
@@ -136,13 +136,13 @@ impl NodeServices {
         match Monitor::start(address, Arc::new(page)).await {
             Ok(monitor) => {
                 let address = monitor.address();
-                tracing::info!("metrics and status are on http://{address}");
+                tracing::info!("serving metrics and status on http://{address}");
                 let _ = self.status.monitor.set(address);
                 self.monitor = Some(monitor);
             }
             // Nobody asked for this one port.
             Err(error) if wanted == MonitorAddress::Automatic => {
-                tracing::warn!("{error}; monitor.listen names another address, or is \"off\"");
+                tracing::warn!("{error}; set monitor.listen to another address, or to \"off\"");
             }
             Err(error) => return Err(failed(node, &error).into()),
         }

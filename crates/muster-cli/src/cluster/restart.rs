@@ -12,12 +12,12 @@ use super::{LoadedLayout, load};
 use crate::commands::{Execute, on_runtime};
 use crate::output::{Failure, say};
 
-/// Stop one node in order and start it again
+/// Stop one node in an orderly way and start it again
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// The node's name
     pub(crate) node: String,
-    /// The layout of the cluster
+    /// Layout file of the cluster
     #[arg(long, value_name = "FILE", default_value = "muster.toml")]
     pub(crate) layout: PathBuf,
 }
@@ -56,7 +56,7 @@ async fn run(arguments: &Arguments) -> Result<ExitCode> {
         tokio::time::sleep(Duration::from_millis(100)).await;
         let now = life_of(&layout, &arguments.node).await?;
         if now.is_some() && now != before {
-            say(&format!("{} runs again", arguments.node));
+            say(&format!("{} is running again", arguments.node));
             return Ok(ExitCode::SUCCESS);
         }
     }

@@ -15,16 +15,16 @@ use crate::output::{Failure, say};
 /// Run every node of a layout on this machine, supervised
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
-    /// The layout
+    /// Layout file
     #[arg(value_name = "FILE", default_value = "muster.toml")]
     pub(crate) layout: PathBuf,
-    /// Change a setting of the layout, as `scan.threshold=20`
+    /// Override a setting of the layout, such as `scan.threshold=20`
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(crate) settings: Vec<String>,
-    /// Listen without encryption on addresses that others can reach
+    /// Allow listening without encryption on addresses other than loopback
     #[arg(long)]
     pub(crate) plaintext_anywhere: bool,
-    /// Listen with anonymous TLS on addresses that others can reach
+    /// Allow listening with anonymous TLS on addresses other than loopback
     #[arg(long)]
     pub(crate) anonymous_anywhere: bool,
 }
@@ -56,7 +56,7 @@ async fn run(arguments: &Arguments) -> Result<ExitCode> {
     let mut signals = Signals::new()?;
     fleet.start_all();
     say(&format!(
-        "logs are in {}; Ctrl-C stops the cluster",
+        "logs are in {}; press Ctrl-C to stop the cluster",
         layout.directory.display()
     ));
     let mut told_ready = false;
@@ -66,10 +66,10 @@ async fn run(arguments: &Arguments) -> Result<ExitCode> {
             () = fleet.next() => {}
             () = signals.next() => {
                 if fleet.is_stopping() {
-                    say("killing what is left");
+                    say("killing the remaining nodes");
                     killed.extend(fleet.kill_all());
                 } else {
-                    say("stopping; Ctrl-C again kills what is left");
+                    say("stopping; press Ctrl-C again to kill the remaining nodes");
                     fleet.stop();
                 }
             }
@@ -98,7 +98,7 @@ async fn run(arguments: &Arguments) -> Result<ExitCode> {
     killed.sort();
     killed.dedup();
     Err(Failure::new(format!(
-        "killed {} before the end of an orderly stop",
+        "killed {} before it had stopped in an orderly way",
         killed.join(", ")
     ))
     .into())

@@ -23,7 +23,7 @@ use crate::output::{Failure, print};
 pub(crate) struct Arguments {
     #[command(flatten)]
     pub(crate) layout: LayoutFile,
-    /// The form of the answer
+    /// Output format
     #[arg(long, value_enum, default_value_t)]
     pub(crate) format: Format,
 }
@@ -37,7 +37,7 @@ impl Execute for Arguments {
 async fn run(arguments: &Arguments) -> Result<ExitCode> {
     let layout = load(arguments.layout.path(), &[])?;
     let Response::Status(status) = ask(&layout, &Request::Status).await? else {
-        return Err(Failure::new("the supervisor gave no status").into());
+        return Err(Failure::new("the supervisor sent no status").into());
     };
     match arguments.format {
         Format::Text => print(&text(&status))?,
@@ -193,7 +193,7 @@ fn bridge(node: &str, bridge: &BridgeStatus, text: &mut String) {
     };
     let _ = writeln!(
         text,
-        "{node}: bridge to {} {state}, {} events in, {} out, dropped: {}",
+        "{node}: bridge to {}: {state}, {} events in, {} out, dropped: {}",
         bridge.server,
         bridge.events_in,
         bridge.events_out,

@@ -13,7 +13,7 @@ use crate::arguments::LayoutFile;
 use crate::commands::{Execute, on_runtime};
 use crate::output::say;
 
-/// Stop a running cluster in order
+/// Stop a running cluster in an orderly way
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     #[command(flatten)]

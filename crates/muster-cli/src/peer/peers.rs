@@ -17,10 +17,10 @@ use crate::arguments::ConnectionArguments;
 use crate::commands::{Execute, on_runtime};
 use crate::output::print;
 
-/// Show whom an endpoint is, and what it subscribes to
+/// Show an endpoint's peers and subscriptions
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
-    /// The endpoint, as `127.0.0.1:9999`, or a WebSocket server, as `ws://127.0.0.1:27759`
+    /// Address of an endpoint (`127.0.0.1:9999`) or of a WebSocket server (`ws://127.0.0.1:27759`)
     pub(crate) address: String,
     #[command(flatten)]
     pub(crate) connection: ConnectionArguments,

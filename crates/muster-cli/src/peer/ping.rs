@@ -11,12 +11,12 @@ use crate::arguments::ConnectionArguments;
 use crate::commands::{Execute, on_runtime};
 use crate::output::{Failure, print};
 
-/// Measure how long an endpoint takes to answer
+/// Measure the round-trip time to an endpoint
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
-    /// The endpoint, as `127.0.0.1:9999`, or a WebSocket server, as `ws://127.0.0.1:27759`
+    /// Address of an endpoint (`127.0.0.1:9999`) or of a WebSocket server (`ws://127.0.0.1:27759`)
     pub(crate) address: String,
-    /// How many times, one a second
+    /// Number of pings, one per second
     #[arg(long, default_value_t = 1)]
     pub(crate) count: u32,
     #[command(flatten)]

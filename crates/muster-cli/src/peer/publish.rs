@@ -19,7 +19,7 @@ use crate::output::Failure;
 /// Publish an event, or messages from stdin
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
-    /// The endpoint, as `127.0.0.1:9999`, or a WebSocket server, as `ws://127.0.0.1:27759`
+    /// Address of an endpoint (`127.0.0.1:9999`) or of a WebSocket server (`ws://127.0.0.1:27759`)
     pub(crate) address: String,
     /// The topic
     #[arg(required_unless_present = "lines")]
@@ -27,13 +27,13 @@ pub(crate) struct Arguments {
     /// The event's name
     #[arg(required_unless_present = "lines")]
     pub(crate) event: Option<String>,
-    /// The event's arguments, as `count:5`, `addr:10.0.0.1`, `"text"`, `[1, 2]`, or JSON
+    /// The event's arguments: `count:5`, `addr:10.0.0.1`, `"text"`, `[1, 2]`, or JSON
     #[arg(allow_negative_numbers = true)]
     pub(crate) arguments: Vec<String>,
-    /// Publish the messages on stdin instead, as `subscribe --format json` prints them
+    /// Publish messages from stdin instead, one per line, as `subscribe --format json` prints them
     #[arg(long, conflicts_with_all = ["topic", "event", "arguments"])]
     pub(crate) lines: bool,
-    /// How long to wait until the endpoint subscribes to the topic, in seconds
+    /// How long to wait for the endpoint to subscribe to the topic, in seconds
     #[arg(long, default_value = "5", value_parser = seconds)]
     pub(crate) timeout: Duration,
     #[command(flatten)]
@@ -88,8 +88,8 @@ fn messages(arguments: &Arguments) -> Result<Messages> {
         return Ok(Box::new(lines(std::io::stdin())));
     }
     let (Some(topic), Some(event)) = (&arguments.topic, &arguments.event) else {
-        return Err(Failure::new("topic and event are missing")
-            .hint("muster publish ADDRESS TOPIC EVENT [ARGUMENT]..., or --lines")
+        return Err(Failure::new("the topic and the event are missing")
+            .hint("use muster publish ADDRESS TOPIC EVENT [ARGUMENT]..., or --lines")
             .code(2)
             .into());
     };
@@ -138,7 +138,7 @@ async fn wait_for_subscription(
                 .iter()
                 .map(|entry| String::from_utf8_lossy(entry).into_owned())
                 .collect();
-            return Err(Failure::new(format!("nobody there subscribes to {topic}"))
+            return Err(Failure::new(format!("nothing there subscribes to {topic}"))
                 .hint(format!(
                     "the endpoint subscribes to: {}",
                     entries.join(", ")

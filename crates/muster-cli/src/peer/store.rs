@@ -18,39 +18,39 @@ use crate::arguments::{ConnectionArguments, Format, seconds};
 use crate::commands::{Execute, on_runtime};
 use crate::output::Failure;
 
-/// Read and change a data store, or a store's file
+/// Read and change a data store, or read a store's file
 ///
 /// Operations: `get KEY`, `put KEY VALUE`, `erase KEY`, `increment KEY [AMOUNT]`, `keys`, `size`, `dump`,
-/// `watch [PREFIX]`, `load [FILE]`, `clear`. Keys and values are typed as the arguments of `publish`:
-/// `count:5`, `addr:10.0.0.1`, `"text"`, `[1, 2]`, or JSON. `dump` prints, and `load` reads, a line of JSON for
-/// each entry. Of a file, which no process may have open, `get`, `keys`, `size` and `dump` are possible.
+/// `watch [PREFIX]`, `load [FILE]`, `clear`. Keys and values are written like the arguments of `publish`:
+/// `count:5`, `addr:10.0.0.1`, `"text"`, `[1, 2]`, or JSON. `dump` prints one line of JSON per entry, and `load`
+/// reads them. A file supports `get`, `keys`, `size` and `dump`, while no process has it open.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
-    /// An endpoint of the cluster, as `127.0.0.1:9999`, or a SQLite file
+    /// Address of an endpoint of the cluster, such as `127.0.0.1:9999`, or a SQLite file
     pub(crate) target: String,
-    /// The store's name (not for a file), the operation, and what it takes
+    /// The store's name (omitted for a file), the operation, and its arguments
     #[arg(
         required = true,
         allow_negative_numbers = true,
         value_name = "NAME OPERATION [ARGUMENT]"
     )]
     pub(crate) words: Vec<String>,
-    /// For `put`: how long the value lives, in seconds
+    /// For `put`: time to live of the entry, in seconds
     #[arg(long, value_parser = seconds)]
     pub(crate) lifetime: Option<Duration>,
-    /// For `put`: only if the key is absent; otherwise the exit code is 1
+    /// For `put`: only write if the key is absent; otherwise exit with code 1
     #[arg(long)]
     pub(crate) unique: bool,
-    /// Wait until what is written is on the master's disk
+    /// Wait until writes are on the primary's disk
     #[arg(long)]
     pub(crate) durable: bool,
-    /// For `watch`: end after this many changes
+    /// For `watch`: exit after this many changes
     #[arg(long)]
     pub(crate) count: Option<u64>,
-    /// How long an operation may take, in seconds
+    /// Time limit of an operation, in seconds
     #[arg(long, default_value = "5", value_parser = seconds)]
     pub(crate) timeout: Duration,
-    /// The form of keys, values and changes; `dump` is JSON in any case
+    /// Output format of keys, values and changes; `dump` always prints JSON
     #[arg(long, value_enum, default_value_t)]
     pub(crate) format: Format,
     #[command(flatten)]
@@ -209,7 +209,7 @@ async fn run(arguments: &Arguments) -> Result<ExitCode> {
     endpoint.shut_down().await;
     done.map_err(|error| match error.downcast::<muster::store::StoreError>() {
         Ok(error) => Failure::new(error.to_string())
-            .hint("a relaying node reaches the master (a manager, logger or data node, no worker); a store is open while some node uses it, or when the layout names it: `[store.\"NAME\"]`")
+            .hint("ask a node that relays (a manager, logger or data node, not a worker); a store is open while a node uses it, or if the layout names it: `[store.\"NAME\"]`")
             .into(),
         Err(error) => error,
     })
@@ -269,8 +269,9 @@ fn of_file(path: &Path, arguments: &Arguments) -> Result<ExitCode> {
         let in_use = error.to_string().contains("locked");
         let failure = Failure::new(error.to_string());
         if in_use {
-            failure
-                .hint("a running node has it open: ask that node, `muster store ADDRESS NAME ...`")
+            failure.hint(
+                "a running node has it open; ask that node with `muster store ADDRESS NAME ...`",
+            )
         } else {
             failure
         }
@@ -294,7 +295,7 @@ fn of_file(path: &Path, arguments: &Arguments) -> Result<ExitCode> {
         Operation::Dump => dump(&entries)?,
         _ => {
             return Err(usage(
-                "of a file, `get`, `keys`, `size` and `dump` are possible",
+                "a file only supports `get`, `keys`, `size` and `dump`",
             ));
         }
     }
@@ -413,7 +414,7 @@ async fn settle(
 fn entry_of(number: usize, line: &str) -> Result<(Data, Data, Option<Duration>)> {
     let failed = |problem: String| {
         Failure::new(format!("line {number}: {problem}"))
-            .hint("a line is what `muster store ... dump` prints: {\"key\": ..., \"value\": ...}")
+            .hint("each line must be as `muster store ... dump` prints it: {\"key\": ..., \"value\": ...}")
     };
     let line: Line<'_> = serde_json::from_str(line).map_err(|error| failed(error.to_string()))?;
     let data = |raw: &RawValue| {
@@ -477,10 +478,7 @@ async fn watch(store: &Store, prefix: Option<String>, arguments: &Arguments) -> 
                 continue;
             }
             (WatchEvent::Restarted, _) => {
-                let _ = writeln!(
-                    std::io::stderr(),
-                    "fell behind; all that is there follows again"
-                );
+                let _ = writeln!(std::io::stderr(), "fell behind; all entries follow again");
                 continue;
             }
         };

@@ -13,21 +13,21 @@ use crate::arguments::{ConnectionArguments, Format};
 use crate::commands::{Execute, on_runtime};
 use crate::output::{Failure, say};
 
-/// Print what is published below topic prefixes
+/// Print messages whose topics begin with given prefixes
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
-    /// The endpoint, as `127.0.0.1:9999`, or a WebSocket server, as `ws://127.0.0.1:27759`
+    /// Address of an endpoint (`127.0.0.1:9999`) or of a WebSocket server (`ws://127.0.0.1:27759`)
     pub(crate) address: String,
-    /// Topic prefixes; the empty one matches everything
+    /// Topic prefixes; the empty prefix matches every topic
     #[arg(required = true)]
     pub(crate) prefixes: Vec<String>,
-    /// End after this many messages
+    /// Exit after this many messages
     #[arg(long)]
     pub(crate) count: Option<u64>,
-    /// The form of a message, one a line
+    /// Output format of the messages, one per line
     #[arg(long, value_enum, default_value_t)]
     pub(crate) format: Format,
-    /// Dial again when the endpoint is not there or goes away
+    /// Reconnect when the endpoint is unavailable or the connection is lost
     #[arg(long)]
     pub(crate) follow_reconnect: bool,
     #[command(flatten)]
@@ -77,12 +77,12 @@ async fn run(arguments: &Arguments) -> Result<ExitCode> {
                 if !arguments.follow_reconnect {
                     return Err(
                         Failure::new(format!("lost {}: {reason}", arguments.address))
-                            .hint("--follow-reconnect dials again")
+                            .hint("use --follow-reconnect to reconnect")
                             .into(),
                     );
                 }
                 say(&format!(
-                    "lost {}: {reason}; dialling again",
+                    "lost {}: {reason}; reconnecting",
                     arguments.address
                 ));
             }

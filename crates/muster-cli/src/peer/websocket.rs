@@ -46,8 +46,8 @@ pub(super) fn url(address: &str) -> Result<Option<ServerUrl>> {
 /// How to present oneself, as the arguments have it.
 fn config(url: &ServerUrl, arguments: &ConnectionArguments) -> Result<ClientConfig> {
     if arguments.mode.is_some() {
-        return Err(Failure::new(format!("--tls says nothing of {url}"))
-            .hint("ws:// is not encrypted, wss:// is; --ssl-cafile names whom to trust")
+        return Err(Failure::new(format!("--tls does not apply to {url}"))
+            .hint("use wss:// for encryption; --ssl-cafile names the trusted authorities")
             .into());
     }
     Ok(ClientConfig {
@@ -75,10 +75,10 @@ async fn connect(
     Ok(opened.map_err(|error| {
         let hint = match &error {
             ClientError::Refused { reason, .. } if reason.contains("401") => {
-                "--token-file names a file with the token"
+                "use --token-file to give the file with the token"
             }
             ClientError::Tls { reason, .. } if reason.contains("mismatch") => {
-                "the certificate must name the host of the address; `muster tls init` makes such ones"
+                "the certificate must name the host of the address, as those of `muster tls init` do"
             }
             ClientError::Tls { .. } => "--ssl-cafile names the authorities to trust",
             _ => "a WebSocket address is ws://HOST:PORT or wss://HOST:PORT",
@@ -101,7 +101,7 @@ pub(super) async fn subscribe(
             Ok(connection) => connection,
             Err(error) if arguments.follow_reconnect => {
                 if !told {
-                    say(&format!("{error}; trying again"));
+                    say(&format!("{error}; retrying"));
                     told = true;
                 }
                 tokio::time::sleep(PAUSE).await;
@@ -124,12 +124,12 @@ pub(super) async fn subscribe(
                 Ok(Incoming::Error { code, context }) => say(&format!("{code}: {context}")),
                 Ok(Incoming::Other(problem)) => say(&format!("not understood: {problem}")),
                 Err(error) if arguments.follow_reconnect => {
-                    say(&format!("lost {url}: {error}; connecting again"));
+                    say(&format!("lost {url}: {error}; reconnecting"));
                     break;
                 }
                 Err(error) => {
                     return Err(Failure::new(format!("lost {url}: {error}"))
-                        .hint("--follow-reconnect connects again")
+                        .hint("use --follow-reconnect to reconnect")
                         .into());
                 }
             }
@@ -174,9 +174,9 @@ pub(super) async fn publish(
     }
     if let Some((code, context)) = complaint {
         let hint = if code == "permission_denied" {
-            "the server's file of tokens says what each may publish"
+            "the server's token file says what each token may publish"
         } else {
-            "a Zeek process takes only events that it knows, with the types of its declaration"
+            "a Zeek process only accepts events that it has declared, with the declared types"
         };
         let message = format!("{url} refused it: {code}: {context}");
         return Err(Failure::new(message).hint(hint).into());
