@@ -2,25 +2,25 @@
 
 pub(crate) mod certificates;
 pub(crate) mod check;
-pub(crate) mod control;
+mod control;
 pub(crate) mod demo;
 mod fleet;
-mod gates;
 pub(crate) mod import;
 mod ledger;
 pub(crate) mod node;
+mod node_services;
+pub(crate) mod restart;
 pub(crate) mod run;
-mod status;
+pub(crate) mod status;
+pub(crate) mod stop;
 mod supervisor;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 use muster_cluster::node::Registry;
 use muster_cluster::{Layout, SettingSpec};
-use muster_frameworks::LogFormat;
 
 use crate::output::Failure;
 
@@ -34,16 +34,6 @@ pub(crate) struct LoadedLayout {
     pub(crate) base: PathBuf,
 }
 
-/// The settings of the files that a logger writes.
-const LOG_FILE_SETTINGS: [SettingSpec; 2] = [
-    SettingSpec::choice::<LogFormat>("logging.format", "tsv", "the form of log files"),
-    SettingSpec::duration(
-        "logging.rotation",
-        Duration::from_secs(3600),
-        "time after which a log file is put aside and a new one begun; 0 never does",
-    ),
-];
-
 /// The frameworks that this program's nodes may run.
 fn registry() -> Registry {
     muster_frameworks::standard()
@@ -51,7 +41,7 @@ fn registry() -> Registry {
 
 fn specs() -> Vec<SettingSpec> {
     let mut specs = registry().settings();
-    specs.extend_from_slice(&LOG_FILE_SETTINGS);
+    specs.extend_from_slice(muster_frameworks::log_files::SETTINGS);
     specs.extend_from_slice(muster_gateway::SETTINGS);
     specs
 }
@@ -60,15 +50,15 @@ fn specs() -> Vec<SettingSpec> {
 pub(crate) fn load(path: &Path, settings: &[String]) -> Result<LoadedLayout> {
     let text = std::fs::read_to_string(path).map_err(|error| {
         Failure::new(format!("cannot read {}: {error}", path.display()))
-            .hint("name a layout file, or run `muster demo` to see one at work")
+            .hint("give the path of a layout file, or run `muster demo` to see one at work")
     })?;
     let file = path.display().to_string();
     let mut layout = Layout::parse(&text, &file, &specs())
         .map_err(|error| Failure::new(error.to_string().trim_end().to_owned()))?;
     for setting in settings {
         let (key, value) = setting.split_once('=').ok_or_else(|| {
-            Failure::new(format!("`{setting}` is no setting"))
-                .hint("settings are KEY=VALUE, as scan.threshold=20")
+            Failure::new(format!("`{setting}` is not a setting"))
+                .hint("a setting is KEY=VALUE, such as scan.threshold=20")
         })?;
         layout = layout
             .with_override(key.trim(), value.trim())
@@ -94,5 +84,5 @@ fn make_directory(directory: &Path) -> Result<()> {
 /// The failure to do something in the directory for logs and process files.
 fn unwritable(what: &str, path: &Path, error: &std::io::Error) -> Failure {
     Failure::new(format!("cannot {what} {}: {error}", path.display()))
-        .hint("`directory = \"…\"` at the top of the layout names another one")
+        .hint("set `directory = \"…\"` at the top of the layout to use another one")
 }

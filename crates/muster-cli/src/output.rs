@@ -8,8 +8,6 @@ use std::process::ExitCode;
 use anyhow::{Error, Result};
 use tracing_subscriber::EnvFilter;
 
-use crate::arguments::Command;
-
 /// No cluster runs where one was looked for.
 pub(crate) const NOT_RUNNING: u8 = 3;
 
@@ -83,15 +81,8 @@ pub(crate) fn failed(error: &Error) -> ExitCode {
     ExitCode::from(failure.map_or(1, |failure| failure.code))
 }
 
-/// Starts the log on stderr: a node tells what happens, other commands only what is wrong. The
-/// environment variable `MUSTER_LOG` changes that, as `MUSTER_LOG=debug`.
-pub(crate) fn start_log(command: &Command) {
-    let level = match command {
-        Command::Node(_) => "info",
-        // Processes of a measurement end in no order: who is left dials for a moment.
-        Command::BenchWorker(_) => "error",
-        _ => "warn",
-    };
+/// Starts the log on stderr at a level. The environment variable `MUSTER_LOG` names another, as `MUSTER_LOG=debug`.
+pub(crate) fn start_log(level: &str) {
     let filter = EnvFilter::try_from_env("MUSTER_LOG").unwrap_or_else(|_| EnvFilter::new(level));
     tracing_subscriber::fmt()
         .with_env_filter(filter)

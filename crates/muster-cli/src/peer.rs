@@ -47,8 +47,8 @@ fn tls(address: &str, arguments: &ConnectionArguments) -> Result<Tls, Failure> {
         None if has_files => TlsMode::Mutual,
         None if is_loopback(address) => TlsMode::Off,
         None => {
-            return Err(Failure::new(format!("{address} is not on this machine: how is it protected?"))
-                .hint("--tls anonymous for Zeek's default, --tls mutual with certificates, --tls off for none"));
+            return Err(Failure::new(format!("{address} is not a loopback address: --tls must say how it is protected"))
+                .hint("use --tls anonymous (Zeek's default), --tls mutual with certificates, or --tls off"));
         }
     };
     match mode {
@@ -58,7 +58,7 @@ fn tls(address: &str, arguments: &ConnectionArguments) -> Result<Tls, Failure> {
             let needed = |file: &Option<PathBuf>, name: &str| {
                 file.clone().ok_or_else(|| {
                     Failure::new(format!("--tls mutual needs {name}"))
-                        .hint("it takes --ssl-cafile or --ssl-capath, --ssl-certificate and --ssl-keyfile")
+                        .hint("mutual TLS takes --ssl-cafile or --ssl-capath, --ssl-certificate and --ssl-keyfile")
                 })
             };
             Ok(Tls::Mutual(Certificates {
@@ -87,7 +87,7 @@ async fn dial(endpoint: &Endpoint, address: &str, retry: bool) -> Result<PeerInf
     let retry = retry.then_some(Duration::from_secs(1));
     let peer = endpoint.peer(address, retry).await.map_err(|error| {
         Failure::new(error.to_string()).hint(
-            "an address is HOST:PORT; --tls says how the endpoint there protects its connections",
+            "an address is HOST:PORT, and --tls must match the TLS mode of the endpoint there",
         )
     })?;
     Ok(peer)

@@ -60,7 +60,7 @@ fn a_cluster_starts_shows_its_state_restarts_a_node_and_stops() {
     layout(directory);
     let before = run(directory, &["status"]);
     assert_eq!(before.status.code(), Some(3), "{}", stderr(&before));
-    assert!(stderr(&before).contains("hint: `muster run muster.toml` starts it"));
+    assert!(stderr(&before).contains("hint: start it with `muster run muster.toml`"));
 
     let mut cluster = Running::start(directory, &["run"]);
     cluster.wait_for("all nodes are ready");
@@ -309,11 +309,11 @@ fn a_node_serves_websocket_clients_and_its_metrics() {
     let monitor = monitor.strip_prefix("http://").unwrap();
     let metrics = get(monitor, "/metrics");
     assert!(
-        metrics.contains("\nmuster_gateway_events_in_total 2.0\n"),
+        metrics.contains("\nmuster_gateway_events_total{direction=\"in\"} 2\n"),
         "{metrics}"
     );
     assert!(
-        metrics.contains("muster_node_state{state=\"ready\"} 1.0"),
+        metrics.contains("muster_node_state{state=\"ready\"} 1"),
         "{metrics}"
     );
     let page = get(monitor, "/status");
@@ -333,7 +333,7 @@ fn a_node_serves_websocket_clients_and_its_metrics() {
     assert_eq!(tracked["master"]["backend"], "sqlite");
     assert_eq!(tracked["master"]["failing"], false);
     let info =
-        "muster_store_info{store=\"software/tracked\",role=\"master\",backend=\"sqlite\"} 1.0";
+        "muster_store_info{store=\"software/tracked\",role=\"primary\",backend=\"sqlite\"} 1";
     assert!(metrics.contains(info), "{metrics}");
     let text = stdout(&run(directory, &["status"]));
     let line = "manager: store software/tracked, sqlite: 0 entries, 0 KiB, 0 writers";
@@ -431,7 +431,7 @@ fn ctrl_c_stops_in_order_and_a_port_in_use_is_named() {
         "{text}"
     );
     assert!(
-        text.contains("hint: another process may use the port"),
+        text.contains("hint: another process may be using the port"),
         "{text}"
     );
     let pid = cluster.child.id().to_string();
@@ -485,9 +485,9 @@ fn nodes_that_had_to_be_killed_are_named_and_a_failure() {
     kill(pid_of(&status(directory).unwrap(), "worker-1"), "-STOP");
     let supervisor = u64::from(cluster.child.id());
     kill(supervisor, "-INT");
-    cluster.wait_for("Ctrl-C again kills what is left");
+    cluster.wait_for("press Ctrl-C again to kill the remaining nodes");
     kill(supervisor, "-INT");
-    cluster.wait_for("killing what is left");
+    cluster.wait_for("killing the remaining nodes");
     cluster.wait_for("error: killed data-1, logger, manager, worker-1");
     assert_eq!(cluster.finish().0, Some(1));
 }
@@ -511,7 +511,7 @@ fn certificates_are_made_checked_and_used() {
     .unwrap();
     let again = run(directory, &["tls", "init"]);
     assert!(
-        stderr(&again).contains("made 0 certificates"),
+        stderr(&again).contains("created 0 certificates"),
         "{}",
         stderr(&again)
     );

@@ -200,7 +200,7 @@ fn a_directory_that_cannot_be_made_says_how_to_choose_another() {
         assert_eq!(output.status.code(), Some(1));
         let text = stderr(&output);
         assert!(text.contains("cannot make "), "{text}");
-        assert!(text.contains("hint: `directory = "), "{text}");
+        assert!(text.contains("hint: set `directory = "), "{text}");
     }
 }
 
@@ -214,7 +214,7 @@ fn status_and_stop_take_the_layout_with_and_without_the_options_name() {
         let not_running = |arguments: &[&str]| {
             let output = run(directory, &[&[command], arguments].concat());
             assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
-            assert!(stderr(&output).contains("no cluster of my.toml runs"));
+            assert!(stderr(&output).contains("no cluster of my.toml is running"));
         };
         not_running(&["my.toml"]);
         not_running(&["--layout", "my.toml"]);
@@ -274,7 +274,7 @@ fn tls_of_the_node_and_of_the_command_must_agree() {
     node.wait_for("the peer does not speak TLS");
     let elsewhere = run(directory, &["peers", "192.0.2.1:9999"]);
     assert!(
-        stderr(&elsewhere).contains("how is it protected?"),
+        stderr(&elsewhere).contains("--tls must say how it is protected"),
         "{}",
         stderr(&elsewhere)
     );
@@ -389,7 +389,7 @@ fn publishing_over_websocket_goes_on_after_a_pause() {
     let directory = directory.path();
     let (address, url) = manager_with_gateway(directory);
     let mut node = Running::start(directory, &["node", "manager"]);
-    node.wait_for("WebSocket clients are served");
+    node.wait_for("serving WebSocket clients");
     let mut subscriber = Running::start(directory, &["subscribe", &address, "/t"]);
     let printed = BufReader::new(subscriber.child.stdout.take().unwrap());
     let (sender, received) = std::sync::mpsc::sync_channel(64);

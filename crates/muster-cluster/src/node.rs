@@ -41,7 +41,7 @@ use muster_wire::{EndpointId, Incarnation, Mono, Topic};
 
 pub use by_name::ByName;
 pub use context::{Context, PublishError};
-pub use counts::NodeCounts;
+pub use counts::{CounterSpec, FrameworkCount, NodeCounts};
 pub use event::Event;
 pub use facts::{Effect, Input, LogSink, NodeError, Report, Severity, Written};
 pub use framework::{Declarations, Framework, NodeLife, Registry, Site};
@@ -170,6 +170,7 @@ impl NodeLoop {
                 this.core.watch_store(store.name, position);
             }
             this.declare(declared)?;
+            this.core.declare_counters(hosted.name(), hosted.counters());
             this.frameworks.push(hosted);
         }
         for (event, mut handlers) in priorities {
@@ -298,9 +299,13 @@ impl NodeLoop {
             Input::Pong(id) => self.pong(id),
             Input::InputLow { input, low } => self.input_low(input, low),
             Input::InputEnd { input } => self.input_low(input, Watermarks::END),
-            Input::Written { records, failed } => {
+            Input::Written {
+                stream,
+                records,
+                failed,
+            } => {
                 self.core.counts.records_written += records;
-                self.core.counts.records_failed += failed;
+                self.core.counts.records_failed.add_many(stream, failed);
             }
             Input::AwaitReady {
                 token,
@@ -319,7 +324,10 @@ impl NodeLoop {
                 self.run_local();
                 self.flush_logs(None);
                 // No logger is alive to take these.
-                self.core.counts.records_dropped += self.core.logging.logs.give_up() as u64;
+                for (stream, records) in self.core.logging.logs.give_up() {
+                    let dropped = &mut self.core.counts.records_dropped;
+                    dropped.add_many(&stream, records as u64);
+                }
             }
         }
         self.run_local();

@@ -8,7 +8,7 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use muster_cluster::node::{Context, Declarations, Framework, Registry, Site};
+use muster_cluster::node::{Context, CounterSpec, Declarations, Framework, Registry, Site};
 use muster_cluster::{PoolName, Role, SettingSpec};
 use muster_data::{Address, Port, Record, Timestamp};
 use muster_frameworks::{Connection, Notice, NoticeRecord};
@@ -41,6 +41,11 @@ impl Framework for Refusals {
         "refusals.threshold",
         20,
         "services that refuse a client before it is noticed",
+    )];
+
+    const COUNTERS: &'static [CounterSpec] = &[CounterSpec::new(
+        "ignored",
+        "Refusals of clients beyond the 100,000 that a node remembers. Growth means that more data nodes are needed.",
     )];
 
     fn create(site: &Site<'_>) -> Option<Self> {

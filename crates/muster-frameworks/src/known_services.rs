@@ -8,7 +8,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
-use muster_cluster::node::{Context, Declarations, Framework, SharedStore, Site};
+use muster_cluster::node::{Context, CounterSpec, Declarations, Framework, SharedStore, Site};
 use muster_cluster::{Key, PoolChange, PoolName, Role, SettingSpec};
 use muster_data::{Address, Data, EnumValue, Port, Protocol, Record, Timestamp};
 
@@ -124,6 +124,26 @@ impl Framework for KnownServices {
             "time after which a service is logged again (Zeek's create_expire)",
         )
         .positive(),
+    ];
+
+    const COUNTERS: &'static [CounterSpec] = &[
+        CounterSpec::new("services", "Services that were logged, each by its owner."),
+        CounterSpec::new(
+            "unowned",
+            "Services that were seen while no node owned keys, and were told to nobody. They are told when they are seen again; growth means that no data node is up.",
+        ),
+        CounterSpec::new(
+            "known_elsewhere",
+            "Services that were not logged because the store had them, as after another owner or a Zeek node has logged them. Nothing is lost.",
+        ),
+        CounterSpec::new(
+            "store_silent",
+            "Services whose owner got no answer of the store in time, and logged them all the same. Growth means that the primary of `zeek/known/services` is away or overloaded; services may be logged twice.",
+        ),
+        CounterSpec::new(
+            "evicted",
+            "Remembered services that were forgotten to make room, and may be logged again. Growth means that `known_services.max_services` is too small for the network.",
+        ),
     ];
 
     fn create(site: &Site<'_>) -> Option<Self> {

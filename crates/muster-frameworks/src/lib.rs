@@ -46,7 +46,7 @@ pub mod zeek_log;
 
 pub use known_hosts::{HostSeen, KNOWN_HOSTS, KnownHost, KnownHosts, came_about};
 pub use known_services::{KNOWN_SERVICES, KnownService, KnownServices, ServiceSeen};
-pub use log_files::{LogFiles, LogFilesConfig, LogFilesError, LogFormat};
+pub use log_files::{FileSink, LogFiles, LogFilesConfig, LogFilesError, LogFormat};
 pub use log_input::{InputBatch, InputSummary, LogInput, LogInputConfig, Share};
 pub use notice::{Notice, NoticeRecord, Notices};
 pub use scan::{ADDRESS_SCAN, Scan, ScanAttempt, ScanDetection};

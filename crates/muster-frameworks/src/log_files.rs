@@ -9,6 +9,8 @@
 //! What is in a file stays: no file is ever truncated to less than its whole rows, continued by
 //! another life, or replaced by another. One writer of a name may write to a directory at a time.
 //!
+//! [`FileSink`] makes them the `log_sink` of a node, and [`SETTINGS`] are what a layout may say of them.
+//!
 //! [`count_rows`] and [`read_rows`] read what was written.
 
 mod error;
@@ -17,6 +19,7 @@ mod json;
 mod names;
 mod open_file;
 mod read;
+mod sink;
 mod tsv;
 
 #[cfg(test)]
@@ -27,3 +30,4 @@ pub use files::{
     LogFiles, LogFilesConfig, LogFormat, MOST_CHANGES, MOST_STREAMS, SHORTEST_ROTATION,
 };
 pub use read::{count_rows, read_rows};
+pub use sink::{FileSink, SETTINGS};

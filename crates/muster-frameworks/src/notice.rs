@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use muster_cluster::node::{Context, Declarations, Framework, Site};
+use muster_cluster::node::{Context, CounterSpec, Declarations, Framework, Site};
 use muster_cluster::{Role, SettingSpec};
 use muster_data::{Address, EnumValue, Port, Record, Timespan, Timestamp};
 use muster_wire::Class;
@@ -47,12 +47,18 @@ impl Notice {
         }
     }
 
+    /// What [`Notice::raise`] counts for the framework that raises.
+    pub const RAISED: CounterSpec = CounterSpec::new(
+        "notices_raised",
+        "Notices that the framework raised, those among them that the manager suppressed.",
+    );
+
     /// Sends the notice to the manager, ahead of ordinary events.
     pub fn raise(&self, cx: &mut Context<'_>) {
         let manager = cx.topic_for_manager();
         cx.publish_as(Class::Interactive, &manager, self)
             .checked(cx);
-        cx.count("notices_raised", 1);
+        cx.count_described(Self::RAISED, 1);
     }
 }
 
@@ -109,6 +115,18 @@ impl Framework for Notices {
             "notices that suppress others at most",
         )
         .positive(),
+    ];
+
+    const COUNTERS: &'static [CounterSpec] = &[
+        CounterSpec::new("notices", "Notices that were logged."),
+        CounterSpec::new(
+            "suppressed",
+            "Notices that were not logged because one of the same kind and identifier had been, less than `notice.suppress` of event time before. Nothing is lost.",
+        ),
+        CounterSpec::new(
+            "evicted",
+            "Remembered notices that were forgotten to make room, so that the like of them is logged again. Growth means that `notice.max_remembered` is too small for what happens.",
+        ),
     ];
 
     fn create(site: &Site<'_>) -> Option<Self> {

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::time::Duration;
 
-use muster_cluster::node::{Context, Declarations, Framework, Site};
+use muster_cluster::node::{Context, CounterSpec, Declarations, Framework, Site};
 use muster_cluster::{Key, PoolChange, PoolName, Role, SettingSpec, SettingValue, Settings};
 use muster_data::{Address, EnumValue, Port, Protocol, Record, Timespan, Timestamp};
 
@@ -159,6 +159,33 @@ impl Framework for ScanDetection {
             "hosts that a data node holds over all scans at most",
         )
         .positive(),
+    ];
+
+    const COUNTERS: &'static [CounterSpec] = &[
+        CounterSpec::new(
+            "scans",
+            "Scans that were logged, each by the owner of the attacker.",
+        ),
+        CounterSpec::new(
+            "attempts_sent",
+            "Failed attempts to connect that workers sent to the owner of the attacker, each victim once in a window.",
+        ),
+        CounterSpec::new(
+            "attempts_sent_again",
+            "Attempts that were sent once more because the attacker's owner had changed in their window. They come with nodes that go or return.",
+        ),
+        CounterSpec::new(
+            "unowned",
+            "Attempts that were seen while no node owned keys, and were dropped. Growth means that no data node is up, and scans are missed.",
+        ),
+        CounterSpec::new(
+            "late_rows",
+            "Attempts that came after their window had been closed, and were dropped. Growth means that inputs are further apart than `watermark.allowance`: raise it.",
+        ),
+        CounterSpec::new(
+            "evicted",
+            "Remembered attempts that were forgotten to make room, so that victims may be counted twice or a scan is closed early. Growth means that `scan.max_sent` or `scan.max_entries` is too small for the network.",
+        ),
     ];
 
     fn create(site: &Site<'_>) -> Option<Self> {

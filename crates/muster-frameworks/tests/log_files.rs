@@ -12,14 +12,15 @@ use std::sync::atomic::AtomicBool;
 
 use muster_cluster::Layout;
 use muster_cluster::node::{
-    Context, Declarations, Effect, Framework, Input, NodeLoop, Now, Registry, Site,
+    Context, Declarations, Effect, Framework, Input, LogSink, NodeLoop, Now, Registry, Site,
+    Written,
 };
 use muster_data::{Address, Port, Record, Timestamp};
 use muster_frameworks::log_files::{count_rows, read_rows};
 use muster_frameworks::log_input::SimulatedClock;
 use muster_frameworks::zeek_log::LogReader;
 use muster_frameworks::{
-    Connection, LogFiles, LogFilesConfig, LogFormat, LogInput, LogInputConfig, Share,
+    Connection, FileSink, LogFilesConfig, LogFormat, LogInput, LogInputConfig, Share,
 };
 use muster_wire::{EndpointId, Incarnation, Mono};
 
@@ -84,14 +85,8 @@ fn expected(path: &Path) -> Vec<BTreeMap<String, String>> {
     rows
 }
 
-fn replay(source: &Path, directory: &Path, format: LogFormat) {
-    let mut files = LogFiles::new(LogFilesConfig {
-        directory: directory.to_owned(),
-        format,
-        rotation: None,
-        writer_name: Some("logger-1".to_owned()),
-    })
-    .unwrap();
+/// Replays a log into a node whose records go to a sink. Returns what became of each batch.
+fn replay(source: &Path, mut sink: FileSink) -> Vec<Written> {
     let layout = "[[node]]\nname = \"all\"\nrole = \"manager\"\n";
     let layout = Arc::new(Layout::parse(layout, "test", &[]).unwrap());
     let mut now = Now {
@@ -107,11 +102,11 @@ fn replay(source: &Path, directory: &Path, format: LogFormat) {
         speed: 0.0,
     })
     .unwrap();
-    let mut written = 0;
+    let mut written = Vec::new();
     let mut drain = |node: &mut NodeLoop, now: Now| {
         for effect in node.take_effects() {
             if let Effect::WriteLog(batch) = effect {
-                written += files.write(&batch, now.wall).unwrap();
+                written.push(sink.write(&batch, now.wall));
             }
         }
     };
@@ -125,8 +120,20 @@ fn replay(source: &Path, directory: &Path, format: LogFormat) {
     });
     node.step(Input::Stop, now);
     drain(&mut node, now);
-    assert_eq!(written, summary.events);
-    files.close(now.wall).unwrap();
+    assert!(summary.events > 0);
+    sink.tick(now.wall).unwrap();
+    sink.close(now.wall).unwrap();
+    written
+}
+
+fn sink(directory: &Path, format: LogFormat) -> FileSink {
+    FileSink::new(LogFilesConfig {
+        directory: directory.to_owned(),
+        format,
+        rotation: None,
+        writer_name: Some("logger-1".to_owned()),
+    })
+    .unwrap()
 }
 
 #[test]
@@ -137,7 +144,10 @@ fn rows_come_through_a_node_as_they_were() {
         let mut expected = expected(&source);
         for format in [LogFormat::Tsv, LogFormat::Json] {
             let directory = tempfile::tempdir().unwrap();
-            replay(&source, directory.path(), format);
+            let written = replay(&source, sink(directory.path(), format));
+            let records: u64 = written.iter().map(|written| written.records).sum();
+            assert_eq!(records, expected.len() as u64);
+            assert!(written.iter().all(|written| written.problem.is_none()));
             let rows = expected.len() as u64;
             let counts = count_rows(directory.path()).unwrap();
             assert_eq!(counts, [("seen".to_owned(), rows)].into());
@@ -149,5 +159,19 @@ fn rows_come_through_a_node_as_they_were() {
             }
             assert_eq!(read_rows(directory.path(), "seen").unwrap(), expected);
         }
+    }
+}
+
+#[test]
+fn a_sink_says_what_it_could_not_write() {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/wikipedia.conn.log");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("logs");
+    let sink = sink(&path, LogFormat::Tsv);
+    std::fs::remove_dir(&path).unwrap();
+    let written = replay(&source, sink);
+    assert!(!written.is_empty());
+    for batch in written {
+        assert!(batch.records == 0 && batch.problem.is_some());
     }
 }

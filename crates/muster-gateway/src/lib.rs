@@ -12,7 +12,8 @@
 //! A [`Bridge`] is the other side: it connects an endpoint with a WebSocket server, Zeek's or another
 //! gateway's, and carries the events of chosen topics in and out.
 //!
-//! A [`Monitor`] serves a node's metrics and status over HTTP.
+//! A [`Monitor`] serves a node's metrics and status over HTTP. [`NodeMetrics`] has the metrics, [`mod@status`] is the schema of
+//! the status.
 //!
 //! # Example
 //!
@@ -45,6 +46,7 @@ mod client;
 mod clients;
 mod config;
 mod connection;
+mod counters;
 mod event_text;
 mod http;
 mod metrics;
@@ -54,6 +56,7 @@ mod room;
 mod server;
 mod session;
 mod settings;
+pub mod status;
 mod tls;
 
 pub use access::{Grant, TokenProblem, Tokens};
@@ -63,7 +66,7 @@ pub use client::{
 };
 pub use clients::{ClientReport, GatewayCounts};
 pub use config::{ClientOverflow, GatewayConfig, GatewayTls, Plaintext};
-pub use metrics::NodeMetrics;
+pub use metrics::{MetricsFormat, NodeMetrics};
 pub use monitor::{Monitor, MonitorAddress, MonitorAddressError, MonitorError, Monitored};
 pub use server::{Gateway, GatewayCounter, GatewayError};
 pub use session::PATH;

@@ -8,13 +8,14 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::header;
+use axum::http::{HeaderMap, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use tokio::sync::watch;
 
 use crate::http::{self, Site};
-use crate::metrics::NodeMetrics;
+use crate::metrics::{MetricsFormat, NodeMetrics};
+use crate::status::NodePage;
 
 /// Connections at once; whoever scrapes needs one.
 const CONNECTIONS: usize = 16;
@@ -72,8 +73,8 @@ pub trait Monitored: Send + Sync + 'static {
     /// For `/metrics`.
     fn metrics(&self) -> NodeMetrics;
 
-    /// For `/status`: a JSON object.
-    fn status(&self) -> String;
+    /// For `/status`.
+    fn status(&self) -> NodePage;
 }
 
 /// Why a monitor does not start.
@@ -99,7 +100,8 @@ impl fmt::Debug for Monitor {
 }
 
 impl Monitor {
-    /// Serves `/metrics`, for Prometheus, and `/status`, as JSON. Whoever reaches the address can read
+    /// Serves `/metrics`, for Prometheus, as OpenMetrics if the header `Accept` asks for it and otherwise in the text
+    /// format, and `/status`, as JSON. Whoever reaches the address can read
     /// both.
     pub async fn start(
         address: SocketAddr,
@@ -141,12 +143,23 @@ async fn index() -> &'static str {
     "A Muster node: /metrics for Prometheus, /status as JSON.\n"
 }
 
-async fn metrics(State(monitored): State<Arc<dyn Monitored>>) -> impl IntoResponse {
-    let text = monitored.metrics().text();
-    ([(header::CONTENT_TYPE, NodeMetrics::CONTENT_TYPE)], text)
+async fn metrics(
+    State(monitored): State<Arc<dyn Monitored>>,
+    headers: HeaderMap,
+) -> impl IntoResponse {
+    let accept = headers.get_all(header::ACCEPT).iter();
+    let accept: Vec<&str> = accept.filter_map(|value| value.to_str().ok()).collect();
+    let format = MetricsFormat::accepted(&accept.join(","));
+    let text = monitored.metrics().text(format);
+    let headers = [
+        (header::CONTENT_TYPE, format.content_type()),
+        (header::VARY, "Accept"),
+    ];
+    (headers, text)
 }
 
 async fn status(State(monitored): State<Arc<dyn Monitored>>) -> impl IntoResponse {
-    let text = monitored.status();
+    // Plain structs with text for keys become JSON in any case.
+    let text = serde_json::to_string_pretty(&monitored.status()).unwrap_or_default() + "\n";
     ([(header::CONTENT_TYPE, "application/json")], text)
 }

@@ -8,11 +8,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use muster::cluster::node::{CounterSpec, FrameworkCount};
 use muster::store::{CloneOptions, PrimaryOptions, StoreName};
 use muster::wire::counters::DropCause;
 use muster::{Endpoint, EndpointConfig, NodeReport};
+use muster_gateway::status::{NodePage, VERSION};
 use muster_gateway::{
-    BridgeCounts, GatewayCounts, Monitor, MonitorAddress, Monitored, NodeMetrics,
+    BridgeCounts, GatewayCounts, MetricsFormat, Monitor, MonitorAddress, Monitored, NodeMetrics,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -23,7 +25,16 @@ fn metrics() -> NodeMetrics {
     let mut report = NodeReport::default();
     report.waiting_records = 7;
     report.counts.events_in = 5;
-    report.counts.frameworks.insert(("scan", "notices"), 3);
+    let notices = FrameworkCount {
+        spec: CounterSpec::new("notices", "Notices of scans."),
+        value: 3,
+    };
+    report
+        .counts
+        .frameworks
+        .insert(("scan", "notices"), notices);
+    report.inbox_dropped.count(DropCause::Oldest, "/t", 1);
+    report.input_low = Some(1_500_000_000_250_000_000);
     report.unrouted.count(DropCause::NoSubscriber, "a\"b\n/", 2);
     let mut gateway = GatewayCounts {
         events_out: 9,
@@ -44,38 +55,85 @@ impl Monitored for Page {
         metrics()
     }
 
-    fn status(&self) -> String {
-        "{\"version\": 1}\n".to_owned()
+    fn status(&self) -> NodePage {
+        NodePage {
+            version: VERSION,
+            node: "worker-1".to_owned(),
+            ..NodePage::default()
+        }
     }
 }
 
 async fn get(monitor: &Monitor, path: &str) -> String {
+    get_as(monitor, path, "*/*").await
+}
+
+async fn get_as(monitor: &Monitor, path: &str, accept: &str) -> String {
     let mut stream = TcpStream::connect(monitor.address()).await.unwrap();
-    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    let request =
+        format!("GET {path} HTTP/1.1\r\nHost: x\r\nAccept: {accept}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
     answer
 }
 
+fn assert_lines(text: &str, lines: &[&str]) {
+    for line in lines {
+        assert!(
+            text.lines().any(|found| found == *line),
+            "{line} in\n{text}"
+        );
+    }
+}
+
 #[test]
 fn metrics_as_text() {
-    let text = metrics().text();
-    for line in [
-        "muster_node_info{node=\"worker-1\",role=\"worker\",version=\"0.1.0\"} 1.0",
-        "# TYPE muster_node_events_in counter",
-        "muster_node_events_in_total 5.0",
-        "muster_framework_notices_total{framework=\"scan\"} 3.0",
-        "muster_unrouted_messages_total{cause=\"no_subscriber\",topic=\"a\\\"b\\n/\"} 2.0",
-        "muster_waiting_records 7.0",
-        "muster_node_state{state=\"starting\"} 1.0",
-        "muster_node_state{state=\"ready\"} 0.0",
-        "muster_gateway_events_out_total 9.0",
-        "muster_gateway_dropped_messages_total{cause=\"drop_oldest\",topic=\"/t\"} 4.0",
-        "muster_bridge_connected 0.0",
-        "# EOF",
-    ] {
-        assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
+    let text = metrics().text(MetricsFormat::Text);
+    let lines = [
+        "muster_node_info{node=\"worker-1\",role=\"worker\",version=\"0.1.0\"} 1",
+        "# TYPE muster_events_total counter",
+        "muster_events_total{direction=\"in\"} 5",
+        "# HELP muster_scan_notices_total Notices of scans.",
+        "muster_scan_notices_total 3",
+        "muster_dropped_messages_total{cause=\"no_subscriber\",queue=\"none\",peer=\"\",topic=\"a\\\"b\\n/\"} 2",
+        "muster_subscriber_dropped_messages_total{cause=\"drop_oldest\",subscriber=\"node\",topic=\"/t\"} 1",
+        "muster_log_records_waiting 7",
+        "muster_node_state{state=\"starting\"} 1",
+        "muster_node_state{state=\"ready\"} 0",
+        "muster_input_low_timestamp_seconds 1500000000.250000000",
+        "muster_gateway_events_total{direction=\"out\"} 9",
+        "muster_dropped_messages_total{cause=\"drop_oldest\",queue=\"websocket\",peer=\"\",topic=\"/t\"} 4",
+        "muster_bridge_connected 0",
+    ];
+    assert_lines(&text, &lines);
+    assert!(
+        !text.contains("# EOF") && !text.contains("# UNIT"),
+        "{text}"
+    );
+}
+
+#[test]
+fn metrics_as_open_metrics() {
+    let text = metrics().text(MetricsFormat::OpenMetrics);
+    let lines = [
+        "# TYPE muster_events counter",
+        "muster_events_total{direction=\"in\"} 5",
+        "# TYPE muster_input_low_timestamp_seconds gauge",
+        "# UNIT muster_input_low_timestamp_seconds seconds",
+        "muster_scan_notices_total 3",
+    ];
+    assert_lines(&text, &lines);
+    assert!(text.ends_with("\n# EOF\n"), "{text}");
+}
+
+#[test]
+fn every_sample_is_described() {
+    let mut metrics = metrics();
+    metrics.report.counts.frameworks.clear();
+    let known = NodeMetrics::descriptors();
+    for counter in metrics.counters() {
+        assert!(known.contains(&&counter.descriptor), "{counter:?}");
     }
 }
 
@@ -90,21 +148,20 @@ async fn stores_as_metrics() {
     master.put(&1, "x").await.unwrap();
     let mut metrics = metrics();
     metrics.report.stores = endpoint.store_reports();
-    let text = metrics.text();
-    for line in [
-        "muster_store_info{store=\"a/b\",role=\"master\",backend=\"memory\"} 1.0",
-        "muster_store_info{store=\"c\",role=\"clone\",backend=\"memory\"} 1.0",
-        "muster_store_entries{store=\"a/b\"} 1.0",
-        "muster_store_entries{store=\"c\"} 0.0",
-        "muster_store_writers{store=\"a/b\"} 0.0",
-        "# TYPE muster_store_backend_failures counter",
-        "muster_store_backend_failures_total{store=\"a/b\"} 0.0",
-        "muster_store_backend_failing{store=\"a/b\"} 0.0",
-        "muster_store_attached{store=\"c\"} 0.0",
-        "muster_store_stale{store=\"c\"} 0.0",
-    ] {
-        assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
-    }
+    let text = metrics.text(MetricsFormat::Text);
+    let lines = [
+        "muster_store_info{store=\"a/b\",role=\"primary\",backend=\"memory\"} 1",
+        "muster_store_info{store=\"c\",role=\"clone\",backend=\"memory\"} 1",
+        "muster_store_entries{store=\"a/b\"} 1",
+        "muster_store_entries{store=\"c\"} 0",
+        "muster_store_writers{store=\"a/b\"} 0",
+        "# TYPE muster_store_backend_failures_total counter",
+        "muster_store_backend_failures_total{store=\"a/b\"} 0",
+        "muster_store_backend_failing{store=\"a/b\"} 0",
+        "muster_store_attached{store=\"c\"} 0",
+        "muster_store_stale{store=\"c\"} 0",
+    ];
+    assert_lines(&text, &lines);
 }
 
 #[tokio::test]
@@ -113,11 +170,20 @@ async fn over_http() {
     let monitor = Monitor::start(address, Arc::new(Page)).await.unwrap();
     let answer = get(&monitor, "/metrics").await;
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-    assert!(answer.contains(NodeMetrics::CONTENT_TYPE), "{answer}");
+    assert!(
+        answer.contains("content-type: text/plain; version=0.0.4"),
+        "{answer}"
+    );
+    assert!(!answer.ends_with("# EOF\n"), "{answer}");
+    let answer = get_as(&monitor, "/metrics", "application/openmetrics-text").await;
+    let content = MetricsFormat::OpenMetrics.content_type();
+    assert!(answer.contains(content), "{answer}");
     assert!(answer.ends_with("# EOF\n"), "{answer}");
     let answer = get(&monitor, "/status").await;
     assert!(answer.contains("application/json"), "{answer}");
-    assert!(answer.ends_with("{\"version\": 1}\n"), "{answer}");
+    let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+    let page: NodePage = serde_json::from_str(body).unwrap();
+    assert_eq!(page, Page.status());
     assert!(get(&monitor, "/").await.contains("/metrics"));
     assert!(get(&monitor, "/else").await.starts_with("HTTP/1.1 404"));
     let error = Monitor::start(monitor.address(), Arc::new(Page))

@@ -171,7 +171,7 @@ async fn link(layout: Layout, relays: &[Endpoint], leaves: &[Endpoint]) -> Resul
 /// The sum of a counter of all endpoints.
 fn counted(all: &[Endpoint], name: &str) -> u64 {
     let counters = all.iter().flat_map(|endpoint| endpoint.counts().mesh);
-    let named = counters.filter(|counter| counter.name == name);
+    let named = counters.filter(|counter| counter.key() == name);
     named.map(|counter| counter.value).sum()
 }
 

@@ -5,6 +5,7 @@
 //! sockets, a disk and timers, a simulation with nothing of the kind.
 
 mod clone_part;
+mod counters;
 mod early;
 mod output;
 mod primary_part;

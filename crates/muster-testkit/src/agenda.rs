@@ -25,6 +25,7 @@ pub(crate) enum Item {
     Written {
         node: usize,
         life: u64,
+        stream: String,
         records: u64,
     },
     /// A ping's answer arrives.

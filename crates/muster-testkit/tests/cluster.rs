@@ -10,7 +10,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use muster_cluster::node::{Context, Declarations, Framework, NodeLife, Registry, Severity, Site};
+use muster_cluster::node::{
+    Context, CounterSpec, Declarations, Framework, NodeLife, Registry, Severity, Site,
+};
 use muster_cluster::{PoolName, Role};
 use muster_data::{Record, Timestamp};
 use muster_test_support::Random;
@@ -45,6 +47,11 @@ struct Numbers {
 
 impl Framework for Numbers {
     const NAME: &'static str = "numbers";
+
+    const COUNTERS: &'static [CounterSpec] = &[CounterSpec::new(
+        "out_of_order",
+        "Numbers that came behind a larger one.",
+    )];
 
     fn create(site: &Site<'_>) -> Option<Self> {
         Some(Self {

@@ -9,7 +9,9 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use muster_cluster::node::{Context, Declarations, Framework, NodeLife, Registry, Severity, Site};
+use muster_cluster::node::{
+    Context, CounterSpec, Declarations, Framework, NodeLife, Registry, Severity, Site,
+};
 use muster_cluster::{NodeName, Quorum, ReadyError, Role};
 use muster_data::Record;
 use muster_testkit::Cluster;
@@ -41,6 +43,12 @@ struct Talk {
 
 impl Framework for Talk {
     const NAME: &'static str = "talk";
+
+    const COUNTERS: &'static [CounterSpec] = &[
+        CounterSpec::new("ready", "Waits that ended well."),
+        CounterSpec::new("said", "Messages that were published."),
+        CounterSpec::new("heard", "Messages that arrived."),
+    ];
 
     fn create(site: &Site<'_>) -> Option<Self> {
         Some(Self {

@@ -11,7 +11,8 @@
 use std::time::Duration;
 
 use muster_cluster::node::{
-    Context, Declarations, Framework, Registry, SharedStore, Site, StoreChange, WriteError,
+    Context, CounterSpec, Declarations, Framework, Registry, SharedStore, Site, StoreChange,
+    WriteError,
 };
 use muster_data::{Data, Record, Timestamp};
 use muster_store::Encoded;
@@ -43,6 +44,13 @@ struct Claims;
 
 impl Framework for Claims {
     const NAME: &'static str = "claims";
+
+    const COUNTERS: &'static [CounterSpec] = &[
+        CounterSpec::new("heard", "Changes that were told."),
+        CounterSpec::new("known", "Hosts that were claimed before."),
+        CounterSpec::new("won", "Claims that were won."),
+        CounterSpec::new("sum", "Counts that came back."),
+    ];
 
     fn create(_: &Site<'_>) -> Option<Self> {
         Some(Self)
@@ -148,6 +156,9 @@ struct Everything;
 
 impl Framework for Everything {
     const NAME: &'static str = "everything";
+
+    const COUNTERS: &'static [CounterSpec] =
+        &[CounterSpec::new("done", "Operations that succeeded.")];
 
     fn create(_: &Site<'_>) -> Option<Self> {
         Some(Self)

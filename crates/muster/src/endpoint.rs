@@ -2,6 +2,7 @@
 
 mod config;
 mod connection;
+mod counters;
 mod counts;
 mod dial;
 mod echo;
@@ -38,6 +39,7 @@ use tokio::sync::watch;
 pub use config::{
     Credit, EndpointConfig, Exposure, Forwarding, Heartbeat, NodeIdentity, TopicClasses,
 };
+pub(crate) use counters::connections_refused;
 pub use counts::{Compressed, EndpointCounts, PeerReport, QueueDepth};
 pub use end_reason::{LossReason, RemovalReason, UnavailableReason};
 pub use peer_options::{LinkSpeed, PeerMatch, PeerOptions, PeerRule, QueueOptions};

@@ -1,5 +1,6 @@
 //! A node in a process: its endpoint, its loop on a thread of its own, its inputs and its log files.
 
+mod counters;
 mod driver;
 mod input;
 mod links;

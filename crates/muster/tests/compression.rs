@@ -126,7 +126,7 @@ async fn what_crosses_a_slow_link_arrives_as_it_was() {
     assert!(ratio >= 2, "{:?}", sent.compressed_out);
     for endpoint in [&author, &relay] {
         let counts = endpoint.counts();
-        let lost = |name| counts.mesh.iter().any(|c| c.name == name && c.value > 0);
+        let lost = |name| counts.mesh.iter().any(|c| c.key() == name && c.value > 0);
         assert!(!lost("mesh_fragments_lost") && !lost("mesh_too_old"));
     }
     // The relay was told nothing of its links, and nothing is slow on the way back.

@@ -123,7 +123,7 @@ async fn messages_in_parts_arrive_whole_in_their_order_over_a_relay() {
     assert_eq!(payloads(&mut events, 500).await.len(), 500);
     for endpoint in [&author, &relay, &hearer] {
         for counter in endpoint.counts().mesh {
-            let is_loss = ["mesh_fragments_lost", "mesh_too_old"].contains(&counter.name);
+            let is_loss = ["mesh_fragments_lost", "mesh_too_old"].contains(&counter.key());
             assert!(!is_loss || counter.value == 0, "{counter:?}");
         }
     }

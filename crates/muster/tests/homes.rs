@@ -86,7 +86,7 @@ impl Place {
 
     fn counter(&self, name: &str) -> u64 {
         let mesh = self.endpoint.counts().mesh;
-        let counter = mesh.iter().find(|counter| counter.name == name);
+        let counter = mesh.iter().find(|counter| counter.key() == name);
         counter.unwrap().value
     }
 

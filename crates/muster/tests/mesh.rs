@@ -179,7 +179,7 @@ impl Net {
     fn counter(&self, name: &str) -> u64 {
         let counts = self.endpoints.iter().map(|endpoint| endpoint.counts().mesh);
         let all = counts.flatten();
-        all.filter(|counter| counter.name == name)
+        all.filter(|counter| counter.key() == name)
             .map(|counter| counter.value)
             .sum()
     }

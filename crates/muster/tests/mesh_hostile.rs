@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use muster::wire::counters::DropCause;
 use muster::wire::frame::{self, Next};
 use muster::wire::mesh::codec::{
     Decoder, Encoder, Frame, FrameError, LinkFrame, MeshFrame, MeshMessage, OwnedFrame,
@@ -196,7 +197,7 @@ async fn victim() -> (Endpoint, Subscriber, String) {
 
 fn counter(endpoint: &Endpoint, name: &str) -> u64 {
     let counters = endpoint.counts().mesh;
-    let all = counters.iter().filter(|counter| counter.name == name);
+    let all = counters.iter().filter(|counter| counter.key() == name);
     all.map(|counter| counter.value).sum()
 }
 
@@ -340,7 +341,8 @@ async fn messages_behind_later_ones_are_dropped_for_who_asks_for_order() {
     let heard = numbers(values_until(&mut ordered, 99).await);
     assert_eq!(heard, [1u64, 4, 5, 6, 99].map(Data::from));
     assert_eq!(counter(&endpoint, "mesh_reordered"), 2);
-    assert_eq!(counter(&endpoint, "mesh_reordered_dropped"), 2);
+    let dropped = endpoint.counts().subscribers_dropped.by_cause();
+    assert_eq!(dropped.get(&DropCause::Reordered), Some(&2));
 }
 
 /// Parts that make no whole cost the message, and are kept to a bound.

@@ -10,7 +10,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use muster::cluster::node::{
-    Context, Declarations, Framework, LogBatch, LogSink, NodeLife, Registry, Site, Written,
+    Context, CounterSpec, Declarations, Framework, LogBatch, LogSink, NodeLife, Registry, Site,
+    Written,
 };
 use muster::cluster::{Layout, Role};
 use muster::data::{Record, Timestamp};
@@ -29,6 +30,8 @@ struct Relay(Role);
 
 impl Framework for Relay {
     const NAME: &'static str = "relay";
+
+    const COUNTERS: &'static [CounterSpec] = &[CounterSpec::new("down", "Nodes that went.")];
 
     fn create(site: &Site<'_>) -> Option<Self> {
         Some(Self(site.node.role))

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
+use clap::{Args, Subcommand};
 use muster::{Certificates, Endpoint, EndpointConfig, Tls};
 use openssl::asn1::Asn1Time;
 use openssl::bn::{BigNum, MsbOption};
@@ -23,8 +24,46 @@ use openssl::x509::{X509, X509Name, X509NameBuilder};
 
 use super::load;
 use super::node::tls;
-use crate::arguments::{TlsCheck, TlsCommand, TlsInit};
+use crate::commands::{Execute, on_runtime};
 use crate::output::{Failure, print, say};
+
+/// Create and check certificates for the nodes of a layout
+#[derive(Debug, Subcommand)]
+pub(crate) enum Arguments {
+    /// Create a certificate authority, and a certificate for every node that has none
+    Init(Init),
+    /// Show which certificate each node uses, whether it is valid, and when it expires
+    Check(Check),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Init {
+    /// Layout file
+    #[arg(long, value_name = "FILE", default_value = "muster.toml")]
+    pub(crate) layout: PathBuf,
+    /// Directory for the certificates, relative to the layout
+    #[arg(long, default_value = "tls")]
+    pub(crate) dir: PathBuf,
+    /// Validity of the nodes' certificates in days
+    #[arg(long, default_value_t = 365)]
+    pub(crate) days: u32,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Check {
+    /// Layout file
+    #[arg(long, value_name = "FILE", default_value = "muster.toml")]
+    pub(crate) layout: PathBuf,
+}
+
+impl Execute for Arguments {
+    fn execute(self) -> Result<ExitCode> {
+        match self {
+            Self::Init(arguments) => init(&arguments),
+            Self::Check(arguments) => on_runtime(async move { check(&arguments).await }),
+        }
+    }
+}
 
 /// The authority lives longer than the certificates it signs.
 const AUTHORITY_DAYS: u32 = 3650;
@@ -32,20 +71,13 @@ const AUTHORITY_DAYS: u32 = 3650;
 /// Certificates that expire within so many days are named.
 const SOON_DAYS: i32 = 30;
 
-pub(crate) async fn run(command: &TlsCommand) -> Result<ExitCode> {
-    match command {
-        TlsCommand::Init(arguments) => init(arguments),
-        TlsCommand::Check(arguments) => check(arguments).await,
-    }
-}
-
 /// A certificate with its key.
 struct Identity {
     certificate: X509,
     key: PKey<Private>,
 }
 
-fn init(arguments: &TlsInit) -> Result<ExitCode> {
+fn init(arguments: &Init) -> Result<ExitCode> {
     let loaded = load(&arguments.layout, &[])?;
     let directory = loaded.base.join(&arguments.dir);
     std::fs::create_dir_all(&directory)
@@ -55,7 +87,7 @@ fn init(arguments: &TlsInit) -> Result<ExitCode> {
     for node in loaded.layout.nodes() {
         let (certificate, key) = files(&directory, node.name.as_str());
         if certificate.exists() {
-            say(&format!("{} is there already", certificate.display()));
+            say(&format!("{} already exists", certificate.display()));
             continue;
         }
         let subject = Subject {
@@ -67,7 +99,7 @@ fn init(arguments: &TlsInit) -> Result<ExitCode> {
         made += 1;
     }
     say(&format!(
-        "made {made} certificates in {}",
+        "created {made} certificates in {}",
         directory.display()
     ));
     let dir = arguments.dir.display();
@@ -94,9 +126,9 @@ fn authority(directory: &Path) -> Result<Identity> {
         };
         return Ok(Identity {
             certificate: X509::from_pem(&read(&certificate)?)
-                .with_context(|| format!("{} is no certificate", certificate.display()))?,
+                .with_context(|| format!("{} is not a certificate", certificate.display()))?,
             key: PKey::private_key_from_pem(&read(&key)?)
-                .with_context(|| format!("{} is no key", key.display()))?,
+                .with_context(|| format!("{} is not a private key", key.display()))?,
         });
     }
     let subject = Subject {
@@ -196,7 +228,7 @@ fn write_new(path: &Path, mode: u32, bytes: &[u8]) -> Result<()> {
 }
 
 /// Checks what each node would load, and when it expires.
-async fn check(arguments: &TlsCheck) -> Result<ExitCode> {
+async fn check(arguments: &Check) -> Result<ExitCode> {
     let loaded = load(&arguments.layout, &[])?;
     let mut text = String::new();
     let mut bad = 0;
@@ -212,7 +244,7 @@ async fn check(arguments: &TlsCheck) -> Result<ExitCode> {
     print(&text)?;
     if bad > 0 {
         let hint =
-            "`muster tls init` makes certificates that are missing; remove those that expire first";
+            "`muster tls init` creates missing certificates; remove those that have expired first";
         return Err(Failure::new(format!("{bad} nodes have a problem"))
             .hint(hint)
             .into());

@@ -1,19 +1,41 @@
 //! `muster check`: what a layout resolves to.
 
 use std::fmt::Write;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
+use clap::Args;
 use muster_cluster::{Key, Layout, LinkEnd, Origin, Pools, StoreBackend, links};
 
 use super::load;
-use crate::arguments::Check;
+use crate::commands::Execute;
 use crate::output::print;
+
+/// Check a layout and print what it resolves to
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// Layout file
+    #[arg(value_name = "FILE", default_value = "muster.toml")]
+    pub(crate) layout: PathBuf,
+    /// Override a setting of the layout, such as `scan.threshold=20`
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub(crate) settings: Vec<String>,
+    /// Also print settings that have their default
+    #[arg(long)]
+    pub(crate) all: bool,
+}
+
+impl Execute for Arguments {
+    fn execute(self) -> Result<ExitCode> {
+        run(&self)
+    }
+}
 
 /// Keys whose owners are shown, as examples of how a pool divides work.
 const SAMPLE_KEYS: [&str; 4] = ["10.0.0.1", "10.0.0.2", "192.168.1.1", "example.org"];
 
-pub(crate) fn run(arguments: &Check) -> Result<ExitCode> {
+fn run(arguments: &Arguments) -> Result<ExitCode> {
     let loaded = load(&arguments.layout, &arguments.settings)?;
     let layout = &loaded.layout;
     let mut text = format!(
@@ -153,7 +175,7 @@ fn settings(text: &mut String, settings: &muster_cluster::Settings, indent: &str
     if defaults > 0 {
         let _ = writeln!(
             text,
-            "  {indent}{defaults} more have their default (--all shows them)"
+            "  {indent}{defaults} more have their default (use --all to show them)"
         );
     }
 }

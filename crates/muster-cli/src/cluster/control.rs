@@ -1,12 +1,12 @@
-//! The control socket of a cluster on this machine, and the commands that use it.
+//! The control socket of a cluster on this machine.
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use muster_gateway::status::ClusterStatus;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
@@ -14,10 +14,8 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot};
 
-use super::status::ClusterStatus;
-use super::{LoadedLayout, load};
-use crate::arguments::{Format, Restart, Status, Stop};
-use crate::output::{Failure, NOT_RUNNING, print, say};
+use super::LoadedLayout;
+use crate::output::{Failure, NOT_RUNNING};
 
 /// The longest request in bytes.
 const LONGEST_REQUEST: u64 = 4096;
@@ -80,7 +78,7 @@ fn identity(path: &Path) -> Option<(u64, u64)> {
 /// Where the control socket of a cluster with this directory is. The path of a socket is short by
 /// nature: a long directory has it in the system's temporary one. It is the same however the
 /// directory is spelled, once that exists.
-fn socket_path(directory: &Path) -> PathBuf {
+pub(super) fn socket_path(directory: &Path) -> PathBuf {
     let directory = std::fs::canonicalize(directory).unwrap_or_else(|_| directory.to_path_buf());
     let path = directory.join("control.sock");
     if path.as_os_str().len() <= LONGEST_PATH {
@@ -118,7 +116,7 @@ pub(crate) async fn listen(directory: &Path) -> Result<(ControlSocket, Requests)
     let path = socket_path(directory);
     let running = || {
         let message = format!("a cluster runs in {} already", directory.display());
-        Failure::new(message).hint("`muster status` shows it, `muster stop` ends it")
+        Failure::new(message).hint("`muster status` shows it, and `muster stop` stops it")
     };
     if UnixStream::connect(&path).await.is_ok() {
         return Err(running().into());
@@ -177,13 +175,16 @@ async fn answer(
     Ok(())
 }
 
-async fn ask(layout: &LoadedLayout, request: &Request) -> Result<Response> {
+pub(super) async fn ask(layout: &LoadedLayout, request: &Request) -> Result<Response> {
     let not_running = || {
         Failure::new(format!(
-            "no cluster of {} runs on this machine",
+            "no cluster of {} is running on this machine",
             layout.layout.file()
         ))
-        .hint(format!("`muster run {}` starts it", layout.layout.file()))
+        .hint(format!(
+            "start it with `muster run {}`",
+            layout.layout.file()
+        ))
         .code(NOT_RUNNING)
     };
     let stream = UnixStream::connect(socket_path(&layout.directory)).await;
@@ -199,90 +200,10 @@ async fn ask(layout: &LoadedLayout, request: &Request) -> Result<Response> {
     let text = tokio::time::timeout(ANSWER, exchange)
         .await
         .context("the supervisor does not answer")??;
-    match serde_json::from_str(&text).context("the supervisor answers in another version")? {
+    match serde_json::from_str(&text).context("the supervisor is of another version")? {
         Response::Refused(reason) => Err(Failure::new(reason).into()),
         response => Ok(response),
     }
-}
-
-/// `muster status`.
-pub(crate) async fn status(arguments: &Status) -> Result<ExitCode> {
-    let layout = load(arguments.layout.path(), &[])?;
-    let Response::Status(status) = ask(&layout, &Request::Status).await? else {
-        return Err(Failure::new("the supervisor gave no status").into());
-    };
-    match arguments.format {
-        Format::Text => print(&status.text())?,
-        Format::Json => print(&format!("{}\n", serde_json::to_string_pretty(&status)?))?,
-    }
-    Ok(if status.all_ready() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
-}
-
-/// `muster stop`: returns when every node has ended.
-pub(crate) async fn stop(arguments: &Stop) -> Result<ExitCode> {
-    let layout = load(arguments.layout.path(), &[])?;
-    ask(&layout, &Request::Stop).await?;
-    let path = socket_path(&layout.directory);
-    while UnixStream::connect(&path).await.is_ok() {
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    say("stopped");
-    Ok(ExitCode::SUCCESS)
-}
-
-/// `muster restart`: returns when the node runs and is ready again, or has not become so in time.
-pub(crate) async fn restart(arguments: &Restart) -> Result<ExitCode> {
-    let layout = load(&arguments.layout, &[])?;
-    if layout.layout.find(&arguments.node).is_none() {
-        let names: Vec<&str> = layout
-            .layout
-            .nodes()
-            .iter()
-            .map(|node| node.name.as_str())
-            .collect();
-        return Err(
-            Failure::new(format!("the layout has no node `{}`", arguments.node))
-                .hint(format!("its nodes are {}", names.join(", ")))
-                .into(),
-        );
-    }
-    let before = life_of(&layout, &arguments.node).await?;
-    ask(
-        &layout,
-        &Request::Restart {
-            node: arguments.node.clone(),
-        },
-    )
-    .await?;
-    let deadline = tokio::time::Instant::now() + super::supervisor::STOP_LIMIT * 2;
-    while tokio::time::Instant::now() < deadline {
-        tokio::time::sleep(Duration::from_millis(100)).await;
-        let now = life_of(&layout, &arguments.node).await?;
-        if now.is_some() && now != before {
-            say(&format!("{} runs again", arguments.node));
-            return Ok(ExitCode::SUCCESS);
-        }
-    }
-    Err(Failure::new(format!("{} has not become ready", arguments.node)).into())
-}
-
-/// The id of the life of a node that is ready.
-async fn life_of(layout: &LoadedLayout, name: &str) -> Result<Option<String>> {
-    let Response::Status(status) = ask(layout, &Request::Status).await? else {
-        return Ok(None);
-    };
-    let node = status
-        .nodes
-        .into_iter()
-        .find(|node| node.node == name && node.process == "running");
-    Ok(node
-        .and_then(|node| node.report)
-        .filter(|report| report.state == "ready")
-        .map(|report| report.id))
 }
 
 #[cfg(test)]

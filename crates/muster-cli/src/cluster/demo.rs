@@ -9,16 +9,44 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use clap::Args;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use muster_frameworks::{log_files, sample};
+use muster_gateway::status::NodeStatus;
 
 use super::fleet::{Fleet, News};
 use super::ledger::{Account, LifeReport};
 use super::run::Signals;
-use super::status::NodeStatus;
 use super::{control, load};
-use crate::arguments::{Demo, Format};
+use crate::arguments::Format;
+use crate::commands::{Execute, on_runtime};
 use crate::output::{Failure, print, say};
+
+/// Run a cluster on bundled logs of real traffic, kill two nodes, and account for every message
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// Directory for logs and other files, which is kept [default: a new temporary directory]
+    #[arg(long)]
+    pub(crate) dir: Option<PathBuf>,
+    /// Replay this many times faster than real time; 0 replays as fast as possible
+    #[arg(long, default_value_t = 60.0)]
+    pub(crate) speed: f64,
+    /// Output format of the summary
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: Format,
+    /// Do not kill any nodes
+    #[arg(long)]
+    pub(crate) no_kill: bool,
+    /// Override a setting of the layout, such as `scan.threshold=20`
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub(crate) settings: Vec<String>,
+}
+
+impl Execute for Arguments {
+    fn execute(self) -> Result<ExitCode> {
+        on_runtime(run(&self))
+    }
+}
 
 /// The cluster: name and role of each node.
 const NODES: [(&str, &str); 8] = [
@@ -48,11 +76,12 @@ const SETTLE: Duration = Duration::from_millis(1500);
 /// How much longer than its pace the replay may take before it is stopped.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-pub(crate) async fn run(arguments: &Demo) -> Result<ExitCode> {
+async fn run(arguments: &Arguments) -> Result<ExitCode> {
     if !(arguments.speed.is_finite() && arguments.speed >= 0.0) {
-        return Err(
-            Failure::new("--speed is a multiple of real time; 0 is as fast as possible").into(),
-        );
+        return Err(Failure::new(
+            "--speed must be a multiple of real time, or 0 for as fast as possible",
+        )
+        .into());
     }
     let directory = directory(arguments)?;
     let layout_file = write_files(&directory, arguments.speed)?;
@@ -73,7 +102,7 @@ pub(crate) async fn run(arguments: &Demo) -> Result<ExitCode> {
     .keep_past_lives();
     fleet.serve(requests);
     say(&format!(
-        "8 nodes replay {} minutes of real traffic logs{}; files are in {}",
+        "8 nodes replay {} minutes of logs of real traffic{}; files are in {}",
         SPAN_SECONDS / 60,
         if arguments.speed > 0.0 {
             format!(" at {} times real time", arguments.speed)
@@ -94,21 +123,19 @@ pub(crate) async fn run(arguments: &Demo) -> Result<ExitCode> {
     if whole {
         return Ok(ExitCode::SUCCESS);
     }
-    Err(
-        Failure::new("the replay did not come to its end").hint(format!(
-            "the nodes' own logs are in {}",
-            loaded.directory.display()
-        )),
-    )?
+    Err(Failure::new("the replay did not finish").hint(format!(
+        "see the nodes' own logs in {}",
+        loaded.directory.display()
+    )))?
 }
 
-fn directory(arguments: &Demo) -> Result<PathBuf> {
+fn directory(arguments: &Arguments) -> Result<PathBuf> {
     let directory = if let Some(directory) = &arguments.dir {
         directory.clone()
     } else {
         let mut bytes = [0u8; 4];
         getrandom::fill(&mut bytes)
-            .map_err(|error| anyhow::anyhow!("no random numbers: {error}"))?;
+            .map_err(|error| anyhow::anyhow!("cannot get random numbers: {error}"))?;
         std::env::temp_dir().join(format!("muster-demo-{:08x}", u32::from_be_bytes(bytes)))
     };
     let directory = std::path::absolute(directory)?;
@@ -117,7 +144,7 @@ fn directory(arguments: &Demo) -> Result<PathBuf> {
     if std::fs::read_dir(&directory)?.next().is_some() {
         return Err(
             Failure::new(format!("{} is not empty", directory.display()))
-                .hint("--dir names a new directory")
+                .hint("use --dir to name a new directory")
                 .into(),
         );
     }
@@ -156,7 +183,7 @@ fn free_ports() -> Result<Vec<u16>> {
         .iter()
         .map(|_| TcpListener::bind("127.0.0.1:0"))
         .collect::<std::io::Result<_>>()
-        .context("no free ports")?;
+        .context("cannot find free ports")?;
     listeners
         .iter()
         .map(|listener| Ok(listener.local_addr()?.port()))
@@ -164,7 +191,7 @@ fn free_ports() -> Result<Vec<u16>> {
 }
 
 /// Runs the cluster to the end of its inputs and stops it; says whether it came to the end.
-async fn replay(fleet: &mut Fleet, arguments: &Demo, screen: &Screen) -> Result<bool> {
+async fn replay(fleet: &mut Fleet, arguments: &Arguments, screen: &Screen) -> Result<bool> {
     let mut signals = Signals::new()?;
     let pace = if arguments.speed > 0.0 {
         f64::from(SPAN_SECONDS) / arguments.speed
@@ -205,14 +232,14 @@ async fn replay(fleet: &mut Fleet, arguments: &Demo, screen: &Screen) -> Result<
             for name in KILLED {
                 fleet.hold(name);
             }
-            screen.say(&format!("killed {} hard", KILLED.join(" and ")));
+            screen.say(&format!("killed {} (SIGKILL)", KILLED.join(" and ")));
         }
         if killed && !returned && progress.is_some_and(|progress| progress >= RETURN_AT) {
             returned = true;
             for name in KILLED {
                 fleet.release(name);
             }
-            screen.say(&format!("{} come back", KILLED.join(" and ")));
+            screen.say(&format!("restarted {}", KILLED.join(" and ")));
         }
         if progress == Some(1.0) {
             let since = *ended.get_or_insert_with(Instant::now);

@@ -13,12 +13,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use muster::wire::Mono;
 use muster_cluster::Layout;
+use muster_gateway::status::{
+    ClusterStatus, NodeStatus, ProcessStatus, SILENT, SILENT_AFTER, VERSION,
+};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{ChildStdin, Command};
 use tokio::sync::{mpsc, oneshot};
 
 use super::control::{Request, Response};
-use super::status::{ClusterStatus, NodeStatus, ProcessStatus, SILENT, SILENT_AFTER, VERSION};
 use super::supervisor::{Action, ProcessState, Supervisor};
 
 /// What a node is told to stop in order.

@@ -11,16 +11,52 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
+use clap::{Args, ValueEnum};
 use muster_cluster::{Layout, Role};
 
 use super::specs;
-use crate::arguments::{Import, ImportFormat};
+use crate::commands::Execute;
 use crate::output::{Failure, print, say};
+
+/// Convert ZeekControl's node.cfg or Zeek's zeek.conf to a layout, and print it
+///
+/// Nodes keep the names that Zeek gives them, so keys keep their owners.
+///
+/// From a node.cfg, the layout takes the nodes with their `type`, `host` and `lb_procs`. From a zeek.conf,
+/// which Zeek's systemd units are generated from, it takes `manager`, `loggers`, `proxies`, the `workers`
+/// of all interfaces, `cluster_node_prefix`, `address` and `port`; without `port`, nodes get Muster's
+/// default ports. Instead of a single zeek.conf, FILE may be a directory with one HOST.zeek.conf for
+/// each host, like Zeek's etc/zeek/cluster. Everything else in these files concerns packet capture or
+/// processes: it is left out, and each such line is reported on stderr.
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// A node.cfg, a zeek.conf, or a directory of HOST.zeek.conf files
+    pub(crate) file: PathBuf,
+    /// Format of the file [default: detected from its contents]
+    #[arg(long, value_enum)]
+    pub(crate) from: Option<ImportFormat>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ImportFormat {
+    /// ZeekControl's file
+    #[value(name = "node.cfg")]
+    NodeCfg,
+    /// The file of Zeek's systemd units
+    #[value(name = "zeek.conf")]
+    ZeekConf,
+}
+
+impl Execute for Arguments {
+    fn execute(self) -> Result<ExitCode> {
+        run(&self)
+    }
+}
 
 /// How the names of files in a directory end, one file for each host.
 const OF_HOST: &str = ".zeek.conf";
 
-pub(crate) fn run(arguments: &Import) -> Result<ExitCode> {
+fn run(arguments: &Arguments) -> Result<ExitCode> {
     let path = &arguments.file;
     let files = if path.is_dir() {
         files_of_hosts(path)?
@@ -68,7 +104,7 @@ fn files_of_hosts(directory: &Path) -> Result<Vec<PathBuf>> {
     if files.is_empty() {
         return Err(
             Failure::new(format!("no files named HOST{OF_HOST} in {name}"))
-                .hint("a directory holds one such file for every host of the cluster")
+                .hint("the directory must have one such file for every host of the cluster")
                 .into(),
         );
     }

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
 
+use muster_gateway::status::{NodeStatus, VERSION};
 use serde::{Deserialize, Serialize};
 
-use super::status::{NodeStatus, VERSION, causes};
+use super::status::causes;
 
 /// A life of a node with the last that it reported.
 #[derive(Debug, Clone)]
@@ -286,8 +287,8 @@ impl NodeAccount {
 
 #[cfg(test)]
 mod tests {
-    use super::super::status::{PeerStatus, QueueStatus};
     use super::*;
+    use muster_gateway::status::{PeerStatus, QueueStatus};
 
     fn life(node: &str, id: &str, peers: &[(&str, u64, u64)], logged: u64) -> LifeReport {
         let peers = peers

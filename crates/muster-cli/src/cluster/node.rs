@@ -2,25 +2,55 @@
 
 use std::io::{BufRead, Write};
 use std::ops::ControlFlow;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Result;
+use clap::Args;
 use muster::{Certificates, Exposure, Input, InputBatch, InputSender, Node, NodeConfig, Tls};
 use muster_cluster::TlsMode;
-use muster_cluster::node::{LogBatch, LogSink, Written};
-use muster_data::Timestamp;
 use muster_frameworks::log_input::MonotonicClock;
-use muster_frameworks::{LogFiles, LogFilesConfig, LogInput, LogInputConfig, Share};
+use muster_frameworks::{FileSink, LogFilesConfig, LogInput, LogInputConfig, Share};
+use muster_gateway::status::NodeStatus;
 use tokio::sync::mpsc;
 
 use super::fleet::STOP;
-use super::gates::Gates;
+use super::node_services::NodeServices;
 use super::run::Signals;
-use super::status::NodeStatus;
 use super::{LoadedLayout, load, make_directory, registry};
-use crate::arguments;
+use crate::commands::{Execute, on_runtime};
 use crate::output::Failure;
+
+/// Run one node of a layout
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// The node's name in the layout
+    pub(crate) name: String,
+    /// Layout file
+    #[arg(long, value_name = "FILE", default_value = "muster.toml")]
+    pub(crate) layout: PathBuf,
+    /// Override a setting of the layout, such as `scan.threshold=20`
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub(crate) settings: Vec<String>,
+    /// Allow listening without encryption on addresses other than loopback
+    #[arg(long)]
+    pub(crate) plaintext_anywhere: bool,
+    /// Allow listening with anonymous TLS on addresses other than loopback
+    #[arg(long)]
+    pub(crate) anonymous_anywhere: bool,
+    /// Report to the supervisor over stdout, and stop when it closes stdin
+    #[arg(long, hide = true)]
+    pub(crate) supervised: bool,
+}
+
+impl Execute for Arguments {
+    const LOG_LEVEL: &'static str = "info";
+
+    fn execute(self) -> Result<ExitCode> {
+        on_runtime(run(&self))
+    }
+}
 
 /// How often a supervised node reports.
 const REPORT_EVERY: Duration = Duration::from_millis(250);
@@ -40,7 +70,7 @@ enum Stop {
     LoopEnded,
 }
 
-pub(crate) async fn run(arguments: &arguments::Node) -> Result<ExitCode> {
+async fn run(arguments: &Arguments) -> Result<ExitCode> {
     let loaded = load(&arguments.layout, &arguments.settings)?;
     let layout = &loaded.layout;
     let Some(node) = layout.find(&arguments.name).cloned() else {
@@ -62,7 +92,7 @@ pub(crate) async fn run(arguments: &arguments::Node) -> Result<ExitCode> {
         layout: layout.clone(),
         name: arguments.name.clone(),
         registry: registry(),
-        log_sink: Box::new(FileSink::new(&loaded, &node)?),
+        log_sink: Box::new(log_sink(&loaded, &node)?),
         input: input(&loaded, &node)?,
         tls: tls(&loaded, &node),
         exposure: exposure(arguments),
@@ -72,13 +102,13 @@ pub(crate) async fn run(arguments: &arguments::Node) -> Result<ExitCode> {
     let running = Node::start(config).await.map_err(|error| {
         let hint = match &error {
             muster::NodeStartError::Listen(muster::ListenError::Exposed { .. }) => {
-                "with tls.mode = \"mutual\" it may; --anonymous-anywhere and --plaintext-anywhere allow it without"
+                "use tls.mode = \"mutual\", or allow it with --anonymous-anywhere or --plaintext-anywhere"
             }
             muster::NodeStartError::Listen(_) => {
-                "another process may use the port: change `port` in the layout"
+                "another process may be using the port; change `port` in the layout"
             }
             muster::NodeStartError::Store(_) => {
-                "where the store lives is said by `[stores]` and `[store.\"NAME\"]`; `failure_mode = \"DELETE\"` there replaces a damaged file"
+                "`[stores]` and `[store.\"NAME\"]` say where the store is; `failure_mode = \"DELETE\"` there replaces a damaged file"
             }
             _ => "`muster check` shows what the layout resolves to",
         };
@@ -90,29 +120,29 @@ pub(crate) async fn run(arguments: &arguments::Node) -> Result<ExitCode> {
         .hint(hint)
     })?;
     tracing::info!("node {} ({}) listens on {address}", node.name, node.role);
-    let gates = Gates::open(&loaded, &node, &running).await?;
-    let stop = until_stopped(&running, &gates, arguments.supervised).await?;
+    let services = NodeServices::open(&loaded, &node, &running).await?;
+    let stop = until_stopped(&running, &services, arguments.supervised).await?;
     tracing::info!("stopping: {stop:?}");
     let limit = if stop == Stop::InOrder {
         STOP_LIMIT
     } else {
         HASTY_LIMIT
     };
-    let gates = gates.close(limit / 4).await;
+    let totals = services.close(limit / 4).await;
     let report = running.stop(limit).await;
     if arguments.supervised && stop != Stop::SupervisorGone {
-        send_report(&gates.of(&report))?;
+        send_report(&totals.of(&report))?;
     }
     if stop == Stop::LoopEnded {
         let message = format!("node {}: its loop has ended by itself", node.name);
         return Err(Failure::new(message)
-            .hint("the lines before this one say why")
+            .hint("see the lines above for the reason")
             .into());
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn exposure(arguments: &arguments::Node) -> Exposure {
+fn exposure(arguments: &Arguments) -> Exposure {
     if arguments.plaintext_anywhere {
         Exposure::PlaintextAnywhere
     } else if arguments.anonymous_anywhere {
@@ -144,7 +174,7 @@ pub(crate) fn tls(loaded: &LoadedLayout, node: &muster_cluster::Node) -> Tls {
     }
 }
 
-async fn until_stopped(node: &Node, gates: &Gates, supervised: bool) -> Result<Stop> {
+async fn until_stopped(node: &Node, services: &NodeServices, supervised: bool) -> Result<Stop> {
     let mut signals = Signals::new()?;
     let (sender, mut words) = mpsc::channel(1);
     if supervised {
@@ -161,7 +191,7 @@ async fn until_stopped(node: &Node, gates: &Gates, supervised: bool) -> Result<S
                 if !node.is_running() {
                     return Ok(Stop::LoopEnded);
                 }
-                if supervised && send_report(&gates.status().of(&node.report())).is_err() {
+                if supervised && send_report(&services.status().of(&node.report())).is_err() {
                     return Ok(Stop::SupervisorGone);
                 }
             }
@@ -192,6 +222,13 @@ fn send_report(status: &NodeStatus) -> Result<()> {
     out.write_all(&line)?;
     out.flush()?;
     Ok(())
+}
+
+/// The log files of a logger.
+fn log_sink(loaded: &LoadedLayout, node: &muster_cluster::Node) -> Result<FileSink> {
+    let directory = loaded.directory.clone();
+    let config = LogFilesConfig::from_settings(&loaded.layout, node, directory);
+    Ok(FileSink::new(config).map_err(|error| Failure::new(error.to_string()))?)
 }
 
 /// The input of a worker: its log files, shared with the workers that are given the same ones.
@@ -245,52 +282,4 @@ fn read(input: LogInput, sender: InputSender) {
         "{} rows: {} events, {} of other workers, {} without a connection, {} unreadable",
         summary.rows, summary.events, summary.other_share, summary.skipped, summary.bad_rows
     ));
-}
-
-/// A logger's files as the node's sink.
-struct FileSink(LogFiles);
-
-impl FileSink {
-    fn new(loaded: &LoadedLayout, node: &muster_cluster::Node) -> Result<Self> {
-        let loggers = loaded
-            .layout
-            .nodes()
-            .iter()
-            .filter(|other| loaded.layout.takes_logs(other))
-            .count();
-        let rotation = node.settings.duration("logging.rotation");
-        let files = LogFiles::new(LogFilesConfig {
-            directory: loaded.directory.clone(),
-            format: node.settings.choice("logging.format"),
-            rotation: (!rotation.is_zero()).then_some(rotation),
-            // One logger needs no name in its files.
-            writer_name: (loggers > 1).then(|| node.name.to_string()),
-        });
-        Ok(Self(
-            files.map_err(|error| Failure::new(error.to_string()))?,
-        ))
-    }
-}
-
-impl LogSink for FileSink {
-    fn write(&mut self, batch: &LogBatch, wall: Timestamp) -> Written {
-        match self.0.write(batch, wall) {
-            Ok(records) => Written {
-                records,
-                problem: None,
-            },
-            Err(error) => Written {
-                records: error.written(),
-                problem: Some(error.to_string()),
-            },
-        }
-    }
-
-    fn tick(&mut self, wall: Timestamp) -> Result<(), String> {
-        self.0.tick(wall).map_err(|error| error.to_string())
-    }
-
-    fn close(&mut self, wall: Timestamp) -> Result<(), String> {
-        self.0.close(wall).map_err(|error| error.to_string())
-    }
 }

@@ -1,16 +1,41 @@
 //! `muster run`: every node of a layout on this machine, supervised.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
+use clap::Args;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::fleet::{Fleet, News};
 use super::{control, load, make_directory};
-use crate::arguments::Run;
+use crate::commands::{Execute, on_runtime};
 use crate::output::{Failure, say};
 
-pub(crate) async fn run(arguments: &Run) -> Result<ExitCode> {
+/// Run every node of a layout on this machine, supervised
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// Layout file
+    #[arg(value_name = "FILE", default_value = "muster.toml")]
+    pub(crate) layout: PathBuf,
+    /// Override a setting of the layout, such as `scan.threshold=20`
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub(crate) settings: Vec<String>,
+    /// Allow listening without encryption on addresses other than loopback
+    #[arg(long)]
+    pub(crate) plaintext_anywhere: bool,
+    /// Allow listening with anonymous TLS on addresses other than loopback
+    #[arg(long)]
+    pub(crate) anonymous_anywhere: bool,
+}
+
+impl Execute for Arguments {
+    fn execute(self) -> Result<ExitCode> {
+        on_runtime(run(&self))
+    }
+}
+
+async fn run(arguments: &Arguments) -> Result<ExitCode> {
     let layout = load(&arguments.layout, &arguments.settings)?;
     make_directory(&layout.directory)?;
     let (_socket, requests) = control::listen(&layout.directory).await?;
@@ -31,7 +56,7 @@ pub(crate) async fn run(arguments: &Run) -> Result<ExitCode> {
     let mut signals = Signals::new()?;
     fleet.start_all();
     say(&format!(
-        "logs are in {}; Ctrl-C stops the cluster",
+        "logs are in {}; press Ctrl-C to stop the cluster",
         layout.directory.display()
     ));
     let mut told_ready = false;
@@ -41,10 +66,10 @@ pub(crate) async fn run(arguments: &Run) -> Result<ExitCode> {
             () = fleet.next() => {}
             () = signals.next() => {
                 if fleet.is_stopping() {
-                    say("killing what is left");
+                    say("killing the remaining nodes");
                     killed.extend(fleet.kill_all());
                 } else {
-                    say("stopping; Ctrl-C again kills what is left");
+                    say("stopping; press Ctrl-C again to kill the remaining nodes");
                     fleet.stop();
                 }
             }
@@ -73,7 +98,7 @@ pub(crate) async fn run(arguments: &Run) -> Result<ExitCode> {
     killed.sort();
     killed.dedup();
     Err(Failure::new(format!(
-        "killed {} before the end of an orderly stop",
+        "killed {} before it had stopped in an orderly way",
         killed.join(", ")
     ))
     .into())

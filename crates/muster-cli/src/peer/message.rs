@@ -99,7 +99,7 @@ fn plain(value: serde_json::Value) -> Data {
 pub(crate) fn of_line(number: usize, line: &str) -> Result<(Topic, Vec<u8>)> {
     let failed = |problem: String| {
         Failure::new(format!("line {number}: {problem}"))
-            .hint("a line is what `muster subscribe --format json` prints")
+            .hint("each line must be as `muster subscribe --format json` prints it")
     };
     let message = json::read_message(line.as_bytes(), &Limits::default())
         .map_err(|error| failed(error.to_string()))?;

@@ -6,19 +6,36 @@ use std::time::Duration;
 
 use anyhow::Result;
 use bytes::Bytes;
+use clap::Args;
 use muster::{Delivery, Endpoint, PeersReply, PeersRequest};
 use muster_data::{DataRef, Encode, Record};
 use muster_wire::zeek::{self, EventRef, Metadata};
 use muster_wire::{Class, EndpointId, Topic};
 
 use super::websocket;
-use crate::arguments::Peers;
+use crate::arguments::ConnectionArguments;
+use crate::commands::{Execute, on_runtime};
 use crate::output::print;
+
+/// Show an endpoint's peers and subscriptions
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// Address of an endpoint (`127.0.0.1:9999`) or of a WebSocket server (`ws://127.0.0.1:27759`)
+    pub(crate) address: String,
+    #[command(flatten)]
+    pub(crate) connection: ConnectionArguments,
+}
+
+impl Execute for Arguments {
+    fn execute(self) -> Result<ExitCode> {
+        on_runtime(run(&self))
+    }
+}
 
 /// How long a node may take to answer.
 pub(super) const ANSWER: Duration = Duration::from_secs(2);
 
-pub(crate) async fn run(arguments: &Peers) -> Result<ExitCode> {
+async fn run(arguments: &Arguments) -> Result<ExitCode> {
     if let Some(url) = websocket::url(&arguments.address)? {
         return websocket::peers(&url, arguments).await;
     }

@@ -4,10 +4,30 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Result;
+use clap::Args;
 
 use super::websocket;
-use crate::arguments::Ping;
+use crate::arguments::ConnectionArguments;
+use crate::commands::{Execute, on_runtime};
 use crate::output::{Failure, print};
+
+/// Measure the round-trip time to an endpoint
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// Address of an endpoint (`127.0.0.1:9999`) or of a WebSocket server (`ws://127.0.0.1:27759`)
+    pub(crate) address: String,
+    /// Number of pings, one per second
+    #[arg(long, default_value_t = 1)]
+    pub(crate) count: u32,
+    #[command(flatten)]
+    pub(crate) connection: ConnectionArguments,
+}
+
+impl Execute for Arguments {
+    fn execute(self) -> Result<ExitCode> {
+        on_runtime(run(&self))
+    }
+}
 
 /// How long an answer may take.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -15,7 +35,7 @@ const ANSWER: Duration = Duration::from_secs(5);
 /// The pause between two pings.
 const PAUSE: Duration = Duration::from_secs(1);
 
-pub(crate) async fn run(arguments: &Ping) -> Result<ExitCode> {
+async fn run(arguments: &Arguments) -> Result<ExitCode> {
     if let Some(url) = websocket::url(&arguments.address)? {
         return websocket::ping(&url, arguments).await;
     }

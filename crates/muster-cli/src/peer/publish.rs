@@ -6,13 +6,45 @@ use std::time::Duration;
 
 use anyhow::Result;
 use bytes::Bytes;
+use clap::Args;
 use muster::Endpoint;
 use muster_wire::{EndpointId, Topic};
 use tokio::time::Instant;
 
 use super::{message, websocket};
-use crate::arguments::Publish;
+use crate::arguments::{ConnectionArguments, seconds};
+use crate::commands::{Execute, on_runtime};
 use crate::output::Failure;
+
+/// Publish an event, or messages from stdin
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// Address of an endpoint (`127.0.0.1:9999`) or of a WebSocket server (`ws://127.0.0.1:27759`)
+    pub(crate) address: String,
+    /// The topic
+    #[arg(required_unless_present = "lines")]
+    pub(crate) topic: Option<String>,
+    /// The event's name
+    #[arg(required_unless_present = "lines")]
+    pub(crate) event: Option<String>,
+    /// The event's arguments: `count:5`, `addr:10.0.0.1`, `"text"`, `[1, 2]`, or JSON
+    #[arg(allow_negative_numbers = true)]
+    pub(crate) arguments: Vec<String>,
+    /// Publish messages from stdin instead, one per line, as `subscribe --format json` prints them
+    #[arg(long, conflicts_with_all = ["topic", "event", "arguments"])]
+    pub(crate) lines: bool,
+    /// How long to wait for the endpoint to subscribe to the topic, in seconds
+    #[arg(long, default_value = "5", value_parser = seconds)]
+    pub(crate) timeout: Duration,
+    #[command(flatten)]
+    pub(crate) connection: ConnectionArguments,
+}
+
+impl Execute for Arguments {
+    fn execute(self) -> Result<ExitCode> {
+        on_runtime(run(&self))
+    }
+}
 
 /// The longest line of JSON, in bytes.
 const LONGEST_LINE: u64 = 64 << 20;
@@ -23,7 +55,7 @@ const ROOM: Duration = Duration::from_secs(60);
 /// What is to be published: topics, and values encoded.
 pub(super) type Messages = Box<dyn Iterator<Item = Result<(Topic, Vec<u8>)>> + Send>;
 
-pub(crate) async fn run(arguments: &Publish) -> Result<ExitCode> {
+async fn run(arguments: &Arguments) -> Result<ExitCode> {
     let messages = messages(arguments)?;
     if let Some(url) = websocket::url(&arguments.address)? {
         return websocket::publish(&url, &arguments.connection, messages).await;
@@ -51,13 +83,13 @@ pub(crate) async fn run(arguments: &Publish) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn messages(arguments: &Publish) -> Result<Messages> {
+fn messages(arguments: &Arguments) -> Result<Messages> {
     if arguments.lines {
         return Ok(Box::new(lines(std::io::stdin())));
     }
     let (Some(topic), Some(event)) = (&arguments.topic, &arguments.event) else {
-        return Err(Failure::new("topic and event are missing")
-            .hint("muster publish ADDRESS TOPIC EVENT [ARGUMENT]..., or --lines")
+        return Err(Failure::new("the topic and the event are missing")
+            .hint("use muster publish ADDRESS TOPIC EVENT [ARGUMENT]..., or --lines")
             .code(2)
             .into());
     };
@@ -106,7 +138,7 @@ async fn wait_for_subscription(
                 .iter()
                 .map(|entry| String::from_utf8_lossy(entry).into_owned())
                 .collect();
-            return Err(Failure::new(format!("nobody there subscribes to {topic}"))
+            return Err(Failure::new(format!("nothing there subscribes to {topic}"))
                 .hint(format!(
                     "the endpoint subscribes to: {}",
                     entries.join(", ")

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
+use clap::Args;
 use muster::store::{
     CloneOptions, CopyMode, Encoded, Entry, OpKind, Scope, Sqlite, Store, StoreName, WatchEvent,
 };
@@ -13,8 +14,54 @@ use muster_data::{Data, DataRef, Limits, Timestamp, json};
 use serde_json::value::RawValue;
 
 use super::message;
-use crate::arguments::{Format, Store as Arguments};
+use crate::arguments::{ConnectionArguments, Format, seconds};
+use crate::commands::{Execute, on_runtime};
 use crate::output::Failure;
+
+/// Read and change a data store, or read a store's file
+///
+/// Operations: `get KEY`, `put KEY VALUE`, `erase KEY`, `increment KEY [AMOUNT]`, `keys`, `size`, `dump`,
+/// `watch [PREFIX]`, `load [FILE]`, `clear`. Keys and values are written like the arguments of `publish`:
+/// `count:5`, `addr:10.0.0.1`, `"text"`, `[1, 2]`, or JSON. `dump` prints one line of JSON per entry, and `load`
+/// reads them. A file supports `get`, `keys`, `size` and `dump`, while no process has it open.
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// Address of an endpoint of the cluster, such as `127.0.0.1:9999`, or a SQLite file
+    pub(crate) target: String,
+    /// The store's name (omitted for a file), the operation, and its arguments
+    #[arg(
+        required = true,
+        allow_negative_numbers = true,
+        value_name = "NAME OPERATION [ARGUMENT]"
+    )]
+    pub(crate) words: Vec<String>,
+    /// For `put`: time to live of the entry, in seconds
+    #[arg(long, value_parser = seconds)]
+    pub(crate) lifetime: Option<Duration>,
+    /// For `put`: only write if the key is absent; otherwise exit with code 1
+    #[arg(long)]
+    pub(crate) unique: bool,
+    /// Wait until writes are on the primary's disk
+    #[arg(long)]
+    pub(crate) durable: bool,
+    /// For `watch`: exit after this many changes
+    #[arg(long)]
+    pub(crate) count: Option<u64>,
+    /// Time limit of an operation, in seconds
+    #[arg(long, default_value = "5", value_parser = seconds)]
+    pub(crate) timeout: Duration,
+    /// Output format of keys, values and changes; `dump` always prints JSON
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: Format,
+    #[command(flatten)]
+    pub(crate) connection: ConnectionArguments,
+}
+
+impl Execute for Arguments {
+    fn execute(self) -> Result<ExitCode> {
+        on_runtime(run(&self))
+    }
+}
 
 /// The longest line of JSON, in bytes.
 const LONGEST_LINE: u64 = 64 << 20;
@@ -135,7 +182,7 @@ fn usage(problem: &str) -> anyhow::Error {
         .into()
 }
 
-pub(crate) async fn run(arguments: &Arguments) -> Result<ExitCode> {
+async fn run(arguments: &Arguments) -> Result<ExitCode> {
     let path = Path::new(&arguments.target);
     if arguments.target.ends_with(FILE) || path.is_file() {
         return of_file(path, arguments);
@@ -162,7 +209,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<ExitCode> {
     endpoint.shut_down().await;
     done.map_err(|error| match error.downcast::<muster::store::StoreError>() {
         Ok(error) => Failure::new(error.to_string())
-            .hint("a relaying node reaches the master (a manager, logger or data node, no worker); a store is open while some node uses it, or when the layout names it: `[store.\"NAME\"]`")
+            .hint("ask a node that relays (a manager, logger or data node, not a worker); a store is open while a node uses it, or if the layout names it: `[store.\"NAME\"]`")
             .into(),
         Err(error) => error,
     })
@@ -222,8 +269,9 @@ fn of_file(path: &Path, arguments: &Arguments) -> Result<ExitCode> {
         let in_use = error.to_string().contains("locked");
         let failure = Failure::new(error.to_string());
         if in_use {
-            failure
-                .hint("a running node has it open: ask that node, `muster store ADDRESS NAME ...`")
+            failure.hint(
+                "a running node has it open; ask that node with `muster store ADDRESS NAME ...`",
+            )
         } else {
             failure
         }
@@ -247,7 +295,7 @@ fn of_file(path: &Path, arguments: &Arguments) -> Result<ExitCode> {
         Operation::Dump => dump(&entries)?,
         _ => {
             return Err(usage(
-                "of a file, `get`, `keys`, `size` and `dump` are possible",
+                "a file only supports `get`, `keys`, `size` and `dump`",
             ));
         }
     }
@@ -366,7 +414,7 @@ async fn settle(
 fn entry_of(number: usize, line: &str) -> Result<(Data, Data, Option<Duration>)> {
     let failed = |problem: String| {
         Failure::new(format!("line {number}: {problem}"))
-            .hint("a line is what `muster store ... dump` prints: {\"key\": ..., \"value\": ...}")
+            .hint("each line must be as `muster store ... dump` prints it: {\"key\": ..., \"value\": ...}")
     };
     let line: Line<'_> = serde_json::from_str(line).map_err(|error| failed(error.to_string()))?;
     let data = |raw: &RawValue| {
@@ -430,10 +478,7 @@ async fn watch(store: &Store, prefix: Option<String>, arguments: &Arguments) -> 
                 continue;
             }
             (WatchEvent::Restarted, _) => {
-                let _ = writeln!(
-                    std::io::stderr(),
-                    "fell behind; all that is there follows again"
-                );
+                let _ = writeln!(std::io::stderr(), "fell behind; all entries follow again");
                 continue;
             }
         };

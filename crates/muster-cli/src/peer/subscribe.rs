@@ -4,14 +4,43 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use anyhow::Result;
+use clap::Args;
 use muster::{Delivery, Status};
 use muster_data::DataRef;
 
 use super::{message, websocket};
-use crate::arguments::Subscribe;
+use crate::arguments::{ConnectionArguments, Format};
+use crate::commands::{Execute, on_runtime};
 use crate::output::{Failure, say};
 
-pub(crate) async fn run(arguments: &Subscribe) -> Result<ExitCode> {
+/// Print messages whose topics begin with given prefixes
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// Address of an endpoint (`127.0.0.1:9999`) or of a WebSocket server (`ws://127.0.0.1:27759`)
+    pub(crate) address: String,
+    /// Topic prefixes; the empty prefix matches every topic
+    #[arg(required = true)]
+    pub(crate) prefixes: Vec<String>,
+    /// Exit after this many messages
+    #[arg(long)]
+    pub(crate) count: Option<u64>,
+    /// Output format of the messages, one per line
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: Format,
+    /// Reconnect when the endpoint is unavailable or the connection is lost
+    #[arg(long)]
+    pub(crate) follow_reconnect: bool,
+    #[command(flatten)]
+    pub(crate) connection: ConnectionArguments,
+}
+
+impl Execute for Arguments {
+    fn execute(self) -> Result<ExitCode> {
+        on_runtime(run(&self))
+    }
+}
+
+async fn run(arguments: &Arguments) -> Result<ExitCode> {
     if let Some(url) = websocket::url(&arguments.address)? {
         return websocket::subscribe(&url, arguments).await;
     }
@@ -48,12 +77,12 @@ pub(crate) async fn run(arguments: &Subscribe) -> Result<ExitCode> {
                 if !arguments.follow_reconnect {
                     return Err(
                         Failure::new(format!("lost {}: {reason}", arguments.address))
-                            .hint("--follow-reconnect dials again")
+                            .hint("use --follow-reconnect to reconnect")
                             .into(),
                     );
                 }
                 say(&format!(
-                    "lost {}: {reason}; dialling again",
+                    "lost {}: {reason}; reconnecting",
                     arguments.address
                 ));
             }

@@ -15,7 +15,8 @@ use tokio::time::{Instant, timeout_at};
 
 use super::message;
 use super::publish::Messages;
-use crate::arguments::{ConnectionArguments, Peers, Ping, Subscribe};
+use super::{peers, ping, subscribe};
+use crate::arguments::ConnectionArguments;
 use crate::output::{Failure, print, say};
 
 /// How long a server's complaint may take.
@@ -45,8 +46,8 @@ pub(super) fn url(address: &str) -> Result<Option<ServerUrl>> {
 /// How to present oneself, as the arguments have it.
 fn config(url: &ServerUrl, arguments: &ConnectionArguments) -> Result<ClientConfig> {
     if arguments.mode.is_some() {
-        return Err(Failure::new(format!("--tls says nothing of {url}"))
-            .hint("ws:// is not encrypted, wss:// is; --ssl-cafile names whom to trust")
+        return Err(Failure::new(format!("--tls does not apply to {url}"))
+            .hint("use wss:// for encryption; --ssl-cafile names the trusted authorities")
             .into());
     }
     Ok(ClientConfig {
@@ -74,10 +75,10 @@ async fn connect(
     Ok(opened.map_err(|error| {
         let hint = match &error {
             ClientError::Refused { reason, .. } if reason.contains("401") => {
-                "--token-file names a file with the token"
+                "use --token-file to give the file with the token"
             }
             ClientError::Tls { reason, .. } if reason.contains("mismatch") => {
-                "the certificate must name the host of the address; `muster tls init` makes such ones"
+                "the certificate must name the host of the address, as those of `muster tls init` do"
             }
             ClientError::Tls { .. } => "--ssl-cafile names the authorities to trust",
             _ => "a WebSocket address is ws://HOST:PORT or wss://HOST:PORT",
@@ -86,7 +87,10 @@ async fn connect(
     })?)
 }
 
-pub(super) async fn subscribe(url: &ServerUrl, arguments: &Subscribe) -> Result<ExitCode> {
+pub(super) async fn subscribe(
+    url: &ServerUrl,
+    arguments: &subscribe::Arguments,
+) -> Result<ExitCode> {
     let mut left = arguments.count.unwrap_or(u64::MAX);
     let mut told = false;
     // What is wrong with the arguments does not become right by trying again.
@@ -97,7 +101,7 @@ pub(super) async fn subscribe(url: &ServerUrl, arguments: &Subscribe) -> Result<
             Ok(connection) => connection,
             Err(error) if arguments.follow_reconnect => {
                 if !told {
-                    say(&format!("{error}; trying again"));
+                    say(&format!("{error}; retrying"));
                     told = true;
                 }
                 tokio::time::sleep(PAUSE).await;
@@ -120,12 +124,12 @@ pub(super) async fn subscribe(url: &ServerUrl, arguments: &Subscribe) -> Result<
                 Ok(Incoming::Error { code, context }) => say(&format!("{code}: {context}")),
                 Ok(Incoming::Other(problem)) => say(&format!("not understood: {problem}")),
                 Err(error) if arguments.follow_reconnect => {
-                    say(&format!("lost {url}: {error}; connecting again"));
+                    say(&format!("lost {url}: {error}; reconnecting"));
                     break;
                 }
                 Err(error) => {
                     return Err(Failure::new(format!("lost {url}: {error}"))
-                        .hint("--follow-reconnect connects again")
+                        .hint("use --follow-reconnect to reconnect")
                         .into());
                 }
             }
@@ -170,9 +174,9 @@ pub(super) async fn publish(
     }
     if let Some((code, context)) = complaint {
         let hint = if code == "permission_denied" {
-            "the server's file of tokens says what each may publish"
+            "the server's token file says what each token may publish"
         } else {
-            "a Zeek process takes only events that it knows, with the types of its declaration"
+            "a Zeek process only accepts events that it has declared, with the declared types"
         };
         let message = format!("{url} refused it: {code}: {context}");
         return Err(Failure::new(message).hint(hint).into());
@@ -204,7 +208,7 @@ fn complain(incoming: Incoming, complaint: &mut Option<(String, String)>) {
     }
 }
 
-pub(super) async fn ping(url: &ServerUrl, arguments: &Ping) -> Result<ExitCode> {
+pub(super) async fn ping(url: &ServerUrl, arguments: &ping::Arguments) -> Result<ExitCode> {
     let mut connection = open(url, &arguments.connection, &[]).await?;
     for number in 1..=arguments.count {
         if number > 1 {
@@ -223,7 +227,7 @@ pub(super) async fn ping(url: &ServerUrl, arguments: &Ping) -> Result<ExitCode> 
     Ok(ExitCode::SUCCESS)
 }
 
-pub(super) async fn peers(url: &ServerUrl, arguments: &Peers) -> Result<ExitCode> {
+pub(super) async fn peers(url: &ServerUrl, arguments: &peers::Arguments) -> Result<ExitCode> {
     let prefix = ["muster/peers/".to_owned()];
     let mut connection = open(url, &arguments.connection, &prefix).await?;
     let mut text = format!(
@@ -257,12 +261,12 @@ pub(super) async fn peers(url: &ServerUrl, arguments: &Peers) -> Result<ExitCode
         }
         None
     };
-    match tokio::time::timeout(super::peers::ANSWER, answer)
+    match tokio::time::timeout(peers::ANSWER, answer)
         .await
         .ok()
         .flatten()
     {
-        Some(reply) => text.push_str(&super::peers::table(&reply)),
+        Some(reply) => text.push_str(&peers::table(&reply)),
         None => text.push_str("it does not tell its peers: not a Muster node\n"),
     }
     connection.close(GOODBYE).await;

@@ -6,7 +6,8 @@
 use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
 use std::path::Path;
-use std::process::{Child, ChildStderr, Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 
 /// The longest that a test waits for anything.
@@ -39,7 +40,7 @@ pub(crate) fn stderr(output: &Output) -> String {
 /// A running program whose stderr is read line by line; killed when dropped.
 pub(crate) struct Running {
     pub(crate) child: Child,
-    lines: BufReader<ChildStderr>,
+    lines: Receiver<String>,
     seen: String,
 }
 
@@ -54,7 +55,15 @@ impl Running {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let lines = BufReader::new(child.stderr.take().unwrap());
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let (sender, lines) = sync_channel(4096);
+        std::thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    return;
+                }
+            }
+        });
         Self {
             child,
             lines,
@@ -65,10 +74,11 @@ impl Running {
     /// Waits for a line on stderr that contains `text`.
     pub(crate) fn wait_for(&mut self, text: &str) -> String {
         loop {
-            let mut line = String::new();
-            let read = self.lines.read_line(&mut line).unwrap();
-            assert!(read > 0, "`{text}` never came; stderr was:\n{}", self.seen);
+            let Ok(line) = self.lines.recv_timeout(2 * PATIENCE) else {
+                panic!("`{text}` never came; stderr was:\n{}", self.seen);
+            };
             self.seen.push_str(&line);
+            self.seen.push('\n');
             if line.contains(text) {
                 return line;
             }
@@ -78,8 +88,8 @@ impl Running {
     /// Waits for the end; the exit code and the whole of stdout.
     pub(crate) fn finish(mut self) -> (Option<i32>, String) {
         let mut text = String::new();
-        let mut rest = String::new();
-        self.lines.read_to_string(&mut rest).unwrap();
+        // Its end must not wait for somebody to read what it says.
+        while self.lines.recv().is_ok() {}
         self.child
             .stdout
             .take()

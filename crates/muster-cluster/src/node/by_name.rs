@@ -19,13 +19,21 @@ impl ByName {
 
     /// Counts a name. The word under which it counts, if it does so for the first time.
     pub(crate) fn add(&mut self, name: &str) -> Option<&str> {
+        self.add_many(name, 1)
+    }
+
+    /// As [`ByName::add`], several times at once.
+    pub(crate) fn add_many(&mut self, name: &str, times: u64) -> Option<&str> {
+        if times == 0 {
+            return None;
+        }
         let mut name = beginning(name);
         if !self.0.contains_key(name) && self.0.len() >= NAMES {
             name = Self::OTHER;
         }
         let count = self.0.entry(name.to_owned()).or_default();
-        *count += 1;
-        let is_first = *count == 1;
+        let is_first = *count == 0;
+        *count += times;
         let (name, _) = self.0.get_key_value(name)?;
         is_first.then_some(name.as_str())
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use muster_data::{Data, DataRef, Encode, Record, Timestamp, Type, Typed, encode_to_vec};
 use muster_wire::{Class, EndpointId, Mono, Topic};
 
+use super::counts::CounterSpec;
 use super::event::Event;
 use super::logs::StreamError;
 use super::node_core::NodeCore;
@@ -304,13 +305,21 @@ impl Context<'_> {
 
     // --- counting -----------------------------------------------------------------------------
 
-    /// Adds to one of the framework's own counts, which `muster status` shows.
+    /// Adds to one of the framework's own counters, which `muster status` and the metrics show.
+    ///
+    /// The name is one of [`Framework::COUNTERS`](super::Framework::COUNTERS). Another one is counted, too, but without
+    /// a meaning, and the operator is told of the mistake.
     pub fn count(&mut self, name: &'static str, by: u64) {
-        *self
-            .core
-            .counts
-            .frameworks
-            .entry((self.framework_name, name))
-            .or_default() += by;
+        let framework = self.framework_name;
+        if !self.core.count(framework, name, by) {
+            let text = format!("counts `{name}`, which is not in its COUNTERS");
+            self.report(Severity::Error, &text);
+        }
+    }
+
+    /// Adds to a counter that is the library's which the framework calls: it needs no declaration.
+    pub fn count_described(&mut self, spec: CounterSpec, by: u64) {
+        self.core.declare_counters(self.framework_name, &[spec]);
+        self.core.count(self.framework_name, spec.name, by);
     }
 }

@@ -1,10 +1,98 @@
 //! What a node counts.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use muster_wire::counters::Counter;
+use muster_wire::counters::{Counter, Descriptor, DropLedger, Kind};
 
 use super::by_name::ByName;
+
+/// A counter of a framework, which says so in [`Framework::COUNTERS`](super::Framework::COUNTERS).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CounterSpec {
+    /// The name that [`Context::count`](super::Context::count) takes. `muster status` shows it as `FRAMEWORK.NAME`, the
+    /// metrics as `muster_FRAMEWORK_NAME_total`.
+    pub name: &'static str,
+    /// What the number means, and what an operator does when it grows: sentences.
+    pub help: &'static str,
+}
+
+impl CounterSpec {
+    /// Returns a counter of this name, with its meaning in sentences.
+    pub const fn new(name: &'static str, help: &'static str) -> Self {
+        Self { name, help }
+    }
+
+    /// Returns the counter as a metric of a framework.
+    pub fn descriptor(&self, framework: &str) -> Descriptor {
+        let letter = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
+        let name = format!("muster_{framework}_{}_total", self.name);
+        let name: String = name.chars().map(letter).collect();
+        Descriptor::new(Cow::Owned(name), self.help, Kind::Counter)
+    }
+}
+
+/// What a framework has counted under one name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FrameworkCount {
+    /// The counter.
+    pub spec: CounterSpec,
+    /// Its count.
+    pub value: u64,
+}
+
+mod descriptors {
+    muster_wire::counters! {
+        /// Messages that the node's loop took: `in` from peers (events, and what Zeek's nodes send of their logs), `local`
+        /// events of the node itself (rows of its inputs, and what it addressed to itself), `out` events that it published.
+        pub(super) EVENTS_IN = counter("muster_events_total").key("events_in").fixed(&[("direction", "in")]);
+        pub(super) EVENTS_LOCAL = EVENTS_IN.key("events_local").fixed(&[("direction", "local")]);
+        pub(super) EVENTS_OUT = EVENTS_IN.key("events_out").fixed(&[("direction", "out")]);
+        /// Messages that were no events, and events whose arguments were not as declared. Any growth means that somebody
+        /// publishes with another version of a script or program: the node's log names the event.
+        pub(super) EVENTS_REFUSED = counter("muster_events_refused_total").key("events_refused");
+        /// Events of other nodes that no framework of this one handles, by the event's name: the first 64 names one by one,
+        /// the rest as `other`. Nothing is wrong with them; a name that should be handled is misspelt, or its framework
+        /// does not run here.
+        pub(super) EVENTS_UNHANDLED = counter("muster_events_unhandled_total").key("events_unhandled").labels(&["event"]);
+        /// Events that went to a node which is a Zeek process and does not know them, by the event's name. Any growth means
+        /// that a framework's keys or topics belong to a Zeek node: give the layout a data node of Muster for them.
+        pub(super) EVENTS_LOST_ON_ZEEK = counter("muster_events_lost_on_zeek_total").key("events_lost_on_zeek").labels(&["event"]);
+        /// Handlers and hooks of frameworks that panicked; each cost one event. Any growth is a defect of a framework: the
+        /// node's log names it.
+        pub(super) PANICS = counter("muster_handler_panics_total").key("panics");
+        /// Log records that the frameworks of this node wrote.
+        pub(super) RECORDS_LOGGED = counter("muster_log_records_logged_total").key("records_logged");
+        /// Log records on their way between nodes: `out` was handed on to a logger, perhaps this node, `in` arrived at this
+        /// node, a logger.
+        pub(super) RECORDS_SENT = counter("muster_log_records_total").key("records_sent").fixed(&[("direction", "out")]);
+        pub(super) RECORDS_RECEIVED = RECORDS_SENT.key("records_received").fixed(&[("direction", "in")]);
+        /// Log records that this node, a logger, has written to its files.
+        pub(super) RECORDS_WRITTEN = counter("muster_log_records_written_total").key("records_written");
+        /// Log records that are in no file, by stream and reason: `no_logger` (none was alive for too long), `not_written`
+        /// (the files could not be written, as on a full disk) or `refused` (of a Zeek node: nothing had told of their
+        /// columns, they did not fit them, or this node is no logger). Any growth is a loss: look at the loggers, their
+        /// disks and their logs.
+        pub(super) RECORDS_DROPPED = counter("muster_log_records_lost_total").key("records_dropped")
+            .fixed(&[("reason", "no_logger")]).labels(&["stream"]);
+        pub(super) RECORDS_FAILED = RECORDS_DROPPED.key("records_failed")
+            .fixed(&[("reason", "not_written")]).labels(&["stream"]);
+        pub(super) RECORDS_REFUSED = RECORDS_DROPPED.key("records_refused")
+            .fixed(&[("reason", "refused")]).labels(&["stream"]);
+        /// Descriptions of logs (`log_create`) of Zeek's nodes that were refused: no name that a file can have, columns that
+        /// no log can have, or this node is no logger. Their records are refused as well: the node's log says why.
+        pub(super) LOGS_REFUSED = counter("muster_log_descriptions_refused_total").key("logs_refused");
+        /// Descriptions of logs of Zeek's nodes that were forgotten, as too many came after them. Records of these logs are
+        /// refused: restart the Zeek nodes that make logs without end.
+        pub(super) LOGS_FORGOTTEN = counter("muster_log_descriptions_forgotten_total").key("logs_forgotten");
+        /// New values for variables of Zeek's scripts (`identifier_update`) that came, by the variable's name: the first 64
+        /// one by one, the rest as `other`. Nodes of Muster have no such variables and ignore them.
+        pub(super) IDENTIFIER_UPDATES = counter("muster_identifier_updates_total").key("identifier_updates").labels(&["identifier"]);
+        /// Writes to stores that failed, or were not made as too many waited. Growth means that a store's primary is away or
+        /// overloaded: look at the stores in `muster status`.
+        pub(super) STORE_WRITES_FAILED = counter("muster_store_writes_failed_total").key("store_writes_failed");
+    }
+}
 
 /// The counts of one life of a node.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -18,24 +106,25 @@ pub struct NodeCounts {
     /// Messages that were none, and events whose arguments were not as declared.
     pub events_refused: u64,
     /// Events addressed to the node itself that were dropped, as too many waited.
-    pub local_dropped: u64,
+    pub local_dropped: DropLedger,
     /// Handlers and hooks that panicked.
     pub panics: u64,
     /// Log records written on this node.
     pub records_logged: u64,
-    /// Log records of this node that were dropped, as no logger was alive for too long.
-    pub records_dropped: u64,
+    /// Log records of this node that were dropped, as no logger was alive for too long,
+    /// by stream.
+    pub records_dropped: ByName,
     /// Log records handed on to a logger, perhaps this node.
     pub records_sent: u64,
     /// Log records that arrived at this node, a logger.
     pub records_received: u64,
     /// Log records that this node, a logger, wrote.
     pub records_written: u64,
-    /// Log records that this node, a logger, could not write.
-    pub records_failed: u64,
+    /// Log records that this node, a logger, could not write, by stream.
+    pub records_failed: ByName,
     /// Log records of Zeek's nodes that were refused: nothing had told of their columns, they did not
-    /// fit them, their log has no name that a file can have, or this node is no logger.
-    pub records_refused: u64,
+    /// fit them, their log has no name that a file can have, or this node is no logger; by stream.
+    pub records_refused: ByName,
     /// Descriptions of logs (`log_create`) of Zeek's nodes that were refused: no name that a file can
     /// have, columns that no log can have, or this node is no logger.
     pub logs_refused: u64,
@@ -53,55 +142,50 @@ pub struct NodeCounts {
     /// Writes to stores that failed, or were not asked for as too many waited.
     pub store_writes_failed: u64,
     /// What frameworks count, by framework and name.
-    pub frameworks: BTreeMap<(&'static str, &'static str), u64>,
+    pub frameworks: BTreeMap<(&'static str, &'static str), FrameworkCount>,
 }
 
 impl NodeCounts {
-    /// All counts as named counters: those of the node without a label, those of frameworks with the
-    /// label `framework`, and what was counted by names with the labels `event` and `identifier`.
+    /// What [`NodeCounts::counters`] returns, besides what frameworks count.
+    pub const DESCRIPTORS: &'static [Descriptor] = descriptors::ALL;
+
+    /// All counts: those of frameworks last.
     pub fn counters(&self) -> Vec<Counter> {
         let own = [
-            ("events_in", self.events_in),
-            ("events_local", self.events_local),
-            ("events_out", self.events_out),
-            ("events_refused", self.events_refused),
-            ("local_dropped", self.local_dropped),
-            ("panics", self.panics),
-            ("records_logged", self.records_logged),
-            ("records_dropped", self.records_dropped),
-            ("records_sent", self.records_sent),
-            ("records_received", self.records_received),
-            ("records_written", self.records_written),
-            ("records_failed", self.records_failed),
-            ("records_refused", self.records_refused),
-            ("logs_refused", self.logs_refused),
-            ("logs_forgotten", self.logs_forgotten),
-            ("events_unhandled", self.events_unhandled.total()),
-            ("events_lost_on_zeek", self.events_lost_on_zeek.total()),
-            ("store_writes_failed", self.store_writes_failed),
-            ("identifier_updates", self.identifier_updates.total()),
+            descriptors::EVENTS_IN.of(self.events_in),
+            descriptors::EVENTS_LOCAL.of(self.events_local),
+            descriptors::EVENTS_OUT.of(self.events_out),
+            descriptors::EVENTS_REFUSED.of(self.events_refused),
+            descriptors::PANICS.of(self.panics),
+            descriptors::RECORDS_LOGGED.of(self.records_logged),
+            descriptors::RECORDS_SENT.of(self.records_sent),
+            descriptors::RECORDS_RECEIVED.of(self.records_received),
+            descriptors::RECORDS_WRITTEN.of(self.records_written),
+            descriptors::LOGS_REFUSED.of(self.logs_refused),
+            descriptors::LOGS_FORGOTTEN.of(self.logs_forgotten),
+            descriptors::STORE_WRITES_FAILED.of(self.store_writes_failed),
         ];
-        let own = own.into_iter().map(|(name, value)| Counter {
-            name,
-            labels: Vec::new(),
-            value,
-        });
-        let frameworks = self
-            .frameworks
-            .iter()
-            .map(|((framework, name), value)| Counter {
-                name,
-                labels: vec![("framework", (*framework).to_owned())],
-                value: *value,
-            });
-        let unhandled = by_name("events_unhandled", "event", &self.events_unhandled);
-        let lost = by_name("events_lost_on_zeek", "event", &self.events_lost_on_zeek);
-        let updates = by_name("identifier_updates", "identifier", &self.identifier_updates);
-        own.chain(frameworks)
-            .chain(unhandled)
-            .chain(lost)
-            .chain(updates)
-            .collect()
+        let by_name = [
+            by_name(&descriptors::EVENTS_UNHANDLED, &self.events_unhandled),
+            by_name(&descriptors::EVENTS_LOST_ON_ZEEK, &self.events_lost_on_zeek),
+            by_name(&descriptors::IDENTIFIER_UPDATES, &self.identifier_updates),
+            by_name(&descriptors::RECORDS_DROPPED, &self.records_dropped),
+            by_name(&descriptors::RECORDS_FAILED, &self.records_failed),
+            by_name(&descriptors::RECORDS_REFUSED, &self.records_refused),
+            self.local_dropped.counters("local", ""),
+        ];
+        let frameworks = self.frameworks.iter();
+        let frameworks = frameworks
+            .map(|((framework, _), count)| count.spec.descriptor(framework).of(count.value));
+        let by_name = by_name.into_iter().flatten();
+        own.into_iter().chain(by_name).chain(frameworks).collect()
+    }
+
+    /// Returns a counter that a framework has used without a declaration, if there is one: framework and name.
+    pub fn undeclared(&self) -> Option<(&'static str, &'static str)> {
+        let mut all = self.frameworks.iter();
+        let (names, _) = all.find(|(_, count)| count.spec.help.is_empty())?;
+        Some(*names)
     }
 
     /// A framework's count, summed over frameworks.
@@ -109,19 +193,18 @@ impl NodeCounts {
         self.frameworks
             .iter()
             .filter(|((_, known), _)| *known == name)
-            .map(|(_, value)| value)
+            .map(|(_, count)| count.value)
             .sum()
     }
 }
 
-fn by_name(
-    name: &'static str,
-    label: &'static str,
-    counts: &ByName,
-) -> impl Iterator<Item = Counter> {
-    counts.iter().map(move |(what, value)| Counter {
-        name,
-        labels: vec![(label, what.to_owned())],
-        value,
-    })
+fn by_name(descriptor: &Descriptor, counts: &ByName) -> Vec<Counter> {
+    let label = descriptor.labels.first().copied().unwrap_or("name");
+    let counts = counts.iter();
+    let counter = |(name, value): (&str, u64)| {
+        descriptor
+            .clone()
+            .of_each([(label, name.to_owned())], value)
+    };
+    counts.map(counter).collect()
 }

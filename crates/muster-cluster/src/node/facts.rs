@@ -43,6 +43,8 @@ pub enum Input<'a> {
     },
     /// A logger has written records, or failed to.
     Written {
+        /// The stream.
+        stream: &'a str,
         /// The records that its files hold.
         records: u64,
         /// The records that they do not hold.

@@ -5,10 +5,12 @@ use std::borrow::Cow;
 use muster_data::{ConvertError, Record, Timestamp, Type, Typed};
 use muster_store::WriteFailure;
 use muster_store::op::Answer;
+use muster_wire::counters::Descriptor;
 use muster_wire::zeek::EventRef;
 use muster_wire::{EndpointId, Incarnation, Topic};
 
 use super::context::Context;
+use super::counts::CounterSpec;
 use super::event::Event;
 use super::logs::{Column, StreamError, columns_of};
 use super::stores::{Continuation, DeclaredStore, SharedStore, StoreChange, Then};
@@ -27,6 +29,9 @@ pub trait Framework: Sized + Send + 'static {
 
     /// The settings that an operator may change, by keys that begin with the name.
     const SETTINGS: &'static [SettingSpec] = &[];
+
+    /// What the framework counts by [`Context::count`], with what it means to an operator.
+    const COUNTERS: &'static [CounterSpec] = &[];
 
     /// The framework for a node, or nothing if it has no work there.
     fn create(site: &Site<'_>) -> Option<Self>;
@@ -255,6 +260,7 @@ impl<F: Framework> Declarations<F> {
 /// A framework without its type, with its handlers.
 pub(crate) trait Hosted: Send {
     fn name(&self) -> &'static str;
+    fn counters(&self) -> &'static [CounterSpec];
     fn handle(
         &mut self,
         handler: usize,
@@ -310,6 +316,10 @@ impl<F: Framework> Hosted for Host<F> {
         F::NAME
     }
 
+    fn counters(&self) -> &'static [CounterSpec] {
+        F::COUNTERS
+    }
+
     fn handle(
         &mut self,
         handler: usize,
@@ -355,6 +365,8 @@ pub struct Registry {
 
 #[derive(Debug, Clone, Copy)]
 struct Entry {
+    name: &'static str,
+    counters: &'static [CounterSpec],
     settings: &'static [SettingSpec],
     create: fn(&Site<'_>) -> Option<Created>,
 }
@@ -375,6 +387,8 @@ impl Registry {
     #[must_use]
     pub fn with<F: Framework>(mut self) -> Self {
         self.entries.push(Entry {
+            name: F::NAME,
+            counters: F::COUNTERS,
             settings: F::SETTINGS,
             create: host::<F>,
         });
@@ -387,6 +401,19 @@ impl Registry {
             .iter()
             .flat_map(|entry| entry.settings)
             .copied()
+            .collect()
+    }
+
+    /// Returns the metrics of what all frameworks count, those of one framework together.
+    pub fn counters(&self) -> Vec<Descriptor> {
+        self.entries
+            .iter()
+            .flat_map(|entry| {
+                entry
+                    .counters
+                    .iter()
+                    .map(|spec| spec.descriptor(entry.name))
+            })
             .collect()
     }
 

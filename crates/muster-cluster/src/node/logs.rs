@@ -203,6 +203,13 @@ struct Stream {
     since: Mono,
 }
 
+impl Stream {
+    fn waiting(&self) -> usize {
+        let full: usize = self.full.iter().map(|rows| rows.count).sum();
+        full + self.open.count
+    }
+}
+
 /// Encoded records, one after the other.
 #[derive(Debug, Default)]
 struct Rows {
@@ -429,22 +436,19 @@ impl Logs {
         })
     }
 
-    /// Forgets the records that wait, as nobody will take them; how many there were.
-    pub(crate) fn give_up(&mut self) -> usize {
-        let waiting = self.waiting();
-        for stream in self.streams.values_mut() {
+    /// Forgets the records that wait, as nobody will take them. Returns how many there were by stream.
+    pub(crate) fn give_up(&mut self) -> Vec<(String, usize)> {
+        let mut given_up = Vec::new();
+        for (name, stream) in &mut self.streams {
+            given_up.push((name.to_string(), stream.waiting()));
             stream.full.clear();
             stream.open = Rows::default();
         }
-        waiting
+        given_up
     }
 
     /// The records that wait.
     pub(crate) fn waiting(&self) -> usize {
-        let rows = |stream: &Stream| {
-            let full: usize = stream.full.iter().map(|rows| rows.count).sum();
-            full + stream.open.count
-        };
-        self.streams.values().map(rows).sum()
+        self.streams.values().map(Stream::waiting).sum()
     }
 }

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use muster_data::{Timespan, Timestamp, Type};
 use muster_store::StoreName;
+use muster_wire::counters::DropCause;
 use muster_wire::zeek::{self, Metadata};
 use muster_wire::{Class, EndpointId, Filter, Incarnation, Topic};
 
-use super::counts::NodeCounts;
+use super::counts::{CounterSpec, FrameworkCount, NodeCounts};
 use super::logs::{BATCH, Logged, Logs};
 use super::stores::{DeclaredStore, StoreAccess};
 use super::timers::Timers;
@@ -214,7 +215,8 @@ impl NodeCore {
             if self.outbox.local.len() < LOCAL_EVENTS {
                 self.outbox.local.push_back(payload.clone());
             } else {
-                self.counts.local_dropped += 1;
+                let ledger = &mut self.counts.local_dropped;
+                ledger.count(DropCause::Newest, &topic.normalized(), 1);
             }
             // Nobody else subscribes to what names this node alone.
             if self.outbox.own_topics.contains(topic) {
@@ -265,12 +267,37 @@ impl NodeCore {
         self.stores.watchers.get(store).cloned().unwrap_or_default()
     }
 
+    /// Begins the counts of a framework at 0.
+    pub(crate) fn declare_counters(&mut self, framework: &'static str, specs: &[CounterSpec]) {
+        for spec in specs {
+            let count = FrameworkCount {
+                spec: *spec,
+                value: 0,
+            };
+            let counts = &mut self.counts.frameworks;
+            counts.entry((framework, spec.name)).or_insert(count);
+        }
+    }
+
+    /// Counts for a framework. Returns `false` if the counter has no declaration.
+    pub(crate) fn count(&mut self, framework: &'static str, name: &'static str, by: u64) -> bool {
+        let count = self.counts.frameworks.entry((framework, name));
+        let count = count.or_insert(FrameworkCount {
+            spec: CounterSpec::new(name, ""),
+            value: 0,
+        });
+        count.value += by;
+        !count.spec.help.is_empty()
+    }
+
     pub(crate) fn logged(&mut self, stream: &str, logged: Logged) {
         self.counts.records_logged += 1;
         match logged {
             Logged::Waiting => {}
             Logged::Full => self.flush_log(stream),
-            Logged::Dropped => self.counts.records_dropped += 1,
+            Logged::Dropped => {
+                self.counts.records_dropped.add(stream);
+            }
         }
     }
 

@@ -126,6 +126,7 @@ impl Actor {
         let (verb, rest) = act.what.split_once(' ').unwrap_or((&act.what, ""));
         let number = || rest.parse().unwrap();
         match verb {
+            "count" => cx.count("misspelt", 1),
             "panic" => panic!("as told"),
             "say" => say(cx, rest),
             "publish" => cx.publish(&Topic::new(rest).unwrap(), &row(1)).unwrap(),
@@ -612,11 +613,42 @@ fn a_panic_costs_one_event_of_one_framework() {
     assert!(rig.said().contains(&"still here".to_owned()));
 }
 
+#[test]
+fn a_counter_without_a_declaration_is_an_error_with_its_name() {
+    let registry = Registry::new().with::<Actor>();
+    let mut rig = Rig::with("worker-1", &registry).unwrap();
+    rig.said();
+    rig.act("count misspelt");
+    assert_eq!(
+        rig.said(),
+        ["counts `misspelt`, which is not in its COUNTERS"]
+    );
+    let counts = rig.node.counts();
+    assert_eq!(counts.undeclared(), Some(("actor", "misspelt")));
+    assert_eq!(counts.of_frameworks("misspelt"), 1);
+}
+
+#[test]
+fn counters_begin_at_zero_with_their_meaning() {
+    let registry = Registry::new().with::<Actor>().with::<Witness>();
+    let [seen] = &registry.counters()[..] else {
+        panic!("one counter");
+    };
+    assert_eq!(seen.name, "muster_witness_seen_total");
+    let rig = Rig::with("worker-1", &registry).unwrap();
+    let counters = rig.node.counts().counters();
+    let counter = counters.iter().find(|counter| counter.descriptor == *seen);
+    assert_eq!(counter.unwrap().value, 0);
+    assert_eq!(rig.node.counts().undeclared(), None);
+}
+
 /// Sees every [`Act`] twice, before and after the [`Actor`].
 struct Witness;
 
 impl Framework for Witness {
     const NAME: &'static str = "witness";
+
+    const COUNTERS: &'static [CounterSpec] = &[CounterSpec::new("seen", "Acts, twice each.")];
 
     fn create(_site: &Site<'_>) -> Option<Self> {
         Some(Self)

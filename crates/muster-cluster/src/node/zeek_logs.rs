@@ -428,7 +428,7 @@ impl NodeLoop {
             let problem = format!("no log_create of {stream:?} with {writer:?} came before");
             (format!("unknown log {}", write.path), problem)
         };
-        self.core.counts.records_refused += 1;
+        self.core.counts.records_refused.add(write.path);
         let (kind, problem) = refusal;
         let (sender, path) = (self.sender(from), clipped(write.path));
         let text = || format!("refused a record of log {path:?} of {sender}: {problem}");

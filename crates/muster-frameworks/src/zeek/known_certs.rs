@@ -5,7 +5,7 @@
     reason = "a handler takes its event by value"
 )]
 
-use muster_cluster::node::{Context, Declarations, Framework, Site};
+use muster_cluster::node::{Context, CounterSpec, Declarations, Framework, Site};
 use muster_cluster::{Key, PoolChange, PoolName, Role, SettingSpec};
 use muster_data::{Address, Data, Port, Record, Timestamp};
 
@@ -65,6 +65,14 @@ impl Framework for KnownCerts {
             "time after which a certificate is logged again (Zeek's create_expire)",
         )
         .positive(),
+    ];
+
+    const COUNTERS: &'static [CounterSpec] = &[
+        CounterSpec::new("certs", "Certificates that were logged."),
+        CounterSpec::new(
+            "evicted",
+            "Remembered certificates that were forgotten to make room, and may be logged again. Growth means that `known_certs.max_certs` is too small for the network.",
+        ),
     ];
 
     fn create(site: &Site<'_>) -> Option<Self> {

@@ -1,6 +1,6 @@
 //! What a proxy of Zeek's passes on, and what this one does not do.
 
-use muster_cluster::node::{Context, Declarations, Framework, Severity, Site};
+use muster_cluster::node::{Context, CounterSpec, Declarations, Framework, Severity, Site};
 use muster_cluster::{DEFAULT_PREFIX, Role};
 
 use muster_data::{ConvertError, Data, Type};
@@ -32,6 +32,11 @@ pub struct ZeekProxy {
 
 impl Framework for ZeekProxy {
     const NAME: &'static str = "zeek_proxy";
+
+    const COUNTERS: &'static [CounterSpec] = &[CounterSpec::new(
+        "passed_on",
+        "Events of Zeek's nodes that were passed on to the workers.",
+    )];
 
     fn create(site: &Site<'_>) -> Option<Self> {
         // Where topics begin otherwise, no node of Zeek's can be among the peers.

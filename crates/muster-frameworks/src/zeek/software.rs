@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
-use muster_cluster::node::{Context, Declarations, Framework, SharedStore, Site};
+use muster_cluster::node::{Context, CounterSpec, Declarations, Framework, SharedStore, Site};
 use muster_cluster::{Key, PoolChange, PoolName, Role, SettingSpec};
 use muster_data::{Address, EnumValue, Port, Record, Timestamp};
 
@@ -169,6 +169,41 @@ impl Framework for Software {
             "software.changes_of",
             &["SERVER"],
             "kinds of software, or parts of their names, whose changes of version raise a notice",
+        ),
+    ];
+
+    const COUNTERS: &'static [CounterSpec] = &[
+        CounterSpec::new(
+            "software",
+            "Software that was logged, each by the owner of its host.",
+        ),
+        CounterSpec::new(
+            "changes",
+            "Changes of a version on a host that were noticed.",
+        ),
+        CounterSpec::new(
+            "without_version",
+            "What Zeek's workers told of software without a version, which no worker does, and was dropped. Growth means that a node runs another version of Zeek's script.",
+        ),
+        CounterSpec::new(
+            "unowned",
+            "Software that was seen while no node owned keys, and was told to nobody. It is told when it is seen again; growth means that no data node is up.",
+        ),
+        CounterSpec::new(
+            "known_elsewhere",
+            "Software that was not logged because the store had it, as after another owner or a Zeek node has logged it. Nothing is lost.",
+        ),
+        CounterSpec::new(
+            "store_silent",
+            "Software whose owner got no answer of the store in time, and logged it all the same. Growth means that the primary of `software/known` is away or overloaded; software may be logged twice.",
+        ),
+        CounterSpec::new(
+            "untracked",
+            "Software whose changes are not noticed because the store of versions was full. Growth means that `software.max_versions` is too small for the network.",
+        ),
+        CounterSpec::new(
+            "evicted",
+            "Remembered sightings that were forgotten to make room, so that software may be told again. Growth means that `software.max_versions` is too small for the network.",
         ),
     ];
 

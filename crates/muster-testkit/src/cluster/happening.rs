@@ -63,8 +63,16 @@ impl Cluster {
             Item::Written {
                 node,
                 life,
+                stream,
                 records,
-            } if self.lives(node, life) => self.step(node, Input::Written { records, failed: 0 }),
+            } if self.lives(node, life) => {
+                let written = Input::Written {
+                    stream: &stream,
+                    records,
+                    failed: 0,
+                };
+                self.step(node, written);
+            }
             Item::Wake { node, life } if self.lives(node, life) => {
                 if let Some(life) = &mut self.nodes[node].life
                     && life.wake == Some(at)
@@ -170,6 +178,10 @@ impl Cluster {
                 } => self.write_store(position, &store, op, level, within, token),
                 Effect::Leave => self.note(position, "leaves"),
                 Effect::Report(report) => {
+                    let life = self.nodes[position].life.as_ref();
+                    let node = life.and_then(|life| life.process.muster());
+                    let undeclared = node.and_then(|node| node.counts().undeclared());
+                    assert_eq!(undeclared, None, "{}", report.text);
                     let mark = match report.severity {
                         Severity::Info => "",
                         Severity::Warning => "warning: ",
@@ -225,6 +237,7 @@ impl Cluster {
             Item::Written {
                 node,
                 life,
+                stream: batch.stream.clone(),
                 records,
             },
         );

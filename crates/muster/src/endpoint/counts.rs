@@ -4,9 +4,10 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use muster_wire::EndpointId;
-use muster_wire::counters::{Counter, DropCause, DropLedger};
+use muster_wire::counters::{Counter, DropLedger};
 
 use super::Endpoint;
+use super::counters::mesh as counters;
 use super::peer_session::{PeerCounts, PeerSession};
 use super::shared::Table;
 use super::status::PeerInfo;
@@ -78,6 +79,8 @@ pub struct EndpointCounts {
     pub peers: Vec<PeerReport>,
     /// Messages for local subscribers, present and former, that were dropped.
     pub subscribers_dropped: DropLedger,
+    /// Messages that were published before the endpoint had joined its mesh, and dropped.
+    pub joining_dropped: DropLedger,
     /// Connections that were accepted and did not become a peering; why is in the log. Those that are
     /// redundant do not count.
     pub connections_refused: u64,
@@ -230,35 +233,17 @@ impl Endpoint {
         peers.extend(totals.into_reports());
         let mut mesh = self.shared.mesh_counters();
         let sum = |of: fn(&PeerReport) -> u64| peers.iter().map(of).sum();
-        for (name, value) in [
-            ("mesh_credit_waits", sum(|peer| peer.credit_waits)),
-            ("mesh_compressed_out", sum(|peer| peer.compressed_out.bytes)),
-            (
-                "mesh_compressed_out_original",
-                sum(|peer| peer.compressed_out.original),
-            ),
-            ("mesh_compressed_in", sum(|peer| peer.compressed_in.bytes)),
-            (
-                "mesh_compressed_in_original",
-                sum(|peer| peer.compressed_in.original),
-            ),
-        ] {
-            mesh.push(Counter {
-                name,
-                labels: Vec::new(),
-                value,
-            });
-        }
-        let subscribers_dropped = self.subscribers_dropped(&table);
-        let causes = subscribers_dropped.by_cause();
-        mesh.push(Counter {
-            name: "mesh_reordered_dropped",
-            labels: Vec::new(),
-            value: causes.get(&DropCause::Reordered).copied().unwrap_or(0),
-        });
+        mesh.extend([
+            counters::CREDIT_WAITS.of(sum(|peer| peer.credit_waits)),
+            counters::COMPRESSED_IN.of(sum(|peer| peer.compressed_in.bytes)),
+            counters::COMPRESSED_IN_ORIGINAL.of(sum(|peer| peer.compressed_in.original)),
+            counters::COMPRESSED_OUT.of(sum(|peer| peer.compressed_out.bytes)),
+            counters::COMPRESSED_OUT_ORIGINAL.of(sum(|peer| peer.compressed_out.original)),
+        ]);
         EndpointCounts {
             peers,
-            subscribers_dropped,
+            subscribers_dropped: self.subscribers_dropped(&table),
+            joining_dropped: self.shared.join_buffer.dropped(),
             connections_refused: self.shared.connections_refused(),
             mesh,
         }
@@ -287,6 +272,8 @@ fn report(session: &PeerSession, connected: bool) -> PeerReport {
 
 #[cfg(test)]
 mod tests {
+    use muster_wire::counters::DropCause;
+
     use super::*;
     use crate::endpoint::send_queue::SendQueue;
     use crate::endpoint::{EndpointConfig, PeerOrigin};

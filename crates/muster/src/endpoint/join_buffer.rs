@@ -6,7 +6,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
-use muster_wire::counters::DropCause;
+use muster_wire::counters::{DropCause, DropLedger};
 use muster_wire::{Message, Overflow, Push, Queue, QueueLimits, Queued};
 
 #[derive(Debug)]
@@ -123,8 +123,8 @@ impl JoinBuffer {
     }
 
     /// The messages that found no room, or made it for others.
-    pub(crate) fn dropped(&self) -> u64 {
-        self.lock().queue.dropped().total()
+    pub(crate) fn dropped(&self) -> DropLedger {
+        self.lock().queue.dropped().clone()
     }
 }
 
@@ -182,6 +182,6 @@ mod tests {
         // They go where the routing table leads now.
         assert_eq!(task.await.unwrap(), None);
         assert_eq!(thread.join().unwrap(), None);
-        assert_eq!(early.dropped(), 1);
+        assert_eq!(early.dropped().total(), 1);
     }
 }

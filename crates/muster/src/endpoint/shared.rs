@@ -14,6 +14,7 @@ use muster_wire::{Class, EndpointId, Kind, Message, MessageId, Mono, Topic};
 use tokio::sync::{oneshot, watch};
 
 use super::config::EndpointConfig;
+use super::counters::mesh as counters;
 use super::counts::Former;
 use super::echo::Echoes;
 use super::join_buffer::JoinBuffer;
@@ -186,45 +187,23 @@ impl Shared {
     /// What became of the mesh's messages and records.
     pub(crate) fn mesh_counters(&self) -> Vec<Counter> {
         let mesh = &self.mesh;
-        let named = [
-            ("mesh_relayed", mesh.relayed.load(Ordering::Relaxed)),
-            (
-                "mesh_from_version_1",
-                mesh.from_version_1.load(Ordering::Relaxed),
-            ),
-            (
-                "mesh_to_version_1",
-                mesh.to_version_1.load(Ordering::Relaxed),
-            ),
-            (
-                "mesh_left_to_home",
-                mesh.left_to_home.load(Ordering::Relaxed),
-            ),
-            ("mesh_duplicate", mesh.duplicate.load(Ordering::Relaxed)),
-            ("mesh_too_old", mesh.too_old.load(Ordering::Relaxed)),
-            ("mesh_returned", mesh.returned.load(Ordering::Relaxed)),
-            (
-                "mesh_unknown_origin",
-                mesh.unknown_origin.load(Ordering::Relaxed),
-            ),
-            (
-                "mesh_hops_exhausted",
-                mesh.hops_exhausted.load(Ordering::Relaxed),
-            ),
-            ("mesh_reordered", mesh.reordered.load(Ordering::Relaxed)),
-            (
-                "mesh_fragments_lost",
-                mesh.fragments_lost.load(Ordering::Relaxed),
-            ),
-            ("mesh_held_dropped", self.join_buffer.dropped()),
+        let values = [
+            (counters::RELAYED, &mesh.relayed),
+            (counters::FROM_VERSION_1, &mesh.from_version_1),
+            (counters::TO_VERSION_1, &mesh.to_version_1),
+            (counters::LEFT_TO_HOME, &mesh.left_to_home),
+            (counters::DUPLICATE, &mesh.duplicate),
+            (counters::TOO_OLD, &mesh.too_old),
+            (counters::RETURNED, &mesh.returned),
+            (counters::UNKNOWN_ORIGIN, &mesh.unknown_origin),
+            (counters::HOPS_EXHAUSTED, &mesh.hops_exhausted),
+            (counters::REORDERED, &mesh.reordered),
+            (counters::FRAGMENTS_LOST, &mesh.fragments_lost),
         ];
-        let named = named.into_iter().map(|(name, value)| Counter {
-            name,
-            labels: Vec::new(),
-            value,
-        });
+        let values = values.into_iter();
+        let messages = values.map(|(what, value)| what.of(value.load(Ordering::Relaxed)));
         let records = mesh.records.lock().unwrap_or_else(PoisonError::into_inner);
-        named.chain(records.iter().cloned()).collect()
+        messages.chain(records.iter().cloned()).collect()
     }
 
     /// Notes a TLS handshake; too many of them end the oldest. What is returned ends with this one.

@@ -473,7 +473,12 @@ impl Driver {
         let now = self.clock.now();
         let Written { records, problem } = self.sink.write(batch, now.wall);
         let failed = (batch.len() as u64).saturating_sub(records);
-        self.node.step(LoopInput::Written { records, failed }, now);
+        let written = LoopInput::Written {
+            stream: &batch.stream,
+            records,
+            failed,
+        };
+        self.node.step(written, now);
         if let Some(problem) = problem {
             self.throttle
                 .tell(Instant::now(), || tracing::error!("{problem}"));

@@ -56,6 +56,8 @@ pub struct NodeReport {
     pub connections_refused: u64,
     /// Messages that were dropped for subscribers of the endpoint, the node's loop among them.
     pub subscribers_dropped: DropLedger,
+    /// Messages that were published before the endpoint had joined its mesh, and dropped.
+    pub joining_dropped: DropLedger,
     /// What became of the mesh's messages and records in the endpoint.
     pub mesh: Vec<Counter>,
     /// The stores that are open on the endpoint, by name.
@@ -92,6 +94,7 @@ impl NodeReport {
             mesh: endpoint.mesh,
             connections_refused: endpoint.connections_refused,
             subscribers_dropped: endpoint.subscribers_dropped,
+            joining_dropped: endpoint.joining_dropped,
             stores,
             ..Self::default()
         };

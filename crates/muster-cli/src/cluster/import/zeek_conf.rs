@@ -222,7 +222,7 @@ fn parse(text: &str) -> Result<Vec<Section<'_>>, Problem> {
         (None, true) => Err(Problem::new(1, "no options", hint)),
         (Some(option), false) => Err(Problem::new(
             option.line,
-            "an option before the first section",
+            "an option stands before the first section",
             "a file has sections or it has none; put it into [zeek]",
         )),
     }

@@ -53,7 +53,7 @@ fn log_records_wait_for_a_logger() {
     rig.act("log 400");
     let counts = rig.node.counts();
     assert_eq!(
-        (rig.node.waiting_records(), counts.records_dropped),
+        (rig.node.waiting_records(), counts.records_dropped.total()),
         (300, 100)
     );
 }
@@ -85,6 +85,7 @@ fn a_logger_writes_what_it_gets() {
     let rows: Vec<Row> = batch_of_rows.rows().map(|row| row.to().unwrap()).collect();
     assert_eq!(rows, [row(0), row(1), row(2)]);
     logger.step(Input::Written {
+        stream: "sample",
         records: 3,
         failed: 0,
     });
@@ -120,7 +121,7 @@ fn what_no_logger_takes_before_the_end_is_counted() {
     assert_eq!(
         (
             counts.records_logged,
-            counts.records_dropped,
+            counts.records_dropped.total(),
             rig.node.waiting_records()
         ),
         (2, 2, 0)

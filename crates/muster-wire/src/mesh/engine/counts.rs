@@ -2,8 +2,35 @@
 
 use std::collections::BTreeMap;
 
-use crate::counters::Counter;
+use crate::counters::{Counter, Descriptor};
 use crate::mesh::database::Refusal;
+
+mod descriptors {
+    crate::counters! {
+        /// Control frames of the mesh that came from an endpoint which is no neighbour, as in the moment after a link
+        /// was lost. Steady growth means that two endpoints disagree about their link: restart one of the two.
+        pub(super) NOT_NEIGHBOUR = counter("muster_mesh_not_neighbour_frames_total").key("mesh_not_neighbour");
+        /// Transmissions of records, by which endpoints tell one another who is there, who is linked with whom and who
+        /// subscribes to what. They follow changes: steady growth without any means that a node or link comes and goes.
+        pub(super) RECORDS_SENT = counter("muster_mesh_records_sent_total").key("mesh_records_sent");
+        /// Offers of records to neighbours that may have them, as when links are made. Steady growth means that links
+        /// come and go.
+        pub(super) OFFERS = counter("muster_mesh_offers_total").key("mesh_offers");
+        /// Records that arrived where their tree does not lead, because the sender had older news of the mesh. Some
+        /// come with every change of links; nothing is lost.
+        pub(super) OFF_TREE = counter("muster_mesh_off_tree_records_total").key("mesh_off_tree");
+        /// Comparisons of all records with a neighbour after something was missed. Growth without changes of links
+        /// means that control frames are lost: look at the links' drops.
+        pub(super) REPAIRS = counter("muster_mesh_repairs_total").key("mesh_repairs");
+        /// Neighbours that did not acknowledge a joining endpoint in time, so that it was announced without them.
+        /// Growth means that a node is overloaded or hangs: look at `muster_node_report_age_seconds`.
+        pub(super) JOIN_LAGGARDS = counter("muster_mesh_join_laggards_total").key("mesh_join_laggards");
+        /// Records that were not taken, by cause: `database_full` (more endpoints than a mesh may have), `orphan`
+        /// (links of an endpoint that does not relay) or `neighbours` (more links than a record holds). Any growth
+        /// means that part of the mesh is not known here: make it smaller, or give it more relays.
+        pub(super) RECORDS_REFUSED = counter("muster_mesh_records_refused_total").labels(&["cause"]);
+    }
+}
 
 /// What happened so far; each under its own name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -25,27 +52,25 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// The counts of the records, by name. Messages are counted where they pass.
+    /// What [`Counts::of_records`] returns.
+    pub const DESCRIPTORS: &'static [Descriptor] = descriptors::ALL;
+
+    /// The counters of the records. Messages are counted where they pass.
     pub fn of_records(&self) -> Vec<Counter> {
-        let named = [
-            ("mesh_not_neighbour", self.not_neighbour),
-            ("mesh_records_sent", self.records_sent),
-            ("mesh_offers", self.offers),
-            ("mesh_off_tree", self.off_tree),
-            ("mesh_repairs", self.repairs),
-            ("mesh_join_laggards", self.join_laggards),
+        let refused = |(refusal, value): (&Refusal, &u64)| {
+            let labels = [("cause", refusal.name().to_owned())];
+            descriptors::RECORDS_REFUSED.of_each(labels, *value)
+        };
+        let counters = [
+            descriptors::NOT_NEIGHBOUR.of(self.not_neighbour),
+            descriptors::RECORDS_SENT.of(self.records_sent),
+            descriptors::OFFERS.of(self.offers),
+            descriptors::OFF_TREE.of(self.off_tree),
+            descriptors::REPAIRS.of(self.repairs),
+            descriptors::JOIN_LAGGARDS.of(self.join_laggards),
         ];
-        let refused = self.refused.iter().map(|(refusal, value)| Counter {
-            name: "mesh_record_refused",
-            labels: vec![("cause", refusal.name().to_owned())],
-            value: *value,
-        });
-        let named = named.into_iter().map(|(name, value)| Counter {
-            name,
-            labels: Vec::new(),
-            value,
-        });
-        named.chain(refused).collect()
+        let refused = self.refused.iter().map(refused);
+        counters.into_iter().chain(refused).collect()
     }
 }
 

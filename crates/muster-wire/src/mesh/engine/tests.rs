@@ -89,7 +89,7 @@ fn frames_of_strangers_are_counted() {
     assert!(
         named
             .iter()
-            .any(|counter| counter.name == "mesh_not_neighbour" && counter.value == 1)
+            .any(|counter| counter.key() == "mesh_not_neighbour" && counter.value == 1)
     );
 }
 

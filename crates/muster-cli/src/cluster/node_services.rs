@@ -1,5 +1,4 @@
-//! A node's doors to what is no peer: WebSocket clients, a server that it is a client of, and whoever
-//! monitors it.
+//! A node's HTTP services: the gateway for WebSocket clients, the bridge to a WebSocket server, and the monitor.
 
 use std::fmt::Display;
 use std::net::SocketAddr;
@@ -8,23 +7,23 @@ use std::time::Duration;
 
 use anyhow::Result;
 use muster::{Node, NodeReport, NodeReporter};
+use muster_gateway::status::{BridgeStatus, GatewayStatus, NodePage, NodeStatus, VERSION};
 use muster_gateway::{
     Bridge, BridgeConfig, BridgeCounter, Gateway, GatewayConfig, GatewayCounter, GatewayError,
     Monitor, MonitorAddress, Monitored, NodeMetrics,
 };
 
 use super::LoadedLayout;
-use super::status::{BridgeStatus, GatewayStatus, NodeStatus};
 use crate::output::Failure;
 
-pub(crate) struct Gates {
+pub(crate) struct NodeServices {
     gateway: Option<Gateway>,
     bridge: Option<Bridge>,
     monitor: Option<Monitor>,
     status: Status,
 }
 
-/// Adds what the doors count to what the node reports.
+/// Adds what the services count to what the node reports.
 #[derive(Clone, Default)]
 pub(crate) struct Status {
     gateway: Option<GatewayCounter>,
@@ -49,23 +48,23 @@ impl Status {
     }
 }
 
-impl Gates {
+impl NodeServices {
     /// Opens what the node's settings ask for.
     pub(crate) async fn open(
         loaded: &LoadedLayout,
         node: &muster_cluster::Node,
         running: &Node,
     ) -> Result<Self> {
-        let mut gates = Self {
+        let mut services = Self {
             gateway: None,
             bridge: None,
             monitor: None,
             status: Status::default(),
         };
-        gates.open_gateway(loaded, node, running).await?;
-        gates.open_bridge(loaded, node, running).await?;
-        gates.open_monitor(node, running).await?;
-        Ok(gates)
+        services.open_gateway(loaded, node, running).await?;
+        services.open_bridge(loaded, node, running).await?;
+        services.open_monitor(node, running).await?;
+        Ok(services)
     }
 
     async fn open_gateway(
@@ -84,17 +83,17 @@ impl Gates {
         let gateway = gateway.map_err(|error| {
             failed(node, &error).hint(match error {
                 GatewayError::NoTokens(_) => {
-                    "gateway.tokens names a file of tokens; loopback needs none"
+                    "set gateway.tokens to a file of tokens; loopback needs none"
                 }
                 GatewayError::NoTls(_) => {
-                    "gateway.certificate and gateway.keyfile, or gateway.plaintext_anywhere = true"
+                    "set gateway.certificate and gateway.keyfile, or gateway.plaintext_anywhere = true"
                 }
                 _ => "`muster check` shows the settings of the gateway",
             })
         })?;
         let address = gateway.address();
         tracing::info!(
-            "WebSocket clients are served on {address}{}",
+            "serving WebSocket clients on {address}{}",
             muster_gateway::PATH
         );
         self.status.gateway = Some(gateway.counter());
@@ -137,13 +136,13 @@ impl Gates {
         match Monitor::start(address, Arc::new(page)).await {
             Ok(monitor) => {
                 let address = monitor.address();
-                tracing::info!("metrics and status are on http://{address}");
+                tracing::info!("serving metrics and status on http://{address}");
                 let _ = self.status.monitor.set(address);
                 self.monitor = Some(monitor);
             }
             // Nobody asked for this one port.
             Err(error) if wanted == MonitorAddress::Automatic => {
-                tracing::warn!("{error}; monitor.listen names another address, or is \"off\"");
+                tracing::warn!("{error}; set monitor.listen to another address, or to \"off\"");
             }
             Err(error) => return Err(failed(node, &error).into()),
         }
@@ -200,14 +199,12 @@ impl Monitored for Page {
         }
     }
 
-    fn status(&self) -> String {
-        let status = self.status.of(&self.reporter.report());
-        let page = super::status::NodePage {
-            version: super::status::VERSION,
+    fn status(&self) -> NodePage {
+        NodePage {
+            version: VERSION,
             node: self.node.clone(),
             role: self.role.clone(),
-            status,
-        };
-        serde_json::to_string_pretty(&page).unwrap_or_default() + "\n"
+            status: self.status.of(&self.reporter.report()),
+        }
     }
 }

@@ -1,0 +1,143 @@
+//! Log files as the place where a node puts what it is sent as a logger.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use muster_cluster::node::{LogBatch, LogSink, Written};
+use muster_cluster::{Layout, Node, SettingSpec};
+use muster_data::Timestamp;
+
+use super::{LogFiles, LogFilesConfig, LogFilesError, LogFormat};
+
+/// The settings that [`LogFilesConfig::from_settings`] reads, for
+/// [`Layout::parse`](muster_cluster::Layout::parse).
+pub const SETTINGS: &[SettingSpec] = &[
+    SettingSpec::choice::<LogFormat>("logging.format", "tsv", "the form of log files"),
+    SettingSpec::duration(
+        "logging.rotation",
+        Duration::from_secs(3600),
+        "time after which a log file is put aside and a new one begun; 0 never does",
+    ),
+];
+
+impl LogFilesConfig {
+    /// The configuration of a node's log files, from its settings `logging.format` and
+    /// `logging.rotation`. Where the layout has several loggers, which may share a directory, the
+    /// files carry the node's name.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the layout was parsed without [`SETTINGS`].
+    pub fn from_settings(layout: &Layout, node: &Node, directory: PathBuf) -> Self {
+        let nodes = layout.nodes().iter();
+        let loggers = nodes.filter(|other| layout.takes_logs(other)).count();
+        let rotation = node.settings.duration("logging.rotation");
+        Self {
+            directory,
+            format: node.settings.choice("logging.format"),
+            rotation: (!rotation.is_zero()).then_some(rotation),
+            // One logger needs no name in its files.
+            writer_name: (loggers > 1).then(|| node.name.to_string()),
+        }
+    }
+}
+
+/// A node's [`LogSink`] that writes [`LogFiles`].
+///
+/// # Example
+///
+/// The sink of a logger, for the field `log_sink` of `muster::NodeConfig`:
+///
+/// ```
+/// use muster_cluster::Layout;
+/// use muster_cluster::node::LogSink;
+/// use muster_frameworks::log_files::{FileSink, LogFilesConfig, SETTINGS};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let text = r#"
+///     layout = 1
+///     node = [{ name = "manager", role = "manager" }, { name = "logger", role = "logger" }]
+///     [logging]
+///     format = "json"
+/// "#;
+/// let layout = Layout::parse(text, "muster.toml", SETTINGS)?;
+/// let node = layout.find("logger").ok_or("no such node")?;
+/// # let scratch = tempfile::tempdir()?;
+/// # let directory = scratch.path().join("logs");
+/// let config = LogFilesConfig::from_settings(&layout, node, directory);
+/// let log_sink: Box<dyn LogSink> = Box::new(FileSink::new(config)?);
+/// # drop(log_sink);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct FileSink(LogFiles);
+
+impl FileSink {
+    /// Returns a sink that writes files as configured. Nothing is written before the first batch.
+    ///
+    /// # Errors
+    ///
+    /// As [`LogFiles::new`].
+    pub fn new(config: LogFilesConfig) -> Result<Self, LogFilesError> {
+        LogFiles::new(config).map(Self)
+    }
+}
+
+impl LogSink for FileSink {
+    fn write(&mut self, batch: &LogBatch, wall: Timestamp) -> Written {
+        match self.0.write(batch, wall) {
+            Ok(records) => Written {
+                records,
+                problem: None,
+            },
+            Err(error) => Written {
+                records: error.written(),
+                problem: Some(error.to_string()),
+            },
+        }
+    }
+
+    fn tick(&mut self, wall: Timestamp) -> Result<(), String> {
+        self.0.tick(wall).map_err(|error| error.to_string())
+    }
+
+    fn close(&mut self, wall: Timestamp) -> Result<(), String> {
+        self.0.close(wall).map_err(|error| error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NODES: &str = r#"
+        layout = 1
+        node = [
+            { name = "manager", role = "manager" },
+            { name = "logger", role = "logger", count = 2 },
+        ]
+    "#;
+
+    fn config(text: &str, directory: PathBuf) -> LogFilesConfig {
+        let layout = Layout::parse(text, "test.toml", SETTINGS).unwrap();
+        LogFilesConfig::from_settings(&layout, layout.find("logger-1").unwrap(), directory)
+    }
+
+    #[test]
+    fn the_settings_of_a_layout_say_how_its_loggers_write() {
+        let by_default = config(NODES, PathBuf::from("logs"));
+        assert_eq!(by_default.format, LogFormat::Tsv);
+        assert_eq!(by_default.rotation, Some(Duration::from_secs(3600)));
+        assert_eq!(by_default.writer_name.as_deref(), Some("logger-1"));
+
+        let alone = r#"
+            layout = 1
+            node = [{ name = "manager", role = "manager" }, { name = "logger-1", role = "logger" }]
+            logging = { format = "json", rotation = "0s" }
+        "#;
+        let alone = config(alone, PathBuf::from("logs"));
+        assert_eq!(alone.format, LogFormat::Json);
+        assert_eq!((alone.rotation, alone.writer_name), (None, None));
+    }
+}

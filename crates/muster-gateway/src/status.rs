@@ -1,0 +1,332 @@
+//! The state of a node and of a cluster as it is reported and read by programs: version 1 of the schema.
+//!
+//! A node's monitor serves a [`NodePage`] as `/status`, `muster status --format json` prints a [`ClusterStatus`]. The types read
+//! what they write; fields may be added within a version. [`NodeStatus::new`] makes the status from a node's report.
+
+mod conversion;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// The version of everything that is printed as JSON.
+pub const VERSION: u32 = 1;
+
+/// The state of a node whose process runs but has not reported for [`SILENT_AFTER`].
+pub const SILENT: &str = "silent";
+
+/// The age at which a report says nothing of the present any more.
+pub const SILENT_AFTER: Duration = Duration::from_secs(2);
+
+/// What one life of a node reports of itself.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct NodeStatus {
+    /// The life that reports.
+    pub id: String,
+    /// starting, ready, degraded or stopping; silent if the node has not reported for too long, or
+    /// hangs.
+    pub state: String,
+    /// How old the state was when it was reported: a loop that hangs reports none.
+    #[serde(default)]
+    pub age_seconds: f64,
+    /// What the node's loop and the mesh count. The keys are those of
+    /// [`Descriptor::key`](muster_wire::counters::Descriptor::key).
+    pub counts: BTreeMap<String, u64>,
+    /// What the loop counts by names from the network, the first 64 of them: `events_unhandled` by
+    /// event, `identifier_updates` by variable.
+    #[serde(default)]
+    pub by_name: BTreeMap<String, BTreeMap<String, u64>>,
+    /// What its frameworks count, as `scan.notices`.
+    pub frameworks: BTreeMap<String, u64>,
+    /// Log records that wait for their batch.
+    pub waiting_records: usize,
+    /// What waits for the node's loop.
+    pub inbox: QueueStatus,
+    /// Messages that no peer subscribed to, by topic; node names and ids stand as `*`.
+    pub unrouted: BTreeMap<String, u64>,
+    /// Connections refused before they became peerings.
+    #[serde(default)]
+    pub connections_refused: u64,
+    /// Messages dropped for subscribers of the endpoint, the node's loop among them, by cause.
+    #[serde(default)]
+    pub subscribers_dropped: BTreeMap<String, u64>,
+    /// How far its input has been read, if it has one.
+    pub input: Option<InputStatus>,
+    /// Its peers, present and past.
+    pub peers: Vec<PeerStatus>,
+    /// The stores that are open on the node, by name.
+    #[serde(default)]
+    pub stores: Vec<StoreStatus>,
+    /// The nodes that this one has no link with although the layout asks for it, and that are up: they
+    /// are reached through others.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub detours: Vec<String>,
+    /// Where the node serves its metrics and status.
+    #[serde(default)]
+    pub monitor: Option<String>,
+    /// Its gateway for WebSocket clients, if it has one.
+    #[serde(default)]
+    pub gateway: Option<GatewayStatus>,
+    /// Its bridge to a WebSocket server, if it has one.
+    #[serde(default)]
+    pub bridge: Option<BridgeStatus>,
+}
+
+/// A node's gateway for WebSocket clients.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct GatewayStatus {
+    /// Clients that were connected so far.
+    pub accepted: u64,
+    /// Connections that were turned away.
+    pub turned_away: u64,
+    /// Events that clients published.
+    pub events_in: u64,
+    /// Events given to clients: one for each that got it.
+    pub events_out: u64,
+    /// Messages of clients that were answered with an error.
+    pub refused: u64,
+    /// Messages dropped because clients or the gateway did not keep up, by cause.
+    pub dropped: BTreeMap<String, u64>,
+    /// The clients that are connected.
+    pub clients: Vec<ClientStatus>,
+}
+
+/// A WebSocket client.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct ClientStatus {
+    /// The number of the client, from 0.
+    pub number: u64,
+    /// Its address.
+    pub address: String,
+    /// Whose token it showed.
+    pub grant: String,
+    /// What it calls itself.
+    pub application: Option<String>,
+    /// Events that it published.
+    pub events_in: u64,
+    /// Events that it was given.
+    pub events_out: u64,
+    /// Messages that wait for it.
+    pub queued: usize,
+}
+
+/// A node's bridge to a WebSocket server.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct BridgeStatus {
+    /// The server's address.
+    #[serde(default)]
+    pub server: String,
+    /// Whether the server is connected.
+    pub connected: bool,
+    /// Connections that came about.
+    pub connections: u64,
+    /// Events that came in.
+    pub events_in: u64,
+    /// Events that went out.
+    pub events_out: u64,
+    /// Errors that the server answered with.
+    pub errors: u64,
+    /// Messages dropped because the server was away or did not keep up, by cause.
+    pub dropped: BTreeMap<String, u64>,
+    /// Why the last connection failed or ended.
+    pub last_error: Option<String>,
+}
+
+/// A bounded queue.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct QueueStatus {
+    /// Messages that wait.
+    pub messages: usize,
+    /// Messages dropped, by cause.
+    pub dropped: BTreeMap<String, u64>,
+}
+
+/// A node's input.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct InputStatus {
+    /// Whether it has ended.
+    pub ended: bool,
+    /// The event time up to which it has been read, in seconds since 1970.
+    pub low: Option<f64>,
+}
+
+/// A peering, present or past.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct PeerStatus {
+    /// The node's name, if it said hello.
+    pub node: Option<String>,
+    /// Its endpoint id.
+    pub id: String,
+    /// Its address.
+    pub address: String,
+    /// Whether the peering stands.
+    pub connected: bool,
+    /// Messages received, refused ones included.
+    pub messages_in: u64,
+    /// Messages sent.
+    pub messages_out: u64,
+    /// Bytes received.
+    pub bytes_in: u64,
+    /// Bytes of message frames that were sent.
+    pub bytes_out: u64,
+    /// Messages of the peer that were refused.
+    pub refused_in: u64,
+    /// What waits to be sent to it.
+    pub queue: QueueStatus,
+    /// The memory that the waiting messages keep alive.
+    pub queue_bytes: usize,
+}
+
+/// A store on a node.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct StoreStatus {
+    /// Its name.
+    pub store: String,
+    /// The entries that are here.
+    pub entries: usize,
+    /// The memory that they take, in bytes, roughly.
+    pub bytes: usize,
+    /// Set if the master is here.
+    pub master: Option<MasterStatus>,
+    /// Set if a clone is here.
+    pub clone: Option<CloneStatus>,
+}
+
+/// A store's master.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct MasterStatus {
+    /// memory, sqlite, or what keeps the state otherwise.
+    pub backend: String,
+    /// Writers on other nodes that it remembers.
+    pub writers: usize,
+    /// Clones of Broker's protocol that it serves.
+    pub broker_clones: usize,
+    /// Changes that wait for the backend.
+    pub unkept: usize,
+    /// How often the backend has failed.
+    pub failures: u64,
+    /// Whether it failed the last time.
+    pub failing: bool,
+    /// The endpoint that has a master of the same store, too.
+    pub rival: Option<String>,
+}
+
+/// A store's clone.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct CloneStatus {
+    /// The endpoint of its master, if it knows one.
+    pub master: Option<String>,
+    /// unattached, fresh or stale.
+    pub state: String,
+    /// Changes that it has been told of and is missing.
+    pub missing: u64,
+    /// Writes of the node that wait for the master.
+    pub unsettled: usize,
+}
+
+/// What a node's monitor serves as `/status`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct NodePage {
+    /// [`VERSION`].
+    pub version: u32,
+    /// The node's name.
+    pub node: String,
+    /// Its role.
+    pub role: String,
+    /// What it reports.
+    #[serde(flatten)]
+    pub status: NodeStatus,
+}
+
+/// A node's process.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct ProcessStatus {
+    /// The node's name.
+    pub node: String,
+    /// Its role.
+    pub role: String,
+    /// running, waiting, held, stopping or ended.
+    pub process: String,
+    /// Its process id, while it runs.
+    pub pid: Option<u32>,
+    /// How long it has run, while it runs.
+    pub uptime_seconds: Option<f64>,
+    /// How often it was started again.
+    pub restarts: u32,
+    /// What its present or last life reported last.
+    pub report: Option<NodeStatus>,
+    /// How old what it says is, while the process runs.
+    #[serde(default)]
+    pub report_age_seconds: Option<f64>,
+}
+
+/// A cluster on this machine.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct ClusterStatus {
+    /// [`VERSION`].
+    pub version: u32,
+    /// The layout's file.
+    pub layout: String,
+    /// Its nodes, in the layout's order.
+    pub nodes: Vec<ProcessStatus>,
+}
+
+impl NodeStatus {
+    /// Returns the age of the state, if the report with it came so long ago.
+    pub fn age_after(&self, came: Duration) -> Duration {
+        let before = Duration::try_from_secs_f64(self.age_seconds).unwrap_or_default();
+        came.saturating_add(before)
+    }
+
+    /// Returns one of [`NodeStatus::counts`], or 0.
+    pub fn count(&self, name: &str) -> u64 {
+        self.counts.get(name).copied().unwrap_or_default()
+    }
+
+    /// Returns a count of this name, summed over frameworks.
+    pub fn of_frameworks(&self, name: &str) -> u64 {
+        let suffix = format!(".{name}");
+        self.frameworks
+            .iter()
+            .filter(|(key, _)| key.ends_with(&suffix))
+            .map(|(_, value)| value)
+            .sum()
+    }
+}
+
+impl ClusterStatus {
+    /// Returns whether every node runs, has just reported, and sees all the nodes that it works with.
+    pub fn all_ready(&self) -> bool {
+        let ready = |node: &ProcessStatus| {
+            let fresh = |age| age <= SILENT_AFTER.as_secs_f64();
+            node.process == "running"
+                && node.report_age_seconds.is_some_and(fresh)
+                && node
+                    .report
+                    .as_ref()
+                    .is_some_and(|report| report.state == "ready")
+        };
+        self.nodes.iter().all(ready)
+    }
+}
+
+impl NodeStatus {
+    /// Returns everything that this node dropped, by cause.
+    pub fn dropped(&self) -> BTreeMap<String, u64> {
+        let mut sums = BTreeMap::new();
+        let queues = self
+            .peers
+            .iter()
+            .map(|peer| &peer.queue)
+            .chain([&self.inbox]);
+        for (cause, messages) in queues.flat_map(|queue| &queue.dropped) {
+            *sums.entry(cause.clone()).or_default() += messages;
+        }
+        let unrouted: u64 = self.unrouted.values().sum();
+        if unrouted > 0 {
+            sums.insert("no_subscriber".to_owned(), unrouted);
+        }
+        sums
+    }
+}

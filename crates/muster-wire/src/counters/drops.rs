@@ -1,0 +1,158 @@
+//! Dropped messages, by cause and topic.
+
+use std::collections::BTreeMap;
+
+use super::{Counter, Descriptor};
+
+mod descriptors {
+    crate::counters! {
+        /// Messages that did not reach the end of a queue, by cause. `queue` is `peer` (to `peer`), `joining` (published
+        /// before the endpoint had joined its mesh), `local` (events of the node to itself), `subscriber` (all of the
+        /// endpoint's subscribers together: the node's loop, the gateway, the bridge), `websocket` (clients of the gateway)
+        /// or `none` (nobody subscribed, which is no fault). Growth means that somebody reads more slowly than others
+        /// publish: look at the load of that peer or node, then at its queue's bounds (`peering.*_queue`).
+        pub(super) DROPPED = counter("muster_dropped_messages_total").labels(&["cause", "queue", "peer", "topic"]);
+        /// What `muster_dropped_messages_total` counts with the queue `subscriber`, for the subscribers that have a name:
+        /// `node` (the node's loop), `gateway` and `bridge`. Growth means that this one does not keep up: spread the
+        /// work of the node's frameworks, or subscribe to fewer topics.
+        pub(super) SUBSCRIBER_DROPPED =
+            counter("muster_subscriber_dropped_messages_total").labels(&["cause", "subscriber", "topic"]);
+    }
+}
+
+/// Why a message did not reach a queue's other end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum DropCause {
+    /// The queue was full and its policy is to drop the oldest.
+    Oldest,
+    /// The queue was full and its policy is to drop the newest.
+    Newest,
+    /// The queue was full and its policy is to disconnect.
+    Disconnect,
+    /// The message was still queued when the peering ended.
+    PeerGone,
+    /// A local publisher waited for room until its deadline.
+    Deadline,
+    /// One message is larger than the whole queue or a frame may be.
+    TooLarge,
+    /// The payload or envelope was malformed.
+    Malformed,
+    /// The envelope claims another sender than the connection's peer, or a topic that never crosses
+    /// an endpoint's border.
+    Forged,
+    /// The envelope is addressed to another endpoint, and nothing is relayed.
+    NotForUs,
+    /// A command for a store, and there is none.
+    NoStore,
+    /// No peer subscribes to the topic.
+    NoSubscriber,
+    /// The local subscriber had ended, or ended without taking the message.
+    Closed,
+    /// The message came behind a later one of its origin and class, for a subscriber that asks for order.
+    Reordered,
+}
+
+impl DropCause {
+    /// The cause in one word, for counters and screens.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Oldest => "drop_oldest",
+            Self::Newest => "drop_newest",
+            Self::Disconnect => "disconnect",
+            Self::PeerGone => "peer_gone",
+            Self::Deadline => "deadline",
+            Self::TooLarge => "too_large",
+            Self::Malformed => "malformed",
+            Self::Forged => "forged",
+            Self::NotForUs => "not_for_us",
+            Self::NoStore => "no_store",
+            Self::NoSubscriber => "no_subscriber",
+            Self::Closed => "closed",
+            Self::Reordered => "reordered",
+        }
+    }
+}
+
+/// The most distinct topic labels that a ledger keeps apart; the rest count as `other`.
+const MAX_LABELS: usize = 256;
+
+/// Dropped messages by cause and normalized topic.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DropLedger {
+    counts: BTreeMap<(DropCause, String), u64>,
+}
+
+impl DropLedger {
+    /// What [`DropLedger::counters`] and [`DropLedger::counters_of_subscriber`] return.
+    pub const DESCRIPTORS: &'static [Descriptor] = descriptors::ALL;
+
+    /// Counts `messages` dropped messages of one topic label.
+    pub fn count(&mut self, cause: DropCause, label: &str, messages: u64) {
+        if messages == 0 {
+            return;
+        }
+        let known = self.counts.contains_key(&(cause, label.to_owned()));
+        let label = if known || self.counts.len() < MAX_LABELS {
+            label
+        } else {
+            "other"
+        };
+        *self.counts.entry((cause, label.to_owned())).or_default() += messages;
+    }
+
+    /// All messages dropped for any cause.
+    pub fn total(&self) -> u64 {
+        self.counts.values().sum()
+    }
+
+    /// The messages dropped by cause.
+    pub fn by_cause(&self) -> BTreeMap<DropCause, u64> {
+        let mut sums = BTreeMap::new();
+        for ((cause, _), value) in &self.counts {
+            *sums.entry(*cause).or_default() += value;
+        }
+        sums
+    }
+
+    /// Every entry: cause, topic label, messages.
+    pub fn entries(&self) -> impl Iterator<Item = (DropCause, &str, u64)> {
+        self.counts
+            .iter()
+            .map(|((cause, label), value)| (*cause, label.as_str(), *value))
+    }
+
+    /// Adds another ledger's counts to this one.
+    pub fn merge(&mut self, other: &Self) {
+        for (cause, label, messages) in other.entries() {
+            self.count(cause, label, messages);
+        }
+    }
+
+    /// Returns the counters of what was dropped for a subscriber that has a name of its own. The endpoint counts them
+    /// among all of its subscribers as well.
+    pub fn counters_of_subscriber(&self, subscriber: &str) -> Vec<Counter> {
+        let counter = |(cause, topic, messages): (DropCause, &str, u64)| {
+            let labels = [
+                ("cause", cause.name().to_owned()),
+                ("subscriber", subscriber.to_owned()),
+                ("topic", topic.to_owned()),
+            ];
+            descriptors::SUBSCRIBER_DROPPED.of_each(labels, messages)
+        };
+        self.entries().map(counter).collect()
+    }
+
+    /// Returns the counters of what was dropped from a queue; `peer` is the peer that it led to, or empty.
+    pub fn counters(&self, queue: &str, peer: &str) -> Vec<Counter> {
+        let counter = |(cause, topic, messages): (DropCause, &str, u64)| {
+            let labels = [
+                ("cause", cause.name().to_owned()),
+                ("queue", queue.to_owned()),
+                ("peer", peer.to_owned()),
+                ("topic", topic.to_owned()),
+            ];
+            descriptors::DROPPED.of_each(labels, messages)
+        };
+        self.entries().map(counter).collect()
+    }
+}

@@ -1,0 +1,81 @@
+//! The counters of a whole node, and what describes them.
+
+use muster_cluster::node::{NodeCounts, NodeState};
+use muster_wire::counters::{Counter, Descriptor, DropLedger};
+use muster_wire::mesh::Counts;
+
+use super::report::NodeReport;
+use crate::endpoint::{EndpointCounts, connections_refused};
+use crate::store::StoreReport;
+
+/// The name of peers that are no nodes, and of former ones: together, so that whoever connects cannot make labels.
+const OTHER_PEERS: &str = "other";
+
+mod descriptors {
+    muster_wire::counters! {
+        /// 1 for the state that the node is in, 0 for the others: `starting`, `ready`, `degraded` (not all nodes that it is
+        /// linked with are up) or `stopping`. A node that stays out of `ready` names the missing ones in `muster status`.
+        pub(super) STATE = gauge("muster_node_state").labels(&["state"]);
+        /// Time since the node's loop reported last. More than 2 seconds means that a handler of a framework hangs or that
+        /// the machine is overloaded: everything else that is said of the loop is as old.
+        pub(super) REPORT_AGE = gauge("muster_node_report_age_seconds").in_nanoseconds();
+        /// Log records that wait for their batch, or for a logger. Growth means that no logger is alive or that they do
+        /// not keep up; in the end records are lost (`muster_log_records_lost_total`).
+        pub(super) RECORDS_WAITING = gauge("muster_log_records_waiting");
+        /// Messages that wait for the node's loop. Growth means that its frameworks do not keep up; in the end messages
+        /// are dropped: spread the work over more nodes.
+        pub(super) INBOX = gauge("muster_inbox_messages");
+        /// The event time up to which the inputs have been read, since 1970. What it falls behind the clock is the delay of
+        /// live input: give the node a smaller share of it.
+        pub(super) INPUT_LOW = gauge("muster_input_low_timestamp_seconds").in_nanoseconds();
+    }
+}
+
+impl NodeReport {
+    /// Returns what describes all that [`NodeReport::counters`] may return, besides what frameworks count
+    /// ([`Registry::counters`](muster_cluster::node::Registry::counters)).
+    pub fn descriptors() -> Vec<&'static Descriptor> {
+        let [mesh, peers, connections] = EndpointCounts::DESCRIPTORS;
+        let all = [
+            descriptors::ALL,
+            NodeCounts::DESCRIPTORS,
+            mesh,
+            Counts::DESCRIPTORS,
+            peers,
+            connections,
+            StoreReport::DESCRIPTORS,
+            DropLedger::DESCRIPTORS,
+        ];
+        all.into_iter().flatten().collect()
+    }
+
+    /// Returns all that the node counts, each value with what it means. Values of the same descriptor and labels, as those
+    /// of several peers without a name, belong together.
+    pub fn counters(&self) -> Vec<Counter> {
+        let age = u64::try_from(self.age.as_nanos()).unwrap_or(u64::MAX);
+        let mut all = vec![
+            descriptors::REPORT_AGE.of(age),
+            descriptors::RECORDS_WAITING.of(self.waiting_records as u64),
+            descriptors::INBOX.of(self.inbox as u64),
+            connections_refused(self.connections_refused),
+        ];
+        all.extend(NodeState::ALL.map(|state| {
+            let labels = [("state", state.name().to_owned())];
+            descriptors::STATE.of_each(labels, (self.state == state).into())
+        }));
+        let low = self.input_low.and_then(|low| u64::try_from(low).ok());
+        all.extend(low.map(|low| descriptors::INPUT_LOW.of(low)));
+        all.extend(self.counts.counters());
+        all.extend(self.mesh.iter().cloned());
+        all.extend(self.unrouted.counters("none", ""));
+        all.extend(self.joining_dropped.counters("joining", ""));
+        all.extend(self.subscribers_dropped.counters("subscriber", ""));
+        all.extend(self.inbox_dropped.counters_of_subscriber("node"));
+        all.extend(self.stores.iter().flat_map(StoreReport::counters));
+        for peer in &self.peers {
+            let name = peer.node.as_deref().unwrap_or(OTHER_PEERS);
+            all.extend(peer.report.counters(name));
+        }
+        all
+    }
+}
