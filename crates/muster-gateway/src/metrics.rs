@@ -75,7 +75,7 @@ impl MetricsFormat {
 
 impl NodeMetrics {
     /// Returns what describes the metrics of every node, besides what frameworks count
-    /// ([`Registry::counters`](muster_cluster::node::Registry::counters)).
+    /// ([`Registry::counters`](muster::cluster::node::Registry::counters)).
     pub fn descriptors() -> Vec<&'static Descriptor> {
         let mut all = NodeReport::descriptors();
         all.extend(descriptors::ALL);
