@@ -2,7 +2,11 @@
 
 mod bridge;
 mod connection;
+mod error;
 mod texts;
+mod url;
 
 pub use bridge::{Bridge, BridgeConfig, BridgeCounter, BridgeCounts, BridgeError};
-pub use connection::{ClientConfig, ClientError, Connection, Incoming, ServerUrl, UrlError};
+pub use connection::{ClientConfig, Connection, Incoming};
+pub use error::{ClientError, DisconnectReason, RefusalReason, TlsReason};
+pub use url::{ServerUrl, UrlError};

@@ -62,7 +62,7 @@ mod tls;
 pub use access::{Grant, TokenProblem, Tokens};
 pub use client::{
     Bridge, BridgeConfig, BridgeCounter, BridgeCounts, BridgeError, ClientConfig, ClientError,
-    Connection, Incoming, ServerUrl, UrlError,
+    Connection, DisconnectReason, Incoming, RefusalReason, ServerUrl, TlsReason, UrlError,
 };
 pub use clients::{ClientReport, GatewayCounts};
 pub use config::{ClientOverflow, GatewayConfig, GatewayTls, Plaintext};

@@ -16,19 +16,19 @@
 //!
 //! ```
 //! use muster_data::Timestamp;
-//! use muster_store::op::{Answer, Command, Op, Writer};
+//! use muster_store::op::{Answer, Op, StoreCommand, Writer};
 //! use muster_store::{Encoded, State};
 //! use muster_wire::EndpointId;
 //!
 //! let writer = Writer { endpoint: EndpointId::from_random([1; 16]), instance: 1 };
-//! let unique = |number, value: u64| Command {
+//! let unique = |number, value: u64| StoreCommand {
 //!     at: Timestamp::from_secs(1_700_000_000),
 //!     writer,
 //!     number,
 //!     op: Op::PutUnique {
 //!         key: Encoded::key("10.0.0.1"),
 //!         value: Encoded::of(&value),
-//!         lifetime: None,
+//!         ttl: None,
 //!     },
 //! };
 //! let mut state = State::default();

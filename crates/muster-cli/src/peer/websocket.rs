@@ -7,7 +7,9 @@ use std::time::Duration;
 use anyhow::Result;
 use muster::{PeersReply, PeersRequest};
 use muster_data::{DataRef, Encode, Record, encode_to_vec};
-use muster_gateway::{ClientConfig, ClientError, Connection, Incoming, ServerUrl};
+use muster_gateway::{
+    ClientConfig, ClientError, Connection, Incoming, RefusalReason, ServerUrl, TlsReason,
+};
 use muster_wire::zeek::{self, EventRef, Metadata};
 use muster_wire::{EndpointId, Topic};
 use tokio::sync::mpsc;
@@ -74,10 +76,14 @@ async fn connect(
     let opened = Connection::open(url, config, prefixes).await;
     Ok(opened.map_err(|error| {
         let hint = match &error {
-            ClientError::Refused { reason, .. } if reason.contains("401") => {
-                "use --token-file to give the file with the token"
-            }
-            ClientError::Tls { reason, .. } if reason.contains("mismatch") => {
+            ClientError::Refused {
+                reason: RefusalReason::Status { status: 401, .. },
+                ..
+            } => "use --token-file to give the file with the token",
+            ClientError::Tls {
+                reason: TlsReason::OtherHost,
+                ..
+            } => {
                 "the certificate must name the host of the address, as those of `muster tls init` do"
             }
             ClientError::Tls { .. } => "--ssl-cafile names the authorities to trust",

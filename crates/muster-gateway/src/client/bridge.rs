@@ -1,5 +1,8 @@
 //! A bridge to a WebSocket server: chosen topics travel in, others travel out.
 
+mod back_off;
+mod config;
+
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,28 +11,22 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::stream::SplitStream;
 use futures_util::{Sink, SinkExt, Stream, StreamExt};
-use muster::{Delivery, Endpoint, Publisher, StartError, Subscriber};
+use muster::{Delivery, Endpoint, Publisher, Subscriber};
 use muster_data::{DataRef, encode_to_vec};
 use muster_wire::counters::DropLedger;
 use muster_wire::zeek::EventRef;
-use muster_wire::{Class, QueueLimits, Topic};
+use muster_wire::{Class, Topic};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::{self, Message, Utf8Bytes};
 
-use super::connection::{
-    ClientConfig, ClientError, Connection, Incoming, ServerUrl, ended, read, text_of,
-};
+use self::back_off::{BackOff, with_jitter};
+pub use self::config::{BridgeConfig, BridgeError};
+use super::connection::{Connection, Incoming, ended, read, text_of};
+use super::error::{ClientError, DisconnectReason};
 use crate::event_text::each_text;
 use crate::room::Room;
-
-/// The wait before the first and the last repetition of a connection that failed; it doubles between.
-const FIRST_WAIT: Duration = Duration::from_millis(500);
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
-
-/// A connection that lasted so long was a good one: the wait behind it is the first again.
-const STEADY: Duration = Duration::from_secs(30);
 
 /// How often it is noted, while the server is away, what had no room.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -41,72 +38,6 @@ const SILENT_PINGS: u64 = 3;
 /// How long the server may take to make room for one text. It may have stopped with its connection
 /// intact, and while a text waits there are no pings.
 const WRITE_LIMIT: Duration = Duration::from_secs(30);
-
-/// Settings of a [`Bridge`].
-#[derive(Debug, Clone)]
-pub struct BridgeConfig {
-    /// The server.
-    pub url: ServerUrl,
-    /// How to present itself there.
-    pub client: ClientConfig,
-    /// The prefixes of the topics whose events come in from the server.
-    pub inward: Vec<String>,
-    /// The prefixes of the topics whose events go out to the server.
-    pub outward: Vec<String>,
-    /// The bounds of what waits for the server, also while it is away; the oldest is dropped, counted.
-    pub queue: QueueLimits,
-}
-
-/// Why a bridge does not start.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum BridgeError {
-    /// An event could go round in circles.
-    #[error("topics cross a bridge in one direction: `{inward}` comes in, `{outward}` goes out")]
-    Loop {
-        /// A prefix of topics that come in.
-        inward: String,
-        /// A prefix of topics that go out, and of some of the same topics.
-        outward: String,
-    },
-    /// Not a topic.
-    #[error("`{0}` is no topic prefix")]
-    Prefix(String),
-    /// The endpoint cannot be taken part in.
-    #[error(transparent)]
-    Endpoint(#[from] StartError),
-}
-
-impl BridgeConfig {
-    /// Checks that no topic crosses in both directions, here and together with the other bridges of a
-    /// cluster: then no event can go round, whatever the bridges lead to.
-    pub fn check(all: &[&Self]) -> Result<(), BridgeError> {
-        let inward: Vec<_> = all.iter().flat_map(|config| &config.inward).collect();
-        let outward: Vec<_> = all.iter().flat_map(|config| &config.outward).collect();
-        Self::check_prefixes(&inward, &outward)
-    }
-
-    pub(crate) fn check_prefixes(
-        all_inward: &[&String],
-        all_outward: &[&String],
-    ) -> Result<(), BridgeError> {
-        for prefix in all_inward.iter().chain(all_outward) {
-            Topic::new(prefix).map_err(|_| BridgeError::Prefix((*prefix).clone()))?;
-        }
-        for &inward in all_inward {
-            let meets = |outward: &&&String| {
-                inward.starts_with(outward.as_str()) || outward.starts_with(inward.as_str())
-            };
-            if let Some(&outward) = all_outward.iter().find(meets) {
-                return Err(BridgeError::Loop {
-                    inward: inward.clone(),
-                    outward: outward.clone(),
-                });
-            }
-        }
-        Ok(())
-    }
-}
 
 /// What a bridge counts.
 #[derive(Debug, Clone, Default)]
@@ -422,12 +353,12 @@ impl Outward<'_> {
                         self.counters.note_dropped(subscriber);
                         self.take(&delivery);
                     }
-                    None => return ClientError::Ended("the endpoint has ended".to_owned()),
+                    None => return ClientError::Ended(DisconnectReason::EndpointShutDown),
                 },
                 _ = pings.tick() => {
                     if silent.fetch_add(1, Ordering::Relaxed) >= SILENT_PINGS {
                         let limit = PING_EVERY * u32::try_from(SILENT_PINGS).unwrap_or(1);
-                        return ClientError::Ended(format!("nothing heard for {limit:?}"));
+                        return ClientError::Ended(DisconnectReason::Silent(limit));
                     }
                     if let Err(end) = in_time(sink.send(Message::Ping(Bytes::new()))).await {
                         return end;
@@ -490,36 +421,8 @@ async fn in_time(
 ) -> Result<(), ClientError> {
     let written = tokio::time::timeout(WRITE_LIMIT, write).await;
     written
-        .map_err(|_| ClientError::Ended(format!("nothing was read for {WRITE_LIMIT:?}")))?
+        .map_err(|_| ClientError::Ended(DisconnectReason::NotRead(WRITE_LIMIT)))?
         .map_err(|error| ended(&error))
-}
-
-/// The wait before a connection is tried again.
-struct BackOff(Duration);
-
-impl Default for BackOff {
-    fn default() -> Self {
-        Self(FIRST_WAIT)
-    }
-}
-
-impl BackOff {
-    /// The wait behind a connection that lasted for a time: twice as long as before, unless the
-    /// connection was a good one. A server that ends each one at once is no better than one that is away.
-    fn next(&mut self, lasted: Duration) -> Duration {
-        if lasted >= STEADY {
-            self.0 = FIRST_WAIT;
-        }
-        let wait = self.0;
-        self.0 = (wait * 2).min(LONGEST_WAIT);
-        wait
-    }
-}
-
-/// Three quarters to five quarters of a time, so that many bridges do not come at once.
-fn with_jitter(wait: Duration) -> Duration {
-    let random = muster::random_id().map_or(128, |id| u32::from(id.as_bytes()[15]));
-    wait * (192 + random / 2) / 256
 }
 
 #[cfg(test)]
@@ -530,6 +433,7 @@ mod tests {
 
     use muster::EndpointConfig;
     use muster_data::{Data, Encode};
+    use muster_wire::QueueLimits;
     use muster_wire::zeek::{Metadata, put_event};
 
     use super::*;
@@ -616,7 +520,16 @@ mod tests {
                 let (_stop, mut stopping) = watch::channel(false);
                 let outward = outward.run(sink, &mut subscriber, &silent, &mut stopping);
                 let end = tokio::time::timeout(WRITE_LIMIT * 2, outward).await;
-                assert!(matches!(end, Ok(ClientError::Ended(_))), "{end:?}");
+                let Ok(ClientError::Ended(reason)) = end else {
+                    panic!("{end:?}");
+                };
+                let is_expected = match reason {
+                    DisconnectReason::Silent(_) => left == usize::MAX,
+                    DisconnectReason::Connection(_) => is_lost && left == 1,
+                    DisconnectReason::NotRead(_) => !is_lost && left == 1,
+                    _ => false,
+                };
+                assert!(is_expected, "{reason}");
             }
             let taken = taken.lock().unwrap();
             assert_eq!(taken.len(), 3);
@@ -631,18 +544,5 @@ mod tests {
             );
             assert_eq!(counters.events_out.load(Ordering::Relaxed), 3);
         }
-    }
-
-    #[test]
-    fn only_a_good_connection_makes_the_wait_short_again() {
-        let mut back_off = BackOff::default();
-        let short = Duration::from_secs(1);
-        let waits: Vec<_> = (0..3).map(|_| back_off.next(short)).collect();
-        assert_eq!(waits, [FIRST_WAIT, FIRST_WAIT * 2, FIRST_WAIT * 4]);
-        assert_eq!(back_off.next(STEADY), FIRST_WAIT);
-        for _ in 0..10 {
-            back_off.next(short);
-        }
-        assert_eq!(back_off.next(short), LONGEST_WAIT);
     }
 }

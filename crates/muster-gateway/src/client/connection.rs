@@ -3,13 +3,13 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::pin::Pin;
-use std::str::FromStr;
 use std::time::{Duration, Instant};
 
-use axum::http::{HeaderValue, Uri};
+use axum::http::HeaderValue;
 use futures_util::{SinkExt, StreamExt};
 use muster_data::{Data, DataRef, Limits, json};
 use openssl::ssl::{SslConnector, SslMethod};
+use openssl::x509::X509VerifyResult;
 use serde::Deserialize;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -19,82 +19,12 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{self, Message};
 
+use super::error::{ClientError, DisconnectReason, RefusalReason, TlsReason};
 use super::texts::TextsAsBinary;
-use crate::session::PATH;
+use super::url::ServerUrl;
 
 /// The largest message of a server, in bytes.
 const MESSAGE_LIMIT: usize = 64 << 20;
-
-/// The address of a WebSocket server: `ws://HOST[:PORT][/PATH]`, or `wss://` for TLS. Without a path it
-/// is that of Zeek's API.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ServerUrl {
-    secure: bool,
-    host: String,
-    port: u16,
-    path: String,
-}
-
-/// Why a text is no address of a WebSocket server.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "`{0}` is no address of a WebSocket server, as ws://127.0.0.1:27759 or wss://zeek.example.org"
-)]
-pub struct UrlError(String);
-
-impl ServerUrl {
-    /// Whether the connection is encrypted.
-    pub fn is_secure(&self) -> bool {
-        self.secure
-    }
-
-    /// The host: a name, or an address without brackets.
-    pub fn host(&self) -> &str {
-        &self.host
-    }
-}
-
-impl FromStr for ServerUrl {
-    type Err = UrlError;
-
-    fn from_str(text: &str) -> Result<Self, UrlError> {
-        let error = || UrlError(text.to_owned());
-        let uri: Uri = text.parse().map_err(|_| error())?;
-        let secure = match uri.scheme_str() {
-            Some("ws") => false,
-            Some("wss") => true,
-            _ => return Err(error()),
-        };
-        let host = uri
-            .host()
-            .filter(|host| !host.is_empty())
-            .ok_or_else(error)?;
-        let path = uri.path_and_query().map_or("", |path| path.as_str());
-        Ok(Self {
-            secure,
-            host: host.trim_matches(['[', ']']).to_owned(),
-            port: uri.port_u16().unwrap_or(if secure { 443 } else { 80 }),
-            path: match path {
-                "" | "/" => PATH.to_owned(),
-                path => path.to_owned(),
-            },
-        })
-    }
-}
-
-impl fmt::Display for ServerUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = if self.secure { "wss" } else { "ws" };
-        let Self {
-            host, port, path, ..
-        } = self;
-        if host.contains(':') {
-            write!(f, "{scheme}://[{host}]:{port}{path}")
-        } else {
-            write!(f, "{scheme}://{host}:{port}{path}")
-        }
-    }
-}
 
 /// How a client presents itself.
 #[derive(Debug, Clone)]
@@ -118,50 +48,6 @@ impl Default for ClientConfig {
             timeout: Duration::from_secs(5),
         }
     }
-}
-
-/// Why a connection did not come about, or ended.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ClientError {
-    /// The server cannot be reached.
-    #[error("cannot connect to {url}: {source}")]
-    Connect {
-        /// The server.
-        url: String,
-        /// The system's error.
-        source: std::io::Error,
-    },
-    /// Its certificate is not trusted, or it does not speak TLS.
-    #[error("no TLS with {url}: {reason}")]
-    Tls {
-        /// The server.
-        url: String,
-        /// Why.
-        reason: String,
-    },
-    /// It does not answer in time.
-    #[error("{url} did not answer within {limit:?}")]
-    Timeout {
-        /// The server.
-        url: String,
-        /// The limit.
-        limit: Duration,
-    },
-    /// It answers with something else.
-    #[error("{url} refused: {reason}")]
-    Refused {
-        /// The server.
-        url: String,
-        /// Why.
-        reason: String,
-    },
-    /// The connection has ended.
-    #[error("the connection has ended: {0}")]
-    Ended(String),
-    /// A text that cannot be sent.
-    #[error("`{0}` cannot be a header's value")]
-    Header(String),
 }
 
 /// What a server says.
@@ -254,14 +140,14 @@ impl Connection {
         } else {
             Box::new(TextsAsBinary::new(stream))
         };
-        let refused = |reason: String| ClientError::Refused {
+        let refused = |reason| ClientError::Refused {
             url: url.to_string(),
             reason,
         };
         let mut request = url
             .to_string()
             .into_client_request()
-            .map_err(|error| refused(error.to_string()))?;
+            .map_err(|error| refused(RefusalReason::NotWebSocket(error.to_string())))?;
         let value = |text: &str| {
             HeaderValue::from_str(text).map_err(|_| ClientError::Header(text.to_owned()))
         };
@@ -279,10 +165,12 @@ impl Connection {
             refused(match error {
                 tungstenite::Error::Http(response) => {
                     let body = response.body().as_deref().unwrap_or_default();
-                    let body = String::from_utf8_lossy(body);
-                    format!("HTTP status {} {}", response.status(), body.trim())
+                    RefusalReason::Status {
+                        status: response.status().as_u16(),
+                        body: String::from_utf8_lossy(body).trim().to_owned(),
+                    }
                 }
-                error => error.to_string(),
+                error => RefusalReason::NotWebSocket(error.to_string()),
             })
         })?;
         let mut this = Self {
@@ -302,7 +190,10 @@ impl Connection {
                     return Ok(this);
                 }
                 Ok(control) if control.r#type == "error" => {
-                    return Err(refused(format!("{}: {}", control.code, control.context)));
+                    return Err(refused(RefusalReason::Error {
+                        code: control.code,
+                        context: control.context,
+                    }));
                 }
                 // A message may overtake the acknowledgement; as if it had come before.
                 _ => {}
@@ -351,7 +242,7 @@ impl Connection {
                 Some(Ok(Message::Close(frame))) => return Err(closed(frame.as_ref())),
                 Some(Ok(_)) => {}
                 Some(Err(error)) => return Err(ended(&error)),
-                None => return Err(ClientError::Ended("closed".to_owned())),
+                None => return Err(ClientError::Ended(DisconnectReason::Closed)),
             }
         }
     }
@@ -402,7 +293,7 @@ pub(super) fn text_of(
         Some(Ok(Message::Close(frame))) => Err(closed(frame.as_ref())),
         Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => Ok(None),
         Some(Err(error)) => Err(ended(&error)),
-        None => Err(ClientError::Ended("closed".to_owned())),
+        None => Err(ClientError::Ended(DisconnectReason::Closed)),
     }
 }
 
@@ -432,19 +323,21 @@ pub(super) fn read(text: &[u8]) -> Incoming {
 }
 
 pub(super) fn ended(error: &tungstenite::Error) -> ClientError {
-    ClientError::Ended(error.to_string())
+    ClientError::Ended(DisconnectReason::Connection(error.to_string()))
 }
 
 fn closed(frame: Option<&tungstenite::protocol::CloseFrame>) -> ClientError {
     ClientError::Ended(match frame {
-        Some(frame) => format!(
-            "closed with code {}: {}",
-            u16::from(frame.code),
-            frame.reason
-        ),
-        None => "closed".to_owned(),
+        Some(frame) => DisconnectReason::ClosedWith {
+            code: frame.code.into(),
+            reason: frame.reason.to_string(),
+        },
+        None => DisconnectReason::Closed,
     })
 }
+
+/// `X509_V_ERR_HOSTNAME_MISMATCH` and `X509_V_ERR_IP_ADDRESS_MISMATCH` of OpenSSL's `x509_vfy.h`.
+const MISMATCHES: [i32; 2] = [62, 64];
 
 /// TLS as for any server: its certificate must be trusted, and be that of the host.
 async fn secure(
@@ -452,18 +345,18 @@ async fn secure(
     url: &ServerUrl,
     config: &ClientConfig,
 ) -> Result<SslStream<TcpStream>, ClientError> {
-    let failed = |reason: String| ClientError::Tls {
+    let failed = |reason| ClientError::Tls {
         url: url.to_string(),
         reason,
     };
-    let stack = |error: openssl::error::ErrorStack| failed(error.to_string());
+    let stack = |error: openssl::error::ErrorStack| failed(TlsReason::Other(error.to_string()));
     let mut connector = SslConnector::builder(SslMethod::tls_client()).map_err(stack)?;
     if let Some(cafile) = &config.cafile {
         connector.set_ca_file(cafile).map_err(|error| {
-            failed(format!(
-                "cannot use the CA file {}: {error}",
-                cafile.display()
-            ))
+            failed(TlsReason::CaFile {
+                path: cafile.clone(),
+                problem: error.to_string(),
+            })
         })?;
     }
     let configuration = connector.build().configure().map_err(stack)?;
@@ -472,11 +365,13 @@ async fn secure(
     let connected = Pin::new(&mut stream).connect().await;
     connected.map_err(|error| {
         let verdict = stream.ssl().verify_result();
-        if verdict == openssl::x509::X509VerifyResult::OK {
-            failed(error.to_string())
+        failed(if verdict == X509VerifyResult::OK {
+            TlsReason::Other(error.to_string())
+        } else if MISMATCHES.contains(&verdict.as_raw()) {
+            TlsReason::OtherHost
         } else {
-            failed(format!("its certificate is not trusted: {verdict}"))
-        }
+            TlsReason::NotTrusted(verdict.error_string())
+        })
     })?;
     Ok(stream)
 }
@@ -485,27 +380,6 @@ async fn secure(
 #[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::*;
-
-    #[test]
-    fn addresses() {
-        let cases = [
-            (
-                "ws://127.0.0.1:27759",
-                "ws://127.0.0.1:27759/v1/messages/json",
-            ),
-            (
-                "wss://zeek.example.org/",
-                "wss://zeek.example.org:443/v1/messages/json",
-            ),
-            ("ws://[::1]:5/x?y", "ws://[::1]:5/x?y"),
-        ];
-        for (text, full) in cases {
-            assert_eq!(text.parse::<ServerUrl>().unwrap().to_string(), full);
-        }
-        for text in ["127.0.0.1:9999", "http://x", "ws://", "ws://:5", ""] {
-            assert!(text.parse::<ServerUrl>().is_err(), "{text}");
-        }
-    }
 
     #[test]
     fn what_servers_say() {
