@@ -1,12 +1,11 @@
 //! What a cluster's node costs that has nothing to do.
 
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use muster_measure::{IdleReport, Worker, cpu_seconds_of, memory_bytes_of};
+use muster_measure::{IdleReport, Worker, cpu_seconds_of, free_ports, memory_bytes_of};
 use serde_json::Value;
 
 /// How long the node may take to be ready, and from one of its reports to the next.
@@ -16,7 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// node of `muster run` does.
 pub(super) fn measure(seconds: f64) -> Result<IdleReport> {
     let directory = Directory::new()?;
-    let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    let port = free_ports(1)?[0];
     let layout = format!(
         "layout = 1\ndirectory = \"node\"\n\n[monitor]\nlisten = \"127.0.0.1:0\"\n\n\
          [[node]]\nname = \"manager\"\nrole = \"manager\"\nport = {port}\n"

@@ -3,7 +3,6 @@
 
 use std::fmt::Write as _;
 use std::io::IsTerminal;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -13,6 +12,7 @@ use clap::Args;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use muster_frameworks::{log_files, sample};
 use muster_gateway::status::NodeStatus;
+use muster_measure::free_ports;
 
 use super::fleet::{Fleet, News};
 use super::ledger::{Account, LifeReport};
@@ -162,7 +162,9 @@ fn write_files(directory: &Path, speed: f64) -> Result<PathBuf> {
     let mut layout = format!(
         "# A cluster on one machine, as `muster demo` runs it.\nlayout = 1\ndirectory = \"logs\"\n\n[input]\nspeed = {speed:?}\n"
     );
-    for ((name, role), port) in NODES.into_iter().zip(free_ports()?) {
+    // Somebody else may take one before its node does: then the node says so and is started again.
+    let ports = free_ports(NODES.len()).context("cannot find free ports")?;
+    for ((name, role), port) in NODES.into_iter().zip(ports) {
         let _ = writeln!(
             layout,
             "\n[[node]]\nname = \"{name}\"\nrole = \"{role}\"\nport = {port}"
@@ -174,20 +176,6 @@ fn write_files(directory: &Path, speed: f64) -> Result<PathBuf> {
     let file = directory.join("muster.toml");
     std::fs::write(&file, layout).with_context(|| format!("cannot write {}", file.display()))?;
     Ok(file)
-}
-
-/// As many free ports as there are nodes. Somebody else may take one before its node does: then the
-/// node says so and is started again.
-fn free_ports() -> Result<Vec<u16>> {
-    let listeners: Vec<TcpListener> = NODES
-        .iter()
-        .map(|_| TcpListener::bind("127.0.0.1:0"))
-        .collect::<std::io::Result<_>>()
-        .context("cannot find free ports")?;
-    listeners
-        .iter()
-        .map(|listener| Ok(listener.local_addr()?.port()))
-        .collect()
 }
 
 /// Runs the cluster to the end of its inputs and stops it; says whether it came to the end.
