@@ -15,7 +15,7 @@ mod stores;
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
-pub use link_settings::{LinkEnd, LinkSpec};
+pub use link_settings::{LinkEnd, LinkSetting, LinkSpec};
 pub use name::{LONGEST_NAME, NameError, NodeName, PoolName, Role};
 pub use problem::{LayoutError, LayoutProblem, LayoutProblemKind};
 pub use stores::{StoreBackend, StoreFile, StorePlan, StoreSpec};

@@ -53,8 +53,8 @@ mod watermark;
 pub use hrw::{Key, fnv1a32, site_id, weight};
 pub use layout::{
     FIRST_PORT, LARGEST_FILE, LONGEST_NAME, Layout, LayoutError, LayoutProblem, LayoutProblemKind,
-    LinkEnd, LinkSpec, MOST_NODES, NameError, Node, NodeName, PoolName, PoolSpec, Role,
-    StoreBackend, StoreFile, StorePlan, StoreSpec,
+    LinkEnd, LinkSetting, LinkSpec, MOST_NODES, NameError, Node, NodeName, PoolName, PoolSpec,
+    Role, StoreBackend, StoreFile, StorePlan, StoreSpec,
 };
 pub use links::{Link, Neighbours, links};
 pub use membership::{Life, Membership, MembershipEvent, Record, Refusal};
@@ -62,7 +62,7 @@ pub use pools::{Member, PoolChange, PoolView, Pools};
 pub use readiness::{Look, NotReady, Quorum, Readiness, ReadyError};
 pub use settings::{
     CORE_SETTINGS, Choice, ForwardingMode, LinkOverrides, Origin, PeeringSettings, QueueOverrides,
-    SettingError, SettingKind, SettingSpec, SettingValue, Settings, TlsMode,
+    Setting, SettingError, SettingKind, SettingSpec, SettingValue, Settings, TlsMode,
 };
 pub use topics::{DEFAULT_PREFIX, LOGS, LONGEST_PREFIX, PrefixError, Topics};
 pub use watermark::Watermarks;

@@ -315,6 +315,17 @@ fn did_you_mean(nearest: Option<&str>) -> String {
     nearest.map_or_else(String::new, |key| format!("; did you mean `{key}`?"))
 }
 
+/// A setting of a node: what holds, and where it comes from.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Setting<'a> {
+    /// Its key, such as `peering.heartbeat`.
+    pub key: &'static str,
+    /// Its value.
+    pub value: &'a SettingValue,
+    /// Where the value was set.
+    pub origin: Origin,
+}
+
 /// The effective settings of one node. Cheap to clone.
 ///
 /// The typed getters cannot fail for a declared key of the right kind.
@@ -421,11 +432,13 @@ impl Settings {
         &self.entry(key).0
     }
 
-    /// All settings with value and origin, in the order of their keys.
-    pub fn iter(&self) -> impl Iterator<Item = (&'static str, &SettingValue, Origin)> {
-        self.entries
-            .iter()
-            .map(|(key, (value, origin))| (*key, value, *origin))
+    /// Returns all settings, in the order of their keys.
+    pub fn iter(&self) -> impl Iterator<Item = Setting<'_>> {
+        self.entries.iter().map(|(key, (value, origin))| Setting {
+            key,
+            value,
+            origin: *origin,
+        })
     }
 
     pub(crate) fn set(&mut self, key: &'static str, value: SettingValue, origin: Origin) {

@@ -6,7 +6,9 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use muster_cluster::{Layout, Link, NodeName, Origin, Role, SettingError, SettingSpec, links};
+use muster_cluster::{
+    Layout, Link, NodeName, Origin, Role, Setting, SettingError, SettingSpec, links,
+};
 use muster_wire::EndpointId;
 use proptest::prelude::*;
 
@@ -96,7 +98,7 @@ fn settings_of_one_node_with_their_origins() {
     let text: Vec<_> = worker
         .settings
         .iter()
-        .map(|(key, value, origin)| format!("{key} = {value}  # {origin}"))
+        .map(|Setting { key, value, origin }| format!("{key} = {value}  # {origin}"))
         .collect();
     insta::assert_snapshot!(text.join("\n"));
 
@@ -141,8 +143,8 @@ bulk_queue = 6
                 };
                 let set = settings
                     .iter()
-                    .filter(|(_, _, origin)| matches!(origin, Origin::Link { .. }))
-                    .map(|(key, value, origin)| format!("{key} = {value} ({origin})"));
+                    .filter(|setting| matches!(setting.origin, Origin::Link { .. }))
+                    .map(|Setting { key, value, origin }| format!("{key} = {value} ({origin})"));
                 let set: Vec<_> = set.collect();
                 writeln!(text, "{} -> {}: {}", from.name, to.name, set.join(", ")).unwrap();
             }

@@ -7,4 +7,4 @@ mod descriptor;
 mod drops;
 
 pub use descriptor::{Counter, Descriptor, Kind, Scale, Unit};
-pub use drops::{DropCause, DropLedger};
+pub use drops::{DropCause, DropLedger, Dropped};

@@ -294,6 +294,7 @@ mod tests {
 
     use super::*;
     use crate::Topic;
+    use crate::counters::Dropped;
     use crate::message::{Class, Kind};
 
     fn message(topic: &str, size: usize) -> Message {
@@ -337,7 +338,11 @@ mod tests {
         assert_eq!(oldest.pop().unwrap().topic, Topic::new("/2").unwrap());
         assert_eq!(
             oldest.dropped().entries().collect::<Vec<_>>(),
-            [(DropCause::Oldest, "/1", 1)]
+            [Dropped {
+                cause: DropCause::Oldest,
+                topic: "/1",
+                messages: 1
+            }]
         );
 
         let mut newest = queue(1, 10_000, Overflow::DropNewest);

@@ -230,7 +230,7 @@ impl Scene {
         assert_eq!((report.dropped.total(), report.refused.total()), (0, 0));
         // Nobody but a subscriber that is slow on purpose has lost anything; `other` is the rest of its topics.
         let dropped = self.victim.counts().subscribers_dropped;
-        let dropped: Vec<&str> = dropped.entries().map(|(_, topic, _)| topic).collect();
+        let dropped: Vec<&str> = dropped.entries().map(|dropped| dropped.topic).collect();
         assert!(
             dropped
                 .iter()

@@ -6,7 +6,9 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Args;
-use muster_cluster::{Key, Layout, LinkEnd, Origin, Pools, StoreBackend, links};
+use muster_cluster::{
+    Key, Layout, LinkEnd, LinkSetting, Origin, Pools, Setting, StoreBackend, links,
+};
 
 use super::load;
 use crate::commands::Execute;
@@ -102,7 +104,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
     settings(&mut text, layout.settings(), "", arguments.all);
     for node in layout.nodes() {
         let mut own = String::new();
-        for (key, value, origin) in node.settings.iter() {
+        for Setting { key, value, origin } in node.settings.iter() {
             if matches!(origin, Origin::Node { .. }) {
                 let _ = writeln!(own, "  {:<16} {key} = {value}  ({origin})", node.name);
             }
@@ -139,7 +141,7 @@ fn link_settings(text: &mut String, layout: &Layout) {
         let arrow = if spec.both_ways { "<->" } else { "->" };
         let ends = format!("{} {arrow} {}", end(&spec.from), end(&spec.to));
         let _ = writeln!(text, "  {ends:<32} {} directions of links", covered.count());
-        for (key, value, line) in &spec.settings {
+        for LinkSetting { key, value, line } in &spec.settings {
             let _ = writeln!(text, "    {key} = {value}  (line {line})");
         }
     }
@@ -165,7 +167,7 @@ fn stores(text: &mut String, layout: &Layout) {
 
 fn settings(text: &mut String, settings: &muster_cluster::Settings, indent: &str, all: bool) {
     let mut defaults = 0;
-    for (key, value, origin) in settings.iter() {
+    for Setting { key, value, origin } in settings.iter() {
         if origin == Origin::Default && !all {
             defaults += 1;
             continue;

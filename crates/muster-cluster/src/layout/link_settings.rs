@@ -34,6 +34,17 @@ const KEYS: &[&str] = &[
     "slow",
 ];
 
+/// A setting of a `[[link]]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LinkSetting {
+    /// Its key, such as `peering.slow`.
+    pub key: &'static str,
+    /// Its value.
+    pub value: SettingValue,
+    /// Its line, counted from 1.
+    pub line: usize,
+}
+
 /// A `[[link]]` of a layout: settings for what the nodes at one end send to those at the other.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LinkSpec {
@@ -43,8 +54,8 @@ pub struct LinkSpec {
     pub to: Option<LinkEnd>,
     /// Whether it holds for the opposite direction, too.
     pub both_ways: bool,
-    /// The settings, each with its key and line.
-    pub settings: Vec<(&'static str, SettingValue, usize)>,
+    /// The settings.
+    pub settings: Vec<LinkSetting>,
     /// The line of the section, counted from 1.
     pub line: usize,
 }
@@ -104,7 +115,7 @@ impl Layout {
     pub fn link_settings(&self, from: &Node, to: &Node) -> Option<Settings> {
         let mut settings = None;
         let covering = self.link_specs.iter().filter(|spec| spec.covers(from, to));
-        for (key, value, line) in covering.flat_map(|spec| &spec.settings) {
+        for LinkSetting { key, value, line } in covering.flat_map(|spec| &spec.settings) {
             if from.settings.origin(key) == Origin::Override {
                 continue;
             }
@@ -238,7 +249,7 @@ impl Names<'_> {
     }
 }
 
-fn read_settings(fields: &mut Fields<'_, '_>) -> Vec<(&'static str, SettingValue, usize)> {
+fn read_settings(fields: &mut Fields<'_, '_>) -> Vec<LinkSetting> {
     let mut settings = Vec::new();
     for key in KEYS.iter().filter(|key| !ENDS.contains(key)) {
         let Some(spec) = spec(key) else {
@@ -251,7 +262,11 @@ fn read_settings(fields: &mut Fields<'_, '_>) -> Vec<(&'static str, SettingValue
             continue;
         };
         match value {
-            Ok(value) => settings.push((spec.key(), value, line)),
+            Ok(value) => settings.push(LinkSetting {
+                key: spec.key(),
+                value,
+                line,
+            }),
             Err(message) => {
                 fields
                     .problems()

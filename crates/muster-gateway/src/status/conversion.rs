@@ -38,7 +38,7 @@ impl NodeStatus {
             unrouted: report
                 .unrouted
                 .entries()
-                .map(|(_, topic, messages)| (topic.to_owned(), messages))
+                .map(|dropped| (dropped.topic.to_owned(), dropped.messages))
                 .collect(),
             connections_refused: report.connections_refused,
             subscribers_dropped: by_cause(&report.subscribers_dropped),

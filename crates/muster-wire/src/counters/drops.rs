@@ -76,7 +76,18 @@ impl DropCause {
 /// The most distinct topic labels that a ledger keeps apart; the rest count as `other`.
 const MAX_LABELS: usize = 256;
 
-/// Dropped messages by cause and normalized topic.
+/// The dropped messages of one cause and topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Dropped<'a> {
+    /// Why they were dropped.
+    pub cause: DropCause,
+    /// Their topic, normalised; `other` if the ledger has no room for more.
+    pub topic: &'a str,
+    /// How many.
+    pub messages: u64,
+}
+
+/// Dropped messages by cause and normalised topic.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DropLedger {
     counts: BTreeMap<(DropCause, String), u64>,
@@ -114,44 +125,48 @@ impl DropLedger {
         sums
     }
 
-    /// Every entry: cause, topic label, messages.
-    pub fn entries(&self) -> impl Iterator<Item = (DropCause, &str, u64)> {
+    /// Returns the dropped messages of each cause and topic.
+    pub fn entries(&self) -> impl Iterator<Item = Dropped<'_>> {
         self.counts
             .iter()
-            .map(|((cause, label), value)| (*cause, label.as_str(), *value))
+            .map(|((cause, topic), messages)| Dropped {
+                cause: *cause,
+                topic,
+                messages: *messages,
+            })
     }
 
     /// Adds another ledger's counts to this one.
     pub fn merge(&mut self, other: &Self) {
-        for (cause, label, messages) in other.entries() {
-            self.count(cause, label, messages);
+        for dropped in other.entries() {
+            self.count(dropped.cause, dropped.topic, dropped.messages);
         }
     }
 
     /// Returns the counters of what was dropped for a subscriber that has a name of its own. The endpoint counts them
     /// among all of its subscribers as well.
     pub fn counters_of_subscriber(&self, subscriber: &str) -> Vec<Counter> {
-        let counter = |(cause, topic, messages): (DropCause, &str, u64)| {
+        let counter = |dropped: Dropped<'_>| {
             let labels = [
-                ("cause", cause.name().to_owned()),
+                ("cause", dropped.cause.name().to_owned()),
                 ("subscriber", subscriber.to_owned()),
-                ("topic", topic.to_owned()),
+                ("topic", dropped.topic.to_owned()),
             ];
-            descriptors::SUBSCRIBER_DROPPED.of_each(labels, messages)
+            descriptors::SUBSCRIBER_DROPPED.of_each(labels, dropped.messages)
         };
         self.entries().map(counter).collect()
     }
 
     /// Returns the counters of what was dropped from a queue; `peer` is the peer that it led to, or empty.
     pub fn counters(&self, queue: &str, peer: &str) -> Vec<Counter> {
-        let counter = |(cause, topic, messages): (DropCause, &str, u64)| {
+        let counter = |dropped: Dropped<'_>| {
             let labels = [
-                ("cause", cause.name().to_owned()),
+                ("cause", dropped.cause.name().to_owned()),
                 ("queue", queue.to_owned()),
                 ("peer", peer.to_owned()),
-                ("topic", topic.to_owned()),
+                ("topic", dropped.topic.to_owned()),
             ];
-            descriptors::DROPPED.of_each(labels, messages)
+            descriptors::DROPPED.of_each(labels, dropped.messages)
         };
         self.entries().map(counter).collect()
     }

@@ -238,7 +238,7 @@ mod tests {
     use std::pin::{Pin, pin};
     use std::task::Poll;
 
-    use muster_wire::counters::DropCause;
+    use muster_wire::counters::{DropCause, Dropped};
 
     use super::super::peer_session::PeerCounts;
     use super::super::send_queue::tests::{message, session};
@@ -265,13 +265,12 @@ mod tests {
         session.queue.end(EndReason::removed());
         let dropped = session.queue.depth().dropped;
         let lost: Vec<_> = dropped.entries().collect();
-        assert_eq!(
-            lost,
-            [
-                (DropCause::PeerGone, "/a", 2),
-                (DropCause::PeerGone, "/b", 1)
-            ]
-        );
+        let gone = |topic, messages| Dropped {
+            cause: DropCause::PeerGone,
+            topic,
+            messages,
+        };
+        assert_eq!(lost, [gone("/a", 2), gone("/b", 1)]);
         assert_eq!(PeerCounts::get(&session.counts.messages_out), 0);
         let mut written = Vec::new();
         other.read_to_end(&mut written).await.unwrap();
