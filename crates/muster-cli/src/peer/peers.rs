@@ -8,7 +8,8 @@ use anyhow::Result;
 use bytes::Bytes;
 use clap::Args;
 use muster::{Delivery, Endpoint, PeersReply, PeersRequest};
-use muster_data::{DataRef, Encode, Record};
+use muster_data::{DataRef, Encode, Record, encode_to_vec};
+use muster_gateway::{Incoming, ServerUrl};
 use muster_wire::zeek::{self, EventRef, Metadata};
 use muster_wire::{Class, EndpointId, Topic};
 
@@ -33,11 +34,11 @@ impl Execute for Arguments {
 }
 
 /// How long a node may take to answer.
-pub(super) const ANSWER: Duration = Duration::from_secs(2);
+const ANSWER: Duration = Duration::from_secs(2);
 
 async fn run(arguments: &Arguments) -> Result<ExitCode> {
     if let Some(url) = websocket::url(&arguments.address)? {
-        return websocket::peers(&url, arguments).await;
+        return over_websocket(&url, arguments).await;
     }
     let endpoint = super::start(&arguments.address, &arguments.connection)?;
     // A node answers to the id's topic, whatever its prefix: the topic is known from its own.
@@ -89,18 +90,23 @@ fn request_topic(id: EndpointId, filter: &[Vec<u8>]) -> Option<Topic> {
     Topic::new(entry).ok()
 }
 
-fn ask(endpoint: &Endpoint, topic: &Topic) {
+/// The event that asks a node for its peers.
+fn request() -> Vec<u8> {
     let mut event = Vec::new();
     zeek::put_event(&mut event, PeersRequest::NAME, Metadata::default(), |out| {
         PeersRequest {}.encode(out);
     });
+    event
+}
+
+fn ask(endpoint: &Endpoint, topic: &Topic) {
     // An unanswered question is noticed by its time-out.
     let _ = endpoint
         .publisher()
-        .publish_encoded(topic, Bytes::from(event), Class::Interactive);
+        .publish_encoded(topic, Bytes::from(request()), Class::Interactive);
 }
 
-pub(super) fn table(reply: &PeersReply) -> String {
+fn table(reply: &PeersReply) -> String {
     let mut text = format!("node {}\n", reply.node);
     let _ = writeln!(
         text,
@@ -123,4 +129,44 @@ pub(super) fn table(reply: &PeersReply) -> String {
         );
     }
     text
+}
+
+async fn over_websocket(url: &ServerUrl, arguments: &Arguments) -> Result<ExitCode> {
+    let prefix = ["muster/peers/".to_owned()];
+    let mut connection = websocket::open(url, &arguments.connection, &prefix).await?;
+    let mut text = format!(
+        "WebSocket server at {url}\nversion {}\nthis client {}\n",
+        connection.version(),
+        connection.endpoint()
+    );
+    // A client's name begins with the id of the endpoint that serves it.
+    let id = connection.endpoint().get(..36).unwrap_or_default();
+    if let Ok(id) = id.parse::<EndpointId>() {
+        let event = request();
+        let topic = format!("zeek/cluster/nodeid/{id}/");
+        connection
+            .publish(&topic, DataRef::from_validated(&event))
+            .await?;
+    }
+    let answer = async {
+        while let Ok(incoming) = connection.receive().await {
+            let Incoming::Message { data, .. } = incoming else {
+                return None;
+            };
+            let value = encode_to_vec(&data);
+            let event = EventRef::read(DataRef::from_validated(&value)).ok();
+            let reply = event.and_then(|event| event.arguments().to::<PeersReply>().ok());
+            if reply.is_some() {
+                return reply;
+            }
+        }
+        None
+    };
+    match tokio::time::timeout(ANSWER, answer).await.ok().flatten() {
+        Some(reply) => text.push_str(&table(&reply)),
+        None => text.push_str("it does not tell its peers: not a Muster node\n"),
+    }
+    connection.close(websocket::GOODBYE).await;
+    print(&text)?;
+    Ok(ExitCode::SUCCESS)
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::Args;
+use muster_gateway::ServerUrl;
 
 use super::websocket;
 use crate::arguments::ConnectionArguments;
@@ -37,7 +38,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 async fn run(arguments: &Arguments) -> Result<ExitCode> {
     if let Some(url) = websocket::url(&arguments.address)? {
-        return websocket::ping(&url, arguments).await;
+        return over_websocket(&url, arguments).await;
     }
     let endpoint = super::start(&arguments.address, &arguments.connection)?;
     let peer = super::dial(&endpoint, &arguments.address, false).await?;
@@ -57,5 +58,24 @@ async fn run(arguments: &Arguments) -> Result<ExitCode> {
         ))?;
     }
     endpoint.shut_down().await;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn over_websocket(url: &ServerUrl, arguments: &Arguments) -> Result<ExitCode> {
+    let mut connection = websocket::open(url, &arguments.connection, &[]).await?;
+    for number in 1..=arguments.count {
+        if number > 1 {
+            tokio::time::sleep(PAUSE).await;
+        }
+        let answer = tokio::time::timeout(ANSWER, connection.ping()).await;
+        let span = answer.map_err(|_| Failure::new(format!("{url} does not answer")))??;
+        print(&format!(
+            "{} at {url} ({}): {:.3} ms\n",
+            connection.endpoint(),
+            connection.version(),
+            span.as_secs_f64() * 1000.0
+        ))?;
+    }
+    connection.close(websocket::GOODBYE).await;
     Ok(ExitCode::SUCCESS)
 }

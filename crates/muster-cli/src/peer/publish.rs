@@ -8,8 +8,11 @@ use anyhow::Result;
 use bytes::Bytes;
 use clap::Args;
 use muster::Endpoint;
+use muster_data::DataRef;
+use muster_gateway::{ClientError, Incoming, ServerUrl};
 use muster_wire::{EndpointId, Topic};
-use tokio::time::Instant;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout_at};
 
 use super::{message, websocket};
 use crate::arguments::{ConnectionArguments, seconds};
@@ -52,13 +55,22 @@ const LONGEST_LINE: u64 = 64 << 20;
 /// How long a message waits at most until the endpoint has room for it.
 const ROOM: Duration = Duration::from_secs(60);
 
+/// How long a WebSocket server's complaint may take.
+const COMPLAINT: Duration = Duration::from_millis(300);
+
+/// How long a WebSocket server may take to confirm that it has read everything.
+const CONFIRMATION: Duration = Duration::from_secs(5);
+
+/// The messages that are read from stdin before there is room for them.
+const READ_AHEAD: usize = 16;
+
 /// What is to be published: topics, and values encoded.
-pub(super) type Messages = Box<dyn Iterator<Item = Result<(Topic, Vec<u8>)>> + Send>;
+type Messages = Box<dyn Iterator<Item = Result<(Topic, Vec<u8>)>> + Send>;
 
 async fn run(arguments: &Arguments) -> Result<ExitCode> {
     let messages = messages(arguments)?;
     if let Some(url) = websocket::url(&arguments.address)? {
-        return websocket::publish(&url, &arguments.connection, messages).await;
+        return over_websocket(&url, &arguments.connection, messages).await;
     }
     let endpoint = super::start(&arguments.address, &arguments.connection)?;
     let peer = super::dial(&endpoint, &arguments.address, false).await?;
@@ -146,5 +158,74 @@ async fn wait_for_subscription(
                 .into());
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Publishes through a WebSocket server.
+async fn over_websocket(
+    url: &ServerUrl,
+    connection: &ConnectionArguments,
+    messages: Messages,
+) -> Result<ExitCode> {
+    let mut connection = websocket::open(url, connection, &[]).await?;
+    let lost = |error: ClientError| Failure::new(format!("lost {url}: {error}"));
+    let mut messages = read_ahead(messages);
+    let mut complaint = None;
+    // Stdin may say nothing for long: the server is listened to meanwhile, and its pings are answered.
+    loop {
+        tokio::select! {
+            message = messages.recv() => {
+                let Some(message) = message else {
+                    break;
+                };
+                let (topic, payload) = message?;
+                let topic = String::from_utf8_lossy(topic.as_bytes()).into_owned();
+                let value = DataRef::from_validated(&payload);
+                connection.publish(&topic, value).await.map_err(lost)?;
+            }
+            incoming = connection.receive() => complain(incoming.map_err(lost)?, &mut complaint),
+        }
+    }
+    // What the server does not take it says soon.
+    let deadline = Instant::now() + COMPLAINT;
+    while complaint.is_none()
+        && let Ok(incoming) = timeout_at(deadline, connection.receive()).await
+    {
+        complain(incoming.map_err(lost)?, &mut complaint);
+    }
+    if let Some((code, context)) = complaint {
+        let hint = if code == "permission_denied" {
+            "the server's token file says what each token may publish"
+        } else {
+            "a Zeek process only accepts events that it has declared, with the declared types"
+        };
+        let message = format!("{url} refused it: {code}: {context}");
+        return Err(Failure::new(message).hint(hint).into());
+    }
+    if !connection.close(CONFIRMATION).await {
+        let text =
+            format!("{url} did not confirm within {CONFIRMATION:?} that it has read everything");
+        return Err(Failure::new(text).into());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Messages as a thread of their own reads them: whoever waits for the next one can do something else.
+fn read_ahead(messages: Messages) -> mpsc::Receiver<Result<(Topic, Vec<u8>)>> {
+    let (sender, receiver) = mpsc::channel(READ_AHEAD);
+    std::thread::spawn(move || {
+        for message in messages {
+            if sender.blocking_send(message).is_err() {
+                return;
+            }
+        }
+    });
+    receiver
+}
+
+/// Keeps the first complaint of a server.
+fn complain(incoming: Incoming, complaint: &mut Option<(String, String)>) {
+    if let Incoming::Error { code, context } = incoming {
+        complaint.get_or_insert((code, context));
     }
 }

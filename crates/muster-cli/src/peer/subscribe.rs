@@ -2,11 +2,13 @@
 
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Result;
 use clap::Args;
 use muster::{Delivery, Status};
-use muster_data::DataRef;
+use muster_data::{DataRef, encode_to_vec};
+use muster_gateway::{Incoming, ServerUrl};
 
 use super::{message, websocket};
 use crate::arguments::{ConnectionArguments, Format};
@@ -40,9 +42,12 @@ impl Execute for Arguments {
     }
 }
 
+/// The pause between two attempts to connect to a WebSocket server.
+const PAUSE: Duration = Duration::from_secs(1);
+
 async fn run(arguments: &Arguments) -> Result<ExitCode> {
     if let Some(url) = websocket::url(&arguments.address)? {
-        return websocket::subscribe(&url, arguments).await;
+        return over_websocket(&url, arguments).await;
     }
     let endpoint = super::start(&arguments.address, &arguments.connection)?;
     let queue = endpoint.config().subscriber_queue;
@@ -97,5 +102,57 @@ async fn run(arguments: &Arguments) -> Result<ExitCode> {
         ));
     }
     endpoint.shut_down().await;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints what a WebSocket server says.
+async fn over_websocket(url: &ServerUrl, arguments: &Arguments) -> Result<ExitCode> {
+    let mut left = arguments.count.unwrap_or(u64::MAX);
+    let mut told = false;
+    // What is wrong with the arguments does not become right by trying again.
+    let config = websocket::config(url, &arguments.connection)?;
+    while left > 0 {
+        let opened = websocket::connect(url, &config, &arguments.prefixes).await;
+        let mut connection = match opened {
+            Ok(connection) => connection,
+            Err(error) if arguments.follow_reconnect => {
+                if !told {
+                    say(&format!("{error}; retrying"));
+                    told = true;
+                }
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        told = false;
+        while left > 0 {
+            match connection.receive().await {
+                Ok(Incoming::Message { topic, data }) => {
+                    let value = encode_to_vec(&data);
+                    let value = DataRef::from_validated(&value);
+                    let line = message::line(topic.as_bytes(), value, arguments.format);
+                    let mut out = io::stdout().lock();
+                    out.write_all(&line)?;
+                    out.flush()?;
+                    left -= 1;
+                }
+                Ok(Incoming::Error { code, context }) => say(&format!("{code}: {context}")),
+                Ok(Incoming::Other(problem)) => say(&format!("not understood: {problem}")),
+                Err(error) if arguments.follow_reconnect => {
+                    say(&format!("lost {url}: {error}; reconnecting"));
+                    break;
+                }
+                Err(error) => {
+                    return Err(Failure::new(format!("lost {url}: {error}"))
+                        .hint("use --follow-reconnect to reconnect")
+                        .into());
+                }
+            }
+        }
+        if left == 0 {
+            connection.close(websocket::GOODBYE).await;
+        }
+    }
     Ok(ExitCode::SUCCESS)
 }
