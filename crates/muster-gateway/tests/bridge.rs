@@ -9,6 +9,7 @@ use muster_gateway::{
     Bridge, BridgeConfig, BridgeCounts, BridgeError, ClientConfig, ClientError, Connection,
     Gateway, GatewayConfig, Incoming, RefusalReason, TlsReason, Tokens,
 };
+use muster_test_support::within;
 use muster_wire::zeek::{EventRef, Metadata, put_event};
 use muster_wire::{Class, QueueLimits, Topic};
 
@@ -37,12 +38,6 @@ fn bridge_config(url: &str, inward: &[&str], outward: &[&str]) -> BridgeConfig {
         outward: owned(outward),
         queue: LIMITS,
     }
-}
-
-async fn within<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(20), future)
-        .await
-        .expect("within twenty seconds")
 }
 
 /// Waits until the bridge's counts are as they should be.

@@ -9,6 +9,7 @@ use muster_data::{Data, DataRef, Encode};
 use muster_gateway::{
     ClientOverflow, Gateway, GatewayConfig, GatewayError, GatewayTls, PATH, Tokens,
 };
+use muster_test_support::within;
 use muster_wire::zeek::{EventRef, Metadata, put_event};
 use muster_wire::{Class, QueueLimits, Topic};
 use serde_json::{Value, json};
@@ -40,12 +41,6 @@ fn config() -> GatewayConfig {
 
 async fn gateway(endpoint: &Endpoint) -> Gateway {
     Gateway::start(endpoint, config()).await.unwrap()
-}
-
-async fn within<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(20), future)
-        .await
-        .expect("within twenty seconds")
 }
 
 async fn connect(gateway: &Gateway) -> Client {

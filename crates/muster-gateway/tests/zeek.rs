@@ -13,6 +13,7 @@ use std::time::Duration;
 use muster::{Delivery, Endpoint, EndpointConfig};
 use muster_data::{Data, DataRef, Timestamp, encode_to_vec};
 use muster_gateway::{Bridge, BridgeConfig, ClientConfig, Connection, Incoming, ServerUrl};
+use muster_test_support::within;
 use muster_wire::{Class, QueueLimits, Topic};
 use zeek::{RunningZeek, Zeek};
 
@@ -57,12 +58,6 @@ fn server(program: &Zeek, backend: &str, directory: &Path) -> Option<(RunningZee
     zeek.says("listening");
     let url = format!("ws://127.0.0.1:{port}").parse().unwrap();
     Some((zeek, url))
-}
-
-async fn within<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(20), future)
-        .await
-        .expect("within twenty seconds")
 }
 
 /// An event as Zeek has it.

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use muster_data::{Kind, Timestamp};
+use muster_test_support::Random;
 use muster_wire::{EndpointId, Mono};
 
 use crate::op::{Answer, Op};
@@ -14,27 +15,6 @@ use crate::{
     Backend, CloneConfig, Commit, Encoded, Level, MemoryBackend, Now, Output, Primary,
     PrimaryConfig, Restored, StoreClone, StoreName, WriteFailure,
 };
-
-/// Numbers that follow from a seed (splitmix64).
-pub(crate) struct Random(u64);
-
-impl Random {
-    pub(crate) fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    pub(crate) fn below(&mut self, end: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % end
-    }
-
-    pub(crate) fn chance(&mut self, percent: u64) -> bool {
-        self.below(100) < percent
-    }
-}
 
 /// How bad the network is, in percent of messages.
 #[derive(Debug, Clone, Copy, Default)]
@@ -84,7 +64,7 @@ fn endpoint(number: u64) -> EndpointId {
 impl World {
     pub(super) fn new(seed: u64, clones: usize, persistent: bool) -> Self {
         let mut world = Self {
-            random: Random(seed),
+            random: Random::new(seed),
             weather: Weather::default(),
             now: Mono(1),
             events: BTreeMap::new(),
@@ -232,7 +212,7 @@ impl World {
             } else {
                 1_000
             };
-            let delay = Duration::from_micros(1_000 + self.random.below(most));
+            let delay = Duration::from_micros(1_000 + self.random.number(most));
             self.schedule(delay, event());
         }
     }
@@ -256,7 +236,7 @@ impl World {
                         self.send(|| Event::ToClone(clone, me, bytes.clone()));
                     }
                     Output::Commit(commit) => {
-                        let delay = Duration::from_micros(200 + self.random.below(20_000));
+                        let delay = Duration::from_micros(200 + self.random.number(20_000));
                         self.schedule(delay, Event::Committed(timeline, commit));
                     }
                     _ => {}

@@ -29,6 +29,19 @@ impl Random {
         usize::try_from(self.next() % end).unwrap_or(0)
     }
 
+    /// Returns a number below `end`.
+    ///
+    /// # Panics
+    /// If `end` is 0.
+    pub fn number(&mut self, end: u64) -> u64 {
+        self.next() % end
+    }
+
+    /// Returns `true` in so many of a hundred cases.
+    pub fn chance(&mut self, percent: u64) -> bool {
+        self.number(100) < percent
+    }
+
     /// Returns `true` once in so many times.
     pub fn one_in(&mut self, times: usize) -> bool {
         self.below(times) == 0

@@ -522,8 +522,8 @@ impl Endpoint {
     /// matches every topic. Its queue has the bounds of [`EndpointConfig::subscriber_queue`]; a full one drops the
     /// oldest messages, counted, after credit has slowed down their publishers.
     ///
-    /// After the endpoint's end the subscriber receives nothing and says so. Await it: if the future is dropped
-    /// after it was polled, the subscription may stay until the endpoint ends.
+    /// After the endpoint's end the subscriber receives nothing and says so. If the future is dropped, the
+    /// subscription ends.
     pub async fn subscribe<I>(&self, prefixes: I) -> Subscriber
     where
         I: IntoIterator,
@@ -590,19 +590,14 @@ impl Endpoint {
         let former = Arc::clone(&self.shared.former_subscribers);
         let queue = SubscriberQueue::new(limits, Overflow::DropOldest, hearing, former);
         let queue = Arc::new(queue);
-        let new = |done| Command::NewSubscriber(prefixes, Arc::clone(&queue), done);
-        let number = self.owner.call(new).await;
-        if number.is_none() {
-            queue.close();
-            queue.retire();
+        let subscriber = Subscriber::new(Arc::clone(&queue), self.owner.clone());
+        let new = |done| Command::NewSubscriber(prefixes, subscriber, done);
+        if let Some(subscriber) = self.owner.call(new).await {
+            return subscriber;
         }
-        Subscriber {
-            queue,
-            number: number.unwrap_or_default(),
-            owner: self.owner.clone(),
-            taken: std::collections::VecDeque::new(),
-            statuses: std::collections::VecDeque::new(),
-        }
+        queue.close();
+        queue.retire();
+        Subscriber::new(queue, self.owner.clone())
     }
 
     /// Ends the endpoint: writes what is queued, says goodbye to every peer and waits, at most

@@ -15,9 +15,10 @@ use std::time::Duration;
 
 use muster::{PeerOrigin, Status};
 use muster_data::{Data, Timespan, Timestamp, encode_to_vec};
+use muster_test_support::within;
 use tokio::net::TcpListener;
 
-use support::{RETRY, endpoint, free_port, listening, named, publish, within};
+use support::{RETRY, endpoint, free_port, listening, named, publish};
 
 /// Smaller and larger than what Broker draws: who is originator does not depend on who dials.
 const IDS: [[u8; 16]; 2] = [[0; 16], [0xff; 16]];

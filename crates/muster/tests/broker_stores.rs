@@ -30,8 +30,9 @@ use muster::store::{
 };
 use muster::{Endpoint, EndpointConfig};
 use muster_store::op::WriteRefusal;
+use muster_test_support::within;
 
-use support::{Broker, Program, RETRY, listening, named, within};
+use support::{Broker, Program, RETRY, listening, named};
 
 fn name() -> StoreName {
     StoreName::new("test/kv").unwrap()

@@ -2,20 +2,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-use std::time::Duration;
-
 use muster::data::{Data, DataRef};
 use muster::wire::{Class, Topic};
 use muster::{
     Compressed, Delivery, Endpoint, EndpointConfig, Exposure, Forwarding, LinkSpeed, NodeIdentity,
     PeerMatch, PeerOptions, PeerReport, PeerRule, Subscriber,
 };
-
-async fn within<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(30), future)
-        .await
-        .expect("within thirty seconds")
-}
+use muster_test_support::within;
 
 fn start(name: &str, forwarding: Forwarding, slow_to: &[&str]) -> Endpoint {
     let peers = slow_to.iter().map(|name| PeerRule {

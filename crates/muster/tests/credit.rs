@@ -7,14 +7,9 @@ use std::time::Duration;
 use muster::wire::{Class, QueueLimits, Topic};
 use muster::{Credit, Delivery, Endpoint, EndpointConfig, Exposure, Subscriber};
 use muster_data::{Data, DataRef};
+use muster_test_support::within;
 
 const WAIT: Duration = Duration::from_secs(20);
-
-async fn within<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(WAIT, future)
-        .await
-        .expect("within twenty seconds")
-}
 
 /// Queues of a thousand messages, and credit for some two hundred of a kilobyte.
 fn config() -> EndpointConfig {

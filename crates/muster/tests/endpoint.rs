@@ -15,6 +15,7 @@ use muster::{
     Status, Subscriber, UnavailableReason,
 };
 use muster_data::{Data, DataRef};
+use muster_test_support::within;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -68,12 +69,6 @@ async fn next_status(subscriber: &mut Subscriber) -> Status {
             Delivery::Status(status) => return status,
         }
     }
-}
-
-async fn within<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(10), future)
-        .await
-        .expect("within ten seconds")
 }
 
 /// Publishes until a peer's filter has arrived and the message is queued.

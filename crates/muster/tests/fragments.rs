@@ -7,14 +7,9 @@ use bytes::Bytes;
 use muster::wire::{Class, Topic};
 use muster::{Delivery, Endpoint, EndpointConfig, Exposure, Forwarding, Subscriber};
 use muster_data::{Data, DataRef, Encode};
+use muster_test_support::within;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-
-async fn within<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(30), future)
-        .await
-        .expect("within thirty seconds")
-}
 
 fn start(forwarding: Forwarding) -> Endpoint {
     let mut config = EndpointConfig {

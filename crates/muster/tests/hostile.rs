@@ -17,6 +17,7 @@ use muster::wire::envelope::EnvelopeError;
 use muster::wire::{EndpointId, FilterError, MAX_BYTES, QueueLimits, Topic};
 use muster::{Delivery, Endpoint, EndpointConfig, Exposure, LossReason, Status, Subscriber};
 use muster_data::{Data, DataRef};
+use muster_test_support::within;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::{Mutex, MutexGuard, watch};
@@ -110,12 +111,6 @@ impl Drop for Memory {
         self.stop.store(true, Ordering::Relaxed);
         let _ = self.sampler.take().map(std::thread::JoinHandle::join);
     }
-}
-
-async fn within<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(20), future)
-        .await
-        .expect("within twenty seconds")
 }
 
 fn config(id: u8) -> EndpointConfig {

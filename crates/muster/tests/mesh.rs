@@ -12,6 +12,7 @@ use muster::{
     Subscriber,
 };
 use muster_data::{Data, DataRef};
+use muster_test_support::within;
 
 const RETRY: Option<Duration> = Some(Duration::from_millis(50));
 
@@ -26,12 +27,6 @@ fn start(id: u8, forwarding: Forwarding) -> Endpoint {
         ..EndpointConfig::default()
     };
     Endpoint::start(config).unwrap()
-}
-
-async fn within<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(20), future)
-        .await
-        .expect("within twenty seconds")
 }
 
 async fn listening(endpoint: &Endpoint) -> String {

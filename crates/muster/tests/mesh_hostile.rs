@@ -17,17 +17,12 @@ use muster::wire::{
 };
 use muster::{Delivery, Endpoint, EndpointConfig, Exposure, LossReason, Status, Subscriber};
 use muster_data::{Data, Encode};
+use muster_test_support::within;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 fn id(byte: u8) -> EndpointId {
     EndpointId::from_random([byte; 16])
-}
-
-async fn within<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(20), future)
-        .await
-        .expect("within twenty seconds")
 }
 
 /// An endpoint made of the pure parts, which can send what it likes.

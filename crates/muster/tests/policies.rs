@@ -18,6 +18,7 @@ use muster::{
     Delivery, Endpoint, EndpointConfig, Exposure, Forwarding, NodeIdentity, PeerMatch, PeerOptions,
     PeerRule, QueueOptions, Subscriber,
 };
+use muster_test_support::within;
 use tokio::io::{AsyncRead, ReadBuf};
 
 /// The end of a link that can be kept from reading.
@@ -59,12 +60,6 @@ impl<R: AsyncRead + Unpin> AsyncRead for Gated<R> {
         }
         Pin::new(&mut self.inner).poll_read(cx, buffer)
     }
-}
-
-async fn within<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(30), future)
-        .await
-        .expect("in time")
 }
 
 fn text(size: usize) -> Data {

@@ -12,6 +12,7 @@ use muster::store::{
 };
 use muster::{Endpoint, EndpointConfig, Exposure, Forwarding};
 use muster_data::{Address, Data, Record};
+use muster_test_support::within;
 
 const RETRY: Option<Duration> = Some(Duration::from_millis(50));
 
@@ -21,12 +22,6 @@ fn start(forwarding: Forwarding) -> Endpoint {
         ..EndpointConfig::default()
     };
     Endpoint::start(config).unwrap()
-}
-
-async fn within<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(20), future)
-        .await
-        .expect("within twenty seconds")
 }
 
 async fn listening(endpoint: &Endpoint) -> String {

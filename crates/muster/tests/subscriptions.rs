@@ -8,9 +8,13 @@
 #[allow(dead_code, reason = "this test sends no messages")]
 mod raw;
 
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use muster::{Endpoint, EndpointConfig, Exposure, Heartbeat};
+use muster_test_support::within;
 use tokio::io::AsyncReadExt;
 
 use raw::raw_peer;
@@ -52,4 +56,31 @@ async fn a_peer_that_does_not_read_for_a_while_gets_the_last_filter() {
     tokio::time::timeout(Duration::from_secs(30), reading)
         .await
         .expect("the last filter comes");
+}
+
+/// Whoever gives up while it subscribes has no subscriber to drop, so the subscription ends by itself: both before the
+/// endpoint has answered, and when the answer is on its way.
+#[tokio::test]
+async fn a_subscription_that_is_given_up_while_it_is_made_ends() {
+    let [here, there] = [(); 2].map(|()| Endpoint::start(EndpointConfig::default()).unwrap());
+    let address = "127.0.0.1:0".parse().unwrap();
+    let address = there.listen(address, Exposure::Guarded).await.unwrap();
+    within(here.peer(&address.to_string(), None)).await.unwrap();
+    for is_answered in [false, true] {
+        let mut subscribing = pin!(here.subscribe([format!("/given-up/{is_answered}/")]));
+        let polled = poll_fn(|cx| Poll::Ready(subscribing.as_mut().poll(cx))).await;
+        assert!(polled.is_pending());
+        if is_answered {
+            for _ in 0..100 {
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+    let _kept = here.subscribe(["/kept/"]).await;
+    within(async {
+        while there.filter_of(here.id()).unwrap_or_default() != [b"/kept/".to_vec()] {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
 }

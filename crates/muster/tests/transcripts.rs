@@ -7,7 +7,6 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use bytes::Bytes;
 use muster::wire::counters::DropCause;
@@ -15,6 +14,7 @@ use muster::wire::envelope::{self, Envelope};
 use muster::wire::{Class, EndpointId, Kind, Topic};
 use muster::{Delivery, Endpoint, EndpointConfig, Exposure, Forwarding, Subscriber};
 use muster_data::{Data, DataRef, Limits};
+use muster_test_support::within;
 use serde_json::Value as Json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -95,12 +95,6 @@ fn unhex(hex: &str) -> Vec<u8> {
     (0..hex.len() / 2)
         .map(|at| u8::from_str_radix(&hex[2 * at..2 * at + 2], 16).unwrap())
         .collect()
-}
-
-async fn within<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(10), future)
-        .await
-        .expect("within ten seconds")
 }
 
 fn prefixes(filter: &Json) -> Vec<String> {

@@ -20,6 +20,7 @@ use muster::wire::{Class, EndpointId, QueueLimits, Topic};
 use muster::{
     Certificates, Delivery, Endpoint, EndpointConfig, Exposure, PeerOrigin, Status, Subscriber, Tls,
 };
+use muster_test_support::within;
 use support::{Authority, Flaw};
 
 #[derive(Debug, Clone, PartialEq, Record)]
@@ -233,12 +234,6 @@ async fn both_diallers(tls: &[Tls], zeeks: &[&str]) {
         zeek.ended();
         assert_eq!(lost(&mut inbox).await, peer.0);
     }
-}
-
-async fn within<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(30), future)
-        .await
-        .expect("in time")
 }
 
 /// Publishes an event as soon as Zeek's subscription is known.

@@ -15,6 +15,7 @@ use muster::wire::zeek::{Message, Metadata, put_event};
 use muster::wire::{Class, EndpointId, Topic};
 use muster::{Delivery, Endpoint, EndpointConfig, Exposure, Forwarding, Node, NodeConfig, Tls};
 use muster_data::{DataRef, Encode};
+use muster_test_support::within;
 
 #[derive(Record)]
 #[record(name = "Known::HostsInfo")]
@@ -60,12 +61,6 @@ impl LogSink for Nowhere {
     fn close(&mut self, _: Timestamp) -> Result<(), String> {
         Ok(())
     }
-}
-
-async fn within<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(20), future)
-        .await
-        .expect("in time")
 }
 
 #[tokio::test(flavor = "multi_thread")]

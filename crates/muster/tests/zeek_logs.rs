@@ -19,6 +19,7 @@ use muster::{
     Delivery, Endpoint, EndpointConfig, Exposure, Forwarding, Node, NodeConfig, Subscriber, Tls,
 };
 use muster_data::{DataRef, Encode};
+use muster_test_support::within;
 
 #[derive(Clone, Default)]
 struct Memory(Arc<Mutex<Vec<String>>>);
@@ -40,12 +41,6 @@ impl LogSink for Memory {
     fn close(&mut self, _: Timestamp) -> Result<(), String> {
         Ok(())
     }
-}
-
-async fn within<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(20), future)
-        .await
-        .expect("in time")
 }
 
 fn topic(text: &str) -> Topic {

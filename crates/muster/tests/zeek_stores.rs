@@ -12,13 +12,8 @@ use std::time::Duration;
 
 use muster::store::{CloneOptions, PrimaryOptions, Store, StoreName};
 use muster::{Endpoint, EndpointConfig};
+use muster_test_support::within;
 use zeek::{RunningZeek, zeek};
-
-async fn within<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(30), future)
-        .await
-        .expect("within thirty seconds")
-}
 
 /// Both write under conditions, and each sees what the other has written.
 async fn shared(store: Store<String, u64>, zeek: &mut RunningZeek) {

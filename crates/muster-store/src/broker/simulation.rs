@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use muster_data::{Data, Kind, Timestamp};
+use muster_test_support::Random;
 use muster_wire::{EndpointId, Mono};
 
 use super::*;
 use crate::op::{Answer, Op, OpKind};
-use crate::simulation::Random;
 use crate::{
     CloneConfig, Encoded, Entries, Level, Now, Output, Primary, PrimaryConfig, StoreName,
     WriteFailure,
@@ -96,7 +96,7 @@ impl World {
             return;
         }
         for _ in 0..=u32::from(self.random.chance(self.doubled)) {
-            let delay = Duration::from_micros(500 + self.random.below(self.delay * 1000));
+            let delay = Duration::from_micros(500 + self.random.number(self.delay * 1000));
             self.serial += 1;
             let at = (self.now.after(delay), self.serial);
             self.messages.insert(at, message());
@@ -236,10 +236,10 @@ fn push(key: &str, value: u64) -> Op {
 
 /// Random writes, the first of each key's kind deciding what the others clash with.
 fn random_op(random: &mut Random) -> Op {
-    let key = Encoded::key(&random.below(8));
-    let value = Encoded::of(&random.below(3));
+    let key = Encoded::key(&random.number(8));
+    let value = Encoded::of(&random.number(3));
     let text = Encoded::of("x");
-    let kind = random.below(OpKind::ALL.len() as u64 + 2);
+    let kind = random.number(OpKind::ALL.len() as u64 + 2);
     let kind = OpKind::ALL.get(usize::try_from(kind).unwrap());
     match kind.copied() {
         None => Op::Put {
@@ -258,11 +258,11 @@ fn clones_become_equal_and_every_write_is_applied_once_and_in_order() {
         let mut world = World::new(seed, 3);
         (world.lost, world.doubled, world.delay) = (15, 15, 50);
         for token in 0..300u64 {
-            let clone = usize::try_from(world.random.below(3)).unwrap();
+            let clone = usize::try_from(world.random.number(3)).unwrap();
             world.write(clone, push(&format!("list {clone}"), token), 2 * token);
             let op = random_op(&mut world.random);
             world.write(clone, op, 2 * token + 1);
-            let pause = world.random.below(30);
+            let pause = world.random.number(30);
             world.run(Duration::from_millis(pause));
         }
         world.lost = 0;
@@ -288,11 +288,11 @@ fn a_master_that_restarts_is_followed_and_what_is_not_known_is_said() {
         let mut tokens = 0;
         for timeline in 0..3 {
             for _ in 0..100 {
-                let clone = usize::try_from(world.random.below(2)).unwrap();
+                let clone = usize::try_from(world.random.number(2)).unwrap();
                 let list = format!("list {clone}");
                 world.write(clone, push(&list, tokens), tokens);
                 tokens += 1;
-                let pause = world.random.below(20);
+                let pause = world.random.number(20);
                 world.run(Duration::from_millis(pause));
             }
             if timeline < 2 {

@@ -11,13 +11,14 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use muster_data::{Kind, Timestamp};
+use muster_test_support::Random;
 use muster_wire::{EndpointId, Mono};
 
 use super::early::EarlyWrite;
 use super::{Instance, InstanceConfig, Notice, Output, Placement};
 use crate::op::{Answer, Op};
 use crate::protocol::{Query, StoreMessage};
-use crate::simulation::{Random, watch};
+use crate::simulation::watch;
 use crate::{
     Backend, CloneConfig, Commit, Encoded, Level, MemoryBackend, Now, Persisted, PrimaryConfig,
     Restored, StoreName, Token, WriteOutcome,
@@ -274,7 +275,7 @@ impl World {
     /// The mesh tells of processes that come and go.
     fn tell_others(&mut self, number: usize, event: impl Fn() -> Event) {
         for other in (0..self.nodes.len()).filter(|other| *other != number) {
-            let delay = Duration::from_millis(1 + self.random.below(100));
+            let delay = Duration::from_millis(1 + self.random.number(100));
             self.schedule(other, delay, event());
         }
     }
@@ -471,7 +472,7 @@ impl World {
             } else {
                 1_000
             };
-            let delay = Duration::from_micros(1_000 + self.random.below(most));
+            let delay = Duration::from_micros(1_000 + self.random.number(most));
             self.schedule(to, delay, event());
         }
     }
@@ -508,13 +509,13 @@ impl World {
                     // Now and then a disk hangs for longer than a write waits.
                     let hangs = self.scenario.has_faults && self.random.chance(20);
                     let most = if hangs { 20_000 } else { 50 };
-                    let delay = Duration::from_millis(1 + self.random.below(most));
+                    let delay = Duration::from_millis(1 + self.random.number(most));
                     self.schedule(number, delay, Event::Loaded { limit });
                 }
                 Output::Commit(commit) => {
                     let hangs = self.scenario.has_faults && self.random.chance(2);
                     let most = if hangs { 10_000_000 } else { 20_000 };
-                    let delay = Duration::from_micros(200 + self.random.below(most));
+                    let delay = Duration::from_micros(200 + self.random.number(most));
                     self.schedule(number, delay, Event::Committed(commit));
                 }
                 Output::FindRival => {

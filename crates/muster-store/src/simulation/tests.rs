@@ -29,13 +29,13 @@ fn check_equal(world: &World) {
 
 /// Random writes of every kind.
 fn random_op(world: &mut World) -> Op {
-    let key = Encoded::key(&world.random.below(20));
-    let value = Encoded::of(&world.random.below(5));
+    let key = Encoded::key(&world.random.number(20));
+    let value = Encoded::of(&world.random.number(5));
     let ttl = world
         .random
         .chance(20)
-        .then(|| Timespan::from_millis(i64::try_from(world.random.below(3_000)).unwrap()));
-    let kind = world.random.below(OpKind::ALL.len() as u64 + 3);
+        .then(|| Timespan::from_millis(i64::try_from(world.random.number(3_000)).unwrap()));
+    let kind = world.random.number(OpKind::ALL.len() as u64 + 3);
     let kind = OpKind::ALL.get(usize::try_from(kind).unwrap());
     match kind.copied().unwrap_or(OpKind::Put) {
         OpKind::Clear if world.random.chance(80) => OpKind::Put.example(key, value, ttl),
@@ -62,10 +62,10 @@ fn clones_become_equal_whatever_the_network_does() {
         world.weather = BAD;
         world.start_primary();
         for _ in 0..200 {
-            let clone = usize::try_from(world.random.below(3)).unwrap();
+            let clone = usize::try_from(world.random.number(3)).unwrap();
             let op = random_op(&mut world);
             world.write(clone, op, Level::Applied);
-            let pause = world.random.below(30);
+            let pause = world.random.number(30);
             world.run(Duration::from_millis(pause));
         }
         world.run(Duration::from_secs(60));
@@ -82,9 +82,9 @@ fn each_write_is_applied_once_and_in_order() {
         world.weather = BAD;
         world.start_primary();
         for number in 0..300 {
-            let clone = usize::try_from(world.random.below(3)).unwrap();
+            let clone = usize::try_from(world.random.number(3)).unwrap();
             world.write(clone, push(&format!("of {clone}"), number), Level::Applied);
-            let pause = world.random.below(10);
+            let pause = world.random.number(10);
             world.run(Duration::from_millis(pause));
         }
         world.run(Duration::from_secs(60));
@@ -116,7 +116,7 @@ fn a_durable_write_that_was_acknowledged_survives_any_crash_and_is_applied_once(
         let mut number = 0;
         for _ in 0..6 {
             for _ in 0..50 {
-                let clone = usize::try_from(world.random.below(3)).unwrap();
+                let clone = usize::try_from(world.random.number(3)).unwrap();
                 let level = if world.random.chance(70) {
                     Level::Durable
                 } else {
@@ -124,7 +124,7 @@ fn a_durable_write_that_was_acknowledged_survives_any_crash_and_is_applied_once(
                 };
                 world.write(clone, push(&format!("of {clone}"), number), level);
                 number += 1;
-                let pause = world.random.below(10);
+                let pause = world.random.number(10);
                 world.run(Duration::from_millis(pause));
             }
             world.stop_primary();
@@ -378,7 +378,7 @@ fn a_snapshot_that_is_overtaken_by_changes_brings_nothing_back() {
         world.watched.push(BTreeMap::new());
         world.weather.late = 50;
         for round in 0..100u64 {
-            let key = Encoded::key(&(world.random.below(4_000)));
+            let key = Encoded::key(&(world.random.number(4_000)));
             let op = if round % 3 == 0 {
                 Op::Put {
                     key,

@@ -243,15 +243,16 @@ impl Owner {
                 }
                 self.mesh_answers.push(done);
             }
-            Command::NewSubscriber(prefixes, queue, done) => {
+            Command::NewSubscriber(prefixes, mut subscriber, done) => {
                 let number = self.number();
+                let queue = subscriber.register(number);
                 for prefix in &prefixes {
                     self.subscriptions.add(prefix);
                 }
                 self.subscribers
                     .insert(number, SubscriberEntry { prefixes, queue });
                 self.subscriptions_changed();
-                let _ = done.send(number);
+                let _ = done.send(subscriber);
             }
             Command::Subscribe(number, prefixes, done) => {
                 if let Some(subscriber) = self.subscribers.get_mut(&number) {

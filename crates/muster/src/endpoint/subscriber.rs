@@ -403,11 +403,12 @@ where
 /// Receives the messages of its topic prefixes. Dropping it ends the subscription.
 #[derive(Debug)]
 pub struct Subscriber {
-    pub(crate) queue: Arc<SubscriberQueue>,
-    pub(crate) number: u64,
-    pub(crate) owner: OwnerHandle,
-    pub(crate) taken: VecDeque<Batch>,
-    pub(crate) statuses: VecDeque<(u64, Status)>,
+    queue: Arc<SubscriberQueue>,
+    /// `None` as long as the owner does not know it.
+    number: Option<u64>,
+    owner: OwnerHandle,
+    taken: VecDeque<Batch>,
+    statuses: VecDeque<(u64, Status)>,
 }
 
 /// Nothing to receive: either for now, or for ever.
@@ -422,6 +423,22 @@ pub enum TryReceiveError {
 }
 
 impl Subscriber {
+    pub(super) fn new(queue: Arc<SubscriberQueue>, owner: OwnerHandle) -> Self {
+        Self {
+            queue,
+            number: None,
+            owner,
+            taken: VecDeque::new(),
+            statuses: VecDeque::new(),
+        }
+    }
+
+    /// The owner knows it by a number from now on. Returns where its messages go.
+    pub(super) fn register(&mut self, number: u64) -> Arc<SubscriberQueue> {
+        self.number = Some(number);
+        Arc::clone(&self.queue)
+    }
+
     /// Waits for the next batch or change of peerings. Returns `None` after the endpoint's end, once everything
     /// that was queued has been received. Nothing is lost if the future is dropped.
     pub async fn receive(&mut self) -> Option<Delivery> {
@@ -467,9 +484,11 @@ impl Subscriber {
         I::Item: AsRef<[u8]>,
     {
         let prefixes = owned(prefixes);
-        self.owner
-            .call(|done| Command::Subscribe(self.number, prefixes, done))
-            .await;
+        if let Some(number) = self.number {
+            self.owner
+                .call(|done| Command::Subscribe(number, prefixes, done))
+                .await;
+        }
     }
 
     /// Ends the subscription to one topic prefix. What is queued already is still received.
@@ -484,9 +503,11 @@ impl Subscriber {
         I::Item: AsRef<[u8]>,
     {
         let prefixes = owned(prefixes);
-        self.owner
-            .call(|done| Command::Unsubscribe(self.number, prefixes, done))
-            .await;
+        if let Some(number) = self.number {
+            self.owner
+                .call(|done| Command::Unsubscribe(number, prefixes, done))
+                .await;
+        }
     }
 
     /// Returns how full the queue is, and what was dropped: because the queue was full, or, behind the
@@ -532,6 +553,8 @@ impl Drop for Subscriber {
     fn drop(&mut self) {
         // If the owner is too busy to be told, it notices the closed queue by itself.
         self.queue.abandon(&self.taken);
-        self.owner.tell(Command::DropSubscriber(self.number));
+        if let Some(number) = self.number {
+            self.owner.tell(Command::DropSubscriber(number));
+        }
     }
 }

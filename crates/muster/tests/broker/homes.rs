@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use muster::{Endpoint, EndpointConfig, Forwarding, PeerOrigin};
 use muster_data::Data;
+use muster_test_support::within;
 
-use super::support::{Inbox, RETRY, endpoint, listening, named, publish, started, within};
+use super::support::{Inbox, RETRY, endpoint, listening, named, publish, started};
 
 /// Two linked relays with a leaf at the second one.
 struct Mesh {

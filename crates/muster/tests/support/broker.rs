@@ -11,6 +11,7 @@ use muster::{
     Delivery, Endpoint, EndpointConfig, Exposure, PeerInfo, PeerOrigin, Status, Subscriber,
 };
 use muster_data::{Data, DataRef};
+use muster_test_support::within;
 use tokio::sync::mpsc;
 
 pub(crate) const RETRY: Option<Duration> = Some(Duration::from_millis(50));
@@ -273,10 +274,4 @@ impl Inbox {
             other => panic!("unexpected {other}"),
         }
     }
-}
-
-pub(crate) async fn within<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(10), future)
-        .await
-        .expect("within ten seconds")
 }

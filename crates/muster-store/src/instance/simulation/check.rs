@@ -48,7 +48,7 @@ impl World {
         let mut world = Self::new(seed, Scenario::of(seed), sabotage);
         for _ in 0..150 {
             world.act();
-            let pause = world.random.below(60);
+            let pause = world.random.number(60);
             world.run(Duration::from_millis(pause));
             if let Some(violation) = world.violation {
                 return Err(violation);
@@ -63,15 +63,15 @@ impl World {
 
     /// One thing that a node does, or that is done to it.
     fn act(&mut self) {
-        let number = usize::try_from(self.random.below(self.nodes.len() as u64)).unwrap();
+        let number = usize::try_from(self.random.number(self.nodes.len() as u64)).unwrap();
         if !self.nodes[number].is_up {
             self.nodes[number].is_up = self.random.chance(30);
             return;
         }
-        match self.random.below(100) {
+        match self.random.number(100) {
             0..2 if self.scenario.has_faults => self.kill(number),
             2..4 if self.scenario.has_faults => {
-                let operations = self.random.below(4);
+                let operations = self.random.number(4);
                 self.nodes[number].disk.fail_after(operations);
             }
             4..12 => self.nodes[number].disk.mend(),
@@ -84,8 +84,8 @@ impl World {
                 } else {
                     Level::Applied
                 };
-                for _ in 0..=self.random.below(3) {
-                    let within = Duration::from_millis(200 + self.random.below(8_000));
+                for _ in 0..=self.random.number(3) {
+                    let within = Duration::from_millis(200 + self.random.number(8_000));
                     self.write(number, level, within);
                 }
             }

@@ -12,7 +12,7 @@ use crate::endpoint::end_reason::UnavailableReason;
 use crate::endpoint::peer_options::PeerOptions;
 use crate::endpoint::peer_session::PeerSession;
 use crate::endpoint::status::PeerOrigin;
-use crate::endpoint::subscriber::SubscriberQueue;
+use crate::endpoint::subscriber::Subscriber;
 
 /// Commands that wait for the owner; whoever sends more waits.
 const COMMANDS: usize = 1024;
@@ -35,7 +35,8 @@ pub(crate) enum Command {
     Forwards(EndpointId, oneshot::Sender<()>),
     /// A peer of the mesh has said goodbye: the answer comes when nothing is routed to it any more.
     PeerLeaving(EndpointId, oneshot::Sender<()>),
-    NewSubscriber(Vec<Box<[u8]>>, Arc<SubscriberQueue>, oneshot::Sender<u64>),
+    /// The subscriber comes back with its number. If nobody waits for it any longer it is dropped, and so ends.
+    NewSubscriber(Vec<Box<[u8]>>, Subscriber, oneshot::Sender<Subscriber>),
     Subscribe(u64, Vec<Box<[u8]>>, oneshot::Sender<()>),
     Unsubscribe(u64, Vec<Box<[u8]>>, oneshot::Sender<()>),
     DropSubscriber(u64),
