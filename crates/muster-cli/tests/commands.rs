@@ -366,6 +366,42 @@ fn import_prints_a_layout_of_either_file_or_of_a_directory() {
     );
 }
 
+/// `networks.cfg` beside a `node.cfg` is read with it; what is wrong in either is told at its own line.
+#[test]
+fn import_reads_networks_beside_a_node_cfg() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    std::fs::create_dir(directory.join("etc")).unwrap();
+    let file = |name: &str, text: &str| std::fs::write(directory.join(name), text).unwrap();
+    let nodes = "[manager] # the head\ntype=manager\nhost=10.0.0.1\n\n\
+                 [DEFAULT]\nnet=10.0.0\n[sensor]\nType: worker\nHost=%(net)s.2\nlb_procs=2\n\
+                 lb_method=af_packet\npin_cpus=0,\n    1\n";
+    file("etc/node.cfg", nodes);
+    file("etc/networks.cfg", "# ours\n198.51.100.0/24  DMZ\n");
+    let imported = run(directory, &["import", "etc/node.cfg"]);
+    assert!(imported.status.success(), "{}", stderr(&imported));
+    write(directory, &stdout(&imported));
+    let check = run(directory, &["check"]);
+    let said = stdout(&check);
+    assert!(
+        said.contains("sensor-2") && said.contains("10.0.0.2:"),
+        "{said}"
+    );
+    assert!(
+        said.contains("known_hosts.local_nets") && said.contains("198.51.100.0/24"),
+        "{said}"
+    );
+
+    file("etc/networks.cfg", "\nours\n");
+    let wrong = run(directory, &["import", "etc/node.cfg"]);
+    assert_eq!(wrong.status.code(), Some(1));
+    assert!(
+        stderr(&wrong).contains("etc/networks.cfg:2: `ours`"),
+        "{}",
+        stderr(&wrong)
+    );
+}
+
 const EVENT: &str = r#"{"topic":"/t/x","@data-type":"vector","data":[{"@data-type":"count","data":1},{"@data-type":"count","data":1},{"@data-type":"vector","data":[{"@data-type":"string","data":"e"},{"@data-type":"vector","data":[]}]}]}"#;
 
 /// A manager with a gateway that pings often: their addresses.

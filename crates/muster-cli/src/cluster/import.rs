@@ -1,19 +1,21 @@
 //! `muster import`: a layout from a file of Zeek's, ZeekControl's `node.cfg` or the `zeek.conf` of its
 //! systemd units, with the same node names, so that keys keep their owners.
 
+mod imported;
+mod ini;
+mod networks_cfg;
 mod node_cfg;
 mod zeek_conf;
 
-use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::net::{IpAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
-use muster_cluster::{Layout, Role};
+use muster_cluster::Layout;
 
+use self::imported::{Imported, Nodes};
 use super::specs;
 use crate::commands::Execute;
 use crate::output::{Failure, print, say};
@@ -22,8 +24,8 @@ use crate::output::{Failure, print, say};
 ///
 /// Nodes keep the names that Zeek gives them, so keys keep their owners.
 ///
-/// From a node.cfg, the layout takes the nodes with their `type`, `host` and `lb_procs`. From a zeek.conf,
-/// which Zeek's systemd units are generated from, it takes `manager`, `loggers`, `proxies`, the `workers`
+/// From a node.cfg, the layout takes the nodes with their `type`, `host` and `lb_procs`, and from the
+/// networks.cfg beside it, if there is one, the `local_nets` of frameworks. From a zeek.conf, which Zeek's systemd units are generated from, it takes `manager`, `loggers`, `proxies`, the `workers`
 /// of all interfaces, `cluster_node_prefix`, `address` and `port`; without `port`, nodes get Muster's
 /// default ports. Instead of a single zeek.conf, FILE may be a directory with one HOST.zeek.conf for
 /// each host, like Zeek's etc/zeek/cluster. Everything else in these files concerns packet capture or
@@ -35,6 +37,9 @@ pub(crate) struct Arguments {
     /// Format of the file [default: detected from its contents]
     #[arg(long, value_enum)]
     pub(crate) from: Option<ImportFormat>,
+    /// ZeekControl's list of local networks [default: networks.cfg beside a node.cfg, if there is one]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) networks: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -64,12 +69,17 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
         vec![path.clone()]
     };
     let mut imported = Imported::default();
+    let mut networks = arguments.networks.clone();
     for path in &files {
-        let file = path.display().to_string();
-        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {file}"))?;
+        let text = read(path)?;
+        let file = imported.begin(path);
         let format = arguments.from.unwrap_or_else(|| format_of(path, &text));
         let notes = match format {
-            ImportFormat::NodeCfg => node_cfg::import(&text, &resolve, &mut imported),
+            ImportFormat::NodeCfg => {
+                networks = networks
+                    .or_else(|| Some(path.with_file_name(NETWORKS)).filter(|path| path.exists()));
+                node_cfg::import(&text, &resolve, &mut imported)
+            }
             ImportFormat::ZeekConf => {
                 zeek_conf::import(&text, host_of(path), &resolve, &mut imported)
             }
@@ -78,13 +88,27 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
             say(&format!("{file}:{}: {}", note.line, note.message));
         }
     }
-    let layout = imported.layout();
+    if let Some(path) = networks {
+        let text = read(&path)?;
+        let file = imported.begin(&path);
+        networks_cfg::import(&text, &mut imported).map_err(|problem| problem.of(&file))?;
+    }
+    let layout = imported.layout(&specs());
     // What is printed must be a layout; what is wrong with it is wrong with the files.
-    let source = path.display();
-    Layout::parse(&layout, &format!("layout of {source}"), &specs())
-        .map_err(|error| Failure::new(error.to_string().trim_end().to_owned()))?;
-    print(&layout)?;
+    let source = path.display().to_string();
+    Layout::parse(&layout.text, &source, &specs())
+        .map_err(|error| Failure::new(layout.explain(&error)))?;
+    print(&layout.text)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What ZeekControl calls its list of local networks.
+const NETWORKS: &str = "networks.cfg";
+
+/// Reads a file as text; bytes that are no UTF-8, as in an old comment, do not matter.
+fn read(path: &Path) -> Result<String> {
+    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// The files of a cluster's hosts, in the order in which Zeek reads them.
@@ -162,60 +186,10 @@ impl Problem {
     }
 }
 
-/// The hosts and nodes of all files read so far.
-#[derive(Debug, Default)]
-struct Imported {
-    boxes: BTreeMap<String, IpAddr>,
-    nodes: String,
-}
+/// Finds the address of a host, given by name or address.
+type Resolve<'a> = &'a dyn Fn(&str) -> Option<IpAddr>;
 
-/// Nodes as one entry of a layout.
-#[derive(Debug)]
-struct Nodes<'a> {
-    name: &'a str,
-    role: Role,
-    host: &'a str,
-    port: Option<u16>,
-    /// Makes as many nodes, NAME-1 and so on, as Zeek names them.
-    count: Option<u32>,
-}
-
-impl Imported {
-    fn host(&mut self, host: &str, address: IpAddr) {
-        self.boxes.insert(host.to_owned(), address);
-    }
-
-    fn nodes(&mut self, nodes: &Nodes<'_>) {
-        let Nodes {
-            name,
-            role,
-            host,
-            port,
-            count,
-        } = nodes;
-        let role = role.to_string();
-        let _ = write!(
-            self.nodes,
-            "\n[[node]]\nname = {name:?}\nrole = {role:?}\nbox = {host:?}\n"
-        );
-        if let Some(port) = port {
-            let _ = writeln!(self.nodes, "port = {port}");
-        }
-        if let Some(count) = count {
-            let _ = writeln!(self.nodes, "count = {count}");
-        }
-    }
-
-    fn layout(&self) -> String {
-        let mut text = "layout = 1\n".to_owned();
-        for (host, address) in &self.boxes {
-            let _ = write!(text, "\n[box.{host:?}]\naddress = \"{address}\"\n");
-        }
-        text.push_str(&self.nodes);
-        text
-    }
-}
-
+/// The first IPv4 address of a host, or else its first address, as ZeekControl chooses.
 fn resolve(host: &str) -> Option<IpAddr> {
     if host == "localhost" {
         return Some(IpAddr::from([127, 0, 0, 1]));
@@ -223,11 +197,10 @@ fn resolve(host: &str) -> Option<IpAddr> {
     if let Ok(address) = host.parse() {
         return Some(address);
     }
-    (host, 0)
-        .to_socket_addrs()
-        .ok()?
-        .next()
-        .map(|address| address.ip())
+    let addresses = (host, 0).to_socket_addrs().ok()?;
+    let addresses: Vec<IpAddr> = addresses.map(|address| address.ip()).collect();
+    let v4 = addresses.iter().find(|address| address.is_ipv4());
+    v4.or(addresses.first()).copied()
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use muster_cluster::{NodeName, Role};
 
-use super::{Imported, Nodes, Note, Problem};
+use super::{Imported, Nodes, Note, Problem, Resolve};
 
 /// Options that say how Zeek captures packets: a layout has no use for them.
 const OF_CAPTURE: [&str; 4] = [
@@ -81,7 +81,7 @@ struct Host<'a> {
 pub(super) fn import(
     text: &str,
     host_name: Option<&str>,
-    resolve: &dyn Fn(&str) -> Option<IpAddr>,
+    resolve: Resolve<'_>,
     imported: &mut Imported,
 ) -> Result<Vec<Note>, Problem> {
     let sections = parse(text)?;
@@ -101,7 +101,7 @@ pub(super) fn import(
         (None, Some((_, address))) => ("localhost", address),
         (None, None) => ("localhost", Ipv4Addr::LOCALHOST.into()),
     };
-    imported.host(box_name, address);
+    imported.host(1, box_name, address);
     host.add_to(box_name, imported)?;
     Ok(notes)
 }
@@ -147,6 +147,7 @@ impl Host<'_> {
                 }
             }
             imported.nodes(&Nodes {
+                line: 1,
                 name: &name,
                 role,
                 host,
@@ -451,7 +452,7 @@ mod tests {
                     .map(|note| format!("{}: {}", note.line, note.message)),
             );
         }
-        let text = imported.layout();
+        let text = imported.layout(&specs()).text;
         let layout = Layout::parse(&text, "test", &specs()).unwrap();
         let nodes = layout.nodes().iter();
         let nodes: Vec<String> = nodes
