@@ -22,7 +22,7 @@ use anyhow::{Context, Result};
 use muster_cluster::node::Registry;
 use muster_cluster::{Layout, SettingSpec};
 
-use crate::output::Failure;
+use crate::output::{Failure, say};
 
 /// A layout, and where its files are.
 #[derive(Debug, Clone)]
@@ -48,12 +48,21 @@ fn specs() -> Vec<SettingSpec> {
 
 /// Reads and checks a layout, with settings from the command line.
 pub(crate) fn load(path: &Path, settings: &[String]) -> Result<LoadedLayout> {
+    load_text(path, &read_layout(path)?, settings)
+}
+
+fn read_layout(path: &Path) -> Result<String> {
     let text = std::fs::read_to_string(path).map_err(|error| {
         Failure::new(format!("cannot read {}: {error}", path.display()))
             .hint("give the path of a layout file, or run `muster demo` to see one at work")
     })?;
+    Ok(text)
+}
+
+/// Checks a layout whose file had this text.
+fn load_text(path: &Path, text: &str, settings: &[String]) -> Result<LoadedLayout> {
     let file = path.display().to_string();
-    let mut layout = Layout::parse(&text, &file, &specs())
+    let mut layout = Layout::parse(text, &file, &specs())
         .map_err(|error| Failure::new(error.to_string().trim_end().to_owned()))?;
     for setting in settings {
         let (key, value) = setting.split_once('=').ok_or_else(|| {
@@ -74,6 +83,42 @@ pub(crate) fn load(path: &Path, settings: &[String]) -> Result<LoadedLayout> {
         base,
         layout: Arc::new(layout),
     })
+}
+
+/// Where a cluster runs, and what became of its layout since.
+#[derive(Debug)]
+pub(crate) struct Place {
+    /// The layout's file as it was typed.
+    pub(crate) file: String,
+    /// The directory for logs and process files; absolute.
+    pub(crate) directory: PathBuf,
+    /// What is wrong with the layout by now.
+    pub(crate) problem: Option<String>,
+}
+
+/// Finds the cluster of a layout that may have errors by now.
+pub(crate) fn locate(path: &Path) -> Result<Place> {
+    let text = read_layout(path)?;
+    let file = path.display().to_string();
+    let absolute = std::path::absolute(path).with_context(|| format!("cannot resolve {file}"))?;
+    let base = absolute.parent().unwrap_or(Path::new("/"));
+    let problem = load_text(path, &text, &[]).err();
+    Ok(Place {
+        directory: base.join(Layout::directory_in(&text)),
+        problem: problem.map(|error| error.to_string()),
+        file,
+    })
+}
+
+impl Place {
+    /// Tells of a layout that has errors by now; the cluster runs with what it was before.
+    pub(crate) fn warn(&self) {
+        if let Some(problem) = &self.problem {
+            say(&format!(
+                "warning: the layout has errors by now, and the cluster runs without what was changed:\n{problem}"
+            ));
+        }
+    }
 }
 
 /// Makes the directory for logs and process files.

@@ -8,6 +8,9 @@ use std::process::ExitCode;
 use anyhow::{Error, Result};
 use tracing_subscriber::EnvFilter;
 
+/// A node cannot be configured: trying again would be of no use. The `EX_CONFIG` of `sysexits.h`, as systemd knows it.
+pub(crate) const MISCONFIGURED: u8 = 78;
+
 /// No cluster runs where one was looked for.
 pub(crate) const NOT_RUNNING: u8 = 3;
 

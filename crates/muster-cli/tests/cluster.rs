@@ -5,6 +5,7 @@ mod support;
 
 use std::fmt::Write as _;
 use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use serde_json::Value;
@@ -124,6 +125,206 @@ fn a_cluster_starts_shows_its_state_restarts_a_node_and_stops() {
         logs.iter().any(|file| file.starts_with("known_hosts")),
         "{logs:?}"
     );
+}
+
+/// What runs can be shown, restarted and stopped although somebody has broken the layout since.
+#[test]
+fn a_layout_that_has_errors_by_now_keeps_nobody_from_the_cluster() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    layout(directory);
+    let mut cluster = Running::start(directory, &["run"]);
+    cluster.wait_for("all nodes are ready");
+    let file = directory.join("muster.toml");
+    let good = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, format!("{good}\n[[node]]\nname = \"x\nrole = 3\n")).unwrap();
+
+    let shown = run(directory, &["status"]);
+    assert!(shown.status.success(), "{}", stderr(&shown));
+    assert!(
+        stderr(&shown).contains("warning: the layout has errors"),
+        "{}",
+        stderr(&shown)
+    );
+    let before = status(directory).unwrap();
+    let restarted = run(directory, &["restart", "data-1"]);
+    assert!(restarted.status.success(), "{}", stderr(&restarted));
+    assert!(
+        stderr(&restarted).contains("the layout as it was before"),
+        "{}",
+        stderr(&restarted)
+    );
+    let after = status(directory).unwrap();
+    assert_ne!(pid_of(&before, "data-1"), pid_of(&after, "data-1"));
+    let stopped = run(directory, &["stop"]);
+    assert!(stopped.status.success(), "{}", stderr(&stopped));
+    assert_eq!(cluster.finish().0, Some(0));
+}
+
+/// A node that cannot be configured says why, ends with 78, and is left alone until somebody restarts it.
+#[test]
+fn a_node_that_cannot_be_configured_is_not_tried_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    layout(directory);
+    let file = directory.join("muster.toml");
+    let good = std::fs::read_to_string(&file).unwrap();
+    let tls = "options = { \"tls.mode\" = \"mutual\", \"tls.ssl_cafile\" = \"none.pem\" }\n";
+    let bad = good.replace("role = \"data\"\n", &format!("role = \"data\"\n{tls}"));
+    std::fs::write(&file, bad).unwrap();
+    let alone = run(directory, &["node", "data-1"]);
+    assert_eq!(alone.status.code(), Some(78), "{}", stderr(&alone));
+
+    let mut cluster = Running::start(directory, &["run"]);
+    cluster.wait_for("data-1: ended, exit status: 78");
+    let failed = until("a failed node", || {
+        status(directory).filter(|now| {
+            let mut nodes = now["nodes"].as_array().unwrap().iter();
+            nodes.any(|node| node["node"] == "data-1" && node["process"] == "failed")
+        })
+    });
+    assert!(failed.to_string().contains("none.pem"), "{failed}");
+    let shown = run(directory, &["status"]);
+    assert_eq!(shown.status.code(), Some(1));
+    assert!(stdout(&shown).contains("none.pem"), "{}", stdout(&shown));
+    let again = run(directory, &["restart", "data-1"]);
+    assert_eq!(again.status.code(), Some(1));
+    assert!(
+        stderr(&again).contains("cannot be configured"),
+        "{}",
+        stderr(&again)
+    );
+
+    std::fs::write(&file, good).unwrap();
+    let restarted = run(directory, &["restart", "data-1"]);
+    assert!(restarted.status.success(), "{}", stderr(&restarted));
+    assert!(run(directory, &["stop"]).status.success());
+    assert_eq!(cluster.finish().0, Some(0));
+}
+
+/// `muster run` starts what is on this machine, and says what it leaves to others.
+#[test]
+fn nodes_of_other_machines_are_left_to_them() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    layout(directory);
+    let file = directory.join("muster.toml");
+    let mut text = std::fs::read_to_string(&file).unwrap();
+    // An address for documentation (RFC 5737) is nobody's.
+    text.push_str("[[node]]\nname = \"worker-9\"\nrole = \"worker\"\naddress = \"192.0.2.1\"\n");
+    std::fs::write(&file, text).unwrap();
+    let mut cluster = Running::start(directory, &["run"]);
+    cluster.wait_for("left to other machines: worker-9 (192.0.2.1)");
+    let shown = until("a status", || status(directory));
+    let nodes = shown["nodes"].as_array().unwrap();
+    let process =
+        |name: &str| nodes.iter().find(|node| node["node"] == name).unwrap()["process"].clone();
+    assert_eq!(process("worker-9"), "elsewhere");
+    assert_eq!(process("manager"), "running");
+    assert!(run(directory, &["stop"]).status.success());
+    assert_eq!(cluster.finish().0, Some(0));
+
+    let elsewhere = "[[node]]\nname = \"manager\"\nrole = \"manager\"\naddress = \"192.0.2.1\"\n";
+    std::fs::write(&file, elsewhere).unwrap();
+    let none = run(directory, &["run"]);
+    assert_eq!(none.status.code(), Some(1));
+    assert!(
+        stderr(&none).contains("no node of muster.toml is on this machine"),
+        "{}",
+        stderr(&none)
+    );
+}
+
+/// SIGHUP has nodes open their log files anew, as after a rotation by logrotate, and ends nothing.
+#[test]
+fn a_hang_up_reopens_log_files() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    layout(directory);
+    let mut cluster = Running::start(directory, &["run"]);
+    cluster.wait_for("all nodes are ready");
+    let before = status(directory).unwrap();
+    let (old, new) = (
+        directory.join("state/nodes/manager.log.1"),
+        directory.join("state/nodes/manager.log"),
+    );
+    std::fs::rename(&new, &old).unwrap();
+    kill(u64::from(cluster.child.id()), "-HUP");
+    until("a new process log", || {
+        std::fs::read_to_string(&new)
+            .ok()
+            .filter(|text| text.contains("opened the log files anew"))
+    });
+    let after = status(directory).unwrap();
+    for name in ["manager", "logger", "data-1", "worker-1"] {
+        assert_eq!(pid_of(&before, name), pid_of(&after, name));
+    }
+    assert!(run(directory, &["stop"]).status.success());
+    assert_eq!(cluster.finish().0, Some(0));
+}
+
+/// A node is restarted with the program that is on disk by then.
+#[test]
+fn a_restart_takes_the_program_that_is_on_disk() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    layout(directory);
+    let program = directory.join("muster");
+    std::fs::copy(env!("CARGO_BIN_EXE_muster"), &program).unwrap();
+    let mut command = support::muster_at(&program, directory, &["run"]);
+    let mut cluster = Running::spawn(&mut command);
+    cluster.wait_for("all nodes are ready");
+    // An upgrade: another file takes the place of the old one.
+    let upgrade = directory.join("upgrade");
+    std::fs::copy(env!("CARGO_BIN_EXE_muster"), &upgrade).unwrap();
+    std::fs::rename(&upgrade, &program).unwrap();
+    let restarted = run(directory, &["restart", "data-1"]);
+    assert!(restarted.status.success(), "{}", stderr(&restarted));
+    let image = |name: &str| {
+        let pid = pid_of(&status(directory).unwrap(), name);
+        std::fs::read_link(format!("/proc/{pid}/exe")).unwrap()
+    };
+    assert_eq!(image("data-1"), std::fs::canonicalize(&program).unwrap());
+    assert!(image("manager").to_string_lossy().ends_with(" (deleted)"));
+    // Without one, it says what it does instead.
+    std::fs::remove_file(&program).unwrap();
+    let restarted = run(directory, &["restart", "data-1"]);
+    assert!(restarted.status.success(), "{}", stderr(&restarted));
+    assert!(
+        stderr(&restarted).contains("is gone"),
+        "{}",
+        stderr(&restarted)
+    );
+    assert!(run(directory, &["stop"]).status.success());
+    assert_eq!(cluster.finish().0, Some(0));
+}
+
+/// A socket that may not be opened is not taken for a cluster that does not run.
+#[test]
+fn a_socket_of_somebody_else_is_told_as_that() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    layout(directory);
+    let mut cluster = Running::start(directory, &["run"]);
+    cluster.wait_for("all nodes are ready");
+    let mut command = support::muster(directory, &["status"]);
+    let open = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(directory, open).unwrap();
+    // Whoever is not root cannot become somebody else, and need not be tried.
+    std::os::unix::process::CommandExt::uid(&mut command, 65534);
+    match command.output() {
+        Ok(status) if status.status.code() != Some(101) => {
+            assert!(
+                stderr(&status).contains("permission denied"),
+                "{}",
+                stderr(&status)
+            );
+            assert_eq!(status.status.code(), Some(1));
+        }
+        _ => eprintln!("SKIPPED: only root can become somebody else"),
+    }
+    assert!(run(directory, &["stop"]).status.success());
+    assert_eq!(cluster.finish().0, Some(0));
 }
 
 #[test]

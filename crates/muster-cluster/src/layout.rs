@@ -125,6 +125,18 @@ impl Layout {
         problems.finish(layout)
     }
 
+    /// Returns the `directory` of a text that need not be a valid layout: what says where a cluster runs, whatever became of its layout since.
+    pub fn directory_in(text: &str) -> String {
+        let is_top_level = |line: &&str| !line.trim_start().starts_with('[');
+        let mut lines = text.lines().take_while(is_top_level);
+        let directory = lines.find_map(|line| {
+            let table = toml::from_str::<toml::Table>(line).ok()?;
+            let directory = table.get("directory")?.as_str()?;
+            (!directory.is_empty() && !directory.contains('\0')).then(|| directory.to_owned())
+        });
+        directory.unwrap_or_else(|| reader::DIRECTORY.to_owned())
+    }
+
     /// The layout's file as the caller named it.
     pub fn file(&self) -> &str {
         &self.file

@@ -30,4 +30,4 @@ pub use files::{
     LogFiles, LogFilesConfig, LogFormat, MOST_CHANGES, MOST_STREAMS, SHORTEST_ROTATION,
 };
 pub use read::{count_rows, read_rows};
-pub use sink::{FileSink, SETTINGS};
+pub use sink::{FileSink, Reopener, SETTINGS};

@@ -169,6 +169,7 @@ fn a_sink_says_what_it_could_not_write() {
     let path = directory.path().join("logs");
     let sink = sink(&path, LogFormat::Tsv);
     std::fs::remove_dir(&path).unwrap();
+    std::fs::write(&path, "in the way").unwrap();
     let written = replay(&source, sink);
     assert!(!written.is_empty());
     for batch in written {

@@ -16,6 +16,12 @@ pub const VERSION: u32 = 1;
 /// The state of a node whose process runs but has not reported for [`SILENT_AFTER`].
 pub const SILENT: &str = "silent";
 
+/// The word for a process that ended because its node cannot be configured, and is not started again.
+pub const FAILED: &str = "failed";
+
+/// The word for a node that is on another machine.
+pub const ELSEWHERE: &str = "elsewhere";
+
 /// The age at which a report says nothing of the present any more.
 pub const SILENT_AFTER: Duration = Duration::from_secs(2);
 
@@ -246,7 +252,7 @@ pub struct ProcessStatus {
     pub node: String,
     /// Its role.
     pub role: String,
-    /// running, waiting, held, stopping or ended.
+    /// running, waiting, held, stopping, ended, failed (it cannot be configured) or elsewhere (it is on another machine).
     pub process: String,
     /// Its process id, while it runs.
     pub pid: Option<u32>,
@@ -254,6 +260,9 @@ pub struct ProcessStatus {
     pub uptime_seconds: Option<f64>,
     /// How often it was started again.
     pub restarts: u32,
+    /// Why its last process ended, unless it was asked to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
     /// What its present or last life reported last.
     pub report: Option<NodeStatus>,
     /// How old what it says is, while the process runs.
@@ -296,7 +305,7 @@ impl NodeStatus {
 }
 
 impl ClusterStatus {
-    /// Returns whether every node runs, has just reported, and sees all the nodes that it works with.
+    /// Returns whether every node of this machine runs, has just reported, and sees all the nodes that it works with.
     pub fn all_ready(&self) -> bool {
         let ready = |node: &ProcessStatus| {
             let fresh = |age| age <= SILENT_AFTER.as_secs_f64();
@@ -307,7 +316,8 @@ impl ClusterStatus {
                     .as_ref()
                     .is_some_and(|report| report.state == "ready")
         };
-        self.nodes.iter().all(ready)
+        let mut here = self.nodes.iter().filter(|node| node.process != ELSEWHERE);
+        here.all(ready)
     }
 }
 

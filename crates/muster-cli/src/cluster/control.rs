@@ -1,6 +1,7 @@
 //! The control socket of a cluster on this machine.
 
 use std::fs::{File, OpenOptions};
+use std::io::ErrorKind;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,7 +15,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot};
 
-use super::LoadedLayout;
+use super::Place;
 use crate::output::{Failure, NOT_RUNNING};
 
 /// The longest request in bytes.
@@ -47,6 +48,8 @@ pub(crate) enum Request {
 pub(crate) enum Response {
     Status(ClusterStatus),
     Done,
+    /// Done, and this is worth knowing.
+    Noted(String),
     Refused(String),
 }
 
@@ -175,20 +178,21 @@ async fn answer(
     Ok(())
 }
 
-pub(super) async fn ask(layout: &LoadedLayout, request: &Request) -> Result<Response> {
-    let not_running = || {
+/// Asks the running cluster.
+pub(super) async fn ask(place: &Place, request: &Request) -> Result<Response> {
+    let path = socket_path(&place.directory);
+    let mut stream = UnixStream::connect(&path).await.map_err(|error| {
+        if error.kind() == ErrorKind::PermissionDenied {
+            return Failure::new(format!("cannot open {}: permission denied", path.display()))
+                .hint("a cluster answers whoever started it, and root");
+        }
         Failure::new(format!(
             "no cluster of {} is running on this machine",
-            layout.layout.file()
+            place.file
         ))
-        .hint(format!(
-            "start it with `muster run {}`",
-            layout.layout.file()
-        ))
+        .hint(format!("start it with `muster run {}`", place.file))
         .code(NOT_RUNNING)
-    };
-    let stream = UnixStream::connect(socket_path(&layout.directory)).await;
-    let mut stream = stream.map_err(|_| not_running())?;
+    })?;
     let exchange = async {
         stream
             .write_all(format!("{}\n", serde_json::to_string(request)?).as_bytes())

@@ -16,7 +16,7 @@ use muster_measure::free_ports;
 
 use super::fleet::{Fleet, News};
 use super::ledger::{Account, LifeReport};
-use super::run::Signals;
+use super::run::{Asked, Signals};
 use super::{control, load};
 use crate::arguments::Format;
 use crate::commands::{Execute, on_runtime};
@@ -88,16 +88,11 @@ async fn run(arguments: &Arguments) -> Result<ExitCode> {
     let loaded = load(&layout_file, &arguments.settings)?;
     std::fs::create_dir_all(&loaded.directory)?;
     let (_socket, requests) = control::listen(&loaded.directory).await?;
-    let extra = arguments
-        .settings
-        .iter()
-        .flat_map(|setting| ["--set".to_owned(), setting.clone()])
-        .collect();
     let mut fleet = Fleet::new(
-        loaded.layout.clone(),
+        loaded.clone(),
         layout_file.clone(),
-        loaded.directory.clone(),
-        extra,
+        &arguments.settings,
+        Vec::new(),
     )
     .keep_past_lives();
     fleet.serve(requests);
@@ -196,7 +191,9 @@ async fn replay(fleet: &mut Fleet, arguments: &Arguments, screen: &Screen) -> Re
     while !fleet.is_done() {
         tokio::select! {
             () = fleet.next() => {}
-            () = signals.next() => {
+            signal = signals.next() => if signal == Asked::Reopen {
+                fleet.reopen();
+            } else {
                 whole = false;
                 if fleet.is_stopping() { fleet.kill_all(); } else { fleet.stop(); }
             }

@@ -1,27 +1,29 @@
 //! The processes of a layout: starts them, hears their reports, and carries out what the supervisor
 //! decides.
 
+mod launch;
+
 use std::collections::{HashMap, VecDeque};
-use std::fs::{File, OpenOptions};
-use std::io::{Read, Seek, SeekFrom};
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
-use std::process::{ExitStatus, Stdio};
-use std::sync::Arc;
+use std::net::{IpAddr, UdpSocket};
+use std::path::PathBuf;
+use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use muster::wire::Mono;
-use muster_cluster::Layout;
 use muster_gateway::status::{
-    ClusterStatus, NodeStatus, ProcessStatus, SILENT, SILENT_AFTER, VERSION,
+    ClusterStatus, ELSEWHERE, NodeStatus, ProcessStatus, SILENT, SILENT_AFTER, VERSION,
 };
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-use tokio::process::{ChildStdin, Command};
+use tokio::process::ChildStdin;
 use tokio::sync::{mpsc, oneshot};
 
+use self::launch::Launcher;
+pub(super) use self::launch::open_log;
+use super::LoadedLayout;
 use super::control::{Request, Response};
-use super::supervisor::{Action, ProcessState, Supervisor};
+use super::supervisor::{Action, End, ProcessState, Supervisor};
+use crate::output::MISCONFIGURED;
 
 /// What a node is told to stop in order.
 pub(crate) const STOP: &str = "stop";
@@ -29,21 +31,22 @@ pub(crate) const STOP: &str = "stop";
 /// Reports and exits that wait for the fleet.
 const EVENTS: usize = 1024;
 
+/// Words that wait for a node.
+const WORDS: usize = 16;
+
 /// How often time-outs are looked at.
 const TICK: Duration = Duration::from_millis(100);
 
-/// The end of a process log that an exit is explained with, in bytes.
-const LOG_TAIL: u64 = 4096;
-
-/// The file of the running program on Linux, even when another one has taken its place.
-const OWN_IMAGE: &str = "/proc/self/exe";
+/// What a node is told to open its files anew.
+pub(crate) const REOPEN: &str = "reopen";
 
 /// One life of a node's process.
 #[derive(Debug)]
 struct Life {
     number: u64,
     pid: Option<u32>,
-    stdin: Option<ChildStdin>,
+    /// What the node is told. Its end is the end of the node.
+    words: Option<mpsc::Sender<&'static str>>,
     kill: Option<oneshot::Sender<()>>,
     report: Option<NodeStatus>,
     /// When that came.
@@ -70,18 +73,19 @@ pub(crate) enum News {
     Started(String),
     /// With the reason, unless it was asked to.
     Ended(String, Option<String>),
+    /// Something about all of them.
+    Note(String),
 }
 
 /// All processes of a layout on this machine.
 #[derive(Debug)]
 pub(crate) struct Fleet {
-    layout: Arc<Layout>,
-    layout_file: PathBuf,
-    directory: PathBuf,
-    program: PathBuf,
-    extra: Vec<String>,
+    layout: LoadedLayout,
+    launcher: Launcher,
     supervisor: Supervisor,
     lives: HashMap<String, Life>,
+    /// Why the last life of a node ended, unless it was asked to.
+    reasons: HashMap<String, String>,
     past: Vec<PastLife>,
     keep_past: bool,
     events: mpsc::Receiver<Event>,
@@ -93,26 +97,24 @@ pub(crate) struct Fleet {
 }
 
 impl Fleet {
-    /// The nodes of a layout, none started. `extra` is added to every node's command line.
+    /// The nodes of a layout that are on this machine, none started. `settings` are added to every node's command line, as
+    /// is `extra`.
     pub(crate) fn new(
-        layout: Arc<Layout>,
+        layout: LoadedLayout,
         layout_file: PathBuf,
-        directory: PathBuf,
+        settings: &[String],
         extra: Vec<String>,
     ) -> Self {
-        let nodes = layout
-            .nodes()
-            .iter()
-            .map(|node| (node.name.to_string(), node.role));
+        let nodes = layout.layout.nodes().iter();
+        let here = nodes.filter(|node| is_of_this_machine(node.address));
+        let supervisor = Supervisor::new(here.map(|node| (node.name.to_string(), node.role)));
         let (sender, events) = mpsc::channel(EVENTS);
         Self {
-            supervisor: Supervisor::new(nodes),
+            supervisor,
+            launcher: Launcher::new(layout_file, layout.directory.clone(), settings, extra),
             layout,
-            layout_file,
-            directory,
-            program: std::env::current_exe().unwrap_or_else(|_| PathBuf::from(OWN_IMAGE)),
-            extra,
             lives: HashMap::new(),
+            reasons: HashMap::new(),
             past: Vec::new(),
             keep_past: false,
             events,
@@ -121,6 +123,26 @@ impl Fleet {
             news: Vec::new(),
             next_life: 0,
             start: Instant::now(),
+        }
+    }
+
+    /// The nodes that are left to other machines, with their addresses.
+    pub(crate) fn elsewhere(&self) -> Vec<String> {
+        let nodes = self.layout.layout.nodes().iter();
+        let others = nodes.filter(|node| self.supervisor.get(node.name.as_str()).is_none());
+        let others = others.map(|node| format!("{} ({})", node.name, node.address));
+        others.collect()
+    }
+
+    /// Whether no node of this machine can be configured.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.supervisor.has_failed()
+    }
+
+    /// Has every node open its files anew.
+    pub(crate) fn reopen(&mut self) {
+        for life in self.lives.values_mut() {
+            life.tell(REOPEN);
         }
     }
 
@@ -238,9 +260,14 @@ impl Fleet {
             Request::Restart { node } => match self.supervisor.restart(node, self.now()) {
                 Some(actions) => {
                     self.carry_out(actions);
-                    Response::Done
+                    match self.launcher.note() {
+                        Some(note) => Response::Noted(note),
+                        None => Response::Done,
+                    }
                 }
-                None => Response::Refused(format!("no node `{node}`, or the cluster is stopping")),
+                None => Response::Refused(format!(
+                    "no node `{node}` on this machine, or the cluster is stopping"
+                )),
             },
         }
     }
@@ -250,10 +277,14 @@ impl Fleet {
         let now = self.now();
         let node = |node: &muster_cluster::Node| {
             let name = node.name.to_string();
-            let (state, restarts) = self
-                .supervisor
-                .get(&name)
-                .unwrap_or((ProcessState::Ended, 0));
+            let Some((state, restarts)) = self.supervisor.get(&name) else {
+                return ProcessStatus {
+                    node: name,
+                    role: node.role.to_string(),
+                    process: ELSEWHERE.to_owned(),
+                    ..ProcessStatus::default()
+                };
+            };
             let life = self.lives.get(&name);
             let running = matches!(state, ProcessState::Running { .. });
             let mut report = life.and_then(|life| life.report.clone());
@@ -274,6 +305,7 @@ impl Fleet {
                     _ => None,
                 },
                 restarts,
+                reason: self.reasons.get(&name).cloned(),
                 report,
                 report_age_seconds: age.map(|age| age.as_secs_f64()),
                 node: name,
@@ -281,8 +313,8 @@ impl Fleet {
         };
         ClusterStatus {
             version: VERSION,
-            layout: self.layout.file().to_owned(),
-            nodes: self.layout.nodes().iter().map(node).collect(),
+            layout: self.layout.layout.file().to_owned(),
+            nodes: self.layout.layout.nodes().iter().map(node).collect(),
         }
     }
 
@@ -293,20 +325,15 @@ impl Fleet {
                 Action::Spawn(name) => {
                     // What keeps one node from starting may pass, and is no reason to end the others.
                     if let Err(error) = self.spawn(&name) {
-                        self.news
-                            .push(News::Ended(name.clone(), Some(format!("{error:#}"))));
-                        actions.extend(self.supervisor.exited(&name, self.now()));
+                        self.ended(&name, Some(format!("{error:#}")));
+                        let now = self.now();
+                        actions.extend(self.supervisor.exited(&name, End::MayPass, now));
                     }
                 }
                 Action::Stop(name) => {
-                    if let Some(mut stdin) =
-                        self.lives.get_mut(&name).and_then(|life| life.stdin.take())
-                    {
-                        tokio::spawn(async move {
-                            let _ = stdin.write_all(format!("{STOP}\n").as_bytes()).await;
-                            // The pipe stays open until the node has ended: its end means more haste.
-                            tokio::time::sleep(super::supervisor::STOP_LIMIT).await;
-                        });
+                    if let Some(life) = self.lives.get_mut(&name) {
+                        // The pipe stays open until the node has ended: its end means more haste.
+                        life.tell(STOP);
                     }
                 }
                 Action::Kill(name) => {
@@ -322,20 +349,9 @@ impl Fleet {
     fn spawn(&mut self, name: &str) -> Result<()> {
         self.next_life += 1;
         let number = self.next_life;
-        let log = open_log(&self.log_file(name))?;
-        let mut child = Command::new(self.program())
-            .arg("node")
-            .arg(name)
-            .arg("--layout")
-            .arg(&self.layout_file)
-            .arg("--supervised")
-            .args(&self.extra)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(log)
-            // Ctrl-C is for the supervisor: it stops the nodes in order.
-            .process_group(0)
-            .kill_on_drop(true)
+        let launch = self.launcher.command(name);
+        self.news.extend(self.launcher.take_news());
+        let mut child = launch?
             .spawn()
             .with_context(|| format!("cannot start node {name}"))?;
         let (kill, mut killed) = oneshot::channel();
@@ -343,7 +359,7 @@ impl Fleet {
         let life = Life {
             number,
             pid: child.id(),
-            stdin: child.stdin.take(),
+            words: child.stdin.take().map(speak),
             kill: Some(kill),
             report: None,
             reported: None,
@@ -365,20 +381,6 @@ impl Fleet {
         Ok(())
     }
 
-    /// This very program: by its path, which processes are then shown with, or by its image if the
-    /// path leads elsewhere by now, as after an upgrade.
-    fn program(&self) -> &Path {
-        let file = |path: &Path| {
-            let metadata = std::fs::metadata(path).ok()?;
-            Some((metadata.dev(), metadata.ino()))
-        };
-        let image = Path::new(OWN_IMAGE);
-        match file(image) {
-            Some(own) if file(&self.program) != Some(own) => image,
-            _ => &self.program,
-        }
-    }
-
     fn exited(&mut self, name: &str, life: u64, status: Option<ExitStatus>) {
         let Some(ended) = self
             .lives
@@ -388,7 +390,7 @@ impl Fleet {
             return;
         };
         ended.pid = None;
-        ended.stdin = None;
+        ended.words = None;
         let in_order = status.is_some_and(|status| status.success());
         if let (true, Some(report)) = (self.keep_past, ended.report.clone()) {
             self.past.push(PastLife {
@@ -400,21 +402,60 @@ impl Fleet {
             _ if in_order => None,
             // A process that ended by itself has said why; one that was killed had no time to.
             Some(status) if status.code().is_some() => {
-                let last = last_line(&self.log_file(name)).unwrap_or_default();
+                let last = self.launcher.last_line(name).unwrap_or_default();
                 Some(format!("{status}: {last}"))
             }
             Some(status) => Some(status.to_string()),
             None => Some("unknown".to_owned()),
         };
-        self.news.push(News::Ended(name.to_owned(), reason));
-        let actions = self.supervisor.exited(name, self.now());
+        self.ended(name, reason);
+        let code = status.and_then(|status| status.code());
+        let end = match code {
+            Some(code) if code == i32::from(MISCONFIGURED) => End::Misconfigured,
+            _ => End::MayPass,
+        };
+        let actions = self.supervisor.exited(name, end, self.now());
         self.carry_out(actions);
+    }
+
+    fn ended(&mut self, name: &str, reason: Option<String>) {
+        match &reason {
+            Some(reason) => self.reasons.insert(name.to_owned(), reason.clone()),
+            None => self.reasons.remove(name),
+        };
+        self.news.push(News::Ended(name.to_owned(), reason));
     }
 
     /// Where a node's own words go.
     pub(crate) fn log_file(&self, name: &str) -> PathBuf {
-        self.directory.join("nodes").join(format!("{name}.log"))
+        self.launcher.log_file(name)
     }
+}
+
+impl Life {
+    /// Tells the node a word.
+    fn tell(&mut self, word: &'static str) {
+        if let Some(words) = &self.words {
+            // A node that takes nothing has heard enough.
+            let _ = words.try_send(word);
+        }
+    }
+}
+
+/// Writes words to a node, a line each, until there are no more.
+fn speak(mut stdin: ChildStdin) -> mpsc::Sender<&'static str> {
+    let (sender, mut words) = mpsc::channel::<&'static str>(WORDS);
+    tokio::spawn(async move {
+        while let Some(word) = words.recv().await {
+            let _ = stdin.write_all(format!("{word}\n").as_bytes()).await;
+        }
+    });
+    sender
+}
+
+/// Whether an address is this machine's: one that it can be reached at, or the unspecified one.
+fn is_of_this_machine(address: IpAddr) -> bool {
+    address.is_loopback() || UdpSocket::bind((address, 0)).is_ok()
 }
 
 async fn receive<T>(requests: &mut Option<mpsc::Receiver<T>>) -> Option<T> {
@@ -439,32 +480,4 @@ async fn read_reports(
                 .await;
         }
     }
-}
-
-fn open_log(path: &Path) -> Result<File> {
-    if let Some(directory) = path.parent() {
-        std::fs::create_dir_all(directory)
-            .with_context(|| format!("cannot make {}", directory.display()))?;
-    }
-    OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(path)
-        .with_context(|| format!("cannot write {}", path.display()))
-}
-
-/// The last line of a process log, which tells why the process ended.
-fn last_line(path: &Path) -> Option<String> {
-    let mut file = File::open(path).ok()?;
-    let length = file.metadata().ok()?.len();
-    file.seek(SeekFrom::Start(length.saturating_sub(LOG_TAIL)))
-        .ok()?;
-    let mut tail = Vec::new();
-    file.take(LOG_TAIL).read_to_end(&mut tail).ok()?;
-    let tail = String::from_utf8_lossy(&tail);
-    let line = tail
-        .lines()
-        .rev()
-        .find(|line| !line.trim().is_empty() && !line.starts_with("hint:"))?;
-    Some(line.to_owned())
 }

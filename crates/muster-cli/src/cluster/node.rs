@@ -1,6 +1,6 @@
 //! `muster node`: one node of a layout.
 
-use std::io::{BufRead, Write};
+use std::io::{BufRead, Read, Write};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -10,17 +10,18 @@ use anyhow::Result;
 use clap::Args;
 use muster::{Certificates, Exposure, Input, InputBatch, InputSender, Node, NodeConfig, Tls};
 use muster_cluster::TlsMode;
+use muster_frameworks::log_files::Reopener;
 use muster_frameworks::log_input::MonotonicClock;
 use muster_frameworks::{FileSink, LogFilesConfig, LogInput, LogInputConfig, Share};
 use muster_gateway::status::NodeStatus;
 use tokio::sync::mpsc;
 
-use super::fleet::STOP;
+use super::fleet::{REOPEN, STOP, open_log};
 use super::node_services::NodeServices;
-use super::run::Signals;
-use super::{LoadedLayout, load, make_directory, registry};
+use super::run::{Asked, Signals};
+use super::{LoadedLayout, load, load_text, make_directory, read_layout, registry};
 use crate::commands::{Execute, on_runtime};
-use crate::output::Failure;
+use crate::output::{Failure, MISCONFIGURED};
 
 /// Run one node of a layout
 #[derive(Debug, Args)]
@@ -42,6 +43,12 @@ pub(crate) struct Arguments {
     /// Report to the supervisor over stdout, and stop when it closes stdin
     #[arg(long, hide = true)]
     pub(crate) supervised: bool,
+    /// Take the text of the layout from here, as the supervisor read it
+    #[arg(long, hide = true, value_name = "FILE")]
+    pub(crate) layout_text: Option<PathBuf>,
+    /// Where stderr goes: opened anew on request
+    #[arg(long, hide = true, value_name = "FILE")]
+    pub(crate) process_log: Option<PathBuf>,
 }
 
 impl Execute for Arguments {
@@ -61,6 +68,9 @@ const STOP_LIMIT: Duration = Duration::from_secs(10);
 /// How long the stop may take when the supervisor is gone.
 const HASTY_LIMIT: Duration = Duration::from_secs(2);
 
+/// The longest line of a supervisor in bytes.
+const LONGEST_WORD: u64 = 256;
+
 /// Why a node stops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stop {
@@ -71,7 +81,7 @@ enum Stop {
 }
 
 async fn run(arguments: &Arguments) -> Result<ExitCode> {
-    let loaded = load(&arguments.layout, &arguments.settings)?;
+    let loaded = loaded(arguments).map_err(misconfigured)?;
     let layout = &loaded.layout;
     let Some(node) = layout.find(&arguments.name).cloned() else {
         let names: Vec<&str> = layout
@@ -85,14 +95,20 @@ async fn run(arguments: &Arguments) -> Result<ExitCode> {
             arguments.name
         ))
         .hint(format!("its nodes are {}", names.join(", ")))
+        .code(MISCONFIGURED)
         .into());
     };
     make_directory(&loaded.directory)?;
+    let sink = log_sink(&loaded, &node)?;
+    let files = Files {
+        logs: sink.reopener(),
+        process_log: arguments.process_log.clone(),
+    };
     let config = NodeConfig {
         layout: layout.clone(),
         name: arguments.name.clone(),
         registry: registry(),
-        log_sink: Box::new(log_sink(&loaded, &node)?),
+        log_sink: Box::new(sink),
         input: input(&loaded, &node)?,
         tls: tls(&loaded, &node),
         exposure: exposure(arguments),
@@ -112,16 +128,23 @@ async fn run(arguments: &Arguments) -> Result<ExitCode> {
             }
             _ => "`muster check` shows what the layout resolves to",
         };
+        let code = match &error {
+            muster::NodeStartError::Node(_)
+            | muster::NodeStartError::Endpoint(_)
+            | muster::NodeStartError::Listen(muster::ListenError::Exposed { .. }) => MISCONFIGURED,
+            _ => 1,
+        };
         Failure::new(format!(
             "node {} cannot start: {:#}",
             arguments.name,
             anyhow::Error::from(error)
         ))
         .hint(hint)
+        .code(code)
     })?;
     tracing::info!("node {} ({}) listens on {address}", node.name, node.role);
     let services = NodeServices::open(&loaded, &node, &running).await?;
-    let stop = until_stopped(&running, &services, arguments.supervised).await?;
+    let stop = until_stopped(&running, &services, &files, arguments.supervised).await?;
     tracing::info!("stopping: {stop:?}");
     let limit = if stop == Stop::InOrder {
         STOP_LIMIT
@@ -174,7 +197,40 @@ pub(crate) fn tls(loaded: &LoadedLayout, node: &muster_cluster::Node) -> Tls {
     }
 }
 
-async fn until_stopped(node: &Node, services: &NodeServices, supervised: bool) -> Result<Stop> {
+/// The files that a node has open and that others may move away.
+struct Files {
+    logs: Reopener,
+    process_log: Option<PathBuf>,
+}
+
+impl Files {
+    fn reopen(&self) {
+        self.logs.reopen();
+        let opened = self
+            .process_log
+            .as_deref()
+            .map(|path| open_log(path).and_then(|file| Ok(rustix::stdio::dup2_stderr(&file)?)));
+        if let Some(Err(error)) = opened {
+            tracing::error!("cannot open the log file anew: {error:#}");
+        } else {
+            tracing::info!("opened the log files anew");
+        }
+    }
+}
+
+/// What the supervisor says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Word {
+    Stop(Stop),
+    Reopen,
+}
+
+async fn until_stopped(
+    node: &Node,
+    services: &NodeServices,
+    files: &Files,
+    supervised: bool,
+) -> Result<Stop> {
     let mut signals = Signals::new()?;
     let (sender, mut words) = mpsc::channel(1);
     if supervised {
@@ -185,8 +241,15 @@ async fn until_stopped(node: &Node, services: &NodeServices, supervised: bool) -
     let mut tick = tokio::time::interval(REPORT_EVERY);
     loop {
         tokio::select! {
-            () = signals.next() => return Ok(Stop::InOrder),
-            word = words.recv(), if supervised => return Ok(word.unwrap_or(Stop::SupervisorGone)),
+            asked = signals.next() => match asked {
+                Asked::Stop => return Ok(Stop::InOrder),
+                Asked::Reopen => files.reopen(),
+            },
+            word = words.recv(), if supervised => match word {
+                Some(Word::Reopen) => files.reopen(),
+                Some(Word::Stop(stop)) => return Ok(stop),
+                None => return Ok(Stop::SupervisorGone),
+            },
             _ = tick.tick() => {
                 if !node.is_running() {
                     return Ok(Stop::LoopEnded);
@@ -199,19 +262,47 @@ async fn until_stopped(node: &Node, services: &NodeServices, supervised: bool) -
     }
 }
 
-/// Waits for the supervisor's word, or for its end.
-fn listen(stop: &mpsc::Sender<Stop>) {
-    let mut line = String::new();
+/// Passes the supervisor's words on, until it says to stop or is gone.
+fn listen(words: &mpsc::Sender<Word>) {
     let mut stdin = std::io::stdin().lock();
-    let word = match stdin.read_line(&mut line) {
-        Ok(read) if read > 0 && line.trim() == STOP => Stop::InOrder,
-        _ => Stop::SupervisorGone,
-    };
-    let _ = stop.blocking_send(word);
+    let mut line = String::new();
+    loop {
+        line.clear();
+        // A word is short; what is longer was not said by a supervisor.
+        let read = stdin.by_ref().take(LONGEST_WORD).read_line(&mut line);
+        let word = match (read, line.trim()) {
+            (Ok(1..), STOP) => Word::Stop(Stop::InOrder),
+            (Ok(1..), REOPEN) => Word::Reopen,
+            (Ok(1..), _) => continue,
+            _ => Word::Stop(Stop::SupervisorGone),
+        };
+        if words.blocking_send(word).is_err() || word == Word::Stop(Stop::SupervisorGone) {
+            return;
+        }
+        if word != Word::Reopen {
+            break;
+        }
+    }
     // An end of the pipe after an orderly word means more haste.
-    if word == Stop::InOrder && !matches!(stdin.read_line(&mut line), Ok(read) if read > 0) {
+    if !matches!(stdin.read_line(&mut line), Ok(1..)) {
         std::thread::sleep(HASTY_LIMIT);
         std::process::exit(1);
+    }
+}
+
+/// The layout as the file has it, or as the supervisor read it.
+fn loaded(arguments: &Arguments) -> Result<LoadedLayout> {
+    match &arguments.layout_text {
+        None => load(&arguments.layout, &arguments.settings),
+        Some(text) => load_text(&arguments.layout, &read_layout(text)?, &arguments.settings),
+    }
+}
+
+/// The failure of a node that would fail again.
+fn misconfigured(error: anyhow::Error) -> anyhow::Error {
+    match error.downcast::<Failure>() {
+        Ok(failure) => failure.code(MISCONFIGURED).into(),
+        Err(error) => error,
     }
 }
 

@@ -14,7 +14,7 @@ use muster_gateway::{
 };
 
 use super::LoadedLayout;
-use crate::output::Failure;
+use crate::output::{Failure, MISCONFIGURED};
 
 pub(crate) struct NodeServices {
     gateway: Option<Gateway>,
@@ -75,13 +75,17 @@ impl NodeServices {
     ) -> Result<()> {
         let name = node.name.as_str();
         let config = GatewayConfig::from_settings(&node.settings, &loaded.base, name)
-            .map_err(|error| failed(node, &error))?;
+            .map_err(|error| failed(node, &error).code(MISCONFIGURED))?;
         let Some(config) = config else {
             return Ok(());
         };
         let gateway = Gateway::start(running.endpoint(), config).await;
         let gateway = gateway.map_err(|error| {
-            failed(node, &error).hint(match error {
+            let code = match error {
+                GatewayError::Listen { .. } => 1,
+                _ => MISCONFIGURED,
+            };
+            failed(node, &error).code(code).hint(match error {
                 GatewayError::NoTokens(_) => {
                     "set gateway.tokens to a file of tokens; loopback needs none"
                 }
@@ -109,7 +113,7 @@ impl NodeServices {
     ) -> Result<()> {
         let name = node.name.as_str();
         let config = BridgeConfig::from_settings(&node.settings, &loaded.base, name)
-            .map_err(|error| failed(node, &error))?;
+            .map_err(|error| failed(node, &error).code(MISCONFIGURED))?;
         let Some(config) = config else {
             return Ok(());
         };

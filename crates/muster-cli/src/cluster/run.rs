@@ -1,5 +1,6 @@
 //! `muster run`: every node of a layout on this machine, supervised.
 
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -10,7 +11,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::fleet::{Fleet, News};
 use super::{control, load, make_directory};
 use crate::commands::{Execute, on_runtime};
-use crate::output::{Failure, say};
+use crate::output::{Failure, MISCONFIGURED, say};
 
 /// Run every node of a layout on this machine, supervised
 #[derive(Debug, Args)]
@@ -39,11 +40,7 @@ async fn run(arguments: &Arguments) -> Result<ExitCode> {
     let layout = load(&arguments.layout, &arguments.settings)?;
     make_directory(&layout.directory)?;
     let (_socket, requests) = control::listen(&layout.directory).await?;
-    let mut extra: Vec<String> = arguments
-        .settings
-        .iter()
-        .flat_map(|setting| ["--set".to_owned(), setting.clone()])
-        .collect();
+    let mut extra = Vec::new();
     if arguments.plaintext_anywhere {
         extra.push("--plaintext-anywhere".to_owned());
     }
@@ -51,7 +48,17 @@ async fn run(arguments: &Arguments) -> Result<ExitCode> {
         extra.push("--anonymous-anywhere".to_owned());
     }
     let file = std::path::absolute(&arguments.layout)?;
-    let mut fleet = Fleet::new(layout.layout, file, layout.directory.clone(), extra);
+    let mut fleet = Fleet::new(layout.clone(), file, &arguments.settings, extra);
+    let elsewhere = fleet.elsewhere();
+    if elsewhere.len() == layout.layout.nodes().len() {
+        let message = format!("no node of {} is on this machine", layout.layout.file());
+        return Err(Failure::new(message)
+            .hint(format!("its nodes are {}", elsewhere.join(", ")))
+            .into());
+    }
+    if !elsewhere.is_empty() {
+        say(&format!("left to other machines: {}", elsewhere.join(", ")));
+    }
     fleet.serve(requests);
     let mut signals = Signals::new()?;
     fleet.start_all();
@@ -64,8 +71,10 @@ async fn run(arguments: &Arguments) -> Result<ExitCode> {
     while !fleet.is_done() {
         tokio::select! {
             () = fleet.next() => {}
-            () = signals.next() => {
-                if fleet.is_stopping() {
+            signal = signals.next() => {
+                if signal == Asked::Reopen {
+                    fleet.reopen();
+                } else if fleet.is_stopping() {
                     say("killing the remaining nodes");
                     killed.extend(fleet.kill_all());
                 } else {
@@ -85,7 +94,13 @@ async fn run(arguments: &Arguments) -> Result<ExitCode> {
                         fleet.log_file(&name).display()
                     ));
                 }
+                News::Note(note) => say(&note),
             }
+        }
+        if fleet.has_failed() {
+            return Err(Failure::new("no node can be configured")
+                .code(MISCONFIGURED)
+                .into());
         }
         if !told_ready && !fleet.is_stopping() && fleet.status().all_ready() {
             told_ready = true;
@@ -104,11 +119,21 @@ async fn run(arguments: &Arguments) -> Result<ExitCode> {
     .into())
 }
 
-/// The signals that ask for an orderly stop.
+/// What a signal asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Asked {
+    /// An orderly stop.
+    Stop,
+    /// To open log files anew, as after a rotation by somebody else.
+    Reopen,
+}
+
+/// The signals that ask for something.
 pub(crate) struct Signals {
     interrupt: Signal,
     terminate: Signal,
     hang_up: Signal,
+    has_terminal: bool,
 }
 
 impl Signals {
@@ -117,15 +142,16 @@ impl Signals {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
             hang_up: signal(SignalKind::hangup())?,
+            has_terminal: std::io::stderr().is_terminal(),
         })
     }
 
-    /// Waits for the next of them.
-    pub(crate) async fn next(&mut self) {
+    /// Waits for the next of them. SIGHUP asks to reopen files, unless it says that the terminal is gone.
+    pub(crate) async fn next(&mut self) -> Asked {
         tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-            _ = self.hang_up.recv() => {}
+            _ = self.interrupt.recv() => Asked::Stop,
+            _ = self.terminate.recv() => Asked::Stop,
+            _ = self.hang_up.recv() => if self.has_terminal { Asked::Stop } else { Asked::Reopen },
         }
     }
 }

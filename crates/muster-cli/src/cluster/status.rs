@@ -13,7 +13,7 @@ use muster_gateway::status::{
 };
 
 use super::control::{Request, Response, ask};
-use super::load;
+use super::locate;
 use crate::arguments::{Format, LayoutFile};
 use crate::commands::{Execute, on_runtime};
 use crate::output::{Failure, print};
@@ -35,10 +35,11 @@ impl Execute for Arguments {
 }
 
 async fn run(arguments: &Arguments) -> Result<ExitCode> {
-    let layout = load(arguments.layout.path(), &[])?;
-    let Response::Status(status) = ask(&layout, &Request::Status).await? else {
+    let place = locate(arguments.layout.path())?;
+    let Response::Status(status) = ask(&place, &Request::Status).await? else {
         return Err(Failure::new("the supervisor sent no status").into());
     };
+    place.warn();
     match arguments.format {
         Format::Text => print(&text(&status))?,
         Format::Json => print(&format!("{}\n", serde_json::to_string_pretty(&status)?))?,
@@ -69,6 +70,13 @@ fn text(cluster: &ClusterStatus) -> String {
     );
     for node in &cluster.nodes {
         row(node, &mut text);
+    }
+    for node in &cluster.nodes {
+        if node.pid.is_none()
+            && let Some(reason) = &node.reason
+        {
+            let _ = writeln!(text, "{}: ended, {reason}", node.node);
+        }
     }
     for node in cluster.nodes.iter().filter(|node| node.pid.is_some()) {
         if let Some(report) = &node.report {

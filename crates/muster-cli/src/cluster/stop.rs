@@ -8,7 +8,7 @@ use clap::Args;
 use tokio::net::UnixStream;
 
 use super::control::{Request, ask, socket_path};
-use super::load;
+use super::locate;
 use crate::arguments::LayoutFile;
 use crate::commands::{Execute, on_runtime};
 use crate::output::say;
@@ -27,9 +27,9 @@ impl Execute for Arguments {
 }
 
 async fn run(arguments: &Arguments) -> Result<ExitCode> {
-    let layout = load(arguments.layout.path(), &[])?;
-    ask(&layout, &Request::Stop).await?;
-    let path = socket_path(&layout.directory);
+    let place = locate(arguments.layout.path())?;
+    ask(&place, &Request::Stop).await?;
+    let path = socket_path(&place.directory);
     while UnixStream::connect(&path).await.is_ok() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }

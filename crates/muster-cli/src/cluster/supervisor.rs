@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use muster::wire::Mono;
 use muster_cluster::Role;
+use muster_gateway::status::FAILED;
 
 /// The first pause before a node that ended is started again; it doubles each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
@@ -47,7 +48,18 @@ pub(crate) enum ProcessState {
     },
     /// Killed on purpose and not started again until released.
     Held,
+    /// Ended because the node cannot be configured: it would end so again.
+    Failed,
     Ended,
+}
+
+/// How a process has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    /// What ended it may pass: it is started again.
+    MayPass,
+    /// It says that its node cannot be configured.
+    Misconfigured,
 }
 
 impl ProcessState {
@@ -57,6 +69,7 @@ impl ProcessState {
             Self::Waiting { .. } => "waiting",
             Self::Stopping { .. } => "stopping",
             Self::Held => "held",
+            Self::Failed => FAILED,
             Self::Ended => "ended",
         }
     }
@@ -130,8 +143,14 @@ impl Supervisor {
                 .any(|process| process.state.has_process())
     }
 
+    /// Whether no node can be configured, so that nothing is left to do.
+    pub(crate) fn has_failed(&self) -> bool {
+        let mut processes = self.processes.values();
+        self.stopping.is_none() && processes.all(|process| process.state == ProcessState::Failed)
+    }
+
     /// A node's process has ended.
-    pub(crate) fn exited(&mut self, name: &str, now: Mono) -> Vec<Action> {
+    pub(crate) fn exited(&mut self, name: &str, end: End, now: Mono) -> Vec<Action> {
         let stopping = self.stopping.is_some();
         let Some(process) = self.processes.get_mut(name) else {
             return Vec::new();
@@ -145,6 +164,7 @@ impl Supervisor {
                 actions.push(Action::Spawn(name.to_owned()));
                 ProcessState::Running { since: now }
             }
+            ProcessState::Running { .. } if end == End::Misconfigured => ProcessState::Failed,
             ProcessState::Running { since } => {
                 if now.since(since) >= RECOVERED {
                     process.pause = FIRST_PAUSE;
@@ -327,14 +347,14 @@ mod tests {
     #[test]
     fn a_node_that_ends_is_started_again_after_growing_pauses() {
         let mut supervisor = supervisor();
-        assert_eq!(supervisor.exited("data-1", at(1)), []);
+        assert_eq!(supervisor.exited("data-1", End::MayPass, at(1)), []);
         assert_eq!(supervisor.tick(at(1)), []);
         assert_eq!(supervisor.tick(at(2)), spawn("data-1"));
-        supervisor.exited("data-1", at(2));
+        supervisor.exited("data-1", End::MayPass, at(2));
         assert_eq!(supervisor.tick(Mono(at(2).0 + 999_999_999)), []);
         assert_eq!(supervisor.tick(at(3)), spawn("data-1"));
         // Having run for a minute, it has recovered.
-        supervisor.exited("data-1", at(100));
+        supervisor.exited("data-1", End::MayPass, at(100));
         assert_eq!(
             supervisor.tick(Mono(at(100).0 + 500_000_000)),
             spawn("data-1")
@@ -349,11 +369,20 @@ mod tests {
     fn the_cluster_stops_from_those_who_send_to_those_who_take() {
         let mut supervisor = supervisor();
         assert_eq!(supervisor.stop(at(1)), stop("worker-1"));
-        assert_eq!(supervisor.exited("worker-1", at(2)), stop("data-1"));
-        assert_eq!(supervisor.exited("data-1", at(2)), stop("manager"));
-        assert_eq!(supervisor.exited("manager", at(2)), stop("logger-1"));
+        assert_eq!(
+            supervisor.exited("worker-1", End::MayPass, at(2)),
+            stop("data-1")
+        );
+        assert_eq!(
+            supervisor.exited("data-1", End::MayPass, at(2)),
+            stop("manager")
+        );
+        assert_eq!(
+            supervisor.exited("manager", End::MayPass, at(2)),
+            stop("logger-1")
+        );
         assert!(!supervisor.is_done());
-        assert_eq!(supervisor.exited("logger-1", at(2)), []);
+        assert_eq!(supervisor.exited("logger-1", End::MayPass, at(2)), []);
         assert!(supervisor.is_done());
     }
 
@@ -366,28 +395,52 @@ mod tests {
             supervisor.tick(at(16)),
             [Action::Kill("worker-1".to_owned())]
         );
-        assert_eq!(supervisor.exited("worker-1", at(16)), stop("data-1"));
+        assert_eq!(
+            supervisor.exited("worker-1", End::MayPass, at(16)),
+            stop("data-1")
+        );
     }
 
     #[test]
     fn a_restart_stops_and_starts_and_a_held_node_waits() {
         let mut supervisor = supervisor();
         assert_eq!(supervisor.restart("manager", at(1)), Some(stop("manager")));
-        assert_eq!(supervisor.exited("manager", at(2)), spawn("manager"));
+        assert_eq!(
+            supervisor.exited("manager", End::MayPass, at(2)),
+            spawn("manager")
+        );
         assert_eq!(supervisor.restart("nobody", at(2)), None);
         assert_eq!(
             supervisor.hold("data-1"),
             [Action::Kill("data-1".to_owned())]
         );
-        assert_eq!(supervisor.exited("data-1", at(3)), []);
+        assert_eq!(supervisor.exited("data-1", End::MayPass, at(3)), []);
         assert_eq!(supervisor.tick(at(60)), []);
         assert_eq!(supervisor.release("data-1", at(60)), spawn("data-1"));
     }
 
     #[test]
+    fn a_node_that_cannot_be_configured_waits_for_somebody() {
+        let mut supervisor = supervisor();
+        assert_eq!(supervisor.exited("data-1", End::Misconfigured, at(1)), []);
+        assert_eq!(supervisor.tick(at(3600)), []);
+        let state = supervisor.get("data-1").map(|(state, _)| state);
+        assert_eq!(state, Some(ProcessState::Failed));
+        assert!(!supervisor.has_failed());
+        let restarted = supervisor.restart("data-1", at(3600));
+        assert_eq!(restarted, Some(spawn("data-1")));
+        for name in ["data-1", "logger-1", "manager", "worker-1"] {
+            supervisor.exited(name, End::Misconfigured, at(3601));
+        }
+        assert!(supervisor.has_failed());
+        assert_eq!(supervisor.stop(at(3602)), []);
+        assert!(supervisor.is_done());
+    }
+
+    #[test]
     fn a_node_that_waits_for_its_restart_does_not_hold_up_the_stop() {
         let mut supervisor = supervisor();
-        supervisor.exited("worker-1", at(1));
+        supervisor.exited("worker-1", End::MayPass, at(1));
         assert_eq!(supervisor.stop(at(1)), stop("data-1"));
         assert_eq!(supervisor.tick(at(60)), [Action::Kill("data-1".to_owned())]);
     }

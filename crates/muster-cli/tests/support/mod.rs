@@ -14,7 +14,16 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The program with arguments, in a directory.
 pub(crate) fn muster(directory: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_muster"));
+    muster_at(
+        Path::new(env!("CARGO_BIN_EXE_muster")),
+        directory,
+        arguments,
+    )
+}
+
+/// A copy of the program with arguments, in a directory.
+pub(crate) fn muster_at(program: &Path, directory: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(program);
     command
         .args(arguments)
         .current_dir(directory)

@@ -15,6 +15,9 @@ use crate::settings::{CORE_SETTINGS, Origin, SettingSpec, Settings};
 use crate::suggestion::nearest;
 use crate::topics::Topics;
 
+/// The directory of a layout that names none.
+pub(super) const DIRECTORY: &str = "muster";
+
 /// The only schema so far.
 const SCHEMA: u32 = 1;
 
@@ -65,7 +68,7 @@ pub(super) fn read(
     let mut layout = Layout {
         file: file.to_owned(),
         topics: Topics::default(),
-        directory: "muster".to_owned(),
+        directory: DIRECTORY.to_owned(),
         nodes,
         index,
         pools,

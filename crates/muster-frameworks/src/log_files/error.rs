@@ -26,6 +26,8 @@ pub enum LogFilesErrorKind {
     Write,
     /// A file cannot be moved to its rotated name; the rows are where they were.
     Rotate,
+    /// A file was removed while it was written, with the rows in it. A new one is begun.
+    Removed,
     /// A file cannot be read.
     Read,
 }
@@ -41,6 +43,7 @@ struct Inner {
     path: PathBuf,
     written: u64,
     not_written: u64,
+    gone: u64,
     source: Option<io::Error>,
 }
 
@@ -55,6 +58,7 @@ impl LogFilesError {
             path: path.as_ref().to_owned(),
             written: 0,
             not_written: 0,
+            gone: 0,
             source: source.into(),
         }))
     }
@@ -64,6 +68,18 @@ impl LogFilesError {
         self.0.written = written as u64;
         self.0.not_written = not_written as u64;
         self
+    }
+
+    /// The error of a file that was removed with so many rows.
+    pub(super) fn removed(path: &Path, gone: u64) -> Self {
+        let mut error = Self::new(LogFilesErrorKind::Removed, path, None);
+        error.0.gone = gone;
+        error
+    }
+
+    /// Returns the number of rows that were written before, and are gone with a removed file.
+    pub fn gone(&self) -> u64 {
+        self.0.gone
     }
 
     /// What went wrong.
@@ -94,6 +110,7 @@ impl fmt::Display for LogFilesError {
             path,
             written,
             not_written,
+            gone,
             source,
         } = &*self.0;
         let path = path.display();
@@ -123,6 +140,10 @@ impl fmt::Display for LogFilesError {
             LogFilesErrorKind::Create => write!(f, "cannot make `{path}`"),
             LogFilesErrorKind::Write => write!(f, "cannot write `{path}`"),
             LogFilesErrorKind::Rotate => write!(f, "cannot rotate `{path}`"),
+            LogFilesErrorKind::Removed => write!(
+                f,
+                "`{path}` was removed with the {gone} rows in it; a new file is begun"
+            ),
             LogFilesErrorKind::Read => write!(f, "cannot read `{path}`"),
         }?;
         if let Some(source) = source {

@@ -9,7 +9,7 @@ use muster_data::{DataRef, Timespan, Timestamp};
 
 use super::error::{LogFilesError, LogFilesErrorKind};
 use super::names::{base_name, move_aside};
-use super::open_file::{Leftover, OpenFile};
+use super::open_file::{Leftover, OpenFile, Whereabouts};
 use super::{json, tsv};
 
 /// The streams that are open at a time at most; each is an open file.
@@ -74,6 +74,8 @@ struct Stream {
     opened: Timestamp,
     /// When the file is to be rotated.
     due: Option<Timestamp>,
+    /// The rows in it.
+    rows: u64,
 }
 
 impl LogFiles {
@@ -131,12 +133,17 @@ impl LogFiles {
             return Ok(0);
         }
         let late = self
-            .rotate_if_due(stream, now)
+            .let_go_if_moved(stream, now)
+            .and_then(|()| self.rotate_if_due(stream, now))
             .map_err(|error| error.with_rows(count, 0));
         self.open(stream, columns, now)
             .map_err(|error| error.with_rows(0, count))?;
         if let Some(open) = self.streams.get_mut(stream) {
             let appended = open.file.append(&self.lines, &self.ends);
+            let written = appended
+                .as_ref()
+                .map_or_else(|(written, _)| *written, |()| count);
+            open.rows += written as u64;
             appended.map_err(|(written, error)| {
                 LogFilesError::new(LogFilesErrorKind::Write, open.file.path(), error)
                     .with_rows(written, count - written)
@@ -151,9 +158,47 @@ impl LogFiles {
         let streams: Vec<String> = self.streams.keys().cloned().collect();
         let results: Vec<_> = streams
             .iter()
-            .map(|stream| self.rotate_if_due(stream, now))
+            .map(|stream| {
+                self.let_go_if_moved(stream, now)
+                    .and_then(|()| self.rotate_if_due(stream, now))
+            })
             .collect();
         results.into_iter().collect()
+    }
+
+    /// Lets go of files that somebody else has moved away: they are ended in good order, and the next batch begins new ones.
+    /// Without this call the next batch or tick notices it.
+    ///
+    /// # Errors
+    ///
+    /// Fails with [`LogFilesErrorKind::Removed`] if a file was removed with the rows in it, and with
+    /// [`LogFilesErrorKind::Write`] if its last line cannot be written. Of several errors the first is returned.
+    pub fn reopen(&mut self, now: Timestamp) -> Result<(), LogFilesError> {
+        let streams: Vec<String> = self.streams.keys().cloned().collect();
+        let results: Vec<_> = streams
+            .iter()
+            .map(|stream| self.let_go_if_moved(stream, now))
+            .collect();
+        results.into_iter().collect()
+    }
+
+    fn let_go_if_moved(&mut self, name: &str, now: Timestamp) -> Result<(), LogFilesError> {
+        let Some(stream) = self.streams.get(name) else {
+            return Ok(());
+        };
+        match stream.file.whereabouts() {
+            Whereabouts::InPlace => Ok(()),
+            Whereabouts::Moved => {
+                let finished = self.finish(name, now);
+                self.streams.remove(name);
+                finished
+            }
+            Whereabouts::Removed => {
+                let error = LogFilesError::removed(stream.file.path(), stream.rows);
+                self.streams.remove(name);
+                Err(error)
+            }
+        }
     }
 
     /// When [`tick`](Self::tick) will have something to do.
@@ -254,6 +299,10 @@ impl LogFiles {
         }
         let base = base_name(name, self.config.writer_name.as_deref());
         let path = self.config.directory.join(format!("{base}.log"));
+        // It may have been removed since the start.
+        std::fs::create_dir_all(&self.config.directory).map_err(|error| {
+            LogFilesError::new(LogFilesErrorKind::Directory, &self.config.directory, error)
+        })?;
         let leftover = Leftover::find(&path).and_then(|leftover| match leftover {
             Some(Leftover { opened, changed }) => {
                 move_aside(&path, &base, opened, changed).map(drop)
@@ -272,6 +321,7 @@ impl LogFiles {
             columns: columns.to_vec(),
             opened: now,
             due: self.rotation_after(now),
+            rows: 0,
         };
         self.streams.insert(name.to_owned(), stream);
         Ok(())

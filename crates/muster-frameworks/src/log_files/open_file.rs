@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use muster_data::Timestamp;
@@ -20,6 +21,17 @@ pub(super) struct OpenFile {
     length: u64,
     /// Behind them is a piece of a line that could not be cut off.
     is_torn: bool,
+}
+
+/// Where an open file is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Whereabouts {
+    /// At its path.
+    InPlace,
+    /// Somewhere else, with all that is in it.
+    Moved,
+    /// Nowhere: with the last process that has it open it is gone.
+    Removed,
 }
 
 impl OpenFile {
@@ -45,6 +57,25 @@ impl OpenFile {
 
     pub(super) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Looks where the file is. Where the system does not say, it is in place.
+    pub(super) fn whereabouts(&self) -> Whereabouts {
+        let Ok(own) = self.file.metadata() else {
+            return Whereabouts::InPlace;
+        };
+        match std::fs::metadata(&self.path) {
+            Ok(there) if (there.dev(), there.ino()) == (own.dev(), own.ino()) => {
+                return Whereabouts::InPlace;
+            }
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Whereabouts::InPlace,
+            _ => {}
+        }
+        if own.nlink() == 0 {
+            Whereabouts::Removed
+        } else {
+            Whereabouts::Moved
+        }
     }
 
     /// Appends lines in one write, as far as the system goes along; `ends` tells where each line

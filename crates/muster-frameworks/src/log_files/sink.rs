@@ -1,6 +1,8 @@
 //! Log files as the place where a node puts what it is sent as a logger.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use muster_cluster::node::{LogBatch, LogSink, Written};
@@ -71,7 +73,25 @@ impl LogFilesConfig {
 /// # }
 /// ```
 #[derive(Debug)]
-pub struct FileSink(LogFiles);
+pub struct FileSink {
+    files: LogFiles,
+    reopen: Reopener,
+}
+
+/// Has a [`FileSink`] open its files anew, from any thread: after somebody else has moved them away, as logrotate does.
+#[derive(Debug, Clone, Default)]
+pub struct Reopener(Arc<AtomicBool>);
+
+impl Reopener {
+    /// Asks for it. The next batch, or the next tick of a second, carries it out.
+    pub fn reopen(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    fn take(&self) -> bool {
+        self.0.swap(false, Ordering::Relaxed)
+    }
+}
 
 impl FileSink {
     /// Returns a sink that writes files as configured. Nothing is written before the first batch.
@@ -80,13 +100,29 @@ impl FileSink {
     ///
     /// As [`LogFiles::new`].
     pub fn new(config: LogFilesConfig) -> Result<Self, LogFilesError> {
-        LogFiles::new(config).map(Self)
+        Ok(Self {
+            files: LogFiles::new(config)?,
+            reopen: Reopener::default(),
+        })
+    }
+
+    /// Returns what has the files opened anew.
+    pub fn reopener(&self) -> Reopener {
+        self.reopen.clone()
+    }
+
+    fn reopen_if_asked(&mut self, wall: Timestamp) -> Result<(), LogFilesError> {
+        if self.reopen.take() {
+            return self.files.reopen(wall);
+        }
+        Ok(())
     }
 }
 
 impl LogSink for FileSink {
     fn write(&mut self, batch: &LogBatch, wall: Timestamp) -> Written {
-        match self.0.write(batch, wall) {
+        let reopened = self.reopen_if_asked(wall);
+        let mut written = match self.files.write(batch, wall) {
             Ok(records) => Written {
                 records,
                 problem: None,
@@ -95,15 +131,21 @@ impl LogSink for FileSink {
                 records: error.written(),
                 problem: Some(error.to_string()),
             },
+        };
+        if let Err(error) = reopened {
+            written.problem.get_or_insert_with(|| error.to_string());
         }
+        written
     }
 
     fn tick(&mut self, wall: Timestamp) -> Result<(), String> {
-        self.0.tick(wall).map_err(|error| error.to_string())
+        let reopened = self.reopen_if_asked(wall);
+        let ticked = self.files.tick(wall);
+        reopened.and(ticked).map_err(|error| error.to_string())
     }
 
     fn close(&mut self, wall: Timestamp) -> Result<(), String> {
-        self.0.close(wall).map_err(|error| error.to_string())
+        self.files.close(wall).map_err(|error| error.to_string())
     }
 }
 

@@ -323,7 +323,7 @@ fn what_cannot_be_is_refused() {
 }
 
 #[test]
-fn a_directory_that_is_gone_loses_nothing_silently() {
+fn a_directory_that_cannot_be_used_loses_nothing_silently() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("logs");
     let mut files = LogFiles::new(LogFilesConfig {
@@ -335,6 +335,7 @@ fn a_directory_that_is_gone_loses_nothing_silently() {
     write(&mut files, "s", &number, &numbers(0..1), time("17:00:30")).unwrap();
     let elsewhere = directory.path().join("elsewhere");
     std::fs::rename(&path, &elsewhere).unwrap();
+    std::fs::write(&path, "in the way").unwrap();
     // The open file is written on, and its rotation is tried again at the next border.
     let error = write(&mut files, "s", &number, &numbers(1..3), time("17:01:00")).unwrap_err();
     assert_eq!(error.kind(), LogFilesErrorKind::Rotate);
@@ -343,9 +344,10 @@ fn a_directory_that_is_gone_loses_nothing_silently() {
     write(&mut files, "s", &number, &numbers(3..4), time("17:01:30")).unwrap();
     assert_eq!(count_rows(&elsewhere).unwrap()["s"], 4);
     let error = write(&mut files, "t", &number, &numbers(0..5), time("17:01:30")).unwrap_err();
-    assert_eq!(error.kind(), LogFilesErrorKind::Create);
+    assert_eq!(error.kind(), LogFilesErrorKind::Directory);
     assert_eq!((error.written(), error.not_written()), (0, 5));
-    assert!(error.path().ends_with("t.log"));
+    assert!(error.path().ends_with("logs"));
+    std::fs::remove_file(&path).unwrap();
     std::fs::rename(&elsewhere, &path).unwrap();
     write(&mut files, "t", &number, &numbers(0..5), time("17:01:31")).unwrap();
     files.tick(time("17:02:00")).unwrap();
@@ -356,6 +358,57 @@ fn a_directory_that_is_gone_loses_nothing_silently() {
 }
 
 /// A row of every type that a column may have, and what reading it gives.
+/// logrotate and its like move files away: what was in them stays, what comes goes to new ones.
+#[test]
+fn a_file_that_somebody_moved_is_ended_and_a_new_one_begun() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    let mut files = LogFiles::new(config(directory)).unwrap();
+    let columns = columns(&[("n", "count")]);
+    let now = time("17:00:00");
+    write(&mut files, "s", &columns, &numbers(0..2), now).unwrap();
+    std::fs::rename(directory.join("s.log"), directory.join("s.log.1")).unwrap();
+    write(&mut files, "s", &columns, &numbers(2..3), now).unwrap();
+    assert!(text(directory, "s.log.1").contains("\n1\n#close"));
+    assert!(text(directory, "s.log").ends_with("\n2\n"));
+    // On request it is done at once, so that whoever moved the file may compress it.
+    std::fs::rename(directory.join("s.log"), directory.join("s.log.2")).unwrap();
+    files.reopen(now).unwrap();
+    assert!(text(directory, "s.log.2").contains("\n2\n#close"));
+    // A file that is in its place goes on.
+    write(&mut files, "s", &columns, &numbers(3..4), now).unwrap();
+    files.reopen(now).unwrap();
+    write(&mut files, "s", &columns, &numbers(4..5), now).unwrap();
+    assert!(text(directory, "s.log").ends_with("\n3\n4\n"));
+}
+
+/// 339,200 records were "written" into files of a directory that was gone.
+#[test]
+fn rows_in_a_removed_file_are_told_and_a_new_one_is_begun() {
+    let directory = tempfile::tempdir().unwrap();
+    let logs = directory.path().join("logs");
+    let mut files = LogFiles::new(config(&logs)).unwrap();
+    let columns = columns(&[("n", "count")]);
+    let now = time("17:00:00");
+    write(&mut files, "s", &columns, &numbers(0..5), now).unwrap();
+    std::fs::remove_dir_all(&logs).unwrap();
+    let error = write(&mut files, "s", &columns, &numbers(5..7), now).unwrap_err();
+    assert_eq!(error.kind(), LogFilesErrorKind::Removed);
+    assert_eq!(
+        (error.gone(), error.written(), error.not_written()),
+        (5, 2, 0)
+    );
+    assert!(text(&logs, "s.log").ends_with("\n5\n6\n"));
+    // A tick notices it, too.
+    std::fs::remove_file(logs.join("s.log")).unwrap();
+    let error = files.tick(now).unwrap_err();
+    assert_eq!(
+        (error.kind(), error.gone()),
+        (LogFilesErrorKind::Removed, 2)
+    );
+    files.tick(now).unwrap();
+}
+
 fn row() -> impl Strategy<Value = (Vec<Data>, BTreeMap<String, Vec<Option<String>>>)> {
     let scalars = (
         any::<Option<bool>>(),
