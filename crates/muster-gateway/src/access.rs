@@ -3,7 +3,15 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use axum::http::{HeaderMap, header};
 use serde::Deserialize;
+
+/// The token that a request shows.
+pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let shown = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = shown.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
 
 /// What a client may do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,7 +104,7 @@ pub enum TokenProblem {
 }
 
 /// The shortest token that is accepted, in characters.
-const SHORTEST: usize = 16;
+pub(crate) const SHORTEST: usize = 16;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -14,8 +14,10 @@ use muster_wire::routing::{RouteCache, Table};
 use muster_wire::{EndpointId, Filter, QueueLimits};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::budget::Budget;
 use crate::event_text::each_text;
 use crate::queue::{ClientQueue, Closing, Outgoing};
+use crate::session::too_large;
 
 /// The bounds of the queue of what is not yet encoded.
 pub(crate) const INBOX: QueueLimits = QueueLimits {
@@ -222,6 +224,8 @@ impl FanOutHandle {
 pub(crate) struct FanOut {
     subscriber: Subscriber,
     registry: Arc<Registry>,
+    /// What waits for all clients together.
+    waiting: Arc<Budget>,
     clients: BTreeMap<u64, (Vec<String>, Arc<Client>)>,
     /// How many clients subscribe to a prefix.
     prefixes: BTreeMap<String, usize>,
@@ -230,11 +234,16 @@ pub(crate) struct FanOut {
 }
 
 impl FanOut {
-    pub(crate) fn start(subscriber: Subscriber, registry: Arc<Registry>) -> FanOutHandle {
+    pub(crate) fn start(
+        subscriber: Subscriber,
+        registry: Arc<Registry>,
+        waiting: Arc<Budget>,
+    ) -> FanOutHandle {
         let (commands, receiver) = mpsc::channel(COMMANDS);
         let this = Self {
             subscriber,
             registry,
+            waiting,
             clients: BTreeMap::new(),
             prefixes: BTreeMap::new(),
             table: Table::empty(),
@@ -355,16 +364,33 @@ impl FanOut {
                     return;
                 };
                 for client in &clients {
-                    client.queue.push(Outgoing {
+                    let pushed = client.queue.push(Outgoing {
                         text: text.clone(),
                         topic: Some(topic.clone()),
                     });
+                    if !pushed {
+                        client.queue.answer(too_large(topic, text.len()));
+                    }
                 }
             });
             if not_events > 0 {
                 let counter = &self.registry.not_events;
                 counter.fetch_add(not_events, Ordering::Relaxed);
             }
+            if self.waiting.is_exceeded() {
+                self.end_fullest();
+            }
+        }
+    }
+
+    /// Ends the client that holds most: all together hold too much.
+    fn end_fullest(&self) {
+        let clients = self.clients.values().map(|(_, client)| client);
+        let fullest = clients
+            .filter_map(|client| Some((client.queue.held()?, client)))
+            .max_by_key(|(held, _)| *held);
+        if let Some((_, client)) = fullest {
+            client.queue.end_fullest();
         }
     }
 }

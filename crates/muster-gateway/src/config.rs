@@ -23,6 +23,9 @@ pub struct GatewayConfig {
     pub client_queue: QueueLimits,
     /// What happens to a client whose queue is full.
     pub overflow: ClientOverflow,
+    /// The most bytes that wait for all clients together. Beyond it the client for which most waits is disconnected, with
+    /// WebSocket code 1013.
+    pub memory: usize,
     /// The most clients at once; more are answered with HTTP status 503.
     pub max_clients: usize,
     /// The time between two pings. A client that has not answered one when the next is due is
@@ -85,6 +88,7 @@ impl Default for GatewayConfig {
                 bytes: 16 << 20,
             },
             overflow: ClientOverflow::Disconnect,
+            memory: 256 << 20,
             max_clients: 1024,
             // As Zeek's `Cluster::default_websocket_ping_interval`.
             ping_interval: Duration::from_secs(5),

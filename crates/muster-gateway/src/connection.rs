@@ -11,9 +11,11 @@ use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
 use muster::Publisher;
 use muster_wire::Class;
+use tokio_tungstenite::tungstenite;
 
 use crate::access::Grant;
 use crate::clients::Client;
+use crate::intake::Intake;
 use crate::queue::{ClientQueue, Closing, Outgoing};
 use crate::room::Room;
 use crate::server::Shared;
@@ -57,6 +59,7 @@ pub(crate) struct Request {
     pub(crate) application: Option<Vec<u8>>,
     pub(crate) grant: Arc<Grant>,
     pub(crate) address: SocketAddr,
+    pub(crate) intake: Arc<Intake>,
 }
 
 /// Runs a connection to its end.
@@ -87,7 +90,11 @@ pub(crate) async fn run(mut socket: WebSocket, request: Request, mut place: Plac
         grant: request.grant.name.clone(),
         application: application.map(|name| String::from_utf8_lossy(name).into_owned()),
         id: publisher.id(),
-        queue: ClientQueue::new(shared.config.client_queue, shared.config.overflow),
+        queue: ClientQueue::new(
+            shared.config.client_queue,
+            shared.config.overflow,
+            Arc::clone(&shared.waiting),
+        ),
         events_in: AtomicU64::new(0),
         events_out: AtomicU64::new(0),
         refused: AtomicU64::new(0),
@@ -108,6 +115,7 @@ pub(crate) async fn run(mut socket: WebSocket, request: Request, mut place: Plac
         session,
         publisher,
         room: Room::default(),
+        intake: request.intake,
     };
     tokio::select! {
         () = reader.run(stream) => {
@@ -145,19 +153,42 @@ struct Reader {
     session: Session,
     publisher: Publisher,
     room: Room,
+    intake: Arc<Intake>,
 }
 
 impl Reader {
     /// Reads until the client has gone.
     async fn run(mut self, mut stream: SplitStream<WebSocket>) {
-        while let Some(Ok(message)) = stream.next().await {
+        while let Some(message) = stream.next().await {
+            let message = match message {
+                Ok(message) => message,
+                Err(error) if is_too_big(&error) => return self.too_big().await,
+                Err(_) => return,
+            };
+            self.intake.whole();
             self.client.heard.store(true, Ordering::Relaxed);
             match message {
                 Message::Text(text) => self.message(text.as_bytes()).await,
                 Message::Binary(bytes) => self.message(&bytes).await,
-                Message::Ping(_) | Message::Pong(_) | Message::Close(_) => {}
+                Message::Ping(_) => self.client.queue.until_flushed().await,
+                Message::Pong(_) | Message::Close(_) => {}
             }
         }
+    }
+
+    /// Ends a connection whose message is larger than one may be: the rest of it cannot be told from what comes behind.
+    async fn too_big(&self) {
+        let (limit, client) = (self.shared.config.message_limit, &self.client);
+        tracing::warn!(
+            address = %client.address,
+            grant = client.grant,
+            "client {} sent a message of more than {limit} bytes, and is disconnected",
+            client.number
+        );
+        client.refused.fetch_add(1, Ordering::Relaxed);
+        client.queue.close(Closing::TOO_BIG);
+        // The writer ends the connection, and with it this.
+        std::future::pending::<()>().await;
     }
 
     async fn message(&mut self, text: &[u8]) {
@@ -196,6 +227,18 @@ impl Reader {
     }
 }
 
+/// Whether a message was larger than the connection takes.
+fn is_too_big(error: &axum::Error) -> bool {
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<tungstenite::Error>() {
+            return matches!(error, tungstenite::Error::Capacity(_));
+        }
+        cause = error.source();
+    }
+    false
+}
+
 /// Writes what is queued, and pings, until the client or the gateway ends the connection.
 async fn write(mut sink: SplitSink<WebSocket, Message>, client: Arc<Client>, every: Duration) {
     let mut taken = VecDeque::new();
@@ -217,7 +260,7 @@ async fn write(mut sink: SplitSink<WebSocket, Message>, client: Arc<Client>, eve
                 closing = Some(Closing::PING_TIMEOUT);
             }
         }
-        if closing == Some(Closing::TOO_SLOW) {
+        if closing.is_some_and(Closing::is_of_slowness) {
             // It would not read this either.
             client.queue.lost(&mut taken);
         }
@@ -234,17 +277,25 @@ async fn write(mut sink: SplitSink<WebSocket, Message>, client: Arc<Client>, eve
                 client.queue.lost(&mut taken);
                 return;
             }
+            client.queue.written();
         }
         if let Some(Closing { code, reason }) = closing {
             let reason = reason.into();
             let close = Message::Close(Some(CloseFrame { code, reason }));
             in_time(CLOSE_LIMIT, sink.send(close)).await;
+            client.queue.flushed();
             // The reader sees the answer, if there is one.
             tokio::time::sleep(CLOSE_LIMIT).await;
             return;
         }
         tokio::select! {
             () = client.queue.ready() => {}
+            () = client.queue.flush_wanted() => {
+                if !in_time(limit, sink.flush()).await {
+                    return;
+                }
+                client.queue.flushed();
+            }
             () = pings.due() => {}
         }
     }

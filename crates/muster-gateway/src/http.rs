@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::Extension;
+use axum::middleware::map_request;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use openssl::ssl::SslAcceptor;
@@ -15,6 +16,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 
+use crate::budget::Budget;
+use crate::intake::{Intake, Metered};
 use crate::tls;
 
 /// How long a client may take for its TLS handshake and its request, each; Zeek's library has the same.
@@ -30,6 +33,8 @@ pub(crate) struct Site {
     /// The most connections that have not become WebSockets; beyond it the oldest is closed, so that
     /// silent ones keep nobody out.
     pub(crate) connections: usize,
+    /// What is read of unfinished messages of all connections together.
+    pub(crate) unfinished: Arc<Budget>,
     /// Told of connections that ended before their request.
     pub(crate) turned_away: Arc<dyn Fn() + Send + Sync>,
 }
@@ -84,14 +89,23 @@ pub(crate) async fn serve(listener: TcpListener, site: Site) {
         };
         warned = false;
         let ended = places.take(number, site.connections);
-        let router = site.router.clone().layer(Extension(address));
+        let intake = Intake::new(Arc::clone(&site.unfinished));
+        let whole = Arc::clone(&intake);
+        let router = site.router.clone();
+        let router = router
+            .layer(Extension(address))
+            .layer(Extension(Arc::clone(&intake)))
+            .layer(map_request(move |request: axum::extract::Request| {
+                whole.whole();
+                std::future::ready(request)
+            }));
         let acceptor = site.acceptor.clone();
         let turned_away = Arc::clone(&site.turned_away);
         // When nobody serves any more, the places end, and the connections with them.
         let places = Arc::downgrade(&places);
         tokio::spawn(async move {
             let served = tokio::select! {
-                served = serve_one(stream, router, acceptor) => served,
+                served = serve_one(stream, router, acceptor, intake) => served,
                 _ = ended => Err("too many connections, or the server ends".to_owned()),
             };
             if let Some(places) = places.upgrade() {
@@ -109,19 +123,21 @@ async fn serve_one(
     stream: TcpStream,
     router: Router,
     acceptor: Option<SslAcceptor>,
+    intake: Arc<Intake>,
 ) -> Result<(), String> {
     // Without this an answer may wait for the acknowledgement of the one before.
     stream
         .set_nodelay(true)
         .map_err(|error| error.to_string())?;
     match acceptor {
-        None => serve_http(stream, router).await,
+        None => serve_http(Metered { stream, intake }, router).await,
         Some(acceptor) => {
             let secured = tokio::time::timeout(HANDSHAKE_LIMIT, tls::accept(&acceptor, stream));
             let secured = secured
                 .await
                 .map_err(|_| format!("TLS handshake took longer than {HANDSHAKE_LIMIT:?}"))??;
-            serve_http(secured, router).await
+            let stream = secured;
+            serve_http(Metered { stream, intake }, router).await
         }
     }
 }

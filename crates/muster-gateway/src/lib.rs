@@ -42,6 +42,7 @@
 //! ```
 
 mod access;
+mod budget;
 mod client;
 mod clients;
 mod config;
@@ -49,6 +50,7 @@ mod connection;
 mod counters;
 mod event_text;
 mod http;
+mod intake;
 mod metrics;
 mod monitor;
 mod queue;
@@ -67,7 +69,9 @@ pub use client::{
 pub use clients::{ClientReport, GatewayCounts};
 pub use config::{ClientOverflow, GatewayConfig, GatewayTls, Plaintext};
 pub use metrics::{MetricsFormat, NodeMetrics};
-pub use monitor::{Monitor, MonitorAddress, MonitorAddressError, MonitorError, Monitored};
+pub use monitor::{
+    Monitor, MonitorAddress, MonitorAddressError, MonitorError, MonitorProtection, Monitored,
+};
 pub use server::{Gateway, GatewayCounter, GatewayError};
 pub use session::PATH;
 pub use settings::{SETTINGS, SettingsProblem, check_bridges};

@@ -7,18 +7,26 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::State;
-use axum::http::{HeaderMap, header};
-use axum::response::IntoResponse;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::map_request;
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::sync::watch;
 
+use crate::access::bearer;
+use crate::budget::Budget;
+use crate::config::{GatewayTls, Plaintext};
 use crate::http::{self, Site};
 use crate::metrics::{MetricsFormat, NodeMetrics};
 use crate::status::NodePage;
+use crate::tls::{self, TlsProblem};
 
 /// Connections at once; whoever scrapes needs one.
 const CONNECTIONS: usize = 16;
+
+/// The bytes of unfinished requests of all connections together.
+const UNFINISHED: usize = 4 << 20;
 
 /// How far the port for monitoring is above the node's, unless it is set.
 const PORT_DISTANCE: u16 = 1000;
@@ -68,6 +76,17 @@ impl MonitorAddress {
     }
 }
 
+/// How a monitor is protected. On addresses that others can reach it needs both.
+#[derive(Debug, Clone, Default)]
+pub struct MonitorProtection {
+    /// The token that whoever asks must show, as `Authorization: Bearer TOKEN`.
+    pub token: Option<String>,
+    /// Certificate and key, if connections are to be encrypted.
+    pub tls: Option<GatewayTls>,
+    /// Whether the token may travel unencrypted to an address that others reach.
+    pub plaintext: Plaintext,
+}
+
 /// What a monitor shows, asked for each request.
 pub trait Monitored: Send + Sync + 'static {
     /// For `/metrics`.
@@ -79,10 +98,43 @@ pub trait Monitored: Send + Sync + 'static {
 
 /// Why a monitor does not start.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {address} for monitoring: {source}")]
-pub struct MonitorError {
-    address: SocketAddr,
-    source: io::Error,
+#[non_exhaustive]
+pub enum MonitorError {
+    /// Everyone could read it.
+    #[error(
+        "refusing to serve metrics and status on {0} without a token: everyone who reaches it could read them"
+    )]
+    NoToken(SocketAddr),
+    /// The token could be read on the way.
+    #[error(
+        "refusing to serve metrics and status on {0} without TLS: the token could be read on the way"
+    )]
+    NoTls(SocketAddr),
+    /// A file of TLS cannot be used.
+    #[error("monitor: cannot use {what} {path}: {reason}")]
+    Tls {
+        /// Which file.
+        what: &'static str,
+        /// Its path.
+        path: String,
+        /// Why.
+        reason: String,
+    },
+    /// The system refused.
+    #[error("cannot listen on {address} for monitoring: {source}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// The system's error.
+        source: io::Error,
+    },
+}
+
+impl From<TlsProblem> for MonitorError {
+    fn from(problem: TlsProblem) -> Self {
+        let TlsProblem { what, path, reason } = problem;
+        Self::Tls { what, path, reason }
+    }
 }
 
 /// A node's metrics and status, served over HTTP until it is dropped.
@@ -101,24 +153,51 @@ impl fmt::Debug for Monitor {
 
 impl Monitor {
     /// Serves `/metrics`, for Prometheus, as OpenMetrics if the header `Accept` asks for it and otherwise in the text
-    /// format, and `/status`, as JSON. Whoever reaches the address can read
-    /// both.
+    /// format, and `/status`, as JSON. Whoever reaches the address, and shows the token if there is one, can read both.
+    ///
+    /// # Errors
+    ///
+    /// Fails if others can reach the address and there is no token, or no TLS and nobody allowed that by name; if a file of
+    /// TLS cannot be used; and if the system refuses the address.
     pub async fn start(
         address: SocketAddr,
+        protection: MonitorProtection,
         monitored: Arc<dyn Monitored>,
     ) -> Result<Self, MonitorError> {
+        let MonitorProtection {
+            token,
+            tls,
+            plaintext,
+        } = protection;
+        if !address.ip().is_loopback() {
+            if token.is_none() {
+                return Err(MonitorError::NoToken(address));
+            }
+            if tls.is_none() && plaintext != Plaintext::Anywhere {
+                return Err(MonitorError::NoTls(address));
+            }
+        }
+        let acceptor = tls.as_ref().map(tls::acceptor).transpose()?;
         let bound = http::bind(address).await;
-        let (listener, address) = bound.map_err(|source| MonitorError { address, source })?;
-        let router = Router::new()
+        let (listener, address) =
+            bound.map_err(|source| MonitorError::Listen { address, source })?;
+        let mut router = Router::new()
             .route("/", get(index))
             .route("/metrics", get(metrics))
             .route("/status", get(status))
             .with_state(monitored);
+        if let Some(token) = token {
+            let token: Arc<str> = token.into();
+            router = router.layer(map_request(move |request: Request| {
+                std::future::ready(check_token(&token, request))
+            }));
+        }
         let site = Site {
             router,
-            acceptor: None,
+            acceptor,
             connections: CONNECTIONS,
             turned_away: Arc::new(|| {}),
+            unfinished: Budget::new(UNFINISHED),
         };
         let (stop, mut stopped) = watch::channel(());
         tokio::spawn(async move {
@@ -137,6 +216,17 @@ impl Monitor {
     pub fn address(&self) -> SocketAddr {
         self.address
     }
+}
+
+/// Lets a request pass that shows the token.
+fn check_token(token: &str, request: Request) -> Result<Request, Response> {
+    let shown = bearer(request.headers()).unwrap_or_default();
+    if shown.len() == token.len() && openssl::memcmp::eq(shown.as_bytes(), token.as_bytes()) {
+        return Ok(request);
+    }
+    let text = "A token is needed: Authorization: Bearer <token>.\n";
+    let headers = [(header::WWW_AUTHENTICATE, "Bearer")];
+    Err((StatusCode::UNAUTHORIZED, headers, text).into_response())
 }
 
 async fn index() -> &'static str {

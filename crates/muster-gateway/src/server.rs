@@ -15,18 +15,26 @@ use axum::response::{IntoResponse, Response};
 use muster::Endpoint;
 use tokio::sync::watch;
 
-use crate::access::Grant;
+use crate::access::{Grant, bearer};
+use crate::budget::Budget;
 use crate::clients::{FanOut, FanOutHandle, GatewayCounts, INBOX, Registry};
 use crate::config::{GatewayConfig, Plaintext};
 use crate::connection::{self, Place, Request};
 use crate::http::{self, Site};
+use crate::intake::Intake;
 use crate::queue::Closing;
 use crate::session::PATH;
-use crate::tls;
+use crate::tls::{self, TlsProblem};
 
 /// The connections that may be in their handshake at least: there are as many as clients, all of which may
 /// come at once, as when the gateway starts again.
 const HANDSHAKES: usize = 256;
+
+/// The bytes of unfinished messages of all clients together.
+const UNFINISHED: usize = 128 << 20;
+
+/// What may wait to be written to a client besides one message: a buffer, and answers to pings.
+const WRITE_SLACK: usize = 1 << 20;
 
 /// Why a gateway does not start.
 #[derive(Debug, thiserror::Error)]
@@ -62,12 +70,21 @@ pub enum GatewayError {
     },
 }
 
+impl From<TlsProblem> for GatewayError {
+    fn from(problem: TlsProblem) -> Self {
+        let TlsProblem { what, path, reason } = problem;
+        Self::Tls { what, path, reason }
+    }
+}
+
 /// What the parts of a gateway share.
 pub(crate) struct Shared {
     pub(crate) endpoint: Endpoint,
     pub(crate) config: GatewayConfig,
     pub(crate) registry: Arc<Registry>,
     pub(crate) fan_out: FanOutHandle,
+    /// What waits for all clients together.
+    pub(crate) waiting: Arc<Budget>,
     everything: Arc<Grant>,
 }
 
@@ -81,12 +98,7 @@ impl Shared {
         let Some(tokens) = &self.config.tokens else {
             return Some(Arc::clone(&self.everything));
         };
-        let shown = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
-        let (scheme, token) = shown.split_once(' ')?;
-        if !scheme.eq_ignore_ascii_case("bearer") {
-            return None;
-        }
-        tokens.grant(token.trim())
+        tokens.grant(bearer(headers)?)
     }
 }
 
@@ -134,9 +146,11 @@ impl Gateway {
         let no_prefixes: [&str; 0] = [];
         let subscriber = endpoint.subscribe_with_local(no_prefixes, INBOX).await;
         let registry = Arc::new(Registry::default());
+        let waiting = Budget::new(config.memory);
         let shared = Arc::new(Shared {
             endpoint: endpoint.clone(),
-            fan_out: FanOut::start(subscriber, Arc::clone(&registry)),
+            fan_out: FanOut::start(subscriber, Arc::clone(&registry), Arc::clone(&waiting)),
+            waiting,
             registry,
             everything: Arc::new(Grant::everything("anyone")),
             config,
@@ -150,6 +164,7 @@ impl Gateway {
             acceptor,
             connections: shared.config.max_clients.max(HANDSHAKES),
             turned_away: Arc::new(move || counting.turned_away()),
+            unfinished: Budget::new(UNFINISHED),
         };
         let serving = http::serve(listener, site);
         tokio::spawn(async move {
@@ -204,6 +219,7 @@ impl Drop for Gateway {
 async fn upgrade(
     State(shared): State<Arc<Shared>>,
     Extension(address): Extension<SocketAddr>,
+    Extension(intake): Extension<Arc<Intake>>,
     uri: Uri,
     headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
@@ -245,11 +261,13 @@ async fn upgrade(
             .map(|name| name.as_bytes().to_vec()),
         grant,
         address,
+        intake,
     };
     let limit = shared.config.message_limit;
     upgrade
         .max_message_size(limit)
         .max_frame_size(limit)
+        .max_write_buffer_size(shared.config.client_queue.bytes.saturating_add(WRITE_SLACK))
         .on_upgrade(move |socket| connection::run(socket, request, place))
 }
 

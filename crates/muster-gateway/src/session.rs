@@ -203,6 +203,13 @@ fn malformed(context: &str, detail: Option<String>) -> String {
     error("deserialization_failed", context, detail)
 }
 
+/// What a client hears in place of an event that its queue can never take.
+pub(crate) fn too_large(topic: &Topic, bytes: usize) -> String {
+    let detail = format!("an event of {bytes} bytes on {topic}");
+    let context = "event larger than the client's whole queue";
+    error("event_too_large", context, Some(detail))
+}
+
 /// An error as Zeek writes it; the detail is ours.
 fn error(code: &str, context: &str, detail: Option<String>) -> String {
     written(&Problem {

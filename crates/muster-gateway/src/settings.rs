@@ -7,12 +7,15 @@ use std::time::Duration;
 use muster::cluster::{SettingSpec, Settings};
 use muster_wire::QueueLimits;
 
-use crate::access::{TokenProblem, Tokens};
+use crate::access::{SHORTEST, TokenProblem, Tokens};
 use crate::client::{BridgeConfig, BridgeError, ClientConfig, UrlError};
 use crate::config::{ClientOverflow, GatewayConfig, GatewayTls, Plaintext};
-use crate::monitor::{MonitorAddress, MonitorAddressError};
+use crate::monitor::{MonitorAddress, MonitorAddressError, MonitorProtection};
 
 const MIB: u64 = 1 << 20;
+
+/// The setting with the token of a monitor.
+const MONITOR_TOKEN: &str = "monitor.token_file";
 
 /// The settings of gateways, bridges and monitors, for [`Layout::parse`](muster::cluster::Layout::parse).
 pub const SETTINGS: &[SettingSpec] = &[
@@ -20,6 +23,26 @@ pub const SETTINGS: &[SettingSpec] = &[
         "monitor.listen",
         "auto",
         "where metrics and status are served; auto: on loopback, 1000 above the node's port; off",
+    ),
+    SettingSpec::text(
+        "monitor.token_file",
+        "",
+        "file that holds the token that whoever asks for metrics must show; without it only loopback is listened on",
+    ),
+    SettingSpec::text(
+        "monitor.certificate",
+        "",
+        "certificate for metrics over https, with those that lead to its authority; {node} is the node's name",
+    ),
+    SettingSpec::text(
+        "monitor.keyfile",
+        "",
+        "the private key of monitor.certificate",
+    ),
+    SettingSpec::boolean(
+        "monitor.plaintext_anywhere",
+        false,
+        "serve metrics unencrypted on addresses that others can reach; the token can be read on the way",
     ),
     SettingSpec::text(
         "gateway.listen",
@@ -68,6 +91,12 @@ pub const SETTINGS: &[SettingSpec] = &[
         "disconnect",
         "what happens to a WebSocket client whose queue is full",
     ),
+    SettingSpec::count(
+        "gateway.memory",
+        256 * MIB,
+        "bytes that wait for all WebSocket clients together at most; beyond it the fullest queue's client is disconnected",
+    )
+    .positive(),
     SettingSpec::count(
         "gateway.max_clients",
         1024,
@@ -126,14 +155,17 @@ pub enum SettingsProblem {
     #[error("gateway.listen = \"{0}\": an address and a port are needed, as 127.0.0.1:27759")]
     Address(String),
     /// One of two files that belong together.
-    #[error("gateway.certificate and gateway.keyfile belong together: one of them is missing")]
-    HalfTls,
+    #[error("{0}.certificate and {0}.keyfile belong together: one of them is missing")]
+    HalfTls(&'static str),
     /// Nobody would be asked for a certificate.
     #[error("gateway.cafile needs gateway.certificate: without TLS no client shows a certificate")]
     LoneAuthorities,
     /// Not an address for monitoring.
     #[error(transparent)]
     Monitor(#[from] MonitorAddressError),
+    /// A token that cannot be used.
+    #[error("{0}: a token has at least {SHORTEST} characters, all of them printable ASCII")]
+    Token(&'static str),
     /// Tokens that cannot be used.
     #[error("gateway.tokens: {0}")]
     Tokens(#[from] TokenProblem),
@@ -144,13 +176,44 @@ pub enum SettingsProblem {
     #[error("bridge.url is set, but neither bridge.inward nor bridge.outward names a topic")]
     IdleBridge,
     /// The token cannot be read.
-    #[error("bridge.token_file: cannot read {path}: {source}")]
+    #[error("{key}: cannot read {path}: {source}")]
     TokenFile {
+        /// The setting.
+        key: &'static str,
         /// The file.
         path: String,
         /// The system's error.
         source: std::io::Error,
     },
+}
+
+/// Anybody could guess a token of fewer characters, and a header cannot carry others than these.
+fn check_token(key: &'static str, token: String) -> Result<String, SettingsProblem> {
+    let is_printable = token.bytes().all(|byte| byte.is_ascii_graphic());
+    if token.len() < SHORTEST || !is_printable {
+        return Err(SettingsProblem::Token(key));
+    }
+    Ok(token)
+}
+
+/// A token in a file of its own, if a setting names one.
+fn token_file(
+    settings: &Settings,
+    key: &'static str,
+    base: &Path,
+    node: &str,
+) -> Result<Option<String>, SettingsProblem> {
+    let Some(path) = file(settings, key, base, node) else {
+        return Ok(None);
+    };
+    match std::fs::read_to_string(&path) {
+        Ok(text) => Ok(Some(text.trim().to_owned())),
+        Err(source) => Err(SettingsProblem::TokenFile {
+            key,
+            path: path.display().to_string(),
+            source,
+        }),
+    }
 }
 
 /// A setting that names a file: relative to the layout, `{node}` in it is the node's name.
@@ -184,7 +247,7 @@ impl GatewayConfig {
                 return Err(SettingsProblem::LoneAuthorities);
             }
             (None, None) => None,
-            _ => return Err(SettingsProblem::HalfTls),
+            _ => return Err(SettingsProblem::HalfTls("gateway")),
         };
         let tokens = file("gateway.tokens");
         Ok(Some(Self {
@@ -201,6 +264,7 @@ impl GatewayConfig {
                 bytes: settings.size("gateway.queue_bytes"),
             },
             overflow: settings.choice("gateway.overflow"),
+            memory: settings.size("gateway.memory"),
             max_clients: settings.size("gateway.max_clients"),
             ping_interval: settings.duration("gateway.ping_interval"),
             ..Self::default()
@@ -224,20 +288,12 @@ impl BridgeConfig {
         if inward.is_empty() && outward.is_empty() {
             return Err(SettingsProblem::IdleBridge);
         }
-        let token = file(settings, "bridge.token_file", base, node);
-        let token = token.map(|path| {
-            let text = std::fs::read_to_string(&path);
-            text.map(|text| text.trim().to_owned())
-                .map_err(|source| SettingsProblem::TokenFile {
-                    path: path.display().to_string(),
-                    source,
-                })
-        });
+        let token = token_file(settings, "bridge.token_file", base, node)?;
         Ok(Some(Self {
             url: url.parse()?,
             client: ClientConfig {
                 application: format!("muster/{node}"),
-                token: token.transpose()?,
+                token,
                 cafile: file(settings, "bridge.cafile", base, node),
                 ..ClientConfig::default()
             },
@@ -255,6 +311,42 @@ impl MonitorAddress {
     /// Where a node is monitored.
     pub fn from_settings(settings: &Settings) -> Result<Self, SettingsProblem> {
         Ok(settings.text("monitor.listen").parse()?)
+    }
+}
+
+impl MonitorProtection {
+    /// How a node's monitor is protected. Files are relative to `base`.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the token cannot be read or is no token, and if certificate or key is missing.
+    pub fn from_settings(
+        settings: &Settings,
+        base: &Path,
+        node: &str,
+    ) -> Result<Self, SettingsProblem> {
+        let token = token_file(settings, MONITOR_TOKEN, base, node)?;
+        let file = |key| file(settings, key, base, node);
+        let tls = match (file("monitor.certificate"), file("monitor.keyfile")) {
+            (Some(certificate), Some(keyfile)) => Some(GatewayTls {
+                certificate,
+                keyfile,
+                cafile: None,
+            }),
+            (None, None) => None,
+            _ => return Err(SettingsProblem::HalfTls("monitor")),
+        };
+        Ok(Self {
+            token: token
+                .map(|token| check_token(MONITOR_TOKEN, token))
+                .transpose()?,
+            tls,
+            plaintext: if settings.boolean("monitor.plaintext_anywhere") {
+                Plaintext::Anywhere
+            } else {
+                Plaintext::Loopback
+            },
+        })
     }
 }
 

@@ -8,11 +8,17 @@ use tokio::net::TcpStream;
 use tokio_openssl::SslStream;
 
 use crate::config::GatewayTls;
-use crate::server::GatewayError;
+
+/// A file that cannot be used.
+pub(crate) struct TlsProblem {
+    pub(crate) what: &'static str,
+    pub(crate) path: String,
+    pub(crate) reason: String,
+}
 
 /// Sets TLS up from files.
-pub(crate) fn acceptor(files: &GatewayTls) -> Result<SslAcceptor, GatewayError> {
-    let system = |reason: openssl::error::ErrorStack| GatewayError::Tls {
+pub(crate) fn acceptor(files: &GatewayTls) -> Result<SslAcceptor, TlsProblem> {
+    let system = |reason: openssl::error::ErrorStack| TlsProblem {
         what: "TLS",
         path: String::new(),
         reason: reason.to_string(),
@@ -23,7 +29,7 @@ pub(crate) fn acceptor(files: &GatewayTls) -> Result<SslAcceptor, GatewayError> 
             Err(error) => error.to_string(),
             Ok(_) => reason.to_string(),
         };
-        GatewayError::Tls {
+        TlsProblem {
             what,
             path: path.display().to_string(),
             reason,

@@ -13,6 +13,7 @@ use muster_test_support::within;
 use muster_wire::zeek::{EventRef, Metadata, put_event};
 use muster_wire::{Class, QueueLimits, Topic};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::{self, Message};
@@ -260,7 +261,7 @@ async fn what_is_wrong_is_answered() {
     let _ = client.send(Message::Text(large.into())).await;
     within(async { while let Some(Ok(_)) = client.next().await {} }).await;
     let counts = gateway.counts();
-    assert_eq!(counts.refused, 3);
+    assert_eq!(counts.refused, 4);
     assert_eq!(counts.turned_away, 4);
 }
 
@@ -296,6 +297,126 @@ async fn a_client_that_does_not_read_costs_only_itself() {
     publish(&endpoint, "/t/x", event("last", &[])).await;
     assert_eq!(hear(&mut good).await["data"][2]["data"][0]["data"], "last");
     assert!(gateway.counts().dropped.total() > 0);
+}
+
+/// What each client may have waiting, a thousand could: together they have a bound, and the fullest goes.
+#[tokio::test]
+async fn all_clients_together_have_a_bound() {
+    const MEMORY: usize = 8 << 20;
+    let endpoint = endpoint();
+    let config = GatewayConfig {
+        client_queue: QueueLimits {
+            messages: 1000,
+            bytes: 4 << 20,
+        },
+        memory: MEMORY,
+        ..config()
+    };
+    let gateway = Gateway::start(&endpoint, config).await.unwrap();
+    let mut stuck = Vec::new();
+    for _ in 0..8 {
+        stuck.push(subscribed(&gateway, &["/t/"]).await);
+    }
+    let mut good = subscribed(&gateway, &["/t/"]).await;
+    let text = "x".repeat(100_000);
+    for sent in 0..300 {
+        let arguments = [Data::Count(sent), Data::from(text.as_str())];
+        publish(&endpoint, "/t/x", event("e", &arguments)).await;
+        hear(&mut good).await;
+        let counts = gateway.counts();
+        let waiting: usize = counts.clients.iter().map(|client| client.queued.1).sum();
+        assert!(waiting < MEMORY + (1 << 20), "{waiting} bytes");
+    }
+    let mut ended = 0;
+    for client in &mut stuck {
+        let (code, reason) = end(client).await;
+        assert_eq!(code, 1013);
+        ended += usize::from(reason.contains("fullest"));
+    }
+    assert!(ended > 0, "each was ended for its own queue");
+    publish(&endpoint, "/t/x", event("last", &[])).await;
+    assert_eq!(hear(&mut good).await["data"][2]["data"][0]["data"], "last");
+}
+
+/// An event that no queue of a client can take costs itself: the client is told, and stays.
+#[tokio::test]
+async fn an_event_larger_than_the_queue_is_told_of() {
+    let endpoint = endpoint();
+    let config = GatewayConfig {
+        client_queue: QueueLimits {
+            messages: 100,
+            bytes: 1 << 20,
+        },
+        ..config()
+    };
+    let gateway = Gateway::start(&endpoint, config).await.unwrap();
+    let mut client = subscribed(&gateway, &["/t/"]).await;
+    let text = "x".repeat(2 << 20);
+    publish(
+        &endpoint,
+        "/t/large",
+        event("e", &[Data::from(text.as_str())]),
+    )
+    .await;
+    let error = hear(&mut client).await;
+    assert_eq!(
+        (&error["type"], &error["code"]),
+        (&json!("error"), &json!("event_too_large"))
+    );
+    assert!(error.to_string().contains("/t/large"), "{error}");
+    publish(&endpoint, "/t/x", event("next", &[])).await;
+    assert_eq!(
+        hear(&mut client).await["data"][2]["data"][0]["data"],
+        "next"
+    );
+    assert_eq!(gateway.counts().dropped.total(), 1);
+}
+
+/// A message over the limit ends the connection with the code that says so.
+#[tokio::test]
+async fn a_message_over_the_limit_is_code_1009() {
+    let endpoint = endpoint();
+    let config = GatewayConfig {
+        message_limit: 1000,
+        ..config()
+    };
+    let gateway = Gateway::start(&endpoint, config).await.unwrap();
+    let mut client = subscribed(&gateway, &[]).await;
+    say(&mut client, &json!("x".repeat(2000))).await;
+    assert_eq!(end(&mut client).await.0, 1009);
+    assert_eq!(gateway.counts().refused, 1);
+}
+
+/// Answers to pings went into a buffer without bound: 2 GiB in eight seconds.
+#[tokio::test]
+async fn a_client_that_pings_and_reads_nothing_is_held_back() {
+    const MOST: usize = 64 << 20;
+    let endpoint = endpoint();
+    let gateway = gateway(&endpoint).await;
+    let mut client = TcpStream::connect(gateway.address()).await.unwrap();
+    let request = format!(
+        "GET {PATH} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    );
+    client.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = [0; 12];
+    within(client.read_exact(&mut answer)).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 101");
+    // A ping of 125 bytes, masked with zeros.
+    let mut ping = vec![0x89, 0x80 | 125, 0, 0, 0, 0];
+    ping.resize(6 + 125, b'x');
+    let pings = ping.repeat(1000);
+    let mut sent = 0;
+    // The gateway reads no more when its answers are not read.
+    while let Ok(written) =
+        tokio::time::timeout(Duration::from_secs(2), client.write_all(&pings)).await
+    {
+        if written.is_err() {
+            break;
+        }
+        sent += pings.len();
+        assert!(sent < MOST, "the gateway takes whatever comes");
+    }
 }
 
 #[tokio::test]

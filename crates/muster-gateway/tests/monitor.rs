@@ -14,7 +14,8 @@ use muster::wire::counters::DropCause;
 use muster::{Endpoint, EndpointConfig, NodeReport};
 use muster_gateway::status::{NodePage, VERSION};
 use muster_gateway::{
-    BridgeCounts, GatewayCounts, MetricsFormat, Monitor, MonitorAddress, Monitored, NodeMetrics,
+    BridgeCounts, GatewayCounts, MetricsFormat, Monitor, MonitorAddress, MonitorError,
+    MonitorProtection, Monitored, NodeMetrics, Plaintext,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -167,7 +168,9 @@ async fn stores_as_metrics() {
 #[tokio::test]
 async fn over_http() {
     let address = "127.0.0.1:0".parse().unwrap();
-    let monitor = Monitor::start(address, Arc::new(Page)).await.unwrap();
+    let monitor = Monitor::start(address, MonitorProtection::default(), Arc::new(Page))
+        .await
+        .unwrap();
     let answer = get(&monitor, "/metrics").await;
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     assert!(
@@ -186,9 +189,13 @@ async fn over_http() {
     assert_eq!(page, Page.status());
     assert!(get(&monitor, "/").await.contains("/metrics"));
     assert!(get(&monitor, "/else").await.starts_with("HTTP/1.1 404"));
-    let error = Monitor::start(monitor.address(), Arc::new(Page))
-        .await
-        .unwrap_err();
+    let error = Monitor::start(
+        monitor.address(),
+        MonitorProtection::default(),
+        Arc::new(Page),
+    )
+    .await
+    .unwrap_err();
     assert!(error.to_string().contains("monitoring"), "{error}");
 }
 
@@ -211,7 +218,9 @@ fn addresses() {
 #[tokio::test]
 async fn a_connection_ends_with_its_monitor() {
     let address = "127.0.0.1:0".parse().unwrap();
-    let monitor = Monitor::start(address, Arc::new(Page)).await.unwrap();
+    let monitor = Monitor::start(address, MonitorProtection::default(), Arc::new(Page))
+        .await
+        .unwrap();
     let mut stream = TcpStream::connect(monitor.address()).await.unwrap();
     let request = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
     stream.write_all(request).await.unwrap();
@@ -223,4 +232,56 @@ async fn a_connection_ends_with_its_monitor() {
     let mut rest = Vec::new();
     let end = tokio::time::timeout(Duration::from_secs(2), stream.read_to_end(&mut rest)).await;
     assert!(end.is_ok(), "it still stands");
+}
+
+/// Whoever reaches it could read everything: off loopback a token and TLS are needed.
+#[tokio::test]
+async fn off_loopback_a_monitor_needs_a_token_and_tls() {
+    let anywhere = "0.0.0.0:0".parse().unwrap();
+    let start = async |protection| Monitor::start(anywhere, protection, Arc::new(Page)).await;
+    let open = start(MonitorProtection::default()).await.unwrap_err();
+    assert!(matches!(open, MonitorError::NoToken(_)), "{open}");
+    let protection = MonitorProtection {
+        token: Some("0123456789abcdef".to_owned()),
+        ..MonitorProtection::default()
+    };
+    let plain = start(protection.clone()).await.unwrap_err();
+    assert!(matches!(plain, MonitorError::NoTls(_)), "{plain}");
+    let allowed = MonitorProtection {
+        plaintext: Plaintext::Anywhere,
+        ..protection
+    };
+    assert!(start(allowed).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_monitor_with_a_token_shows_nothing_without_it() {
+    let protection = MonitorProtection {
+        token: Some("0123456789abcdef".to_owned()),
+        ..MonitorProtection::default()
+    };
+    let address = "127.0.0.1:0".parse().unwrap();
+    let monitor = Monitor::start(address, protection, Arc::new(Page))
+        .await
+        .unwrap();
+    let ask = async |header: &str| {
+        let mut stream = TcpStream::connect(monitor.address()).await.unwrap();
+        let request =
+            format!("GET /status HTTP/1.1\r\nHost: x\r\n{header}Connection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    };
+    for wrong in [
+        "",
+        "Authorization: Bearer 0123456789abcdeF\r\n",
+        "Authorization: Basic x\r\n",
+    ] {
+        let answer = ask(wrong).await;
+        assert!(answer.starts_with("HTTP/1.1 401"), "{answer}");
+        assert!(!answer.contains("worker-1"), "{answer}");
+    }
+    let answer = ask("Authorization: Bearer 0123456789abcdef\r\n").await;
+    assert!(answer.contains("worker-1"), "{answer}");
 }

@@ -1,7 +1,6 @@
 //! A node's HTTP services: the gateway for WebSocket clients, the bridge to a WebSocket server, and the monitor.
 
 use std::fmt::Display;
-use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -10,7 +9,7 @@ use muster::{Node, NodeReport, NodeReporter};
 use muster_gateway::status::{BridgeStatus, GatewayStatus, NodePage, NodeStatus, VERSION};
 use muster_gateway::{
     Bridge, BridgeConfig, BridgeCounter, Gateway, GatewayConfig, GatewayCounter, GatewayError,
-    Monitor, MonitorAddress, Monitored, NodeMetrics,
+    Monitor, MonitorAddress, MonitorError, MonitorProtection, Monitored, NodeMetrics,
 };
 
 use super::LoadedLayout;
@@ -29,7 +28,7 @@ pub(crate) struct Status {
     gateway: Option<GatewayCounter>,
     bridge: Option<BridgeCounter>,
     /// Known when the monitor listens.
-    monitor: Arc<OnceLock<SocketAddr>>,
+    monitor: Arc<OnceLock<String>>,
 }
 
 impl Status {
@@ -37,10 +36,7 @@ impl Status {
         let gateway = self.gateway.as_ref();
         let bridge = self.bridge.as_ref();
         NodeStatus {
-            monitor: self
-                .monitor
-                .get()
-                .map(|address| format!("http://{address}")),
+            monitor: self.monitor.get().cloned(),
             gateway: gateway.map(|counter| GatewayStatus::new(&counter.counts())),
             bridge: bridge.map(|counter| BridgeStatus::new(&counter.counts())),
             ..NodeStatus::new(report)
@@ -63,7 +59,7 @@ impl NodeServices {
         };
         services.open_gateway(loaded, node, running).await?;
         services.open_bridge(loaded, node, running).await?;
-        services.open_monitor(node, running).await?;
+        services.open_monitor(loaded, node, running).await?;
         Ok(services)
     }
 
@@ -125,9 +121,14 @@ impl NodeServices {
         Ok(())
     }
 
-    async fn open_monitor(&mut self, node: &muster_cluster::Node, running: &Node) -> Result<()> {
-        let wanted =
-            MonitorAddress::from_settings(&node.settings).map_err(|error| failed(node, &error))?;
+    async fn open_monitor(
+        &mut self,
+        loaded: &LoadedLayout,
+        node: &muster_cluster::Node,
+        running: &Node,
+    ) -> Result<()> {
+        let wanted = MonitorAddress::from_settings(&node.settings)
+            .map_err(|error| failed(node, &error).code(MISCONFIGURED))?;
         let Some(address) = wanted.for_port(node.port) else {
             return Ok(());
         };
@@ -137,18 +138,36 @@ impl NodeServices {
             reporter: running.reporter(),
             status: self.status.clone(),
         };
-        match Monitor::start(address, Arc::new(page)).await {
+        let protection =
+            MonitorProtection::from_settings(&node.settings, &loaded.base, node.name.as_str())
+                .map_err(|error| failed(node, &error).code(MISCONFIGURED))?;
+        let scheme = if protection.tls.is_some() {
+            "https"
+        } else {
+            "http"
+        };
+        match Monitor::start(address, protection, Arc::new(page)).await {
             Ok(monitor) => {
                 let address = monitor.address();
-                tracing::info!("serving metrics and status on http://{address}");
-                let _ = self.status.monitor.set(address);
+                let url = format!("{scheme}://{address}");
+                tracing::info!("serving metrics and status on {url}");
+                let _ = self.status.monitor.set(url);
                 self.monitor = Some(monitor);
             }
             // Nobody asked for this one port.
             Err(error) if wanted == MonitorAddress::Automatic => {
                 tracing::warn!("{error}; set monitor.listen to another address, or to \"off\"");
             }
-            Err(error) => return Err(failed(node, &error).into()),
+            Err(error) => {
+                let (code, hint) = match error {
+                    MonitorError::Listen { .. } => (1, "another process may be using the port"),
+                    _ => (
+                        MISCONFIGURED,
+                        "set monitor.token_file, monitor.certificate and monitor.keyfile; loopback needs none",
+                    ),
+                };
+                return Err(failed(node, &error).hint(hint).code(code).into());
+            }
         }
         Ok(())
     }
