@@ -1,10 +1,12 @@
 //! One endpoint's part in the mesh: facts in, decisions out.
 
 mod agreement;
+mod config;
 mod counts;
 mod flooding;
 mod guests;
 mod joining;
+mod neighbours;
 mod offers;
 mod repair;
 #[cfg(test)]
@@ -13,12 +15,12 @@ mod view;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
 
+use crate::EndpointId;
 use crate::filter::Filter;
 use crate::mesh::barrier::Barrier;
 use crate::mesh::codec::{MAX_FILTER_BYTES, MeshFrame};
-use crate::mesh::database::{Database, Limits};
+use crate::mesh::database::Database;
 use crate::mesh::flood_trees::{FloodTrees, View};
 use crate::mesh::graph::Graph;
 use crate::mesh::held_since::HeldSince;
@@ -27,54 +29,11 @@ use crate::mesh::membership::Membership;
 use crate::mesh::record::{NodeRecord, shortened};
 use crate::mesh::routes::Routes;
 use crate::time::Mono;
-use crate::{EndpointId, Incarnation};
 
 use agreement::Agreement;
+pub use config::{Config, Identity};
 pub use counts::{Counts, Sizes};
 use offers::Offers;
-
-/// Who an endpoint is.
-#[derive(Debug, Clone)]
-pub struct Identity {
-    /// Its id: one life.
-    pub id: EndpointId,
-    /// Which life of its name this is.
-    pub incarnation: Incarnation,
-    /// Its name among nodes; empty for an endpoint that is no node.
-    pub name: String,
-    /// Its role.
-    pub role: String,
-    /// The machine it runs on.
-    pub machine: String,
-    /// Whether it relays.
-    pub transit: bool,
-    /// Whether it relays between its peers of version 1 and the mesh, where it is their home.
-    pub homes: bool,
-}
-
-/// What may be set.
-#[derive(Debug, Clone, Copy)]
-pub struct Config {
-    /// The time between two heartbeats.
-    pub heartbeat: Duration,
-    /// A neighbour that says nothing for so long is gone.
-    pub time_out: Duration,
-    /// What the database holds at most.
-    pub limits: Limits,
-    /// The entries of the announced filter at most; over it shorter prefixes are announced.
-    pub filter_entries: usize,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            heartbeat: Duration::from_secs(1),
-            time_out: Duration::from_secs(4),
-            limits: Limits::default(),
-            filter_entries: crate::mesh::codec::MAX_FILTER_ENTRIES,
-        }
-    }
-}
 
 /// Why a peering ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -328,59 +287,6 @@ impl Mesh {
         next
     }
 
-    /// A connection to another Muster endpoint stands; both send frames of version 2 from now on.
-    pub fn peer_up(&mut self, peer: EndpointId, now: Mono) {
-        if peer == self.identity.id {
-            return;
-        }
-        self.peer_down(peer, now);
-        let neighbour = Neighbour {
-            heard: now,
-            beat: now.after(self.config.heartbeat),
-            their_time: 0,
-            list_sent: None,
-            waits_with: None,
-            is_synced: false,
-            is_greeted: false,
-            doubt: None,
-            alarm: now,
-        };
-        self.neighbours.insert(peer, neighbour);
-        self.set_alarm(peer);
-        if self.identity.transit {
-            self.hold_down.changed(Change::News, now);
-        }
-        // A link that is back before its loss was announced never was away for the others.
-        if !self.identity.transit || self.announced.contains(&peer) {
-            self.watch(now, |mesh| mesh.database.link_up(peer));
-        }
-        let hash = self.digest();
-        self.send(peer, MeshFrame::Digest(hash));
-    }
-
-    /// A connection has ended.
-    pub fn peer_down(&mut self, peer: EndpointId, now: Mono) {
-        let Some(neighbour) = self.neighbours.remove(&peer) else {
-            return;
-        };
-        self.alarms.remove(&(neighbour.alarm, peer));
-        self.watch(now, |mesh| mesh.database.link_down(peer));
-        if self.identity.transit {
-            self.hold_down.changed(Change::Loss, now);
-        }
-        self.joiners.remove(&peer);
-        self.offers.link_down(peer);
-        self.agreement.link_down(peer);
-        self.exchange_with_next(now);
-        for outcome in self.barrier.link_down(peer) {
-            self.flood_over(outcome);
-        }
-        if self.sponsor.is_some_and(|(sponsor, _)| sponsor == peer) {
-            self.sponsor = None;
-            self.try_join(None, now);
-        }
-    }
-
     /// The local subscriptions have changed.
     pub fn subscribe(&mut self, filter: Filter, now: Mono) {
         self.filter = filter;
@@ -482,55 +388,6 @@ impl Mesh {
         .into_iter()
         .flatten()
         .min()
-    }
-
-    fn set_alarm(&mut self, peer: EndpointId) {
-        if let Some(neighbour) = self.neighbours.get_mut(&peer) {
-            self.alarms.remove(&(neighbour.alarm, peer));
-            let silence = neighbour.heard.after(self.config.time_out);
-            let doubt = neighbour.doubt.map(|(_, since)| repair::doubted(since));
-            neighbour.alarm = neighbour.beat.min(silence).min(doubt.unwrap_or(silence));
-            self.alarms.insert((neighbour.alarm, peer));
-        }
-    }
-
-    /// The neighbours whose alarm has come.
-    fn alarming(&self, now: Mono) -> Vec<EndpointId> {
-        let due = self.alarms.iter();
-        let due = due.take_while(|(alarm, _)| *alarm <= now);
-        due.map(|(_, peer)| *peer).collect()
-    }
-
-    fn end_silent_peers(&mut self, now: Mono) {
-        for peer in self.alarming(now) {
-            let neighbour = self.neighbours.get(&peer);
-            if neighbour.is_some_and(|it| now.since(it.heard) >= self.config.time_out) {
-                self.disconnect(peer, Reason::TimeOut, now);
-            }
-        }
-    }
-
-    fn disconnect(&mut self, peer: EndpointId, reason: Reason, now: Mono) {
-        self.decisions
-            .push_back(Decision::Disconnect { peer, reason });
-        self.peer_down(peer, now);
-    }
-
-    fn beat(&mut self, now: Mono) {
-        let hash = self.digest();
-        for peer in self.alarming(now) {
-            self.settle_doubt(peer, now);
-            if let Some(neighbour) = self.neighbours.get_mut(&peer)
-                && neighbour.beat <= now
-            {
-                neighbour.beat = now.after(self.config.heartbeat);
-                let (time, echo) = (now.0, neighbour.their_time);
-                self.send(peer, MeshFrame::Heartbeat { time, echo, hash });
-            }
-            self.set_alarm(peer);
-        }
-        // An exchange that was never answered has its place no longer.
-        self.exchange_with_next(now);
     }
 
     fn send(&mut self, to: EndpointId, frame: MeshFrame) {
