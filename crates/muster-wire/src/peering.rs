@@ -1,4 +1,5 @@
-//! The handshakes of an endpoint: every connection that is not yet a peering, and who is a peer.
+//! The handshakes of an endpoint: all connections that are not yet peerings, and which endpoints
+//! are peers.
 //!
 //! The endpoint with the smaller id is the *originator*, whoever dialled. Two connections between
 //! the same two endpoints are *redundant*: the originator keeps the one it handles first and
@@ -20,15 +21,15 @@ use message::{HandshakeMessage, Refusal, VERSION};
 
 use crate::{EndpointId, ErrorCode, Filter, Mono};
 
-/// How long a handshake may take from the connection to its end, unless configured otherwise.
-/// Broker has no limit; nobody can notice one.
+/// The time limit of a handshake, counted from the connection, unless configured otherwise. Broker
+/// has no limit; its peers cannot tell the difference.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A connection, numbered by the shell; a number is never used twice.
+/// A connection, by a number that the shell gives. A number is never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionId(pub u64);
 
-/// What two peers speak with one another.
+/// The protocol that two peers speak with one another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Protocol {
     /// Broker's protocol: the two exchange their own messages.
@@ -38,19 +39,20 @@ pub enum Protocol {
     V2,
 }
 
-/// Which protocols an endpoint, or one connection of it, offers.
+/// The protocols that an endpoint offers, on all connections or on one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Offer {
-    /// Version 1 alone.
+    /// Version 1 only.
     #[default]
     V1,
-    /// Version 2 where the other side offers it as well. Two that do not relay speak version 1: between
-    /// them a mesh has no links.
+    /// Version 2, if the other side offers it as well. Two endpoints that do not relay speak
+    /// version 1, because a mesh has no links between such endpoints.
     V2 {
         /// Whether the endpoint relays messages of others.
         relays: bool,
     },
-    /// Version 1 alone, by an endpoint of a mesh: a peering apart from it, over which nothing is relayed.
+    /// Version 1 only, although the endpoint is in a mesh: a peering apart from the mesh, over
+    /// which nothing is relayed.
     Apart,
 }
 
@@ -140,7 +142,7 @@ enum Status {
 }
 
 /// The handshakes of one endpoint. The shell reports connections, frames and time, and carries out
-/// the [`Action`]s that [`Peering::poll`] hands out, in order.
+/// the [`Action`]s that [`Peering::poll`] returns, in order.
 #[derive(Debug)]
 pub struct Peering {
     me: EndpointId,
@@ -155,7 +157,8 @@ pub struct Peering {
 }
 
 impl Peering {
-    /// No connections yet. `me` is this endpoint's id, `timeout` the limit for one handshake.
+    /// Creates the state of an endpoint without connections. `me` is its id, `timeout` the time
+    /// limit of one handshake.
     pub fn new(me: EndpointId, timeout: Duration) -> Self {
         Self {
             me,
@@ -170,7 +173,8 @@ impl Peering {
         }
     }
 
-    /// Offers what `offer` says on all connections, unless they are dialled with less.
+    /// Sets what is offered on all connections, except for those dialled with an offer of their
+    /// own.
     #[must_use]
     pub fn with_offer(mut self, offer: Offer) -> Self {
         self.offer = offer;
@@ -183,13 +187,13 @@ impl Peering {
         self.filter_version += 1;
     }
 
-    /// The number of handshakes under way.
+    /// Returns the number of handshakes under way.
     pub fn pending(&self) -> usize {
         self.handshakes.len()
     }
 
-    /// The handshake to give up when there are too many: the oldest whose other side has not said
-    /// who it is, or else the oldest.
+    /// Returns the handshake to give up when there are too many: the oldest whose other side has
+    /// not said who it is, or, if all have, the oldest.
     pub fn oldest(&self) -> Option<ConnectionId> {
         let silent = self
             .handshakes
@@ -200,29 +204,31 @@ impl Peering {
             .map(|(connection, _)| *connection)
     }
 
-    /// Gives up a handshake; the connection is to be closed.
+    /// Gives up a handshake with [`HandshakeError::TooMany`]. The connection is to be closed.
     pub fn abandon(&mut self, connection: ConnectionId) {
         self.close(connection, HandshakeError::TooMany);
     }
 
-    /// A connection was accepted.
+    /// Starts the handshake of a connection that was accepted.
     pub fn accepted(&mut self, connection: ConnectionId, now: Mono) {
         self.start(connection, State::WaitHello, self.offer, now);
         self.send(connection, &HandshakeMessage::Probe);
     }
 
-    /// A connection was dialled, on which the endpoint offers what it offers everywhere.
+    /// Starts the handshake of a connection that was dialled, with the offer that the endpoint
+    /// makes on all connections.
     pub fn dialled(&mut self, connection: ConnectionId, now: Mono) {
         self.dialled_with(connection, self.offer, now);
     }
 
-    /// A connection was dialled on which the endpoint offers something else.
+    /// Starts the handshake of a connection that was dialled, with another offer.
     pub fn dialled_with(&mut self, connection: ConnectionId, offer: Offer, now: Mono) {
         self.start(connection, State::WaitHelloOrSelect, offer, now);
         self.send_hello(connection);
     }
 
-    /// A frame's payload arrived. Frames of connections whose handshake is over are ignored.
+    /// Takes the payload of a frame that arrived. Frames of connections whose handshake is over are
+    /// ignored.
     pub fn frame(&mut self, connection: ConnectionId, payload: &[u8]) {
         let Some(handshake) = self.handshakes.get(&connection) else {
             return;
@@ -239,7 +245,7 @@ impl Peering {
         self.message(connection, state, message);
     }
 
-    /// A connection ended, by either side, with its handshake or peering.
+    /// Notes that a connection has ended, by either side, and with it its handshake or peering.
     pub fn closed(&mut self, connection: ConnectionId) {
         self.forget(connection);
         if let Some((peer, _)) = self
@@ -252,7 +258,7 @@ impl Peering {
         }
     }
 
-    /// Refuses all further handshakes and ends those under way.
+    /// Ends all handshakes under way, and refuses those to come.
     pub fn shut_down(&mut self) {
         self.closed = true;
         let pending: Vec<_> = self.handshakes.keys().copied().collect();
@@ -261,7 +267,7 @@ impl Peering {
         }
     }
 
-    /// The time at which [`Peering::handle_timeout`] has something to do.
+    /// Returns the time at which [`Peering::handle_timeout`] has something to do, if there is any.
     pub fn next_timeout(&self) -> Option<Mono> {
         self.handshakes
             .values()
@@ -269,7 +275,7 @@ impl Peering {
             .min()
     }
 
-    /// Ends the handshakes whose time is over.
+    /// Ends the handshakes whose time limit has passed.
     pub fn handle_timeout(&mut self, now: Mono) {
         let late: Vec<_> = self
             .handshakes
@@ -282,7 +288,7 @@ impl Peering {
         }
     }
 
-    /// The next thing to do.
+    /// Returns the next thing to do, or `None` if there is nothing.
     pub fn poll(&mut self) -> Option<Action> {
         self.actions.pop_front()
     }

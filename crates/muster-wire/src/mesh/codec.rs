@@ -1,7 +1,7 @@
 //! The frames of protocol version 2 (its section 3): layouts, limits, encoding and decoding.
 //!
-//! A link has one [`Encoder`] and one [`Decoder`], because origins are named by aliases that both
-//! ends count alike.
+//! A link has one [`Encoder`] and one [`Decoder`] per direction, because origins are named by
+//! aliases that both ends number alike.
 
 mod batch;
 mod compression;
@@ -39,18 +39,18 @@ const AGREE: u8 = 12;
 /// The most bytes of a neighbour's parting words.
 pub const MAX_TEXT: usize = 1024;
 
-/// A frame as it was read.
+/// A frame that was read.
 #[derive(Debug)]
 pub enum Frame<'d, 'a> {
-    /// Messages, where they lie.
+    /// Messages, borrowed from the frame.
     Batch(Batch<'d, 'a>),
     /// A part of a batch that is too large to be sent in one piece.
     Fragment(FragmentRef<'a>),
-    /// For the two ends of the link.
+    /// A frame for the two ends of the link.
     Link(LinkFrame),
-    /// For the mesh.
+    /// A frame for the mesh.
     Mesh(MeshFrame),
-    /// Of a kind from the future: to be skipped.
+    /// A frame of an unknown kind, perhaps of a later version. It is to be skipped.
     Unknown,
 }
 
@@ -59,19 +59,19 @@ pub enum Frame<'d, 'a> {
 pub enum LinkFrame {
     /// Permission to send more.
     Credit {
-        /// What may be sent.
+        /// The class of traffic that may be sent.
         class: Class,
-        /// How many bytes more.
+        /// How many more bytes.
         bytes: u64,
     },
     /// The peering ends.
     Goodbye {
-        /// Why, as a number.
+        /// The reason as a number.
         reason: u8,
-        /// Why, in words; what is over 1,024 bytes is cut.
+        /// The reason in words. It is cut to 1,024 bytes.
         text: String,
     },
-    /// A question whether the other end is there, or the answer.
+    /// A question whether the other end is alive, or the answer to one.
     Echo {
         /// Whether it is the answer.
         is_answer: bool,
@@ -80,13 +80,14 @@ pub enum LinkFrame {
     },
 }
 
-/// A frame by which the endpoints of a mesh agree on who is in it: what [`Mesh`](crate::mesh::Mesh) sends and
-/// receives.
+/// A frame by which the endpoints of a mesh agree on who is in it: [`Mesh`](crate::mesh::Mesh)
+/// sends and receives these.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MeshFrame {
     /// Records of the database.
     Records {
-        /// The endpoint down whose tree they travel; nil for a repair between two neighbours.
+        /// The endpoint down whose tree the records travel; nil for a repair between two
+        /// neighbours.
         root: EndpointId,
         /// Whether more frames of this repair follow.
         more: bool,
@@ -101,48 +102,50 @@ pub enum MeshFrame {
     List(Vec<Versions>),
     /// The endpoints whose records are wanted.
     Want(Vec<EndpointId>),
-    /// The versions of records that would be sent down a tree, for those who lack some.
+    /// The versions of records that would be sent down a tree, for neighbours that do not have all
+    /// of them.
     Offer {
         /// The endpoint down whose tree they would travel.
         root: EndpointId,
-        /// What there is.
+        /// The versions on offer.
         list: Vec<Versions>,
     },
-    /// What is taken up of an offer.
+    /// The answer to an offer: which of its records are wanted.
     Accept {
         /// The root that the offer named.
         root: EndpointId,
-        /// The endpoints whose records are to come.
+        /// The endpoints whose records are wanted.
         ids: Vec<EndpointId>,
     },
-    /// A question whether the other end and all below it have the same records, or that they have.
+    /// A question whether the other end and all endpoints below it have the same records, or the
+    /// answer that they do.
     Agree {
         /// Whether it is the answer.
         is_answer: bool,
         /// The hash of the records.
         hash: u64,
     },
-    /// All have the records of this hash.
+    /// All endpoints have the records of this hash.
     Agreed(u64),
     /// A sign of life.
     Heartbeat {
         /// The sender's monotonic time in nanoseconds.
         time: u64,
-        /// The last time that came from the other end; 0 for none.
+        /// The last time that was received from the other end; 0 if there is none.
         echo: u64,
         /// The hash of the sender's database.
         hash: u64,
     },
-    /// The sender asks to be made known to all.
+    /// The sender asks that all endpoints be told of it.
     JoinRequest,
-    /// The sender and all below it have installed a flood.
+    /// The sender and all endpoints below it have taken in a flood.
     JoinAcknowledged {
         /// The root of the flood.
         root: EndpointId,
         /// The number of the flood.
         flood: u64,
     },
-    /// All know the endpoint.
+    /// All endpoints know this one.
     JoinReady(EndpointId),
 }
 
@@ -153,7 +156,7 @@ pub enum FrameError {
     /// A frame without a kind.
     #[error("empty frame")]
     Empty,
-    /// The frame ends inside a field, or a field is not what it may be.
+    /// The frame ends inside a field, or a field has a value that is not allowed.
     #[error("malformed {0} frame")]
     Malformed(&'static str),
     /// A list or text in it is longer than allowed.
@@ -161,12 +164,12 @@ pub enum FrameError {
     OverLimit(&'static str),
 }
 
-/// Whether the payload of a frame is one of messages.
+/// Returns `true` if the payload of a frame is a batch of messages.
 pub fn is_batch(payload: &[u8]) -> bool {
     payload.first() == Some(&BATCH)
 }
 
-/// Whether the payload of a frame is the end of a peering.
+/// Returns `true` if the payload of a frame is a goodbye, which ends the peering.
 pub fn is_goodbye(payload: &[u8]) -> bool {
     payload.first() == Some(&GOODBYE)
 }
@@ -305,7 +308,12 @@ impl MeshFrame {
 }
 
 impl Decoder {
-    /// Reads the payload of a frame that is not compressed: see [`expand`].
+    /// Reads the payload of a frame that is not compressed; [`expand`] makes one of a compressed
+    /// frame.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the frame is empty, malformed, or over a limit. This ends the peering.
     pub fn read<'d, 'a>(&'d mut self, payload: &'a [u8]) -> Result<Frame<'d, 'a>, FrameError> {
         let (&kind, body) = payload.split_first().ok_or(FrameError::Empty)?;
         if kind == BATCH {

@@ -1,4 +1,4 @@
-//! When compression is tried: where it saves nothing it is tried ever more rarely.
+//! When compression is tried: ever more rarely where it saves nothing.
 
 /// So many attempts in vain in a row, and it is not tried each time any more.
 const PATIENCE: u8 = 4;
@@ -10,7 +10,7 @@ const FIRST: u16 = 16;
 /// sent is noticed within some megabytes.
 const MOST: u16 = 256;
 
-/// Whether to try to compress what is sent next of one class of traffic on one link.
+/// Decides whether the next batch of one class of traffic on one link is to be compressed.
 #[derive(Debug, Clone, Default)]
 pub struct CompressionBackoff {
     in_vain: u8,
@@ -20,7 +20,8 @@ pub struct CompressionBackoff {
 }
 
 impl CompressionBackoff {
-    /// Whether to try it with the next one.
+    /// Returns `true` if compression is to be tried with the next batch, and counts the batch
+    /// otherwise.
     pub fn is_due(&mut self) -> bool {
         if self.left == 0 {
             return true;
@@ -29,7 +30,7 @@ impl CompressionBackoff {
         false
     }
 
-    /// Notes what came of an attempt.
+    /// Notes whether an attempt has saved anything.
     pub fn note(&mut self, has_saved: bool) {
         if has_saved {
             *self = Self::default();

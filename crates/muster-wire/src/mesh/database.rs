@@ -1,4 +1,4 @@
-//! What one endpoint knows of all (protocol version 2, section 5).
+//! What one endpoint knows of all others (protocol version 2, section 5).
 
 mod applying;
 #[cfg(test)]
@@ -17,10 +17,10 @@ use crate::{EndpointId, Incarnation};
 
 pub use applying::{Applied, Refusal};
 
-/// What a database holds at most.
+/// The bounds of a database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Endpoints, this one included.
+    /// The most endpoints, this one included.
     pub nodes: usize,
 }
 
@@ -41,7 +41,8 @@ struct Entry {
     share: u64,
 }
 
-/// The records of all endpoints, by slot: small numbers that stand for ids in sets and trees.
+/// The records of all endpoints. Each endpoint has a slot, a small number that stands for its id in
+/// sets and trees.
 #[derive(Debug)]
 pub struct Database {
     limits: Limits,
@@ -68,7 +69,7 @@ pub struct Database {
 }
 
 impl Database {
-    /// The database of an endpoint that knows only itself.
+    /// Creates the database of an endpoint that knows only itself.
     pub fn new(me: NodeRecord, limits: Limits) -> Self {
         let graph = Arc::new(Graph::default());
         let mut database = Self {
@@ -95,12 +96,12 @@ impl Database {
         database
     }
 
-    /// The slot of this endpoint itself.
+    /// Returns the slot of this endpoint.
     pub fn me(&self) -> u32 {
         self.me
     }
 
-    /// The slot of an endpoint that a node record is known of.
+    /// Returns the slot of an endpoint, or `None` if no node record of it is known.
     pub fn slot(&self, id: EndpointId) -> Option<u32> {
         self.slots.get(&id).copied()
     }
@@ -110,37 +111,37 @@ impl Database {
         &self.slots
     }
 
-    /// The node record in a slot.
+    /// Returns the node record in a slot, or `None` if the slot is not in use.
     pub fn node(&self, slot: u32) -> Option<&Arc<NodeRecord>> {
         Some(&self.entry(slot)?.node)
     }
 
-    /// The number of endpoints.
+    /// Returns the number of endpoints, this one included.
     pub fn len(&self) -> usize {
         self.slots.len()
     }
 
-    /// Whether the database is empty: never, it holds its own endpoint.
+    /// Returns `true` if the database is empty, which never happens: it holds its own endpoint.
     pub fn is_empty(&self) -> bool {
         self.slots.is_empty()
     }
 
-    /// The links of all endpoints.
+    /// Returns the links of all endpoints.
     pub fn graph(&self) -> &Arc<Graph> {
         &self.graph
     }
 
-    /// Counts the changes of the graph.
+    /// Returns the number of changes of the graph so far.
     pub fn graph_version(&self) -> u64 {
         self.graph_version
     }
 
-    /// Counts the changes of node records.
+    /// Returns the number of changes of node records so far.
     pub fn nodes_version(&self) -> u64 {
         self.nodes_version
     }
 
-    /// Whether the endpoint in a slot is ready.
+    /// Returns `true` if the endpoint in a slot is ready, that is, known to all others.
     pub fn is_ready(&self, slot: u32) -> bool {
         self.ready.contains(slot)
     }
@@ -150,24 +151,24 @@ impl Database {
         &self.hosts
     }
 
-    /// Whether the announced filter in a slot matches a topic.
+    /// Returns `true` if the announced filter in a slot matches a topic.
     pub fn matches(&self, slot: u32, topic: &[u8]) -> bool {
         let node = self.node(slot);
         node.is_some_and(|node| node.filter.matches(topic))
     }
 
-    /// The endpoints that can be reached from here, as of the last [`Database::refresh`].
+    /// Returns the endpoints that can be reached from here, as of the last [`Database::refresh`].
     pub fn reach(&self) -> &BitSet {
         self.reach.reached()
     }
 
-    /// The hash over the versions of what can be reached (section 6.3), as of the last
+    /// Returns the hash over the versions of all that can be reached (section 6.3), as of the last
     /// [`Database::refresh`].
     pub fn hash(&self) -> u64 {
         self.hash
     }
 
-    /// Sees what is in reach after changes of the graph.
+    /// Finds out anew which endpoints are in reach, after changes of the graph.
     pub fn refresh(&mut self) {
         loop {
             let (gained, lost) = self.reach.refresh(&self.graph);
@@ -234,13 +235,13 @@ impl Database {
         self.slots.keys().copied()
     }
 
-    /// The endpoints whose announced filter matches a topic.
+    /// Returns the endpoints whose announced filter matches a topic.
     pub fn matching(&self, topic: &[u8]) -> BitSet {
         let slots = (0u32..).zip(&self.entries).map(|(slot, _)| slot);
         slots.filter(|slot| self.matches(*slot, topic)).collect()
     }
 
-    /// How new the records in a slot are.
+    /// Returns how new the records in a slot are, or `None` if the slot is not in use.
     pub fn versions(&self, slot: u32) -> Option<Versions> {
         let entry = self.entry(slot)?;
         Some(Versions {
@@ -251,7 +252,7 @@ impl Database {
         })
     }
 
-    /// The whole link record in a slot, if there is one.
+    /// Returns the whole link record in a slot, if there is one.
     pub fn links(&self, slot: u32) -> Option<LinkRecord> {
         let entry = self.entry(slot)?;
         if entry.links == 0 {
@@ -271,17 +272,18 @@ impl Database {
         })
     }
 
-    /// A link of this endpoint is announced, or stands if it is a leaf, which announces none.
+    /// Adds a link of this endpoint: one that it announces, or, at a leaf, which announces none,
+    /// one that is up.
     pub fn link_up(&mut self, neighbour: EndpointId) {
         self.add_neighbour(self.me, neighbour);
     }
 
-    /// A connection of this endpoint has ended: its own view changes at once.
+    /// Removes a link of this endpoint whose connection has ended. Its own view changes at once.
     pub fn link_down(&mut self, neighbour: EndpointId) {
         self.drop_neighbour(self.me, neighbour);
     }
 
-    /// The version of this endpoint's link record that was announced last.
+    /// Sets the version of this endpoint's link record that was announced last.
     pub fn set_own_links(&mut self, version: u64) {
         if let Some(entry) = self.entry_mut(self.me) {
             entry.links = version;
@@ -289,7 +291,7 @@ impl Database {
         self.recount(self.me);
     }
 
-    /// Gives an endpoint up. Those that announce it as a neighbour go on doing so.
+    /// Forgets an endpoint. Other endpoints that announce it as a neighbour keep doing so.
     pub fn remove(&mut self, id: EndpointId) {
         let Some(slot) = self.slot(id) else {
             return;
@@ -314,8 +316,8 @@ impl Database {
         self.resting.push(slot);
     }
 
-    /// No snapshot of the graph is in use any more: slots that were given up may be used again. Returns
-    /// them.
+    /// Frees the slots that were given up, and returns them. No snapshot of the graph may be in use
+    /// any more.
     pub fn recycle(&mut self) -> Vec<u32> {
         let slots = std::mem::take(&mut self.resting);
         self.free.extend_from_slice(&slots);

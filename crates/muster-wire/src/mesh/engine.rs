@@ -38,30 +38,30 @@ use offers::Offers;
 /// Why a peering ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
-    /// Nothing was heard from the neighbour.
+    /// Nothing was heard from the neighbour for [`Config::time_out`].
     TimeOut,
 }
 
-/// What is to be done.
+/// What the shell has to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision {
-    /// Send a frame to a neighbour, behind everything of its class that was sent before.
+    /// Send a frame to a neighbour, after everything of its class that was sent before.
     Send {
         /// The neighbour.
         to: EndpointId,
-        /// The frame; one that goes to many is shared.
+        /// The frame, shared by all neighbours that it goes to.
         frame: Arc<MeshFrame>,
     },
-    /// End a peering, with a goodbye; the mesh has already given it up.
+    /// End a peering with a goodbye. The mesh has already given it up.
     Disconnect {
         /// The neighbour.
         peer: EndpointId,
         /// Why.
         reason: Reason,
     },
-    /// An endpoint is there: messages reach it, and its messages arrive.
+    /// An endpoint is up: messages reach it, and its messages arrive here.
     NodeUp(Arc<NodeRecord>),
-    /// An endpoint that was up is no longer in reach.
+    /// An endpoint that was up can no longer be reached.
     NodeDown(EndpointId),
 }
 
@@ -93,7 +93,7 @@ struct Settled {
     since: Mono,
 }
 
-/// One endpoint's part in the mesh. Time is an argument; randomness it needs none.
+/// One endpoint's part in the mesh. Time is an argument; it needs no random numbers.
 #[derive(Debug)]
 pub struct Mesh {
     config: Config,
@@ -148,7 +148,7 @@ pub struct Mesh {
 }
 
 impl Mesh {
-    /// An endpoint that has no neighbours and no subscriptions yet.
+    /// Creates the part of an endpoint that has no neighbours and no subscriptions yet.
     pub fn new(identity: Identity, config: Config) -> Self {
         let node = NodeRecord {
             id: identity.id,
@@ -204,28 +204,29 @@ impl Mesh {
         }
     }
 
-    /// The endpoint's own id.
+    /// Returns the endpoint's own id.
     pub fn id(&self) -> EndpointId {
         self.identity.id
     }
 
-    /// What this endpoint knows of all.
+    /// Returns what this endpoint knows of all others.
     pub fn database(&self) -> &Database {
         &self.database
     }
 
-    /// Whether all others know this endpoint.
+    /// Returns `true` if all others know this endpoint.
     pub fn is_ready(&self) -> bool {
         self.ready
     }
 
-    /// Whether this endpoint has neighbours, but not all others know it yet: what it publishes now may
-    /// not arrive.
+    /// Returns `true` if this endpoint has neighbours, but not all others know it yet. What it
+    /// publishes now may not arrive everywhere.
     pub fn is_joining(&self) -> bool {
         !self.ready && !self.neighbours.is_empty()
     }
 
-    /// Where messages go now. The same as before if nothing has changed.
+    /// Returns where messages go now. The result is the same object as before if nothing has
+    /// changed.
     pub fn routes(&mut self) -> Arc<Routes> {
         let versions = (
             self.database.graph_version(),
@@ -250,7 +251,7 @@ impl Mesh {
         routes
     }
 
-    /// What was counted so far.
+    /// Returns what was counted so far.
     pub fn counts(&self) -> Counts {
         Counts {
             join_laggards: self.barrier.laggards,
@@ -258,7 +259,7 @@ impl Mesh {
         }
     }
 
-    /// How much is remembered.
+    /// Returns how much is remembered at present.
     pub fn sizes(&self) -> Sizes {
         Sizes {
             endpoints: self.database.len(),
@@ -273,12 +274,13 @@ impl Mesh {
         }
     }
 
-    /// The endpoints that are up.
+    /// Returns the endpoints that are up.
     pub fn up(&self) -> &BTreeSet<EndpointId> {
         self.membership.up()
     }
 
-    /// The next decision.
+    /// Returns the next decision, or `None` if there is none. Decisions must be carried out in
+    /// order.
     pub fn poll(&mut self) -> Option<Decision> {
         let next = self.decisions.pop_front();
         if next.is_none() && self.decisions.capacity() > DECISIONS_KEPT {
@@ -287,13 +289,14 @@ impl Mesh {
         next
     }
 
-    /// The local subscriptions have changed.
+    /// Sets what this endpoint subscribes to.
     pub fn subscribe(&mut self, filter: Filter, now: Mono) {
         self.filter = filter;
         self.hold_down.changed(Change::News, now);
     }
 
-    /// A frame came from a neighbour.
+    /// Takes a frame that a neighbour has sent. Frames of endpoints that are no neighbours are
+    /// counted and ignored.
     pub fn receive(&mut self, from: EndpointId, frame: MeshFrame, now: Mono) {
         let Some(neighbour) = self.neighbours.get_mut(&from) else {
             self.counts.not_neighbour += 1;
@@ -341,7 +344,8 @@ impl Mesh {
         }
     }
 
-    /// Time has passed; to be called when [`Mesh::next_due`] says so.
+    /// Does what is due at the time `now`. To be called at [`Mesh::next_due`]; earlier calls do no
+    /// harm.
     pub fn tick(&mut self, now: Mono) {
         self.end_silent_peers(now);
         if is_due(self.hold_down.due(), now) {
@@ -372,7 +376,7 @@ impl Mesh {
         self.beat(now);
     }
 
-    /// When [`Mesh::tick`] has something to do, if ever.
+    /// Returns when [`Mesh::tick`] has something to do, or `None` if there is nothing to wait for.
     pub fn next_due(&self) -> Option<Mono> {
         [
             self.alarms.first().map(|(alarm, _)| *alarm),

@@ -42,7 +42,7 @@ impl Extension {
         }
     }
 
-    /// Whether its sender speaks protocol version 2.
+    /// Returns `true` if its sender speaks protocol version 2.
     pub(crate) fn has_version_2(self) -> bool {
         let (lowest, highest) = self.versions;
         (lowest..=highest).contains(&VERSION_2)

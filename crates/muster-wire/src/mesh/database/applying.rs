@@ -1,4 +1,4 @@
-//! Records that are offered to the database: what is news, and what is not taken.
+//! How records are applied to the database: which are news, and which are refused.
 
 use std::sync::Arc;
 
@@ -7,33 +7,34 @@ use crate::EndpointId;
 use crate::mesh::codec::MAX_NEIGHBOURS;
 use crate::mesh::record::{LinkChanges, LinkRecord, NodeRecord, Record};
 
-/// What became of a record that was offered.
+/// What became of a record that was applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Applied {
     /// It was news.
     News,
-    /// The same or something newer is known.
+    /// The same version or a newer one is known.
     Known,
-    /// A change of a version that is not the one held, or links of an endpoint whose node record is
-    /// not: whole records are needed.
+    /// A whole record is needed: this is a change of a version other than the one held, or the
+    /// links of an endpoint whose node record is not known.
     Gap,
-    /// It was not taken.
+    /// It was refused.
     Refused(Refusal),
 }
 
-/// Why a record is not taken.
+/// Why a record is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Refusal {
     /// The database holds as many endpoints as it may.
     Full,
-    /// Links of an endpoint that does not relay.
+    /// It has links of an endpoint that does not relay.
     Orphan,
-    /// Changes that would leave it with more neighbours than a link record may hold.
+    /// The changes would leave the endpoint with more neighbours than a link record may hold.
     Neighbours,
 }
 
 impl Database {
-    /// Offers a record. Whatever the order of offers, the newest remains.
+    /// Applies a record, if it is newer than what is held. In whatever order records are applied,
+    /// the newest remains.
     pub fn apply(&mut self, record: &Record) -> Applied {
         match record {
             Record::Node(node) => self.apply_node(node),
@@ -162,7 +163,7 @@ impl Database {
         Applied::News
     }
 
-    /// Whether an endpoint announces a neighbour, known or not.
+    /// Returns `true` if an endpoint announces a neighbour, known or not.
     fn names(&self, slot: u32, neighbour: EndpointId) -> bool {
         match self.slot(neighbour) {
             Some(other) => self.graph.announces(slot, other),

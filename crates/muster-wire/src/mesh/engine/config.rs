@@ -1,16 +1,16 @@
-//! Who an endpoint is in the mesh, and what may be set.
+//! Who an endpoint is in the mesh, and its settings.
 
 use std::time::Duration;
 
 use crate::mesh::database::Limits;
 use crate::{EndpointId, Incarnation};
 
-/// Who an endpoint is.
+/// Who an endpoint is in the mesh.
 #[derive(Debug, Clone)]
 pub struct Identity {
-    /// Its id: one life.
+    /// Its id, which stands for one life.
     pub id: EndpointId,
-    /// Which life of its name this is.
+    /// Its incarnation, which orders the lives of one name.
     pub incarnation: Incarnation,
     /// Its name among nodes; empty for an endpoint that is no node.
     pub name: String,
@@ -18,22 +18,22 @@ pub struct Identity {
     pub role: String,
     /// The machine it runs on.
     pub machine: String,
-    /// Whether it relays.
+    /// Whether it relays messages of others.
     pub transit: bool,
-    /// Whether it relays between its peers of version 1 and the mesh, where it is their home.
+    /// Whether it may be the home of its peers of version 1, and relay between them and the mesh.
     pub homes: bool,
 }
 
-/// What may be set.
+/// The settings of a mesh.
 #[derive(Debug, Clone, Copy)]
 pub struct Config {
     /// The time between two heartbeats.
     pub heartbeat: Duration,
-    /// A neighbour that says nothing for so long is gone.
+    /// How long a neighbour may be silent before its peering ends.
     pub time_out: Duration,
-    /// What the database holds at most.
+    /// The bounds of the database.
     pub limits: Limits,
-    /// The entries of the announced filter at most; over it shorter prefixes are announced.
+    /// The most entries of the announced filter. If it has more, shorter prefixes are announced.
     pub filter_entries: usize,
 }
 

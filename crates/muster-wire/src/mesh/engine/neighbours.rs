@@ -7,7 +7,8 @@ use crate::mesh::hold_down::Change;
 use crate::time::Mono;
 
 impl Mesh {
-    /// A connection to another Muster endpoint stands; both send frames of version 2 from now on.
+    /// Notes a new connection to another Muster endpoint. From now on both send frames of version
+    /// 2.
     pub fn peer_up(&mut self, peer: EndpointId, now: Mono) {
         if peer == self.identity.id {
             return;
@@ -37,7 +38,7 @@ impl Mesh {
         self.send(peer, MeshFrame::Digest(hash));
     }
 
-    /// A connection has ended.
+    /// Notes that a connection has ended. Does nothing if there was none.
     pub fn peer_down(&mut self, peer: EndpointId, now: Mono) {
         let Some(neighbour) = self.neighbours.remove(&peer) else {
             return;

@@ -47,8 +47,8 @@ impl Offers {
         self.asked.len()
     }
 
-    /// Whether records that are missing are asked for now: not if they are on their way already. `most`
-    /// are awaited at one time.
+    /// Returns `true` if records that are missing are asked for now: not if they are on their way
+    /// already. `most` are awaited at one time.
     fn takes_up(&mut self, versions: Versions, of: EndpointId, most: usize, now: Mono) -> bool {
         let is_open = |asked: &Asked| now.since(asked.at) < UNANSWERED;
         let known = self.asked.get(&versions.id);

@@ -26,7 +26,7 @@ const RECENT: Duration = Duration::from_secs(3);
 const CUT: usize = MAX_FILTER_BYTES;
 
 impl Mesh {
-    /// The hash of what can be reached from here.
+    /// Returns the hash over the records of all that can be reached from here.
     pub fn digest(&self) -> u64 {
         self.database.hash()
     }
@@ -236,7 +236,7 @@ impl Mesh {
     }
 }
 
-/// Whether an exchange with a neighbour is under way.
+/// Returns `true` if an exchange with a neighbour is under way.
 fn is_open(neighbour: &Neighbour, now: Mono) -> bool {
     let sent = neighbour.list_sent;
     sent.is_some_and(|sent| now.since(sent) < UNANSWERED)

@@ -57,13 +57,13 @@ impl Mesh {
         self.settled.is_none()
     }
 
-    /// The hashes that all were found to have since this was asked last.
+    /// Returns the hashes that all endpoints were found to share since the last call.
     #[cfg(feature = "simulation")]
     pub fn take_agreed(&mut self) -> Vec<u64> {
         std::mem::take(&mut self.agreed)
     }
 
-    /// Breaks a rule from now on.
+    /// Breaks a rule from now on, to see whether a simulation notices.
     #[cfg(feature = "simulation")]
     pub fn sabotage(&mut self, sabotage: crate::mesh::Sabotage) {
         self.sabotage = sabotage;
