@@ -10,16 +10,16 @@ use crate::{
     Timespan, Timestamp, body, validate,
 };
 
-/// Borrowed view of one encoded value; decodes what is asked for, allocates nothing.
+/// A borrowed view of one encoded value. It decodes only what is asked for, and allocates nothing.
 ///
 /// Its accessors cannot fail. On bytes that were never validated they still neither panic nor loop:
-/// what cannot be read is a none.
+/// what cannot be read counts as none.
 #[derive(Clone, Copy)]
 pub struct DataRef<'a> {
     bytes: &'a [u8],
 }
 
-/// What a [`DataRef`] holds.
+/// The value that a [`DataRef`] holds.
 #[derive(Clone, Copy, Debug)]
 pub enum ValueRef<'a> {
     /// Absent.
@@ -58,25 +58,30 @@ impl<'a> DataRef<'a> {
     /// The value none.
     pub const NONE: DataRef<'static> = DataRef { bytes: &[0] };
 
-    /// View of bytes that are validated first.
+    /// Validates bytes and returns a view of them.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the bytes are not exactly one valid value within the limits.
     pub fn parse(bytes: &'a [u8], limits: &Limits) -> Result<Self, DecodeError> {
         validate(bytes, limits)?;
         Ok(Self { bytes })
     }
 
-    /// View of bytes that [`validate`] has accepted, or that this crate has encoded.
+    /// Returns a view of bytes that [`validate`] has accepted, or that this crate has encoded.
+    /// Nothing is checked.
     #[inline]
     pub const fn from_validated(bytes: &'a [u8]) -> Self {
         Self { bytes }
     }
 
-    /// The encoded form.
+    /// Returns the encoded form.
     #[inline]
     pub const fn bytes(&self) -> &'a [u8] {
         self.bytes
     }
 
-    /// Kind of the value.
+    /// Returns the kind of the value.
     #[inline]
     pub fn kind(&self) -> Kind {
         self.bytes
@@ -85,7 +90,7 @@ impl<'a> DataRef<'a> {
             .unwrap_or(Kind::None)
     }
 
-    /// The value itself.
+    /// Returns the value, with scalars decoded and containers as views.
     #[inline]
     pub fn get(&self) -> ValueRef<'a> {
         let body = self.bytes.get(1..).unwrap_or_default();
@@ -118,7 +123,7 @@ impl<'a> DataRef<'a> {
         }
     }
 
-    /// Owned form of the value.
+    /// Returns the value in owned form.
     pub fn to_data(&self) -> Data {
         Owner {
             bytes: self.bytes,
@@ -127,51 +132,55 @@ impl<'a> DataRef<'a> {
         .value(Limits::MAX_DEPTH)
     }
 
-    /// Whether the value reads as a `T`.
+    /// Returns `true` if the value can be read as a `T`.
     pub fn is<T: Decode<'a>>(&self) -> bool {
         T::decode(*self).is_ok()
     }
 
-    /// The value as a `T`; strict, an integer is no count.
+    /// Reads the value as a `T`. This is strict: an integer is not accepted as a count.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the value is not a `T`; the error says what is wrong, and where.
     #[inline]
     pub fn to<T: Decode<'a>>(&self) -> Result<T, ConvertError> {
         T::decode(*self)
     }
 
-    /// Whether the value is absent.
+    /// Returns `true` if the value is absent.
     pub fn is_none(&self) -> bool {
         self.kind() == Kind::None
     }
 
-    /// The text, if this is a string and UTF-8.
+    /// Returns the text, if this is a string and valid UTF-8.
     pub fn as_str(&self) -> Option<&'a str> {
         std::str::from_utf8(self.as_bytes()?).ok()
     }
 
-    /// The bytes, if this is a string.
+    /// Returns the bytes, if this is a string.
     pub fn as_bytes(&self) -> Option<&'a [u8]> {
         self.body(Kind::String).map(body::string)
     }
 
-    /// The number, if this is a count.
+    /// Returns the number, if this is a count.
     pub fn as_count(&self) -> Option<u64> {
         self.body(Kind::Count).map(body::count)
     }
 
-    /// The elements, if this is a vector.
+    /// Returns the elements, if this is a vector.
     #[inline]
     pub fn as_vector(&self) -> Option<VectorRef<'a>> {
         self.body(Kind::Vector).map(|body| VectorRef::new(body, 1))
     }
 
-    /// The elements, if this is a set.
+    /// Returns the elements, if this is a set.
     #[inline]
     pub fn as_set(&self) -> Option<SetRef<'a>> {
         self.body(Kind::Set)
             .map(|body| SetRef(VectorRef::new(body, 1)))
     }
 
-    /// The entries, if this is a table.
+    /// Returns the entries, if this is a table.
     #[inline]
     pub fn as_table(&self) -> Option<TableRef<'a>> {
         self.body(Kind::Table)
@@ -179,7 +188,7 @@ impl<'a> DataRef<'a> {
     }
 }
 
-/// Elements of an encoded vector.
+/// The elements of an encoded vector.
 #[derive(Clone, Copy)]
 pub struct VectorRef<'a> {
     body: &'a [u8],
@@ -200,19 +209,19 @@ impl<'a> VectorRef<'a> {
         }
     }
 
-    /// Number of elements.
+    /// Returns the number of elements.
     #[inline]
     pub fn len(&self) -> usize {
         self.length
     }
 
-    /// Whether there are no elements.
+    /// Returns `true` if there are no elements.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.length == 0
     }
 
-    /// Iterator over the elements.
+    /// Returns an iterator over the elements.
     #[inline]
     pub fn iter(&self) -> VectorIter<'a> {
         VectorIter {
@@ -221,13 +230,14 @@ impl<'a> VectorRef<'a> {
         }
     }
 
-    /// Element at a position, found by passing over those before it.
+    /// Returns the element at a position, counted from 0. Takes time in proportion to the elements
+    /// before it.
     pub fn get(&self, index: usize) -> Option<DataRef<'a>> {
         self.iter().nth(index)
     }
 }
 
-/// Iterator over the elements of a vector.
+/// An iterator over the elements of a vector.
 #[derive(Clone, Debug)]
 pub struct VectorIter<'a> {
     rest: &'a [u8],
@@ -260,36 +270,36 @@ impl<'a> Iterator for VectorIter<'a> {
 
 impl ExactSizeIterator for VectorIter<'_> {}
 
-/// Elements of an encoded set, in the order in which they came.
+/// The elements of an encoded set, in the order in which they were encoded.
 #[derive(Clone, Copy)]
 pub struct SetRef<'a>(VectorRef<'a>);
 
 impl<'a> SetRef<'a> {
-    /// Number of elements.
+    /// Returns the number of elements.
     #[inline]
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether there are no elements.
+    /// Returns `true` if there are no elements.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Iterator over the elements.
+    /// Returns an iterator over the elements.
     #[inline]
     pub fn iter(&self) -> SetIter<'a> {
         SetIter(self.0.iter())
     }
 
-    /// Whether the value is an element; looks at one after the other.
+    /// Returns `true` if the value is an element. Compares one element after the other.
     pub fn contains(&self, value: DataRef<'_>) -> bool {
         self.iter().any(|element| element == value)
     }
 }
 
-/// Iterator over the elements of a set.
+/// An iterator over the elements of a set.
 #[derive(Clone, Debug)]
 pub struct SetIter<'a>(VectorIter<'a>);
 
@@ -308,30 +318,30 @@ impl<'a> Iterator for SetIter<'a> {
 
 impl ExactSizeIterator for SetIter<'_> {}
 
-/// Entries of an encoded table, in the order in which they came.
+/// The entries of an encoded table, in the order in which they were encoded.
 #[derive(Clone, Copy)]
 pub struct TableRef<'a>(VectorRef<'a>);
 
 impl<'a> TableRef<'a> {
-    /// Number of entries.
+    /// Returns the number of entries.
     #[inline]
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether there are no entries.
+    /// Returns `true` if there are no entries.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Iterator over the entries.
+    /// Returns an iterator over the entries.
     #[inline]
     pub fn iter(&self) -> TableIter<'a> {
         TableIter(self.0.iter())
     }
 
-    /// Value of a key; looks at one entry after the other.
+    /// Returns the value of a key. Compares one entry after the other.
     pub fn get(&self, key: DataRef<'_>) -> Option<DataRef<'a>> {
         self.iter()
             .find(|(candidate, _)| *candidate == key)
@@ -339,7 +349,7 @@ impl<'a> TableRef<'a> {
     }
 }
 
-/// Iterator over the entries of a table.
+/// An iterator over the entries of a table.
 #[derive(Clone, Debug)]
 pub struct TableIter<'a>(VectorIter<'a>);
 

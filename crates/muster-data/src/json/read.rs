@@ -1,5 +1,5 @@
-//! Reading of JSON: a visitor that knows the type before it meets the content, so that nothing is
-//! buffered as long as the type comes first.
+//! Reading of JSON. A visitor knows the type before it meets the content, so that nothing is
+//! buffered if the type comes first.
 
 mod content;
 mod data_type;
@@ -22,18 +22,27 @@ use crate::{Data, Limits};
 /// A data message: a value with its topic.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Message {
-    /// The topic; absent if the message names none, or something else than a string.
+    /// The topic; `None` if the message names none, or something other than a string.
     pub topic: Option<String>,
     /// The value.
     pub data: Data,
 }
 
 /// Reads a value: an object with its type and its content.
+///
+/// # Errors
+///
+/// Fails if the text is not JSON, not a value, or over a limit.
 pub fn read(text: &[u8], limits: &Limits) -> Result<Data, JsonError> {
     read_message(text, limits).map(|message| message.data)
 }
 
-/// Reads a data message. Like C++, this looks at no `type` beside topic, type of the value and content.
+/// Reads a data message: an object with a topic, the type of a value and its content. As in C++, a
+/// `type` beside them is ignored.
+///
+/// # Errors
+///
+/// Fails if the text is not JSON, not a message, or over a limit.
 pub fn read_message(text: &[u8], limits: &Limits) -> Result<Message, JsonError> {
     if text.len() > limits.bytes {
         let problem = format!("{} bytes of text, at most {}", text.len(), limits.bytes);
