@@ -13,7 +13,7 @@ const PAIRWISE: usize = 8;
 /// Effort for comparing sets that hold unordered sets, in bytes compared: this much in any case, so
 /// that small values always pass.
 const FREE_EFFORT: usize = 1 << 20;
-/// The same, times the size of the whole value: nesting must not multiply a large value's cost.
+/// Further effort for each byte of the whole value: nesting must not multiply a large value's cost.
 const EFFORT_PER_BYTE: usize = 4;
 
 /// Checks that bytes are exactly one valid value within the limits.

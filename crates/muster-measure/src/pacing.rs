@@ -27,7 +27,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// A pace for `seconds` seconds, and a fifth of a second before them.
+    /// Creates a pace for `seconds` seconds, and a fifth of a second before them.
     #[allow(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,

@@ -118,9 +118,9 @@ pub struct StoreClone {
     /// Settled writes whose change this copy does not have yet.
     held: BTreeMap<u64, Vec<SettledWrite>>,
     held_since: Mono,
-    /// The same of former primaries: a new snapshot has them, or they are lost.
+    /// Settled writes to former primaries: a new snapshot has them, or they are lost.
     held_before: Vec<SettledWrite>,
-    /// Who else says that it is the primary, and since when.
+    /// Another endpoint that claims to be the primary, and since when.
     rival: Option<(EndpointId, Mono)>,
     has_warned: bool,
     is_watched: bool,

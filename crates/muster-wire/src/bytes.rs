@@ -6,7 +6,7 @@
 pub struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
-    /// A cursor at the start of some bytes.
+    /// Creates a cursor at the start of some bytes.
     pub fn new(bytes: &'a [u8]) -> Self {
         Self(bytes)
     }

@@ -322,7 +322,7 @@ impl<T> Consumer<T> {
         self.next >= self.end
     }
 
-    /// The first event that is expected has the number behind the offset. At the same, or with an offset below
+    /// The first event that is expected has the number behind the offset. With the same number, or an offset below
     /// what has come already, nothing changes.
     pub(super) fn open(&mut self, offset: u64, ticks: u16, now: Mono) {
         self.heartbeat = heartbeat(ticks.clamp(1, 600));

@@ -71,17 +71,17 @@ pub struct Descriptor {
 }
 
 impl Descriptor {
-    /// A number that only grows. Its name ends in `_total`.
+    /// Describes a number that only grows. Its name ends in `_total`.
     pub const fn counter(name: &'static str, help: &'static str) -> Self {
         Self::new(Cow::Borrowed(name), help, Kind::Counter)
     }
 
-    /// A number that rises and falls.
+    /// Describes a number that rises and falls.
     pub const fn gauge(name: &'static str, help: &'static str) -> Self {
         Self::new(Cow::Borrowed(name), help, Kind::Gauge)
     }
 
-    /// A value of some kind, whose name may be made at run time, as those of frameworks are.
+    /// Describes a number of either kind. Its name may be made at run time, as those of frameworks are.
     pub const fn new(name: Cow<'static, str>, help: &'static str, kind: Kind) -> Self {
         Self {
             name,
@@ -122,7 +122,7 @@ impl Descriptor {
         self
     }
 
-    /// The name without `_total`, as OpenMetrics names a family.
+    /// Returns the name without `_total`, as OpenMetrics names a family.
     pub fn family(&self) -> &str {
         match self.kind {
             Kind::Counter => self.name.strip_suffix("_total").unwrap_or(&self.name),
@@ -173,7 +173,7 @@ pub struct Counter {
 }
 
 impl Counter {
-    /// The key in the status as JSON.
+    /// Returns the key in the status as JSON.
     pub fn key(&self) -> &'static str {
         self.descriptor.key
     }

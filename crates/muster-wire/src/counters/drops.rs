@@ -54,7 +54,7 @@ pub enum DropCause {
 }
 
 impl DropCause {
-    /// The cause in one word, for counters and screens.
+    /// Returns the cause in one word, for counters and screens.
     pub fn name(self) -> &'static str {
         match self {
             Self::Oldest => "drop_oldest",

@@ -90,7 +90,7 @@ impl Graph {
         self.linked.get(slot)
     }
 
-    /// The same as bits.
+    /// Returns [`Graph::neighbours`] as bits.
     pub(super) fn row(&self, slot: u32) -> &[u64] {
         self.rows.get(slot)
     }

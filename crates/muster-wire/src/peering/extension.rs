@@ -48,7 +48,7 @@ impl Extension {
         (lowest..=highest).contains(&VERSION_2)
     }
 
-    /// Reads what stands behind the last field of version 1. What is not Muster's, or cannot be
+    /// Reads what follows the last field of version 1. What is not Muster's, or cannot be
     /// read, counts as nothing: the peering is then one of version 1.
     pub(crate) fn read(reader: &mut Reader<'_>) -> Option<Self> {
         if reader.array::<4>()? != MAGIC {

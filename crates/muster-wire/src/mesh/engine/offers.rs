@@ -11,7 +11,7 @@ use crate::mesh::codec::MeshFrame;
 use crate::mesh::record::{Record, Versions};
 use crate::time::Mono;
 
-/// Records of so many bytes are offered. Fewer are sent at once: to ask for them would cost as much as they do.
+/// Records of this many bytes or more are offered. Fewer are sent at once: asking for them would cost as much.
 const OFFERED: usize = 2 << 10;
 
 /// What was taken up from one neighbour is not asked of others for this time.

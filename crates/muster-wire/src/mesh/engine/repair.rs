@@ -9,7 +9,7 @@ use crate::mesh::codec::{MAX_FILTER_BYTES, MeshFrame};
 use crate::mesh::record::{Record, Versions};
 use crate::time::Mono;
 
-/// A difference must last for so long, and our own database must have stood for so long, before it counts:
+/// A difference must last this long, and our own database must not have changed for this long, before it counts:
 /// news may be under way.
 const STANDING: Duration = Duration::from_millis(100);
 

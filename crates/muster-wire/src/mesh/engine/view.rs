@@ -7,7 +7,7 @@ use crate::EndpointId;
 use crate::mesh::membership::{Change, Sight};
 use crate::time::Mono;
 
-/// A view that stood so long is what everybody has.
+/// A view that has stood this long is what everybody has.
 const SETTLED_AFTER: Duration = Duration::from_secs(1);
 
 /// The tree before a change is given up after this time, whatever happens.
