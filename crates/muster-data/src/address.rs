@@ -6,38 +6,38 @@ use std::str::FromStr;
 
 use crate::text::{ParseError, ParseErrorKind};
 
-/// IPv4 or IPv6 address; IPv4 is held in its mapped form `::ffff:a.b.c.d`.
+/// An IPv4 or IPv6 address. IPv4 is held in its mapped form, `::ffff:a.b.c.d`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Address([u8; 16]);
 
 impl Address {
     const V4_PREFIX: [u8; 12] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff];
 
-    /// Address from the 16 bytes of its IPv6 form, as on the wire.
+    /// Makes an address from the 16 bytes of its IPv6 form, as on the wire.
     #[inline]
     pub const fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(bytes)
     }
 
-    /// The 16 bytes of the IPv6 form.
+    /// Returns the 16 bytes of the IPv6 form.
     #[inline]
     pub const fn as_bytes(&self) -> &[u8; 16] {
         &self.0
     }
 
-    /// Whether this is an IPv4 address.
+    /// Returns `true` if this is an IPv4 address.
     #[inline]
     pub fn is_v4(&self) -> bool {
         self.0.starts_with(&Self::V4_PREFIX)
     }
 
-    /// The address as the standard library has it; mapped addresses become IPv4.
+    /// Returns the address as a standard library type. Mapped addresses become IPv4.
     pub fn to_ip(&self) -> IpAddr {
         Ipv6Addr::from(self.0).to_canonical()
     }
 
-    /// The text that Zeek writes, in logs and under the hash of a key: like the common one, but with the
-    /// last four bytes dotted after `::` and `::ffff:0:` as well.
+    /// Returns the text that Zeek writes in logs and hashes for keys. It is the usual text, except
+    /// that the last four bytes are dotted after `::` and `::ffff:0:` as well.
     pub fn to_zeek_text(&self) -> String {
         if let IpAddr::V6(v6) = self.to_ip() {
             let words = v6.segments();

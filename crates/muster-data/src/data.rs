@@ -10,13 +10,15 @@ use crate::{
     Subnet, Table, Timespan, Timestamp, from_data, real, text,
 };
 
-/// Owned value of any kind.
+/// An owned value of any kind.
 ///
 /// Values are ordered by kind, then as Broker orders them: numbers numerically, strings, enum names
-/// and addresses bytewise, containers element by element. Of reals, all zeros (and subnormals, which
-/// the encoding turns into zeros) are equal, and there is one NaN, after everything else.
+/// and addresses bytewise, containers element by element. All zeros among reals are equal, and
+/// subnormal numbers are equal to them, because the encoding turns these into zeros. There is one
+/// NaN, after everything else.
 ///
-/// A program must not nest values deeper than [`Limits::MAX_DEPTH`]: nothing reads them back.
+/// A program must not nest values deeper than [`Limits::MAX_DEPTH`], because nothing can read them
+/// back.
 #[derive(Clone, Default)]
 pub enum Data {
     /// Absent.
@@ -56,37 +58,41 @@ pub enum Data {
 const _: () = assert!(size_of::<Data>() == 24);
 
 impl Data {
-    /// String of these bytes, or this text.
+    /// Makes a string of bytes or of a text.
     pub fn string(bytes: impl AsRef<[u8]>) -> Self {
         Self::String(bytes.as_ref().into())
     }
 
-    /// Enum value of this name.
+    /// Makes an enum value of a name.
     pub fn enum_value(name: impl AsRef<[u8]>) -> Self {
         Self::Enum(EnumValue::new(name))
     }
 
-    /// Vector of these elements.
+    /// Makes a vector of elements.
     pub fn vector<T: Into<Data>>(elements: impl IntoIterator<Item = T>) -> Self {
         Self::Vector(elements.into_iter().map(Into::into).collect())
     }
 
-    /// Set of these elements; duplicates are dropped.
+    /// Makes a set of elements. Duplicates are dropped.
     pub fn set<T: Into<Data>>(elements: impl IntoIterator<Item = T>) -> Self {
         Self::Set(elements.into_iter().collect())
     }
 
-    /// Table of these entries; of several with the same key the last one stays.
+    /// Makes a table of entries. Of several entries with the same key, the last one stays.
     pub fn table<K: Into<Data>, V: Into<Data>>(entries: impl IntoIterator<Item = (K, V)>) -> Self {
         Self::Table(entries.into_iter().collect())
     }
 
-    /// Decodes a value that must take all the bytes.
+    /// Decodes a value that takes up all the bytes.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the bytes are not exactly one valid value within the limits.
     pub fn from_bytes(bytes: &[u8], limits: &Limits) -> Result<Self, DecodeError> {
         DataRef::parse(bytes, limits).map(|value| value.to_data())
     }
 
-    /// Kind of the value.
+    /// Returns the kind of the value.
     pub fn kind(&self) -> Kind {
         match self {
             Self::None => Kind::None,
@@ -107,27 +113,31 @@ impl Data {
         }
     }
 
-    /// Whether the value reads as a `T`.
+    /// Returns `true` if the value can be read as a `T`.
     pub fn is<T: DecodeOwned>(&self) -> bool {
         self.to::<T>().is_ok()
     }
 
-    /// The value as a `T`; strict, an integer is no count.
+    /// Reads the value as a `T`. This is strict: an integer is not accepted as a count.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the value is not a `T`; the error says what is wrong, and where.
     pub fn to<T: DecodeOwned>(&self) -> Result<T, ConvertError> {
         from_data(self)
     }
 
-    /// Whether the value is absent.
+    /// Returns `true` if the value is absent.
     pub fn is_none(&self) -> bool {
         matches!(self, Self::None)
     }
 
-    /// The text, if this is a string and UTF-8.
+    /// Returns the text, if this is a string and valid UTF-8.
     pub fn as_str(&self) -> Option<&str> {
         std::str::from_utf8(self.as_bytes()?).ok()
     }
 
-    /// The bytes, if this is a string.
+    /// Returns the bytes, if this is a string.
     pub fn as_bytes(&self) -> Option<&[u8]> {
         if let Self::String(bytes) = self {
             Some(bytes)
@@ -136,7 +146,7 @@ impl Data {
         }
     }
 
-    /// The number, if this is a count.
+    /// Returns the number, if this is a count.
     pub fn as_count(&self) -> Option<u64> {
         if let Self::Count(count) = self {
             Some(*count)
@@ -145,7 +155,7 @@ impl Data {
         }
     }
 
-    /// The elements, if this is a vector.
+    /// Returns the elements, if this is a vector.
     pub fn as_vector(&self) -> Option<&[Data]> {
         if let Self::Vector(elements) = self {
             Some(elements)
@@ -154,7 +164,7 @@ impl Data {
         }
     }
 
-    /// The set, if this is one.
+    /// Returns the set, if this is one.
     pub fn as_set(&self) -> Option<&Set> {
         if let Self::Set(set) = self {
             Some(set)
@@ -163,7 +173,7 @@ impl Data {
         }
     }
 
-    /// The table, if this is one.
+    /// Returns the table, if this is one.
     pub fn as_table(&self) -> Option<&Table> {
         if let Self::Table(table) = self {
             Some(table)

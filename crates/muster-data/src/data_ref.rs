@@ -1,5 +1,7 @@
 //! Borrowed views of encoded values.
 
+mod containers;
+
 use std::cmp::Ordering;
 use std::fmt;
 
@@ -10,16 +12,18 @@ use crate::{
     Timespan, Timestamp, body, validate,
 };
 
-/// Borrowed view of one encoded value; decodes what is asked for, allocates nothing.
+pub use containers::{SetIter, SetRef, TableIter, TableRef, VectorIter, VectorRef};
+
+/// A borrowed view of one encoded value. It decodes only what is asked for, and allocates nothing.
 ///
 /// Its accessors cannot fail. On bytes that were never validated they still neither panic nor loop:
-/// what cannot be read is a none.
+/// what cannot be read counts as none.
 #[derive(Clone, Copy)]
 pub struct DataRef<'a> {
     bytes: &'a [u8],
 }
 
-/// What a [`DataRef`] holds.
+/// The value that a [`DataRef`] holds.
 #[derive(Clone, Copy, Debug)]
 pub enum ValueRef<'a> {
     /// Absent.
@@ -58,25 +62,30 @@ impl<'a> DataRef<'a> {
     /// The value none.
     pub const NONE: DataRef<'static> = DataRef { bytes: &[0] };
 
-    /// View of bytes that are validated first.
+    /// Validates bytes and returns a view of them.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the bytes are not exactly one valid value within the limits.
     pub fn parse(bytes: &'a [u8], limits: &Limits) -> Result<Self, DecodeError> {
         validate(bytes, limits)?;
         Ok(Self { bytes })
     }
 
-    /// View of bytes that [`validate`] has accepted, or that this crate has encoded.
+    /// Returns a view of bytes that [`validate`] has accepted, or that this crate has encoded.
+    /// Nothing is checked.
     #[inline]
     pub const fn from_validated(bytes: &'a [u8]) -> Self {
         Self { bytes }
     }
 
-    /// The encoded form.
+    /// Returns the encoded form.
     #[inline]
     pub const fn bytes(&self) -> &'a [u8] {
         self.bytes
     }
 
-    /// Kind of the value.
+    /// Returns the kind of the value.
     #[inline]
     pub fn kind(&self) -> Kind {
         self.bytes
@@ -85,7 +94,7 @@ impl<'a> DataRef<'a> {
             .unwrap_or(Kind::None)
     }
 
-    /// The value itself.
+    /// Returns the value, with scalars decoded and containers as views.
     #[inline]
     pub fn get(&self) -> ValueRef<'a> {
         let body = self.bytes.get(1..).unwrap_or_default();
@@ -118,7 +127,7 @@ impl<'a> DataRef<'a> {
         }
     }
 
-    /// Owned form of the value.
+    /// Returns the value in owned form.
     pub fn to_data(&self) -> Data {
         Owner {
             bytes: self.bytes,
@@ -127,270 +136,60 @@ impl<'a> DataRef<'a> {
         .value(Limits::MAX_DEPTH)
     }
 
-    /// Whether the value reads as a `T`.
+    /// Returns `true` if the value can be read as a `T`.
     pub fn is<T: Decode<'a>>(&self) -> bool {
         T::decode(*self).is_ok()
     }
 
-    /// The value as a `T`; strict, an integer is no count.
+    /// Reads the value as a `T`. This is strict: an integer is not accepted as a count.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the value is not a `T`; the error says what is wrong, and where.
     #[inline]
     pub fn to<T: Decode<'a>>(&self) -> Result<T, ConvertError> {
         T::decode(*self)
     }
 
-    /// Whether the value is absent.
+    /// Returns `true` if the value is absent.
     pub fn is_none(&self) -> bool {
         self.kind() == Kind::None
     }
 
-    /// The text, if this is a string and UTF-8.
+    /// Returns the text, if this is a string and valid UTF-8.
     pub fn as_str(&self) -> Option<&'a str> {
         std::str::from_utf8(self.as_bytes()?).ok()
     }
 
-    /// The bytes, if this is a string.
+    /// Returns the bytes, if this is a string.
     pub fn as_bytes(&self) -> Option<&'a [u8]> {
         self.body(Kind::String).map(body::string)
     }
 
-    /// The number, if this is a count.
+    /// Returns the number, if this is a count.
     pub fn as_count(&self) -> Option<u64> {
         self.body(Kind::Count).map(body::count)
     }
 
-    /// The elements, if this is a vector.
+    /// Returns the elements, if this is a vector.
     #[inline]
     pub fn as_vector(&self) -> Option<VectorRef<'a>> {
         self.body(Kind::Vector).map(|body| VectorRef::new(body, 1))
     }
 
-    /// The elements, if this is a set.
+    /// Returns the elements, if this is a set.
     #[inline]
     pub fn as_set(&self) -> Option<SetRef<'a>> {
         self.body(Kind::Set)
             .map(|body| SetRef(VectorRef::new(body, 1)))
     }
 
-    /// The entries, if this is a table.
+    /// Returns the entries, if this is a table.
     #[inline]
     pub fn as_table(&self) -> Option<TableRef<'a>> {
         self.body(Kind::Table)
             .map(|body| TableRef(VectorRef::new(body, 2)))
     }
-}
-
-/// Elements of an encoded vector.
-#[derive(Clone, Copy)]
-pub struct VectorRef<'a> {
-    body: &'a [u8],
-    length: usize,
-}
-
-impl<'a> VectorRef<'a> {
-    /// Entries after a container's tag, each of `width` values.
-    #[inline]
-    fn new(body: &'a [u8], width: usize) -> Self {
-        let mut pos = 0;
-        let length = read_length(body, &mut pos).map_or(0, |length| length as usize);
-        let body = &body[pos..];
-        // On valid bytes this changes nothing; on others it bounds the iteration.
-        Self {
-            body,
-            length: length.min(body.len() / width),
-        }
-    }
-
-    /// Number of elements.
-    #[inline]
-    pub fn len(&self) -> usize {
-        self.length
-    }
-
-    /// Whether there are no elements.
-    #[inline]
-    pub fn is_empty(&self) -> bool {
-        self.length == 0
-    }
-
-    /// Iterator over the elements.
-    #[inline]
-    pub fn iter(&self) -> VectorIter<'a> {
-        VectorIter {
-            rest: self.body,
-            remaining: self.length,
-        }
-    }
-
-    /// Element at a position, found by passing over those before it.
-    pub fn get(&self, index: usize) -> Option<DataRef<'a>> {
-        self.iter().nth(index)
-    }
-}
-
-/// Iterator over the elements of a vector.
-#[derive(Clone, Debug)]
-pub struct VectorIter<'a> {
-    rest: &'a [u8],
-    remaining: usize,
-}
-
-impl<'a> VectorIter<'a> {
-    /// Splits off the next value.
-    #[inline]
-    fn split_next(&mut self) -> DataRef<'a> {
-        let (bytes, rest) = self.rest.split_at(skip(self.rest, 0));
-        self.rest = rest;
-        DataRef { bytes }
-    }
-}
-
-impl<'a> Iterator for VectorIter<'a> {
-    type Item = DataRef<'a>;
-
-    #[inline]
-    fn next(&mut self) -> Option<DataRef<'a>> {
-        self.remaining = self.remaining.checked_sub(1)?;
-        Some(self.split_next())
-    }
-
-    fn size_hint(&self) -> (usize, Option<usize>) {
-        (self.remaining, Some(self.remaining))
-    }
-}
-
-impl ExactSizeIterator for VectorIter<'_> {}
-
-/// Elements of an encoded set, in the order in which they came.
-#[derive(Clone, Copy)]
-pub struct SetRef<'a>(VectorRef<'a>);
-
-impl<'a> SetRef<'a> {
-    /// Number of elements.
-    #[inline]
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    /// Whether there are no elements.
-    #[inline]
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// Iterator over the elements.
-    #[inline]
-    pub fn iter(&self) -> SetIter<'a> {
-        SetIter(self.0.iter())
-    }
-
-    /// Whether the value is an element; looks at one after the other.
-    pub fn contains(&self, value: DataRef<'_>) -> bool {
-        self.iter().any(|element| element == value)
-    }
-}
-
-/// Iterator over the elements of a set.
-#[derive(Clone, Debug)]
-pub struct SetIter<'a>(VectorIter<'a>);
-
-impl<'a> Iterator for SetIter<'a> {
-    type Item = DataRef<'a>;
-
-    #[inline]
-    fn next(&mut self) -> Option<DataRef<'a>> {
-        self.0.next()
-    }
-
-    fn size_hint(&self) -> (usize, Option<usize>) {
-        self.0.size_hint()
-    }
-}
-
-impl ExactSizeIterator for SetIter<'_> {}
-
-/// Entries of an encoded table, in the order in which they came.
-#[derive(Clone, Copy)]
-pub struct TableRef<'a>(VectorRef<'a>);
-
-impl<'a> TableRef<'a> {
-    /// Number of entries.
-    #[inline]
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    /// Whether there are no entries.
-    #[inline]
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// Iterator over the entries.
-    #[inline]
-    pub fn iter(&self) -> TableIter<'a> {
-        TableIter(self.0.iter())
-    }
-
-    /// Value of a key; looks at one entry after the other.
-    pub fn get(&self, key: DataRef<'_>) -> Option<DataRef<'a>> {
-        self.iter()
-            .find(|(candidate, _)| *candidate == key)
-            .map(|(_, value)| value)
-    }
-}
-
-/// Iterator over the entries of a table.
-#[derive(Clone, Debug)]
-pub struct TableIter<'a>(VectorIter<'a>);
-
-impl<'a> Iterator for TableIter<'a> {
-    type Item = (DataRef<'a>, DataRef<'a>);
-
-    #[inline]
-    fn next(&mut self) -> Option<Self::Item> {
-        let key = self.0.next()?;
-        Some((key, self.0.split_next()))
-    }
-
-    fn size_hint(&self) -> (usize, Option<usize>) {
-        self.0.size_hint()
-    }
-}
-
-impl ExactSizeIterator for TableIter<'_> {}
-
-macro_rules! container_traits {
-    ($($container:ident => $iter:ident, $item:ty;)*) => {$(
-        impl<'a> IntoIterator for $container<'a> {
-            type Item = $item;
-            type IntoIter = $iter<'a>;
-
-            fn into_iter(self) -> $iter<'a> {
-                self.iter()
-            }
-        }
-
-        impl<'a> IntoIterator for &$container<'a> {
-            type Item = $item;
-            type IntoIter = $iter<'a>;
-
-            fn into_iter(self) -> $iter<'a> {
-                self.iter()
-            }
-        }
-
-        impl fmt::Debug for $container<'_> {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.debug_list().entries(self.iter()).finish()
-            }
-        }
-    )*};
-}
-
-container_traits! {
-    VectorRef => VectorIter, DataRef<'a>;
-    SetRef => SetIter, DataRef<'a>;
-    TableRef => TableIter, (DataRef<'a>, DataRef<'a>);
 }
 
 /// Builds owned values in one pass over the bytes.

@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-/// What is wrong with encoded bytes.
+/// The kind of a [`DecodeError`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Error)]
 #[non_exhaustive]
 pub enum DecodeErrorKind {
@@ -39,12 +39,13 @@ pub enum DecodeErrorKind {
     /// The size exceeds [`Limits::bytes`](crate::Limits::bytes).
     #[error("value too large")]
     TooLarge,
-    /// Sets whose elements hold sets that are not in order take too much work to compare.
+    /// There are sets whose elements hold sets that are not in order, and comparing them would take
+    /// too long.
     #[error("too complex to check for duplicates")]
     TooComplex,
 }
 
-/// Error for bytes that are no valid value.
+/// The error for bytes that are not a valid value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("{kind} at byte {offset}")]
 pub struct DecodeError {
@@ -57,12 +58,12 @@ impl DecodeError {
         Self { kind, offset }
     }
 
-    /// What is wrong.
+    /// Returns the kind of the error.
     pub fn kind(&self) -> DecodeErrorKind {
         self.kind
     }
 
-    /// Byte of the input where it was noticed.
+    /// Returns the byte of the input at which the error was noticed, counted from 0.
     pub fn offset(&self) -> usize {
         self.offset
     }

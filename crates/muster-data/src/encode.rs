@@ -18,19 +18,19 @@ pub trait Encode {
     fn encode(&self, out: &mut Vec<u8>);
 }
 
-/// Encoded form of a value.
+/// Returns the encoded form of a value.
 pub fn encode_to_vec(value: &(impl Encode + ?Sized)) -> Vec<u8> {
     let mut out = Vec::with_capacity(64);
     value.encode(&mut out);
     out
 }
 
-/// Owned value of anything that can be encoded.
+/// Returns anything that can be encoded as an owned value.
 pub fn to_data(value: &(impl Encode + ?Sized)) -> Data {
     DataRef::from_validated(&encode_to_vec(value)).to_data()
 }
 
-/// Appends a length: seven bits a byte, least significant first.
+/// Appends a length: seven bits per byte, least significant first.
 #[inline]
 pub fn put_varbyte(out: &mut Vec<u8>, length: u32) {
     if length < 0x80 {
@@ -92,7 +92,7 @@ pub fn integer(out: &mut Vec<u8>, value: i64) {
     eight(out, Kind::Integer, value.to_be_bytes());
 }
 
-/// Appends a real; subnormal numbers become zero, which is what C++ peers can read.
+/// Appends a real. Subnormal numbers become zero, because C++ peers cannot read them.
 #[inline]
 pub fn real(out: &mut Vec<u8>, value: f64) {
     eight(out, Kind::Real, real::to_wire(value).to_be_bytes());
@@ -110,13 +110,14 @@ fn sized(out: &mut Vec<u8>, kind: Kind, bytes: &[u8]) {
     out.extend_from_slice(&bytes[..length as usize]);
 }
 
-/// Appends a string. Of more than 4 GiB the encoding can hold the beginning only.
+/// Appends a string. The encoding holds at most 4 GiB; of a longer string only the beginning is
+/// kept.
 #[inline]
 pub fn string(out: &mut Vec<u8>, value: &[u8]) {
     sized(out, Kind::String, value);
 }
 
-/// Appends an enum value of this name.
+/// Appends an enum value with this name.
 #[inline]
 pub fn enum_value(out: &mut Vec<u8>, name: &[u8]) {
     sized(out, Kind::Enum, name);
@@ -158,21 +159,21 @@ pub fn timespan(out: &mut Vec<u8>, value: Timespan) {
     eight(out, Kind::Timespan, value.as_nanos().to_be_bytes());
 }
 
-/// Appends the beginning of a vector; as many values have to follow.
+/// Appends the beginning of a vector. This many values must follow.
 #[inline]
 pub fn vector_header(out: &mut Vec<u8>, elements: usize) {
     container_header(out, Kind::Vector, elements);
 }
 
-/// Appends the beginning of a set; as many values, all different, have to follow. [`set`] takes care
+/// Appends the beginning of a set. This many values must follow, all different; [`set`] takes care
 /// of that.
 #[inline]
 pub fn set_header(out: &mut Vec<u8>, elements: usize) {
     container_header(out, Kind::Set, elements);
 }
 
-/// Appends the beginning of a table; as many pairs of a key and a value have to follow, all keys
-/// different. [`table`] takes care of that.
+/// Appends the beginning of a table. This many pairs of a key and a value must follow, all keys
+/// different; [`table`] takes care of that.
 #[inline]
 pub fn table_header(out: &mut Vec<u8>, entries: usize) {
     container_header(out, Kind::Table, entries);

@@ -4,54 +4,54 @@ use std::fmt;
 
 use crate::text::write_enum;
 
-/// Name of an enum value, such as `Notice::ACTION_LOG`. Not necessarily UTF-8.
+/// The name of an enum value, such as `Notice::ACTION_LOG`. It need not be UTF-8.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EnumValue(Box<[u8]>);
 
 impl EnumValue {
-    /// Enum value of this name.
+    /// Makes an enum value of a name.
     pub fn new(name: impl AsRef<[u8]>) -> Self {
         Self(name.as_ref().into())
     }
 
-    /// The name's bytes.
+    /// Returns the bytes of the name.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 
-    /// The name, if it is UTF-8.
+    /// Returns the name, if it is UTF-8.
     pub fn as_str(&self) -> Option<&str> {
         std::str::from_utf8(&self.0).ok()
     }
 
-    /// Borrowed form.
+    /// Returns the borrowed form.
     pub fn as_enum_ref(&self) -> EnumRef<'_> {
         EnumRef(&self.0)
     }
 }
 
-/// Borrowed name of an enum value.
+/// The borrowed name of an enum value.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EnumRef<'a>(&'a [u8]);
 
 impl<'a> EnumRef<'a> {
-    /// Enum value of this name.
+    /// Makes an enum value of a name.
     pub fn new(name: &'a (impl AsRef<[u8]> + ?Sized)) -> Self {
         Self(name.as_ref())
     }
 
-    /// The name's bytes.
+    /// Returns the bytes of the name.
     #[inline]
     pub fn as_bytes(&self) -> &'a [u8] {
         self.0
     }
 
-    /// The name, if it is UTF-8.
+    /// Returns the name, if it is UTF-8.
     pub fn as_str(&self) -> Option<&'a str> {
         std::str::from_utf8(self.0).ok()
     }
 
-    /// Owned form.
+    /// Returns the owned form.
     pub fn to_value(&self) -> EnumValue {
         EnumValue(self.0.into())
     }

@@ -1,24 +1,23 @@
-//! JSON encoding of values, as Broker and Zeek's WebSocket API have it.
+//! The JSON encoding of values, as Broker and Zeek's WebSocket API use it.
 //!
-//! A value is an object with its type and its content, `{"@data-type":"count","data":5}`; a message has
-//! a topic beside them. What is written is valid JSON in every case and accepted by Broker's and Zeek's
-//! readers:
+//! A value is an object with its type and its content, `{"@data-type":"count","data":5}`. A message
+//! has a topic as well. The output is always valid JSON that Broker and Zeek can read:
 //!
 //! | value | is written as | where C++ writes |
 //! | --- | --- | --- |
 //! | real | the shortest number that reads back exactly, with fraction or exponent | six decimals |
-//! | infinities | `1e400` and `-1e400`, which readers round to infinity | `inf`, which is no JSON |
-//! | NaN | type `none` with the content `"nan"`: C++ reads none, this crate reads NaN | `nan`, which is no JSON |
+//! | infinities | `1e400` and `-1e400`, which readers round to infinity | `inf`, which is not JSON |
+//! | NaN | type `none` with the content `"nan"`: C++ reads none, this crate reads NaN | `nan`, which is not JSON |
 //! | string | control characters as escapes, bytes that are not UTF-8 as the text `\xff` as in Zeek's logs | raw bytes |
 //! | time | UTC without a zone, with 3, 6 or 9 digits of the second's fraction | 3 digits, the rest cut off |
 //!
-//! Everything but strings and names that are not UTF-8, and subnets with bits below their prefix, reads
-//! back as it was.
+//! Everything can be read back unchanged, except for strings and names that are not UTF-8 and
+//! subnets with bits below their prefix.
 //!
-//! What is read may be less strict: keys in any order and more of them, `5` for a real, numbers in
-//! quotes (JavaScript has no 64-bit ones), times with a zone, with a blank or without a time of day,
-//! intervals in days; and what C++ writes though it is no JSON: `inf`, `nan`, `\v`, raw control
-//! characters and bytes that are not UTF-8.
+//! Input may be less strict: keys in any order and unknown ones among them, `5` for a real, numbers
+//! in quotes (JavaScript has no 64-bit integers), times with a zone, with a blank or without a time
+//! of day, intervals in days, and what C++ writes although it is not JSON: `inf`, `nan`, `\v`, raw
+//! control characters and bytes that are not UTF-8.
 //!
 //! ```
 //! use muster_data::{Data, Limits, encode_to_vec, DataRef, json};

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-/// Kind of a value; its number is the tag byte of the encoding and the first key of the order.
+/// The kind of a value. Its number is the tag byte of the encoding, and values are ordered by it
+/// first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum Kind {
@@ -57,7 +58,7 @@ impl Kind {
         Self::Vector,
     ];
 
-    /// Kind with this tag byte, if there is one.
+    /// Returns the kind with a tag byte, or `None` if there is none.
     #[inline]
     pub const fn from_tag(tag: u8) -> Option<Self> {
         if (tag as usize) < Self::ALL.len() {
@@ -67,13 +68,13 @@ impl Kind {
         }
     }
 
-    /// Tag byte of the encoding.
+    /// Returns the tag byte of the encoding.
     #[inline]
     pub const fn tag(self) -> u8 {
         self as u8
     }
 
-    /// Zeek's word for the kind, such as `count` or `addr`.
+    /// Returns Zeek's word for the kind, such as `count` or `addr`.
     pub const fn word(self) -> &'static str {
         match self {
             Self::None => "none",

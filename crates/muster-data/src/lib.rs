@@ -1,7 +1,9 @@
-//! Muster value model: typed values, text form, binary encoding, typed conversion.
+//! Muster's value model: typed values, their text form, binary encoding and conversion to Rust
+//! types.
 //!
 //! [`Data`] is an owned value, [`DataRef`] a borrowed view of an encoded one. Programs seldom need
-//! either: a struct with [`#[derive(Record)]`](macro@Record) goes straight to bytes and back.
+//! either: a struct with [`#[derive(Record)]`](macro@Record) is converted to bytes and back
+//! directly.
 //!
 //! ```
 //! use muster_data::{Address, DataRef, Limits, Port, Protocol, Record, encode_to_vec};

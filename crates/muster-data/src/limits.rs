@@ -1,22 +1,21 @@
-//! Bounds on what is read.
+//! Limits of values that are read.
 
-/// Bounds on a value that is read, from bytes or from text.
+/// The limits of a value that is read from bytes or from text.
 ///
-/// C++ peers have no limit on nesting and crash on it, so a value is also checked before it is
-/// relayed.
+/// C++ peers do not limit nesting and crash on it, so a value is also checked before it is relayed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Levels of nesting; a bare number has none, `[1]` has one. At most [`Limits::MAX_DEPTH`],
-    /// larger numbers count as that.
+    /// The most levels of nesting. A bare number has none, `[1]` has one. Numbers above
+    /// [`Limits::MAX_DEPTH`] count as that.
     pub depth: u32,
-    /// Values in all containers together; a table entry counts as two.
+    /// The most values in all containers together. An entry of a table counts as two.
     pub elements: u64,
-    /// Size of the whole encoded value, or of the text, in bytes.
+    /// The largest size of the whole encoded value, or of the text, in bytes.
     pub bytes: usize,
 }
 
 impl Limits {
-    /// Deepest nesting that any setting permits, so that no input can exhaust a thread's stack.
+    /// The deepest nesting that any setting permits, so that no input can exhaust a thread's stack.
     pub const MAX_DEPTH: u32 = 256;
 
     /// Depth to apply.

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use crate::text::{ParseError, ParseErrorKind};
 
-/// Transport protocol of a port; the numbers are those of the encoding.
+/// The transport protocol of a port. The numbers are those of the encoding.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum Protocol {
@@ -16,12 +16,12 @@ pub enum Protocol {
     Tcp = 1,
     /// UDP.
     Udp = 2,
-    /// ICMP; the number then is the message type.
+    /// ICMP. The port's number is then the message type.
     Icmp = 3,
 }
 
 impl Protocol {
-    /// Protocol with this number, if there is one.
+    /// Returns the protocol with a number, or `None` if there is none.
     #[inline]
     pub const fn from_number(number: u8) -> Option<Self> {
         match number {
@@ -33,7 +33,7 @@ impl Protocol {
         }
     }
 
-    /// Name as Zeek writes it.
+    /// Returns the name as Zeek writes it.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Unknown => "unknown",
@@ -61,28 +61,28 @@ impl fmt::Display for Protocol {
     }
 }
 
-/// Port number with its protocol. Ordered by number, then protocol.
+/// A port number with its protocol. Ports are ordered by number, then by protocol.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Port {
-    /// Port number.
+    /// The port number.
     pub number: u16,
-    /// Transport protocol.
+    /// The transport protocol.
     pub protocol: Protocol,
 }
 
 impl Port {
-    /// Port from its parts.
+    /// Makes a port of its parts.
     #[inline]
     pub const fn new(number: u16, protocol: Protocol) -> Self {
         Self { number, protocol }
     }
 
-    /// TCP port.
+    /// Makes a TCP port.
     pub const fn tcp(number: u16) -> Self {
         Self::new(number, Protocol::Tcp)
     }
 
-    /// UDP port.
+    /// Makes a UDP port.
     pub const fn udp(number: u16) -> Self {
         Self::new(number, Protocol::Udp)
     }

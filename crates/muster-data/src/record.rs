@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use crate::{ConvertError, DataRef, Decode, VectorIter};
 
-/// Structs that travel as a vector with one element per field; usually
+/// Structs that are encoded as a vector with one element per field. Usually
 /// [derived](macro@crate::Record).
 ///
 /// As in Zeek, a vector with too few elements is an error unless the missing fields are optional, and
@@ -16,7 +16,7 @@ pub trait Record {
     const FIELDS: &'static [&'static str];
 }
 
-/// Reads the fields of a record in order. Derived code uses it.
+/// Reads the fields of a record in order. It is used by derived code.
 #[derive(Clone, Debug)]
 pub struct FieldReader<'a> {
     record: &'static str,
@@ -25,7 +25,11 @@ pub struct FieldReader<'a> {
 }
 
 impl<'a> FieldReader<'a> {
-    /// Reader of a value that has to be a record of this name.
+    /// Creates a reader of a value that must be a record. `record` is its name, for errors.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the value is not a vector.
     #[inline]
     pub fn new(value: DataRef<'a>, record: &'static str) -> Result<Self, ConvertError> {
         match value.as_vector() {
@@ -43,7 +47,11 @@ impl<'a> FieldReader<'a> {
         Self::new(value, "")
     }
 
-    /// Reads the next field.
+    /// Reads the next field, which `field` names in errors.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the field is missing and not optional, or is not a `T`.
     #[inline]
     pub fn next<T: Decode<'a>>(&mut self, field: &'static str) -> Result<T, ConvertError> {
         match self.fields.next() {

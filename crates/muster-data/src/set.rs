@@ -4,42 +4,42 @@ use std::slice;
 
 use crate::Data;
 
-/// Set of values: sorted, without duplicates, so that equal sets have equal encodings.
+/// A set of values, sorted and without duplicates, so that equal sets have equal encodings.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Set(Box<[Data]>);
 
 impl Set {
-    /// Empty set.
+    /// Creates an empty set.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Number of elements.
+    /// Returns the number of elements.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether there are no elements.
+    /// Returns `true` if there are no elements.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether the value is an element.
+    /// Returns `true` if the value is an element.
     pub fn contains(&self, value: &Data) -> bool {
         self.0.binary_search(value).is_ok()
     }
 
-    /// The elements in order.
+    /// Returns the elements in order.
     pub fn as_slice(&self) -> &[Data] {
         &self.0
     }
 
-    /// Iterator over the elements in order.
+    /// Returns an iterator over the elements in order.
     pub fn iter(&self) -> slice::Iter<'_, Data> {
         self.0.iter()
     }
 
-    /// Elements as a vector, in order.
+    /// Returns the elements as a vector, in order.
     pub fn into_vec(self) -> Vec<Data> {
         self.0.into_vec()
     }

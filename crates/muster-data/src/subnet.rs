@@ -11,17 +11,17 @@ use crate::text::{ParseError, ParseErrorKind};
 
 const EXPECTED: &str = "a subnet such as 10.0.0.0/8 or 2001:db8::/32";
 
-/// Address prefix.
+/// An address prefix.
 ///
-/// The length counts bits of the IPv6 form, so that `10.0.0.0/8` has length 104. Values from the
-/// network may hold bits below the prefix and lengths above 128; both are kept as they came.
+/// The wire length counts bits of the IPv6 form: `10.0.0.0/8` has length 104. Values from the
+/// network may have bits below the prefix and lengths above 128; both are kept as they are.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Subnet {
     address: Address,
     length: u8,
 }
 
-/// Error for a prefix length that the address family does not have.
+/// The error for a prefix length that the address family does not have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("prefix length {length} exceeds {most}")]
 pub struct SubnetError {
@@ -30,8 +30,12 @@ pub struct SubnetError {
 }
 
 impl Subnet {
-    /// Prefix of an address, bits below it cleared. The length counts bits of the address's own
-    /// family: up to 32 for IPv4, up to 128 for IPv6.
+    /// Makes the prefix of an address, with the bits below it cleared. The length counts bits of
+    /// the address's own family: up to 32 for IPv4, up to 128 for IPv6.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the length is more than that.
     pub fn new(address: Address, length: u8) -> Result<Self, SubnetError> {
         let (most, shift) = if address.is_v4() { (32, 96) } else { (128, 0) };
         if length > most {
@@ -45,25 +49,26 @@ impl Subnet {
         })
     }
 
-    /// Prefix exactly as on the wire: nothing is checked or cleared, the length counts IPv6 bits.
+    /// Makes a prefix exactly as on the wire. Nothing is checked or cleared, and the length counts
+    /// bits of the IPv6 form.
     #[inline]
     pub const fn from_wire(address: Address, length: u8) -> Self {
         Self { address, length }
     }
 
-    /// The address.
+    /// Returns the address.
     #[inline]
     pub const fn address(&self) -> Address {
         self.address
     }
 
-    /// Length in bits of the IPv6 form, as on the wire.
+    /// Returns the length in bits of the IPv6 form, as on the wire.
     #[inline]
     pub const fn wire_length(&self) -> u8 {
         self.length
     }
 
-    /// Length in bits of the address's own family, as written after the slash.
+    /// Returns the length in bits of the address's own family, as written after the slash.
     pub fn length(&self) -> u8 {
         if self.is_v4() {
             self.length - 96
@@ -72,12 +77,12 @@ impl Subnet {
         }
     }
 
-    /// Whether this is an IPv4 prefix.
+    /// Returns `true` if this is an IPv4 prefix.
     pub fn is_v4(&self) -> bool {
         self.address.is_v4() && (96..=128).contains(&self.length)
     }
 
-    /// Whether the address lies in the prefix.
+    /// Returns `true` if the address lies in the prefix.
     pub fn contains(&self, address: &Address) -> bool {
         let different = u128::from_be_bytes(*self.address.as_bytes())
             ^ u128::from_be_bytes(*address.as_bytes());
@@ -131,7 +136,7 @@ fn parse_length(length: &str, text: &str) -> Result<u8, ParseError> {
 }
 
 impl Subnet {
-    /// The text that Zeek writes, in logs and under the hash of a key.
+    /// Returns the text that Zeek writes in logs and hashes for keys.
     pub fn to_zeek_text(&self) -> String {
         format!("{}/{}", self.address.to_zeek_text(), self.length())
     }

@@ -4,27 +4,28 @@ use std::slice;
 
 use crate::Data;
 
-/// Table of values: sorted by key, keys unique, so that equal tables have equal encodings.
+/// A table of values, sorted by key and with unique keys, so that equal tables have equal
+/// encodings.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Table(Box<[(Data, Data)]>);
 
 impl Table {
-    /// Empty table.
+    /// Creates an empty table.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Number of entries.
+    /// Returns the number of entries.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether there are no entries.
+    /// Returns `true` if there are no entries.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Value of a key.
+    /// Returns the value of a key.
     pub fn get(&self, key: &Data) -> Option<&Data> {
         let position = self
             .0
@@ -33,22 +34,22 @@ impl Table {
         Some(&self.0[position].1)
     }
 
-    /// Whether the key has an entry.
+    /// Returns `true` if the key has an entry.
     pub fn contains_key(&self, key: &Data) -> bool {
         self.get(key).is_some()
     }
 
-    /// The entries in order of their keys.
+    /// Returns the entries in order of their keys.
     pub fn as_slice(&self) -> &[(Data, Data)] {
         &self.0
     }
 
-    /// Iterator over the entries in order of their keys.
+    /// Returns an iterator over the entries in order of their keys.
     pub fn iter(&self) -> slice::Iter<'_, (Data, Data)> {
         self.0.iter()
     }
 
-    /// Entries as a vector, in order of their keys.
+    /// Returns the entries as a vector, in order of their keys.
     pub fn into_vec(self) -> Vec<(Data, Data)> {
         self.0.into_vec()
     }

@@ -7,52 +7,53 @@ use std::time::Duration;
 
 use crate::text::{ParseError, ParseErrorKind};
 
-/// Length of time in nanoseconds, possibly negative. Arithmetic stops at the ends of the range
-/// (about 292 years) instead of wrapping.
+/// A length of time in nanoseconds, possibly negative. Arithmetic saturates at the ends of the
+/// range (about 292 years) instead of wrapping.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timespan(i64);
 
 impl Timespan {
-    /// No time at all.
+    /// The length zero.
     pub const ZERO: Self = Self(0);
-    /// Longest length.
+    /// The longest length.
     pub const MAX: Self = Self(i64::MAX);
-    /// Longest negative length.
+    /// The longest negative length.
     pub const MIN: Self = Self(i64::MIN);
 
-    /// Length from nanoseconds.
+    /// Makes a length from nanoseconds.
     #[inline]
     pub const fn from_nanos(nanos: i64) -> Self {
         Self(nanos)
     }
 
-    /// Length from milliseconds.
+    /// Makes a length from milliseconds. Saturates.
     pub const fn from_millis(millis: i64) -> Self {
         Self(millis.saturating_mul(1_000_000))
     }
 
-    /// Length from seconds.
+    /// Makes a length from seconds. Saturates.
     pub const fn from_secs(secs: i64) -> Self {
         Self(secs.saturating_mul(1_000_000_000))
     }
 
-    /// Length from seconds with a fraction, to the nearest nanosecond; NaN is zero.
+    /// Makes a length from seconds with a fraction, to the nearest nanosecond. Saturates; NaN
+    /// becomes zero.
     pub fn from_secs_f64(secs: f64) -> Self {
         Self(nanos_of_seconds(secs))
     }
 
-    /// Nanoseconds.
+    /// Returns the length in nanoseconds.
     #[inline]
     pub const fn as_nanos(self) -> i64 {
         self.0
     }
 
-    /// Seconds with a fraction.
+    /// Returns the length in seconds with a fraction.
     pub fn as_secs_f64(self) -> f64 {
         seconds_of_nanos(self.0)
     }
 
-    /// Whether the length is below zero.
+    /// Returns `true` if the length is below zero.
     pub const fn is_negative(self) -> bool {
         self.0 < 0
     }

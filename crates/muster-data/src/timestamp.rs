@@ -13,8 +13,8 @@ const NANOS_PER_SECOND: i64 = 1_000_000_000;
 const SECONDS_PER_DAY: i64 = 86_400;
 const EXPECTED: &str = "a UTC time such as 2026-01-02T03:04:05.678Z";
 
-/// Point in time in nanoseconds since 1970-01-01 UTC, between the years 1677 and 2262. Arithmetic
-/// stops at the ends of the range instead of wrapping.
+/// A point in time in nanoseconds since 1970-01-01 UTC, between the years 1677 and 2262. Arithmetic
+/// saturates at the ends of the range instead of wrapping.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(i64);
 
@@ -22,29 +22,30 @@ impl Timestamp {
     /// 1970-01-01 UTC.
     pub const EPOCH: Self = Self(0);
 
-    /// Time from nanoseconds since the epoch.
+    /// Makes a time from nanoseconds since the epoch.
     #[inline]
     pub const fn from_nanos(nanos: i64) -> Self {
         Self(nanos)
     }
 
-    /// Time from whole seconds since the epoch.
+    /// Makes a time from whole seconds since the epoch. Saturates.
     pub const fn from_secs(secs: i64) -> Self {
         Self(secs.saturating_mul(NANOS_PER_SECOND))
     }
 
-    /// Time from seconds since the epoch, to the nearest nanosecond; NaN is the epoch.
+    /// Makes a time from seconds since the epoch, to the nearest nanosecond. Saturates; NaN becomes
+    /// the epoch.
     pub fn from_secs_f64(secs: f64) -> Self {
         Self(nanos_of_seconds(secs))
     }
 
-    /// Nanoseconds since the epoch.
+    /// Returns the nanoseconds since the epoch.
     #[inline]
     pub const fn as_nanos(self) -> i64 {
         self.0
     }
 
-    /// Seconds since the epoch.
+    /// Returns the seconds since the epoch, with a fraction.
     pub fn as_secs_f64(self) -> f64 {
         seconds_of_nanos(self.0)
     }

@@ -12,12 +12,12 @@ use crate::{
     Timespan, Timestamp, ValueRef, VectorRef,
 };
 
-/// Type of values, known at run time.
+/// A type of values that is known at run time.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Type {
     /// Every value.
     Any,
-    /// None alone.
+    /// None only.
     None,
     /// Booleans.
     Boolean,
@@ -39,40 +39,40 @@ pub enum Type {
     Timestamp,
     /// Lengths of time.
     Timespan,
-    /// Enum values of any name.
+    /// Enum values with any name.
     Enum,
-    /// Sets of elements of a type.
+    /// Sets whose elements have a type.
     Set(Box<Type>),
-    /// Tables from keys of one type to values of another.
+    /// Tables whose keys have one type and whose values have another.
     Table(Box<Type>, Box<Type>),
-    /// Vectors of elements of a type.
+    /// Vectors whose elements have a type.
     Vector(Box<Type>),
-    /// None or a value of the type.
+    /// None, or a value of a type.
     Optional(Box<Type>),
     /// Vectors whose elements are the fields of a record.
     Record(Arc<RecordType>),
 }
 
-/// Type of a record.
+/// The type of a record.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RecordType {
-    /// Name, such as `Notice::Info`; empty for a tuple.
+    /// The name, such as `Notice::Info`; empty for a tuple.
     pub name: Cow<'static, str>,
-    /// Fields in order.
+    /// The fields in order.
     pub fields: Vec<Field>,
 }
 
-/// Field of a record.
+/// A field of a record.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Field {
-    /// Name.
+    /// The name.
     pub name: Cow<'static, str>,
-    /// Type.
+    /// The type.
     pub ty: Type,
 }
 
 impl Type {
-    /// Record type of this name and these fields.
+    /// Makes the type of a record from its name and fields.
     pub fn record<N: Into<Cow<'static, str>>>(
         name: impl Into<Cow<'static, str>>,
         fields: impl IntoIterator<Item = (N, Type)>,
@@ -90,7 +90,7 @@ impl Type {
         }))
     }
 
-    /// Type of a tuple of values of these types.
+    /// Makes the type of a tuple from the types of its values.
     pub fn tuple(types: impl IntoIterator<Item = Type>) -> Self {
         Self::record(
             "",
@@ -101,7 +101,11 @@ impl Type {
         )
     }
 
-    /// Whether the value is of this type; builds no values. The error names the wrong field.
+    /// Checks that a value is of this type, without building values.
+    ///
+    /// # Errors
+    ///
+    /// Fails if it is not; the error names the field at fault.
     pub fn check(&self, value: DataRef<'_>) -> Result<(), ConvertError> {
         match (self, value.get()) {
             (Self::Any, _) | (Self::Optional(_), ValueRef::None) => Ok(()),
@@ -208,7 +212,7 @@ impl fmt::Display for RecordType {
 
 /// Rust types with a corresponding [`Type`].
 pub trait Typed {
-    /// Type of the values.
+    /// Returns the type of the values.
     fn data_type() -> Type;
 }
 

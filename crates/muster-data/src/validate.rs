@@ -13,13 +13,17 @@ const PAIRWISE: usize = 8;
 /// Effort for comparing sets that hold unordered sets, in bytes compared: this much in any case, so
 /// that small values always pass.
 const FREE_EFFORT: usize = 1 << 20;
-/// The same, times the size of the whole value: nesting must not multiply a large value's cost.
+/// Further effort for each byte of the whole value: nesting must not multiply a large value's cost.
 const EFFORT_PER_BYTE: usize = 4;
 
-/// Checks that the bytes are exactly one valid value within the limits.
+/// Checks that bytes are exactly one valid value within the limits.
 ///
-/// Walks the bytes once and allocates nothing, except for sets and tables of more than eight entries
-/// that are not in order: those need memory in proportion to their size.
+/// This walks the bytes once and allocates nothing, except for sets and tables of more than eight
+/// entries that are not in order: those need memory in proportion to their size.
+///
+/// # Errors
+///
+/// Fails if the bytes are malformed, hold duplicates in a set or table, or are over a limit.
 pub fn validate(bytes: &[u8], limits: &Limits) -> Result<(), DecodeError> {
     if bytes.len() > limits.bytes {
         return Err(DecodeError::new(DecodeErrorKind::TooLarge, limits.bytes));
@@ -29,7 +33,11 @@ pub fn validate(bytes: &[u8], limits: &Limits) -> Result<(), DecodeError> {
         .map_err(|kind| DecodeError::new(kind, walk.pos.min(bytes.len())))
 }
 
-/// Checks that the bytes begin with a valid value within the limits; its size in bytes.
+/// Checks that bytes begin with a valid value within the limits. Returns its size in bytes.
+///
+/// # Errors
+///
+/// Fails like [`validate`], except that bytes may follow the value.
 pub fn validate_first(bytes: &[u8], limits: &Limits) -> Result<usize, DecodeError> {
     let most = bytes.len().min(limits.bytes);
     let mut walk = Walk::new(&bytes[..most], limits);

@@ -1,6 +1,6 @@
-//! Derive macro for typed records of Muster values.
+//! The derive macro for typed records of Muster values.
 //!
-//! Use it as `muster_data::Record`, which re-exports it next to the trait of the same name.
+//! Use it as `muster_data::Record`, which is re-exported next to the trait of the same name.
 //!
 //! # Example
 //!
@@ -27,14 +27,15 @@ mod record;
 use proc_macro::TokenStream;
 use syn::{DeriveInput, parse_macro_input};
 
-/// Makes a struct with named fields a record: a vector with one element per field, in order.
+/// Makes a struct with named fields a record, that is, a vector with one element per field, in
+/// order.
 ///
-/// Generates `Record`, `Encode` (straight to bytes), `Decode` (straight from bytes) and `Typed` of
-/// `muster_data`. The struct may have one lifetime parameter, which its borrowed fields share; every
-/// field's type has to implement the three traits itself.
+/// It generates `Record`, `Encode` (directly to bytes), `Decode` (directly from bytes) and `Typed`
+/// of `muster_data`. The struct may have one lifetime parameter, which its borrowed fields share.
+/// The type of every field must implement the last three traits itself.
 ///
-/// - `#[record(name = "Notice::Info")]` on the struct names the record type; otherwise it has the name
-///   of the struct.
+/// - `#[record(name = "Notice::Info")]` on the struct names the record type. Without it, the record
+///   type has the name of the struct.
 /// - `#[record(rename = "id.orig_h")]` on a field names the field.
 #[proc_macro_derive(Record, attributes(record))]
 pub fn derive_record(input: TokenStream) -> TokenStream {

@@ -10,8 +10,9 @@ use muster_wire::{EndpointId, Mono};
 const LONGER: usize = 16;
 const HEADS: usize = 8192;
 
-/// Reads a command of a Broker store, and hands it to a master that serves such clones, and to a clone that
-/// follows such a master: as the event that they expect next, from whom they expect it.
+/// Reads a command of a Broker store, and hands it to a master that serves such clones and to a
+/// clone that follows such a master, as the event that they expect next, from the sender that they
+/// expect.
 pub fn broker_stores(bytes: &[u8]) {
     let Ok(command) = BrokerCommand::decode(bytes) else {
         return;

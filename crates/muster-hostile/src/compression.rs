@@ -1,4 +1,4 @@
-//! Compressed frames of protocol version 2: what comes from a neighbour, and what is made from any bytes.
+//! Compressed frames of protocol version 2: those from a neighbour, and those made of any bytes.
 
 use muster_wire::Class;
 use muster_wire::frame::HEADER;
@@ -12,8 +12,8 @@ const LIMIT: usize = 1 << 18;
 /// What stands before the compressed part of a batch.
 const HEAD: usize = 3;
 
-/// What a compressed frame becomes has a bound that its own size has no part in, and is read like any other;
-/// what is compressed here reads as it was, whatever it is.
+/// Checks compressed frames. What a frame expands to has a limit that does not depend on the
+/// frame's size, and is read like any other frame. What is compressed here expands to what it was.
 pub fn compression(bytes: &[u8]) {
     for limit in [LIMIT, bytes.len()] {
         // As it is, and as what stands behind the heads of a batch and of a part.

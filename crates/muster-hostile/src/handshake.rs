@@ -1,5 +1,5 @@
-//! The state machine of handshakes, driven by a small program in the input: connections come and go,
-//! and say well-formed things at the wrong time, or anything at all.
+//! The state machine of handshakes, driven by a small program in the input: connections come and
+//! go, and send well-formed messages at the wrong time, or anything at all.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -30,7 +30,8 @@ struct Driver {
     now: Mono,
 }
 
-/// Handshakes: every connection ends once, no endpoint is a peer twice, and answers are small.
+/// Checks handshakes: every connection ends once, no endpoint is a peer twice, and answers are
+/// small.
 pub fn handshake(bytes: &[u8]) {
     let (first, mut program) = bytes.split_first().map_or((0, bytes), |(a, b)| (*a, b));
     let me = EndpointId::from_random([if first & 1 == 0 { 0x40 } else { 0xc0 }; 16]);

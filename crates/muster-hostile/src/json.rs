@@ -17,7 +17,7 @@ const TIGHT: Limits = Limits {
     bytes: 200,
 };
 
-/// Messages of clients, and the encoding of the value that bytes stand for.
+/// Checks messages of clients, and the JSON form of the value that the bytes encode.
 pub fn json(bytes: &[u8]) {
     let limits = Limits::default();
     let tight = json::read(bytes, &TIGHT);

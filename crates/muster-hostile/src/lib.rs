@@ -1,9 +1,9 @@
-//! What every reader of foreign bytes must withstand: one function per reader, which panics when a
-//! rule is broken. The fuzz targets in `fuzz/` call them, and so does a bounded test that runs with
-//! all others, on random bytes and on changed captures.
+//! What every reader of foreign bytes must withstand. There is one function per reader, which
+//! panics if a rule is broken. The fuzz targets in `fuzz/` call them, and so does a bounded test
+//! that runs with all others, on random bytes and on altered captures.
 //!
-//! The rules: no input makes a reader panic; what was read and is written again reads the same; and
-//! what comes out of an input is bounded by that input's size.
+//! The rules are: no input makes a reader panic; what was read and written again reads the same;
+//! and what comes of an input is bounded by the size of the input.
 //!
 //! A new reader gets a function here, a line in [`TARGETS`], and a file of that name in
 //! `fuzz/fuzz_targets/`.
@@ -47,7 +47,7 @@ pub use zeek::{serial, zeek};
 pub struct Target {
     /// The name of its fuzz target.
     pub name: &'static str,
-    /// Reads the bytes; panics if a rule is broken.
+    /// Reads the bytes. It panics if a rule is broken.
     pub run: fn(&[u8]),
 }
 

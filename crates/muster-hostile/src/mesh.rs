@@ -6,8 +6,8 @@ use muster_wire::mesh::codec::{Decoder, Encoder, Frame, MeshFrame, OwnedFrame};
 /// A limit that small inputs reach.
 const LIMIT: usize = 1 << 16;
 
-/// Frames of the mesh: what is read and written again reads the same, and nothing that is read is larger than its
-/// bytes allow.
+/// Checks frames of the mesh: what was read and written again reads the same, and nothing that is
+/// read is larger than its bytes allow.
 pub fn mesh(bytes: &[u8]) {
     let mut reader = Decoder::default();
     let (mut writer, mut again) = (Encoder::default(), Decoder::default());

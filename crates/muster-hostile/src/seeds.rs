@@ -1,4 +1,4 @@
-//! Inputs to begin with: what the captures beside the tests of `muster-wire` and `muster-data` hold.
+//! Inputs to start with, from the captures beside the tests of `muster-wire` and `muster-data`.
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
@@ -14,7 +14,7 @@ use serde_json::Value as Json;
 /// Longer inputs are left out: their parts are among the shorter ones.
 const LONGEST: usize = 4096;
 
-/// The inputs that captures hold for a target; for an unknown one, all of them together.
+/// Returns the inputs that captures hold for a target. For an unknown target these are all inputs.
 pub fn seeds(target: &str) -> Vec<Vec<u8>> {
     let mut seeds = BTreeSet::new();
     for directory in ["muster-wire", "muster-data"] {

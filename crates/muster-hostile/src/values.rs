@@ -17,7 +17,7 @@ const TEXT_PER_BYTE: usize = 16;
 /// The most bytes of a value for a character of text: `1` is a count of nine bytes.
 const BYTES_PER_CHARACTER: usize = 18;
 
-/// The binary encoding: the walk that checks, the borrowed form, the owned form, and the way back.
+/// Checks the binary encoding: validation, the borrowed form, the owned form, and encoding again.
 pub fn values(bytes: &[u8]) {
     let limits = Limits::default();
     let verdict = validate(bytes, &limits);
@@ -92,7 +92,7 @@ fn typed(value: DataRef<'_>) {
     let _ = value.to::<Data>();
 }
 
-/// The text form of values.
+/// Checks the text form of values.
 pub fn text(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else {
         return;

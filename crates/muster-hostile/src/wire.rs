@@ -29,7 +29,8 @@ fn split(stream: &[u8]) -> (Vec<&[u8]>, Option<usize>) {
     }
 }
 
-/// Framing: however the bytes are cut, the frames are the same, and written again they are the stream.
+/// Checks framing: however the bytes are cut, the frames are the same, and written again they are
+/// the same bytes.
 pub fn frames(bytes: &[u8]) {
     let (frames, end) = split(bytes);
     let mut written = Vec::new();
@@ -51,7 +52,7 @@ pub fn frames(bytes: &[u8]) {
     assert_eq!(seen, frames.len());
 }
 
-/// Envelopes, as they come from a peer that says who it is, and from one that lies about it.
+/// Checks envelopes from a peer that names itself as the sender, and from one that does not.
 pub fn envelopes(bytes: &[u8]) {
     let stranger = EndpointId::from_random([7; 16]);
     let _ = envelope::read(bytes, stranger, stranger);
@@ -128,7 +129,8 @@ fn round_trip(control: &Control, expected: Envelope<'_>, input: usize) {
     assert_eq!(envelope::read(&frame[HEADER..], me, peer), Ok(expected));
 }
 
-/// Filters of handshakes and routing updates: minimal, in order, and matching what a search would.
+/// Checks filters of handshakes and routing updates: they are minimal and in order, and match what
+/// a plain search would.
 pub fn filters(bytes: &[u8]) {
     let Ok(filter) = Filter::decode(bytes) else {
         return;

@@ -4,7 +4,7 @@ use muster_data::{DataRef, Limits};
 use muster_wire::zeek::serial::{Fields, Value, put_record, read_record};
 use muster_wire::zeek::{EventRef, Message, put_log_create, put_log_write};
 
-/// Zeek's messages in a value, and the log records in them.
+/// Checks Zeek's messages in a value, and the log records in them.
 pub fn zeek(bytes: &[u8]) {
     // Unchecked bytes never come this far, and must do no harm if they do.
     let _ = Message::read(DataRef::from_validated(bytes));
@@ -75,7 +75,7 @@ fn read(message: &Message<'_>, size: usize) {
     }
 }
 
-/// A record of a log in Zeek's own serialisation.
+/// Checks a log record in Zeek's own serialisation.
 pub fn serial(bytes: &[u8]) {
     let whole = read_record(bytes);
     let Ok(fields) = Fields::new(bytes) else {

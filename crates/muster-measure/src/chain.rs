@@ -1,4 +1,4 @@
-//! How much goes from a publisher to a subscriber by relays.
+//! How much passes from a publisher to a subscriber through relays.
 
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
@@ -40,29 +40,33 @@ const RETRY: Duration = Duration::from_millis(50);
 /// How much longer than it is told a publisher may take, and the subscriber behind it.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// How much went through a chain.
+/// How much passed through a chain.
 #[derive(Debug, Clone, Serialize)]
 pub struct Chain {
     /// What was sent.
     pub payload: Payload,
-    /// The relays between publisher and subscriber.
+    /// The number of relays between publisher and subscriber.
     pub relays: u32,
-    /// Whether the publisher kept to what the subscriber had seen. Otherwise it sent what its first hop
-    /// took.
+    /// Whether the publisher kept to what the subscriber had seen. Otherwise it sent as much as its
+    /// first hop took.
     pub paced: bool,
-    /// Deliveries a second.
+    /// Deliveries per second.
     pub per_second: f64,
     /// CPU time of one delivery over all processes, in microseconds.
     pub cpu_us: f64,
-    /// The relays' part of it.
+    /// The relays' share of it.
     pub relays_cpu_us: f64,
     /// Messages published.
     pub published: u64,
-    /// Those of them that did not arrive.
+    /// Messages that were published but did not arrive.
     pub lost: u64,
 }
 
-/// Measures a chain with so many relays, each endpoint a process.
+/// Measures a chain with `relays` relays, each endpoint in a process of its own.
+///
+/// # Errors
+///
+/// Fails if a process does not start, does not do its job, or does not report in time.
 #[allow(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
 pub fn chain(
     launcher: &Launcher,

@@ -32,7 +32,11 @@ pub struct Conn {
 }
 
 impl Conn {
-    /// A row as there are many.
+    /// Returns a typical row.
+    ///
+    /// # Errors
+    ///
+    /// Never fails, as its addresses are valid.
     pub fn sample() -> Result<Self, AddrParseError> {
         let address = |text: &str| text.parse::<std::net::IpAddr>().map(Address::from);
         Ok(Self {
@@ -60,7 +64,7 @@ impl Conn {
     }
 }
 
-/// A record of 128 bytes: what is left of a connection when its addresses, its service and its
+/// A record of 128 bytes: what remains of a connection if only its addresses, its service and its
 /// counters are kept.
 #[derive(Record, Clone)]
 #[record(name = "Bench::flow")]
@@ -81,7 +85,11 @@ pub struct Flow {
 }
 
 impl Flow {
-    /// A row as there are many.
+    /// Returns a typical row.
+    ///
+    /// # Errors
+    ///
+    /// Never fails, as its addresses are valid.
     pub fn sample() -> Result<Self, AddrParseError> {
         let conn = Conn::sample()?;
         Ok(Self {

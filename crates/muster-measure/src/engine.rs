@@ -13,13 +13,17 @@ pub use self::muster::Muster;
 pub(crate) use self::muster::visit;
 pub use self::tcp::Tcp;
 
-/// A messaging system under measure. Its methods each are a process's whole work.
+/// A messaging system that is measured. Each method is the whole work of one process.
 pub trait Engine {
-    /// What it is called.
+    /// Returns the system's name.
     fn name(&self) -> &'static str;
 
-    /// Says that it is ready, and where; then receives until the tally
-    /// [is over](Tally::is_over). `hub` is the address of the engine's server, if it has one.
+    /// Reports that it is ready, and its address; then receives until the tally [is
+    /// over](Tally::is_over). `hub` is the address of the engine's server, if it has one.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the work could not be done.
     fn subscribe(
         &self,
         hub: Option<&str>,
@@ -28,14 +32,26 @@ pub trait Engine {
         tally: &mut Tally,
     ) -> Result<()>;
 
-    /// Sends to the subscribers at the addresses as fast as they take it, for some seconds, and waits until
-    /// everything is written.
+    /// Sends to the subscribers at `addresses` as fast as they take it, for `seconds` seconds, and
+    /// waits until everything is written.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the work could not be done.
     fn publish(&self, addresses: &[String], traffic: Traffic, seconds: f64) -> Result<Published>;
 
-    /// Says that it is ready, and where; then sends everything back until it is killed.
+    /// Reports that it is ready, and its address; then sends everything back until it is killed.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the work could not be done.
     fn echo(&self, hub: Option<&str>, control: &Control) -> Result<()>;
 
-    /// Sends to the echo at the address as planned, and times the answers.
+    /// Sends to the echo at `address` as planned, and times the answers.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the work could not be done.
     fn probe(&self, address: &str, plan: Plan) -> Result<LatencyReport>;
 }
 

@@ -1,4 +1,4 @@
-//! What an endpoint costs that has nothing to do.
+//! What an endpoint costs when it has nothing to do.
 
 use std::time::Duration;
 
@@ -18,23 +18,27 @@ const RETRY: Duration = Duration::from_millis(50);
 /// What an idle process costs.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct IdleReport {
-    /// The part of one processor that it uses, in percent.
+    /// The share of one processor that it uses, in percent.
     pub cpu_percent: f64,
-    /// Its memory, in bytes; `None` where the system does not say.
+    /// Its memory, in bytes; `None` if the system does not say.
     pub memory: Option<u64>,
 }
 
-/// What an idle endpoint of Muster costs.
+/// What an idle Muster endpoint costs.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Idle {
-    /// Its peers, which send heartbeats.
+    /// The number of its peers, which send heartbeats.
     pub peers: u32,
     /// What it costs.
     #[serde(flatten)]
     pub report: IdleReport,
 }
 
-/// Measures an idle endpoint with so many peers, which are in one other process.
+/// Measures an idle endpoint with `peers` peers, which are all in one other process.
+///
+/// # Errors
+///
+/// Fails if a process does not start, does not do its job, or does not report in time.
 pub fn idle(launcher: &Launcher, peers: u32, seconds: f64) -> Result<Idle> {
     let mut endpoint = launcher.start(&Job::Idle { peers, seconds })?;
     let address = endpoint.ready()?;
@@ -50,7 +54,11 @@ pub fn idle(launcher: &Launcher, peers: u32, seconds: f64) -> Result<Idle> {
     Ok(Idle { peers, report })
 }
 
-/// Looks at a process that is idle already.
+/// Measures a process that is already idle, for `seconds` seconds.
+///
+/// # Errors
+///
+/// Fails if the system does not say what the process uses.
 pub fn idle_process(pid: u32, seconds: f64) -> Result<IdleReport> {
     let before = cpu_seconds_of(pid)?;
     std::thread::sleep(Duration::from_secs_f64(seconds));

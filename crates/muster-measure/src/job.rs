@@ -4,86 +4,86 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Layout, Payload, Plan, Traffic};
 
-/// What a process of a measurement does, as it is told on its command line.
+/// The job of one process of a measurement, as given on its command line.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "job", rename_all = "snake_case")]
 pub enum Job {
     /// Receive, and count.
     Subscribe {
-        /// By this engine.
+        /// The engine.
         engine: String,
-        /// Where the engine's server is, if it has one.
+        /// The address of the engine's server, if it has one.
         hub: Option<String>,
-        /// What comes.
+        /// What is received.
         traffic: Traffic,
     },
-    /// Send as fast as it goes.
+    /// Send as fast as possible.
     Publish {
-        /// By this engine.
+        /// The engine.
         engine: String,
-        /// Where the subscribers are.
+        /// The addresses of the subscribers.
         addresses: Vec<String>,
         /// What to send.
         traffic: Traffic,
-        /// For how long.
+        /// For how many seconds.
         seconds: f64,
     },
-    /// Send back what comes.
+    /// Send back what is received.
     Echo {
-        /// By this engine.
+        /// The engine.
         engine: String,
-        /// Where the engine's server is, if it has one.
+        /// The address of the engine's server, if it has one.
         hub: Option<String>,
     },
     /// Send at a pace, and time the answers.
     Probe {
-        /// By this engine.
+        /// The engine.
         engine: String,
-        /// Where the echo is.
+        /// The address of the echo.
         address: String,
         /// The pace.
         plan: Plan,
     },
-    /// Be an endpoint of Muster with so many peers, and tell what that costs.
+    /// Be a Muster endpoint with peers and no work, and report what that costs.
     Idle {
-        /// The peers to wait for.
+        /// The number of peers to wait for.
         peers: u32,
-        /// How long to look.
+        /// For how many seconds to measure.
         seconds: f64,
     },
-    /// Be so many endpoints, peers of the one at the address.
+    /// Be many endpoints that are peers of one.
     Crowd {
-        /// Where it is.
+        /// The address of that one.
         address: String,
-        /// How many.
+        /// The number of endpoints.
         endpoints: u32,
     },
     /// Be the subscriber at the end of a chain.
     Last {
-        /// What comes.
+        /// What is received.
         payload: Payload,
     },
     /// Be a relay of a chain.
     Relay {
-        /// Where the next of the chain is.
+        /// The address of the next endpoint of the chain.
         next: String,
     },
     /// Be the publisher at the beginning of a chain.
     First {
-        /// Where the next of the chain is.
+        /// The address of the next endpoint of the chain.
         next: String,
-        /// The others of the chain.
+        /// The number of the other endpoints of the chain.
         others: u32,
         /// What to send.
         payload: Payload,
-        /// For how long.
+        /// For how many seconds.
         seconds: f64,
-        /// Whether to wait for what the subscriber has seen.
+        /// Whether to keep to what the subscriber has seen.
         paced: bool,
     },
-    /// Be all endpoints of a mesh, until each knows all.
+    /// Be all endpoints of a mesh, until each knows all others.
     Start(Layout),
-    /// Run a program, and end it when told to or left alone.
+    /// Run a program, and end it when told to, or when the measuring process is gone.
     Guard {
         /// The program.
         program: String,

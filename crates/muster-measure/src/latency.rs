@@ -7,28 +7,29 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Job, Launcher, Plan, cpu_seconds_of};
 
-/// Messages a second.
+/// Messages per second.
 pub const PER_SECOND: u32 = 10_000;
 
 /// How much longer than its plan a probe may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// What a probe has seen; times in microseconds.
+/// What a probe has measured. Times are in microseconds.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct LatencyReport {
-    /// Half of the round trips took no longer.
+    /// The time that 50 % of the round trips did not exceed.
     pub p50: f64,
-    /// 99 % of the round trips.
+    /// The time that 99 % of the round trips did not exceed.
     pub p99: f64,
-    /// 99.9 % of the round trips.
+    /// The time that 99.9 % of the round trips did not exceed.
     pub p999: f64,
-    /// The longest.
+    /// The longest time.
     pub max: f64,
-    /// How late a message was sent, at worst for 99 %: it is part of the times above.
+    /// How late messages were sent: the time that 99 % did not exceed. It is part of the times
+    /// above.
     pub late_p99: f64,
     /// Messages without an answer.
     pub unanswered: u64,
-    /// Seconds of the processors that the probe used.
+    /// CPU time of the probe, in seconds.
     pub cpu: f64,
 }
 
@@ -60,15 +61,20 @@ fn percentile(sorted: &[u64], of_1000: usize) -> f64 {
 pub struct Latency {
     /// The engine.
     pub engine: String,
-    /// What the probe has seen.
+    /// What the probe has measured.
     #[serde(flatten)]
     pub report: LatencyReport,
-    /// CPU time of one round trip, over the probe, the echo and the server, in microseconds. In it is
-    /// what the probe spends on its pace.
+    /// CPU time of one round trip, over the probe, the echo and the server, in microseconds. It
+    /// includes what the probe spends on keeping its pace.
     pub cpu_us: f64,
 }
 
-/// Measures the round trips of an engine; `hub` is where its server is and the server's process.
+/// Measures the round trips of an engine. `hub` is the address of its server and the id of the
+/// server's process.
+///
+/// # Errors
+///
+/// Fails if a process does not start, does not do its job, or does not report in time.
 #[allow(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
 pub fn latency(
     launcher: &Launcher,
@@ -92,7 +98,12 @@ pub fn latency(
     )
 }
 
-/// Measures the round trips to an echo that runs already; `processes` take part in the work.
+/// Measures the round trips to an echo that is already running. The CPU time of `processes` is
+/// counted too.
+///
+/// # Errors
+///
+/// Fails if the probe does not start, does not do its job, or does not report in time.
 #[allow(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
 pub fn probe(
     launcher: &Launcher,

@@ -13,17 +13,17 @@ const QUIET: Duration = Duration::from_secs(3);
 /// How often a subscriber should ask whether it [is over](Tally::is_over).
 pub const LOOK: Duration = Duration::from_millis(20);
 
-/// So many messages had come at a time of the system's clock.
+/// How many messages had been received at a time of the system's clock.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Step {
-    /// The messages.
+    /// The number of messages.
     pub messages: u64,
-    /// The time, in seconds, the same for all processes of a machine.
+    /// The time, in seconds. It is the same for all processes of a machine.
     pub seconds: f64,
 }
 
-/// Counts what a subscriber receives. Rates are taken between the first and the last of many steps: they
-/// do not depend on when the publisher began and when it ended.
+/// Counts what a subscriber receives. Rates are taken between the first and the last of many steps,
+/// so they do not depend on when the publisher started and when it ended.
 #[derive(Debug)]
 pub struct Tally {
     messages: u64,
@@ -53,7 +53,7 @@ impl Tally {
         }
     }
 
-    /// Some messages have come.
+    /// Counts messages that were received.
     #[inline]
     pub fn add(&mut self, messages: u64) {
         self.messages += messages;
@@ -72,12 +72,13 @@ impl Tally {
         self.first.get_or_insert(self.last);
     }
 
-    /// So many were lost within this process.
+    /// Counts messages that were lost within this process.
     pub fn dropped(&mut self, messages: u64) {
         self.dropped = messages;
     }
 
-    /// Whether everything has come, or what is missing will not.
+    /// Returns `true` if everything has been received, or if what is missing will not come any
+    /// more.
     pub fn is_over(&mut self, control: &Control) -> bool {
         if self.messages > self.seen.0 {
             self.seen = (self.messages, Instant::now());
@@ -101,13 +102,13 @@ impl Tally {
 /// What a subscriber has received.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Delivered {
-    /// The messages.
+    /// The number of messages.
     pub messages: u64,
-    /// The first step; nothing if there was none.
+    /// The first step; zero if there was none.
     pub first: Step,
     /// The last step.
     pub last: Step,
-    /// Seconds of the processors since before the first.
+    /// CPU time since before the first message, in seconds.
     pub cpu: f64,
     /// Messages that were lost within the subscriber's process, as far as it knows.
     pub dropped: u64,

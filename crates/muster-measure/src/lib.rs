@@ -1,13 +1,13 @@
 //! Measurements of messaging between processes over loopback TCP: throughput, the time of a round
 //! trip, chains of relays, the start of a mesh, and what an idle endpoint costs.
 //!
-//! A measurement is a few processes: a [`Launcher`] starts the same program again with a [`Job`],
-//! which the program hands to [`work`]. Who measures tells them apart only by their
+//! A measurement is made by a few processes: a [`Launcher`] starts the same program again with a
+//! [`Job`], which that program hands to [`work`]. What is measured differs only by
 //! [engine](Engine): Muster's, bare sockets, or one that a program brings along.
 //!
 //! # Example
 //!
-//! A pace, at which round trips are sent whatever becomes of the answers. An answer's time counts from when
+//! Round trips at a pace, which does not depend on the answers. An answer's time counts from when
 //! its message was due, so a sender that falls behind does not hide it.
 //!
 //! ```

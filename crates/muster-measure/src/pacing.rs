@@ -1,4 +1,4 @@
-//! Sending at a pace, whatever becomes of the answers.
+//! Sending at a pace that does not depend on the answers.
 
 use std::num::NonZeroU64;
 use std::time::{Duration, Instant};
@@ -12,22 +12,22 @@ use crate::latency::LatencyReport;
 /// takes a while.
 const WAKE: Duration = Duration::from_micros(15);
 
-/// When no answer has come for so long, none will.
+/// How long after the last answer no further one is expected.
 pub const QUIET: Duration = Duration::from_secs(3);
 
 /// A pace.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
-    /// Messages a second.
+    /// Messages per second.
     pub per_second: u32,
-    /// Messages in all.
+    /// The number of messages in all.
     pub messages: u64,
-    /// The first of them, which are not timed.
+    /// How many of them, at the beginning, are not timed.
     pub warm_up: u64,
 }
 
 impl Plan {
-    /// A pace for some seconds, and a fifth of a second before them.
+    /// Creates a pace for `seconds` seconds, and a fifth of a second before them.
     #[allow(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
@@ -44,8 +44,8 @@ impl Plan {
     }
 }
 
-/// When each message is to be sent. An answer's time counts from there: a message that is sent late, as
-/// the sender or its system could not keep up, has waited all the same.
+/// When each message is to be sent. An answer's time counts from then: a message that was sent
+/// late, because the sender or its system could not keep up, has waited all the same.
 #[derive(Debug, Clone, Copy)]
 pub struct Schedule {
     plan: Plan,
@@ -53,7 +53,7 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// Begins in a moment.
+    /// Creates a schedule that begins in a moment.
     pub fn begin(plan: Plan) -> Self {
         Self {
             plan,
@@ -61,7 +61,7 @@ impl Schedule {
         }
     }
 
-    /// When a message is to be sent.
+    /// Returns when a message is to be sent.
     #[allow(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
     pub fn due(&self, message: u64) -> Instant {
         let seconds = message as f64 / f64::from(self.plan.per_second);
@@ -69,7 +69,8 @@ impl Schedule {
     }
 }
 
-/// Sends every message of a schedule when it is due, on this thread; how late each was, in nanoseconds.
+/// Sends every message of a schedule when it is due, on this thread. Returns how late each was, in
+/// nanoseconds.
 pub fn pace(schedule: Schedule, mut send: impl FnMut(u64)) -> Vec<u64> {
     // Without this, Linux lets sleepers sleep 50 us longer. It is no matter where that cannot be said.
     let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
@@ -103,7 +104,7 @@ pub struct Answers {
 }
 
 impl Answers {
-    /// Those to the messages of a schedule.
+    /// Creates the record of the answers to the messages of a schedule.
     pub fn new(schedule: Schedule) -> Self {
         Self {
             schedule,
@@ -113,7 +114,7 @@ impl Answers {
         }
     }
 
-    /// The answer to a message has come.
+    /// Notes that the answer to a message has arrived.
     pub fn add(&mut self, message: u64) {
         let now = Instant::now();
         self.answered += 1;
@@ -124,12 +125,12 @@ impl Answers {
         }
     }
 
-    /// Whether all have come.
+    /// Returns `true` if all answers have arrived.
     pub fn are_all(&self) -> bool {
         self.answered >= self.schedule.plan.messages
     }
 
-    /// What came of it, with how late the messages were sent.
+    /// Returns what was measured. `late` is how late the messages were sent, in nanoseconds.
     pub fn report(self, late: Vec<u64>) -> LatencyReport {
         let plan = self.schedule.plan;
         let cpu = cpu_seconds() - self.cpu;

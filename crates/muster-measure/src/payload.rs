@@ -15,7 +15,7 @@ pub enum Payload {
     /// A record of 12 fields, 128 bytes.
     #[serde(rename = "128 B")]
     Record128,
-    /// A record of 20 fields, as a row of conn.log.
+    /// A record of 20 fields, like a row of conn.log.
     #[serde(rename = "conn.log row")]
     Conn,
     /// A string of 1 KiB.
@@ -40,7 +40,7 @@ impl Payload {
         Self::Mib1,
     ];
 
-    /// What it is called.
+    /// Returns the payload's name.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Bytes16 => "16 B",
@@ -52,7 +52,7 @@ impl Payload {
         }
     }
 
-    /// The string that it is, unless it is a record.
+    /// Returns the string, or `None` if the payload is a record.
     pub fn string(self) -> Option<Vec<u8>> {
         let length = match self {
             Self::Bytes16 => 16,
@@ -64,7 +64,12 @@ impl Payload {
         Some(vec![b'7'; length])
     }
 
-    /// As many bytes as engines without types send: the string itself, or the encoded record.
+    /// Returns as many bytes as engines without types send: the string itself, or the encoded
+    /// record.
+    ///
+    /// # Errors
+    ///
+    /// Never fails, as the records are valid.
     pub fn opaque(self) -> Result<Vec<u8>> {
         Ok(match (self, self.string()) {
             (_, Some(string)) => string,
@@ -83,25 +88,25 @@ impl Payload {
         }
     }
 
-    /// Whether looking at the clock for every message costs nothing beside the message.
+    /// Returns `true` if looking at the clock for every message costs nothing beside the message.
     pub(crate) const fn is_large(self) -> bool {
         matches!(self, Self::Kib16 | Self::Mib1)
     }
 }
 
-/// How a subscriber reads records. Strings are looked at where they lie.
+/// How a subscriber reads records. Strings are read in place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Reading {
-    /// It visits every field where it lies.
+    /// It visits every field in place.
     #[default]
     Borrowed,
-    /// It makes a struct of each.
+    /// It converts each record to a struct.
     Struct,
 }
 
 impl Reading {
-    /// What it is called.
+    /// Returns the name of the way to read.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Borrowed => "borrowed",
@@ -115,7 +120,7 @@ impl Reading {
 pub struct Traffic {
     /// What a message carries.
     pub payload: Payload,
-    /// The subscribers, each of which gets every message.
+    /// The number of subscribers, each of which gets every message.
     pub links: u32,
     /// How they read.
     pub reading: Reading,
@@ -126,8 +131,8 @@ pub struct Traffic {
 }
 
 impl Traffic {
-    /// One publisher and so many subscribers, which visit every field; each message is
-    /// encoded anew; no TLS.
+    /// One publisher and `links` subscribers, which visit every field. Each message is encoded
+    /// anew, without TLS.
     pub const fn new(payload: Payload, links: u32) -> Self {
         Self {
             payload,

@@ -11,11 +11,12 @@ const PORTS: Range<u16> = 10_000..32_768;
 
 /// Returns `count` different ports on which nothing listens on 127.0.0.1, from 10,000 to 32,767.
 ///
-/// They are chosen at random, so two processes that ask at the same time hardly choose the same.
+/// They are chosen at random, so two processes that ask at the same time are unlikely to choose the
+/// same.
 ///
 /// # Errors
 ///
-/// [`AddrInUse`](io::ErrorKind::AddrInUse) if there are not so many.
+/// Fails with [`AddrInUse`](io::ErrorKind::AddrInUse) if there are not enough.
 pub fn free_ports(count: usize) -> io::Result<Vec<u16>> {
     let random = RandomState::new().hash_one(std::process::id());
     let start = random % u64::from(PORTS.end - PORTS.start);

@@ -1,4 +1,4 @@
-//! The processes of a measurement, seen from the one that measures.
+//! The processes of a measurement, as seen by the one that measures.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
@@ -25,7 +25,11 @@ pub struct Launcher {
 }
 
 impl Launcher {
-    /// Starts this program with these arguments and the job behind them.
+    /// Starts this program with `arguments`, followed by the job.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the path of this program is not known.
     pub fn new<I>(arguments: I) -> Result<Self>
     where
         I: IntoIterator,
@@ -37,7 +41,11 @@ impl Launcher {
         })
     }
 
-    /// Starts a process.
+    /// Starts a process with a job.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the process cannot be started.
     pub fn start(&self, job: &Job) -> Result<Worker> {
         let mut command = Command::new(&self.program);
         command.args(&self.arguments);
@@ -46,8 +54,8 @@ impl Launcher {
     }
 }
 
-/// A process with a job. It ends by itself when the pipe to it closes, as when this is dropped; then it
-/// is killed if it does not.
+/// A process with a job. It ends by itself when the pipe to it closes, as when this is dropped. If
+/// it does not, it is killed.
 #[derive(Debug)]
 pub struct Worker {
     child: Child,
@@ -57,7 +65,12 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Starts a program that ends when its standard input does. `name` is what a failure calls it.
+    /// Starts a program that ends when its standard input closes. `name` is its name in error
+    /// messages.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the program cannot be started.
     pub fn start(name: &str, command: &mut Command) -> Result<Self> {
         let mut child = command
             .stdin(Stdio::piped())
@@ -84,24 +97,36 @@ impl Worker {
         Ok(worker)
     }
 
-    /// Its process.
+    /// Returns the id of the process.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// Waits until it is ready; the address that it says then.
+    /// Waits until it is ready, and returns the address that it reports.
+    ///
+    /// # Errors
+    ///
+    /// Fails if it does not become ready in time, or ends.
     pub fn ready(&mut self) -> Result<String> {
         self.line(READY)
     }
 
-    /// Tells it that no more than this number of messages is to come.
+    /// Tells it how many messages there are in all.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the process is gone.
     pub fn finish(&mut self, messages: u64) -> Result<()> {
         let mut stdin = self.stdin.as_ref().context("it is told once")?;
         // Not the pipe's own error: a closed pipe may mean success to those who print.
         writeln!(stdin, "{messages}").map_err(|_| anyhow!("{} has ended too early", self.name))
     }
 
-    /// Waits for its report, and for its end.
+    /// Waits for its report and for its end.
+    ///
+    /// # Errors
+    ///
+    /// Fails if there is no report within `within`, or if it is malformed.
     pub fn report<T: DeserializeOwned>(&mut self, within: Duration) -> Result<T> {
         let line = self.line(within)?;
         let report = serde_json::from_str(&line)
@@ -111,7 +136,11 @@ impl Worker {
         Ok(report)
     }
 
-    /// Waits for the next line that it says.
+    /// Waits for the next line of its output.
+    ///
+    /// # Errors
+    ///
+    /// Fails if there is none within `within`, or if the process ends.
     pub fn line(&mut self, within: Duration) -> Result<String> {
         match self.lines.recv_timeout(within) {
             Ok(line) => Ok(line),

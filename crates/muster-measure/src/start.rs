@@ -1,4 +1,4 @@
-//! How long a mesh takes from nothing until every endpoint knows all others.
+//! How long a mesh takes to start until every endpoint knows all others.
 
 use std::time::{Duration, Instant};
 
@@ -22,42 +22,42 @@ const LINK: usize = 16 << 10;
 /// How soon a relay that is not there is dialled again.
 const RETRY: Duration = Duration::from_millis(50);
 
-/// What is linked to what: every relay to every other, each leaf to some relays.
+/// How the mesh is linked: every relay to every other, and each leaf to some relays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Layout {
-    /// Those that relay nothing.
+    /// The number of endpoints that do not relay.
     pub leaves: u32,
-    /// Those that relay.
+    /// The number of endpoints that relay.
     pub relays: u32,
-    /// The relays that each leaf is linked to.
+    /// The number of relays that each leaf is linked to.
     pub links: u32,
-    /// Whether links are TCP connections over loopback, and not pipes within the process.
+    /// Whether links are TCP connections over loopback, rather than pipes within the process.
     pub tcp: bool,
 }
 
-/// What the start of a mesh has cost.
+/// What the start of a mesh took.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StartReport {
-    /// What was linked.
+    /// How the mesh was linked.
     #[serde(flatten)]
     pub layout: Layout,
-    /// Seconds until every endpoint knew all others; nothing if they did not in two minutes.
+    /// Seconds until every endpoint knew all others; `None` if they did not within two minutes.
     pub seconds: Option<f64>,
-    /// Seconds of the processors until then.
+    /// CPU time until then, in seconds.
     pub cpu: f64,
-    /// The memory of the process then, in bytes; `None` where the system does not say.
+    /// The memory of the process then, in bytes; `None` if the system does not say.
     pub memory: Option<u64>,
-    /// How often an endpoint had come to know another.
+    /// How often an endpoint got to know another.
     pub known: u64,
-    /// How often an endpoint lost another meanwhile.
+    /// How often an endpoint lost another in that time.
     pub unreachable: u64,
-    /// Peerings that ended meanwhile.
+    /// Peerings that ended in that time.
     pub lost: u64,
-    /// Why one of them did.
+    /// Why one of them ended.
     pub reason: Option<String>,
-    /// Transmissions of records to neighbours, of all endpoints.
+    /// Transmissions of records to neighbours, by all endpoints together.
     pub records: u64,
-    /// Offers of records to neighbours, of all endpoints.
+    /// Offers of records to neighbours, by all endpoints together.
     pub offers: u64,
     /// Neighbours that did not acknowledge a joining endpoint in time.
     pub laggards: u64,
@@ -65,7 +65,11 @@ pub struct StartReport {
     pub repairs: u64,
 }
 
-/// Measures the start of a mesh, all of which is in one process.
+/// Measures the start of a mesh, all in one process.
+///
+/// # Errors
+///
+/// Fails if the process does not start, or does not report in time.
 pub fn start(launcher: &Launcher, layout: Layout) -> Result<StartReport> {
     let mut mesh = launcher.start(&Job::Start(layout))?;
     mesh.report(PATIENCE * 2)

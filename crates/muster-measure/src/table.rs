@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-/// A table for people: the first columns to the left, numbers to the right.
+/// A table for people to read. Its first columns are aligned to the left, numbers to the right.
 #[derive(Debug, Clone)]
 pub struct Table {
     left: usize,
@@ -10,7 +10,7 @@ pub struct Table {
 }
 
 impl Table {
-    /// A table with these columns, of which the first `left` hold words.
+    /// Creates a table with these columns, of which the first `left` hold words.
     pub fn new<I>(left: usize, head: I) -> Self
     where
         I: IntoIterator,
@@ -24,7 +24,7 @@ impl Table {
         table
     }
 
-    /// One more row.
+    /// Adds a row.
     pub fn row<I>(&mut self, cells: I)
     where
         I: IntoIterator,
@@ -33,7 +33,7 @@ impl Table {
         self.rows.push(cells.into_iter().map(Into::into).collect());
     }
 
-    /// The lines.
+    /// Returns the table as text.
     pub fn text(&self) -> String {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
         let widths: Vec<usize> = (0..columns)

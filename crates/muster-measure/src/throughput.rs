@@ -1,4 +1,4 @@
-//! How much goes from one publisher to its subscribers.
+//! How much passes from one publisher to its subscribers.
 
 use std::time::Duration;
 
@@ -11,18 +11,18 @@ use crate::{Delivered, Job, Launcher, Traffic, cpu_seconds_of};
 /// How much longer than it is told a publisher may take, and a subscriber behind it.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What a publisher has done.
+/// What a publisher has sent.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Published {
-    /// The messages.
+    /// The number of messages.
     pub messages: u64,
-    /// Those that were lost within the publisher's process, as far as it knows.
+    /// Messages that were lost within the publisher's process, as far as it knows.
     pub dropped: u64,
-    /// Seconds of the processors.
+    /// CPU time, in seconds.
     pub cpu: f64,
 }
 
-/// How much went from one publisher to its subscribers.
+/// How much passed from one publisher to its subscribers.
 #[derive(Debug, Clone, Serialize)]
 pub struct Throughput {
     /// The engine.
@@ -30,19 +30,23 @@ pub struct Throughput {
     /// What was sent.
     #[serde(flatten)]
     pub traffic: Traffic,
-    /// Deliveries a second, over all subscribers.
+    /// Deliveries per second, over all subscribers.
     pub per_second: f64,
-    /// Megabytes of payload a second, over all subscribers.
+    /// Megabytes of payload per second, over all subscribers.
     pub megabytes: f64,
     /// CPU time of one delivery over all processes, in microseconds.
     pub cpu_us: f64,
-    /// The publisher's part of it.
+    /// The publisher's share of it.
     pub publisher_cpu_us: f64,
-    /// Deliveries that did not happen.
+    /// Messages that were not delivered.
     pub lost: u64,
 }
 
-/// Measures an engine; `hub` is where its server is and the server's process.
+/// Measures an engine. `hub` is the address of its server and the id of the server's process.
+///
+/// # Errors
+///
+/// Fails if a process does not start, does not do its job, or does not report in time.
 #[allow(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
 pub fn throughput(
     launcher: &Launcher,

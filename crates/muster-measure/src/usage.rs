@@ -8,7 +8,7 @@ use rustix::time::{ClockId, clock_gettime};
 /// Ticks of the processor's clock in a second, as Linux counts them for programs.
 const TICKS: f64 = 100.0;
 
-/// What this process has used of the processors so far, in seconds.
+/// Returns the CPU time that this process has used so far, in seconds.
 pub fn cpu_seconds() -> f64 {
     read(ClockId::ProcessCPUTime)
 }
@@ -24,18 +24,24 @@ fn read(clock: ClockId) -> f64 {
     time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 
-/// The memory of this process that is in RAM, in bytes; `None` where the system does not say.
+/// Returns the memory of this process that is in RAM, in bytes, or `None` if the system does not
+/// say.
 pub fn memory_bytes() -> Option<u64> {
     memory("self")
 }
 
-/// What another process has used of the processors so far, in seconds. Of threads that have ended it may
-/// lack the last hundredth.
+/// Returns the CPU time that another process has used so far, in seconds. It may not include the
+/// last hundredth of a second of threads that have ended.
+///
+/// # Errors
+///
+/// Fails if the system does not say.
 pub fn cpu_seconds_of(pid: u32) -> Result<f64> {
     Ok(threads_cpu(pid).max(ticks_cpu(pid)?))
 }
 
-/// The memory of another process that is in RAM, in bytes; `None` where the system does not say.
+/// Returns the memory of another process that is in RAM, in bytes, or `None` if the system does not
+/// say.
 pub fn memory_bytes_of(pid: u32) -> Option<u64> {
     memory(&pid.to_string())
 }

@@ -1,4 +1,4 @@
-//! The processes of a measurement, seen from within.
+//! The processes of a measurement, as seen from within.
 
 use std::io::{BufRead, Write};
 use std::process::{Command, Stdio};
@@ -15,8 +15,8 @@ use crate::{Job, Tally, chain, idle, start};
 /// The number of messages is not known yet.
 const UNKNOWN: u64 = u64::MAX;
 
-/// What connects a process of a measurement with the one that measures: its standard input and output.
-/// The process ends when its input does.
+/// What connects a process of a measurement with the one that measures: its standard input and
+/// output. The process ends when its input closes.
 #[derive(Debug)]
 pub struct Control {
     messages: Arc<AtomicU64>,
@@ -40,13 +40,17 @@ impl Control {
         Self { messages, told }
     }
 
-    /// Says that the work can begin, and where this process is.
+    /// Reports that the work can begin, and the address of this process.
+    ///
+    /// # Errors
+    ///
+    /// Fails if its output is closed.
     #[allow(clippy::unused_self, reason = "only who is told may speak")]
     pub fn ready(&self, address: &str) -> Result<()> {
         say(address)
     }
 
-    /// How many messages there are in all, once that is known.
+    /// Returns how many messages there are in all, once that is known.
     pub fn messages(&self) -> Option<u64> {
         let messages = self.messages.load(Ordering::Relaxed);
         (messages != UNKNOWN).then_some(messages)
@@ -70,8 +74,12 @@ fn report(report: &impl Serialize) -> Result<()> {
 }
 
 /// Does the job that this process was started for.
+///
+/// # Errors
+///
+/// Fails if the job is unknown or malformed, or if its work fails.
 pub fn work(job: &str, engines: &[&dyn Engine]) -> Result<()> {
-    let job = serde_json::from_str(job).context("this is no job")?;
+    let job = serde_json::from_str(job).context("this is not a job")?;
     if let Job::Guard { program, arguments } = &job {
         return guard(program, arguments);
     }

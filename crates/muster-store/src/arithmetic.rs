@@ -1,10 +1,12 @@
-//! What adding to a value and taking from it mean, as Broker's stores define it (protocol section 7.7).
+//! What adding to a value and subtracting from it mean, as Broker's stores define it (protocol
+//! section 7.7).
 
 use muster_data::{Data, Kind, Set, Table, Timespan, Timestamp};
 
 use crate::op::WriteRefusal;
 
-/// The value that a kind begins with, for an operation on an absent key.
+/// Returns the value that an absent key starts with, for an operation that makes a value of some
+/// kind. Returns `None` for kinds that nothing can be added to.
 pub fn initial(kind: Kind) -> Option<Data> {
     Some(match kind {
         Kind::Count => Data::Count(0),
@@ -20,9 +22,14 @@ pub fn initial(kind: Kind) -> Option<Data> {
     })
 }
 
-/// Adds to a value: numbers are summed (a count and an integer stop at nothing and wrap), a timespan moves a
-/// timestamp, a string is appended, a set gains an element, a table the entry `[key, value]`, a vector an
-/// element at its end.
+/// Adds to a value. Numbers are summed; counts and integers wrap on overflow. A timespan moves a
+/// timestamp, a string is appended, a set gains an element, a table the entry `[key, value]`, and a
+/// vector an element at its end.
+///
+/// # Errors
+///
+/// Fails with [`WriteRefusal::TypeClash`] if `value` cannot be added to a value of this kind, and
+/// with [`WriteRefusal::InvalidData`] if a vector that is added to a table is not a pair.
 pub fn add(stored: Data, value: &Data) -> Result<Data, WriteRefusal> {
     Ok(match (stored, value) {
         (Data::Count(stored), Data::Count(value)) => Data::Count(stored.wrapping_add(*value)),
@@ -69,9 +76,15 @@ pub fn add(stored: Data, value: &Data) -> Result<Data, WriteRefusal> {
     })
 }
 
-/// Takes from a value: what is left, and what was taken if it is an element of a vector. Numbers are
-/// subtracted (a count below 0 wraps, as in Broker), a timespan moves a timestamp back, a set loses an
-/// element, a table the entry of a key, a vector its last element whatever the value.
+/// Subtracts from a value. Returns what is left, and the removed element of a vector. Numbers are
+/// subtracted; counts and integers wrap on overflow, as in Broker. A timespan moves a timestamp
+/// back, a set loses an element, a table the entry of a key, and a vector its last element,
+/// whatever `value` is.
+///
+/// # Errors
+///
+/// Fails with [`WriteRefusal::TypeClash`] if `value` cannot be subtracted from a value of this
+/// kind.
 pub fn subtract(stored: Data, value: &Data) -> Result<(Data, Option<Data>), WriteRefusal> {
     let left = match (stored, value) {
         (Data::Count(stored), Data::Count(value)) => Data::Count(stored.wrapping_sub(*value)),
@@ -109,8 +122,9 @@ pub fn subtract(stored: Data, value: &Data) -> Result<(Data, Option<Data>), Writ
     Ok((left, None))
 }
 
-/// The part of a value that an index names: an element of a vector (a count, or an integer from 0), the
-/// value of a table's key, whether a set has an element. Any other value is its own only part.
+/// Returns the part of a value that an index names: an element of a vector (by a count or an
+/// integer from 0), the value of a table's key, or whether a set has an element. Of any other value
+/// it is the value itself. Returns `None` if there is no such part.
 pub fn part(value: &Data, index: &Data) -> Option<Data> {
     match value {
         Data::Vector(elements) => {
@@ -127,8 +141,8 @@ pub fn part(value: &Data, index: &Data) -> Option<Data> {
     }
 }
 
-/// The kind that an increment by a value makes of an absent key: a timespan makes a timestamp, everything
-/// else its own kind.
+/// Returns the kind of value that an increment of an absent key makes: a timestamp if it is by a
+/// timespan, otherwise the kind of what is added.
 pub fn incremented_kind(amount: Kind) -> Kind {
     if amount == Kind::Timespan {
         Kind::Timestamp

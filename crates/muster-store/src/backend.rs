@@ -1,4 +1,4 @@
-//! Where a persistent store's state outlives its process.
+//! Backends: what keeps the state of a persistent store beyond the end of its process.
 
 pub(crate) mod memory;
 #[cfg(feature = "sqlite")]
@@ -9,98 +9,110 @@ use std::fmt;
 use crate::op::{Change, StoreEvent, Writer};
 use crate::{Encoded, Entry};
 
-/// Keeps a store's state. A primary has its whole state in memory; a backend is read once, when the store
-/// opens, and then told of changes, many at once.
+/// Keeps a store's state. A primary has its whole state in memory. A backend is read once, when the
+/// store opens, and is then given changes, many at once.
 pub trait Backend: Send + fmt::Debug {
-    /// What was kept. Called once, first.
+    /// Reads what was kept. It is called once, before anything else.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the state cannot be read.
     fn load(&mut self) -> Result<Persisted, BackendError>;
 
-    /// Keeps changes: all of them or none, and so that a crash of the machine does not lose them once this
-    /// has returned.
+    /// Keeps changes: either all of them or none. Once this has returned, not even a crash of the
+    /// machine may lose them.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the changes were not kept. They will be given again later, perhaps with more.
     fn commit(&mut self, commit: &Commit) -> Result<(), BackendError>;
 
-    /// What keeps the state, in one word: for whoever looks at the store.
+    /// Returns what keeps the state, in one word, for reports about the store.
     fn kind(&self) -> &'static str {
         "other"
     }
 
-    /// Called last, on an orderly end.
+    /// Closes the backend. It is called last, when the store ends in order.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the backend could not be closed properly. What was committed is kept all the same.
     fn close(&mut self) -> Result<(), BackendError> {
         Ok(())
     }
 }
 
-/// What a backend has kept.
+/// What a backend has kept of a store.
 #[derive(Debug, Default)]
 pub struct Persisted {
-    /// The last timeline of a primary that used it; 0 for none.
+    /// The timeline of the last primary that used it; 0 if there was none.
     pub timeline: u64,
     /// The number of the last change.
     pub changes: u64,
     /// The entries, in any order.
     pub entries: Vec<(Encoded, Entry)>,
-    /// The writers, the one that wrote least lately first.
+    /// The writers. The one that has not written for longest comes first.
     pub writers: Vec<PersistedWriter>,
 }
 
-/// Changes to be kept together.
+/// Changes that are to be kept together.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Commit {
     /// The timeline of the primary.
     pub timeline: u64,
-    /// The number of the last change, once these are kept.
+    /// The number of the last change, once these changes are kept.
     pub changes: u64,
-    /// In this order.
+    /// The changes, in order.
     pub writes: Vec<BackendWrite>,
-    /// The writers that wrote, in the order in which they did: of one that stands here twice, the last
-    /// counts.
+    /// The writers that wrote, in the order in which they did. Of a writer that appears twice, the
+    /// last entry counts.
     pub writers: Vec<PersistedWriter>,
 }
 
-/// What is kept of a writer with its changes: so a primary that begins anew applies none of its commands
-/// twice, and knows what came of those whose answers may have been lost.
+/// What is kept of a writer together with its changes. From it a new primary knows which commands
+/// it must not apply again, and the outcomes of those whose answers may have been lost.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PersistedWriter {
     /// The writer.
     pub writer: Writer,
     /// The number of its last command.
     pub number: u64,
-    /// The answers to its last commands, encoded; empty if it has them all.
+    /// The encoded answers to its last commands; empty if the writer has received them all.
     pub answers: Vec<u8>,
 }
 
 /// One change for a backend.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BackendWrite {
-    /// The entry of a key.
+    /// A key has this entry now.
     Put(Encoded, Entry),
-    /// There is no such key any more.
+    /// A key is removed.
     Erase(Encoded),
-    /// There are no keys any more.
+    /// All keys are removed.
     Clear,
 }
 
-/// What kind of failure a backend has.
+/// The kind of a backend's failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BackendErrorKind {
-    /// There is nothing of this name.
+    /// There is nothing at this place.
     Missing,
-    /// Another process has it.
+    /// Another process is using it.
     Locked,
-    /// What it persisted is not what it should be.
+    /// What it holds is damaged.
     Damaged,
     /// There is no room left.
     Full,
-    /// It cannot be read or written for another reason.
+    /// It cannot be read or written, for another reason.
     Io,
     /// It was closed, or never opened.
     Closed,
-    /// What serves it has failed: a fault of ours, or a failure made for a test.
+    /// The code that runs it has failed: by a fault of ours, or on purpose in a test.
     Internal,
 }
 
-/// Why a backend does not work.
+/// Why a backend has failed.
 #[derive(Debug, thiserror::Error)]
 #[error("{what}{}", told(cause.as_deref()))]
 pub struct BackendError {
@@ -117,7 +129,7 @@ fn told(cause: Cause<'_>) -> String {
 }
 
 impl BackendError {
-    /// An error that says what failed, with the place.
+    /// Creates an error. `what` says what failed, and where.
     pub fn new(kind: BackendErrorKind, what: impl Into<String>) -> Self {
         Self {
             kind,
@@ -126,19 +138,19 @@ impl BackendError {
         }
     }
 
-    /// What kind of failure it is.
+    /// Returns the kind of failure.
     pub fn kind(&self) -> BackendErrorKind {
         self.kind
     }
 
-    /// Adds its cause.
+    /// Adds the cause of the error.
     #[must_use]
     pub fn because(mut self, cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         self.cause = Some(cause.into());
         self
     }
 
-    /// The cause, if it is known. It is part of the message.
+    /// Returns the cause, if it is known. The error's message includes it.
     pub fn cause(&self) -> Option<&(dyn std::error::Error + Send + Sync + 'static)> {
         self.cause.as_deref()
     }

@@ -1,4 +1,4 @@
-//! A store's clone: a copy that repairs itself, and the way of its node's writes to the primary.
+//! A store's clone: a copy that repairs itself, and the way to the primary for its node's writes.
 
 mod attaching;
 mod copying;
@@ -19,22 +19,23 @@ pub(crate) use copying::perform;
 
 use attaching::Attaching;
 
-/// How a clone works.
+/// The settings of a clone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CloneConfig {
     /// How often a clone that does not hear its primary looks for one.
     pub resync_interval: Duration,
-    /// How long after its primary was heard last what a clone has counts as stale.
+    /// How long after a clone last heard its primary its copy counts as stale.
     pub stale_interval: Duration,
-    /// How long a write waits for a primary, unless it says so itself.
+    /// How long a write waits for a primary, if it has no deadline of its own.
     pub mutation_buffer_interval: Duration,
-    /// How long a primary may be silent before another is accepted in its place. It speaks every two seconds.
+    /// How long a primary may be silent before another is accepted in its place. A primary is
+    /// silent for two seconds at most.
     pub primary_timeout: Duration,
-    /// Whether it holds a copy at all. Without one it only writes and asks.
+    /// Whether it holds a copy. Without one it only sends writes and questions.
     pub copy: CopyMode,
-    /// The memory that the copy may take, in bytes, roughly. A store that is larger is not followed.
+    /// About how much memory the copy may take, in bytes. A larger store is not followed.
     pub limit: usize,
-    /// Whether somebody knows which node should have the primary, and asks it to open it:
+    /// Whether the shell knows which node should have the primary, and can ask it to open it:
     /// [`Output::AskToOpen`](crate::Output::AskToOpen).
     pub ask_to_open: bool,
 }
@@ -42,9 +43,9 @@ pub struct CloneConfig {
 /// Whether a clone holds a copy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CopyMode {
-    /// Of the whole store.
+    /// It holds a copy of the whole store.
     Full,
-    /// No copy: for those who come and go, such as a command line.
+    /// It holds no copy. This suits short-lived programs, such as a command line.
     None,
 }
 
@@ -64,14 +65,15 @@ impl Default for CloneConfig {
     }
 }
 
-/// How old what a clone has may be.
+/// How old the copy of a clone may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Freshness {
-    /// It has never heard of a primary: there is nothing to read.
+    /// It has never heard from a primary, so there is nothing to read.
     Unattached,
     /// It follows its primary.
     Fresh,
-    /// It has not heard its primary for longer than the stale interval: it has what it had then.
+    /// It has not heard from its primary for longer than the stale interval. Its copy is as of
+    /// then.
     Stale,
 }
 
@@ -116,9 +118,9 @@ pub struct StoreClone {
     /// Settled writes whose change this copy does not have yet.
     held: BTreeMap<u64, Vec<SettledWrite>>,
     held_since: Mono,
-    /// The same of former primaries: a new snapshot has them, or they are lost.
+    /// Settled writes to former primaries: a new snapshot has them, or they are lost.
     held_before: Vec<SettledWrite>,
-    /// Who else says that it is the primary, and since when.
+    /// Another endpoint that claims to be the primary, and since when.
     rival: Option<(EndpointId, Mono)>,
     has_warned: bool,
     is_watched: bool,
@@ -126,7 +128,8 @@ pub struct StoreClone {
 }
 
 impl StoreClone {
-    /// A clone that has nothing yet. No two instances of an endpoint may have one number.
+    /// Creates a clone that has nothing yet. `instance` must be different for all instances on an
+    /// endpoint.
     pub fn new(name: StoreName, instance: u64, config: CloneConfig, now: Mono) -> Self {
         let mut clone = Self {
             name,
@@ -152,38 +155,39 @@ impl StoreClone {
         clone
     }
 
-    /// The store's name.
+    /// Returns the store's name.
     pub fn name(&self) -> &StoreName {
         &self.name
     }
 
-    /// What it has.
+    /// Returns the entries of the copy.
     pub fn entries(&self) -> &Entries {
         &self.entries
     }
 
-    /// The last change that it has; `None` before the first snapshot.
+    /// Returns the last change in the copy, or `None` before the first snapshot.
     pub fn applied(&self) -> Option<Revision> {
         self.applied
     }
 
-    /// The endpoint of its primary, if it follows one.
+    /// Returns the endpoint of its primary, if it follows one.
     pub fn primary(&self) -> Option<EndpointId> {
         self.primary.map(|primary| primary.endpoint)
     }
 
-    /// The changes that its primary has told of and that it lacks; 0 before the first snapshot.
+    /// Returns how many changes the copy is missing, as far as its primary has told; 0 before the
+    /// first snapshot.
     pub fn missing(&self) -> u64 {
         let applied = self.applied.map(|applied| applied.change);
         applied.map_or(0, |change| self.exists.saturating_sub(change))
     }
 
-    /// The writes that are not settled.
+    /// Returns the number of writes that are not settled.
     pub fn unsettled(&self) -> usize {
         self.writes.len()
     }
 
-    /// How old what it has may be.
+    /// Returns how old the copy may be.
     pub fn freshness(&self, now: Mono) -> Freshness {
         match (self.applied, self.primary) {
             (None, _) => Freshness::Unattached,
@@ -194,13 +198,13 @@ impl StoreClone {
         }
     }
 
-    /// Whether changes are told by [`Output::Changed`]; they are at first.
+    /// Sets whether changes are reported by [`Output::Changed`]. At first they are.
     pub fn set_watched(&mut self, is_watched: bool) {
         self.is_watched = is_watched;
     }
 
-    /// Sends a write to the primary; it is settled by `deadline`, if there is none after the configuration's
-    /// interval.
+    /// Sends a write to the primary. It is settled by `deadline` or, without one, within
+    /// [`CloneConfig::mutation_buffer_interval`].
     pub fn write(&mut self, op: Op, level: Level, token: Token, deadline: Option<Mono>, now: Mono) {
         let deadline = deadline.unwrap_or_else(|| now.after(self.config.mutation_buffer_interval));
         self.writes.submit(op, level, token, deadline);
@@ -208,7 +212,7 @@ impl StoreClone {
         self.settle(now);
     }
 
-    /// Takes a message that came from an endpoint. What is not for a clone is ignored.
+    /// Takes a message from an endpoint. Messages that are not for a clone are ignored.
     pub fn receive(&mut self, from: EndpointId, message: StoreMessage, now: Mono) {
         let timeline = match &message {
             StoreMessage::Alive { timeline, .. }
@@ -250,7 +254,7 @@ impl StoreClone {
         }
     }
 
-    /// Whether a primary is heard.
+    /// Returns `true` if a primary is heard.
     pub(crate) fn hears_primary(&self, now: Mono) -> bool {
         self.primary
             .is_some_and(|primary| !self.is_silent(primary, now))
@@ -286,7 +290,8 @@ impl StoreClone {
         self.writes.take_unsent()
     }
 
-    /// Asks the primary a question, or whoever is the primary if none is known. It may get lost.
+    /// Sends a question to the primary, or to whoever is the primary if none is known. It is sent
+    /// once, and may get lost.
     pub fn query(&mut self, request: u64, query: Query, now: Mono) {
         let message = StoreMessage::Query { request, query };
         let primary = self
@@ -300,7 +305,8 @@ impl StoreClone {
         }
     }
 
-    /// An endpoint is out of reach: if it was the primary, another is accepted at once.
+    /// Notes that an endpoint is out of reach. If it had the primary, another one is accepted at
+    /// once.
     pub fn lost(&mut self, endpoint: EndpointId, now: Mono) {
         if let Some(primary) = &mut self.primary
             && primary.endpoint == endpoint
@@ -315,7 +321,7 @@ impl StoreClone {
         }
     }
 
-    /// Someone is in reach who may be the primary: a clone that has none asks at once.
+    /// Notes that a possible primary is in reach. A clone that has no primary asks at once.
     pub fn discovered(&mut self, now: Mono) {
         if self
             .primary
@@ -325,7 +331,7 @@ impl StoreClone {
         }
     }
 
-    /// Does what is due.
+    /// Does what is due at the time `now`.
     pub fn tick(&mut self, now: Mono) {
         self.writes.expire(now);
         if let Some(primary) = self.primary {
@@ -345,7 +351,7 @@ impl StoreClone {
         self.release_held(now);
     }
 
-    /// When [`StoreClone::tick`] has something to do at the latest.
+    /// Returns when [`StoreClone::tick`] has something to do, at the latest.
     pub fn next_tick(&self) -> Mono {
         let silent = self
             .primary
@@ -363,12 +369,12 @@ impl StoreClone {
             .unwrap_or(Mono(u64::MAX))
     }
 
-    /// Whether all writes are settled.
+    /// Returns `true` if all writes are settled.
     pub fn is_settled(&self) -> bool {
         self.writes.is_empty() && self.held.is_empty() && self.held_before.is_empty()
     }
 
-    /// Settles what waits: the store is closed.
+    /// Settles all waiting writes, because the store is closed.
     pub fn close(&mut self, now: Mono) {
         self.writes.close();
         self.held_since = Mono::default();
@@ -376,7 +382,7 @@ impl StoreClone {
         self.release_held(now.after(HELD));
     }
 
-    /// The next thing to do.
+    /// Returns the next thing to do, or `None` if there is nothing.
     pub fn poll(&mut self) -> Option<Output> {
         self.out.pop_front()
     }

@@ -1,4 +1,4 @@
-//! What every backend must do, as a check that any of them can be put through.
+//! What every backend must do, as a check for any of them.
 
 use muster_data::Timestamp;
 use muster_wire::EndpointId;
@@ -6,12 +6,12 @@ use muster_wire::EndpointId;
 use crate::op::Writer;
 use crate::{Backend, BackendWrite, Commit, Encoded, Entry, PersistedWriter};
 
-/// Puts a backend through its paces. `place` makes a new, empty place each time it is called; what it returns
-/// opens a backend on that place, again and again.
+/// Checks a backend. `place` makes a new, empty place each time it is called. What it returns opens
+/// a backend on that place, and is called several times.
 ///
 /// # Panics
 ///
-/// Where the backend does not do what it must.
+/// Panics if the backend does not do what it must.
 pub fn check<Open: FnMut() -> Box<dyn Backend>>(mut place: impl FnMut() -> Open) {
     begins_empty(&mut place());
     keeps_what_was_committed(&mut place());

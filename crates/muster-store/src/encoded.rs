@@ -9,10 +9,10 @@ use muster_data::{
     Data, DataRef, DecodeError, Encode, Kind, Limits, ValueRef, encode_to_vec, validate_first,
 };
 
-/// One value in the binary encoding, already validated. Cheap to clone.
+/// A value in the binary encoding, already validated. Cheap to clone.
 ///
-/// A store keeps its keys and values like this: what comes from the network goes to the clones and to
-/// disk without a tree of values in between. The order is that of the bytes.
+/// A store keeps its keys and values in this form, so that what comes from the network goes on to
+/// clones and to disk without being decoded. The order is that of the bytes.
 #[derive(Clone)]
 pub struct Encoded(Bytes);
 
@@ -45,25 +45,33 @@ impl Encoded {
         Self(encode_to_vec(value)[..].into())
     }
 
-    /// Encodes a value as a key: equal values become equal bytes.
+    /// Encodes a value as a key. Equal values become equal bytes.
     pub fn key(value: &(impl Encode + ?Sized)) -> Self {
         Self::of(value).into_key()
     }
 
-    /// Validates and copies bytes.
+    /// Validates bytes as one value, and copies them.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the bytes are not exactly one valid value within the default [`Limits`].
     pub fn parse(bytes: &[u8]) -> Result<Self, DecodeError> {
         DataRef::parse(bytes, &Limits::default())?;
         Ok(Self(bytes.into()))
     }
 
-    /// Validates and copies the value that bytes begin with; its size with it.
+    /// Validates and copies the value at the start of some bytes. Returns its size as well.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the bytes do not begin with a valid value within the default [`Limits`].
     pub fn parse_first(bytes: &[u8]) -> Result<(Self, usize), DecodeError> {
         let size = validate_first(bytes, &Limits::default())?;
         Ok((Self(bytes[..size].into()), size))
     }
 
-    /// The same value with the one encoding that all its equals have: sets and tables in order, one zero
-    /// and one NaN.
+    /// Returns the same value in the one encoding that all values equal to it share: sets and
+    /// tables in order, one zero and one NaN.
     #[must_use]
     pub fn into_key(self) -> Self {
         if is_plain(self.view()) {
@@ -72,7 +80,7 @@ impl Encoded {
         Self::of(&with_plain_reals(self.to_data()))
     }
 
-    /// The bytes.
+    /// Returns the encoded bytes.
     pub fn as_bytes(&self) -> &[u8] {
         match &self.0 {
             Bytes::Small { length, bytes } => &bytes[..usize::from(*length)],
@@ -80,22 +88,22 @@ impl Encoded {
         }
     }
 
-    /// The number of bytes.
+    /// Returns the number of bytes.
     pub fn size(&self) -> usize {
         self.as_bytes().len()
     }
 
-    /// The kind of value.
+    /// Returns the kind of the value.
     pub fn kind(&self) -> Kind {
         Kind::from_tag(self.as_bytes()[0]).expect("validated when it was made")
     }
 
-    /// A view of the value.
+    /// Returns a view of the value.
     pub fn view(&self) -> DataRef<'_> {
         DataRef::from_validated(self.as_bytes())
     }
 
-    /// The value as a tree.
+    /// Decodes the value.
     pub fn to_data(&self) -> Data {
         self.view().to_data()
     }
@@ -127,8 +135,8 @@ impl Hash for Encoded {
     }
 }
 
-/// Whether a value has one encoding only. Most keys have, and no tree is built for them: without this, a
-/// key of four numbers cost a microsecond at each end.
+/// Returns `true` if a value has one encoding only. Most keys have, and no tree is built for them:
+/// without this, a key of four numbers cost a microsecond at each end.
 fn is_plain(value: DataRef<'_>) -> bool {
     match value.get() {
         ValueRef::Real(_) | ValueRef::Set(_) | ValueRef::Table(_) => false,

@@ -7,15 +7,15 @@ use muster_data::Timestamp;
 
 use crate::Encoded;
 
-/// What an entry costs in memory besides the bytes of its key and value, roughly.
+/// About what an entry costs in memory besides the bytes of its key and value.
 pub const ENTRY_OVERHEAD: usize = 128;
 
-/// A key's value.
+/// The value of a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     /// The value.
     pub value: Encoded,
-    /// When it ends.
+    /// When its TTL ends; `None` if it has none.
     pub expires: Option<Timestamp>,
     /// The number of the change that made it: its revision.
     pub changed: u64,
@@ -29,27 +29,27 @@ pub struct Entries {
 }
 
 impl Entries {
-    /// The number of keys.
+    /// Returns the number of keys.
     pub fn len(&self) -> usize {
         self.map.len()
     }
 
-    /// Whether there are none.
+    /// Returns `true` if there are none.
     pub fn is_empty(&self) -> bool {
         self.map.is_empty()
     }
 
-    /// The memory that they take, roughly, in bytes.
+    /// Returns about how much memory the entries take, in bytes.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// The entry of a key.
+    /// Returns the entry of a key, if there is one.
     pub fn get(&self, key: &Encoded) -> Option<&Entry> {
         self.map.get(key)
     }
 
-    /// Sets an entry; the one before.
+    /// Sets an entry. Returns the entry that the key had before.
     pub fn put(&mut self, key: Encoded, entry: Entry) -> Option<Entry> {
         self.bytes += cost(&key, &entry);
         // The old key's bytes are kept by the map.
@@ -61,20 +61,20 @@ impl Entries {
         old
     }
 
-    /// Removes an entry; what it was.
+    /// Removes an entry. Returns the entry, if there was one.
     pub fn remove(&mut self, key: &Encoded) -> Option<Entry> {
         let old = self.map.remove(key)?;
         self.bytes -= cost(key, &old);
         Some(old)
     }
 
-    /// Removes all; what they were.
+    /// Removes all entries and returns them.
     pub fn take(&mut self) -> BTreeMap<Encoded, Entry> {
         self.bytes = 0;
         std::mem::take(&mut self.map)
     }
 
-    /// Keeps those that `keep` says.
+    /// Keeps the entries for which `keep` returns `true`, and removes the others.
     pub fn retain(&mut self, mut keep: impl FnMut(&Encoded, &Entry) -> bool) {
         let bytes = &mut self.bytes;
         self.map.retain(|key, entry| {
@@ -86,12 +86,12 @@ impl Entries {
         });
     }
 
-    /// All in order.
+    /// Returns all entries in order.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = (&Encoded, &Entry)> {
         self.map.iter()
     }
 
-    /// Those behind a key, in order; all without one.
+    /// Returns the entries after a key, in order, or all of them if there is no key.
     pub fn behind(&self, key: Option<&Encoded>) -> impl Iterator<Item = (&Encoded, &Entry)> {
         let from = key.map_or(Bound::Unbounded, Bound::Excluded);
         self.map.range((from, Bound::Unbounded))

@@ -26,10 +26,10 @@ enum Lead {
     Broker,
 }
 
-/// A clone without I/O. It looks for a Muster primary; if there is none within a short time, for one of Broker as
-/// well. A Muster primary that appears is followed in its place. Two primaries of one store have nothing to do
-/// with one another, so what is different is told as changes, and writes that a primary was sent are not
-/// repeated for the other.
+/// A clone without I/O that looks for a Muster primary and, if there is none within a short time,
+/// for a master of Broker as well. If a Muster primary appears later, the clone follows it instead.
+/// Two primaries of one store have nothing in common, so their differences are reported as changes,
+/// and writes that were sent to one are not repeated to the other.
 #[derive(Debug)]
 pub struct Follower {
     me: EndpointId,
@@ -46,7 +46,8 @@ pub struct Follower {
 }
 
 impl Follower {
-    /// A clone that has nothing yet. No two instances of an endpoint may have one number.
+    /// Creates a clone that has nothing yet. `instance` must be different for all instances on an
+    /// endpoint.
     pub fn new(
         name: StoreName,
         me: EndpointId,
@@ -72,7 +73,7 @@ impl Follower {
         broker.filter(|_| self.lead == Lead::Broker)
     }
 
-    /// What it has.
+    /// Returns the entries of the copy.
     pub fn entries(&self) -> &Entries {
         match self.leader() {
             Some(broker) => broker.entries(),
@@ -80,7 +81,8 @@ impl Follower {
         }
     }
 
-    /// The last change that it has, with timeline 0 for a master of Broker; `None` before the first snapshot.
+    /// Returns the last change in the copy, or `None` before the first snapshot. Its timeline is 0
+    /// if it follows a master of Broker.
     pub fn applied(&self) -> Option<Revision> {
         match self.leader() {
             Some(broker) => broker.applied().map(|change| Revision {
@@ -91,7 +93,7 @@ impl Follower {
         }
     }
 
-    /// The endpoint of its primary, if it follows one.
+    /// Returns the endpoint of its primary, if it follows one.
     pub fn primary(&self) -> Option<EndpointId> {
         match self.leader() {
             Some(broker) => broker.master().map(|primary| primary.endpoint),
@@ -99,7 +101,7 @@ impl Follower {
         }
     }
 
-    /// Whether it follows a primary: one of Muster must have been heard lately.
+    /// Returns `true` if it follows a primary. A Muster primary must have been heard lately.
     pub fn hears_primary(&self, now: Mono) -> bool {
         match self.leader() {
             Some(broker) => broker.master().is_some(),
@@ -107,8 +109,8 @@ impl Follower {
         }
     }
 
-    /// Until when the primary counts as heard, if nothing more is heard of it; `None` if it is not heard. A master of
-    /// Broker is heard as long as its connection stands.
+    /// Returns until when the primary counts as heard, if nothing more is heard from it, or `None`
+    /// if it is not heard now. A master of Broker is heard as long as its connection is up.
     pub fn heard_until(&self, now: Mono) -> Option<Mono> {
         match self.leader() {
             Some(broker) => broker.master().map(|_| now),
@@ -116,7 +118,7 @@ impl Follower {
         }
     }
 
-    /// How old what it has may be.
+    /// Returns how old the copy may be.
     pub fn freshness(&self, now: Mono) -> Freshness {
         match self.leader() {
             Some(broker) => broker.freshness(now),
@@ -124,8 +126,8 @@ impl Follower {
         }
     }
 
-    /// The changes that its primary has told of and that it lacks. A master of Broker tells of none before they
-    /// come.
+    /// Returns how many changes the copy is missing, as far as its primary has told. A master of
+    /// Broker announces no change before sending it.
     pub fn missing(&self) -> u64 {
         match self.leader() {
             Some(_) => 0,
@@ -133,24 +135,25 @@ impl Follower {
         }
     }
 
-    /// The writes that are not settled.
+    /// Returns the number of writes that are not settled.
     pub fn unsettled(&self) -> usize {
         let broker = self.broker.as_deref();
         self.muster.unsettled() + broker.map_or(0, BrokerClone::unsettled)
     }
 
-    /// Whether all writes are settled.
+    /// Returns `true` if all writes are settled.
     pub fn is_settled(&self) -> bool {
         let broker = self.broker.as_deref();
         self.muster.is_settled() && broker.is_none_or(BrokerClone::is_settled)
     }
 
-    /// Whether the store's topic of Broker's clones is to be listened to.
+    /// Returns `true` if the topic of Broker's clones is to be listened to.
     pub fn wants_broker(&self) -> bool {
         self.wants_broker
     }
 
-    /// The topic is listened to: a primary's answer would come.
+    /// Notes that the topic of Broker's clones is listened to, so that a master's answer would
+    /// arrive.
     pub fn listening(&mut self, now: Mono) {
         if self.wants_broker && self.broker.is_none() {
             let me = muster_entity(self.me, self.instance);
@@ -159,13 +162,14 @@ impl Follower {
         }
     }
 
-    /// Whether changes are told: nobody need hear of them where nobody watches.
+    /// Sets whether changes are reported. They need not be where nobody watches.
     pub fn set_watched(&mut self, is_watched: bool) {
         self.muster.set_watched(is_watched);
     }
 
-    /// Sends a write to the primary, as [`StoreClone::write`] does. A master of Broker refuses compare-and-swap
-    /// and durable writes: [`WriteRefusal::Unsupported`](crate::op::WriteRefusal::Unsupported).
+    /// Sends a write to the primary, as [`StoreClone::write`] does. A master of Broker does not
+    /// support compare-and-swap and durable writes: they end with
+    /// [`WriteRefusal::Unsupported`](crate::op::WriteRefusal::Unsupported).
     pub fn write(&mut self, op: Op, level: Level, token: Token, deadline: Option<Mono>, now: Mono) {
         match &mut self.broker {
             Some(broker) if self.lead == Lead::Broker => {
@@ -175,7 +179,8 @@ impl Follower {
         }
     }
 
-    /// Asks the primary a question. For one of Broker, which answers none, the copy here does.
+    /// Asks the primary a question. A master of Broker does not answer any, so the copy here
+    /// answers in its place.
     pub fn query(&mut self, request: u64, query: Query, now: Mono) {
         let Some(broker) = self.leader() else {
             return self.muster.query(request, query, now);
@@ -196,7 +201,7 @@ impl Follower {
         });
     }
 
-    /// Takes a message of Muster's protocol.
+    /// Takes a message of Muster's protocol from an endpoint.
     pub fn receive(&mut self, from: EndpointId, message: StoreMessage, now: Mono) {
         self.muster.receive(from, message, now);
         if !self.muster.hears_primary(now) {
@@ -251,7 +256,8 @@ impl Follower {
         self.out.push_back(follows);
     }
 
-    /// An endpoint is out of reach: if it was the primary, another is accepted at once.
+    /// Notes that an endpoint is out of reach. If it had the primary, another one is accepted at
+    /// once.
     pub fn lost(&mut self, endpoint: EndpointId, now: Mono) {
         self.muster.lost(endpoint, now);
         if let Some(broker) = &mut self.broker {
@@ -259,7 +265,7 @@ impl Follower {
         }
     }
 
-    /// Someone is in reach who may be the primary: a clone that has none asks at once.
+    /// Notes that a possible primary is in reach. A clone that has no primary asks at once.
     pub fn discovered(&mut self, now: Mono) {
         self.muster.discovered(now);
         if let Some(broker) = &mut self.broker {
@@ -267,7 +273,7 @@ impl Follower {
         }
     }
 
-    /// Does what is due.
+    /// Does what is due at the time `now`.
     pub fn tick(&mut self, now: Mono) {
         self.muster.tick(now);
         if let Some(broker) = &mut self.broker {
@@ -284,7 +290,7 @@ impl Follower {
         }
     }
 
-    /// When [`Follower::tick`] has something to do at the latest.
+    /// Returns when [`Follower::tick`] has something to do, at the latest.
     pub fn next_tick(&self) -> Mono {
         let broker = self.broker.as_deref().map(BrokerClone::next_tick);
         let wants = (!self.wants_broker).then_some(self.broker_at);
@@ -293,7 +299,7 @@ impl Follower {
         others.map_or(muster, |others| others.min(muster))
     }
 
-    /// Settles what waits: the store is closed.
+    /// Settles all waiting writes, because the store is closed.
     pub fn close(&mut self, now: Mono) {
         self.muster.close(now);
         if let Some(broker) = &mut self.broker {
@@ -301,7 +307,7 @@ impl Follower {
         }
     }
 
-    /// The next thing to do.
+    /// Returns the next thing to do, or `None` if there is nothing.
     pub fn poll(&mut self) -> Option<Output> {
         if let Some(output) = self.out.pop_front() {
             return Some(output);

@@ -1,8 +1,9 @@
 //! Everything that a store on one endpoint does.
 //!
-//! An [`Instance`] opens, waits for its backend, is the primary or a clone, and keeps what is written or asked
-//! meanwhile. Facts go in with the time; decisions come out of [`Instance::poll`]. An endpoint drives it with
-//! sockets, a disk and timers, a simulation with nothing of the kind.
+//! An [`Instance`] opens, waits for its backend, is the primary or a clone, and keeps what is
+//! written or asked in the meantime. Facts go in with the time, decisions come out of
+//! [`Instance::poll`]. An endpoint drives it with sockets, a disk and timers; a simulation needs
+//! none of these.
 
 mod clone_part;
 mod counters;
@@ -40,17 +41,18 @@ use early::EarlyWrites;
 use primary_part::PrimaryPart;
 use questions::Questions;
 
-/// What an instance is told of its endpoint.
+/// What an instance has to know of its endpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InstanceConfig {
     /// The endpoint.
     pub endpoint: EndpointId,
     /// A number that no other instance of a store on this endpoint has.
     pub number: u64,
-    /// The bytes of the largest frame that a peer is sent.
+    /// The size of the largest frame that is sent to a peer, in bytes.
     pub frame_limit: usize,
-    /// How long another primary of the same name is waited for before it counts as a rival: longer than a peer may
-    /// be silent, as one that has crashed is lost by then.
+    /// How long a second primary in reach is tolerated before it counts as a rival. It must be
+    /// longer than a peer may be silent, because by then a primary that has crashed is known to be
+    /// lost.
     pub rival_patience: Duration,
 }
 
@@ -61,10 +63,11 @@ pub enum Placement {
     Primary {
         /// How it works.
         config: PrimaryConfig,
-        /// What persists its state: [`Backend::kind`](crate::Backend::kind). `None` for a store in memory.
+        /// The kind of backend that keeps its state: [`Backend::kind`](crate::Backend::kind).
+        /// `None` for a store in memory.
         backend: Option<&'static str>,
     },
-    /// A clone, whose primary is wherever it is: it need not be there yet.
+    /// A clone. Its primary may be anywhere, and need not exist yet.
     Clone(CloneConfig),
 }
 
@@ -103,7 +106,7 @@ pub struct Instance {
 }
 
 impl Instance {
-    /// An instance that is not open. It takes writes and questions, which wait until it is.
+    /// Creates an instance that is not open. Writes and questions wait until it is.
     pub fn new(name: StoreName, config: InstanceConfig, now: Now) -> Self {
         Self {
             name,
@@ -119,8 +122,8 @@ impl Instance {
         }
     }
 
-    /// Opens it. What is open already, or being opened, stays as it is; what could not be opened is tried once
-    /// more.
+    /// Opens it. If it is open already, or being opened, nothing happens; if it could not be
+    /// opened, this tries again.
     pub fn open(&mut self, placement: Placement, now: Now) {
         self.now = now;
         #[cfg(test)]
@@ -161,7 +164,7 @@ impl Instance {
         }
     }
 
-    /// The backend has been read, as [`Output::Load`] asked for, or could not be.
+    /// Takes the state that [`Output::Load`] asked for, or `None` if the backend could not be read.
     pub fn loaded(&mut self, restored: Option<Restored>, now: Now) {
         self.now = now;
         if !matches!(self.part, Part::Opening { .. }) {
@@ -181,8 +184,8 @@ impl Instance {
         self.begin_primary(primary, Some(backend));
     }
 
-    /// It cannot be opened: what was written is settled as not applied, and so is what is written until
-    /// [`Instance::open`] is called again.
+    /// Notes that it cannot be opened. What was written is settled as not applied, and so is what
+    /// is written until [`Instance::open`] is called again.
     pub fn give_up(&mut self, now: Now) {
         self.now = now;
         self.part = Part::Failed;
@@ -241,7 +244,7 @@ impl Instance {
         self.ask_questions();
     }
 
-    /// Whether changes are told by [`Output::Changed`]; they are not at first.
+    /// Sets whether changes are reported by [`Output::Changed`]. At first they are not.
     pub fn set_watched(&mut self, is_watched: bool) {
         self.is_watched = is_watched;
         match &mut self.part {
@@ -251,9 +254,10 @@ impl Instance {
         }
     }
 
-    /// Writes. Returns the outcome if it is known at once; otherwise it comes as [`Output::Settled`] with this
-    /// token, until `deadline` if there is one. What is written before the store is open waits for that, in order;
-    /// beyond 65,536 writes or 64 MiB of keys and values it is refused.
+    /// Writes to the store. Returns the outcome if it is known at once; otherwise it comes as
+    /// [`Output::Settled`] with this token, by `deadline` if there is one. Writes before the store
+    /// is open wait until it is, in order; beyond 65,536 of them, or 64 MiB of keys and values,
+    /// further ones are refused.
     pub fn write(
         &mut self,
         op: Op,
@@ -278,8 +282,8 @@ impl Instance {
         }
     }
 
-    /// Asks the primary a question, once more while no answer comes: [`Output::Replied`], or at the deadline
-    /// [`Output::NoReply`].
+    /// Asks the primary a question, and repeats it while no answer comes. The result is
+    /// [`Output::Replied`], or [`Output::NoReply`] at the deadline.
     pub fn query(&mut self, request: u64, query: Query, deadline: Mono, now: Now) {
         self.now = now;
         if !self.questions.add(request, query, deadline, now.mono) {
@@ -314,8 +318,8 @@ impl Instance {
         }
     }
 
-    /// Takes a message of Muster's protocol that came from an endpoint. What is not for its part is ignored, as is
-    /// everything before it is open: whoever needs an answer asks again.
+    /// Takes a message of Muster's protocol from an endpoint. It is ignored if it does not concern
+    /// what this instance is, or if the instance is not open: whoever needs an answer asks again.
     pub fn receive(&mut self, from: EndpointId, message: StoreMessage, now: Now) {
         self.now = now;
         match &mut self.part {
@@ -338,8 +342,8 @@ impl Instance {
         }
     }
 
-    /// The topic of Broker's clones is listened to, as [`Output::ListenToBroker`] asked for: a master's answer would
-    /// come.
+    /// Notes that the topic of Broker's clones is listened to, as [`Output::ListenToBroker`] asked
+    /// for, so that a master's answer would arrive.
     pub fn listening(&mut self, now: Now) {
         self.now = now;
         if let Part::Clone(part) = &mut self.part {
@@ -347,7 +351,8 @@ impl Instance {
         }
     }
 
-    /// An endpoint is out of reach: if it had the primary, another is accepted at once.
+    /// Notes that an endpoint is out of reach. If it had the primary, another one is accepted at
+    /// once.
     pub fn lost(&mut self, endpoint: EndpointId, now: Now) {
         self.now = now;
         if let Part::Clone(part) = &mut self.part {
@@ -355,8 +360,8 @@ impl Instance {
         }
     }
 
-    /// Someone is in reach who may have the primary: a clone that has none asks at once, and a primary looks for a
-    /// rival some time later.
+    /// Notes that an endpoint is in reach that may have the primary. A clone without a primary asks
+    /// at once; a primary looks for a rival some time later.
     pub fn discovered(&mut self, now: Now) {
         self.now = now;
         match &mut self.part {
@@ -366,7 +371,8 @@ impl Instance {
         }
     }
 
-    /// What a look for another primary in reach has found, as [`Output::FindRival`] asked for.
+    /// Takes the result of a search for another primary in reach, as [`Output::FindRival`] asked
+    /// for.
     pub fn rival_found(&mut self, rival: Option<EndpointId>) {
         if let Part::Primary(part) = &mut self.part
             && let Some(notice) = part.rivals.found(rival)
@@ -375,8 +381,8 @@ impl Instance {
         }
     }
 
-    /// The last [`Output::Commit`] is on disk, or has failed and comes back: it is tried again later, and whoever
-    /// waits for it hears of the failure.
+    /// Notes that the last [`Output::Commit`] is on disk, or has failed and comes back as `failed`.
+    /// A failed commit is tried again later, and writers that wait for it are told of the failure.
     pub fn committed(&mut self, failed: Option<Commit>, now: Now) {
         self.now = now;
         if let Part::Primary(part) = &mut self.part {
@@ -384,7 +390,7 @@ impl Instance {
         }
     }
 
-    /// Does what is due.
+    /// Does what is due at the time `now`.
     pub fn tick(&mut self, now: Now) {
         self.now = now;
         self.early.expire(now.mono, &mut self.out);
@@ -400,7 +406,7 @@ impl Instance {
         self.ask_questions();
     }
 
-    /// When [`Instance::tick`] has something to do at the latest.
+    /// Returns when [`Instance::tick`] has something to do, at the latest.
     pub fn next_tick(&self, now: Now) -> Mono {
         let part = match &self.part {
             Part::Primary(part) => Some(part.next_tick(now)),
@@ -413,7 +419,7 @@ impl Instance {
         next.into_iter().flatten().min().unwrap_or(Mono(u64::MAX))
     }
 
-    /// Settles what waits: the instance is not used any more.
+    /// Settles all waiting writes and questions, because the instance is no longer used.
     pub fn close(&mut self, now: Now) {
         self.now = now;
         self.early.settle(WriteFailure::Closed, &mut self.out);
@@ -427,7 +433,7 @@ impl Instance {
         }
     }
 
-    /// The next thing to do.
+    /// Returns the next thing to do, or `None` if there is nothing.
     pub fn poll(&mut self) -> Option<Output> {
         loop {
             if let Some(output) = self.out.pop_front() {

@@ -1,4 +1,4 @@
-//! How far a write has come when its author hears of it.
+//! How far a write has got when its author is told.
 
 /// What a write waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -9,8 +9,8 @@ pub enum Level {
     Durable,
 }
 
-/// Which change of which of a store's primaries made an entry. Revisions of different timelines do not compare: after
-/// a crash of a primary its numbers may have been given out anew.
+/// The primary and the change that made an entry. Revisions of different timelines cannot be
+/// compared: after a crash, a primary may have given out the same numbers anew.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Revision {
     /// The primary's timeline.

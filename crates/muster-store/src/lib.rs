@@ -1,18 +1,19 @@
 //! Muster's data stores without I/O: one primary, any number of clones, typed values.
 //!
-//! A [`State`] is a deterministic machine; a [`Primary`] drives it, numbers its changes and tells them to
-//! clones; a [`StoreClone`] holds a copy that repairs itself and sends its node's writes to the primary, each
-//! applied once and in order, whatever is lost on the way. Facts go in (a message, a write, the time),
-//! decisions come out of `poll`.
+//! A [`State`] is a deterministic machine. A [`Primary`] drives it, numbers its changes and tells
+//! them to clones. A [`StoreClone`] holds a copy that repairs itself, and sends its node's writes
+//! to the primary; each is applied once and in order, whatever is lost on the way. Facts go in (a
+//! message, a write, the time), decisions come out of `poll`.
 //!
-//! The messages of Broker's stores are those of section 7 of the version 1 protocol; Muster endpoints have
-//! messages of their own ([`protocol`]), which bring results to the writer and snapshots in parts.
+//! With Broker's stores, messages are those of section 7 of the version 1 protocol. Muster
+//! endpoints have messages of their own ([`protocol`]), which bring results to the writer and
+//! snapshots in parts.
 //!
-//! Feature `sqlite`, on by default, brings the backend that keeps a store in a SQLite file.
+//! Feature `sqlite`, on by default, adds the backend that keeps a store in a SQLite file.
 //!
 //! # Example
 //!
-//! The machine alone: the same commands in the same order have the same outcome everywhere.
+//! The machine alone. The same commands in the same order have the same outcome everywhere.
 //!
 //! ```
 //! use muster_data::Timestamp;

@@ -14,15 +14,20 @@ pub const MAX_NAME: usize = 255;
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StoreName(Arc<str>);
 
-/// A text that is no name of a store.
+/// A text that is not a valid name of a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "a store's name has 1 to {MAX_NAME} bytes, none of them a control character, no `<$>` and no `/` at an end"
+    "a store's name has 1 to {MAX_NAME} bytes, without control characters, `<$>`, or `/` at either end"
 )]
 pub struct StoreNameError;
 
 impl StoreName {
-    /// Checks and takes a text as a name.
+    /// Makes a name of a text.
+    ///
+    /// # Errors
+    ///
+    /// Fails unless the text has 1 to [`MAX_NAME`] bytes, without control characters, without
+    /// `<$>`, and without `/` at either end.
     pub fn new(name: impl AsRef<str>) -> Result<Self, StoreNameError> {
         let name = name.as_ref();
         let fits = (1..=MAX_NAME).contains(&name.len());
@@ -33,32 +38,34 @@ impl StoreName {
         Ok(Self(name.into()))
     }
 
-    /// The name as text.
+    /// Returns the name as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The topic that a Muster primary listens to.
+    /// Returns the topic that a Muster primary listens to.
     pub fn primary_topic(&self) -> Topic {
         self.topic("muster/master")
     }
 
-    /// The topic that Muster clones listen to.
+    /// Returns the topic that Muster clones listen to.
     pub fn clone_topic(&self) -> Topic {
         self.topic("muster/clone")
     }
 
-    /// The topic that a primary listens to for clones of Broker (protocol version 1, section 7.1).
+    /// Returns the topic that a primary listens to for Broker's clones (protocol version 1, section
+    /// 7.1).
     pub fn broker_master_topic(&self) -> Topic {
         self.topic("data/master")
     }
 
-    /// The topic that Broker's clones listen to.
+    /// Returns the topic that Broker's clones listen to.
     pub fn broker_clone_topic(&self) -> Topic {
         self.topic("data/clone")
     }
 
-    /// The name in a topic of Broker's protocol, and whether it is that of primaries.
+    /// Returns the store's name in a topic of Broker's protocol, and `true` if the topic is that of
+    /// masters rather than clones. Returns `None` for other topics.
     pub fn of_broker_topic(topic: &[u8]) -> Option<(&str, bool)> {
         let topic = std::str::from_utf8(topic).ok()?;
         let primary = topic.strip_suffix("/<$>/data/master");

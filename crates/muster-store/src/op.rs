@@ -1,29 +1,29 @@
-//! What is asked of a store, and what comes of it.
+//! What a store can be asked for, and what comes of it.
 
 use muster_data::{Kind, Timespan, Timestamp};
 use muster_wire::EndpointId;
 
 use crate::{Encoded, Revision};
 
-/// Who writes: an instance of a store on an endpoint. Its writes are numbered from 1.
+/// The author of writes: an instance of a store on an endpoint. Its writes are numbered from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Writer {
     /// The endpoint.
     pub endpoint: EndpointId,
-    /// Which of the endpoint's instances.
+    /// The number of the instance among those of the endpoint.
     pub instance: u64,
 }
 
-/// A change that is asked for.
+/// An operation on a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Op {
-    /// Sets a value. Without a TTL it stays for good.
+    /// Sets a value. Without a TTL it is kept until something changes it.
     Put {
         /// The key.
         key: Encoded,
         /// The value.
         value: Encoded,
-        /// How long it lives.
+        /// The value's TTL.
         ttl: Option<Timespan>,
     },
     /// Sets a value if the key is absent.
@@ -32,18 +32,18 @@ pub enum Op {
         key: Encoded,
         /// The value.
         value: Encoded,
-        /// How long it lives.
+        /// The value's TTL.
         ttl: Option<Timespan>,
     },
-    /// Sets or removes a value if nobody has changed it since.
+    /// Sets or removes a value, if the key has not been changed since a given revision.
     Swap {
         /// The key.
         key: Encoded,
-        /// The last change of the key that the writer knows.
+        /// The revision of the key that the writer knows.
         seen: Revision,
         /// The new value; `None` removes the key.
         value: Option<Encoded>,
-        /// How long it lives.
+        /// The value's TTL.
         ttl: Option<Timespan>,
     },
     /// Removes a key.
@@ -56,7 +56,7 @@ pub enum Op {
         /// The key.
         key: Encoded,
     },
-    /// Adds to a value: see [`add`](crate::arithmetic::add).
+    /// Adds to a value; see [`add`](crate::arithmetic::add).
     Add {
         /// The key.
         key: Encoded,
@@ -64,16 +64,16 @@ pub enum Op {
         value: Encoded,
         /// The kind of value that is made if the key is absent.
         initial: Kind,
-        /// How long it lives from now on.
+        /// The value's TTL from now on.
         ttl: Option<Timespan>,
     },
-    /// Takes from a value: see [`subtract`](crate::arithmetic::subtract).
+    /// Subtracts from a value; see [`subtract`](crate::arithmetic::subtract).
     Subtract {
         /// The key.
         key: Encoded,
-        /// What is taken.
+        /// What is subtracted.
         value: Encoded,
-        /// How long it lives from now on.
+        /// The value's TTL from now on.
         ttl: Option<Timespan>,
     },
     /// Removes all keys.
@@ -84,7 +84,7 @@ pub enum Op {
 /// compile.
 macro_rules! kinds {
     ($($(#[$doc:meta])* $kind:ident = $tag:literal,)+) => {
-        /// What kind of operation an [`Op`] is.
+        /// The kind of an [`Op`].
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum OpKind {
             $($(#[$doc])* $kind = $tag,)+
@@ -94,12 +94,12 @@ macro_rules! kinds {
             /// All kinds.
             pub const ALL: &[Self] = &[$(Self::$kind),+];
 
-            /// Its byte in messages.
+            /// Returns the kind's byte in messages.
             pub fn tag(self) -> u8 {
                 self as u8
             }
 
-            /// The kind that has a byte, if one has.
+            /// Returns the kind with a byte, or `None` if there is none.
             pub fn from_tag(tag: u8) -> Option<Self> {
                 match tag {
                     $($tag => Some(Self::$kind),)+
@@ -109,7 +109,7 @@ macro_rules! kinds {
         }
 
         impl Op {
-            /// What kind of operation it is.
+            /// Returns the kind of the operation.
             pub fn kind(&self) -> OpKind {
                 match self {
                     $(Self::$kind { .. } => OpKind::$kind,)+
@@ -139,7 +139,7 @@ kinds! {
 }
 
 impl OpKind {
-    /// Whether only a primary issues it.
+    /// Returns `true` if only a primary may issue the operation.
     pub fn is_reserved(self) -> bool {
         match self {
             Self::Expire => true,
@@ -153,7 +153,7 @@ impl OpKind {
         }
     }
 
-    /// Whether it concerns one key.
+    /// Returns `true` if the operation concerns one key.
     pub fn has_key(self) -> bool {
         match self {
             Self::Clear => false,
@@ -167,8 +167,8 @@ impl OpKind {
         }
     }
 
-    /// An operation of this kind, for tests and tools: of what is given it has what the kind takes. An addition makes a
-    /// count, and a swap expects that the key is absent.
+    /// Makes an operation of this kind, for tests and tools. It takes over those of the given parts
+    /// that the kind has. An addition makes a count, and a swap expects the key to be absent.
     pub fn example(self, key: Encoded, value: Encoded, ttl: Option<Timespan>) -> Op {
         match self {
             Self::Put => Op::Put { key, value, ttl },
@@ -226,81 +226,82 @@ impl Op {
     }
 }
 
-/// An [`Op`] with everything that its outcome depends on besides the state: applied in the same order it
-/// has the same outcome everywhere.
+/// An [`Op`] with everything besides the state that its outcome depends on. Applied in the same
+/// order, commands have the same outcomes everywhere.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoreCommand {
-    /// When the primary took it; TTLs count from here.
+    /// When the primary accepted it. TTLs count from this time.
     pub at: Timestamp,
-    /// Whose it is.
+    /// The writer whose command it is.
     pub writer: Writer,
-    /// Its number among the writer's.
+    /// Its number among the writer's commands.
     pub number: u64,
     /// What is to be done.
     pub op: Op,
 }
 
-/// What became of an [`Op`].
+/// The outcome of an [`Op`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
     /// The store has changed.
     Done {
         /// The number of the change.
         change: u64,
-        /// For a number, its new value; for a vector that was taken from, the element.
+        /// For a number, its new value; for a vector that an element was removed from, that
+        /// element.
         value: Option<Encoded>,
     },
-    /// The condition did not hold, or there was nothing to do: the key exists, was changed meanwhile, or
-    /// is absent.
+    /// Nothing has changed, because the condition did not hold or there was nothing to do: the key
+    /// exists, was changed meanwhile, or is absent.
     Unchanged {
-        /// The last change of the key, 0 if it is absent.
+        /// The last change of the key; 0 if the key is absent.
         change: u64,
     },
-    /// It was applied before; what came of it is not known any more.
+    /// It was applied before, and its outcome is no longer known.
     Repeated,
     /// It is not possible.
     Refused(WriteRefusal),
 }
 
-/// Why an [`Op`] is not possible. Nothing has changed.
+/// Why an [`Op`] was refused. Nothing has changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum WriteRefusal {
-    /// The kinds of the stored value and of the operation do not go together.
-    #[error("the stored value is of another kind than the operation needs")]
+    /// The operation does not suit the kind of the stored value.
+    #[error("the operation does not suit the kind of the stored value")]
     TypeClash,
     /// There is no such key.
     #[error("no such key")]
     NoSuchKey,
-    /// The value of the operation cannot be used so.
+    /// The operation cannot use this value.
     #[error("invalid data for this operation")]
     InvalidData,
-    /// The key or value is larger than a store takes.
+    /// The key or the value is larger than a store accepts.
     #[error("key or value too large")]
     TooLarge,
-    /// The store holds as much as its configuration permits.
+    /// The store has reached its memory limit.
     #[error("the store is full")]
     Full,
     /// Only the primary may do this.
-    #[error("only a primary issues this")]
+    #[error("only a primary may do this")]
     Reserved,
-    /// A durable write to a store that is in memory only.
+    /// A durable write to a store that is in memory only is not possible.
     #[error("the store is not persistent")]
     NotPersistent,
     /// The primary cannot write to its disk.
     #[error("the store's backend has failed")]
     Backend,
-    /// The store's master is one of Broker, whose protocol has no such operation.
-    #[error("the store's master is one of Broker, which cannot do this")]
+    /// The store's master is one of Broker, whose protocol does not have this operation.
+    #[error("the store's master is one of Broker, which does not support this")]
     Unsupported,
 }
 
-/// A change that was made, the unit of what primaries tell clones.
+/// A change that was made: the unit in which primaries tell clones of changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
-    /// Its number among the changes of the store, from 1 without a gap.
+    /// Its number among the changes of the store, from 1 without gaps.
     pub number: u64,
-    /// Who asked for it; `None` for what the store did itself.
+    /// The writer that asked for it; `None` for what the store did by itself.
     pub writer: Option<Writer>,
     /// What has changed.
     pub event: StoreEvent,
@@ -309,15 +310,15 @@ pub struct Change {
 /// What has changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StoreEvent {
-    /// A key has a value that it did not have.
+    /// A key was set to a new value.
     Put {
         /// The key.
         key: Encoded,
-        /// The value from now on.
+        /// The new value.
         value: Encoded,
-        /// When it ends.
+        /// When the value's TTL ends; `None` if it has none.
         expires: Option<Timestamp>,
-        /// The value before.
+        /// The old value, if there was one.
         old: Option<Encoded>,
     },
     /// A key was removed.
@@ -336,7 +337,7 @@ pub enum StoreEvent {
     },
     /// All keys were removed.
     Clear {
-        /// They, and the values that they had.
+        /// The keys and the values that they had.
         old: Vec<(Encoded, Encoded)>,
     },
 }

@@ -1,4 +1,4 @@
-//! A store's primary: the one order of its changes.
+//! A store's primary, which puts all changes in one order.
 
 mod backlog;
 mod commit_queue;
@@ -27,7 +27,7 @@ use own_writes::OwnWrites;
 pub use restored::Restored;
 use sessions::Sessions;
 
-/// The present: monotonic time for timers, wall time for what people and other machines are told.
+/// The present: monotonic time for timers, wall time for people and other machines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Now {
     /// Monotonic time.
@@ -36,12 +36,12 @@ pub struct Now {
     pub wall: Timestamp,
 }
 
-/// How a primary works.
+/// The settings of a primary.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PrimaryConfig {
-    /// The memory that the entries may take, in bytes, roughly.
+    /// About how much memory the entries may take, in bytes.
     pub limit: usize,
-    /// How often clones hear that it lives, when nothing changes.
+    /// How often clones are told that it is alive when nothing changes.
     pub alive_interval: Duration,
 }
 
@@ -91,8 +91,8 @@ pub struct Primary {
 }
 
 impl Primary {
-    /// A primary whose store is in memory only. `timeline` must be above that of every primary of the store
-    /// before: the time of its start in nanoseconds.
+    /// Creates a primary whose store is in memory only. `timeline` must be above that of every
+    /// earlier primary of the store, so it is the time of its start in nanoseconds.
     pub fn in_memory(
         name: StoreName,
         endpoint: EndpointId,
@@ -104,7 +104,7 @@ impl Primary {
         Self::new(name, endpoint, timeline, config, state, None, now)
     }
 
-    /// A primary of what a backend has persisted.
+    /// Creates a primary with the state that a backend has kept.
     pub fn persistent(
         name: StoreName,
         endpoint: EndpointId,
@@ -168,17 +168,18 @@ impl Primary {
         self
     }
 
-    /// The store's name.
+    /// Returns the store's name.
     pub fn name(&self) -> &StoreName {
         &self.name
     }
 
-    /// Which of the store's primaries it is: the first half of a revision.
+    /// Returns its timeline, which tells it from other primaries of the store: the first half of a
+    /// revision.
     pub fn timeline(&self) -> u64 {
         self.timeline
     }
 
-    /// The last change.
+    /// Returns the revision of the last change.
     pub fn revision(&self) -> Revision {
         Revision {
             timeline: self.timeline,
@@ -186,23 +187,24 @@ impl Primary {
         }
     }
 
-    /// Entries and the number of the last change.
+    /// Returns the entries and the number of the last change.
     pub fn state(&self) -> &State {
         &self.state
     }
 
-    /// Whether what it holds outlives its process.
+    /// Returns `true` if its state outlives its process.
     pub fn is_persistent(&self) -> bool {
         self.commit_queue.is_some()
     }
 
-    /// Whether changes are told by [`Output::Changed`]; they are at first.
+    /// Sets whether changes are reported by [`Output::Changed`]. At first they are.
     pub fn set_watched(&mut self, is_watched: bool) {
         self.is_watched = is_watched;
     }
 
-    /// Applies an operation of its own endpoint. Returns the outcome, unless the disk has to be waited for: it then
-    /// comes as [`Output::Settled`] with this token, until `deadline` if there is one.
+    /// Applies an operation of its own endpoint. Returns the outcome, unless the disk has to be
+    /// waited for: then it comes as [`Output::Settled`] with this token, by `deadline` if there is
+    /// one.
     pub fn write(
         &mut self,
         op: Op,
@@ -238,7 +240,7 @@ impl Primary {
         }
     }
 
-    /// Takes a message that came from an endpoint. What is not for a primary is ignored.
+    /// Takes a message from an endpoint. Messages that are not for a primary are ignored.
     pub fn receive(&mut self, from: EndpointId, message: StoreMessage, now: Now) {
         match message {
             StoreMessage::Write(write) => self.write_of(from, write, now),
@@ -264,7 +266,7 @@ impl Primary {
         self.commit();
     }
 
-    /// Does what is due.
+    /// Does what is due at the time `now`.
     pub fn tick(&mut self, now: Now) {
         for _ in 0..EXPIRED_AT_ONCE {
             let Some(key) = self.state.expired(now.wall).cloned() else {
@@ -285,7 +287,7 @@ impl Primary {
         self.commit();
     }
 
-    /// When [`Primary::tick`] has something to do at the latest.
+    /// Returns when [`Primary::tick`] has something to do, at the latest.
     pub fn next_tick(&self, now: Now) -> Mono {
         let until = |deadline: Timestamp| {
             // One tick more: a TTL ends strictly after its deadline.
@@ -302,8 +304,9 @@ impl Primary {
             .unwrap_or(self.alive_at)
     }
 
-    /// The backend has kept the last [`Output::Commit`], or failed and gives it back: it is tried again
-    /// later, and whoever waits for it hears of the failure.
+    /// Notes that the backend has kept the last [`Output::Commit`], or has failed and returns it as
+    /// `failed`. A failed commit is tried again later, and writers that wait for it are told of the
+    /// failure.
     pub fn committed(&mut self, failed: Option<Commit>, now: Now) {
         let is_kept = failed.is_none();
         #[cfg(test)]
@@ -326,22 +329,23 @@ impl Primary {
         self.commit();
     }
 
-    /// Settles what waits: the store is closed.
+    /// Settles all waiting writes, because the store is closed.
     pub fn close(&mut self) {
         self.own.close(&mut self.out);
     }
 
-    /// Whether no changes wait for the disk or are on their way there.
+    /// Returns `true` if no changes wait for the disk or are on their way there.
     pub fn is_settled(&self) -> bool {
         self.generation().is_none()
     }
 
-    /// The changes that wait for the backend, besides those that it is keeping now.
+    /// Returns the number of changes that wait for the backend, not counting those that it is
+    /// keeping now.
     pub fn pending_commits(&self) -> usize {
         self.commit_queue.as_ref().map_or(0, CommitQueue::waiting)
     }
 
-    /// The writers of other nodes that it remembers: 4,096 at most.
+    /// Returns the number of writers on other nodes that it remembers, at most 4,096.
     pub fn writers(&self) -> usize {
         self.sessions.len()
     }
@@ -350,12 +354,13 @@ impl Primary {
         self.commit_queue.as_ref().and_then(CommitQueue::generation)
     }
 
-    /// The next thing to do.
+    /// Returns the next thing to do, or `None` if there is nothing.
     pub fn poll(&mut self) -> Option<Output> {
         self.out.pop_front()
     }
 
-    /// Applies a command of a writer of another protocol, whose numbers are that protocol's affair.
+    /// Applies an operation of a writer that speaks another protocol. Its commands are numbered
+    /// here.
     pub fn apply_foreign(&mut self, writer: Writer, op: Op, now: Now) -> Answer {
         let number = self.state.last_of(writer).unwrap_or(0) + 1;
         let answer = self.apply(writer, number, op, Level::Applied, now);

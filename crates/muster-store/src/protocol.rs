@@ -1,9 +1,10 @@
-//! What Muster's primaries, clones and writers say to one another: `docs/stores.md` has it byte by byte.
+//! The messages between Muster's primaries, clones and writers. `docs/stores.md` describes them
+//! byte by byte.
 //!
 //! Every message begins with a tag and the store's name. What a primary tells all clones goes to
-//! [`StoreName::clone_topic`](crate::StoreName::clone_topic), what looks for a primary to
-//! [`StoreName::primary_topic`](crate::StoreName::primary_topic); all else is addressed to one endpoint. Nothing
-//! relies on a message arriving: numbers say what is missing.
+//! [`StoreName::clone_topic`](crate::StoreName::clone_topic), and what is to find a primary goes to
+//! [`StoreName::primary_topic`](crate::StoreName::primary_topic). All else is addressed to one
+//! endpoint. Nothing relies on a message arriving: numbers show what is missing.
 
 mod codec;
 mod parts;
@@ -16,48 +17,51 @@ pub(crate) use parts::{NUMBERS, decode_answers, encode_answers};
 /// A message between Muster endpoints.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StoreMessage {
-    /// Clone to primary: the entries behind a key, from the first without one.
+    /// From a clone to the primary: a request for the entries after a key, or from the first if
+    /// there is none.
     Fetch {
         /// The clone's instance, which the answer repeats.
         instance: u64,
         /// The last key that the clone has of this snapshot.
         after: Option<Encoded>,
     },
-    /// Clone to primary: the changes from a number on. Also how a clone looks for its primary.
+    /// From a clone to the primary: a request for the changes from a number on. A clone also looks
+    /// for its primary by this.
     Missing {
         /// The primary's timeline that the number belongs to; 0 for none.
         timeline: u64,
         /// The first change that the clone does not have.
         from: u64,
     },
-    /// Writer to primary: commands, numbered on from the first.
+    /// From a writer to the primary: commands with consecutive numbers.
     Write(WriteBatch),
-    /// Anyone to primary: a question that the answer repeats the number of.
+    /// From anyone to the primary: a question.
     Query {
-        /// The number.
+        /// A number, which the answer repeats.
         request: u64,
         /// What is asked.
         query: Query,
     },
-    /// Primary to clone: a part of a snapshot.
+    /// From the primary to a clone: a part of a snapshot.
     Chunk(Chunk),
-    /// Primary to clones: changes, numbered on from the first.
+    /// From the primary to all clones: changes with consecutive numbers.
     Changes(Changes),
-    /// Primary to clones: it lives, and this was its last change.
+    /// From the primary to all clones: it is alive, and this was its last change.
     Alive {
         /// Its timeline.
         timeline: u64,
         /// The number of its last change.
         last: u64,
     },
-    /// Primary to clone: the changes asked for are not kept any more, or are of another timeline.
+    /// From the primary to a clone: the changes asked for are no longer kept, or are of another
+    /// timeline.
     Gone {
         /// The primary's timeline.
         timeline: u64,
     },
-    /// Primary to writer: what became of its commands.
+    /// From the primary to a writer: the outcomes of its commands.
     Results(Results),
-    /// Primary to whoever asked.
+    /// From the primary to whoever asked: the answer to a question.
     Reply {
         /// The number of the question.
         request: u64,
@@ -75,20 +79,20 @@ pub enum StoreMessage {
 pub struct WriteBatch {
     /// The writer's instance on its endpoint.
     pub instance: u64,
-    /// The lowest number whose result the writer waits for: the primary forgets what is below.
+    /// The lowest number whose result the writer waits for. The primary forgets results below it.
     pub first_open: u64,
     /// The number of the first command.
     pub number: u64,
-    /// The commands, each with the level that its writer waits for.
+    /// The commands, each with the level that its writer asks for.
     pub ops: Vec<(Op, Level)>,
 }
 
-/// What is asked of a primary.
+/// A question to a primary.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Query {
     /// The entry of a key.
     Get(Encoded),
-    /// How many keys there are.
+    /// The number of keys.
     Size,
 }
 
@@ -104,13 +108,13 @@ pub enum Reply {
 /// A part of a snapshot, in the order of the keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Chunk {
-    /// The instance that asked.
+    /// The clone's instance that asked.
     pub instance: u64,
     /// The primary's timeline.
     pub timeline: u64,
-    /// The last change that is in it.
+    /// The last change that is included.
     pub as_of: u64,
-    /// The key that it begins behind, as asked for.
+    /// The key after which it begins, as asked for.
     pub after: Option<Encoded>,
     /// The entries.
     pub entries: Vec<(Encoded, Entry)>,
@@ -123,22 +127,22 @@ pub struct Chunk {
 pub struct Changes {
     /// The primary's timeline.
     pub timeline: u64,
-    /// Changes with consecutive numbers; none of them says what was before.
+    /// Changes with consecutive numbers. None of them includes old values.
     pub changes: Vec<Change>,
 }
 
-/// What became of a writer's commands.
+/// The outcomes of a writer's commands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Results {
     /// The writer's instance.
     pub instance: u64,
     /// The primary's timeline.
     pub timeline: u64,
-    /// The number that the primary expects next: all below are applied.
+    /// The number that the primary expects next. All below are applied.
     pub next: u64,
-    /// All up to this number are on disk; 0 if none.
+    /// All commands up to this number are on disk; 0 if none.
     pub durable: u64,
-    /// All up to this number, and above `durable`, could not be put on disk; 0 if none.
+    /// All commands up to this number and above `durable` could not be put on disk; 0 if none.
     pub failed: u64,
     /// The number of the first answer.
     pub number: u64,
@@ -146,7 +150,7 @@ pub struct Results {
     pub answers: Vec<Answer>,
 }
 
-/// Why a message cannot be read. The one message is lost.
+/// A message that cannot be read. It is lost, and nothing else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("malformed message of a store's protocol")]
 pub struct MessageError;

@@ -16,15 +16,16 @@ pub const MAX_KEY: usize = 64 << 10;
 /// The largest value, in bytes of its encoding.
 pub const MAX_VALUE: usize = 16 << 20;
 
-/// The writers whose last number is remembered; the one that wrote least lately is forgotten first.
+/// The number of writers whose last number is remembered. The one that has not written for longest
+/// is forgotten first.
 pub const MAX_WRITERS: usize = 65_536;
 
-/// The memory that the entries of a store may take, in bytes, unless configured.
+/// The memory that the entries of a store may take, in bytes, unless configured otherwise.
 pub const DEFAULT_LIMIT: usize = 4 << 30;
 
-/// Entries, writers and the number of the last change. The same commands in the same order make the same
-/// state and the same answers, whoever applies them: a log of commands that several machines agree on can
-/// drive it.
+/// Entries, writers and the number of the last change. The same commands in the same order lead to
+/// the same state and the same answers, whoever applies them, so a log of commands that several
+/// machines agree on can drive it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct State {
     entries: Entries,
@@ -77,7 +78,7 @@ impl Default for State {
 }
 
 impl State {
-    /// An empty state whose entries take at most `limit` bytes of memory, roughly.
+    /// Creates an empty state whose entries may take about `limit` bytes of memory.
     pub fn new(limit: usize) -> Self {
         Self {
             entries: Entries::default(),
@@ -88,7 +89,8 @@ impl State {
         }
     }
 
-    /// The state that a backend has kept. Writers come with the least late first.
+    /// Creates the state that a backend has kept. `changes` is the number of its last change. Of
+    /// the writers, those that have not written for longest come first.
     pub fn restore(
         limit: usize,
         changes: u64,
@@ -117,33 +119,35 @@ impl State {
         self.writers = Writers::default();
     }
 
-    /// The entries.
+    /// Returns the entries.
     pub fn entries(&self) -> &Entries {
         &self.entries
     }
 
-    /// The number of the last change; 0 before the first.
+    /// Returns the number of the last change; 0 before the first.
     pub fn changes(&self) -> u64 {
         self.changes
     }
 
-    /// The number of a writer's last command, if it is remembered.
+    /// Returns the number of a writer's last command, if it is remembered.
     pub fn last_of(&self, writer: Writer) -> Option<u64> {
         self.writers.last.get(&writer).map(|last| last.number)
     }
 
-    /// When the next TTL ends.
+    /// Returns the time at which the next TTL ends, if any key has one.
     pub fn next_deadline(&self) -> Option<Timestamp> {
         self.deadlines.first().map(|(deadline, _)| *deadline)
     }
 
-    /// The next key whose TTL ran out before `now`.
+    /// Returns the key whose TTL ended first, if that was before `now`.
     pub fn expired(&self, now: Timestamp) -> Option<&Encoded> {
         let (deadline, key) = self.deadlines.first()?;
         (*deadline < now).then_some(key)
     }
 
-    /// Applies a command. A change is told if there is one; a clear tells what it removed.
+    /// Applies a command. Returns the answer for its writer, and the change, if there was one. A
+    /// command whose number is not above the writer's last is not applied: its answer is
+    /// [`Answer::Repeated`].
     pub fn apply(&mut self, command: StoreCommand) -> (Answer, Option<Change>) {
         let StoreCommand {
             at,
@@ -179,7 +183,7 @@ impl State {
         }
     }
 
-    /// Counts a writer's command that is not to be applied.
+    /// Counts a writer's command without applying it.
     pub fn skip(&mut self, writer: Writer, number: u64) {
         if self.last_of(writer).is_none_or(|last| number > last) {
             self.writers.note(writer, number);

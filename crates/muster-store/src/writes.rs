@@ -9,7 +9,7 @@ use crate::Level;
 use crate::op::{Answer, Op};
 use crate::protocol::{Results, WriteBatch};
 
-/// What the shell names a write with.
+/// The name that the shell gives to a write.
 pub type Token = u64;
 
 /// The writes that may wait at one time.
@@ -34,32 +34,32 @@ pub type WriteOutcome = Result<Answer, WriteFailure>;
 /// When nothing is due.
 const NEVER: Mono = Mono(u64::MAX);
 
-/// A write that has come to its end.
+/// A write that is over, one way or the other.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SettledWrite {
-    /// Which.
+    /// The write.
     pub token: Token,
-    /// What became of it.
+    /// Its outcome.
     pub outcome: WriteOutcome,
 }
 
-/// Why a write's outcome is not an [`Answer`] of the primary.
+/// Why a write has no [`Answer`] of the primary as its outcome.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum WriteFailure {
-    /// It was not sent within its time, as there was no primary: it was not applied and never will be.
+    /// There was no primary within its deadline. It was not sent, not applied, and never will be.
     #[error("no primary within the deadline; the write was not applied")]
     NoPrimary,
-    /// It was sent, and no answer came within its time: it was applied, or not.
+    /// It was sent, and no answer came within its deadline. It may have been applied or not.
     #[error("no answer within the deadline; the write may have been applied")]
     Unknown,
-    /// The primary has applied it, and could not put it on disk within its time.
+    /// The primary has applied it, but could not put it on disk within its deadline.
     #[error("applied, but not on disk: the primary's backend has failed")]
     NotDurable,
     /// Too many writes wait for the primary. It was not applied.
     #[error("too many writes wait for the primary")]
     TooMany,
-    /// The store was closed. It was not applied.
+    /// The store was closed. The write was not applied.
     #[error("the store was closed")]
     Closed,
 }
@@ -230,7 +230,8 @@ impl Writes {
         }
     }
 
-    /// Whether the primary says that it has all that was sent, and its answers are missing.
+    /// Returns `true` if the primary says that it has all that was sent, and its answers are
+    /// missing.
     fn owes(&self, next: u64) -> bool {
         let open = self.first_open + self.sent.len() as u64;
         self.answered < self.sent.len() && next <= open

@@ -1,7 +1,7 @@
 //! What the tests of Muster's crates share.
 //!
-//! [`Random`] gives the same numbers from the same seed on every machine, so that a test that fails can be brought
-//! again by its seed:
+//! [`Random`] gives the same numbers for the same seed on every machine, so that a test that fails
+//! can be repeated with its seed:
 //!
 //! ```
 //! use muster_test_support::Random;

@@ -3,12 +3,12 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-/// SplitMix64: small, and the same on every machine and in every version.
+/// SplitMix64: a small generator whose numbers are the same on every machine and in every version.
 #[derive(Debug, Clone)]
 pub struct Random(u64);
 
 impl Random {
-    /// The numbers of a seed.
+    /// Creates the generator of a seed.
     pub fn new(seed: u64) -> Self {
         Self(seed)
     }
@@ -32,17 +32,17 @@ impl Random {
     /// Returns a number below `end`.
     ///
     /// # Panics
-    /// If `end` is 0.
+    /// Panics if `end` is 0.
     pub fn number(&mut self, end: u64) -> u64 {
         self.next() % end
     }
 
-    /// Returns `true` in so many of a hundred cases.
+    /// Returns `true` in `percent` of a hundred cases.
     pub fn chance(&mut self, percent: u64) -> bool {
         self.number(100) < percent
     }
 
-    /// Returns `true` once in so many times.
+    /// Returns `true` once in `times` cases.
     pub fn one_in(&mut self, times: usize) -> bool {
         self.below(times) == 0
     }
@@ -53,7 +53,7 @@ impl Random {
         bytes.to_be_bytes()
     }
 
-    /// Returns nanoseconds within a range, its ends included.
+    /// Returns a number of nanoseconds within a range, both ends included.
     pub fn nanos(&mut self, range: &RangeInclusive<Duration>) -> u64 {
         let nanos = |duration: &Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         let (low, high) = (nanos(range.start()), nanos(range.end()));

@@ -1,4 +1,4 @@
-//! What is going to happen, in the order of time.
+//! What is going to happen, in order of time.
 
 use std::collections::BTreeMap;
 
@@ -84,7 +84,7 @@ pub(crate) enum StoreItem {
 }
 
 impl Item {
-    /// Whether something goes on by itself; timers may be periodic for ever.
+    /// Returns `true` if something goes on by itself; timers may be periodic for ever.
     pub(crate) fn is_activity(&self) -> bool {
         match self {
             Self::Wake { .. } | Self::EndpointWake { .. } => false,
@@ -137,7 +137,7 @@ impl Agenda {
         Some((at, item))
     }
 
-    /// Whether anything but timers is to come.
+    /// Returns `true` if anything but timers is to come.
     pub(crate) fn has_activity(&self) -> bool {
         self.activities > 0
     }

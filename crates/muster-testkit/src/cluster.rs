@@ -34,11 +34,11 @@ const QUIET: Duration = Duration::from_secs(60);
 /// A simulation that should have ended goes on for this long at most.
 const PATIENCE: Duration = Duration::from_secs(24 * 3600);
 
-/// A cluster in one thread, from one seed, in simulated time.
+/// A cluster in one thread and in simulated time, determined by a seed.
 ///
 /// # Panics
-/// Being a test's tool, it panics where a test is mistaken: with the report of a wrong layout, for a
-/// node that the layout does not have, when what was waited for does not happen.
+/// It is made for tests, so its methods panic where a test is wrong: if the layout has an error, if
+/// it has no node of the given name, or if the awaited condition does not come about.
 pub struct Cluster {
     layout: Arc<Layout>,
     registry: Registry,
@@ -99,7 +99,8 @@ struct Life {
 }
 
 impl Cluster {
-    /// A cluster of a layout (TOML, with the settings of the frameworks), not yet started.
+    /// Makes a cluster of a layout (TOML, with the settings of the frameworks). It is not yet
+    /// started.
     pub fn of(layout: &str, registry: Registry) -> Self {
         let layout = Layout::parse(layout, "layout", &registry.settings())
             .unwrap_or_else(|error| panic!("{error}"));
@@ -149,7 +150,8 @@ impl Cluster {
 
     // --- before the start -------------------------------------------------------------------------
 
-    /// Chooses the run: latencies, endpoint ids, what is cut off when a node dies. 1 by default.
+    /// Sets the seed, which determines latencies, endpoint ids, and what is cut off when a node
+    /// dies. It is 1 by default.
     #[must_use]
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = seed;
@@ -157,31 +159,31 @@ impl Cluster {
         self
     }
 
-    /// How long messages travel.
+    /// Sets the range of message latencies.
     #[must_use]
     pub fn latency(mut self, latency: RangeInclusive<Duration>) -> Self {
         self.latency = latency;
         self
     }
 
-    /// Breaks a rule of the mesh on purpose, on every node: a test that watches over it has to notice.
+    /// Breaks a rule of the mesh on purpose, on every node. A test that checks the rule must fail.
     #[must_use]
     pub fn sabotage(mut self, sabotage: Sabotage) -> Self {
         self.sabotage = sabotage;
         self
     }
 
-    /// How fast feeds are read: so many events at once, and then again after `every`. By default 64
-    /// every millisecond.
+    /// Sets how fast feeds are read: `events` at once, then again after `every`. By default 64
+    /// events every millisecond.
     #[must_use]
     pub fn pace(mut self, events: usize, every: Duration) -> Self {
         (self.batch, self.batch_every) = (events.max(1), every);
         self
     }
 
-    /// Lets a Zeek process run as a node of the layout, as far as the other nodes can tell: it says
-    /// hello as Zeek does, hears what Zeek's node of its role hears, and says only what
-    /// [`zeek_says`](Self::zeek_says) has it say.
+    /// Makes a node of the layout a Zeek process, as far as the other nodes can tell. It says hello
+    /// as Zeek does, hears what Zeek's node of its role hears, and says only what
+    /// [`zeek_says`](Self::zeek_says) makes it say.
     #[must_use]
     pub fn zeek(mut self, node: &str) -> Self {
         let position = self.position(node);
@@ -189,7 +191,7 @@ impl Cluster {
         self
     }
 
-    /// Leaves a node out when the others start: [`restart`](Self::restart) starts it when it is time.
+    /// Leaves a node out when the others start. [`restart`](Self::restart) starts it later.
     #[must_use]
     pub fn late(mut self, node: &str) -> Self {
         let position = self.position(node);
@@ -197,9 +199,9 @@ impl Cluster {
         self
     }
 
-    /// Feeds a node, which must have an `input` in the layout, behind what it is fed already. The
-    /// events are raised in this order, each at the event time of its field `ts`; the watermark is the
-    /// latest of them so far. A node that is restarted reads its feed from the beginning.
+    /// Adds events to the feed of a node, which must have an `input` in the layout. The events are
+    /// raised in this order, each at the event time of its field `ts`; the watermark is the latest
+    /// of these so far. A node that is restarted reads its feed from the beginning.
     #[must_use]
     pub fn feed<E: Event>(mut self, node: &str, events: impl IntoIterator<Item = E>) -> Self {
         for event in events {
@@ -208,7 +210,7 @@ impl Cluster {
         self
     }
 
-    /// Feeds several nodes, each event to one of them, chosen by its hash.
+    /// Feeds several nodes. Each event goes to one of them, chosen by its hash.
     #[must_use]
     pub fn feed_shared<'a, E: Event>(
         mut self,
@@ -240,7 +242,7 @@ impl Cluster {
 
     // --- running ----------------------------------------------------------------------------------
 
-    /// Starts all nodes but those that are [`late`](Self::late).
+    /// Starts all nodes except those that are [`late`](Self::late).
     pub fn start(&mut self) {
         assert!(!self.started, "the cluster runs already");
         self.started = true;
@@ -269,8 +271,8 @@ impl Cluster {
         }
     }
 
-    /// Runs until all feeds have ended and nothing but timers has happened for a minute of simulated
-    /// time: nothing is under way then, and everything is logged that will be.
+    /// Runs until all feeds have ended and, for a minute of simulated time, nothing but timers has
+    /// happened. Then nothing is under way, and everything that will be logged is logged.
     pub fn run_until_idle(&mut self) {
         let end = self.now + nanos(PATIENCE);
         self.last_activity = self.now;
@@ -286,9 +288,9 @@ impl Cluster {
         }
     }
 
-    /// Kills a node at once: what it has not sent, and what is on its way to it, is lost. Its peers
-    /// may still get some of what it sent, and then learn that it is gone. Of a hub, what it relays
-    /// is lost, too.
+    /// Kills a node at once. What it has not sent, and what is on its way to it, is lost. Its peers
+    /// may still receive some of what it sent, and then learn that it is gone. What a hub relays is
+    /// lost too.
     pub fn kill(&mut self, node: &str) {
         let position = self.position(node);
         let number = self.nodes[position].life.as_ref().map(|life| life.number);
@@ -301,7 +303,8 @@ impl Cluster {
         });
     }
 
-    /// Stops a node in order: its frameworks publish and log what they have, and its peers get it.
+    /// Stops a node in order. Its frameworks publish and log what they have, and its peers receive
+    /// it.
     pub fn stop(&mut self, node: &str) {
         let position = self.position(node);
         self.step(position, Input::Stop);
@@ -312,8 +315,8 @@ impl Cluster {
         });
     }
 
-    /// Stops all nodes that are alive in order, those that others depend on later: workers, data
-    /// nodes, managers, loggers.
+    /// Stops all nodes that are alive, in order. Those that others depend on come later: workers,
+    /// data nodes, managers, loggers.
     pub fn stop_all(&mut self) {
         for role in [Role::Worker, Role::Proxy, Role::Manager, Role::Logger] {
             let names: Vec<String> = self
@@ -329,7 +332,8 @@ impl Cluster {
         }
     }
 
-    /// Starts a node that is dead, or was left out, in a new life with a new endpoint id and a higher incarnation.
+    /// Starts a node that is dead or was left out. Its new life has a new endpoint id and a higher
+    /// incarnation.
     pub fn restart(&mut self, node: &str) {
         let position = self.position(node);
         assert!(
@@ -339,32 +343,34 @@ impl Cluster {
         self.begin(position);
     }
 
-    /// Has a node that is a Zeek process publish an event, without metadata as Zeek does by default.
+    /// Makes a node that is a Zeek process publish an event, without metadata, as Zeek does by
+    /// default.
     pub fn zeek_says<E: Event>(&mut self, node: &str, topic: &str, event: &E) {
         let payload = process::event(E::NAME, event);
         self.zeek_publishes(node, topic, &payload);
     }
 
-    /// Has a node that is a Zeek process publish an encoded value, as a log batch.
+    /// Makes a node that is a Zeek process publish an encoded value, such as a log batch.
     pub fn zeek_publishes(&mut self, node: &str, topic: &str, payload: &[u8]) {
         let topic = Topic::new(topic).unwrap_or_else(|error| panic!("{error}"));
         let position = self.position(node);
         let life = self.nodes[position].life.as_mut();
         let zeek = life.and_then(|life| life.process.zeek());
-        zeek.unwrap_or_else(|| panic!("node `{node}` is dead, or no Zeek process"))
+        zeek.unwrap_or_else(|| panic!("node `{node}` is dead, or is not a Zeek process"))
             .publish(topic, Bytes::copy_from_slice(payload));
         self.carry_out(position);
     }
 
     // --- what came of it --------------------------------------------------------------------------
 
-    /// The records of a stream that loggers wrote, in the order written.
+    /// Returns the records of a stream that loggers have written, in order.
     pub fn log(&self, stream: &str) -> Vec<Data> {
         let records = self.logged.get(stream).into_iter().flatten();
         records.map(|(_, record)| record.clone()).collect()
     }
 
-    /// The records of a stream that loggers wrote, in the order written.
+    /// Returns the records of a stream that loggers have written, in order, as values of a Rust
+    /// type.
     pub fn log_of<R: DecodeOwned>(&self, stream: &str) -> Vec<R> {
         let records = self.logged.get(stream).into_iter().flatten();
         records
@@ -374,7 +380,7 @@ impl Cluster {
             .collect()
     }
 
-    /// The records of a stream that one logger wrote.
+    /// Returns the records of a stream that one logger has written, in order.
     pub fn log_on(&self, node: &str, stream: &str) -> Vec<Data> {
         let position = self.position(node);
         let records = self.logged.get(stream).into_iter().flatten();
@@ -384,7 +390,7 @@ impl Cluster {
             .collect()
     }
 
-    /// A node that is alive, and no Zeek process.
+    /// Returns a node that is alive and not a Zeek process.
     pub fn node(&self, node: &str) -> &NodeLoop {
         let position = self.position(node);
         let life = self.nodes[position].life.as_ref();
@@ -393,21 +399,22 @@ impl Cluster {
         muster.unwrap_or_else(|| panic!("node `{node}` is a Zeek process"))
     }
 
-    /// What a node that is a Zeek process has heard in its present life: encoded values.
+    /// Takes what a node that is a Zeek process has heard in its present life, as encoded values.
     pub fn heard(&mut self, node: &str) -> Vec<Bytes> {
         let position = self.position(node);
         let life = self.nodes[position].life.as_mut();
         let zeek = life.and_then(|life| life.process.zeek());
-        let zeek = zeek.unwrap_or_else(|| panic!("node `{node}` is dead, or no Zeek process"));
+        let zeek =
+            zeek.unwrap_or_else(|| panic!("node `{node}` is dead, or is not a Zeek process"));
         zeek.heard().to_vec()
     }
 
-    /// Whether a node is alive.
+    /// Returns `true` if a node is alive.
     pub fn is_alive(&self, node: &str) -> bool {
         self.nodes[self.position(node)].life.is_some()
     }
 
-    /// The node that owns a key of a pool, in the eyes of the manager.
+    /// Returns the node that owns a key of a pool, as the manager sees it.
     pub fn owner(&self, pool: &PoolName, key: impl Into<Key>) -> String {
         let manager = self.layout.manager().expect("every layout has a manager");
         let pools = self.node(manager.name.as_str()).pools();
@@ -417,12 +424,12 @@ impl Cluster {
             .to_string()
     }
 
-    /// A count of frameworks, summed over all nodes and all their lives.
+    /// Returns a count of frameworks, summed over all nodes and all their lives.
     pub fn count(&self, name: &str) -> u64 {
         self.total(|counts| counts.of_frameworks(name))
     }
 
-    /// A count of nodes, summed over all nodes and all their lives.
+    /// Returns a count of nodes, summed over all nodes and all their lives.
     pub fn total(&self, count: impl Fn(&NodeCounts) -> u64) -> u64 {
         let living = self
             .nodes
@@ -434,23 +441,24 @@ impl Cluster {
         living.chain(former).map(count).sum()
     }
 
-    /// Returns the messages that were lost because a node was killed: under way over a link to it or from it. A message
-    /// counts once for each link.
+    /// Returns the number of messages that were lost because a node was killed, on links to it or
+    /// from it. A message counts once for each link.
     pub fn lost(&self) -> u64 {
         self.lost
     }
 
-    /// Simulated time since the beginning.
+    /// Returns the simulated time since the beginning.
     pub fn now(&self) -> Duration {
         Duration::from_nanos(self.now)
     }
 
-    /// The cluster's layout.
+    /// Returns the cluster's layout.
     pub fn layout(&self) -> &Layout {
         &self.layout
     }
 
-    /// What happened, a line each: time in seconds, node, what. For snapshots.
+    /// Returns what has happened, for snapshots. Each line has the time in seconds, the node, and
+    /// the event.
     pub fn transcript(&self) -> String {
         self.transcript.join("\n")
     }

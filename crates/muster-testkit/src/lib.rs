@@ -1,8 +1,7 @@
 //! Simulated Muster clusters for tests: every node of a layout with its frameworks, in one thread,
 //! in simulated time, from one seed, without sockets and without sleeping.
 //!
-//! What a test of an author's framework needs is a layout, the framework, something to feed, perhaps
-//! a node to kill:
+//! A test of a framework needs a layout, the framework, events to feed, and perhaps a node to kill:
 //!
 //! ```
 //! use muster_cluster::node::{Context, Declarations, Framework, Registry, Site};
@@ -62,10 +61,10 @@
 //! assert_eq!(cluster.log_of::<Seen>("hosts").len(), 100);
 //! ```
 //!
-//! Muster's nodes form one mesh: hubs relay, so that workers, which have no link, hear one another. What
-//! runs as a Zeek process has its peers alone. Links carry messages in order, each with a latency of its own, 1 to 20 ms unless
-//! [`Cluster::latency`] says otherwise. A test that fails prints its seed; [`Cluster::seed`] brings
-//! the same run again.
+//! Muster's nodes form one mesh. Hubs relay, so that workers hear one another without links between
+//! them. A node that runs as a Zeek process hears only its peers. Links carry messages in order,
+//! each with a latency of its own, 1 to 20 ms unless [`Cluster::latency`] says otherwise. A test
+//! that fails prints its seed; [`Cluster::seed`] repeats that run.
 
 mod agenda;
 mod cluster;

@@ -1,60 +1,61 @@
 //! Reading and writing the primitives of the peer protocol: big-endian integers and varbytes.
 
-/// A cursor over received bytes. Every read says `None` at the end and never panics.
+/// A cursor over received bytes. Reads never panic: they return `None` if the bytes end too early,
+/// or if a number does not fit.
 #[derive(Debug, Clone)]
 pub struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
-    /// A cursor at the start of some bytes.
+    /// Creates a cursor at the start of some bytes.
     pub fn new(bytes: &'a [u8]) -> Self {
         Self(bytes)
     }
 
-    /// Whether nothing is left.
+    /// Returns `true` if nothing is left.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The bytes that are left.
+    /// Returns the number of bytes that are left.
     pub fn remaining(&self) -> usize {
         self.0.len()
     }
 
-    /// The bytes that are left, which stay.
+    /// Returns the bytes that are left, without taking them.
     pub fn rest(&self) -> &'a [u8] {
         self.0
     }
 
-    /// The next bytes, as many.
+    /// Takes the next `count` bytes.
     pub fn take(&mut self, count: usize) -> Option<&'a [u8]> {
         let (head, tail) = self.0.split_at_checked(count)?;
         self.0 = tail;
         Some(head)
     }
 
-    /// The next bytes, as many as the array has.
+    /// Takes the next `N` bytes.
     pub fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
         let (head, tail) = self.0.split_first_chunk::<N>()?;
         self.0 = tail;
         Some(*head)
     }
 
-    /// The next byte.
+    /// Takes the next byte.
     pub fn u8(&mut self) -> Option<u8> {
         self.array::<1>().map(|[byte]| byte)
     }
 
-    /// The next four bytes, big endian.
+    /// Takes the next four bytes as a big-endian number.
     pub fn u32(&mut self) -> Option<u32> {
         self.array().map(u32::from_be_bytes)
     }
 
-    /// The next eight bytes, big endian.
+    /// Takes the next eight bytes as a big-endian number.
     pub fn u64(&mut self) -> Option<u64> {
         self.array().map(u64::from_be_bytes)
     }
 
-    /// A size: 7 bits a byte, least significant first, at most 5 bytes and 32 bits.
+    /// Takes a size: 7 bits per byte, least significant first, at most 5 bytes and 32 bits.
     pub fn varbyte(&mut self) -> Option<u32> {
         let mut value = 0u64;
         for shift in [0, 7, 14, 21, 28] {
@@ -67,7 +68,7 @@ impl<'a> Reader<'a> {
         None
     }
 
-    /// A number of up to 64 bits: 7 bits a byte, least significant first, at most 10 bytes.
+    /// Takes a number of up to 64 bits: 7 bits per byte, least significant first, at most 10 bytes.
     pub fn varint(&mut self) -> Option<u64> {
         let mut value = 0u64;
         for shift in (0..64).step_by(7) {
@@ -84,19 +85,20 @@ impl<'a> Reader<'a> {
         None
     }
 
-    /// A length as a varbyte, then as many bytes.
+    /// Takes a length as a varbyte and that many bytes.
     pub fn string(&mut self) -> Option<&'a [u8]> {
         let length = usize::try_from(self.varbyte()?).ok()?;
         self.take(length)
     }
 }
 
-/// Appends a size; sizes above 32 bits do not occur (frames are limited far below).
+/// Appends a size as a varbyte. Sizes above 32 bits do not occur, since frames are limited far
+/// below.
 pub fn put_varbyte(out: &mut Vec<u8>, value: usize) {
     muster_data::encode::put_varbyte(out, u32::try_from(value).unwrap_or(u32::MAX));
 }
 
-/// Appends a number of up to 64 bits.
+/// Appends a number of up to 64 bits: 7 bits per byte, least significant first.
 pub fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         out.push(value.to_le_bytes()[0] | 0x80);
@@ -105,7 +107,7 @@ pub fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     out.push(value.to_le_bytes()[0]);
 }
 
-/// Appends a length and the bytes.
+/// Appends a length as a varbyte, then the bytes.
 pub fn put_string(out: &mut Vec<u8>, bytes: &[u8]) {
     put_varbyte(out, bytes.len());
     out.extend_from_slice(bytes);

@@ -20,8 +20,9 @@ pub struct ClassPolicy {
     pub overflow: Overflow,
 }
 
-/// The queues of all classes towards one peer. Control goes first; the others share by weights, in
-/// bytes, and what one does not use the others get (deficit round robin, Shreedhar and Varghese 1995).
+/// The queues of all classes towards one peer. Control goes first; the others share the link by
+/// weight, in bytes, and what one class does not use the others may (deficit round robin, Shreedhar
+/// and Varghese 1995).
 #[derive(Debug)]
 pub struct ClassQueues<T> {
     queues: [Queue<T>; 4],
@@ -33,8 +34,8 @@ pub struct ClassQueues<T> {
 }
 
 impl<T: Queued> ClassQueues<T> {
-    /// Empty queues, with the policies in the order of [`Class`], and places for `reserved` items in
-    /// each that must not be lost.
+    /// Creates empty queues. Policies are in the order of [`Class`]; each queue has `reserved`
+    /// places for items that must not be lost.
     pub fn new(policies: [ClassPolicy; 4], reserved: usize) -> Self {
         let queue = |policy: ClassPolicy| {
             Queue::new(policy.limits, policy.overflow).with_reserved(reserved)
@@ -47,66 +48,67 @@ impl<T: Queued> ClassQueues<T> {
         }
     }
 
-    /// Has other bounds and rules from now on, in the order of [`Class`]; see [`Queue::set_policy`].
+    /// Sets the bounds and rules from now on, in the order of [`Class`]; see [`Queue::set_policy`].
     pub fn set_policies(&mut self, policies: [ClassPolicy; 4]) {
         for (queue, policy) in self.queues.iter_mut().zip(policies) {
             queue.set_policy(policy.limits, policy.overflow);
         }
     }
 
-    /// What the receiver lets this side send.
+    /// Returns how much the receiver lets this side send.
     pub fn credits(&self) -> &Credits {
         &self.credits
     }
 
-    /// The same, to be changed.
+    /// Returns the credits for changing them.
     pub fn credits_mut(&mut self) -> &mut Credits {
         &mut self.credits
     }
 
-    /// Whether a class stays in its queue, whatever is taken.
+    /// Holds a class back or lets it go: while it is held, [`ClassQueues::take`] leaves it in its
+    /// queue.
     pub fn hold(&mut self, class: Class, is_held: bool) {
         self.is_held[class as usize] = is_held;
     }
 
-    /// Whether a class has something that may be sent now.
+    /// Returns `true` if a class has something that may be sent now.
     fn may_take(&self, class: Class) -> bool {
         let is_held = self.is_held[class as usize];
         !self.class(class).is_empty() && !is_held && self.credits.allows(class)
     }
 
-    /// Whether there is something that may be sent now.
+    /// Returns `true` if there is something that may be sent now.
     pub fn is_ready(&self) -> bool {
         self.queues.iter().any(|queue| !queue.is_empty())
             && (self.may_take(Class::Control) || SHARING.iter().any(|class| self.may_take(*class)))
     }
 
-    /// The queue of a class.
+    /// Returns the queue of a class.
     pub fn class(&self, class: Class) -> &Queue<T> {
         &self.queues[class as usize]
     }
 
-    /// The queue of a class, to be pushed to.
+    /// Returns the queue of a class, for pushing to it.
     pub fn class_mut(&mut self, class: Class) -> &mut Queue<T> {
         &mut self.queues[class as usize]
     }
 
-    /// The messages queued.
+    /// Returns the number of queued messages.
     pub fn len(&self) -> usize {
         self.queues.iter().map(Queue::len).sum()
     }
 
-    /// Whether nothing is queued.
+    /// Returns `true` if nothing is queued.
     pub fn is_empty(&self) -> bool {
         self.queues.iter().all(Queue::is_empty)
     }
 
-    /// The bytes that the queued messages keep alive.
+    /// Returns the number of bytes that the queued messages keep alive.
     pub fn bytes(&self) -> usize {
         self.queues.iter().map(Queue::bytes).sum()
     }
 
-    /// What was dropped so far, of all classes.
+    /// Returns what was dropped so far, in all classes together.
     pub fn dropped(&self) -> DropLedger {
         let mut sum = DropLedger::default();
         for queue in &self.queues {
@@ -123,8 +125,9 @@ impl<T: Queued> ClassQueues<T> {
         self.deficits = [0; 4];
     }
 
-    /// Takes about `bytes`, in the order in which it is to be sent: all of control, then rounds of the
-    /// others, as far as there is credit for them. A round is finished, and an item taken whole.
+    /// Takes about `bytes` bytes, in the order in which they are to be sent: all of control, then
+    /// rounds of the other classes, as far as they have credit. Rounds are finished and items taken
+    /// whole, so it may be somewhat more.
     pub fn take(&mut self, bytes: usize, into: &mut VecDeque<T>) {
         self.take_ready(bytes, into);
         for class in SHARING {

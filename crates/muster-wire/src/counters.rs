@@ -1,7 +1,8 @@
-//! What is counted, as plain data: the cores count, the shells render.
+//! What is counted, as plain data. The cores count; the shells show the numbers.
 //!
-//! Each counter is described once, by a [`Descriptor`] beside the code that counts it; status screens, metrics and
-//! their documents are made from these. [`counters!`](crate::counters!) declares them.
+//! Each counter is described once, by a [`Descriptor`] beside the code that counts it. Status
+//! screens, metrics and their documentation are made from these. [`counters!`](crate::counters!)
+//! declares them.
 
 mod descriptor;
 mod drops;

@@ -13,11 +13,12 @@ pub const SHARING: [Class; 3] = [Class::Interactive, Class::Event, Class::Bulk];
 /// A grant is worth a frame when it is at least this part of the window, as a divisor.
 const WORTH: i64 = 4;
 
-/// What a message costs besides the bytes of its topic and payload: so that a window bounds the number of
-/// small messages too. Of 16 MiB it leaves 32,768, half of what a subscriber's queue holds.
+/// What a message costs besides the bytes of its topic and payload. It makes a window bound the
+/// number of small messages too: 16 MiB allow 32,768 of them, half of what a subscriber's queue
+/// holds.
 pub const OVERHEAD: usize = 512;
 
-/// What a message costs.
+/// Returns what a message costs, in bytes of credit.
 pub fn cost(topic: &[u8], payload: usize) -> usize {
     topic.len() + payload + OVERHEAD
 }
@@ -39,36 +40,37 @@ struct Credit {
 }
 
 impl Credits {
-    /// The receiver grants more of a class. From the first grant on the class is limited by what was granted,
-    /// and what was sent before counts.
+    /// Grants more of a class, as the receiver announced. The first grant limits the class to what
+    /// is granted in all; what was sent before counts.
     pub fn grant(&mut self, class: Class, bytes: u64) {
         let credit = &mut self.classes[class as usize];
         credit.is_limited = class != Class::Control;
         credit.left = credit.left.saturating_add_unsigned(bytes);
     }
 
-    /// Whether a message of a class may be sent now, however large it is: it may take the credit below zero,
-    /// so that one larger than all credit passes.
+    /// Returns `true` if a message of a class may be sent now, however large it is. It may take the
+    /// credit below zero, so that even a message larger than all the credit can pass.
     pub fn allows(&self, class: Class) -> bool {
         let credit = &self.classes[class as usize];
         !credit.is_limited || credit.left > 0
     }
 
-    /// Whether `cost` is covered.
+    /// Returns `true` if the credit of a class covers `cost`.
     pub fn covers(&self, class: Class, cost: usize) -> bool {
         let credit = &self.classes[class as usize];
         let cost = i64::try_from(cost).unwrap_or(i64::MAX);
         !credit.is_limited || credit.left >= cost
     }
 
-    /// So much of a class is sent.
+    /// Counts `cost` as sent.
     pub fn spend(&mut self, class: Class, cost: usize) {
         let credit = &mut self.classes[class as usize];
         credit.left = credit.left.saturating_sub_unsigned(cost as u64);
         credit.is_waiting = false;
     }
 
-    /// Something of a class is queued and not allowed; counted once until something of it is sent.
+    /// Notes that something of a class is queued but not allowed. It is counted once until
+    /// something of the class is sent.
     pub fn wait(&mut self, class: Class) {
         let credit = &mut self.classes[class as usize];
         if !std::mem::replace(&mut credit.is_waiting, true) {
@@ -76,12 +78,12 @@ impl Credits {
         }
     }
 
-    /// How often a class waited.
+    /// Returns how often a class had to wait.
     pub fn waits(&self) -> u64 {
         self.waits
     }
 
-    /// From now on nothing is limited by what was granted so far.
+    /// Lifts the limits: from now on nothing is limited by what was granted so far.
     pub fn lift(&mut self) {
         for credit in &mut self.classes {
             credit.left = i64::MAX;
@@ -97,13 +99,14 @@ pub struct Grants {
 }
 
 impl Grants {
-    /// So much of a class has come.
+    /// Counts `cost` as received.
     pub fn came(&mut self, class: Class, cost: usize) {
         let outstanding = &mut self.outstanding[class as usize];
         *outstanding = outstanding.saturating_sub_unsigned(cost as u64);
     }
 
-    /// What is to be granted of a class now, so that a window is outstanding: nothing while it is little.
+    /// Returns how much of a class is to be granted now to have a whole window outstanding, and
+    /// counts it as granted. Returns `None` while that is too little to be worth a frame.
     pub fn due(&mut self, class: Class, window: u64) -> Option<u64> {
         let window = i64::try_from(window).unwrap_or(i64::MAX);
         let outstanding = &mut self.outstanding[class as usize];

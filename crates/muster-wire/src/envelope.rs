@@ -33,49 +33,50 @@ pub enum Envelope<'a> {
         /// The payload's bytes, not yet validated.
         payload: &'a [u8],
     },
-    /// The peer passes on what others send through it. `true` if it was sent to this endpoint; otherwise it
-    /// is for another one, and means nothing here.
+    /// The peer passes messages of others on. This is `true` if the probe was sent to this
+    /// endpoint, and `false` if it is for another one and means nothing here.
     Through(bool),
     /// The peer's complete new filter.
     RoutingUpdate(Filter),
-    /// Must be answered at once with the same content.
+    /// A ping, which must be answered at once with the same content.
     Ping(&'a [u8]),
     /// The answer to a ping.
     Pong(&'a [u8]),
 }
 
-/// Why an envelope is not taken. The one message is lost, the connection stays, except where
+/// Why an envelope is refused. Its message is lost; the connection stays unless
 /// [`EnvelopeError::ends_peering`] says otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum EnvelopeError {
-    /// Shorter than its fixed part and topic.
+    /// It is shorter than its fixed part and its topic.
     #[error("truncated envelope")]
     Truncated,
-    /// A type that does not exist.
+    /// Its type does not exist.
     #[error("unknown envelope type {0}")]
     UnknownType(u8),
-    /// The sender is not the peer of the connection.
+    /// Its sender is not the peer of the connection.
     #[error("forged sender")]
     ForgedSender,
-    /// Addressed to another endpoint; nothing is relayed.
+    /// It is addressed to another endpoint, and nothing is relayed.
     #[error("addressed to another endpoint")]
     NotForUs,
-    /// A topic below `<$>/local/`, which never crosses an endpoint's border.
+    /// Its topic is below `<$>/local/`, which never crosses an endpoint's border.
     #[error("topic reserved for the endpoint itself")]
     LocalTopic,
-    /// A routing update with a filter that cannot be read.
+    /// It is a routing update with a filter that cannot be read.
     #[error("routing update: {0}")]
     Filter(FilterError),
 }
 
 impl EnvelopeError {
-    /// Whether the peering cannot go on: without the peer's filter nothing can be sent to it.
+    /// Returns `true` if the peering cannot go on: without the peer's filter nothing can be sent to
+    /// it.
     pub fn ends_peering(self) -> bool {
         matches!(self, Self::Filter(_))
     }
 
-    /// The error in one word, for logs.
+    /// Returns the error in one word, for logs.
     pub fn name(self) -> &'static str {
         match self {
             Self::Truncated => "truncated",
@@ -87,7 +88,7 @@ impl EnvelopeError {
         }
     }
 
-    /// What the message counts as among those that were refused.
+    /// Returns the cause under which the lost message is counted.
     pub fn cause(self) -> DropCause {
         match self {
             Self::Truncated | Self::UnknownType(_) | Self::Filter(_) => DropCause::Malformed,
@@ -97,7 +98,12 @@ impl EnvelopeError {
     }
 }
 
-/// Reads the payload of a frame from `peer` at the endpoint `me`.
+/// Reads the payload of a frame that came from `peer` to the endpoint `me`.
+///
+/// # Errors
+///
+/// Fails as [`EnvelopeError`] describes: the envelope is malformed, forged, or not for this
+/// endpoint.
 pub fn read(frame: &[u8], peer: EndpointId, me: EndpointId) -> Result<Envelope<'_>, EnvelopeError> {
     let mut reader = Reader::new(frame);
     let mut header = || {
@@ -145,8 +151,8 @@ pub fn read(frame: &[u8], peer: EndpointId, me: EndpointId) -> Result<Envelope<'
     }
 }
 
-/// Appends the frame header and envelope of a message whose payload has `payload` bytes; the
-/// payload itself follows.
+/// Appends the frame header and the envelope of a message to everybody, whose payload has `payload`
+/// bytes. The payload itself must follow.
 pub fn put_message_header(
     out: &mut Vec<u8>,
     sender: EndpointId,
@@ -157,7 +163,8 @@ pub fn put_message_header(
     put_message_header_to(out, sender, EndpointId::NIL, kind, topic, payload);
 }
 
-/// The same for a message to one endpoint, which nobody passes on; the nil id means everybody.
+/// Appends the frame header and the envelope of a message to one endpoint, which nobody passes on;
+/// the nil id stands for everybody. The payload itself, of `payload` bytes, must follow.
 pub fn put_message_header_to(
     out: &mut Vec<u8>,
     sender: EndpointId,
@@ -176,7 +183,7 @@ pub fn put_message_header_to(
     put_envelope(out, sender, receiver, kind, topic);
 }
 
-/// The frame that answers or sends a ping, or announces a filter, to one peer.
+/// A control message to one peer: a filter, a ping, or a question.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Control {
     /// Our complete filter.
@@ -185,13 +192,13 @@ pub enum Control {
     Ping(Vec<u8>),
     /// The answer to a ping with this content.
     Pong(Vec<u8>),
-    /// A question to the peer whether it forwards: it does if this comes to that endpoint, one of its
-    /// other peers.
+    /// A question to the peer whether it forwards: it does if this reaches the given endpoint,
+    /// another of its peers.
     Through(EndpointId),
 }
 
 impl Control {
-    /// The whole frame, from `sender` to `receiver`.
+    /// Returns the whole frame, from `sender` to `receiver`.
     pub fn frame(&self, sender: EndpointId, receiver: EndpointId) -> Vec<u8> {
         let mut out = Vec::new();
         frame::write(&mut out, |out| match self {
@@ -216,15 +223,15 @@ impl Control {
     }
 }
 
-/// The content of the ping that ends a peering gracefully: its pong says that everything sent
-/// before has been read.
+/// Returns the content of the ping that ends a peering gracefully. Its pong says that everything
+/// sent before it has been read.
 pub fn bye(token: u64) -> Vec<u8> {
     let mut content = BYE.to_vec();
     content.extend_from_slice(&token.to_be_bytes());
     content
 }
 
-/// Whether a ping asks to end the peering: its pong must not overtake queued data.
+/// Returns `true` if a ping asks to end the peering. Its pong must not overtake queued data.
 pub fn is_bye(content: &[u8]) -> bool {
     content.len() == BYE.len() + 8 && content.starts_with(BYE)
 }

@@ -13,7 +13,7 @@ impl ErrorCode {
     pub const PEER_INCOMPATIBLE: Self = Self(2);
     /// A message could not be parsed or has an illegal tag.
     pub const INVALID_MESSAGE: Self = Self(20);
-    /// The endpoint is about to end.
+    /// The endpoint is shutting down.
     pub const SHUTTING_DOWN: Self = Self(28);
     /// A phase 1 message did not carry Zeek's magic number.
     pub const WRONG_MAGIC_NUMBER: Self = Self(38);
@@ -25,7 +25,7 @@ impl ErrorCode {
     /// The largest code that Broker accepts in a `drop_conn`.
     pub const LAST: Self = Self(40);
 
-    /// Broker's name of the code.
+    /// Returns Broker's name of the code.
     pub fn name(self) -> &'static str {
         match self.0 {
             0 => "none",

@@ -8,7 +8,8 @@ use crate::topic::LOCAL_PREFIX;
 /// The most entries that a peer's filter may hold.
 pub const MAX_ENTRIES: usize = 65_536;
 
-/// The most bytes that the entries of a peer's filter may have together: what a handshake can carry.
+/// The most bytes that the entries of a peer's filter may have together: as many as a handshake can
+/// carry.
 pub const MAX_BYTES: usize = crate::frame::HANDSHAKE_LIMIT;
 
 /// A sorted set of topic prefixes of which none is a prefix of another. An empty filter matches
@@ -22,7 +23,7 @@ pub struct Filter {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FilterError {
-    /// The payload ends inside an entry, or bytes follow the last.
+    /// The payload ends inside an entry, or bytes follow the last one.
     #[error("malformed filter")]
     Malformed,
     /// More than [`MAX_ENTRIES`] entries.
@@ -34,7 +35,7 @@ pub enum FilterError {
 }
 
 impl Filter {
-    /// The minimal filter of some prefixes. Prefixes below `<$>/local/` are left out.
+    /// Makes the minimal filter of some prefixes. Prefixes below `<$>/local/` are left out.
     pub fn from_prefixes<I>(prefixes: I) -> Self
     where
         I: IntoIterator,
@@ -55,24 +56,24 @@ impl Filter {
         Self { entries }
     }
 
-    /// Whether some entry is a prefix of `topic`. In a prefix-free sorted list only the greatest
-    /// entry that is not behind the topic can be.
+    /// Returns `true` if an entry is a prefix of `topic`.
     pub fn matches(&self, topic: &[u8]) -> bool {
+        // No entry is a prefix of another: only the greatest that is not above the topic can be.
         let at = self.entries.partition_point(|entry| &**entry <= topic);
         at > 0 && topic.starts_with(&self.entries[at - 1])
     }
 
-    /// The entries in order.
+    /// Returns the entries in ascending order.
     pub fn entries(&self) -> impl ExactSizeIterator<Item = &[u8]> {
         self.entries.iter().map(|entry| &**entry)
     }
 
-    /// Whether the filter matches nothing.
+    /// Returns `true` if the filter matches nothing.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// Appends the filter as it stands in handshake messages and routing updates.
+    /// Appends the filter as it is written in handshake messages and routing updates.
     pub fn encode(&self, out: &mut Vec<u8>) {
         put_varbyte(out, self.entries.len());
         for entry in &self.entries {
@@ -80,8 +81,13 @@ impl Filter {
         }
     }
 
-    /// Reads a filter that fills `payload` up to its end. The order and redundancy of a foreign
-    /// filter do not matter: it is made minimal.
+    /// Reads a filter that fills the whole of `payload`. Its entries may come in any order and be
+    /// redundant: the filter is made minimal.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the payload ends inside an entry or goes on after the last one, and if there are
+    /// more than [`MAX_ENTRIES`] entries or [`MAX_BYTES`] bytes in them.
     pub fn decode(payload: &[u8]) -> Result<Self, FilterError> {
         let mut reader = Reader::new(payload);
         let filter = Self::read(&mut reader)?;
@@ -112,19 +118,19 @@ impl Filter {
 }
 
 /// The counted subscriptions of an endpoint, from which its announced filter follows. Unlike
-/// Broker's, the filter shrinks when the last subscription to a prefix goes.
+/// Broker's filter, it shrinks when the last subscription to a prefix ends.
 #[derive(Debug, Clone, Default)]
 pub struct Subscriptions {
     counts: BTreeMap<Box<[u8]>, usize>,
 }
 
 impl Subscriptions {
-    /// Counts one more subscription to `prefix`.
+    /// Adds a subscription to `prefix`.
     pub fn add(&mut self, prefix: &[u8]) {
         *self.counts.entry(prefix.into()).or_default() += 1;
     }
 
-    /// Counts one subscription to `prefix` less.
+    /// Removes a subscription to `prefix`. Does nothing if there is none.
     pub fn remove(&mut self, prefix: &[u8]) {
         if let Some(count) = self.counts.get_mut(prefix) {
             *count -= 1;
@@ -134,7 +140,7 @@ impl Subscriptions {
         }
     }
 
-    /// The filter to announce.
+    /// Returns the filter to announce.
     pub fn filter(&self) -> Filter {
         Filter::from_prefixes(self.counts.keys())
     }

@@ -9,7 +9,7 @@ pub const HANDSHAKE_LIMIT: usize = 1 << 20;
 /// The largest payload of a frame after the handshake, unless configured otherwise: 64 MiB.
 pub const DEFAULT_LIMIT: usize = 64 << 20;
 
-/// A frame whose announced payload is over the limit; ends the connection.
+/// A frame whose announced payload is over the limit. It ends the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("frame of {announced} bytes is over the limit of {limit}")]
 pub struct FrameTooLong {
@@ -19,16 +19,20 @@ pub struct FrameTooLong {
     pub limit: usize,
 }
 
-/// What stands at the start of a buffer.
+/// What there is at the start of a buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
-    /// A complete frame with this many payload bytes behind its header.
+    /// A complete frame with this many payload bytes after its header.
     Complete(usize),
-    /// Not yet complete: the buffer must hold this many bytes in all.
+    /// An incomplete frame: the buffer must hold this many bytes in all before more can be said.
     Needs(usize),
 }
 
-/// Looks at the frame at the start of `buffer`.
+/// Looks at the frame at the start of `buffer`. `limit` is the largest payload allowed, in bytes.
+///
+/// # Errors
+///
+/// Fails if the frame announces a payload over the limit, as soon as its header is there.
 pub fn next(buffer: &[u8], limit: usize) -> Result<Next, FrameTooLong> {
     let Some(header) = buffer.first_chunk::<HEADER>() else {
         return Ok(Next::Needs(HEADER));
@@ -43,7 +47,8 @@ pub fn next(buffer: &[u8], limit: usize) -> Result<Next, FrameTooLong> {
     Ok(Next::Complete(announced))
 }
 
-/// Appends a frame with the payload that `write` appends.
+/// Appends a frame whose payload `write` appends. Payloads of 4 GiB or more are not possible;
+/// callers stay below their limit.
 pub fn write(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
     let start = out.len();
     out.extend_from_slice(&[0; HEADER]);

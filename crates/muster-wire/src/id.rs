@@ -3,7 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// The identity of one life of an endpoint: 16 opaque bytes, compared bytewise, printed as UUID text.
+/// The identity of one life of an endpoint: 16 opaque bytes, compared bytewise and printed as a
+/// UUID.
 ///
 /// The endpoint with the smaller id is the originator of a handshake.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -18,7 +19,7 @@ impl EndpointId {
         Self(bytes)
     }
 
-    /// Makes a version-4 UUID of 16 random bytes.
+    /// Makes a version 4 UUID from 16 random bytes.
     ///
     /// Broker's text parser takes UUID versions 1 to 5 only; an id of another version would be
     /// accepted on the wire and then ignored by Zeek.
@@ -28,12 +29,12 @@ impl EndpointId {
         Self(bytes)
     }
 
-    /// The 16 bytes.
+    /// Returns the 16 bytes.
     pub const fn as_bytes(&self) -> &[u8; 16] {
         &self.0
     }
 
-    /// Whether this is the nil id.
+    /// Returns `true` if this is the nil id.
     pub fn is_nil(&self) -> bool {
         self.0 == [0; 16]
     }

@@ -1,8 +1,9 @@
 //! Muster's peer protocols without I/O: ids, topics, frames, handshake, messages, filters, routing
-//! and queues as plain structs. Facts go in, decisions come out; time and randomness are arguments.
+//! and queues as plain structs. Facts go in, decisions come out. Time and random numbers are
+//! arguments.
 //!
-//! - Version 1 is the protocol of Zeek's Broker, byte for byte: [`frame`], [`envelope`], [`peering`], and
-//!   [`zeek`] for what Zeek says in it.
+//! - Version 1 is the protocol of Zeek's Broker, byte for byte: [`frame`], [`envelope`] and
+//!   [`peering`], with Zeek's own messages in [`zeek`].
 //! - Version 2 is spoken between Muster endpoints: [`mesh`].
 //! - [`Filter`], [`routing`], [`Queue`], [`ClassQueues`] and [`credit`] serve both.
 //!

@@ -1,5 +1,5 @@
-//! Protocol version 2 between Muster endpoints, without I/O: every endpoint holds the same database
-//! of endpoints and links, computes the same tree for each origin, and sends a message once to each
+//! Protocol version 2 between Muster endpoints, without I/O. Every endpoint holds the same database
+//! of endpoints and links and computes the same tree for each origin. A message goes once to each
 //! neighbour behind which somebody wants it.
 //!
 //! [`Mesh`] is one endpoint's part: facts go in (a neighbour came or went, a frame arrived, the

@@ -4,8 +4,8 @@ use bytes::Bytes;
 
 use crate::{EndpointId, Topic};
 
-/// What a message is for; classes do not wait for one another on protocol version 2 links.
-/// Version 1 links know control and one queue for the rest.
+/// What a message is for. On links of protocol version 2 classes do not wait for one another; links
+/// of version 1 have one queue for control and one for all the rest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Class {
     /// Hello, membership, heartbeats, routing.
@@ -18,7 +18,8 @@ pub enum Class {
     Bulk,
 }
 
-/// The identity of a message, for duplicate suppression: stamped once, when it is published.
+/// The identity of a message, by which duplicates are recognised. It is set once, when the message
+/// is published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MessageId {
     /// The endpoint that published the message.
@@ -36,8 +37,8 @@ pub enum Kind {
     Command,
 }
 
-/// A message on its way: the payload was encoded once and is shared by every queue; each link
-/// writes its own header before it.
+/// A message on its way. The payload was encoded once and is shared by all queues; each link writes
+/// its own header before it.
 #[derive(Debug, Clone)]
 pub struct Message {
     /// Where it goes.
@@ -48,6 +49,6 @@ pub struct Message {
     pub kind: Kind,
     /// Its class of traffic.
     pub class: Class,
-    /// Its identity; `None` for what came from a version 1 peer.
+    /// Its identity; `None` if it came from a peer of version 1.
     pub id: Option<MessageId>,
 }

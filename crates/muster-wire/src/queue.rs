@@ -16,41 +16,41 @@ pub enum Overflow {
     DropNewest,
     /// The new message is dropped and the peering ends.
     Disconnect,
-    /// Who publishes with a deadline waits for room until then. Whoever does not wait, relays among them,
-    /// has the new message dropped.
+    /// A publisher with a deadline waits for room until then. For those that do not wait, such as
+    /// relays, the new message is dropped.
     Block,
 }
 
 /// The bounds of a queue; both hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QueueLimits {
-    /// Messages.
+    /// The most messages.
     pub messages: usize,
-    /// Bytes of the allocations that the queued messages keep alive.
+    /// The most bytes of allocations that the queued messages keep alive.
     pub bytes: usize,
 }
 
 /// What a queue can hold: one message or a batch.
 pub trait Queued {
-    /// How many messages this is.
+    /// Returns the number of messages in it.
     fn messages(&self) -> usize;
-    /// The bytes of the allocations that it keeps alive, bookkeeping included.
+    /// Returns the number of bytes of the allocations that it keeps alive, bookkeeping included.
     fn bytes(&self) -> usize;
     /// What it costs of the receiver's credit, if it is to cross a link: the sum of
     /// [`credit::cost`](crate::credit::cost) of its messages.
     fn cost(&self) -> usize {
         0
     }
-    /// Whether it must not be lost: it neither makes room nor is refused for lack of room, as long as
-    /// the queue holds fewer of its kind than [`Queue::with_reserved`] allows.
+    /// Returns `true` if it must not be lost: it neither makes room nor is refused for lack of
+    /// room, as long as the queue holds fewer of its kind than [`Queue::with_reserved`] allows.
     fn reserved(&self) -> bool {
         false
     }
-    /// Counts its messages as dropped.
+    /// Counts its messages as dropped, by topic, in `ledger`.
     fn count_dropped(&self, cause: DropCause, ledger: &mut DropLedger);
 }
 
-/// The bookkeeping of one message besides its payload, in bytes, as queues account it.
+/// What queues count for one message besides its payload, in bytes.
 pub const MESSAGE_OVERHEAD: usize = 160;
 
 impl Queued for Message {
@@ -74,14 +74,15 @@ impl Queued for Message {
 /// What became of an item that was offered to a queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Push {
-    /// Queued, at the cost of this many older messages (0 unless the policy is to drop the oldest).
+    /// It was queued. Older messages may have been dropped for it, if the policy is to drop the
+    /// oldest.
     Queued {
-        /// The queue was empty: wake its reader.
+        /// Whether the queue was empty before: then its reader has to be woken.
         was_empty: bool,
-        /// Older messages that made room.
+        /// How many older messages made room.
         dropped: usize,
     },
-    /// Not queued; counted in the ledger.
+    /// It was not queued, and is counted in the ledger.
     Dropped(DropCause),
 }
 
@@ -104,7 +105,7 @@ pub struct Queue<T> {
 }
 
 impl<T: Queued> Queue<T> {
-    /// An empty queue.
+    /// Creates an empty queue.
     pub fn new(limits: QueueLimits, overflow: Overflow) -> Self {
         Self {
             items: VecDeque::new(),
@@ -121,26 +122,29 @@ impl<T: Queued> Queue<T> {
         }
     }
 
-    /// Has places for this many reserved items besides the others, and as many bytes again for them.
+    /// Adds places for `items` reserved items, outside the limits of the others, with as many bytes
+    /// again for them.
     #[must_use]
     pub fn with_reserved(mut self, items: usize) -> Self {
         self.reserved_limit = items;
         self
     }
 
-    /// Has other bounds and another rule from now on. What is queued stays, and counts: if it is more than
-    /// the bounds allow, it is dropped by the rule as for any new item.
+    /// Sets the bounds and the rule from now on. What is queued stays and counts: if it is more
+    /// than the new bounds allow, the next item that is offered is treated as the rule says for a
+    /// full queue.
     pub fn set_policy(&mut self, limits: QueueLimits, overflow: Overflow) {
         self.limits = limits;
         self.overflow = overflow;
     }
 
-    /// Whether an item of `messages` and `bytes` has room without anything being dropped.
+    /// Returns `true` if an item of `messages` messages and `bytes` bytes has room without anything
+    /// being dropped.
     pub fn has_room(&self, messages: usize, bytes: usize) -> bool {
         self.messages + messages <= self.limits.messages && self.bytes + bytes <= self.limits.bytes
     }
 
-    /// Offers an item.
+    /// Offers an item. What is dropped, the item itself or older ones, is counted in the ledger.
     pub fn push(&mut self, item: T) -> Push {
         let (messages, bytes) = (item.messages(), item.bytes());
         if messages > self.limits.messages || bytes > self.limits.bytes {
@@ -211,7 +215,7 @@ impl<T: Queued> Queue<T> {
         }
     }
 
-    /// Hands over everything queued by swapping with `into`, which must be empty.
+    /// Takes everything queued, by swapping with `into`, which must be empty.
     pub fn take_all(&mut self, into: &mut VecDeque<T>) {
         debug_assert!(
             into.is_empty(),
@@ -226,12 +230,13 @@ impl<T: Queued> Queue<T> {
         self.reserved_bytes = 0;
     }
 
-    /// The bytes that the oldest item keeps alive.
+    /// Returns the number of bytes that the oldest item keeps alive, or `None` if nothing is
+    /// queued.
     pub fn next_bytes(&self) -> Option<usize> {
         self.items.front().map(Queued::bytes)
     }
 
-    /// Takes the oldest item.
+    /// Takes the oldest item, or returns `None` if nothing is queued.
     pub fn pop(&mut self) -> Option<T> {
         let item = self.items.pop_front()?;
         self.taken(&item);
@@ -245,43 +250,44 @@ impl<T: Queued> Queue<T> {
         }
     }
 
-    /// Counts an item that never was queued.
+    /// Counts an item that was never queued as dropped.
     pub fn refuse(&mut self, item: &T, cause: DropCause) -> Push {
         item.count_dropped(cause, &mut self.dropped);
         Push::Dropped(cause)
     }
 
-    /// Counts messages of one topic label that its reader took and lost.
+    /// Counts messages, given by their topic label, that the reader took from the queue and lost.
     pub fn count_dropped(&mut self, cause: DropCause, label: &str, messages: u64) {
         self.dropped.count(cause, label, messages);
     }
 
-    /// The messages queued.
+    /// Returns the number of queued messages.
     pub fn len(&self) -> usize {
         self.messages + self.reserved_messages
     }
 
-    /// Whether nothing is queued.
+    /// Returns `true` if nothing is queued.
     pub fn is_empty(&self) -> bool {
         self.items.is_empty()
     }
 
-    /// The bytes that the queued messages keep alive.
+    /// Returns the number of bytes that the queued messages keep alive.
     pub fn bytes(&self) -> usize {
         self.bytes + self.reserved_bytes
     }
 
-    /// What the queued messages cost of the receiver's credit.
+    /// Returns what the queued messages cost of the receiver's credit.
     pub fn cost(&self) -> usize {
         self.cost
     }
 
-    /// Whether it is so full that whoever fills it should wait: over half of either bound.
+    /// Returns `true` if more than half of either bound is in use, so that whoever fills the queue
+    /// should wait.
     pub fn is_half_full(&self) -> bool {
         self.messages > self.limits.messages / 2 || self.bytes > self.limits.bytes / 2
     }
 
-    /// What was dropped so far.
+    /// Returns what was dropped so far.
     pub fn dropped(&self) -> &DropLedger {
         &self.dropped
     }

@@ -27,37 +27,38 @@ pub struct Table<P, S> {
 pub struct PeerEntry<P> {
     /// The peer's id.
     pub id: EndpointId,
-    /// What is spoken with it: what goes to a peer of version 2 is for the mesh to say.
+    /// The protocol spoken with it. What goes to a peer of version 2 is decided by the mesh.
     pub protocol: Protocol,
-    /// What it subscribes to.
+    /// What the peer subscribes to.
     pub filter: Arc<Filter>,
     /// The shell's handle.
     pub handle: P,
 }
 
-/// Where a topic leads: positions in the table's peers and subscribers.
+/// Where a topic leads, as positions in the table's peers and subscribers.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Route {
-    /// Positions for [`Table::peer`] of the peers that this endpoint's own messages go to.
+    /// The peers that this endpoint's own messages go to: positions for [`Table::peer`].
     pub peers: Vec<u32>,
-    /// Positions for [`Table::subscriber`].
+    /// The local subscribers: positions for [`Table::subscriber`].
     pub subscribers: Vec<u32>,
-    /// Those in the mesh that want it.
+    /// The endpoints of the mesh that want it.
     pub wanted: Wanted,
-    /// Positions for [`Table::peer`] of the peers of version 1 that this endpoint is the home of, and that
-    /// want it: messages of others go to them from here.
+    /// The peers of version 1 that want it and have their home at this endpoint, which passes
+    /// messages of others on to them: positions for [`Table::peer`].
     pub guests: Vec<u32>,
-    /// The endpoint that the topic is addressed to, if it is of that kind.
+    /// The endpoint that the topic is addressed to, if it is such a topic.
     pub addressee: Option<EndpointId>,
 }
 
 impl<P, S> Table<P, S> {
-    /// The table that leads to nothing.
+    /// Creates a table that leads nowhere.
     pub fn empty() -> Self {
         Self::new(0, Vec::new(), Vec::new())
     }
 
-    /// Builds a table. `subscribers` come with their topic prefixes; versions must grow.
+    /// Builds a table. Each subscriber comes with its topic prefixes. A new table of an endpoint
+    /// needs a higher `version` than the one before.
     pub fn new(version: u64, peers: Vec<PeerEntry<P>>, subscribers: Vec<(Filter, S)>) -> Self {
         let mut by_prefix: BTreeMap<Box<[u8]>, Vec<u32>> = BTreeMap::new();
         let mut handles = Vec::with_capacity(subscribers.len());
@@ -82,25 +83,26 @@ impl<P, S> Table<P, S> {
         }
     }
 
-    /// The table with a mesh behind its peers of version 2.
+    /// Adds the mesh behind the peers of version 2.
     #[must_use]
     pub fn with_mesh(mut self, routes: Arc<Routes>) -> Self {
         self.mesh = Some(routes);
         self
     }
 
-    /// Where the mesh's messages go.
+    /// Returns the routes of the mesh, if there is one.
     pub fn mesh(&self) -> Option<&Arc<Routes>> {
         self.mesh.as_ref()
     }
 
-    /// The entry of a peer.
+    /// Returns the entry of a peer.
     pub fn entry(&self, id: EndpointId) -> Option<&PeerEntry<P>> {
         self.peer(*self.positions.get(&id)?)
     }
 
-    /// Positions of the peers that a message of `origin`, a slot of the mesh, goes to from here, if it is
-    /// for `wanted`: the origin's own one, or one that it published for `guest`.
+    /// Returns the positions of the peers that a message goes to from here, if it is for `wanted`.
+    /// Its origin is a slot of the mesh; it is the origin's own message, or one that the origin
+    /// published for `guest`.
     pub fn next_hops(&self, origin: u32, wanted: &Wanted, guest: Option<EndpointId>) -> Vec<u32> {
         let hops = self.mesh.iter();
         let hops = hops.flat_map(|routes| routes.next_hops(origin, wanted, guest));
@@ -108,34 +110,34 @@ impl<P, S> Table<P, S> {
             .collect()
     }
 
-    /// The number of this table among those of its endpoint.
+    /// Returns the version that the table was built with.
     pub fn version(&self) -> u64 {
         self.version
     }
 
-    /// The peers in the order of their positions.
+    /// Returns the peers in the order of their positions.
     pub fn peers(&self) -> &[PeerEntry<P>] {
         &self.peers
     }
 
-    /// The peer at a position of a [`Route`] of this very table.
+    /// Returns the peer at a position of a [`Route`], which must be of this very table.
     pub fn peer(&self, position: u32) -> Option<&PeerEntry<P>> {
         self.peers.get(position as usize)
     }
 
-    /// The subscriber at a position of a [`Route`] of this very table.
+    /// Returns the subscriber at a position of a [`Route`], which must be of this very table.
     pub fn subscriber(&self, position: u32) -> Option<&S> {
         self.handles.get(position as usize)
     }
 
-    /// Whether messages of and for a peer of version 1 are the business of another endpoint alone: of its
-    /// home, as it forwards.
+    /// Returns `true` if messages from and to a peer of version 1 are left to its home, another
+    /// endpoint, because the peer forwards.
     pub fn leaves_to_others(&self, id: EndpointId) -> bool {
         let routes = self.mesh.as_ref();
         routes.is_some_and(|routes| routes.leaves_to_others(id))
     }
 
-    /// Looks a topic up.
+    /// Computes where a topic leads.
     pub fn route(&self, topic: &[u8]) -> Route {
         let is_in_mesh = |id| {
             let routes = self.mesh.as_ref()?;
@@ -233,7 +235,7 @@ const CACHED_BYTES: usize = 1 << 20;
 /// What a cached topic costs besides its bytes.
 const ENTRY_OVERHEAD: usize = 256;
 
-/// The routes of the topics seen last, for one user of the table: a publisher or a link's reader.
+/// The routes of the topics seen last. Each publisher and each link's reader has its own.
 #[derive(Debug, Default)]
 pub struct RouteCache {
     version: u64,
@@ -247,7 +249,8 @@ pub struct RouteCache {
 }
 
 impl RouteCache {
-    /// The topic and route of some bytes, from the cache or `table`. `None` if they are no topic.
+    /// Returns the topic that `bytes` are and its route, from the cache or from `table`. Returns
+    /// `None` if they are no valid topic.
     pub fn lookup<P, S>(
         &mut self,
         table: &Table<P, S>,
@@ -257,14 +260,16 @@ impl RouteCache {
         self.get(position)
     }
 
-    /// The topic and route at a position of [`RouteCache::find`], which must be this cache's last.
+    /// Returns the topic and route at a position that [`RouteCache::find`] of this cache returned
+    /// last.
     pub fn get(&self, position: usize) -> Option<(&Topic, &Arc<Route>)> {
         let entry = self.entries.get(position);
         entry.map(|(topic, route)| (topic, route))
     }
 
-    /// The position of a topic in this cache until it is filled anew, from the cache or `table`. `None`
-    /// if the bytes are no topic.
+    /// Returns the position of a topic in this cache, which looks it up in `table` if need be. The
+    /// position is valid until the cache is emptied, which a later call of this may do. Returns
+    /// `None` if the bytes are no valid topic.
     pub fn find<P, S>(&mut self, table: &Table<P, S>, bytes: &[u8]) -> Option<usize> {
         if self.version != table.version || self.bytes >= CACHED_BYTES {
             *self = Self {
@@ -300,7 +305,8 @@ impl RouteCache {
 /// The next hops kept; one more and all are computed anew.
 const CACHED_HOPS: usize = 16_384;
 
-/// The next hops of the origins and topics seen last, beside the [`RouteCache`] of a link's reader.
+/// The next hops of the origins and topics seen last, kept beside the [`RouteCache`] of a link's
+/// reader.
 #[derive(Debug, Default)]
 pub struct HopCache {
     filled: (u64, u64),
@@ -313,8 +319,8 @@ pub struct HopCache {
 type Passage = (u32, usize, Option<EndpointId>);
 
 impl HopCache {
-    /// [`Table::next_hops`] of an origin's slot, the topic at a position of `routes`, which must have been
-    /// found in `table`, and the guest whose message it is.
+    /// Returns [`Table::next_hops`] for an origin's slot, the topic at a position of `routes`,
+    /// which must have been found in `table`, and the guest whose message it is.
     pub fn find<P, S>(
         &mut self,
         table: &Table<P, S>,

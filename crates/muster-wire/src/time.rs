@@ -2,19 +2,19 @@
 
 use std::time::Duration;
 
-/// Monotonic time in nanoseconds since an arbitrary start; used for timers and time-outs only.
+/// Monotonic time in nanoseconds since an arbitrary start, for timers and time-outs only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Mono(pub u64);
 
 impl Mono {
-    /// This time plus `span`; stops at the largest value.
+    /// Returns this time plus `span`, or the largest value if that is too much.
     #[must_use]
     pub fn after(self, span: Duration) -> Self {
         let nanos = u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
         Self(self.0.saturating_add(nanos))
     }
 
-    /// The span from `earlier` to this time; zero when `earlier` is later.
+    /// Returns the span from `earlier` to this time, or zero if `earlier` is later.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }

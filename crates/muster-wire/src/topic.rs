@@ -14,25 +14,29 @@ pub const RESERVED: &[u8] = b"<$>";
 /// whether that forwards (protocol version 2, section 12).
 pub(crate) const THROUGH: &[u8] = b"<$>/muster/through";
 
-/// A topic: at most 65,535 bytes, usually UTF-8 text with `/` between its parts; not below
+/// A topic: at most 65,535 bytes, usually UTF-8 text with `/` between its parts, and not below
 /// [`LOCAL_PREFIX`]. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Topic(Arc<[u8]>);
 
-/// Why some bytes are not a topic.
+/// Why bytes are not a topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TopicError {
-    /// More than 65,535 bytes.
+    /// It has more than 65,535 bytes: this many.
     #[error("a topic has at most 65535 bytes, this one has {0}")]
     TooLong(usize),
-    /// Below `<$>/local/`, which never crosses an endpoint's border.
+    /// It is below `<$>/local/`, which never crosses an endpoint's border.
     #[error("topics below <$>/local/ are reserved for the endpoint itself")]
     Local,
 }
 
 impl Topic {
-    /// Checks and takes bytes as a topic.
+    /// Makes a topic of bytes.
+    ///
+    /// # Errors
+    ///
+    /// Fails if there are more than 65,535 bytes, or if they begin with [`LOCAL_PREFIX`].
     pub fn new(bytes: impl AsRef<[u8]>) -> Result<Self, TopicError> {
         let bytes = bytes.as_ref();
         if bytes.len() > usize::from(u16::MAX) {
@@ -44,18 +48,20 @@ impl Topic {
         Ok(Self(bytes.into()))
     }
 
-    /// The topic's bytes.
+    /// Returns the topic's bytes.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 
-    /// Whether `prefix` (a subscription) matches this topic: a plain byte prefix, as in Broker.
+    /// Returns `true` if the subscription `prefix` matches this topic: a plain byte prefix, as in
+    /// Broker.
     pub fn has_prefix(&self, prefix: &[u8]) -> bool {
         self.0.starts_with(prefix)
     }
 
-    /// The topic as a label for metrics and counters: node names and endpoint ids are replaced by
-    /// `*`, and what is longer than 64 bytes is cut, so that the number of labels stays bounded.
+    /// Returns the topic as a label for metrics and counters. Node names and endpoint ids are
+    /// replaced by `*`, and what is longer than 64 bytes is cut, so that the number of labels stays
+    /// bounded.
     ///
     /// `zeek/cluster/node/worker-1/` becomes `zeek/cluster/node/*/`.
     pub fn normalized(&self) -> String {

@@ -1,7 +1,8 @@
-//! Zeek's own messages: the content of data messages on a cluster's topics (protocol section 9).
+//! Zeek's own messages: the content of data messages on the topics of a cluster (protocol section
+//! 9).
 //!
-//! [`Message`] is any of them, read without copying; the `put_` functions write them. The rows that a
-//! [`LogWrite`] carries have a format of their own, in [`serial`].
+//! [`Message`] is any of them, read without copying; the `put_` functions write them. The records
+//! that a [`LogWrite`] carries have a format of their own, in [`serial`].
 
 mod event;
 mod log;

@@ -8,23 +8,23 @@ use crate::{DataRef, ValueRef};
 /// Longest piece of a string that an error quotes, in bytes.
 const QUOTED: usize = 40;
 
-/// Why a value is not what was expected.
+/// The kind of a [`ConvertError`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ConvertErrorKind {
     /// The value is of another type.
     WrongType,
-    /// The number does not fit.
+    /// The number is out of the type's range.
     OutOfRange,
     /// The string is not UTF-8.
     NotUtf8,
     /// The record ends before a field that is not optional.
     MissingField,
-    /// The values do not fit together, in the opinion of the type's author.
+    /// The values do not fit together, as the author of the type defines it.
     Invalid,
 }
 
-/// Error for a value that is not of the expected type; names the field at fault.
+/// The error for a value that is not of the expected type. It names the field at fault.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConvertError(Box<Inner>);
 
@@ -40,7 +40,8 @@ struct Inner {
 }
 
 impl ConvertError {
-    /// Error of a kind, with the expected type and the value that was there instead.
+    /// Creates an error with the expected type and a description of the value that was there
+    /// instead.
     #[cold]
     pub fn new(
         kind: ConvertErrorKind,
@@ -56,7 +57,7 @@ impl ConvertError {
         }))
     }
 
-    /// Error for a value of another type.
+    /// Creates an error for a value of another type.
     #[cold]
     pub fn wrong_type(expected: impl Into<Cow<'static, str>>, held: DataRef<'_>) -> Self {
         Self::new(ConvertErrorKind::WrongType, expected, held)
@@ -70,7 +71,7 @@ impl ConvertError {
         error
     }
 
-    /// Puts the path into a field of a record.
+    /// Puts the field of a record in front of the path.
     #[must_use]
     #[cold]
     pub fn in_field(mut self, record: impl Into<Cow<'static, str>>, field: &str) -> Self {
@@ -80,8 +81,8 @@ impl ConvertError {
         self
     }
 
-    /// Puts the path into an element of a container; what is shown between the brackets is the
-    /// position, or the key of a table.
+    /// Puts an element of a container in front of the path. `element` is shown between the
+    /// brackets: the position, or the key of a table.
     #[must_use]
     #[cold]
     pub fn in_element(mut self, element: impl fmt::Display) -> Self {
@@ -90,23 +91,23 @@ impl ConvertError {
         self
     }
 
-    /// Why the value does not fit.
+    /// Returns the kind of the error.
     pub fn kind(&self) -> ConvertErrorKind {
         self.0.kind
     }
 
-    /// Where it is: the outermost record and the steps below it, such as `Outer.inner.list[3]`; empty
-    /// for the value itself.
+    /// Returns where the value is: the outermost record and the steps below it, such as
+    /// `Outer.inner.list[3]`. Empty for the outermost value itself.
     pub fn path(&self) -> String {
         format!("{}{}", self.0.record, self.0.steps)
     }
 
-    /// The expected type.
+    /// Returns the expected type.
     pub fn expected(&self) -> &str {
         &self.0.expected
     }
 
-    /// What was there instead, in a few words.
+    /// Returns a short description of the value that was there instead.
     pub fn held(&self) -> &str {
         &self.0.held
     }

@@ -7,8 +7,8 @@ use crate::DataRef;
 use crate::cursor::skip;
 use crate::order::{Containers, compare_encoded};
 
-/// Appends a set of these elements: in Broker's order, whatever order they come in, and without
-/// those that encode to the same value as another.
+/// Appends a set of elements in Broker's order, whatever order they come in. Of elements that
+/// encode to the same value, one is kept.
 pub fn set<T: Encode>(out: &mut Vec<u8>, elements: impl ExactSizeIterator<Item = T>) {
     let start = out.len();
     let count = elements.len();
@@ -25,8 +25,8 @@ pub fn set<T: Encode>(out: &mut Vec<u8>, elements: impl ExactSizeIterator<Item =
     }
 }
 
-/// Appends a table of these entries: in Broker's order of the keys, whatever order they come in. Of
-/// entries whose keys encode to the same value the last one stays.
+/// Appends a table of entries in Broker's order of keys, whatever order they come in. Of entries
+/// whose keys encode to the same value, the last one is kept.
 pub fn table<K: Encode, V: Encode>(
     out: &mut Vec<u8>,
     entries: impl ExactSizeIterator<Item = (K, V)>,

@@ -2,15 +2,15 @@
 
 use thiserror::Error;
 
-/// What is wrong with a JSON text.
+/// The kind of a [`JsonError`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum JsonErrorKind {
-    /// The text is no JSON.
+    /// The text is not JSON.
     Malformed,
-    /// The JSON is no value: a part is missing, of the wrong type, or out of range.
+    /// The JSON is not a value: a part is missing, of the wrong type, or out of range.
     WrongType,
-    /// A set holds an element twice, or a table a key.
+    /// A set holds an element twice, or a table holds a key twice.
     Duplicate,
     /// The nesting exceeds the limit.
     TooDeep,
@@ -18,7 +18,7 @@ pub enum JsonErrorKind {
     TooLarge,
 }
 
-/// Error for JSON that is no value.
+/// The error for JSON that is not a value.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("{}{problem}", if path.is_empty() { String::new() } else { format!("at {path}: ") })]
 pub struct JsonError {
@@ -36,12 +36,13 @@ impl JsonError {
         }
     }
 
-    /// What is wrong.
+    /// Returns the kind of the error.
     pub fn kind(&self) -> JsonErrorKind {
         self.kind
     }
 
-    /// Where it is, as `data[2].data[0]`; empty for the outermost value and where the text is no JSON.
+    /// Returns where the error is, such as `data[2].data[0]`. Empty for the outermost value, and if
+    /// the text is not JSON.
     pub fn path(&self) -> &str {
         &self.path
     }

@@ -1,4 +1,4 @@
-//! What C++ writes though it is no JSON, made JSON.
+//! Turns what C++ writes into JSON where it is not.
 
 /// Longest number or word that is looked at; longer ones are left as they are.
 const LONGEST_WORD: usize = 400;

@@ -5,14 +5,14 @@ use std::fmt::{self, Write};
 use super::scalar;
 use crate::{DataRef, ValueRef};
 
-/// Writes a value as an object with its type and its content.
+/// Appends a value as an object with its type and its content.
 pub fn write(out: &mut Vec<u8>, value: DataRef<'_>) {
     out.push(b'{');
     write_fields(out, value);
     out.push(b'}');
 }
 
-/// A value as JSON text.
+/// Returns a value as JSON text.
 pub fn to_string(value: DataRef<'_>) -> String {
     let mut out = Vec::with_capacity(64);
     write(&mut out, value);
@@ -20,7 +20,7 @@ pub fn to_string(value: DataRef<'_>) -> String {
     String::from_utf8(out).unwrap_or_default()
 }
 
-/// Writes a data message: topic, type and content in one object.
+/// Appends a data message: an object with topic, type and content.
 pub fn write_message(out: &mut Vec<u8>, topic: &[u8], value: DataRef<'_>) {
     out.extend_from_slice(br#"{"type":"data-message","topic":"#);
     write_string(out, topic);
@@ -29,7 +29,8 @@ pub fn write_message(out: &mut Vec<u8>, topic: &[u8], value: DataRef<'_>) {
     out.push(b'}');
 }
 
-/// Writes bytes as a JSON string; those that are not UTF-8 become the text `\xff`, as in Zeek's logs.
+/// Appends bytes as a JSON string. Those that are not UTF-8 become the text `\xff`, as in Zeek's
+/// logs.
 pub fn write_string(out: &mut Vec<u8>, bytes: &[u8]) {
     out.push(b'"');
     match std::str::from_utf8(bytes) {

@@ -7,19 +7,19 @@ use thiserror::Error;
 /// Longest piece of the input that an error quotes, in characters.
 const QUOTED: usize = 40;
 
-/// What is wrong with a text.
+/// The kind of a [`ParseError`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ParseErrorKind {
-    /// The text has no known form.
+    /// The text does not have the form of any value.
     Malformed,
-    /// The form is right, but the number is too large or too fine.
+    /// The form is right, but the number is too large, or more precise than the type.
     OutOfRange,
     /// The text ends too early.
     UnexpectedEnd,
     /// Text follows the value.
     TrailingText,
-    /// A set holds an element twice, or a table a key.
+    /// A set holds an element twice, or a table holds a key twice.
     Duplicate,
     /// The nesting exceeds the limit.
     TooDeep,
@@ -27,7 +27,7 @@ pub enum ParseErrorKind {
     TooLarge,
 }
 
-/// Error for text that is no value.
+/// The error for text that is not a value.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub struct ParseError {
     kind: ParseErrorKind,
@@ -62,22 +62,22 @@ impl ParseError {
         self
     }
 
-    /// What is wrong.
+    /// Returns the kind of the error.
     pub fn kind(&self) -> ParseErrorKind {
         self.kind
     }
 
-    /// Byte of the input where it was noticed.
+    /// Returns the byte of the input at which the error was noticed, counted from 0.
     pub fn offset(&self) -> usize {
         self.offset
     }
 
-    /// The text at fault, or its beginning; empty at the end of the input.
+    /// Returns the text at fault or its beginning. Empty at the end of the input.
     pub fn found(&self) -> &str {
         &self.found
     }
 
-    /// What would have been right, with an example.
+    /// Returns what would have been right, with an example.
     pub fn expected(&self) -> &'static str {
         self.expected
     }

@@ -21,7 +21,11 @@ impl FromStr for Data {
 }
 
 impl Data {
-    /// Reads the text form within limits; otherwise like [`FromStr`].
+    /// Reads the text form within the given limits; otherwise like [`FromStr`].
+    ///
+    /// # Errors
+    ///
+    /// Fails if the text is not exactly one value, or is over a limit.
     pub fn parse_text(text: &str, limits: &Limits) -> Result<Self, ParseError> {
         if text.len() > limits.bytes {
             return Err(ParseError::new(

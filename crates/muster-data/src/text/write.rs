@@ -65,8 +65,8 @@ pub(crate) fn write_enum(name: &[u8], f: &mut Formatter<'_>) -> fmt::Result {
     }
 }
 
-/// Whether the text is two or more identifiers joined by `::` and neither an IPv6 address, as
-/// `fe::ab` is, nor the beginning of a value with a stated type, as `addr::` may be.
+/// Returns `true` if the text is two or more identifiers joined by `::` and neither an IPv6
+/// address, as `fe::ab` is, nor the beginning of a value with a stated type, as `addr::` may be.
 pub(super) fn is_bare_enum(text: &str) -> bool {
     let mut parts = text.split("::");
     let first = parts.next().unwrap_or_default();

@@ -28,7 +28,7 @@ const ANSWERS: &str = "/answers";
 /// How long a publisher waits for room, at most.
 const ROOM: Duration = Duration::from_secs(10);
 
-/// Muster's endpoints: the subscribers listen, the publisher dials each of them.
+/// Muster's endpoints. The subscribers listen, and the publisher dials each of them.
 #[derive(Debug, Clone, Copy)]
 pub struct Muster {
     /// Whether endpoints run on one thread, the one that receives, instead of on two of their own. A
@@ -38,7 +38,7 @@ pub struct Muster {
 }
 
 impl Muster {
-    /// Endpoints as those of the program `muster`.
+    /// Endpoints like those of the program `muster`.
     pub const fn new() -> Self {
         Self {
             one_thread: false,
@@ -46,7 +46,8 @@ impl Muster {
         }
     }
 
-    /// Endpoints that run on the thread that receives: no message changes threads to be received.
+    /// Endpoints that run on the thread that receives, so that no message changes threads when it
+    /// is received.
     pub const fn on_one_thread() -> Self {
         Self {
             one_thread: true,

@@ -1,4 +1,4 @@
-//! Bare blocking sockets: the yardstick.
+//! Bare blocking sockets, as a yardstick.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -14,7 +14,7 @@ use crate::{Answers, Control, Plan, Published, Schedule, Tally, Traffic, cpu_sec
 /// The size of a probe's message: its number, and as much again.
 const PROBE: usize = 16;
 
-/// Bare blocking sockets.
+/// Bare blocking sockets, as a yardstick.
 #[derive(Debug, Clone, Copy)]
 pub struct Tcp;
 

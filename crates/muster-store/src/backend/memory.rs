@@ -1,4 +1,4 @@
-//! A backend in memory, for tests: it outlives primaries, and fails when it is told to.
+//! A backend in memory, for tests. It outlives primaries, and can be made to fail.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,11 +9,12 @@ use crate::{
     PersistedWriter,
 };
 
-/// Keeps a store's state in memory, for as long as one of its copies is alive: all have the same content, so that
-/// one given to a primary is found by the next. For tests of stores, and of code that uses them: it loses nothing that
-/// was committed when a primary crashes, and everything when its process does.
+/// Keeps a store's state in memory, for as long as one of its copies is alive. All copies have the
+/// same content, so that what one primary was given is found by the next. It is meant for tests of
+/// stores and of code that uses them: what was committed survives the crash of a primary, but not
+/// the end of the process.
 ///
-/// Like a disk it can fail: [`MemoryBackend::fail_after`]. It passes the checks of
+/// It can be made to fail like a disk; see [`MemoryBackend::fail_after`]. It passes the checks of
 /// [`conformance`](crate::conformance).
 ///
 /// ```
@@ -43,13 +44,13 @@ struct Content {
 }
 
 impl MemoryBackend {
-    /// Lets this many more operations, loads and commits, work; those behind them fail and change nothing,
-    /// until [`mend`](Self::mend). With 0 the next one fails.
+    /// Lets this many more operations (loads and commits) succeed. Those after them fail and change
+    /// nothing, until [`mend`](Self::mend). With 0, the next one fails.
     pub fn fail_after(&self, operations: u64) {
         self.content().working = Some(operations);
     }
 
-    /// Makes it work again.
+    /// Makes it work again after [`fail_after`](Self::fail_after).
     pub fn mend(&self) {
         self.content().working = None;
     }

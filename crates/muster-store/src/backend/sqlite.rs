@@ -1,5 +1,5 @@
-//! Stores in SQLite files, with the tables of Broker's own: what Zeek wrote opens here, and the other way
-//! round. What else is needed lies in tables that Broker takes no notice of.
+//! Stores in SQLite files, with the tables that Broker uses, so that Zeek's files open here and
+//! ours in Zeek. Whatever else is needed is kept in tables that Broker ignores.
 
 use std::path::{Path, PathBuf};
 
@@ -13,30 +13,32 @@ use crate::{
     Persisted, PersistedWriter,
 };
 
-/// How a file is kept, in SQLite's words.
+/// How a file is kept, in SQLite's terms.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SqliteOptions {
-    /// How far a commit goes before it counts; [`Synchronous::Full`] if not set.
+    /// What a commit waits for; [`Synchronous::Full`] if not set.
     pub synchronous: Option<Synchronous>,
-    /// How a commit is made whole. Unless set, new files get [`JournalMode::Wal`], and others keep what they
-    /// have.
+    /// How a commit is made atomic. If not set, new files get [`JournalMode::Wal`], and others keep
+    /// what they have.
     pub journal_mode: Option<JournalMode>,
     /// What is done with a file that is damaged.
     pub failure_mode: FailureMode,
-    /// Whether the whole file is checked when it is opened. It takes its time.
+    /// Whether the whole file is checked when it is opened. This takes time for large files.
     pub integrity_check: bool,
 }
 
 /// SQLite's `synchronous`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Synchronous {
-    /// The system writes when it likes: a crash of the machine may damage the file.
+    /// The system writes whenever it likes. A crash of the machine may damage the file.
     Off,
-    /// With WAL a crash of the machine may lose the last commits, but damages nothing.
+    /// With a write-ahead log, a crash of the machine may lose the last commits, but damages
+    /// nothing.
     Normal,
     /// Nothing that was acknowledged is lost.
     Full,
-    /// The same for the directory's entry of a rollback journal.
+    /// Like [`Synchronous::Full`], and the directory entry of a rollback journal is written to disk
+    /// too.
     Extra,
 }
 
@@ -55,7 +57,7 @@ pub enum FailureMode {
     /// The store is not opened.
     #[default]
     Fail,
-    /// The file is removed, and the store begins empty.
+    /// The file is removed, and the store starts empty.
     Delete,
 }
 
@@ -71,7 +73,8 @@ const SCHEMA: &str = "
         primary key(endpoint, instance));
 ";
 
-/// A backend that keeps a store in one SQLite file, which nobody else may have open meanwhile.
+/// A backend that keeps a store in one SQLite file. Nobody else may have the file open at the same
+/// time.
 #[derive(Debug)]
 pub struct Sqlite {
     path: PathBuf,
@@ -82,7 +85,8 @@ pub struct Sqlite {
 }
 
 impl Sqlite {
-    /// A backend on a file, which is opened, or made with its directories, by [`Backend::load`].
+    /// Creates a backend for a file. [`Backend::load`] opens the file, and creates it and its
+    /// directories if need be.
     pub fn new(path: impl Into<PathBuf>, options: SqliteOptions) -> Self {
         Self {
             path: path.into(),
@@ -92,7 +96,11 @@ impl Sqlite {
         }
     }
 
-    /// The entries of a file that is only looked at: nothing is written, nothing made.
+    /// Reads the entries of a file without changing or creating anything.
+    ///
+    /// # Errors
+    ///
+    /// Fails if there is no file, or if it cannot be read.
     pub fn read(path: &Path) -> Result<Vec<(Encoded, Entry)>, BackendError> {
         let at = |what: &str| format!("{what} {}", path.display());
         if !path.is_file() {

@@ -83,7 +83,7 @@ impl Producer {
         self.number
     }
 
-    /// Whether anybody hears the channel: without consumers events have no numbers.
+    /// Returns `true` if anybody hears the channel: without consumers events have no numbers.
     pub(super) fn is_heard(&self) -> bool {
         !self.paths.is_empty()
     }
@@ -98,7 +98,7 @@ impl Producer {
         self.paths.len() < CONSUMERS
     }
 
-    /// Whether there are consumers, and an event more would be far from dropping one.
+    /// Returns `true` if there are consumers, and an event more would be far from dropping one.
     pub(super) fn has_space(&self) -> bool {
         self.is_heard() && self.kept.len() < KEPT / 2 && self.bytes < KEPT_BYTES / 2
     }
@@ -204,7 +204,7 @@ impl Producer {
         }
     }
 
-    /// Whether a keepalive is due.
+    /// Returns `true` if a keepalive is due.
     pub(super) fn tick(&mut self, now: Mono) -> bool {
         if now < self.keepalive_at {
             return false;
@@ -317,12 +317,12 @@ impl<T> Consumer<T> {
         self.end
     }
 
-    /// Whether no event is missing, as far as is known.
+    /// Returns `true` if no event is missing, as far as is known.
     pub(super) fn is_complete(&self) -> bool {
         self.next >= self.end
     }
 
-    /// The first event that is expected has the number behind the offset. At the same, or with an offset below
+    /// The first event that is expected has the number behind the offset. With the same number, or an offset below
     /// what has come already, nothing changes.
     pub(super) fn open(&mut self, offset: u64, ticks: u16, now: Mono) {
         self.heartbeat = heartbeat(ticks.clamp(1, 600));

@@ -42,8 +42,8 @@ enum Need {
 
 /// A clone without I/O.
 ///
-/// A master of Broker neither answers writes nor numbers its changes for all, so changes are counted here, and
-/// what became of a write is seen by its echo (`pending.rs`).
+/// A master of Broker neither answers writes nor numbers its changes for all. So changes are
+/// counted here, and the outcome of a write is known by its echo (`pending.rs`).
 #[derive(Debug)]
 pub struct BrokerClone {
     me: Entity,
@@ -69,7 +69,8 @@ pub struct BrokerClone {
 }
 
 impl BrokerClone {
-    /// A clone that looks for a master. No two instances of an endpoint may have one name.
+    /// Creates a clone that looks for a master. `me` must be different for all instances on an
+    /// endpoint.
     pub fn new(me: Entity, config: CloneConfig, now: Mono) -> Self {
         Self {
             me,
@@ -91,7 +92,7 @@ impl BrokerClone {
         }
     }
 
-    /// What it has.
+    /// Returns the entries of the copy.
     pub fn entries(&self) -> &Entries {
         &self.entries
     }
@@ -109,17 +110,17 @@ impl BrokerClone {
         std::mem::take(&mut self.entries)
     }
 
-    /// The number of the last change, as counted here; `None` before the first snapshot.
+    /// Returns the number of the last change, as counted here, or `None` before the first snapshot.
     pub fn applied(&self) -> Option<u64> {
         self.has_copy.then_some(self.changes)
     }
 
-    /// Its master, if it follows one.
+    /// Returns its master, if it follows one.
     pub fn master(&self) -> Option<Entity> {
         self.master.map(|master| master.entity)
     }
 
-    /// How old what it has may be.
+    /// Returns how old the copy may be.
     pub fn freshness(&self, now: Mono) -> Freshness {
         match self.master {
             _ if !self.has_copy => Freshness::Unattached,
@@ -130,8 +131,9 @@ impl BrokerClone {
         }
     }
 
-    /// Sends a write to the master; it is settled by `deadline`, if there is none after the configuration's
-    /// interval. A master of Broker knows no compare-and-swap, and does not say what is on its disk.
+    /// Sends a write to the master. It is settled by `deadline` or, without one, within
+    /// [`CloneConfig::mutation_buffer_interval`]. A master of Broker supports no compare-and-swap
+    /// and does not tell what is on its disk, so swaps and durable writes are refused.
     pub fn write(&mut self, op: Op, level: Level, token: Token, deadline: Option<Mono>, now: Mono) {
         let refusal = match level {
             Level::Durable => Some(WriteRefusal::Unsupported),
@@ -163,8 +165,8 @@ impl BrokerClone {
         self.pending.take_unsent()
     }
 
-    /// Takes a command that its sender's endpoint has sent. What is not from its master, or for another clone,
-    /// is ignored.
+    /// Takes a command that its sender's endpoint has sent. It is ignored if it is not from the
+    /// clone's master, or is for another clone.
     pub fn receive(&mut self, command: BrokerCommand, now: Now) {
         let BrokerCommand {
             number,
@@ -219,7 +221,8 @@ impl BrokerClone {
         self.settle();
     }
 
-    /// An endpoint is out of reach: if it was the master, another is accepted at once.
+    /// Notes that an endpoint is out of reach. If it had the master, another one is accepted at
+    /// once.
     pub fn lost(&mut self, endpoint: EndpointId, now: Mono) {
         if let Some(master) = &mut self.master
             && master.entity.endpoint == endpoint
@@ -230,14 +233,14 @@ impl BrokerClone {
         }
     }
 
-    /// Someone is in reach who may be the master: a clone that has none asks at once.
+    /// Notes that a possible master is in reach. A clone that has no master asks at once.
     pub fn discovered(&mut self, now: Mono) {
         if self.needs_master(now) {
             self.find(now);
         }
     }
 
-    /// Does what is due.
+    /// Does what is due at the time `now`.
     pub fn tick(&mut self, now: Mono) {
         self.pending.expire(now);
         if let Some(master) = self.master {
@@ -260,7 +263,7 @@ impl BrokerClone {
         self.settle();
     }
 
-    /// When [`BrokerClone::tick`] has something to do at the latest.
+    /// Returns when [`BrokerClone::tick`] has something to do, at the latest.
     pub fn next_tick(&self) -> Mono {
         let silent = self.master.map(|master| {
             let gone = master.heard.after(self.config.primary_timeout);
@@ -274,23 +277,23 @@ impl BrokerClone {
         next.unwrap_or(Mono(u64::MAX))
     }
 
-    /// Whether all writes are settled.
+    /// Returns `true` if all writes are settled.
     pub fn is_settled(&self) -> bool {
         self.pending.is_empty()
     }
 
-    /// The writes that are not settled.
+    /// Returns the number of writes that are not settled.
     pub fn unsettled(&self) -> usize {
         self.pending.len()
     }
 
-    /// Settles what waits: the store is closed.
+    /// Settles all waiting writes, because the store is closed.
     pub fn close(&mut self) {
         self.pending.close();
         self.settle();
     }
 
-    /// The next thing to do.
+    /// Returns the next thing to do, or `None` if there is nothing.
     pub fn poll(&mut self) -> Option<Output> {
         self.out.pop_front()
     }

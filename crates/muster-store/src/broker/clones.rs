@@ -1,4 +1,4 @@
-//! What a Muster master is to clones of Broker's protocol.
+//! How a Muster primary serves clones of Broker's protocol.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -20,12 +20,12 @@ const ASKS_AGAIN: Duration = Duration::from_secs(1);
 /// The bytes of an envelope around a snapshot, at most.
 const ENVELOPE: usize = 1024;
 
-/// The whole state for one clone.
+/// The whole state of a store, for one clone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshot {
-    /// The command that brings it.
+    /// The command that carries it.
     pub command: BrokerCommand,
-    /// The bytes that it takes, about.
+    /// About how many bytes it takes.
     pub size: usize,
 }
 
@@ -44,7 +44,8 @@ struct WriterPath {
     heard: Mono,
 }
 
-/// The clones of Broker's protocol that a master serves. Without any it costs nothing.
+/// The clones of Broker's protocol that a Muster primary serves as their master. Without any it
+/// costs nothing.
 #[derive(Debug)]
 pub struct BrokerClones {
     me: Entity,
@@ -61,8 +62,8 @@ pub struct BrokerClones {
 }
 
 impl BrokerClones {
-    /// For the master of this name, which no other instance of its endpoint has. `frame_limit` is the bytes of
-    /// the largest frame that a peer is sent.
+    /// Creates the state for a master with the name `me`, which no other instance of its endpoint
+    /// has. `frame_limit` is the size of the largest frame that is sent to a peer, in bytes.
     pub fn new(me: Entity, frame_limit: usize, now: Mono) -> Self {
         Self {
             me,
@@ -77,13 +78,13 @@ impl BrokerClones {
         }
     }
 
-    /// The clones that are attached.
+    /// Returns the number of clones that are attached.
     pub fn attached(&self) -> usize {
         self.channel.consumers().count()
     }
 
-    /// Takes a command that its sender's endpoint has sent. Writes are applied to the master, whose outputs
-    /// tell [`BrokerClones::changed`] of them.
+    /// Takes a command that its sender's endpoint has sent. Writes are applied to `master`, and the
+    /// resulting changes are to be passed to [`BrokerClones::changed`].
     pub fn receive(&mut self, command: BrokerCommand, master: &mut Primary, now: Now) {
         let BrokerCommand {
             number,
@@ -144,7 +145,8 @@ impl BrokerClones {
         }
     }
 
-    /// The master's state has changed: every change is told here, in order, while clones are attached.
+    /// Takes a change of the master's state. While clones are attached, all changes must be passed
+    /// here, in order.
     pub fn changed(&mut self, change: &Change, now: Now) {
         let mut note = None;
         while let Some(first) = self.notes.front()
@@ -191,7 +193,7 @@ impl BrokerClones {
         self.tell_results();
     }
 
-    /// Does what is due.
+    /// Does what is due at the time `now`.
     pub fn tick(&mut self, now: Now) {
         for dropped in self.channel.drop_silent(now.mono) {
             self.out
@@ -227,14 +229,15 @@ impl BrokerClones {
         }
     }
 
-    /// When [`BrokerClones::tick`] has something to do at the latest; `None` while nobody is served.
+    /// Returns when [`BrokerClones::tick`] has something to do, at the latest, or `None` while no
+    /// clone is served.
     pub fn next_tick(&self) -> Option<Mono> {
         let writers = self.writers.values();
         let writers = writers.filter_map(|path| path.events.next_tick());
         writers.chain(self.channel.next_tick()).min()
     }
 
-    /// The next thing to do.
+    /// Returns the next thing to do, or `None` if there is nothing.
     pub fn poll(&mut self) -> Option<Output> {
         self.out.pop_front()
     }

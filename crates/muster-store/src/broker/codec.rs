@@ -7,10 +7,10 @@ use muster_wire::bytes::{Reader, put_varbyte};
 use crate::Encoded;
 use crate::op::Writer;
 
-/// A master, or a clone and its writer, on an endpoint: what Broker calls an entity.
+/// A master, or a clone and its writer, on an endpoint. Broker calls this an entity.
 pub type Entity = Writer;
 
-/// The receiver of what is for everybody.
+/// The receiver of commands that are for everybody.
 pub const EVERYBODY: Entity = Entity {
     endpoint: EndpointId::NIL,
     instance: 0,
@@ -21,26 +21,27 @@ pub const EVERYBODY: Entity = Entity {
 pub struct BrokerCommand {
     /// The number of an event in its sender's channel; the offset of a snapshot; 0 for everything else.
     pub number: u64,
-    /// Who sends it.
+    /// The sender.
     pub sender: Entity,
-    /// Whom it is for, or [`EVERYBODY`].
+    /// The receiver, or [`EVERYBODY`].
     pub receiver: Entity,
     /// What it says.
     pub content: Content,
 }
 
-/// What a [`BrokerCommand`] says. Those up to [`Content::Clear`] are events of a channel, the others control one.
+/// The content of a [`BrokerCommand`]. Those up to [`Content::Clear`] are events of a channel; the
+/// others control a channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Content {
-    /// A key is set; without a TTL for good.
+    /// A key is set. Without a TTL it is kept until something changes it.
     Put {
         /// The key.
         key: Encoded,
         /// The value.
         value: Encoded,
-        /// How long it lives.
+        /// The value's TTL.
         ttl: Option<Timespan>,
-        /// Who asked for it.
+        /// The entity that asked for it.
         publisher: Entity,
     },
     /// A key is to be set if it is absent.
@@ -49,20 +50,20 @@ pub enum Content {
         key: Encoded,
         /// The value.
         value: Encoded,
-        /// How long it lives.
+        /// The value's TTL.
         ttl: Option<Timespan>,
-        /// Who waits for the result.
+        /// The entity that waits for the result.
         who: Entity,
         /// The number that the result repeats.
         request: u64,
-        /// Who asked for it.
+        /// The entity that asked for it.
         publisher: Entity,
     },
-    /// What became of a [`Content::PutUnique`].
+    /// The outcome of a [`Content::PutUnique`].
     PutUniqueResult {
         /// Whether the key was absent.
         inserted: bool,
-        /// Who waits for the result.
+        /// The entity that waits for the result.
         who: Entity,
         /// The number of the request.
         request: u64,
@@ -73,7 +74,7 @@ pub enum Content {
     Erase {
         /// The key.
         key: Encoded,
-        /// Who asked for it.
+        /// The entity that asked for it.
         publisher: Entity,
     },
     /// A key's TTL has run out.
@@ -91,66 +92,66 @@ pub enum Content {
         value: Encoded,
         /// The kind of value that is made if the key is absent.
         initial: Kind,
-        /// How long it lives.
+        /// The value's TTL.
         ttl: Option<Timespan>,
-        /// Who asked for it.
+        /// The entity that asked for it.
         publisher: Entity,
     },
-    /// Something is to be taken from a value.
+    /// Something is to be subtracted from a value.
     Subtract {
         /// The key.
         key: Encoded,
-        /// What is taken.
+        /// What is subtracted.
         value: Encoded,
-        /// How long it lives.
+        /// The value's TTL.
         ttl: Option<Timespan>,
-        /// Who asked for it.
+        /// The entity that asked for it.
         publisher: Entity,
     },
     /// All keys are removed.
     Clear {
-        /// Who asked for it.
+        /// The entity that asked for it.
         publisher: Entity,
     },
-    /// A clone begins to write: its first event has the number behind the offset.
+    /// A clone starts to write. Its first event has the number after the offset.
     AttachWriter {
-        /// The number of the last event that the master shall not expect.
+        /// The number of the last event that the master must not expect.
         offset: u64,
         /// The interval of acknowledgements, in ticks of 100 ms.
         heartbeat: u16,
     },
-    /// The sender's channel has come this far.
+    /// The sender tells the number of the last event in its channel.
     Keepalive {
         /// The number of its last event.
         number: u64,
     },
-    /// All events up to a number have come.
+    /// All events up to a number have been received.
     CumulativeAck {
         /// The number.
         number: u64,
     },
-    /// Events are missing; 0 alone asks to be attached.
+    /// Events are missing. The number 0 alone asks to be attached.
     Nack {
         /// Their numbers.
         numbers: Vec<u64>,
     },
-    /// A clone is attached: this is the whole state.
+    /// A clone is attached, and gets the whole state.
     AckClone {
-        /// The number of the last event that is in it.
+        /// The number of the last event that is included.
         offset: u64,
         /// The interval of acknowledgements, in ticks of 100 ms.
         heartbeat: u16,
-        /// Keys and values.
+        /// The keys and values.
         state: Vec<(Encoded, Encoded)>,
     },
-    /// An event that was asked for is not there any more.
+    /// An event that was asked for is no longer kept.
     RetransmitFailed {
         /// Its number.
         number: u64,
     },
 }
 
-/// Why a command cannot be read. The one command is lost.
+/// A command that cannot be read. It is lost, and nothing else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("malformed command of a Broker store")]
 pub struct CommandError;
@@ -174,7 +175,7 @@ const RETRANSMIT_FAILED: u8 = 13;
 pub(super) const FIXED: usize = 8 + 24 + 24 + 1;
 
 impl Content {
-    /// Whether it is a numbered event of its sender's channel.
+    /// Returns `true` if this is a numbered event of its sender's channel.
     pub fn is_event(&self) -> bool {
         self.index() <= CLEAR
     }
@@ -198,7 +199,7 @@ impl Content {
         }
     }
 
-    /// The bytes of its keys and values, roughly.
+    /// Returns about how many bytes its keys and values have.
     pub fn size(&self) -> usize {
         match self {
             Self::Put { key, value, .. }
@@ -212,7 +213,7 @@ impl Content {
 }
 
 impl BrokerCommand {
-    /// The bytes of the command.
+    /// Encodes the command.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(FIXED + 128);
         out.extend_from_slice(&self.number.to_be_bytes());
@@ -314,7 +315,11 @@ impl BrokerCommand {
         out
     }
 
-    /// Reads the bytes of a command. Bytes behind it are ignored, as Broker does.
+    /// Reads a command. Bytes after it are ignored, as by Broker.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the bytes do not begin with a well-formed command.
     pub fn decode(bytes: &[u8]) -> Result<Self, CommandError> {
         read(&mut Reader::new(bytes)).ok_or(CommandError)
     }

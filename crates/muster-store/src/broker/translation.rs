@@ -77,7 +77,8 @@ pub(super) fn refusal(op: &Op) -> Option<WriteRefusal> {
     manner.refusal.or(too_large)
 }
 
-/// Whether the master answers a write of this kind with a result of its own, besides the echo.
+/// Returns `true` if the master answers a write of this kind with a result of its own, besides the
+/// echo.
 pub(super) fn has_result(kind: OpKind) -> bool {
     manner(kind).has_result
 }
@@ -124,7 +125,7 @@ pub(super) fn event(op: Op, me: Entity, request: u64) -> Option<Content> {
     })
 }
 
-/// Whether an event is what comes of a write.
+/// Returns `true` if an event is what comes of a write.
 pub(super) fn is_echo(op: &Op, event: &Content, before: Option<&Encoded>) -> bool {
     match op {
         Op::Put { key, value, .. } | Op::PutUnique { key, value, .. } => {
@@ -139,7 +140,7 @@ pub(super) fn is_echo(op: &Op, event: &Content, before: Option<&Encoded>) -> boo
     }
 }
 
-/// Whether it may be what comes of a write, if Broker does not reckon exactly as we do.
+/// Returns `true` if it may be what comes of a write, if Broker does not reckon exactly as we do.
 pub(super) fn may_be_echo(op: &Op, event: &Content) -> bool {
     let is_likely = put(event).is_some_and(|(of, _)| op.parts().key == Some(of));
     is_likely && manner(op.kind()).may_differ

@@ -30,12 +30,12 @@ impl Attaching {
         self.entries.bytes() + self.removed.len() * ENTRY_OVERHEAD
     }
 
-    /// Whether a part has come.
+    /// Returns `true` if a part has come.
     pub(super) fn has_begun(&self) -> bool {
         self.reached.is_some()
     }
 
-    /// Whether the last part has come.
+    /// Returns `true` if the last part has come.
     pub(super) fn has_all_entries(&self) -> bool {
         self.has_all_entries
     }
@@ -50,7 +50,7 @@ impl Attaching {
         self.reached.unwrap_or(0) + 1
     }
 
-    /// Whether everything is there.
+    /// Returns `true` if everything is there.
     pub(super) fn is_whole(&self) -> bool {
         self.has_all_entries && self.reached.is_some_and(|reached| reached >= self.needed)
     }

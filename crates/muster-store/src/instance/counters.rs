@@ -46,10 +46,10 @@ mod descriptors {
 }
 
 impl StoreReport {
-    /// What [`StoreReport::counters`] returns.
+    /// The descriptors of all that [`StoreReport::counters`] returns.
     pub const DESCRIPTORS: &'static [Descriptor] = descriptors::ALL;
 
-    /// What there is to count of the store.
+    /// Returns the counters of the store.
     pub fn counters(&self) -> Vec<Counter> {
         let (role, backend) = match &self.part {
             StorePart::Primary(primary) => ("primary", primary.backend),

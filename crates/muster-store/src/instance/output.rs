@@ -11,58 +11,65 @@ use crate::level::Revision;
 use crate::op::{Change, WriteRefusal};
 use crate::protocol::Reply;
 
-/// What a store wants done by whoever drives it: messages to send, a backend to use, people and programs to tell.
-/// Nothing is waited for; what has an answer says how it comes back.
+/// What a store asks of its driver: messages to send, a backend to use, people and programs to
+/// inform. Nothing is waited for; where an answer is expected, the documentation says how it is
+/// given.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Output {
-    /// To all clones: to the store's [clone topic](crate::StoreName::clone_topic).
+    /// Send this to all clones, on the store's [clone topic](crate::StoreName::clone_topic).
     Broadcast(Vec<u8>),
-    /// To whoever is the primary: to the store's [primary topic](crate::StoreName::primary_topic).
+    /// Send this to whoever is the primary, on the store's [primary
+    /// topic](crate::StoreName::primary_topic).
     Find(Vec<u8>),
-    /// To one endpoint, by Muster's protocol.
+    /// Send this to one endpoint, by Muster's protocol.
     Send(EndpointId, Vec<u8>),
-    /// To all clones of Broker's protocol: to [their topic](crate::StoreName::broker_clone_topic).
+    /// Send this to all clones of Broker's protocol, on [their
+    /// topic](crate::StoreName::broker_clone_topic).
     BrokerBroadcast(Vec<u8>),
-    /// To every master of Broker's protocol: to [their topic](crate::StoreName::broker_master_topic).
+    /// Send this to every master of Broker's protocol, on [their
+    /// topic](crate::StoreName::broker_master_topic).
     BrokerFind(Vec<u8>),
-    /// To one endpoint, on the topic of Broker's clones.
+    /// Send this to one endpoint, on the topic of Broker's clones.
     BrokerToClone(EndpointId, Vec<u8>),
-    /// To one endpoint, on the topic of Broker's masters.
+    /// Send this to one endpoint, on the topic of Broker's masters.
     BrokerToMaster(EndpointId, Vec<u8>),
-    /// As [`Output::BrokerToClone`]. It may be large, and is yet to be encoded.
+    /// Like [`Output::BrokerToClone`]. It may be large, and is not yet encoded.
     BrokerSnapshot(Box<Snapshot>),
-    /// The topic of Broker's clones is to be listened to, then [`Instance::listening`](crate::Instance::listening);
-    /// or it is not needed any more.
+    /// Listen to the topic of Broker's clones, then call
+    /// [`Instance::listening`](crate::Instance::listening); or, if `false`, stop listening to it.
     ListenToBroker(bool),
-    /// The node that should have the primary is to be asked to open it. Nothing comes back but the primary.
+    /// Ask the node that should have the primary to open it. No answer is expected but the primary
+    /// itself.
     AskToOpen,
-    /// Other primaries in reach are to be looked for, then
+    /// Look for other primaries in reach, then call
     /// [`Instance::rival_found`](crate::Instance::rival_found).
     FindRival,
-    /// What the backend has persisted is to be read, then [`Instance::loaded`](crate::Instance::loaded).
+    /// Read what the backend has kept, then call [`Instance::loaded`](crate::Instance::loaded).
     Load {
-        /// The memory that the entries may take, in bytes, roughly.
+        /// About how much memory the entries may take, in bytes.
         limit: usize,
     },
-    /// To be put on disk by the backend, then [`Instance::committed`](crate::Instance::committed). One commit is
-    /// under way at a time.
+    /// Have the backend put this on disk, then call
+    /// [`Instance::committed`](crate::Instance::committed). There is one commit under way at a
+    /// time.
     Commit(Commit),
-    /// The store is open. What was written before is under way.
+    /// The store is open. Earlier writes are on their way.
     Opened,
-    /// The primary could not be opened. What was written before is settled as not applied.
+    /// The primary could not be opened. Earlier writes are settled as not applied.
     OpenFailed,
-    /// There is something to read, for the first time or again: what is here is what the primary has.
+    /// There is something to read, for the first time or again: the copy here is what the primary
+    /// has.
     Attached,
-    /// An entry has changed: for watchers, in order. A snapshot that replaces an older one comes as the changes
-    /// between them.
+    /// An entry has changed. These come in order, for watchers. A snapshot that replaces an older
+    /// one is reported as the changes between them.
     Changed(Change),
-    /// A write has come to its end.
+    /// A write is over.
     Settled(SettledWrite),
     /// The primary has answered a question.
     Replied {
         /// The number of the question.
         request: u64,
-        /// The primary's timeline, and its last change then.
+        /// The primary's timeline and its last change when it answered.
         revision: Revision,
         /// The answer.
         reply: Reply,
@@ -72,55 +79,58 @@ pub enum Output {
         /// The number of the question.
         request: u64,
     },
-    /// Something that whoever runs the cluster should know of.
+    /// Something that operators of the cluster should know.
     Notice(Notice),
 }
 
-/// Something that whoever runs the cluster should know of a store.
+/// Something about a store that operators of the cluster should know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Notice {
-    /// The store is larger than the clone's copy may be: it is not followed any more.
+    /// The store is too large for the clone's copy, and is no longer followed.
     TooLarge,
-    /// Two endpoints say that they are the store's primary. The first is kept.
+    /// Two endpoints claim to be the store's primary. The clone stays with the first.
     TwoPrimaries(EndpointId, EndpointId),
-    /// What the clone has is stale, as its primary is not heard of.
+    /// The clone's copy is stale, because its primary is not heard.
     Stale,
-    /// The primary of a clone that was stale is heard again.
+    /// The primary of a stale clone is heard again.
     Recovered,
-    /// From now on the clone follows a master of Broker, at this endpoint.
+    /// The clone now follows a master of Broker, at this endpoint.
     FollowsBroker(EndpointId),
-    /// From now on the clone follows a primary of Muster, in place of Broker's master.
+    /// The clone now follows a Muster primary, in place of Broker's master.
     FollowsMuster,
     /// Another endpoint in reach has a primary of the same store.
     Rival(EndpointId),
     /// The other primary is gone.
     RivalGone,
-    /// A clone of Broker's protocol is served.
+    /// A clone of Broker's protocol is attached.
     BrokerCloneAttached(Entity),
-    /// A clone of Broker's protocol is not served any more, as it was silent or lagged too far.
+    /// A clone of Broker's protocol is no longer served, because it was silent or lagged too far
+    /// behind.
     BrokerCloneDropped(Entity),
-    /// A clone of Broker's protocol gets nothing, as the state of so many bytes fits into no frame. Told once.
+    /// A clone of Broker's protocol gets nothing, because the state, of this many bytes, does not
+    /// fit into a frame. Reported once.
     BrokerCloneTooLarge(Entity, usize),
-    /// A write of a clone of Broker's protocol was refused. Its protocol has no answer that says so.
+    /// A write of a clone of Broker's protocol was refused. The protocol has no answer to tell it
+    /// so.
     BrokerWriteRefused(Entity, WriteRefusal),
 }
 
-/// How much a [`Notice`] matters.
+/// How important a [`Notice`] is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
-    /// Only for whoever looks for the cause of something.
+    /// It only helps in looking for the cause of something.
     Debug,
-    /// As it should be.
+    /// It is part of normal operation.
     Info,
-    /// It may mend itself.
+    /// It may resolve itself.
     Warning,
-    /// It needs somebody.
+    /// It needs an operator.
     Error,
 }
 
 impl Notice {
-    /// How much it matters.
+    /// Returns how important it is.
     pub fn severity(&self) -> Severity {
         match self {
             Self::BrokerWriteRefused(..) => Severity::Debug,
@@ -146,31 +156,33 @@ impl fmt::Display for Notice {
             Self::TwoPrimaries(first, second) => {
                 write!(f, "two primaries, {first} and {second}; the first is kept")
             }
-            Self::Stale => f.write_str("stale, as its primary is not heard of"),
-            Self::Recovered => f.write_str("its primary is back"),
+            Self::Stale => f.write_str("stale: its primary is not heard"),
+            Self::Recovered => f.write_str("its primary is heard again"),
             Self::FollowsBroker(master) => {
                 write!(f, "its primary is a master of Broker, at {master}")
             }
             Self::FollowsMuster => f.write_str(
-                "a Muster primary has appeared, and is followed in place of Broker's master",
+                "a Muster primary has appeared, and is now followed in place of Broker's master",
             ),
             Self::Rival(rival) => write!(
                 f,
                 "two primaries: {rival} has one as well as this endpoint; every node must have the same \
                  layout, which puts it in one place"
             ),
-            Self::RivalGone => f.write_str("its only primary is here again"),
+            Self::RivalGone => {
+                f.write_str("the other primary is gone, and the one here is the only one again")
+            }
             Self::BrokerCloneAttached(clone) => {
                 write!(f, "serves a Broker clone at {}", clone.endpoint)
             }
             Self::BrokerCloneDropped(clone) => write!(
                 f,
-                "the Broker clone at {} is not served any more: it is silent, or lags too far",
+                "the Broker clone at {} is no longer served: it is silent, or lags too far behind",
                 clone.endpoint
             ),
             Self::BrokerCloneTooLarge(clone, size) => write!(
                 f,
-                "its {size} bytes fit into no frame, so the Broker clone at {} gets nothing",
+                "its {size} bytes do not fit into a frame, so the Broker clone at {} gets nothing",
                 clone.endpoint
             ),
             Self::BrokerWriteRefused(clone, refusal) => write!(

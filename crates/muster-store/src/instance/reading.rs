@@ -6,12 +6,13 @@ use super::{Instance, Part, StorePart, StoreReport};
 use crate::{Entries, Freshness, Revision, StoreName};
 
 impl Instance {
-    /// The store's name.
+    /// Returns the store's name.
     pub fn name(&self) -> &StoreName {
         &self.name
     }
 
-    /// Whether this endpoint has the primary, or will have it once its backend has been read.
+    /// Returns `true` if this endpoint has the primary, or will have it once its backend has been
+    /// read.
     pub fn is_primary(&self) -> bool {
         match self.part {
             Part::Opening { .. } | Part::Primary(_) => true,
@@ -19,12 +20,13 @@ impl Instance {
         }
     }
 
-    /// Whether it could not be opened: [`Instance::open`] tries once more.
+    /// Returns `true` if the primary could not be opened. [`Instance::open`] tries again.
     pub fn has_failed(&self) -> bool {
         matches!(self.part, Part::Failed)
     }
 
-    /// Whether what the primary has outlives its process; known where the primary is.
+    /// Returns whether the primary's state outlives its process, or `None` if the primary is not
+    /// here.
     pub fn is_persistent(&self) -> Option<bool> {
         match &self.part {
             Part::Opening { .. } => Some(true),
@@ -33,7 +35,7 @@ impl Instance {
         }
     }
 
-    /// What is here.
+    /// Returns the entries that are here, or `None` if there are none to read.
     pub fn entries(&self) -> Option<&Entries> {
         match &self.part {
             Part::Primary(part) => Some(part.primary.state().entries()),
@@ -42,7 +44,7 @@ impl Instance {
         }
     }
 
-    /// The last change that is here; [`Revision::ABSENT`] before anything is.
+    /// Returns the last change that is here, or [`Revision::ABSENT`] if there is none yet.
     pub fn applied(&self) -> Revision {
         match &self.part {
             Part::Primary(part) => part.primary.revision(),
@@ -51,7 +53,7 @@ impl Instance {
         }
     }
 
-    /// How old what is here may be.
+    /// Returns how old the entries here may be.
     pub fn freshness(&self, now: Mono) -> Freshness {
         match &self.part {
             Part::Primary(_) => Freshness::Fresh,
@@ -60,7 +62,7 @@ impl Instance {
         }
     }
 
-    /// The endpoint that has the primary, or Broker's master in its place, if it is known.
+    /// Returns the endpoint that has the primary, or Broker's master in its place, if it is known.
     pub fn primary(&self) -> Option<EndpointId> {
         match &self.part {
             Part::Opening { .. } | Part::Primary(_) => Some(self.config.endpoint),
@@ -69,7 +71,8 @@ impl Instance {
         }
     }
 
-    /// Whether all writes are settled and, at a persistent store's primary, all changes are on disk.
+    /// Returns `true` if all writes are settled and, at a persistent store's primary, all changes
+    /// are on disk.
     pub fn is_settled(&self) -> bool {
         match &self.part {
             Part::Primary(part) => part.primary.is_settled(),
@@ -78,7 +81,7 @@ impl Instance {
         }
     }
 
-    /// What it tells of itself; nothing unless it is open.
+    /// Returns what the store reports of itself, or `None` if it is not open.
     pub fn report(&self, now: Mono) -> Option<StoreReport> {
         let part = match &self.part {
             Part::Primary(part) => StorePart::Primary(part.report()),

@@ -1,4 +1,4 @@
-//! What a store tells of itself, for whoever runs the cluster.
+//! What a store reports of itself, for operators of the cluster.
 
 use muster_wire::EndpointId;
 
@@ -10,9 +10,9 @@ use crate::{Freshness, StoreName};
 pub struct StoreReport {
     /// Its name.
     pub name: StoreName,
-    /// The entries that are here; none on a clone without a copy.
+    /// The number of entries that are here; 0 on a clone without a copy.
     pub entries: usize,
-    /// The memory that they take, in bytes, roughly.
+    /// About how much memory they take, in bytes.
     pub bytes: usize,
     /// What this endpoint is to the store.
     pub part: StorePart,
@@ -28,38 +28,40 @@ pub enum StorePart {
     Clone(CloneReport),
 }
 
-/// A primary.
+/// The state of a primary.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PrimaryReport {
-    /// What persists the state: `memory` if nothing does, `sqlite`, or what the backend calls itself.
+    /// What keeps the state: `memory` if nothing does, `sqlite`, or what the backend calls itself.
     pub backend: &'static str,
-    /// The writers on other endpoints that it remembers: 4,096 at most, the one that was silent for longest goes
-    /// first. Clones that only read are not known to their primary.
+    /// The number of writers on other endpoints that it remembers: at most 4,096. The one that has
+    /// been silent for longest is forgotten first. Clones that only read are not known to their
+    /// primary.
     pub writers: usize,
-    /// The clones of Broker's protocol that it serves.
+    /// The number of Broker clones that it serves.
     pub broker_clones: usize,
-    /// The changes that are applied and wait for the backend, besides those that it is committing now.
+    /// The number of changes that are applied and wait for the backend, not counting those that it
+    /// is committing now.
     pub pending_commits: usize,
     /// How often the backend has failed.
     pub failures: u64,
-    /// Whether it failed the last time.
+    /// Whether the last commit has failed.
     pub is_failing: bool,
-    /// Another endpoint in reach that has a primary of the same store, of Muster or of Broker: a mistake that the
-    /// operator must mend. What the two hold has nothing to do with one another.
+    /// Another endpoint in reach that has a primary of the same store, of Muster or of Broker. This
+    /// is a mistake that an operator must correct: what the two hold is unrelated.
     pub rival: Option<EndpointId>,
 }
 
-/// A clone.
+/// The state of a clone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CloneReport {
     /// The endpoint of its primary, if it knows one.
     pub primary: Option<EndpointId>,
-    /// How old what it has may be.
+    /// How old its copy may be.
     pub freshness: Freshness,
-    /// The changes that its primary has told of and that it lacks.
+    /// The number of changes that the copy is missing, as far as its primary has told.
     pub missing: u64,
-    /// The writes of this endpoint that are not settled.
+    /// The number of writes of this endpoint that are not settled.
     pub unsettled: usize,
 }

@@ -5,88 +5,27 @@
 //! opens it when another node asks it to, or when it writes itself.
 
 mod check;
+mod outputs;
+mod sabotage;
 mod tests;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use muster_data::{Kind, Timestamp};
 use muster_test_support::Random;
 use muster_wire::{EndpointId, Mono};
 
-use super::early::EarlyWrite;
-use super::{Instance, InstanceConfig, Notice, Output, Placement};
+use super::{Instance, InstanceConfig, Placement};
 use crate::op::{Answer, Op};
 use crate::protocol::{Query, StoreMessage};
-use crate::simulation::watch;
 use crate::{
-    Backend, CloneConfig, Commit, Encoded, Level, MemoryBackend, Now, Persisted, PrimaryConfig,
-    Restored, StoreName, Token, WriteOutcome,
+    Backend, CloneConfig, Commit, Encoded, Level, MemoryBackend, Now, PrimaryConfig, Restored,
+    StoreName, Token, WriteOutcome,
 };
 
 pub(super) use check::Violation;
-
-/// A rule that is broken on purpose, to see that it is noticed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) enum Sabotage {
-    /// None.
-    #[default]
-    None,
-    /// The last of the early writes is forgotten when the store opens.
-    LosesEarly,
-    /// Early writes are written in another order.
-    ReversesEarly,
-    /// Opening once more forgets the early writes.
-    SecondOpenForgets,
-    /// A store that cannot be opened tells nobody.
-    SilentFailure,
-    /// Early writes have no deadline.
-    EarlyForEver,
-    /// A backend that cannot be read counts as empty.
-    UnreadIsEmpty,
-    /// Nobody is asked to open the primary.
-    AsksNobody,
-    /// The node that should have the primary is asked once.
-    AsksOnce,
-    /// A durable write of the primary's node is answered before it is on disk.
-    DurableAtOnce,
-    /// A durable write of another node is answered before it is on disk.
-    DurableAtOnceElsewhere,
-    /// A commit that failed counts as done.
-    FailureIsSuccess,
-    /// A commit that failed is not part of the next.
-    DropsFailedCommit,
-    /// A durable write of the primary's node waits for its disk without end.
-    OwnForEver,
-    /// The writers of a former process are not known to the next.
-    ForgetsWriters,
-    /// A question is asked once.
-    AsksQuestionOnce,
-    /// Other primaries are not looked for.
-    BlindToRivals,
-}
-
-impl Sabotage {
-    pub(super) fn restored(self, restored: Option<Restored>) -> Option<Restored> {
-        match (self, restored) {
-            (Self::UnreadIsEmpty, None) => {
-                let limit = crate::DEFAULT_LIMIT;
-                Some(Restored::new(Persisted::default(), limit))
-            }
-            (Self::ForgetsWriters, Some(restored)) => Some(restored.without_writers()),
-            (_, restored) => restored,
-        }
-    }
-
-    pub(super) fn early(self, mut early: VecDeque<EarlyWrite>) -> VecDeque<EarlyWrite> {
-        match self {
-            Self::LosesEarly => drop(early.pop_back()),
-            Self::ReversesEarly => early.make_contiguous().reverse(),
-            _ => {}
-        }
-        early
-    }
-}
+pub(crate) use sabotage::Sabotage;
 
 /// What a run is like.
 #[derive(Debug, Clone, Copy)]
@@ -458,100 +397,6 @@ impl World {
         let at = self.now.after(delay);
         let life = self.nodes[number].lives;
         self.events.insert((at, self.serial), (number, life, event));
-    }
-
-    /// A message's way: once, twice or not at all.
-    fn send(&mut self, to: usize, event: impl Fn() -> Event) {
-        if self.is_bad && self.random.chance(20) {
-            return;
-        }
-        let times = 1 + u32::from(self.is_bad && self.random.chance(20));
-        for _ in 0..times {
-            let most = if self.is_bad && self.random.chance(20) {
-                100_000
-            } else {
-                1_000
-            };
-            let delay = Duration::from_micros(1_000 + self.random.number(most));
-            self.schedule(to, delay, event());
-        }
-    }
-
-    /// Does what a node's instance wants done.
-    fn collect(&mut self, number: usize) {
-        while let Some(process) = &mut self.nodes[number].process
-            && let Some(output) = process.instance.poll()
-        {
-            let from = process.endpoint;
-            match output {
-                Output::Broadcast(bytes) | Output::Find(bytes) => {
-                    for to in (0..self.nodes.len()).filter(|to| *to != number) {
-                        let bytes = bytes.clone();
-                        self.send(to, || Event::Message {
-                            from,
-                            bytes: bytes.clone(),
-                        });
-                    }
-                }
-                Output::Send(to, bytes) => {
-                    if let Some(to) = self.number_of(to) {
-                        self.send(to, || Event::Message {
-                            from,
-                            bytes: bytes.clone(),
-                        });
-                    }
-                }
-                Output::AskToOpen => self.send(0, || Event::AskedToOpen),
-                Output::ListenToBroker(true) => {
-                    self.schedule(number, Duration::from_millis(1), Event::Listening);
-                }
-                Output::Load { limit } => {
-                    // Now and then a disk hangs for longer than a write waits.
-                    let hangs = self.scenario.has_faults && self.random.chance(20);
-                    let most = if hangs { 20_000 } else { 50 };
-                    let delay = Duration::from_millis(1 + self.random.number(most));
-                    self.schedule(number, delay, Event::Loaded { limit });
-                }
-                Output::Commit(commit) => {
-                    let hangs = self.scenario.has_faults && self.random.chance(2);
-                    let most = if hangs { 10_000_000 } else { 20_000 };
-                    let delay = Duration::from_micros(200 + self.random.number(most));
-                    self.schedule(number, delay, Event::Committed(commit));
-                }
-                Output::FindRival => {
-                    let others = self.nodes.iter().enumerate();
-                    let mut others = others.filter(|(other, _)| *other != number);
-                    let rival = others.find_map(|(_, node)| {
-                        let process = node.process.as_ref()?;
-                        process.instance.is_primary().then_some(process.endpoint)
-                    });
-                    if let Some(process) = &mut self.nodes[number].process {
-                        process.instance.rival_found(rival);
-                    }
-                }
-                Output::Changed(change) => watch(&mut process.watched, change.event),
-                Output::Settled(settled) => self.settled(settled.token, settled.outcome),
-                Output::Replied { request, .. } => self.answered(request, true),
-                Output::NoReply { request } => self.answered(request, false),
-                Output::Notice(Notice::Rival(rival)) => process.rival = Some(rival),
-                Output::Notice(_)
-                | Output::ListenToBroker(false)
-                | Output::Opened
-                | Output::OpenFailed
-                | Output::Attached
-                // Nobody here speaks Broker's protocol.
-                | Output::BrokerBroadcast(_)
-                | Output::BrokerFind(_)
-                | Output::BrokerToClone(..)
-                | Output::BrokerToMaster(..)
-                | Output::BrokerSnapshot(_) => {}
-            }
-        }
-    }
-
-    fn answered(&mut self, request: u64, is_answered: bool) {
-        let question = &mut self.questions[usize::try_from(request).unwrap()];
-        question.end.get_or_insert(is_answered);
     }
 }
 

@@ -53,7 +53,7 @@ impl CommitQueue {
         self.waiting.writes.len()
     }
 
-    /// Whether one more write of this level can be taken.
+    /// Returns `true` if one more write of this level can be taken.
     pub(super) fn takes(&self, level: Level) -> bool {
         let is_failing = self.retry_at.is_some();
         self.waiting.writes.len() < WAITING && !(is_failing && level == Level::Durable)

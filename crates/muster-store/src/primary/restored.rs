@@ -3,8 +3,9 @@
 use crate::backend::{Backend, BackendError, Persisted, PersistedWriter};
 use crate::state::State;
 
-/// The state of a primary as its backend has persisted it. Making it takes as long as the store is large, so it is
-/// made where the backend is read, and a [`Primary`](super::Primary) begins with it at once.
+/// The state of a primary as its backend has kept it. Building it takes time in proportion to the
+/// size of the store, so it is built where the backend is read, and a [`Primary`](super::Primary)
+/// can start with it at once.
 #[derive(Debug)]
 pub struct Restored {
     pub(super) state: State,
@@ -15,7 +16,8 @@ pub struct Restored {
 }
 
 impl Restored {
-    /// Makes it of what was read, for a primary whose entries may take `limit` bytes of memory.
+    /// Builds the state from what was read, for a primary whose entries may take about `limit`
+    /// bytes of memory.
     pub fn new(persisted: Persisted, limit: usize) -> Self {
         let Persisted {
             timeline,
@@ -38,10 +40,10 @@ impl Restored {
         self
     }
 
-    /// Reads it from a backend, which takes a while and blocks.
+    /// Reads the state from a backend. Blocks until it is read.
     ///
     /// # Errors
-    /// What the backend says that it cannot be read for.
+    /// Fails if the backend cannot be read.
     pub fn load(backend: &mut dyn Backend, limit: usize) -> Result<Self, BackendError> {
         backend.load().map(|persisted| Self::new(persisted, limit))
     }

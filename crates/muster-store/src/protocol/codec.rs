@@ -21,7 +21,8 @@ const RESULTS: u8 = 0x85;
 const REPLY: u8 = 0x86;
 
 impl StoreMessage {
-    /// Whether it is for a primary; otherwise it is for a clone, a writer or whoever asked.
+    /// Returns `true` if the message is for a primary. Other messages are for clones, writers or
+    /// whoever asked.
     pub fn is_for_primary(&self) -> bool {
         matches!(
             self,
@@ -29,7 +30,7 @@ impl StoreMessage {
         )
     }
 
-    /// The bytes of the message for or from the store of this name.
+    /// Encodes the message. `name` is the store that it belongs to.
     pub fn encode(&self, name: &StoreName) -> Vec<u8> {
         let mut out = Vec::with_capacity(64);
         let mut begin = |tag| {
@@ -133,7 +134,8 @@ impl StoreMessage {
         out
     }
 
-    /// The name of the store that a message is for, and whether it is for the primary.
+    /// Returns the name of the store that a message belongs to, and `true` if it is for the
+    /// primary. Returns `None` if the bytes are not a message.
     pub fn addressee(bytes: &[u8]) -> Option<(&str, bool)> {
         let mut reader = Reader::new(bytes);
         let tag = reader.u8()?;
@@ -141,7 +143,11 @@ impl StoreMessage {
         Some((name, tag < CHUNK))
     }
 
-    /// Reads the bytes of a message.
+    /// Reads a message.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the bytes are malformed.
     pub fn decode(bytes: &[u8]) -> Result<Self, MessageError> {
         let mut reader = Reader::new(bytes);
         let message = read(&mut reader).ok_or(MessageError)?;

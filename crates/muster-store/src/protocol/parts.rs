@@ -347,7 +347,7 @@ pub(crate) fn encode_answers<'a>(
     out
 }
 
-/// The same read back; nothing if a backend has lost it.
+/// Reads what [`encode_answers`] has written. Returns `None` if a backend has lost them.
 pub(crate) fn decode_answers(bytes: &[u8]) -> Option<(u64, Vec<Answer>)> {
     let mut reader = Reader::new(bytes);
     let first = number(&mut reader)?;

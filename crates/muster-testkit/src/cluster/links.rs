@@ -329,7 +329,8 @@ impl Cluster {
         );
     }
 
-    /// Whether a life did not end in order: what was under way to it, or from it, may be lost.
+    /// Returns `true` if a life did not end in order: what was under way to it, or from it, may be
+    /// lost.
     fn was_killed(&self, (node, life): (usize, u64)) -> bool {
         self.nodes[node].killed.contains(&life)
     }
@@ -363,7 +364,7 @@ impl Cluster {
         self.endpoint_did(node);
     }
 
-    /// Whether a ping of a node is answered: the endpoint lives, and can be reached.
+    /// Returns `true` if a ping of a node is answered: the endpoint lives, and can be reached.
     pub(super) fn answers(&self, node: usize, peer: EndpointId) -> bool {
         let reaches = self.nodes[node].life.as_ref().is_some_and(|life| {
             let endpoint = life.endpoint.as_ref();

@@ -102,7 +102,7 @@ impl Cluster {
     ) {
         let position = self.position(node);
         let Some(life) = self.nodes[position].life.take() else {
-            panic!("node `{node}` is dead already");
+            panic!("node `{node}` is already dead");
         };
         self.note(position, how);
         if let Some(muster) = life.process.muster() {

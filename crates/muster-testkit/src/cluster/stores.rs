@@ -1,5 +1,5 @@
-//! Stores of a simulated cluster: instances as in a process, their messages on simulated ways, their disks and their
-//! timers in simulated time.
+//! Stores of a simulated cluster. Instances work as in a process; their messages, disks and timers
+//! are simulated.
 
 mod outputs;
 
@@ -94,7 +94,7 @@ enum Heard {
 }
 
 impl Cluster {
-    /// The value of a key in a node's copy of a store.
+    /// Returns the value of a key in a node's copy of a store.
     pub fn stored<Q: Encode + ?Sized>(&self, node: &str, store: &str, key: &Q) -> Option<Data> {
         let position = self.position(node);
         let life = self.nodes[position].life.as_ref()?;
@@ -103,14 +103,15 @@ impl Cluster {
         Some(entry.value.to_data())
     }
 
-    /// How long a disk takes to be read or written to.
+    /// Sets the range of times that a disk takes to be read or written to.
     #[must_use]
     pub fn disk_latency(mut self, latency: RangeInclusive<Duration>) -> Self {
         self.disk_latency = latency;
         self
     }
 
-    /// From now on the stores on a node's disk can be read, or cannot: what is opened meanwhile fails.
+    /// Sets whether the stores on a node's disk can be read from now on. A store that is opened
+    /// while they cannot fails.
     pub fn set_disk_readable(&mut self, node: &str, is_readable: bool) {
         let position = self.position(node);
         self.disks.unreadable.retain(|known| *known != position);
@@ -119,8 +120,8 @@ impl Cluster {
         }
     }
 
-    /// From now on commits to the stores on a node's disk succeed, or fail. Stores that are opened for the first time
-    /// later have a disk that works.
+    /// Sets whether commits to the stores on a node's disk succeed from now on. Stores that are
+    /// opened for the first time later have a disk that works.
     pub fn set_disk_writable(&mut self, node: &str, is_writable: bool) {
         let position = self.position(node);
         for ((at, _), disk) in &self.disks.kept {

@@ -215,7 +215,7 @@ impl Network {
         former
     }
 
-    /// Whether what goes to and comes from a visitor may be lost in this phase.
+    /// Returns `true` if what goes to and comes from a visitor may be lost in this phase.
     fn may_lose(&self, visitor: usize) -> bool {
         self.expect != Expect::Exact && self.outdated.contains(&visitor)
     }

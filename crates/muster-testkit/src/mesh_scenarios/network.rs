@@ -1,5 +1,8 @@
 //! Endpoints, links and what is under way.
 
+mod outputs;
+mod planned;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use bytes::Bytes;
@@ -7,14 +10,15 @@ use bytes::Bytes;
 use super::guests::{Visit, Visitor, VisitorLedger};
 use super::ledger::Ledger;
 use super::oracle::Truth;
-use crate::endpoint::{Endpoint, Output};
+use crate::endpoint::Endpoint;
 use muster_test_support::Random;
 use muster_wire::Mono;
 use muster_wire::frame::HEADER;
 use muster_wire::mesh::Sabotage;
-use muster_wire::mesh::codec::{Decoder, Frame, MeshFrame};
 use muster_wire::mesh::{Config, Identity};
-use muster_wire::{Class, EndpointId, Filter, Incarnation, Kind, MessageId, Topic};
+use muster_wire::{EndpointId, Filter, Incarnation};
+
+pub(super) use planned::Planned;
 
 pub(super) const MILLI: u64 = 1_000_000;
 
@@ -58,20 +62,6 @@ pub(super) enum Event {
     },
     Planned(Planned),
     Visit(Visit),
-}
-
-/// What a scenario does at a time.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Planned {
-    Heal(usize),
-    Fail(usize),
-    Hang(usize),
-    Restart(usize),
-    Start(usize),
-    Publish(usize),
-    Subscribe(usize),
-    Visit(usize),
-    Turn(usize),
 }
 
 /// What is expected of the messages that are published now.
@@ -315,277 +305,6 @@ impl Network {
         }
     }
 
-    fn act(&mut self, planned: Planned) {
-        match planned {
-            Planned::Heal(link) => self.heal(link),
-            Planned::Fail(link) => self.fail(link),
-            Planned::Hang(link) => self.links[link].is_hung = self.links[link].is_up,
-            Planned::Restart(node) => self.restart(node),
-            Planned::Start(node) => self.start(node),
-            Planned::Publish(node) => self.publish_something(node),
-            Planned::Visit(visitor) => self.visit(visitor),
-            Planned::Turn(visitor) => self.turn(visitor),
-            Planned::Subscribe(node) => {
-                let known = &mut self.nodes[node];
-                if known.is_alive {
-                    let more = format!("t/{}", self.random.below(8));
-                    let old = known.filter.entries().map(<[u8]>::to_vec);
-                    let all: Vec<Vec<u8>> = old.chain([more.into_bytes()]).collect();
-                    known.filter = Filter::from_prefixes(all);
-                    known
-                        .endpoint
-                        .subscribe(known.filter.clone(), Mono(self.now));
-                    self.after(node);
-                }
-            }
-        }
-    }
-
-    fn heal(&mut self, link: usize) {
-        let [a, b] = self.links[link].ends;
-        if self.links[link].is_up || !self.nodes[a].is_alive || !self.nodes[b].is_alive {
-            return;
-        }
-        let connection = &mut self.links[link];
-        connection.is_up = true;
-        connection.is_hung = false;
-        connection.epoch += 1;
-        let now = Mono(self.now);
-        for (node, peer) in [(a, b), (b, a)] {
-            let peer = self.nodes[peer].id;
-            self.nodes[node].endpoint.peer_up(peer, now);
-            self.after(node);
-        }
-    }
-
-    /// A reset: both ends hear of it, each in its time.
-    fn fail(&mut self, link: usize) {
-        let connection = &mut self.links[link];
-        if !connection.is_up {
-            return;
-        }
-        connection.is_up = false;
-        connection.epoch += 1;
-        let epoch = connection.epoch;
-        for side in 0..2 {
-            let at = self.now + self.random.next() % (20 * MILLI);
-            self.push(at, Event::Lost { link, side, epoch });
-        }
-    }
-
-    fn restart(&mut self, node: usize) {
-        if !self.nodes[node].is_alive {
-            return;
-        }
-        self.nodes[node].is_alive = false;
-        self.up[node].clear();
-        let mut delay = MILLI * 50 + self.random.next() % (300 * MILLI);
-        self.plan(delay, Planned::Start(node));
-        let links = (0..self.links.len()).filter(|link| self.links[*link].ends.contains(&node));
-        for link in links.collect::<Vec<_>>() {
-            let was_up = self.links[link].is_up;
-            self.fail(link);
-            if was_up {
-                delay += 1;
-                self.plan(delay, Planned::Heal(link));
-            }
-        }
-    }
-
-    /// A new life of a node that is down.
-    fn start(&mut self, node: usize) {
-        let (id, endpoint) = self.new_endpoint(node, self.nodes[node].transit);
-        self.by_id.insert(id, node);
-        let known = &mut self.nodes[node];
-        known.id = id;
-        known.endpoint = endpoint;
-        known.is_alive = true;
-        known.life += 1;
-        known.wake = None;
-        known
-            .endpoint
-            .subscribe(known.filter.clone(), Mono(self.now));
-        self.after(node);
-        self.greet_visitors(node);
-    }
-
-    fn publish_something(&mut self, node: usize) {
-        if !self.nodes[node].is_alive {
-            return;
-        }
-        let topic = match self.random.below(4) {
-            0 => "all/x".to_owned(),
-            1 => format!("node/{}/", self.random.below(self.nodes.len())),
-            _ => format!("t/{}/x", self.random.below(8)),
-        };
-        self.publish(node, topic, None, "published");
-    }
-
-    fn publish(
-        &mut self,
-        node: usize,
-        topic: String,
-        expected: Option<BTreeSet<EndpointId>>,
-        why: &'static str,
-    ) {
-        let class = match self.random.below(3) {
-            0 => Class::Interactive,
-            1 => Class::Event,
-            _ => Class::Bulk,
-        };
-        let origin = self.nodes[node].id;
-        let payload = Bytes::from(vec![0; self.random.below(40)]);
-        let named = Topic::new(&topic).unwrap();
-        let endpoint = &mut self.nodes[node].endpoint;
-        let id = endpoint.publish(class, Kind::Data, &named, payload);
-        let homes = self.expect_visitors(node, &topic, (id, class));
-        let (truth, filters) = &self.before;
-        let is_from_before = truth.contains(origin);
-        let expected = expected.or_else(|| {
-            (self.expect != Expect::AtMostOnce && is_from_before).then(|| {
-                let reach = truth.reach(origin);
-                let others = reach.iter().copied().filter(|id| *id != origin);
-                let wants = |id: &EndpointId| filters[id].matches(topic.as_bytes());
-                others.filter(wants).collect::<BTreeSet<_>>()
-            })
-        });
-        let is_exact = self.expect == Expect::Exact && truth.sees_one_part(origin);
-        let exact = expected.as_ref().filter(|_| is_exact);
-        let needed = exact.map(|receivers| {
-            let homes = homes.into_iter().filter(|home| *home != origin);
-            let all = receivers.iter().copied().chain(homes).collect();
-            truth.needed(origin, &all)
-        });
-        self.ledger
-            .publish((id, class), topic, expected, needed, why);
-        self.after(node);
-    }
-
-    /// Carries out what an endpoint has decided, and wakes it when it is due.
-    pub(super) fn after(&mut self, node: usize) {
-        self.check_agreement(node);
-        while let Some(output) = self.nodes[node].endpoint.poll() {
-            match output {
-                Output::Send {
-                    to, bytes, carries, ..
-                } => self.send(node, to, bytes, carries),
-                Output::PassOn { guest, message } => self.pass_to_visitor(node, guest, message),
-                Output::Deliver(message) if message.guest.is_some() => {
-                    self.deliver_visit(node, &message);
-                }
-                Output::Deliver(message) => self.ledger.deliver(self.nodes[node].id, &message),
-                // Nobody publishes to one endpoint here.
-                Output::Addressed(_) => {}
-                Output::Disconnect(peer) => {
-                    let other = self.by_id[&peer];
-                    let link = self.by_ends[&(node, other)];
-                    if self.nodes[other].id == peer {
-                        self.fail(link);
-                    }
-                }
-                Output::Up(record) => self.node_up(node, record.id),
-                Output::Down(id) => {
-                    if !self.up[node].remove(&id) {
-                        self.ledger
-                            .violations
-                            .push(format!("{node}: {id} went down twice"));
-                    }
-                }
-            }
-        }
-        let due = self.nodes[node].endpoint.next_due();
-        let due = due.map(|due| due.max(Mono(self.now)));
-        // What is put off is found out when the endpoint wakes.
-        if let Some(at) = due
-            && self.nodes[node].wake.is_none_or(|wake| wake > at)
-        {
-            self.nodes[node].wake = due;
-            self.push(at.0, Event::Wake { node });
-        }
-    }
-
-    /// What an endpoint takes for what all have, all in its reach have had.
-    fn check_agreement(&mut self, node: usize) {
-        let (id, endpoint) = (self.nodes[node].id, &mut self.nodes[node].endpoint);
-        let agreed = endpoint.take_agreed();
-        let digest = endpoint.mesh().digest();
-        self.hashes.entry(id).or_default().insert(digest);
-        for hash in agreed {
-            let database = self.nodes[node].endpoint.mesh().database();
-            let ids = database.reach().iter();
-            let ids = ids.filter_map(|slot| database.graph().id(slot));
-            for other in ids {
-                let has_had = self
-                    .hashes
-                    .get(&other)
-                    .is_some_and(|had| had.contains(&hash));
-                if !has_had {
-                    let text = format!("{node}: all agree, and {other} never had that");
-                    self.ledger.violations.push(text);
-                }
-            }
-        }
-    }
-
-    /// From now on messages must reach either from the other.
-    fn node_up(&mut self, observer: usize, id: EndpointId) {
-        let node = self.by_id[&id];
-        self.last_up = self.now;
-        if !self.up[observer].insert(id) {
-            let text = format!("{observer}: {id} went up twice");
-            self.ledger.violations.push(text);
-        }
-        if self.expect == Expect::Joining && self.nodes[node].id == id {
-            self.probes += 1;
-            self.probe(observer, node, "on node up, to the new one");
-            self.probe(node, observer, "on node up, from the new one");
-        }
-    }
-
-    fn probe(&mut self, from: usize, to: usize, why: &'static str) {
-        let expected = BTreeSet::from([self.nodes[to].id]);
-        self.publish(from, format!("node/{to}/"), Some(expected), why);
-    }
-
-    fn send(
-        &mut self,
-        node: usize,
-        to: EndpointId,
-        bytes: Vec<u8>,
-        carries: Option<(MessageId, Class)>,
-    ) {
-        if let Some(key) = carries {
-            self.ledger.transmitted(key);
-        }
-        let other = self.by_id[&to];
-        let link = self.by_ends[&(node, other)];
-        let connection = &mut self.links[link];
-        if !connection.is_up || self.nodes[other].id != to {
-            return;
-        }
-        let side = usize::from(connection.ends[1] == node);
-        if let Some(kind) = control_kind(&bytes) {
-            self.control.0 += 1;
-            self.control.1 += bytes.len() as u64;
-            let kind = self.by_kind.entry(kind).or_default();
-            kind.0 += 1;
-            kind.1 += bytes.len() as u64;
-        }
-        let jitter = self.random.next() % connection.delay;
-        let at = (self.now + connection.delay + jitter).max(connection.last_arrival[side] + 1);
-        connection.last_arrival[side] = at;
-        let (side, epoch, bytes) = (1 - side, connection.epoch, Bytes::from(bytes));
-        self.push(
-            at,
-            Event::Arrive {
-                link,
-                side,
-                epoch,
-                bytes,
-            },
-        );
-    }
-
     pub(super) fn truth(&self) -> Truth {
         let alive = self.nodes.iter().filter(|node| node.is_alive);
         let mut truth = Truth::new(alive.map(|node| (node.id, node.transit)));
@@ -615,28 +334,6 @@ impl Network {
         self.before = (self.truth(), filters);
         self.outdated = self.outdated();
     }
-}
-
-/// What a frame is about, if it is no message and no heartbeat.
-fn control_kind(bytes: &[u8]) -> Option<&'static str> {
-    let mut decoder = Decoder::default();
-    let Ok(Frame::Mesh(frame)) = decoder.read(&bytes[HEADER..]) else {
-        return None;
-    };
-    Some(match frame {
-        MeshFrame::Heartbeat { .. } => return None,
-        MeshFrame::Records { root, .. } if root.is_nil() => "repairs",
-        MeshFrame::Records { flood: Some(_), .. } => "floods to be acknowledged",
-        MeshFrame::Records { .. } => "floods",
-        MeshFrame::Digest(_) => "hashes",
-        MeshFrame::List(_) => "version lists",
-        MeshFrame::Want(_) => "wishes",
-        MeshFrame::Offer { .. } => "offers",
-        MeshFrame::Accept { .. } => "what is taken up of offers",
-        MeshFrame::Agree { .. } | MeshFrame::Agreed(_) => "agreement",
-        MeshFrame::JoinAcknowledged { .. } => "acknowledgements",
-        MeshFrame::JoinRequest | MeshFrame::JoinReady(_) => "joining",
-    })
 }
 
 fn is_data(bytes: &[u8]) -> bool {

@@ -88,8 +88,9 @@ impl Truth {
         reach.clone()
     }
 
-    /// Whether an endpoint sees one part. In the trees of one that does not relay and sees two, the parts
-    /// do not agree on who passes its messages to others like it: some come twice.
+    /// Returns `true` if an endpoint sees one part. In the trees of one that does not relay and
+    /// sees two, the parts do not agree on who passes its messages to others like it: some come
+    /// twice.
     pub(super) fn sees_one_part(&self, id: EndpointId) -> bool {
         let parts = self.find_parts();
         let from = self.numbers[&id];

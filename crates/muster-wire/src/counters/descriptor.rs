@@ -31,7 +31,7 @@ pub enum Unit {
 }
 
 impl Unit {
-    /// Prometheus's word for it.
+    /// Prometheus's word for it, in lower case.
     pub fn name(self) -> &'static str {
         match self {
             Self::Bytes => "bytes",
@@ -64,24 +64,24 @@ pub struct Descriptor {
     pub help: &'static str,
     /// Labels with the same value in every sample of this counter, as `("direction", "in")`.
     pub fixed: &'static [(&'static str, &'static str)],
-    /// The names of all other labels, in order. What their values come from is bounded.
+    /// The names of all other labels, in order. Their values come from a bounded set.
     pub labels: &'static [&'static str],
-    /// What one step is worth.
+    /// What one step of the value is worth.
     pub scale: Scale,
 }
 
 impl Descriptor {
-    /// A number that only grows. Its name ends in `_total`.
+    /// Describes a number that only grows. Its name ends in `_total`.
     pub const fn counter(name: &'static str, help: &'static str) -> Self {
         Self::new(Cow::Borrowed(name), help, Kind::Counter)
     }
 
-    /// A number that rises and falls.
+    /// Describes a number that rises and falls.
     pub const fn gauge(name: &'static str, help: &'static str) -> Self {
         Self::new(Cow::Borrowed(name), help, Kind::Gauge)
     }
 
-    /// A counter whose name is made at run time: of frameworks.
+    /// Describes a number of either kind. Its name may be made at run time, as those of frameworks are.
     pub const fn new(name: Cow<'static, str>, help: &'static str, kind: Kind) -> Self {
         Self {
             name,
@@ -94,35 +94,35 @@ impl Descriptor {
         }
     }
 
-    /// Gives it a key below `counts` in the status as JSON.
+    /// Sets the key below `counts` in the status as JSON.
     #[must_use]
     pub const fn key(mut self, key: &'static str) -> Self {
         self.key = key;
         self
     }
 
-    /// Gives it labels whose values do not change.
+    /// Sets labels whose values do not change.
     #[must_use]
     pub const fn fixed(mut self, labels: &'static [(&'static str, &'static str)]) -> Self {
         self.fixed = labels;
         self
     }
 
-    /// Gives it labels whose values come with each sample.
+    /// Sets the names of the labels whose values come with each sample.
     #[must_use]
     pub const fn labels(mut self, names: &'static [&'static str]) -> Self {
         self.labels = names;
         self
     }
 
-    /// Says that the value is in nanoseconds and the metric in seconds.
+    /// Declares that the value is in nanoseconds and the metric in seconds.
     #[must_use]
     pub const fn in_nanoseconds(mut self) -> Self {
         self.scale = Scale::Nano;
         self
     }
 
-    /// The name without `_total`, as OpenMetrics names a family.
+    /// Returns the name without `_total`, as OpenMetrics names a family.
     pub fn family(&self) -> &str {
         match self.kind {
             Kind::Counter => self.name.strip_suffix("_total").unwrap_or(&self.name),
@@ -130,19 +130,19 @@ impl Descriptor {
         }
     }
 
-    /// The unit, which is the end of the name.
+    /// Returns the unit, which the name ends with, if there is one.
     pub fn unit(&self) -> Option<Unit> {
         let units = [Unit::Bytes, Unit::Seconds];
         let last = self.family().rsplit('_').next()?;
         units.into_iter().find(|unit| unit.name() == last)
     }
 
-    /// A value without labels besides the fixed ones.
+    /// Returns a value with no labels besides the fixed ones.
     pub fn of(self, value: u64) -> Counter {
         self.of_each([], value)
     }
 
-    /// A value with labels: those of [`Descriptor::labels`], in this order.
+    /// Returns a value with labels: those of [`Descriptor::labels`], in the same order.
     pub fn of_each<const N: usize>(
         self,
         labels: [(&'static str, String); N],
@@ -168,17 +168,17 @@ pub struct Counter {
     pub descriptor: Descriptor,
     /// Bounded label values, as in `("cause", "queue_full")`, besides the fixed ones.
     pub labels: Vec<(&'static str, String)>,
-    /// The count since the start, or the value at present.
+    /// The count since the start, or the present value.
     pub value: u64,
 }
 
 impl Counter {
-    /// The key in the status as JSON.
+    /// Returns the key in the status as JSON.
     pub fn key(&self) -> &'static str {
         self.descriptor.key
     }
 
-    /// All labels: the fixed ones first.
+    /// Returns all labels, the fixed ones first.
     pub fn all_labels(&self) -> impl Iterator<Item = (&str, &str)> {
         let fixed = self.descriptor.fixed.iter().copied();
         let own = self.labels.iter();
@@ -186,9 +186,10 @@ impl Counter {
     }
 }
 
-/// Declares counters: constants of type [`Descriptor`](crate::counters::Descriptor), each with a doc comment that is its
-/// help text as well, and `ALL`, which holds all of them. One module has one such list. A counter of the same metric
-/// with other fixed labels follows the first by its name.
+/// Declares counters: constants of type [`Descriptor`](crate::counters::Descriptor), each with a
+/// doc comment that is also its help text, and `ALL`, which holds all of them. A module has at most
+/// one such list. A further counter of the same metric, with other fixed labels, follows the first
+/// and names it.
 ///
 /// ```
 /// mod tea {

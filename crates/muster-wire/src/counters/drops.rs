@@ -35,25 +35,26 @@ pub enum DropCause {
     Deadline,
     /// One message is larger than the whole queue or a frame may be.
     TooLarge,
-    /// The payload or envelope was malformed.
+    /// The payload or the envelope was malformed.
     Malformed,
-    /// The envelope claims another sender than the connection's peer, or a topic that never crosses
-    /// an endpoint's border.
+    /// The envelope claims a sender other than the connection's peer, or has a topic that never
+    /// crosses an endpoint's border.
     Forged,
     /// The envelope is addressed to another endpoint, and nothing is relayed.
     NotForUs,
-    /// A command for a store, and there is none.
+    /// It was a command for a store, and this endpoint has none for it.
     NoStore,
     /// No peer subscribes to the topic.
     NoSubscriber,
     /// The local subscriber had ended, or ended without taking the message.
     Closed,
-    /// The message came behind a later one of its origin and class, for a subscriber that asks for order.
+    /// The message came after a later one of its origin and class, and the subscriber asks for
+    /// order.
     Reordered,
 }
 
 impl DropCause {
-    /// The cause in one word, for counters and screens.
+    /// Returns the cause in one word, for counters and screens.
     pub fn name(self) -> &'static str {
         match self {
             Self::Oldest => "drop_oldest",
@@ -81,7 +82,7 @@ const MAX_LABELS: usize = 256;
 pub struct Dropped<'a> {
     /// Why they were dropped.
     pub cause: DropCause,
-    /// Their topic, normalised; `other` if the ledger has no room for more.
+    /// Their topic, normalised; `other` if the ledger had no room for another topic.
     pub topic: &'a str,
     /// How many.
     pub messages: u64,
@@ -111,12 +112,12 @@ impl DropLedger {
         *self.counts.entry((cause, label.to_owned())).or_default() += messages;
     }
 
-    /// All messages dropped for any cause.
+    /// Returns the number of all messages dropped, for any cause.
     pub fn total(&self) -> u64 {
         self.counts.values().sum()
     }
 
-    /// The messages dropped by cause.
+    /// Returns the number of messages dropped, by cause.
     pub fn by_cause(&self) -> BTreeMap<DropCause, u64> {
         let mut sums = BTreeMap::new();
         for ((cause, _), value) in &self.counts {
@@ -143,8 +144,8 @@ impl DropLedger {
         }
     }
 
-    /// Returns the counters of what was dropped for a subscriber that has a name of its own. The endpoint counts them
-    /// among all of its subscribers as well.
+    /// Returns the counters of what was dropped for a subscriber that has a name. The endpoint also
+    /// counts these messages among those of all its subscribers.
     pub fn counters_of_subscriber(&self, subscriber: &str) -> Vec<Counter> {
         let counter = |dropped: Dropped<'_>| {
             let labels = [
@@ -157,7 +158,8 @@ impl DropLedger {
         self.entries().map(counter).collect()
     }
 
-    /// Returns the counters of what was dropped from a queue; `peer` is the peer that it led to, or empty.
+    /// Returns the counters of what was dropped from a queue. `peer` is the peer that the queue
+    /// leads to, or empty if it leads to none.
     pub fn counters(&self, queue: &str, peer: &str) -> Vec<Counter> {
         let counter = |dropped: Dropped<'_>| {
             let labels = [

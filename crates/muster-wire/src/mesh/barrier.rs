@@ -47,7 +47,7 @@ pub(crate) struct Barrier {
 }
 
 impl Barrier {
-    /// Whether a flood was here before.
+    /// Returns `true` if a flood was here before.
     pub(crate) fn has_seen(&self, flood: Flood) -> bool {
         self.seen.contains(&flood)
     }

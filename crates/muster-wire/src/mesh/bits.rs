@@ -11,7 +11,7 @@ fn place(position: u32) -> (usize, u64) {
 }
 
 impl BitSet {
-    /// Adds a position; says whether it is new.
+    /// Adds a position. Returns `true` if it was not in the set.
     pub fn insert(&mut self, position: u32) -> bool {
         let (word, bit) = place(position);
         if word >= self.words.len() {
@@ -22,7 +22,7 @@ impl BitSet {
         is_new
     }
 
-    /// Removes a position.
+    /// Removes a position, if it is in the set.
     pub fn remove(&mut self, position: u32) {
         let (word, bit) = place(position);
         if let Some(word) = self.words.get_mut(word) {
@@ -30,13 +30,13 @@ impl BitSet {
         }
     }
 
-    /// Whether a position is in the set.
+    /// Returns `true` if a position is in the set.
     pub fn contains(&self, position: u32) -> bool {
         let (word, bit) = place(position);
         self.words.get(word).is_some_and(|word| word & bit != 0)
     }
 
-    /// Whether the two sets have a position in common.
+    /// Returns `true` if the two sets have a position in common.
     pub fn meets(&self, other: &Self) -> bool {
         self.words
             .iter()
@@ -44,7 +44,7 @@ impl BitSet {
             .any(|(mine, theirs)| mine & theirs != 0)
     }
 
-    /// The number of positions in the set.
+    /// Returns the number of positions in the set.
     pub fn len(&self) -> usize {
         self.words
             .iter()
@@ -52,12 +52,12 @@ impl BitSet {
             .sum()
     }
 
-    /// Whether the set has no position.
+    /// Returns `true` if the set is empty.
     pub fn is_empty(&self) -> bool {
         self.words.iter().all(|word| *word == 0)
     }
 
-    /// The positions in ascending order.
+    /// Returns the positions in ascending order.
     pub fn iter(&self) -> impl Iterator<Item = u32> {
         positions(self.words.iter().copied())
     }
@@ -68,7 +68,7 @@ impl BitSet {
         positions(pairs.map(|(mine, theirs)| mine & theirs))
     }
 
-    /// The positions that are in this set and not in the other, in ascending order.
+    /// Returns the positions that are in this set and not in the other, in ascending order.
     pub fn without(&self, other: &Self) -> impl Iterator<Item = u32> {
         let theirs = other.words.iter().copied().chain(std::iter::repeat(0));
         let pairs = self.words.iter().zip(theirs);

@@ -1,11 +1,12 @@
 //! The frames of protocol version 2 (its section 3): layouts, limits, encoding and decoding.
 //!
-//! A link has one [`Encoder`] and one [`Decoder`], because origins are named by aliases that both
-//! ends count alike.
+//! A link has one [`Encoder`] and one [`Decoder`] per direction, because origins are named by
+//! aliases that both ends number alike.
 
 mod batch;
 mod compression;
 mod fragment;
+mod frames;
 mod owned;
 mod records;
 #[cfg(test)]
@@ -13,13 +14,14 @@ mod tests;
 
 use crate::bytes::{Reader, put_string, put_varint};
 use crate::frame;
-use crate::mesh::record::{Record, Versions};
+use crate::mesh::record::Versions;
 use crate::message::Class;
 use crate::{EndpointId, Incarnation};
 
 pub use batch::{Batch, Head, MAX_ALIASES, MAX_MESSAGES, MessageRef, OpenBatch};
 pub use compression::{LEAST, MOST, expand, put_compressed_batch, put_compressed_part};
 pub use fragment::{FragmentRef, is_fragment, put_fragment_head};
+pub use frames::{Frame, FrameError, LinkFrame, MeshFrame};
 pub use owned::{MeshMessage, OwnedFrame};
 pub use records::{MAX_FILTER_BYTES, MAX_FILTER_ENTRIES, MAX_GUESTS, MAX_NEIGHBOURS, MAX_WORD};
 
@@ -39,134 +41,12 @@ const AGREE: u8 = 12;
 /// The most bytes of a neighbour's parting words.
 pub const MAX_TEXT: usize = 1024;
 
-/// A frame as it was read.
-#[derive(Debug)]
-pub enum Frame<'d, 'a> {
-    /// Messages, where they lie.
-    Batch(Batch<'d, 'a>),
-    /// A part of a batch that is too large to be sent in one piece.
-    Fragment(FragmentRef<'a>),
-    /// For the two ends of the link.
-    Link(LinkFrame),
-    /// For the mesh.
-    Mesh(MeshFrame),
-    /// Of a kind from the future: to be skipped.
-    Unknown,
-}
-
-/// A frame that concerns the two ends of a link alone.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum LinkFrame {
-    /// Permission to send more.
-    Credit {
-        /// What may be sent.
-        class: Class,
-        /// How many bytes more.
-        bytes: u64,
-    },
-    /// The peering ends.
-    Goodbye {
-        /// Why, as a number.
-        reason: u8,
-        /// Why, in words; what is over 1,024 bytes is cut.
-        text: String,
-    },
-    /// A question whether the other end is there, or the answer.
-    Echo {
-        /// Whether it is the answer.
-        is_answer: bool,
-        /// The number of the question.
-        token: u64,
-    },
-}
-
-/// A frame by which the endpoints of a mesh agree on who is in it: what [`Mesh`](crate::mesh::Mesh) sends and
-/// receives.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum MeshFrame {
-    /// Records of the database.
-    Records {
-        /// The endpoint down whose tree they travel; nil for a repair between two neighbours.
-        root: EndpointId,
-        /// Whether more frames of this repair follow.
-        more: bool,
-        /// The number of the flood, if it must be acknowledged.
-        flood: Option<u64>,
-        /// The records; those of unknown kinds are left out.
-        records: Vec<Record>,
-    },
-    /// The hash of a database.
-    Digest(u64),
-    /// The versions of all records in reach.
-    List(Vec<Versions>),
-    /// The endpoints whose records are wanted.
-    Want(Vec<EndpointId>),
-    /// The versions of records that would be sent down a tree, for those who lack some.
-    Offer {
-        /// The endpoint down whose tree they would travel.
-        root: EndpointId,
-        /// What there is.
-        list: Vec<Versions>,
-    },
-    /// What is taken up of an offer.
-    Accept {
-        /// The root that the offer named.
-        root: EndpointId,
-        /// The endpoints whose records are to come.
-        ids: Vec<EndpointId>,
-    },
-    /// A question whether the other end and all below it have the same records, or that they have.
-    Agree {
-        /// Whether it is the answer.
-        is_answer: bool,
-        /// The hash of the records.
-        hash: u64,
-    },
-    /// All have the records of this hash.
-    Agreed(u64),
-    /// A sign of life.
-    Heartbeat {
-        /// The sender's monotonic time in nanoseconds.
-        time: u64,
-        /// The last time that came from the other end; 0 for none.
-        echo: u64,
-        /// The hash of the sender's database.
-        hash: u64,
-    },
-    /// The sender asks to be made known to all.
-    JoinRequest,
-    /// The sender and all below it have installed a flood.
-    JoinAcknowledged {
-        /// The root of the flood.
-        root: EndpointId,
-        /// The number of the flood.
-        flood: u64,
-    },
-    /// All know the endpoint.
-    JoinReady(EndpointId),
-}
-
-/// A frame that cannot be read: it ends the peering.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum FrameError {
-    /// A frame without a kind.
-    #[error("empty frame")]
-    Empty,
-    /// The frame ends inside a field, or a field is not what it may be.
-    #[error("malformed {0} frame")]
-    Malformed(&'static str),
-    /// A list or text in it is longer than allowed.
-    #[error("{0} frame over a limit")]
-    OverLimit(&'static str),
-}
-
-/// Whether the payload of a frame is one of messages.
+/// Returns `true` if the payload of a frame is a batch of messages.
 pub fn is_batch(payload: &[u8]) -> bool {
     payload.first() == Some(&BATCH)
 }
 
-/// Whether the payload of a frame is the end of a peering.
+/// Returns `true` if the payload of a frame is a goodbye, which ends the peering.
 pub fn is_goodbye(payload: &[u8]) -> bool {
     payload.first() == Some(&GOODBYE)
 }
@@ -305,7 +185,12 @@ impl MeshFrame {
 }
 
 impl Decoder {
-    /// Reads the payload of a frame that is not compressed: see [`expand`].
+    /// Reads the payload of a frame that is not compressed; [`expand`] makes one of a compressed
+    /// frame.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the frame is empty, malformed, or over a limit. This ends the peering.
     pub fn read<'d, 'a>(&'d mut self, payload: &'a [u8]) -> Result<Frame<'d, 'a>, FrameError> {
         let (&kind, body) = payload.split_first().ok_or(FrameError::Empty)?;
         if kind == BATCH {

@@ -1,26 +1,27 @@
-//! When compression is tried: where it saves nothing it is tried ever more rarely.
+//! When compression is tried: ever more rarely where it saves nothing.
 
-/// So many attempts in vain in a row, and it is not tried each time any more.
+/// After this many attempts in a row that saved nothing, compression is no longer tried each time.
 const PATIENCE: u8 = 4;
 
-/// What is passed over first before it is tried again.
+/// How many batches are passed over at first.
 const FIRST: u16 = 16;
 
-/// What is passed over at most: then an attempt in vain costs next to nothing, and a change of what is
-/// sent is noticed within some megabytes.
+/// The most batches that are passed over. Useless attempts then cost next to nothing, and a change
+/// of what is sent is noticed within some megabytes.
 const MOST: u16 = 256;
 
-/// Whether to try to compress what is sent next of one class of traffic on one link.
+/// Decides whether the next batch of one class of traffic on one link is to be compressed.
 #[derive(Debug, Clone, Default)]
 pub struct CompressionBackoff {
     in_vain: u8,
-    /// What is passed over after each attempt now.
+    /// How many batches are passed over after each attempt now.
     pause: u16,
     left: u16,
 }
 
 impl CompressionBackoff {
-    /// Whether to try it with the next one.
+    /// Returns `true` if compression is to be tried with the next batch, and counts the batch
+    /// otherwise.
     pub fn is_due(&mut self) -> bool {
         if self.left == 0 {
             return true;
@@ -29,7 +30,7 @@ impl CompressionBackoff {
         false
     }
 
-    /// Notes what came of an attempt.
+    /// Notes whether an attempt has saved anything.
     pub fn note(&mut self, has_saved: bool) {
         if has_saved {
             *self = Self::default();
@@ -70,7 +71,7 @@ mod tests {
             worth.note(true);
             is_due
         }));
-        // A few in vain between others change nothing.
+        // A few useless ones between others change nothing.
         for _ in 0..100 {
             for has_saved in [false, false, false, true] {
                 assert!(worth.is_due());

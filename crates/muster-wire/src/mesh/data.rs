@@ -1,5 +1,5 @@
-//! One message's way through an endpoint (protocol version 2, sections 4, 7 and 12): whether it was here
-//! before, who here hears it, and where it goes on.
+//! One message's way through an endpoint (protocol version 2, sections 4, 7 and 12): whether it was
+//! here before, which local subscribers hear it, and where it goes next.
 //!
 //! The readers of an endpoint's links and the simulator run the same code: an [`Ingress`] for each link, over the
 //! endpoint's routing [`Table`] and [`SharedWindows`]. A message of an origin and topic that were here before costs
@@ -17,30 +17,31 @@ use crate::peering::Protocol;
 use crate::routing::{HopCache, PeerEntry, RouteCache, Table};
 use crate::{EndpointId, Topic};
 
-/// The links that a message may cross.
+/// The number of links that a message may cross.
 pub const HOPS: u8 = 16;
 
 /// The windows of one origin, for all links of an endpoint.
 type Windows = Arc<Mutex<OriginWindows>>;
 
-/// The windows of the origins that an endpoint has heard, shared by its links: one message may come by several.
+/// The windows of the origins that an endpoint has heard from. Its links share them, since one
+/// message may arrive on several.
 #[derive(Debug, Default)]
 pub struct SharedWindows {
     by_origin: Mutex<HashMap<EndpointId, Windows>>,
 }
 
 impl SharedWindows {
-    /// Forgets the origins that nothing can be heard of any more.
+    /// Forgets the origins for which `is_known` returns `false`.
     pub fn retain(&self, is_known: impl Fn(EndpointId) -> bool) {
         self.lock().retain(|origin, _| is_known(*origin));
     }
 
-    /// Returns the number of origins that were heard and are not forgotten.
+    /// Returns the number of origins that were heard from and are not forgotten.
     pub fn len(&self) -> usize {
         self.lock().len()
     }
 
-    /// Returns `true` if no origin was heard.
+    /// Returns `true` if no origin was heard from.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -56,14 +57,14 @@ impl SharedWindows {
     }
 }
 
-/// The endpoint that a message has come to.
+/// The endpoint that a message has arrived at.
 #[derive(Debug)]
 pub struct Here<'t, P, S> {
     /// Its id.
     pub me: EndpointId,
-    /// Its routing table of this moment.
+    /// Its routing table at the moment.
     pub table: &'t Table<P, S>,
-    /// What was heard of each origin.
+    /// What it has heard of each origin.
     pub windows: &'t SharedWindows,
 }
 
@@ -78,39 +79,40 @@ pub enum Dropped {
     Duplicate,
     /// It is below its origin's window: perhaps it was here before.
     TooOld,
-    /// Its topic may not be one.
+    /// Its topic is not a valid one.
     NoTopic,
-    /// It is of a peer of version 1 that forwards, and another endpoint is its home.
+    /// It is from a peer of version 1 that forwards, and another endpoint is that peer's home.
     LeftToHome,
 }
 
 /// What becomes of a message from the mesh that was not here before.
 #[derive(Debug)]
 pub struct Passage<'a, P> {
-    /// Whether later ones of its origin and class came before it.
+    /// Whether later messages of its origin and class came before it.
     pub is_late: bool,
     /// Its topic.
     pub topic: &'a Topic,
-    /// Whether it is for this endpoint alone, by its id.
+    /// Whether it is addressed to this endpoint alone, by its id.
     pub is_addressed: bool,
-    /// The subscribers that hear it: positions in the table.
+    /// The subscribers that hear it, as positions in the table.
     pub subscribers: &'a [u32],
-    /// The peers of version 1 that it is handed to here.
+    /// The peers of version 1 that it is handed to from here.
     pub guests: Guests<'a, P>,
     /// The peers that it goes on to.
     pub next_hops: NextHops<'a, P>,
-    /// Whether it would go on to some, but has crossed as many links as it may.
+    /// Whether it would go on to other endpoints, but has crossed as many links as it may.
     pub is_exhausted: bool,
 }
 
-/// What becomes of a message of a peer of version 1.
+/// What becomes of a message from a peer of version 1.
 #[derive(Debug)]
 pub struct GuestPassage<'a, P> {
     /// Its topic.
     pub topic: &'a Topic,
-    /// The subscribers that hear it: positions in the table.
+    /// The subscribers that hear it, as positions in the table.
     pub subscribers: &'a [u32],
-    /// The peers that it goes to under an identity of this endpoint's, which is the peer's home.
+    /// The peers that it goes to. This endpoint is the home of the message's author, and sends it
+    /// under an identity of its own.
     pub next_hops: NextHops<'a, P>,
 }
 
@@ -119,13 +121,13 @@ pub struct GuestPassage<'a, P> {
 pub enum GuestRole {
     /// Its home: it relays between the peer and the mesh.
     Home,
-    /// One that exchanges its own messages with it, and nobody else's.
+    /// A peer that exchanges its own messages with it, and no others.
     Peer,
-    /// One that exchanges nothing with it, as it forwards and has its home elsewhere.
+    /// A peer that exchanges nothing with it, because it forwards and has its home elsewhere.
     Bystander,
 }
 
-/// What one link's reader knows of the messages that come by it.
+/// What one link's reader knows of the messages that come over the link.
 #[derive(Debug, Default)]
 pub struct Ingress {
     /// By alias.
@@ -147,7 +149,11 @@ struct Origin {
 }
 
 impl Ingress {
-    /// Decides on a message that the neighbour `from` has sent.
+    /// Decides what becomes of a message that the neighbour `from` has sent, and notes it as seen.
+    ///
+    /// # Errors
+    ///
+    /// Returns why the message goes no further, if it does not.
     pub fn receive<'a, P, S>(
         &'a mut self,
         here: &Here<'a, P, S>,
@@ -219,7 +225,7 @@ impl Ingress {
         })
     }
 
-    /// Returns what this endpoint is to its peer `guest` of version 1, whose link this is.
+    /// Returns what this endpoint is to the version 1 peer `guest`, whose link this is.
     pub fn role<P, S>(&mut self, table: &Table<P, S>, guest: EndpointId) -> GuestRole {
         match self.role {
             Some((version, role)) if version == table.version() => role,
@@ -231,8 +237,12 @@ impl Ingress {
         }
     }
 
-    /// Decides on a message that the peer `guest` of version 1 has published. It goes to no peer of version 1: who
-    /// of them are peers of one another nobody can know.
+    /// Decides what becomes of a message that the version 1 peer `guest` has published. It goes to
+    /// no other peer of version 1, since nobody can know which of those are peers of one another.
+    ///
+    /// # Errors
+    ///
+    /// Returns why the message goes no further, if it does not.
     pub fn receive_from_guest<'a, P, S>(
         &'a mut self,
         here: &Here<'a, P, S>,
@@ -302,8 +312,8 @@ fn known<'o, P, S>(
     Ok((*slot, windows))
 }
 
-/// Whether a message of a peer of version 1 has come from itself: what a peer of ours has published has, and nobody
-/// speaks for an endpoint.
+/// Returns `true` if a message of a peer of version 1 has come from itself: what a peer of ours has
+/// published has, and nobody speaks for an endpoint.
 fn is_heard<P, S>(table: &Table<P, S>, guest: EndpointId) -> bool {
     #[cfg(feature = "simulation")]
     if broken(table).is_some_and(Sabotage::forgets_peers) {
@@ -323,8 +333,8 @@ fn role(mesh: Option<&Arc<Routes>>, guest: EndpointId) -> GuestRole {
     }
 }
 
-/// The peers that a message goes on to, with their positions in the table: not to the neighbour that it came from,
-/// and not to its origin.
+/// The peers that a message goes on to, with their positions in the table. Neither the neighbour
+/// that it came from nor its origin is among them.
 #[derive(Debug)]
 pub struct NextHops<'a, P> {
     hops: slice::Iter<'a, u32>,
@@ -345,8 +355,8 @@ impl<'a, P> Iterator for NextHops<'a, P> {
     }
 }
 
-/// The peers of version 1 that a message of the mesh is handed to, with their positions in the table: this endpoint
-/// is their home, and they do not hear it from its origin itself.
+/// The peers of version 1 that a message of the mesh is handed to, with their positions in the
+/// table. This endpoint is their home, and they do not hear the message directly from its origin.
 #[derive(Debug)]
 pub struct Guests<'a, P> {
     guests: slice::Iter<'a, u32>,
@@ -356,7 +366,7 @@ pub struct Guests<'a, P> {
 }
 
 impl<P> Guests<'_, P> {
-    /// Returns `true` if this endpoint is the home of nobody who wants the message.
+    /// Returns `true` if this endpoint is the home of no peer that wants the message.
     pub fn is_empty(&self) -> bool {
         self.guests.len() == 0
     }

@@ -1,5 +1,6 @@
-//! What one endpoint knows of all (protocol version 2, section 5).
+//! What one endpoint knows of all others (protocol version 2, section 5).
 
+mod applying;
 #[cfg(test)]
 mod tests;
 
@@ -7,18 +8,19 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use crate::mesh::bits::BitSet;
-use crate::mesh::codec::MAX_NEIGHBOURS;
 use crate::mesh::digest;
 use crate::mesh::graph::Graph;
 use crate::mesh::reach::Reach;
-use crate::mesh::record::{LinkChanges, LinkRecord, NodeRecord, Record, Versions};
+use crate::mesh::record::{LinkRecord, NodeRecord, Versions};
 use crate::mesh::unresolved::Unresolved;
 use crate::{EndpointId, Incarnation};
 
-/// What a database holds at most.
+pub use applying::{Applied, Refusal};
+
+/// The bounds of a database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Endpoints, this one included.
+    /// The most endpoints, this one included.
     pub nodes: usize,
 }
 
@@ -26,31 +28,6 @@ impl Default for Limits {
     fn default() -> Self {
         Self { nodes: 4096 }
     }
-}
-
-/// What became of a record that was offered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Applied {
-    /// It was news.
-    News,
-    /// The same or something newer is known.
-    Known,
-    /// A change of a version that is not the one held, or links of an endpoint whose node record is
-    /// not: whole records are needed.
-    Gap,
-    /// It was not taken.
-    Refused(Refusal),
-}
-
-/// Why a record is not taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Refusal {
-    /// The database holds as many endpoints as it may.
-    Full,
-    /// Links of an endpoint that does not relay.
-    Orphan,
-    /// Changes that would leave it with more neighbours than a link record may hold.
-    Neighbours,
 }
 
 #[derive(Debug)]
@@ -64,7 +41,8 @@ struct Entry {
     share: u64,
 }
 
-/// The records of all endpoints, by slot: small numbers that stand for ids in sets and trees.
+/// The records of all endpoints. Each endpoint has a slot, a small number that stands for its id in
+/// sets and trees.
 #[derive(Debug)]
 pub struct Database {
     limits: Limits,
@@ -91,7 +69,7 @@ pub struct Database {
 }
 
 impl Database {
-    /// The database of an endpoint that knows only itself.
+    /// Creates the database of an endpoint that knows only itself.
     pub fn new(me: NodeRecord, limits: Limits) -> Self {
         let graph = Arc::new(Graph::default());
         let mut database = Self {
@@ -118,12 +96,12 @@ impl Database {
         database
     }
 
-    /// The slot of this endpoint itself.
+    /// Returns the slot of this endpoint.
     pub fn me(&self) -> u32 {
         self.me
     }
 
-    /// The slot of an endpoint that a node record is known of.
+    /// Returns the slot of an endpoint, or `None` if no node record of it is known.
     pub fn slot(&self, id: EndpointId) -> Option<u32> {
         self.slots.get(&id).copied()
     }
@@ -133,37 +111,37 @@ impl Database {
         &self.slots
     }
 
-    /// The node record in a slot.
+    /// Returns the node record in a slot, or `None` if the slot is not in use.
     pub fn node(&self, slot: u32) -> Option<&Arc<NodeRecord>> {
         Some(&self.entry(slot)?.node)
     }
 
-    /// The number of endpoints.
+    /// Returns the number of endpoints, this one included.
     pub fn len(&self) -> usize {
         self.slots.len()
     }
 
-    /// Whether the database is empty: never, it holds its own endpoint.
+    /// Returns `true` if the database is empty, which never happens: it holds its own endpoint.
     pub fn is_empty(&self) -> bool {
         self.slots.is_empty()
     }
 
-    /// The links of all endpoints.
+    /// Returns the links of all endpoints.
     pub fn graph(&self) -> &Arc<Graph> {
         &self.graph
     }
 
-    /// Counts the changes of the graph.
+    /// Returns the number of changes of the graph so far.
     pub fn graph_version(&self) -> u64 {
         self.graph_version
     }
 
-    /// Counts the changes of node records.
+    /// Returns the number of changes of node records so far.
     pub fn nodes_version(&self) -> u64 {
         self.nodes_version
     }
 
-    /// Whether the endpoint in a slot is ready.
+    /// Returns `true` if the endpoint in a slot is ready, that is, known to all others.
     pub fn is_ready(&self, slot: u32) -> bool {
         self.ready.contains(slot)
     }
@@ -173,24 +151,24 @@ impl Database {
         &self.hosts
     }
 
-    /// Whether the announced filter in a slot matches a topic.
+    /// Returns `true` if the announced filter in a slot matches a topic.
     pub fn matches(&self, slot: u32, topic: &[u8]) -> bool {
         let node = self.node(slot);
         node.is_some_and(|node| node.filter.matches(topic))
     }
 
-    /// The endpoints that can be reached from here, as of the last [`Database::refresh`].
+    /// Returns the endpoints that can be reached from here, as of the last [`Database::refresh`].
     pub fn reach(&self) -> &BitSet {
         self.reach.reached()
     }
 
-    /// The hash over the versions of what can be reached (section 6.3), as of the last
+    /// Returns the hash over the versions of all that can be reached (section 6.3), as of the last
     /// [`Database::refresh`].
     pub fn hash(&self) -> u64 {
         self.hash
     }
 
-    /// Sees what is in reach after changes of the graph.
+    /// Finds out anew which endpoints are in reach, after changes of the graph.
     pub fn refresh(&mut self) {
         loop {
             let (gained, lost) = self.reach.refresh(&self.graph);
@@ -257,13 +235,13 @@ impl Database {
         self.slots.keys().copied()
     }
 
-    /// The endpoints whose announced filter matches a topic.
+    /// Returns the endpoints whose announced filter matches a topic.
     pub fn matching(&self, topic: &[u8]) -> BitSet {
         let slots = (0u32..).zip(&self.entries).map(|(slot, _)| slot);
         slots.filter(|slot| self.matches(*slot, topic)).collect()
     }
 
-    /// How new the records in a slot are.
+    /// Returns how new the records in a slot are, or `None` if the slot is not in use.
     pub fn versions(&self, slot: u32) -> Option<Versions> {
         let entry = self.entry(slot)?;
         Some(Versions {
@@ -274,7 +252,7 @@ impl Database {
         })
     }
 
-    /// The whole link record in a slot, if there is one.
+    /// Returns the whole link record in a slot, if there is one.
     pub fn links(&self, slot: u32) -> Option<LinkRecord> {
         let entry = self.entry(slot)?;
         if entry.links == 0 {
@@ -294,178 +272,18 @@ impl Database {
         })
     }
 
-    /// Offers a record. Whatever the order of offers, the newest remains.
-    pub fn apply(&mut self, record: &Record) -> Applied {
-        match record {
-            Record::Node(node) => self.apply_node(node),
-            Record::Links(links) => self.apply_links(links),
-            Record::Changes(changes) => self.apply_changes(changes),
-        }
-    }
-
-    fn apply_node(&mut self, node: &Arc<NodeRecord>) -> Applied {
-        if let Some(slot) = self.slot(node.id)
-            && let Some(entry) = self.entry_mut(slot)
-        {
-            let age = (node.incarnation, node.version);
-            if age <= entry.age {
-                return Applied::Known;
-            }
-            let is_new_life = node.incarnation > entry.age.0;
-            let is_graph_change = is_new_life || node.transit != entry.node.transit;
-            entry.node = node.clone();
-            entry.age = age;
-            if is_new_life {
-                entry.links = 0;
-                self.unresolved.clear(slot);
-            }
-            if is_graph_change {
-                let graph = self.graph_mut();
-                graph.set_transit(slot, node.transit);
-                if is_new_life {
-                    graph.set_announced(slot, Vec::new());
-                }
-            }
-            self.node_changed(slot, node);
-            self.recount(slot);
-            return Applied::News;
-        }
-        if self.len() >= self.limits.nodes {
-            return Applied::Refused(Refusal::Full);
-        }
-        self.place(node.clone());
-        Applied::News
-    }
-
-    fn place(&mut self, node: Arc<NodeRecord>) {
-        let slot = self.free.pop().unwrap_or_else(|| {
-            self.entries.push(None);
-            u32::try_from(self.entries.len() - 1).expect("a database has few endpoints")
-        });
-        let (id, transit) = (node.id, node.transit);
-        self.node_changed(slot, &node);
-        Arc::make_mut(&mut self.slots).insert(id, slot);
-        self.entries[slot as usize] = Some(Entry {
-            age: (node.incarnation, node.version),
-            node,
-            links: 0,
-            share: 0,
-        });
-        let naming = self.unresolved.resolve(id);
-        let graph = self.graph_mut();
-        graph.place(slot, id, transit);
-        for other in naming {
-            graph.add_announced(other, slot);
-        }
-    }
-
-    fn apply_links(&mut self, links: &LinkRecord) -> Applied {
-        let slot = match self.links_slot(links.id) {
-            Ok(slot) => slot,
-            Err(refused) => return refused,
-        };
-        match self.entry(slot) {
-            Some(entry) if entry.age.0 < links.incarnation => {
-                return Applied::Gap;
-            }
-            Some(entry) if entry.age.0 > links.incarnation || entry.links >= links.version => {
-                return Applied::Known;
-            }
-            _ => {}
-        }
-        let mut known = Vec::new();
-        self.unresolved.clear(slot);
-        for neighbour in &links.neighbours {
-            match self.slot(*neighbour) {
-                Some(other) if other != slot => known.push(other),
-                Some(_) => {}
-                None => self.unresolved.add(slot, *neighbour),
-            }
-        }
-        if let Some(entry) = self.entry_mut(slot) {
-            entry.links = links.version;
-        }
-        self.graph_mut().set_announced(slot, known);
-        self.recount(slot);
-        Applied::News
-    }
-
-    fn apply_changes(&mut self, changes: &LinkChanges) -> Applied {
-        let slot = match self.links_slot(changes.id) {
-            Ok(slot) => slot,
-            Err(refused) => return refused,
-        };
-        let Some(held) = self.versions(slot) else {
-            return Applied::Gap;
-        };
-        if (held.incarnation, held.links) >= (changes.incarnation, changes.after) {
-            return Applied::Known;
-        }
-        if (held.incarnation, held.links) != (changes.incarnation, changes.before) {
-            return Applied::Gap;
-        }
-        // No whole record may hold more, and those that receive one end the peering.
-        let removed = changes.removed.iter().filter(|id| self.names(slot, **id));
-        let held = self.graph.announced(slot).len() + self.unresolved.of(slot).len();
-        if held - removed.count() + changes.added.len() > MAX_NEIGHBOURS {
-            return Applied::Refused(Refusal::Neighbours);
-        }
-        for neighbour in &changes.removed {
-            self.drop_neighbour(slot, *neighbour);
-        }
-        for neighbour in &changes.added {
-            self.add_neighbour(slot, *neighbour);
-        }
-        if let Some(entry) = self.entry_mut(slot) {
-            entry.links = changes.after;
-        }
-        self.recount(slot);
-        Applied::News
-    }
-
-    /// Whether an endpoint announces a neighbour, known or not.
-    fn names(&self, slot: u32, neighbour: EndpointId) -> bool {
-        match self.slot(neighbour) {
-            Some(other) => self.graph.announces(slot, other),
-            None => self.unresolved.has(slot, neighbour),
-        }
-    }
-
-    fn links_slot(&self, id: EndpointId) -> Result<u32, Applied> {
-        match self.slot(id) {
-            Some(slot) if self.graph.is_transit(slot) => Ok(slot),
-            Some(_) => Err(Applied::Refused(Refusal::Orphan)),
-            None => Err(Applied::Gap),
-        }
-    }
-
-    fn add_neighbour(&mut self, slot: u32, neighbour: EndpointId) {
-        match self.slot(neighbour) {
-            Some(other) if other != slot => self.graph_mut().add_announced(slot, other),
-            Some(_) => {}
-            None => self.unresolved.add(slot, neighbour),
-        }
-    }
-
-    fn drop_neighbour(&mut self, slot: u32, neighbour: EndpointId) {
-        if let Some(other) = self.slot(neighbour) {
-            self.graph_mut().remove_announced(slot, other);
-        } else {
-            self.unresolved.remove(slot, neighbour);
-        }
-    }
-
-    /// A link of this endpoint is announced, or stands if it is a leaf, which announces none.
+    /// Adds a link of this endpoint: one that it announces, or, at a leaf, which announces none,
+    /// one that is up.
     pub fn link_up(&mut self, neighbour: EndpointId) {
         self.add_neighbour(self.me, neighbour);
     }
 
-    /// A connection of this endpoint has ended: its own view changes at once.
+    /// Removes a link of this endpoint whose connection has ended. Its own view changes at once.
     pub fn link_down(&mut self, neighbour: EndpointId) {
         self.drop_neighbour(self.me, neighbour);
     }
 
-    /// The version of this endpoint's link record that was announced last.
+    /// Sets the version of this endpoint's link record that was announced last.
     pub fn set_own_links(&mut self, version: u64) {
         if let Some(entry) = self.entry_mut(self.me) {
             entry.links = version;
@@ -473,7 +291,7 @@ impl Database {
         self.recount(self.me);
     }
 
-    /// Gives an endpoint up. Those that announce it as a neighbour go on doing so.
+    /// Forgets an endpoint. Other endpoints that announce it as a neighbour keep doing so.
     pub fn remove(&mut self, id: EndpointId) {
         let Some(slot) = self.slot(id) else {
             return;
@@ -498,8 +316,8 @@ impl Database {
         self.resting.push(slot);
     }
 
-    /// No snapshot of the graph is in use any more: slots that were given up may be used again. Returns
-    /// them.
+    /// Frees the slots that were given up, and returns them. No snapshot of the graph may be in use
+    /// any more.
     pub fn recycle(&mut self) -> Vec<u32> {
         let slots = std::mem::take(&mut self.resting);
         self.free.extend_from_slice(&slots);

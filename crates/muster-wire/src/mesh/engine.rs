@@ -1,10 +1,12 @@
 //! One endpoint's part in the mesh: facts in, decisions out.
 
 mod agreement;
+mod config;
 mod counts;
 mod flooding;
 mod guests;
 mod joining;
+mod neighbours;
 mod offers;
 mod repair;
 #[cfg(test)]
@@ -13,12 +15,12 @@ mod view;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
 
+use crate::EndpointId;
 use crate::filter::Filter;
 use crate::mesh::barrier::Barrier;
 use crate::mesh::codec::{MAX_FILTER_BYTES, MeshFrame};
-use crate::mesh::database::{Database, Limits};
+use crate::mesh::database::Database;
 use crate::mesh::flood_trees::{FloodTrees, View};
 use crate::mesh::graph::Graph;
 use crate::mesh::held_since::HeldSince;
@@ -27,82 +29,39 @@ use crate::mesh::membership::Membership;
 use crate::mesh::record::{NodeRecord, shortened};
 use crate::mesh::routes::Routes;
 use crate::time::Mono;
-use crate::{EndpointId, Incarnation};
 
 use agreement::Agreement;
+pub use config::{Config, Identity};
 pub use counts::{Counts, Sizes};
 use offers::Offers;
-
-/// Who an endpoint is.
-#[derive(Debug, Clone)]
-pub struct Identity {
-    /// Its id: one life.
-    pub id: EndpointId,
-    /// Which life of its name this is.
-    pub incarnation: Incarnation,
-    /// Its name among nodes; empty for an endpoint that is no node.
-    pub name: String,
-    /// Its role.
-    pub role: String,
-    /// The machine it runs on.
-    pub machine: String,
-    /// Whether it relays.
-    pub transit: bool,
-    /// Whether it relays between its peers of version 1 and the mesh, where it is their home.
-    pub homes: bool,
-}
-
-/// What may be set.
-#[derive(Debug, Clone, Copy)]
-pub struct Config {
-    /// The time between two heartbeats.
-    pub heartbeat: Duration,
-    /// A neighbour that says nothing for so long is gone.
-    pub time_out: Duration,
-    /// What the database holds at most.
-    pub limits: Limits,
-    /// The entries of the announced filter at most; over it shorter prefixes are announced.
-    pub filter_entries: usize,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            heartbeat: Duration::from_secs(1),
-            time_out: Duration::from_secs(4),
-            limits: Limits::default(),
-            filter_entries: crate::mesh::codec::MAX_FILTER_ENTRIES,
-        }
-    }
-}
 
 /// Why a peering ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
-    /// Nothing was heard from the neighbour.
+    /// Nothing was heard from the neighbour for [`Config::time_out`].
     TimeOut,
 }
 
-/// What is to be done.
+/// What the shell has to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision {
-    /// Send a frame to a neighbour, behind everything of its class that was sent before.
+    /// Send a frame to a neighbour, after everything of its class that was sent before.
     Send {
         /// The neighbour.
         to: EndpointId,
-        /// The frame; one that goes to many is shared.
+        /// The frame, shared by all neighbours that it goes to.
         frame: Arc<MeshFrame>,
     },
-    /// End a peering, with a goodbye; the mesh has already given it up.
+    /// End a peering with a goodbye. The mesh has already given it up.
     Disconnect {
         /// The neighbour.
         peer: EndpointId,
         /// Why.
         reason: Reason,
     },
-    /// An endpoint is there: messages reach it, and its messages arrive.
+    /// An endpoint is up: messages reach it, and its messages arrive here.
     NodeUp(Arc<NodeRecord>),
-    /// An endpoint that was up is no longer in reach.
+    /// An endpoint that was up can no longer be reached.
     NodeDown(EndpointId),
 }
 
@@ -134,7 +93,7 @@ struct Settled {
     since: Mono,
 }
 
-/// One endpoint's part in the mesh. Time is an argument; randomness it needs none.
+/// One endpoint's part in the mesh. Time is an argument; it needs no random numbers.
 #[derive(Debug)]
 pub struct Mesh {
     config: Config,
@@ -189,7 +148,7 @@ pub struct Mesh {
 }
 
 impl Mesh {
-    /// An endpoint that has no neighbours and no subscriptions yet.
+    /// Creates the part of an endpoint that has no neighbours and no subscriptions yet.
     pub fn new(identity: Identity, config: Config) -> Self {
         let node = NodeRecord {
             id: identity.id,
@@ -245,28 +204,29 @@ impl Mesh {
         }
     }
 
-    /// The endpoint's own id.
+    /// Returns the endpoint's own id.
     pub fn id(&self) -> EndpointId {
         self.identity.id
     }
 
-    /// What this endpoint knows of all.
+    /// Returns what this endpoint knows of all others.
     pub fn database(&self) -> &Database {
         &self.database
     }
 
-    /// Whether all others know this endpoint.
+    /// Returns `true` if all others know this endpoint.
     pub fn is_ready(&self) -> bool {
         self.ready
     }
 
-    /// Whether this endpoint has neighbours, but not all others know it yet: what it publishes now may
-    /// not arrive.
+    /// Returns `true` if this endpoint has neighbours, but not all others know it yet. What it
+    /// publishes now may not arrive everywhere.
     pub fn is_joining(&self) -> bool {
         !self.ready && !self.neighbours.is_empty()
     }
 
-    /// Where messages go now. The same as before if nothing has changed.
+    /// Returns where messages go now. The result is the same object as before if nothing has
+    /// changed.
     pub fn routes(&mut self) -> Arc<Routes> {
         let versions = (
             self.database.graph_version(),
@@ -291,7 +251,7 @@ impl Mesh {
         routes
     }
 
-    /// What was counted so far.
+    /// Returns what was counted so far.
     pub fn counts(&self) -> Counts {
         Counts {
             join_laggards: self.barrier.laggards,
@@ -299,7 +259,7 @@ impl Mesh {
         }
     }
 
-    /// How much is remembered.
+    /// Returns how much is remembered at present.
     pub fn sizes(&self) -> Sizes {
         Sizes {
             endpoints: self.database.len(),
@@ -314,12 +274,13 @@ impl Mesh {
         }
     }
 
-    /// The endpoints that are up.
+    /// Returns the endpoints that are up.
     pub fn up(&self) -> &BTreeSet<EndpointId> {
         self.membership.up()
     }
 
-    /// The next decision.
+    /// Returns the next decision, or `None` if there is none. Decisions must be carried out in
+    /// order.
     pub fn poll(&mut self) -> Option<Decision> {
         let next = self.decisions.pop_front();
         if next.is_none() && self.decisions.capacity() > DECISIONS_KEPT {
@@ -328,66 +289,14 @@ impl Mesh {
         next
     }
 
-    /// A connection to another Muster endpoint stands; both send frames of version 2 from now on.
-    pub fn peer_up(&mut self, peer: EndpointId, now: Mono) {
-        if peer == self.identity.id {
-            return;
-        }
-        self.peer_down(peer, now);
-        let neighbour = Neighbour {
-            heard: now,
-            beat: now.after(self.config.heartbeat),
-            their_time: 0,
-            list_sent: None,
-            waits_with: None,
-            is_synced: false,
-            is_greeted: false,
-            doubt: None,
-            alarm: now,
-        };
-        self.neighbours.insert(peer, neighbour);
-        self.set_alarm(peer);
-        if self.identity.transit {
-            self.hold_down.changed(Change::News, now);
-        }
-        // A link that is back before its loss was announced never was away for the others.
-        if !self.identity.transit || self.announced.contains(&peer) {
-            self.watch(now, |mesh| mesh.database.link_up(peer));
-        }
-        let hash = self.digest();
-        self.send(peer, MeshFrame::Digest(hash));
-    }
-
-    /// A connection has ended.
-    pub fn peer_down(&mut self, peer: EndpointId, now: Mono) {
-        let Some(neighbour) = self.neighbours.remove(&peer) else {
-            return;
-        };
-        self.alarms.remove(&(neighbour.alarm, peer));
-        self.watch(now, |mesh| mesh.database.link_down(peer));
-        if self.identity.transit {
-            self.hold_down.changed(Change::Loss, now);
-        }
-        self.joiners.remove(&peer);
-        self.offers.link_down(peer);
-        self.agreement.link_down(peer);
-        self.exchange_with_next(now);
-        for outcome in self.barrier.link_down(peer) {
-            self.flood_over(outcome);
-        }
-        if self.sponsor.is_some_and(|(sponsor, _)| sponsor == peer) {
-            self.sponsor = None;
-            self.try_join(None, now);
-        }
-    }
-
-    /// The local subscriptions have changed.
+    /// Sets what this endpoint subscribes to.
     pub fn subscribe(&mut self, filter: Filter, now: Mono) {
         self.filter = filter;
         self.hold_down.changed(Change::News, now);
     }
 
-    /// A frame came from a neighbour.
+    /// Takes a frame that a neighbour has sent. Frames of endpoints that are no neighbours are
+    /// counted and ignored.
     pub fn receive(&mut self, from: EndpointId, frame: MeshFrame, now: Mono) {
         let Some(neighbour) = self.neighbours.get_mut(&from) else {
             self.counts.not_neighbour += 1;
@@ -435,7 +344,8 @@ impl Mesh {
         }
     }
 
-    /// Time has passed; to be called when [`Mesh::next_due`] says so.
+    /// Does what is due at the time `now`. To be called at [`Mesh::next_due`]; earlier calls do no
+    /// harm.
     pub fn tick(&mut self, now: Mono) {
         self.end_silent_peers(now);
         if is_due(self.hold_down.due(), now) {
@@ -466,7 +376,7 @@ impl Mesh {
         self.beat(now);
     }
 
-    /// When [`Mesh::tick`] has something to do, if ever.
+    /// Returns when [`Mesh::tick`] has something to do, or `None` if there is nothing to wait for.
     pub fn next_due(&self) -> Option<Mono> {
         [
             self.alarms.first().map(|(alarm, _)| *alarm),
@@ -482,55 +392,6 @@ impl Mesh {
         .into_iter()
         .flatten()
         .min()
-    }
-
-    fn set_alarm(&mut self, peer: EndpointId) {
-        if let Some(neighbour) = self.neighbours.get_mut(&peer) {
-            self.alarms.remove(&(neighbour.alarm, peer));
-            let silence = neighbour.heard.after(self.config.time_out);
-            let doubt = neighbour.doubt.map(|(_, since)| repair::doubted(since));
-            neighbour.alarm = neighbour.beat.min(silence).min(doubt.unwrap_or(silence));
-            self.alarms.insert((neighbour.alarm, peer));
-        }
-    }
-
-    /// The neighbours whose alarm has come.
-    fn alarming(&self, now: Mono) -> Vec<EndpointId> {
-        let due = self.alarms.iter();
-        let due = due.take_while(|(alarm, _)| *alarm <= now);
-        due.map(|(_, peer)| *peer).collect()
-    }
-
-    fn end_silent_peers(&mut self, now: Mono) {
-        for peer in self.alarming(now) {
-            let neighbour = self.neighbours.get(&peer);
-            if neighbour.is_some_and(|it| now.since(it.heard) >= self.config.time_out) {
-                self.disconnect(peer, Reason::TimeOut, now);
-            }
-        }
-    }
-
-    fn disconnect(&mut self, peer: EndpointId, reason: Reason, now: Mono) {
-        self.decisions
-            .push_back(Decision::Disconnect { peer, reason });
-        self.peer_down(peer, now);
-    }
-
-    fn beat(&mut self, now: Mono) {
-        let hash = self.digest();
-        for peer in self.alarming(now) {
-            self.settle_doubt(peer, now);
-            if let Some(neighbour) = self.neighbours.get_mut(&peer)
-                && neighbour.beat <= now
-            {
-                neighbour.beat = now.after(self.config.heartbeat);
-                let (time, echo) = (now.0, neighbour.their_time);
-                self.send(peer, MeshFrame::Heartbeat { time, echo, hash });
-            }
-            self.set_alarm(peer);
-        }
-        // An exchange that was never answered has its place no longer.
-        self.exchange_with_next(now);
     }
 
     fn send(&mut self, to: EndpointId, frame: MeshFrame) {

@@ -57,8 +57,8 @@ impl FloodTrees {
     }
 }
 
-/// Whether a child in the tree that stood before is one still: its link may be gone, and its slot
-/// another's.
+/// Returns `true` if a child in the tree that stood before is one still: its link may be gone, and
+/// its slot another's.
 fn stands(view: View<'_>, settled: &Graph, child: u32) -> bool {
     let graph = view.database.graph();
     graph.announces(view.database.me(), child) && settled.id(child) == graph.id(child)

@@ -1,4 +1,4 @@
-//! Who is linked with whom, in one endpoint's view.
+//! Which endpoints are linked with which, in one endpoint's view.
 
 mod lists;
 mod rows;
@@ -44,12 +44,12 @@ pub struct Graph {
 }
 
 impl Graph {
-    /// The slots, those in use and those that are free.
+    /// Returns the number of slots, both those in use and those that are free.
     pub fn slots(&self) -> usize {
         self.ids.len()
     }
 
-    /// The endpoint of a slot, if it is in use.
+    /// Returns the endpoint of a slot, or `None` if the slot is not in use.
     pub fn id(&self, slot: u32) -> Option<EndpointId> {
         self.present.contains(slot).then(|| self.ids[slot as usize])
     }
@@ -59,7 +59,7 @@ impl Graph {
         self.keys[slot as usize]
     }
 
-    /// Whether an endpoint relays.
+    /// Returns `true` if an endpoint relays.
     pub fn is_transit(&self, slot: u32) -> bool {
         self.transit.contains(slot)
     }
@@ -69,27 +69,28 @@ impl Graph {
         self.transit.len()
     }
 
-    /// The neighbours that an endpoint announces, in ascending order of slots.
+    /// Returns the neighbours that an endpoint announces, in ascending order of slots.
     pub fn announced(&self, slot: u32) -> &[u32] {
         self.announced.get(slot)
     }
 
-    /// Whether an endpoint announces a neighbour.
+    /// Returns `true` if an endpoint announces a neighbour.
     pub fn announces(&self, slot: u32, neighbour: u32) -> bool {
         self.announced.contains(slot, neighbour)
     }
 
-    /// Whether a link counts (section 5).
+    /// Returns `true` if the link between two endpoints counts (section 5).
     pub fn linked(&self, a: u32, b: u32) -> bool {
         self.rows.contains(a, b)
     }
 
-    /// Those that count as linked with an endpoint, in ascending order of slots.
+    /// Returns the neighbours to which an endpoint has a link that counts, in ascending order of
+    /// slots.
     pub fn neighbours(&self, slot: u32) -> &[u32] {
         self.linked.get(slot)
     }
 
-    /// The same as bits.
+    /// Returns [`Graph::neighbours`] as bits.
     pub(super) fn row(&self, slot: u32) -> &[u64] {
         self.rows.get(slot)
     }

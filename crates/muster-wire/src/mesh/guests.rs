@@ -19,7 +19,7 @@ fn suitability(guest: EndpointId, host: EndpointId) -> Suitability {
     (score(guest, guest, key(host)), host)
 }
 
-/// Whether an endpoint takes guests in: it relays, all know it, and it is willing to.
+/// Returns `true` if an endpoint takes guests in: it relays, all know it, and it is willing to.
 fn is_open(node: &NodeRecord) -> bool {
     node.transit && node.ready && node.homes
 }
@@ -56,7 +56,8 @@ impl Others {
         Self(best)
     }
 
-    /// Whether `me`, once it announces a guest, is its home: none of the others is better.
+    /// Returns `true` if `me`, once it announces a guest, is its home: none of the others is
+    /// better.
     pub(crate) fn are_worse(&self, guest: EndpointId, me: &NodeRecord) -> bool {
         let best = self.0.get(&guest);
         is_open(me) && best.is_none_or(|best| suitability(guest, me.id) > *best)
@@ -156,12 +157,12 @@ impl Guests {
         })
     }
 
-    /// Whether this endpoint is the home of a guest.
+    /// Returns `true` if this endpoint is the home of a guest.
     pub(super) fn is_at_home(&self, guest: EndpointId) -> bool {
         self.at_home.contains(&guest)
     }
 
-    /// Whether a guest forwards, and has its home elsewhere.
+    /// Returns `true` if a guest forwards, and has its home elsewhere.
     pub(super) fn is_left_to_others(&self, guest: EndpointId) -> bool {
         let home = self.forwarding.get(&guest);
         home.is_some_and(|home| !home.contains(self.me))

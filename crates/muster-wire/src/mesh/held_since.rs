@@ -42,7 +42,7 @@ impl HeldSince {
         self.times.get(&id).copied()
     }
 
-    /// Whether it holds.
+    /// Returns `true` if it holds.
     pub(crate) fn contains(&self, id: EndpointId) -> bool {
         self.times.contains_key(&id)
     }

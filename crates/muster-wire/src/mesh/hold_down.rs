@@ -11,7 +11,7 @@ const WAITS: [Duration; 3] = [
     Duration::from_secs(1),
 ];
 
-/// The same where somebody waits to be made known: what comes meanwhile shares the flood.
+/// The waits while an endpoint asks to be made known: what comes in the meantime shares the flood.
 const JOIN_WAITS: [Duration; 2] = [Duration::from_millis(20), Duration::from_millis(50)];
 
 /// What each relay of a mesh takes, when many have much to announce, of the time of those who hear it:

@@ -64,7 +64,7 @@ impl Membership {
         self.noted.insert(id);
     }
 
-    /// Whether the flood that makes an endpoint known has come by, and it is not up yet.
+    /// Returns `true` if the flood that makes an endpoint known has come by, and it is not up yet.
     pub(crate) fn awaits(&self, id: EndpointId) -> bool {
         self.joining.contains(id)
     }
@@ -89,12 +89,12 @@ impl Membership {
         is_any
     }
 
-    /// Whether somebody is in reach and ready, and may not know us yet.
+    /// Returns `true` if somebody is in reach and ready, and may not know us yet.
     pub(crate) fn has_settling(&self) -> bool {
         self.settling.len() > 0
     }
 
-    /// Whether the next look is to be at all endpoints: we have just become ready.
+    /// Returns `true` if the next look is to be at all endpoints: we have just become ready.
     pub(crate) fn looks_at_all(&self, ready: bool) -> bool {
         ready && !self.was_ready
     }

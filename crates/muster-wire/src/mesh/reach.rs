@@ -111,7 +111,7 @@ impl Reach {
         slot == self.me || graph.is_transit(slot)
     }
 
-    /// Whether others are reached through an endpoint.
+    /// Returns `true` if others are reached through an endpoint.
     fn is_way(&self, graph: &Graph, slot: u32) -> bool {
         self.relays(graph, slot) && self.reached.contains(slot)
     }

@@ -5,20 +5,20 @@ use std::sync::Arc;
 use crate::filter::Filter;
 use crate::{EndpointId, Incarnation};
 
-/// What an endpoint says of itself.
+/// What an endpoint announces about itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeRecord {
     /// The endpoint.
     pub id: EndpointId,
-    /// Which life of its name this is.
+    /// The incarnation of the endpoint.
     pub incarnation: Incarnation,
-    /// Counts the changes of this record, from 1.
+    /// The number of changes of this record, from 1.
     pub version: u64,
-    /// Whether it relays.
+    /// Whether it relays messages of others.
     pub transit: bool,
     /// Whether all others know its records (section 8).
     pub ready: bool,
-    /// Whether it may be the home of its guests: it relays between them and the mesh (section 12).
+    /// Whether it may be the home of its guests, and relay between them and the mesh (section 12).
     pub homes: bool,
     /// Its name among nodes, at most 255 bytes; empty for an endpoint that is no node.
     pub name: String,
@@ -32,48 +32,49 @@ pub struct NodeRecord {
     pub guests: Vec<Guest>,
 }
 
-/// A peer of version 1 that is in no mesh: Broker, Zeek.
+/// A peer of version 1 that is in no mesh, such as a Zeek node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Guest {
     /// The peer.
     pub id: EndpointId,
     /// What it subscribes to, if the endpoint that announces it is its home.
     pub filter: Option<Filter>,
-    /// Whether it was seen to forward: what one of its peers sends to it comes to the others.
+    /// Whether it was seen to forward, that is, to pass what one of its peers sends on to the
+    /// others.
     pub forwards: bool,
 }
 
 impl NodeRecord {
-    /// Whether the endpoint announces a peer of version 1.
+    /// Returns `true` if the endpoint announces a peer of version 1.
     pub fn has_guest(&self, id: EndpointId) -> bool {
         let found = self.guests.binary_search_by_key(&id, |guest| guest.id);
         found.is_ok()
     }
 }
 
-/// The neighbours of a transit endpoint.
+/// The neighbours of an endpoint that relays.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LinkRecord {
     /// The endpoint.
     pub id: EndpointId,
-    /// Which life of its name this is.
+    /// The incarnation of the endpoint.
     pub incarnation: Incarnation,
-    /// Counts the changes of this record, from 1.
+    /// The number of changes of this record, from 1.
     pub version: u64,
-    /// Those whose connection stands, in ascending order.
+    /// The endpoints that it has a connection to, in ascending order.
     pub neighbours: Vec<EndpointId>,
 }
 
-/// How a link record changed from one version to another.
+/// The difference between two versions of a link record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LinkChanges {
     /// The endpoint.
     pub id: EndpointId,
-    /// Which life of its name this is.
+    /// The incarnation of the endpoint.
     pub incarnation: Incarnation,
-    /// The version that this applies to.
+    /// The version that the change applies to.
     pub before: u64,
-    /// The version that follows.
+    /// The version that results.
     pub after: u64,
     /// New neighbours.
     pub added: Vec<EndpointId>,
@@ -81,7 +82,7 @@ pub struct LinkChanges {
     pub removed: Vec<EndpointId>,
 }
 
-/// A record as it travels.
+/// A record as it is sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Record {
     /// A node record.
@@ -93,7 +94,7 @@ pub enum Record {
 }
 
 impl Record {
-    /// The endpoint that the record is about.
+    /// Returns the endpoint that the record is about.
     pub fn id(&self) -> EndpointId {
         match self {
             Self::Node(node) => node.id,
@@ -103,12 +104,12 @@ impl Record {
     }
 }
 
-/// How new one holder's records of an endpoint are.
+/// How new somebody's records of an endpoint are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Versions {
     /// The endpoint.
     pub id: EndpointId,
-    /// Which life of its name this is.
+    /// The incarnation of the endpoint.
     pub incarnation: Incarnation,
     /// The version of the node record.
     pub node: u64,
@@ -117,7 +118,7 @@ pub struct Versions {
 }
 
 impl Versions {
-    /// Whether either record is newer than that of `other`.
+    /// Returns `true` if either record is newer than that of `other`.
     pub fn is_newer_than(&self, other: &Self) -> bool {
         self.incarnation > other.incarnation
             || (self.incarnation == other.incarnation
@@ -125,9 +126,10 @@ impl Versions {
     }
 }
 
-/// The filter to announce for `filter`: itself, or shorter prefixes that cover it if it has more
-/// than `entries` entries or more than `bytes` bytes in them. All entries are cut to the greatest length
-/// that leaves few enough; at length 0 one entry covers everything.
+/// Returns the filter to announce for `filter`: the filter itself, or, if it has more than
+/// `entries` entries or more than `bytes` bytes in them, shorter prefixes that cover it. All
+/// entries are then cut to the greatest length that leaves few enough; at length 0 one entry covers
+/// everything.
 pub fn shortened(filter: &Filter, entries: usize, bytes: usize) -> Filter {
     let is_short = |filter: &Filter| {
         let total: usize = filter.entries().map(<[u8]>::len).sum();

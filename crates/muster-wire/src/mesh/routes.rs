@@ -1,5 +1,5 @@
-//! Where messages go from one endpoint, as of one moment: what readers and publishers look at while
-//! the mesh goes on.
+//! Where messages go from one endpoint at one moment. Readers and publishers use it while the mesh
+//! goes on.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -49,7 +49,7 @@ impl Trees {
     }
 }
 
-/// Who wants a topic.
+/// The endpoints and peers that want a topic.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Wanted {
     /// The slots of the endpoints that subscribe to it.
@@ -58,7 +58,8 @@ pub struct Wanted {
     guests: Vec<(u32, EndpointId)>,
 }
 
-/// Where messages go from one endpoint (protocol version 2, sections 7.3 and 7.4). Immutable.
+/// Where messages go from one endpoint (protocol version 2, sections 7.3 and 7.4). It never
+/// changes.
 pub struct Routes {
     me: u32,
     relays: bool,
@@ -136,32 +137,32 @@ impl Routes {
         self.sabotage
     }
 
-    /// The slot of this endpoint itself.
+    /// Returns the slot of this endpoint.
     pub fn me(&self) -> u32 {
         self.me
     }
 
-    /// Whether this endpoint relays.
+    /// Returns `true` if this endpoint relays.
     pub fn relays(&self) -> bool {
         self.relays
     }
 
-    /// The slot of an endpoint; the same endpoint may have another in other routes.
+    /// Returns the slot of an endpoint. It may be another one in other routes.
     pub fn slot(&self, id: EndpointId) -> Option<u32> {
         self.slots.get(&id).copied()
     }
 
-    /// What is known of an endpoint.
+    /// Returns the node record in a slot, or `None` if the slot is not in use.
     pub fn node(&self, slot: u32) -> Option<&Arc<NodeRecord>> {
         self.nodes.get(slot as usize)?.as_ref()
     }
 
-    /// All endpoints of the database.
+    /// Returns the node records of all endpoints of the database.
     pub fn nodes(&self) -> impl Iterator<Item = &Arc<NodeRecord>> {
         self.nodes.iter().flatten()
     }
 
-    /// Whether an endpoint can be reached.
+    /// Returns `true` if an endpoint can be reached.
     pub fn reaches(&self, slot: u32) -> bool {
         slot == self.me
             || self.current.of(self.me).is_some_and(|tree| {
@@ -170,7 +171,7 @@ impl Routes {
             })
     }
 
-    /// The endpoints that a topic leads to; a topic of [`topic_of`] leads to one.
+    /// Returns the endpoints that a topic leads to. A topic made by [`topic_of`] leads to one.
     pub fn matching(&self, topic: &[u8]) -> BitSet {
         if let Some(id) = addressed(topic) {
             return self.slot(id).into_iter().collect();
@@ -182,7 +183,8 @@ impl Routes {
             .collect()
     }
 
-    /// Who wants a topic: as [`Routes::matching`], and of the peers of version 1 those that have a home.
+    /// Returns who wants a topic: the endpoints of [`Routes::matching`], and those peers of version
+    /// 1 that have a home.
     pub fn wanted(&self, topic: &[u8]) -> Wanted {
         let guests = match addressed(topic) {
             None => self.guests.wanting(topic),
@@ -194,7 +196,8 @@ impl Routes {
         }
     }
 
-    /// Whether this endpoint is the home of a peer of version 1, and relays between it and the mesh.
+    /// Returns `true` if this endpoint is the home of a peer of version 1, and relays between it
+    /// and the mesh.
     pub fn is_home_of(&self, guest: EndpointId) -> bool {
         #[cfg(feature = "simulation")]
         if self.sabotage.has_many_homes() {
@@ -203,13 +206,14 @@ impl Routes {
         self.guests.is_at_home(guest)
     }
 
-    /// Whether a peer of version 1 forwards, and has its home elsewhere: then the home alone exchanges
-    /// messages with it, as what others would send to it came back to their neighbours by it.
+    /// Returns `true` if a peer of version 1 forwards and has its home elsewhere. Then the home
+    /// alone exchanges messages with it: what other endpoints sent to it would come back to their
+    /// neighbours through it.
     pub fn leaves_to_others(&self, guest: EndpointId) -> bool {
         self.guests.is_left_to_others(guest)
     }
 
-    /// The endpoints in reach that announce a peer of version 1.
+    /// Returns the endpoints in reach that announce a peer of version 1.
     pub fn hosts_of(&self, guest: EndpointId) -> impl Iterator<Item = EndpointId> {
         let slots = self
             .guests
@@ -219,20 +223,21 @@ impl Routes {
         slots.filter_map(|slot| Some(self.node(slot)?.id))
     }
 
-    /// Whether a peer of version 1 is a peer of the endpoint in a slot, and hears its messages directly.
+    /// Returns `true` if a peer of version 1 is a peer of the endpoint in a slot, and so hears that
+    /// endpoint's messages directly.
     pub fn has_guest(&self, slot: u32, guest: EndpointId) -> bool {
         let peers = self.guests.peers(guest);
         peers.is_some_and(|peers| peers.contains(slot))
     }
 
-    /// The slots of the endpoints that a peer of version 1 is a peer of.
+    /// Returns the slots of the endpoints that a peer of version 1 is connected to.
     pub fn peers_of(&self, guest: EndpointId) -> BitSet {
         self.guests.peers(guest).cloned().unwrap_or_default()
     }
 
-    /// What a peer of version 1 is told that is subscribed to here, if this endpoint is its home: `own`,
-    /// and what the endpoints in reach that are not among its `peers` subscribe to, by shorter prefixes if
-    /// there are too many.
+    /// Returns the filter to tell a peer of version 1 whose home is this endpoint. It covers `own`
+    /// and what the endpoints in reach subscribe to, except for those in `peers`; if that is too
+    /// much, by shorter prefixes.
     pub fn filter_for(&self, peers: &BitSet, own: &Filter) -> Filter {
         let slots = self.reach.iter();
         let others = slots.filter(|slot| *slot != self.me && !peers.contains(*slot));
@@ -278,8 +283,9 @@ impl Routes {
         receivers
     }
 
-    /// The neighbours that a message of `origin` goes to from here, if it is for `wanted`: the origin's own
-    /// one, or one that it published for `guest`.
+    /// Returns the neighbours that a message goes to from here, if it is for `wanted`. Its origin
+    /// is given by slot; it is the origin's own message, or one that the origin published for
+    /// `guest`.
     pub fn next_hops(
         &self,
         origin: u32,
@@ -319,12 +325,12 @@ impl Routes {
 /// The topics that lead to one endpoint, whatever it subscribes to.
 const ADDRESSED: &str = "<$>/endpoint/";
 
-/// The topic that leads to the endpoint `id` alone. It is for the mesh's own use.
+/// Returns the topic that leads to the endpoint `id` alone. It is for the mesh's own use.
 pub fn topic_of(id: EndpointId) -> String {
     format!("{ADDRESSED}{id}")
 }
 
-/// The endpoint that a topic is addressed to, if it is of that kind.
+/// Returns the endpoint that a topic of [`topic_of`] is addressed to, or `None` for other topics.
 pub fn addressed(topic: &[u8]) -> Option<EndpointId> {
     let id = topic.strip_prefix(ADDRESSED.as_bytes())?;
     std::str::from_utf8(id).ok()?.parse().ok()

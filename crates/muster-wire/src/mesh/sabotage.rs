@@ -3,12 +3,12 @@
 /// A rule to break on purpose, to see that the simulator notices.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub enum Sabotage {
-    /// None.
+    /// No rule is broken.
     #[default]
     Nothing,
-    /// Messages go to all neighbours, and those that were here before are taken again.
+    /// Messages go to all neighbours, and messages that were here before are accepted again.
     Storm,
-    /// Messages that were here before are taken again.
+    /// Messages that were here before are accepted again.
     NoWindow,
     /// Messages go to all neighbours.
     Flooding,
@@ -22,15 +22,16 @@ pub enum Sabotage {
     NoBarrier,
     /// Every peer of a version 1 endpoint takes itself for its home.
     ManyHomes,
-    /// Nobody asks who has heard a message of or for version 1 directly.
+    /// Nobody asks which endpoints have heard a message from or to a version 1 endpoint directly.
     NoPeers,
     /// Nobody finds out which version 1 endpoints forward.
     NoQuestions,
     /// No rule is broken, but the smallest records are offered before they are sent.
     OffersAll,
-    /// The same, and who is offered records takes their versions for the records.
+    /// The smallest records are offered before they are sent, and an endpoint takes the versions on
+    /// offer for the records themselves.
     BelievedOffers,
-    /// Those below are not waited for before it is said that all agree.
+    /// An endpoint says that all agree without waiting for the endpoints below it.
     HastyAgreement,
 }
 

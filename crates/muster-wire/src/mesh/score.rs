@@ -9,7 +9,7 @@ pub(crate) fn mix(mut x: u64) -> u64 {
     x ^ (x >> 31)
 }
 
-/// An endpoint's id as 64 bits.
+/// Returns an endpoint's id as a key of 64 bits.
 pub fn key(id: EndpointId) -> u64 {
     let bytes = u128::from_be_bytes(*id.as_bytes());
     let high = u64::try_from(bytes >> 64).unwrap_or_default();
@@ -22,8 +22,8 @@ pub(crate) fn half_score(origin: u64, child: u64) -> u64 {
     mix(origin ^ child.rotate_left(1))
 }
 
-/// How well `parent` suits `child` in the tree of `origin`, all given by their [`key`]; the highest
-/// is chosen.
+/// Returns how well `parent` suits `child` in the tree of `origin`, each given by its [`key`]. The
+/// parent with the highest score is chosen.
 pub fn score(origin: u64, child: u64, parent: u64) -> u64 {
     mix(half_score(origin, child) ^ parent)
 }

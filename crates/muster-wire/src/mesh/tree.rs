@@ -23,8 +23,9 @@ const NOBODY: u32 = u32::MAX;
 
 /// The tree of one origin over a whole graph. Equal graphs give equal trees on every endpoint.
 ///
-/// What is held are the distances from the origin. They say who may be whose parent, and most changes of
-/// a graph leave them alone; the parents themselves are found by their scores when they are asked for.
+/// The tree holds the distances from the origin. They say which endpoint may be whose parent, and
+/// most changes of a graph leave them alone. The parents themselves are found by their scores when
+/// they are asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tree {
     origin: u32,
@@ -33,8 +34,8 @@ pub struct Tree {
 }
 
 impl Tree {
-    /// Breadth first from `origin`; every other endpoint takes, of those one step nearer, the one with
-    /// the highest score.
+    /// Computes the tree of `origin`, breadth first. The parent of every other endpoint is, of its
+    /// neighbours one step nearer, the one with the highest score.
     pub fn new(graph: &Graph, origin: u32) -> Self {
         let mut search = Search::default();
         search.run(graph, origin, None);
@@ -44,29 +45,31 @@ impl Tree {
         }
     }
 
-    /// Whether an endpoint is in the tree.
+    /// Returns `true` if an endpoint is in the tree.
     pub fn reaches(&self, slot: u32) -> bool {
         self.depth_of(slot).is_some()
     }
 
-    /// The number of links between the origin and an endpoint, if it was reached.
+    /// Returns the number of links between the origin and an endpoint, or `None` if the endpoint is
+    /// not in the tree.
     pub fn depth_of(&self, slot: u32) -> Option<u32> {
         Some(u32::from(depth(&self.depths, slot))).filter(|depth| *depth != u32::from(NONE))
     }
 
-    /// The number of links from the origin to the farthest endpoint.
+    /// Returns the number of links from the origin to the farthest endpoint.
     pub fn depth(&self) -> u32 {
         let reached = self.depths.iter().filter(|depth| **depth != NONE);
         reached.max().copied().map_or(0, u32::from)
     }
 
-    /// The parent of an endpoint in the graph that the tree was made of; `None` for the origin and for
-    /// what was not reached.
+    /// Returns the parent of an endpoint, or `None` for the origin and for endpoints that are not
+    /// in the tree. The graph must be the one that the tree was made from.
     pub fn parent(&self, graph: &Graph, slot: u32) -> Option<u32> {
         parent(graph, self.origin, &self.depths, slot)
     }
 
-    /// What one endpoint needs to know of the tree: who is below each of its children.
+    /// Returns what one endpoint needs to know of the tree: which endpoints are below each of its
+    /// children.
     pub fn branches(&self, graph: &Graph, me: u32) -> Branches {
         let mut branches = Branches {
             reached: self.reaches(me),
@@ -117,7 +120,7 @@ impl Tree {
 pub struct Branches {
     /// Whether the endpoint is in the tree at all.
     pub reached: bool,
-    /// The children, each with all that are reached through it, itself included.
+    /// The children, each with all endpoints that are reached through it, including itself.
     pub children: Vec<(u32, BitSet)>,
 }
 
@@ -125,7 +128,7 @@ fn depth(depths: &[u16], slot: u32) -> u16 {
     depths.get(slot as usize).copied().unwrap_or(NONE)
 }
 
-/// Whether others are reached through an endpoint.
+/// Returns `true` if others are reached through an endpoint.
 fn relays(graph: &Graph, origin: u32, slot: u32) -> bool {
     slot == origin || graph.is_transit(slot)
 }

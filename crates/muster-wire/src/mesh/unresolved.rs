@@ -18,7 +18,7 @@ impl Unresolved {
         self.by_slot.get(&slot).map_or(&[], Vec::as_slice)
     }
 
-    /// Whether an endpoint announces a neighbour that is not known.
+    /// Returns `true` if an endpoint announces a neighbour that is not known.
     pub(crate) fn has(&self, slot: u32, neighbour: EndpointId) -> bool {
         let slots = self.by_id.get(&neighbour);
         slots.is_some_and(|slots| slots.contains(&slot))

@@ -2,26 +2,26 @@
 
 use crate::message::Class;
 
-/// The sequences that a window remembers.
+/// The number of sequences that a window remembers.
 pub const WINDOW: u64 = 8192;
 
 const WORDS: usize = 128;
 
-/// What a window says of a sequence.
+/// What a window says about a sequence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// Not seen before, and higher than all that were.
+    /// Not seen before, and higher than all that were seen.
     New,
-    /// Not seen before, but a higher one was.
+    /// Not seen before, but a higher one was seen.
     Late,
     /// Seen before.
     Duplicate,
-    /// Below the window: perhaps seen before.
+    /// Below the window, so perhaps seen before.
     TooOld,
 }
 
 /// The sequences of one origin and class that were seen: the highest, and one bit for each of the
-/// last 8,192. A high-water mark alone would drop what comes late over another path.
+/// last 8,192. The highest alone would not do: what comes late over another path would be dropped.
 #[derive(Debug, Clone)]
 pub struct Window {
     top: u64,
@@ -44,7 +44,8 @@ fn place(sequence: u64) -> (usize, u64) {
 }
 
 impl Window {
-    /// Notes a sequence; sequences start at 1, and 0 is never new.
+    /// Notes a sequence as seen, and returns what it was before. Sequences start at 1; 0 is never
+    /// new.
     pub fn check(&mut self, sequence: u64) -> Verdict {
         if sequence == 0 || self.top.saturating_sub(sequence) >= WINDOW {
             return Verdict::TooOld;
@@ -72,12 +73,12 @@ impl Window {
     }
 }
 
-/// The windows of one origin, by class; each is made at the first message.
+/// The windows of one origin, by class. Each is made at the first message.
 #[derive(Debug, Clone, Default)]
 pub struct OriginWindows([Option<Window>; 4]);
 
 impl OriginWindows {
-    /// Notes a sequence of a class.
+    /// Notes a sequence of a class as seen, and returns what it was before.
     pub fn check(&mut self, class: Class, sequence: u64) -> Verdict {
         self.0[class as usize]
             .get_or_insert_default()

@@ -42,13 +42,13 @@ impl Extension {
         }
     }
 
-    /// Whether its sender speaks protocol version 2.
+    /// Returns `true` if its sender speaks protocol version 2.
     pub(crate) fn has_version_2(self) -> bool {
         let (lowest, highest) = self.versions;
         (lowest..=highest).contains(&VERSION_2)
     }
 
-    /// Reads what stands behind the last field of version 1. What is not Muster's, or cannot be
+    /// Reads what follows the last field of version 1. What is not Muster's, or cannot be
     /// read, counts as nothing: the peering is then one of version 1.
     pub(crate) fn read(reader: &mut Reader<'_>) -> Option<Self> {
         if reader.array::<4>()? != MAGIC {

@@ -1,14 +1,14 @@
-//! Events.
+//! Zeek's events.
 
 use muster_data::{DataRef, Kind, Timestamp, ValueRef, VectorRef, encode};
 
 use super::message::{EVENT, FORMAT, put_header};
 
-/// Metadata id of an event's network timestamp.
+/// The metadata id of an event's network timestamp.
 pub const NETWORK_TIMESTAMP: u64 = 1;
 
-/// Metadata id of the incarnation of the publishing node, in Muster's hello. Zeek ignores ids from
-/// 200 on that nobody registered.
+/// The metadata id of the publishing node's incarnation, which Muster's hello carries. Zeek ignores
+/// ids from 200 on that nobody has registered.
 pub const INCARNATION: u64 = 201;
 
 /// An event as it was received: its name, arguments and metadata, borrowed and not yet converted.
@@ -23,13 +23,13 @@ pub struct EventRef<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum EventError {
-    /// Not a vector of format, type and content.
+    /// The value is not a vector of format, type and content.
     #[error("not a Zeek message")]
     NotAMessage,
-    /// Another version of the format.
+    /// The message has another version of the format.
     #[error("unknown Zeek message format")]
     UnknownFormat,
-    /// A message of another type, as a log write or a batch.
+    /// It is a message of another type, such as a log write or a batch.
     #[error("a Zeek message of type {0} is not an event")]
     NotAnEvent(u64),
     /// The content is not name, arguments and perhaps metadata.
@@ -38,9 +38,12 @@ pub enum EventError {
 }
 
 impl<'a> EventRef<'a> {
-    /// Reads a value. Elements behind the metadata are ignored, and an event is refused if an entry of
-    /// its metadata is no pair of an id and a value, or the network timestamp no timestamp; both as
-    /// Zeek does.
+    /// Reads an event. Elements after the metadata are ignored, as in Zeek.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the value is not a well-formed event. As in Zeek, each entry of the metadata must
+    /// be a pair of an id and a value, and the network timestamp a timestamp.
     pub fn read(value: DataRef<'a>) -> Result<Self, EventError> {
         let mut message = value.as_vector().ok_or(EventError::NotAMessage)?.iter();
         let mut next = || message.next().ok_or(EventError::NotAMessage);
@@ -80,17 +83,17 @@ impl<'a> EventRef<'a> {
         })
     }
 
-    /// The event's name, such as `Cluster::hello`.
+    /// Returns the event's name, such as `Cluster::hello`.
     pub fn name(&self) -> &'a str {
         self.name
     }
 
-    /// The arguments: a vector, which a record of the same fields converts from.
+    /// Returns the arguments: a vector, from which a record of the same fields can be converted.
     pub fn arguments(&self) -> DataRef<'a> {
         self.arguments
     }
 
-    /// The event's network timestamp, if it has one.
+    /// Returns the event's network timestamp, if it has one.
     pub fn timestamp(&self) -> Option<Timestamp> {
         match self.metadata(NETWORK_TIMESTAMP)?.get() {
             ValueRef::Timestamp(timestamp) => Some(timestamp),
@@ -98,12 +101,12 @@ impl<'a> EventRef<'a> {
         }
     }
 
-    /// Whether there is metadata, be it without any entry.
+    /// Returns `true` if the event has a metadata element, even an empty one.
     pub fn has_metadata(&self) -> bool {
         self.metadata.is_some()
     }
 
-    /// The value of a metadata id.
+    /// Returns the value of a metadata id, if the event has it.
     pub fn metadata(&self, id: u64) -> Option<DataRef<'a>> {
         self.metadata?.iter().find_map(|entry| {
             let mut pair = entry.as_vector()?.iter();
@@ -133,8 +136,8 @@ pub struct Metadata {
     pub incarnation: Option<u64>,
 }
 
-/// Appends an event whose argument vector `arguments` appends. Without metadata the element is left
-/// out, as Zeek's `Cluster::publish` does.
+/// Appends an event. `arguments` appends its vector of arguments. Without metadata the element for
+/// it is left out, as by Zeek's `Cluster::publish`.
 pub fn put_event(
     out: &mut Vec<u8>,
     name: &str,

@@ -5,7 +5,7 @@ use muster_data::{DataRef, ValueRef, VectorRef, encode};
 use super::TypeTag;
 use super::message::{LOG_CREATE, LOG_WRITE, put_header};
 
-/// A writer of a log stream was made: what its records look like.
+/// A new writer of a log stream, with a description of its records.
 ///
 /// Zeek sends it to every peer before any [`LogWrite`] of the same stream, writer and path.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,15 +25,15 @@ pub struct LogCreate<'a> {
 pub struct WriterInfo<'a> {
     /// The log's name, from which the writer makes a file's name.
     pub path: &'a str,
-    /// What rotation times are multiples from, in seconds.
+    /// The base time, in seconds, that the times of rotations are counted from.
     pub rotation_base: f64,
-    /// Seconds between rotations; 0 is never.
+    /// Seconds between rotations; 0 if logs are never rotated.
     pub rotation_interval: f64,
     /// The sender's network time in seconds since the epoch.
     pub network_time: f64,
     /// The writer's own settings, by name.
     pub config: Vec<(&'a str, &'a str)>,
-    /// The function that deals with rotated files; empty if there is none.
+    /// The function that processes rotated files; empty if there is none.
     pub post_processor: &'a str,
 }
 
@@ -48,12 +48,12 @@ pub struct LogField<'a> {
     pub ty: TypeTag,
     /// The type of the elements of a set or vector, otherwise [`TypeTag::Void`].
     pub subtype: TypeTag,
-    /// Whether it may be unset.
+    /// Whether the field may be unset.
     pub optional: bool,
 }
 
 impl LogField<'_> {
-    /// The type as the headers of Zeek's logs have it, such as `set[addr]`.
+    /// Returns the type as the headers of Zeek's logs name it, such as `set[addr]`.
     pub fn type_name(&self) -> String {
         if self.ty.is_container() {
             format!("{}[{}]", self.ty, self.subtype)
@@ -72,7 +72,7 @@ pub struct LogWrite<'a> {
     pub writer: &'a str,
     /// The log's name.
     pub path: &'a str,
-    /// The record as [`serial`](super::serial) reads it; not yet looked at.
+    /// The record, to be read by [`serial`](super::serial); not yet validated.
     pub serial_data: &'a [u8],
 }
 
@@ -159,7 +159,7 @@ fn real(value: DataRef<'_>) -> Option<f64> {
     }
 }
 
-/// Appends a message that tells what a log's records look like.
+/// Appends a message that describes a log stream and its records.
 pub fn put_log_create(out: &mut Vec<u8>, create: &LogCreate<'_>) {
     let LogCreate {
         stream,
@@ -207,7 +207,7 @@ pub fn put_log_create(out: &mut Vec<u8>, create: &LogCreate<'_>) {
     }
 }
 
-/// Appends a message with a record of a log.
+/// Appends a message with one record of a log.
 pub fn put_log_write(out: &mut Vec<u8>, write: &LogWrite<'_>) {
     let LogWrite {
         stream,

@@ -1,4 +1,4 @@
-//! Any of Zeek's messages, and batches of them.
+//! All kinds of Zeek's messages, and batches of them.
 
 use std::fmt;
 
@@ -15,26 +15,26 @@ pub(super) const LOG_WRITE: u64 = 3;
 const IDENTIFIER_UPDATE: u64 = 4;
 const BATCH: u64 = 5;
 
-/// How deep batches may be nested in one another. Zeek sends batches of single messages.
+/// How deep batches may be nested in one another. Zeek's batches hold single messages only.
 pub const MOST_NESTED_BATCHES: u32 = 8;
 
-/// A message of Zeek's, borrowed and not yet converted.
+/// One of Zeek's messages, borrowed and not yet converted.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Message<'a> {
-    /// Something happened.
+    /// An event.
     Event(EventRef<'a>),
-    /// A log's records will look like this.
+    /// The description of a log stream and of its records.
     LogCreate(LogCreate<'a>),
     /// A log record.
     LogWrite(LogWrite<'a>),
-    /// A global variable has a new value.
+    /// A new value of a global variable.
     IdentifierUpdate(IdentifierUpdate<'a>),
     /// Several messages, all of them well-formed.
     Batch(Batch<'a>),
 }
 
-/// A global variable has a new value.
+/// A new value of a global variable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct IdentifierUpdate<'a> {
     /// The variable, such as `TT::myid`.
@@ -43,15 +43,15 @@ pub struct IdentifierUpdate<'a> {
     pub value: DataRef<'a>,
 }
 
-/// Messages that came as one.
+/// Several messages sent as one.
 #[derive(Debug, Clone, Copy)]
 pub struct Batch<'a>(VectorRef<'a>);
 
-/// Iterator over the messages of a batch.
+/// An iterator over the messages of a batch.
 #[derive(Debug, Clone)]
 pub struct BatchIter<'a>(VectorIter<'a>);
 
-/// Why a value is none of Zeek's messages.
+/// Why a value is not one of Zeek's messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MessageError {
     kind: MessageErrorKind,
@@ -63,29 +63,33 @@ pub struct MessageError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum MessageErrorKind {
-    /// Not a vector of format, type and content.
+    /// The value is not a vector of format, type and content.
     NotAMessage,
-    /// Another version of the format.
+    /// The message has another version of the format.
     UnknownFormat,
-    /// A type that does not exist.
+    /// The message has a type that does not exist.
     UnknownType(u64),
-    /// An event whose content is not name, arguments and perhaps metadata.
+    /// The content of an event is not a name, arguments and perhaps metadata.
     Event,
-    /// The description of a log that is not as it should be, or names types that do not exist.
+    /// The description of a log is malformed, or names types that do not exist.
     LogCreate,
-    /// A log record that is not stream, writer, path and data.
+    /// The content of a log record is not a stream, a writer, a path and data.
     LogWrite,
-    /// A variable's update that is not name and value.
+    /// The content of a variable's update is not a name and a value.
     IdentifierUpdate,
-    /// A batch that is no vector.
+    /// The content of a batch is not a vector.
     Batch,
-    /// Batches nested in one another more than [`MOST_NESTED_BATCHES`] deep.
+    /// Batches are nested in one another more than [`MOST_NESTED_BATCHES`] deep.
     TooDeep,
 }
 
 impl<'a> Message<'a> {
-    /// Reads a value. One message of a batch that is not well-formed makes the whole batch invalid, as
-    /// in Zeek. The data of log records is not looked at.
+    /// Reads a message. The data of log records is not looked at.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the value is not a well-formed message. One malformed message makes a whole batch
+    /// invalid, as in Zeek.
     pub fn read(value: DataRef<'a>) -> Result<Self, MessageError> {
         Self::read_nested(value, MOST_NESTED_BATCHES)
     }
@@ -146,22 +150,22 @@ impl<'a> IdentifierUpdate<'a> {
 }
 
 impl<'a> Batch<'a> {
-    /// The number of messages; a nested batch is one.
+    /// Returns the number of messages. A nested batch counts as one.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether there are no messages.
+    /// Returns `true` if there are no messages.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The messages in order.
+    /// Returns the messages in order.
     pub fn iter(&self) -> BatchIter<'a> {
         BatchIter(self.0.iter())
     }
 
-    /// The messages in order, as encoded values.
+    /// Returns the messages in order, as encoded values.
     pub fn values(&self) -> VectorIter<'a> {
         self.0.iter()
     }
@@ -201,12 +205,12 @@ impl<'a> Iterator for BatchIter<'a> {
 impl ExactSizeIterator for BatchIter<'_> {}
 
 impl MessageError {
-    /// What is wrong.
+    /// Returns what is wrong.
     pub fn kind(&self) -> MessageErrorKind {
         self.kind
     }
 
-    /// Where it is, counted from 0, if the message is a batch that holds a wrong one.
+    /// Returns the position of the malformed message, counted from 0, if it is part of a batch.
     pub fn element(&self) -> Option<usize> {
         self.element
     }
@@ -232,7 +236,7 @@ impl fmt::Display for MessageErrorKind {
             Self::LogWrite => "malformed log_write",
             Self::IdentifierUpdate => "malformed identifier_update",
             Self::Batch => "malformed batch",
-            Self::TooDeep => "batches nested too deep",
+            Self::TooDeep => "batches nested too deeply",
         })
     }
 }
@@ -255,7 +259,7 @@ pub(super) fn put_header(out: &mut Vec<u8>, kind: u64) {
     encode::count(out, kind);
 }
 
-/// Appends a message that gives a global variable the value that `value` appends.
+/// Appends a message that sets a global variable to the value that `value` appends.
 pub fn put_identifier_update(out: &mut Vec<u8>, name: &str, value: impl FnOnce(&mut Vec<u8>)) {
     put_header(out, IDENTIFIER_UPDATE);
     encode::vector_header(out, 2);
@@ -263,7 +267,7 @@ pub fn put_identifier_update(out: &mut Vec<u8>, name: &str, value: impl FnOnce(&
     value(out);
 }
 
-/// Appends a batch of as many messages, which `messages` appends.
+/// Appends a batch of `count` messages, which `messages` appends.
 pub fn put_batch(out: &mut Vec<u8>, count: usize, messages: impl FnOnce(&mut Vec<u8>)) {
     put_header(out, BATCH);
     encode::vector_header(out, count);

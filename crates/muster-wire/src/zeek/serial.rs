@@ -54,7 +54,7 @@ pub enum Value<'a> {
     Vector(Vec<Value<'a>>),
 }
 
-/// Why bytes are no log record, and where.
+/// Why bytes are not a log record, and where.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SerialError {
     kind: SerialErrorKind,
@@ -68,17 +68,18 @@ pub struct SerialError {
 pub enum SerialErrorKind {
     /// The bytes end before the record does.
     Truncated,
-    /// Bytes are left behind the last field.
+    /// Bytes are left after the last field.
     TrailingBytes,
-    /// A number of fields or elements, or a length, that is negative or more than the bytes can hold.
+    /// A length, or a number of fields or elements, that is negative or more than the bytes can
+    /// hold.
     Length,
-    /// A type's number that does not exist.
+    /// The number of a type that does not exist.
     UnknownType(i32),
     /// A type that no value of a log can have.
     Type(TypeTag),
-    /// A port beyond 65,535, or of no protocol.
+    /// A port above 65,535, or of an unknown protocol.
     Port,
-    /// An address that is neither of IPv4 nor of IPv6.
+    /// An address that is neither IPv4 nor IPv6.
     AddressFamily(u8),
     /// A prefix length that the subnet's family does not have.
     PrefixLength(u8),
@@ -86,7 +87,7 @@ pub enum SerialErrorKind {
     TooDeep,
 }
 
-/// Iterator over the fields of a record; ends after the first error.
+/// An iterator over the fields of a record. It ends after the first error.
 #[derive(Debug, Clone)]
 pub struct Fields<'a> {
     reader: Reader<'a>,
@@ -95,7 +96,11 @@ pub struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    /// Begins to read a record.
+    /// Starts to read a record.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the number of fields is missing, negative, or more than the bytes can hold.
     pub fn new(bytes: &'a [u8]) -> Result<Self, SerialError> {
         let mut reader = Reader::new(bytes);
         let count = reader
@@ -138,11 +143,15 @@ impl<'a> Iterator for Fields<'a> {
 }
 
 /// Reads a whole record.
+///
+/// # Errors
+///
+/// Fails at the first field that cannot be read, and if bytes are left after the last one.
 pub fn read_record(bytes: &[u8]) -> Result<Vec<Value<'_>>, SerialError> {
     Fields::new(bytes)?.collect()
 }
 
-/// Appends a record.
+/// Appends a record with these fields.
 pub fn put_record(out: &mut Vec<u8>, fields: &[Value<'_>]) {
     let count = i32::try_from(fields.len()).unwrap_or(i32::MAX);
     out.extend_from_slice(&count.to_be_bytes());
@@ -152,7 +161,7 @@ pub fn put_record(out: &mut Vec<u8>, fields: &[Value<'_>]) {
 }
 
 impl Value<'_> {
-    /// The type.
+    /// Returns the value's type.
     pub fn ty(&self) -> TypeTag {
         match self {
             Self::Unset(ty) => *ty,
@@ -174,7 +183,7 @@ impl Value<'_> {
         }
     }
 
-    /// The elements of a set or vector; of others, none.
+    /// Returns the elements of a set or vector, and an empty slice for other values.
     pub fn elements(&self) -> &[Self] {
         match self {
             Self::Set(elements) | Self::Vector(elements) => elements,
@@ -354,17 +363,17 @@ impl SerialError {
         }
     }
 
-    /// What is wrong.
+    /// Returns what is wrong.
     pub fn kind(&self) -> SerialErrorKind {
         self.kind
     }
 
-    /// The field, counted from 0.
+    /// Returns the field that is wrong, counted from 0.
     pub fn field(&self) -> usize {
         self.field
     }
 
-    /// The element of the field's set or vector, counted from 0, if it is one.
+    /// Returns the element that is wrong, counted from 0, if the field is a set or vector.
     pub fn element(&self) -> Option<usize> {
         self.element
     }
@@ -374,14 +383,14 @@ impl fmt::Display for SerialErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Truncated => f.write_str("truncated"),
-            Self::TrailingBytes => f.write_str("bytes behind the last field"),
+            Self::TrailingBytes => f.write_str("bytes after the last field"),
             Self::Length => f.write_str("impossible length"),
             Self::UnknownType(number) => write!(f, "unknown type {number}"),
             Self::Type(ty) => write!(f, "a value of type {ty}"),
             Self::Port => f.write_str("impossible port"),
             Self::AddressFamily(family) => write!(f, "unknown address family {family}"),
             Self::PrefixLength(length) => write!(f, "impossible prefix length {length}"),
-            Self::TooDeep => f.write_str("nested too deep"),
+            Self::TooDeep => f.write_str("nested too deeply"),
         }
     }
 }

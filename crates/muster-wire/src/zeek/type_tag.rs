@@ -4,7 +4,7 @@ use std::fmt;
 
 macro_rules! type_tags {
     ($($(#[$doc:meta])* $name:ident = $number:literal, $word:literal;)*) => {
-        /// A type of Zeek's, by the number that logs carry (protocol section 9.5).
+        /// A type of Zeek, by the number that logs carry (protocol section 9.5).
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum TypeTag {
             $($(#[$doc])* $name = $number,)*
@@ -14,7 +14,7 @@ macro_rules! type_tags {
             /// All types, by number.
             pub const ALL: &'static [Self] = &[$(Self::$name,)*];
 
-            /// The type of a number.
+            /// Returns the type with a number, or `None` if there is none.
             pub const fn from_number(number: u64) -> Option<Self> {
                 match number {
                     $($number => Some(Self::$name),)*
@@ -22,7 +22,7 @@ macro_rules! type_tags {
                 }
             }
 
-            /// The type in Zeek's word; a table is a set wherever logs are concerned.
+            /// Returns Zeek's word for the type. A table is called a set, as it is in logs.
             pub const fn word(self) -> &'static str {
                 match self {
                     $(Self::$name => $word,)*
@@ -82,17 +82,17 @@ type_tags! {
 }
 
 impl TypeTag {
-    /// The number.
+    /// Returns the type's number.
     pub const fn number(self) -> u8 {
         self as u8
     }
 
-    /// Whether values of the type have elements.
+    /// Returns `true` if values of the type have elements.
     pub const fn is_container(self) -> bool {
         matches!(self, Self::Table | Self::Vector)
     }
 
-    /// Whether a log record can have a field of the type.
+    /// Returns `true` if a log record can have a field of the type.
     pub const fn is_loggable(self) -> bool {
         matches!(
             self,

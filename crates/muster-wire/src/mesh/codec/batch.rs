@@ -24,8 +24,8 @@ const GUEST: u64 = 1;
 /// than it need be.
 const COUNT: usize = 3;
 
-/// The most messages of a batch, far above what is put together: whoever passes them on keeps something
-/// for each, and a message may have six bytes.
+/// The most messages of a batch, far above what is written. It limits what the endpoints that pass
+/// a batch on have to keep for it, since a message may have as few as six bytes.
 pub const MAX_MESSAGES: usize = 16_384;
 
 const _: () = assert!(MAX_MESSAGES < 1 << (7 * COUNT), "a count says all numbers");
@@ -45,24 +45,24 @@ pub(super) struct ReceiverAliases {
     origins: Vec<(EndpointId, [u64; 4])>,
 }
 
-/// What stands before a message's payload.
+/// What is written before a message's payload.
 #[derive(Debug, Clone, Copy)]
 pub struct Head<'a> {
-    /// Who published the message, and its number there.
+    /// The message's identity: who published it, and its number there.
     pub id: MessageId,
-    /// The links that it may still cross, the next one included.
+    /// The number of links that the message may still cross, including the next one.
     pub hops: u8,
     /// What the payload holds.
     pub kind: Kind,
     /// Where it goes.
     pub topic: &'a [u8],
-    /// The peer of version 1 whose message it is, if it is not the origin's own. [`Head::put_tail`] then
-    /// follows the payload.
+    /// The peer of version 1 that published the message, if the origin did not do so itself.
+    /// [`Head::put_tail`] must then follow the payload.
     pub guest: Option<EndpointId>,
 }
 
 impl Head<'_> {
-    /// Appends what stands behind the payload: nothing, for most messages.
+    /// Appends what is written after the payload: nothing, for most messages.
     pub fn put_tail(&self, out: &mut Vec<u8>) {
         if let Some(guest) = self.guest {
             let mut fields = Vec::with_capacity(18);
@@ -83,29 +83,29 @@ pub struct OpenBatch {
     elsewhere: usize,
 }
 
-/// A message of a batch, where it lies.
+/// A message of a batch, borrowed from the frame.
 #[derive(Debug, Clone, Copy)]
 pub struct MessageRef<'a> {
-    /// The origin's place among those of this direction of the link.
+    /// The number of the origin among those of this direction of the link.
     pub alias: usize,
-    /// Who published it, and its number there.
+    /// The message's identity: who published it, and its number there.
     pub id: MessageId,
-    /// The links that it may still cross, the one that it came by included.
+    /// The number of links that the message may still cross, including the one that it came by.
     pub hops: u8,
     /// What the payload holds.
     pub kind: Kind,
-    /// Where it goes; not known to be a valid topic.
+    /// The topic, not yet known to be a valid one.
     pub topic: &'a [u8],
-    /// The encoded content, not validated.
+    /// The encoded content, not yet validated.
     pub payload: &'a [u8],
-    /// The peer of version 1 whose message it is, if it is not the origin's own.
+    /// The peer of version 1 that published the message, if the origin did not do so itself.
     pub guest: Option<EndpointId>,
 }
 
-/// The messages of a batch, read one by one.
+/// The messages of a batch, read one by one. Nothing follows an error.
 #[derive(Debug)]
 pub struct Batch<'d, 'a> {
-    /// The class of all of them.
+    /// The class of all its messages.
     pub class: Class,
     left: u64,
     aliases: &'d mut ReceiverAliases,
@@ -122,8 +122,8 @@ fn unzigzag(number: u64) -> u64 {
 }
 
 impl Encoder {
-    /// Begins a batch at the end of `out`: messages follow by [`Encoder::put_head`] and their payloads,
-    /// then [`OpenBatch::close`].
+    /// Begins a batch at the end of `out`. Messages follow, each by [`Encoder::put_head`] and its
+    /// payload, then [`OpenBatch::close`].
     pub fn begin_batch(class: Class, out: &mut Vec<u8>) -> OpenBatch {
         let start = out.len();
         out.extend_from_slice(&[0; frame::HEADER]);
@@ -137,8 +137,9 @@ impl Encoder {
         }
     }
 
-    /// Appends what stands before a payload of `length` bytes, which must follow, with [`Head::put_tail`]
-    /// behind it: in `out`, or, if it is told by [`OpenBatch::is_elsewhere`], in what is written behind it.
+    /// Appends what is written before a payload of `length` bytes. The payload must follow, and
+    /// then [`Head::put_tail`]. Both go into `out`, or, if [`OpenBatch::is_elsewhere`] says so,
+    /// into what is written after it.
     pub fn put_head(
         &mut self,
         batch: &mut OpenBatch,
@@ -151,7 +152,7 @@ impl Encoder {
         put_varbyte(out, length);
     }
 
-    /// Appends a batch of one message.
+    /// Appends a whole batch of one message.
     pub fn put_message(
         &mut self,
         class: Class,
@@ -168,32 +169,33 @@ impl Encoder {
 }
 
 impl OpenBatch {
-    /// The class of its messages.
+    /// Returns the class of its messages.
     pub fn class(&self) -> Class {
         self.class
     }
 
-    /// Where the frame begins in its buffer.
+    /// Returns where the frame begins in its buffer.
     pub fn start(&self) -> usize {
         self.start
     }
 
-    /// The bytes of the frame so far.
+    /// Returns the size of the frame so far, in bytes, payloads elsewhere included.
     pub fn size(&self, out: &[u8]) -> usize {
         out.len() - self.start + self.elsewhere
     }
 
-    /// Whether there is no room for one more message.
+    /// Returns `true` if there is no room for one more message.
     pub fn is_full(&self) -> bool {
         self.count >= MAX_MESSAGES
     }
 
-    /// Notes that the last message's payload is written from elsewhere.
+    /// Notes that the last message's payload, of `length` bytes, is not in the buffer and will be
+    /// written separately.
     pub fn is_elsewhere(&mut self, length: usize) {
         self.elsewhere += length;
     }
 
-    /// Completes the frame.
+    /// Completes the frame: sets its length and the number of messages.
     pub fn close(self, out: &mut [u8]) {
         let length = self.size(out) - frame::HEADER;
         let length = u32::try_from(length).unwrap_or(u32::MAX);

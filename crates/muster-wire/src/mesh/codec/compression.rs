@@ -1,7 +1,7 @@
 //! Batches and parts of batches that are compressed (protocol version 2, section 11.3).
 //!
-//! Each frame is compressed for itself: a link keeps no history of what crossed it, and a thread has one
-//! context for all its links.
+//! Each frame is compressed on its own. A link keeps no history of what crossed it, and a thread
+//! has one context for all its links.
 
 use std::cell::RefCell;
 
@@ -13,11 +13,12 @@ use crate::bytes::{Reader, put_varint};
 use crate::frame::HEADER;
 use crate::message::Class;
 
-/// What is smaller is not compressed, in bytes.
+/// The size in bytes below which nothing is compressed.
 pub const LEAST: usize = 1 << 10;
 
-/// What is larger is not compressed, in bytes, and not taken if it is: so a frame costs its reader no more
-/// than this, however small it is, and its writer some milliseconds at most.
+/// The size in bytes above which nothing is compressed, and above which a compressed frame is
+/// refused. So a frame costs its reader no more memory than this, however small it is, and its
+/// writer some milliseconds at most.
 pub const MOST: usize = 1 << 20;
 
 /// What is not made smaller by this part, as a divisor, is sent as it is.
@@ -40,8 +41,9 @@ thread_local! {
     static DECOMPRESSOR: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
 }
 
-/// Appends what a batch is when it is compressed, as a whole frame; says whether that is worth it. Otherwise
-/// nothing is appended. `rest` is the batch from its number of messages on; `scratch` is room for the work.
+/// Appends a batch in compressed form, as a whole frame. Returns `true` if that saves enough;
+/// otherwise nothing is appended. `rest` is the batch from its number of messages on; `scratch` is
+/// working memory.
 pub fn put_compressed_batch(
     class: Class,
     rest: &[u8],
@@ -61,8 +63,8 @@ pub fn put_compressed_batch(
     true
 }
 
-/// Appends what a part of a cut batch is when it is compressed, as a whole frame; says whether that is worth
-/// it. Otherwise nothing is appended.
+/// Appends a part of a cut batch in compressed form, as a whole frame. Returns `true` if that saves
+/// enough; otherwise nothing is appended.
 pub fn put_compressed_part(
     class: Class,
     place: (u64, u64),
@@ -103,8 +105,12 @@ fn compress(bytes: &[u8], into: &mut Vec<u8>) -> bool {
     written.is_some()
 }
 
-/// The payload that a frame would have if it were not compressed; `None` if it is not. A compressed frame
-/// becomes at most [`MOST`] bytes, or `limit` if that is less.
+/// Returns the payload that a compressed frame would have without compression, or `None` if the
+/// frame is not compressed. The result has at most [`MOST`] bytes, or `limit` if that is less.
+///
+/// # Errors
+///
+/// Fails if the compressed bytes are malformed or would become more than that.
 pub fn expand(payload: &[u8], limit: usize) -> Result<Option<Vec<u8>>, FrameError> {
     match payload {
         [BATCH, class, flags, rest @ ..] if flags & COMPRESSED != 0 => {

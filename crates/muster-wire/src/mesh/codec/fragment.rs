@@ -1,7 +1,7 @@
 //! Parts of a batch that is too large to be sent in one piece (protocol version 2, section 11.2).
 //!
-//! The parts come between other batches, so a batch that is cut shares nothing with them: it has aliases of its
-//! own, and begins with none.
+//! Parts are sent between other batches, so a batch that is cut shares nothing with them: it has
+//! aliases of its own, and begins with none.
 
 use super::batch::{self, Batch, Head};
 use super::compression::COMPRESSED_PART;
@@ -10,27 +10,28 @@ use crate::bytes::{Reader, put_varbyte, put_varint};
 use crate::frame;
 use crate::message::Class;
 
-/// A part of the body of a batch, where it lies.
+/// A part of the body of a batch, borrowed from the frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FragmentRef<'a> {
     /// The class of the batch.
     pub class: Class,
-    /// The number of the cut frame on this link.
+    /// The number of the cut batch on this link.
     pub number: u64,
-    /// The position of the part.
+    /// The position of the part in the batch.
     pub index: u64,
     /// Whether it is the last part.
     pub last: bool,
-    /// The part.
+    /// The bytes of the part.
     pub bytes: &'a [u8],
 }
 
-/// Whether the payload of a frame is a part of a batch.
+/// Returns `true` if the payload of a frame is a part of a batch.
 pub fn is_fragment(payload: &[u8]) -> bool {
     payload.first() == Some(&FRAGMENT)
 }
 
-/// Appends a frame of a part, except for the part itself, which has `length` bytes and must follow.
+/// Appends the frame of a part, except for the part itself, which has `length` bytes and must
+/// follow.
 pub fn put_fragment_head(
     class: Class,
     (number, index): (u64, u64),
@@ -61,8 +62,8 @@ pub(super) fn put_flagged_head(
 }
 
 impl Encoder {
-    /// Appends the body of a batch of one message that is to be cut, up to the payload of `length` bytes.
-    /// [`Head::put_tail`] follows that.
+    /// Appends the beginning of the body of a batch that is to be cut, up to its only message's
+    /// payload. The payload has `length` bytes and must follow, and after it [`Head::put_tail`].
     pub fn put_cut_head(class: Class, head: &Head<'_>, length: usize, out: &mut Vec<u8>) {
         out.extend_from_slice(&[class as u8, 0, 1]);
         batch::put_head(&mut batch::SenderAliases::default(), class, head, out);
@@ -71,7 +72,12 @@ impl Encoder {
 }
 
 impl Decoder {
-    /// The messages of a batch that was cut and is whole again. The decoder must be new.
+    /// Reads the messages of a batch that was cut and has been put together again. The decoder must
+    /// be new.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the beginning of the batch is malformed.
     pub fn cut_batch<'d, 'a>(&'d mut self, body: &'a [u8]) -> Result<Batch<'d, 'a>, FrameError> {
         Batch::new(&mut self.aliases, Reader::new(body)).ok_or(FrameError::Malformed("cut BATCH"))
     }

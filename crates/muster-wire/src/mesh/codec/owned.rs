@@ -1,4 +1,4 @@
-//! Frames that own what they hold: for tests and tools. A link's reader takes frames where they lie.
+//! Frames that own their content, for tests and tools. A link's reader takes frames borrowed.
 
 use super::batch::put_head;
 use super::{BATCH, Encoder, Frame, FrameError, Head, LinkFrame, MeshFrame, put_fragment_head};
@@ -10,9 +10,10 @@ use crate::message::{Class, Kind, MessageId};
 /// A message between two endpoints of a mesh.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MeshMessage {
-    /// Who published it, and its number there.
+    /// The message's identity: who published it, and its number there.
     pub id: MessageId,
-    /// The links that it may still cross, the one that it is on included; at most 31.
+    /// The number of links that the message may still cross, including the one that it is on; at
+    /// most 31.
     pub hops: u8,
     /// What the payload holds.
     pub kind: Kind,
@@ -20,11 +21,12 @@ pub struct MeshMessage {
     pub topic: Vec<u8>,
     /// The encoded content.
     pub payload: Vec<u8>,
-    /// The peer of version 1 whose message it is: its home published it, under a number of its own.
+    /// The peer of version 1 that published the message. Its home passed it on under a number of
+    /// its own.
     pub guest: Option<EndpointId>,
 }
 
-/// A [`Frame`] that owns what it holds.
+/// A [`Frame`] that owns its content.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OwnedFrame {
     /// Messages.
@@ -38,20 +40,20 @@ pub enum OwnedFrame {
     Fragment {
         /// The class of the batch.
         class: Class,
-        /// The number of the cut frame on this link.
+        /// The number of the cut batch on this link.
         number: u64,
-        /// The position of the part.
+        /// The position of the part in the batch.
         index: u64,
         /// Whether it is the last part.
         last: bool,
-        /// The part.
+        /// The bytes of the part.
         bytes: Vec<u8>,
     },
-    /// For the two ends of the link.
+    /// A frame for the two ends of the link.
     Link(LinkFrame),
-    /// For the mesh.
+    /// A frame for the mesh.
     Mesh(MeshFrame),
-    /// Of a kind from the future; it is not written.
+    /// A frame of an unknown kind, perhaps of a later version. It is not written.
     Unknown,
 }
 
@@ -59,7 +61,8 @@ impl Frame<'_, '_> {
     /// Copies the frame.
     ///
     /// # Errors
-    /// If a message of the batch cannot be read.
+    ///
+    /// Fails if a message of the batch cannot be read.
     pub fn into_owned(self) -> Result<OwnedFrame, FrameError> {
         Ok(match self {
             Self::Batch(batch) => OwnedFrame::Batch {
@@ -104,7 +107,7 @@ impl From<MeshFrame> for OwnedFrame {
 }
 
 impl OwnedFrame {
-    /// Appends the whole frame, its length included.
+    /// Appends the whole frame, including its length.
     pub fn write(&self, encoder: &mut Encoder, out: &mut Vec<u8>) {
         match self {
             Self::Batch { class, messages } => {
@@ -137,7 +140,7 @@ impl OwnedFrame {
 }
 
 impl MeshMessage {
-    /// Returns what stands before the payload.
+    /// Returns what is written before the payload.
     pub fn head(&self) -> Head<'_> {
         Head {
             id: self.id,

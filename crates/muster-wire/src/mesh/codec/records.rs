@@ -43,7 +43,7 @@ const AT_HOME: u8 = 1;
 /// Of a guest: it forwards.
 const FORWARDS: u8 = 2;
 
-/// A text cut to so many bytes, at the border of a character.
+/// Returns a text cut to at most `most` bytes, at the border of a character.
 pub(super) fn cut(text: &str, most: usize) -> &str {
     let end = (0..=most.min(text.len()))
         .rev()
@@ -51,7 +51,7 @@ pub(super) fn cut(text: &str, most: usize) -> &str {
     &text[..end.unwrap_or(0)]
 }
 
-/// A text of at most so many bytes.
+/// Reads a text of at most `most` bytes.
 pub(super) fn word(reader: &mut Reader<'_>, most: usize) -> Result<String, Fault> {
     let bytes = reader.string().ok_or(Fault::Malformed)?;
     if bytes.len() > most {

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::Filter;
-use crate::mesh::record::{Guest, LinkChanges, LinkRecord, NodeRecord};
+use crate::mesh::record::{Guest, LinkChanges, LinkRecord, NodeRecord, Record};
 use crate::mesh::score::{key, score};
 use crate::message::{Kind, MessageId};
 

@@ -6,6 +6,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::Filter;
+use crate::mesh::codec::MAX_NEIGHBOURS;
+use crate::mesh::record::{LinkChanges, Record};
 use crate::mesh::tree::Tree;
 
 fn id(number: u8) -> EndpointId {

@@ -32,30 +32,30 @@ mod descriptors {
     }
 }
 
-/// What happened so far; each under its own name.
+/// What has happened so far.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Frames of an endpoint that is no neighbour.
+    /// Frames from an endpoint that is not a neighbour.
     pub not_neighbour: u64,
     /// Transmissions of records to neighbours.
     pub records_sent: u64,
     /// Offers of records to neighbours.
     pub offers: u64,
-    /// Floods that came where their tree does not lead.
+    /// Floods that arrived where their tree does not lead.
     pub off_tree: u64,
     /// Exchanges of version lists.
     pub repairs: u64,
     /// Neighbours that did not acknowledge a joining endpoint in time.
     pub join_laggards: u64,
-    /// Records not taken, by reason.
+    /// Records that were refused, by reason.
     pub refused: BTreeMap<Refusal, u64>,
 }
 
 impl Counts {
-    /// What [`Counts::of_records`] returns.
+    /// The descriptors of all that [`Counts::of_records`] returns.
     pub const DESCRIPTORS: &'static [Descriptor] = descriptors::ALL;
 
-    /// The counters of the records. Messages are counted where they pass.
+    /// Returns the counters of the records. Messages are counted elsewhere, where they pass.
     pub fn of_records(&self) -> Vec<Counter> {
         let refused = |(refusal, value): (&Refusal, &u64)| {
             let labels = [("cause", refusal.name().to_owned())];
@@ -75,7 +75,7 @@ impl Counts {
 }
 
 impl Refusal {
-    /// The refusal in one word, for counters and logs.
+    /// Returns the refusal in one word, for counters and logs.
     pub fn name(self) -> &'static str {
         match self {
             Self::Full => "database_full",
@@ -85,17 +85,18 @@ impl Refusal {
     }
 }
 
-/// How much a mesh remembers; each is bounded.
+/// How much a mesh remembers. Each number is bounded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sizes {
-    /// Endpoints in the database.
+    /// Endpoints in the database, this one included.
     pub endpoints: usize,
-    /// Slots of the database, those at rest included.
+    /// Slots of the database, including those that are not in use.
     pub slots: usize,
     /// Cached trees.
     pub cached: usize,
-    /// Floods remembered.
+    /// Floods that are remembered.
     pub floods: usize,
-    /// Records that wait to be flooded.
+    /// Records and endpoints that wait: to be flooded, to join, to be offered, or to come in reach
+    /// again.
     pub pending: usize,
 }

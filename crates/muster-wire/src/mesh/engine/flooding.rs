@@ -83,13 +83,14 @@ impl Mesh {
             .collect()
     }
 
-    /// Whether our link to a neighbour counts.
+    /// Returns `true` if our link to a neighbour counts.
     pub(super) fn is_linked(&self, peer: EndpointId) -> bool {
         let slot = self.database.slot(peer);
         slot.is_some_and(|slot| self.database.graph().linked(self.database.me(), slot))
     }
 
-    /// Whether neither we nor a neighbour relay: nothing but heartbeats goes over such a link.
+    /// Returns `true` if neither we nor a neighbour relay: nothing but heartbeats goes over such a
+    /// link.
     pub(super) fn is_between_leaves(&self, peer: EndpointId) -> bool {
         if self.identity.transit {
             return false;
@@ -146,10 +147,10 @@ impl Mesh {
         }))
     }
 
-    /// Whether a new link is announced now (section 6.2). One that brings somebody in reach is; one
-    /// that only makes a path better waits until the view has settled, so that the tree that stood before
-    /// is everybody's. An endpoint that joins is announced by the one that it asked, and by nobody else
-    /// before it is ready.
+    /// Returns `true` if a new link is announced now (section 6.2). One that brings somebody in
+    /// reach is; one that only makes a path better waits until the view has settled, so that the
+    /// tree that stood before is everybody's. An endpoint that joins is announced by the one that
+    /// it asked, and by nobody else before it is ready.
     fn is_to_be_announced(&self, peer: EndpointId) -> bool {
         let Some(slot) = self.database.slot(peer) else {
             return false;
@@ -292,7 +293,7 @@ impl Mesh {
         }
     }
 
-    /// Whether a record is held and waits to be flooded from here.
+    /// Returns `true` if a record is held and waits to be flooded from here.
     fn is_held_back(&self, record: &Record) -> bool {
         let id = record.id();
         if !self.pending.contains(&id) {

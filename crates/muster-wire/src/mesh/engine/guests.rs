@@ -12,21 +12,22 @@ use crate::mesh::record::{Guest, NodeRecord};
 use crate::time::Mono;
 
 impl Mesh {
-    /// There is a peer of version 1, or it has changed its filter. Nobody who may be in the mesh, or wants
-    /// nothing relayed, is to be told here.
+    /// Notes a peer of version 1, or a change of its filter. Not for peers that may be in the mesh,
+    /// or that want nothing relayed.
     pub fn guest_up(&mut self, guest: EndpointId, filter: Arc<Filter>, now: Mono) {
         self.guests.insert(guest, filter);
         self.hold_down.changed(Change::News, now);
     }
 
-    /// A peer of version 1 is gone.
+    /// Notes that a peer of version 1 is gone.
     pub fn guest_down(&mut self, guest: EndpointId, now: Mono) {
         if self.guests.remove(&guest).is_some() {
             self.hold_down.changed(Change::News, now);
         }
     }
 
-    /// A peer of version 1 was seen to forward. It does so for its life, and may be our peer again.
+    /// Notes that a peer of version 1 was seen to forward. It is remembered for that peer's life,
+    /// even if it goes and comes back.
     pub fn guest_forwards(&mut self, guest: EndpointId, now: Mono) {
         if self.forwarders.len() >= MAX_GUESTS {
             let guests = &self.guests;

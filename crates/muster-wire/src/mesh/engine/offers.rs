@@ -11,7 +11,7 @@ use crate::mesh::codec::MeshFrame;
 use crate::mesh::record::{Record, Versions};
 use crate::time::Mono;
 
-/// Records of so many bytes are offered. Fewer are sent at once: to ask for them would cost as much as they do.
+/// Records of this many bytes or more are offered. Fewer are sent at once: asking for them would cost as much.
 const OFFERED: usize = 2 << 10;
 
 /// What was taken up from one neighbour is not asked of others for this time.
@@ -47,8 +47,8 @@ impl Offers {
         self.asked.len()
     }
 
-    /// Whether records that are missing are asked for now: not if they are on their way already. `most`
-    /// are awaited at one time.
+    /// Returns `true` if records that are missing are asked for now: not if they are on their way
+    /// already. `most` are awaited at one time.
     fn takes_up(&mut self, versions: Versions, of: EndpointId, most: usize, now: Mono) -> bool {
         let is_open = |asked: &Asked| now.since(asked.at) < UNANSWERED;
         let known = self.asked.get(&versions.id);

@@ -9,7 +9,7 @@ use crate::mesh::codec::{MAX_FILTER_BYTES, MeshFrame};
 use crate::mesh::record::{Record, Versions};
 use crate::time::Mono;
 
-/// A difference must last for so long, and our own database must have stood for so long, before it counts:
+/// A difference must last this long, and our own database must not have changed for this long, before it counts:
 /// news may be under way.
 const STANDING: Duration = Duration::from_millis(100);
 
@@ -26,7 +26,7 @@ const RECENT: Duration = Duration::from_secs(3);
 const CUT: usize = MAX_FILTER_BYTES;
 
 impl Mesh {
-    /// The hash of what can be reached from here.
+    /// Returns the hash over the records of all that can be reached from here.
     pub fn digest(&self) -> u64 {
         self.database.hash()
     }
@@ -236,7 +236,7 @@ impl Mesh {
     }
 }
 
-/// Whether an exchange with a neighbour is under way.
+/// Returns `true` if an exchange with a neighbour is under way.
 fn is_open(neighbour: &Neighbour, now: Mono) -> bool {
     let sent = neighbour.list_sent;
     sent.is_some_and(|sent| now.since(sent) < UNANSWERED)

@@ -1,8 +1,10 @@
 //! What the simulator does not look at: single rules of one or a few endpoints.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use super::*;
+use crate::Incarnation;
 use crate::mesh::record::{LinkRecord, Record, Versions};
 use crate::mesh::score::{key, score};
 

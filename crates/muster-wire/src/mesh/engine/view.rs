@@ -7,7 +7,7 @@ use crate::EndpointId;
 use crate::mesh::membership::{Change, Sight};
 use crate::time::Mono;
 
-/// A view that stood so long is what everybody has.
+/// A view that has stood this long is what everybody has.
 const SETTLED_AFTER: Duration = Duration::from_secs(1);
 
 /// The tree before a change is given up after this time, whatever happens.
@@ -57,13 +57,13 @@ impl Mesh {
         self.settled.is_none()
     }
 
-    /// The hashes that all were found to have since this was asked last.
+    /// Returns the hashes that all endpoints were found to share since the last call.
     #[cfg(feature = "simulation")]
     pub fn take_agreed(&mut self) -> Vec<u64> {
         std::mem::take(&mut self.agreed)
     }
 
-    /// Breaks a rule from now on.
+    /// Breaks a rule from now on, to see whether a simulation notices.
     #[cfg(feature = "simulation")]
     pub fn sabotage(&mut self, sabotage: crate::mesh::Sabotage) {
         self.sabotage = sabotage;

@@ -19,7 +19,7 @@ pub(super) struct Lists {
 }
 
 impl Lists {
-    /// Makes room for the lists of so many slots.
+    /// Makes room for the lists of this many slots.
     pub(super) fn grow(&mut self, slots: usize) {
         if slots > self.spans.len() {
             self.spans.resize(slots, Span::default());

@@ -13,7 +13,7 @@ fn place(column: u32) -> (usize, u64) {
 }
 
 impl Rows {
-    /// Makes room for so many slots.
+    /// Makes room for this many slots.
     pub(super) fn grow(&mut self, slots: usize) {
         let needed = slots.div_ceil(64);
         if needed > self.words {
