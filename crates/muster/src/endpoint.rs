@@ -112,8 +112,8 @@ impl Endpoint {
         &self.shared.config
     }
 
-    /// The number of messages in the fullest queue towards a peer, 0 without peers: for callers that pace
-    /// themselves. Looks at every peer's queue.
+    /// Returns the number of messages in the longest queue towards any peer, or 0 without peers. It looks at every
+    /// peer's queue. For callers that pace themselves.
     pub fn backlog(&self) -> usize {
         let table = self.shared.table.load();
         table
@@ -124,10 +124,10 @@ impl Endpoint {
             .unwrap_or(0)
     }
 
-    /// Sends a ping to a direct peer, or through the mesh to any of its endpoints, and waits for the
-    /// answer. Returns the time that it took, or `None` if there is no such endpoint, a direct peer ends meanwhile,
-    /// or 64 pings wait already. The answer of an endpoint that is no direct peer may never come: put a limit around
-    /// it. A future that is dropped gives the ping up.
+    /// Sends a ping to a direct peer, or through the mesh to any of its endpoints, and waits for the answer. Returns
+    /// the round-trip time, or `None` if there is no such endpoint, if the peering ends meanwhile, or if 64 pings wait
+    /// already. An endpoint that is not a direct peer may never answer: put a timeout around the call. Dropping the
+    /// future gives the ping up.
     pub async fn ping(&self, peer: EndpointId) -> Option<Duration> {
         let start = Instant::now();
         let pong = {
@@ -145,8 +145,8 @@ impl Endpoint {
         Some(start.elapsed())
     }
 
-    /// The endpoints that the mesh knows of, this one included: those that are in reach, and those that
-    /// were until a minute ago.
+    /// Returns the endpoints that the mesh knows of, this one included: those in reach, and those that were in reach
+    /// within the last minute.
     pub fn mesh(&self) -> Vec<Arc<NodeRecord>> {
         let table = self.shared.table.load();
         let nodes = table.mesh().into_iter().flat_map(|routes| routes.nodes());
@@ -164,7 +164,7 @@ impl Endpoint {
         nodes.cloned().collect()
     }
 
-    /// The direct peers that were told of by [`Status::PeerAdded`].
+    /// Returns the direct peers that [`Status::PeerAdded`] has announced.
     pub fn peers(&self) -> Vec<PeerInfo> {
         let table = self.shared.table.load();
         let announced = table.peers().iter();
@@ -174,8 +174,8 @@ impl Endpoint {
             .collect()
     }
 
-    /// The topic prefixes that a direct peer, or an endpoint of the mesh, subscribes to. Returns `None` if there is no
-    /// such endpoint.
+    /// Returns the topic prefixes that a direct peer, or an endpoint of the mesh, subscribes to, or `None` if there is
+    /// no such endpoint.
     pub fn filter_of(&self, peer: EndpointId) -> Option<Vec<Vec<u8>>> {
         let table = self.shared.table.load();
         let entries = |filter: &Filter| filter.entries().map(<[u8]>::to_vec).collect();
@@ -187,7 +187,7 @@ impl Endpoint {
         Some(entries(&routes.node(routes.slot(peer)?)?.filter))
     }
 
-    /// Whether another endpoint subscribes to a topic, as far as this one knows.
+    /// Returns `true` if another endpoint subscribes to the topic, as far as this one knows.
     pub fn has_subscriber(&self, topic: &Topic) -> bool {
         let table = self.shared.table.load();
         !table.route(topic.as_bytes()).peers.is_empty()
@@ -203,13 +203,13 @@ impl Endpoint {
         self.shared.now()
     }
 
-    /// A new publisher. Making one costs little: each task or thread has its own.
+    /// Creates a publisher. That costs little: give each task or thread its own.
     pub fn publisher(&self) -> Publisher {
         Publisher::new(Arc::clone(&self.shared), None)
     }
 
-    /// A new publisher that this endpoint's own subscribers hear like a peer: for those who take part
-    /// through this endpoint without one of their own, as clients of a gateway do.
+    /// Creates a publisher whose messages this endpoint's own subscribers receive as if they came from a peer. For
+    /// participants that have no endpoint of their own, such as the clients of a gateway.
     ///
     /// # Errors
     /// [`StartError::Random`] if the system has no random numbers for its id.
@@ -217,12 +217,13 @@ impl Endpoint {
         Ok(Publisher::new(Arc::clone(&self.shared), Some(random_id()?)))
     }
 
-    /// Subscribes to topic prefixes; in force, and announced to the peers, when this returns. The empty prefix
-    /// matches every topic. Its queue has the bounds of [`EndpointConfig::subscriber_queue`]; a full one drops the
-    /// oldest messages, counted, after credit has slowed down their publishers.
+    /// Subscribes to topic prefixes. The subscription is in force, and announced to the peers, when this returns. The
+    /// empty prefix matches every topic. The subscriber's queue has the bounds of
+    /// [`EndpointConfig::subscriber_queue`]. When it is full, the oldest messages are dropped and counted; before
+    /// that, credit slows down their publishers.
     ///
-    /// After the endpoint's end the subscriber receives nothing and says so. If the future is dropped, the
-    /// subscription ends.
+    /// If the endpoint has ended, the subscriber is closed from the start. If the future is dropped, the subscription
+    /// ends.
     pub async fn subscribe<I>(&self, prefixes: I) -> Subscriber
     where
         I: IntoIterator,
@@ -236,10 +237,11 @@ impl Endpoint {
         .await
     }
 
-    /// Subscribes to topic prefixes and receives, of each origin's messages of a class, none that comes behind a
-    /// later one, as may happen while paths through the mesh change: those are dropped, and counted as
-    /// [`DropCause::Reordered`](muster_wire::counters::DropCause::Reordered). The last of 4,096 origins are
-    /// remembered; messages of peers of version 1 have no numbers, and come as their connection brings them.
+    /// Subscribes to topic prefixes and receives each origin's messages of a class in order. A message that arrives
+    /// after a later one, as can happen while paths through the mesh change, is dropped and counted as
+    /// [`DropCause::Reordered`](muster_wire::counters::DropCause::Reordered). This holds for 4,096 origins; if there
+    /// are more, the one that was heard first is forgotten. Messages of peers of version 1 carry no numbers and are
+    /// received in the order of their connection. Otherwise like [`Endpoint::subscribe`].
     pub async fn subscribe_ordered<I>(&self, prefixes: I) -> Subscriber
     where
         I: IntoIterator,
@@ -250,8 +252,8 @@ impl Endpoint {
             .await
     }
 
-    /// Subscribes to topic prefixes and receives, besides the peers' messages, what this endpoint's own
-    /// publishers publish. `queue` bounds what waits for it. Otherwise as [`Endpoint::subscribe`].
+    /// Subscribes to topic prefixes and receives, besides the peers' messages, what this endpoint's own publishers
+    /// publish. `queue` bounds the subscriber's queue. Otherwise like [`Endpoint::subscribe`].
     pub async fn subscribe_with_local<I>(&self, prefixes: I, queue: QueueLimits) -> Subscriber
     where
         I: IntoIterator,
@@ -261,8 +263,8 @@ impl Endpoint {
             .await
     }
 
-    /// Subscribes to topic prefixes and to the changes of peerings, in one order. `queue` bounds the messages; a
-    /// subscriber that falls 65,536 changes behind is closed. Otherwise as [`Endpoint::subscribe`].
+    /// Subscribes to topic prefixes and to the changes of peerings, in one order. `queue` bounds the messages. A
+    /// subscriber that falls 65,536 changes behind is closed. Otherwise like [`Endpoint::subscribe`].
     pub async fn subscribe_with_statuses<I>(&self, prefixes: I, queue: QueueLimits) -> Subscriber
     where
         I: IntoIterator,
@@ -299,16 +301,16 @@ impl Endpoint {
         Subscriber::new(queue, self.owner.clone())
     }
 
-    /// Ends the endpoint: writes what is queued, says goodbye to every peer and waits, at most
-    /// [`EndpointConfig::bye_timeout`] and a second, for their answers. A future that is dropped does not stop it; what
-    /// is published from now on goes nowhere.
+    /// Ends the endpoint: writes what is queued, says goodbye to every peer and waits for their answers, at most
+    /// [`EndpointConfig::bye_timeout`] plus one second. What is published from now on reaches nobody. Dropping the
+    /// future does not stop the shutdown.
     pub async fn shut_down(&self) {
         self.shared.stopping.send_replace(true);
         self.owner.call(Command::ShutDown).await;
     }
 }
 
-/// A fresh endpoint id.
+/// Returns a random endpoint id.
 ///
 /// # Errors
 /// [`StartError::Random`] if the system has no random numbers.

@@ -10,7 +10,8 @@ use super::tls::TlsError;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ListenError {
-    /// An address that others can reach, without authentication, and nobody asked for that by name.
+    /// Others can reach the address, connections would not be authenticated, and the [`Exposure`](crate::Exposure)
+    /// does not allow that.
     #[error(
         "refusing to listen on {address} with TLS {tls}: everyone who reaches it could take part"
     )]
@@ -34,7 +35,7 @@ pub enum ListenError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PeerError {
-    /// No peering with the address; not tried again.
+    /// There is no peering with the address, and it is not tried again.
     #[error("cannot peer with {address}: {reason}")]
     Unavailable {
         /// The address, as dialled.
@@ -51,7 +52,7 @@ pub enum PeerError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
-    /// There are no random numbers for an endpoint id.
+    /// The system has no random numbers for an endpoint id.
     #[error("the system has no random numbers for an endpoint id: {0}")]
     Random(String),
     /// TLS cannot be set up.

@@ -19,8 +19,8 @@ use super::{Endpoint, socket};
 /// How long the accept loop rests after a failure such as a full descriptor table.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
 impl Endpoint {
-    /// Listens for peers; port 0 takes a free one. Returns the address in use. It may be called for several
-    /// addresses; they are listened on until the endpoint ends.
+    /// Listens for peers. Port 0 picks a free port. Returns the address in use. May be called for several addresses;
+    /// each is listened on until the endpoint ends.
     ///
     /// # Errors
     /// [`ListenError::Exposed`] for an address that others can reach where `exposure` does not allow it,
@@ -51,8 +51,8 @@ impl Endpoint {
         Ok(local)
     }
 
-    /// Takes a connected byte stream as if it had been accepted from `address`. Nothing is encrypted here. Returns at
-    /// once; a handshake that fails closes the stream and is counted as a refused connection.
+    /// Takes over a connected byte stream as if it had been accepted from `address`. Nothing is encrypted here.
+    /// Returns at once; if the handshake fails, the stream is closed.
     pub fn accept_stream<R, W>(&self, reader: R, writer: W, address: &str)
     where
         R: AsyncRead + Send + Unpin + 'static,

@@ -1,4 +1,4 @@
-//! How an endpoint makes peerings by itself, and ends them.
+//! How an endpoint makes and ends peerings on request.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,10 +17,10 @@ use super::peer_options::PeerOptions;
 use super::status::{PeerInfo, PeerOrigin};
 
 impl Endpoint {
-    /// Takes a connected byte stream as if `address`, which names it, had been dialled: for links that are
-    /// no TCP connections, as those within a process, whose other end is given to
-    /// [`Endpoint::accept_stream`]. It is not dialled again when it ends. A stream with the address of
-    /// another dial that is under way is dropped.
+    /// Takes over a connected byte stream as if `address`, a name for it, had been dialled. For links that are not TCP
+    /// connections, such as those within a process; the other end is given to [`Endpoint::accept_stream`]. The stream
+    /// is not dialled again when it ends. If a dial of the same address is under way, the stream is dropped. Returns
+    /// at once.
     pub fn connect_stream<R, W>(&self, reader: R, writer: W, address: &str)
     where
         R: AsyncRead + Send + Unpin + 'static,
@@ -52,29 +52,30 @@ impl Endpoint {
         });
     }
 
-    /// Dials `address` ("host:port") in the background and keeps the peering: a lost one is dialled
-    /// again at once, a failed dial after `retry`, for ever. Without `retry` it dials once. An address
-    /// that is being dialled already is left to that dial. Failures are told as [`Status::PeerUnavailable`];
-    /// [`Endpoint::unpeer_address`] ends it.
+    /// Dials `address` ("host:port") in the background and keeps the peering. A failed dial is repeated after `retry`,
+    /// for ever; so is a lost peering, at once if it lasted longer than `retry`. Without `retry` it dials once. An
+    /// address that is being dialled already is left to that dial. Failures are reported as
+    /// [`Status::PeerUnavailable`](crate::Status::PeerUnavailable). [`Endpoint::unpeer_address`] ends the dial.
     pub fn dial(&self, address: &str, retry: Option<Duration>) {
         self.dial_with(address, retry, PeerOptions::default());
     }
 
-    /// Dials as [`Endpoint::dial`]; towards the peer there `options` hold, whatever the rules of
-    /// [`EndpointConfig::peers`] say. They are those of the connection: if the endpoint there is a peer by a
-    /// connection that it made itself, they do not hold.
+    /// Dials like [`Endpoint::dial`], with `options` for the peering, whatever the rules of
+    /// [`EndpointConfig::peers`](crate::EndpointConfig::peers) say. The options belong to the connection: if the
+    /// endpoint there is already a peer by a connection that it made itself, they have no effect.
     pub fn dial_with(&self, address: &str, retry: Option<Duration>, options: PeerOptions) {
         let offer = self.shared.config.forwarding.offer();
         self.dial_offering(address, retry, offer, options);
     }
 
-    /// Dials as [`Endpoint::dial`], for a peering outside the mesh: the two exchange their own messages, and
-    /// nothing is relayed over it. Between endpoints that are in one mesh anyway nothing goes over it.
+    /// Dials like [`Endpoint::dial`], for a peering outside the mesh: the two endpoints exchange only their own
+    /// messages, and nothing is relayed over it. Between endpoints that are in one mesh anyway, no messages are sent
+    /// over it.
     pub fn dial_direct(&self, address: &str, retry: Option<Duration>) {
         self.dial_direct_with(address, retry, PeerOptions::default());
     }
 
-    /// Dials as [`Endpoint::dial_direct`], with options as [`Endpoint::dial_with`].
+    /// Dials like [`Endpoint::dial_direct`], with options as in [`Endpoint::dial_with`].
     pub fn dial_direct_with(&self, address: &str, retry: Option<Duration>, options: PeerOptions) {
         let offer = self.shared.config.forwarding.offer_apart();
         self.dial_offering(address, retry, offer, options);
@@ -94,16 +95,15 @@ impl Endpoint {
         });
     }
 
-    /// Dials as [`Endpoint::dial`] and waits for the peering; without `retry` the first failure is
-    /// the answer. If the endpoint there is a peer by another connection, that peering is the answer. When this
-    /// returns, messages pass both ways.
+    /// Dials like [`Endpoint::dial`] and waits for the peering. If the endpoint there is a peer by another connection,
+    /// that peering is returned. When this returns a peering, messages pass both ways.
     ///
-    /// With `retry` it waits for ever: put a limit of your own around it. A future that is dropped leaves the dial
-    /// going on.
+    /// Without `retry` the first failure ends the wait. With `retry` it may wait for ever: put a timeout around the
+    /// call. If the future is dropped, the dial goes on.
     ///
     /// # Errors
-    /// [`PeerError::Unavailable`] if it is not there, refuses, or does not fit, and there is no `retry`;
-    /// [`PeerError::Ended`] if the endpoint shuts down meanwhile.
+    /// [`PeerError::Unavailable`] if there is no `retry` and the other endpoint cannot be reached, refuses, or does
+    /// not fit; [`PeerError::Ended`] if this endpoint shuts down meanwhile.
     pub async fn peer(
         &self,
         address: &str,
@@ -189,9 +189,10 @@ impl Endpoint {
         }
     }
 
-    /// Ends the peering with an endpoint, after what is queued for it is written, and its dial. Returns `true` if
-    /// there was a peering. Waits at most [`EndpointConfig::bye_timeout`] for the peer; a future that is dropped
-    /// does not take it back.
+    /// Ends the peering with an endpoint, and its dial. Returns `true` if there was a peering, without waiting for its
+    /// end: what is queued is still written, and the peer has
+    /// [`EndpointConfig::bye_timeout`](crate::EndpointConfig::bye_timeout) to confirm. Then comes
+    /// [`Status::PeerRemoved`](crate::Status::PeerRemoved). Dropping the future does not undo it.
     pub async fn unpeer(&self, peer: EndpointId) -> bool {
         self.owner
             .call(|done| Command::Unpeer(Unpeer::Id(peer), done))
@@ -199,8 +200,8 @@ impl Endpoint {
             .unwrap_or(false)
     }
 
-    /// Ends the peering with, and the dial of, an address, as it was dialled. Returns `true` if there was one.
-    /// Otherwise as [`Endpoint::unpeer`].
+    /// Ends the peering with an address, written as it was dialled, and its dial. Returns `true` if there was either.
+    /// Otherwise like [`Endpoint::unpeer`].
     pub async fn unpeer_address(&self, address: &str) -> bool {
         let which = Unpeer::Address(address.to_owned());
         self.owner

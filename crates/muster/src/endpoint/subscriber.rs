@@ -15,12 +15,12 @@ pub(crate) use batch::BatchEntry;
 pub use batch::{Batch, Received};
 pub(crate) use queue::{Hearing, SubscriberQueue, lock_ledger};
 
-/// What a subscriber gets.
+/// What a subscriber receives.
 #[derive(Debug, Clone)]
 pub enum Delivery {
     /// Messages.
     Batch(Batch),
-    /// A change of peerings; stands before a peer's first message and behind its last.
+    /// A change of peerings. It comes before a peer's first message, or after its last.
     Status(Status),
 }
 
@@ -46,7 +46,7 @@ pub struct Subscriber {
     statuses: VecDeque<(u64, Status)>,
 }
 
-/// Nothing to receive: either for now, or for ever.
+/// Why there is nothing to receive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TryReceiveError {
     /// Nothing has arrived.
@@ -80,7 +80,7 @@ impl Subscriber {
         poll_fn(|cx| self.poll_receive(cx)).await
     }
 
-    /// The next batch or change of peerings, without waiting.
+    /// Returns the next batch or change of peerings, without waiting.
     ///
     /// # Errors
     /// [`TryReceiveError::Empty`] if nothing has arrived, [`TryReceiveError::Closed`] if nothing will any more.
@@ -96,17 +96,19 @@ impl Subscriber {
         }
     }
 
-    /// Sets what is woken, each time, when something arrives: for receivers that are not tasks.
+    /// Sets a waker that is woken each time something arrives. For receivers that are not tasks.
     pub fn set_waker(&self, waker: Waker) {
         self.queue.set_standing_waker(waker);
     }
 
-    /// Subscribes to one more topic prefix; in force, and announced to the peers, when this returns.
+    /// Subscribes to one more topic prefix. The subscription is in force, and announced to the peers, when this
+    /// returns.
     pub async fn subscribe(&self, prefix: impl AsRef<[u8]>) {
         self.subscribe_all([prefix]).await;
     }
 
-    /// Subscribes to more topic prefixes with one announcement, which each time holds all there are.
+    /// Subscribes to more topic prefixes with a single announcement. Every announcement holds all prefixes of the
+    /// endpoint, so this costs less than one call for each prefix.
     pub async fn subscribe_all<I>(&self, prefixes: I)
     where
         I: IntoIterator,
@@ -139,8 +141,8 @@ impl Subscriber {
         }
     }
 
-    /// Returns how full the queue is, and what was dropped: because the queue was full, or, behind the
-    /// endpoint's end, because the subscription has ended.
+    /// Returns how full the queue is, and what was dropped: because the queue was full, or because the subscription
+    /// had ended.
     pub fn depth(&self) -> QueueDepth {
         self.queue.depth()
     }

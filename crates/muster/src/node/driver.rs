@@ -185,7 +185,9 @@ impl Driver {
         while !self.shared.stop.load(Ordering::Relaxed) {
             let received = self.receive();
             if self.is_deaf {
-                tracing::error!("the node fell too far behind its peerings' changes and must end");
+                tracing::error!(
+                    "the node fell too far behind the changes of its peerings and has to stop"
+                );
                 break;
             }
             let read = self.read_input();

@@ -34,7 +34,7 @@ pub(super) fn other_primary(endpoint: &Endpoint, topic: &Topic) -> Option<Endpoi
     all.find(|id| *id != endpoint.id())
 }
 
-/// What the operator is told of another primary: who they are, and what to do.
+/// What the operator is told about another primary: which two nodes have one, and what to do.
 pub(super) fn told(endpoint: &Endpoint, store: &StoreName, rival: EndpointId) -> String {
     let me = endpoint.id();
     let this = if endpoint.config().identity.name.is_empty() {

@@ -74,7 +74,7 @@ impl Batch {
         });
     }
 
-    /// The messages in the order received.
+    /// Returns the messages in the order in which they were received.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = Received<'_>> {
         self.entries.iter().map(|entry| Received {
             topic: &self.topics[entry.topic as usize],
@@ -93,7 +93,7 @@ impl Batch {
         self.entries.len()
     }
 
-    /// Whether there are none.
+    /// Returns `true` if there are no messages.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
