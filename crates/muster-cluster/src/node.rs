@@ -1,8 +1,8 @@
 //! The node loop: frameworks, membership, pools, logs and timers of one node, without I/O.
 //!
-//! Inputs go in by [`NodeLoop::step`], effects come out by [`NodeLoop::take_effects`]; time is an
-//! argument. A thread drives it in a process, a simulator in tests, so that a whole cluster with its
-//! frameworks runs from one seed.
+//! Inputs go in through [`NodeLoop::step`], effects come out through [`NodeLoop::take_effects`]; time is an argument.
+//! In a process a thread drives the loop. In tests a simulator does, so that a whole cluster with its frameworks runs
+//! from one seed.
 
 mod barrier;
 mod building;
@@ -63,10 +63,10 @@ use crate::pools::{PoolChange, Pools};
 use crate::watermark::Watermarks;
 use framework::{Hook, Hosted};
 
-/// Somebody asks a node for its peers.
+/// The name of the event that asks a node for its peers.
 pub const PEERS_REQUEST: &str = "Muster::peers_request";
 
-/// One node.
+/// The loop of one node.
 #[allow(
     clippy::struct_excessive_bools,
     reason = "five steps that a node takes once, in any order"
@@ -114,12 +114,12 @@ impl NodeLoop {
         &self.core.node.name
     }
 
-    /// Who is alive.
+    /// The table of who is alive.
     pub fn membership(&self) -> &Membership {
         &self.core.members.membership
     }
 
-    /// Who is in which pool, and alive.
+    /// The pools, with their living members.
     pub fn pools(&self) -> &Pools {
         &self.core.members.pools
     }
@@ -129,23 +129,23 @@ impl NodeLoop {
         &self.core.counts
     }
 
-    /// Log records that wait for their batch.
+    /// Returns the number of log records that wait for their batch.
     pub fn waiting_records(&self) -> usize {
         self.core.logging.logs.waiting()
     }
 
-    /// Whether every node that this one is linked with by the layout is up, be it that some can be
-    /// reached only through others at present: see [`indirect_neighbours`](Self::indirect_neighbours).
+    /// Returns `true` if every node that this one is linked with by the layout is up, even if some can only be reached
+    /// through others at present: see [`indirect_neighbours`](Self::indirect_neighbours).
     pub fn has_all_neighbours(&self) -> bool {
         self.neighbours.iter().all(|name| self.core.is_alive(name))
     }
 
-    /// Takes what the node wants done, in order.
+    /// Takes the effects that the node wants done, in order.
     pub fn take_effects(&mut self) -> Vec<Effect> {
         std::mem::take(&mut self.core.outbox.effects)
     }
 
-    /// When [`Input::Tick`] is due if nothing else happens.
+    /// Returns when [`Input::Tick`] is due if nothing else happens, or `None` if it is not.
     pub fn next_deadline(&self) -> Option<Mono> {
         let waiting = !self.released || (!self.inputs_started && !self.stopping);
         let event_time_due = self
@@ -170,7 +170,7 @@ impl NodeLoop {
         .min()
     }
 
-    /// Deals with one input, and with every timer that is due.
+    /// Handles one input, and every timer that is due.
     pub fn step(&mut self, input: Input<'_>, now: Now) {
         self.core.clock.now = now;
         match input {
@@ -224,7 +224,7 @@ impl NodeLoop {
         self.start_inputs();
     }
 
-    /// The stores that this node's frameworks read from now on.
+    /// Sets the stores that this node's frameworks read from now on.
     pub fn set_stores(&mut self, reads: Box<dyn StoreReads>) {
         self.core.stores.reads = Some(reads);
     }
@@ -282,7 +282,7 @@ impl NodeLoop {
         let Some(batch) = batch.filter(|_| self.core.layout.takes_logs(&self.core.node)) else {
             self.core.counts.events_refused += 1;
             let text = || {
-                "refused a batch of log records: malformed, or this node is no logger".to_owned()
+                "refused a batch of log records: malformed, or this node is not a logger".to_owned()
             };
             self.core.report(Severity::Warning, "log batch", text);
             return;

@@ -1,4 +1,4 @@
-//! How a node comes into being: its frameworks are created, and what they declare is taken down.
+//! How a node is built: its frameworks are created, and their declarations are collected.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -14,7 +14,11 @@ use super::{NodeError, NodeLoop, Now};
 use crate::layout::Layout;
 
 impl NodeLoop {
-    /// A node of a layout, in the life `id` that begins now. Its frameworks' `init` has run.
+    /// Builds a node of a layout, in the life `id`, which begins now, and runs the `init` of its frameworks.
+    ///
+    /// # Errors
+    /// [`NodeError`] if the layout has no such node, or if the declarations of the frameworks are not valid or
+    /// conflict.
     pub fn new(
         layout: &Arc<Layout>,
         name: &str,

@@ -1,4 +1,4 @@
-//! How messages reach the frameworks: which handler takes an event, and what a call of a framework may cost.
+//! How messages reach the frameworks: which handlers take an event, and how a panic is contained.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
