@@ -84,6 +84,6 @@ fn two_primaries_of_one_name_are_told_by_both() {
     write(directory, "other.toml", &ports, &on("data-1"));
     let mut manager = Running::start(directory, &["node", "manager"]);
     let mut data = Running::start(directory, &["node", "data-1", "--layout", "other.toml"]);
-    manager.wait_for("(it is node data-1)");
-    data.wait_for("(it is node manager)");
+    manager.wait_for(" and node data-1 (");
+    data.wait_for(" and node manager (");
 }

@@ -28,8 +28,8 @@ use std::net::IpAddr;
 
 use muster_data::{Address, Data, EnumValue, Port, Subnet, Timestamp};
 
-/// What is hashed to find the owner of something. Made of a value with `from`, of several with
-/// [`Key::cat`] or [`Key::list`].
+/// What is hashed to find the owner of something. Made from one value with `from`, from several with [`Key::cat`] or
+/// [`Key::list`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key {
     digest: u32,
@@ -52,8 +52,8 @@ impl Key {
         hashed(|hash| describe_vector(values, hash))
     }
 
-    /// The key of several values joined to one text, as by Zeek's `cat`: without anything between,
-    /// booleans as `T` and `F`. `Known::services` for one is divided by `cat(host, port)`.
+    /// The key of several values joined into one text like Zeek's `cat` does: without separators, booleans as `T` and
+    /// `F`. `Known::services`, for one, is divided by `cat(host, port)`.
     ///
     /// Identical to Zeek's for strings, counts, ints, booleans, addresses, subnets, ports and enums.
     pub fn cat(values: &[Data]) -> Self {

@@ -34,7 +34,7 @@ pub const MOST_NODES: usize = 4096;
 /// The first port that is handed out to nodes without one; Zeek's own clusters start there.
 pub const FIRST_PORT: u16 = 47760;
 
-/// A checked layout. Immutable but for overrides of settings.
+/// A checked layout. Immutable except for overrides of settings.
 #[derive(Debug, Clone)]
 pub struct Layout {
     pub(super) file: String,
@@ -88,7 +88,7 @@ pub struct PoolSpec {
     pub name: PoolName,
     /// The role of its members: worker, proxy or logger.
     pub role: Role,
-    /// The most members it takes; as many as there are if not set.
+    /// The most members it takes, or `None` for no limit.
     pub max_nodes: Option<u32>,
     /// Whether its members belong to no other pool of their role.
     pub exclusive: bool,
@@ -99,8 +99,11 @@ pub struct PoolSpec {
 impl Layout {
     /// Reads and checks a layout.
     ///
-    /// `file` is the name that problems carry. `specs` are the settings of the frameworks, besides
-    /// [`CORE_SETTINGS`]. The error lists every problem that was found.
+    /// `file` is the name of the file in reported problems. `specs` are the settings of the frameworks, besides
+    /// [`CORE_SETTINGS`].
+    ///
+    /// # Errors
+    /// [`LayoutError`] with every problem that was found, if there is any.
     pub fn parse(text: &str, file: &str, specs: &[SettingSpec]) -> Result<Self, LayoutError> {
         if text.len() > LARGEST_FILE {
             let mut problems = Problems::new(file, "");
@@ -142,8 +145,8 @@ impl Layout {
         &self.file
     }
 
-    /// The directory for logs, state and process files as written, relative to the layout file's own
-    /// directory unless absolute.
+    /// The directory for logs, state and process files as written in the layout. A relative one starts from the layout
+    /// file's own directory.
     pub fn directory(&self) -> &str {
         &self.directory
     }
@@ -158,12 +161,12 @@ impl Layout {
         &self.nodes
     }
 
-    /// The node of a name.
+    /// Returns the node of this name.
     pub fn node(&self, name: &NodeName) -> Option<&Node> {
         self.find(name.as_str())
     }
 
-    /// The node of a name that was typed by someone.
+    /// Returns the node of a name that a user typed.
     pub fn find(&self, name: &str) -> Option<&Node> {
         self.index.get(name).map(|&index| &self.nodes[index])
     }
@@ -173,25 +176,24 @@ impl Layout {
         self.nodes.iter().filter(move |node| node.role == role)
     }
 
-    /// The manager; the first one by name, should there be several.
+    /// Returns the manager; the first one by name if there are several.
     pub fn manager(&self) -> Option<&Node> {
         self.with_role(Role::Manager)
             .min_by(|one, other| one.name.cmp(&other.name))
     }
 
-    /// Whether the manager takes the logs, because there is no logger (Zeek's
-    /// `Cluster::manager_is_logger`).
+    /// Returns `true` if the manager takes the logs because there is no logger (Zeek's `Cluster::manager_is_logger`).
     pub fn manager_is_logger(&self) -> bool {
         self.with_role(Role::Logger).next().is_none()
     }
 
-    /// Whether the manager owns the keys of the proxy pools, because there is no proxy. In Zeek nobody
-    /// does, and what is divided by key is lost.
+    /// Returns `true` if the manager owns the keys of the proxy pools because there is no proxy. In Zeek nobody owns
+    /// them then, and what is divided by key is lost.
     pub fn manager_is_proxy(&self) -> bool {
         self.with_role(Role::Proxy).next().is_none()
     }
 
-    /// Whether a node can be a member of a pool of a type.
+    /// Returns `true` if the node can be a member of pools of this type.
     pub fn serves_as(&self, node: &Node, role: Role) -> bool {
         let stands_in = match role {
             Role::Logger => self.manager_is_logger(),
@@ -204,7 +206,7 @@ impl Layout {
         node.role == role || (stands_in && is_manager)
     }
 
-    /// Whether a node takes the cluster's logs.
+    /// Returns `true` if the node takes the cluster's logs.
     pub fn takes_logs(&self, node: &Node) -> bool {
         self.serves_as(node, Role::Logger)
     }
@@ -229,15 +231,18 @@ impl Layout {
         CORE_SETTINGS.iter().chain(&self.specs)
     }
 
-    /// The peers of a node, by [`links`](crate::links()); none for a name that the layout does not
-    /// have.
+    /// Returns the peers of a node, by [`links`](crate::links()). There are none for a name that is not in the layout.
     pub fn neighbours(&self, name: &NodeName) -> Neighbours {
         links::neighbours(self, name)
     }
 
-    /// The layout with a setting overridden for every node, as from a command line: `value` is text
-    /// of the setting's kind, lists with commas. Overrides win over the layout and over a node's
-    /// own options.
+    /// Returns the layout with a setting overridden for every node, as from a command line. `value` is text of the
+    /// setting's kind; lists are separated by commas. Overrides take precedence over the layout and over a node's own
+    /// options.
+    ///
+    /// # Errors
+    /// [`SettingError::UnknownKey`] if no such setting is declared, [`SettingError::BadValue`] if the text is not a
+    /// value of it.
     pub fn with_override(mut self, key: &str, value: &str) -> Result<Self, SettingError> {
         let Some(spec) = self.specs().find(|spec| spec.key() == key).copied() else {
             let nearest = crate::suggestion::nearest(key, self.specs().map(SettingSpec::key))

@@ -5,7 +5,7 @@ use crate::layout::{Layout, Node, NodeName, Role};
 /// One peering of the layout: `dialer` opens the connection, `listener` accepts it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Link {
-    /// Opens the connection and retries.
+    /// Opens the connection, and opens it again when it is lost.
     pub dialer: NodeName,
     /// Accepts it.
     pub listener: NodeName,

@@ -13,12 +13,11 @@ const HELD_PER_NODE: usize = 2;
 /// Hellos that may wait besides those.
 const HELD_BESIDES: usize = 16;
 
-/// The table of all nodes of a layout; everything else reads who is alive from here.
+/// The table of all nodes of a layout, which says who is alive.
 ///
-/// A node is alive from the moment when both it can be reached, by a peering of its own or through
-/// others, and its hello came. Its events
-/// alternate: up, down, up; the down of one life comes before the up of the next. The node itself is
-/// in the table, alive from the start, without an event.
+/// A node is alive from the moment when it can be reached, by a peering of its own or through others, and its hello
+/// has come. Its events alternate: up, down, up. The down of one life comes before the up of the next. The node itself
+/// is in the table, alive from the start, without an event.
 #[derive(Debug, Clone)]
 pub struct Membership {
     me: NodeName,
@@ -48,12 +47,12 @@ pub struct Record {
 pub struct Life {
     /// Its endpoint id.
     pub id: EndpointId,
-    /// Its place among the lives of the node; not known of Zeek's nodes.
+    /// Its place among the lives of the node; not known for Zeek's nodes.
     pub incarnation: Option<Incarnation>,
     /// Since when it can be reached.
     pub since: Timestamp,
-    /// Whether it is a peer of ours now; not so of a node that is reached only through others, nor of
-    /// the node itself.
+    /// Whether it is a direct peer now; `false` for a node that is reached only through others, and for the node
+    /// itself.
     pub direct: bool,
 }
 
@@ -70,7 +69,7 @@ pub enum MembershipEvent {
         /// Its place among the lives of the node, where known.
         incarnation: Option<Incarnation>,
     },
-    /// A node went down; name, id and incarnation as in its up.
+    /// A node went down. Name, id and incarnation are those of its `NodeUp`.
     NodeDown {
         /// Its name.
         name: NodeName,
@@ -79,8 +78,8 @@ pub enum MembershipEvent {
         /// Its place among the lives of the node, where known.
         incarnation: Option<Incarnation>,
     },
-    /// A node that is alive says hello from another endpoint: a restart that was not seen yet, or a
-    /// second process of the same name. Whoever keeps the table pings the old life, and says by
+    /// A node that is alive says hello from another endpoint: a restart that was not seen yet, or a second process of
+    /// the same name. The keeper of the table has to ping the old life, and to report with
     /// [`Membership::contest_ended`] whether it answered.
     Contested {
         /// The node's name.
@@ -90,7 +89,7 @@ pub enum MembershipEvent {
         /// The endpoint id of the newcomer.
         new: EndpointId,
     },
-    /// A hello was not believed; the peering stays, but the peer is no node.
+    /// A hello was refused. The peering stays, but the peer is not a node.
     Refused {
         /// The name in the hello, at most 128 bytes of it.
         name: String,
@@ -101,21 +100,21 @@ pub enum MembershipEvent {
     },
 }
 
-/// Why a hello was not believed.
+/// Why a hello was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refusal {
     /// The layout has no node of this name.
     #[error("the layout has no node of this name")]
     UnknownName,
-    /// The name is our own: the node runs twice.
-    #[error("the name is our own")]
+    /// The name is this node's own: the node runs twice.
+    #[error("the name is this node's own")]
     OwnName,
-    /// The endpoint id in the hello is not that of the peer it came from.
+    /// The endpoint id in the hello is not that of the peer that sent it.
     #[error("the endpoint id is not the peer's own")]
     ForeignId,
-    /// The peer is a node already, under another name.
-    #[error("the peer goes by another name already")]
+    /// The peer is already a node with another name.
+    #[error("the peer is already a node with another name")]
     OtherName,
     /// Another life of the node took this one's place before: the hello is stale.
     #[error("another life of the node has taken this one's place")]
@@ -156,7 +155,7 @@ struct Hello {
 }
 
 impl Membership {
-    /// The table of a layout as the node `me` keeps it, in the life `id` that began at `now`.
+    /// Creates the table that the node `me` keeps, in its life `id`, which began at `now`.
     ///
     /// `me` need not be in the layout: an outside observer keeps a table as well.
     pub fn new(
@@ -191,8 +190,8 @@ impl Membership {
         }
     }
 
-    /// An endpoint can be reached: by a peering if it is `direct`, otherwise through others. A hello
-    /// that came before that counts now.
+    /// An endpoint can be reached: by a peering if it is `direct`, otherwise through others. A hello of it that came
+    /// earlier takes effect now. Returns what that changed.
     pub fn peer_added(
         &mut self,
         id: EndpointId,
@@ -212,11 +211,12 @@ impl Membership {
         }
     }
 
-    /// The peer `from` says that it is the node `name` in the life `id`. Repeats change nothing.
+    /// The peer `from` says that it is the node `name` in the life `id`. Returns what that changed; repeats change
+    /// nothing.
     ///
-    /// If the node is alive at another endpoint, the life that is there is asked first, whatever the
-    /// order of the incarnations: clocks may go back, and Zeek's nodes have none. A peer that was
-    /// refused becomes a node only by another hello.
+    /// If the node is alive at another endpoint, that life is pinged first, whatever the order of the incarnations:
+    /// clocks may go back, and Zeek's nodes have no incarnation. A peer that was refused becomes a node only by
+    /// another hello.
     pub fn hello(
         &mut self,
         from: EndpointId,
@@ -246,8 +246,8 @@ impl Membership {
         Vec::new()
     }
 
-    /// There is a peering with an endpoint that was reached through others before, or none any more with
-    /// one that still can be reached. Nobody comes or goes by that.
+    /// An endpoint that was reached only through others is a direct peer now, or the reverse. That makes no node go up
+    /// or down.
     pub fn link_changed(&mut self, id: EndpointId, direct: bool) {
         let Some(peer) = self.peers.get_mut(&id) else {
             return;
@@ -263,7 +263,7 @@ impl Membership {
         }
     }
 
-    /// An endpoint can no longer be reached. Nothing follows for one that was no node.
+    /// An endpoint can no longer be reached. Returns what that changed; nothing if it was not a node.
     pub fn peer_lost(&mut self, id: EndpointId) -> Vec<MembershipEvent> {
         self.held.remove(&id);
         let name = self.peers.remove(&id).and_then(|peer| peer.name);
@@ -283,8 +283,8 @@ impl Membership {
         Vec::new()
     }
 
-    /// The life that was there has answered its ping, or has not in time. Nothing follows if the contest
-    /// has ended by itself, as when either of the two is gone.
+    /// The old life of a contest has answered its ping, or has not answered in time. Returns what that changed;
+    /// nothing if the contest has ended by itself, for example because one of the two is gone.
     pub fn contest_ended(&mut self, name: &NodeName, has_answered: bool) -> Vec<MembershipEvent> {
         let Some(contender) = self.contenders.remove(name) else {
             return Vec::new();

@@ -29,11 +29,11 @@ struct Pool {
 pub struct Member {
     /// The node's name.
     pub name: NodeName,
-    /// What HRW weighs: the hash of the name and a number that makes it unique in the pool.
+    /// The site id that HRW weighs: the hash of the name and of a number that makes it unique in the pool.
     pub site: u32,
 }
 
-/// An immutable picture of a pool's members at one time. Cheap to clone.
+/// An immutable snapshot of a pool's members. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct PoolView {
     members: Arc<[Member]>,
@@ -49,9 +49,9 @@ pub struct PoolChange {
     pub node: NodeName,
     /// Whether it came (or went).
     pub up: bool,
-    /// The pool without the change.
+    /// The pool before the change.
     pub before: PoolView,
-    /// The pool with it.
+    /// The pool after the change.
     pub after: PoolView,
 }
 
@@ -63,7 +63,7 @@ pub(crate) struct Assigned {
 }
 
 impl Pools {
-    /// The pools of a layout, nobody alive but `me`.
+    /// Creates the pools of a layout, where only `me` is alive.
     ///
     /// Unlike in Zeek, a node counts itself in HRW from the start: otherwise the members of a pool
     /// would disagree with everybody else on who owns a key.
@@ -101,16 +101,16 @@ impl Pools {
         self.set(node, false)
     }
 
-    /// The living member that owns a key, possibly the node itself; none if nobody is alive or the
-    /// pool is unknown.
+    /// Returns the living member that owns a key, possibly the node itself, or `None` if nobody is alive or the pool
+    /// is unknown.
     pub fn owner(&self, pool: &PoolName, key: &Key) -> Option<&NodeName> {
         self.view(pool)?.owner(key)
     }
 
-    /// The next living member in turn; none if nobody is alive or the pool is unknown.
+    /// Returns the next living member in turn, or `None` if nobody is alive or the pool is unknown.
     ///
-    /// Each purpose has its own turn, as has each key of Zeek's `Cluster::rr_topic`. Purposes are
-    /// remembered for good: name them in the program, never after data.
+    /// Each purpose has its own turn, like each key of Zeek's `Cluster::rr_topic`. Purposes are never forgotten: use
+    /// fixed names, never names made from data.
     pub fn next(&mut self, pool: &PoolName, purpose: &str) -> Option<&NodeName> {
         let pool = self.pools.iter_mut().find(|known| known.name == *pool)?;
         let members = pool.view.members.len();

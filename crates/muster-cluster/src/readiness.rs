@@ -1,11 +1,11 @@
 //! Readiness: whether the nodes that a program needs are up, and see one another.
 //!
-//! Nobody tells of its view unasked. Whoever waits puts one question to all nodes: "do you see these
-//! lives?", and each answers with those that it does not see, mostly none. A question names lives, not
-//! names, so an answer that means the life before a restart is not taken for one that means the
-//! present one. It is put when enough nodes are up, and repeated while the answers do not suffice, so
-//! what counts is at most [`LONGEST_REST`] and a journey old. While a node is late nobody is asked; only
-//! shortly before the deadline, so that the error can say who of the others does not see whom.
+//! No node reports its view unasked. A node that waits asks all nodes one question: "do you see these lives?", and
+//! each answers with those that it does not see, mostly none. A question lists lives rather than names, so an answer
+//! about the life before a restart is not taken for one about the present life. The question is asked when enough
+//! nodes are up, and repeated while the answers do not suffice, so an answer that counts is at most [`LONGEST_REST`]
+//! and a journey old. While nodes are missing, nobody is asked until shortly before the deadline: then the error can
+//! say which of the others do not see one another.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -37,7 +37,7 @@ pub(crate) const MOST_MISSED: usize = 64;
 /// Names of one kind in the text of an error.
 const MOST_TOLD: usize = 10;
 
-/// The nodes that have to be up, and to see one another.
+/// The nodes that have to be up and to see one another.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Quorum {
@@ -45,13 +45,13 @@ pub enum Quorum {
     All,
     /// Every node of these roles.
     Roles(Vec<Role>),
-    /// At least so many nodes of a role.
+    /// At least this many nodes of a role.
     OfRole(Role, usize),
-    /// At least so many members of a pool.
+    /// At least this many members of a pool.
     OfPool(PoolName, usize),
 }
 
-/// Why a wait for readiness ended without it.
+/// Why a wait for readiness failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReadyError {
@@ -66,30 +66,30 @@ pub enum ReadyError {
         /// The nodes that the layout has.
         there: usize,
     },
-    /// Too many wait at this node already.
-    #[error("too many wait for readiness already")]
+    /// Too many waits run on this node already.
+    #[error("too many waits for readiness already")]
     TooMany,
-    /// The node stops, or has stopped.
-    #[error("the node stops")]
+    /// The node is stopping, or has stopped.
+    #[error("the node is stopping")]
     Stopped,
     /// The nodes were not mutually up in time.
     #[error("not ready in time: {0}")]
     NotReady(NotReady),
 }
 
-/// What lacked at the deadline.
+/// What was missing at the deadline.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct NotReady {
-    /// The nodes that had to be mutually up.
+    /// The number of nodes that had to be mutually up.
     pub wanted: usize,
-    /// The largest group found of nodes that were.
+    /// The size of the largest group of nodes found that were.
     pub mutual: usize,
     /// The nodes in question that are not up.
     pub down: Vec<NodeName>,
-    /// The nodes that are up and have not said whom they see: they may not see us.
+    /// The nodes that are up and have not said whom they see: they may not see this node.
     pub silent: Vec<NodeName>,
-    /// Pairs of nodes that are up, the first of which does not see the second.
+    /// Pairs of nodes that are up, of which the first does not see the second.
     pub blind: Vec<(NodeName, NodeName)>,
 }
 
@@ -147,6 +147,9 @@ pub enum Look {
 
 impl Readiness {
     /// Begins a wait that ends at `deadline`.
+    ///
+    /// # Errors
+    /// [`ReadyError::UnknownPool`] or [`ReadyError::TooFew`] if the layout can never have such a quorum.
     pub fn new(
         layout: &Layout,
         quorum: &Quorum,
@@ -194,14 +197,14 @@ impl Readiness {
         })
     }
 
-    /// When to look again if nothing happens before.
+    /// Returns when to look again if nothing happens before.
     pub fn next_deadline(&self) -> Mono {
         self.next_question.min(self.deadline)
     }
 
-    /// Looks at the cluster, after a change of its members, an answer, or at
-    /// [`next_deadline`](Self::next_deadline). `number` is the number of the question that is asked if
-    /// one is that differs from the last: new on this node each time.
+    /// Looks at the cluster, after a change of its members, an answer, or at [`next_deadline`](Self::next_deadline).
+    /// `number` is for a new question, if one is asked that differs from the last: it must be new on this node at each
+    /// call.
     pub fn look(
         &mut self,
         layout: &Layout,
@@ -248,8 +251,8 @@ impl Readiness {
         }
     }
 
-    /// The life `id` of a node says which lives of a question it does not see. Says whether that matters
-    /// here.
+    /// The life `id` of a node says which lives of a question it does not see. Returns `true` if this wait can use the
+    /// answer.
     pub fn answered(
         &mut self,
         name: &NodeName,

@@ -31,76 +31,76 @@ pub const CORE_SETTINGS: &[SettingSpec] = &[
     SettingSpec::count(
         "peering.data_queue",
         65_536,
-        "data messages that wait for one peer at most (Zeek's peer_buffer_size)",
+        "most data messages that may wait for one peer (Zeek's peer_buffer_size)",
     )
     .positive(),
     SettingSpec::count(
         "peering.data_queue_bytes",
         64 * MIB,
-        "bytes that the data messages waiting for one peer hold at most",
+        "most bytes that the data messages waiting for one peer may hold",
     )
     .positive(),
     SettingSpec::count(
         "peering.control_queue",
         1024,
-        "control messages that wait for one peer at most; more disconnect it",
+        "most control messages that may wait for one peer; more disconnect it",
     )
     .positive(),
     SettingSpec::choice::<Overflow>(
         "peering.overflow",
         "drop_oldest",
-        "what a full data queue does (Zeek's peer_overflow_policy)",
+        "what happens when a data queue is full (Zeek's peer_overflow_policy)",
     ),
     SettingSpec::count(
         "peering.interactive_queue",
         65_536,
-        "requests and notices that wait for one peer at most",
+        "most requests and notices that may wait for one peer",
     )
     .positive(),
     SettingSpec::count(
         "peering.interactive_queue_bytes",
         16 * MIB,
-        "bytes that the requests and notices waiting for one peer hold at most",
+        "most bytes that the requests and notices waiting for one peer may hold",
     )
     .positive(),
     SettingSpec::choice::<Overflow>(
         "peering.interactive_overflow",
         "drop_oldest",
-        "what a full queue of requests and notices does",
+        "what happens when a queue of requests and notices is full",
     ),
     SettingSpec::count(
         "peering.bulk_queue",
         65_536,
-        "messages with logs and snapshots that wait for one peer at most",
+        "most messages with logs and snapshots that may wait for one peer",
     )
     .positive(),
     SettingSpec::count(
         "peering.bulk_queue_bytes",
         64 * MIB,
-        "bytes that the logs and snapshots waiting for one peer hold at most",
+        "most bytes that the logs and snapshots waiting for one peer may hold",
     )
     .positive(),
     SettingSpec::choice::<Overflow>(
         "peering.bulk_overflow",
         "drop_oldest",
-        "what a full queue of logs and snapshots does",
+        "what happens when a queue of logs and snapshots is full",
     ),
     SettingSpec::count(
         "peering.credit",
         16 * MIB,
-        "bytes of each class that a peer may send before they are dealt with (512 besides for each message)",
+        "bytes of each class that a peer may send before they are dealt with (each message counts 512 more)",
     )
     .positive(),
     SettingSpec::count(
         "peering.credit_of_all",
         16 * MIB,
-        "the same of all peers together, of which each has its part, but at least 64 KiB",
+        "bytes of each class that all peers may send together; each has a share of at least 64 KiB",
     )
     .positive(),
     SettingSpec::boolean(
         "peering.slow",
         false,
-        "whether links are so slow that what is sent is compressed where that pays",
+        "whether links are so slow that messages are compressed where that pays",
     ),
     SettingSpec::text_list(
         "classes.interactive",
@@ -136,7 +136,7 @@ pub const CORE_SETTINGS: &[SettingSpec] = &[
     SettingSpec::duration(
         "peering.heartbeat",
         Duration::from_secs(2),
-        "silence after which a peer is pinged; 0 never pings, and gives no peer up",
+        "silence after which a peer is pinged; with 0 no peer is pinged or given up",
     ),
     SettingSpec::duration(
         "peering.heartbeat_timeout",
@@ -177,13 +177,13 @@ pub const CORE_SETTINGS: &[SettingSpec] = &[
     SettingSpec::count(
         "runtime.inbox",
         65_536,
-        "messages that wait for the node's handlers at most",
+        "most messages that may wait for the node's handlers",
     )
     .positive(),
     SettingSpec::count(
         "runtime.inbox_bytes",
         64 * MIB,
-        "bytes that the messages waiting for the node's handlers hold at most",
+        "most bytes that the messages waiting for the node's handlers may hold",
     )
     .positive(),
     SettingSpec::duration(
@@ -194,13 +194,13 @@ pub const CORE_SETTINGS: &[SettingSpec] = &[
     SettingSpec::count(
         "logging.batch_size",
         400,
-        "log records that are written at once at most (Zeek's log_batch_size)",
+        "most log records of one batch (Zeek's log_batch_size)",
     )
     .positive(),
     SettingSpec::duration(
         "logging.batch_interval",
         Duration::from_secs(1),
-        "how long a log record waits for others at most (Zeek's log_batch_interval)",
+        "longest time that a log record waits for others (Zeek's log_batch_interval)",
     ),
     SettingSpec::real(
         "input.speed",
@@ -220,7 +220,7 @@ pub const CORE_SETTINGS: &[SettingSpec] = &[
     SettingSpec::text(
         "stores.default_master_node",
         "",
-        "the node that has the masters of stores; the manager if empty",
+        "the node that has the primaries of stores; the manager if empty",
     ),
     SettingSpec::text(
         "stores.default_store_dir",
@@ -230,25 +230,25 @@ pub const CORE_SETTINGS: &[SettingSpec] = &[
     SettingSpec::count(
         "stores.memory_limit",
         4096 * MIB,
-        "bytes that the entries of one store take at most, roughly",
+        "most bytes that the entries of one store may take, roughly",
     )
     .positive(),
     SettingSpec::duration(
         "stores.resync_interval",
         Duration::from_secs(10),
-        "how often a clone that does not hear its master looks for it (Zeek's default_clone_resync_interval)",
+        "how often a clone that does not hear its primary looks for it (Zeek's default_clone_resync_interval)",
     )
     .positive(),
     SettingSpec::duration(
         "stores.stale_interval",
         Duration::from_secs(300),
-        "how long after its master was heard last what a clone has counts as stale (Zeek's default_clone_stale_interval)",
+        "how long after a clone last heard its primary its copy counts as stale (Zeek's default_clone_stale_interval)",
     )
     .positive(),
     SettingSpec::duration(
         "stores.mutation_buffer_interval",
         Duration::from_secs(120),
-        "how long a write waits for a master (Zeek's default_clone_mutation_buffer_interval)",
+        "how long a write waits for a primary (Zeek's default_clone_mutation_buffer_interval)",
     )
     .positive(),
     SettingSpec::duration(
@@ -273,7 +273,7 @@ pub enum Origin {
         /// The line in the layout file, counted from 1.
         line: usize,
     },
-    /// A `[[link]]` of the layout, for what a node sends to some of its peers.
+    /// A `[[link]]` of the layout, for what the node sends to some of its peers.
     Link {
         /// The line in the layout file, counted from 1.
         line: usize,
@@ -306,7 +306,7 @@ pub enum SettingError {
         /// The declared key that looks most like it.
         nearest: Option<String>,
     },
-    /// The text is no value of the setting's kind, or outside its bounds.
+    /// The text is not a value of the setting's kind, or outside its bounds.
     #[error("{0}")]
     BadValue(String),
 }
@@ -315,7 +315,7 @@ fn did_you_mean(nearest: Option<&str>) -> String {
     nearest.map_or_else(String::new, |key| format!("; did you mean `{key}`?"))
 }
 
-/// A setting of a node: what holds, and where it comes from.
+/// A setting of a node: its effective value, and where the value comes from.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Setting<'a> {
     /// Its key, such as `peering.heartbeat`.
@@ -339,7 +339,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// The defaults of the core's settings and of these. A key declared twice keeps its first
+    /// Returns the defaults of the core's settings and of `specs`. A key that is declared twice keeps its first
     /// declaration.
     pub fn defaults(specs: &[SettingSpec]) -> Self {
         let mut entries = BTreeMap::new();
@@ -361,7 +361,7 @@ impl Settings {
         }
     }
 
-    /// The value of a count as a length or capacity; at most `usize::MAX`.
+    /// Returns a count as a length or capacity, at most `usize::MAX`.
     pub fn size(&self, key: &str) -> usize {
         usize::try_from(self.count(key)).unwrap_or(usize::MAX)
     }

@@ -1,11 +1,11 @@
-//! The topics of a cluster, and what each node subscribes to on its own.
+//! The topics of a cluster, and what each node subscribes to by default.
 
 use muster_wire::{EndpointId, Topic};
 
 use crate::layout::{Layout, Node, NodeName, PoolName, Role};
 use crate::pools;
 
-/// The prefix of Zeek's cluster topics, and ours unless the layout says otherwise.
+/// The prefix of Zeek's cluster topics, and of Muster's unless the layout says otherwise.
 pub const DEFAULT_PREFIX: &str = "zeek/cluster";
 
 /// The topic of log batches, below which Zeek puts one topic per stream; not below the prefix.
@@ -14,8 +14,8 @@ pub const LOGS: &str = "zeek/logs/";
 /// The longest prefix in bytes.
 pub const LONGEST_PREFIX: usize = 256;
 
-/// Makes the topics of one cluster. Names are Zeek's (`Cluster::node_topic` and so on), the
-/// broadcast topic is ours.
+/// Makes the topics of one cluster. Their names are Zeek's (`Cluster::node_topic` and so on); the broadcast topic is
+/// Muster's own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Topics {
     prefix: String,
@@ -24,7 +24,7 @@ pub struct Topics {
 /// A text that cannot be the prefix of a cluster's topics.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{prefix:?} cannot be a prefix of topics: it has 1 to {LONGEST_PREFIX} printable bytes without spaces, \
+    "{prefix:?} cannot be a prefix of topics: a prefix has 1 to {LONGEST_PREFIX} printable bytes without spaces, \
      does not start with `<$>` and does not end with `/`"
 )]
 pub struct PrefixError {
@@ -40,8 +40,11 @@ impl Default for Topics {
 }
 
 impl Topics {
-    /// Checks and takes a prefix: 1 to 256 printable ASCII bytes without spaces, not starting with
-    /// `<$>` (which is reserved for endpoints themselves), not ending with `/`.
+    /// Checks and takes a prefix: 1 to 256 printable ASCII bytes without spaces, not starting with `<$>` (which is
+    /// reserved for endpoints themselves), not ending with `/`.
+    ///
+    /// # Errors
+    /// [`PrefixError`] if the text is not such a prefix.
     pub fn new(prefix: &str) -> Result<Self, PrefixError> {
         let fits = (1..=LONGEST_PREFIX).contains(&prefix.len())
             && prefix.bytes().all(|byte| byte.is_ascii_graphic())
@@ -97,14 +100,13 @@ impl Topics {
         self.topic(&["all", ""])
     }
 
-    /// What log batches are published below: `zeek/logs/`.
+    /// The topic below which log batches are published: `zeek/logs/`.
     pub fn logs() -> Topic {
         checked(LOGS)
     }
 
-    /// What a node of the layout subscribes to without being asked, sorted: its role, its name, its
-    /// endpoint id, the pools it is assigned to, the broadcast, and, where it takes the cluster's
-    /// logs, `zeek/logs/`.
+    /// Returns what a node of the layout subscribes to by default, sorted: the topics of its role, its name, its
+    /// endpoint id and its pools, the broadcast topic, and `zeek/logs/` if it takes the cluster's logs.
     pub fn subscriptions(&self, node: &Node, id: EndpointId, layout: &Layout) -> Vec<Topic> {
         let mut topics = vec![
             self.role(node.role),

@@ -35,18 +35,18 @@ impl Watermarks {
     /// The watermark when all inputs have ended: later than every time.
     pub const END: Timestamp = Timestamp::from_nanos(i64::MAX);
 
-    /// No inputs.
+    /// Creates watermarks without inputs.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// A node has an input by the layout and has not announced itself: it holds the minimum back
-    /// until it does, or until [`release`](Self::release).
+    /// A node has an input by the layout and has not announced it yet. It holds the minimum back until it does, or
+    /// until [`release`](Self::release).
     pub fn expect(&mut self, node: &NodeName) {
         self.expected.insert(node.clone());
     }
 
-    /// The grace period of a node is over: it holds nothing back any more until it announces.
+    /// The grace period of a node is over. It does not hold the minimum back any more until it announces.
     pub fn release(&mut self, node: &NodeName) {
         self.expected.remove(node);
     }
@@ -94,12 +94,12 @@ impl Watermarks {
         }
     }
 
-    /// An input of a node has ended; it holds nothing back any more.
+    /// An input of a node has ended. It does not hold the minimum back any more.
     pub fn finished(&mut self, node: &NodeName, incarnation: Incarnation, input: &str) {
         self.announce(node, incarnation, input, Self::END);
     }
 
-    /// A node is down; its inputs hold nothing back any more.
+    /// A node is down. Its inputs do not hold the minimum back any more.
     ///
     /// Where a restart is likely, call [`expect`](Self::expect) as well before the next
     /// [`low`](Self::low), and [`release`](Self::release) after a grace period.
@@ -110,8 +110,8 @@ impl Watermarks {
         }
     }
 
-    /// A node is up: what this life announces counts from now on. It may be one that was lost sight of
-    /// before, or one whose clock is behind that of the life before it.
+    /// A node is up: what this life announces counts from now on. The life may have been out of reach before, or its
+    /// clock may be behind that of the life before it.
     pub fn node_up(&mut self, node: &NodeName, incarnation: Option<Incarnation>) {
         if let Some(known) = self.nodes.get_mut(node) {
             known.is_alive = true;
@@ -122,16 +122,15 @@ impl Watermarks {
         }
     }
 
-    /// Whether a living node has had inputs, and all of them have ended.
+    /// Returns `true` if a living node has had inputs and all of them have ended.
     pub fn has_finished(&self, node: &NodeName) -> bool {
         self.nodes.get(node).is_some_and(|known| {
             !known.inputs.is_empty() && known.inputs.values().all(|low| *low >= Self::END)
         })
     }
 
-    /// The minimum over the living inputs: everything before it has been seen. `None` as long as
-    /// an expected node is silent or there never was an input, [`END`](Self::END) when all inputs
-    /// have ended.
+    /// Returns the minimum over the living inputs: everything before it has been seen. `None` while an expected node
+    /// is silent, or if there never was an input; [`END`](Self::END) when all inputs have ended.
     ///
     /// Never goes back: a slower input that joins late is counted instead, and what it brings
     /// before the minimum is late.
@@ -147,12 +146,13 @@ impl Watermarks {
         self.reached
     }
 
-    /// Inputs that joined behind the minimum.
+    /// Returns how many inputs joined behind the minimum.
     pub fn late_inputs(&self) -> u64 {
         self.late_inputs
     }
 
-    /// Announcements of lives that were over, and of more inputs than a node may have.
+    /// Returns how many announcements were ignored: those of lives that were over, and of more inputs than a node may
+    /// have.
     pub fn ignored_announcements(&self) -> u64 {
         self.ignored_announcements
     }

@@ -7,12 +7,15 @@ mod counts;
 mod dial;
 mod echo;
 mod end_reason;
+mod error;
 mod in_order;
 mod join_buffer;
+mod listening;
 mod outgoing;
 mod owner;
 mod peer_options;
 mod peer_session;
+mod peerings;
 mod publisher;
 mod reader;
 mod send_queue;
@@ -24,17 +27,12 @@ mod subscriber;
 mod tls;
 mod writer;
 
-use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use muster_wire::mesh::NodeRecord;
-use muster_wire::peering::{Offer, Protocol};
+use muster_wire::peering::Protocol;
 use muster_wire::{EndpointId, Filter, Mono, Overflow, QueueLimits, Topic};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
 
 pub use config::{
     Credit, EndpointConfig, Exposure, Forwarding, Heartbeat, NodeIdentity, TopicClasses,
@@ -42,23 +40,20 @@ pub use config::{
 pub(crate) use counters::connections_refused;
 pub use counts::{Compressed, EndpointCounts, PeerReport, QueueDepth};
 pub use end_reason::{LossReason, RemovalReason, UnavailableReason};
+pub use error::{ListenError, PeerError, StartError};
 pub use peer_options::{LinkSpeed, PeerMatch, PeerOptions, PeerRule, QueueOptions};
 pub use publisher::{Outcome, Publisher};
 pub use status::{PeerInfo, PeerOrigin, Status};
 pub use subscriber::{Batch, Delivery, Received, Subscriber, TryReceiveError};
 pub use tls::{Certificates, ConnectionError, Tls, TlsError, TlsFailure};
 
-use dial::{DialState, DialTask};
-use owner::{Command, DialStart, Owner, OwnerHandle, Unpeer};
+use owner::{Command, Owner, OwnerHandle};
 use shared::Shared;
 pub(crate) use shared::Table;
 use subscriber::{Hearing, SubscriberQueue};
 use tls::TlsContext;
 
 use crate::store::Stores;
-
-/// How long the accept loop rests after a failure such as a full descriptor table.
-const ACCEPT_REST: Duration = Duration::from_millis(100);
 
 /// A messaging endpoint. Cheap to clone; its tasks end with [`Endpoint::shut_down`] or with the last
 /// clone.
@@ -78,59 +73,6 @@ impl Drop for StopOnDrop {
         self.1
             .tell(Command::ShutDown(tokio::sync::oneshot::channel().0));
     }
-}
-
-/// Why an endpoint does not listen.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ListenError {
-    /// An address that others can reach, without authentication, and nobody asked for that by name.
-    #[error(
-        "refusing to listen on {address} with TLS {tls}: everyone who reaches it could take part"
-    )]
-    Exposed {
-        /// The address.
-        address: SocketAddr,
-        /// The mode of TLS in one word.
-        tls: &'static str,
-    },
-    /// The system refused.
-    #[error("cannot listen on {address}")]
-    System {
-        /// The address.
-        address: SocketAddr,
-        /// The system's error.
-        source: io::Error,
-    },
-}
-
-/// Why a peering did not come about.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum PeerError {
-    /// No peering with the address; not tried again.
-    #[error("cannot peer with {address}: {reason}")]
-    Unavailable {
-        /// The address, as dialled.
-        address: String,
-        /// Why.
-        reason: UnavailableReason,
-    },
-    /// The endpoint is shutting down.
-    #[error("the endpoint has ended")]
-    Ended,
-}
-
-/// Why an endpoint does not start.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum StartError {
-    /// There are no random numbers for an endpoint id.
-    #[error("the system has no random numbers for an endpoint id: {0}")]
-    Random(String),
-    /// TLS cannot be set up.
-    #[error(transparent)]
-    Tls(#[from] TlsError),
 }
 
 impl Endpoint {
@@ -170,8 +112,8 @@ impl Endpoint {
         &self.shared.config
     }
 
-    /// The number of messages in the fullest queue towards a peer, 0 without peers: for callers that pace
-    /// themselves. Looks at every peer's queue.
+    /// Returns the number of messages in the longest queue towards any peer, or 0 without peers. It looks at every
+    /// peer's queue. For callers that pace themselves.
     pub fn backlog(&self) -> usize {
         let table = self.shared.table.load();
         table
@@ -182,253 +124,10 @@ impl Endpoint {
             .unwrap_or(0)
     }
 
-    /// Listens for peers; port 0 takes a free one. Returns the address in use. It may be called for several
-    /// addresses; they are listened on until the endpoint ends.
-    ///
-    /// # Errors
-    /// [`ListenError::Exposed`] for an address that others can reach where `exposure` does not allow it,
-    /// [`ListenError::System`] if the address is taken or cannot be bound.
-    pub async fn listen(
-        &self,
-        address: SocketAddr,
-        exposure: Exposure,
-    ) -> Result<SocketAddr, ListenError> {
-        let tls = &self.shared.config.tls;
-        if !address.ip().is_loopback() && !exposure.allows(tls) {
-            return Err(ListenError::Exposed {
-                address,
-                tls: tls.name(),
-            });
-        }
-        let system = |source| ListenError::System { address, source };
-        let listener = TcpListener::bind(address).await.map_err(system)?;
-        let local = listener.local_addr().map_err(system)?;
-        let (shared, owner) = (Arc::clone(&self.shared), self.owner.clone());
-        tokio::spawn(async move {
-            let mut stopping = shared.stopping.subscribe();
-            tokio::select! {
-                () = accept_loop(&listener, &shared, &owner) => {}
-                _ = stopping.wait_for(|stop| *stop) => {}
-            }
-        });
-        Ok(local)
-    }
-
-    /// Takes a connected byte stream as if it had been accepted from `address`. Nothing is encrypted here. Returns at
-    /// once; a handshake that fails closes the stream and is counted as a refused connection.
-    pub fn accept_stream<R, W>(&self, reader: R, writer: W, address: &str)
-    where
-        R: AsyncRead + Send + Unpin + 'static,
-        W: AsyncWrite + Send + Unpin + 'static,
-    {
-        let (shared, owner) = (Arc::clone(&self.shared), self.owner.clone());
-        let address = address.to_owned();
-        tokio::spawn(connection::run(
-            reader,
-            writer,
-            shared,
-            owner,
-            address,
-            PeerOrigin::Accepted,
-        ));
-    }
-
-    /// Takes a connected byte stream as if `address`, which names it, had been dialled: for links that are
-    /// no TCP connections, as those within a process, whose other end is given to
-    /// [`Endpoint::accept_stream`]. It is not dialled again when it ends. A stream with the address of
-    /// another dial that is under way is dropped.
-    pub fn connect_stream<R, W>(&self, reader: R, writer: W, address: &str)
-    where
-        R: AsyncRead + Send + Unpin + 'static,
-        W: AsyncWrite + Send + Unpin + 'static,
-    {
-        let (shared, owner) = (Arc::clone(&self.shared), self.owner.clone());
-        let address = address.to_owned();
-        tokio::spawn(async move {
-            let (stop, _stopped) = watch::channel(false);
-            let (_state, states) = watch::channel(DialState::Connecting);
-            let start = owner.call(|done| Command::StartDial {
-                address: address.clone(),
-                offer: shared.config.forwarding.offer(),
-                options: PeerOptions::default(),
-                stop,
-                state: states.clone(),
-                done,
-            });
-            if !matches!(start.await, Some(DialStart::New)) {
-                return;
-            }
-            let (mine, named) = (owner.clone(), address.clone());
-            let run = connection::run(reader, writer, shared, mine, named, PeerOrigin::Dialled);
-            if let connection::ConnectionEnd::Failed(reason) = run.await {
-                let unavailable = Command::Unavailable(address.clone(), reason);
-                owner.send(unavailable).await;
-            }
-            owner.send(Command::EndDial(address, states)).await;
-        });
-    }
-
-    /// Dials `address` ("host:port") in the background and keeps the peering: a lost one is dialled
-    /// again at once, a failed dial after `retry`, for ever. Without `retry` it dials once. An address
-    /// that is being dialled already is left to that dial. Failures are told as [`Status::PeerUnavailable`];
-    /// [`Endpoint::unpeer_address`] ends it.
-    pub fn dial(&self, address: &str, retry: Option<Duration>) {
-        self.dial_with(address, retry, PeerOptions::default());
-    }
-
-    /// Dials as [`Endpoint::dial`]; towards the peer there `options` hold, whatever the rules of
-    /// [`EndpointConfig::peers`] say. They are those of the connection: if the endpoint there is a peer by a
-    /// connection that it made itself, they do not hold.
-    pub fn dial_with(&self, address: &str, retry: Option<Duration>, options: PeerOptions) {
-        let offer = self.shared.config.forwarding.offer();
-        self.dial_offering(address, retry, offer, options);
-    }
-
-    /// Dials as [`Endpoint::dial`], for a peering outside the mesh: the two exchange their own messages, and
-    /// nothing is relayed over it. Between endpoints that are in one mesh anyway nothing goes over it.
-    pub fn dial_direct(&self, address: &str, retry: Option<Duration>) {
-        self.dial_direct_with(address, retry, PeerOptions::default());
-    }
-
-    /// Dials as [`Endpoint::dial_direct`], with options as [`Endpoint::dial_with`].
-    pub fn dial_direct_with(&self, address: &str, retry: Option<Duration>, options: PeerOptions) {
-        let offer = self.shared.config.forwarding.offer_apart();
-        self.dial_offering(address, retry, offer, options);
-    }
-
-    fn dial_offering(
-        &self,
-        address: &str,
-        retry: Option<Duration>,
-        offer: Offer,
-        options: PeerOptions,
-    ) {
-        let endpoint = self.clone();
-        let address = address.to_owned();
-        tokio::spawn(async move {
-            let _ = endpoint.start_dial(&address, retry, offer, options).await;
-        });
-    }
-
-    /// Dials as [`Endpoint::dial`] and waits for the peering; without `retry` the first failure is
-    /// the answer. If the endpoint there is a peer by another connection, that peering is the answer. When this
-    /// returns, messages pass both ways.
-    ///
-    /// With `retry` it waits for ever: put a limit of your own around it. A future that is dropped leaves the dial
-    /// going on.
-    ///
-    /// # Errors
-    /// [`PeerError::Unavailable`] if it is not there, refuses, or does not fit, and there is no `retry`;
-    /// [`PeerError::Ended`] if the endpoint shuts down meanwhile.
-    pub async fn peer(
-        &self,
-        address: &str,
-        retry: Option<Duration>,
-    ) -> Result<PeerInfo, PeerError> {
-        let mut version = self.shared.table_version.subscribe();
-        let offer = self.shared.config.forwarding.offer();
-        let options = PeerOptions::default();
-        let mut state = self.start_dial(address, retry, offer, options).await?;
-        loop {
-            version.borrow_and_update();
-            if let Some(peer) = self.dialled_peer(address, &state) {
-                return Ok(peer);
-            }
-            tokio::select! {
-                changed = version.changed() => changed.map_err(|_| PeerError::Ended)?,
-                changed = state.changed() => {
-                    let failed = match &*state.borrow_and_update() {
-                        DialState::Failed(reason) => Some(reason.clone()),
-                        DialState::Connecting | DialState::Redundant(_) => None,
-                    };
-                    match failed {
-                        Some(reason) if retry.is_none() => {
-                            return Err(PeerError::Unavailable { address: address.to_owned(), reason });
-                        }
-                        _ if changed.is_err() => {
-                            return self.dialled_peer(address, &state).ok_or(PeerError::Ended);
-                        }
-                        _ => {}
-                    }
-                }
-            }
-        }
-    }
-
-    /// The peering that a dial led to, or that made it redundant.
-    fn dialled_peer(&self, address: &str, state: &watch::Receiver<DialState>) -> Option<PeerInfo> {
-        let redundant = match &*state.borrow() {
-            DialState::Redundant(peer) => Some(*peer),
-            DialState::Connecting | DialState::Failed(_) => None,
-        };
-        self.peers()
-            .into_iter()
-            .find(|peer| peer.address == address || redundant == Some(peer.id))
-    }
-
-    async fn start_dial(
-        &self,
-        address: &str,
-        retry: Option<Duration>,
-        offer: Offer,
-        options: PeerOptions,
-    ) -> Result<watch::Receiver<DialState>, PeerError> {
-        let (stop, stopped) = watch::channel(false);
-        let (state, states) = watch::channel(DialState::Connecting);
-        let start = self.owner.call(|done| Command::StartDial {
-            address: address.to_owned(),
-            offer,
-            options,
-            stop,
-            state: states.clone(),
-            done,
-        });
-        match start.await.ok_or(PeerError::Ended)? {
-            DialStart::New => {
-                let task = DialTask {
-                    shared: Arc::clone(&self.shared),
-                    owner: self.owner.clone(),
-                    address: address.to_owned(),
-                    retry,
-                    stop: stopped,
-                    state,
-                };
-                tokio::spawn(task.run());
-                Ok(states)
-            }
-            DialStart::UnderWay(mut states) => {
-                // Earlier failures are not an answer.
-                states.mark_unchanged();
-                Ok(states)
-            }
-            DialStart::Refused => Err(PeerError::Ended),
-        }
-    }
-
-    /// Ends the peering with an endpoint, after what is queued for it is written, and its dial. Returns `true` if
-    /// there was a peering. Waits at most [`EndpointConfig::bye_timeout`] for the peer; a future that is dropped
-    /// does not take it back.
-    pub async fn unpeer(&self, peer: EndpointId) -> bool {
-        self.owner
-            .call(|done| Command::Unpeer(Unpeer::Id(peer), done))
-            .await
-            .unwrap_or(false)
-    }
-
-    /// Ends the peering with, and the dial of, an address, as it was dialled. Returns `true` if there was one.
-    /// Otherwise as [`Endpoint::unpeer`].
-    pub async fn unpeer_address(&self, address: &str) -> bool {
-        let which = Unpeer::Address(address.to_owned());
-        self.owner
-            .call(|done| Command::Unpeer(which, done))
-            .await
-            .unwrap_or(false)
-    }
-
-    /// Sends a ping to a direct peer, or through the mesh to any of its endpoints, and waits for the
-    /// answer. Returns the time that it took, or `None` if there is no such endpoint, a direct peer ends meanwhile,
-    /// or 64 pings wait already. The answer of an endpoint that is no direct peer may never come: put a limit around
-    /// it. A future that is dropped gives the ping up.
+    /// Sends a ping to a direct peer, or through the mesh to any of its endpoints, and waits for the answer. Returns
+    /// the round-trip time, or `None` if there is no such endpoint, if the peering ends meanwhile, or if 64 pings wait
+    /// already. An endpoint that is not a direct peer may never answer: put a timeout around the call. Dropping the
+    /// future gives the ping up.
     pub async fn ping(&self, peer: EndpointId) -> Option<Duration> {
         let start = Instant::now();
         let pong = {
@@ -446,8 +145,8 @@ impl Endpoint {
         Some(start.elapsed())
     }
 
-    /// The endpoints that the mesh knows of, this one included: those that are in reach, and those that
-    /// were until a minute ago.
+    /// Returns the endpoints that the mesh knows of, this one included: those in reach, and those that were in reach
+    /// within the last minute.
     pub fn mesh(&self) -> Vec<Arc<NodeRecord>> {
         let table = self.shared.table.load();
         let nodes = table.mesh().into_iter().flat_map(|routes| routes.nodes());
@@ -465,7 +164,7 @@ impl Endpoint {
         nodes.cloned().collect()
     }
 
-    /// The direct peers that were told of by [`Status::PeerAdded`].
+    /// Returns the direct peers that [`Status::PeerAdded`] has announced.
     pub fn peers(&self) -> Vec<PeerInfo> {
         let table = self.shared.table.load();
         let announced = table.peers().iter();
@@ -475,8 +174,8 @@ impl Endpoint {
             .collect()
     }
 
-    /// The topic prefixes that a direct peer, or an endpoint of the mesh, subscribes to. Returns `None` if there is no
-    /// such endpoint.
+    /// Returns the topic prefixes that a direct peer, or an endpoint of the mesh, subscribes to, or `None` if there is
+    /// no such endpoint.
     pub fn filter_of(&self, peer: EndpointId) -> Option<Vec<Vec<u8>>> {
         let table = self.shared.table.load();
         let entries = |filter: &Filter| filter.entries().map(<[u8]>::to_vec).collect();
@@ -488,7 +187,7 @@ impl Endpoint {
         Some(entries(&routes.node(routes.slot(peer)?)?.filter))
     }
 
-    /// Whether another endpoint subscribes to a topic, as far as this one knows.
+    /// Returns `true` if another endpoint subscribes to the topic, as far as this one knows.
     pub fn has_subscriber(&self, topic: &Topic) -> bool {
         let table = self.shared.table.load();
         !table.route(topic.as_bytes()).peers.is_empty()
@@ -504,13 +203,13 @@ impl Endpoint {
         self.shared.now()
     }
 
-    /// A new publisher. Making one costs little: each task or thread has its own.
+    /// Creates a publisher. That costs little: give each task or thread its own.
     pub fn publisher(&self) -> Publisher {
         Publisher::new(Arc::clone(&self.shared), None)
     }
 
-    /// A new publisher that this endpoint's own subscribers hear like a peer: for those who take part
-    /// through this endpoint without one of their own, as clients of a gateway do.
+    /// Creates a publisher whose messages this endpoint's own subscribers receive as if they came from a peer. For
+    /// participants that have no endpoint of their own, such as the clients of a gateway.
     ///
     /// # Errors
     /// [`StartError::Random`] if the system has no random numbers for its id.
@@ -518,12 +217,13 @@ impl Endpoint {
         Ok(Publisher::new(Arc::clone(&self.shared), Some(random_id()?)))
     }
 
-    /// Subscribes to topic prefixes; in force, and announced to the peers, when this returns. The empty prefix
-    /// matches every topic. Its queue has the bounds of [`EndpointConfig::subscriber_queue`]; a full one drops the
-    /// oldest messages, counted, after credit has slowed down their publishers.
+    /// Subscribes to topic prefixes. The subscription is in force, and announced to the peers, when this returns. The
+    /// empty prefix matches every topic. The subscriber's queue has the bounds of
+    /// [`EndpointConfig::subscriber_queue`]. When it is full, the oldest messages are dropped and counted; before
+    /// that, credit slows down their publishers.
     ///
-    /// After the endpoint's end the subscriber receives nothing and says so. If the future is dropped, the
-    /// subscription ends.
+    /// If the endpoint has ended, the subscriber is closed from the start. If the future is dropped, the subscription
+    /// ends.
     pub async fn subscribe<I>(&self, prefixes: I) -> Subscriber
     where
         I: IntoIterator,
@@ -537,10 +237,11 @@ impl Endpoint {
         .await
     }
 
-    /// Subscribes to topic prefixes and receives, of each origin's messages of a class, none that comes behind a
-    /// later one, as may happen while paths through the mesh change: those are dropped, and counted as
-    /// [`DropCause::Reordered`](muster_wire::counters::DropCause::Reordered). The last of 4,096 origins are
-    /// remembered; messages of peers of version 1 have no numbers, and come as their connection brings them.
+    /// Subscribes to topic prefixes and receives each origin's messages of a class in order. A message that arrives
+    /// after a later one, as can happen while paths through the mesh change, is dropped and counted as
+    /// [`DropCause::Reordered`](muster_wire::counters::DropCause::Reordered). This holds for 4,096 origins; if there
+    /// are more, the one that was heard first is forgotten. Messages of peers of version 1 carry no numbers and are
+    /// received in the order of their connection. Otherwise like [`Endpoint::subscribe`].
     pub async fn subscribe_ordered<I>(&self, prefixes: I) -> Subscriber
     where
         I: IntoIterator,
@@ -551,8 +252,8 @@ impl Endpoint {
             .await
     }
 
-    /// Subscribes to topic prefixes and receives, besides the peers' messages, what this endpoint's own
-    /// publishers publish. `queue` bounds what waits for it. Otherwise as [`Endpoint::subscribe`].
+    /// Subscribes to topic prefixes and receives, besides the peers' messages, what this endpoint's own publishers
+    /// publish. `queue` bounds the subscriber's queue. Otherwise like [`Endpoint::subscribe`].
     pub async fn subscribe_with_local<I>(&self, prefixes: I, queue: QueueLimits) -> Subscriber
     where
         I: IntoIterator,
@@ -562,8 +263,8 @@ impl Endpoint {
             .await
     }
 
-    /// Subscribes to topic prefixes and to the changes of peerings, in one order. `queue` bounds the messages; a
-    /// subscriber that falls 65,536 changes behind is closed. Otherwise as [`Endpoint::subscribe`].
+    /// Subscribes to topic prefixes and to the changes of peerings, in one order. `queue` bounds the messages. A
+    /// subscriber that falls 65,536 changes behind is closed. Otherwise like [`Endpoint::subscribe`].
     pub async fn subscribe_with_statuses<I>(&self, prefixes: I, queue: QueueLimits) -> Subscriber
     where
         I: IntoIterator,
@@ -600,16 +301,16 @@ impl Endpoint {
         Subscriber::new(queue, self.owner.clone())
     }
 
-    /// Ends the endpoint: writes what is queued, says goodbye to every peer and waits, at most
-    /// [`EndpointConfig::bye_timeout`] and a second, for their answers. A future that is dropped does not stop it; what
-    /// is published from now on goes nowhere.
+    /// Ends the endpoint: writes what is queued, says goodbye to every peer and waits for their answers, at most
+    /// [`EndpointConfig::bye_timeout`] plus one second. What is published from now on reaches nobody. Dropping the
+    /// future does not stop the shutdown.
     pub async fn shut_down(&self) {
         self.shared.stopping.send_replace(true);
         self.owner.call(Command::ShutDown).await;
     }
 }
 
-/// A fresh endpoint id.
+/// Returns a random endpoint id.
 ///
 /// # Errors
 /// [`StartError::Random`] if the system has no random numbers.
@@ -617,65 +318,4 @@ pub fn random_id() -> Result<EndpointId, StartError> {
     let mut bytes = [0u8; 16];
     getrandom::fill(&mut bytes).map_err(|error| StartError::Random(error.to_string()))?;
     Ok(EndpointId::from_random(bytes))
-}
-
-async fn accept_loop(listener: &TcpListener, shared: &Arc<Shared>, owner: &OwnerHandle) {
-    let mut warned = false;
-    loop {
-        match listener.accept().await {
-            Ok((stream, address)) => {
-                warned = false;
-                accepted(stream, address, shared, owner);
-            }
-            Err(error) => {
-                if !warned {
-                    tracing::error!("cannot accept connections: {error}");
-                }
-                warned = true;
-                tokio::time::sleep(ACCEPT_REST).await;
-            }
-        }
-    }
-}
-
-fn accepted(stream: TcpStream, address: SocketAddr, shared: &Arc<Shared>, owner: &OwnerHandle) {
-    if socket::prepare(&stream).is_err() {
-        return; // already closed by the other side
-    }
-    let (shared, owner) = (Arc::clone(shared), owner.clone());
-    tokio::spawn(async move {
-        let address = address.to_string();
-        if let Err(reason) = accept(stream, &address, &shared, owner).await {
-            shared.refused(&address, &reason.to_string());
-        }
-    });
-}
-
-/// Runs an accepted connection to its end; the error is why no peering came about.
-async fn accept(
-    stream: TcpStream,
-    address: &str,
-    shared: &Arc<Shared>,
-    owner: OwnerHandle,
-) -> Result<(), UnavailableReason> {
-    let limit = shared.config.handshake_timeout;
-    let (number, evicted) = shared.tls_handshake_begins();
-    let secured = tokio::select! {
-        secured = tokio::time::timeout(limit, shared.tls.accept(stream)) => secured
-            .map_or(Err(UnavailableReason::TlsTimeout(limit)), |secured| Ok(secured?)),
-        _ = evicted => Err(UnavailableReason::TooManyTlsHandshakes),
-    };
-    shared.tls_handshake_ends(number);
-    let secured = secured?;
-    let end = connection::run_secured(
-        secured,
-        Arc::clone(shared),
-        owner,
-        address.to_owned(),
-        PeerOrigin::Accepted,
-    );
-    match end.await {
-        connection::ConnectionEnd::Failed(reason) => Err(reason),
-        _ => Ok(()),
-    }
 }

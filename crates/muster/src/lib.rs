@@ -1,13 +1,13 @@
 //! Endpoints, stores and nodes of Muster on tokio: the public API.
 //!
-//! - [`Endpoint`] listens, dials and keeps peerings; endpoints that are linked form a mesh, in which each
-//!   message reaches every subscriber at most once. [`Publisher`] and [`Subscriber`] are its two sides.
+//! - [`Endpoint`] listens, dials and keeps peerings; endpoints that are linked form a mesh, in which each message
+//!   reaches every subscriber at most once. A [`Publisher`] sends, a [`Subscriber`] receives.
 //! - [`Store`] is shared state with typed keys and values; [`store`] says how it is opened.
 //! - [`Node`] runs the frameworks of one node of a cluster, as the layout describes it.
 //!
-//! The crate owns the sockets, the clocks and the tasks. What is decided, and when, is decided by plain
-//! structs below it: [`wire`] (the peer protocol), [`cluster`] (layouts, pools, the node's loop),
-//! [`data`] (values) and `muster_store`.
+//! The crate owns the sockets, the clocks and the tasks. All decisions are made by plain structs in the crates below
+//! it: [`wire`] (the peer protocol), [`cluster`] (layouts, pools, the node's loop), [`data`] (values) and
+//! `muster_store`.
 //!
 //! # Example
 //!

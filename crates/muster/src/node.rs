@@ -41,7 +41,7 @@ pub use stores::{NodeStoreError, StoreRequest};
 /// the node has stopped.
 pub type Input = Box<dyn FnOnce(InputSender) + Send>;
 
-/// What makes up a node.
+/// What a node is made of.
 pub struct NodeConfig {
     /// The cluster.
     pub layout: Arc<Layout>,
@@ -49,9 +49,9 @@ pub struct NodeConfig {
     pub name: String,
     /// The frameworks that nodes may run.
     pub registry: Registry,
-    /// Where the records go that the node, a logger, is sent.
+    /// Where a logger puts the log records that it is sent; other nodes do not use it.
     pub log_sink: Box<dyn LogSink>,
-    /// What the node, a worker, reads; started when the nodes that it works with are up.
+    /// What a worker reads, if anything. It is started when the nodes that the worker is linked with are up.
     pub input: Option<Input>,
     /// How the node's connections are protected.
     pub tls: Tls,
@@ -82,7 +82,7 @@ pub enum NodeStartError {
     Thread(#[source] std::io::Error),
 }
 
-/// Makes reports of a node. Its endpoint lives as long as this.
+/// Makes reports of a node. It keeps the node's endpoint alive.
 #[derive(Debug, Clone)]
 pub struct NodeReporter {
     endpoint: Endpoint,
@@ -101,7 +101,7 @@ impl NodeReporter {
     }
 }
 
-/// A running node.
+/// A running node. It is ended by [`Node::stop`]; a node that is only dropped goes on running.
 #[derive(Debug)]
 pub struct Node {
     endpoint: Endpoint,
@@ -197,10 +197,10 @@ impl Node {
     /// before was delivered, held within the bounds of the queues while the node joined, or reported:
     /// in what the publisher returns, and in the counts.
     ///
-    /// To see a node is to have its hello, of its present life. The nodes ask one another only while
-    /// somebody waits. Zeek's nodes cannot be asked; they count from their hello. Where the wait ends
-    /// without its quorum, the error names the nodes that are not up, those that have not answered, and
-    /// who does not see whom. 64 can wait at a time; a wait ends when its future is dropped.
+    /// To see a node is to have its hello, of its present life. The nodes ask one another only while somebody waits.
+    /// Zeek's nodes cannot be asked; they count from their hello. If the wait ends without its quorum, the error names
+    /// the nodes that are not up, those that have not answered, and who does not see whom. At most 64 waits run at a
+    /// time; a wait ends when its future is dropped.
     ///
     /// # Errors
     /// [`ReadyError`]: the layout can never have such a quorum, too many wait already, `limit` is over, or the node has
@@ -211,8 +211,8 @@ impl Node {
         outcome.await.unwrap_or(Err(ReadyError::Stopped))
     }
 
-    /// A store of this name. The author does not know whether a cluster runs, where the master is or what keeps
-    /// it: the layout does. `node.store("software/tracked").persistent().open().await?`
+    /// Prepares to open a store of this name. The author need not know whether a cluster runs, where the primary is or
+    /// what keeps it: the layout does. `node.store("software/tracked").persistent().open().await?`
     pub fn store(&self, name: impl Into<String>) -> StoreRequest {
         StoreRequest {
             stores: self.stores.clone(),
@@ -226,7 +226,7 @@ impl Node {
         self.reporter().report()
     }
 
-    /// A handle for those who ask for reports, also while the node stops.
+    /// Returns a handle that makes reports, also while the node stops.
     pub fn reporter(&self) -> NodeReporter {
         NodeReporter {
             endpoint: self.endpoint.clone(),
@@ -242,10 +242,10 @@ impl Node {
             .is_some_and(|driver| !driver.is_finished())
     }
 
-    /// Stops the node in order: its inputs end, its frameworks publish what they have, its log
-    /// records are sent or written, its queues are drained, its peers are told. Takes at most `limit`;
-    /// what is not done by then is lost, and counted. Returns the last report. If the future is dropped, the node
-    /// stops all the same, in less order.
+    /// Stops the node in order: its inputs end, its frameworks publish what they have, its log records are sent or
+    /// written, its queues are drained, and it says goodbye to its peers. Takes at most `limit`; what is not done by
+    /// then is lost, and counted. Returns the last report. If the future is dropped, the node stops all the same, but
+    /// nothing waits for its stores and queues.
     pub async fn stop(mut self, limit: Duration) -> NodeReport {
         self.shared.stop();
         self.thread.unpark();

@@ -1,8 +1,7 @@
 //! Data stores: state that authors share without knowing where it lives.
 //!
-//! A [`Store`] works the same on the endpoint that holds the primary and on every other one. What a store
-//! keeps, and who orders its changes, is [`muster_store`]'s affair; here are its clock, its tasks and its
-//! messages.
+//! A [`Store`] works the same on the endpoint that holds the primary and on every other one. The state and the
+//! protocol of a store are in [`muster_store`]; this module adds the clock, the tasks and the messages.
 //!
 //! ```no_run
 //! # async fn example(endpoint: muster::Endpoint) -> Result<(), Box<dyn std::error::Error>> {

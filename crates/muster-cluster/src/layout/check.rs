@@ -1,4 +1,4 @@
-//! What a layout must fulfil as a whole.
+//! The rules that a layout must satisfy as a whole.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;

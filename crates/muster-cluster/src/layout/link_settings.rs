@@ -1,4 +1,4 @@
-//! `[[link]]`: what holds for what some nodes send to some of their peers.
+//! `[[link]]`: settings for what some nodes send to some of their peers.
 
 use std::fmt;
 
@@ -48,11 +48,11 @@ pub struct LinkSetting {
 /// A `[[link]]` of a layout: settings for what the nodes at one end send to those at the other.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LinkSpec {
-    /// Who sends; everybody if not set.
+    /// The senders; all nodes if not set.
     pub from: Option<LinkEnd>,
-    /// To whom; everybody if not set.
+    /// The receivers; all nodes if not set.
     pub to: Option<LinkEnd>,
-    /// Whether it holds for the opposite direction, too.
+    /// Whether it holds for the opposite direction as well.
     pub both_ways: bool,
     /// The settings.
     pub settings: Vec<LinkSetting>,
@@ -72,7 +72,7 @@ pub enum LinkEnd {
 }
 
 impl LinkEnd {
-    /// Whether a node is one of them.
+    /// Returns `true` if the node is one of them.
     pub fn has(&self, node: &Node) -> bool {
         match self {
             Self::Node(name) => node.name.as_str() == name,
@@ -93,7 +93,7 @@ impl fmt::Display for LinkEnd {
 }
 
 impl LinkSpec {
-    /// Whether it is for what `from` sends to `to`.
+    /// Returns `true` if it applies to what `from` sends to `to`.
     pub fn covers(&self, from: &Node, to: &Node) -> bool {
         let is_one_way = |from: &Node, to: &Node| {
             let has = |end: &Option<LinkEnd>, node| end.as_ref().is_none_or(|end| end.has(node));
@@ -109,9 +109,9 @@ impl Layout {
         &self.link_specs
     }
 
-    /// The settings of `from` for what it sends to `to`: those that a `[[link]]` sets have the origin
-    /// [`Origin::Link`], and win over the node's own but not over the command line. Of several sections that
-    /// cover the two, the last that has a setting decides. `None` if there is no such setting.
+    /// Returns the settings of `from` for what it sends to `to`, or `None` if no `[[link]]` sets any. Those that a
+    /// `[[link]]` sets have the origin [`Origin::Link`], and take precedence over the node's own but not over the
+    /// command line. If several sections cover the two nodes, the last one that has a setting decides.
     pub fn link_settings(&self, from: &Node, to: &Node) -> Option<Settings> {
         let mut settings = None;
         let covering = self.link_specs.iter().filter(|spec| spec.covers(from, to));

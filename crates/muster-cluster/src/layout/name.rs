@@ -25,7 +25,10 @@ macro_rules! name {
         pub struct $name(Arc<str>);
 
         impl $name {
-            /// Checks and takes a text as a name.
+            /// Checks a text and makes it a name.
+            ///
+            /// # Errors
+            /// [`NameError`] if the text is not a name.
             pub fn new(text: &str) -> Result<Self, NameError> {
                 let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
                 if text.is_empty() || text.len() > LONGEST_NAME || !text.bytes().all(fits) {
@@ -147,7 +150,7 @@ impl Role {
         }
     }
 
-    /// Reads a role's name; `data` is the other name of a proxy.
+    /// Reads a role's name; `data` is another name for a proxy. Returns `None` for any other text.
     pub fn from_name(name: &str) -> Option<Self> {
         if name == "data" {
             return Some(Self::Proxy);
@@ -155,8 +158,8 @@ impl Role {
         Self::ALL.into_iter().find(|role| role.as_str() == name)
     }
 
-    /// Whether nodes of this role are linked to one another and relay unless the layout says
-    /// otherwise: all but workers.
+    /// Returns `true` if nodes of this role are linked to one another, and relay unless the layout says otherwise: all
+    /// but workers.
     pub const fn is_hub(self) -> bool {
         !matches!(self, Self::Worker)
     }

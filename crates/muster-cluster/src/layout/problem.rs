@@ -1,4 +1,4 @@
-//! What is wrong with a layout, each with its place and, where there is one, its remedy.
+//! The problems of a layout, each with its place and, if there is one, its remedy.
 
 use std::fmt;
 
@@ -31,7 +31,7 @@ pub enum LayoutProblemKind {
     Missing,
     /// A value of the wrong type, or outside its bounds.
     BadValue,
-    /// Two things that claim the same name or the same address and port.
+    /// Two things with the same name, or with the same address and port.
     Duplicate,
     /// A reference to a box, pool or node that is not declared.
     UnknownName,

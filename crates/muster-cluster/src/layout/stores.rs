@@ -1,4 +1,4 @@
-//! Which node has a store's master, and what keeps it: the operator's part of data stores.
+//! Which node has a store's primary, and what keeps it: the operator's part of data stores.
 
 use std::collections::HashMap;
 
@@ -28,9 +28,9 @@ const STORE_KEYS: &[&str] = &[
 /// What keeps a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum StoreBackend {
-    /// The master's memory: it is gone with its process.
+    /// The primary's memory: what it holds ends with the process.
     Memory,
-    /// A SQLite file.
+    /// An SQLite file.
     Sqlite,
 }
 
@@ -42,33 +42,33 @@ pub struct StoreFile {
     pub synchronous: Option<String>,
     /// `DELETE` or `WAL`.
     pub journal_mode: Option<String>,
-    /// What is done with a corrupt file: `FAIL`, or `DELETE` to begin anew.
+    /// What is done with a corrupt file: `FAIL`, or `DELETE` to start with an empty one.
     pub failure_mode: Option<String>,
     /// Whether the whole file is checked when it is opened.
     pub integrity_check: bool,
 }
 
-/// What a layout says of one store: its `[store."NAME"]`.
+/// What a layout says about one store: its `[store."NAME"]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoreSpec {
     /// The store.
     pub name: StoreName,
     /// What keeps it, if not the default.
     pub backend: Option<StoreBackend>,
-    /// The node that has its master, if not the default.
+    /// The node that has its primary, if not the default.
     pub master: Option<String>,
     /// Its file, if not in the default place; relative to the layout file's directory.
     pub path: Option<String>,
     /// How its file is kept.
     pub file: StoreFile,
-    /// The line of its section.
+    /// The line of its section, counted from 1.
     pub line: usize,
 }
 
 /// Where a store lives, with all defaults applied.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StorePlan {
-    /// The node that has its master.
+    /// The node that has its primary.
     pub master: NodeName,
     /// What keeps it.
     pub backend: StoreBackend,
@@ -84,8 +84,8 @@ impl Layout {
         &self.stores
     }
 
-    /// Where a store lives. `persistent` is what its author asks for; the layout's word for the store wins.
-    /// `None` if the layout has no node for its master, which a checked layout has.
+    /// Returns where a store lives. `persistent` is what its author asks for; what the layout says about the store
+    /// takes precedence. `None` if the layout has no node for its primary; a checked layout always has one.
     pub fn store(&self, name: &StoreName, persistent: bool) -> Option<StorePlan> {
         let spec = self.stores.iter().find(|spec| spec.name == *name);
         let default_master = Some(self.settings.text("stores.default_master_node"));

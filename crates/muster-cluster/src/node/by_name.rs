@@ -8,13 +8,13 @@ const NAMES: usize = 64;
 /// The bytes of a name that are kept.
 const LONGEST: usize = 128;
 
-/// What is counted by names from the network, in bounded memory: the first 64 names one by one, all
-/// others as [`ByName::OTHER`]. Of a long name the first 128 bytes count.
+/// Counts by names that come from the network, in bounded memory: the first 64 names have a count each, all others
+/// share [`ByName::OTHER`]. Names are cut after 128 bytes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ByName(BTreeMap<String, u64>);
 
 impl ByName {
-    /// What the names are counted as for which there was no room.
+    /// The name under which names without a count of their own are counted.
     pub const OTHER: &'static str = "other";
 
     /// Counts a name. The word under which it counts, if it does so for the first time.
@@ -38,12 +38,12 @@ impl ByName {
         is_first.then_some(name.as_str())
     }
 
-    /// The names in order, with their counts.
+    /// Returns the names in order, with their counts.
     pub fn iter(&self) -> impl Iterator<Item = (&str, u64)> {
         self.0.iter().map(|(name, count)| (name.as_str(), *count))
     }
 
-    /// How often a name came; 0 for one that is among the others.
+    /// Returns how often a name came; 0 for one that is among the others.
     pub fn get(&self, name: &str) -> u64 {
         self.0.get(name).copied().unwrap_or(0)
     }

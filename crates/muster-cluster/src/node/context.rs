@@ -22,7 +22,7 @@ use crate::settings::Settings;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PublishError {
-    /// Nobody declared an event of this name on this node.
+    /// No framework on this node has declared an event of this name.
     #[error("event `{0}` is not declared")]
     Undeclared(String),
     /// The arguments are not of the declared types.
@@ -46,13 +46,19 @@ pub struct Context<'a> {
 impl Context<'_> {
     // --- publishing ---------------------------------------------------------------------------
 
-    /// Publishes an event to the subscribers of a topic. A topic that names this node reaches its own
-    /// handlers, after the present one.
+    /// Publishes an event to the subscribers of a topic. A topic that addresses this node reaches its own handlers,
+    /// after the present one.
+    ///
+    /// # Errors
+    /// [`PublishError::WrongArguments`] if a framework on this node has declared the event with other arguments.
     pub fn publish<E: Event>(&mut self, topic: &Topic, event: &E) -> Result<(), PublishError> {
         self.publish_as(Class::Event, topic, event)
     }
 
     /// Publishes an event in another class of traffic than [`Class::Event`].
+    ///
+    /// # Errors
+    /// Like [`Context::publish`].
     pub fn publish_as<E: Event>(
         &mut self,
         class: Class,
@@ -75,7 +81,11 @@ impl Context<'_> {
         Ok(())
     }
 
-    /// Publishes an event by name; its arguments must be of the types that were declared for it.
+    /// Publishes an event by name. Its arguments must be of the types that were declared for it.
+    ///
+    /// # Errors
+    /// [`PublishError::Undeclared`] if no framework on this node has declared the event,
+    /// [`PublishError::WrongArguments`] if there are too many arguments, or one is of another type.
     pub fn publish_dynamic(
         &mut self,
         topic: &Topic,
@@ -123,7 +133,7 @@ impl Context<'_> {
         self.core.layout.topics().role(role)
     }
 
-    /// The topic of one node; `None` if the layout has no such node.
+    /// The topic of one node, or `None` if the layout has no such node.
     pub fn topic_for_node(&self, name: &NodeName) -> Option<Topic> {
         self.core.topic_for_node(name)
     }
@@ -133,15 +143,15 @@ impl Context<'_> {
         self.core.layout.topics().id(id)
     }
 
-    /// The topic of the living member of a pool that owns a key, perhaps this node; `None` if no
-    /// member is alive or the pool is unknown.
+    /// The topic of the living member of a pool that owns a key, perhaps this node, or `None` if no member is alive or
+    /// the pool is unknown.
     pub fn topic_for_key(&self, pool: &PoolName, key: impl Into<Key>) -> Option<Topic> {
         let owner = self.core.members.pools.owner(pool, &key.into())?;
         self.core.topic_for_node(owner)
     }
 
-    /// The topic of the next living member of a pool in turn; every purpose has its own turn. Name
-    /// purposes in the program, never after data.
+    /// The topic of the next living member of a pool in turn, or `None` if no member is alive or the pool is unknown.
+    /// Every purpose has its own turn. Purposes are never forgotten: use fixed names, never names made from data.
     pub fn next_topic(&mut self, pool: &PoolName, purpose: &str) -> Option<Topic> {
         let next = self.core.members.pools.next(pool, purpose)?.clone();
         self.core.topic_for_node(&next)
@@ -154,7 +164,11 @@ impl Context<'_> {
 
     // --- logging ------------------------------------------------------------------------------
 
-    /// Writes a record to a stream; it goes to a logger with the next batch.
+    /// Writes a record to a stream. It goes to a logger with the next batch.
+    ///
+    /// # Errors
+    /// [`StreamError::Undeclared`] if no framework on this node has declared the stream, [`StreamError::WrongRecord`]
+    /// if it was declared with another type.
     pub fn log<R: Record + Encode + Typed + 'static>(
         &mut self,
         stream: &str,
@@ -174,6 +188,9 @@ impl Context<'_> {
     }
 
     /// Writes a record whose type is known only at run time.
+    ///
+    /// # Errors
+    /// Like [`Context::log`].
     pub fn log_dynamic(&mut self, stream: &str, record: &Data) -> Result<(), StreamError> {
         let encoded = encode_to_vec(record);
         let row = DataRef::from_validated(&encoded);
@@ -193,7 +210,7 @@ impl Context<'_> {
         self.core.clock.event_time
     }
 
-    /// Up to which event time windows are closed; what happened before is late.
+    /// The event time up to which windows are closed, if any are. What happened before it is late.
     pub fn closed(&self) -> Option<Timestamp> {
         self.core.windows.closed
     }
@@ -216,7 +233,7 @@ impl Context<'_> {
             .schedule_mono(self.core.clock.now.mono.after(after), owner);
     }
 
-    /// Calls the framework's [`timer`](super::Framework::timer) hook when event time is closed up to
+    /// Calls the framework's [`timer`](super::Framework::timer) hook when windows are closed up to the event time
     /// `at`.
     pub fn schedule_event_time(&mut self, at: Timestamp, token: u64) {
         let owner = self.timer(token);
@@ -263,9 +280,13 @@ impl Context<'_> {
         self.core.is_alive(name)
     }
 
-    /// Waits until nodes are mutually up: this node sees them, they see it and one another. The
-    /// framework's [`ready`](super::Framework::ready) hook is called with `token` when they are, or
-    /// after `limit` with what lacks. A node waits for 64 quorums at a time at most.
+    /// Waits until nodes are mutually up: this node sees them, they see it and one another. The framework's
+    /// [`ready`](super::Framework::ready) hook is called with `token` when they are, or after `limit` with what is
+    /// missing. At most 64 waits run on a node at a time.
+    ///
+    /// # Errors
+    /// [`ReadyError::UnknownPool`] or [`ReadyError::TooFew`] if the layout can never have such a quorum,
+    /// [`ReadyError::TooMany`] if 64 waits run already. The hook is not called then.
     pub fn await_ready(
         &mut self,
         quorum: &Quorum,
@@ -282,13 +303,13 @@ impl Context<'_> {
         self.core.members.pools.view(pool)
     }
 
-    /// Whether this node owns a key of a pool.
+    /// Returns `true` if this node owns a key of a pool.
     pub fn owns(&self, pool: &PoolName, key: impl Into<Key>) -> bool {
         self.core.members.pools.owner(pool, &key.into()) == Some(&self.core.node.name)
     }
 
-    /// Whether the owner of a key of a pool is a Zeek process, which knows the events of Zeek's scripts
-    /// and no others.
+    /// Returns `true` if the owner of a key of a pool is a Zeek process, which knows the events of Zeek's scripts and
+    /// no others.
     pub fn zeek_owns(&self, pool: &PoolName, key: impl Into<Key>) -> bool {
         let owner = self.core.members.pools.owner(pool, &key.into());
         owner.is_some_and(|owner| self.core.is_zeek(owner))
@@ -296,7 +317,7 @@ impl Context<'_> {
 
     // --- telling the operator -----------------------------------------------------------------
 
-    /// Tells the operator something, at most three times for each text.
+    /// Reports something to the operator, at most three times for each text.
     pub fn report(&mut self, severity: Severity, text: &str) {
         let framework = self.framework_name;
         let kind = format!("{framework}: {text}");
@@ -307,8 +328,8 @@ impl Context<'_> {
 
     /// Adds to one of the framework's own counters, which `muster status` and the metrics show.
     ///
-    /// The name is one of [`Framework::COUNTERS`](super::Framework::COUNTERS). Another one is counted, too, but without
-    /// a meaning, and the operator is told of the mistake.
+    /// The name has to be one of [`Framework::COUNTERS`](super::Framework::COUNTERS). Any other is counted as well,
+    /// but without a description, and the mistake is reported to the operator.
     pub fn count(&mut self, name: &'static str, by: u64) {
         let framework = self.framework_name;
         if !self.core.count(framework, name, by) {
@@ -317,7 +338,7 @@ impl Context<'_> {
         }
     }
 
-    /// Adds to a counter that is the library's which the framework calls: it needs no declaration.
+    /// Adds to a counter of a library that the framework uses. It needs no declaration.
     pub fn count_described(&mut self, spec: CounterSpec, by: u64) {
         self.core.declare_counters(self.framework_name, &[spec]);
         self.core.count(self.framework_name, spec.name, by);

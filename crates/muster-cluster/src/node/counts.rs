@@ -7,13 +7,13 @@ use muster_wire::counters::{Counter, Descriptor, DropLedger, Kind};
 
 use super::by_name::ByName;
 
-/// A counter of a framework, which says so in [`Framework::COUNTERS`](super::Framework::COUNTERS).
+/// A counter of a framework, declared in [`Framework::COUNTERS`](super::Framework::COUNTERS).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CounterSpec {
     /// The name that [`Context::count`](super::Context::count) takes. `muster status` shows it as `FRAMEWORK.NAME`, the
     /// metrics as `muster_FRAMEWORK_NAME_total`.
     pub name: &'static str,
-    /// What the number means, and what an operator does when it grows: sentences.
+    /// What the number means, and what an operator does when it grows, in sentences.
     pub help: &'static str,
 }
 
@@ -103,7 +103,7 @@ pub struct NodeCounts {
     pub events_local: u64,
     /// Events published to others.
     pub events_out: u64,
-    /// Messages that were none, and events whose arguments were not as declared.
+    /// Messages that were not valid, and events whose arguments were not as declared.
     pub events_refused: u64,
     /// Events addressed to the node itself that were dropped, as too many waited.
     pub local_dropped: DropLedger,
@@ -122,8 +122,8 @@ pub struct NodeCounts {
     pub records_written: u64,
     /// Log records that this node, a logger, could not write, by stream.
     pub records_failed: ByName,
-    /// Log records of Zeek's nodes that were refused: nothing had told of their columns, they did not
-    /// fit them, their log has no name that a file can have, or this node is no logger; by stream.
+    /// Log records of Zeek's nodes that were refused, by stream: their columns had not been described, they did not
+    /// fit the columns, the name of their log cannot be that of a file, or this node is not a logger.
     pub records_refused: ByName,
     /// Descriptions of logs (`log_create`) of Zeek's nodes that were refused: no name that a file can
     /// have, columns that no log can have, or this node is no logger.
@@ -133,23 +133,22 @@ pub struct NodeCounts {
     /// Events of other nodes that no framework of this one handles, by the event's name. Housekeeping
     /// of Zeek's cluster framework that needs no answer is not among them.
     pub events_unhandled: ByName,
-    /// Events of ours that went to a node which is a Zeek process and does not know them, by the event's
-    /// name.
+    /// Events of this node that went to a node that is a Zeek process and does not know them, by the event's name.
     pub events_lost_on_zeek: ByName,
     /// New values for variables of Zeek's scripts (`identifier_update`), by the variable's name; nodes
     /// have no such variables.
     pub identifier_updates: ByName,
-    /// Writes to stores that failed, or were not asked for as too many waited.
+    /// Writes to stores that failed, or were not made because too many waited.
     pub store_writes_failed: u64,
     /// What frameworks count, by framework and name.
     pub frameworks: BTreeMap<(&'static str, &'static str), FrameworkCount>,
 }
 
 impl NodeCounts {
-    /// What [`NodeCounts::counters`] returns, besides what frameworks count.
+    /// The descriptors of what [`NodeCounts::counters`] returns, except what frameworks count.
     pub const DESCRIPTORS: &'static [Descriptor] = descriptors::ALL;
 
-    /// All counts: those of frameworks last.
+    /// Returns all counts, those of frameworks last.
     pub fn counters(&self) -> Vec<Counter> {
         let own = [
             descriptors::EVENTS_IN.of(self.events_in),
@@ -188,7 +187,7 @@ impl NodeCounts {
         Some(*names)
     }
 
-    /// A framework's count, summed over frameworks.
+    /// Returns the count of this name, summed over all frameworks.
     pub fn of_frameworks(&self, name: &str) -> u64 {
         self.frameworks
             .iter()

@@ -12,7 +12,7 @@ use super::logs::{LogBatch, StreamError};
 use super::reach::Reach;
 use crate::readiness::{Quorum, ReadyError};
 
-/// What happens to a node.
+/// What can happen to a node.
 #[derive(Debug, Clone, Copy)]
 pub enum Input<'a> {
     /// A message arrived; its payload is one validated value.
@@ -22,7 +22,7 @@ pub enum Input<'a> {
         /// The encoded value.
         payload: &'a [u8],
     },
-    /// The ways to an endpoint have changed.
+    /// The reachability of an endpoint has changed.
     Reach(EndpointId, Reach),
     /// A peer has answered the ping of [`Effect::Ping`].
     Pong(EndpointId),
@@ -41,22 +41,22 @@ pub enum Input<'a> {
         /// The input's name.
         input: &'a str,
     },
-    /// A logger has written records, or failed to.
+    /// This logger has written records, or failed to.
     Written {
         /// The stream.
         stream: &'a str,
-        /// The records that its files hold.
+        /// The number of records that are in its files.
         records: u64,
-        /// The records that they do not hold.
+        /// The number of records that are not.
         failed: u64,
     },
-    /// Somebody waits until nodes are mutually up; [`Effect::Ready`] tells how it ends.
+    /// Somebody waits until nodes are mutually up; [`Effect::Ready`] reports how the wait ends.
     AwaitReady {
-        /// What the effect will repeat; no other wait of the node has it.
+        /// The token that the effect will repeat; no other wait of the node has it.
         token: u64,
         /// The nodes.
         quorum: &'a Quorum,
-        /// How long it waits at most.
+        /// The longest time to wait.
         limit: Duration,
     },
     /// The wait of this token is given up; no effect follows.
@@ -64,14 +64,14 @@ pub enum Input<'a> {
         /// As in [`Input::AwaitReady`].
         token: u64,
     },
-    /// A write of [`Effect::WriteStore`] has come to its end.
+    /// The outcome of a write of [`Effect::WriteStore`] is known.
     StoreAnswer {
         /// Which.
         token: u64,
         /// What became of it.
         outcome: &'a Result<Answer, WriteFailure>,
     },
-    /// A store has changed that this node watches.
+    /// A store that this node watches has changed.
     StoreChanged {
         /// The store.
         store: &'a StoreName,
@@ -98,20 +98,19 @@ pub enum Effect {
     },
     /// Write log records: this node is a logger.
     WriteLog(LogBatch),
-    /// Tell an endpoint who this node's peers are, by a `Muster::peers` event to
-    /// `muster/peers/<id>/`.
+    /// Tell an endpoint who this node's peers are, with a `Muster::peers` event to `muster/peers/<id>/`.
     DescribePeers(EndpointId),
-    /// Ping a peer, and tell of its answer by [`Input::Pong`].
+    /// Ping a peer, and report its answer with [`Input::Pong`].
     Ping(EndpointId),
-    /// End this node: another process of its name is alive. It is told to the operator besides.
+    /// End this node: another process of its name is alive. It is reported to the operator as well.
     Leave,
-    /// Start this node's inputs: the nodes that it works with are up, or were waited for long enough.
+    /// Start this node's inputs: the nodes that it is linked with are up, or it has waited for them long enough.
     StartInputs,
     /// A wait of [`Input::AwaitReady`] has ended.
     Ready {
         /// Which.
         token: u64,
-        /// Whether the nodes are mutually up, or what lacks.
+        /// Whether the nodes are mutually up, or what is missing.
         outcome: Result<(), ReadyError>,
     },
     /// Open a store where the layout puts it.
@@ -120,22 +119,23 @@ pub enum Effect {
         store: StoreName,
         /// Whether its author asks for persistence.
         persistent: bool,
-        /// Whether this node uses it; otherwise another asks for the master, if it is here.
+        /// Whether this node uses it. Otherwise another node asks for the primary, which is opened if the layout puts
+        /// it here.
         use_here: bool,
-        /// Whether its changes are told by [`Input::StoreChanged`].
+        /// Whether its changes are reported with [`Input::StoreChanged`].
         watch: bool,
     },
-    /// Change a store that was opened, and tell of the outcome by [`Input::StoreAnswer`].
+    /// Change a store that was opened, and report the outcome with [`Input::StoreAnswer`].
     WriteStore {
         /// The store.
         store: StoreName,
         /// The change.
         op: Op,
-        /// How far it must have come.
+        /// The level that it must have reached.
         level: Level,
         /// How long it may take; the layout's `stores.mutation_buffer_interval` if not set.
         within: Option<Duration>,
-        /// What the answer repeats.
+        /// The token that the answer repeats.
         token: u64,
     },
     /// Tell the operator.
@@ -154,28 +154,34 @@ pub struct Report {
 /// What became of a batch of log records.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Written {
-    /// The records that are in the files.
+    /// The number of records that are in the files.
     pub records: u64,
-    /// What went wrong, with the file's name; with all records written it may be about rotating.
+    /// What went wrong, with the file's name. If all records were written, it may be about rotating.
     pub problem: Option<String>,
 }
 
 /// Where a logger's records go: files in a process, memory in a test.
 pub trait LogSink: Send {
-    /// Writes a batch.
+    /// Writes a batch. `wall` is the wall clock's time.
     fn write(&mut self, batch: &LogBatch, wall: Timestamp) -> Written;
 
-    /// Does what is due by the wall clock, as rotating files.
+    /// Does what is due by the wall clock, such as rotating files.
+    ///
+    /// # Errors
+    /// A text for the operator that says what went wrong.
     fn tick(&mut self, wall: Timestamp) -> Result<(), String>;
 
-    /// Ends all files in order.
+    /// Closes all files.
+    ///
+    /// # Errors
+    /// A text for the operator that says what went wrong.
     fn close(&mut self, wall: Timestamp) -> Result<(), String>;
 }
 
 /// How bad a [`Report`] is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
-    /// The cluster goes about its business.
+    /// Normal operation.
     Info,
     /// Something was lost or refused.
     Warning,
@@ -193,7 +199,7 @@ pub enum NodeError {
     /// Two frameworks declare an event with different arguments.
     #[error("event `{0}` is declared twice with different arguments")]
     EventConflict(String),
-    /// A store's name is none.
+    /// A framework has declared a store whose name is not valid.
     #[error("`{0}` is not the name of a store: {1}")]
     StoreName(&'static str, muster_store::StoreNameError),
     /// A stream cannot be declared.

@@ -21,8 +21,7 @@ use crate::settings::SettingSpec;
 
 /// Detection work on a node: plain fields, changed by plain methods that see one event at a time.
 ///
-/// A method must not wait. What takes long is divided by key over a pool; what is to happen later is
-/// scheduled.
+/// A method must not block. Work that takes long is divided by key over a pool; what is to happen later is scheduled.
 pub trait Framework: Sized + Send + 'static {
     /// A short name, as in settings, counters and log lines.
     const NAME: &'static str;
@@ -30,16 +29,16 @@ pub trait Framework: Sized + Send + 'static {
     /// The settings that an operator may change, by keys that begin with the name.
     const SETTINGS: &'static [SettingSpec] = &[];
 
-    /// What the framework counts by [`Context::count`], with what it means to an operator.
+    /// What the framework counts with [`Context::count`], and what that means to an operator.
     const COUNTERS: &'static [CounterSpec] = &[];
 
-    /// The framework for a node, or nothing if it has no work there.
+    /// Creates the framework for a node, or returns `None` if it has no work there.
     fn create(site: &Site<'_>) -> Option<Self>;
 
     /// Declares the events that are handled and published, and the streams that are written.
     fn declare(&self, declarations: &mut Declarations<Self>);
 
-    /// The node has started; nobody else is known yet.
+    /// The node has started; no other node is known yet.
     fn init(&mut self, cx: &mut Context<'_>) {
         let _ = cx;
     }
@@ -59,19 +58,18 @@ pub trait Framework: Sized + Send + 'static {
         let _ = (node, cx);
     }
 
-    /// A wait of [`Context::await_ready`] has ended: the nodes are mutually up, or `outcome` says what
-    /// lacked at the deadline.
+    /// A wait of [`Context::await_ready`] has ended: the nodes are mutually up, or `outcome` says what was missing.
     fn ready(&mut self, token: u64, outcome: &Result<(), ReadyError>, cx: &mut Context<'_>) {
         let _ = (token, outcome, cx);
     }
 
-    /// A key of a store that was declared as [watched](SharedStore::watched) has changed. At first, what is there
-    /// is told like this.
+    /// A key of a store that was declared as [watched](SharedStore::watched) has changed. What is in the store already
+    /// is reported the same way at first.
     fn store_changed(&mut self, change: &StoreChange<'_>, cx: &mut Context<'_>) {
         let _ = (change, cx);
     }
 
-    /// A pool has gained or lost a member, and with it some keys their owner.
+    /// A pool has gained or lost a member, so some keys have another owner.
     fn pool_changed(&mut self, change: &PoolChange, cx: &mut Context<'_>) {
         let _ = (change, cx);
     }
@@ -88,7 +86,7 @@ pub trait Framework: Sized + Send + 'static {
     }
 }
 
-/// Where a framework is to work.
+/// The node that a framework is created for.
 #[derive(Debug, Clone, Copy)]
 pub struct Site<'a> {
     /// The cluster's layout.
@@ -98,13 +96,12 @@ pub struct Site<'a> {
 }
 
 impl Site<'_> {
-    /// Whether the node has this role.
+    /// Returns `true` if the node has this role.
     pub fn is(&self, role: Role) -> bool {
         self.node.role == role
     }
 
-    /// Whether the node owns keys of the proxy pools: it is a data node, or the manager that stands in
-    /// where there is none.
+    /// Returns `true` if the node owns keys of the proxy pools: it is a data node, or the manager if there is none.
     pub fn owns_keys(&self) -> bool {
         self.layout.serves_as(self.node, Role::Proxy)
     }
@@ -117,7 +114,7 @@ pub struct NodeLife {
     pub name: NodeName,
     /// Its endpoint id.
     pub id: EndpointId,
-    /// Its place among the lives of the node; not known of Zeek's nodes.
+    /// Its place among the lives of the node; not known for Zeek's nodes.
     pub incarnation: Option<Incarnation>,
 }
 
@@ -168,8 +165,7 @@ impl<F: Framework> Declarations<F> {
         self.on_with_priority(0, handler);
     }
 
-    /// Handles an event with a method; of several handlers those with the higher priority come first,
-    /// as in Zeek.
+    /// Handles an event with a method. Handlers with a higher priority are called first, as in Zeek.
     pub fn on_with_priority<E: Event>(
         &mut self,
         priority: i32,
@@ -186,8 +182,8 @@ impl<F: Framework> Declarations<F> {
         );
     }
 
-    /// Handles an event whose name and argument types are known only at run time: for hosts of other
-    /// languages.
+    /// Handles an event whose name and argument types are known only at run time. For hosts of other languages.
+    /// Handlers with a higher priority are called first.
     pub fn on_dynamic(
         &mut self,
         name: impl Into<Cow<'static, str>>,
@@ -213,9 +209,8 @@ impl<F: Framework> Declarations<F> {
         self.declare_stream::<R>(name, None);
     }
 
-    /// Declares a stream of log records that is one of Zeek's as well: `zeek_stream` is the full name
-    /// of its id, as `Known::HOSTS_LOG`. Where a logger is a Zeek process, records go to that stream,
-    /// under the path `name`.
+    /// Declares a stream of log records that is also one of Zeek's: `zeek_stream` is the full name of its id, such as
+    /// `Known::HOSTS_LOG`. Where a logger is a Zeek process, records go to that stream, under the path `name`.
     ///
     /// The columns must be Zeek's, all of them and in order: a Zeek logger closes a log for good when
     /// a record has more or fewer fields than those before.
@@ -378,7 +373,7 @@ pub(crate) struct Created {
 }
 
 impl Registry {
-    /// No frameworks.
+    /// Creates a registry without frameworks.
     pub fn new() -> Self {
         Self::default()
     }
@@ -404,7 +399,7 @@ impl Registry {
             .collect()
     }
 
-    /// Returns the metrics of what all frameworks count, those of one framework together.
+    /// Returns the descriptors of what all frameworks count, grouped by framework.
     pub fn counters(&self) -> Vec<Descriptor> {
         self.entries
             .iter()

@@ -31,8 +31,8 @@ impl IndirectNeighbours {
 }
 
 impl NodeLoop {
-    /// The nodes that this one is linked with by the layout and that are up, but can be reached only
-    /// through others at present: in the order of the layout, those that it dials first.
+    /// Returns the nodes that this one is linked with by the layout and that are up, but can be reached only through
+    /// others at present. They are in the order of the layout, those that this node dials first.
     pub fn indirect_neighbours(&self) -> impl Iterator<Item = &NodeName> {
         let membership = &self.core.members.membership;
         self.neighbours.iter().filter(|name| {
@@ -59,7 +59,7 @@ impl NodeLoop {
         for name in before.keys() {
             self.core.outbox.effects.push(Effect::Report(Report {
                 severity: Severity::Info,
-                text: format!("the link with {name} stands again"),
+                text: format!("the link with {name} is up again"),
             }));
         }
     }

@@ -28,7 +28,8 @@ pub(super) struct Ready {}
 const ANNOUNCE_EVERY_NANOS: i64 = 5_000_000_000;
 
 impl NodeLoop {
-    /// Starts the inputs when every node that this one works with is up and has had all of its own up: what they find must not be published where its taker is not yet known.
+    /// Starts the inputs when every node that this one is linked with is up, and has had all of its own up: what the
+    /// inputs find must not be published before its receivers are known.
     pub(super) fn start_inputs(&mut self) {
         if self.inputs_started || self.stopping {
             return;
@@ -46,7 +47,10 @@ impl NodeLoop {
         }
         self.inputs_started = true;
         if !missing.is_empty() && !self.core.node.input.is_empty() {
-            let text = format!("starting although not ready: {}", missing.join(", "));
+            let text = format!(
+                "starting the input although these nodes are not ready: {}",
+                missing.join(", ")
+            );
             let severity = Severity::Warning;
             self.core
                 .outbox

@@ -1,5 +1,5 @@
-//! Log records on their way: written to streams on any node, batched, and sent to the loggers in
-//! turn. A batch carries its columns, so that a logger needs to know nothing of a stream beforehand.
+//! Log records on their way: written to streams on any node, batched, and sent to the loggers in turn. A batch carries
+//! its columns, so that a logger need not know a stream beforehand.
 
 use std::any::TypeId;
 use std::collections::{BTreeMap, VecDeque};
@@ -19,13 +19,13 @@ const LARGE_BATCH: usize = 1 << 20;
 #[derive(Debug, Clone, PartialEq, Eq, Record)]
 #[record(name = "Muster::column")]
 pub struct Column {
-    /// The name, as `id.orig_h`.
+    /// The name, such as `id.orig_h`.
     pub name: String,
-    /// The type in Zeek's words, as `set[addr]`.
+    /// The type as Zeek writes it, such as `set[addr]`.
     pub zeek_type: String,
 }
 
-/// A batch of log records, as a logger gets it.
+/// A batch of log records, as a logger receives it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogBatch {
     /// The stream: the name of the log file.
@@ -38,7 +38,7 @@ pub struct LogBatch {
 }
 
 impl LogBatch {
-    /// The records: each a vector with an element per column.
+    /// Returns the records, each a vector with an element per column.
     pub fn rows(&self) -> impl Iterator<Item = DataRef<'_>> {
         DataRef::from_validated(&self.rows)
             .as_vector()
@@ -51,7 +51,7 @@ impl LogBatch {
         self.count
     }
 
-    /// Whether there are no records.
+    /// Returns `true` if there are no records.
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }
@@ -120,13 +120,13 @@ pub enum StreamError {
         /// Its type.
         ty: String,
     },
-    /// A name that cannot be a file's name.
-    #[error("`{0}` is no name for a log stream: letters, digits, `_` and `-`, at most 64")]
+    /// The name cannot be that of a file.
+    #[error("`{0}` is not a name of a log stream: it has letters, digits, `_` and `-`, at most 64")]
     Name(String),
     /// Two frameworks declare the stream with different columns, or for different streams of Zeek's.
     #[error("stream `{0}` is declared twice with different columns")]
     Conflict(String),
-    /// Nobody declared the stream.
+    /// No framework on this node has declared the stream.
     #[error("stream `{0}` is not declared")]
     Undeclared(String),
     /// The record is not of the type that was declared.

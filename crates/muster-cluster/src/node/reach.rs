@@ -1,4 +1,4 @@
-//! The ways to other endpoints, and where a node stands by those that it has.
+//! The ways to other endpoints, and the state of a node that follows from them.
 
 use std::collections::BTreeMap;
 
@@ -11,14 +11,14 @@ use crate::layout::NodeName;
 /// The nodes whose names are kept, unless more are up.
 const NAMES: usize = 1024;
 
-/// A change of the ways to an endpoint, as the endpoint of the node tells of it.
+/// A change in how an endpoint can be reached, as this node's endpoint reports it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reach {
-    /// A peering stands: the routing table leads to the peer.
+    /// A peering is up: messages are routed to the peer.
     PeerUp(Protocol),
-    /// A peering has ended; nothing will follow by it.
+    /// A peering has ended; nothing more arrives over it.
     PeerDown(Protocol),
-    /// The endpoint is there in the mesh, whether it is a direct peer or not.
+    /// The endpoint has come into reach in the mesh, whether it is a direct peer or not.
     Discovered,
     /// The endpoint can no longer be reached through the mesh.
     Unreachable,
@@ -91,7 +91,7 @@ impl Ways {
     }
 }
 
-/// Where a node stands.
+/// The state of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum NodeState {
     /// It waits for the nodes that it is linked with.
@@ -101,7 +101,7 @@ pub enum NodeState {
     Ready,
     /// It runs, but not all the nodes that it is linked with are up.
     Degraded,
-    /// It drains and ends.
+    /// It is draining and about to end.
     Stopping,
 }
 
@@ -121,7 +121,7 @@ impl NodeState {
 }
 
 impl NodeLoop {
-    /// Returns where the node stands.
+    /// Returns the node's state.
     pub fn state(&self) -> NodeState {
         match (self.stopping, self.has_all_neighbours(), self.was_ready) {
             (true, ..) => NodeState::Stopping,
@@ -131,7 +131,8 @@ impl NodeLoop {
         }
     }
 
-    /// Returns the names of the nodes that were up, by their endpoint ids: of the former ones, 1,024 at most.
+    /// Returns the names of the nodes that are or were up, by their endpoint ids. Of former ones at most 1,024 are
+    /// kept.
     pub fn names(&self) -> &BTreeMap<EndpointId, String> {
         &self.names
     }

@@ -1,5 +1,4 @@
-//! Stores as a framework uses them: reads of this node's copy at once, writes whose outcome comes back as a
-//! call.
+//! Stores as a framework uses them: it reads this node's copy at once, and hears of a write's outcome by a call.
 
 mod context;
 mod placement;
@@ -20,9 +19,9 @@ pub use placement::OpenStore;
 /// The writes of one node's frameworks that may wait for their outcome.
 const WAITING: usize = 65_536;
 
-/// A store that a framework uses, by name and by the types of its keys and values. A constant of the
-/// framework, which [`Declarations::store`](super::Declarations::store) opens on every node that the framework
-/// runs on. Where the primary is, and what keeps it, is the layout's affair.
+/// A store that a framework uses, with its name and the types of its keys and values. It is a constant of the
+/// framework; [`Declarations::store`](super::Declarations::store) opens it on every node that the framework runs on.
+/// The layout decides where the primary is, and what keeps it.
 ///
 /// ```
 /// use muster_cluster::node::SharedStore;
@@ -48,14 +47,15 @@ impl<K, V> SharedStore<K, V> {
         }
     }
 
-    /// What it holds outlives the cluster, unless the layout says otherwise.
+    /// Makes what the store holds outlive the cluster, unless the layout says otherwise.
     #[must_use]
     pub const fn persistent(mut self) -> Self {
         self.is_persistent = true;
         self
     }
 
-    /// Every change of it calls [`Framework::store_changed`](super::Framework::store_changed), beginning with what is there.
+    /// Makes every change of the store call [`Framework::store_changed`](super::Framework::store_changed), beginning
+    /// with what is there.
     #[must_use]
     pub const fn watched(mut self) -> Self {
         self.is_watched = true;
@@ -76,7 +76,7 @@ pub(crate) struct DeclaredStore {
     pub(crate) is_watched: bool,
 }
 
-/// How a node's frameworks read its stores: the driver's part.
+/// How a node's frameworks read its stores. The driver of the loop implements it.
 pub trait StoreReads: Send + fmt::Debug {
     /// The entry of a key, in this node's copy.
     fn get(&self, store: &StoreName, key: &Encoded) -> Option<Entry>;
@@ -131,18 +131,18 @@ impl PendingWrites {
     }
 }
 
-/// Why a write came to nothing, or may have.
+/// Why a write failed, or may have failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum WriteError {
     /// The primary refuses it: nothing has changed.
     #[error(transparent)]
     Refused(#[from] WriteRefusal),
-    /// It was not done in its time, or perhaps; it says which.
+    /// The write was not applied, or may have been applied, or is not on disk; the [`WriteFailure`] says which.
     #[error(transparent)]
     Failed(#[from] WriteFailure),
-    /// It was applied before its primary was started anew; what came of it is not known.
-    #[error("applied, but what came of it is not known: the primary was started anew")]
+    /// The write was applied before its primary was restarted; its result is not known.
+    #[error("applied, but its result is not known: the primary was restarted")]
     OutcomeUnknown,
     /// The new value is not of the author's type.
     #[error(transparent)]
@@ -190,12 +190,18 @@ impl<'a> StoreChange<'a> {
         }
     }
 
-    /// The key as an author's type.
+    /// Returns the key as an author's type.
+    ///
+    /// # Errors
+    /// [`ConvertError`] if the key is not of this type.
     pub fn key_as<K: DecodeOwned>(&self) -> Result<K, ConvertError> {
         self.key.view().to()
     }
 
-    /// The value now as an author's type, if there is one.
+    /// Returns the value now as an author's type, if there is one.
+    ///
+    /// # Errors
+    /// [`ConvertError`] if the value is not of this type.
     pub fn new_as<V: DecodeOwned>(&self) -> Result<Option<V>, ConvertError> {
         self.new.map(|value| value.view().to()).transpose()
     }

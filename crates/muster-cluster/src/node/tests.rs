@@ -14,17 +14,22 @@ mod unhandled;
 mod zeek_logger;
 mod zeek_logs;
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use muster_data::{Data, Encode, encode_to_vec};
+use muster_data::{Data, DataRef, Encode, Record, encode_to_vec};
+use muster_wire::Incarnation;
 use muster_wire::peering::Protocol as Version;
-use muster_wire::zeek::{self, Metadata};
+use muster_wire::zeek::{self, Message, Metadata};
 
 use bytes::Bytes;
 
+use super::contests::Leave;
+use super::inputs::{LowWatermark, Ready};
+use super::members::Hello;
 use super::*;
 use crate::hrw::Key;
-use crate::layout::{PoolName, Role};
+use crate::layout::{Layout, PoolName, Role};
 use crate::readiness::{Quorum, ReadyError};
 
 const LAYOUT: &str = r#"

@@ -1,5 +1,5 @@
-//! What arrives for which a node has no use, and what it sends to a Zeek process that has none: it is
-//! counted by name, and the operator is told once, so that nothing is eaten in silence.
+//! What arrives although the node has no use for it, and what it sends to a Zeek process that has none. It is counted
+//! by name and reported to the operator once, so that nothing is lost silently.
 
 use muster_wire::{EndpointId, Topic};
 
@@ -87,7 +87,7 @@ impl NodeLoop {
         let kind = format!("identifier_update {name}");
         self.core.report(Severity::Warning, &kind, || {
             format!(
-                "left out a new value for variable {name} of {sender}: nodes have no variables; from \
+                "ignored a new value for variable {name} of {sender}: nodes have no variables; from \
                  now on it is only counted"
             )
         });

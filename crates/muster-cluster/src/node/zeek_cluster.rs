@@ -1,4 +1,4 @@
-//! What a Zeek manager wants to know of the nodes of its cluster.
+//! What a Zeek manager wants to know about the nodes of its cluster.
 
 use muster_data::Record;
 use muster_wire::Class;

@@ -411,7 +411,7 @@ impl NodeLoop {
         let refusal = if !self.core.layout.takes_logs(&self.core.node) {
             (
                 "log_write here".to_owned(),
-                "this node is no logger".to_owned(),
+                "this node is not a logger".to_owned(),
             )
         } else if !is_stream_name(write.path) {
             ("log_write path".to_owned(), LogProblem::Path.to_string())

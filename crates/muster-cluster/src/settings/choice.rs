@@ -1,6 +1,6 @@
 //! Settings that are one of a few words.
 
-/// What one of a few words stands for: see [`SettingSpec::choice`](super::SettingSpec::choice).
+/// A type whose values are written as one of a few words: see [`SettingSpec::choice`](super::SettingSpec::choice).
 pub trait Choice: Copy + PartialEq + 'static {
     /// The words, in the order in which they are shown.
     const NAMES: &'static [&'static str];

@@ -17,7 +17,7 @@ crate::choice!(Overflow {
 /// What a node does with the messages of others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ForwardingMode {
-    /// It relays if it is no worker: every worker is linked to every hub.
+    /// It relays unless it is a worker: every worker is linked to every hub.
     Auto,
     /// It relays.
     Relay,
@@ -39,7 +39,7 @@ crate::choice!(ForwardingMode {
 pub enum TlsMode {
     /// Not at all.
     Off,
-    /// Encrypted, and nobody knows who the other is: Zeek's default.
+    /// Encrypted, without knowing who the other side is: Zeek's default.
     Anonymous,
     /// With certificates on both sides.
     Mutual,
@@ -76,13 +76,13 @@ pub struct PeeringSettings {
     pub interactive: ClassPolicy,
     /// Logs and snapshots that wait for one peer.
     pub bulk: ClassPolicy,
-    /// Control messages that wait for one peer at most.
+    /// The most control messages that may wait for one peer.
     pub control_queue: usize,
     /// Bytes of each class that a peer may send before they are dealt with.
     pub credit: u64,
-    /// Such bytes of all peers together.
+    /// Bytes of each class that all peers may send together before they are dealt with.
     pub credit_of_all: u64,
-    /// Whether links are so slow that what is sent is compressed where that pays.
+    /// Whether links are so slow that messages are compressed where that pays.
     pub slow: bool,
     /// What the node does with the messages of others.
     pub forwarding: ForwardingMode,
@@ -92,9 +92,9 @@ pub struct PeeringSettings {
     pub direct: Vec<String>,
     /// The time between two attempts to dial a peer.
     pub retry: Duration,
-    /// Silence after which a peer is pinged; 0 for never.
+    /// The silence after which a peer is pinged; zero for never.
     pub heartbeat: Duration,
-    /// Silence after which a peer counts as lost.
+    /// The silence after which a peer counts as lost.
     pub heartbeat_timeout: Duration,
     /// Topics whose events go before others.
     pub interactive_topics: Filter,
@@ -147,15 +147,15 @@ impl PeeringSettings {
 /// What a `[[link]]` of the layout sets for what is sent to one peer; the rest is as for all peers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct QueueOverrides {
-    /// The messages that wait at most.
+    /// The most messages that may wait.
     pub messages: Option<usize>,
-    /// The bytes that they hold at most.
+    /// The most bytes that they may hold.
     pub bytes: Option<usize>,
-    /// What a full queue does.
+    /// What happens when the queue is full.
     pub overflow: Option<Overflow>,
 }
 
-/// What a `[[link]]` sets of each kind of queue.
+/// What a `[[link]]` sets for each kind of queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct LinkOverrides {
     /// Events.
@@ -169,7 +169,7 @@ pub struct LinkOverrides {
 }
 
 impl LinkOverrides {
-    /// Reads what links alone have set.
+    /// Reads what only links have set.
     pub fn of(settings: &Settings) -> Self {
         let is_set = |key: &str| matches!(settings.origin(key), Origin::Link { .. });
         let size = |key: &str| is_set(key).then(|| settings.size(key));

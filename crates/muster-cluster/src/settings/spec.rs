@@ -103,7 +103,7 @@ impl SettingSpec {
         }
     }
 
-    /// The same setting with 0 refused: for queue bounds, intervals and the like.
+    /// Makes the setting refuse 0. For queue bounds, intervals and the like.
     #[must_use]
     pub const fn positive(mut self) -> Self {
         self.positive = true;
@@ -134,7 +134,7 @@ impl SettingSpec {
         }
     }
 
-    /// The value that holds unless someone overrides it.
+    /// The value unless somebody sets another.
     pub fn default_value(&self) -> SettingValue {
         match self.default {
             SettingDefault::Count(value) => SettingValue::Count(value),

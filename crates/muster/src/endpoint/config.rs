@@ -9,12 +9,12 @@ use muster_wire::{
     Class, ClassPolicy, EndpointId, Filter, Incarnation, Overflow, QueueLimits, frame, peering,
 };
 
-/// Settings of an [`Endpoint`](crate::Endpoint); the defaults serve.
+/// Settings of an [`Endpoint`](crate::Endpoint). The defaults are usable as they are.
 #[derive(Debug, Clone)]
 pub struct EndpointConfig {
-    /// The endpoint's id; a random one by default, as every life of an endpoint has its own.
+    /// The endpoint's id, or `None` for a random one. Every life of an endpoint needs an id of its own.
     pub id: Option<EndpointId>,
-    /// Who the endpoint is to the others of its mesh, if it is somebody.
+    /// What the endpoint tells the others of its mesh about itself; empty if it is not a node.
     pub identity: NodeIdentity,
     /// What it does with messages of others.
     pub forwarding: Forwarding,
@@ -23,42 +23,43 @@ pub struct EndpointConfig {
     pub relay_version_1: bool,
     /// How connections are protected.
     pub tls: Tls,
-    /// The bounds of the data queue towards each peer: of ordinary events, and of all data to a peer of
-    /// version 1. What is being written is besides.
+    /// The bounds of the data queue towards each peer: of ordinary events, and of all data to a peer of version 1.
+    /// What is being written is not counted.
     pub data_queue: QueueLimits,
-    /// What a full data queue does.
+    /// What happens when a data queue is full.
     pub overflow: Overflow,
-    /// The queue of requests and notices towards each peer of the mesh.
+    /// The bounds and the policy of the queue of requests and notices towards each peer of the mesh.
     pub interactive: ClassPolicy,
-    /// The queue of logs and snapshots towards each peer of the mesh.
+    /// The bounds and the policy of the queue of logs and snapshots towards each peer of the mesh.
     pub bulk: ClassPolicy,
     /// How fast the links are.
     pub speed: LinkSpeed,
-    /// What holds towards some peers instead.
+    /// Options for some peers, which take precedence over the settings here.
     pub peers: Vec<PeerRule>,
-    /// Topics whose events are in another class of traffic.
+    /// Topics whose events travel in another class of traffic.
     pub classes: TopicClasses,
-    /// The most control frames queued towards a peer, in as many bytes as its data queue may have, and
-    /// the most messages of [`Class::Control`](muster_wire::Class::Control) besides the bounds of its
-    /// data queue; more end the peering.
+    /// The most control frames that may be queued towards a peer; their bytes have the bound of its data queue. Also
+    /// the most messages of [`Class::Control`](muster_wire::Class::Control), which the bounds of the data queue do not
+    /// include. If there are more, the peering ends.
     pub control_queue: usize,
-    /// How much the peers of the mesh may send ahead.
+    /// How much the peers of the mesh may send before it has been dealt with.
     pub credit: Credit,
     /// The bounds of each local subscriber's queue, unless it asks for others.
     pub subscriber_queue: QueueLimits,
-    /// The limit for a handshake.
+    /// How long a handshake may take; a TLS handshake may take as long again.
     pub handshake_timeout: Duration,
     /// How long to wait for a connection to be made.
     pub connect_timeout: Duration,
-    /// How long a graceful unpeering waits for the peer to confirm.
+    /// How long the graceful end of a peering waits for the peer's confirmation.
     pub bye_timeout: Duration,
     /// How long a peer may be silent before it is pinged, and before it counts as lost.
     pub heartbeat: Heartbeat,
     /// The largest frame to accept and to send after the handshake, in bytes.
     pub frame_limit: usize,
-    /// The most handshakes under way; beyond it the oldest that is silent is closed.
+    /// The most handshakes under way. If there are more, the oldest connection is closed, those first whose other side
+    /// has not said who it is.
     pub max_handshakes: usize,
-    /// The most peers.
+    /// The most peers; further connections are closed.
     pub max_peers: usize,
 }
 
@@ -123,14 +124,14 @@ impl EndpointConfig {
     }
 }
 
-/// How much an endpoint lets each peer of its mesh send of each class of traffic before it has dealt with
-/// it: what is on the way to it, and what its subscribers' queues get besides what they can take. A message
-/// counts with the bytes of its topic and payload and [`credit::OVERHEAD`](muster_wire::credit::OVERHEAD).
+/// How much each peer of the mesh may send, in each class of traffic, before this endpoint has dealt with it. It
+/// bounds what is in transit, and what subscribers' queues receive beyond what they can take. A message counts with
+/// the bytes of its topic and payload plus [`credit::OVERHEAD`](muster_wire::credit::OVERHEAD).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Credit {
-    /// The bytes per class and link, and what one message is over.
+    /// The most bytes per class and link; the last message may exceed them.
     pub link: u64,
-    /// The bytes per class that all links have together: of many each has less, but at least 64 KiB.
+    /// The bytes per class that all links share: with many links each has less than `link`, but at least 64 KiB.
     pub all: u64,
 }
 
@@ -161,7 +162,7 @@ impl Default for Credit {
     }
 }
 
-/// What an endpoint tells the others of its mesh of itself.
+/// What an endpoint tells the others of its mesh about itself.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct NodeIdentity {
     /// Its name, of at most 255 bytes; empty for an endpoint that is no node.
@@ -178,15 +179,15 @@ pub struct NodeIdentity {
 /// published in another class by its author stays there.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct TopicClasses {
-    /// Before others.
+    /// Their events go before others ([`Class::Interactive`]).
     pub interactive: Filter,
-    /// Behind others.
+    /// Their events go after others ([`Class::Bulk`]).
     pub bulk: Filter,
 }
 
 impl TopicClasses {
-    /// The class of a message that its author publishes in `class`. Of a topic with prefixes in both, it
-    /// is interactive.
+    /// Returns the class of a message that its author publishes in `class`. A topic with prefixes in both lists is
+    /// interactive.
     pub fn class_of(&self, topic: &[u8], class: Class) -> Class {
         if class != Class::Event {
             class
@@ -208,8 +209,8 @@ pub enum Forwarding {
     Relay,
     /// It is in the mesh, and relays nothing.
     Leaf,
-    /// It is in no mesh: it exchanges its own messages with its direct peers, as Broker does. To them it
-    /// is one of version 1, for which a relay of a mesh relays.
+    /// It is in no mesh: it exchanges its own messages with its direct peers, as Broker does. To them it is a peer of
+    /// version 1, for which a relay of a mesh relays.
     Direct,
 }
 
@@ -231,14 +232,14 @@ impl Forwarding {
     }
 }
 
-/// When a silent peer is pinged and given up. Anything that arrives is a sign of life, and every
-/// endpoint answers pings, Broker's too. A peer that crashes closes its connection and is lost at once;
-/// this finds those that hang, and those whose machine or network is gone.
+/// When a silent peer is pinged, and when it is given up. Anything that arrives is a sign of life, and every endpoint
+/// answers pings, Broker's too. A peer that crashes closes its connection and is lost at once; this finds those that
+/// hang, and those whose machine or network is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Heartbeat {
-    /// A peer that was silent for so long is pinged. Zero: never, and no peer is given up.
+    /// How long a peer may be silent before it is pinged. Zero turns heartbeats off: no peer is pinged or given up.
     pub interval: Duration,
-    /// A peer that was silent for so long, in whole intervals, is lost.
+    /// How long a peer may be silent before it is lost: in whole intervals, and at least two of them.
     pub timeout: Duration,
 }
 
@@ -262,7 +263,7 @@ impl Default for Heartbeat {
 /// On which addresses an endpoint may listen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Exposure {
-    /// On loopback addresses; on others only with [`Tls::Mutual`].
+    /// On loopback addresses, and on others only with [`Tls::Mutual`].
     #[default]
     Guarded,
     /// Also with [`Tls::Anonymous`] on any address: everyone who reaches it can take part.

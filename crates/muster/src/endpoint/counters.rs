@@ -98,7 +98,7 @@ mod connections {
 }
 
 impl EndpointCounts {
-    /// What [`EndpointCounts::mesh`], [`PeerReport::counters`] and the counts of connections are.
+    /// The descriptors of [`EndpointCounts::mesh`], [`PeerReport::counters`] and the counts of connections.
     pub const DESCRIPTORS: [&'static [Descriptor]; 3] = [mesh::ALL, peers::ALL, connections::ALL];
 }
 
@@ -108,7 +108,7 @@ pub(crate) fn connections_refused(connections: u64) -> Counter {
 }
 
 impl PeerReport {
-    /// What crossed the peering and what was dropped, under a name for the peer.
+    /// Returns what crossed the peering and what was dropped, with `name` for the peer.
     pub fn counters(&self, name: &str) -> Vec<Counter> {
         let values = [
             (peers::CONNECTED, self.connected.into()),

@@ -18,7 +18,7 @@ use super::subscriber::lock_ledger;
 pub struct PeerReport {
     /// The peer.
     pub peer: PeerInfo,
-    /// Whether the peering stands.
+    /// Whether the peering is up.
     pub connected: bool,
     /// Messages handed to the connection.
     pub messages_out: u64,
@@ -44,12 +44,12 @@ pub struct PeerReport {
     pub credit_waits: u64,
 }
 
-/// What crossed a peering in compressed frames, in one direction.
+/// The traffic of a peering in compressed frames, in one direction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Compressed {
-    /// Their bytes.
+    /// The bytes of the compressed frames.
     pub bytes: u64,
-    /// The bytes that the same frames have uncompressed.
+    /// The bytes of these frames without compression.
     pub original: u64,
 }
 
@@ -74,15 +74,14 @@ pub struct QueueDepth {
 /// The reports of all peers, and of the local subscribers together.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct EndpointCounts {
-    /// Present peers, then former ones, each endpoint id once with all its former peerings together.
-    /// Of very many former peers the oldest are in one last report with the nil id.
+    /// Present peers, then former ones, where each endpoint id has one report for all its former peerings. If there
+    /// are very many former peers, the oldest share one last report with the nil id.
     pub peers: Vec<PeerReport>,
     /// Messages for local subscribers, present and former, that were dropped.
     pub subscribers_dropped: DropLedger,
     /// Messages that were published before the endpoint had joined its mesh, and dropped.
     pub joining_dropped: DropLedger,
-    /// Connections that were accepted and did not become a peering; why is in the log. Those that are
-    /// redundant do not count.
+    /// Connections that were accepted and did not become a peering, without redundant ones. The log says why.
     pub connections_refused: u64,
     /// What became of the mesh's messages and records.
     pub mesh: Vec<Counter>,
@@ -208,7 +207,7 @@ impl Endpoint {
         sum
     }
 
-    /// What crossed the peerings and what was dropped.
+    /// Returns what crossed the peerings and what was dropped.
     pub fn counts(&self) -> EndpointCounts {
         let table = self.shared.table.load();
         let mut peers: Vec<_> = table

@@ -33,16 +33,16 @@ pub enum LossReason {
     /// The connection failed.
     #[error(transparent)]
     Connection(#[from] ConnectionError),
-    /// The peer has made another connection, which takes the place of this one.
-    #[error("connected anew")]
+    /// The peer has made another connection, which replaces this one.
+    #[error("replaced by a newer connection of the peer")]
     ConnectedAnew,
-    /// Nothing came from the peer for so long, not even answers to pings.
+    /// Nothing has come from the peer for this long, not even answers to pings.
     #[error("no sign of life for {0:?}")]
     Silent(Duration),
-    /// The queue of the peer's messages is full, and its policy is to disconnect.
+    /// The queue towards the peer is full, and its policy is to disconnect.
     #[error("send queue is full")]
     SendQueueFull,
-    /// Too many control frames wait for the peer: none of them may be dropped.
+    /// Too many control frames wait for the peer, and none of them may be dropped.
     #[error("control queue is full")]
     ControlQueueFull,
     /// What the peer sent cannot be cut into frames.
@@ -63,7 +63,7 @@ pub enum LossReason {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum UnavailableReason {
-    /// Nobody is there, says the system.
+    /// The system could not connect.
     #[error("{text}")]
     Unreachable {
         /// The kind of the system's error.
@@ -86,8 +86,10 @@ pub enum UnavailableReason {
     /// Too many TLS handshakes are under way, and this one was the oldest.
     #[error("too many TLS handshakes under way")]
     TooManyTlsHandshakes,
-    /// The other side closed before it said a word: most often the two sides differ in TLS.
-    #[error("the peer closed without a word; is TLS in the same mode on both sides?")]
+    /// The other side closed before it had sent anything: most often the two sides differ in TLS.
+    #[error(
+        "the peer closed the connection without sending anything; is TLS in the same mode on both sides?"
+    )]
     ClosedInSilence,
     /// The other side closed during the handshake.
     #[error("connection closed during the handshake")]
@@ -105,12 +107,12 @@ pub enum UnavailableReason {
     #[error(transparent)]
     Handshake(#[from] HandshakeError),
     /// The dial was stopped, or the endpoint is shutting down.
-    #[error("not wanted any more")]
+    #[error("the dial was stopped, or this endpoint is shutting down")]
     NotWanted,
     /// The connection's task failed.
     #[error("the connection's task ended: {0}")]
     Task(String),
-    /// There was a peering with the endpoint by another connection, and it was lost before it was told of.
+    /// There was a peering with the endpoint by another connection, and it was lost before it was announced.
     #[error("the other connection to {0} was lost")]
     OtherLost(EndpointId),
     /// The peering came about and was lost.

@@ -1,29 +1,32 @@
 //! The one task of an endpoint that changes its routing table, and drives its handshakes.
 
 mod commands;
+mod dials;
 mod guests;
+mod handshakes;
 mod mesh;
 mod peers;
+mod subscriptions;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use muster_wire::peering::{Action, ConnectionId, Offer, Peering};
+use muster_wire::peering::{ConnectionId, Peering};
 use muster_wire::routing::{PeerEntry, Table};
 use muster_wire::{EndpointId, Filter, Subscriptions};
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot};
 
-use super::dial::DialState;
 use super::end_reason::{EndReason, RemovalReason};
-use super::peer_options::PeerOptions;
 use super::peer_session::PeerSession;
 use super::shared::Shared;
-use super::status::{PeerOrigin, Status};
-use super::subscriber::SubscriberQueue;
+use super::status::Status;
+use dials::Dial;
 use guests::GuestNews;
+use handshakes::Connection;
 use mesh::MeshPart;
-use peers::{Peer, Spoken};
+use peers::Peer;
+use subscriptions::SubscriberEntry;
 
 use commands::MeshFrames;
 pub(crate) use commands::{Command, ConnectionCommand, DialStart, Inbox, OwnerHandle, Unpeer};
@@ -39,29 +42,6 @@ const FRAMES_TOGETHER: usize = 64;
 /// precision of their limits. At other times only the mesh has any, and says when: an idle endpoint that
 /// always looked ten times a second cost 0.1 % of a processor.
 const TICK: Duration = Duration::from_millis(100);
-
-#[derive(Debug)]
-struct Connection {
-    commands: mpsc::Sender<ConnectionCommand>,
-    address: String,
-    origin: PeerOrigin,
-    peer: Option<EndpointId>,
-}
-
-#[derive(Debug)]
-struct Dial {
-    offer: Offer,
-    options: PeerOptions,
-    stop: watch::Sender<bool>,
-    state: watch::Receiver<DialState>,
-    redundant: Option<EndpointId>,
-}
-
-#[derive(Debug)]
-struct SubscriberEntry {
-    prefixes: Vec<Box<[u8]>>,
-    queue: Arc<SubscriberQueue>,
-}
 
 /// Waits so long, or for ever.
 async fn at_rest(rest: Option<Duration>) {
@@ -243,25 +223,11 @@ impl Owner {
                 }
                 self.mesh_answers.push(done);
             }
-            Command::NewSubscriber(prefixes, mut subscriber, done) => {
-                let number = self.number();
-                let queue = subscriber.register(number);
-                for prefix in &prefixes {
-                    self.subscriptions.add(prefix);
-                }
-                self.subscribers
-                    .insert(number, SubscriberEntry { prefixes, queue });
-                self.subscriptions_changed();
-                let _ = done.send(subscriber);
+            Command::NewSubscriber(prefixes, subscriber, done) => {
+                self.new_subscriber(prefixes, subscriber, done);
             }
             Command::Subscribe(number, prefixes, done) => {
-                if let Some(subscriber) = self.subscribers.get_mut(&number) {
-                    for prefix in &prefixes {
-                        self.subscriptions.add(prefix);
-                    }
-                    subscriber.prefixes.extend(prefixes);
-                    self.subscriptions_changed();
-                }
+                self.subscribe(number, prefixes);
                 let _ = done.send(());
             }
             Command::Unsubscribe(number, prefixes, done) => {
@@ -277,32 +243,16 @@ impl Owner {
                 state,
                 done,
             } => {
-                let start = if self.shutting_down.is_some() {
-                    DialStart::Refused
-                } else if let Some(dial) = self.dials.get(&address) {
-                    DialStart::UnderWay(dial.state.clone())
-                } else {
-                    let dial = Dial {
-                        offer,
-                        options,
-                        stop,
-                        state,
-                        redundant: None,
-                    };
-                    self.dials.insert(address, dial);
-                    DialStart::New
+                let dial = Dial {
+                    offer,
+                    options,
+                    stop,
+                    state,
+                    redundant: None,
                 };
-                let _ = done.send(start);
+                let _ = done.send(self.start_dial(address, dial));
             }
-            Command::EndDial(address, state) => {
-                if self
-                    .dials
-                    .get(&address)
-                    .is_some_and(|dial| dial.state.same_channel(&state))
-                {
-                    self.dials.remove(&address);
-                }
-            }
+            Command::EndDial(address, state) => self.end_dial(&address, &state),
             Command::DialRedundant(address, peer) => {
                 if let Some(dial) = self.dials.get_mut(&address) {
                     dial.redundant = Some(peer);
@@ -317,27 +267,6 @@ impl Owner {
             }
             Command::ShutDown(done) => self.shut_down(done),
         }
-    }
-
-    /// Ends one subscription to each prefix that the subscriber holds.
-    fn unsubscribe(&mut self, number: u64, prefixes: Vec<Box<[u8]>>) {
-        let Some(subscriber) = self.subscribers.get_mut(&number) else {
-            return;
-        };
-        let mut left: HashMap<Box<[u8]>, usize> = HashMap::new();
-        for prefix in prefixes {
-            *left.entry(prefix).or_default() += 1;
-        }
-        let subscriptions = &mut self.subscriptions;
-        subscriber.prefixes.retain(|held| {
-            let Some(left) = left.get_mut(held).filter(|left| **left > 0) else {
-                return true;
-            };
-            *left -= 1;
-            subscriptions.remove(held);
-            false
-        });
-        self.subscriptions_changed();
     }
 
     /// How long there is nothing to do but what commands say, if not for ever.
@@ -364,99 +293,6 @@ impl Owner {
         self.tick_mesh();
     }
 
-    /// Drops the subscribers whose end could not be told.
-    fn drop_abandoned(&mut self) {
-        let abandoned: Vec<u64> = self
-            .subscribers
-            .iter()
-            .filter(|(_, subscriber)| subscriber.queue.is_closed())
-            .map(|(number, _)| *number)
-            .collect();
-        for number in abandoned {
-            self.drop_subscriber(number);
-        }
-    }
-
-    fn connected(
-        &mut self,
-        commands: mpsc::Sender<ConnectionCommand>,
-        address: String,
-        origin: PeerOrigin,
-        done: oneshot::Sender<ConnectionId>,
-    ) {
-        let offer = self.dials.get(&address).map(|dial| dial.offer);
-        if origin == PeerOrigin::Dialled && offer.is_none() {
-            return; // stopped meanwhile; the channel's end tells the connection
-        }
-        let connection = ConnectionId(self.number());
-        let now = self.shared.now();
-        while self.peering.pending() >= self.shared.config.max_handshakes {
-            let Some(oldest) = self.peering.oldest() else {
-                break;
-            };
-            self.peering.abandon(oldest);
-            self.carry_out();
-        }
-        self.connections.insert(
-            connection,
-            Connection {
-                commands,
-                address,
-                origin,
-                peer: None,
-            },
-        );
-        match origin {
-            PeerOrigin::Accepted => self.peering.accepted(connection, now),
-            PeerOrigin::Dialled => {
-                let offer = offer.unwrap_or_default();
-                self.peering.dialled_with(connection, offer, now);
-            }
-        }
-        let _ = done.send(connection);
-    }
-
-    fn carry_out(&mut self) {
-        while let Some(action) = self.peering.poll() {
-            match action {
-                Action::Send(connection, frame) => {
-                    self.tell(connection, ConnectionCommand::Write(frame));
-                }
-                Action::Close { connection, reason } => {
-                    self.tell(connection, ConnectionCommand::Close(reason));
-                    self.connections.remove(&connection);
-                }
-                Action::Established {
-                    connection,
-                    peer,
-                    protocol,
-                    is_guest,
-                    reads_zstd,
-                    filter,
-                    announce,
-                } => {
-                    let spoken = Spoken {
-                        protocol,
-                        is_guest,
-                        reads_zstd,
-                    };
-                    self.established(connection, peer, spoken, filter, announce);
-                }
-            }
-        }
-    }
-
-    /// Tells a connection's task. One that does not keep up with a handshake's few frames is closed
-    /// by the channel's end. A peer's entry stays: its end is told by [`Command::Closed`].
-    fn tell(&mut self, connection: ConnectionId, command: ConnectionCommand) {
-        let Some(entry) = self.connections.get(&connection) else {
-            return;
-        };
-        if entry.commands.try_send(command).is_err() && entry.peer.is_none() {
-            self.connections.remove(&connection);
-        }
-    }
-
     fn shut_down(&mut self, done: oneshot::Sender<()>) {
         self.shutting_down = Some(done);
         for (_, dial) in self.dials.drain() {
@@ -470,29 +306,6 @@ impl Owner {
             peer.leave(&mut self.mesh.mesh, self.shared.now());
         }
         self.publish_table();
-    }
-
-    fn drop_subscriber(&mut self, number: u64) {
-        if let Some(subscriber) = self.subscribers.remove(&number) {
-            subscriber.queue.retire();
-            for prefix in &subscriber.prefixes {
-                self.subscriptions.remove(prefix);
-            }
-            self.subscriptions_changed();
-        }
-    }
-
-    fn subscriptions_changed(&mut self) {
-        self.publish_table();
-        let filter = self.subscriptions.filter();
-        if filter == self.filter {
-            return;
-        }
-        self.filter = filter;
-        self.peering.set_filter(self.filter.clone());
-        let now = self.shared.now();
-        self.mesh.mesh.subscribe(self.filter.clone(), now);
-        self.tell_version_1();
     }
 
     fn publish_table(&mut self) {

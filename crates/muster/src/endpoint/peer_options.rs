@@ -1,4 +1,4 @@
-//! What holds towards one peer instead of what the endpoint's settings say for all.
+//! Options for single peers, in place of the endpoint's settings for all.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -6,17 +6,16 @@ use muster_wire::{Class, ClassPolicy, Overflow};
 
 use super::config::EndpointConfig;
 
-/// One queue towards a peer: what is not set is as for all peers.
+/// Options of one queue towards a peer. What is `None` is as for all peers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct QueueOptions {
     /// The most messages.
     pub messages: Option<usize>,
     /// The most bytes of the allocations that the queued messages keep alive.
     pub bytes: Option<usize>,
-    /// What the queue does when it is full. A rule that is set for a peer holds for publishers that wait,
-    /// too: with [`Overflow::Block`] they wait for its room, with any other rule nobody waits for this
-    /// peer. What holds for all peers says nothing of waiting: whoever publishes with a deadline
-    /// waits.
+    /// What happens when the queue is full. If set, this also decides whether publishers wait: with
+    /// [`Overflow::Block`] they wait for room in this queue, with any other policy nobody waits for this peer. If not
+    /// set, publishers with a deadline wait.
     pub overflow: Option<Overflow>,
 }
 
@@ -26,17 +25,17 @@ pub enum LinkSpeed {
     /// Faster than compression.
     #[default]
     Fast,
-    /// So slow that what is sent is compressed where that makes it at least a tenth smaller, if the peer
-    /// has said that it reads that, as every Muster endpoint of version 2 does since it knows of it. It costs
-    /// some microseconds for each KiB on both sides.
+    /// So slow that compression pays: what is sent is compressed where that makes it at least a tenth smaller. The
+    /// peer must have said that it reads compressed frames, as every Muster endpoint does that knows of them.
+    /// Compression costs some microseconds for each KiB on both sides.
     Slow,
 }
 
-/// What holds towards one peer: what is not set is as for all peers.
+/// Options for one peer. What is not set is as for all peers.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct PeerOptions {
-    /// The queue of ordinary events, and of all data to a peer of version 1
-    /// ([`EndpointConfig::data_queue`]). What the mesh itself has to say is bounded as for all peers.
+    /// The queue of ordinary events, and of all data to a peer of version 1 ([`EndpointConfig::data_queue`]). Frames
+    /// of the mesh itself are bounded as for all peers.
     pub data: QueueOptions,
     /// The queue of requests and notices ([`EndpointConfig::interactive`]).
     pub interactive: QueueOptions,
@@ -48,16 +47,15 @@ pub struct PeerOptions {
 
 /// Which peers a rule is for.
 ///
-/// Of a peer of version 2, name and role are what it says of itself; they are known before the first
-/// message is routed to it. A peer of version 1 says neither: only an address matches it, or the options
-/// that it is dialled with.
+/// The name and role of a peer of version 2 are what it says about itself; they are known before the first message is
+/// routed to it. A peer of version 1 says neither: only an address matches it. It can also be dialled with options.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PeerMatch {
     /// The node of this name in the mesh.
     Name(String),
     /// The nodes of this role in the mesh.
     Role(String),
-    /// Peers whose connection comes from this address, or was dialled to it (not to a host's name).
+    /// Peers whose connection comes from this address, or was dialled to it by number rather than by a host's name.
     Host(IpAddr),
 }
 
@@ -67,7 +65,7 @@ pub enum PeerMatch {
 pub struct PeerRule {
     /// The peers.
     pub peer: PeerMatch,
-    /// What holds towards them.
+    /// The options for them.
     pub options: PeerOptions,
 }
 

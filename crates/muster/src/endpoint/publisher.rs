@@ -15,33 +15,33 @@ use super::send_queue::SendQueue;
 use super::shared::{Shared, Table};
 use super::subscriber::Batch;
 
-/// What became of a published message. What is queued may still be lost: when its queue drops it, counted
-/// with the peer, or when the connection ends.
+/// What became of a published message. A queued message may still be lost: the queue may drop it, which is counted
+/// with the peer, or the connection may end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[must_use]
 pub struct Outcome {
-    /// The peers in whose queue it is.
+    /// The number of peers whose queue has it.
     pub queued_to: usize,
-    /// The peers that it was dropped for; the cause is counted with the peer.
+    /// The number of peers for which it was dropped; the cause is counted with the peer.
     pub dropped: usize,
-    /// Older messages that made room for it.
+    /// The number of older messages that were dropped to make room for it.
     pub displaced: usize,
-    /// The subscribers of this endpoint that were given it.
+    /// The number of this endpoint's subscribers that received it.
     pub local: usize,
-    /// Whether it waits, within the bounds of a peer's queue, until the endpoint has joined its mesh:
-    /// before, nobody can say whom it is for.
+    /// Whether it is held, within the bounds of a peer's queue, until the endpoint has joined its mesh. Before that
+    /// its receivers are not known.
     pub held: bool,
 }
 
 impl Outcome {
-    /// Whether nobody subscribes to the topic, as far as this endpoint knows.
+    /// Returns `true` if nobody subscribes to the topic, as far as this endpoint knows.
     pub fn no_subscriber(&self) -> bool {
         self.queued_to == 0 && self.dropped == 0 && self.local == 0 && !self.held
     }
 }
 
-/// Publishes values. What one publisher publishes arrives in that order; two publishers of an
-/// endpoint have no order between them. Cheap to make; not shared between threads.
+/// Publishes values. The messages of one publisher in one class arrive in the order in which they were published;
+/// there is no order between two publishers. Cheap to create; each thread or task has its own.
 #[derive(Debug)]
 pub struct Publisher {
     shared: Arc<Shared>,
@@ -78,8 +78,8 @@ impl Publisher {
         }
     }
 
-    /// The sender that this endpoint's subscribers see: an id of its own for a publisher that they all
-    /// hear, otherwise the endpoint's.
+    /// Returns the sender that this endpoint's subscribers see: an id of its own for a [local
+    /// publisher](crate::Endpoint::local_publisher), otherwise the endpoint's.
     pub fn id(&self) -> EndpointId {
         self.local.unwrap_or(self.shared.me)
     }
@@ -137,9 +137,9 @@ impl Publisher {
         true
     }
 
-    /// Publishes a value and waits, at most `limit` in all, until every matching queue has room; where
-    /// there is none by then, the message is dropped. While the endpoint joins its mesh, that is the room for
-    /// what is held until it has.
+    /// Publishes a value and waits, at most `limit` in all, until every matching queue has room. For peers whose queue
+    /// is still full then, the message is dropped. While the endpoint is joining its mesh, it waits for room among the
+    /// messages that are held.
     ///
     /// Blocks the thread: not for use inside a task.
     pub fn publish_blocking(

@@ -239,7 +239,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
                             }
                             Err(Dropped::LeftToHome) => count(&shared.mesh.left_to_home),
                             Err(_) => {
-                                let what = "a topic that may not be";
+                                let what = "a topic that is not allowed";
                                 self.refusals.refuse(DropCause::Malformed, what, topic);
                             }
                         }

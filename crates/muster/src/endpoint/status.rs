@@ -1,4 +1,4 @@
-//! What an endpoint tells of its peerings.
+//! What an endpoint reports about its peerings.
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,13 +16,13 @@ pub struct PeerInfo {
     pub id: EndpointId,
     /// Its address: as dialled, or the remote address of an accepted connection.
     pub address: String,
-    /// Who made the connection.
+    /// Which side made the connection.
     pub origin: PeerOrigin,
     /// What is spoken with it: version 1 with Zeek, version 2 within a mesh.
     pub protocol: Protocol,
 }
 
-/// Who made the connection of a peering.
+/// Which side made the connection of a peering.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PeerOrigin {
     /// This endpoint.
@@ -33,12 +33,12 @@ pub enum PeerOrigin {
 
 /// A change of an endpoint's peerings or of its mesh, or a failure to make a peering.
 ///
-/// The status of a peer of version 1 stands before its first message and behind its last. In a mesh an
-/// endpoint is discovered when messages reach it and its messages arrive, from both sides; what it
-/// published before that may come before its status. A peer of version 2 is added when it is discovered.
+/// The status of a peer of version 1 comes before its first message, or after its last. In a mesh, an endpoint is
+/// discovered when messages pass in both directions; what it published before that may arrive before its status. A
+/// peer of version 2 is added when it is discovered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Status {
-    /// A peering was established; the routing table leads to the peer.
+    /// A peering was established, and messages are routed to the peer.
     PeerAdded(PeerInfo),
     /// A peering was ended by this endpoint.
     PeerRemoved {
@@ -47,14 +47,14 @@ pub enum Status {
         /// Why.
         reason: RemovalReason,
     },
-    /// A peering ended by other means.
+    /// A peering was lost: the peer or the network ended it.
     PeerLost {
         /// The former peer.
         peer: PeerInfo,
         /// Why.
         reason: LossReason,
     },
-    /// An endpoint of the mesh is there, whether it is a direct peer or not.
+    /// An endpoint of the mesh has come into reach, whether it is a direct peer or not.
     EndpointDiscovered(Arc<NodeRecord>),
     /// An endpoint of the mesh can no longer be reached.
     EndpointUnreachable(EndpointId),

@@ -36,21 +36,21 @@ pub enum Tls {
     /// Not at all.
     #[default]
     Off,
-    /// Encrypted, without knowing to whom: Zeek's default. Nobody can listen in who does not take
-    /// part, but anybody can take part.
+    /// Encrypted, without knowing to whom: Zeek's default. Those who do not take part cannot listen in, but anybody
+    /// can take part.
     Anonymous,
     /// Encrypted, and each side shows a certificate that the other trusts.
     Mutual(Certificates),
 }
 
-/// The files of [`Tls::Mutual`], in PEM form; named as Zeek's `Broker::ssl_*`.
+/// The files of [`Tls::Mutual`], in PEM format; named after Zeek's `Broker::ssl_*`.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct Certificates {
     /// The trusted authorities, in one file.
     pub cafile: Option<PathBuf>,
     /// A directory of trusted authorities, named by their hashes (`openssl rehash`).
     pub capath: Option<PathBuf>,
-    /// This endpoint's certificate, followed by those that lead to the authority.
+    /// This endpoint's certificate, followed by any intermediate certificates.
     pub certificate: PathBuf,
     /// The certificate's private key.
     pub keyfile: PathBuf,
@@ -151,8 +151,7 @@ pub struct ConnectionError {
 }
 
 impl ConnectionError {
-    /// Returns the kind of the failure; those of TLS are of the kind
-    /// [`InvalidData`](io::ErrorKind::InvalidData).
+    /// Returns the kind of the failure: for one of TLS, [`InvalidData`](io::ErrorKind::InvalidData).
     pub fn kind(&self) -> io::ErrorKind {
         self.kind
     }

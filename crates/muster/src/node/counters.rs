@@ -32,7 +32,7 @@ mod descriptors {
 }
 
 impl NodeReport {
-    /// Returns what describes all that [`NodeReport::counters`] may return, besides what frameworks count
+    /// Returns the descriptors of everything that [`NodeReport::counters`] may return, except what frameworks count
     /// ([`Registry::counters`](muster_cluster::node::Registry::counters)).
     pub fn descriptors() -> Vec<&'static Descriptor> {
         let [mesh, peers, connections] = EndpointCounts::DESCRIPTORS;
@@ -49,8 +49,8 @@ impl NodeReport {
         all.into_iter().flatten().collect()
     }
 
-    /// Returns all that the node counts, each value with what it means. Values of the same descriptor and labels, as those
-    /// of several peers without a name, belong together.
+    /// Returns everything that the node counts, each value with its descriptor. Values of the same descriptor and
+    /// labels, as those of several peers without a name, are to be added up.
     pub fn counters(&self) -> Vec<Counter> {
         let age = u64::try_from(self.age.as_nanos()).unwrap_or(u64::MAX);
         let mut all = vec![

@@ -1,33 +1,28 @@
 //! The thread that runs a node's loop.
 
+mod effects;
+mod log_input;
+
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Wake, Waker};
 use std::thread::Thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use bytes::Bytes;
-use muster_cluster::Watermarks;
-use muster_cluster::node::{
-    Effect, Input as LoopInput, LogSink, NodeLoop, Now, Reach, Severity, Written,
-};
-use muster_data::{Encode, Record, Timestamp};
-use muster_wire::counters::{DropCause, DropLedger};
-use muster_wire::{Class, EndpointId, Mono, Topic, zeek};
+use muster_cluster::node::{Input as LoopInput, LogSink, NodeLoop, Now, Reach};
+use muster_data::Timestamp;
+use muster_wire::counters::DropLedger;
+use muster_wire::{EndpointId, Mono};
 
 use super::Input;
-use super::input::{InputItem, InputSender};
+use super::input::InputItem;
 use super::pacer::Pacer;
-use super::peers::PeersReply;
 use super::ready::Waiting;
 use super::report::LoopReport;
 use super::stores::{NodeStores, StoreHappening};
 use super::throttle::Throttle;
 use crate::endpoint::{Delivery, Endpoint, Publisher, Status, Subscriber, TryReceiveError};
-
-/// Batches of an input that wait for the loop.
-const INPUT_BATCHES: usize = 4;
 
 /// How long the loop rests when nothing happens.
 const REST: Duration = Duration::from_millis(100);
@@ -44,15 +39,11 @@ const REPORT_EVERY: Duration = Duration::from_millis(200);
 /// Deliveries that are dealt with before the inputs have their turn.
 const DELIVERIES: usize = 64;
 
-/// How long a ping's answer is waited for, and how many answers may wait for the loop.
-const PONG_LIMIT: Duration = Duration::from_secs(5);
+/// How many answers to pings may wait for the loop.
 const PONGS: usize = 64;
 
 /// An input has to wait while a peer's queue is fuller than one in this many parts.
 const BACKLOG_PART: usize = 2;
-
-/// The name of a node's log input, for watermarks.
-const INPUT_NAME: &str = "logs";
 
 /// The real clock.
 #[derive(Debug, Clone, Copy)]
@@ -194,7 +185,9 @@ impl Driver {
         while !self.shared.stop.load(Ordering::Relaxed) {
             let received = self.receive();
             if self.is_deaf {
-                tracing::error!("the node fell too far behind its peerings' changes and must end");
+                tracing::error!(
+                    "the node fell too far behind the changes of its peerings and has to stop"
+                );
                 break;
             }
             let read = self.read_input();
@@ -326,187 +319,6 @@ impl Driver {
             tracing::debug!("{status}");
         }
         self.step(LoopInput::Reach(id, reach));
-    }
-
-    /// Takes one batch of the input, unless a peer is behind; says whether there was one.
-    fn read_input(&mut self) -> bool {
-        let stopping = self.input_stop.load(Ordering::Relaxed);
-        if self.items.is_none() || (!stopping && self.must_wait()) {
-            return false;
-        }
-        let Some(items) = &self.items else {
-            return false;
-        };
-        match items.try_recv() {
-            Ok(InputItem::Batch(batch)) => {
-                let now = self.clock.now();
-                for event in batch.events {
-                    if let Some(payload) = batch.buffer.get(event) {
-                        self.node.step(LoopInput::Raise(payload), now);
-                    }
-                }
-                if let Some(low) = batch.low {
-                    if low < Watermarks::END {
-                        self.input_low = Some(low.as_nanos());
-                    }
-                    self.node.step(
-                        LoopInput::InputLow {
-                            input: INPUT_NAME,
-                            low,
-                        },
-                        now,
-                    );
-                }
-                self.carry_out();
-                true
-            }
-            Ok(InputItem::End(summary)) => {
-                tracing::info!("input ended: {summary}");
-                self.input_ended();
-                true
-            }
-            Err(TryRecvError::Disconnected) => {
-                self.input_ended();
-                true
-            }
-            Err(TryRecvError::Empty) => false,
-        }
-    }
-
-    fn must_wait(&mut self) -> bool {
-        let membership = self.node.membership();
-        let is_node = |id| membership.name_of(id).is_some();
-        self.pacer
-            .must_wait(&self.endpoint, self.backlog_limit, Instant::now(), is_node)
-    }
-
-    fn input_ended(&mut self) {
-        self.items = None;
-        self.input_ended = Some(true);
-        self.step(LoopInput::InputEnd { input: INPUT_NAME });
-    }
-
-    fn carry_out(&mut self) {
-        loop {
-            let effects = self.node.take_effects();
-            if effects.is_empty() {
-                return;
-            }
-            for effect in effects {
-                match effect {
-                    Effect::Publish {
-                        topic,
-                        payload,
-                        class,
-                    } => {
-                        // What is dropped is counted with its peer.
-                        let outcome = self.publisher.publish_encoded(&topic, payload, class);
-                        // A hello to a peer that is no node is meant for nobody else.
-                        if outcome.no_subscriber() && class != Class::Control {
-                            self.unrouted
-                                .count(DropCause::NoSubscriber, &topic.normalized(), 1);
-                        }
-                    }
-                    Effect::WriteLog(batch) => self.write(&batch),
-                    Effect::DescribePeers(to) => self.describe_peers(to),
-                    Effect::Ping(peer) => self.ping(peer),
-                    Effect::Ready { token, outcome } => self.waiting.end(token, outcome),
-                    Effect::Leave => self.must_leave = true,
-                    Effect::OpenStore {
-                        store,
-                        persistent,
-                        use_here: true,
-                        watch,
-                    } => self.stores.begin(store, persistent, watch),
-                    Effect::OpenStore {
-                        store, persistent, ..
-                    } => self.stores.asked(store, persistent),
-                    Effect::WriteStore {
-                        store,
-                        op,
-                        level,
-                        within,
-                        token,
-                    } => self.stores.write(&store, op, level, within, token),
-                    Effect::StartInputs => self.start_input(),
-                    Effect::Report(report) => match report.severity {
-                        Severity::Info => tracing::info!("{}", report.text),
-                        Severity::Warning => tracing::warn!("{}", report.text),
-                        Severity::Error => tracing::error!("{}", report.text),
-                    },
-                }
-            }
-        }
-    }
-
-    fn ping(&self, peer: EndpointId) {
-        let (endpoint, pongs) = (self.endpoint.clone(), self.pongs.0.clone());
-        let node = std::thread::current();
-        self.runtime.spawn(async move {
-            let answer = tokio::time::timeout(PONG_LIMIT, endpoint.ping(peer)).await;
-            if matches!(answer, Ok(Some(_))) && pongs.try_send(peer).is_ok() {
-                node.unpark();
-            }
-        });
-    }
-
-    fn describe_peers(&mut self, to: EndpointId) {
-        let name = self.node.name().as_str();
-        let reply = PeersReply::new(name, &self.endpoint.counts(), self.node.names());
-        if let Ok(topic) = Topic::new(format!("muster/peers/{to}/")) {
-            let mut event = Vec::new();
-            zeek::put_event(
-                &mut event,
-                PeersReply::NAME,
-                zeek::Metadata::default(),
-                |out| {
-                    reply.encode(out);
-                },
-            );
-            let _ = self
-                .publisher
-                .publish_encoded(&topic, Bytes::from(event), Class::Interactive);
-        }
-    }
-
-    fn write(&mut self, batch: &muster_cluster::node::LogBatch) {
-        let now = self.clock.now();
-        let Written { records, problem } = self.sink.write(batch, now.wall);
-        let failed = (batch.len() as u64).saturating_sub(records);
-        let written = LoopInput::Written {
-            stream: &batch.stream,
-            records,
-            failed,
-        };
-        self.node.step(written, now);
-        if let Some(problem) = problem {
-            self.throttle
-                .tell(Instant::now(), || tracing::error!("{problem}"));
-        }
-    }
-
-    fn start_input(&mut self) {
-        let Some(input) = self.input.take() else {
-            return;
-        };
-        let (items, receiver) = sync_channel(INPUT_BATCHES);
-        let stop = Arc::clone(&self.input_stop);
-        let sender = InputSender {
-            items,
-            node: std::thread::current(),
-            stop,
-        };
-        let name = format!("input of {}", self.node.name());
-        match std::thread::Builder::new()
-            .name(name)
-            .spawn(move || input(sender))
-        {
-            Ok(_) => self.items = Some(receiver),
-            Err(error) => {
-                tracing::error!("cannot start the input's thread: {error}");
-                self.input_ended();
-            }
-        }
     }
 
     fn report(&mut self, last: bool) {

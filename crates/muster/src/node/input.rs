@@ -13,9 +13,9 @@ use muster_data::Timestamp;
 pub struct InputBatch {
     /// The events' bytes.
     pub buffer: Vec<u8>,
-    /// Where each event stands in the buffer.
+    /// The range of each event in the buffer; a range that is not in it is ignored.
     pub events: Vec<Range<usize>>,
-    /// The event time below which the input will bring nothing after this batch.
+    /// The event time below which the input brings nothing after this batch, if that is known.
     pub low: Option<Timestamp>,
 }
 
@@ -54,12 +54,12 @@ impl InputSender {
         Ok(())
     }
 
-    /// Turns true when the input should end.
+    /// Returns a flag that turns true when the input should end.
     pub fn stop_flag(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.stop)
     }
 
-    /// Ends the input, with a line for the operator.
+    /// Ends the input, with a summary for the log.
     pub fn finish(self, summary: String) {
         let _ = self.items.send(InputItem::End(summary));
         self.node.unpark();

@@ -13,8 +13,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// A peer whose queue has not moved for so long is stuck: its queue's policy decides from then on.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Back-pressure for those who publish what they read elsewhere: what is known of the peers that are
-/// behind.
+/// Back-pressure for programs that publish what they read elsewhere: keeps track of the peers that are behind.
 #[derive(Debug, Default)]
 pub struct Pacer {
     looked: Option<Instant>,
@@ -29,8 +28,8 @@ struct Progress {
 }
 
 impl Pacer {
-    /// Whether the input should wait: a node is behind, but its queue moves. Endpoints that are no
-    /// nodes, as `is_node` says, are not waited for.
+    /// Returns `true` if the input should wait: the queue of a node holds more than `limit` messages, and has moved
+    /// within the last second. Endpoints that are not nodes, as `is_node` says, are not waited for.
     pub fn must_wait(
         &mut self,
         endpoint: &Endpoint,

@@ -1,4 +1,4 @@
-//! How a node tells others who its peers are.
+//! How a node tells others about its peers.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! What a node tells of itself.
+//! What a node reports about itself.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -29,9 +29,9 @@ pub(crate) struct LoopReport {
 /// What a node counts and sees.
 #[derive(Debug, Clone, Default)]
 pub struct NodeReport {
-    /// The life that reports.
+    /// The endpoint id of the node's life that reports.
     pub id: EndpointId,
-    /// Where it stands.
+    /// The node's state.
     pub state: NodeState,
     /// What its loop counts.
     pub counts: NodeCounts,
@@ -48,7 +48,7 @@ pub struct NodeReport {
     pub detours: Vec<String>,
     /// Whether the inputs have ended; `None` without inputs.
     pub input_ended: Option<bool>,
-    /// The event time up to which the inputs have been read.
+    /// The event time up to which the inputs have been read, in nanoseconds since 1970.
     pub input_low: Option<i64>,
     /// How long ago the node's loop made this report; a loop that hangs in a handler makes none.
     pub age: Duration,

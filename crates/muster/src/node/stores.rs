@@ -27,7 +27,7 @@ const CHANGES: usize = 65_536;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum NodeStoreError {
-    /// The text is no name of a store.
+    /// The text is not a valid store name.
     #[error("`{0}`: {1}")]
     Name(String, StoreNameError),
     /// The layout has no node for its primary.
@@ -280,7 +280,7 @@ impl NodeStores {
             tokio::spawn(async move {
                 let name = store.name().clone();
                 if !store.within(limit).close().await {
-                    tracing::error!("store {name}: not everything was on disk before the end");
+                    tracing::error!("store {name}: closed before everything was on disk");
                 }
             })
         });
@@ -365,11 +365,12 @@ impl StoreRequest {
         self
     }
 
-    /// Opens the store: its primary, if the layout puts it on this node, otherwise a clone, whose primary need not
-    /// be there yet. A store that is open on this node already is the same one.
+    /// Opens the store: its primary, if the layout puts it on this node, otherwise a clone, whose primary need not be
+    /// there yet. If the store is open on this node already, this is another handle of it.
     ///
     /// # Errors
-    /// [`NodeStoreError`]: the name is none, or the backend that the layout names does not open.
+    /// [`NodeStoreError`]: the name is not valid, the layout has no node for the primary, the node has too many stores,
+    /// or the backend that the layout names does not open.
     pub async fn open(self) -> Result<Store, NodeStoreError> {
         let name = StoreName::new(&self.name);
         let name = name.map_err(|error| NodeStoreError::Name(self.name, error))?;

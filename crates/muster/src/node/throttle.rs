@@ -23,7 +23,7 @@ impl Throttle {
             .is_none_or(|since| now.duration_since(since) >= SPAN)
         {
             if self.untold > 0 {
-                tracing::warn!("{} more lines of this kind were not told", self.untold);
+                tracing::warn!("{} more lines of this kind were not logged", self.untold);
             }
             *self = Self {
                 since: Some(now),

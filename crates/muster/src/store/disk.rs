@@ -1,4 +1,4 @@
-//! The thread on which a persistent store's backend works: it blocks, tasks must not.
+//! The thread on which a persistent store's backend works, as backends block and tasks must not.
 
 use std::sync::Weak;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -60,7 +60,7 @@ fn run(name: &StoreName, mut backend: Box<dyn Backend>, jobs: &Receiver<Job>, ho
                     }
                     Err(error) => {
                         if !std::mem::replace(&mut has_failed, true) {
-                            tracing::error!("store {name}: {error}; tried again every second");
+                            tracing::error!("store {name}: {error}; trying again every second");
                         }
                         Some(commit)
                     }

@@ -11,7 +11,7 @@ pub enum OpenError {
     /// The endpoint has the store already, as primary or as clone.
     #[error("store {0} is open already")]
     Open(StoreName),
-    /// What it kept cannot be read.
+    /// What its backend has kept cannot be read.
     #[error("store {name}: {reason}")]
     Backend {
         /// The store.
@@ -44,7 +44,7 @@ pub enum StoreErrorKind {
     /// The primary refuses it: nothing has changed.
     #[error(transparent)]
     Refused(#[from] WriteRefusal),
-    /// It could not be done in its time, or only in part; which of both, it says.
+    /// A write was not applied, or may have been applied, or is not on disk; the [`WriteFailure`] says which.
     #[error(transparent)]
     Failed(#[from] WriteFailure),
     /// The key or value that was read is not of the author's type.
@@ -53,11 +53,11 @@ pub enum StoreErrorKind {
     /// Nothing can be read: no primary has been heard of within the deadline.
     #[error("no primary within the deadline")]
     NoPrimary,
-    /// What this node has is too old, and only fresh values were asked for.
-    #[error("stale: the primary was not heard of for too long")]
+    /// This node's copy is stale, and only fresh values were asked for.
+    #[error("stale: the primary has not been heard from for too long")]
     Stale,
-    /// It was applied before its primary was started anew; what came of it is not known.
-    #[error("applied, but what came of it is not known: its primary was restarted")]
+    /// The write was applied before its primary was restarted; its result is not known.
+    #[error("applied, but its result is not known: the primary was restarted")]
     OutcomeUnknown,
 }
 
@@ -79,7 +79,7 @@ impl StoreError {
         &self.store
     }
 
-    /// Whether it is certain that nothing has changed.
+    /// Returns `true` if it is certain that nothing has changed.
     pub fn is_not_applied(&self) -> bool {
         match &self.kind {
             StoreErrorKind::Refused(_) | StoreErrorKind::NoPrimary | StoreErrorKind::Stale => true,

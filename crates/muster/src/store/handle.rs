@@ -29,12 +29,11 @@ const WITHIN: Duration = Duration::from_secs(10);
 /// Where reads look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Read {
-    /// At the copy of this node. It has every write that this node has awaited; what others write it has
-    /// shortly after.
+    /// At this node's copy. It has every write that this node has awaited, and what others write shortly after.
     Local,
-    /// At the same, but not if it is stale: [`StoreErrorKind::Stale`] then.
+    /// At this node's copy, unless it is stale: then reads fail with [`StoreErrorKind::Stale`].
     Fresh,
-    /// At the primary: the last value of all.
+    /// At the primary, which has the latest value.
     Primary,
 }
 
@@ -54,19 +53,19 @@ pub struct Versioned<V> {
 pub enum Swapped {
     /// The value was set, or removed.
     Done,
-    /// Somebody has changed it since, or the primary was started anew. Nothing has changed: read again.
+    /// The key has changed since then, or the primary was restarted. The swap did nothing: read again.
     Changed,
 }
 
-/// A handle of a store, typed by its author. Cheap to clone. The store is open here as long as one of its
-/// handles is.
+/// A handle of a store, typed by its author. Cheap to clone. The store stays open on this endpoint while there is a
+/// handle.
 ///
-/// Keys and values may be any types with an encoding; `Data` stays available. Operations are written to the
-/// primary, whichever node has it, and are applied once and in the order in which this node asked. A future
-/// that is dropped does not take its write back.
+/// Keys and values may be of any types with an encoding; `Data` fits all. Operations are written to the primary,
+/// whichever node has it, and are applied once and in the order in which this node asked. A future that is dropped
+/// does not take its write back.
 ///
-/// The types are those of what is read. What is written has the type of the argument: for a `Store<_, u64>` write
-/// `&1u64`, as a literal alone is an `i32` to the compiler, and would be kept as one.
+/// `K` and `V` are the types of what is read. What is written has the type of the argument: with a `Store<_, u64>`
+/// write `&1u64`, since the compiler takes a literal alone for an `i32`, which would be stored as one.
 ///
 /// # Time and bounds
 /// Every operation ends within [`Store::within`], 10 seconds unless set. At most 65,536 writes and 64 MiB wait on one
@@ -98,12 +97,12 @@ impl<K, V> Clone for Store<K, V> {
 }
 
 impl Endpoint {
-    /// Opens the primary of a store on this endpoint. With a backend it returns when everything that was kept has been
-    /// read.
+    /// Opens the primary of a store on this endpoint. With a backend, it returns when everything that the backend has
+    /// kept has been read.
     ///
     /// # Errors
-    /// [`OpenError::Open`] if the endpoint has the store already, [`OpenError::Backend`] if what it kept cannot be read,
-    /// [`OpenError::Thread`] if the system refuses a thread for the backend.
+    /// [`OpenError::Open`] if the endpoint has the store already, [`OpenError::Backend`] if what the backend has kept
+    /// cannot be read, [`OpenError::Thread`] if the system refuses a thread for the backend.
     pub async fn open_primary(
         &self,
         name: &StoreName,
@@ -115,8 +114,8 @@ impl Endpoint {
         Ok(store)
     }
 
-    /// Opens a clone of a store on this endpoint, whose primary is wherever it is: it need not be there yet. Reads wait
-    /// until there is something to read, writes until there is a primary.
+    /// Opens a clone of a store on this endpoint. The primary may be on any endpoint in reach, and need not exist yet.
+    /// Reads wait until there is something to read, writes until there is a primary.
     ///
     /// # Errors
     /// [`OpenError::Open`] if the endpoint has the store already.
@@ -131,7 +130,7 @@ impl Endpoint {
         Ok(store)
     }
 
-    /// What the stores that are open on this endpoint tell of themselves, by name.
+    /// Returns reports of the stores that are open on this endpoint, in the order of their names.
     pub fn store_reports(&self) -> Vec<StoreReport> {
         self.stores().reports()
     }
@@ -165,7 +164,7 @@ impl Store {
 }
 
 impl<K, V> Store<K, V> {
-    /// The same store with keys and values of other types.
+    /// Returns a handle of this store with keys and values of other types.
     pub fn typed<K2, V2>(&self) -> Store<K2, V2> {
         Store {
             host: Arc::clone(&self.host),
@@ -176,27 +175,27 @@ impl<K, V> Store<K, V> {
         }
     }
 
-    /// Writes that wait until they have come as far as this. Without it they wait until they are applied.
+    /// Returns a handle whose writes wait until they have reached `level`; [`Level::Applied`] unless set.
     #[must_use]
     pub fn at_level(mut self, level: Level) -> Self {
         self.level = Some(level);
         self
     }
 
-    /// Writes that wait until they are on the primary's disk.
+    /// Returns a handle whose writes wait until they are on the primary's disk.
     #[must_use]
     pub fn durable(self) -> Self {
         self.at_level(Level::Durable)
     }
 
-    /// How long an operation may take; 10 seconds otherwise.
+    /// Sets how long an operation may take; 10 seconds unless set.
     #[must_use]
     pub fn within(mut self, limit: Duration) -> Self {
         self.within = limit;
         self
     }
 
-    /// Where reads look; at the copy of this node otherwise.
+    /// Sets where reads look; at this node's copy unless set.
     #[must_use]
     pub fn reading(mut self, read: Read) -> Self {
         self.read = read;
@@ -213,22 +212,23 @@ impl<K, V> Store<K, V> {
         self.host.is_primary()
     }
 
-    /// Whether what the primary has outlives its process, where that is known: at the primary.
+    /// Returns whether the state of the store outlives its primary's process, or `None` where that is not known: at a
+    /// clone.
     pub fn is_persistent(&self) -> Option<bool> {
         self.host.is_persistent()
     }
 
-    /// The endpoint that has the primary, once it is known.
+    /// Returns the endpoint that has the primary, or `None` while it is not known.
     pub fn primary(&self) -> Option<EndpointId> {
         self.host.primary_endpoint()
     }
 
-    /// How old what this node has may be.
+    /// Returns how old this node's copy may be.
     pub fn freshness(&self) -> Freshness {
         self.host.freshness()
     }
 
-    /// The last change that this node has.
+    /// Returns the revision of the last change that this node has.
     pub fn revision(&self) -> Revision {
         self.host.applied()
     }
@@ -236,7 +236,7 @@ impl<K, V> Store<K, V> {
     /// Waits until this node has something to read, at most [`Store::within`].
     ///
     /// # Errors
-    /// [`StoreErrorKind::NoPrimary`] if no master was heard of by then.
+    /// [`StoreErrorKind::NoPrimary`] if no primary was heard from by then.
     pub async fn attached(&self) -> Result<(), StoreError> {
         self.host.attached(self.within).await
     }
@@ -330,7 +330,7 @@ impl<K, V> Store<K, V> {
         }
     }
 
-    /// Returns the number of keys: of this node's copy, or of the primary's where reads go there.
+    /// Returns the number of keys, in this node's copy or, with [`Read::Primary`], at the primary.
     pub async fn size(&self) -> Result<u64, StoreError> {
         if self.host.is_primary() || (self.read != Read::Primary && self.host.has_copy()) {
             self.readable().await?;
@@ -343,7 +343,7 @@ impl<K, V> Store<K, V> {
         }
     }
 
-    /// All keys and entries at one moment, as they are kept. From this node's copy.
+    /// Returns all keys and entries at one moment, encoded, from this node's copy.
     pub async fn entries(&self) -> Result<Vec<(Encoded, Entry)>, StoreError> {
         self.readable().await?;
         let entries = self.host.look(|entries| {
@@ -411,7 +411,7 @@ impl<K: Encode + DecodeOwned, V: Encode + DecodeOwned> Store<K, V> {
         Ok(self.find(Encoded::key(key)).await?.is_some())
     }
 
-    /// All keys, in the order of their encodings. From this node's copy.
+    /// Returns all keys in the order of their encodings, from this node's copy.
     pub async fn keys(&self) -> Result<Vec<K>, StoreError> {
         self.readable().await?;
         let keys: Vec<Encoded> = self
@@ -421,7 +421,7 @@ impl<K: Encode + DecodeOwned, V: Encode + DecodeOwned> Store<K, V> {
         keys.iter().map(|key| convert(self.name(), key)).collect()
     }
 
-    /// All keys with their values at one moment. From this node's copy.
+    /// Returns all keys with their values at one moment, from this node's copy.
     pub async fn snapshot(&self) -> Result<BTreeMap<K, V>, StoreError>
     where
         K: Ord,
@@ -429,7 +429,8 @@ impl<K: Encode + DecodeOwned, V: Encode + DecodeOwned> Store<K, V> {
         self.pairs().await?.collect()
     }
 
-    /// The keys with their values at one moment, converted as they are taken. From this node's copy.
+    /// Returns the keys with their values at one moment, from this node's copy. Each is converted when the iterator
+    /// yields it.
     pub async fn pairs(
         &self,
     ) -> Result<impl Iterator<Item = Result<(K, V), StoreError>> + use<K, V>, StoreError> {
@@ -449,7 +450,7 @@ impl<K: Encode + DecodeOwned, V: Encode + DecodeOwned> Store<K, V> {
     }
 
     /// Watches a part of the store: what is there, then every change of it, without a gap. Works before there is a
-    /// master.
+    /// primary.
     pub fn watch(&self, scope: Scope) -> Watch<K, V> {
         Watch::new(Arc::clone(&self.host), scope)
     }

@@ -5,16 +5,16 @@ use muster_store::{Backend, CloneConfig, Placement, PrimaryConfig};
 /// How a primary works.
 #[derive(Debug, Default)]
 pub struct PrimaryOptions {
-    /// What keeps its state; nothing for a store in memory.
+    /// What keeps its state, or `None` for a store in memory.
     pub backend: Option<Box<dyn Backend>>,
-    /// The rest.
+    /// The settings.
     pub config: PrimaryConfig,
 }
 
 /// How a clone works.
 #[derive(Debug, Clone, Default)]
 pub struct CloneOptions {
-    /// All of it.
+    /// The settings.
     pub config: CloneConfig,
 }
 

@@ -60,8 +60,12 @@ impl Stores {
         payload: &[u8],
     ) -> Result<(), (DropCause, &'static str)> {
         const MALFORMED: (DropCause, &str) = (DropCause::Malformed, "malformed store message");
-        const NO_STORE: (DropCause, &str) = (DropCause::NoStore, "a command for a store");
-        const FORGED: (DropCause, &str) = (DropCause::Forged, "a command of another endpoint");
+        const NO_STORE: (DropCause, &str) =
+            (DropCause::NoStore, "a command for a store that is not here");
+        const FORGED: (DropCause, &str) = (
+            DropCause::Forged,
+            "a store command in another endpoint's name",
+        );
         if let Some((name, for_primary)) = StoreName::of_broker_topic(topic) {
             let host = self.find(name).ok_or(NO_STORE)?;
             if host.is_primary() != for_primary {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use muster_store::StoreName;
 use muster_wire::{EndpointId, Filter, Topic};
 
 use crate::endpoint::Endpoint;
@@ -33,9 +34,23 @@ pub(super) fn other_primary(endpoint: &Endpoint, topic: &Topic) -> Option<Endpoi
     all.find(|id| *id != endpoint.id())
 }
 
-/// A node's name, as it is told behind its id.
-pub(super) fn name_of(endpoint: &Endpoint, id: EndpointId) -> Option<String> {
+/// What the operator is told about another primary: which two nodes have one, and what to do.
+pub(super) fn told(endpoint: &Endpoint, store: &StoreName, rival: EndpointId) -> String {
+    let me = endpoint.id();
+    let this = if endpoint.config().identity.name.is_empty() {
+        format!("this endpoint ({me})")
+    } else {
+        format!("this node ({me})")
+    };
     let members = endpoint.mesh();
-    let record = members.iter().find(|record| record.id == id)?;
-    (!record.name.is_empty()).then(|| format!(" (it is node {})", record.name))
+    let record = members.iter().find(|record| record.id == rival);
+    let other = record.filter(|record| !record.name.is_empty()).map_or_else(
+        || format!("endpoint {rival}"),
+        |record| format!("node {} ({rival})", record.name),
+    );
+    format!(
+        "two primaries of store {store}: {this} and {other}; both go on, and their entries are not merged. Keep one: \
+         stop the other, or place the store on one node (`master` in the layout, the same on every node) and restart \
+         the nodes whose layout has changed"
+    )
 }

@@ -38,12 +38,12 @@ type Hook<K, V> = Box<dyn Fn(&SyncedChange<K, V>) + Send>;
 
 /// A table that any node reads like a plain map, without waiting, and changes from anywhere.
 ///
-/// **What it promises.** There is a store underneath, and all changes have one order, that of its primary: all
-/// nodes come to the same table. A change is seen in this node's table when the primary has ordered it, which
-/// takes a round trip; [`SyncedTable::insert_and_wait`] returns after that. Of two nodes that set one key, the
-/// one that the primary hears last wins. Before the cluster is up, and while the primary is away, changes wait, up
-/// to two minutes and 65,536 of them, and are then applied in order; those that cannot be are counted
-/// ([`SyncedTable::failed`]) and told of in the log.
+/// **What it promises.** There is a store underneath, and all changes have one order, that of its primary: the tables
+/// of all nodes converge. A change is seen in this node's table when the primary has ordered it, which takes a round
+/// trip; [`SyncedTable::insert_and_wait`] returns after that. Of two nodes that set one key, the one that the primary
+/// hears last wins. Before the cluster is up, and while the primary is away, changes wait, up to two minutes and
+/// 65,536 of them, and are then applied in order; those that cannot be are counted ([`SyncedTable::failed`]), and the
+/// first is reported in the log.
 #[derive(Debug)]
 pub struct SyncedTable<K, V> {
     store: Store<K, V>,
@@ -75,7 +75,10 @@ where
     K: Encode + DecodeOwned + Ord + Clone + Send + Sync + 'static,
     V: Encode + DecodeOwned + Clone + Send + Sync + 'static,
 {
-    /// The table that a store holds.
+    /// Creates the table of a store. It follows the store in a task until it is dropped.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
     pub fn new(store: Store<K, V>) -> Self {
         let inner = Arc::new(Inner {
             table: RwLock::default(),
@@ -92,7 +95,7 @@ where
         }
     }
 
-    /// The table as it is now. Nothing changes while it is looked at: let go of it soon.
+    /// Locks the table and returns it as it is now. Changes wait until the guard is dropped: hold it only briefly.
     pub fn read(&self) -> RwLockReadGuard<'_, BTreeMap<K, V>> {
         let table = self.inner.table.read();
         table.unwrap_or_else(PoisonError::into_inner)
@@ -108,9 +111,10 @@ where
         self.read().contains_key(key)
     }
 
-    /// Calls this after every change, with the table already changed, in the order of the changes. It must not
-    /// wait. If it falls 65,536 changes behind, the table shows what it had until all that is there has been read
-    /// again; then it is told the difference as changes, those of TTLs as removals.
+    /// Calls `hook` after every change, in the order of the changes; the table shows the change already. The hook must
+    /// not block, and takes the place of an earlier one. If the table falls 65,536 changes behind, it shows what it
+    /// had until the whole store has been read again. The hook is then called with the differences, where keys that
+    /// have expired appear as removed.
     pub fn on_change(&self, hook: impl Fn(&SyncedChange<K, V>) + Send + 'static) {
         let mut place = self
             .inner
@@ -120,15 +124,15 @@ where
         *place = Some(Box::new(hook));
     }
 
-    /// Waits until the table has what its store has, for the first time. It waits for ever where no master comes: put
-    /// a limit around it.
+    /// Waits until the table has what its store has, for the first time. Without a primary it waits for ever: put a
+    /// timeout around it.
     pub async fn synced(&self) {
         let mut synced = self.synced.clone();
         // An error means that the task has ended with its store.
         let _ = synced.wait_for(|is_synced| *is_synced).await;
     }
 
-    /// Sets a value on all nodes; does not wait for it.
+    /// Sets a value on all nodes. Returns without waiting for that.
     pub fn insert(&self, key: &K, value: &V) {
         self.write(Op::Put {
             key: Encoded::key(key),
@@ -137,7 +141,7 @@ where
         });
     }
 
-    /// Sets a value on all nodes for a time; does not wait for it.
+    /// Sets a value with a TTL on all nodes. Returns without waiting for that.
     pub fn insert_for(&self, key: &K, value: &V, ttl: Duration) {
         self.write(Op::Put {
             key: Encoded::key(key),
@@ -157,14 +161,14 @@ where
         Ok(())
     }
 
-    /// Removes a key on all nodes; does not wait for it.
+    /// Removes a key on all nodes. Returns without waiting for that.
     pub fn remove(&self, key: &K) {
         self.write(Op::Erase {
             key: Encoded::key(key),
         });
     }
 
-    /// Removes all keys on all nodes; does not wait for it.
+    /// Removes all keys on all nodes. Returns without waiting for that.
     pub fn clear(&self) {
         self.write(Op::Clear);
     }
@@ -344,12 +348,16 @@ impl<K> SyncedSet<K>
 where
     K: Encode + DecodeOwned + Ord + Clone + Send + Sync + 'static,
 {
-    /// The set that a store holds: its keys.
+    /// Creates the set of a store: its elements are the store's keys. It follows the store in a task until it is
+    /// dropped.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
     pub fn new(store: &Store<K, bool>) -> Self {
         Self(SyncedTable::new(store.clone()))
     }
 
-    /// Whether this is an element.
+    /// Whether the set has this element.
     pub fn contains(&self, element: &K) -> bool {
         self.0.contains(element)
     }
@@ -364,22 +372,23 @@ where
         self.0.synced().await;
     }
 
-    /// Adds an element on all nodes; does not wait for it.
+    /// Adds an element on all nodes. Returns without waiting for that.
     pub fn insert(&self, element: &K) {
         self.0.insert(element, &true);
     }
 
-    /// Adds an element on all nodes for a time; does not wait for it.
+    /// Adds an element with a TTL on all nodes. Returns without waiting for that.
     pub fn insert_for(&self, element: &K, ttl: Duration) {
         self.0.insert_for(element, &true, ttl);
     }
 
-    /// Removes an element on all nodes; does not wait for it.
+    /// Removes an element on all nodes. Returns without waiting for that.
     pub fn remove(&self, element: &K) {
         self.0.remove(element);
     }
 
-    /// Calls this after every change: the element, and whether it is one now.
+    /// Calls `hook` after every change, with the element and whether the set has it now. Otherwise like
+    /// [`SyncedTable::on_change`].
     pub fn on_change(&self, hook: impl Fn(&K, bool) + Send + 'static) {
         self.0
             .on_change(move |change| hook(&change.key, change.new.is_some()));

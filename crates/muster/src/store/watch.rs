@@ -30,7 +30,7 @@ pub enum Scope {
     All,
     /// One.
     Key(Encoded),
-    /// Those that begin with these bytes, if they are strings or vectors that begin with such a string.
+    /// Strings that begin with these bytes, and vectors whose first element is such a string.
     Prefix(Vec<u8>),
 }
 
@@ -67,8 +67,8 @@ fn begins_with(key: DataRef<'_>, prefix: &[u8]) -> bool {
 /// What a [`Watch`] tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WatchEvent<K, V> {
-    /// A key that was absent has a value. At first, and after [`WatchEvent::Restarted`], so comes everything
-    /// that is there.
+    /// A key that was absent has a value. Everything that is there already comes like this, at first and after
+    /// [`WatchEvent::Restarted`].
     Insert {
         /// The key.
         key: K,
@@ -98,9 +98,9 @@ pub enum WatchEvent<K, V> {
         /// The value that it had.
         old: V,
     },
-    /// All that was there has been told; changes follow.
+    /// Everything that was there has been reported; changes follow.
     Synced,
-    /// The watcher fell too far behind: what was told before is void, everything that is there is told again.
+    /// The watcher fell too far behind. What was reported before is void; everything that is there is reported again.
     Restarted,
 }
 
@@ -122,7 +122,7 @@ impl<K: DecodeOwned, V: DecodeOwned> Watch<K, V> {
         }
     }
 
-    /// Waits for what comes next. Nothing is lost if the future is dropped.
+    /// Waits for the next event. Nothing is lost if the future is dropped.
     ///
     /// # Errors
     /// [`StoreErrorKind::Conversion`](super::StoreErrorKind::Conversion) for an entry that is not of the author's types;
@@ -136,7 +136,7 @@ impl<K: DecodeOwned, V: DecodeOwned> Watch<K, V> {
         }
     }
 
-    /// Returns what came next if it has come, without waiting.
+    /// Returns the next event if there is one already, without waiting. Fails like [`Watch::next`].
     pub fn take(&mut self) -> Option<Result<WatchEvent<K, V>, StoreError>> {
         if self.queue.is_behind() {
             self.host.watch_anew(&self.queue);

@@ -1,4 +1,4 @@
-//! A store in the hands of a handler: reads at once, writes whose outcome comes back as a call.
+//! A store as a handler sees it: reads return at once, the outcome of a write comes back as a call.
 
 use std::marker::PhantomData;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::node::context::Context;
 use crate::node::framework::Framework;
 use crate::node::{Effect, Severity};
 
-/// A store in the hands of a handler.
+/// A store as a handler sees it; from [`Context::store`].
 #[derive(Debug)]
 pub struct StoreContext<'a, 'c, K, V> {
     pub(crate) cx: &'a mut Context<'c>,
@@ -22,7 +22,7 @@ pub struct StoreContext<'a, 'c, K, V> {
     of: PhantomData<fn() -> (K, V)>,
 }
 
-/// A write that is on its way once somebody has said what follows: [`PendingWrite::then`], or
+/// A write that is sent when it is decided what follows: with [`PendingWrite::then`] or
 /// [`PendingWrite::count_failures`].
 #[must_use = "the write is not sent until it is said what follows"]
 pub struct PendingWrite<'a, 'c, T> {
@@ -38,7 +38,7 @@ pub struct PendingWrite<'a, 'c, T> {
 pub(crate) type Then<F> = Box<dyn FnOnce(&mut F, &mut Context<'_>, WriteOutcome) + Send>;
 
 impl<'c> Context<'c> {
-    /// A store, which the framework must have declared.
+    /// Returns a store, which the framework must have declared.
     pub fn store<'a, K, V>(&'a mut self, store: &SharedStore<K, V>) -> StoreContext<'a, 'c, K, V>
     where
         K: Encode + DecodeOwned,
@@ -56,35 +56,38 @@ impl<'c> Context<'c> {
 }
 
 impl<'a, 'c, K: Encode + DecodeOwned, V: Encode + DecodeOwned> StoreContext<'a, 'c, K, V> {
-    /// Writes are waited for until they are on the primary's disk.
+    /// Makes the outcome of a write come when it is on the primary's disk.
     #[must_use]
     pub fn durable(mut self) -> Self {
         self.level = Level::Durable;
         self
     }
 
-    /// How long a write may take; the layout's `stores.mutation_buffer_interval` otherwise.
+    /// Sets how long a write may take; the layout's `stores.mutation_buffer_interval` unless set.
     #[must_use]
     pub fn within(mut self, limit: Duration) -> Self {
         self.within = Some(limit);
         self
     }
 
-    /// The value of a key in this node's copy. It has what this node's frameworks have written and been
-    /// answered; what others write it has shortly after. Nothing while the copy is on its way.
+    /// Returns the value of a key in this node's copy, or `None` if the key is absent or there is no copy yet. The
+    /// copy has every write of this node whose outcome is known, and what others write shortly after.
+    ///
+    /// # Errors
+    /// [`ConvertError`] if the value is not of the type `V`.
     pub fn get<Q: Encode + ?Sized>(&self, key: &Q) -> Result<Option<V>, ConvertError> {
         let reads = self.cx.core.stores.reads.as_deref();
         let entry = reads.and_then(|reads| reads.get(&self.name, &Encoded::key(key)));
         entry.map(|entry| entry.value.view().to()).transpose()
     }
 
-    /// Whether this node has a copy.
+    /// Returns `true` if this node has a copy.
     pub fn is_attached(&self) -> bool {
         let reads = self.cx.core.stores.reads.as_deref();
         reads.is_some_and(|reads| reads.is_attached(&self.name))
     }
 
-    /// The number of keys in this node's copy.
+    /// Returns the number of keys in this node's copy.
     pub fn size(&self) -> usize {
         let reads = self.cx.core.stores.reads.as_deref();
         reads.map_or(0, |reads| reads.size(&self.name))
@@ -105,7 +108,7 @@ impl<'a, 'c, K: Encode + DecodeOwned, V: Encode + DecodeOwned> StoreContext<'a, 
         }
     }
 
-    /// Sets a value, for good.
+    /// Sets a value without a TTL.
     pub fn put<Q, W>(self, key: &Q, value: &W) -> PendingWrite<'a, 'c, ()>
     where
         Q: Encode + ?Sized,
@@ -116,7 +119,7 @@ impl<'a, 'c, K: Encode + DecodeOwned, V: Encode + DecodeOwned> StoreContext<'a, 
         self.write(Op::Put { key, value, ttl }, done)
     }
 
-    /// Sets a value for a time.
+    /// Sets a value with a TTL, after which it expires.
     pub fn put_for<Q, W>(self, key: &Q, value: &W, ttl: Duration) -> PendingWrite<'a, 'c, ()>
     where
         Q: Encode + ?Sized,
@@ -127,7 +130,8 @@ impl<'a, 'c, K: Encode + DecodeOwned, V: Encode + DecodeOwned> StoreContext<'a, 
         self.write(Op::Put { key, value, ttl }, done)
     }
 
-    /// Sets a value if the key is absent; whether it was. Of all nodes that try at once, one wins.
+    /// Sets a value without a TTL if the key is absent. The outcome is `true` if it was absent. If several nodes try
+    /// at once, exactly one of them succeeds.
     pub fn put_unique<Q, W>(self, key: &Q, value: &W) -> PendingWrite<'a, 'c, bool>
     where
         Q: Encode + ?Sized,
@@ -136,7 +140,7 @@ impl<'a, 'c, K: Encode + DecodeOwned, V: Encode + DecodeOwned> StoreContext<'a, 
         self.put_unique_until(key, value, None)
     }
 
-    /// The same for a time.
+    /// Sets a value with a TTL if the key is absent. The outcome is `true` if it was absent.
     pub fn put_unique_for<Q, W>(
         self,
         key: &Q,
@@ -164,13 +168,13 @@ impl<'a, 'c, K: Encode + DecodeOwned, V: Encode + DecodeOwned> StoreContext<'a, 
         self.write(Op::PutUnique { key, value, ttl }, was_done)
     }
 
-    /// Removes a key; whether it had a value.
+    /// Removes a key. The outcome is `true` if the key was present.
     pub fn erase<Q: Encode + ?Sized>(self, key: &Q) -> PendingWrite<'a, 'c, bool> {
         let key = Encoded::key(key);
         self.write(Op::Erase { key }, was_done)
     }
 
-    /// Adds to a number; what it is then. An absent key counts from 0.
+    /// Adds to a number. The outcome is its new value. An absent key counts from 0.
     pub fn increment<Q, A>(self, key: &Q, amount: &A) -> PendingWrite<'a, 'c, V>
     where
         Q: Encode + ?Sized,
@@ -218,15 +222,16 @@ impl<'a, 'c, K: Encode + DecodeOwned, V: Encode + DecodeOwned> StoreContext<'a, 
         )
     }
 
-    /// Any operation.
+    /// Prepares any operation.
     pub fn operate(self, op: Op) -> PendingWrite<'a, 'c, Answer> {
         self.write(op, |answer| Ok(answer.clone()))
     }
 }
 
 impl<T: 'static> PendingWrite<'_, '_, T> {
-    /// Sends the write. When its outcome is known, `then` is called with the framework, as a handler of an
-    /// event would be.
+    /// Sends the write. When its outcome is known, `then` is called with the framework, like a handler of an event. If
+    /// 65,536 writes of the node wait already, the write is not sent and `then` is not called; that is counted and
+    /// reported to the operator.
     pub fn then<F: Framework>(
         self,
         then: impl FnOnce(&mut F, &mut Context<'_>, Result<T, WriteError>) + Send + 'static,
@@ -257,7 +262,7 @@ impl<T: 'static> PendingWrite<'_, '_, T> {
         }
     }
 
-    /// Sends the write. What becomes of it is only counted, and told of when it fails.
+    /// Sends the write. If it fails, that is counted and reported to the operator.
     pub fn count_failures<F: Framework>(self, _of: &F) {
         let name = self.name.clone();
         self.then(move |_: &mut F, cx, outcome| {

@@ -7,7 +7,7 @@ use muster_wire::{Topic, zeek};
 
 use crate::layout::{Layout, Node, StoreBackend, StorePlan};
 
-/// Some node asks the one that has a store's primary to open it.
+/// The event by which a node asks the node that should have a store's primary to open it.
 #[derive(Record, Debug, Clone, PartialEq)]
 #[record(name = "Muster::open_store")]
 pub struct OpenStore {
@@ -18,7 +18,7 @@ pub struct OpenStore {
 }
 
 impl OpenStore {
-    /// The event, encoded.
+    /// Returns the event, encoded.
     pub fn event(store: &StoreName, persistent: bool) -> Bytes {
         let asked = Self {
             store: store.to_string(),
@@ -32,13 +32,13 @@ impl OpenStore {
 }
 
 impl StorePlan {
-    /// Whether the layout puts the primary on this node.
+    /// Returns `true` if the layout puts the primary on this node.
     pub fn is_at(&self, node: &Node) -> bool {
         self.master == node.name
     }
 
-    /// What a store becomes on a node: the primary, if the layout puts it there, otherwise a clone that asks the
-    /// primary's node to open it.
+    /// Returns what a store becomes on a node: the primary, if the layout puts it there, otherwise a clone that asks
+    /// the primary's node to open it.
     pub fn placement(&self, node: &Node) -> Placement {
         let settings = &node.settings;
         let limit = settings.size("stores.memory_limit");
@@ -64,7 +64,7 @@ impl StorePlan {
         })
     }
 
-    /// Where the node that has the primary hears that it should open it.
+    /// Returns the topic on which the node of the primary is asked to open it.
     pub fn asks_at(&self, layout: &Layout) -> Topic {
         layout.topics().node(&self.master)
     }

@@ -77,12 +77,15 @@ fn waits_end_in_time_when_they_are_refused_and_when_the_node_stops() {
     }
     let said = of_waits(&mut rig);
     assert_eq!(said.len(), 6, "64 wait");
-    assert_eq!(said[0], "wait 64: too many wait for readiness already");
+    assert_eq!(said[0], "wait 64: too many waits for readiness already");
     rig.step(Input::Stop);
     wait(&mut rig, 99, &Quorum::All);
     let said = of_waits(&mut rig);
     assert_eq!(said.len(), 65);
-    assert!(said.iter().all(|text| text.ends_with("the node stops")));
+    assert!(
+        said.iter()
+            .all(|text| text.ends_with("the node is stopping"))
+    );
 }
 
 #[test]

@@ -70,7 +70,7 @@ fn a_neighbour_without_a_link_is_a_member_and_told_of_after_a_while() {
         ["no link with data-2: it is reached only through other nodes"]
     );
     linked(&mut rig, 5, true);
-    assert_eq!(of_links(&mut rig), ["the link with data-2 stands again"]);
+    assert_eq!(of_links(&mut rig), ["the link with data-2 is up again"]);
     // Other workers never have one.
     heard_of(&mut rig, "worker-2", 6);
     rig.said();

@@ -153,7 +153,10 @@ fn inputs_start_without_those_who_do_not_come() {
     rig.said();
     rig.pass(Duration::from_millis(1));
     assert_eq!(rig.input_starts, 1);
-    assert_eq!(rig.said(), ["starting although not ready: data-1, data-2"]);
+    assert_eq!(
+        rig.said(),
+        ["starting the input although these nodes are not ready: data-1, data-2"]
+    );
     rig.up("data-1", 8);
     rig.up("data-2", 9);
     assert_eq!(rig.input_starts, 1);

@@ -252,7 +252,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
                     Some(counter) => count(counter),
                     None => self.refusals.refuse(
                         DropCause::Malformed,
-                        "a topic that may not be",
+                        "a topic that is not allowed",
                         message.topic,
                     ),
                 }

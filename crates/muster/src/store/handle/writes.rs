@@ -10,7 +10,7 @@ use super::{Store, Swapped, convert, span};
 use crate::store::error::{StoreError, StoreErrorKind};
 
 impl<K: Encode + DecodeOwned, V: Encode + DecodeOwned> Store<K, V> {
-    /// Sets a value, for good.
+    /// Sets a value without a TTL.
     pub async fn put<Q, W>(&self, key: &Q, value: &W) -> Result<(), StoreError>
     where
         Q: Encode + ?Sized,
@@ -19,7 +19,7 @@ impl<K: Encode + DecodeOwned, V: Encode + DecodeOwned> Store<K, V> {
         self.put_until(key, value, None).await
     }
 
-    /// Sets a value for a time: it then expires.
+    /// Sets a value with a TTL, after which it expires.
     pub async fn put_for<Q, W>(&self, key: &Q, value: &W, ttl: Duration) -> Result<(), StoreError>
     where
         Q: Encode + ?Sized,
@@ -46,7 +46,8 @@ impl<K: Encode + DecodeOwned, V: Encode + DecodeOwned> Store<K, V> {
         self.write(op).await.map(|_| ())
     }
 
-    /// Sets a value if the key is absent; whether it was. Of all nodes that try at once, one wins.
+    /// Sets a value without a TTL if the key is absent. Returns `true` if it was absent. If several nodes try at once,
+    /// exactly one of them succeeds.
     pub async fn put_unique<Q, W>(&self, key: &Q, value: &W) -> Result<bool, StoreError>
     where
         Q: Encode + ?Sized,
@@ -55,7 +56,8 @@ impl<K: Encode + DecodeOwned, V: Encode + DecodeOwned> Store<K, V> {
         self.put_unique_until(key, value, None).await
     }
 
-    /// The same for a time.
+    /// Sets a value with a TTL if the key is absent. Returns `true` if it was absent. Otherwise like
+    /// [`Store::put_unique`].
     pub async fn put_unique_for<Q, W>(
         &self,
         key: &Q,
@@ -114,7 +116,7 @@ impl<K: Encode + DecodeOwned, V: Encode + DecodeOwned> Store<K, V> {
         })
     }
 
-    /// Removes a key; whether it had a value.
+    /// Removes a key. Returns `true` if the key was present.
     pub async fn erase<Q: Encode + ?Sized>(&self, key: &Q) -> Result<bool, StoreError> {
         let op = Op::Erase {
             key: Encoded::key(key),
@@ -123,7 +125,7 @@ impl<K: Encode + DecodeOwned, V: Encode + DecodeOwned> Store<K, V> {
         self.was_done(&answer)
     }
 
-    /// Adds to a number; what it is then. An absent key counts from 0 (from the epoch, for a timespan).
+    /// Adds to a number. Returns its new value. An absent key counts from 0 (from the epoch, for a timespan).
     pub async fn increment<Q, A>(&self, key: &Q, amount: &A) -> Result<V, StoreError>
     where
         Q: Encode + ?Sized,
@@ -135,7 +137,7 @@ impl<K: Encode + DecodeOwned, V: Encode + DecodeOwned> Store<K, V> {
         self.number(answer)
     }
 
-    /// Takes from a number; what it is then. A count below 0 wraps, as in Broker.
+    /// Subtracts from a number. Returns its new value. A count below 0 wraps around, as in Broker.
     pub async fn decrement<Q, A>(&self, key: &Q, amount: &A) -> Result<V, StoreError>
     where
         Q: Encode + ?Sized,
@@ -196,7 +198,7 @@ impl<K: Encode + DecodeOwned, V: Encode + DecodeOwned> Store<K, V> {
         self.add(key, value, Kind::Vector).await.map(|_| ())
     }
 
-    /// Removes the last element of a vector; what it was, nothing if the vector was empty.
+    /// Removes the last element of a vector. Returns it, or `None` if the vector was empty.
     pub async fn pop<Q, E>(&self, key: &Q) -> Result<Option<E>, StoreError>
     where
         Q: Encode + ?Sized,

@@ -115,16 +115,15 @@ impl Host {
     }
 
     fn tell(&self, notice: &Notice) {
-        let name = &self.name;
-        let named = match notice {
-            Notice::Rival(id) => rival::name_of(&self.endpoint, *id).unwrap_or_default(),
-            _ => String::new(),
+        let text = match notice {
+            Notice::Rival(id) => rival::told(&self.endpoint, &self.name, *id),
+            _ => format!("store {}: {notice}", self.name),
         };
         match notice.severity() {
-            Severity::Debug => tracing::debug!("store {name}: {notice}{named}"),
-            Severity::Info => tracing::info!("store {name}: {notice}{named}"),
-            Severity::Warning => tracing::warn!("store {name}: {notice}{named}"),
-            Severity::Error => tracing::error!("store {name}: {notice}{named}"),
+            Severity::Debug => tracing::debug!("{text}"),
+            Severity::Info => tracing::info!("{text}"),
+            Severity::Warning => tracing::warn!("{text}"),
+            Severity::Error => tracing::error!("{text}"),
         }
     }
 }

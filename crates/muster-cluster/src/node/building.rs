@@ -1,0 +1,126 @@
+//! How a node is built: its frameworks are created, and their declarations are collected.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+use muster_wire::{EndpointId, Incarnation};
+
+use super::dispatch::HandlerRef;
+use super::framework::{Created, Declared, DeclaredStream, Hook, Registry, Site};
+use super::indirect_neighbours::IndirectNeighbours;
+use super::node_core::NodeCore;
+use super::reach::Ways;
+use super::{NodeError, NodeLoop, Now};
+use crate::layout::Layout;
+
+impl NodeLoop {
+    /// Builds a node of a layout, in the life `id`, which begins now, and runs the `init` of its frameworks.
+    ///
+    /// # Errors
+    /// [`NodeError`] if the layout has no such node, or if the declarations of the frameworks are not valid or
+    /// conflict.
+    pub fn new(
+        layout: &Arc<Layout>,
+        name: &str,
+        registry: &Registry,
+        id: EndpointId,
+        incarnation: Incarnation,
+        now: Now,
+    ) -> Result<Self, NodeError> {
+        let node = layout
+            .find(name)
+            .ok_or_else(|| NodeError::UnknownNode(name.to_owned()))?
+            .clone();
+        let neighbours = layout.neighbours(&node.name);
+        let start_deadline = now
+            .mono
+            .after(node.settings.duration("runtime.start_deadline"));
+        let created = registry.create(&Site {
+            layout,
+            node: &node,
+        });
+        let mut this = Self {
+            core: NodeCore::new(Arc::clone(layout), node, id, incarnation, now),
+            frameworks: Vec::new(),
+            handlers: HashMap::new(),
+            neighbours: neighbours
+                .dials
+                .into_iter()
+                .chain(neighbours.accepts)
+                .collect(),
+            start_deadline,
+            inputs_started: false,
+            said_ready: false,
+            ready: HashSet::new(),
+            released: false,
+            announced: BTreeMap::new(),
+            grace: Vec::new(),
+            stopping: false,
+            was_ready: false,
+            ways: Ways::default(),
+            names: BTreeMap::new(),
+            strangers: BTreeMap::new(),
+            answered: BTreeMap::new(),
+            contests: Vec::new(),
+            indirect_neighbours: IndirectNeighbours::default(),
+            is_leaving: false,
+        };
+        let mut priorities: HashMap<String, Vec<(i32, HandlerRef)>> = HashMap::new();
+        for (position, Created { hosted, declared }) in created.into_iter().enumerate() {
+            for (handler, (event, priority)) in declared.handlers.iter().enumerate() {
+                priorities
+                    .entry(event.to_string())
+                    .or_default()
+                    .push((*priority, (position, handler)));
+            }
+            for store in declared.stores.iter().filter(|store| store.is_watched) {
+                this.core.watch_store(store.name, position);
+            }
+            this.declare(declared)?;
+            this.core.declare_counters(hosted.name(), hosted.counters());
+            this.frameworks.push(hosted);
+        }
+        for (event, mut handlers) in priorities {
+            handlers.sort_by_key(|(priority, _)| std::cmp::Reverse(*priority));
+            this.handlers.insert(
+                event,
+                handlers.into_iter().map(|(_, handler)| handler).collect(),
+            );
+        }
+        this.core.seal_subscriptions();
+        this.hook_all(Hook::Init);
+        this.run_local();
+        Ok(this)
+    }
+
+    fn declare(&mut self, declared: Declared) -> Result<(), NodeError> {
+        for (name, ty) in declared.events {
+            if self
+                .core
+                .events
+                .get(&name)
+                .is_some_and(|known| *known != ty)
+            {
+                return Err(NodeError::EventConflict(name.into_owned()));
+            }
+            self.core.events.insert(name, ty);
+        }
+        for store in declared.stores {
+            self.core.declare_store(&store)?;
+        }
+        for DeclaredStream {
+            name,
+            ty,
+            columns,
+            zeek_stream,
+        } in declared.streams
+        {
+            self.core
+                .logging
+                .logs
+                .declare(name, ty, columns?, zeek_stream)?;
+        }
+        self.core.outbox.subscriptions.extend(declared.topics);
+        Ok(())
+    }
+}

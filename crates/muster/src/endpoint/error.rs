@@ -1,0 +1,61 @@
+//! Why an endpoint does not start, does not listen, or does not peer.
+
+use std::io;
+use std::net::SocketAddr;
+
+use super::end_reason::UnavailableReason;
+use super::tls::TlsError;
+
+/// Why an endpoint does not listen.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ListenError {
+    /// Others can reach the address, connections would not be authenticated, and the [`Exposure`](crate::Exposure)
+    /// does not allow that.
+    #[error(
+        "refusing to listen on {address} with TLS {tls}: everyone who reaches it could take part"
+    )]
+    Exposed {
+        /// The address.
+        address: SocketAddr,
+        /// The mode of TLS in one word.
+        tls: &'static str,
+    },
+    /// The system refused.
+    #[error("cannot listen on {address}")]
+    System {
+        /// The address.
+        address: SocketAddr,
+        /// The system's error.
+        source: io::Error,
+    },
+}
+
+/// Why a peering did not come about.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PeerError {
+    /// There is no peering with the address, and it is not tried again.
+    #[error("cannot peer with {address}: {reason}")]
+    Unavailable {
+        /// The address, as dialled.
+        address: String,
+        /// Why.
+        reason: UnavailableReason,
+    },
+    /// The endpoint is shutting down.
+    #[error("the endpoint has ended")]
+    Ended,
+}
+
+/// Why an endpoint does not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The system has no random numbers for an endpoint id.
+    #[error("the system has no random numbers for an endpoint id: {0}")]
+    Random(String),
+    /// TLS cannot be set up.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+}

@@ -1,0 +1,133 @@
+//! How an endpoint takes connections: its listeners, and streams that are handed to it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::config::Exposure;
+use super::connection::{self, ConnectionEnd};
+use super::end_reason::UnavailableReason;
+use super::error::ListenError;
+use super::owner::OwnerHandle;
+use super::shared::Shared;
+use super::status::PeerOrigin;
+use super::{Endpoint, socket};
+
+/// How long the accept loop rests after a failure such as a full descriptor table.
+const ACCEPT_REST: Duration = Duration::from_millis(100);
+impl Endpoint {
+    /// Listens for peers. Port 0 picks a free port. Returns the address in use. May be called for several addresses;
+    /// each is listened on until the endpoint ends.
+    ///
+    /// # Errors
+    /// [`ListenError::Exposed`] for an address that others can reach where `exposure` does not allow it,
+    /// [`ListenError::System`] if the address is taken or cannot be bound.
+    pub async fn listen(
+        &self,
+        address: SocketAddr,
+        exposure: Exposure,
+    ) -> Result<SocketAddr, ListenError> {
+        let tls = &self.shared.config.tls;
+        if !address.ip().is_loopback() && !exposure.allows(tls) {
+            return Err(ListenError::Exposed {
+                address,
+                tls: tls.name(),
+            });
+        }
+        let system = |source| ListenError::System { address, source };
+        let listener = TcpListener::bind(address).await.map_err(system)?;
+        let local = listener.local_addr().map_err(system)?;
+        let (shared, owner) = (Arc::clone(&self.shared), self.owner.clone());
+        tokio::spawn(async move {
+            let mut stopping = shared.stopping.subscribe();
+            tokio::select! {
+                () = accept_loop(&listener, &shared, &owner) => {}
+                _ = stopping.wait_for(|stop| *stop) => {}
+            }
+        });
+        Ok(local)
+    }
+
+    /// Takes over a connected byte stream as if it had been accepted from `address`. Nothing is encrypted here.
+    /// Returns at once; if the handshake fails, the stream is closed.
+    pub fn accept_stream<R, W>(&self, reader: R, writer: W, address: &str)
+    where
+        R: AsyncRead + Send + Unpin + 'static,
+        W: AsyncWrite + Send + Unpin + 'static,
+    {
+        let (shared, owner) = (Arc::clone(&self.shared), self.owner.clone());
+        let address = address.to_owned();
+        tokio::spawn(connection::run(
+            reader,
+            writer,
+            shared,
+            owner,
+            address,
+            PeerOrigin::Accepted,
+        ));
+    }
+}
+
+async fn accept_loop(listener: &TcpListener, shared: &Arc<Shared>, owner: &OwnerHandle) {
+    let mut warned = false;
+    loop {
+        match listener.accept().await {
+            Ok((stream, address)) => {
+                warned = false;
+                accepted(stream, address, shared, owner);
+            }
+            Err(error) => {
+                if !warned {
+                    tracing::error!("cannot accept connections: {error}");
+                }
+                warned = true;
+                tokio::time::sleep(ACCEPT_REST).await;
+            }
+        }
+    }
+}
+
+fn accepted(stream: TcpStream, address: SocketAddr, shared: &Arc<Shared>, owner: &OwnerHandle) {
+    if socket::prepare(&stream).is_err() {
+        return; // already closed by the other side
+    }
+    let (shared, owner) = (Arc::clone(shared), owner.clone());
+    tokio::spawn(async move {
+        let address = address.to_string();
+        if let Err(reason) = accept(stream, &address, &shared, owner).await {
+            shared.refused(&address, &reason.to_string());
+        }
+    });
+}
+
+/// Runs an accepted connection to its end; the error is why no peering came about.
+async fn accept(
+    stream: TcpStream,
+    address: &str,
+    shared: &Arc<Shared>,
+    owner: OwnerHandle,
+) -> Result<(), UnavailableReason> {
+    let limit = shared.config.handshake_timeout;
+    let (number, evicted) = shared.tls_handshake_begins();
+    let secured = tokio::select! {
+        secured = tokio::time::timeout(limit, shared.tls.accept(stream)) => secured
+            .map_or(Err(UnavailableReason::TlsTimeout(limit)), |secured| Ok(secured?)),
+        _ = evicted => Err(UnavailableReason::TooManyTlsHandshakes),
+    };
+    shared.tls_handshake_ends(number);
+    let secured = secured?;
+    let end = connection::run_secured(
+        secured,
+        Arc::clone(shared),
+        owner,
+        address.to_owned(),
+        PeerOrigin::Accepted,
+    );
+    match end.await {
+        ConnectionEnd::Failed(reason) => Err(reason),
+        _ => Ok(()),
+    }
+}

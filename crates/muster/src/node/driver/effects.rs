@@ -1,0 +1,116 @@
+//! What the loop wants done, and how it is done.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use muster_cluster::node::{Effect, Input as LoopInput, LogBatch, Severity, Written};
+use muster_data::{Encode, Record};
+use muster_wire::counters::DropCause;
+use muster_wire::{Class, EndpointId, Topic, zeek};
+
+use super::Driver;
+use crate::node::peers::PeersReply;
+
+/// How long a ping's answer is waited for.
+const PONG_LIMIT: Duration = Duration::from_secs(5);
+
+impl Driver {
+    pub(super) fn carry_out(&mut self) {
+        loop {
+            let effects = self.node.take_effects();
+            if effects.is_empty() {
+                return;
+            }
+            for effect in effects {
+                match effect {
+                    Effect::Publish {
+                        topic,
+                        payload,
+                        class,
+                    } => {
+                        // What is dropped is counted with its peer.
+                        let outcome = self.publisher.publish_encoded(&topic, payload, class);
+                        // A hello to a peer that is no node is meant for nobody else.
+                        if outcome.no_subscriber() && class != Class::Control {
+                            self.unrouted
+                                .count(DropCause::NoSubscriber, &topic.normalized(), 1);
+                        }
+                    }
+                    Effect::WriteLog(batch) => self.write(&batch),
+                    Effect::DescribePeers(to) => self.describe_peers(to),
+                    Effect::Ping(peer) => self.ping(peer),
+                    Effect::Ready { token, outcome } => self.waiting.end(token, outcome),
+                    Effect::Leave => self.must_leave = true,
+                    Effect::OpenStore {
+                        store,
+                        persistent,
+                        use_here: true,
+                        watch,
+                    } => self.stores.begin(store, persistent, watch),
+                    Effect::OpenStore {
+                        store, persistent, ..
+                    } => self.stores.asked(store, persistent),
+                    Effect::WriteStore {
+                        store,
+                        op,
+                        level,
+                        within,
+                        token,
+                    } => self.stores.write(&store, op, level, within, token),
+                    Effect::StartInputs => self.start_input(),
+                    Effect::Report(report) => match report.severity {
+                        Severity::Info => tracing::info!("{}", report.text),
+                        Severity::Warning => tracing::warn!("{}", report.text),
+                        Severity::Error => tracing::error!("{}", report.text),
+                    },
+                }
+            }
+        }
+    }
+
+    fn ping(&self, peer: EndpointId) {
+        let (endpoint, pongs) = (self.endpoint.clone(), self.pongs.0.clone());
+        let node = std::thread::current();
+        self.runtime.spawn(async move {
+            let answer = tokio::time::timeout(PONG_LIMIT, endpoint.ping(peer)).await;
+            if matches!(answer, Ok(Some(_))) && pongs.try_send(peer).is_ok() {
+                node.unpark();
+            }
+        });
+    }
+
+    fn describe_peers(&mut self, to: EndpointId) {
+        let name = self.node.name().as_str();
+        let reply = PeersReply::new(name, &self.endpoint.counts(), self.node.names());
+        if let Ok(topic) = Topic::new(format!("muster/peers/{to}/")) {
+            let mut event = Vec::new();
+            zeek::put_event(
+                &mut event,
+                PeersReply::NAME,
+                zeek::Metadata::default(),
+                |out| {
+                    reply.encode(out);
+                },
+            );
+            let _ = self
+                .publisher
+                .publish_encoded(&topic, Bytes::from(event), Class::Interactive);
+        }
+    }
+
+    fn write(&mut self, batch: &LogBatch) {
+        let now = self.clock.now();
+        let Written { records, problem } = self.sink.write(batch, now.wall);
+        let failed = (batch.len() as u64).saturating_sub(records);
+        let written = LoopInput::Written {
+            stream: &batch.stream,
+            records,
+            failed,
+        };
+        self.node.step(written, now);
+        if let Some(problem) = problem {
+            self.throttle
+                .tell(Instant::now(), || tracing::error!("{problem}"));
+        }
+    }
+}
