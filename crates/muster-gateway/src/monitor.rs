@@ -9,7 +9,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
-use axum::middleware::map_request;
+use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::sync::watch;
@@ -188,8 +188,15 @@ impl Monitor {
             .with_state(monitored);
         if let Some(token) = token {
             let token: Arc<str> = token.into();
-            router = router.layer(map_request(move |request: Request| {
-                std::future::ready(check_token(&token, request))
+            router = router.layer(from_fn(move |request: Request, next: Next| {
+                let token = Arc::clone(&token);
+                async move {
+                    if shows(&token, request.headers()) {
+                        next.run(request).await
+                    } else {
+                        unauthorized()
+                    }
+                }
             }));
         }
         let site = Site {
@@ -218,15 +225,16 @@ impl Monitor {
     }
 }
 
-/// Lets a request pass that shows the token.
-fn check_token(token: &str, request: Request) -> Result<Request, Response> {
-    let shown = bearer(request.headers()).unwrap_or_default();
-    if shown.len() == token.len() && openssl::memcmp::eq(shown.as_bytes(), token.as_bytes()) {
-        return Ok(request);
-    }
+/// Whether a request shows the token. The time this takes tells nothing of it but its length.
+fn shows(token: &str, headers: &HeaderMap) -> bool {
+    let shown = bearer(headers).unwrap_or_default();
+    shown.len() == token.len() && openssl::memcmp::eq(shown.as_bytes(), token.as_bytes())
+}
+
+fn unauthorized() -> Response {
     let text = "A token is needed: Authorization: Bearer <token>.\n";
     let headers = [(header::WWW_AUTHENTICATE, "Bearer")];
-    Err((StatusCode::UNAUTHORIZED, headers, text).into_response())
+    (StatusCode::UNAUTHORIZED, headers, text).into_response()
 }
 
 async fn index() -> &'static str {

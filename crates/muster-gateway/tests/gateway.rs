@@ -403,7 +403,7 @@ async fn a_client_that_pings_and_reads_nothing_is_held_back() {
     within(client.read_exact(&mut answer)).await.unwrap();
     assert_eq!(&answer, b"HTTP/1.1 101");
     // A ping of 125 bytes, masked with zeros.
-    let mut ping = vec![0x89, 0x80 | 125, 0, 0, 0, 0];
+    let mut ping = vec![0x89, 0x80 | 0x7d, 0, 0, 0, 0];
     ping.resize(6 + 125, b'x');
     let pings = ping.repeat(1000);
     let mut sent = 0;
