@@ -36,6 +36,12 @@ impl Failure {
         self
     }
 
+    /// Takes a hint if it has none.
+    pub(crate) fn or_hint(mut self, hint: Option<String>) -> Self {
+        self.hint = self.hint.or(hint);
+        self
+    }
+
     pub(crate) fn code(mut self, code: u8) -> Self {
         self.code = code;
         self

@@ -402,6 +402,70 @@ fn import_reads_networks_beside_a_node_cfg() {
     );
 }
 
+/// A publisher that loses its endpoint says how far it came.
+#[test]
+fn publishing_lines_says_where_it_stopped() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    let (address, url) = manager_with_gateway(directory);
+    for target in [&address, &url] {
+        let mut node = Running::start(directory, &["node", "manager"]);
+        node.wait_for("serving WebSocket clients");
+        let mut subscriber = Running::start(directory, &["subscribe", &address, "/t"]);
+        let mut heard = BufReader::new(subscriber.child.stdout.take().unwrap());
+        let mut publisher = muster(directory, &["publish", target, "--lines"])
+            .stdin(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = publisher.stdin.take().unwrap();
+        writeln!(lines, "{EVENT}").unwrap();
+        let mut first = String::new();
+        heard.read_line(&mut first).unwrap();
+        assert!(first.contains("/t/x"), "{first}");
+        node.child.kill().unwrap();
+        node.child.wait().unwrap();
+        // Until it notices: what a connection has taken is not lost yet as far as it knows.
+        while publisher.try_wait().unwrap().is_none() {
+            let _ = writeln!(lines, "{EVENT}");
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        let output = publisher.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        let said = stderr(&output);
+        assert!(
+            said.contains("messages were handed over before, and line "),
+            "{said}"
+        );
+    }
+}
+
+/// What is wrong with an operation on a store is said with the value that is stored.
+#[test]
+fn an_increment_that_does_not_suit_says_why() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    let (address, _) = manager_with_gateway(directory);
+    let layout = std::fs::read_to_string(directory.join("muster.toml")).unwrap();
+    std::fs::write(
+        directory.join("muster.toml"),
+        format!("{layout}[store.\"x\"]\n"),
+    )
+    .unwrap();
+    let mut node = Running::start(directory, &["node", "manager"]);
+    node.wait_for("serving WebSocket clients");
+    let store = |words: &[&str]| run(directory, &[&["store", &address, "x"], words].concat());
+    assert!(store(&["put", "\"k\"", "count:1"]).status.success());
+    let refused = store(&["increment", "\"k\"", "-10"]);
+    assert_eq!(refused.status.code(), Some(1));
+    let said = stderr(&refused);
+    assert!(
+        said.contains("cannot add -10 to 1") && said.contains("no negative values"),
+        "{said}"
+    );
+    assert_eq!(stdout(&store(&["get", "\"k\""])).trim(), "1");
+}
+
 const EVENT: &str = r#"{"topic":"/t/x","@data-type":"vector","data":[{"@data-type":"count","data":1},{"@data-type":"count","data":1},{"@data-type":"vector","data":[{"@data-type":"string","data":"e"},{"@data-type":"vector","data":[]}]}]}"#;
 
 /// A manager with a gateway that pings often: their addresses.

@@ -1,5 +1,6 @@
 //! `muster publish`: publishes an event, or the messages that stdin brings.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use clap::Args;
 use muster::Endpoint;
 use muster_data::DataRef;
 use muster_gateway::{ClientError, Incoming, ServerUrl};
+use muster_wire::counters::DropCause;
 use muster_wire::{EndpointId, Topic};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
@@ -64,8 +66,39 @@ const CONFIRMATION: Duration = Duration::from_secs(5);
 /// The messages that are read from stdin before there is room for them.
 const READ_AHEAD: usize = 16;
 
-/// What is to be published: topics, and values encoded.
-type Messages = Box<dyn Iterator<Item = Result<(Topic, Vec<u8>)>> + Send>;
+/// What is to be published.
+struct Planned {
+    topic: Topic,
+    /// The value, encoded.
+    payload: Vec<u8>,
+    /// The line of stdin that it comes from.
+    line: Option<usize>,
+}
+
+type Messages = Box<dyn Iterator<Item = Result<Planned>> + Send>;
+
+/// How far the messages have come.
+#[derive(Debug, Default)]
+struct Progress {
+    /// Messages that the connection has taken.
+    handed_over: usize,
+    /// The line that it takes next.
+    line: Option<usize>,
+}
+
+impl Progress {
+    /// Names a failure, and with messages from stdin what it did not reach.
+    fn failure(&self, problem: &str) -> Failure {
+        let Some(line) = self.line else {
+            return Failure::new(problem);
+        };
+        let handed_over = self.handed_over;
+        Failure::new(format!(
+            "{problem}: {handed_over} messages were handed over before, and line {line} is the first that was not"
+        ))
+        .hint("of what was handed over last, some may not have arrived")
+    }
+}
 
 async fn run(arguments: &Arguments) -> Result<ExitCode> {
     let messages = messages(arguments)?;
@@ -75,24 +108,62 @@ async fn run(arguments: &Arguments) -> Result<ExitCode> {
     let endpoint = super::start(&arguments.address, &arguments.connection)?;
     let peer = super::dial(&endpoint, &arguments.address, false).await?;
     let mut publisher = endpoint.publisher();
-    let mut is_gone = false;
+    let mut progress = Progress::default();
+    let mut failed = None;
     for message in messages {
-        let (topic, payload) = message?;
-        wait_for_subscription(&endpoint, peer.id, &topic, arguments.timeout).await?;
+        let Planned {
+            topic,
+            payload,
+            line,
+        } = message?;
+        progress.line = line;
+        let subscribed = wait_for_subscription(&endpoint, peer.id, &topic, arguments.timeout).await;
+        if let Err(failure) = subscribed {
+            failed = Some(progress.failure(&failure.message).or_hint(failure.hint));
+            break;
+        }
+        let bytes = payload.len();
         let outcome = publisher
             .publish_encoded_waiting(&topic, Bytes::from(payload), ROOM)
             .await;
-        is_gone = outcome.queued_to == 0;
-        if is_gone {
+        if outcome.queued_to == 0 {
+            let problem = if causes(&endpoint).contains_key(DropCause::TooLarge.name()) {
+                format!("the message of {bytes} bytes on {topic} is larger than any may be")
+            } else {
+                format!("{} went away", arguments.address)
+            };
+            failed = Some(progress.failure(&problem));
             break;
         }
+        progress.handed_over += 1;
     }
     // Waits until the peer has confirmed that it has read everything.
     endpoint.shut_down().await;
-    if is_gone {
-        return Err(Failure::new(format!("{} went away", arguments.address)).into());
+    if let Some(failure) = failed {
+        return Err(failure.into());
+    }
+    let lost = causes(&endpoint);
+    let total: u64 = lost.values().sum();
+    if total > 0 {
+        let causes = crate::cluster::status::causes(&lost);
+        let message = format!(
+            "{total} of {} messages did not reach {}: {causes}",
+            progress.handed_over, arguments.address
+        );
+        return Err(Failure::new(message).into());
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What did not reach the endpoint, by cause.
+fn causes(endpoint: &Endpoint) -> BTreeMap<String, u64> {
+    let mut causes = BTreeMap::new();
+    for peer in endpoint.counts().peers {
+        for (cause, messages) in peer.dropped.by_cause() {
+            *causes.entry(cause.name().to_owned()).or_default() += messages;
+        }
+    }
+    causes
 }
 
 fn messages(arguments: &Arguments) -> Result<Messages> {
@@ -107,13 +178,17 @@ fn messages(arguments: &Arguments) -> Result<Messages> {
     };
     let topic = Topic::new(topic)?;
     let payload = message::event(event, &arguments.arguments)?;
-    Ok(Box::new(std::iter::once(Ok((topic, payload)))))
+    Ok(Box::new(std::iter::once(Ok(Planned {
+        topic,
+        payload,
+        line: None,
+    }))))
 }
 
 /// The messages of lines of JSON; empty lines are passed over.
 fn lines(
     source: impl Read + Send + 'static,
-) -> impl Iterator<Item = Result<(Topic, Vec<u8>)>> + Send + 'static {
+) -> impl Iterator<Item = Result<Planned>> + Send + 'static {
     let mut source = BufReader::new(source);
     let mut number = 0;
     std::iter::from_fn(move || {
@@ -123,7 +198,14 @@ fn lines(
             match source.by_ref().take(LONGEST_LINE).read_line(&mut line) {
                 Ok(0) => return None,
                 Ok(_) if line.trim().is_empty() => {}
-                Ok(_) => return Some(message::of_line(number, &line)),
+                Ok(_) => {
+                    let read = message::of_line(number, &line);
+                    return Some(read.map(|(topic, payload)| Planned {
+                        topic,
+                        payload,
+                        line: Some(number),
+                    }));
+                }
                 Err(error) => {
                     let failure = Failure::new(format!("line {number}: {error}"));
                     return Some(Err(failure.into()));
@@ -138,7 +220,7 @@ async fn wait_for_subscription(
     peer: EndpointId,
     topic: &Topic,
     timeout: Duration,
-) -> Result<()> {
+) -> Result<(), Failure> {
     let deadline = Instant::now() + timeout;
     loop {
         if endpoint.has_subscriber(topic) {
@@ -150,12 +232,12 @@ async fn wait_for_subscription(
                 .iter()
                 .map(|entry| String::from_utf8_lossy(entry).into_owned())
                 .collect();
-            return Err(Failure::new(format!("nothing there subscribes to {topic}"))
-                .hint(format!(
+            return Err(
+                Failure::new(format!("nothing there subscribes to {topic}")).hint(format!(
                     "the endpoint subscribes to: {}",
                     entries.join(", ")
-                ))
-                .into());
+                )),
+            );
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
@@ -168,7 +250,9 @@ async fn over_websocket(
     messages: Messages,
 ) -> Result<ExitCode> {
     let mut connection = websocket::open(url, connection, &[]).await?;
-    let lost = |error: ClientError| Failure::new(format!("lost {url}: {error}"));
+    let lost =
+        |error: ClientError, progress: &Progress| progress.failure(&format!("lost {url}: {error}"));
+    let mut progress = Progress::default();
     let mut messages = read_ahead(messages);
     let mut complaint = None;
     // Stdin may say nothing for long: the server is listened to meanwhile, and its pings are answered.
@@ -178,12 +262,18 @@ async fn over_websocket(
                 let Some(message) = message else {
                     break;
                 };
-                let (topic, payload) = message?;
-                let topic = String::from_utf8_lossy(topic.as_bytes()).into_owned();
-                let value = DataRef::from_validated(&payload);
-                connection.publish(&topic, value).await.map_err(lost)?;
+                let message = message?;
+                progress.line = message.line;
+                let topic = String::from_utf8_lossy(message.topic.as_bytes()).into_owned();
+                let value = DataRef::from_validated(&message.payload);
+                let published = connection.publish(&topic, value).await;
+                published.map_err(|error| lost(error, &progress))?;
+                progress.handed_over += 1;
+                progress.line = message.line.map(|line| line + 1);
             }
-            incoming = connection.receive() => complain(incoming.map_err(lost)?, &mut complaint),
+            incoming = connection.receive() => {
+                complain(incoming.map_err(|error| lost(error, &progress))?, &mut complaint);
+            }
         }
     }
     // What the server does not take it says soon.
@@ -191,7 +281,10 @@ async fn over_websocket(
     while complaint.is_none()
         && let Ok(incoming) = timeout_at(deadline, connection.receive()).await
     {
-        complain(incoming.map_err(lost)?, &mut complaint);
+        complain(
+            incoming.map_err(|error| lost(error, &progress))?,
+            &mut complaint,
+        );
     }
     if let Some((code, context)) = complaint {
         let hint = if code == "permission_denied" {
@@ -211,7 +304,7 @@ async fn over_websocket(
 }
 
 /// Messages as a thread of their own reads them: whoever waits for the next one can do something else.
-fn read_ahead(messages: Messages) -> mpsc::Receiver<Result<(Topic, Vec<u8>)>> {
+fn read_ahead(messages: Messages) -> mpsc::Receiver<Result<Planned>> {
     let (sender, receiver) = mpsc::channel(READ_AHEAD);
     std::thread::spawn(move || {
         for message in messages {

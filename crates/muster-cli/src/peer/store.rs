@@ -11,7 +11,8 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::Args;
 use muster::store::{
-    BackendErrorKind, CloneOptions, CopyMode, Encoded, Scope, Sqlite, Store, StoreName, WatchEvent,
+    BackendErrorKind, CloneOptions, CopyMode, Encoded, Scope, Sqlite, Store, StoreError,
+    StoreErrorKind, StoreName, WatchEvent,
 };
 use muster_data::{Data, DataRef, json};
 
@@ -95,6 +96,9 @@ async fn run(arguments: &Arguments) -> Result<ExitCode> {
     drop(store);
     endpoint.shut_down().await;
     done.map_err(|error| match error.downcast::<muster::store::StoreError>() {
+        Ok(error) if matches!(error.kind(), StoreErrorKind::Refused(_)) => {
+            Failure::new(error.to_string()).into()
+        }
         Ok(error) => Failure::new(error.to_string())
             .hint("ask a node that relays (a manager, logger or data node, not a worker); a store is open while a node uses it, or if the layout names it: `[store.\"NAME\"]`")
             .into(),
@@ -128,7 +132,13 @@ async fn perform(store: &Store, operation: Operation, arguments: &Arguments) -> 
             }
         }
         Operation::Increment(key, amount) => {
-            let sum = store.increment(&key, &amount).await?;
+            let sum = match store.increment(&key, &amount).await {
+                Err(error) if matches!(error.kind(), StoreErrorKind::Refused(_)) => {
+                    let stored = store.get(&key).await?;
+                    return Err(cannot_add(&error, stored.as_ref(), &amount).into());
+                }
+                sum => sum?,
+            };
             print(&sum, format)?;
         }
         Operation::Keys => {
@@ -147,6 +157,27 @@ async fn perform(store: &Store, operation: Operation, arguments: &Arguments) -> 
         Operation::Clear => store.clear().await?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Says why an amount cannot be added to what is stored.
+fn cannot_add(error: &StoreError, stored: Option<&Data>, amount: &Data) -> Failure {
+    let Some(stored) = stored else {
+        return Failure::new(format!("{error}: {amount} can be added to nothing"));
+    };
+    let store = error.store();
+    let kind = error.kind();
+    let failure = Failure::new(format!(
+        "store {store}: cannot add {amount} to {stored}: {kind}"
+    ));
+    match (stored, amount) {
+        (Data::Count(_), Data::Integer(_)) => {
+            failure.hint("a count has no negative values; `put KEY int:1` stores an int, which has")
+        }
+        (Data::Integer(_), Data::Count(count)) => {
+            failure.hint(format!("an int is added to an int: int:{count}"))
+        }
+        _ => failure,
+    }
 }
 
 /// The operations on a file, which nobody may have open.
