@@ -1,4 +1,4 @@
-//! Errors that only a mistake in a framework brings about.
+//! Errors that only a mistake in a framework can cause.
 
 use std::fmt::Display;
 

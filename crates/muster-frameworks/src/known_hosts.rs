@@ -1,4 +1,4 @@
-//! Known hosts: which of one's own addresses are in use.
+//! Known hosts: which local addresses are in use.
 
 #![allow(
     clippy::needless_pass_by_value,
@@ -18,15 +18,15 @@ use crate::recent::{A_DAY, Recent, workers_expiry};
 use crate::zeek::KnownHostAdd;
 use crate::zeek_log::Connection;
 
-/// The hosts that are known, for a time: the store that Zeek's nodes use as well if their scripts are told to
-/// (`Known::use_host_store`), with the same keys and values.
+/// The store of known hosts, with a TTL. Zeek's nodes use the same store, with the same keys and values, if
+/// `Known::use_host_store` is set.
 pub const KNOWN_HOSTS: SharedStore<Address, bool> = SharedStore::new("zeek/known/hosts");
 
 /// How long an owner waits until the store has said whether a host is known (Zeek's `host_store_timeout`).
 /// Without an answer the host is logged: better twice than never.
 pub(crate) const STORE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A worker has seen a host, for the first time since the host's owner last changed.
+/// A worker has seen a host for the first time since the host's owner last changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Record)]
 #[record(name = "Muster::host_seen")]
 pub struct HostSeen {
@@ -40,26 +40,25 @@ pub struct HostSeen {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Record)]
 #[record(name = "Known::HostsInfo")]
 pub struct KnownHost {
-    /// When the host was seen, as far as its owner knows: of several workers, the first to tell counts.
+    /// When the host was seen, as far as its owner knows: of several workers, the first to report it counts.
     pub ts: Timestamp,
     /// The host.
     pub host: Address,
 }
 
-/// Logs every host of one's own networks once a day.
+/// Logs every host of local networks once a day.
 ///
-/// A worker takes both ends of a connection that [came about](came_about), and sends those in
-/// `known_hosts.local_nets` to the data node that owns the address, unless it did so before. The
-/// owner logs each to the stream `known_hosts`, once within `known_hosts.expiry` of its life: the hosts
-/// in the log do not depend on who saw them; their times do. Zeek's workers send what they see to the
-/// same owner ([`KnownHostAdd`]), and a host that both have seen is logged once; an owner that is a Zeek
-/// process is told in the same way.
+/// A worker takes both ends of a connection that [came about](came_about), and sends those in `known_hosts.local_nets`
+/// to the data node that owns the address, unless it has done so before. The owner logs each to the stream
+/// `known_hosts`, once within `known_hosts.expiry` of the owner's life: the hosts in the log do not depend on who saw
+/// them; their times do. Zeek's workers send what they see to the same owner ([`KnownHostAdd`]), and a host that both
+/// have seen is logged once; an owner that is a Zeek process gets the same event.
 ///
-/// When an owner dies, workers tell its heir of the hosts that they see from then on, and they are
-/// asked about once more. What is known is kept in a store ([`KNOWN_HOSTS`]), so that no heir logs what the dead
-/// owner has logged; with `[store."zeek/known/hosts"] backend = "sqlite"` it outlives the cluster. Where no store
-/// answers, the owner's own memory decides. Both ends remember `known_hosts.max_hosts`; the oldest are forgotten first, and
-/// counted as `evicted`.
+/// When an owner dies, workers send the hosts that they see from then on to the new owner, which asks the store about
+/// them once more. What is known is kept in a store ([`KNOWN_HOSTS`]), so that no new owner logs what the dead owner
+/// has logged; with `[store."zeek/known/hosts"] backend = "sqlite"` it outlives the cluster. If the store does not
+/// answer, the owner's own memory decides. Workers and owners remember `known_hosts.max_hosts`; the oldest are
+/// forgotten first, and counted as `evicted`.
 #[derive(Debug)]
 pub struct KnownHosts {
     local_nets: LocalNets,
@@ -72,8 +71,8 @@ pub struct KnownHosts {
     role: Role,
 }
 
-/// Whether a row tells of a connection in which both ends took part: in `conn` if it was established,
-/// in every other log unless it says that it was not.
+/// Returns `true` if both ends took part in the connection of a row: in `conn` if it was established, in every other
+/// log unless the log says that it was not.
 pub fn came_about(connection: &Connection) -> bool {
     match connection.established {
         Some(established) => established,
@@ -104,7 +103,7 @@ impl Framework for KnownHosts {
         SettingSpec::count(
             "known_hosts.max_hosts",
             100_000,
-            "hosts that a node remembers at most",
+            "most hosts that a node remembers",
         )
         .positive(),
         SettingSpec::duration(

@@ -1,4 +1,4 @@
-//! Known services: what is offered on one's own addresses.
+//! Known services: what is offered on local addresses.
 
 #![allow(
     clippy::needless_pass_by_value,
@@ -19,12 +19,12 @@ use crate::recent::{A_DAY, Recent, workers_expiry};
 use crate::zeek::KnownServiceAdd;
 use crate::zeek_log::Connection;
 
-/// The services that are known, for a time, by host, port and name: the store that Zeek's nodes use as well if
-/// their scripts are told to (`Known::use_service_store`), with the same keys and values.
+/// The store of known services, by host, port and name, with a TTL. Zeek's nodes use the same store, with the same
+/// keys and values, if `Known::use_service_store` is set.
 pub const KNOWN_SERVICES: SharedStore<(Address, Port, String), bool> =
     SharedStore::new("zeek/known/services");
 
-/// A worker has seen a service, for the first time since the service's owner last changed.
+/// A worker has seen a service for the first time since the service's owner last changed.
 #[derive(Debug, Clone, PartialEq, Eq, Record)]
 #[record(name = "Muster::service_seen")]
 pub struct ServiceSeen {
@@ -42,8 +42,7 @@ pub struct ServiceSeen {
 #[derive(Debug, Clone, PartialEq, Eq, Record)]
 #[record(name = "Known::ServicesInfo")]
 pub struct KnownService {
-    /// When the service was seen, as far as its owner knows: of several workers, the first to tell
-    /// counts.
+    /// When the service was seen, as far as its owner knows: of several workers, the first to report it counts.
     pub ts: Timestamp,
     /// The host that offers it.
     pub host: Address,
@@ -55,22 +54,20 @@ pub struct KnownService {
     pub service: BTreeSet<String>,
 }
 
-/// Logs every service of one's own networks once a day.
+/// Logs every service of local networks once a day.
 ///
-/// A worker takes the responder of a TCP or UDP connection that [came about](came_about), and sends
-/// host, port and service to the data node that owns host and port (with the key that Zeek takes),
-/// unless it did so before. The owner logs each to the stream `known_services`, once within
-/// `known_services.expiry` of its life. A port at which several services are seen, or a service before it
-/// is known which, has a record for each: so the records do not depend on what was seen first; their
-/// times do.
+/// A worker takes the responder of a TCP or UDP connection that [came about](came_about), and sends host, port and
+/// service to the data node that owns host and port (with Zeek's key for them), unless it has done so before. The
+/// owner logs each to the stream `known_services`, once within `known_services.expiry` of the owner's life. If several
+/// services are seen at a port, or a connection before its service is known, each has a record of its own. So the
+/// records do not depend on what was seen first; their times do.
 ///
-/// Zeek's workers send what they see to the same owner ([`KnownServiceAdd`]), and what both have seen is
-/// logged once. Their records are logged as a Zeek proxy does: all services of a message in one, those
-/// that are known left out, and a service that is not known by an empty name.
+/// Zeek's workers send what they see to the same owner ([`KnownServiceAdd`]), and what both have seen is logged once.
+/// Their records are logged like a Zeek proxy does: all services of a message in one record, without those that are
+/// known already, and a service without a name under an empty one.
 ///
-/// Owners die, what is known is kept in a store ([`KNOWN_SERVICES`]), and memory is bounded
-/// (`known_services.max_services`), as for
-/// [known hosts](crate::KnownHosts).
+/// The death of an owner, the store of what is known ([`KNOWN_SERVICES`]) and the bound of memory
+/// (`known_services.max_services`) are handled as for [known hosts](crate::KnownHosts).
 #[derive(Debug)]
 pub struct KnownServices {
     local_nets: LocalNets,
@@ -115,7 +112,7 @@ impl Framework for KnownServices {
         SettingSpec::count(
             "known_services.max_services",
             100_000,
-            "services that a node remembers at most",
+            "most services that a node remembers",
         )
         .positive(),
         SettingSpec::duration(

@@ -1,6 +1,6 @@
 //! Detection work, log input and logging on Muster nodes.
 //!
-//! - [`zeek_log`]: reads Zeek's logs as they are, and the connections they tell of.
+//! - [`zeek_log`]: reads Zeek's logs as they are, and the connections in them.
 //! - [`log_input`]: replays many logs in time order, shared between workers and paced.
 //! - [`log_files`]: writes the logs of a logger.
 //! - [`standard()`]: the frameworks, [`KnownHosts`], [`KnownServices`], [`ScanDetection`], [`Notices`],
@@ -8,8 +8,8 @@
 //! - [`zeek`]: a proxy's work for Zeek's frameworks.
 //! - [`sample`]: logs of real traffic.
 //!
-//! A framework of your own is one file: `examples/new_framework.rs` of this crate is to be copied, and
-//! `standard().with::<YourFramework>()` registers it.
+//! A framework of your own is one file: copy `examples/new_framework.rs` of this crate, and register the framework
+//! with `standard().with::<YourFramework>()`.
 //!
 //! # Example
 //!

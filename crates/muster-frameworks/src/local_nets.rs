@@ -47,7 +47,7 @@ impl LocalNets {
     pub(crate) fn report(&self, cx: &mut Context<'_>) {
         for text in &self.wrong {
             let key = self.key;
-            let text = format!("setting `{key}`: {text:?} is no subnet, and is left out");
+            let text = format!("setting `{key}`: {text:?} is not a subnet and is ignored");
             cx.report(Severity::Error, &text);
         }
     }

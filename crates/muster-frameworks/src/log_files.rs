@@ -1,15 +1,15 @@
 //! The files that a logger writes: one per stream, in Zeek's TSV or as JSON lines, rotated by the
 //! wall clock.
 //!
-//! [`LogFiles`] writes batches to files in one directory. The current file of a stream is
-//! `known_hosts.log`, or `known_hosts.logger-1.log` where the writer has a name; a rotated one has
-//! the times of its first and last moment behind, `known_hosts.logger-1.2018-03-24-17-00-00-18-00-00.log`.
-//! All times in names and headers are UTC.
+//! [`LogFiles`] writes batches to files in one directory. The current file of a stream is `known_hosts.log`, or
+//! `known_hosts.logger-1.log` where the writer has a name; a rotated one has the times of its beginning and its end in
+//! its name, `known_hosts.logger-1.2018-03-24-17-00-00-18-00-00.log`. All times in names and headers are UTC.
 //!
-//! What is in a file stays: no file is ever truncated to less than its whole rows, continued by
-//! another life, or replaced by another. One writer of a name may write to a directory at a time.
+//! What is in a file stays there: no file is ever truncated to less than its complete rows, continued by another life,
+//! or replaced by another file. Only one writer of a name may write to a directory at a time.
 //!
-//! [`FileSink`] makes them the `log_sink` of a node, and [`SETTINGS`] are what a layout may say of them.
+//! [`FileSink`] makes them the `log_sink` of a node, and [`SETTINGS`] are the settings that a layout may have for
+//! them.
 //!
 //! [`count_rows`] and [`read_rows`] read what was written.
 

@@ -1,4 +1,4 @@
-//! Notices: what somebody should look at.
+//! Notices: findings that somebody should look at.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -9,13 +9,13 @@ use muster_wire::Class;
 
 use crate::checked::Checked;
 
-/// Something that somebody should look at, raised on any node; the manager logs it.
+/// A finding that somebody should look at. Any node can raise it; the manager logs it.
 #[derive(Debug, Clone, PartialEq, Eq, Record)]
 #[record(name = "Muster::notice")]
 pub struct Notice {
     /// The event time that it is about.
     pub ts: Timestamp,
-    /// What kind of notice, as `Scan::Address_Scan`.
+    /// What kind of notice, such as `Scan::Address_Scan`.
     pub note: EnumValue,
     /// What happened, for people.
     pub msg: String,
@@ -25,15 +25,15 @@ pub struct Notice {
     pub dst: Option<Address>,
     /// At which port.
     pub p: Option<Port>,
-    /// What it is about: of notices with the same kind and identifier only one is logged within
-    /// `suppress_for`. Without an identifier all are.
+    /// What it is about. Of notices with the same kind and identifier, only one is logged within `suppress_for`.
+    /// Without an identifier, all are logged.
     pub identifier: Option<String>,
-    /// The event time in which it is not to be repeated; the setting `notice.suppress` by default.
+    /// The span of event time in which it is not repeated; the setting `notice.suppress` by default.
     pub suppress_for: Option<Timespan>,
 }
 
 impl Notice {
-    /// A notice without particulars.
+    /// Creates a notice with nothing but a time, a kind and a message.
     pub fn new(ts: Timestamp, note: &str, msg: impl Into<String>) -> Self {
         Self {
             ts,
@@ -47,7 +47,7 @@ impl Notice {
         }
     }
 
-    /// What [`Notice::raise`] counts for the framework that raises.
+    /// The counter that [`Notice::raise`] adds to, for the framework that raises the notice.
     pub const RAISED: CounterSpec = CounterSpec::new(
         "notices_raised",
         "Notices that the framework raised, those among them that the manager suppressed.",
@@ -78,16 +78,16 @@ pub struct NoticeRecord {
     pub dst: Option<Address>,
     /// At which port.
     pub p: Option<Port>,
-    /// The event time in which it is not repeated.
+    /// The span of event time in which it is not repeated.
     pub suppress_for: Timespan,
 }
 
 /// Logs notices on the manager to the stream `notice`, each only once in a while.
 ///
-/// A notice is suppressed if one of the same kind and identifier was logged for an event time less than
-/// `suppress_for` away, before or after: of notices that come close together the one that arrives first
-/// is logged. Counts: `notices`, `suppressed`, and `evicted` of the `notice.max_remembered` that are
-/// remembered.
+/// A notice is suppressed if one of the same kind and identifier was logged for an event time less than `suppress_for`
+/// away, before or after: of notices that are close together, the one that arrives first is logged. At most
+/// `notice.max_remembered` are remembered. Counts: `notices`, `suppressed` and `evicted`, those forgotten to make
+/// room.
 #[derive(Debug)]
 pub struct Notices {
     suppress: Timespan,
@@ -107,12 +107,12 @@ impl Framework for Notices {
         SettingSpec::duration(
             "notice.suppress",
             std::time::Duration::from_secs(3600),
-            "event time in which a notice is not repeated",
+            "span of event time in which a notice is not repeated",
         ),
         SettingSpec::count(
             "notice.max_remembered",
             100_000,
-            "notices that suppress others at most",
+            "most notices that are remembered to suppress others",
         )
         .positive(),
     ];

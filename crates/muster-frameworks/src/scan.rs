@@ -36,7 +36,7 @@ const TELL_HEIRS: u64 = 1;
 const TOLD_AT_ONCE: usize = 256;
 const TELL_EVERY: Duration = Duration::from_millis(20);
 
-/// A worker has seen somebody try a port of a host, for the first time in a window.
+/// A worker has seen somebody try a port of a host for the first time in a window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Record)]
 #[record(name = "Muster::scan_attempt")]
 pub struct ScanAttempt {
@@ -50,7 +50,7 @@ pub struct ScanAttempt {
     pub ts: Timestamp,
 }
 
-/// A record of the stream `scans`: what a scan came to, when its window is closed.
+/// A record of the stream `scans`: a scan, as it is known when its window is closed.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Record)]
 #[record(name = "Muster::scan")]
 pub struct Scan {
@@ -70,7 +70,7 @@ pub struct Scan {
     pub truncated: bool,
 }
 
-/// Finds those who try one port on many of one's own hosts.
+/// Finds those who try one port on many local hosts.
 ///
 /// A worker takes a TCP or UDP connection to a host in `scan.local_nets` as an attempt if
 ///
@@ -86,12 +86,12 @@ pub struct Scan {
 /// When all inputs have passed the window, it logs a [`Scan`] to the stream `scans` and forgets it;
 /// attempts that come later are counted as `late_rows`.
 ///
-/// When a key gets another owner, as its owner dies or comes back, the workers tell the new one what they
-/// told the old one of windows that are still open, and the old one forgets it: a scan survives the
-/// death of the node that counts it.
+/// When a key gets another owner, because its owner dies or comes back, the workers send the new owner what they sent
+/// the old one about windows that are still open, and the old one forgets it: a scan survives the death of the node
+/// that counts it.
 ///
-/// State is bounded: `scan.max_victims` per scan, `scan.max_entries` over all. Beyond, what has not become a
-/// scan in the oldest window is dropped, and counted as `evicted`.
+/// State is bounded: `scan.max_victims` per scan, `scan.max_entries` over all scans. Beyond that, what has not become
+/// a scan in the oldest window is dropped, and counted as `evicted`.
 #[derive(Debug)]
 pub struct ScanDetection {
     role: Role,
@@ -128,7 +128,7 @@ impl Framework for ScanDetection {
         SettingSpec::duration(
             "scan.window",
             Duration::from_secs(15 * 60),
-            "event time in which they count",
+            "span of event time in which they count",
         )
         .positive(),
         SettingSpec::text_list(
@@ -144,7 +144,7 @@ impl Framework for ScanDetection {
         SettingSpec::count(
             "scan.max_sent",
             100_000,
-            "attempts that a worker remembers having told at most",
+            "most attempts that a worker remembers having sent",
         )
         .positive(),
         SettingSpec::count(
@@ -156,7 +156,7 @@ impl Framework for ScanDetection {
         SettingSpec::count(
             "scan.max_entries",
             1_000_000,
-            "hosts that a data node holds over all scans at most",
+            "most hosts that a data node holds over all scans",
         )
         .positive(),
     ];

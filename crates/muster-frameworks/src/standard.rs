@@ -1,12 +1,12 @@
-//! The frameworks that a Muster node runs unless its program chooses others. A new one needs a file of
-//! its own, and a line here.
+//! The frameworks that a Muster node runs unless its program chooses others. A new framework needs a file of its own,
+//! and a line here.
 
 use muster_cluster::node::Registry;
 
 use crate::zeek::{KnownCerts, Software, ZeekProxy};
 use crate::{KnownHosts, KnownServices, Notices, ScanDetection};
 
-/// All frameworks of this crate.
+/// Returns a registry with all frameworks of this crate.
 pub fn standard() -> Registry {
     Registry::new()
         .with::<KnownHosts>()

@@ -6,9 +6,9 @@
 //! | `known_host_add` | [`KnownHosts`](crate::KnownHosts) |
 //! | `known_service_add` | [`KnownServices`](crate::KnownServices) |
 //! | `known_cert_add` | [`KnownCerts`] |
-//! | `Software::new` | [`Software`], which has it of Muster's workers, too |
+//! | `Software::new` | [`Software`], which also gets it from Muster's workers |
 //! | `Intel::insert_indicator`, `sync_add_expected_data`, `sync_remove_expected_data`, `dcc_transfer_add`, `dcc_transfer_remove` | [`ZeekProxy`] passes them on to the workers |
-//! | others, as `Config::cluster_set_option` and `Notice::suppression_batch_internal` | counted as unhandled, by name |
+//! | others, such as `Config::cluster_set_option` and `Notice::suppression_batch_internal` | counted as unhandled, by name |
 
 mod browser;
 mod events;

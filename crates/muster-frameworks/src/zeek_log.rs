@@ -1,11 +1,11 @@
 //! Zeek's logs as they are: TSV or JSON, plain or compressed by gzip, whole or damaged.
 //!
-//! [`LogReader`] finds out what it has before it and yields rows. A [`Row`] gives access to the
-//! columns that were asked for, and [`ConnectionReader`] makes a [`Connection`] of those that tell of
-//! one. Nothing here keeps more than a line of the file in memory.
+//! [`LogReader`] recognises the format and yields rows. A [`Row`] gives access to the columns that were asked for, and
+//! [`ConnectionReader`] makes a [`Connection`] of each row that describes one. Nothing here keeps more than a line of
+//! the file in memory.
 //!
-//! A bad row costs that row: it is an error for which [`LogError::is_row`] holds, and the next call
-//! goes on behind it. A wrong header or a damaged file ends the reading, after everything before it.
+//! A bad row costs only that row: it is an error for which [`LogError::is_row`] holds, and the next call goes on after
+//! it. A wrong header or a damaged file ends the reading, after everything before it has been read.
 //!
 //! ```
 //! use muster_frameworks::zeek_log::LogReader;

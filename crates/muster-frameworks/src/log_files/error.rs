@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum LogFilesErrorKind {
-    /// The directory cannot be made or read.
+    /// The directory cannot be created or read.
     Directory,
     /// The writer's name cannot be part of a file's name.
     WriterName,
@@ -20,9 +20,9 @@ pub enum LogFilesErrorKind {
     TooManyStreams,
     /// The columns of a stream have changed [too often](super::MOST_CHANGES).
     TooManyChanges,
-    /// A file cannot be made.
+    /// A file cannot be created.
     Create,
-    /// A file cannot be written, as when the disk is full.
+    /// A file cannot be written, for example because the disk is full.
     Write,
     /// A file cannot be moved to its rotated name; the rows are where they were.
     Rotate,
@@ -32,8 +32,8 @@ pub enum LogFilesErrorKind {
     Read,
 }
 
-/// Error of writing or reading a logger's files; names the file, and tells of a batch what was
-/// written and what was not.
+/// An error of writing or reading a logger's files. It names the file, and says which rows of a batch were written and
+/// which were not.
 #[derive(Debug)]
 pub struct LogFilesError(Box<Inner>);
 
@@ -87,17 +87,17 @@ impl LogFilesError {
         self.0.kind
     }
 
-    /// The file or directory; of a refused name, the name.
+    /// The file or directory, or the name that was refused.
     pub fn path(&self) -> &Path {
         &self.0.path
     }
 
-    /// The rows of the batch that are in the file all the same.
+    /// The number of rows of the batch that are in the file nevertheless.
     pub fn written(&self) -> u64 {
         self.0.written
     }
 
-    /// The rows of the batch, from the first after [`written`](Self::written), that are in no file.
+    /// The number of rows of the batch, after the first [`written`](Self::written) ones, that are in no file.
     pub fn not_written(&self) -> u64 {
         self.0.not_written
     }
@@ -118,11 +118,11 @@ impl fmt::Display for LogFilesError {
             LogFilesErrorKind::Directory => write!(f, "cannot use directory `{path}`"),
             LogFilesErrorKind::WriterName => write!(
                 f,
-                "`{path}` is no writer's name: 1 to 128 letters, digits, `_`, `.` and `-`"
+                "`{path}` is not a writer's name: it has 1 to 128 letters, digits, `_`, `.` and `-`"
             ),
             LogFilesErrorKind::StreamName => write!(
                 f,
-                "`{path}` is no stream's name: 1 to 64 letters, digits, `_` and `-`"
+                "`{path}` is not a stream's name: it has 1 to 64 letters, digits, `_` and `-`"
             ),
             LogFilesErrorKind::Columns => write!(
                 f,
@@ -137,7 +137,7 @@ impl fmt::Display for LogFilesError {
                 f,
                 "`{path}`: the columns change too often; do all nodes run the same version?"
             ),
-            LogFilesErrorKind::Create => write!(f, "cannot make `{path}`"),
+            LogFilesErrorKind::Create => write!(f, "cannot create `{path}`"),
             LogFilesErrorKind::Write => write!(f, "cannot write `{path}`"),
             LogFilesErrorKind::Rotate => write!(f, "cannot rotate `{path}`"),
             LogFilesErrorKind::Removed => write!(

@@ -12,16 +12,16 @@ use super::names::{base_name, move_aside};
 use super::open_file::{Leftover, OpenFile, Whereabouts};
 use super::{json, tsv};
 
-/// The streams that are open at a time at most; each is an open file.
+/// The most streams that are open at a time; each is an open file.
 pub const MOST_STREAMS: usize = 256;
 
-/// How often a stream's columns may change in an hour, each time with a new file.
+/// How often a stream's columns may change in an hour; each change begins a new file.
 pub const MOST_CHANGES: u32 = 16;
 
 /// The time in which [`MOST_CHANGES`] count.
 const CHANGES_SPAN: Duration = Duration::from_secs(3600);
 
-/// The shortest time between rotations; names of rotated files tell seconds.
+/// The shortest time between rotations, as the names of rotated files have a precision of one second.
 pub const SHORTEST_ROTATION: Duration = Duration::from_secs(1);
 
 /// The form of the files.
@@ -30,7 +30,7 @@ pub enum LogFormat {
     /// Zeek's TSV.
     #[default]
     Tsv,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
@@ -42,20 +42,20 @@ muster_cluster::choice!(LogFormat {
 /// Where and how log files are written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogFilesConfig {
-    /// The directory; it is made if it does not exist.
+    /// The directory; it is created if it does not exist.
     pub directory: PathBuf,
     /// The form of the files.
     pub format: LogFormat,
-    /// How often files are rotated, aligned to multiples of it since the epoch; at least
-    /// [`SHORTEST_ROTATION`]. `None` is never.
+    /// How often files are rotated, aligned to multiples of it since the epoch; at least [`SHORTEST_ROTATION`]. `None`
+    /// for never.
     pub rotation: Option<Duration>,
-    /// The writer's part of the files' names, for several loggers in one directory.
+    /// The writer's name in the names of the files, for several loggers in one directory.
     pub writer_name: Option<String>,
 }
 
-/// The log files of one logger. Times are arguments: those of the wall clock.
+/// The log files of one logger. All times are arguments, of the wall clock.
 ///
-/// Dropped without [`close`](Self::close), it leaves the files as a killed process does.
+/// If it is dropped without [`close`](Self::close), it leaves the files as a killed process does.
 #[derive(Debug)]
 pub struct LogFiles {
     config: LogFilesConfig,
@@ -79,10 +79,11 @@ struct Stream {
 }
 
 impl LogFiles {
-    /// A writer into a directory. Nothing is written before the first batch.
+    /// Creates a writer for a directory. Nothing is written before the first batch.
     ///
-    /// Fails if the directory cannot be made or the writer's name cannot be part of a file's name
-    /// (1 to 128 letters, digits, `_`, `.` and `-`).
+    /// # Errors
+    /// [`LogFilesErrorKind::Directory`] if the directory cannot be created, [`LogFilesErrorKind::WriterName`] if the
+    /// writer's name is not 1 to 128 letters, digits, `_`, `.` and `-`.
     pub fn new(config: LogFilesConfig) -> Result<Self, LogFilesError> {
         let writer = config.writer_name.as_deref();
         if let Some(name) = writer.filter(|name| !is_name(name, 128, b"_-.")) {
@@ -101,12 +102,15 @@ impl LogFiles {
         })
     }
 
-    /// Writes a batch behind what its stream has, in one write, and gives the number of its records.
+    /// Appends a batch to the file of its stream, in one write. Returns the number of its records.
     ///
-    /// The stream's file is made when it is needed; one that an earlier life has left is rotated away
-    /// before. A file that is due, or has other columns, is rotated first. Fails as
-    /// [`LogFilesErrorKind`] tells; the error says how many rows are written all the same, which is
-    /// all of them where only the rotation failed.
+    /// The stream's file is created when it is needed; a file that an earlier life has left is rotated first. So is a
+    /// file that is due, or has other columns.
+    ///
+    /// # Errors
+    /// [`LogFilesError`], whose [`kind`](LogFilesError::kind) says what went wrong.
+    /// [`written`](LogFilesError::written) says how many rows are written nevertheless: all of them if only the
+    /// rotation failed.
     pub fn write(&mut self, batch: &LogBatch, now: Timestamp) -> Result<u64, LogFilesError> {
         self.write_rows(&batch.stream, &batch.columns, batch.rows(), now)
     }
@@ -152,8 +156,11 @@ impl LogFiles {
         late.map(|()| count as u64)
     }
 
-    /// Rotates all files that are due. Of several errors the first is returned; a file that could
-    /// not be rotated is written on and tried again at the next rotation.
+    /// Rotates all files that are due. A file that could not be rotated is still written to, and tried again at the
+    /// next rotation.
+    ///
+    /// # Errors
+    /// The first [`LogFilesError`] of a file that could not be rotated.
     pub fn tick(&mut self, now: Timestamp) -> Result<(), LogFilesError> {
         let streams: Vec<String> = self.streams.keys().cloned().collect();
         let results: Vec<_> = streams
@@ -201,13 +208,15 @@ impl LogFiles {
         }
     }
 
-    /// When [`tick`](Self::tick) will have something to do.
+    /// Returns when [`tick`](Self::tick) will have something to do, or `None` if no rotation is due.
     pub fn next_rotation(&self) -> Option<Timestamp> {
         self.streams.values().filter_map(|stream| stream.due).min()
     }
 
-    /// Ends all files in good order; where files are rotated, these are as well. Of several errors
-    /// the first is returned, and every file is closed.
+    /// Ends all files properly, and rotates them if files are rotated. Every file is closed, even if there are errors.
+    ///
+    /// # Errors
+    /// The first [`LogFilesError`] of a file that could not be ended or rotated.
     pub fn close(&mut self, now: Timestamp) -> Result<(), LogFilesError> {
         let streams: Vec<String> = self.streams.keys().cloned().collect();
         let results: Vec<_> = streams

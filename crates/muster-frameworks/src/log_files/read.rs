@@ -1,4 +1,4 @@
-//! What a logger's files hold.
+//! Reads what a logger's files hold.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -7,11 +7,13 @@ use std::path::{Path, PathBuf};
 use super::error::{LogFilesError, LogFilesErrorKind};
 use crate::zeek_log::{LogErrorKind, LogReader, Row};
 
-/// The whole rows of every stream in a directory, over current and rotated files of all writers, TSV
-/// and JSON. Torn rows do not count, nor do files that are no logs.
+/// Counts the complete rows of every stream in a directory, in the current and rotated files of all writers, TSV and
+/// JSON. Torn rows do not count, nor do files that are not logs.
 ///
-/// For a directory whose files nobody rotates meanwhile. Fails if the directory or a file cannot be
-/// read.
+/// No file may be rotated meanwhile.
+///
+/// # Errors
+/// [`LogFilesError`] if the directory or a file cannot be read.
 pub fn count_rows(directory: &Path) -> Result<BTreeMap<String, u64>, LogFilesError> {
     let mut counts = BTreeMap::new();
     for (stream, path) in files(directory)? {
@@ -23,8 +25,11 @@ pub fn count_rows(directory: &Path) -> Result<BTreeMap<String, u64>, LogFilesErr
     Ok(counts)
 }
 
-/// The rows of one stream as text by column, what is not set left out: the files by name, which is
-/// those of one writer by time. For tests and small logs; everything is in memory.
+/// Returns the rows of one stream as text by column, without columns that are not set. The files are read in the order
+/// of their names, so those of one writer are in the order of time. For tests and small logs: everything is in memory.
+///
+/// # Errors
+/// [`LogFilesError`] if the directory or a file cannot be read.
 pub fn read_rows(
     directory: &Path,
     stream: &str,

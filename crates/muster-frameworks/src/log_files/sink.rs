@@ -1,4 +1,4 @@
-//! Log files as the place where a node puts what it is sent as a logger.
+//! Log files as the log sink of a node.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,18 +14,17 @@ use super::{LogFiles, LogFilesConfig, LogFilesError, LogFormat};
 /// The settings that [`LogFilesConfig::from_settings`] reads, for
 /// [`Layout::parse`](muster_cluster::Layout::parse).
 pub const SETTINGS: &[SettingSpec] = &[
-    SettingSpec::choice::<LogFormat>("logging.format", "tsv", "the form of log files"),
+    SettingSpec::choice::<LogFormat>("logging.format", "tsv", "the format of log files"),
     SettingSpec::duration(
         "logging.rotation",
         Duration::from_secs(3600),
-        "time after which a log file is put aside and a new one begun; 0 never does",
+        "time after which a log file is rotated; 0 never rotates",
     ),
 ];
 
 impl LogFilesConfig {
-    /// The configuration of a node's log files, from its settings `logging.format` and
-    /// `logging.rotation`. Where the layout has several loggers, which may share a directory, the
-    /// files carry the node's name.
+    /// Returns the configuration of a node's log files, from its settings `logging.format` and `logging.rotation`. If
+    /// the layout has several loggers, which may share a directory, the files carry the node's name.
     ///
     /// # Panics
     ///
@@ -98,7 +97,7 @@ impl FileSink {
     ///
     /// # Errors
     ///
-    /// As [`LogFiles::new`].
+    /// Like [`LogFiles::new`].
     pub fn new(config: LogFilesConfig) -> Result<Self, LogFilesError> {
         Ok(Self {
             files: LogFiles::new(config)?,

@@ -2,21 +2,21 @@
 
 use muster_data::Timestamp;
 
-/// The events of a batch at most.
+/// The most events of a batch.
 pub const MOST_EVENTS: usize = 512;
 
-/// A batch of this many bytes is full; it may be longer by one event.
+/// A batch with this many bytes is full; the last event may exceed them.
 pub const MOST_BYTES: usize = 64 << 10;
 
-/// Encoded events in time order, and how far the input has come behind them.
+/// Encoded events in the order of time, and how far the input has come after them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InputBatch {
     bytes: Vec<u8>,
     /// Where each event ends.
     ends: Vec<usize>,
-    /// The low watermark: the smallest of the latest times that each file which has not ended has
-    /// reached, or [`Watermarks::END`](muster_cluster::Watermarks::END) if all have. A file whose
-    /// rows run backwards may still bring rows before it.
+    /// The low watermark. Each file that has not ended has reached some latest time; this is the smallest of them, or
+    /// [`Watermarks::END`](muster_cluster::Watermarks::END) if all files have ended. A file whose rows go back in time
+    /// may still bring rows before it.
     pub low: Timestamp,
 }
 
@@ -29,7 +29,7 @@ impl InputBatch {
         }
     }
 
-    /// The events, each one value as [`put_event`](muster_wire::zeek::put_event) encodes it.
+    /// Returns the events, each encoded by [`put_event`](muster_wire::zeek::put_event).
     pub fn events(&self) -> impl ExactSizeIterator<Item = &[u8]> {
         (0..self.ends.len()).map(|index| {
             let start = index.checked_sub(1).map_or(0, |before| self.ends[before]);
@@ -37,12 +37,12 @@ impl InputBatch {
         })
     }
 
-    /// The number of events.
+    /// Returns the number of events.
     pub fn len(&self) -> usize {
         self.ends.len()
     }
 
-    /// Whether the batch brings nothing but its watermark.
+    /// Returns `true` if the batch brings nothing but its watermark.
     pub fn is_empty(&self) -> bool {
         self.ends.is_empty()
     }

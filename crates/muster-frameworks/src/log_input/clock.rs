@@ -5,23 +5,24 @@ use std::time::{Duration, Instant};
 
 use muster_wire::Mono;
 
-/// A source of monotonic time that can be waited for.
+/// A source of monotonic time that one can wait on.
 pub trait Clock {
-    /// The present.
+    /// Returns the present time.
     fn now(&self) -> Mono;
 
-    /// Waits; the input never asks for more than [`LONGEST_WAIT`](super::LONGEST_WAIT) at once.
+    /// Blocks the thread for this span. The input never asks for more than [`LONGEST_WAIT`](super::LONGEST_WAIT) at
+    /// once.
     fn sleep(&self, span: Duration);
 }
 
-/// Real time since the clock was made.
+/// Real time since the clock was created.
 #[derive(Debug, Clone, Copy)]
 pub struct MonotonicClock {
     start: Instant,
 }
 
 impl MonotonicClock {
-    /// A clock that starts at 0 now.
+    /// Creates a clock that starts at 0 now.
     pub fn new() -> Self {
         Self {
             start: Instant::now(),
@@ -52,7 +53,7 @@ pub struct SimulatedClock {
 }
 
 impl SimulatedClock {
-    /// A clock at 0.
+    /// Creates a clock at 0.
     pub fn new() -> Self {
         Self::default()
     }

@@ -9,29 +9,29 @@ use crate::zeek_log::LogError;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum InputError {
-    /// A pattern that no file's name matches.
+    /// No file's name matches a pattern.
     #[error("no file matches `{}`", .0.display())]
     NoMatch(PathBuf),
-    /// A directory that cannot be searched for a pattern.
+    /// A directory cannot be searched for a pattern.
     #[error("cannot search `{}`: {source}", directory.display())]
     Directory {
         /// The directory.
         directory: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
-    /// A file that cannot be opened.
+    /// A file cannot be opened.
     #[error("{0}")]
     File(#[source] LogError),
-    /// More files than an input may have.
+    /// There are more files than an input may have.
     #[error("{found} log files; an input reads at most {most}")]
     TooManyFiles {
         /// The number of files.
         found: usize,
-        /// The number that may be.
+        /// The most files that an input may have.
         most: usize,
     },
-    /// A speed that is negative or no number.
+    /// The speed is negative or not a number.
     #[error("a speed of {0} times real time; it has to be 0 (as fast as possible) or more")]
     Speed(f64),
 }

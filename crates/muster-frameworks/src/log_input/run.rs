@@ -16,14 +16,14 @@ use super::pattern::expand;
 use super::share::Share;
 use crate::zeek_log::ConnectionReader;
 
-/// The files of one input at most: each is open and has buffers of about 200 KiB.
+/// The most files of one input; each is open and has buffers of about 200 KiB.
 pub const MOST_FILES: usize = 1024;
 
-/// The problems that a summary tells at most.
+/// The most problems that a summary lists.
 pub const MOST_PROBLEMS: usize = 20;
 
-/// The longest that a released event waits for its batch, and that the input sleeps without looking
-/// at its stop flag.
+/// The longest time that a released event waits for its batch, and that the input sleeps without looking at its stop
+/// flag.
 pub const LONGEST_WAIT: Duration = Duration::from_millis(20);
 
 /// Rows of other shares after which a batch is due although it may hold nothing but a watermark.
@@ -48,13 +48,13 @@ pub struct InputSummary {
     pub rows: u64,
     /// Rows that were handed over as events.
     pub events: u64,
-    /// Rows that tell of no connection.
+    /// Rows that describe no connection.
     pub skipped: u64,
     /// Rows of connections that belong to other shares.
     pub other_share: u64,
     /// Rows that could not be read.
     pub bad_rows: u64,
-    /// Files that are damaged or no logs; what came before the damage was handed over.
+    /// Files that are damaged or are not logs; what came before the damage was handed over.
     pub failed_files: u64,
     /// The first problems, at most 20, each with file and line.
     pub problems: Vec<String>,
@@ -71,8 +71,9 @@ pub struct LogInput {
 impl LogInput {
     /// Finds and opens all files.
     ///
-    /// Fails if a pattern matches nothing, a file cannot be opened, there are more than
-    /// [`MOST_FILES`], or the speed is none.
+    /// # Errors
+    /// [`InputError`] if a pattern matches nothing, a directory cannot be searched, a file cannot be opened, there are
+    /// more than [`MOST_FILES`], or the speed is negative or not a number.
     pub fn new(config: &LogInputConfig) -> Result<Self, InputError> {
         let LogInputConfig {
             files,
@@ -99,12 +100,12 @@ impl LogInput {
         })
     }
 
-    /// Hands everything over to `sink`, until the files have ended, `sink` breaks or `stop` is set;
-    /// then what was released is still handed over.
+    /// Hands all events over to `sink`, in batches, until the files have ended, `sink` breaks or `stop` is set. After
+    /// a stop, what was released is still handed over. Returns what became of the rows. Blocks the thread.
     ///
-    /// A paced row is released when as much time has passed since the start as the latest row before
-    /// it is behind the first one of all files, divided by the speed. Released rows wait for their
-    /// batch for [`LONGEST_WAIT`] at most, and `stop` is heeded within the same time.
+    /// If the input is paced, a row is released when the time since the start is the time between the first row of all
+    /// files and the latest row so far, divided by the speed. Released rows wait for their batch for [`LONGEST_WAIT`]
+    /// at most, and `stop` takes effect within the same time.
     pub fn run(
         self,
         clock: &impl Clock,

@@ -4,19 +4,19 @@ use muster_data::{Address, Port};
 
 use crate::zeek_log::ConnectionRef;
 
-/// One of so many equal shares of all connections.
+/// One of several equal shares of all connections.
 ///
-/// A connection belongs to the share that a hash of its two ends (address and port) and its protocol
-/// names, whichever end is the originator: both directions, and the rows of all logs that name the
-/// connection with the same protocol, are one worker's. The hash is fixed: it is the same in every
-/// process and release, and a connection's share depends only on the number of shares.
+/// A hash of a connection's two ends (address and port) and its protocol decides its share, whichever end is the
+/// originator: both directions, and the rows of all logs that name the connection with the same protocol, belong to
+/// one worker. The hash is the same in every process and release, so a connection's share depends only on the number
+/// of shares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Share {
     index: u32,
     of: u32,
 }
 
-/// A share that does not exist, such as the third of two.
+/// There is no such share, such as the third of two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("no share {index} of {of}: shares count from 0, and there is at least one")]
 pub struct ShareError {
@@ -28,7 +28,10 @@ impl Share {
     /// All connections.
     pub const WHOLE: Self = Self { index: 0, of: 1 };
 
-    /// Share `index`, counted from 0, of `of` shares.
+    /// Returns share `index`, counted from 0, of `of` shares.
+    ///
+    /// # Errors
+    /// [`ShareError`] if `index` is not below `of`.
     pub const fn new(index: u32, of: u32) -> Result<Self, ShareError> {
         if index < of {
             Ok(Self { index, of })
@@ -47,7 +50,7 @@ impl Share {
         self.of
     }
 
-    /// Whether a connection belongs to this share.
+    /// Returns `true` if the connection belongs to this share.
     pub fn has(self, connection: &ConnectionRef<'_>) -> bool {
         if self.of == 1 {
             return true;

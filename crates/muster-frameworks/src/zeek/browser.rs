@@ -1,4 +1,4 @@
-//! Browsers, which call themselves by many names at once.
+//! Browsers, which identify themselves by many names at once.
 
 use super::version::{Parsed, Version, is_number, parse, run};
 

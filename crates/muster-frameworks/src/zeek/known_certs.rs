@@ -1,4 +1,4 @@
-//! Known certificates: which hosts present which, as Zeek's workers tell.
+//! Known certificates: which hosts present which, as Zeek's workers report it.
 
 #![allow(
     clippy::needless_pass_by_value,
@@ -27,7 +27,7 @@ pub struct KnownCert {
     pub host: Address,
     /// The server's port.
     pub port_num: Option<Port>,
-    /// Whose it is; bytes, as a certificate may hold anything.
+    /// Its subject, in bytes, as a certificate may hold anything.
     pub subject: Option<Vec<u8>>,
     /// Who issued it.
     pub issuer_subject: Option<Vec<u8>>,
@@ -56,7 +56,7 @@ impl Framework for KnownCerts {
         SettingSpec::count(
             "known_certs.max_certs",
             100_000,
-            "certificates of hosts that a node remembers at most",
+            "most certificates of hosts that a node remembers",
         )
         .positive(),
         SettingSpec::duration(

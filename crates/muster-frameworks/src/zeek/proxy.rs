@@ -1,4 +1,4 @@
-//! What a proxy of Zeek's passes on, and what this one does not do.
+//! What a Zeek proxy passes on, and what this one does not do.
 
 use muster_cluster::node::{Context, CounterSpec, Declarations, Framework, Severity, Site};
 use muster_cluster::{DEFAULT_PREFIX, Role};
@@ -21,10 +21,10 @@ const PASSED_ON: [&str; 5] = [
     "dcc_transfer_remove",
 ];
 
-/// Passes on what Zeek's proxies pass on to the workers, and tells the operator when the node starts
-/// what it does not do of a Zeek proxy's work.
+/// Passes on to the workers what Zeek's proxies pass on. When the node starts, it tells the operator which part of a
+/// Zeek proxy's work it does not do.
 ///
-/// A manager passes on, too: Zeek's workers turn to it where no proxy is alive. Count: `passed_on`.
+/// A manager passes events on as well: Zeek's workers turn to it if no proxy is alive. Counts: `passed_on`.
 #[derive(Debug)]
 pub struct ZeekProxy {
     is_proxy: bool,

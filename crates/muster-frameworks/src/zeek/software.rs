@@ -1,4 +1,4 @@
-//! Software: what runs on which host, in which version, as the workers of a cluster tell.
+//! Software: what runs on which host, in which version, as the workers of a cluster report it.
 
 #![allow(
     clippy::needless_pass_by_value,
@@ -21,7 +21,7 @@ use crate::local_nets::{self, LocalNets};
 use crate::recent::{A_DAY, Recent, workers_expiry};
 use crate::zeek_log::{Connection, NamedSoftware};
 
-/// A worker, Zeek's or one of ours, has seen software. The key is the host's address.
+/// A worker, of Zeek or of Muster, has seen software. The key is the host's address.
 #[derive(Debug, Clone, PartialEq, Eq, Record)]
 #[record(name = "Software::new")]
 pub struct SoftwareNew {
@@ -29,8 +29,8 @@ pub struct SoftwareNew {
     pub info: SoftwareInfo,
 }
 
-/// Software as workers tell of it. What scripts add behind these fields is left out, as the
-/// `url` of `detect-webapps`.
+/// Software as workers report it. Fields that scripts add after these, such as the `url` of `detect-webapps`, are
+/// ignored.
 #[derive(Debug, Clone, PartialEq, Eq, Record)]
 #[record(name = "Software::Info")]
 pub struct SoftwareInfo {
@@ -42,13 +42,13 @@ pub struct SoftwareInfo {
     pub host_p: Option<Port>,
     /// What kind of software, as `HTTP::BROWSER`.
     pub software_type: EnumValue,
-    /// What it is called; unset as long as the version is not taken apart.
+    /// What it is called; unset while `unparsed_version` has not been parsed.
     pub name: Option<Vec<u8>>,
-    /// Its version; without one, name and version are found in `unparsed_version`.
+    /// Its version. If there is none, name and version are parsed from `unparsed_version`.
     pub version: Option<Version>,
     /// What it calls itself.
     pub unparsed_version: Option<Vec<u8>>,
-    /// Whether it is logged although it is known.
+    /// Whether it is logged even if it is known.
     pub force_log: bool,
 }
 
@@ -64,7 +64,7 @@ pub struct SoftwareRecord {
     pub host_p: Option<Port>,
     /// What kind of software, as `HTTP::BROWSER`.
     pub software_type: EnumValue,
-    /// What it is called; bytes, as whoever runs it may call it anything.
+    /// What it is called, in bytes, as it may be anything.
     pub name: Option<Vec<u8>>,
     /// The first number of its version.
     #[record(rename = "version.major")]
@@ -78,44 +78,44 @@ pub struct SoftwareRecord {
     /// The fourth number.
     #[record(rename = "version.minor3")]
     pub minor3: Option<u64>,
-    /// What comes behind the numbers, as `beta42`.
+    /// What follows the numbers, such as `beta42`.
     #[record(rename = "version.addl")]
     pub addl: Option<Vec<u8>>,
     /// What it calls itself.
     pub unparsed_version: Option<Vec<u8>>,
 }
 
-/// A software on a host: the host, what kind of software (as `SSH::SERVER`), and what it is called.
+/// Software on a host: the host, what kind of software (such as `SSH::SERVER`), and what it is called.
 pub type SoftwareKey = (Address, EnumValue, Vec<u8>);
 
-/// The version that was seen last of every software on every host: what it calls itself. It outlives the
-/// cluster.
+/// The store of the version that was seen last of every software on every host, as the software states it. It outlives
+/// the cluster.
 pub const TRACKED: SharedStore<SoftwareKey, Vec<u8>> =
     SharedStore::new("software/tracked").persistent();
 
-/// The versions that have been logged, for a time, by software and version: whoever owns a host by then does
-/// not log them again.
+/// The store of versions that have been logged, by software and version, with a TTL: an owner that takes over a host
+/// does not log them again.
 pub const KNOWN_SOFTWARE: SharedStore<(SoftwareKey, Vec<u8>), bool> =
     SharedStore::new("software/known");
 
-/// Logs every version of every software on a host of one's own networks once a day, and raises a notice when a
-/// version has changed.
+/// Logs every version of every software on the hosts of local networks once a day, and raises a notice when a version
+/// has changed.
 ///
-/// A worker takes what the rows of its logs name ([`Connection::software`]), and sends what is new to it to the
-/// data node that owns the host, as Zeek's workers do: by the same event ([`SoftwareNew`]), so that all that
-/// follows is the same for both. The owner takes what a software calls itself apart, if the worker did not, and
-/// logs it to the stream `software` if host, kind, name and version are new, or if it is to be logged in
-/// any case. Both remember `software.max_versions` of them for `software.expiry`; the oldest are forgotten first,
-/// and counted as `evicted`. What was logged is kept in a store as well ([`KNOWN_SOFTWARE`]), so that no heir
-/// logs what the dead owner has logged.
+/// A worker takes the software that the rows of its logs name ([`Connection::software`]), and sends what is new to it
+/// to the data node that owns the host. Zeek's workers do that with the same event ([`SoftwareNew`]), so both are
+/// handled alike. The owner parses the version text, if the worker did not, and logs the software to the stream
+/// `software` if host, kind, name and version are new, or if it is to be logged in any case. Both remember
+/// `software.max_versions` of them for `software.expiry`; the oldest are forgotten first, and counted as `evicted`.
+/// What was logged is kept in a store as well ([`KNOWN_SOFTWARE`]), so that no new owner logs what a dead owner has
+/// logged.
 ///
-/// The version seen last is in a store of its own ([`TRACKED`]), so that a change is noticed whoever owns the
-/// host by then, and after a restart of the cluster. Whose changes raise `Software::Software_Version_Change`
-/// is said by `software.changes_of`: servers, unless told otherwise.
+/// The version seen last is in a store of its own ([`TRACKED`]), so that a change is noticed whichever node owns the
+/// host then, and after a restart of the cluster. The setting `software.changes_of` says whose changes raise
+/// `Software::Software_Version_Change`: by default those of servers.
 ///
-/// Zeek's own proxies differ in that a client and a server of one name and version are one to them, that they forget
-/// the versions of a software on a host when there are more than twenty, and all that they know of a host a
-/// day after they saw the first.
+/// Zeek's own proxies differ: a client and a server of one name and version are one to them, they forget the versions
+/// of a software on a host when there are more than twenty, and everything about a host a day after they saw the
+/// first.
 #[derive(Debug)]
 pub struct Software {
     local_nets: LocalNets,
@@ -151,12 +151,12 @@ impl Framework for Software {
         SettingSpec::text_list(
             "software.local_nets",
             local_nets::DEFAULT,
-            "the networks whose software is logged, of what Muster's workers see",
+            "the networks whose software, as Muster's workers see it, is logged",
         ),
         SettingSpec::count(
             "software.max_versions",
             200_000,
-            "versions of software on hosts that a node remembers at most",
+            "most versions of software on hosts that a node remembers",
         )
         .positive(),
         SettingSpec::duration(

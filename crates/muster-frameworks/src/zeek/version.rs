@@ -1,7 +1,7 @@
-//! Versions of software, and how they are found in what a software calls itself.
+//! Versions of software, and how they are found in the text by which software identifies itself.
 //!
-//! [`parse`] finds what the `Software::parse` of Zeek 9.1 finds. Text is bytes: it comes from the network
-//! as it is.
+//! [`parse`] finds what the `Software::parse` of Zeek 9.1 finds. Text is bytes, as it comes unchanged from the
+//! network.
 
 use std::fmt;
 
@@ -21,7 +21,7 @@ pub struct Version {
     pub minor2: Option<u64>,
     /// The fourth number.
     pub minor3: Option<u64>,
-    /// What comes behind the numbers, as `beta42`.
+    /// What follows the numbers, such as `beta42`.
     pub addl: Option<Vec<u8>>,
 }
 

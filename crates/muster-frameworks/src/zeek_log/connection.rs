@@ -1,4 +1,4 @@
-//! Connections, as the rows of any log tell of them.
+//! Connections, as the rows of any log describe them.
 
 use std::borrow::Cow;
 use std::io::Read;
@@ -15,11 +15,11 @@ use super::rules::{
 };
 use super::software::{NamedSoftware, NamedSoftwareRef};
 
-/// What a row of a log tells of a connection: the event `Muster::connection`.
+/// What a row of a log says about a connection: the event `Muster::connection`.
 #[derive(Debug, Clone, PartialEq, Eq, Record)]
 #[record(name = "Muster::connection")]
 pub struct Connection {
-    /// When the connection, or what the row tells of it, began.
+    /// When the connection, or what the row describes, began.
     pub ts: Timestamp,
     /// The connection's id, the same in every log; empty if the row has none.
     pub uid: String,
@@ -37,20 +37,20 @@ pub struct Connection {
     pub log: String,
     /// The service: what `conn` has found out, or else the protocol that the log is about.
     pub service: Option<String>,
-    /// The state in `conn`, as `SF`.
+    /// The state in `conn`, such as `SF`.
     pub conn_state: Option<String>,
-    /// Whether the responder took part, if the log tells:
+    /// Whether the responder took part, if the log says so:
     ///
     /// - `conn`: by the state. `SF`, `S1`, `S2`, `S3`, `RSTO` and `RSTR` are, `S0`, `REJ`, `RSTOS0`,
     ///   `RSTRH`, `SH`, `SHR` and `OTH` are not established.
     /// - `ssl`: whether the TLS handshake was finished.
-    /// - `dns`: whether there was an answer, be it a rejection.
-    /// - `http`, `ftp`, `smtp`, `rdp`, `ssh`: established if there was a reply (`status_code`,
-    ///   `reply_code`, `last_reply`, `result`, `server`), untold otherwise.
+    /// - `dns`: whether there was an answer, even a rejection.
+    /// - `http`, `ftp`, `smtp`, `rdp`, `ssh`: established if there was a reply (`status_code`, `reply_code`,
+    ///   `last_reply`, `result`, `server`), unset otherwise.
     pub established: Option<bool>,
     /// The software that the row names, empty for most:
     ///
-    /// - `ssh`: what both ends call themselves (`client`, `server`), without the protocol's version.
+    /// - `ssh`: how both ends identify themselves (`client`, `server`), without the protocol's version.
     /// - `http`: the browser (`user_agent`).
     /// - `smtp`: the program that a mail was written with (`user_agent`), on the host where the path of its
     ///   headers begins (`path`); for web mail, as Zeek recognises it (`is_webmail`), the server.
@@ -78,7 +78,7 @@ pub struct ConnectionRef<'a> {
 }
 
 impl ConnectionRef<'_> {
-    /// The connection without the row.
+    /// Returns the connection without the row.
     pub fn into_owned(self) -> Connection {
         Connection {
             ts: self.ts,
@@ -130,7 +130,7 @@ impl Encode for ConnectionRef<'_> {
     }
 }
 
-/// Reader of the connections in a log.
+/// Reads the connections in a log.
 #[derive(Debug)]
 pub struct ConnectionReader {
     rows: LogReader,
@@ -139,12 +139,18 @@ pub struct ConnectionReader {
 }
 
 impl ConnectionReader {
-    /// Opens a log, as [`LogReader::open`].
+    /// Opens a log like [`LogReader::open`].
+    ///
+    /// # Errors
+    /// Like [`LogReader::open`].
     pub fn open(path: &Path) -> Result<Self, LogError> {
         LogReader::open(path, &COLUMNS).map(Self::of)
     }
 
-    /// Reader of a log that any reader yields, as [`LogReader::new`].
+    /// Creates a reader of a log from any source, like [`LogReader::new`].
+    ///
+    /// # Errors
+    /// Like [`LogReader::new`].
     pub fn new(name: &str, source: impl Read + Send + 'static) -> Result<Self, LogError> {
         LogReader::new(name, source, &COLUMNS).map(Self::of)
     }
@@ -153,8 +159,10 @@ impl ConnectionReader {
         Self { rows, rule: None }
     }
 
-    /// The next row's connection, or `Some(None)` for a row that tells of none; `None` at the end.
-    /// Errors are those of [`LogReader::next_row`], and a bad value costs its row.
+    /// Returns the next row's connection, `Some(None)` for a row that describes none, or `None` at the end.
+    ///
+    /// # Errors
+    /// Like [`LogReader::next_row`]; a bad value costs its row.
     pub fn next_connection(&mut self) -> Result<Option<Option<ConnectionRef<'_>>>, LogError> {
         let Some(row) = self.rows.next_row()? else {
             return Ok(None);

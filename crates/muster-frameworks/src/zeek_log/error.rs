@@ -12,11 +12,11 @@ pub enum LogErrorKind {
     Io,
     /// Neither TSV with Zeek's header nor JSON.
     NotALog,
-    /// A header line that cannot be, or a row before any header.
+    /// A header line is not valid, or a row comes before any header.
     Header,
     /// The file ends in the middle of a row or of its compressed data.
     Truncated,
-    /// The compressed data are damaged.
+    /// The compressed data is damaged.
     Corrupt,
     /// A row is longer than [`LONGEST_LINE`](super::LONGEST_LINE).
     LineTooLong,
@@ -29,7 +29,7 @@ pub enum LogErrorKind {
 }
 
 impl LogErrorKind {
-    /// Whether one row is at fault, and not the file.
+    /// Returns `true` if one row is at fault, and not the file.
     pub const fn is_row(self) -> bool {
         matches!(
             self,
@@ -38,7 +38,7 @@ impl LogErrorKind {
     }
 }
 
-/// Error of reading a log; names the file and the line.
+/// An error of reading a log. It names the file and the line.
 #[derive(Debug)]
 pub struct LogError(Box<Inner>);
 
@@ -72,11 +72,11 @@ impl LogError {
         let (kind, problem) = match source.kind() {
             io::ErrorKind::UnexpectedEof => (
                 LogErrorKind::Truncated,
-                "the compressed data end too early".to_owned(),
+                "the compressed data ends too early".to_owned(),
             ),
             io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData => (
                 LogErrorKind::Corrupt,
-                format!("the compressed data are damaged: {source}"),
+                format!("the compressed data is damaged: {source}"),
             ),
             _ => (LogErrorKind::Io, source.to_string()),
         };
@@ -94,7 +94,7 @@ impl LogError {
         self.0.kind
     }
 
-    /// Whether one row is at fault; reading goes on behind it.
+    /// Returns `true` if one row is at fault; reading can go on after it.
     pub fn is_row(&self) -> bool {
         self.0.kind.is_row()
     }

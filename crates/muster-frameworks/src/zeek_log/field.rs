@@ -40,7 +40,7 @@ impl<'a> Field<'a> {
         Self(Inner::Json(value))
     }
 
-    /// The value as text, escapes undone. What is not UTF-8 is replaced; sets and vectors come as they
+    /// Returns the value as text, with escapes decoded. What is not UTF-8 is replaced. Sets and vectors come as they
     /// are written in the log.
     pub fn text(self) -> Cow<'a, str> {
         match self.0 {
@@ -49,8 +49,8 @@ impl<'a> Field<'a> {
         }
     }
 
-    /// The elements of a set or vector, as [`text`](Self::text); an element that is not set is a
-    /// `None`. Of any other value the one element that it is.
+    /// Returns the elements of a set or vector, each like [`text`](Self::text), or `None` for an element that is not
+    /// set. Any other value is one element.
     pub fn elements(self) -> Vec<Option<Cow<'a, str>>> {
         match self.0 {
             Inner::Tsv { text: None, .. } => Vec::new(),

@@ -4,7 +4,7 @@ use std::io::{self, BufRead};
 
 use memchr::memchr;
 
-/// The longest line that is read, in bytes; longer ones are passed over.
+/// The longest line that is read, in bytes; longer ones are skipped.
 pub const LONGEST_LINE: usize = 1 << 20;
 
 /// A line without its end.

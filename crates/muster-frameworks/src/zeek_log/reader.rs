@@ -21,8 +21,7 @@ const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
-/// Reader of one log in any of Zeek's forms: gzip or plain, TSV or JSON, told apart by their first
-/// bytes.
+/// Reads one log in any of Zeek's formats: gzip or plain, TSV or JSON, told apart by their first bytes.
 pub struct LogReader {
     file: Arc<str>,
     /// The log's name as far as the file's name tells it.
@@ -51,11 +50,12 @@ enum Kind {
 }
 
 impl LogReader {
-    /// Reader of a log that any reader yields. `name` is the file's name in errors, and its part
-    /// before the first dot (or a date) names the log unless the log does it itself; `wanted` are the columns
-    /// that [`Row::get`] will give by their index.
+    /// Creates a reader of a log from any source. `name` is the file's name in errors, and its part before the first
+    /// dot (or a date) is the log's name unless the log states one. `wanted` are the columns that [`Row::get`] returns
+    /// by their index.
     ///
-    /// Fails if the first bytes cannot be read.
+    /// # Errors
+    /// [`LogError`] of the kind [`Io`](LogErrorKind::Io) if the first bytes cannot be read.
     pub fn new(
         name: &str,
         source: impl Read + Send + 'static,
@@ -74,7 +74,11 @@ impl LogReader {
         })
     }
 
-    /// Opens a log. Fails if the file cannot be opened, or is no file.
+    /// Opens a log. The arguments are those of [`LogReader::new`].
+    ///
+    /// # Errors
+    /// [`LogError`] of the kind [`Io`](LogErrorKind::Io) if the file cannot be opened, is not a file, or cannot be
+    /// read.
     pub fn open(path: &Path, wanted: &[&'static str]) -> Result<Self, LogError> {
         let name = path.display().to_string();
         let failed = |error| LogError::io(&name.as_str().into(), 0, error);
@@ -91,9 +95,10 @@ impl LogReader {
         &self.file
     }
 
-    /// The next row; `None` at the end.
+    /// Returns the next row, or `None` at the end.
     ///
-    /// An error for which [`LogError::is_row`] holds costs one row. After any other the log has ended.
+    /// # Errors
+    /// An error for which [`LogError::is_row`] holds costs one row. After any other error the log has ended.
     pub fn next_row(&mut self) -> Result<Option<Row<'_>>, LogError> {
         while !self.has_ended {
             let result = match self.lines.next() {
@@ -275,8 +280,8 @@ enum Columns<'a> {
 }
 
 impl<'a> Row<'a> {
-    /// The name of the log, as `conn`: what TSV's `#path` or JSON's `_path` says, or else the part of
-    /// the file's name before the first dot.
+    /// The name of the log, such as `conn`: what TSV's `#path` or JSON's `_path` says, or else the part of the file's
+    /// name before the first dot.
     pub fn path(&self) -> &'a str {
         let own = match &self.columns {
             Columns::Tsv { header, .. } => header.path(),
@@ -291,8 +296,8 @@ impl<'a> Row<'a> {
         self.line
     }
 
-    /// The value of a wanted column, by its index in what was given to [`LogReader::new`]. `None` if
-    /// it is not set or the log has no such column.
+    /// Returns the value of a wanted column, by its index in what was given to [`LogReader::new`], or `None` if it is
+    /// not set or the log has no such column.
     pub fn get(&self, wanted: usize) -> Option<Field<'a>> {
         match &self.columns {
             Columns::Tsv { header, line, ends } => header.field(line, ends, header.column(wanted)?),
@@ -300,7 +305,7 @@ impl<'a> Row<'a> {
         }
     }
 
-    /// Names and values of all columns that are set, in the log's order.
+    /// Returns the names and values of all columns that are set, in the log's order.
     pub fn fields(&self) -> impl Iterator<Item = (&str, Field<'a>)> {
         let count = match &self.columns {
             Columns::Tsv { header, .. } => header.fields().len(),

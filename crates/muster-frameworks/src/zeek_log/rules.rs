@@ -1,4 +1,4 @@
-//! What the logs of Zeek's analyzers tell of the connections that they name.
+//! What the logs of Zeek's analyzers say about the connections that they name.
 
 use muster_data::Protocol;
 

@@ -1,4 +1,4 @@
-//! What the rows of logs tell of the software at the ends of their connections.
+//! What the rows of logs say about the software at the ends of their connections.
 
 use std::borrow::Cow;
 
@@ -16,9 +16,9 @@ pub struct NamedSoftware {
     pub host: Address,
     /// A server's port.
     pub port: Option<Port>,
-    /// What kind of software, as `SSH::SERVER`.
+    /// What kind of software, such as `SSH::SERVER`.
     pub kind: EnumValue,
-    /// What it calls itself; what is not UTF-8 is replaced.
+    /// How it identifies itself. What is not UTF-8 is replaced.
     pub text: String,
 }
 
@@ -33,7 +33,7 @@ pub struct NamedSoftwareRef<'a> {
 }
 
 impl NamedSoftwareRef<'_> {
-    /// The software without the row.
+    /// Returns the software without the row.
     pub fn into_owned(self) -> NamedSoftware {
         NamedSoftware {
             host: self.host,

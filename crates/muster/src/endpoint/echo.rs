@@ -26,8 +26,8 @@ struct Waiting {
 }
 
 impl Shared {
-    /// Asks an endpoint of the mesh whether it is there; what is returned is told of its answer. `None`
-    /// if too many wait for theirs.
+    /// Asks an endpoint of the mesh whether it is there. Returns a receiver of its answer. `None` if too many wait for
+    /// theirs.
     pub(crate) fn ask(&self, id: EndpointId) -> Option<oneshot::Receiver<()>> {
         let (sender, answer) = oneshot::channel();
         let mut waiting = self.echoes.lock();

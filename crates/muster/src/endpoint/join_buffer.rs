@@ -59,7 +59,7 @@ impl JoinBuffer {
             .then(|| held.queue.push(message.clone()))
     }
 
-    /// The same, waiting for room until `deadline`: there is some when the holding ends.
+    /// Holds a message, waiting for room until `deadline`: there is some when the holding ends.
     pub(crate) fn hold_blocking(&self, message: &Message, deadline: Instant) -> Option<Push> {
         if !self.is_open.load(Ordering::Acquire) {
             return None;
@@ -98,7 +98,7 @@ impl JoinBuffer {
         Poll::Pending
     }
 
-    /// Counts a message that waited in vain.
+    /// Counts a message that waited for room and got none.
     pub(crate) fn refuse_late(&self, message: &Message) -> Push {
         self.lock().queue.refuse(message, DropCause::Deadline)
     }

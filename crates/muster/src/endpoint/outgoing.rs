@@ -9,7 +9,7 @@ use muster_wire::{Class, EndpointId, Kind, MESSAGE_OVERHEAD, Message, MessageId,
 pub(crate) enum Outgoing {
     /// A message of this endpoint.
     Message(Message),
-    /// The same, addressed to this peer of version 1.
+    /// A message of this endpoint that is addressed to this peer of version 1.
     Addressed(Message),
     /// Messages of others.
     Relayed(Relayed),

@@ -59,7 +59,7 @@ impl PeerSession {
         self.announced.load(Ordering::Relaxed)
     }
 
-    /// Notes that the peering is told of. Returns `true` if it was not before.
+    /// Notes that the peering is announced. Returns `true` if it was not before.
     pub(crate) fn announce(&self) -> bool {
         !self.announced.swap(true, Ordering::Relaxed)
     }
@@ -86,8 +86,8 @@ impl PeerSession {
         }
     }
 
-    /// Sends a ping; what is returned is told of its pong, and closed with the peering. `None` if that has ended, or
-    /// if too many wait for their pong.
+    /// Sends a ping. Returns a receiver of its pong, which is closed with the peering. `None` if that has ended, or if
+    /// too many wait for their pong.
     pub(crate) fn ping(&self) -> Option<oneshot::Receiver<()>> {
         let ping = self.queue.begin_ping()?;
         match self.info.protocol {

@@ -10,8 +10,9 @@ pub(super) struct StoreTopics {
     pub(super) clone: Topic,
     /// What the primary listens to.
     pub(super) primary: Topic,
-    /// The same of Broker's protocol.
+    /// What clones of Broker's protocol listen to.
     pub(super) broker_clone: Topic,
+    /// What a master of Broker's protocol listens to.
     pub(super) broker_master: Topic,
 }
 

@@ -56,7 +56,7 @@ impl SendQueue {
         Poll::Pending
     }
 
-    /// Counts a message that waited for room in vain.
+    /// Counts a message that waited for room and got none.
     pub(crate) fn refuse_late(&self, message: Message) -> Push {
         let item = Outgoing::Message(message);
         let mut state = self.lock();

@@ -56,7 +56,7 @@ impl Batch {
         }
     }
 
-    /// Keeps the messages that come behind none that is later; `late` is told of the topics of others.
+    /// Keeps the messages that arrive in order; calls `late` with the topic of each other one.
     pub(super) fn keep(
         &mut self,
         places: &[Place],

@@ -102,13 +102,13 @@ impl SubscriberQueue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Queues a batch; whether the subscriber is behind now, so that more should wait.
+    /// Queues a batch. Returns `true` if the subscriber is behind now, so that more should wait.
     pub(crate) fn push(&self, batch: Batch) -> bool {
         self.push_in_order(batch, &[])
     }
 
-    /// The same for a subscriber that asks for order, with the places of the batch's messages; for one that
-    /// does not, and for messages that have none, there are no places.
+    /// Queues a batch like [`SubscriberQueue::push`], for a subscriber that asks for order. `places` are those of the
+    /// batch's messages; it is empty for other subscribers, and for messages that have no places.
     pub(crate) fn push_in_order(&self, mut batch: Batch, places: &[Place]) -> bool {
         let mut state = self.lock();
         if state.closed {
@@ -228,8 +228,8 @@ impl SubscriberQueue {
         self.count_closed(taken.iter().chain(&queued));
     }
 
-    /// Moves everything that waits into `batches`, and into `statuses`, which is empty; says whether nothing comes
-    /// after it.
+    /// Moves everything that waits into `batches`, and into `statuses`, which is empty. Returns `true` if the queue is
+    /// closed.
     pub(super) fn take_all(
         &self,
         batches: &mut VecDeque<Batch>,
