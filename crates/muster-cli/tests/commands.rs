@@ -428,7 +428,7 @@ fn publishing_lines_says_where_it_stopped() {
         // Until it notices: what a connection has taken is not lost yet as far as it knows.
         while publisher.try_wait().unwrap().is_none() {
             let _ = writeln!(lines, "{EVENT}");
-            std::thread::sleep(std::time::Duration::from_millis(20));
+            std::thread::sleep(Duration::from_millis(20));
         }
         let output = publisher.wait_with_output().unwrap();
         assert_eq!(output.status.code(), Some(1));

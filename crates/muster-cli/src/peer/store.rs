@@ -95,7 +95,7 @@ async fn run(arguments: &Arguments) -> Result<ExitCode> {
     let done = perform(&store, operation, arguments).await;
     drop(store);
     endpoint.shut_down().await;
-    done.map_err(|error| match error.downcast::<muster::store::StoreError>() {
+    done.map_err(|error| match error.downcast::<StoreError>() {
         Ok(error) if matches!(error.kind(), StoreErrorKind::Refused(_)) => {
             Failure::new(error.to_string()).into()
         }
