@@ -35,7 +35,7 @@ use std::fmt;
 
 use muster_data::Timestamp;
 use muster_store::op::{Answer, StoreEvent};
-use muster_store::{StoreName, WriteFailure};
+use muster_store::{StoreName, WriteFailure, WriteOutcome};
 use muster_wire::zeek::EventRef;
 use muster_wire::{EndpointId, Mono, Topic};
 
@@ -57,6 +57,7 @@ use self::dispatch::{HandlerRef, call};
 use self::indirect_neighbours::IndirectNeighbours;
 use self::node_core::NodeCore;
 use self::reach::Ways;
+use self::stores::Continuation;
 use crate::layout::NodeName;
 use crate::membership::Membership;
 use crate::pools::{PoolChange, Pools};
@@ -153,7 +154,9 @@ impl NodeLoop {
             .windows
             .closed
             .is_some_and(|closed| self.core.timers.is_event_time_due(closed));
-        let due = event_time_due || !self.core.outbox.local.is_empty();
+        let due = event_time_due
+            || !self.core.outbox.local.is_empty()
+            || self.core.stores.writes.has_refused();
         [
             due.then_some(self.core.clock.now.mono),
             self.core.timers.next_deadline(),
@@ -224,35 +227,46 @@ impl NodeLoop {
         self.start_inputs();
     }
 
+    /// Returns `true` if so many writes to stores wait for their outcome that whoever feeds the node should wait: 32,768.
+    pub fn is_behind(&self) -> bool {
+        self.core.stores.writes.are_many()
+    }
+
     /// Sets the stores that this node's frameworks read from now on.
     pub fn set_stores(&mut self, reads: Box<dyn StoreReads>) {
         self.core.stores.reads = Some(reads);
     }
 
     /// A node asks for a store's primary, which the layout has put here.
-    fn open_store(&mut self, event: &EventRef<'_>) {
-        let Ok(asked) = event.arguments().to::<OpenStore>() else {
+    fn open_store(&mut self, from: EndpointId, event: &EventRef<'_>) {
+        if !self.is_from_node(from, event.name()) {
+            return;
+        }
+        let asked = event.arguments().to::<OpenStore>().ok();
+        let asked = asked.and_then(|asked| Some((StoreName::new(&asked.store).ok()?, asked)));
+        let Some((name, asked)) = asked else {
             self.core.counts.events_refused += 1;
             return;
         };
-        if let Ok(name) = StoreName::new(&asked.store) {
-            self.core.outbox.effects.push(Effect::OpenStore {
-                store: name,
-                persistent: asked.persistent,
-                use_here: false,
-                watch: false,
-            });
-        }
+        self.core.outbox.effects.push(Effect::OpenStore {
+            store: name,
+            persistent: asked.persistent,
+            use_here: false,
+            watch: false,
+        });
     }
 
     fn store_answer(&mut self, token: u64, outcome: &Result<Answer, WriteFailure>) {
-        let Some((framework, then)) = self.core.stores.writes.take(token) else {
-            return;
-        };
+        if let Some((framework, then)) = self.core.stores.writes.take(token) {
+            self.resume(framework, then, outcome.clone());
+        }
+    }
+
+    /// Tells a framework what became of its write.
+    fn resume(&mut self, framework: usize, then: Continuation, outcome: WriteOutcome) {
         let Some(hosted) = self.frameworks.get_mut(framework) else {
             return;
         };
-        let outcome = outcome.clone();
         let place = "a store's answer";
         call(
             &mut self.core,

@@ -172,8 +172,14 @@ impl Session {
         let payload = encode_to_vec(&message.data);
         let not_an_event =
             |detail: String| Action::Reply(malformed("failed to create Zeek event", Some(detail)));
-        if let Err(problem) = EventRef::read(DataRef::from_validated(&payload)) {
-            return not_an_event(problem.to_string());
+        match EventRef::read(DataRef::from_validated(&payload)) {
+            Ok(event) if is_control(event.name()) => {
+                let detail = format!("{} is for nodes to say", event.name());
+                let context = "control events come from nodes only";
+                return Action::Reply(error("permission_denied", context, Some(detail)));
+            }
+            Ok(_) => {}
+            Err(problem) => return not_an_event(problem.to_string()),
         }
         if !self.grant.may_publish(&topic) {
             let detail = Some(format!("publishing to {topic} is not permitted"));
@@ -191,6 +197,12 @@ impl Session {
             Err(problem) => not_an_event(problem.to_string()),
         }
     }
+}
+
+/// Whether an event is one by which nodes deal with one another. What a client says is the client's: to the others it
+/// would come from the gateway's node.
+fn is_control(event: &str) -> bool {
+    event.starts_with("Muster::") || event.starts_with("Cluster::")
 }
 
 /// Whether a name consists of letters, digits and `/ _ - . = : * @`, as Zeek has it.

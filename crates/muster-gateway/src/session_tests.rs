@@ -167,3 +167,28 @@ fn subscriptions_may_be_said_again() {
     assert!(matches!(session.message(long.as_bytes()), Action::Reply(_)));
     assert_eq!(session.message(b"[]"), Action::Subscribe(Vec::new()));
 }
+
+/// To other nodes what a client publishes comes from the gateway's node, which they obey.
+#[test]
+fn control_events_are_for_nodes_to_say() {
+    let mut session = session(PATH, None).unwrap();
+    assert!(matches!(session.message(b"[]"), Action::Subscribe(_)));
+    let event = |name: &str| {
+        let text = r#"{"type":"data-message","topic":"zeek/cluster/","@data-type":"vector","data":[
+            {"@data-type":"count","data":1},{"@data-type":"count","data":1},
+            {"@data-type":"vector","data":[{"@data-type":"string","data":"NAME"},
+            {"@data-type":"vector","data":[]}]}]}"#;
+        text.replace("NAME", name)
+    };
+    for name in ["Muster::leave", "Muster::open_store", "Cluster::hello"] {
+        match session.message(event(name).as_bytes()) {
+            Action::Reply(text) => assert!(
+                text.contains("permission_denied") && text.contains(name),
+                "{text}"
+            ),
+            other => panic!("{name}: {other:?}"),
+        }
+    }
+    let own = session.message(event("Mustering::leave").as_bytes());
+    assert!(matches!(own, Action::Publish { .. }), "{own:?}");
+}

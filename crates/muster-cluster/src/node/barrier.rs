@@ -178,6 +178,9 @@ impl NodeLoop {
             self.core.counts.events_refused += 1;
             return;
         };
+        if !self.is_from_node(from, event.name()) {
+            return;
+        }
         let Some(name) = self.core.members.membership.name_of(from) else {
             return;
         };

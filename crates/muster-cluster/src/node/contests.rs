@@ -106,6 +106,9 @@ impl NodeLoop {
 
     /// Another node says that this one is to leave. Only members are believed.
     pub(super) fn told_to_leave(&mut self, from: EndpointId, event: &EventRef<'_>) {
+        if !self.is_from_node(from, event.name()) {
+            return;
+        }
         let leave = event.arguments().to::<Leave>().ok();
         let own = (self.core.node.name.to_string(), self.core.id.to_string());
         let is_meant = |leave: &Leave| leave.name == own.0 && leave.id == own.1;

@@ -51,6 +51,10 @@ mod descriptors {
         /// Messages that were no events, and events whose arguments were not as declared. Any growth means that somebody
         /// publishes with another version of a script or program: the node's log names the event.
         pub(super) EVENTS_REFUSED = counter("muster_events_refused_total").key("events_refused");
+        /// Control events of nodes (`Muster::...`) that came from endpoints which are no nodes of the cluster: they are not
+        /// obeyed. A few while nodes start are of nodes whose hello is still on its way; later ones mean that somebody
+        /// imitates a node.
+        pub(super) CONTROL_EVENTS_REFUSED = counter("muster_control_events_refused_total").key("control_events_refused");
         /// Events of other nodes that no framework of this one handles, by the event's name: the first 64 names one by one,
         /// the rest as `other`. Nothing is wrong with them; a name that should be handled is misspelt, or its framework
         /// does not run here.
@@ -105,6 +109,8 @@ pub struct NodeCounts {
     pub events_out: u64,
     /// Messages that were not valid, and events whose arguments were not as declared.
     pub events_refused: u64,
+    /// Control events of endpoints that are no nodes of the cluster.
+    pub control_events_refused: u64,
     /// Events addressed to the node itself that were dropped, as too many waited.
     pub local_dropped: DropLedger,
     /// Handlers and hooks that panicked.
@@ -155,6 +161,7 @@ impl NodeCounts {
             descriptors::EVENTS_LOCAL.of(self.events_local),
             descriptors::EVENTS_OUT.of(self.events_out),
             descriptors::EVENTS_REFUSED.of(self.events_refused),
+            descriptors::CONTROL_EVENTS_REFUSED.of(self.control_events_refused),
             descriptors::PANICS.of(self.panics),
             descriptors::RECORDS_LOGGED.of(self.records_logged),
             descriptors::RECORDS_SENT.of(self.records_sent),

@@ -3,6 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use muster_data::{DataRef, Record};
+use muster_store::WriteFailure;
 use muster_wire::EndpointId;
 use muster_wire::zeek::{EventRef, Message};
 
@@ -43,12 +44,28 @@ impl NodeLoop {
             barrier::Question::NAME => self.asked_whom_it_sees(from, event),
             barrier::NotSeen::NAME => self.told_whom_it_does_not_see(from, event),
             LowWatermark::NAME => self.low_watermark(from, event),
-            Ready::NAME => self.is_ready(from),
+            Ready::NAME => self.is_ready(from, event),
             logs::BATCH => self.log_batch(event),
-            OpenStore::NAME => self.open_store(event),
+            OpenStore::NAME => self.open_store(from, event),
             PEERS_REQUEST => self.core.outbox.effects.push(Effect::DescribePeers(from)),
             _ => self.dispatch(from, event),
         }
+    }
+
+    /// Returns `true` if a control event comes from this node or from another one that is up. One of anybody else is
+    /// counted, and reported if it asks for something.
+    pub(super) fn is_from_node(&mut self, from: EndpointId, event: &str) -> bool {
+        let is_node = from == self.core.id || self.core.members.membership.name_of(from).is_some();
+        if !is_node {
+            self.core.counts.control_events_refused += 1;
+        }
+        // What a node says to all may come before its hello.
+        if !is_node && matches!(event, Leave::NAME | OpenStore::NAME) {
+            let kind = format!("{event} of no node");
+            let text = || format!("refused {event} of {from}, which is no node of this cluster");
+            self.core.report(Severity::Warning, &kind, text);
+        }
+        is_node
     }
 
     fn dispatch(&mut self, from: EndpointId, event: &EventRef<'_>) {
@@ -95,10 +112,14 @@ impl NodeLoop {
         );
     }
 
-    /// Handles what the node addressed to itself, what that leads to included; no more than fits
-    /// between two looks at the world, for a handler may answer itself for ever.
+    /// Handles what the node addressed to itself and answers writes that were not sent, what that leads to included; no
+    /// more than fits between two looks at the world, for a handler may answer itself for ever.
     pub(super) fn run_local(&mut self) {
         for _ in 0..LOCAL_PER_STEP {
+            if let Some((framework, then)) = self.core.stores.writes.take_refused() {
+                self.resume(framework, then, Err(WriteFailure::TooMany));
+                continue;
+            }
             let Some(payload) = self.core.outbox.local.pop_front() else {
                 return;
             };

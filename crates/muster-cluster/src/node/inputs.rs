@@ -96,9 +96,11 @@ impl NodeLoop {
         );
     }
 
-    pub(super) fn is_ready(&mut self, from: EndpointId) {
-        self.ready
-            .extend(self.core.members.membership.name_of(from).cloned());
+    pub(super) fn is_ready(&mut self, from: EndpointId, event: &EventRef<'_>) {
+        if self.is_from_node(from, event.name()) {
+            let name = self.core.members.membership.name_of(from);
+            self.ready.extend(name.cloned());
+        }
     }
 
     /// A node with an unfinished input went down: wait a while for its next life, so that windows do
@@ -163,14 +165,11 @@ impl NodeLoop {
             self.core.counts.events_refused += 1;
             return;
         };
-        let name = if from == self.core.id {
-            Some(self.core.node.name.clone())
-        } else {
-            self.core.members.membership.name_of(from).cloned()
-        };
-        let Some(name) = name else {
+        if !self.is_from_node(from, event.name()) {
             return;
-        };
+        }
+        let name = self.core.members.membership.name_of(from);
+        let name = name.unwrap_or(&self.core.node.name).clone();
         let incarnation = Incarnation(announced.incarnation);
         self.core
             .windows

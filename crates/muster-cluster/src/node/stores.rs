@@ -4,7 +4,7 @@ mod context;
 mod placement;
 
 use std::any::Any;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::marker::PhantomData;
 
@@ -18,6 +18,9 @@ pub use placement::OpenStore;
 
 /// The writes of one node's frameworks that may wait for their outcome.
 const WAITING: usize = 65_536;
+
+/// With as many, the node takes in less: what it is sent would make more of them.
+const MANY: usize = WAITING / 2;
 
 /// A store that a framework uses, with its name and the types of its keys and values. It is a constant of the
 /// framework; [`Declarations::store`](super::Declarations::store) opens it on every node that the framework runs on.
@@ -106,6 +109,8 @@ pub(crate) struct PendingWrites {
     next: u64,
     /// By token: the framework, and what it does then.
     then: HashMap<u64, (usize, Continuation)>,
+    /// Writes that were not sent, because too many wait: they are answered as soon as the handler that asked returns.
+    refused: VecDeque<(usize, Continuation)>,
 }
 
 impl fmt::Debug for PendingWrites {
@@ -121,8 +126,24 @@ impl PendingWrites {
         self.then.remove(&token)
     }
 
+    /// Returns the next write that was not sent.
+    pub(crate) fn take_refused(&mut self) -> Option<(usize, Continuation)> {
+        self.refused.pop_front()
+    }
+
+    pub(crate) fn has_refused(&self) -> bool {
+        !self.refused.is_empty()
+    }
+
+    /// Returns `true` if so many writes wait that whoever causes them should wait, too.
+    pub(crate) fn are_many(&self) -> bool {
+        self.then.len() >= MANY
+    }
+
+    /// Takes what is to be done when a write is over. Returns its token, or `None` if the write is not to be sent.
     fn add(&mut self, framework: usize, then: Continuation) -> Option<u64> {
         if self.then.len() >= WAITING {
+            self.refused.push_back((framework, then));
             return None;
         }
         self.next += 1;

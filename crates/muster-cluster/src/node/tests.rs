@@ -7,8 +7,10 @@
 )]
 
 mod barrier;
+mod control_events;
 mod indirect_neighbours;
 mod logging;
+mod stores;
 mod time;
 mod unhandled;
 mod zeek_logger;
@@ -536,6 +538,7 @@ fn a_node_leaves_when_a_member_says_so() {
     // Not from strangers, and not for others.
     rig.step(Input::Reach(id(5), Reach::PeerUp(Version::V1)));
     rig.receive(5, &leave("worker-1", 0));
+    assert!(rig.said()[0].starts_with("refused Muster::leave"));
     rig.receive(3, &leave("worker-2", 0));
     rig.receive(3, &leave("worker-1", 7));
     assert_eq!(rig.said(), NOTHING);

@@ -42,6 +42,9 @@ const DELIVERIES: usize = 64;
 /// How many answers to pings may wait for the loop.
 const PONGS: usize = 64;
 
+/// How long what has arrived waits for stores that answer nothing.
+const STORES_PATIENCE: Duration = Duration::from_millis(500);
+
 /// An input has to wait while a peer's queue is fuller than one in this many parts.
 const BACKLOG_PART: usize = 2;
 
@@ -133,6 +136,8 @@ pub(crate) struct Driver {
     pongs: (SyncSender<EndpointId>, Receiver<EndpointId>),
     waiting: Waiting,
     stores: NodeStores,
+    /// Since when what has arrived waits for the stores, or when they last answered.
+    held_since: Option<Instant>,
 }
 
 impl Driver {
@@ -173,6 +178,7 @@ impl Driver {
             pongs: sync_channel(PONGS),
             waiting,
             stores,
+            held_since: None,
         }
     }
 
@@ -183,7 +189,7 @@ impl Driver {
         let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
         self.stores.inbox().set_waker(waker);
         while !self.shared.stop.load(Ordering::Relaxed) {
-            let received = self.receive();
+            let received = !self.is_held_back() && self.receive();
             if self.is_deaf {
                 tracing::error!(
                     "the node fell too far behind the changes of its peerings and has to stop"
@@ -208,6 +214,17 @@ impl Driver {
         self.drain();
     }
 
+    /// Whether what has arrived waits for the stores: it would make more writes. Whoever sends it is held back by its
+    /// credit meanwhile. A store that answers nothing holds nobody: then writes end with an error.
+    fn is_held_back(&mut self) -> bool {
+        if !self.node.is_behind() {
+            self.held_since = None;
+            return false;
+        }
+        let since = *self.held_since.get_or_insert_with(Instant::now);
+        since.elapsed() < STORES_PATIENCE
+    }
+
     /// Takes up new waits for a quorum, and gives up those that nobody waits for any longer.
     fn take_waits(&mut self) {
         while let Some(token) = self.waiting.given_up() {
@@ -228,10 +245,14 @@ impl Driver {
         let heard = !happenings.is_empty();
         for happening in &happenings {
             match happening {
-                StoreHappening::Answer(token, outcome) => self.step(LoopInput::StoreAnswer {
-                    token: *token,
-                    outcome,
-                }),
+                StoreHappening::Answer(token, outcome) => {
+                    // It gets on.
+                    self.held_since = self.held_since.map(|_| Instant::now());
+                    self.step(LoopInput::StoreAnswer {
+                        token: *token,
+                        outcome,
+                    });
+                }
                 StoreHappening::Changed(store, event) => {
                     self.step(LoopInput::StoreChanged { store, event });
                 }
