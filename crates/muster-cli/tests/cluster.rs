@@ -235,6 +235,119 @@ fn nodes_of_other_machines_are_left_to_them() {
     );
 }
 
+/// Records were lost, and `status` said `ready` with exit code 0.
+#[test]
+fn a_cluster_that_loses_records_is_not_ready() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    layout(directory);
+    // Where the log's file should be is a directory.
+    let in_the_way = directory.join("state/known_hosts.log");
+    std::fs::create_dir_all(in_the_way.join("x")).unwrap();
+    let mut cluster = Running::start(directory, &["run"]);
+    cluster.wait_for("logs are in");
+    until("a loss", || {
+        let shown = run(directory, &["status"]);
+        let text = stdout(&shown);
+        let is_told =
+            text.contains("logger: log known_hosts: ") && text.contains("known_hosts.log");
+        is_told.then(|| {
+            assert_eq!(shown.status.code(), Some(1), "{text}");
+            assert!(
+                text.contains("degraded") && text.contains("log records not written"),
+                "{text}"
+            );
+        })
+    });
+    std::fs::remove_dir_all(&in_the_way).unwrap();
+    // When nothing is lost any more it is ready again, and what was lost stands there still.
+    let text = until("order", || {
+        let shown = run(directory, &["status"]);
+        shown.status.success().then(|| stdout(&shown))
+    });
+    assert!(
+        text.contains("logger: lost so far: ") && !text.contains("degraded"),
+        "{text}"
+    );
+    assert!(run(directory, &["stop"]).status.success());
+    assert_eq!(cluster.finish().0, Some(0));
+}
+
+/// A store that cannot be opened was missing in the table, and its error stood in the log twice a second.
+#[test]
+fn a_store_that_cannot_be_opened_is_told_once_and_shown() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    layout(directory);
+    let file = directory.join("muster.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let sqlite = "[stores]\ndefault_backend = \"sqlite\"\n";
+    std::fs::write(&file, format!("{text}{sqlite}")).unwrap();
+    // Where the directory of stores should be is a file.
+    std::fs::create_dir_all(directory.join("state")).unwrap();
+    std::fs::write(directory.join("state/stores"), "in the way").unwrap();
+    let mut cluster = Running::start(directory, &["run"]);
+    cluster.wait_for("logs are in");
+    let text = until("a store that fails", || {
+        let shown = run(directory, &["status"]);
+        let text = stdout(&shown);
+        text.contains("manager: store zeek/known/hosts: cannot")
+            .then_some(text)
+    });
+    assert!(text.contains("degraded"), "{text}");
+    // It is asked for again and again, and the log says it once.
+    until("several attempts", || {
+        let now = status(directory)?;
+        let nodes = now["nodes"].as_array()?;
+        let manager = nodes.iter().find(|node| node["node"] == "manager")?;
+        let mut troubles = manager["report"]["troubles"].as_array()?.iter();
+        troubles
+            .any(|trouble| trouble["count"].as_u64() >= Some(3))
+            .then_some(())
+    });
+    let log = std::fs::read_to_string(directory.join("state/nodes/manager.log")).unwrap();
+    assert_eq!(log.matches("store zeek/known/hosts").count(), 1, "{log}");
+    assert!(run(directory, &["stop"]).status.success());
+    assert_eq!(cluster.finish().0, Some(0));
+}
+
+/// Nodes with different layouts do not agree on who owns what, and everybody said `ready`.
+#[test]
+fn nodes_with_different_layouts_are_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    layout(directory);
+    let mut cluster = Running::start(directory, &["run"]);
+    cluster.wait_for("all nodes are ready");
+    let file = directory.join("muster.toml");
+    let before = std::fs::read_to_string(&file).unwrap();
+    let port = free_ports(1)[0];
+    std::fs::write(
+        &file,
+        format!("{before}[[node]]\nname = \"data-2\"\nrole = \"data\"\nport = {port}\n"),
+    )
+    .unwrap();
+    // It comes back with a layout that has one more owner of keys.
+    let restarting = std::thread::spawn({
+        let directory = directory.to_owned();
+        move || run(&directory, &["restart", "data-1"])
+    });
+    let text = until("a difference", || {
+        let text = stdout(&run(directory, &["status"]));
+        text.contains("manager: layout of data-1: ").then_some(text)
+    });
+    assert!(text.contains("degraded"), "{text}");
+    std::fs::write(&file, before).unwrap();
+    let _ = restarting.join().unwrap();
+    let restarted = run(directory, &["restart", "data-1"]);
+    assert!(restarted.status.success(), "{}", stderr(&restarted));
+    until("agreement", || {
+        run(directory, &["status"]).status.success().then_some(())
+    });
+    assert!(run(directory, &["stop"]).status.success());
+    assert_eq!(cluster.finish().0, Some(0));
+}
+
 /// SIGHUP has nodes open their log files anew, as after a rotation by logrotate, and ends nothing.
 #[test]
 fn a_hang_up_reopens_log_files() {

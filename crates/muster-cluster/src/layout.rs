@@ -5,6 +5,7 @@
 
 mod check;
 mod document;
+mod fingerprint;
 mod link_settings;
 mod name;
 mod node_reader;

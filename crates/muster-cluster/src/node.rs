@@ -14,8 +14,10 @@ mod dispatch;
 mod event;
 mod facts;
 mod framework;
+mod health;
 mod indirect_neighbours;
 mod inputs;
+mod log_confirmations;
 mod logs;
 mod members;
 mod node_core;
@@ -45,6 +47,7 @@ pub use counts::{CounterSpec, FrameworkCount, NodeCounts};
 pub use event::Event;
 pub use facts::{Effect, Input, LogSink, NodeError, Report, Severity, Written};
 pub use framework::{Declarations, Framework, NodeLife, Registry, Site};
+pub use health::{Trouble, TroubleCause};
 pub use logs::{Column, LogBatch, StreamError};
 pub use muster_store::Now;
 pub use reach::{NodeState, Reach};
@@ -55,6 +58,7 @@ pub use stores::{
 use self::contests::Contest;
 use self::dispatch::{HandlerRef, call};
 use self::indirect_neighbours::IndirectNeighbours;
+use self::log_confirmations::Confirmations;
 use self::node_core::NodeCore;
 use self::reach::Ways;
 use self::stores::Continuation;
@@ -100,6 +104,8 @@ pub struct NodeLoop {
     /// The newcomers under names of living nodes.
     contests: Vec<Contest>,
     indirect_neighbours: IndirectNeighbours,
+    /// The records that this node, a logger, has of others.
+    confirmations: Confirmations,
     /// Another process of this node's name is alive, and this one has been told to leave.
     is_leaving: bool,
 }
@@ -128,6 +134,11 @@ impl NodeLoop {
     /// What the node counts.
     pub fn counts(&self) -> &NodeCounts {
         &self.core.counts
+    }
+
+    /// Returns what the node fails at, at present.
+    pub fn troubles(&self) -> impl Iterator<Item = &Trouble> {
+        self.core.health.troubles()
     }
 
     /// Returns the number of log records that wait for their batch.
@@ -166,6 +177,8 @@ impl NodeLoop {
             self.strangers.values().map(|(at, _)| *at).min(),
             self.next_contest(),
             self.indirect_neighbours.next_deadline(),
+            self.confirmations.next_deadline(),
+            self.core.health.next_deadline(),
             self.core.waits.next_deadline(self.core.clock.now.mono),
         ]
         .into_iter()
@@ -193,9 +206,27 @@ impl NodeLoop {
                 stream,
                 records,
                 failed,
+                gone,
+                problem,
             } => {
-                self.core.counts.records_written += records;
-                self.core.counts.records_failed.add_many(stream, failed);
+                let counts = &mut self.core.counts;
+                counts.records_written += records;
+                counts.records_failed.add_many(stream, failed);
+                counts.records_removed.add_many(stream, gone);
+                let cause = TroubleCause::Log(stream.to_owned());
+                if failed > 0 {
+                    let problem = problem.unwrap_or("its records cannot be written");
+                    self.core.fails(cause, failed, problem.to_owned());
+                } else {
+                    self.core.mends(&cause);
+                }
+            }
+            Input::StoreOpened { store, problem } => {
+                let cause = TroubleCause::Store(store.clone());
+                match problem {
+                    Some(problem) => self.core.fails(cause, 1, problem.to_owned()),
+                    None => self.core.mends(&cause),
+                }
             }
             Input::AwaitReady {
                 token,
@@ -213,6 +244,7 @@ impl NodeLoop {
                 self.hook_all(Hook::Done);
                 self.run_local();
                 self.flush_logs(None);
+                self.confirm_records();
                 // No logger is alive to take these.
                 for (stream, records) in self.core.logging.logs.give_up() {
                     let dropped = &mut self.core.counts.records_dropped;
@@ -291,7 +323,7 @@ impl NodeLoop {
         }
     }
 
-    fn log_batch(&mut self, event: &EventRef<'_>) {
+    fn log_batch(&mut self, from: EndpointId, event: &EventRef<'_>) {
         let batch = LogBatch::read(event.arguments());
         let Some(batch) = batch.filter(|_| self.core.layout.takes_logs(&self.core.node)) else {
             self.core.counts.events_refused += 1;
@@ -302,6 +334,7 @@ impl NodeLoop {
             return;
         };
         self.core.counts.records_received += batch.len() as u64;
+        self.took_records(from, batch.len() as u64);
         self.core.outbox.effects.push(Effect::WriteLog(batch));
     }
 
@@ -316,6 +349,8 @@ impl NodeLoop {
         self.hello_to_strangers();
         self.end_contests();
         self.tell_of_indirect_neighbours();
+        self.confirm_records_if_due();
+        self.core.end_troubles();
         for owner in self.core.timers.take_mono(now) {
             self.hook(owner.framework, Hook::Timer(owner.token));
         }

@@ -64,6 +64,9 @@ pub struct NodeStatus {
     /// The stores that are open on the node, by name.
     #[serde(default)]
     pub stores: Vec<StoreStatus>,
+    /// What it fails at, at present.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub troubles: Vec<TroubleStatus>,
     /// The nodes that this one has no link with although the layout asks for it, and that are up: they
     /// are reached through others.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -77,6 +80,21 @@ pub struct NodeStatus {
     /// Its bridge to a WebSocket server, if it has one.
     #[serde(default)]
     pub bridge: Option<BridgeStatus>,
+}
+
+/// Something that a node fails at.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct TroubleStatus {
+    /// log, store, layout or others.
+    pub kind: String,
+    /// What it is, as `log conn`.
+    pub what: String,
+    /// What went wrong the last time.
+    pub text: String,
+    /// How often it went wrong; for a log, the number of records that were lost.
+    pub count: u64,
+    /// When it began, in seconds since 1970.
+    pub since: f64,
 }
 
 /// A node's gateway for WebSocket clients.

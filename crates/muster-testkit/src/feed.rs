@@ -15,7 +15,7 @@ impl Feed {
     pub(crate) fn push<E: Event>(&mut self, event: &E, ts: Timestamp) {
         let metadata = Metadata {
             timestamp: Some(ts),
-            incarnation: None,
+            ..Metadata::default()
         };
         zeek::put_event(&mut self.bytes, E::NAME, metadata, |out| event.encode(out));
         self.events.push((self.bytes.len(), ts));

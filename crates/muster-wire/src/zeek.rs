@@ -12,7 +12,10 @@ pub mod serial;
 mod tests;
 mod type_tag;
 
-pub use event::{EventError, EventRef, INCARNATION, Metadata, NETWORK_TIMESTAMP, put_event};
+pub use event::{
+    EventError, EventRef, INCARNATION, LAYOUT, LayoutFingerprint, Metadata, NETWORK_TIMESTAMP,
+    SETTINGS, put_event,
+};
 pub use log::{LogCreate, LogField, LogWrite, WriterInfo, put_log_create, put_log_write};
 pub use message::{
     Batch, BatchIter, IdentifierUpdate, MOST_NESTED_BATCHES, Message, MessageError,

@@ -85,6 +85,7 @@ impl LogSink for Rows {
         numbers.extend(rows.map(|row| row.number));
         Written {
             records: batch.len() as u64,
+            gone: 0,
             problem: None,
         }
     }
@@ -109,7 +110,7 @@ fn input() -> Input {
             };
             let metadata = Metadata {
                 timestamp: Some(now),
-                incarnation: None,
+                ..Metadata::default()
             };
             put_event(&mut batch.buffer, Seen::NAME, metadata, |out| {
                 Seen { number }.encode(out);

@@ -95,6 +95,7 @@ impl LogSink for Nowhere {
     fn write(&mut self, batch: &LogBatch, _: Timestamp) -> Written {
         Written {
             records: batch.len() as u64,
+            gone: 0,
             problem: None,
         }
     }

@@ -69,6 +69,7 @@ impl LogSink for Memory {
         self.0.lock().unwrap().extend(rows);
         Written {
             records: batch.len() as u64,
+            gone: 0,
             problem: None,
         }
     }
@@ -91,7 +92,7 @@ fn input() -> Input {
             };
             let metadata = Metadata {
                 timestamp: Some(Timestamp::from_secs(1_000)),
-                incarnation: None,
+                ..Metadata::default()
             };
             put_event(&mut batch.buffer, Seen::NAME, metadata, |out| {
                 Seen { number }.encode(out);

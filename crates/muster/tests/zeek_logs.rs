@@ -30,6 +30,7 @@ impl LogSink for Memory {
         self.0.lock().unwrap().extend(rows);
         Written {
             records: batch.len() as u64,
+            gone: 0,
             problem: None,
         }
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::Args;
+use muster_data::Timestamp;
 use muster_gateway::status::{
     BridgeStatus, ClusterStatus, GatewayStatus, MasterStatus, NodeStatus, ProcessStatus,
     StoreStatus,
@@ -120,7 +121,38 @@ fn row(node: &ProcessStatus, text: &mut String) {
     );
 }
 
+/// What was lost in a node's life, whatever the reason; the keys are those of its counts.
+const LOSSES: [(&str, &str); 6] = [
+    ("records_failed", "log records not written"),
+    ("records_removed", "log records removed with their file"),
+    ("records_dropped", "log records without a logger"),
+    ("records_refused", "log records refused"),
+    (
+        "records_unconfirmed",
+        "log records that a logger took with it, perhaps",
+    ),
+    ("store_writes_failed", "writes to stores failed"),
+];
+
 fn lines(node: &str, report: &NodeStatus, text: &mut String) {
+    for trouble in &report.troubles {
+        let _ = writeln!(
+            text,
+            "{node}: {}: {} ({} times since {})",
+            trouble.what,
+            trouble.text,
+            trouble.count,
+            time_of_day(trouble.since),
+        );
+    }
+    let losses = LOSSES.iter().map(|(key, what)| (report.count(key), what));
+    let losses: Vec<String> = losses
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, what)| format!("{count} {what}"))
+        .collect();
+    if !losses.is_empty() {
+        let _ = writeln!(text, "{node}: lost so far: {}", losses.join(", "));
+    }
     if !report.detours.is_empty() {
         let names = report.detours.join(", ");
         let _ = writeln!(
@@ -219,6 +251,12 @@ pub(crate) fn causes(dropped: &BTreeMap<String, u64>) -> String {
         .map(|(cause, messages)| format!("{messages} {cause}"))
         .collect();
     parts.join(", ")
+}
+
+/// A time as day and time, UTC.
+fn time_of_day(seconds: f64) -> String {
+    let whole = Timestamp::from_secs_f64(seconds.floor());
+    whole.to_string()
 }
 
 fn uptime(seconds: f64) -> String {

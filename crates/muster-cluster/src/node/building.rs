@@ -8,6 +8,7 @@ use muster_wire::{EndpointId, Incarnation};
 use super::dispatch::HandlerRef;
 use super::framework::{Created, Declared, DeclaredStream, Hook, Registry, Site};
 use super::indirect_neighbours::IndirectNeighbours;
+use super::log_confirmations::Confirmations;
 use super::node_core::NodeCore;
 use super::reach::Ways;
 use super::{NodeError, NodeLoop, Now};
@@ -63,6 +64,7 @@ impl NodeLoop {
             answered: BTreeMap::new(),
             contests: Vec::new(),
             indirect_neighbours: IndirectNeighbours::default(),
+            confirmations: Confirmations::default(),
             is_leaving: false,
         };
         let mut priorities: HashMap<String, Vec<(i32, HandlerRef)>> = HashMap::new();

@@ -74,7 +74,7 @@ mod descriptors {
         /// Log records that this node, a logger, has written to its files.
         pub(super) RECORDS_WRITTEN = counter("muster_log_records_written_total").key("records_written");
         /// Log records that are in no file, by stream and reason: `no_logger` (none was alive for too long), `not_written`
-        /// (the files could not be written, as on a full disk) or `refused` (of a Zeek node: nothing had told of their
+        /// (the files could not be written, as on a full disk), `removed` (somebody removed the file that they were in) or `refused` (of a Zeek node: nothing had told of their
         /// columns, they did not fit them, or this node is no logger). Any growth is a loss: look at the loggers, their
         /// disks and their logs.
         pub(super) RECORDS_DROPPED = counter("muster_log_records_lost_total").key("records_dropped")
@@ -83,6 +83,11 @@ mod descriptors {
             .fixed(&[("reason", "not_written")]).labels(&["stream"]);
         pub(super) RECORDS_REFUSED = RECORDS_DROPPED.key("records_refused")
             .fixed(&[("reason", "refused")]).labels(&["stream"]);
+        pub(super) RECORDS_REMOVED = RECORDS_DROPPED.key("records_removed")
+            .fixed(&[("reason", "removed")]).labels(&["stream"]);
+        /// Log records that this node gave to a logger which went down before it had confirmed them: they may be in its
+        /// files, or lost with it. Loggers confirm once a second. Zeek's loggers confirm nothing, and are not counted.
+        pub(super) RECORDS_UNCONFIRMED = counter("muster_log_records_unconfirmed_total").key("records_unconfirmed");
         /// Descriptions of logs (`log_create`) of Zeek's nodes that were refused: no name that a file can have, columns that
         /// no log can have, or this node is no logger. Their records are refused as well: the node's log says why.
         pub(super) LOGS_REFUSED = counter("muster_log_descriptions_refused_total").key("logs_refused");
@@ -128,6 +133,10 @@ pub struct NodeCounts {
     pub records_written: u64,
     /// Log records that this node, a logger, could not write, by stream.
     pub records_failed: ByName,
+    /// Log records that this node, a logger, had written to files that somebody removed, by stream.
+    pub records_removed: ByName,
+    /// Log records that this node gave to loggers which went down before they had confirmed them.
+    pub records_unconfirmed: u64,
     /// Log records of Zeek's nodes that were refused, by stream: their columns had not been described, they did not
     /// fit the columns, the name of their log cannot be that of a file, or this node is not a logger.
     pub records_refused: ByName,
@@ -167,6 +176,7 @@ impl NodeCounts {
             descriptors::RECORDS_SENT.of(self.records_sent),
             descriptors::RECORDS_RECEIVED.of(self.records_received),
             descriptors::RECORDS_WRITTEN.of(self.records_written),
+            descriptors::RECORDS_UNCONFIRMED.of(self.records_unconfirmed),
             descriptors::LOGS_REFUSED.of(self.logs_refused),
             descriptors::LOGS_FORGOTTEN.of(self.logs_forgotten),
             descriptors::STORE_WRITES_FAILED.of(self.store_writes_failed),
@@ -178,6 +188,7 @@ impl NodeCounts {
             by_name(&descriptors::RECORDS_DROPPED, &self.records_dropped),
             by_name(&descriptors::RECORDS_FAILED, &self.records_failed),
             by_name(&descriptors::RECORDS_REFUSED, &self.records_refused),
+            by_name(&descriptors::RECORDS_REMOVED, &self.records_removed),
             self.local_dropped.counters("local", ""),
         ];
         let frameworks = self.frameworks.iter();

@@ -11,6 +11,7 @@ use super::contests::Leave;
 use super::facts::{Effect, Severity};
 use super::framework::{Hook, Hosted};
 use super::inputs::{LowWatermark, Ready};
+use super::log_confirmations::RecordsTaken;
 use super::members::Hello;
 use super::node_core::NodeCore;
 use super::stores::OpenStore;
@@ -45,7 +46,8 @@ impl NodeLoop {
             barrier::NotSeen::NAME => self.told_whom_it_does_not_see(from, event),
             LowWatermark::NAME => self.low_watermark(from, event),
             Ready::NAME => self.is_ready(from, event),
-            logs::BATCH => self.log_batch(event),
+            logs::BATCH => self.log_batch(from, event),
+            RecordsTaken::NAME => self.records_taken(from, event),
             OpenStore::NAME => self.open_store(from, event),
             PEERS_REQUEST => self.core.outbox.effects.push(Effect::DescribePeers(from)),
             _ => self.dispatch(from, event),

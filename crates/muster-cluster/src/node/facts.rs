@@ -49,6 +49,17 @@ pub enum Input<'a> {
         records: u64,
         /// The number of records that are not.
         failed: u64,
+        /// The number of records that were in its files before, and are gone with them.
+        gone: u64,
+        /// What went wrong, with the file's name.
+        problem: Option<&'a str>,
+    },
+    /// A store whose primary belongs on this node was opened, or could not be.
+    StoreOpened {
+        /// The store.
+        store: &'a StoreName,
+        /// What went wrong.
+        problem: Option<&'a str>,
     },
     /// Somebody waits until nodes are mutually up; [`Effect::Ready`] reports how the wait ends.
     AwaitReady {
@@ -152,10 +163,12 @@ pub struct Report {
 }
 
 /// What became of a batch of log records.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Written {
     /// The number of records that are in the files.
     pub records: u64,
+    /// The number of records of earlier batches that are gone because somebody removed their file.
+    pub gone: u64,
     /// What went wrong, with the file's name. If all records were written, it may be about rotating.
     pub problem: Option<String>,
 }

@@ -152,7 +152,7 @@ impl NodeLoop {
         };
         let metadata = Metadata {
             timestamp: Some(low),
-            incarnation: None,
+            ..Metadata::default()
         };
         self.core
             .send(topic, Class::Event, LowWatermark::NAME, metadata, |out| {

@@ -7,6 +7,7 @@ use muster_wire::zeek::{self, EventRef, Metadata};
 use muster_wire::{Class, EndpointId, Incarnation};
 
 use super::framework::Hook;
+use super::health::TroubleCause;
 use super::{Effect, NodeLife, NodeLoop, Report, Severity};
 use crate::membership::MembershipEvent;
 
@@ -41,6 +42,7 @@ impl NodeLoop {
         let metadata = Metadata {
             timestamp: None,
             incarnation: Some(self.core.incarnation.0),
+            fingerprint: Some(self.core.fingerprint),
         };
         self.core
             .send(&topic, Class::Control, Hello::NAME, metadata, |out| {
@@ -112,6 +114,30 @@ impl NodeLoop {
             self.hello_again(from);
         }
         self.membership_events(events);
+        self.compare_layouts(from, event);
+    }
+
+    /// Compares what a node says of its layout with this node's.
+    fn compare_layouts(&mut self, from: EndpointId, event: &EventRef<'_>) {
+        let Some(name) = self.core.members.membership.name_of(from).cloned() else {
+            return;
+        };
+        let (theirs, ours) = (event.fingerprint(), self.core.fingerprint);
+        let cause = TroubleCause::Layout(name);
+        // Zeek's nodes and older ones say nothing.
+        let Some(theirs) = theirs.filter(|theirs| *theirs != ours) else {
+            return self.core.mends(&cause);
+        };
+        if theirs.layout == ours.layout {
+            self.core.mends(&cause);
+            let kind = format!("settings of {cause}");
+            let text =
+                || format!("{cause}: settings of frameworks or stores differ from this node's");
+            return self.core.report(Severity::Warning, &kind, text);
+        }
+        let text = "it has other nodes, pools or stores than this node's: the two do not agree on who owns what. \
+                    Restart with the same file whichever has the old one";
+        self.core.fails(cause, 1, text.to_owned());
     }
 
     pub(super) fn membership_events(&mut self, events: Vec<MembershipEvent>) {
@@ -165,6 +191,8 @@ impl NodeLoop {
                         incarnation,
                     };
                     self.core.is_now_zeek(&life, false);
+                    self.core.mends(&TroubleCause::Layout(life.name.clone()));
+                    self.logger_down(&life);
                     self.core.outbox.effects.push(Effect::Report(Report {
                         severity: Severity::Warning,
                         text: format!("node down: {}", life.name),

@@ -8,10 +8,11 @@ use bytes::Bytes;
 use muster_data::{Timespan, Timestamp, Type};
 use muster_store::StoreName;
 use muster_wire::counters::DropCause;
-use muster_wire::zeek::{self, Metadata};
+use muster_wire::zeek::{self, LayoutFingerprint, Metadata};
 use muster_wire::{Class, EndpointId, Filter, Incarnation, Topic};
 
 use super::counts::{CounterSpec, FrameworkCount, NodeCounts};
+use super::health::Health;
 use super::logs::{BATCH, Logged, Logs};
 use super::stores::{DeclaredStore, StoreAccess};
 use super::timers::Timers;
@@ -49,6 +50,10 @@ pub(crate) struct NodeCore {
     /// The events that were declared, with the types of their arguments.
     pub(crate) events: HashMap<Cow<'static, str>, Type>,
     pub(crate) counts: NodeCounts,
+    /// What the node fails at.
+    pub(super) health: Health,
+    /// What its layout comes to, for other nodes to compare.
+    pub(super) fingerprint: LayoutFingerprint,
     reported: HashMap<String, u32>,
 }
 
@@ -84,6 +89,8 @@ pub(crate) struct Windows {
 pub(crate) struct Logging {
     pub(crate) logs: Logs,
     pub(crate) zeek_logs: ZeekLogs,
+    /// The records that each logger was given and has not confirmed.
+    pub(super) unconfirmed: BTreeMap<NodeName, u64>,
     /// What the operator knows of logs at Zeek's loggers: logger and path.
     told_zeek_loggers: BTreeSet<(NodeName, String)>,
 }
@@ -167,6 +174,7 @@ impl NodeCore {
             logging: Logging {
                 logs,
                 zeek_logs: ZeekLogs::default(),
+                unconfirmed: BTreeMap::new(),
                 told_zeek_loggers: BTreeSet::new(),
             },
             stores: StoreAccess::default(),
@@ -180,6 +188,8 @@ impl NodeCore {
             },
             events: HashMap::new(),
             counts: NodeCounts::default(),
+            health: Health::default(),
+            fingerprint: layout.fingerprint(),
             reported: HashMap::new(),
             layout,
             node,
@@ -238,7 +248,7 @@ impl NodeCore {
         let timestamp = self.clock.event_time.unwrap_or(self.clock.now.wall);
         Metadata {
             timestamp: Some(timestamp),
-            incarnation: None,
+            ..Metadata::default()
         }
     }
 
@@ -312,6 +322,10 @@ impl NodeCore {
                 return;
             };
             self.counts.records_sent += taken.count as u64;
+            if !is_zeek && logger != self.node.name {
+                let sent = self.logging.unconfirmed.entry(logger.clone()).or_default();
+                *sent += taken.count as u64;
+            }
             let mut out = Vec::new();
             if is_zeek {
                 let target = zeek_logger::Target::of(&taken);

@@ -99,7 +99,8 @@ pub enum NodeState {
     Starting,
     /// All the nodes that it is linked with are up, some of them perhaps reached only through others.
     Ready,
-    /// It runs, but not all the nodes that it is linked with are up.
+    /// It runs, but not all the nodes that it is linked with are up, or it fails at something: see
+    /// [`NodeLoop::troubles`].
     Degraded,
     /// It is draining and about to end.
     Stopping,
@@ -123,10 +124,11 @@ impl NodeState {
 impl NodeLoop {
     /// Returns the node's state.
     pub fn state(&self) -> NodeState {
+        let is_good = self.core.health.is_good();
         match (self.stopping, self.has_all_neighbours(), self.was_ready) {
             (true, ..) => NodeState::Stopping,
-            (_, true, _) => NodeState::Ready,
-            (_, _, true) => NodeState::Degraded,
+            (_, true, _) if is_good => NodeState::Ready,
+            (_, true, _) | (_, _, true) => NodeState::Degraded,
             (_, _, false) => NodeState::Starting,
         }
     }

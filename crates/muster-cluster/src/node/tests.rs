@@ -9,6 +9,7 @@
 mod barrier;
 mod control_events;
 mod indirect_neighbours;
+mod layouts;
 mod logging;
 mod stores;
 mod time;
@@ -28,6 +29,7 @@ use bytes::Bytes;
 
 use super::contests::Leave;
 use super::inputs::{LowWatermark, Ready};
+use super::log_confirmations::RecordsTaken;
 use super::members::Hello;
 use super::*;
 use crate::hrw::Key;
@@ -351,6 +353,7 @@ fn encoded(
 ) -> Vec<u8> {
     let mut out = Vec::new();
     let metadata = Metadata {
+        fingerprint: None,
         timestamp: at,
         incarnation: life,
     };

@@ -75,6 +75,8 @@ impl LogFilesConfig {
 pub struct FileSink {
     files: LogFiles,
     reopen: Reopener,
+    /// Rows that were found to be gone since the last batch.
+    gone: u64,
 }
 
 /// Has a [`FileSink`] open its files anew, from any thread: after somebody else has moved them away, as logrotate does.
@@ -102,6 +104,7 @@ impl FileSink {
         Ok(Self {
             files: LogFiles::new(config)?,
             reopen: Reopener::default(),
+            gone: 0,
         })
     }
 
@@ -124,22 +127,32 @@ impl LogSink for FileSink {
         let mut written = match self.files.write(batch, wall) {
             Ok(records) => Written {
                 records,
+                gone: 0,
                 problem: None,
             },
             Err(error) => Written {
                 records: error.written(),
+                gone: error.gone(),
                 problem: Some(error.to_string()),
             },
         };
         if let Err(error) = reopened {
+            written.gone += error.gone();
             written.problem.get_or_insert_with(|| error.to_string());
         }
+        written.gone += std::mem::take(&mut self.gone);
         written
     }
 
     fn tick(&mut self, wall: Timestamp) -> Result<(), String> {
         let reopened = self.reopen_if_asked(wall);
         let ticked = self.files.tick(wall);
+        for error in [&reopened, &ticked]
+            .into_iter()
+            .filter_map(|result| result.as_ref().err())
+        {
+            self.gone += error.gone();
+        }
         reopened.and(ticked).map_err(|error| error.to_string())
     }
 

@@ -111,7 +111,7 @@ impl Merge {
                     if self.share.has(&connection) {
                         let metadata = Metadata {
                             timestamp: Some(ts),
-                            incarnation: None,
+                            ..Metadata::default()
                         };
                         let mut event = std::mem::take(&mut file.spare);
                         event.clear();

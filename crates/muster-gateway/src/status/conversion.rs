@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use muster::cluster::node::Trouble;
 use muster::store::{CloneReport, Freshness, PrimaryReport, StorePart, StoreReport};
 use muster::{NodeReport, PeerLine};
 use muster_wire::counters::{DropCause, DropLedger};
 
 use super::{
     BridgeStatus, ClientStatus, CloneStatus, GatewayStatus, InputStatus, MasterStatus, NodeStatus,
-    PeerStatus, QueueStatus, StoreStatus,
+    PeerStatus, QueueStatus, StoreStatus, TroubleStatus,
 };
 use crate::client::BridgeCounts;
 use crate::clients::{ClientReport, GatewayCounts};
@@ -50,10 +51,23 @@ impl NodeStatus {
             }),
             peers: report.peers.iter().map(PeerStatus::new).collect(),
             stores: report.stores.iter().map(StoreStatus::new).collect(),
+            troubles: report.troubles.iter().map(TroubleStatus::new).collect(),
             detours: report.detours.clone(),
             monitor: None,
             gateway: None,
             bridge: None,
+        }
+    }
+}
+
+impl TroubleStatus {
+    fn new(trouble: &Trouble) -> Self {
+        Self {
+            kind: trouble.cause.name().to_owned(),
+            what: trouble.cause.to_string(),
+            text: trouble.text.clone(),
+            count: trouble.count,
+            since: trouble.since.as_secs_f64(),
         }
     }
 }

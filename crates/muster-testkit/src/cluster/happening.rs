@@ -70,6 +70,8 @@ impl Cluster {
                     stream: &stream,
                     records,
                     failed: 0,
+                    gone: 0,
+                    problem: None,
                 };
                 self.step(node, written);
             }

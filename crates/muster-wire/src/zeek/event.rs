@@ -11,6 +11,12 @@ pub const NETWORK_TIMESTAMP: u64 = 1;
 /// ids from 200 on that nobody has registered.
 pub const INCARNATION: u64 = 201;
 
+/// The identifier of the metadata with a node's layout: [`LayoutFingerprint::layout`], a count.
+pub const LAYOUT: u64 = 202;
+
+/// The identifier of the metadata with a node's settings: [`LayoutFingerprint::settings`], a count.
+pub const SETTINGS: u64 = 203;
+
 /// An event as it was received: its name, arguments and metadata, borrowed and not yet converted.
 #[derive(Debug, Clone, Copy)]
 pub struct EventRef<'a> {
@@ -93,6 +99,15 @@ impl<'a> EventRef<'a> {
         self.arguments
     }
 
+    /// Returns what the publishing node's layout comes to, if it says so.
+    pub fn fingerprint(&self) -> Option<LayoutFingerprint> {
+        let count = |id| self.metadata(id).and_then(|value| value.as_count());
+        Some(LayoutFingerprint {
+            layout: count(LAYOUT)?,
+            settings: count(SETTINGS)?,
+        })
+    }
+
     /// Returns the event's network timestamp, if it has one.
     pub fn timestamp(&self) -> Option<Timestamp> {
         match self.metadata(NETWORK_TIMESTAMP)?.get() {
@@ -134,6 +149,17 @@ pub struct Metadata {
     pub timestamp: Option<Timestamp>,
     /// The incarnation of the publishing node.
     pub incarnation: Option<u64>,
+    /// What the publishing node's layout comes to.
+    pub fingerprint: Option<LayoutFingerprint>,
+}
+
+/// What a node's layout comes to, in two numbers: nodes that work together have the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LayoutFingerprint {
+    /// Of what decides who owns which keys, stores and logs.
+    pub layout: u64,
+    /// Of the settings that concern more than one machine.
+    pub settings: u64,
 }
 
 /// Appends an event. `arguments` appends its vector of arguments. Without metadata the element for
@@ -144,8 +170,9 @@ pub fn put_event(
     metadata: Metadata,
     arguments: impl FnOnce(&mut Vec<u8>),
 ) {
-    let entries =
-        usize::from(metadata.timestamp.is_some()) + usize::from(metadata.incarnation.is_some());
+    let entries = usize::from(metadata.timestamp.is_some())
+        + usize::from(metadata.incarnation.is_some())
+        + 2 * usize::from(metadata.fingerprint.is_some());
     put_header(out, EVENT);
     encode::vector_header(out, 2 + usize::from(entries > 0));
     encode::string(out, name.as_bytes());
@@ -163,6 +190,13 @@ pub fn put_event(
         encode::vector_header(out, 2);
         encode::count(out, INCARNATION);
         encode::count(out, incarnation);
+    }
+    if let Some(LayoutFingerprint { layout, settings }) = metadata.fingerprint {
+        for (id, value) in [(LAYOUT, layout), (SETTINGS, settings)] {
+            encode::vector_header(out, 2);
+            encode::count(out, id);
+            encode::count(out, value);
+        }
     }
 }
 
@@ -202,7 +236,7 @@ mod tests {
         );
         let metadata = Metadata {
             timestamp: Some(Timestamp::from_nanos(0)),
-            incarnation: None,
+            ..Metadata::default()
         };
         let stamped = event(
             "Supervisor::node_status",
@@ -222,6 +256,10 @@ mod tests {
         let metadata = Metadata {
             timestamp: Some(Timestamp::from_nanos(5)),
             incarnation: Some(9),
+            fingerprint: Some(LayoutFingerprint {
+                layout: 7,
+                settings: u64::MAX,
+            }),
         };
         let bytes = event("a::b", metadata, &[Data::from(1u64)]);
         let event = EventRef::read(DataRef::parse(&bytes, &Limits::default()).unwrap()).unwrap();
@@ -229,6 +267,7 @@ mod tests {
             (event.name(), event.timestamp()),
             ("a::b", Some(Timestamp::from_nanos(5)))
         );
+        assert_eq!(event.fingerprint(), metadata.fingerprint);
         assert_eq!(
             event
                 .metadata(INCARNATION)

@@ -125,7 +125,7 @@ fn written(out: &mut Vec<u8>, message: &Message<'_>) -> bool {
         Message::Event(event) => {
             let metadata = Metadata {
                 timestamp: event.timestamp(),
-                incarnation: None,
+                ..Metadata::default()
             };
             put_event(out, event.name(), metadata, |out| {
                 out.extend_from_slice(event.arguments().bytes());

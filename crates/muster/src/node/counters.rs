@@ -1,5 +1,7 @@
 //! The counters of a whole node, and what describes them.
 
+use std::collections::BTreeMap;
+
 use muster_cluster::node::{NodeCounts, NodeState};
 use muster_wire::counters::{Counter, Descriptor, DropLedger};
 use muster_wire::mesh::Counts;
@@ -14,8 +16,12 @@ const OTHER_PEERS: &str = "other";
 mod descriptors {
     muster_wire::counters! {
         /// 1 for the state that the node is in, 0 for the others: `starting`, `ready`, `degraded` (not all nodes that it is
-        /// linked with are up) or `stopping`. A node that stays out of `ready` names the missing ones in `muster status`.
+        /// linked with are up, or it fails at something) or `stopping`. `muster status` names what is missing and what fails.
         pub(super) STATE = gauge("muster_node_state").labels(&["state"]);
+        /// What the node fails at, by kind: `log` (records of so many streams cannot be written), `store` (so many stores
+        /// cannot be opened), `layout` (so many nodes run with other layouts) or `others`. Anything but 0 is a loss:
+        /// `muster status` says which, why, and since when.
+        pub(super) TROUBLES = gauge("muster_node_troubles").labels(&["kind"]);
         /// Time since the node's loop reported last. More than 2 seconds means that a handler of a framework hangs or that
         /// the machine is overloaded: everything else that is said of the loop is as old.
         pub(super) REPORT_AGE = gauge("muster_node_report_age_seconds").in_nanoseconds();
@@ -62,6 +68,14 @@ impl NodeReport {
         all.extend(NodeState::ALL.map(|state| {
             let labels = [("state", state.name().to_owned())];
             descriptors::STATE.of_each(labels, (self.state == state).into())
+        }));
+        let mut kinds = BTreeMap::from(["log", "store", "layout", "others"].map(|kind| (kind, 0)));
+        for trouble in &self.troubles {
+            *kinds.entry(trouble.cause.name()).or_default() += 1;
+        }
+        let troubles = kinds.into_iter();
+        all.extend(troubles.map(|(kind, count)| {
+            descriptors::TROUBLES.of_each([("kind", kind.to_owned())], count)
         }));
         let low = self.input_low.and_then(|low| u64::try_from(low).ok());
         all.extend(low.map(|low| descriptors::INPUT_LOW.of(low)));

@@ -253,6 +253,10 @@ impl Driver {
                         outcome,
                     });
                 }
+                StoreHappening::Opened(store, problem) => self.step(LoopInput::StoreOpened {
+                    store,
+                    problem: problem.as_deref(),
+                }),
                 StoreHappening::Changed(store, event) => {
                     self.step(LoopInput::StoreChanged { store, event });
                 }
@@ -363,6 +367,7 @@ impl Driver {
             unrouted: self.unrouted.clone(),
             input_ended: self.input_ended,
             input_low: self.input_low,
+            troubles: self.node.troubles().cloned().collect(),
             names: self.node.names().clone(),
             detours: self
                 .node

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use muster_cluster::node::{NodeCounts, NodeState};
+use muster_cluster::node::{NodeCounts, NodeState, Trouble};
 use muster_wire::EndpointId;
 use muster_wire::counters::{Counter, DropLedger};
 
@@ -19,6 +19,7 @@ pub(crate) struct LoopReport {
     pub(crate) inbox: usize,
     pub(crate) inbox_dropped: DropLedger,
     pub(crate) unrouted: DropLedger,
+    pub(crate) troubles: Vec<Trouble>,
     pub(crate) detours: Vec<String>,
     pub(crate) input_ended: Option<bool>,
     pub(crate) input_low: Option<i64>,
@@ -43,6 +44,8 @@ pub struct NodeReport {
     pub inbox_dropped: DropLedger,
     /// Messages that were published while no peer subscribed to their topic.
     pub unrouted: DropLedger,
+    /// What the node fails at, at present.
+    pub troubles: Vec<Trouble>,
     /// The nodes that this one is linked with by the layout and that are up, but reached only through
     /// others at present.
     pub detours: Vec<String>,
@@ -109,6 +112,7 @@ impl NodeReport {
             inbox: said.inbox,
             inbox_dropped: said.inbox_dropped,
             unrouted: said.unrouted,
+            troubles: said.troubles,
             detours: said.detours,
             input_ended: said.input_ended,
             input_low: said.input_low,

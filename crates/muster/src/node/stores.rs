@@ -45,6 +45,8 @@ pub enum NodeStoreError {
 #[derive(Debug)]
 pub(crate) enum StoreHappening {
     Answer(u64, WriteOutcome),
+    /// A store whose primary belongs here was opened, or could not be: why.
+    Opened(StoreName, Option<String>),
     Changed(StoreName, StoreEvent),
 }
 
@@ -76,6 +78,14 @@ impl Inbox {
         if let Some(waker) = &*waker {
             waker.wake_by_ref();
         }
+    }
+
+    /// Says how a store opened, without the store's name before it.
+    fn opened(&self, store: StoreName, error: Option<&NodeStoreError>) {
+        let prefix = format!("store {store}: ");
+        let problem = error.map(ToString::to_string);
+        let problem = problem.map(|text| text.strip_prefix(&prefix).unwrap_or(&text).to_owned());
+        self.push(StoreHappening::Opened(store, problem));
     }
 
     fn is_full(&self) -> bool {
@@ -219,15 +229,16 @@ impl NodeStores {
     /// Opens a store, and watches it, if that is wanted, for the loop.
     pub(crate) fn begin(&self, name: StoreName, persistent: bool, watch: bool) {
         if let Err(error) = self.place(&name, persistent) {
-            tracing::error!("{error}");
-            return;
+            return self.0.inbox.opened(name, Some(&error));
         }
         let this = self.clone();
         self.0.runtime.spawn(async move {
-            match this.open(&name, persistent).await {
-                Ok(store) if watch => this.watch(&store),
-                Ok(_) => {}
-                Err(error) => tracing::error!("{error}"),
+            let opened = this.open(&name, persistent).await;
+            this.0.inbox.opened(name, opened.as_ref().err());
+            if let Ok(store) = opened
+                && watch
+            {
+                this.watch(&store);
             }
         });
     }

@@ -88,6 +88,8 @@ fn a_logger_writes_what_it_gets() {
         stream: "sample",
         records: 3,
         failed: 0,
+        gone: 0,
+        problem: None,
     });
     let counts = logger.node.counts();
     assert_eq!((counts.records_received, counts.records_written), (3, 3));
@@ -126,4 +128,100 @@ fn what_no_logger_takes_before_the_end_is_counted() {
         ),
         (2, 2, 0)
     );
+}
+
+fn written(failed: u64, problem: Option<&str>) -> Input<'_> {
+    Input::Written {
+        stream: "rows",
+        records: 1,
+        failed,
+        gone: 0,
+        problem,
+    }
+}
+
+/// Records were lost, and the state said `ready`.
+#[test]
+fn a_logger_that_cannot_write_is_not_ready() {
+    let mut rig = Rig::of(ALONE, "manager", &Registry::new().with::<Actor>()).unwrap();
+    rig.said();
+    assert_eq!(rig.node.state(), NodeState::Ready);
+    rig.step(written(5, Some("cannot write rows.log: disk full")));
+    rig.step(written(2, Some("cannot write rows.log: disk full")));
+    assert_eq!(rig.node.state(), NodeState::Degraded);
+    assert_eq!(
+        rig.said(),
+        ["log rows: cannot write rows.log: disk full"],
+        "once"
+    );
+    let troubles: Vec<_> = rig.node.troubles().cloned().collect();
+    assert_eq!((troubles.len(), troubles[0].count), (1, 7));
+    rig.step(written(0, None));
+    assert_eq!(rig.node.state(), NodeState::Ready);
+    assert_eq!(rig.said(), ["log rows: in order again, after 7 failures"]);
+    assert_eq!(
+        rig.node.counts().records_failed.total(),
+        7,
+        "the loss is still there"
+    );
+    // Nothing is lost any more when nothing comes.
+    rig.step(written(1, None));
+    rig.pass(Duration::from_secs(5));
+    assert_eq!(rig.node.state(), NodeState::Ready);
+}
+
+const ALONE: &str = "[[node]]\nname = \"manager\"\nrole = \"manager\"\nport = 1\n";
+
+/// What a logger took with it when it died was in no count.
+#[test]
+fn records_that_a_dead_logger_has_not_confirmed_are_counted() {
+    let mut worker = Rig::new("worker-1");
+    worker.up("logger-1", 1);
+    worker.act("log 9");
+    assert_eq!(worker.node.counts().records_sent, 9);
+    worker.receive(1, &RecordsTaken { records: 5 });
+    worker.step(Input::Reach(id(1), Reach::PeerDown(Version::V1)));
+    assert_eq!(worker.node.counts().records_unconfirmed, 4);
+    // One that confirmed all took nothing with it.
+    worker.up("logger-2", 2);
+    worker.act("log 3");
+    worker.receive(2, &RecordsTaken { records: 3 });
+    worker.step(Input::Reach(id(2), Reach::PeerDown(Version::V1)));
+    assert_eq!(worker.node.counts().records_unconfirmed, 4);
+}
+
+/// A logger confirms what it has within a second, and at its end at once.
+#[test]
+fn a_logger_confirms_what_it_has() {
+    let mut worker = Rig::new("worker-1");
+    worker.up("logger-1", 1);
+    worker.published.clear();
+    worker.act("log 3");
+    let (_, batch) = worker.published.pop().unwrap();
+    let mut logger = Rig::new("logger-1");
+    logger.up("worker-1", 2);
+    let confirmed = |logger: &mut Rig| {
+        let published = std::mem::take(&mut logger.published);
+        let events = published.iter().filter_map(|(topic, payload)| {
+            let event = EventRef::read(DataRef::from_validated(payload)).ok()?;
+            let taken = event.arguments().to::<RecordsTaken>().ok()?;
+            (event.name() == RecordsTaken::NAME).then(|| (topic.clone(), taken.records))
+        });
+        events.collect::<Vec<_>>()
+    };
+    let receive = |logger: &mut Rig| {
+        logger.step(Input::Message {
+            from: id(2),
+            payload: &batch,
+        });
+    };
+    receive(&mut logger);
+    receive(&mut logger);
+    assert_eq!(confirmed(&mut logger), []);
+    logger.pass(Duration::from_secs(1));
+    let topic = format!("zeek/cluster/nodeid/{}/", id(2));
+    assert_eq!(confirmed(&mut logger), [(topic.clone(), 6)]);
+    receive(&mut logger);
+    logger.step(Input::Stop);
+    assert_eq!(confirmed(&mut logger), [(topic, 3)]);
 }

@@ -51,7 +51,7 @@ fn every_write_has_an_outcome_however_many_wait() {
     let mut payload = Vec::new();
     let all = 70_000;
     zeek::put_event(&mut payload, Row::NAME, Metadata::default(), |out| {
-        row(all).encode(out)
+        row(all).encode(out);
     });
     rig.step(Input::Raise(&payload));
     assert_eq!(rig.node.counts().of_frameworks("too_many"), all - 65_536);

@@ -100,15 +100,22 @@ impl Driver {
 
     fn write(&mut self, batch: &LogBatch) {
         let now = self.clock.now();
-        let Written { records, problem } = self.sink.write(batch, now.wall);
+        let Written {
+            records,
+            gone,
+            problem,
+        } = self.sink.write(batch, now.wall);
         let failed = (batch.len() as u64).saturating_sub(records);
         let written = LoopInput::Written {
             stream: &batch.stream,
             records,
             failed,
+            gone,
+            problem: problem.as_deref(),
         };
         self.node.step(written, now);
-        if let Some(problem) = problem {
+        // Of records that cannot be written the loop tells once, and counts.
+        if let Some(problem) = problem.filter(|_| failed == 0) {
             self.throttle
                 .tell(Instant::now(), || tracing::error!("{problem}"));
         }
