@@ -4,6 +4,7 @@ pub(crate) mod certificates;
 pub(crate) mod check;
 mod control;
 pub(crate) mod demo;
+mod findings;
 mod fleet;
 pub(crate) mod import;
 mod ledger;

@@ -402,6 +402,66 @@ fn import_reads_networks_beside_a_node_cfg() {
     );
 }
 
+/// What keeps nodes from starting is found before they are started.
+#[test]
+fn check_finds_what_can_be_found() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    let check = |layout: &str, arguments: &[&str]| {
+        write(directory, layout);
+        let output = run(directory, &[&["check"], arguments].concat());
+        (output.status.code(), stderr(&output))
+    };
+    let node = "[[node]]\nname = \"m\"\nrole = \"manager\"\nport = 17999\n";
+    assert_eq!(check(node, &[]), (Some(0), String::new()));
+    let (code, said) = check(&format!("{node}[scan]\nlocal_nets = [\"nonsense\"]\n"), &[]);
+    assert!(
+        code == Some(1) && said.contains("muster.toml:6") && said.contains("\"nonsense\" is none"),
+        "{said}"
+    );
+    let tls = "[tls]\nmode = \"mutual\"\nssl_cafile = \"none.pem\"\nssl_certificate = \"c\"\nssl_keyfile = \"k\"\n";
+    let (code, said) = check(&format!("{node}{tls}"), &[]);
+    assert!(
+        code == Some(1) && said.contains("error: node m: ") && said.contains("none.pem"),
+        "{said}"
+    );
+    // An address for documentation (RFC 5737).
+    let open = node.replace("port", "address = \"192.0.2.1\"\nport");
+    let (code, said) = check(&open, &[]);
+    assert!(
+        code == Some(1) && said.contains("without authentication"),
+        "{said}"
+    );
+    assert_eq!(check(&open, &["--plaintext-anywhere"]).0, Some(0));
+    let (code, said) = check(
+        &format!("{node}[monitor]\nlisten = \"0.0.0.0:17998\"\n"),
+        &[],
+    );
+    assert!(
+        code == Some(1) && said.contains("without a token"),
+        "{said}"
+    );
+    let (code, said) = check(
+        &format!("{node}[gateway]\nlisten = \"127.0.0.1:1\"\ntokens = \"none\"\n"),
+        &[],
+    );
+    assert!(
+        code == Some(1) && said.contains("cannot read tokens"),
+        "{said}"
+    );
+    let (code, said) = check(&node.replace("17999", "47760"), &[]);
+    assert!(
+        code == Some(0) && said.contains("warning: ports from "),
+        "{said}"
+    );
+    std::fs::write(directory.join("file"), "").unwrap();
+    let (code, said) = check(&format!("directory = \"file/x\"\n{node}"), &[]);
+    assert!(
+        code == Some(1) && said.contains("file is no directory"),
+        "{said}"
+    );
+}
+
 /// A publisher that loses its endpoint says how far it came.
 #[test]
 fn publishing_lines_says_where_it_stopped() {

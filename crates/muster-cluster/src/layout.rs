@@ -32,8 +32,9 @@ pub const LARGEST_FILE: usize = 1024 * 1024;
 /// The most nodes of one layout.
 pub const MOST_NODES: usize = 4096;
 
-/// The first port that is handed out to nodes without one; Zeek's own clusters start there.
-pub const FIRST_PORT: u16 = 47760;
+/// The first port that is handed out to nodes without one: below those that Linux gives to connections (32768 to 60999),
+/// among which a listener may find its own taken.
+pub const FIRST_PORT: u16 = 17760;
 
 /// A checked layout. Immutable except for overrides of settings.
 #[derive(Debug, Clone)]

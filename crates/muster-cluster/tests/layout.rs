@@ -202,7 +202,7 @@ count = 2
 [[node]]
 name = "proxy"
 role = "proxy"
-port = 47761
+port = 17761
 [[node]]
 name = "far"
 role = "proxy"

@@ -78,7 +78,7 @@ fn keys_and_types() {
     insta::assert_snapshot!(
         report_with_manager(&[
             "adress = \"192.0.2.1\"\nnodes = 3\n",
-            "port = \"47760\"\ntransit = \"yes\"\npools = \"scan\"\n",
+            "port = \"17760\"\ntransit = \"yes\"\npools = \"scan\"\n",
             "port = 65536\n",
             "port = 0\n",
             "address = \"localhost\"\n",

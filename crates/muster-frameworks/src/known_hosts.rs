@@ -95,7 +95,7 @@ impl Framework for KnownHosts {
     const NAME: &'static str = "known_hosts";
 
     const SETTINGS: &'static [SettingSpec] = &[
-        SettingSpec::text_list(
+        SettingSpec::subnet_list(
             "known_hosts.local_nets",
             local_nets::DEFAULT,
             "the networks whose hosts are logged",
@@ -161,10 +161,6 @@ impl Framework for KnownHosts {
             declarations.on(Self::known_host_add);
             declarations.zeek_stream::<KnownHost>("known_hosts", "Known::HOSTS_LOG");
         }
-    }
-
-    fn init(&mut self, cx: &mut Context<'_>) {
-        self.local_nets.report(cx);
     }
 
     fn done(&mut self, cx: &mut Context<'_>) {

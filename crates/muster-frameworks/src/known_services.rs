@@ -104,7 +104,7 @@ impl Framework for KnownServices {
     const NAME: &'static str = "known_services";
 
     const SETTINGS: &'static [SettingSpec] = &[
-        SettingSpec::text_list(
+        SettingSpec::subnet_list(
             "known_services.local_nets",
             local_nets::DEFAULT,
             "the networks whose services are logged",
@@ -171,10 +171,6 @@ impl Framework for KnownServices {
             declarations.on(Self::known_service_add);
             declarations.zeek_stream::<KnownService>("known_services", "Known::SERVICES_LOG");
         }
-    }
-
-    fn init(&mut self, cx: &mut Context<'_>) {
-        self.local_nets.report(cx);
     }
 
     fn done(&mut self, cx: &mut Context<'_>) {

@@ -131,7 +131,7 @@ impl Framework for ScanDetection {
             "span of event time in which they count",
         )
         .positive(),
-        SettingSpec::text_list(
+        SettingSpec::subnet_list(
             "scan.local_nets",
             local_nets::DEFAULT,
             "the networks whose hosts count",
@@ -201,10 +201,6 @@ impl Framework for ScanDetection {
             declarations.on(Self::attempt);
             declarations.stream::<Scan>("scans");
         }
-    }
-
-    fn init(&mut self, cx: &mut Context<'_>) {
-        self.local_nets.report(cx);
     }
 
     fn pool_changed(&mut self, change: &PoolChange, cx: &mut Context<'_>) {

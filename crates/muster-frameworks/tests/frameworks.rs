@@ -494,13 +494,3 @@ fn services_have_a_record_for_each_name() {
     let owner = cluster.owner(&PoolName::proxy(), key);
     assert_eq!(cluster.node(&owner).counts().of_frameworks("services"), 3);
 }
-
-#[test]
-fn wrong_subnets_are_reported() {
-    let settings = "scan = { local_nets = [\"10.0.0.0/8\", \"nonsense\"] }\n";
-    let cluster = run(fed(1, settings, &sweep(0, "192.0.2.1", 12, 22)));
-    assert!(cluster.transcript().contains(
-        "error: scan: setting `scan.local_nets`: \"nonsense\" is not a subnet and is ignored"
-    ));
-    assert_eq!(notices(&cluster).len(), 1);
-}

@@ -39,9 +39,23 @@ pub(crate) struct Site {
     pub(crate) turned_away: Arc<dyn Fn() + Send + Sync>,
 }
 
-/// Listens; the address in use is with the listener.
+/// How long a port may stay taken: by a life before this one, or by somebody's connection.
+const PORT_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Listens, as soon as the port is free; the address in use is with the listener.
 pub(crate) async fn bind(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
-    let listener = TcpListener::bind(address).await?;
+    let end = tokio::time::Instant::now() + PORT_PATIENCE;
+    let listener = loop {
+        match TcpListener::bind(address).await {
+            Err(error)
+                if error.kind() == io::ErrorKind::AddrInUse
+                    && tokio::time::Instant::now() < end =>
+            {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            bound => break bound?,
+        }
+    };
     let address = listener.local_addr()?;
     Ok((listener, address))
 }

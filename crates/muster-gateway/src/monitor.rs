@@ -12,6 +12,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use openssl::ssl::SslAcceptor;
 use tokio::sync::watch;
 
 use crate::access::bearer;
@@ -151,6 +152,30 @@ impl fmt::Debug for Monitor {
     }
 }
 
+impl MonitorProtection {
+    /// Checks that it is enough for an address, and that its files can be used.
+    ///
+    /// # Errors
+    ///
+    /// Fails if others can reach the address and there is no token, or no TLS and nobody allowed that by name, and if a
+    /// file of TLS cannot be used.
+    pub fn check(&self, address: SocketAddr) -> Result<(), MonitorError> {
+        self.acceptor(address).map(drop)
+    }
+
+    fn acceptor(&self, address: SocketAddr) -> Result<Option<SslAcceptor>, MonitorError> {
+        if !address.ip().is_loopback() {
+            if self.token.is_none() {
+                return Err(MonitorError::NoToken(address));
+            }
+            if self.tls.is_none() && self.plaintext != Plaintext::Anywhere {
+                return Err(MonitorError::NoTls(address));
+            }
+        }
+        Ok(self.tls.as_ref().map(tls::acceptor).transpose()?)
+    }
+}
+
 impl Monitor {
     /// Serves `/metrics`, for Prometheus, as OpenMetrics if the header `Accept` asks for it and otherwise in the text
     /// format, and `/status`, as JSON. Whoever reaches the address, and shows the token if there is one, can read both.
@@ -164,20 +189,7 @@ impl Monitor {
         protection: MonitorProtection,
         monitored: Arc<dyn Monitored>,
     ) -> Result<Self, MonitorError> {
-        let MonitorProtection {
-            token,
-            tls,
-            plaintext,
-        } = protection;
-        if !address.ip().is_loopback() {
-            if token.is_none() {
-                return Err(MonitorError::NoToken(address));
-            }
-            if tls.is_none() && plaintext != Plaintext::Anywhere {
-                return Err(MonitorError::NoTls(address));
-            }
-        }
-        let acceptor = tls.as_ref().map(tls::acceptor).transpose()?;
+        let acceptor = protection.acceptor(address)?;
         let bound = http::bind(address).await;
         let (listener, address) =
             bound.map_err(|source| MonitorError::Listen { address, source })?;
@@ -186,7 +198,7 @@ impl Monitor {
             .route("/metrics", get(metrics))
             .route("/status", get(status))
             .with_state(monitored);
-        if let Some(token) = token {
+        if let Some(token) = protection.token {
             let token: Arc<str> = token.into();
             router = router.layer(from_fn(move |request: Request, next: Next| {
                 let token = Arc::clone(&token);

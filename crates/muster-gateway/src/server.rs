@@ -13,6 +13,7 @@ use axum::extract::{Extension, State};
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use muster::Endpoint;
+use openssl::ssl::SslAcceptor;
 use tokio::sync::watch;
 
 use crate::access::{Grant, bearer};
@@ -128,19 +129,36 @@ impl std::fmt::Debug for Gateway {
     }
 }
 
+impl GatewayConfig {
+    /// Checks everything but whether the address can be listened on.
+    ///
+    /// # Errors
+    ///
+    /// Fails if others can reach the address and there are no tokens, or no TLS and nobody allowed that by name, and if a
+    /// file of TLS cannot be used.
+    pub fn check(&self) -> Result<(), GatewayError> {
+        self.acceptor().map(drop)
+    }
+
+    fn acceptor(&self) -> Result<Option<SslAcceptor>, GatewayError> {
+        let address = self.address;
+        if !address.ip().is_loopback() {
+            if self.tokens.is_none() {
+                return Err(GatewayError::NoTokens(address));
+            }
+            if self.tls.is_none() && self.plaintext != Plaintext::Anywhere {
+                return Err(GatewayError::NoTls(address));
+            }
+        }
+        Ok(self.tls.as_ref().map(tls::acceptor).transpose()?)
+    }
+}
+
 impl Gateway {
     /// Listens for clients of an endpoint, on the current tokio runtime.
     pub async fn start(endpoint: &Endpoint, config: GatewayConfig) -> Result<Self, GatewayError> {
         let address = config.address;
-        if !address.ip().is_loopback() {
-            if config.tokens.is_none() {
-                return Err(GatewayError::NoTokens(address));
-            }
-            if config.tls.is_none() && config.plaintext != Plaintext::Anywhere {
-                return Err(GatewayError::NoTls(address));
-            }
-        }
-        let acceptor = config.tls.as_ref().map(tls::acceptor).transpose()?;
+        let acceptor = config.acceptor()?;
         let listen = |source| GatewayError::Listen { address, source };
         let (listener, address) = http::bind(address).await.map_err(listen)?;
         let no_prefixes: [&str; 0] = [];

@@ -11,6 +11,7 @@ mod report;
 mod stores;
 mod throttle;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::{JoinHandle, Thread};
@@ -156,7 +157,7 @@ impl Node {
         let subscriber = endpoint.subscribe_with_statuses(prefixes, inbox).await;
         // Those that the layout names are opened at once: what is wrong with their files is told now.
         stores.open_named().await?;
-        endpoint.listen(node.socket_address(), exposure).await?;
+        listen(&endpoint, node.socket_address(), exposure).await?;
         links::dial(&endpoint, &layout, &node);
         let shared = Arc::new(Shared::default());
         let (waits, waiting) = Waits::channel();
@@ -305,5 +306,28 @@ fn endpoint_config(
             bulk: peering.bulk_topics,
         },
         ..EndpointConfig::default()
+    }
+}
+
+/// How long a port may stay taken: by a life before this one, or by somebody's connection.
+const PORT_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Listens, as soon as the port is free.
+async fn listen(
+    endpoint: &Endpoint,
+    address: SocketAddr,
+    exposure: Exposure,
+) -> Result<(), ListenError> {
+    let end = tokio::time::Instant::now() + PORT_PATIENCE;
+    loop {
+        let is_taken = |source: &std::io::Error| source.kind() == std::io::ErrorKind::AddrInUse;
+        match endpoint.listen(address, exposure).await {
+            Err(ListenError::System { source, .. })
+                if is_taken(&source) && tokio::time::Instant::now() < end =>
+            {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            listened => return listened.map(drop),
+        }
     }
 }

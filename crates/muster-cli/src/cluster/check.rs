@@ -10,9 +10,11 @@ use muster_cluster::{
     Key, Layout, LinkEnd, LinkSetting, Origin, Pools, Setting, StoreBackend, links,
 };
 
+use super::findings::find;
 use super::load;
-use crate::commands::Execute;
-use crate::output::print;
+use super::node::exposure;
+use crate::commands::{Execute, on_runtime};
+use crate::output::{print, say};
 
 /// Check a layout and print what it resolves to
 #[derive(Debug, Args)]
@@ -26,11 +28,18 @@ pub(crate) struct Arguments {
     /// Also print settings that have their default
     #[arg(long)]
     pub(crate) all: bool,
+    /// Check for nodes that are started with this option
+    #[arg(long)]
+    pub(crate) plaintext_anywhere: bool,
+    /// Check for nodes that are started with this option
+    #[arg(long)]
+    pub(crate) anonymous_anywhere: bool,
 }
 
 impl Execute for Arguments {
     fn execute(self) -> Result<ExitCode> {
-        run(&self)
+        // Endpoints are started, and ended, to try their certificates.
+        on_runtime(async move { run(&self) })
     }
 }
 
@@ -113,7 +122,17 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
     }
     link_settings(&mut text, layout);
     print(&text)?;
-    Ok(ExitCode::SUCCESS)
+    let exposure = exposure(arguments.plaintext_anywhere, arguments.anonymous_anywhere);
+    let findings = find(&loaded, exposure);
+    for finding in &findings {
+        let severity = if finding.is_error { "error" } else { "warning" };
+        say(&format!("{severity}: {}", finding.text));
+    }
+    Ok(if findings.iter().any(|finding| finding.is_error) {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
 }
 
 /// What is set for single links, and for how many of them.

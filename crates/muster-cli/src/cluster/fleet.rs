@@ -454,7 +454,7 @@ fn speak(mut stdin: ChildStdin) -> mpsc::Sender<&'static str> {
 }
 
 /// Whether an address is this machine's: one that it can be reached at, or the unspecified one.
-fn is_of_this_machine(address: IpAddr) -> bool {
+pub(super) fn is_of_this_machine(address: IpAddr) -> bool {
     address.is_loopback() || UdpSocket::bind((address, 0)).is_ok()
 }
 

@@ -111,7 +111,7 @@ async fn run(arguments: &Arguments) -> Result<ExitCode> {
         log_sink: Box::new(sink),
         input: input(&loaded, &node)?,
         tls: tls(&loaded, &node),
-        exposure: exposure(arguments),
+        exposure: exposure(arguments.plaintext_anywhere, arguments.anonymous_anywhere),
         base: loaded.base.clone(),
     };
     let address = node.socket_address();
@@ -165,10 +165,11 @@ async fn run(arguments: &Arguments) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn exposure(arguments: &Arguments) -> Exposure {
-    if arguments.plaintext_anywhere {
+/// Where a node may listen without authentication, by its options.
+pub(super) fn exposure(plaintext_anywhere: bool, anonymous_anywhere: bool) -> Exposure {
+    if plaintext_anywhere {
         Exposure::PlaintextAnywhere
-    } else if arguments.anonymous_anywhere {
+    } else if anonymous_anywhere {
         Exposure::AnonymousAnywhere
     } else {
         Exposure::Guarded

@@ -265,7 +265,7 @@ fn read_memberships(pools: Option<At<Vec<&str>>>, problems: &mut Problems) -> Ve
     found
 }
 
-/// Hands out ports from 47760 up, in the order of the file, skipping those taken at that address.
+/// Hands out ports from 17760 up, in the order of the file, skipping those taken at that address.
 pub(super) fn assign_ports(drafts: Vec<Draft>, problems: &mut Problems) -> Vec<Node> {
     let mut taken: BTreeMap<IpAddr, BTreeSet<u16>> = BTreeMap::new();
     for draft in drafts.iter().filter(|draft| draft.has_port) {

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use muster_data::Subnet;
+
 use super::choice::Choice;
 use super::value::{RawValue, SettingValue};
 use crate::suggestion::nearest;
@@ -36,6 +38,8 @@ pub enum SettingKind {
     TextList,
     /// A list of whole numbers; on the command line separated by commas.
     CountList,
+    /// A list of subnets in CIDR notation, as texts; on the command line separated by commas.
+    SubnetList,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -48,6 +52,7 @@ enum SettingDefault {
     Choice(&'static str, &'static [&'static str]),
     TextList(&'static [&'static str]),
     CountList(&'static [u64]),
+    SubnetList(&'static [&'static str]),
 }
 
 macro_rules! constructor {
@@ -87,6 +92,10 @@ impl SettingSpec {
     constructor! {
         /// Declares a setting of kind [`SettingKind::CountList`].
         count_list, CountList, &'static [u64]
+    }
+    constructor! {
+        /// Declares a setting of kind [`SettingKind::SubnetList`]; its value is a list of texts that are subnets.
+        subnet_list, SubnetList, &'static [&'static str]
     }
 
     /// Declares a setting of kind [`SettingKind::Choice`]; `default` is one of its words.
@@ -131,6 +140,7 @@ impl SettingSpec {
             SettingDefault::Choice(_, choices) => SettingKind::Choice(choices),
             SettingDefault::TextList(_) => SettingKind::TextList,
             SettingDefault::CountList(_) => SettingKind::CountList,
+            SettingDefault::SubnetList(_) => SettingKind::SubnetList,
         }
     }
 
@@ -144,7 +154,7 @@ impl SettingSpec {
             SettingDefault::Text(value) | SettingDefault::Choice(value, _) => {
                 SettingValue::Text(value.to_owned())
             }
-            SettingDefault::TextList(values) => {
+            SettingDefault::TextList(values) | SettingDefault::SubnetList(values) => {
                 SettingValue::TextList(values.iter().map(|value| (*value).to_owned()).collect())
             }
             SettingDefault::CountList(values) => SettingValue::CountList(values.to_vec()),
@@ -173,6 +183,19 @@ impl SettingSpec {
                     _ => None,
                 });
                 SettingValue::TextList(texts.collect::<Option<_>>().ok_or_else(expected)?)
+            }
+            (SettingKind::SubnetList, RawValue::List(items)) => {
+                let mut subnets = Vec::with_capacity(items.len());
+                for item in items {
+                    let RawValue::Text(text) = item else {
+                        return Err(expected());
+                    };
+                    if text.parse::<Subnet>().is_err() {
+                        return Err(format!("{}; \"{text}\" is none", expected()));
+                    }
+                    subnets.push(text.clone());
+                }
+                SettingValue::TextList(subnets)
             }
             (SettingKind::CountList, RawValue::List(items)) => SettingValue::CountList(
                 items
@@ -203,7 +226,7 @@ impl SettingSpec {
         };
         let raw = match self.kind() {
             SettingKind::Text | SettingKind::Choice(_) => RawValue::Text(text.to_owned()),
-            SettingKind::TextList => RawValue::List(
+            SettingKind::TextList | SettingKind::SubnetList => RawValue::List(
                 items()
                     .map(|item| RawValue::Text(item.to_owned()))
                     .collect(),
@@ -228,6 +251,7 @@ impl fmt::Display for SettingKind {
             Self::Choice(choices) => write!(f, "one of {}", choices.join(", ")),
             Self::TextList => f.write_str("a list of texts"),
             Self::CountList => f.write_str("a list of whole numbers"),
+            Self::SubnetList => f.write_str("a list of subnets such as \"10.0.0.0/8\""),
         }
     }
 }
@@ -252,6 +276,11 @@ mod tests {
                 "1".to_owned()
             ]))
         );
+        let subnets = SettingSpec::subnet_list("site.local", &[], "");
+        let read = subnets.read_text("10.0.0.0/8, fe80::/10");
+        assert!(matches!(read, Ok(SettingValue::TextList(texts)) if texts.len() == 2));
+        let error = subnets.read_text("10.0.0.0/8,nonsense").unwrap_err();
+        assert!(error.contains("\"nonsense\" is none"), "{error}");
         let window = SettingSpec::duration("scan.window", Duration::from_secs(1), "").positive();
         assert_eq!(
             window.read_text("90"),

@@ -148,7 +148,7 @@ impl Framework for Software {
     const NAME: &'static str = "software";
 
     const SETTINGS: &'static [SettingSpec] = &[
-        SettingSpec::text_list(
+        SettingSpec::subnet_list(
             "software.local_nets",
             local_nets::DEFAULT,
             "the networks whose software, as Muster's workers see it, is logged",
@@ -235,10 +235,6 @@ impl Framework for Software {
             declarations.on(Self::software_new);
             declarations.zeek_stream::<SoftwareRecord>("software", "Software::LOG");
         }
-    }
-
-    fn init(&mut self, cx: &mut Context<'_>) {
-        self.local_nets.report(cx);
     }
 
     fn done(&mut self, cx: &mut Context<'_>) {

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use muster_wire::EndpointId;
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -104,7 +103,7 @@ impl DialTask {
     }
 
     async fn attempt(&self) -> ConnectionEnd {
-        let connect = TcpStream::connect(self.address.as_str());
+        let connect = socket::connect(&self.address);
         let stream = match tokio::time::timeout(self.shared.config.connect_timeout, connect).await {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => return ConnectionEnd::Unreachable(unreachable(&error)),

@@ -1,10 +1,11 @@
 //! The options of TCP sockets.
 
 use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream, lookup_host};
 
 /// How long a connection is silent before the system asks whether the other side is there.
 const IDLE: Duration = Duration::from_secs(15);
@@ -24,6 +25,25 @@ const UNACKNOWLEDGED: Duration = Duration::from_secs(120);
 /// these on a slow link, and queues are where queues are bounded and counted.
 #[cfg(target_os = "linux")]
 const UNSENT: u32 = 128 << 10;
+
+/// Dials an address, given by name or number. The port that the system chooses for this end keeps nobody from listening
+/// there: a node whose port lies where the system chooses from starts all the same.
+pub(crate) async fn connect(address: &str) -> io::Result<TcpStream> {
+    let mut failed = None;
+    for address in lookup_host(address).await? {
+        let socket = match address {
+            SocketAddr::V4(_) => TcpSocket::new_v4()?,
+            SocketAddr::V6(_) => TcpSocket::new_v6()?,
+        };
+        socket.set_reuseaddr(true)?;
+        match socket.connect(address).await {
+            Ok(stream) => return Ok(stream),
+            Err(error) => failed = Some(error),
+        }
+    }
+    let no_address = || io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    Err(failed.unwrap_or_else(no_address))
+}
 
 /// Sets what every connection of an endpoint has: no delay of small writes, and an end when
 /// the other side's host or the network is gone without a word: within half a minute if nothing is
@@ -46,6 +66,17 @@ pub(crate) fn prepare(stream: &TcpStream) -> io::Result<()> {
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
+
+    /// Sixty nodes on one machine never came up: ports of connections were those of listeners to be.
+    #[tokio::test]
+    async fn the_port_of_a_connection_can_be_listened_on() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let dialled = connect(&address).await.unwrap();
+        let port = dialled.local_addr().unwrap();
+        let (_accepted, _) = listener.accept().await.unwrap();
+        tokio::net::TcpListener::bind(port).await.unwrap();
+    }
 
     #[tokio::test]
     async fn both_ends_of_a_connection_notice_that_the_other_is_gone() {
