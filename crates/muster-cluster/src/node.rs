@@ -22,6 +22,7 @@ mod logs;
 mod members;
 mod node_core;
 mod reach;
+mod shape;
 mod stores;
 #[cfg(test)]
 mod tests;
@@ -324,14 +325,19 @@ impl NodeLoop {
     }
 
     fn log_batch(&mut self, from: EndpointId, event: &EventRef<'_>) {
-        let batch = LogBatch::read(event.arguments());
-        let Some(batch) = batch.filter(|_| self.core.layout.takes_logs(&self.core.node)) else {
-            self.core.counts.events_refused += 1;
-            let text = || {
-                "refused a batch of log records: malformed, or this node is not a logger".to_owned()
-            };
-            self.core.report(Severity::Warning, "log batch", text);
-            return;
+        let is_logger = self.core.layout.takes_logs(&self.core.node);
+        let batch = match LogBatch::read(event.arguments()) {
+            Ok(batch) if is_logger => batch,
+            other => {
+                self.core.counts.events_refused += 1;
+                let problem = other.err();
+                let text = || {
+                    let problem = problem.unwrap_or_else(|| "this node is not a logger".to_owned());
+                    format!("refused a batch of log records of {from}: {problem}")
+                };
+                self.core.report(Severity::Warning, "log batch", text);
+                return;
+            }
         };
         self.core.counts.records_received += batch.len() as u64;
         self.took_records(from, batch.len() as u64);

@@ -32,6 +32,11 @@ pub trait Backend: Send + fmt::Debug {
         "other"
     }
 
+    /// Returns something that the operator should know of the last commit, although it succeeded.
+    fn take_notice(&mut self) -> Option<String> {
+        None
+    }
+
     /// Closes the backend. It is called last, when the store ends in order.
     ///
     /// # Errors

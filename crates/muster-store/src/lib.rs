@@ -59,6 +59,7 @@ pub mod protocol;
 #[cfg(test)]
 mod simulation;
 mod state;
+mod steady_clock;
 mod writes;
 
 pub use backend::memory::MemoryBackend;
@@ -79,4 +80,5 @@ pub use level::{Level, Revision};
 pub use name::{MAX_NAME, StoreName, StoreNameError};
 pub use primary::{Now, Primary, PrimaryConfig, Restored};
 pub use state::{DEFAULT_LIMIT, MAX_KEY, MAX_VALUE, MAX_WRITERS, State};
+pub use steady_clock::SteadyClock;
 pub use writes::{SettledWrite, Token, WriteFailure, WriteOutcome};

@@ -15,7 +15,7 @@ use super::log_confirmations::RecordsTaken;
 use super::members::Hello;
 use super::node_core::NodeCore;
 use super::stores::OpenStore;
-use super::{Context, NodeLoop, PEERS_REQUEST, barrier, logs};
+use super::{Context, NodeLoop, PEERS_REQUEST, barrier, logs, shape};
 
 /// A handler of an event: framework and position in it.
 pub(super) type HandlerRef = (usize, usize);
@@ -88,7 +88,15 @@ impl NodeLoop {
             if let Some(Err(error)) = handled {
                 self.core.counts.events_refused += 1;
                 let kind = format!("refused {}", event.name());
-                let text = || format!("framework {name} refused event {}: {error}", event.name());
+                let declared = self.core.events.get(event.name()).map(shape::declared);
+                let text = || {
+                    let found = shape::found(event.arguments());
+                    let declared = declared.unwrap_or_default();
+                    let event = event.name();
+                    format!(
+                        "framework {name} refused event {event} of {from}: {error}; declared {declared}, found {found}"
+                    )
+                };
                 self.core.report(Severity::Warning, &kind, text);
             }
         }

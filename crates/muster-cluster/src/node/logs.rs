@@ -9,6 +9,8 @@ use bytes::Bytes;
 use muster_data::{DataRef, Record, Type, encode};
 use muster_wire::Mono;
 
+use super::shape;
+
 /// The batches of one stream that wait for a logger at most; records beyond are dropped and counted.
 const WAITING_BATCHES: usize = 100;
 
@@ -71,23 +73,42 @@ impl LogBatch {
         }
     }
 
-    /// Reads the arguments of a [`BATCH`] event. `None` if they are not those of a batch, or a record
+    /// Reads the arguments of a [`BATCH`] event. The error says in what they are not those of a batch, or which record
     /// does not fit its columns.
-    pub(crate) fn read(arguments: DataRef<'_>) -> Option<Self> {
-        let mut arguments = arguments.as_vector()?.iter();
-        let stream = arguments.next()?.as_str()?.to_owned();
-        let columns = arguments.next()?.to::<Vec<Column>>().ok()?;
-        let rows = arguments.next()?;
-        let vector = rows.as_vector()?;
+    pub(crate) fn read(arguments: DataRef<'_>) -> Result<Self, String> {
+        let parts = || {
+            let mut arguments = arguments.as_vector()?.iter();
+            let stream = arguments.next()?.as_str()?.to_owned();
+            let columns = arguments.next()?.to::<Vec<Column>>().ok()?;
+            let rows = arguments.next()?;
+            Some((stream, columns, rows, rows.as_vector()?))
+        };
+        let (stream, columns, rows, vector) = parts().ok_or_else(|| {
+            let found = shape::found(arguments);
+            format!("declared (stream: string, columns: vector, records: vector), found {found}")
+        })?;
+        if !is_stream_name(&stream) {
+            return Err(format!("{stream:?} is no name of a stream"));
+        }
         let fits = |row: DataRef<'_>| {
             row.as_vector()
                 .is_some_and(|row| row.len() == columns.len())
         };
-        if !is_stream_name(&stream) || !vector.iter().all(fits) {
-            return None;
+        if let Some((number, row)) = vector.iter().enumerate().find(|(_, row)| !fits(*row)) {
+            let declared = columns
+                .iter()
+                .take(24)
+                .map(|column| format!("{}: {}", column.name, column.zeek_type));
+            let declared: Vec<String> = declared.collect();
+            return Err(format!(
+                "record {number} of stream {stream} does not fit its {} columns: declared ({}), found {}",
+                columns.len(),
+                declared.join(", "),
+                shape::found(row),
+            ));
         }
         let count = vector.len();
-        Some(Self {
+        Ok(Self {
             stream,
             columns,
             rows: Bytes::copy_from_slice(rows.bytes()),

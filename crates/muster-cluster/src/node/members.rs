@@ -8,7 +8,7 @@ use muster_wire::{Class, EndpointId, Incarnation};
 
 use super::framework::Hook;
 use super::health::TroubleCause;
-use super::{Effect, NodeLife, NodeLoop, Report, Severity};
+use super::{Effect, NodeLife, NodeLoop, Report, Severity, shape};
 use crate::membership::MembershipEvent;
 
 /// A node says who it is: Zeek's `Cluster::hello`.
@@ -97,7 +97,10 @@ impl NodeLoop {
         else {
             self.core.counts.events_refused += 1;
             self.core.report(Severity::Warning, "hello", || {
-                format!("refused a malformed hello of {from}")
+                let found = shape::found(event.arguments());
+                format!(
+                    "refused a hello of {from}: declared (name: string, id: string), found {found}"
+                )
             });
             return;
         };

@@ -1,6 +1,7 @@
 //! Stores in SQLite files, with the tables that Broker uses, so that Zeek's files open here and
 //! ours in Zeek. Whatever else is needed is kept in tables that Broker ignores.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use muster_data::Timestamp;
@@ -82,6 +83,10 @@ pub struct Sqlite {
     connection: Option<Connection>,
     /// The number of the last writer that was noted.
     turn: i64,
+    /// Device and number of the file that is open.
+    file: Option<(u64, u64)>,
+    /// Something to tell the operator.
+    notice: Option<String>,
 }
 
 impl Sqlite {
@@ -93,6 +98,8 @@ impl Sqlite {
             options,
             connection: None,
             turn: 0,
+            file: None,
+            notice: None,
         }
     }
 
@@ -163,12 +170,66 @@ impl Sqlite {
             .map_err(|error| self.failed("cannot read the writers of", error))?;
         self.turn = turn;
         self.connection = Some(connection);
+        self.file = identity(&self.path);
         Ok(Persisted {
             timeline,
             changes,
             entries,
             writers,
         })
+    }
+
+    /// Makes the file again if somebody has removed it: the open one still has everything. A file that stands in its place is
+    /// somebody else's.
+    fn keep_in_place(&mut self) -> Result<(), BackendError> {
+        let there = identity(&self.path);
+        if self.file.is_none() || (there == self.file && self.connection.is_some()) {
+            return Ok(());
+        }
+        if there == self.file {
+            return self.reopen();
+        }
+        if there.is_some() {
+            let what = format!(
+                "another file has taken the place of {}",
+                self.path.display()
+            );
+            return Err(BackendError::new(BackendErrorKind::Io, what));
+        }
+        let io = |what: String, error: std::io::Error| {
+            BackendError::new(BackendErrorKind::Io, what).because(error)
+        };
+        if let Some(directory) = self.path.parent() {
+            let what = format!("cannot make the directory {}", directory.display());
+            std::fs::create_dir_all(directory).map_err(|error| io(what, error))?;
+        }
+        let copy = with_suffix(&self.path, "-copy");
+        if let Some(removed) = &self.connection {
+            // One that a crash has left is of no use.
+            let _ = std::fs::remove_file(&copy);
+            removed
+                .execute("VACUUM INTO ?", [copy.to_string_lossy()])
+                .map_err(|error| self.failed("cannot make again", error))?;
+        }
+        // It takes its write-ahead log with it, by name: so it is closed before the new file has one.
+        drop(self.connection.take());
+        let what = format!("cannot make {} again", self.path.display());
+        std::fs::rename(&copy, &self.path).map_err(|error| io(what, error))?;
+        self.file = identity(&self.path);
+        let path = self.path.display();
+        self.notice = Some(format!(
+            "{path} was removed, and is made again with all that was in it"
+        ));
+        self.reopen()
+    }
+
+    /// Opens the file that is in place, whose content is known.
+    fn reopen(&mut self) -> Result<(), BackendError> {
+        let opened = Connection::open(&self.path)
+            .and_then(|opened| self.prepare(&opened, true).map(|()| opened));
+        let opened = opened.map_err(|error| self.failed("cannot open", error))?;
+        self.connection = Some(opened);
+        Ok(())
     }
 
     fn prepare(&self, connection: &Connection, is_new: bool) -> rusqlite::Result<()> {
@@ -260,9 +321,7 @@ impl Backend for Sqlite {
             {
                 self.connection = None;
                 for suffix in ["", "-wal", "-shm", "-journal"] {
-                    let mut file = self.path.clone().into_os_string();
-                    file.push(suffix);
-                    let _ = std::fs::remove_file(file);
+                    let _ = std::fs::remove_file(with_suffix(&self.path, suffix));
                 }
                 self.open()
             }
@@ -270,7 +329,12 @@ impl Backend for Sqlite {
         }
     }
 
+    fn take_notice(&mut self) -> Option<String> {
+        self.notice.take()
+    }
+
     fn commit(&mut self, commit: &Commit) -> Result<(), BackendError> {
+        self.keep_in_place()?;
         let Some(connection) = &mut self.connection else {
             return Err(BackendError::new(
                 BackendErrorKind::Closed,
@@ -298,6 +362,18 @@ impl Backend for Sqlite {
             .close()
             .map_err(|(_, error)| self.failed("cannot close", error))
     }
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut file = path.to_owned().into_os_string();
+    file.push(suffix);
+    PathBuf::from(file)
+}
+
+/// Device and number of a file, if it is there.
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    let metadata = std::fs::metadata(path).ok()?;
+    Some((metadata.dev(), metadata.ino()))
 }
 
 fn kind_of(error: &rusqlite::Error) -> BackendErrorKind {

@@ -65,6 +65,9 @@ fn run(name: &StoreName, mut backend: Box<dyn Backend>, jobs: &Receiver<Job>, ho
                         Some(commit)
                     }
                 };
+                if let Some(notice) = backend.take_notice() {
+                    tracing::warn!("store {name}: {notice}");
+                }
                 if let Some(host) = host.upgrade() {
                     host.committed(failed);
                 }

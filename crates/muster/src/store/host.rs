@@ -15,8 +15,8 @@ use muster_store::broker::BrokerCommand;
 use muster_store::op::Op;
 use muster_store::protocol::{Query, Reply, StoreMessage};
 use muster_store::{
-    Backend, Commit, Entries, Freshness, Instance, Level, Now, Revision, StoreName, StoreReport,
-    WriteFailure, WriteOutcome,
+    Backend, Commit, Entries, Freshness, Instance, Level, Now, Revision, SteadyClock, StoreName,
+    StoreReport, WriteFailure, WriteOutcome,
 };
 use muster_wire::{EndpointId, Mono, Topic};
 use tokio::sync::{Notify, oneshot, watch};
@@ -99,6 +99,8 @@ struct Inner {
     /// Whoever waits for an answer of the primary.
     questions: HashMap<u64, oneshot::Sender<(Revision, Reply)>>,
     watchers: Watchers,
+    /// What TTLs are measured by.
+    clock: SteadyClock,
     /// When the timer wakes.
     armed: Mono,
     /// Whether the topic of Broker's clones is to be listened to.
@@ -118,8 +120,8 @@ impl Drop for Host {
     fn drop(&mut self) {
         self.endpoint.stores().remove(&self.name, self);
         self.earlier.notify_one();
-        let now = time(&self.endpoint);
         let inner = self.inner.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let now = inner.now(&self.endpoint);
         inner.instance.close(now);
         let mut ended = Vec::new();
         while let Some(output) = inner.instance.poll() {
@@ -162,7 +164,7 @@ impl Host {
     fn drive<R>(&self, act: impl FnOnce(&mut Inner, Now) -> R) -> R {
         let mut ended = Vec::new();
         let mut inner = self.lock();
-        let now = time(&self.endpoint);
+        let now = inner.now(&self.endpoint);
         let result = act(&mut inner, now);
         self.carry_out(&mut inner, &mut ended);
         let next = inner.instance.next_tick(now);
@@ -333,20 +335,27 @@ impl Host {
             inner.armed = Mono::default();
         });
         let mut inner = self.lock();
-        let now = time(&self.endpoint);
+        let now = inner.now(&self.endpoint);
         inner.armed = inner.instance.next_tick(now);
         (inner.armed.since(now.mono), inner.listens_to_broker)
     }
 }
 
-fn time(endpoint: &Endpoint) -> Now {
+impl Inner {
+    fn now(&mut self, endpoint: &Endpoint) -> Now {
+        let mono = endpoint.now();
+        Now {
+            mono,
+            wall: self.clock.read(mono, wall()),
+        }
+    }
+}
+
+fn wall() -> Timestamp {
     let wall = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
-    Now {
-        mono: endpoint.now(),
-        wall: Timestamp::from_nanos(i64::try_from(wall.as_nanos()).unwrap_or(i64::MAX)),
-    }
+    Timestamp::from_nanos(i64::try_from(wall.as_nanos()).unwrap_or(i64::MAX))
 }
 
 /// Calls a store when something is due, until its handles are gone.

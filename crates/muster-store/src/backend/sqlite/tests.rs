@@ -173,3 +173,72 @@ fn a_disk_that_fills_up_loses_nothing_that_was_acknowledged() {
         assert_eq!(kept.changes, acknowledged);
     }
 }
+
+fn put(key: u64, changes: u64) -> Commit {
+    let entry = Entry {
+        value: Encoded::of(&key),
+        expires: None,
+        changed: changes,
+    };
+    Commit {
+        timeline: 7,
+        changes,
+        writes: vec![BackendWrite::Put(Encoded::of(&key), entry)],
+        writers: Vec::new(),
+    }
+}
+
+/// What was put into a removed file was acknowledged as durable, and gone.
+#[test]
+fn a_file_that_somebody_removes_is_made_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let below = directory.path().join("below");
+    let path = below.join("a.sqlite");
+    for journal_mode in [JournalMode::Wal, JournalMode::Delete] {
+        let _ = std::fs::remove_dir_all(&below);
+        let options = SqliteOptions {
+            journal_mode: Some(journal_mode),
+            ..SqliteOptions::default()
+        };
+        let mut backend = Sqlite::new(&path, options.clone());
+        backend.load().unwrap();
+        backend.commit(&put(1, 1)).unwrap();
+        assert_eq!(backend.take_notice(), None);
+        std::fs::remove_dir_all(&below).unwrap();
+        backend.commit(&put(2, 2)).unwrap();
+        assert!(backend.take_notice().unwrap().contains("was removed"));
+        backend.commit(&put(3, 3)).unwrap();
+        assert_eq!(backend.take_notice(), None);
+        // As after a crash: what was acknowledged is in the file, although nobody has closed it.
+        let copies = directory.path().join("copies");
+        let _ = std::fs::remove_dir_all(&copies);
+        std::fs::create_dir(&copies).unwrap();
+        for file in std::fs::read_dir(&below).unwrap() {
+            let file = file.unwrap();
+            std::fs::copy(file.path(), copies.join(file.file_name())).unwrap();
+        }
+        let persisted = Sqlite::new(copies.join("a.sqlite"), options)
+            .load()
+            .unwrap();
+        assert_eq!((persisted.timeline, persisted.changes), (7, 3));
+        assert_eq!(persisted.entries.len(), 3);
+        backend.close().unwrap();
+    }
+}
+
+/// Two files of one store are for the operator to choose from.
+#[test]
+fn a_file_in_the_place_of_another_is_left_alone() {
+    let (_directory, path) = file("a.sqlite");
+    let mut backend = Sqlite::new(&path, SqliteOptions::default());
+    backend.load().unwrap();
+    backend.commit(&put(1, 1)).unwrap();
+    let aside = path.with_extension("aside");
+    std::fs::rename(&path, &aside).unwrap();
+    std::fs::write(&path, "of somebody else").unwrap();
+    let error = backend.commit(&put(2, 2)).unwrap_err();
+    assert!(error.to_string().contains("has taken the place"), "{error}");
+    assert_eq!(std::fs::read(&path).unwrap(), b"of somebody else");
+    std::fs::rename(&aside, &path).unwrap();
+    backend.commit(&put(2, 2)).unwrap();
+}

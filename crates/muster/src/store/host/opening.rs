@@ -4,13 +4,13 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use muster_store::{
-    Backend, BackendError, BackendErrorKind, CopyMode, Instance, InstanceConfig, Placement,
-    Restored, StoreName,
+    Backend, BackendError, BackendErrorKind, CopyMode, Instance, InstanceConfig, Now, Placement,
+    Restored, SteadyClock, StoreName,
 };
 use muster_wire::{Mono, Topic};
 use tokio::sync::watch;
 
-use super::{AskToOpen, Host, Inner, Progress, time, timer};
+use super::{AskToOpen, Host, Inner, Progress, timer, wall};
 use crate::endpoint::Endpoint;
 use crate::store::disk::Disk;
 use crate::store::error::OpenError;
@@ -36,6 +36,10 @@ impl Host {
             Placement::Primary { .. } => (true, true),
             Placement::Clone(config) => (false, config.copy == CopyMode::Full),
         };
+        let now = Now {
+            mono: endpoint.now(),
+            wall: wall(),
+        };
         let host = Arc::new_cyclic(|me| Self {
             me: me.clone(),
             name: name.clone(),
@@ -45,7 +49,7 @@ impl Host {
             has_copy,
             subscription: OnceLock::new(),
             inner: Mutex::new(Inner {
-                instance: Instance::new(name.clone(), config, time(endpoint)),
+                instance: Instance::new(name.clone(), config, now),
                 publisher: endpoint.publisher(),
                 backend: None,
                 disk: None,
@@ -55,6 +59,7 @@ impl Host {
                 waiting: HashMap::new(),
                 questions: HashMap::new(),
                 watchers: Watchers::default(),
+                clock: SteadyClock::new(now.mono, now.wall),
                 armed: Mono::default(),
                 listens_to_broker: false,
             }),
