@@ -4,6 +4,7 @@ mod message;
 pub(crate) mod peers;
 pub(crate) mod ping;
 pub(crate) mod publish;
+mod questions;
 pub(crate) mod store;
 pub(crate) mod subscribe;
 mod websocket;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use muster::cluster::node::PEERS_REQUEST;
 use muster_data::{DataRef, Limits, encode_to_vec, json};
 use muster_wire::Topic;
 use muster_wire::zeek::EventRef;
@@ -202,7 +203,9 @@ impl Session {
 /// Whether an event is one by which nodes deal with one another. What a client says is the client's: to the others it
 /// would come from the gateway's node.
 fn is_control(event: &str) -> bool {
-    event.starts_with("Muster::") || event.starts_with("Cluster::")
+    let is_reserved = event.starts_with("Muster::") || event.starts_with("Cluster::");
+    // Anybody may ask.
+    is_reserved && event != PEERS_REQUEST
 }
 
 /// Whether a name consists of letters, digits and `/ _ - . = : * @`, as Zeek has it.

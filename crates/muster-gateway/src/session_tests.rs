@@ -189,6 +189,8 @@ fn control_events_are_for_nodes_to_say() {
             other => panic!("{name}: {other:?}"),
         }
     }
-    let own = session.message(event("Mustering::leave").as_bytes());
-    assert!(matches!(own, Action::Publish { .. }), "{own:?}");
+    for name in ["Mustering::leave", "Muster::peers_request"] {
+        let own = session.message(event(name).as_bytes());
+        assert!(matches!(own, Action::Publish { .. }), "{own:?}");
+    }
 }

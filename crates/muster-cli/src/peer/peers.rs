@@ -5,14 +5,14 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Result;
-use bytes::Bytes;
 use clap::Args;
-use muster::{Delivery, Endpoint, PeersReply, PeersRequest};
-use muster_data::{DataRef, Encode, Record, encode_to_vec};
+use muster::PeersReply;
+use muster_data::{DataRef, encode_to_vec};
 use muster_gateway::{Incoming, ServerUrl};
-use muster_wire::zeek::{self, EventRef, Metadata};
-use muster_wire::{Class, EndpointId, Topic};
+use muster_wire::EndpointId;
+use muster_wire::zeek::EventRef;
 
+use super::questions::{Questions, request, request_topic};
 use super::websocket;
 use crate::arguments::ConnectionArguments;
 use crate::commands::{Execute, on_runtime};
@@ -41,10 +41,7 @@ async fn run(arguments: &Arguments) -> Result<ExitCode> {
         return over_websocket(&url, arguments).await;
     }
     let endpoint = super::start(&arguments.address, &arguments.connection)?;
-    // A node answers to the id's topic, whatever its prefix: the topic is known from its own.
-    let mut subscriber = endpoint
-        .subscribe([format!("muster/peers/{}/", endpoint.id())])
-        .await;
+    let mut questions = Questions::new(&endpoint).await;
     let peer = super::dial(&endpoint, &arguments.address, false).await?;
     let filter = endpoint.filter_of(peer.id).unwrap_or_default();
     let mut text = format!("endpoint {} at {}\nsubscribes to:\n", peer.id, peer.address);
@@ -53,61 +50,22 @@ async fn run(arguments: &Arguments) -> Result<ExitCode> {
     }
     match request_topic(peer.id, &filter) {
         None => text.push_str("not a cluster node: it does not tell its peers\n"),
-        Some(topic) => {
-            ask(&endpoint, &topic);
-            let answer = tokio::time::timeout(ANSWER, async {
-                while let Some(Delivery::Batch(batch)) = subscriber.receive().await {
-                    let value = batch
-                        .iter()
-                        .next()
-                        .map(|message| DataRef::from_validated(message.payload));
-                    let event = value.and_then(|value| EventRef::read(value).ok());
-                    if let Some(reply) =
-                        event.and_then(|event| event.arguments().to::<PeersReply>().ok())
-                    {
-                        return Some(reply);
-                    }
-                }
-                None
-            });
-            match answer.await.ok().flatten() {
-                Some(reply) => text.push_str(&table(&reply)),
-                None => text.push_str("it did not tell its peers: not a Muster node\n"),
-            }
-        }
+        Some(topic) => match questions.ask(&topic, ANSWER).await {
+            Some(reply) => text.push_str(&table(&reply)),
+            None => text.push_str("it did not tell its peers: not a Muster node\n"),
+        },
     }
     endpoint.shut_down().await;
     print(&text)?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// A cluster node's topic for its own id, if it subscribes to one.
-fn request_topic(id: EndpointId, filter: &[Vec<u8>]) -> Option<Topic> {
-    let suffix = format!("/nodeid/{id}/");
-    let entry = filter
-        .iter()
-        .find(|entry| entry.ends_with(suffix.as_bytes()))?;
-    Topic::new(entry).ok()
-}
-
-/// The event that asks a node for its peers.
-fn request() -> Vec<u8> {
-    let mut event = Vec::new();
-    zeek::put_event(&mut event, PeersRequest::NAME, Metadata::default(), |out| {
-        PeersRequest {}.encode(out);
-    });
-    event
-}
-
-fn ask(endpoint: &Endpoint, topic: &Topic) {
-    // An unanswered question is noticed by its time-out.
-    let _ = endpoint
-        .publisher()
-        .publish_encoded(topic, Bytes::from(request()), Class::Interactive);
-}
-
 fn table(reply: &PeersReply) -> String {
-    let mut text = format!("node {}\n", reply.node);
+    let state = reply
+        .state
+        .as_deref()
+        .map_or_else(String::new, |state| format!(" ({state})"));
+    let mut text = format!("node {}{state}\n", reply.node);
     let _ = writeln!(
         text,
         "{:<12} {:<36} {:<22} {:<8} {:<8} {:>10} {:>10} {:>7} {:>8}",

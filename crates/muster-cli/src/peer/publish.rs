@@ -16,10 +16,11 @@ use muster_wire::{EndpointId, Topic};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
+use super::questions::{Questions, request_topic};
 use super::{message, websocket};
 use crate::arguments::{ConnectionArguments, seconds};
 use crate::commands::{Execute, on_runtime};
-use crate::output::Failure;
+use crate::output::{Failure, say};
 
 /// Publish an event, or messages from stdin
 #[derive(Debug, Args)]
@@ -62,6 +63,9 @@ const COMPLAINT: Duration = Duration::from_millis(300);
 
 /// How long a WebSocket server may take to confirm that it has read everything.
 const CONFIRMATION: Duration = Duration::from_secs(5);
+
+/// How long a node may take to say whether it is ready; a process of Zeek's says nothing.
+const ANSWER: Duration = Duration::from_millis(500);
 
 /// The messages that are read from stdin before there is room for them.
 const READ_AHEAD: usize = 16;
@@ -106,7 +110,14 @@ async fn run(arguments: &Arguments) -> Result<ExitCode> {
         return over_websocket(&url, &arguments.connection, messages).await;
     }
     let endpoint = super::start(&arguments.address, &arguments.connection)?;
+    let questions = Questions::new(&endpoint).await;
     let peer = super::dial(&endpoint, &arguments.address, false).await?;
+    let unseen = until_all_seen(&endpoint, peer.id, questions, arguments.timeout).await;
+    if unseen > 0 {
+        say(&format!(
+            "warning: {unseen} nodes of the layout have not come up yet, and do not hear this"
+        ));
+    }
     let mut publisher = endpoint.publisher();
     let mut progress = Progress::default();
     let mut failed = None;
@@ -153,6 +164,31 @@ async fn run(arguments: &Arguments) -> Result<ExitCode> {
         return Err(Failure::new(message).into());
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Waits until a node has seen all other nodes of its layout: in a cluster that starts, whoever has not come up yet would
+/// hear nothing. Returns how many are missing if that takes too long. Whoever is no node of Muster misses nobody.
+async fn until_all_seen(
+    endpoint: &Endpoint,
+    peer: EndpointId,
+    mut questions: Questions,
+    limit: Duration,
+) -> u64 {
+    let end = Instant::now() + limit;
+    loop {
+        let filter = endpoint.filter_of(peer).unwrap_or_default();
+        let Some(topic) = request_topic(peer, &filter) else {
+            return 0;
+        };
+        let Some(reply) = questions.ask(&topic, ANSWER).await else {
+            return 0;
+        };
+        let unseen = reply.unseen.unwrap_or(0);
+        if unseen == 0 || Instant::now() >= end {
+            return unseen;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 /// What did not reach the endpoint, by cause.

@@ -1,6 +1,6 @@
 //! The ways to other endpoints, and the state of a node that follows from them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use muster_wire::EndpointId;
 use muster_wire::peering::Protocol;
@@ -131,6 +131,16 @@ impl NodeLoop {
             (_, true, _) | (_, _, true) => NodeState::Degraded,
             (_, _, false) => NodeState::Starting,
         }
+    }
+
+    /// Returns the number of the layout's other nodes that have not been up since this one started.
+    pub fn unseen(&self) -> usize {
+        let seen: BTreeSet<&str> = self.names.values().map(String::as_str).collect();
+        let others = self.core.layout.nodes().iter();
+        let others = others.filter(|node| node.name != self.core.node.name);
+        others
+            .filter(|node| !seen.contains(node.name.as_str()))
+            .count()
     }
 
     /// Returns the names of the nodes that are or were up, by their endpoint ids. Of former ones at most 1,024 are

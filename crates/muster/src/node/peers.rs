@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use muster_cluster::node::NodeLoop;
 use muster_data::Record;
 use muster_wire::EndpointId;
 use muster_wire::peering::Protocol;
@@ -22,6 +23,10 @@ pub struct PeersReply {
     pub node: String,
     /// Its present peers.
     pub peers: Vec<PeerDescription>,
+    /// Its state: starting, ready, degraded or stopping. Older programs do not say it.
+    pub state: Option<String>,
+    /// The number of the layout's other nodes that it has not seen yet. Older programs do not say it.
+    pub unseen: Option<u64>,
 }
 
 /// One peer of a node.
@@ -49,11 +54,17 @@ pub struct PeerDescription {
 }
 
 impl PeersReply {
-    pub(crate) fn new(
-        node: &str,
-        counts: &EndpointCounts,
-        names: &BTreeMap<EndpointId, String>,
-    ) -> Self {
+    pub(crate) fn new(node: &NodeLoop, counts: &EndpointCounts) -> Self {
+        let description = Self::of_peers(counts, node.names());
+        Self {
+            node: node.name().to_string(),
+            state: Some(node.state().name().to_owned()),
+            unseen: Some(node.unseen() as u64),
+            ..description
+        }
+    }
+
+    fn of_peers(counts: &EndpointCounts, names: &BTreeMap<EndpointId, String>) -> Self {
         let present = counts.peers.iter().filter(|report| report.connected);
         let peers = present.map(|report| PeerDescription {
             node: names.get(&report.peer.id).cloned(),
@@ -70,8 +81,10 @@ impl PeersReply {
             dropped: report.dropped.total(),
         });
         Self {
-            node: node.to_owned(),
+            node: String::new(),
             peers: peers.collect(),
+            state: None,
+            unseen: None,
         }
     }
 }
@@ -110,7 +123,7 @@ mod tests {
                 peers: vec![report],
                 ..EndpointCounts::default()
             };
-            let reply = PeersReply::new("node", &counts, &BTreeMap::new());
+            let reply = PeersReply::of_peers(&counts, &BTreeMap::new());
             assert_eq!(reply.peers[0].protocol, number);
         }
     }

@@ -80,8 +80,7 @@ impl Driver {
     }
 
     fn describe_peers(&mut self, to: EndpointId) {
-        let name = self.node.name().as_str();
-        let reply = PeersReply::new(name, &self.endpoint.counts(), self.node.names());
+        let reply = PeersReply::new(&self.node, &self.endpoint.counts());
         if let Ok(topic) = Topic::new(format!("muster/peers/{to}/")) {
             let mut event = Vec::new();
             zeek::put_event(
