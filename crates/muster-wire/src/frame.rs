@@ -6,6 +6,9 @@ pub const HEADER: usize = 4;
 /// The largest payload of a handshake frame: filters can be long, everything else is tiny.
 pub const HANDSHAKE_LIMIT: usize = 1 << 20;
 
+/// The largest payload of a handshake's first frames, which carry no filter: far more than any of them has.
+pub const HELLO_LIMIT: usize = 16 << 10;
+
 /// The largest payload of a frame after the handshake, unless configured otherwise: 64 MiB.
 pub const DEFAULT_LIMIT: usize = 64 << 20;
 

@@ -19,7 +19,7 @@ pub use action::{Action, HandshakeError};
 use extension::{Extension, VERSION_2};
 use message::{HandshakeMessage, Refusal, VERSION};
 
-use crate::{EndpointId, ErrorCode, Filter, Mono};
+use crate::{EndpointId, ErrorCode, Filter, Mono, frame};
 
 /// The time limit of a handshake, counted from the connection, unless configured otherwise. Broker
 /// has no limit; its peers cannot tell the difference.
@@ -243,6 +243,14 @@ impl Peering {
             Err(_) => return self.unexpected(connection, "malformed message", state),
         };
         self.message(connection, state, message);
+    }
+
+    /// Returns the largest payload of the next frame of a connection's handshake.
+    pub fn frame_limit(&self, connection: ConnectionId) -> usize {
+        match self.handshakes.get(&connection) {
+            Some(handshake) if !handshake.state.is_phase_one() => frame::HANDSHAKE_LIMIT,
+            _ => frame::HELLO_LIMIT,
+        }
     }
 
     /// Notes that a connection has ended, by either side, and with it its handshake or peering.

@@ -65,8 +65,8 @@ pub use endpoint::{
     EndpointCounts, Exposure, Forwarding, Heartbeat, LinkSpeed, ListenError, LossReason,
     NodeIdentity, Outcome, PeerError, PeerInfo, PeerMatch, PeerOptions, PeerOrigin, PeerReport,
     PeerRule, Publisher, QueueDepth, QueueOptions, Received, RemovalReason, StartError, Status,
-    Subscriber, Tls, TlsError, TlsFailure, TopicClasses, TryReceiveError, UnavailableReason,
-    random_id,
+    Subscriber, Tls, TlsError, TlsFailure, TooMuchUnfinished, TopicClasses, TryReceiveError,
+    UnavailableReason, random_id,
 };
 pub use muster_cluster as cluster;
 pub use muster_cluster::{NotReady, Quorum, ReadyError};

@@ -422,7 +422,7 @@ impl Pair {
             .unwrap();
         let payload = &frame[HEADER..];
         assert_eq!(
-            crate::frame::next(&frame, 1 << 20),
+            frame::next(&frame, 1 << 20),
             Ok(Next::Complete(payload.len()))
         );
         self.ends[end].frame(connection, payload);

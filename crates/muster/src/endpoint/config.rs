@@ -56,6 +56,10 @@ pub struct EndpointConfig {
     pub heartbeat: Heartbeat,
     /// The largest frame to accept and to send after the handshake, in bytes.
     pub frame_limit: usize,
+    /// The most bytes that the readers of all peers hold together of frames, and of large messages in parts, that have
+    /// not come to their end; what is up to 64 KiB is free. If they would hold more, the peering ends that has been at
+    /// its frame for the longest time. At least two frames of the largest size are allowed in any case.
+    pub unfinished_frames: usize,
     /// The most handshakes under way. If there are more, the oldest connection is closed, those first whose other side
     /// has not said who it is.
     pub max_handshakes: usize,
@@ -106,6 +110,7 @@ impl Default for EndpointConfig {
             bye_timeout: Duration::from_secs(3),
             heartbeat: Heartbeat::default(),
             frame_limit: frame::DEFAULT_LIMIT,
+            unfinished_frames: 256 << 20,
             max_handshakes: 256,
             max_peers: 4096,
         }

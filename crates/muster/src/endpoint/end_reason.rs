@@ -9,6 +9,7 @@ use muster_wire::frame::FrameTooLong;
 use muster_wire::mesh::codec;
 use muster_wire::peering::HandshakeError;
 
+use super::intake::TooMuchUnfinished;
 use super::tls::{ConnectionError, TlsFailure};
 
 /// Why this endpoint ended a peering.
@@ -48,6 +49,9 @@ pub enum LossReason {
     /// What the peer sent cannot be cut into frames.
     #[error(transparent)]
     Frame(#[from] FrameTooLong),
+    /// The unfinished frames of all peers held too much, and this one was the oldest.
+    #[error(transparent)]
+    TooMuchUnfinished(#[from] TooMuchUnfinished),
     /// A frame of version 1 that cannot be read.
     #[error(transparent)]
     Envelope(#[from] EnvelopeError),
@@ -103,6 +107,9 @@ pub enum UnavailableReason {
     /// What the other side sent cannot be cut into frames.
     #[error(transparent)]
     Frame(#[from] FrameTooLong),
+    /// The unfinished frames of all handshakes held too much, and this one was the oldest.
+    #[error(transparent)]
+    TooMuchUnfinished(#[from] TooMuchUnfinished),
     /// The handshake failed.
     #[error(transparent)]
     Handshake(#[from] HandshakeError),

@@ -195,7 +195,8 @@ impl Owner {
             Command::Frame(connection, payload) => {
                 self.peering.frame(connection, &payload);
                 self.carry_out();
-                self.tell(connection, ConnectionCommand::Continue);
+                let limit = self.peering.frame_limit(connection);
+                self.tell(connection, ConnectionCommand::Continue { limit });
             }
             Command::Closed(connection) => self.connection_closed(connection),
             Command::RoutingUpdate(id, filter, done) => {

@@ -17,6 +17,7 @@ use super::config::EndpointConfig;
 use super::counters::mesh as counters;
 use super::counts::Former;
 use super::echo::Echoes;
+use super::intake::IntakeBudget;
 use super::join_buffer::JoinBuffer;
 use super::peer_session::PeerSession;
 use super::subscriber::SubscriberQueue;
@@ -74,6 +75,9 @@ pub(crate) struct Shared {
     pub(crate) config: EndpointConfig,
     pub(crate) tls: TlsContext,
     tls_handshakes: Mutex<TlsHandshakes>,
+    /// What peers have sent of unfinished frames, and those that are not peers yet.
+    pub(crate) intake: Arc<IntakeBudget>,
+    pub(crate) handshake_intake: Arc<IntakeBudget>,
     pub(crate) table: ArcSwap<Table>,
     pub(crate) table_version: watch::Sender<u64>,
     /// Turns true when the endpoint ends: listeners stop.
@@ -113,12 +117,20 @@ struct TlsHandshakes {
 const REFUSALS_TOLD: u32 = 10;
 const REFUSALS_SPAN: Duration = Duration::from_secs(10);
 
+/// The most bytes of unfinished frames of all handshakes together: those who are not known yet must not make an endpoint
+/// hold more than handshakes need.
+const HANDSHAKES_UNFINISHED: usize = 16 << 20;
+
 impl Shared {
     pub(crate) fn new(me: EndpointId, config: EndpointConfig, tls: TlsContext) -> Self {
+        let two_frames = config.frame_limit.saturating_mul(2);
+        let unfinished = config.unfinished_frames.max(two_frames);
         Self {
             me,
             tls,
             tls_handshakes: Mutex::default(),
+            intake: IntakeBudget::new(unfinished),
+            handshake_intake: IntakeBudget::new(HANDSHAKES_UNFINISHED),
             table: ArcSwap::from_pointee(Table::empty()),
             table_version: watch::Sender::new(0),
             stopping: watch::Sender::new(false),
@@ -202,6 +214,8 @@ impl Shared {
         ];
         let values = values.into_iter();
         let messages = values.map(|(what, value)| what.of(value.load(Ordering::Relaxed)));
+        let given_up = self.intake.ended() + self.handshake_intake.ended();
+        let messages = messages.chain([counters::UNFINISHED_GIVEN_UP.of(given_up)]);
         let records = mesh.records.lock().unwrap_or_else(PoisonError::into_inner);
         messages.chain(records.iter().cloned()).collect()
     }
