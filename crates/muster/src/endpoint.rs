@@ -26,6 +26,7 @@ mod spare;
 mod status;
 mod subscriber;
 mod tls;
+mod too_large;
 mod writer;
 
 use std::sync::Arc;

@@ -78,10 +78,18 @@ async fn run(arguments: &Arguments) -> Result<ExitCode> {
     let mut is_gone = false;
     for message in messages {
         let (topic, payload) = message?;
+        let size = topic.as_bytes().len() + payload.len();
         wait_for_subscription(&endpoint, peer.id, &topic, arguments.timeout).await?;
         let outcome = publisher
             .publish_encoded_waiting(&topic, Bytes::from(payload), ROOM)
             .await;
+        if outcome.too_large > 0 {
+            let most = endpoint.config().largest_message();
+            let text = format!("a message of {size} bytes on {topic} is too large");
+            return Err(Failure::new(text)
+                .hint(format!("{most} bytes of topic and value are the most"))
+                .into());
+        }
         is_gone = outcome.queued_to == 0;
         if is_gone {
             break;

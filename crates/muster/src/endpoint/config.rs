@@ -54,7 +54,8 @@ pub struct EndpointConfig {
     pub bye_timeout: Duration,
     /// How long a peer may be silent before it is pinged, and before it counts as lost.
     pub heartbeat: Heartbeat,
-    /// The largest frame to accept and to send after the handshake, in bytes.
+    /// The largest frame to accept and to send after the handshake, in bytes. It bounds
+    /// [`EndpointConfig::largest_message`].
     pub frame_limit: usize,
     /// The most bytes that the readers of all peers hold together of frames, and of large messages in parts, that have
     /// not come to their end; what is up to 64 KiB is free. If they would hold more, the peering ends that has been at
@@ -118,6 +119,15 @@ impl Default for EndpointConfig {
 }
 
 impl EndpointConfig {
+    /// Returns the largest message that this endpoint publishes or relays, in bytes of its topic and payload: 1 KiB
+    /// less than [`EndpointConfig::frame_limit`], 64 MiB - 1 KiB by default. The default queues of events and of bulk
+    /// take it, that of [`Class::Interactive`](muster_wire::Class::Interactive) takes 16 MiB. What a queue can never
+    /// take is dropped and counted with it as too large, and its log names topic and size; a publisher hears of it by
+    /// [`Outcome::too_large`](crate::Outcome::too_large).
+    pub fn largest_message(&self) -> usize {
+        self.frame_limit.saturating_sub(frame::MESSAGE_ROOM)
+    }
+
     /// What the queues towards all peers of the mesh do, in the order of [`Class`].
     pub(crate) fn policies(&self) -> [ClassPolicy; 4] {
         let event = ClassPolicy {

@@ -338,7 +338,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
                 let classes = pending.classes;
                 let places = std::mem::take(&mut pending.places);
                 let batch = pending.into_batch(chunk, allocation);
-                if subscriber.push_in_order(batch, &places) {
+                if subscriber.push_in_order(batch, &places).is_behind {
                     let now = self.shared.now();
                     self.credit.is_behind(classes, subscriber, now);
                 } else {

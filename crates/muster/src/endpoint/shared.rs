@@ -136,7 +136,8 @@ impl Shared {
             stopping: watch::Sender::new(false),
             sequences: [const { AtomicU64::new(0) }; 4],
             windows: SharedWindows::default(),
-            join_buffer: JoinBuffer::new(config.data_queue, config.overflow),
+            join_buffer: JoinBuffer::new(config.data_queue, config.overflow)
+                .with_largest(config.largest_message()),
             echoes: Echoes::default(),
             stores: Stores::default(),
             mesh: MeshCounts::default(),

@@ -90,7 +90,9 @@ impl Owner {
             protocol,
         };
         let config = &self.shared.config;
-        let queue = SendQueue::new(protocol, config).with_zstd(reads_zstd);
+        let queue = SendQueue::new(protocol, config)
+            .towards(format!("{id} at {}", info.address))
+            .with_zstd(reads_zstd);
         let session = Arc::new(PeerSession::new(self.shared.me, info.clone(), queue));
         if protocol == Protocol::V2 {
             session.grant_first(config.credit.window(self.peers.len() + 1));
