@@ -24,6 +24,7 @@ mod shared;
 mod socket;
 mod spare;
 mod status;
+mod stranger;
 mod subscriber;
 mod tls;
 mod too_large;
@@ -47,8 +48,11 @@ pub use intake::TooMuchUnfinished;
 pub use peer_options::{LinkSpeed, PeerMatch, PeerOptions, PeerRule, QueueOptions};
 pub use publisher::{Outcome, Publisher};
 pub use status::{PeerInfo, PeerOrigin, Status};
+pub use stranger::ForeignProtocol;
 pub use subscriber::{Batch, Delivery, Received, Subscriber, TryReceiveError};
-pub use tls::{Certificates, ConnectionError, Tls, TlsError, TlsFailure};
+pub use tls::{
+    CertificateRefusal, Certificates, ConnectionError, Tls, TlsError, TlsFailure, TrustedAuthority,
+};
 
 use owner::{Command, Owner, OwnerHandle};
 use shared::Shared;

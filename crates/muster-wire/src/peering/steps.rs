@@ -1,7 +1,7 @@
 //! The steps of a handshake: what each message leads to, until the connection is a peering or closed.
 
 use super::extension::VERSION_2;
-use super::message::{HandshakeMessage, Refusal};
+use super::message::{HandshakeMessage, Refusal, VERSION};
 use super::{Action, ConnectionId, HandshakeError, Offer, Peering, Protocol, State, Status};
 use crate::{EndpointId, ErrorCode, Filter};
 
@@ -108,15 +108,16 @@ impl Peering {
         if let Err(reason) = self.check_id(sender) {
             return self.close(connection, reason);
         }
-        if version == VERSION_2 {
-            let Some(handshake) = self
-                .handshakes
-                .get_mut(&connection)
-                .filter(|handshake| matches!(handshake.offer, Offer::V2 { .. }))
-            else {
-                return self.refuse(connection, Refusal::unsupported_selection());
-            };
-            handshake.protocol = Protocol::V2;
+        if let Some(handshake) = self.handshakes.get_mut(&connection) {
+            let offers_version_2 = matches!(handshake.offer, Offer::V2 { .. });
+            match version {
+                VERSION => {}
+                VERSION_2 if offers_version_2 => handshake.protocol = Protocol::V2,
+                _ => {
+                    let refusal = Refusal::unsupported_selection(version, offers_version_2);
+                    return self.refuse(connection, refusal);
+                }
+            }
         }
         self.set_peer(connection, sender);
         match self.claim(connection, sender) {

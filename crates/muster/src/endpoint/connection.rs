@@ -21,7 +21,8 @@ use super::peer_session::PeerSession;
 use super::reader::Reader;
 use super::shared::Shared;
 use super::status::PeerOrigin;
-use super::tls::{self, ConnectionError, Secured};
+use super::stranger::{self, ForeignProtocol};
+use super::tls::{ConnectionError, Secured};
 use super::writer;
 
 /// Commands for one connection during its handshake, which takes fewer than ten.
@@ -161,10 +162,11 @@ where
     loop {
         if !waiting_for_owner {
             let next = frame::next(buffer, limit).map_err(|error| {
-                if buffer.starts_with(&tls::RECORD) {
+                if stranger::is_tls(buffer) {
                     return failed(UnavailableReason::PeerSpeaksTls);
                 }
-                failed(error.into())
+                let foreign = ForeignProtocol::of(buffer).map(UnavailableReason::Foreign);
+                failed(foreign.unwrap_or_else(|| error.into()))
             })?;
             if let Next::Complete(length) = next {
                 let payload = buffer[HEADER..HEADER + length].to_vec();

@@ -10,6 +10,7 @@ use muster_wire::mesh::codec;
 use muster_wire::peering::HandshakeError;
 
 use super::intake::TooMuchUnfinished;
+use super::stranger::ForeignProtocol;
 use super::tls::{ConnectionError, TlsFailure};
 
 /// Why this endpoint ended a peering.
@@ -102,8 +103,11 @@ pub enum UnavailableReason {
     #[error("handshake timed out")]
     HandshakeTimeout,
     /// The other side speaks TLS, and this one has it switched off.
-    #[error("the peer speaks TLS, this side has it switched off")]
+    #[error("the peer speaks TLS, and this side has it switched off: both need the same mode")]
     PeerSpeaksTls,
+    /// The other side is no peer at all.
+    #[error("{0}")]
+    Foreign(ForeignProtocol),
     /// What the other side sent cannot be cut into frames.
     #[error(transparent)]
     Frame(#[from] FrameTooLong),
