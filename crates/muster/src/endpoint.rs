@@ -34,7 +34,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use muster_wire::mesh::NodeRecord;
-use muster_wire::peering::Protocol;
+use muster_wire::peering::{ClusterName, Protocol};
 use muster_wire::{EndpointId, Filter, Mono, Overflow, QueueLimits, Topic};
 
 pub use config::{
@@ -87,7 +87,7 @@ impl Endpoint {
     /// dials by itself.
     ///
     /// # Errors
-    /// [`StartError::Tls`] if certificates or keys cannot be used, [`StartError::Random`] if the system has no random
+    /// [`StartError::Cluster`] for a cluster's name that is none, [`StartError::Tls`] if certificates or keys cannot be used, [`StartError::Random`] if the system has no random
     /// numbers for an id.
     ///
     /// # Panics
@@ -98,9 +98,11 @@ impl Endpoint {
             None => random_id()?,
         };
         let tls = TlsContext::load(&config.tls)?;
+        let cluster = config.cluster.as_deref().map(ClusterName::new);
+        let cluster = cluster.transpose()?;
         let shared = Arc::new(Shared::new(id, config, tls));
         let (owner, inbox) = OwnerHandle::channel();
-        tokio::spawn(Owner::new(Arc::clone(&shared), &inbox).run(inbox));
+        tokio::spawn(Owner::new(Arc::clone(&shared), &inbox, cluster).run(inbox));
         let stop = Arc::new(StopOnDrop(Arc::clone(&shared), owner.clone()));
         Ok(Self {
             shared,

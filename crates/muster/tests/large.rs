@@ -188,3 +188,28 @@ async fn a_local_subscriber_that_cannot_take_a_message_is_told_of() {
     assert_eq!(outcome, expected);
     assert!(!outcome.no_subscriber());
 }
+
+/// A peer says how large frames it reads; what is larger is dropped before the link, which stands.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_peer_does_not_read_is_not_sent_to_it() {
+    let left = Endpoint::start(config(1)).unwrap();
+    let right = EndpointConfig {
+        frame_limit: 1 << 20,
+        ..config(2)
+    };
+    let most = right.largest_message();
+    let right = Endpoint::start(right).unwrap();
+    let mut at_right = right.subscribe(["/t"]).await;
+    let address = listening(&right).await;
+    within(left.peer(&address, None)).await.unwrap();
+    let (topic, mut publisher) = (Topic::new("/t").unwrap(), left.publisher());
+    let most = most - topic.as_bytes().len();
+    for (size, too_large) in [(most, 0), (most + 1, 1), (2 << 20, 1), (most, 0)] {
+        let outcome = publish(&mut publisher, &topic, &value(size)).await;
+        assert_eq!((outcome.too_large, outcome.dropped), (too_large, too_large));
+        if too_large == 0 {
+            assert_eq!(next_size(&mut at_right).await, size);
+        }
+    }
+    assert_eq!(left.peers().len(), 1);
+}

@@ -572,6 +572,78 @@ fn version_2_is_spoken_where_both_offer_it_and_one_relays() {
     }
 }
 
+/// Two that name different clusters do not peer, whoever dials and whoever is the originator: both know both names.
+#[test]
+fn endpoints_of_different_clusters_refuse_one_another() {
+    let cluster = |name: &str| Some(ClusterName::new(name).unwrap());
+    let relay = Offer::V2 { relays: true };
+    for (clusters, offers, peers) in [
+        ([cluster("a"), cluster("a")], [relay, relay], true),
+        ([cluster("a"), None], [relay, relay], true),
+        ([None, cluster("b")], [relay, relay], true),
+        ([cluster("a"), None], [Offer::V1, relay], true),
+        ([cluster("a"), cluster("b")], [Offer::V1, relay], false),
+        ([cluster("a"), cluster("b")], [relay, Offer::V1], false),
+        ([cluster("a"), cluster("b")], [relay, relay], false),
+        ([cluster("a"), cluster("b")], [Offer::Apart, relay], false),
+    ] {
+        for (left, right) in [(1, 2), (2, 1)] {
+            let side = |byte: u8, at: usize| {
+                Peering::new(EndpointId::from_random([byte; 16]), HANDSHAKE_TIMEOUT)
+                    .with_offer(offers[at])
+                    .of_cluster(clusters[at].clone())
+                    .with_largest_frame(1000 + at)
+            };
+            let mut sides = [side(left, 0), side(right, 1)];
+            let connection = ConnectionId(1);
+            sides[0].dialled(connection, Mono::default());
+            sides[1].accepted(connection, Mono::default());
+            let mut established = Vec::new();
+            let mut closed = [None, None];
+            let mut is_busy = true;
+            while is_busy {
+                is_busy = false;
+                for at in 0..2 {
+                    while let Some(action) = sides[at].poll() {
+                        is_busy = true;
+                        match action {
+                            Action::Send(_, frame) => {
+                                sides[1 - at].frame(connection, &frame[HEADER..]);
+                            }
+                            Action::Established {
+                                largest_frame,
+                                is_guest,
+                                ..
+                            } => {
+                                // Who says nothing at all is a peer of version 1.
+                                let says =
+                                    offers[1 - at] != Offer::V1 || clusters[1 - at].is_some();
+                                assert_eq!(largest_frame, says.then_some(1000 + 1 - at));
+                                let is_outside = offers[1 - at] == Offer::V1;
+                                assert_eq!(is_guest, is_outside && offers[at] == relay);
+                                established.push(at);
+                            }
+                            Action::Close { reason, .. } => closed[at] = Some(reason),
+                        }
+                    }
+                }
+            }
+            assert_eq!(established.len(), if peers { 2 } else { 0 }, "{clusters:?}");
+            if peers {
+                assert_eq!(closed, [None, None]);
+                continue;
+            }
+            for at in 0..2 {
+                let expected = HandshakeError::OtherCluster {
+                    ours: clusters[at].clone().unwrap(),
+                    theirs: clusters[1 - at].clone().unwrap(),
+                };
+                assert_eq!(closed[at], Some(expected), "{at} of {left} and {right}");
+            }
+        }
+    }
+}
+
 /// Who has not offered version 2 refuses it, as Broker refuses any but 1.
 #[test]
 fn a_version_that_was_not_offered_is_refused() {

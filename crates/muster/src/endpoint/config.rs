@@ -21,6 +21,9 @@ pub struct EndpointConfig {
     /// Whether it relays between its peers of version 1 and its mesh, if it relays at all: Zeek and
     /// Broker then hear the whole mesh through it, and are heard in the whole mesh.
     pub relay_version_1: bool,
+    /// The name of the cluster that the endpoint belongs to, of 1 to 255 bytes. It refuses peerings with endpoints that
+    /// name another one; those that name none, as Zeek and Broker, are peers of any.
+    pub cluster: Option<String>,
     /// How connections are protected.
     pub tls: Tls,
     /// The bounds of the data queue towards each peer: of ordinary events, and of all data to a peer of version 1.
@@ -75,6 +78,7 @@ impl Default for EndpointConfig {
             identity: NodeIdentity::default(),
             forwarding: Forwarding::default(),
             relay_version_1: true,
+            cluster: None,
             tls: Tls::Off,
             // What a relay's reads bring before its writers have their turn: eight times Zeek's
             // `Broker::peer_buffer_size`, plus a bound in bytes.

@@ -25,12 +25,11 @@ use super::end_reason::{EndReason, LossReason};
 use super::intake::{FREE, Intake};
 use super::owner::{Command, OwnerHandle};
 use super::peer_session::{PeerCounts, PeerSession};
-use super::shared::{Shared, Table};
+use super::shared::{Shared, Table, count};
 use super::spare::Spare;
 use super::tls::ConnectionError;
 use credit::{Classes, CreditIntake};
 use fragments::Assembly;
-use mesh::count;
 use pending::{Brought, Lying, Onward, Source, Way};
 use refusals::Refusals;
 

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use muster_wire::counters::DropCause;
 use muster_wire::peering::Protocol;
 use muster_wire::{
-    Class, ClassQueues, MESSAGE_OVERHEAD, Message, Push, Queue, QueueLimits, Queued, Topic,
+    Class, ClassQueues, MESSAGE_OVERHEAD, Message, Push, Queue, QueueLimits, Queued, Topic, frame,
 };
 
 use super::config::EndpointConfig;
@@ -164,6 +164,13 @@ impl SendQueue {
             room: Condvar::new(),
             inline_writer: OnceLock::new(),
         }
+    }
+
+    /// The queue for a peer that reads frames with payloads of so many bytes, if it has said so.
+    pub(crate) fn with_largest_frame(mut self, bytes: Option<usize>) -> Self {
+        let largest = bytes.map(|bytes| bytes.saturating_sub(frame::MESSAGE_ROOM));
+        self.largest = self.largest.min(largest.unwrap_or(usize::MAX));
+        self
     }
 
     /// The queue for a peer that reads compressed frames, or does not.

@@ -51,6 +51,8 @@ pub(crate) struct MeshCounts {
     pub(crate) reordered: AtomicU64,
     /// Came in parts of which one was missing or too much.
     pub(crate) fragments_lost: AtomicU64,
+    /// Connections to endpoints of other clusters.
+    pub(crate) other_cluster: AtomicU64,
     /// What the owner's [`Mesh`](muster_wire::mesh::Mesh) counted of its records.
     pub(crate) records: Mutex<Vec<Counter>>,
 }
@@ -67,6 +69,11 @@ impl MeshCounts {
             Dropped::NoTopic => None,
         }
     }
+}
+
+/// Counts one more.
+pub(crate) fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
 }
 
 #[derive(Debug)]
@@ -212,6 +219,7 @@ impl Shared {
             (counters::HOPS_EXHAUSTED, &mesh.hops_exhausted),
             (counters::REORDERED, &mesh.reordered),
             (counters::FRAGMENTS_LOST, &mesh.fragments_lost),
+            (counters::OTHER_CLUSTER, &mesh.other_cluster),
         ];
         let values = values.into_iter();
         let messages = values.map(|(what, value)| what.of(value.load(Ordering::Relaxed)));
