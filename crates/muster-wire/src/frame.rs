@@ -6,8 +6,14 @@ pub const HEADER: usize = 4;
 /// The largest payload of a handshake frame: filters can be long, everything else is tiny.
 pub const HANDSHAKE_LIMIT: usize = 1 << 20;
 
+/// The largest payload of a handshake's first frames, which carry no filter: far more than any of them has.
+pub const HELLO_LIMIT: usize = 16 << 10;
+
 /// The largest payload of a frame after the handshake, unless configured otherwise: 64 MiB.
 pub const DEFAULT_LIMIT: usize = 64 << 20;
+
+/// What a frame with one message has besides its topic and payload, in bytes: less than this in either version.
+pub const MESSAGE_ROOM: usize = 1 << 10;
 
 /// A frame whose announced payload is over the limit. It ends the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -52,3 +52,10 @@ pub struct Message {
     /// Its identity; `None` if it came from a peer of version 1.
     pub id: Option<MessageId>,
 }
+
+impl Message {
+    /// Returns the bytes of its topic and payload.
+    pub fn size(&self) -> usize {
+        self.topic.as_bytes().len() + self.payload.len()
+    }
+}

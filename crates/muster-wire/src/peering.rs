@@ -6,6 +6,7 @@
 //! answers the other with `drop_conn`, after the first is complete (protocol sections 2.3 to 2.6).
 
 mod action;
+mod cluster;
 mod extension;
 mod message;
 mod steps;
@@ -16,10 +17,11 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
 
 pub use action::{Action, HandshakeError};
+pub use cluster::{ClusterName, ClusterNameError};
 use extension::{Extension, VERSION_2};
 use message::{HandshakeMessage, Refusal, VERSION};
 
-use crate::{EndpointId, ErrorCode, Filter, Mono};
+use crate::{EndpointId, ErrorCode, Filter, Mono, frame};
 
 /// The time limit of a handshake, counted from the connection, unless configured otherwise. Broker
 /// has no limit; its peers cannot tell the difference.
@@ -66,7 +68,7 @@ impl Offer {
     }
 
     /// What to select, as originator, with an endpoint that has sent `theirs`.
-    fn select(self, theirs: Option<Extension>) -> Protocol {
+    fn select(self, theirs: Option<&Extension>) -> Protocol {
         match (self, theirs) {
             (Self::V2 { relays }, Some(theirs))
                 if theirs.has_version_2() && (relays || theirs.relays) =>
@@ -150,6 +152,8 @@ pub struct Peering {
     filter: Filter,
     filter_version: u64,
     offer: Offer,
+    cluster: Option<ClusterName>,
+    largest_frame: Option<u64>,
     statuses: HashMap<EndpointId, Status>,
     handshakes: BTreeMap<ConnectionId, Handshake>,
     actions: VecDeque<Action>,
@@ -166,6 +170,8 @@ impl Peering {
             filter: Filter::default(),
             filter_version: 1,
             offer: Offer::V1,
+            cluster: None,
+            largest_frame: None,
             statuses: HashMap::new(),
             handshakes: BTreeMap::new(),
             actions: VecDeque::new(),
@@ -179,6 +185,35 @@ impl Peering {
     pub fn with_offer(mut self, offer: Offer) -> Self {
         self.offer = offer;
         self
+    }
+
+    /// Sets the cluster that the endpoint belongs to: peerings with endpoints of another are refused. An endpoint
+    /// that says nothing of a cluster is a peer of those of any.
+    #[must_use]
+    pub fn of_cluster(mut self, cluster: Option<ClusterName>) -> Self {
+        self.cluster = cluster;
+        self
+    }
+
+    /// Sets the largest payload of a frame that is read after handshakes, so that others are told.
+    #[must_use]
+    pub fn with_largest_frame(mut self, bytes: usize) -> Self {
+        self.largest_frame = u64::try_from(bytes).ok();
+        self
+    }
+
+    /// What is said behind `hello` and `version_select` on a connection.
+    fn extension(&self, offer: Offer) -> Option<Extension> {
+        let extension = match (offer.extension(), &self.cluster) {
+            (Some(extension), _) => extension,
+            (None, Some(_)) => Extension::OUTSIDE,
+            (None, None) => return None,
+        };
+        Some(Extension {
+            cluster: self.cluster.clone(),
+            largest_frame: self.largest_frame,
+            ..extension
+        })
     }
 
     /// Sets the filter that handshakes announce from now on.
@@ -243,6 +278,14 @@ impl Peering {
             Err(_) => return self.unexpected(connection, "malformed message", state),
         };
         self.message(connection, state, message);
+    }
+
+    /// Returns the largest payload of the next frame of a connection's handshake.
+    pub fn frame_limit(&self, connection: ConnectionId) -> usize {
+        match self.handshakes.get(&connection) {
+            Some(handshake) if !handshake.state.is_phase_one() => frame::HANDSHAKE_LIMIT,
+            _ => frame::HELLO_LIMIT,
+        }
     }
 
     /// Notes that a connection has ended, by either side, and with it its handshake or peering.
@@ -322,7 +365,7 @@ impl Peering {
             extension: self
                 .handshakes
                 .get(&connection)
-                .and_then(|handshake| handshake.offer.extension()),
+                .and_then(|handshake| self.extension(handshake.offer)),
         };
         self.send(connection, &hello);
     }

@@ -138,6 +138,11 @@ impl<T: Queued> Queue<T> {
         self.overflow = overflow;
     }
 
+    /// Returns the bounds.
+    pub fn limits(&self) -> QueueLimits {
+        self.limits
+    }
+
     /// Returns `true` if an item of `messages` messages and `bytes` bytes has room without anything
     /// being dropped.
     pub fn has_room(&self, messages: usize, bytes: usize) -> bool {

@@ -9,6 +9,7 @@ mod echo;
 mod end_reason;
 mod error;
 mod in_order;
+mod intake;
 mod join_buffer;
 mod listening;
 mod outgoing;
@@ -23,15 +24,17 @@ mod shared;
 mod socket;
 mod spare;
 mod status;
+mod stranger;
 mod subscriber;
 mod tls;
+mod too_large;
 mod writer;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use muster_wire::mesh::NodeRecord;
-use muster_wire::peering::Protocol;
+use muster_wire::peering::{ClusterName, Protocol};
 use muster_wire::{EndpointId, Filter, Mono, Overflow, QueueLimits, Topic};
 
 pub use config::{
@@ -41,11 +44,15 @@ pub(crate) use counters::connections_refused;
 pub use counts::{Compressed, EndpointCounts, PeerReport, QueueDepth};
 pub use end_reason::{LossReason, RemovalReason, UnavailableReason};
 pub use error::{ListenError, PeerError, StartError};
+pub use intake::TooMuchUnfinished;
 pub use peer_options::{LinkSpeed, PeerMatch, PeerOptions, PeerRule, QueueOptions};
 pub use publisher::{Outcome, Publisher};
 pub use status::{PeerInfo, PeerOrigin, Status};
+pub use stranger::ForeignProtocol;
 pub use subscriber::{Batch, Delivery, Received, Subscriber, TryReceiveError};
-pub use tls::{Certificates, ConnectionError, Tls, TlsError, TlsFailure};
+pub use tls::{
+    CertificateRefusal, Certificates, ConnectionError, Tls, TlsError, TlsFailure, TrustedAuthority,
+};
 
 use owner::{Command, Owner, OwnerHandle};
 use shared::Shared;
@@ -80,7 +87,7 @@ impl Endpoint {
     /// dials by itself.
     ///
     /// # Errors
-    /// [`StartError::Tls`] if certificates or keys cannot be used, [`StartError::Random`] if the system has no random
+    /// [`StartError::Cluster`] for a cluster's name that is none, [`StartError::Tls`] if certificates or keys cannot be used, [`StartError::Random`] if the system has no random
     /// numbers for an id.
     ///
     /// # Panics
@@ -91,9 +98,11 @@ impl Endpoint {
             None => random_id()?,
         };
         let tls = TlsContext::load(&config.tls)?;
+        let cluster = config.cluster.as_deref().map(ClusterName::new);
+        let cluster = cluster.transpose()?;
         let shared = Arc::new(Shared::new(id, config, tls));
         let (owner, inbox) = OwnerHandle::channel();
-        tokio::spawn(Owner::new(Arc::clone(&shared), &inbox).run(inbox));
+        tokio::spawn(Owner::new(Arc::clone(&shared), &inbox, cluster).run(inbox));
         let stop = Arc::new(StopOnDrop(Arc::clone(&shared), owner.clone()));
         Ok(Self {
             shared,

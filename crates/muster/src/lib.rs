@@ -61,12 +61,12 @@ mod node;
 pub mod store;
 
 pub use endpoint::{
-    Batch, Certificates, Compressed, ConnectionError, Credit, Delivery, Endpoint, EndpointConfig,
-    EndpointCounts, Exposure, Forwarding, Heartbeat, LinkSpeed, ListenError, LossReason,
-    NodeIdentity, Outcome, PeerError, PeerInfo, PeerMatch, PeerOptions, PeerOrigin, PeerReport,
-    PeerRule, Publisher, QueueDepth, QueueOptions, Received, RemovalReason, StartError, Status,
-    Subscriber, Tls, TlsError, TlsFailure, TopicClasses, TryReceiveError, UnavailableReason,
-    random_id,
+    Batch, CertificateRefusal, Certificates, Compressed, ConnectionError, Credit, Delivery,
+    Endpoint, EndpointConfig, EndpointCounts, Exposure, ForeignProtocol, Forwarding, Heartbeat,
+    LinkSpeed, ListenError, LossReason, NodeIdentity, Outcome, PeerError, PeerInfo, PeerMatch,
+    PeerOptions, PeerOrigin, PeerReport, PeerRule, Publisher, QueueDepth, QueueOptions, Received,
+    RemovalReason, StartError, Status, Subscriber, Tls, TlsError, TlsFailure, TooMuchUnfinished,
+    TopicClasses, TrustedAuthority, TryReceiveError, UnavailableReason, random_id,
 };
 pub use muster_cluster as cluster;
 pub use muster_cluster::{NotReady, Quorum, ReadyError};

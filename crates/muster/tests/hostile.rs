@@ -23,7 +23,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{Mutex, MutexGuard, watch};
 use tokio::task::JoinHandle;
 
-use raw::{RAW_ID, raw_message, raw_peer};
+use raw::{RAW_ID, raw_message, raw_peer, raw_peer_as};
 
 /// What an attack may cost at any moment, unless the test says otherwise.
 const ALLOWANCE: usize = 16 << 20;
@@ -31,6 +31,12 @@ const ALLOWANCE: usize = 16 << 20;
 /// What an attack may make the process reserve, used or not: far less than the 4 GiB that a length may
 /// claim, and more than the allocator sets aside for a few threads.
 const RESERVED: usize = 2 << 30;
+
+/// The bounds of a subscriber of large messages.
+const LARGE: QueueLimits = QueueLimits {
+    messages: 1000,
+    bytes: 64 << 20,
+};
 
 /// The good value: count 5.
 const GOOD: [u8; 9] = [2, 0, 0, 0, 0, 0, 0, 0, 5];
@@ -401,31 +407,96 @@ async fn handshake_frames_over_the_limit_are_refused_by_their_header() {
     scene.end(ALLOWANCE).await;
 }
 
-/// Frames that are almost complete, of as many strangers as may shake hands: each holds what it sent.
+/// Frames that are almost complete, of as many strangers as may shake hands: all together hold what handshakes need.
 #[tokio::test(flavor = "multi_thread")]
-async fn handshake_frames_that_do_not_end_hold_no_more_than_was_sent() {
-    let strangers = 16;
-    let scene = Scene::with(EndpointConfig {
-        max_handshakes: strangers,
-        ..config(1)
-    })
-    .await;
-    let mut frame = vec![0, 0x10, 0, 0];
-    frame.resize(1_000_000, 6);
+async fn handshake_frames_that_do_not_end_hold_no_more_than_all_handshakes_may() {
+    let scene = Scene::new().await;
     let mut streams = Vec::new();
-    for _ in 0..strangers {
+    for number in 0..64 {
         let mut stream = TcpStream::connect(&scene.address).await.unwrap();
-        stream.write_all(&frame).await.unwrap();
+        let mut id = RAW_ID;
+        id[15] = number;
+        // Its filter is the first that may be large: its size, and nearly all of it.
+        let mut frames = hello(id);
+        frames.extend_from_slice(&[0, 0x10, 0, 0, 11]);
+        frames.resize(1_000_000, 6);
+        // Those that are too many are ended before they have sent it.
+        let _ = stream.write_all(&frames).await;
         streams.push(stream);
     }
-    // They are the oldest: others come in, one after the other, in their place.
+    // They are the oldest: others come in, one after the other.
     for number in 20..24 {
         let guest = Endpoint::start(config(number)).unwrap();
         let retry = Some(Duration::from_millis(50));
         within(guest.peer(&scene.address, retry)).await.unwrap();
         within(guest.shut_down()).await;
     }
-    scene.end(strangers * (2 << 20) + ALLOWANCE).await;
+    assert!(unfinished_given_up(&scene.victim) > 0);
+    scene.end((16 << 20) + 2 * ALLOWANCE).await;
+}
+
+/// How many connections were ended because all together held too much of unfinished frames.
+fn unfinished_given_up(endpoint: &Endpoint) -> u64 {
+    let mesh = endpoint.counts().mesh;
+    let mut counters = mesh.iter();
+    let given_up = counters.find(|counter| counter.key() == "unfinished_frames_given_up");
+    given_up.unwrap().value
+}
+
+/// Each peer may hold one frame; all together may hold what is set, and whoever began first makes room for others.
+#[tokio::test(flavor = "multi_thread")]
+async fn unfinished_frames_of_many_peers_have_one_bound() {
+    let limit = 16 << 20;
+    let mut scene = Scene::with(EndpointConfig {
+        frame_limit: 4 << 20,
+        unfinished_frames: limit,
+        ..config(1)
+    })
+    .await;
+    let mut frame = vec![0, 0x3f, 0xff, 0xff];
+    frame.resize(4_100_000, 6);
+    let mut attackers = Vec::new();
+    for number in 0..24 {
+        let mut id = RAW_ID;
+        id[15] = number;
+        let mut stream = raw_peer_as(&scene.address, id, &[0]).await;
+        let _ = stream.write_all(&frame).await;
+        attackers.push(stream);
+    }
+    let (mut added, mut lost) = (0, Vec::new());
+    while lost.len() < 20 || added < 24 {
+        match scene.status().await {
+            Status::PeerAdded(_) => added += 1,
+            Status::PeerLost { peer, reason } => {
+                let expected = muster::TooMuchUnfinished { limit };
+                assert_eq!(reason, LossReason::TooMuchUnfinished(expected));
+                lost.push(peer.id.as_bytes()[15]);
+            }
+            other => panic!("unexpected {other}"),
+        }
+    }
+    assert!(unfinished_given_up(&scene.victim) >= 20);
+    // A frame of an honest peer has its room.
+    let mut honest = raw_peer_as(&scene.address, [0xfe; 16], &[0]).await;
+    let value = Data::from("x".repeat(3 << 20));
+    let value = muster_data::encode_to_vec(&value);
+    let mut large = scene
+        .victim
+        .subscribe_with_statuses(["/large"], LARGE)
+        .await;
+    let message = raw_message(1, [0xfe; 16], "/large", &value);
+    honest.write_all(&message).await.unwrap();
+    within(async {
+        loop {
+            if let Delivery::Batch(batch) = large.receive().await.unwrap() {
+                return assert_eq!(batch.iter().next().unwrap().payload, value);
+            }
+        }
+    })
+    .await;
+    drop(large);
+    // What it may hold, what those hold who are just being ended, and the copies of what grows.
+    scene.end(2 * limit + ALLOWANCE).await;
 }
 
 /// An empty frame is dropped without a reply in a handshake, and ignored afterwards, as by Broker.

@@ -8,12 +8,14 @@ use std::time::{Duration, Instant};
 
 use muster::wire::Topic;
 use muster::{
-    Delivery, Endpoint, EndpointConfig, Exposure, ListenError, PeerError, StartError, Tls,
-    TlsError, TlsFailure, UnavailableReason,
+    Delivery, Endpoint, EndpointConfig, Exposure, ForeignProtocol, ListenError, PeerError,
+    StartError, Tls, TlsError, TlsFailure, UnavailableReason,
 };
+use openssl::hash::MessageDigest;
+use openssl::x509::X509;
 use support::{Authority, Flaw};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 
 fn endpoint(tls: Tls) -> Endpoint {
     Endpoint::start(EndpointConfig {
@@ -99,18 +101,95 @@ async fn who_does_not_fit_is_told_why_within_a_second() {
 
     let said = refusal(&endpoint(good()), &endpoint(foreign())).await;
     let refused = |reason: &UnavailableReason| match reason {
-        UnavailableReason::Tls(TlsFailure::CertificateRefused(why)) => Some(*why),
+        UnavailableReason::Tls(TlsFailure::CertificateRefused(why)) => Some(why.reason),
         _ => None,
     };
     assert!(refused(&said).is_some(), "{said}");
     let said = refusal(&endpoint(good()), &endpoint(expired())).await;
     assert_eq!(refused(&said), Some("certificate has expired"), "{said}");
     let said = refusal(&endpoint(Tls::Off), &endpoint(good())).await;
-    assert_eq!(said, UnavailableReason::ClosedInSilence);
+    assert_eq!(said, UnavailableReason::PeerSpeaksTls);
     for mode in [good(), Tls::Anonymous] {
         let said = refusal(&endpoint(mode), &endpoint(Tls::Off)).await;
         let plain = [TlsFailure::PeerIsPlain, TlsFailure::Closed].map(UnavailableReason::Tls);
         assert!(plain.contains(&said), "{said}");
+    }
+}
+
+/// Two authorities may have one name: what is said tells them apart.
+#[tokio::test(flavor = "multi_thread")]
+async fn authorities_of_one_name_are_told_apart() {
+    let directory = tempfile::tempdir().unwrap();
+    let name = "x".repeat(40);
+    let [ours, theirs] =
+        ["a", "b"].map(|parent| Authority::new(&directory.path().join(parent).join(&name)));
+    let good = ours.certify("good", Flaw::None, None);
+    let pem = std::fs::read(good.cafile.as_ref().unwrap()).unwrap();
+    let digest = X509::from_pem(&pem).unwrap();
+    let digest = digest.digest(MessageDigest::sha256()).unwrap();
+    let said = refusal(
+        &endpoint(Tls::Mutual(good)),
+        &endpoint(Tls::Mutual(theirs.certify("peer", Flaw::None, None))),
+    )
+    .await;
+    let UnavailableReason::Tls(TlsFailure::CertificateRefused(refusal)) = &said else {
+        panic!("unexpected {said}");
+    };
+    let issuer = format!("CN={name}");
+    assert_eq!((&*refusal.subject, &refusal.issuer), ("CN=peer", &issuer));
+    assert_eq!(refusal.trusted.len(), 1);
+    assert_eq!(refusal.trusted[0].subject, issuer);
+    let fingerprint: Vec<String> = digest.iter().map(|byte| format!("{byte:02X}")).collect();
+    assert_eq!(refusal.trusted[0].fingerprint, fingerprint.join(":"));
+    let text = said.to_string();
+    assert!(text.contains("another authority of that name"), "{text}");
+    // One that is trusted and has expired is no question of authorities.
+    let expired = ours.certify("expired", Flaw::Expired, None);
+    let good = ours.certify("good", Flaw::None, None);
+    let said = self::refusal(
+        &endpoint(Tls::Mutual(good)),
+        &endpoint(Tls::Mutual(expired)),
+    )
+    .await;
+    assert!(
+        matches!(
+            &said,
+            UnavailableReason::Tls(TlsFailure::CertificateRefused(refusal))
+                if refusal.trusted.is_empty() && refusal.issuer == issuer
+        ),
+        "{said}"
+    );
+}
+
+/// What is dialled may be no peer at all.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dialler_is_told_what_it_has_dialled() {
+    for (banner, expected) in [
+        (
+            &b"SSH-2.0-OpenSSH_9.6\r\n"[..],
+            UnavailableReason::Foreign(ForeignProtocol::Ssh),
+        ),
+        (
+            b"HTTP/1.1 400 Bad Request\r\n\r\n",
+            UnavailableReason::Foreign(ForeignProtocol::Http),
+        ),
+        (&[0x15, 3, 1, 0, 2, 2, 70], UnavailableReason::PeerSpeaksTls),
+    ] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let stranger = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut hello = [0; 27];
+            stream.read_exact(&mut hello).await.unwrap();
+            stream.write_all(banner).await.unwrap();
+            stream
+        });
+        let error = within(10, endpoint(Tls::Off).peer(&address, None)).await;
+        match error.unwrap_err() {
+            PeerError::Unavailable { reason, .. } => assert_eq!(reason, expected),
+            other => panic!("unexpected {other}"),
+        }
+        drop(within(10, stranger).await);
     }
 }
 

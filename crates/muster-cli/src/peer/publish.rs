@@ -11,7 +11,6 @@ use clap::Args;
 use muster::Endpoint;
 use muster_data::DataRef;
 use muster_gateway::{ClientError, Incoming, ServerUrl};
-use muster_wire::counters::DropCause;
 use muster_wire::{EndpointId, Topic};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
@@ -133,17 +132,19 @@ async fn run(arguments: &Arguments) -> Result<ExitCode> {
             failed = Some(progress.failure(&failure.message).or_hint(failure.hint));
             break;
         }
-        let bytes = payload.len();
+        let bytes = topic.as_bytes().len() + payload.len();
         let outcome = publisher
             .publish_encoded_waiting(&topic, Bytes::from(payload), ROOM)
             .await;
+        if outcome.too_large > 0 {
+            let most = endpoint.config().largest_message();
+            let problem = format!("a message of {bytes} bytes on {topic} is too large");
+            let hint = format!("{most} bytes of topic and value are the most");
+            failed = Some(progress.failure(&problem).or_hint(Some(hint)));
+            break;
+        }
         if outcome.queued_to == 0 {
-            let problem = if causes(&endpoint).contains_key(DropCause::TooLarge.name()) {
-                format!("the message of {bytes} bytes on {topic} is larger than any may be")
-            } else {
-                format!("{} went away", arguments.address)
-            };
-            failed = Some(progress.failure(&problem));
+            failed = Some(progress.failure(&format!("{} went away", arguments.address)));
             break;
         }
         progress.handed_over += 1;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{ConnectionId, Protocol};
+use super::{ClusterName, ConnectionId, Protocol};
 use crate::{EndpointId, ErrorCode, Filter};
 
 /// What the shell has to do.
@@ -26,6 +26,8 @@ pub enum Action {
         /// Whether the peer reads compressed frames, as it has said in the handshake. Only with
         /// version 2.
         reads_zstd: bool,
+        /// The largest payload of a frame that the peer reads, if it has said so.
+        largest_frame: Option<usize>,
         /// What the peer subscribes to. Empty with version 2, where records announce it.
         filter: Filter,
         /// Whether our filter has changed since the handshake announced it, so that it must be
@@ -67,6 +69,14 @@ pub enum HandshakeError {
         code: ErrorCode,
         /// Our text, as sent.
         text: String,
+    },
+    /// The other side belongs to another cluster.
+    #[error("it belongs to the cluster {theirs}, and this side to {ours}")]
+    OtherCluster {
+        /// The cluster of this side.
+        ours: ClusterName,
+        /// That of the other side.
+        theirs: ClusterName,
     },
     /// The other side sent a message that does not belong here.
     #[error("unexpected {message} while waiting for {expected}")]

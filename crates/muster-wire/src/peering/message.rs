@@ -70,9 +70,15 @@ impl Refusal {
         }
     }
 
-    /// A version was selected that was not offered.
-    pub(crate) fn unsupported_selection() -> Self {
-        Self::new(ErrorCode::PEER_INCOMPATIBLE, "unsupported version selected")
+    /// A version was selected that was not offered. The text begins with Broker's words.
+    pub(crate) fn unsupported_selection(version: u8, offers_version_2: bool) -> Self {
+        let offered = if offers_version_2 {
+            format!("{VERSION} and {VERSION_2}")
+        } else {
+            VERSION.to_string()
+        };
+        let text = format!("unsupported version selected: {version}, this side offered {offered}");
+        Self::new(ErrorCode::PEER_INCOMPATIBLE, text)
     }
 }
 
@@ -113,12 +119,11 @@ impl HandshakeMessage {
             ));
         }
         match &message {
-            Self::Hello { min, max, .. } if !(*min..=*max).contains(&VERSION) => Err(Refusal::new(
-                ErrorCode::PEER_INCOMPATIBLE,
-                "unsupported versions offered",
-            )),
-            Self::VersionSelect { version, .. } if ![VERSION, VERSION_2].contains(version) => {
-                Err(Refusal::unsupported_selection())
+            Self::Hello { min, max, .. } if !(*min..=*max).contains(&VERSION) => {
+                let text = format!(
+                    "unsupported versions offered: {min} to {max}, this side speaks {VERSION}"
+                );
+                Err(Refusal::new(ErrorCode::PEER_INCOMPATIBLE, text))
             }
             Self::DropConn { code, text, .. } if *code > ErrorCode::LAST => {
                 Err(Refusal::new(ErrorCode::UNSPECIFIED, text.clone()))

@@ -1,7 +1,7 @@
 //! The steps of a handshake: what each message leads to, until the connection is a peering or closed.
 
 use super::extension::VERSION_2;
-use super::message::{HandshakeMessage, Refusal};
+use super::message::{HandshakeMessage, Refusal, VERSION};
 use super::{Action, ConnectionId, HandshakeError, Offer, Peering, Protocol, State, Status};
 use crate::{EndpointId, ErrorCode, Filter};
 
@@ -33,7 +33,11 @@ impl Peering {
                 if let Some(handshake) = self.handshakes.get_mut(&connection) {
                     handshake.peer_extension = extension;
                 }
-                self.hello(connection, sender);
+                // Whoever has dialled has said hello.
+                let has_said_hello = state == State::WaitHelloOrSelect;
+                if !self.is_other_cluster(connection, has_said_hello) {
+                    self.hello(connection, sender);
+                }
             }
             (
                 State::WaitHelloOrSelect | State::WaitSelect,
@@ -44,9 +48,12 @@ impl Peering {
                 },
             ) => {
                 if let Some(handshake) = self.handshakes.get_mut(&connection) {
-                    handshake.peer_extension = handshake.peer_extension.or(extension);
+                    let known = handshake.peer_extension.take();
+                    handshake.peer_extension = known.or(extension);
                 }
-                self.selected(connection, sender, version);
+                if !self.is_other_cluster(connection, true) {
+                    self.selected(connection, sender, version);
+                }
             }
             (State::WaitSyn, M::OriginatorSyn(filter)) => {
                 let answer = M::ResponderSynAck(self.filter_for(connection));
@@ -61,6 +68,30 @@ impl Peering {
             (State::WaitAck, M::OriginatorAck) => self.establish(connection),
             (_, other) => self.unexpected(connection, other.name(), state),
         }
+    }
+
+    /// Refuses a side that belongs to another cluster. Says hello before that, if it has not: so the other side
+    /// sees whom it has reached.
+    fn is_other_cluster(&mut self, connection: ConnectionId, has_said_hello: bool) -> bool {
+        let handshake = self.handshakes.get(&connection);
+        let theirs = handshake.and_then(|handshake| handshake.peer_extension.as_ref());
+        let theirs = theirs.and_then(|theirs| theirs.cluster.clone());
+        let (Some(ours), Some(theirs)) = (self.cluster.clone(), theirs) else {
+            return false;
+        };
+        if ours == theirs {
+            return false;
+        }
+        if !has_said_hello {
+            self.send_hello(connection);
+        }
+        let text = format!("another cluster: {ours} here, {theirs} there");
+        self.send_drop(
+            connection,
+            &Refusal::new(ErrorCode::PEER_INCOMPATIBLE, text),
+        );
+        self.close(connection, HandshakeError::OtherCluster { ours, theirs });
+        true
     }
 
     fn hello(&mut self, connection: ConnectionId, sender: EndpointId) {
@@ -86,13 +117,15 @@ impl Peering {
                 let Some(handshake) = self.handshakes.get_mut(&connection) else {
                     return;
                 };
-                let theirs = handshake.peer_extension;
-                handshake.protocol = handshake.offer.select(theirs);
+                let theirs = handshake.peer_extension.as_ref();
+                let knows_extensions = theirs.is_some();
+                let (offer, protocol) = (handshake.offer, handshake.offer.select(theirs));
+                handshake.protocol = protocol;
+                let extension = self.extension(offer).filter(|_| knows_extensions);
                 let select = HandshakeMessage::VersionSelect {
                     sender: self.me,
-                    version: handshake.protocol.number(),
-                    // Only towards those that know it.
-                    extension: theirs.and(handshake.offer.extension()),
+                    version: protocol.number(),
+                    extension,
                 };
                 self.send(connection, &select);
                 let syn = HandshakeMessage::OriginatorSyn(self.filter_for(connection));
@@ -108,15 +141,16 @@ impl Peering {
         if let Err(reason) = self.check_id(sender) {
             return self.close(connection, reason);
         }
-        if version == VERSION_2 {
-            let Some(handshake) = self
-                .handshakes
-                .get_mut(&connection)
-                .filter(|handshake| matches!(handshake.offer, Offer::V2 { .. }))
-            else {
-                return self.refuse(connection, Refusal::unsupported_selection());
-            };
-            handshake.protocol = Protocol::V2;
+        if let Some(handshake) = self.handshakes.get_mut(&connection) {
+            let offers_version_2 = matches!(handshake.offer, Offer::V2 { .. });
+            match version {
+                VERSION => {}
+                VERSION_2 if offers_version_2 => handshake.protocol = Protocol::V2,
+                _ => {
+                    let refusal = Refusal::unsupported_selection(version, offers_version_2);
+                    return self.refuse(connection, refusal);
+                }
+            }
         }
         self.set_peer(connection, sender);
         match self.claim(connection, sender) {
@@ -182,16 +216,17 @@ impl Peering {
             return;
         };
         self.statuses.insert(peer, Status::Peered(connection));
+        let theirs = handshake.peer_extension.as_ref();
+        let largest = theirs.and_then(|theirs| theirs.largest_frame);
         self.actions.push_back(Action::Established {
             connection,
             peer,
             protocol: handshake.protocol,
             is_guest: matches!(handshake.offer, Offer::V2 { .. })
-                && handshake.peer_extension.is_none(),
+                && theirs.is_none_or(|theirs| theirs.versions.is_none()),
             reads_zstd: handshake.protocol == Protocol::V2
-                && handshake
-                    .peer_extension
-                    .is_some_and(|theirs| theirs.reads_zstd),
+                && theirs.is_some_and(|it| it.reads_zstd),
+            largest_frame: largest.and_then(|largest| usize::try_from(largest).ok()),
             filter: handshake.peer_filter,
             announce: handshake.announced != self.filter_version,
         });

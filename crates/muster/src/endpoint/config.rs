@@ -21,6 +21,9 @@ pub struct EndpointConfig {
     /// Whether it relays between its peers of version 1 and its mesh, if it relays at all: Zeek and
     /// Broker then hear the whole mesh through it, and are heard in the whole mesh.
     pub relay_version_1: bool,
+    /// The name of the cluster that the endpoint belongs to, of 1 to 255 bytes. It refuses peerings with endpoints that
+    /// name another one; those that name none, as Zeek and Broker, are peers of any.
+    pub cluster: Option<String>,
     /// How connections are protected.
     pub tls: Tls,
     /// The bounds of the data queue towards each peer: of ordinary events, and of all data to a peer of version 1.
@@ -54,8 +57,13 @@ pub struct EndpointConfig {
     pub bye_timeout: Duration,
     /// How long a peer may be silent before it is pinged, and before it counts as lost.
     pub heartbeat: Heartbeat,
-    /// The largest frame to accept and to send after the handshake, in bytes.
+    /// The largest frame to accept and to send after the handshake, in bytes. It bounds
+    /// [`EndpointConfig::largest_message`].
     pub frame_limit: usize,
+    /// The most bytes that the readers of all peers hold together of frames, and of large messages in parts, that have
+    /// not come to their end; what is up to 64 KiB is free. If they would hold more, the peering ends that has been at
+    /// its frame for the longest time. At least two frames of the largest size are allowed in any case.
+    pub unfinished_frames: usize,
     /// The most handshakes under way. If there are more, the oldest connection is closed, those first whose other side
     /// has not said who it is.
     pub max_handshakes: usize,
@@ -70,6 +78,7 @@ impl Default for EndpointConfig {
             identity: NodeIdentity::default(),
             forwarding: Forwarding::default(),
             relay_version_1: true,
+            cluster: None,
             tls: Tls::Off,
             // What a relay's reads bring before its writers have their turn: eight times Zeek's
             // `Broker::peer_buffer_size`, plus a bound in bytes.
@@ -106,6 +115,7 @@ impl Default for EndpointConfig {
             bye_timeout: Duration::from_secs(3),
             heartbeat: Heartbeat::default(),
             frame_limit: frame::DEFAULT_LIMIT,
+            unfinished_frames: 256 << 20,
             max_handshakes: 256,
             max_peers: 4096,
         }
@@ -113,6 +123,15 @@ impl Default for EndpointConfig {
 }
 
 impl EndpointConfig {
+    /// Returns the largest message that this endpoint publishes or relays, in bytes of its topic and payload: 1 KiB
+    /// less than [`EndpointConfig::frame_limit`], 64 MiB - 1 KiB by default. The default queues of events and of bulk
+    /// take it, that of [`Class::Interactive`](muster_wire::Class::Interactive) takes 16 MiB. What a queue can never
+    /// take is dropped and counted with it as too large, and its log names topic and size; a publisher hears of it by
+    /// [`Outcome::too_large`](crate::Outcome::too_large).
+    pub fn largest_message(&self) -> usize {
+        self.frame_limit.saturating_sub(frame::MESSAGE_ROOM)
+    }
+
     /// What the queues towards all peers of the mesh do, in the order of [`Class`].
     pub(crate) fn policies(&self) -> [ClassPolicy; 4] {
         let event = ClassPolicy {

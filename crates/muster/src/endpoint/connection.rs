@@ -7,20 +7,22 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
-use muster_wire::frame::{self, HANDSHAKE_LIMIT, HEADER, Next};
+use muster_wire::frame::{self, HEADER, HELLO_LIMIT, Next};
 use muster_wire::peering::{ConnectionId, HandshakeError};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
 
 use super::config::Heartbeat;
 use super::end_reason::{EndReason, LossReason, UnavailableReason};
+use super::intake::{Intake, TooMuchUnfinished};
 use super::owner::{Command, ConnectionCommand, OwnerHandle};
 use super::peer_session::PeerSession;
 use super::reader::Reader;
 use super::shared::Shared;
 use super::status::PeerOrigin;
-use super::tls::{self, ConnectionError, Secured};
+use super::stranger::{self, ForeignProtocol};
+use super::tls::{ConnectionError, Secured};
 use super::writer;
 
 /// Commands for one connection during its handshake, which takes fewer than ten.
@@ -88,6 +90,14 @@ where
         return ConnectionEnd::Failed(UnavailableReason::NotWanted);
     };
     let mut buffer = BytesMut::new();
+    let (give_up, given_up) = watch::channel(None);
+    let give_up = move |reason| {
+        give_up.send_replace(Some(reason));
+    };
+    let held = Held {
+        intake: Intake::new(Arc::clone(&shared.handshake_intake), give_up),
+        given_up,
+    };
     // The handshake's own limit names the cause; this one catches a peer that does not read.
     let limit = shared.config.handshake_timeout + Duration::from_secs(1);
     let handshake = shake_hands(
@@ -97,6 +107,7 @@ where
         &mut commands,
         &owner,
         connection,
+        held,
     );
     let outcome = match tokio::time::timeout(limit, handshake).await {
         Ok(outcome) => outcome,
@@ -115,6 +126,22 @@ where
     end
 }
 
+/// What a handshake holds of unfinished frames.
+struct Held {
+    intake: Intake,
+    /// Whether others need the room.
+    given_up: watch::Receiver<Option<TooMuchUnfinished>>,
+}
+
+impl Held {
+    /// Waits until the handshake is given up.
+    async fn until_given_up(&mut self) -> UnavailableReason {
+        let given_up = self.given_up.wait_for(Option::is_some).await;
+        let reason = given_up.ok().and_then(|reason| *reason);
+        reason.map_or(UnavailableReason::NotWanted, UnavailableReason::from)
+    }
+}
+
 async fn shake_hands<R, W>(
     reader: &mut R,
     writer: &mut W,
@@ -122,6 +149,7 @@ async fn shake_hands<R, W>(
     commands: &mut mpsc::Receiver<ConnectionCommand>,
     owner: &OwnerHandle,
     connection: ConnectionId,
+    mut held: Held,
 ) -> Result<Arc<PeerSession>, ConnectionEnd>
 where
     R: AsyncRead + Unpin,
@@ -130,17 +158,20 @@ where
     let failed = ConnectionEnd::Failed;
     let mut waiting_for_owner = false;
     let mut heard = false;
+    let mut limit = HELLO_LIMIT;
     loop {
         if !waiting_for_owner {
-            let next = frame::next(buffer, HANDSHAKE_LIMIT).map_err(|error| {
-                if buffer.starts_with(&tls::RECORD) {
+            let next = frame::next(buffer, limit).map_err(|error| {
+                if stranger::is_tls(buffer) {
                     return failed(UnavailableReason::PeerSpeaksTls);
                 }
-                failed(error.into())
+                let foreign = ForeignProtocol::of(buffer).map(UnavailableReason::Foreign);
+                failed(foreign.unwrap_or_else(|| error.into()))
             })?;
             if let Next::Complete(length) = next {
                 let payload = buffer[HEADER..HEADER + length].to_vec();
                 buffer.advance(HEADER + length);
+                held.intake.finished();
                 // Frames behind the last of the handshake belong to the peering: one at a time.
                 waiting_for_owner = true;
                 heard = true;
@@ -152,7 +183,10 @@ where
                 Some(ConnectionCommand::Write(frame)) => {
                     writer.write_all(&frame).await.map_err(|error| failed(ended(error, heard)))?;
                 }
-                Some(ConnectionCommand::Continue) => waiting_for_owner = false,
+                Some(ConnectionCommand::Continue { limit: next }) => {
+                    waiting_for_owner = false;
+                    limit = next;
+                }
                 Some(ConnectionCommand::Become(session)) => return Ok(session),
                 Some(ConnectionCommand::Close(HandshakeError::Redundant { peer })) => {
                     return Err(ConnectionEnd::Redundant(peer));
@@ -163,9 +197,10 @@ where
             read = reader.read_buf(buffer), if !waiting_for_owner => match read {
                 Ok(0) if !heard => return Err(failed(UnavailableReason::ClosedInSilence)),
                 Ok(0) => return Err(failed(UnavailableReason::ClosedInHandshake)),
-                Ok(_) => {}
+                Ok(_) => held.intake.unfinished(buffer.capacity()).map_err(|reason| failed(reason.into()))?,
                 Err(error) => return Err(failed(ended(error, heard))),
             },
+            reason = held.until_given_up() => return Err(failed(reason)),
         }
     }
 }
@@ -240,6 +275,8 @@ where
             poll_fn(|cx| session.queue.poll_ended(cx)).await;
         }
     }
+    // What has come of a frame must not be kept for as long as the writer needs.
+    drop(reader);
     if !writer.is_finished()
         && tokio::time::timeout(WRITER_GRACE, &mut writer)
             .await

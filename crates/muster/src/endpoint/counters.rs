@@ -41,6 +41,13 @@ pub(crate) mod mesh {
         /// Large messages that came in parts of which one was missing or too much, and which were dropped. Growth beyond
         /// changes of links means that links drop messages of the class bulk: raise `peering.bulk_queue`.
         pub(crate) FRAGMENTS_LOST = counter("muster_mesh_fragments_lost_messages_total").key("mesh_fragments_lost");
+        /// Connections that were ended because the unfinished frames of all of them together held too much memory, and theirs
+        /// was the oldest. Any growth means that peers send large messages and stop in their midst, on purpose or over links
+        /// that are too slow for them: the log names them.
+        pub(crate) UNFINISHED_GIVEN_UP = counter("muster_unfinished_frames_given_up_total").key("unfinished_frames_given_up");
+        /// Handshakes with endpoints that belong to another cluster, which were refused. Any growth means that a node dials
+        /// an address or a port of another cluster: the log names both clusters and the address.
+        pub(crate) OTHER_CLUSTER = counter("muster_other_cluster_connections_total").key("other_cluster");
         /// How often a class of traffic waited because the peer had granted no more credit. Growth means that a peer reads
         /// more slowly than is published: look at its load.
         pub(crate) CREDIT_WAITS = counter("muster_mesh_credit_waits_total").key("mesh_credit_waits");

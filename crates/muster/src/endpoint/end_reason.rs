@@ -9,6 +9,8 @@ use muster_wire::frame::FrameTooLong;
 use muster_wire::mesh::codec;
 use muster_wire::peering::HandshakeError;
 
+use super::intake::TooMuchUnfinished;
+use super::stranger::ForeignProtocol;
 use super::tls::{ConnectionError, TlsFailure};
 
 /// Why this endpoint ended a peering.
@@ -48,6 +50,9 @@ pub enum LossReason {
     /// What the peer sent cannot be cut into frames.
     #[error(transparent)]
     Frame(#[from] FrameTooLong),
+    /// The unfinished frames of all peers held too much, and this one was the oldest.
+    #[error(transparent)]
+    TooMuchUnfinished(#[from] TooMuchUnfinished),
     /// A frame of version 1 that cannot be read.
     #[error(transparent)]
     Envelope(#[from] EnvelopeError),
@@ -98,11 +103,17 @@ pub enum UnavailableReason {
     #[error("handshake timed out")]
     HandshakeTimeout,
     /// The other side speaks TLS, and this one has it switched off.
-    #[error("the peer speaks TLS, this side has it switched off")]
+    #[error("the peer speaks TLS, and this side has it switched off: both need the same mode")]
     PeerSpeaksTls,
+    /// The other side is no peer at all.
+    #[error("{0}")]
+    Foreign(ForeignProtocol),
     /// What the other side sent cannot be cut into frames.
     #[error(transparent)]
     Frame(#[from] FrameTooLong),
+    /// The unfinished frames of all handshakes held too much, and this one was the oldest.
+    #[error(transparent)]
+    TooMuchUnfinished(#[from] TooMuchUnfinished),
     /// The handshake failed.
     #[error(transparent)]
     Handshake(#[from] HandshakeError),

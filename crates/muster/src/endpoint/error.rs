@@ -3,6 +3,8 @@
 use std::io;
 use std::net::SocketAddr;
 
+use muster_wire::peering::ClusterNameError;
+
 use super::end_reason::UnavailableReason;
 use super::tls::TlsError;
 
@@ -55,6 +57,9 @@ pub enum StartError {
     /// The system has no random numbers for an endpoint id.
     #[error("the system has no random numbers for an endpoint id: {0}")]
     Random(String),
+    /// [`EndpointConfig::cluster`](crate::EndpointConfig::cluster) is not the name of a cluster.
+    #[error(transparent)]
+    Cluster(#[from] ClusterNameError),
     /// TLS cannot be set up.
     #[error(transparent)]
     Tls(#[from] TlsError),

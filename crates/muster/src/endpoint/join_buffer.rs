@@ -6,13 +6,17 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
+use super::too_large::TooLarge;
 use muster_wire::counters::{DropCause, DropLedger};
-use muster_wire::{Message, Overflow, Push, Queue, QueueLimits, Queued};
+use muster_wire::{MESSAGE_OVERHEAD, Message, Overflow, Push, Queue, QueueLimits, Queued};
 
 #[derive(Debug)]
 pub(crate) struct JoinBuffer {
     is_open: AtomicBool,
     held: Mutex<Held>,
+    /// The largest message that any peer's queue takes.
+    largest: usize,
+    too_large: TooLarge,
     /// Told of the end of the holding.
     closed: Condvar,
 }
@@ -37,8 +41,28 @@ impl JoinBuffer {
                 queue: Queue::new(limits, overflow),
                 wakers: Vec::new(),
             }),
+            largest: usize::MAX,
+            too_large: TooLarge::default(),
             closed: Condvar::new(),
         }
+    }
+
+    /// The same for messages of up to `largest` bytes.
+    pub(crate) fn with_largest(mut self, largest: usize) -> Self {
+        self.largest = largest;
+        self
+    }
+
+    /// Refuses a message that no peer's queue will take.
+    fn refuse_too_large(&self, held: &mut Held, message: &Message) -> Option<Push> {
+        let limit = held.queue.limits().bytes.saturating_sub(MESSAGE_OVERHEAD);
+        let limit = limit.min(self.largest);
+        let bytes = message.size();
+        (bytes > limit).then(|| {
+            let queue = "what is held until the endpoint has joined its mesh";
+            self.too_large.tell(queue, &message.topic, bytes, limit);
+            held.queue.refuse(message, DropCause::TooLarge)
+        })
     }
 
     /// From now on messages are held.
@@ -54,9 +78,11 @@ impl JoinBuffer {
         }
         let mut held = self.lock();
         // Closed meanwhile: what was held before is on its way already.
-        self.is_open
-            .load(Ordering::Acquire)
-            .then(|| held.queue.push(message.clone()))
+        if !self.is_open.load(Ordering::Acquire) {
+            return None;
+        }
+        let refused = self.refuse_too_large(&mut held, message);
+        Some(refused.unwrap_or_else(|| held.queue.push(message.clone())))
     }
 
     /// Holds a message, waiting for room until `deadline`: there is some when the holding ends.
@@ -66,6 +92,9 @@ impl JoinBuffer {
         }
         let mut held = self.lock();
         while self.is_open.load(Ordering::Acquire) {
+            if let Some(refused) = self.refuse_too_large(&mut held, message) {
+                return Some(refused);
+            }
             if let Some(push) = held.push_if_room(message) {
                 return Some(push);
             }
@@ -87,6 +116,9 @@ impl JoinBuffer {
         let mut held = self.lock();
         if !self.is_open.load(Ordering::Acquire) {
             return Poll::Ready(None);
+        }
+        if let Some(refused) = self.refuse_too_large(&mut held, message) {
+            return Poll::Ready(Some(refused));
         }
         if let Some(push) = held.push_if_room(message) {
             return Poll::Ready(Some(push));

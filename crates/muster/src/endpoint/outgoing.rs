@@ -55,6 +55,28 @@ impl Outgoing {
     }
 }
 
+/// What keeps no more alive holds no message that any peer refuses as too large.
+const SURELY_SMALL: usize = 1 << 20;
+
+impl Outgoing {
+    /// The largest message in it, if it may be too large for a peer: its topic, and the bytes of topic and payload.
+    pub(crate) fn largest(&self) -> Option<(&Topic, usize)> {
+        match self {
+            Self::Message(message) | Self::Addressed(message) => {
+                Some((&message.topic, message.size()))
+            }
+            Self::Relayed(relayed) if relayed.retained > SURELY_SMALL => {
+                let sizes = relayed.entries.iter().map(|entry| {
+                    let topic = &relayed.topics[entry.topic as usize];
+                    (topic, topic.as_bytes().len() + entry.length as usize)
+                });
+                sizes.max_by_key(|(_, size)| *size)
+            }
+            Self::Relayed(_) | Self::Frame(_) => None,
+        }
+    }
+}
+
 impl Relayed {
     /// A message's topic and payload.
     pub(crate) fn parts(&self, entry: &RelayedEntry) -> (&Topic, Bytes) {

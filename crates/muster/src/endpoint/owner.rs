@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use muster_wire::peering::{ConnectionId, Peering};
+use muster_wire::peering::{ClusterName, ConnectionId, Peering};
 use muster_wire::routing::{PeerEntry, Table};
 use muster_wire::{EndpointId, Filter, Subscriptions};
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -71,9 +71,11 @@ pub(crate) struct Owner {
 }
 
 impl Owner {
-    pub(crate) fn new(shared: Arc<Shared>, inbox: &Inbox) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, inbox: &Inbox, cluster: Option<ClusterName>) -> Self {
         let config = &shared.config;
-        let peering = Peering::new(shared.me, config.handshake_timeout);
+        let peering = Peering::new(shared.me, config.handshake_timeout)
+            .of_cluster(cluster)
+            .with_largest_frame(config.frame_limit);
         Self {
             peering: peering.with_offer(config.forwarding.offer()),
             mesh: MeshPart::new(shared.me, config),
@@ -195,7 +197,8 @@ impl Owner {
             Command::Frame(connection, payload) => {
                 self.peering.frame(connection, &payload);
                 self.carry_out();
-                self.tell(connection, ConnectionCommand::Continue);
+                let limit = self.peering.frame_limit(connection);
+                self.tell(connection, ConnectionCommand::Continue { limit });
             }
             Command::Closed(connection) => self.connection_closed(connection),
             Command::RoutingUpdate(id, filter, done) => {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use muster_data::Encode;
+use muster_wire::counters::DropCause;
 use muster_wire::peering::Protocol;
 use muster_wire::routing::{PeerEntry, Route, RouteCache};
 use muster_wire::{Class, EndpointId, Kind, Message, Push, Topic};
@@ -26,6 +27,10 @@ pub struct Outcome {
     pub dropped: usize,
     /// The number of older messages that were dropped to make room for it.
     pub displaced: usize,
+    /// The number of receivers that can never take it, because it is too large for them: peers, which are among
+    /// [`Outcome::dropped`], and this endpoint's subscribers.
+    /// [`EndpointConfig::largest_message`](crate::EndpointConfig::largest_message) is what all can take by default.
+    pub too_large: usize,
     /// The number of this endpoint's subscribers that received it.
     pub local: usize,
     /// Whether it is held, within the bounds of a peer's queue, until the endpoint has joined its mesh. Before that
@@ -36,7 +41,8 @@ pub struct Outcome {
 impl Outcome {
     /// Returns `true` if nobody subscribes to the topic, as far as this endpoint knows.
     pub fn no_subscriber(&self) -> bool {
-        self.queued_to == 0 && self.dropped == 0 && self.local == 0 && !self.held
+        let none = self.queued_to == 0 && self.dropped == 0 && self.local == 0;
+        none && self.too_large == 0 && !self.held
     }
 }
 
@@ -160,7 +166,14 @@ impl Publisher {
         let Some((_, route)) = self.routes.lookup(&table, topic.as_bytes()) else {
             return outcome;
         };
-        outcome.local = deliver_locally(self.shared.me, self.local, &table, route, &message);
+        deliver_locally(
+            &mut outcome,
+            &self.shared,
+            self.local,
+            &table,
+            route,
+            &message,
+        );
         for peer in push_where_room(&mut outcome, &table, route, &message) {
             note_pushed(
                 &mut outcome,
@@ -213,7 +226,14 @@ impl Publisher {
                 pushed.unwrap_or_else(|_| peer.handle.queue.refuse_late(message.clone())),
             );
         }
-        outcome.local = deliver_locally(self.shared.me, self.local, &table, &route, &message);
+        deliver_locally(
+            &mut outcome,
+            &self.shared,
+            self.local,
+            &table,
+            &route,
+            &message,
+        );
         outcome
     }
 
@@ -248,7 +268,14 @@ impl Publisher {
             return outcome;
         };
         if message.kind == Kind::Data {
-            outcome.local = deliver_locally(self.shared.me, self.local, &table, route, &message);
+            deliver_locally(
+                &mut outcome,
+                &self.shared,
+                self.local,
+                &table,
+                route,
+                &message,
+            );
         }
         let push = if route.peers.len() <= INLINE {
             SendQueue::push_inline
@@ -267,27 +294,29 @@ impl Publisher {
     }
 }
 
-/// Gives a message to those of an endpoint's subscribers that hear it; how many. All of them hear a
-/// publisher with an id of its own.
+/// Gives a message to those of an endpoint's subscribers that hear it. All of them hear a publisher with an id of its
+/// own.
 fn deliver_locally(
-    me: EndpointId,
+    outcome: &mut Outcome,
+    shared: &Shared,
     local: Option<EndpointId>,
     table: &Table,
     route: &Route,
     message: &Message,
-) -> usize {
+) {
     let subscribers = route.subscribers.iter();
     let hearing = subscribers
         .filter_map(|position| table.subscriber(*position))
         .filter(|subscriber| subscriber.hears_local || local.is_some());
-    let from = local.unwrap_or(me);
-    let mut given = 0;
+    let from = local.unwrap_or(shared.me);
     for subscriber in hearing {
         // Whoever publishes here does not wait: a full queue drops by its policy.
-        let _ = subscriber.push(Batch::of_one(from, message));
-        given += 1;
+        if subscriber.push(Batch::of_one(from, message)).is_too_large {
+            outcome.too_large += 1;
+        } else {
+            outcome.local += 1;
+        }
     }
-    given
 }
 
 /// Notes what became of a message that was to be held for the mesh, if the endpoint is joining it.
@@ -298,9 +327,9 @@ fn note_held(outcome: &mut Outcome, pushed: Option<Push>) {
             outcome.held = true;
             outcome.displaced += dropped;
         }
-        Some(Push::Dropped(_)) => {
+        Some(Push::Dropped(cause)) => {
             outcome.held = true;
-            outcome.dropped += 1;
+            note_dropped(outcome, cause);
         }
     }
 }
@@ -311,8 +340,13 @@ fn note_pushed(outcome: &mut Outcome, pushed: Push) {
             outcome.queued_to += 1;
             outcome.displaced += dropped;
         }
-        Push::Dropped(_) => outcome.dropped += 1,
+        Push::Dropped(cause) => note_dropped(outcome, cause),
     }
+}
+
+fn note_dropped(outcome: &mut Outcome, cause: DropCause) {
+    outcome.dropped += 1;
+    outcome.too_large += usize::from(cause == DropCause::TooLarge);
 }
 
 /// The peers that a message goes to now: what is held goes to the mesh later.

@@ -22,14 +22,14 @@ use muster_wire::{Class, EndpointId, Kind};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use super::end_reason::{EndReason, LossReason};
+use super::intake::{FREE, Intake};
 use super::owner::{Command, OwnerHandle};
 use super::peer_session::{PeerCounts, PeerSession};
-use super::shared::{Shared, Table};
+use super::shared::{Shared, Table, count};
 use super::spare::Spare;
 use super::tls::ConnectionError;
 use credit::{Classes, CreditIntake};
 use fragments::Assembly;
-use mesh::count;
 use pending::{Brought, Lying, Onward, Source, Way};
 use refusals::Refusals;
 
@@ -64,6 +64,8 @@ pub(crate) struct Reader<R> {
     refusals: Refusals,
     credit: CreditIntake,
     assembly: Assembly,
+    /// What it holds of unfinished frames, among all readers.
+    intake: Intake,
 }
 
 impl<R: AsyncRead + Unpin> Reader<R> {
@@ -74,7 +76,10 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         owner: OwnerHandle,
         session: Arc<PeerSession>,
     ) -> Self {
+        let ending = Arc::clone(&session);
+        let give_up = move |reason| ending.queue.end(LossReason::from(reason).into());
         Self {
+            intake: Intake::new(Arc::clone(&shared.intake), give_up),
             stream,
             allocation: buffer.capacity(),
             buffer,
@@ -106,7 +111,9 @@ impl<R: AsyncRead + Unpin> Reader<R> {
                 Ok(needed) => needed,
                 Err(reason) => return reason,
             };
-            self.make_room(needed);
+            if let Err(reason) = self.make_room(needed) {
+                return reason.into();
+            }
             let room = self.buffer.capacity() - self.buffer.len();
             match self.read().await {
                 Ok(0) | Err(_) if self.session.queue.both_closing() => return EndReason::removed(),
@@ -150,12 +157,9 @@ impl<R: AsyncRead + Unpin> Reader<R> {
     /// Grows the buffer for a frame of `needed` bytes, no faster than its bytes arrive, unless as large a
     /// frame has arrived before: then it has its room at once, and is not copied each time that the buffer
     /// doubles (at 1 MiB, a third of a subscriber's CPU).
-    fn make_room(&mut self, needed: usize) {
+    fn make_room(&mut self, needed: usize) -> Result<(), LossReason> {
         if std::mem::take(&mut self.give_back) && self.allocation > self.read_size {
-            let rest = std::mem::take(&mut self.buffer);
-            self.buffer = BytesMut::with_capacity(rest.len().max(self.read_size));
-            self.buffer.extend_from_slice(&rest);
-            self.allocation = self.buffer.capacity();
+            self.shrink();
         }
         let missing = needed.saturating_sub(self.buffer.len());
         let doubled = self.read_size.max(self.buffer.len());
@@ -170,11 +174,33 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             self.buffer.reserve(wanted.max(self.read_size));
             self.allocation = self.buffer.capacity();
         }
+        let parts = self.assembly.size();
+        if needed.max(parts) > FREE {
+            self.intake.unfinished(self.allocation + parts)?;
+        } else if !self.intake.at_rest(self.allocation) {
+            // Others need the room more than this one does.
+            self.read_size = self.read_size.min(FREE / 2);
+            self.large = 0;
+            self.shrink();
+            self.intake.at_rest(self.allocation);
+        }
+        Ok(())
+    }
+
+    /// Has a buffer of the size of a read.
+    fn shrink(&mut self) {
+        let rest = std::mem::take(&mut self.buffer);
+        self.buffer = BytesMut::with_capacity(rest.len().max(self.read_size));
+        self.buffer.extend_from_slice(&rest);
+        self.allocation = self.buffer.capacity();
     }
 
     /// Frames have come, the largest of so many bytes: the next may be as large.
     fn frames_came(&mut self, largest: usize) {
         self.large = if largest > LARGE_READ { largest } else { 0 };
+        if self.assembly.size() == 0 {
+            self.intake.finished();
+        }
     }
 
     /// Deals with all complete frames; says how many bytes the next one needs.
@@ -311,7 +337,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
                 let classes = pending.classes;
                 let places = std::mem::take(&mut pending.places);
                 let batch = pending.into_batch(chunk, allocation);
-                if subscriber.push_in_order(batch, &places) {
+                if subscriber.push_in_order(batch, &places).is_behind {
                     let now = self.shared.now();
                     self.credit.is_behind(classes, subscriber, now);
                 } else {

@@ -15,13 +15,16 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 use muster_wire::counters::DropCause;
 use muster_wire::peering::Protocol;
-use muster_wire::{Class, ClassQueues, Message, Push, Queue, QueueLimits, Queued, Topic};
+use muster_wire::{
+    Class, ClassQueues, MESSAGE_OVERHEAD, Message, Push, Queue, QueueLimits, Queued, Topic, frame,
+};
 
 use super::config::EndpointConfig;
 use super::counts::QueueDepth;
 use super::end_reason::{EndReason, LossReason};
 use super::outgoing::Outgoing;
 use super::peer_options::Policies;
+use super::too_large::TooLarge;
 use control::ControlFrames;
 use inline::InlineWriter;
 use pings::Pings;
@@ -92,7 +95,11 @@ impl Limits {
 #[derive(Debug)]
 pub(crate) struct SendQueue {
     protocol: Protocol,
-    frame_limit: usize,
+    /// Who it is for, in messages for people.
+    peer: String,
+    /// The largest message, in bytes of topic and payload.
+    largest: usize,
+    too_large: TooLarge,
     /// Whether the peer reads compressed frames.
     reads_zstd: bool,
     /// Whether the link is slow: then they are worth their time.
@@ -147,7 +154,9 @@ impl SendQueue {
         };
         Self {
             protocol,
-            frame_limit: config.frame_limit,
+            peer: String::new(),
+            largest: config.largest_message(),
+            too_large: TooLarge::default(),
             reads_zstd: false,
             is_slow: AtomicBool::new(all.is_slow),
             limits: all.classes.map(|policy| Limits::new(policy.limits)),
@@ -157,9 +166,22 @@ impl SendQueue {
         }
     }
 
+    /// The queue for a peer that reads frames with payloads of so many bytes, if it has said so.
+    pub(crate) fn with_largest_frame(mut self, bytes: Option<usize>) -> Self {
+        let largest = bytes.map(|bytes| bytes.saturating_sub(frame::MESSAGE_ROOM));
+        self.largest = self.largest.min(largest.unwrap_or(usize::MAX));
+        self
+    }
+
     /// The queue for a peer that reads compressed frames, or does not.
     pub(crate) fn with_zstd(mut self, reads_zstd: bool) -> Self {
         self.reads_zstd = reads_zstd;
+        self
+    }
+
+    /// The queue for a peer that is called this in messages for people.
+    pub(crate) fn towards(mut self, peer: String) -> Self {
+        self.peer = peer;
         self
     }
 
@@ -204,9 +226,21 @@ impl SendQueue {
     fn offer(&self, item: Outgoing) -> Push {
         let mut state = self.lock();
         if let Some(cause) = self.cannot_take(&state, &item) {
-            return self.class_of(&mut state, &item).refuse(&item, cause);
+            return self.refuse(&mut state, &item, cause);
         }
         self.push_locked(state, item)
+    }
+
+    /// Counts an item that is not taken.
+    fn refuse(&self, state: &mut State, item: &Outgoing, cause: DropCause) -> Push {
+        if let (DropCause::TooLarge, Some((topic, bytes))) = (cause, item.largest()) {
+            let queue = format!("the queue towards {}", self.peer);
+            let limits = self.limits(self.queue_of(item));
+            let limit = limits.bytes.saturating_sub(MESSAGE_OVERHEAD);
+            self.too_large
+                .tell(&queue, topic, bytes, limit.min(self.largest));
+        }
+        self.class_of(state, item).refuse(item, cause)
     }
 
     /// The queue of an item.
@@ -242,8 +276,11 @@ impl SendQueue {
         if state.closing || state.ended.is_some() {
             return Some(DropCause::PeerGone);
         }
-        // The topic and header are at most 64 KiB more; the peer's limit is its own affair.
-        (item.bytes() > self.frame_limit).then_some(DropCause::TooLarge)
+        let is_over = item.bytes() > self.limits(self.queue_of(item)).bytes
+            || item
+                .largest()
+                .is_some_and(|(_, bytes)| bytes > self.largest);
+        is_over.then_some(DropCause::TooLarge)
     }
 
     /// Ends the peering at once. The first reason stays.

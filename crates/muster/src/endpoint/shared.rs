@@ -17,6 +17,7 @@ use super::config::EndpointConfig;
 use super::counters::mesh as counters;
 use super::counts::Former;
 use super::echo::Echoes;
+use super::intake::IntakeBudget;
 use super::join_buffer::JoinBuffer;
 use super::peer_session::PeerSession;
 use super::subscriber::SubscriberQueue;
@@ -50,6 +51,8 @@ pub(crate) struct MeshCounts {
     pub(crate) reordered: AtomicU64,
     /// Came in parts of which one was missing or too much.
     pub(crate) fragments_lost: AtomicU64,
+    /// Connections to endpoints of other clusters.
+    pub(crate) other_cluster: AtomicU64,
     /// What the owner's [`Mesh`](muster_wire::mesh::Mesh) counted of its records.
     pub(crate) records: Mutex<Vec<Counter>>,
 }
@@ -68,12 +71,20 @@ impl MeshCounts {
     }
 }
 
+/// Counts one more.
+pub(crate) fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) me: EndpointId,
     pub(crate) config: EndpointConfig,
     pub(crate) tls: TlsContext,
     tls_handshakes: Mutex<TlsHandshakes>,
+    /// What peers have sent of unfinished frames, and those that are not peers yet.
+    pub(crate) intake: Arc<IntakeBudget>,
+    pub(crate) handshake_intake: Arc<IntakeBudget>,
     pub(crate) table: ArcSwap<Table>,
     pub(crate) table_version: watch::Sender<u64>,
     /// Turns true when the endpoint ends: listeners stop.
@@ -113,18 +124,27 @@ struct TlsHandshakes {
 const REFUSALS_TOLD: u32 = 10;
 const REFUSALS_SPAN: Duration = Duration::from_secs(10);
 
+/// The most bytes of unfinished frames of all handshakes together: those who are not known yet must not make an endpoint
+/// hold more than handshakes need.
+const HANDSHAKES_UNFINISHED: usize = 16 << 20;
+
 impl Shared {
     pub(crate) fn new(me: EndpointId, config: EndpointConfig, tls: TlsContext) -> Self {
+        let two_frames = config.frame_limit.saturating_mul(2);
+        let unfinished = config.unfinished_frames.max(two_frames);
         Self {
             me,
             tls,
             tls_handshakes: Mutex::default(),
+            intake: IntakeBudget::new(unfinished),
+            handshake_intake: IntakeBudget::new(HANDSHAKES_UNFINISHED),
             table: ArcSwap::from_pointee(Table::empty()),
             table_version: watch::Sender::new(0),
             stopping: watch::Sender::new(false),
             sequences: [const { AtomicU64::new(0) }; 4],
             windows: SharedWindows::default(),
-            join_buffer: JoinBuffer::new(config.data_queue, config.overflow),
+            join_buffer: JoinBuffer::new(config.data_queue, config.overflow)
+                .with_largest(config.largest_message()),
             echoes: Echoes::default(),
             stores: Stores::default(),
             mesh: MeshCounts::default(),
@@ -199,9 +219,12 @@ impl Shared {
             (counters::HOPS_EXHAUSTED, &mesh.hops_exhausted),
             (counters::REORDERED, &mesh.reordered),
             (counters::FRAGMENTS_LOST, &mesh.fragments_lost),
+            (counters::OTHER_CLUSTER, &mesh.other_cluster),
         ];
         let values = values.into_iter();
         let messages = values.map(|(what, value)| what.of(value.load(Ordering::Relaxed)));
+        let given_up = self.intake.ended() + self.handshake_intake.ended();
+        let messages = messages.chain([counters::UNFINISHED_GIVEN_UP.of(given_up)]);
         let records = mesh.records.lock().unwrap_or_else(PoisonError::into_inner);
         messages.chain(records.iter().cloned()).collect()
     }

@@ -11,8 +11,8 @@ use std::task::{Context, Poll, Waker};
 use super::counts::QueueDepth;
 use super::owner::{Command, OwnerHandle};
 use super::status::Status;
-pub(crate) use batch::BatchEntry;
 pub use batch::{Batch, Received};
+pub(crate) use batch::{BatchEntry, bookkeeping, topic_cost};
 pub(crate) use queue::{Hearing, SubscriberQueue, lock_ledger};
 
 /// What a subscriber receives.

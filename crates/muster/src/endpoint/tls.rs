@@ -4,19 +4,26 @@
 //! whoever has a certificate of the trusted authority is a member. Only OpenSSL has the cipher suite of
 //! Broker's anonymous mode.
 
+mod refusal;
+
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use openssl::error::ErrorStack;
 use openssl::pkey::PKey;
 use openssl::ssl::{
     Ssl, SslContext, SslContextBuilder, SslMethod, SslMode, SslVerifyMode, SslVersion,
 };
-use openssl::x509::X509VerifyResult;
+use openssl::x509::{X509, X509Ref, X509VerifyResult};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_openssl::SslStream;
+
+use super::stranger::{self, ForeignProtocol};
+pub use refusal::{CertificateRefusal, TrustedAuthority};
 
 /// Broker's anonymous suite; it needs the lowest security level.
 const ANONYMOUS_CIPHERS: &str = "AECDH-AES256-SHA@SECLEVEL=0";
@@ -27,8 +34,11 @@ const ANONYMOUS_GROUPS: &str = "P-384";
 /// The suites of authenticated connections up to TLS 1.2; later versions have their own.
 const AUTHENTICATED_CIPHERS: &str = "HIGH:!aNULL:!MD5";
 
-/// The first two bytes of a TLS connection: a handshake record of TLS 1.x.
-pub(crate) const RECORD: [u8; 2] = [0x16, 0x03];
+/// What is said when the other side refuses our certificate.
+const NOT_TRUSTED: &str = " (the peer does not trust our certificate)";
+
+/// How certificates are checked: both sides must have one.
+const MUTUAL: SslVerifyMode = SslVerifyMode::PEER.union(SslVerifyMode::FAIL_IF_NO_PEER_CERT);
 
 /// How the connections of an endpoint are protected. Both sides of a peering must agree.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -126,14 +136,17 @@ pub enum TlsFailure {
     #[error("connection closed before the TLS handshake")]
     ClosedInSilence,
     /// The other side does not speak TLS.
-    #[error("the peer does not speak TLS; is it switched off on its side?")]
+    #[error("the peer does not speak TLS, which this side needs; is it switched off on its side?")]
     PeerIsPlain,
+    /// The other side is no peer at all.
+    #[error("{0}")]
+    Foreign(ForeignProtocol),
     /// The other side closed during the handshake: often it does not speak TLS, or in another mode.
     #[error("TLS: the peer closed during the handshake; does it speak TLS, in the same mode?")]
     Closed,
     /// The other side's certificate is not trusted here.
     #[error("TLS: the peer's certificate is refused: {0}")]
-    CertificateRefused(&'static str),
+    CertificateRefused(Box<CertificateRefusal>),
     /// OpenSSL or the other side refused, in OpenSSL's words and with a hint.
     #[error("TLS: {0}")]
     Refused(String),
@@ -159,7 +172,22 @@ impl ConnectionError {
 
 /// What connections are made with.
 #[derive(Clone)]
-pub(crate) struct TlsContext(Option<SslContext>);
+pub(crate) struct TlsContext(Option<Secure>);
+
+/// What secure connections are made with.
+#[derive(Clone)]
+struct Secure {
+    context: SslContext,
+    /// Those who are trusted, if certificates are checked.
+    authorities: Arc<[X509]>,
+}
+
+/// A connection in its handshake, and the certificate of the other side that was refused.
+struct Handshake {
+    stream: SslStream<TcpStream>,
+    refused: Arc<Mutex<Option<X509>>>,
+    authorities: Arc<[X509]>,
+}
 
 impl fmt::Debug for TlsContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -181,65 +209,116 @@ impl TlsContext {
     pub(crate) fn load(tls: &Tls) -> Result<Self, TlsError> {
         Ok(Self(match tls {
             Tls::Off => None,
-            Tls::Anonymous => Some(anonymous().map_err(|error| unsupported("anonymous", &error))?),
-            Tls::Mutual(certificates) => Some(mutual(certificates)?),
+            Tls::Anonymous => Some(Secure {
+                context: anonymous().map_err(|error| unsupported("anonymous", &error))?,
+                authorities: Arc::default(),
+            }),
+            Tls::Mutual(certificates) => Some(Secure {
+                context: mutual(certificates)?,
+                authorities: refusal::authorities(
+                    certificates.cafile.as_deref(),
+                    certificates.capath.as_deref(),
+                )
+                .into(),
+            }),
         }))
     }
 
     /// What OpenSSL makes connections with, if TLS is on.
     #[cfg(test)]
     pub(crate) fn openssl(&self) -> Option<&SslContext> {
-        self.0.as_ref()
+        self.0.as_ref().map(|secure| &secure.context)
     }
 
     /// Shakes hands as the server.
-    pub(crate) async fn accept(&self, stream: TcpStream) -> Result<Secured, TlsFailure> {
-        let Some(context) = &self.0 else {
+    pub(crate) async fn accept(&self, mut stream: TcpStream) -> Result<Secured, TlsFailure> {
+        let Some(secure) = &self.0 else {
             return Ok(Secured::Plain(stream));
         };
         // A peer without TLS is told apart by its first bytes, before OpenSSL answers it in TLS.
-        let mut first = [0u8; 2];
+        let mut first = [0u8; stranger::TELLING];
         let seen = stream.peek(&mut first).await;
         let seen = seen.map_err(|error| TlsFailure::Connection(error.into()))?;
         if seen == 0 {
             return Err(TlsFailure::ClosedInSilence);
         }
-        if first[..seen] != RECORD[..seen] {
-            return Err(TlsFailure::PeerIsPlain);
+        let first = &first[..seen];
+        let telling = first.len().min(stranger::TLS_RECORD.len());
+        if first[..telling] != stranger::TLS_RECORD[..telling] {
+            // Whoever it is, it is told that this is TLS; what it has sent is read first, or it may see a reset.
+            let _ = stream.read(&mut [0; 4096]).await;
+            let _ = stream.write_all(&stranger::ALERT).await;
+            let _ = stream.shutdown().await;
+            let foreign = ForeignProtocol::of(first);
+            return Err(foreign.map_or(TlsFailure::PeerIsPlain, TlsFailure::Foreign));
         }
-        let mut stream = wrap(context, stream)?;
-        let result = Pin::new(&mut stream).accept().await;
-        finish(stream, result)
+        let mut handshake = secure.wrap(stream)?;
+        let result = Pin::new(&mut handshake.stream).accept().await;
+        handshake.finish(result)
     }
 
     /// Shakes hands as the client.
     pub(crate) async fn connect(&self, stream: TcpStream) -> Result<Secured, TlsFailure> {
-        let Some(context) = &self.0 else {
+        let Some(secure) = &self.0 else {
             return Ok(Secured::Plain(stream));
         };
-        let mut stream = wrap(context, stream)?;
-        let result = Pin::new(&mut stream).connect().await;
-        finish(stream, result)
+        let mut handshake = secure.wrap(stream)?;
+        let result = Pin::new(&mut handshake.stream).connect().await;
+        handshake.finish(result)
     }
 }
 
-fn wrap(context: &SslContext, stream: TcpStream) -> Result<SslStream<TcpStream>, TlsFailure> {
-    let ssl = Ssl::new(context).and_then(|ssl| SslStream::new(ssl, stream));
-    ssl.map_err(|error| TlsFailure::Refused(error.to_string()))
+impl Secure {
+    fn wrap(&self, stream: TcpStream) -> Result<Handshake, TlsFailure> {
+        let failed = |error: ErrorStack| TlsFailure::Refused(error.to_string());
+        let mut ssl = Ssl::new(&self.context).map_err(failed)?;
+        let refused = Arc::new(Mutex::new(None));
+        if !self.authorities.is_empty() {
+            let noted = Arc::clone(&refused);
+            // OpenSSL keeps no certificate that it has refused.
+            ssl.set_verify_callback(MUTUAL, move |is_good, context| {
+                if !is_good {
+                    let leaf = context.chain().and_then(|chain| chain.get(0));
+                    let leaf = leaf
+                        .or_else(|| context.current_cert())
+                        .map(X509Ref::to_owned);
+                    *noted.lock().unwrap_or_else(PoisonError::into_inner) = leaf;
+                }
+                is_good
+            });
+        }
+        Ok(Handshake {
+            stream: SslStream::new(ssl, stream).map_err(failed)?,
+            refused,
+            authorities: Arc::clone(&self.authorities),
+        })
+    }
 }
 
-fn finish(
-    stream: SslStream<TcpStream>,
-    result: Result<(), openssl::ssl::Error>,
-) -> Result<Secured, TlsFailure> {
-    let Err(error) = result else {
-        return Ok(Secured::Tls(stream));
-    };
-    let verified = stream.ssl().verify_result();
-    if verified != X509VerifyResult::OK {
-        return Err(TlsFailure::CertificateRefused(verified.error_string()));
+impl Handshake {
+    fn finish(self, result: Result<(), openssl::ssl::Error>) -> Result<Secured, TlsFailure> {
+        let Err(error) = result else {
+            return Ok(Secured::Tls(self.stream));
+        };
+        let ssl = self.stream.ssl();
+        let verified = ssl.verify_result();
+        if verified != X509VerifyResult::OK {
+            let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+            let (reason, leaf) = (verified.error_string(), refused.as_deref());
+            let refusal = CertificateRefusal::new(reason, leaf, &self.authorities);
+            return Err(TlsFailure::CertificateRefused(Box::new(refusal)));
+        }
+        match (failure(&error), ssl.certificate()) {
+            // The other side may trust an authority of the same name.
+            (TlsFailure::Refused(text), Some(own)) if text.contains(NOT_TRUSTED) => {
+                let issuer = refusal::name(own.issuer_name());
+                let serial = refusal::serial(own);
+                let own = format!("{text}; ours has serial {serial} and was issued by {issuer}");
+                Err(TlsFailure::Refused(own))
+            }
+            (failure, _) => Err(failure),
+        }
     }
-    Err(failure(&error))
 }
 
 impl From<io::Error> for ConnectionError {
@@ -287,7 +366,7 @@ fn failure(error: &openssl::ssl::Error) -> TlsFailure {
         return TlsFailure::PeerIsPlain;
     }
     let hint = if reason.contains("unknown ca") {
-        " (the peer does not trust our certificate)"
+        NOT_TRUSTED
     } else if reason.contains("certificate required")
         || reason.contains("did not return a certificate")
     {
@@ -367,7 +446,7 @@ fn mutual(certificates: &Certificates) -> Result<SslContext, TlsError> {
     };
     builder.set_private_key(&key).map_err(|_| wrong_key())?;
     builder.check_private_key().map_err(|_| wrong_key())?;
-    builder.set_verify(SslVerifyMode::PEER | SslVerifyMode::FAIL_IF_NO_PEER_CERT);
+    builder.set_verify(MUTUAL);
     Ok(builder.build())
 }
 
@@ -376,5 +455,39 @@ fn file(what: &'static str, path: &Path, error: &dyn fmt::Display) -> TlsError {
         what,
         path: path.to_path_buf(),
         reason: error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// Strangers at a port with TLS are known, and told that it is TLS.
+    #[tokio::test]
+    async fn who_speaks_no_tls_is_known_and_told() {
+        let context = TlsContext::load(&Tls::Anonymous).unwrap();
+        for (first, expected) in [
+            (
+                &b"GET / HTTP/1.1\r\n\r\n"[..],
+                TlsFailure::Foreign(ForeignProtocol::Http),
+            ),
+            (b"SSH-2.0-x\r\n", TlsFailure::Foreign(ForeignProtocol::Ssh)),
+            (&[0, 0, 0, 0x17, 6, 0x5a], TlsFailure::PeerIsPlain),
+        ] {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap();
+            let mut knocker = TcpStream::connect(address).await.unwrap();
+            knocker.write_all(first).await.unwrap();
+            let (accepted, _) = listener.accept().await.unwrap();
+            match context.accept(accepted).await {
+                Err(failure) => assert_eq!(failure, expected),
+                Ok(_) => panic!("{first:?} is no TLS"),
+            }
+            let mut told = Vec::new();
+            knocker.read_to_end(&mut told).await.unwrap();
+            assert_eq!(told, stranger::ALERT);
+        }
     }
 }

@@ -6,9 +6,14 @@ use tokio::net::TcpStream;
 
 /// A peer of a few bytes: dials, shakes hands as the larger id, and subscribes to everything.
 pub(crate) async fn raw_peer(address: &str, filter: &[u8]) -> TcpStream {
+    raw_peer_as(address, RAW_ID, filter).await
+}
+
+/// The same with an id of its own, which must be the larger one.
+pub(crate) async fn raw_peer_as(address: &str, id: [u8; 16], filter: &[u8]) -> TcpStream {
     let mut stream = TcpStream::connect(address).await.unwrap();
     let mut hello = vec![0, 0, 0, 0x17, 6, 0x5a, 0x45, 0x45, 0x4b];
-    hello.extend_from_slice(&RAW_ID);
+    hello.extend_from_slice(&id);
     hello.extend_from_slice(&[1, 1]);
     stream.write_all(&hello).await.unwrap();
     // probe (9), version_select (26), originator_syn (5 and the filter)

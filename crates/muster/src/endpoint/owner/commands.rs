@@ -87,8 +87,10 @@ pub(crate) enum Unpeer {
 #[derive(Debug)]
 pub(crate) enum ConnectionCommand {
     Write(Vec<u8>),
-    /// The last frame has been dealt with: read the next.
-    Continue,
+    /// The last frame has been dealt with: read the next, of so many bytes at most.
+    Continue {
+        limit: usize,
+    },
     Become(Arc<PeerSession>),
     Close(HandshakeError),
 }

@@ -1,11 +1,12 @@
 //! The handshakes of an endpoint: connections on their way to being peers.
 
 use muster_wire::EndpointId;
-use muster_wire::peering::{Action, ConnectionId};
+use muster_wire::peering::{Action, ConnectionId, HandshakeError};
 use tokio::sync::{mpsc, oneshot};
 
 use super::peers::Spoken;
 use super::{ConnectionCommand, Owner};
+use crate::endpoint::shared::count;
 use crate::endpoint::status::PeerOrigin;
 
 #[derive(Debug)]
@@ -63,6 +64,9 @@ impl Owner {
                     self.tell(connection, ConnectionCommand::Write(frame));
                 }
                 Action::Close { connection, reason } => {
+                    if matches!(reason, HandshakeError::OtherCluster { .. }) {
+                        count(&self.shared.mesh.other_cluster);
+                    }
                     self.tell(connection, ConnectionCommand::Close(reason));
                     self.connections.remove(&connection);
                 }
@@ -72,6 +76,7 @@ impl Owner {
                     protocol,
                     is_guest,
                     reads_zstd,
+                    largest_frame,
                     filter,
                     announce,
                 } => {
@@ -79,6 +84,7 @@ impl Owner {
                         protocol,
                         is_guest,
                         reads_zstd,
+                        largest_frame,
                     };
                     self.established(connection, peer, spoken, filter, announce);
                 }

@@ -22,6 +22,8 @@ pub(super) struct Spoken {
     pub(super) is_guest: bool,
     /// Whether the peer reads compressed frames.
     pub(super) reads_zstd: bool,
+    /// The largest payload of a frame that the peer reads, if it has said so.
+    pub(super) largest_frame: Option<usize>,
 }
 
 #[derive(Debug)]
@@ -72,6 +74,7 @@ impl Owner {
             protocol,
             is_guest,
             reads_zstd,
+            largest_frame,
         } = spoken;
         let full = self.peers.len() >= self.shared.config.max_peers;
         let Some(entry) = self.connections.get_mut(&connection).filter(|_| !full) else {
@@ -90,7 +93,10 @@ impl Owner {
             protocol,
         };
         let config = &self.shared.config;
-        let queue = SendQueue::new(protocol, config).with_zstd(reads_zstd);
+        let queue = SendQueue::new(protocol, config)
+            .towards(format!("{id} at {}", info.address))
+            .with_largest_frame(largest_frame)
+            .with_zstd(reads_zstd);
         let session = Arc::new(PeerSession::new(self.shared.me, info.clone(), queue));
         if protocol == Protocol::V2 {
             session.grant_first(config.credit.window(self.peers.len() + 1));

@@ -19,6 +19,11 @@ pub(super) struct Assembly {
 pub(super) struct Broken;
 
 impl Assembly {
+    /// The size of the allocation of what has come.
+    pub(super) fn size(&self) -> usize {
+        self.bytes.capacity()
+    }
+
     /// Adds a part; the whole body if it was the last one. A body has `limit` bytes at most.
     pub(super) fn add(
         &mut self,

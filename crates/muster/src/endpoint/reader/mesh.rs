@@ -1,7 +1,6 @@
 //! The read side of a peering of version 2: what the mesh's messages are for, and where they go on.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::{Bytes, BytesMut};
 use muster_data::Limits;
@@ -21,6 +20,7 @@ use super::{PeerCounts, Reader, Shared, Table};
 use crate::endpoint::end_reason::EndReason;
 use crate::endpoint::owner::Command;
 use crate::endpoint::peer_session::PeerSession;
+use crate::endpoint::shared::count;
 
 /// The most frames that the owner is given at once.
 const AT_ONCE: usize = 64;
@@ -370,8 +370,4 @@ fn comes_behind(payload: &[u8]) -> bool {
 
 fn lost(error: FrameError) -> Stop {
     Stop::End(error.into())
-}
-
-pub(super) fn count(counter: &AtomicU64) {
-    counter.fetch_add(1, Ordering::Relaxed);
 }

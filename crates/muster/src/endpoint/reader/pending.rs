@@ -8,7 +8,7 @@ use super::credit::Classes;
 use crate::endpoint::in_order::Place;
 use crate::endpoint::outgoing::{Relayed, RelayedEntry};
 use crate::endpoint::shared::Table;
-use crate::endpoint::subscriber::{Batch, BatchEntry};
+use crate::endpoint::subscriber::{Batch, BatchEntry, bookkeeping, topic_cost};
 
 /// A batch that is under this part of its read buffer is copied out of it, so that a few queued
 /// messages do not keep a large buffer alive.
@@ -16,6 +16,15 @@ const SHARED_PART: usize = 4;
 
 /// The most messages that are relayed as one.
 const RELAYED: usize = 512;
+
+/// The bounds of a queue that is gone.
+const NOTHING: QueueLimits = QueueLimits {
+    messages: 0,
+    bytes: 0,
+};
+
+/// What is relayed as one with others has a payload up to this size.
+const SMALL: usize = 1 << 20;
 
 /// How many of a batch's last topics are compared before one is noted again.
 const RECENT_TOPICS: usize = 8;
@@ -65,10 +74,14 @@ pub(super) struct Pending {
     /// The place of each among those of its origin, if the subscriber asks for order.
     pub(super) places: Vec<Place>,
     is_in_order: bool,
+    /// The bounds of the subscriber's queue.
+    limits: QueueLimits,
+    /// What the topics cost it.
+    topics_cost: usize,
 }
 
 impl Pending {
-    fn new(subscriber: u32, from: EndpointId, is_in_order: bool) -> Self {
+    fn new(subscriber: u32, from: EndpointId, is_in_order: bool, limits: QueueLimits) -> Self {
         Self {
             subscriber,
             from,
@@ -78,7 +91,16 @@ impl Pending {
             classes: Classes::default(),
             places: Vec::new(),
             is_in_order,
+            limits,
+            topics_cost: 0,
         }
+    }
+
+    /// Whether one more message leaves the subscriber's queue able to take them all.
+    fn has_room(&self, message: Lying<'_>) -> bool {
+        let entries = self.entries.len() + 1;
+        let bytes = self.bytes + message.length + self.topics_cost + topic_cost(message.topic);
+        entries <= self.limits.messages && bytes + bookkeeping(entries) <= self.limits.bytes
     }
 
     fn add(&mut self, source: Source, message: Lying<'_>) {
@@ -88,17 +110,24 @@ impl Pending {
             let class = source.class;
             self.places.push(Place { id, class });
         }
+        let topics = self.topics.0.len();
+        let topic = self.topics.note(message.topic);
+        if self.topics.0.len() > topics {
+            self.topics_cost += topic_cost(message.topic);
+        }
         self.entries.push(BatchEntry {
-            topic: self.topics.note(message.topic),
+            topic,
             start: narrow(message.start),
             length: narrow(message.length),
         });
     }
 
     pub(super) fn into_batch(mut self, chunk: &Bytes, allocation: usize) -> Batch {
+        let most = self.limits.bytes.saturating_sub(self.topics_cost);
+        let most = most.saturating_sub(bookkeeping(self.entries.len()));
         let places = self.entries.iter_mut();
         let places = places.map(|entry| (&mut entry.start, entry.length));
-        let (buffer, retained) = cut_out(chunk, allocation, self.bytes, usize::MAX, places);
+        let (buffer, retained) = cut_out(chunk, allocation, self.bytes, most, places);
         Batch {
             number: 0,
             from: self.from,
@@ -134,11 +163,13 @@ impl Brought {
             let known = self.pending.iter().rposition(|pending| {
                 pending.subscriber == *subscriber && pending.from == source.from
             });
+            let known = known.filter(|at| self.pending[*at].has_room(message));
             let at = known.unwrap_or_else(|| {
                 let handle = table.subscriber(*subscriber);
                 let is_in_order = handle.is_some_and(|subscriber| subscriber.is_in_order);
-                self.pending
-                    .push(Pending::new(*subscriber, source.from, is_in_order));
+                let limits = handle.map_or(NOTHING, |subscriber| subscriber.limits());
+                let pending = Pending::new(*subscriber, source.from, is_in_order, limits);
+                self.pending.push(pending);
                 self.pending.len() - 1
             });
             self.pending[at].add(source, message);
@@ -165,7 +196,7 @@ impl Brought {
 }
 
 /// What the relayed messages cost a queue besides their bytes.
-fn bookkeeping(entries: usize) -> usize {
+fn relayed_bookkeeping(entries: usize) -> usize {
     entries * size_of::<RelayedEntry>() + MESSAGE_OVERHEAD
 }
 
@@ -219,8 +250,9 @@ impl Relay {
     /// Whether one more message of `length` bytes leaves a queue of these limits able to take them all.
     fn has_room(&self, length: usize, limits: QueueLimits) -> bool {
         let entries = self.entries.len() + 1;
-        entries <= limits.messages.min(RELAYED)
-            && bookkeeping(entries) + self.bytes + length <= limits.bytes
+        length <= SMALL
+            && entries <= limits.messages.min(RELAYED)
+            && relayed_bookkeeping(entries) + self.bytes + length <= limits.bytes
     }
 
     fn add(&mut self, message: Lying<'_>, onward: Onward) {
@@ -238,7 +270,7 @@ impl Relay {
 
     /// A queue takes no more than `most` bytes at once, those that are kept alive included.
     pub(super) fn into_relayed(mut self, chunk: &Bytes, allocation: usize, most: usize) -> Relayed {
-        let most = most.saturating_sub(bookkeeping(self.entries.len()));
+        let most = most.saturating_sub(relayed_bookkeeping(self.entries.len()));
         let places = self.entries.iter_mut();
         let places = places.map(|entry| (&mut entry.start, entry.length));
         let (buffer, retained) = cut_out(chunk, allocation, self.bytes, most, places);
@@ -264,7 +296,8 @@ fn cut_out<'a>(
     most: usize,
     places: impl Iterator<Item = (&'a mut u32, u32)>,
 ) -> (Bytes, usize) {
-    if bytes >= allocation / SHARED_PART && allocation <= most {
+    let is_refused = bytes > most;
+    if bytes >= allocation / SHARED_PART && (allocation <= most || is_refused) {
         return (chunk.clone(), allocation);
     }
     let mut copy = Vec::with_capacity(bytes);

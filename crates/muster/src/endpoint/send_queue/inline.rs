@@ -51,7 +51,7 @@ impl SendQueue {
     fn offer_inline(&self, item: Outgoing) -> Push {
         let mut state = self.lock();
         if let Some(cause) = self.cannot_take(&state, &item) {
-            return self.class_of(&mut state, &item).refuse(&item, cause);
+            return self.refuse(&mut state, &item, cause);
         }
         self.push_inline_locked(state, item)
     }

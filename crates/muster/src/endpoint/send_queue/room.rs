@@ -24,7 +24,7 @@ impl SendQueue {
         let mut state = self.lock();
         let cannot = self.cannot_take(&state, &item);
         if let Some(cause) = cannot {
-            return Some(self.class_of(&mut state, &item).refuse(&item, cause));
+            return Some(self.refuse(&mut state, &item, cause));
         }
         self.goes_now(&mut state, &item).then(|| {
             if inline {
@@ -40,8 +40,7 @@ impl SendQueue {
         let item = Outgoing::Message(message.clone());
         let mut state = self.lock();
         if let Some(cause) = self.cannot_take(&state, &item) {
-            let queue = self.class_of(&mut state, &item);
-            return Poll::Ready(queue.refuse(&item, cause));
+            return Poll::Ready(self.refuse(&mut state, &item, cause));
         }
         if self.goes_now(&mut state, &item) {
             return Poll::Ready(self.push_locked(state, item));
@@ -71,7 +70,7 @@ impl SendQueue {
         loop {
             let cannot = self.cannot_take(&state, &item);
             if let Some(cause) = cannot {
-                return self.class_of(&mut state, &item).refuse(&item, cause);
+                return self.refuse(&mut state, &item, cause);
             }
             if self.goes_now(&mut state, &item) {
                 return self.push_locked(state, item);

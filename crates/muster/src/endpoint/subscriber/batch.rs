@@ -99,18 +99,24 @@ impl Batch {
     }
 }
 
+/// What a batch costs a queue besides its buffer and its topics.
+pub(crate) fn bookkeeping(entries: usize) -> usize {
+    entries * size_of::<BatchEntry>() + size_of::<Batch>()
+}
+
+/// What a topic of a batch costs a queue.
+pub(crate) fn topic_cost(topic: &Topic) -> usize {
+    topic.as_bytes().len() + size_of::<Topic>()
+}
+
 impl Queued for Batch {
     fn messages(&self) -> usize {
         self.entries.len()
     }
 
     fn bytes(&self) -> usize {
-        let topics: usize = self
-            .topics
-            .iter()
-            .map(|topic| topic.as_bytes().len() + size_of::<Topic>())
-            .sum();
-        self.retained + topics + self.entries.len() * size_of::<BatchEntry>() + size_of::<Self>()
+        let topics: usize = self.topics.iter().map(topic_cost).sum();
+        self.retained + topics + bookkeeping(self.entries.len())
     }
 
     fn count_dropped(&self, cause: DropCause, ledger: &mut DropLedger) {

@@ -12,6 +12,7 @@ use super::batch::Batch;
 use crate::endpoint::counts::QueueDepth;
 use crate::endpoint::in_order::{InOrder, Place};
 use crate::endpoint::status::Status;
+use crate::endpoint::too_large::TooLarge;
 
 /// The most changes of peerings that wait for a subscriber; one that falls behind further is closed.
 const MAX_STATUSES: usize = 65_536;
@@ -66,7 +67,19 @@ pub(crate) struct SubscriberQueue {
     taken: AtomicU64,
     /// What it had taken when it was given up as one that takes nothing: nobody waits for it until it does.
     given_up_at: AtomicU64,
+    /// The bounds of what waits.
+    limits: QueueLimits,
+    too_large: TooLarge,
     state: Mutex<State>,
+}
+
+/// What became of a batch that was given to a subscriber.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Pushed {
+    /// Whether the subscriber is behind now, so that more should wait.
+    pub(crate) is_behind: bool,
+    /// Whether its queue can never take the batch.
+    pub(crate) is_too_large: bool,
 }
 
 impl SubscriberQueue {
@@ -94,6 +107,8 @@ impl SubscriberQueue {
             former,
             taken: AtomicU64::new(0),
             given_up_at: AtomicU64::new(u64::MAX),
+            limits,
+            too_large: TooLarge::default(),
             state: Mutex::new(state),
         }
     }
@@ -102,19 +117,24 @@ impl SubscriberQueue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Queues a batch. Returns `true` if the subscriber is behind now, so that more should wait.
-    pub(crate) fn push(&self, batch: Batch) -> bool {
+    /// Returns the bounds of what waits.
+    pub(crate) fn limits(&self) -> QueueLimits {
+        self.limits
+    }
+
+    /// Queues a batch.
+    pub(crate) fn push(&self, batch: Batch) -> Pushed {
         self.push_in_order(batch, &[])
     }
 
     /// Queues a batch like [`SubscriberQueue::push`], for a subscriber that asks for order. `places` are those of the
     /// batch's messages; it is empty for other subscribers, and for messages that have no places.
-    pub(crate) fn push_in_order(&self, mut batch: Batch, places: &[Place]) -> bool {
+    pub(crate) fn push_in_order(&self, mut batch: Batch, places: &[Place]) -> Pushed {
         let mut state = self.lock();
         if state.closed {
             drop(state);
             self.count_closed([&batch]);
-            return false;
+            return Pushed::default();
         }
         if !places.is_empty() {
             // Under the lock, as readers of several links may bring messages of one origin.
@@ -123,18 +143,31 @@ impl SubscriberQueue {
                 batches.count_dropped(DropCause::Reordered, &late.normalized(), 1);
             });
             if batch.is_empty() {
-                return state.batches.is_half_full() && self.may_take();
+                return Pushed {
+                    is_behind: state.batches.is_half_full() && self.may_take(),
+                    is_too_large: false,
+                };
             }
         }
         batch.number = state.next_number;
         state.next_number += 1;
         let was_idle = state.batches.is_empty();
+        let is_too_large = batch.bytes() > self.limits.bytes;
+        if is_too_large && let Some(largest) = batch.iter().max_by_key(|it| it.payload.len()) {
+            let bytes = largest.topic.as_bytes().len() + largest.payload.len();
+            let queue = "the queue of a subscriber here";
+            let limit = self.limits.bytes;
+            self.too_large.tell(queue, largest.topic, bytes, limit);
+        }
         state.batches.push(batch);
         let is_behind = state.batches.is_half_full() && self.may_take();
         if was_idle {
             wake(state);
         }
-        is_behind
+        Pushed {
+            is_behind,
+            is_too_large,
+        }
     }
 
     /// Whether the subscriber has taken something since it was given up.

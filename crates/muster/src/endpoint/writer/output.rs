@@ -34,6 +34,9 @@ pub(super) const IN_PLACE: usize = 4 << 10;
 /// frame, and copies the part of it that has come.
 const BATCH: usize = 16 << 10;
 
+/// A payload from this size on does not follow others in their batch.
+const LARGE: usize = 1 << 20;
+
 /// The same where batches are compressed: each for itself, so larger ones become smaller.
 const SLOW_BATCH: usize = 64 << 10;
 
@@ -181,7 +184,8 @@ impl<W: AsyncWrite + Unpin> Output<W> {
             BATCH
         };
         let open = self.batch.take_if(|batch| {
-            let has_room = batch.size(&self.buffer) < most && !batch.is_full();
+            // A large message is alone: its frame may be of just the size that peers accept.
+            let has_room = batch.size(&self.buffer) < most && length < LARGE && !batch.is_full();
             batch.class() == class && has_room
         });
         self.close_batch();
