@@ -348,6 +348,34 @@ fn nodes_with_different_layouts_are_named() {
     assert_eq!(cluster.finish().0, Some(0));
 }
 
+/// Two clusters that meet on one port do not become one.
+#[test]
+fn nodes_of_another_cluster_are_refused_by_name() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    let ports = free_ports(2);
+    let node = |name: &str, role: &str, port: u16| {
+        format!("[[node]]\nname = \"{name}\"\nrole = \"{role}\"\nport = {port}\n")
+    };
+    let manager = node("manager", "manager", ports[0]);
+    let worker = node("worker-1", "worker", ports[1]);
+    let file = |name: &str, text: String| std::fs::write(directory.join(name), text).unwrap();
+    file("a.toml", format!("[cluster]\nname = \"alpha\"\n{manager}"));
+    file(
+        "b.toml",
+        format!("[cluster]\nname = \"beta\"\n{manager}{worker}"),
+    );
+    let mut alpha = Running::start(directory, &["node", "manager", "--layout", "a.toml"]);
+    alpha.wait_for("listens on");
+    let mut beta = Running::start(directory, &["node", "worker-1", "--layout", "b.toml"]);
+    let refused = beta.wait_for("belongs to the cluster");
+    assert!(
+        refused.contains("alpha") && refused.contains("beta"),
+        "{refused}"
+    );
+    alpha.wait_for("it belongs to the cluster \"beta\"");
+}
+
 /// SIGHUP has nodes open their log files anew, as after a rotation by logrotate, and ends nothing.
 #[test]
 fn a_hang_up_reopens_log_files() {

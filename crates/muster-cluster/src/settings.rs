@@ -97,6 +97,11 @@ pub const CORE_SETTINGS: &[SettingSpec] = &[
         "bytes of each class that all peers may send together; each has a share of at least 64 KiB",
     )
     .positive(),
+    SettingSpec::text(
+        "cluster.name",
+        "",
+        "the cluster's name: nodes refuse peers that belong to another one; empty takes any",
+    ),
     SettingSpec::boolean(
         "peering.slow",
         false,

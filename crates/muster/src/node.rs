@@ -270,8 +270,10 @@ fn endpoint_config(
     tls: Tls,
 ) -> EndpointConfig {
     let peering = PeeringSettings::of(&node.settings);
+    let cluster = node.settings.text("cluster.name");
     EndpointConfig {
         tls,
+        cluster: (!cluster.is_empty()).then(|| cluster.to_owned()),
         identity: NodeIdentity {
             name: node.name.to_string(),
             role: node.role.to_string(),
