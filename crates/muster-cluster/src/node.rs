@@ -61,7 +61,7 @@ use self::dispatch::{HandlerRef, call};
 use self::indirect_neighbours::IndirectNeighbours;
 use self::log_confirmations::Confirmations;
 use self::node_core::NodeCore;
-use self::reach::Ways;
+use self::reach::{Missing, Ways};
 use self::stores::Continuation;
 use crate::layout::NodeName;
 use crate::membership::Membership;
@@ -96,6 +96,8 @@ pub struct NodeLoop {
     /// All neighbours were up at some time.
     was_ready: bool,
     ways: Ways,
+    /// New endpoints that are out of reach for a moment.
+    missing: Missing,
     /// The nodes that are up, and former ones.
     names: BTreeMap<EndpointId, String>,
     /// Peers that have not said who they are: when to say hello again, and how often.
@@ -180,6 +182,7 @@ impl NodeLoop {
             self.indirect_neighbours.next_deadline(),
             self.confirmations.next_deadline(),
             self.core.health.next_deadline(),
+            self.missing.next_deadline(),
             self.core.waits.next_deadline(self.core.clock.now.mono),
         ]
         .into_iter()
@@ -357,6 +360,7 @@ impl NodeLoop {
         self.tell_of_indirect_neighbours();
         self.confirm_records_if_due();
         self.core.end_troubles();
+        self.give_up_missing();
         for owner in self.core.timers.take_mono(now) {
             self.hook(owner.framework, Hook::Timer(owner.token));
         }

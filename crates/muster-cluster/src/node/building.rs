@@ -10,7 +10,7 @@ use super::framework::{Created, Declared, DeclaredStream, Hook, Registry, Site};
 use super::indirect_neighbours::IndirectNeighbours;
 use super::log_confirmations::Confirmations;
 use super::node_core::NodeCore;
-use super::reach::Ways;
+use super::reach::{Missing, Ways};
 use super::{NodeError, NodeLoop, Now};
 use crate::layout::Layout;
 
@@ -59,6 +59,7 @@ impl NodeLoop {
             stopping: false,
             was_ready: false,
             ways: Ways::default(),
+            missing: Missing::default(),
             names: BTreeMap::new(),
             strangers: BTreeMap::new(),
             answered: BTreeMap::new(),

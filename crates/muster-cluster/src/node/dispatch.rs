@@ -61,8 +61,9 @@ impl NodeLoop {
         if !is_node {
             self.core.counts.control_events_refused += 1;
         }
-        // What a node says to all may come before its hello.
-        if !is_node && matches!(event, Leave::NAME | OpenStore::NAME) {
+        // What a node says may come before its hello.
+        let is_new = self.missing.is_new(from, self.core.clock.now.mono);
+        if !is_node && !is_new && matches!(event, Leave::NAME | OpenStore::NAME) {
             let kind = format!("{event} of no node");
             let text = || format!("refused {event} of {from}, which is no node of this cluster");
             self.core.report(Severity::Warning, &kind, text);

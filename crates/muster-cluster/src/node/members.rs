@@ -108,6 +108,7 @@ impl NodeLoop {
             .metadata(zeek::INCARNATION)
             .and_then(|value| value.as_count())
             .map(Incarnation);
+        self.give_up_missing_life(&hello.name, from);
         let events = self
             .core
             .members

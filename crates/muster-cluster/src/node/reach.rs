@@ -1,9 +1,10 @@
 //! The ways to other endpoints, and the state of a node that follows from them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
-use muster_wire::EndpointId;
 use muster_wire::peering::Protocol;
+use muster_wire::{EndpointId, Mono};
 
 use super::NodeLoop;
 use crate::layout::NodeName;
@@ -91,6 +92,66 @@ impl Ways {
     }
 }
 
+/// How long after it came into reach an endpoint is new: some of its links are not announced yet, so whoever relays for it
+/// may be the only way that others know of.
+const NEW: Duration = Duration::from_secs(5);
+
+/// How long a new endpoint may be out of reach until it is lost: a link that only makes paths better comes into use when the
+/// view has stood for a second.
+const PATIENCE: Duration = Duration::from_millis(1500);
+
+/// The endpoints that came into reach a short while ago, and those of them that are out of reach for the moment.
+#[derive(Debug, Default)]
+pub(super) struct Missing {
+    new: BTreeMap<EndpointId, Mono>,
+    until: BTreeMap<EndpointId, Mono>,
+}
+
+impl Missing {
+    fn reached(&mut self, id: EndpointId, now: Mono) {
+        self.new.retain(|_, since| now.since(*since) < NEW);
+        self.new.insert(id, now);
+    }
+
+    /// Returns `true` if the endpoint is waited for.
+    fn lose(&mut self, id: EndpointId, now: Mono) -> bool {
+        let is_new = self.is_new(id, now);
+        if is_new {
+            self.until.insert(id, now.after(PATIENCE));
+        }
+        is_new
+    }
+
+    /// Returns `true` if the endpoint was waited for.
+    fn found(&mut self, id: EndpointId) -> bool {
+        self.until.remove(&id).is_some()
+    }
+
+    fn forget(&mut self, id: EndpointId) {
+        self.new.remove(&id);
+        self.until.remove(&id);
+    }
+
+    /// Returns `true` if the endpoint came into reach a short while ago.
+    pub(super) fn is_new(&self, id: EndpointId, now: Mono) -> bool {
+        let since = self.new.get(&id);
+        since.is_some_and(|since| now.since(*since) < NEW)
+    }
+
+    fn all(&self) -> impl Iterator<Item = EndpointId> {
+        self.until.keys().copied()
+    }
+
+    fn due(&self, now: Mono) -> Vec<EndpointId> {
+        let due = self.until.iter().filter(|(_, until)| **until <= now);
+        due.map(|(id, _)| *id).collect()
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Mono> {
+        self.until.values().copied().min()
+    }
+}
+
 /// The state of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum NodeState {
@@ -163,19 +224,50 @@ impl NodeLoop {
 
     /// The ways to an endpoint have changed.
     pub(super) fn reach_changed(&mut self, id: EndpointId, reach: Reach) {
+        let now = self.core.clock.now.mono;
         match self.ways.change(id, reach) {
             Consequence::Nothing => {}
-            Consequence::Reached { direct } => self.peer_added(id, direct),
+            Consequence::Reached { direct } if self.missing.found(id) => {
+                self.core.members.membership.link_changed(id, direct);
+                self.look_for_indirect_neighbours();
+            }
+            Consequence::Reached { direct } => {
+                self.missing.reached(id, now);
+                self.peer_added(id, direct);
+            }
+            Consequence::Lost if reach == Reach::Unreachable && self.missing.lose(id, now) => {}
             Consequence::LinkChanged { direct } => {
                 self.core.members.membership.link_changed(id, direct);
                 self.look_for_indirect_neighbours();
             }
-            Consequence::Lost => {
-                self.strangers.remove(&id);
-                self.answered.remove(&id);
-                let events = self.core.members.membership.peer_lost(id);
-                self.membership_events(events);
-            }
+            Consequence::Lost => self.is_lost(id),
+        }
+    }
+
+    fn is_lost(&mut self, id: EndpointId) {
+        self.missing.forget(id);
+        self.strangers.remove(&id);
+        self.answered.remove(&id);
+        let events = self.core.members.membership.peer_lost(id);
+        self.membership_events(events);
+    }
+
+    /// Gives up the endpoints that have been missing for too long.
+    pub(super) fn give_up_missing(&mut self) {
+        for id in self.missing.due(self.core.clock.now.mono) {
+            self.is_lost(id);
+        }
+    }
+
+    /// A node of this name speaks from another endpoint: a life of it that is missing does not come back.
+    pub(super) fn give_up_missing_life(&mut self, name: &str, new: EndpointId) {
+        let membership = &self.core.members.membership;
+        let old = self.missing.all().find(|id| {
+            let known = membership.name_of(*id);
+            *id != new && known.is_some_and(|known| known.as_str() == name)
+        });
+        if let Some(old) = old {
+            self.is_lost(old);
         }
     }
 }

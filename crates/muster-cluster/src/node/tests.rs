@@ -11,6 +11,7 @@ mod control_events;
 mod indirect_neighbours;
 mod layouts;
 mod logging;
+mod reach;
 mod stores;
 mod time;
 mod unhandled;
@@ -540,6 +541,8 @@ fn a_node_leaves_when_a_member_says_so() {
     };
     // Not from strangers, and not for others.
     rig.step(Input::Reach(id(5), Reach::PeerUp(Version::V1)));
+    rig.pass(Duration::from_secs(6));
+    rig.said();
     rig.receive(5, &leave("worker-1", 0));
     assert!(rig.said()[0].starts_with("refused Muster::leave"));
     rig.receive(3, &leave("worker-2", 0));
