@@ -1,5 +1,6 @@
 //! `muster check`: what a layout resolves to.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -9,8 +10,9 @@ use clap::Args;
 use muster_cluster::{
     Key, Layout, LinkEnd, LinkSetting, Origin, Pools, Setting, StoreBackend, links,
 };
+use muster_frameworks::log_input::find;
 
-use super::load;
+use super::{LoadedLayout, load};
 use crate::commands::Execute;
 use crate::output::print;
 
@@ -99,6 +101,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
             }
         }
     }
+    inputs(&mut text, &loaded);
     stores(&mut text, layout);
     text.push_str("\nsettings\n");
     settings(&mut text, layout.settings(), "", arguments.all);
@@ -143,6 +146,56 @@ fn link_settings(text: &mut String, layout: &Layout) {
         let _ = writeln!(text, "  {ends:<32} {} directions of links", covered.count());
         for LinkSetting { key, value, line } in &spec.settings {
             let _ = writeln!(text, "    {key} = {value}  (line {line})");
+        }
+    }
+}
+
+/// The files of an input that are named.
+const FILES_NAMED: usize = 3;
+
+/// What the inputs of this machine's nodes would read, for each pattern once.
+fn inputs(text: &mut String, loaded: &LoadedLayout) {
+    let mut patterns: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for node in loaded.layout.nodes() {
+        for pattern in &node.input {
+            patterns
+                .entry(pattern)
+                .or_default()
+                .push(node.name.as_str());
+        }
+    }
+    if patterns.is_empty() {
+        return;
+    }
+    text.push_str("\ninputs (as they are on this machine)\n");
+    for (pattern, nodes) in patterns {
+        let found = find(&[loaded.base.join(pattern)]);
+        let files: Vec<String> = found
+            .iter()
+            .flat_map(|matches| &matches.files)
+            .filter(|file| file.exists())
+            .map(|file| {
+                file.strip_prefix(&loaded.base)
+                    .unwrap_or(file)
+                    .display()
+                    .to_string()
+            })
+            .collect();
+        let what = match files.len() {
+            0 => "matches nothing".to_owned(),
+            1 => format!("1 file: {}", files[0]),
+            count => {
+                let named = files[..count.min(FILES_NAMED)].join(", ");
+                let more = match count.saturating_sub(FILES_NAMED) {
+                    0 => String::new(),
+                    more => format!(" and {more} more"),
+                };
+                format!("{count} files: {named}{more}")
+            }
+        };
+        let _ = writeln!(text, "  {pattern:<24} {what}  (for {})", nodes.join(", "));
+        for problem in found.iter().flat_map(|matches| &matches.problems) {
+            let _ = writeln!(text, "  {:<24} {problem}", "");
         }
     }
 }
