@@ -106,13 +106,15 @@ fn entries(
         paths.sort();
         Ok(paths)
     };
-    std::fs::read_dir(searched)
-        .and_then(list)
-        .unwrap_or_else(|error| {
+    let listed = std::fs::read_dir(searched).and_then(list);
+    listed.unwrap_or_else(|error| {
+        // That nothing matches says it as well.
+        if error.kind() != io::ErrorKind::NotFound {
             let problem = format!("cannot search `{}`: {error}", searched.display());
             found.problems.push(problem);
-            Vec::new()
-        })
+        }
+        Vec::new()
+    })
 }
 
 /// Takes a file, or the logs in a directory.
@@ -281,8 +283,9 @@ mod tests {
         let nothing = |name: &str| find(&[path(name)])[0].is_nothing();
         assert!(nothing("*.gz") && nothing("absent") && nothing("empty"));
         assert!(!nothing("*.log") && !nothing("2018-03-24"));
-        let found = find(&[path("absent/*")]);
+        assert_eq!(find(&[path("absent/*")])[0].problems.len(), 0);
+        let found = find(&[path("a.log/*")]);
         assert_eq!((found[0].files.len(), found[0].problems.len()), (0, 1));
-        assert!(found[0].problems[0].contains("absent"));
+        assert!(found[0].problems[0].contains("a.log"));
     }
 }

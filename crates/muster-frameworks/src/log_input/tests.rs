@@ -252,6 +252,10 @@ fn problems_are_counted_and_the_first_are_told() {
         summary.warnings
     );
 
+    std::fs::write(path("json"), "{\"ts\":1,\"peer\":\"x\"}\n{\"ts\":2}\n").unwrap();
+    let (_, summary) = run(&config(vec![path("json")], Share::WHOLE, 0.0));
+    assert!(summary.warnings[0].ends_with("none of 2 rows is about a connection (`id.orig_h`, `id.orig_p`, `id.resp_h`, `id.resp_p`); it has ts, peer"));
+
     for speed in [-1.0, f64::NAN, f64::INFINITY] {
         let error = LogInput::new(&config(vec![], Share::WHOLE, speed)).unwrap_err();
         assert!(matches!(error, InputError::Speed(_)));
@@ -331,7 +335,13 @@ fn what_cannot_be_read_costs_only_itself() {
     let directory = tempfile::tempdir().unwrap();
     let good = write_log(directory.path(), "good", &[at(1), at(2)]);
     let path = |name: &str| directory.path().join(name);
-    let files = vec![path("absent"), good, path("*.gz"), path("no/*")];
+    let files = vec![
+        path("absent"),
+        good,
+        path("*.gz"),
+        path("no/*"),
+        path("good/*"),
+    ];
     let mut notes = Vec::new();
     let input = LogInput::new(&config(files, Share::WHOLE, 0.0)).unwrap();
     let summary = input.run(&SimulatedClock::new(), &AtomicBool::new(false), |batch| {
@@ -339,8 +349,8 @@ fn what_cannot_be_read_costs_only_itself() {
         ControlFlow::Continue(())
     });
     assert_eq!((summary.events, summary.failed_files), (2, 1));
-    assert_eq!((summary.problems.len(), summary.warnings.len()), (2, 2));
-    assert_eq!(notes.len(), 4);
+    assert_eq!((summary.problems.len(), summary.warnings.len()), (2, 3));
+    assert_eq!(notes.len(), 5);
     let told = |text: &str| {
         notes.iter().any(|note| match note {
             InputNote::Problem(note) | InputNote::Warning(note) => note.contains(text),

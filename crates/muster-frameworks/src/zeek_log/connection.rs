@@ -12,8 +12,8 @@ use super::names::log_of_path;
 use super::reader::{LogReader, Place};
 use super::row::Row;
 use super::rules::{
-    ByColumns, COLUMNS, CONN, CONN_STATE, ESTABLISHED, Established, HISTORY, ORIG_H, ORIG_P, PROTO,
-    RESP_BYTES, RESP_H, RESP_P, Rule, SERVICE, TS, UID, UNKNOWN, is_established, is_service,
+    ByColumns, COLUMNS, CONN_RULE, CONN_STATE, ESTABLISHED, Established, HISTORY, ORIG_H, ORIG_P,
+    PROTO, RESP_BYTES, RESP_H, RESP_P, Rule, SERVICE, TS, UID, UNKNOWN, is_established, is_service,
     rule_of,
 };
 use super::software::{NamedSoftware, NamedSoftwareRef};
@@ -150,6 +150,8 @@ pub struct ConnectionReader {
     rows: LogReader,
     /// What holds for the log that the last row was of, by the name that it states.
     rule: Option<(String, Rule)>,
+    /// The columns of the first row that describes no connection.
+    columns: Vec<String>,
 }
 
 impl ConnectionReader {
@@ -175,7 +177,11 @@ impl ConnectionReader {
     }
 
     fn of(rows: LogReader) -> Self {
-        Self { rows, rule: None }
+        Self {
+            rows,
+            rule: None,
+            columns: Vec::new(),
+        }
     }
 
     /// How far the log was read.
@@ -183,9 +189,9 @@ impl ConnectionReader {
         self.rows.place()
     }
 
-    /// The names of the columns that the log has, as far as it was read.
-    pub(crate) fn columns(&self) -> Vec<&str> {
-        self.rows.columns()
+    /// The names of the columns of the first row that describes no connection.
+    pub(crate) fn columns(&self) -> &[String] {
+        &self.columns
     }
 
     /// Returns the next row's connection, `Some(None)` for a row that describes none, or `None` at the end.
@@ -197,14 +203,18 @@ impl ConnectionReader {
             return Ok(None);
         };
         let rule = rule(&row, &mut self.rule);
-        connection(&row, rule).map(Some)
+        let connection = connection(&row, rule)?;
+        if connection.is_none() && self.columns.is_empty() {
+            row.each_column(|name| self.columns.push(name.to_owned()));
+        }
+        Ok(Some(connection))
     }
 }
 
 /// What holds for the log that a row is of. `last` is what held for the log that was last named.
 fn rule(row: &Row<'_>, last: &mut Option<(String, Rule)>) -> Rule {
     if row.get(CONN_STATE).is_some() {
-        return rule_of(CONN);
+        return CONN_RULE;
     }
     let stated = row.stated_path();
     match (stated, &last) {
@@ -258,7 +268,10 @@ fn connection<'a>(row: &Row<'a>, rule: Rule) -> Result<Option<ConnectionRef<'a>>
     };
     let is_service = match &conn_state {
         Some(_) if service.as_deref() == Some("dns") && said_nothing(row) => Some(false),
-        Some(state) => is_service(state, text(HISTORY).as_deref(), transport),
+        Some(state) => {
+            let history = row.get(HISTORY).map(Field::bytes);
+            is_service(state, history.as_deref(), transport)
+        }
         None => None,
     };
     let ts = row.get(TS).ok_or_else(|| row.error("no ts"))?;

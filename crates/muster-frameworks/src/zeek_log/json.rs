@@ -1,13 +1,15 @@
 //! One JSON object a line, as Zeek's JSON writer and its streaming variant produce it, and as what ships logs wraps it.
 
+mod columns;
 mod scanner;
 mod text;
 
 use std::ops::Range;
 
 use super::error::{LogErrorKind, quote};
-use super::names::{end_of_connection, is_log};
+use super::names::is_log;
 use super::tsv::Problem;
+use columns::{Columns, Member};
 use scanner::{Place, Scanner};
 
 pub(super) use text::decoded;
@@ -16,83 +18,57 @@ pub(super) use text::decoded;
 const WRAPPINGS: u32 = 4;
 
 /// A row, by the places of its members in its text.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Object {
+    columns: Columns,
     /// The members in order, without those that are `null`; those of an object `id` as `id.orig_h` and so on.
     members: Vec<Member>,
+    /// The value of each wanted column, and of `ts` and `_path` behind them; of several of a name, the last.
+    wanted: Vec<Option<Range<usize>>>,
     /// The row, where it is not the line itself.
     unwrapped: Option<Vec<u8>>,
     /// What the row was called where it was wrapped: the log, as Kafka has it.
     tag: Option<String>,
 }
 
-#[derive(Debug)]
-struct Member {
-    name: Name,
-    /// The value as it is written.
-    value: Range<usize>,
-}
-
-#[derive(Debug)]
-enum Name {
-    /// One of a connection's ends, whatever the separator.
-    Known(&'static str),
-    /// As it is written.
-    Written(Range<usize>),
-    Other(String),
-}
-
-impl Name {
-    fn of(text: &[u8], range: Range<usize>) -> Self {
-        let name = text.get(range.clone()).unwrap_or_default();
-        if let Some(known) = end_of_connection(name) {
-            Self::Known(known)
-        } else if name.contains(&b'\\') || !name.is_ascii() {
-            Self::Other(String::from_utf8_lossy(&decoded(name)).into_owned())
-        } else {
-            Self::Written(range)
-        }
-    }
-
-    fn text<'a>(&'a self, text: &'a [u8]) -> &'a str {
-        match self {
-            Self::Known(name) => name,
-            Self::Written(range) => text
-                .get(range.clone())
-                .and_then(|name| std::str::from_utf8(name).ok())
-                .unwrap_or_default(),
-            Self::Other(name) => name,
-        }
-    }
-
-    fn is(&self, text: &[u8], name: &str) -> bool {
-        match self {
-            Self::Known(known) => *known == name,
-            Self::Written(range) => text.get(range.clone()) == Some(name.as_bytes()),
-            Self::Other(other) => other == name,
-        }
-    }
-}
-
 impl Object {
+    /// Creates a row of which these columns are wanted.
+    pub(super) fn new(wanted: &[&'static str]) -> Self {
+        Self {
+            columns: Columns::new(wanted),
+            members: Vec::with_capacity(24),
+            wanted: Vec::with_capacity(wanted.len() + 2),
+            unwrapped: None,
+            tag: None,
+        }
+    }
+
     /// Reads a line.
     pub(super) fn read(&mut self, line: &[u8]) -> Result<(), Problem> {
         (self.unwrapped, self.tag) = (None, None);
-        scan(line, &mut self.members).map_err(|what| {
+        self.columns.begin();
+        scan(line, &mut self.columns, &mut self.members).map_err(|what| {
             let problem = format!("not a JSON object ({what}): {}", quote(line));
             (LogErrorKind::Json, problem)
         })?;
-        if find(&self.members, line, "ts").is_none()
-            && let Some((text, members, tag)) = row_in(line, &self.members, WRAPPINGS)
+        self.find_wanted(line);
+        if self.wanted_from_behind(2).is_none()
+            && let Some(inner) = row_in(line, &self.members, &mut self.columns, WRAPPINGS)
         {
-            (self.members, self.unwrapped, self.tag) = (members, Some(text), tag);
+            (self.members, self.tag) = (inner.members, inner.tag);
+            self.find_wanted(&inner.text);
+            self.unwrapped = Some(inner.text);
         }
         Ok(())
     }
 
-    /// What the row was called where it was wrapped.
-    pub(super) fn tag(&self) -> Option<&str> {
-        self.tag.as_deref()
+    /// What the row says or was called where it was wrapped: the log that it is of.
+    pub(super) fn path<'a>(&'a self, line: &'a [u8]) -> Option<&'a str> {
+        let stated = self.wanted_from_behind(1);
+        match stated.and_then(|value| self.text(line).get(value)) {
+            Some([b'"', path @ .., b'"']) => std::str::from_utf8(path).ok(),
+            _ => self.tag.as_deref(),
+        }
     }
 
     /// The number of members.
@@ -100,44 +76,59 @@ impl Object {
         self.members.len()
     }
 
-    /// The last member of a name, as it is written.
-    pub(super) fn get<'a>(&'a self, line: &'a [u8], name: &str) -> Option<&'a [u8]> {
-        let text = self.text(line);
-        text.get(find(&self.members, text, name)?)
+    /// The value of a wanted column, as it is written.
+    pub(super) fn get<'a>(&'a self, line: &'a [u8], wanted: usize) -> Option<&'a [u8]> {
+        let value = self.wanted.get(wanted)?.clone()?;
+        self.text(line).get(value)
     }
 
     /// A member by its position.
     pub(super) fn member<'a>(&'a self, line: &'a [u8], at: usize) -> Option<(&'a str, &'a [u8])> {
         let text = self.text(line);
         let member = self.members.get(at)?;
-        Some((member.name.text(text), text.get(member.value.clone())?))
-    }
-
-    /// The names of all members.
-    pub(super) fn names<'a>(&'a self, line: &'a [u8]) -> impl Iterator<Item = &'a str> {
-        let text = self.text(line);
-        self.members.iter().map(|member| member.name.text(text))
+        let value = text.get(member.value.clone())?;
+        Some((self.columns.name(text, member), value))
     }
 
     fn text<'a>(&'a self, line: &'a [u8]) -> &'a [u8] {
         self.unwrapped.as_deref().unwrap_or(line)
     }
+
+    fn wanted_from_behind(&self, place: usize) -> Option<Range<usize>> {
+        let at = self.wanted.len().checked_sub(place)?;
+        self.wanted.get(at)?.clone()
+    }
+
+    fn find_wanted(&mut self, text: &[u8]) {
+        self.wanted.clear();
+        self.wanted.resize(self.columns.wanted(), None);
+        for member in &self.members {
+            let slot = self.columns.slot(text, member);
+            if let Some(wanted) = slot.and_then(|slot| self.wanted.get_mut(slot)) {
+                *wanted = Some(member.value.clone());
+            }
+        }
+    }
 }
 
-/// A row inside another object: its text, its members, and what it is called.
-type Inner = (Vec<u8>, Vec<Member>, Option<String>);
+/// A row inside another object.
+struct Inner {
+    text: Vec<u8>,
+    members: Vec<Member>,
+    tag: Option<String>,
+}
 
 /// The row that a row without `ts` is wrapped around: an object in it, or a text that is one, as in `{"conn":{..}}`
 /// and `{"message":"{..}"}`.
-fn row_in(text: &[u8], around: &[Member], wrappings: u32) -> Option<Inner> {
+fn row_in(text: &[u8], around: &[Member], columns: &mut Columns, wrappings: u32) -> Option<Inner> {
     if wrappings == 0 {
         return None;
     }
     around.iter().find_map(|member| {
         let value = text.get(member.value.clone())?;
-        let name = member.name.text(text);
         let (inner, tag) = match value {
             [b'{', ..] => {
+                let name = columns.name(text, member);
                 let is_tag = around.len() == 1 || is_log(name);
                 (value.to_vec(), is_tag.then(|| name.to_owned()))
             }
@@ -148,41 +139,41 @@ fn row_in(text: &[u8], around: &[Member], wrappings: u32) -> Option<Inner> {
         };
         // Something in braces may be anything.
         let mut members = Vec::new();
-        scan(&inner, &mut members).ok()?;
-        if find(&members, &inner, "ts").is_some() {
-            return Some((inner, members, tag));
+        scan(&inner, columns, &mut members).ok()?;
+        if members
+            .iter()
+            .any(|member| columns.name(&inner, member) == "ts")
+        {
+            return Some(Inner {
+                text: inner,
+                members,
+                tag,
+            });
         }
-        let (text, members, inner_tag) = row_in(&inner, &members, wrappings - 1)?;
-        Some((text, members, inner_tag.or(tag)))
+        let found = row_in(&inner, &members, columns, wrappings - 1)?;
+        Some(Inner {
+            tag: found.tag.or(tag),
+            ..found
+        })
     })
 }
 
-fn find(members: &[Member], text: &[u8], name: &str) -> Option<Range<usize>> {
-    let mut from_behind = members.iter().rev();
-    let found = from_behind.find(|member| member.name.is(text, name))?;
-    Some(found.value.clone())
-}
-
 /// Finds the members of the object that a text is.
-fn scan(text: &[u8], members: &mut Vec<Member>) -> Result<(), &'static str> {
+fn scan(text: &[u8], columns: &mut Columns, members: &mut Vec<Member>) -> Result<(), &'static str> {
     members.clear();
     let is_null = |value: &Range<usize>| text.get(value.clone()) == Some(b"null");
     let mut scanner = Scanner::new(text, 0);
     while let Some(Place { name, value }) = scanner.next()? {
-        let is_id = text.get(name.clone()) == Some(b"id");
+        let is_id = name.len() == 2 && text.get(name.clone()) == Some(b"id");
         if is_id && text.get(value.start) == Some(&b'{') {
             let mut ends = Scanner::new(text, value.start);
             while let Some(Place { name, value }) = ends.next()? {
                 if !is_null(&value) {
-                    let name = format!("id.{}", Name::of(text, name).text(text));
-                    let known = end_of_connection(name.as_bytes()).map(Name::Known);
-                    let name = known.unwrap_or(Name::Other(name));
-                    members.push(Member { name, value });
+                    members.push(columns.member(text, name, value, true));
                 }
             }
         } else if !is_null(&value) {
-            let name = Name::of(text, name);
-            members.push(Member { name, value });
+            members.push(columns.member(text, name, value, false));
         }
     }
     if scanner.is_at_end() {
@@ -197,7 +188,7 @@ mod tests {
     use super::*;
 
     fn members(line: &[u8]) -> Vec<(String, String)> {
-        let mut object = Object::default();
+        let mut object = Object::new(&["uid"]);
         object.read(line).unwrap();
         let shown = |at| {
             let (name, value) = object.member(line, at).unwrap();
@@ -236,7 +227,7 @@ mod tests {
         assert_eq!(members(other_separators), expected);
         for line in [&b"[]"[..], b"{", b"{\"a\"}", b"{} x", b"\xff"] {
             assert_eq!(
-                Object::default().read(line).unwrap_err().0,
+                Object::new(&[]).read(line).unwrap_err().0,
                 LogErrorKind::Json
             );
         }
@@ -244,6 +235,43 @@ mod tests {
             members(b"{\"\xff\":\"\xff\"}"),
             pairs([("\u{fffd}", "\\\"\\xff\\\"")])
         );
+    }
+
+    #[test]
+    fn names_without_end_and_in_any_order_are_read() {
+        let mut object = Object::new(&["uid", "c"]);
+        let mut read = |line: &str| {
+            object.read(line.as_bytes()).unwrap();
+            let get = |wanted| {
+                let value = object.get(line.as_bytes(), wanted)?;
+                Some(String::from_utf8_lossy(value).into_owned())
+            };
+            let names = (0..object.len())
+                .map(|at| object.member(line.as_bytes(), at).unwrap().0.to_owned());
+            (get(0), get(1), names.collect::<Vec<_>>())
+        };
+        let some = |text: &str| Some(text.to_owned());
+        for _ in 0..3 {
+            let all = [some("1"), some("2")];
+            let (uid, c, names) = read(r#"{"ts":1,"uid":1,"c":2}"#);
+            assert_eq!(
+                ([uid, c], names),
+                (all.clone(), vec!["ts".into(), "uid".into(), "c".into()])
+            );
+            let (uid, c, _) = read(r#"{"c":2,"ts":1,"uid":1}"#);
+            assert_eq!([uid, c], all);
+            let (uid, c, _) = read(r#"{"ts":1,"x":0,"uid":0,"uid":1}"#);
+            assert_eq!([uid, c], [some("1"), None]);
+            let many = (0..1000).fold("{\"ts\":1".to_owned(), |row, n| {
+                format!("{row},\"n{n}\":{n}")
+            });
+            let (uid, c, names) = read(&format!("{many},\"c\":2,\"id_orig_h\":3}}"));
+            assert_eq!([uid, c], [None, some("2")]);
+            assert_eq!(
+                (names.len(), &*names[1000], &*names[1002]),
+                (1003, "n999", "id_orig_h")
+            );
+        }
     }
 
     #[test]
@@ -269,14 +297,14 @@ mod tests {
             ),
         ] {
             assert_eq!(members(line.as_bytes()).len(), 2, "{line}");
-            let mut object = Object::default();
+            let mut object = Object::new(&["uid"]);
             object.read(line.as_bytes()).unwrap();
             assert_eq!(
-                object.get(line.as_bytes(), "uid"),
+                object.get(line.as_bytes(), 0),
                 Some(&br#""C\n""#[..]),
                 "{line}"
             );
-            assert_eq!(object.tag(), tag, "{line}");
+            assert_eq!(object.path(line.as_bytes()), tag, "{line}");
         }
         // A row stays what it is where there is no other in it.
         for line in [

@@ -173,18 +173,6 @@ impl LogReader {
         Ok(None)
     }
 
-    /// The names of the columns that the log has, as far as it was read.
-    pub(super) fn columns(&self) -> Vec<&str> {
-        match &self.format {
-            Format::Unknown => Vec::new(),
-            Format::Tsv { header, .. } => header.fields().iter().map(String::as_str).collect(),
-            Format::Json(object) => {
-                let line = text_of(self.lines.bytes(), self.lines.number());
-                object.names(line).collect()
-            }
-        }
-    }
-
     fn next_line(&mut self) -> io::Result<Option<Line>> {
         while let Some((from, to, number)) = self.skips.front().copied()
             && self.lines.span().1 >= from
@@ -203,7 +191,7 @@ impl LogReader {
 
     fn too_long(&mut self) -> LogError {
         if let (Format::Unknown, FirstLine::Json) = (&self.format, first_line(self.lines.bytes())) {
-            self.format = Format::Json(Box::default());
+            self.format = Format::Json(Box::new(Object::new(&self.wanted)));
         }
         let kind = match self.format {
             Format::Unknown => LogErrorKind::NotALog,
@@ -220,7 +208,7 @@ impl LogReader {
                     header: Box::default(),
                     ends: Vec::with_capacity(32),
                 },
-                FirstLine::Json => Format::Json(Box::default()),
+                FirstLine::Json => Format::Json(Box::new(Object::new(&self.wanted))),
                 FirstLine::Other => {
                     let problem = format!(
                         "not a Zeek log: begins with {}, not with #separator or a JSON object",
@@ -277,7 +265,6 @@ impl LogReader {
         };
         Row {
             columns,
-            wanted: &self.wanted,
             file: &self.file,
             stem: &self.stem,
             line: number,

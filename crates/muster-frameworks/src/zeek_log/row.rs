@@ -11,7 +11,6 @@ use super::tsv::Header;
 #[derive(Debug)]
 pub struct Row<'a> {
     pub(super) columns: Columns<'a>,
-    pub(super) wanted: &'a [&'static str],
     pub(super) file: &'a Arc<str>,
     pub(super) stem: &'a str,
     pub(super) line: u64,
@@ -42,10 +41,7 @@ impl<'a> Row<'a> {
     pub(super) fn stated_path(&self) -> Option<&'a str> {
         match &self.columns {
             Columns::Tsv { header, .. } => header.path(),
-            Columns::Json { object, line } => match object.get(line, "_path") {
-                Some([b'"', path @ .., b'"']) => std::str::from_utf8(path).ok(),
-                _ => object.tag(),
-            },
+            Columns::Json { object, line } => object.path(line),
             Columns::None => None,
         }
     }
@@ -65,9 +61,7 @@ impl<'a> Row<'a> {
     pub fn get(&self, wanted: usize) -> Option<Field<'a>> {
         match &self.columns {
             Columns::Tsv { header, line, ends } => header.field(line, ends, header.column(wanted)?),
-            Columns::Json { object, line } => {
-                object.get(line, self.wanted.get(wanted)?).map(Field::json)
-            }
+            Columns::Json { object, line } => object.get(line, wanted).map(Field::json),
             Columns::None => None,
         }
     }
@@ -96,7 +90,9 @@ impl<'a> Row<'a> {
     pub(super) fn each_column(&self, mut is_it: impl FnMut(&str)) {
         match &self.columns {
             Columns::Tsv { header, .. } => header.fields().iter().for_each(|name| is_it(name)),
-            Columns::Json { object, line } => object.names(line).for_each(is_it),
+            Columns::Json { object, line } => (0..object.len())
+                .filter_map(|at| object.member(line, at))
+                .for_each(|(name, _)| is_it(name)),
             Columns::None => {}
         }
     }

@@ -105,13 +105,7 @@ pub(super) const RULES: [Rule; 36] = {
     use Established::{Answer, Handshake, OnlyAnswer, Untold};
     use Protocol::{Tcp, Udp};
     [
-        Rule {
-            log: "conn",
-            service: None,
-            transport: Protocol::Unknown,
-            established: Established::State,
-            naming: None,
-        },
+        CONN_RULE,
         rule("dns", "dns", Udp, OnlyAnswer(RCODE)),
         rule("ssl", "ssl", Tcp, Handshake),
         rule("http", "http", Tcp, Answer(STATUS_CODE)),
@@ -148,6 +142,15 @@ pub(super) const RULES: [Rule; 36] = {
         rule("quic", "quic", Udp, Untold),
         rule("bfd", "bfd", Udp, Untold),
     ]
+};
+
+/// What holds for the log of connections themselves.
+pub(super) const CONN_RULE: Rule = Rule {
+    log: CONN,
+    service: None,
+    transport: Protocol::Unknown,
+    established: Established::State,
+    naming: None,
 };
 
 /// The log of connections themselves.
@@ -193,10 +196,12 @@ pub(super) fn is_established(conn_state: &str) -> Option<bool> {
 /// one, by the history, in which small letters are the responder's.
 pub(super) fn is_service(
     conn_state: &str,
-    history: Option<&str>,
+    history: Option<&[u8]>,
     transport: Protocol,
 ) -> Option<bool> {
-    let has = |letters: &[char]| history.is_some_and(|history| history.contains(letters));
+    let has = |letters: &[u8]| {
+        history.is_some_and(|history| history.iter().any(|letter| letters.contains(letter)))
+    };
     if transport != Protocol::Tcp {
         return match conn_state {
             "SF" | "SHR" => Some(true),
@@ -207,12 +212,10 @@ pub(super) fn is_service(
     match conn_state {
         "SF" | "S1" | "S2" | "S3" | "RSTO" | "SHR" => Some(true),
         // The responder has reset it: there was a service if it had answered before.
-        "RSTR" | "RSTRH" => Some(history.is_none() || has(&['h'])),
-        "REJ" => Some(has(&['h'])),
+        "RSTR" | "RSTRH" => Some(history.is_none() || has(b"h")),
+        "REJ" => Some(has(b"h")),
         // Without a beginning, or with half of one.
-        "S0" | "RSTOS0" | "SH" | "OTH" => {
-            Some(has(&['h']) || has(&['a', 'd', 'f']) && !has(&['r']))
-        }
+        "S0" | "RSTOS0" | "SH" | "OTH" => Some(has(b"h") || has(b"adf") && !has(b"r")),
         _ => None,
     }
 }
@@ -332,7 +335,7 @@ mod tests {
             ("OTH", None, Udp, false),
         ] {
             assert_eq!(
-                is_service(state, history, transport),
+                is_service(state, history.map(str::as_bytes), transport),
                 Some(expected),
                 "{state} {history:?} {transport:?}"
             );

@@ -3,9 +3,9 @@
 use muster_data::{Timespan, Timestamp};
 
 /// Numbers of seconds from here on are milliseconds: as seconds they would lie behind the year 5138.
-const FIRST_MILLIS: i128 = 100_000_000_000;
+const FIRST_MILLIS: i64 = 100_000_000_000;
 
-const NANOS_PER_SECOND: i128 = 1_000_000_000;
+const NANOS_PER_SECOND: i64 = 1_000_000_000;
 
 /// The most digits of a fraction that count.
 const FRACTION: usize = 9;
@@ -87,25 +87,29 @@ fn seconds(text: &[u8]) -> Option<Timestamp> {
     if whole.is_empty() || whole.len() > 18 || !whole.iter().all(u8::is_ascii_digit) {
         return float_seconds(text);
     }
-    let mut number = 0_i128;
+    let mut number = 0_i64;
     for digit in whole {
-        number = number * 10 + i128::from(digit - b'0');
+        number = number * 10 + i64::from(digit - b'0');
     }
-    let unit = if number < FIRST_MILLIS {
-        NANOS_PER_SECOND
+    let (unit, places) = if number < FIRST_MILLIS {
+        (NANOS_PER_SECOND, FRACTION)
     } else {
-        NANOS_PER_SECOND / 1000
+        (NANOS_PER_SECOND / 1000, FRACTION - 3)
     };
-    let (mut nanos, mut place) = (number * unit, unit);
-    for digit in fraction.iter().skip(1) {
-        if !digit.is_ascii_digit() {
-            return float_seconds(text);
-        }
-        place /= 10;
-        nanos += i128::from(digit - b'0') * place;
+    let digits = fraction.get(1..).unwrap_or_default();
+    if !digits.iter().all(u8::is_ascii_digit) {
+        return float_seconds(text);
     }
-    let nanos = if is_negative { -nanos } else { nanos };
-    i64::try_from(nanos).ok().map(Timestamp::from_nanos)
+    let padded = digits.iter().copied().chain(std::iter::repeat(b'0'));
+    let part = padded
+        .take(places)
+        .fold(0, |part, digit| part * 10 + i64::from(digit - b'0'));
+    let nanos = number.checked_mul(unit)?.checked_add(part)?;
+    Some(Timestamp::from_nanos(if is_negative {
+        -nanos
+    } else {
+        nanos
+    }))
 }
 
 /// Seconds with an exponent, as JSON may have them.
