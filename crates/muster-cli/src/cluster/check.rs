@@ -234,3 +234,41 @@ fn settings(text: &mut String, settings: &muster_cluster::Settings, indent: &str
         );
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_inputs_would_read_is_told() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        for name in ["2018-03-24", "2018-03-25"] {
+            std::fs::create_dir_all(path("logs").join(name)).unwrap();
+            for log in ["conn.log", "dns.log.gz"] {
+                std::fs::write(path("logs").join(name).join(log), "").unwrap();
+            }
+        }
+        let layout = r#"
+            node = [
+                { name = "manager", role = "manager" },
+                { name = "worker", role = "worker", count = 2, input = ["logs/*/*.log*", "logs/2018-03-24/conn.log"] },
+                { name = "other", role = "worker", input = ["none/*.log", "logs/2018-03-24/conn.log"] },
+            ]
+        "#;
+        std::fs::write(path("muster.toml"), layout).unwrap();
+        let loaded = load(&path("muster.toml"), &[]).unwrap();
+        let mut text = String::new();
+        inputs(&mut text, &loaded);
+        let lines: Vec<&str> = text.trim().lines().map(str::trim).collect();
+        assert_eq!(
+            lines,
+            [
+                "inputs (as they are on this machine)",
+                "logs/*/*.log*            4 files: logs/2018-03-24/conn.log, logs/2018-03-24/dns.log.gz, logs/2018-03-25/conn.log and 1 more  (for worker-1, worker-2)",
+                "logs/2018-03-24/conn.log 1 file: logs/2018-03-24/conn.log  (for worker-1, worker-2, other)",
+                "none/*.log               matches nothing  (for other)",
+            ]
+        );
+    }
+}
