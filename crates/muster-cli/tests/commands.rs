@@ -267,7 +267,7 @@ fn tls_of_the_node_and_of_the_command_must_agree() {
     let plain = run(directory, &["peers", &address]);
     assert_eq!(plain.status.code(), Some(1));
     assert!(
-        stderr(&plain).contains("is TLS in the same mode on both sides?"),
+        stderr(&plain).contains("both need the same mode"),
         "{}",
         stderr(&plain)
     );

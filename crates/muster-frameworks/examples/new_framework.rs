@@ -155,6 +155,7 @@ fn refusal(port: u16) -> Connection {
         conn_state: Some("REJ".to_owned()),
         established: Some(false),
         software: Vec::new(),
+        is_service: None,
     }
 }
 

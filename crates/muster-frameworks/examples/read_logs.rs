@@ -26,6 +26,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             files: arguments.iter().map(PathBuf::from).collect(),
             share: Share::new(index, of)?,
             speed: 0.0,
+            follow: None,
         };
         let start = Instant::now();
         let mut bytes = 0;

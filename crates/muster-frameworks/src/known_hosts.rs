@@ -16,7 +16,7 @@ use crate::checked::Checked;
 use crate::local_nets::{self, LocalNets};
 use crate::recent::{A_DAY, Recent, workers_expiry};
 use crate::zeek::KnownHostAdd;
-use crate::zeek_log::Connection;
+use crate::zeek_log::{Connection, is_of_protocol};
 
 /// The store of known hosts, with a TTL. Zeek's nodes use the same store, with the same keys and values, if
 /// `Known::use_host_store` is set.
@@ -71,13 +71,13 @@ pub struct KnownHosts {
     role: Role,
 }
 
-/// Returns `true` if both ends took part in the connection of a row: in `conn` if it was established, in every other
-/// log unless the log says that it was not.
+/// Returns `true` if both ends took part in the connection of a row: in `conn` if it was established, in the log of a
+/// protocol unless the log says that it was not. A row of any other log, such as `weird` or `notice`, may be about a
+/// connection that never came about, and says nothing.
 pub fn came_about(connection: &Connection) -> bool {
-    match connection.established {
-        Some(established) => established,
-        None => connection.log != "conn",
-    }
+    connection
+        .established
+        .unwrap_or_else(|| is_of_protocol(&connection.log))
 }
 
 /// Whether a node keeps what it remembers of a key when a pool changes: a worker, if the owner is still

@@ -56,7 +56,8 @@ pub struct KnownService {
 
 /// Logs every service of local networks once a day.
 ///
-/// A worker takes the responder of a TCP or UDP connection that [came about](came_about), and sends host, port and
+/// A worker takes the responder of a TCP or UDP connection if Zeek takes it for a service
+/// ([`Connection::is_service`]), or, in the log of a protocol, if it [came about](came_about), and sends host, port and
 /// service to the data node that owns host and port (with Zeek's key for them), unless it has done so before. The
 /// owner logs each to the stream `known_services`, once within `known_services.expiry` of the owner's life. If several
 /// services are seen at a port, or a connection before its service is known, each has a record of its own. So the
@@ -194,11 +195,10 @@ impl KnownServices {
     fn connection(&mut self, connection: Connection, cx: &mut Context<'_>) {
         let (host, port) = (connection.resp_h, connection.resp_p);
         let has_ports = matches!(port.protocol, Protocol::Tcp | Protocol::Udp);
-        if !has_ports || !came_about(&connection) || !self.local_nets.contains(&host) {
+        if !has_ports || !is_offered(&connection) || !self.local_nets.contains(&host) {
             return;
         }
-        // `conn` names all the protocols that were spoken.
-        for service in connection.service.as_deref().unwrap_or("").split(',') {
+        for service in services(connection.service.as_deref().unwrap_or_default()) {
             let entry = (host, port, name(service));
             if self.known.contains(&entry, cx.now()) {
                 continue;
@@ -324,6 +324,30 @@ impl KnownServices {
     }
 }
 
+/// Whether the responder of a row offers a service: by Zeek's rule where the row is of `conn`.
+fn is_offered(connection: &Connection) -> bool {
+    connection
+        .is_service
+        .unwrap_or_else(|| came_about(connection))
+}
+
+/// The services that a list names, as `conn` has all the protocols that were spoken. One that was taken for another
+/// at first (`-http`) does not count; nothing else leaves a service without a name. FTP's data alone is no service.
+fn services(list: &str) -> Vec<&str> {
+    let named: Vec<&str> = list.split(',').map(str::trim).collect();
+    if named[..] == ["ftp-data"] {
+        return Vec::new();
+    }
+    let mut services: Vec<&str> = named
+        .into_iter()
+        .filter(|name| !name.is_empty() && !name.starts_with('-'))
+        .collect();
+    if services.is_empty() {
+        services.push("");
+    }
+    services
+}
+
 impl Asked {
     fn log(self, cx: &mut Context<'_>) {
         if self.new.is_empty() {
@@ -355,4 +379,27 @@ fn name(service: &str) -> Name {
     service.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::services;
+
+    #[test]
+    fn lists_of_services() {
+        for (list, expected) in [
+            ("http", &["http"][..]),
+            ("http,ssl", &["http", "ssl"]),
+            ("ssl, http", &["ssl", "http"]),
+            ("", &[""]),
+            ("-", &[""]),
+            ("http,-http", &["http"]),
+            ("-http", &[""]),
+            ("-http,ssl", &["ssl"]),
+            ("ftp-data", &[]),
+            ("ftp-data,ftp", &["ftp-data", "ftp"]),
+        ] {
+            assert_eq!(services(list), expected, "{list}");
+        }
+    }
 }

@@ -3,6 +3,7 @@
 
 use muster_cluster::node::Registry;
 
+use crate::log_input::InputCounters;
 use crate::zeek::{KnownCerts, Software, ZeekProxy};
 use crate::{KnownHosts, KnownServices, Notices, ScanDetection};
 
@@ -16,4 +17,5 @@ pub fn standard() -> Registry {
         .with::<KnownCerts>()
         .with::<Software>()
         .with::<ZeekProxy>()
+        .with::<InputCounters>()
 }

@@ -1,4 +1,4 @@
-//! Zeek's logs as they are: TSV or JSON, plain or compressed by gzip, whole or damaged.
+//! Zeek's logs as they are: TSV or JSON, plain or compressed by gzip or zstd, whole or damaged.
 //!
 //! [`LogReader`] recognises the format and yields rows. A [`Row`] gives access to the columns that were asked for, and
 //! [`ConnectionReader`] makes a [`Connection`] of each row that describes one. Nothing here keeps more than a line of
@@ -27,18 +27,25 @@ mod escape;
 mod field;
 mod json;
 mod lines;
+mod names;
 mod reader;
+mod row;
 mod rules;
 mod software;
+mod source;
 #[cfg(test)]
 mod tests;
+mod time;
 mod tsv;
 
 pub use connection::{Connection, ConnectionReader, ConnectionRef};
 pub use error::{LogError, LogErrorKind};
 pub use field::Field;
 pub use lines::LONGEST_LINE;
-pub use reader::{LogReader, Row};
+pub use reader::LogReader;
+pub use row::Row;
 pub use software::{NamedSoftware, NamedSoftwareRef};
 
 pub(crate) use escape::{escape_into, hex_into, or_escaped};
+pub(crate) use reader::Place;
+pub(crate) use rules::is_of_protocol;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use muster_cluster::{Key, PoolName};
 use muster_data::{Address, Data, Port, Timestamp};
+use muster_frameworks::zeek_log::{ConnectionReader, ConnectionRef};
 use muster_frameworks::{Connection, KnownHost, KnownService, NoticeRecord, Scan, standard};
 use muster_testkit::Cluster;
 
@@ -65,6 +66,7 @@ fn speaks(seconds: i64, from: &str, to: &str, port: u16) -> Connection {
         conn_state: None,
         established: Some(true),
         software: Vec::new(),
+        is_service: None,
     }
 }
 
@@ -493,4 +495,80 @@ fn services_have_a_record_for_each_name() {
     let key = Key::cat(&[Data::from(address("10.1.0.1")), Data::from(Port::tcp(25))]);
     let owner = cluster.owner(&PoolName::proxy(), key);
     assert_eq!(cluster.node(&owner).counts().of_frameworks("services"), 3);
+}
+
+/// What the rows of `conn` and of the logs beside it make known, as Zeek's scripts decide it.
+#[test]
+fn only_what_came_about_is_known() {
+    let state = |n: u8, state: &str, history: &str, protocol: &str| {
+        format!(
+            r#"{{"_path":"conn","ts":{BEGIN},"id.orig_h":"10.2.0.{n}","id.orig_p":1,"id.resp_h":"10.1.0.{n}","id.resp_p":{n},"proto":"{protocol}","conn_state":"{state}","history":"{history}"}}"#
+        )
+    };
+    let about = |n: u8, path: &str, more: &str| {
+        format!(
+            r#"{{"_path":"{path}","ts":{BEGIN},"id.orig_h":"10.2.0.{n}","id.orig_p":1,"id.resp_h":"10.1.0.{n}","id.resp_p":{n},"proto":"tcp"{more}}}"#
+        )
+    };
+    let service = |n: u8, service: &str| {
+        state(n, "SF", "ShADadFf", "tcp").replace(
+            "\"conn_state\"",
+            &format!("\"service\":\"{service}\",\"conn_state\""),
+        )
+    };
+    let rows = [
+        state(1, "SF", "ShADadFf", "tcp"),
+        state(2, "S0", "S", "tcp"),
+        about(2, "weird", r#","name":"data_before_established""#),
+        about(2, "notice", r#","note":"SSL::Invalid_Server_Cert""#),
+        about(2, "intel", ""),
+        state(3, "REJ", "Sr", "tcp"),
+        state(4, "SHR", "^hf", "tcp"),
+        state(5, "RSTRH", "^hr", "tcp"),
+        state(6, "OTH", "DdA", "tcp"),
+        state(7, "OTH", "D", "tcp"),
+        state(8, "SHR", "^d", "udp"),
+        state(9, "S0", "D", "udp"),
+        service(10, "ftp-data"),
+        service(11, "http,-http"),
+        service(12, "-http"),
+    ];
+    // The name of the file says nothing about these.
+    let text = rows.join("\n");
+    let mut reader = ConnectionReader::new("sensor1_ssl.log", std::io::Cursor::new(text)).unwrap();
+    let mut connections = Vec::new();
+    while let Some(row) = reader.next_connection().unwrap() {
+        connections.extend(row.map(ConnectionRef::into_owned));
+    }
+    assert_eq!(connections.len(), rows.len());
+    let cluster = run(fed(1, "", &connections));
+    let hosts: BTreeSet<Address> = cluster
+        .log_of::<KnownHost>("known_hosts")
+        .into_iter()
+        .map(|record| record.host)
+        .collect();
+    let expected = [1, 10, 11, 12].into_iter().flat_map(|n| {
+        let host = |net: u8| address(&format!("10.{net}.0.{n}"));
+        [host(1), host(2)]
+    });
+    assert_eq!(hosts, expected.collect());
+    let services: BTreeSet<(u16, String)> = cluster
+        .log_of::<KnownService>("known_services")
+        .into_iter()
+        .map(|record| {
+            let name = record.service.into_iter().next().unwrap_or_default();
+            (record.port_num.number, name)
+        })
+        .collect();
+    let expected = [
+        (1, ""),
+        (4, ""),
+        (5, ""),
+        (6, ""),
+        (8, ""),
+        (11, "http"),
+        (12, ""),
+    ];
+    let expected = expected.map(|(port, name)| (port, name.to_owned()));
+    assert_eq!(services, expected.into());
 }

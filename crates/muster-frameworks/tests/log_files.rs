@@ -100,6 +100,7 @@ fn replay(source: &Path, mut sink: FileSink) -> Vec<Written> {
         files: vec![source.to_owned()],
         share: Share::WHOLE,
         speed: 0.0,
+        follow: None,
     })
     .unwrap();
     let mut written = Vec::new();

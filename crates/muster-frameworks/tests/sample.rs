@@ -51,6 +51,7 @@ fn shares_of_the_sample_add_up() {
             files: vec![pattern.clone()],
             share: Share::new(index, 3).unwrap(),
             speed: 0.0,
+            follow: None,
         };
         let input = LogInput::new(&config).unwrap();
         let mut handed_over = 0;

@@ -97,6 +97,7 @@ fn connection(n: u8) -> Connection {
         conn_state: None,
         established: Some(true),
         software: Vec::new(),
+        is_service: None,
     }
 }
 
@@ -570,7 +571,7 @@ fn names_server(n: u8, text: &str) -> Connection {
             host,
             port: Some(Port::tcp(22)),
             kind: EnumValue::new("SSH::SERVER"),
-            text: text.to_owned(),
+            text: text.into(),
         }],
         ..connection(n)
     }

@@ -1,5 +1,6 @@
 //! `muster check`: what a layout resolves to.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -9,10 +10,11 @@ use clap::Args;
 use muster_cluster::{
     Key, Layout, LinkEnd, LinkSetting, Origin, Pools, Setting, StoreBackend, links,
 };
+use muster_frameworks::log_input;
 
 use super::findings::find;
-use super::load;
 use super::node::exposure;
+use super::{LoadedLayout, load};
 use crate::commands::{Execute, on_runtime};
 use crate::output::{print, say};
 
@@ -108,6 +110,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
             }
         }
     }
+    inputs(&mut text, &loaded);
     stores(&mut text, layout);
     text.push_str("\nsettings\n");
     settings(&mut text, layout.settings(), "", arguments.all);
@@ -166,6 +169,56 @@ fn link_settings(text: &mut String, layout: &Layout) {
     }
 }
 
+/// The files of an input that are named.
+const FILES_NAMED: usize = 3;
+
+/// What the inputs of this machine's nodes would read, for each pattern once.
+fn inputs(text: &mut String, loaded: &LoadedLayout) {
+    let mut patterns: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for node in loaded.layout.nodes() {
+        for pattern in &node.input {
+            patterns
+                .entry(pattern)
+                .or_default()
+                .push(node.name.as_str());
+        }
+    }
+    if patterns.is_empty() {
+        return;
+    }
+    text.push_str("\ninputs (as they are on this machine)\n");
+    for (pattern, nodes) in patterns {
+        let found = log_input::find(&[loaded.base.join(pattern)]);
+        let files: Vec<String> = found
+            .iter()
+            .flat_map(|matches| &matches.files)
+            .filter(|file| file.exists())
+            .map(|file| {
+                file.strip_prefix(&loaded.base)
+                    .unwrap_or(file)
+                    .display()
+                    .to_string()
+            })
+            .collect();
+        let what = match files.len() {
+            0 => "matches nothing".to_owned(),
+            1 => format!("1 file: {}", files[0]),
+            count => {
+                let named = files[..count.min(FILES_NAMED)].join(", ");
+                let more = match count.saturating_sub(FILES_NAMED) {
+                    0 => String::new(),
+                    more => format!(" and {more} more"),
+                };
+                format!("{count} files: {named}{more}")
+            }
+        };
+        let _ = writeln!(text, "  {pattern:<24} {what}  (for {})", nodes.join(", "));
+        for problem in found.iter().flat_map(|matches| &matches.problems) {
+            let _ = writeln!(text, "  {:<24} {problem}", "");
+        }
+    }
+}
+
 /// Where the stores are that the layout names; others are where the settings say.
 fn stores(text: &mut String, layout: &Layout) {
     if layout.stores().is_empty() {
@@ -197,6 +250,44 @@ fn settings(text: &mut String, settings: &muster_cluster::Settings, indent: &str
         let _ = writeln!(
             text,
             "  {indent}{defaults} more have their default (use --all to show them)"
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_inputs_would_read_is_told() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        for name in ["2018-03-24", "2018-03-25"] {
+            std::fs::create_dir_all(path("logs").join(name)).unwrap();
+            for log in ["conn.log", "dns.log.gz"] {
+                std::fs::write(path("logs").join(name).join(log), "").unwrap();
+            }
+        }
+        let layout = r#"
+            node = [
+                { name = "manager", role = "manager" },
+                { name = "worker", role = "worker", count = 2, input = ["logs/*/*.log*", "logs/2018-03-24/conn.log"] },
+                { name = "other", role = "worker", input = ["none/*.log", "logs/2018-03-24/conn.log"] },
+            ]
+        "#;
+        std::fs::write(path("muster.toml"), layout).unwrap();
+        let loaded = load(&path("muster.toml"), &[]).unwrap();
+        let mut text = String::new();
+        inputs(&mut text, &loaded);
+        let lines: Vec<&str> = text.trim().lines().map(str::trim).collect();
+        assert_eq!(
+            lines,
+            [
+                "inputs (as they are on this machine)",
+                "logs/*/*.log*            4 files: logs/2018-03-24/conn.log, logs/2018-03-24/dns.log.gz, logs/2018-03-25/conn.log and 1 more  (for worker-1, worker-2)",
+                "logs/2018-03-24/conn.log 1 file: logs/2018-03-24/conn.log  (for worker-1, worker-2, other)",
+                "none/*.log               matches nothing  (for other)",
+            ]
         );
     }
 }

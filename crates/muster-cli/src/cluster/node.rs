@@ -11,7 +11,7 @@ use clap::Args;
 use muster::{Certificates, Exposure, Input, InputBatch, InputSender, Node, NodeConfig, Tls};
 use muster_cluster::TlsMode;
 use muster_frameworks::log_files::Reopener;
-use muster_frameworks::log_input::MonotonicClock;
+use muster_frameworks::log_input::{InputNote, MonotonicClock};
 use muster_frameworks::{FileSink, LogFilesConfig, LogInput, LogInputConfig, Share};
 use muster_gateway::status::NodeStatus;
 use tokio::sync::mpsc;
@@ -343,9 +343,19 @@ fn input(loaded: &LoadedLayout, node: &muster_cluster::Node) -> Result<Option<In
             .collect(),
         share,
         speed: node.settings.real("input.speed"),
+        follow: node.settings.boolean("input.follow").then(|| {
+            let name = format!("{}.positions.json", node.name);
+            loaded.directory.join(name)
+        }),
     };
-    let input = LogInput::new(&config)
-        .map_err(|error| Failure::new(format!("node {}: {error}", node.name)))?;
+    if config.follow.is_some() && config.speed > 0.0 {
+        tracing::warn!("input.speed is of no use to logs that are followed as they grow");
+    }
+    let input = LogInput::new(&config).map_err(|error| {
+        Failure::new(format!("node {}: {error}", node.name))
+            .hint("change input.speed in the layout")
+            .code(MISCONFIGURED)
+    })?;
     Ok(Some(Box::new(move |sender| read(input, sender))))
 }
 
@@ -357,7 +367,13 @@ fn read(input: LogInput, sender: InputSender) {
             low: Some(batch.low),
             ..InputBatch::default()
         };
-        for event in batch.events() {
+        for note in &batch.notes {
+            match note {
+                InputNote::Problem(text) => tracing::error!("{text}"),
+                InputNote::Warning(text) => tracing::warn!("{text}"),
+            }
+        }
+        for event in batch.events().chain(batch.counted()) {
             let start = copy.buffer.len();
             copy.buffer.extend_from_slice(event);
             copy.events.push(start..copy.buffer.len());
@@ -367,11 +383,14 @@ fn read(input: LogInput, sender: InputSender) {
             Err(_) => ControlFlow::Break(()),
         }
     });
-    for problem in &summary.problems {
-        tracing::error!("{problem}");
-    }
     sender.finish(format!(
-        "{} rows: {} events, {} of other workers, {} without a connection, {} unreadable",
-        summary.rows, summary.events, summary.other_share, summary.skipped, summary.bad_rows
+        "{} rows: {} events, {} of other workers, {} without a connection, {} unreadable; {} with a time out of line; {} files failed",
+        summary.rows,
+        summary.events,
+        summary.other_share,
+        summary.skipped,
+        summary.bad_rows,
+        summary.out_of_line,
+        summary.failed_files
     ));
 }

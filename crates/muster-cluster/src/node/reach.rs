@@ -113,6 +113,13 @@ impl Missing {
         self.new.insert(id, now);
     }
 
+    /// The endpoint's own link has ended, so it does not come back by another way for its links' sake. Returns `true` if it was
+    /// waited for.
+    fn end(&mut self, id: EndpointId) -> bool {
+        self.new.remove(&id);
+        self.until.remove(&id).is_some()
+    }
+
     /// Returns `true` if the endpoint is waited for.
     fn lose(&mut self, id: EndpointId, now: Mono) -> bool {
         let is_new = self.is_new(id, now);
@@ -225,6 +232,10 @@ impl NodeLoop {
     /// The ways to an endpoint have changed.
     pub(super) fn reach_changed(&mut self, id: EndpointId, reach: Reach) {
         let now = self.core.clock.now.mono;
+        if matches!(reach, Reach::PeerDown(_)) && self.missing.end(id) {
+            self.ways.change(id, reach);
+            return self.is_lost(id);
+        }
         match self.ways.change(id, reach) {
             Consequence::Nothing => {}
             Consequence::Reached { direct } if self.missing.found(id) => {

@@ -2,6 +2,8 @@
 
 use muster_data::Timestamp;
 
+use super::summary::InputNote;
+
 /// The most events of a batch.
 pub const MOST_EVENTS: usize = 512;
 
@@ -16,8 +18,14 @@ pub struct InputBatch {
     ends: Vec<usize>,
     /// The low watermark. Each file that has not ended has reached some latest time; this is the smallest of them, or
     /// [`Watermarks::END`](muster_cluster::Watermarks::END) if all files have ended. A file whose rows go back in time
-    /// may still bring rows before it.
+    /// may still bring rows before it. Rows whose time is out of line do not move it.
+    ///
+    /// What is written while it is read ends only when it is said to, and holds nothing back while it has nothing.
     pub low: Timestamp,
+    /// What there is to say about the files since the last batch.
+    pub notes: Vec<InputNote>,
+    /// What became of the rows since the last batch, as an event for the node that reads.
+    counted: Option<Vec<u8>>,
 }
 
 impl InputBatch {
@@ -26,6 +34,8 @@ impl InputBatch {
             bytes: Vec::new(),
             ends: Vec::new(),
             low,
+            notes: Vec::new(),
+            counted: None,
         }
     }
 
@@ -35,6 +45,16 @@ impl InputBatch {
             let start = index.checked_sub(1).map_or(0, |before| self.ends[before]);
             &self.bytes[start..self.ends[index]]
         })
+    }
+
+    /// Returns the event that says what became of the rows since the last batch, encoded like those of the rows. It is
+    /// for the node that reads: [`InputCounters`](super::InputCounters) counts there. `None` if nothing was read.
+    pub fn counted(&self) -> Option<&[u8]> {
+        self.counted.as_deref()
+    }
+
+    pub(super) fn count(&mut self, counted: Option<Vec<u8>>) {
+        self.counted = counted;
     }
 
     /// Returns the number of events.

@@ -1,56 +1,145 @@
-//! Files by pattern: `*` and `?` in the last part of a path.
+//! Files by pattern: `*` and `?` in any part of a path, and directories.
 
-use std::path::{Path, PathBuf};
+use std::collections::HashSet;
+use std::io;
+use std::path::{Component, Path, PathBuf};
 
-use super::error::InputError;
+/// The files that one of an input's patterns stands for.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Matches {
+    /// The pattern, or the name of a file or directory.
+    pub pattern: PathBuf,
+    /// The files, by name. A name without wildcards stands for itself, whether there is such a file or not.
+    pub files: Vec<PathBuf>,
+    /// Directories that cannot be searched, each with the reason.
+    pub problems: Vec<String>,
+}
+
+impl Matches {
+    /// Returns `true` if there is no such file: the pattern matches nothing, or nothing has the name.
+    pub fn is_nothing(&self) -> bool {
+        !self.files.iter().any(|file| file.exists())
+    }
+}
+
+/// Returns the files that an input's patterns stand for.
+///
+/// `*` and `?` match within one part of a path; a leading dot has to be written. A directory stands for the logs in
+/// it: what is called `.log` or `.json`, compressed or not.
+pub fn find(patterns: &[PathBuf]) -> Vec<Matches> {
+    patterns.iter().map(|pattern| find_one(pattern)).collect()
+}
 
 /// The files of all patterns, each once, those of one pattern by name.
-pub(super) fn expand(patterns: &[PathBuf]) -> Result<Vec<PathBuf>, InputError> {
-    let mut files = Vec::new();
-    for pattern in patterns {
-        for file in expand_one(pattern)? {
-            if !files.contains(&file) {
-                files.push(file);
-            }
-        }
-    }
-    Ok(files)
+pub(super) fn all_files(matches: &[Matches]) -> Vec<PathBuf> {
+    let mut seen = HashSet::new();
+    let files = matches.iter().flat_map(|matches| &matches.files);
+    files.filter(|file| seen.insert(*file)).cloned().collect()
 }
 
 /// A name without wildcards is taken as it is; opening it will tell whether it exists.
-fn expand_one(pattern: &Path) -> Result<Vec<PathBuf>, InputError> {
-    let name = pattern.file_name().and_then(|name| name.to_str());
-    let Some(name) = name.filter(|name| name.contains(['*', '?'])) else {
-        return Ok(vec![pattern.to_owned()]);
+fn find_one(pattern: &Path) -> Matches {
+    let mut found = Matches {
+        pattern: pattern.to_owned(),
+        ..Matches::default()
     };
-    if pattern.is_file() {
-        return Ok(vec![pattern.to_owned()]);
+    // A name may have these characters.
+    if pattern.is_file() || !has_wildcards(pattern) {
+        take(pattern.to_owned(), &mut found);
+    } else {
+        let parts: Vec<Component<'_>> = pattern.components().collect();
+        descend(PathBuf::new(), &parts, &mut found);
     }
-    let directory = match pattern.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
+    found
+}
+
+fn has_wildcards(path: &Path) -> bool {
+    path.as_os_str()
+        .as_encoded_bytes()
+        .iter()
+        .any(|byte| matches!(byte, b'*' | b'?'))
+}
+
+/// Finds what the rest of a pattern matches below a path.
+fn descend(path: PathBuf, parts: &[Component<'_>], found: &mut Matches) {
+    let Some((part, rest)) = parts.split_first() else {
+        return take(path, found);
     };
-    let failed = |source| InputError::Directory {
-        directory: directory.to_owned(),
-        source,
-    };
-    let mut files = Vec::new();
-    for entry in std::fs::read_dir(directory).map_err(failed)? {
-        let entry = entry.map_err(failed)?;
-        let path = pattern.with_file_name(entry.file_name());
-        let matched = entry
-            .file_name()
-            .to_str()
-            .is_some_and(|entry| matches(name.as_bytes(), entry.as_bytes()));
-        if matched && !path.is_dir() {
-            files.push(path);
+    let name = part.as_os_str();
+    if !has_wildcards(Path::new(name)) {
+        let path = path.join(name);
+        // Behind a wildcard not everything goes on.
+        if rest.is_empty() && !path.exists() {
+            return;
+        }
+        return descend(path, rest, found);
+    }
+    let pattern = name.as_encoded_bytes();
+    let is_wanted = |entry: &str| matches(pattern, entry.as_bytes());
+    for path in entries(&path, is_wanted, found) {
+        if rest.is_empty() || path.is_dir() {
+            descend(path, rest, found);
         }
     }
-    if files.is_empty() {
-        return Err(InputError::NoMatch(pattern.to_owned()));
+}
+
+/// The entries of a directory whose names are wanted, by name.
+fn entries(
+    directory: &Path,
+    is_wanted: impl Fn(&str) -> bool,
+    found: &mut Matches,
+) -> Vec<PathBuf> {
+    let searched = if directory.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        directory
+    };
+    let list = |entries: std::fs::ReadDir| -> io::Result<Vec<PathBuf>> {
+        let mut paths = Vec::new();
+        for entry in entries {
+            let name = entry?.file_name();
+            if name.to_str().is_some_and(&is_wanted) {
+                paths.push(directory.join(name));
+            }
+        }
+        paths.sort();
+        Ok(paths)
+    };
+    let listed = std::fs::read_dir(searched).and_then(list);
+    listed.unwrap_or_else(|error| {
+        // That nothing matches says it as well.
+        if error.kind() != io::ErrorKind::NotFound {
+            let problem = format!("cannot search `{}`: {error}", searched.display());
+            found.problems.push(problem);
+        }
+        Vec::new()
+    })
+}
+
+/// Takes a file, or the logs in a directory.
+fn take(path: PathBuf, found: &mut Matches) {
+    if path.is_dir() {
+        let logs = entries(&path, is_log, found);
+        found
+            .files
+            .extend(logs.into_iter().filter(|log| !log.is_dir()));
+    } else {
+        found.files.push(path);
     }
-    files.sort();
-    Ok(files)
+}
+
+/// Whether a name is that of a log. What ZeekControl keeps beside them of a process's output is none.
+fn is_log(name: &str) -> bool {
+    let plain = [".gz", ".zst"]
+        .iter()
+        .find_map(|end| name.strip_suffix(end));
+    let plain = plain.unwrap_or(name);
+    let is_output = matches!(plain, "stdout.log" | "stderr.log");
+    let is_json = [".json", ".jsonl", ".ndjson"]
+        .iter()
+        .any(|end| plain.ends_with(end));
+    !name.starts_with('.') && !is_output && (is_json || plain.contains(".log"))
 }
 
 /// Whether a name matches: `*` is any text, `?` any one character. A leading dot has to be written.
@@ -126,18 +215,77 @@ mod tests {
     }
 
     #[test]
-    fn expansion() {
+    fn files_directories_and_what_matches() {
         let directory = tempfile::tempdir().unwrap();
-        for name in ["b.log", "a.log", "a.txt"] {
-            std::fs::write(directory.path().join(name), "").unwrap();
-        }
-        std::fs::create_dir(directory.path().join("d.log")).unwrap();
         let path = |name: &str| directory.path().join(name);
-        let files = expand(&[path("b.log"), path("*.log"), path("absent")]).unwrap();
-        assert_eq!(files, [path("b.log"), path("a.log"), path("absent")]);
-        let none = expand(&[path("*.gz")]).unwrap_err();
-        assert!(matches!(none, InputError::NoMatch(pattern) if pattern == path("*.gz")));
-        let none = expand(&[path("absent/*")]).unwrap_err();
-        assert!(matches!(none, InputError::Directory { .. }));
+        for name in ["2018-03-24", "2018-03-25", "x.log", "empty"] {
+            std::fs::create_dir(path(name)).unwrap();
+        }
+        for name in [
+            "b.log",
+            "a.log",
+            "a.txt",
+            "2018-03-24/conn.17:00:00-18:00:00.log.gz",
+            "2018-03-24/dns.log.zst",
+            "2018-03-24/.hidden.log",
+            "2018-03-24/stderr.log",
+            "2018-03-24/notes.txt",
+            "2018-03-25/conn.log",
+            "2018-03-25/conn.json",
+            "x.log/y.log",
+        ] {
+            std::fs::write(path(name), "").unwrap();
+        }
+        let files = |patterns: &[&str]| -> Vec<PathBuf> {
+            let patterns: Vec<_> = patterns.iter().map(|name| path(name)).collect();
+            let found = find(&patterns);
+            assert!(
+                found.iter().all(|found| found.problems.is_empty()),
+                "{found:?}"
+            );
+            all_files(&found)
+        };
+        let paths =
+            |names: &[&str]| -> Vec<PathBuf> { names.iter().map(|name| path(name)).collect() };
+        for (patterns, expected) in [
+            (
+                &["b.log", "*.log", "absent"][..],
+                &["b.log", "a.log", "x.log/y.log", "absent"][..],
+            ),
+            (
+                &["*/conn.*"],
+                &[
+                    "2018-03-24/conn.17:00:00-18:00:00.log.gz",
+                    "2018-03-25/conn.json",
+                    "2018-03-25/conn.log",
+                ],
+            ),
+            (&["2018-*/conn.log"], &["2018-03-25/conn.log"]),
+            (
+                &["2018-03-2?/*.log.gz"],
+                &["2018-03-24/conn.17:00:00-18:00:00.log.gz"],
+            ),
+            (
+                &["2018-03-24"],
+                &[
+                    "2018-03-24/conn.17:00:00-18:00:00.log.gz",
+                    "2018-03-24/dns.log.zst",
+                ],
+            ),
+            (
+                &["2018-*25"],
+                &["2018-03-25/conn.json", "2018-03-25/conn.log"],
+            ),
+            (&["*.gz", "empty", "*/absent"], &[]),
+        ] {
+            assert_eq!(files(patterns), paths(expected), "{patterns:?}");
+        }
+        let nothing = |name: &str| find(&[path(name)])[0].is_nothing();
+        assert!(nothing("*.gz") && nothing("absent") && nothing("empty"));
+        assert!(!nothing("*.log") && !nothing("2018-03-24"));
+        assert_eq!(find(&[path("absent/*")])[0].problems.len(), 0);
+        let found = find(&[path("a.log/*")]);
+        assert_eq!((found[0].files.len(), found[0].problems.len()), (0, 1));
+        assert!(found[0].problems[0].contains("a.log"));
     }
 }

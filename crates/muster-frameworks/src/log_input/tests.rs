@@ -45,6 +45,7 @@ fn config(files: Vec<PathBuf>, share: Share, speed: f64) -> LogInputConfig {
         files,
         share,
         speed,
+        follow: None,
     }
 }
 
@@ -242,15 +243,432 @@ fn problems_are_counted_and_the_first_are_told() {
     assert_eq!((summary.bad_rows, summary.failed_files), (100, 2));
     assert_eq!(summary.rows, 105);
     assert_eq!(summary.problems.len(), 7);
+    // What has failed says more than that nothing was found in it.
+    assert_eq!(summary.warnings.len(), 1);
+    assert!(summary.warnings[0].contains("bad: none of 3 rows is about a connection"));
+    assert!(
+        summary.warnings[0].ends_with("it has ts, uid"),
+        "{:?}",
+        summary.warnings
+    );
 
-    let absent = LogInput::new(&config(vec![path("absent")], Share::WHOLE, 0.0)).unwrap_err();
-    assert!(matches!(absent, InputError::File(_)));
+    std::fs::write(path("json"), "{\"ts\":1,\"peer\":\"x\"}\n{\"ts\":2}\n").unwrap();
+    let (_, summary) = run(&config(vec![path("json")], Share::WHOLE, 0.0));
+    assert!(summary.warnings[0].ends_with("none of 2 rows is about a connection (`id.orig_h`, `id.orig_p`, `id.resp_h`, `id.resp_p`); it has ts, peer"));
+
     for speed in [-1.0, f64::NAN, f64::INFINITY] {
         let error = LogInput::new(&config(vec![], Share::WHOLE, speed)).unwrap_err();
         assert!(matches!(error, InputError::Speed(_)));
     }
     let (batches, summary) = run(&config(vec![], Share::WHOLE, 1.0));
     assert_eq!((batches.len(), summary), (1, InputSummary::default()));
+}
+
+/// A row at any second, as a line.
+fn line(ts: i64, uid: &str) -> String {
+    format!("{ts}.000000\t{uid}\t10.0.0.1\t1000\t10.0.0.2\t80\ttcp\n")
+}
+
+const HEADER: &str = "#separator \\x09\n#path\tconn\n#fields\tts\tuid\tid.orig_h\tid.orig_p\tid.resp_h\tid.resp_p\tproto\n";
+
+#[test]
+fn a_wrong_time_neither_paces_nor_moves_a_watermark() {
+    const NOW: i64 = 1_521_911_720;
+    const FUTURE: i64 = 4_102_444_800;
+    let directory = tempfile::tempdir().unwrap();
+    let good = write_log(
+        directory.path(),
+        "good",
+        &[at(NOW), at(NOW + 60), at(NOW + 120)],
+    );
+    for wrong in [0, -1, FUTURE] {
+        for place in 0..4 {
+            let mut times = vec![NOW + 1, NOW + 61, NOW + 90];
+            times.insert(place, wrong);
+            let rows: Vec<Row> = times.into_iter().map(at).collect();
+            let files = vec![write_log(directory.path(), "wrong", &rows), good.clone()];
+            let (batches, summary) = run(&config(files, Share::WHOLE, 60.0));
+            assert_eq!(
+                (summary.events, summary.out_of_line),
+                (7, 1),
+                "{wrong} at {place}"
+            );
+            let last = batches.last().unwrap().0.since(Mono::default());
+            assert_eq!(last, Duration::from_secs(2), "{wrong} at {place}");
+            for (_, _, low) in &batches {
+                let low = seconds(*low);
+                let is_end = low == seconds(Watermarks::END);
+                assert!(is_end || low <= NOW + 120, "{wrong} at {place}: {low}");
+            }
+            // It comes among its neighbours.
+            let order: Vec<i64> = batches
+                .iter()
+                .flat_map(|(_, connections, _)| connections)
+                .map(|connection| seconds(connection.ts))
+                .collect();
+            let mut rest = order.clone();
+            rest.retain(|ts| *ts != wrong);
+            assert_eq!(
+                rest,
+                [NOW, NOW + 1, NOW + 60, NOW + 61, NOW + 90, NOW + 120]
+            );
+        }
+    }
+    // Gaps are passed over, whatever they are.
+    let gap = [
+        at(NOW),
+        at(NOW + 60),
+        at(NOW + 86_400 * 90),
+        at(NOW + 86_400 * 90 + 60),
+    ];
+    let files = vec![write_log(directory.path(), "gap", &gap)];
+    let (batches, summary) = run(&config(files, Share::WHOLE, 60.0));
+    assert_eq!((summary.events, summary.out_of_line), (4, 0));
+    assert_eq!(
+        batches.last().unwrap().0.since(Mono::default()),
+        Duration::from_secs(2)
+    );
+}
+
+#[test]
+fn what_cannot_be_read_costs_only_itself() {
+    let directory = tempfile::tempdir().unwrap();
+    let good = write_log(directory.path(), "good", &[at(1), at(2)]);
+    let path = |name: &str| directory.path().join(name);
+    let files = vec![
+        path("absent"),
+        good,
+        path("*.gz"),
+        path("no/*"),
+        path("good/*"),
+    ];
+    let mut notes = Vec::new();
+    let input = LogInput::new(&config(files, Share::WHOLE, 0.0)).unwrap();
+    let summary = input.run(&SimulatedClock::new(), &AtomicBool::new(false), |batch| {
+        notes.extend(batch.notes.clone());
+        ControlFlow::Continue(())
+    });
+    assert_eq!((summary.events, summary.failed_files), (2, 1));
+    assert_eq!((summary.problems.len(), summary.warnings.len()), (2, 3));
+    assert_eq!(notes.len(), 5);
+    let told = |text: &str| {
+        notes.iter().any(|note| match note {
+            InputNote::Problem(note) | InputNote::Warning(note) => note.contains(text),
+        })
+    };
+    assert!(
+        told("absent: ") && told("cannot search") && told("*.gz`: nothing is read"),
+        "{notes:?}"
+    );
+}
+
+#[test]
+fn files_are_opened_as_they_are_due() {
+    let directory = tempfile::tempdir().unwrap();
+    let stop = AtomicBool::new(false);
+    // One after the other, two at a time, and one over all.
+    let mut paths = vec![write_log(
+        directory.path(),
+        "all",
+        &[at(0), at(45), at(200)],
+    )];
+    for n in 0..10 {
+        let rows = [at(n * 10), at(n * 10 + 5), at(n * 10 + 12)];
+        paths.push(write_log(directory.path(), &n.to_string(), &rows));
+    }
+    std::fs::write(
+        directory.path().join("other"),
+        "#separator \\x09\n#fields\tts\n1.0\nx\ty\n",
+    )
+    .unwrap();
+    paths.push(directory.path().join("other"));
+    for most in [3, 5, 100] {
+        let mut merge = merge::Merge::new(Share::WHOLE, false).with_most_open(most);
+        assert!(merge.start(paths.clone(), &stop).is_continue());
+        let (mut times, mut lows) = (Vec::new(), Vec::new());
+        while let ControlFlow::Continue(Some(ts)) = merge.next_time(&stop) {
+            assert!(merge.open() <= most);
+            times.push(seconds(ts));
+            lows.push(merge.low());
+            assert!(merge.pass(&stop, |_| {}).is_continue());
+        }
+        assert!(merge.has_ended());
+        assert_eq!(times.len(), 33, "{most}");
+        assert!(times.is_sorted() && lows.is_sorted(), "{most} {times:?}");
+        let summary = merge.tally.summary();
+        assert_eq!(
+            (summary.events, summary.skipped, summary.bad_rows),
+            (33, 1, 1)
+        );
+        assert_eq!((summary.problems.len(), summary.warnings.len()), (1, 1));
+    }
+    // Fewer than overlap: all rows come, and the watermark waits for them.
+    let mut merge = merge::Merge::new(Share::WHOLE, false).with_most_open(1);
+    assert!(merge.start(paths, &stop).is_continue());
+    let mut rows = 0;
+    while let ControlFlow::Continue(Some(_)) = merge.next_time(&stop) {
+        assert!(rows >= 3 || seconds(merge.low()) <= 0, "{rows}");
+        assert!(merge.pass(&stop, |_| {}).is_continue());
+        rows += 1;
+    }
+    assert_eq!((rows, merge.has_ended()), (33, true));
+}
+
+/// Time that passes while the input sleeps; whenever it has had nothing for a while, the next thing happens.
+struct Scripted<'a> {
+    clock: SimulatedClock,
+    steps: RefCell<std::collections::VecDeque<Box<dyn FnOnce() + 'a>>>,
+    sleeps: RefCell<u32>,
+    stop: &'a AtomicBool,
+}
+
+impl<'a> Scripted<'a> {
+    fn new(stop: &'a AtomicBool, steps: Vec<Box<dyn FnOnce() + 'a>>) -> Self {
+        Self {
+            clock: SimulatedClock::new(),
+            steps: RefCell::new(steps.into()),
+            sleeps: RefCell::default(),
+            stop,
+        }
+    }
+}
+
+impl Clock for Scripted<'_> {
+    fn now(&self) -> Mono {
+        self.clock.now()
+    }
+
+    fn sleep(&self, span: Duration) {
+        self.clock.sleep(span);
+        *self.sleeps.borrow_mut() += 1;
+        // Eight seconds: everything that is due has happened.
+        if self.sleeps.borrow().is_multiple_of(400) {
+            let step = self.steps.borrow_mut().pop_front();
+            match step {
+                Some(step) => step(),
+                None => self.stop.store(true, Ordering::Relaxed),
+            }
+        }
+    }
+}
+
+/// The connections' uids that an input brings which follows its files while things happen, and its summary.
+fn follow<'a>(
+    pattern: PathBuf,
+    positions: &Path,
+    steps: Vec<Box<dyn FnOnce() + 'a>>,
+) -> (Vec<String>, InputSummary, Timestamp) {
+    let stop = AtomicBool::new(false);
+    let clock = Scripted::new(&stop, steps);
+    let config = LogInputConfig {
+        follow: Some(positions.to_owned()),
+        ..config(vec![pattern], Share::WHOLE, 0.0)
+    };
+    let (mut uids, mut low) = (Vec::new(), Timestamp::from_nanos(i64::MIN));
+    let input = LogInput::new(&config).unwrap();
+    let summary = input.run(&clock, &stop, |batch| {
+        uids.extend(connections(&batch).into_iter().map(|one| one.uid));
+        low = batch.low;
+        ControlFlow::Continue(())
+    });
+    (uids, summary, low)
+}
+
+fn append(path: &Path, text: &str) {
+    use std::io::Write as _;
+    let mut file = std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(path)
+        .unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+}
+
+#[test]
+fn a_growing_log_is_read_through_all_that_becomes_of_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    let positions = path("positions.json");
+    let log = path("conn.log");
+    let steps: Vec<Box<dyn FnOnce()>> = vec![
+        Box::new(|| append(&log, HEADER)),
+        Box::new(|| append(&log, &line(1, "a"))),
+        // Half a row is none yet.
+        Box::new(|| append(&log, "2.000000\tb\t10.0.0.1")),
+        Box::new(|| append(&log, "\t1000\t10.0.0.2\t80\ttcp\n")),
+        // Rotated; its writer is not done with it.
+        Box::new(|| {
+            std::fs::rename(&log, path("conn.1.log")).unwrap();
+            append(&path("conn.1.log"), &line(3, "c"));
+            append(&log, &format!("{HEADER}{}", line(4, "d")));
+        }),
+        Box::new(|| append(&log, &line(5, "e"))),
+        // Rotated by copying.
+        Box::new(|| {
+            std::fs::copy(&log, path("conn.2.log")).unwrap();
+            std::fs::write(&log, HEADER).unwrap();
+        }),
+        Box::new(|| append(&log, &line(6, "f"))),
+        // Removed, and made anew later.
+        Box::new(|| std::fs::remove_file(&log).unwrap()),
+        Box::new(|| append(&log, &format!("{HEADER}{}", line(7, "g")))),
+        Box::new(|| {}),
+    ];
+    let (uids, summary, low) = follow(log.clone(), &positions, steps);
+    assert_eq!(uids, ["a", "b", "c", "d", "e", "f", "g"]);
+    assert_eq!(
+        (summary.bad_rows, summary.failed_files),
+        (0, 0),
+        "{summary:?}"
+    );
+    let told = |text: &str| {
+        summary
+            .warnings
+            .iter()
+            .any(|warning| warning.contains(text))
+    };
+    assert!(
+        told("no file matches") && told("has become shorter"),
+        "{summary:?}"
+    );
+    assert_eq!(seconds(low), 7);
+
+    // Another life goes on where this one was, with what came meanwhile.
+    append(&log, &line(8, "h"));
+    let (uids, ..) = follow(
+        log.clone(),
+        &positions,
+        vec![Box::new(|| append(&log, &line(9, "i")))],
+    );
+    assert_eq!(uids, ["h", "i"]);
+    // Also where the log was rotated meanwhile.
+    append(&log, &line(10, "j"));
+    std::fs::rename(&log, path("conn.3.log")).unwrap();
+    append(&log, &format!("{HEADER}{}", line(11, "k")));
+    let (uids, summary, _) = follow(log.clone(), &positions, vec![]);
+    assert_eq!(uids, ["j", "k"]);
+    assert!(summary.warnings.is_empty(), "{summary:?}");
+    // What is gone is told, and what has become shorter is another file.
+    std::fs::write(&log, format!("{HEADER}{}", line(12, "l"))).unwrap();
+    append(&log, &line(13, "m"));
+    assert!(follow(log.clone(), &positions, vec![]).0.len() <= 2);
+    std::fs::remove_file(&log).unwrap();
+    std::fs::create_dir(path("new")).unwrap();
+    std::fs::rename(path("conn.3.log"), path("new/x")).unwrap();
+    let (uids, summary, _) = follow(log.clone(), &positions, vec![]);
+    assert_eq!(uids, [""; 0]);
+    assert!(
+        summary
+            .warnings
+            .iter()
+            .any(|warning| warning.contains("is gone")),
+        "{summary:?}"
+    );
+    // A file of positions that is damaged is told, and all is read.
+    append(&log, &format!("{HEADER}{}", line(14, "n")));
+    std::fs::write(&positions, "{").unwrap();
+    let (uids, summary, _) = follow(log.clone(), &positions, vec![]);
+    assert_eq!((uids.len(), summary.problems.len()), (1, 1));
+}
+
+#[test]
+fn many_logs_are_followed_in_every_form() {
+    use flate2::{Compression, write::GzEncoder};
+    use std::io::Write as _;
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    let positions = path("positions");
+    let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
+    gzip.write_all(format!("{HEADER}{}{}", line(1, "a"), line(2, "b")).as_bytes())
+        .unwrap();
+    std::fs::write(path("conn.1.log.gz"), gzip.finish().unwrap()).unwrap();
+    append(&path("conn.log"), &format!("{HEADER}{}", line(3, "c")));
+    append(
+        &path("json.log"),
+        "{\"_path\":\"conn\",\"uid\":\"d\",\"ts\":4,\"id.orig_h\":\"::1\",\"id.orig_p\":1,\"id.resp_h\":\"::2\",\"id.resp_p\":2}\n",
+    );
+    append(&path("text.log"), "no log\n");
+    let pattern = path("*.log*");
+    let (mut uids, summary, _) = follow(pattern.clone(), &positions, vec![]);
+    uids.sort();
+    assert_eq!(uids, ["a", "b", "c", "d"]);
+    assert_eq!(summary.failed_files, 1);
+    // Under a new name that is a log's as well it stays the same file.
+    std::fs::rename(path("conn.log"), path("conn.2.log")).unwrap();
+    let steps: Vec<Box<dyn FnOnce()>> = vec![
+        Box::new(|| append(&path("conn.2.log"), &line(5, "e"))),
+        Box::new(|| append(&path("conn.log"), &format!("{HEADER}{}", line(6, "f")))),
+        Box::new(|| std::fs::rename(path("conn.log"), path("conn.3.log")).unwrap()),
+        Box::new(|| append(&path("conn.3.log"), &line(7, "g"))),
+    ];
+    let (uids, ..) = follow(pattern, &positions, steps);
+    assert_eq!(uids, ["e", "f", "g"]);
+}
+
+#[test]
+fn what_the_sink_did_not_take_comes_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = directory.path().join("conn.log");
+    let rows: String = (0..2000).map(|n| line(n, &n.to_string())).collect();
+    append(&log, &format!("{HEADER}{rows}"));
+    let config = LogInputConfig {
+        follow: Some(directory.path().join("positions")),
+        ..config(vec![log], Share::WHOLE, 0.0)
+    };
+    let mut taken = Vec::new();
+    for _ in 0..10 {
+        let stop = AtomicBool::new(false);
+        let clock = Scripted::new(&stop, vec![]);
+        let mut is_first = true;
+        LogInput::new(&config).unwrap().run(&clock, &stop, |batch| {
+            if !std::mem::take(&mut is_first) {
+                return ControlFlow::Break(());
+            }
+            taken.extend(connections(&batch).into_iter().map(|one| one.uid));
+            ControlFlow::Continue(())
+        });
+    }
+    let expected: Vec<String> = (0..2000).map(|n| n.to_string()).collect();
+    assert_eq!(taken, expected);
+}
+
+#[test]
+fn a_pipe_is_read_as_it_is_written() {
+    use std::io::Write as _;
+    use std::sync::mpsc::sync_channel;
+    let directory = tempfile::tempdir().unwrap();
+    let pipe = directory.path().join("conn.log");
+    let made = std::process::Command::new("mkfifo")
+        .arg(&pipe)
+        .status()
+        .unwrap();
+    assert!(made.success());
+    let file = write_log(directory.path(), "file", &[at(5), at(50)]);
+    let (sender, receiver) = sync_channel(64);
+    let input = LogInput::new(&config(vec![pipe.clone(), file], Share::WHOLE, 0.0)).unwrap();
+    let reader = std::thread::spawn(move || {
+        input.run(&MonotonicClock::new(), &AtomicBool::new(false), |batch| {
+            for connection in connections(&batch) {
+                sender.send(connection.uid).unwrap();
+            }
+            ControlFlow::Continue(())
+        })
+    });
+    // What is in the file does not wait for a writer.
+    assert_eq!(receiver.recv().unwrap(), "file-0");
+    assert_eq!(receiver.recv().unwrap(), "file-1");
+    let mut writer = std::fs::OpenOptions::new().write(true).open(&pipe).unwrap();
+    writer.write_all(HEADER.as_bytes()).unwrap();
+    for n in 0..3 {
+        // Each row is there before the next is written.
+        writer
+            .write_all(line(10 + n, &n.to_string()).as_bytes())
+            .unwrap();
+        assert_eq!(receiver.recv().unwrap(), n.to_string());
+    }
+    drop(writer);
+    let summary = reader.join().unwrap();
+    assert_eq!((summary.events, summary.problems.len()), (5, 0));
 }
 
 proptest! {

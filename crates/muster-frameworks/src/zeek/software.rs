@@ -268,7 +268,6 @@ impl Software {
             kind,
             text,
         } = named;
-        let text = text.into_bytes();
         let entry = (host, hash(&kind), hash(&port), hash(&text));
         if self.known.contains(&entry, cx.now()) || !self.local_nets.contains(&host) {
             return;

@@ -8,10 +8,13 @@ use muster_data::{Address, Encode, Port, Protocol, Record, Timestamp, encode};
 
 use super::error::LogError;
 use super::field::Field;
-use super::reader::{LogReader, Row};
+use super::names::log_of_path;
+use super::reader::{LogReader, Place};
+use super::row::Row;
 use super::rules::{
-    COLUMNS, CONN_STATE, ESTABLISHED, Established, ORIG_H, ORIG_P, PROTO, RESP_H, RESP_P, Rule,
-    SERVICE, TS, UID, is_established, rule_of,
+    ByColumns, COLUMNS, CONN_RULE, CONN_STATE, ESTABLISHED, Established, HISTORY, ORIG_H, ORIG_P,
+    PROTO, RESP_BYTES, RESP_H, RESP_P, Rule, SERVICE, TS, UID, UNKNOWN, is_established, is_service,
+    rule_of,
 };
 use super::software::{NamedSoftware, NamedSoftwareRef};
 
@@ -33,9 +36,12 @@ pub struct Connection {
     /// TCP for `ssl`, `ssh`, `rdp`, `smtp`, `ftp`, `http`, `ntlm` and others, UDP for `dns`, `ntp`,
     /// `syslog` and others.
     pub resp_p: Port,
-    /// The log: `conn`, `dns`, `ssl`, ...
+    /// The log: `conn`, `dns`, `ssl`, ... A row with a `conn_state` is of `conn`. Otherwise the log is the one that the
+    /// row or its header states (`conn-ssl` and `dns_red` are kinds of `conn` and `dns`), or that has such columns, or
+    /// that the file's name tells.
     pub log: String,
-    /// The service: what `conn` has found out, or else the protocol that the log is about.
+    /// The service: what `conn` has found out, several separated by commas, or else the protocol that the log is
+    /// about.
     pub service: Option<String>,
     /// The state in `conn`, such as `SF`.
     pub conn_state: Option<String>,
@@ -58,6 +64,10 @@ pub struct Connection {
     /// Other software that Zeek's scripts find is in none of its logs by default: HTTP servers, FTP
     /// clients.
     pub software: Vec<NamedSoftware>,
+    /// Whether the responder counts as a service, if the log is `conn`: as Zeek's `known-services` decides, by the
+    /// `conn_state` and the `history`. A responder that answers without a beginning (`SHR`, `RSTRH`, `OTH`) may be a
+    /// service although the connection was not established; one of DNS that sent nothing is none.
+    pub is_service: Option<bool>,
 }
 
 /// A [`Connection`] that borrows from its row; encodes to the same bytes.
@@ -75,6 +85,7 @@ pub struct ConnectionRef<'a> {
     pub conn_state: Option<Cow<'a, str>>,
     pub established: Option<bool>,
     pub software: Vec<NamedSoftwareRef<'a>>,
+    pub is_service: Option<bool>,
 }
 
 impl ConnectionRef<'_> {
@@ -96,6 +107,7 @@ impl ConnectionRef<'_> {
                 .into_iter()
                 .map(NamedSoftwareRef::into_owned)
                 .collect(),
+            is_service: self.is_service,
         }
     }
 }
@@ -114,6 +126,7 @@ impl Encode for ConnectionRef<'_> {
             conn_state,
             established,
             software,
+            is_service,
         } = self;
         encode::vector_header(out, Connection::FIELDS.len());
         ts.encode(out);
@@ -127,6 +140,7 @@ impl Encode for ConnectionRef<'_> {
         conn_state.encode(out);
         established.encode(out);
         software.encode(out);
+        is_service.encode(out);
     }
 }
 
@@ -134,8 +148,10 @@ impl Encode for ConnectionRef<'_> {
 #[derive(Debug)]
 pub struct ConnectionReader {
     rows: LogReader,
-    /// What holds for the log that the last row was of.
+    /// What holds for the log that the last row was of, by the name that it states.
     rule: Option<(String, Rule)>,
+    /// The columns of the first row that describes no connection.
+    columns: Vec<String>,
 }
 
 impl ConnectionReader {
@@ -155,8 +171,27 @@ impl ConnectionReader {
         LogReader::new(name, source, &COLUMNS).map(Self::of)
     }
 
+    /// Creates a reader that goes on where another came to, like [`LogReader::resumed`].
+    pub(crate) fn resumed(name: &str, source: impl Read + Send + 'static, place: &Place) -> Self {
+        Self::of(LogReader::resumed(name, source, &COLUMNS, place))
+    }
+
     fn of(rows: LogReader) -> Self {
-        Self { rows, rule: None }
+        Self {
+            rows,
+            rule: None,
+            columns: Vec::new(),
+        }
+    }
+
+    /// How far the log was read.
+    pub(crate) fn place(&self) -> Place {
+        self.rows.place()
+    }
+
+    /// The names of the columns of the first row that describes no connection.
+    pub(crate) fn columns(&self) -> &[String] {
+        &self.columns
     }
 
     /// Returns the next row's connection, `Some(None)` for a row that describes none, or `None` at the end.
@@ -167,16 +202,35 @@ impl ConnectionReader {
         let Some(row) = self.rows.next_row()? else {
             return Ok(None);
         };
-        let rule = match &self.rule {
-            Some((log, rule)) if log == row.path() => *rule,
-            _ => {
-                let rule = rule_of(row.path());
-                self.rule = Some((row.path().to_owned(), rule));
-                rule
-            }
-        };
-        connection(&row, rule).map(Some)
+        let rule = rule(&row, &mut self.rule);
+        let connection = connection(&row, rule)?;
+        if connection.is_none() && self.columns.is_empty() {
+            row.each_column(|name| self.columns.push(name.to_owned()));
+        }
+        Ok(Some(connection))
     }
+}
+
+/// What holds for the log that a row is of. `last` is what held for the log that was last named.
+fn rule(row: &Row<'_>, last: &mut Option<(String, Rule)>) -> Rule {
+    if row.get(CONN_STATE).is_some() {
+        return CONN_RULE;
+    }
+    let stated = row.stated_path();
+    match (stated, &last) {
+        (Some(path), Some((log, rule))) if log == path => return *rule,
+        _ => {}
+    }
+    if let Some((path, log)) = stated.and_then(|path| Some((path, log_of_path(path)?))) {
+        let rule = rule_of(log);
+        *last = Some((path.to_owned(), rule));
+        return rule;
+    }
+    // A name that nobody knows says less than the columns.
+    let mut columns = ByColumns::default();
+    row.each_column(|name| columns.add(name));
+    let of_file = || log_of_path(row.stem()).filter(|_| stated.is_none());
+    columns.log().or_else(of_file).map_or(UNKNOWN, rule_of)
 }
 
 fn connection<'a>(row: &Row<'a>, rule: Rule) -> Result<Option<ConnectionRef<'a>>, LogError> {
@@ -208,6 +262,18 @@ fn connection<'a>(row: &Row<'a>, rule: Rule) -> Result<Option<ConnectionRef<'a>>
         Established::OnlyAnswer(column) => Some(answered(column)),
         Established::Untold => None,
     };
+    let service = match rule.service {
+        Some(service) => Some(Cow::Borrowed(service)),
+        None => row.get(SERVICE).and_then(services),
+    };
+    let is_service = match &conn_state {
+        Some(_) if service.as_deref() == Some("dns") && said_nothing(row) => Some(false),
+        Some(state) => {
+            let history = row.get(HISTORY).map(Field::bytes);
+            is_service(state, history.as_deref(), transport)
+        }
+        None => None,
+    };
     let ts = row.get(TS).ok_or_else(|| row.error("no ts"))?;
     let port = |name, field| {
         Ok(Port::new(
@@ -225,18 +291,43 @@ fn connection<'a>(row: &Row<'a>, rule: Rule) -> Result<Option<ConnectionRef<'a>>
         orig_p: port("id.orig_p", orig_p)?,
         resp_h,
         resp_p,
-        log: row.path().into(),
-        service: match rule.service {
-            Some(service) => Some(Cow::Borrowed(service)),
-            None => text(SERVICE),
+        log: match rule.log {
+            "" => row.path().into(),
+            log => log.into(),
         },
+        service,
         conn_state,
         established,
         software: match rule.naming {
             Some(naming) => naming.software(row, orig_h, (resp_h, resp_p)),
             None => Vec::new(),
         },
+        is_service,
     }))
+}
+
+/// The services of a connection, as `conn` lists them: a text with commas, or a set of any form.
+fn services(field: Field<'_>) -> Option<Cow<'_, str>> {
+    let text = field.text();
+    let is_set = text.starts_with(['[', '{']);
+    let text = match is_set {
+        true if text.starts_with('[') => {
+            let elements: Vec<_> = field.elements().into_iter().flatten().collect();
+            Cow::Owned(elements.join(","))
+        }
+        true => {
+            let inside = text.trim_matches(['{', '}']);
+            let names: Vec<_> = inside.split(',').map(str::trim).collect();
+            Cow::Owned(names.join(","))
+        }
+        false => text,
+    };
+    Some(text).filter(|text| !matches!(&**text, "" | "-" | "(empty)"))
+}
+
+/// Whether the responder has sent no data.
+fn said_nothing(row: &Row<'_>) -> bool {
+    row.get(RESP_BYTES).and_then(Field::count) == Some(0)
 }
 
 fn value<'a, T>(

@@ -26,6 +26,9 @@ pub enum LogErrorKind {
     Json,
     /// A column does not hold what it should.
     Value,
+    /// The source has nothing at the moment ([`WouldBlock`](io::ErrorKind::WouldBlock)): nothing is wrong, and a later
+    /// call may bring a row.
+    NotReady,
 }
 
 impl LogErrorKind {
@@ -68,13 +71,17 @@ impl LogError {
     }
 
     /// An error of the reader below; the kind tells damaged data from a failing disk.
-    pub(super) fn io(file: &Arc<str>, line: u64, source: io::Error) -> Self {
+    pub(crate) fn io(file: &Arc<str>, line: u64, source: io::Error) -> Self {
         let (kind, problem) = match source.kind() {
+            io::ErrorKind::WouldBlock => {
+                (LogErrorKind::NotReady, "nothing at the moment".to_owned())
+            }
             io::ErrorKind::UnexpectedEof => (
                 LogErrorKind::Truncated,
                 "the compressed data ends too early".to_owned(),
             ),
-            io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData => (
+            // zstd has no kind of its own for what it cannot read.
+            io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData | io::ErrorKind::Other => (
                 LogErrorKind::Corrupt,
                 format!("the compressed data is damaged: {source}"),
             ),
@@ -89,7 +96,7 @@ impl LogError {
         }))
     }
 
-    /// What is wrong.
+    /// Returns what is wrong.
     pub fn kind(&self) -> LogErrorKind {
         self.0.kind
     }

@@ -1,46 +1,57 @@
 //! The reader: from a file's bytes to rows.
 
+use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, Read};
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-use flate2::bufread::MultiGzDecoder;
-
 use super::error::{LogError, LogErrorKind, quote};
-use super::field::Field;
-use super::json::{self, Members};
+use super::json::Object;
 use super::lines::{Line, Lines};
-use super::tsv::Header;
-
-/// Bytes that are read at a time, compressed and not.
-const BUFFER: usize = 64 << 10;
-
-/// The first bytes of what gzip has compressed.
-const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
+use super::names::log_of_file;
+use super::row::{Columns, Row};
+use super::source::{Source, source};
+use super::tsv::{Header, Taken};
 
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
-/// Reads one log in any of Zeek's formats: gzip or plain, TSV or JSON, told apart by their first bytes.
+/// Reads one log in any of Zeek's formats: plain, gzip or zstd, TSV or JSON, told apart by their first bytes.
 pub struct LogReader {
     file: Arc<str>,
     /// The log's name as far as the file's name tells it.
     stem: Arc<str>,
     wanted: Arc<[&'static str]>,
-    lines: Lines<Box<dyn BufRead + Send>>,
+    lines: Lines<Source>,
     format: Format,
+    /// Where the header is that holds for the rows to come.
+    header: Range<u64>,
+    /// What is to be passed over: from where, to where, and the number of the line before.
+    skips: VecDeque<(u64, u64, u64)>,
     has_ended: bool,
+}
+
+/// How far a log was read: enough to go on there another time. Offsets are of bytes that are decompressed.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Place {
+    /// The header that holds for the rows behind.
+    pub(crate) header: Range<u64>,
+    /// The end of the last line that was read.
+    pub(crate) offset: u64,
+    /// That line's number.
+    pub(crate) line: u64,
 }
 
 /// What the lines are.
 enum Format {
-    /// Not known before the first line that is not blank.
+    /// Not known before the first line that is neither blank nor a comment.
     Unknown,
     Tsv {
         header: Box<Header>,
         ends: Vec<usize>,
     },
-    Json,
+    Json(Box<Object>),
 }
 
 /// What a line turned out to be.
@@ -50,9 +61,8 @@ enum Kind {
 }
 
 impl LogReader {
-    /// Creates a reader of a log from any source. `name` is the file's name in errors, and its part before the first
-    /// dot (or a date) is the log's name unless the log states one. `wanted` are the columns that [`Row::get`] returns
-    /// by their index.
+    /// Creates a reader of a log from any source. `name` is the file's name in errors, and tells the log unless the
+    /// log states what it is. `wanted` are the columns that [`Row::get`] returns by their index.
     ///
     /// # Errors
     /// [`LogError`] of the kind [`Io`](LogErrorKind::Io) if the first bytes cannot be read.
@@ -61,17 +71,57 @@ impl LogReader {
         source: impl Read + Send + 'static,
         wanted: &[&'static str],
     ) -> Result<Self, LogError> {
-        let file: Arc<str> = name.into();
-        let stem = stem(name);
-        let source = detect(source).map_err(|error| LogError::io(&file, 0, error))?;
-        Ok(Self {
-            stem: stem.into(),
-            file,
+        let mut reader = Self::unread(name, source, wanted);
+        match reader.lines.source_mut().get_mut().recognise() {
+            Err(error) if !is_passing(&error) => Err(LogError::io(&reader.file, 0, error)),
+            _ => Ok(reader),
+        }
+    }
+
+    /// Creates a reader that has not touched its source.
+    fn unread(name: &str, raw: impl Read + Send + 'static, wanted: &[&'static str]) -> Self {
+        Self {
+            stem: log_of_file(name).into(),
+            file: name.into(),
             wanted: wanted.into(),
-            lines: Lines::new(source),
+            lines: Lines::new(source(raw)),
             format: Format::Unknown,
+            header: 0..0,
+            skips: VecDeque::new(),
             has_ended: false,
-        })
+        }
+    }
+
+    /// Creates a reader that goes on where another came to. A source that is shorter has ended.
+    pub(crate) fn resumed(
+        name: &str,
+        raw: impl Read + Send + 'static,
+        wanted: &[&'static str],
+        place: &Place,
+    ) -> Self {
+        let Place {
+            header,
+            offset,
+            line,
+        } = place;
+        let mut reader = Self::unread(name, raw, wanted);
+        if header.end > header.start && header.end <= *offset {
+            reader.skips.push_back((0, header.start, 0));
+            reader.skips.push_back((header.end, *offset, *line));
+        } else {
+            reader.skips.push_back((0, *offset, *line));
+        }
+        reader
+    }
+
+    /// How far the log was read.
+    pub(crate) fn place(&self) -> Place {
+        let (offset, line) = self.lines.place();
+        Place {
+            header: self.header.clone(),
+            offset,
+            line,
+        }
     }
 
     /// Opens a log. The arguments are those of [`LogReader::new`].
@@ -98,10 +148,11 @@ impl LogReader {
     /// Returns the next row, or `None` at the end.
     ///
     /// # Errors
-    /// An error for which [`LogError::is_row`] holds costs one row. After any other error the log has ended.
+    /// An error for which [`LogError::is_row`] holds costs one row, and after one of the kind
+    /// [`NotReady`](LogErrorKind::NotReady) a later call may bring a row. After any other error the log has ended.
     pub fn next_row(&mut self) -> Result<Option<Row<'_>>, LogError> {
         while !self.has_ended {
-            let result = match self.lines.next() {
+            let result = match self.next_line() {
                 Ok(None) => break,
                 Ok(Some(Line::TooLong)) => Err(self.too_long()),
                 Ok(Some(Line::Whole { is_ended })) => self.take_line(is_ended),
@@ -109,9 +160,11 @@ impl LogReader {
             };
             match result {
                 Ok(Kind::Nothing) => {}
-                Ok(Kind::Row) => return self.row().map(Some),
+                // Between a header and what follows is what was read before.
+                Ok(Kind::Row) if !self.skips.is_empty() => {}
+                Ok(Kind::Row) => return Ok(Some(self.row())),
                 Err(error) => {
-                    self.has_ended = !error.is_row();
+                    self.has_ended = !error.is_row() && error.kind() != LogErrorKind::NotReady;
                     return Err(error);
                 }
             }
@@ -120,11 +173,26 @@ impl LogReader {
         Ok(None)
     }
 
+    fn next_line(&mut self) -> io::Result<Option<Line>> {
+        while let Some((from, to, number)) = self.skips.front().copied()
+            && self.lines.span().1 >= from
+        {
+            if !self.lines.skip_to(to, number)? {
+                return Ok(None);
+            }
+            self.skips.pop_front();
+        }
+        self.lines.next()
+    }
+
     fn error(&self, kind: LogErrorKind, problem: impl Into<String>) -> LogError {
         LogError::new(kind, &self.file, self.lines.number(), problem)
     }
 
-    fn too_long(&self) -> LogError {
+    fn too_long(&mut self) -> LogError {
+        if let (Format::Unknown, FirstLine::Json) = (&self.format, first_line(self.lines.bytes())) {
+            self.format = Format::Json(Box::new(Object::new(&self.wanted)));
+        }
         let kind = match self.format {
             Format::Unknown => LogErrorKind::NotALog,
             _ => LogErrorKind::LineTooLong,
@@ -135,12 +203,12 @@ impl LogReader {
     fn take_line(&mut self, is_ended: bool) -> Result<Kind, LogError> {
         if matches!(self.format, Format::Unknown) {
             self.format = match first_line(self.lines.bytes()) {
-                FirstLine::Blank => return Ok(Kind::Nothing),
+                FirstLine::Nothing => return Ok(Kind::Nothing),
                 FirstLine::Tsv => Format::Tsv {
                     header: Box::default(),
                     ends: Vec::with_capacity(32),
                 },
-                FirstLine::Json => Format::Json,
+                FirstLine::Json => Format::Json(Box::new(Object::new(&self.wanted))),
                 FirstLine::Other => {
                     let problem = format!(
                         "not a Zeek log: begins with {}, not with #separator or a JSON object",
@@ -154,45 +222,53 @@ impl LogReader {
         let is_blank = match self.format {
             // Spaces may be a row of one column.
             Format::Tsv { .. } => line.is_empty(),
-            Format::Json | Format::Unknown => line.trim_ascii().is_empty(),
+            Format::Json(_) | Format::Unknown => line.trim_ascii().is_empty(),
         };
         if is_blank {
             return Ok(Kind::Nothing);
         }
         let result = match &mut self.format {
             Format::Tsv { header, .. } if line.starts_with(b"#") => {
-                header.take(line, &self.wanted).map(|()| Kind::Nothing)
+                let (start, end) = self.lines.span();
+                header.take(line, &self.wanted).map(|taken| {
+                    match taken {
+                        Taken::Begin => self.header = start..end,
+                        Taken::Part => self.header.end = end,
+                        Taken::Comment => {}
+                    }
+                    Kind::Nothing
+                })
             }
-            Format::Tsv { .. } if !is_ended => {
-                let problem = format!("ends in the middle of a row: {}", quote(line));
-                Err((LogErrorKind::Truncated, problem))
-            }
-            Format::Tsv { header, ends } => header.split(line, ends).map(|()| Kind::Row),
-            Format::Json | Format::Unknown => Ok(Kind::Row),
+            Format::Tsv { header, ends } => match header.split(line, ends) {
+                Err((LogErrorKind::ColumnCount, _)) if !is_ended => {
+                    let problem = format!("ends in the middle of a row: {}", quote(line));
+                    Err((LogErrorKind::Truncated, problem))
+                }
+                split => split.map(|()| Kind::Row),
+            },
+            // Where a pipe's writers take turns, or a file had a comment.
+            Format::Json(_) if line.starts_with(b"#") => Ok(Kind::Nothing),
+            Format::Json(object) => object.read(line).map(|()| Kind::Row),
+            Format::Unknown => Ok(Kind::Nothing),
         };
         result.map_err(|(kind, problem)| self.error(kind, problem))
     }
 
     /// The row of the line that was read last.
-    fn row(&mut self) -> Result<Row<'_>, LogError> {
+    fn row(&self) -> Row<'_> {
         let number = self.lines.number();
         let line = text_of(self.lines.bytes(), number);
         let columns = match &self.format {
             Format::Tsv { header, ends } => Columns::Tsv { header, line, ends },
-            Format::Json | Format::Unknown => match json::read(line) {
-                Ok(members) => Columns::Json(members),
-                Err((kind, problem)) => {
-                    return Err(LogError::new(kind, &self.file, number, problem));
-                }
-            },
+            Format::Json(object) => Columns::Json { object, line },
+            Format::Unknown => Columns::None,
         };
-        Ok(Row {
+        Row {
             columns,
-            wanted: &self.wanted,
             file: &self.file,
             stem: &self.stem,
             line: number,
-        })
+        }
     }
 }
 
@@ -205,37 +281,17 @@ impl std::fmt::Debug for LogReader {
     }
 }
 
-/// The source, decompressed if it is gzip's.
-fn detect(source: impl Read + Send + 'static) -> io::Result<Box<dyn BufRead + Send>> {
-    let mut source = BufReader::with_capacity(BUFFER, source);
-    // A reader may yield less than two bytes at first; a log that short is no log.
-    let is_gzip = loop {
-        match source.fill_buf() {
-            Ok(first) => break first.starts_with(&GZIP_MAGIC),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    };
-    Ok(if is_gzip {
-        let decoder = MultiGzDecoder::new(source);
-        Box::new(BufReader::with_capacity(BUFFER, decoder))
-    } else {
-        Box::new(source)
-    })
-}
-
-/// The log that a file's name tells: what comes before the first dot, or before a dash and the date
-/// that Zeek puts behind the name of a rotated log.
-fn stem(name: &str) -> &str {
-    let base = name.rsplit(['/', '\\']).next().unwrap_or(name);
-    let stem = base.split('.').next().unwrap_or(base);
-    let mut dashes = stem.match_indices('-').map(|(at, _)| at);
-    let date = dashes.find(|at| matches!(stem.as_bytes().get(at + 1), Some(b'0'..=b'9')));
-    &stem[..date.unwrap_or(stem.len())]
+/// Whether an error of a source says nothing about it.
+fn is_passing(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+    )
 }
 
 enum FirstLine {
-    Blank,
+    /// Blank, or a comment.
+    Nothing,
     Tsv,
     Json,
     Other,
@@ -243,10 +299,12 @@ enum FirstLine {
 
 fn first_line(line: &[u8]) -> FirstLine {
     let line = line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(line);
+    let is_header = line.starts_with(b"#separator") || line.starts_with(b"#fields\t");
     match line.trim_ascii() {
-        [] => FirstLine::Blank,
+        [] => FirstLine::Nothing,
         [b'{', ..] => FirstLine::Json,
-        _ if line.starts_with(b"#separator") => FirstLine::Tsv,
+        _ if is_header => FirstLine::Tsv,
+        [b'#', ..] => FirstLine::Nothing,
         _ => FirstLine::Other,
     }
 }
@@ -257,82 +315,4 @@ fn text_of(line: &[u8], number: u64) -> &[u8] {
         1 => line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(line),
         _ => line,
     }
-}
-
-/// One row of a log.
-#[derive(Debug)]
-pub struct Row<'a> {
-    columns: Columns<'a>,
-    wanted: &'a [&'static str],
-    file: &'a Arc<str>,
-    stem: &'a str,
-    line: u64,
-}
-
-#[derive(Debug)]
-enum Columns<'a> {
-    Tsv {
-        header: &'a Header,
-        line: &'a [u8],
-        ends: &'a [usize],
-    },
-    Json(Members<'a>),
-}
-
-impl<'a> Row<'a> {
-    /// The name of the log, such as `conn`: what TSV's `#path` or JSON's `_path` says, or else the part of the file's
-    /// name before the first dot.
-    pub fn path(&self) -> &'a str {
-        let own = match &self.columns {
-            Columns::Tsv { header, .. } => header.path(),
-            Columns::Json(members) => member(members, "_path")
-                .and_then(|value| value.strip_prefix('"')?.strip_suffix('"')),
-        };
-        own.unwrap_or(self.stem)
-    }
-
-    /// The number of the row's line, counted from 1.
-    pub fn line(&self) -> u64 {
-        self.line
-    }
-
-    /// Returns the value of a wanted column, by its index in what was given to [`LogReader::new`], or `None` if it is
-    /// not set or the log has no such column.
-    pub fn get(&self, wanted: usize) -> Option<Field<'a>> {
-        match &self.columns {
-            Columns::Tsv { header, line, ends } => header.field(line, ends, header.column(wanted)?),
-            Columns::Json(members) => member(members, self.wanted.get(wanted)?).map(Field::json),
-        }
-    }
-
-    /// Returns the names and values of all columns that are set, in the log's order.
-    pub fn fields(&self) -> impl Iterator<Item = (&str, Field<'a>)> {
-        let count = match &self.columns {
-            Columns::Tsv { header, .. } => header.fields().len(),
-            Columns::Json(members) => members.len(),
-        };
-        (0..count).filter_map(|column| match &self.columns {
-            Columns::Tsv { header, line, ends } => {
-                let name = header.fields().get(column)?;
-                Some((name.as_str(), header.field(line, ends, column)?))
-            }
-            Columns::Json(members) => {
-                let (name, value) = members.get(column)?;
-                Some((&**name, Field::json(value)))
-            }
-        })
-    }
-
-    /// An error that says what is wrong with this row.
-    pub(super) fn error(&self, problem: impl Into<String>) -> LogError {
-        LogError::new(LogErrorKind::Value, self.file, self.line, problem)
-    }
-}
-
-/// The last member of a name.
-fn member<'a>(members: &Members<'a>, name: &str) -> Option<&'a str> {
-    let mut from_behind = members.iter().rev();
-    from_behind
-        .find(|(member, _)| member == name)
-        .map(|(_, value)| *value)
 }

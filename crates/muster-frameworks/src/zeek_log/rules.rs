@@ -35,7 +35,7 @@ pub(super) enum Established {
 }
 
 /// The columns that a connection is made of. The indices below are theirs.
-pub(super) const COLUMNS: [&str; 21] = [
+pub(super) const COLUMNS: [&str; 23] = [
     "ts",
     "uid",
     "id.orig_h",
@@ -57,6 +57,8 @@ pub(super) const COLUMNS: [&str; 21] = [
     "path",
     "is_webmail",
     "first_received",
+    "history",
+    "resp_bytes",
 ];
 
 pub(super) const TS: usize = 0;
@@ -80,6 +82,8 @@ pub(super) const USER_AGENT: usize = 17;
 pub(super) const RECEIVED_PATH: usize = 18;
 pub(super) const IS_WEBMAIL: usize = 19;
 pub(super) const FIRST_RECEIVED: usize = 20;
+pub(super) const HISTORY: usize = 21;
+pub(super) const RESP_BYTES: usize = 22;
 
 const fn rule(
     log: &'static str,
@@ -96,17 +100,12 @@ const fn rule(
     }
 }
 
-const RULES: [Rule; 36] = {
+/// The logs that tell of connections.
+pub(super) const RULES: [Rule; 36] = {
     use Established::{Answer, Handshake, OnlyAnswer, Untold};
     use Protocol::{Tcp, Udp};
     [
-        Rule {
-            log: "conn",
-            service: None,
-            transport: Protocol::Unknown,
-            established: Established::State,
-            naming: None,
-        },
+        CONN_RULE,
         rule("dns", "dns", Udp, OnlyAnswer(RCODE)),
         rule("ssl", "ssl", Tcp, Handshake),
         rule("http", "http", Tcp, Answer(STATUS_CODE)),
@@ -145,20 +144,41 @@ const RULES: [Rule; 36] = {
     ]
 };
 
-/// The rule for a log; of an unknown one nothing is known.
-pub(super) fn rule_of(log: &str) -> Rule {
+/// What holds for the log of connections themselves.
+pub(super) const CONN_RULE: Rule = Rule {
+    log: CONN,
+    service: None,
+    transport: Protocol::Unknown,
+    established: Established::State,
+    naming: None,
+};
+
+/// The log of connections themselves.
+pub(super) const CONN: &str = "conn";
+
+/// What holds for a log that nobody knows: nothing.
+pub(super) const UNKNOWN: Rule = Rule {
+    log: "",
+    service: None,
+    transport: Protocol::Unknown,
+    established: Established::Untold,
+    naming: None,
+};
+
+/// The rule for a log of Zeek's; of one that is about something else than a protocol, only its name is known.
+pub(super) fn rule_of(log: &'static str) -> Rule {
     let known = RULES.iter().find(|rule| rule.log == log);
-    let rule = known.copied().unwrap_or(Rule {
-        log: "",
-        service: None,
-        transport: Protocol::Unknown,
-        established: Established::Untold,
-        naming: None,
-    });
+    let rule = known.copied().unwrap_or(Rule { log, ..UNKNOWN });
     Rule {
         naming: Naming::of(log),
         ..rule
     }
+}
+
+/// Whether a log has a row only where a protocol was spoken. The rows of others, as of `weird` and `notice`, may be
+/// about a connection that never came about.
+pub(crate) fn is_of_protocol(log: &str) -> bool {
+    log != CONN && RULES.iter().any(|rule| rule.log == log)
 }
 
 /// Whether a `conn_state` means that the responder took part in opening the connection.
@@ -167,5 +187,186 @@ pub(super) fn is_established(conn_state: &str) -> Option<bool> {
         "SF" | "S1" | "S2" | "S3" | "RSTO" | "RSTR" => Some(true),
         "S0" | "REJ" | "RSTOS0" | "RSTRH" | "SH" | "SHR" | "OTH" => Some(false),
         _ => None,
+    }
+}
+
+/// Whether the responder of a connection in `conn` counts as a service, as `has_active_service` of Zeek's
+/// `known-services` decides. That looks at the responder's state: with TCP it has sent a SYN with ACK, data in a
+/// connection whose beginning was not seen, or a FIN; with UDP anything. A row tells so by the state and, where it has
+/// one, by the history, in which small letters are the responder's.
+pub(super) fn is_service(
+    conn_state: &str,
+    history: Option<&[u8]>,
+    transport: Protocol,
+) -> Option<bool> {
+    let has = |letters: &[u8]| {
+        history.is_some_and(|history| history.iter().any(|letter| letters.contains(letter)))
+    };
+    if transport != Protocol::Tcp {
+        return match conn_state {
+            "SF" | "SHR" => Some(true),
+            "S0" | "OTH" => Some(false),
+            _ => is_established(conn_state),
+        };
+    }
+    match conn_state {
+        "SF" | "S1" | "S2" | "S3" | "RSTO" | "SHR" => Some(true),
+        // The responder has reset it: there was a service if it had answered before.
+        "RSTR" | "RSTRH" => Some(history.is_none() || has(b"h")),
+        "REJ" => Some(has(b"h")),
+        // Without a beginning, or with half of one.
+        "S0" | "RSTOS0" | "SH" | "OTH" => Some(has(b"h") || has(b"adf") && !has(b"r")),
+        _ => None,
+    }
+}
+
+/// Columns that only one log has, with that log. What is about a connection comes first, whatever else it has.
+const OWN_COLUMNS: [(&str, &[&str]); 17] = [
+    ("notice", &["note", "suppress_for"]),
+    ("intel", &["seen.indicator", "seen.where"]),
+    (
+        "conn",
+        &[
+            "conn_state",
+            "missed_bytes",
+            "orig_ip_bytes",
+            "resp_ip_bytes",
+        ],
+    ),
+    ("dhcp", &["assigned_addr", "assigned_ip", "msg_types"]),
+    ("dns", &["qtype_name", "rcode_name", "qclass"]),
+    ("sip", &["call_id", "request_from", "response_to"]),
+    (
+        "http",
+        &["request_body_len", "response_body_len", "status_code"],
+    ),
+    (
+        "ssl",
+        &[
+            "curve",
+            "resumed",
+            "cert_chain_fuids",
+            "cert_chain_fps",
+            "ssl_history",
+        ],
+    ),
+    (
+        "ssh",
+        &[
+            "auth_success",
+            "auth_attempts",
+            "cipher_alg",
+            "host_key_alg",
+        ],
+    ),
+    ("smtp", &["mailfrom", "rcptto", "helo", "last_reply"]),
+    ("ftp", &["data_channel.passive", "reply_code"]),
+    (
+        "rdp",
+        &[
+            "security_protocol",
+            "keyboard_layout",
+            "client_dig_product_id",
+        ],
+    ),
+    ("kerberos", &["request_type", "renewable", "forwardable"]),
+    ("ntlm", &["domainname", "server_nb_computer_name"]),
+    ("dce_rpc", &["named_pipe"]),
+    ("syslog", &["facility"]),
+    ("ntp", &["stratum", "xmt_time"]),
+];
+
+/// Finds out by its columns which log a row is of.
+#[derive(Debug, Default)]
+pub(super) struct ByColumns {
+    /// A bit for each of [`OWN_COLUMNS`].
+    found: u32,
+    /// Those of `weird`, which are no one's alone.
+    of_weird: u32,
+}
+
+impl ByColumns {
+    pub(super) fn add(&mut self, name: &str) {
+        for (bit, (_, names)) in OWN_COLUMNS.iter().enumerate() {
+            self.found |= u32::from(names.contains(&name)) << bit;
+        }
+        self.of_weird += u32::from(matches!(name, "name" | "notice" | "peer"));
+    }
+
+    pub(super) fn log(&self) -> Option<&'static str> {
+        if self.of_weird == 3 {
+            return Some("weird");
+        }
+        let (log, _) = OWN_COLUMNS.get(self.found.trailing_zeros() as usize)?;
+        Some(log)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn responders_are_services_as_for_zeek() {
+        use Protocol::{Tcp, Udp};
+        for (state, history, transport, expected) in [
+            ("SF", Some("ShADadFf"), Tcp, true),
+            ("S1", None, Tcp, true),
+            ("SHR", Some("hf"), Tcp, true),
+            ("SHR", None, Tcp, true),
+            ("RSTRH", Some("hr"), Tcp, true),
+            ("RSTRH", Some("^hr"), Tcp, true),
+            ("RSTRH", None, Tcp, true),
+            ("RSTRH", Some("Dr"), Tcp, false),
+            ("RSTR", Some("ShADr"), Tcp, true),
+            ("RSTR", Some("Dr"), Tcp, false),
+            ("OTH", Some("DadA"), Tcp, true),
+            ("OTH", Some("^dA"), Tcp, true),
+            ("OTH", Some("D"), Tcp, false),
+            ("OTH", Some("CC"), Tcp, false),
+            ("OTH", None, Tcp, false),
+            ("S0", Some("S"), Tcp, false),
+            ("REJ", Some("Sr"), Tcp, false),
+            ("RSTOS0", Some("SR"), Tcp, false),
+            ("SH", Some("SF"), Tcp, false),
+            ("SF", Some("Dd"), Udp, true),
+            ("SHR", Some("^d"), Udp, true),
+            ("S0", Some("D"), Udp, false),
+            ("OTH", None, Udp, false),
+        ] {
+            assert_eq!(
+                is_service(state, history.map(str::as_bytes), transport),
+                Some(expected),
+                "{state} {history:?} {transport:?}"
+            );
+        }
+        assert_eq!(is_service("?", None, Tcp), None);
+    }
+
+    #[test]
+    fn columns_tell_the_log() {
+        for (names, log) in [
+            (&["ts", "uid", "id.orig_h", "conn_state"][..], Some("conn")),
+            (&["ts", "uid", "note", "proto"], Some("notice")),
+            (&["ts", "name", "addl", "notice", "peer"], Some("weird")),
+            (
+                &["ts", "uid", "query", "qtype_name", "trans_id"],
+                Some("dns"),
+            ),
+            (
+                &["ts", "status_code", "call_id", "request_body_len"],
+                Some("sip"),
+            ),
+            (&["ts", "trans_depth", "mailfrom"], Some("smtp")),
+            (&["ts", "uid", "name"], None),
+            (&[], None),
+        ] {
+            let mut by_columns = ByColumns::default();
+            for name in names {
+                by_columns.add(name);
+            }
+            assert_eq!(by_columns.log(), log, "{names:?}");
+        }
+        assert!(OWN_COLUMNS.len() <= 32);
     }
 }

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use muster_data::{Address, Encode, EnumValue, Port, Record, encode};
 
 use super::field::Field;
-use super::reader::Row;
+use super::row::Row;
 use super::rules::{CLIENT, FIRST_RECEIVED, IS_WEBMAIL, RECEIVED_PATH, SERVER, USER_AGENT};
 
 /// Software that a row names.
@@ -18,8 +18,8 @@ pub struct NamedSoftware {
     pub port: Option<Port>,
     /// What kind of software, such as `SSH::SERVER`.
     pub kind: EnumValue,
-    /// How it identifies itself. What is not UTF-8 is replaced.
-    pub text: String,
+    /// How it identifies itself, byte for byte.
+    pub text: Vec<u8>,
 }
 
 /// A [`NamedSoftware`] that borrows from its row; encodes to the same bytes.
@@ -29,7 +29,7 @@ pub struct NamedSoftwareRef<'a> {
     pub host: Address,
     pub port: Option<Port>,
     pub kind: &'static str,
-    pub text: Cow<'a, str>,
+    pub text: Cow<'a, [u8]>,
 }
 
 impl NamedSoftwareRef<'_> {
@@ -88,7 +88,7 @@ impl Naming {
         client: Address,
         (server, port): (Address, Port),
     ) -> Vec<NamedSoftwareRef<'a>> {
-        let named = |host, port, kind, text: Option<Cow<'a, str>>| {
+        let named = |host, port, kind, text: Option<Cow<'a, [u8]>>| {
             let text = text.filter(|text| !text.is_empty())?;
             Some(NamedSoftwareRef {
                 host,
@@ -97,10 +97,10 @@ impl Naming {
                 text,
             })
         };
-        let user_agent = || row.get(USER_AGENT).map(Field::text);
+        let user_agent = || row.get(USER_AGENT).map(Field::bytes);
         let found = match self {
             Self::Ssh => {
-                let text = |column| row.get(column).map(|field| without_protocol(field.text()));
+                let text = |column| row.get(column).map(|field| without_protocol(field.bytes()));
                 [
                     named(client, None, "SSH::CLIENT", text(CLIENT)),
                     named(server, Some(port), "SSH::SERVER", text(SERVER)),
@@ -135,16 +135,16 @@ fn writer(row: &Row<'_>, is_webmail: bool) -> Option<Address> {
 }
 
 /// What comes behind `SSH-2.0-`.
-fn without_protocol(text: Cow<'_, str>) -> Cow<'_, str> {
-    let is_version = |char: char| char.is_ascii_digit() || char == '.' || char == '-';
-    let rest = |text: &str| {
-        let behind = text.strip_prefix("SSH")?;
-        let rest = behind.trim_start_matches(is_version);
-        (rest.len() < behind.len()).then(|| text.len() - rest.len())
+fn without_protocol(text: Cow<'_, [u8]>) -> Cow<'_, [u8]> {
+    let is_version = |byte: &u8| byte.is_ascii_digit() || matches!(byte, b'.' | b'-');
+    let behind = text.strip_prefix(b"SSH").unwrap_or_default();
+    let version = behind.iter().take_while(|byte| is_version(byte)).count();
+    let from = match version {
+        0 => 0,
+        version => b"SSH".len() + version,
     };
-    match (rest(&text), text) {
-        (None, text) => text,
-        (Some(from), Cow::Borrowed(text)) => Cow::Borrowed(&text[from..]),
-        (Some(from), Cow::Owned(text)) => Cow::Owned(text[from..].to_owned()),
+    match text {
+        Cow::Borrowed(text) => Cow::Borrowed(&text[from..]),
+        Cow::Owned(text) => Cow::Owned(text[from..].to_owned()),
     }
 }

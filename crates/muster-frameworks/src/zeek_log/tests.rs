@@ -60,6 +60,7 @@ fn every_form_gives_the_same_connection() {
         conn_state: None,
         established: Some(true),
         software: Vec::new(),
+        is_service: None,
     };
     let tsv = format!("{HEADER}{ROW}#close\t2024-04-12-19-34-07\n");
     let other = tsv
@@ -75,10 +76,25 @@ fn every_form_gives_the_same_connection() {
         &tsv.replace("#path\tssl\n", ""),
         &tsv.replace("#types\ttime\tstring\taddr\tport\taddr\tport\tbool\n", ""),
         &tsv.replace("Cm1", "C\\x6d1"),
+        &tsv.replace("#separator \\x09", "#separator\t \\x09 "),
+        &tsv.replace("#separator \\x09", "#separator \t"),
+        &tsv.replace("#separator \\x09\n", ""),
+        &format!("# made by hand\n#\n{tsv}"),
+        tsv.replace("\t443\t", "\t443.0\t")
+            .replace("#close\t2024-04-12-19-34-07\n", "")
+            .trim_end(),
+        &tsv.replace("id.", "id_"),
         &other,
         flat,
         nested,
         &format!("\n{flat}\r\n\n"),
+        &format!("# a comment\n{nested}"),
+        &flat.replace(":443", ":\"443\"").replace("39611", "39611.0"),
+        &flat.replace("17:15:20.615923Z", "19:15:20.615923+02:00"),
+        &flat.replace("id.", "id_"),
+        &format!("{{\"ssl\":{nested}}}"),
+        &format!("{{\"message\":{}}}", serde_json::to_string(flat).unwrap()),
+        &flat.replace("Cm1", "C\\x6d1"),
     ] {
         assert_eq!(one("dir.d/ssl.2018-03-24.log", text), expected, "{text}");
         let (connections, errors, _) = read("ssl.log.gz", &gzip(text.as_bytes()));
@@ -87,6 +103,11 @@ fn every_form_gives_the_same_connection() {
             (&[expected.clone()][..], 0)
         );
     }
+    let zstd = zstd::encode_all(tsv.as_bytes(), 1).unwrap();
+    assert_eq!(
+        read("ssl.log.zst", &zstd).0[..],
+        std::slice::from_ref(&expected)[..]
+    );
     for name in ["ssl-18-03-24_17.00.00.log", "ssl", "a-b/ssl.log"] {
         assert_eq!(one(name, nested).log, "ssl");
     }
@@ -122,6 +143,15 @@ fn a_bad_row_costs_that_row() {
     ];
     assert_eq!(errors, expected);
 
+    // A first row that is too long is one row, too.
+    let ends = r#""ts":1,"id.orig_h":"::1","id.orig_p":1,"id.resp_h":"::2","id.resp_p":2"#;
+    let json = format!("{{\"a\":\"{long}{{{ends}}}\n");
+    let (connections, errors, _) = read("x.json", json.as_bytes());
+    assert_eq!(
+        (connections.len(), errors),
+        (1, vec![(LogErrorKind::LineTooLong, 1)])
+    );
+
     let json = "{\"ts\":1,\"id.orig_h\":\"::1\"}\n{\"ts\":\n[1]\n{}\n";
     let (_, errors, others) = read("x.json", json.as_bytes());
     assert_eq!(errors, [(LogErrorKind::Json, 2), (LogErrorKind::Json, 3)]);
@@ -136,7 +166,7 @@ fn a_damaged_file_ends_behind_its_last_good_row() {
         assert_eq!(connections.len(), 2);
         assert_eq!(errors, [(kind, line)]);
     };
-    let torn = format!("{good}{}", ROW.trim_end());
+    let torn = format!("{good}1521911720.61\tCm1");
     check(torn.as_bytes(), LogErrorKind::Truncated, 11);
     let types = format!("{good}#separator \\x09\n#fields\ta\tb\n#types\tstring\n{ROW}");
     check(types.as_bytes(), LogErrorKind::Header, 13);
@@ -164,30 +194,180 @@ fn a_damaged_file_ends_behind_its_last_good_row() {
 
 #[test]
 fn what_is_no_log_is_refused() {
-    for text in [
-        &b"ts,uid\n1,2\n"[..],
-        b"\x00\x01\x02",
-        b"#fields\tts\n",
-        b"[]",
-        b"x",
-    ] {
+    for text in [&b"ts,uid\n1,2\n"[..], b"\x00\x01\x02", b"[]", b"x"] {
         let (_, errors, _) = read("x", text);
         assert_eq!(errors, [(LogErrorKind::NotALog, 1)]);
     }
     let (_, errors, _) = read("x", &vec![b'x'; 3 << 20]);
     assert_eq!(errors, [(LogErrorKind::NotALog, 1)]);
-    for text in [&b"#separator \n"[..], b"#separator\t\\x09\n", b"#separator"] {
+    for text in [&b"#separator \n"[..], b"#separator\\x09\n", b"#separator"] {
         let (_, errors, _) = read("x", text);
         assert_eq!(errors, [(LogErrorKind::Header, 1)]);
     }
     // An empty file is a log without rows.
     assert_eq!(read("x", b""), (vec![], vec![], 0));
     assert_eq!(read("x", b"\n\n"), (vec![], vec![], 0));
+    assert_eq!(read("x", b"# nothing\n#fields\tts\n"), (vec![], vec![], 0));
 
     let directory = tempfile::tempdir().unwrap();
     for path in [directory.path().to_owned(), directory.path().join("absent")] {
         let error = ConnectionReader::open(&path).unwrap_err();
         assert_eq!((error.kind(), error.line()), (LogErrorKind::Io, 0));
+    }
+}
+
+#[test]
+fn a_column_without_a_name_is_nobodys() {
+    // What `zeek-cut -C` makes of columns that the log does not have.
+    let text = "#separator \\x09\n#path\tssl\n#fields\t\tts\tid.orig_h\tid.orig_p\t\tid.resp_h\tid.resp_p\n\
+        #types\t\ttime\taddr\tport\t\taddr\tport\n\t1.5\t10.0.0.1\t5\t\t10.0.0.2\t443\n";
+    assert_eq!(one("x", text).resp_p, muster_data::Port::tcp(443));
+}
+
+#[test]
+fn bytes_of_any_kind_are_part_of_their_row() {
+    let ends =
+        r#""ts":1,"id.orig_h":"10.0.0.1","id.orig_p":1,"id.resp_h":"10.0.0.2","id.resp_p":80"#;
+    let agent = |text: &[u8], form: &str| {
+        let bytes = if form == "json" {
+            [
+                format!("{{{ends},\"user_agent\":\"").as_bytes(),
+                text,
+                b"\"}\n",
+            ]
+            .concat()
+        } else {
+            let header = "#separator \\x09\n#fields\tts\tid.orig_h\tid.orig_p\tid.resp_h\tid.resp_p\tuser_agent\n";
+            let row = format!("{header}1.0\t10.0.0.1\t1\t10.0.0.2\t80\t");
+            [row.as_bytes(), text, b"\n"].concat()
+        };
+        let (mut connections, errors, _) = read("http.log", &bytes);
+        assert_eq!(
+            (connections.len(), errors.len()),
+            (1, 0),
+            "{}",
+            text.escape_ascii()
+        );
+        connections.remove(0).software.remove(0).text
+    };
+    for (text, form, bytes) in [
+        (&b"a\tb\0c"[..], "json", &b"a\tb\0c"[..]),
+        (b"caf\xe9/1", "json", b"caf\xe9/1"),
+        (b"\\x41\\xe9", "json", b"A\xe9"),
+        (b"\\u00e9", "json", "\u{e9}".as_bytes()),
+        (b"caf\xe9/1", "tsv", b"caf\xe9/1"),
+        (b"caf\\xe9/1", "tsv", b"caf\xe9/1"),
+    ] {
+        assert_eq!(agent(text, form), bytes, "{form} {}", text.escape_ascii());
+    }
+}
+
+#[test]
+fn a_row_tells_its_log_before_names_do() {
+    let ends =
+        r#""ts":1,"id.orig_h":"10.0.0.1","id.orig_p":1,"id.resp_h":"10.0.0.2","id.resp_p":2"#;
+    let log = |name: &str, more: &str| {
+        let connection = one(name, &format!("{{{ends}{more}}}"));
+        (connection.log, connection.established)
+    };
+    let is = |log: &str, established| (log.to_owned(), established);
+    let failed = r#","conn_state":"S0""#;
+    for name in [
+        "sensor1_conn.log",
+        "x.json",
+        "ssl.log",
+        "notice.log",
+        "20180324.log",
+    ] {
+        assert_eq!(log(name, failed), is("conn", Some(false)), "{name}");
+    }
+    for path in ["conn", "conn-ssl", "conn_red", "my_filter"] {
+        let more = format!(r#","_path":"{path}"{failed}"#);
+        assert_eq!(log("x.log", &more), is("conn", Some(false)), "{path}");
+    }
+    assert_eq!(log("conn.log", r#","_path":"weird""#), is("weird", None));
+    assert_eq!(
+        log("conn.log", r#","note":"Scan::Port_Scan""#),
+        is("notice", None)
+    );
+    assert_eq!(
+        log("all.log", r#","qtype_name":"A""#),
+        is("dns", Some(false))
+    );
+    assert_eq!(log("sensor-ssl.log", ""), is("ssl", None));
+    assert_eq!(log("x.log", r#","_path":"bacnet""#), is("bacnet", None));
+    let tsv = "#separator \\x09\n#fields\tts\tid.orig_h\tid.orig_p\tid.resp_h\tid.resp_p\tconn_state\n\
+        1.0\t10.0.0.1\t1\t10.0.0.2\t2\tREJ\n";
+    assert_eq!(one("http.log", tsv).established, Some(false));
+}
+
+#[test]
+fn services_are_read_in_every_form() {
+    let ends =
+        r#""ts":1,"id.orig_h":"10.0.0.1","id.orig_p":1,"id.resp_h":"10.0.0.2","id.resp_p":2"#;
+    for (written, service) in [
+        (r#""http""#, Some("http")),
+        (r#""http,ssl""#, Some("http,ssl")),
+        (r#"["http","ssl"]"#, Some("http,ssl")),
+        (r#""{http,\n ssl}""#, Some("http,ssl")),
+        (r#""http,-http""#, Some("http,-http")),
+        (r#""-""#, None),
+        (r#""""#, None),
+        ("[]", None),
+    ] {
+        let text = format!(r#"{{{ends},"conn_state":"SF","service":{written}}}"#);
+        assert_eq!(
+            one("conn.log", &text).service.as_deref(),
+            service,
+            "{written}"
+        );
+    }
+    // A server of DNS that has sent nothing is none.
+    let dns = |bytes: u8| {
+        let text = format!(
+            r#"{{{ends},"proto":"tcp","conn_state":"SF","service":"dns","resp_bytes":{bytes}}}"#
+        );
+        one("conn.log", &text).is_service
+    };
+    assert_eq!((dns(0), dns(1)), (Some(false), Some(true)));
+}
+
+#[test]
+fn reading_goes_on_at_a_place() {
+    let second = "#separator \\x09\n#path\tssh\n#fields\tid.resp_p\tid.resp_h\tid.orig_p\tid.orig_h\tts\n\
+        22\t10.0.0.2\t5\t10.0.0.1\t7\n23\t10.0.0.2\t5\t10.0.0.1\t8\n#close\tx\n24\t10.0.0.2\t5\t10.0.0.1\t9\n";
+    let row =
+        "{\"ts\":1,\"id.orig_h\":\"::1\",\"id.orig_p\":1,\"id.resp_h\":\"::2\",\"id.resp_p\":2}\n";
+    let json = (1..6).fold(String::new(), |rows, n| {
+        rows + &row.replace(":2}", &format!(":{n}}}"))
+    });
+    for text in [format!("{HEADER}{ROW}{ROW}{second}"), json] {
+        for bytes in [text.clone().into_bytes(), gzip(text.as_bytes())] {
+            let mut reader =
+                ConnectionReader::new("x", std::io::Cursor::new(bytes.clone())).unwrap();
+            let mut rows = Vec::new();
+            let mut places = vec![reader.place()];
+            while let Some(row) = reader.next_connection().unwrap() {
+                rows.push(row.unwrap().into_owned());
+                places.push(reader.place());
+            }
+            assert_eq!(rows.len(), 5);
+            for (at, place) in places.iter().enumerate() {
+                let mut reader =
+                    ConnectionReader::resumed("x", std::io::Cursor::new(bytes.clone()), place);
+                let mut rest = Vec::new();
+                while let Some(row) = reader.next_connection().unwrap() {
+                    rest.push(row.unwrap().into_owned());
+                }
+                assert_eq!(rest, rows[at..], "from {place:?}");
+            }
+            let behind = Place {
+                offset: 1 << 20,
+                ..Place::default()
+            };
+            let mut reader = ConnectionReader::resumed("x", std::io::Cursor::new(bytes), &behind);
+            assert!(reader.next_connection().unwrap().is_none());
+        }
     }
 }
 
@@ -292,7 +472,9 @@ fn named(name: &str, row: &str) -> Vec<String> {
             .map_or("-".to_owned(), |port| port.to_string());
         format!(
             "{} {port} {} {}",
-            software.host, software.kind, software.text
+            software.host,
+            software.kind,
+            String::from_utf8_lossy(&software.text)
         )
     });
     named.collect()
@@ -343,7 +525,7 @@ fn rows_name_software() {
     let tsv = "#separator \\x09\n#set_separator\t,\n#path\tsmtp\n#fields\tts\tid.orig_h\tid.orig_p\tid.resp_h\tid.resp_p\tpath\tuser_agent\tis_webmail\n\
         1.0\t10.0.0.1\t1\t10.0.0.2\t25\t10.0.0.2,10.0.0.7\tM\\x20 2\tF\n";
     let software = one("smtp.log", tsv).software;
-    assert_eq!((software.len(), &*software[0].text), (1, "M  2"));
+    assert_eq!((software.len(), &*software[0].text), (1, &b"M  2"[..]));
     assert_eq!(software[0].host.to_string(), "10.0.0.7");
 }
 

@@ -5,9 +5,21 @@ use memchr::{memchr_iter, memmem};
 use super::error::{LogErrorKind, quote};
 use super::escape::unescape;
 use super::field::Field;
+use super::names::end_of_connection;
 
 /// A problem of a line; the reader adds file and line.
 pub(super) type Problem = (LogErrorKind, String);
+
+/// What a header line was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Taken {
+    /// The beginning of a header.
+    Begin,
+    /// More of it.
+    Part,
+    /// Nothing that rows depend on.
+    Comment,
+}
 
 /// The header that holds for the rows to come.
 #[derive(Debug, Default)]
@@ -40,25 +52,14 @@ impl Header {
     }
 
     /// Takes a line that begins with `#`. Unknown ones are comments.
-    pub(super) fn take(&mut self, line: &[u8], wanted: &[&str]) -> Result<(), Problem> {
-        if let Some(separator) = line.strip_prefix(b"#separator ") {
-            let separator = unescape(separator).into_owned();
-            if separator.is_empty() || separator.contains(&b'\n') {
-                return Err((LogErrorKind::Header, "an impossible #separator".to_owned()));
-            }
-            *self = Self {
-                separator,
-                set_separator: b",".to_vec(),
-                empty: b"(empty)".to_vec(),
-                unset: b"-".to_vec(),
-                wanted: Vec::new(),
-                ..Self::default()
-            };
-            return Ok(());
+    pub(super) fn take(&mut self, line: &[u8], wanted: &[&str]) -> Result<Taken, Problem> {
+        if let Some(rest) = line.strip_prefix(b"#separator") {
+            self.begin(&separator(rest)?);
+            return Ok(Taken::Begin);
         }
-        if line.starts_with(b"#separator") {
-            let problem = "#separator is not followed by a space and the separator";
-            return Err((LogErrorKind::Header, problem.to_owned()));
+        if self.separator.is_empty() {
+            // Without a header of its own it is what Zeek's input framework reads: separated by tabs.
+            self.begin(b"\t");
         }
         let at = memmem::find(line, &self.separator).unwrap_or(line.len());
         let (key, value) = line.split_at(at);
@@ -76,23 +77,33 @@ impl Header {
                 self.types = Some(columns(value, &self.separator).count());
                 self.check_types()?;
             }
-            _ => {}
+            _ => return Ok(Taken::Comment),
         }
-        Ok(())
+        Ok(Taken::Part)
+    }
+
+    /// Begins a header.
+    fn begin(&mut self, separator: &[u8]) {
+        *self = Self {
+            separator: separator.to_owned(),
+            set_separator: b",".to_vec(),
+            empty: b"(empty)".to_vec(),
+            unset: b"-".to_vec(),
+            wanted: Vec::new(),
+            ..Self::default()
+        };
     }
 
     fn take_fields(&mut self, value: &[u8], wanted: &[&str]) -> Result<(), Problem> {
         self.fields = columns(value, &self.separator)
             .map(|name| String::from_utf8_lossy(&unescape(name)).into_owned())
             .collect();
-        if let Some(name) = self.fields.iter().find(|name| name.is_empty()) {
-            let problem = format!("#fields has a column without a name: {name:?}");
-            return Err((LogErrorKind::Header, problem));
-        }
         self.types = None;
         self.wanted.clear();
         for name in wanted {
-            let mut columns = (0..).zip(&self.fields).filter(|(_, field)| field == name);
+            let is_it =
+                |field: &str| field == *name || end_of_connection(field.as_bytes()) == Some(*name);
+            let mut columns = (0..).zip(&self.fields).filter(|(_, field)| is_it(field));
             self.wanted.push(columns.next().map(|(column, _)| column));
             if columns.next().is_some() {
                 let problem = format!("#fields names `{name}` twice");
@@ -153,6 +164,24 @@ impl Header {
         let text = (text != self.empty).then_some(text);
         Some(Field::tsv(text, &self.set_separator))
     }
+}
+
+/// The separator that follows `#separator`, behind white space of any kind.
+fn separator(rest: &[u8]) -> Result<Vec<u8>, Problem> {
+    let problem = |text: &str| Err((LogErrorKind::Header, text.to_owned()));
+    let [b' ' | b'\t', behind @ ..] = rest else {
+        return problem("#separator is not followed by white space and the separator");
+    };
+    // The separator itself may be white space, not escaped.
+    let written = match behind.trim_ascii() {
+        [] => behind,
+        trimmed => trimmed,
+    };
+    let separator = unescape(written).into_owned();
+    if separator.is_empty() || separator.contains(&b'\n') {
+        return problem("an impossible #separator");
+    }
+    Ok(separator)
 }
 
 fn columns<'a>(line: &'a [u8], separator: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {

@@ -34,6 +34,23 @@ fn a_settled_node_is_down_at_once() {
     assert!(rig.said().contains(&"node down: worker-1".to_owned()));
 }
 
+/// One whose own link has ended is down at once, whichever is heard first.
+#[test]
+fn a_new_node_whose_link_has_ended_is_down_at_once() {
+    let down = Reach::PeerDown(Version::V2);
+    for order in [[down, Reach::Unreachable], [Reach::Unreachable, down]] {
+        let mut rig = Rig::new("manager");
+        rig.step(Input::Reach(id(2), Reach::PeerUp(Version::V2)));
+        rig.step(Input::Reach(id(2), Reach::Discovered));
+        rig.hello("worker-1", 2);
+        rig.said();
+        for reach in order {
+            rig.step(Input::Reach(id(2), reach));
+        }
+        assert!(rig.said().contains(&"node down: worker-1".to_owned()));
+    }
+}
+
 /// Its next life does not wait for the old one: down comes before up.
 #[test]
 fn the_next_life_ends_a_missing_one() {

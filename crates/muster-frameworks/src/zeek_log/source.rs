@@ -1,0 +1,232 @@
+//! The bytes of a log: what gzip or zstd has compressed is decompressed.
+
+use std::io::{self, BufRead, BufReader, Cursor, Read};
+
+use flate2::bufread::GzDecoder;
+
+/// Bytes that are read at a time, compressed and not.
+const BUFFER: usize = 64 << 10;
+
+/// The first bytes of what gzip has compressed.
+const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
+
+/// The first bytes of what zstd has compressed.
+const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+
+/// The last bytes of the magic number of a frame that zstd passes over; the first is `0x5?`.
+const ZSTD_SKIPPED: [u8; 3] = [0x2a, 0x4d, 0x18];
+
+type Any = Box<dyn Read + Send>;
+
+/// What was read to recognise the compression, and the rest.
+type Raw = io::Chain<Cursor<Vec<u8>>, Any>;
+
+/// A log's bytes, with a buffer.
+pub(super) type Source = BufReader<Decompressed>;
+
+/// Creates the source of a log's bytes.
+pub(super) fn source(raw: impl Read + Send + 'static) -> Source {
+    BufReader::with_capacity(
+        BUFFER,
+        Decompressed(State::Unknown(Vec::new(), Box::new(raw))),
+    )
+}
+
+/// Reads what may be compressed. The first bytes decide, as soon as they are there.
+///
+/// If the reader below has nothing at the moment ([`WouldBlock`](io::ErrorKind::WouldBlock)), so has this; nothing is
+/// lost by that.
+pub(super) struct Decompressed(State);
+
+enum State {
+    /// The first bytes, too few to tell.
+    Unknown(Vec<u8>, Any),
+    Plain(Raw),
+    Gzip(Box<GzDecoder<BufReader<Raw>>>),
+    /// Behind a member of gzip.
+    BehindGzip(BufReader<Raw>),
+    Zstd(Box<zstd::Decoder<'static, BufReader<Raw>>>),
+    Ended,
+}
+
+impl Decompressed {
+    /// Reads the first bytes, if they are there, and recognises the compression.
+    pub(super) fn recognise(&mut self) -> io::Result<()> {
+        while let State::Unknown(head, raw) = &mut self.0 {
+            let is_whole = read_head(head, raw)?;
+            if is_whole || !may_be_compressed(head) {
+                self.0 = recognised(std::mem::replace(&mut self.0, State::Ended))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Read for Decompressed {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if buffer.is_empty() {
+            return Ok(0);
+        }
+        loop {
+            match &mut self.0 {
+                State::Unknown(..) => self.recognise()?,
+                State::Plain(raw) => return raw.read(buffer),
+                State::Gzip(decoder) => {
+                    let read = decoder.read(buffer)?;
+                    if read > 0 {
+                        return Ok(read);
+                    }
+                    if let State::Gzip(decoder) = std::mem::replace(&mut self.0, State::Ended) {
+                        self.0 = State::BehindGzip(decoder.into_inner());
+                    }
+                }
+                State::BehindGzip(raw) => {
+                    // A device writes whole blocks: zeros may follow.
+                    let rest = raw.fill_buf()?;
+                    let zeros = rest.iter().take_while(|byte| **byte == 0).count();
+                    let (is_end, is_other) = (rest.is_empty(), zeros < rest.len());
+                    raw.consume(zeros);
+                    if !is_end && !is_other {
+                        continue;
+                    }
+                    let State::BehindGzip(raw) = std::mem::replace(&mut self.0, State::Ended)
+                    else {
+                        continue;
+                    };
+                    if is_other {
+                        self.0 = State::Gzip(Box::new(GzDecoder::new(raw)));
+                    }
+                }
+                State::Zstd(decoder) => return decoder.read(buffer),
+                State::Ended => return Ok(0),
+            }
+        }
+    }
+}
+
+/// Reads until the first bytes tell the compression; `true` if there are enough, or no more.
+fn read_head(head: &mut Vec<u8>, raw: &mut Any) -> io::Result<bool> {
+    let mut byte = [0; ZSTD_MAGIC.len()];
+    let missing = ZSTD_MAGIC.len() - head.len();
+    let read = raw.read(&mut byte[..missing])?;
+    head.extend_from_slice(&byte[..read]);
+    Ok(read == 0 || head.len() == ZSTD_MAGIC.len())
+}
+
+fn may_be_compressed(head: &[u8]) -> bool {
+    let begins = |magic: &[u8]| magic.starts_with(&head[..head.len().min(magic.len())]);
+    let is_skipped = head.first().is_some_and(|first| first & 0xf0 == 0x50)
+        && ZSTD_SKIPPED.starts_with(&head[1..head.len().min(4)]);
+    begins(&GZIP_MAGIC) || begins(&ZSTD_MAGIC) || is_skipped
+}
+
+fn recognised(unknown: State) -> io::Result<State> {
+    let State::Unknown(head, raw) = unknown else {
+        return Ok(unknown);
+    };
+    let is_gzip = head.starts_with(&GZIP_MAGIC);
+    let is_zstd = head.len() == ZSTD_MAGIC.len() && !is_gzip && may_be_compressed(&head);
+    let raw = Cursor::new(head).chain(raw);
+    Ok(if is_gzip {
+        let raw = BufReader::with_capacity(BUFFER, raw);
+        State::Gzip(Box::new(GzDecoder::new(raw)))
+    } else if is_zstd {
+        let raw = BufReader::with_capacity(BUFFER, raw);
+        State::Zstd(Box::new(zstd::Decoder::with_buffer(raw)?))
+    } else {
+        State::Plain(raw)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+    use std::io::Write;
+
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
+
+    use super::*;
+
+    fn gzip(text: &[u8]) -> Vec<u8> {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+        encoder.write_all(text).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn zstd(text: &[u8]) -> Vec<u8> {
+        zstd::encode_all(text, 1).unwrap()
+    }
+
+    /// Comes piece by piece, with nothing in between.
+    struct Pieces(VecDeque<Vec<u8>>);
+
+    impl Read for Pieces {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let Some(piece) = self.0.front_mut() else {
+                return Ok(0);
+            };
+            if piece.is_empty() {
+                self.0.pop_front();
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            let read = piece.len().min(buffer.len());
+            buffer[..read].copy_from_slice(&piece[..read]);
+            piece.drain(..read);
+            Ok(read)
+        }
+    }
+
+    /// All bytes, however often there is nothing at the moment.
+    fn read_all(bytes: &[u8], piece: usize) -> io::Result<Vec<u8>> {
+        let pieces = bytes.chunks(piece).map(<[u8]>::to_vec).collect();
+        let mut source = source(Pieces(pieces));
+        let mut all = Vec::new();
+        let mut buffer = [0; 1000];
+        loop {
+            match source.read(&mut buffer) {
+                Ok(0) => return Ok(all),
+                Ok(read) => all.extend_from_slice(&buffer[..read]),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    #[test]
+    fn every_compression_is_recognised_however_the_bytes_come() {
+        let text = b"#separator \\x09\n".repeat(2000);
+        let halves = text.split_at(text.len() / 2);
+        let zeros = vec![0; 100_000];
+        let forms = [
+            text.clone(),
+            gzip(&text),
+            [gzip(halves.0), gzip(halves.1)].concat(),
+            [gzip(&text), zeros.clone()].concat(),
+            [gzip(halves.0), zeros, gzip(halves.1)].concat(),
+            zstd(&text),
+            [zstd(halves.0), zstd(halves.1)].concat(),
+            [&b"\x53\x2a\x4d\x18\x02\0\0\0ab"[..], &zstd(&text)].concat(),
+        ];
+        for (number, form) in forms.iter().enumerate() {
+            for piece in [1, 3, 4096, 1 << 20] {
+                let read = read_all(form, piece).unwrap();
+                assert!(read == text, "form {number} in pieces of {piece}");
+            }
+        }
+        for short in [&b""[..], b"\x1f", b"\x28\xb5", b"{}", b"(\n", b"Pa"] {
+            assert_eq!(read_all(short, 1).unwrap(), short, "{short:?}");
+        }
+    }
+
+    #[test]
+    fn damage_is_no_end() {
+        let text = b"some text ".repeat(100);
+        for whole in [gzip(&text), zstd(&text)] {
+            let cut = read_all(&whole[..whole.len() - 3], 64).unwrap_err();
+            assert_eq!(cut.kind(), io::ErrorKind::UnexpectedEof);
+            let garbage = [&whole[..], b"\0\0garbage"].concat();
+            assert!(read_all(&garbage, 64).is_err());
+        }
+    }
+}
