@@ -147,6 +147,9 @@ fn a_layout_that_has_errors_by_now_keeps_nobody_from_the_cluster() {
         stderr(&shown)
     );
     let before = status(directory).unwrap();
+    // The copy may hold a passphrase.
+    let copy = std::fs::metadata(directory.join("state/nodes/layout.toml")).unwrap();
+    assert_eq!(copy.permissions().mode() & 0o777, 0o600);
     let restarted = run(directory, &["restart", "data-1"]);
     assert!(restarted.status.success(), "{}", stderr(&restarted));
     assert!(

@@ -1,8 +1,8 @@
 //! How a node's process is started: with which program, with which text of the layout, and where its own words go.
 
 use std::fs::{File, OpenOptions};
-use std::io::{Read, Seek, SeekFrom};
-use std::os::unix::fs::PermissionsExt;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -168,10 +168,16 @@ impl Launcher {
     }
 }
 
-/// Replaces a file, so that whoever reads it has it whole.
+/// Replaces a file, so that whoever reads it has it whole. It may hold a passphrase, and is for its owner alone.
 fn write_whole(path: &Path, text: &str) -> Result<()> {
     let new = path.with_extension("new");
-    std::fs::write(&new, text)
+    let _ = std::fs::remove_file(&new);
+    OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&new)
+        .and_then(|mut file| file.write_all(text.as_bytes()))
         .and_then(|()| std::fs::rename(&new, path))
         .with_context(|| format!("cannot write {}", path.display()))
 }
