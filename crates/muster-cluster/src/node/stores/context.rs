@@ -231,7 +231,7 @@ impl<'a, 'c, K: Encode + DecodeOwned, V: Encode + DecodeOwned> StoreContext<'a, 
 impl<T: 'static> PendingWrite<'_, '_, T> {
     /// Sends the write. When its outcome is known, `then` is called with the framework, like a handler of an event. If
     /// 65,536 writes of the node wait already, the write is not sent, and `then` is called with
-    /// [`WriteFailure::TooMany`] once the present handler has returned. Every write has an outcome, unless the node
+    /// [`WriteFailure::TooMany`](muster_store::WriteFailure::TooMany) once the present handler has returned. Every write has an outcome, unless the node
     /// stops before.
     pub fn then<F: Framework>(
         self,
