@@ -189,6 +189,10 @@ impl Database {
     }
 
     /// What a number is beside one that is held.
+    #[cfg_attr(
+        not(feature = "simulation"),
+        allow(clippy::unused_self, reason = "a simulation breaks the rule")
+    )]
     fn order(&self, there: u64, here: u64) -> Order {
         #[cfg(feature = "simulation")]
         if self.believes_numbers {
