@@ -433,6 +433,7 @@ impl Endpoint {
                 }
                 Decision::NodeUp(node) => self.outputs.push_back(Output::Up(node)),
                 Decision::NodeDown(id) => self.outputs.push_back(Output::Down(id)),
+                Decision::Contradicted { .. } => {}
             }
         }
     }

@@ -14,7 +14,7 @@ pub const MAX_BYTES: usize = crate::frame::HANDSHAKE_LIMIT;
 
 /// A sorted set of topic prefixes of which none is a prefix of another. An empty filter matches
 /// nothing, an empty entry matches everything.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Filter {
     entries: Vec<Box<[u8]>>,
 }

@@ -21,6 +21,7 @@ mod guests;
 mod held_since;
 mod hold_down;
 mod membership;
+mod newness;
 mod reach;
 mod record;
 mod routes;

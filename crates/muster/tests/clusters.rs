@@ -29,13 +29,16 @@ fn refused(endpoint: &Endpoint) -> u64 {
 async fn another_cluster_on_the_same_port_is_refused_by_name() {
     let east = ClusterName::new("east").unwrap();
     let west = ClusterName::new("west").unwrap();
-    let hub = Endpoint::start(config(5, Some("east"), Forwarding::Relay)).unwrap();
+    let hub = Endpoint::start(config(0x80, Some("east"), Forwarding::Relay)).unwrap();
     let address = "127.0.0.1:0".parse().unwrap();
     let address = hub.listen(address, Exposure::Guarded).await.unwrap();
     let address = address.to_string();
-    let mut expected = 0;
+    let (mut expected, mut ids) = (0, 0);
     for forwarding in [Forwarding::Relay, Forwarding::Leaf, Forwarding::Direct] {
-        for id in [1, 9] {
+        // Every life has an id of its own, the smaller ones originate.
+        for first in [0, 0xc0] {
+            ids += 3;
+            let id = first + ids;
             let stranger = Endpoint::start(config(id, Some("west"), forwarding)).unwrap();
             let error = within(stranger.peer(&address, None)).await.unwrap_err();
             let reason = HandshakeError::OtherCluster {
@@ -63,8 +66,8 @@ async fn another_cluster_on_the_same_port_is_refused_by_name() {
             .await;
             assert_eq!(refused(&stranger), 1);
             // Those of the same cluster, and of none, come in.
-            for cluster in [Some("east"), None] {
-                let peer = Endpoint::start(config(id, cluster, forwarding)).unwrap();
+            for (next, cluster) in [(1, Some("east")), (2, None)] {
+                let peer = Endpoint::start(config(id + next, cluster, forwarding)).unwrap();
                 within(peer.peer(&address, None)).await.unwrap();
                 within(peer.shut_down()).await;
             }

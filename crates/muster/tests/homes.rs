@@ -2,12 +2,18 @@
 //! through one of them, its home.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+#[path = "support/raw.rs"]
+mod raw;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use muster::wire::{EndpointId, Topic};
 use muster::{Delivery, Endpoint, EndpointConfig, Exposure, Forwarding, Subscriber};
 use muster_data::{Data, DataRef};
+use muster_test_support::within;
+use raw::{RAW_ID, raw_message, raw_peer};
+use tokio::io::AsyncWriteExt;
 
 const RETRY: Option<Duration> = Some(Duration::from_millis(50));
 
@@ -369,4 +375,50 @@ async fn relaying_can_be_turned_off() {
     assert_eq!(apart.times(second.id(), 4), 1);
     let totals = [&first, &second, &guest, &apart].map(Place::total);
     assert_eq!(totals, [2, 2, 1, 1]);
+}
+
+/// What a peer of version 1 publishes right behind its handshake is heard in the whole mesh.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_messages_of_version_1_are_not_lost() {
+    let hub = Place::with(Forwarding::Relay, "/hub").await;
+    let mut far = Place::with(Forwarding::Relay, "/t").await;
+    far.dial(&hub);
+    joined(&[&hub, &far]).await;
+    let topic = Topic::new("/t").unwrap();
+    until("a subscription", || hub.endpoint.has_subscriber(&topic)).await;
+    for round in 0..5u64 {
+        let mut stream = within(raw_peer(&hub.address, &[0])).await;
+        let mut messages = Vec::new();
+        for number in 0..20 {
+            let value = muster_data::encode_to_vec(&Data::from(round * 100 + number));
+            messages.extend(raw_message(1, RAW_ID, "/t", &value));
+        }
+        stream.write_all(&messages).await.unwrap();
+        let guest = EndpointId::from_bytes(RAW_ID);
+        until("what the guest said first", || {
+            far.drain();
+            (0..20).all(|number| far.times(guest, round * 100 + number) == 1)
+        })
+        .await;
+        drop(stream);
+        until("the guest's end", || {
+            hub.endpoint.peers().iter().all(|peer| peer.id != guest)
+        })
+        .await;
+    }
+    assert_eq!(hub.counter("mesh_without_home"), 0);
+}
+
+/// What nobody relays is counted.
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_of_version_1_that_nobody_relays_are_counted() {
+    let hub = Place::with(Forwarding::Relay, "/hub").await;
+    let leaf = Place::with(Forwarding::Leaf, "/leaf").await;
+    leaf.dial(&hub);
+    joined(&[&hub, &leaf]).await;
+    let mut stream = within(raw_peer(&leaf.address, &[0])).await;
+    let value = muster_data::encode_to_vec(&Data::from(1u64));
+    let message = raw_message(1, RAW_ID, "/hub", &value);
+    stream.write_all(&message.repeat(3)).await.unwrap();
+    until("a count", || leaf.counter("mesh_without_home") == 3).await;
 }

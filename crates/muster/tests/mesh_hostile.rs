@@ -561,3 +561,76 @@ async fn a_peer_that_reads_nothing_delays_no_message_to_others() {
     assert_eq!(counter(&other, "mesh_too_old"), 0);
     drop(member);
 }
+
+/// The records that an endpoint refused.
+fn refused_records(endpoint: &Endpoint) -> u64 {
+    let counters = endpoint.counts().mesh;
+    let name = "muster_mesh_records_refused_total";
+    let all = counters.iter().filter(|it| it.descriptor.name == name);
+    all.map(|counter| counter.value).sum()
+}
+
+/// A leaf that announces records of others with later numbers silences nobody for long, says whose they are not, and is
+/// named.
+#[tokio::test(flavor = "multi_thread")]
+async fn records_of_others_do_not_silence_them() {
+    let (hub, _subscriber, address) = victim().await;
+    let target = Endpoint::start(EndpointConfig {
+        id: Some(id(5)),
+        ..EndpointConfig::default()
+    })
+    .unwrap();
+    let mut at_target = target.subscribe(["/target"]).await;
+    within(target.peer(&address, None)).await.unwrap();
+    let mut liar = Member::join(id(2), &address).await;
+    let topic = Topic::new("/target").unwrap();
+    let mut publisher = hub.publisher();
+    for (round, (life, version)) in [
+        (0, 1),
+        (1, 0),
+        (1 << 20, 3),
+        (0, 1 << 20),
+        (u64::MAX, u64::MAX),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        // As whoever listens at the hub knows it.
+        let known = hub.mesh();
+        let known = known.iter().find(|node| node.id == target.id());
+        let mut forged = NodeRecord::clone(known.unwrap());
+        forged.incarnation = Incarnation(forged.incarnation.0.saturating_add(life));
+        forged.version = forged.version.saturating_add(version);
+        forged.filter = Filter::default();
+        let records = vec![Record::Node(Arc::new(forged))];
+        let lie = MeshFrame::Records {
+            root: id(2),
+            more: false,
+            flood: None,
+            records,
+        };
+        let before = counter(&target, "mesh_contradicted") + refused_records(&hub);
+        liar.send(&OwnedFrame::Mesh(lie)).await;
+        within(async {
+            while counter(&target, "mesh_contradicted") + refused_records(&hub) == before {
+                liar.pump().await;
+            }
+            // It is heard again.
+            let value = Data::from(round as u64);
+            loop {
+                let _ = publisher.publish(&topic, &value);
+                liar.pump().await;
+                let heard = tokio::time::timeout(Duration::from_millis(10), at_target.receive());
+                let Ok(Some(Delivery::Batch(batch))) = heard.await else {
+                    continue;
+                };
+                let mut payloads = batch.iter().map(|message| message.payload);
+                if payloads.any(|payload| payload == encoded(round as u64)) {
+                    return;
+                }
+            }
+        })
+        .await;
+    }
+    assert!(counter(&target, "mesh_contradicted") >= 3);
+}

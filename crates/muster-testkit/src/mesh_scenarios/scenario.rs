@@ -92,6 +92,10 @@ impl Run {
             self.joining(network)?;
             self.losses(network, &links)?;
         }
+        self.wave(network)?;
+        for _ in 0..self.rounds {
+            self.lies(network)?;
+        }
         self.wave(network)
     }
 
@@ -195,6 +199,20 @@ impl Run {
         network.run(2 * span);
         quiesce(network)
     }
+
+    /// Endpoints announce records of others, with later numbers and other contents: those prevail who they are of.
+    fn lies(&self, network: &mut Network) -> Result<(), String> {
+        let span = 1000 * MILLI;
+        for _ in 0..3 {
+            let nodes = network.nodes.len();
+            let (liar, victim) = (network.random.below(nodes), network.random.below(nodes));
+            let at = network.random.next() % span;
+            network.plan(at, Planned::Lie { liar, victim });
+        }
+        self.publish(network, span);
+        network.run(2 * span);
+        quiesce(network)
+    }
 }
 
 fn ok(network: &Network) -> Result<(), String> {
@@ -253,6 +271,18 @@ fn agreed(network: &Network) -> Result<(), String> {
                 known.len(),
                 real.len()
             ));
+        }
+        for other in network
+            .nodes
+            .iter()
+            .filter(|other| real.contains(&other.id))
+        {
+            let slot = database.slot(other.id);
+            let known = slot.and_then(|slot| database.node(slot));
+            if known.is_none_or(|known| known.filter != other.filter) {
+                let id = other.id;
+                return Err(format!("{number} has another filter of {id} than that has"));
+            }
         }
         let others = real.len() - 1;
         let up = node.endpoint.mesh().up();

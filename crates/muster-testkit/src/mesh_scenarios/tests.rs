@@ -179,6 +179,16 @@ fn offers_that_are_believed_leave_databases_different() {
 }
 
 #[test]
+fn an_origin_that_does_not_answer_lies_is_silenced() {
+    assert_seen(Sabotage::MeekOrigins, "no agreement");
+}
+
+#[test]
+fn numbers_that_nobody_can_have_reached_are_not_to_be_believed() {
+    assert_seen(Sabotage::BelievedNumbers, "no agreement");
+}
+
+#[test]
 fn agreement_that_is_not_waited_for_is_not_what_all_have() {
     assert_seen(Sabotage::HastyAgreement, "all agree, and");
 }

@@ -64,6 +64,8 @@ pub struct Database {
     reach: Reach,
     /// The sum of all shares.
     hash: u64,
+    #[cfg(feature = "simulation")]
+    believes_numbers: bool,
     /// Those of whom something has changed since they were taken last; `None` if they are too many.
     changed: Option<BTreeSet<EndpointId>>,
 }
@@ -88,6 +90,8 @@ impl Database {
             free: Vec::new(),
             resting: Vec::new(),
             unresolved: Unresolved::default(),
+            #[cfg(feature = "simulation")]
+            believes_numbers: false,
         };
         database.place(Arc::new(me));
         Arc::make_mut(&mut database.graph).set_me(0);
@@ -291,6 +295,25 @@ impl Database {
         self.recount(self.me);
     }
 
+    /// Sets the node record of this endpoint, which may have any version.
+    pub fn set_own_node(&mut self, node: &Arc<NodeRecord>) {
+        if let Some(entry) = self.entry_mut(self.me) {
+            entry.age = (node.incarnation, node.version);
+            entry.node = Arc::clone(node);
+            self.node_changed(self.me, node);
+            self.recount(self.me);
+        }
+    }
+
+    /// Sets the incarnation of this endpoint, which keeps its links.
+    pub fn set_own_incarnation(&mut self, incarnation: Incarnation) {
+        if let Some(entry) = self.entry_mut(self.me) {
+            entry.age.0 = incarnation;
+            Arc::make_mut(&mut entry.node).incarnation = incarnation;
+        }
+        self.recount(self.me);
+    }
+
     /// Forgets an endpoint. Other endpoints that announce it as a neighbour keep doing so.
     pub fn remove(&mut self, id: EndpointId) {
         let Some(slot) = self.slot(id) else {
@@ -335,6 +358,12 @@ impl Database {
     fn graph_mut(&mut self) -> &mut Graph {
         self.graph_version += 1;
         Arc::make_mut(&mut self.graph)
+    }
+
+    /// Takes the larger of two numbers for the newer one, however much larger it is.
+    #[cfg(feature = "simulation")]
+    pub(super) fn believe_numbers(&mut self) {
+        self.believes_numbers = true;
     }
 
     #[cfg(feature = "simulation")]

@@ -2,6 +2,7 @@
 
 mod agreement;
 mod config;
+mod contradiction;
 mod counts;
 mod flooding;
 mod guests;
@@ -26,6 +27,7 @@ use crate::mesh::graph::Graph;
 use crate::mesh::held_since::HeldSince;
 use crate::mesh::hold_down::{Change, HoldDown};
 use crate::mesh::membership::Membership;
+use crate::mesh::newness;
 use crate::mesh::record::{NodeRecord, shortened};
 use crate::mesh::routes::Routes;
 use crate::time::Mono;
@@ -63,6 +65,11 @@ pub enum Decision {
     NodeUp(Arc<NodeRecord>),
     /// An endpoint that was up can no longer be reached.
     NodeDown(EndpointId),
+    /// A neighbour has brought records of this endpoint that it has not announced. They are answered by newer ones.
+    Contradicted {
+        /// The neighbour, which may have them from others.
+        by: EndpointId,
+    },
 }
 
 /// A queue of decisions that has had room for more is given back when it is empty.
@@ -425,7 +432,7 @@ impl Mesh {
         let mut node = NodeRecord {
             id: self.identity.id,
             incarnation: self.identity.incarnation,
-            version: self.node_version.saturating_add(1),
+            version: newness::next(self.node_version),
             transit: self.identity.transit,
             ready: self.ready,
             homes: self.identity.homes,

@@ -30,8 +30,9 @@ pub(crate) enum Change {
     Join,
     /// Somebody else's records came over a new link, or the subscriptions have changed.
     News,
-    /// Something to use is new: it can wait, and perhaps it goes again.
-    Gain,
+    /// Somebody has records of ours that are not: repeated ones wait longer, as whoever forges them decides how many
+    /// there are.
+    Contradiction,
 }
 
 /// Collects the changes of one endpoint.
@@ -61,7 +62,7 @@ impl HoldDown {
             Change::Loss => WAITS[0],
             Change::Join => JOIN_WAITS[self.level.min(1)],
             Change::News => WAITS[self.level.min(1)],
-            Change::Gain => WAITS[self.level],
+            Change::Contradiction => WAITS[self.level],
         };
         let is_paced = self.level > 0 && change != Change::Loss;
         let due = now.after(if is_paced { wait.max(self.pace) } else { wait });
@@ -105,20 +106,20 @@ mod tests {
     }
 
     #[test]
-    fn repeated_gains_wait_longer_and_losses_do_not() {
+    fn repeated_contradictions_wait_longer_and_losses_do_not() {
         let at = |millis: u64| Mono(millis * 1_000_000);
         let mut hold = HoldDown::default();
-        hold.changed(Change::Gain, at(0));
+        hold.changed(Change::Contradiction, at(0));
         assert_eq!(hold.due(), Some(at(20)));
         hold.changed(Change::Loss, at(5));
         assert_eq!(hold.due(), Some(at(5)));
         hold.flushed(true, at(5));
-        hold.changed(Change::Gain, at(10));
+        hold.changed(Change::Contradiction, at(10));
         assert_eq!(hold.due(), Some(at(210)));
         hold.changed(Change::Loss, at(10));
         assert_eq!(hold.due(), Some(at(30)));
         hold.flushed(true, at(30));
-        hold.changed(Change::Gain, at(40));
+        hold.changed(Change::Contradiction, at(40));
         assert_eq!(hold.due(), Some(at(1040)));
         hold.changed(Change::News, at(50));
         assert_eq!(hold.due(), Some(at(250)));

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use crate::filter::Filter;
+use crate::mesh::newness::{Order, order, order_of_versions};
 use crate::{EndpointId, Incarnation};
 
 /// What an endpoint announces about itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct NodeRecord {
     /// The endpoint.
     pub id: EndpointId,
@@ -33,7 +34,7 @@ pub struct NodeRecord {
 }
 
 /// A peer of version 1 that is in no mesh, such as a Zeek node.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Guest {
     /// The peer.
     pub id: EndpointId,
@@ -53,7 +54,7 @@ impl NodeRecord {
 }
 
 /// The neighbours of an endpoint that relays.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct LinkRecord {
     /// The endpoint.
     pub id: EndpointId,
@@ -120,9 +121,14 @@ pub struct Versions {
 impl Versions {
     /// Returns `true` if either record is newer than that of `other`.
     pub fn is_newer_than(&self, other: &Self) -> bool {
-        self.incarnation > other.incarnation
-            || (self.incarnation == other.incarnation
-                && (self.node > other.node || self.links > other.links))
+        match order(self.incarnation.0, other.incarnation.0) {
+            Order::Newer => true,
+            Order::Same => {
+                let is_newer = |there, here| order_of_versions(there, here) == Order::Newer;
+                is_newer(self.node, other.node) || is_newer(self.links, other.links)
+            }
+            Order::Older | Order::Absurd => false,
+        }
     }
 }
 

@@ -206,6 +206,16 @@ impl Routes {
         self.guests.is_at_home(guest)
     }
 
+    /// Returns `true` if an endpoint in reach is the home of a peer of version 1, this one or another.
+    pub fn has_home(&self, guest: EndpointId) -> bool {
+        let slots = self.guests.hosts_of(guest);
+        let mut nodes = slots.into_iter().flat_map(BitSet::iter);
+        nodes.any(|slot| {
+            let node = self.node(slot);
+            node.is_some_and(|node| node.transit && node.ready && node.homes)
+        })
+    }
+
     /// Returns `true` if a peer of version 1 forwards and has its home elsewhere. Then the home
     /// alone exchanges messages with it: what other endpoints sent to it would come back to their
     /// neighbours through it.

@@ -33,6 +33,10 @@ pub enum Sabotage {
     BelievedOffers,
     /// An endpoint says that all agree without waiting for the endpoints below it.
     HastyAgreement,
+    /// An endpoint that hears records of its own that it has not announced says nothing.
+    MeekOrigins,
+    /// Records are taken whatever their numbers are, if only these are larger.
+    BelievedNumbers,
 }
 
 impl Sabotage {

@@ -45,6 +45,10 @@ pub(crate) mod mesh {
         /// was the oldest. Any growth means that peers send large messages and stop in their midst, on purpose or over links
         /// that are too slow for them: the log names them.
         pub(crate) UNFINISHED_GIVEN_UP = counter("muster_unfinished_frames_given_up_total").key("unfinished_frames_given_up");
+        /// Messages of peers of version 1 that nobody relayed into the mesh, as no endpoint that they are linked with is their
+        /// home. Growth means that Zeek nodes are linked with leaves alone, or that relays do not take them
+        /// (`peering.relay_version_1`): link them with a relay.
+        pub(crate) WITHOUT_HOME = counter("muster_mesh_without_home_messages_total").key("mesh_without_home");
         /// Handshakes with endpoints that belong to another cluster, which were refused. Any growth means that a node dials
         /// an address or a port of another cluster: the log names both clusters and the address.
         pub(crate) OTHER_CLUSTER = counter("muster_other_cluster_connections_total").key("other_cluster");

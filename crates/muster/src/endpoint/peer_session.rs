@@ -33,6 +33,8 @@ pub(crate) struct PeerSession {
     announced: AtomicBool,
     /// Whether the reader waits for the owner, and reads nothing meanwhile.
     reader_waits: AtomicBool,
+    /// Whether it may have its home here: it is of version 1, and in no mesh.
+    pub(crate) is_guest: bool,
 }
 
 impl PeerSession {
@@ -45,8 +47,15 @@ impl PeerSession {
             refused: Mutex::default(),
             announced: AtomicBool::new(info.protocol == Protocol::V1),
             reader_waits: AtomicBool::new(false),
+            is_guest: false,
             info,
         }
+    }
+
+    /// The session of a peer that may have its home here, or may not.
+    pub(crate) fn of_guest(mut self, is_guest: bool) -> Self {
+        self.is_guest = is_guest;
+        self
     }
 
     /// The bounds of a class's queue.

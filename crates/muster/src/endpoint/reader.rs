@@ -3,6 +3,7 @@
 
 mod credit;
 mod fragments;
+mod home;
 mod mesh;
 mod pending;
 mod refusals;
@@ -102,6 +103,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
 
     /// Reads until the peering ends; says why it did.
     pub(crate) async fn run(&mut self) -> EndReason {
+        self.wait_for_home().await;
         loop {
             let processed = match self.session.info.protocol {
                 Protocol::V1 => self.process().await,
@@ -213,6 +215,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         let table = self.shared.table.load_full();
         let peer = self.session.info.id;
         let is_left = self.ingress.role(&table, peer) == GuestRole::Bystander;
+        let is_homeless = home::is_homeless(&self.shared, &table, &self.session);
         let mut forwards = false;
         let needed = {
             let shared = Arc::clone(&self.shared);
@@ -260,6 +263,9 @@ impl<R: AsyncRead + Unpin> Reader<R> {
                         let place = (at - payload.len(), payload.len());
                         match self.ingress.receive_from_guest(&here, peer, topic) {
                             Ok(passage) => {
+                                if is_homeless {
+                                    count(&shared.mesh.without_home);
+                                }
                                 let brought = &mut self.brought;
                                 take_from_guest(brought, &shared, &table, peer, passage, place);
                             }

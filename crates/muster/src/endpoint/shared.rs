@@ -51,6 +51,8 @@ pub(crate) struct MeshCounts {
     pub(crate) reordered: AtomicU64,
     /// Came in parts of which one was missing or too much.
     pub(crate) fragments_lost: AtomicU64,
+    /// Of peers of version 1 of which no home was known: nobody relayed them.
+    pub(crate) without_home: AtomicU64,
     /// Connections to endpoints of other clusters.
     pub(crate) other_cluster: AtomicU64,
     /// What the owner's [`Mesh`](muster_wire::mesh::Mesh) counted of its records.
@@ -219,6 +221,7 @@ impl Shared {
             (counters::HOPS_EXHAUSTED, &mesh.hops_exhausted),
             (counters::REORDERED, &mesh.reordered),
             (counters::FRAGMENTS_LOST, &mesh.fragments_lost),
+            (counters::WITHOUT_HOME, &mesh.without_home),
             (counters::OTHER_CLUSTER, &mesh.other_cluster),
         ];
         let values = values.into_iter();

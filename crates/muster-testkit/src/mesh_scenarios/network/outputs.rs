@@ -97,7 +97,7 @@ impl Network {
         self.publish(from, format!("node/{to}/"), Some(expected), why);
     }
 
-    fn send(
+    pub(super) fn send(
         &mut self,
         node: usize,
         to: EndpointId,

@@ -2,8 +2,12 @@
 
 use std::collections::BTreeSet;
 
+use std::sync::Arc;
+
 use bytes::Bytes;
-use muster_wire::{Class, EndpointId, Filter, Kind, Mono, Topic};
+use muster_wire::mesh::codec::MeshFrame;
+use muster_wire::mesh::{LinkRecord, NodeRecord, Record};
+use muster_wire::{Class, EndpointId, Filter, Incarnation, Kind, Mono, Topic};
 
 use super::{Event, Expect, MILLI, Network};
 
@@ -19,6 +23,11 @@ pub(in crate::mesh_scenarios) enum Planned {
     Subscribe(usize),
     Visit(usize),
     Turn(usize),
+    /// An endpoint tells what is not so of another.
+    Lie {
+        liar: usize,
+        victim: usize,
+    },
 }
 
 impl Network {
@@ -32,6 +41,7 @@ impl Network {
             Planned::Publish(node) => self.publish_something(node),
             Planned::Visit(visitor) => self.visit(visitor),
             Planned::Turn(visitor) => self.turn(visitor),
+            Planned::Lie { liar, victim } => self.lie(liar, victim),
             Planned::Subscribe(node) => {
                 let known = &mut self.nodes[node];
                 if known.is_alive {
@@ -114,6 +124,58 @@ impl Network {
             .subscribe(known.filter.clone(), Mono(self.now));
         self.after(node);
         self.greet_visitors(node);
+    }
+
+    /// Records of the victim that it never announced, as whoever forges them would choose their numbers, to all
+    /// neighbours of the liar.
+    fn lie(&mut self, liar: usize, victim: usize) {
+        let [teller, told_of] = [liar, victim].map(|node| &self.nodes[node]);
+        if !teller.is_alive || !told_of.is_alive || liar == victim {
+            return;
+        }
+        // Where the victim does not hear it, it stands until the victim announces something.
+        if !self.truth().reach(teller.id).contains(&told_of.id) {
+            return;
+        }
+        let database = told_of.endpoint.mesh().database();
+        let versions = database.versions(database.me()).expect("always there");
+        let mut node = NodeRecord::clone(database.node(database.me()).expect("always there"));
+        let more = [0, 1, 1000, 1 << 20, 1 << 40, u64::MAX];
+        let mut raised = |number: u64| {
+            let raise = more[self.random.below(more.len())];
+            number.saturating_add(raise)
+        };
+        node.incarnation = Incarnation(raised(versions.incarnation.0));
+        node.version = raised(versions.node);
+        node.filter = Filter::default();
+        let links = LinkRecord {
+            id: node.id,
+            incarnation: node.incarnation,
+            version: raised(versions.links),
+            neighbours: Vec::new(),
+        };
+        node.transit ^= self.random.one_in(4);
+        let records = if self.random.one_in(2) {
+            vec![Record::Node(Arc::new(node)), Record::Links(links)]
+        } else {
+            vec![Record::Node(Arc::new(node))]
+        };
+        let frame = MeshFrame::Records {
+            root: self.nodes[liar].id,
+            more: false,
+            flood: None,
+            records,
+        };
+        let mut bytes = Vec::new();
+        frame.write(&mut bytes);
+        let links = self
+            .links
+            .iter()
+            .filter(|link| link.is_up && link.ends.contains(&liar));
+        let ends = links.map(|link| link.ends[usize::from(link.ends[0] == liar)]);
+        for end in ends.collect::<Vec<_>>() {
+            self.send(liar, self.nodes[end].id, bytes.clone(), None);
+        }
     }
 
     fn publish_something(&mut self, node: usize) {

@@ -1,11 +1,13 @@
 //! How records are applied to the database: which are news, and which are refused.
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 use super::{Database, Entry};
-use crate::EndpointId;
 use crate::mesh::codec::MAX_NEIGHBOURS;
+use crate::mesh::newness::{Order, order, order_of_versions};
 use crate::mesh::record::{LinkChanges, LinkRecord, NodeRecord, Record};
+use crate::{EndpointId, Incarnation};
 
 /// What became of a record that was applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,6 +16,8 @@ pub enum Applied {
     News,
     /// The same version or a newer one is known.
     Known,
+    /// Another of the same version is known. One of the two is forged, and everybody keeps the one that is known here.
+    Outweighed,
     /// A whole record is needed: this is a change of a version other than the one held, or the
     /// links of an endpoint whose node record is not known.
     Gap,
@@ -30,6 +34,8 @@ pub enum Refusal {
     Orphan,
     /// The changes would leave the endpoint with more neighbours than a link record may hold.
     Neighbours,
+    /// Its incarnation or version is so much above what is held that it cannot be the endpoint's own.
+    Absurd,
 }
 
 impl Database {
@@ -45,24 +51,37 @@ impl Database {
 
     fn apply_node(&mut self, node: &Arc<NodeRecord>) -> Applied {
         if let Some(slot) = self.slot(node.id)
-            && let Some(entry) = self.entry_mut(slot)
+            && let Some(held) = self.entry(slot).map(|entry| entry.age)
         {
             let age = (node.incarnation, node.version);
-            if age <= entry.age {
+            let is_new_life = match self.order(node.incarnation.0, held.0.0) {
+                Order::Newer => true,
+                Order::Older => return Applied::Known,
+                Order::Absurd => return Applied::Refused(Refusal::Absurd),
+                Order::Same => match self.order_of_versions(node.version, held.1) {
+                    Order::Newer => false,
+                    Order::Same if self.outweighs(slot, node) => false,
+                    Order::Same if self.node(slot) != Some(node) => return Applied::Outweighed,
+                    Order::Same | Order::Older => return Applied::Known,
+                    Order::Absurd => return Applied::Refused(Refusal::Absurd),
+                },
+            };
+            let Some(entry) = self.entry_mut(slot) else {
                 return Applied::Known;
-            }
-            let is_new_life = node.incarnation > entry.age.0;
+            };
             let is_graph_change = is_new_life || node.transit != entry.node.transit;
             entry.node = node.clone();
             entry.age = age;
-            if is_new_life {
+            // Nor has anybody links who does not relay.
+            let has_no_links = is_new_life || !node.transit;
+            if has_no_links && entry.links > 0 {
                 entry.links = 0;
                 self.unresolved.clear(slot);
             }
             if is_graph_change {
                 let graph = self.graph_mut();
                 graph.set_transit(slot, node.transit);
-                if is_new_life {
+                if has_no_links {
                     graph.set_announced(slot, Vec::new());
                 }
             }
@@ -104,14 +123,22 @@ impl Database {
             Ok(slot) => slot,
             Err(refused) => return refused,
         };
-        match self.entry(slot) {
-            Some(entry) if entry.age.0 < links.incarnation => {
-                return Applied::Gap;
+        let mut neighbours = links.neighbours.clone();
+        neighbours.sort_unstable();
+        match self.not_news(slot, links.incarnation, links.version) {
+            Some(Applied::Known) if self.has_version(slot, links) => {
+                let held = self
+                    .links(slot)
+                    .map(|held| held.neighbours)
+                    .unwrap_or_default();
+                match neighbours.cmp(&held) {
+                    Ordering::Greater => {}
+                    Ordering::Equal => return Applied::Known,
+                    Ordering::Less => return Applied::Outweighed,
+                }
             }
-            Some(entry) if entry.age.0 > links.incarnation || entry.links >= links.version => {
-                return Applied::Known;
-            }
-            _ => {}
+            Some(applied) => return applied,
+            None => {}
         }
         let mut known = Vec::new();
         self.unresolved.clear(slot);
@@ -135,13 +162,11 @@ impl Database {
             Ok(slot) => slot,
             Err(refused) => return refused,
         };
-        let Some(held) = self.versions(slot) else {
-            return Applied::Gap;
-        };
-        if (held.incarnation, held.links) >= (changes.incarnation, changes.after) {
-            return Applied::Known;
+        if let Some(applied) = self.not_news(slot, changes.incarnation, changes.after) {
+            return applied;
         }
-        if (held.incarnation, held.links) != (changes.incarnation, changes.before) {
+        let held = self.entry(slot).map(|entry| entry.links);
+        if held != Some(changes.before) {
             return Applied::Gap;
         }
         // No whole record may hold more, and those that receive one end the peering.
@@ -161,6 +186,61 @@ impl Database {
         }
         self.recount(slot);
         Applied::News
+    }
+
+    /// What a number is beside one that is held.
+    #[cfg_attr(
+        not(feature = "simulation"),
+        allow(clippy::unused_self, reason = "a simulation breaks the rule")
+    )]
+    fn order(&self, there: u64, here: u64) -> Order {
+        #[cfg(feature = "simulation")]
+        if self.believes_numbers {
+            return match there.cmp(&here) {
+                Ordering::Greater => Order::Newer,
+                Ordering::Equal => Order::Same,
+                Ordering::Less => Order::Older,
+            };
+        }
+        order(there, here)
+    }
+
+    /// The same of versions.
+    fn order_of_versions(&self, there: u64, here: u64) -> Order {
+        if there == 0 || here == 0 {
+            return order_of_versions(there, here);
+        }
+        self.order(there, here)
+    }
+
+    /// Returns `true` if a record is to be kept instead of the one that is held, of the same version: everybody keeps
+    /// the same, so that it comes to who can contradict it.
+    fn outweighs(&self, slot: u32, node: &Arc<NodeRecord>) -> bool {
+        self.node(slot).is_some_and(|held| node > held)
+    }
+
+    /// What becomes of links of some version that are no news; `None` if they are.
+    fn not_news(&self, slot: u32, incarnation: Incarnation, version: u64) -> Option<Applied> {
+        let absurd = Some(Applied::Refused(Refusal::Absurd));
+        let Some(entry) = self.entry(slot) else {
+            return Some(Applied::Gap);
+        };
+        match self.order(incarnation.0, entry.age.0.0) {
+            Order::Newer => Some(Applied::Gap),
+            Order::Older => Some(Applied::Known),
+            Order::Absurd => absurd,
+            Order::Same => match self.order_of_versions(version, entry.links) {
+                Order::Newer => None,
+                Order::Same | Order::Older => Some(Applied::Known),
+                Order::Absurd => absurd,
+            },
+        }
+    }
+
+    /// Returns `true` if the links that are held have the version of a record.
+    fn has_version(&self, slot: u32, links: &LinkRecord) -> bool {
+        let held = self.entry(slot).map(|entry| (entry.age.0, entry.links));
+        held == Some((links.incarnation, links.version))
     }
 
     /// Returns `true` if an endpoint announces a neighbour, known or not.

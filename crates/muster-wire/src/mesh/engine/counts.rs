@@ -25,9 +25,14 @@ mod descriptors {
         /// Neighbours that did not acknowledge a joining endpoint in time, so that it was announced without them.
         /// Growth means that a node is overloaded or hangs: look at `muster_node_report_age_seconds`.
         pub(super) JOIN_LAGGARDS = counter("muster_mesh_join_laggards_total").key("mesh_join_laggards");
+        /// Records of this endpoint that it did not announce itself, and answered by newer ones. A restart with an endpoint
+        /// id of before makes one; growth means that an endpoint forges records: the log names the neighbours that they
+        /// came by.
+        pub(super) CONTRADICTED = counter("muster_mesh_contradicted_records_total").key("mesh_contradicted");
         /// Records that were not taken, by cause: `database_full` (more endpoints than a mesh may have), `orphan`
-        /// (links of an endpoint that does not relay) or `neighbours` (more links than a record holds). Any growth
-        /// means that part of the mesh is not known here: make it smaller, or give it more relays.
+        /// (links of an endpoint that does not relay), `neighbours` (more links than a record holds) or `absurd` (a number
+        /// that its endpoint cannot have reached). Any growth means that part of the mesh is not known here: make it
+        /// smaller, or give it more relays; `absurd` means that somebody forges records.
         pub(super) RECORDS_REFUSED = counter("muster_mesh_records_refused_total").labels(&["cause"]);
     }
 }
@@ -47,6 +52,8 @@ pub struct Counts {
     pub repairs: u64,
     /// Neighbours that did not acknowledge a joining endpoint in time.
     pub join_laggards: u64,
+    /// Records of this endpoint that it did not announce.
+    pub contradicted: u64,
     /// Records that were refused, by reason.
     pub refused: BTreeMap<Refusal, u64>,
 }
@@ -68,6 +75,7 @@ impl Counts {
             descriptors::OFF_TREE.of(self.off_tree),
             descriptors::REPAIRS.of(self.repairs),
             descriptors::JOIN_LAGGARDS.of(self.join_laggards),
+            descriptors::CONTRADICTED.of(self.contradicted),
         ];
         let refused = self.refused.iter().map(refused);
         counters.into_iter().chain(refused).collect()
@@ -81,6 +89,7 @@ impl Refusal {
             Self::Full => "database_full",
             Self::Orphan => "orphan",
             Self::Neighbours => "neighbours",
+            Self::Absurd => "absurd",
         }
     }
 }

@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::Mesh;
 use super::repair::cut;
+use super::{Decision, Mesh};
 use crate::EndpointId;
 use crate::mesh::codec::MeshFrame;
 use crate::mesh::database::{Applied, Refusal};
 use crate::mesh::hold_down::Change;
+use crate::mesh::newness;
 use crate::mesh::record::{LinkChanges, LinkRecord, Record};
 use crate::time::Mono;
 
@@ -109,9 +110,9 @@ impl Mesh {
             return None;
         }
         self.node_version = node.version;
-        let record = Record::Node(Arc::new(node));
-        self.watch(now, |mesh| mesh.database.apply(&record));
-        Some(record)
+        let node = Arc::new(node);
+        self.watch(now, |mesh| mesh.database.set_own_node(&node));
+        Some(Record::Node(node))
     }
 
     fn changed_links(&mut self, now: Mono) -> Option<Record> {
@@ -126,7 +127,7 @@ impl Mesh {
         let removed = self.announced.difference(&current).copied().collect();
         let before = self.links_version;
         self.announced = current;
-        self.links_version = self.links_version.saturating_add(1);
+        self.links_version = newness::next(self.links_version);
         self.watch(now, |mesh| {
             mesh.database.set_own_links(mesh.links_version);
             for peer in &added {
@@ -389,19 +390,36 @@ impl Mesh {
     pub(super) fn take(&mut self, from: EndpointId, records: &[Record], now: Mono) -> Vec<Record> {
         let mut news = Vec::new();
         let mut wanted = Vec::new();
+        let mut outweighed = Vec::new();
+        let contradicted = self.counts.contradicted;
         self.watch(now, |mesh| {
             for record in records {
                 mesh.offers.came(record.id());
                 match mesh.apply(record, now) {
                     Applied::News => news.push(record.clone()),
                     Applied::Gap => wanted.push(record.id()),
+                    Applied::Known if record.id() == from && mesh.is_behind(record) => {
+                        outweighed.push(from);
+                    }
                     Applied::Known => {}
+                    Applied::Outweighed => outweighed.push(record.id()),
                     Applied::Refused(refusal) => {
                         *mesh.counts.refused.entry(refusal).or_default() += 1;
+                        if refusal == Refusal::Absurd && record.id() == from {
+                            outweighed.push(from);
+                        }
                     }
                 }
             }
         });
+        if !outweighed.is_empty() {
+            outweighed.dedup();
+            self.send_repair(from, &outweighed);
+        }
+        if self.counts.contradicted > contradicted {
+            self.decisions
+                .push_back(Decision::Contradicted { by: from });
+        }
         if !news.is_empty() {
             self.last_news = now;
         }
@@ -439,22 +457,6 @@ impl Mesh {
             self.database.remove(id);
         }
         self.database.apply(record)
-    }
-
-    /// Somebody has a record of ours with a version that we do not know of.
-    fn heard_of_ourselves(&mut self, record: &Record, now: Mono) {
-        let (incarnation, node, links) = match record {
-            Record::Node(node) => (node.incarnation, node.version, 0),
-            Record::Links(links) => (links.incarnation, 0, links.version),
-            Record::Changes(changes) => (changes.incarnation, 0, changes.after),
-        };
-        let is_ours = incarnation == self.identity.incarnation;
-        if is_ours && (node > self.node_version || links > self.links_version) {
-            self.node_version = self.node_version.max(node);
-            self.links_version = self.links_version.max(links);
-            self.announce_anew = true;
-            self.hold_down.changed(Change::Gain, now);
-        }
     }
 }
 

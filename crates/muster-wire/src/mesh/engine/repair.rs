@@ -174,7 +174,7 @@ impl Mesh {
     }
 
     /// Sends whole records in frames of bearable size; the last one says that it is the last.
-    fn send_repair(&mut self, to: EndpointId, ids: &[EndpointId]) {
+    pub(super) fn send_repair(&mut self, to: EndpointId, ids: &[EndpointId]) {
         let mut records = Vec::new();
         let mut bytes = 0;
         for id in ids {
@@ -225,6 +225,16 @@ impl Mesh {
     pub(super) fn repaired(&mut self, from: EndpointId, more: bool, records: &[Record], now: Mono) {
         let news = self.take(from, records, now);
         self.hold_back(from, &news, now);
+        // What is newer here may be out of our reach, or forged: then the endpoint itself must come to hear it.
+        let behind = records
+            .iter()
+            .filter(|record| record.id() != self.identity.id);
+        let behind = behind.filter(|record| record.id() != from && self.is_behind(record));
+        let mut behind: Vec<EndpointId> = behind.map(Record::id).collect();
+        behind.dedup();
+        if !behind.is_empty() {
+            self.send_repair(from, &behind);
+        }
         if let Some(neighbour) = self.neighbours.get_mut(&from)
             && !more
         {

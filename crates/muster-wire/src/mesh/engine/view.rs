@@ -70,6 +70,9 @@ impl Mesh {
         if sabotage == crate::mesh::Sabotage::NoTwoWayCheck {
             self.database.ignore_two_way_check();
         }
+        if sabotage == crate::mesh::Sabotage::BelievedNumbers {
+            self.database.believe_numbers();
+        }
     }
 
     pub(super) fn settled_until(&self) -> Option<Mono> {

@@ -4,10 +4,10 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use muster_wire::EndpointId;
 use muster_wire::mesh::codec::MeshFrame;
 use muster_wire::mesh::{Config, Decision, Identity, Mesh, Reason, Routes};
 use muster_wire::peering::Protocol;
+use muster_wire::{EndpointId, Mono};
 
 use super::Owner;
 use crate::endpoint::config::{EndpointConfig, Forwarding};
@@ -19,10 +19,15 @@ use crate::endpoint::status::Status;
 /// itself gives nobody up.
 const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
+/// The time between two lines of the log about records that contradict this endpoint.
+const CONTRADICTIONS_APART: Duration = Duration::from_secs(10);
+
 pub(super) struct MeshPart {
     pub(super) mesh: Mesh,
     /// What the routing table was made from.
     routes: Option<Arc<Routes>>,
+    /// When it was told last that somebody contradicts this endpoint.
+    contradicted_at: Option<Mono>,
 }
 
 impl MeshPart {
@@ -47,6 +52,7 @@ impl MeshPart {
         Self {
             mesh: Mesh::new(identity, mesh),
             routes: None,
+            contradicted_at: None,
         }
     }
 
@@ -126,6 +132,7 @@ impl Owner {
                     }
                 }
                 Decision::NodeDown(id) => self.push_status(&Status::EndpointUnreachable(id)),
+                Decision::Contradicted { by } => self.contradicted(by),
             }
         }
         if announced {
@@ -138,6 +145,25 @@ impl Owner {
         let records = &self.shared.mesh.records;
         *records.lock().unwrap_or_else(PoisonError::into_inner) =
             self.mesh.mesh.counts().of_records();
+    }
+
+    /// A neighbour has brought records of this endpoint that it did not announce.
+    fn contradicted(&mut self, by: EndpointId) {
+        let now = self.shared.now();
+        let known = &mut self.mesh.contradicted_at;
+        if known.is_some_and(|last| now.since(last) < CONTRADICTIONS_APART) {
+            return;
+        }
+        *known = Some(now);
+        let routes = self.mesh.mesh.routes();
+        let node = routes.slot(by).and_then(|slot| routes.node(slot));
+        let name = node.map_or("", |node| &node.name);
+        let address = self.peers.get(&by).map(|peer| &*peer.session.info.address);
+        tracing::warn!(
+            "records of this endpoint that it has not announced came from {by} {name} at {}: somebody forges them, or has \
+             its endpoint id; they are answered, and more of them within {CONTRADICTIONS_APART:?} are only counted",
+            address.unwrap_or("?")
+        );
     }
 
     /// Sends what was published while the endpoint joined.

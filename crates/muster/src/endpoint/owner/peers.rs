@@ -97,7 +97,8 @@ impl Owner {
             .towards(format!("{id} at {}", info.address))
             .with_largest_frame(largest_frame)
             .with_zstd(reads_zstd);
-        let session = Arc::new(PeerSession::new(self.shared.me, info.clone(), queue));
+        let session = PeerSession::new(self.shared.me, info.clone(), queue);
+        let session = Arc::new(session.of_guest(is_guest));
         if protocol == Protocol::V2 {
             session.grant_first(config.credit.window(self.peers.len() + 1));
         }
