@@ -21,6 +21,7 @@ mod publisher;
 mod reader;
 mod send_queue;
 mod shared;
+mod silence;
 mod socket;
 mod spare;
 mod status;

@@ -37,6 +37,7 @@ const FRAGMENT: u8 = 9;
 const ECHO: u8 = 10;
 const OFFER: u8 = 11;
 const AGREE: u8 = 12;
+const WITNESS: u8 = 13;
 
 /// The most bytes of a neighbour's parting words.
 pub const MAX_TEXT: usize = 1024;
@@ -71,7 +72,8 @@ fn name(kind: u8) -> &'static str {
         FRAGMENT => "FRAGMENT",
         ECHO => "ECHO",
         OFFER => "OFFER",
-        _ => "AGREE",
+        AGREE => "AGREE",
+        _ => "WITNESS",
     }
 }
 
@@ -106,6 +108,10 @@ impl LinkFrame {
             Self::Echo { is_answer, token } => {
                 out.extend_from_slice(&[ECHO, u8::from(*is_answer)]);
                 out.extend_from_slice(&token.to_be_bytes());
+            }
+            Self::Witness { is_answer, id } => {
+                out.extend_from_slice(&[WITNESS, u8::from(*is_answer)]);
+                out.extend_from_slice(id.as_bytes());
             }
         }
     }
@@ -196,7 +202,7 @@ impl Decoder {
         if kind == BATCH {
             return self.batch(body).map(Frame::Batch);
         }
-        if !(BATCH..=AGREE).contains(&kind) {
+        if !(BATCH..=WITNESS).contains(&kind) {
             return Ok(Frame::Unknown);
         }
         let mut reader = Reader::new(body);
@@ -216,7 +222,7 @@ fn read_body<'d, 'a>(kind: u8, reader: &mut Reader<'a>) -> Result<Frame<'d, 'a>,
                 .map(Frame::Fragment)
                 .ok_or(Fault::Malformed);
         }
-        CREDIT | GOODBYE | ECHO => return read_link(kind, reader).map(Frame::Link),
+        CREDIT | GOODBYE | ECHO | WITNESS => return read_link(kind, reader).map(Frame::Link),
         RECORDS => read_records(reader)?,
         DIGEST => match reader.u8().ok_or(Fault::Malformed)? {
             0 => MeshFrame::Digest(reader.u64().ok_or(Fault::Malformed)?),
@@ -240,8 +246,16 @@ fn read_link(kind: u8, reader: &mut Reader<'_>) -> Result<LinkFrame, Fault> {
             let text = records::word(reader, MAX_TEXT)?;
             Ok(LinkFrame::Goodbye { reason, text })
         }
+        WITNESS => read_witness(reader).ok_or(Fault::Malformed),
         _ => read_echo(reader).ok_or(Fault::Malformed),
     }
+}
+
+fn read_witness(reader: &mut Reader<'_>) -> Option<LinkFrame> {
+    Some(LinkFrame::Witness {
+        is_answer: reader.u8()? != 0,
+        id: read_id(reader)?,
+    })
 }
 
 /// Passes over optional fields up to the end.

@@ -206,6 +206,12 @@ impl Routes {
         self.guests.is_at_home(guest)
     }
 
+    /// Returns `true` if two endpoints are linked with one another.
+    pub fn are_linked(&self, a: EndpointId, b: EndpointId) -> bool {
+        let slots = self.slot(a).zip(self.slot(b));
+        slots.is_some_and(|(a, b)| self.current.graph.linked(a, b))
+    }
+
     /// Returns `true` if an endpoint in reach is the home of a peer of version 1, this one or another.
     pub fn has_home(&self, guest: EndpointId) -> bool {
         let slots = self.guests.hosts_of(guest);

@@ -8,18 +8,18 @@ use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use muster_wire::frame::{self, HEADER, HELLO_LIMIT, Next};
-use muster_wire::peering::{ConnectionId, HandshakeError};
+use muster_wire::peering::{ConnectionId, HandshakeError, Protocol};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
 
-use super::config::Heartbeat;
 use super::end_reason::{EndReason, LossReason, UnavailableReason};
 use super::intake::{Intake, TooMuchUnfinished};
 use super::owner::{Command, ConnectionCommand, OwnerHandle};
 use super::peer_session::PeerSession;
 use super::reader::Reader;
-use super::shared::Shared;
+use super::shared::{Shared, count};
+use super::silence::{Look, Silence};
 use super::status::PeerOrigin;
 use super::stranger::{self, ForeignProtocol};
 use super::tls::{ConnectionError, Secured};
@@ -216,34 +216,42 @@ fn ended(error: io::Error, heard: bool) -> UnavailableReason {
 }
 
 /// Pings the peer when it is silent, and says when it has been silent for too long.
-async fn heartbeat(session: &PeerSession, heartbeat: Heartbeat) -> EndReason {
-    let Heartbeat { interval, timeout } = heartbeat;
+async fn heartbeat(session: &PeerSession, shared: &Shared) -> EndReason {
+    let heartbeat = shared.config.heartbeat;
+    let interval = heartbeat.interval;
     if interval.is_zero() {
         return std::future::pending().await;
     }
     let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + interval, interval);
     // A process that was stopped itself has much to read when it goes on: what it missed is no silence.
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let (mut reads, mut silent) = (0, Duration::ZERO);
+    let mut silence = Silence::default();
     loop {
         ticks.tick().await;
-        let now = session.counts.reads.load(Ordering::Relaxed);
+        let reads = session.counts.reads.load(Ordering::Relaxed);
+        let is_heard_elsewhere = session.was_heard_elsewhere();
         if session.reader_waits() {
             // It is this side that is slow: it reads nothing and answers no pings, but it is there.
-            (reads, silent) = (now, Duration::ZERO);
+            silence.heard(reads);
             let _ = session.ping();
             continue;
         }
-        if now != reads {
-            (reads, silent) = (now, Duration::ZERO);
-            continue;
+        match silence.look(reads, heartbeat, is_heard_elsewhere) {
+            Look::Heard => {}
+            Look::Ask => {
+                // Whoever measures the time gets pongs of its own.
+                let _ = session.ping();
+                if session.info.protocol == Protocol::V2 {
+                    shared.ask_witnesses(session.info.id);
+                }
+            }
+            Look::Lost(reason) => {
+                if matches!(reason, LossReason::CutOff(_)) {
+                    count(&shared.mesh.cut_off);
+                }
+                return reason.into();
+            }
         }
-        silent += interval;
-        if silent >= timeout.max(interval * 2) {
-            return LossReason::Silent(silent).into();
-        }
-        // Whoever measures the time gets pongs of its own.
-        let _ = session.ping();
     }
 }
 
@@ -270,7 +278,7 @@ where
     );
     tokio::select! {
         reason = reader.run() => session.queue.end(reason),
-        reason = heartbeat(&session, shared.config.heartbeat) => session.queue.end(reason),
+        reason = heartbeat(&session, shared) => session.queue.end(reason),
         _ = &mut writer => {
             poll_fn(|cx| session.queue.poll_ended(cx)).await;
         }

@@ -45,6 +45,12 @@ pub(crate) mod mesh {
         /// was the oldest. Any growth means that peers send large messages and stop in their midst, on purpose or over links
         /// that are too slow for them: the log names them.
         pub(crate) UNFINISHED_GIVEN_UP = counter("muster_unfinished_frames_given_up_total").key("unfinished_frames_given_up");
+        /// Questions of neighbours whether a peer, of which they hear nothing, is heard here. Growth means that links of theirs
+        /// are silent: look at what `muster_mesh_links_cut_off_total` says there.
+        pub(crate) WITNESSED = counter("muster_mesh_witness_questions_total").key("mesh_witness_questions");
+        /// Links that were given up because nothing came over them while another endpoint heard the peer. Any growth means
+        /// that the network drops what two machines send to one another: the log names the peers.
+        pub(crate) CUT_OFF = counter("muster_mesh_links_cut_off_total").key("mesh_links_cut_off");
         /// Messages of peers of version 1 that nobody relayed into the mesh, as no endpoint that they are linked with is their
         /// home. Growth means that Zeek nodes are linked with leaves alone, or that relays do not take them
         /// (`peering.relay_version_1`): link them with a relay.

@@ -41,6 +41,9 @@ pub enum LossReason {
     /// Nothing has come from the peer for this long, not even answers to pings.
     #[error("no sign of life for {0:?}")]
     Silent(Duration),
+    /// Nothing has come over this link for this long, while another endpoint has heard the peer.
+    #[error("nothing has come over this link for {0:?}, and others hear the peer")]
+    CutOff(Duration),
     /// The queue towards the peer is full, and its policy is to disconnect.
     #[error("send queue is full")]
     SendQueueFull,

@@ -2,7 +2,7 @@
 
 mod counts;
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use muster_wire::counters::{DropCause, DropLedger};
@@ -17,6 +17,9 @@ use super::send_queue::SendQueue;
 use super::send_queue::control::ControlKind;
 use super::status::PeerInfo;
 pub(crate) use counts::{CompressedCounts, PeerCounts};
+
+/// The most questions of one peer that wait for others' signs of life.
+const MAX_QUESTIONS: usize = 8;
 
 /// One peering, from its handshake to its end. The routing table leads to it.
 #[derive(Debug)]
@@ -33,6 +36,10 @@ pub(crate) struct PeerSession {
     announced: AtomicBool,
     /// Whether the reader waits for the owner, and reads nothing meanwhile.
     reader_waits: AtomicBool,
+    /// Whether a neighbour has said that it hears the peer, since that was asked.
+    heard_elsewhere: AtomicBool,
+    /// The questions of the peer that wait for others' signs of life.
+    questions: AtomicUsize,
     /// Whether it may have its home here: it is of version 1, and in no mesh.
     pub(crate) is_guest: bool,
 }
@@ -47,6 +54,8 @@ impl PeerSession {
             refused: Mutex::default(),
             announced: AtomicBool::new(info.protocol == Protocol::V1),
             reader_waits: AtomicBool::new(false),
+            heard_elsewhere: AtomicBool::new(false),
+            questions: AtomicUsize::new(0),
             is_guest: false,
             info,
         }
@@ -71,6 +80,30 @@ impl PeerSession {
     /// Notes that the peering is announced. Returns `true` if it was not before.
     pub(crate) fn announce(&self) -> bool {
         !self.announced.swap(true, Ordering::Relaxed)
+    }
+
+    /// Notes that the peer has asked for others. Returns `false` if too many of its questions wait.
+    pub(crate) fn question_begins(&self) -> bool {
+        let waiting = self.questions.fetch_add(1, Ordering::Relaxed);
+        if waiting >= MAX_QUESTIONS {
+            self.question_ends();
+        }
+        waiting < MAX_QUESTIONS
+    }
+
+    /// Notes that a question of the peer waits no longer.
+    pub(crate) fn question_ends(&self) {
+        self.questions.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Notes that a neighbour hears the peer.
+    pub(crate) fn is_heard_elsewhere(&self) {
+        self.heard_elsewhere.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns `true` if a neighbour has said that it hears the peer since this was asked last.
+    pub(crate) fn was_heard_elsewhere(&self) -> bool {
+        self.heard_elsewhere.swap(false, Ordering::Relaxed)
     }
 
     /// Notes whether the reader waits for the owner.

@@ -53,6 +53,10 @@ pub(crate) struct MeshCounts {
     pub(crate) fragments_lost: AtomicU64,
     /// Of peers of version 1 of which no home was known: nobody relayed them.
     pub(crate) without_home: AtomicU64,
+    /// Questions of neighbours whether a peer is heard here.
+    pub(crate) witnessed: AtomicU64,
+    /// Links that were silent while others heard the peer.
+    pub(crate) cut_off: AtomicU64,
     /// Connections to endpoints of other clusters.
     pub(crate) other_cluster: AtomicU64,
     /// What the owner's [`Mesh`](muster_wire::mesh::Mesh) counted of its records.
@@ -221,6 +225,8 @@ impl Shared {
             (counters::HOPS_EXHAUSTED, &mesh.hops_exhausted),
             (counters::REORDERED, &mesh.reordered),
             (counters::FRAGMENTS_LOST, &mesh.fragments_lost),
+            (counters::WITNESSED, &mesh.witnessed),
+            (counters::CUT_OFF, &mesh.cut_off),
             (counters::WITHOUT_HOME, &mesh.without_home),
             (counters::OTHER_CLUSTER, &mesh.other_cluster),
         ];

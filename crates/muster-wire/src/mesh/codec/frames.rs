@@ -44,6 +44,13 @@ pub enum LinkFrame {
         /// The number of the question.
         token: u64,
     },
+    /// A question whether the other end hears an endpoint that is silent here, or the answer that it does.
+    Witness {
+        /// Whether it is the answer.
+        is_answer: bool,
+        /// The endpoint.
+        id: EndpointId,
+    },
 }
 
 /// A frame by which the endpoints of a mesh agree on who is in it: [`Mesh`](crate::mesh::Mesh)

@@ -210,6 +210,13 @@ fn frames_are_those_of_the_specification() {
         .into(),
     );
     check(
+        LinkFrame::Witness {
+            is_answer: true,
+            id: B,
+        }
+        .into(),
+    );
+    check(
         MeshFrame::Offer {
             root: A,
             list: vec![Versions {
@@ -254,7 +261,7 @@ fn read(bytes: &[u8]) -> Result<OwnedFrame, FrameError> {
 #[test]
 fn unknown_kinds_and_fields_are_skipped() {
     assert_eq!(read(&[]), Err(FrameError::Empty));
-    assert_eq!(read(&[13, 1, 2, 3]), Ok(OwnedFrame::Unknown));
+    assert_eq!(read(&[14, 1, 2, 3]), Ok(OwnedFrame::Unknown));
     assert_eq!(read(&[0xff]), Ok(OwnedFrame::Unknown));
     // JOIN request with the optional field 77.
     assert_eq!(
@@ -514,6 +521,10 @@ fn a_link_frame() -> impl Strategy<Value = LinkFrame> {
         credit.prop_map(|(class, bytes)| LinkFrame::Credit { class, bytes }),
         goodbye.prop_map(|(reason, text)| LinkFrame::Goodbye { reason, text }),
         echo.prop_map(|(is_answer, token)| LinkFrame::Echo { is_answer, token }),
+        (any::<bool>(), any::<[u8; 16]>()).prop_map(|(is_answer, id)| LinkFrame::Witness {
+            is_answer,
+            id: EndpointId::from_bytes(id)
+        }),
     ]
 }
 

@@ -146,6 +146,9 @@ impl<R: AsyncRead + Unpin> Reader<R> {
                         token,
                     });
                 }
+                Ok(Frame::Link(LinkFrame::Witness { is_answer, id })) => {
+                    shared.witness(&self.session, is_answer, id);
+                }
                 Ok(Frame::Link(LinkFrame::Credit { class, bytes })) => {
                     self.session.queue.credit_came(class, bytes);
                 }
