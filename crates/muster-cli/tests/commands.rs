@@ -473,23 +473,31 @@ fn publishing_lines_says_where_it_stopped() {
         node.wait_for("serving WebSocket clients");
         let mut subscriber = Running::start(directory, &["subscribe", &address, "/t"]);
         let mut heard = BufReader::new(subscriber.child.stdout.take().unwrap());
+        let (sender, received) = std::sync::mpsc::sync_channel(1);
+        std::thread::spawn(move || {
+            let mut first = String::new();
+            let _ = heard.read_line(&mut first);
+            let _ = sender.send(first);
+        });
         let mut publisher = muster(directory, &["publish", target, "--lines"])
             .stdin(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
         let mut lines = publisher.stdin.take().unwrap();
-        writeln!(lines, "{EVENT}").unwrap();
-        let mut first = String::new();
-        heard.read_line(&mut first).unwrap();
+        // The subscriber may come after the first.
+        let first = until("an event", || {
+            writeln!(lines, "{EVENT}").unwrap();
+            received.try_recv().ok()
+        });
         assert!(first.contains("/t/x"), "{first}");
         node.child.kill().unwrap();
         node.child.wait().unwrap();
         // Until it notices: what a connection has taken is not lost yet as far as it knows.
-        while publisher.try_wait().unwrap().is_none() {
+        until("the publisher's end", || {
             let _ = writeln!(lines, "{EVENT}");
-            std::thread::sleep(Duration::from_millis(20));
-        }
+            publisher.try_wait().unwrap()
+        });
         let output = publisher.wait_with_output().unwrap();
         assert_eq!(output.status.code(), Some(1));
         let said = stderr(&output);
