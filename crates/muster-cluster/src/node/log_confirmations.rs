@@ -8,6 +8,7 @@ use muster_wire::zeek::{EventRef, Metadata};
 use muster_wire::{Class, EndpointId, Mono};
 
 use super::{NodeLife, NodeLoop};
+use crate::layout::MOST_NODES;
 
 /// How long records wait to be confirmed.
 const CONFIRM_EVERY: Duration = Duration::from_secs(1);
@@ -36,9 +37,9 @@ impl Confirmations {
 impl NodeLoop {
     /// This node, a logger, has records of another.
     pub(super) fn took_records(&mut self, from: EndpointId, records: u64) {
-        let is_other_node =
-            from != self.core.id && self.core.members.membership.name_of(from).is_some();
-        if !is_other_node {
+        let taken = &self.confirmations.taken;
+        let is_full = taken.len() >= MOST_NODES && !taken.contains_key(&from);
+        if from == self.core.id || is_full {
             return;
         }
         let now = self.core.clock.now.mono;
@@ -59,7 +60,7 @@ impl NodeLoop {
     pub(super) fn confirm_records(&mut self) {
         self.confirmations.due = None;
         for (id, records) in std::mem::take(&mut self.confirmations.taken) {
-            // Whoever is gone asks no more.
+            // Whoever is gone asks no more. A node whose hello was on its way has said it by now.
             if self.core.members.membership.name_of(id).is_none() {
                 continue;
             }
