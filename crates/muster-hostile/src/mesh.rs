@@ -20,7 +20,7 @@ pub fn mesh(bytes: &[u8]) {
         };
         match &frame {
             OwnedFrame::Unknown => continue, // a kind from the future
-            OwnedFrame::Batch { messages, .. } => {
+            OwnedFrame::Batch { messages, .. } | OwnedFrame::Run { messages, .. } => {
                 assert!(messages.len() <= payload.len());
                 let held: usize = messages.iter().map(|it| it.payload.len()).sum();
                 assert!(held <= payload.len());

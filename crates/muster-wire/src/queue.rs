@@ -46,8 +46,36 @@ pub trait Queued {
     fn reserved(&self) -> bool {
         false
     }
+    /// Takes its oldest message out, if it holds several that can be dropped one by one, counts that one as dropped in
+    /// `ledger`, and returns what it was in the queue. `None` drops the whole item instead.
+    fn shed(&mut self, cause: DropCause, ledger: &mut DropLedger) -> Option<Size> {
+        let _ = (cause, ledger);
+        None
+    }
     /// Counts its messages as dropped, by topic, in `ledger`.
     fn count_dropped(&self, cause: DropCause, ledger: &mut DropLedger);
+}
+
+/// What some messages are in a queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Size {
+    /// The number of messages.
+    pub messages: usize,
+    /// The number of bytes of the allocations that they keep alive.
+    pub bytes: usize,
+    /// What they cost of the receiver's credit.
+    pub cost: usize,
+}
+
+impl Size {
+    /// Returns what an item is.
+    pub fn of(item: &impl Queued) -> Self {
+        Self {
+            messages: item.messages(),
+            bytes: item.bytes(),
+            cost: item.cost(),
+        }
+    }
 }
 
 /// What queues count for one message besides its payload, in bytes.
@@ -151,36 +179,70 @@ impl<T: Queued> Queue<T> {
 
     /// Offers an item. What is dropped, the item itself or older ones, is counted in the ledger.
     pub fn push(&mut self, item: T) -> Push {
-        let (messages, bytes) = (item.messages(), item.bytes());
-        if messages > self.limits.messages || bytes > self.limits.bytes {
-            return self.refuse(&item, DropCause::TooLarge);
-        }
+        let size = Size::of(&item);
         if item.reserved() {
+            let is_too_large =
+                size.messages > self.limits.messages || size.bytes > self.limits.bytes;
+            if is_too_large {
+                return self.refuse(&item, DropCause::TooLarge);
+            }
             return self.push_reserved(item);
+        }
+        match self.make_room(size) {
+            Ok(dropped) => {
+                let was_empty = self.items.is_empty() && dropped == 0;
+                self.items.push_back(item);
+                self.added(size);
+                Push::Queued { was_empty, dropped }
+            }
+            Err(cause) => self.refuse(&item, cause),
+        }
+    }
+
+    /// Offers messages that may join the newest item. `join` is given that item, and either adds the messages to it or
+    /// returns an item of their own. It is called if there is room for them, or others have made it.
+    ///
+    /// # Errors
+    ///
+    /// Returns why the messages are not taken, for the caller to count.
+    pub fn join(
+        &mut self,
+        size: Size,
+        join: impl FnOnce(Option<&mut T>) -> Option<T>,
+    ) -> Result<Push, DropCause> {
+        let dropped = self.make_room(size)?;
+        let was_empty = self.items.is_empty() && dropped == 0;
+        let item = join(self.items.back_mut());
+        self.items.extend(item);
+        self.added(size);
+        Ok(Push::Queued { was_empty, dropped })
+    }
+
+    /// Makes room by the queue's policy, and returns how many older messages were dropped for it.
+    fn make_room(&mut self, size: Size) -> Result<usize, DropCause> {
+        let Size {
+            messages, bytes, ..
+        } = size;
+        if messages > self.limits.messages || bytes > self.limits.bytes {
+            return Err(DropCause::TooLarge);
         }
         let mut dropped = 0;
         while !self.has_room(messages, bytes) {
             match self.overflow {
-                Overflow::DropNewest | Overflow::Block => {
-                    return self.refuse(&item, DropCause::Newest);
-                }
-                Overflow::Disconnect => return self.refuse(&item, DropCause::Disconnect),
+                Overflow::DropNewest | Overflow::Block => return Err(DropCause::Newest),
+                Overflow::Disconnect => return Err(DropCause::Disconnect),
                 Overflow::DropOldest => {
-                    let Some(oldest) = self.displace() else {
-                        return self.refuse(&item, DropCause::TooLarge);
-                    };
-                    self.taken(&oldest);
-                    dropped += oldest.messages();
-                    oldest.count_dropped(DropCause::Oldest, &mut self.dropped);
+                    dropped += self.displace().ok_or(DropCause::TooLarge)?;
                 }
             }
         }
-        let was_empty = self.items.is_empty() && dropped == 0;
-        self.messages += messages;
-        self.bytes += bytes;
-        self.cost += item.cost();
-        self.items.push_back(item);
-        Push::Queued { was_empty, dropped }
+        Ok(dropped)
+    }
+
+    fn added(&mut self, size: Size) {
+        self.messages += size.messages;
+        self.bytes += size.bytes;
+        self.cost += size.cost;
     }
 
     /// Queues an item that must not be lost; too many of them are as a full queue that disconnects.
@@ -201,10 +263,20 @@ impl<T: Queued> Queue<T> {
         }
     }
 
-    /// Removes the oldest item that may be lost. There are few of the others to be passed over.
-    fn displace(&mut self) -> Option<T> {
+    /// Drops the oldest message that may be lost, or the oldest item if its messages cannot be dropped one by one, and
+    /// returns how many messages that was. There are few of the others to be passed over.
+    fn displace(&mut self) -> Option<usize> {
         let at = self.items.iter().position(|item| !item.reserved())?;
-        self.items.remove(at)
+        if let Some(shed) = self.items[at].shed(DropCause::Oldest, &mut self.dropped) {
+            self.messages -= shed.messages;
+            self.bytes -= shed.bytes;
+            self.cost -= shed.cost;
+            return Some(shed.messages);
+        }
+        let oldest = self.items.remove(at)?;
+        self.taken(&oldest);
+        oldest.count_dropped(DropCause::Oldest, &mut self.dropped);
+        Some(oldest.messages())
     }
 
     /// An item has left the queue.

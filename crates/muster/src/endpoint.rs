@@ -17,6 +17,7 @@ mod owner;
 mod peer_options;
 mod peer_session;
 mod peerings;
+mod post;
 mod publisher;
 mod reader;
 mod send_queue;

@@ -14,6 +14,7 @@ use crate::endpoint::Endpoint;
 use muster_test_support::Random;
 use muster_wire::Mono;
 use muster_wire::frame::HEADER;
+use muster_wire::mesh::codec;
 use muster_wire::mesh::Sabotage;
 use muster_wire::mesh::{Config, Identity};
 use muster_wire::{EndpointId, Filter, Incarnation};
@@ -337,5 +338,6 @@ impl Network {
 }
 
 fn is_data(bytes: &[u8]) -> bool {
-    bytes.get(HEADER) == Some(&1)
+    let payload = &bytes[HEADER..];
+    codec::is_batch(payload) || codec::is_run(payload)
 }

@@ -9,6 +9,7 @@ mod fragment;
 mod frames;
 mod owned;
 mod records;
+mod run;
 #[cfg(test)]
 mod tests;
 
@@ -23,6 +24,10 @@ pub use compression::{LEAST, MOST, expand, put_compressed_batch, put_compressed_
 pub use fragment::{FragmentRef, is_fragment, put_fragment_head};
 pub use frames::{Frame, FrameError, LinkFrame, MeshFrame};
 pub use owned::{MeshMessage, OwnedFrame};
+pub use run::{
+    First, RUN_BYTES, RUN_HEAD, RUN_MESSAGES, RUN_TOPIC, ReceivedRun, Run, RunHead, RunMessage,
+    RunMessages, RunPart, Shed,
+};
 pub use records::{MAX_FILTER_BYTES, MAX_FILTER_ENTRIES, MAX_GUESTS, MAX_NEIGHBOURS, MAX_WORD};
 
 const BATCH: u8 = 1;
@@ -38,6 +43,7 @@ const ECHO: u8 = 10;
 const OFFER: u8 = 11;
 const AGREE: u8 = 12;
 const WITNESS: u8 = 13;
+const RUN: u8 = 14;
 
 /// The most bytes of a neighbour's parting words.
 pub const MAX_TEXT: usize = 1024;
@@ -45,6 +51,11 @@ pub const MAX_TEXT: usize = 1024;
 /// Returns `true` if the payload of a frame is a batch of messages.
 pub fn is_batch(payload: &[u8]) -> bool {
     payload.first() == Some(&BATCH)
+}
+
+/// Returns `true` if the payload of a frame is a run of messages.
+pub fn is_run(payload: &[u8]) -> bool {
+    payload.first() == Some(&RUN)
 }
 
 /// Returns `true` if the payload of a frame is a goodbye, which ends the peering.
@@ -73,6 +84,7 @@ fn name(kind: u8) -> &'static str {
         ECHO => "ECHO",
         OFFER => "OFFER",
         AGREE => "AGREE",
+        RUN => "RUN",
         _ => "WITNESS",
     }
 }
@@ -201,6 +213,9 @@ impl Decoder {
         let (&kind, body) = payload.split_first().ok_or(FrameError::Empty)?;
         if kind == BATCH {
             return self.batch(body).map(Frame::Batch);
+        }
+        if kind == RUN {
+            return ReceivedRun::read(body).map(Frame::Run);
         }
         if !(BATCH..=WITNESS).contains(&kind) {
             return Ok(Frame::Unknown);

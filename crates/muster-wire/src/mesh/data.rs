@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::slice;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::mesh::codec::MessageRef;
+use crate::mesh::codec::{MessageRef, RunHead, RunMessage};
 use crate::mesh::routes::Routes;
 use crate::mesh::window::{OriginWindows, Verdict};
 use crate::message::Class;
@@ -132,6 +132,8 @@ pub enum GuestRole {
 pub struct Ingress {
     /// By alias.
     origins: Vec<Option<Origin>>,
+    /// The origin of the last run.
+    run_origin: Option<Origin>,
     routes: RouteCache,
     hops: HopCache,
     /// With the version of the table that it is of.
@@ -148,6 +150,53 @@ struct Origin {
     known: Option<(u32, Windows)>,
 }
 
+impl Origin {
+    fn look_up<P, S>(here: &Here<'_, P, S>, id: EndpointId) -> Self {
+        let slot = here.table.mesh().and_then(|routes| routes.slot(id));
+        Self {
+            id,
+            version: here.table.version(),
+            known: slot.map(|slot| (slot, here.windows.of(id))),
+        }
+    }
+}
+
+/// A message of the mesh that has come.
+struct Coming {
+    me: EndpointId,
+    from: EndpointId,
+    origin: EndpointId,
+    /// The origin's slot in the mesh.
+    slot: u32,
+    hops: u8,
+    guest: Option<EndpointId>,
+}
+
+/// The origin of a run.
+#[derive(Debug)]
+pub struct RunOrigin {
+    slot: u32,
+    windows: Windows,
+}
+
+impl RunOrigin {
+    /// Locks what was seen of the origin, for as long as the run is read.
+    pub fn seen(&self) -> SeenRun<'_> {
+        let windows = self.windows.lock();
+        SeenRun {
+            slot: self.slot,
+            windows: windows.unwrap_or_else(PoisonError::into_inner),
+        }
+    }
+}
+
+/// What was seen of the origin of a run. Other links wait with the origin's messages while it is there.
+#[derive(Debug)]
+pub struct SeenRun<'o> {
+    slot: u32,
+    windows: MutexGuard<'o, OriginWindows>,
+}
+
 impl Ingress {
     /// Decides what becomes of a message that the neighbour `from` has sent, and notes it as seen.
     ///
@@ -161,16 +210,91 @@ impl Ingress {
         class: Class,
         message: &MessageRef<'_>,
     ) -> Result<Passage<'a, P>, Dropped> {
-        let table = here.table;
-        let origin = message.id.origin;
-        if origin == here.me {
+        let id = message.id;
+        if id.origin == here.me {
             return Err(Dropped::Returned);
         }
         let (slot, windows) = known(&mut self.origins, here, message)?;
         let verdict = windows
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .check(class, message.id.sequence);
+            .check(class, id.sequence);
+        let coming = Coming {
+            me: here.me,
+            from,
+            origin: id.origin,
+            slot,
+            hops: message.hops,
+            guest: message.guest,
+        };
+        self.pass(here.table, &coming, message.topic, verdict)
+    }
+
+    /// Looks up the origin of a run, of which all its messages are. They are then decided upon by [`Ingress::in_run`].
+    ///
+    /// # Errors
+    ///
+    /// Returns why none of the messages goes further, if none does.
+    pub fn begin_run<P, S>(
+        &mut self,
+        here: &Here<'_, P, S>,
+        head: &RunHead,
+    ) -> Result<RunOrigin, Dropped> {
+        if head.origin == here.me {
+            return Err(Dropped::Returned);
+        }
+        let version = here.table.version();
+        let recent = self.run_origin.as_ref();
+        let recent = recent.filter(|recent| recent.id == head.origin && recent.version == version);
+        let origin = match recent {
+            Some(recent) => recent,
+            None => self.run_origin.insert(Origin::look_up(here, head.origin)),
+        };
+        let (slot, windows) = origin.known.clone().ok_or(Dropped::UnknownOrigin)?;
+        Ok(RunOrigin { slot, windows })
+    }
+
+    /// Decides what becomes of a message of a run that the neighbour `from` has sent, and notes it as seen.
+    ///
+    /// # Errors
+    ///
+    /// Returns why the message goes no further, if it does not.
+    pub fn in_run<'a, P, S>(
+        &'a mut self,
+        here: &Here<'a, P, S>,
+        from: EndpointId,
+        head: &RunHead,
+        seen: &mut SeenRun<'_>,
+        message: &RunMessage<'_>,
+    ) -> Result<Passage<'a, P>, Dropped> {
+        let verdict = seen.windows.check(head.class, message.sequence);
+        let coming = Coming {
+            me: here.me,
+            from,
+            origin: head.origin,
+            slot: seen.slot,
+            hops: head.hops,
+            guest: None,
+        };
+        self.pass(here.table, &coming, message.topic, verdict)
+    }
+
+    /// Decides what becomes of a message of which a window has said what it is.
+    fn pass<'a, P, S>(
+        &'a mut self,
+        table: &'a Table<P, S>,
+        coming: &Coming,
+        topic: &[u8],
+        verdict: Verdict,
+    ) -> Result<Passage<'a, P>, Dropped> {
+        let Coming {
+            me,
+            from,
+            origin,
+            slot,
+            hops,
+            guest,
+        } = *coming;
         let is_late = match verdict {
             Verdict::New => false,
             Verdict::Late => true,
@@ -179,35 +303,36 @@ impl Ingress {
             Verdict::Duplicate => return Err(Dropped::Duplicate),
             Verdict::TooOld => return Err(Dropped::TooOld),
         };
-        let position = self.routes.find(table, message.topic);
+        let position = self.routes.find(table, topic);
         let position = position.ok_or(Dropped::NoTopic)?;
-        let relays = table.mesh().is_some_and(|routes| routes.relays());
-        let hops: &[u32] = if relays {
+        let mesh = table.mesh();
+        let relays = mesh.is_some_and(|routes| routes.relays());
+        let next: &[u32] = if relays {
             let routes = &self.routes;
-            self.hops.find(table, routes, slot, position, message.guest)
+            self.hops.find(table, routes, slot, position, guest)
         } else {
             &[]
         };
         let found = self.routes.get(position);
         let (topic, route) = found.ok_or(Dropped::NoTopic)?;
         let mut next_hops = NextHops {
-            hops: hops.iter(),
+            hops: next.iter(),
             table: table.peers(),
             from,
             origin,
         };
-        let has_crossed_all = message.hops <= 1;
+        let has_crossed_all = hops <= 1;
         let is_exhausted = has_crossed_all && next_hops.next().is_some();
         if has_crossed_all {
             next_hops.hops = [].iter();
         }
         let is_for_all = route.addressee.is_none();
-        let hears_it = is_for_all && !message.guest.is_some_and(|guest| is_heard(table, guest));
-        let is_for_guests = is_for_all && message.guest.is_none();
+        let hears_it = is_for_all && !guest.is_some_and(|guest| is_heard(table, guest));
+        let is_for_guests = is_for_all && guest.is_none();
         Ok(Passage {
             is_late,
             topic,
-            is_addressed: route.addressee == Some(here.me),
+            is_addressed: route.addressee == Some(me),
             subscribers: if hears_it { &route.subscribers } else { &[] },
             guests: Guests {
                 guests: if is_for_guests {
@@ -217,7 +342,7 @@ impl Ingress {
                 }
                 .iter(),
                 table: table.peers(),
-                routes: table.mesh(),
+                routes: mesh,
                 origin: slot,
             },
             next_hops,
@@ -299,14 +424,7 @@ fn known<'o, P, S>(
     {
         *origin = None;
     }
-    let origin = origin.get_or_insert_with(|| {
-        let slot = here.table.mesh().and_then(|routes| routes.slot(id));
-        Origin {
-            id,
-            version,
-            known: slot.map(|slot| (slot, here.windows.of(id))),
-        }
-    });
+    let origin = origin.get_or_insert_with(|| Origin::look_up(here, id));
     let known = origin.known.as_ref();
     let (slot, windows) = known.ok_or(Dropped::UnknownOrigin)?;
     Ok((*slot, windows))
@@ -341,6 +459,14 @@ pub struct NextHops<'a, P> {
     table: &'a [PeerEntry<P>],
     from: EndpointId,
     origin: EndpointId,
+}
+
+impl<P> NextHops<'_, P> {
+    /// Returns the positions of the peers, before those that it does not go back to are taken out. For messages of one
+    /// origin from one neighbour, the same positions are the same peers.
+    pub fn positions(&self) -> &[u32] {
+        self.hops.as_slice()
+    }
 }
 
 impl<'a, P> Iterator for NextHops<'a, P> {

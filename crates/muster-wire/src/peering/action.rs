@@ -26,6 +26,8 @@ pub enum Action {
         /// Whether the peer reads compressed frames, as it has said in the handshake. Only with
         /// version 2.
         reads_zstd: bool,
+        /// Whether the peer reads runs of messages, likewise.
+        reads_runs: bool,
         /// The largest payload of a frame that the peer reads, if it has said so.
         largest_frame: Option<usize>,
         /// What the peer subscribes to. Empty with version 2, where records announce it.

@@ -14,6 +14,7 @@ const RELAYS: u64 = 4;
 const COMPRESSIONS: u64 = 5;
 const CLUSTER: u64 = 6;
 const LARGEST_FRAME: u64 = 7;
+const RUNS: u64 = 8;
 
 /// The compression of frames by zstd.
 const ZSTD: u8 = 1;
@@ -28,6 +29,8 @@ pub(crate) struct Extension {
     pub(crate) relays: bool,
     /// Whether the sender reads frames that zstd has compressed.
     pub(crate) reads_zstd: bool,
+    /// Whether the sender reads runs of messages.
+    pub(crate) reads_runs: bool,
     /// The cluster that the sender belongs to, if it says so.
     pub(crate) cluster: Option<ClusterName>,
     /// The largest payload of a frame that the sender reads after the handshake, if it says so.
@@ -40,6 +43,7 @@ impl Extension {
         versions: Some((1, 1)),
         relays: false,
         reads_zstd: false,
+        reads_runs: false,
         cluster: None,
         largest_frame: None,
     };
@@ -56,6 +60,7 @@ impl Extension {
             versions: Some((VERSION_2, VERSION_2)),
             relays,
             reads_zstd: true,
+            reads_runs: true,
             cluster: None,
             largest_frame: None,
         }
@@ -76,6 +81,7 @@ impl Extension {
         let mut versions = None;
         let mut relays = false;
         let mut reads_zstd = false;
+        let mut reads_runs = false;
         let mut cluster = None;
         let mut largest_frame = None;
         while !reader.is_empty() {
@@ -87,6 +93,7 @@ impl Extension {
                 (RELAYS, [flag, ..]) => relays = *flag != 0,
                 (CLUSTER, name) => cluster = ClusterName::read(name),
                 (LARGEST_FRAME, size) => largest_frame = Reader::new(size).varint(),
+                (RUNS, [flag, ..]) => reads_runs = *flag != 0,
                 (COMPRESSIONS, known) => reads_zstd = known.contains(&ZSTD),
                 _ => {}
             }
@@ -95,6 +102,7 @@ impl Extension {
             versions,
             relays,
             reads_zstd,
+            reads_runs,
             cluster,
             largest_frame,
         })
@@ -111,6 +119,10 @@ impl Extension {
         if self.reads_zstd {
             put_varint(out, COMPRESSIONS);
             put_string(out, &[ZSTD]);
+        }
+        if self.reads_runs {
+            put_varint(out, RUNS);
+            put_string(out, &[1]);
         }
         if let Some(cluster) = &self.cluster {
             put_varint(out, CLUSTER);
@@ -182,8 +194,8 @@ mod tests {
         let specification = include_str!("../../../../docs/protocol-v2.md");
         let mut bytes = Vec::new();
         Extension::new(true).write(&mut bytes);
-        assert_eq!(bytes, *b"MSTR\x01\x02\x80\x80\x04\x01\x01\x05\x01\x01");
-        assert!(specification.contains("4d535452 01 02 8080 04 01 01 05 01 01"));
+        assert_eq!(bytes, *b"MSTR\x01\x02\x80\x80\x04\x01\x01\x05\x01\x01\x08\x01\x01");
+        assert!(specification.contains("4d535452 01 02 8080 04 01 01 05 01 01 08 01 01"));
     }
 
     #[test]

@@ -226,6 +226,8 @@ impl Peering {
                 && theirs.is_none_or(|theirs| theirs.versions.is_none()),
             reads_zstd: handshake.protocol == Protocol::V2
                 && theirs.is_some_and(|it| it.reads_zstd),
+            reads_runs: handshake.protocol == Protocol::V2
+                && theirs.is_some_and(|it| it.reads_runs),
             largest_frame: largest.and_then(|largest| usize::try_from(largest).ok()),
             filter: handshake.peer_filter,
             announce: handshake.announced != self.filter_version,

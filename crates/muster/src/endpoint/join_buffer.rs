@@ -70,15 +70,17 @@ impl JoinBuffer {
         self.is_open.store(true, Ordering::Release);
     }
 
+    /// Returns `true` if messages may have to be held; what holds them looks again.
+    pub(crate) fn is_open(&self) -> bool {
+        self.is_open.load(Ordering::Acquire)
+    }
+
     /// Holds a message for the mesh, if it is time to; `None` if it is not, or not any more: then the
     /// routing table of this moment leads the way.
     pub(crate) fn hold(&self, message: &Message) -> Option<Push> {
-        if !self.is_open.load(Ordering::Acquire) {
-            return None;
-        }
         let mut held = self.lock();
         // Closed meanwhile: what was held before is on its way already.
-        if !self.is_open.load(Ordering::Acquire) {
+        if !self.is_open() {
             return None;
         }
         let refused = self.refuse_too_large(&mut held, message);
@@ -87,11 +89,8 @@ impl JoinBuffer {
 
     /// Holds a message, waiting for room until `deadline`: there is some when the holding ends.
     pub(crate) fn hold_blocking(&self, message: &Message, deadline: Instant) -> Option<Push> {
-        if !self.is_open.load(Ordering::Acquire) {
-            return None;
-        }
         let mut held = self.lock();
-        while self.is_open.load(Ordering::Acquire) {
+        while self.is_open() {
             if let Some(refused) = self.refuse_too_large(&mut held, message) {
                 return Some(refused);
             }
@@ -110,11 +109,8 @@ impl JoinBuffer {
 
     /// The same for a task.
     pub(crate) fn poll_hold(&self, message: &Message, cx: &mut Context<'_>) -> Poll<Option<Push>> {
-        if !self.is_open.load(Ordering::Acquire) {
-            return Poll::Ready(None);
-        }
         let mut held = self.lock();
-        if !self.is_open.load(Ordering::Acquire) {
+        if !self.is_open() {
             return Poll::Ready(None);
         }
         if let Some(refused) = self.refuse_too_large(&mut held, message) {

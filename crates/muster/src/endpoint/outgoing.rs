@@ -2,7 +2,10 @@
 
 use bytes::Bytes;
 use muster_wire::counters::{DropCause, DropLedger};
-use muster_wire::{Class, EndpointId, Kind, MESSAGE_OVERHEAD, Message, MessageId, Queued, Topic};
+use muster_wire::mesh::codec::{Run, RunMessage, RunPart};
+use muster_wire::{
+    Class, EndpointId, Kind, MESSAGE_OVERHEAD, Message, MessageId, Queued, Size, Topic,
+};
 
 /// What is written in the order of the data queue.
 #[derive(Debug)]
@@ -11,8 +14,12 @@ pub(crate) enum Outgoing {
     Message(Message),
     /// A message of this endpoint that is addressed to this peer of version 1.
     Addressed(Message),
+    /// Small messages of this endpoint, written as they cross the link.
+    Run(Run),
     /// Messages of others.
     Relayed(Relayed),
+    /// Runs of others, passed on as they came.
+    RelayedRuns(RelayedRuns),
     /// The answer to a goodbye, which must not overtake the data before it.
     Frame(Bytes),
 }
@@ -33,6 +40,38 @@ pub(crate) struct Relayed {
     pub(crate) cost: usize,
 }
 
+/// Parts of runs of one class that one read brought and that go on to one peer as they are.
+#[derive(Debug)]
+pub(crate) struct RelayedRuns {
+    pub(crate) class: Class,
+    pub(crate) buffer: Bytes,
+    pub(crate) parts: Vec<RunPart>,
+    pub(crate) messages: usize,
+    /// The size of the allocation that `buffer` keeps alive.
+    pub(crate) retained: usize,
+    /// What all messages cost of the receiver's credit.
+    pub(crate) cost: usize,
+}
+
+impl RelayedRuns {
+    /// Calls `each` with every message.
+    pub(crate) fn for_each<'a>(&'a self, mut each: impl FnMut(&RunPart, RunMessage<'a>)) {
+        for part in &self.parts {
+            part.for_each(&self.buffer, |message| each(part, message));
+        }
+    }
+
+    /// A payload, which lies in the buffer, by itself.
+    pub(crate) fn payload(&self, message: &RunMessage<'_>) -> Bytes {
+        self.buffer.slice_ref(message.payload)
+    }
+}
+
+/// What the parts of runs cost a queue besides their bytes.
+pub(crate) fn parts_bookkeeping(parts: usize) -> usize {
+    parts * size_of::<RunPart>() + MESSAGE_OVERHEAD
+}
+
 /// One of them.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RelayedEntry {
@@ -49,7 +88,9 @@ impl Outgoing {
     pub(crate) fn class(&self) -> Class {
         match self {
             Self::Message(message) | Self::Addressed(message) => message.class,
+            Self::Run(run) => run.head().class,
             Self::Relayed(relayed) => relayed.class,
+            Self::RelayedRuns(runs) => runs.class,
             Self::Frame(_) => Class::Event,
         }
     }
@@ -72,7 +113,8 @@ impl Outgoing {
                 });
                 sizes.max_by_key(|(_, size)| *size)
             }
-            Self::Relayed(_) | Self::Frame(_) => None,
+            // Runs have small messages only.
+            Self::Relayed(_) | Self::Frame(_) | Self::Run(_) | Self::RelayedRuns(_) => None,
         }
     }
 }
@@ -97,7 +139,9 @@ impl Queued for Outgoing {
     fn messages(&self) -> usize {
         match self {
             Self::Message(message) | Self::Addressed(message) => message.messages(),
+            Self::Run(run) => run.messages(),
             Self::Relayed(relayed) => relayed.entries.len(),
+            Self::RelayedRuns(runs) => runs.messages,
             Self::Frame(_) => 0,
         }
     }
@@ -109,6 +153,8 @@ impl Queued for Outgoing {
                 let entries = relayed.entries.len() * size_of::<RelayedEntry>();
                 relayed.retained + entries + MESSAGE_OVERHEAD
             }
+            Self::Run(run) => run.bytes(),
+            Self::RelayedRuns(runs) => runs.retained + parts_bookkeeping(runs.parts.len()),
             Self::Frame(frame) => frame.len(),
         }
     }
@@ -116,7 +162,9 @@ impl Queued for Outgoing {
     fn cost(&self) -> usize {
         match self {
             Self::Message(message) | Self::Addressed(message) => message.cost(),
+            Self::Run(run) => run.cost(),
             Self::Relayed(relayed) => relayed.cost,
+            Self::RelayedRuns(runs) => runs.cost,
             Self::Frame(_) => 0,
         }
     }
@@ -126,14 +174,36 @@ impl Queued for Outgoing {
         match self {
             Self::Message(message) | Self::Addressed(message) => message.class == Class::Control,
             Self::Relayed(relayed) => relayed.class == Class::Control,
+            Self::RelayedRuns(runs) => runs.class == Class::Control,
+            Self::Run(_) => false,
             Self::Frame(_) => true,
         }
+    }
+
+    fn shed(&mut self, cause: DropCause, ledger: &mut DropLedger) -> Option<Size> {
+        let Self::Run(run) = self else {
+            return None;
+        };
+        let shed = run.shed(|message| count_dropped(cause, message, ledger))?;
+        Some(Size {
+            messages: 1,
+            bytes: shed.bytes,
+            cost: shed.cost,
+        })
     }
 
     fn count_dropped(&self, cause: DropCause, ledger: &mut DropLedger) {
         match self {
             Self::Message(message) | Self::Addressed(message) => {
                 message.count_dropped(cause, ledger);
+            }
+            Self::Run(run) => {
+                for message in run.iter() {
+                    count_dropped(cause, &message, ledger);
+                }
+            }
+            Self::RelayedRuns(runs) => {
+                runs.for_each(|_, message| count_dropped(cause, &message, ledger));
             }
             Self::Relayed(relayed) => {
                 for entry in &relayed.entries {
@@ -144,4 +214,10 @@ impl Queued for Outgoing {
             Self::Frame(_) => {}
         }
     }
+}
+
+/// Counts a message of a run as dropped.
+fn count_dropped(cause: DropCause, message: &RunMessage<'_>, ledger: &mut DropLedger) {
+    let label = Topic::new(message.topic).map(|topic| topic.normalized());
+    ledger.count(cause, &label.unwrap_or_default(), 1);
 }

@@ -9,9 +9,10 @@ use muster_data::Encode;
 use muster_wire::counters::DropCause;
 use muster_wire::peering::Protocol;
 use muster_wire::routing::{PeerEntry, Route, RouteCache};
-use muster_wire::{Class, EndpointId, Kind, Message, Push, Topic};
+use muster_wire::{Class, EndpointId, Kind, Push, Topic};
 
 use super::peer_session::PeerSession;
+use super::post::Post;
 use super::send_queue::SendQueue;
 use super::shared::{Shared, Table};
 use super::subscriber::Batch;
@@ -94,8 +95,7 @@ impl Publisher {
     /// says. The value is encoded once, on this thread, whatever the number of peers; a lone small message may be
     /// written to the connection here as well.
     pub fn publish(&mut self, topic: &Topic, value: &(impl Encode + ?Sized)) -> Outcome {
-        let payload = self.encode(value);
-        self.send(topic, payload, Class::Event)
+        self.publish_as(Class::Event, topic, value)
     }
 
     /// Publishes a value in a class of traffic. Never waits. Two classes have no order between them.
@@ -106,13 +106,13 @@ impl Publisher {
         value: &(impl Encode + ?Sized),
     ) -> Outcome {
         let payload = self.encode(value);
-        self.send(topic, payload, class)
+        self.parts().send(topic, payload, Kind::Data, class)
     }
 
     /// Publishes an encoded value in a class of traffic. Never waits. The bytes must be one valid value, which is not
     /// checked: receivers drop what is not one.
     pub fn publish_encoded(&mut self, topic: &Topic, payload: Bytes, class: Class) -> Outcome {
-        self.send(topic, payload, class)
+        self.parts().send(topic, Some(payload), Kind::Data, class)
     }
 
     /// Publishes a command of a store; never waits.
@@ -122,8 +122,7 @@ impl Publisher {
         payload: Bytes,
         class: Class,
     ) -> Outcome {
-        let message = self.shared.message_of(Kind::Command, topic, payload, class);
-        self.send_message(topic, message)
+        self.parts().send(topic, Some(payload), Kind::Command, class)
     }
 
     /// Sends a command of a store to one direct peer of version 1, addressed to it; never waits. Whether there
@@ -155,30 +154,30 @@ impl Publisher {
         limit: Duration,
     ) -> Outcome {
         let payload = self.encode(value);
-        let deadline = Instant::now() + limit;
+        let Parts {
+            shared,
+            local,
+            routes,
+            scratch,
+        } = self.parts();
+        let post = shared.post(topic, payload, scratch, Kind::Data, Class::Event);
+        // The clock is read when there is something to wait for.
+        let mut deadline = None;
+        let mut deadline = || *deadline.get_or_insert_with(|| Instant::now() + limit);
         let mut outcome = Outcome::default();
-        let message = self.shared.message(topic, payload, Class::Event);
-        note_held(
-            &mut outcome,
-            self.shared.join_buffer.hold_blocking(&message, deadline),
-        );
-        let table = self.shared.table.load_full();
-        let Some((_, route)) = self.routes.lookup(&table, topic.as_bytes()) else {
+        if shared.join_buffer.is_open() {
+            let held = shared.join_buffer.hold_blocking(&post.message(), deadline());
+            note_held(&mut outcome, held);
+        }
+        let table = shared.table.load();
+        let Some((_, route)) = routes.lookup(&table, topic.as_bytes()) else {
             return outcome;
         };
-        deliver_locally(
-            &mut outcome,
-            &self.shared,
-            self.local,
-            &table,
-            route,
-            &message,
-        );
-        for peer in push_where_room(&mut outcome, &table, route, &message) {
-            note_pushed(
-                &mut outcome,
-                peer.handle.queue.push_blocking(message.clone(), deadline),
-            );
+        deliver_locally(&mut outcome, shared, local, &table, route, &post);
+        let post = post.towards(route.peers.len());
+        for peer in push_where_room(&mut outcome, &table, route, &post) {
+            let pushed = peer.handle.queue.post_blocking(&post, deadline());
+            note_pushed(&mut outcome, pushed);
         }
         outcome
     }
@@ -192,7 +191,7 @@ impl Publisher {
         limit: Duration,
     ) -> Outcome {
         let payload = self.encode(value);
-        self.publish_encoded_waiting(topic, payload, limit).await
+        self.parts().send_waiting(topic, payload, limit).await
     }
 
     /// Publishes an encoded value as [`Publisher::publish_waiting`] does.
@@ -202,47 +201,25 @@ impl Publisher {
         payload: Bytes,
         limit: Duration,
     ) -> Outcome {
-        let deadline = tokio::time::Instant::now() + limit;
-        let mut outcome = Outcome::default();
-        let message = self.shared.message(topic, payload, Class::Event);
-        let buffer = &self.shared.join_buffer;
-        let held = poll_fn(|cx| buffer.poll_hold(&message, cx));
-        let held = tokio::time::timeout_at(deadline, held).await;
-        note_held(
-            &mut outcome,
-            held.unwrap_or_else(|_| Some(buffer.refuse_late(&message))),
-        );
-        let table = self.shared.table.load_full();
-        let Some((_, route)) = self.routes.lookup(&table, topic.as_bytes()) else {
-            return outcome;
-        };
-        let route = Arc::clone(route);
-        for peer in push_where_room(&mut outcome, &table, &route, &message) {
-            // Whoever is woken takes the room or waits on: many may wait for the same little room.
-            let pushed = poll_fn(|cx| peer.handle.queue.poll_push(&message, cx));
-            let pushed = tokio::time::timeout_at(deadline, pushed).await;
-            note_pushed(
-                &mut outcome,
-                pushed.unwrap_or_else(|_| peer.handle.queue.refuse_late(message.clone())),
-            );
-        }
-        deliver_locally(
-            &mut outcome,
-            &self.shared,
-            self.local,
-            &table,
-            &route,
-            &message,
-        );
-        outcome
+        self.parts().send_waiting(topic, Some(payload), limit).await
     }
 
-    fn encode(&mut self, value: &(impl Encode + ?Sized)) -> Bytes {
+    fn parts(&mut self) -> Parts<'_> {
+        Parts {
+            shared: &self.shared,
+            local: self.local,
+            routes: &mut self.routes,
+            scratch: &self.scratch,
+        }
+    }
+
+    /// Encodes a value into the buffer for small ones, where it stays; a large one is given away with its buffer.
+    fn encode(&mut self, value: &(impl Encode + ?Sized)) -> Option<Bytes> {
         self.scratch.clear();
         value.encode(&mut self.scratch);
         let length = self.scratch.len();
         if length < LARGE {
-            return Bytes::copy_from_slice(&self.scratch);
+            return None;
         }
         // A large value is given away with the buffer it was encoded into; the next is likely as large. A
         // buffer that is a byte too small is doubled, filled and cut to size: at 1 MiB, two thirds of the
@@ -252,44 +229,84 @@ impl Publisher {
         if encoded.capacity() - length > length / WASTED {
             encoded.shrink_to_fit();
         }
-        Bytes::from(encoded)
+        Some(Bytes::from(encoded))
     }
+}
 
-    fn send(&mut self, topic: &Topic, payload: Bytes, class: Class) -> Outcome {
-        let message = self.shared.message(topic, payload, class);
-        self.send_message(topic, message)
-    }
+/// What a message is sent with.
+struct Parts<'p> {
+    shared: &'p Shared,
+    local: Option<EndpointId>,
+    routes: &'p mut RouteCache,
+    /// The last value, if it is small.
+    scratch: &'p [u8],
+}
 
-    fn send_message(&mut self, topic: &Topic, message: Message) -> Outcome {
+impl Parts<'_> {
+    /// Sends a payload, or the last value. Never waits.
+    fn send(self, topic: &Topic, payload: Option<Bytes>, kind: Kind, class: Class) -> Outcome {
+        let shared = self.shared;
+        let post = shared.post(topic, payload, self.scratch, kind, class);
         let mut outcome = Outcome::default();
-        note_held(&mut outcome, self.shared.join_buffer.hold(&message));
-        let table = self.shared.table.load();
+        if shared.join_buffer.is_open() {
+            note_held(&mut outcome, shared.join_buffer.hold(&post.message()));
+        }
+        let table = shared.table.load();
         let Some((_, route)) = self.routes.lookup(&table, topic.as_bytes()) else {
             return outcome;
         };
-        if message.kind == Kind::Data {
-            deliver_locally(
-                &mut outcome,
-                &self.shared,
-                self.local,
-                &table,
-                route,
-                &message,
-            );
+        if kind == Kind::Data {
+            deliver_locally(&mut outcome, shared, self.local, &table, route, &post);
         }
         let push = if route.peers.len() <= INLINE {
-            SendQueue::push_inline
+            SendQueue::post_inline
         } else {
-            SendQueue::push
+            SendQueue::post
         };
-        let mut peers = peers_now(outcome, &table, route);
-        let last = peers.next_back();
-        for peer in peers {
-            note_pushed(&mut outcome, push(&peer.handle.queue, message.clone()));
+        let post = post.towards(route.peers.len());
+        for peer in peers_now(outcome, &table, route) {
+            note_pushed(&mut outcome, push(&peer.handle.queue, &post));
         }
-        if let Some(peer) = last {
-            note_pushed(&mut outcome, push(&peer.handle.queue, message));
+        outcome
+    }
+
+    /// Sends a payload, or the last value, and waits for room.
+    async fn send_waiting(
+        self,
+        topic: &Topic,
+        payload: Option<Bytes>,
+        limit: Duration,
+    ) -> Outcome {
+        let shared = self.shared;
+        let post = shared.post(topic, payload, self.scratch, Kind::Data, Class::Event);
+        // The clock is read when there is something to wait for.
+        let mut deadline = None;
+        let mut deadline =
+            || *deadline.get_or_insert_with(|| tokio::time::Instant::now() + limit);
+        let mut outcome = Outcome::default();
+        if shared.join_buffer.is_open() {
+            let (buffer, message) = (&shared.join_buffer, post.message());
+            let held = poll_fn(|cx| buffer.poll_hold(&message, cx));
+            let held = tokio::time::timeout_at(deadline(), held).await;
+            let held = held.unwrap_or_else(|_| Some(buffer.refuse_late(&message)));
+            note_held(&mut outcome, held);
         }
+        let table = shared.table.load_full();
+        let Some((_, route)) = self.routes.lookup(&table, topic.as_bytes()) else {
+            return outcome;
+        };
+        let post = post.towards(route.peers.len());
+        for peer in push_where_room(&mut outcome, &table, route, &post) {
+            // Whoever is woken takes the room or waits on: many may wait for the same little room.
+            let queue = &peer.handle.queue;
+            let pushed = poll_fn(|cx| queue.poll_post(&post, cx));
+            let pushed = tokio::time::timeout_at(deadline(), pushed).await;
+            note_pushed(
+                &mut outcome,
+                pushed.unwrap_or_else(|_| queue.refuse_late(&post)),
+            );
+        }
+        deliver_locally(&mut outcome, shared, self.local, &table, route, &post);
         outcome
     }
 }
@@ -302,14 +319,19 @@ fn deliver_locally(
     local: Option<EndpointId>,
     table: &Table,
     route: &Route,
-    message: &Message,
+    post: &Post<'_>,
 ) {
+    if route.subscribers.is_empty() {
+        return;
+    }
     let subscribers = route.subscribers.iter();
     let hearing = subscribers
         .filter_map(|position| table.subscriber(*position))
         .filter(|subscriber| subscriber.hears_local || local.is_some());
     let from = local.unwrap_or(shared.me);
+    let mut message = None;
     for subscriber in hearing {
+        let message = message.get_or_insert_with(|| post.message());
         // Whoever publishes here does not wait: a full queue drops by its policy.
         if subscriber.push(Batch::of_one(from, message)).is_too_large {
             outcome.too_large += 1;
@@ -365,12 +387,12 @@ fn push_where_room<'t>(
     outcome: &mut Outcome,
     table: &'t Table,
     route: &'t Route,
-    message: &Message,
+    post: &Post<'_>,
 ) -> Vec<&'t PeerEntry<Arc<PeerSession>>> {
     let may_be_inline = route.peers.len() <= INLINE;
     let mut full = Vec::new();
     for peer in peers_now(*outcome, table, route) {
-        match peer.handle.queue.push_if_room(message, may_be_inline) {
+        match peer.handle.queue.post_if_room(post, may_be_inline) {
             Some(pushed) => note_pushed(outcome, pushed),
             None => full.push(peer),
         }

@@ -7,6 +7,8 @@ mod home;
 mod mesh;
 mod pending;
 mod refusals;
+mod relays;
+mod runs;
 
 use std::sync::Arc;
 
@@ -31,8 +33,10 @@ use super::spare::Spare;
 use super::tls::ConnectionError;
 use credit::{Classes, CreditIntake};
 use fragments::Assembly;
-use pending::{Brought, Lying, Onward, Source, Way};
+use pending::{Brought, Lying, Source};
 use refusals::Refusals;
+use relays::{Onward, Way};
+use runs::Stretch;
 
 /// The first read buffer of a connection, in bytes; it doubles while reads fill it.
 const SMALL_READ: usize = 8 << 10;
@@ -62,6 +66,8 @@ pub(crate) struct Reader<R> {
     decoder: Decoder,
     limits: Limits,
     brought: Brought,
+    /// Messages of a run that go on together.
+    stretch: Stretch,
     refusals: Refusals,
     credit: CreditIntake,
     assembly: Assembly,
@@ -96,6 +102,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             decoder: Decoder::default(),
             limits: Limits::default(),
             brought: Brought::default(),
+            stretch: Stretch::default(),
             credit: CreditIntake::default(),
             assembly: Assembly::default(),
         }
@@ -329,12 +336,12 @@ impl<R: AsyncRead + Unpin> Reader<R> {
     fn distribute(&mut self, table: &Table, chunk: &Bytes, allocation: usize) {
         let config = &self.shared.config;
         let mut passed_on = Classes::default();
-        for relay in self.brought.relays.drain(..) {
+        for relay in self.brought.relays.drain() {
             if let Some(peer) = table.peer(relay.way.peer) {
                 passed_on.add(relay.way.class);
                 let limits = peer.handle.limits(relay.way.class);
                 let most = limits.bytes.min(config.frame_limit);
-                let relayed = relay.into_relayed(chunk, allocation, most);
+                let relayed = relay.into_outgoing(chunk, allocation, most);
                 peer.handle.queue.relay(relayed);
             }
         }
@@ -395,6 +402,7 @@ fn take_from_guest(
             class,
             guest: Some(guest),
         };
-        brought.relay(way, lying, onward, peer.handle.limits(class));
+        let limits = peer.handle.limits(class);
+        brought.relays.message(way, lying, onward, limits);
     }
 }

@@ -6,6 +6,7 @@ mod goodbye;
 pub(crate) mod inline;
 mod pings;
 mod room;
+mod runs;
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -24,10 +25,12 @@ use super::counts::QueueDepth;
 use super::end_reason::{EndReason, LossReason};
 use super::outgoing::Outgoing;
 use super::peer_options::Policies;
+use super::post::Post;
 use super::too_large::TooLarge;
 use control::ControlFrames;
 use inline::InlineWriter;
 use pings::Pings;
+use runs::Runs;
 
 /// What the writer's task does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +63,7 @@ struct State {
     /// Tasks that wait for room, as many as there are publishers.
     room_wakers: Vec<Waker>,
     pings: Pings,
+    runs: Runs,
 }
 
 /// Bounds that many read for each message, and that hardly ever change.
@@ -102,7 +106,9 @@ pub(crate) struct SendQueue {
     too_large: TooLarge,
     /// Whether the peer reads compressed frames.
     reads_zstd: bool,
-    /// Whether the link is slow: then they are worth their time.
+    /// Whether the peer reads runs of messages.
+    reads_runs: bool,
+    /// Whether the link is slow: then compressed frames are worth their time.
     is_slow: AtomicBool,
     /// The bounds of each class, for those that put messages together.
     limits: [Limits; 4],
@@ -117,6 +123,9 @@ const MESH_FRAMES: usize = 65_536;
 
 /// What is taken from the queues at once, about: as much as one write takes.
 pub(crate) const TAKEN: usize = 256 << 10;
+
+/// A peer whose frames must be smaller is sent no runs: whatever is written of them, or passed on, is smaller than this.
+const LARGE_ENOUGH: usize = 256 << 10;
 
 /// What the writer took.
 #[derive(Debug, PartialEq, Eq)]
@@ -151,6 +160,7 @@ impl SendQueue {
             waiting_for_room: 0,
             room_wakers: Vec::new(),
             pings: Pings::default(),
+            runs: Runs::default(),
         };
         Self {
             protocol,
@@ -158,6 +168,7 @@ impl SendQueue {
             largest: config.largest_message(),
             too_large: TooLarge::default(),
             reads_zstd: false,
+            reads_runs: false,
             is_slow: AtomicBool::new(all.is_slow),
             limits: all.classes.map(|policy| Limits::new(policy.limits)),
             state: Mutex::new(state),
@@ -177,6 +188,17 @@ impl SendQueue {
     pub(crate) fn with_zstd(mut self, reads_zstd: bool) -> Self {
         self.reads_zstd = reads_zstd;
         self
+    }
+
+    /// The queue for a peer that reads runs of messages, or does not.
+    pub(crate) fn with_runs(mut self, reads_runs: bool) -> Self {
+        self.reads_runs = reads_runs && self.largest >= LARGE_ENOUGH;
+        self
+    }
+
+    /// Returns `true` if the peer is sent runs. Over a slow link batches are, which are compressed.
+    pub(crate) fn takes_runs(&self) -> bool {
+        self.reads_runs && !self.compresses()
     }
 
     /// The queue for a peer that is called this in messages for people.
@@ -214,6 +236,15 @@ impl SendQueue {
     }
 
     /// Offers a message, under the queue's policy.
+    pub(crate) fn post(&self, post: &Post<'_>) -> Push {
+        let mut state = self.lock();
+        if let Some(cause) = self.cannot_take_post(&state, post) {
+            return self.refuse_post(&mut state, post, cause);
+        }
+        self.post_locked(state, post)
+    }
+
+    /// Offers a message by itself, under the queue's policy.
     pub(crate) fn push(&self, message: Message) -> Push {
         self.offer(Outgoing::Message(message))
     }
@@ -231,14 +262,53 @@ impl SendQueue {
         self.push_locked(state, item)
     }
 
+    /// Queues a message, among others in the form in which it crosses the link if the peer reads that.
+    fn post_locked(&self, mut state: MutexGuard<'_, State>, post: &Post<'_>) -> Push {
+        if !post.is_copied() || !self.takes_runs() {
+            return self.push_locked(state, Outgoing::Message(post.message()));
+        }
+        let State { data, runs, .. } = &mut *state;
+        let queue = data.class_mut(post.class);
+        let push = queue
+            .join(post.queued(), |newest| runs.add(newest, post))
+            .unwrap_or_else(|cause| {
+                queue.count_dropped(cause, &post.topic.normalized(), 1);
+                Push::Dropped(cause)
+            });
+        self.pushed(state, push)
+    }
+
+    /// Counts a message that is not taken.
+    fn refuse_post(&self, state: &mut State, post: &Post<'_>, cause: DropCause) -> Push {
+        let class = self.queue_of_class(post.class);
+        if cause == DropCause::TooLarge {
+            self.tell_too_large(post.topic, post.size(), class);
+        }
+        let queue = state.data.class_mut(class);
+        queue.count_dropped(cause, &post.topic.normalized(), 1);
+        Push::Dropped(cause)
+    }
+
+    fn tell_too_large(&self, topic: &Topic, bytes: usize, class: Class) {
+        let queue = format!("the queue towards {}", self.peer);
+        let limit = self.limits(class).bytes.saturating_sub(MESSAGE_OVERHEAD);
+        self.too_large
+            .tell(&queue, topic, bytes, limit.min(self.largest));
+    }
+
+    fn cannot_take_post(&self, state: &State, post: &Post<'_>) -> Option<DropCause> {
+        if state.closing || state.ended.is_some() {
+            return Some(DropCause::PeerGone);
+        }
+        let class = self.queue_of_class(post.class);
+        let is_over = post.queued().bytes > self.limits(class).bytes || post.size() > self.largest;
+        is_over.then_some(DropCause::TooLarge)
+    }
+
     /// Counts an item that is not taken.
     fn refuse(&self, state: &mut State, item: &Outgoing, cause: DropCause) -> Push {
         if let (DropCause::TooLarge, Some((topic, bytes))) = (cause, item.largest()) {
-            let queue = format!("the queue towards {}", self.peer);
-            let limits = self.limits(self.queue_of(item));
-            let limit = limits.bytes.saturating_sub(MESSAGE_OVERHEAD);
-            self.too_large
-                .tell(&queue, topic, bytes, limit.min(self.largest));
+            self.tell_too_large(topic, bytes, self.queue_of(item));
         }
         self.class_of(state, item).refuse(item, cause)
     }
@@ -250,14 +320,23 @@ impl SendQueue {
 
     /// The class whose queue an item is for: a peer of version 1 has one for all classes.
     fn queue_of(&self, item: &Outgoing) -> Class {
+        self.queue_of_class(item.class())
+    }
+
+    fn queue_of_class(&self, class: Class) -> Class {
         match self.protocol {
             Protocol::V1 => Class::Event,
-            Protocol::V2 => item.class(),
+            Protocol::V2 => class,
         }
     }
 
     fn push_locked(&self, mut state: MutexGuard<'_, State>, item: Outgoing) -> Push {
         let push = self.class_of(&mut state, &item).push(item);
+        self.pushed(state, push)
+    }
+
+    /// Deals with what became of what was pushed.
+    fn pushed(&self, mut state: MutexGuard<'_, State>, push: Push) -> Push {
         if push == Push::Dropped(DropCause::Disconnect) {
             self.end_locked(&mut state, LossReason::SendQueueFull.into());
         } else if matches!(
@@ -331,6 +410,7 @@ impl SendQueue {
         let idle = state.has_nothing();
         if idle && !state.closing && state.ended.is_none() {
             state.writer = Writer::Rests;
+            state.runs.rest();
             state.waker = Some(cx.waker().clone());
             return Poll::Pending;
         }
@@ -358,14 +438,16 @@ impl SendQueue {
     }
 
     /// Takes control frames, which go first, and about as much data as one write takes, with what of it the
-    /// peer has granted. A class that is held stays.
+    /// peer has granted. A class that is held stays. The buffers of runs that are written are used again.
     pub(crate) fn take(
         &self,
         control: &mut VecDeque<Bytes>,
         data: &mut VecDeque<Outgoing>,
         holds_bulk: bool,
+        written: &mut Vec<Vec<u8>>,
     ) -> Taken {
         let mut state = self.lock();
+        state.runs.give_back(written);
         state.writer = Writer::Works;
         state.data.hold(Class::Bulk, holds_bulk);
         if state.ended.is_some() {

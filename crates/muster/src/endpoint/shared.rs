@@ -20,6 +20,7 @@ use super::echo::Echoes;
 use super::intake::IntakeBudget;
 use super::join_buffer::JoinBuffer;
 use super::peer_session::PeerSession;
+use super::post::Post;
 use super::subscriber::SubscriberQueue;
 use super::tls::TlsContext;
 use crate::store::Stores;
@@ -64,6 +65,11 @@ pub(crate) struct MeshCounts {
 }
 
 impl MeshCounts {
+    /// Counts messages that are handed on to a peer.
+    pub(crate) fn count_relayed(&self, messages: usize) {
+        self.relayed.fetch_add(messages as u64, Ordering::Relaxed);
+    }
+
     /// The counter of a message that went no further; one whose topic may not be is refused instead.
     pub(crate) fn dropped(&self, dropped: Dropped) -> Option<&AtomicU64> {
         match dropped {
@@ -186,6 +192,23 @@ impl Shared {
             kind,
             class,
             id: Some(self.next_id(class)),
+        }
+    }
+
+    /// A new message to be offered to queues. Its payload is `given`, or lies in `lent`.
+    pub(crate) fn post<'p>(
+        &self,
+        topic: &'p Topic,
+        given: Option<Bytes>,
+        lent: &'p [u8],
+        kind: Kind,
+        class: Class,
+    ) -> Post<'p> {
+        let class = self.config.classes.class_of(topic.as_bytes(), class);
+        let id = self.next_id(class);
+        match given {
+            Some(payload) => Post::given(topic, payload, kind, class, id),
+            None => Post::lent(topic, lent, kind, class, id),
         }
     }
 

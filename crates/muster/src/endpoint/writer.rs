@@ -3,6 +3,7 @@
 mod compression;
 mod fragmenter;
 mod output;
+mod pieces;
 mod shared_output;
 
 use std::collections::VecDeque;
@@ -68,10 +69,11 @@ impl<W> Drop for Writer<W> {
     fn drop(&mut self) {
         // Whoever has the output instead leaves nothing in it that no write has begun with.
         let output = self.output.try_lock();
-        let mut topics =
-            output.map_or_else(Vec::new, |mut output| std::mem::take(&mut output.messages));
+        let unwritten = output.map(|mut output| output.take_unwritten());
+        let (mut topics, runs) = unwritten.unwrap_or_default();
         topics.extend(self.fragmenter.topics().cloned());
-        self.session.queue.count_unwritten(&topics, &self.data);
+        self.session.queue.count_unwritten(&topics, &runs);
+        self.session.queue.count_unwritten(&[], &self.data);
     }
 }
 
@@ -104,11 +106,8 @@ impl<W: AsyncWrite + Unpin + Send> Writer<W> {
             let mut output = shared.lock().await;
             let holds_bulk = !self.fragmenter.is_empty();
             let has_rest = holds_bulk || output.size() > 0;
-            match self
-                .session
-                .queue
-                .take(&mut control, &mut self.data, holds_bulk)
-            {
+            let queue = &self.session.queue;
+            match queue.take(&mut control, &mut self.data, holds_bulk, &mut output.written) {
                 Taken::Ended => return Ok(()),
                 Taken::Drained if last == Taken::Drained && !has_rest => return Ok(()),
                 Taken::Blocked if !has_rest => self.wait_for_credit(bye_timeout).await,
@@ -158,7 +157,7 @@ impl<W: AsyncWrite + Unpin + Send> Writer<W> {
             self.add_parts(output, parts);
             return output.flush().await;
         }
-        let is_lone = output.messages.len() == 1 && !output.is_busy;
+        let is_lone = output.count() == 1 && !output.is_busy;
         if output.size() < SMALL_WRITE && !is_lone {
             // A publisher that goes on publishing gets its next messages into the same write: it has by the
             // second one, as a write takes longer than it. A lone message goes at once: the other look
@@ -180,6 +179,8 @@ impl<W: AsyncWrite + Unpin + Send> Writer<W> {
                 let lengths = relayed.entries.iter().map(|entry| entry.length as usize);
                 lengths.max().unwrap_or(0)
             }
+            // Runs have small messages only.
+            Outgoing::Run(_) | Outgoing::RelayedRuns(_) => 0,
             // What is addressed goes to peers of version 1 alone.
             Outgoing::Frame(_) | Outgoing::Addressed(_) => return Some(item),
         };
@@ -213,6 +214,17 @@ impl<W: AsyncWrite + Unpin + Send> Writer<W> {
                     });
                 }
             }
+            Outgoing::Run(run) => {
+                let head = *run.head();
+                for message in run.iter() {
+                    let payload = Bytes::copy_from_slice(message.payload);
+                    self.fragmenter.push_of_run(&head, &message, payload);
+                }
+            }
+            Outgoing::RelayedRuns(runs) => runs.for_each(|part, message| {
+                let payload = runs.payload(&message);
+                self.fragmenter.push_of_run(&part.head, &message, payload);
+            }),
             Outgoing::Frame(_) | Outgoing::Addressed(_) => {}
         }
         None
@@ -241,6 +253,7 @@ mod tests {
     use muster_wire::counters::{DropCause, Dropped};
 
     use super::super::peer_session::PeerCounts;
+    use super::super::post::Post;
     use super::super::send_queue::tests::{message, session};
     use super::*;
     use crate::endpoint::tls::TlsContext;
@@ -306,11 +319,11 @@ mod tests {
             let mut writer = pin!(run(stream, Arc::clone(&session), Duration::ZERO));
             let polled = poll_fn(|cx| Poll::Ready(writer.as_mut().poll(cx))).await;
             assert!(polled.is_pending());
-            let _ = session.queue.push_inline(numbered(7));
+            let _ = session.queue.post_inline(&Post::of(&numbered(7)));
             assert_eq!(session.queue.len(), 0);
             assert_eq!(PeerCounts::get(&session.counts.messages_out), 1);
             // Behind it, whether by this thread or by the task.
-            let _ = session.queue.push_inline(numbered(8));
+            let _ = session.queue.post_inline(&Post::of(&numbered(8)));
             let read = async {
                 let payloads = payloads(&mut other, 2).await;
                 session.queue.end(EndReason::removed());
@@ -354,7 +367,7 @@ mod tests {
         let polled = poll_fn(|cx| Poll::Ready(writer.as_mut().poll(cx))).await;
         assert!(polled.is_pending());
         for number in 0..20 {
-            let _ = session.queue.push_inline(numbered(number));
+            let _ = session.queue.post_inline(&Post::of(&numbered(number)));
         }
         let read = async {
             let read = payloads(&mut far, 20).await;
@@ -380,7 +393,7 @@ mod tests {
         let publisher = std::thread::spawn(move || {
             for number in 0..MESSAGES {
                 let message = numbered(u8::try_from(number % 251).unwrap());
-                while publishing.queue.push_if_room(&message, true).is_none() {
+                while publishing.queue.post_if_room(&Post::of(&message), true).is_none() {
                     std::thread::yield_now();
                 }
                 if number % 7 == 0 {

@@ -1,6 +1,6 @@
 //! What the frames hold, once they are read, and why one cannot be read.
 
-use super::{Batch, FragmentRef};
+use super::{Batch, FragmentRef, ReceivedRun};
 use crate::EndpointId;
 use crate::mesh::record::{Record, Versions};
 use crate::message::Class;
@@ -10,6 +10,8 @@ use crate::message::Class;
 pub enum Frame<'d, 'a> {
     /// Messages, borrowed from the frame.
     Batch(Batch<'d, 'a>),
+    /// Small messages of one origin, borrowed from the frame.
+    Run(ReceivedRun<'a>),
     /// A part of a batch that is too large to be sent in one piece.
     Fragment(FragmentRef<'a>),
     /// A frame for the two ends of the link.

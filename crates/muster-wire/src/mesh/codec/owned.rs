@@ -1,7 +1,10 @@
 //! Frames that own their content, for tests and tools. A link's reader takes frames borrowed.
 
 use super::batch::put_head;
-use super::{BATCH, Encoder, Frame, FrameError, Head, LinkFrame, MeshFrame, put_fragment_head};
+use super::{
+    BATCH, Encoder, Frame, FrameError, Head, LinkFrame, MeshFrame, Run, RunHead, RunMessage,
+    put_fragment_head,
+};
 use crate::EndpointId;
 use crate::bytes::{put_string, put_varint};
 use crate::frame;
@@ -31,6 +34,14 @@ pub struct MeshMessage {
 pub enum OwnedFrame {
     /// Messages.
     Batch {
+        /// The class of all of them.
+        class: Class,
+        /// The messages in order.
+        messages: Vec<MeshMessage>,
+    },
+    /// Messages of one origin, at least one, with the same hops and no guest. Each topic has
+    /// [`RUN_TOPIC`](super::RUN_TOPIC) bytes at most.
+    Run {
         /// The class of all of them.
         class: Class,
         /// The messages in order.
@@ -80,6 +91,26 @@ impl Frame<'_, '_> {
                     })
                     .collect::<Result<_, _>>()?,
             },
+            Self::Run(run) => {
+                let head = run.head;
+                let owned = |message: RunMessage<'_>| MeshMessage {
+                    id: MessageId {
+                        origin: head.origin,
+                        sequence: message.sequence,
+                    },
+                    hops: head.hops,
+                    kind: message.kind,
+                    topic: message.topic.to_vec(),
+                    payload: message.payload.to_vec(),
+                    guest: None,
+                };
+                OwnedFrame::Run {
+                    class: head.class,
+                    messages: run
+                        .map(|message| message.map(owned))
+                        .collect::<Result<_, _>>()?,
+                }
+            }
             Self::Fragment(part) => OwnedFrame::Fragment {
                 class: part.class,
                 number: part.number,
@@ -121,6 +152,28 @@ impl OwnedFrame {
                         head.put_tail(out);
                     }
                 });
+            }
+            Self::Run { class, messages } => {
+                let Some(first) = messages.first() else {
+                    return;
+                };
+                let head = RunHead {
+                    class: *class,
+                    hops: first.hops,
+                    origin: first.id.origin,
+                    base: first.id.sequence.wrapping_sub(1),
+                };
+                let mut run = Run::new(Vec::new(), head);
+                for message in messages {
+                    run.push(&RunMessage {
+                        sequence: message.id.sequence,
+                        kind: message.kind,
+                        topic: &message.topic,
+                        payload: &message.payload,
+                    });
+                }
+                run.close();
+                out.extend_from_slice(run.frame());
             }
             Self::Fragment {
                 class,

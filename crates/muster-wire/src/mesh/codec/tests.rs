@@ -261,7 +261,7 @@ fn read(bytes: &[u8]) -> Result<OwnedFrame, FrameError> {
 #[test]
 fn unknown_kinds_and_fields_are_skipped() {
     assert_eq!(read(&[]), Err(FrameError::Empty));
-    assert_eq!(read(&[14, 1, 2, 3]), Ok(OwnedFrame::Unknown));
+    assert_eq!(read(&[15, 1, 2, 3]), Ok(OwnedFrame::Unknown));
     assert_eq!(read(&[0xff]), Ok(OwnedFrame::Unknown));
     // JOIN request with the optional field 77.
     assert_eq!(

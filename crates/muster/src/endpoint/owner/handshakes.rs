@@ -76,6 +76,7 @@ impl Owner {
                     protocol,
                     is_guest,
                     reads_zstd,
+                    reads_runs,
                     largest_frame,
                     filter,
                     announce,
@@ -84,6 +85,7 @@ impl Owner {
                         protocol,
                         is_guest,
                         reads_zstd,
+                        reads_runs,
                         largest_frame,
                     };
                     self.established(connection, peer, spoken, filter, announce);

@@ -22,6 +22,8 @@ pub(super) struct Spoken {
     pub(super) is_guest: bool,
     /// Whether the peer reads compressed frames.
     pub(super) reads_zstd: bool,
+    /// Whether the peer reads runs of messages.
+    pub(super) reads_runs: bool,
     /// The largest payload of a frame that the peer reads, if it has said so.
     pub(super) largest_frame: Option<usize>,
 }
@@ -74,6 +76,7 @@ impl Owner {
             protocol,
             is_guest,
             reads_zstd,
+            reads_runs,
             largest_frame,
         } = spoken;
         let full = self.peers.len() >= self.shared.config.max_peers;
@@ -96,7 +99,8 @@ impl Owner {
         let queue = SendQueue::new(protocol, config)
             .towards(format!("{id} at {}", info.address))
             .with_largest_frame(largest_frame)
-            .with_zstd(reads_zstd);
+            .with_zstd(reads_zstd)
+            .with_runs(reads_runs);
         let session = PeerSession::new(self.shared.me, info.clone(), queue);
         let session = Arc::new(session.of_guest(is_guest));
         if protocol == Protocol::V2 {

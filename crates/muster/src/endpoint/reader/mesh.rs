@@ -10,17 +10,19 @@ use muster_wire::frame::{self, HEADER, Next};
 use muster_wire::mesh::codec::{
     self, Batch, Decoder, FragmentRef, Frame, FrameError, LinkFrame, MeshFrame, MessageRef,
 };
-use muster_wire::mesh::data::Guests;
+use muster_wire::mesh::data::{self, Guests, NextHops, Passage};
 use muster_wire::{Class, EndpointId, Kind};
 use tokio::io::AsyncRead;
 
-use super::pending::{Brought, Lying, Onward, Source, Way};
+use super::pending::{Brought, Lying, Source};
+use super::relays::{Onward, Way};
 use super::refusals::Refusals;
 use super::{PeerCounts, Reader, Shared, Table};
 use crate::endpoint::end_reason::EndReason;
 use crate::endpoint::owner::Command;
 use crate::endpoint::peer_session::PeerSession;
 use crate::endpoint::shared::count;
+use crate::endpoint::subscriber::SubscriberQueue;
 
 /// The most frames that the owner is given at once.
 const AT_ONCE: usize = 64;
@@ -126,6 +128,14 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             match decoder.read(payload) {
                 Ok(Frame::Batch(batch)) => {
                     let (came, malformed) = self.batch(&shared, table, batch, buffer);
+                    messages += came;
+                    if let Some(error) = malformed {
+                        break Err(lost(error));
+                    }
+                }
+                Ok(Frame::Run(run)) => {
+                    let here = shared.here(table);
+                    let (came, malformed) = self.received_run(&shared, &here, run, buffer);
                     messages += came;
                     if let Some(error) = malformed {
                         break Err(lost(error));
@@ -251,34 +261,72 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         let passage = match self.ingress.receive(&here, neighbour, class, &message) {
             Ok(passage) => passage,
             Err(dropped) => {
-                match shared.mesh.dropped(dropped) {
-                    Some(counter) => count(counter),
-                    None => self.refusals.refuse(
-                        DropCause::Malformed,
-                        "a topic that is not allowed",
-                        message.topic,
-                    ),
-                }
+                self.refusals.dropped(&shared.mesh, dropped, message.topic);
                 return;
             }
         };
-        if passage.is_late {
-            count(&shared.mesh.reordered);
-        }
         let lying = Lying {
             topic: passage.topic,
             start,
             length: message.payload.len(),
         };
+        let mut taking = Taking {
+            brought: &mut self.brought,
+            refusals: &mut self.refusals,
+            limits: &self.limits,
+        };
+        let hops = taking.take(shared, table, class, &message, lying, passage);
+        let onward = Onward {
+            id: message.id,
+            hops: message.hops.saturating_sub(1),
+            kind: message.kind,
+        };
+        for (position, peer) in hops {
+            shared.mesh.count_relayed(1);
+            let way = Way {
+                peer: position,
+                class,
+                guest: message.guest,
+            };
+            let limits = peer.handle.limits(class);
+            self.brought.relays.message(way, lying, onward, limits);
+        }
+    }
+}
+
+/// This endpoint as its readers see it.
+pub(super) type Here<'t> = data::Here<'t, Arc<PeerSession>, Arc<SubscriberQueue>>;
+
+/// What a reader takes messages with.
+pub(super) struct Taking<'r> {
+    pub(super) brought: &'r mut Brought,
+    pub(super) refusals: &'r mut Refusals,
+    pub(super) limits: &'r Limits,
+}
+
+impl Taking<'_> {
+    /// Takes a message for whoever it is for here; returns where it goes on to.
+    pub(super) fn take<'p>(
+        &mut self,
+        shared: &Shared,
+        table: &Table,
+        class: Class,
+        message: &MessageRef<'_>,
+        lying: Lying<'_>,
+        passage: Passage<'p, Arc<PeerSession>>,
+    ) -> NextHops<'p, Arc<PeerSession>> {
+        if passage.is_late {
+            count(&shared.mesh.reordered);
+        }
         let is_here = passage.is_addressed || !passage.subscribers.is_empty();
         if is_here || !passage.guests.is_empty() {
-            let (brought, refusals) = (&mut self.brought, &mut self.refusals);
+            let (brought, refusals) = (&mut *self.brought, &mut *self.refusals);
             if passage.is_addressed {
-                take_addressed(shared, refusals, &message);
-            } else if is_valid(&self.limits, &message) {
+                take_addressed(shared, refusals, message);
+            } else if is_valid(self.limits, message) {
                 let from = message.guest.unwrap_or(message.id.origin);
                 match message.kind {
-                    Kind::Command if is_here => take_command(shared, refusals, from, &message),
+                    Kind::Command if is_here => take_command(shared, refusals, from, message),
                     Kind::Command => {}
                     Kind::Data => {
                         let id = Some(message.id);
@@ -286,30 +334,16 @@ impl<R: AsyncRead + Unpin> Reader<R> {
                         brought.deliver(table, source, lying, passage.subscribers);
                     }
                 }
-                pass_to_guests(brought, shared, &message, lying, passage.guests);
+                pass_to_guests(brought, shared, message, lying, passage.guests);
             } else {
                 let (cause, what) = (DropCause::Malformed, "malformed value");
-                self.refusals.refuse(cause, what, message.topic);
+                refusals.refuse(cause, what, message.topic);
             }
         }
         if passage.is_exhausted {
             count(&shared.mesh.hops_exhausted);
         }
-        let onward = Onward {
-            id: message.id,
-            hops: message.hops.saturating_sub(1),
-            kind: message.kind,
-        };
-        for (position, peer) in passage.next_hops {
-            count(&shared.mesh.relayed);
-            let way = Way {
-                peer: position,
-                class,
-                guest: message.guest,
-            };
-            let limits = peer.handle.limits(class);
-            self.brought.relay(way, lying, onward, limits);
-        }
+        passage.next_hops
     }
 }
 
@@ -356,7 +390,8 @@ fn pass_to_guests(
             class,
             guest: None,
         };
-        brought.relay(way, lying, onward, peer.handle.limits(class));
+        let limits = peer.handle.limits(class);
+        brought.relays.message(way, lying, onward, limits);
     }
 }
 
@@ -368,7 +403,7 @@ fn is_valid(limits: &Limits, message: &MessageRef<'_>) -> bool {
 /// Whether a frame must not be looked at before the owner has dealt with those before it: messages need
 /// the records that explain them, and a goodbye is the last.
 fn comes_behind(payload: &[u8]) -> bool {
-    codec::is_batch(payload) || codec::is_fragment(payload) || codec::is_goodbye(payload)
+    codec::is_batch(payload) || codec::is_run(payload) || codec::is_fragment(payload) || codec::is_goodbye(payload)
 }
 
 fn lost(error: FrameError) -> Stop {

@@ -1,12 +1,11 @@
-//! What one read brought for one subscriber, or for one peer that it is relayed to.
+//! What one read brought: for one subscriber here after the other, and for the peers that it goes on to.
 
 use bytes::Bytes;
-use muster_wire::credit;
-use muster_wire::{Class, EndpointId, Kind, MESSAGE_OVERHEAD, MessageId, QueueLimits, Topic};
+use muster_wire::{Class, EndpointId, MessageId, QueueLimits, Topic};
 
 use super::credit::Classes;
+use super::relays::Relays;
 use crate::endpoint::in_order::Place;
-use crate::endpoint::outgoing::{Relayed, RelayedEntry};
 use crate::endpoint::shared::Table;
 use crate::endpoint::subscriber::{Batch, BatchEntry, bookkeeping, topic_cost};
 
@@ -14,27 +13,21 @@ use crate::endpoint::subscriber::{Batch, BatchEntry, bookkeeping, topic_cost};
 /// messages do not keep a large buffer alive.
 const SHARED_PART: usize = 4;
 
-/// The most messages that are relayed as one.
-const RELAYED: usize = 512;
-
 /// The bounds of a queue that is gone.
 const NOTHING: QueueLimits = QueueLimits {
     messages: 0,
     bytes: 0,
 };
 
-/// What is relayed as one with others has a payload up to this size.
-const SMALL: usize = 1 << 20;
-
 /// How many of a batch's last topics are compared before one is noted again.
 const RECENT_TOPICS: usize = 8;
 
 /// The topics of some messages, each noted once where they lie close together.
 #[derive(Default)]
-struct Topics(Vec<Topic>);
+pub(super) struct Topics(pub(super) Vec<Topic>);
 
 impl Topics {
-    fn note(&mut self, topic: &Topic) -> u32 {
+    pub(super) fn note(&mut self, topic: &Topic) -> u32 {
         let recent = self.0.iter().enumerate().rev().take(RECENT_TOPICS);
         let known = recent.into_iter().find(|(_, known)| *known == topic);
         let at = if let Some((at, _)) = known {
@@ -48,7 +41,7 @@ impl Topics {
 }
 
 /// Frames are limited far below 32 bits, and a buffer holds at most one unfinished frame.
-fn narrow(value: usize) -> u32 {
+pub(super) fn narrow(value: usize) -> u32 {
     u32::try_from(value).unwrap_or(u32::MAX)
 }
 
@@ -143,7 +136,7 @@ impl Pending {
 #[derive(Default)]
 pub(super) struct Brought {
     pub(super) pending: Vec<Pending>,
-    pub(super) relays: Vec<Relay>,
+    pub(super) relays: Relays,
 }
 
 impl Brought {
@@ -175,39 +168,6 @@ impl Brought {
             self.pending[at].add(source, message);
         }
     }
-
-    /// Notes a message that goes on by a way, into a queue of these limits: what a full queue drops at once
-    /// is never more than it may hold.
-    pub(super) fn relay(
-        &mut self,
-        way: Way,
-        message: Lying<'_>,
-        onward: Onward,
-        limits: QueueLimits,
-    ) {
-        let has_room = |relay: &Relay| relay.way == way && relay.has_room(message.length, limits);
-        let known = self.relays.iter().rposition(has_room);
-        let at = known.unwrap_or_else(|| {
-            self.relays.push(Relay::new(way));
-            self.relays.len() - 1
-        });
-        self.relays[at].add(message, onward);
-    }
-}
-
-/// What the relayed messages cost a queue besides their bytes.
-fn relayed_bookkeeping(entries: usize) -> usize {
-    entries * size_of::<RelayedEntry>() + MESSAGE_OVERHEAD
-}
-
-/// Where messages go on to: those that share it share a buffer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Way {
-    /// The peer's position in the table.
-    pub(super) peer: u32,
-    pub(super) class: Class,
-    /// The peer of version 1 whose messages they are, if they are published for one.
-    pub(super) guest: Option<EndpointId>,
 }
 
 /// A message where it lies in the read buffer.
@@ -218,78 +178,10 @@ pub(super) struct Lying<'t> {
     pub(super) length: usize,
 }
 
-/// What a message that goes on says of itself.
-#[derive(Clone, Copy)]
-pub(super) struct Onward {
-    pub(super) id: MessageId,
-    /// The links that it may still cross, the next one included.
-    pub(super) hops: u8,
-    pub(super) kind: Kind,
-}
-
-/// The messages that go on by one way.
-pub(super) struct Relay {
-    pub(super) way: Way,
-    topics: Topics,
-    entries: Vec<RelayedEntry>,
-    bytes: usize,
-    cost: usize,
-}
-
-impl Relay {
-    fn new(way: Way) -> Self {
-        Self {
-            way,
-            topics: Topics::default(),
-            entries: Vec::new(),
-            bytes: 0,
-            cost: 0,
-        }
-    }
-
-    /// Whether one more message of `length` bytes leaves a queue of these limits able to take them all.
-    fn has_room(&self, length: usize, limits: QueueLimits) -> bool {
-        let entries = self.entries.len() + 1;
-        length <= SMALL
-            && entries <= limits.messages.min(RELAYED)
-            && relayed_bookkeeping(entries) + self.bytes + length <= limits.bytes
-    }
-
-    fn add(&mut self, message: Lying<'_>, onward: Onward) {
-        self.bytes += message.length;
-        self.cost += credit::cost(message.topic.as_bytes(), message.length);
-        self.entries.push(RelayedEntry {
-            topic: self.topics.note(message.topic),
-            start: narrow(message.start),
-            length: narrow(message.length),
-            id: onward.id,
-            hops: onward.hops,
-            kind: onward.kind,
-        });
-    }
-
-    /// A queue takes no more than `most` bytes at once, those that are kept alive included.
-    pub(super) fn into_relayed(mut self, chunk: &Bytes, allocation: usize, most: usize) -> Relayed {
-        let most = most.saturating_sub(relayed_bookkeeping(self.entries.len()));
-        let places = self.entries.iter_mut();
-        let places = places.map(|entry| (&mut entry.start, entry.length));
-        let (buffer, retained) = cut_out(chunk, allocation, self.bytes, most, places);
-        Relayed {
-            class: self.way.class,
-            guest: self.way.guest,
-            buffer,
-            topics: self.topics.0,
-            entries: self.entries,
-            retained,
-            cost: self.cost,
-        }
-    }
-}
-
 /// The buffer that some messages of `bytes` in all are kept in, and the size of the allocation that
 /// it keeps alive, at most `most` if that is possible: the chunk itself, or a copy, in which case the
 /// places move.
-fn cut_out<'a>(
+pub(super) fn cut_out<'a>(
     chunk: &Bytes,
     allocation: usize,
     bytes: usize,

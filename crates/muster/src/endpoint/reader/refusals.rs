@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use muster_wire::Topic;
 use muster_wire::counters::DropCause;
+use muster_wire::mesh::data::Dropped;
 
 use crate::endpoint::peer_session::PeerSession;
+use crate::endpoint::shared::{MeshCounts, count};
 
 /// Counts the messages of a peer that are not taken, and tells of the first.
 #[derive(Debug)]
@@ -19,6 +21,14 @@ impl Refusals {
         Self {
             session,
             has_warned: false,
+        }
+    }
+
+    /// Counts a message that goes no further.
+    pub(super) fn dropped(&mut self, counts: &MeshCounts, dropped: Dropped, topic: &[u8]) {
+        match counts.dropped(dropped) {
+            Some(counter) => count(counter),
+            None => self.refuse(DropCause::Malformed, "a topic that is not allowed", topic),
         }
     }
 

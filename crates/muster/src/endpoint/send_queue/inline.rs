@@ -3,20 +3,50 @@
 
 use std::sync::{Arc, MutexGuard, Weak};
 
-use muster_wire::{Class, Message, Push, Queued};
+use muster_wire::{Class, Push, Size};
 
 use super::{SendQueue, State, Writer, wake};
 use crate::endpoint::end_reason::EndReason;
-use crate::endpoint::outgoing::{Outgoing, Relayed};
+use crate::endpoint::outgoing::Outgoing;
+use crate::endpoint::post::Post;
 
 /// What costs no more than this of a peer's credit may be written at once.
 const SMALL: usize = 4 << 10;
 
 /// The side of a writer that others may write by.
 pub(crate) trait InlineWriter: Send + Sync {
-    /// Writes an item, unless somebody else is writing or has just done so: then gives it back. Calls `begin` when
+    /// Writes something, unless somebody else is writing or has just done so: then gives it back. Calls `begin` when
     /// nobody else can write any more, and before it writes. Never waits.
-    fn write_inline(&self, item: Outgoing, begin: &mut dyn FnMut()) -> Result<Written, Outgoing>;
+    fn write_inline<'a>(
+        &self,
+        what: Inline<'a>,
+        begin: &mut dyn FnMut(),
+    ) -> Result<Written, Inline<'a>>;
+}
+
+/// What may be written without the writer's task.
+#[derive(Debug)]
+pub(crate) enum Inline<'a> {
+    /// A message of this endpoint.
+    Post(&'a Post<'a>),
+    /// Messages of others.
+    Item(Outgoing),
+}
+
+impl Inline<'_> {
+    fn queued(&self) -> Size {
+        match self {
+            Self::Post(post) => post.queued(),
+            Self::Item(item) => Size::of(item),
+        }
+    }
+
+    fn class(&self) -> Class {
+        match self {
+            Self::Post(post) => post.class,
+            Self::Item(item) => item.class(),
+        }
+    }
 }
 
 /// What became of a write.
@@ -37,42 +67,48 @@ impl SendQueue {
         let _ = self.inline_writer.set(writer);
     }
 
-    /// Offers a message as [`SendQueue::push`] does; writes it on this thread if nothing waits, and the last write
+    /// Offers a message as [`SendQueue::post`] does; writes it on this thread if nothing waits, and the last write
     /// is a while ago.
-    pub(crate) fn push_inline(&self, message: Message) -> Push {
-        self.offer_inline(Outgoing::Message(message))
+    pub(crate) fn post_inline(&self, post: &Post<'_>) -> Push {
+        let mut state = self.lock();
+        if let Some(cause) = self.cannot_take_post(&state, post) {
+            return self.refuse_post(&mut state, post, cause);
+        }
+        self.post_inline_locked(state, post)
     }
 
     /// Offers messages of others, likewise.
-    pub(crate) fn relay(&self, relayed: Relayed) {
-        self.offer_inline(Outgoing::Relayed(relayed));
-    }
-
-    fn offer_inline(&self, item: Outgoing) -> Push {
+    pub(crate) fn relay(&self, relayed: Outgoing) {
         let mut state = self.lock();
-        if let Some(cause) = self.cannot_take(&state, &item) {
-            return self.refuse(&mut state, &item, cause);
+        if let Some(cause) = self.cannot_take(&state, &relayed) {
+            self.refuse(&mut state, &relayed, cause);
+            return;
         }
-        self.push_inline_locked(state, item)
+        self.write_or_queue(state, Inline::Item(relayed));
     }
 
-    /// Writes an item that has room now, or queues it.
-    pub(super) fn push_inline_locked(&self, state: MutexGuard<'_, State>, item: Outgoing) -> Push {
-        let class = self.queue_of(&item);
-        let Some(writer) = self.resting_writer(&state, &item, class) else {
-            return self.push_locked(state, item);
+    /// Writes a message that has room now, or queues it.
+    pub(super) fn post_inline_locked(&self, state: MutexGuard<'_, State>, post: &Post<'_>) -> Push {
+        self.write_or_queue(state, Inline::Post(post))
+    }
+
+    fn write_or_queue(&self, state: MutexGuard<'_, State>, what: Inline<'_>) -> Push {
+        let class = self.queue_of_class(what.class());
+        let size = what.queued();
+        let Some(writer) = self.resting_writer(&state, size, class) else {
+            return self.queue_locked(state, what);
         };
-        let cost = item.cost();
         let mut held = Some(state);
         let mut begin = || {
             if let Some(mut state) = held.take() {
-                state.data.credits_mut().spend(class, cost);
+                state.data.credits_mut().spend(class, size.cost);
             }
         };
-        match writer.write_inline(item, &mut begin) {
-            Err(item) => match held {
-                Some(state) => return self.push_locked(state, item),
-                None => return self.offer(item),
+        match writer.write_inline(what, &mut begin) {
+            Err(what) => match (held, what) {
+                (Some(state), what) => return self.queue_locked(state, what),
+                (None, Inline::Post(post)) => return self.post(post),
+                (None, Inline::Item(item)) => return self.offer(item),
             },
             Ok(Written::All) => {}
             Ok(Written::Part) => {
@@ -88,20 +124,27 @@ impl SendQueue {
         }
     }
 
-    /// The writer, if it has nothing to do and an item may go now: nothing waits that is to go before it.
+    fn queue_locked(&self, state: MutexGuard<'_, State>, what: Inline<'_>) -> Push {
+        match what {
+            Inline::Post(post) => self.post_locked(state, post),
+            Inline::Item(item) => self.push_locked(state, item),
+        }
+    }
+
+    /// The writer, if it has nothing to do and something may go now: nothing waits that is to go before it.
     fn resting_writer(
         &self,
         state: &State,
-        item: &Outgoing,
+        size: Size,
         class: Class,
     ) -> Option<Arc<dyn InlineWriter>> {
         // Compressing is the writer's work, and a slow link has more to wait for than its task.
-        if state.writer != Writer::Rests || item.cost() > SMALL || self.compresses() {
+        if state.writer != Writer::Rests || size.cost > SMALL || self.compresses() {
             return None;
         }
         let has_nothing = state.has_nothing() && state.data.is_empty();
         // What the queue would refuse as too large is refused.
-        let has_room = (state.data.class(class)).has_room(item.messages(), item.bytes());
+        let has_room = (state.data.class(class)).has_room(size.messages, size.bytes);
         if !has_nothing || !has_room || !state.data.credits().allows(class) {
             return None;
         }

@@ -5,45 +5,44 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use muster_wire::counters::DropCause;
-use muster_wire::{Message, Push, Queued};
+use muster_wire::Push;
 
-use super::{Outgoing, SendQueue, State};
+use super::{SendQueue, State};
+use crate::endpoint::post::Post;
 
 impl SendQueue {
-    /// Whether an item is offered at once: it has room, or nobody waits for this peer.
-    fn goes_now(&self, state: &mut State, item: &Outgoing) -> bool {
-        let is_waited_for = state.is_waited_for[self.queue_of(item) as usize];
-        let queue = self.class_of(state, item);
-        !is_waited_for || queue.has_room(item.messages(), item.bytes()) || queue.is_empty()
+    /// Whether a message is offered at once: it has room, or nobody waits for this peer.
+    fn goes_now(&self, state: &State, post: &Post<'_>) -> bool {
+        let class = self.queue_of_class(post.class);
+        let queue = state.data.class(class);
+        let is_waited_for = state.is_waited_for[class as usize];
+        !is_waited_for || queue.has_room(1, post.queued().bytes) || queue.is_empty()
     }
 
     /// Offers a message if it has room, or would not be taken at all; writes it on this thread if `inline`, under the
-    /// conditions of [`SendQueue::push_inline`].
-    pub(crate) fn push_if_room(&self, message: &Message, inline: bool) -> Option<Push> {
-        let item = Outgoing::Message(message.clone());
+    /// conditions of [`SendQueue::post_inline`].
+    pub(crate) fn post_if_room(&self, post: &Post<'_>, inline: bool) -> Option<Push> {
         let mut state = self.lock();
-        let cannot = self.cannot_take(&state, &item);
-        if let Some(cause) = cannot {
-            return Some(self.refuse(&mut state, &item, cause));
+        if let Some(cause) = self.cannot_take_post(&state, post) {
+            return Some(self.refuse_post(&mut state, post, cause));
         }
-        self.goes_now(&mut state, &item).then(|| {
+        self.goes_now(&state, post).then(|| {
             if inline {
-                self.push_inline_locked(state, item)
+                self.post_inline_locked(state, post)
             } else {
-                self.push_locked(state, item)
+                self.post_locked(state, post)
             }
         })
     }
 
     /// Offers a message once it has room, or would not be taken at all.
-    pub(crate) fn poll_push(&self, message: &Message, cx: &mut Context<'_>) -> Poll<Push> {
-        let item = Outgoing::Message(message.clone());
+    pub(crate) fn poll_post(&self, post: &Post<'_>, cx: &mut Context<'_>) -> Poll<Push> {
         let mut state = self.lock();
-        if let Some(cause) = self.cannot_take(&state, &item) {
-            return Poll::Ready(self.refuse(&mut state, &item, cause));
+        if let Some(cause) = self.cannot_take_post(&state, post) {
+            return Poll::Ready(self.refuse_post(&mut state, post, cause));
         }
-        if self.goes_now(&mut state, &item) {
-            return Poll::Ready(self.push_locked(state, item));
+        if self.goes_now(&state, post) {
+            return Poll::Ready(self.post_locked(state, post));
         }
         if !state
             .room_wakers
@@ -56,29 +55,24 @@ impl SendQueue {
     }
 
     /// Counts a message that waited for room and got none.
-    pub(crate) fn refuse_late(&self, message: Message) -> Push {
-        let item = Outgoing::Message(message);
+    pub(crate) fn refuse_late(&self, post: &Post<'_>) -> Push {
         let mut state = self.lock();
-        self.class_of(&mut state, &item)
-            .refuse(&item, DropCause::Deadline)
+        self.refuse_post(&mut state, post, DropCause::Deadline)
     }
 
     /// Offers a message, waiting for room until `deadline`.
-    pub(crate) fn push_blocking(&self, message: Message, deadline: Instant) -> Push {
-        let item = Outgoing::Message(message);
+    pub(crate) fn post_blocking(&self, post: &Post<'_>, deadline: Instant) -> Push {
         let mut state = self.lock();
         loop {
-            let cannot = self.cannot_take(&state, &item);
-            if let Some(cause) = cannot {
-                return self.refuse(&mut state, &item, cause);
+            if let Some(cause) = self.cannot_take_post(&state, post) {
+                return self.refuse_post(&mut state, post, cause);
             }
-            if self.goes_now(&mut state, &item) {
-                return self.push_locked(state, item);
+            if self.goes_now(&state, post) {
+                return self.post_locked(state, post);
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                let queue = self.class_of(&mut state, &item);
-                return queue.refuse(&item, DropCause::Deadline);
+                return self.refuse_post(&mut state, post, DropCause::Deadline);
             }
             state.waiting_for_room += 1;
             let (locked, _) = self

@@ -1,12 +1,12 @@
 //! What goes out over a slow link, compressed where that pays.
 
-use bytes::Bytes;
 use muster_wire::Class;
 use muster_wire::frame::HEADER;
 use muster_wire::mesh::CompressionBackoff;
 use muster_wire::mesh::codec::{LEAST, MOST, put_compressed_batch, put_compressed_part};
 
 use super::fragmenter::Part;
+use super::pieces::InPlace;
 use crate::endpoint::peer_session::CompressedCounts;
 
 /// What stands before the number of messages in the payload of a batch: its kind, class and flags.
@@ -33,7 +33,7 @@ impl Compression {
         class: Class,
         start: usize,
         buffer: &mut Vec<u8>,
-        in_place: &mut Vec<(usize, Bytes)>,
+        in_place: &mut Vec<(usize, InPlace)>,
         counts: &CompressedCounts,
     ) -> usize {
         // A control frame that is in place may stand where the batch begins.
@@ -49,7 +49,7 @@ impl Compression {
         let mut from = rest;
         for (position, piece) in &in_place[first..] {
             self.whole.extend_from_slice(&buffer[from..*position]);
-            self.whole.extend_from_slice(piece);
+            self.whole.extend_from_slice(piece.bytes());
             from = *position;
         }
         self.whole.extend_from_slice(&buffer[from..]);

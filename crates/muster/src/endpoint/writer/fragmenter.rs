@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use muster_wire::mesh::codec::{Encoder, Head, put_fragment_head};
+use muster_wire::mesh::codec::{Encoder, Head, RunHead, RunMessage, put_fragment_head};
 use muster_wire::{Class, EndpointId, Kind, MessageId, Topic};
 
 /// A message with a larger payload is cut, into parts of this size.
@@ -98,6 +98,23 @@ impl Fragmenter {
     /// Puts a message behind the others.
     pub(super) fn push(&mut self, piece: Piece) {
         self.waiting.push_back(piece);
+    }
+
+    /// Puts a message of a run behind the others.
+    pub(super) fn push_of_run(&mut self, head: &RunHead, message: &RunMessage<'_>, payload: Bytes) {
+        // A topic that is none was not passed on.
+        let Ok(topic) = Topic::new(message.topic) else {
+            return;
+        };
+        let (origin, sequence) = (head.origin, message.sequence);
+        self.push(Piece {
+            topic,
+            payload,
+            id: MessageId { origin, sequence },
+            hops: head.hops,
+            kind: message.kind,
+            guest: None,
+        });
     }
 
     /// The topics of what was not begun.

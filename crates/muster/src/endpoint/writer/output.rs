@@ -1,26 +1,30 @@
 //! What is on its way from a peer's queue to its connection: encoded, and not yet written.
 
+use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::io::{self, IoSlice};
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use muster_wire::envelope;
 use muster_wire::mesh::HOPS;
 use muster_wire::mesh::codec::{Encoder, Head, OpenBatch};
 use muster_wire::peering::Protocol;
+use muster_wire::mesh::codec::Run;
 use muster_wire::{Class, EndpointId, Kind, Message, Topic};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use super::compression::Compression;
 use super::fragmenter::{Next, Part, Piece};
+use super::pieces::{Gathered, InPlace};
 use crate::endpoint::end_reason::{EndReason, LossReason};
-use crate::endpoint::outgoing::{Outgoing, Relayed};
+use crate::endpoint::outgoing::{Outgoing, Relayed, RelayedRuns};
 use crate::endpoint::peer_session::{PeerCounts, PeerSession};
-use crate::endpoint::send_queue::inline::Written;
+use crate::endpoint::post::Post;
+use crate::endpoint::send_queue::inline::{Inline, Written};
 use crate::endpoint::spare::Spare;
 use crate::endpoint::tls::ConnectionError;
 
@@ -46,12 +50,18 @@ pub(super) struct Output<W> {
     session: Arc<PeerSession>,
     /// Headers and small payloads, one behind the other.
     buffer: Vec<u8>,
-    /// Large payloads, each with the position in the buffer that it stands at.
-    in_place: Vec<(usize, Bytes)>,
-    /// The bytes of the large payloads.
+    /// Large payloads and runs, each with the position in the buffer that it stands at.
+    in_place: Vec<(usize, InPlace)>,
+    /// The bytes of all that.
     in_place_bytes: usize,
     /// The topics of the messages in the buffer that no write has begun with.
     pub(super) messages: Vec<Topic>,
+    /// The runs of others in the buffer that no write has begun with.
+    relayed_runs: Vec<Outgoing>,
+    /// The messages in runs that no write has begun with.
+    in_runs: usize,
+    /// The buffers of the runs that are written.
+    pub(super) written: Vec<Vec<u8>>,
     /// Whether the last write had more than one message.
     pub(super) is_busy: bool,
     encoder: Encoder,
@@ -74,6 +84,9 @@ impl<W> Output<W> {
             in_place: Vec::new(),
             in_place_bytes: 0,
             messages: Vec::new(),
+            relayed_runs: Vec::new(),
+            in_runs: 0,
+            written: Vec::new(),
             is_busy: false,
             encoder: Encoder::default(),
             spare: Spare::default(),
@@ -89,6 +102,20 @@ impl<W> Output<W> {
         let is_empty = self.buffer.is_empty() && self.in_place.is_empty();
         is_empty && !self.is_busy && self.wrote.is_none_or(|wrote| wrote.elapsed() >= pause)
     }
+
+    /// Gives away what no write has begun with: messages by their topics, and runs.
+    pub(super) fn take_unwritten(&mut self) -> (Vec<Topic>, VecDeque<Outgoing>) {
+        let mut runs: VecDeque<Outgoing> = self.relayed_runs.drain(..).collect();
+        if self.in_runs > 0 {
+            let own = self.in_place.drain(..).filter_map(|(_, piece)| match piece {
+                InPlace::Run(run) => Some(Outgoing::Run(run)),
+                InPlace::Shared(_) => None,
+            });
+            runs.extend(own);
+        }
+        self.in_runs = 0;
+        (std::mem::take(&mut self.messages), runs)
+    }
 }
 
 impl<W: AsyncWrite + Unpin> Output<W> {
@@ -98,8 +125,13 @@ impl<W: AsyncWrite + Unpin> Output<W> {
             return self.add_frame(&frame);
         }
         self.close_batch();
-        self.in_place_bytes += frame.len();
-        self.in_place.push((self.buffer.len(), frame));
+        self.put_in_place(InPlace::Shared(frame));
+    }
+
+    /// Adds what is written from where it is.
+    fn put_in_place(&mut self, piece: InPlace) {
+        self.in_place_bytes += piece.len();
+        self.in_place.push((self.buffer.len(), piece));
     }
 
     /// Adds what was queued.
@@ -112,6 +144,8 @@ impl<W: AsyncWrite + Unpin> Output<W> {
                 self.add_relayed_v1(&relayed);
             }
             Outgoing::Relayed(relayed) => self.add_relayed(&relayed),
+            Outgoing::Run(run) => self.add_run(run),
+            Outgoing::RelayedRuns(runs) => self.add_relayed_runs(runs),
         }
     }
 
@@ -138,8 +172,7 @@ impl<W: AsyncWrite + Unpin> Output<W> {
             return;
         }
         part.put_head(&mut self.buffer);
-        self.in_place_bytes += part.payload.len();
-        self.in_place.push((self.buffer.len(), part.payload));
+        self.put_in_place(InPlace::Shared(part.payload));
         self.buffer.extend_from_slice(&part.tail);
     }
 
@@ -149,6 +182,11 @@ impl<W: AsyncWrite + Unpin> Output<W> {
         self.buffer.extend_from_slice(&piece.payload);
         head.put_tail(&mut self.buffer);
         self.messages.push(piece.topic);
+    }
+
+    /// The messages that no write has begun with.
+    pub(super) fn count(&self) -> usize {
+        self.messages.len() + self.in_runs
     }
 
     pub(super) fn size(&self) -> usize {
@@ -195,6 +233,30 @@ impl<W: AsyncWrite + Unpin> Output<W> {
         batch
     }
 
+    /// Small messages of this endpoint, which are a frame already.
+    fn add_run(&mut self, mut run: Run) {
+        self.close_batch();
+        run.close();
+        self.in_runs += run.messages();
+        self.put_in_place(InPlace::Run(run));
+    }
+
+    /// Runs of others: what is new is what stands before them.
+    fn add_relayed_runs(&mut self, runs: RelayedRuns) {
+        self.close_batch();
+        for part in &runs.parts {
+            part.put_front(&mut self.buffer);
+            let place = part.place();
+            if place.len() < IN_PLACE {
+                self.buffer.extend_from_slice(&runs.buffer[place]);
+            } else {
+                self.put_in_place(InPlace::Shared(runs.buffer.slice(place)));
+            }
+        }
+        self.in_runs += runs.messages;
+        self.relayed_runs.push(Outgoing::RelayedRuns(runs));
+    }
+
     /// Messages of others; a large payload is written from where it is.
     fn add_relayed(&mut self, relayed: &Relayed) {
         for entry in &relayed.entries {
@@ -211,8 +273,7 @@ impl<W: AsyncWrite + Unpin> Output<W> {
             if length >= IN_PLACE {
                 batch.is_elsewhere(length);
                 let (_, payload) = relayed.parts(entry);
-                self.in_place.push((self.buffer.len(), payload));
-                self.in_place_bytes += length;
+                self.put_in_place(InPlace::Shared(payload));
             } else {
                 self.buffer.extend_from_slice(payload);
             }
@@ -232,33 +293,48 @@ impl<W: AsyncWrite + Unpin> Output<W> {
 
     /// A message of this endpoint to another of its mesh.
     fn add_own(&mut self, message: Message) {
-        let Message {
-            topic,
-            payload,
-            kind,
-            class,
-            id,
-        } = message;
-        let Some(id) = id else {
+        let Some(id) = message.id else {
             return; // without an identity it cannot travel; own messages have one
         };
         let head = Head {
             id,
             hops: HOPS,
-            kind,
-            topic: topic.as_bytes(),
+            kind: message.kind,
+            topic: message.topic.as_bytes(),
             guest: None,
         };
+        let payload = message.payload;
         let length = payload.len();
-        let batch = self.add_head(class, &head, length);
+        let batch = self.add_head(message.class, &head, length);
         if length >= IN_PLACE {
             batch.is_elsewhere(length);
-            self.in_place.push((self.buffer.len(), payload));
-            self.in_place_bytes += length;
+            self.put_in_place(InPlace::Shared(payload));
         } else {
             self.buffer.extend_from_slice(&payload);
         }
-        self.messages.push(topic);
+        self.messages.push(message.topic);
+    }
+
+    /// A small message of this endpoint that lies in its publisher's buffer.
+    fn add_post(&mut self, post: &Post<'_>) {
+        let payload = post.payload();
+        let length = payload.len();
+        if self.session.info.protocol == Protocol::V2 {
+            let head = Head {
+                id: post.id,
+                hops: HOPS,
+                kind: post.kind,
+                topic: post.topic.as_bytes(),
+                guest: None,
+            };
+            self.add_head(post.class, &head, length);
+        } else {
+            let (me, topic) = (self.session.me, post.topic.as_bytes());
+            let all = EndpointId::NIL;
+            envelope::put_message_header_to(&mut self.buffer, me, all, post.kind, topic, length);
+        }
+        self.buffer.extend_from_slice(payload);
+        self.messages.push(post.topic.clone());
     }
 
     fn add(&mut self, message: Message) {
@@ -286,17 +362,21 @@ impl<W: AsyncWrite + Unpin> Output<W> {
         envelope::put_message_header_to(&mut self.buffer, me, receiver, kind, bytes, length);
         self.messages.push(topic);
         if length >= IN_PLACE {
-            self.in_place.push((self.buffer.len(), payload));
-            self.in_place_bytes += length;
+            self.put_in_place(InPlace::Shared(payload));
         } else {
             self.buffer.extend_from_slice(&payload);
         }
     }
 
-    /// Writes a small item as far as the system takes it at once.
-    pub(super) fn write_inline(&mut self, item: Outgoing) -> Written {
-        self.add_item(item);
+    /// Writes something small as far as the system takes it at once.
+    pub(super) fn write_inline(&mut self, what: Inline<'_>) -> Written {
+        match what {
+            Inline::Post(post) => self.add_post(post),
+            Inline::Item(item) => self.add_item(item),
+        }
         self.begin();
+        // What is this small is in the buffer, but for the runs of a queue, which are not written in this way.
+        debug_assert!(self.in_place.is_empty(), "a small message lies in the buffer");
         // If the system takes nothing now, the writer's task asks again, and is told.
         let mut nobody = Context::from_waker(Waker::noop());
         let written = match Pin::new(&mut self.stream).poll_write(&mut nobody, &self.buffer) {
@@ -323,12 +403,12 @@ impl<W: AsyncWrite + Unpin> Output<W> {
     /// unsent.
     fn begin(&mut self) {
         self.close_batch();
-        PeerCounts::add(
-            &self.session.counts.messages_out,
-            self.messages.len() as u64,
-        );
-        self.is_busy = self.messages.len() > 1;
+        let messages = self.count();
+        PeerCounts::add(&self.session.counts.messages_out, messages as u64);
+        self.is_busy = messages > 1;
         self.messages.clear();
+        self.relayed_runs.clear();
+        self.in_runs = 0;
         let bytes = self.size() - std::mem::take(&mut self.begun);
         PeerCounts::add(&self.session.counts.bytes_out, bytes as u64);
     }
@@ -347,7 +427,11 @@ impl<W: AsyncWrite + Unpin> Output<W> {
             }
         }
         self.wrote = Some(Instant::now());
-        self.in_place.clear();
+        for (_, piece) in self.in_place.drain(..) {
+            if let InPlace::Run(run) = piece {
+                self.written.push(run.into_buffer());
+            }
+        }
         self.in_place_bytes = 0;
         let (used, capacity) = (self.buffer.len(), self.buffer.capacity());
         if capacity > 2 * WRITE_BUFFER {
@@ -357,94 +441,5 @@ impl<W: AsyncWrite + Unpin> Output<W> {
         }
         self.buffer.clear();
         Ok(())
-    }
-}
-
-/// Pieces of memory that are written as one.
-struct Gathered<'a> {
-    pieces: Vec<&'a [u8]>,
-    /// The first piece that is not yet written to its end; what is written of it is cut off.
-    next: usize,
-    remaining: usize,
-}
-
-impl<'a> Gathered<'a> {
-    fn new(buffer: &'a [u8], in_place: &'a [(usize, Bytes)]) -> Self {
-        let mut pieces = Vec::with_capacity(2 * in_place.len() + 1);
-        let mut start = 0;
-        for (position, payload) in in_place {
-            pieces.push(&buffer[start..*position]);
-            pieces.push(payload);
-            start = *position;
-        }
-        pieces.push(&buffer[start..]);
-        pieces.retain(|piece| !piece.is_empty());
-        let remaining = pieces.iter().map(|piece| piece.len()).sum();
-        Self {
-            pieces,
-            next: 0,
-            remaining,
-        }
-    }
-}
-
-impl Buf for Gathered<'_> {
-    fn remaining(&self) -> usize {
-        self.remaining
-    }
-
-    fn chunk(&self) -> &[u8] {
-        self.pieces.get(self.next).copied().unwrap_or_default()
-    }
-
-    fn chunks_vectored<'b>(&'b self, slices: &mut [IoSlice<'b>]) -> usize {
-        let pieces = self.pieces.get(self.next..).unwrap_or_default();
-        let filled = pieces
-            .iter()
-            .zip(slices)
-            .map(|(piece, slice)| *slice = IoSlice::new(piece));
-        filled.count()
-    }
-
-    fn advance(&mut self, mut count: usize) {
-        self.remaining = self.remaining.saturating_sub(count);
-        while let Some(piece) = self.pieces.get_mut(self.next) {
-            if count < piece.len() {
-                *piece = &piece[count..];
-                return;
-            }
-            count -= piece.len();
-            self.next += 1;
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pieces_are_written_in_their_order_whatever_is_taken_at_once() {
-        let in_place = [
-            (2, Bytes::from("XYZ")),
-            (2, Bytes::from("W")),
-            (5, Bytes::from("V")),
-        ];
-        for step in 1..12 {
-            let mut gathered = Gathered::new(b"abcde", &in_place);
-            let mut written = Vec::new();
-            while gathered.has_remaining() {
-                let mut slices = [IoSlice::new(&[]); 2];
-                let filled = gathered.chunks_vectored(&mut slices);
-                let all: Vec<u8> = slices[..filled]
-                    .iter()
-                    .flat_map(|slice| slice.to_vec())
-                    .collect();
-                let taken = step.min(all.len());
-                written.extend_from_slice(&all[..taken]);
-                gathered.advance(taken);
-            }
-            assert_eq!(written, b"abXYZWcdeV");
-        }
     }
 }

@@ -6,8 +6,7 @@ use tokio::io::AsyncWrite;
 use tokio::sync::{Mutex, MutexGuard};
 
 use super::output::Output;
-use crate::endpoint::outgoing::Outgoing;
-use crate::endpoint::send_queue::inline::{InlineWriter, Written};
+use crate::endpoint::send_queue::inline::{Inline, InlineWriter, Written};
 
 /// How long ago the last write, of one message, must be for another without the writer's task. Whoever publishes
 /// faster has its messages put together: a write for each costs it ten times the time of a message. Where a write
@@ -38,13 +37,17 @@ impl<W> SharedOutput<W> {
 }
 
 impl<W: AsyncWrite + Unpin + Send> InlineWriter for SharedOutput<W> {
-    fn write_inline(&self, item: Outgoing, begin: &mut dyn FnMut()) -> Result<Written, Outgoing> {
+    fn write_inline<'a>(
+        &self,
+        what: Inline<'a>,
+        begin: &mut dyn FnMut(),
+    ) -> Result<Written, Inline<'a>> {
         match self.try_lock() {
             Some(mut output) if output.has_rested(PAUSE) => {
                 begin();
-                Ok(output.write_inline(item))
+                Ok(output.write_inline(what))
             }
-            _ => Err(item),
+            _ => Err(what),
         }
     }
 }

@@ -1,0 +1,154 @@
+//! A message of this endpoint on its way into the queues of peers.
+
+use std::sync::OnceLock;
+
+use bytes::Bytes;
+use muster_wire::mesh::codec::{RUN_TOPIC, RunMessage};
+use muster_wire::{Class, Kind, MESSAGE_OVERHEAD, Message, MessageId, Size, Topic, credit};
+
+/// A payload from this size on is shared by all queues.
+const SHARED: usize = 4 << 10;
+
+/// So are payloads that would have more bytes than this in all queues together.
+const ALL_COPIES: usize = 64 << 10;
+
+/// A message that is offered to queues. Each decides how it holds it: written out among others, which costs a small one
+/// neither an allocation nor a count of references, or as a payload that all queues share.
+#[derive(Debug)]
+pub(crate) struct Post<'a> {
+    pub(crate) topic: &'a Topic,
+    pub(crate) kind: Kind,
+    pub(crate) class: Class,
+    pub(crate) id: MessageId,
+    payload: Payload<'a>,
+    /// Whether queues copy it if they can.
+    is_copied: bool,
+}
+
+#[derive(Debug)]
+enum Payload<'a> {
+    /// It lies in a buffer that its publisher needs again. The copy is made when somebody wants to keep it.
+    Lent(&'a [u8], OnceLock<Bytes>),
+    Given(Bytes),
+}
+
+impl<'a> Post<'a> {
+    /// A message whose payload lies in a buffer.
+    pub(crate) fn lent(
+        topic: &'a Topic,
+        payload: &'a [u8],
+        kind: Kind,
+        class: Class,
+        id: MessageId,
+    ) -> Self {
+        let payload = Payload::Lent(payload, OnceLock::new());
+        Self::new(topic, payload, kind, class, id)
+    }
+
+    /// A message whose payload may be kept.
+    pub(crate) fn given(
+        topic: &'a Topic,
+        payload: Bytes,
+        kind: Kind,
+        class: Class,
+        id: MessageId,
+    ) -> Self {
+        Self::new(topic, Payload::Given(payload), kind, class, id)
+    }
+
+    /// A message as a publisher with one peer offers it.
+    #[cfg(test)]
+    pub(crate) fn of(message: &'a Message) -> Self {
+        let Message {
+            topic,
+            payload,
+            kind,
+            class,
+            id,
+        } = message;
+        let nobody = MessageId {
+            origin: muster_wire::EndpointId::NIL,
+            sequence: 1,
+        };
+        Self::lent(topic, payload, *kind, *class, id.unwrap_or(nobody)).towards(1)
+    }
+
+    fn new(
+        topic: &'a Topic,
+        payload: Payload<'a>,
+        kind: Kind,
+        class: Class,
+        id: MessageId,
+    ) -> Self {
+        Self {
+            topic,
+            kind,
+            class,
+            id,
+            payload,
+            is_copied: false,
+        }
+    }
+
+    /// The same towards so many peers.
+    pub(crate) fn towards(mut self, peers: usize) -> Self {
+        let length = self.payload().len();
+        self.is_copied = length < SHARED
+            && length * peers <= ALL_COPIES
+            && self.topic.as_bytes().len() <= RUN_TOPIC
+            && self.class != Class::Control;
+        self
+    }
+
+    pub(crate) fn payload(&self) -> &[u8] {
+        match &self.payload {
+            Payload::Lent(bytes, _) => bytes,
+            Payload::Given(bytes) => bytes,
+        }
+    }
+
+    /// Whether a queue that can write it among others does.
+    pub(crate) fn is_copied(&self) -> bool {
+        self.is_copied
+    }
+
+    /// The message by itself.
+    pub(crate) fn message(&self) -> Message {
+        let payload = match &self.payload {
+            Payload::Lent(bytes, copy) => copy.get_or_init(|| Bytes::copy_from_slice(bytes)),
+            Payload::Given(bytes) => bytes,
+        };
+        Message {
+            topic: self.topic.clone(),
+            payload: payload.clone(),
+            kind: self.kind,
+            class: self.class,
+            id: Some(self.id),
+        }
+    }
+
+    /// The message as one of a run.
+    pub(crate) fn in_run(&self) -> RunMessage<'_> {
+        RunMessage {
+            sequence: self.id.sequence,
+            kind: self.kind,
+            topic: self.topic.as_bytes(),
+            payload: self.payload(),
+        }
+    }
+
+    /// The bytes of its topic and payload.
+    pub(crate) fn size(&self) -> usize {
+        self.topic.as_bytes().len() + self.payload().len()
+    }
+
+    /// What it is in a queue, however that holds it.
+    pub(crate) fn queued(&self) -> Size {
+        let payload = self.payload().len();
+        Size {
+            messages: 1,
+            bytes: payload + MESSAGE_OVERHEAD,
+            cost: credit::cost(self.topic.as_bytes(), payload),
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! Runs of a peer: what their messages are for here, and how they go on as they came.
+
+use muster_wire::mesh::codec::{
+    First, FrameError, MessageRef, ReceivedRun, RunHead, RunMessage, RunPart,
+};
+use muster_wire::mesh::data::{Dropped, NextHops, RunOrigin};
+use muster_wire::{MessageId, Topic};
+use std::sync::Arc;
+use tokio::io::AsyncRead;
+
+use super::mesh::{Here, Taking};
+use super::pending::{Lying, narrow};
+use super::relays::{Onward, RELAYED, Relays, Way};
+use super::{Reader, Shared, Table};
+use crate::endpoint::peer_session::PeerSession;
+
+/// A larger payload goes on by itself: runs that are written have none.
+const SMALL: usize = 64 << 10;
+
+/// What goes on as one frame has no more bytes than this.
+const PART: usize = 128 << 10;
+
+/// Messages that follow one another in a run and go on to the same peers.
+#[derive(Debug, Default)]
+pub(super) struct Stretch {
+    /// The positions that the routes gave for them, and those of the peers that they go to.
+    positions: Vec<u32>,
+    peers: Vec<u32>,
+    messages: usize,
+    base: u64,
+    start: usize,
+    end: usize,
+    first: Option<First>,
+    cost: usize,
+}
+
+/// A message of a run where it lies in its buffer.
+struct Placed<'a> {
+    message: RunMessage<'a>,
+    /// The sequence before it.
+    base: u64,
+    has_topic: bool,
+    start: usize,
+    payload: usize,
+    end: usize,
+}
+
+impl Stretch {
+    fn continues(&self, positions: &[u32], next: &Placed<'_>) -> bool {
+        self.messages > 0
+            && self.messages < RELAYED
+            && self.end == next.start
+            && next.end - self.start <= PART
+            && self.positions == positions
+    }
+
+    fn begin(&mut self, hops: NextHops<'_, Arc<PeerSession>>, next: &Placed<'_>, topic: &Topic) {
+        self.positions.clear();
+        self.positions.extend_from_slice(hops.positions());
+        self.peers.clear();
+        self.peers.extend(hops.map(|(position, _)| position));
+        self.messages = 0;
+        self.cost = 0;
+        self.base = next.base;
+        self.start = next.start;
+        self.first = None;
+        if !next.has_topic {
+            self.start = next.payload - size_of_length(next.message.payload.len());
+            self.first = Some(First {
+                sequence: next.message.sequence,
+                kind: next.message.kind,
+                topic: topic.clone(),
+            });
+        }
+    }
+
+    fn add(&mut self, next: &Placed<'_>) {
+        self.messages += 1;
+        self.cost += next.message.cost();
+        self.end = next.end;
+    }
+
+    /// Hands the messages over to what goes on.
+    fn finish(
+        &mut self,
+        shared: &Shared,
+        table: &Table,
+        head: &RunHead,
+        buffer: &[u8],
+        relays: &mut Relays,
+    ) {
+        if self.messages == 0 {
+            return;
+        }
+        let hops = head.hops.saturating_sub(1);
+        let part = RunPart {
+            head: RunHead {
+                hops,
+                base: self.base,
+                ..*head
+            },
+            messages: self.messages,
+            start: narrow(self.start),
+            length: narrow(self.end - self.start),
+            first: self.first.take(),
+            cost: self.cost,
+        };
+        self.messages = 0;
+        for position in &self.peers {
+            let Some(peer) = table.peer(*position) else {
+                continue;
+            };
+            shared.mesh.count_relayed(part.messages);
+            let way = Way {
+                peer: *position,
+                class: head.class,
+                guest: None,
+            };
+            let limits = peer.handle.limits(head.class);
+            if peer.handle.queue.takes_runs() && relays.part(way, &part, limits) {
+                continue;
+            }
+            part.for_each(buffer, |message| {
+                let Ok(topic) = Topic::new(message.topic) else {
+                    return; // it was looked up before
+                };
+                let lying = Lying {
+                    topic: &topic,
+                    start: message.payload.as_ptr() as usize - buffer.as_ptr() as usize,
+                    length: message.payload.len(),
+                };
+                relays.message(way, lying, onward(head, &message, hops), limits);
+            });
+        }
+    }
+}
+
+/// The bytes of a payload's length.
+fn size_of_length(length: usize) -> usize {
+    match length {
+        0..0x80 => 1,
+        0x80..0x4000 => 2,
+        0x4000..0x20_0000 => 3,
+        0x20_0000..0x1000_0000 => 4,
+        _ => 5,
+    }
+}
+
+fn onward(head: &RunHead, message: &RunMessage<'_>, hops: u8) -> Onward {
+    let (origin, sequence) = (head.origin, message.sequence);
+    Onward {
+        id: MessageId { origin, sequence },
+        hops,
+        kind: message.kind,
+    }
+}
+
+impl<R: AsyncRead + Unpin> Reader<R> {
+    /// The messages of a run that lies in a buffer: how many, and what is wrong with the next.
+    pub(super) fn received_run(
+        &mut self,
+        shared: &Shared,
+        here: &Here<'_>,
+        mut run: ReceivedRun<'_>,
+        buffer: &[u8],
+    ) -> (u64, Option<FrameError>) {
+        let (table, head) = (here.table, run.head);
+        let place = |bytes: &[u8]| bytes.as_ptr() as usize - buffer.as_ptr() as usize;
+        let neighbour = self.session.info.id;
+        let origin = self.ingress.begin_run(here, &head);
+        let mut seen = origin.as_ref().map(RunOrigin::seen);
+        let (mut messages, mut cost) = (0, 0);
+        let mut base = head.base;
+        let mut topic = &[][..];
+        let malformed = loop {
+            let start = place(run.rest());
+            let message = match run.next() {
+                None => break None,
+                Some(Err(error)) => break Some(error),
+                Some(Ok(message)) => message,
+            };
+            messages += 1;
+            cost += message.cost();
+            let placed = Placed {
+                base,
+                has_topic: topic.as_ptr() != message.topic.as_ptr(),
+                start,
+                payload: place(message.payload),
+                end: place(run.rest()),
+                message,
+            };
+            base = message.sequence;
+            topic = message.topic;
+            let passage = match &mut seen {
+                Ok(seen) => self.ingress.in_run(here, neighbour, &head, seen, &message),
+                Err(dropped) => Err::<_, Dropped>(**dropped),
+            };
+            let passage = match passage {
+                Ok(passage) => passage,
+                Err(dropped) => {
+                    self.stretch.finish(shared, table, &head, buffer, &mut self.brought.relays);
+                    self.refusals.dropped(&shared.mesh, dropped, message.topic);
+                    continue;
+                }
+            };
+            let taken = MessageRef {
+                alias: 0,
+                id: MessageId {
+                    origin: head.origin,
+                    sequence: message.sequence,
+                },
+                hops: head.hops,
+                kind: message.kind,
+                topic: message.topic,
+                payload: message.payload,
+                guest: None,
+            };
+            let lying = Lying {
+                topic: passage.topic,
+                start: placed.payload,
+                length: message.payload.len(),
+            };
+            let mut taking = Taking {
+                brought: &mut self.brought,
+                refusals: &mut self.refusals,
+                limits: &self.limits,
+            };
+            let hops = taking.take(shared, table, head.class, &taken, lying, passage);
+            let is_small = message.payload.len() <= SMALL;
+            if is_small && self.stretch.continues(hops.positions(), &placed) {
+                self.stretch.add(&placed);
+                continue;
+            }
+            let relays = &mut self.brought.relays;
+            self.stretch.finish(shared, table, &head, buffer, relays);
+            if hops.positions().is_empty() {
+                continue;
+            }
+            if is_small {
+                self.stretch.begin(hops, &placed, lying.topic);
+                self.stretch.add(&placed);
+                continue;
+            }
+            for (position, peer) in hops {
+                shared.mesh.count_relayed(1);
+                let way = Way {
+                    peer: position,
+                    class: head.class,
+                    guest: None,
+                };
+                let onward = onward(&head, &message, head.hops.saturating_sub(1));
+                relays.message(way, lying, onward, peer.handle.limits(head.class));
+            }
+        };
+        let relays = &mut self.brought.relays;
+        self.stretch.finish(shared, table, &head, buffer, relays);
+        self.credit.came(head.class, cost);
+        (messages, malformed)
+    }
+}
