@@ -31,16 +31,24 @@ pub(crate) struct Message {
 struct Arrival {
     message: Message,
     hops: u8,
+    /// Counted: whether it came late, and whether its hops were used up.
     is_late: bool,
     is_exhausted: bool,
-    is_addressed: bool,
-    is_heard: bool,
+    /// What it is here, each time once.
+    outputs: Vec<fn(Message) -> Output>,
     guests: Vec<EndpointId>,
     next: Vec<EndpointId>,
 }
 
 impl Arrival {
     fn new(class: Class, message: &MessageRef<'_>, passage: Passage<'_, ()>) -> Self {
+        let mut outputs: Vec<fn(Message) -> Output> = Vec::new();
+        if passage.is_addressed {
+            outputs.push(Output::Addressed);
+        }
+        if !passage.subscribers.is_empty() {
+            outputs.push(Output::Deliver);
+        }
         Self {
             message: Message {
                 id: message.id,
@@ -53,8 +61,7 @@ impl Arrival {
             hops: message.hops,
             is_late: passage.is_late,
             is_exhausted: passage.is_exhausted,
-            is_addressed: passage.is_addressed,
-            is_heard: !passage.subscribers.is_empty(),
+            outputs,
             guests: passage.guests.map(|(_, peer)| peer.id).collect(),
             next: passage.next_hops.map(|(_, peer)| peer.id).collect(),
         }
@@ -380,12 +387,10 @@ impl Endpoint {
         let copy = arrival.message;
         self.counts.reordered += u64::from(arrival.is_late);
         self.counts.hops_exhausted += u64::from(arrival.is_exhausted);
-        if arrival.is_addressed {
-            self.outputs.push_back(Output::Addressed(copy.clone()));
-        }
-        if arrival.is_heard {
-            self.counts.delivered += 1;
-            self.outputs.push_back(Output::Deliver(copy.clone()));
+        for output in arrival.outputs {
+            let output = output(copy.clone());
+            self.counts.delivered += u64::from(matches!(output, Output::Deliver(_)));
+            self.outputs.push_back(output);
         }
         for guest in arrival.guests {
             let message = copy.clone();

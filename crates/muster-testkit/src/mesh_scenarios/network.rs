@@ -14,8 +14,8 @@ use crate::endpoint::Endpoint;
 use muster_test_support::Random;
 use muster_wire::Mono;
 use muster_wire::frame::HEADER;
-use muster_wire::mesh::codec;
 use muster_wire::mesh::Sabotage;
+use muster_wire::mesh::codec;
 use muster_wire::mesh::{Config, Identity};
 use muster_wire::{EndpointId, Filter, Incarnation};
 

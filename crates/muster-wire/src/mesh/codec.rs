@@ -24,11 +24,11 @@ pub use compression::{LEAST, MOST, expand, put_compressed_batch, put_compressed_
 pub use fragment::{FragmentRef, is_fragment, put_fragment_head};
 pub use frames::{Frame, FrameError, LinkFrame, MeshFrame};
 pub use owned::{MeshMessage, OwnedFrame};
+pub use records::{MAX_FILTER_BYTES, MAX_FILTER_ENTRIES, MAX_GUESTS, MAX_NEIGHBOURS, MAX_WORD};
 pub use run::{
     First, RUN_BYTES, RUN_HEAD, RUN_MESSAGES, RUN_TOPIC, ReceivedRun, Run, RunHead, RunMessage,
     RunMessages, RunPart, Shed,
 };
-pub use records::{MAX_FILTER_BYTES, MAX_FILTER_ENTRIES, MAX_GUESTS, MAX_NEIGHBOURS, MAX_WORD};
 
 const BATCH: u8 = 1;
 const RECORDS: u8 = 2;

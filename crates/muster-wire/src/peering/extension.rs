@@ -194,7 +194,10 @@ mod tests {
         let specification = include_str!("../../../../docs/protocol-v2.md");
         let mut bytes = Vec::new();
         Extension::new(true).write(&mut bytes);
-        assert_eq!(bytes, *b"MSTR\x01\x02\x80\x80\x04\x01\x01\x05\x01\x01\x08\x01\x01");
+        assert_eq!(
+            bytes,
+            *b"MSTR\x01\x02\x80\x80\x04\x01\x01\x05\x01\x01\x08\x01\x01"
+        );
         assert!(specification.contains("4d535452 01 02 8080 04 01 01 05 01 01 08 01 01"));
     }
 

@@ -198,7 +198,7 @@ impl Queued for Outgoing {
                 message.count_dropped(cause, ledger);
             }
             Self::Run(run) => {
-                for message in run.iter() {
+                for message in run.each() {
                     count_dropped(cause, &message, ledger);
                 }
             }

@@ -122,7 +122,8 @@ impl Publisher {
         payload: Bytes,
         class: Class,
     ) -> Outcome {
-        self.parts().send(topic, Some(payload), Kind::Command, class)
+        self.parts()
+            .send(topic, Some(payload), Kind::Command, class)
     }
 
     /// Sends a command of a store to one direct peer of version 1, addressed to it; never waits. Whether there
@@ -142,8 +143,8 @@ impl Publisher {
         true
     }
 
-    /// Publishes a value and waits, at most `limit` in all, until every matching queue has room. For peers whose queue
-    /// is still full then, the message is dropped. While the endpoint is joining its mesh, it waits for room among the
+    /// Publishes a value and waits, at most `limit` in all, while a matching queue holds a mebibyte or is full. For peers
+    /// whose queue is still full then, the message is dropped. While the endpoint is joining its mesh, it waits for room among the
     /// messages that are held.
     ///
     /// Blocks the thread: not for use inside a task.
@@ -166,7 +167,9 @@ impl Publisher {
         let mut deadline = || *deadline.get_or_insert_with(|| Instant::now() + limit);
         let mut outcome = Outcome::default();
         if shared.join_buffer.is_open() {
-            let held = shared.join_buffer.hold_blocking(&post.message(), deadline());
+            let held = shared
+                .join_buffer
+                .hold_blocking(&post.message(), deadline());
             note_held(&mut outcome, held);
         }
         let table = shared.table.load();
@@ -271,18 +274,12 @@ impl Parts<'_> {
     }
 
     /// Sends a payload, or the last value, and waits for room.
-    async fn send_waiting(
-        self,
-        topic: &Topic,
-        payload: Option<Bytes>,
-        limit: Duration,
-    ) -> Outcome {
+    async fn send_waiting(self, topic: &Topic, payload: Option<Bytes>, limit: Duration) -> Outcome {
         let shared = self.shared;
         let post = shared.post(topic, payload, self.scratch, Kind::Data, Class::Event);
         // The clock is read when there is something to wait for.
         let mut deadline = None;
-        let mut deadline =
-            || *deadline.get_or_insert_with(|| tokio::time::Instant::now() + limit);
+        let mut deadline = || *deadline.get_or_insert_with(|| tokio::time::Instant::now() + limit);
         let mut outcome = Outcome::default();
         if shared.join_buffer.is_open() {
             let (buffer, message) = (&shared.join_buffer, post.message());
@@ -299,11 +296,15 @@ impl Parts<'_> {
         for peer in push_where_room(&mut outcome, &table, route, &post) {
             // Whoever is woken takes the room or waits on: many may wait for the same little room.
             let queue = &peer.handle.queue;
-            let pushed = poll_fn(|cx| queue.poll_post(&post, cx));
-            let pushed = tokio::time::timeout_at(deadline(), pushed).await;
+            let room = poll_fn(|cx| queue.poll_post(&post, cx));
+            let pushed = if limit.is_zero() {
+                None
+            } else {
+                tokio::time::timeout_at(deadline(), room).await.ok()
+            };
             note_pushed(
                 &mut outcome,
-                pushed.unwrap_or_else(|_| queue.refuse_late(&post)),
+                pushed.unwrap_or_else(|| queue.post_late(&post)),
             );
         }
         deliver_locally(&mut outcome, shared, self.local, &table, route, &post);

@@ -30,6 +30,7 @@ use super::too_large::TooLarge;
 use control::ControlFrames;
 use inline::InlineWriter;
 use pings::Pings;
+use room::Waiting;
 use runs::Runs;
 
 /// What the writer's task does.
@@ -59,9 +60,7 @@ struct State {
     ended: Option<EndReason>,
     waker: Option<Waker>,
     writer: Writer,
-    waiting_for_room: usize,
-    /// Tasks that wait for room, as many as there are publishers.
-    room_wakers: Vec<Waker>,
+    waiting: Waiting,
     pings: Pings,
     runs: Runs,
 }
@@ -157,8 +156,7 @@ impl SendQueue {
             ended: None,
             waker: None,
             writer: Writer::Works,
-            waiting_for_room: 0,
-            room_wakers: Vec::new(),
+            waiting: Waiting::default(),
             pings: Pings::default(),
             runs: Runs::default(),
         };
@@ -222,7 +220,7 @@ impl SendQueue {
             limits.set(policy.limits);
         }
         // Those that wait may have room now, or nobody to wait for.
-        self.tell_room(&mut state);
+        self.tell_all(&mut state);
     }
 
     /// The bounds of a class's queue.
@@ -270,7 +268,13 @@ impl SendQueue {
         let State { data, runs, .. } = &mut *state;
         let queue = data.class_mut(post.class);
         let push = queue
-            .join(post.queued(), |newest| runs.add(newest, post))
+            .join(post.queued(), |newest| match newest {
+                Some(Outgoing::Run(run)) if run.has_room(post.size()) => {
+                    run.push(&post.in_run());
+                    None
+                }
+                newest => Some(runs.begin(matches!(newest, Some(Outgoing::Run(_))), post)),
+            })
             .unwrap_or_else(|cause| {
                 queue.count_dropped(cause, &post.topic.normalized(), 1);
                 Push::Dropped(cause)
@@ -376,7 +380,7 @@ impl SendQueue {
             state.control.clear();
             state.farewell = None;
             state.pings.clear();
-            self.tell_room(state);
+            self.tell_all(state);
             if let Some(waker) = state.waker.take() {
                 waker.wake();
             }

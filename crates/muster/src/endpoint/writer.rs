@@ -107,7 +107,12 @@ impl<W: AsyncWrite + Unpin + Send> Writer<W> {
             let holds_bulk = !self.fragmenter.is_empty();
             let has_rest = holds_bulk || output.size() > 0;
             let queue = &self.session.queue;
-            match queue.take(&mut control, &mut self.data, holds_bulk, &mut output.written) {
+            match queue.take(
+                &mut control,
+                &mut self.data,
+                holds_bulk,
+                &mut output.written,
+            ) {
                 Taken::Ended => return Ok(()),
                 Taken::Drained if last == Taken::Drained && !has_rest => return Ok(()),
                 Taken::Blocked if !has_rest => self.wait_for_credit(bye_timeout).await,
@@ -216,7 +221,7 @@ impl<W: AsyncWrite + Unpin + Send> Writer<W> {
             }
             Outgoing::Run(run) => {
                 let head = *run.head();
-                for message in run.iter() {
+                for message in run.each() {
                     let payload = Bytes::copy_from_slice(message.payload);
                     self.fragmenter.push_of_run(&head, &message, payload);
                 }
@@ -393,7 +398,11 @@ mod tests {
         let publisher = std::thread::spawn(move || {
             for number in 0..MESSAGES {
                 let message = numbered(u8::try_from(number % 251).unwrap());
-                while publishing.queue.post_if_room(&Post::of(&message), true).is_none() {
+                while publishing
+                    .queue
+                    .post_if_room(&Post::of(&message), true)
+                    .is_none()
+                {
                     std::thread::yield_now();
                 }
                 if number % 7 == 0 {

@@ -143,7 +143,10 @@ impl Run {
     /// Appends a message. Its origin and class are those of the run, and its topic has [`RUN_TOPIC`] bytes at most.
     pub fn push(&mut self, message: &RunMessage<'_>) {
         let RunMessage { topic, payload, .. } = *message;
-        debug_assert!(topic.len() <= RUN_TOPIC, "longer ones are sent by themselves");
+        debug_assert!(
+            topic.len() <= RUN_TOPIC,
+            "longer ones are sent by themselves"
+        );
         let (start, end) = self.topic;
         let is_same = self.messages > 0 && self.buffer[start..end] == *topic;
         let command = match message.kind {
@@ -216,7 +219,7 @@ impl Run {
     }
 
     /// Returns its messages, oldest first.
-    pub fn iter(&self) -> RunMessages<'_> {
+    pub fn each(&self) -> RunMessages<'_> {
         RunMessages {
             left: self.messages,
             last: self.head.base,
@@ -525,8 +528,10 @@ mod tests {
         let expected = "00000035 0e 02 10 0000000000004000800000000000000a \
                         0000000000000004 828000 00 02 052f74657374 0600000000002a 40 02 0600000000002b";
         let expected: String = expected.split_whitespace().collect();
-        let hex: String = run.frame().iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(hex, expected);
+        let digits =
+            |byte: &u8| [byte >> 4, byte & 15].map(|digit| char::from_digit(digit.into(), 16));
+        let hex: Option<String> = run.frame().iter().flat_map(digits).collect();
+        assert_eq!(hex.as_ref(), Some(&expected));
         let specification = include_str!("../../../../../docs/protocol-v2.md");
         let lines = [
             "00000035 0e 02 10 0000000000004000800000000000000a",
@@ -587,7 +592,12 @@ mod tests {
     fn messages() -> impl Strategy<Value = Vec<Owned>> {
         let kind = prop_oneof![Just(Kind::Data), Just(Kind::Command)];
         let topic = prop_oneof![Just("/a"), Just("/b/longer/than/the/others"), Just("/c")];
-        let message = (0u64..4, kind, topic, prop::collection::vec(any::<u8>(), 0..200));
+        let message = (
+            0u64..4,
+            kind,
+            topic,
+            prop::collection::vec(any::<u8>(), 0..200),
+        );
         prop::collection::vec(message, 1..60).prop_map(|messages| {
             let mut last = 4u64;
             messages
@@ -619,7 +629,7 @@ mod tests {
             let bytes: usize = left.iter().map(|message| borrowed(message).bytes()).sum();
             let cost: usize = left.iter().map(|message| borrowed(message).cost()).sum();
             prop_assert_eq!((run.bytes(), run.cost()), (bytes, cost));
-            prop_assert_eq!(&run.iter().map(owned).collect::<Vec<_>>()[..], left);
+            prop_assert_eq!(&run.each().map(owned).collect::<Vec<_>>()[..], left);
             // It goes on where it was.
             let next = (1000, Kind::Data, left[left.len() - 1].2.clone(), vec![7]);
             run.push(&borrowed(&next));

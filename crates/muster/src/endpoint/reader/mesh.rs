@@ -15,8 +15,8 @@ use muster_wire::{Class, EndpointId, Kind};
 use tokio::io::AsyncRead;
 
 use super::pending::{Brought, Lying, Source};
-use super::relays::{Onward, Way};
 use super::refusals::Refusals;
+use super::relays::{Onward, Way};
 use super::{PeerCounts, Reader, Shared, Table};
 use crate::endpoint::end_reason::EndReason;
 use crate::endpoint::owner::Command;
@@ -403,7 +403,10 @@ fn is_valid(limits: &Limits, message: &MessageRef<'_>) -> bool {
 /// Whether a frame must not be looked at before the owner has dealt with those before it: messages need
 /// the records that explain them, and a goodbye is the last.
 fn comes_behind(payload: &[u8]) -> bool {
-    codec::is_batch(payload) || codec::is_run(payload) || codec::is_fragment(payload) || codec::is_goodbye(payload)
+    codec::is_batch(payload)
+        || codec::is_run(payload)
+        || codec::is_fragment(payload)
+        || codec::is_goodbye(payload)
 }
 
 fn lost(error: FrameError) -> Stop {

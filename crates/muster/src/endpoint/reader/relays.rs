@@ -6,9 +6,7 @@ use muster_wire::mesh::codec::RunPart;
 use muster_wire::{Class, EndpointId, Kind, MESSAGE_OVERHEAD, MessageId, QueueLimits};
 
 use super::pending::{Lying, Topics, cut_out, narrow};
-use crate::endpoint::outgoing::{
-    Outgoing, Relayed, RelayedEntry, RelayedRuns, parts_bookkeeping,
-};
+use crate::endpoint::outgoing::{Outgoing, Relayed, RelayedEntry, RelayedRuns, parts_bookkeeping};
 
 /// The most messages that are relayed as one.
 pub(super) const RELAYED: usize = 512;

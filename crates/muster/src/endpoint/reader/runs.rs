@@ -198,7 +198,8 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             let passage = match passage {
                 Ok(passage) => passage,
                 Err(dropped) => {
-                    self.stretch.finish(shared, table, &head, buffer, &mut self.brought.relays);
+                    self.stretch
+                        .finish(shared, table, &head, buffer, &mut self.brought.relays);
                     self.refusals.dropped(&shared.mesh, dropped, message.topic);
                     continue;
                 }

@@ -17,7 +17,7 @@ impl SendQueue {
     pub(crate) fn close(&self) {
         let mut state = self.lock();
         state.closing = true;
-        self.tell_room(&mut state);
+        self.tell_all(&mut state);
         wake(state);
     }
 

@@ -1,22 +1,51 @@
 //! Publishers that wait for room in a peer's queue.
 
-use std::sync::PoisonError;
-use std::task::{Context, Poll};
+use std::sync::{MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use muster_wire::counters::DropCause;
-use muster_wire::Push;
+use muster_wire::{Class, Push};
 
 use super::{SendQueue, State};
 use crate::endpoint::post::Post;
+
+/// Publishers that wait do so from so many bytes on, if the queue's bound is not lower, which is where messages are
+/// dropped: what is written next is still in the processor's caches then.
+const WAITS_FROM: usize = 1 << 20;
+
+const CLASSES: [Class; 4] = [
+    Class::Control,
+    Class::Interactive,
+    Class::Event,
+    Class::Bulk,
+];
+
+/// Those who wait for room.
+#[derive(Debug, Default)]
+pub(super) struct Waiting {
+    threads: [usize; 4],
+    /// As many as there are publishers.
+    tasks: [Vec<Waker>; 4],
+}
+
+impl Waiting {
+    /// The number of threads that wait.
+    #[cfg(test)]
+    pub(super) fn threads(&self) -> usize {
+        self.threads.iter().sum()
+    }
+}
 
 impl SendQueue {
     /// Whether a message is offered at once: it has room, or nobody waits for this peer.
     fn goes_now(&self, state: &State, post: &Post<'_>) -> bool {
         let class = self.queue_of_class(post.class);
         let queue = state.data.class(class);
+        let bytes = post.queued().bytes;
         let is_waited_for = state.is_waited_for[class as usize];
-        !is_waited_for || queue.has_room(1, post.queued().bytes) || queue.is_empty()
+        let has_room = queue.has_room(1, bytes) && queue.bytes() + bytes <= WAITS_FROM;
+        !is_waited_for || has_room || queue.is_empty()
     }
 
     /// Offers a message if it has room, or would not be taken at all; writes it on this thread if `inline`, under the
@@ -44,24 +73,34 @@ impl SendQueue {
         if self.goes_now(&state, post) {
             return Poll::Ready(self.post_locked(state, post));
         }
-        if !state
-            .room_wakers
-            .iter()
-            .any(|waker| waker.will_wake(cx.waker()))
-        {
-            state.room_wakers.push(cx.waker().clone());
+        let class = self.queue_of_class(post.class);
+        let tasks = &mut state.waiting.tasks[class as usize];
+        if !tasks.iter().any(|waker| waker.will_wake(cx.waker())) {
+            tasks.push(cx.waker().clone());
         }
         Poll::Pending
     }
 
-    /// Counts a message that waited for room and got none.
-    pub(crate) fn refuse_late(&self, post: &Post<'_>) -> Push {
+    /// Offers a message that has waited as long as it may: it is taken if the queue's bound has room for it.
+    pub(crate) fn post_late(&self, post: &Post<'_>) -> Push {
         let mut state = self.lock();
+        if let Some(cause) = self.cannot_take_post(&state, post) {
+            return self.refuse_post(&mut state, post, cause);
+        }
+        self.post_late_locked(state, post)
+    }
+
+    fn post_late_locked(&self, mut state: MutexGuard<'_, State>, post: &Post<'_>) -> Push {
+        let class = self.queue_of_class(post.class);
+        if state.data.class(class).has_room(1, post.queued().bytes) {
+            return self.post_locked(state, post);
+        }
         self.refuse_post(&mut state, post, DropCause::Deadline)
     }
 
     /// Offers a message, waiting for room until `deadline`.
     pub(crate) fn post_blocking(&self, post: &Post<'_>, deadline: Instant) -> Push {
+        let class = self.queue_of_class(post.class) as usize;
         let mut state = self.lock();
         loop {
             if let Some(cause) = self.cannot_take_post(&state, post) {
@@ -72,23 +111,47 @@ impl SendQueue {
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return self.refuse_post(&mut state, post, DropCause::Deadline);
+                return self.post_late_locked(state, post);
             }
-            state.waiting_for_room += 1;
+            state.waiting.threads[class] += 1;
             let (locked, _) = self
                 .room
                 .wait_timeout(state, left)
                 .unwrap_or_else(PoisonError::into_inner);
             state = locked;
-            state.waiting_for_room -= 1;
+            state.waiting.threads[class] -= 1;
         }
     }
 
+    /// Tells those who wait for a class of which something was taken, once half of what it may hold is free: each that is
+    /// woken costs more than many messages.
     pub(super) fn tell_room(&self, state: &mut State) {
-        if state.waiting_for_room > 0 {
+        let State { data, waiting, .. } = state;
+        let mut has_threads = false;
+        for (at, class) in CLASSES.into_iter().enumerate() {
+            let queue = data.class(class);
+            if queue.is_half_full() || queue.bytes() > WAITS_FROM / 2 {
+                continue;
+            }
+            has_threads |= waiting.threads[at] > 0;
+            for waker in waiting.tasks[at].drain(..) {
+                waker.wake();
+            }
+        }
+        if has_threads {
             self.room.notify_all();
         }
-        for waker in state.room_wakers.drain(..) {
+    }
+
+    /// Tells all who wait: nothing will be as it was.
+    pub(super) fn tell_all(&self, state: &mut State) {
+        self.room.notify_all();
+        for waker in state
+            .waiting
+            .tasks
+            .iter_mut()
+            .flat_map(|tasks| tasks.drain(..))
+        {
             waker.wake();
         }
     }

@@ -24,22 +24,13 @@ pub(super) struct Runs {
 }
 
 impl Runs {
-    /// Adds a message to the newest item of its class, or returns a run of its own.
-    pub(super) fn add(&mut self, newest: Option<&mut Outgoing>, post: &Post<'_>) -> Option<Outgoing> {
-        let message = post.in_run();
-        let size = post.size();
-        if let Some(Outgoing::Run(run)) = newest {
-            if run.has_room(size) {
-                run.push(&message);
-                return None;
-            }
-            self.fills = true;
-        } else {
-            self.fills = false;
-        }
-        let buffer = self.spare.pop().unwrap_or_else(|| {
-            Vec::with_capacity(if self.fills { RUN_BYTES } else { FIRST })
-        });
+    /// Begins a run with a message, behind one that is full or not.
+    pub(super) fn begin(&mut self, follows_full: bool, post: &Post<'_>) -> Outgoing {
+        self.fills = follows_full;
+        let buffer = self
+            .spare
+            .pop()
+            .unwrap_or_else(|| Vec::with_capacity(if self.fills { RUN_BYTES } else { FIRST }));
         let head = RunHead {
             class: post.class,
             hops: HOPS,
@@ -47,8 +38,8 @@ impl Runs {
             base: post.id.sequence.wrapping_sub(1),
         };
         let mut run = Run::new(buffer, head);
-        run.push(&message);
-        Some(Outgoing::Run(run))
+        run.push(&post.in_run());
+        Outgoing::Run(run)
     }
 
     /// Takes buffers back whose runs are written.

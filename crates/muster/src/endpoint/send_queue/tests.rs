@@ -62,7 +62,10 @@ fn control_messages_are_not_displaced_and_keep_their_place() {
         session.push_control(&Control::Pong(envelope::bye(1)));
         assert_eq!((queue.len(), queue.depth().dropped.total()), (4, 2));
         let (mut control, mut data) = (VecDeque::new(), VecDeque::new());
-        assert_eq!(queue.take(&mut control, &mut data, false, &mut Vec::new()), Taken::Work);
+        assert_eq!(
+            queue.take(&mut control, &mut data, false, &mut Vec::new()),
+            Taken::Work
+        );
         let taken = data.iter().map(|item| match item {
             Outgoing::Message(message) | Outgoing::Addressed(message) => message.topic.to_string(),
             _ => String::new(),
@@ -109,7 +112,7 @@ fn who_waits_for_room_is_told_of_the_end_at_once() {
                 .post_blocking(&Post::of(&message("/t", Class::Event)), deadline);
             (push, Instant::now() < deadline)
         });
-        while queue.lock().waiting_for_room == 0 {
+        while queue.lock().waiting.threads() == 0 {
             std::thread::yield_now();
         }
         let mut pong = session.ping().unwrap();

@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use muster_wire::envelope;
 use muster_wire::mesh::HOPS;
+use muster_wire::mesh::codec::Run;
 use muster_wire::mesh::codec::{Encoder, Head, OpenBatch};
 use muster_wire::peering::Protocol;
-use muster_wire::mesh::codec::Run;
 use muster_wire::{Class, EndpointId, Kind, Message, Topic};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
@@ -107,10 +107,13 @@ impl<W> Output<W> {
     pub(super) fn take_unwritten(&mut self) -> (Vec<Topic>, VecDeque<Outgoing>) {
         let mut runs: VecDeque<Outgoing> = self.relayed_runs.drain(..).collect();
         if self.in_runs > 0 {
-            let own = self.in_place.drain(..).filter_map(|(_, piece)| match piece {
-                InPlace::Run(run) => Some(Outgoing::Run(run)),
-                InPlace::Shared(_) => None,
-            });
+            let own = self
+                .in_place
+                .drain(..)
+                .filter_map(|(_, piece)| match piece {
+                    InPlace::Run(run) => Some(Outgoing::Run(run)),
+                    InPlace::Shared(_) => None,
+                });
             runs.extend(own);
         }
         self.in_runs = 0;
@@ -376,7 +379,10 @@ impl<W: AsyncWrite + Unpin> Output<W> {
         }
         self.begin();
         // What is this small is in the buffer, but for the runs of a queue, which are not written in this way.
-        debug_assert!(self.in_place.is_empty(), "a small message lies in the buffer");
+        debug_assert!(
+            self.in_place.is_empty(),
+            "a small message lies in the buffer"
+        );
         // If the system takes nothing now, the writer's task asks again, and is told.
         let mut nobody = Context::from_waker(Waker::noop());
         let written = match Pin::new(&mut self.stream).poll_write(&mut nobody, &self.buffer) {
