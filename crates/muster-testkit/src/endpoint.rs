@@ -352,7 +352,10 @@ impl Endpoint {
             let message = message.expect("our own message");
             let here = self.here();
             let arrival = ingress.begin_run(&here, &head).and_then(|origin| {
-                let passage = ingress.in_run(&here, from, &head, &mut origin.seen(), &message)?;
+                let sequence = message.sequence;
+                let is_late = origin.seen().note(&here, head.class, sequence)?;
+                let mut passage = ingress.in_run(&here, from, &head, &origin, message.topic)?;
+                passage.is_late = is_late;
                 let message = MessageRef {
                     alias: 0,
                     id: MessageId {

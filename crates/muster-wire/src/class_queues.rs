@@ -89,6 +89,7 @@ impl<T: Queued> ClassQueues<T> {
     }
 
     /// Returns the queue of a class, for pushing to it.
+    #[inline]
     pub fn class_mut(&mut self, class: Class) -> &mut Queue<T> {
         &mut self.queues[class as usize]
     }

@@ -173,6 +173,7 @@ impl<T: Queued> Queue<T> {
 
     /// Returns `true` if an item of `messages` messages and `bytes` bytes has room without anything
     /// being dropped.
+    #[inline]
     pub fn has_room(&self, messages: usize, bytes: usize) -> bool {
         self.messages + messages <= self.limits.messages && self.bytes + bytes <= self.limits.bytes
     }
@@ -212,10 +213,28 @@ impl<T: Queued> Queue<T> {
     ) -> Result<Push, DropCause> {
         let dropped = self.make_room(size)?;
         let was_empty = self.items.is_empty() && dropped == 0;
-        let item = join(self.items.back_mut());
-        self.items.extend(item);
+        if let Some(item) = join(self.items.back_mut()) {
+            self.items.push_back(item);
+        }
         self.added(size);
         Ok(Push::Queued { was_empty, dropped })
+    }
+
+    /// Offers messages to the newest item, if there is one and they have room without anything being dropped, and
+    /// without there being more than `most` bytes. Returns `true` if `add` has added them to it.
+    #[inline]
+    pub fn add_to_newest(
+        &mut self,
+        size: Size,
+        most: usize,
+        add: impl FnOnce(&mut T) -> bool,
+    ) -> bool {
+        let has_room = self.has_room(size.messages, size.bytes) && self.bytes + size.bytes <= most;
+        let added = has_room && self.items.back_mut().is_some_and(add);
+        if added {
+            self.added(size);
+        }
+        added
     }
 
     /// Makes room by the queue's policy, and returns how many older messages were dropped for it.

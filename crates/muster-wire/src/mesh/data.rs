@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::slice;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::mesh::codec::{MessageRef, RunHead, RunMessage};
+use crate::mesh::codec::{MessageRef, RunHead};
 use crate::mesh::routes::Routes;
 use crate::mesh::window::{OriginWindows, Verdict};
 use crate::message::Class;
@@ -86,7 +86,7 @@ pub enum Dropped {
 }
 
 /// What becomes of a message from the mesh that was not here before.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Passage<'a, P> {
     /// Whether later messages of its origin and class came before it.
     pub is_late: bool,
@@ -184,7 +184,6 @@ impl RunOrigin {
     pub fn seen(&self) -> SeenRun<'_> {
         let windows = self.windows.lock();
         SeenRun {
-            slot: self.slot,
             windows: windows.unwrap_or_else(PoisonError::into_inner),
         }
     }
@@ -193,8 +192,23 @@ impl RunOrigin {
 /// What was seen of the origin of a run. Other links wait with the origin's messages while it is there.
 #[derive(Debug)]
 pub struct SeenRun<'o> {
-    slot: u32,
     windows: MutexGuard<'o, OriginWindows>,
+}
+
+impl SeenRun<'_> {
+    /// Notes a message as seen. Returns `true` if later ones came before it.
+    ///
+    /// # Errors
+    ///
+    /// Returns why it goes no further, if it does not.
+    pub fn note<P, S>(
+        &mut self,
+        here: &Here<'_, P, S>,
+        class: Class,
+        sequence: u64,
+    ) -> Result<bool, Dropped> {
+        is_late(here.table, self.windows.check(class, sequence))
+    }
 }
 
 impl Ingress {
@@ -227,7 +241,10 @@ impl Ingress {
             hops: message.hops,
             guest: message.guest,
         };
-        self.pass(here.table, &coming, message.topic, verdict)
+        let is_late = is_late(here.table, verdict)?;
+        let mut passage = self.pass(here.table, &coming, message.topic)?;
+        passage.is_late = is_late;
+        Ok(passage)
     }
 
     /// Looks up the origin of a run, of which all its messages are. They are then decided upon by [`Ingress::in_run`].
@@ -254,38 +271,37 @@ impl Ingress {
         Ok(RunOrigin { slot, windows })
     }
 
-    /// Decides what becomes of a message of a run that the neighbour `from` has sent, and notes it as seen.
+    /// Returns what becomes of those messages of a run that were not here before and have a topic. They come from the
+    /// neighbour `from`.
     ///
     /// # Errors
     ///
-    /// Returns why the message goes no further, if it does not.
+    /// Returns why they go no further, if they do not.
     pub fn in_run<'a, P, S>(
         &'a mut self,
         here: &Here<'a, P, S>,
         from: EndpointId,
         head: &RunHead,
-        seen: &mut SeenRun<'_>,
-        message: &RunMessage<'_>,
+        origin: &RunOrigin,
+        topic: &[u8],
     ) -> Result<Passage<'a, P>, Dropped> {
-        let verdict = seen.windows.check(head.class, message.sequence);
         let coming = Coming {
             me: here.me,
             from,
             origin: head.origin,
-            slot: seen.slot,
+            slot: origin.slot,
             hops: head.hops,
             guest: None,
         };
-        self.pass(here.table, &coming, message.topic, verdict)
+        self.pass(here.table, &coming, topic)
     }
 
-    /// Decides what becomes of a message of which a window has said what it is.
+    /// Decides what becomes of messages that were not here before.
     fn pass<'a, P, S>(
         &'a mut self,
         table: &'a Table<P, S>,
         coming: &Coming,
         topic: &[u8],
-        verdict: Verdict,
     ) -> Result<Passage<'a, P>, Dropped> {
         let Coming {
             me,
@@ -295,14 +311,6 @@ impl Ingress {
             hops,
             guest,
         } = *coming;
-        let is_late = match verdict {
-            Verdict::New => false,
-            Verdict::Late => true,
-            #[cfg(feature = "simulation")]
-            _ if broken(table).is_some_and(Sabotage::forgets_messages) => false,
-            Verdict::Duplicate => return Err(Dropped::Duplicate),
-            Verdict::TooOld => return Err(Dropped::TooOld),
-        };
         let position = self.routes.find(table, topic);
         let position = position.ok_or(Dropped::NoTopic)?;
         let mesh = table.mesh();
@@ -330,7 +338,7 @@ impl Ingress {
         let hears_it = is_for_all && !guest.is_some_and(|guest| is_heard(table, guest));
         let is_for_guests = is_for_all && guest.is_none();
         Ok(Passage {
-            is_late,
+            is_late: false,
             topic,
             is_addressed: route.addressee == Some(me),
             subscribers: if hears_it { &route.subscribers } else { &[] },
@@ -405,6 +413,20 @@ impl Ingress {
     }
 }
 
+/// Whether a message that was not here before comes behind later ones.
+fn is_late<P, S>(table: &Table<P, S>, verdict: Verdict) -> Result<bool, Dropped> {
+    #[cfg(not(feature = "simulation"))]
+    let _ = table;
+    match verdict {
+        Verdict::New => Ok(false),
+        Verdict::Late => Ok(true),
+        #[cfg(feature = "simulation")]
+        _ if broken(table).is_some_and(Sabotage::forgets_messages) => Ok(false),
+        Verdict::Duplicate => Err(Dropped::Duplicate),
+        Verdict::TooOld => Err(Dropped::TooOld),
+    }
+}
+
 /// The origin's slot and windows.
 fn known<'o, P, S>(
     origins: &'o mut Vec<Option<Origin>>,
@@ -453,7 +475,7 @@ fn role(mesh: Option<&Arc<Routes>>, guest: EndpointId) -> GuestRole {
 
 /// The peers that a message goes on to, with their positions in the table. Neither the neighbour
 /// that it came from nor its origin is among them.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct NextHops<'a, P> {
     hops: slice::Iter<'a, u32>,
     table: &'a [PeerEntry<P>],
@@ -483,7 +505,7 @@ impl<'a, P> Iterator for NextHops<'a, P> {
 
 /// The peers of version 1 that a message of the mesh is handed to, with their positions in the
 /// table. This endpoint is their home, and they do not hear the message directly from its origin.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Guests<'a, P> {
     guests: slice::Iter<'a, u32>,
     table: &'a [PeerEntry<P>],

@@ -34,6 +34,7 @@ enum Payload<'a> {
 
 impl<'a> Post<'a> {
     /// A message whose payload lies in a buffer.
+    #[inline]
     pub(crate) fn lent(
         topic: &'a Topic,
         payload: &'a [u8],
@@ -46,6 +47,7 @@ impl<'a> Post<'a> {
     }
 
     /// A message whose payload may be kept.
+    #[inline]
     pub(crate) fn given(
         topic: &'a Topic,
         payload: Bytes,
@@ -70,9 +72,12 @@ impl<'a> Post<'a> {
             origin: muster_wire::EndpointId::NIL,
             sequence: 1,
         };
-        Self::lent(topic, payload, *kind, *class, id.unwrap_or(nobody)).towards(1)
+        let mut post = Self::lent(topic, payload, *kind, *class, id.unwrap_or(nobody));
+        post.set_peers(1);
+        post
     }
 
+    #[inline]
     fn new(
         topic: &'a Topic,
         payload: Payload<'a>,
@@ -90,16 +95,17 @@ impl<'a> Post<'a> {
         }
     }
 
-    /// The same towards so many peers.
-    pub(crate) fn towards(mut self, peers: usize) -> Self {
+    /// It goes to so many peers.
+    #[inline]
+    pub(crate) fn set_peers(&mut self, peers: usize) {
         let length = self.payload().len();
         self.is_copied = length < SHARED
             && length * peers <= ALL_COPIES
             && self.topic.as_bytes().len() <= RUN_TOPIC
             && self.class != Class::Control;
-        self
     }
 
+    #[inline]
     pub(crate) fn payload(&self) -> &[u8] {
         match &self.payload {
             Payload::Lent(bytes, _) => bytes,
@@ -108,6 +114,7 @@ impl<'a> Post<'a> {
     }
 
     /// Whether a queue that can write it among others does.
+    #[inline]
     pub(crate) fn is_copied(&self) -> bool {
         self.is_copied
     }
@@ -128,6 +135,7 @@ impl<'a> Post<'a> {
     }
 
     /// The message as one of a run.
+    #[inline]
     pub(crate) fn in_run(&self) -> RunMessage<'_> {
         RunMessage {
             sequence: self.id.sequence,
@@ -138,11 +146,13 @@ impl<'a> Post<'a> {
     }
 
     /// The bytes of its topic and payload.
+    #[inline]
     pub(crate) fn size(&self) -> usize {
         self.topic.as_bytes().len() + self.payload().len()
     }
 
     /// What it is in a queue, however that holds it.
+    #[inline]
     pub(crate) fn queued(&self) -> Size {
         let payload = self.payload().len();
         Size {

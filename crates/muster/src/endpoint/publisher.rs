@@ -161,7 +161,7 @@ impl Publisher {
             routes,
             scratch,
         } = self.parts();
-        let post = shared.post(topic, payload, scratch, Kind::Data, Class::Event);
+        let mut post = shared.post(topic, payload, scratch, Kind::Data, Class::Event);
         // The clock is read when there is something to wait for.
         let mut deadline = None;
         let mut deadline = || *deadline.get_or_insert_with(|| Instant::now() + limit);
@@ -177,7 +177,7 @@ impl Publisher {
             return outcome;
         };
         deliver_locally(&mut outcome, shared, local, &table, route, &post);
-        let post = post.towards(route.peers.len());
+        post.set_peers(route.peers.len());
         for peer in push_where_room(&mut outcome, &table, route, &post) {
             let pushed = peer.handle.queue.post_blocking(&post, deadline());
             note_pushed(&mut outcome, pushed);
@@ -249,7 +249,7 @@ impl Parts<'_> {
     /// Sends a payload, or the last value. Never waits.
     fn send(self, topic: &Topic, payload: Option<Bytes>, kind: Kind, class: Class) -> Outcome {
         let shared = self.shared;
-        let post = shared.post(topic, payload, self.scratch, kind, class);
+        let mut post = shared.post(topic, payload, self.scratch, kind, class);
         let mut outcome = Outcome::default();
         if shared.join_buffer.is_open() {
             note_held(&mut outcome, shared.join_buffer.hold(&post.message()));
@@ -266,7 +266,7 @@ impl Parts<'_> {
         } else {
             SendQueue::post
         };
-        let post = post.towards(route.peers.len());
+        post.set_peers(route.peers.len());
         for peer in peers_now(outcome, &table, route) {
             note_pushed(&mut outcome, push(&peer.handle.queue, &post));
         }
@@ -276,7 +276,7 @@ impl Parts<'_> {
     /// Sends a payload, or the last value, and waits for room.
     async fn send_waiting(self, topic: &Topic, payload: Option<Bytes>, limit: Duration) -> Outcome {
         let shared = self.shared;
-        let post = shared.post(topic, payload, self.scratch, Kind::Data, Class::Event);
+        let mut post = shared.post(topic, payload, self.scratch, Kind::Data, Class::Event);
         // The clock is read when there is something to wait for.
         let mut deadline = None;
         let mut deadline = || *deadline.get_or_insert_with(|| tokio::time::Instant::now() + limit);
@@ -292,7 +292,7 @@ impl Parts<'_> {
         let Some((_, route)) = self.routes.lookup(&table, topic.as_bytes()) else {
             return outcome;
         };
-        let post = post.towards(route.peers.len());
+        post.set_peers(route.peers.len());
         for peer in push_where_room(&mut outcome, &table, route, &post) {
             // Whoever is woken takes the room or waits on: many may wait for the same little room.
             let queue = &peer.handle.queue;
@@ -325,6 +325,19 @@ fn deliver_locally(
     if route.subscribers.is_empty() {
         return;
     }
+    deliver_to(outcome, shared, local, table, route, post);
+}
+
+/// The same, if there are any.
+#[inline(never)]
+fn deliver_to(
+    outcome: &mut Outcome,
+    shared: &Shared,
+    local: Option<EndpointId>,
+    table: &Table,
+    route: &Route,
+    post: &Post<'_>,
+) {
     let subscribers = route.subscribers.iter();
     let hearing = subscribers
         .filter_map(|position| table.subscriber(*position))

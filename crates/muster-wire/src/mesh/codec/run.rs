@@ -135,6 +135,7 @@ impl Run {
 
     /// Returns `true` if a message with a topic and payload of so many bytes has room in a run. A run that has no
     /// messages takes each one.
+    #[inline]
     pub fn has_room(&self, size: usize) -> bool {
         let length = self.buffer.len() - self.start;
         self.messages < RUN_MESSAGES && length + size <= RUN_BYTES
@@ -153,14 +154,30 @@ impl Run {
             Kind::Data => 0,
             Kind::Command => COMMAND,
         };
+        let difference = zigzag(message.sequence.wrapping_sub(self.last));
         let buffer = &mut self.buffer;
-        buffer.push(command | if is_same { SAME_TOPIC } else { 0 });
-        put_varint(buffer, zigzag(message.sequence.wrapping_sub(self.last)));
-        if !is_same {
-            put_string(buffer, topic);
-            self.topic = (buffer.len() - topic.len(), buffer.len());
+        if is_same && difference < 0x80 && payload.len() < 0x4000 {
+            // The common case, in two pieces.
+            let [low, more, ..] = payload.len().to_le_bytes();
+            let high = more << 1 | low >> 7;
+            let flags = command | SAME_TOPIC;
+            let [difference, ..] = difference.to_le_bytes();
+            buffer.reserve(4 + payload.len());
+            if high == 0 {
+                buffer.extend_from_slice(&[flags, difference, low]);
+            } else {
+                buffer.extend_from_slice(&[flags, difference, low | 0x80, high]);
+            }
+            buffer.extend_from_slice(payload);
+        } else {
+            buffer.push(command | if is_same { SAME_TOPIC } else { 0 });
+            put_varint(buffer, difference);
+            if !is_same {
+                put_string(buffer, topic);
+                self.topic = (buffer.len() - topic.len(), buffer.len());
+            }
+            put_string(buffer, payload);
         }
-        put_string(buffer, payload);
         self.last = message.sequence;
         self.messages += 1;
         self.bytes += message.bytes();

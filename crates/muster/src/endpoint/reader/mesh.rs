@@ -10,7 +10,7 @@ use muster_wire::frame::{self, HEADER, Next};
 use muster_wire::mesh::codec::{
     self, Batch, Decoder, FragmentRef, Frame, FrameError, LinkFrame, MeshFrame, MessageRef,
 };
-use muster_wire::mesh::data::{self, Guests, NextHops, Passage};
+use muster_wire::mesh::data::{self, Guests, Passage};
 use muster_wire::{Class, EndpointId, Kind};
 use tokio::io::AsyncRead;
 
@@ -275,13 +275,16 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             refusals: &mut self.refusals,
             limits: &self.limits,
         };
-        let hops = taking.take(shared, table, class, &message, lying, passage);
+        if passage.is_late {
+            count(&shared.mesh.reordered);
+        }
+        taking.take(shared, table, class, &message, lying, &passage);
         let onward = Onward {
             id: message.id,
             hops: message.hops.saturating_sub(1),
             kind: message.kind,
         };
-        for (position, peer) in hops {
+        for (position, peer) in passage.next_hops {
             shared.mesh.count_relayed(1);
             let way = Way {
                 peer: position,
@@ -305,19 +308,16 @@ pub(super) struct Taking<'r> {
 }
 
 impl Taking<'_> {
-    /// Takes a message for whoever it is for here; returns where it goes on to.
-    pub(super) fn take<'p>(
+    /// Takes a message for whoever it is for here.
+    pub(super) fn take(
         &mut self,
         shared: &Shared,
         table: &Table,
         class: Class,
         message: &MessageRef<'_>,
         lying: Lying<'_>,
-        passage: Passage<'p, Arc<PeerSession>>,
-    ) -> NextHops<'p, Arc<PeerSession>> {
-        if passage.is_late {
-            count(&shared.mesh.reordered);
-        }
+        passage: &Passage<'_, Arc<PeerSession>>,
+    ) {
         let is_here = passage.is_addressed || !passage.subscribers.is_empty();
         if is_here || !passage.guests.is_empty() {
             let (brought, refusals) = (&mut *self.brought, &mut *self.refusals);
@@ -334,7 +334,9 @@ impl Taking<'_> {
                         brought.deliver(table, source, lying, passage.subscribers);
                     }
                 }
-                pass_to_guests(brought, shared, message, lying, passage.guests);
+                if !passage.guests.is_empty() {
+                    pass_to_guests(brought, shared, message, lying, passage.guests.clone());
+                }
             } else {
                 let (cause, what) = (DropCause::Malformed, "malformed value");
                 refusals.refuse(cause, what, message.topic);
@@ -343,7 +345,6 @@ impl Taking<'_> {
         if passage.is_exhausted {
             count(&shared.mesh.hops_exhausted);
         }
-        passage.next_hops
     }
 }
 

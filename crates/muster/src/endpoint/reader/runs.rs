@@ -11,7 +11,7 @@ use tokio::io::AsyncRead;
 use super::mesh::{Here, Taking};
 use super::pending::{Lying, narrow};
 use super::relays::{Onward, RELAYED, Relays, Way};
-use super::{Reader, Shared, Table};
+use super::{Reader, Shared, Table, count};
 use crate::endpoint::peer_session::PeerSession;
 
 /// A larger payload goes on by itself: runs that are written have none.
@@ -46,6 +46,10 @@ struct Placed<'a> {
 }
 
 impl Stretch {
+    fn is_empty(&self) -> bool {
+        self.messages == 0
+    }
+
     fn continues(&self, positions: &[u32], next: &Placed<'_>) -> bool {
         self.messages > 0
             && self.messages < RELAYED
@@ -172,6 +176,8 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         let (mut messages, mut cost) = (0, 0);
         let mut base = head.base;
         let mut topic = &[][..];
+        // Messages that were not here before and have the same topic have the same way.
+        let mut passage = Err(Dropped::NoTopic);
         let malformed = loop {
             let start = place(run.rest());
             let message = match run.next() {
@@ -181,9 +187,10 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             };
             messages += 1;
             cost += message.cost();
+            let has_topic = topic.as_ptr() != message.topic.as_ptr();
             let placed = Placed {
                 base,
-                has_topic: topic.as_ptr() != message.topic.as_ptr(),
+                has_topic,
                 start,
                 payload: place(message.payload),
                 end: place(run.rest()),
@@ -191,19 +198,26 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             };
             base = message.sequence;
             topic = message.topic;
-            let passage = match &mut seen {
-                Ok(seen) => self.ingress.in_run(here, neighbour, &head, seen, &message),
-                Err(dropped) => Err::<_, Dropped>(**dropped),
+            if has_topic && let Ok(origin) = &origin {
+                passage = self.ingress.in_run(here, neighbour, &head, origin, topic);
+            }
+            let noted = match &mut seen {
+                Ok(seen) => seen.note(here, head.class, message.sequence),
+                Err(dropped) => Err(**dropped),
             };
-            let passage = match passage {
-                Ok(passage) => passage,
+            let way = noted.and_then(|is_late| Ok((is_late, passage.as_ref().map_err(|it| *it)?)));
+            let (is_late, passage) = match way {
+                Ok(way) => way,
                 Err(dropped) => {
-                    self.stretch
-                        .finish(shared, table, &head, buffer, &mut self.brought.relays);
-                    self.refusals.dropped(&shared.mesh, dropped, message.topic);
+                    let relays = &mut self.brought.relays;
+                    self.stretch.finish(shared, table, &head, buffer, relays);
+                    self.refusals.dropped(&shared.mesh, dropped, topic);
                     continue;
                 }
             };
+            if is_late {
+                count(&shared.mesh.reordered);
+            }
             let taken = MessageRef {
                 alias: 0,
                 id: MessageId {
@@ -226,7 +240,11 @@ impl<R: AsyncRead + Unpin> Reader<R> {
                 refusals: &mut self.refusals,
                 limits: &self.limits,
             };
-            let hops = taking.take(shared, table, head.class, &taken, lying, passage);
+            taking.take(shared, table, head.class, &taken, lying, passage);
+            let hops = &passage.next_hops;
+            if hops.positions().is_empty() && self.stretch.is_empty() {
+                continue;
+            }
             let is_small = message.payload.len() <= SMALL;
             if is_small && self.stretch.continues(hops.positions(), &placed) {
                 self.stretch.add(&placed);
@@ -238,11 +256,11 @@ impl<R: AsyncRead + Unpin> Reader<R> {
                 continue;
             }
             if is_small {
-                self.stretch.begin(hops, &placed, lying.topic);
+                self.stretch.begin(hops.clone(), &placed, lying.topic);
                 self.stretch.add(&placed);
                 continue;
             }
-            for (position, peer) in hops {
+            for (position, peer) in hops.clone() {
                 shared.mesh.count_relayed(1);
                 let way = Way {
                     peer: position,

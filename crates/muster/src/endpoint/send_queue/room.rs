@@ -7,7 +7,7 @@ use std::time::Instant;
 use muster_wire::counters::DropCause;
 use muster_wire::{Class, Push};
 
-use super::{SendQueue, State};
+use super::{ADDED, SendQueue, State};
 use crate::endpoint::post::Post;
 
 /// Publishers that wait do so from so many bytes on, if the queue's bound is not lower, which is where messages are
@@ -52,6 +52,9 @@ impl SendQueue {
     /// conditions of [`SendQueue::post_inline`].
     pub(crate) fn post_if_room(&self, post: &Post<'_>, inline: bool) -> Option<Push> {
         let mut state = self.lock();
+        if state.adds_to_run(post, WAITS_FROM) {
+            return Some(ADDED);
+        }
         if let Some(cause) = self.cannot_take_post(&state, post) {
             return Some(self.refuse_post(&mut state, post, cause));
         }
