@@ -3,13 +3,18 @@
 //! One owner builds a new immutable [`Table`] for every change; publishers and readers look topics
 //! up without a lock and keep a bounded [`RouteCache`] that is valid for one table.
 
+mod cache;
+mod evicting;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+pub use cache::{HopCache, RouteCache};
+
+use crate::EndpointId;
 use crate::filter::Filter;
 use crate::mesh::{Routes, Wanted, addressed};
 use crate::peering::Protocol;
-use crate::{EndpointId, Topic};
 
 /// An immutable routing table. `P` and `S` are the shell's handles of a peer and a subscriber.
 #[derive(Debug)]
@@ -229,127 +234,6 @@ impl SubscriberIndex {
     }
 }
 
-/// The bytes of topics that a cache keeps at most; one more topic of any size may be among them.
-const CACHED_BYTES: usize = 1 << 20;
-
-/// What a cached topic costs besides its bytes.
-const ENTRY_OVERHEAD: usize = 256;
-
-/// The routes of the topics seen last. Each publisher and each link's reader has its own.
-#[derive(Debug, Default)]
-pub struct RouteCache {
-    version: u64,
-    entries: Vec<(Topic, Arc<Route>)>,
-    positions: HashMap<Topic, usize>,
-    bytes: usize,
-    /// The entry found last: most messages have the topic of the one before.
-    last: usize,
-    /// How often the cache was emptied because it was full.
-    fillings: u64,
-}
-
-impl RouteCache {
-    /// Returns the topic that `bytes` are and its route, from the cache or from `table`. Returns
-    /// `None` if they are no valid topic.
-    pub fn lookup<P, S>(
-        &mut self,
-        table: &Table<P, S>,
-        bytes: &[u8],
-    ) -> Option<(&Topic, &Arc<Route>)> {
-        let position = self.find(table, bytes)?;
-        self.get(position)
-    }
-
-    /// Returns the topic and route at a position that [`RouteCache::find`] of this cache returned
-    /// last.
-    pub fn get(&self, position: usize) -> Option<(&Topic, &Arc<Route>)> {
-        let entry = self.entries.get(position);
-        entry.map(|(topic, route)| (topic, route))
-    }
-
-    /// Returns the position of a topic in this cache, which looks it up in `table` if need be. The
-    /// position is valid until the cache is emptied, which a later call of this may do. Returns
-    /// `None` if the bytes are no valid topic.
-    pub fn find<P, S>(&mut self, table: &Table<P, S>, bytes: &[u8]) -> Option<usize> {
-        if self.version != table.version || self.bytes >= CACHED_BYTES {
-            *self = Self {
-                version: table.version,
-                fillings: self.fillings + 1,
-                ..Self::default()
-            };
-        }
-        let is_last = self
-            .entries
-            .get(self.last)
-            .is_some_and(|(topic, _)| topic.as_bytes() == bytes);
-        if !is_last {
-            self.last = match self.positions.get(bytes) {
-                Some(position) => *position,
-                None => self.add(table, bytes)?,
-            };
-        }
-        Some(self.last)
-    }
-
-    fn add<P, S>(&mut self, table: &Table<P, S>, bytes: &[u8]) -> Option<usize> {
-        let topic = Topic::new(bytes).ok()?;
-        let position = self.entries.len();
-        self.entries
-            .push((topic.clone(), Arc::new(table.route(bytes))));
-        self.positions.insert(topic, position);
-        self.bytes += bytes.len() + ENTRY_OVERHEAD;
-        Some(position)
-    }
-}
-
-/// The next hops kept; one more and all are computed anew.
-const CACHED_HOPS: usize = 16_384;
-
-/// The next hops of the origins and topics seen last, kept beside the [`RouteCache`] of a link's
-/// reader.
-#[derive(Debug, Default)]
-pub struct HopCache {
-    filled: (u64, u64),
-    hops: HashMap<Passage, Arc<[u32]>>,
-    /// What was found last: most messages are of the origin and topic of the one before.
-    last: Option<(Passage, Arc<[u32]>)>,
-}
-
-/// An origin's slot, a topic's position, and whose message it is if not the origin's own.
-type Passage = (u32, usize, Option<EndpointId>);
-
-impl HopCache {
-    /// Returns [`Table::next_hops`] for an origin's slot, the topic at a position of `routes`,
-    /// which must have been found in `table`, and the guest whose message it is.
-    pub fn find<P, S>(
-        &mut self,
-        table: &Table<P, S>,
-        routes: &RouteCache,
-        origin: u32,
-        position: usize,
-        guest: Option<EndpointId>,
-    ) -> &Arc<[u32]> {
-        let filled = (routes.version, routes.fillings);
-        if self.filled != filled || self.hops.len() >= CACHED_HOPS {
-            *self = Self {
-                filled,
-                ..Self::default()
-            };
-        }
-        let key = (origin, position, guest);
-        if self.last.as_ref().is_none_or(|(last, _)| *last != key) {
-            let hops = self.hops.entry(key).or_insert_with(|| {
-                let route = routes.get(position).map(|(_, route)| route);
-                let hops = route.map(|route| table.next_hops(origin, &route.wanted, guest));
-                hops.unwrap_or_default().into()
-            });
-            self.last = Some((key, Arc::clone(hops)));
-        }
-        let (_, hops) = self.last.as_ref().expect("set just above");
-        hops
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -373,41 +257,6 @@ mod tests {
         assert_eq!(table.route(b"a/b/c/d").subscribers, [0, 1, 2, 3]);
         assert_eq!(table.route(b"a/c").subscribers, [1, 3]);
         assert_eq!(table.route(b"b").subscribers, [3]);
-    }
-
-    #[test]
-    fn a_cache_lives_as_long_as_its_table() {
-        let mut cache = RouteCache::default();
-        let first = table(&[&["a"]]);
-        assert_eq!(cache.lookup(&first, b"a").unwrap().1.subscribers, [0]);
-        let second: Table<(), ()> = Table::new(2, Vec::new(), filters(&[&["b"]]));
-        assert!(
-            cache
-                .lookup(&second, b"a")
-                .unwrap()
-                .1
-                .subscribers
-                .is_empty()
-        );
-        assert!(cache.lookup(&second, b"<$>/local/x").is_none());
-    }
-
-    #[test]
-    fn a_cache_is_bounded_in_bytes() {
-        let mut cache = RouteCache::default();
-        let table = table(&[&["a"]]);
-        for number in 0u32..100_000 {
-            let topic = format!("a/{number}/{}", "x".repeat(1000));
-            assert_eq!(
-                cache
-                    .lookup(&table, topic.as_bytes())
-                    .unwrap()
-                    .1
-                    .subscribers,
-                [0]
-            );
-            assert!(cache.bytes < CACHED_BYTES + 2000);
-        }
     }
 
     proptest! {
