@@ -5,11 +5,13 @@
 
 mod cache;
 mod evicting;
+mod subscribers;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 pub use cache::{HopCache, RouteCache};
+pub use subscribers::Subscribers;
 
 use crate::EndpointId;
 use crate::filter::Filter;
@@ -23,8 +25,7 @@ pub struct Table<P, S> {
     peers: Vec<PeerEntry<P>>,
     positions: HashMap<EndpointId, u32>,
     mesh: Option<Arc<Routes>>,
-    subscribers: SubscriberIndex,
-    handles: Vec<S>,
+    subscribers: Subscribers<S>,
 }
 
 /// A peer of the table.
@@ -62,20 +63,20 @@ impl<P, S> Table<P, S> {
         Self::new(0, Vec::new(), Vec::new())
     }
 
-    /// Builds a table. Each subscriber comes with its topic prefixes. A new table of an endpoint
-    /// needs a higher `version` than the one before.
+    /// Builds a table. Each subscriber comes with its topic prefixes, and its position is its place among them. A new
+    /// table of an endpoint needs a higher `version` than the one before.
     pub fn new(version: u64, peers: Vec<PeerEntry<P>>, subscribers: Vec<(Filter, S)>) -> Self {
-        let mut by_prefix: BTreeMap<Box<[u8]>, Vec<u32>> = BTreeMap::new();
-        let mut handles = Vec::with_capacity(subscribers.len());
-        for (position, (filter, handle)) in subscribers.into_iter().enumerate() {
-            for entry in filter.entries() {
-                by_prefix
-                    .entry(entry.into())
-                    .or_default()
-                    .push(position_of(position));
-            }
-            handles.push(handle);
-        }
+        let (filters, handles): (Vec<Filter>, Vec<S>) = subscribers.into_iter().unzip();
+        let subscribers = filters.iter().map(Filter::entries).zip(handles);
+        Self::with_subscribers(version, peers, subscribers.collect())
+    }
+
+    /// Builds a table with subscribers that are kept from one table to the next.
+    pub fn with_subscribers(
+        version: u64,
+        peers: Vec<PeerEntry<P>>,
+        subscribers: Subscribers<S>,
+    ) -> Self {
         let positions = peers.iter().enumerate();
         let positions = positions.map(|(position, peer)| (peer.id, position_of(position)));
         Self {
@@ -83,8 +84,7 @@ impl<P, S> Table<P, S> {
             positions: positions.collect(),
             peers,
             mesh: None,
-            subscribers: SubscriberIndex::new(by_prefix),
-            handles,
+            subscribers,
         }
     }
 
@@ -132,7 +132,7 @@ impl<P, S> Table<P, S> {
 
     /// Returns the subscriber at a position of a [`Route`], which must be of this very table.
     pub fn subscriber(&self, position: u32) -> Option<&S> {
-        self.handles.get(position as usize)
+        self.subscribers.get(position)
     }
 
     /// Returns `true` if messages from and to a peer of version 1 are left to its home, another
@@ -180,97 +180,4 @@ impl<P, S> Table<P, S> {
 fn position_of(position: usize) -> u32 {
     u32::try_from(position)
         .expect("a table has fewer than 2^32 entries: each costs a socket or a queue")
-}
-
-/// Sorted prefixes, each with a link to the longest other prefix of it. All prefixes of a topic lie
-/// on the chain that starts at the greatest entry not behind the topic.
-#[derive(Debug)]
-struct SubscriberIndex {
-    entries: Vec<IndexEntry>,
-}
-
-#[derive(Debug)]
-struct IndexEntry {
-    prefix: Box<[u8]>,
-    subscribers: Vec<u32>,
-    shorter: Option<usize>,
-}
-
-impl SubscriberIndex {
-    fn new(by_prefix: BTreeMap<Box<[u8]>, Vec<u32>>) -> Self {
-        let mut entries: Vec<IndexEntry> = Vec::with_capacity(by_prefix.len());
-        for (prefix, subscribers) in by_prefix {
-            let mut shorter = entries.len().checked_sub(1);
-            while let Some(at) = shorter
-                && !prefix.starts_with(&entries[at].prefix)
-            {
-                shorter = entries[at].shorter;
-            }
-            entries.push(IndexEntry {
-                prefix,
-                subscribers,
-                shorter,
-            });
-        }
-        Self { entries }
-    }
-
-    fn matching(&self, topic: &[u8]) -> Vec<u32> {
-        let mut found = Vec::new();
-        let mut next = self
-            .entries
-            .partition_point(|entry| &*entry.prefix <= topic)
-            .checked_sub(1);
-        while let Some(at) = next {
-            let entry = &self.entries[at];
-            if topic.starts_with(&entry.prefix) {
-                found.extend_from_slice(&entry.subscribers);
-            }
-            next = entry.shorter;
-        }
-        found.sort_unstable();
-        found.dedup();
-        found
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn filters(texts: &[&[&str]]) -> Vec<(Filter, ())> {
-        texts
-            .iter()
-            .map(|prefixes| (Filter::from_prefixes(*prefixes), ()))
-            .collect()
-    }
-
-    fn table(subscribers: &[&[&str]]) -> Table<(), ()> {
-        Table::new(1, Vec::new(), filters(subscribers))
-    }
-
-    #[test]
-    fn overlapping_subscriptions_are_found_along_the_chain() {
-        let table = table(&[&["a/b/c"], &["a"], &["a/b", "x"], &[""], &["a/bb"]]);
-        assert_eq!(table.route(b"a/b/c/d").subscribers, [0, 1, 2, 3]);
-        assert_eq!(table.route(b"a/c").subscribers, [1, 3]);
-        assert_eq!(table.route(b"b").subscribers, [3]);
-    }
-
-    proptest! {
-        #[test]
-        fn the_index_finds_what_a_linear_search_finds(
-            subscribers in prop::collection::vec(prop::collection::vec("[ab]{0,4}", 0..4), 0..12),
-            topic in "[ab]{0,6}"
-        ) {
-            let expected: Vec<u32> = (0u32..).zip(&subscribers)
-                .filter(|(_, prefixes)| prefixes.iter().any(|p| topic.starts_with(p)))
-                .map(|(position, _)| position).collect();
-            let handles = subscribers.iter().map(|p| (Filter::from_prefixes(p), ())).collect();
-            let table: Table<(), ()> = Table::new(1, Vec::new(), handles);
-            prop_assert_eq!(table.route(topic.as_bytes()).subscribers, expected);
-        }
-    }
 }
