@@ -3,6 +3,8 @@
 //!
 //! `cargo run --release -p muster-bench --bin routes`
 //!
+//! The second table is of a cache with more and more topics, looked up in turn.
+//!
 //! "Anew" is a topic that no cache has seen since the table was made; "cached" is one that a publisher's or a
 //! reader's cache holds, among as many others as there are subscriptions (1,024 at most).
 
@@ -104,5 +106,13 @@ fn main() {
                 cached(&routes, &topics).nanos
             );
         }
+    }
+    println!("\n| topics of one cache | ns |\n| --- | --- |");
+    let routes = table(1_000, 1, 0);
+    for count in [1_024, 2_048, 4_096, 8_192, 16_384, 32_768, 65_536] {
+        let topics: Vec<String> = (0..count)
+            .map(|number| format!("zeek/site-{}/events/detail-{number}", number % 97))
+            .collect();
+        println!("| {count} | {:.0} |", cached(&routes, &topics).nanos);
     }
 }

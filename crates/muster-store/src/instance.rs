@@ -205,7 +205,7 @@ impl Instance {
         let primary = primary.with_sabotage(self.sabotage);
         if self.is_watched {
             // As a clone tells of its first snapshot.
-            for (key, entry) in primary.state().entries().iter() {
+            for (key, entry) in primary.state().entries().in_order() {
                 let event = StoreEvent::Put {
                     key: key.clone(),
                     value: entry.value.clone(),

@@ -70,7 +70,7 @@ pub use backend::{
 };
 pub use clone::{CloneConfig, CopyMode, Freshness, StoreClone};
 pub use encoded::Encoded;
-pub use entries::{ENTRY_OVERHEAD, Entries, Entry};
+pub use entries::{ENTRY_OVERHEAD, Entries, Entry, SnapshotPart};
 pub use follower::Follower;
 pub use instance::{
     CloneReport, Instance, InstanceConfig, Notice, Output, Placement, PrimaryReport, Severity,

@@ -57,6 +57,10 @@ impl Default for PrimaryConfig {
 /// The bytes of entries in one part of a snapshot.
 const CHUNK: usize = 256 << 10;
 
+/// How long the order of keys is kept behind the last part of a snapshot that somebody asked for: longer than a clone
+/// waits before it asks again.
+const KEEPS_ORDER: Duration = Duration::from_secs(10);
+
 /// How long after the last change clones hear its number once more, so that the loss of the last is noticed.
 const AFTER_CHANGE: Duration = Duration::from_millis(200);
 
@@ -85,6 +89,8 @@ pub struct Primary {
     own: OwnWrites,
     is_watched: bool,
     alive_at: Mono,
+    /// Until when the order of keys is kept for snapshots.
+    order_until: Option<Mono>,
     out: VecDeque<Output>,
     #[cfg(test)]
     sabotage: Sabotage,
@@ -154,6 +160,7 @@ impl Primary {
             own: OwnWrites::default(),
             is_watched: true,
             alive_at: now.mono,
+            order_until: None,
             out: VecDeque::new(),
             #[cfg(test)]
             sabotage: Sabotage::default(),
@@ -245,7 +252,7 @@ impl Primary {
         match message {
             StoreMessage::Write(write) => self.write_of(from, write, now),
             StoreMessage::Fetch { instance, after } => {
-                let chunk = self.chunk(instance, after);
+                let chunk = self.chunk(instance, after, now.mono);
                 self.send(from, &StoreMessage::Chunk(chunk));
             }
             StoreMessage::Missing {
@@ -279,6 +286,10 @@ impl Primary {
         self.tell(now.mono);
         if now.mono >= self.alive_at {
             self.alive(now.mono);
+        }
+        if self.order_until.is_some_and(|until| until <= now.mono) {
+            self.order_until = None;
+            self.state.forget_order();
         }
         if let Some(commit_queue) = &mut self.commit_queue {
             commit_queue.tick(now.mono);

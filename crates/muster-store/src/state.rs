@@ -1,14 +1,17 @@
 //! The state of a primary: a deterministic machine without clock, randomness or I/O.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+mod writers;
+
+use std::collections::BTreeSet;
 
 use muster_data::{Data, Kind, Timespan, Timestamp};
 
 use crate::Encoded;
 use crate::arithmetic;
-use crate::entries::{Entries, Entry};
+use crate::entries::{Entries, Entry, LARGEST_LIMIT, Place, SnapshotPart};
 use crate::op::{Answer, Change, Op, StoreCommand, StoreEvent, WriteRefusal, Writer};
 use crate::protocol::NUMBERS;
+use writers::Writers;
 
 /// The largest key, in bytes of its encoding.
 pub const MAX_KEY: usize = 64 << 10;
@@ -36,41 +39,6 @@ pub struct State {
     limit: usize,
 }
 
-/// What is remembered of a writer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct LastWrite {
-    /// The number of the last command applied.
-    number: u64,
-    /// The count of all commands then: who wrote least lately.
-    turn: u64,
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Writers {
-    last: HashMap<Writer, LastWrite>,
-    by_turn: BTreeMap<u64, Writer>,
-    turn: u64,
-}
-
-impl Writers {
-    fn note(&mut self, writer: Writer, number: u64) {
-        self.turn += 1;
-        let new = LastWrite {
-            number,
-            turn: self.turn,
-        };
-        if let Some(old) = self.last.insert(writer, new) {
-            self.by_turn.remove(&old.turn);
-        }
-        self.by_turn.insert(self.turn, writer);
-        if self.last.len() > MAX_WRITERS
-            && let Some((_, oldest)) = self.by_turn.pop_first()
-        {
-            self.last.remove(&oldest);
-        }
-    }
-}
-
 impl Default for State {
     fn default() -> Self {
         Self::new(DEFAULT_LIMIT)
@@ -85,7 +53,7 @@ impl State {
             deadlines: BTreeSet::new(),
             changes: 0,
             writers: Writers::default(),
-            limit,
+            limit: limit.min(LARGEST_LIMIT),
         }
     }
 
@@ -109,7 +77,7 @@ impl State {
             state.entries.put(key, entry);
         }
         for (writer, number) in writers {
-            state.writers.note(writer, number.min(NUMBERS));
+            state.writers.advance(writer, number.min(NUMBERS));
         }
         state
     }
@@ -117,6 +85,16 @@ impl State {
     #[cfg(test)]
     pub(crate) fn forget_writers(&mut self) {
         self.writers = Writers::default();
+    }
+
+    /// Returns the entries after a key for a snapshot, as [`Entries::part`] does.
+    pub fn part(&mut self, after: Option<&Encoded>, bytes: usize) -> SnapshotPart {
+        self.entries.part(after, bytes)
+    }
+
+    /// Forgets what is kept for the next part of a snapshot.
+    pub fn forget_order(&mut self) {
+        self.entries.forget_order();
     }
 
     /// Returns the entries.
@@ -131,7 +109,7 @@ impl State {
 
     /// Returns the number of a writer's last command, if it is remembered.
     pub fn last_of(&self, writer: Writer) -> Option<u64> {
-        self.writers.last.get(&writer).map(|last| last.number)
+        self.writers.last_of(writer)
     }
 
     /// Returns the time at which the next TTL ends, if any key has one.
@@ -155,10 +133,9 @@ impl State {
             number,
             op,
         } = command;
-        if self.last_of(writer).is_some_and(|last| number <= last) {
+        if !self.writers.advance(writer, number) {
             return (Answer::Repeated, None);
         }
-        self.writers.note(writer, number);
         let by_itself = op.kind().is_reserved();
         match self.perform(at, op) {
             Err(Stop::Refused(refusal)) => (Answer::Refused(refusal), None),
@@ -185,20 +162,22 @@ impl State {
 
     /// Counts a writer's command without applying it.
     pub fn skip(&mut self, writer: Writer, number: u64) {
-        if self.last_of(writer).is_none_or(|last| number > last) {
-            self.writers.note(writer, number);
-        }
+        self.writers.advance(writer, number);
     }
 
     fn perform(&mut self, at: Timestamp, op: Op) -> Result<(StoreEvent, Option<Encoded>), Stop> {
         let only = |event| Ok((event, None));
         match op {
-            Op::Put { key, value, ttl } => only(self.put(at, key, value, ttl)?),
+            Op::Put { key, value, ttl } => {
+                let place = self.entries.locate(&key);
+                only(self.put(at, place, key, value, ttl)?)
+            }
             Op::PutUnique { key, value, ttl } => {
-                if self.entries.get(&key).is_some() {
+                let place = self.entries.locate(&key);
+                if self.entries.at(place).is_some() {
                     return Err(Stop::Unchanged(key));
                 }
-                only(self.put(at, key, value, ttl)?)
+                only(self.put(at, place, key, value, ttl)?)
             }
             Op::Swap {
                 key,
@@ -206,12 +185,13 @@ impl State {
                 value,
                 ttl,
             } => {
-                let changed = self.entries.get(&key).map_or(0, |entry| entry.changed);
+                let place = self.entries.locate(&key);
+                let changed = self.entries.at(place).map_or(0, |entry| entry.changed);
                 if changed != seen.change {
                     return Err(Stop::Unchanged(key));
                 }
                 match value {
-                    Some(value) => only(self.put(at, key, value, ttl)?),
+                    Some(value) => only(self.put(at, place, key, value, ttl)?),
                     None => only(self.erase(key)?),
                 }
             }
@@ -231,21 +211,23 @@ impl State {
                 initial,
                 ttl,
             } => {
-                let stored = match self.entries.get(&key) {
+                let place = self.entries.locate(&key);
+                let stored = match self.entries.at(place) {
                     Some(entry) => entry.value.to_data(),
                     None => arithmetic::initial(initial).ok_or(WriteRefusal::TypeClash)?,
                 };
                 let sum = arithmetic::add(stored, &value.to_data())?;
                 let told = is_number(&sum).then(|| Encoded::of(&sum));
-                let event = self.put(at, key, Encoded::of(&sum), ttl)?;
+                let event = self.put(at, place, key, Encoded::of(&sum), ttl)?;
                 Ok((event, told))
             }
             Op::Subtract { key, value, ttl } => {
-                let entry = self.entries.get(&key).ok_or(WriteRefusal::NoSuchKey)?;
+                let place = self.entries.locate(&key);
+                let entry = self.entries.at(place).ok_or(WriteRefusal::NoSuchKey)?;
                 let (left, taken) = arithmetic::subtract(entry.value.to_data(), &value.to_data())?;
                 let told = taken.map(|taken| Encoded::of(&taken));
                 let told = told.or_else(|| is_number(&left).then(|| Encoded::of(&left)));
-                let event = self.put(at, key, Encoded::of(&left), ttl)?;
+                let event = self.put(at, place, key, Encoded::of(&left), ttl)?;
                 Ok((event, told))
             }
             Op::Clear => {
@@ -264,6 +246,7 @@ impl State {
     fn put(
         &mut self,
         at: Timestamp,
+        place: Place,
         key: Encoded,
         value: Encoded,
         ttl: Option<Timespan>,
@@ -274,7 +257,7 @@ impl State {
         // What the key holds is looked up where it matters.
         let room = self.limit.saturating_sub(self.entries.bytes() + key.size());
         if value.size() > room {
-            let held = self.entries.get(&key).map_or(0, |entry| entry.value.size());
+            let held = self.entries.at(place).map_or(0, |entry| entry.value.size());
             let more = value.size().saturating_sub(held);
             if more > room {
                 return Err(WriteRefusal::Full);
@@ -288,7 +271,7 @@ impl State {
             expires,
             changed: self.changes,
         };
-        let old = self.entries.put(key.clone(), entry);
+        let old = self.entries.put_at(place, key.clone(), entry);
         if let Some(ends) = old.as_ref().and_then(|old| old.expires) {
             self.deadlines.remove(&(ends, key.clone()));
         }

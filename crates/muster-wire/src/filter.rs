@@ -140,6 +140,16 @@ impl Subscriptions {
         }
     }
 
+    /// Returns the number of prefixes.
+    pub fn len(&self) -> usize {
+        self.counts.len()
+    }
+
+    /// Returns `true` if there are none.
+    pub fn is_empty(&self) -> bool {
+        self.counts.is_empty()
+    }
+
     /// Returns the filter to announce.
     pub fn filter(&self) -> Filter {
         Filter::from_prefixes(self.counts.keys())

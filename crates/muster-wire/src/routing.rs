@@ -3,13 +3,20 @@
 //! One owner builds a new immutable [`Table`] for every change; publishers and readers look topics
 //! up without a lock and keep a bounded [`RouteCache`] that is valid for one table.
 
-use std::collections::{BTreeMap, HashMap};
+mod cache;
+mod evicting;
+mod subscribers;
+
+use std::collections::HashMap;
 use std::sync::Arc;
 
+pub use cache::{HopCache, RouteCache};
+pub use subscribers::Subscribers;
+
+use crate::EndpointId;
 use crate::filter::Filter;
 use crate::mesh::{Routes, Wanted, addressed};
 use crate::peering::Protocol;
-use crate::{EndpointId, Topic};
 
 /// An immutable routing table. `P` and `S` are the shell's handles of a peer and a subscriber.
 #[derive(Debug)]
@@ -18,8 +25,7 @@ pub struct Table<P, S> {
     peers: Vec<PeerEntry<P>>,
     positions: HashMap<EndpointId, u32>,
     mesh: Option<Arc<Routes>>,
-    subscribers: SubscriberIndex,
-    handles: Vec<S>,
+    subscribers: Subscribers<S>,
 }
 
 /// A peer of the table.
@@ -57,20 +63,20 @@ impl<P, S> Table<P, S> {
         Self::new(0, Vec::new(), Vec::new())
     }
 
-    /// Builds a table. Each subscriber comes with its topic prefixes. A new table of an endpoint
-    /// needs a higher `version` than the one before.
+    /// Builds a table. Each subscriber comes with its topic prefixes, and its position is its place among them. A new
+    /// table of an endpoint needs a higher `version` than the one before.
     pub fn new(version: u64, peers: Vec<PeerEntry<P>>, subscribers: Vec<(Filter, S)>) -> Self {
-        let mut by_prefix: BTreeMap<Box<[u8]>, Vec<u32>> = BTreeMap::new();
-        let mut handles = Vec::with_capacity(subscribers.len());
-        for (position, (filter, handle)) in subscribers.into_iter().enumerate() {
-            for entry in filter.entries() {
-                by_prefix
-                    .entry(entry.into())
-                    .or_default()
-                    .push(position_of(position));
-            }
-            handles.push(handle);
-        }
+        let (filters, handles): (Vec<Filter>, Vec<S>) = subscribers.into_iter().unzip();
+        let subscribers = filters.iter().map(Filter::entries).zip(handles);
+        Self::with_subscribers(version, peers, subscribers.collect())
+    }
+
+    /// Builds a table with subscribers that are kept from one table to the next.
+    pub fn with_subscribers(
+        version: u64,
+        peers: Vec<PeerEntry<P>>,
+        subscribers: Subscribers<S>,
+    ) -> Self {
         let positions = peers.iter().enumerate();
         let positions = positions.map(|(position, peer)| (peer.id, position_of(position)));
         Self {
@@ -78,8 +84,7 @@ impl<P, S> Table<P, S> {
             positions: positions.collect(),
             peers,
             mesh: None,
-            subscribers: SubscriberIndex::new(by_prefix),
-            handles,
+            subscribers,
         }
     }
 
@@ -127,7 +132,7 @@ impl<P, S> Table<P, S> {
 
     /// Returns the subscriber at a position of a [`Route`], which must be of this very table.
     pub fn subscriber(&self, position: u32) -> Option<&S> {
-        self.handles.get(position as usize)
+        self.subscribers.get(position)
     }
 
     /// Returns `true` if messages from and to a peer of version 1 are left to its home, another
@@ -175,253 +180,4 @@ impl<P, S> Table<P, S> {
 fn position_of(position: usize) -> u32 {
     u32::try_from(position)
         .expect("a table has fewer than 2^32 entries: each costs a socket or a queue")
-}
-
-/// Sorted prefixes, each with a link to the longest other prefix of it. All prefixes of a topic lie
-/// on the chain that starts at the greatest entry not behind the topic.
-#[derive(Debug)]
-struct SubscriberIndex {
-    entries: Vec<IndexEntry>,
-}
-
-#[derive(Debug)]
-struct IndexEntry {
-    prefix: Box<[u8]>,
-    subscribers: Vec<u32>,
-    shorter: Option<usize>,
-}
-
-impl SubscriberIndex {
-    fn new(by_prefix: BTreeMap<Box<[u8]>, Vec<u32>>) -> Self {
-        let mut entries: Vec<IndexEntry> = Vec::with_capacity(by_prefix.len());
-        for (prefix, subscribers) in by_prefix {
-            let mut shorter = entries.len().checked_sub(1);
-            while let Some(at) = shorter
-                && !prefix.starts_with(&entries[at].prefix)
-            {
-                shorter = entries[at].shorter;
-            }
-            entries.push(IndexEntry {
-                prefix,
-                subscribers,
-                shorter,
-            });
-        }
-        Self { entries }
-    }
-
-    fn matching(&self, topic: &[u8]) -> Vec<u32> {
-        let mut found = Vec::new();
-        let mut next = self
-            .entries
-            .partition_point(|entry| &*entry.prefix <= topic)
-            .checked_sub(1);
-        while let Some(at) = next {
-            let entry = &self.entries[at];
-            if topic.starts_with(&entry.prefix) {
-                found.extend_from_slice(&entry.subscribers);
-            }
-            next = entry.shorter;
-        }
-        found.sort_unstable();
-        found.dedup();
-        found
-    }
-}
-
-/// The bytes of topics that a cache keeps at most; one more topic of any size may be among them.
-const CACHED_BYTES: usize = 1 << 20;
-
-/// What a cached topic costs besides its bytes.
-const ENTRY_OVERHEAD: usize = 256;
-
-/// The routes of the topics seen last. Each publisher and each link's reader has its own.
-#[derive(Debug, Default)]
-pub struct RouteCache {
-    version: u64,
-    entries: Vec<(Topic, Arc<Route>)>,
-    positions: HashMap<Topic, usize>,
-    bytes: usize,
-    /// The entry found last: most messages have the topic of the one before.
-    last: usize,
-    /// How often the cache was emptied because it was full.
-    fillings: u64,
-}
-
-impl RouteCache {
-    /// Returns the topic that `bytes` are and its route, from the cache or from `table`. Returns
-    /// `None` if they are no valid topic.
-    pub fn lookup<P, S>(
-        &mut self,
-        table: &Table<P, S>,
-        bytes: &[u8],
-    ) -> Option<(&Topic, &Arc<Route>)> {
-        let position = self.find(table, bytes)?;
-        self.get(position)
-    }
-
-    /// Returns the topic and route at a position that [`RouteCache::find`] of this cache returned
-    /// last.
-    pub fn get(&self, position: usize) -> Option<(&Topic, &Arc<Route>)> {
-        let entry = self.entries.get(position);
-        entry.map(|(topic, route)| (topic, route))
-    }
-
-    /// Returns the position of a topic in this cache, which looks it up in `table` if need be. The
-    /// position is valid until the cache is emptied, which a later call of this may do. Returns
-    /// `None` if the bytes are no valid topic.
-    pub fn find<P, S>(&mut self, table: &Table<P, S>, bytes: &[u8]) -> Option<usize> {
-        if self.version != table.version || self.bytes >= CACHED_BYTES {
-            *self = Self {
-                version: table.version,
-                fillings: self.fillings + 1,
-                ..Self::default()
-            };
-        }
-        let is_last = self
-            .entries
-            .get(self.last)
-            .is_some_and(|(topic, _)| topic.as_bytes() == bytes);
-        if !is_last {
-            self.last = match self.positions.get(bytes) {
-                Some(position) => *position,
-                None => self.add(table, bytes)?,
-            };
-        }
-        Some(self.last)
-    }
-
-    fn add<P, S>(&mut self, table: &Table<P, S>, bytes: &[u8]) -> Option<usize> {
-        let topic = Topic::new(bytes).ok()?;
-        let position = self.entries.len();
-        self.entries
-            .push((topic.clone(), Arc::new(table.route(bytes))));
-        self.positions.insert(topic, position);
-        self.bytes += bytes.len() + ENTRY_OVERHEAD;
-        Some(position)
-    }
-}
-
-/// The next hops kept; one more and all are computed anew.
-const CACHED_HOPS: usize = 16_384;
-
-/// The next hops of the origins and topics seen last, kept beside the [`RouteCache`] of a link's
-/// reader.
-#[derive(Debug, Default)]
-pub struct HopCache {
-    filled: (u64, u64),
-    hops: HashMap<Passage, Arc<[u32]>>,
-    /// What was found last: most messages are of the origin and topic of the one before.
-    last: Option<(Passage, Arc<[u32]>)>,
-}
-
-/// An origin's slot, a topic's position, and whose message it is if not the origin's own.
-type Passage = (u32, usize, Option<EndpointId>);
-
-impl HopCache {
-    /// Returns [`Table::next_hops`] for an origin's slot, the topic at a position of `routes`,
-    /// which must have been found in `table`, and the guest whose message it is.
-    pub fn find<P, S>(
-        &mut self,
-        table: &Table<P, S>,
-        routes: &RouteCache,
-        origin: u32,
-        position: usize,
-        guest: Option<EndpointId>,
-    ) -> &Arc<[u32]> {
-        let filled = (routes.version, routes.fillings);
-        if self.filled != filled || self.hops.len() >= CACHED_HOPS {
-            *self = Self {
-                filled,
-                ..Self::default()
-            };
-        }
-        let key = (origin, position, guest);
-        if self.last.as_ref().is_none_or(|(last, _)| *last != key) {
-            let hops = self.hops.entry(key).or_insert_with(|| {
-                let route = routes.get(position).map(|(_, route)| route);
-                let hops = route.map(|route| table.next_hops(origin, &route.wanted, guest));
-                hops.unwrap_or_default().into()
-            });
-            self.last = Some((key, Arc::clone(hops)));
-        }
-        let (_, hops) = self.last.as_ref().expect("set just above");
-        hops
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn filters(texts: &[&[&str]]) -> Vec<(Filter, ())> {
-        texts
-            .iter()
-            .map(|prefixes| (Filter::from_prefixes(*prefixes), ()))
-            .collect()
-    }
-
-    fn table(subscribers: &[&[&str]]) -> Table<(), ()> {
-        Table::new(1, Vec::new(), filters(subscribers))
-    }
-
-    #[test]
-    fn overlapping_subscriptions_are_found_along_the_chain() {
-        let table = table(&[&["a/b/c"], &["a"], &["a/b", "x"], &[""], &["a/bb"]]);
-        assert_eq!(table.route(b"a/b/c/d").subscribers, [0, 1, 2, 3]);
-        assert_eq!(table.route(b"a/c").subscribers, [1, 3]);
-        assert_eq!(table.route(b"b").subscribers, [3]);
-    }
-
-    #[test]
-    fn a_cache_lives_as_long_as_its_table() {
-        let mut cache = RouteCache::default();
-        let first = table(&[&["a"]]);
-        assert_eq!(cache.lookup(&first, b"a").unwrap().1.subscribers, [0]);
-        let second: Table<(), ()> = Table::new(2, Vec::new(), filters(&[&["b"]]));
-        assert!(
-            cache
-                .lookup(&second, b"a")
-                .unwrap()
-                .1
-                .subscribers
-                .is_empty()
-        );
-        assert!(cache.lookup(&second, b"<$>/local/x").is_none());
-    }
-
-    #[test]
-    fn a_cache_is_bounded_in_bytes() {
-        let mut cache = RouteCache::default();
-        let table = table(&[&["a"]]);
-        for number in 0u32..100_000 {
-            let topic = format!("a/{number}/{}", "x".repeat(1000));
-            assert_eq!(
-                cache
-                    .lookup(&table, topic.as_bytes())
-                    .unwrap()
-                    .1
-                    .subscribers,
-                [0]
-            );
-            assert!(cache.bytes < CACHED_BYTES + 2000);
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn the_index_finds_what_a_linear_search_finds(
-            subscribers in prop::collection::vec(prop::collection::vec("[ab]{0,4}", 0..4), 0..12),
-            topic in "[ab]{0,6}"
-        ) {
-            let expected: Vec<u32> = (0u32..).zip(&subscribers)
-                .filter(|(_, prefixes)| prefixes.iter().any(|p| topic.starts_with(p)))
-                .map(|(position, _)| position).collect();
-            let handles = subscribers.iter().map(|p| (Filter::from_prefixes(p), ())).collect();
-            let table: Table<(), ()> = Table::new(1, Vec::new(), handles);
-            prop_assert_eq!(table.route(topic.as_bytes()).subscribers, expected);
-        }
-    }
 }

@@ -287,7 +287,7 @@ impl BrokerClones {
         // What was done while nobody was attached may never be told.
         self.told = self.told.max(state.changes());
         let offset = self.channel.number();
-        let state = entries.iter();
+        let state = entries.in_order();
         let state = state.map(|(key, entry)| (key.clone(), entry.value.clone()));
         let content = Content::AckClone {
             offset,

@@ -4,6 +4,7 @@ use muster_wire::Mono;
 
 use super::attaching::Attaching;
 use super::{ASK_AGAIN, CopyMode, StoreClone};
+use crate::entries::LARGEST_LIMIT;
 use crate::op::{Change, StoreEvent};
 use crate::protocol::{Changes, Chunk};
 use crate::{Encoded, Entries, Entry, Notice, Output, Revision};
@@ -43,7 +44,7 @@ impl StoreClone {
     /// A store, or somebody who says that he has it, must not take all memory.
     pub(super) fn give_up_if_too_large(&mut self) -> bool {
         let attaching = self.attaching.as_ref().map_or(0, Attaching::bytes);
-        if attaching.max(self.entries.bytes()) <= self.config.limit {
+        if attaching.max(self.entries.bytes()) <= self.config.limit.min(LARGEST_LIMIT) {
             return false;
         }
         self.config.copy = CopyMode::None;
@@ -110,13 +111,13 @@ impl StoreClone {
     /// Tells what a new snapshot changes as changes.
     pub(super) fn tell_differences(&mut self, before: &Entries, last: u64) {
         let mut events = Vec::new();
-        for (key, old) in before.iter() {
+        for (key, old) in before.in_order() {
             if self.entries.get(key).is_none() {
                 let (key, old) = (key.clone(), Some(old.value.clone()));
                 events.push(StoreEvent::Erase { key, old });
             }
         }
-        for (key, entry) in self.entries.iter() {
+        for (key, entry) in self.entries.in_order() {
             let old = before.get(key);
             let is_same =
                 old.is_some_and(|old| old.value == entry.value && old.expires == entry.expires);

@@ -1,8 +1,8 @@
 //! What a primary sends to writers and clones of other endpoints.
 
-use muster_wire::EndpointId;
+use muster_wire::{EndpointId, Mono};
 
-use super::{CHUNK, Primary};
+use super::{CHUNK, KEEPS_ORDER, Primary};
 #[cfg(test)]
 use crate::instance::Sabotage;
 use crate::op::{Answer, Writer};
@@ -35,16 +35,17 @@ impl Primary {
                     let known = self.sessions.answer(writer, number);
                     known.unwrap_or(Answer::Repeated)
                 } else {
-                    let answer = self.apply(writer, number, op, level, now);
                     results.next = number.saturating_add(1);
-                    self.sessions.note(writer, number, answer.clone());
-                    answer
+                    self.apply(writer, number, op, level, now)
                 };
                 results.answers.push(answer);
             }
         }
         let generation = self.generation();
         let session = self.sessions.of(writer, now.mono);
+        let known = usize::try_from(next.saturating_sub(write.number)).unwrap_or(usize::MAX);
+        let new = results.answers.get(known..).unwrap_or_default();
+        session.note(next, new.iter().cloned());
         session.forget_below(write.first_open);
         if self.commit_queue.is_some() {
             // What was applied before this timeline of the primary was on disk when it began.
@@ -60,26 +61,17 @@ impl Primary {
     }
 
     /// The part of a snapshot behind a key. It takes its time from this call alone: nothing is kept for the
-    /// clone, which asks for the next part when it has this one.
-    pub(super) fn chunk(&self, instance: u64, after: Option<Encoded>) -> Chunk {
-        let mut entries = Vec::new();
-        let mut bytes = 0;
-        let mut is_last = true;
-        for (key, entry) in self.state.entries().behind(after.as_ref()) {
-            if bytes >= CHUNK {
-                is_last = false;
-                break;
-            }
-            bytes += key.size() + entry.value.size() + 16;
-            entries.push((key.clone(), entry.clone()));
-        }
+    /// clone, which asks for the next part when it has this one. What is kept for all is the order of keys.
+    pub(super) fn chunk(&mut self, instance: u64, after: Option<Encoded>, now: Mono) -> Chunk {
+        let part = self.state.part(after.as_ref(), CHUNK);
+        self.order_until = Some(now.after(KEEPS_ORDER));
         Chunk {
             instance,
             timeline: self.timeline,
             as_of: self.state.changes(),
             after,
-            entries,
-            is_last,
+            entries: part.entries,
+            is_last: part.is_last,
         }
     }
 

@@ -43,20 +43,6 @@ impl Sessions {
         self.0.len()
     }
 
-    /// Notes what became of a writer's next command.
-    pub(super) fn note(&mut self, writer: Writer, number: u64, answer: Answer) {
-        let session = self.0.entry(writer).or_default();
-        if session.first + session.answers.len() as u64 != number {
-            session.answers.clear();
-            session.first = number;
-        }
-        session.answers.push_back(answer);
-        if session.answers.len() > ANSWERS {
-            session.answers.pop_front();
-            session.first += 1;
-        }
-    }
-
     /// The answers that a writer may still ask for, encoded.
     pub(super) fn answers_of(&self, writer: Writer) -> Vec<u8> {
         match self.0.get(&writer) {
@@ -129,6 +115,21 @@ impl Sessions {
 }
 
 impl Session {
+    /// Notes what became of the writer's commands from this one on.
+    pub(super) fn note(&mut self, from: u64, answers: impl IntoIterator<Item = Answer>) {
+        for (number, answer) in (from..).zip(answers) {
+            if self.first + self.answers.len() as u64 != number {
+                self.answers.clear();
+                self.first = number;
+            }
+            self.answers.push_back(answer);
+            if self.answers.len() > ANSWERS {
+                self.answers.pop_front();
+                self.first += 1;
+            }
+        }
+    }
+
     /// The writer has the answers below this number.
     pub(super) fn forget_below(&mut self, number: u64) {
         while self.first < number && self.answers.pop_front().is_some() {

@@ -192,7 +192,7 @@ impl Cluster {
             open.instance.set_watched(true);
             // What is there comes first.
             let entries = open.instance.entries().into_iter();
-            heard.extend(entries.flat_map(Entries::iter).map(|(key, entry)| {
+            heard.extend(entries.flat_map(Entries::in_order).map(|(key, entry)| {
                 Heard::Changed(StoreEvent::Put {
                     key: key.clone(),
                     value: entry.value.clone(),

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use muster_wire::peering::{ClusterName, ConnectionId, Peering};
-use muster_wire::routing::{PeerEntry, Table};
+use muster_wire::routing::{PeerEntry, Subscribers as RoutedSubscribers, Table};
 use muster_wire::{EndpointId, Filter, Subscriptions};
 use tokio::sync::{Notify, mpsc, oneshot};
 
@@ -21,12 +21,13 @@ use super::end_reason::{EndReason, RemovalReason};
 use super::peer_session::PeerSession;
 use super::shared::Shared;
 use super::status::Status;
+use super::subscriber::SubscriberQueue;
 use dials::Dial;
 use guests::GuestNews;
 use handshakes::Connection;
 use mesh::MeshPart;
 use peers::Peer;
-use subscriptions::SubscriberEntry;
+use subscriptions::{SubscriberEntry, SubscriptionNews};
 
 use commands::MeshFrames;
 pub(crate) use commands::{Command, ConnectionCommand, DialStart, Inbox, OwnerHandle, Unpeer};
@@ -60,6 +61,9 @@ pub(crate) struct Owner {
     connections: HashMap<ConnectionId, Connection>,
     peers: BTreeMap<EndpointId, Peer>,
     subscribers: BTreeMap<u64, SubscriberEntry>,
+    /// The subscribers as the routing table has them.
+    routed: RoutedSubscribers<Arc<SubscriberQueue>>,
+    news: SubscriptionNews,
     subscriptions: Subscriptions,
     filter: Filter,
     guest_news: GuestNews,
@@ -84,6 +88,8 @@ impl Owner {
             connections: HashMap::new(),
             peers: BTreeMap::new(),
             subscribers: BTreeMap::new(),
+            routed: RoutedSubscribers::default(),
+            news: SubscriptionNews::default(),
             subscriptions: Subscriptions::default(),
             filter: Filter::default(),
             guest_news: GuestNews::default(),
@@ -115,6 +121,7 @@ impl Owner {
                             };
                             self.command(command);
                         }
+                        self.settle_subscriptions();
                         // Whoever sends commands all the time must not keep frames waiting.
                         self.mesh_frames(0, &mut frames);
                     }
@@ -130,6 +137,7 @@ impl Owner {
             }
             // Nor must anybody keep time waiting.
             self.look_at_time();
+            self.settle_subscriptions();
             self.carry_out();
             self.carry_out_mesh();
             if self.shutting_down.is_some() {
@@ -192,9 +200,12 @@ impl Owner {
                 origin,
                 done,
             } => {
+                // What is said in a handshake is what is subscribed to.
+                self.settle_filter();
                 self.connected(commands, address, origin, done);
             }
             Command::Frame(connection, payload) => {
+                self.settle_filter();
                 self.peering.frame(connection, &payload);
                 self.carry_out();
                 let limit = self.peering.frame_limit(connection);
@@ -230,12 +241,10 @@ impl Owner {
                 self.new_subscriber(prefixes, subscriber, done);
             }
             Command::Subscribe(number, prefixes, done) => {
-                self.subscribe(number, prefixes);
-                let _ = done.send(());
+                self.subscribe(number, prefixes, done);
             }
             Command::Unsubscribe(number, prefixes, done) => {
-                self.unsubscribe(number, prefixes);
-                let _ = done.send(());
+                self.unsubscribe(number, prefixes, done);
             }
             Command::DropSubscriber(number) => self.drop_subscriber(number),
             Command::StartDial {
@@ -277,7 +286,11 @@ impl Owner {
         let awaits_time = self.peering.pending() > 0 || self.shutting_down.is_some();
         let ticks = awaits_time.then_some(TICK);
         let now = self.shared.now();
-        let dues = [self.mesh.mesh.next_due(), self.guest_news.due()];
+        let dues = [
+            self.mesh.mesh.next_due(),
+            self.guest_news.due(),
+            self.news.due(),
+        ];
         let questions = self.peers.values().map(|peer| peer.asked.due());
         let dues = dues
             .into_iter()
@@ -324,17 +337,9 @@ impl Owner {
                 handle: Arc::clone(&peer.session),
             })
             .collect();
-        let subscribers = self
-            .subscribers
-            .values()
-            .map(|entry| {
-                (
-                    Filter::from_prefixes(&entry.prefixes),
-                    Arc::clone(&entry.queue),
-                )
-            })
-            .collect();
-        let table = Table::new(self.table_version, peers, subscribers);
+        self.table_knows_subscriptions();
+        let subscribers = self.routed.clone();
+        let table = Table::with_subscribers(self.table_version, peers, subscribers);
         let routes = self.mesh.routes();
         self.shared.windows.retain(|id| routes.slot(id).is_some());
         let table = table.with_mesh(routes);

@@ -4,6 +4,7 @@
 mod credit;
 mod fragments;
 mod home;
+mod latest;
 mod mesh;
 mod pending;
 mod refusals;

@@ -306,22 +306,25 @@ impl<K, V> Store<K, V> {
     async fn readable(&self) -> Result<(), StoreError> {
         match self.host.freshness() {
             Freshness::Unattached => self.host.attached(self.within).await,
-            Freshness::Stale if self.read == Read::Fresh => {
-                Err(StoreError::new(self.name(), StoreErrorKind::Stale))
-            }
-            _ => Ok(()),
+            freshness => self.accept(freshness),
         }
+    }
+
+    fn accept(&self, freshness: Freshness) -> Result<(), StoreError> {
+        if freshness == Freshness::Stale && self.read == Read::Fresh {
+            return Err(StoreError::new(self.name(), StoreErrorKind::Stale));
+        }
+        Ok(())
     }
 
     async fn find(&self, key: Encoded) -> Result<Option<(Entry, u64)>, StoreError> {
         if self.host.is_primary() || (self.read != Read::Primary && self.host.has_copy()) {
-            self.readable().await?;
-            let timeline = self.host.applied().timeline;
-            let entry = self
-                .host
-                .look(|entries| entries.get(&key).cloned())
-                .flatten();
-            return Ok(entry.map(|entry| (entry, timeline)));
+            let (freshness, found) = self.host.find(&key);
+            if freshness != Freshness::Unattached {
+                return self.accept(freshness).map(|()| found);
+            }
+            self.host.attached(self.within).await?;
+            return Ok(self.host.find(&key).1);
         }
         let (revision, reply) = self.host.ask(Query::Get(key), self.within).await?;
         match reply {
@@ -347,7 +350,7 @@ impl<K, V> Store<K, V> {
     pub async fn entries(&self) -> Result<Vec<(Encoded, Entry)>, StoreError> {
         self.readable().await?;
         let entries = self.host.look(|entries| {
-            let all = entries.iter();
+            let all = entries.in_order();
             all.map(|(key, entry)| (key.clone(), entry.clone()))
                 .collect()
         });
@@ -416,7 +419,7 @@ impl<K: Encode + DecodeOwned, V: Encode + DecodeOwned> Store<K, V> {
         self.readable().await?;
         let keys: Vec<Encoded> = self
             .host
-            .look(|entries| entries.iter().map(|(key, _)| key.clone()).collect())
+            .look(|entries| entries.in_order().map(|(key, _)| key.clone()).collect())
             .unwrap_or_default();
         keys.iter().map(|key| convert(self.name(), key)).collect()
     }
@@ -438,7 +441,7 @@ impl<K: Encode + DecodeOwned, V: Encode + DecodeOwned> Store<K, V> {
         let all: Vec<(Encoded, Encoded)> = self
             .host
             .look(|entries| {
-                let all = entries.iter();
+                let all = entries.in_order();
                 all.map(|(key, entry)| (key.clone(), entry.value.clone()))
                     .collect()
             })

@@ -15,8 +15,8 @@ use muster_store::broker::BrokerCommand;
 use muster_store::op::Op;
 use muster_store::protocol::{Query, Reply, StoreMessage};
 use muster_store::{
-    Backend, Commit, Entries, Freshness, Instance, Level, Now, Revision, SteadyClock, StoreName,
-    StoreReport, WriteFailure, WriteOutcome,
+    Backend, Commit, Encoded, Entries, Entry, Freshness, Instance, Level, Now, Revision,
+    SteadyClock, StoreName, StoreReport, WriteFailure, WriteOutcome,
 };
 use muster_wire::{EndpointId, Mono, Topic};
 use tokio::sync::{Notify, oneshot, watch};
@@ -228,6 +228,19 @@ impl Host {
     /// Looks at what is here, if anything is.
     pub(crate) fn look<R>(&self, look: impl FnOnce(&Entries) -> R) -> Option<R> {
         self.lock().instance.entries().map(look)
+    }
+
+    /// The entry of a key here, with the timeline of its revision, and how old it may be: all at one moment.
+    pub(super) fn find(&self, key: &Encoded) -> (Freshness, Option<(Entry, u64)>) {
+        let now = self.endpoint.now();
+        let inner = self.lock();
+        let entry = inner
+            .instance
+            .entries()
+            .and_then(|entries| entries.get(key));
+        let timeline = inner.instance.applied().timeline;
+        let found = entry.map(|entry| (entry.clone(), timeline));
+        (inner.instance.freshness(now), found)
     }
 
     /// The last change here.

@@ -284,7 +284,10 @@ impl Queue {
         if std::mem::take(&mut waiting.is_behind) {
             waiting.events.push_back(Raw::Restarted);
         }
-        for (key, entry) in entries.iter().filter(|(key, _)| self.scope.contains(key)) {
+        for (key, entry) in entries
+            .in_order()
+            .filter(|(key, _)| self.scope.contains(key))
+        {
             // These are the store's own keys and values: they cost no memory of their own.
             waiting.events.push_back(Raw::Put {
                 key: key.clone(),

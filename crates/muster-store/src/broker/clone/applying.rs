@@ -108,7 +108,7 @@ impl BrokerClone {
         }
         let gone: Vec<Encoded> = self
             .entries
-            .iter()
+            .in_order()
             .filter(|(key, _)| new.get(key).is_none())
             .map(|(key, _)| key.clone())
             .collect();

@@ -228,7 +228,7 @@ impl World {
 }
 
 fn values(entries: &Entries) -> Vec<(Encoded, Encoded)> {
-    let entries = entries.iter();
+    let entries = entries.in_order();
     entries
         .map(|(key, entry)| (key.clone(), entry.value.clone()))
         .collect()

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use muster_wire::{Class, EndpointId, MessageId, QueueLimits, Topic};
 
 use super::credit::Classes;
+use super::latest::Latest;
 use super::relays::Relays;
 use crate::endpoint::in_order::Place;
 use crate::endpoint::shared::Table;
@@ -59,6 +60,9 @@ pub(super) struct Source {
 pub(super) struct Pending {
     pub(super) subscriber: u32,
     pub(super) from: EndpointId,
+    /// Whether no later one is of the same subscriber and origin: only there may a message be added, or it would
+    /// overtake others.
+    is_latest: bool,
     topics: Topics,
     entries: Vec<BatchEntry>,
     bytes: usize,
@@ -78,6 +82,7 @@ impl Pending {
         Self {
             subscriber,
             from,
+            is_latest: true,
             topics: Topics::default(),
             entries: Vec::new(),
             bytes: 0,
@@ -87,6 +92,10 @@ impl Pending {
             limits,
             topics_cost: 0,
         }
+    }
+
+    fn is_of(&self, subscriber: u32, from: EndpointId) -> bool {
+        self.subscriber == subscriber && self.from == from
     }
 
     /// Whether one more message leaves the subscriber's queue able to take them all.
@@ -137,6 +146,18 @@ impl Pending {
 pub(super) struct Brought {
     pub(super) pending: Vec<Pending>,
     pub(super) relays: Relays,
+    latest_pending: Latest,
+}
+
+/// A hash of an endpoint's id, which is random.
+pub(super) fn hash_of(id: EndpointId) -> u64 {
+    let (first, last) = id.as_bytes().split_at(8);
+    let number = |bytes: &[u8]| bytes.try_into().map_or(0, u64::from_le_bytes);
+    number(first) ^ number(last).rotate_left(29)
+}
+
+pub(super) fn hash_pending(subscriber: u32, from: u64) -> u64 {
+    from.wrapping_add(u64::from(subscriber).wrapping_mul(0xd6e8_feb8_6659_fd93))
 }
 
 impl Brought {
@@ -152,20 +173,39 @@ impl Brought {
         message: Lying<'_>,
         subscribers: &[u32],
     ) {
-        for subscriber in subscribers {
-            let known = self.pending.iter().rposition(|pending| {
-                pending.subscriber == *subscriber && pending.from == source.from
+        let Self {
+            pending,
+            latest_pending: latest,
+            ..
+        } = self;
+        if pending.is_empty() {
+            latest.clear();
+        }
+        let from = source.from;
+        let origin = hash_of(from);
+        for &subscriber in subscribers {
+            let hash = hash_pending(subscriber, origin);
+            let known = latest.find(hash, |at| {
+                let known = pending.get(at);
+                known.is_some_and(|known| known.is_latest && known.is_of(subscriber, from))
             });
-            let known = known.filter(|at| self.pending[*at].has_room(message));
-            let at = known.unwrap_or_else(|| {
-                let handle = table.subscriber(*subscriber);
+            let at = known.filter(|at| pending[*at].has_room(message));
+            let at = at.unwrap_or_else(|| {
+                if let Some(full) = known {
+                    pending[full].is_latest = false;
+                }
+                let handle = table.subscriber(subscriber);
                 let is_in_order = handle.is_some_and(|subscriber| subscriber.is_in_order);
                 let limits = handle.map_or(NOTHING, |subscriber| subscriber.limits());
-                let pending = Pending::new(*subscriber, source.from, is_in_order, limits);
-                self.pending.push(pending);
-                self.pending.len() - 1
+                pending.push(Pending::new(subscriber, from, is_in_order, limits));
+                let at = pending.len() - 1;
+                let is_of = |at: usize| pending[at].is_of(subscriber, from);
+                latest.set(hash, at, is_of, |at| {
+                    hash_pending(pending[at].subscriber, hash_of(pending[at].from))
+                });
+                at
             });
-            self.pending[at].add(source, message);
+            pending[at].add(source, message);
         }
     }
 }
@@ -200,3 +240,6 @@ pub(super) fn cut_out<'a>(
     }
     (Bytes::from(copy), bytes)
 }
+
+#[cfg(test)]
+mod tests;

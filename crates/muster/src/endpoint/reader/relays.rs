@@ -5,7 +5,8 @@ use muster_wire::credit;
 use muster_wire::mesh::codec::RunPart;
 use muster_wire::{Class, EndpointId, Kind, MESSAGE_OVERHEAD, MessageId, QueueLimits};
 
-use super::pending::{Lying, Topics, cut_out, narrow};
+use super::latest::Latest;
+use super::pending::{Lying, Topics, cut_out, hash_of, hash_pending, narrow};
 use crate::endpoint::outgoing::{Outgoing, Relayed, RelayedEntry, RelayedRuns, parts_bookkeeping};
 
 /// The most messages that are relayed as one.
@@ -37,6 +38,13 @@ pub(super) struct Onward {
 #[derive(Default)]
 pub(super) struct Relays {
     all: Vec<Relay>,
+    /// Where the latest of each way lies: only there may something be added, or it would overtake others.
+    latest: Latest,
+}
+
+fn hash_way(way: Way) -> u64 {
+    let guest = way.guest.map_or(0, hash_of);
+    hash_pending(way.peer, guest) ^ ((way.class as u64) << 40)
 }
 
 impl Relays {
@@ -58,10 +66,11 @@ impl Relays {
         onward: Onward,
         limits: QueueLimits,
     ) {
-        let relay = match self.last(way) {
-            Some(relay) if relay.takes_message(message.length, limits) => relay,
-            _ => self.begin(way, What::Messages(Topics::default(), Vec::new())),
-        };
+        let known = self.latest(way);
+        let latest = known.filter(|at| self.all[*at].takes_message(message.length, limits));
+        let what = || What::Messages(Topics::default(), Vec::new());
+        let at = latest.unwrap_or_else(|| self.begin(way, what(), known));
+        let relay = &mut self.all[at];
         relay.bytes += message.length;
         relay.cost += credit::cost(message.topic.as_bytes(), message.length);
         relay.messages += 1;
@@ -87,15 +96,14 @@ impl Relays {
         if !fits(part.messages, 1, length) {
             return false;
         }
-        let relay = match self.last(way) {
-            Some(relay)
-                if matches!(&relay.what, What::Parts(parts)
-                    if fits(relay.messages + part.messages, parts.len() + 1, relay.bytes + length)) =>
-            {
-                relay
-            }
-            _ => self.begin(way, What::Parts(Vec::new())),
-        };
+        let known = self.latest(way);
+        let latest = known.filter(|at| {
+            let relay = &self.all[*at];
+            matches!(&relay.what, What::Parts(parts)
+                if fits(relay.messages + part.messages, parts.len() + 1, relay.bytes + length))
+        });
+        let at = latest.unwrap_or_else(|| self.begin(way, What::Parts(Vec::new()), known));
+        let relay = &mut self.all[at];
         relay.bytes += length;
         relay.cost += part.cost;
         relay.messages += part.messages;
@@ -105,29 +113,44 @@ impl Relays {
         true
     }
 
-    /// What was noted last for a way: nothing may come before it.
-    fn last(&mut self, way: Way) -> Option<&mut Relay> {
-        // Not by an iterator's `find`: the borrow would outlast a miss.
-        let at = self.all.iter().rposition(|relay| relay.way == way)?;
-        self.all.get_mut(at)
+    /// The position of what was noted last for a way.
+    fn latest(&mut self, way: Way) -> Option<usize> {
+        let Self { all, latest } = self;
+        if all.is_empty() {
+            latest.clear();
+        }
+        latest.find(hash_way(way), |at| {
+            let known = all.get(at);
+            known.is_some_and(|known| known.is_latest && known.way == way)
+        })
     }
 
-    fn begin(&mut self, way: Way, what: What) -> &mut Relay {
+    /// Begins something new for a way, behind what is known of it, and returns its position.
+    fn begin(&mut self, way: Way, what: What, known: Option<usize>) -> usize {
+        if let Some(known) = known {
+            self.all[known].is_latest = false;
+        }
         self.all.push(Relay {
             way,
+            is_latest: true,
             what,
             messages: 0,
             bytes: 0,
             cost: 0,
         });
-        let last = self.all.len() - 1;
-        &mut self.all[last]
+        let at = self.all.len() - 1;
+        let all = &self.all;
+        let is_by = |at: usize| all[at].way == way;
+        let hash = hash_way(way);
+        self.latest.set(hash, at, is_by, |at| hash_way(all[at].way));
+        at
     }
 }
 
 /// What goes on by one way.
 pub(super) struct Relay {
     pub(super) way: Way,
+    is_latest: bool,
     what: What,
     messages: usize,
     bytes: usize,
@@ -189,3 +212,6 @@ impl Relay {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
