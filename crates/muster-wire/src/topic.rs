@@ -53,6 +53,11 @@ impl Topic {
         &self.0
     }
 
+    /// Returns `true` if it is the other one or a clone of it. Others may be equal nevertheless.
+    pub fn is_clone_of(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// Returns `true` if the subscription `prefix` matches this topic: a plain byte prefix, as in
     /// Broker.
     pub fn has_prefix(&self, prefix: &[u8]) -> bool {

@@ -44,6 +44,17 @@ impl RouteCache {
         self.get(position)
     }
 
+    /// Returns the route of a topic, from the cache or from `table`.
+    #[inline]
+    pub fn route<P, S>(&mut self, table: &Table<P, S>, topic: &Topic) -> Option<&Arc<Route>> {
+        let last = self.routes.get(self.last);
+        let is_last = last.is_some_and(|last| last.key.is_clone_of(topic));
+        if !is_last || self.version != table.version {
+            self.find_or(table, topic.as_bytes(), || Some(topic.clone()))?;
+        }
+        self.get(self.last).map(|(_, route)| route)
+    }
+
     /// Returns the topic and route at a position that [`RouteCache::find`] of this cache returned
     /// last.
     pub fn get(&self, position: usize) -> Option<(&Topic, &Arc<Route>)> {
@@ -54,6 +65,15 @@ impl RouteCache {
     /// Returns the position of a topic in this cache, which looks it up in `table` if need be. The
     /// position is valid until the next call of this. Returns `None` if the bytes are no valid topic.
     pub fn find<P, S>(&mut self, table: &Table<P, S>, bytes: &[u8]) -> Option<usize> {
+        self.find_or(table, bytes, || Topic::new(bytes).ok())
+    }
+
+    fn find_or<P, S>(
+        &mut self,
+        table: &Table<P, S>,
+        bytes: &[u8],
+        topic: impl FnOnce() -> Option<Topic>,
+    ) -> Option<usize> {
         if self.version != table.version {
             self.version = table.version;
             self.routes.clear();
@@ -62,16 +82,16 @@ impl RouteCache {
         if last.is_none_or(|last| last.key.as_bytes() != bytes) {
             self.last = match self.routes.find(bytes) {
                 Some(position) => position,
-                None => self.add(table, bytes)?,
+                None => self.add(table, topic()?),
             };
         }
         Some(self.last)
     }
 
-    fn add<P, S>(&mut self, table: &Table<P, S>, bytes: &[u8]) -> Option<usize> {
-        let topic = Topic::new(bytes).ok()?;
-        let route = Arc::new(table.route(bytes));
-        Some(self.routes.add(topic, route, bytes.len() + ENTRY_OVERHEAD))
+    fn add<P, S>(&mut self, table: &Table<P, S>, topic: Topic) -> usize {
+        let bytes = topic.as_bytes();
+        let (route, size) = (Arc::new(table.route(bytes)), bytes.len() + ENTRY_OVERHEAD);
+        self.routes.add(topic, route, size)
     }
 }
 

@@ -207,6 +207,7 @@ pub struct TopicClasses {
 impl TopicClasses {
     /// Returns the class of a message that its author publishes in `class`. A topic with prefixes in both lists is
     /// interactive.
+    #[inline]
     pub fn class_of(&self, topic: &[u8], class: Class) -> Class {
         if class != Class::Event || (self.interactive.is_empty() && self.bulk.is_empty()) {
             class

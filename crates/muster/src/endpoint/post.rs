@@ -20,42 +20,35 @@ pub(crate) struct Post<'a> {
     pub(crate) kind: Kind,
     pub(crate) class: Class,
     pub(crate) id: MessageId,
-    payload: Payload<'a>,
+    payload: &'a [u8],
+    /// The same, if it may be kept as it is. Otherwise it lies in a buffer that its publisher needs again, and is
+    /// copied when somebody wants to keep it.
+    given: Option<&'a Bytes>,
+    copy: OnceLock<Bytes>,
     /// Whether queues copy it if they can.
     is_copied: bool,
 }
 
-#[derive(Debug)]
-enum Payload<'a> {
-    /// It lies in a buffer that its publisher needs again. The copy is made when somebody wants to keep it.
-    Lent(&'a [u8], OnceLock<Bytes>),
-    Given(Bytes),
-}
-
 impl<'a> Post<'a> {
-    /// A message whose payload lies in a buffer.
+    /// A message whose payload is given, or lies in a buffer.
     #[inline]
-    pub(crate) fn lent(
+    pub(crate) fn new(
         topic: &'a Topic,
-        payload: &'a [u8],
+        (given, lent): (Option<&'a Bytes>, &'a [u8]),
         kind: Kind,
         class: Class,
         id: MessageId,
     ) -> Self {
-        let payload = Payload::Lent(payload, OnceLock::new());
-        Self::new(topic, payload, kind, class, id)
-    }
-
-    /// A message whose payload may be kept.
-    #[inline]
-    pub(crate) fn given(
-        topic: &'a Topic,
-        payload: Bytes,
-        kind: Kind,
-        class: Class,
-        id: MessageId,
-    ) -> Self {
-        Self::new(topic, Payload::Given(payload), kind, class, id)
+        Self {
+            topic,
+            kind,
+            class,
+            id,
+            payload: given.map_or(lent, |bytes| bytes),
+            given,
+            copy: OnceLock::new(),
+            is_copied: false,
+        }
     }
 
     /// A message as a publisher with one peer offers it.
@@ -72,33 +65,16 @@ impl<'a> Post<'a> {
             origin: muster_wire::EndpointId::NIL,
             sequence: 1,
         };
-        let mut post = Self::lent(topic, payload, *kind, *class, id.unwrap_or(nobody));
+        let id = id.unwrap_or(nobody);
+        let mut post = Self::new(topic, (None, payload), *kind, *class, id);
         post.set_peers(1);
         post
-    }
-
-    #[inline]
-    fn new(
-        topic: &'a Topic,
-        payload: Payload<'a>,
-        kind: Kind,
-        class: Class,
-        id: MessageId,
-    ) -> Self {
-        Self {
-            topic,
-            kind,
-            class,
-            id,
-            payload,
-            is_copied: false,
-        }
     }
 
     /// It goes to so many peers.
     #[inline]
     pub(crate) fn set_peers(&mut self, peers: usize) {
-        let length = self.payload().len();
+        let length = self.payload.len();
         self.is_copied = length < SHARED
             && length * peers <= ALL_COPIES
             && self.topic.as_bytes().len() <= RUN_TOPIC
@@ -107,10 +83,7 @@ impl<'a> Post<'a> {
 
     #[inline]
     pub(crate) fn payload(&self) -> &[u8] {
-        match &self.payload {
-            Payload::Lent(bytes, _) => bytes,
-            Payload::Given(bytes) => bytes,
-        }
+        self.payload
     }
 
     /// Whether a queue that can write it among others does.
@@ -121,10 +94,11 @@ impl<'a> Post<'a> {
 
     /// The message by itself.
     pub(crate) fn message(&self) -> Message {
-        let payload = match &self.payload {
-            Payload::Lent(bytes, copy) => copy.get_or_init(|| Bytes::copy_from_slice(bytes)),
-            Payload::Given(bytes) => bytes,
+        let copy = || {
+            self.copy
+                .get_or_init(|| Bytes::copy_from_slice(self.payload))
         };
+        let payload = self.given.unwrap_or_else(copy);
         Message {
             topic: self.topic.clone(),
             payload: payload.clone(),

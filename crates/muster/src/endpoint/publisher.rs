@@ -1,9 +1,11 @@
 //! Publishers: the path from an author's value to the peers' queues.
 
 use std::future::poll_fn;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arc_swap::{ArcSwap, Cache};
 use bytes::Bytes;
 use muster_data::Encode;
 use muster_wire::counters::DropCause;
@@ -13,7 +15,7 @@ use muster_wire::{Class, EndpointId, Kind, Push, Topic};
 
 use super::peer_session::PeerSession;
 use super::post::Post;
-use super::send_queue::SendQueue;
+use super::send_queue::room::WAITS_FROM;
 use super::shared::{Shared, Table};
 use super::subscriber::Batch;
 
@@ -52,10 +54,24 @@ impl Outcome {
 #[derive(Debug)]
 pub struct Publisher {
     shared: Arc<Shared>,
+    /// The routing table that was there last.
+    table: Cache<CurrentTable, Arc<Table>>,
     /// What all subscribers of this endpoint see as the sender, if they hear this publisher.
     local: Option<EndpointId>,
     routes: RouteCache,
     scratch: Vec<u8>,
+}
+
+/// Where the routing table is.
+#[derive(Debug, Clone)]
+struct CurrentTable(Arc<Shared>);
+
+impl Deref for CurrentTable {
+    type Target = ArcSwap<Table>;
+
+    fn deref(&self) -> &ArcSwap<Table> {
+        &self.0.table
+    }
 }
 
 /// Values from this size on are not copied out of the buffer that they are encoded into.
@@ -78,6 +94,7 @@ const WASTED: usize = 8;
 impl Publisher {
     pub(crate) fn new(shared: Arc<Shared>, local: Option<EndpointId>) -> Self {
         Self {
+            table: Cache::new(CurrentTable(Arc::clone(&shared))),
             shared,
             local,
             routes: RouteCache::default(),
@@ -155,34 +172,7 @@ impl Publisher {
         limit: Duration,
     ) -> Outcome {
         let payload = self.encode(value);
-        let Parts {
-            shared,
-            local,
-            routes,
-            scratch,
-        } = self.parts();
-        let mut post = shared.post(topic, payload, scratch, Kind::Data, Class::Event);
-        // The clock is read when there is something to wait for.
-        let mut deadline = None;
-        let mut deadline = || *deadline.get_or_insert_with(|| Instant::now() + limit);
-        let mut outcome = Outcome::default();
-        if shared.join_buffer.is_open() {
-            let held = shared
-                .join_buffer
-                .hold_blocking(&post.message(), deadline());
-            note_held(&mut outcome, held);
-        }
-        let table = shared.table.load();
-        let Some((_, route)) = routes.lookup(&table, topic.as_bytes()) else {
-            return outcome;
-        };
-        deliver_locally(&mut outcome, shared, local, &table, route, &post);
-        post.set_peers(route.peers.len());
-        for peer in push_where_room(&mut outcome, &table, route, &post) {
-            let pushed = peer.handle.queue.post_blocking(&post, deadline());
-            note_pushed(&mut outcome, pushed);
-        }
-        outcome
+        self.parts().send_blocking(topic, payload, limit)
     }
 
     /// Publishes a value as [`Publisher::publish_blocking`] does, for use inside a task. If the future is dropped, the
@@ -210,6 +200,7 @@ impl Publisher {
     fn parts(&mut self) -> Parts<'_> {
         Parts {
             shared: &self.shared,
+            table: self.table.load(),
             local: self.local,
             routes: &mut self.routes,
             scratch: &self.scratch,
@@ -239,6 +230,7 @@ impl Publisher {
 /// What a message is sent with.
 struct Parts<'p> {
     shared: &'p Shared,
+    table: &'p Table,
     local: Option<EndpointId>,
     routes: &'p mut RouteCache,
     /// The last value, if it is small.
@@ -248,39 +240,76 @@ struct Parts<'p> {
 impl Parts<'_> {
     /// Sends a payload, or the last value. Never waits.
     fn send(self, topic: &Topic, payload: Option<Bytes>, kind: Kind, class: Class) -> Outcome {
-        let shared = self.shared;
-        let mut post = shared.post(topic, payload, self.scratch, kind, class);
+        let Self { shared, table, .. } = self;
         let mut outcome = Outcome::default();
+        let mut post = shared.post(topic, (payload.as_ref(), self.scratch), kind, class);
         if shared.join_buffer.is_open() {
             note_held(&mut outcome, shared.join_buffer.hold(&post.message()));
         }
-        let table = shared.table.load();
-        let Some((_, route)) = self.routes.lookup(&table, topic.as_bytes()) else {
+        let Some(route) = self.routes.route(table, topic) else {
             return outcome;
         };
         if kind == Kind::Data {
-            deliver_locally(&mut outcome, shared, self.local, &table, route, &post);
+            deliver_locally(&mut outcome, shared, self.local, table, route, &post);
         }
-        let push = if route.peers.len() <= INLINE {
-            SendQueue::post_inline
-        } else {
-            SendQueue::post
-        };
         post.set_peers(route.peers.len());
-        for peer in peers_now(outcome, &table, route) {
-            note_pushed(&mut outcome, push(&peer.handle.queue, &post));
+        let may_be_inline = route.peers.len() <= INLINE;
+        for peer in peers_now(outcome, table, route) {
+            let queue = &peer.handle.queue;
+            if queue.adds_to_run(&post, usize::MAX) {
+                outcome.queued_to += 1;
+            } else if may_be_inline {
+                note_pushed(&mut outcome, queue.post_inline(&post));
+            } else {
+                note_pushed(&mut outcome, queue.post(&post));
+            }
         }
         outcome
     }
 
-    /// Sends a payload, or the last value, and waits for room.
+    /// Sends a payload, or the last value, and blocks the thread while there is no room.
+    fn send_blocking(self, topic: &Topic, payload: Option<Bytes>, limit: Duration) -> Outcome {
+        let Self { shared, table, .. } = self;
+        let mut outcome = Outcome::default();
+        let mut post = shared.post(
+            topic,
+            (payload.as_ref(), self.scratch),
+            Kind::Data,
+            Class::Event,
+        );
+        // The clock is read when there is something to wait for.
+        let mut deadline = None;
+        let mut deadline = || *deadline.get_or_insert_with(|| Instant::now() + limit);
+        if shared.join_buffer.is_open() {
+            let buffer = &shared.join_buffer;
+            let held = buffer.hold_blocking(&post.message(), deadline());
+            note_held(&mut outcome, held);
+        }
+        let Some(route) = self.routes.route(table, topic) else {
+            return outcome;
+        };
+        deliver_locally(&mut outcome, shared, self.local, table, route, &post);
+        post.set_peers(route.peers.len());
+        for peer in post_where_room(&mut outcome, table, route, &post) {
+            let pushed = peer.handle.queue.post_blocking(&post, deadline());
+            note_pushed(&mut outcome, pushed);
+        }
+        outcome
+    }
+
+    /// Sends a payload, or the last value, and waits while there is no room.
     async fn send_waiting(self, topic: &Topic, payload: Option<Bytes>, limit: Duration) -> Outcome {
-        let shared = self.shared;
-        let mut post = shared.post(topic, payload, self.scratch, Kind::Data, Class::Event);
+        let Self { shared, table, .. } = self;
+        let mut outcome = Outcome::default();
+        let mut post = shared.post(
+            topic,
+            (payload.as_ref(), self.scratch),
+            Kind::Data,
+            Class::Event,
+        );
         // The clock is read when there is something to wait for.
         let mut deadline = None;
         let mut deadline = || *deadline.get_or_insert_with(|| tokio::time::Instant::now() + limit);
-        let mut outcome = Outcome::default();
         if shared.join_buffer.is_open() {
             let (buffer, message) = (&shared.join_buffer, post.message());
             let held = poll_fn(|cx| buffer.poll_hold(&message, cx));
@@ -288,12 +317,11 @@ impl Parts<'_> {
             let held = held.unwrap_or_else(|_| Some(buffer.refuse_late(&message)));
             note_held(&mut outcome, held);
         }
-        let table = shared.table.load_full();
-        let Some((_, route)) = self.routes.lookup(&table, topic.as_bytes()) else {
+        let Some(route) = self.routes.route(table, topic) else {
             return outcome;
         };
         post.set_peers(route.peers.len());
-        for peer in push_where_room(&mut outcome, &table, route, &post) {
+        for peer in post_where_room(&mut outcome, table, route, &post) {
             // Whoever is woken takes the room or waits on: many may wait for the same little room.
             let queue = &peer.handle.queue;
             let room = poll_fn(|cx| queue.poll_post(&post, cx));
@@ -302,18 +330,17 @@ impl Parts<'_> {
             } else {
                 tokio::time::timeout_at(deadline(), room).await.ok()
             };
-            note_pushed(
-                &mut outcome,
-                pushed.unwrap_or_else(|| queue.post_late(&post)),
-            );
+            let pushed = pushed.unwrap_or_else(|| queue.post_late(&post));
+            note_pushed(&mut outcome, pushed);
         }
-        deliver_locally(&mut outcome, shared, self.local, &table, route, &post);
+        deliver_locally(&mut outcome, shared, self.local, table, route, &post);
         outcome
     }
 }
 
 /// Gives a message to those of an endpoint's subscribers that hear it. All of them hear a publisher with an id of its
 /// own.
+#[inline]
 fn deliver_locally(
     outcome: &mut Outcome,
     shared: &Shared,
@@ -370,6 +397,7 @@ fn note_held(outcome: &mut Outcome, pushed: Option<Push>) {
     }
 }
 
+#[inline]
 fn note_pushed(outcome: &mut Outcome, pushed: Push) {
     match pushed {
         Push::Queued { dropped, .. } => {
@@ -386,6 +414,7 @@ fn note_dropped(outcome: &mut Outcome, cause: DropCause) {
 }
 
 /// The peers that a message goes to now: what is held goes to the mesh later.
+#[inline]
 fn peers_now<'t>(
     outcome: Outcome,
     table: &'t Table,
@@ -397,7 +426,8 @@ fn peers_now<'t>(
 
 /// Gives a message to the peers that have room for it, and returns those whose queues are full. Nobody waits for
 /// another's room: to a peer that has heard very many later ones meanwhile the message would be too old.
-fn push_where_room<'t>(
+#[inline]
+fn post_where_room<'t>(
     outcome: &mut Outcome,
     table: &'t Table,
     route: &'t Route,
@@ -406,7 +436,12 @@ fn push_where_room<'t>(
     let may_be_inline = route.peers.len() <= INLINE;
     let mut full = Vec::new();
     for peer in peers_now(*outcome, table, route) {
-        match peer.handle.queue.post_if_room(post, may_be_inline) {
+        let queue = &peer.handle.queue;
+        if queue.adds_to_run(post, WAITS_FROM) {
+            outcome.queued_to += 1;
+            continue;
+        }
+        match queue.post_if_room(post, may_be_inline) {
             Some(pushed) => note_pushed(outcome, pushed),
             None => full.push(peer),
         }

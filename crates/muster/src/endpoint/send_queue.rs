@@ -5,7 +5,7 @@ mod credit;
 mod goodbye;
 pub(crate) mod inline;
 mod pings;
-mod room;
+pub(crate) mod room;
 mod runs;
 
 use std::collections::VecDeque;
@@ -236,13 +236,31 @@ impl SendQueue {
     /// Offers a message, under the queue's policy.
     pub(crate) fn post(&self, post: &Post<'_>) -> Push {
         let mut state = self.lock();
-        if state.adds_to_run(post, usize::MAX) {
-            return ADDED;
-        }
         if let Some(cause) = self.cannot_take_post(&state, post) {
             return self.refuse_post(&mut state, post, cause);
         }
         self.post_locked(state, post)
+    }
+
+    /// Adds a message to the newest run of its class, if there is one that is not full, and no more bytes than `most`
+    /// wait: what nearly every message of a publisher that is in a hurry does. Its reader was woken for that run.
+    #[inline]
+    pub(crate) fn adds_to_run(&self, post: &Post<'_>, most: usize) -> bool {
+        if !post.is_copied() {
+            return false;
+        }
+        let mut state = self.lock();
+        if state.closing || state.ended.is_some() {
+            return false;
+        }
+        let queue = state.data.class_mut(post.class);
+        queue.add_to_newest(post.queued(), most, |newest| match newest {
+            Outgoing::Run(run) if run.has_room(post.size()) => {
+                run.push(&post.in_run());
+                true
+            }
+            _ => false,
+        })
     }
 
     /// Offers a message by itself, under the queue's policy.
@@ -494,30 +512,7 @@ impl SendQueue {
     }
 }
 
-/// What became of a message that was added to the newest run: its reader was woken for that.
-const ADDED: Push = Push::Queued {
-    was_empty: false,
-    dropped: 0,
-};
-
 impl State {
-    /// Adds a message to the newest run of its class, if there is one that is not full, and no more bytes than `most`
-    /// wait: what hardly any message does not do.
-    #[inline]
-    fn adds_to_run(&mut self, post: &Post<'_>, most: usize) -> bool {
-        if !post.is_copied() || self.closing || self.ended.is_some() {
-            return false;
-        }
-        let queue = self.data.class_mut(post.class);
-        queue.add_to_newest(post.queued(), most, |newest| match newest {
-            Outgoing::Run(run) if run.has_room(post.size()) => {
-                run.push(&post.in_run());
-                true
-            }
-            _ => false,
-        })
-    }
-
     /// Whether there is nothing to write.
     fn has_nothing(&self) -> bool {
         let has_none = self.control.is_empty() && self.farewell.is_none();

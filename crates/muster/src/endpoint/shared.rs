@@ -195,24 +195,23 @@ impl Shared {
         }
     }
 
-    /// A new message to be offered to queues. Its payload is `given`, or lies in `lent`.
+    /// A new message to be offered to queues. Its payload is the first of two if there is one, or lies in the
+    /// second.
+    #[inline]
     pub(crate) fn post<'p>(
         &self,
         topic: &'p Topic,
-        given: Option<Bytes>,
-        lent: &'p [u8],
+        payload: (Option<&'p Bytes>, &'p [u8]),
         kind: Kind,
         class: Class,
     ) -> Post<'p> {
         let class = self.config.classes.class_of(topic.as_bytes(), class);
         let id = self.next_id(class);
-        match given {
-            Some(payload) => Post::given(topic, payload, kind, class, id),
-            None => Post::lent(topic, lent, kind, class, id),
-        }
+        Post::new(topic, payload, kind, class, id)
     }
 
     /// The next identity of a class.
+    #[inline]
     pub(crate) fn next_id(&self, class: Class) -> MessageId {
         let counter = &self.sequences[class as usize];
         MessageId {

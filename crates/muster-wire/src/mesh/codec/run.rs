@@ -142,6 +142,7 @@ impl Run {
     }
 
     /// Appends a message. Its origin and class are those of the run, and its topic has [`RUN_TOPIC`] bytes at most.
+    #[inline]
     pub fn push(&mut self, message: &RunMessage<'_>) {
         let RunMessage { topic, payload, .. } = *message;
         debug_assert!(

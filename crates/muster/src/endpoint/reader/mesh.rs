@@ -308,7 +308,8 @@ pub(super) struct Taking<'r> {
 }
 
 impl Taking<'_> {
-    /// Takes a message for whoever it is for here.
+    /// Takes a message for whoever it is for here. Returns `true` if it goes to all subscribers that its topic leads to,
+    /// and to nobody else here.
     pub(super) fn take(
         &mut self,
         shared: &Shared,
@@ -317,7 +318,8 @@ impl Taking<'_> {
         message: &MessageRef<'_>,
         lying: Lying<'_>,
         passage: &Passage<'_, Arc<PeerSession>>,
-    ) {
+    ) -> bool {
+        let mut is_delivered = false;
         let is_here = passage.is_addressed || !passage.subscribers.is_empty();
         if is_here || !passage.guests.is_empty() {
             let (brought, refusals) = (&mut *self.brought, &mut *self.refusals);
@@ -332,6 +334,7 @@ impl Taking<'_> {
                         let id = Some(message.id);
                         let source = Source { from, class, id };
                         brought.deliver(table, source, lying, passage.subscribers);
+                        is_delivered = passage.guests.is_empty();
                     }
                 }
                 if !passage.guests.is_empty() {
@@ -344,7 +347,9 @@ impl Taking<'_> {
         }
         if passage.is_exhausted {
             count(&shared.mesh.hops_exhausted);
+            is_delivered = false;
         }
+        is_delivered
     }
 }
 

@@ -64,6 +64,8 @@ pub(super) struct Pending {
     /// overtake others.
     is_latest: bool,
     topics: Topics,
+    /// The topic of the last message.
+    topic: u32,
     entries: Vec<BatchEntry>,
     bytes: usize,
     /// The classes of traffic that they came in.
@@ -84,6 +86,7 @@ impl Pending {
             from,
             is_latest: true,
             topics: Topics::default(),
+            topic: 0,
             entries: Vec::new(),
             bytes: 0,
             classes: Classes::default(),
@@ -105,22 +108,34 @@ impl Pending {
         entries <= self.limits.messages && bytes + bookkeeping(entries) <= self.limits.bytes
     }
 
+    /// The same for a message with the topic of the last one.
+    fn has_room_again(&self, length: usize) -> bool {
+        let entries = self.entries.len() + 1;
+        let bytes = self.bytes + length + self.topics_cost;
+        entries <= self.limits.messages && bytes + bookkeeping(entries) <= self.limits.bytes
+    }
+
     fn add(&mut self, source: Source, message: Lying<'_>) {
-        self.bytes += message.length;
+        let topics = self.topics.0.len();
+        self.topic = self.topics.note(message.topic);
+        if self.topics.0.len() > topics {
+            self.topics_cost += topic_cost(message.topic);
+        }
+        self.add_again(source, message.start, message.length);
+    }
+
+    /// Adds a message with the topic of the last one.
+    fn add_again(&mut self, source: Source, start: usize, length: usize) {
+        self.bytes += length;
         self.classes.add(source.class);
         if let Some(id) = source.id.filter(|_| self.is_in_order) {
             let class = source.class;
             self.places.push(Place { id, class });
         }
-        let topics = self.topics.0.len();
-        let topic = self.topics.note(message.topic);
-        if self.topics.0.len() > topics {
-            self.topics_cost += topic_cost(message.topic);
-        }
         self.entries.push(BatchEntry {
-            topic,
-            start: narrow(message.start),
-            length: narrow(message.length),
+            topic: self.topic,
+            start: narrow(start),
+            length: narrow(length),
         });
     }
 
@@ -147,6 +162,8 @@ pub(super) struct Brought {
     pub(super) pending: Vec<Pending>,
     pub(super) relays: Relays,
     latest_pending: Latest,
+    /// Where the last message went.
+    last: Vec<usize>,
 }
 
 /// A hash of an endpoint's id, which is random.
@@ -176,8 +193,10 @@ impl Brought {
         let Self {
             pending,
             latest_pending: latest,
+            last,
             ..
         } = self;
+        last.clear();
         if pending.is_empty() {
             latest.clear();
         }
@@ -206,7 +225,21 @@ impl Brought {
                 at
             });
             pending[at].add(source, message);
+            last.push(at);
         }
+    }
+
+    /// Notes a message that goes where the last one went, with the same topic, from the same source. Returns `false` if
+    /// it does not fit there, and is to be noted as others are.
+    pub(super) fn deliver_again(&mut self, source: Source, start: usize, length: usize) -> bool {
+        let Self { pending, last, .. } = self;
+        let fits = last.iter().all(|at| pending[*at].has_room_again(length));
+        if fits {
+            for at in last {
+                pending[*at].add_again(source, start, length);
+            }
+        }
+        fits
     }
 }
 

@@ -4,12 +4,12 @@ use muster_wire::mesh::codec::{
     First, FrameError, MessageRef, ReceivedRun, RunHead, RunMessage, RunPart,
 };
 use muster_wire::mesh::data::{Dropped, NextHops, RunOrigin};
-use muster_wire::{MessageId, Topic};
+use muster_wire::{Kind, MessageId, Topic};
 use std::sync::Arc;
 use tokio::io::AsyncRead;
 
 use super::mesh::{Here, Taking};
-use super::pending::{Lying, narrow};
+use super::pending::{Lying, Source, narrow};
 use super::relays::{Onward, RELAYED, Relays, Way};
 use super::{Reader, Shared, Table, count};
 use crate::endpoint::peer_session::PeerSession;
@@ -178,6 +178,8 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         let mut topic = &[][..];
         // Messages that were not here before and have the same topic have the same way.
         let mut passage = Err(Dropped::NoTopic);
+        // Whether the message before went to the subscribers of its topic.
+        let mut goes_on_as_before = false;
         let malformed = loop {
             let start = place(run.rest());
             let message = match run.next() {
@@ -218,29 +220,41 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             if is_late {
                 count(&shared.mesh.reordered);
             }
-            let taken = MessageRef {
-                alias: 0,
-                id: MessageId {
-                    origin: head.origin,
-                    sequence: message.sequence,
-                },
-                hops: head.hops,
-                kind: message.kind,
-                topic: message.topic,
-                payload: message.payload,
-                guest: None,
+            let id = MessageId {
+                origin: head.origin,
+                sequence: message.sequence,
             };
+            let length = message.payload.len();
+            let goes_again = goes_on_as_before && !has_topic && message.kind == Kind::Data;
+            let is_taken =
+                goes_again && muster_data::validate(message.payload, &self.limits).is_ok() && {
+                    let (from, class) = (head.origin, head.class);
+                    let id = Some(id);
+                    let source = Source { from, class, id };
+                    self.brought.deliver_again(source, placed.payload, length)
+                };
             let lying = Lying {
                 topic: passage.topic,
                 start: placed.payload,
-                length: message.payload.len(),
+                length,
             };
-            let mut taking = Taking {
-                brought: &mut self.brought,
-                refusals: &mut self.refusals,
-                limits: &self.limits,
-            };
-            taking.take(shared, table, head.class, &taken, lying, passage);
+            if !is_taken {
+                let taken = MessageRef {
+                    alias: 0,
+                    id,
+                    hops: head.hops,
+                    kind: message.kind,
+                    topic: message.topic,
+                    payload: message.payload,
+                    guest: None,
+                };
+                let mut taking = Taking {
+                    brought: &mut self.brought,
+                    refusals: &mut self.refusals,
+                    limits: &self.limits,
+                };
+                goes_on_as_before = taking.take(shared, table, head.class, &taken, lying, passage);
+            }
             let hops = &passage.next_hops;
             if hops.positions().is_empty() && self.stretch.is_empty() {
                 continue;

@@ -5,7 +5,7 @@ use std::sync::{Arc, MutexGuard, Weak};
 
 use muster_wire::{Class, Push, Size};
 
-use super::{ADDED, SendQueue, State, Writer, wake};
+use super::{SendQueue, State, Writer, wake};
 use crate::endpoint::end_reason::EndReason;
 use crate::endpoint::outgoing::Outgoing;
 use crate::endpoint::post::Post;
@@ -71,9 +71,6 @@ impl SendQueue {
     /// is a while ago.
     pub(crate) fn post_inline(&self, post: &Post<'_>) -> Push {
         let mut state = self.lock();
-        if state.adds_to_run(post, usize::MAX) {
-            return ADDED;
-        }
         if let Some(cause) = self.cannot_take_post(&state, post) {
             return self.refuse_post(&mut state, post, cause);
         }

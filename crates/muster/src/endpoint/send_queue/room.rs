@@ -7,12 +7,12 @@ use std::time::Instant;
 use muster_wire::counters::DropCause;
 use muster_wire::{Class, Push};
 
-use super::{ADDED, SendQueue, State};
+use super::{SendQueue, State};
 use crate::endpoint::post::Post;
 
 /// Publishers that wait do so from so many bytes on, if the queue's bound is not lower, which is where messages are
 /// dropped: what is written next is still in the processor's caches then.
-const WAITS_FROM: usize = 1 << 20;
+pub(crate) const WAITS_FROM: usize = 1 << 20;
 
 const CLASSES: [Class; 4] = [
     Class::Control,
@@ -52,9 +52,6 @@ impl SendQueue {
     /// conditions of [`SendQueue::post_inline`].
     pub(crate) fn post_if_room(&self, post: &Post<'_>, inline: bool) -> Option<Push> {
         let mut state = self.lock();
-        if state.adds_to_run(post, WAITS_FROM) {
-            return Some(ADDED);
-        }
         if let Some(cause) = self.cannot_take_post(&state, post) {
             return Some(self.refuse_post(&mut state, post, cause));
         }

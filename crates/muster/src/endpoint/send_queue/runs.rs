@@ -7,10 +7,10 @@ use crate::endpoint::outgoing::Outgoing;
 use crate::endpoint::post::Post;
 
 /// The most buffers that wait for the next run. More are in use when a peer is behind.
-const SPARE: usize = 16;
+const SPARE: usize = 24;
 
-/// A buffer up to this size stays while nothing is sent.
-const STAYS: usize = 2 << 10;
+/// One buffer stays while nothing is sent, until the writer has rested so often without a run: it writes heartbeats.
+const RESTS: u8 = 4;
 
 /// The first buffer of a run: it doubles up to the size of a run.
 const FIRST: usize = 512;
@@ -21,12 +21,15 @@ pub(super) struct Runs {
     spare: Vec<Vec<u8>>,
     /// Whether the last run was full, so that the next will likely be.
     fills: bool,
+    /// How often the writer has rested since the last run began.
+    rests: u8,
 }
 
 impl Runs {
     /// Begins a run with a message, behind one that is full or not.
     pub(super) fn begin(&mut self, follows_full: bool, post: &Post<'_>) -> Outgoing {
         self.fills = follows_full;
+        self.rests = 0;
         let buffer = self
             .spare
             .pop()
@@ -50,7 +53,50 @@ impl Runs {
 
     /// Everything is written: a link may rest for long, and be one of hundreds.
     pub(super) fn rest(&mut self) {
-        self.spare.retain(|buffer| buffer.capacity() <= STAYS);
         self.spare.truncate(1);
+        self.rests = self.rests.saturating_add(1);
+        if self.rests > RESTS {
+            self.spare = Vec::new();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use muster_wire::{Class, Kind, Message, Topic};
+
+    use super::*;
+
+    #[test]
+    fn buffers_are_used_again_and_given_back_by_a_link_that_rests() {
+        let message = Message {
+            topic: Topic::new("t").unwrap(),
+            payload: Bytes::from_static(&[7; 100]),
+            kind: Kind::Data,
+            class: Class::Event,
+            id: None,
+        };
+        let post = Post::of(&message);
+        let mut runs = Runs::default();
+        let buffer = |runs: &mut Runs, follows_full| match runs.begin(follows_full, &post) {
+            Outgoing::Run(run) => run.into_buffer(),
+            other => panic!("{other:?}"),
+        };
+        assert!(buffer(&mut runs, false).capacity() < RUN_BYTES);
+        let full = buffer(&mut runs, true);
+        assert!(full.capacity() >= RUN_BYTES);
+        let place = full.as_ptr();
+        runs.give_back(&mut vec![full]);
+        assert_eq!(buffer(&mut runs, false).as_ptr(), place);
+        let mut many: Vec<Vec<u8>> = (0..100).map(|_| Vec::with_capacity(100)).collect();
+        runs.give_back(&mut many);
+        assert_eq!((many.len(), runs.spare.len()), (0, SPARE));
+        for _ in 0..RESTS {
+            runs.rest();
+            assert_eq!(runs.spare.len(), 1);
+        }
+        runs.rest();
+        assert_eq!(runs.spare.capacity(), 0);
     }
 }
