@@ -31,7 +31,14 @@ pub(crate) enum Outcome {
     /// All below have it: tell where it came from.
     Acknowledge(EndpointId, Flood),
     /// All have it, or time is up: tell these that they are ready.
-    Ready(Vec<EndpointId>),
+    Ready {
+        /// The flood's number here.
+        number: u64,
+        /// Those that joined.
+        joiners: Vec<EndpointId>,
+        /// Whether all have said that they have it.
+        is_acknowledged: bool,
+    },
 }
 
 /// The floods under way.
@@ -77,7 +84,7 @@ impl Barrier {
             deadline: now.after(DEADLINE),
         };
         if waiting.children.is_empty() {
-            return Some(waiting.outcome(flood));
+            return Some(waiting.outcome(flood, true));
         }
         self.deadlines.push_back((waiting.deadline, flood));
         self.floods.insert(flood, waiting);
@@ -118,7 +125,7 @@ impl Barrier {
                 && waiting.from.is_none()
             {
                 self.laggards += waiting.children.len() as u64;
-                outcomes.push(waiting.outcome(flood));
+                outcomes.push(waiting.outcome(flood, false));
             }
             self.trim();
         }
@@ -149,15 +156,19 @@ impl Barrier {
     fn finish(&mut self, flood: Flood) -> Option<Outcome> {
         let waiting = self.floods.remove(&flood)?;
         self.trim();
-        Some(waiting.outcome(flood))
+        Some(waiting.outcome(flood, true))
     }
 }
 
 impl Waiting {
-    fn outcome(self, flood: Flood) -> Outcome {
+    fn outcome(self, flood: Flood, is_acknowledged: bool) -> Outcome {
         match self.from {
             Some(from) => Outcome::Acknowledge(from, flood),
-            None => Outcome::Ready(self.joiners),
+            None => Outcome::Ready {
+                number: flood.1,
+                joiners: self.joiners,
+                is_acknowledged,
+            },
         }
     }
 }
@@ -191,7 +202,12 @@ mod tests {
         assert!(barrier.expired(Mono(1)).is_empty());
         let late = Mono(0).after(DEADLINE);
         assert_eq!(barrier.due(), Some(late));
-        assert_eq!(barrier.expired(late), [Outcome::Ready(vec![id(5)])]);
+        let ready = Outcome::Ready {
+            number: 1,
+            joiners: vec![id(5)],
+            is_acknowledged: false,
+        };
+        assert_eq!(barrier.expired(late), [ready]);
         assert_eq!((barrier.laggards, barrier.due()), (1, None));
     }
 

@@ -137,6 +137,8 @@ pub struct Mesh {
     aside: BTreeSet<EndpointId>,
     joiners: BTreeSet<EndpointId>,
     floods: u64,
+    /// The last of them, and the announcement that it is.
+    last_flood: (u64, u64),
     barrier: Barrier,
     offers: Offers,
     agreement: Agreement,
@@ -194,6 +196,7 @@ impl Mesh {
             aside: BTreeSet::new(),
             joiners: BTreeSet::new(),
             floods: 0,
+            last_flood: (0, 0),
             barrier: Barrier::default(),
             offers: Offers::default(),
             agreement: Agreement::default(),

@@ -62,6 +62,7 @@ impl Mesh {
     ) {
         self.note_joining(records, now);
         self.floods += 1;
+        self.last_flood = (self.floods, self.hold_down.announcement());
         let flood = (self.identity.id, self.floods);
         self.send_records(&targets, flood.0, Some(flood.1), records);
         #[cfg(feature = "simulation")]
@@ -222,6 +223,7 @@ impl Mesh {
         records: &[Record],
         now: Mono,
     ) {
+        self.hold_down.heard(now);
         let news = self.take(from, records, now);
         let is_new_flood = flood.is_some_and(|flood| !self.barrier.has_seen((root, flood)));
         let is_sponsor = self.sponsor.is_some_and(|(sponsor, _)| sponsor == root);

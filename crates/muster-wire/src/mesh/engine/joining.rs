@@ -71,7 +71,15 @@ impl Mesh {
             Outcome::Acknowledge(to, (root, flood)) => {
                 self.send(to, MeshFrame::JoinAcknowledged { root, flood });
             }
-            Outcome::Ready(joiners) => {
+            Outcome::Ready {
+                number,
+                joiners,
+                is_acknowledged,
+            } => {
+                let (last, announcement) = self.last_flood;
+                if is_acknowledged && number == last {
+                    self.hold_down.acknowledged(announcement);
+                }
                 for joiner in joiners {
                     self.send(joiner, MeshFrame::JoinReady(joiner));
                 }

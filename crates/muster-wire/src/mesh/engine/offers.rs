@@ -29,6 +29,8 @@ struct Asked {
 #[derive(Debug, Default)]
 pub(super) struct Offers {
     asked: BTreeMap<EndpointId, Asked>,
+    /// When those that were not answered were forgotten last: once is enough for all that one offer names.
+    trimmed: Option<Mono>,
 }
 
 impl Offers {
@@ -56,7 +58,9 @@ impl Offers {
             return false;
         }
         if known.is_none() && self.asked.len() >= most {
-            self.asked.retain(|_, asked| is_open(asked));
+            if self.trimmed.replace(now) != Some(now) {
+                self.asked.retain(|_, asked| is_open(asked));
+            }
             if self.asked.len() >= most {
                 return false;
             }
@@ -128,6 +132,7 @@ impl Mesh {
         list: &[Versions],
         now: Mono,
     ) {
+        self.hold_down.heard(now);
         #[cfg(feature = "simulation")]
         if self.sabotage == crate::mesh::Sabotage::BelievedOffers {
             self.believe(list, now);

@@ -81,6 +81,58 @@ fn a_neighbour_that_says_nothing_is_gone_after_the_time_out() {
     assert_eq!(late, [(id(1), gone)]);
 }
 
+/// Links endpoints with the first one after another, each when the one before is up there. Returns how long that took
+/// for each.
+fn joined_one_after_another(meshes: &mut [Mesh]) -> Vec<u64> {
+    let mut now = SECOND;
+    let mut took = Vec::new();
+    for other in 1..meshes.len() {
+        let began = now;
+        link(meshes, 0, other, now);
+        let joining = meshes[other].id();
+        while !meshes[0].up().contains(&joining) {
+            let until = now + 100_000;
+            settle(meshes, &mut now, until);
+            now = until;
+            assert!(now < began + SECOND, "the endpoint {other} has not joined");
+        }
+        took.push(now - began);
+    }
+    took
+}
+
+/// Each waited for a hold-down of 50 ms, or for 4 ms times the number of relays.
+#[test]
+fn endpoints_that_join_one_after_another_do_not_wait_for_the_hold_down() {
+    for transit in [false, true] {
+        let mut meshes = vec![mesh(1, "", 1)];
+        for number in 2..=50 {
+            let mut other = mesh(number, "", 1);
+            other.identity.transit = transit;
+            other.database = Database::new(other.own_node(), other.config.limits);
+            meshes.push(other);
+        }
+        let took = joined_one_after_another(&mut meshes);
+        // A relay's own first announcement waits 20 ms. Until the first two are ready there are announcements that nobody
+        // acknowledges.
+        let own = if transit { 20_000_000 } else { 0 };
+        assert!(
+            took[..2].iter().all(|took| *took <= own + 51_000_000),
+            "{took:?}"
+        );
+        assert!(
+            took[2..].iter().all(|took| *took <= own + 6_000_000),
+            "{took:?}"
+        );
+        // No relay makes more than 250 announcements a second.
+        let all: u64 = took.iter().sum();
+        assert!(all >= 48 * 4_000_000, "{took:?}");
+        for mesh in &meshes {
+            assert_eq!(mesh.up().len(), 49);
+        }
+    }
+}
+
 #[test]
 fn frames_of_strangers_are_counted() {
     let mut mesh = mesh(1, "", 1);

@@ -188,6 +188,10 @@ impl Owner {
         if !std::mem::take(&mut self.news.is_filter_old) {
             return;
         }
+        // Nobody is told before what he sends then is heard.
+        if self.news.is_table_old {
+            self.publish_table();
+        }
         let now = self.shared.now();
         let filter = self.subscriptions.filter();
         let prefixes = u32::try_from(self.subscriptions.len()).unwrap_or(u32::MAX);
