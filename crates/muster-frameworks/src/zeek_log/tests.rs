@@ -391,6 +391,17 @@ fn each_log_tells_of_establishment_in_its_own_way() {
         ("ssh", r#","server":"SSH-2.0""#, Some(true)),
         ("http", r#","status_code":404"#, Some(true)),
         ("syslog", "", None),
+        ("snmp", r#","get_responses":2"#, Some(true)),
+        ("snmp", r#","get_requests":2,"get_responses":0"#, None),
+        ("radius", r#","result":"success""#, Some(true)),
+        ("radius", r#","result":"unknown""#, None),
+        ("ntp", r#","mode":4"#, Some(true)),
+        ("ntp", r#","mode":3"#, None),
+        ("sip", r#","status_code":200"#, Some(true)),
+        ("quic", r#","history":"I""#, None),
+        ("quic", r#","history":"Ii""#, Some(true)),
+        ("kerberos", r#","success":true"#, Some(true)),
+        ("kerberos", "", Some(false)),
         ("weird", "", None),
     ];
     for (path, extra, established) in cases {
