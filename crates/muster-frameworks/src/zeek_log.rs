@@ -21,6 +21,7 @@
 //! # }
 //! ```
 
+mod beginning;
 mod connection;
 mod error;
 mod escape;
@@ -46,6 +47,8 @@ pub use reader::LogReader;
 pub use row::Row;
 pub use software::{NamedSoftware, NamedSoftwareRef};
 
+pub(crate) use beginning::{Beginning, beginning};
 pub(crate) use escape::{escape_into, hex_into, or_escaped};
 pub(crate) use reader::Place;
 pub(crate) use rules::is_of_protocol;
+pub(crate) use source::{PassOver, ReadOnly};

@@ -149,15 +149,22 @@ impl Merge {
         self.idle.push(index);
     }
 
-    /// Closes a file that has nothing at the moment; it goes on where it is when it is opened again.
-    pub(super) fn pause(&mut self, index: usize) {
+    /// Closes a file that has nothing at the moment; it goes on where it is when it is opened again. `false` if it has.
+    pub(super) fn pause(&mut self, index: usize) -> bool {
         if let Some(at) = self.idle.iter().position(|idle| *idle == index)
             && let Some(file) = self.files.get_mut(index)
         {
             self.idle.swap_remove(at);
             file.pause();
             self.open -= 1;
+            return true;
         }
+        false
+    }
+
+    /// Whether a file has nothing at the moment.
+    pub(super) fn is_idle(&self, index: usize) -> bool {
+        self.idle.contains(&index)
     }
 
     /// Whether nothing will come any more.

@@ -17,6 +17,7 @@ use super::rules::{
     rule_of,
 };
 use super::software::{NamedSoftware, NamedSoftwareRef};
+use super::source::PassOver;
 
 /// What a row of a log says about a connection: the event `Muster::connection`.
 #[derive(Debug, Clone, PartialEq, Eq, Record)]
@@ -178,7 +179,11 @@ impl ConnectionReader {
     }
 
     /// Creates a reader that goes on where another came to, like [`LogReader::resumed`].
-    pub(crate) fn resumed(name: &str, source: impl Read + Send + 'static, place: &Place) -> Self {
+    pub(crate) fn resumed(
+        name: &str,
+        source: impl PassOver + Send + 'static,
+        place: &Place,
+    ) -> Self {
         Self::of(LogReader::resumed(name, source, &COLUMNS, place))
     }
 

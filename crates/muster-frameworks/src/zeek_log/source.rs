@@ -16,7 +16,31 @@ const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 /// The last bytes of the magic number of a frame that zstd passes over; the first is `0x5?`.
 const ZSTD_SKIPPED: [u8; 3] = [0x2a, 0x4d, 0x18];
 
-type Any = Box<dyn Read + Send>;
+/// A source that may be able to pass over bytes without reading them.
+pub(crate) trait PassOver: Read {
+    /// Passes over so many bytes. Returns how many they were: all, or none if it cannot.
+    ///
+    /// # Errors
+    /// The source's.
+    fn pass_over(&mut self, bytes: u64) -> io::Result<u64>;
+}
+
+/// A source that has to be read.
+pub(crate) struct ReadOnly<R>(pub(crate) R);
+
+impl<R: Read> Read for ReadOnly<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buffer)
+    }
+}
+
+impl<R: Read> PassOver for ReadOnly<R> {
+    fn pass_over(&mut self, _bytes: u64) -> io::Result<u64> {
+        Ok(0)
+    }
+}
+
+type Any = Box<dyn PassOver + Send>;
 
 /// What was read to recognise the compression, and the rest.
 type Raw = io::Chain<Cursor<Vec<u8>>, Any>;
@@ -25,7 +49,7 @@ type Raw = io::Chain<Cursor<Vec<u8>>, Any>;
 pub(super) type Source = BufReader<Decompressed>;
 
 /// Creates the source of a log's bytes.
-pub(super) fn source(raw: impl Read + Send + 'static) -> Source {
+pub(super) fn source(raw: impl PassOver + Send + 'static) -> Source {
     BufReader::with_capacity(
         BUFFER,
         Decompressed(State::Unknown(Vec::new(), Box::new(raw))),
@@ -59,6 +83,29 @@ impl Decompressed {
             }
         }
         Ok(())
+    }
+
+    /// Whether the bytes are as they are in the source, as far as that is known.
+    pub(super) fn is_plain(&self) -> bool {
+        matches!(self.0, State::Plain(_))
+    }
+
+    /// Passes over bytes without reading them, if they are not compressed and the source can. Returns how many.
+    pub(super) fn pass_over(&mut self, bytes: u64) -> io::Result<u64> {
+        self.recognise()?;
+        let State::Plain(raw) = &mut self.0 else {
+            return Ok(0);
+        };
+        let (head, rest) = raw.get_mut();
+        let unread = (head.get_ref().len() as u64).saturating_sub(head.position());
+        let Some(behind) = bytes.checked_sub(unread) else {
+            return Ok(0);
+        };
+        if rest.pass_over(behind)? < behind {
+            return Ok(0);
+        }
+        head.set_position(head.position() + unread);
+        Ok(bytes)
     }
 }
 
@@ -180,7 +227,7 @@ mod tests {
     /// All bytes, however often there is nothing at the moment.
     fn read_all(bytes: &[u8], piece: usize) -> io::Result<Vec<u8>> {
         let pieces = bytes.chunks(piece).map(<[u8]>::to_vec).collect();
-        let mut source = source(Pieces(pieces));
+        let mut source = source(ReadOnly(Pieces(pieces)));
         let mut all = Vec::new();
         let mut buffer = [0; 1000];
         loop {
