@@ -38,6 +38,7 @@ mod source;
 mod tests;
 mod time;
 mod tsv;
+mod windows;
 
 pub use connection::{Connection, ConnectionReader, ConnectionRef};
 pub use error::{LogError, LogErrorKind};
@@ -52,3 +53,4 @@ pub(crate) use escape::{escape_into, hex_into, or_escaped};
 pub(crate) use reader::Place;
 pub(crate) use rules::is_of_protocol;
 pub(crate) use source::{PassOver, ReadOnly};
+pub(crate) use windows::Windows;

@@ -14,7 +14,9 @@ use super::judge::{AHEAD, Judge};
 use super::open::{Growing, Growth, Stream, is_stream};
 use super::share::Share;
 use super::summary::Tally;
-use crate::zeek_log::{Connection, ConnectionReader, LogError, LogErrorKind, Place, ReadOnly};
+use crate::zeek_log::{
+    Connection, ConnectionReader, LogError, LogErrorKind, Place, ReadOnly, Windows,
+};
 
 /// The columns of a file that are named where none of its rows is a connection.
 const COLUMNS_NAMED: usize = 12;
@@ -141,7 +143,7 @@ impl InputFile {
     }
 
     /// Opens it for reading to its end, or, if it is a pipe, as it is written.
-    pub(super) fn open(&mut self, follows: bool) -> io::Result<()> {
+    pub(super) fn open(&mut self, follows: bool, windows: &Windows) -> io::Result<()> {
         let metadata = std::fs::metadata(&self.path)?;
         if metadata.is_dir() {
             return Err(io::ErrorKind::IsADirectory.into());
@@ -155,20 +157,21 @@ impl InputFile {
                 &name,
                 ReadOnly(stream),
                 &Place::default(),
+                windows,
             ));
         } else {
             let file = ReadOnly(File::open(&self.path)?);
-            self.reader = Some(ConnectionReader::resumed(&name, file, &place));
+            self.reader = Some(ConnectionReader::resumed(&name, file, &place, windows));
         }
         Ok(())
     }
 
     /// Reads it from this file as it grows, on from what was passed.
-    pub(super) fn open_growing(&mut self, file: File) {
+    pub(super) fn open_growing(&mut self, file: File, windows: &Windows) {
         let (growing, growth) = Growing::new(file);
         let name = self.path.display().to_string();
         let place = self.passed.clone();
-        self.reader = Some(ConnectionReader::resumed(&name, growing, &place));
+        self.reader = Some(ConnectionReader::resumed(&name, growing, &place, windows));
         (self.growth, self.is_live, self.is_paused) = (Some(growth), true, false);
     }
 

@@ -247,7 +247,7 @@ impl Follower {
             return;
         }
         let mut file = InputFile::new(path.clone());
-        if let Err(error) = file.open(true) {
+        if let Err(error) = file.open(true, &merge.windows()) {
             return self.unreadable(path, error, &mut merge.tally);
         }
         self.told.remove(&path);
@@ -277,7 +277,7 @@ impl Follower {
         if let Some(place) = place {
             input.begin_at(place);
         }
-        input.open_growing(file);
+        input.open_growing(file, &merge.windows());
         self.told.remove(&path);
         self.waiting.remove(&id);
         let head = Head::of(&path).unwrap_or_default();
@@ -379,13 +379,14 @@ impl Follower {
         let Some(followed) = self.files.get_mut(&id) else {
             return;
         };
+        let windows = merge.windows();
         let Some(file) = merge.file_mut(followed.index) else {
             return;
         };
         match open_file(&followed.position.path, id) {
             Ok(None) => {}
             Ok(Some(opened)) => {
-                file.open_growing(opened);
+                file.open_growing(opened, &windows);
                 followed.changed = now;
                 merge.opened_again(followed.index);
             }

@@ -5,6 +5,7 @@ use std::io::{self, Cursor, Read};
 use super::connection::ConnectionReader;
 use super::error::LogErrorKind;
 use super::source::{ReadOnly, source};
+use super::windows::Windows;
 
 /// The bytes among which a log's first connection is looked for.
 const MOST: usize = 64 << 10;
@@ -30,7 +31,7 @@ pub(crate) enum Beginning {
 /// # Errors
 /// If the file cannot be read.
 pub(crate) fn beginning(raw: impl Read + Send + 'static) -> io::Result<Beginning> {
-    let mut source = source(ReadOnly(raw));
+    let mut source = source(ReadOnly(raw), &Windows::default());
     let mut bytes = Vec::new();
     let mut piece = vec![0; 8 << 10];
     let mut is_damaged = false;
@@ -42,7 +43,10 @@ pub(crate) fn beginning(raw: impl Read + Send + 'static) -> io::Result<Beginning
                 io::ErrorKind::Interrupted => {}
                 // What compresses it is not done.
                 io::ErrorKind::UnexpectedEof => break,
-                io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput | io::ErrorKind::Other => {
+                io::ErrorKind::InvalidData
+                | io::ErrorKind::InvalidInput
+                | io::ErrorKind::OutOfMemory
+                | io::ErrorKind::Other => {
                     is_damaged = true;
                     break;
                 }

@@ -18,6 +18,7 @@ use super::rules::{
 };
 use super::software::{NamedSoftware, NamedSoftwareRef};
 use super::source::PassOver;
+use super::windows::Windows;
 
 /// What a row of a log says about a connection: the event `Muster::connection`.
 #[derive(Debug, Clone, PartialEq, Eq, Record)]
@@ -183,8 +184,9 @@ impl ConnectionReader {
         name: &str,
         source: impl PassOver + Send + 'static,
         place: &Place,
+        windows: &Windows,
     ) -> Self {
-        Self::of(LogReader::resumed(name, source, &COLUMNS, place))
+        Self::of(LogReader::resumed(name, source, &COLUMNS, place, windows))
     }
 
     fn of(rows: LogReader) -> Self {

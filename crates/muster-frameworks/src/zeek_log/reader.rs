@@ -14,6 +14,7 @@ use super::names::log_of_file;
 use super::row::{Columns, Row};
 use super::source::{PassOver, ReadOnly, Source, source};
 use super::tsv::{Header, Taken};
+use super::windows::Windows;
 
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
@@ -71,7 +72,7 @@ impl LogReader {
         source: impl Read + Send + 'static,
         wanted: &[&'static str],
     ) -> Result<Self, LogError> {
-        let mut reader = Self::unread(name, ReadOnly(source), wanted);
+        let mut reader = Self::unread(name, ReadOnly(source), wanted, &Windows::default());
         match reader.lines.source_mut().get_mut().recognise() {
             Err(error) if !is_passing(&error) => Err(LogError::io(&reader.file, 0, error)),
             _ => Ok(reader),
@@ -79,12 +80,17 @@ impl LogReader {
     }
 
     /// Creates a reader that has not touched its source.
-    fn unread(name: &str, raw: impl PassOver + Send + 'static, wanted: &[&'static str]) -> Self {
+    fn unread(
+        name: &str,
+        raw: impl PassOver + Send + 'static,
+        wanted: &[&'static str],
+        windows: &Windows,
+    ) -> Self {
         Self {
             stem: log_of_file(name).into(),
             file: name.into(),
             wanted: wanted.into(),
-            lines: Lines::new(source(raw)),
+            lines: Lines::new(source(raw, windows)),
             format: Format::Unknown,
             header: 0..0,
             skips: VecDeque::new(),
@@ -98,13 +104,14 @@ impl LogReader {
         raw: impl PassOver + Send + 'static,
         wanted: &[&'static str],
         place: &Place,
+        windows: &Windows,
     ) -> Self {
         let Place {
             header,
             offset,
             line,
         } = place;
-        let mut reader = Self::unread(name, raw, wanted);
+        let mut reader = Self::unread(name, raw, wanted, windows);
         if header.end > header.start && header.end <= *offset {
             reader.skips.push_back((0, header.start, 0));
             reader.skips.push_back((header.end, *offset, *line));

@@ -355,8 +355,12 @@ fn reading_goes_on_at_a_place() {
             }
             assert_eq!(rows.len(), 5);
             for (at, place) in places.iter().enumerate() {
-                let mut reader =
-                    ConnectionReader::resumed("x", Positioned::new(bytes.clone()), place);
+                let mut reader = ConnectionReader::resumed(
+                    "x",
+                    Positioned::new(bytes.clone()),
+                    place,
+                    &Windows::default(),
+                );
                 let mut rest = Vec::new();
                 while let Some(row) = reader.next_connection().unwrap() {
                     rest.push(row.unwrap().into_owned());
@@ -367,7 +371,12 @@ fn reading_goes_on_at_a_place() {
                 offset: 1 << 20,
                 ..Place::default()
             };
-            let mut reader = ConnectionReader::resumed("x", Positioned::new(bytes), &behind);
+            let mut reader = ConnectionReader::resumed(
+                "x",
+                Positioned::new(bytes),
+                &behind,
+                &Windows::default(),
+            );
             assert!(reader.next_connection().unwrap().is_none());
         }
     }
@@ -414,7 +423,7 @@ fn what_was_read_before_is_not_read_again() {
         let is_plain = text.starts_with(b"#");
         let source = Positioned::new(text);
         let read = Arc::clone(&source.1);
-        let mut reader = ConnectionReader::resumed("x", source, &place);
+        let mut reader = ConnectionReader::resumed("x", source, &place, &Windows::default());
         assert!(reader.next_connection().unwrap().is_some());
         assert_eq!(reader.place().line, place.line + 1);
         assert!(reader.next_connection().unwrap().is_none());

@@ -55,7 +55,7 @@ impl Follower {
         };
         let mut input = InputFile::new(path.clone());
         input.begin_at(position.place.clone());
-        input.open_growing(file);
+        input.open_growing(file, &merge.windows());
         if let Some(growth) = input.growth() {
             growth.end();
         }

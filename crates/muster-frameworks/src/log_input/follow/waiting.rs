@@ -76,9 +76,10 @@ impl Waiting {
             return false;
         }
         // What compresses a file may not be done.
-        match log.is_plain {
-            true => size > place.offset,
-            false => now.since(self.changed) >= GRACE,
+        if log.is_plain {
+            size > place.offset
+        } else {
+            now.since(self.changed) >= GRACE
         }
     }
 }
