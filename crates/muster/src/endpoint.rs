@@ -19,6 +19,7 @@ mod peer_session;
 mod peerings;
 mod publisher;
 mod reader;
+mod refused_connections;
 mod send_queue;
 mod shared;
 mod silence;
