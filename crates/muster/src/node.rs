@@ -295,6 +295,8 @@ fn endpoint_config(
             link: peering.credit,
             all: peering.credit_of_all,
         },
+        frame_limit: EndpointConfig::frame_limit_for(peering.largest_message),
+        unfinished_frames: peering.unfinished_frames,
         heartbeat: Heartbeat {
             interval: peering.heartbeat,
             timeout: peering.heartbeat_timeout,

@@ -60,6 +60,8 @@ pub(crate) struct MeshCounts {
     pub(crate) cut_off: AtomicU64,
     /// Connections to endpoints of other clusters.
     pub(crate) other_cluster: AtomicU64,
+    /// Peers whose filters did not fit.
+    pub(crate) filters_refused: AtomicU64,
     /// What the owner's [`Mesh`](muster_wire::mesh::Mesh) counted of its records.
     pub(crate) records: Mutex<Vec<Counter>>,
 }
@@ -216,6 +218,7 @@ impl Shared {
             (counters::CUT_OFF, &mesh.cut_off),
             (counters::WITHOUT_HOME, &mesh.without_home),
             (counters::OTHER_CLUSTER, &mesh.other_cluster),
+            (counters::FILTERS_REFUSED, &mesh.filters_refused),
         ];
         let values = values.into_iter();
         let messages = values.map(|(what, value)| what.of(value.load(Ordering::Relaxed)));
