@@ -230,8 +230,17 @@ impl Follower {
                     Err(error) => self.unreadable(path, error, &mut merge.tally),
                     Ok(file) => {
                         if let Some(left) = self.left.remove(&id) {
-                            let Position { place, origin, .. } = left;
+                            let Position {
+                                place,
+                                origin,
+                                size,
+                                tail,
+                                ..
+                            } = left;
                             self.follow(id, path, file, (Some(place), origin), merge, now);
+                            if let Some(followed) = self.files.get_mut(&id) {
+                                (followed.position.size, followed.position.tail) = (size, tail);
+                            }
                         }
                     }
                 }

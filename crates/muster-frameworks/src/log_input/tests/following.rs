@@ -49,7 +49,8 @@ fn a_log_that_begins_anew_and_outgrows_its_place_is_noticed() {
     assert_eq!(uids, uids_of(1..22));
     assert_eq!(summary.begun_anew, 1);
     assert!(is_told(&summary, "has begun anew"), "{summary:?}");
-    // While nobody looked, too.
+    // While nobody looked, too, and whatever a life in between had to read.
+    assert!(follow(log.clone(), &positions, vec![]).0.is_empty());
     std::fs::write(&log, format!("{HEADER}{}", rows(22..60))).unwrap();
     let (uids, summary, _) = follow(log.clone(), &positions, vec![]);
     assert_eq!(uids, uids_of(22..60));
