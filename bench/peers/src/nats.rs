@@ -88,7 +88,7 @@ impl Engine for Nats {
                             tally.add(1);
                         }
                     }
-                    _ = look.tick() => if tally.is_over(control) { return Ok(()) },
+                    _ = look.tick() => if tally.look_for_end(control) { return Ok(()) },
                 }
             }
         })

@@ -454,6 +454,19 @@ fn check_finds_what_can_be_found() {
         code == Some(0) && said.contains("warning: ports from "),
         "{said}"
     );
+    let sizes = "[peering]\nlargest_message = 134217728\nunfinished_frames = 2097152\n";
+    let (code, said) = check(&format!("{node}{sizes}"), &[]);
+    assert!(
+        code == Some(0)
+            && said.contains("queues of events take 67108864")
+            && said.contains("less than two of the largest"),
+        "{said}"
+    );
+    let (code, said) = check(&format!("{node}[peering]\nlargest_message = 10\n"), &[]);
+    assert!(
+        code == Some(1) && said.contains("muster.toml:6") && said.contains("between 65536 and"),
+        "{said}"
+    );
     std::fs::write(directory.join("file"), "").unwrap();
     let (code, said) = check(&format!("directory = \"file/x\"\n{node}"), &[]);
     assert!(

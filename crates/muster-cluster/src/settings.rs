@@ -97,6 +97,18 @@ pub const CORE_SETTINGS: &[SettingSpec] = &[
         "bytes of each class that all peers may send together; each has a share of at least 64 KiB",
     )
     .positive(),
+    SettingSpec::count(
+        "peering.largest_message",
+        64 * MIB - 1024,
+        "most bytes of one message, with its topic, that every peer takes; a queue whose own bound is smaller takes less",
+    )
+    .within(64 << 10, 1024 * MIB),
+    SettingSpec::count(
+        "peering.unfinished_frames",
+        256 * MIB,
+        "most bytes that the readers of all peers hold together of messages that have not come to their end; two of the largest may in any case",
+    )
+    .within(MIB, 1024 * 1024 * MIB),
     SettingSpec::text(
         "cluster.name",
         "",

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use muster_cluster::node::{Context, CounterSpec, Declarations, Framework, SharedStore, Site};
 use muster_cluster::{Key, PoolChange, PoolName, Role, SettingSpec};
-use muster_data::{Address, Record, Timestamp};
+use muster_data::{Address, Protocol, Record, Timestamp};
 
 use crate::checked::Checked;
 use crate::local_nets::{self, LocalNets};
@@ -71,13 +71,19 @@ pub struct KnownHosts {
     role: Role,
 }
 
-/// Returns `true` if both ends took part in the connection of a row: in `conn` if it was established, in the log of a
-/// protocol unless the log says that it was not. A row of any other log, such as `weird` or `notice`, may be about a
-/// connection that never came about, and says nothing.
+/// Returns `true` if the row proves that both ends took part in the connection.
+///
+/// - A row of `conn` does if the connection was established; by UDP that is, if both ends have sent something.
+/// - A row of a protocol's log does if it holds an answer, or if the protocol was spoken by TCP, unless the log says that
+///   there was none: nothing is spoken by TCP before both ends have answered one another. By UDP a request alone proves
+///   nothing, as in `syslog`: neither that there is a host where it went, nor, as anybody can write any address into it,
+///   that there is one where it seems to come from.
+/// - A row of any other log, such as `weird` or `notice`, may be about a connection that never came about.
 pub fn came_about(connection: &Connection) -> bool {
+    let is_by_tcp = connection.resp_p.protocol == Protocol::Tcp;
     connection
         .established
-        .unwrap_or_else(|| is_of_protocol(&connection.log))
+        .unwrap_or_else(|| is_by_tcp && is_of_protocol(&connection.log))
 }
 
 /// Whether a node keeps what it remembers of a key when a pool changes: a worker, if the owner is still

@@ -21,6 +21,7 @@
 //! # }
 //! ```
 
+mod beginning;
 mod connection;
 mod error;
 mod escape;
@@ -37,6 +38,7 @@ mod source;
 mod tests;
 mod time;
 mod tsv;
+mod windows;
 
 pub use connection::{Connection, ConnectionReader, ConnectionRef};
 pub use error::{LogError, LogErrorKind};
@@ -46,6 +48,9 @@ pub use reader::LogReader;
 pub use row::Row;
 pub use software::{NamedSoftware, NamedSoftwareRef};
 
+pub(crate) use beginning::{Beginning, beginning};
 pub(crate) use escape::{escape_into, hex_into, or_escaped};
 pub(crate) use reader::Place;
 pub(crate) use rules::is_of_protocol;
+pub(crate) use source::{PassOver, ReadOnly};
+pub(crate) use windows::Windows;

@@ -510,6 +510,9 @@ fn only_what_came_about_is_known() {
             r#"{{"_path":"{path}","ts":{BEGIN},"id.orig_h":"10.2.0.{n}","id.orig_p":1,"id.resp_h":"10.1.0.{n}","id.resp_p":{n},"proto":"tcp"{more}}}"#
         )
     };
+    // As these logs are: without a `proto`.
+    let one_way =
+        |n: u8, path: &str, more: &str| about(n, path, more).replace(r#","proto":"tcp""#, "");
     let service = |n: u8, service: &str| {
         state(n, "SF", "ShADadFf", "tcp").replace(
             "\"conn_state\"",
@@ -532,6 +535,32 @@ fn only_what_came_about_is_known() {
         service(10, "ftp-data"),
         service(11, "http,-http"),
         service(12, "-http"),
+        about(13, "ssl", ""),
+        about(14, "ssl", r#","established":false"#),
+        about(15, "syslog", r#","facility":"LOCAL0""#),
+        one_way(20, "syslog", r#","facility":"LOCAL0""#),
+        one_way(21, "snmp", r#","get_requests":3,"get_responses":0"#),
+        one_way(22, "snmp", r#","get_requests":3,"get_responses":1"#),
+        one_way(23, "radius", r#","result":"unknown""#),
+        one_way(24, "radius", r#","result":"failed""#),
+        one_way(25, "ntp", r#","mode":3"#),
+        one_way(26, "ntp", r#","mode":4"#),
+        one_way(27, "sip", r#","method":"OPTIONS""#),
+        one_way(28, "sip", r#","status_code":404"#),
+        one_way(29, "quic", r#","history":"IS""#),
+        one_way(30, "quic", r#","history":"ISish""#),
+        one_way(31, "tftp", r#","block_sent":0,"block_acked":0"#),
+        one_way(32, "tftp", r#","block_sent":7"#),
+        one_way(33, "kerberos", r#","request_type":"AS""#),
+        one_way(34, "kerberos", r#","success":false"#),
+        one_way(35, "dns", r#","query":"example.org""#),
+        one_way(36, "bfd", ""),
+        one_way(37, "dhcp", r#","trans_id":1"#),
+        one_way(38, "dhcp", r#","assigned_ip":"10.2.0.38""#),
+        one_way(39, "ldap_search", r#","message_id":1"#),
+        one_way(40, "ldap", r#","result":"success""#),
+        one_way(41, "quic", r#","server_scid":"c1d2""#),
+        one_way(42, "tftp", r#","block_acked":1"#),
     ];
     // The name of the file says nothing about these.
     let text = rows.join("\n");
@@ -547,7 +576,10 @@ fn only_what_came_about_is_known() {
         .into_iter()
         .map(|record| record.host)
         .collect();
-    let expected = [1, 10, 11, 12].into_iter().flat_map(|n| {
+    let known = [
+        1, 10, 11, 12, 13, 15, 22, 24, 26, 28, 30, 32, 34, 38, 40, 41, 42,
+    ];
+    let expected = known.into_iter().flat_map(|n| {
         let host = |net: u8| address(&format!("10.{net}.0.{n}"));
         [host(1), host(2)]
     });
@@ -568,6 +600,19 @@ fn only_what_came_about_is_known() {
         (8, ""),
         (11, "http"),
         (12, ""),
+        (13, "ssl"),
+        (15, "syslog"),
+        (22, "snmp"),
+        (24, "radius"),
+        (26, "ntp"),
+        (28, "sip"),
+        (30, "quic"),
+        (32, "tftp"),
+        (34, "krb"),
+        (38, "dhcp"),
+        (40, "ldap"),
+        (41, "quic"),
+        (42, "tftp"),
     ];
     let expected = expected.map(|(port, name)| (port, name.to_owned()));
     assert_eq!(services, expected.into());

@@ -49,6 +49,7 @@ mod config;
 mod connection;
 mod counters;
 mod event_text;
+mod exposure;
 mod http;
 mod intake;
 mod metrics;

@@ -18,10 +18,11 @@ use tokio::sync::watch;
 use crate::access::bearer;
 use crate::budget::Budget;
 use crate::config::{GatewayTls, Plaintext};
+use crate::exposure::{Missing, Protection};
 use crate::http::{self, Site};
 use crate::metrics::{MetricsFormat, NodeMetrics};
 use crate::status::NodePage;
-use crate::tls::{self, TlsProblem};
+use crate::tls::TlsProblem;
 
 /// Connections at once; whoever scrapes needs one.
 const CONNECTIONS: usize = 16;
@@ -138,6 +139,15 @@ impl From<TlsProblem> for MonitorError {
     }
 }
 
+impl From<(Missing, SocketAddr)> for MonitorError {
+    fn from((missing, address): (Missing, SocketAddr)) -> Self {
+        match missing {
+            Missing::Token => Self::NoToken(address),
+            Missing::Tls => Self::NoTls(address),
+        }
+    }
+}
+
 /// A node's metrics and status, served over HTTP until it is dropped.
 pub struct Monitor {
     address: SocketAddr,
@@ -164,15 +174,12 @@ impl MonitorProtection {
     }
 
     fn acceptor(&self, address: SocketAddr) -> Result<Option<SslAcceptor>, MonitorError> {
-        if !address.ip().is_loopback() {
-            if self.token.is_none() {
-                return Err(MonitorError::NoToken(address));
-            }
-            if self.tls.is_none() && self.plaintext != Plaintext::Anywhere {
-                return Err(MonitorError::NoTls(address));
-            }
-        }
-        Ok(self.tls.as_ref().map(tls::acceptor).transpose()?)
+        let protection = Protection {
+            has_token: self.token.is_some(),
+            tls: self.tls.as_ref(),
+            plaintext: self.plaintext,
+        };
+        protection.acceptor(address)
     }
 }
 

@@ -19,13 +19,14 @@ use tokio::sync::watch;
 use crate::access::{Grant, bearer};
 use crate::budget::Budget;
 use crate::clients::{FanOut, FanOutHandle, GatewayCounts, INBOX, Registry};
-use crate::config::{GatewayConfig, Plaintext};
+use crate::config::GatewayConfig;
 use crate::connection::{self, Place, Request};
+use crate::exposure::{Missing, Protection};
 use crate::http::{self, Site};
 use crate::intake::Intake;
 use crate::queue::Closing;
 use crate::session::PATH;
-use crate::tls::{self, TlsProblem};
+use crate::tls::TlsProblem;
 
 /// The connections that may be in their handshake at least: there are as many as clients, all of which may
 /// come at once, as when the gateway starts again.
@@ -129,6 +130,15 @@ impl std::fmt::Debug for Gateway {
     }
 }
 
+impl From<(Missing, SocketAddr)> for GatewayError {
+    fn from((missing, address): (Missing, SocketAddr)) -> Self {
+        match missing {
+            Missing::Token => Self::NoTokens(address),
+            Missing::Tls => Self::NoTls(address),
+        }
+    }
+}
+
 impl GatewayConfig {
     /// Checks everything but whether the address can be listened on.
     ///
@@ -141,16 +151,12 @@ impl GatewayConfig {
     }
 
     fn acceptor(&self) -> Result<Option<SslAcceptor>, GatewayError> {
-        let address = self.address;
-        if !address.ip().is_loopback() {
-            if self.tokens.is_none() {
-                return Err(GatewayError::NoTokens(address));
-            }
-            if self.tls.is_none() && self.plaintext != Plaintext::Anywhere {
-                return Err(GatewayError::NoTls(address));
-            }
-        }
-        Ok(self.tls.as_ref().map(tls::acceptor).transpose()?)
+        let protection = Protection {
+            has_token: self.tokens.is_some(),
+            tls: self.tls.as_ref(),
+            plaintext: self.plaintext,
+        };
+        protection.acceptor(self.address)
     }
 }
 

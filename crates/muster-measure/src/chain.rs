@@ -168,7 +168,7 @@ pub(crate) fn last(payload: Payload, control: &Control, tally: &mut Tally) -> Re
                     Some(Delivery::Status(_)) => {}
                     None => break,
                 },
-                _ = look.tick() => if tally.is_over(control) { break },
+                _ = look.tick() => if tally.look_for_end(control) { break },
             }
         }
         std::hint::black_box(sum);

@@ -77,9 +77,9 @@ impl Tally {
         self.dropped = messages;
     }
 
-    /// Returns `true` if everything has been received, or if what is missing will not come any
-    /// more.
-    pub fn is_over(&mut self, control: &Control) -> bool {
+    /// Looks whether something has come since the last look. Returns `true` if everything has been received, or if what
+    /// is missing will not come any more.
+    pub fn look_for_end(&mut self, control: &Control) -> bool {
         if self.messages > self.seen.0 {
             self.seen = (self.messages, Instant::now());
         }

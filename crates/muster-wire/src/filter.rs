@@ -73,6 +73,13 @@ impl Filter {
         self.entries.is_empty()
     }
 
+    /// Returns about how many bytes of memory the entries take.
+    pub fn memory(&self) -> usize {
+        const BESIDE: usize = 32;
+        let entries = self.entries.iter();
+        entries.map(|entry| entry.len() + BESIDE).sum()
+    }
+
     /// Appends the filter as it is written in handshake messages and routing updates.
     pub fn encode(&self, out: &mut Vec<u8>) {
         put_varbyte(out, self.entries.len());

@@ -20,6 +20,7 @@ mod peerings;
 mod post;
 mod publisher;
 mod reader;
+mod refused_connections;
 mod send_queue;
 mod shared;
 mod silence;

@@ -102,7 +102,8 @@ impl NodeReporter {
     }
 }
 
-/// A running node. It is ended by [`Node::stop`]; a node that is only dropped goes on running.
+/// A running node. It is ended by [`Node::stop`], or by dropping it: then it stops in order as well, within ten seconds, and
+/// nobody hears when it has, nor its last report.
 #[derive(Debug)]
 pub struct Node {
     endpoint: Endpoint,
@@ -111,6 +112,8 @@ pub struct Node {
     stores: NodeStores,
     thread: Thread,
     driver: Option<JoinHandle<()>>,
+    /// Where it stops if it is dropped.
+    runtime: tokio::runtime::Handle,
 }
 
 impl Node {
@@ -185,6 +188,7 @@ impl Node {
             stores,
             thread: driver.thread().clone(),
             driver: Some(driver),
+            runtime: tokio::runtime::Handle::current(),
         })
     }
 
@@ -250,17 +254,45 @@ impl Node {
     pub async fn stop(mut self, limit: Duration) -> NodeReport {
         self.shared.stop();
         self.thread.unpark();
-        let deadline = tokio::time::Instant::now() + limit;
-        if let Some(driver) = self.driver.take() {
-            let ended = tokio::task::spawn_blocking(move || driver.join());
-            // A handler that hangs keeps its thread; the process ends all the same, and the queues have
-            // their part of the time.
-            let _ = tokio::time::timeout_at(deadline - limit / 3, ended).await;
-        }
-        self.stores.close(limit / 6).await;
-        let _ = tokio::time::timeout_at(deadline, self.endpoint.shut_down()).await;
+        let driver = self.driver.take();
+        end(driver, &self.stores, &self.endpoint, limit).await;
         self.report()
     }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let Some(driver) = self.driver.take() else {
+            return;
+        };
+        self.shared.stop();
+        self.thread.unpark();
+        let (stores, endpoint) = (self.stores.clone(), self.endpoint.clone());
+        self.runtime.spawn(async move {
+            end(Some(driver), &stores, &endpoint, DROPPED).await;
+        });
+    }
+}
+
+/// How long a node that is dropped may take to stop.
+const DROPPED: Duration = Duration::from_secs(10);
+
+/// Ends what a node is made of, once its loop was told to.
+async fn end(
+    driver: Option<JoinHandle<()>>,
+    stores: &NodeStores,
+    endpoint: &Endpoint,
+    limit: Duration,
+) {
+    let deadline = tokio::time::Instant::now() + limit;
+    if let Some(driver) = driver {
+        let ended = tokio::task::spawn_blocking(move || driver.join());
+        // A handler that hangs keeps its thread; the process ends all the same, and the queues have
+        // their part of the time.
+        let _ = tokio::time::timeout_at(deadline - limit / 3, ended).await;
+    }
+    stores.close(limit / 6).await;
+    let _ = tokio::time::timeout_at(deadline, endpoint.shut_down()).await;
 }
 
 fn endpoint_config(
@@ -295,6 +327,8 @@ fn endpoint_config(
             link: peering.credit,
             all: peering.credit_of_all,
         },
+        frame_limit: EndpointConfig::frame_limit_for(peering.largest_message),
+        unfinished_frames: peering.unfinished_frames,
         heartbeat: Heartbeat {
             interval: peering.heartbeat,
             timeout: peering.heartbeat_timeout,

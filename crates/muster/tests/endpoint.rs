@@ -184,6 +184,23 @@ async fn a_peering_runs_over_a_stream_that_is_no_socket() {
     assert_eq!(acceptor.peers()[0].address, "memory");
 }
 
+/// A stream whose other end is no peer counts like a connection that was refused.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_without_a_handshake_is_counted() {
+    let endpoint = endpoint(1);
+    let (mut outside, inside) = tokio::io::duplex(1024);
+    let (reader, writer) = tokio::io::split(inside);
+    endpoint.accept_stream(reader, writer, "memory");
+    let request = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+    outside.write_all(request).await.unwrap();
+    within(async {
+        while endpoint.counts().connections_refused < 1 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_removed_peer_gets_what_was_published_before_and_is_told_apart_from_a_lost_one() {
     let (left, right) = (endpoint(1), endpoint(2));

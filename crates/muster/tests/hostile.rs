@@ -443,6 +443,55 @@ fn unfinished_given_up(endpoint: &Endpoint) -> u64 {
     given_up.unwrap().value
 }
 
+/// What peers subscribe to has one bound over all of them, in the handshake and later.
+#[tokio::test(flavor = "multi_thread")]
+async fn filters_of_many_peers_have_one_bound() {
+    let limit = 4 << 20;
+    let mut scene = Scene::with(EndpointConfig {
+        peer_filters: limit,
+        ..config(1)
+    })
+    .await;
+    let filter = muster::wire::Filter::from_prefixes((0..900).map(|n| format!("/{n:0999}")));
+    let (mut large, mut small) = (Vec::new(), Vec::new());
+    filter.encode(&mut large);
+    muster::wire::Filter::from_prefixes(["/small"]).encode(&mut small);
+    let mut attackers = Vec::new();
+    for number in 0..8 {
+        let mut id = RAW_ID;
+        id[15] = number;
+        // Every second one says so when it is a peer.
+        let first = if number % 2 == 0 { &large } else { &small };
+        let mut stream = raw_peer_as(&scene.address, id, first).await;
+        if number % 2 == 1 {
+            let update = raw_message(3, id, "<$>", &large);
+            let _ = stream.write_all(&update).await;
+        }
+        attackers.push(stream);
+    }
+    let (mut added, mut lost) = (0, 0);
+    while lost < 4 || added < 8 {
+        match scene.status().await {
+            Status::PeerAdded(_) => added += 1,
+            Status::PeerLost { reason, .. } => {
+                let bytes = filter.memory();
+                assert_eq!(reason, LossReason::FiltersTooLarge { limit, bytes });
+                lost += 1;
+            }
+            other => panic!("unexpected {other}"),
+        }
+    }
+    let mesh = scene.victim.counts().mesh;
+    let refused = mesh.iter().find(|it| it.key() == "peer_filters_refused");
+    assert_eq!(refused.unwrap().value, 4);
+    // Those that fit stay, and others find room for what is usual.
+    let honest = raw_peer_as(&scene.address, [0xfe; 16], &small).await;
+    assert!(matches!(scene.status().await, Status::PeerAdded(_)));
+    assert_eq!(scene.victim.peers().len(), 6);
+    drop(honest);
+    scene.end(4 * limit + ALLOWANCE).await;
+}
+
 /// Each peer may hold one frame; all together may hold what is set, and whoever began first makes room for others.
 #[tokio::test(flavor = "multi_thread")]
 async fn unfinished_frames_of_many_peers_have_one_bound() {

@@ -39,6 +39,19 @@ struct Member {
 impl Member {
     /// Shakes hands and joins.
     async fn join(me: EndpointId, address: &str) -> Self {
+        let mut member = Self::shake_hands(me, address).await;
+        let peer = member.peer;
+        within(async {
+            while !member.mesh.up().contains(&peer) {
+                member.pump().await;
+            }
+        })
+        .await;
+        member
+    }
+
+    /// Shakes hands alone.
+    async fn shake_hands(me: EndpointId, address: &str) -> Self {
         let mut stream = TcpStream::connect(address).await.unwrap();
         let offer = Offer::V2 { relays: true };
         let mut peering = Peering::new(me, Duration::from_secs(10)).with_offer(offer);
@@ -85,12 +98,6 @@ impl Member {
             .mesh
             .subscribe(Filter::from_prefixes(["/member"]), now);
         member.mesh.peer_up(peer, now);
-        within(async {
-            while !member.mesh.up().contains(&peer) {
-                member.pump().await;
-            }
-        })
-        .await;
         member
     }
 
@@ -124,6 +131,13 @@ impl Member {
         self.stream.write_all(&bytes).await.unwrap();
     }
 
+    /// Waits until the other side has closed the connection.
+    async fn is_ended(&mut self) {
+        let end =
+            async { while matches!(self.stream.read_buf(&mut self.buffer).await, Ok(1..)) {} };
+        within(end).await;
+    }
+
     async fn send_raw(&mut self, payload: &[u8]) {
         let mut bytes = Vec::new();
         frame::write(&mut bytes, |out| out.extend_from_slice(payload));
@@ -142,19 +156,32 @@ impl Member {
         topic: &str,
         payload: Vec<u8>,
     ) {
-        let message = MeshMessage {
-            id: MessageId { origin, sequence },
-            hops: 16,
-            kind: Kind::Data,
-            topic: topic.as_bytes().to_vec(),
-            payload,
-            guest,
-        };
-        let batch = OwnedFrame::Batch {
-            class: Class::Event,
-            messages: vec![message],
-        };
+        let batch = batch_for(guest, (origin, sequence), topic, payload);
         self.send(&batch).await;
+    }
+}
+
+fn batch(origin: EndpointId, sequence: u64, topic: &str, payload: Vec<u8>) -> OwnedFrame {
+    batch_for(None, (origin, sequence), topic, payload)
+}
+
+fn batch_for(
+    guest: Option<EndpointId>,
+    (origin, sequence): (EndpointId, u64),
+    topic: &str,
+    payload: Vec<u8>,
+) -> OwnedFrame {
+    let message = MeshMessage {
+        id: MessageId { origin, sequence },
+        hops: 16,
+        kind: Kind::Data,
+        topic: topic.as_bytes().to_vec(),
+        payload,
+        guest,
+    };
+    OwnedFrame::Batch {
+        class: Class::Event,
+        messages: vec![message],
     }
 }
 
@@ -175,9 +202,13 @@ fn encoded(value: u64) -> Vec<u8> {
 
 /// An endpoint with a subscriber to `/t`, and the address of its door.
 async fn victim() -> (Endpoint, Subscriber, String) {
+    victim_with(EndpointConfig::default()).await
+}
+
+async fn victim_with(config: EndpointConfig) -> (Endpoint, Subscriber, String) {
     let config = EndpointConfig {
         id: Some(id(1)),
-        ..EndpointConfig::default()
+        ..config
     };
     let victim = Endpoint::start(config).unwrap();
     let limits = QueueLimits {
@@ -383,6 +414,66 @@ async fn parts_that_do_not_fit_cost_their_message_only() {
     member.send(&part(Class::Bulk, 9, 0, true)).await;
     let malformed = LossReason::MeshFrame(FrameError::Malformed("cut BATCH"));
     assert_eq!(lost(&mut subscriber).await, malformed);
+}
+
+/// Messages that come in parts and never come to their end have one bound over all links: whoever has been at one for the
+/// longest time makes room, and the others can finish.
+#[tokio::test(flavor = "multi_thread")]
+async fn unfinished_parts_of_many_links_have_one_bound() {
+    const PART: usize = 1 << 20;
+    let config = EndpointConfig {
+        frame_limit: 4 * PART,
+        unfinished_frames: 16 * PART,
+        ..EndpointConfig::default()
+    };
+    let (endpoint, _subscriber, address) = victim_with(config).await;
+    // A message of more than three parts.
+    let value = Data::from("x".repeat(3 * PART + PART / 2));
+    let mut payload = Vec::new();
+    value.encode(&mut payload);
+    let given_up = || counter(&endpoint, "unfinished_frames_given_up");
+    let mut members = Vec::new();
+    for number in 2..14 {
+        let mut member = Member::shake_hands(id(number), &address).await;
+        let batch = batch(id(number), 1, "/large", payload.clone());
+        let mut body = Vec::new();
+        batch.write(&mut member.encoder, &mut body);
+        // Behind its length and its kind.
+        let body = body.split_off(frame::HEADER + 1);
+        let parts = body.chunks(PART).enumerate();
+        let mut parts: Vec<_> = parts
+            .map(|(index, bytes)| OwnedFrame::Fragment {
+                class: Class::Bulk,
+                number: 1,
+                index: index as u64,
+                last: index == 3,
+                bytes: bytes.to_vec(),
+            })
+            .collect();
+        let end = parts.pop().unwrap();
+        for part in &parts {
+            member.send(part).await;
+        }
+        members.push((member, end));
+    }
+    // Twelve of three parts are under way, and no more than five fit.
+    for (mut oldest, _) in members.drain(..7) {
+        oldest.is_ended().await;
+    }
+    assert!((7..12).contains(&given_up()), "{}", given_up());
+    let (mut newest, end) = members.pop().unwrap();
+    newest.send(&end).await;
+    // It is whole, and of one who has not joined.
+    within(async {
+        while counter(&endpoint, "mesh_unknown_origin") < 1 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    let mut peers = endpoint.counts().peers.into_iter();
+    let newest = peers.find(|report| report.peer.id == id(13)).unwrap();
+    assert!(newest.connected && newest.messages_in == 1);
+    assert_eq!(counter(&endpoint, "mesh_fragments_lost"), 0);
 }
 
 /// Whoever grants nothing costs its own queue, and whoever grants absurd amounts gains nothing.

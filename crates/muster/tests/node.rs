@@ -177,6 +177,35 @@ async fn a_worker_s_input_reaches_the_manager_s_log() {
     assert_eq!(*written.0.lock().unwrap(), expected);
 }
 
+/// A node that is only dropped stops in order, although somebody still looks at it, and another can have its place.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_is_dropped_stops_in_order() {
+    let _alone = ALONE.lock().await;
+    let [manager, worker] = free_ports();
+    let text = format!(
+        "node = [{{ name = \"manager\", role = \"manager\", port = {manager} }}, {{ name = \"worker\", role = \"worker\", port = {worker} }}]"
+    );
+    let layout = Arc::new(Layout::parse(&text, "test", &[]).unwrap());
+    let manager = node(&layout, "manager", Memory::default(), None).await;
+    let mut reporters = Vec::new();
+    for life in 1..=3 {
+        let worker = node(&layout, "worker", Memory::default(), None).await;
+        until("both are ready", || {
+            manager.report().state == NodeState::Ready && worker.report().state == NodeState::Ready
+        })
+        .await;
+        let reporter = worker.reporter();
+        drop(worker);
+        until("the manager has seen it go", || {
+            manager.report().counts.of_frameworks("down") == life
+        })
+        .await;
+        // The next one listens where it did.
+        reporters.push(reporter);
+    }
+    manager.stop(Duration::from_secs(5)).await;
+}
+
 fn free_ports<const N: usize>() -> [u16; N] {
     let listeners = [(); N].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
     listeners.map(|listener| listener.local_addr().unwrap().port())

@@ -30,6 +30,7 @@ pub(super) fn find(loaded: &LoadedLayout, exposure: Exposure) -> Vec<Finding> {
     let ephemeral = std::fs::read_to_string(EPHEMERAL).unwrap_or_default();
     for node in loaded.layout.nodes() {
         findings.exposure(loaded, node, exposure);
+        findings.sizes(node);
         if !is_of_this_machine(node.address) {
             continue;
         }
@@ -92,6 +93,26 @@ impl Findings {
                  it with --plaintext-anywhere or --anonymous-anywhere",
                 node.name,
                 node.socket_address(),
+            ));
+        }
+    }
+
+    /// What is set to be the largest message can pass.
+    fn sizes(&mut self, node: &Node) {
+        let settings = &node.settings;
+        let largest = settings.count("peering.largest_message");
+        let queue = settings.count("peering.data_queue_bytes");
+        if largest > queue {
+            self.warning(format!(
+                "peering.largest_message is {largest}, and queues of events take {queue} bytes at most \
+                 (peering.data_queue_bytes): what is larger than those is dropped, and told"
+            ));
+        }
+        let unfinished = settings.count("peering.unfinished_frames");
+        if largest > unfinished / 2 {
+            self.warning(format!(
+                "peering.unfinished_frames is {unfinished}, less than two of the largest messages \
+                 (peering.largest_message, {largest}): two are allowed all the same"
             ));
         }
     }

@@ -82,6 +82,10 @@ pub struct PeeringSettings {
     pub credit: u64,
     /// Bytes of each class that all peers may send together before they are dealt with.
     pub credit_of_all: u64,
+    /// The largest message in bytes, with its topic.
+    pub largest_message: usize,
+    /// The most bytes that the readers of all peers hold together of messages that have not come to their end.
+    pub unfinished_frames: usize,
     /// Whether links are so slow that messages are compressed where that pays.
     pub slow: bool,
     /// What the node does with the messages of others.
@@ -131,6 +135,8 @@ impl PeeringSettings {
             control_queue: settings.size("peering.control_queue"),
             credit: settings.count("peering.credit"),
             credit_of_all: settings.count("peering.credit_of_all"),
+            largest_message: settings.size("peering.largest_message"),
+            unfinished_frames: settings.size("peering.unfinished_frames"),
             slow: settings.boolean("peering.slow"),
             forwarding: settings.choice("peering.forwarding"),
             relay_version_1: settings.boolean("peering.relay_version_1"),

@@ -15,6 +15,8 @@ pub struct SettingSpec {
     key: &'static str,
     default: SettingDefault,
     positive: bool,
+    /// The least and the most of a count.
+    bounds: (u64, u64),
     help: &'static str,
 }
 
@@ -55,11 +57,14 @@ enum SettingDefault {
     SubnetList(&'static [&'static str]),
 }
 
+/// The bounds of a count without bounds.
+const ANY: (u64, u64) = (0, u64::MAX);
+
 macro_rules! constructor {
     ($(#[$doc:meta])* $name:ident, $kind:ident, $type:ty) => {
         $(#[$doc])*
         pub const fn $name(key: &'static str, default: $type, help: &'static str) -> Self {
-            Self { key, default: SettingDefault::$kind(default), positive: false, help }
+            Self { key, default: SettingDefault::$kind(default), positive: false, bounds: ANY, help }
         }
     };
 }
@@ -108,6 +113,7 @@ impl SettingSpec {
             key,
             default: SettingDefault::Choice(default, C::NAMES),
             positive: false,
+            bounds: ANY,
             help,
         }
     }
@@ -116,6 +122,13 @@ impl SettingSpec {
     #[must_use]
     pub const fn positive(mut self) -> Self {
         self.positive = true;
+        self
+    }
+
+    /// Makes the setting refuse counts below `least` and above `most`.
+    #[must_use]
+    pub const fn within(mut self, least: u64, most: u64) -> Self {
+        self.bounds = (least, most);
         self
     }
 
@@ -211,6 +224,12 @@ impl SettingSpec {
             }
             _ => return Err(expected()),
         };
+        let (least, most) = self.bounds;
+        if let SettingValue::Count(count) = value
+            && !(least..=most).contains(&count)
+        {
+            return Err(format!("`{}` must be between {least} and {most}", self.key));
+        }
         if self.positive && value.is_zero() {
             return Err(format!("`{}` must be more than 0", self.key));
         }
@@ -289,6 +308,12 @@ mod tests {
         assert!(window.read_text("0").is_err());
         assert!(window.read_text("-1").is_err());
         assert!(window.read_text("nan").is_err());
+        let bytes = SettingSpec::count("peering.most", 10, "").within(5, 20);
+        assert_eq!(bytes.read_text("20"), Ok(SettingValue::Count(20)));
+        for text in ["4", "21"] {
+            let error = bytes.read_text(text).unwrap_err();
+            assert_eq!(error, "`peering.most` must be between 5 and 20");
+        }
         let overflow = super::super::CORE_SETTINGS
             .iter()
             .find(|spec| spec.key() == "peering.overflow")

@@ -17,6 +17,7 @@ pub(super) struct InputCounted {
     pub(super) bad_rows: u64,
     pub(super) out_of_line: u64,
     pub(super) failed_files: u64,
+    pub(super) begun_anew: u64,
 }
 
 impl InputCounted {
@@ -28,6 +29,7 @@ impl InputCounted {
             bad_rows: summary.bad_rows,
             out_of_line: summary.out_of_line,
             failed_files: summary.failed_files,
+            begun_anew: summary.begun_anew,
         }
     }
 
@@ -43,6 +45,7 @@ impl InputCounted {
             bad_rows: self.bad_rows - before.bad_rows,
             out_of_line: self.out_of_line - before.out_of_line,
             failed_files: self.failed_files - before.failed_files,
+            begun_anew: self.begun_anew - before.begun_anew,
         };
         let metadata = Metadata {
             timestamp: None,
@@ -91,6 +94,10 @@ impl Framework for InputCounters {
             "failed_files",
             "Files of the node's input that cannot be read, are damaged or are not logs. The node's log names them.",
         ),
+        CounterSpec::new(
+            "begun_anew",
+            "Logs that began anew under their name while the node followed them, as `copytruncate` does it. What had been written between the node's last look and that moment is lost, unless the copy is among the input's files.",
+        ),
     ];
 
     fn create(site: &Site<'_>) -> Option<Self> {
@@ -110,6 +117,7 @@ fn count(counted: InputCounted, cx: &mut Context<'_>) {
         bad_rows,
         out_of_line,
         failed_files,
+        begun_anew,
     } = counted;
     for (name, by) in [
         ("events", events),
@@ -118,6 +126,7 @@ fn count(counted: InputCounted, cx: &mut Context<'_>) {
         ("bad_rows", bad_rows),
         ("out_of_line", out_of_line),
         ("failed_files", failed_files),
+        ("begun_anew", begun_anew),
     ] {
         if by > 0 {
             cx.count(name, by);

@@ -11,10 +11,12 @@ use muster_data::{Encode, Record, Timestamp};
 use muster_wire::zeek::{Metadata, put_event};
 
 use super::judge::{AHEAD, Judge};
-use super::open::{FileId, Growing, Growth, Stream, is_stream};
+use super::open::{Growing, Growth, Stream, is_stream};
 use super::share::Share;
 use super::summary::Tally;
-use crate::zeek_log::{Connection, ConnectionReader, LogError, LogErrorKind, Place};
+use crate::zeek_log::{
+    Connection, ConnectionReader, LogError, LogErrorKind, Place, ReadOnly, Windows,
+};
 
 /// The columns of a file that are named where none of its rows is a connection.
 const COLUMNS_NAMED: usize = 12;
@@ -116,6 +118,11 @@ impl InputFile {
         }
     }
 
+    /// Everything up to here was passed.
+    pub(super) fn passed(&self) -> &Place {
+        &self.passed
+    }
+
     /// Everything up to here was taken.
     pub(super) fn taken(&self) -> &Place {
         &self.taken
@@ -136,7 +143,7 @@ impl InputFile {
     }
 
     /// Opens it for reading to its end, or, if it is a pipe, as it is written.
-    pub(super) fn open(&mut self, follows: bool) -> io::Result<()> {
+    pub(super) fn open(&mut self, follows: bool, windows: &Windows) -> io::Result<()> {
         let metadata = std::fs::metadata(&self.path)?;
         if metadata.is_dir() {
             return Err(io::ErrorKind::IsADirectory.into());
@@ -146,24 +153,26 @@ impl InputFile {
         if is_stream(&metadata) {
             let stream = Stream::open(&self.path, follows)?;
             self.is_live = true;
-            self.reader = Some(ConnectionReader::resumed(&name, stream, &Place::default()));
+            self.reader = Some(ConnectionReader::resumed(
+                &name,
+                ReadOnly(stream),
+                &Place::default(),
+                windows,
+            ));
         } else {
-            let file = File::open(&self.path)?;
-            self.reader = Some(ConnectionReader::resumed(&name, file, &place));
+            let file = ReadOnly(File::open(&self.path)?);
+            self.reader = Some(ConnectionReader::resumed(&name, file, &place, windows));
         }
         Ok(())
     }
 
-    /// Opens it for reading as it grows; says which file it is.
-    pub(super) fn open_growing(&mut self) -> io::Result<FileId> {
-        let file = File::open(&self.path)?;
-        let id = FileId::of(&file.metadata()?);
+    /// Reads it from this file as it grows, on from what was passed.
+    pub(super) fn open_growing(&mut self, file: File, windows: &Windows) {
         let (growing, growth) = Growing::new(file);
         let name = self.path.display().to_string();
         let place = self.passed.clone();
-        self.reader = Some(ConnectionReader::resumed(&name, growing, &place));
+        self.reader = Some(ConnectionReader::resumed(&name, growing, &place, windows));
         (self.growth, self.is_live, self.is_paused) = (Some(growth), true, false);
-        Ok(id)
     }
 
     /// What is known of its growth, if it grows.

@@ -1,9 +1,19 @@
 //! Logs that are read as they grow: through rotation, renaming and truncation, and on from where another life of the
 //! node was.
+//!
+//! A *log* is one whatever its files are: what begins with the same first connection is the same log, copied, renamed or
+//! compressed. It has one place up to which it was read, and one of its files is read at a time.
 
+mod ended;
+mod ending;
+mod fingerprint;
+mod left;
 mod positions;
+mod saving;
+mod waiting;
 
 use std::collections::{HashMap, HashSet};
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,10 +22,15 @@ use muster_wire::Mono;
 
 use super::file::InputFile;
 use super::merge::{MOST_OPEN, Merge};
-use super::open::{FileId, Growth, is_stream};
+use super::open::{Continuity, FileId, is_stream};
 use super::pattern::{Matches, all_files, find};
 use super::summary::Tally;
-use positions::{Head, MOST_POSITIONS, Position};
+use crate::zeek_log::Place;
+use ended::Ended;
+use ending::Ending;
+use fingerprint::{Head, Origin, Tail};
+use positions::{MOST_POSITIONS, Position, Positions};
+use waiting::{Stamp, Waiting};
 
 /// How often it is looked which files there are.
 const SCAN_EVERY: Duration = Duration::from_secs(1);
@@ -34,9 +49,17 @@ pub(super) struct Follower {
     store: PathBuf,
     /// What another life has left and this one has not met yet.
     left: HashMap<FileId, Position>,
+    /// Logs of another life whose file has something else by now.
+    missed: Vec<Position>,
+    /// Logs of which no file is read any more.
+    ended: Ended,
     files: HashMap<FileId, Followed>,
-    /// Files that are read to their end, by their number in the merge.
-    ending: Vec<usize>,
+    /// Which file each log is read from, as of this scan.
+    reading: HashMap<Origin, FileId>,
+    /// Files that are not read, or not yet.
+    waiting: HashMap<FileId, Waiting>,
+    /// Files that are read to their end.
+    ending: Vec<Ending>,
     /// What was told of, so as not to tell it again.
     told: HashSet<PathBuf>,
     next_scan: Mono,
@@ -62,18 +85,22 @@ struct Followed {
 impl Follower {
     /// Takes up what another life has left in `store`.
     pub(super) fn new(patterns: Vec<PathBuf>, store: PathBuf, tally: &mut Tally) -> Self {
-        let left = positions::load(&store).unwrap_or_else(|error| {
+        let Positions { files: left, ended } = positions::load(&store).unwrap_or_else(|error| {
             tally.problem(format!(
                 "cannot read {}: {error}; all logs are read from their beginning",
                 store.display()
             ));
-            HashMap::new()
+            Positions::default()
         });
         Self {
             patterns,
             store,
             left,
+            missed: Vec::new(),
+            ended,
             files: HashMap::new(),
+            reading: HashMap::new(),
+            waiting: HashMap::new(),
             ending: Vec::new(),
             told: HashSet::new(),
             next_scan: Mono::default(),
@@ -97,6 +124,10 @@ impl Follower {
     /// Looks which files there are.
     pub(super) fn scan(&mut self, merge: &mut Merge, now: Mono) {
         self.next_scan = now.after(SCAN_EVERY);
+        self.release_ended(merge);
+        let files = self.files.iter();
+        let reading = files.filter_map(|(id, followed)| Some((followed.position.origin?, *id)));
+        self.reading = reading.collect();
         let found = find(&self.patterns);
         if !self.has_scanned {
             tell_of_nothing(&found, &mut merge.tally);
@@ -117,11 +148,11 @@ impl Follower {
             }
         }
         self.end_those_gone(&seen, merge, now);
+        self.look_for_those_waiting(&seen, merge, now);
         if !self.has_scanned {
             self.has_scanned = true;
             self.read_what_is_left(merge);
         }
-        self.ending.retain(|index| !merge.release(*index));
     }
 
     /// Looks at a file that a pattern stands for.
@@ -135,45 +166,51 @@ impl Follower {
     ) {
         let size = metadata.len();
         let Some(followed) = self.files.get_mut(&id) else {
-            return self.begin(id, path, metadata, merge, now);
+            return self.meet(id, path, metadata, merge, now);
         };
         if followed.is_stream {
             return;
         }
-        let Some(file) = merge.file_mut(followed.index) else {
+        let index = followed.index;
+        let is_idle = merge.is_idle(index);
+        let Some(file) = merge.file_mut(index) else {
             return;
         };
-        if let Some(growth) = file.growth() {
-            followed.read = growth.read();
-        }
         if followed.position.path != path {
             followed.position.path.clone_from(&path);
             file.rename(path.clone());
             self.has_changed = true;
         }
-        if size < followed.read {
-            let text = "has become shorter: it is read from its beginning";
-            merge.tally.warning(format!("{}: {text}", path.display()));
-            self.end(id, merge);
-            self.left.remove(&id);
-            return self.begin(id, path, metadata, merge, now);
+        let mut continuity = Continuity::Unbroken;
+        if let Some(growth) = file.growth() {
+            (followed.read, continuity) = (growth.read(), growth.continuity());
+        } else if size != followed.read && !followed.position.is_of(&path) {
+            continuity = Continuity::BegunAnew;
         }
         if size != followed.size {
             (followed.size, followed.changed) = (size, now);
         }
-        if file.is_paused() && size != followed.read {
-            if followed.position.head.is_of(&path) {
-                self.open_again(id, merge, now);
-            } else {
-                // The system has given its number to another.
-                self.end(id, merge);
-                self.begin(id, path, metadata, merge, now);
+        let is_to_open = file.is_paused() && size != followed.read;
+        match continuity {
+            Continuity::Unbroken if is_to_open => self.open_again(id, merge, now),
+            Continuity::Emptied if is_idle => self.go_on_behind_zeros(id, merge),
+            Continuity::Unbroken | Continuity::Emptied => {}
+            Continuity::BegunAnew => {
+                let line = file.passed().line;
+                let text = format!(
+                    "{}: has begun anew: what was written to it behind line {line} and was not read by then is not read, unless a copy is",
+                    path.display()
+                );
+                merge.tally.warning(text);
+                merge.tally.summary.begun_anew += 1;
+                self.halt(id);
+                self.meet(id, path, metadata, merge, now);
             }
         }
     }
 
-    /// Begins to follow a file, where another life was if it is the same.
-    fn begin(
+    /// Meets a file: goes on where another life was if it is the same, and finds out what it has otherwise.
+    fn meet(
         &mut self,
         id: FileId,
         path: PathBuf,
@@ -181,48 +218,123 @@ impl Follower {
         merge: &mut Merge,
         now: Mono,
     ) {
+        if is_stream(metadata) {
+            return self.follow_stream(id, path, merge, now);
+        }
+        if let Some(left) = self.left.get(&id) {
+            if left.size <= metadata.len() && left.is_of(&path) {
+                if !self.has_room(&path, merge) {
+                    return;
+                }
+                match File::open(&path) {
+                    Err(error) => self.unreadable(path, error, &mut merge.tally),
+                    Ok(file) => {
+                        if let Some(left) = self.left.remove(&id) {
+                            let Position {
+                                place,
+                                origin,
+                                size,
+                                tail,
+                                ..
+                            } = left;
+                            self.follow(id, path, file, (Some(place), origin), merge, now);
+                            if let Some(followed) = self.files.get_mut(&id) {
+                                (followed.position.size, followed.position.tail) = (size, tail);
+                            }
+                        }
+                    }
+                }
+                return;
+            }
+            self.missed.extend(self.left.remove(&id));
+        }
+        self.tell_apart(id, path, Stamp::of(metadata), merge, now);
+    }
+
+    fn follow_stream(&mut self, id: FileId, path: PathBuf, merge: &mut Merge, now: Mono) {
         if !self.has_room(&path, merge) {
             return;
         }
         let mut file = InputFile::new(path.clone());
-        let is_stream = is_stream(metadata);
-        let left = self.left.get(&id).filter(|left| left.head.is_of(&path));
-        if let Some(left) = left.filter(|left| left.size <= metadata.len()) {
-            file.begin_at(left.place.clone());
+        if let Err(error) = file.open(true, &merge.windows()) {
+            return self.unreadable(path, error, &mut merge.tally);
         }
-        let opened = if is_stream {
-            file.open(true).map(|()| id)
-        } else {
-            file.open_growing()
-        };
-        match opened {
-            // Another file has come in its place meanwhile: it is met the next time.
-            Ok(opened) if opened != id => return,
-            Ok(_) => {}
-            Err(error) => return self.unreadable(path, error, &mut merge.tally),
-        }
-        self.left.remove(&id);
         self.told.remove(&path);
-        let head = if is_stream {
-            Head::default()
-        } else {
-            Head::of(&path).unwrap_or_default()
-        };
-        let position = Position {
-            path,
-            place: file.taken().clone(),
-            size: 0,
-            head,
-        };
         let followed = Followed {
             index: merge.add(file),
-            position,
-            size: metadata.len(),
+            position: Position::new(path, Head::default()),
+            size: 0,
             changed: now,
             read: 0,
-            is_stream,
+            is_stream: true,
         };
         self.files.insert(id, followed);
+    }
+
+    /// Begins to follow a file, from a place of it or from its beginning.
+    fn follow(
+        &mut self,
+        id: FileId,
+        path: PathBuf,
+        file: File,
+        (place, origin): (Option<Place>, Option<Origin>),
+        merge: &mut Merge,
+        now: Mono,
+    ) {
+        let size = file.metadata().map_or(0, |metadata| metadata.len());
+        let mut input = InputFile::new(path.clone());
+        if let Some(place) = place {
+            input.begin_at(place);
+        }
+        input.open_growing(file, &merge.windows());
+        self.told.remove(&path);
+        self.waiting.remove(&id);
+        let head = Head::of(&path).unwrap_or_default();
+        let position = Position {
+            place: input.taken().clone(),
+            origin,
+            ..Position::new(path, head)
+        };
+        let followed = Followed {
+            index: merge.add(input),
+            position,
+            size,
+            changed: now,
+            read: 0,
+            is_stream: false,
+        };
+        self.files.insert(id, followed);
+        if let Some(origin) = origin {
+            self.ended.take(origin);
+            self.reading.insert(origin, id);
+        }
+        self.has_changed = true;
+    }
+
+    /// A file was emptied, and its writer goes on where it was. What it has now is another log.
+    fn go_on_behind_zeros(&mut self, id: FileId, merge: &mut Merge) {
+        let Some(followed) = self.files.get_mut(&id) else {
+            return;
+        };
+        let Some(file) = merge.file(followed.index) else {
+            return;
+        };
+        let place = file.taken().clone();
+        let text = format!(
+            "{}: was emptied while its writer goes on behind line {}: what was written to it and not read by then is not read, unless a copy is",
+            followed.position.path.display(),
+            place.line
+        );
+        if let Some(growth) = file.growth() {
+            growth.go_on();
+        }
+        merge.tally.warning(text);
+        merge.tally.summary.begun_anew += 1;
+        followed.position.head = Head::of(&followed.position.path).unwrap_or_default();
+        if let Some(origin) = followed.position.origin.take() {
+            self.reading.remove(&origin);
+            self.ended.put(origin, place);
+        }
         self.has_changed = true;
     }
 
@@ -230,22 +342,26 @@ impl Follower {
     /// until it grows.
     fn has_room(&mut self, path: &Path, merge: &mut Merge) -> bool {
         if self.files.len() >= MOST_POSITIONS {
-            if self.told.insert(PathBuf::new()) {
-                merge.tally.problem(format!(
-                    "more than {MOST_POSITIONS} logs: {} and others are not followed",
-                    path.display()
-                ));
-            }
+            self.tell_too_many(path, &mut merge.tally);
             return false;
         }
         self.make_room(merge)
+    }
+
+    fn tell_too_many(&mut self, path: &Path, tally: &mut Tally) {
+        if self.told.insert(PathBuf::new()) {
+            tally.problem(format!(
+                "more than {MOST_POSITIONS} logs: {} and others are not followed",
+                path.display()
+            ));
+        }
     }
 
     fn make_room(&mut self, merge: &mut Merge) -> bool {
         if merge.open() < MOST_OPEN {
             return true;
         }
-        let idle = self.files.values().filter(|followed| {
+        let idle = self.files.values_mut().filter(|followed| {
             let file = merge.file(followed.index);
             let is_whole = |file: &InputFile| {
                 file.growth()
@@ -253,23 +369,14 @@ impl Follower {
             };
             file.is_some_and(|file| file.is_open() && !file.has_row() && is_whole(file))
         });
-        let Some(index) = idle
-            .min_by_key(|followed| followed.changed)
-            .map(|followed| followed.index)
-        else {
+        let Some(longest) = idle.min_by_key(|followed| followed.changed) else {
             return false;
         };
-        let read = merge
-            .file(index)
-            .and_then(|file| Some(file.growth()?.read()));
-        let longest = self
-            .files
-            .values_mut()
-            .find(|followed| followed.index == index);
-        if let (Some(longest), Some(read)) = (longest, read) {
-            longest.read = read;
+        if let Some(growth) = merge.file(longest.index).and_then(InputFile::growth) {
+            longest.read = growth.read();
+            longest.position.tail = Tail::of(growth);
         }
-        merge.pause(index);
+        merge.pause(longest.index);
         merge.open() < MOST_OPEN
     }
 
@@ -281,86 +388,20 @@ impl Follower {
         let Some(followed) = self.files.get_mut(&id) else {
             return;
         };
+        let windows = merge.windows();
         let Some(file) = merge.file_mut(followed.index) else {
             return;
         };
-        match file.open_growing() {
-            Ok(opened) if opened == id => {
+        match open_file(&followed.position.path, id) {
+            Ok(None) => {}
+            Ok(Some(opened)) => {
+                file.open_growing(opened, &windows);
                 followed.changed = now;
                 merge.opened_again(followed.index);
             }
-            Ok(_) => file.pause(),
             Err(error) => {
                 let path = followed.position.path.clone();
                 self.unreadable(path, error, &mut merge.tally);
-            }
-        }
-    }
-
-    /// Ends the files that nothing names any more, once nothing was written to them for a while.
-    fn end_those_gone(&mut self, seen: &HashSet<FileId>, merge: &mut Merge, now: Mono) {
-        let mut ended = Vec::new();
-        for (id, followed) in &mut self.files {
-            if seen.contains(id) {
-                continue;
-            }
-            let Some(file) = merge.file(followed.index) else {
-                continue;
-            };
-            let read = file.growth().map_or(followed.read, Growth::read);
-            if read != followed.read {
-                (followed.read, followed.changed) = (read, now);
-            }
-            if now.since(followed.changed) >= GRACE {
-                ended.push(*id);
-            }
-        }
-        for id in ended {
-            self.end(id, merge);
-        }
-    }
-
-    /// Reads a file to its end.
-    fn end(&mut self, id: FileId, merge: &mut Merge) {
-        if let Some(followed) = self.files.remove(&id)
-            && let Some(file) = merge.file(followed.index)
-        {
-            if let Some(growth) = file.growth() {
-                growth.end();
-            }
-            self.ending.push(followed.index);
-            self.has_changed = true;
-        }
-    }
-
-    /// Reads the rest of the files that were rotated while no one followed them, if they are still beside their
-    /// successors.
-    fn read_what_is_left(&mut self, merge: &mut Merge) {
-        for (id, position) in std::mem::take(&mut self.left) {
-            let directory = position.path.parent().unwrap_or(Path::new("."));
-            let renamed = renamed(directory, id).filter(|path| position.head.is_of(path));
-            let Some(path) = renamed else {
-                merge.tally.warning(format!(
-                    "{} is gone: what was written to it behind line {} is not read",
-                    position.path.display(),
-                    position.place.line
-                ));
-                self.has_changed = true;
-                continue;
-            };
-            let mut file = InputFile::new(path.clone());
-            file.begin_at(position.place.clone());
-            match file.open_growing() {
-                Ok(opened) if opened == id => {
-                    if let Some(growth) = file.growth() {
-                        growth.end();
-                    }
-                    let index = merge.add(file);
-                    self.ending.push(index);
-                    self.has_changed = true;
-                }
-                Ok(_) => {}
-                Err(error) => self.unreadable(path, error, &mut merge.tally),
             }
         }
     }
@@ -370,52 +411,13 @@ impl Follower {
             InputFile::new(path).unreadable(error, tally);
         }
     }
+}
 
-    /// Writes how far each file has been handed over, if that has changed.
-    pub(super) fn save(&mut self, merge: &mut Merge, now: Mono) {
-        self.next_save = now.after(SAVE_EVERY);
-        for followed in self
-            .files
-            .values_mut()
-            .filter(|followed| !followed.is_stream)
-        {
-            let Some(file) = merge.file(followed.index) else {
-                continue;
-            };
-            let position = &mut followed.position;
-            if position.place == *file.taken() {
-                continue;
-            }
-            position.place = file.taken().clone();
-            position.size = file.growth().map_or(followed.read, Growth::read);
-            self.has_changed = true;
-            if position.head.is_short()
-                && let Ok(head) = Head::of(&position.path)
-            {
-                position.head = head;
-            }
-        }
-        if !self.has_changed {
-            return;
-        }
-        let files = self
-            .files
-            .iter()
-            .filter(|(_, followed)| !followed.is_stream);
-        let files = files.map(|(id, followed)| (*id, &followed.position));
-        let left = self.left.iter().map(|(id, position)| (*id, position));
-        match positions::store(&self.store, files.chain(left)) {
-            Ok(()) => (self.has_changed, self.cannot_store) = (false, false),
-            Err(error) => {
-                if !std::mem::replace(&mut self.cannot_store, true) {
-                    merge.tally.problem(format!(
-                        "cannot write {}: {error}; after a restart rows are read again",
-                        self.store.display()
-                    ));
-                }
-            }
-        }
-    }
+/// Opens a file, if it is this one.
+fn open_file(path: &Path, id: FileId) -> io::Result<Option<File>> {
+    let file = File::open(path)?;
+    let is_it = FileId::of(&file.metadata()?) == id;
+    Ok(is_it.then_some(file))
 }
 
 /// Tells of patterns that stand for nothing so far.
@@ -429,11 +431,4 @@ fn tell_of_nothing(found: &[Matches], tally: &mut Tally) {
             tally.warning(format!("no file matches `{pattern}` yet"));
         }
     }
-}
-
-/// What a file of a directory is called by now.
-fn renamed(directory: &Path, id: FileId) -> Option<PathBuf> {
-    let entries = std::fs::read_dir(directory).ok()?;
-    let mut paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
-    paths.find(|path| std::fs::metadata(path).is_ok_and(|metadata| FileId::of(&metadata) == id))
 }

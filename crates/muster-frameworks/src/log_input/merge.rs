@@ -12,6 +12,7 @@ use muster_data::Timestamp;
 use super::file::{InputFile, Next};
 use super::share::Share;
 use super::summary::Tally;
+use crate::zeek_log::Windows;
 
 /// The most files of an input that are open at once; each has buffers of about 200 KiB.
 pub const MOST_OPEN: usize = 1024;
@@ -41,6 +42,8 @@ pub(super) struct Merge {
     most_open: usize,
     follows: bool,
     share: Share,
+    /// What decompressing all files may take.
+    windows: Windows,
     pub(super) tally: Tally,
 }
 
@@ -58,6 +61,7 @@ impl Merge {
             most_open: MOST_OPEN,
             follows,
             share,
+            windows: Windows::default(),
             tally: Tally::default(),
         }
     }
@@ -68,13 +72,19 @@ impl Merge {
         self
     }
 
+    #[cfg(test)]
+    pub(super) fn with_windows(mut self, windows: Windows) -> Self {
+        self.windows = windows;
+        self
+    }
+
     /// Reads the first rows of each file. Where there are more than may be open at once, each is closed again until
     /// its first row is due. A break means that the input is to stop.
     pub(super) fn start(&mut self, paths: Vec<PathBuf>, stop: &AtomicBool) -> ControlFlow<()> {
         let are_many = paths.len() > self.most_open;
         for path in paths {
             let mut file = InputFile::new(path);
-            if let Err(error) = file.open(self.follows) {
+            if let Err(error) = file.open(self.follows, &self.windows) {
                 file.unreadable(error, &mut self.tally);
                 continue;
             }
@@ -99,6 +109,11 @@ impl Merge {
             }
         }
         ControlFlow::Continue(())
+    }
+
+    /// What decompressing all files may take.
+    pub(super) fn windows(&self) -> Windows {
+        self.windows.clone()
     }
 
     /// Adds a file that is open and grows; returns its number.
@@ -149,15 +164,22 @@ impl Merge {
         self.idle.push(index);
     }
 
-    /// Closes a file that has nothing at the moment; it goes on where it is when it is opened again.
-    pub(super) fn pause(&mut self, index: usize) {
+    /// Closes a file that has nothing at the moment; it goes on where it is when it is opened again. `false` if it has.
+    pub(super) fn pause(&mut self, index: usize) -> bool {
         if let Some(at) = self.idle.iter().position(|idle| *idle == index)
             && let Some(file) = self.files.get_mut(index)
         {
             self.idle.swap_remove(at);
             file.pause();
             self.open -= 1;
+            return true;
         }
+        false
+    }
+
+    /// Whether a file has nothing at the moment.
+    pub(super) fn is_idle(&self, index: usize) -> bool {
+        self.idle.contains(&index)
     }
 
     /// Whether nothing will come any more.
@@ -200,7 +222,7 @@ impl Merge {
         let Some(file) = self.files.get_mut(index) else {
             return ControlFlow::Continue(());
         };
-        if let Err(error) = file.open(self.follows) {
+        if let Err(error) = file.open(self.follows, &self.windows) {
             file.unreadable(error, &mut self.tally);
             return ControlFlow::Continue(());
         }

@@ -33,6 +33,9 @@ pub struct InputSummary {
     pub out_of_line: u64,
     /// Files that cannot be read, are damaged or are not logs; what came before the damage was handed over.
     pub failed_files: u64,
+    /// Logs that began anew under their name while they were followed: what had been written since the last look is
+    /// lost, unless a copy of it was read.
+    pub begun_anew: u64,
     /// The first problems, at most 20, each with file and line.
     pub problems: Vec<String>,
     /// The first warnings, at most 20: files without a connection, patterns that match nothing.
@@ -120,6 +123,7 @@ impl Tally {
         summary.bad_rows += other.summary.bad_rows;
         summary.out_of_line += other.summary.out_of_line;
         summary.failed_files += other.summary.failed_files;
+        summary.begun_anew += other.summary.begun_anew;
         for note in other.notes {
             match note {
                 InputNote::Problem(text) => self.problem(text),

@@ -14,6 +14,8 @@ use muster_wire::Mono;
 use muster_wire::zeek::EventRef;
 use proptest::prelude::*;
 
+mod following;
+
 use super::*;
 use crate::zeek_log::Connection;
 
@@ -528,7 +530,7 @@ fn a_growing_log_is_read_through_all_that_becomes_of_it() {
             .any(|warning| warning.contains(text))
     };
     assert!(
-        told("no file matches") && told("has become shorter"),
+        told("no file matches") && told("has begun anew"),
         "{summary:?}"
     );
     assert_eq!(seconds(low), 7);
@@ -603,6 +605,49 @@ fn many_logs_are_followed_in_every_form() {
     ];
     let (uids, ..) = follow(pattern, &positions, steps);
     assert_eq!(uids, ["e", "f", "g"]);
+}
+
+/// Of archives whose windows do not fit into memory together, some are told, and the others are read.
+#[test]
+fn memory_for_decompression_is_bounded_over_all_files() {
+    use std::io::Write as _;
+    let directory = tempfile::tempdir().unwrap();
+    let archive = |name: &str, window: u32, row: i64| {
+        let path = directory.path().join(name);
+        let mut zstd = zstd::Encoder::new(std::fs::File::create(&path).unwrap(), 1).unwrap();
+        zstd.window_log(window).unwrap();
+        zstd.long_distance_matching(true).unwrap();
+        let rows: String = (0..3).map(|n| line(row + 3 * n, name)).collect();
+        zstd.write_all(format!("{HEADER}{rows}").as_bytes())
+            .unwrap();
+        zstd.finish().unwrap();
+        path
+    };
+    let files = vec![
+        archive("a", 24, 1),
+        archive("b", 24, 2),
+        archive("c", 24, 3),
+        archive("d", 30, 0),
+    ];
+    let windows = crate::zeek_log::Windows::of(36 << 20);
+    let mut merge = merge::Merge::new(Share::WHOLE, false).with_windows(windows);
+    let stop = AtomicBool::new(false);
+    assert!(merge.start(files, &stop).is_continue());
+    let mut rows = 0;
+    while let ControlFlow::Continue(Some(_)) = merge.next_time(&stop) {
+        assert!(merge.pass(&stop, |_| rows += 1).is_continue());
+    }
+    let summary = merge.tally.summary();
+    assert_eq!((rows, summary.failed_files), (6, 2), "{summary:?}");
+    for (problem, name, text) in [(0, "c", "of the 36 MiB"), (1, "d", "window of 1024 MiB")] {
+        let problem = &summary.problems[problem];
+        let path = directory.path().join(name).display().to_string();
+        assert!(
+            problem.starts_with(&path) && problem.contains(text),
+            "{problem}"
+        );
+        assert!(problem.contains("zstd --long"), "{problem}");
+    }
 }
 
 #[test]

@@ -17,6 +17,8 @@ use super::rules::{
     rule_of,
 };
 use super::software::{NamedSoftware, NamedSoftwareRef};
+use super::source::PassOver;
+use super::windows::Windows;
 
 /// What a row of a log says about a connection: the event `Muster::connection`.
 #[derive(Debug, Clone, PartialEq, Eq, Record)]
@@ -50,9 +52,15 @@ pub struct Connection {
     /// - `conn`: by the state. `SF`, `S1`, `S2`, `S3`, `RSTO` and `RSTR` are, `S0`, `REJ`, `RSTOS0`,
     ///   `RSTRH`, `SH`, `SHR` and `OTH` are not established.
     /// - `ssl`: whether the TLS handshake was finished.
-    /// - `dns`: whether there was an answer, even a rejection.
-    /// - `http`, `ftp`, `smtp`, `rdp`, `ssh`: established if there was a reply (`status_code`, `reply_code`,
-    ///   `last_reply`, `result`, `server`), unset otherwise.
+    /// - `dns`, `kerberos`, `ldap`, `ldap_search`: whether there was an answer (`rcode`, `success`, `result`), even a
+    ///   rejection.
+    /// - `http`, `ftp`, `smtp`, `rdp`, `ssh`, `sip`, `dhcp`: established if there was a reply (`status_code`,
+    ///   `reply_code`, `last_reply`, `result`, `server`, `assigned_ip`), unset otherwise.
+    /// - `snmp`, `tftp`, `ntp`, `radius`, `quic`: established if the row has something that only the responder's
+    ///   answer brings (`get_responses`; `block_sent` or `block_acked`; `mode` 2 or 4; `result`, unless it is
+    ///   `unknown`; `server_scid` or a small letter in `history`), unset otherwise.
+    ///
+    /// Unset where nothing tells it, as in `syslog`, where nobody answers.
     pub established: Option<bool>,
     /// The software that the row names, empty for most:
     ///
@@ -172,8 +180,13 @@ impl ConnectionReader {
     }
 
     /// Creates a reader that goes on where another came to, like [`LogReader::resumed`].
-    pub(crate) fn resumed(name: &str, source: impl Read + Send + 'static, place: &Place) -> Self {
-        Self::of(LogReader::resumed(name, source, &COLUMNS, place))
+    pub(crate) fn resumed(
+        name: &str,
+        source: impl PassOver + Send + 'static,
+        place: &Place,
+        windows: &Windows,
+    ) -> Self {
+        Self::of(LogReader::resumed(name, source, &COLUMNS, place, windows))
     }
 
     fn of(rows: LogReader) -> Self {
@@ -260,6 +273,21 @@ fn connection<'a>(row: &Row<'a>, rule: Rule) -> Result<Option<ConnectionRef<'a>>
         Established::Handshake => row.get(ESTABLISHED).and_then(Field::boolean),
         Established::Answer(column) => answered(column).then_some(true),
         Established::OnlyAnswer(column) => Some(answered(column)),
+        Established::Count(columns) => {
+            let count = |column: &usize| row.get(*column).and_then(Field::count);
+            let has_any = columns.iter().filter_map(count).any(|count| count > 0);
+            has_any.then_some(true)
+        }
+        Established::Word(column, answers) => {
+            let word = text(column);
+            word.and_then(|word| answers.contains(&&*word).then_some(true))
+        }
+        Established::AnswerOrHistory(column) => {
+            let history = row.get(HISTORY).map(Field::bytes);
+            let is_heard = |history: &[u8]| history.iter().any(u8::is_ascii_lowercase);
+            let has_answered = answered(column) || history.as_deref().is_some_and(is_heard);
+            has_answered.then_some(true)
+        }
         Established::Untold => None,
     };
     let service = match rule.service {

@@ -18,6 +18,8 @@ pub enum LogErrorKind {
     Truncated,
     /// The compressed data is damaged.
     Corrupt,
+    /// Decompressing it takes more memory than a file may have, or than the other files have left.
+    TooMuchMemory,
     /// A row is longer than [`LONGEST_LINE`](super::LONGEST_LINE).
     LineTooLong,
     /// A row has more or fewer columns than its header.
@@ -80,6 +82,7 @@ impl LogError {
                 LogErrorKind::Truncated,
                 "the compressed data ends too early".to_owned(),
             ),
+            io::ErrorKind::OutOfMemory => (LogErrorKind::TooMuchMemory, source.to_string()),
             // zstd has no kind of its own for what it cannot read.
             io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData | io::ErrorKind::Other => (
                 LogErrorKind::Corrupt,

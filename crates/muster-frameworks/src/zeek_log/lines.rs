@@ -79,6 +79,11 @@ impl<R: BufRead> Lines<R> {
         &mut self.source
     }
 
+    /// The source was moved on by so many bytes.
+    pub(super) fn passed_over(&mut self, bytes: u64) {
+        self.offset += bytes;
+    }
+
     /// Passes over everything before an offset, where a line of this number ended. `false` if the source ends before.
     pub(super) fn skip_to(&mut self, offset: u64, number: u64) -> io::Result<bool> {
         while self.offset < offset {
@@ -116,6 +121,13 @@ impl<R: BufRead> Lines<R> {
             };
             if piece.is_empty() {
                 break false;
+            }
+            // A file that was made empty while its writer goes on has zeros where its rows were.
+            if self.line.is_empty() && !self.is_too_long && piece.first() == Some(&0) {
+                let zeros = piece.iter().take_while(|byte| **byte == 0).count();
+                self.source.consume(zeros);
+                self.offset += zeros as u64;
+                continue;
             }
             let end = memchr(b'\n', piece);
             let text = &piece[..end.unwrap_or(piece.len())];

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, BufRead, Read};
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -12,8 +12,9 @@ use super::json::Object;
 use super::lines::{Line, Lines};
 use super::names::log_of_file;
 use super::row::{Columns, Row};
-use super::source::{Source, source};
+use super::source::{PassOver, ReadOnly, Source, source};
 use super::tsv::{Header, Taken};
+use super::windows::Windows;
 
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
@@ -71,7 +72,7 @@ impl LogReader {
         source: impl Read + Send + 'static,
         wanted: &[&'static str],
     ) -> Result<Self, LogError> {
-        let mut reader = Self::unread(name, source, wanted);
+        let mut reader = Self::unread(name, ReadOnly(source), wanted, &Windows::default());
         match reader.lines.source_mut().get_mut().recognise() {
             Err(error) if !is_passing(&error) => Err(LogError::io(&reader.file, 0, error)),
             _ => Ok(reader),
@@ -79,12 +80,17 @@ impl LogReader {
     }
 
     /// Creates a reader that has not touched its source.
-    fn unread(name: &str, raw: impl Read + Send + 'static, wanted: &[&'static str]) -> Self {
+    fn unread(
+        name: &str,
+        raw: impl PassOver + Send + 'static,
+        wanted: &[&'static str],
+        windows: &Windows,
+    ) -> Self {
         Self {
             stem: log_of_file(name).into(),
             file: name.into(),
             wanted: wanted.into(),
-            lines: Lines::new(source(raw)),
+            lines: Lines::new(source(raw, windows)),
             format: Format::Unknown,
             header: 0..0,
             skips: VecDeque::new(),
@@ -95,16 +101,17 @@ impl LogReader {
     /// Creates a reader that goes on where another came to. A source that is shorter has ended.
     pub(crate) fn resumed(
         name: &str,
-        raw: impl Read + Send + 'static,
+        raw: impl PassOver + Send + 'static,
         wanted: &[&'static str],
         place: &Place,
+        windows: &Windows,
     ) -> Self {
         let Place {
             header,
             offset,
             line,
         } = place;
-        let mut reader = Self::unread(name, raw, wanted);
+        let mut reader = Self::unread(name, raw, wanted, windows);
         if header.end > header.start && header.end <= *offset {
             reader.skips.push_back((0, header.start, 0));
             reader.skips.push_back((header.end, *offset, *line));
@@ -177,12 +184,29 @@ impl LogReader {
         while let Some((from, to, number)) = self.skips.front().copied()
             && self.lines.span().1 >= from
         {
+            self.pass_over(to)?;
             if !self.lines.skip_to(to, number)? {
                 return Ok(None);
             }
             self.skips.pop_front();
         }
         self.lines.next()
+    }
+
+    /// Passes over what lies before an offset without reading it, if the source can.
+    fn pass_over(&mut self, to: u64) -> io::Result<()> {
+        let (_, offset) = self.lines.span();
+        let source = self.lines.source_mut();
+        let buffered = source.buffer().len();
+        let Some(behind) = to.saturating_sub(offset).checked_sub(buffered as u64) else {
+            return Ok(());
+        };
+        let passed = source.get_mut().pass_over(behind)?;
+        if passed > 0 {
+            source.consume(buffered);
+            self.lines.passed_over(buffered as u64 + passed);
+        }
+        Ok(())
     }
 
     fn error(&self, kind: LogErrorKind, problem: impl Into<String>) -> LogError {

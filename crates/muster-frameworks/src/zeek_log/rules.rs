@@ -30,12 +30,19 @@ pub(super) enum Established {
     Answer(usize),
     /// If this column is set, the responder has answered; if not, it has not.
     OnlyAnswer(usize),
+    /// If one of these columns counts anything, the responder has answered; if not, the log does not tell.
+    Count(&'static [usize]),
+    /// If this column is one of these texts, the responder has answered; if not, the log does not tell.
+    Word(usize, &'static [&'static str]),
+    /// If this column is set, or the history has something of the responder's, it has answered; if not, the log does
+    /// not tell.
+    AnswerOrHistory(usize),
     /// Not at all.
     Untold,
 }
 
 /// The columns that a connection is made of. The indices below are theirs.
-pub(super) const COLUMNS: [&str; 23] = [
+pub(super) const COLUMNS: [&str; 30] = [
     "ts",
     "uid",
     "id.orig_h",
@@ -59,6 +66,13 @@ pub(super) const COLUMNS: [&str; 23] = [
     "first_received",
     "history",
     "resp_bytes",
+    "success",
+    "get_responses",
+    "mode",
+    "block_sent",
+    "block_acked",
+    "server_scid",
+    "assigned_ip",
 ];
 
 pub(super) const TS: usize = 0;
@@ -84,6 +98,19 @@ pub(super) const IS_WEBMAIL: usize = 19;
 pub(super) const FIRST_RECEIVED: usize = 20;
 pub(super) const HISTORY: usize = 21;
 pub(super) const RESP_BYTES: usize = 22;
+const SUCCESS: usize = 23;
+const GET_RESPONSES: usize = 24;
+const MODE: usize = 25;
+const BLOCK_SENT: usize = 26;
+const BLOCK_ACKED: usize = 27;
+const SERVER_SCID: usize = 28;
+const ASSIGNED_IP: usize = 29;
+
+/// The modes of NTP that a responder answers in: symmetric passive, and server.
+const ANSWERS_OF_NTP: &[&str] = &["2", "4"];
+
+/// What `radius` says of an attempt that was answered.
+const ANSWERS_OF_RADIUS: &[&str] = &["success", "failed"];
 
 const fn rule(
     log: &'static str,
@@ -102,7 +129,7 @@ const fn rule(
 
 /// The logs that tell of connections.
 pub(super) const RULES: [Rule; 36] = {
-    use Established::{Answer, Handshake, OnlyAnswer, Untold};
+    use Established::{Answer, AnswerOrHistory, Count, Handshake, OnlyAnswer, Untold, Word};
     use Protocol::{Tcp, Udp};
     [
         CONN_RULE,
@@ -114,10 +141,10 @@ pub(super) const RULES: [Rule; 36] = {
         rule("smtp", "smtp", Tcp, Answer(LAST_REPLY)),
         rule("ssh", "ssh", Tcp, Answer(SERVER)),
         rule("ntlm", "ntlm", Tcp, Untold),
-        rule("ntp", "ntp", Udp, Untold),
+        rule("ntp", "ntp", Udp, Word(MODE, ANSWERS_OF_NTP)),
         rule("syslog", "syslog", Udp, Untold),
-        rule("dhcp", "dhcp", Udp, Untold),
-        rule("kerberos", "krb", Tcp, Untold),
+        rule("dhcp", "dhcp", Udp, Answer(ASSIGNED_IP)),
+        rule("kerberos", "krb", Tcp, OnlyAnswer(SUCCESS)),
         rule("smb_files", "smb", Tcp, Untold),
         rule("smb_mapping", "smb", Tcp, Untold),
         rule("dce_rpc", "dce_rpc", Tcp, Untold),
@@ -127,19 +154,19 @@ pub(super) const RULES: [Rule; 36] = {
         rule("irc", "irc", Tcp, Untold),
         rule("rfb", "rfb", Tcp, Untold),
         rule("socks", "socks", Tcp, Untold),
-        rule("ldap", "ldap", Tcp, Untold),
-        rule("ldap_search", "ldap", Tcp, Untold),
+        rule("ldap", "ldap", Tcp, OnlyAnswer(RESULT)),
+        rule("ldap_search", "ldap", Tcp, OnlyAnswer(RESULT)),
         rule("mqtt_connect", "mqtt", Tcp, Untold),
         rule("mqtt_publish", "mqtt", Tcp, Untold),
         rule("mqtt_subscribe", "mqtt", Tcp, Untold),
         rule("modbus", "modbus", Tcp, Untold),
         rule("dnp3", "dnp3_tcp", Tcp, Untold),
         rule("websocket", "websocket", Tcp, Untold),
-        rule("sip", "sip", Udp, Untold),
-        rule("snmp", "snmp", Udp, Untold),
-        rule("radius", "radius", Udp, Untold),
-        rule("tftp", "tftp", Udp, Untold),
-        rule("quic", "quic", Udp, Untold),
+        rule("sip", "sip", Udp, Answer(STATUS_CODE)),
+        rule("snmp", "snmp", Udp, Count(&[GET_RESPONSES])),
+        rule("radius", "radius", Udp, Word(RESULT, ANSWERS_OF_RADIUS)),
+        rule("tftp", "tftp", Udp, Count(&[BLOCK_SENT, BLOCK_ACKED])),
+        rule("quic", "quic", Udp, AnswerOrHistory(SERVER_SCID)),
         rule("bfd", "bfd", Udp, Untold),
     ]
 };
@@ -176,7 +203,7 @@ pub(super) fn rule_of(log: &'static str) -> Rule {
 }
 
 /// Whether a log has a row only where a protocol was spoken. The rows of others, as of `weird` and `notice`, may be
-/// about a connection that never came about.
+/// about a connection that never came about. By TCP both ends have taken part in what was spoken, by UDP maybe one.
 pub(crate) fn is_of_protocol(log: &str) -> bool {
     log != CONN && RULES.iter().any(|rule| rule.log == log)
 }

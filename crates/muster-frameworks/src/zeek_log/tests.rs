@@ -1,6 +1,8 @@
 //! Whole logs: every form, and every kind of damage.
 
 use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -353,8 +355,12 @@ fn reading_goes_on_at_a_place() {
             }
             assert_eq!(rows.len(), 5);
             for (at, place) in places.iter().enumerate() {
-                let mut reader =
-                    ConnectionReader::resumed("x", std::io::Cursor::new(bytes.clone()), place);
+                let mut reader = ConnectionReader::resumed(
+                    "x",
+                    Positioned::new(bytes.clone()),
+                    place,
+                    &Windows::default(),
+                );
                 let mut rest = Vec::new();
                 while let Some(row) = reader.next_connection().unwrap() {
                     rest.push(row.unwrap().into_owned());
@@ -365,9 +371,64 @@ fn reading_goes_on_at_a_place() {
                 offset: 1 << 20,
                 ..Place::default()
             };
-            let mut reader = ConnectionReader::resumed("x", std::io::Cursor::new(bytes), &behind);
+            let mut reader = ConnectionReader::resumed(
+                "x",
+                Positioned::new(bytes),
+                &behind,
+                &Windows::default(),
+            );
             assert!(reader.next_connection().unwrap().is_none());
         }
+    }
+}
+
+/// A source that can pass over bytes, and counts those that are read.
+struct Positioned(std::io::Cursor<Vec<u8>>, Arc<AtomicU64>);
+
+impl Positioned {
+    fn new(bytes: Vec<u8>) -> Self {
+        Self(std::io::Cursor::new(bytes), Arc::default())
+    }
+}
+
+impl std::io::Read for Positioned {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.0.read(buffer)?;
+        self.1.fetch_add(read as u64, Ordering::Relaxed);
+        Ok(read)
+    }
+}
+
+impl PassOver for Positioned {
+    fn pass_over(&mut self, bytes: u64) -> std::io::Result<u64> {
+        let to = self.0.position() + bytes;
+        if to > self.0.get_ref().len() as u64 {
+            return Ok(0);
+        }
+        self.0.set_position(to);
+        Ok(bytes)
+    }
+}
+
+#[test]
+fn what_was_read_before_is_not_read_again() {
+    let rows = ROW.repeat(20_000);
+    let text = format!("{HEADER}{rows}{ROW}").into_bytes();
+    let place = Place {
+        header: 0..HEADER.len() as u64,
+        offset: (HEADER.len() + rows.len()) as u64,
+        line: 20_008,
+    };
+    for text in [text.clone(), zstd::encode_all(&text[..], 1).unwrap()] {
+        let is_plain = text.starts_with(b"#");
+        let source = Positioned::new(text);
+        let read = Arc::clone(&source.1);
+        let mut reader = ConnectionReader::resumed("x", source, &place, &Windows::default());
+        assert!(reader.next_connection().unwrap().is_some());
+        assert_eq!(reader.place().line, place.line + 1);
+        assert!(reader.next_connection().unwrap().is_none());
+        let read = read.load(Ordering::Relaxed);
+        assert!(!is_plain || read < 200_000, "{read} bytes were read");
     }
 }
 
@@ -391,6 +452,17 @@ fn each_log_tells_of_establishment_in_its_own_way() {
         ("ssh", r#","server":"SSH-2.0""#, Some(true)),
         ("http", r#","status_code":404"#, Some(true)),
         ("syslog", "", None),
+        ("snmp", r#","get_responses":2"#, Some(true)),
+        ("snmp", r#","get_requests":2,"get_responses":0"#, None),
+        ("radius", r#","result":"success""#, Some(true)),
+        ("radius", r#","result":"unknown""#, None),
+        ("ntp", r#","mode":4"#, Some(true)),
+        ("ntp", r#","mode":3"#, None),
+        ("sip", r#","status_code":200"#, Some(true)),
+        ("quic", r#","history":"I""#, None),
+        ("quic", r#","history":"Ii""#, Some(true)),
+        ("kerberos", r#","success":true"#, Some(true)),
+        ("kerberos", "", Some(false)),
         ("weird", "", None),
     ];
     for (path, extra, established) in cases {

@@ -145,7 +145,7 @@ impl Engine for Muster {
                         Some(Delivery::Status(_)) => {}
                         None => break,
                     },
-                    _ = look.tick() => if tally.is_over(control) { break },
+                    _ = look.tick() => if tally.look_for_end(control) { break },
                 }
             }
             std::hint::black_box(sum);

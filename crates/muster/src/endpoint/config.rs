@@ -64,6 +64,9 @@ pub struct EndpointConfig {
     /// not come to their end; what is up to 64 KiB is free. If they would hold more, the peering ends that has been at
     /// its frame for the longest time. At least two frames of the largest size are allowed in any case.
     pub unfinished_frames: usize,
+    /// The most bytes that the filters of all peers may take together: what they say that they subscribe to. One of up
+    /// to 16 KiB is free; the peering of a peer whose filter is larger and does not fit ends, and is counted.
+    pub peer_filters: usize,
     /// The most handshakes under way. If there are more, the oldest connection is closed, those first whose other side
     /// has not said who it is.
     pub max_handshakes: usize,
@@ -116,6 +119,7 @@ impl Default for EndpointConfig {
             heartbeat: Heartbeat::default(),
             frame_limit: frame::DEFAULT_LIMIT,
             unfinished_frames: 256 << 20,
+            peer_filters: 64 << 20,
             max_handshakes: 256,
             max_peers: 4096,
         }
@@ -130,6 +134,12 @@ impl EndpointConfig {
     /// [`Outcome::too_large`](crate::Outcome::too_large).
     pub fn largest_message(&self) -> usize {
         self.frame_limit.saturating_sub(frame::MESSAGE_ROOM)
+    }
+
+    /// Returns the [`frame_limit`](Self::frame_limit) with which a message of so many bytes, its topic included, is the
+    /// largest.
+    pub const fn frame_limit_for(largest_message: usize) -> usize {
+        largest_message.saturating_add(frame::MESSAGE_ROOM)
     }
 
     /// What the queues towards all peers of the mesh do, in the order of [`Class`].

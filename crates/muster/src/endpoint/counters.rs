@@ -45,6 +45,9 @@ pub(crate) mod mesh {
         /// was the oldest. Any growth means that peers send large messages and stop in their midst, on purpose or over links
         /// that are too slow for them: the log names them.
         pub(crate) UNFINISHED_GIVEN_UP = counter("muster_unfinished_frames_given_up_total").key("unfinished_frames_given_up");
+        /// Peers that were lost because their filters, with those of all others, would take more memory than is for them
+        /// (`EndpointConfig::peer_filters`). Any growth means that peers subscribe to very many topics: the log names them.
+        pub(crate) FILTERS_REFUSED = counter("muster_peer_filters_refused_total").key("peer_filters_refused");
         /// Questions of neighbours whether a peer, of which they hear nothing, is heard here. Growth means that links of theirs
         /// are silent: look at what `muster_mesh_links_cut_off_total` says there.
         pub(crate) WITNESSED = counter("muster_mesh_witness_questions_total").key("mesh_witness_questions");

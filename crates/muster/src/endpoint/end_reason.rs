@@ -56,6 +56,16 @@ pub enum LossReason {
     /// The unfinished frames of all peers held too much, and this one was the oldest.
     #[error(transparent)]
     TooMuchUnfinished(#[from] TooMuchUnfinished),
+    /// What the peer subscribes to does not fit into what the filters of all peers may take together.
+    #[error(
+        "the filters of all peers together would be over their limit of {limit} bytes with the {bytes} bytes of this one's"
+    )]
+    FiltersTooLarge {
+        /// The limit in bytes ([`EndpointConfig::peer_filters`](crate::EndpointConfig::peer_filters)).
+        limit: usize,
+        /// The bytes of this peer's filter.
+        bytes: usize,
+    },
     /// A frame of version 1 that cannot be read.
     #[error(transparent)]
     Envelope(#[from] EnvelopeError),

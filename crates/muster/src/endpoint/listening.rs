@@ -52,7 +52,7 @@ impl Endpoint {
     }
 
     /// Takes over a connected byte stream as if it had been accepted from `address`. Nothing is encrypted here.
-    /// Returns at once; if the handshake fails, the stream is closed.
+    /// Returns at once; if the handshake fails, the stream is closed, and counted and told like a refused connection.
     pub fn accept_stream<R, W>(&self, reader: R, writer: W, address: &str)
     where
         R: AsyncRead + Send + Unpin + 'static,
@@ -60,14 +60,19 @@ impl Endpoint {
     {
         let (shared, owner) = (Arc::clone(&self.shared), self.owner.clone());
         let address = address.to_owned();
-        tokio::spawn(connection::run(
-            reader,
-            writer,
-            shared,
-            owner,
-            address,
-            PeerOrigin::Accepted,
-        ));
+        tokio::spawn(async move {
+            let end = connection::run(
+                reader,
+                writer,
+                Arc::clone(&shared),
+                owner,
+                address.clone(),
+                PeerOrigin::Accepted,
+            );
+            if let ConnectionEnd::Failed(reason) = end.await {
+                shared.refused(&address, &reason.to_string());
+            }
+        });
     }
 }
 

@@ -213,13 +213,8 @@ impl Owner {
             }
             Command::Closed(connection) => self.connection_closed(connection),
             Command::RoutingUpdate(id, filter, done) => {
-                if let Some(peer) = self.peers.get_mut(&id) {
-                    let filter = Arc::new(filter);
-                    if peer.is_guest && !peer.leaving {
-                        let now = self.shared.now();
-                        self.mesh.mesh.guest_up(id, Arc::clone(&filter), now);
-                    }
-                    peer.filter = filter;
+                if self.peers.contains_key(&id) {
+                    self.take_filter(id, filter);
                     self.publish_table();
                 }
                 let _ = done.send(());

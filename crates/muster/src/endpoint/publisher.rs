@@ -123,13 +123,14 @@ impl Publisher {
         value: &(impl Encode + ?Sized),
     ) -> Outcome {
         let payload = self.encode(value);
-        self.parts().send(topic, payload, Kind::Data, class)
+        self.parts()
+            .send(topic, payload.as_ref(), Kind::Data, class)
     }
 
     /// Publishes an encoded value in a class of traffic. Never waits. The bytes must be one valid value, which is not
     /// checked: receivers drop what is not one.
     pub fn publish_encoded(&mut self, topic: &Topic, payload: Bytes, class: Class) -> Outcome {
-        self.parts().send(topic, Some(payload), Kind::Data, class)
+        self.parts().send(topic, Some(&payload), Kind::Data, class)
     }
 
     /// Publishes a command of a store; never waits.
@@ -140,7 +141,7 @@ impl Publisher {
         class: Class,
     ) -> Outcome {
         self.parts()
-            .send(topic, Some(payload), Kind::Command, class)
+            .send(topic, Some(&payload), Kind::Command, class)
     }
 
     /// Sends a command of a store to one direct peer of version 1, addressed to it; never waits. Whether there
@@ -172,7 +173,7 @@ impl Publisher {
         limit: Duration,
     ) -> Outcome {
         let payload = self.encode(value);
-        self.parts().send_blocking(topic, payload, limit)
+        self.parts().send_blocking(topic, payload.as_ref(), limit)
     }
 
     /// Publishes a value as [`Publisher::publish_blocking`] does, for use inside a task. If the future is dropped, the
@@ -184,7 +185,9 @@ impl Publisher {
         limit: Duration,
     ) -> Outcome {
         let payload = self.encode(value);
-        self.parts().send_waiting(topic, payload, limit).await
+        self.parts()
+            .send_waiting(topic, payload.as_ref(), limit)
+            .await
     }
 
     /// Publishes an encoded value as [`Publisher::publish_waiting`] does.
@@ -194,7 +197,9 @@ impl Publisher {
         payload: Bytes,
         limit: Duration,
     ) -> Outcome {
-        self.parts().send_waiting(topic, Some(payload), limit).await
+        self.parts()
+            .send_waiting(topic, Some(&payload), limit)
+            .await
     }
 
     fn parts(&mut self) -> Parts<'_> {
@@ -239,10 +244,10 @@ struct Parts<'p> {
 
 impl Parts<'_> {
     /// Sends a payload, or the last value. Never waits.
-    fn send(self, topic: &Topic, payload: Option<Bytes>, kind: Kind, class: Class) -> Outcome {
+    fn send(self, topic: &Topic, payload: Option<&Bytes>, kind: Kind, class: Class) -> Outcome {
         let Self { shared, table, .. } = self;
         let mut outcome = Outcome::default();
-        let mut post = shared.post(topic, (payload.as_ref(), self.scratch), kind, class);
+        let mut post = shared.post(topic, (payload, self.scratch), kind, class);
         if shared.join_buffer.is_open() {
             note_held(&mut outcome, shared.join_buffer.hold(&post.message()));
         }
@@ -268,15 +273,10 @@ impl Parts<'_> {
     }
 
     /// Sends a payload, or the last value, and blocks the thread while there is no room.
-    fn send_blocking(self, topic: &Topic, payload: Option<Bytes>, limit: Duration) -> Outcome {
+    fn send_blocking(self, topic: &Topic, payload: Option<&Bytes>, limit: Duration) -> Outcome {
         let Self { shared, table, .. } = self;
         let mut outcome = Outcome::default();
-        let mut post = shared.post(
-            topic,
-            (payload.as_ref(), self.scratch),
-            Kind::Data,
-            Class::Event,
-        );
+        let mut post = shared.post(topic, (payload, self.scratch), Kind::Data, Class::Event);
         // The clock is read when there is something to wait for.
         let mut deadline = None;
         let mut deadline = || *deadline.get_or_insert_with(|| Instant::now() + limit);
@@ -298,15 +298,15 @@ impl Parts<'_> {
     }
 
     /// Sends a payload, or the last value, and waits while there is no room.
-    async fn send_waiting(self, topic: &Topic, payload: Option<Bytes>, limit: Duration) -> Outcome {
+    async fn send_waiting(
+        self,
+        topic: &Topic,
+        payload: Option<&Bytes>,
+        limit: Duration,
+    ) -> Outcome {
         let Self { shared, table, .. } = self;
         let mut outcome = Outcome::default();
-        let mut post = shared.post(
-            topic,
-            (payload.as_ref(), self.scratch),
-            Kind::Data,
-            Class::Event,
-        );
+        let mut post = shared.post(topic, (payload, self.scratch), Kind::Data, Class::Event);
         // The clock is read when there is something to wait for.
         let mut deadline = None;
         let mut deadline = || *deadline.get_or_insert_with(|| tokio::time::Instant::now() + limit);

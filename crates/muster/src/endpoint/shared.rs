@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -21,6 +21,7 @@ use super::intake::IntakeBudget;
 use super::join_buffer::JoinBuffer;
 use super::peer_session::PeerSession;
 use super::post::Post;
+use super::refused_connections::RefusedConnections;
 use super::subscriber::SubscriberQueue;
 use super::tls::TlsContext;
 use crate::store::Stores;
@@ -60,6 +61,8 @@ pub(crate) struct MeshCounts {
     pub(crate) cut_off: AtomicU64,
     /// Connections to endpoints of other clusters.
     pub(crate) other_cluster: AtomicU64,
+    /// Peers whose filters did not fit.
+    pub(crate) filters_refused: AtomicU64,
     /// What the owner's [`Mesh`](muster_wire::mesh::Mesh) counted of its records.
     pub(crate) records: Mutex<Vec<Counter>>,
 }
@@ -110,18 +113,8 @@ pub(crate) struct Shared {
     former: Mutex<Former>,
     /// What the subscribers that are not in the routing table any more dropped.
     pub(crate) former_subscribers: Arc<Mutex<DropLedger>>,
-    refusals: Mutex<Refusals>,
+    refused: Mutex<RefusedConnections>,
     start: Instant,
-}
-
-/// How many refused connections are told of, so that whoever makes them cannot fill a disk.
-#[derive(Debug, Default)]
-struct Refusals {
-    since: Mono,
-    told: u32,
-    untold: u64,
-    /// All of them, told or not.
-    total: u64,
 }
 
 /// The accepted connections that are in their TLS handshake, oldest first. Each ends when its sender
@@ -131,10 +124,6 @@ struct TlsHandshakes {
     next: u64,
     pending: VecDeque<(u64, oneshot::Sender<()>)>,
 }
-
-/// Refused connections that are told of in one [`REFUSALS_SPAN`]; the rest are counted.
-const REFUSALS_TOLD: u32 = 10;
-const REFUSALS_SPAN: Duration = Duration::from_secs(10);
 
 /// The most bytes of unfinished frames of all handshakes together: those who are not known yet must not make an endpoint
 /// hold more than handshakes need.
@@ -163,7 +152,7 @@ impl Shared {
             config,
             former: Mutex::default(),
             former_subscribers: Arc::default(),
-            refusals: Mutex::default(),
+            refused: Mutex::default(),
             start: Instant::now(),
         }
     }
@@ -251,6 +240,7 @@ impl Shared {
             (counters::CUT_OFF, &mesh.cut_off),
             (counters::WITHOUT_HOME, &mesh.without_home),
             (counters::OTHER_CLUSTER, &mesh.other_cluster),
+            (counters::FILTERS_REFUSED, &mesh.filters_refused),
         ];
         let values = values.into_iter();
         let messages = values.map(|(what, value)| what.of(value.load(Ordering::Relaxed)));
@@ -285,39 +275,21 @@ impl Shared {
         handshakes.pending.retain(|(pending, _)| *pending != number);
     }
 
-    /// Tells of a refused connection, unless there are too many of them.
+    /// Counts a refused connection, and tells of it unless it is nothing new.
     pub(crate) fn refused(&self, address: &str, reason: &str) {
         let now = self.now();
-        let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
-        refusals.total += 1;
-        if now.since(refusals.since) >= REFUSALS_SPAN {
-            let untold = refusals.untold;
-            *refusals = Refusals {
-                since: now,
-                total: refusals.total,
-                ..Refusals::default()
-            };
-            if untold > 0 {
-                tracing::warn!("refused {untold} more connections");
-            }
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        let lines = refused.take(address, reason, now);
+        drop(refused);
+        for line in lines {
+            tracing::warn!("{line}");
         }
-        if refusals.told >= REFUSALS_TOLD {
-            refusals.untold += 1;
-            return;
-        }
-        refusals.told += 1;
-        let last = if refusals.told == REFUSALS_TOLD {
-            "; more of them are only counted"
-        } else {
-            ""
-        };
-        tracing::warn!("refused a connection from {address}: {reason}{last}");
     }
 
     /// The connections that were refused so far.
     pub(crate) fn connections_refused(&self) -> u64 {
-        let refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
-        refusals.total
+        let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        refused.total()
     }
 
     /// The queues that are not in the routing table. Whoever takes a queue out of the table puts it

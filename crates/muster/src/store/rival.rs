@@ -42,15 +42,32 @@ pub(super) fn told(endpoint: &Endpoint, store: &StoreName, rival: EndpointId) ->
     } else {
         format!("this node ({me})")
     };
-    let members = endpoint.mesh();
-    let record = members.iter().find(|record| record.id == rival);
-    let other = record.filter(|record| !record.name.is_empty()).map_or_else(
-        || format!("endpoint {rival}"),
-        |record| format!("node {} ({rival})", record.name),
-    );
+    let other = named(endpoint, rival);
     format!(
         "two primaries of store {store}: {this} and {other}; both go on, and their entries are not merged. Keep one: \
          stop the other, or place the store on one node (`master` in the layout, the same on every node) and restart \
          the nodes whose layout has changed"
+    )
+}
+
+/// What the operator is told of an endpoint with a primary that a clone does not follow, as it follows another.
+pub(super) fn told_by_clone(
+    endpoint: &Endpoint,
+    store: &StoreName,
+    (followed, other): (EndpointId, EndpointId),
+) -> String {
+    let (followed, other) = (named(endpoint, followed), named(endpoint, other));
+    format!(
+        "store {store}: two primaries, at {followed} and at {other}; the first is followed here"
+    )
+}
+
+/// An endpoint by the name of its node, if that is known.
+pub(super) fn named(endpoint: &Endpoint, id: EndpointId) -> String {
+    let members = endpoint.mesh();
+    let record = members.iter().find(|record| record.id == id);
+    record.filter(|record| !record.name.is_empty()).map_or_else(
+        || format!("endpoint {id}"),
+        |record| format!("node {} ({id})", record.name),
     )
 }

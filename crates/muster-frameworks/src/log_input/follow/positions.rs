@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::super::open::FileId;
+use super::ended::Ended;
+use super::fingerprint::{Head, Origin, Tail};
 use crate::zeek_log::Place;
 
 /// The most files whose positions are kept.
@@ -15,9 +17,6 @@ pub(in super::super) const MOST_POSITIONS: usize = 4096;
 
 /// The largest file of positions that is read.
 const LARGEST: u64 = 16 << 20;
-
-/// The bytes by which a file is recognised: a system gives the number of a removed file to another.
-const HEAD: usize = 256;
 
 /// The version of the file's format.
 const VERSION: u32 = 1;
@@ -31,48 +30,33 @@ pub(super) struct Position {
     /// The file had at least so many bytes.
     pub(super) size: u64,
     pub(super) head: Head,
+    /// What stood before the last byte that was read.
+    pub(super) tail: Tail,
+    /// Which log it has, if that is known.
+    pub(super) origin: Option<Origin>,
 }
 
-/// The first bytes of a file, by their hash.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub(super) struct Head {
-    length: usize,
-    hash: u64,
+impl Position {
+    /// Whether a file is the one that was read.
+    pub(super) fn is_of(&self, path: &Path) -> bool {
+        self.head.is_of(path) && self.tail.is_of(path)
+    }
 }
 
-impl Head {
-    /// The head of a file, or as much as there is of it.
-    pub(super) fn of(path: &Path) -> io::Result<Self> {
-        Self::read(path, HEAD)
-    }
-
-    fn read(path: &Path, most: usize) -> io::Result<Self> {
-        let mut bytes = Vec::with_capacity(most);
-        File::open(path)?
-            .take(most as u64)
-            .read_to_end(&mut bytes)?;
-        let mix = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-        Ok(Self {
-            length: bytes.len(),
-            hash: bytes.iter().fold(0xcbf2_9ce4_8422_2325, mix),
-        })
-    }
-
-    /// Whether more of the file may tell it better.
-    pub(super) fn is_short(self) -> bool {
-        self.length < HEAD
-    }
-
-    /// Whether a file begins so.
-    pub(super) fn is_of(self, path: &Path) -> bool {
-        self.length <= HEAD && Self::read(path, self.length).is_ok_and(|head| head == self)
-    }
+/// What a node has left.
+#[derive(Debug, Default)]
+pub(super) struct Positions {
+    pub(super) files: HashMap<FileId, Position>,
+    pub(super) ended: Ended,
 }
 
 #[derive(Serialize, Deserialize)]
 struct Written {
     version: u32,
     files: Vec<WrittenPosition>,
+    /// Logs of which no file is read any more.
+    #[serde(default)]
+    ended: Vec<WrittenEnd>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -80,19 +64,56 @@ struct WrittenPosition {
     path: PathBuf,
     device: u64,
     inode: u64,
+    #[serde(flatten)]
+    place: WrittenPlace,
+    size: u64,
+    head: Head,
+    #[serde(default)]
+    tail: Tail,
+    #[serde(default)]
+    origin: Option<Origin>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct WrittenEnd {
+    origin: Origin,
+    #[serde(flatten)]
+    place: WrittenPlace,
+}
+
+#[derive(Serialize, Deserialize)]
+struct WrittenPlace {
     header: (u64, u64),
     offset: u64,
     line: u64,
-    size: u64,
-    head: Head,
+}
+
+impl From<WrittenPlace> for Place {
+    fn from(written: WrittenPlace) -> Self {
+        Self {
+            header: written.header.0..written.header.1,
+            offset: written.offset,
+            line: written.line,
+        }
+    }
+}
+
+impl From<&Place> for WrittenPlace {
+    fn from(place: &Place) -> Self {
+        Self {
+            header: (place.header.start, place.header.end),
+            offset: place.offset,
+            line: place.line,
+        }
+    }
 }
 
 /// Reads the positions that another life has left; none if there is no such file.
-pub(super) fn load(path: &Path) -> io::Result<HashMap<FileId, Position>> {
+pub(super) fn load(path: &Path) -> io::Result<Positions> {
     let mut bytes = Vec::new();
     match File::open(path) {
         Ok(file) => file.take(LARGEST).read_to_end(&mut bytes)?,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(HashMap::new()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Positions::default()),
         Err(error) => return Err(error),
     };
     let written: Written = serde_json::from_slice(&bytes)?;
@@ -105,31 +126,32 @@ pub(super) fn load(path: &Path) -> io::Result<HashMap<FileId, Position>> {
             device: written.device,
             inode: written.inode,
         };
-        let place = Place {
-            header: written.header.0..written.header.1,
-            offset: written.offset,
-            line: written.line,
-        };
         let position = Position {
             path: written.path,
-            place,
+            place: written.place.into(),
             size: written.size,
             head: written.head,
+            tail: written.tail,
+            origin: written.origin,
         };
         (id, position)
     };
-    Ok(written
-        .files
-        .into_iter()
-        .take(MOST_POSITIONS)
-        .map(position)
-        .collect())
+    let mut ended = Ended::default();
+    for end in written.ended {
+        ended.put(end.origin, end.place.into());
+    }
+    let files = written.files.into_iter().take(MOST_POSITIONS);
+    Ok(Positions {
+        files: files.map(position).collect(),
+        ended,
+    })
 }
 
 /// Writes positions, all or nothing.
 pub(super) fn store<'a>(
     path: &Path,
     positions: impl Iterator<Item = (FileId, &'a Position)>,
+    ended: impl Iterator<Item = (Origin, &'a Place)>,
 ) -> io::Result<()> {
     let files = positions
         .take(MOST_POSITIONS)
@@ -137,15 +159,20 @@ pub(super) fn store<'a>(
             path: position.path.clone(),
             device: id.device,
             inode: id.inode,
-            header: (position.place.header.start, position.place.header.end),
-            offset: position.place.offset,
-            line: position.place.line,
+            place: (&position.place).into(),
             size: position.size,
             head: position.head,
+            tail: position.tail,
+            origin: position.origin,
         });
+    let ended = ended.map(|(origin, place)| WrittenEnd {
+        origin,
+        place: place.into(),
+    });
     let written = Written {
         version: VERSION,
         files: files.collect(),
+        ended: ended.collect(),
     };
     let new = path.with_extension("new");
     let mut file = File::create(&new)?;

@@ -543,7 +543,7 @@ mod tests {
             });
         }
         run.close();
-        let expected = "00000035 0e 02 10 0000000000004000800000000000000a \
+        let expected = "00000036 0e 02 10 0000000000004000800000000000000a \
                         0000000000000004 828000 00 02 052f74657374 0600000000002a 40 02 0600000000002b";
         let expected: String = expected.split_whitespace().collect();
         let digits =
@@ -552,7 +552,7 @@ mod tests {
         assert_eq!(hex.as_ref(), Some(&expected));
         let specification = include_str!("../../../../../docs/protocol-v2.md");
         let lines = [
-            "00000035 0e 02 10 0000000000004000800000000000000a",
+            "00000036 0e 02 10 0000000000004000800000000000000a",
             "0000000000000004 828000",
             "00 02 05 2f74657374 06 0000000000 2a",
             "40 02 06 0000000000 2b",
@@ -622,7 +622,11 @@ mod tests {
                 .into_iter()
                 .map(|(step, kind, topic, payload)| {
                     // Two publishers may come out of turn.
-                    last = if step == 0 { last - 1 } else { last + step };
+                    last = if step == 0 {
+                        last.wrapping_sub(1)
+                    } else {
+                        last + step
+                    };
                     (last, kind, topic.as_bytes().to_vec(), payload)
                 })
                 .collect()

@@ -13,6 +13,7 @@ use crate::endpoint::end_reason::{EndReason, LossReason};
 use crate::endpoint::peer_options::{Known, PeerOptions, Policies};
 use crate::endpoint::peer_session::PeerSession;
 use crate::endpoint::send_queue::SendQueue;
+use crate::endpoint::shared::count;
 use crate::endpoint::status::{PeerInfo, PeerOrigin, Status};
 
 /// What was found out in the handshake.
@@ -32,6 +33,8 @@ pub(super) struct Spoken {
 pub(super) struct Peer {
     pub(super) connection: ConnectionId,
     pub(super) filter: Arc<Filter>,
+    /// The memory that it takes.
+    pub(super) filter_memory: usize,
     pub(super) session: Arc<PeerSession>,
     /// What it was dialled with, if it was.
     pub(super) options: PeerOptions,
@@ -63,7 +66,37 @@ impl Peer {
     }
 }
 
+/// What the filter of any peer may take, however much the others do.
+const FREE_FILTER: usize = 16 << 10;
+
 impl Owner {
+    /// Takes what a peer subscribes to, unless it does not fit beside what all others do: then its peering ends.
+    pub(super) fn take_filter(&mut self, id: EndpointId, filter: Filter) {
+        let memory = filter.memory();
+        let of_others = self.peers.iter().filter(|(other, _)| **other != id);
+        let of_others: usize = of_others.map(|(_, peer)| peer.filter_memory).sum();
+        let limit = self.shared.config.peer_filters;
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return;
+        };
+        if memory > FREE_FILTER && memory.saturating_add(of_others) > limit {
+            count(&self.shared.mesh.filters_refused);
+            let reason = LossReason::FiltersTooLarge {
+                limit,
+                bytes: memory,
+            };
+            tracing::warn!("peer {id} at {}: {reason}", peer.session.info.address);
+            (peer.filter, peer.filter_memory) = (Arc::default(), 0);
+            peer.session.queue.end(reason.into());
+        } else {
+            (peer.filter, peer.filter_memory) = (Arc::new(filter), memory);
+        }
+        if peer.is_guest && !peer.leaving {
+            let (filter, now) = (Arc::clone(&peer.filter), self.shared.now());
+            self.mesh.mesh.guest_up(id, filter, now);
+        }
+    }
+
     pub(super) fn established(
         &mut self,
         connection: ConnectionId,
@@ -109,10 +142,10 @@ impl Owner {
         if announce && protocol == Protocol::V1 {
             session.push_control(&Control::RoutingUpdate(self.filter.clone()));
         }
-        let filter = Arc::new(filter);
         let peer = Peer {
             connection,
-            filter: Arc::clone(&filter),
+            filter: Arc::default(),
+            filter_memory: 0,
             session: Arc::clone(&session),
             options,
             is_known: false,
@@ -126,8 +159,8 @@ impl Owner {
             self.retire(&former.session);
             former.leave(&mut self.mesh.mesh, self.shared.now());
         }
+        self.take_filter(id, filter);
         if is_guest {
-            self.mesh.mesh.guest_up(id, filter, self.shared.now());
             self.guests_may_hear_other_things();
         }
         self.choose_policies();

@@ -27,6 +27,9 @@ pub(super) struct Waiting {
     threads: [usize; 4],
     /// As many as there are publishers.
     tasks: [Vec<Waker>; 4],
+    /// Whether somebody has waited in vain: until much has left the queue, its bound alone counts. Who takes nothing
+    /// holds others up once, not with each message.
+    in_vain: [bool; 4],
 }
 
 impl Waiting {
@@ -44,8 +47,8 @@ impl SendQueue {
         let queue = state.data.class(class);
         let bytes = post.queued().bytes;
         let is_waited_for = state.is_waited_for[class as usize];
-        let has_room = queue.has_room(1, bytes) && queue.bytes() + bytes <= WAITS_FROM;
-        !is_waited_for || has_room || queue.is_empty()
+        let is_low = queue.bytes() + bytes <= WAITS_FROM || state.waiting.in_vain[class as usize];
+        !is_waited_for || (is_low && queue.has_room(1, bytes)) || queue.is_empty()
     }
 
     /// Offers a message if it has room, or would not be taken at all; writes it on this thread if `inline`, under the
@@ -92,6 +95,7 @@ impl SendQueue {
 
     fn post_late_locked(&self, mut state: MutexGuard<'_, State>, post: &Post<'_>) -> Push {
         let class = self.queue_of_class(post.class);
+        state.waiting.in_vain[class as usize] = true;
         if state.data.class(class).has_room(1, post.queued().bytes) {
             return self.post_locked(state, post);
         }
@@ -133,6 +137,7 @@ impl SendQueue {
             if queue.is_half_full() || queue.bytes() > WAITS_FROM / 2 {
                 continue;
             }
+            waiting.in_vain[at] = false;
             has_threads |= waiting.threads[at] > 0;
             for waker in waiting.tasks[at].drain(..) {
                 waker.wake();

@@ -88,7 +88,8 @@ mod tests {
         assert!(full.capacity() >= RUN_BYTES);
         let place = full.as_ptr();
         runs.give_back(&mut vec![full]);
-        assert_eq!(buffer(&mut runs, false).as_ptr(), place);
+        let again = buffer(&mut runs, false);
+        assert_eq!(again.as_ptr(), place);
         let mut many: Vec<Vec<u8>> = (0..100).map(|_| Vec::with_capacity(100)).collect();
         runs.give_back(&mut many);
         assert_eq!((many.len(), runs.spare.len()), (0, SPARE));

@@ -117,6 +117,14 @@ impl Host {
     fn tell(&self, notice: &Notice) {
         let text = match notice {
             Notice::Rival(id) => rival::told(&self.endpoint, &self.name, *id),
+            Notice::TwoPrimaries(followed, other) => {
+                rival::told_by_clone(&self.endpoint, &self.name, (*followed, *other))
+            }
+            Notice::FollowsBroker(master) => format!(
+                "store {}: its primary is a master of Broker, at {}",
+                self.name,
+                rival::named(&self.endpoint, *master)
+            ),
             _ => format!("store {}: {notice}", self.name),
         };
         match notice.severity() {
