@@ -190,3 +190,97 @@ async fn a_message_larger_than_all_credit_passes() {
     }
     within(end).await.unwrap();
 }
+
+/// An endpoint that publishes, a relay, and one that subscribes behind it.
+async fn chain(config: &EndpointConfig, topic: &str) -> (Endpoint, Endpoint, Endpoint, Subscriber) {
+    let (relay, last, [subscriber]) = pair(config, [topic]).await;
+    let first = Endpoint::start(config.clone()).unwrap();
+    let address = "127.0.0.1:0".parse().unwrap();
+    let address = relay.listen(address, Exposure::Guarded).await.unwrap();
+    within(first.peer(&address.to_string(), None))
+        .await
+        .unwrap();
+    let mut publisher = first.publisher();
+    within(async {
+        while publisher
+            .publish(&Topic::new(topic).unwrap(), &value(0))
+            .no_subscriber()
+        {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    (first, relay, last, subscriber)
+}
+
+fn dropped(endpoint: &Endpoint) -> u64 {
+    let peers = endpoint.counts().peers;
+    peers.iter().map(|peer| peer.dropped.total()).sum()
+}
+
+/// A relay that is faster than what is behind it lets its own sources wait, instead of losing what they send.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_subscriber_behind_a_relay_slows_the_publisher_down_and_loses_nothing() {
+    let (first, relay, last, mut slow) = chain(&config(), "/t").await;
+    let publishing = tokio::spawn(async move {
+        let mut publisher = first.publisher();
+        for number in 1..=6000 {
+            let outcome = publisher
+                .publish_waiting(&topic("/t"), &value(number), WAIT)
+                .await;
+            assert_eq!((outcome.queued_to, outcome.dropped), (1, 0));
+        }
+        first
+    });
+    let (mut heard, mut number) = (0, 0);
+    while number < 6000 {
+        let messages;
+        (messages, number) = next(&mut slow).await;
+        heard += messages;
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    assert_eq!(heard, 6001);
+    let first = publishing.await.unwrap();
+    assert_eq!(
+        (dropped(&first), dropped(&relay), dropped(&last)),
+        (0, 0, 0)
+    );
+    assert!(waits(&first) > 0);
+}
+
+/// Whoever takes nothing behind a relay costs the others a moment, and then what is sent to it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_takes_nothing_behind_a_relay_holds_nobody_up() {
+    let (first, relay, _last, stuck) = chain(&config(), "/t").await;
+    let other = Endpoint::start(config()).unwrap();
+    let mut heard = other.subscribe(["/t"]).await;
+    let address = "127.0.0.1:0".parse().unwrap();
+    let address = relay.listen(address, Exposure::Guarded).await.unwrap();
+    within(other.peer(&address.to_string(), None))
+        .await
+        .unwrap();
+    let mut publisher = first.publisher();
+    let mut number = 0;
+    let mut came = 0;
+    // Nobody reads from the stuck one: it fills, then the queue to it, and then that one drops.
+    within(async {
+        while dropped(&relay) < 1000 {
+            for _ in 0..100 {
+                number += 1;
+                let sent = publisher
+                    .publish_waiting(&topic("/t"), &value(number), WAIT)
+                    .await;
+                assert_eq!(sent.dropped, 0);
+            }
+            while came < number {
+                came = next(&mut heard).await.1;
+            }
+        }
+    })
+    .await;
+    assert_eq!(dropped(&first), 0);
+    let counts = relay.counts();
+    let to_other = counts.peers.iter().find(|peer| peer.peer.id == other.id());
+    assert_eq!(to_other.unwrap().dropped.total(), 0);
+    drop(stuck);
+}

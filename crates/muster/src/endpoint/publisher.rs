@@ -129,11 +129,19 @@ impl Publisher {
 
     /// Publishes an encoded value in a class of traffic. Never waits. The bytes must be one valid value, which is not
     /// checked: receivers drop what is not one.
+    #[allow(
+        clippy::needless_pass_by_value,
+        reason = "a large payload is kept by the queues as it is"
+    )]
     pub fn publish_encoded(&mut self, topic: &Topic, payload: Bytes, class: Class) -> Outcome {
         self.parts().send(topic, Some(&payload), Kind::Data, class)
     }
 
     /// Publishes a command of a store; never waits.
+    #[allow(
+        clippy::needless_pass_by_value,
+        reason = "a large payload is kept by the queues as it is"
+    )]
     pub(crate) fn publish_command(
         &mut self,
         topic: &Topic,
@@ -191,6 +199,10 @@ impl Publisher {
     }
 
     /// Publishes an encoded value as [`Publisher::publish_waiting`] does.
+    #[allow(
+        clippy::needless_pass_by_value,
+        reason = "a large payload is kept by the queues as it is"
+    )]
     pub async fn publish_encoded_waiting(
         &mut self,
         topic: &Topic,

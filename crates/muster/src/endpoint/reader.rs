@@ -32,7 +32,7 @@ use super::peer_session::{PeerCounts, PeerSession};
 use super::shared::{Shared, Table, count};
 use super::spare::Spare;
 use super::tls::ConnectionError;
-use credit::{Classes, CreditIntake};
+use credit::{Classes, CreditIntake, Waited};
 use fragments::Assembly;
 use pending::{Brought, Lying, Source};
 use refusals::Refusals;
@@ -339,21 +339,30 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         let mut passed_on = Classes::default();
         for relay in self.brought.relays.drain() {
             if let Some(peer) = table.peer(relay.way.peer) {
-                passed_on.add(relay.way.class);
+                let class = relay.way.class;
                 let limits = peer.handle.limits(relay.way.class);
                 let most = limits.bytes.min(config.frame_limit);
                 let relayed = relay.into_outgoing(chunk, allocation, most);
                 peer.handle.queue.relay(relayed);
+                if peer.handle.queue.is_behind(class) {
+                    let mut classes = Classes::default();
+                    classes.add(class);
+                    let who = || Waited::Peer(Arc::clone(&peer.handle), class);
+                    self.credit.is_behind(classes, self.shared.now(), who);
+                } else {
+                    passed_on.add(class);
+                }
             }
         }
-        for mut pending in self.brought.pending.drain(..) {
+        for mut pending in self.brought.drain() {
             if let Some(subscriber) = table.subscriber(pending.subscriber) {
                 let classes = pending.classes;
                 let places = std::mem::take(&mut pending.places);
                 let batch = pending.into_batch(chunk, allocation);
                 if subscriber.push_in_order(batch, &places).is_behind {
                     let now = self.shared.now();
-                    self.credit.is_behind(classes, subscriber, now);
+                    let who = || Waited::Subscriber(Arc::clone(subscriber));
+                    self.credit.is_behind(classes, now, who);
                 } else {
                     self.credit.passed_on(classes);
                 }

@@ -9,7 +9,7 @@ pub(crate) mod room;
 mod runs;
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 
@@ -113,6 +113,10 @@ pub(crate) struct SendQueue {
     limits: [Limits; 4],
     state: Mutex<State>,
     room: Condvar,
+    /// How often the writer has taken something.
+    taken: AtomicU64,
+    /// Classes of which more than half is in use, and for which nobody lets others wait any more.
+    given_up: [AtomicBool; 4],
     inline_writer: OnceLock<Weak<dyn InlineWriter>>,
 }
 
@@ -171,6 +175,8 @@ impl SendQueue {
             limits: all.classes.map(|policy| Limits::new(policy.limits)),
             state: Mutex::new(state),
             room: Condvar::new(),
+            taken: AtomicU64::new(0),
+            given_up: [const { AtomicBool::new(false) }; 4],
             inline_writer: OnceLock::new(),
         }
     }
@@ -481,6 +487,9 @@ impl SendQueue {
         state.control.take(control);
         state.data.take(TAKEN, data);
         state.data.hold(Class::Bulk, false);
+        if !data.is_empty() {
+            self.taken.fetch_add(1, Ordering::Relaxed);
+        }
         if state.data.is_empty() {
             data.extend(state.farewell.take().map(Outgoing::Frame));
         }

@@ -622,11 +622,7 @@ mod tests {
                 .into_iter()
                 .map(|(step, kind, topic, payload)| {
                     // Two publishers may come out of turn.
-                    last = if step == 0 {
-                        last.wrapping_sub(1)
-                    } else {
-                        last + step
-                    };
+                    last = last.wrapping_add(if step == 0 { u64::MAX } else { step });
                     (last, kind, topic.as_bytes().to_vec(), payload)
                 })
                 .collect()

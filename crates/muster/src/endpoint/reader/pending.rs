@@ -20,6 +20,12 @@ const NOTHING: QueueLimits = QueueLimits {
     bytes: 0,
 };
 
+/// For more messages than this no room is made before they come.
+const MOST_USUAL: usize = 4096;
+
+/// So many subscribers and origins get room for their messages at once.
+const FEW: usize = 4;
+
 /// How many of a batch's last topics are compared before one is noted again.
 const RECENT_TOPICS: usize = 8;
 
@@ -80,14 +86,20 @@ pub(super) struct Pending {
 }
 
 impl Pending {
-    fn new(subscriber: u32, from: EndpointId, is_in_order: bool, limits: QueueLimits) -> Self {
+    fn new(
+        subscriber: u32,
+        from: EndpointId,
+        is_in_order: bool,
+        limits: QueueLimits,
+        usual: usize,
+    ) -> Self {
         Self {
             subscriber,
             from,
             is_latest: true,
             topics: Topics::default(),
             topic: 0,
-            entries: Vec::new(),
+            entries: Vec::with_capacity(usual),
             bytes: 0,
             classes: Classes::default(),
             places: Vec::new(),
@@ -164,6 +176,8 @@ pub(super) struct Brought {
     latest_pending: Latest,
     /// Where the last message went.
     last: Vec<usize>,
+    /// How many messages the last read brought for somebody.
+    usual: usize,
 }
 
 /// A hash of an endpoint's id, which is random.
@@ -194,6 +208,7 @@ impl Brought {
             pending,
             latest_pending: latest,
             last,
+            usual,
             ..
         } = self;
         last.clear();
@@ -216,7 +231,9 @@ impl Brought {
                 let handle = table.subscriber(subscriber);
                 let is_in_order = handle.is_some_and(|subscriber| subscriber.is_in_order);
                 let limits = handle.map_or(NOTHING, |subscriber| subscriber.limits());
-                pending.push(Pending::new(subscriber, from, is_in_order, limits));
+                // Many at once have a few each.
+                let usual = if pending.len() < FEW { *usual } else { 0 };
+                pending.push(Pending::new(subscriber, from, is_in_order, limits, usual));
                 let at = pending.len() - 1;
                 let is_of = |at: usize| pending[at].is_of(subscriber, from);
                 latest.set(hash, at, is_of, |at| {
@@ -227,6 +244,13 @@ impl Brought {
             pending[at].add(source, message);
             last.push(at);
         }
+    }
+
+    /// Hands over what there is for subscribers.
+    pub(super) fn drain(&mut self) -> impl Iterator<Item = Pending> {
+        let first = self.pending.first().map_or(0, |first| first.entries.len());
+        self.usual = first.min(MOST_USUAL);
+        self.pending.drain(..)
     }
 
     /// Notes a message that goes where the last one went, with the same topic, from the same source. Returns `false` if

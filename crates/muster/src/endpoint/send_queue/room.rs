@@ -1,5 +1,6 @@
 //! Publishers that wait for room in a peer's queue.
 
+use std::sync::atomic::Ordering;
 use std::sync::{MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
@@ -125,6 +126,44 @@ impl SendQueue {
             state = locked;
             state.waiting.threads[class] -= 1;
         }
+    }
+
+    /// Whether more than half of a class's queue is in use, so that whoever relays into it should let its own sources wait,
+    /// unless it was given up.
+    pub(crate) fn is_behind(&self, class: Class) -> bool {
+        let class = self.queue_of_class(class);
+        let state = self.lock();
+        let given_up = &self.given_up[class as usize];
+        if !state.data.class(class).is_half_full() {
+            given_up.store(false, Ordering::Relaxed);
+            return false;
+        }
+        state.ended.is_none() && !given_up.load(Ordering::Relaxed)
+    }
+
+    /// How often the writer has taken something: a sign of life.
+    pub(crate) fn taken(&self) -> u64 {
+        self.taken.load(Ordering::Relaxed)
+    }
+
+    /// Nobody lets others wait for a class of this peer, until no more than half of its queue is in use.
+    pub(crate) fn give_up(&self, class: Class) {
+        let class = self.queue_of_class(class);
+        self.given_up[class as usize].store(true, Ordering::Relaxed);
+    }
+
+    /// Waits until much of a class has left the queue, or nothing more will.
+    pub(crate) fn poll_room(&self, class: Class, cx: &mut Context<'_>) -> Poll<()> {
+        let class = self.queue_of_class(class);
+        let mut state = self.lock();
+        if state.ended.is_some() || !state.data.class(class).is_half_full() {
+            return Poll::Ready(());
+        }
+        let tasks = &mut state.waiting.tasks[class as usize];
+        if !tasks.iter().any(|waker| waker.will_wake(cx.waker())) {
+            tasks.push(cx.waker().clone());
+        }
+        Poll::Pending
     }
 
     /// Tells those who wait for a class of which something was taken, once half of what it may hold is free: each that is

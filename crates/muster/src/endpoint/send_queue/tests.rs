@@ -139,3 +139,63 @@ fn only_who_reads_compressed_frames_is_sent_some_and_only_over_a_slow_link() {
         assert_eq!(queue.compresses(), compresses);
     }
 }
+
+/// Runs are dropped message by message, and everything is counted by its topic.
+#[test]
+fn a_full_queue_drops_the_oldest_messages_of_its_runs_one_by_one() {
+    let limits = QueueLimits {
+        messages: 10,
+        bytes: 1 << 20,
+    };
+    let config = EndpointConfig {
+        data_queue: limits,
+        overflow: Overflow::DropOldest,
+        ..EndpointConfig::default()
+    };
+    let queue = SendQueue::new(Protocol::V2, &config).with_runs(true);
+    let post = |number: u64| {
+        let text = if number < 7 { "/a" } else { "/b" };
+        let message = Message {
+            id: Some(muster_wire::MessageId {
+                origin: EndpointId::from_random([1; 16]),
+                sequence: number,
+            }),
+            ..message(text, Class::Event)
+        };
+        let push = queue.post(&Post::of(&message));
+        assert!(matches!(push, Push::Queued { .. }), "{push:?}");
+        match push {
+            Push::Queued { dropped, .. } => dropped,
+            Push::Dropped(_) => 1,
+        }
+    };
+    let dropped: usize = (1..=15).map(post).sum();
+    assert_eq!((dropped, queue.len()), (5, 10));
+    // One that is too large for a run stands between them.
+    let large = Message {
+        payload: Bytes::from(vec![0; 8 << 10]),
+        ..message("/large", Class::Event)
+    };
+    let _ = queue.post(&Post::of(&large));
+    assert_eq!(post(16), 1);
+    let depth = queue.depth();
+    assert_eq!((depth.messages, depth.dropped.total()), (10, 7));
+    let lost: Vec<_> = depth.dropped.entries().collect();
+    let lost: Vec<_> = lost.iter().map(|it| (it.topic, it.messages)).collect();
+    assert_eq!(lost, [("/a", 6), ("/b", 1)]);
+    let (mut control, mut data) = (VecDeque::new(), VecDeque::new());
+    queue.take(&mut control, &mut data, false, &mut Vec::new());
+    let sequences = data.iter().map(|item| match item {
+        Outgoing::Run(run) => run.each().map(|message| message.sequence).collect(),
+        _ => vec![0],
+    });
+    let sequences: Vec<Vec<u64>> = sequences.collect();
+    assert_eq!(sequences, [(8..=15).collect(), vec![0], vec![16]]);
+    assert_eq!(queue.depth().bytes, 0);
+    // What was taken and not written is counted as well.
+    queue.count_unwritten(&[], &data);
+    let lost = queue.depth().dropped;
+    let gone = lost.entries().filter(|it| it.cause == DropCause::PeerGone);
+    let gone: Vec<_> = gone.map(|it| (it.topic.to_owned(), it.messages)).collect();
+    assert_eq!(gone, [("/b".to_owned(), 9), ("/large".to_owned(), 1)]);
+}
