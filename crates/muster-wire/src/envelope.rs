@@ -1,10 +1,14 @@
 //! Envelopes: the header of every message after the handshake (protocol section 4).
 
+mod run;
+
 use crate::bytes::Reader;
 use crate::counters::DropCause;
 use crate::filter::{Filter, FilterError};
 use crate::message::Kind;
 use crate::{EndpointId, frame, topic};
+
+pub use run::EnvelopeRun;
 
 /// The bytes of an envelope before its topic.
 pub const FIXED: usize = 37;

@@ -2,10 +2,13 @@
 
 use bytes::Bytes;
 use muster_wire::counters::{DropCause, DropLedger};
+use muster_wire::envelope::EnvelopeRun;
 use muster_wire::mesh::codec::{Run, RunMessage, RunPart};
 use muster_wire::{
     Class, EndpointId, Kind, MESSAGE_OVERHEAD, Message, MessageId, Queued, Size, Topic,
 };
+
+use super::post::Post;
 
 /// What is written in the order of the data queue.
 #[derive(Debug)]
@@ -16,6 +19,8 @@ pub(crate) enum Outgoing {
     Addressed(Message),
     /// Small messages of this endpoint, written as they cross the link.
     Run(Run),
+    /// The same for a peer of version 1.
+    Envelopes(EnvelopeRun),
     /// Messages of others.
     Relayed(Relayed),
     /// Runs of others, passed on as they came.
@@ -91,7 +96,7 @@ impl Outgoing {
             Self::Run(run) => run.head().class,
             Self::Relayed(relayed) => relayed.class,
             Self::RelayedRuns(runs) => runs.class,
-            Self::Frame(_) => Class::Event,
+            Self::Frame(_) | Self::Envelopes(_) => Class::Event,
         }
     }
 }
@@ -114,8 +119,28 @@ impl Outgoing {
                 sizes.max_by_key(|(_, size)| *size)
             }
             // Runs have small messages only.
-            Self::Relayed(_) | Self::Frame(_) | Self::Run(_) | Self::RelayedRuns(_) => None,
+            _ => None,
         }
+    }
+}
+
+impl Outgoing {
+    /// Adds a small message of this endpoint, if this is a run that has room for it.
+    #[inline]
+    pub(crate) fn adds(&mut self, post: &Post<'_>) -> bool {
+        match self {
+            Self::Run(run) if run.has_room(post.size()) => run.push(&post.in_run()),
+            Self::Envelopes(run) if run.has_room(post.size()) => {
+                run.push(post.kind, post.topic.as_bytes(), post.payload());
+            }
+            _ => return false,
+        }
+        true
+    }
+
+    /// Whether it is a run.
+    pub(crate) fn is_run(&self) -> bool {
+        matches!(self, Self::Run(_) | Self::Envelopes(_))
     }
 }
 
@@ -140,6 +165,7 @@ impl Queued for Outgoing {
         match self {
             Self::Message(message) | Self::Addressed(message) => message.messages(),
             Self::Run(run) => run.messages(),
+            Self::Envelopes(run) => run.messages(),
             Self::Relayed(relayed) => relayed.entries.len(),
             Self::RelayedRuns(runs) => runs.messages,
             Self::Frame(_) => 0,
@@ -154,6 +180,7 @@ impl Queued for Outgoing {
                 relayed.retained + entries + MESSAGE_OVERHEAD
             }
             Self::Run(run) => run.bytes(),
+            Self::Envelopes(run) => run.bytes(),
             Self::RelayedRuns(runs) => runs.retained + parts_bookkeeping(runs.parts.len()),
             Self::Frame(frame) => frame.len(),
         }
@@ -163,6 +190,7 @@ impl Queued for Outgoing {
         match self {
             Self::Message(message) | Self::Addressed(message) => message.cost(),
             Self::Run(run) => run.cost(),
+            Self::Envelopes(run) => run.cost(),
             Self::Relayed(relayed) => relayed.cost,
             Self::RelayedRuns(runs) => runs.cost,
             Self::Frame(_) => 0,
@@ -175,16 +203,17 @@ impl Queued for Outgoing {
             Self::Message(message) | Self::Addressed(message) => message.class == Class::Control,
             Self::Relayed(relayed) => relayed.class == Class::Control,
             Self::RelayedRuns(runs) => runs.class == Class::Control,
-            Self::Run(_) => false,
+            Self::Run(_) | Self::Envelopes(_) => false,
             Self::Frame(_) => true,
         }
     }
 
     fn shed(&mut self, cause: DropCause, ledger: &mut DropLedger) -> Option<Size> {
-        let Self::Run(run) = self else {
-            return None;
-        };
-        let shed = run.shed(|message| count_dropped(cause, message, ledger))?;
+        let shed = match self {
+            Self::Run(run) => run.shed(|message| count_dropped(cause, message.topic, ledger)),
+            Self::Envelopes(run) => run.shed(|topic| count_dropped(cause, topic, ledger)),
+            _ => None,
+        }?;
         Some(Size {
             messages: 1,
             bytes: shed.bytes,
@@ -199,11 +228,16 @@ impl Queued for Outgoing {
             }
             Self::Run(run) => {
                 for message in run.each() {
-                    count_dropped(cause, &message, ledger);
+                    count_dropped(cause, message.topic, ledger);
+                }
+            }
+            Self::Envelopes(run) => {
+                for topic in run.topics() {
+                    count_dropped(cause, topic, ledger);
                 }
             }
             Self::RelayedRuns(runs) => {
-                runs.for_each(|_, message| count_dropped(cause, &message, ledger));
+                runs.for_each(|_, message| count_dropped(cause, message.topic, ledger));
             }
             Self::Relayed(relayed) => {
                 for entry in &relayed.entries {
@@ -217,7 +251,7 @@ impl Queued for Outgoing {
 }
 
 /// Counts a message of a run as dropped.
-fn count_dropped(cause: DropCause, message: &RunMessage<'_>, ledger: &mut DropLedger) {
-    let label = Topic::new(message.topic).map(|topic| topic.normalized());
+fn count_dropped(cause: DropCause, topic: &[u8], ledger: &mut DropLedger) {
+    let label = Topic::new(topic).map(|topic| topic.normalized());
     ledger.count(cause, &label.unwrap_or_default(), 1);
 }

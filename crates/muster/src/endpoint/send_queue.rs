@@ -5,6 +5,7 @@ mod credit;
 mod goodbye;
 pub(crate) mod inline;
 mod pings;
+mod posting;
 pub(crate) mod room;
 mod runs;
 
@@ -25,7 +26,6 @@ use super::counts::QueueDepth;
 use super::end_reason::{EndReason, LossReason};
 use super::outgoing::Outgoing;
 use super::peer_options::Policies;
-use super::post::Post;
 use super::too_large::TooLarge;
 use control::ControlFrames;
 use inline::InlineWriter;
@@ -239,36 +239,6 @@ impl SendQueue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Offers a message, under the queue's policy.
-    pub(crate) fn post(&self, post: &Post<'_>) -> Push {
-        let mut state = self.lock();
-        if let Some(cause) = self.cannot_take_post(&state, post) {
-            return self.refuse_post(&mut state, post, cause);
-        }
-        self.post_locked(state, post)
-    }
-
-    /// Adds a message to the newest run of its class, if there is one that is not full, and no more bytes than `most`
-    /// wait: what nearly every message of a publisher that is in a hurry does. Its reader was woken for that run.
-    #[inline]
-    pub(crate) fn adds_to_run(&self, post: &Post<'_>, most: usize) -> bool {
-        if !post.is_copied() {
-            return false;
-        }
-        let mut state = self.lock();
-        if state.closing || state.ended.is_some() {
-            return false;
-        }
-        let queue = state.data.class_mut(post.class);
-        queue.add_to_newest(post.queued(), most, |newest| match newest {
-            Outgoing::Run(run) if run.has_room(post.size()) => {
-                run.push(&post.in_run());
-                true
-            }
-            _ => false,
-        })
-    }
-
     /// Offers a message by itself, under the queue's policy.
     pub(crate) fn push(&self, message: Message) -> Push {
         self.offer(Outgoing::Message(message))
@@ -287,53 +257,11 @@ impl SendQueue {
         self.push_locked(state, item)
     }
 
-    /// Queues a message, among others in the form in which it crosses the link if the peer reads that.
-    fn post_locked(&self, mut state: MutexGuard<'_, State>, post: &Post<'_>) -> Push {
-        if !post.is_copied() || !self.takes_runs() {
-            return self.push_locked(state, Outgoing::Message(post.message()));
-        }
-        let State { data, runs, .. } = &mut *state;
-        let queue = data.class_mut(post.class);
-        let push = queue
-            .join(post.queued(), |newest| match newest {
-                Some(Outgoing::Run(run)) if run.has_room(post.size()) => {
-                    run.push(&post.in_run());
-                    None
-                }
-                newest => Some(runs.begin(matches!(newest, Some(Outgoing::Run(_))), post)),
-            })
-            .unwrap_or_else(|cause| {
-                queue.count_dropped(cause, &post.topic.normalized(), 1);
-                Push::Dropped(cause)
-            });
-        self.pushed(state, push)
-    }
-
-    /// Counts a message that is not taken.
-    fn refuse_post(&self, state: &mut State, post: &Post<'_>, cause: DropCause) -> Push {
-        let class = self.queue_of_class(post.class);
-        if cause == DropCause::TooLarge {
-            self.tell_too_large(post.topic, post.size(), class);
-        }
-        let queue = state.data.class_mut(class);
-        queue.count_dropped(cause, &post.topic.normalized(), 1);
-        Push::Dropped(cause)
-    }
-
     fn tell_too_large(&self, topic: &Topic, bytes: usize, class: Class) {
         let queue = format!("the queue towards {}", self.peer);
         let limit = self.limits(class).bytes.saturating_sub(MESSAGE_OVERHEAD);
         self.too_large
             .tell(&queue, topic, bytes, limit.min(self.largest));
-    }
-
-    fn cannot_take_post(&self, state: &State, post: &Post<'_>) -> Option<DropCause> {
-        if state.closing || state.ended.is_some() {
-            return Some(DropCause::PeerGone);
-        }
-        let class = self.queue_of_class(post.class);
-        let is_over = post.queued().bytes > self.limits(class).bytes || post.size() > self.largest;
-        is_over.then_some(DropCause::TooLarge)
     }
 
     /// Counts an item that is not taken.

@@ -187,7 +187,9 @@ impl<W: AsyncWrite + Unpin + Send> Writer<W> {
             // Runs have small messages only.
             Outgoing::Run(_) | Outgoing::RelayedRuns(_) => 0,
             // What is addressed goes to peers of version 1 alone.
-            Outgoing::Frame(_) | Outgoing::Addressed(_) => return Some(item),
+            Outgoing::Frame(_) | Outgoing::Addressed(_) | Outgoing::Envelopes(_) => {
+                return Some(item);
+            }
         };
         let is_bulk = item.class() == Class::Bulk && self.session.info.protocol == Protocol::V2;
         let is_large = largest > PART || !self.fragmenter.is_empty();
@@ -230,7 +232,7 @@ impl<W: AsyncWrite + Unpin + Send> Writer<W> {
                 let payload = runs.payload(&message);
                 self.fragmenter.push_of_run(&part.head, &message, payload);
             }),
-            Outgoing::Frame(_) | Outgoing::Addressed(_) => {}
+            Outgoing::Frame(_) | Outgoing::Addressed(_) | Outgoing::Envelopes(_) => {}
         }
         None
     }

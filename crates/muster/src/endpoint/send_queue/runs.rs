@@ -1,7 +1,9 @@
 //! Runs that are being written at the end of a peer's queue, and the buffers for the next ones.
 
+use muster_wire::envelope::EnvelopeRun;
 use muster_wire::mesh::HOPS;
 use muster_wire::mesh::codec::{RUN_BYTES, Run, RunHead};
+use muster_wire::peering::Protocol;
 
 use crate::endpoint::outgoing::Outgoing;
 use crate::endpoint::post::Post;
@@ -27,22 +29,32 @@ pub(super) struct Runs {
 
 impl Runs {
     /// Begins a run with a message, behind one that is full or not.
-    pub(super) fn begin(&mut self, follows_full: bool, post: &Post<'_>) -> Outgoing {
+    pub(super) fn begin(
+        &mut self,
+        protocol: Protocol,
+        follows_full: bool,
+        post: &Post<'_>,
+    ) -> Outgoing {
         self.fills = follows_full;
         self.rests = 0;
         let buffer = self
             .spare
             .pop()
             .unwrap_or_else(|| Vec::with_capacity(if self.fills { RUN_BYTES } else { FIRST }));
-        let head = RunHead {
-            class: post.class,
-            hops: HOPS,
-            origin: post.id.origin,
-            base: post.id.sequence.wrapping_sub(1),
+        let mut run = match protocol {
+            Protocol::V1 => Outgoing::Envelopes(EnvelopeRun::new(buffer, post.id.origin)),
+            Protocol::V2 => Outgoing::Run(Run::new(
+                buffer,
+                RunHead {
+                    class: post.class,
+                    hops: HOPS,
+                    origin: post.id.origin,
+                    base: post.id.sequence.wrapping_sub(1),
+                },
+            )),
         };
-        let mut run = Run::new(buffer, head);
-        run.push(&post.in_run());
-        Outgoing::Run(run)
+        let _ = run.adds(post); // an empty one takes each small message
+        run
     }
 
     /// Takes buffers back whose runs are written.
@@ -79,10 +91,11 @@ mod tests {
         };
         let post = Post::of(&message);
         let mut runs = Runs::default();
-        let buffer = |runs: &mut Runs, follows_full| match runs.begin(follows_full, &post) {
-            Outgoing::Run(run) => run.into_buffer(),
-            other => panic!("{other:?}"),
-        };
+        let buffer =
+            |runs: &mut Runs, follows_full| match runs.begin(Protocol::V2, follows_full, &post) {
+                Outgoing::Run(run) => run.into_buffer(),
+                other => panic!("{other:?}"),
+            };
         assert!(buffer(&mut runs, false).capacity() < RUN_BYTES);
         let full = buffer(&mut runs, true);
         assert!(full.capacity() >= RUN_BYTES);

@@ -8,6 +8,7 @@ use muster_wire::{Class, Kind, Overflow, QueueLimits};
 
 use super::*;
 use crate::endpoint::peer_session::PeerSession;
+use crate::endpoint::post::Post;
 use crate::endpoint::{LinkSpeed, PeerInfo, PeerOrigin};
 use muster_wire::EndpointId;
 use muster_wire::envelope::{self, Control};
@@ -143,6 +144,12 @@ fn only_who_reads_compressed_frames_is_sent_some_and_only_over_a_slow_link() {
 /// Runs are dropped message by message, and everything is counted by its topic.
 #[test]
 fn a_full_queue_drops_the_oldest_messages_of_its_runs_one_by_one() {
+    for protocol in [Protocol::V1, Protocol::V2] {
+        full_queue_of_runs(protocol);
+    }
+}
+
+fn full_queue_of_runs(protocol: Protocol) {
     let limits = QueueLimits {
         messages: 10,
         bytes: 1 << 20,
@@ -152,7 +159,7 @@ fn a_full_queue_drops_the_oldest_messages_of_its_runs_one_by_one() {
         overflow: Overflow::DropOldest,
         ..EndpointConfig::default()
     };
-    let queue = SendQueue::new(Protocol::V2, &config).with_runs(true);
+    let queue = SendQueue::new(protocol, &config).with_runs(true);
     let post = |number: u64| {
         let text = if number < 7 { "/a" } else { "/b" };
         let message = Message {
@@ -185,12 +192,22 @@ fn a_full_queue_drops_the_oldest_messages_of_its_runs_one_by_one() {
     assert_eq!(lost, [("/a", 6), ("/b", 1)]);
     let (mut control, mut data) = (VecDeque::new(), VecDeque::new());
     queue.take(&mut control, &mut data, false, &mut Vec::new());
-    let sequences = data.iter().map(|item| match item {
-        Outgoing::Run(run) => run.each().map(|message| message.sequence).collect(),
-        _ => vec![0],
+    let taken = data.iter().map(|item| match item {
+        Outgoing::Run(run) => {
+            let sequences: Vec<u64> = run.each().map(|message| message.sequence).collect();
+            let first = sequences[0];
+            assert!(
+                sequences
+                    .iter()
+                    .copied()
+                    .eq(first..first + sequences.len() as u64)
+            );
+            (first, sequences.len())
+        }
+        Outgoing::Envelopes(run) => (if run.messages() == 1 { 16 } else { 8 }, run.messages()),
+        _ => (0, 1),
     });
-    let sequences: Vec<Vec<u64>> = sequences.collect();
-    assert_eq!(sequences, [(8..=15).collect(), vec![0], vec![16]]);
+    assert!(taken.eq([(8, 8), (0, 1), (16, 1)]));
     assert_eq!(queue.depth().bytes, 0);
     // What was taken and not written is counted as well.
     queue.count_unwritten(&[], &data);

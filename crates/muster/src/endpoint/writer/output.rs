@@ -107,14 +107,8 @@ impl<W> Output<W> {
     pub(super) fn take_unwritten(&mut self) -> (Vec<Topic>, VecDeque<Outgoing>) {
         let mut runs: VecDeque<Outgoing> = self.relayed_runs.drain(..).collect();
         if self.in_runs > 0 {
-            let own = self
-                .in_place
-                .drain(..)
-                .filter_map(|(_, piece)| match piece {
-                    InPlace::Run(run) => Some(Outgoing::Run(run)),
-                    InPlace::Shared(_) => None,
-                });
-            runs.extend(own);
+            let pieces = self.in_place.drain(..);
+            runs.extend(pieces.filter_map(|(_, piece)| piece.into_run()));
         }
         self.in_runs = 0;
         (std::mem::take(&mut self.messages), runs)
@@ -148,6 +142,10 @@ impl<W: AsyncWrite + Unpin> Output<W> {
             }
             Outgoing::Relayed(relayed) => self.add_relayed(&relayed),
             Outgoing::Run(run) => self.add_run(run),
+            Outgoing::Envelopes(run) => {
+                self.in_runs += run.messages();
+                self.put_in_place(InPlace::Envelopes(run));
+            }
             Outgoing::RelayedRuns(runs) => self.add_relayed_runs(runs),
         }
     }
@@ -433,11 +431,9 @@ impl<W: AsyncWrite + Unpin> Output<W> {
             }
         }
         self.wrote = Some(Instant::now());
-        for (_, piece) in self.in_place.drain(..) {
-            if let InPlace::Run(run) = piece {
-                self.written.push(run.into_buffer());
-            }
-        }
+        let pieces = self.in_place.drain(..);
+        self.written
+            .extend(pieces.filter_map(|(_, piece)| piece.into_buffer()));
         self.in_place_bytes = 0;
         let (used, capacity) = (self.buffer.len(), self.buffer.capacity());
         if capacity > 2 * WRITE_BUFFER {

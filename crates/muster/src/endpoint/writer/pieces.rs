@@ -3,13 +3,17 @@
 use std::io::IoSlice;
 
 use bytes::{Buf, Bytes};
+use muster_wire::envelope::EnvelopeRun;
 use muster_wire::mesh::codec::Run;
+
+use crate::endpoint::outgoing::Outgoing;
 
 /// What is written from where it is.
 #[derive(Debug)]
 pub(super) enum InPlace {
     Shared(Bytes),
     Run(Run),
+    Envelopes(EnvelopeRun),
 }
 
 impl InPlace {
@@ -17,6 +21,25 @@ impl InPlace {
         match self {
             Self::Shared(bytes) => bytes,
             Self::Run(run) => run.frame(),
+            Self::Envelopes(run) => run.frames(),
+        }
+    }
+
+    /// The run by itself, if it is one.
+    pub(super) fn into_run(self) -> Option<Outgoing> {
+        match self {
+            Self::Shared(_) => None,
+            Self::Run(run) => Some(Outgoing::Run(run)),
+            Self::Envelopes(run) => Some(Outgoing::Envelopes(run)),
+        }
+    }
+
+    /// The buffer of a run, to be used again.
+    pub(super) fn into_buffer(self) -> Option<Vec<u8>> {
+        match self {
+            Self::Shared(_) => None,
+            Self::Run(run) => Some(run.into_buffer()),
+            Self::Envelopes(run) => Some(run.into_buffer()),
         }
     }
 
