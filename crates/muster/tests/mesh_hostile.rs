@@ -292,6 +292,56 @@ async fn messages_that_may_not_be_cost_themselves_and_are_counted() {
 }
 
 /// A member publishes for peers of version 1, and for nobody who is in the mesh.
+/// The messages of a run are held to what those of a batch are, each by itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_of_a_run_that_may_not_be_cost_themselves_and_are_counted() {
+    let (endpoint, mut subscriber, address) = victim().await;
+    let mut member = Member::join(id(2), &address).await;
+    let message =
+        |origin, sequence, topic: &str, payload| match batch(origin, sequence, topic, payload) {
+            OwnedFrame::Batch { mut messages, .. } => messages.remove(0),
+            _ => unreachable!("a batch"),
+        };
+    let class = Class::Event;
+    let runs = [
+        // The same twice, one far ahead, one below the window then, a value that is none, a topic that may not be, a command
+        // that nobody here takes, and one that is as it should be behind one that comes late.
+        vec![
+            message(id(2), 1, "/t", encoded(1)),
+            message(id(2), 1, "/t", encoded(2)),
+            message(id(2), 100_000, "/t", encoded(5)),
+            message(id(2), 3, "/t", encoded(6)),
+            message(id(2), 100_001, "/t", vec![0xff, 1, 2]),
+            message(id(2), 100_002, "<$>/local/t", encoded(8)),
+            message(id(2), 100_004, "/t", encoded(9)),
+            message(id(2), 100_003, "/t/late", encoded(10)),
+            message(id(2), 100_005, "/t", encoded(11)),
+        ],
+        // Of nobody, and the victim's own.
+        vec![message(id(9), 1, "/t", encoded(3)); 2],
+        vec![message(id(1), 7, "/t", encoded(4))],
+        vec![message(id(2), 100_006, "/t", encoded(99))],
+    ];
+    for messages in runs {
+        member.send(&OwnedFrame::Run { class, messages }).await;
+    }
+    let values = values_until(&mut subscriber, 99).await;
+    let expected = [1u64, 5, 9, 10, 11, 99].map(|value| (id(2), Data::from(value)));
+    assert_eq!(values, expected);
+    for (name, expected) in [
+        ("mesh_duplicate", 1),
+        ("mesh_returned", 1),
+        ("mesh_unknown_origin", 2),
+        ("mesh_too_old", 1),
+        ("mesh_reordered", 1),
+    ] {
+        assert_eq!(counter(&endpoint, name), expected, "{name}");
+    }
+    let counts = endpoint.counts();
+    assert_eq!(counts.peers[0].refused.total(), 2);
+    assert_eq!(counts.peers[0].messages_in, 13);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_speaks_for_an_endpoint_of_the_mesh() {
     let (_endpoint, mut subscriber, address) = victim().await;

@@ -11,7 +11,10 @@ use crate::endpoint::post::Post;
 /// The most buffers that wait for the next run. More are in use when a peer is behind.
 const SPARE: usize = 24;
 
-/// One buffer stays while nothing is sent, until the writer has rested so often without a run: it writes heartbeats.
+/// So many buffers stay while nothing is sent, for the next burst.
+const STAYS: usize = 4;
+
+/// When the writer has rested so often without a run, since it writes heartbeats, they go too.
 const RESTS: u8 = 4;
 
 /// The first buffer of a run: it doubles up to the size of a run.
@@ -65,7 +68,7 @@ impl Runs {
 
     /// Everything is written: a link may rest for long, and be one of hundreds.
     pub(super) fn rest(&mut self) {
-        self.spare.truncate(1);
+        self.spare.truncate(STAYS);
         self.rests = self.rests.saturating_add(1);
         if self.rests > RESTS {
             self.spare = Vec::new();
@@ -108,7 +111,7 @@ mod tests {
         assert_eq!((many.len(), runs.spare.len()), (0, SPARE));
         for _ in 0..RESTS {
             runs.rest();
-            assert_eq!(runs.spare.len(), 1);
+            assert_eq!(runs.spare.len(), STAYS);
         }
         runs.rest();
         assert_eq!(runs.spare.capacity(), 0);
