@@ -95,7 +95,7 @@ impl Queued for Message {
     }
 
     fn count_dropped(&self, cause: DropCause, ledger: &mut DropLedger) {
-        ledger.count(cause, &self.topic.normalized(), 1);
+        ledger.count_topic(cause, self.topic.as_bytes());
     }
 }
 
@@ -220,21 +220,31 @@ impl<T: Queued> Queue<T> {
         Ok(Push::Queued { was_empty, dropped })
     }
 
-    /// Offers messages to the newest item, if there is one and they have room without anything being dropped, and
-    /// without there being more than `most` bytes. Returns `true` if `add` has added them to it.
+    /// Offers messages to the newest item, if there is one that `takes` them and no more than `most` bytes are queued then.
+    /// Room is made by dropping the oldest messages, if that is the policy. Returns how many were dropped if `add` has
+    /// added the messages to the item, and `None` if nothing was done.
     #[inline]
     pub fn add_to_newest(
         &mut self,
         size: Size,
         most: usize,
-        add: impl FnOnce(&mut T) -> bool,
-    ) -> bool {
-        let has_room = self.has_room(size.messages, size.bytes) && self.bytes + size.bytes <= most;
-        let added = has_room && self.items.back_mut().is_some_and(add);
-        if added {
-            self.added(size);
+        takes: impl FnOnce(&T) -> bool,
+        add: impl FnOnce(&mut T),
+    ) -> Option<usize> {
+        if self.bytes + size.bytes > most || !self.items.back().is_some_and(takes) {
+            return None;
         }
-        added
+        let mut dropped = 0;
+        if !self.has_room(size.messages, size.bytes) {
+            // One item alone would be gone before something is added to it.
+            if self.overflow != Overflow::DropOldest || self.items.len() < 2 {
+                return None;
+            }
+            dropped = self.make_room(size).ok()?;
+        }
+        add(self.items.back_mut()?);
+        self.added(size);
+        Some(dropped)
     }
 
     /// Makes room by the queue's policy, and returns how many older messages were dropped for it.
@@ -350,6 +360,11 @@ impl<T: Queued> Queue<T> {
     pub fn refuse(&mut self, item: &T, cause: DropCause) -> Push {
         item.count_dropped(cause, &mut self.dropped);
         Push::Dropped(cause)
+    }
+
+    /// Counts one message by its topic that was never queued, or that the reader took from the queue and lost.
+    pub fn count_dropped_topic(&mut self, cause: DropCause, topic: &[u8]) {
+        self.dropped.count_topic(cause, topic);
     }
 
     /// Counts messages, given by their topic label, that the reader took from the queue and lost.

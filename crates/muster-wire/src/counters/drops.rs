@@ -1,8 +1,10 @@
 //! Dropped messages, by cause and topic.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use super::{Counter, Descriptor};
+use crate::Topic;
 
 mod descriptors {
     crate::counters! {
@@ -89,32 +91,94 @@ pub struct Dropped<'a> {
 }
 
 /// Dropped messages by cause and normalised topic.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default)]
 pub struct DropLedger {
-    counts: BTreeMap<(DropCause, String), u64>,
+    /// In order.
+    counts: Vec<((DropCause, String), u64)>,
+    /// The topic that was counted last, and where: a full queue drops one message of it after the other.
+    last: Option<Last>,
+}
+
+#[derive(Clone)]
+struct Last {
+    cause: DropCause,
+    topic: Box<[u8]>,
+    at: usize,
+}
+
+impl PartialEq for DropLedger {
+    fn eq(&self, other: &Self) -> bool {
+        self.counts == other.counts
+    }
+}
+
+impl Eq for DropLedger {}
+
+#[allow(
+    clippy::missing_fields_in_debug,
+    reason = "what was counted last is no count"
+)]
+impl fmt::Debug for DropLedger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let counts: BTreeMap<_, _> = self
+            .counts
+            .iter()
+            .map(|(key, count)| (key, count))
+            .collect();
+        f.debug_struct("DropLedger")
+            .field("counts", &counts)
+            .finish()
+    }
 }
 
 impl DropLedger {
     /// What [`DropLedger::counters`] and [`DropLedger::counters_of_subscriber`] return.
     pub const DESCRIPTORS: &'static [Descriptor] = descriptors::ALL;
 
-    /// Counts `messages` dropped messages of one topic label.
-    pub fn count(&mut self, cause: DropCause, label: &str, messages: u64) {
-        if messages == 0 {
+    /// Counts one dropped message with a topic, which need not be a valid one.
+    pub fn count_topic(&mut self, cause: DropCause, topic: &[u8]) {
+        if let Some(last) = &self.last
+            && last.cause == cause
+            && *last.topic == *topic
+        {
+            self.counts[last.at].1 += 1;
             return;
         }
-        let known = self.counts.contains_key(&(cause, label.to_owned()));
-        let label = if known || self.counts.len() < MAX_LABELS {
-            label
-        } else {
-            "other"
+        let label = Topic::new(topic).map(|topic| topic.normalized());
+        let at = self.add(cause, label.as_deref().unwrap_or_default(), 1);
+        let topic = topic.into();
+        self.last = Some(Last { cause, topic, at });
+    }
+
+    /// Counts `messages` dropped messages of one topic label.
+    pub fn count(&mut self, cause: DropCause, label: &str, messages: u64) {
+        if messages > 0 {
+            self.last = None;
+            self.add(cause, label, messages);
+        }
+    }
+
+    fn add(&mut self, cause: DropCause, label: &str, messages: u64) -> usize {
+        let place = |label: &str| {
+            let key = (cause, label);
+            self.counts
+                .binary_search_by(|((cause, label), _)| (*cause, &label[..]).cmp(&key))
         };
-        *self.counts.entry((cause, label.to_owned())).or_default() += messages;
+        let (label, found) = match place(label) {
+            Err(_) if self.counts.len() >= MAX_LABELS => ("other", place("other")),
+            found => (label, found),
+        };
+        let at = found.unwrap_or_else(|at| {
+            self.counts.insert(at, ((cause, label.to_owned()), 0));
+            at
+        });
+        self.counts[at].1 += messages;
+        at
     }
 
     /// Returns the number of all messages dropped, for any cause.
     pub fn total(&self) -> u64 {
-        self.counts.values().sum()
+        self.counts.iter().map(|(_, messages)| messages).sum()
     }
 
     /// Returns the number of messages dropped, by cause.

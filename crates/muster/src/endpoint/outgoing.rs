@@ -125,17 +125,24 @@ impl Outgoing {
 }
 
 impl Outgoing {
-    /// Adds a small message of this endpoint, if this is a run that has room for it.
+    /// Whether it is a run that has room for a small message of this endpoint.
     #[inline]
-    pub(crate) fn adds(&mut self, post: &Post<'_>) -> bool {
+    pub(crate) fn takes(&self, post: &Post<'_>) -> bool {
         match self {
-            Self::Run(run) if run.has_room(post.size()) => run.push(&post.in_run()),
-            Self::Envelopes(run) if run.has_room(post.size()) => {
-                run.push(post.kind, post.topic.as_bytes(), post.payload());
-            }
-            _ => return false,
+            Self::Run(run) => run.has_room(post.size()),
+            Self::Envelopes(run) => run.has_room(post.size()),
+            _ => false,
         }
-        true
+    }
+
+    /// Adds a small message of this endpoint to a run.
+    #[inline]
+    pub(crate) fn add(&mut self, post: &Post<'_>) {
+        match self {
+            Self::Run(run) => run.push_on(post.topic, post.id.sequence, post.kind, post.payload()),
+            Self::Envelopes(run) => run.push(post.kind, post.topic.as_bytes(), post.payload()),
+            _ => debug_assert!(false, "only runs are added to"),
+        }
     }
 
     /// Whether it is a run.
@@ -210,8 +217,8 @@ impl Queued for Outgoing {
 
     fn shed(&mut self, cause: DropCause, ledger: &mut DropLedger) -> Option<Size> {
         let shed = match self {
-            Self::Run(run) => run.shed(|message| count_dropped(cause, message.topic, ledger)),
-            Self::Envelopes(run) => run.shed(|topic| count_dropped(cause, topic, ledger)),
+            Self::Run(run) => run.shed(|message| ledger.count_topic(cause, message.topic)),
+            Self::Envelopes(run) => run.shed(|topic| ledger.count_topic(cause, topic)),
             _ => None,
         }?;
         Some(Size {
@@ -228,30 +235,24 @@ impl Queued for Outgoing {
             }
             Self::Run(run) => {
                 for message in run.each() {
-                    count_dropped(cause, message.topic, ledger);
+                    ledger.count_topic(cause, message.topic);
                 }
             }
             Self::Envelopes(run) => {
                 for topic in run.topics() {
-                    count_dropped(cause, topic, ledger);
+                    ledger.count_topic(cause, topic);
                 }
             }
             Self::RelayedRuns(runs) => {
-                runs.for_each(|_, message| count_dropped(cause, message.topic, ledger));
+                runs.for_each(|_, message| ledger.count_topic(cause, message.topic));
             }
             Self::Relayed(relayed) => {
                 for entry in &relayed.entries {
                     let topic = &relayed.topics[entry.topic as usize];
-                    ledger.count(cause, &topic.normalized(), 1);
+                    ledger.count_topic(cause, topic.as_bytes());
                 }
             }
             Self::Frame(_) => {}
         }
     }
-}
-
-/// Counts a message of a run as dropped.
-fn count_dropped(cause: DropCause, topic: &[u8], ledger: &mut DropLedger) {
-    let label = Topic::new(topic).map(|topic| topic.normalized());
-    ledger.count(cause, &label.unwrap_or_default(), 1);
 }

@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 
 use bytes::Bytes;
-use muster_wire::mesh::codec::{RUN_TOPIC, RunMessage};
+use muster_wire::mesh::codec::RUN_TOPIC;
 use muster_wire::{Class, Kind, MESSAGE_OVERHEAD, Message, MessageId, Size, Topic, credit};
 
 /// A payload from this size on is shared by all queues.
@@ -105,17 +105,6 @@ impl<'a> Post<'a> {
             kind: self.kind,
             class: self.class,
             id: Some(self.id),
-        }
-    }
-
-    /// The message as one of a run.
-    #[inline]
-    pub(crate) fn in_run(&self) -> RunMessage<'_> {
-        RunMessage {
-            sequence: self.id.sequence,
-            kind: self.kind,
-            topic: self.topic.as_bytes(),
-            payload: self.payload(),
         }
     }
 

@@ -273,8 +273,9 @@ impl Parts<'_> {
         let may_be_inline = route.peers.len() <= INLINE;
         for peer in peers_now(outcome, table, route) {
             let queue = &peer.handle.queue;
-            if queue.adds_to_run(&post, usize::MAX) {
+            if let Some(dropped) = queue.adds_to_run(&post, usize::MAX) {
                 outcome.queued_to += 1;
+                outcome.displaced += dropped;
             } else if may_be_inline {
                 note_pushed(&mut outcome, queue.post_inline(&post));
             } else {
@@ -449,8 +450,9 @@ fn post_where_room<'t>(
     let mut full = Vec::new();
     for peer in peers_now(*outcome, table, route) {
         let queue = &peer.handle.queue;
-        if queue.adds_to_run(post, WAITS_FROM) {
+        if let Some(dropped) = queue.adds_to_run(post, WAITS_FROM) {
             outcome.queued_to += 1;
+            outcome.displaced += dropped;
             continue;
         }
         match queue.post_if_room(post, may_be_inline) {

@@ -94,6 +94,10 @@ pub struct Run {
     cost: usize,
     /// Where the topic of the last message lies.
     topic: (usize, usize),
+    /// The same as it was given, if it was: most have the topic of the one before.
+    given: Option<Topic>,
+    /// Where the topic of the first message lies, if that has none of its own: it is in a message that was taken out.
+    front: (usize, usize),
 }
 
 impl Run {
@@ -110,6 +114,8 @@ impl Run {
             bytes: 0,
             cost: 0,
             topic: (0, 0),
+            given: None,
+            front: (0, 0),
         }
     }
 
@@ -142,15 +148,43 @@ impl Run {
     }
 
     /// Appends a message. Its origin and class are those of the run, and its topic has [`RUN_TOPIC`] bytes at most.
-    #[inline]
     pub fn push(&mut self, message: &RunMessage<'_>) {
+        self.given = None;
+        let is_same = self.has_topic(message.topic);
+        self.put(message, is_same);
+    }
+
+    /// Appends a message with a topic that is at hand, likewise.
+    #[inline]
+    pub fn push_on(&mut self, topic: &Topic, sequence: u64, kind: Kind, payload: &[u8]) {
+        let message = RunMessage {
+            sequence,
+            kind,
+            topic: topic.as_bytes(),
+            payload,
+        };
+        let is_given = self.given.as_ref().is_some_and(|it| it.is_clone_of(topic));
+        if is_given {
+            return self.put(&message, true);
+        }
+        let is_same = self.has_topic(message.topic);
+        self.given = Some(topic.clone());
+        self.put(&message, is_same);
+    }
+
+    /// Whether the last message has this topic.
+    fn has_topic(&self, topic: &[u8]) -> bool {
+        let (start, end) = self.topic;
+        self.messages > 0 && self.buffer[start..end] == *topic
+    }
+
+    #[inline]
+    fn put(&mut self, message: &RunMessage<'_>, is_same: bool) {
         let RunMessage { topic, payload, .. } = *message;
         debug_assert!(
             topic.len() <= RUN_TOPIC,
             "longer ones are sent by themselves"
         );
-        let (start, end) = self.topic;
-        let is_same = self.messages > 0 && self.buffer[start..end] == *topic;
         let command = match message.kind {
             Kind::Data => 0,
             Kind::Command => COMMAND,
@@ -185,37 +219,35 @@ impl Run {
         self.cost += message.cost();
     }
 
-    /// Takes the oldest message out, if there are several: calls `gone` with it, and returns what it cost. The next one
-    /// gets its topic if it had none of its own.
+    /// Takes the oldest message out, if there are several: calls `gone` with it, and returns what it cost.
     pub fn shed(&mut self, gone: impl FnOnce(&RunMessage<'_>)) -> Option<Shed> {
         if self.messages < 2 {
             return None;
         }
-        let first = self.start + RUN_HEAD;
-        let body = &self.buffer[first..];
-        let mut reader = Reader::new(body);
-        let message = read_message(&mut reader, &mut self.head.base, &mut &[][..])?;
+        let buffer = &self.buffer[..];
+        let mut topic = &buffer[self.front.0..self.front.1];
+        let mut reader = Reader::new(&buffer[self.start + RUN_HEAD..]);
+        let message = read_message(&mut reader, &mut self.head.base, &mut topic)?;
         gone(&message);
         let shed = Shed {
             bytes: message.bytes(),
             cost: message.cost(),
         };
-        let topic = (message.topic.as_ptr() as usize - body.as_ptr() as usize) + first;
-        let length = message.topic.len();
-        let next = self.buffer.len() - reader.remaining();
-        self.start = self.with_topic(next, (topic, topic + length)) - RUN_HEAD;
+        let place = topic.as_ptr() as usize - buffer.as_ptr() as usize;
+        self.front = (place, place + topic.len());
+        self.start = buffer.len() - reader.remaining() - RUN_HEAD;
         self.messages -= 1;
         self.bytes -= shed.bytes;
         self.cost -= shed.cost;
         Some(shed)
     }
 
-    /// Gives the message at a place its own topic, which lies before it, and returns where it begins now. There is
-    /// room: the message before it had at least the topic.
-    fn with_topic(&mut self, at: usize, (start, end): (usize, usize)) -> usize {
+    /// Gives the first message its own topic, if that lies before it in a message that was taken out, which is where there is room.
+    fn put_first_topic(&mut self) {
+        let (at, (start, end)) = (self.start + RUN_HEAD, self.front);
         let flags = self.buffer[at];
         if flags & SAME_TOPIC == 0 {
-            return at;
+            return;
         }
         let mut reader = Reader::new(&self.buffer[at + 1..]);
         let _ = reader.varint();
@@ -230,10 +262,12 @@ impl Run {
         let begin = topic - difference.len() - 1;
         self.buffer[begin] = flags & !SAME_TOPIC;
         self.buffer[begin + 1..topic].copy_from_slice(difference);
-        if self.topic == (start, end) {
-            self.topic = (payload - length, payload);
+        let place = (payload - length, payload);
+        if self.topic == self.front {
+            self.topic = place;
         }
-        begin
+        self.front = place;
+        self.start = begin - RUN_HEAD;
     }
 
     /// Returns its messages, oldest first.
@@ -241,13 +275,14 @@ impl Run {
         RunMessages {
             left: self.messages,
             last: self.head.base,
-            topic: &[],
+            topic: &self.buffer[self.front.0..self.front.1],
             reader: Reader::new(&self.buffer[self.start + RUN_HEAD..]),
         }
     }
 
     /// Completes the frame: writes what stands before the messages.
     pub fn close(&mut self) {
+        self.put_first_topic();
         let (from, to) = (self.start, self.start + RUN_HEAD);
         let body = self.buffer.len() - to;
         put_run_head(&self.head, self.messages, body, &mut self.buffer[from..to]);

@@ -17,6 +17,10 @@ const SMALL: usize = 4 << 10;
 pub(crate) trait InlineWriter: Send + Sync {
     /// Writes something, unless somebody else is writing or has just done so: then gives it back. Calls `begin` when
     /// nobody else can write any more, and before it writes. Never waits.
+    #[allow(
+        clippy::result_large_err,
+        reason = "what is given back is queued as it is"
+    )]
     fn write_inline<'a>(
         &self,
         what: Inline<'a>,

@@ -20,18 +20,20 @@ impl SendQueue {
     }
 
     /// Adds a message to the newest run of its class, if there is one that is not full, and no more bytes than `most`
-    /// wait: what nearly every message of a publisher that is in a hurry does. Its reader was woken for that run.
+    /// wait: what nearly every message of a publisher that is in a hurry does. Its reader was woken for that run. Returns how
+    /// many older messages were dropped for it, or `None` if it is not queued.
     #[inline]
-    pub(crate) fn adds_to_run(&self, post: &Post<'_>, most: usize) -> bool {
+    pub(crate) fn adds_to_run(&self, post: &Post<'_>, most: usize) -> Option<usize> {
         if !post.is_copied() {
-            return false;
+            return None;
         }
         let mut state = self.lock();
         if state.closing || state.ended.is_some() {
-            return false;
+            return None;
         }
         let queue = state.data.class_mut(self.queue_of_class(post.class));
-        queue.add_to_newest(post.queued(), most, |newest| newest.adds(post))
+        let takes = |newest: &Outgoing| newest.takes(post);
+        queue.add_to_newest(post.queued(), most, takes, |newest| newest.add(post))
     }
 
     /// Queues a message, among others in the form in which it crosses the link if the peer reads that.
@@ -46,7 +48,8 @@ impl SendQueue {
             .join(post.queued(), |newest| {
                 let mut follows_full = false;
                 if let Some(newest) = newest {
-                    if newest.adds(post) {
+                    if newest.takes(post) {
+                        newest.add(post);
                         return None;
                     }
                     follows_full = newest.is_run();
@@ -54,7 +57,7 @@ impl SendQueue {
                 Some(runs.begin(self.protocol, follows_full, post))
             })
             .unwrap_or_else(|cause| {
-                queue.count_dropped(cause, &post.topic.normalized(), 1);
+                queue.count_dropped_topic(cause, post.topic.as_bytes());
                 Push::Dropped(cause)
             });
         self.pushed(state, push)
@@ -67,7 +70,7 @@ impl SendQueue {
             self.tell_too_large(post.topic, post.size(), class);
         }
         let queue = state.data.class_mut(class);
-        queue.count_dropped(cause, &post.topic.normalized(), 1);
+        queue.count_dropped_topic(cause, post.topic.as_bytes());
         Push::Dropped(cause)
     }
 

@@ -11,10 +11,7 @@ use crate::endpoint::post::Post;
 /// The most buffers that wait for the next run. More are in use when a peer is behind.
 const SPARE: usize = 24;
 
-/// So many buffers stay while nothing is sent, for the next burst.
-const STAYS: usize = 4;
-
-/// When the writer has rested so often without a run, since it writes heartbeats, they go too.
+/// When the writer has rested so often without a run, since it writes heartbeats, the buffers go.
 const RESTS: u8 = 4;
 
 /// The first buffer of a run: it doubles up to the size of a run.
@@ -56,7 +53,7 @@ impl Runs {
                 },
             )),
         };
-        let _ = run.adds(post); // an empty one takes each small message
+        run.add(post);
         run
     }
 
@@ -66,9 +63,8 @@ impl Runs {
         self.spare.extend(written.drain(..).take(room));
     }
 
-    /// Everything is written: a link may rest for long, and be one of hundreds.
+    /// Everything is written: the next burst may come at once, or a link rest for long and be one of hundreds.
     pub(super) fn rest(&mut self) {
-        self.spare.truncate(STAYS);
         self.rests = self.rests.saturating_add(1);
         if self.rests > RESTS {
             self.spare = Vec::new();
@@ -111,7 +107,7 @@ mod tests {
         assert_eq!((many.len(), runs.spare.len()), (0, SPARE));
         for _ in 0..RESTS {
             runs.rest();
-            assert_eq!(runs.spare.len(), STAYS);
+            assert_eq!(runs.spare.len(), SPARE);
         }
         runs.rest();
         assert_eq!(runs.spare.capacity(), 0);

@@ -121,7 +121,7 @@ impl Queued for Batch {
 
     fn count_dropped(&self, cause: DropCause, ledger: &mut DropLedger) {
         for message in self.iter() {
-            ledger.count(cause, &message.topic.normalized(), 1);
+            ledger.count_topic(cause, message.topic.as_bytes());
         }
     }
 }
