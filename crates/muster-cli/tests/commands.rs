@@ -462,6 +462,17 @@ fn check_finds_what_can_be_found() {
             && said.contains("less than two of the largest"),
         "{said}"
     );
+    let stores = "[stores]\nmemory_limit = 2000\nnode_memory_limit = 1000\n";
+    let (code, said) = check(&format!("{node}{stores}"), &[]);
+    assert!(
+        code == Some(0) && said.contains("all stores of a node take 1000 bytes"),
+        "{said}"
+    );
+    let (code, said) = check(&format!("{node}[stores]\nnode_memory_limit = 0\n"), &[]);
+    assert!(
+        code == Some(1) && said.contains("muster.toml:6") && said.contains("node_memory_limit"),
+        "{said}"
+    );
     let (code, said) = check(&format!("{node}[peering]\nlargest_message = 10\n"), &[]);
     assert!(
         code == Some(1) && said.contains("muster.toml:6") && said.contains("between 65536 and"),

@@ -232,6 +232,23 @@ impl NodeLoop {
                     None => self.core.mends(&cause),
                 }
             }
+            Input::StoresFull {
+                refused,
+                missing_copies,
+                limit,
+            } => {
+                let what = match (refused, missing_copies) {
+                    (_, 0) => "writes are refused".to_owned(),
+                    (0, missing) => format!("{missing} stores have no copy here"),
+                    (_, missing) => {
+                        format!("writes are refused, and {missing} stores have no copy here")
+                    }
+                };
+                let text = format!(
+                    "`stores.node_memory_limit`, {limit} bytes for all stores of this node, is reached: {what}"
+                );
+                self.core.fails(TroubleCause::StoreMemory, refused, text);
+            }
             Input::AwaitReady {
                 token,
                 quorum,

@@ -250,6 +250,12 @@ pub const CORE_SETTINGS: &[SettingSpec] = &[
         "most bytes that the entries of one store may take, roughly",
     )
     .positive(),
+    SettingSpec::count(
+        "stores.node_memory_limit",
+        8192 * MIB,
+        "most bytes that the entries of all stores of a node may take together, roughly",
+    )
+    .positive(),
     SettingSpec::duration(
         "stores.resync_interval",
         Duration::from_secs(10),

@@ -3,6 +3,7 @@
 mod attaching;
 mod copying;
 mod following;
+mod room;
 mod settling;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -10,14 +11,17 @@ use std::time::Duration;
 
 use muster_wire::{EndpointId, Mono};
 
+#[cfg(test)]
+use crate::instance::Sabotage;
 use crate::op::Op;
 use crate::protocol::{Query, StoreMessage};
 use crate::writes::{Unsent, Writes};
-use crate::{Entries, Level, Output, Revision, SettledWrite, StoreName, Token};
+use crate::{Entries, Level, Output, Revision, SettledWrite, StoreBudget, StoreName, Token};
 
 pub(crate) use copying::perform;
 
 use attaching::Attaching;
+use room::NoRoom;
 
 /// The settings of a clone.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +39,9 @@ pub struct CloneConfig {
     pub copy: CopyMode,
     /// About how much memory the copy may take, in bytes. A larger store is not followed.
     pub limit: usize,
+    /// What it shares with other stores of its node. When there is no room for it the copy is given up, and fetched anew
+    /// when there is.
+    pub budget: StoreBudget,
     /// Whether the shell knows which node should have the primary, and can ask it to open it:
     /// [`Output::AskToOpen`](crate::Output::AskToOpen).
     pub ask_to_open: bool,
@@ -60,6 +67,7 @@ impl Default for CloneConfig {
             primary_timeout: Duration::from_secs(5),
             copy: CopyMode::Full,
             limit: crate::DEFAULT_LIMIT,
+            budget: StoreBudget::default(),
             ask_to_open: false,
         }
     }
@@ -105,6 +113,8 @@ pub struct StoreClone {
     config: CloneConfig,
     primary: Option<Followed>,
     entries: Entries,
+    /// The copy was given up, until there is room for it.
+    no_room: Option<NoRoom>,
     /// The last change in `entries`.
     applied: Option<Revision>,
     attaching: Option<Attaching>,
@@ -125,6 +135,8 @@ pub struct StoreClone {
     has_warned: bool,
     is_watched: bool,
     out: VecDeque<Output>,
+    #[cfg(test)]
+    pub(crate) sabotage: Sabotage,
 }
 
 impl StoreClone {
@@ -134,9 +146,10 @@ impl StoreClone {
         let mut clone = Self {
             name,
             instance,
-            config,
             primary: None,
-            entries: Entries::default(),
+            entries: Entries::within(&config.budget),
+            config,
+            no_room: None,
             applied: None,
             attaching: None,
             ask_at: None,
@@ -150,6 +163,8 @@ impl StoreClone {
             has_warned: false,
             is_watched: true,
             out: VecDeque::new(),
+            #[cfg(test)]
+            sabotage: Sabotage::default(),
         };
         clone.find(now);
         clone
@@ -272,7 +287,8 @@ impl StoreClone {
         self.primary = None;
         self.applied = None;
         self.attaching = None;
-        std::mem::take(&mut self.entries)
+        let nothing = Entries::within(&self.config.budget);
+        std::mem::replace(&mut self.entries, nothing)
     }
 
     /// Takes over what was read of another primary so far: what is different in the next snapshot is told as
@@ -346,6 +362,7 @@ impl StoreClone {
         if self.ask_at.is_some_and(|at| at <= now) {
             self.ask(now);
         }
+        self.look_for_room(now);
         self.send_writes(now);
         self.settle(now);
         self.release_held(now);
@@ -362,7 +379,8 @@ impl StoreClone {
         let writes = self.writes.next_tick();
         let holds = !(self.held.is_empty() && self.held_before.is_empty());
         let held = holds.then(|| self.held_since.after(HELD));
-        [self.ask_at, silent, writes, held]
+        let room = self.no_room.as_ref().map(NoRoom::look_at);
+        [self.ask_at, silent, writes, held, room]
             .into_iter()
             .flatten()
             .min()

@@ -5,7 +5,8 @@ mod order;
 
 use muster_data::Timestamp;
 
-use crate::Encoded;
+use crate::budget::HeldBytes;
+use crate::{Encoded, StoreBudget};
 use index::{Index, KeyHash};
 use order::{Found, Order};
 
@@ -39,7 +40,7 @@ pub struct Entries {
     /// Slots without a key.
     free: Vec<u32>,
     index: Index,
-    bytes: usize,
+    held: HeldBytes,
     /// There while snapshots are made.
     order: Option<Order>,
 }
@@ -89,6 +90,28 @@ pub struct SnapshotPart {
 const IN_A_PART: usize = 16;
 
 impl Entries {
+    /// Creates a table that counts in a budget.
+    pub fn within(budget: &StoreBudget) -> Self {
+        let mut entries = Self::default();
+        entries.join(budget);
+        entries
+    }
+
+    /// Counts in a budget from now on, room or not.
+    pub(crate) fn join(&mut self, budget: &StoreBudget) {
+        self.held.join(budget);
+    }
+
+    /// Makes room in the budget for what is put next. Returns `false` if there is none.
+    pub(crate) fn claim(&mut self, more: usize) -> bool {
+        self.held.claim(more)
+    }
+
+    /// Returns `true` if the budget's tables hold more than they may.
+    pub(crate) fn are_over_budget(&self) -> bool {
+        self.held.is_over()
+    }
+
     /// Returns the number of keys.
     pub fn len(&self) -> usize {
         self.index.len()
@@ -101,7 +124,7 @@ impl Entries {
 
     /// Returns about how much memory the entries take, in bytes.
     pub fn bytes(&self) -> usize {
-        self.bytes
+        self.held.bytes()
     }
 
     /// Returns the entry of a key, if there is one.
@@ -134,16 +157,17 @@ impl Entries {
 
     /// Sets the entry of a key at the place that was found for it.
     pub(crate) fn put_at(&mut self, place: Place, key: Encoded, entry: Entry) -> Option<Entry> {
-        self.bytes += cost(&key, &entry);
+        let added = cost(&key, &entry);
         let there = place
             .slot
             .and_then(|slot| self.slots.get_mut(slot as usize));
         if let Some(Slot::Live(_, there)) = there {
             // The old key's bytes are kept.
             let old = std::mem::replace(there, entry);
-            self.bytes -= cost(&key, &old);
+            self.held.change(added, cost(&key, &old));
             return Some(old);
         }
+        self.held.change(added, 0);
         if let Some(order) = &mut self.order {
             order.add(&key);
         }
@@ -165,7 +189,7 @@ impl Entries {
         let place = self.locate(key);
         let slot = place.slot?;
         let (key, entry) = self.empty(slot, place.hash)?;
-        self.bytes -= cost(&key, &entry);
+        self.held.change(0, cost(&key, &entry));
         self.give_up_order_if_outdated();
         self.give_back_slots();
         Some(entry)
@@ -175,6 +199,7 @@ impl Entries {
     pub fn take(&mut self) -> Vec<(Encoded, Entry)> {
         let mut all = std::mem::take(self);
         self.index = all.index.emptied();
+        self.held = all.held.emptied();
         let in_order = order::in_order(&all.slots);
         let taken = in_order.filter_map(|slot| {
             match std::mem::replace(&mut all.slots[slot as usize], Slot::Free) {
@@ -190,7 +215,7 @@ impl Entries {
         for slot in 0..self.slots.len() {
             let live = self.slots[slot].live();
             if let Some((key, entry)) = live.filter(|(key, entry)| !keep(key, entry)) {
-                self.bytes -= cost(key, entry);
+                self.held.change(0, cost(key, entry));
                 let hash = self.index.hash(key);
                 let slot = u32::try_from(slot).expect("each has a number");
                 self.empty(slot, hash);

@@ -68,6 +68,11 @@ impl Follower {
         }
     }
 
+    #[cfg(test)]
+    pub(crate) fn set_sabotage(&mut self, sabotage: crate::instance::Sabotage) {
+        self.muster.sabotage = sabotage;
+    }
+
     fn leader(&self) -> Option<&BrokerClone> {
         let broker = self.broker.as_deref();
         broker.filter(|_| self.lead == Lead::Broker)
@@ -327,7 +332,7 @@ mod tests {
     use super::*;
     use crate::broker::Entity;
     use crate::op::{Answer, Change, StoreEvent, WriteRefusal};
-    use crate::{Encoded, SettledWrite};
+    use crate::{Encoded, SettledWrite, StoreBudget};
 
     fn endpoint(number: u8) -> EndpointId {
         EndpointId::from_random([number; 16])
@@ -385,6 +390,34 @@ mod tests {
             _ => None,
         });
         settled.collect()
+    }
+
+    #[test]
+    fn a_copy_of_brokers_that_has_no_room_is_given_up_whole() {
+        let name = StoreName::new("kv").unwrap();
+        let config = CloneConfig {
+            budget: StoreBudget::new(100),
+            ..CloneConfig::default()
+        };
+        let budget = config.budget.clone();
+        let mut follower = Follower::new(name, endpoint(1), 3, config, at(0));
+        follower.set_watched(true);
+        let outputs = attach(&mut follower, "k", at(500));
+        assert!(outputs.contains(&Output::Notice(Notice::NoRoomForCopy)));
+        assert!(follower.entries().is_empty());
+        assert_eq!(follower.freshness(at(500)), Freshness::Unattached);
+        let changed = outputs.iter().filter_map(|output| match output {
+            Output::Changed(change) => Some(&change.event),
+            _ => None,
+        });
+        assert!(matches!(
+            changed.collect::<Vec<_>>()[..],
+            [StoreEvent::Put { .. }, StoreEvent::Clear { .. }]
+        ));
+        let report = budget.report();
+        assert_eq!((report.used, report.missing_copies), (0, 1));
+        drop(follower);
+        assert_eq!(budget.report().missing_copies, 0);
     }
 
     #[test]

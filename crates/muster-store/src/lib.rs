@@ -45,6 +45,7 @@
 pub mod arithmetic;
 mod backend;
 pub mod broker;
+mod budget;
 mod clone;
 pub mod conformance;
 mod encoded;
@@ -68,6 +69,7 @@ pub use backend::sqlite::{FailureMode, JournalMode, Sqlite, SqliteOptions, Synch
 pub use backend::{
     Backend, BackendError, BackendErrorKind, BackendWrite, Commit, Persisted, PersistedWriter,
 };
+pub use budget::{StoreBudget, StoreBudgetReport};
 pub use clone::{CloneConfig, CopyMode, Freshness, StoreClone};
 pub use encoded::Encoded;
 pub use entries::{ENTRY_OVERHEAD, Entries, Entry, SnapshotPart};

@@ -282,6 +282,9 @@ pub enum WriteRefusal {
     /// The store has reached its memory limit.
     #[error("the store is full")]
     Full,
+    /// The stores of the primary's node have together reached the memory that they may take.
+    #[error("the stores of the primary's node are full (`stores.node_memory_limit`)")]
+    OverBudget,
     /// Only the primary may do this.
     #[error("only a primary may do this")]
     Reserved,

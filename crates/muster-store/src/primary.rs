@@ -19,7 +19,7 @@ use crate::instance::Sabotage;
 use crate::op::{Answer, Change, Op, StoreCommand, WriteRefusal, Writer};
 use crate::protocol::{Changes, NUMBERS, Query, Reply, StoreMessage};
 use crate::writes::WriteOutcome;
-use crate::{DEFAULT_LIMIT, Level, Output, Revision, State, StoreName, Token};
+use crate::{DEFAULT_LIMIT, Level, Notice, Output, Revision, State, StoreBudget, StoreName, Token};
 
 use backlog::Backlog;
 use commit_queue::CommitQueue;
@@ -41,6 +41,8 @@ pub struct Now {
 pub struct PrimaryConfig {
     /// About how much memory the entries may take, in bytes.
     pub limit: usize,
+    /// What it shares with other stores of its node.
+    pub budget: StoreBudget,
     /// How often clones are told that it is alive when nothing changes.
     pub alive_interval: Duration,
 }
@@ -49,6 +51,7 @@ impl Default for PrimaryConfig {
     fn default() -> Self {
         Self {
             limit: DEFAULT_LIMIT,
+            budget: StoreBudget::default(),
             alive_interval: Duration::from_secs(2),
         }
     }
@@ -66,6 +69,9 @@ const AFTER_CHANGE: Duration = Duration::from_millis(200);
 
 /// The writers of a former timeline whose answers are remembered.
 const RESTORED: usize = 1024;
+
+/// How long nothing more is said of writes that the budget has no room for. They are counted meanwhile.
+const QUIET: Duration = Duration::from_secs(60);
 
 /// The TTLs that are ended at one time, before others have their turn.
 const EXPIRED_AT_ONCE: usize = 4096;
@@ -91,6 +97,8 @@ pub struct Primary {
     alive_at: Mono,
     /// Until when the order of keys is kept for snapshots.
     order_until: Option<Mono>,
+    /// Until when nothing is said of writes that the budget has no room for.
+    refused_until: Option<Mono>,
     out: VecDeque<Output>,
     #[cfg(test)]
     sabotage: Sabotage,
@@ -139,10 +147,11 @@ impl Primary {
         endpoint: EndpointId,
         timeline: u64,
         config: PrimaryConfig,
-        state: State,
+        mut state: State,
         commit_queue: Option<CommitQueue>,
         now: Now,
     ) -> Self {
+        state.join(&config.budget);
         let mut primary = Self {
             name,
             me: Writer {
@@ -161,6 +170,7 @@ impl Primary {
             is_watched: true,
             alive_at: now.mono,
             order_until: None,
+            refused_until: None,
             out: VecDeque::new(),
             #[cfg(test)]
             sabotage: Sabotage::default(),
@@ -407,6 +417,9 @@ impl Primary {
             op,
         };
         let (answer, change) = self.state.apply(command);
+        if answer == Answer::Refused(WriteRefusal::OverBudget) {
+            self.over_budget(now.mono);
+        }
         if let Some(change) = change {
             if let Some(commit_queue) = &mut self.commit_queue {
                 let noted = (writer != self.me).then_some((writer, number));
@@ -415,6 +428,15 @@ impl Primary {
             self.untold.push(change);
         }
         answer
+    }
+
+    /// A write was refused because the stores of this node have no room. The operator is told now and then.
+    fn over_budget(&mut self, now: Mono) {
+        self.config.budget.note_refused();
+        if self.refused_until.is_none_or(|until| until <= now) {
+            self.refused_until = Some(now.after(QUIET));
+            self.out.push_back(Output::Notice(Notice::OverBudget));
+        }
     }
 
     /// Tells clones and watchers what has changed.

@@ -6,11 +6,11 @@ use std::collections::BTreeSet;
 
 use muster_data::{Data, Kind, Timespan, Timestamp};
 
-use crate::Encoded;
 use crate::arithmetic;
-use crate::entries::{Entries, Entry, LARGEST_LIMIT, Place, SnapshotPart};
+use crate::entries::{ENTRY_OVERHEAD, Entries, Entry, LARGEST_LIMIT, Place, SnapshotPart};
 use crate::op::{Answer, Change, Op, StoreCommand, StoreEvent, WriteRefusal, Writer};
 use crate::protocol::NUMBERS;
+use crate::{Encoded, StoreBudget};
 use writers::Writers;
 
 /// The largest key, in bytes of its encoding.
@@ -28,7 +28,7 @@ pub const DEFAULT_LIMIT: usize = 4 << 30;
 
 /// Entries, writers and the number of the last change. The same commands in the same order lead to
 /// the same state and the same answers, whoever applies them, so a log of commands that several
-/// machines agree on can drive it.
+/// machines agree on can drive it; unless it counts in a [`StoreBudget`], which others use up as well.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct State {
     entries: Entries,
@@ -80,6 +80,11 @@ impl State {
             state.writers.advance(writer, number.min(NUMBERS));
         }
         state
+    }
+
+    /// Counts its entries in a budget from now on. Those that are there are taken in, room or not.
+    pub fn join(&mut self, budget: &StoreBudget) {
+        self.entries.join(budget);
     }
 
     #[cfg(test)]
@@ -254,13 +259,17 @@ impl State {
         if key.size() > MAX_KEY || value.size() > MAX_VALUE {
             return Err(WriteRefusal::TooLarge);
         }
-        // What the key holds is looked up where it matters.
-        let room = self.limit.saturating_sub(self.entries.bytes() + key.size());
-        if value.size() > room {
-            let held = self.entries.at(place).map_or(0, |entry| entry.value.size());
-            let more = value.size().saturating_sub(held);
-            if more > room {
+        let held = self.entries.at(place).map(|entry| entry.value.size());
+        let more = match held {
+            Some(held) => value.size().saturating_sub(held),
+            None => key.size() + value.size() + ENTRY_OVERHEAD,
+        };
+        if more > 0 {
+            if more > self.limit.saturating_sub(self.entries.bytes()) {
                 return Err(WriteRefusal::Full);
+            }
+            if !self.entries.claim(more) {
+                return Err(WriteRefusal::OverBudget);
             }
         }
         let expires =

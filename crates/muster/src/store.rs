@@ -33,8 +33,8 @@ pub use muster_store::op::{OpKind, WriteRefusal};
 pub use muster_store::{
     Backend, BackendError, BackendErrorKind, BackendWrite, CloneReport, Commit, CopyMode, Encoded,
     Entry, FailureMode, Freshness, JournalMode, Level, MemoryBackend, Persisted, PersistedWriter,
-    PrimaryReport, Revision, Sqlite, SqliteOptions, StoreName, StoreNameError, StorePart,
-    StoreReport, Synchronous, WriteFailure, arithmetic,
+    PrimaryReport, Revision, Sqlite, SqliteOptions, StoreBudget, StoreBudgetReport, StoreName,
+    StoreNameError, StorePart, StoreReport, Synchronous, WriteFailure, arithmetic,
 };
 
 pub use error::{OpenError, StoreError, StoreErrorKind};

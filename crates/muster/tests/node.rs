@@ -11,10 +11,11 @@ use std::time::Duration;
 
 use muster::cluster::node::{
     Context, CounterSpec, Declarations, Framework, LogBatch, LogSink, NodeLife, Registry, Site,
-    Written,
+    TroubleCause, Written,
 };
 use muster::cluster::{Layout, Role};
 use muster::data::{Record, Timestamp};
+use muster::store::{StoreErrorKind, WriteRefusal};
 use muster::wire::zeek::{Metadata, put_event};
 use muster::{Exposure, Input, InputBatch, Node, NodeConfig, NodeState, Tls};
 use muster_data::Encode;
@@ -272,6 +273,60 @@ async fn a_master_node_that_begins_anew_is_asked_for_its_stores_again() {
     store.put("b", &2u64).await.unwrap();
     assert_eq!(store.get("b").await.unwrap(), Some(2));
     assert_eq!(store.get("a").await.unwrap(), None, "it was in memory");
+    worker.stop(Duration::from_secs(5)).await;
+    manager.stop(Duration::from_secs(5)).await;
+}
+
+/// Each store had a bound of its own, and all of a node together had none. What has no room is refused by name and the
+/// node is not ready; a node without room for a copy asks the primary.
+#[tokio::test(flavor = "multi_thread")]
+async fn stores_of_a_node_have_a_bound_together() {
+    let _alone = ALONE.lock().await;
+    let [manager, worker] = free_ports();
+    let few = "options = { \"stores.node_memory_limit\" = 600 }";
+    let text = format!(
+        "stores.node_memory_limit = 4000\n\
+         node = [{{ name = \"manager\", role = \"manager\", port = {manager} }}, \
+         {{ name = \"worker\", role = \"worker\", port = {worker}, {few} }}]"
+    );
+    let layout = Arc::new(Layout::parse(&text, "test", &[]).unwrap());
+    let manager = node(&layout, "manager", Memory::default(), None).await;
+    let worker = node(&layout, "worker", Memory::default(), None).await;
+    let mut stores = Vec::new();
+    for name in ["a", "b", "c"] {
+        let store = worker.store(name).open().await.unwrap();
+        let store = store.typed::<String, String>();
+        stores.push(store.within(Duration::from_secs(20)));
+    }
+    let large = "x".repeat(1000);
+    for store in &stores {
+        store.put("1", &large).await.unwrap();
+    }
+    let refused = stores[1].put("2", &large).await.unwrap_err();
+    let reason = StoreErrorKind::Refused(WriteRefusal::OverBudget);
+    assert_eq!(refused.kind(), &reason, "{refused}");
+    for store in &stores {
+        assert_eq!(store.get("1").await.unwrap(), Some(large.clone()));
+        assert_eq!(store.get("2").await.unwrap(), None);
+    }
+    for (node, missing) in [(&manager, 0), (&worker, 3)] {
+        let report = loop {
+            let report = node.report();
+            let mut troubles = report.troubles.iter();
+            let is_told = troubles.any(|trouble| trouble.cause == TroubleCause::StoreMemory);
+            if is_told && report.store_memory.missing_copies == missing {
+                break report;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        };
+        assert_eq!(report.state, NodeState::Degraded);
+        assert!(report.store_memory.used <= report.store_memory.limit);
+    }
+    assert_eq!(manager.report().store_memory.refused, 1);
+    // What makes room helps those who are not there yet, and what is erased is gone for all.
+    stores[0].erase("1").await.unwrap();
+    stores[1].put("2", &large).await.unwrap();
+    assert_eq!(stores[1].get("2").await.unwrap(), Some(large));
     worker.stop(Duration::from_secs(5)).await;
     manager.stop(Duration::from_secs(5)).await;
 }

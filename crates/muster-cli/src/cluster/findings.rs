@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use muster::{Endpoint, EndpointConfig, Exposure, Tls};
-use muster_cluster::Node;
+use muster_cluster::{Node, Origin};
 use muster_gateway::{BridgeConfig, GatewayConfig, MonitorAddress, MonitorProtection};
 use rustix::fs::{Access, access};
 
@@ -31,6 +31,7 @@ pub(super) fn find(loaded: &LoadedLayout, exposure: Exposure) -> Vec<Finding> {
     for node in loaded.layout.nodes() {
         findings.exposure(loaded, node, exposure);
         findings.sizes(node);
+        findings.store_memory(node);
         if !is_of_this_machine(node.address) {
             continue;
         }
@@ -113,6 +114,22 @@ impl Findings {
             self.warning(format!(
                 "peering.unfinished_frames is {unfinished}, less than two of the largest messages \
                  (peering.largest_message, {largest}): two are allowed all the same"
+            ));
+        }
+    }
+
+    /// What is set to be the most of one store can be reached.
+    fn store_memory(&mut self, node: &Node) {
+        let settings = &node.settings;
+        let key = "stores.memory_limit";
+        let (one, all) = (
+            settings.count(key),
+            settings.count("stores.node_memory_limit"),
+        );
+        if settings.origin(key) != Origin::Default && one > all {
+            self.warning(format!(
+                "{key} is {one}, and all stores of a node take {all} bytes at most (stores.node_memory_limit): no store gets \
+                 as large as it may"
             ));
         }
     }

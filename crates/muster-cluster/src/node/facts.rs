@@ -61,6 +61,15 @@ pub enum Input<'a> {
         /// What went wrong.
         problem: Option<&'a str>,
     },
+    /// The stores of this node have no room: a limit keeps them from growing. It is repeated as long as that is so.
+    StoresFull {
+        /// The number of writes that were refused since this was said last.
+        refused: u64,
+        /// The number of clones without a copy at present.
+        missing_copies: usize,
+        /// The bytes that the stores may take together.
+        limit: usize,
+    },
     /// Somebody waits until nodes are mutually up; [`Effect::Ready`] reports how the wait ends.
     AwaitReady {
         /// The token that the effect will repeat; no other wait of the node has it.

@@ -23,6 +23,8 @@ pub enum TroubleCause {
     Log(String),
     /// A store cannot be opened, although its primary belongs here.
     Store(StoreName),
+    /// The stores have together reached the memory that they may take.
+    StoreMemory,
     /// Another node runs with a layout in which keys, stores or logs belong to other nodes.
     Layout(NodeName),
     /// More than 256 of these.
@@ -35,6 +37,7 @@ impl TroubleCause {
         match self {
             Self::Log(_) => "log",
             Self::Store(_) => "store",
+            Self::StoreMemory => "store_memory",
             Self::Layout(_) => "layout",
             Self::Others => "others",
         }
@@ -46,6 +49,7 @@ impl fmt::Display for TroubleCause {
         match self {
             Self::Log(stream) => write!(f, "log {stream}"),
             Self::Store(store) => write!(f, "store {store}"),
+            Self::StoreMemory => f.write_str("memory of stores"),
             Self::Layout(node) => write!(f, "layout of {node}"),
             Self::Others => f.write_str("more of these"),
         }
@@ -59,13 +63,15 @@ pub struct Trouble {
     pub cause: TroubleCause,
     /// What went wrong the last time, one line.
     pub text: String,
-    /// How often it went wrong since it began; for a log, the number of records that were lost.
+    /// How often it went wrong since it began; for a log, the number of records that were lost; for the memory of
+    /// stores, that of writes that were refused.
     pub count: u64,
     /// When it began.
     pub since: Timestamp,
 }
 
-/// How long nothing of a log must fail until it is in order again, though nothing was written either.
+/// How long nothing of a log, or for the memory of stores, must fail until it is in order again, though nothing was
+/// written either.
 const QUIET: Duration = Duration::from_secs(5);
 
 /// The troubles of a node, each with the time at which it ends by itself.
@@ -89,7 +95,10 @@ impl Health {
         } else {
             TroubleCause::Others
         };
-        let ends_by_itself = matches!(cause, TroubleCause::Log(_) | TroubleCause::Others);
+        let ends_by_itself = matches!(
+            cause,
+            TroubleCause::Log(_) | TroubleCause::StoreMemory | TroubleCause::Others
+        );
         let is_new = !self.0.contains_key(&cause);
         let (trouble, ends) = self.0.entry(cause.clone()).or_insert_with(|| {
             let trouble = Trouble {

@@ -12,6 +12,7 @@ use super::channel::{Consumer, Feedback, HEARTBEAT, Producer, Resend, TIMEOUT};
 use super::codec::{BrokerCommand, Content, EVERYBODY, Entity};
 use super::pending::Pending;
 use super::translation;
+use crate::budget::MissingCopy;
 use crate::op::{Answer, Op, WriteRefusal};
 use crate::writes::Unsent;
 use crate::{CloneConfig, Encoded, Entries, Freshness, Level, Notice, Now, Output, Token};
@@ -29,6 +30,17 @@ struct Master {
     /// When it has said something to this clone alone last: it does so every half second until it has
     /// forgotten the clone, though its broadcasts go on.
     addressed: Mono,
+}
+
+/// What becomes of what the clone hears.
+#[derive(Debug)]
+enum Copies {
+    Kept,
+    TooLarge,
+    /// The node's stores have no room for it.
+    NoRoom {
+        _counted: MissingCopy,
+    },
 }
 
 /// Why a clone needs a snapshot once more.
@@ -53,6 +65,8 @@ pub struct BrokerClone {
     changes: u64,
     /// Whether there has been a snapshot.
     has_copy: bool,
+    /// Whether it may have a copy: one that took too much memory is given up.
+    copies: Copies,
     events: Consumer<Content>,
     /// Why a snapshot is needed although the master is known.
     wants_snapshot: Option<Need>,
@@ -74,11 +88,12 @@ impl BrokerClone {
     pub fn new(me: Entity, config: CloneConfig, now: Mono) -> Self {
         Self {
             me,
-            config,
             master: None,
-            entries: Entries::default(),
+            entries: Entries::within(&config.budget),
+            config,
             changes: 0,
             has_copy: false,
+            copies: Copies::Kept,
             events: Consumer::new(),
             wants_snapshot: None,
             covered: 0,
@@ -107,7 +122,8 @@ impl BrokerClone {
 
     /// What it has, for whoever follows another master from now on.
     pub(crate) fn take_entries(&mut self) -> Entries {
-        std::mem::take(&mut self.entries)
+        let nothing = Entries::within(&self.config.budget);
+        std::mem::replace(&mut self.entries, nothing)
     }
 
     /// Returns the number of the last change, as counted here, or `None` before the first snapshot.
@@ -214,6 +230,7 @@ impl BrokerClone {
             _ => {}
         }
         self.apply_events(now);
+        self.give_up_if_too_large();
         if self.events.is_complete() && self.wants_snapshot.is_none() {
             self.pending.caught_up(now.mono, &self.entries);
         }

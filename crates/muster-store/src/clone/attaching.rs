@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 
+use crate::budget::HeldBytes;
 use crate::op::{Change, StoreEvent};
 use crate::protocol::Chunk;
-use crate::{ENTRY_OVERHEAD, Encoded, Entries, Entry};
+use crate::{ENTRY_OVERHEAD, Encoded, Entries, Entry, StoreBudget};
 
 /// Parts are made while the store changes. Every entry says which change made it, so part and change meet in
 /// any order: the later one stays. Changes come without a gap from the first part on, and the snapshot is
@@ -14,6 +15,8 @@ pub(super) struct Attaching {
     entries: Entries,
     /// Keys that were removed since the first part, and by which change.
     removed: HashMap<Encoded, u64>,
+    /// What `removed` takes.
+    removed_bytes: HeldBytes,
     /// The last change that removed everything.
     cleared: u64,
     last_key: Option<Encoded>,
@@ -25,9 +28,17 @@ pub(super) struct Attaching {
 }
 
 impl Attaching {
+    /// Nothing so far. What comes counts in a budget.
+    pub(super) fn within(budget: &StoreBudget) -> Self {
+        let mut attaching = Self::default();
+        attaching.entries.join(budget);
+        attaching.removed_bytes.join(budget);
+        attaching
+    }
+
     /// The memory that it takes so far, in bytes, roughly.
     pub(super) fn bytes(&self) -> usize {
-        self.entries.bytes() + self.removed.len() * ENTRY_OVERHEAD
+        self.entries.bytes() + self.removed_bytes.bytes()
     }
 
     /// Returns `true` if a part has come.
@@ -99,7 +110,9 @@ impl Attaching {
             } => {
                 let known = self.entries.get(&key).map_or(0, |known| known.changed);
                 if number > known {
-                    self.removed.remove(&key);
+                    if self.removed.remove(&key).is_some() {
+                        self.removed_bytes.change(0, removed_cost(&key));
+                    }
                     let entry = Entry {
                         value,
                         expires,
@@ -112,14 +125,22 @@ impl Attaching {
                 let known = self.entries.get(&key).map_or(0, |known| known.changed);
                 if number > known {
                     self.entries.remove(&key);
-                    self.removed.insert(key, number);
+                    let cost = removed_cost(&key);
+                    if self.removed.insert(key, number).is_none() {
+                        self.removed_bytes.change(cost, 0);
+                    }
                 }
             }
             StoreEvent::Clear { .. } => {
                 self.cleared = number;
                 self.removed.clear();
+                self.removed_bytes.change(0, self.removed_bytes.bytes());
                 self.entries.retain(|_, entry| entry.changed > number);
             }
         }
     }
+}
+
+fn removed_cost(key: &Encoded) -> usize {
+    key.size() + ENTRY_OVERHEAD
 }

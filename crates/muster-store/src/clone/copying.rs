@@ -4,10 +4,9 @@ use muster_wire::Mono;
 
 use super::attaching::Attaching;
 use super::{ASK_AGAIN, CopyMode, StoreClone};
-use crate::entries::LARGEST_LIMIT;
 use crate::op::{Change, StoreEvent};
 use crate::protocol::{Changes, Chunk};
-use crate::{Encoded, Entries, Entry, Notice, Output, Revision};
+use crate::{Encoded, Entries, Entry, Output, Revision};
 
 impl StoreClone {
     pub(super) fn changes(&mut self, changes: Changes, now: Mono) {
@@ -28,7 +27,7 @@ impl StoreClone {
                 None => self.apply(change),
             }
         }
-        if self.give_up_if_too_large() {
+        if self.give_up_if_too_large(now) {
             return;
         }
         if has_progress {
@@ -39,21 +38,6 @@ impl StoreClone {
         self.end_attaching();
         self.ask_for_missing(now);
         self.settle_held();
-    }
-
-    /// A store, or somebody who says that he has it, must not take all memory.
-    pub(super) fn give_up_if_too_large(&mut self) -> bool {
-        let attaching = self.attaching.as_ref().map_or(0, Attaching::bytes);
-        if attaching.max(self.entries.bytes()) <= self.config.limit.min(LARGEST_LIMIT) {
-            return false;
-        }
-        self.config.copy = CopyMode::None;
-        self.attaching = None;
-        self.entries = Entries::default();
-        self.applied = None;
-        self.ask_at = None;
-        self.out.push_back(Output::Notice(Notice::TooLarge));
-        true
     }
 
     pub(super) fn is_fetching(&self) -> bool {
@@ -70,7 +54,7 @@ impl StoreClone {
             return; // not the part that comes next
         }
         self.asked = ASK_AGAIN;
-        if self.give_up_if_too_large() {
+        if self.give_up_if_too_large(now) {
             return;
         }
         if self.is_fetching() {
@@ -92,6 +76,7 @@ impl StoreClone {
         let (Some(attaching), Some(primary)) = (self.attaching.take(), self.primary) else {
             return;
         };
+        self.no_room = None;
         let (entries, last) = attaching.into_entries();
         let before = std::mem::replace(&mut self.entries, entries);
         self.applied = Some(Revision {

@@ -67,7 +67,7 @@ impl StoreClone {
 
     /// Fetches a snapshot from the primary, from its beginning.
     pub(super) fn attach(&mut self, now: Mono) {
-        self.attaching = Some(Attaching::default());
+        self.attaching = Some(Attaching::within(&self.config.budget));
         self.asked = ASK_AGAIN;
         self.ask(now);
     }

@@ -51,6 +51,7 @@ impl ClonePart {
         if sabotage == super::Sabotage::AsksNobody {
             self.ask_at = None;
         }
+        self.follower.set_sabotage(sabotage);
         self.asks_once = sabotage == super::Sabotage::AsksOnce;
         self
     }

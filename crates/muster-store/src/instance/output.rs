@@ -89,6 +89,13 @@ pub enum Output {
 pub enum Notice {
     /// The store is too large for the clone's copy, and is no longer followed.
     TooLarge,
+    /// Writes are refused, because the stores of this node have reached what they may take together. Repeated once a
+    /// minute.
+    OverBudget,
+    /// The clone's copy was given up, because the stores of this node have reached what they may take together.
+    NoRoomForCopy,
+    /// There is room again, and the clone fetches its copy.
+    RoomForCopy,
     /// Two endpoints claim to be the store's primary. The clone stays with the first.
     TwoPrimaries(EndpointId, EndpointId),
     /// The clone's copy is stale, because its primary is not heard.
@@ -135,11 +142,14 @@ impl Notice {
         match self {
             Self::BrokerWriteRefused(..) => Severity::Debug,
             Self::Recovered
+            | Self::RoomForCopy
             | Self::FollowsBroker(_)
             | Self::RivalGone
             | Self::BrokerCloneAttached(_) => Severity::Info,
             Self::Stale | Self::FollowsMuster | Self::BrokerCloneDropped(_) => Severity::Warning,
             Self::TooLarge
+            | Self::OverBudget
+            | Self::NoRoomForCopy
             | Self::TwoPrimaries(..)
             | Self::Rival(_)
             | Self::BrokerCloneTooLarge(..) => Severity::Error,
@@ -152,6 +162,15 @@ impl fmt::Display for Notice {
         match self {
             Self::TooLarge => {
                 f.write_str("larger than `stores.memory_limit`: this node has no copy")
+            }
+            Self::OverBudget => f.write_str(
+                "refuses writes: the stores of this node have reached `stores.node_memory_limit`",
+            ),
+            Self::NoRoomForCopy => f.write_str(
+                "this node has no copy: its stores have reached `stores.node_memory_limit`",
+            ),
+            Self::RoomForCopy => {
+                f.write_str("there is room in `stores.node_memory_limit` again: fetching a copy")
             }
             Self::TwoPrimaries(first, second) => {
                 write!(f, "two primaries, {first} and {second}; the first is kept")

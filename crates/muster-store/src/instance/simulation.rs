@@ -21,7 +21,7 @@ use crate::op::{Answer, Op};
 use crate::protocol::{Query, StoreMessage};
 use crate::{
     Backend, CloneConfig, Commit, Encoded, Level, MemoryBackend, Now, PrimaryConfig, Restored,
-    StoreName, Token, WriteOutcome,
+    State, StoreBudget, StoreName, Token, WriteOutcome,
 };
 
 pub(super) use check::Violation;
@@ -42,6 +42,10 @@ pub(super) struct Scenario {
     pub(super) has_faults: bool,
     /// Whether a second node believes that it has the primary, towards the end.
     pub(super) has_rival: bool,
+    /// What the stores of each process may take together, in bytes.
+    pub(super) budget: Option<usize>,
+    /// Whether other stores leave room in the end.
+    pub(super) has_room_in_the_end: bool,
 }
 
 impl Scenario {
@@ -52,6 +56,8 @@ impl Scenario {
             primary_writes: seed % 2 == 1,
             has_faults: !seed.is_multiple_of(5),
             has_rival: seed % 7 == 3,
+            budget: (seed % 6 == 5).then_some(1000),
+            has_room_in_the_end: seed % 4 < 2,
         }
     }
 }
@@ -64,6 +70,9 @@ struct Process {
     /// What its watchers were told of, applied to an empty table.
     watched: BTreeMap<Encoded, Encoded>,
     rival: Option<EndpointId>,
+    budget: StoreBudget,
+    /// It has the same budget.
+    other_store: State,
 }
 
 #[derive(Debug)]
@@ -129,6 +138,9 @@ pub(super) struct World {
     pub(super) questions: Vec<Question>,
     /// The primary's process died, with what was not on disk.
     pub(super) has_lost: bool,
+    /// The copies that were given up because there was no room, and those of them that came back.
+    pub(super) given_up: usize,
+    pub(super) fetched_again: usize,
     pub(super) violation: Option<Violation>,
 }
 
@@ -154,6 +166,8 @@ impl World {
             asked: Vec::new(),
             questions: Vec::new(),
             has_lost: false,
+            given_up: 0,
+            fetched_again: 0,
             violation: None,
         }
     }
@@ -179,7 +193,13 @@ impl World {
     /// A node uses its store, or is asked for it.
     fn open(&mut self, number: usize) {
         let now = self.clocks();
-        let placement = self.placement(number);
+        let process = self.nodes[number].process.as_ref();
+        let budget = match (process, self.scenario.budget) {
+            (Some(process), _) => process.budget.clone(),
+            (None, Some(limit)) => StoreBudget::new(limit),
+            (None, None) => StoreBudget::default(),
+        };
+        let placement = self.placement(number, budget.clone());
         let is_new = self.nodes[number].process.is_none();
         let node = &mut self.nodes[number];
         let process = node.process.get_or_insert_with(|| {
@@ -202,6 +222,12 @@ impl World {
                 endpoint,
                 watched: BTreeMap::new(),
                 rival: None,
+                other_store: {
+                    let mut other = State::default();
+                    other.join(&budget);
+                    other
+                },
+                budget,
             }
         });
         process.instance.open(placement, now);
@@ -219,15 +245,19 @@ impl World {
         }
     }
 
-    fn placement(&self, number: usize) -> Placement {
+    fn placement(&self, number: usize, budget: StoreBudget) -> Placement {
         if self.nodes[number].is_primary {
             return Placement::Primary {
-                config: PrimaryConfig::default(),
+                config: PrimaryConfig {
+                    budget,
+                    ..PrimaryConfig::default()
+                },
                 backend: self.scenario.is_persistent.then_some("memory for tests"),
             };
         }
         Placement::Clone(CloneConfig {
             ask_to_open: true,
+            budget,
             ..CloneConfig::default()
         })
     }

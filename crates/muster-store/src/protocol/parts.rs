@@ -355,7 +355,7 @@ pub(crate) fn decode_answers(bytes: &[u8]) -> Option<(u64, Vec<Answer>)> {
 }
 
 /// Their places are their numbers on the wire.
-const REFUSALS: [WriteRefusal; 9] = [
+const REFUSALS: [WriteRefusal; 10] = [
     WriteRefusal::TypeClash,
     WriteRefusal::NoSuchKey,
     WriteRefusal::InvalidData,
@@ -365,6 +365,7 @@ const REFUSALS: [WriteRefusal; 9] = [
     WriteRefusal::NotPersistent,
     WriteRefusal::Backend,
     WriteRefusal::Unsupported,
+    WriteRefusal::OverBudget,
 ];
 
 pub(super) fn answer(reader: &mut Reader<'_>) -> Option<Answer> {

@@ -29,7 +29,8 @@ impl Cluster {
         let node = &mut self.nodes[position];
         node.lives += 1;
         let incarnation = Incarnation(now.wall.as_nanos().unsigned_abs() + node.lives);
-        let stores = NodeStores::default();
+        let known = self.layout.find(&node.name).expect("a node of the layout");
+        let stores = NodeStores::new(known.settings.size("stores.node_memory_limit"));
         let process = if node.is_zeek {
             let known = self.layout.find(&node.name).expect("a node of the layout");
             Process::Zeek(ZeekProcess::new(&self.layout, known, id))

@@ -17,7 +17,7 @@ use muster_store::op::{Op, StoreEvent};
 use muster_store::protocol::StoreMessage;
 use muster_store::{
     Backend, Encoded, Entries, Entry, Freshness, Instance, InstanceConfig, Level, MemoryBackend,
-    Output, Placement, Restored, StoreName, WriteFailure, WriteOutcome,
+    Output, Placement, Restored, StoreBudget, StoreName, WriteFailure, WriteOutcome,
 };
 use muster_wire::{EndpointId, Mono, Topic};
 
@@ -31,8 +31,11 @@ const RIVAL_PATIENCE: Duration = Duration::from_secs(10);
 const FRAME_LIMIT: usize = 64 << 20;
 
 /// The stores of one life of a node.
-#[derive(Debug, Clone, Default)]
-pub(super) struct NodeStores(Arc<Mutex<BTreeMap<StoreName, Open>>>);
+#[derive(Debug, Clone)]
+pub(super) struct NodeStores {
+    open: Arc<Mutex<BTreeMap<StoreName, Open>>>,
+    budget: StoreBudget,
+}
 
 #[allow(clippy::struct_excessive_bools, reason = "four facts of their own")]
 struct Open {
@@ -54,8 +57,16 @@ impl fmt::Debug for Open {
 }
 
 impl NodeStores {
+    /// No stores yet. All that are opened may take so many bytes together.
+    pub(super) fn new(limit: usize) -> Self {
+        Self {
+            open: Arc::default(),
+            budget: StoreBudget::new(limit),
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, BTreeMap<StoreName, Open>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -152,7 +163,10 @@ impl Cluster {
         if (!plan.is_at(known) && !use_here) || self.nodes[position].is_zeek {
             return;
         }
-        let placement = plan.placement(known);
+        let Some(life) = &self.nodes[position].life else {
+            return;
+        };
+        let placement = plan.placement(known, &life.stores.budget);
         let is_persistent = matches!(
             placement,
             Placement::Primary {
@@ -164,9 +178,6 @@ impl Cluster {
             let disk = (position, store.clone());
             self.disks.kept.entry(disk).or_default();
         }
-        let Some(life) = &self.nodes[position].life else {
-            return;
-        };
         let mut stores = life.stores.lock();
         let number = stores.len() as u64 + 1;
         let open = stores.entry(store.clone()).or_insert_with(|| {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use muster_cluster::node::{NodeCounts, NodeState};
+use muster_store::StoreBudgetReport;
 use muster_wire::counters::{Counter, Descriptor, DropLedger};
 use muster_wire::mesh::Counts;
 
@@ -19,7 +20,7 @@ mod descriptors {
         /// linked with are up, or it fails at something) or `stopping`. `muster status` names what is missing and what fails.
         pub(super) STATE = gauge("muster_node_state").labels(&["state"]);
         /// What the node fails at, by kind: `log` (records of so many streams cannot be written), `store` (so many stores
-        /// cannot be opened), `layout` (so many nodes run with other layouts) or `others`. Anything but 0 is a loss:
+        /// cannot be opened), `store_memory` (the stores have no room: `stores.node_memory_limit`), `layout` (so many nodes run with other layouts) or `others`. Anything but 0 is a loss:
         /// `muster status` says which, why, and since when.
         pub(super) TROUBLES = gauge("muster_node_troubles").labels(&["kind"]);
         /// Time since the node's loop reported last. More than 2 seconds means that a handler of a framework hangs or that
@@ -50,6 +51,7 @@ impl NodeReport {
             peers,
             connections,
             StoreReport::DESCRIPTORS,
+            StoreBudgetReport::DESCRIPTORS,
             DropLedger::DESCRIPTORS,
         ];
         all.into_iter().flatten().collect()
@@ -69,7 +71,9 @@ impl NodeReport {
             let labels = [("state", state.name().to_owned())];
             descriptors::STATE.of_each(labels, (self.state == state).into())
         }));
-        let mut kinds = BTreeMap::from(["log", "store", "layout", "others"].map(|kind| (kind, 0)));
+        let mut kinds = BTreeMap::from(
+            ["log", "store", "store_memory", "layout", "others"].map(|kind| (kind, 0)),
+        );
         for trouble in &self.troubles {
             *kinds.entry(trouble.cause.name()).or_default() += 1;
         }
@@ -85,6 +89,7 @@ impl NodeReport {
         all.extend(self.joining_dropped.counters("joining", ""));
         all.extend(self.subscribers_dropped.counters("subscriber", ""));
         all.extend(self.inbox_dropped.counters_of_subscriber("node"));
+        all.extend(self.store_memory.counters());
         all.extend(self.stores.iter().flat_map(StoreReport::counters));
         for peer in &self.peers {
             let name = peer.node.as_deref().unwrap_or(OTHER_PEERS);

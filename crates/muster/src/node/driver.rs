@@ -136,6 +136,8 @@ pub(crate) struct Driver {
     pongs: (SyncSender<EndpointId>, Receiver<EndpointId>),
     waiting: Waiting,
     stores: NodeStores,
+    /// The writes refused for want of memory that the loop has heard of.
+    told_refused: u64,
     /// Since when what has arrived waits for the stores, or when they last answered.
     held_since: Option<Instant>,
 }
@@ -178,6 +180,7 @@ impl Driver {
             pongs: sync_channel(PONGS),
             waiting,
             stores,
+            told_refused: 0,
             held_since: None,
         }
     }
@@ -263,6 +266,20 @@ impl Driver {
             }
         }
         heard
+    }
+
+    /// The loop hears of it as long as the node's stores have no room.
+    fn look_at_store_memory(&mut self) {
+        let budget = self.stores.budget();
+        let refused = budget.refused - self.told_refused;
+        if refused > 0 || budget.missing_copies > 0 {
+            self.told_refused = budget.refused;
+            self.step(LoopInput::StoresFull {
+                refused,
+                missing_copies: budget.missing_copies,
+                limit: budget.limit,
+            });
+        }
     }
 
     /// Ends in order: input, inbox, frameworks, log records, files.
@@ -352,6 +369,7 @@ impl Driver {
             return;
         }
         self.reported = Some(Instant::now());
+        self.look_at_store_memory();
         let now = self.clock.now();
         if let Err(error) = self.sink.tick(now.wall) {
             self.throttle
@@ -374,6 +392,7 @@ impl Driver {
                 .indirect_neighbours()
                 .map(ToString::to_string)
                 .collect(),
+            store_memory: self.stores.budget(),
             made: Instant::now(),
         };
         self.shared.set_report(report);

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use muster_cluster::node::{NodeCounts, NodeState, Trouble};
+use muster_store::StoreBudgetReport;
 use muster_wire::EndpointId;
 use muster_wire::counters::{Counter, DropLedger};
 
@@ -24,6 +25,7 @@ pub(crate) struct LoopReport {
     pub(crate) input_ended: Option<bool>,
     pub(crate) input_low: Option<i64>,
     pub(crate) names: BTreeMap<EndpointId, String>,
+    pub(crate) store_memory: StoreBudgetReport,
     pub(crate) made: Instant,
 }
 
@@ -65,6 +67,8 @@ pub struct NodeReport {
     pub mesh: Vec<Counter>,
     /// The stores that are open on the endpoint, by name.
     pub stores: Vec<StoreReport>,
+    /// What the stores of the node take together.
+    pub store_memory: StoreBudgetReport,
     /// The peers, present and past.
     pub peers: Vec<PeerLine>,
 }
@@ -114,6 +118,7 @@ impl NodeReport {
             unrouted: said.unrouted,
             troubles: said.troubles,
             detours: said.detours,
+            store_memory: said.store_memory,
             input_ended: said.input_ended,
             input_low: said.input_low,
             ..report

@@ -10,8 +10,8 @@ use muster_cluster::node::{OpenStore, StoreReads};
 use muster_cluster::{Layout, Node as LayoutNode, StoreBackend, StoreFile, StorePlan};
 use muster_store::op::{Op, StoreEvent};
 use muster_store::{
-    Backend, Encoded, Entry, FailureMode, JournalMode, Level, Sqlite, SqliteOptions, StoreName,
-    StoreNameError, Synchronous, WriteFailure, WriteOutcome,
+    Backend, Encoded, Entry, FailureMode, JournalMode, Level, Sqlite, SqliteOptions, StoreBudget,
+    StoreBudgetReport, StoreName, StoreNameError, Synchronous, WriteFailure, WriteOutcome,
 };
 
 use crate::endpoint::Endpoint;
@@ -109,6 +109,8 @@ struct Inner {
     /// By name: open, being opened, or about to be.
     stores: Mutex<HashMap<StoreName, Store>>,
     inbox: Arc<Inbox>,
+    /// What all of them may hold together.
+    budget: StoreBudget,
     runtime: tokio::runtime::Handle,
 }
 
@@ -119,7 +121,9 @@ impl NodeStores {
         node: LayoutNode,
         base: PathBuf,
     ) -> Self {
+        let limit = node.settings.size("stores.node_memory_limit");
         Self(Arc::new(Inner {
+            budget: StoreBudget::new(limit),
             endpoint,
             layout,
             node,
@@ -133,6 +137,11 @@ impl NodeStores {
 
     pub(crate) fn inbox(&self) -> &Arc<Inbox> {
         &self.0.inbox
+    }
+
+    /// What all of them hold together.
+    pub(crate) fn budget(&self) -> StoreBudgetReport {
+        self.0.budget.report()
     }
 
     fn find(&self, name: &StoreName) -> Option<Store> {
@@ -154,7 +163,7 @@ impl NodeStores {
             return Err(NodeStoreError::TooMany(name.clone()));
         }
         let plan = self.plan(name, persistent)?;
-        let placement = plan.placement(&self.0.node);
+        let placement = plan.placement(&self.0.node, &self.0.budget);
         let ask_to_open = AskToOpen {
             topic: plan.asks_at(&self.0.layout),
             payload: OpenStore::event(name, persistent),
@@ -183,7 +192,10 @@ impl NodeStores {
         }
         let plan = self.plan(name, persistent)?;
         let opened = store
-            .open(plan.placement(&self.0.node), self.backend(&plan))
+            .open(
+                plan.placement(&self.0.node, &self.0.budget),
+                self.backend(&plan),
+            )
             .await;
         if let Err(error) = opened {
             // Whoever wants it next tries anew.

@@ -53,6 +53,10 @@ pub enum StoreErrorKind {
     /// Nothing can be read: no primary has been heard of within the deadline.
     #[error("no primary within the deadline")]
     NoPrimary,
+    /// This node has no copy: it would take more memory than there is (`stores.memory_limit`,
+    /// `stores.node_memory_limit`). Single keys can be read all the same: they are asked of the primary.
+    #[error("no copy on this node: it has no room for it")]
+    NoCopy,
     /// This node's copy is stale, and only fresh values were asked for.
     #[error("stale: the primary has not been heard from for too long")]
     Stale,
@@ -82,7 +86,10 @@ impl StoreError {
     /// Returns `true` if it is certain that nothing has changed.
     pub fn is_not_applied(&self) -> bool {
         match &self.kind {
-            StoreErrorKind::Refused(_) | StoreErrorKind::NoPrimary | StoreErrorKind::Stale => true,
+            StoreErrorKind::Refused(_)
+            | StoreErrorKind::NoPrimary
+            | StoreErrorKind::NoCopy
+            | StoreErrorKind::Stale => true,
             StoreErrorKind::Failed(failure) => matches!(
                 failure,
                 WriteFailure::NoPrimary | WriteFailure::TooMany | WriteFailure::Closed

@@ -318,13 +318,16 @@ impl<K, V> Store<K, V> {
     }
 
     async fn find(&self, key: Encoded) -> Result<Option<(Entry, u64)>, StoreError> {
-        if self.host.is_primary() || (self.read != Read::Primary && self.host.has_copy()) {
+        if self.reads_here() {
             let (freshness, found) = self.host.find(&key);
             if freshness != Freshness::Unattached {
                 return self.accept(freshness).map(|()| found);
             }
-            self.host.attached(self.within).await?;
-            return Ok(self.host.find(&key).1);
+            self.attached_unless_given_up().await?;
+            let (_, found) = self.host.find(&key);
+            if self.reads_here() {
+                return Ok(found);
+            }
         }
         let (revision, reply) = self.host.ask(Query::Get(key), self.within).await?;
         match reply {
@@ -333,11 +336,26 @@ impl<K, V> Store<K, V> {
         }
     }
 
+    /// Returns `false` if the primary is to be asked: that is wanted, or there is no copy.
+    fn reads_here(&self) -> bool {
+        self.host.is_primary() || (self.read != Read::Primary && self.host.has_copy())
+    }
+
+    async fn attached_unless_given_up(&self) -> Result<(), StoreError> {
+        match self.readable().await {
+            Err(error) if *error.kind() == StoreErrorKind::NoCopy => Ok(()),
+            attached => attached,
+        }
+    }
+
     /// Returns the number of keys, in this node's copy or, with [`Read::Primary`], at the primary.
     pub async fn size(&self) -> Result<u64, StoreError> {
-        if self.host.is_primary() || (self.read != Read::Primary && self.host.has_copy()) {
-            self.readable().await?;
-            return Ok(self.host.look(|entries| entries.len() as u64).unwrap_or(0));
+        if self.reads_here() {
+            self.attached_unless_given_up().await?;
+            let size = self.host.look(|entries| entries.len() as u64).unwrap_or(0);
+            if self.reads_here() {
+                return Ok(size);
+            }
         }
         let (_, reply) = self.host.ask(Query::Size, self.within).await?;
         match reply {

@@ -64,6 +64,8 @@ struct Progress {
     is_open: Option<bool>,
     /// Whether there is something to read.
     is_attached: bool,
+    /// Whether its copy was given up, because there is no room for it.
+    is_given_up: bool,
 }
 
 /// One store of an endpoint. Its handles own it.
@@ -152,8 +154,9 @@ impl Host {
         self.is_primary
     }
 
+    /// Whether it has a copy, or will have one without being asked.
     pub(super) fn has_copy(&self) -> bool {
-        self.has_copy
+        self.has_copy && !self.progress.borrow().is_given_up
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -272,12 +275,14 @@ impl Host {
         self.progress.borrow().is_open == Some(true)
     }
 
-    /// Waits until there is something to read.
+    /// Waits until there is something to read, or it is clear that there will be nothing.
     pub(super) async fn attached(&self, limit: Duration) -> Result<(), StoreError> {
         let mut progress = self.progress.subscribe();
-        let waited = progress.wait_for(|progress| progress.is_attached);
+        let is_clear = |progress: &Progress| progress.is_attached || progress.is_given_up;
+        let waited = progress.wait_for(is_clear);
         match tokio::time::timeout(limit, waited).await {
-            Ok(Ok(_)) => Ok(()),
+            Ok(Ok(progress)) if progress.is_attached => Ok(()),
+            Ok(Ok(_)) => Err(StoreError::new(&self.name, StoreErrorKind::NoCopy)),
             _ => Err(StoreError::new(&self.name, StoreErrorKind::NoPrimary)),
         }
     }

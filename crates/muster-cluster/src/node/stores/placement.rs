@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use muster_data::{Encode, Record};
-use muster_store::{CloneConfig, Placement, PrimaryConfig, StoreName};
+use muster_store::{CloneConfig, Placement, PrimaryConfig, StoreBudget, StoreName};
 use muster_wire::{Topic, zeek};
 
 use crate::layout::{Layout, Node, StoreBackend, StorePlan};
@@ -38,14 +38,15 @@ impl StorePlan {
     }
 
     /// Returns what a store becomes on a node: the primary, if the layout puts it there, otherwise a clone that asks
-    /// the primary's node to open it.
-    pub fn placement(&self, node: &Node) -> Placement {
+    /// the primary's node to open it. Its entries count in the node's budget.
+    pub fn placement(&self, node: &Node, budget: &StoreBudget) -> Placement {
         let settings = &node.settings;
         let limit = settings.size("stores.memory_limit");
         if self.is_at(node) {
             return Placement::Primary {
                 config: PrimaryConfig {
                     limit,
+                    budget: budget.clone(),
                     ..PrimaryConfig::default()
                 },
                 backend: match self.backend {
@@ -59,6 +60,7 @@ impl StorePlan {
             stale_interval: settings.duration("stores.stale_interval"),
             mutation_buffer_interval: settings.duration("stores.mutation_buffer_interval"),
             limit,
+            budget: budget.clone(),
             ask_to_open: true,
             ..CloneConfig::default()
         })

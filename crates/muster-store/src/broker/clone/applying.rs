@@ -2,11 +2,12 @@
 
 use muster_data::Timestamp;
 
-use super::{BrokerClone, Need, end};
+use super::{BrokerClone, Copies, Need, end};
 use crate::broker::channel::Received;
 use crate::broker::codec::{Content, Entity};
+use crate::budget::MissingCopy;
 use crate::op::{Change, StoreEvent};
-use crate::{Encoded, Entries, Entry, Now, Output};
+use crate::{Encoded, Entries, Entry, Notice, Now, Output};
 
 impl BrokerClone {
     pub(super) fn apply_events(&mut self, now: Now) {
@@ -79,6 +80,9 @@ impl BrokerClone {
     /// Makes a change, with the next number, and tells of it.
     pub(super) fn change(&mut self, event: StoreEvent, writer: Option<Entity>) {
         self.changes += 1;
+        if !matches!(self.copies, Copies::Kept) {
+            return;
+        }
         let mut change = Change {
             number: self.changes,
             writer,
@@ -97,7 +101,11 @@ impl BrokerClone {
 
     /// Takes over a snapshot: what is different is told as changes.
     pub(super) fn take_snapshot(&mut self, state: Vec<(Encoded, Encoded)>) {
-        let mut new = Entries::default();
+        if !matches!(self.copies, Copies::Kept) {
+            self.find_at = None;
+            return;
+        }
+        let mut new = Entries::within(&self.config.budget);
         for (key, value) in state {
             let entry = Entry {
                 value,
@@ -130,5 +138,26 @@ impl BrokerClone {
         self.has_copy = true;
         self.find_at = None;
         self.out.push_back(Output::Attached);
+        self.give_up_if_too_large();
+    }
+
+    /// A copy that takes more memory than there is is given up whole, because changes cannot be left out of it. The clone
+    /// still writes.
+    pub(super) fn give_up_if_too_large(&mut self) {
+        let (copies, notice) = if !matches!(self.copies, Copies::Kept) {
+            return;
+        } else if self.entries.bytes() > self.config.limit {
+            (Copies::TooLarge, Notice::TooLarge)
+        } else if self.entries.are_over_budget() {
+            let counted = MissingCopy::new(&self.config.budget);
+            let no_room = Copies::NoRoom { _counted: counted };
+            (no_room, Notice::NoRoomForCopy)
+        } else {
+            return;
+        };
+        self.change(StoreEvent::Clear { old: Vec::new() }, None);
+        self.copies = copies;
+        self.has_copy = false;
+        self.out.push_back(Output::Notice(notice));
     }
 }

@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
+use muster_data::Timestamp;
+use muster_wire::EndpointId;
+
 use super::{Sabotage, Scenario, World, list_of};
-use crate::op::Answer;
-use crate::{Backend, Encoded, Entries, Freshness, Level, Token, WriteFailure};
+use crate::op::{Answer, Op, StoreCommand, Writer};
+use crate::{Backend, Encoded, Entries, Freshness, Level, State, Token, WriteFailure};
 
 /// How late a write may be settled: timers are as late as the next thing that happens.
 const SLACK: Duration = Duration::from_millis(100);
@@ -37,6 +40,8 @@ pub(in crate::instance) enum Violation {
     DiskNotEqual,
     /// A question was not answered, though the primary was there.
     NotAnswered,
+    /// Stores take more than they may together.
+    OverBudget,
     /// Two primaries do not know of one another.
     RivalsUnnoticed,
 }
@@ -45,20 +50,26 @@ impl World {
     /// A whole run: use and faults, then calm, in which everything must become as it should be. Returns how many
     /// writes there were.
     pub(in crate::instance) fn check(seed: u64, sabotage: Sabotage) -> Result<usize, Violation> {
-        let mut world = Self::new(seed, Scenario::of(seed), sabotage);
-        for _ in 0..150 {
-            world.act();
-            let pause = world.random.number(60);
-            world.run(Duration::from_millis(pause));
-            if let Some(violation) = world.violation {
-                return Err(violation);
-            }
-        }
-        world.calm_down();
+        let world = Self::run_through(seed, Scenario::of(seed), sabotage);
         match world.violation {
             None => Ok(world.asked.len()),
             Some(violation) => Err(violation),
         }
+    }
+
+    /// A whole run in a scenario.
+    pub(super) fn run_through(seed: u64, scenario: Scenario, sabotage: Sabotage) -> Self {
+        let mut world = Self::new(seed, scenario, sabotage);
+        for _ in 0..150 {
+            world.act();
+            let pause = world.random.number(60);
+            world.run(Duration::from_millis(pause));
+            if world.violation.is_some() {
+                return world;
+            }
+        }
+        world.calm_down();
+        world
     }
 
     /// One thing that a node does, or that is done to it.
@@ -77,6 +88,7 @@ impl World {
             4..12 => self.nodes[number].disk.mend(),
             12..20 if self.nodes[number].process.is_some() => self.open(number),
             20..30 => self.ask(number),
+            30..40 if self.scenario.budget.is_some() => self.use_another_store(number),
             _ if number > 0 || self.scenario.primary_writes => {
                 let is_durable = self.scenario.is_persistent && self.random.chance(50);
                 let level = if is_durable {
@@ -93,6 +105,15 @@ impl World {
         }
     }
 
+    /// Another store of a node, which has the same budget, grows or shrinks.
+    fn use_another_store(&mut self, number: usize) {
+        let most = self.scenario.budget.unwrap_or(0) as u64;
+        let size = usize::try_from(self.random.number(most)).unwrap();
+        if let Some(process) = &mut self.nodes[number].process {
+            fill(&mut process.other_store, size);
+        }
+    }
+
     /// All faults end. Every node is up, and every node but the primary's uses the store.
     fn calm_down(&mut self) {
         self.is_bad = false;
@@ -101,6 +122,11 @@ impl World {
             self.nodes[number].disk.mend();
             if number > 0 {
                 self.open(number);
+            }
+            if let Some(process) = &mut self.nodes[number].process
+                && self.scenario.has_room_in_the_end
+            {
+                fill(&mut process.other_store, 0);
             }
         }
         self.run(Duration::from_secs(45));
@@ -136,6 +162,16 @@ impl World {
 
     /// Every write has come to its end by its deadline.
     pub(super) fn check_deadlines(&mut self) {
+        // A primary takes in what its backend has kept, room or not.
+        let mut clones = self.nodes.iter().filter(|node| !node.is_primary);
+        let is_over = clones.any(|node| {
+            let process = node.process.as_ref();
+            let report = process.map(|process| process.budget.report());
+            report.is_some_and(|report| report.used > report.limit)
+        });
+        if is_over {
+            self.fails(Violation::OverBudget);
+        }
         let now = self.now;
         let is_late = self.asked.iter().any(|asked| {
             let is_open = asked.outcome.is_none() && !asked.is_orphan;
@@ -183,7 +219,7 @@ impl World {
                         Some(Ok(Answer::Done { .. })) if is_safe && !is_there => {
                             found = found.or(Some(Violation::Lost));
                         }
-                        Some(Err(WriteFailure::NoPrimary)) if is_there => {
+                        Some(Err(WriteFailure::NoPrimary) | Ok(Answer::Refused(_))) if is_there => {
                             found = Some(Violation::AppliedAllTheSame);
                         }
                         _ => {}
@@ -209,6 +245,13 @@ impl World {
             let entries = process.instance.entries().map(values);
             let watched = process.watched.iter();
             let watched: Vec<_> = watched.map(|(k, v)| (k.clone(), v.clone())).collect();
+            if process.budget.report().missing_copies > 0 && !self.scenario.has_room_in_the_end {
+                // There is nothing to read, and nobody was told otherwise.
+                let freshness = process.instance.freshness(now);
+                return entries.is_some_and(|entries| entries.is_empty())
+                    && watched.is_empty()
+                    && freshness == Freshness::Unattached;
+            }
             entries.as_ref() == Some(&expected)
                 && watched == expected
                 && process.instance.freshness(now) == Freshness::Fresh
@@ -225,6 +268,28 @@ impl World {
             }
         }
     }
+}
+
+/// Has one key of a store take about so many bytes, if there is room.
+fn fill(store: &mut State, size: usize) {
+    let writer = Writer {
+        endpoint: EndpointId::from_random([99; 16]),
+        instance: 1,
+    };
+    let op = match size {
+        0 => Op::Clear,
+        _ => Op::Put {
+            key: Encoded::key("fill"),
+            value: Encoded::of(&"x".repeat(size)),
+            ttl: None,
+        },
+    };
+    store.apply(StoreCommand {
+        at: Timestamp::from_secs(0),
+        writer,
+        number: store.last_of(writer).unwrap_or(0) + 1,
+        op,
+    });
 }
 
 fn values(entries: &Entries) -> Vec<(Encoded, Encoded)> {

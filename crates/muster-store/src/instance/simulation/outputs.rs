@@ -81,6 +81,8 @@ impl World {
                 Output::Replied { request, .. } => self.answered(request, true),
                 Output::NoReply { request } => self.answered(request, false),
                 Output::Notice(Notice::Rival(rival)) => process.rival = Some(rival),
+                Output::Notice(Notice::NoRoomForCopy) => self.given_up += 1,
+                Output::Notice(Notice::RoomForCopy) => self.fetched_again += 1,
                 Output::Notice(_)
                 | Output::ListenToBroker(false)
                 | Output::Opened

@@ -43,6 +43,10 @@ pub(crate) enum Sabotage {
     AsksQuestionOnce,
     /// Other primaries are not looked for.
     BlindToRivals,
+    /// A clone leaves out of its copy what the budget has no room for.
+    LeavesOutWhatHasNoRoom,
+    /// A copy that was given up stays away, though there is room.
+    NeverFetchesAgain,
 }
 
 impl Sabotage {

@@ -1,4 +1,5 @@
-use super::{Sabotage, Violation, World};
+use super::{Asked, Sabotage, Scenario, Violation, World};
+use crate::op::{Answer, WriteRefusal};
 
 /// The runs that must be as they should be, and those in which a broken rule must be noticed.
 const RUNS: u64 = 200;
@@ -13,6 +14,35 @@ fn stores_open_settle_and_agree_whatever_happens() {
         }
     }
     assert!(writes > 10_000, "only {writes} writes");
+}
+
+/// Nodes whose stores have little room together: writes are refused and copies given up, and none of them is wrong.
+#[test]
+fn a_full_budget_refuses_writes_and_never_makes_a_copy_wrong() {
+    let (mut refused, mut given_up, mut fetched) = (0, 0, 0);
+    for seed in 0..RUNS {
+        let scenario = Scenario {
+            budget: Some(400 + usize::try_from(seed % 40).unwrap() * 50),
+            ..Scenario::of(seed)
+        };
+        let world = World::run_through(seed, scenario, Sabotage::None);
+        if let Some(violation) = world.violation {
+            panic!("seed {seed}: {violation:?}");
+        }
+        let is_refused = |asked: &&Asked| {
+            matches!(
+                asked.outcome,
+                Some(Ok(Answer::Refused(WriteRefusal::OverBudget)))
+            )
+        };
+        refused += world.asked.iter().filter(is_refused).count();
+        given_up += world.given_up;
+        fetched += world.fetched_again;
+    }
+    assert!(
+        refused > 1000 && given_up > 50 && fetched > 20,
+        "{refused} writes refused, {given_up} copies given up, {fetched} fetched again"
+    );
 }
 
 #[test]
@@ -56,5 +86,7 @@ sabotages! {
     a_write_that_waits_for_the_disk_without_end_is_noticed: OwnForEver => NotSettled;
     writers_that_are_forgotten_are_noticed: ForgetsWriters => AppliedTwice;
     a_question_that_is_asked_once_is_noticed: AsksQuestionOnce => NotAnswered;
+    a_copy_that_leaves_out_what_has_no_room_is_noticed: LeavesOutWhatHasNoRoom => NotEqual;
+    a_copy_that_does_not_come_back_is_noticed: NeverFetchesAgain => NotEqual;
     primaries_blind_to_one_another_are_noticed: BlindToRivals => RivalsUnnoticed;
 }

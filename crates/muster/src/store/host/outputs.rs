@@ -94,8 +94,24 @@ impl Host {
             Output::NoReply { request } => {
                 inner.questions.remove(&request);
             }
-            Output::Notice(notice) => self.tell(&notice),
+            Output::Notice(notice) => {
+                self.copy_comes_and_goes(&notice);
+                self.tell(&notice);
+            }
         }
+    }
+
+    /// What is read of a copy that was given up is asked of the primary.
+    fn copy_comes_and_goes(&self, notice: &Notice) {
+        let is_given_up = match notice {
+            Notice::TooLarge | Notice::NoRoomForCopy => true,
+            Notice::RoomForCopy => false,
+            _ => return,
+        };
+        self.progress.send_modify(|progress| {
+            progress.is_given_up = is_given_up;
+            progress.is_attached = false;
+        });
     }
 
     fn send_snapshot(&self, publisher: &mut Publisher, snapshot: Snapshot) {
