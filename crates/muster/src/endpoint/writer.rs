@@ -105,7 +105,7 @@ impl<W: AsyncWrite + Unpin + Send> Writer<W> {
             }
             let mut output = shared.lock().await;
             let holds_bulk = !self.fragmenter.is_empty();
-            let has_rest = holds_bulk || output.size() > 0;
+            let has_rest = holds_bulk || output.has_rest();
             let queue = &self.session.queue;
             match queue.take(
                 &mut control,
@@ -252,7 +252,7 @@ impl<W: AsyncWrite + Unpin + Send> Writer<W> {
 
 #[cfg(test)]
 mod tests {
-    use std::pin::{Pin, pin};
+    use std::pin::pin;
     use std::task::Poll;
 
     use muster_wire::counters::{DropCause, Dropped};
@@ -261,7 +261,7 @@ mod tests {
     use super::super::post::Post;
     use super::super::send_queue::tests::{message, session};
     use super::*;
-    use crate::endpoint::tls::TlsContext;
+    use crate::endpoint::tls::{Side, TlsContext};
     use crate::endpoint::{EndpointConfig, Tls};
     use muster_wire::envelope;
     use muster_wire::{Class, EndpointId, Kind, Message};
@@ -359,13 +359,11 @@ mod tests {
     async fn what_tls_has_not_written_is_written_with_what_came_behind() {
         let context = TlsContext::load(&Tls::Anonymous).unwrap();
         let (near, far) = tokio::io::duplex(40);
-        let [mut near, mut far] = [near, far].map(|stream| {
-            let ssl = openssl::ssl::Ssl::new(context.openssl().unwrap()).unwrap();
-            tokio_openssl::SslStream::new(ssl, stream).unwrap()
-        });
-        let (connected, accepted) =
-            tokio::join!(Pin::new(&mut near).connect(), Pin::new(&mut far).accept());
-        connected.and(accepted).unwrap();
+        let (near, far) = tokio::join!(
+            context.secure(Side::Dialler, near),
+            context.secure(Side::Acceptor, far)
+        );
+        let (near, mut far) = (near.unwrap(), far.unwrap());
         let session = Arc::new(session(&EndpointConfig::default()));
         let (_, near) = tokio::io::split(near);
         let mut writer = pin!(run(near, Arc::clone(&session), Duration::ZERO));
