@@ -107,7 +107,7 @@ async fn write_pieces(stream: &mut TlsStream<Counting>, pieces: &[&[u8]]) {
 }
 
 fn numbered(length: usize) -> Vec<u8> {
-    (0..length).map(|at| (at % 251) as u8).collect()
+    (0..=250).cycle().take(length).collect()
 }
 
 /// A message was a record and a write for each of its pieces, and two reads for each record.
@@ -263,4 +263,21 @@ async fn who_has_no_certificate_goes_on_as_before() {
     // One that does, although all it names is older suites.
     let new = ("TLSv1.3", "TLS_AES_256_GCM_SHA384");
     assert_eq!(negotiated(Side::Acceptor, brokers(|_| {})).await, new);
+}
+
+/// A peer of mutual TLS checks the certificate that is not meant to be checked.
+#[tokio::test]
+async fn an_acceptor_is_told_that_the_dialler_checks_certificates() {
+    let (near, far) = tokio::io::duplex(1 << 16);
+    let checks = brokers(|builder| builder.set_verify(SslVerifyMode::PEER));
+    let ssl = Ssl::new(&checks).unwrap();
+    let mut dialler = SslStream::new(ssl, far).unwrap();
+    let context = context();
+    let (accepted, dialled) = tokio::join!(
+        context.secure(Side::Acceptor, near),
+        Pin::new(&mut dialler).connect()
+    );
+    assert!(dialled.is_err());
+    let said = accepted.err().unwrap().to_string();
+    assert!(said.contains("the peer checks certificates"), "{said}");
 }
