@@ -116,6 +116,22 @@ async fn who_does_not_fit_is_told_why_within_a_second() {
     }
 }
 
+/// An anonymous acceptor shows a certificate of nobody; that is no question of whom one trusts.
+#[tokio::test(flavor = "multi_thread")]
+async fn modes_that_differ_are_told_as_that() {
+    let directory = tempfile::tempdir().unwrap();
+    let authority = Authority::new(directory.path());
+    let mutual = || endpoint(Tls::Mutual(authority.certify("good", Flaw::None, None)));
+    let anonymous = endpoint(Tls::Anonymous);
+    let said = refusal(&mutual(), &anonymous).await;
+    let refused = matches!(said, UnavailableReason::Tls(TlsFailure::Refused(_)));
+    let said = said.to_string();
+    assert!(
+        refused && said.contains("the peer's is anonymous"),
+        "{said}"
+    );
+}
+
 /// Two authorities may have one name: what is said tells them apart.
 #[tokio::test(flavor = "multi_thread")]
 async fn authorities_of_one_name_are_told_apart() {

@@ -181,7 +181,11 @@ where
         tokio::select! {
             command = commands.recv() => match command {
                 Some(ConnectionCommand::Write(frame)) => {
-                    writer.write_all(&frame).await.map_err(|error| failed(ended(error, heard)))?;
+                    let written = async {
+                        writer.write_all(&frame).await?;
+                        writer.flush().await
+                    };
+                    written.await.map_err(|error| failed(ended(error, heard)))?;
                 }
                 Some(ConnectionCommand::Continue { limit: next }) => {
                     waiting_for_owner = false;

@@ -4,12 +4,14 @@
 //! whoever has a certificate of the trusted authority is a member. Only OpenSSL has the cipher suite of
 //! Broker's anonymous mode.
 
+mod anonymous;
+mod buffered;
+mod failure;
 mod refusal;
+mod stream;
 
 use std::fmt;
-use std::io;
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use openssl::error::ErrorStack;
@@ -18,24 +20,19 @@ use openssl::ssl::{
     Ssl, SslContext, SslContextBuilder, SslMethod, SslMode, SslVerifyMode, SslVersion,
 };
 use openssl::x509::{X509, X509Ref, X509VerifyResult};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio_openssl::SslStream;
 
 use super::stranger::{self, ForeignProtocol};
+pub use failure::{ConnectionError, TlsFailure};
+use failure::{NOT_TRUSTED, PEER_CHECKS, PEER_IS_ANONYMOUS, broken, failure};
 pub use refusal::{CertificateRefusal, TrustedAuthority};
-
-/// Broker's anonymous suite; it needs the lowest security level.
-const ANONYMOUS_CIPHERS: &str = "AECDH-AES256-SHA@SECLEVEL=0";
-
-/// The only group that Broker's anonymous mode offers.
-const ANONYMOUS_GROUPS: &str = "P-384";
+use stream::HandshakeFailure;
+pub(crate) use stream::Side;
+pub(crate) use stream::TlsStream;
 
 /// The suites of authenticated connections up to TLS 1.2; later versions have their own.
 const AUTHENTICATED_CIPHERS: &str = "HIGH:!aNULL:!MD5";
-
-/// What is said when the other side refuses our certificate.
-const NOT_TRUSTED: &str = " (the peer does not trust our certificate)";
 
 /// How certificates are checked: both sides must have one.
 const MUTUAL: SslVerifyMode = SslVerifyMode::PEER.union(SslVerifyMode::FAIL_IF_NO_PEER_CERT);
@@ -128,48 +125,6 @@ pub enum TlsError {
     },
 }
 
-/// Why a connection could not be secured.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum TlsFailure {
-    /// The other side closed before its first byte.
-    #[error("connection closed before the TLS handshake")]
-    ClosedInSilence,
-    /// The other side does not speak TLS.
-    #[error("the peer does not speak TLS, which this side needs; is it switched off on its side?")]
-    PeerIsPlain,
-    /// The other side is no peer at all.
-    #[error("{0}")]
-    Foreign(ForeignProtocol),
-    /// The other side closed during the handshake: often it does not speak TLS, or in another mode.
-    #[error("TLS: the peer closed during the handshake; does it speak TLS, in the same mode?")]
-    Closed,
-    /// The other side's certificate is not trusted here.
-    #[error("TLS: the peer's certificate is refused: {0}")]
-    CertificateRefused(Box<CertificateRefusal>),
-    /// OpenSSL or the other side refused, in OpenSSL's words and with a hint.
-    #[error("TLS: {0}")]
-    Refused(String),
-    /// The connection failed.
-    #[error("TLS: {0}")]
-    Connection(ConnectionError),
-}
-
-/// A failure of a connection: the system's, or its TLS layer's.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{text}")]
-pub struct ConnectionError {
-    kind: io::ErrorKind,
-    text: String,
-}
-
-impl ConnectionError {
-    /// Returns the kind of the failure: for one of TLS, [`InvalidData`](io::ErrorKind::InvalidData).
-    pub fn kind(&self) -> io::ErrorKind {
-        self.kind
-    }
-}
-
 /// What connections are made with.
 #[derive(Clone)]
 pub(crate) struct TlsContext(Option<Secure>);
@@ -177,16 +132,18 @@ pub(crate) struct TlsContext(Option<Secure>);
 /// What secure connections are made with.
 #[derive(Clone)]
 struct Secure {
-    context: SslContext,
+    acceptor: SslContext,
+    dialler: SslContext,
+    is_anonymous: bool,
     /// Those who are trusted, if certificates are checked.
     authorities: Arc<[X509]>,
 }
 
 /// A connection in its handshake, and the certificate of the other side that was refused.
-struct Handshake {
-    stream: SslStream<TcpStream>,
+struct Handshake<'a, S> {
+    stream: TlsStream<S>,
     refused: Arc<Mutex<Option<X509>>>,
-    authorities: Arc<[X509]>,
+    secure: &'a Secure,
 }
 
 impl fmt::Debug for TlsContext {
@@ -202,32 +159,46 @@ impl fmt::Debug for TlsContext {
 /// A connection's stream after its TLS handshake, if it has one.
 pub(crate) enum Secured {
     Plain(TcpStream),
-    Tls(SslStream<TcpStream>),
+    Tls(TlsStream<TcpStream>),
 }
 
 impl TlsContext {
     pub(crate) fn load(tls: &Tls) -> Result<Self, TlsError> {
         Ok(Self(match tls {
             Tls::Off => None,
-            Tls::Anonymous => Some(Secure {
-                context: anonymous().map_err(|error| unsupported("anonymous", &error))?,
-                authorities: Arc::default(),
-            }),
-            Tls::Mutual(certificates) => Some(Secure {
-                context: mutual(certificates)?,
-                authorities: refusal::authorities(
-                    certificates.cafile.as_deref(),
-                    certificates.capath.as_deref(),
-                )
-                .into(),
-            }),
+            Tls::Anonymous => {
+                let failed = |error: ErrorStack| unsupported("anonymous", &error);
+                Some(Secure {
+                    acceptor: anonymous::context(Side::Acceptor).map_err(failed)?,
+                    dialler: anonymous::context(Side::Dialler).map_err(failed)?,
+                    is_anonymous: true,
+                    authorities: Arc::default(),
+                })
+            }
+            Tls::Mutual(certificates) => {
+                let context = mutual(certificates)?;
+                Some(Secure {
+                    acceptor: context.clone(),
+                    dialler: context,
+                    is_anonymous: false,
+                    authorities: refusal::authorities(
+                        certificates.cafile.as_deref(),
+                        certificates.capath.as_deref(),
+                    )
+                    .into(),
+                })
+            }
         }))
     }
 
-    /// What OpenSSL makes connections with, if TLS is on.
+    /// Shakes hands over any stream, if TLS is on.
     #[cfg(test)]
-    pub(crate) fn openssl(&self) -> Option<&SslContext> {
-        self.0.as_ref().map(|secure| &secure.context)
+    pub(crate) async fn secure<S>(&self, side: Side, stream: S) -> Result<TlsStream<S>, TlsFailure>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let secure = self.0.as_ref().ok_or(TlsFailure::PeerIsPlain)?;
+        secure.shake_hands(side, stream).await
     }
 
     /// Shakes hands as the server.
@@ -252,9 +223,8 @@ impl TlsContext {
             let foreign = ForeignProtocol::of(first);
             return Err(foreign.map_or(TlsFailure::PeerIsPlain, TlsFailure::Foreign));
         }
-        let mut handshake = secure.wrap(stream)?;
-        let result = Pin::new(&mut handshake.stream).accept().await;
-        handshake.finish(result)
+        let secured = secure.shake_hands(Side::Acceptor, stream).await?;
+        Ok(Secured::Tls(secured))
     }
 
     /// Shakes hands as the client.
@@ -262,16 +232,31 @@ impl TlsContext {
         let Some(secure) = &self.0 else {
             return Ok(Secured::Plain(stream));
         };
-        let mut handshake = secure.wrap(stream)?;
-        let result = Pin::new(&mut handshake.stream).connect().await;
-        handshake.finish(result)
+        let secured = secure.shake_hands(Side::Dialler, stream).await?;
+        Ok(Secured::Tls(secured))
     }
 }
 
 impl Secure {
-    fn wrap(&self, stream: TcpStream) -> Result<Handshake, TlsFailure> {
+    async fn shake_hands<S>(&self, side: Side, stream: S) -> Result<TlsStream<S>, TlsFailure>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let mut handshake = self.wrap(side, stream)?;
+        let result = handshake.stream.shake_hands(side).await;
+        handshake.finish(result)
+    }
+
+    fn wrap<S>(&self, side: Side, stream: S) -> Result<Handshake<'_, S>, TlsFailure>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
         let failed = |error: ErrorStack| TlsFailure::Refused(error.to_string());
-        let mut ssl = Ssl::new(&self.context).map_err(failed)?;
+        let context = match side {
+            Side::Acceptor => &self.acceptor,
+            Side::Dialler => &self.dialler,
+        };
+        let mut ssl = Ssl::new(context).map_err(failed)?;
         let refused = Arc::new(Mutex::new(None));
         if !self.authorities.is_empty() {
             let noted = Arc::clone(&refused);
@@ -288,27 +273,40 @@ impl Secure {
             });
         }
         Ok(Handshake {
-            stream: SslStream::new(ssl, stream).map_err(failed)?,
+            stream: TlsStream::new(ssl, stream).map_err(failed)?,
             refused,
-            authorities: Arc::clone(&self.authorities),
+            secure: self,
         })
     }
 }
 
-impl Handshake {
-    fn finish(self, result: Result<(), openssl::ssl::Error>) -> Result<Secured, TlsFailure> {
-        let Err(error) = result else {
-            return Ok(Secured::Tls(self.stream));
+impl<S> Handshake<'_, S> {
+    fn finish(self, result: Result<(), HandshakeFailure>) -> Result<TlsStream<S>, TlsFailure> {
+        let error = match result {
+            Ok(()) => return Ok(self.stream),
+            Err(HandshakeFailure::Unwritten(error)) => return Err(broken(&error)),
+            Err(HandshakeFailure::Tls(error)) => error,
         };
         let ssl = self.stream.ssl();
         let verified = ssl.verify_result();
-        if verified != X509VerifyResult::OK {
+        // Where nothing is verified, there is a result all the same.
+        if verified != X509VerifyResult::OK && !self.secure.is_anonymous {
             let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
             let (reason, leaf) = (verified.error_string(), refused.as_deref());
-            let refusal = CertificateRefusal::new(reason, leaf, &self.authorities);
+            if leaf.is_some_and(anonymous::is_of_anonymous) {
+                return Err(TlsFailure::Refused(format!("{reason}{PEER_IS_ANONYMOUS}")));
+            }
+            let refusal = CertificateRefusal::new(reason, leaf, &self.secure.authorities);
             return Err(TlsFailure::CertificateRefused(Box::new(refusal)));
         }
         match (failure(&error), ssl.certificate()) {
+            // A peer of the other mode checks what is not meant to be checked.
+            (TlsFailure::Refused(text), _) if self.secure.is_anonymous => {
+                let text = text.strip_suffix(NOT_TRUSTED).unwrap_or(&text);
+                let is_explained = text.ends_with(')');
+                let hint = if is_explained { "" } else { PEER_CHECKS };
+                Err(TlsFailure::Refused(format!("{text}{hint}")))
+            }
             // The other side may trust an authority of the same name.
             (TlsFailure::Refused(text), Some(own)) if text.contains(NOT_TRUSTED) => {
                 let issuer = refusal::name(own.issuer_name());
@@ -319,66 +317,6 @@ impl Handshake {
             (failure, _) => Err(failure),
         }
     }
-}
-
-impl From<io::Error> for ConnectionError {
-    fn from(error: io::Error) -> Self {
-        let inner = error
-            .get_ref()
-            .and_then(|inner| inner.downcast_ref::<openssl::ssl::Error>());
-        match inner {
-            Some(inner) => Self {
-                kind: io::ErrorKind::InvalidData,
-                text: failure(inner).to_string(),
-            },
-            None => Self {
-                kind: error.kind(),
-                text: error.to_string(),
-            },
-        }
-    }
-}
-
-/// An OpenSSL error, with what to look at.
-fn failure(error: &openssl::ssl::Error) -> TlsFailure {
-    if let Some(error) = error.io_error() {
-        return match error.kind() {
-            io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => TlsFailure::Closed,
-            kind => TlsFailure::Connection(ConnectionError {
-                kind,
-                text: error.to_string(),
-            }),
-        };
-    }
-    let reasons: Vec<&str> = error
-        .ssl_error()
-        .map(ErrorStack::errors)
-        .unwrap_or_default()
-        .iter()
-        .filter_map(openssl::error::Error::reason)
-        .collect();
-    if reasons.is_empty() {
-        return TlsFailure::Closed;
-    }
-    let reason = reasons.join(", ");
-    let not_tls = ["wrong version", "http request", "packet length"];
-    if not_tls.iter().any(|words| reason.contains(words)) {
-        return TlsFailure::PeerIsPlain;
-    }
-    let hint = if reason.contains("unknown ca") {
-        NOT_TRUSTED
-    } else if reason.contains("certificate required")
-        || reason.contains("did not return a certificate")
-    {
-        " (one side has no certificate: the modes differ)"
-    } else if reason.contains("handshake failure") || reason.contains("no shared cipher") {
-        " (the modes of the two sides differ)"
-    } else if reason.contains("expired") {
-        " (the peer says that our certificate has expired)"
-    } else {
-        ""
-    };
-    TlsFailure::Refused(format!("{reason}{hint}"))
 }
 
 fn unsupported(mode: &'static str, error: &ErrorStack) -> TlsError {
@@ -397,13 +335,6 @@ fn builder(ciphers: &str) -> Result<SslContextBuilder, ErrorStack> {
         SslMode::AUTO_RETRY | SslMode::ACCEPT_MOVING_WRITE_BUFFER | SslMode::ENABLE_PARTIAL_WRITE,
     );
     Ok(builder)
-}
-
-fn anonymous() -> Result<SslContext, ErrorStack> {
-    let mut builder = builder(ANONYMOUS_CIPHERS)?;
-    builder.set_groups_list(ANONYMOUS_GROUPS)?;
-    builder.set_verify(SslVerifyMode::NONE);
-    Ok(builder.build())
 }
 
 fn mutual(certificates: &Certificates) -> Result<SslContext, TlsError> {

@@ -71,6 +71,8 @@ pub(super) struct Output<W> {
     compression: Compression,
     /// The bytes of the buffer that are counted as sent: a write has begun with them.
     begun: usize,
+    /// Whether the stream may hold what was written.
+    is_unflushed: bool,
     /// When the last write ended.
     wrote: Option<Instant>,
 }
@@ -93,14 +95,20 @@ impl<W> Output<W> {
             batch: None,
             compression: Compression::default(),
             begun: 0,
+            is_unflushed: false,
             wrote: None,
         }
     }
 
+    /// Whether there is something that the system does not have.
+    pub(super) fn has_rest(&self) -> bool {
+        let is_empty = self.buffer.is_empty() && self.in_place.is_empty();
+        !is_empty || self.is_unflushed
+    }
+
     /// Whether nothing is left to write, and the last write had one message at most and is at least so long ago.
     pub(super) fn has_rested(&self, pause: Duration) -> bool {
-        let is_empty = self.buffer.is_empty() && self.in_place.is_empty();
-        is_empty && !self.is_busy && self.wrote.is_none_or(|wrote| wrote.elapsed() >= pause)
+        !self.has_rest() && !self.is_busy && self.wrote.is_none_or(|wrote| wrote.elapsed() >= pause)
     }
 
     /// Gives away what no write has begun with: messages by their topics, and runs.
@@ -394,10 +402,17 @@ impl<W: AsyncWrite + Unpin> Output<W> {
                 return Written::Failed(ConnectionError::from(error).into());
             }
         };
-        self.wrote = Some(Instant::now());
         self.buffer.drain(..written);
         self.begun = self.buffer.len();
-        if self.begun > 0 {
+        self.is_unflushed = match Pin::new(&mut self.stream).poll_flush(&mut nobody) {
+            Poll::Pending => true,
+            Poll::Ready(Ok(())) => false,
+            Poll::Ready(Err(error)) => {
+                return Written::Failed(ConnectionError::from(error).into());
+            }
+        };
+        self.wrote = Some(Instant::now());
+        if self.has_rest() {
             return Written::Part;
         }
         Written::All
@@ -421,7 +436,11 @@ impl<W: AsyncWrite + Unpin> Output<W> {
     pub(super) async fn flush(&mut self) -> Result<(), EndReason> {
         self.begin();
         let mut gathered = Gathered::new(&self.buffer, &self.in_place);
-        let write = self.stream.write_all_buf(&mut gathered);
+        self.is_unflushed = true;
+        let write = async {
+            self.stream.write_all_buf(&mut gathered).await?;
+            self.stream.flush().await
+        };
         let session = &self.session;
         tokio::select! {
             biased;
@@ -430,6 +449,7 @@ impl<W: AsyncWrite + Unpin> Output<W> {
                 return Err(LossReason::Unwritten.into());
             }
         }
+        self.is_unflushed = false;
         self.wrote = Some(Instant::now());
         let pieces = self.in_place.drain(..);
         self.written
