@@ -138,7 +138,7 @@ impl Encoder {
     }
 
     /// Appends what is written before a payload of `length` bytes. The payload must follow, and
-    /// then [`Head::put_tail`]. Both go into `out`, or, if [`OpenBatch::is_elsewhere`] says so,
+    /// then [`Head::put_tail`]. Both go into `out`, or, if [`OpenBatch::note_elsewhere`] says so,
     /// into what is written after it.
     pub fn put_head(
         &mut self,
@@ -191,7 +191,7 @@ impl OpenBatch {
 
     /// Notes that the last message's payload, of `length` bytes, is not in the buffer and will be
     /// written separately.
-    pub fn is_elsewhere(&mut self, length: usize) {
+    pub fn note_elsewhere(&mut self, length: usize) {
         self.elsewhere += length;
     }
 

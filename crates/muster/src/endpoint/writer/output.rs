@@ -280,7 +280,7 @@ impl<W: AsyncWrite + Unpin> Output<W> {
             let length = payload.len();
             let batch = self.add_head(relayed.class, &head, length);
             if length >= IN_PLACE {
-                batch.is_elsewhere(length);
+                batch.note_elsewhere(length);
                 let (_, payload) = relayed.parts(entry);
                 self.put_in_place(InPlace::Shared(payload));
             } else {
@@ -316,7 +316,7 @@ impl<W: AsyncWrite + Unpin> Output<W> {
         let length = payload.len();
         let batch = self.add_head(message.class, &head, length);
         if length >= IN_PLACE {
-            batch.is_elsewhere(length);
+            batch.note_elsewhere(length);
             self.put_in_place(InPlace::Shared(payload));
         } else {
             self.buffer.extend_from_slice(&payload);
