@@ -24,12 +24,13 @@ const MANY: u64 = 220_000;
 /// How long a publisher waits for room: a process under valgrind is fifty times slower.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// The most user instructions of a message in the publisher's process, and in the subscriber's.
-const PUBLISHER: f64 = 850.0;
+/// The most user instructions of a message in the publisher's process, and in the subscriber's. How often the writer
+/// rests in between, which is some of it, does depend on what else runs: 820 to 910 were seen of the publisher.
+const PUBLISHER: f64 = 950.0;
 const SUBSCRIBER: f64 = 1_000.0;
 
-/// The most allocations of a thousand messages in either.
-const ALLOCATIONS: f64 = 5.0;
+/// The most allocations of a thousand messages in either: 3 to 5 were seen.
+const ALLOCATIONS: f64 = 8.0;
 
 const TOPIC: &str = "/flow";
 
