@@ -19,7 +19,7 @@ pub trait Engine {
     fn name(&self) -> &'static str;
 
     /// Reports that it is ready, and its address; then receives until the tally [is
-    /// over](Tally::is_over). `hub` is the address of the engine's server, if it has one.
+    /// over](Tally::look_for_end). `hub` is the address of the engine's server, if it has one.
     ///
     /// # Errors
     ///

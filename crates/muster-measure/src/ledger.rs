@@ -10,7 +10,7 @@ use crate::{Control, Payload, cpu_seconds};
 /// When nothing has come for so long, nothing more will.
 const QUIET: Duration = Duration::from_secs(3);
 
-/// How often a subscriber should ask whether it [is over](Tally::is_over).
+/// How often a subscriber should ask whether it [is over](Tally::look_for_end).
 pub const LOOK: Duration = Duration::from_millis(20);
 
 /// How many messages had been received at a time of the system's clock.

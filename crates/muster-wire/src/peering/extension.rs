@@ -215,6 +215,19 @@ mod tests {
     }
 
     #[test]
+    fn who_does_not_say_so_reads_no_runs() {
+        for (field, reads_runs) in [
+            (&b""[..], false),
+            (b"\x08\x00", false),
+            (b"\x08\x01\x00", false),
+            (b"\x08\x02\x01\x09", true),
+        ] {
+            let bytes = [b"MSTR\x01\x02\x80\x80", field].concat();
+            assert_eq!(read(&bytes).unwrap().reads_runs, reads_runs, "{field:?}");
+        }
+    }
+
+    #[test]
     fn what_cannot_be_read_counts_as_nothing() {
         for bytes in [
             b"".as_slice(),

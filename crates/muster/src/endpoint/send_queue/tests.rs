@@ -216,3 +216,28 @@ fn full_queue_of_runs(protocol: Protocol) {
     let gone: Vec<_> = gone.map(|it| (it.topic.to_owned(), it.messages)).collect();
     assert_eq!(gone, [("/b".to_owned(), 9), ("/large".to_owned(), 1)]);
 }
+
+/// Whoever has not said that it reads runs, or reads small frames alone, or is behind a slow link, is sent messages in batches.
+#[test]
+fn only_who_reads_runs_is_sent_some() {
+    let slow = EndpointConfig {
+        speed: LinkSpeed::Slow,
+        ..EndpointConfig::default()
+    };
+    let fast = EndpointConfig::default();
+    for (config, reads_runs, largest_frame, is_run) in [
+        (&fast, true, None, true),
+        (&fast, false, None, false),
+        (&fast, true, Some(64 << 10), false),
+        (&slow, true, None, false),
+    ] {
+        let queue = SendQueue::new(Protocol::V2, config)
+            .with_largest_frame(largest_frame)
+            .with_zstd(true)
+            .with_runs(reads_runs);
+        let _ = queue.post(&Post::of(&message("/t", Class::Event)));
+        let (mut control, mut data) = (VecDeque::new(), VecDeque::new());
+        queue.take(&mut control, &mut data, false, &mut Vec::new());
+        assert_eq!(matches!(data[0], Outgoing::Run(_)), is_run);
+    }
+}
