@@ -113,6 +113,26 @@ pub fn put_string(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(bytes);
 }
 
+/// Returns a number with just `N` bytes, as a varint that may be longer than it need be.
+pub fn padded_varint<const N: usize>(value: usize) -> [u8; N] {
+    std::array::from_fn(|place| {
+        let more = if place + 1 < N { 0x80 } else { 0 };
+        (value >> (7 * place)).to_le_bytes()[0] & 0x7f | more
+    })
+}
+
+/// Returns a difference as an unsigned number that is small if the difference is.
+#[inline]
+pub fn zigzag(difference: u64) -> u64 {
+    (difference << 1) ^ (difference >> 63).wrapping_neg()
+}
+
+/// Returns the difference that [`zigzag`] has made a number of.
+#[inline]
+pub fn unzigzag(number: u64) -> u64 {
+    (number >> 1) ^ (number & 1).wrapping_neg()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,9 +4,9 @@ use super::{FIXED, put_message_header};
 use crate::EndpointId;
 use crate::credit;
 use crate::frame::HEADER;
-use crate::mesh::codec::{RUN_BYTES, RUN_MESSAGES, Shed};
+use crate::mesh::codec::{RUN_BYTES, RUN_MESSAGES};
 use crate::message::Kind;
-use crate::queue::MESSAGE_OVERHEAD;
+use crate::queue::{MESSAGE_OVERHEAD, Size};
 
 /// Messages of one sender that are written, each as a frame of its own.
 #[derive(Debug)]
@@ -67,13 +67,14 @@ impl EnvelopeRun {
     }
 
     /// Takes the oldest message out, if there are several: calls `gone` with its topic, and returns what it was.
-    pub fn shed(&mut self, gone: impl FnOnce(&[u8])) -> Option<Shed> {
+    pub fn shed(&mut self, gone: impl FnOnce(&[u8])) -> Option<Size> {
         if self.messages < 2 {
             return None;
         }
         let (length, topic) = first(&self.buffer[self.start..])?;
         let payload = length - HEADER - FIXED - topic.len();
-        let shed = Shed {
+        let shed = Size {
+            messages: 1,
             bytes: payload + MESSAGE_OVERHEAD,
             cost: credit::cost(topic, payload),
         };

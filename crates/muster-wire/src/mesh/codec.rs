@@ -27,7 +27,7 @@ pub use owned::{MeshMessage, OwnedFrame};
 pub use records::{MAX_FILTER_BYTES, MAX_FILTER_ENTRIES, MAX_GUESTS, MAX_NEIGHBOURS, MAX_WORD};
 pub use run::{
     First, RUN_BYTES, RUN_HEAD, RUN_MESSAGES, RUN_TOPIC, ReceivedRun, Run, RunHead, RunMessage,
-    RunMessages, RunPart, Shed,
+    RunMessages, RunPart,
 };
 
 const BATCH: u8 = 1;

@@ -216,16 +216,11 @@ impl Queued for Outgoing {
     }
 
     fn shed(&mut self, cause: DropCause, ledger: &mut DropLedger) -> Option<Size> {
-        let shed = match self {
+        match self {
             Self::Run(run) => run.shed(|message| ledger.count_topic(cause, message.topic)),
             Self::Envelopes(run) => run.shed(|topic| ledger.count_topic(cause, topic)),
             _ => None,
-        }?;
-        Some(Size {
-            messages: 1,
-            bytes: shed.bytes,
-            cost: shed.cost,
-        })
+        }
     }
 
     fn count_dropped(&self, cause: DropCause, ledger: &mut DropLedger) {

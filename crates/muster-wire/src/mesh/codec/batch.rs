@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::{BATCH, Decoder, Encoder, Fault, FrameError, read_class, read_id};
 use super::{name, skip_fields};
 use crate::EndpointId;
-use crate::bytes::{Reader, put_string, put_varbyte, put_varint};
+use crate::bytes::{Reader, padded_varint, put_string, put_varbyte, put_varint, unzigzag, zigzag};
 use crate::frame;
 use crate::message::{Class, Kind, MessageId};
 
@@ -112,15 +112,6 @@ pub struct Batch<'d, 'a> {
     reader: Reader<'a>,
 }
 
-/// A difference as an unsigned number that is small if the difference is.
-fn zigzag(difference: u64) -> u64 {
-    (difference << 1) ^ (difference >> 63).wrapping_neg()
-}
-
-fn unzigzag(number: u64) -> u64 {
-    (number >> 1) ^ (number & 1).wrapping_neg()
-}
-
 impl Encoder {
     /// Begins a batch at the end of `out`. Messages follow, each by [`Encoder::put_head`] and its
     /// payload, then [`OpenBatch::close`].
@@ -201,11 +192,7 @@ impl OpenBatch {
         let length = u32::try_from(length).unwrap_or(u32::MAX);
         out[self.start..self.start + frame::HEADER].copy_from_slice(&length.to_be_bytes());
         let at = self.start + frame::HEADER + 3;
-        for (place, byte) in out[at..at + COUNT].iter_mut().enumerate() {
-            let bits = (self.count >> (7 * place)).to_le_bytes()[0] & 0x7f;
-            let more = if place + 1 < COUNT { 0x80 } else { 0 };
-            *byte = bits | more;
-        }
+        out[at..at + COUNT].copy_from_slice(&padded_varint::<COUNT>(self.count));
     }
 }
 

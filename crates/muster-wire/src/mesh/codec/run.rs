@@ -5,11 +5,11 @@
 //! Its bytes depend on nothing but its messages, so that a relay passes them on as they are.
 
 use super::{FrameError, RUN, name, read_class, read_id, skip_fields};
-use crate::bytes::{Reader, put_string, put_varint};
+use crate::bytes::{Reader, padded_varint, put_string, put_varint, unzigzag, zigzag};
 use crate::credit;
 use crate::frame;
 use crate::message::{Class, Kind};
-use crate::queue::MESSAGE_OVERHEAD;
+use crate::queue::{MESSAGE_OVERHEAD, Size};
 use crate::{EndpointId, Topic};
 
 /// The most messages of a run that is written; a reader takes [`MAX_MESSAGES`](super::MAX_MESSAGES).
@@ -30,6 +30,9 @@ const COUNT: usize = 3;
 
 const COMMAND: u8 = 0x20;
 const SAME_TOPIC: u8 = 0x40;
+/// The most links that a run may say that it may still cross, as with a batch.
+const MOST_HOPS: u8 = 31;
+
 /// The other bits of a message's flags are 0.
 const FLAGS: u8 = COMMAND | SAME_TOPIC;
 
@@ -60,24 +63,19 @@ pub struct RunMessage<'a> {
 }
 
 impl RunMessage<'_> {
+    /// Returns what it is in a queue.
+    pub fn size(&self) -> Size {
+        Size {
+            messages: 1,
+            bytes: self.payload.len() + MESSAGE_OVERHEAD,
+            cost: self.cost(),
+        }
+    }
+
     /// Returns what it costs of the receiver's credit.
     pub fn cost(&self) -> usize {
         credit::cost(self.topic, self.payload.len())
     }
-
-    /// Returns the number of bytes that a queue counts for it.
-    pub fn bytes(&self) -> usize {
-        self.payload.len() + MESSAGE_OVERHEAD
-    }
-}
-
-/// A difference as an unsigned number that is small if the difference is.
-fn zigzag(difference: u64) -> u64 {
-    (difference << 1) ^ (difference >> 63).wrapping_neg()
-}
-
-fn unzigzag(number: u64) -> u64 {
-    (number >> 1) ^ (number & 1).wrapping_neg()
 }
 
 /// Messages that are written, in one buffer.
@@ -215,12 +213,13 @@ impl Run {
         }
         self.last = message.sequence;
         self.messages += 1;
-        self.bytes += message.bytes();
-        self.cost += message.cost();
+        let size = message.size();
+        self.bytes += size.bytes;
+        self.cost += size.cost;
     }
 
     /// Takes the oldest message out, if there are several: calls `gone` with it, and returns what it cost.
-    pub fn shed(&mut self, gone: impl FnOnce(&RunMessage<'_>)) -> Option<Shed> {
+    pub fn shed(&mut self, gone: impl FnOnce(&RunMessage<'_>)) -> Option<Size> {
         if self.messages < 2 {
             return None;
         }
@@ -229,10 +228,7 @@ impl Run {
         let mut reader = Reader::new(&buffer[self.start + RUN_HEAD..]);
         let message = read_message(&mut reader, &mut self.head.base, &mut topic)?;
         gone(&message);
-        let shed = Shed {
-            bytes: message.bytes(),
-            cost: message.cost(),
-        };
+        let shed = message.size();
         let place = topic.as_ptr() as usize - buffer.as_ptr() as usize;
         self.front = (place, place + topic.len());
         self.start = buffer.len() - reader.remaining() - RUN_HEAD;
@@ -299,15 +295,6 @@ impl Run {
     }
 }
 
-/// What a message has left room for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Shed {
-    /// The bytes that a queue counted for it.
-    pub bytes: usize,
-    /// What it cost of the receiver's credit.
-    pub cost: usize,
-}
-
 /// Writes what stands before the messages of a run, which have `body` bytes, to [`RUN_HEAD`] bytes.
 fn put_run_head(head: &RunHead, messages: usize, body: usize, out: &mut [u8]) {
     let length = u32::try_from(RUN_HEAD - frame::HEADER + body).unwrap_or(u32::MAX);
@@ -315,11 +302,7 @@ fn put_run_head(head: &RunHead, messages: usize, body: usize, out: &mut [u8]) {
     out[4..7].copy_from_slice(&[RUN, head.class as u8, head.hops]);
     out[7..23].copy_from_slice(head.origin.as_bytes());
     out[23..31].copy_from_slice(&head.base.to_be_bytes());
-    for (place, byte) in out[31..RUN_HEAD].iter_mut().enumerate() {
-        let bits = (messages >> (7 * place)).to_le_bytes()[0] & 0x7f;
-        let more = if place + 1 < COUNT { 0x80 } else { 0 };
-        *byte = bits | more;
-    }
+    out[31..RUN_HEAD].copy_from_slice(&padded_varint::<COUNT>(messages));
 }
 
 /// A part of a run that came, to be passed on without its messages being looked at again.
@@ -428,6 +411,8 @@ pub struct ReceivedRun<'a> {
     last: u64,
     topic: &'a [u8],
     has_topic: bool,
+    /// From the length of the last message's payload on.
+    payload: &'a [u8],
     reader: Reader<'a>,
 }
 
@@ -438,7 +423,7 @@ impl<'a> ReceivedRun<'a> {
         let head = |reader: &mut Reader<'a>| {
             let head = RunHead {
                 class: read_class(reader)?,
-                hops: reader.u8()?,
+                hops: reader.u8().filter(|hops| *hops <= MOST_HOPS)?,
                 origin: read_id(reader)?,
                 base: reader.u64()?,
             };
@@ -457,6 +442,7 @@ impl<'a> ReceivedRun<'a> {
             last: head.base,
             topic: &[],
             has_topic: false,
+            payload: &[],
             reader,
         })
     }
@@ -466,6 +452,12 @@ impl<'a> ReceivedRun<'a> {
         self.reader.rest()
     }
 
+    /// Returns the bytes from the length of the last message's payload on. A sender may have written it with more bytes than
+    /// needed.
+    pub fn payload(&self) -> &'a [u8] {
+        self.payload
+    }
+
     fn message(&mut self) -> Option<RunMessage<'a>> {
         let flags = *self.reader.rest().first()?;
         let is_same = flags & SAME_TOPIC != 0;
@@ -473,7 +465,9 @@ impl<'a> ReceivedRun<'a> {
             return None;
         }
         self.has_topic = true;
-        read_message(&mut self.reader, &mut self.last, &mut self.topic)
+        let (message, payload) = read_placed(&mut self.reader, &mut self.last, &mut self.topic)?;
+        self.payload = payload;
+        Some(message)
     }
 }
 
@@ -502,252 +496,37 @@ fn read_message<'a>(
     last: &mut u64,
     topic: &mut &'a [u8],
 ) -> Option<RunMessage<'a>> {
+    read_placed(reader, last, topic).map(|(message, _)| message)
+}
+
+/// Reads a message, and gives the bytes from the length of its payload on.
+#[inline]
+fn read_placed<'a>(
+    reader: &mut Reader<'a>,
+    last: &mut u64,
+    topic: &mut &'a [u8],
+) -> Option<(RunMessage<'a>, &'a [u8])> {
     let flags = reader.u8()?;
     *last = last.wrapping_add(unzigzag(reader.varint()?));
     if flags & SAME_TOPIC == 0 {
         let length = usize::from(reader.u8()?);
         *topic = reader.take(length).filter(|_| length <= RUN_TOPIC)?;
     }
+    let place = reader.rest();
     let payload = reader.string()?;
     let kind = if flags & COMMAND == 0 {
         Kind::Data
     } else {
         Kind::Command
     };
-    Some(RunMessage {
+    let message = RunMessage {
         sequence: *last,
         kind,
         topic,
         payload,
-    })
+    };
+    Some((message, place))
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::super::{Decoder, Frame};
-    use super::*;
-
-    const HEAD: RunHead = RunHead {
-        class: Class::Event,
-        hops: 16,
-        origin: EndpointId::from_bytes([0, 0, 0, 0, 0, 0, 0x40, 0, 0x80, 0, 0, 0, 0, 0, 0, 0x0a]),
-        base: 4,
-    };
-
-    /// A message by itself.
-    type Owned = (u64, Kind, Vec<u8>, Vec<u8>);
-
-    fn owned(message: RunMessage<'_>) -> Owned {
-        let (topic, payload) = (message.topic.to_vec(), message.payload.to_vec());
-        (message.sequence, message.kind, topic, payload)
-    }
-
-    fn borrowed(message: &Owned) -> RunMessage<'_> {
-        RunMessage {
-            sequence: message.0,
-            kind: message.1,
-            topic: &message.2,
-            payload: &message.3,
-        }
-    }
-
-    /// Reads a frame with its length, and says where each message began.
-    fn read(frame: &[u8]) -> (RunHead, Vec<Owned>) {
-        let length = u32::from_be_bytes(frame[..4].try_into().unwrap());
-        assert_eq!(length as usize, frame.len() - 4);
-        let mut decoder = Decoder::default();
-        let Ok(Frame::Run(run)) = decoder.read(&frame[4..]) else {
-            panic!("no run");
-        };
-        let head = run.head;
-        (head, run.map(|message| owned(message.unwrap())).collect())
-    }
-
-    /// The example of section 3.7.
-    #[test]
-    fn a_run_is_that_of_the_specification() {
-        let mut run = Run::new(Vec::new(), HEAD);
-        for (sequence, payload) in [(5, 42), (6, 43)] {
-            run.push(&RunMessage {
-                sequence,
-                kind: Kind::Data,
-                topic: b"/test",
-                payload: &[0, 0, 0, 0, 0, payload],
-            });
-        }
-        run.close();
-        let expected = "00000036 0e 02 10 0000000000004000800000000000000a \
-                        0000000000000004 828000 00 02 052f74657374 0600000000002a 40 02 0600000000002b";
-        let expected: String = expected.split_whitespace().collect();
-        let digits =
-            |byte: &u8| [byte >> 4, byte & 15].map(|digit| char::from_digit(digit.into(), 16));
-        let hex: Option<String> = run.frame().iter().flat_map(digits).collect();
-        assert_eq!(hex.as_ref(), Some(&expected));
-        let specification = include_str!("../../../../../docs/protocol-v2.md");
-        let lines = [
-            "00000036 0e 02 10 0000000000004000800000000000000a",
-            "0000000000000004 828000",
-            "00 02 05 2f74657374 06 0000000000 2a",
-            "40 02 06 0000000000 2b",
-        ];
-        for line in lines {
-            assert!(specification.contains(line), "{line}");
-        }
-        let lines: String = lines.join("").split_whitespace().collect();
-        assert_eq!(lines, expected);
-    }
-
-    #[test]
-    fn what_is_no_run_is_refused() {
-        let mut run = Run::new(Vec::new(), HEAD);
-        run.push(&borrowed(&(5, Kind::Data, b"/t".to_vec(), vec![0])));
-        run.push(&borrowed(&(6, Kind::Data, b"/t".to_vec(), vec![0])));
-        run.close();
-        let good = &run.frame()[4..];
-        let errors = |payload: &[u8]| {
-            let mut decoder = Decoder::default();
-            match decoder.read(payload) {
-                Ok(Frame::Run(run)) => run.filter(Result::is_err).count(),
-                Ok(_) => panic!("another frame"),
-                Err(_) => 1,
-            }
-        };
-        assert_eq!(errors(good), 0);
-        for length in 0..good.len() {
-            assert_eq!(errors(&good[..length]), 1, "{length}");
-        }
-        let broken = |at: usize, byte: u8| {
-            let mut bytes = good.to_vec();
-            bytes[at] = byte;
-            bytes
-        };
-        let first = RUN_HEAD - 4;
-        // A topic like that of nothing, a bit that is not known, no message, too many, and no class.
-        for bytes in [
-            broken(first, SAME_TOPIC),
-            broken(first, 0x80),
-            broken(first, 0x01),
-            broken(first - 3, 0x80),
-            broken(first - 1, 0x7f),
-            broken(1, 4),
-            // A topic that is too long.
-            [&broken(first + 2, 0x80)[..], &[0; 200]].concat(),
-        ] {
-            assert_eq!(errors(&bytes), 1, "{bytes:?}");
-        }
-        // Optional fields may follow.
-        let with_fields = [good, &[9, 1, 7]].concat();
-        assert_eq!(errors(&with_fields), 0);
-    }
-
-    fn messages() -> impl Strategy<Value = Vec<Owned>> {
-        let kind = prop_oneof![Just(Kind::Data), Just(Kind::Command)];
-        let topic = prop_oneof![Just("/a"), Just("/b/longer/than/the/others"), Just("/c")];
-        let message = (
-            0u64..4,
-            kind,
-            topic,
-            prop::collection::vec(any::<u8>(), 0..200),
-        );
-        prop::collection::vec(message, 1..60).prop_map(|messages| {
-            let mut last = 4u64;
-            messages
-                .into_iter()
-                .map(|(step, kind, topic, payload)| {
-                    // Two publishers may come out of turn.
-                    last = last.wrapping_add(if step == 0 { u64::MAX } else { step });
-                    (last, kind, topic.as_bytes().to_vec(), payload)
-                })
-                .collect()
-        })
-    }
-
-    proptest! {
-        #[test]
-        fn what_is_left_of_a_run_is_read_back(messages in messages(), shed in 0usize..70) {
-            let mut run = Run::new(Vec::new(), HEAD);
-            for message in &messages {
-                run.push(&borrowed(message));
-            }
-            let mut gone = Vec::new();
-            for _ in 0..shed {
-                run.shed(|message| gone.push(owned(*message)));
-            }
-            let count = shed.min(messages.len() - 1);
-            prop_assert_eq!(&gone[..], &messages[..count]);
-            let left = &messages[count..];
-            prop_assert_eq!(run.messages(), left.len());
-            let bytes: usize = left.iter().map(|message| borrowed(message).bytes()).sum();
-            let cost: usize = left.iter().map(|message| borrowed(message).cost()).sum();
-            prop_assert_eq!((run.bytes(), run.cost()), (bytes, cost));
-            prop_assert_eq!(&run.each().map(owned).collect::<Vec<_>>()[..], left);
-            // It goes on where it was.
-            let next = (1000, Kind::Data, left[left.len() - 1].2.clone(), vec![7]);
-            run.push(&borrowed(&next));
-            run.close();
-            let (head, read) = read(run.frame());
-            prop_assert_eq!((head.origin, head.class, head.hops), (HEAD.origin, HEAD.class, HEAD.hops));
-            prop_assert_eq!(read, [left, &[next][..]].concat());
-        }
-
-        #[test]
-        fn a_part_of_a_run_is_a_run(messages in messages(), from in 0usize..60, count in 1usize..60) {
-            let mut run = Run::new(Vec::new(), HEAD);
-            for message in &messages {
-                run.push(&borrowed(message));
-            }
-            run.close();
-            let from = from.min(messages.len() - 1);
-            let count = count.min(messages.len() - from);
-            let bytes = run.frame();
-            let mut decoder = Decoder::default();
-            let Ok(Frame::Run(mut received)) = decoder.read(&bytes[4..]) else {
-                panic!("no run");
-            };
-            let place = |rest: &[u8]| rest.as_ptr() as usize - bytes.as_ptr() as usize;
-            let mut base = HEAD.base;
-            let mut topic = &[][..];
-            for _ in 0..from {
-                let message = received.next().unwrap().unwrap();
-                (base, topic) = (message.sequence, message.topic);
-            }
-            let mut start = place(received.rest());
-            let first = received.next().unwrap().unwrap();
-            let is_same = from > 0 && topic == first.topic;
-            let first = is_same.then(|| {
-                let before = Reader::new(first.payload);
-                let mut length = Vec::new();
-                put_string(&mut length, first.payload);
-                start = place(before.rest()) - (length.len() - first.payload.len());
-                First {
-                    sequence: first.sequence,
-                    kind: first.kind,
-                    topic: Topic::new(first.topic).unwrap(),
-                }
-            });
-            for _ in 1..count {
-                received.next().unwrap().unwrap();
-            }
-            let part = RunPart {
-                head: RunHead { hops: 15, base, ..HEAD },
-                messages: count,
-                start: u32::try_from(start).unwrap(),
-                length: u32::try_from(place(received.rest()) - start).unwrap(),
-                first,
-                cost: 0,
-            };
-            let expected = &messages[from..from + count];
-            let mut each = Vec::new();
-            part.for_each(bytes, |message| each.push(owned(message)));
-            prop_assert_eq!(&each[..], expected);
-            let mut frame = Vec::new();
-            part.put_front(&mut frame);
-            frame.extend_from_slice(&bytes[part.place()]);
-            let (head, read) = read(&frame);
-            prop_assert_eq!((head.hops, head.base), (15, base));
-            prop_assert_eq!(&read[..], expected);
-        }
-    }
-}
+mod tests;

@@ -1,11 +1,12 @@
 //! Runs of a peer: what their messages are for here, and how they go on as they came.
 
+use std::sync::Arc;
+
 use muster_wire::mesh::codec::{
     First, FrameError, MessageRef, ReceivedRun, RunHead, RunMessage, RunPart,
 };
 use muster_wire::mesh::data::{Dropped, NextHops, RunOrigin};
 use muster_wire::{Kind, MessageId, Topic};
-use std::sync::Arc;
 use tokio::io::AsyncRead;
 
 use super::mesh::{Here, Taking};
@@ -41,6 +42,8 @@ struct Placed<'a> {
     base: u64,
     has_topic: bool,
     start: usize,
+    /// Where the length of its payload lies, and the payload.
+    length: usize,
     payload: usize,
     end: usize,
 }
@@ -69,7 +72,7 @@ impl Stretch {
         self.start = next.start;
         self.first = None;
         if !next.has_topic {
-            self.start = next.payload - size_of_length(next.message.payload.len());
+            self.start = next.length;
             self.first = Some(First {
                 sequence: next.message.sequence,
                 kind: next.message.kind,
@@ -124,29 +127,22 @@ impl Stretch {
             if peer.handle.queue.takes_runs() && relays.part(way, &part, limits) {
                 continue;
             }
+            // Each topic is made once, as many messages as there are of it.
+            let mut last: Option<Topic> = None;
             part.for_each(buffer, |message| {
-                let Ok(topic) = Topic::new(message.topic) else {
+                let known = last.take().filter(|it| it.as_bytes() == message.topic);
+                last = known.or_else(|| Topic::new(message.topic).ok());
+                let Some(topic) = &last else {
                     return; // it was looked up before
                 };
                 let lying = Lying {
-                    topic: &topic,
+                    topic,
                     start: message.payload.as_ptr() as usize - buffer.as_ptr() as usize,
                     length: message.payload.len(),
                 };
                 relays.message(way, lying, onward(head, &message, hops), limits);
             });
         }
-    }
-}
-
-/// The bytes of a payload's length.
-fn size_of_length(length: usize) -> usize {
-    match length {
-        0..0x80 => 1,
-        0x80..0x4000 => 2,
-        0x4000..0x20_0000 => 3,
-        0x20_0000..0x1000_0000 => 4,
-        _ => 5,
     }
 }
 
@@ -194,6 +190,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
                 base,
                 has_topic,
                 start,
+                length: place(run.payload()),
                 payload: place(message.payload),
                 end: place(run.rest()),
                 message,

@@ -21,26 +21,23 @@ const FIRST: usize = 512;
 #[derive(Debug, Default)]
 pub(super) struct Runs {
     spare: Vec<Vec<u8>>,
-    /// Whether the last run was full, so that the next will likely be.
-    fills: bool,
     /// How often the writer has rested since the last run began.
     rests: u8,
 }
 
 impl Runs {
-    /// Begins a run with a message, behind one that is full or not.
+    /// Begins a run with a message. Behind one that is full it will likely be full as well.
     pub(super) fn begin(
         &mut self,
         protocol: Protocol,
         follows_full: bool,
         post: &Post<'_>,
     ) -> Outgoing {
-        self.fills = follows_full;
         self.rests = 0;
         let buffer = self
             .spare
             .pop()
-            .unwrap_or_else(|| Vec::with_capacity(if self.fills { RUN_BYTES } else { FIRST }));
+            .unwrap_or_else(|| Vec::with_capacity(if follows_full { RUN_BYTES } else { FIRST }));
         let mut run = match protocol {
             Protocol::V1 => Outgoing::Envelopes(EnvelopeRun::new(buffer, post.id.origin)),
             Protocol::V2 => Outgoing::Run(Run::new(
