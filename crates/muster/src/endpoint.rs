@@ -12,6 +12,7 @@ mod in_order;
 mod intake;
 mod join_buffer;
 mod listening;
+mod low_water;
 mod outgoing;
 mod owner;
 mod peer_options;

@@ -15,6 +15,7 @@ use tokio::time::MissedTickBehavior;
 
 use super::end_reason::{EndReason, LossReason, UnavailableReason};
 use super::intake::{Intake, TooMuchUnfinished};
+use super::low_water::Marked;
 use super::owner::{Command, ConnectionCommand, OwnerHandle};
 use super::peer_session::PeerSession;
 use super::reader::Reader;
@@ -55,6 +56,7 @@ pub(crate) async fn run_secured(
     match secured {
         Secured::Plain(stream) => {
             let (reader, writer) = stream.into_split();
+            let writer = Marked::new(writer);
             run(reader, writer, shared, owner, address, origin).await
         }
         Secured::Tls(stream) => {

@@ -7,6 +7,8 @@ use std::time::Duration;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpSocket, TcpStream, lookup_host};
 
+use super::low_water;
+
 /// How long a connection is silent before the system asks whether the other side is there.
 const IDLE: Duration = Duration::from_secs(15);
 
@@ -20,11 +22,6 @@ const PROBES: u32 = 3;
 /// for so long is given up, shorter pauses cost its queue alone.
 #[cfg(target_os = "linux")]
 const UNACKNOWLEDGED: Duration = Duration::from_secs(120);
-
-/// The bytes that wait in the system unsent at most: what is urgent, as a ping, is not behind more than
-/// these on a slow link, and queues are where queues are bounded and counted.
-#[cfg(target_os = "linux")]
-const UNSENT: u32 = 128 << 10;
 
 /// What decides when bytes are sent by a clock, and what does not: between two processes of one machine there is nothing to
 /// be paced for, and timers cost more than half of the rate.
@@ -65,8 +62,7 @@ pub(crate) fn prepare(stream: &TcpStream) -> io::Result<()> {
     socket.set_tcp_keepalive(&keepalive)?;
     #[cfg(target_os = "linux")]
     socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED))?;
-    #[cfg(target_os = "linux")]
-    socket.set_tcp_notsent_lowat(UNSENT)?;
+    set_unsent(stream, low_water::LOWEST)?;
     #[cfg(target_os = "linux")]
     if stream.peer_addr()?.ip() == stream.local_addr()?.ip()
         && socket.tcp_congestion()?.starts_with(PACING)
@@ -74,6 +70,18 @@ pub(crate) fn prepare(stream: &TcpStream) -> io::Result<()> {
         // Where it is not there, or not allowed, the link is slower and nothing else.
         let _ = socket.set_tcp_congestion(NOT_PACING);
     }
+    Ok(())
+}
+
+/// Sets how many bytes wait in the system unsent at most: what is urgent, as a ping, is not behind more than these on a
+/// slow link, and queues are where queues are bounded and counted.
+#[cfg(target_os = "linux")]
+pub(super) fn set_unsent(stream: &TcpStream, bytes: u32) -> io::Result<()> {
+    SockRef::from(stream).set_tcp_notsent_lowat(bytes)
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(super) fn set_unsent(_: &TcpStream, _: u32) -> io::Result<()> {
     Ok(())
 }
 
@@ -109,7 +117,7 @@ mod tests {
             assert_eq!(socket.tcp_keepalive_interval().unwrap(), INTERVAL);
             assert_eq!(socket.tcp_keepalive_retries().unwrap(), PROBES);
             assert_eq!(socket.tcp_user_timeout().unwrap(), Some(UNACKNOWLEDGED));
-            assert_eq!(socket.tcp_notsent_lowat().unwrap(), UNSENT);
+            assert_eq!(socket.tcp_notsent_lowat().unwrap(), low_water::LOWEST);
             let allowed = std::fs::read_to_string(ALLOWED).unwrap_or_default();
             if allowed.split_whitespace().any(|name| name == "reno") {
                 assert!(!socket.tcp_congestion().unwrap().starts_with(PACING));

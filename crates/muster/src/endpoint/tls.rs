@@ -23,6 +23,7 @@ use openssl::x509::{X509, X509Ref, X509VerifyResult};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use super::low_water::Marked;
 use super::stranger::{self, ForeignProtocol};
 pub use failure::{ConnectionError, TlsFailure};
 use failure::{NOT_TRUSTED, PEER_CHECKS, PEER_IS_ANONYMOUS, broken, failure};
@@ -159,7 +160,7 @@ impl fmt::Debug for TlsContext {
 /// A connection's stream after its TLS handshake, if it has one.
 pub(crate) enum Secured {
     Plain(TcpStream),
-    Tls(TlsStream<TcpStream>),
+    Tls(TlsStream<Marked<TcpStream>>),
 }
 
 impl TlsContext {
@@ -223,7 +224,9 @@ impl TlsContext {
             let foreign = ForeignProtocol::of(first);
             return Err(foreign.map_or(TlsFailure::PeerIsPlain, TlsFailure::Foreign));
         }
-        let secured = secure.shake_hands(Side::Acceptor, stream).await?;
+        let secured = secure
+            .shake_hands(Side::Acceptor, Marked::new(stream))
+            .await?;
         Ok(Secured::Tls(secured))
     }
 
@@ -232,7 +235,9 @@ impl TlsContext {
         let Some(secure) = &self.0 else {
             return Ok(Secured::Plain(stream));
         };
-        let secured = secure.shake_hands(Side::Dialler, stream).await?;
+        let secured = secure
+            .shake_hands(Side::Dialler, Marked::new(stream))
+            .await?;
         Ok(Secured::Tls(secured))
     }
 }
