@@ -21,6 +21,7 @@ mod peerings;
 mod post;
 mod publisher;
 mod reader;
+mod recycling;
 mod refused_connections;
 mod send_queue;
 mod shared;

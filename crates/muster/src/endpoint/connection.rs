@@ -234,6 +234,7 @@ async fn heartbeat(session: &PeerSession, shared: &Shared) -> EndReason {
     let mut silence = Silence::default();
     loop {
         ticks.tick().await;
+        shared.recycling.trim();
         let reads = session.counts.reads.load(Ordering::Relaxed);
         let is_heard_elsewhere = session.was_heard_elsewhere();
         if session.reader_waits() {

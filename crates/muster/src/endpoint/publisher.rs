@@ -15,6 +15,7 @@ use muster_wire::{Class, EndpointId, Kind, Push, Topic};
 
 use super::peer_session::PeerSession;
 use super::post::Post;
+use super::recycling;
 use super::send_queue::room::WAITS_FROM;
 use super::shared::{Shared, Table};
 use super::subscriber::Batch;
@@ -236,11 +237,16 @@ impl Publisher {
         // buffer that is a byte too small is doubled, filled and cut to size: at 1 MiB, two thirds of the
         // publisher's CPU.
         let next = (length + length / SLACK).min(SCRATCH_KEPT);
-        let mut encoded = std::mem::replace(&mut self.scratch, Vec::with_capacity(next));
+        let buffer = if next < recycling::LARGE {
+            Vec::with_capacity(next)
+        } else {
+            self.shared.recycling.for_payload(next)
+        };
+        let mut encoded = std::mem::replace(&mut self.scratch, buffer);
         if encoded.capacity() - length > length / WASTED {
             encoded.shrink_to_fit();
         }
-        Some(Bytes::from(encoded))
+        Some(self.shared.recycling.payload(encoded))
     }
 }
 

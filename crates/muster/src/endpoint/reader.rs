@@ -29,6 +29,7 @@ use super::end_reason::{EndReason, LossReason};
 use super::intake::{FREE, Intake};
 use super::owner::{Command, OwnerHandle};
 use super::peer_session::{PeerCounts, PeerSession};
+use super::recycling;
 use super::shared::{Shared, Table, count};
 use super::spare::Spare;
 use super::tls::ConnectionError;
@@ -181,8 +182,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             missing.clamp(SMALL_READ / 2, doubled)
         };
         if self.buffer.capacity() - self.buffer.len() < wanted {
-            self.buffer.reserve(wanted.max(self.read_size));
-            self.allocation = self.buffer.capacity();
+            self.grow(wanted.max(self.read_size));
         }
         let parts = self.assembly.size();
         if needed.max(parts) > FREE {
@@ -195,6 +195,19 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             self.intake.at_rest(self.allocation);
         }
         Ok(())
+    }
+
+    /// Makes room for so many more bytes: in its own buffer if nobody else has a part of it, otherwise in one that is used
+    /// again, or in a new one.
+    fn grow(&mut self, more: usize) {
+        if self.buffer.len() + more < recycling::LARGE {
+            self.buffer.reserve(more);
+        } else if !self.buffer.try_reclaim(more) {
+            let full = std::mem::take(&mut self.buffer);
+            let recycling = &self.shared.recycling;
+            self.buffer = recycling.read_on(full, self.allocation, more);
+        }
+        self.allocation = self.buffer.capacity();
     }
 
     /// Has a buffer of the size of a read.

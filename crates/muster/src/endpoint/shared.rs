@@ -21,6 +21,7 @@ use super::intake::IntakeBudget;
 use super::join_buffer::JoinBuffer;
 use super::peer_session::PeerSession;
 use super::post::Post;
+use super::recycling::Recycling;
 use super::refused_connections::RefusedConnections;
 use super::subscriber::SubscriberQueue;
 use super::tls::TlsContext;
@@ -100,6 +101,7 @@ pub(crate) struct Shared {
     /// What peers have sent of unfinished frames, and those that are not peers yet.
     pub(crate) intake: Arc<IntakeBudget>,
     pub(crate) handshake_intake: Arc<IntakeBudget>,
+    pub(crate) recycling: Recycling,
     pub(crate) table: ArcSwap<Table>,
     pub(crate) table_version: watch::Sender<u64>,
     /// Turns true when the endpoint ends: listeners stop.
@@ -139,6 +141,7 @@ impl Shared {
             tls_handshakes: Mutex::default(),
             intake: IntakeBudget::new(unfinished),
             handshake_intake: IntakeBudget::new(HANDSHAKES_UNFINISHED),
+            recycling: Recycling::default(),
             table: ArcSwap::from_pointee(Table::empty()),
             table_version: watch::Sender::new(0),
             stopping: watch::Sender::new(false),
