@@ -1,14 +1,15 @@
-//! Muster beside NATS, ZeroMQ and the C++ Broker: the measurements of `muster bench`, in turns within
+//! Muster beside NATS, ZeroMQ, zenoh and the C++ Broker: the measurements of `muster bench`, in turns within
 //! one run.
 //!
 //! `cargo run --release -- [--seconds N] [--rounds N] [throughput] [latency] [chain] [idle]`. NATS takes part if
 //! `nats-server` is on the path or named by `NATS_SERVER`, the C++ Broker if `BROKER_BUILD` names the
-//! directory of a build's programs. ZeroMQ is the system's libzmq. Who does not take part is named.
+//! directory of a build's programs. ZeroMQ is the system's libzmq, zenoh its crate. Who does not take part is named.
 
 mod broker;
 mod nats;
 mod report;
 mod server;
+mod zenoh;
 mod zeromq;
 
 use std::io::{IsTerminal, Write};
@@ -23,6 +24,7 @@ use broker::{Broker, Build};
 use nats::Nats;
 use report::{Chains, Idles, Latencies, Rates};
 use server::NatsServer;
+use zenoh::Zenoh;
 use zeromq::ZeroMq;
 
 /// What makes this program a process of a measurement.
@@ -75,12 +77,14 @@ fn main() -> Result<()> {
     if let [what, job] = &arguments[..]
         && what == WORK
     {
-        let engines: [&dyn Engine; 6] = [
+        let engines: [&dyn Engine; 8] = [
             &Muster::new(),
             &Muster::on_one_thread(),
             &Tcp,
             &Nats,
             &ZeroMq,
+            &Zenoh::TCP,
+            &Zenoh::UNIX,
             &Broker,
         ];
         return muster_measure::work(job, &engines);
@@ -165,6 +169,8 @@ impl Bench {
                 };
                 rates.add(measure(&Muster::new(), None)?);
                 rates.add(measure(&ZeroMq, None)?);
+                rates.add(measure(&Zenoh::TCP, None)?);
+                rates.add(measure(&Zenoh::UNIX, None)?);
                 if let Some(server) = self.nats_server()? {
                     rates.add(measure(&Nats, Some((&server.address, server.pid)))?);
                 }
@@ -196,6 +202,8 @@ impl Bench {
         latencies.add(measure(&Muster::on_one_thread(), None)?);
         latencies.add(measure(&Muster::new(), None)?);
         latencies.add(measure(&ZeroMq, None)?);
+        latencies.add(measure(&Zenoh::TCP, None)?);
+        latencies.add(measure(&Zenoh::UNIX, None)?);
         if let Some(server) = self.nats_server()? {
             latencies.add(measure(&Nats, Some((&server.address, server.pid)))?);
         }

@@ -1,7 +1,7 @@
-//! What one frozen peer costs the others: one publisher as fast as it goes, three subscribers in
-//! processes of their own, and in every other run a fourth that is stopped with SIGSTOP in mid-flow.
+//! What one frozen peer costs the others: one publisher as fast as it goes, one subscriber or three in
+//! processes of their own, and in every other run one more that is stopped with SIGSTOP in mid-flow.
 //!
-//! `cargo run --release -p muster-bench --bin frozen`. What counts is the rate of the three with the
+//! `cargo run --release -p muster-bench --bin frozen`. What counts is the rate of the others with the
 //! frozen one beside them, against the runs before and after without it.
 
 use std::io::{BufRead, BufReader, Write};
@@ -18,7 +18,8 @@ const WARM_UP: Duration = Duration::from_secs(1);
 const MEASURED: Duration = Duration::from_secs(4);
 
 const ROUNDS: usize = 3;
-const OTHERS: usize = 3;
+/// How many subscribers are alive.
+const OTHERS: [usize; 2] = [1, 3];
 
 /// The messages between two looks at the clock.
 const BURST: usize = 256;
@@ -26,7 +27,7 @@ const BURST: usize = 256;
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.first().map(String::as_str) {
-        None => compare(),
+        None => OTHERS.into_iter().try_for_each(compare),
         Some("subscribe") => runtime()?.block_on(subscribe()),
         Some(_) => bail!("takes no arguments: it starts its own subscribers"),
     }
@@ -121,11 +122,11 @@ impl Drop for Subscriber {
     }
 }
 
-/// One run: deliveries a second of the three, and the publisher's memory in its end.
+/// One run: deliveries a second of those that are alive, and the publisher's memory in its end.
 #[allow(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
-fn run(with_frozen: bool) -> Result<(f64, u64, Option<usize>)> {
+fn run(others: usize, with_frozen: bool) -> Result<(f64, u64, Option<usize>)> {
     let runtime = runtime()?;
-    let mut others = (0..OTHERS)
+    let mut others = (0..others)
         .map(|_| Subscriber::start())
         .collect::<Result<Vec<_>>>()?;
     let mut frozen = with_frozen.then(Subscriber::start).transpose()?;
@@ -177,29 +178,33 @@ fn run(with_frozen: bool) -> Result<(f64, u64, Option<usize>)> {
 }
 
 #[allow(clippy::cast_precision_loss, reason = "memory is far below 2^52")]
-fn compare() -> Result<()> {
+fn compare(others: usize) -> Result<()> {
     let mut out = std::io::stdout();
     let mut sums = [0.0, 0.0];
     for _ in 0..ROUNDS {
         for with_frozen in [false, true] {
-            let (rate, memory, caught_up) = run(with_frozen)?;
+            let (rate, memory, caught_up) = run(others, with_frozen)?;
             sums[usize::from(with_frozen)] += rate;
             let what = if with_frozen {
-                "one frozen"
+                "one frozen beside"
             } else {
-                "all alive"
+                "none beside"
             };
             let after = caught_up.map_or_else(String::new, |messages| {
                 format!(", {messages} messages in the second after it goes on")
             });
             writeln!(
                 out,
-                "{what}: {rate:.0} deliveries/s to the others, {:.0} MiB in the publisher{after}",
+                "{others} alive, {what}: {rate:.0} deliveries/s to them, {:.0} MiB in the publisher{after}",
                 memory as f64 / f64::from(1 << 20)
             )?;
         }
     }
     let [alive, frozen] = sums;
-    writeln!(out, "with one frozen: {:.1} %", frozen / alive * 100.0)?;
+    writeln!(
+        out,
+        "{others} alive, with one frozen: {:.1} %",
+        frozen / alive * 100.0
+    )?;
     Ok(())
 }

@@ -10,8 +10,8 @@ use axum::extract::ws::Utf8Bytes;
 use muster::{Batch, Delivery, Subscriber};
 use muster_data::DataRef;
 use muster_wire::counters::DropLedger;
-use muster_wire::routing::{RouteCache, Table};
-use muster_wire::{EndpointId, Filter, QueueLimits};
+use muster_wire::routing::{RouteCache, Subscribers, Table};
+use muster_wire::{EndpointId, QueueLimits};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::budget::Budget;
@@ -220,15 +220,28 @@ impl FanOutHandle {
     }
 }
 
+/// A client that is given messages.
+struct Listener {
+    client: Arc<Client>,
+    /// Sorted, and each once.
+    prefixes: Vec<String>,
+    /// Its position in the table.
+    position: u32,
+}
+
 /// Encodes each message once and gives it to all clients that subscribe to its topic.
 pub(crate) struct FanOut {
     subscriber: Subscriber,
     registry: Arc<Registry>,
     /// What waits for all clients together.
     waiting: Arc<Budget>,
-    clients: BTreeMap<u64, (Vec<String>, Arc<Client>)>,
+    clients: BTreeMap<u64, Listener>,
     /// How many clients subscribe to a prefix.
     prefixes: BTreeMap<String, usize>,
+    /// The bytes of all prefixes.
+    prefix_bytes: usize,
+    /// The clients by their prefixes: what a change leaves as it is belongs to this and the table.
+    routed: Subscribers<Arc<Client>>,
     table: Table<(), Arc<Client>>,
     routes: RouteCache,
 }
@@ -246,6 +259,8 @@ impl FanOut {
             waiting,
             clients: BTreeMap::new(),
             prefixes: BTreeMap::new(),
+            prefix_bytes: 0,
+            routed: Subscribers::default(),
             table: Table::empty(),
             routes: RouteCache::default(),
         };
@@ -283,49 +298,54 @@ impl FanOut {
     async fn add(&mut self, client: Arc<Client>, mut prefixes: Vec<String>) -> bool {
         prefixes.sort();
         prefixes.dedup();
-        let new = prefixes
-            .iter()
-            .filter(|prefix| !self.prefixes.contains_key(*prefix));
-        let all = || self.prefixes.keys().chain(new.clone());
-        let bytes: usize = all().map(String::len).sum();
-        if all().count() > MOST_PREFIXES || bytes > MOST_PREFIX_BYTES {
+        let is_new = |prefix: &&String| !self.prefixes.contains_key(*prefix);
+        let added: Vec<&String> = prefixes.iter().filter(is_new).collect();
+        let bytes = self.prefix_bytes + added.iter().map(|prefix| prefix.len()).sum::<usize>();
+        if self.prefixes.len() + added.len() > MOST_PREFIXES || bytes > MOST_PREFIX_BYTES {
             return false;
         }
-        let mut added = Vec::new();
-        for prefix in &prefixes {
-            let count = self.prefixes.entry(prefix.clone()).or_default();
-            *count += 1;
-            if *count == 1 {
-                added.push(prefix);
-            }
-        }
+        self.prefix_bytes = bytes;
         if !added.is_empty() {
             self.subscriber.subscribe_all(added).await;
         }
-        self.clients.insert(client.number, (prefixes, client));
-        self.rebuild();
+        for prefix in &prefixes {
+            *self.prefixes.entry(prefix.clone()).or_default() += 1;
+        }
+        let position = self.routed.insert(Arc::clone(&client));
+        let begun = prefixes.iter().map(String::as_bytes);
+        self.routed.subscribe(position, begun);
+        let listener = Listener {
+            client,
+            prefixes,
+            position,
+        };
+        self.clients.insert(listener.client.number, listener);
+        self.renew_table();
         true
     }
 
     async fn remove(&mut self, number: u64) {
-        let Some((prefixes, _)) = self.clients.remove(&number) else {
+        let Some(listener) = self.clients.remove(&number) else {
             return;
         };
+        let ended = listener.prefixes.iter().map(String::as_bytes);
+        self.routed.remove(listener.position, ended);
+        self.renew_table();
         let mut gone = Vec::new();
-        for prefix in prefixes {
+        for prefix in listener.prefixes {
             let Some(count) = self.prefixes.get_mut(&prefix) else {
                 continue;
             };
             *count -= 1;
             if *count == 0 {
                 self.prefixes.remove(&prefix);
+                self.prefix_bytes -= prefix.len();
                 gone.push(prefix);
             }
         }
         if !gone.is_empty() {
             self.subscriber.unsubscribe_all(gone).await;
         }
-        self.rebuild();
     }
 
     /// Notes what the gateway's own queue has lost.
@@ -335,12 +355,9 @@ impl FanOut {
         *known.unwrap_or_else(PoisonError::into_inner) = dropped;
     }
 
-    fn rebuild(&mut self) {
-        let subscribers = self.clients.values();
-        let subscribers = subscribers
-            .map(|(prefixes, client)| (Filter::from_prefixes(prefixes), Arc::clone(client)))
-            .collect();
-        self.table = Table::new(self.table.version() + 1, Vec::new(), subscribers);
+    fn renew_table(&mut self) {
+        let version = self.table.version() + 1;
+        self.table = Table::with_subscribers(version, Vec::new(), self.routed.clone());
     }
 
     fn deliver(&mut self, batch: &Batch) {
@@ -385,7 +402,7 @@ impl FanOut {
 
     /// Ends the client that holds most: all together hold too much.
     fn end_fullest(&self) {
-        let clients = self.clients.values().map(|(_, client)| client);
+        let clients = self.clients.values().map(|listener| &listener.client);
         let fullest = clients
             .filter_map(|client| Some((client.queue.held()?, client)))
             .max_by_key(|(held, _)| *held);
