@@ -75,8 +75,9 @@ fn main() -> Result<()> {
     if let [what, job] = &arguments[..]
         && what == WORK
     {
-        let engines: [&dyn Engine; 6] = [
+        let engines: [&dyn Engine; 7] = [
             &Muster::new(),
+            &Muster::new().over_tcp(),
             &Muster::on_one_thread(),
             &Tcp,
             &Nats,
@@ -164,6 +165,7 @@ impl Bench {
                     throughput(&self.launcher, engine.name(), hub, traffic, self.seconds)
                 };
                 rates.add(measure(&Muster::new(), None)?);
+                rates.add(measure(&Muster::new().over_tcp(), None)?);
                 rates.add(measure(&ZeroMq, None)?);
                 if let Some(server) = self.nats_server()? {
                     rates.add(measure(&Nats, Some((&server.address, server.pid)))?);
@@ -176,7 +178,8 @@ impl Bench {
                         encoded_once: true,
                         ..traffic
                     };
-                    for engine in [&Muster::new() as &dyn Engine, &Tcp] {
+                    let over_tcp = Muster::new().over_tcp();
+                    for engine in [&Muster::new() as &dyn Engine, &over_tcp, &Tcp] {
                         let name = engine.name();
                         let launcher = &self.launcher;
                         rates.add(throughput(launcher, name, None, traffic, self.seconds)?);
@@ -195,6 +198,7 @@ impl Bench {
         latencies.add(measure(&Tcp, None)?);
         latencies.add(measure(&Muster::on_one_thread(), None)?);
         latencies.add(measure(&Muster::new(), None)?);
+        latencies.add(measure(&Muster::new().over_tcp(), None)?);
         latencies.add(measure(&ZeroMq, None)?);
         if let Some(server) = self.nats_server()? {
             latencies.add(measure(&Nats, Some((&server.address, server.pid)))?);
