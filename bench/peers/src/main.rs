@@ -77,8 +77,9 @@ fn main() -> Result<()> {
     if let [what, job] = &arguments[..]
         && what == WORK
     {
-        let engines: [&dyn Engine; 8] = [
+        let engines: [&dyn Engine; 9] = [
             &Muster::new(),
+            &Muster::new().over_tcp(),
             &Muster::on_one_thread(),
             &Tcp,
             &Nats,
@@ -168,6 +169,7 @@ impl Bench {
                     throughput(&self.launcher, engine.name(), hub, traffic, self.seconds)
                 };
                 rates.add(measure(&Muster::new(), None)?);
+                rates.add(measure(&Muster::new().over_tcp(), None)?);
                 rates.add(measure(&ZeroMq, None)?);
                 rates.add(measure(&Zenoh::TCP, None)?);
                 rates.add(measure(&Zenoh::UNIX, None)?);
@@ -182,7 +184,8 @@ impl Bench {
                         encoded_once: true,
                         ..traffic
                     };
-                    for engine in [&Muster::new() as &dyn Engine, &Tcp] {
+                    let over_tcp = Muster::new().over_tcp();
+                    for engine in [&Muster::new() as &dyn Engine, &over_tcp, &Tcp] {
                         let name = engine.name();
                         let launcher = &self.launcher;
                         rates.add(throughput(launcher, name, None, traffic, self.seconds)?);
@@ -201,6 +204,7 @@ impl Bench {
         latencies.add(measure(&Tcp, None)?);
         latencies.add(measure(&Muster::on_one_thread(), None)?);
         latencies.add(measure(&Muster::new(), None)?);
+        latencies.add(measure(&Muster::new().over_tcp(), None)?);
         latencies.add(measure(&ZeroMq, None)?);
         latencies.add(measure(&Zenoh::TCP, None)?);
         latencies.add(measure(&Zenoh::UNIX, None)?);

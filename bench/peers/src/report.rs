@@ -1,5 +1,7 @@
 //! Ranges over the rounds, and ratios.
 
+use muster_measure::Engine as _;
+use muster_measure::engine::Muster;
 use muster_measure::{Chain, IdleReport, Latency, Payload, Table, Throughput, Traffic};
 
 /// Measured values of one kind, one for each round.
@@ -68,7 +70,7 @@ impl Rates {
                 "MB/s",
                 "CPU us each",
                 "lost",
-                "muster's rate is",
+                "muster's rate over TCP is",
                 "its CPU is",
             ],
         );
@@ -88,8 +90,10 @@ impl Rates {
                 cpu.text(2),
                 rows.iter().map(|row| row.lost).sum::<u64>().to_string(),
             ];
-            let ours = self.0.find(&(*traffic, "muster".to_owned()));
-            if let Some(ours) = ours.filter(|_| engine != "muster") {
+            // As the others: Unix sockets are a row of their own.
+            let tcp = Muster::new().over_tcp().name();
+            let ours = self.0.find(&(*traffic, tcp.to_owned()));
+            if let Some(ours) = ours.filter(|_| engine != tcp) {
                 cells.push(format!("{:.2} times", rates(ours).median() / rate.median()));
                 cells.push(format!("{:.2} times", cpus(ours).median() / cpu.median()));
             }

@@ -24,8 +24,8 @@ use crate::output::{Failure, print};
 
 /// Measure Muster on this machine: messages per second, round trips, and the cost of idle endpoints
 ///
-/// Messages travel between separate processes over loopback TCP. The same is measured with bare sockets, which
-/// no messaging system can beat.
+/// Messages travel between separate processes, over the Unix sockets by which peers of one machine meet and over TCP. The
+/// same is measured with bare TCP sockets.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// What to measure [default: everything except `start`]
@@ -48,13 +48,13 @@ impl Execute for Arguments {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Measurement {
-    /// Messages of six sizes from one publisher to one and to four subscribers
+    /// Messages of six sizes from one publisher to one and to four subscribers, over Unix sockets and over TCP
     Throughput,
-    /// Messages of three sizes over anonymous TLS
+    /// Messages of three sizes over anonymous TLS, which is over TCP
     Tls,
     /// Messages of six sizes over the mesh's protocol and over Broker's
     Versions,
-    /// Round trips at 10,000 messages per second, compared with a bare blocking echo
+    /// Round trips at 10,000 messages per second, compared with a bare blocking echo over TCP
     Latency,
     /// Messages of 1 MiB, compared with a plain TCP stream
     Stream,
@@ -105,7 +105,10 @@ const PEERS: u32 = 100;
 const IDLE_TIMES: f64 = 2.0;
 
 /// The version of the JSON.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
+
+/// Over what messages travel: what peers of one machine take, and what they take otherwise.
+const EITHER: [Muster; 2] = [Muster::new(), Muster::new().over_tcp()];
 
 /// Everything that was measured. What was not asked for is empty or absent.
 #[derive(Debug, Serialize)]
@@ -113,6 +116,7 @@ struct Results {
     version: u32,
     processors: usize,
     seconds: f64,
+    /// Pairs: over Unix sockets, and over TCP.
     throughput: Vec<Throughput>,
     tls: Vec<Throughput>,
     /// Pairs: the protocol of the mesh, and Broker's.
@@ -130,6 +134,10 @@ struct Results {
 struct RoundTrips {
     tcp: Latency,
     muster: Latency,
+    muster_over_tcp: Latency,
+    /// Muster with readers that keep a processor busy for a while before they wait.
+    muster_busy_poll: Latency,
+    muster_over_tcp_busy_poll: Latency,
     /// Muster where one thread does everything but publish.
     muster_on_one_thread: Latency,
     /// Muster outside a mesh, by Broker's protocol.
@@ -141,8 +149,10 @@ struct RoundTrips {
 struct Stream {
     tcp: Throughput,
     muster: Throughput,
+    muster_over_tcp: Throughput,
     /// Muster where the publisher, like the stream's writer, has the same bytes ready every time.
     muster_encoded_once: Throughput,
+    muster_over_tcp_encoded_once: Throughput,
 }
 
 fn run(arguments: &Arguments) -> Result<ExitCode> {
@@ -198,11 +208,11 @@ fn protected() -> Vec<Traffic> {
 /// On a terminal only.
 fn progress(arguments: &Arguments) -> ProgressBar {
     let steps = [
-        (Measurement::Throughput, plain().len()),
+        (Measurement::Throughput, EITHER.len() * plain().len()),
         (Measurement::Tls, protected().len()),
         (Measurement::Versions, 2 * Payload::ALL.len()),
-        (Measurement::Latency, 4),
-        (Measurement::Stream, 3),
+        (Measurement::Latency, 7),
+        (Measurement::Stream, 5),
         (Measurement::Chain, 2 * CHAINED.len() * RELAYS.len()),
         (Measurement::Start, LAYOUTS.len()),
         (Measurement::Idle, 3),
@@ -222,15 +232,17 @@ struct Running {
 impl Running {
     fn all(&self, arguments: &Arguments) -> Result<Results> {
         let asked = |measurement| asked(arguments, measurement);
-        let traffic = |measurement, all: Vec<Traffic>| {
-            let all = if asked(measurement) { all } else { Vec::new() };
-            let measured = all
-                .into_iter()
-                .map(|traffic| self.throughput(&Muster::new(), traffic));
-            measured.collect::<Result<Vec<_>>>()
+        let traffic = |measurement, engines: &[Muster], all: Vec<Traffic>| {
+            let mut measured = Vec::new();
+            for traffic in all.into_iter().filter(|_| asked(measurement)) {
+                for engine in engines {
+                    measured.push(self.throughput(engine, traffic)?);
+                }
+            }
+            anyhow::Ok(measured)
         };
-        let throughput = traffic(Measurement::Throughput, plain())?;
-        let tls = traffic(Measurement::Tls, protected())?;
+        let throughput = traffic(Measurement::Throughput, &EITHER, plain())?;
+        let tls = traffic(Measurement::Tls, &[Muster::new().over_tcp()], protected())?;
         let versions = asked(Measurement::Versions).then(|| self.versions());
         let latency = asked(Measurement::Latency).then(|| self.round_trips());
         let stream = asked(Measurement::Stream).then(|| self.stream());
@@ -288,6 +300,9 @@ impl Running {
         Ok(RoundTrips {
             tcp: measure(&Tcp)?,
             muster: measure(&Muster::new())?,
+            muster_over_tcp: measure(&Muster::new().over_tcp())?,
+            muster_busy_poll: measure(&Muster::new().with_busy_poll())?,
+            muster_over_tcp_busy_poll: measure(&Muster::new().over_tcp().with_busy_poll())?,
             muster_on_one_thread: measure(&Muster::on_one_thread())?,
             muster_version_1: measure(&Muster::version_1())?,
         })
@@ -301,8 +316,10 @@ impl Running {
         };
         Ok(Stream {
             tcp: self.throughput(&Tcp, encoded_once)?,
-            muster: self.throughput(&Muster::new(), traffic)?,
-            muster_encoded_once: self.throughput(&Muster::new(), encoded_once)?,
+            muster: self.throughput(&EITHER[0], traffic)?,
+            muster_over_tcp: self.throughput(&EITHER[1], traffic)?,
+            muster_encoded_once: self.throughput(&EITHER[0], encoded_once)?,
+            muster_over_tcp_encoded_once: self.throughput(&EITHER[1], encoded_once)?,
         })
     }
 

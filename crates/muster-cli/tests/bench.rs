@@ -43,9 +43,9 @@ fn everything_is_measured_and_nothing_is_lost() {
     assert!(output.status.success(), "{}", stderr(&output));
     assert_eq!(stderr(&output), "", "progress is for terminals");
     let results: Value = serde_json::from_str(&stdout(&output)).unwrap();
-    assert_eq!(results["version"], 1);
+    assert_eq!(results["version"], 2);
     let rows = |part: &str| results[part].as_array().unwrap().clone();
-    assert_eq!(rows("throughput").len(), 13);
+    assert_eq!(rows("throughput").len(), 26);
     assert_eq!(rows("tls").len(), 3);
     let traffic = rows("throughput").into_iter().chain(rows("tls"));
     for row in traffic.chain(results["stream"].as_object().unwrap().values().cloned()) {
@@ -57,7 +57,15 @@ fn everything_is_measured_and_nothing_is_lost() {
         }
         assert_eq!(row["lost"], 0, "{row}");
     }
-    for engine in ["tcp", "muster", "muster_on_one_thread"] {
+    let engines = [
+        "tcp",
+        "muster",
+        "muster_over_tcp",
+        "muster_busy_poll",
+        "muster_over_tcp_busy_poll",
+        "muster_on_one_thread",
+    ];
+    for engine in engines {
         let measured = &results["latency"][engine];
         for key in ["p50", "p99", "p999", "max", "late_p99", "cpu_us"] {
             assert!(

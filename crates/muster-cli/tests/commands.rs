@@ -38,6 +38,16 @@ fn an_event_goes_from_one_command_through_a_node_s_endpoint() {
         "{text}{}",
         stderr(&peers)
     );
+    // The command is a peer as well, of the same machine and user.
+    let (over, local) = (
+        "transport",
+        if cfg!(target_os = "linux") {
+            "unix"
+        } else {
+            "tcp"
+        },
+    );
+    assert!(text.contains(over) && text.contains(local), "{text}");
 
     let ping = run(directory, &["ping", &address, "--count", "2"]);
     assert_eq!(

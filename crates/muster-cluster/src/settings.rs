@@ -16,7 +16,9 @@ use muster_wire::Overflow;
 use crate::layout::StoreBackend;
 
 pub use choice::Choice;
-pub use sections::{ForwardingMode, LinkOverrides, PeeringSettings, QueueOverrides, TlsMode};
+pub use sections::{
+    ForwardingMode, LinkOverrides, LocalMode, PeeringSettings, QueueOverrides, TlsMode,
+};
 pub use spec::{SettingKind, SettingSpec};
 pub use value::SettingValue;
 
@@ -144,6 +146,17 @@ pub const CORE_SETTINGS: &[SettingSpec] = &[
         &[],
         "names of nodes that are dialled outside the mesh: nothing is relayed over these peerings",
     ),
+    SettingSpec::choice::<LocalMode>(
+        "peering.local",
+        "auto",
+        "whether peers of one machine and user use Unix sockets: auto, where they find each other, or off",
+    ),
+    SettingSpec::duration(
+        "peering.busy_poll",
+        Duration::ZERO,
+        "how long a reader with nothing to read keeps a processor busy before it waits, for shorter round trips; 0 for not",
+    )
+    .at_most(Duration::from_millis(10)),
     SettingSpec::duration(
         "peering.retry",
         Duration::from_secs(1),

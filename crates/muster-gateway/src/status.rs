@@ -184,6 +184,9 @@ pub struct PeerStatus {
     pub id: String,
     /// Its address.
     pub address: String,
+    /// What its connection runs over: "tcp" or "unix"; empty in reports of older programs.
+    #[serde(default)]
+    pub transport: String,
     /// Whether the peering stands.
     pub connected: bool,
     /// Messages received, refused ones included.

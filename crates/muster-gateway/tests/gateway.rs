@@ -319,21 +319,23 @@ async fn all_clients_together_have_a_bound() {
     }
     let mut good = subscribed(&gateway, &["/t/"]).await;
     let text = "x".repeat(100_000);
-    for sent in 0..300 {
+    for sent in 0.. {
+        assert!(sent < 300, "each is ended for its own queue, or none");
         let arguments = [Data::Count(sent), Data::from(text.as_str())];
         publish(&endpoint, "/t/x", event("e", &arguments)).await;
         hear(&mut good).await;
         let counts = gateway.counts();
         let waiting: usize = counts.clients.iter().map(|client| client.queued.1).sum();
         assert!(waiting < MEMORY + (1 << 20), "{waiting} bytes");
+        if counts.dropped.total() > 0 {
+            break;
+        }
     }
-    let mut ended = 0;
-    for client in &mut stuck {
-        let (code, reason) = end(client).await;
-        assert_eq!(code, 1013);
-        ended += usize::from(reason.contains("fullest"));
-    }
-    assert!(ended > 0, "each was ended for its own queue");
+    // Whoever it was reads why: the gateway waits a while for that.
+    let ends = stuck.iter_mut().map(|client| Box::pin(end(client)));
+    let ((code, reason), ..) = futures_util::future::select_all(ends).await;
+    assert_eq!(code, 1013);
+    assert!(reason.contains("fullest"), "{reason}");
     publish(&endpoint, "/t/x", event("last", &[])).await;
     assert_eq!(hear(&mut good).await["data"][2]["data"][0]["data"], "last");
 }

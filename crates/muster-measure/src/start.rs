@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use muster::wire::QueueLimits;
 use muster::{
-    Delivery, Endpoint, EndpointConfig, Exposure, Forwarding, LossReason, NodeIdentity, Status,
-    Subscriber,
+    Delivery, Endpoint, EndpointConfig, Exposure, Forwarding, LocalTransport, LossReason,
+    NodeIdentity, Status, Subscriber,
 };
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
@@ -142,6 +142,8 @@ fn endpoint(name: &str, forwarding: Forwarding) -> Result<Endpoint> {
             ..NodeIdentity::default()
         },
         forwarding,
+        // What is said to be over TCP is.
+        local: LocalTransport::Off,
         ..EndpointConfig::default()
     })?)
 }

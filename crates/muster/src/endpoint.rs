@@ -11,8 +11,8 @@ mod error;
 mod in_order;
 mod intake;
 mod join_buffer;
+mod last_words;
 mod listening;
-mod low_water;
 mod outgoing;
 mod owner;
 mod peer_options;
@@ -43,7 +43,8 @@ use muster_wire::peering::{ClusterName, Protocol};
 use muster_wire::{EndpointId, Filter, Mono, Overflow, QueueLimits, Topic};
 
 pub use config::{
-    Credit, EndpointConfig, Exposure, Forwarding, Heartbeat, NodeIdentity, TopicClasses,
+    Credit, EndpointConfig, Exposure, Forwarding, Heartbeat, LocalTransport, NodeIdentity,
+    TopicClasses,
 };
 pub(crate) use counters::connections_refused;
 pub use counts::{Compressed, EndpointCounts, PeerReport, QueueDepth};
@@ -52,7 +53,7 @@ pub use error::{ListenError, PeerError, StartError};
 pub use intake::TooMuchUnfinished;
 pub use peer_options::{LinkSpeed, PeerMatch, PeerOptions, PeerRule, QueueOptions};
 pub use publisher::{Outcome, Publisher};
-pub use status::{PeerInfo, PeerOrigin, Status};
+pub use status::{PeerInfo, PeerOrigin, Status, Transport};
 pub use stranger::ForeignProtocol;
 pub use subscriber::{Batch, Delivery, Received, Subscriber, TryReceiveError};
 pub use tls::{

@@ -63,10 +63,11 @@ pub mod store;
 pub use endpoint::{
     Batch, CertificateRefusal, Certificates, Compressed, ConnectionError, Credit, Delivery,
     Endpoint, EndpointConfig, EndpointCounts, Exposure, ForeignProtocol, Forwarding, Heartbeat,
-    LinkSpeed, ListenError, LossReason, NodeIdentity, Outcome, PeerError, PeerInfo, PeerMatch,
-    PeerOptions, PeerOrigin, PeerReport, PeerRule, Publisher, QueueDepth, QueueOptions, Received,
-    RemovalReason, StartError, Status, Subscriber, Tls, TlsError, TlsFailure, TooMuchUnfinished,
-    TopicClasses, TrustedAuthority, TryReceiveError, UnavailableReason, random_id,
+    LinkSpeed, ListenError, LocalTransport, LossReason, NodeIdentity, Outcome, PeerError, PeerInfo,
+    PeerMatch, PeerOptions, PeerOrigin, PeerReport, PeerRule, Publisher, QueueDepth, QueueOptions,
+    Received, RemovalReason, StartError, Status, Subscriber, Tls, TlsError, TlsFailure,
+    TooMuchUnfinished, TopicClasses, Transport, TrustedAuthority, TryReceiveError,
+    UnavailableReason, random_id,
 };
 pub use muster_cluster as cluster;
 pub use muster_cluster::{NotReady, Quorum, ReadyError};

@@ -19,13 +19,13 @@ use std::time::Duration;
 
 use muster_cluster::node::{LogSink, NodeError, NodeLoop, Registry};
 use muster_cluster::{
-    ForwardingMode, Layout, Node as LayoutNode, PeeringSettings, Quorum, ReadyError,
+    ForwardingMode, Layout, LocalMode, Node as LayoutNode, PeeringSettings, Quorum, ReadyError,
 };
 use muster_wire::{EndpointId, Incarnation, QueueLimits};
 
 use crate::endpoint::{
-    Credit, Endpoint, EndpointConfig, Exposure, Forwarding, Heartbeat, ListenError, NodeIdentity,
-    StartError, Tls, TopicClasses,
+    Credit, Endpoint, EndpointConfig, Exposure, Forwarding, Heartbeat, ListenError, LocalTransport,
+    NodeIdentity, StartError, Tls, TopicClasses,
 };
 use driver::{Clock, Driver, Ends, Shared};
 use ready::Waits;
@@ -336,6 +336,11 @@ fn endpoint_config(
         interactive: peering.interactive,
         bulk: peering.bulk,
         speed: links::speed(peering.slow),
+        local: match peering.local {
+            LocalMode::Auto => LocalTransport::Auto,
+            LocalMode::Off => LocalTransport::Off,
+        },
+        busy_poll: peering.busy_poll,
         peers: links::rules(layout, node),
         classes: TopicClasses {
             interactive: peering.interactive_topics,

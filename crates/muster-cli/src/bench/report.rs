@@ -8,7 +8,7 @@ use super::{Results, RoundTrips, Stream};
 
 pub(super) fn text(results: &Results) -> String {
     let mut text = format!(
-        "{} processors, {} s for each measurement, loopback TCP; CPU is that of all processes together\n",
+        "{} processors, {} s for each measurement, over Unix sockets unless it says TCP; CPU is that of all processes together\n",
         results.processors, results.seconds
     );
     let rows: Vec<&Throughput> = results.throughput.iter().chain(&results.tls).collect();
@@ -37,10 +37,11 @@ pub(super) fn text(results: &Results) -> String {
 
 fn throughput(rows: &[&Throughput]) -> String {
     let mut table = Table::new(
-        3,
+        4,
         [
             "payload",
             "links",
+            "over",
             "read",
             "deliveries/s",
             "MB/s",
@@ -54,6 +55,12 @@ fn throughput(rows: &[&Throughput]) -> String {
         table.row([
             row.traffic.payload.name().to_owned(),
             format!("1:{}", row.traffic.links),
+            if row.engine.contains("TCP") {
+                "TCP"
+            } else {
+                "Unix"
+            }
+            .to_owned(),
             format!("{}{tls}", row.traffic.reading.name()),
             grouped(row.per_second),
             grouped(row.megabytes),
@@ -107,8 +114,14 @@ fn latency(round_trips: &RoundTrips) -> String {
     );
     let bare = &round_trips.tcp;
     for (name, measured) in [
-        ("bare blocking echo", bare),
+        ("bare blocking echo over TCP", bare),
         ("muster", &round_trips.muster),
+        ("muster over TCP", &round_trips.muster_over_tcp),
+        ("muster, busy poll", &round_trips.muster_busy_poll),
+        (
+            "muster over TCP, busy poll",
+            &round_trips.muster_over_tcp_busy_poll,
+        ),
         ("muster, one thread", &round_trips.muster_on_one_thread),
         ("muster, version 1", &round_trips.muster_version_1),
     ] {
@@ -137,7 +150,12 @@ fn stream(measured: &Stream) -> String {
     for (name, row) in [
         ("plain TCP stream", tcp),
         ("muster", &measured.muster),
+        ("muster over TCP", &measured.muster_over_tcp),
         ("muster, encoded once", &measured.muster_encoded_once),
+        (
+            "muster over TCP, encoded once",
+            &measured.muster_over_tcp_encoded_once,
+        ),
     ] {
         table.row([
             name.to_owned(),

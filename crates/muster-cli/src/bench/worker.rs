@@ -21,8 +21,11 @@ impl Execute for Arguments {
     const LOG_LEVEL: &'static str = "error";
 
     fn execute(self) -> Result<ExitCode> {
-        let engines: [&dyn Engine; 4] = [
+        let engines: [&dyn Engine; 7] = [
             &Muster::new(),
+            &Muster::new().over_tcp(),
+            &Muster::new().with_busy_poll(),
+            &Muster::new().over_tcp().with_busy_poll(),
             &Muster::on_one_thread(),
             &Muster::version_1(),
             &Tcp,

@@ -68,16 +68,26 @@ fn table(reply: &PeersReply) -> String {
     let mut text = format!("node {}{state}\n", reply.node);
     let _ = writeln!(
         text,
-        "{:<12} {:<36} {:<22} {:<8} {:<8} {:>10} {:>10} {:>7} {:>8}",
-        "peer", "endpoint id", "address", "dialled", "protocol", "in", "out", "queued", "dropped"
+        "{:<12} {:<36} {:<22} {:<9} {:<8} {:<8} {:>10} {:>10} {:>7} {:>8}",
+        "peer",
+        "endpoint id",
+        "address",
+        "transport",
+        "dialled",
+        "protocol",
+        "in",
+        "out",
+        "queued",
+        "dropped"
     );
     for peer in &reply.peers {
         let _ = writeln!(
             text,
-            "{:<12} {:<36} {:<22} {:<8} {:<8} {:>10} {:>10} {:>7} {:>8}",
+            "{:<12} {:<36} {:<22} {:<9} {:<8} {:<8} {:>10} {:>10} {:>7} {:>8}",
             peer.node.as_deref().unwrap_or("-"),
             peer.id,
             peer.address,
+            peer.transport.as_deref().unwrap_or("-"),
             if peer.dialled { "by it" } else { "by peer" },
             peer.protocol,
             peer.messages_in,

@@ -34,6 +34,20 @@ crate::choice!(ForwardingMode {
     "direct" => ForwardingMode::Direct,
 });
 
+/// Whether peers of one machine use Unix sockets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LocalMode {
+    /// Those of one user do, where they find each other.
+    Auto,
+    /// All connections are TCP.
+    Off,
+}
+
+crate::choice!(LocalMode {
+    "auto" => LocalMode::Auto,
+    "off" => LocalMode::Off,
+});
+
 /// How peerings are protected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TlsMode {
@@ -94,6 +108,10 @@ pub struct PeeringSettings {
     pub relay_version_1: bool,
     /// The names of the nodes that it dials outside the mesh.
     pub direct: Vec<String>,
+    /// Whether peers of this machine use Unix sockets.
+    pub local: LocalMode,
+    /// How long a reader with nothing to read asks again and again before it waits; zero for not at all.
+    pub busy_poll: Duration,
     /// The time between two attempts to dial a peer.
     pub retry: Duration,
     /// The silence after which a peer is pinged; zero for never.
@@ -141,6 +159,8 @@ impl PeeringSettings {
             forwarding: settings.choice("peering.forwarding"),
             relay_version_1: settings.boolean("peering.relay_version_1"),
             direct: settings.text_list("peering.direct").to_vec(),
+            local: settings.choice("peering.local"),
+            busy_poll: settings.duration("peering.busy_poll"),
             retry: settings.duration("peering.retry"),
             heartbeat: settings.duration("peering.heartbeat"),
             heartbeat_timeout: settings.duration("peering.heartbeat_timeout"),

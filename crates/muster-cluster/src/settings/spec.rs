@@ -15,7 +15,7 @@ pub struct SettingSpec {
     key: &'static str,
     default: SettingDefault,
     positive: bool,
-    /// The least and the most of a count.
+    /// The least and the most of a count, or of the nanoseconds of a length of time.
     bounds: (u64, u64),
     help: &'static str,
 }
@@ -57,7 +57,7 @@ enum SettingDefault {
     SubnetList(&'static [&'static str]),
 }
 
-/// The bounds of a count without bounds.
+/// The bounds of what has none.
 const ANY: (u64, u64) = (0, u64::MAX);
 
 macro_rules! constructor {
@@ -129,6 +129,13 @@ impl SettingSpec {
     #[must_use]
     pub const fn within(mut self, least: u64, most: u64) -> Self {
         self.bounds = (least, most);
+        self
+    }
+
+    /// Makes the setting refuse lengths of time above `most`.
+    #[must_use]
+    pub const fn at_most(mut self, most: Duration) -> Self {
+        self.bounds = (0, nanoseconds(most));
         self
     }
 
@@ -230,6 +237,12 @@ impl SettingSpec {
         {
             return Err(format!("`{}` must be between {least} and {most}", self.key));
         }
+        if let SettingValue::Duration(duration) = &value
+            && nanoseconds(*duration) > most
+        {
+            let most = SettingValue::Duration(Duration::from_nanos(most));
+            return Err(format!("`{}` must be at most {most}", self.key));
+        }
         if self.positive && value.is_zero() {
             return Err(format!("`{}` must be more than 0", self.key));
         }
@@ -254,6 +267,18 @@ impl SettingSpec {
             _ => RawValue::guess(text.trim()),
         };
         self.read(&raw)
+    }
+}
+
+/// The nanoseconds of a length of time, or the most that there can be.
+const fn nanoseconds(duration: Duration) -> u64 {
+    let nanoseconds = duration.as_nanos();
+    if nanoseconds > u64::MAX as u128 {
+        return u64::MAX;
+    }
+    #[allow(clippy::cast_possible_truncation, reason = "it was looked at")]
+    {
+        nanoseconds as u64
     }
 }
 
@@ -308,6 +333,16 @@ mod tests {
         assert!(window.read_text("0").is_err());
         assert!(window.read_text("-1").is_err());
         assert!(window.read_text("nan").is_err());
+        let short = SettingSpec::duration("peering.short", Duration::ZERO, "");
+        let short = short.at_most(Duration::from_millis(10));
+        assert_eq!(
+            short.read_text("10ms"),
+            Ok(SettingValue::Duration(Duration::from_millis(10)))
+        );
+        for text in ["11ms", "10ms1ns", "1h"] {
+            let error = short.read_text(text).unwrap_err();
+            assert_eq!(error, "`peering.short` must be at most 10ms");
+        }
         let bytes = SettingSpec::count("peering.most", 10, "").within(5, 20);
         assert_eq!(bytes.read_text("20"), Ok(SettingValue::Count(20)));
         for text in ["4", "21"] {

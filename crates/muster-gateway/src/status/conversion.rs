@@ -168,6 +168,7 @@ impl PeerStatus {
             node: line.node.clone(),
             id: report.peer.id.to_string(),
             address: report.peer.address.clone(),
+            transport: report.peer.transport.name().to_owned(),
             connected: report.connected,
             messages_in: report.messages_in,
             messages_out: report.messages_out,

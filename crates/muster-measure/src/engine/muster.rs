@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use bytes::Bytes;
 use muster::wire::{QueueLimits, Topic};
-use muster::{Delivery, Endpoint, EndpointConfig, Exposure, Forwarding, Subscriber, Tls};
+use muster::{
+    Delivery, Endpoint, EndpointConfig, Exposure, Forwarding, LocalTransport, Subscriber, Tls,
+};
 use muster_data::{DataRef, Encode, Record, ValueRef, encode_to_vec};
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::MissedTickBehavior;
@@ -28,6 +30,9 @@ const ANSWERS: &str = "/answers";
 /// How long a publisher waits for room, at most.
 const ROOM: Duration = Duration::from_secs(10);
 
+/// How long readers ask before they wait, where they do.
+const BUSY_POLL: Duration = Duration::from_micros(50);
+
 /// Muster's endpoints. The subscribers listen, and the publisher dials each of them.
 #[derive(Debug, Clone, Copy)]
 pub struct Muster {
@@ -35,14 +40,36 @@ pub struct Muster {
     /// publisher of [`Engine::publish`] has a thread of its own in any case.
     one_thread: bool,
     forwarding: Forwarding,
+    local: LocalTransport,
+    busy_poll: Duration,
 }
 
 impl Muster {
-    /// Endpoints like those of the program `muster`.
+    /// Endpoints like those of the program `muster`, which meet over Unix sockets where there are such.
     pub const fn new() -> Self {
         Self {
             one_thread: false,
             forwarding: Forwarding::Relay,
+            local: LocalTransport::Auto,
+            busy_poll: Duration::ZERO,
+        }
+    }
+
+    /// The same over TCP.
+    #[must_use]
+    pub const fn over_tcp(self) -> Self {
+        Self {
+            local: LocalTransport::Off,
+            ..self
+        }
+    }
+
+    /// The same with readers that keep a processor busy before they wait.
+    #[must_use]
+    pub const fn with_busy_poll(self) -> Self {
+        Self {
+            busy_poll: BUSY_POLL,
+            ..self
         }
     }
 
@@ -51,15 +78,15 @@ impl Muster {
     pub const fn on_one_thread() -> Self {
         Self {
             one_thread: true,
-            forwarding: Forwarding::Relay,
+            ..Self::new()
         }
     }
 
     /// Endpoints outside a mesh, which speak Broker's protocol with one another.
     pub const fn version_1() -> Self {
         Self {
-            one_thread: false,
             forwarding: Forwarding::Direct,
+            ..Self::new()
         }
     }
 
@@ -69,6 +96,8 @@ impl Muster {
         EndpointConfig {
             tls: if tls { Tls::Anonymous } else { Tls::Off },
             forwarding: self.forwarding,
+            local: self.local,
+            busy_poll: self.busy_poll,
             subscriber_queue: QueueLimits {
                 messages: 1 << 20,
                 bytes: 1 << 30,
@@ -113,10 +142,14 @@ struct Probe {
 
 impl Engine for Muster {
     fn name(&self) -> &'static str {
-        match (self.one_thread, self.forwarding) {
-            (true, _) => "muster on one thread",
-            (false, Forwarding::Direct) => "muster, version 1",
-            (false, _) => "muster",
+        let is_tcp = self.local == LocalTransport::Off;
+        match (self.one_thread, self.forwarding, self.busy_poll.is_zero()) {
+            (true, ..) => "muster on one thread",
+            (_, Forwarding::Direct, _) => "muster, version 1",
+            (.., true) if is_tcp => "muster over TCP",
+            (.., true) => "muster",
+            (.., false) if is_tcp => "muster over TCP, busy poll",
+            (.., false) => "muster, busy poll",
         }
     }
 

@@ -26,6 +26,12 @@ pub struct EndpointConfig {
     pub cluster: Option<String>,
     /// How connections are protected.
     pub tls: Tls,
+    /// Whether peers of this machine use Unix sockets.
+    pub local: LocalTransport,
+    /// How long the reader of a connection that has nothing to read asks the system again and again before it waits to be
+    /// woken, which takes longer than a message's way. Zero for not at all. Each connection with traffic may keep a
+    /// processor busy for it: it is for few peers, and for machines with processors to spare.
+    pub busy_poll: Duration,
     /// The bounds of the data queue towards each peer: of ordinary events, and of all data to a peer of version 1.
     /// What is being written is not counted.
     pub data_queue: QueueLimits,
@@ -83,6 +89,8 @@ impl Default for EndpointConfig {
             relay_version_1: true,
             cluster: None,
             tls: Tls::Off,
+            local: LocalTransport::default(),
+            busy_poll: Duration::ZERO,
             // What a relay's reads bring before its writers have their turn: eight times Zeek's
             // `Broker::peer_buffer_size`, plus a bound in bytes.
             data_queue: QueueLimits {
@@ -288,6 +296,19 @@ impl Default for Heartbeat {
             timeout: Duration::from_secs(10),
         }
     }
+}
+
+/// Whether peers of one machine use Unix sockets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LocalTransport {
+    /// On Linux, between processes of one user that have the same network namespace: beside each port there is a Unix
+    /// socket, and whoever dials an address of its own machine takes that if it is there. Everything else goes by TCP, as
+    /// does a peer of version 1. Their connections are not encrypted with [`Tls::Anonymous`]: the system says that the
+    /// other side is of the same user, which is more than that says. With [`Tls::Mutual`] they are.
+    #[default]
+    Auto,
+    /// They do not: all connections are TCP.
+    Off,
 }
 
 /// On which addresses an endpoint may listen.

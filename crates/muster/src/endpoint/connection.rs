@@ -15,13 +15,13 @@ use tokio::time::MissedTickBehavior;
 
 use super::end_reason::{EndReason, LossReason, UnavailableReason};
 use super::intake::{Intake, TooMuchUnfinished};
-use super::low_water::Marked;
+use super::last_words::{self, LastWords};
 use super::owner::{Command, ConnectionCommand, OwnerHandle};
 use super::peer_session::PeerSession;
 use super::reader::Reader;
 use super::shared::{Shared, count};
 use super::silence::{Look, Silence};
-use super::status::PeerOrigin;
+use super::status::{PeerOrigin, Transport};
 use super::stranger::{self, ForeignProtocol};
 use super::tls::{ConnectionError, Secured};
 use super::writer;
@@ -54,14 +54,15 @@ pub(crate) async fn run_secured(
     origin: PeerOrigin,
 ) -> ConnectionEnd {
     match secured {
-        Secured::Plain(stream) => {
-            let (reader, writer) = stream.into_split();
-            let writer = Marked::new(writer);
-            run(reader, writer, shared, owner, address, origin).await
+        Secured::Plain(socket) => {
+            let made = (origin, socket.transport());
+            let (reader, writer) = socket.into_split();
+            run(reader, writer, shared, owner, address, made).await
         }
-        Secured::Tls(stream) => {
+        Secured::Tls(stream, transport) => {
+            let made = (origin, transport);
             let (reader, writer) = tokio::io::split(stream);
-            run(reader, writer, shared, owner, address, origin).await
+            run(reader, writer, shared, owner, address, made).await
         }
     }
 }
@@ -73,7 +74,7 @@ pub(crate) async fn run<R, W>(
     shared: Arc<Shared>,
     owner: OwnerHandle,
     address: String,
-    origin: PeerOrigin,
+    (origin, transport): (PeerOrigin, Transport),
 ) -> ConnectionEnd
 where
     R: AsyncRead + Send + Unpin + 'static,
@@ -85,6 +86,7 @@ where
             commands: sender,
             address,
             origin,
+            transport,
             done,
         })
         .await;
@@ -160,6 +162,7 @@ where
     let failed = ConnectionEnd::Failed;
     let mut waiting_for_owner = false;
     let mut heard = false;
+    let mut unwritten = None;
     let mut limit = HELLO_LIMIT;
     loop {
         if !waiting_for_owner {
@@ -182,12 +185,18 @@ where
         }
         tokio::select! {
             command = commands.recv() => match command {
+                Some(ConnectionCommand::Write(_)) if unwritten.is_some() => {}
                 Some(ConnectionCommand::Write(frame)) => {
                     let written = async {
                         writer.write_all(&frame).await?;
                         writer.flush().await
                     };
-                    written.await.map_err(|error| failed(ended(error, heard)))?;
+                    match written.await {
+                        // What the other side said before may be why; there is nothing to add to it.
+                        Err(error) if last_words::is_gone(&error) => unwritten = Some(error.kind()),
+                        Err(error) => return Err(failed(ended(error, heard))),
+                        Ok(()) => {}
+                    }
                 }
                 Some(ConnectionCommand::Continue { limit: next }) => {
                     waiting_for_owner = false;
@@ -200,11 +209,14 @@ where
                 Some(ConnectionCommand::Close(reason)) => return Err(failed(reason.into())),
                 None => return Err(failed(UnavailableReason::NotWanted)),
             },
-            read = reader.read_buf(buffer), if !waiting_for_owner => match read {
-                Ok(0) if !heard => return Err(failed(UnavailableReason::ClosedInSilence)),
-                Ok(0) => return Err(failed(UnavailableReason::ClosedInHandshake)),
-                Ok(_) => held.intake.unfinished(buffer.capacity()).map_err(|reason| failed(reason.into()))?,
-                Err(error) => return Err(failed(ended(error, heard))),
+            read = reader.read_buf(buffer), if !waiting_for_owner => match (read, unwritten) {
+                (Ok(0) | Err(_), Some(kind)) => {
+                    return Err(failed(ended(kind.into(), heard)));
+                }
+                (Ok(0), _) if !heard => return Err(failed(UnavailableReason::ClosedInSilence)),
+                (Ok(0), _) => return Err(failed(UnavailableReason::ClosedInHandshake)),
+                (Ok(_), _) => held.intake.unfinished(buffer.capacity()).map_err(|reason| failed(reason.into()))?,
+                (Err(error), _) => return Err(failed(ended(error, heard))),
             },
             reason = held.until_given_up() => return Err(failed(reason)),
         }
@@ -275,7 +287,8 @@ where
     W: AsyncWrite + Send + Unpin + 'static,
 {
     let bye_timeout = shared.config.bye_timeout;
-    let mut writer = tokio::spawn(writer::run(writer, Arc::clone(&session), bye_timeout));
+    let writer = writer::run(LastWords::new(writer), Arc::clone(&session), bye_timeout);
+    let mut writer = tokio::spawn(writer);
     let mut reader = Reader::new(
         stream,
         buffer,

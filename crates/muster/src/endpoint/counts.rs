@@ -275,7 +275,7 @@ mod tests {
 
     use super::*;
     use crate::endpoint::send_queue::SendQueue;
-    use crate::endpoint::{EndpointConfig, PeerOrigin};
+    use crate::endpoint::{EndpointConfig, PeerOrigin, Transport};
 
     #[test]
     fn the_counts_of_very_many_former_peers_are_kept_in_bounded_room() {
@@ -289,6 +289,7 @@ mod tests {
                 id: EndpointId::from_random(id),
                 address: String::new(),
                 origin: PeerOrigin::Accepted,
+                transport: Transport::Tcp,
                 protocol: muster_wire::peering::Protocol::V1,
             };
             let queue = SendQueue::new(info.protocol, &config);

@@ -103,15 +103,12 @@ impl DialTask {
     }
 
     async fn attempt(&self) -> ConnectionEnd {
-        let connect = socket::connect(&self.address);
+        let connect = socket::connect(&self.address, &self.shared.config);
         let stream = match tokio::time::timeout(self.shared.config.connect_timeout, connect).await {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => return ConnectionEnd::Unreachable(unreachable(&error)),
             Err(_) => return ConnectionEnd::Unreachable(UnavailableReason::ConnectTimeout),
         };
-        if let Err(error) = socket::prepare(&stream) {
-            return ConnectionEnd::Failed(unreachable(&error));
-        }
         let limit = self.shared.config.handshake_timeout;
         let secured = match tokio::time::timeout(limit, self.shared.tls.connect(stream)).await {
             Ok(Ok(secured)) => secured,

@@ -5,26 +5,31 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
 
+use super::Endpoint;
 use super::config::Exposure;
 use super::connection::{self, ConnectionEnd};
 use super::end_reason::UnavailableReason;
 use super::error::ListenError;
 use super::owner::OwnerHandle;
 use super::shared::Shared;
-use super::status::PeerOrigin;
-use super::{Endpoint, socket};
+use super::socket::{Accepted, Listener, Socket};
+use super::status::{PeerOrigin, Transport};
 
 /// How long the accept loop rests after a failure such as a full descriptor table.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
 impl Endpoint {
     /// Listens for peers. Port 0 picks a free port. Returns the address in use. May be called for several addresses;
-    /// each is listened on until the endpoint ends.
+    /// each is listened on until the endpoint ends. Unless [`EndpointConfig::local`](crate::EndpointConfig::local) is off,
+    /// peers of the same machine and user find a Unix socket beside the port.
     ///
     /// # Errors
     /// [`ListenError::Exposed`] for an address that others can reach where `exposure` does not allow it,
     /// [`ListenError::System`] if the address is taken or cannot be bound.
+    #[allow(
+        clippy::unused_async,
+        reason = "whoever calls it is in a runtime, which it needs"
+    )]
     pub async fn listen(
         &self,
         address: SocketAddr,
@@ -38,13 +43,13 @@ impl Endpoint {
             });
         }
         let system = |source| ListenError::System { address, source };
-        let listener = TcpListener::bind(address).await.map_err(system)?;
-        let local = listener.local_addr().map_err(system)?;
+        let mut listener = Listener::bind(address, &self.shared.config).map_err(system)?;
+        let local = listener.address();
         let (shared, owner) = (Arc::clone(&self.shared), self.owner.clone());
         tokio::spawn(async move {
             let mut stopping = shared.stopping.subscribe();
             tokio::select! {
-                () = accept_loop(&listener, &shared, &owner) => {}
+                () = accept_loop(&mut listener, &shared, &owner) => {}
                 _ = stopping.wait_for(|stop| *stop) => {}
             }
         });
@@ -67,7 +72,7 @@ impl Endpoint {
                 Arc::clone(&shared),
                 owner,
                 address.clone(),
-                PeerOrigin::Accepted,
+                (PeerOrigin::Accepted, Transport::Stream),
             );
             if let ConnectionEnd::Failed(reason) = end.await {
                 shared.refused(&address, &reason.to_string());
@@ -76,13 +81,19 @@ impl Endpoint {
     }
 }
 
-async fn accept_loop(listener: &TcpListener, shared: &Arc<Shared>, owner: &OwnerHandle) {
+async fn accept_loop(listener: &mut Listener, shared: &Arc<Shared>, owner: &OwnerHandle) {
     let mut warned = false;
     loop {
         match listener.accept().await {
-            Ok((stream, address)) => {
+            Ok(accepted) => {
                 warned = false;
-                accepted(stream, address, shared, owner);
+                match accepted {
+                    Accepted::Socket(socket, address) => {
+                        begin(socket, address, shared, owner);
+                    }
+                    Accepted::Refused { address, reason } => shared.refused(&address, &reason),
+                    Accepted::Gone => {}
+                }
             }
             Err(error) => {
                 if !warned {
@@ -95,14 +106,10 @@ async fn accept_loop(listener: &TcpListener, shared: &Arc<Shared>, owner: &Owner
     }
 }
 
-fn accepted(stream: TcpStream, address: SocketAddr, shared: &Arc<Shared>, owner: &OwnerHandle) {
-    if socket::prepare(&stream).is_err() {
-        return; // already closed by the other side
-    }
+fn begin(socket: Socket, address: String, shared: &Arc<Shared>, owner: &OwnerHandle) {
     let (shared, owner) = (Arc::clone(shared), owner.clone());
     tokio::spawn(async move {
-        let address = address.to_string();
-        if let Err(reason) = accept(stream, &address, &shared, owner).await {
+        if let Err(reason) = accept(socket, &address, &shared, owner).await {
             shared.refused(&address, &reason.to_string());
         }
     });
@@ -110,7 +117,7 @@ fn accepted(stream: TcpStream, address: SocketAddr, shared: &Arc<Shared>, owner:
 
 /// Runs an accepted connection to its end; the error is why no peering came about.
 async fn accept(
-    stream: TcpStream,
+    socket: Socket,
     address: &str,
     shared: &Arc<Shared>,
     owner: OwnerHandle,
@@ -118,7 +125,7 @@ async fn accept(
     let limit = shared.config.handshake_timeout;
     let (number, evicted) = shared.tls_handshake_begins();
     let secured = tokio::select! {
-        secured = tokio::time::timeout(limit, shared.tls.accept(stream)) => secured
+        secured = tokio::time::timeout(limit, shared.tls.accept(socket)) => secured
             .map_or(Err(UnavailableReason::TlsTimeout(limit)), |secured| Ok(secured?)),
         _ = evicted => Err(UnavailableReason::TooManyTlsHandshakes),
     };

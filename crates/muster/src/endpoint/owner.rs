@@ -198,11 +198,12 @@ impl Owner {
                 commands,
                 address,
                 origin,
+                transport,
                 done,
             } => {
                 // What is said in a handshake is what is subscribed to.
                 self.settle_filter();
-                self.connected(commands, address, origin, done);
+                self.connected(commands, address, (origin, transport), done);
             }
             Command::Frame(connection, payload) => {
                 self.settle_filter();

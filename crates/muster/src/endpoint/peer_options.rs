@@ -93,7 +93,9 @@ impl PeerMatch {
             Self::Role(role) => peer.node.is_some_and(|(_, known)| known == role),
             Self::Host(host) => {
                 let address = peer.address.parse::<SocketAddr>();
-                address.is_ok_and(|address| address.ip().to_canonical() == host.to_canonical())
+                // Whoever came over a Unix socket has no port.
+                let ip = address.map_or_else(|_| peer.address.parse(), |it| Ok(it.ip()));
+                ip.is_ok_and(|ip: IpAddr| ip.to_canonical() == host.to_canonical())
             }
         }
     }
@@ -216,6 +218,10 @@ mod tests {
         );
         assert_eq!(
             bulk("192.0.2.1:5", None, &nothing),
+            (3, Overflow::Block, true)
+        );
+        assert_eq!(
+            bulk("192.0.2.1", None, &nothing),
             (3, Overflow::Block, true)
         );
         assert_eq!(bulk("a.host:5", None, &nothing).1, all.overflow);

@@ -14,7 +14,7 @@ use super::dial::{DialState, DialTask};
 use super::error::PeerError;
 use super::owner::{Command, DialStart, Unpeer};
 use super::peer_options::PeerOptions;
-use super::status::{PeerInfo, PeerOrigin};
+use super::status::{PeerInfo, PeerOrigin, Transport};
 
 impl Endpoint {
     /// Takes over a connected byte stream as if `address`, a name for it, had been dialled. For links that are not TCP
@@ -43,7 +43,8 @@ impl Endpoint {
                 return;
             }
             let (mine, named) = (owner.clone(), address.clone());
-            let run = connection::run(reader, writer, shared, mine, named, PeerOrigin::Dialled);
+            let made = (PeerOrigin::Dialled, Transport::Stream);
+            let run = connection::run(reader, writer, shared, mine, named, made);
             if let ConnectionEnd::Failed(reason) = run.await {
                 let unavailable = Command::Unavailable(address.clone(), reason);
                 owner.send(unavailable).await;

@@ -1,13 +1,22 @@
-//! The options of TCP sockets.
+//! The sockets of connections: how they are dialled and accepted, and their options.
 
+mod local;
+mod low_water;
+mod patience;
+mod spin;
+mod stream;
+
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
-use tokio::net::{TcpSocket, TcpStream, lookup_host};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream, lookup_host};
 
-use super::low_water;
+use super::config::{EndpointConfig, LocalTransport};
+pub(crate) use stream::Socket;
 
 /// How long a connection is silent before the system asks whether the other side is there.
 const IDLE: Duration = Duration::from_secs(15);
@@ -20,7 +29,6 @@ const PROBES: u32 = 3;
 
 /// How long sent bytes may stay unacknowledged, or the peer's window closed: a peer that reads nothing
 /// for so long is given up, shorter pauses cost its queue alone.
-#[cfg(target_os = "linux")]
 const UNACKNOWLEDGED: Duration = Duration::from_secs(120);
 
 /// What decides when bytes are sent by a clock, and what does not: between two processes of one machine there is nothing to
@@ -30,18 +38,26 @@ const PACING: &[u8] = b"bbr";
 #[cfg(target_os = "linux")]
 const NOT_PACING: &[u8] = b"reno";
 
-/// Dials an address, given by name or number. The port that the system chooses for this end keeps nobody from listening
-/// there: a node whose port lies where the system chooses from starts all the same.
-pub(crate) async fn connect(address: &str) -> io::Result<TcpStream> {
+/// Connections that wait to be accepted, at most.
+const BACKLOG: u32 = 1024;
+
+/// Dials an address, given by name or number: a socket of this machine if a peer has one there, otherwise the port. The
+/// port that the system chooses for this end keeps nobody from listening there: a node whose port lies where the system
+/// chooses from starts all the same.
+pub(crate) async fn connect(address: &str, config: &EndpointConfig) -> io::Result<Socket> {
     let mut failed = None;
     for address in lookup_host(address).await? {
-        let socket = match address {
-            SocketAddr::V4(_) => TcpSocket::new_v4()?,
-            SocketAddr::V6(_) => TcpSocket::new_v6()?,
-        };
-        socket.set_reuseaddr(true)?;
-        match socket.connect(address).await {
-            Ok(stream) => return Ok(stream),
+        if config.local == LocalTransport::Auto
+            && let Some(stream) = local::connect(address, &config.tls)
+        {
+            prepare_unix(&stream);
+            return Ok(Socket::unix(stream, config.busy_poll));
+        }
+        match connect_tcp(address).await {
+            Ok(stream) => {
+                prepare(&stream)?;
+                return Ok(Socket::tcp(stream, config.busy_poll));
+            }
             Err(error) => failed = Some(error),
         }
     }
@@ -49,10 +65,141 @@ pub(crate) async fn connect(address: &str) -> io::Result<TcpStream> {
     Err(failed.unwrap_or_else(no_address))
 }
 
+async fn connect_tcp(address: SocketAddr) -> io::Result<TcpStream> {
+    let socket = new_tcp(address)?;
+    socket.set_reuseaddr(true)?;
+    socket.connect(address).await
+}
+
+fn new_tcp(address: SocketAddr) -> io::Result<TcpSocket> {
+    match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4(),
+        SocketAddr::V6(_) => TcpSocket::new_v6(),
+    }
+}
+
+/// Where connections come in: a port, and the sockets of this machine beside it.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    // They go first: whoever gets the port next finds their names free.
+    local: Vec<UnixListener>,
+    port: TcpListener,
+    address: SocketAddr,
+    busy_poll: Duration,
+    /// Which of them is asked first.
+    turn: usize,
+}
+
+/// A connection that has come in.
+#[derive(Debug)]
+pub(crate) enum Accepted {
+    /// It is ready, and comes from this address.
+    Socket(Socket, String),
+    /// Whoever it was is nobody to speak with.
+    Refused { address: String, reason: String },
+    /// It is gone already.
+    Gone,
+}
+
+/// What has come in, before it is known whether it is good.
+enum Incoming {
+    Tcp(TcpStream, SocketAddr),
+    Unix(UnixStream),
+}
+
+impl Listener {
+    /// Listens on an address.
+    ///
+    /// # Errors
+    /// Those of the system. That there can be no socket of this machine beside the port is none.
+    pub(crate) fn bind(address: SocketAddr, config: &EndpointConfig) -> io::Result<Self> {
+        let port = new_tcp(address)?;
+        port.set_reuseaddr(true)?;
+        port.bind(address)?;
+        let address = port.local_addr()?;
+        let local = match config.local {
+            LocalTransport::Auto => local::listen(&port, address, &config.tls),
+            LocalTransport::Off => Ok(Vec::new()),
+        };
+        // Last: whoever gets in by the port would have found what is beside it.
+        let port = port.listen(BACKLOG)?;
+        let local = local.unwrap_or_else(|error| {
+            tracing::warn!(
+                "peers of this machine reach {address} by TCP alone: its Unix socket cannot be opened: {error}"
+            );
+            Vec::new()
+        });
+        Ok(Self {
+            local,
+            port,
+            address,
+            busy_poll: config.busy_poll,
+            turn: 0,
+        })
+    }
+
+    /// The address that it listens on.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Waits for the next connection.
+    ///
+    /// # Errors
+    /// Those of the system, such as a full table of descriptors: the next may succeed.
+    pub(crate) async fn accept(&mut self) -> io::Result<Accepted> {
+        let incoming = poll_fn(|cx| self.poll_incoming(cx)).await?;
+        Ok(match incoming {
+            Incoming::Tcp(stream, from) => match prepare(&stream) {
+                Ok(()) => Accepted::Socket(Socket::tcp(stream, self.busy_poll), from.to_string()),
+                Err(_) => Accepted::Gone,
+            },
+            Incoming::Unix(stream) => match local::address(&stream, self.address) {
+                Err(user) => Accepted::Refused {
+                    address: "a Unix socket".to_owned(),
+                    reason: format!("it is of another user of this machine ({user})"),
+                },
+                Ok(address) => {
+                    prepare_unix(&stream);
+                    let socket = Socket::unix(stream, self.busy_poll);
+                    Accepted::Socket(socket, address.to_string())
+                }
+            },
+        })
+    }
+
+    fn poll_incoming(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Incoming>> {
+        let all = self.local.len() + 1;
+        for _ in 0..all {
+            // Whoever connects all the time does not keep others out.
+            self.turn = (self.turn + 1) % all;
+            let came = match self.local.get(self.turn) {
+                Some(local) => local
+                    .poll_accept(cx)
+                    .map_ok(|(stream, _)| Incoming::Unix(stream)),
+                None => self
+                    .port
+                    .poll_accept(cx)
+                    .map_ok(|(stream, from)| Incoming::Tcp(stream, from)),
+            };
+            if came.is_ready() {
+                return came;
+            }
+        }
+        Poll::Pending
+    }
+}
+
+/// Sets what every connection over a Unix socket has.
+fn prepare_unix(stream: &UnixStream) {
+    // Where less room is allowed the link is slower and nothing else.
+    let _ = SockRef::from(stream).set_send_buffer_size(local::SEND_BUFFER);
+}
+
 /// Sets what every connection of an endpoint has: no delay of small writes, and an end when
 /// the other side's host or the network is gone without a word: within half a minute if nothing is
 /// being sent, otherwise within two.
-pub(crate) fn prepare(stream: &TcpStream) -> io::Result<()> {
+fn prepare(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let socket = SockRef::from(stream);
     let keepalive = TcpKeepalive::new()
@@ -95,17 +242,17 @@ mod tests {
     /// Sixty nodes on one machine never came up: ports of connections were those of listeners to be.
     #[tokio::test]
     async fn the_port_of_a_connection_can_be_listened_on() {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap().to_string();
-        let dialled = connect(&address).await.unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let dialled = connect_tcp(address).await.unwrap();
         let port = dialled.local_addr().unwrap();
         let (_accepted, _) = listener.accept().await.unwrap();
-        tokio::net::TcpListener::bind(port).await.unwrap();
+        TcpListener::bind(port).await.unwrap();
     }
 
     #[tokio::test]
     async fn both_ends_of_a_connection_notice_that_the_other_is_gone() {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let dialled = TcpStream::connect(address).await.unwrap();
         let (accepted, _) = listener.accept().await.unwrap();

@@ -14,10 +14,13 @@ use super::end_reason::{LossReason, RemovalReason, UnavailableReason};
 pub struct PeerInfo {
     /// The peer's id.
     pub id: EndpointId,
-    /// Its address: as dialled, or the remote address of an accepted connection.
+    /// Its address: as dialled, or the remote address of an accepted connection, which has no port if it came over a
+    /// Unix socket.
     pub address: String,
     /// Which side made the connection.
     pub origin: PeerOrigin,
+    /// What the connection runs over.
+    pub transport: Transport,
     /// What is spoken with it: version 1 with Zeek, version 2 within a mesh.
     pub protocol: Protocol,
 }
@@ -29,6 +32,28 @@ pub enum PeerOrigin {
     Dialled,
     /// The peer.
     Accepted,
+}
+
+/// What a peering's connection runs over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    /// TCP.
+    Tcp,
+    /// A Unix socket: the peer is a process of the same user on the same machine.
+    Unix,
+    /// A byte stream that the endpoint was given.
+    Stream,
+}
+
+impl Transport {
+    /// Returns it in one word: "tcp", "unix" or "stream".
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Unix => "unix",
+            Self::Stream => "stream",
+        }
+    }
 }
 
 /// A change of an endpoint's peerings or of its mesh, or a failure to make a peering.

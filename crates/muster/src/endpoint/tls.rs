@@ -21,9 +21,9 @@ use openssl::ssl::{
 };
 use openssl::x509::{X509, X509Ref, X509VerifyResult};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
 
-use super::low_water::Marked;
+use super::socket::Socket;
+use super::status::Transport;
 use super::stranger::{self, ForeignProtocol};
 pub use failure::{ConnectionError, TlsFailure};
 use failure::{NOT_TRUSTED, PEER_CHECKS, PEER_IS_ANONYMOUS, broken, failure};
@@ -159,8 +159,8 @@ impl fmt::Debug for TlsContext {
 
 /// A connection's stream after its TLS handshake, if it has one.
 pub(crate) enum Secured {
-    Plain(TcpStream),
-    Tls(TlsStream<Marked<TcpStream>>),
+    Plain(Socket),
+    Tls(TlsStream<Socket>, Transport),
 }
 
 impl TlsContext {
@@ -202,14 +202,26 @@ impl TlsContext {
         secure.shake_hands(side, stream).await
     }
 
+    /// What a connection is secured with. Over a Unix socket both sides know that they are of one user, and nobody but
+    /// the system sees what they say: what is anonymous gains nothing there. Who has a certificate is another question.
+    fn for_transport(&self, transport: Transport) -> Option<&Secure> {
+        let secure = self.0.as_ref();
+        secure.filter(|secure| !secure.is_anonymous || transport != Transport::Unix)
+    }
+
     /// Shakes hands as the server.
-    pub(crate) async fn accept(&self, mut stream: TcpStream) -> Result<Secured, TlsFailure> {
-        let Some(secure) = &self.0 else {
+    pub(crate) async fn accept(&self, mut stream: Socket) -> Result<Secured, TlsFailure> {
+        let transport = stream.transport();
+        let Some(secure) = self.for_transport(transport) else {
             return Ok(Secured::Plain(stream));
         };
-        // A peer without TLS is told apart by its first bytes, before OpenSSL answers it in TLS.
+        // A peer without TLS is told apart by its first bytes, before OpenSSL answers it in TLS. Those of a Unix socket
+        // cannot be looked at beforehand; nobody finds it without knowing what is spoken there.
         let mut first = [0u8; stranger::TELLING];
-        let seen = stream.peek(&mut first).await;
+        let Some(seen) = stream.peek(&mut first).await else {
+            let secured = secure.shake_hands(Side::Acceptor, stream).await?;
+            return Ok(Secured::Tls(secured, transport));
+        };
         let seen = seen.map_err(|error| TlsFailure::Connection(error.into()))?;
         if seen == 0 {
             return Err(TlsFailure::ClosedInSilence);
@@ -224,21 +236,18 @@ impl TlsContext {
             let foreign = ForeignProtocol::of(first);
             return Err(foreign.map_or(TlsFailure::PeerIsPlain, TlsFailure::Foreign));
         }
-        let secured = secure
-            .shake_hands(Side::Acceptor, Marked::new(stream))
-            .await?;
-        Ok(Secured::Tls(secured))
+        let secured = secure.shake_hands(Side::Acceptor, stream).await?;
+        Ok(Secured::Tls(secured, transport))
     }
 
     /// Shakes hands as the client.
-    pub(crate) async fn connect(&self, stream: TcpStream) -> Result<Secured, TlsFailure> {
-        let Some(secure) = &self.0 else {
+    pub(crate) async fn connect(&self, stream: Socket) -> Result<Secured, TlsFailure> {
+        let transport = stream.transport();
+        let Some(secure) = self.for_transport(transport) else {
             return Ok(Secured::Plain(stream));
         };
-        let secured = secure
-            .shake_hands(Side::Dialler, Marked::new(stream))
-            .await?;
-        Ok(Secured::Tls(secured))
+        let secured = secure.shake_hands(Side::Dialler, stream).await?;
+        Ok(Secured::Tls(secured, transport))
     }
 }
 
@@ -396,7 +405,9 @@ fn file(what: &'static str, path: &Path, error: &dyn fmt::Display) -> TlsError {
 
 #[cfg(test)]
 mod tests {
-    use tokio::net::TcpListener;
+    use std::time::Duration;
+
+    use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
 
@@ -417,7 +428,7 @@ mod tests {
             let mut knocker = TcpStream::connect(address).await.unwrap();
             knocker.write_all(first).await.unwrap();
             let (accepted, _) = listener.accept().await.unwrap();
-            match context.accept(accepted).await {
+            match context.accept(Socket::tcp(accepted, Duration::ZERO)).await {
                 Err(failure) => assert_eq!(failure, expected),
                 Ok(_) => panic!("{first:?} is no TLS"),
             }

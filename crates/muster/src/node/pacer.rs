@@ -85,7 +85,7 @@ mod tests {
     use muster_wire::counters::DropLedger;
 
     use super::*;
-    use crate::endpoint::{Compressed, PeerInfo, PeerOrigin};
+    use crate::endpoint::{Compressed, PeerInfo, PeerOrigin, Transport};
 
     fn peer(queued: usize, messages_out: u64) -> PeerReport {
         let id = EndpointId::from_random([1; 16]);
@@ -94,6 +94,7 @@ mod tests {
                 id,
                 address: String::new(),
                 origin: PeerOrigin::Dialled,
+                transport: Transport::Tcp,
                 protocol: muster_wire::peering::Protocol::V1,
             },
             connected: true,

@@ -51,6 +51,8 @@ pub struct PeerDescription {
     pub queued: u64,
     /// Messages for it that were dropped.
     pub dropped: u64,
+    /// What its connection runs over: "tcp" or "unix". Older programs do not say it.
+    pub transport: Option<String>,
 }
 
 impl PeersReply {
@@ -79,6 +81,7 @@ impl PeersReply {
             messages_out: report.messages_out,
             queued: report.queued as u64,
             dropped: report.dropped.total(),
+            transport: Some(report.peer.transport.name().to_owned()),
         });
         Self {
             node: String::new(),
@@ -94,7 +97,7 @@ mod tests {
     use muster_wire::counters::DropLedger;
 
     use super::*;
-    use crate::endpoint::{Compressed, PeerInfo, PeerReport};
+    use crate::endpoint::{Compressed, PeerInfo, PeerReport, Transport};
 
     #[test]
     fn a_peer_is_described_with_the_protocol_that_it_speaks() {
@@ -104,6 +107,7 @@ mod tests {
                     id: EndpointId::from_random([1; 16]),
                     address: String::new(),
                     origin: PeerOrigin::Dialled,
+                    transport: Transport::Unix,
                     protocol,
                 },
                 connected: true,
@@ -125,6 +129,7 @@ mod tests {
             };
             let reply = PeersReply::of_peers(&counts, &BTreeMap::new());
             assert_eq!(reply.peers[0].protocol, number);
+            assert_eq!(reply.peers[0].transport.as_deref(), Some("unix"));
         }
     }
 

@@ -11,7 +11,7 @@ use crate::endpoint::dial::DialState;
 use crate::endpoint::end_reason::UnavailableReason;
 use crate::endpoint::peer_options::PeerOptions;
 use crate::endpoint::peer_session::PeerSession;
-use crate::endpoint::status::PeerOrigin;
+use crate::endpoint::status::{PeerOrigin, Transport};
 use crate::endpoint::subscriber::Subscriber;
 
 /// Commands that wait for the owner; whoever sends more waits.
@@ -24,6 +24,7 @@ pub(crate) enum Command {
         commands: mpsc::Sender<ConnectionCommand>,
         address: String,
         origin: PeerOrigin,
+        transport: Transport,
         done: oneshot::Sender<ConnectionId>,
     },
     Frame(ConnectionId, Vec<u8>),

@@ -7,13 +7,14 @@ use tokio::sync::{mpsc, oneshot};
 use super::peers::Spoken;
 use super::{ConnectionCommand, Owner};
 use crate::endpoint::shared::count;
-use crate::endpoint::status::PeerOrigin;
+use crate::endpoint::status::{PeerOrigin, Transport};
 
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) commands: mpsc::Sender<ConnectionCommand>,
     pub(super) address: String,
     pub(super) origin: PeerOrigin,
+    pub(super) transport: Transport,
     pub(super) peer: Option<EndpointId>,
 }
 
@@ -22,7 +23,7 @@ impl Owner {
         &mut self,
         commands: mpsc::Sender<ConnectionCommand>,
         address: String,
-        origin: PeerOrigin,
+        (origin, transport): (PeerOrigin, Transport),
         done: oneshot::Sender<ConnectionId>,
     ) {
         let offer = self.dials.get(&address).map(|dial| dial.offer);
@@ -44,6 +45,7 @@ impl Owner {
                 commands,
                 address,
                 origin,
+                transport,
                 peer: None,
             },
         );

@@ -126,6 +126,7 @@ impl Owner {
             id,
             address: entry.address.clone(),
             origin: entry.origin,
+            transport: entry.transport,
             protocol,
         };
         let config = &self.shared.config;

@@ -9,7 +9,7 @@ use muster_wire::{Class, Kind, Overflow, QueueLimits};
 use super::*;
 use crate::endpoint::peer_session::PeerSession;
 use crate::endpoint::post::Post;
-use crate::endpoint::{LinkSpeed, PeerInfo, PeerOrigin};
+use crate::endpoint::{LinkSpeed, PeerInfo, PeerOrigin, Transport};
 use muster_wire::EndpointId;
 use muster_wire::envelope::{self, Control};
 use tokio::sync::oneshot;
@@ -20,6 +20,7 @@ pub(crate) fn session(config: &EndpointConfig) -> PeerSession {
         id: id(2),
         address: "peer".to_owned(),
         origin: PeerOrigin::Accepted,
+        transport: Transport::Tcp,
         protocol: Protocol::V1,
     };
     PeerSession::new(id(1), info, SendQueue::new(Protocol::V1, config))

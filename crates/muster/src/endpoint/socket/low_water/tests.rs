@@ -1,5 +1,3 @@
-use tokio::io::AsyncWriteExt;
-
 use super::*;
 
 /// Writes at a rate for a time, and returns the marks that were set.
@@ -90,33 +88,4 @@ fn whoever_rests_has_a_low_mark_and_no_overflow() {
     }
     let earlier = clock.checked_sub(second).unwrap();
     assert_eq!(low_water.wrote(1 << 20, || earlier), None);
-}
-
-#[cfg(target_os = "linux")]
-#[tokio::test]
-async fn a_fast_connection_gets_a_higher_mark_in_the_system() {
-    use tokio::io::AsyncReadExt;
-
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let dialled = TcpStream::connect(listener.local_addr().unwrap());
-    let (dialled, accepted) = tokio::join!(dialled, listener.accept());
-    let (dialled, (mut accepted, _)) = (dialled.unwrap(), accepted.unwrap());
-    socket::prepare(&dialled).unwrap();
-    let (_reader, writer) = dialled.into_split();
-    let mut marked = Marked::new(writer);
-    assert!(marked.is_write_vectored());
-    let reading = tokio::spawn(async move {
-        let mut buffer = vec![0; 1 << 20];
-        while accepted.read(&mut buffer).await.unwrap() > 0 {}
-    });
-    // However slow the machine is: a mark that is noted is the one that the system has.
-    let chunk = vec![0; 256 << 10];
-    for _ in 0..400 {
-        marked.write_all(&chunk).await.unwrap();
-        let stream = marked.stream.as_ref();
-        let in_system = socket2::SockRef::from(stream).tcp_notsent_lowat();
-        assert_eq!(in_system.unwrap(), marked.low_water.mark);
-    }
-    marked.shutdown().await.unwrap();
-    reading.await.unwrap();
 }

@@ -1,16 +1,7 @@
 //! How many bytes may wait in the system unsent: about what a link carries in a millisecond. With fewer a fast link waits
 //! for its writer, with more what is urgent waits on a slow one.
 
-use std::io::{self, IoSlice};
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
-
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
-use tokio::net::tcp::OwnedWriteHalf;
-
-use super::socket;
 
 /// The lowest mark, which is that of a new connection.
 pub(super) const LOWEST: u32 = 128 << 10;
@@ -49,6 +40,12 @@ impl LowWater {
         }
     }
 
+    /// The bytes that may wait at most.
+    #[cfg(test)]
+    pub(super) fn mark(&self) -> u32 {
+        self.mark
+    }
+
     /// Notes that the system has taken bytes. Returns the mark if it is to be another from now on.
     pub(super) fn wrote(&mut self, bytes: usize, now: impl FnOnce() -> Instant) -> Option<u32> {
         self.unseen += bytes;
@@ -81,92 +78,6 @@ impl LowWater {
 fn carried(bytes: usize, elapsed: Duration) -> u32 {
     let carried = bytes as u128 * DELAY.as_nanos() / elapsed.as_nanos().max(1);
     u32::try_from(carried).unwrap_or(u32::MAX)
-}
-
-/// What has a mark in the system.
-pub(crate) trait HasMark {
-    fn set_mark(&self, bytes: u32) -> io::Result<()>;
-}
-
-impl HasMark for TcpStream {
-    fn set_mark(&self, bytes: u32) -> io::Result<()> {
-        socket::set_unsent(self, bytes)
-    }
-}
-
-impl HasMark for OwnedWriteHalf {
-    fn set_mark(&self, bytes: u32) -> io::Result<()> {
-        socket::set_unsent(self.as_ref(), bytes)
-    }
-}
-
-/// A connection, or its write side, whose mark follows its rate.
-#[derive(Debug)]
-pub(crate) struct Marked<S> {
-    stream: S,
-    low_water: LowWater,
-}
-
-impl<S: HasMark> Marked<S> {
-    pub(crate) fn new(stream: S) -> Self {
-        Self {
-            stream,
-            low_water: LowWater::new(),
-        }
-    }
-
-    fn wrote(&mut self, bytes: usize) {
-        if let Some(mark) = self.low_water.wrote(bytes, Instant::now) {
-            // Where it cannot be set, the link is as it was.
-            let _ = self.stream.set_mark(mark);
-        }
-    }
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Marked<S> {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_read(cx, buffer)
-    }
-}
-
-impl<S: AsyncWrite + HasMark + Unpin> AsyncWrite for Marked<S> {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        let written = ready!(Pin::new(&mut this.stream).poll_write(cx, bytes))?;
-        this.wrote(written);
-        Poll::Ready(Ok(written))
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        pieces: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        let written = ready!(Pin::new(&mut this.stream).poll_write_vectored(cx, pieces))?;
-        this.wrote(written);
-        Poll::Ready(Ok(written))
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
-    }
 }
 
 #[cfg(test)]
