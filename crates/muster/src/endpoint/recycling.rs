@@ -47,6 +47,14 @@ impl Recycling {
     /// Returns a buffer to read into that begins with the bytes of `full`, and has room for at least `more` behind them.
     /// What others have of `full`, which had an allocation of so many bytes, keeps its place until they drop it.
     pub(crate) fn read_on(&self, full: BytesMut, allocation: usize, more: usize) -> BytesMut {
+        let full = match full.freeze().try_into_mut() {
+            // Nobody else has a part of it: it grows where it is.
+            Ok(mut own) => {
+                own.reserve(more);
+                return own;
+            }
+            Err(full) => full,
+        };
         let size = full.len() + more;
         let most = size.saturating_mul(2);
         let mut kept = self.reads.lock();
@@ -63,7 +71,7 @@ impl Recycling {
         };
         next.extend_from_slice(&full);
         if allocation >= LARGE {
-            kept.put(full.freeze(), allocation);
+            kept.put(full, allocation);
         }
         next
     }
@@ -208,13 +216,30 @@ mod tests {
         next.resize(size, 2);
         drop(first);
         let allocation = next.capacity();
-        let next = recycling.read_on(next.split_off(size), allocation, size);
+        let third = next.split_to(size).freeze();
+        let mut next = recycling.read_on(next, allocation, size);
         assert_ne!(next.as_ptr(), place);
         assert_eq!(second[..], [1; 300]);
         drop(second);
-        let next = recycling.read_on(next, size, size);
+        next.resize(size, 3);
+        let allocation = next.capacity();
+        let fourth = next.split_to(size).freeze();
+        let next = recycling.read_on(next, allocation, size);
         assert_eq!((next.as_ptr(), next.len()), (place, 0));
         assert!(next.capacity() >= size);
+        assert_eq!((third[99], third[100], fourth[0]), (1, 2, 3));
+    }
+
+    /// A frame that grows while it comes must not leave what it has outgrown behind.
+    #[test]
+    fn a_read_buffer_that_nobody_shares_is_not_kept() {
+        let recycling = Recycling::default();
+        let mut buffer = BytesMut::with_capacity(LARGE);
+        buffer.extend_from_slice(&[1; LARGE]);
+        let buffer = recycling.read_on(buffer, LARGE, 1 << 20);
+        assert!(buffer.capacity() >= LARGE + (1 << 20));
+        assert_eq!(buffer[..], [1; LARGE]);
+        assert_eq!(recycling.reads.lock().bytes, 0);
     }
 
     #[test]
