@@ -8,17 +8,18 @@ use std::num::NonZeroUsize;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use muster_measure::engine::{Muster, Tcp};
 use muster_measure::{
-    Chain, Engine, Idle, IdleReport, Latency, Launcher, Layout, Payload, Reading, StartReport,
-    Throughput, Traffic, chain, idle, latency, start, throughput,
+    Chain, Engine, Idle, IdleReport, Latency, Launcher, Layout, Payload, Protection, Reading,
+    StartReport, Throughput, Traffic, chain, idle, latency, start, throughput,
 };
 use serde::Serialize;
 
 use crate::arguments::{Format, seconds};
+use crate::cluster::certificates;
 use crate::commands::Execute;
 use crate::output::{Failure, print};
 
@@ -50,7 +51,7 @@ impl Execute for Arguments {
 pub(crate) enum Measurement {
     /// Messages of six sizes from one publisher to one and to four subscribers, over Unix sockets and over TCP
     Throughput,
-    /// Messages of three sizes over anonymous TLS, which is over TCP
+    /// Messages of three sizes over anonymous TLS and over mutual TLS, both over TCP
     Tls,
     /// Messages of six sizes over the mesh's protocol and over Broker's
     Versions,
@@ -160,8 +161,14 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
     if !(0.01..=3600.0).contains(&seconds) {
         return Err(Failure::new("--seconds must be between 0.01 and 3600").into());
     }
+    let certificates = tempfile::tempdir().context("cannot make a directory for certificates")?;
+    let mut launcher = Launcher::new(["bench-worker"])?;
+    if asked(arguments, Measurement::Tls) {
+        certificates::make_one(certificates.path(), "bench")?;
+        launcher = launcher.with_certificates(certificates.path().to_path_buf());
+    }
     let bench = Running {
-        launcher: Launcher::new(["bench-worker"])?,
+        launcher,
         seconds,
         progress: progress(arguments),
     };
@@ -195,14 +202,17 @@ fn plain() -> Vec<Traffic> {
     all
 }
 
-/// What is sent over anonymous TLS.
+/// What is sent over TLS.
 fn protected() -> Vec<Traffic> {
     let payloads = [Payload::Bytes16, Payload::Conn, Payload::Kib16];
-    let traffic = payloads.map(|payload| Traffic {
-        tls: true,
-        ..Traffic::new(payload, 1)
+    let kinds = [Protection::Anonymous, Protection::Mutual];
+    let traffic = payloads.iter().flat_map(|payload| {
+        kinds.map(|protection| Traffic {
+            protection,
+            ..Traffic::new(*payload, 1)
+        })
     });
-    traffic.to_vec()
+    traffic.collect()
 }
 
 /// On a terminal only.
@@ -273,11 +283,11 @@ impl Running {
 
     fn throughput(&self, engine: &dyn Engine, traffic: Traffic) -> Result<Throughput> {
         let name = engine.name();
-        let tls = if traffic.tls { " over TLS" } else { "" };
         self.step(&format!(
-            "{name}: {} to {}{tls}",
+            "{name}: {} to {}, {}",
             traffic.payload.name(),
-            traffic.links
+            traffic.links,
+            traffic.protection.name()
         ));
         throughput(&self.launcher, name, None, traffic, self.seconds)
     }

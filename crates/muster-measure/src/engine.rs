@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::latency::LatencyReport;
-use crate::{Control, Plan, Published, Tally, Traffic};
+use crate::{Control, Plan, Protection, Published, Tally, Traffic};
 
 pub use self::muster::Muster;
 pub(crate) use self::muster::visit;
@@ -63,7 +63,7 @@ pub(crate) fn runtime() -> Result<Runtime> {
 
 /// Fails for traffic that an engine without fan-out or TLS cannot carry.
 fn only_plain(name: &str, traffic: Traffic, addresses: usize) -> Result<()> {
-    if traffic.tls || addresses != 1 {
+    if traffic.protection != Protection::Plain || addresses != 1 {
         bail!("{name} has one subscriber and no TLS");
     }
     Ok(())

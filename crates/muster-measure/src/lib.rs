@@ -46,7 +46,7 @@ pub use job::Job;
 pub use latency::{Latency, LatencyReport, PER_SECOND, latency, probe};
 pub use ledger::{Delivered, LOOK, Step, Tally};
 pub use pacing::{Answers, Plan, QUIET, Schedule, pace};
-pub use payload::{Payload, Reading, Traffic};
+pub use payload::{Payload, Protection, Reading, Traffic};
 pub use ports::free_ports;
 pub use process::{Launcher, Worker};
 pub use start::{Layout, StartReport, start};

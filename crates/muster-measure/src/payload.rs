@@ -115,6 +115,30 @@ impl Reading {
     }
 }
 
+/// How connections are protected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Protection {
+    /// They are not.
+    #[default]
+    Plain,
+    /// Anonymous TLS.
+    Anonymous,
+    /// TLS with certificates on both sides, those of [`Launcher::with_certificates`](crate::Launcher::with_certificates).
+    Mutual,
+}
+
+impl Protection {
+    /// Returns its name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Plain => "plain",
+            Self::Anonymous => "anonymous TLS",
+            Self::Mutual => "mutual TLS",
+        }
+    }
+}
+
 /// What is sent in a measurement of throughput.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Traffic {
@@ -124,8 +148,8 @@ pub struct Traffic {
     pub links: u32,
     /// How they read.
     pub reading: Reading,
-    /// Whether connections are protected by anonymous TLS.
-    pub tls: bool,
+    /// How connections are protected.
+    pub protection: Protection,
     /// Whether the publisher encodes once and sends the same bytes again and again.
     pub encoded_once: bool,
 }
@@ -138,7 +162,7 @@ impl Traffic {
             payload,
             links,
             reading: Reading::Borrowed,
-            tls: false,
+            protection: Protection::Plain,
             encoded_once: false,
         }
     }

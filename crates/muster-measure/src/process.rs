@@ -17,11 +17,15 @@ const READY: Duration = Duration::from_secs(20);
 /// How long a process may take to end by itself.
 const END: Duration = Duration::from_secs(2);
 
+/// Names the directory of certificates in the environment of a process.
+pub(crate) const CERTIFICATES: &str = "MUSTER_BENCH_CERTIFICATES";
+
 /// Starts this program again with a job.
 #[derive(Debug, Clone)]
 pub struct Launcher {
     program: PathBuf,
     arguments: Vec<String>,
+    certificates: Option<PathBuf>,
 }
 
 impl Launcher {
@@ -38,7 +42,16 @@ impl Launcher {
         Ok(Self {
             program: std::env::current_exe().context("this program does not find itself")?,
             arguments: arguments.into_iter().map(Into::into).collect(),
+            certificates: None,
         })
+    }
+
+    /// Adds the directory of the certificates for [mutual TLS](crate::Protection::Mutual): `ca.pem`, `bench.pem` and
+    /// `bench.key`.
+    #[must_use]
+    pub fn with_certificates(mut self, directory: PathBuf) -> Self {
+        self.certificates = Some(directory);
+        self
     }
 
     /// Starts a process with a job.
@@ -49,6 +62,9 @@ impl Launcher {
     pub fn start(&self, job: &Job) -> Result<Worker> {
         let mut command = Command::new(&self.program);
         command.args(&self.arguments);
+        if let Some(directory) = &self.certificates {
+            command.env(CERTIFICATES, directory);
+        }
         command.arg(serde_json::to_string(job)?);
         Worker::start(job.name(), &mut command)
     }

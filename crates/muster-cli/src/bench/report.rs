@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use muster_measure::{Chain, StartReport, Table, Throughput};
+use muster_measure::{Chain, Protection, StartReport, Table, Throughput};
 
 use super::{Results, RoundTrips, Stream};
 
@@ -51,7 +51,10 @@ fn throughput(rows: &[&Throughput]) -> String {
         ],
     );
     for row in rows {
-        let tls = if row.traffic.tls { ", TLS" } else { "" };
+        let tls = match row.traffic.protection {
+            Protection::Plain => String::new(),
+            protection => format!(", {}", protection.name()),
+        };
         table.row([
             row.traffic.payload.name().to_owned(),
             format!("1:{}", row.traffic.links),

@@ -109,6 +109,15 @@ fn init(arguments: &Init) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Makes an authority in a directory, and a certificate for this machine.
+pub(crate) fn make_one(directory: &Path, name: &str) -> Result<()> {
+    let authority = authority(directory)?;
+    let addresses = &[];
+    let identity = identity(&Subject { name, addresses }, 1, Some(&authority))?;
+    let (certificate, key) = files(directory, name);
+    write_identity(&certificate, &key, &identity)
+}
+
 fn files(directory: &Path, name: &str) -> (PathBuf, PathBuf) {
     // Names may hold dots: the extension is added, not replaced.
     (

@@ -1,12 +1,14 @@
 //! Muster's endpoints.
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
 use muster::wire::{QueueLimits, Topic};
 use muster::{
-    Delivery, Endpoint, EndpointConfig, Exposure, Forwarding, LocalTransport, Subscriber, Tls,
+    Certificates, Delivery, Endpoint, EndpointConfig, Exposure, Forwarding, LocalTransport,
+    Subscriber, Tls,
 };
 use muster_data::{DataRef, Encode, Record, ValueRef, encode_to_vec};
 use tokio::runtime::{Builder, Runtime};
@@ -16,9 +18,10 @@ use super::{Engine, runtime};
 use crate::latency::LatencyReport;
 use crate::ledger::LOOK;
 use crate::pacing::QUIET;
+use crate::process::CERTIFICATES;
 use crate::{
-    Answers, Conn, Control, Flow, Payload, Plan, Published, Reading, Schedule, Tally, Traffic,
-    cpu_seconds, pace,
+    Answers, Conn, Control, Flow, Payload, Plan, Protection, Published, Reading, Schedule, Tally,
+    Traffic, cpu_seconds, pace,
 };
 
 /// Where messages are published.
@@ -92,9 +95,9 @@ impl Muster {
 
     /// An endpoint's settings: queues towards peers as they are by default, and subscribers' queues that
     /// do not drop what waits for the processor.
-    fn config(self, tls: bool) -> EndpointConfig {
-        EndpointConfig {
-            tls: if tls { Tls::Anonymous } else { Tls::Off },
+    fn config(self, protection: Protection) -> Result<EndpointConfig> {
+        Ok(EndpointConfig {
+            tls: tls(protection)?,
             forwarding: self.forwarding,
             local: self.local,
             busy_poll: self.busy_poll,
@@ -103,16 +106,16 @@ impl Muster {
                 bytes: 1 << 30,
             },
             ..EndpointConfig::default()
-        }
+        })
     }
 
     async fn listen(
         self,
-        tls: bool,
+        protection: Protection,
         topic: &str,
         control: &Control,
     ) -> Result<(Endpoint, Subscriber)> {
-        let endpoint = Endpoint::start(self.config(tls))?;
+        let endpoint = Endpoint::start(self.config(protection)?)?;
         let subscriber = endpoint.subscribe([topic]).await;
         let address = endpoint.listen(([127, 0, 0, 1], 0).into(), Exposure::Guarded);
         control.ready(&address.await?.to_string())?;
@@ -125,6 +128,25 @@ impl Muster {
         }
         runtime()
     }
+}
+
+/// The certificates of a measurement are in one directory, made by whoever measures.
+fn tls(protection: Protection) -> Result<Tls> {
+    Ok(match protection {
+        Protection::Plain => Tls::Off,
+        Protection::Anonymous => Tls::Anonymous,
+        Protection::Mutual => {
+            let directory = std::env::var_os(CERTIFICATES).context("there are no certificates")?;
+            let path = |name: &str| PathBuf::from(&directory).join(name);
+            Tls::Mutual(Certificates {
+                cafile: Some(path("ca.pem")),
+                capath: None,
+                certificate: path("bench.pem"),
+                keyfile: path("bench.key"),
+                passphrase: None,
+            })
+        }
+    })
 }
 
 impl Default for Muster {
@@ -161,7 +183,8 @@ impl Engine for Muster {
         tally: &mut Tally,
     ) -> Result<()> {
         self.runtime()?.block_on(async {
-            let (_endpoint, mut subscriber) = self.listen(traffic.tls, TOPIC, control).await?;
+            let (_endpoint, mut subscriber) =
+                self.listen(traffic.protection, TOPIC, control).await?;
             let mut look = tokio::time::interval(LOOK);
             look.set_missed_tick_behavior(MissedTickBehavior::Delay);
             let mut sum = 0;
@@ -190,7 +213,7 @@ impl Engine for Muster {
     fn publish(&self, addresses: &[String], traffic: Traffic, seconds: f64) -> Result<Published> {
         let runtime = runtime()?;
         let endpoint = runtime.block_on(async {
-            let endpoint = Endpoint::start(self.config(traffic.tls))?;
+            let endpoint = Endpoint::start(self.config(traffic.protection)?)?;
             for address in addresses {
                 endpoint.peer(address, None).await?;
             }
@@ -218,7 +241,7 @@ impl Engine for Muster {
 
     fn echo(&self, _: Option<&str>, control: &Control) -> Result<()> {
         self.runtime()?.block_on(async {
-            let (endpoint, mut subscriber) = self.listen(false, TOPIC, control).await?;
+            let (endpoint, mut subscriber) = self.listen(Protection::Plain, TOPIC, control).await?;
             let (mut publisher, answers) = (endpoint.publisher(), Topic::new(ANSWERS)?);
             // In a task, as in programs that have several: what is received there need not change threads.
             let answering = tokio::spawn(async move {
@@ -240,7 +263,7 @@ impl Engine for Muster {
 
     fn probe(&self, address: &str, plan: Plan) -> Result<LatencyReport> {
         self.runtime()?.block_on(async {
-            let endpoint = Endpoint::start(self.config(false))?;
+            let endpoint = Endpoint::start(self.config(Protection::Plain)?)?;
             let mut subscriber = endpoint.subscribe([ANSWERS]).await;
             endpoint.peer(address, None).await?;
             let mut publisher = endpoint.publisher();
