@@ -24,7 +24,7 @@ use super::send_queue::inline::InlineWriter;
 use super::send_queue::{TAKEN, Taken};
 use fragmenter::{Fragmenter, PART, Piece};
 use output::{Output, WRITE_BUFFER};
-use shared_output::SharedOutput;
+use shared_output::{PAUSE, SharedOutput};
 
 /// Below this, one more look at the queue may save a write.
 const SMALL_WRITE: usize = 4 << 10;
@@ -162,11 +162,11 @@ impl<W: AsyncWrite + Unpin + Send> Writer<W> {
             self.add_parts(output, parts);
             return output.flush().await;
         }
-        let is_lone = output.count() == 1 && !output.is_busy;
-        if output.size() < SMALL_WRITE && !is_lone {
+        if output.size() < SMALL_WRITE && !output.is_lone(PAUSE) {
             // A publisher that goes on publishing gets its next messages into the same write: it has by the
             // second one, as a write takes longer than it. A lone message goes at once: the other look
-            // costs a round trip two calls of the system, a tenth of its CPU.
+            // costs a round trip two calls of the system, a tenth of its CPU. Lone messages of many others that follow one
+            // another closely are relayed together: whoever else has read something by now adds it.
             tokio::task::yield_now().await;
         }
         if output.size() < WRITE_BUFFER && self.session.queue.has_more() {

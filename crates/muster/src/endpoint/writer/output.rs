@@ -198,6 +198,12 @@ impl<W: AsyncWrite + Unpin> Output<W> {
         self.messages.len() + self.in_runs
     }
 
+    /// Whether one message alone is to be written, and the last write had no more and is at least so long ago.
+    pub(super) fn is_lone(&self, pause: Duration) -> bool {
+        let has_paused = || self.wrote.is_none_or(|wrote| wrote.elapsed() >= pause);
+        self.count() == 1 && !self.is_busy && has_paused()
+    }
+
     pub(super) fn size(&self) -> usize {
         self.buffer.len() + self.in_place_bytes
     }

@@ -12,7 +12,7 @@ use crate::endpoint::send_queue::inline::{Inline, InlineWriter, Written};
 /// faster has its messages put together: a write for each costs it ten times the time of a message. Where a write
 /// of several did not keep others away, a publisher to four peers whose thread had to wait for the processor
 /// began each of its turns with four such writes, a quarter of all CPU.
-const PAUSE: Duration = Duration::from_micros(20);
+pub(super) const PAUSE: Duration = Duration::from_micros(20);
 
 /// The output of a connection, which one at a time has.
 pub(crate) struct SharedOutput<W> {
