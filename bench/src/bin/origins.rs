@@ -6,7 +6,7 @@
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use muster::wire::Topic;
 use muster::{Endpoint, EndpointConfig, Forwarding, LocalTransport, Publisher};
 use muster_measure::{Delivered, Flow, Job, Launcher, Payload, cpu_seconds_of};

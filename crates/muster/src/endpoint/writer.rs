@@ -356,6 +356,25 @@ mod tests {
         }
     }
 
+    /// A relay with many origins is given one message by each, shortly behind one another.
+    #[tokio::test]
+    async fn who_follows_closely_is_not_alone() {
+        let session = Arc::new(session(&EndpointConfig::default()));
+        let (stream, _other) = tokio::io::duplex(1 << 16);
+        let mut output = Output::new(stream, session);
+        let add = |output: &mut Output<_>| output.add_item(Outgoing::Message(numbered(7)));
+        add(&mut output);
+        assert!(output.is_lone(Duration::MAX));
+        output.flush().await.unwrap();
+        add(&mut output);
+        assert!(output.is_lone(Duration::ZERO) && !output.is_lone(Duration::MAX));
+        add(&mut output);
+        assert!(!output.is_lone(Duration::ZERO));
+        output.flush().await.unwrap();
+        add(&mut output);
+        assert!(!output.is_lone(Duration::ZERO), "a burst may go on");
+    }
+
     /// OpenSSL wants to be asked again for what it could not write, and the rest has other company by then. What its
     /// buffer has taken and the system has not is the task's to write, whether or not more comes.
     #[tokio::test]
