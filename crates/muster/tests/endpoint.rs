@@ -11,8 +11,8 @@ use muster::wire::envelope::EnvelopeError;
 use muster::wire::peering::HandshakeError;
 use muster::wire::{EndpointId, FilterError, Overflow, QueueLimits, Topic};
 use muster::{
-    Delivery, Endpoint, EndpointConfig, Exposure, Forwarding, ListenError, LossReason, PeerError,
-    Status, Subscriber, UnavailableReason,
+    Delivery, Endpoint, EndpointConfig, Exposure, Forwarding, ListenError, LocalTransport,
+    LossReason, PeerError, Status, Subscriber, UnavailableReason,
 };
 use muster_data::{Data, DataRef};
 use muster_test_support::within;
@@ -27,9 +27,43 @@ const LIMITS: QueueLimits = QueueLimits {
     bytes: 1 << 20,
 };
 
+/// Tests of what depends on how connections come about and end.
+macro_rules! over_both {
+    ($($name:ident),+ $(,)?) => {$(
+        mod $name {
+            use super::LocalTransport;
+
+            #[tokio::test(flavor = "multi_thread")]
+            async fn over_unix_sockets() {
+                super::$name(LocalTransport::Auto).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread")]
+            async fn over_tcp() {
+                super::$name(LocalTransport::Off).await;
+            }
+        }
+    )+};
+}
+
+over_both! {
+    both_id_orders_peer_and_deliver_in_both_directions,
+    a_removed_peer_gets_what_was_published_before_and_is_told_apart_from_a_lost_one,
+    a_lost_peer_is_dialled_again_and_is_a_new_life,
+    endpoints_that_dial_each_other_have_one_peering,
+    peering_with_an_endpoint_that_has_dialled_already_finds_that_peering,
+    two_goodbyes_at_once_take_no_time_out,
+    dialling_nobody_or_oneself_says_why,
+}
+
 fn endpoint(id: u8) -> Endpoint {
+    endpoint_over(LocalTransport::Auto, id)
+}
+
+fn endpoint_over(local: LocalTransport, id: u8) -> Endpoint {
     let config = EndpointConfig {
         id: Some(EndpointId::from_random([id; 16])),
+        local,
         ..EndpointConfig::default()
     };
     Endpoint::start(config).unwrap()
@@ -85,10 +119,12 @@ async fn publish_when_subscribed(endpoint: &Endpoint, to: &str, value: &Data) {
     .await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn both_id_orders_peer_and_deliver_in_both_directions() {
+async fn both_id_orders_peer_and_deliver_in_both_directions(local: LocalTransport) {
     for (dialler_id, acceptor_id) in [(1, 2), (2, 1)] {
-        let (dialler, acceptor) = (endpoint(dialler_id), endpoint(acceptor_id));
+        let (dialler, acceptor) = (
+            endpoint_over(local, dialler_id),
+            endpoint_over(local, acceptor_id),
+        );
         let mut at_dialler = dialler.subscribe(["/to-dialler"]).await;
         let mut at_acceptor = acceptor.subscribe(["/to-acceptor"]).await;
         let address = listening(&acceptor).await;
@@ -201,9 +237,10 @@ async fn a_stream_without_a_handshake_is_counted() {
     .await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_removed_peer_gets_what_was_published_before_and_is_told_apart_from_a_lost_one() {
-    let (left, right) = (endpoint(1), endpoint(2));
+async fn a_removed_peer_gets_what_was_published_before_and_is_told_apart_from_a_lost_one(
+    local: LocalTransport,
+) {
+    let (left, right) = (endpoint_over(local, 1), endpoint_over(local, 2));
     let address = listening(&right).await;
     let mut at_right = right.subscribe_with_statuses(["/t"], LIMITS).await;
     let mut at_left = left.subscribe_with_statuses::<[&str; 0]>([], LIMITS).await;
@@ -233,13 +270,12 @@ async fn a_removed_peer_gets_what_was_published_before_and_is_told_apart_from_a_
     assert!(left.peers().is_empty());
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_lost_peer_is_dialled_again_and_is_a_new_life() {
-    let dialler = endpoint(1);
+async fn a_lost_peer_is_dialled_again_and_is_a_new_life(local: LocalTransport) {
+    let dialler = endpoint_over(local, 1);
     let mut statuses = dialler
         .subscribe_with_statuses::<[&str; 0]>([], LIMITS)
         .await;
-    let first = endpoint(2);
+    let first = endpoint_over(local, 2);
     let address = listening(&first).await;
     dialler.dial(&address, RETRY);
     assert!(matches!(next_status(&mut statuses).await, Status::PeerAdded(p) if p.id == first.id()));
@@ -247,7 +283,7 @@ async fn a_lost_peer_is_dialled_again_and_is_a_new_life() {
     assert!(
         matches!(next_status(&mut statuses).await, Status::PeerLost { peer, .. } if peer.id == first.id())
     );
-    let second = endpoint(3);
+    let second = endpoint_over(local, 3);
     let free = address.parse().unwrap();
     within(async {
         // The first one's listener ends in a task of its own.
@@ -265,9 +301,8 @@ async fn a_lost_peer_is_dialled_again_and_is_a_new_life() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn endpoints_that_dial_each_other_have_one_peering() {
-    let (left, right) = (endpoint(1), endpoint(2));
+async fn endpoints_that_dial_each_other_have_one_peering(local: LocalTransport) {
+    let (left, right) = (endpoint_over(local, 1), endpoint_over(local, 2));
     let (left_address, right_address) = (listening(&left).await, listening(&right).await);
     let mut statuses = left.subscribe_with_statuses(["/t"], LIMITS).await;
     left.dial(&right_address, RETRY);
@@ -284,11 +319,12 @@ async fn endpoints_that_dial_each_other_have_one_peering() {
 }
 
 /// `peer` waited for ever, or said that the endpoint had ended, when the other side had dialled first.
-#[tokio::test(flavor = "multi_thread")]
-async fn peering_with_an_endpoint_that_has_dialled_already_finds_that_peering() {
+async fn peering_with_an_endpoint_that_has_dialled_already_finds_that_peering(
+    local: LocalTransport,
+) {
     for (own_id, other_id) in [(1, 2), (2, 1)] {
         for retry in [None, RETRY] {
-            let (own, other) = (endpoint(own_id), endpoint(other_id));
+            let (own, other) = (endpoint_over(local, own_id), endpoint_over(local, other_id));
             let (own_address, other_address) = (listening(&own).await, listening(&other).await);
             within(other.peer(&own_address, None)).await.unwrap();
             let found = within(own.peer(&other_address, retry)).await.unwrap();
@@ -320,9 +356,8 @@ async fn peering_with_an_address_that_is_being_dialled_waits_for_that_dial() {
     assert_eq!(peer.unwrap().id, other.id());
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn dialling_nobody_or_oneself_says_why() {
-    let lonely = endpoint(1);
+async fn dialling_nobody_or_oneself_says_why(local: LocalTransport) {
+    let lonely = endpoint_over(local, 1);
     let address = listening(&lonely).await;
     let own = within(lonely.peer(&address, None)).await.unwrap_err();
     let reason = UnavailableReason::Handshake(HandshakeError::OwnId);
@@ -676,11 +711,18 @@ async fn connections_that_end_with_their_handshake_leave_no_peer() {
 }
 
 /// Two endpoints that say goodbye at the same time answer each other.
-#[tokio::test(flavor = "multi_thread")]
-async fn two_goodbyes_at_once_take_no_time_out() {
+async fn two_goodbyes_at_once_take_no_time_out(local: LocalTransport) {
     for _ in 0..30 {
-        let left = Endpoint::start(EndpointConfig::default()).unwrap();
-        let right = Endpoint::start(EndpointConfig::default()).unwrap();
+        let left = Endpoint::start(EndpointConfig {
+            local,
+            ..EndpointConfig::default()
+        })
+        .unwrap();
+        let right = Endpoint::start(EndpointConfig {
+            local,
+            ..EndpointConfig::default()
+        })
+        .unwrap();
         let address = listening(&right).await;
         within(left.peer(&address, None)).await.unwrap();
         within(async {

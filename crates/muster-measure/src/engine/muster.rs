@@ -33,8 +33,8 @@ const ANSWERS: &str = "/answers";
 /// How long a publisher waits for room, at most.
 const ROOM: Duration = Duration::from_secs(10);
 
-/// How long readers ask before they wait, where they do.
-const BUSY_POLL: Duration = Duration::from_micros(50);
+/// How long readers ask before they wait, where they do: longer than from one message to the next.
+const BUSY_POLL: Duration = Duration::from_micros(200);
 
 /// Muster's endpoints. The subscribers listen, and the publisher dials each of them.
 #[derive(Debug, Clone, Copy)]

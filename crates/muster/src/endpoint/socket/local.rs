@@ -16,10 +16,10 @@ use tokio::net::{TcpSocket, UnixListener, UnixStream};
 use super::BACKLOG;
 use crate::endpoint::tls::Tls;
 
-/// The bytes that wait in the system for a peer to read them, at most. The kernel counts its own memory with them. With
-/// the default of Linux, 208 KiB, each side waits for the other so often that half of what these sockets gain is lost;
-/// more holds up what is urgent behind what is large. A system whose `net.core.wmem_max` is lower allows less.
-pub(super) const SEND_BUFFER: usize = 1 << 20;
+/// The bytes that wait in the system for a peer to read them: it allows twice as many, and counts its own memory with
+/// them. With what Linux gives by itself each side waits for the other too often; more than this gains nothing, leaves
+/// the caches, and holds up what is urgent behind what is large. A system whose `net.core.wmem_max` is lower allows less.
+pub(super) const SEND_BUFFER: usize = 512 << 10;
 
 /// Where names begin: a later way of connecting has others.
 const NAMES: &str = "muster/1";

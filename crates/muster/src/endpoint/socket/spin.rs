@@ -59,6 +59,8 @@ impl Spin {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Poll::Ready(Err(error)),
         }
+        // Other threads may wait for this processor, as may whoever sends what is waited for.
+        std::thread::yield_now();
         // The waker has what it needs when this was polled once.
         let _ = pin!(tokio::task::yield_now()).poll(cx);
         Poll::Pending
