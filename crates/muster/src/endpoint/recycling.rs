@@ -7,13 +7,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::{Bytes, BytesMut};
 
 /// Smaller buffers are left to the allocator.
-pub(crate) const LARGE: usize = 32 << 10;
+pub(crate) const LARGE: usize = 8 << 10;
 
 /// The most bytes that an endpoint keeps for payloads, and as many for reading.
 const KEPT: usize = 16 << 20;
 
 /// The most buffers of either.
-const BUFFERS: usize = 64;
+const BUFFERS: usize = 128;
 
 /// A buffer is used for what needs at least this part of it, as a divisor: the rest is memory that nobody accounts for.
 const WASTED: usize = 8;
