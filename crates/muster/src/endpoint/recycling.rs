@@ -260,7 +260,7 @@ mod tests {
         assert_eq!(kept(&recycling), (KEPT, KEPT >> 20));
         drop(recycling.payload(Vec::with_capacity(KEPT)));
         assert_eq!(kept(&recycling), (KEPT, KEPT >> 20));
-        let small: Vec<Bytes> = (0..100)
+        let small: Vec<Bytes> = (0..2 * BUFFERS)
             .map(|_| recycling.payload(Vec::with_capacity(LARGE)))
             .collect();
         drop(small);
