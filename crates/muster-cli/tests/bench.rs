@@ -46,7 +46,7 @@ fn everything_is_measured_and_nothing_is_lost() {
     assert_eq!(results["version"], 2);
     let rows = |part: &str| results[part].as_array().unwrap().clone();
     assert_eq!(rows("throughput").len(), 26);
-    assert_eq!(rows("tls").len(), 3);
+    assert_eq!(rows("tls").len(), 6);
     let traffic = rows("throughput").into_iter().chain(rows("tls"));
     for row in traffic.chain(results["stream"].as_object().unwrap().values().cloned()) {
         for key in ["per_second", "megabytes", "cpu_us", "publisher_cpu_us"] {
