@@ -189,7 +189,7 @@ impl Engine for Zenoh {
     fn echo(&self, _: Option<&str>, control: &Control) -> Result<()> {
         let (address, port) = self.address()?;
         let session = open(&[&address], &[])?;
-        let answers = session.declare_publisher(ANSWERS).express(true).wait();
+        let answers = session.declare_publisher(ANSWERS).wait();
         let answers = answers.map_err(failed)?;
         let answer = move |sample: Sample| {
             // A failure is an answer that does not come.
@@ -210,7 +210,7 @@ impl Engine for Zenoh {
         let session = open(&[], &[address])?;
         let incoming = session.declare_subscriber(ANSWERS).wait().map_err(failed)?;
         until_subscribed(&session, &format!("ready/{port}"))?;
-        let probes = session.declare_publisher(KEY).express(true).wait();
+        let probes = session.declare_publisher(KEY).wait();
         let probes = probes.map_err(failed)?;
         // Its subscription is known to the other by the time that a message has gone there and back.
         let start = Instant::now();
