@@ -124,6 +124,8 @@ pub struct Mesh {
     alarms: BTreeSet<(Mono, EndpointId)>,
     settled: Option<Settled>,
     settlements: u64,
+    /// Until when links that are not needed wait for the view to settle.
+    links_may_wait: Option<Mono>,
     last_change: Mono,
     /// When what may change the hash has changed last.
     last_news: Mono,
@@ -187,6 +189,7 @@ impl Mesh {
             alarms: BTreeSet::new(),
             settled: None,
             settlements: 0,
+            links_may_wait: None,
             last_change: Mono::default(),
             last_news: Mono::default(),
             flood_trees: FloodTrees::default(),
@@ -365,15 +368,7 @@ impl Mesh {
             self.flood_over(outcome);
         }
         self.retry_join(now);
-        if is_due(self.settled_until(), now) {
-            self.settled = None;
-            self.settlements += 1;
-            self.database.recycle();
-            // Links that were not needed have waited for this.
-            if self.identity.transit && self.neighbours.len() > self.announced.len() {
-                self.flush(now);
-            }
-        }
+        self.settle(now);
         if is_due(self.look, now) || is_due(self.membership.due(), now) {
             self.look_around(now);
         }
@@ -394,6 +389,7 @@ impl Mesh {
             self.barrier.due(),
             self.join_retry_due(),
             self.settled_until(),
+            self.links_may_wait,
             self.look,
             self.membership.due(),
             self.agreement.due(),
