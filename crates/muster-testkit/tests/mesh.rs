@@ -34,14 +34,14 @@ struct Word {
     number: u64,
 }
 
-/// Every node waits for all; workers talk to one another, and watch that nothing comes twice.
-struct Talk {
+/// Every node waits for all, or for the workers; workers talk to one another, and watch that nothing comes twice.
+struct Talk<const WORDS: u64 = 100, const FOR_ALL: bool = true> {
     is_worker: bool,
     number: u64,
     heard: HashSet<Word>,
 }
 
-impl Framework for Talk {
+impl<const WORDS: u64, const FOR_ALL: bool> Framework for Talk<WORDS, FOR_ALL> {
     const NAME: &'static str = "talk";
 
     const COUNTERS: &'static [CounterSpec] = &[
@@ -63,8 +63,12 @@ impl Framework for Talk {
     }
 
     fn init(&mut self, cx: &mut Context<'_>) {
-        cx.await_ready(&Quorum::All, Duration::from_secs(20), 1)
-            .unwrap();
+        let quorum = if FOR_ALL {
+            Quorum::All
+        } else {
+            Quorum::OfRole(Role::Worker, 3)
+        };
+        cx.await_ready(&quorum, Duration::from_secs(20), 1).unwrap();
     }
 
     fn ready(&mut self, _: u64, outcome: &Result<(), ReadyError>, cx: &mut Context<'_>) {
@@ -89,7 +93,7 @@ impl Framework for Talk {
         };
         cx.publish(&cx.topic_for_role(Role::Worker), &word).unwrap();
         cx.count("said", 1);
-        if self.number < 100 {
+        if self.number < WORDS {
             cx.schedule_mono(Duration::from_millis(10), 1);
         }
     }
@@ -99,7 +103,7 @@ impl Framework for Talk {
     }
 }
 
-impl Talk {
+impl<const WORDS: u64, const FOR_ALL: bool> Talk<WORDS, FOR_ALL> {
     fn word(&mut self, word: Word, cx: &mut Context<'_>) {
         cx.count("heard", 1);
         if !self.heard.insert(word) {
@@ -131,6 +135,37 @@ fn workers_hear_one_another_once_and_are_members_without_a_link() {
         assert_eq!(cluster.count("said"), 300);
         assert_eq!(cluster.count("heard"), 900, "seed {seed}");
         assert_eq!(cluster.lost(), 0);
+        assert!(!cluster.transcript().contains("error"));
+    }
+}
+
+/// Relays announce the links that only make paths better when their view has stood for a second, and one of them is the
+/// first: the others, whose view has stood a little less long, lost what was published before its word had come everywhere.
+#[test]
+fn no_word_is_lost_while_paths_become_better() {
+    for seed in [33, 42, 48, 55, 109, 159, 163, 192] {
+        let registry = Registry::new().with::<Talk<200>>();
+        let mut cluster = Cluster::of(LAYOUT, registry).seed(seed);
+        cluster.start();
+        cluster.run_until_idle();
+        assert_eq!(cluster.count("said"), 600);
+        assert_eq!(cluster.count("heard"), 1800, "seed {seed}");
+        assert!(!cluster.transcript().contains("error"));
+    }
+}
+
+/// Workers that are up for one another by one relay are not lost to one another when it meets another one that some of
+/// them are linked with as well.
+#[test]
+fn no_word_is_lost_where_relays_meet_that_share_workers() {
+    for seed in [3, 6, 9] {
+        let registry = Registry::new().with::<Talk<100, false>>();
+        let cluster = Cluster::of(LAYOUT, registry).seed(seed);
+        let mut cluster = cluster.late("data-2");
+        cluster.start();
+        cluster.run_until_idle();
+        assert_eq!(cluster.count("said"), 300);
+        assert_eq!(cluster.count("heard"), 900, "seed {seed}");
         assert!(!cluster.transcript().contains("error"));
     }
 }

@@ -339,10 +339,18 @@ impl Database {
         self.resting.push(slot);
     }
 
-    /// Frees the slots that were given up, and returns them. No snapshot of the graph may be in use
-    /// any more.
-    pub fn recycle(&mut self) -> Vec<u32> {
-        let slots = std::mem::take(&mut self.resting);
+    /// Returns the number of slots that were given up and are not free yet.
+    pub fn resting(&self) -> usize {
+        self.resting.len()
+    }
+
+    /// Frees the first `count` of the slots that were given up, and returns them. No snapshot of the graph in which they
+    /// were in use may be in use any more.
+    pub fn recycle(&mut self, count: usize) -> Vec<u32> {
+        let slots: Vec<u32> = self
+            .resting
+            .drain(..count.min(self.resting.len()))
+            .collect();
         self.free.extend_from_slice(&slots);
         slots
     }

@@ -123,7 +123,11 @@ pub struct Mesh {
     /// the latter off without touching this, so an alarm may come too early.
     alarms: BTreeSet<(Mono, EndpointId)>,
     settled: Option<Settled>,
+    /// The graph that stood for a while after that, before the last changes.
+    recent: Option<Arc<Graph>>,
     settlements: u64,
+    /// Until when links that are not needed wait for the view to settle.
+    links_may_wait: Option<Mono>,
     last_change: Mono,
     /// When what may change the hash has changed last.
     last_news: Mono,
@@ -186,7 +190,9 @@ impl Mesh {
             neighbours: BTreeMap::new(),
             alarms: BTreeSet::new(),
             settled: None,
+            recent: None,
             settlements: 0,
+            links_may_wait: None,
             last_change: Mono::default(),
             last_news: Mono::default(),
             flood_trees: FloodTrees::default(),
@@ -252,8 +258,9 @@ impl Mesh {
             return routes;
         }
         let settled = self.settled.as_ref().map(|settled| &settled.graph);
+        let older: Vec<_> = settled.into_iter().chain(&self.recent).collect();
         let former = former.as_ref().map(|(_, routes)| &**routes);
-        let routes = Routes::new(&self.database, settled, self.identity.transit, former);
+        let routes = Routes::new(&self.database, &older, self.identity.transit, former);
         #[cfg(feature = "simulation")]
         let routes = routes.with_sabotage(self.sabotage);
         let routes = Arc::new(routes);
@@ -365,15 +372,7 @@ impl Mesh {
             self.flood_over(outcome);
         }
         self.retry_join(now);
-        if is_due(self.settled_until(), now) {
-            self.settled = None;
-            self.settlements += 1;
-            self.database.recycle();
-            // Links that were not needed have waited for this.
-            if self.identity.transit && self.neighbours.len() > self.announced.len() {
-                self.flush(now);
-            }
-        }
+        self.settle(now);
         if is_due(self.look, now) || is_due(self.membership.due(), now) {
             self.look_around(now);
         }
@@ -394,6 +393,7 @@ impl Mesh {
             self.barrier.due(),
             self.join_retry_due(),
             self.settled_until(),
+            self.links_may_wait,
             self.look,
             self.membership.due(),
             self.agreement.due(),

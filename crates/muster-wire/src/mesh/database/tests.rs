@@ -231,7 +231,7 @@ proptest! {
                 Step::Link(number, false) => database.link_down(id(number)),
                 Step::Remove(number) => database.remove(id(number)),
                 Step::Recycle => {
-                    database.recycle();
+                    database.recycle(database.resting());
                 }
                 Step::Refresh => {
                     database.refresh();

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::repair::cut;
-use super::{Decision, Mesh};
+use super::{Decision, Mesh, is_due};
 use crate::EndpointId;
 use crate::mesh::codec::MeshFrame;
 use crate::mesh::database::{Applied, Refusal};
@@ -118,8 +118,9 @@ impl Mesh {
 
     fn changed_links(&mut self, now: Mono) -> Option<Record> {
         let peers: Vec<EndpointId> = self.neighbours.keys().copied().collect();
-        let is_usable =
-            |peer: &EndpointId| self.announced.contains(peer) || self.is_to_be_announced(*peer);
+        let is_usable = |peer: &EndpointId| {
+            self.announced.contains(peer) || self.is_to_be_announced(*peer, now)
+        };
         let current: BTreeSet<EndpointId> = peers.into_iter().filter(is_usable).collect();
         if current == self.announced && !self.announce_anew {
             return None;
@@ -153,7 +154,7 @@ impl Mesh {
     /// reach is; one that only makes a path better waits until the view has settled, so that the
     /// tree that stood before is everybody's. An endpoint that joins is announced by the one that
     /// it asked, and by nobody else before it is ready.
-    fn is_to_be_announced(&self, peer: EndpointId) -> bool {
+    fn is_to_be_announced(&self, peer: EndpointId, now: Mono) -> bool {
         let Some(slot) = self.database.slot(peer) else {
             return false;
         };
@@ -162,7 +163,7 @@ impl Mesh {
             return false;
         }
         let is_needed = !self.database.reach().contains(slot);
-        self.settled.is_none() || is_needed
+        self.settled.is_none() || is_due(self.links_may_wait, now) || is_needed
     }
 
     /// Our link record as it was announced last; the database holds what is true now.

@@ -413,3 +413,112 @@ fn floods_are_cut_into_frames_of_bearable_size() {
     assert_eq!(parts.concat(), records);
     assert!(repair::cut(&[]).is_empty());
 }
+
+/// A relay between an origin and a leaf, and another relay that may take its place.
+struct Relay {
+    mesh: Mesh,
+    now: Mono,
+    other: u8,
+}
+
+impl Relay {
+    const ORIGIN: u8 = 2;
+    const LEAF: u8 = 3;
+
+    /// The way over this relay stands, alone.
+    fn new() -> Self {
+        let [origin, leaf] = [Self::ORIGIN, Self::LEAF].map(|number| key(id(number)));
+        let is_preferred =
+            |other: &u8| score(origin, leaf, key(id(*other))) > score(origin, leaf, key(id(1)));
+        let mut relay = Self {
+            mesh: mesh(1, "", 1),
+            now: Mono(0),
+            other: (4..=u8::MAX).find(is_preferred).unwrap(),
+        };
+        relay.mesh.peer_up(id(Self::ORIGIN), Mono(0));
+        relay.mesh.peer_up(id(Self::LEAF), Mono(0));
+        let mut leaf = node_record(Self::LEAF, 1);
+        leaf.transit = false;
+        leaf.filter = Filter::from_prefixes(["a"]);
+        let leaf = vec![Record::Node(Arc::new(leaf))];
+        relay.mesh.receive(id(Self::LEAF), flood(leaf), Mono(0));
+        let origin = Record::Node(Arc::new(node_record(Self::ORIGIN, 1)));
+        let other = Record::Node(Arc::new(node_record(relay.other, 1)));
+        relay.hears(vec![origin, other]);
+        relay.links(Self::ORIGIN, 1, &[1, relay.other]);
+        relay.links(relay.other, 1, &[Self::ORIGIN]);
+        // It announces both of its links.
+        relay.pass(30);
+        assert!(relay.leads_to_leaf());
+        relay
+    }
+
+    fn pass(&mut self, millis: u64) {
+        self.now = self.now.after(Duration::from_millis(millis));
+        self.mesh.tick(self.now);
+    }
+
+    fn hears(&mut self, records: Vec<Record>) {
+        let from = id(Self::ORIGIN);
+        self.mesh.receive(from, flood(records), self.now);
+    }
+
+    fn links(&mut self, number: u8, version: u64, neighbours: &[u8]) {
+        let links = LinkRecord {
+            id: id(number),
+            incarnation: Incarnation(1),
+            version,
+            neighbours: neighbours.iter().map(|number| id(*number)).collect(),
+        };
+        self.hears(vec![Record::Links(links)]);
+    }
+
+    /// The other relay has announced its link with the leaf.
+    fn other_has_leaf(&mut self) {
+        self.links(self.other, 2, &[Self::ORIGIN, Self::LEAF]);
+    }
+
+    /// Whether what the origin sends here goes on to the leaf.
+    fn leads_to_leaf(&mut self) -> bool {
+        let routes = self.mesh.routes();
+        let slot = |number| routes.slot(id(number)).unwrap();
+        let hops = routes.next_hops(slot(Self::ORIGIN), &routes.wanted(b"a"), None);
+        hops.contains(&id(Self::LEAF))
+    }
+}
+
+#[test]
+fn the_way_before_a_change_stands_for_a_second() {
+    let mut relay = Relay::new();
+    relay.pass(1_500);
+    relay.other_has_leaf();
+    assert!(relay.leads_to_leaf());
+    relay.pass(999);
+    assert!(relay.leads_to_leaf());
+    relay.pass(1);
+    assert!(!relay.leads_to_leaf());
+}
+
+/// Whoever heard of the last change a moment earlier has settled by then, and announces what it has kept back.
+#[test]
+fn the_way_before_a_change_stands_where_the_view_has_not_quite_settled() {
+    for stood in [900, 970] {
+        let mut relay = Relay::new();
+        relay.pass(stood);
+        assert!(relay.mesh.settled.is_some());
+        relay.other_has_leaf();
+        assert!(relay.leads_to_leaf(), "after {stood} ms");
+    }
+}
+
+/// Leaves that have an island of relays each as neighbours are talked to before these meet, and that may be at any time.
+#[test]
+fn the_way_before_a_change_stands_where_others_came_shortly_before() {
+    let mut relay = Relay::new();
+    relay.pass(200);
+    relay.other_has_leaf();
+    assert!(relay.leads_to_leaf());
+    // Both older views are given up together.
+    relay.pass(1_000);
+    assert!(!relay.leads_to_leaf());
+}

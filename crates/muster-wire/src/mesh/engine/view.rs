@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Decision, Mesh, Settled};
+use super::{Decision, Mesh, Settled, is_due};
 use crate::EndpointId;
 use crate::mesh::membership::{Change, Sight};
 use crate::time::Mono;
@@ -12,6 +12,14 @@ const SETTLED_AFTER: Duration = Duration::from_secs(1);
 
 /// The tree before a change is given up after this time, whatever happens.
 const SETTLED_AT_MOST: Duration = Duration::from_secs(5);
+
+/// Others may have heard of the last change so much earlier or later than we did: a view that has all but settled here is
+/// what they have, and some of them may change it already.
+const SKEW: Duration = Duration::from_millis(500);
+
+/// A view that stood for this time may be what others have when the next change comes, though not all of the older one's
+/// time is over.
+const STOOD: Duration = Duration::from_millis(50);
 
 /// Who is in reach is looked at once for all changes of this time.
 const LOOK_AFTER: Duration = Duration::from_millis(5);
@@ -24,11 +32,13 @@ impl Mesh {
     pub(super) fn watch<R>(&mut self, now: Mono, change: impl FnOnce(&mut Self) -> R) -> R {
         let graph_version = self.database.graph_version();
         let nodes_version = self.database.nodes_version();
-        // While an older graph is kept no copy is needed of this one.
-        let before = self
-            .settled
-            .is_none()
-            .then(|| self.database.graph().clone());
+        // While an older graph is kept that others may still have, no copy is needed of this one.
+        let until = self.settled_until();
+        let before = until
+            .is_none_or(|until| until <= now.after(SKEW))
+            .then(|| (self.database.graph().clone(), self.database.resting()));
+        let has_stood = before.is_none() && now.since(self.last_change) >= STOOD;
+        let recent = has_stood.then(|| self.database.graph().clone());
         let result = change(self);
         let is_graph_change = graph_version != self.database.graph_version();
         if is_graph_change {
@@ -38,9 +48,15 @@ impl Mesh {
             self.last_change = now;
             #[cfg(feature = "simulation")]
             let before = before.filter(|_| self.sabotage != crate::mesh::Sabotage::OneTree);
-            if let Some(graph) = before {
+            self.recent = recent.or(self.recent.take());
+            if let Some((graph, resting)) = before {
+                self.recent = None;
+                // What was given up before is in neither of the two graphs that are in use now.
+                self.database.recycle(resting);
                 self.settled = Some(Settled { graph, since: now });
                 self.settlements += 1;
+                let latest = now.after(SETTLED_AT_MOST);
+                self.links_may_wait.get_or_insert(latest);
             }
         }
         if is_graph_change || nodes_version != self.database.nodes_version() {
@@ -79,6 +95,24 @@ impl Mesh {
         let settled = self.settled.as_ref()?;
         let latest = settled.since.after(SETTLED_AT_MOST);
         Some(self.last_change.after(SETTLED_AFTER).min(latest))
+    }
+
+    /// Gives up the tree that stood before, and announces links that have waited for that, or for too long.
+    pub(super) fn settle(&mut self, now: Mono) {
+        if is_due(self.settled_until(), now) {
+            self.settled = None;
+            self.recent = None;
+            self.settlements += 1;
+            self.database.recycle(self.database.resting());
+            self.links_may_wait = Some(now);
+        }
+        if is_due(self.links_may_wait, now) {
+            if self.identity.transit && self.neighbours.len() > self.announced.len() {
+                self.flush(now);
+            }
+            let is_settled = self.settled.is_none();
+            self.links_may_wait = (!is_settled).then(|| now.after(SETTLED_AT_MOST));
+        }
     }
 
     /// How we see another endpoint; ourselves we do not see.
