@@ -23,6 +23,9 @@ const ANSWERS: &str = "answers";
 /// The size of a probe's message: its number, and as much again.
 const PROBE: usize = 16;
 
+/// What the address of a Unix socket begins with.
+const UNIX: &str = "unixsock-stream/";
+
 /// How often a subscriber looks at what its callback has counted.
 const COUNT: Duration = Duration::from_millis(2);
 
@@ -53,7 +56,7 @@ impl Zenoh {
             Link::Unix => {
                 let folder = std::env::temp_dir();
                 let name = format!("muster-bench-zenoh-{}-{port}", std::process::id());
-                format!("unixsock-stream/{}", folder.join(name).display())
+                format!("{UNIX}{}", folder.join(name).display())
             }
         };
         Ok((address, port))
@@ -78,7 +81,16 @@ fn open(listen: &[&str], connect: &[&str]) -> Result<Session> {
     for (key, value) in &settings {
         config.insert_json5(key, value).map_err(failed)?;
     }
-    zenoh::open(config).wait().map_err(failed)
+    let session = zenoh::open(config).wait().map_err(failed)?;
+    // Whoever is connected needs the name no more, and a process that is killed does not remove it.
+    for path in connect
+        .iter()
+        .filter_map(|address| address.strip_prefix(UNIX))
+    {
+        let _ = std::fs::remove_file(path);
+        let _ = std::fs::remove_file(format!("{path}.lock"));
+    }
+    Ok(session)
 }
 
 /// Waits until somebody subscribes to a key.

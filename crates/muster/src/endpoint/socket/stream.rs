@@ -66,10 +66,26 @@ enum WriteHalf {
 }
 
 impl Stream {
+    fn read_now(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => read_now(stream, buffer),
+            Self::Unix(stream) => read_now(stream, buffer),
+        }
+    }
+
     fn set_unsent(&self, bytes: u32) -> io::Result<()> {
         match self {
             Self::Tcp(stream) => set_unsent(stream, bytes),
             Self::Unix(_) => Ok(()),
+        }
+    }
+}
+
+impl ReadHalf {
+    fn read_now(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(half) => read_now(half.as_ref(), buffer),
+            Self::Unix(half) => read_now(half.as_ref(), buffer),
         }
     }
 }
@@ -145,47 +161,33 @@ fn read_now(socket: &impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
     (&*SockRef::from(socket)).read(buffer)
 }
 
-impl AsyncRead for Socket {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        let read = match &mut this.stream {
-            Stream::Tcp(stream) => Pin::new(stream).poll_read(cx, buffer),
-            Stream::Unix(stream) => Pin::new(stream).poll_read(cx, buffer),
-        };
-        let Some(spin) = &mut this.spin else {
-            return read;
-        };
-        spin.poll_read(cx, buffer, read, |piece| match &this.stream {
-            Stream::Tcp(stream) => read_now(stream, piece),
-            Stream::Unix(stream) => read_now(stream, piece),
-        })
-    }
+/// What is read from one of two kinds of streams, by a reader that may ask again before it waits.
+macro_rules! read_from_either {
+    ($type:ident, $field:ident, $kind:ident) => {
+        impl AsyncRead for $type {
+            fn poll_read(
+                self: Pin<&mut Self>,
+                cx: &mut Context<'_>,
+                buffer: &mut ReadBuf<'_>,
+            ) -> Poll<io::Result<()>> {
+                let this = self.get_mut();
+                let read = match &mut this.$field {
+                    $kind::Tcp(stream) => Pin::new(stream).poll_read(cx, buffer),
+                    $kind::Unix(stream) => Pin::new(stream).poll_read(cx, buffer),
+                };
+                match &mut this.spin {
+                    Some(spin) => {
+                        spin.poll_read(cx, buffer, read, |piece| this.$field.read_now(piece))
+                    }
+                    None => read,
+                }
+            }
+        }
+    };
 }
 
-impl AsyncRead for SocketReader {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        let read = match &mut this.half {
-            ReadHalf::Tcp(half) => Pin::new(half).poll_read(cx, buffer),
-            ReadHalf::Unix(half) => Pin::new(half).poll_read(cx, buffer),
-        };
-        let Some(spin) = &mut this.spin else {
-            return read;
-        };
-        spin.poll_read(cx, buffer, read, |piece| match &this.half {
-            ReadHalf::Tcp(half) => read_now(half.as_ref(), piece),
-            ReadHalf::Unix(half) => read_now(half.as_ref(), piece),
-        })
-    }
-}
+read_from_either!(Socket, stream, Stream);
+read_from_either!(SocketReader, half, ReadHalf);
 
 /// What is written to one of two kinds of streams, and watched.
 macro_rules! write_to_either {
