@@ -28,7 +28,7 @@ pub(crate) enum Format {
 // The layout of a running cluster, with or without the option's name. (A doc comment would become the help of the commands.)
 #[derive(Debug, Args)]
 pub(crate) struct LayoutFile {
-    /// Layout file of the cluster [default: muster.toml]
+    /// Layout file of the cluster [default: muster.toml, or else the layout of this box]
     #[arg(value_name = "FILE")]
     file: Option<PathBuf>,
     /// Layout file of the cluster, as an option
@@ -37,9 +37,9 @@ pub(crate) struct LayoutFile {
 }
 
 impl LayoutFile {
-    pub(crate) fn path(&self) -> &Path {
-        let given = self.file.as_deref().or(self.layout.as_deref());
-        given.unwrap_or(Path::new("muster.toml"))
+    /// What was typed, if anything.
+    pub(crate) fn given(&self) -> Option<&Path> {
+        self.file.as_deref().or(self.layout.as_deref())
     }
 }
 

@@ -1,38 +1,51 @@
 //! Commands that deal with a whole cluster or one of its nodes.
 
+pub(crate) mod agent;
+mod agent_client;
 pub(crate) mod certificates;
 pub(crate) mod check;
-mod control;
 pub(crate) mod demo;
+pub(crate) mod events;
 mod findings;
-mod fleet;
 pub(crate) mod import;
 mod ledger;
+pub(crate) mod logs;
 pub(crate) mod node;
 mod node_services;
 pub(crate) mod restart;
 pub(crate) mod run;
+pub(crate) mod start;
 pub(crate) mod status;
 pub(crate) mod stop;
-mod supervisor;
+mod supervise;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use muster_agent::Places;
 use muster_cluster::node::Registry;
 use muster_cluster::{Layout, SettingSpec};
 
-use crate::output::{Failure, say};
+use crate::output::Failure;
 
 /// A layout, and where its files are.
 #[derive(Debug, Clone)]
 pub(crate) struct LoadedLayout {
     pub(crate) layout: Arc<Layout>,
-    /// The directory for logs and process files; absolute.
-    pub(crate) directory: PathBuf,
+    /// Where its nodes' files are.
+    pub(crate) places: Places,
     /// The layout's own directory, which its input files are relative to.
     pub(crate) base: PathBuf,
+}
+
+/// What the directories of a cluster's files go by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Home<'a> {
+    /// The layout says it: one directory has everything.
+    Layout,
+    /// The machine's standard directories, below a root.
+    Standard(&'a Path),
 }
 
 /// The frameworks that this program's nodes may run.
@@ -49,7 +62,7 @@ fn specs() -> Vec<SettingSpec> {
 
 /// Reads and checks a layout, with settings from the command line.
 pub(crate) fn load(path: &Path, settings: &[String]) -> Result<LoadedLayout> {
-    load_text(path, &read_layout(path)?, settings)
+    load_text(path, &read_layout(path)?, settings, Home::Layout)
 }
 
 fn read_layout(path: &Path) -> Result<String> {
@@ -61,7 +74,7 @@ fn read_layout(path: &Path) -> Result<String> {
 }
 
 /// Checks a layout whose file had this text.
-fn load_text(path: &Path, text: &str, settings: &[String]) -> Result<LoadedLayout> {
+fn load_text(path: &Path, text: &str, settings: &[String], home: Home<'_>) -> Result<LoadedLayout> {
     let file = path.display().to_string();
     let mut layout = Layout::parse(text, &file, &specs())
         .map_err(|error| Failure::new(error.to_string().trim_end().to_owned()))?;
@@ -79,56 +92,28 @@ fn load_text(path: &Path, text: &str, settings: &[String]) -> Result<LoadedLayou
         .map_err(|error| Failure::new(format!("{file}: {error}")))?;
     let absolute = std::path::absolute(path).with_context(|| format!("cannot resolve {file}"))?;
     let base = absolute.parent().unwrap_or(Path::new("/")).to_path_buf();
+    let places = match home {
+        Home::Layout => Places::in_one(&base.join(layout.directory())),
+        Home::Standard(root) => {
+            let places = Places::standard(root);
+            layout = layout.in_directory(&places.state.to_string_lossy());
+            places
+        }
+    };
     Ok(LoadedLayout {
-        directory: base.join(layout.directory()),
+        places,
         base,
         layout: Arc::new(layout),
     })
 }
 
-/// Where a cluster runs, and what became of its layout since.
-#[derive(Debug)]
-pub(crate) struct Place {
-    /// The layout's file as it was typed.
-    pub(crate) file: String,
-    /// The directory for logs and process files; absolute.
-    pub(crate) directory: PathBuf,
-    /// What is wrong with the layout by now.
-    pub(crate) problem: Option<String>,
-}
-
-/// Finds the cluster of a layout that may have errors by now.
-pub(crate) fn locate(path: &Path) -> Result<Place> {
-    let text = read_layout(path)?;
-    let file = path.display().to_string();
-    let absolute = std::path::absolute(path).with_context(|| format!("cannot resolve {file}"))?;
-    let base = absolute.parent().unwrap_or(Path::new("/"));
-    let problem = load_text(path, &text, &[]).err();
-    Ok(Place {
-        directory: base.join(Layout::directory_in(&text)),
-        problem: problem.map(|error| error.to_string()),
-        file,
-    })
-}
-
-impl Place {
-    /// Tells of a layout that has errors by now; the cluster runs with what it was before.
-    pub(crate) fn warn(&self) {
-        if let Some(problem) = &self.problem {
-            say(&format!(
-                "warning: the layout has errors by now, and the cluster runs without what was changed:\n{problem}"
-            ));
-        }
+/// Makes the directories for logs and state.
+fn make_directories(places: &Places) -> Result<()> {
+    for directory in [&places.state, &places.logs] {
+        std::fs::create_dir_all(directory).map_err(|error| {
+            Failure::new(format!("cannot make {}: {error}", directory.display()))
+                .hint("set `directory = \"…\"` at the top of the layout to use another one")
+        })?;
     }
-}
-
-/// Makes the directory for logs and process files.
-fn make_directory(directory: &Path) -> Result<()> {
-    std::fs::create_dir_all(directory).map_err(|error| unwritable("make", directory, &error).into())
-}
-
-/// The failure to do something in the directory for logs and process files.
-fn unwritable(what: &str, path: &Path, error: &std::io::Error) -> Failure {
-    Failure::new(format!("cannot {what} {}: {error}", path.display()))
-        .hint("set `directory = \"…\"` at the top of the layout to use another one")
+    Ok(())
 }

@@ -61,7 +61,11 @@ commands! {
     #[command(subcommand)] Tls = cluster::certificates;
     Status = cluster::status;
     Stop = cluster::stop;
+    Start = cluster::start;
     Restart = cluster::restart;
+    Events = cluster::events;
+    Logs = cluster::logs;
+    Agent = cluster::agent;
     Subscribe = peer::subscribe;
     Publish = peer::publish;
     Peers = peer::peers;

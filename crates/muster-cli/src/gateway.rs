@@ -10,10 +10,10 @@ use clap::Args;
 use muster_gateway::{Gateway, GatewayConfig, GatewayTls, Plaintext, Tokens};
 
 use crate::arguments::ConnectionArguments;
-use crate::cluster::run::Signals;
 use crate::commands::{Execute, on_runtime};
 use crate::output::{Failure, say};
 use crate::peer;
+use crate::signals::Signals;
 
 /// Serve WebSocket clients on behalf of an endpoint
 #[derive(Debug, Args)]

@@ -10,6 +10,7 @@ mod commands;
 mod gateway;
 mod output;
 mod peer;
+mod signals;
 
 use std::process::ExitCode;
 

@@ -8,11 +8,16 @@ use std::process::ExitCode;
 use anyhow::{Error, Result};
 use tracing_subscriber::EnvFilter;
 
-/// A node cannot be configured: trying again would be of no use. The `EX_CONFIG` of `sysexits.h`, as systemd knows it.
-pub(crate) const MISCONFIGURED: u8 = 78;
+pub(crate) use muster_gateway::status::MISCONFIGURED;
+
+/// What was typed is not understood, as `clap` has it.
+pub(crate) const USAGE: u8 = 2;
 
 /// No cluster runs where one was looked for.
 pub(crate) const NOT_RUNNING: u8 = 3;
+
+/// Whoever asks may not, or the state of things does not allow it.
+pub(crate) const REFUSED: u8 = 4;
 
 /// A failure with an exit code of its own and a way out.
 #[derive(Debug)]

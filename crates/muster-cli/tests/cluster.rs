@@ -190,7 +190,7 @@ fn a_restart_takes_the_program_that_is_on_disk() {
     layout(directory);
     let program = directory.join("muster");
     std::fs::copy(env!("CARGO_BIN_EXE_muster"), &program).unwrap();
-    let mut command = support::muster_at(&program, directory, &["run"]);
+    let mut command = support::muster_at(&program, directory, &["run", "--tied"]);
     let mut cluster = Running::spawn(&mut command);
     cluster.wait_for("all nodes are ready");
     // An upgrade: another file takes the place of the old one.

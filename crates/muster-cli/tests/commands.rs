@@ -231,7 +231,8 @@ fn status_and_stop_take_the_layout_with_and_without_the_options_name() {
         let both = run(directory, &[command, "my.toml", "--layout", "my.toml"]);
         assert_eq!(both.status.code(), Some(2), "{}", stderr(&both));
         let neither = run(directory, &[command]);
-        assert!(stderr(&neither).contains("cannot read muster.toml"));
+        assert_eq!(neither.status.code(), Some(3));
+        assert!(stderr(&neither).contains("there is no muster.toml here"));
     }
 }
 

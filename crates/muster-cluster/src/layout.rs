@@ -153,6 +153,13 @@ impl Layout {
         &self.directory
     }
 
+    /// Returns the layout with another [directory](Layout::directory), as where a machine has standard ones.
+    #[must_use]
+    pub fn in_directory(mut self, directory: &str) -> Self {
+        directory.clone_into(&mut self.directory);
+        self
+    }
+
     /// The topics of the cluster.
     pub fn topics(&self) -> &Topics {
         &self.topics

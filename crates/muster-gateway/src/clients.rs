@@ -1,7 +1,6 @@
 //! The clients of a gateway, and the task that gives each its messages.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -16,6 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::budget::Budget;
 use crate::event_text::each_text;
+use crate::http::Caller;
 use crate::queue::{ClientQueue, Closing, Outgoing};
 use crate::session::too_large;
 
@@ -35,7 +35,7 @@ const COMMANDS: usize = 64;
 #[derive(Debug)]
 pub(crate) struct Client {
     pub(crate) number: u64,
-    pub(crate) address: SocketAddr,
+    pub(crate) address: Caller,
     /// Whose token it showed.
     pub(crate) grant: String,
     pub(crate) application: Option<String>,
@@ -78,7 +78,7 @@ pub struct ClientReport {
     /// The number of the client, from 0.
     pub number: u64,
     /// Where it is.
-    pub address: SocketAddr,
+    pub address: Caller,
     /// Whose token it showed.
     pub grant: String,
     /// How it calls itself in `X-Application-Name`.

@@ -1,7 +1,6 @@
 //! One client's WebSocket connection: a reader and a writer, with the client's queue between them.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -15,6 +14,7 @@ use tokio_tungstenite::tungstenite;
 
 use crate::access::Grant;
 use crate::clients::Client;
+use crate::http::Caller;
 use crate::intake::Intake;
 use crate::queue::{ClientQueue, Closing, Outgoing};
 use crate::room::Room;
@@ -58,7 +58,7 @@ pub(crate) struct Request {
     pub(crate) path: String,
     pub(crate) application: Option<Vec<u8>>,
     pub(crate) grant: Arc<Grant>,
-    pub(crate) address: SocketAddr,
+    pub(crate) address: Caller,
     pub(crate) intake: Arc<Intake>,
 }
 

@@ -1,6 +1,9 @@
 //! An HTTP listener: bounded connections, bounded time for what comes before a request.
+//!
+//! The gateway, the monitor and a box's agent listen with it: over TCP, with TLS or without, and over Unix sockets.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,7 +16,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use openssl::ssl::SslAcceptor;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::oneshot;
 
 use crate::budget::Budget;
@@ -26,8 +29,14 @@ const HANDSHAKE_LIMIT: Duration = Duration::from_secs(3);
 /// How long the accept loop rests after a failure such as a full descriptor table.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
 
-/// What answers the requests of a listener. A request's client is in [`Extension<SocketAddr>`].
-pub(crate) struct Site {
+/// Connections at once, unless a site says otherwise.
+const CONNECTIONS: usize = 64;
+
+/// The bytes of unfinished requests of all connections together, unless a site says otherwise.
+const UNFINISHED: usize = 4 << 20;
+
+/// What answers the requests of a listener. A request's [`Caller`] is in its extensions.
+pub struct Site {
     pub(crate) router: Router,
     pub(crate) acceptor: Option<SslAcceptor>,
     /// The most connections that have not become WebSockets; beyond it the oldest is closed, so that
@@ -37,6 +46,97 @@ pub(crate) struct Site {
     pub(crate) unfinished: Arc<Budget>,
     /// Told of connections that ended before their request.
     pub(crate) turned_away: Arc<dyn Fn() + Send + Sync>,
+}
+
+impl fmt::Debug for Site {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Site")
+            .field("connections", &self.connections)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Site {
+    /// Returns a site without TLS that answers with a router, over 64 connections at most.
+    pub fn new(router: Router) -> Self {
+        Self {
+            router,
+            acceptor: None,
+            connections: CONNECTIONS,
+            unfinished: Budget::new(UNFINISHED),
+            turned_away: Arc::new(|| {}),
+        }
+    }
+}
+
+/// Where connections come from.
+#[derive(Debug)]
+pub enum Listener {
+    /// TCP.
+    Tcp(TcpListener),
+    /// A Unix socket. There is no TLS over it.
+    Unix(UnixListener),
+}
+
+impl From<TcpListener> for Listener {
+    fn from(listener: TcpListener) -> Self {
+        Self::Tcp(listener)
+    }
+}
+
+impl From<UnixListener> for Listener {
+    fn from(listener: UnixListener) -> Self {
+        Self::Unix(listener)
+    }
+}
+
+enum Stream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+/// Who has made a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Caller {
+    /// Whoever is at this address.
+    Address(SocketAddr),
+    /// A process on this machine.
+    Process {
+        /// Its user, as the kernel says.
+        uid: u32,
+        /// Its number, if the kernel says it.
+        pid: Option<i32>,
+    },
+}
+
+impl fmt::Display for Caller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => address.fmt(f),
+            Self::Process { uid, pid: None } => write!(f, "user {uid}"),
+            Self::Process {
+                uid,
+                pid: Some(pid),
+            } => write!(f, "user {uid}, process {pid}"),
+        }
+    }
+}
+
+impl Listener {
+    async fn accept(&self) -> io::Result<(Stream, Caller)> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, address) = listener.accept().await?;
+                Ok((Stream::Tcp(stream), Caller::Address(address)))
+            }
+            Self::Unix(listener) => {
+                let (stream, _) = listener.accept().await?;
+                let credentials = stream.peer_cred()?;
+                let (uid, pid) = (credentials.uid(), credentials.pid());
+                Ok((Stream::Unix(stream), Caller::Process { uid, pid }))
+            }
+        }
+    }
 }
 
 /// How long a port may stay taken: by a life before this one, or by somebody's connection.
@@ -86,11 +186,12 @@ impl Places {
 }
 
 /// Serves for ever.
-pub(crate) async fn serve(listener: TcpListener, site: Site) {
+pub async fn serve(listener: impl Into<Listener>, site: Site) {
+    let listener = listener.into();
     let places = Arc::new(Places::default());
     let mut warned = false;
     for number in 0.. {
-        let (stream, address) = match listener.accept().await {
+        let (stream, caller) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
                 if !warned {
@@ -107,7 +208,7 @@ pub(crate) async fn serve(listener: TcpListener, site: Site) {
         let whole = Arc::clone(&intake);
         let router = site.router.clone();
         let router = router
-            .layer(Extension(address))
+            .layer(Extension(caller))
             .layer(Extension(Arc::clone(&intake)))
             .layer(map_request(move |request: axum::extract::Request| {
                 whole.whole();
@@ -127,18 +228,22 @@ pub(crate) async fn serve(listener: TcpListener, site: Site) {
             }
             if let Err(reason) = served {
                 turned_away();
-                tracing::debug!(%address, "no request: {reason}");
+                tracing::debug!(%caller, "no request: {reason}");
             }
         });
     }
 }
 
 async fn serve_one(
-    stream: TcpStream,
+    stream: Stream,
     router: Router,
     acceptor: Option<SslAcceptor>,
     intake: Arc<Intake>,
 ) -> Result<(), String> {
+    let stream = match stream {
+        Stream::Tcp(stream) => stream,
+        Stream::Unix(stream) => return serve_http(Metered { stream, intake }, router).await,
+    };
     // Without this an answer may wait for the acknowledgement of the one before.
     stream
         .set_nodelay(true)

@@ -13,7 +13,7 @@
 //! gateway's, and carries the events of chosen topics in and out.
 //!
 //! A [`Monitor`] serves a node's metrics and status over HTTP. [`NodeMetrics`] has the metrics, [`mod@status`] is the schema of
-//! the status.
+//! the status. [`http`] is the listener of all of them, for others to use.
 //!
 //! # Example
 //!
@@ -50,7 +50,7 @@ mod connection;
 mod counters;
 mod event_text;
 mod exposure;
-mod http;
+pub mod http;
 mod intake;
 mod metrics;
 mod monitor;

@@ -22,7 +22,7 @@ use crate::clients::{FanOut, FanOutHandle, GatewayCounts, INBOX, Registry};
 use crate::config::GatewayConfig;
 use crate::connection::{self, Place, Request};
 use crate::exposure::{Missing, Protection};
-use crate::http::{self, Site};
+use crate::http::{self, Caller, Site};
 use crate::intake::Intake;
 use crate::queue::Closing;
 use crate::session::PATH;
@@ -242,7 +242,7 @@ impl Drop for Gateway {
 /// Any path is upgraded, as Zeek does: what is wrong with it is told to the client as a message.
 async fn upgrade(
     State(shared): State<Arc<Shared>>,
-    Extension(address): Extension<SocketAddr>,
+    Extension(address): Extension<Caller>,
     Extension(intake): Extension<Arc<Intake>>,
     uri: Uri,
     headers: HeaderMap,

@@ -19,6 +19,10 @@ pub const SILENT: &str = "silent";
 /// The word for a process that ended because its node cannot be configured, and is not started again.
 pub const FAILED: &str = "failed";
 
+/// The exit code of a node that cannot be configured: trying again would be of no use. The `EX_CONFIG` of `sysexits.h`, as
+/// systemd knows it.
+pub const MISCONFIGURED: u8 = 78;
+
 /// The word for a node that is on another machine.
 pub const ELSEWHERE: &str = "elsewhere";
 
@@ -273,7 +277,7 @@ pub struct ProcessStatus {
     pub node: String,
     /// Its role.
     pub role: String,
-    /// running, waiting, held, stopping, ended, failed (it cannot be configured) or elsewhere (it is on another machine).
+    /// running, waiting, failing (it ends again and again), held, stopping, ended, failed (it cannot be configured) or elsewhere (it is on another machine).
     pub process: String,
     /// Its process id, while it runs.
     pub pid: Option<u32>,
@@ -281,6 +285,9 @@ pub struct ProcessStatus {
     pub uptime_seconds: Option<f64>,
     /// How often it was started again.
     pub restarts: u32,
+    /// Whether another program is on disk by now than the one that it runs.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub outdated: bool,
     /// Why its last process ended, unless it was asked to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -291,6 +298,28 @@ pub struct ProcessStatus {
     pub report_age_seconds: Option<f64>,
 }
 
+#[allow(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde calls it with a reference"
+)]
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+/// The agent of a box.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct AgentStatus {
+    /// Its process id.
+    pub pid: u32,
+    /// The version of its program.
+    pub version: String,
+    /// When it started, or replaced its program, in seconds since 1970.
+    pub started: f64,
+    /// Whether another program is on disk by now than the one that it runs.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub outdated: bool,
+}
+
 /// A cluster on this machine.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ClusterStatus {
@@ -298,6 +327,9 @@ pub struct ClusterStatus {
     pub version: u32,
     /// The layout's file.
     pub layout: String,
+    /// The agent that answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<AgentStatus>,
     /// Its nodes, in the layout's order.
     pub nodes: Vec<ProcessStatus>,
 }

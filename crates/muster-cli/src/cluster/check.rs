@@ -56,7 +56,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
         layout.file(),
         layout.nodes().len(),
         layout.topics().prefix(),
-        loaded.directory.display()
+        loaded.places.state.display()
     );
     for node in layout.nodes() {
         let _ = writeln!(

@@ -10,17 +10,18 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use clap::Args;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use muster_agent::{Access, Api, Fleet, Lives, News};
 use muster_frameworks::{log_files, sample};
 use muster_gateway::status::NodeStatus;
 use muster_measure::free_ports;
 
-use super::fleet::{Fleet, News};
 use super::ledger::{Account, LifeReport};
-use super::run::{Asked, Signals};
-use super::{control, load};
+use super::load;
+use super::supervise::Job;
 use crate::arguments::Format;
 use crate::commands::{Execute, on_runtime};
 use crate::output::{Failure, print, say};
+use crate::signals::{Asked, Signals};
 
 /// Run a cluster on bundled logs of real traffic, kill two nodes, and account for every message
 #[derive(Debug, Args)]
@@ -86,16 +87,19 @@ async fn run(arguments: &Arguments) -> Result<ExitCode> {
     let directory = directory(arguments)?;
     let layout_file = write_files(&directory, arguments.speed)?;
     let loaded = load(&layout_file, &arguments.settings)?;
-    std::fs::create_dir_all(&loaded.directory)?;
-    let (_socket, requests) = control::listen(&loaded.directory).await?;
-    let mut fleet = Fleet::new(
-        loaded.clone(),
-        layout_file.clone(),
-        &arguments.settings,
-        Vec::new(),
-    )
-    .keep_past_lives();
-    fleet.serve(requests);
+    let job = Job {
+        loaded: loaded.clone(),
+        layout_file: layout_file.clone(),
+        settings: arguments.settings.clone(),
+        arguments: Vec::new(),
+        root: None,
+        // Nobody would look for the nodes of a demonstration.
+        lives: Lives::Tied,
+    };
+    let mut config = job.fleet();
+    config.keep_past_lives = true;
+    let mut fleet = Fleet::new(config);
+    let _api = Api::open(&loaded.places, Access::Owner, &mut fleet).await?;
     say(&format!(
         "8 nodes replay {} minutes of logs of real traffic{}; files are in {}",
         SPAN_SECONDS / 60,
@@ -110,7 +114,7 @@ async fn run(arguments: &Arguments) -> Result<ExitCode> {
     let screen = Screen::new();
     let whole = replay(&mut fleet, arguments, &screen).await?;
     screen.end();
-    let account = settle(&fleet, &loaded.directory, &directory, started)?;
+    let account = settle(&fleet, &loaded.places.logs, &directory, started)?;
     match arguments.format {
         Format::Text => print(&summary(&account, &layout_file))?,
         Format::Json => print(&format!("{}\n", serde_json::to_string_pretty(&account)?))?,
@@ -120,7 +124,7 @@ async fn run(arguments: &Arguments) -> Result<ExitCode> {
     }
     Err(Failure::new("the replay did not finish").hint(format!(
         "see the nodes' own logs in {}",
-        loaded.directory.display()
+        loaded.places.state.display()
     )))?
 }
 

@@ -4,12 +4,12 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use muster::{Endpoint, EndpointConfig, Exposure, Tls};
+use muster_agent::is_of_this_machine;
 use muster_cluster::{Node, Origin};
 use muster_gateway::{BridgeConfig, GatewayConfig, MonitorAddress, MonitorProtection};
 use rustix::fs::{Access, access};
 
 use super::LoadedLayout;
-use super::fleet::is_of_this_machine;
 use super::node::tls;
 
 /// Where Linux says which ports it gives to connections.
@@ -26,7 +26,7 @@ pub(super) struct Finding {
 /// Looks at the nodes, and at the files that those of this machine use.
 pub(super) fn find(loaded: &LoadedLayout, exposure: Exposure) -> Vec<Finding> {
     let mut findings = Findings(Vec::new());
-    findings.directory(&loaded.directory);
+    findings.directory(&loaded.places.state);
     let ephemeral = std::fs::read_to_string(EPHEMERAL).unwrap_or_default();
     for node in loaded.layout.nodes() {
         findings.exposure(loaded, node, exposure);

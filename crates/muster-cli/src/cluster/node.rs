@@ -1,6 +1,5 @@
 //! `muster node`: one node of a layout.
 
-use std::io::{BufRead, Read, Write};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -9,19 +8,18 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::Args;
 use muster::{Certificates, Exposure, Input, InputBatch, InputSender, Node, NodeConfig, Tls};
+use muster_agent::{NodeSocket, Word, open_log};
 use muster_cluster::TlsMode;
 use muster_frameworks::log_files::Reopener;
 use muster_frameworks::log_input::{InputNote, MonotonicClock};
 use muster_frameworks::{FileSink, LogFilesConfig, LogInput, LogInputConfig, Share};
-use muster_gateway::status::NodeStatus;
-use tokio::sync::mpsc;
+use tokio::sync::oneshot;
 
-use super::fleet::{REOPEN, STOP, open_log};
 use super::node_services::NodeServices;
-use super::run::{Asked, Signals};
-use super::{LoadedLayout, load, load_text, make_directory, read_layout, registry};
+use super::{Home, LoadedLayout, load_text, make_directories, read_layout, registry};
 use crate::commands::{Execute, on_runtime};
 use crate::output::{Failure, MISCONFIGURED};
+use crate::signals::{Asked, Signals};
 
 /// Run one node of a layout
 #[derive(Debug, Args)]
@@ -40,10 +38,16 @@ pub(crate) struct Arguments {
     /// Allow listening with anonymous TLS on addresses other than loopback
     #[arg(long)]
     pub(crate) anonymous_anywhere: bool,
-    /// Report to the supervisor over stdout, and stop when it closes stdin
+    /// Report to an agent on this socket, and be told there to stop
+    #[arg(long, hide = true, value_name = "FILE")]
+    pub(crate) socket: Option<PathBuf>,
+    /// End when stdin does: with whoever started the node
     #[arg(long, hide = true)]
-    pub(crate) supervised: bool,
-    /// Take the text of the layout from here, as the supervisor read it
+    pub(crate) tied: bool,
+    /// Use the machine's standard directories, below this one
+    #[arg(long, hide = true, value_name = "DIR")]
+    pub(crate) root: Option<PathBuf>,
+    /// Take the text of the layout from here, as the agent read it
     #[arg(long, hide = true, value_name = "FILE")]
     pub(crate) layout_text: Option<PathBuf>,
     /// Where stderr goes: opened anew on request
@@ -59,23 +63,21 @@ impl Execute for Arguments {
     }
 }
 
-/// How often a supervised node reports.
+/// How often a node reports to its agent.
 const REPORT_EVERY: Duration = Duration::from_millis(250);
 
 /// How long an orderly stop may take.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
 
-/// How long the stop may take when the supervisor is gone.
+/// How long the stop may take when whoever the node is tied to is gone.
 const HASTY_LIMIT: Duration = Duration::from_secs(2);
-
-/// The longest line of a supervisor in bytes.
-const LONGEST_WORD: u64 = 256;
 
 /// Why a node stops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stop {
     InOrder,
-    SupervisorGone,
+    /// Whoever the node is tied to is gone.
+    TieGone,
     /// The node's loop has ended by itself, as after a failure of its own.
     LoopEnded,
 }
@@ -98,7 +100,12 @@ async fn run(arguments: &Arguments) -> Result<ExitCode> {
         .code(MISCONFIGURED)
         .into());
     };
-    make_directory(&loaded.directory)?;
+    make_directories(&loaded.places)?;
+    // Before anything is opened: one process has the node.
+    let socket = arguments.socket.as_deref().map(NodeSocket::listen);
+    let mut socket = socket
+        .transpose()
+        .map_err(|error| Failure::new(format!("node {}: {error}", arguments.name)))?;
     let sink = log_sink(&loaded, &node)?;
     let files = Files {
         logs: sink.reopener(),
@@ -144,7 +151,8 @@ async fn run(arguments: &Arguments) -> Result<ExitCode> {
     })?;
     tracing::info!("node {} ({}) listens on {address}", node.name, node.role);
     let services = NodeServices::open(&loaded, &node, &running).await?;
-    let stop = until_stopped(&running, &services, &files, arguments.supervised).await?;
+    let tie = arguments.tied.then(tie).transpose()?;
+    let stop = until_stopped(&running, &services, &files, &mut socket, tie).await?;
     tracing::info!("stopping: {stop:?}");
     let limit = if stop == Stop::InOrder {
         STOP_LIMIT
@@ -153,8 +161,8 @@ async fn run(arguments: &Arguments) -> Result<ExitCode> {
     };
     let totals = services.close(limit / 4).await;
     let report = running.stop(limit).await;
-    if arguments.supervised && stop != Stop::SupervisorGone {
-        send_report(&totals.of(&report))?;
+    if let Some(socket) = socket {
+        socket.close(&totals.of(&report)).await;
     }
     if stop == Stop::LoopEnded {
         let message = format!("node {}: its loop has ended by itself", node.name);
@@ -219,84 +227,75 @@ impl Files {
     }
 }
 
-/// What the supervisor says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Word {
-    Stop(Stop),
-    Reopen,
-}
-
 async fn until_stopped(
     node: &Node,
     services: &NodeServices,
     files: &Files,
-    supervised: bool,
+    socket: &mut Option<NodeSocket>,
+    tie: Option<oneshot::Receiver<()>>,
 ) -> Result<Stop> {
     let mut signals = Signals::new()?;
-    let (sender, mut words) = mpsc::channel(1);
-    if supervised {
-        std::thread::Builder::new()
-            .name("supervisor".to_owned())
-            .spawn(move || listen(&sender))?;
-    }
     let mut tick = tokio::time::interval(REPORT_EVERY);
+    let cut = async {
+        match tie {
+            Some(tie) => drop(tie.await),
+            None => std::future::pending().await,
+        }
+    };
+    tokio::pin!(cut);
     loop {
         tokio::select! {
             asked = signals.next() => match asked {
                 Asked::Stop => return Ok(Stop::InOrder),
                 Asked::Reopen => files.reopen(),
             },
-            word = words.recv(), if supervised => match word {
-                Some(Word::Reopen) => files.reopen(),
-                Some(Word::Stop(stop)) => return Ok(stop),
-                None => return Ok(Stop::SupervisorGone),
+            word = word(socket) => match word {
+                Word::Reopen => files.reopen(),
+                Word::Stop => return Ok(Stop::InOrder),
             },
+            () = &mut cut => return Ok(Stop::TieGone),
             _ = tick.tick() => {
                 if !node.is_running() {
                     return Ok(Stop::LoopEnded);
                 }
-                if supervised && send_report(&services.status().of(&node.report())).is_err() {
-                    return Ok(Stop::SupervisorGone);
+                if let Some(socket) = socket {
+                    socket.report(|| services.status().of(&node.report()));
                 }
             }
         }
     }
 }
 
-/// Passes the supervisor's words on, until it says to stop or is gone.
-fn listen(words: &mpsc::Sender<Word>) {
-    let mut stdin = std::io::stdin().lock();
-    let mut line = String::new();
-    loop {
-        line.clear();
-        // A word is short; what is longer was not said by a supervisor.
-        let read = stdin.by_ref().take(LONGEST_WORD).read_line(&mut line);
-        let word = match (read, line.trim()) {
-            (Ok(1..), STOP) => Word::Stop(Stop::InOrder),
-            (Ok(1..), REOPEN) => Word::Reopen,
-            (Ok(1..), _) => continue,
-            _ => Word::Stop(Stop::SupervisorGone),
-        };
-        if words.blocking_send(word).is_err() || word == Word::Stop(Stop::SupervisorGone) {
-            return;
-        }
-        if word != Word::Reopen {
-            break;
-        }
-    }
-    // An end of the pipe after an orderly word means more haste.
-    if !matches!(stdin.read_line(&mut line), Ok(1..)) {
-        std::thread::sleep(HASTY_LIMIT);
-        std::process::exit(1);
+/// Waits for the next word of an agent.
+async fn word(socket: &mut Option<NodeSocket>) -> Word {
+    match socket {
+        Some(socket) => socket.word().await,
+        None => std::future::pending().await,
     }
 }
 
-/// The layout as the file has it, or as the supervisor read it.
+/// Tells when stdin has ended. A stop that has begun by then is to be a hasty one.
+fn tie() -> Result<oneshot::Receiver<()>> {
+    let (gone, tie) = oneshot::channel();
+    std::thread::Builder::new()
+        .name("tie".to_owned())
+        .spawn(move || {
+            let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+            if gone.send(()).is_err() {
+                std::thread::sleep(HASTY_LIMIT);
+                std::process::exit(1);
+            }
+        })?;
+    Ok(tie)
+}
+
+/// The layout as the file has it, or as the agent read it.
 fn loaded(arguments: &Arguments) -> Result<LoadedLayout> {
-    match &arguments.layout_text {
-        None => load(&arguments.layout, &arguments.settings),
-        Some(text) => load_text(&arguments.layout, &read_layout(text)?, &arguments.settings),
-    }
+    let file = &arguments.layout;
+    let text = read_layout(arguments.layout_text.as_ref().unwrap_or(file))?;
+    let home = arguments.root.as_deref();
+    let home = home.map_or(Home::Layout, Home::Standard);
+    load_text(file, &text, &arguments.settings, home)
 }
 
 /// The failure of a node that would fail again.
@@ -307,18 +306,9 @@ fn misconfigured(error: anyhow::Error) -> anyhow::Error {
     }
 }
 
-fn send_report(status: &NodeStatus) -> Result<()> {
-    let mut line = serde_json::to_vec(status)?;
-    line.push(b'\n');
-    let mut out = std::io::stdout().lock();
-    out.write_all(&line)?;
-    out.flush()?;
-    Ok(())
-}
-
 /// The log files of a logger.
 fn log_sink(loaded: &LoadedLayout, node: &muster_cluster::Node) -> Result<FileSink> {
-    let directory = loaded.directory.clone();
+    let directory = loaded.places.logs.clone();
     let config = LogFilesConfig::from_settings(&loaded.layout, node, directory);
     Ok(FileSink::new(config).map_err(|error| Failure::new(error.to_string()))?)
 }
@@ -345,7 +335,7 @@ fn input(loaded: &LoadedLayout, node: &muster_cluster::Node) -> Result<Option<In
         speed: node.settings.real("input.speed"),
         follow: node.settings.boolean("input.follow").then(|| {
             let name = format!("{}.positions.json", node.name);
-            loaded.directory.join(name)
+            loaded.places.state.join(name)
         }),
     };
     if config.follow.is_some() && config.speed > 0.0 {

@@ -1,4 +1,4 @@
-//! `muster restart`: returns when the node runs and is ready again, or has not become so in time.
+//! `muster restart`: returns when the nodes run and are ready again, or have not become so in time.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -8,54 +8,78 @@ use anyhow::Result;
 use clap::Args;
 use muster_gateway::status::{FAILED, ProcessStatus};
 
-use super::control::{Request, Response, ask};
-use super::{Place, locate};
+use super::agent_client::Target;
 use crate::commands::{Execute, on_runtime};
 use crate::output::{Failure, say};
 
-/// Stop one node in an orderly way and start it again
+/// Stop nodes in an orderly way and start them again, one after another
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
-    /// The node's name
-    pub(crate) node: String,
-    /// Layout file of the cluster
-    #[arg(long, value_name = "FILE", default_value = "muster.toml")]
-    pub(crate) layout: PathBuf,
+    /// The nodes' names
+    #[arg(value_name = "NODE", required = true)]
+    nodes: Vec<String>,
+    /// Layout file of the cluster [default: muster.toml, or else the layout of this box]
+    #[arg(long, value_name = "FILE")]
+    layout: Option<PathBuf>,
 }
 
 impl Execute for Arguments {
     fn execute(self) -> Result<ExitCode> {
-        on_runtime(run(&self))
+        on_runtime(async move {
+            let target = Target::find(self.layout.as_deref())?;
+            carry_out(&target, &self.nodes, Change::Restart).await
+        })
     }
 }
 
-async fn run(arguments: &Arguments) -> Result<ExitCode> {
-    let place = locate(&arguments.layout)?;
-    let name = &arguments.node;
-    let before = match find(&place, name).await? {
-        Ok(process) => ready_life(&process),
-        Err(names) => {
-            return Err(Failure::new(format!("the cluster has no node `{name}`"))
-                .hint(format!("its nodes are {}", names.join(", ")))
-                .into());
-        }
-    };
-    place.warn();
-    let restart = Request::Restart { node: name.clone() };
-    if let Response::Noted(note) = ask(&place, &restart).await? {
-        say(&note);
+/// What is done to a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Change {
+    Start,
+    Restart,
+}
+
+/// Does it to one node after another, each when the one before is ready.
+pub(super) async fn carry_out(
+    target: &Target,
+    nodes: &[String],
+    change: Change,
+) -> Result<ExitCode> {
+    let mut befores = Vec::new();
+    for name in nodes {
+        // What cannot be done at all is found before anything is done.
+        befores.push(find(target, name).await?);
     }
-    let deadline = tokio::time::Instant::now() + super::supervisor::STOP_LIMIT * 2;
+    target.warn();
+    for (name, before) in nodes.iter().zip(befores) {
+        one(target, name, &before, change).await?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn one(target: &Target, name: &str, before: &ProcessStatus, change: Change) -> Result<()> {
+    let before = ready_life(before);
+    match change {
+        Change::Start if before.is_some() => {
+            say(&format!("{name} is running already"));
+            return Ok(());
+        }
+        Change::Start => target.change(&format!("nodes/{name}/start")).await?,
+        Change::Restart => target.change(&format!("nodes/{name}/restart")).await?,
+    }
+    let deadline = tokio::time::Instant::now() + muster_agent::STOP_LIMIT * 2;
     let mut reason = None;
     while tokio::time::Instant::now() < deadline {
         tokio::time::sleep(Duration::from_millis(100)).await;
-        let Ok(process) = find(&place, name).await? else {
-            break;
-        };
+        let process = find(target, name).await?;
         let now = ready_life(&process);
         if now.is_some() && now != before {
-            say(&format!("{name} is running again"));
-            return Ok(ExitCode::SUCCESS);
+            let again = match change {
+                Change::Start => "",
+                Change::Restart => " again",
+            };
+            say(&format!("{name} is running{again}"));
+            return Ok(());
         }
         if process.process == FAILED {
             let why = process.reason.unwrap_or_default();
@@ -67,16 +91,16 @@ async fn run(arguments: &Arguments) -> Result<ExitCode> {
     Err(Failure::new(format!("{name} has not become ready{why}")).into())
 }
 
-/// A node of the running cluster, or else the names of all.
-async fn find(place: &Place, name: &str) -> Result<Result<ProcessStatus, Vec<String>>> {
-    let Response::Status(status) = ask(place, &Request::Status).await? else {
-        return Err(Failure::new("the supervisor sent no status").into());
-    };
-    let mut nodes = status.nodes;
-    Ok(match nodes.iter().position(|node| node.node == name) {
-        Some(at) => Ok(nodes.swap_remove(at)),
-        None => Err(nodes.into_iter().map(|node| node.node).collect()),
-    })
+/// A node of the running cluster.
+async fn find(target: &Target, name: &str) -> Result<ProcessStatus> {
+    let mut nodes = target.status().await?.nodes;
+    if let Some(at) = nodes.iter().position(|node| node.node == name) {
+        return Ok(nodes.swap_remove(at));
+    }
+    let names: Vec<String> = nodes.into_iter().map(|node| node.node).collect();
+    Err(Failure::new(format!("the cluster has no node `{name}`"))
+        .hint(format!("its nodes are {}", names.join(", ")))
+        .into())
 }
 
 /// The id of the life of a node that is ready.

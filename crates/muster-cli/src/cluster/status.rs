@@ -6,18 +6,17 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Result;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use muster_data::Timestamp;
 use muster_gateway::status::{
     BridgeStatus, ClusterStatus, GatewayStatus, MasterStatus, NodeStatus, ProcessStatus,
     StoreStatus,
 };
 
-use super::control::{Request, Response, ask};
-use super::locate;
-use crate::arguments::{Format, LayoutFile};
+use super::agent_client::Target;
+use crate::arguments::{Format, LayoutFile, seconds};
 use crate::commands::{Execute, on_runtime};
-use crate::output::{Failure, print};
+use crate::output::{print, say};
 
 /// Show the state of every node of a running cluster
 #[derive(Debug, Args)]
@@ -27,6 +26,19 @@ pub(crate) struct Arguments {
     /// Output format
     #[arg(long, value_enum, default_value_t)]
     pub(crate) format: Format,
+    /// Wait until every node is ready
+    #[arg(long, value_enum)]
+    pub(crate) wait: Option<Wait>,
+    /// Wait so many seconds at most
+    #[arg(long, value_parser = seconds, default_value = "30", requires = "wait")]
+    pub(crate) timeout: Duration,
+}
+
+/// What to wait for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Wait {
+    /// Every node is ready
+    Ready,
 }
 
 impl Execute for Arguments {
@@ -36,11 +48,12 @@ impl Execute for Arguments {
 }
 
 async fn run(arguments: &Arguments) -> Result<ExitCode> {
-    let place = locate(arguments.layout.path())?;
-    let Response::Status(status) = ask(&place, &Request::Status).await? else {
-        return Err(Failure::new("the supervisor sent no status").into());
+    let target = Target::find(arguments.layout.given())?;
+    let status = match arguments.wait {
+        None => target.status().await?,
+        Some(Wait::Ready) => until_ready(&target, arguments.timeout).await?,
     };
-    place.warn();
+    target.warn();
     match arguments.format {
         Format::Text => print(&text(&status))?,
         Format::Json => print(&format!("{}\n", serde_json::to_string_pretty(&status)?))?,
@@ -50,6 +63,23 @@ async fn run(arguments: &Arguments) -> Result<ExitCode> {
     } else {
         ExitCode::FAILURE
     })
+}
+
+/// Asks until every node is ready; an agent that is not there yet is waited for, too.
+async fn until_ready(target: &Target, limit: Duration) -> Result<ClusterStatus> {
+    let deadline = tokio::time::Instant::now() + limit;
+    loop {
+        let status = target.status().await;
+        let is_ready = status.as_ref().is_ok_and(ClusterStatus::all_ready);
+        if is_ready {
+            return status;
+        }
+        if tokio::time::Instant::now() >= deadline {
+            say(&format!("not every node has become ready within {limit:?}"));
+            return status;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
 }
 
 /// A cluster as a table, and lines below it of what its nodes have to do with besides their peers.
@@ -71,6 +101,20 @@ fn text(cluster: &ClusterStatus) -> String {
     );
     for node in &cluster.nodes {
         row(node, &mut text);
+    }
+    let outdated = cluster.nodes.iter().filter(|node| node.outdated);
+    let outdated: Vec<&str> = outdated.map(|node| node.node.as_str()).collect();
+    if !outdated.is_empty() {
+        let names = outdated.join(", ");
+        let _ = writeln!(
+            text,
+            "another program is on disk than these run: {names} (`muster restart` brings it)"
+        );
+    }
+    if cluster.agent.as_ref().is_some_and(|agent| agent.outdated) {
+        text.push_str(
+            "another program is on disk than the agent runs (`muster agent reload` brings it)\n",
+        );
     }
     for node in &cluster.nodes {
         if node.pid.is_none()

@@ -1,36 +1,87 @@
-//! `muster stop`: returns when every node has ended.
+//! `muster stop`: returns when every node has ended, or those that were named.
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Result;
 use clap::Args;
-use tokio::net::UnixStream;
 
-use super::control::{Request, ask, socket_path};
-use super::locate;
-use crate::arguments::LayoutFile;
+use super::agent_client::Target;
+use super::supervise::{Job, stop_without_agent};
 use crate::commands::{Execute, on_runtime};
-use crate::output::say;
+use crate::output::{Failure, NOT_RUNNING, USAGE, say};
 
-/// Stop a running cluster in an orderly way
+/// Stop a running cluster in an orderly way, or some of its nodes
+///
+/// A node that was named stays down until `muster start` or `muster restart` asks for it.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
-    #[command(flatten)]
-    pub(crate) layout: LayoutFile,
+    /// Nodes to stop [default: all, and their agent]
+    #[arg(value_name = "NODE")]
+    nodes: Vec<String>,
+    /// Layout file of the cluster [default: muster.toml, or else the layout of this box]
+    #[arg(long, value_name = "FILE")]
+    layout: Option<PathBuf>,
 }
 
 impl Execute for Arguments {
     fn execute(self) -> Result<ExitCode> {
-        on_runtime(run(&self))
+        on_runtime(run(self))
     }
 }
 
-async fn run(arguments: &Arguments) -> Result<ExitCode> {
-    let place = locate(arguments.layout.path())?;
-    ask(&place, &Request::Stop).await?;
-    let path = socket_path(&place.directory);
-    while UnixStream::connect(&path).await.is_ok() {
+async fn run(mut arguments: Arguments) -> Result<ExitCode> {
+    // As `muster run FILE` names it. Nodes are not called so.
+    if let [file] = arguments.nodes.as_slice()
+        && Path::new(file).extension().is_some_and(|end| end == "toml")
+    {
+        if arguments.layout.is_some() {
+            let failure = Failure::new("the layout is given twice").code(USAGE);
+            return Err(failure.into());
+        }
+        arguments.layout = Some(PathBuf::from(file));
+        arguments.nodes.clear();
+    }
+    let target = Target::find(arguments.layout.as_deref())?;
+    if arguments.nodes.is_empty() {
+        return stop_all(&target).await;
+    }
+    for node in &arguments.nodes {
+        target.change(&format!("nodes/{node}/stop")).await?;
+    }
+    let deadline = tokio::time::Instant::now() + 2 * muster_agent::STOP_LIMIT;
+    loop {
+        let status = target.status().await?;
+        let mut named = status.nodes.iter();
+        let is_up = |node: &muster_gateway::status::ProcessStatus| {
+            arguments.nodes.contains(&node.node) && node.pid.is_some()
+        };
+        let Some(node) = named.find(|node| is_up(node)) else {
+            break;
+        };
+        if tokio::time::Instant::now() >= deadline {
+            return Err(Failure::new(format!("{} has not stopped", node.node)).into());
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    say(&format!("stopped {}", arguments.nodes.join(", ")));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Stops all nodes and their agent; the nodes alone, if the agent is gone.
+pub(super) async fn stop_all(target: &Target) -> Result<ExitCode> {
+    if let Err(error) = target.change("stop").await {
+        let failure = error.downcast_ref::<Failure>();
+        let has_no_agent = failure.is_some_and(|failure| failure.code == NOT_RUNNING);
+        if !has_no_agent || muster_agent::running_nodes(&target.places).is_empty() {
+            return Err(error);
+        }
+        let stopped = stop_without_agent(&Job::of(target, Vec::new())?).await?;
+        say(&format!("stopped {}, without an agent", stopped.join(", ")));
+        return Ok(ExitCode::SUCCESS);
+    }
+    while target.is_running().await {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     say("stopped");

@@ -55,8 +55,13 @@ pub(crate) struct Running {
 }
 
 impl Running {
+    /// Starts the program. Nodes that it runs end with it, however this test does.
     pub(crate) fn start(directory: &Path, arguments: &[&str]) -> Self {
-        Self::spawn(&mut muster(directory, arguments))
+        let mut command = muster(directory, arguments);
+        if arguments.first() == Some(&"run") {
+            command.arg("--tied");
+        }
+        Self::spawn(&mut command)
     }
 
     pub(crate) fn spawn(command: &mut Command) -> Self {

@@ -1,11 +1,11 @@
 //! Which node processes should run: decides, and leaves processes and clocks to its caller.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use muster::wire::Mono;
 use muster_cluster::Role;
 use muster_gateway::status::FAILED;
+use muster_wire::Mono;
 
 /// The first pause before a node that ended is started again; it doubles each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
@@ -16,8 +16,17 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// A node that ran this long has recovered: its next pause is the first again.
 const RECOVERED: Duration = Duration::from_secs(60);
 
+/// A node that ends so often within [`FAILING_WITHIN`] is failing.
+const FAILING_AFTER: usize = 5;
+
+/// See [`FAILING_AFTER`].
+const FAILING_WITHIN: Duration = Duration::from_secs(600);
+
+/// The pause of a node that is failing: it costs its peers something each time it comes.
+const FAILING_PAUSE: Duration = Duration::from_secs(300);
+
 /// How long a node may take to stop before it is killed.
-pub(crate) const STOP_LIMIT: Duration = Duration::from_secs(15);
+pub const STOP_LIMIT: Duration = Duration::from_secs(15);
 
 /// The order in which roles stop: whoever sends before whoever takes it.
 const STOP_ORDER: [Role; 4] = [Role::Worker, Role::Proxy, Role::Manager, Role::Logger];
@@ -25,7 +34,8 @@ const STOP_ORDER: [Role; 4] = [Role::Worker, Role::Proxy, Role::Manager, Role::L
 /// What the caller has to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Action {
-    Spawn(String),
+    /// Start a process, unless there is one already.
+    Start(String),
     /// Ask the process to stop in order.
     Stop(String),
     Kill(String),
@@ -41,16 +51,40 @@ pub(crate) enum ProcessState {
     Waiting {
         until: Mono,
     },
+    /// Ended too often of late; started again at that time.
+    Failing {
+        until: Mono,
+    },
     /// Asked to stop; killed at the deadline.
     Stopping {
         deadline: Mono,
-        again: bool,
+        then: Then,
     },
-    /// Killed on purpose and not started again until released.
+    /// Stopped or killed on purpose, and not started again until somebody asks for it.
     Held,
     /// Ended because the node cannot be configured: it would end so again.
     Failed,
     Ended,
+}
+
+/// What becomes of a node that was asked to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Then {
+    /// It is started again at once.
+    Start,
+    /// It is held.
+    Hold,
+    /// All of them end.
+    End,
+}
+
+/// Why nothing can be done to a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unable {
+    /// There is no such node on this box.
+    Unknown,
+    /// All of them are being stopped.
+    Stopping,
 }
 
 /// How a process has ended.
@@ -67,11 +101,24 @@ impl ProcessState {
         match self {
             Self::Running { .. } => "running",
             Self::Waiting { .. } => "waiting",
+            Self::Failing { .. } => "failing",
             Self::Stopping { .. } => "stopping",
             Self::Held => "held",
             Self::Failed => FAILED,
             Self::Ended => "ended",
         }
+    }
+
+    /// Returns whether somebody has stopped the node on purpose, or is about to.
+    pub(crate) fn is_held(self) -> bool {
+        let is_stopping = matches!(
+            self,
+            Self::Stopping {
+                then: Then::Hold,
+                ..
+            }
+        );
+        is_stopping || self == Self::Held
     }
 
     fn has_process(self) -> bool {
@@ -85,6 +132,44 @@ struct Process {
     state: ProcessState,
     pause: Duration,
     restarts: u32,
+    /// When it ended without having been asked to, of late.
+    ends: VecDeque<Mono>,
+}
+
+impl Process {
+    /// Notes that the process has ended by itself. Returns when it is to be started again.
+    fn fall(&mut self, since: Mono, now: Mono) -> ProcessState {
+        if now.since(since) >= RECOVERED {
+            self.pause = FIRST_PAUSE;
+        }
+        self.ends.push_back(now);
+        while self
+            .ends
+            .front()
+            .is_some_and(|end| now.since(*end) > FAILING_WITHIN)
+        {
+            self.ends.pop_front();
+        }
+        if self.ends.len() >= FAILING_AFTER {
+            return ProcessState::Failing {
+                until: now.after(FAILING_PAUSE),
+            };
+        }
+        let until = now.after(self.pause);
+        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+        ProcessState::Waiting { until }
+    }
+
+    /// Forgets what went wrong: somebody who may know better asks for the node.
+    fn forgive(&mut self) {
+        self.pause = FIRST_PAUSE;
+        self.ends.clear();
+    }
+
+    fn starts(&mut self, now: Mono) {
+        self.state = ProcessState::Running { since: now };
+        self.restarts += 1;
+    }
 }
 
 /// The processes of a layout.
@@ -102,6 +187,7 @@ impl Supervisor {
             state: ProcessState::Ended,
             pause: FIRST_PAUSE,
             restarts: 0,
+            ends: VecDeque::new(),
         };
         let processes = nodes
             .into_iter()
@@ -113,13 +199,17 @@ impl Supervisor {
         }
     }
 
-    /// Starts every node.
+    /// Starts every node that is not held.
     pub(crate) fn start(&mut self, now: Mono) -> Vec<Action> {
+        let processes = self.processes.iter_mut();
         let start = |(name, process): (&String, &mut Process)| {
             process.state = ProcessState::Running { since: now };
-            Action::Spawn(name.clone())
+            Action::Start(name.clone())
         };
-        self.processes.iter_mut().map(start).collect()
+        processes
+            .filter(|(_, process)| process.state != ProcessState::Held)
+            .map(start)
+            .collect()
     }
 
     /// A node's state and restarts.
@@ -159,20 +249,18 @@ impl Supervisor {
         process.state = match process.state {
             ProcessState::Held => ProcessState::Held,
             _ if stopping => ProcessState::Ended,
-            ProcessState::Stopping { again: true, .. } => {
+            ProcessState::Stopping {
+                then: Then::Start, ..
+            } => {
                 process.restarts += 1;
-                actions.push(Action::Spawn(name.to_owned()));
+                actions.push(Action::Start(name.to_owned()));
                 ProcessState::Running { since: now }
             }
+            ProcessState::Stopping {
+                then: Then::Hold, ..
+            } => ProcessState::Held,
             ProcessState::Running { .. } if end == End::Misconfigured => ProcessState::Failed,
-            ProcessState::Running { since } => {
-                if now.since(since) >= RECOVERED {
-                    process.pause = FIRST_PAUSE;
-                }
-                let until = now.after(process.pause);
-                process.pause = (process.pause * 2).min(LONGEST_PAUSE);
-                ProcessState::Waiting { until }
-            }
+            ProcessState::Running { since } => process.fall(since, now),
             other => other,
         };
         actions.extend(self.next_role(now));
@@ -184,15 +272,16 @@ impl Supervisor {
         let mut actions = Vec::new();
         for (name, process) in &mut self.processes {
             match process.state {
-                ProcessState::Waiting { until } if until <= now => {
-                    process.state = ProcessState::Running { since: now };
-                    process.restarts += 1;
-                    actions.push(Action::Spawn(name.clone()));
+                ProcessState::Waiting { until } | ProcessState::Failing { until }
+                    if until <= now =>
+                {
+                    process.starts(now);
+                    actions.push(Action::Start(name.clone()));
                 }
-                ProcessState::Stopping { deadline, again } if deadline <= now => {
+                ProcessState::Stopping { deadline, then } if deadline <= now => {
                     process.state = ProcessState::Stopping {
                         deadline: now.after(STOP_LIMIT),
-                        again,
+                        then,
                     };
                     actions.push(Action::Kill(name.clone()));
                 }
@@ -230,24 +319,86 @@ impl Supervisor {
         alive.map(|(name, _)| Action::Kill(name.clone())).collect()
     }
 
-    /// Stops one node in order and starts it again. `None` if there is no such node, or the cluster is
-    /// stopping.
-    pub(crate) fn restart(&mut self, name: &str, now: Mono) -> Option<Vec<Action>> {
-        let process = self
-            .processes
-            .get_mut(name)
-            .filter(|_| self.stopping.is_none())?;
-        process.pause = FIRST_PAUSE;
+    /// Returns a node that can be asked for something.
+    fn asked(&mut self, name: &str) -> Result<&mut Process, Unable> {
+        if self.stopping.is_some() {
+            return Err(Unable::Stopping);
+        }
+        self.processes.get_mut(name).ok_or(Unable::Unknown)
+    }
+
+    /// Stops one node in order and starts it again.
+    pub(crate) fn restart(&mut self, name: &str, now: Mono) -> Result<Vec<Action>, Unable> {
+        let process = self.asked(name)?;
+        process.forgive();
         if process.state.has_process() {
             process.state = ProcessState::Stopping {
                 deadline: now.after(STOP_LIMIT),
-                again: true,
+                then: Then::Start,
             };
-            return Some(vec![Action::Stop(name.to_owned())]);
+            return Ok(vec![Action::Stop(name.to_owned())]);
         }
-        process.state = ProcessState::Running { since: now };
-        process.restarts += 1;
-        Some(vec![Action::Spawn(name.to_owned())])
+        process.starts(now);
+        Ok(vec![Action::Start(name.to_owned())])
+    }
+
+    /// Stops one node in order and keeps it down until it is [started](Supervisor::start_one).
+    pub(crate) fn stop_one(&mut self, name: &str, now: Mono) -> Result<Vec<Action>, Unable> {
+        let process = self.asked(name)?;
+        if !process.state.has_process() {
+            process.state = ProcessState::Held;
+            return Ok(Vec::new());
+        }
+        process.state = ProcessState::Stopping {
+            deadline: now.after(STOP_LIMIT),
+            then: Then::Hold,
+        };
+        Ok(vec![Action::Stop(name.to_owned())])
+    }
+
+    /// Starts one node that has no process, whatever the reason. One that is being stopped comes back.
+    pub(crate) fn start_one(&mut self, name: &str, now: Mono) -> Result<Vec<Action>, Unable> {
+        let process = self.asked(name)?;
+        match &mut process.state {
+            ProcessState::Running { .. } => return Ok(Vec::new()),
+            ProcessState::Stopping { then, .. } => {
+                *then = Then::Start;
+                return Ok(Vec::new());
+            }
+            _ => {}
+        }
+        process.forgive();
+        process.starts(now);
+        Ok(vec![Action::Start(name.to_owned())])
+    }
+
+    /// Takes over what an agent before this one knew of a node.
+    pub(crate) fn recall(&mut self, name: &str, restarts: u32, is_held: bool) {
+        if let Some(process) = self.processes.get_mut(name) {
+            process.restarts = restarts;
+            if is_held {
+                process.state = ProcessState::Held;
+            }
+        }
+    }
+
+    /// A process was found running.
+    pub(crate) fn found(&mut self, name: &str, now: Mono) {
+        if let Some(process) = self.processes.get_mut(name) {
+            process.state = ProcessState::Running { since: now };
+        }
+    }
+
+    /// A process was found running although it should not be: stops it, and holds the node.
+    pub(crate) fn found_held(&mut self, name: &str, now: Mono) -> Vec<Action> {
+        let Some(process) = self.processes.get_mut(name) else {
+            return Vec::new();
+        };
+        process.state = ProcessState::Stopping {
+            deadline: now.after(STOP_LIMIT),
+            then: Then::Hold,
+        };
+        vec![Action::Stop(name.to_owned())]
     }
 
     /// Kills a node hard and keeps it down until [`Supervisor::release`].
@@ -256,18 +407,6 @@ impl Supervisor {
             Some(process) if process.state.has_process() => {
                 process.state = ProcessState::Held;
                 vec![Action::Kill(name.to_owned())]
-            }
-            _ => Vec::new(),
-        }
-    }
-
-    /// Starts a held node again.
-    pub(crate) fn release(&mut self, name: &str, now: Mono) -> Vec<Action> {
-        match self.processes.get_mut(name) {
-            Some(process) if process.state == ProcessState::Held => {
-                process.state = ProcessState::Running { since: now };
-                process.restarts += 1;
-                vec![Action::Spawn(name.to_owned())]
             }
             _ => Vec::new(),
         }
@@ -307,7 +446,7 @@ impl Supervisor {
             if process.state.has_process() {
                 process.state = ProcessState::Stopping {
                     deadline: now.after(STOP_LIMIT),
-                    again: false,
+                    then: Then::End,
                 };
                 actions.push(Action::Stop(name.clone()));
             }
@@ -336,8 +475,8 @@ mod tests {
         supervisor
     }
 
-    fn spawn(name: &str) -> Vec<Action> {
-        vec![Action::Spawn(name.to_owned())]
+    fn start(name: &str) -> Vec<Action> {
+        vec![Action::Start(name.to_owned())]
     }
 
     fn stop(name: &str) -> Vec<Action> {
@@ -349,15 +488,15 @@ mod tests {
         let mut supervisor = supervisor();
         assert_eq!(supervisor.exited("data-1", End::MayPass, at(1)), []);
         assert_eq!(supervisor.tick(at(1)), []);
-        assert_eq!(supervisor.tick(at(2)), spawn("data-1"));
+        assert_eq!(supervisor.tick(at(2)), start("data-1"));
         supervisor.exited("data-1", End::MayPass, at(2));
         assert_eq!(supervisor.tick(Mono(at(2).0 + 999_999_999)), []);
-        assert_eq!(supervisor.tick(at(3)), spawn("data-1"));
+        assert_eq!(supervisor.tick(at(3)), start("data-1"));
         // Having run for a minute, it has recovered.
         supervisor.exited("data-1", End::MayPass, at(100));
         assert_eq!(
             supervisor.tick(Mono(at(100).0 + 500_000_000)),
-            spawn("data-1")
+            start("data-1")
         );
         assert_eq!(
             supervisor.get("data-1").map(|(_, restarts)| restarts),
@@ -404,19 +543,84 @@ mod tests {
     #[test]
     fn a_restart_stops_and_starts_and_a_held_node_waits() {
         let mut supervisor = supervisor();
-        assert_eq!(supervisor.restart("manager", at(1)), Some(stop("manager")));
+        assert_eq!(supervisor.restart("manager", at(1)), Ok(stop("manager")));
         assert_eq!(
             supervisor.exited("manager", End::MayPass, at(2)),
-            spawn("manager")
+            start("manager")
         );
-        assert_eq!(supervisor.restart("nobody", at(2)), None);
+        assert_eq!(supervisor.restart("nobody", at(2)), Err(Unable::Unknown));
         assert_eq!(
             supervisor.hold("data-1"),
             [Action::Kill("data-1".to_owned())]
         );
         assert_eq!(supervisor.exited("data-1", End::MayPass, at(3)), []);
         assert_eq!(supervisor.tick(at(60)), []);
-        assert_eq!(supervisor.release("data-1", at(60)), spawn("data-1"));
+        assert_eq!(supervisor.start_one("data-1", at(60)), Ok(start("data-1")));
+    }
+
+    #[test]
+    fn a_stopped_node_stays_down_until_it_is_asked_for() {
+        let mut supervisor = supervisor();
+        assert_eq!(supervisor.stop_one("data-1", at(1)), Ok(stop("data-1")));
+        assert_eq!(supervisor.exited("data-1", End::MayPass, at(2)), []);
+        assert_eq!(supervisor.tick(at(3600)), []);
+        assert_eq!(
+            supervisor.start_one("data-1", at(3600)),
+            Ok(start("data-1"))
+        );
+        assert_eq!(supervisor.start_one("data-1", at(3600)), Ok(Vec::new()));
+        // Whoever asks for it while it stops gets it afterwards.
+        supervisor.stop_one("data-1", at(3601)).unwrap();
+        assert_eq!(supervisor.start_one("data-1", at(3602)), Ok(Vec::new()));
+        assert_eq!(
+            supervisor.exited("data-1", End::MayPass, at(3603)),
+            start("data-1")
+        );
+        supervisor.stop(at(3604));
+        assert_eq!(
+            supervisor.stop_one("data-1", at(3604)),
+            Err(Unable::Stopping)
+        );
+    }
+
+    #[test]
+    fn a_node_that_ends_again_and_again_is_failing_until_somebody_asks_for_it() {
+        let mut supervisor = supervisor();
+        let mut now = at(0);
+        for end in 1..=FAILING_AFTER {
+            assert_eq!(supervisor.exited("data-1", End::MayPass, now), []);
+            if end < FAILING_AFTER {
+                now = now.after(LONGEST_PAUSE);
+                assert_eq!(supervisor.tick(now), start("data-1"));
+            }
+        }
+        let state = |supervisor: &Supervisor| supervisor.get("data-1").unwrap().0.name();
+        assert_eq!(state(&supervisor), "failing");
+        assert_eq!(supervisor.tick(now.after(LONGEST_PAUSE * 2)), []);
+        assert_eq!(supervisor.tick(now.after(FAILING_PAUSE)), start("data-1"));
+        // It fails once more: another long pause, unless somebody has mended it.
+        now = now.after(FAILING_PAUSE);
+        supervisor.exited("data-1", End::MayPass, now);
+        assert_eq!(state(&supervisor), "failing");
+        assert_eq!(supervisor.start_one("data-1", now), Ok(start("data-1")));
+        supervisor.exited("data-1", End::MayPass, now);
+        assert_eq!(state(&supervisor), "waiting");
+    }
+
+    #[test]
+    fn what_an_earlier_agent_held_is_held() {
+        let mut supervisor = supervisor();
+        for name in ["data-1", "manager"] {
+            supervisor.processes.get_mut(name).unwrap().state = ProcessState::Ended;
+        }
+        supervisor.recall("data-1", 4, true);
+        let started = supervisor.start(at(1));
+        assert!(!started.contains(&Action::Start("data-1".to_owned())));
+        assert_eq!(supervisor.get("data-1"), Some((ProcessState::Held, 4)));
+        // Its process is there all the same.
+        assert_eq!(supervisor.found_held("data-1", at(1)), stop("data-1"));
+        assert_eq!(supervisor.exited("data-1", End::MayPass, at(2)), []);
+        assert_eq!(supervisor.get("data-1"), Some((ProcessState::Held, 4)));
     }
 
     #[test]
@@ -428,7 +632,7 @@ mod tests {
         assert_eq!(state, Some(ProcessState::Failed));
         assert!(!supervisor.has_failed());
         let restarted = supervisor.restart("data-1", at(3600));
-        assert_eq!(restarted, Some(spawn("data-1")));
+        assert_eq!(restarted, Ok(start("data-1")));
         for name in ["data-1", "logger-1", "manager", "worker-1"] {
             supervisor.exited(name, End::Misconfigured, at(3601));
         }

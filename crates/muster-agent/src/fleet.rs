@@ -1,0 +1,691 @@
+//! The processes of a box: starts or finds them, hears their reports, and carries out what the supervisor decides.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use muster_cluster::Role;
+use muster_gateway::status::{
+    AgentStatus, ClusterStatus, ELSEWHERE, MISCONFIGURED, NodeStatus, ProcessStatus, SILENT,
+    SILENT_AFTER, VERSION,
+};
+use muster_wire::Mono;
+use tokio::io::AsyncWriteExt;
+use tokio::sync::mpsc;
+
+use crate::api::{Command, Refusal, Request, Response};
+use crate::journal::{EventKind, Journal, now};
+use crate::launch::{Launch, LaunchError, Launcher, Lives};
+use crate::life::{Happening, Life, LifeId};
+use crate::node_socket::{NodeConnection, Word};
+use crate::place::Places;
+use crate::process::{self, Ended, Process, raw};
+use crate::record::{self, NodeRecord, Record};
+use crate::supervisor::{Action, End, ProcessState, STOP_LIMIT, Supervisor, Unable};
+
+/// Reports and ends that wait for the fleet.
+const HAPPENINGS: usize = 1024;
+
+/// How often time-outs are looked at.
+const TICK: Duration = Duration::from_millis(100);
+
+/// A node of the layout.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlannedNode {
+    /// Its name.
+    pub name: String,
+    /// Its role.
+    pub role: Role,
+    /// Whether it is on this machine.
+    pub is_here: bool,
+}
+
+/// What a fleet has to run, and how.
+#[derive(Debug)]
+pub struct FleetConfig {
+    /// The layout's file, as people call it.
+    pub layout: String,
+    /// The layout's nodes, those of other machines included.
+    pub nodes: Vec<PlannedNode>,
+    /// Where files are.
+    pub places: Places,
+    /// How nodes are started.
+    pub launch: Launch,
+    /// Whether the last report of each finished life is kept.
+    pub keep_past_lives: bool,
+}
+
+/// A finished life, with its last report.
+#[derive(Debug, Clone)]
+pub struct PastLife {
+    /// The node.
+    pub node: String,
+    /// What it reported last.
+    pub report: NodeStatus,
+}
+
+/// Something that the caller may want to tell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum News {
+    /// A node's process was started.
+    Started(String),
+    /// A node's process was found running.
+    Adopted(String),
+    /// A process has ended, with the reason unless it was asked to.
+    Ended(String, Option<String>),
+    /// Something about all of them.
+    Note(String),
+}
+
+/// All processes of a layout on this machine.
+#[derive(Debug)]
+pub struct Fleet {
+    layout: String,
+    nodes: Vec<PlannedNode>,
+    places: Places,
+    launcher: Launcher,
+    supervisor: Supervisor,
+    lives: HashMap<String, Life>,
+    /// Why the last life of a node ended, unless it was asked to.
+    reasons: HashMap<String, String>,
+    /// The state that each node reported last.
+    states: HashMap<String, String>,
+    past: Vec<PastLife>,
+    keep_past: bool,
+    happenings: mpsc::Receiver<(LifeId, Happening)>,
+    sender: mpsc::Sender<(LifeId, Happening)>,
+    commands: Option<mpsc::Receiver<Command>>,
+    journal: Option<Arc<Journal>>,
+    record: Record,
+    news: Vec<News>,
+    next_life: u64,
+    start: Instant,
+    started: f64,
+    is_reloading: bool,
+}
+
+impl Fleet {
+    /// Returns a fleet of which nothing runs yet.
+    pub fn new(config: FleetConfig) -> Self {
+        let here = config.nodes.iter().filter(|node| node.is_here);
+        let supervisor = Supervisor::new(here.map(|node| (node.name.clone(), node.role)));
+        let (sender, happenings) = mpsc::channel(HAPPENINGS);
+        Self {
+            supervisor,
+            launcher: Launcher::new(config.launch, config.places.clone()),
+            layout: config.layout,
+            nodes: config.nodes,
+            places: config.places,
+            lives: HashMap::new(),
+            reasons: HashMap::new(),
+            states: HashMap::new(),
+            past: Vec::new(),
+            keep_past: config.keep_past_lives,
+            happenings,
+            sender,
+            commands: None,
+            journal: None,
+            record: Record::default(),
+            news: Vec::new(),
+            next_life: 0,
+            start: Instant::now(),
+            started: now(),
+            is_reloading: false,
+        }
+    }
+
+    /// Returns whether no node of this machine can be configured.
+    pub fn has_failed(&self) -> bool {
+        self.supervisor.has_failed()
+    }
+
+    /// Has every node open its files anew.
+    pub fn reopen(&mut self) {
+        for life in self.lives.values_mut() {
+            life.tell(Word::Reopen);
+        }
+    }
+
+    /// Answers what is asked of an API.
+    pub(crate) fn serve(&mut self, commands: mpsc::Receiver<Command>, journal: Arc<Journal>) {
+        self.commands = Some(commands);
+        journal.note(
+            EventKind::AgentStarted,
+            None,
+            format!(
+                "the agent runs as process {}, version {}",
+                std::process::id(),
+                env!("CARGO_PKG_VERSION")
+            ),
+        );
+        self.journal = Some(journal);
+    }
+
+    fn now(&self) -> Mono {
+        Mono::default().after(self.start.elapsed())
+    }
+
+    fn note(&self, kind: EventKind, node: Option<&str>, text: impl Into<String>) {
+        if let Some(journal) = &self.journal {
+            journal.note(kind, node, text);
+        }
+    }
+
+    /// Starts every node, or finds its process: an agent before this one may have left it. What runs of nodes that are no
+    /// longer in the layout is stopped.
+    pub fn start_all(&mut self) {
+        process::reap();
+        self.record = Record::read(&record::path(&self.places));
+        for (name, known) in &self.record.nodes {
+            self.supervisor.recall(name, known.restarts, known.is_held);
+            if let Some(reason) = &known.reason {
+                self.reasons.insert(name.clone(), reason.clone());
+            }
+        }
+        let mut actions = Vec::new();
+        let held = self.record.nodes.iter().filter(|(_, known)| known.is_held);
+        let held: Vec<String> = held.map(|(name, _)| name.clone()).collect();
+        for name in held {
+            if let Ok(true) = self.adopt(&name) {
+                actions.extend(self.supervisor.found_held(&name, self.now()));
+            }
+        }
+        self.stop_strangers();
+        actions.extend(self.supervisor.start(self.now()));
+        self.carry_out(actions);
+    }
+
+    /// Finds the processes of nodes that run, and starts none. Returns the nodes' names.
+    pub fn adopt_running(&mut self) -> Vec<String> {
+        let names = running_nodes(&self.places);
+        let now = self.now();
+        let found = names.into_iter().filter(|name| {
+            let is_known = self.supervisor.get(name).is_some();
+            let is_adopted = is_known && self.adopt(name).unwrap_or_default();
+            if is_adopted {
+                self.supervisor.found(name, now);
+            }
+            is_adopted
+        });
+        found.collect()
+    }
+
+    /// Returns whether another program is on disk by now than the one that this process runs.
+    pub fn is_outdated(&self) -> bool {
+        process::is_outdated(std::process::id(), self.launcher.own_program())
+    }
+
+    /// Stops the processes of nodes that are not of this box any more.
+    fn stop_strangers(&mut self) {
+        let here = self.nodes.iter().filter(|node| node.is_here);
+        let known: Vec<PathBuf> = here
+            .map(|node| self.places.node_socket(&node.name))
+            .collect();
+        for socket in running_sockets(&self.places) {
+            if known.contains(&socket) {
+                continue;
+            }
+            let name = name_of(&socket);
+            let Ok(Some(connection)) = NodeConnection::open(&socket) else {
+                continue;
+            };
+            let note = format!(
+                "{name} runs as process {} and is not in the layout of this box any more: it is stopped",
+                raw(connection.pid)
+            );
+            self.tell_note(note);
+            tokio::spawn(stop_stranger(connection));
+        }
+    }
+
+    fn tell_note(&mut self, note: String) {
+        self.note(EventKind::Note, None, note.clone());
+        self.news.push(News::Note(note));
+    }
+
+    /// Begins to stop every node in order.
+    pub fn stop(&mut self) {
+        let actions = self.supervisor.stop(self.now());
+        self.carry_out(actions);
+    }
+
+    /// Kills whatever is left, and returns what that was.
+    pub fn kill_all(&mut self) -> Vec<String> {
+        let actions = self.supervisor.kill_all();
+        let names = actions.iter().filter_map(|action| match action {
+            Action::Kill(name) => Some(name.clone()),
+            _ => None,
+        });
+        let names = names.collect();
+        self.carry_out(actions);
+        names
+    }
+
+    /// Kills a node hard and keeps it down.
+    pub fn hold(&mut self, name: &str) {
+        let actions = self.supervisor.hold(name);
+        self.carry_out(actions);
+    }
+
+    /// Starts a held node.
+    pub fn release(&mut self, name: &str) {
+        if let Ok(actions) = self.supervisor.start_one(name, self.now()) {
+            self.carry_out(actions);
+        }
+    }
+
+    /// Returns whether the nodes are being stopped, or have been.
+    pub fn is_stopping(&self) -> bool {
+        self.supervisor.is_stopping()
+    }
+
+    /// Returns whether all nodes were stopped and none is left.
+    pub fn is_done(&self) -> bool {
+        self.supervisor.is_done()
+    }
+
+    /// Returns whether somebody has asked this process to replace its program.
+    pub fn is_reloading(&self) -> bool {
+        self.is_reloading
+    }
+
+    /// Asks for that.
+    ///
+    /// # Errors
+    ///
+    /// Refuses if the nodes are tied to this process.
+    pub fn reload(&mut self) -> Result<(), Refusal> {
+        if self.launcher.lives() == Lives::Tied {
+            let text = "the nodes are tied to this process, and would end with its program";
+            return Err(Refusal::conflict(text));
+        }
+        if self.is_stopping() {
+            return Err(Refusal::conflict("the nodes are being stopped"));
+        }
+        self.is_reloading = true;
+        self.note(
+            EventKind::AgentReloaded,
+            None,
+            "the agent replaces its program",
+        );
+        Ok(())
+    }
+
+    /// The lives that have ended.
+    pub fn past_lives(&self) -> &[PastLife] {
+        &self.past
+    }
+
+    /// What a node's present life reported last; nothing while it has no process.
+    pub fn report(&self, name: &str) -> Option<&NodeStatus> {
+        self.lives
+            .get(name)
+            .filter(|life| life.pid.is_some())?
+            .report
+            .as_ref()
+    }
+
+    /// What has happened since the last call.
+    pub fn take_news(&mut self) -> Vec<News> {
+        std::mem::take(&mut self.news)
+    }
+
+    /// Waits for the next event, request or tick, and deals with it.
+    pub async fn next(&mut self) {
+        tokio::select! {
+            happening = self.happenings.recv() => match happening {
+                Some((id, Happening::Report(report))) => self.reported(&id, *report),
+                Some((id, Happening::Ended(ended))) => self.exited(&id, ended),
+                None => {}
+            },
+            command = receive(&mut self.commands) => {
+                if let Some(command) = command {
+                    let response = self.request(&command.request);
+                    let _ = command.answer.send(response);
+                }
+            }
+            () = tokio::time::sleep(TICK) => {}
+        }
+        let actions = self.supervisor.tick(self.now());
+        self.carry_out(actions);
+    }
+
+    fn reported(&mut self, id: &LifeId, report: NodeStatus) {
+        let now = self.now();
+        let life = self.lives.get_mut(&id.node);
+        let Some(life) = life.filter(|life| life.number == id.number) else {
+            return;
+        };
+        let is_new = self.states.get(&id.node) != Some(&report.state);
+        let state = is_new.then(|| report.state.clone());
+        life.report = Some(report);
+        life.reported = Some(now);
+        if let Some(state) = state {
+            self.note(EventKind::NodeState, Some(&id.node), state.clone());
+            self.states.insert(id.node.clone(), state);
+        }
+    }
+
+    fn request(&mut self, request: &Request) -> Result<Response, Refusal> {
+        let now = self.now();
+        let (node, actions) = match request {
+            Request::Status => return Ok(Response::Status(Box::new(self.status()))),
+            Request::StopAll => {
+                self.stop();
+                return Ok(Response::Done);
+            }
+            Request::Reopen => {
+                self.reopen();
+                return Ok(Response::Done);
+            }
+            Request::Reload => return self.reload().map(|()| Response::Done),
+            Request::Restart(node) => (node, self.supervisor.restart(node, now)),
+            Request::Stop(node) => (node, self.supervisor.stop_one(node, now)),
+            Request::Start(node) => (node, self.supervisor.start_one(node, now)),
+        };
+        let actions = actions.map_err(|unable| match unable {
+            Unable::Unknown => Refusal::unknown(format!("no node `{node}` on this machine")),
+            Unable::Stopping => Refusal::conflict("the nodes are being stopped"),
+        })?;
+        self.carry_out(actions);
+        self.keep_record();
+        let note = match request {
+            Request::Stop(_) => None,
+            _ => self.launcher.note(),
+        };
+        Ok(note.map_or(Response::Done, Response::Noted))
+    }
+
+    /// The state of every node.
+    pub fn status(&self) -> ClusterStatus {
+        ClusterStatus {
+            version: VERSION,
+            layout: self.layout.clone(),
+            agent: Some(AgentStatus {
+                pid: std::process::id(),
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                started: self.started,
+                outdated: self.is_outdated(),
+            }),
+            nodes: self.nodes.iter().map(|node| self.process(node)).collect(),
+        }
+    }
+
+    fn process(&self, node: &PlannedNode) -> ProcessStatus {
+        let now = self.now();
+        let name = &node.name;
+        let Some((state, restarts)) = self.supervisor.get(name) else {
+            return ProcessStatus {
+                node: name.clone(),
+                role: node.role.to_string(),
+                process: ELSEWHERE.to_owned(),
+                ..ProcessStatus::default()
+            };
+        };
+        let life = self.lives.get(name);
+        let pid = life.and_then(|life| life.pid);
+        let is_running = matches!(state, ProcessState::Running { .. });
+        let mut report = life.and_then(|life| life.report.clone());
+        let came = life.filter(|_| is_running).and_then(|life| life.reported);
+        let age = report
+            .as_ref()
+            .zip(came)
+            .map(|(report, came)| report.age_after(now.since(came)));
+        if let Some(report) = report.as_mut().filter(|_| age > Some(SILENT_AFTER)) {
+            SILENT.clone_into(&mut report.state);
+        }
+        let uptime = match state {
+            ProcessState::Running { since } => {
+                let known = pid.and_then(process::age);
+                Some(known.unwrap_or_else(|| now.since(since)))
+            }
+            _ => None,
+        };
+        ProcessStatus {
+            node: name.clone(),
+            role: node.role.to_string(),
+            process: state.name().to_owned(),
+            pid,
+            uptime_seconds: uptime.map(|uptime| uptime.as_secs_f64()),
+            restarts,
+            outdated: pid.is_some_and(|pid| process::is_outdated(pid, self.launcher.own_program())),
+            reason: self.reasons.get(name).cloned(),
+            report,
+            report_age_seconds: age.map(|age| age.as_secs_f64()),
+        }
+    }
+
+    fn carry_out(&mut self, actions: Vec<Action>) {
+        let has_any = !actions.is_empty();
+        let mut actions = VecDeque::from(actions);
+        while let Some(action) = actions.pop_front() {
+            match action {
+                Action::Start(name) => {
+                    // What keeps one node from starting may pass, and is no reason to end the others.
+                    if let Err(error) = self.start(&name) {
+                        self.ended(&name, Some(error.to_string()));
+                        let now = self.now();
+                        actions.extend(self.supervisor.exited(&name, End::MayPass, now));
+                    }
+                }
+                Action::Stop(name) => {
+                    if let Some(life) = self.lives.get(&name) {
+                        life.tell(Word::Stop);
+                    }
+                }
+                Action::Kill(name) => {
+                    if let Some(life) = self.lives.get_mut(&name) {
+                        life.kill();
+                    }
+                }
+            }
+        }
+        if has_any {
+            self.keep_record();
+        }
+    }
+
+    /// Starts a node's process, unless there is one.
+    fn start(&mut self, name: &str) -> Result<(), LaunchError> {
+        if self.adopt(name)? {
+            return Ok(());
+        }
+        let command = self.launcher.command(name);
+        for note in self.launcher.take_notes() {
+            self.tell_note(note);
+        }
+        let mut command = command?;
+        let spawned = Process::spawn(&mut command);
+        let (process, mut child) = spawned.map_err(|source| LaunchError::Spawn {
+            program: PathBuf::from(command.get_program()),
+            source,
+        })?;
+        let tie = child.stdin.take();
+        let text = format!("started as process {}", process.pid());
+        self.follow(name, process, tie);
+        self.note(EventKind::NodeStarted, Some(name), text);
+        self.news.push(News::Started(name.to_owned()));
+        Ok(())
+    }
+
+    /// Takes over the process that listens on a node's socket. Returns whether there is one.
+    fn adopt(&mut self, name: &str) -> Result<bool, LaunchError> {
+        let path = self.places.node_socket(name);
+        let find = || {
+            let Some(found) = NodeConnection::open(&path)? else {
+                return Ok(None);
+            };
+            let process = Process::of(found.pid)?;
+            // If it still listens now, the number meant this process all the time.
+            let again = NodeConnection::open(&path)?;
+            Ok(again
+                .is_some_and(|again| again.pid == found.pid)
+                .then_some(process))
+        };
+        let found = find().map_err(|source| LaunchError::Socket {
+            path: path.clone(),
+            source,
+        })?;
+        let Some(process) = found else {
+            return Ok(false);
+        };
+        let text = format!("found running as process {}", process.pid());
+        self.follow(name, process, None);
+        self.note(EventKind::NodeAdopted, Some(name), text);
+        self.news.push(News::Adopted(name.to_owned()));
+        Ok(true)
+    }
+
+    fn follow(&mut self, name: &str, process: Process, tie: Option<std::process::ChildStdin>) {
+        self.next_life += 1;
+        let id = LifeId {
+            node: name.to_owned(),
+            number: self.next_life,
+        };
+        let socket = self.places.node_socket(name);
+        let life = Life::follow(id, process, tie, socket, self.sender.clone());
+        self.lives.insert(name.to_owned(), life);
+        self.states.remove(name);
+    }
+
+    fn exited(&mut self, id: &LifeId, ended: Ended) {
+        let name = &id.node;
+        let life = self.lives.get_mut(name);
+        let Some(life) = life.filter(|life| life.number == id.number) else {
+            return;
+        };
+        life.pid = None;
+        if let (true, Some(report)) = (self.keep_past, life.report.clone()) {
+            self.past.push(PastLife {
+                node: name.clone(),
+                report,
+            });
+        }
+        let is_asked = !matches!(
+            self.supervisor.get(name),
+            Some((ProcessState::Running { .. }, _))
+        );
+        let reason = match ended {
+            Ended::Code(0) => None,
+            Ended::Unknown if is_asked => None,
+            // A process that was killed had no time to say why; any other has said it.
+            Ended::Signal(_) => Some(ended.to_string()),
+            Ended::Code(_) | Ended::Unknown => {
+                let last = self.launcher.last_line(name).unwrap_or_default();
+                Some(format!("{ended}: {last}"))
+            }
+        };
+        self.ended(name, reason);
+        let end = match ended {
+            Ended::Code(code) if code == i32::from(MISCONFIGURED) => End::Misconfigured,
+            _ => End::MayPass,
+        };
+        let actions = self.supervisor.exited(name, end, self.now());
+        self.carry_out(actions);
+        self.keep_record();
+    }
+
+    fn ended(&mut self, name: &str, reason: Option<String>) {
+        let text = reason.clone().unwrap_or_else(|| "in order".to_owned());
+        self.note(EventKind::NodeEnded, Some(name), text);
+        match &reason {
+            Some(reason) => self.reasons.insert(name.to_owned(), reason.clone()),
+            None => self.reasons.remove(name),
+        };
+        self.news.push(News::Ended(name.to_owned(), reason));
+    }
+
+    /// Writes down what the next agent should know, if it has changed.
+    fn keep_record(&mut self) {
+        let here = self.nodes.iter().filter(|node| node.is_here);
+        let nodes: BTreeMap<String, NodeRecord> = here
+            .filter_map(|node| {
+                let (state, restarts) = self.supervisor.get(&node.name)?;
+                let is_held = state.is_held();
+                let reason = self.reasons.get(&node.name).cloned();
+                let known = NodeRecord {
+                    restarts,
+                    is_held,
+                    reason,
+                };
+                (known != NodeRecord::default()).then(|| (node.name.clone(), known))
+            })
+            .collect();
+        let record = Record { nodes };
+        if record == self.record {
+            return;
+        }
+        let path = record::path(&self.places);
+        match record.write(&path) {
+            Ok(()) => self.record = record,
+            Err(error) => tracing::error!("cannot write {}: {error}", path.display()),
+        }
+    }
+
+    /// Where a node's own words go.
+    pub fn process_log(&self, name: &str) -> PathBuf {
+        self.places.process_log(name)
+    }
+
+    /// Tells the journal that this agent ends.
+    pub fn say_goodbye(&self) {
+        self.note(EventKind::AgentStopped, None, "the agent ends");
+    }
+
+    /// The program that takes the place of this one on a [reload](Fleet::reload).
+    pub fn program(&self) -> PathBuf {
+        self.launcher.own_program().to_owned()
+    }
+}
+
+/// Returns the names of the nodes whose processes listen on their sockets, whether or not an agent has them.
+pub fn running_nodes(places: &Places) -> Vec<String> {
+    let mut names: Vec<String> = running_sockets(places)
+        .iter()
+        .map(|path| name_of(path))
+        .collect();
+    names.sort();
+    names
+}
+
+fn name_of(socket: &Path) -> String {
+    let name = socket.file_stem().unwrap_or_default();
+    name.to_string_lossy().into_owned()
+}
+
+fn running_sockets(places: &Places) -> Vec<PathBuf> {
+    let directories = places.socket_directories();
+    let entries = directories
+        .iter()
+        .filter_map(|path| std::fs::read_dir(path).ok());
+    let paths = entries.flatten().flatten().map(|entry| entry.path());
+    let sockets = paths.filter(|path| path.extension().is_some_and(|end| end == "sock"));
+    let running = sockets.filter(|path| matches!(NodeConnection::open(path), Ok(Some(_))));
+    running.collect()
+}
+
+/// Stops a process that is none of this box's any more; kills it if it does not stop.
+async fn stop_stranger(connection: NodeConnection) {
+    let Ok(process) = Process::of(connection.pid) else {
+        return;
+    };
+    if let Ok((_reports, mut writer)) = connection.split() {
+        let line = format!("{}\n", Word::Stop.name());
+        let _ = tokio::time::timeout(STOP_LIMIT, writer.write_all(line.as_bytes())).await;
+        if tokio::time::timeout(STOP_LIMIT, process.ended())
+            .await
+            .is_ok()
+        {
+            return;
+        }
+    }
+    process.kill();
+}
+
+async fn receive<T>(requests: &mut Option<mpsc::Receiver<T>>) -> Option<T> {
+    match requests {
+        Some(requests) => requests.recv().await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,429 @@
+//! The socket of a node: what an agent hears from a node and tells it.
+//!
+//! A node listens; whoever connects is sent a report four times a second, a JSON object on a line, and may send words, a
+//! line each. Connections come and go and mean nothing to the node. The kernel says which process listens, so an agent that
+//! has just started finds the processes of the one before it without any file that could be out of date.
+
+use std::io;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::net::UnixStream as StdStream;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use muster_gateway::status::NodeStatus;
+use rustix::net::sockopt::socket_peercred;
+use rustix::process::{Pid, geteuid};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::JoinSet;
+
+use crate::place::is_short_directory;
+
+/// Connections at once: an agent, its successor, a person.
+const CONNECTIONS: usize = 8;
+
+/// Words that wait for the node.
+const WORDS: usize = 16;
+
+/// The longest word in bytes.
+const LONGEST_WORD: u64 = 64;
+
+/// The longest report in bytes. One of 1,000 peers and 1,000 stores has about 1 MiB.
+const LONGEST_REPORT: u64 = 16 << 20;
+
+/// How long whoever is connected may take for a report.
+const WRITE_LIMIT: Duration = Duration::from_secs(5);
+
+/// How long the last report may take.
+const LAST_REPORT: Duration = Duration::from_secs(1);
+
+/// The pause after a connection that could not be accepted.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What a node is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Word {
+    /// Stop in order.
+    Stop,
+    /// Open the files anew that others may have moved away.
+    Reopen,
+}
+
+impl Word {
+    const ALL: [Self; 2] = [Self::Stop, Self::Reopen];
+
+    /// Returns it as it is sent.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Stop => "stop",
+            Self::Reopen => "reopen",
+        }
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|word| word.name() == text)
+    }
+}
+
+/// Why a node has no socket.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NodeSocketError {
+    /// Another process of the node runs.
+    #[error("the node runs already: somebody listens on {0}")]
+    Taken(PathBuf),
+    /// The system refused.
+    #[error("cannot listen on {path}: {source}")]
+    Listen {
+        /// The socket.
+        path: PathBuf,
+        /// The system's error.
+        source: io::Error,
+    },
+}
+
+/// A node's socket, as the node has it. Its file is removed when this is dropped.
+#[derive(Debug)]
+pub struct NodeSocket {
+    file: SocketFile,
+    words: mpsc::Receiver<Word>,
+    reports: watch::Sender<Option<Arc<str>>>,
+    serving: tokio::task::JoinHandle<JoinSet<()>>,
+}
+
+impl NodeSocket {
+    /// Listens. Only the node's own user and root are heard.
+    ///
+    /// # Errors
+    ///
+    /// Fails if another process listens there, or the system refuses.
+    pub fn listen(path: &Path) -> Result<Self, NodeSocketError> {
+        let failed = |source| NodeSocketError::Listen {
+            path: path.to_owned(),
+            source,
+        };
+        if StdStream::connect(path).is_ok() {
+            return Err(NodeSocketError::Taken(path.to_owned()));
+        }
+        let (listener, file) = SocketFile::bind(path, 0o600).map_err(failed)?;
+        let (sender, words) = mpsc::channel(WORDS);
+        let (reports, latest) = watch::channel(None);
+        let serving = tokio::spawn(serve(listener, sender, latest));
+        Ok(Self {
+            file,
+            words,
+            reports,
+            serving,
+        })
+    }
+
+    /// Waits for the next word.
+    pub async fn word(&mut self) -> Word {
+        match self.words.recv().await {
+            Some(word) => word,
+            // Nobody is heard any more; a node goes on without.
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Reports to whoever is connected. Costs nothing if nobody is.
+    pub fn report(&self, status: impl FnOnce() -> NodeStatus) {
+        // One receiver is the acceptor's.
+        if self.reports.receiver_count() > 1 {
+            self.reports.send_replace(line(&status()));
+        }
+    }
+
+    /// Reports for the last time and ends, when everybody has heard it or has taken too long.
+    pub async fn close(self, status: &NodeStatus) {
+        self.reports.send_replace(line(status));
+        drop(self.reports);
+        let said = async {
+            if let Ok(mut connections) = self.serving.await {
+                while connections.join_next().await.is_some() {}
+            }
+        };
+        let _ = tokio::time::timeout(LAST_REPORT, said).await;
+        drop(self.file);
+    }
+}
+
+fn line(status: &NodeStatus) -> Option<Arc<str>> {
+    // Plain structs with text for keys become JSON in any case.
+    let mut line = serde_json::to_string(status).ok()?;
+    line.push('\n');
+    Some(line.into())
+}
+
+/// Accepts until there are no more reports; returns the connections that are left.
+async fn serve(
+    listener: UnixListener,
+    words: mpsc::Sender<Word>,
+    mut reports: watch::Receiver<Option<Arc<str>>>,
+) -> JoinSet<()> {
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let mut connections = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            changed = reports.changed() => match changed {
+                Ok(()) => continue,
+                Err(_) => return connections,
+            },
+            Some(_) = connections.join_next() => continue,
+        };
+        let Ok((stream, _)) = accepted else {
+            // Too many open files, as a rule: it passes.
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+            continue;
+        };
+        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+            continue;
+        };
+        let (words, reports) = (words.clone(), reports.clone());
+        connections.spawn(async move {
+            let (reader, writer) = stream.into_split();
+            tokio::select! {
+                () = hear(reader, words) => {}
+                () = tell(writer, reports) => {}
+            }
+            drop(place);
+        });
+    }
+}
+
+/// Passes words on to the node until the other side ends.
+async fn hear(reader: OwnedReadHalf, words: mpsc::Sender<Word>) {
+    let mut reader = BufReader::new(reader);
+    let mut line = String::new();
+    loop {
+        line.clear();
+        match (&mut reader).take(LONGEST_WORD).read_line(&mut line).await {
+            Ok(1..) => {}
+            _ => return,
+        }
+        let Some(word) = Word::parse(line.trim()) else {
+            tracing::warn!("heard what is no word on the node's socket");
+            return;
+        };
+        if words.send(word).await.is_err() {
+            // The node ends; what it reports last is still to be said.
+            return std::future::pending().await;
+        }
+    }
+}
+
+/// Sends reports until there are no more, or the other side takes none.
+async fn tell(mut writer: OwnedWriteHalf, mut reports: watch::Receiver<Option<Arc<str>>>) {
+    reports.mark_changed();
+    while reports.changed().await.is_ok() {
+        let Some(report) = reports.borrow_and_update().clone() else {
+            continue;
+        };
+        let written = tokio::time::timeout(WRITE_LIMIT, writer.write_all(report.as_bytes())).await;
+        if !matches!(written, Ok(Ok(()))) {
+            return;
+        }
+    }
+    let _ = writer.shutdown().await;
+}
+
+/// A connection with a node, as an agent has it.
+#[derive(Debug)]
+pub(crate) struct NodeConnection {
+    /// The process that listens.
+    pub(crate) pid: Pid,
+    stream: StdStream,
+}
+
+impl NodeConnection {
+    /// Connects with a node. Returns `None` if no process listens.
+    ///
+    /// # Errors
+    ///
+    /// Fails if somebody listens who is neither this user nor root, and if the system refuses.
+    pub(crate) fn open(path: &Path) -> io::Result<Option<Self>> {
+        let stream = match StdStream::connect(path) {
+            Ok(stream) => stream,
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
+                ) =>
+            {
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        };
+        let peer = socket_peercred(&stream)?;
+        if !peer.uid.is_root() && peer.uid != geteuid() {
+            let text = format!("user {} listens there", peer.uid.as_raw());
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
+        }
+        stream.set_nonblocking(true)?;
+        Ok(Some(Self {
+            pid: peer.pid,
+            stream,
+        }))
+    }
+
+    /// Splits it into the node's reports and the way to tell it something.
+    pub(crate) fn split(self) -> io::Result<(Reports, OwnedWriteHalf)> {
+        let (reader, writer) = UnixStream::from_std(self.stream)?.into_split();
+        let reports = Reports {
+            reader: BufReader::new(reader),
+            line: Vec::new(),
+        };
+        Ok((reports, writer))
+    }
+}
+
+/// The reports of a node.
+#[derive(Debug)]
+pub(crate) struct Reports {
+    reader: BufReader<OwnedReadHalf>,
+    line: Vec<u8>,
+}
+
+impl Reports {
+    /// Waits for the next report. Returns `None` when the node has ended, or says what is no report. What has come of a
+    /// report is kept if the wait is given up.
+    pub(crate) async fn next(&mut self) -> Option<NodeStatus> {
+        let mut limited = (&mut self.reader).take(LONGEST_REPORT);
+        limited.read_until(b'\n', &mut self.line).await.ok()?;
+        if self.line.last() != Some(&b'\n') {
+            return None;
+        }
+        let report = serde_json::from_slice(&self.line).ok();
+        self.line.clear();
+        report
+    }
+}
+
+/// The file of a socket, removed when dropped unless another one has taken its place.
+#[derive(Debug)]
+pub(crate) struct SocketFile {
+    path: PathBuf,
+    identity: Option<(u64, u64)>,
+}
+
+impl SocketFile {
+    /// Listens on a path. What is left there of an earlier process is removed.
+    pub(crate) fn bind(path: &Path, mode: u32) -> io::Result<(UnixListener, Self)> {
+        if let Some(directory) = path.parent() {
+            std::fs::create_dir_all(directory)?;
+        }
+        // Bound under a name that nobody knows, and given its own with its permissions: nobody connects in between, and no
+        // reader finds none.
+        let new = path.with_extension(format!("{}.new", std::process::id()));
+        let _ = std::fs::remove_file(&new);
+        let listener = UnixListener::bind(&new)?;
+        std::fs::set_permissions(&new, std::fs::Permissions::from_mode(mode))?;
+        std::fs::rename(&new, path)?;
+        let file = Self {
+            path: path.to_owned(),
+            identity: identity(path),
+        };
+        Ok((listener, file))
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if self.identity.is_some() && identity(&self.path) == self.identity {
+            let _ = std::fs::remove_file(&self.path);
+        }
+        // One for short paths is left by the last of them.
+        if let Some(directory) = self.path.parent().filter(|path| is_short_directory(path)) {
+            let _ = std::fs::remove_dir(directory);
+        }
+    }
+}
+
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    let metadata = std::fs::symlink_metadata(path).ok()?;
+    Some((metadata.dev(), metadata.ino()))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+    use super::*;
+
+    fn status(state: &str) -> NodeStatus {
+        NodeStatus {
+            state: state.to_owned(),
+            ..NodeStatus::default()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_node_reports_hears_words_and_says_how_it_ended() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("nodes/a.sock");
+        assert!(NodeConnection::open(&path).unwrap().is_none());
+        let mut socket = NodeSocket::listen(&path).unwrap();
+        // Nobody is connected: nothing is made ready for nobody.
+        socket.report(|| panic!("for nobody"));
+
+        let connection = NodeConnection::open(&path).unwrap().unwrap();
+        assert_eq!(connection.pid, rustix::process::getpid());
+        let (mut reports, mut writer) = connection.split().unwrap();
+        writer.write_all(b"reopen\nstop\n").await.unwrap();
+        assert_eq!(socket.word().await, Word::Reopen);
+        assert_eq!(socket.word().await, Word::Stop);
+        socket.report(|| status("ready"));
+        assert_eq!(reports.next().await.unwrap().state, "ready");
+        socket.close(&status("stopping")).await;
+        assert_eq!(reports.next().await.unwrap().state, "stopping");
+        assert!(reports.next().await.is_none());
+        assert!(!path.exists());
+    }
+
+    #[tokio::test]
+    async fn a_socket_is_taken_while_its_process_lives_and_no_longer() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.sock");
+        let first = NodeSocket::listen(&path).unwrap();
+        let second = NodeSocket::listen(&path);
+        assert!(matches!(second, Err(NodeSocketError::Taken(_))));
+        drop(first);
+        // What a process that was killed leaves behind.
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        assert!(path.exists());
+        assert!(NodeConnection::open(&path).unwrap().is_none());
+        let next = NodeSocket::listen(&path).unwrap();
+        // Another file in its place is not ours to remove.
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, "of somebody else").unwrap();
+        drop(next);
+        assert!(path.exists());
+    }
+
+    #[tokio::test]
+    async fn what_is_no_word_ends_its_connection_and_nothing_else() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.sock");
+        let mut socket = NodeSocket::listen(&path).unwrap();
+        for nonsense in [&b"\xff\xfe\n"[..], &[b'x'; 200], b"halt\n", b"\n"] {
+            let (mut reports, mut writer) = NodeConnection::open(&path)
+                .unwrap()
+                .unwrap()
+                .split()
+                .unwrap();
+            let _ = writer.write_all(nonsense).await;
+            assert!(reports.next().await.is_none());
+        }
+        let (_reports, mut writer) = NodeConnection::open(&path)
+            .unwrap()
+            .unwrap()
+            .split()
+            .unwrap();
+        writer.write_all(b"stop\n").await.unwrap();
+        assert_eq!(socket.word().await, Word::Stop);
+    }
+}

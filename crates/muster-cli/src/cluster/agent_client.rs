@@ -1,0 +1,208 @@
+//! The agent that a command is for: where it listens, and what to say if it does not answer.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use muster_agent::{Client, ClientError, Lines, Places, RefusalKind};
+use muster_cluster::Layout;
+use muster_gateway::status::ClusterStatus;
+
+use super::{Home, load_text, read_layout};
+use crate::output::{Failure, NOT_RUNNING, REFUSED, say};
+
+/// The variable that names the root of the standard directories.
+const ROOT: &str = "MUSTER_ROOT";
+
+/// The layout's file that is looked for first.
+const LAYOUT: &str = "muster.toml";
+
+/// Below which the standard directories are: `/`, or what `MUSTER_ROOT` says.
+fn root() -> PathBuf {
+    let root = std::env::var_os(ROOT).map_or_else(|| PathBuf::from("/"), PathBuf::from);
+    std::path::absolute(&root).unwrap_or(root)
+}
+
+/// The agent that a command is for.
+#[derive(Debug)]
+pub(super) struct Target {
+    /// How people call what it runs.
+    name: String,
+    /// How it is started.
+    start: String,
+    pub(super) places: Places,
+    /// The layout's file.
+    pub(super) layout_file: PathBuf,
+    /// The root of the standard directories, if it has those.
+    pub(super) root: Option<PathBuf>,
+    /// What is wrong with the layout by now.
+    problem: Option<String>,
+    /// Whether nobody has said that it should be the agent of this box.
+    is_guessed: bool,
+}
+
+impl Target {
+    /// Finds the agent of a layout, which may have errors by now. Without a layout it is that of `muster.toml` here, or else
+    /// that of the box.
+    pub(super) fn find(layout: Option<&Path>) -> Result<Self> {
+        match layout {
+            Some(path) => Self::of_layout(path),
+            None if std::env::var_os(ROOT).is_none() && Path::new(LAYOUT).exists() => {
+                Self::of_layout(Path::new(LAYOUT))
+            }
+            None => Ok(Self {
+                is_guessed: std::env::var_os(ROOT).is_none(),
+                ..Self::of_box()
+            }),
+        }
+    }
+
+    fn of_layout(path: &Path) -> Result<Self> {
+        let text = read_layout(path)?;
+        let file = path.display().to_string();
+        let absolute =
+            std::path::absolute(path).with_context(|| format!("cannot resolve {file}"))?;
+        let base = absolute.parent().unwrap_or(Path::new("/"));
+        let problem = load_text(path, &text, &[], Home::Layout).err();
+        Ok(Self {
+            places: Places::in_one(&base.join(Layout::directory_in(&text))),
+            problem: problem.map(|error| error.to_string()),
+            start: format!("muster run {file}"),
+            name: file,
+            layout_file: absolute,
+            root: None,
+            is_guessed: false,
+        })
+    }
+
+    /// The agent of this box.
+    pub(super) fn of_box() -> Self {
+        let root = root();
+        let layout_file = root.join("etc/muster").join(LAYOUT);
+        Self {
+            name: layout_file.display().to_string(),
+            start: "muster agent".to_owned(),
+            places: Places::standard(&root),
+            layout_file,
+            root: Some(root),
+            problem: None,
+            is_guessed: false,
+        }
+    }
+
+    /// Tells of a layout that has errors by now; the cluster runs with what it was before.
+    pub(super) fn warn(&self) {
+        if let Some(problem) = &self.problem {
+            say(&format!(
+                "warning: the layout has errors by now, and the cluster runs without what was changed:\n{problem}"
+            ));
+        }
+    }
+
+    fn client(&self) -> Client {
+        Client::new(self.places.agent_socket())
+    }
+
+    /// Asks what viewers may ask, over whichever socket lets this user in.
+    async fn look<T, F>(&self, ask: impl Fn(Client) -> F) -> Result<T>
+    where
+        F: Future<Output = Result<T, ClientError>>,
+    {
+        let answer = match ask(self.client()).await {
+            Err(ClientError::PermissionDenied(_)) if self.places.view_socket().exists() => {
+                ask(Client::new(self.places.view_socket())).await
+            }
+            answer => answer,
+        };
+        answer.map_err(|error| self.failure(&error).into())
+    }
+
+    /// The state of the box.
+    pub(super) async fn status(&self) -> Result<ClusterStatus> {
+        self.look(|client| async move { client.status().await })
+            .await
+    }
+
+    /// Lines, as of `events?follow=true`.
+    pub(super) async fn lines(&self, what: &str) -> Result<Lines> {
+        self.look(|client| {
+            let what = what.to_owned();
+            async move { client.lines(&what).await }
+        })
+        .await
+    }
+
+    /// Asks for a change, and says what is worth knowing of it.
+    pub(super) async fn change(&self, what: &str) -> Result<()> {
+        let note = self.client().change(what).await;
+        if let Some(note) = note.map_err(|error| self.failure(&error))? {
+            say(&note);
+        }
+        Ok(())
+    }
+
+    /// Whether an agent listens.
+    pub(super) async fn is_running(&self) -> bool {
+        let path = self.places.agent_socket();
+        tokio::net::UnixStream::connect(path).await.is_ok()
+    }
+
+    /// What to say of an agent that does not do what it is asked.
+    pub(super) fn failure(&self, error: &ClientError) -> Failure {
+        let name = &self.name;
+        match error {
+            ClientError::NotRunning(_) => {
+                let left = self.left_running();
+                if left.is_empty() && self.is_guessed {
+                    let socket = self.places.agent_socket();
+                    let message = format!(
+                        "no cluster is running: there is no {LAYOUT} here, and no agent listens on {}",
+                        socket.display()
+                    );
+                    return Failure::new(message)
+                        .hint("name the layout's file; `muster run` or `muster agent` start one")
+                        .code(NOT_RUNNING);
+                }
+                if left.is_empty() {
+                    let message = format!("no cluster of {name} is running on this machine");
+                    return Failure::new(message)
+                        .hint(format!("start it with `{}`", self.start))
+                        .code(NOT_RUNNING);
+                }
+                let message = format!(
+                    "the agent of {name} is gone; its nodes go on: {}",
+                    left.join(", ")
+                );
+                Failure::new(message)
+                    .hint(format!(
+                        "`{}` takes them over, and `muster stop` stops them",
+                        self.start
+                    ))
+                    .code(NOT_RUNNING)
+            }
+            ClientError::PermissionDenied(_) if self.root.is_some() => {
+                Failure::new(error.to_string())
+                    .hint("it answers root and whoever is in the group muster")
+                    .code(REFUSED)
+            }
+            ClientError::PermissionDenied(_) => Failure::new(error.to_string())
+                .hint("a cluster answers whoever started it, and root")
+                .code(REFUSED),
+            ClientError::Refused(refusal) => {
+                let code = match refusal.kind {
+                    RefusalKind::Forbidden | RefusalKind::Conflict => REFUSED,
+                    _ => 1,
+                };
+                let hint = (refusal.kind == RefusalKind::Forbidden).then(|| {
+                    "the agent's own socket lets root and the group muster change things".to_owned()
+                });
+                Failure::new(error.to_string()).or_hint(hint).code(code)
+            }
+            _ => Failure::new(error.to_string()),
+        }
+    }
+
+    /// The nodes whose processes run.
+    fn left_running(&self) -> Vec<String> {
+        muster_agent::running_nodes(&self.places)
+    }
+}
