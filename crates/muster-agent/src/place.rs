@@ -56,7 +56,8 @@ impl Places {
         socket_path(&self.run, "view.sock")
     }
 
-    /// Where a node listens for its agent: in the first of [`Places::socket_directories`] where its name fits in.
+    /// Where a node listens for its agent: in the directory of the others, or, if that path is too long, in that for temporary
+    /// files.
     pub fn node_socket(&self, node: &str) -> PathBuf {
         let [here, short] = self.socket_directories();
         let digest = muster_cluster::fnv1a32(node.as_bytes());

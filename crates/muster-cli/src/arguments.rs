@@ -10,7 +10,12 @@ use crate::output::Failure;
 
 /// Messaging, state and cluster layer for Zeek and for Rust programs.
 #[derive(Debug, Parser)]
-#[command(name = "muster", version, max_term_width = 100)]
+#[command(
+    name = "muster",
+    version,
+    max_term_width = 100,
+    after_help = "Exit codes: 0 done, 1 failed or a problem, 2 wrong usage, 3 nothing is running there, 4 refused, 78 a node or an agent cannot be configured"
+)]
 pub(crate) struct Arguments {
     #[command(subcommand)]
     pub(crate) command: Command,
