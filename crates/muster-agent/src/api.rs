@@ -1,4 +1,4 @@
-//! What an agent is asked over HTTP, on Unix sockets: version 1.
+//! What an agent is asked over HTTP, on Unix sockets and, by the other boxes, over TLS: version 1.
 //!
 //! | request | role | answer |
 //! | --- | --- | --- |
@@ -7,11 +7,20 @@
 //! | `GET /v1/logs?node=NAME&since=SECONDS&follow=true` | operator | [`LogLine`](crate::LogLine)s, a JSON object on a line |
 //! | `POST /v1/nodes/NAME/restart`, `…/stop`, `…/start` | operator | [`Done`] |
 //! | `POST /v1/stop`, `/v1/reopen`, `/v1/reload` | admin | [`Done`] |
+//! | `POST /v1/tokens`, `/v1/boxes/NAME/forget` | admin | a token; [`Done`] |
+//! | `GET /v1/ca` | anybody | the certificate of the authority |
+//! | `POST /v1/join` | who has a token | a certificate, the layout |
+//! | `POST /v1/sign` | a box | a certificate |
 //! | `GET /livez` | viewer | 200 while the agent's loop turns |
 //! | `GET /readyz` | viewer | 200 if every node is ready, 503 otherwise |
 //!
+//! What a person asks is asked of the other boxes as well, or passed on to the box that has the node. What a box asks is
+//! about the box that is asked alone. A node's certificate may do nothing here.
+//!
 //! What is refused is answered with a [`Refusal`]. Every request has a deadline, and none takes what another needs.
 
+mod asker;
+mod join;
 mod stream;
 
 use std::fmt;
@@ -25,19 +34,22 @@ use std::time::Duration;
 use axum::Json;
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Extension, Path as UrlPath, RawQuery, State};
+use axum::extract::{DefaultBodyLimit, Extension, Path as UrlPath, RawQuery, State};
 use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse, Response as HttpResponse};
 use axum::routing::{get, post};
-use muster_gateway::http::{self, Caller, Site};
+use muster_gateway::http::{self, Site};
 use muster_gateway::status::ClusterStatus;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
+use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use self::asker::Asker;
+use crate::boxes::{Boxes, Renewed, SharedBoxes};
 use crate::fleet::Fleet;
-use crate::journal::{AuditEntry, Journal, now};
+use crate::journal::{AuditEntry, EventKind, Journal, now};
 use crate::node_socket::SocketFile;
 use crate::place::Places;
 use crate::process_logs::{ProcessLogs, Wanted};
@@ -51,8 +63,17 @@ const ANSWER: Duration = Duration::from_secs(5);
 /// How long an agent that no longer listens may hold its lock.
 const LAST_MOMENTS: Duration = Duration::from_secs(1);
 
+/// The pause after certificates that could not be made.
+const CERTIFICATES_AGAIN: Duration = Duration::from_secs(2);
+
 /// The longest query in bytes.
 const LONGEST_QUERY: usize = 4096;
+
+/// The header that says for whom a box asks.
+pub(crate) const FOR: &str = "x-muster-for";
+
+/// The largest body of a request in bytes.
+const LARGEST_BODY: usize = 1 << 20;
 
 /// What whoever asks may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -98,7 +119,7 @@ pub enum RefusalKind {
     Forbidden,
     /// The request is not understood.
     Malformed,
-    /// The agent does not answer in time.
+    /// The agent does not answer in time, or that of another box does not.
     Busy,
 }
 
@@ -122,6 +143,18 @@ impl Refusal {
 
     pub(crate) fn unknown(error: impl Into<String>) -> Self {
         Self::new(RefusalKind::Unknown, error)
+    }
+
+    pub(crate) fn busy(error: impl Into<String>) -> Self {
+        Self::new(RefusalKind::Busy, error)
+    }
+
+    pub(crate) fn forbidden(error: impl Into<String>) -> Self {
+        Self::new(RefusalKind::Forbidden, error)
+    }
+
+    pub(crate) fn malformed(error: impl Into<String>) -> Self {
+        Self::new(RefusalKind::Malformed, error)
     }
 
     pub(crate) fn conflict(error: impl Into<String>) -> Self {
@@ -155,6 +188,8 @@ pub(crate) enum Request {
     StopAll,
     Reopen,
     Reload,
+    /// All certificates are there, and these are new.
+    Certified(Vec<Renewed>),
 }
 
 impl Request {
@@ -168,6 +203,7 @@ impl Request {
             Self::StopAll => ("stop all", None),
             Self::Reopen => ("reopen", None),
             Self::Reload => ("reload", None),
+            Self::Certified(_) => ("certified", None),
         }
     }
 
@@ -175,7 +211,7 @@ impl Request {
         match self {
             Self::Status => Role::Viewer,
             Self::Restart(_) | Self::Stop(_) | Self::Start(_) => Role::Operator,
-            Self::StopAll | Self::Reopen | Self::Reload => Role::Admin,
+            Self::StopAll | Self::Reopen | Self::Reload | Self::Certified(_) => Role::Admin,
         }
     }
 }
@@ -230,6 +266,14 @@ pub enum ApiError {
         /// The system's error.
         source: io::Error,
     },
+    /// The address for the other boxes cannot be listened on.
+    #[error("cannot listen on {address} for the other boxes: {source}")]
+    Listen {
+        /// The address.
+        address: std::net::SocketAddr,
+        /// The system's error.
+        source: io::Error,
+    },
 }
 
 fn file_error(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ApiError {
@@ -250,6 +294,7 @@ struct Agent {
     commands: mpsc::Sender<Command>,
     journal: Arc<Journal>,
     process_logs: PathBuf,
+    boxes: Option<SharedBoxes>,
 }
 
 impl Api {
@@ -262,6 +307,7 @@ impl Api {
         places: &Places,
         access: Access,
         fleet: &mut Fleet,
+        boxes: Option<Boxes>,
     ) -> Result<Self, ApiError> {
         let path = places.agent_socket();
         if tokio::net::UnixStream::connect(&path).await.is_ok() {
@@ -278,6 +324,7 @@ impl Api {
             commands,
             journal: Arc::clone(&journal),
             process_logs: places.process_logs.clone(),
+            boxes: boxes.map(Arc::new),
         };
         let (stop, stopped) = watch::channel(());
         // The path may have become another one with its directory.
@@ -286,11 +333,31 @@ impl Api {
             sockets.push((places.view_socket(), 0o666, Role::Viewer));
         }
         let mut files = Vec::new();
+        let mut serving = Vec::new();
         for (path, mode, role) in sockets {
             let bound = SocketFile::bind(&path, mode);
             let (listener, file) = bound.map_err(file_error("listen on", &path))?;
             files.push(file);
-            let site = Site::new(router(agent.clone(), role));
+            let site = Site::new(router(agent.clone(), Some(role)));
+            serving.push((http::Listener::from(listener), site));
+        }
+        if let Some(boxes) = &agent.boxes {
+            let address = boxes.config().file.listen;
+            let listener = TcpListener::bind(address).await;
+            let listener = listener.map_err(|source| ApiError::Listen { address, source })?;
+            let site = Site::new(router(agent.clone(), None)).with_tls(boxes.acceptor());
+            serving.push((listener.into(), site));
+            fleet.wait_for_certificates();
+            let renewing = keep_certificates(agent.clone(), Arc::clone(boxes));
+            let mut stopped = stopped.clone();
+            tokio::spawn(async move {
+                tokio::select! {
+                    () = renewing => {}
+                    _ = stopped.changed() => {}
+                }
+            });
+        }
+        for (listener, site) in serving {
             let mut stopped = stopped.clone();
             tokio::spawn(async move {
                 tokio::select! {
@@ -348,7 +415,36 @@ async fn lock(directory: &Path) -> Result<Option<File>, ApiError> {
     Ok(Some(file))
 }
 
-fn router(agent: Agent, role: Role) -> Router {
+/// Makes and renews certificates, as long as the agent runs.
+async fn keep_certificates(agent: Agent, boxes: SharedBoxes) {
+    let mut told = None;
+    loop {
+        let renewed = boxes.renew().await;
+        let wait = match renewed {
+            Ok(renewed) => {
+                told = None;
+                if agent.ask(Request::Certified(renewed)).await.is_err() {
+                    CERTIFICATES_AGAIN
+                } else {
+                    boxes.look_after()
+                }
+            }
+            Err(reason) => {
+                if told.as_ref() != Some(&reason) {
+                    let text = format!("certificates cannot be made or renewed: {reason}");
+                    tracing::warn!("{text}");
+                    agent.journal.note(EventKind::Note, None, text);
+                    told = Some(reason);
+                }
+                CERTIFICATES_AGAIN
+            }
+        };
+        tokio::time::sleep(wait).await;
+    }
+}
+
+/// What is answered to whoever has a role because of the socket, or to whom a certificate gives one.
+fn router(agent: Agent, role: Option<Role>) -> Router {
     Router::new()
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
@@ -356,10 +452,18 @@ fn router(agent: Agent, role: Role) -> Router {
         .route("/v1/events", get(events))
         .route("/v1/logs", get(logs))
         .route("/v1/nodes/{node}/{verb}", post(change_node))
+        .route("/v1/ca", get(join::authority))
+        .route("/v1/join", post(join::join))
+        .route("/v1/sign", post(join::sign))
+        .route("/v1/tokens", post(join::token))
+        .route("/v1/boxes/{name}/forget", post(join::forget))
         .route("/v1/{verb}", post(change))
         .fallback(unknown)
         .method_not_allowed_fallback(unknown)
-        .layer(Extension(role))
+        .layer(axum::middleware::map_request(move |request| {
+            std::future::ready(asker::find(role, request))
+        }))
+        .layer(DefaultBodyLimit::max(LARGEST_BODY))
         .with_state(agent)
 }
 
@@ -389,67 +493,90 @@ impl Agent {
     }
 
     /// Has a change made by whoever may, and writes down who asked and what became of it before it answers.
-    async fn change(&self, request: Request, caller: Caller, role: Role) -> Result<Done, Refusal> {
-        let (verb, object) = request.name();
-        let (verb, object) = (verb.to_owned(), object.map(ToOwned::to_owned));
-        let answer = if role >= request.role() {
-            self.ask(request).await
-        } else {
-            Err(forbidden(role, request.role()))
+    async fn change(&self, request: Request, asker: &Asker) -> Result<Done, Refusal> {
+        let answer = match asker.need(request.role()) {
+            Ok(()) => self.carry_out(&request, asker).await,
+            Err(refusal) => Err(refusal),
         };
-        self.journal.audit(&AuditEntry {
-            time: now(),
-            who: caller.to_string(),
-            role: role.name().to_owned(),
-            verb,
-            object,
-            outcome: match &answer {
-                Ok(_) => "done".to_owned(),
-                Err(refusal) => format!("refused: {refusal}"),
-            },
-        });
-        answer.map(|response| Done {
+        let (verb, object) = request.name();
+        self.audit(asker, verb, object, answer.as_ref().err());
+        answer
+    }
+
+    async fn carry_out(&self, request: &Request, asker: &Asker) -> Result<Done, Refusal> {
+        let (verb, object) = request.name();
+        if let (Some(boxes), Some(node), false) = (&self.boxes, object, asker.is_box())
+            && let Some(other) = boxes.agent_of(node)
+        {
+            return Boxes::change(other, &format!("nodes/{node}/{verb}"), asker.who()).await;
+        }
+        let response = self.ask(request.clone()).await?;
+        Ok(Done {
             note: match response {
                 Response::Noted(note) => Some(note),
                 _ => None,
             },
         })
     }
-}
 
-fn forbidden(role: Role, needed: Role) -> Refusal {
-    let text = format!(
-        "a {} may not do that, but {} may",
-        role.name(),
-        match needed {
-            Role::Admin => "an admin",
-            _ => "an operator",
+    fn audit(&self, asker: &Asker, verb: &str, object: Option<&str>, refusal: Option<&Refusal>) {
+        self.journal.audit(&AuditEntry {
+            time: now(),
+            who: asker.who().to_owned(),
+            role: asker.role().map_or("none", Role::name).to_owned(),
+            verb: verb.to_owned(),
+            object: object.map(ToOwned::to_owned),
+            outcome: refusal.map_or_else(
+                || "done".to_owned(),
+                |refusal| format!("refused: {refusal}"),
+            ),
+        });
+    }
+
+    /// The state of the cluster for a person, that of this box for another one.
+    async fn status_for(&self, asker: &Asker) -> Result<ClusterStatus, Refusal> {
+        let mut own = *self.status().await?;
+        let Some(boxes) = &self.boxes else {
+            return Ok(own);
+        };
+        if let Some(agent) = &mut own.agent {
+            agent.certificate_days = boxes.certificate_days();
         }
-    );
-    Refusal::new(RefusalKind::Forbidden, text)
+        Ok(if asker.is_box() {
+            own
+        } else {
+            boxes.status(own).await
+        })
+    }
 }
 
 async fn livez(State(agent): State<Agent>) -> Result<&'static str, Refusal> {
     agent.status().await.map(|_| "the agent is alive\n")
 }
 
-async fn readyz(State(agent): State<Agent>) -> Result<HttpResponse, Refusal> {
-    let status = agent.status().await?;
-    Ok(if status.all_ready() {
+async fn readyz(
+    State(agent): State<Agent>,
+    Extension(asker): Extension<Asker>,
+) -> Result<HttpResponse, Refusal> {
+    asker.need(Role::Viewer)?;
+    Ok(if agent.status_for(&asker).await?.all_ready() {
         "every node is ready\n".into_response()
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "not every node is ready\n").into_response()
     })
 }
 
-async fn status(State(agent): State<Agent>) -> Result<Json<ClusterStatus>, Refusal> {
-    agent.status().await.map(|status| Json(*status))
+async fn status(
+    State(agent): State<Agent>,
+    Extension(asker): Extension<Asker>,
+) -> Result<Json<ClusterStatus>, Refusal> {
+    asker.need(Role::Viewer)?;
+    agent.status_for(&asker).await.map(Json)
 }
 
 async fn change_node(
     State(agent): State<Agent>,
-    Extension(caller): Extension<Caller>,
-    Extension(role): Extension<Role>,
+    Extension(asker): Extension<Asker>,
     UrlPath((node, verb)): UrlPath<(String, String)>,
 ) -> Result<Json<Done>, Refusal> {
     let request = match verb.as_str() {
@@ -458,13 +585,12 @@ async fn change_node(
         "start" => Request::Start(node),
         _ => return Err(Refusal::unknown(format!("nodes cannot be asked to {verb}"))),
     };
-    agent.change(request, caller, role).await.map(Json)
+    agent.change(request, &asker).await.map(Json)
 }
 
 async fn change(
     State(agent): State<Agent>,
-    Extension(caller): Extension<Caller>,
-    Extension(role): Extension<Role>,
+    Extension(asker): Extension<Asker>,
     UrlPath(verb): UrlPath<String>,
 ) -> Result<Json<Done>, Refusal> {
     let request = match verb.as_str() {
@@ -477,7 +603,7 @@ async fn change(
             )));
         }
     };
-    agent.change(request, caller, role).await.map(Json)
+    agent.change(request, &asker).await.map(Json)
 }
 
 /// What a query asks for.
@@ -524,37 +650,42 @@ fn lines(body: Body) -> HttpResponse {
     ([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response()
 }
 
+/// The query for the other boxes, if they are to be asked.
+fn of_others<'a>(agent: &'a Agent, asker: &Asker) -> Option<&'a Boxes> {
+    agent.boxes.as_deref().filter(|_| !asker.is_box())
+}
+
 async fn events(
     State(agent): State<Agent>,
+    Extension(asker): Extension<Asker>,
     RawQuery(query): RawQuery,
 ) -> Result<HttpResponse, Refusal> {
-    let query = Query::parse(query.as_deref())?;
-    let since = query.wanted.since;
-    Ok(lines(if query.follows {
-        let (before, live) = agent.journal.follow(since);
-        stream::events(before, live)
-    } else {
-        stream::of(&agent.journal.since(since))
-    }))
+    asker.need(Role::Viewer)?;
+    let parsed = Query::parse(query.as_deref())?;
+    let (before, live) = agent.journal.follow(parsed.wanted.since);
+    let own = agent.boxes.as_ref().map(|boxes| boxes.own().to_owned());
+    let source = stream::Events::new(before, live, own);
+    let what = format!("events?{}", query.unwrap_or_default());
+    let others = of_others(&agent, &asker);
+    Ok(lines(
+        stream::merged(source, others, &what, parsed.follows).await,
+    ))
 }
 
 async fn logs(
     State(agent): State<Agent>,
-    Extension(role): Extension<Role>,
+    Extension(asker): Extension<Asker>,
     RawQuery(query): RawQuery,
 ) -> Result<HttpResponse, Refusal> {
-    if role < Role::Operator {
-        return Err(forbidden(role, Role::Operator));
-    }
-    let query = Query::parse(query.as_deref())?;
-    let mut logs = ProcessLogs::new(&agent.process_logs, query.wanted);
-    let read = tokio::task::spawn_blocking(move || (logs.read(), logs)).await;
-    let (before, logs) = read.map_err(|_| Refusal::conflict("the logs cannot be read"))?;
-    Ok(lines(if query.follows {
-        stream::logs(before, logs)
-    } else {
-        stream::of(&before)
-    }))
+    asker.need(Role::Operator)?;
+    let parsed = Query::parse(query.as_deref())?;
+    let logs = ProcessLogs::new(&agent.process_logs, parsed.wanted);
+    let what = format!("logs?{}", query.unwrap_or_default());
+    let others = of_others(&agent, &asker);
+    let source = stream::Logs::new(logs).await?;
+    Ok(lines(
+        stream::merged(source, others, &what, parsed.follows).await,
+    ))
 }
 
 impl fmt::Display for Role {

@@ -1,24 +1,36 @@
-//! Whoever asks an agent.
+//! Whoever asks an agent: over its Unix socket, or over TLS from another box.
 
+use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use muster_gateway::status::ClusterStatus;
+use openssl::ssl::SslConnector;
 use rustix::net::sockopt::socket_peercred;
 use rustix::process::geteuid;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::net::UnixStream;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::watch;
 
-use crate::api::{Done, Refusal};
+use crate::api::{Done, FOR, Refusal};
+use crate::desk::{TokenAnswer, TokenRequest};
+use crate::pki::{Kind, Principal};
 
 /// How long an answer may take.
 const ANSWER: Duration = Duration::from_secs(8);
+
+/// How long another box may take to be reached.
+const CONNECT: Duration = Duration::from_secs(2);
 
 /// The largest answer in bytes.
 const LARGEST_ANSWER: usize = 256 << 20;
@@ -31,18 +43,18 @@ const LONGEST_LINE: usize = 1 << 20;
 #[non_exhaustive]
 pub enum ClientError {
     /// No agent listens.
-    #[error("no agent listens on {}", .0.display())]
-    NotRunning(PathBuf),
+    #[error("no agent listens on {0}")]
+    NotRunning(String),
     /// The socket may not be opened.
     #[error("cannot open {}: permission denied", .0.display())]
     PermissionDenied(PathBuf),
-    /// Somebody listens who is neither this user, nor root, nor the owner of the socket's directory.
-    #[error("{} is of user {uid}, who is not trusted", path.display())]
+    /// Somebody listens who is not the agent.
+    #[error("{at} is not trusted: {reason}")]
     NotTrusted {
-        /// The socket.
-        path: PathBuf,
-        /// Who listens.
-        uid: u32,
+        /// Where.
+        at: String,
+        /// Why.
+        reason: String,
     },
     /// The connection failed or broke.
     #[error("lost the agent: {0}")]
@@ -58,32 +70,72 @@ pub enum ClientError {
     Refused(#[from] Refusal),
 }
 
-/// Asks an agent over its Unix socket. Each request has a connection of its own.
+/// Who has to be at the other end of a TLS connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Client {
-    socket: PathBuf,
+pub(crate) enum Expected {
+    /// The agent of any box of the cluster.
+    BoxOf(String),
+    /// Anybody that TLS lets through.
+    Anybody,
 }
 
+#[derive(Clone)]
+enum Way {
+    Unix(PathBuf),
+    Tls {
+        address: SocketAddr,
+        connector: watch::Receiver<SslConnector>,
+        expected: Expected,
+    },
+}
+
+/// Asks an agent. Each request has a connection of its own.
+#[derive(Clone)]
+pub struct Client(Way);
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Client").field(&self.at()).finish()
+    }
+}
+
+trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
+
 impl Client {
-    /// Returns a client of the agent that listens on a socket.
+    /// Returns a client of the agent that listens on a Unix socket.
     pub fn new(socket: impl Into<PathBuf>) -> Self {
-        Self {
-            socket: socket.into(),
+        Self(Way::Unix(socket.into()))
+    }
+
+    /// Returns a client of another box's agent.
+    pub(crate) fn over_tls(
+        address: SocketAddr,
+        connector: watch::Receiver<SslConnector>,
+        expected: Expected,
+    ) -> Self {
+        Self(Way::Tls {
+            address,
+            connector,
+            expected,
+        })
+    }
+
+    fn at(&self) -> String {
+        match &self.0 {
+            Way::Unix(path) => path.display().to_string(),
+            Way::Tls { address, .. } => address.to_string(),
         }
     }
 
-    /// The socket.
-    pub fn socket(&self) -> &Path {
-        &self.socket
-    }
-
-    /// Returns the state of the box.
+    /// Returns the state of the cluster, as far as the agent knows it.
     ///
     /// # Errors
     ///
     /// Fails if no agent answers in time, or refuses.
     pub async fn status(&self) -> Result<ClusterStatus, ClientError> {
-        self.whole(Method::GET, "/v1/status").await
+        self.get("status").await
     }
 
     /// Asks for a change, such as `nodes/data-1/restart`, `stop` or `reload`. Returns what is worth knowing of it.
@@ -92,8 +144,46 @@ impl Client {
     ///
     /// Fails if no agent answers in time, or refuses.
     pub async fn change(&self, what: &str) -> Result<Option<String>, ClientError> {
-        let done: Done = self.whole(Method::POST, &format!("/v1/{what}")).await?;
+        let done: Done = self.whole(Method::POST, what, Bytes::new(), None).await?;
         Ok(done.note)
+    }
+
+    /// Asks for a change for somebody who has asked this box.
+    pub(crate) async fn change_for(&self, what: &str, who: &str) -> Result<Done, ClientError> {
+        self.whole(Method::POST, what, Bytes::new(), Some(who))
+            .await
+    }
+
+    /// Makes a token with which a box may join, once.
+    ///
+    /// # Errors
+    ///
+    /// Fails if no agent answers in time, or refuses.
+    pub async fn create_token(
+        &self,
+        ttl: Duration,
+        for_box: Option<String>,
+    ) -> Result<String, ClientError> {
+        let request = TokenRequest {
+            ttl_seconds: ttl.as_secs(),
+            for_box,
+        };
+        let answer: TokenAnswer = self.post("tokens", &request).await?;
+        Ok(answer.token)
+    }
+
+    pub(crate) async fn get<T: DeserializeOwned>(&self, what: &str) -> Result<T, ClientError> {
+        self.whole(Method::GET, what, Bytes::new(), None).await
+    }
+
+    pub(crate) async fn post<Q: Serialize, T: DeserializeOwned>(
+        &self,
+        what: &str,
+        question: &Q,
+    ) -> Result<T, ClientError> {
+        let body = serde_json::to_vec(question);
+        let body = body.map_err(|error| ClientError::Version(error.to_string()))?;
+        self.whole(Method::POST, what, body.into(), None).await
     }
 
     /// Asks for lines, as of `events?follow=true`.
@@ -102,8 +192,7 @@ impl Client {
     ///
     /// Fails if no agent answers in time, or refuses.
     pub async fn lines(&self, what: &str) -> Result<Lines, ClientError> {
-        let path = format!("/v1/{what}");
-        let send = self.send(Method::GET, &path);
+        let send = self.send(Method::GET, what, Bytes::new(), None);
         let body = tokio::time::timeout(ANSWER, send).await;
         Ok(Lines {
             body: body.map_err(|_| ClientError::TimedOut)??,
@@ -115,10 +204,12 @@ impl Client {
     async fn whole<T: DeserializeOwned>(
         &self,
         method: Method,
-        path: &str,
+        what: &str,
+        body: Bytes,
+        who: Option<&str>,
     ) -> Result<T, ClientError> {
         let exchange = async {
-            let body = self.send(method, path).await?;
+            let body = self.send(method, what, body, who).await?;
             read(body).await
         };
         let bytes = tokio::time::timeout(ANSWER, exchange).await;
@@ -126,52 +217,46 @@ impl Client {
         serde_json::from_slice(&bytes).map_err(|error| ClientError::Version(error.to_string()))
     }
 
-    async fn connect(&self) -> Result<UnixStream, ClientError> {
-        let path = || self.socket.clone();
-        let stream = UnixStream::connect(&self.socket).await;
-        let stream = stream.map_err(|error| match error.kind() {
-            io::ErrorKind::PermissionDenied => ClientError::PermissionDenied(path()),
-            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
-                ClientError::NotRunning(path())
+    async fn connect(&self) -> Result<Box<dyn Io>, ClientError> {
+        match &self.0 {
+            Way::Unix(path) => Ok(Box::new(connect_unix(path).await?)),
+            Way::Tls {
+                address,
+                connector,
+                expected,
+            } => {
+                let connector = connector.borrow().clone();
+                let connecting = connect_tls(*address, &connector, expected);
+                let stream = tokio::time::timeout(CONNECT, connecting).await;
+                Ok(Box::new(stream.map_err(|_| ClientError::TimedOut)??))
             }
-            _ => ClientError::Lost(error.to_string()),
-        })?;
-        let lost = |error: rustix::io::Errno| ClientError::Lost(error.to_string());
-        let peer = socket_peercred(&stream).map_err(lost)?;
-        if !self.trusts(peer.uid.as_raw()) {
-            return Err(ClientError::NotTrusted {
-                path: path(),
-                uid: peer.uid.as_raw(),
-            });
         }
-        Ok(stream)
-    }
-
-    /// Whom requests are sent to: anybody may listen in the directory for temporary files, but only its owner and root
-    /// in another.
-    fn trusts(&self, uid: u32) -> bool {
-        use std::os::unix::fs::MetadataExt;
-        let owner = self.socket.parent().and_then(|directory| {
-            let metadata = std::fs::metadata(directory).ok()?;
-            Some(metadata.uid())
-        });
-        uid == 0 || uid == geteuid().as_raw() || owner == Some(uid)
     }
 
     /// Sends a request, and returns the body of an answer that is no refusal.
-    async fn send(&self, method: Method, path: &str) -> Result<Incoming, ClientError> {
+    async fn send(
+        &self,
+        method: Method,
+        what: &str,
+        body: Bytes,
+        who: Option<&str>,
+    ) -> Result<Incoming, ClientError> {
         let lost = |error: hyper::Error| ClientError::Lost(error.to_string());
         let stream = TokioIo::new(self.connect().await?);
         let (mut sender, connection) = hyper::client::conn::http1::handshake(stream)
             .await
             .map_err(lost)?;
         tokio::spawn(connection);
-        let request = Request::builder()
+        let mut request = Request::builder()
             .method(method)
-            .uri(path)
+            .uri(format!("/v1/{what}"))
             .header("host", "agent")
-            .body(Empty::<Bytes>::new())
-            .map_err(|error| ClientError::Version(error.to_string()))?;
+            .header("content-type", "application/json");
+        if let Some(who) = who {
+            request = request.header(FOR, who);
+        }
+        let request = request.body(Full::new(body));
+        let request = request.map_err(|error| ClientError::Version(error.to_string()))?;
         let response = sender.send_request(request).await.map_err(lost)?;
         let (head, body) = response.into_parts();
         if head.status == StatusCode::OK {
@@ -183,6 +268,86 @@ impl Client {
             Ok(refusal) => refusal.into(),
             Err(_) => ClientError::Version(format!("it answers {}", head.status)),
         })
+    }
+}
+
+async fn connect_unix(path: &Path) -> Result<UnixStream, ClientError> {
+    let at = || path.display().to_string();
+    let stream = UnixStream::connect(path).await;
+    let stream = stream.map_err(|error| match error.kind() {
+        io::ErrorKind::PermissionDenied => ClientError::PermissionDenied(path.to_owned()),
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ClientError::NotRunning(at()),
+        _ => ClientError::Lost(error.to_string()),
+    })?;
+    let peer = socket_peercred(&stream).map_err(|error| ClientError::Lost(error.to_string()))?;
+    let uid = peer.uid.as_raw();
+    if trusts(path, uid) {
+        return Ok(stream);
+    }
+    Err(ClientError::NotTrusted {
+        at: at(),
+        reason: format!("user {uid} listens there"),
+    })
+}
+
+/// Whom requests are sent to: anybody may listen in the directory for temporary files, but only its owner and root
+/// in another.
+fn trusts(socket: &Path, uid: u32) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let owner = socket.parent().and_then(|directory| {
+        let metadata = std::fs::metadata(directory).ok()?;
+        Some(metadata.uid())
+    });
+    uid == 0 || uid == geteuid().as_raw() || owner == Some(uid)
+}
+
+async fn connect_tls(
+    address: SocketAddr,
+    connector: &SslConnector,
+    expected: &Expected,
+) -> Result<tokio_openssl::SslStream<TcpStream>, ClientError> {
+    let not_trusted = |reason: String| ClientError::NotTrusted {
+        at: address.to_string(),
+        reason,
+    };
+    let stream = TcpStream::connect(address).await;
+    let stream = stream.map_err(|error| match error.kind() {
+        io::ErrorKind::ConnectionRefused => ClientError::NotRunning(address.to_string()),
+        _ => ClientError::Lost(error.to_string()),
+    })?;
+    let _ = stream.set_nodelay(true);
+    // Boxes are known by the name in their certificates, wherever they are.
+    let ssl = connector
+        .configure()
+        .and_then(|configuration| {
+            configuration
+                .verify_hostname(false)
+                .use_server_name_indication(false)
+                .into_ssl("agent")
+        })
+        .map_err(|error| not_trusted(error.to_string()))?;
+    let mut stream = tokio_openssl::SslStream::new(ssl, stream)
+        .map_err(|error| not_trusted(error.to_string()))?;
+    if let Err(error) = Pin::new(&mut stream).connect().await {
+        let verdict = stream.ssl().verify_result();
+        let reason = if verdict == openssl::x509::X509VerifyResult::OK {
+            error.to_string()
+        } else {
+            verdict.error_string().to_owned()
+        };
+        return Err(not_trusted(reason));
+    }
+    let Expected::BoxOf(cluster) = expected else {
+        return Ok(stream);
+    };
+    let certificate = stream.ssl().peer_certificate();
+    let principal = certificate.and_then(|certificate| Principal::of(&certificate));
+    match principal {
+        Some(principal) if principal.kind == Kind::Box && principal.cluster == *cluster => {
+            Ok(stream)
+        }
+        Some(principal) => Err(not_trusted(format!("it is {principal}"))),
+        None => Err(not_trusted("its certificate is of no box".to_owned())),
     }
 }
 

@@ -15,6 +15,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc;
 
 use crate::api::{Command, Refusal, Request, Response};
+use crate::boxes::Renewed;
 use crate::journal::{EventKind, Journal, now};
 use crate::launch::{Launch, LaunchError, Launcher, Lives};
 use crate::life::{Happening, Life, LifeId};
@@ -103,6 +104,18 @@ pub struct Fleet {
     start: Instant,
     started: f64,
     is_reloading: bool,
+    certificates: Certificates,
+}
+
+/// Whether the nodes' certificates are there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Certificates {
+    /// They are, or none are needed.
+    There,
+    /// They are waited for.
+    Awaited,
+    /// They are waited for, and so are the nodes.
+    NodesWait,
 }
 
 impl Fleet {
@@ -132,6 +145,30 @@ impl Fleet {
             start: Instant::now(),
             started: now(),
             is_reloading: false,
+            certificates: Certificates::There,
+        }
+    }
+
+    /// Has nodes wait until somebody says that their certificates are there.
+    pub(crate) fn wait_for_certificates(&mut self) {
+        self.certificates = Certificates::Awaited;
+    }
+
+    /// The certificates are there; nodes whose own are new are told.
+    fn certified(&mut self, renewed: &[Renewed]) {
+        let before = std::mem::replace(&mut self.certificates, Certificates::There);
+        if before == Certificates::NodesWait {
+            self.start_all();
+        }
+        for certificate in renewed {
+            let (node, text) = match certificate {
+                Renewed::Box => (None, "the box has a new certificate"),
+                Renewed::Node(node) => (Some(node.as_str()), "has a new certificate"),
+            };
+            self.note(EventKind::Certificate, node, text);
+            if let Some(life) = node.and_then(|node| self.lives.get(node)) {
+                life.tell(Word::Certificates);
+            }
         }
     }
 
@@ -175,6 +212,10 @@ impl Fleet {
     /// Starts every node, or finds its process: an agent before this one may have left it. What runs of nodes that are no
     /// longer in the layout is stopped.
     pub fn start_all(&mut self) {
+        if self.certificates != Certificates::There {
+            self.certificates = Certificates::NodesWait;
+            return;
+        }
         process::reap();
         self.record = Record::read(&record::path(&self.places));
         for (name, known) in &self.record.nodes {
@@ -380,6 +421,10 @@ impl Fleet {
                 return Ok(Response::Done);
             }
             Request::Reload => return self.reload().map(|()| Response::Done),
+            Request::Certified(renewed) => {
+                self.certified(renewed);
+                return Ok(Response::Done);
+            }
             Request::Restart(node) => (node, self.supervisor.restart(node, now)),
             Request::Stop(node) => (node, self.supervisor.stop_one(node, now)),
             Request::Start(node) => (node, self.supervisor.start_one(node, now)),
@@ -407,7 +452,9 @@ impl Fleet {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 started: self.started,
                 outdated: self.is_outdated(),
+                certificate_days: None,
             }),
+            boxes: Vec::new(),
             nodes: self.nodes.iter().map(|node| self.process(node)).collect(),
         }
     }
@@ -445,6 +492,7 @@ impl Fleet {
         ProcessStatus {
             node: name.clone(),
             role: node.role.to_string(),
+            box_name: None,
             process: state.name().to_owned(),
             pid,
             uptime_seconds: uptime.map(|uptime| uptime.as_secs_f64()),

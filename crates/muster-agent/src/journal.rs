@@ -31,6 +31,9 @@ pub struct Event {
     pub time: f64,
     /// What.
     pub kind: EventKind,
+    /// On which box, if the cluster has several.
+    #[serde(default, rename = "box", skip_serializing_if = "Option::is_none")]
+    pub box_name: Option<String>,
     /// Which node, if it is about one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node: Option<String>,
@@ -59,6 +62,8 @@ pub enum EventKind {
     NodeEnded,
     /// The state that a node reports has changed.
     NodeState,
+    /// A certificate was made or renewed.
+    Certificate,
     /// Somebody has asked for a change.
     Asked,
     /// Whoever follows has been too slow: events are missing here.
@@ -77,6 +82,7 @@ impl EventKind {
             Self::NodeAdopted => "node_adopted",
             Self::NodeEnded => "node_ended",
             Self::NodeState => "node_state",
+            Self::Certificate => "certificate",
             Self::Asked => "asked",
             Self::Missed => "missed",
         }
@@ -146,6 +152,7 @@ impl Journal {
         let event = Event {
             time: now(),
             kind,
+            box_name: None,
             node: node.map(ToOwned::to_owned),
             text,
         };
@@ -169,10 +176,9 @@ impl Journal {
     }
 
     /// The events since a time, in seconds since 1970.
+    #[cfg(test)]
     pub(crate) fn since(&self, time: f64) -> Vec<Event> {
-        let inner = self.lock();
-        let events = inner.kept.iter().filter(|event| event.time >= time);
-        events.cloned().collect()
+        self.follow(time).0
     }
 
     /// The events since a time, and those to come.

@@ -8,24 +8,35 @@
 //! What is decided, a plain struct decides: which process should run (`supervisor`), what is told of it (`record`).
 
 mod api;
+mod boxes;
 mod client;
+mod desk;
 mod fleet;
+mod identity;
+mod join;
 mod journal;
 mod launch;
 mod life;
 mod node_socket;
+mod pki;
 mod place;
 mod process;
 mod process_logs;
 mod record;
 mod supervisor;
+mod token;
 
 pub use api::{Access, Api, ApiError, Done, Refusal, RefusalKind, Role};
+pub use boxes::{Boxes, BoxesConfig};
 pub use client::{Client, ClientError, Lines};
 pub use fleet::{Fleet, FleetConfig, News, PastLife, PlannedNode, running_nodes};
+pub use identity::{AGENT_PORT, BoxFile, CertificateFiles, IdentityError, IdentityFiles};
+pub use join::{Founded, JoinError, Joining, found};
 pub use journal::{AuditEntry, Event, EventKind};
 pub use launch::{CheckLayout, Launch, Lives, open_log};
 pub use node_socket::{NodeSocket, NodeSocketError, Word};
+pub use pki::PkiError;
 pub use place::{Places, is_of_this_machine, socket_path};
 pub use process_logs::LogLine;
 pub use supervisor::STOP_LIMIT;
+pub use token::TokenError;

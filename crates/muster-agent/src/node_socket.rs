@@ -50,16 +50,19 @@ pub enum Word {
     Stop,
     /// Open the files anew that others may have moved away.
     Reopen,
+    /// Use the certificate that is in the node's files by now.
+    Certificates,
 }
 
 impl Word {
-    const ALL: [Self; 2] = [Self::Stop, Self::Reopen];
+    const ALL: [Self; 3] = [Self::Stop, Self::Reopen, Self::Certificates];
 
     /// Returns it as it is sent.
     pub fn name(self) -> &'static str {
         match self {
             Self::Stop => "stop",
             Self::Reopen => "reopen",
+            Self::Certificates => "certificates",
         }
     }
 

@@ -14,7 +14,7 @@ use crate::output::Failure;
     name = "muster",
     version,
     max_term_width = 100,
-    after_help = "Exit codes: 0 done, 1 failed or a problem, 2 wrong usage, 3 nothing is running there, 4 refused, 78 a node or an agent cannot be configured"
+    after_help = "Exit codes: 0 done, 1 failed or a problem, 2 wrong usage, 3 nothing is running there, 4 refused, 5 some boxes did not answer, 78 a node or an agent cannot be configured"
 )]
 pub(crate) struct Arguments {
     #[command(subcommand)]

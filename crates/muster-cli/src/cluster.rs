@@ -2,12 +2,15 @@
 
 pub(crate) mod agent;
 mod agent_client;
+pub(crate) mod boxes;
 pub(crate) mod certificates;
 pub(crate) mod check;
 pub(crate) mod demo;
 pub(crate) mod events;
 mod findings;
 pub(crate) mod import;
+pub(crate) mod init;
+pub(crate) mod join;
 mod ledger;
 pub(crate) mod logs;
 pub(crate) mod node;
@@ -18,6 +21,8 @@ pub(crate) mod start;
 pub(crate) mod status;
 pub(crate) mod stop;
 mod supervise;
+mod this_box;
+pub(crate) mod token;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -66,6 +66,10 @@ commands! {
     Events = cluster::events;
     Logs = cluster::logs;
     Agent = cluster::agent;
+    Init = cluster::init;
+    Join = cluster::join;
+    #[command(subcommand)] Token = cluster::token;
+    #[command(subcommand)] Box = cluster::boxes;
     Subscribe = peer::subscribe;
     Publish = peer::publish;
     Peers = peer::peers;

@@ -1,8 +1,8 @@
 //! The `muster` command: runs, supervises and inspects clusters.
 //!
 //! Data goes to stdout, talk to stderr. Exit codes: 0 success, 1 failure (for `status`: some node is
-//! not ready), 2 wrong usage, 3 no cluster runs there, 4 refused, 78 a node or an agent cannot be
-//! configured. A closed pipe is success.
+//! not ready), 2 wrong usage, 3 no cluster runs there, 4 refused, 5 some boxes did not answer, 78 a
+//! node or an agent cannot be configured. A closed pipe is success.
 
 mod arguments;
 mod bench;

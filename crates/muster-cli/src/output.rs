@@ -16,6 +16,9 @@ pub(crate) const USAGE: u8 = 2;
 /// No cluster runs where one was looked for.
 pub(crate) const NOT_RUNNING: u8 = 3;
 
+/// Some boxes did not answer.
+pub(crate) const INCOMPLETE: u8 = 5;
+
 /// Whoever asks may not, or the state of things does not allow it.
 pub(crate) const REFUSED: u8 = 4;
 

@@ -13,7 +13,7 @@ mod problem;
 mod reader;
 mod stores;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
 
 pub use link_settings::{LinkEnd, LinkSetting, LinkSpec};
@@ -42,6 +42,7 @@ pub struct Layout {
     pub(super) file: String,
     pub(super) topics: Topics,
     pub(super) directory: String,
+    pub(super) boxes: BTreeMap<String, IpAddr>,
     pub(super) nodes: Vec<Node>,
     pub(super) index: HashMap<NodeName, usize>,
     pub(super) pools: Vec<PoolSpec>,
@@ -158,6 +159,11 @@ impl Layout {
     pub fn in_directory(mut self, directory: &str) -> Self {
         directory.clone_into(&mut self.directory);
         self
+    }
+
+    /// The boxes that the layout names, with their addresses. A box may have no nodes.
+    pub fn boxes(&self) -> &BTreeMap<String, IpAddr> {
+        &self.boxes
     }
 
     /// The topics of the cluster.

@@ -15,9 +15,10 @@ use axum::middleware::map_request;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use openssl::ssl::SslAcceptor;
+use openssl::x509::X509;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use crate::budget::Budget;
 use crate::intake::{Intake, Metered};
@@ -35,10 +36,12 @@ const CONNECTIONS: usize = 64;
 /// The bytes of unfinished requests of all connections together, unless a site says otherwise.
 const UNFINISHED: usize = 4 << 20;
 
-/// What answers the requests of a listener. A request's [`Caller`] is in its extensions.
+/// What answers the requests of a listener. A request's [`Caller`] is in its extensions, and its [`ClientCertificate`] if
+/// there is one.
 pub struct Site {
     pub(crate) router: Router,
-    pub(crate) acceptor: Option<SslAcceptor>,
+    /// TLS as it is at present; it may change while the site serves.
+    pub(crate) acceptor: Option<watch::Receiver<SslAcceptor>>,
     /// The most connections that have not become WebSockets; beyond it the oldest is closed, so that
     /// silent ones keep nobody out.
     pub(crate) connections: usize,
@@ -67,7 +70,23 @@ impl Site {
             turned_away: Arc::new(|| {}),
         }
     }
+
+    /// Has connections over TCP encrypted, each with what the acceptor is when it comes.
+    #[must_use]
+    pub fn with_tls(mut self, acceptor: watch::Receiver<SslAcceptor>) -> Self {
+        self.acceptor = Some(acceptor);
+        self
+    }
 }
+
+/// An acceptor that does not change.
+pub(crate) fn fixed(acceptor: Option<SslAcceptor>) -> Option<watch::Receiver<SslAcceptor>> {
+    acceptor.map(|acceptor| watch::channel(acceptor).1)
+}
+
+/// The certificate that a client has shown; it is of an authority that the site trusts.
+#[derive(Debug, Clone)]
+pub struct ClientCertificate(pub X509);
 
 /// Where connections come from.
 #[derive(Debug)]
@@ -214,7 +233,8 @@ pub async fn serve(listener: impl Into<Listener>, site: Site) {
                 whole.whole();
                 std::future::ready(request)
             }));
-        let acceptor = site.acceptor.clone();
+        let acceptor = site.acceptor.as_ref();
+        let acceptor = acceptor.map(|acceptor| acceptor.borrow().clone());
         let turned_away = Arc::clone(&site.turned_away);
         // When nobody serves any more, the places end, and the connections with them.
         let places = Arc::downgrade(&places);
@@ -256,6 +276,10 @@ async fn serve_one(
                 .await
                 .map_err(|_| format!("TLS handshake took longer than {HANDSHAKE_LIMIT:?}"))??;
             let stream = secured;
+            let router = match stream.ssl().peer_certificate() {
+                Some(certificate) => router.layer(Extension(ClientCertificate(certificate))),
+                None => router,
+            };
             serve_http(Metered { stream, intake }, router).await
         }
     }

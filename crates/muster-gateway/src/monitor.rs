@@ -220,7 +220,7 @@ impl Monitor {
         }
         let site = Site {
             router,
-            acceptor,
+            acceptor: http::fixed(acceptor),
             connections: CONNECTIONS,
             turned_away: Arc::new(|| {}),
             unfinished: Budget::new(UNFINISHED),

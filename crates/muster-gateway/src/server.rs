@@ -185,7 +185,7 @@ impl Gateway {
             router: Router::new()
                 .fallback(upgrade)
                 .with_state(Arc::clone(&shared)),
-            acceptor,
+            acceptor: http::fixed(acceptor),
             connections: shared.config.max_clients.max(HANDSHAKES),
             turned_away: Arc::new(move || counting.turned_away()),
             unfinished: Budget::new(UNFINISHED),

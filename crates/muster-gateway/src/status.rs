@@ -277,7 +277,11 @@ pub struct ProcessStatus {
     pub node: String,
     /// Its role.
     pub role: String,
-    /// running, waiting, failing (it ends again and again), held, stopping, ended, failed (it cannot be configured) or elsewhere (it is on another machine).
+    /// Its box, if the cluster has several.
+    #[serde(default, rename = "box", skip_serializing_if = "Option::is_none")]
+    pub box_name: Option<String>,
+    /// running, waiting, failing (it ends again and again), held, stopping, ended, failed (it cannot be configured), elsewhere (it is on another machine) or
+    /// unknown (the agent of its box does not answer).
     pub process: String,
     /// Its process id, while it runs.
     pub pid: Option<u32>,
@@ -315,12 +319,44 @@ pub struct AgentStatus {
     pub version: String,
     /// When it started, or replaced its program, in seconds since 1970.
     pub started: f64,
+    /// How many days the certificate of the box is still valid.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate_days: Option<f64>,
     /// Whether another program is on disk by now than the one that it runs.
     #[serde(default, skip_serializing_if = "is_false")]
     pub outdated: bool,
 }
 
-/// A cluster on this machine.
+/// The word for a node of a box whose agent does not answer.
+pub const UNKNOWN: &str = "unknown";
+
+/// The word for a box whose agent answers.
+pub const UP: &str = "up";
+
+/// The word for a box whose agent does not answer.
+pub const GONE: &str = "gone";
+
+/// The state of a node whose agent does not answer, and whom its peers see.
+pub const CONNECTED: &str = "connected";
+
+/// A box of the cluster.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct BoxStatus {
+    /// Its name.
+    pub name: String,
+    /// Its address.
+    pub address: String,
+    /// [`UP`], or [`GONE`] if its agent does not answer.
+    pub agent: String,
+    /// Why it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The agent, if it answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub process: Option<AgentStatus>,
+}
+
+/// A cluster, as far as the agent that was asked knows it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ClusterStatus {
     /// [`VERSION`].
@@ -330,6 +366,9 @@ pub struct ClusterStatus {
     /// The agent that answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent: Option<AgentStatus>,
+    /// The boxes of the cluster, if it has several.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub boxes: Vec<BoxStatus>,
     /// Its nodes, in the layout's order.
     pub nodes: Vec<ProcessStatus>,
 }
@@ -358,8 +397,12 @@ impl NodeStatus {
 }
 
 impl ClusterStatus {
-    /// Returns whether every node of this machine runs, has just reported, and sees all the nodes that it works with.
+    /// Returns whether every box answers, and every node of theirs runs, has just reported, and sees all the nodes that it
+    /// works with. Nodes of machines without an agent are left out.
     pub fn all_ready(&self) -> bool {
+        if self.boxes.iter().any(|known| known.agent == GONE) {
+            return false;
+        }
         let ready = |node: &ProcessStatus| {
             let fresh = |age| age <= SILENT_AFTER.as_secs_f64();
             node.process == "running"

@@ -117,6 +117,18 @@ impl Endpoint {
         })
     }
 
+    /// Reads the files of TLS anew, as after a certificate was renewed. Connections that stand go on as they are; those to
+    /// come are made with what was read.
+    ///
+    /// # Errors
+    ///
+    /// [`TlsError`] if one of them cannot be used; then nothing has changed.
+    pub fn reload_tls(&self) -> Result<(), TlsError> {
+        let tls = TlsContext::load(&self.shared.config.tls)?;
+        self.shared.tls.store(Arc::new(tls));
+        Ok(())
+    }
+
     /// This endpoint's id.
     pub fn id(&self) -> EndpointId {
         self.shared.me

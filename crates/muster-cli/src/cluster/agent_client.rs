@@ -8,7 +8,7 @@ use muster_cluster::Layout;
 use muster_gateway::status::ClusterStatus;
 
 use super::{Home, load_text, read_layout};
-use crate::output::{Failure, NOT_RUNNING, REFUSED, say};
+use crate::output::{Failure, INCOMPLETE, NOT_RUNNING, REFUSED, say};
 
 /// The variable that names the root of the standard directories.
 const ROOT: &str = "MUSTER_ROOT";
@@ -140,6 +140,16 @@ impl Target {
         Ok(())
     }
 
+    /// Has the agent make a token.
+    pub(super) async fn create_token(
+        &self,
+        ttl: std::time::Duration,
+        for_box: Option<String>,
+    ) -> Result<String> {
+        let created = self.client().create_token(ttl, for_box).await;
+        created.map_err(|error| self.failure(&error).into())
+    }
+
     /// Whether an agent listens.
     pub(super) async fn is_running(&self) -> bool {
         let path = self.places.agent_socket();
@@ -190,6 +200,7 @@ impl Target {
             ClientError::Refused(refusal) => {
                 let code = match refusal.kind {
                     RefusalKind::Forbidden | RefusalKind::Conflict => REFUSED,
+                    RefusalKind::Busy => INCOMPLETE,
                     _ => 1,
                 };
                 let hint = (refusal.kind == RefusalKind::Forbidden).then(|| {

@@ -95,11 +95,12 @@ async fn run(arguments: &Arguments) -> Result<ExitCode> {
         root: None,
         // Nobody would look for the nodes of a demonstration.
         lives: Lives::Tied,
+        own_box: None,
     };
     let mut config = job.fleet();
     config.keep_past_lives = true;
     let mut fleet = Fleet::new(config);
-    let _api = Api::open(&loaded.places, Access::Owner, &mut fleet).await?;
+    let _api = Api::open(&loaded.places, Access::Owner, &mut fleet, None).await?;
     say(&format!(
         "8 nodes replay {} minutes of logs of real traffic{}; files are in {}",
         SPAN_SECONDS / 60,

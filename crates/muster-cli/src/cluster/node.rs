@@ -1,15 +1,15 @@
 //! `muster node`: one node of a layout.
 
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Result;
 use clap::Args;
 use muster::{Certificates, Exposure, Input, InputBatch, InputSender, Node, NodeConfig, Tls};
-use muster_agent::{NodeSocket, Word, open_log};
-use muster_cluster::TlsMode;
+use muster_agent::{IdentityFiles, NodeSocket, Word, open_log};
+use muster_cluster::{Origin, TlsMode};
 use muster_frameworks::log_files::Reopener;
 use muster_frameworks::log_input::{InputNote, MonotonicClock};
 use muster_frameworks::{FileSink, LogFilesConfig, LogInput, LogInputConfig, Share};
@@ -47,6 +47,9 @@ pub(crate) struct Arguments {
     /// Use the machine's standard directories, below this one
     #[arg(long, hide = true, value_name = "DIR")]
     pub(crate) root: Option<PathBuf>,
+    /// Use the certificates of this box, unless the layout says which
+    #[arg(long, hide = true, value_name = "DIR")]
+    pub(crate) identity: Option<PathBuf>,
     /// Take the text of the layout from here, as the agent read it
     #[arg(long, hide = true, value_name = "FILE")]
     pub(crate) layout_text: Option<PathBuf>,
@@ -117,7 +120,7 @@ async fn run(arguments: &Arguments) -> Result<ExitCode> {
         registry: registry(),
         log_sink: Box::new(sink),
         input: input(&loaded, &node)?,
-        tls: tls(&loaded, &node),
+        tls: tls_of(&loaded, &node, arguments.identity.as_deref()),
         exposure: exposure(arguments.plaintext_anywhere, arguments.anonymous_anywhere),
         base: loaded.base.clone(),
     };
@@ -182,6 +185,23 @@ pub(super) fn exposure(plaintext_anywhere: bool, anonymous_anywhere: bool) -> Ex
     } else {
         Exposure::Guarded
     }
+}
+
+/// The node's TLS: what the layout says, or else the certificates that its box has for it.
+fn tls_of(loaded: &LoadedLayout, node: &muster_cluster::Node, identity: Option<&Path>) -> Tls {
+    let is_set = node.settings.origin("tls.mode") != Origin::Default;
+    let Some(directory) = identity.filter(|_| !is_set) else {
+        return tls(loaded, node);
+    };
+    let files = IdentityFiles::at(directory);
+    let own = files.of_node(node.name.as_str());
+    Tls::Mutual(Certificates {
+        cafile: Some(files.authorities()),
+        capath: None,
+        certificate: own.certificate,
+        keyfile: own.key,
+        passphrase: None,
+    })
 }
 
 /// The node's TLS: paths are relative to the layout, `{node}` in them is the node's name.
@@ -252,6 +272,7 @@ async fn until_stopped(
             word = word(socket) => match word {
                 Word::Reopen => files.reopen(),
                 Word::Stop => return Ok(Stop::InOrder),
+                Word::Certificates => reload_certificates(node),
             },
             () = &mut cut => return Ok(Stop::TieGone),
             _ = tick.tick() => {
@@ -263,6 +284,14 @@ async fn until_stopped(
                 }
             }
         }
+    }
+}
+
+/// Uses the certificates that are in the node's files by now.
+fn reload_certificates(node: &Node) {
+    match node.endpoint().reload_tls() {
+        Ok(()) => tracing::info!("uses its new certificate"),
+        Err(error) => tracing::error!("goes on with its old certificate: {error:#}"),
     }
 }
 

@@ -78,6 +78,7 @@ async fn run(arguments: &Arguments) -> Result<ExitCode> {
         } else {
             Lives::Own
         },
+        own_box: None,
     };
     supervise(&job, Access::Owner, &started, || {}).await
 }

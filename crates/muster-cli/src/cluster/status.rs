@@ -9,14 +9,14 @@ use anyhow::Result;
 use clap::{Args, ValueEnum};
 use muster_data::Timestamp;
 use muster_gateway::status::{
-    BridgeStatus, ClusterStatus, GatewayStatus, MasterStatus, NodeStatus, ProcessStatus,
-    StoreStatus,
+    BoxStatus, BridgeStatus, ClusterStatus, GONE, GatewayStatus, MasterStatus, NodeStatus,
+    ProcessStatus, StoreStatus, UNKNOWN,
 };
 
 use super::agent_client::Target;
 use crate::arguments::{Format, LayoutFile, seconds};
 use crate::commands::{Execute, on_runtime};
-use crate::output::{print, say};
+use crate::output::{INCOMPLETE, print, say};
 
 /// Show the state of every node of a running cluster
 #[derive(Debug, Args)]
@@ -58,8 +58,11 @@ async fn run(arguments: &Arguments) -> Result<ExitCode> {
         Format::Text => print(&text(&status))?,
         Format::Json => print(&format!("{}\n", serde_json::to_string_pretty(&status)?))?,
     }
+    let is_incomplete = status.boxes.iter().any(|known| known.agent == GONE);
     Ok(if status.all_ready() {
         ExitCode::SUCCESS
+    } else if is_incomplete {
+        INCOMPLETE.into()
     } else {
         ExitCode::FAILURE
     })
@@ -102,6 +105,9 @@ fn text(cluster: &ClusterStatus) -> String {
     for node in &cluster.nodes {
         row(node, &mut text);
     }
+    for known in &cluster.boxes {
+        let _ = writeln!(text, "{}", box_line(known));
+    }
     let outdated = cluster.nodes.iter().filter(|node| node.outdated);
     let outdated: Vec<&str> = outdated.map(|node| node.node.as_str()).collect();
     if !outdated.is_empty() {
@@ -131,12 +137,35 @@ fn text(cluster: &ClusterStatus) -> String {
     text
 }
 
+/// A box, in words.
+fn box_line(known: &BoxStatus) -> String {
+    let BoxStatus {
+        name,
+        address,
+        reason,
+        ..
+    } = known;
+    let mut line = format!("box {name} ({address}): agent {}", known.agent);
+    if let Some(reason) = reason {
+        let _ = write!(line, ", {reason}");
+    }
+    if let Some(agent) = &known.process {
+        let _ = write!(line, ", version {}", agent.version);
+        if let Some(days) = agent.certificate_days {
+            let _ = write!(line, ", certificate valid for {days:.0} days");
+        }
+    }
+    line
+}
+
 // What is written below goes to a string, which takes everything.
 
 fn row(node: &ProcessStatus, text: &mut String) {
     let report = node.report.clone().unwrap_or_default();
     // What a process that is gone said last of its state is no longer true; its counts are.
     let alive = node.pid.is_some();
+    // Of a node whose agent does not answer its peers may know something.
+    let has_state = alive || node.process == UNKNOWN;
     let connected = report
         .peers
         .iter()
@@ -149,7 +178,7 @@ fn row(node: &ProcessStatus, text: &mut String) {
         node.node,
         node.role,
         node.process,
-        if alive && !report.state.is_empty() {
+        if has_state && !report.state.is_empty() {
             &report.state
         } else {
             "-"

@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use muster_agent::{
-    Access, Api, ApiError, Fleet, FleetConfig, Launch, Lives, News, PlannedNode, is_of_this_machine,
+    Access, Api, ApiError, BoxFile, Boxes, BoxesConfig, Fleet, FleetConfig, IdentityFiles, Launch,
+    Lives, News, PlannedNode, is_of_this_machine,
 };
 
 use super::agent_client::Target;
+use super::this_box::own_box;
 use super::{Home, LoadedLayout, load_text, read_layout};
 use crate::output::{Failure, MISCONFIGURED, say};
 use crate::signals::{Asked, Signals};
@@ -31,6 +33,8 @@ pub(super) struct Job {
     /// Below which the standard directories are, if those are used.
     pub(super) root: Option<PathBuf>,
     pub(super) lives: Lives,
+    /// What this machine is, if it is a box of a cluster.
+    pub(super) own_box: Option<BoxFile>,
 }
 
 impl Job {
@@ -45,6 +49,10 @@ impl Job {
             arguments,
             root: target.root.clone(),
             lives: Lives::Own,
+            own_box: match &target.root {
+                Some(root) => own_box(root)?,
+                None => None,
+            },
         })
     }
 
@@ -54,7 +62,7 @@ impl Job {
         let nodes = layout.nodes().iter().map(|node| PlannedNode {
             name: node.name.to_string(),
             role: node.role,
-            is_here: is_of_this_machine(node.address),
+            is_here: self.has(node),
         });
         let mut arguments = Vec::new();
         for setting in &self.settings {
@@ -62,6 +70,11 @@ impl Job {
         }
         if let Some(root) = &self.root {
             arguments.extend(["--root".to_owned(), root.display().to_string()]);
+        }
+        if self.own_box.is_some() {
+            let identity = IdentityFiles::below(&self.loaded.places.state);
+            let directory = identity.directory().display().to_string();
+            arguments.extend(["--identity".to_owned(), directory]);
         }
         arguments.extend(self.arguments.iter().cloned());
         let (file, settings, root) = (
@@ -88,6 +101,38 @@ impl Job {
         }
     }
 
+    /// Whether this machine runs a node.
+    fn has(&self, node: &muster_cluster::Node) -> bool {
+        match &self.own_box {
+            Some(file) => node.box_name == file.name,
+            None => is_of_this_machine(node.address),
+        }
+    }
+
+    /// The other boxes of the cluster, if this machine is one of several.
+    fn boxes(&self) -> Result<Option<Boxes>> {
+        let Some(file) = &self.own_box else {
+            return Ok(None);
+        };
+        let layout = &self.loaded.layout;
+        let nodes = layout.nodes().iter();
+        let boxes = Boxes::open(BoxesConfig {
+            file: file.clone(),
+            identity: IdentityFiles::below(&self.loaded.places.state),
+            boxes: layout.boxes().clone(),
+            nodes: nodes
+                .map(|node| (node.name.to_string(), node.box_name.clone()))
+                .collect(),
+            layout_file: self.layout_file.clone(),
+        });
+        let boxes = boxes.map_err(|error| {
+            Failure::new(error.to_string())
+                .hint("`muster init` and `muster join` make what a box needs")
+                .code(MISCONFIGURED)
+        })?;
+        Ok(Some(boxes))
+    }
+
     /// Says which nodes are left to other machines.
     ///
     /// # Errors
@@ -97,10 +142,11 @@ impl Job {
         let nodes = self.loaded.layout.nodes();
         let elsewhere: Vec<String> = nodes
             .iter()
-            .filter(|node| !is_of_this_machine(node.address))
+            .filter(|node| !self.has(node))
             .map(|node| format!("{} ({})", node.name, node.address))
             .collect();
-        if elsewhere.len() == nodes.len() {
+        // A box of a cluster may have no nodes: it is a witness.
+        if elsewhere.len() == nodes.len() && self.own_box.is_none() {
             let message = format!(
                 "no node of {} is on this machine",
                 self.loaded.layout.file()
@@ -118,7 +164,8 @@ impl Job {
 
 /// Opens the sockets of a fleet.
 async fn open_api(job: &Job, access: Access, fleet: &mut Fleet) -> Result<Api> {
-    let opened = Api::open(&job.loaded.places, access, fleet).await;
+    let boxes = job.boxes()?;
+    let opened = Api::open(&job.loaded.places, access, fleet, boxes).await;
     opened.map_err(|error| {
         let hint = match &error {
             ApiError::Running(_) => "`muster status` shows it, and `muster stop` stops it",

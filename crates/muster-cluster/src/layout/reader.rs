@@ -69,6 +69,10 @@ pub(super) fn read(
         file: file.to_owned(),
         topics: Topics::default(),
         directory: DIRECTORY.to_owned(),
+        boxes: boxes
+            .into_iter()
+            .filter_map(|(name, address)| Some((name, address?)))
+            .collect(),
         nodes,
         index,
         pools,

@@ -110,7 +110,8 @@ impl DialTask {
             Err(_) => return ConnectionEnd::Unreachable(UnavailableReason::ConnectTimeout),
         };
         let limit = self.shared.config.handshake_timeout;
-        let secured = match tokio::time::timeout(limit, self.shared.tls.connect(stream)).await {
+        let tls = self.shared.tls.load_full();
+        let secured = match tokio::time::timeout(limit, tls.connect(stream)).await {
             Ok(Ok(secured)) => secured,
             Ok(Err(reason)) => return ConnectionEnd::Failed(reason.into()),
             Err(_) => {

@@ -124,8 +124,9 @@ async fn accept(
 ) -> Result<(), UnavailableReason> {
     let limit = shared.config.handshake_timeout;
     let (number, evicted) = shared.tls_handshake_begins();
+    let tls = shared.tls.load_full();
     let secured = tokio::select! {
-        secured = tokio::time::timeout(limit, shared.tls.accept(socket)) => secured
+        secured = tokio::time::timeout(limit, tls.accept(socket)) => secured
             .map_or(Err(UnavailableReason::TlsTimeout(limit)), |secured| Ok(secured?)),
         _ = evicted => Err(UnavailableReason::TooManyTlsHandshakes),
     };

@@ -96,7 +96,8 @@ pub(crate) fn count(counter: &AtomicU64) {
 pub(crate) struct Shared {
     pub(crate) me: EndpointId,
     pub(crate) config: EndpointConfig,
-    pub(crate) tls: TlsContext,
+    /// May be another one for the next connection: certificates are renewed.
+    pub(crate) tls: ArcSwap<TlsContext>,
     tls_handshakes: Mutex<TlsHandshakes>,
     /// What peers have sent of unfinished frames, and those that are not peers yet.
     pub(crate) intake: Arc<IntakeBudget>,
@@ -137,7 +138,7 @@ impl Shared {
         let unfinished = config.unfinished_frames.max(two_frames);
         Self {
             me,
-            tls,
+            tls: ArcSwap::from_pointee(tls),
             tls_handshakes: Mutex::default(),
             intake: IntakeBudget::new(unfinished),
             handshake_intake: IntakeBudget::new(HANDSHAKES_UNFINISHED),

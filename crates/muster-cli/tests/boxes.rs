@@ -1,0 +1,445 @@
+//! Several boxes, each with an agent: how they become one cluster, and what each of them knows of the others.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod support;
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use serde_json::Value;
+use support::cluster::{kill, pid_of};
+use support::{Running, is_alive, muster, stderr, stdout, until};
+
+/// The boxes of one test: addresses of the loopback network that no other test has.
+struct Boxes {
+    directory: tempfile::TempDir,
+    network: String,
+    guards: Vec<Child>,
+}
+
+const NODES: [(&str, &str, &str); 5] = [
+    ("manager", "manager", "a"),
+    ("logger-1", "logger", "a"),
+    ("data-1", "data", "a"),
+    ("data-2", "data", "b"),
+    ("worker-1", "worker", "c"),
+];
+
+impl Boxes {
+    fn new() -> Self {
+        static NEXT: AtomicU8 = AtomicU8::new(1);
+        let process = std::process::id();
+        let (high, low) = (1 + (process >> 8) % 250, process % 256);
+        let last = NEXT.fetch_add(1, Ordering::Relaxed);
+        let boxes = Self {
+            directory: tempfile::tempdir().unwrap(),
+            network: format!("127.{high}.{low}.{last}"),
+            guards: Vec::new(),
+        };
+        std::fs::write(boxes.layout_file(), boxes.layout()).unwrap();
+        boxes
+    }
+
+    fn address(&self, name: &str) -> String {
+        format!(
+            "{}{}",
+            self.network,
+            ["a", "b", "c"]
+                .iter()
+                .position(|known| *known == name)
+                .unwrap()
+        )
+    }
+
+    fn layout_file(&self) -> PathBuf {
+        self.directory.path().join("three.toml")
+    }
+
+    fn layout(&self) -> String {
+        let mut text = "[cluster]\nname = \"east\"\n".to_owned();
+        for name in ["a", "b", "c"] {
+            writeln!(text, "[box.{name}]\naddress = \"{}\"", self.address(name)).unwrap();
+        }
+        for (name, role, on) in NODES {
+            let node = format!("name = \"{name}\"\nrole = \"{role}\"\nbox = \"{on}\"");
+            writeln!(text, "[[node]]\n{node}").unwrap();
+        }
+        text
+    }
+
+    fn root(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn command(&self, name: &str, arguments: &[&str]) -> Command {
+        let mut command = muster(self.directory.path(), arguments);
+        command.env("MUSTER_ROOT", self.root(name));
+        command
+    }
+
+    fn run(&self, name: &str, arguments: &[&str]) -> Output {
+        self.command(name, arguments).output().unwrap()
+    }
+
+    fn done(&self, name: &str, arguments: &[&str]) -> Output {
+        let output = self.run(name, arguments);
+        assert!(
+            output.status.success(),
+            "{name} {arguments:?}: {}",
+            stderr(&output)
+        );
+        output
+    }
+
+    /// What is said of a command that is refused.
+    fn refused(&self, name: &str, arguments: &[&str]) -> String {
+        let output = self.run(name, arguments);
+        let text = stderr(&output);
+        assert_eq!(
+            output.status.code(),
+            Some(4),
+            "{name} {arguments:?}: {text}"
+        );
+        text
+    }
+
+    /// Starts an agent. When this test ends, however it does, its nodes are stopped.
+    fn agent(&mut self, name: &str) -> Running {
+        let guard = Command::new("sh")
+            .args(["-c", "cat > /dev/null; \"$0\" agent stop > /dev/null 2>&1"])
+            .arg(env!("CARGO_BIN_EXE_muster"))
+            .env("MUSTER_ROOT", self.root(name))
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        self.guards.push(guard);
+        let mut agent = Running::spawn(&mut self.command(name, &["agent"]));
+        agent.wait_for("the agent runs the nodes of");
+        agent
+    }
+
+    fn token(&self) -> String {
+        stdout(&self.done("a", &["token", "create"]))
+            .trim()
+            .to_owned()
+    }
+
+    fn join(&self, name: &str) {
+        let (token, own) = (self.token(), self.address(name));
+        let at = self.address("a");
+        self.done(
+            name,
+            &["join", "--box", name, "--address", &own, &token, &at],
+        );
+    }
+
+    /// All three boxes as one cluster, their agents running.
+    fn three(&mut self) -> Vec<Running> {
+        self.done("a", &["init", "--box", "a", "three.toml"]);
+        let mut agents = vec![self.agent("a")];
+        for name in ["b", "c"] {
+            self.join(name);
+            agents.push(self.agent(name));
+        }
+        self.done("c", &["status", "--wait", "ready"]);
+        agents
+    }
+
+    fn status(&self, name: &str) -> Value {
+        serde_json::from_str(&stdout(&self.run(name, &["status", "--format", "json"]))).unwrap()
+    }
+}
+
+impl Drop for Boxes {
+    fn drop(&mut self) {
+        for guard in &mut self.guards {
+            drop(guard.stdin.take());
+        }
+        for guard in &mut self.guards {
+            let _ = guard.wait();
+        }
+    }
+}
+
+fn of(status: &Value, name: &str) -> Value {
+    let mut nodes = status["nodes"].as_array().unwrap().iter();
+    nodes.find(|node| node["node"] == name).unwrap().clone()
+}
+
+#[test]
+fn three_boxes_become_one_cluster_and_each_knows_it_all() {
+    let mut boxes = Boxes::new();
+    let mut agents = boxes.three();
+    let whole = |name: &str| {
+        let status = boxes.status(name);
+        let nodes = NODES.map(|(node, _, on)| {
+            let found = of(&status, node);
+            assert_eq!(found["box"], on);
+            (
+                found["pid"].as_u64().unwrap(),
+                found["report"]["state"].clone(),
+            )
+        });
+        let known = status["boxes"].as_array().unwrap().len();
+        (known, nodes)
+    };
+    let from_a = whole("a");
+    assert_eq!(from_a.0, 3);
+    assert!(from_a.1.iter().all(|(_, state)| state == "ready"));
+    assert_eq!(from_a, whole("b"));
+    assert_eq!(from_a, whole("c"));
+
+    // Asked anywhere, done where the node is; who asked is written down there.
+    boxes.done("c", &["restart", "data-2"]);
+    let audit = std::fs::read_to_string(boxes.root("b").join("var/log/muster/audit.log")).unwrap();
+    assert!(
+        audit.contains("by muster://east/box/c") && audit.contains("\"object\":\"data-2\""),
+        "{audit}"
+    );
+    boxes.done("b", &["stop", "worker-1"]);
+    assert_eq!(of(&boxes.status("a"), "worker-1")["process"], "held");
+    boxes.done("a", &["start", "worker-1"]);
+
+    let logs = stdout(&boxes.done("b", &["logs", "--grep", "listens on"]));
+    assert!(
+        NODES
+            .iter()
+            .all(|(node, ..)| logs.contains(&format!("node {node} ("))),
+        "{logs}"
+    );
+    let events = stdout(&boxes.done("a", &["events", "--format", "json"]));
+    let of_boxes: std::collections::BTreeSet<String> = events
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap()["box"].to_string())
+        .collect();
+    assert_eq!(of_boxes.len(), 3, "{of_boxes:?}");
+
+    // An agent that is gone costs no node its life, and is told.
+    let before = boxes.status("b")["agent"]["pid"].as_u64().unwrap();
+    kill(before, "-9");
+    agents[1].child.wait().unwrap();
+    let shown = boxes.run("a", &["status"]);
+    assert_eq!(shown.status.code(), Some(5), "{}", stdout(&shown));
+    assert!(
+        stdout(&shown).contains("): agent gone, "),
+        "{}",
+        stdout(&shown)
+    );
+    let data = of(&boxes.status("a"), "data-2");
+    assert_eq!(
+        (&data["process"], &data["report"]["state"]),
+        (&"unknown".into(), &"connected".into())
+    );
+    let lost = boxes.run("a", &["restart", "data-2"]);
+    assert_eq!(lost.status.code(), Some(5), "{}", stderr(&lost));
+    assert!(stderr(&lost).contains("box b does not answer"));
+    let _back = boxes.agent("b");
+    boxes.done("a", &["status", "--wait", "ready"]);
+}
+
+#[test]
+fn a_token_lets_one_box_in_once_and_what_does_not_fit_is_said() {
+    let mut boxes = Boxes::new();
+    let at = boxes.address("a");
+    let nobody = boxes.run(
+        "b",
+        &[
+            "join",
+            "--box",
+            "b",
+            &format!(
+                "muster1.{}.{}.{}",
+                "0".repeat(64),
+                "0".repeat(16),
+                "0".repeat(64)
+            ),
+            &at,
+        ],
+    );
+    assert_eq!(nobody.status.code(), Some(3), "{}", stderr(&nobody));
+    boxes.done("a", &["init", "--box", "a", "three.toml"]);
+    let twice = boxes.refused("a", &["init", "--box", "a", "three.toml"]);
+    assert!(twice.contains("box a of cluster east already"), "{twice}");
+    let _agent = boxes.agent("a");
+    let token = boxes.token();
+    let (own, other) = (boxes.address("b"), boxes.address("c"));
+
+    let forged = token.replacen(
+        &token[8..10],
+        if &token[8..10] == "00" { "11" } else { "00" },
+        1,
+    );
+    let text = boxes.refused(
+        "b",
+        &["join", "--box", "b", "--address", &own, &forged, &at],
+    );
+    assert!(
+        text.contains("another authority") && text.contains("nothing was sent"),
+        "{text}"
+    );
+    let text = boxes.refused(
+        "b",
+        &["join", "--box", "b", "--address", &own, "secret", &at],
+    );
+    assert!(text.contains("no token"), "{text}");
+    let text = boxes.refused("b", &["join", "--box", "z", "--address", &own, &token, &at]);
+    assert!(text.contains("no box z"), "{text}");
+    let text = boxes.refused(
+        "b",
+        &["join", "--box", "b", "--address", &other, &token, &at],
+    );
+    assert!(text.contains(&own), "{text}");
+    // None of them has used it up, and none has left anything behind.
+    assert!(!boxes.root("b").exists());
+    boxes.done("b", &["join", "--box", "b", "--address", &own, &token, &at]);
+    let text = boxes.refused(
+        "c",
+        &["join", "--box", "c", "--address", &other, &token, &at],
+    );
+    assert!(text.contains("has been used"), "{text}");
+    let text = boxes.refused("b", &["join", "--box", "b", "--address", &own, &token, &at]);
+    assert!(text.contains("box b of cluster east already"), "{text}");
+
+    // A box whose disk is new is let in when somebody says so.
+    let new = boxes.root("b");
+    std::fs::rename(&new, boxes.root("old")).unwrap();
+    let token = boxes.token();
+    let text = boxes.refused("b", &["join", "--box", "b", "--address", &own, &token, &at]);
+    assert!(text.contains("muster box forget b"), "{text}");
+    boxes.done("a", &["box", "forget", "b"]);
+    boxes.done("b", &["join", "--box", "b", "--address", &own, &token, &at]);
+
+    let only = boxes.run("b", &["token", "create"]);
+    assert_eq!(only.status.code(), Some(3), "{}", stderr(&only));
+    let key = boxes
+        .root("a")
+        .join("var/lib/muster/identity/authority/ca.key");
+    assert!(key.exists());
+    assert!(!contains_file(&boxes.root("b"), "ca.key"));
+}
+
+fn contains_file(directory: &Path, name: &str) -> bool {
+    std::fs::read_dir(directory)
+        .unwrap()
+        .flatten()
+        .any(|entry| {
+            entry.file_name() == name || entry.path().is_dir() && contains_file(&entry.path(), name)
+        })
+}
+
+/// The key of a node is in the hands of whoever has that process: it may do what a node does, and nothing else.
+#[test]
+fn the_certificate_of_a_node_may_ask_an_agent_nothing() {
+    let mut boxes = Boxes::new();
+    let _agents = boxes.three();
+    let identity = boxes.root("b").join("var/lib/muster/identity");
+    let address = format!("{}:17700", boxes.address("a"));
+    let ask = |files: Option<&str>, request: &str| {
+        let mut command = Command::new("openssl");
+        command.args(["s_client", "-quiet", "-no_ign_eof", "-connect", &address]);
+        if let Some(files) = files {
+            command
+                .arg("-cert")
+                .arg(identity.join(format!("{files}.pem")));
+            command
+                .arg("-key")
+                .arg(identity.join(format!("{files}.key")));
+        }
+        let mut client = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .ok()?;
+        let text = format!("{request} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
+        std::io::Write::write_all(client.stdin.as_mut().unwrap(), text.as_bytes()).unwrap();
+        let mut answer = String::new();
+        std::io::Read::read_to_string(client.stdout.as_mut().unwrap(), &mut answer).unwrap();
+        drop(client.stdin.take());
+        client.wait().unwrap();
+        Some(answer)
+    };
+    let Some(of_box) = ask(Some("box"), "GET /v1/status") else {
+        eprintln!("SKIPPED: the program openssl is not there");
+        return;
+    };
+    assert!(of_box.starts_with("HTTP/1.1 200"), "{of_box}");
+    for request in [
+        "GET /v1/status",
+        "GET /v1/logs",
+        "POST /v1/nodes/data-1/stop",
+        "POST /v1/stop",
+    ] {
+        for files in [Some("nodes/data-2"), None] {
+            let answer = ask(files, request).unwrap();
+            assert!(
+                answer.starts_with("HTTP/1.1 403"),
+                "{request} {files:?}: {answer}"
+            );
+        }
+    }
+    let too_much = ask(Some("box"), "POST /v1/stop").unwrap();
+    assert!(too_much.starts_with("HTTP/1.1 403"), "{too_much}");
+}
+
+#[test]
+fn certificates_are_renewed_while_everything_runs() {
+    let mut boxes = Boxes::new();
+    boxes.done(
+        "a",
+        &[
+            "init",
+            "--box",
+            "a",
+            "--certificate-seconds",
+            "9",
+            "three.toml",
+        ],
+    );
+    let mut agents = vec![boxes.agent("a")];
+    for name in ["b", "c"] {
+        boxes.join(name);
+        agents.push(boxes.agent(name));
+    }
+    boxes.done("b", &["status", "--wait", "ready"]);
+    let before = boxes.status("a");
+    let serial = |node: &str, on: &str| {
+        let file = boxes
+            .root(on)
+            .join(format!("var/lib/muster/identity/{node}.pem"));
+        std::fs::read(file).unwrap()
+    };
+    let first = (
+        serial("box", "b"),
+        serial("nodes/worker-1", "c"),
+        serial("nodes/manager", "a"),
+    );
+    until("new certificates, twice", || {
+        let events = stdout(&boxes.run("c", &["events"]));
+        let renewed = |node: &str| {
+            events
+                .lines()
+                .filter(|line| line.contains(node) && line.contains("has a new certificate"))
+                .count()
+        };
+        (renewed("worker-1") >= 3 && renewed("manager") >= 3 && renewed("data-2") >= 3)
+            .then_some(())
+    });
+    let now = (
+        serial("box", "b"),
+        serial("nodes/worker-1", "c"),
+        serial("nodes/manager", "a"),
+    );
+    assert!(first.0 != now.0 && first.1 != now.1 && first.2 != now.2);
+    // The first ones have ended by now: a node that comes back is known by a later one, and to later ones.
+    boxes.done("a", &["restart", "data-2"]);
+    let after = boxes.status("c");
+    for (node, ..) in NODES {
+        let is_same = pid_of(&before, node) == pid_of(&after, node);
+        assert_eq!(is_same, node != "data-2", "{node}");
+        assert!(is_alive(pid_of(&after, node)));
+    }
+    boxes.done("c", &["status", "--wait", "ready"]);
+}
