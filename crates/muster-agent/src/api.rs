@@ -5,6 +5,7 @@
 //! | `GET /v1/status` | viewer | [`ClusterStatus`] |
 //! | `GET /v1/events?since=SECONDS&follow=true` | viewer | [`Event`](crate::Event)s, a JSON object on a line |
 //! | `GET /v1/logs?node=NAME&since=SECONDS&follow=true` | operator | [`LogLine`](crate::LogLine)s, a JSON object on a line |
+//! | `GET /v1/records/STREAM?since=SECONDS&last=COUNT` | operator | [`RecordLine`](crate::RecordLine)s, a JSON object on a line |
 //! | `POST /v1/nodes/NAME/restart`, `…/stop`, `…/start` | operator | [`Done`] |
 //! | `POST /v1/stop`, `/v1/reopen`, `/v1/reload` | admin | [`Done`] |
 //! | `POST /v1/tokens`, `/v1/boxes/NAME/forget` | admin | a token; [`Done`] |
@@ -53,6 +54,7 @@ use crate::journal::{AuditEntry, EventKind, Journal, now};
 use crate::node_socket::SocketFile;
 use crate::place::Places;
 use crate::process_logs::{ProcessLogs, Wanted};
+use crate::records::MOST_RECORDS;
 
 /// Requests that wait for the agent's loop.
 const WAITING: usize = 64;
@@ -294,6 +296,7 @@ struct Agent {
     commands: mpsc::Sender<Command>,
     journal: Arc<Journal>,
     process_logs: PathBuf,
+    data_logs: PathBuf,
     boxes: Option<SharedBoxes>,
 }
 
@@ -324,6 +327,7 @@ impl Api {
             commands,
             journal: Arc::clone(&journal),
             process_logs: places.process_logs.clone(),
+            data_logs: places.logs.clone(),
             boxes: boxes.map(Arc::new),
         };
         let (stop, stopped) = watch::channel(());
@@ -451,6 +455,7 @@ fn router(agent: Agent, role: Option<Role>) -> Router {
         .route("/v1/status", get(status))
         .route("/v1/events", get(events))
         .route("/v1/logs", get(logs))
+        .route("/v1/records/{stream}", get(records))
         .route("/v1/nodes/{node}/{verb}", post(change_node))
         .route("/v1/ca", get(join::authority))
         .route("/v1/join", post(join::join))
@@ -611,6 +616,8 @@ async fn change(
 struct Query {
     wanted: Wanted,
     follows: bool,
+    /// How many at most, of each box.
+    last: Option<usize>,
 }
 
 impl Query {
@@ -638,6 +645,15 @@ impl Query {
                         "false" => false,
                         _ => return Err(malformed(format!("follow={value}: true or false"))),
                     }
+                }
+                "last" => {
+                    let last = value
+                        .parse()
+                        .ok()
+                        .filter(|last| (1..=MOST_RECORDS).contains(last));
+                    parsed.last = Some(last.ok_or_else(|| {
+                        malformed(format!("last={value}: a number from 1 to {MOST_RECORDS}"))
+                    })?);
                 }
                 _ => return Err(malformed(format!("unknown parameter {key}"))),
             }
@@ -686,6 +702,31 @@ async fn logs(
     Ok(lines(
         stream::merged(source, others, &what, parsed.follows).await,
     ))
+}
+
+async fn records(
+    State(agent): State<Agent>,
+    Extension(asker): Extension<Asker>,
+    UrlPath(stream): UrlPath<String>,
+    RawQuery(query): RawQuery,
+) -> Result<HttpResponse, Refusal> {
+    asker.need(Role::Operator)?;
+    let parsed = Query::parse(query.as_deref())?;
+    let is_stream = stream
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    if !is_stream || stream.is_empty() || parsed.follows {
+        return Err(Refusal::malformed(
+            "records are asked of a stream, as conn, and not followed",
+        ));
+    }
+    let what = format!("records/{stream}?{}", query.unwrap_or_default());
+    let (directory, since) = (agent.data_logs.clone(), parsed.wanted.since);
+    let most = parsed.last.unwrap_or(MOST_RECORDS);
+    let name = agent.boxes.as_ref().map(|boxes| boxes.own().to_owned());
+    let source = stream::Records::read(directory, stream, since, most, name).await?;
+    let others = of_others(&agent, &asker);
+    Ok(lines(stream::merged(source, others, &what, false).await))
 }
 
 impl fmt::Display for Role {

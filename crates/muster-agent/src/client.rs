@@ -29,6 +29,9 @@ use crate::pki::{Kind, Principal};
 /// How long an answer may take.
 const ANSWER: Duration = Duration::from_secs(8);
 
+/// How long an answer of many lines may take to begin: what there is is read first.
+const BEGINNING: Duration = Duration::from_secs(120);
+
 /// How long another box may take to be reached.
 const CONNECT: Duration = Duration::from_secs(2);
 
@@ -193,7 +196,7 @@ impl Client {
     /// Fails if no agent answers in time, or refuses.
     pub async fn lines(&self, what: &str) -> Result<Lines, ClientError> {
         let send = self.send(Method::GET, what, Bytes::new(), None);
-        let body = tokio::time::timeout(ANSWER, send).await;
+        let body = tokio::time::timeout(BEGINNING, send).await;
         Ok(Lines {
             body: body.map_err(|_| ClientError::TimedOut)??,
             buffer: Vec::new(),

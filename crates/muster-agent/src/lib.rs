@@ -23,6 +23,7 @@ mod place;
 mod process;
 mod process_logs;
 mod record;
+mod records;
 mod supervisor;
 mod token;
 
@@ -38,5 +39,6 @@ pub use node_socket::{NodeSocket, NodeSocketError, Word};
 pub use pki::PkiError;
 pub use place::{Places, is_of_this_machine, socket_path};
 pub use process_logs::LogLine;
+pub use records::RecordLine;
 pub use supervisor::STOP_LIMIT;
 pub use token::TokenError;

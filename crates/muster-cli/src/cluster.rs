@@ -15,6 +15,7 @@ mod ledger;
 pub(crate) mod logs;
 pub(crate) mod node;
 mod node_services;
+pub(crate) mod records;
 pub(crate) mod restart;
 pub(crate) mod run;
 pub(crate) mod start;

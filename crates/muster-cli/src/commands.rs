@@ -65,6 +65,7 @@ commands! {
     Restart = cluster::restart;
     Events = cluster::events;
     Logs = cluster::logs;
+    Records = cluster::records;
     Agent = cluster::agent;
     Init = cluster::init;
     Join = cluster::join;

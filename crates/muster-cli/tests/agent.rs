@@ -345,6 +345,22 @@ fn logs_and_events_are_shown_and_followed() {
     let errors = stdout(&here.done(&["logs", "data-1", "--level", "error"]));
     assert_eq!(errors, "");
 
+    let records = || stdout(&here.done(&["records", "known_hosts", "--format", "json"]));
+    let records = until("a record", || {
+        Some(records()).filter(|text| !text.is_empty())
+    });
+    let record: Value = serde_json::from_str(records.lines().next().unwrap()).unwrap();
+    assert_eq!(record["host"], "127.0.0.1", "{record}");
+    let table = stdout(&here.done(&["records", "known_hosts", "--last", "1"]));
+    assert_eq!(table.lines().count(), 2, "{table}");
+    assert_eq!(table.lines().next(), Some("ts\thost"));
+    let none = here.run(&["records", "../etc"]);
+    assert!(
+        !none.status.success() && stderr(&none).contains("no stream is called"),
+        "{}",
+        stderr(&none)
+    );
+
     let mut follower = here.command(&["events", "--follow", "--since", "0s", "--format", "json"]);
     let mut follower = follower.stdout(Stdio::piped()).spawn().unwrap();
     let mut events = std::io::BufReader::new(follower.stdout.take().unwrap());

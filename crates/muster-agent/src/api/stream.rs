@@ -1,6 +1,7 @@
 //! Answers of many lines, a JSON object each, from all boxes: what there is in the order of time, and what comes.
 
 use std::convert::Infallible;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -16,12 +17,13 @@ use crate::boxes::Boxes;
 use crate::client::{Client, ClientError};
 use crate::journal::{Event, EventKind, now};
 use crate::process_logs::{LogLine, ProcessLogs};
+use crate::records::{self, MOST_RECORDS, RecordLine};
 
 /// How often files are looked at for more.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// How long another box may take for what there is.
-const ANSWER: Duration = Duration::from_secs(5);
+const ANSWER: Duration = Duration::from_secs(30);
 
 /// Lines that wait for whoever follows.
 const WAITING: usize = 256;
@@ -36,7 +38,7 @@ const MOST_AT_ONCE: usize = 4096;
 const AGAIN: Duration = Duration::from_secs(1);
 
 /// The most lines that are taken of one box.
-const MOST_OF_BOX: usize = 10_000;
+const MOST_OF_BOX: usize = MOST_RECORDS + 100;
 
 /// A line of an answer.
 pub(super) trait Line: Serialize + DeserializeOwned + Send + 'static {
@@ -73,6 +75,25 @@ impl Line for LogLine {
             level: "WARN".to_owned(),
             text: format!("box {name} does not answer: {reason}"),
         }
+    }
+}
+
+impl Line for RecordLine {
+    fn time(&self) -> f64 {
+        self.time
+    }
+
+    fn of_silence(name: &str, reason: &str) -> Self {
+        remark(format!("box {name} does not answer: {reason}"))
+    }
+}
+
+/// What is to be said of records, in the place of one: it has no fields.
+fn remark(text: String) -> RecordLine {
+    RecordLine {
+        time: 0.0,
+        file: text,
+        fields: Vec::new(),
     }
 }
 
@@ -168,6 +189,48 @@ impl Source for Logs {
         let (lines, logs) = read(self.logs.take()?).await?;
         self.logs = Some(logs);
         Some(lines)
+    }
+}
+
+/// The records of a stream on this box.
+pub(super) struct Records(Vec<RecordLine>);
+
+impl Records {
+    pub(super) async fn read(
+        directory: PathBuf,
+        stream: String,
+        since: f64,
+        most: usize,
+        of_box: Option<String>,
+    ) -> Result<Self, Refusal> {
+        let read = move || records::read(&directory, &stream, since, most);
+        let found = tokio::task::spawn_blocking(read).await;
+        let found = found.map_err(|error| Refusal::conflict(error.to_string()))?;
+        let mut found = found.map_err(|error| Refusal::conflict(error.to_string()))?;
+        let place = of_box.map_or_else(String::new, |name| format!("box {name}: "));
+        let mut remarks: Vec<RecordLine> = found
+            .problems
+            .iter()
+            .map(|problem| remark(format!("{place}{problem}")))
+            .collect();
+        if found.left_out > 0 {
+            let text = format!("{place}{} older records are left out", found.left_out);
+            remarks.push(remark(text));
+        }
+        remarks.append(&mut found.records);
+        Ok(Self(remarks))
+    }
+}
+
+impl Source for Records {
+    type Line = RecordLine;
+
+    fn take(&mut self) -> Vec<RecordLine> {
+        std::mem::take(&mut self.0)
+    }
+
+    async fn next(&mut self) -> Option<Vec<RecordLine>> {
+        None
     }
 }
 

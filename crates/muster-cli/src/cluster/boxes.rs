@@ -4,10 +4,11 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
+use muster_cluster::NodeName;
 
 use super::agent_client::Target;
 use crate::commands::{Execute, on_runtime};
-use crate::output::say;
+use crate::output::{Failure, USAGE, say};
 
 /// Boxes of the cluster
 #[derive(Debug, Subcommand)]
@@ -26,6 +27,8 @@ pub(crate) struct Forget {
 impl Execute for Arguments {
     fn execute(self) -> Result<ExitCode> {
         let Self::Forget(forget) = self;
+        let checked = NodeName::new(&forget.name);
+        checked.map_err(|error| Failure::new(error.to_string()).code(USAGE))?;
         on_runtime(async move {
             let target = Target::of_box();
             target

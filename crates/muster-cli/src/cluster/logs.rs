@@ -7,13 +7,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 use muster_agent::LogLine;
+use muster_cluster::NodeName;
 use muster_data::Timestamp;
 
 use super::agent_client::Target;
 use super::events::next;
 use crate::arguments::Format;
 use crate::commands::{Execute, on_runtime};
-use crate::output::print;
+use crate::output::{Failure, USAGE, print};
 
 /// Show the process logs of nodes, in the order of time
 #[derive(Debug, Args)]
@@ -71,6 +72,8 @@ async fn run(arguments: Arguments) -> Result<ExitCode> {
         arguments.follow
     );
     for node in &arguments.nodes {
+        let checked = NodeName::new(node);
+        checked.map_err(|error| Failure::new(error.to_string()).code(USAGE))?;
         query.push_str("&node=");
         query.push_str(node);
     }

@@ -92,7 +92,7 @@ async fn one(target: &Target, name: &str, before: &ProcessStatus, change: Change
 }
 
 /// A node of the running cluster.
-async fn find(target: &Target, name: &str) -> Result<ProcessStatus> {
+pub(super) async fn find(target: &Target, name: &str) -> Result<ProcessStatus> {
     let mut nodes = target.status().await?.nodes;
     if let Some(at) = nodes.iter().position(|node| node.node == name) {
         return Ok(nodes.swap_remove(at));

@@ -8,6 +8,7 @@ use anyhow::Result;
 use clap::Args;
 
 use super::agent_client::Target;
+use super::restart::find;
 use super::supervise::{Job, stop_without_agent};
 use crate::commands::{Execute, on_runtime};
 use crate::output::{Failure, NOT_RUNNING, USAGE, say};
@@ -46,6 +47,10 @@ async fn run(mut arguments: Arguments) -> Result<ExitCode> {
     let target = Target::find(arguments.layout.as_deref())?;
     if arguments.nodes.is_empty() {
         return stop_all(&target).await;
+    }
+    for node in &arguments.nodes {
+        // What cannot be done at all is found before anything is done.
+        find(&target, node).await?;
     }
     for node in &arguments.nodes {
         target.change(&format!("nodes/{node}/stop")).await?;

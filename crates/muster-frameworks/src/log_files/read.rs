@@ -51,6 +51,16 @@ pub fn read_rows(
     Ok(rows)
 }
 
+/// Returns the files of one stream, current and rotated ones, of all writers, in the order of their names.
+///
+/// # Errors
+/// Fails if the directory cannot be read.
+pub fn files_of(directory: &Path, stream: &str) -> io::Result<Vec<PathBuf>> {
+    let found = files(directory).map_err(io::Error::other)?;
+    let of_stream = found.into_iter().filter(|(of, _)| of == stream);
+    Ok(of_stream.map(|(_, path)| path).collect())
+}
+
 /// Stream and path of every log in a directory, by name.
 fn files(directory: &Path) -> Result<Vec<(String, PathBuf)>, LogFilesError> {
     let failed = |error| LogFilesError::new(LogFilesErrorKind::Directory, directory, error);
