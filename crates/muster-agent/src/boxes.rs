@@ -17,6 +17,7 @@ use crate::api::{Done, Refusal};
 use crate::client::{Client, ClientError, Expected};
 use crate::desk::{Desk, Directory, SignRequest, Signed, agent_at};
 use crate::identity::{self, BoxFile, IdentityError, IdentityFiles};
+use crate::journal::now;
 use crate::pki::{Kind, NewKey, PkiError, Principal};
 
 /// How long another box may take for a question that everybody is asked.
@@ -156,11 +157,18 @@ impl Boxes {
     /// The state of the whole cluster, from that of this box.
     pub(crate) async fn status(&self, own: ClusterStatus) -> ClusterStatus {
         let asked = self.others.iter().map(|other| async {
+            let before = now();
             let answer = tokio::time::timeout(ANSWER, other.client.status()).await;
             let answer = answer.unwrap_or(Err(ClientError::TimedOut));
+            let middle = f64::midpoint(before, now());
+            let time = answer
+                .as_ref()
+                .ok()
+                .and_then(|status| status.agent.as_ref());
             let known = BoxStatus {
                 name: other.name.clone(),
                 address: other.address.to_string(),
+                clock_offset_seconds: time.map(|agent| agent.time - middle),
                 ..BoxStatus::default()
             };
             (known, answer.map_err(|error| error.to_string()))

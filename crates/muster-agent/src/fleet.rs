@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use muster_cluster::Role;
 use muster_gateway::status::{
-    AgentStatus, ClusterStatus, ELSEWHERE, MISCONFIGURED, NodeStatus, ProcessStatus, SILENT,
-    SILENT_AFTER, VERSION,
+    AgentStatus, ClusterStatus, DiskStatus, ELSEWHERE, MISCONFIGURED, NodeStatus, ProcessStatus,
+    SILENT, SILENT_AFTER, VERSION,
 };
 use muster_wire::Mono;
 use tokio::io::AsyncWriteExt;
@@ -453,6 +453,9 @@ impl Fleet {
                 started: self.started,
                 outdated: self.is_outdated(),
                 certificate_days: None,
+                time: now(),
+                open_files_limit: open_files_limit(),
+                disks: disks(&self.places),
             }),
             boxes: Vec::new(),
             nodes: self.nodes.iter().map(|node| self.process(node)).collect(),
@@ -711,6 +714,32 @@ fn running_sockets(places: &Places) -> Vec<PathBuf> {
     let sockets = paths.filter(|path| path.extension().is_some_and(|end| end == "sock"));
     let running = sockets.filter(|path| matches!(NodeConnection::open(path), Ok(Some(_))));
     running.collect()
+}
+
+fn open_files_limit() -> u64 {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    limit.current.unwrap_or(u64::MAX)
+}
+
+/// The file systems of the places, each once.
+fn disks(places: &Places) -> Vec<DiskStatus> {
+    let mut known = Vec::new();
+    let mut disks = Vec::new();
+    for directory in [&places.state, &places.logs, &places.run] {
+        let Ok(disk) = rustix::fs::statvfs(directory) else {
+            continue;
+        };
+        if known.contains(&disk.f_fsid) {
+            continue;
+        }
+        known.push(disk.f_fsid);
+        disks.push(DiskStatus {
+            directory: directory.display().to_string(),
+            size_bytes: disk.f_blocks.saturating_mul(disk.f_frsize),
+            available_bytes: disk.f_bavail.saturating_mul(disk.f_frsize),
+        });
+    }
+    disks
 }
 
 /// Stops a process that is none of this box's any more; kills it if it does not stop.

@@ -6,6 +6,7 @@ pub(crate) mod boxes;
 pub(crate) mod certificates;
 pub(crate) mod check;
 pub(crate) mod demo;
+pub(crate) mod doctor;
 pub(crate) mod events;
 mod findings;
 pub(crate) mod import;

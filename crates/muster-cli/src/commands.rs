@@ -66,6 +66,7 @@ commands! {
     Events = cluster::events;
     Logs = cluster::logs;
     Records = cluster::records;
+    Doctor = cluster::doctor;
     Agent = cluster::agent;
     Init = cluster::init;
     Join = cluster::join;
@@ -78,5 +79,7 @@ commands! {
     Ping = peer::ping;
     Gateway = gateway;
     Bench = bench;
+    #[command(hide = true)] Completions = documents::completions;
+    #[command(hide = true)] Man = documents::manual;
     #[command(hide = true)] BenchWorker = bench::worker;
 }

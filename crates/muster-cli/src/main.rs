@@ -8,6 +8,7 @@ mod arguments;
 mod bench;
 mod cluster;
 mod commands;
+mod documents;
 mod gateway;
 mod output;
 mod peer;

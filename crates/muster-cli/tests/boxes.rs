@@ -216,6 +216,30 @@ fn three_boxes_become_one_cluster_and_each_knows_it_all() {
         .collect();
     assert_eq!(of_boxes.len(), 3, "{of_boxes:?}");
 
+    let bundle = boxes.directory.path().join("bundle.tar.zst");
+    let doctor = |arguments: &[&str]| {
+        let output = boxes.run("b", &[&["doctor", "--format", "json"], arguments].concat());
+        let report: Value = serde_json::from_str(&stdout(&output)).unwrap();
+        let checks = report["checks"].as_array().unwrap().clone();
+        (output.status.code().unwrap(), checks)
+    };
+    let (_, checks) = doctor(&["--bundle", bundle.to_str().unwrap()]);
+    let verdict = |checks: &[Value], what: &str| {
+        let mut of_it = checks.iter().filter(|check| check["what"] == what);
+        of_it.next().unwrap()["verdict"].clone()
+    };
+    for what in [
+        "agents",
+        "nodes",
+        "links",
+        "stores",
+        "clocks",
+        "certificates",
+    ] {
+        assert_eq!(verdict(&checks, what), "ok", "{checks:?}");
+    }
+    assert!(std::fs::metadata(&bundle).unwrap().len() > 500);
+
     // An agent that is gone costs no node its life, and is told.
     let before = boxes.status("b")["agent"]["pid"].as_u64().unwrap();
     kill(before, "-9");
@@ -227,10 +251,19 @@ fn three_boxes_become_one_cluster_and_each_knows_it_all() {
         "{}",
         stdout(&shown)
     );
+    let pid = of(&boxes.status("c"), "worker-1")["pid"].as_u64().unwrap();
+    assert!(is_alive(pid));
     let data = of(&boxes.status("a"), "data-2");
     assert_eq!(
         (&data["process"], &data["report"]["state"]),
         (&"unknown".into(), &"connected".into())
+    );
+    let output = boxes.run("a", &["doctor"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        stdout(&output).contains("FAIL agents        box b"),
+        "{}",
+        stdout(&output)
     );
     let lost = boxes.run("a", &["restart", "data-2"]);
     assert_eq!(lost.status.code(), Some(5), "{}", stderr(&lost));

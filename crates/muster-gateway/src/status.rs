@@ -322,9 +322,29 @@ pub struct AgentStatus {
     /// How many days the certificate of the box is still valid.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate_days: Option<f64>,
+    /// Its clock when it answered, in seconds since 1970.
+    #[serde(default)]
+    pub time: f64,
+    /// How many files its nodes may have open, each.
+    #[serde(default)]
+    pub open_files_limit: u64,
+    /// The file systems that its nodes write to.
+    #[serde(default)]
+    pub disks: Vec<DiskStatus>,
     /// Whether another program is on disk by now than the one that it runs.
     #[serde(default, skip_serializing_if = "is_false")]
     pub outdated: bool,
+}
+
+/// A file system that a box's nodes write to.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct DiskStatus {
+    /// The directory that is on it.
+    pub directory: String,
+    /// Its size in bytes.
+    pub size_bytes: u64,
+    /// What is left for nodes, in bytes.
+    pub available_bytes: u64,
 }
 
 /// The word for a node of a box whose agent does not answer.
@@ -354,6 +374,10 @@ pub struct BoxStatus {
     /// The agent, if it answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub process: Option<AgentStatus>,
+    /// How far its clock is ahead of that of the box that was asked, in seconds; half the time of the answer is added to what
+    /// is certain of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock_offset_seconds: Option<f64>,
 }
 
 /// A cluster, as far as the agent that was asked knows it.

@@ -32,6 +32,8 @@ pub(crate) struct Arguments {
 enum Command {
     /// Replace the agent's program by the one on disk; its nodes go on
     Reload,
+    /// Have the agent's nodes open their log files anew, as after a rotation by somebody else
+    Reopen,
     /// Stop all nodes in an orderly way, and the agent
     Stop,
 }
@@ -47,6 +49,10 @@ impl Execute for Arguments {
             match self.command {
                 None => run(&self.exposure).await,
                 Some(Command::Reload) => reload().await,
+                Some(Command::Reopen) => {
+                    Target::of_box().change("reopen").await?;
+                    Ok(ExitCode::SUCCESS)
+                }
                 Some(Command::Stop) => stop_all(&Target::of_box()).await,
             }
         })
