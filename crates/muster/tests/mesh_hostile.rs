@@ -587,19 +587,22 @@ async fn endpoints_without_end_are_remembered_to_a_bound() {
         let records = (0..500u16).map(|number| {
             let mut bytes = [7; 16];
             bytes[..2].copy_from_slice(&(part * 500 + number).to_be_bytes());
-            Record::Node(Arc::new(NodeRecord {
-                id: EndpointId::from_random(bytes),
-                incarnation: Incarnation(1),
-                version: 1,
-                transit: false,
-                ready: true,
-                name: "x".repeat(255),
-                role: String::new(),
-                machine: String::new(),
-                filter: Filter::from_prefixes(["/t"]),
-                homes: false,
-                guests: Vec::new(),
-            }))
+            Record::Node(
+                Arc::new(NodeRecord {
+                    id: EndpointId::from_random(bytes),
+                    incarnation: Incarnation(1),
+                    version: 1,
+                    transit: false,
+                    ready: true,
+                    name: "x".repeat(255),
+                    role: String::new(),
+                    machine: String::new(),
+                    filter: Filter::from_prefixes(["/t"]),
+                    homes: false,
+                    guests: Vec::new(),
+                }),
+                None,
+            )
         });
         let records = MeshFrame::Records {
             root: EndpointId::NIL,
@@ -743,7 +746,7 @@ async fn records_of_others_do_not_silence_them() {
         forged.incarnation = Incarnation(forged.incarnation.0.saturating_add(life));
         forged.version = forged.version.saturating_add(version);
         forged.filter = Filter::default();
-        let records = vec![Record::Node(Arc::new(forged))];
+        let records = vec![Record::Node(Arc::new(forged), None)];
         let lie = MeshFrame::Records {
             root: id(2),
             more: false,

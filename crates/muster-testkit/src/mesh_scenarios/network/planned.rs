@@ -156,9 +156,12 @@ impl Network {
         };
         node.transit ^= self.random.one_in(4);
         let records = if self.random.one_in(2) {
-            vec![Record::Node(Arc::new(node)), Record::Links(links)]
+            vec![
+                Record::Node(Arc::new(node), None),
+                Record::Links(links, None),
+            ]
         } else {
-            vec![Record::Node(Arc::new(node))]
+            vec![Record::Node(Arc::new(node), None)]
         };
         let frame = MeshFrame::Records {
             root: self.nodes[liar].id,

@@ -8,6 +8,7 @@ use super::*;
 use crate::Filter;
 use crate::mesh::record::{Guest, LinkChanges, LinkRecord, NodeRecord, Record};
 use crate::mesh::score::{key, score};
+use crate::mesh::seal::{Credentials, NodeSeal, Signature};
 use crate::message::{Kind, MessageId};
 
 const SPECIFICATION: &str = include_str!("../../../../../docs/protocol-v2.md");
@@ -87,30 +88,33 @@ fn frames_are_those_of_the_specification() {
             root: B,
             more: false,
             flood: None,
-            records: vec![Record::Node(Arc::new(NodeRecord {
-                id: B,
-                incarnation: Incarnation(8),
-                version: 2,
-                transit: true,
-                ready: true,
-                homes: true,
-                name: String::new(),
-                role: String::new(),
-                machine: String::new(),
-                filter: Filter::default(),
-                guests: vec![
-                    Guest {
-                        id: C,
-                        filter: Some(Filter::from_prefixes(["/z"])),
-                        forwards: false,
-                    },
-                    Guest {
-                        id: id(0x0d),
-                        filter: None,
-                        forwards: true,
-                    },
-                ],
-            }))],
+            records: vec![Record::Node(
+                Arc::new(NodeRecord {
+                    id: B,
+                    incarnation: Incarnation(8),
+                    version: 2,
+                    transit: true,
+                    ready: true,
+                    homes: true,
+                    name: String::new(),
+                    role: String::new(),
+                    machine: String::new(),
+                    filter: Filter::default(),
+                    guests: vec![
+                        Guest {
+                            id: C,
+                            filter: Some(Filter::from_prefixes(["/z"])),
+                            forwards: false,
+                        },
+                        Guest {
+                            id: id(0x0d),
+                            filter: None,
+                            forwards: true,
+                        },
+                    ],
+                }),
+                None,
+            )],
         }
         .into(),
     );
@@ -119,19 +123,22 @@ fn frames_are_those_of_the_specification() {
             root: A,
             more: false,
             flood: None,
-            records: vec![Record::Node(Arc::new(NodeRecord {
-                id: A,
-                incarnation: Incarnation(7),
-                version: 3,
-                transit: true,
-                ready: true,
-                name: "hub".to_owned(),
-                role: "proxy".to_owned(),
-                machine: "box1".to_owned(),
-                filter: Filter::from_prefixes(["/t"]),
-                homes: false,
-                guests: Vec::new(),
-            }))],
+            records: vec![Record::Node(
+                Arc::new(NodeRecord {
+                    id: A,
+                    incarnation: Incarnation(7),
+                    version: 3,
+                    transit: true,
+                    ready: true,
+                    name: "hub".to_owned(),
+                    role: "proxy".to_owned(),
+                    machine: "box1".to_owned(),
+                    filter: Filter::from_prefixes(["/t"]),
+                    homes: false,
+                    guests: Vec::new(),
+                }),
+                None,
+            )],
         }
         .into(),
     );
@@ -141,20 +148,57 @@ fn frames_are_those_of_the_specification() {
             more: false,
             flood: Some(9),
             records: vec![
-                Record::Links(LinkRecord {
-                    id: B,
-                    incarnation: Incarnation(8),
-                    version: 1,
-                    neighbours: vec![A, C],
-                }),
-                Record::Changes(LinkChanges {
-                    id: A,
-                    incarnation: Incarnation(7),
-                    before: 5,
-                    after: 6,
-                    added: vec![B],
-                    removed: vec![C],
-                }),
+                Record::Links(
+                    LinkRecord {
+                        id: B,
+                        incarnation: Incarnation(8),
+                        version: 1,
+                        neighbours: vec![A, C],
+                    },
+                    None,
+                ),
+                Record::Changes(
+                    LinkChanges {
+                        id: A,
+                        incarnation: Incarnation(7),
+                        before: 5,
+                        after: 6,
+                        added: vec![B],
+                        removed: vec![C],
+                    },
+                    None,
+                ),
+            ],
+        }
+        .into(),
+    );
+    let seal = NodeSeal {
+        credentials: Arc::new(Credentials {
+            salt: [5; 16],
+            certificates: vec![vec![0xce, 1], vec![0xce, 2]],
+        }),
+        signature: [0x51, 1, 2].into(),
+        unknown: vec![9, 1, 0xff],
+    };
+    let leaf = NodeRecord {
+        transit: false,
+        homes: false,
+        ..host(Vec::new())
+    };
+    let links = LinkRecord {
+        id: B,
+        incarnation: Incarnation(8),
+        version: 1,
+        neighbours: vec![A],
+    };
+    check(
+        MeshFrame::Records {
+            root: A,
+            more: false,
+            flood: None,
+            records: vec![
+                Record::Node(Arc::new(leaf), Some(Arc::new(seal))),
+                Record::Links(links, Some([0x51, 3, 4].into())),
             ],
         }
         .into(),
@@ -306,12 +350,15 @@ fn what_a_neighbour_must_not_send_is_refused() {
     // Neighbours out of order.
     let mut links = Vec::new();
     records::write(
-        &Record::Links(LinkRecord {
-            id: A,
-            incarnation: Incarnation(1),
-            version: 1,
-            neighbours: vec![C, B],
-        }),
+        &Record::Links(
+            LinkRecord {
+                id: A,
+                incarnation: Incarnation(1),
+                version: 1,
+                neighbours: vec![C, B],
+            },
+            None,
+        ),
         &mut links,
     );
     let mut reader = Reader::new(&links);
@@ -339,7 +386,7 @@ fn host(guests: Vec<Guest>) -> NodeRecord {
 fn guests_are_bounded() {
     let read = |guests: Vec<Guest>| {
         let mut bytes = Vec::new();
-        records::write(&Record::Node(Arc::new(host(guests))), &mut bytes);
+        records::write(&Record::Node(Arc::new(host(guests)), None), &mut bytes);
         records::read(&mut Reader::new(&bytes)).map(|record| record.is_some())
     };
     let guest = |number: usize, entries: usize| {
@@ -426,9 +473,9 @@ fn a_record() -> impl Strategy<Value = Record> {
         "[ab/]{0,4}",
         guests(),
     );
-    let node = node.prop_map(
-        |(id, [incarnation, version], [transit, ready, homes], name, prefix, guests)| {
-            Record::Node(Arc::new(NodeRecord {
+    let node = (node, prop::option::of(a_seal())).prop_map(
+        |((id, [incarnation, version], [transit, ready, homes], name, prefix, guests), seal)| {
+            let node = NodeRecord {
                 id,
                 incarnation: Incarnation(incarnation),
                 version,
@@ -440,30 +487,118 @@ fn a_record() -> impl Strategy<Value = Record> {
                 filter: Filter::from_prefixes([prefix]),
                 homes,
                 guests,
-            }))
+            };
+            Record::Node(Arc::new(node), seal.map(Arc::new))
         },
     );
     let links = (an_id(), any::<[u64; 2]>(), ids());
-    let links = links.prop_map(|(id, [incarnation, version], neighbours)| {
-        Record::Links(LinkRecord {
-            id,
-            incarnation: Incarnation(incarnation),
-            version,
-            neighbours,
-        })
-    });
+    let links =
+        (links, a_signature()).prop_map(|((id, [incarnation, version], neighbours), seal)| {
+            let links = LinkRecord {
+                id,
+                incarnation: Incarnation(incarnation),
+                version,
+                neighbours,
+            };
+            Record::Links(links, seal)
+        });
     let changes = (an_id(), any::<u64>(), 0..u64::MAX, ids(), ids());
-    let changes = changes.prop_map(|(id, incarnation, before, added, removed)| {
-        Record::Changes(LinkChanges {
-            id,
-            incarnation: Incarnation(incarnation),
-            before,
-            after: before + 1,
-            added,
-            removed,
-        })
-    });
+    let changes =
+        (changes, a_signature()).prop_map(|((id, incarnation, before, added, removed), seal)| {
+            let changes = LinkChanges {
+                id,
+                incarnation: Incarnation(incarnation),
+                before,
+                after: before + 1,
+                added,
+                removed,
+            };
+            Record::Changes(changes, seal)
+        });
     prop_oneof![node, links, changes]
+}
+
+fn a_signature() -> impl Strategy<Value = Option<Signature>> {
+    prop::option::of(any::<Vec<u8>>()).prop_map(|bytes| bytes.map(Into::into))
+}
+
+fn a_seal() -> impl Strategy<Value = NodeSeal> {
+    let certificates = prop::collection::vec(any::<Vec<u8>>(), 0..=MAX_CHAIN);
+    let unknown = prop::collection::vec((3u64.., any::<Vec<u8>>()), 0..3);
+    let parts = (any::<[u8; 16]>(), certificates, any::<Vec<u8>>(), unknown);
+    parts.prop_map(|(salt, certificates, signature, fields)| {
+        let mut unknown = Vec::new();
+        for (tag, field) in fields {
+            put_varint(&mut unknown, tag);
+            put_string(&mut unknown, &field);
+        }
+        NodeSeal {
+            credentials: Arc::new(Credentials { salt, certificates }),
+            signature: signature.into(),
+            unknown,
+        }
+    })
+}
+
+/// What of a seal is not taken: more than any honest one has.
+#[test]
+fn seals_are_bounded() {
+    let read = |certificates: Vec<Vec<u8>>, signature: usize, unknown: Vec<u8>| {
+        let seal = NodeSeal {
+            credentials: Arc::new(Credentials {
+                salt: [1; 16],
+                certificates,
+            }),
+            signature: vec![7; signature].into(),
+            unknown,
+        };
+        let record = Record::Node(Arc::new(host(Vec::new())), Some(Arc::new(seal)));
+        let mut bytes = Vec::new();
+        records::write(&record, &mut bytes);
+        let read = records::read(&mut Reader::new(&bytes));
+        read.map(|read| assert_eq!(read, Some(record)))
+    };
+    let certificates = |count: usize, bytes: usize| vec![vec![7; bytes]; count];
+    let unknown = |bytes: usize| {
+        let mut unknown = vec![77];
+        put_string(&mut unknown, &vec![0; bytes]);
+        unknown
+    };
+    let most = MAX_CERTIFICATES / MAX_CHAIN;
+    assert_eq!(
+        read(certificates(MAX_CHAIN, most), 1024, unknown(16 << 10)),
+        Ok(())
+    );
+    let over = Err(Fault::OverLimit);
+    assert_eq!(read(certificates(MAX_CHAIN + 1, 0), 0, Vec::new()), over);
+    assert_eq!(
+        read(certificates(1, MAX_CERTIFICATES + 1), 0, Vec::new()),
+        over
+    );
+    assert_eq!(read(certificates(1, 1), 1025, Vec::new()), over);
+    assert_eq!(read(certificates(1, 1), 1, unknown((16 << 10) + 1)), over);
+    // Without a seal nobody keeps what is not known.
+    let mut bytes = Vec::new();
+    put_node(&host(Vec::new()), &mut bytes);
+    bytes.extend_from_slice(&unknown(64 << 10));
+    let mut record = vec![1];
+    put_string(&mut record, &bytes);
+    let read = records::read(&mut Reader::new(&record));
+    assert_eq!(
+        read,
+        Ok(Some(Record::Node(Arc::new(host(Vec::new())), None)))
+    );
+    // Half a seal is none.
+    for half in [0, 8, 16] {
+        let mut bytes = Vec::new();
+        put_node(&host(Vec::new()), &mut bytes);
+        bytes.push(2);
+        put_string(&mut bytes, &vec![0; half]);
+        let mut record = vec![1];
+        put_string(&mut record, &bytes);
+        let read = records::read(&mut Reader::new(&record));
+        assert_eq!(read, Err(Fault::Malformed));
+    }
 }
 
 fn a_batch() -> impl Strategy<Value = OwnedFrame> {
