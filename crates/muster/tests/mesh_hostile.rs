@@ -13,9 +13,7 @@ use muster::wire::counters::DropCause;
 use muster::wire::frame;
 use muster::wire::mesh::codec::{FrameError, LinkFrame, MeshFrame, MeshMessage, OwnedFrame};
 use muster::wire::mesh::{NodeRecord, Record};
-use muster::wire::{
-    Class, EndpointId, Filter, Incarnation, Kind, MessageId, QueueLimits, Topic,
-};
+use muster::wire::{Class, EndpointId, Filter, Incarnation, Kind, MessageId, QueueLimits, Topic};
 use muster::{Delivery, Endpoint, EndpointConfig, Exposure, LossReason, Status, Subscriber};
 use muster_data::{Data, Encode};
 use muster_test_support::within;

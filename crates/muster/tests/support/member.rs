@@ -1,4 +1,5 @@
 //! An endpoint of a mesh made of the pure parts, which can send what no honest one does.
+#![allow(dead_code, reason = "each test file uses its part")]
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

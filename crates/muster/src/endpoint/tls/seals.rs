@@ -303,3 +303,6 @@ fn verify<T: HasPublic>(key: &PKeyRef<T>, bytes: &[u8], signature: &[u8]) -> boo
     };
     verifier.is_ok_and(|mut verifier| verifier.verify_oneshot(signature, bytes).unwrap_or(false))
 }
+
+#[cfg(test)]
+mod tests;
