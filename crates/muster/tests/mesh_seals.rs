@@ -2,6 +2,7 @@
 //! own can say of others, and what one without seals can say at all. The member here makes ids and seals by what the
 //! specification says (protocol version 2, section 5.2).
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
+#![allow(clippy::cast_possible_truncation, reason = "sizes here are small")]
 
 #[path = "support/member.rs"]
 mod member;

@@ -73,7 +73,7 @@ pub enum Decision {
         by: EndpointId,
     },
     /// A neighbour has brought a record that is not its origin's, as far as seals say. Of those that come together this
-    /// tells the first.
+    /// tells the first of each cause.
     Forged {
         /// The neighbour, which has it from others if those do not ask for seals.
         by: EndpointId,

@@ -1,6 +1,6 @@
 //! Records: announced, taken, passed on (protocol version 2, section 6).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::repair::cut;
@@ -399,7 +399,7 @@ impl Mesh {
         let mut news = Vec::new();
         let mut wanted = Vec::new();
         let mut outweighed = Vec::new();
-        let mut forged = None;
+        let mut forged = BTreeMap::new();
         let contradicted = self.counts.contradicted;
         self.watch(now, |mesh| {
             for record in records {
@@ -418,7 +418,7 @@ impl Mesh {
                             outweighed.push(from);
                         }
                         if refusal.is_of_seals() {
-                            forged.get_or_insert((record.id(), refusal));
+                            forged.entry(refusal).or_insert_with(|| record.id());
                         }
                     }
                 }
@@ -432,7 +432,7 @@ impl Mesh {
             self.decisions
                 .push_back(Decision::Contradicted { by: from });
         }
-        if let Some((of, refusal)) = forged {
+        for (refusal, of) in forged {
             let by = from;
             self.decisions
                 .push_back(Decision::Forged { by, of, refusal });

@@ -275,8 +275,8 @@ pub(super) fn cut(records: &[Record]) -> Vec<&[Record]> {
     parts
 }
 
-fn signed(seal: &Option<Signature>) -> usize {
-    seal.as_ref().map_or(0, |seal| seal.len())
+fn signed(seal: Option<&Signature>) -> usize {
+    seal.map_or(0, |seal| seal.len())
 }
 
 /// About how many bytes a record takes.
@@ -286,9 +286,9 @@ pub(super) fn size(record: &Record) -> usize {
             let filter: usize = node.filter.entries().map(<[u8]>::len).sum();
             64 + filter + seal.as_ref().map_or(0, |seal| seal.size())
         }
-        Record::Links(links, seal) => 32 + 16 * links.neighbours.len() + signed(seal),
+        Record::Links(links, seal) => 32 + 16 * links.neighbours.len() + signed(seal.as_ref()),
         Record::Changes(changes, seal) => {
-            40 + 16 * (changes.added.len() + changes.removed.len()) + signed(seal)
+            40 + 16 * (changes.added.len() + changes.removed.len()) + signed(seal.as_ref())
         }
     }
 }

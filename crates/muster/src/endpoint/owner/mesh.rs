@@ -1,5 +1,6 @@
 //! The owner's side of the mesh: one [`Mesh`], and what is done when it decides something.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -24,7 +25,7 @@ const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
 /// The time between two lines of the log about records that contradict this endpoint.
 const CONTRADICTIONS_APART: Duration = Duration::from_secs(10);
 
-/// The time between two lines of the log about records whose seals are not good.
+/// The time between two lines of the log about records whose seals are not good for the same cause.
 const FORGERIES_APART: Duration = Duration::from_secs(10);
 
 /// What a refusal because of a seal means for whoever reads the log.
@@ -56,8 +57,8 @@ pub(super) struct MeshPart {
     contradicted_at: Option<Mono>,
     /// Whether records have seals.
     is_sealed: bool,
-    /// When it was told last that somebody announces a record that is not its origin's.
-    forged_at: Option<Mono>,
+    /// When it was told last, for each cause, that a record is not its origin's.
+    forged_at: BTreeMap<Refusal, Mono>,
 }
 
 impl MeshPart {
@@ -90,7 +91,7 @@ impl MeshPart {
             routes: None,
             is_sealed,
             contradicted_at: None,
-            forged_at: None,
+            forged_at: BTreeMap::new(),
         }
     }
 
@@ -216,14 +217,15 @@ impl Owner {
     fn forged(&mut self, by: EndpointId, of: EndpointId, refusal: Refusal) {
         let now = self.shared.now();
         let known = &mut self.mesh.forged_at;
-        if known.is_some_and(|last| now.since(last) < FORGERIES_APART) {
+        let last = known.get(&refusal);
+        if last.is_some_and(|last| now.since(*last) < FORGERIES_APART) {
             return;
         }
-        *known = Some(now);
+        known.insert(refusal, now);
         let [bringer, origin] = [by, of].map(|id| self.name_of(id));
         let address = self.peers.get(&by).map(|peer| &*peer.session.info.address);
         tracing::warn!(
-            "a record of {of} {origin} that came from {by} {bringer} at {} is refused ({}): {}; more of them within \
+            "a record of {of} {origin} that came from {by} {bringer} at {} is refused ({}): {}; more for that cause within \
              {FORGERIES_APART:?} are only counted",
             address.unwrap_or("?"),
             refusal.name(),

@@ -105,6 +105,26 @@ impl CertificateSeals {
     pub(crate) fn id(&self) -> EndpointId {
         self.id
     }
+
+    /// The key in a certificate, if that is trusted at a time and the id is one of its names.
+    fn certified(
+        &self,
+        id: EndpointId,
+        credentials: &Credentials,
+        at: Wall,
+    ) -> Result<PKey<Public>, Refusal> {
+        let read = |der: &Vec<u8>| X509::from_der(der).map_err(|_| Refusal::Untrusted);
+        let mut chain = credentials.certificates.iter();
+        let leaf = read(chain.next().ok_or(Refusal::Untrusted)?)?;
+        // Whoever speaks for another one has to get this wrong, and it costs least.
+        let names = names(&leaf).map_err(|_| Refusal::Untrusted)?;
+        if id_of(&names, credentials.salt) != id {
+            return Err(Refusal::Identity);
+        }
+        let others: Vec<X509> = chain.map(read).collect::<Result<_, _>>()?;
+        self.trust.check(&leaf, &others, at)?;
+        leaf.public_key().map_err(|_| Refusal::Untrusted)
+    }
 }
 
 impl fmt::Debug for CertificateSeals {
@@ -135,21 +155,11 @@ impl Seals for CertificateSeals {
         credentials: &Credentials,
         at: Wall,
     ) -> Result<Arc<dyn Owner>, Refusal> {
-        let parsed = credentials
-            .certificates
-            .iter()
-            .map(|der| X509::from_der(der));
-        let chain: Vec<X509> = parsed
-            .collect::<Result<_, _>>()
-            .map_err(|_| Refusal::Untrusted)?;
-        let leaf = chain.first().ok_or(Refusal::Untrusted)?;
-        // That costs least, and is what somebody has to get wrong who speaks for another one.
-        let names = names(leaf).map_err(|_| Refusal::Untrusted)?;
-        if id_of(&names, credentials.salt) != id {
-            return Err(Refusal::Identity);
-        }
-        self.trust.check(leaf, &chain[1..], at)?;
-        let key = leaf.public_key().map_err(|_| Refusal::Untrusted)?;
+        let owner = self.certified(id, credentials, at);
+        // What OpenSSL says of a certificate that it does not take stays with the thread: the next connection that has
+        // nothing to read there would be ended by it.
+        let _ = ErrorStack::get();
+        let key = owner?;
         Ok(Arc::new(CertifiedKey(key)))
     }
 }

@@ -116,13 +116,22 @@ fn sealed(root: &Issued, chain: &[&Issued], at: Wall) -> Result<(), Refusal> {
     let (certificates, key) = written(&directory, root, chain);
     let seals = SealingKey::load(&certificates, key).unwrap();
     let seals = seals.for_life([7; 16]);
-    let owner = seals.owner(seals.id(), seals.credentials(), at)?;
+    let owner = seals.owner(seals.id(), seals.credentials(), at);
+    assert_nothing_is_left();
+    let owner = owner?;
     let signature = seals.sign(b"a record").unwrap();
     assert!(owner.has_signed(b"a record", &signature));
     assert!(!owner.has_signed(b"another", &signature));
     assert!(!owner.has_signed(b"a record", b"no signature"));
     assert!(!owner.has_signed(b"a record", &[]));
+    assert_nothing_is_left();
     Ok(())
+}
+
+/// A connection on the same thread would be ended by it.
+fn assert_nothing_is_left() {
+    let left = ErrorStack::get();
+    assert!(left.errors().is_empty(), "{left}");
 }
 
 #[test]
@@ -183,7 +192,7 @@ fn all_that_lead_to_the_authority_must_be_valid_when_the_record_comes() {
         valid(builder, 50);
     });
     let own = issue("own", new_key(), Some(&middle), |builder| {
-        valid(builder, 60)
+        valid(builder, 60);
     });
     let day = 24 * 3600;
     for (days, expected) in [
@@ -306,5 +315,6 @@ fn bytes_that_are_no_certificate_are_refused() {
         };
         let refused = seals.owner(seals.id(), &credentials, NOW).map(|_| ());
         assert_eq!(refused, Err(Refusal::Untrusted));
+        assert_nothing_is_left();
     }
 }
