@@ -117,6 +117,9 @@ mod tests {
     #[test]
     fn what_is_signed_is_no_handshake_and_no_other_record() {
         assert!(CONTEXT.len() > 64 && CONTEXT[32..64] != [b' '; 32]);
+        let text = std::str::from_utf8(&CONTEXT[..CONTEXT.len() - 1]).unwrap();
+        let specification = include_str!("../../../../docs/protocol-v2.md");
+        assert!(specification.contains(text));
         let id = EndpointId::from_random([1; 16]);
         let node = NodeRecord {
             id,
