@@ -78,26 +78,39 @@ const CHAINED: [Payload; 2] = [Payload::Record128, Payload::Kib16];
 const RELAYS: [u32; 3] = [0, 1, 2];
 
 /// The meshes whose start is measured, up to a large cluster.
-const LAYOUTS: [Layout; 3] = [
+const LAYOUTS: [Layout; 5] = [
+    START_64,
     Layout {
-        leaves: 48,
-        relays: 16,
-        links: 3,
-        tcp: true,
+        protection: Protection::Mutual,
+        ..START_64
     },
+    START_160,
     Layout {
-        leaves: 128,
-        relays: 32,
-        links: 3,
-        tcp: false,
+        protection: Protection::Mutual,
+        ..START_160
     },
     Layout {
         leaves: 512,
         relays: 96,
-        links: 3,
-        tcp: false,
+        ..START_160
     },
 ];
+
+const START_64: Layout = Layout {
+    leaves: 48,
+    relays: 16,
+    links: 3,
+    tcp: true,
+    protection: Protection::Plain,
+};
+
+const START_160: Layout = Layout {
+    leaves: 128,
+    relays: 32,
+    links: 3,
+    tcp: false,
+    protection: Protection::Plain,
+};
 
 /// The peers of the endpoint that has many.
 const PEERS: u32 = 100;
@@ -163,7 +176,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
     }
     let certificates = tempfile::tempdir().context("cannot make a directory for certificates")?;
     let mut launcher = Launcher::new(["bench-worker"])?;
-    if asked(arguments, Measurement::Tls) {
+    if asked(arguments, Measurement::Tls) || asked(arguments, Measurement::Start) {
         certificates::make_one(certificates.path(), "bench")?;
         launcher = launcher.with_certificates(certificates.path().to_path_buf());
     }

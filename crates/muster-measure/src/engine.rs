@@ -10,7 +10,7 @@ use crate::latency::LatencyReport;
 use crate::{Control, Plan, Protection, Published, Tally, Traffic};
 
 pub use self::muster::Muster;
-pub(crate) use self::muster::visit;
+pub(crate) use self::muster::{tls, visit};
 pub use self::tcp::Tcp;
 
 /// A messaging system that is measured. Each method is the whole work of one process.

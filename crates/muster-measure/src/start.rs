@@ -11,7 +11,8 @@ use muster::{
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 
-use crate::{Job, Launcher, cpu_seconds, memory_bytes};
+use crate::engine::tls;
+use crate::{Job, Launcher, Protection, cpu_seconds, memory_bytes};
 
 /// How long a mesh may take.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -33,6 +34,9 @@ pub struct Layout {
     pub links: u32,
     /// Whether links are TCP connections over loopback, rather than pipes within the process.
     pub tcp: bool,
+    /// How connections are protected. Pipes are not, but with [`Protection::Mutual`] the records of the mesh have seals there
+    /// as well.
+    pub protection: Protection,
 }
 
 /// What the start of a mesh took.
@@ -83,11 +87,19 @@ pub(crate) fn mesh(layout: Layout) -> Result<StartReport> {
     crate::engine::runtime()?.block_on(async {
         let mut relays = Vec::new();
         for number in 0..layout.relays {
-            relays.push(endpoint(&format!("relay-{number}"), Forwarding::Relay)?);
+            relays.push(endpoint(
+                layout,
+                &format!("relay-{number}"),
+                Forwarding::Relay,
+            )?);
         }
         let mut leaves = Vec::new();
         for number in 0..layout.leaves {
-            leaves.push(endpoint(&format!("leaf-{number}"), Forwarding::Leaf)?);
+            leaves.push(endpoint(
+                layout,
+                &format!("leaf-{number}"),
+                Forwarding::Leaf,
+            )?);
         }
         let all: Vec<Endpoint> = relays.iter().chain(&leaves).cloned().collect();
         let others = all.len() as u64 - 1;
@@ -135,13 +147,14 @@ pub(crate) fn mesh(layout: Layout) -> Result<StartReport> {
     })
 }
 
-fn endpoint(name: &str, forwarding: Forwarding) -> Result<Endpoint> {
+fn endpoint(layout: Layout, name: &str, forwarding: Forwarding) -> Result<Endpoint> {
     Ok(Endpoint::start(EndpointConfig {
         identity: NodeIdentity {
             name: name.to_owned(),
             ..NodeIdentity::default()
         },
         forwarding,
+        tls: tls(layout.protection)?,
         // What is said to be over TCP is.
         local: LocalTransport::Off,
         ..EndpointConfig::default()

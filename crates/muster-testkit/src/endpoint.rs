@@ -527,7 +527,7 @@ impl Endpoint {
                 }
                 Decision::NodeUp(node) => self.outputs.push_back(Output::Up(node)),
                 Decision::NodeDown(id) => self.outputs.push_back(Output::Down(id)),
-                Decision::Contradicted { .. } => {}
+                Decision::Contradicted { .. } | Decision::Forged { .. } => {}
             }
         }
     }

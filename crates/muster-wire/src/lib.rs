@@ -54,5 +54,5 @@ pub use filter::{Filter, FilterError, MAX_BYTES, MAX_ENTRIES, Subscriptions};
 pub use id::{EndpointId, EndpointIdError, Incarnation};
 pub use message::{Class, Kind, Message, MessageId};
 pub use queue::{MESSAGE_OVERHEAD, Overflow, Push, Queue, QueueLimits, Queued, Size};
-pub use time::Mono;
+pub use time::{Mono, Wall};
 pub use topic::{LOCAL_PREFIX, RESERVED, Topic, TopicError};

@@ -28,6 +28,7 @@ mod routes;
 #[cfg(feature = "simulation")]
 mod sabotage;
 mod score;
+pub mod seal;
 mod tree;
 mod unresolved;
 mod window;

@@ -1,4 +1,4 @@
-//! Monotonic time as an argument: the core never reads a clock.
+//! Time as an argument: the core never reads a clock.
 
 use std::time::Duration;
 
@@ -19,3 +19,7 @@ impl Mono {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
 }
+
+/// The wall's time in seconds since 1970, for the validity of certificates alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Wall(pub u64);

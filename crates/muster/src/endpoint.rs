@@ -93,22 +93,32 @@ impl Endpoint {
     /// dials by itself.
     ///
     /// # Errors
-    /// [`StartError::Cluster`] for a cluster's name that is none, [`StartError::Tls`] if certificates or keys cannot be used, [`StartError::Random`] if the system has no random
-    /// numbers for an id.
+    /// [`StartError::Cluster`] for a cluster's name that is none, [`StartError::Tls`] if certificates or keys cannot be used,
+    /// [`StartError::IdGiven`] for an id where there are certificates, [`StartError::Random`] if the system has no random
+    /// numbers for one.
     ///
     /// # Panics
     /// Outside a tokio runtime.
     pub fn start(config: EndpointConfig) -> Result<Self, StartError> {
-        let id = match config.id {
-            Some(id) => id,
-            None => random_id()?,
-        };
         let tls = TlsContext::load(&config.tls)?;
+        let sealing = tls.sealing();
+        let sealing = sealing.filter(|_| config.forwarding != Forwarding::Direct);
+        let seals = match sealing {
+            Some(sealing) => Some(sealing.for_life(random_bytes()?)),
+            None => None,
+        };
+        let id = match (config.id, &seals) {
+            (Some(_), Some(_)) => return Err(StartError::IdGiven),
+            (None, Some(seals)) => seals.id(),
+            (Some(id), None) => id,
+            (None, None) => random_id()?,
+        };
         let cluster = config.cluster.as_deref().map(ClusterName::new);
         let cluster = cluster.transpose()?;
         let shared = Arc::new(Shared::new(id, config, tls));
         let (owner, inbox) = OwnerHandle::channel();
-        tokio::spawn(Owner::new(Arc::clone(&shared), &inbox, cluster).run(inbox));
+        let task = Owner::new(Arc::clone(&shared), &inbox, cluster, seals);
+        tokio::spawn(task.run(inbox));
         let stop = Arc::new(StopOnDrop(Arc::clone(&shared), owner.clone()));
         Ok(Self {
             shared,
@@ -342,7 +352,11 @@ impl Endpoint {
 /// # Errors
 /// [`StartError::Random`] if the system has no random numbers.
 pub fn random_id() -> Result<EndpointId, StartError> {
+    random_bytes().map(EndpointId::from_random)
+}
+
+fn random_bytes() -> Result<[u8; 16], StartError> {
     let mut bytes = [0u8; 16];
     getrandom::fill(&mut bytes).map_err(|error| StartError::Random(error.to_string()))?;
-    Ok(EndpointId::from_random(bytes))
+    Ok(bytes)
 }

@@ -2,135 +2,28 @@
 //! go on.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+#[path = "support/member.rs"]
+mod member;
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use member::Member;
 use muster::wire::counters::DropCause;
-use muster::wire::frame::{self, Next};
-use muster::wire::mesh::codec::{
-    Decoder, Encoder, Frame, FrameError, LinkFrame, MeshFrame, MeshMessage, OwnedFrame,
-};
-use muster::wire::mesh::{Config, Decision, Identity, Mesh, NodeRecord, Record};
-use muster::wire::peering::{Action, ConnectionId, Offer, Peering, Protocol};
-use muster::wire::{
-    Class, EndpointId, Filter, Incarnation, Kind, MessageId, Mono, QueueLimits, Topic,
-};
+use muster::wire::frame;
+use muster::wire::mesh::codec::{FrameError, LinkFrame, MeshFrame, MeshMessage, OwnedFrame};
+use muster::wire::mesh::{NodeRecord, Record};
+use muster::wire::{Class, EndpointId, Filter, Incarnation, Kind, MessageId, QueueLimits, Topic};
 use muster::{Delivery, Endpoint, EndpointConfig, Exposure, LossReason, Status, Subscriber};
 use muster_data::{Data, Encode};
 use muster_test_support::within;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 fn id(byte: u8) -> EndpointId {
     EndpointId::from_random([byte; 16])
 }
 
-/// An endpoint made of the pure parts, which can send what it likes.
-struct Member {
-    stream: TcpStream,
-    buffer: Vec<u8>,
-    peer: EndpointId,
-    mesh: Mesh,
-    encoder: Encoder,
-    decoder: Decoder,
-    start: Instant,
-}
-
 impl Member {
-    /// Shakes hands and joins.
-    async fn join(me: EndpointId, address: &str) -> Self {
-        let mut member = Self::shake_hands(me, address).await;
-        let peer = member.peer;
-        within(async {
-            while !member.mesh.up().contains(&peer) {
-                member.pump().await;
-            }
-        })
-        .await;
-        member
-    }
-
-    /// Shakes hands alone.
-    async fn shake_hands(me: EndpointId, address: &str) -> Self {
-        let mut stream = TcpStream::connect(address).await.unwrap();
-        let offer = Offer::V2 { relays: true };
-        let mut peering = Peering::new(me, Duration::from_secs(10)).with_offer(offer);
-        let connection = ConnectionId(1);
-        peering.dialled(connection, Mono::default());
-        let mut buffer = Vec::new();
-        let peer = 'established: loop {
-            while let Some(action) = peering.poll() {
-                match action {
-                    Action::Send(_, frame) => stream.write_all(&frame).await.unwrap(),
-                    Action::Established { peer, protocol, .. } => {
-                        assert_eq!(protocol, Protocol::V2);
-                        break 'established peer;
-                    }
-                    Action::Close { reason, .. } => panic!("{reason}"),
-                }
-            }
-            if let Some(payload) = next_frame(&mut buffer) {
-                peering.frame(connection, &payload);
-            } else {
-                assert_ne!(within(stream.read_buf(&mut buffer)).await.unwrap(), 0);
-            }
-        };
-        let identity = Identity {
-            id: me,
-            incarnation: Incarnation(1),
-            name: String::new(),
-            role: String::new(),
-            machine: String::new(),
-            transit: true,
-            homes: false,
-        };
-        let mut member = Self {
-            stream,
-            buffer,
-            peer,
-            mesh: Mesh::new(identity, Config::default()),
-            encoder: Encoder::default(),
-            decoder: Decoder::default(),
-            start: Instant::now(),
-        };
-        let now = member.now();
-        member
-            .mesh
-            .subscribe(Filter::from_prefixes(["/member"]), now);
-        member.mesh.peer_up(peer, now);
-        member
-    }
-
-    fn now(&self) -> Mono {
-        Mono::default().after(self.start.elapsed())
-    }
-
-    /// Does what the mesh wants for a moment.
-    async fn pump(&mut self) {
-        let now = self.now();
-        self.mesh.tick(now);
-        while let Some(decision) = self.mesh.poll() {
-            if let Decision::Send { frame, .. } = decision {
-                self.send(&OwnedFrame::Mesh(Arc::unwrap_or_clone(frame)))
-                    .await;
-            }
-        }
-        let read = self.stream.read_buf(&mut self.buffer);
-        let _ = tokio::time::timeout(Duration::from_millis(5), read).await;
-        while let Some(payload) = next_frame(&mut self.buffer) {
-            let now = self.now();
-            if let Ok(Frame::Mesh(frame)) = self.decoder.read(&payload) {
-                self.mesh.receive(self.peer, frame, now);
-            }
-        }
-    }
-
-    async fn send(&mut self, frame: &OwnedFrame) {
-        let mut bytes = Vec::new();
-        frame.write(&mut self.encoder, &mut bytes);
-        self.stream.write_all(&bytes).await.unwrap();
-    }
-
     /// Waits until the other side has closed the connection.
     async fn is_ended(&mut self) {
         let end =
@@ -183,15 +76,6 @@ fn batch_for(
         class: Class::Event,
         messages: vec![message],
     }
-}
-
-fn next_frame(buffer: &mut Vec<u8>) -> Option<Vec<u8>> {
-    let Ok(Next::Complete(length)) = frame::next(buffer, 1 << 24) else {
-        return None;
-    };
-    let rest = buffer.split_off(frame::HEADER + length);
-    let whole = std::mem::replace(buffer, rest);
-    Some(whole[frame::HEADER..].to_vec())
 }
 
 fn encoded(value: u64) -> Vec<u8> {
@@ -587,19 +471,22 @@ async fn endpoints_without_end_are_remembered_to_a_bound() {
         let records = (0..500u16).map(|number| {
             let mut bytes = [7; 16];
             bytes[..2].copy_from_slice(&(part * 500 + number).to_be_bytes());
-            Record::Node(Arc::new(NodeRecord {
-                id: EndpointId::from_random(bytes),
-                incarnation: Incarnation(1),
-                version: 1,
-                transit: false,
-                ready: true,
-                name: "x".repeat(255),
-                role: String::new(),
-                machine: String::new(),
-                filter: Filter::from_prefixes(["/t"]),
-                homes: false,
-                guests: Vec::new(),
-            }))
+            Record::Node(
+                Arc::new(NodeRecord {
+                    id: EndpointId::from_random(bytes),
+                    incarnation: Incarnation(1),
+                    version: 1,
+                    transit: false,
+                    ready: true,
+                    name: "x".repeat(255),
+                    role: String::new(),
+                    machine: String::new(),
+                    filter: Filter::from_prefixes(["/t"]),
+                    homes: false,
+                    guests: Vec::new(),
+                }),
+                None,
+            )
         });
         let records = MeshFrame::Records {
             root: EndpointId::NIL,
@@ -743,7 +630,7 @@ async fn records_of_others_do_not_silence_them() {
         forged.incarnation = Incarnation(forged.incarnation.0.saturating_add(life));
         forged.version = forged.version.saturating_add(version);
         forged.filter = Filter::default();
-        let records = vec![Record::Node(Arc::new(forged))];
+        let records = vec![Record::Node(Arc::new(forged), None)];
         let lie = MeshFrame::Records {
             root: id(2),
             more: false,

@@ -229,7 +229,12 @@ fn start(rows: &[StartReport]) -> String {
         let whole = |seconds| format!("{seconds:.2}");
         table.row([
             format!("{} leaves, {} relays", layout.leaves, layout.relays),
-            if layout.tcp { "TCP" } else { "in one process" }.to_owned(),
+            match (layout.tcp, layout.protection) {
+                (true, Protection::Plain) => "TCP".to_owned(),
+                (true, protection) => format!("TCP, {}", protection.name()),
+                (false, Protection::Plain) => "in one process".to_owned(),
+                (false, protection) => format!("in one process, {}", protection.name()),
+            },
             row.seconds.map_or_else(|| "never".to_owned(), whole),
             format!("{:.2}", row.cpu),
             memory(row.memory),

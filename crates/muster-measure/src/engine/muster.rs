@@ -131,7 +131,7 @@ impl Muster {
 }
 
 /// The certificates of a measurement are in one directory, made by whoever measures.
-fn tls(protection: Protection) -> Result<Tls> {
+pub(crate) fn tls(protection: Protection) -> Result<Tls> {
     Ok(match protection {
         Protection::Plain => Tls::Off,
         Protection::Anonymous => Tls::Anonymous,

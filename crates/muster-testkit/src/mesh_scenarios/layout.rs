@@ -52,7 +52,7 @@ fn control_traffic() {
         if !only.is_empty() && only != format!("{linking:?}").to_lowercase() {
             continue;
         }
-        let mut network = Network::new(7, Sabotage::default());
+        let mut network = Network::new(7, false, Sabotage::default());
         let plan = links(linking, hubs, nodes, &mut network.random);
         for node in 0..nodes {
             network.add_node(node < hubs);

@@ -4,6 +4,7 @@ mod outputs;
 mod planned;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -16,6 +17,7 @@ use muster_wire::Mono;
 use muster_wire::frame::HEADER;
 use muster_wire::mesh::Sabotage;
 use muster_wire::mesh::codec;
+use muster_wire::mesh::seal::{Seals, ToySeals};
 use muster_wire::mesh::{Config, Identity};
 use muster_wire::{EndpointId, Filter, Incarnation};
 
@@ -31,6 +33,8 @@ pub(super) struct Node {
     pub(super) filter: Filter,
     pub(super) is_alive: bool,
     pub(super) life: u64,
+    /// What it seals its records with.
+    seals: Option<ToySeals>,
     wake: Option<Mono>,
 }
 
@@ -95,6 +99,8 @@ pub(super) struct Network {
     data_under_way: usize,
     pub(super) steps: u64,
     pub(super) sabotage: Sabotage,
+    /// Whether endpoints have certificates.
+    pub(super) is_sealed: bool,
     /// Who is up in whose view, by the numbers of both.
     up: Vec<HashSet<EndpointId>>,
     /// The hashes that the database of each endpoint has had.
@@ -125,7 +131,7 @@ fn filter_of(node: usize, random: &mut Random) -> Filter {
 }
 
 impl Network {
-    pub(super) fn new(seed: u64, sabotage: Sabotage) -> Self {
+    pub(super) fn new(seed: u64, is_sealed: bool, sabotage: Sabotage) -> Self {
         Self {
             nodes: Vec::new(),
             links: Vec::new(),
@@ -141,6 +147,7 @@ impl Network {
             data_under_way: 0,
             steps: 0,
             sabotage,
+            is_sealed,
             up: Vec::new(),
             hashes: HashMap::new(),
             probes: 0,
@@ -157,7 +164,8 @@ impl Network {
     /// Adds an endpoint; it is alive, and has no links yet.
     pub(super) fn add_node(&mut self, transit: bool) -> usize {
         let number = self.nodes.len();
-        let (id, endpoint) = self.new_endpoint(number, transit);
+        let (endpoint, seals) = self.new_endpoint(number, transit);
+        let id = endpoint.id();
         let filter = filter_of(number, &mut self.random);
         self.by_id.insert(id, number);
         self.up.push(HashSet::new());
@@ -168,6 +176,7 @@ impl Network {
             filter: filter.clone(),
             is_alive: true,
             life: 0,
+            seals,
             wake: None,
         });
         let now = Mono(self.now);
@@ -176,9 +185,16 @@ impl Network {
         number
     }
 
-    fn new_endpoint(&mut self, number: usize, transit: bool) -> (EndpointId, Endpoint) {
+    /// A life of an endpoint. Its certificate has the names of those of the lives before, and a key of its own.
+    fn new_endpoint(&mut self, number: usize, transit: bool) -> (Endpoint, Option<ToySeals>) {
         self.incarnations += 1;
-        let id = EndpointId::from_random(self.random.bytes());
+        let random = self.random.bytes();
+        let (id, seals) = if self.is_sealed {
+            let (id, seals) = ToySeals::new(number as u64, self.incarnations, random);
+            (id, Some(seals))
+        } else {
+            (EndpointId::from_random(random), None)
+        };
         let identity = Identity {
             id,
             incarnation: Incarnation(self.incarnations),
@@ -188,8 +204,12 @@ impl Network {
             transit,
             homes: transit,
         };
-        let endpoint = Endpoint::new(identity, Config::default(), self.sabotage);
-        (id, endpoint)
+        let config = Config {
+            seals: seals.clone().map(|seals| Arc::new(seals) as Arc<dyn Seals>),
+            ..Config::default()
+        };
+        let endpoint = Endpoint::new(identity, config, self.sabotage);
+        (endpoint, seals)
     }
 
     /// Adds a link that does not stand yet.
@@ -316,6 +336,20 @@ impl Network {
             }
         }
         truth
+    }
+
+    /// The records that were refused because of their seals, so far.
+    pub(super) fn forged(&self) -> u64 {
+        let counts = self.nodes.iter().map(|node| node.endpoint.mesh().counts());
+        let of_seals = counts.flat_map(|counts| counts.refused);
+        let of_seals = of_seals.filter(|(refusal, _)| refusal.is_of_seals());
+        of_seals.map(|(_, count)| count).sum()
+    }
+
+    /// The records of themselves that endpoints have gone past, so far.
+    pub(super) fn contradicted(&self) -> u64 {
+        let counts = self.nodes.iter().map(|node| node.endpoint.mesh().counts());
+        counts.map(|counts| counts.contradicted).sum()
     }
 
     /// Closes what was, and begins a phase with other expectations.

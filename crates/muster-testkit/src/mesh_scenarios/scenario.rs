@@ -18,6 +18,8 @@ pub(super) struct Run {
     pub(super) rounds: usize,
     /// Messages in each phase.
     pub(super) messages: usize,
+    /// Whether endpoints have certificates.
+    pub(super) is_sealed: bool,
     pub(super) sabotage: Sabotage,
 }
 
@@ -31,24 +33,27 @@ pub(super) struct Report {
     pub(super) visits: u64,
     pub(super) probes: u64,
     pub(super) steps: u64,
+    /// Records that were refused because of their seals.
+    pub(super) forged: u64,
 }
 
 impl Run {
     /// The line that brings the run again.
     pub(super) fn line(&self) -> String {
         format!(
-            "MESH_RUN={}:{}:{}:{}:{} cargo test -p muster-testkit mesh_scenarios::tests::one_run",
+            "MESH_RUN={}:{}:{}:{}:{}:{} cargo test -p muster-testkit mesh_scenarios::tests::one_run",
             self.seed,
             self.shape.name(),
             self.nodes,
             self.rounds,
-            self.messages
+            self.messages,
+            if self.is_sealed { "sealed" } else { "open" }
         )
     }
 
     /// Runs; a violation comes with the line that brings it again.
     pub(super) fn check(&self) -> Result<Report, String> {
-        let mut network = Network::new(self.seed, self.sabotage);
+        let mut network = Network::new(self.seed, self.is_sealed, self.sabotage);
         let outcome = self.phases(&mut network);
         outcome.map_err(|violation| {
             let (expect, at) = (network.expect, network.now / MILLI);
@@ -61,6 +66,7 @@ impl Run {
             transmissions: network.ledger.transmissions,
             probes: network.probes,
             steps: network.steps,
+            forged: network.forged(),
         })
     }
 
@@ -159,6 +165,13 @@ impl Run {
         }
         let node = network.random.below(newcomer);
         network.plan(0, Planned::Subscribe(node));
+        // Whoever hears of it first speaks for it, if it can.
+        for _ in 0..if network.is_sealed { 3 } else { 0 } {
+            let liar = network.random.below(newcomer);
+            let at = network.random.next() % (200 * MILLI);
+            let victim = newcomer;
+            network.plan(at, Planned::Lie { liar, victim });
+        }
         self.finish(network, span)
     }
 
@@ -200,8 +213,12 @@ impl Run {
         quiesce(network)
     }
 
-    /// Endpoints announce records of others, with later numbers and other contents: those prevail who they are of.
+    /// Endpoints announce records of others, with later numbers and other contents: those prevail who they are of. Where
+    /// they have certificates, nothing happens.
     fn lies(&self, network: &mut Network) -> Result<(), String> {
+        if network.is_sealed {
+            network.begin(Expect::Exact);
+        }
         let span = 1000 * MILLI;
         for _ in 0..3 {
             let nodes = network.nodes.len();
@@ -211,7 +228,15 @@ impl Run {
         }
         self.publish(network, span);
         network.run(2 * span);
-        quiesce(network)
+        if network.is_sealed {
+            network.drain();
+            network.begin(Expect::AtMostOnce);
+        }
+        quiesce(network)?;
+        if network.is_sealed && network.contradicted() > 0 {
+            return Err("somebody has spoken for others".to_owned());
+        }
+        Ok(())
     }
 }
 

@@ -15,11 +15,12 @@ fn run(seed: u64, shape: Shape, nodes: usize) -> Run {
         nodes,
         rounds: 2,
         messages: 40,
+        is_sealed: false,
         sabotage: Sabotage::default(),
     }
 }
 
-fn check_all(runs: impl IntoIterator<Item = Run>) {
+fn check_all(runs: impl IntoIterator<Item = Run>) -> Report {
     let mut total = Report::default();
     let mut count = 0;
     let mut failed = Vec::new();
@@ -33,6 +34,7 @@ fn check_all(runs: impl IntoIterator<Item = Run>) {
                 total.visits += report.visits;
                 total.probes += report.probes;
                 total.steps += report.steps;
+                total.forged += report.forged;
             }
             Err(violation) => failed.push(violation),
         }
@@ -45,6 +47,7 @@ fn check_all(runs: impl IntoIterator<Item = Run>) {
         failed.join("\n")
     );
     println!("{count} runs: {total:?}");
+    total
 }
 
 /// A run by its line.
@@ -64,22 +67,37 @@ fn one_run() {
         nodes: number(2),
         rounds: number(3),
         messages: number(4),
+        is_sealed: parts.get(5) == Some(&"sealed"),
         sabotage: Sabotage::default(),
     };
     check_all([run]);
 }
 
-#[test]
-fn small_graphs() {
+fn small_runs() -> impl Iterator<Item = Run> {
     let seeds = setting("MESH_SEEDS", 8);
-    let runs = (0..seeds).flat_map(|seed| {
+    (0..seeds).flat_map(|seed| {
         Shape::ALL.map(|shape| {
             let seed = u64::try_from(seed).unwrap();
             let nodes = 3 + usize::try_from(seed).unwrap() * 5 % 14;
             run(seed, shape, nodes.min(shape.most()))
         })
-    });
-    check_all(runs);
+    })
+}
+
+#[test]
+fn small_graphs() {
+    check_all(small_runs());
+}
+
+/// Where endpoints have certificates nobody speaks for another one: not a message is lost while some try, and nobody has
+/// to answer.
+#[test]
+fn small_graphs_with_seals() {
+    let report = check_all(small_runs().map(|run| Run {
+        is_sealed: true,
+        ..run
+    }));
+    assert!(report.forged > 0);
 }
 
 /// A large graph, of a size that a debug build bears.
@@ -106,9 +124,14 @@ fn check_large(nodes: usize) {
 
 /// The violations that the simulator sees in some runs with a rule broken on purpose.
 fn violations(sabotage: Sabotage) -> Vec<String> {
+    let is_sealed = sabotage == Sabotage::BelievedSeals;
     let seeds = 0..4u64;
     let runs = seeds.flat_map(|seed| Shape::ALL.map(|shape| run(seed, shape, 9)));
-    let broken = runs.map(|run| Run { sabotage, ..run });
+    let broken = runs.map(|run| Run {
+        is_sealed,
+        sabotage,
+        ..run
+    });
     broken.filter_map(|run| run.check().err()).collect()
 }
 
@@ -186,6 +209,11 @@ fn an_origin_that_does_not_answer_lies_is_silenced() {
 #[test]
 fn numbers_that_nobody_can_have_reached_are_not_to_be_believed() {
     assert_seen(Sabotage::BelievedNumbers, "no agreement");
+}
+
+#[test]
+fn seals_that_are_believed_silence_others() {
+    assert_seen(Sabotage::BelievedSeals, "missed");
 }
 
 #[test]

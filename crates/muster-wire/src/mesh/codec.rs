@@ -10,6 +10,7 @@ mod frames;
 mod owned;
 mod records;
 mod run;
+mod seals;
 #[cfg(test)]
 mod tests;
 
@@ -25,10 +26,12 @@ pub use fragment::{FragmentRef, is_fragment, put_fragment_head};
 pub use frames::{Frame, FrameError, LinkFrame, MeshFrame};
 pub use owned::{MeshMessage, OwnedFrame};
 pub use records::{MAX_FILTER_BYTES, MAX_FILTER_ENTRIES, MAX_GUESTS, MAX_NEIGHBOURS, MAX_WORD};
+pub(super) use records::{put_links, put_node};
 pub use run::{
     First, RUN_BYTES, RUN_HEAD, RUN_MESSAGES, RUN_TOPIC, ReceivedRun, Run, RunHead, RunMessage,
     RunMessages, RunPart,
 };
+pub use seals::{MAX_CERTIFICATES, MAX_CHAIN};
 
 const BATCH: u8 = 1;
 const RECORDS: u8 = 2;

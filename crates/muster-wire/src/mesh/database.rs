@@ -1,6 +1,7 @@
 //! What one endpoint knows of all others (protocol version 2, section 5).
 
 mod applying;
+mod sealing;
 #[cfg(test)]
 mod tests;
 
@@ -12,7 +13,9 @@ use crate::mesh::digest;
 use crate::mesh::graph::Graph;
 use crate::mesh::reach::Reach;
 use crate::mesh::record::{LinkRecord, NodeRecord, Versions};
+use crate::mesh::seal::{NodeSeal, Owner, Seals, Signature};
 use crate::mesh::unresolved::Unresolved;
+use crate::time::Wall;
 use crate::{EndpointId, Incarnation};
 
 pub use applying::{Applied, Refusal};
@@ -37,6 +40,10 @@ struct Entry {
     /// need not be looked at.
     age: (Incarnation, u64),
     links: u64,
+    /// The seals of both, and whose they are, where endpoints have certificates.
+    seal: Option<Arc<NodeSeal>>,
+    links_seal: Option<Signature>,
+    owner: Option<Arc<dyn Owner>>,
     /// What it adds to the hash: nothing while it is out of reach.
     share: u64,
 }
@@ -64,14 +71,19 @@ pub struct Database {
     reach: Reach,
     /// The sum of all shares.
     hash: u64,
+    /// What decides whose a record is; without it nobody asks.
+    seals: Option<Arc<dyn Seals>>,
+    wall: Wall,
     #[cfg(feature = "simulation")]
     believes_numbers: bool,
+    #[cfg(feature = "simulation")]
+    believes_seals: bool,
     /// Those of whom something has changed since they were taken last; `None` if they are too many.
     changed: Option<BTreeSet<EndpointId>>,
 }
 
 impl Database {
-    /// Creates the database of an endpoint that knows only itself.
+    /// Creates the database of an endpoint that knows only itself. It takes records with and without seals.
     pub fn new(me: NodeRecord, limits: Limits) -> Self {
         let graph = Arc::new(Graph::default());
         let mut database = Self {
@@ -90,10 +102,14 @@ impl Database {
             free: Vec::new(),
             resting: Vec::new(),
             unresolved: Unresolved::default(),
+            seals: None,
+            wall: Wall::default(),
             #[cfg(feature = "simulation")]
             believes_numbers: false,
+            #[cfg(feature = "simulation")]
+            believes_seals: false,
         };
-        database.place(Arc::new(me));
+        database.place(Arc::new(me), None, None);
         Arc::make_mut(&mut database.graph).set_me(0);
         database.recount(0);
         database.refresh();
@@ -295,21 +311,23 @@ impl Database {
         self.recount(self.me);
     }
 
-    /// Sets the node record of this endpoint, which may have any version.
-    pub fn set_own_node(&mut self, node: &Arc<NodeRecord>) {
+    /// Sets the node record of this endpoint, which may have any version, and its seal.
+    pub fn set_own_node(&mut self, node: &Arc<NodeRecord>, seal: Option<Arc<NodeSeal>>) {
         if let Some(entry) = self.entry_mut(self.me) {
             entry.age = (node.incarnation, node.version);
             entry.node = Arc::clone(node);
+            entry.seal = seal;
             self.node_changed(self.me, node);
             self.recount(self.me);
         }
     }
 
-    /// Sets the incarnation of this endpoint, which keeps its links.
+    /// Sets the incarnation of this endpoint, which keeps its links. Its record has no seal until it is set anew.
     pub fn set_own_incarnation(&mut self, incarnation: Incarnation) {
         if let Some(entry) = self.entry_mut(self.me) {
             entry.age.0 = incarnation;
             Arc::make_mut(&mut entry.node).incarnation = incarnation;
+            entry.seal = None;
         }
         self.recount(self.me);
     }
@@ -372,6 +390,12 @@ impl Database {
     #[cfg(feature = "simulation")]
     pub(super) fn believe_numbers(&mut self) {
         self.believes_numbers = true;
+    }
+
+    /// Takes every record for its origin's.
+    #[cfg(feature = "simulation")]
+    pub(super) fn believe_seals(&mut self) {
+        self.believes_seals = true;
     }
 
     #[cfg(feature = "simulation")]

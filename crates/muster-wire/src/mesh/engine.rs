@@ -10,6 +10,7 @@ mod joining;
 mod neighbours;
 mod offers;
 mod repair;
+mod sealing;
 #[cfg(test)]
 mod tests;
 mod view;
@@ -21,7 +22,7 @@ use crate::EndpointId;
 use crate::filter::Filter;
 use crate::mesh::barrier::Barrier;
 use crate::mesh::codec::{MAX_FILTER_BYTES, MeshFrame};
-use crate::mesh::database::Database;
+use crate::mesh::database::{Database, Refusal};
 use crate::mesh::flood_trees::{FloodTrees, View};
 use crate::mesh::graph::Graph;
 use crate::mesh::held_since::HeldSince;
@@ -30,6 +31,7 @@ use crate::mesh::membership::Membership;
 use crate::mesh::newness;
 use crate::mesh::record::{NodeRecord, shortened};
 use crate::mesh::routes::Routes;
+use crate::mesh::seal::Signature;
 use crate::time::Mono;
 
 use agreement::Agreement;
@@ -69,6 +71,16 @@ pub enum Decision {
     Contradicted {
         /// The neighbour, which may have them from others.
         by: EndpointId,
+    },
+    /// A neighbour has brought a record that is not its origin's, as far as seals say. Of those that come together this
+    /// tells the first of each cause.
+    Forged {
+        /// The neighbour, which has it from others if those do not ask for seals.
+        by: EndpointId,
+        /// Whose record it is said to be.
+        of: EndpointId,
+        /// What is wrong with it.
+        refusal: Refusal,
     },
 }
 
@@ -117,6 +129,8 @@ pub struct Mesh {
     announced: BTreeSet<EndpointId>,
     /// Our records are to be announced again, whether they changed or not.
     announce_anew: bool,
+    /// The seal of our link record as we announced it last.
+    links_seal: Option<Signature>,
     database: Database,
     neighbours: BTreeMap<EndpointId, Neighbour>,
     /// The neighbours by their alarms: a heartbeat is due, or silence has lasted. What is heard puts
@@ -174,7 +188,11 @@ impl Mesh {
             filter: Filter::default(),
             guests: Vec::new(),
         };
-        Self {
+        let mut database = Database::new(node, config.limits);
+        if let Some(seals) = &config.seals {
+            database.set_seals(Arc::clone(seals));
+        }
+        let mut mesh = Self {
             config,
             identity,
             filter: Filter::default(),
@@ -184,7 +202,8 @@ impl Mesh {
             links_version: 0,
             announced: BTreeSet::new(),
             announce_anew: false,
-            database: Database::new(node, config.limits),
+            links_seal: None,
+            database,
             neighbours: BTreeMap::new(),
             alarms: BTreeSet::new(),
             settled: None,
@@ -214,7 +233,9 @@ impl Mesh {
             agreed: Vec::new(),
             #[cfg(feature = "simulation")]
             sabotage: crate::mesh::Sabotage::default(),
-        }
+        };
+        mesh.seal_anew();
+        mesh
     }
 
     /// Returns the endpoint's own id.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::filter::Filter;
 use crate::mesh::newness::{Order, order, order_of_versions};
+use crate::mesh::seal::{NodeSeal, Signature};
 use crate::{EndpointId, Incarnation};
 
 /// What an endpoint announces about itself.
@@ -86,21 +87,21 @@ pub struct LinkChanges {
 /// A record as it is sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Record {
-    /// A node record.
-    Node(Arc<NodeRecord>),
-    /// A whole link record.
-    Links(LinkRecord),
-    /// A change of a link record.
-    Changes(LinkChanges),
+    /// A node record, with its seal if it has one.
+    Node(Arc<NodeRecord>, Option<Arc<NodeSeal>>),
+    /// A whole link record, with its seal if it has one.
+    Links(LinkRecord, Option<Signature>),
+    /// A change of a link record, with the seal of what it results in.
+    Changes(LinkChanges, Option<Signature>),
 }
 
 impl Record {
     /// Returns the endpoint that the record is about.
     pub fn id(&self) -> EndpointId {
         match self {
-            Self::Node(node) => node.id,
-            Self::Links(links) => links.id,
-            Self::Changes(changes) => changes.id,
+            Self::Node(node, _) => node.id,
+            Self::Links(links, _) => links.id,
+            Self::Changes(changes, _) => changes.id,
         }
     }
 }

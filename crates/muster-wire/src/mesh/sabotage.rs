@@ -37,6 +37,8 @@ pub enum Sabotage {
     MeekOrigins,
     /// Records are taken whatever their numbers are, if only these are larger.
     BelievedNumbers,
+    /// Records are taken whoever has sealed them.
+    BelievedSeals,
 }
 
 impl Sabotage {

@@ -12,7 +12,9 @@ use muster_wire::{
 /// Settings of an [`Endpoint`](crate::Endpoint). The defaults are usable as they are.
 #[derive(Debug, Clone)]
 pub struct EndpointConfig {
-    /// The endpoint's id, or `None` for a random one. Every life of an endpoint needs an id of its own.
+    /// The endpoint's id, or `None` for a random one. Every life of an endpoint needs an id of its own. With
+    /// [`Tls::Mutual`] it must be `None`, unless the endpoint is in no mesh ([`Forwarding::Direct`]): then the id is made of
+    /// random numbers and of the names in the certificate, so that nobody else can have it.
     pub id: Option<EndpointId>,
     /// What the endpoint tells the others of its mesh about itself; empty if it is not a node.
     pub identity: NodeIdentity,

@@ -63,4 +63,8 @@ pub enum StartError {
     /// TLS cannot be set up.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// [`EndpointConfig::id`](crate::EndpointConfig::id) was given with mutual TLS, where the id of an endpoint of a mesh is
+    /// made of the names in its certificate.
+    #[error("with mutual TLS an endpoint's id is made of its certificate, and cannot be given")]
+    IdGiven,
 }

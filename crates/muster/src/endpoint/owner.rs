@@ -22,6 +22,7 @@ use super::peer_session::PeerSession;
 use super::shared::Shared;
 use super::status::Status;
 use super::subscriber::SubscriberQueue;
+use super::tls::CertificateSeals;
 use dials::Dial;
 use guests::GuestNews;
 use handshakes::Connection;
@@ -75,14 +76,19 @@ pub(crate) struct Owner {
 }
 
 impl Owner {
-    pub(crate) fn new(shared: Arc<Shared>, inbox: &Inbox, cluster: Option<ClusterName>) -> Self {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        inbox: &Inbox,
+        cluster: Option<ClusterName>,
+        seals: Option<CertificateSeals>,
+    ) -> Self {
         let config = &shared.config;
         let peering = Peering::new(shared.me, config.handshake_timeout)
             .of_cluster(cluster)
             .with_largest_frame(config.frame_limit);
         Self {
             peering: peering.with_offer(config.forwarding.offer()),
-            mesh: MeshPart::new(shared.me, config),
+            mesh: MeshPart::new(shared.me, config, seals),
             mesh_answers: Vec::new(),
             shared,
             connections: HashMap::new(),
@@ -165,6 +171,7 @@ impl Owner {
 
     fn receive(&mut self, came: MeshFrames) {
         let now = self.shared.now();
+        self.mesh.look_at_wall();
         for frame in came.frames {
             self.mesh.mesh.receive(came.peer, frame, now);
         }

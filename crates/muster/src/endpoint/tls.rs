@@ -1,13 +1,15 @@
 //! TLS on the peer port, as Broker does it: none, anonymous, or both sides authenticated.
 //!
 //! The acceptor of a connection is the TLS server, its dialler the client. Names are never checked:
-//! whoever has a certificate of the trusted authority is a member. Only OpenSSL has the cipher suite of
+//! whoever has a certificate of the trusted authority is a member. But what a member says of itself in a mesh belongs to
+//! the names in its certificate. Only OpenSSL has the cipher suite of
 //! Broker's anonymous mode.
 
 mod anonymous;
 mod buffered;
 mod failure;
 mod refusal;
+mod seals;
 mod stream;
 
 use std::fmt;
@@ -15,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use openssl::error::ErrorStack;
-use openssl::pkey::PKey;
+use openssl::pkey::{PKey, Private};
 use openssl::ssl::{
     Ssl, SslContext, SslContextBuilder, SslMethod, SslMode, SslVerifyMode, SslVersion,
 };
@@ -28,6 +30,7 @@ use super::stranger::{self, ForeignProtocol};
 pub use failure::{ConnectionError, TlsFailure};
 use failure::{NOT_TRUSTED, PEER_CHECKS, PEER_IS_ANONYMOUS, broken, failure};
 pub use refusal::{CertificateRefusal, TrustedAuthority};
+pub(crate) use seals::{CertificateSeals, SealingKey};
 use stream::HandshakeFailure;
 pub(crate) use stream::Side;
 pub(crate) use stream::TlsStream;
@@ -138,6 +141,8 @@ struct Secure {
     is_anonymous: bool,
     /// Those who are trusted, if certificates are checked.
     authorities: Arc<[X509]>,
+    /// What the records of a mesh are sealed with, if certificates are checked.
+    sealing: Option<Arc<SealingKey>>,
 }
 
 /// A connection in its handshake, and the certificate of the other side that was refused.
@@ -174,10 +179,11 @@ impl TlsContext {
                     dialler: anonymous::context(Side::Dialler).map_err(failed)?,
                     is_anonymous: true,
                     authorities: Arc::default(),
+                    sealing: None,
                 })
             }
             Tls::Mutual(certificates) => {
-                let context = mutual(certificates)?;
+                let (context, key) = mutual(certificates)?;
                 Some(Secure {
                     acceptor: context.clone(),
                     dialler: context,
@@ -187,9 +193,15 @@ impl TlsContext {
                         certificates.capath.as_deref(),
                     )
                     .into(),
+                    sealing: Some(Arc::new(SealingKey::load(certificates, key)?)),
                 })
             }
         }))
+    }
+
+    /// What the records of a mesh are sealed with, if they are.
+    pub(crate) fn sealing(&self) -> Option<&SealingKey> {
+        self.0.as_ref()?.sealing.as_deref()
     }
 
     /// Shakes hands over any stream, if TLS is on.
@@ -351,7 +363,7 @@ fn builder(ciphers: &str) -> Result<SslContextBuilder, ErrorStack> {
     Ok(builder)
 }
 
-fn mutual(certificates: &Certificates) -> Result<SslContext, TlsError> {
+fn mutual(certificates: &Certificates) -> Result<(SslContext, PKey<Private>), TlsError> {
     let Certificates {
         cafile,
         capath,
@@ -392,7 +404,7 @@ fn mutual(certificates: &Certificates) -> Result<SslContext, TlsError> {
     builder.set_private_key(&key).map_err(|_| wrong_key())?;
     builder.check_private_key().map_err(|_| wrong_key())?;
     builder.set_verify(MUTUAL);
-    Ok(builder.build())
+    Ok((builder.build(), key))
 }
 
 fn file(what: &'static str, path: &Path, error: &dyn fmt::Display) -> TlsError {

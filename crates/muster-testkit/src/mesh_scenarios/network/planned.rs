@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use muster_wire::mesh::codec::MeshFrame;
+use muster_wire::mesh::seal::{NodeSeal, Seals, link_bytes, node_bytes};
 use muster_wire::mesh::{LinkRecord, NodeRecord, Record};
 use muster_wire::{Class, EndpointId, Filter, Incarnation, Kind, Mono, Topic};
 
@@ -111,11 +112,13 @@ impl Network {
 
     /// A new life of a node that is down.
     fn start(&mut self, node: usize) {
-        let (id, endpoint) = self.new_endpoint(node, self.nodes[node].transit);
+        let (endpoint, seals) = self.new_endpoint(node, self.nodes[node].transit);
+        let id = endpoint.id();
         self.by_id.insert(id, node);
         let known = &mut self.nodes[node];
         known.id = id;
         known.endpoint = endpoint;
+        known.seals = seals;
         known.is_alive = true;
         known.life += 1;
         known.wake = None;
@@ -133,8 +136,8 @@ impl Network {
         if !teller.is_alive || !told_of.is_alive || liar == victim {
             return;
         }
-        // Where the victim does not hear it, it stands until the victim announces something.
-        if !self.truth().reach(teller.id).contains(&told_of.id) {
+        // Where the victim does not hear it, it stands until the victim announces something. With seals it stands nowhere.
+        if !self.is_sealed && !self.truth().reach(teller.id).contains(&told_of.id) {
             return;
         }
         let database = told_of.endpoint.mesh().database();
@@ -155,11 +158,11 @@ impl Network {
             neighbours: Vec::new(),
         };
         node.transit ^= self.random.one_in(4);
-        let records = if self.random.one_in(2) {
-            vec![Record::Node(Arc::new(node)), Record::Links(links)]
-        } else {
-            vec![Record::Node(Arc::new(node))]
-        };
+        let node = Arc::new(node);
+        let mut records = vec![self.forged_node(liar, victim, node)];
+        if self.random.one_in(2) {
+            records.push(self.forged_links(liar, victim, links));
+        }
         let frame = MeshFrame::Records {
             root: self.nodes[liar].id,
             more: false,
@@ -176,6 +179,44 @@ impl Network {
         for end in ends.collect::<Vec<_>>() {
             self.send(liar, self.nodes[end].id, bytes.clone(), None);
         }
+    }
+
+    /// A record as if it were the victim's: with no seal, with the liar's, or with that of something else that the victim
+    /// has said.
+    fn forged_node(&mut self, liar: usize, victim: usize, node: Arc<NodeRecord>) -> Record {
+        let seal = self.nodes[liar].seals.as_ref().and_then(|seals| {
+            let database = self.nodes[victim].endpoint.mesh().database();
+            let genuine = database.seal(database.me());
+            let signature = seals.sign(&node_bytes(&node, &[]))?;
+            let own = NodeSeal {
+                credentials: Arc::clone(seals.credentials()),
+                signature,
+                unknown: Vec::new(),
+            };
+            match self.random.below(4) {
+                0 => None,
+                1 => genuine.cloned(),
+                2 => Some(Arc::new(own)),
+                _ => Some(Arc::new(NodeSeal {
+                    credentials: Arc::clone(&genuine?.credentials),
+                    ..own
+                })),
+            }
+        });
+        Record::Node(node, seal)
+    }
+
+    fn forged_links(&mut self, liar: usize, victim: usize, links: LinkRecord) -> Record {
+        let seal = self.nodes[liar].seals.as_ref().and_then(|seals| {
+            let observer = self.nodes[liar].endpoint.mesh().database();
+            let slot = observer.slot(self.nodes[victim].id);
+            match self.random.below(3) {
+                0 => None,
+                1 => slot.and_then(|slot| observer.links_seal(slot).cloned()),
+                _ => seals.sign(&link_bytes(&links)),
+            }
+        });
+        Record::Links(links, seal)
     }
 
     fn publish_something(&mut self, node: usize) {

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{Fault, read_id, skip_fields};
+use super::seals::{self, Fields};
+use super::{Fault, read_id};
 use crate::bytes::{Reader, put_string, put_varint};
 use crate::filter::Filter;
 use crate::mesh::record::{Guest, LinkChanges, LinkRecord, NodeRecord, Record};
@@ -35,7 +36,10 @@ const HOMES: u8 = 4;
 pub const MAX_GUESTS: usize = 4096;
 
 /// The optional field of a node record that names them.
-const GUESTS: u64 = 1;
+pub(super) const GUESTS: u64 = 1;
+
+/// The optional field of every record that holds its seal.
+pub(super) const SEAL: u64 = 2;
 
 /// Of a guest: its filter follows.
 const AT_HOME: u8 = 1;
@@ -83,32 +87,25 @@ pub(super) fn read_ids(reader: &mut Reader<'_>) -> Result<Vec<EndpointId>, Fault
 pub(super) fn write(record: &Record, out: &mut Vec<u8>) {
     let mut body = Vec::new();
     out.push(match record {
-        Record::Node(node) => {
-            write_node(node, &mut body);
+        Record::Node(node, seal) => {
+            put_node(node, &mut body);
+            if let Some(seal) = seal {
+                seals::put_node_seal(seal, &mut body);
+            }
             NODE
         }
-        Record::Links(LinkRecord {
-            id,
-            incarnation,
-            version,
-            neighbours,
-        }) => {
-            put_head(*id, *incarnation, *version, &mut body);
-            put_ids(neighbours, &mut body);
+        Record::Links(links, seal) => {
+            put_links(links, &mut body);
+            if let Some(seal) = seal {
+                seals::put_signature(seal, &mut body);
+            }
             LINKS
         }
-        Record::Changes(LinkChanges {
-            id,
-            incarnation,
-            before,
-            after,
-            added,
-            removed,
-        }) => {
-            put_head(*id, *incarnation, *before, &mut body);
-            put_varint(&mut body, *after);
-            put_ids(added, &mut body);
-            put_ids(removed, &mut body);
+        Record::Changes(changes, seal) => {
+            put_changes(changes, &mut body);
+            if let Some(seal) = seal {
+                seals::put_signature(seal, &mut body);
+            }
             CHANGES
         }
     });
@@ -121,7 +118,35 @@ fn put_head(id: EndpointId, incarnation: Incarnation, version: u64, out: &mut Ve
     put_varint(out, version);
 }
 
-fn write_node(node: &NodeRecord, out: &mut Vec<u8>) {
+/// Writes the fields of a link record.
+pub(in crate::mesh) fn put_links(links: &LinkRecord, out: &mut Vec<u8>) {
+    let LinkRecord {
+        id,
+        incarnation,
+        version,
+        neighbours,
+    } = links;
+    put_head(*id, *incarnation, *version, out);
+    put_ids(neighbours, out);
+}
+
+fn put_changes(changes: &LinkChanges, out: &mut Vec<u8>) {
+    let LinkChanges {
+        id,
+        incarnation,
+        before,
+        after,
+        added,
+        removed,
+    } = changes;
+    put_head(*id, *incarnation, *before, out);
+    put_varint(out, *after);
+    put_ids(added, out);
+    put_ids(removed, out);
+}
+
+/// Writes the fields of a node record.
+pub(in crate::mesh) fn put_node(node: &NodeRecord, out: &mut Vec<u8>) {
     let NodeRecord {
         id,
         incarnation,
@@ -209,14 +234,25 @@ fn read_guests(reader: &mut Reader<'_>) -> Result<Vec<Guest>, Fault> {
 pub(super) fn read(reader: &mut Reader<'_>) -> Result<Option<Record>, Fault> {
     let kind = reader.u8().ok_or(Fault::Malformed)?;
     let mut body = Reader::new(reader.string().ok_or(Fault::Malformed)?);
-    let record = match kind {
-        NODE => return read_node(&mut body).map(|node| Some(Record::Node(Arc::new(node)))),
-        LINKS => Record::Links(read_links(&mut body)?),
-        CHANGES => Record::Changes(read_changes(&mut body)?),
+    Ok(Some(match kind {
+        NODE => {
+            let mut node = read_node(&mut body)?;
+            let fields = Fields::read(&mut body)?;
+            if let Some(guests) = fields.guests {
+                node.guests = read_guests(&mut Reader::new(guests))?;
+            }
+            Record::Node(Arc::new(node), fields.node_seal()?)
+        }
+        LINKS => Record::Links(
+            read_links(&mut body)?,
+            Fields::read(&mut body)?.signature()?,
+        ),
+        CHANGES => Record::Changes(
+            read_changes(&mut body)?,
+            Fields::read(&mut body)?.signature()?,
+        ),
         _ => return Ok(None),
-    };
-    skip_fields(&mut body)?;
-    Ok(Some(record))
+    }))
 }
 
 fn read_head(reader: &mut Reader<'_>) -> Result<(EndpointId, Incarnation, u64), Fault> {
@@ -250,21 +286,8 @@ fn read_node(reader: &mut Reader<'_>) -> Result<NodeRecord, Fault> {
         role,
         machine,
         filter,
-        guests: read_node_fields(reader)?,
+        guests: Vec::new(),
     })
-}
-
-/// The optional fields of a node record.
-fn read_node_fields(reader: &mut Reader<'_>) -> Result<Vec<Guest>, Fault> {
-    let mut guests = Vec::new();
-    while !reader.is_empty() {
-        let tag = reader.varint().ok_or(Fault::Malformed)?;
-        let field = reader.string().ok_or(Fault::Malformed)?;
-        if tag == GUESTS {
-            guests = read_guests(&mut Reader::new(field))?;
-        }
-    }
-    Ok(guests)
 }
 
 /// Neighbours: not too many, and in ascending order, so that none is there twice.

@@ -1,5 +1,7 @@
 //! Round trips, the worked examples of the specification, and what a neighbour must not send.
 
+mod seals;
+
 use std::sync::Arc;
 
 use proptest::prelude::*;
@@ -8,7 +10,9 @@ use super::*;
 use crate::Filter;
 use crate::mesh::record::{Guest, LinkChanges, LinkRecord, NodeRecord, Record};
 use crate::mesh::score::{key, score};
+use crate::mesh::seal::{Credentials, NodeSeal};
 use crate::message::{Kind, MessageId};
+use seals::{a_seal, a_signature};
 
 const SPECIFICATION: &str = include_str!("../../../../../docs/protocol-v2.md");
 
@@ -87,30 +91,33 @@ fn frames_are_those_of_the_specification() {
             root: B,
             more: false,
             flood: None,
-            records: vec![Record::Node(Arc::new(NodeRecord {
-                id: B,
-                incarnation: Incarnation(8),
-                version: 2,
-                transit: true,
-                ready: true,
-                homes: true,
-                name: String::new(),
-                role: String::new(),
-                machine: String::new(),
-                filter: Filter::default(),
-                guests: vec![
-                    Guest {
-                        id: C,
-                        filter: Some(Filter::from_prefixes(["/z"])),
-                        forwards: false,
-                    },
-                    Guest {
-                        id: id(0x0d),
-                        filter: None,
-                        forwards: true,
-                    },
-                ],
-            }))],
+            records: vec![Record::Node(
+                Arc::new(NodeRecord {
+                    id: B,
+                    incarnation: Incarnation(8),
+                    version: 2,
+                    transit: true,
+                    ready: true,
+                    homes: true,
+                    name: String::new(),
+                    role: String::new(),
+                    machine: String::new(),
+                    filter: Filter::default(),
+                    guests: vec![
+                        Guest {
+                            id: C,
+                            filter: Some(Filter::from_prefixes(["/z"])),
+                            forwards: false,
+                        },
+                        Guest {
+                            id: id(0x0d),
+                            filter: None,
+                            forwards: true,
+                        },
+                    ],
+                }),
+                None,
+            )],
         }
         .into(),
     );
@@ -119,19 +126,22 @@ fn frames_are_those_of_the_specification() {
             root: A,
             more: false,
             flood: None,
-            records: vec![Record::Node(Arc::new(NodeRecord {
-                id: A,
-                incarnation: Incarnation(7),
-                version: 3,
-                transit: true,
-                ready: true,
-                name: "hub".to_owned(),
-                role: "proxy".to_owned(),
-                machine: "box1".to_owned(),
-                filter: Filter::from_prefixes(["/t"]),
-                homes: false,
-                guests: Vec::new(),
-            }))],
+            records: vec![Record::Node(
+                Arc::new(NodeRecord {
+                    id: A,
+                    incarnation: Incarnation(7),
+                    version: 3,
+                    transit: true,
+                    ready: true,
+                    name: "hub".to_owned(),
+                    role: "proxy".to_owned(),
+                    machine: "box1".to_owned(),
+                    filter: Filter::from_prefixes(["/t"]),
+                    homes: false,
+                    guests: Vec::new(),
+                }),
+                None,
+            )],
         }
         .into(),
     );
@@ -141,20 +151,57 @@ fn frames_are_those_of_the_specification() {
             more: false,
             flood: Some(9),
             records: vec![
-                Record::Links(LinkRecord {
-                    id: B,
-                    incarnation: Incarnation(8),
-                    version: 1,
-                    neighbours: vec![A, C],
-                }),
-                Record::Changes(LinkChanges {
-                    id: A,
-                    incarnation: Incarnation(7),
-                    before: 5,
-                    after: 6,
-                    added: vec![B],
-                    removed: vec![C],
-                }),
+                Record::Links(
+                    LinkRecord {
+                        id: B,
+                        incarnation: Incarnation(8),
+                        version: 1,
+                        neighbours: vec![A, C],
+                    },
+                    None,
+                ),
+                Record::Changes(
+                    LinkChanges {
+                        id: A,
+                        incarnation: Incarnation(7),
+                        before: 5,
+                        after: 6,
+                        added: vec![B],
+                        removed: vec![C],
+                    },
+                    None,
+                ),
+            ],
+        }
+        .into(),
+    );
+    let seal = NodeSeal {
+        credentials: Arc::new(Credentials {
+            salt: [5; 16],
+            certificates: vec![vec![0xce, 1], vec![0xce, 2]],
+        }),
+        signature: [0x51, 1, 2].into(),
+        unknown: vec![9, 1, 0xff],
+    };
+    let leaf = NodeRecord {
+        transit: false,
+        homes: false,
+        ..host(Vec::new())
+    };
+    let links = LinkRecord {
+        id: B,
+        incarnation: Incarnation(8),
+        version: 1,
+        neighbours: vec![A],
+    };
+    check(
+        MeshFrame::Records {
+            root: A,
+            more: false,
+            flood: None,
+            records: vec![
+                Record::Node(Arc::new(leaf), Some(Arc::new(seal))),
+                Record::Links(links, Some([0x51, 3, 4].into())),
             ],
         }
         .into(),
@@ -306,12 +353,15 @@ fn what_a_neighbour_must_not_send_is_refused() {
     // Neighbours out of order.
     let mut links = Vec::new();
     records::write(
-        &Record::Links(LinkRecord {
-            id: A,
-            incarnation: Incarnation(1),
-            version: 1,
-            neighbours: vec![C, B],
-        }),
+        &Record::Links(
+            LinkRecord {
+                id: A,
+                incarnation: Incarnation(1),
+                version: 1,
+                neighbours: vec![C, B],
+            },
+            None,
+        ),
         &mut links,
     );
     let mut reader = Reader::new(&links);
@@ -339,7 +389,7 @@ fn host(guests: Vec<Guest>) -> NodeRecord {
 fn guests_are_bounded() {
     let read = |guests: Vec<Guest>| {
         let mut bytes = Vec::new();
-        records::write(&Record::Node(Arc::new(host(guests))), &mut bytes);
+        records::write(&Record::Node(Arc::new(host(guests)), None), &mut bytes);
         records::read(&mut Reader::new(&bytes)).map(|record| record.is_some())
     };
     let guest = |number: usize, entries: usize| {
@@ -426,9 +476,9 @@ fn a_record() -> impl Strategy<Value = Record> {
         "[ab/]{0,4}",
         guests(),
     );
-    let node = node.prop_map(
-        |(id, [incarnation, version], [transit, ready, homes], name, prefix, guests)| {
-            Record::Node(Arc::new(NodeRecord {
+    let node = (node, prop::option::of(a_seal())).prop_map(
+        |((id, [incarnation, version], [transit, ready, homes], name, prefix, guests), seal)| {
+            let node = NodeRecord {
                 id,
                 incarnation: Incarnation(incarnation),
                 version,
@@ -440,29 +490,34 @@ fn a_record() -> impl Strategy<Value = Record> {
                 filter: Filter::from_prefixes([prefix]),
                 homes,
                 guests,
-            }))
+            };
+            Record::Node(Arc::new(node), seal.map(Arc::new))
         },
     );
     let links = (an_id(), any::<[u64; 2]>(), ids());
-    let links = links.prop_map(|(id, [incarnation, version], neighbours)| {
-        Record::Links(LinkRecord {
-            id,
-            incarnation: Incarnation(incarnation),
-            version,
-            neighbours,
-        })
-    });
+    let links =
+        (links, a_signature()).prop_map(|((id, [incarnation, version], neighbours), seal)| {
+            let links = LinkRecord {
+                id,
+                incarnation: Incarnation(incarnation),
+                version,
+                neighbours,
+            };
+            Record::Links(links, seal)
+        });
     let changes = (an_id(), any::<u64>(), 0..u64::MAX, ids(), ids());
-    let changes = changes.prop_map(|(id, incarnation, before, added, removed)| {
-        Record::Changes(LinkChanges {
-            id,
-            incarnation: Incarnation(incarnation),
-            before,
-            after: before + 1,
-            added,
-            removed,
-        })
-    });
+    let changes =
+        (changes, a_signature()).prop_map(|((id, incarnation, before, added, removed), seal)| {
+            let changes = LinkChanges {
+                id,
+                incarnation: Incarnation(incarnation),
+                before,
+                after: before + 1,
+                added,
+                removed,
+            };
+            Record::Changes(changes, seal)
+        });
     prop_oneof![node, links, changes]
 }
 

@@ -7,6 +7,7 @@ use super::{Database, Entry};
 use crate::mesh::codec::MAX_NEIGHBOURS;
 use crate::mesh::newness::{Order, order, order_of_versions};
 use crate::mesh::record::{LinkChanges, LinkRecord, NodeRecord, Record};
+use crate::mesh::seal::{NodeSeal, Owner, Signature};
 use crate::{EndpointId, Incarnation};
 
 /// What became of a record that was applied.
@@ -36,6 +37,16 @@ pub enum Refusal {
     Neighbours,
     /// Its incarnation or version is so much above what is held that it cannot be the endpoint's own.
     Absurd,
+    /// It has no seal, and endpoints have certificates here.
+    Unsealed,
+    /// Its seal is not that of its origin's certificate, or not over what it says.
+    Seal,
+    /// The certificate is of no authority that is trusted here.
+    Untrusted,
+    /// The certificate has expired, or is not valid yet.
+    OutOfDate,
+    /// The certificate is of one whose endpoint ids are others.
+    Identity,
 }
 
 impl Database {
@@ -43,17 +54,18 @@ impl Database {
     /// the newest remains.
     pub fn apply(&mut self, record: &Record) -> Applied {
         match record {
-            Record::Node(node) => self.apply_node(node),
-            Record::Links(links) => self.apply_links(links),
-            Record::Changes(changes) => self.apply_changes(changes),
+            Record::Node(node, seal) => self.apply_node(node, seal.as_ref()),
+            Record::Links(links, seal) => self.apply_links(links, seal.as_ref()),
+            Record::Changes(changes, seal) => self.apply_changes(changes, seal.as_ref()),
         }
     }
 
-    fn apply_node(&mut self, node: &Arc<NodeRecord>) -> Applied {
+    fn apply_node(&mut self, node: &Arc<NodeRecord>, seal: Option<&Arc<NodeSeal>>) -> Applied {
         if let Some(slot) = self.slot(node.id)
             && let Some(held) = self.entry(slot).map(|entry| entry.age)
         {
             let age = (node.incarnation, node.version);
+            let mut is_outweighed = false;
             let is_new_life = match self.order(node.incarnation.0, held.0.0) {
                 Order::Newer => true,
                 Order::Older => return Applied::Known,
@@ -61,21 +73,35 @@ impl Database {
                 Order::Same => match self.order_of_versions(node.version, held.1) {
                     Order::Newer => false,
                     Order::Same if self.outweighs(slot, node) => false,
-                    Order::Same if self.node(slot) != Some(node) => return Applied::Outweighed,
+                    Order::Same if self.node(slot) != Some(node) => {
+                        is_outweighed = true;
+                        false
+                    }
                     Order::Same | Order::Older => return Applied::Known,
                     Order::Absurd => return Applied::Refused(Refusal::Absurd),
                 },
             };
+            // What is known already was looked at when it came.
+            let (owner, seal) = match self.check_node(node, seal) {
+                Ok(checked) => checked,
+                Err(refusal) => return Applied::Refused(refusal),
+            };
+            if is_outweighed {
+                return Applied::Outweighed;
+            }
             let Some(entry) = self.entry_mut(slot) else {
                 return Applied::Known;
             };
             let is_graph_change = is_new_life || node.transit != entry.node.transit;
             entry.node = node.clone();
             entry.age = age;
+            entry.seal = seal;
+            entry.owner = owner;
             // Nor has anybody links who does not relay.
             let has_no_links = is_new_life || !node.transit;
             if has_no_links && entry.links > 0 {
                 entry.links = 0;
+                entry.links_seal = None;
                 self.unresolved.clear(slot);
             }
             if is_graph_change {
@@ -89,14 +115,23 @@ impl Database {
             self.recount(slot);
             return Applied::News;
         }
+        let (owner, seal) = match self.check_node(node, seal) {
+            Ok(checked) => checked,
+            Err(refusal) => return Applied::Refused(refusal),
+        };
         if self.len() >= self.limits.nodes {
             return Applied::Refused(Refusal::Full);
         }
-        self.place(node.clone());
+        self.place(node.clone(), seal, owner);
         Applied::News
     }
 
-    pub(super) fn place(&mut self, node: Arc<NodeRecord>) {
+    pub(super) fn place(
+        &mut self,
+        node: Arc<NodeRecord>,
+        seal: Option<Arc<NodeSeal>>,
+        owner: Option<Arc<dyn Owner>>,
+    ) {
         let slot = self.free.pop().unwrap_or_else(|| {
             self.entries.push(None);
             u32::try_from(self.entries.len() - 1).expect("a database has few endpoints")
@@ -108,6 +143,9 @@ impl Database {
             age: (node.incarnation, node.version),
             node,
             links: 0,
+            seal,
+            links_seal: None,
+            owner,
             share: 0,
         });
         let naming = self.unresolved.resolve(id);
@@ -118,13 +156,14 @@ impl Database {
         }
     }
 
-    fn apply_links(&mut self, links: &LinkRecord) -> Applied {
+    fn apply_links(&mut self, links: &LinkRecord, seal: Option<&Signature>) -> Applied {
         let slot = match self.links_slot(links.id) {
             Ok(slot) => slot,
             Err(refused) => return refused,
         };
         let mut neighbours = links.neighbours.clone();
         neighbours.sort_unstable();
+        let mut is_outweighed = false;
         match self.not_news(slot, links.incarnation, links.version) {
             Some(Applied::Known) if self.has_version(slot, links) => {
                 let held = self
@@ -134,11 +173,17 @@ impl Database {
                 match neighbours.cmp(&held) {
                     Ordering::Greater => {}
                     Ordering::Equal => return Applied::Known,
-                    Ordering::Less => return Applied::Outweighed,
+                    Ordering::Less => is_outweighed = true,
                 }
             }
             Some(applied) => return applied,
             None => {}
+        }
+        if let Err(refusal) = self.check_links(slot, links, seal) {
+            return Applied::Refused(refusal);
+        }
+        if is_outweighed {
+            return Applied::Outweighed;
         }
         let mut known = Vec::new();
         self.unresolved.clear(slot);
@@ -151,13 +196,14 @@ impl Database {
         }
         if let Some(entry) = self.entry_mut(slot) {
             entry.links = links.version;
+            entry.links_seal = seal.cloned();
         }
         self.graph_mut().set_announced(slot, known);
         self.recount(slot);
         Applied::News
     }
 
-    fn apply_changes(&mut self, changes: &LinkChanges) -> Applied {
+    fn apply_changes(&mut self, changes: &LinkChanges, seal: Option<&Signature>) -> Applied {
         let slot = match self.links_slot(changes.id) {
             Ok(slot) => slot,
             Err(refused) => return refused,
@@ -175,6 +221,9 @@ impl Database {
         if held - removed.count() + changes.added.len() > MAX_NEIGHBOURS {
             return Applied::Refused(Refusal::Neighbours);
         }
+        if let Err(refusal) = self.check_changes(slot, changes, seal) {
+            return Applied::Refused(refusal);
+        }
         for neighbour in &changes.removed {
             self.drop_neighbour(slot, *neighbour);
         }
@@ -183,6 +232,7 @@ impl Database {
         }
         if let Some(entry) = self.entry_mut(slot) {
             entry.links = changes.after;
+            entry.links_seal = seal.cloned();
         }
         self.recount(slot);
         Applied::News

@@ -31,16 +31,19 @@ fn node(number: u8, name: &str, incarnation: u64, version: u64) -> NodeRecord {
 }
 
 fn offer(database: &mut Database, node: NodeRecord) -> Applied {
-    database.apply(&Record::Node(Arc::new(node)))
+    database.apply(&Record::Node(Arc::new(node), None))
 }
 
 fn links(number: u8, version: u64, neighbours: &[u8]) -> Record {
-    Record::Links(LinkRecord {
-        id: id(number),
-        incarnation: Incarnation(1),
-        version,
-        neighbours: neighbours.iter().map(|n| id(*n)).collect(),
-    })
+    Record::Links(
+        LinkRecord {
+            id: id(number),
+            incarnation: Incarnation(1),
+            version,
+            neighbours: neighbours.iter().map(|n| id(*n)).collect(),
+        },
+        None,
+    )
 }
 
 #[test]
@@ -68,14 +71,17 @@ fn changes_apply_to_their_version_only() {
     offer(&mut database, node(2, "", 1, 1));
     database.apply(&links(2, 3, &[1, 5]));
     let change = |before: u64, after: u64| {
-        Record::Changes(LinkChanges {
-            id: id(2),
-            incarnation: Incarnation(1),
-            before,
-            after,
-            added: vec![id(4)],
-            removed: vec![id(1), id(5)],
-        })
+        Record::Changes(
+            LinkChanges {
+                id: id(2),
+                incarnation: Incarnation(1),
+                before,
+                after,
+                added: vec![id(4)],
+                removed: vec![id(1), id(5)],
+            },
+            None,
+        )
     };
     assert_eq!(database.apply(&change(2, 3)), Applied::Known);
     assert_eq!(database.apply(&change(4, 5)), Applied::Gap);
@@ -117,14 +123,17 @@ fn changes_leave_no_more_neighbours_than_a_record_may_hold() {
         ids.collect()
     };
     let mut change = |before: u64, added, removed| {
-        database.apply(&Record::Changes(LinkChanges {
-            id: id(2),
-            incarnation: Incarnation(1),
-            before,
-            after: before + 1,
-            added,
-            removed,
-        }))
+        database.apply(&Record::Changes(
+            LinkChanges {
+                id: id(2),
+                incarnation: Incarnation(1),
+                before,
+                after: before + 1,
+                added,
+                removed,
+            },
+            None,
+        ))
     };
     let refused = Applied::Refused(Refusal::Neighbours);
     assert_eq!(change(1, some(11), vec![]), Applied::News);
@@ -143,32 +152,41 @@ fn record() -> impl Strategy<Value = Record> {
     let parts = (2..9u8, 0..4u64, 0..6u64, any::<[bool; 3]>());
     let nodes = parts.prop_map(|(number, incarnation, version, [transit, ready, named])| {
         let name = if named { "name" } else { "" };
-        Record::Node(Arc::new(NodeRecord {
-            transit,
-            ready,
-            ..node(number, name, incarnation, version)
-        }))
+        Record::Node(
+            Arc::new(NodeRecord {
+                transit,
+                ready,
+                ..node(number, name, incarnation, version)
+            }),
+            None,
+        )
     });
     let neighbours = || prop::collection::btree_set(1..9u8, 0..5);
     let links = (2..9u8, 0..4u64, 0..9u64, neighbours());
     let links = links.prop_map(|(number, incarnation, version, neighbours)| {
-        Record::Links(LinkRecord {
-            id: id(number),
-            incarnation: Incarnation(incarnation),
-            version,
-            neighbours: neighbours.into_iter().map(id).collect(),
-        })
+        Record::Links(
+            LinkRecord {
+                id: id(number),
+                incarnation: Incarnation(incarnation),
+                version,
+                neighbours: neighbours.into_iter().map(id).collect(),
+            },
+            None,
+        )
     });
     let changes = (2..9u8, 0..4u64, 0..9u64, neighbours(), neighbours());
     let changes = changes.prop_map(|(number, incarnation, before, added, removed)| {
-        Record::Changes(LinkChanges {
-            id: id(number),
-            incarnation: Incarnation(incarnation),
-            before,
-            after: before + 1,
-            added: added.into_iter().map(id).collect(),
-            removed: removed.into_iter().map(id).collect(),
-        })
+        Record::Changes(
+            LinkChanges {
+                id: id(number),
+                incarnation: Incarnation(incarnation),
+                before,
+                after: before + 1,
+                added: added.into_iter().map(id).collect(),
+                removed: removed.into_iter().map(id).collect(),
+            },
+            None,
+        )
     });
     prop_oneof![links, nodes, changes]
 }

@@ -1,8 +1,10 @@
 //! Who an endpoint is in the mesh, and its settings.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::mesh::database::Limits;
+use crate::mesh::seal::Seals;
 use crate::{EndpointId, Incarnation};
 
 /// Who an endpoint is in the mesh.
@@ -25,7 +27,7 @@ pub struct Identity {
 }
 
 /// The settings of a mesh.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Config {
     /// The time between two heartbeats.
     pub heartbeat: Duration,
@@ -35,6 +37,9 @@ pub struct Config {
     pub limits: Limits,
     /// The most entries of the announced filter. If it has more, shorter prefixes are announced.
     pub filter_entries: usize,
+    /// What records are sealed with. Records of others without a good seal are then refused; all endpoints of a mesh must
+    /// have seals, or none.
+    pub seals: Option<Arc<dyn Seals>>,
 }
 
 impl Default for Config {
@@ -44,6 +49,7 @@ impl Default for Config {
             time_out: Duration::from_secs(4),
             limits: Limits::default(),
             filter_entries: crate::mesh::codec::MAX_FILTER_ENTRIES,
+            seals: None,
         }
     }
 }

@@ -2,6 +2,7 @@
 //! announced goes past them.
 
 use super::Mesh;
+use crate::mesh::database::Applied;
 use crate::mesh::hold_down::Change;
 use crate::mesh::newness::{self, Order, order, order_of_versions};
 use crate::mesh::record::{Record, Versions};
@@ -17,17 +18,17 @@ impl Mesh {
             return false;
         };
         let there = match record {
-            Record::Node(node) => Versions {
+            Record::Node(node, _) => Versions {
                 incarnation: node.incarnation,
                 node: node.version,
                 ..held
             },
-            Record::Links(links) => Versions {
+            Record::Links(links, _) => Versions {
                 incarnation: links.incarnation,
                 links: links.version,
                 ..held
             },
-            Record::Changes(changes) => Versions {
+            Record::Changes(changes, _) => Versions {
                 incarnation: changes.incarnation,
                 links: changes.after,
                 ..held
@@ -36,12 +37,12 @@ impl Mesh {
         held.is_newer_than(&there)
     }
 
-    /// Somebody has a record of ours. If it is not what we announced, we go past it.
-    pub(super) fn heard_of_ourselves(&mut self, record: &Record, now: Mono) {
+    /// Somebody has a record of ours. If it is not what we announced, and as good as ours for the others, we go past it.
+    pub(super) fn heard_of_ourselves(&mut self, record: &Record, now: Mono) -> Applied {
         let (incarnation, node, links) = match record {
-            Record::Node(node) => (node.incarnation, node.version, 0),
-            Record::Links(links) => (links.incarnation, 0, links.version),
-            Record::Changes(changes) => (changes.incarnation, 0, changes.after),
+            Record::Node(node, _) => (node.incarnation, node.version, 0),
+            Record::Links(links, _) => (links.incarnation, 0, links.version),
+            Record::Changes(changes, _) => (changes.incarnation, 0, changes.after),
         };
         let life = order(incarnation.0, self.identity.incarnation.0);
         let orders = [(node, self.node_version), (links, self.links_version)]
@@ -55,16 +56,19 @@ impl Mesh {
             Order::Newer | Order::Absurd => false,
         };
         if is_ours {
-            return;
+            return Applied::Known;
+        }
+        if let Err(refusal) = self.database.check_own(record) {
+            return Applied::Refused(refusal);
         }
         self.counts.contradicted += 1;
         #[cfg(feature = "simulation")]
         if self.sabotage == crate::mesh::Sabotage::MeekOrigins {
-            return;
+            return Applied::Known;
         }
         // One step for each announcement: whoever holds more says so again.
         if self.announce_anew {
-            return;
+            return Applied::Known;
         }
         if life == Order::Newer {
             let incarnation = newness::towards(incarnation.0, self.identity.incarnation.0);
@@ -83,20 +87,23 @@ impl Mesh {
             }
         }
         self.announce_anew = true;
+        self.seal_anew();
         self.hold_down.changed(Change::Contradiction, now);
+        Applied::Known
     }
 
     /// Returns `true` if a record has a version that we announced, and says something else.
     fn is_another(&self, record: &Record) -> bool {
         match record {
-            Record::Node(node) => {
+            // The seal is none of its contents: somebody else can make another of the same ones.
+            Record::Node(node, _) => {
                 let held = self.database.node(self.database.me());
                 node.version == self.node_version && held.is_some_and(|held| **held != **node)
             }
-            Record::Links(links) => {
+            Record::Links(links, _) => {
                 links.version == self.links_version && !links.neighbours.iter().eq(&self.announced)
             }
-            Record::Changes(changes) => {
+            Record::Changes(changes, _) => {
                 let is_announced = |id: &EndpointId| self.announced.contains(id);
                 let is_other = !changes.added.iter().all(is_announced)
                     || changes.removed.iter().any(is_announced);

@@ -30,9 +30,12 @@ mod descriptors {
         /// came by.
         pub(super) CONTRADICTED = counter("muster_mesh_contradicted_records_total").key("mesh_contradicted");
         /// Records that were not taken, by cause: `database_full` (more endpoints than a mesh may have), `orphan`
-        /// (links of an endpoint that does not relay), `neighbours` (more links than a record holds) or `absurd` (a number
-        /// that its endpoint cannot have reached). Any growth means that part of the mesh is not known here: make it
-        /// smaller, or give it more relays; `absurd` means that somebody forges records.
+        /// (links of an endpoint that does not relay), `neighbours` (more links than a record holds), `absurd` (a number
+        /// that its endpoint cannot have reached), or with mutual TLS `unsealed` (of an endpoint without, or of a version
+        /// before seals), `untrusted` and `out_of_date` (its certificate is not good here), `identity` (its certificate is not
+        /// that of its endpoint) or `seal` (it is not what its endpoint has signed). Any growth means that part of the mesh
+        /// is not known here: make it smaller, or give it more relays; `absurd`, `identity` and `seal` mean that somebody
+        /// forges records: the log names the neighbours that they came by.
         pub(super) RECORDS_REFUSED = counter("muster_mesh_records_refused_total").labels(&["cause"]);
     }
 }
@@ -83,6 +86,16 @@ impl Counts {
 }
 
 impl Refusal {
+    /// Returns `true` if it is about whose record it is.
+    pub fn is_of_seals(self) -> bool {
+        match self {
+            Self::Full | Self::Orphan | Self::Neighbours | Self::Absurd => false,
+            Self::Unsealed | Self::Seal | Self::Untrusted | Self::OutOfDate | Self::Identity => {
+                true
+            }
+        }
+    }
+
     /// Returns the refusal in one word, for counters and logs.
     pub fn name(self) -> &'static str {
         match self {
@@ -90,6 +103,11 @@ impl Refusal {
             Self::Orphan => "orphan",
             Self::Neighbours => "neighbours",
             Self::Absurd => "absurd",
+            Self::Unsealed => "unsealed",
+            Self::Seal => "seal",
+            Self::Untrusted => "untrusted",
+            Self::OutOfDate => "out_of_date",
+            Self::Identity => "identity",
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Records: announced, taken, passed on (protocol version 2, section 6).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::repair::cut;
@@ -112,8 +112,9 @@ impl Mesh {
         }
         self.node_version = node.version;
         let node = Arc::new(node);
-        self.watch(now, |mesh| mesh.database.set_own_node(&node));
-        Some(Record::Node(node))
+        let seal = self.seal_of(&node);
+        self.watch(now, |mesh| mesh.database.set_own_node(&node, seal.clone()));
+        Some(Record::Node(node, seal))
     }
 
     fn changed_links(&mut self, now: Mono) -> Option<Record> {
@@ -137,17 +138,19 @@ impl Mesh {
             }
         });
         self.last_news = now;
+        self.seal_links();
         if before == 0 || self.announce_anew {
-            return self.own_links().map(Record::Links);
+            return self.sealed_links();
         }
-        Some(Record::Changes(LinkChanges {
+        let changes = LinkChanges {
             id: self.identity.id,
             incarnation: self.identity.incarnation,
             before,
             after: self.links_version,
             added,
             removed,
-        }))
+        };
+        Some(Record::Changes(changes, self.links_seal.clone()))
     }
 
     /// Returns `true` if a new link is announced now (section 6.2). One that brings somebody in
@@ -167,7 +170,7 @@ impl Mesh {
     }
 
     /// Our link record as it was announced last; the database holds what is true now.
-    fn own_links(&self) -> Option<LinkRecord> {
+    pub(super) fn own_links(&self) -> Option<LinkRecord> {
         (self.links_version > 0).then(|| LinkRecord {
             id: self.identity.id,
             incarnation: self.identity.incarnation,
@@ -181,13 +184,15 @@ impl Mesh {
         let mut records = Vec::new();
         if let Some(slot) = self.database.slot(id) {
             let node = self.database.node(slot);
-            records.extend(node.cloned().map(Record::Node));
-            let links = if id == self.identity.id {
-                self.own_links()
+            let seal = self.database.seal(slot);
+            records.extend(node.map(|node| Record::Node(Arc::clone(node), seal.cloned())));
+            records.extend(if id == self.identity.id {
+                self.sealed_links()
             } else {
-                self.database.links(slot)
-            };
-            records.extend(links.map(Record::Links));
+                let seal = self.database.links_seal(slot).cloned();
+                let links = self.database.links(slot);
+                links.map(|links| Record::Links(links, seal))
+            });
         }
         records
     }
@@ -270,7 +275,7 @@ impl Mesh {
     /// The flood that makes these known has come by here, and is acknowledged.
     fn note_joining(&mut self, records: &[Record], now: Mono) {
         for record in records {
-            if let Record::Node(node) = record
+            if let Record::Node(node, _) = record
                 && !node.ready
             {
                 self.membership.joins(node.id, now);
@@ -306,9 +311,9 @@ impl Mesh {
         let slot = self.database.slot(id);
         let held = slot.and_then(|slot| self.database.versions(slot));
         held.is_some_and(|held| match record {
-            Record::Node(node) => held.node == node.version,
-            Record::Links(links) => held.links == links.version,
-            Record::Changes(changes) => held.links == changes.after,
+            Record::Node(node, _) => held.node == node.version,
+            Record::Links(links, _) => held.links == links.version,
+            Record::Changes(changes, _) => held.links == changes.after,
         })
     }
 
@@ -394,6 +399,7 @@ impl Mesh {
         let mut news = Vec::new();
         let mut wanted = Vec::new();
         let mut outweighed = Vec::new();
+        let mut forged = BTreeMap::new();
         let contradicted = self.counts.contradicted;
         self.watch(now, |mesh| {
             for record in records {
@@ -411,6 +417,9 @@ impl Mesh {
                         if refusal == Refusal::Absurd && record.id() == from {
                             outweighed.push(from);
                         }
+                        if refusal.is_of_seals() {
+                            forged.entry(refusal).or_insert_with(|| record.id());
+                        }
                     }
                 }
             }
@@ -423,11 +432,16 @@ impl Mesh {
             self.decisions
                 .push_back(Decision::Contradicted { by: from });
         }
+        for (refusal, of) in forged {
+            let by = from;
+            self.decisions
+                .push_back(Decision::Forged { by, of, refusal });
+        }
         if !news.is_empty() {
             self.last_news = now;
         }
         // Its messages may be right behind: it is to be up before they are delivered.
-        let is_ready = |record: &Record| matches!(record, Record::Node(node) if node.ready);
+        let is_ready = |record: &Record| matches!(record, Record::Node(node, _) if node.ready);
         let mut ready = news.iter().filter(|record| is_ready(record));
         if ready.any(|record| self.membership.awaits(record.id())) {
             self.look = Some(now);
@@ -447,8 +461,7 @@ impl Mesh {
 
     fn apply(&mut self, record: &Record, now: Mono) -> Applied {
         if record.id() == self.identity.id {
-            self.heard_of_ourselves(record, now);
-            return Applied::Known;
+            return self.heard_of_ourselves(record, now);
         }
         let applied = self.database.apply(record);
         if applied != Applied::Refused(Refusal::Full) {
@@ -472,8 +485,8 @@ const CHANGES: u8 = 2;
 /// come together: they are not compared one with all.
 fn name(record: &Record) -> (EndpointId, u8, u64) {
     match record {
-        Record::Node(node) => (node.id, NODE, node.version),
-        Record::Links(links) => (links.id, LINKS, links.version),
-        Record::Changes(changes) => (changes.id, CHANGES, changes.after),
+        Record::Node(node, _) => (node.id, NODE, node.version),
+        Record::Links(links, _) => (links.id, LINKS, links.version),
+        Record::Changes(changes, _) => (changes.id, CHANGES, changes.after),
     }
 }

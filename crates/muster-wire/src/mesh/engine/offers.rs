@@ -172,10 +172,10 @@ impl Mesh {
         for there in list {
             for mut record in self.whole_records(there.id) {
                 match &mut record {
-                    Record::Node(node) if there.incarnation == node.incarnation => {
+                    Record::Node(node, _) if there.incarnation == node.incarnation => {
                         std::sync::Arc::make_mut(node).version = there.node;
                     }
-                    Record::Links(links) if there.incarnation == links.incarnation => {
+                    Record::Links(links, _) if there.incarnation == links.incarnation => {
                         links.version = there.links;
                     }
                     _ => continue,

@@ -7,6 +7,7 @@ use super::{Mesh, Neighbour};
 use crate::EndpointId;
 use crate::mesh::codec::{MAX_FILTER_BYTES, MeshFrame};
 use crate::mesh::record::{Record, Versions};
+use crate::mesh::seal::Signature;
 use crate::time::Mono;
 
 /// A difference must last this long, and our own database must not have changed for this long, before it counts:
@@ -274,11 +275,20 @@ pub(super) fn cut(records: &[Record]) -> Vec<&[Record]> {
     parts
 }
 
+fn signed(seal: Option<&Signature>) -> usize {
+    seal.map_or(0, |seal| seal.len())
+}
+
 /// About how many bytes a record takes.
 pub(super) fn size(record: &Record) -> usize {
     match record {
-        Record::Node(node) => 64 + node.filter.entries().map(<[u8]>::len).sum::<usize>(),
-        Record::Links(links) => 32 + 16 * links.neighbours.len(),
-        Record::Changes(changes) => 40 + 16 * (changes.added.len() + changes.removed.len()),
+        Record::Node(node, seal) => {
+            let filter: usize = node.filter.entries().map(<[u8]>::len).sum();
+            64 + filter + seal.as_ref().map_or(0, |seal| seal.size())
+        }
+        Record::Links(links, seal) => 32 + 16 * links.neighbours.len() + signed(seal.as_ref()),
+        Record::Changes(changes, seal) => {
+            40 + 16 * (changes.added.len() + changes.removed.len()) + signed(seal.as_ref())
+        }
     }
 }

@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use super::*;
 use crate::Incarnation;
+use crate::mesh::database::{Applied, Limits};
 use crate::mesh::record::{LinkRecord, Record, Versions};
 use crate::mesh::score::{key, score};
+use crate::mesh::seal::{self, NodeSeal, Seals, ToySeals};
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -307,13 +309,91 @@ fn the_last_version_of_all_ends_nothing() {
         neighbours: Vec::new(),
     };
     let records = vec![
-        Record::Node(Arc::new(node_record(1, u64::MAX))),
-        Record::Links(links),
+        Record::Node(Arc::new(node_record(1, u64::MAX)), None),
+        Record::Links(links, None),
     ];
     meshes[0].receive(id(2), flood(records), Mono(now));
     let later = now + 5 * SECOND;
     settle(&mut meshes, &mut now, later);
     assert!(meshes[0].up().contains(&id(2)));
+}
+
+/// Somebody with another certificate cannot even have us answer. Another process with ours is answered as ever, for who of
+/// the two is meant nobody knows.
+#[test]
+fn what_others_say_of_us_is_answered_if_it_has_our_seal() {
+    let sealed = |name: u64, salt| {
+        let (id, seals) = ToySeals::new(name, 1, [salt; 16]);
+        let config = Config {
+            seals: Some(Arc::new(seals)),
+            ..Config::default()
+        };
+        let identity = Identity {
+            id,
+            ..mesh(1, "", 1).identity
+        };
+        Mesh::new(identity, config)
+    };
+    let mut meshes = [sealed(1, 1), sealed(2, 2)];
+    let mut now = 0;
+    link(&mut meshes, 0, 1, 0);
+    settle(&mut meshes, &mut now, SECOND);
+    assert!(meshes[0].up().contains(&meshes[1].id()));
+    let [ours, theirs] = [&meshes[0], &meshes[1]].map(|mesh| mesh.config.seals.clone().unwrap());
+    let me = meshes[0].id();
+    let own = meshes[0].own_node();
+    let links = LinkRecord {
+        id: me,
+        incarnation: Incarnation(1),
+        version: 1000,
+        neighbours: Vec::new(),
+    };
+    let node = NodeRecord {
+        incarnation: Incarnation(5),
+        filter: Filter::default(),
+        ..own
+    };
+    let forged = |seals: &dyn Seals| {
+        let seal = NodeSeal {
+            credentials: Arc::clone(seals.credentials()),
+            signature: seals.sign(&seal::node_bytes(&node, &[])).unwrap(),
+            unknown: Vec::new(),
+        };
+        let links_seal = seals.sign(&seal::link_bytes(&links));
+        vec![
+            Record::Node(Arc::new(node.clone()), Some(Arc::new(seal))),
+            Record::Links(links.clone(), links_seal),
+        ]
+    };
+    let liar = meshes[1].id();
+    meshes[0].receive(liar, flood(forged(&*theirs)), Mono(now));
+    let decisions: Vec<_> = std::iter::from_fn(|| meshes[0].poll()).collect();
+    let told = Decision::Forged {
+        by: liar,
+        of: me,
+        refusal: Refusal::Identity,
+    };
+    assert!(decisions.contains(&told), "{decisions:?}");
+    let counts = meshes[0].counts();
+    let refused = [(Refusal::Seal, 1), (Refusal::Identity, 1)];
+    assert_eq!(counts.refused, refused.into_iter().collect());
+    assert_eq!(counts.contradicted, 0);
+    assert_eq!(meshes[0].identity.incarnation, Incarnation(1));
+    meshes[0].receive(liar, flood(forged(&*ours)), Mono(now));
+    assert_eq!(meshes[0].counts().contradicted, 1);
+    assert_eq!(meshes[0].identity.incarnation, Incarnation(5));
+    // Until it has announced that, what it tells has good seals as well.
+    let mut told = Database::new(node_record(9, 1), Limits::default());
+    told.set_seals(theirs);
+    for record in meshes[0].whole_records(me) {
+        assert_eq!(told.apply(&record), Applied::News, "{record:?}");
+    }
+    let later = now + 5 * SECOND;
+    settle(&mut meshes, &mut now, later);
+    let known = &meshes[1].database;
+    let known = known.versions(known.slot(me).unwrap());
+    assert_eq!(known, meshes[0].database.versions(0));
+    assert_eq!(known.unwrap().incarnation, Incarnation(5));
 }
 
 /// Two chains of relays meet: nobody joins, and far ends know one another without waiting for three seconds.
@@ -339,7 +419,7 @@ fn what_many_offer_one_sends() {
     let mut mesh = mesh(1, "", 1);
     for peer in [2, 3] {
         mesh.peer_up(id(peer), Mono(0));
-        let record = Record::Node(Arc::new(node_record(peer, 1)));
+        let record = Record::Node(Arc::new(node_record(peer, 1)), None);
         mesh.receive(id(peer), flood(vec![record]), Mono(0));
     }
     let offer = |number: u8, node| Versions {
@@ -393,7 +473,8 @@ fn a_neighbour_may_say_the_same_very_often() {
     let mut now = 0;
     link(&mut meshes, 0, 1, 0);
     settle(&mut meshes, &mut now, SECOND);
-    let versions = (1..=50_000).map(|version| Record::Node(Arc::new(node_record(3, version))));
+    let versions =
+        (1..=50_000).map(|version| Record::Node(Arc::new(node_record(3, version)), None));
     let started = std::time::Instant::now();
     meshes[0].receive(id(2), flood(versions.collect()), Mono(now));
     assert!(started.elapsed() < Duration::from_secs(2));
@@ -405,7 +486,7 @@ fn floods_are_cut_into_frames_of_bearable_size() {
     let record = |number: u8| {
         let mut node = mesh(number, "", 1).own_node();
         node.filter = Filter::from_prefixes(&long);
-        Record::Node(Arc::new(node))
+        Record::Node(Arc::new(node), None)
     };
     let records: Vec<Record> = (1..=20).map(record).collect();
     let parts = repair::cut(&records);
@@ -440,10 +521,10 @@ impl Relay {
         let mut leaf = node_record(Self::LEAF, 1);
         leaf.transit = false;
         leaf.filter = Filter::from_prefixes(["a"]);
-        let leaf = vec![Record::Node(Arc::new(leaf))];
+        let leaf = vec![Record::Node(Arc::new(leaf), None)];
         relay.mesh.receive(id(Self::LEAF), flood(leaf), Mono(0));
-        let origin = Record::Node(Arc::new(node_record(Self::ORIGIN, 1)));
-        let other = Record::Node(Arc::new(node_record(relay.other, 1)));
+        let origin = Record::Node(Arc::new(node_record(Self::ORIGIN, 1)), None);
+        let other = Record::Node(Arc::new(node_record(relay.other, 1)), None);
         relay.hears(vec![origin, other]);
         relay.links(Self::ORIGIN, 1, &[1, relay.other]);
         relay.links(relay.other, 1, &[Self::ORIGIN]);
@@ -470,7 +551,7 @@ impl Relay {
             version,
             neighbours: neighbours.iter().map(|number| id(*number)).collect(),
         };
-        self.hears(vec![Record::Links(links)]);
+        self.hears(vec![Record::Links(links, None)]);
     }
 
     /// The other relay has announced its link with the leaf.

@@ -81,6 +81,9 @@ impl Mesh {
         if sabotage == crate::mesh::Sabotage::BelievedNumbers {
             self.database.believe_numbers();
         }
+        if sabotage == crate::mesh::Sabotage::BelievedSeals {
+            self.database.believe_seals();
+        }
     }
 
     pub(super) fn settled_until(&self) -> Option<Mono> {

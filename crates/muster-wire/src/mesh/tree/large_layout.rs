@@ -141,28 +141,34 @@ fn one_transmission_per_receiver() {
 fn print_changes(linking: Linking, graph: &Graph) {
     let ids = |slots: &[u32]| slots.iter().map(|slot| graph.id(*slot).unwrap()).collect();
     let change = |added: &[u32], removed: &[u32]| {
-        Record::Changes(LinkChanges {
-            id: graph.id(0).unwrap(),
-            incarnation: Incarnation(1),
-            before: 100,
-            after: 101,
-            added: ids(added),
-            removed: ids(removed),
-        })
+        Record::Changes(
+            LinkChanges {
+                id: graph.id(0).unwrap(),
+                incarnation: Incarnation(1),
+                before: 100,
+                after: 101,
+                added: ids(added),
+                removed: ids(removed),
+            },
+            None,
+        )
     };
-    let node = Record::Node(Arc::new(NodeRecord {
-        id: graph.id(1).unwrap(),
-        incarnation: Incarnation(1),
-        version: 2,
-        transit: false,
-        ready: false,
-        name: "worker-512".to_owned(),
-        role: "worker".to_owned(),
-        machine: "machine-12".to_owned(),
-        filter: Filter::from_prefixes((0..10).map(|n| format!("zeek/cluster/topic-{n}/"))),
-        homes: false,
-        guests: Vec::new(),
-    }));
+    let node = Record::Node(
+        Arc::new(NodeRecord {
+            id: graph.id(1).unwrap(),
+            incarnation: Incarnation(1),
+            version: 2,
+            transit: false,
+            ready: false,
+            name: "worker-512".to_owned(),
+            role: "worker".to_owned(),
+            machine: "machine-12".to_owned(),
+            filter: Filter::from_prefixes((0..10).map(|n| format!("zeek/cluster/topic-{n}/"))),
+            homes: false,
+            guests: Vec::new(),
+        }),
+        None,
+    );
     let bytes = |frame: &MeshFrame| {
         let mut bytes = Vec::new();
         frame.write(&mut bytes);

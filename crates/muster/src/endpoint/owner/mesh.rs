@@ -1,19 +1,22 @@
 //! The owner's side of the mesh: one [`Mesh`], and what is done when it decides something.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use muster_wire::mesh::codec::MeshFrame;
-use muster_wire::mesh::{Config, Decision, Identity, Mesh, Reason, Routes};
+use muster_wire::mesh::seal::Seals;
+use muster_wire::mesh::{Config, Decision, Identity, Mesh, Reason, Refusal, Routes};
 use muster_wire::peering::Protocol;
-use muster_wire::{EndpointId, Mono};
+use muster_wire::{EndpointId, Mono, Wall};
 
 use super::Owner;
 use crate::endpoint::config::{EndpointConfig, Forwarding};
 use crate::endpoint::end_reason::LossReason;
 use crate::endpoint::send_queue::control::{ControlKind, encoded};
 use crate::endpoint::status::Status;
+use crate::endpoint::tls::CertificateSeals;
 
 /// A neighbour that hangs is found by its connection's pings, whatever its own settings are: the mesh
 /// itself gives nobody up.
@@ -22,16 +25,49 @@ const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
 /// The time between two lines of the log about records that contradict this endpoint.
 const CONTRADICTIONS_APART: Duration = Duration::from_secs(10);
 
+/// The time between two lines of the log about records whose seals are not good for the same cause.
+const FORGERIES_APART: Duration = Duration::from_secs(10);
+
+/// What a refusal because of a seal means for whoever reads the log.
+fn why(refusal: Refusal) -> &'static str {
+    match refusal {
+        Refusal::Unsealed => {
+            "it has no seal, as those of endpoints without mutual TLS, and of earlier versions of Muster"
+        }
+        Refusal::Seal => "its endpoint has not signed it: somebody forges it",
+        Refusal::Identity => {
+            "the certificate that it comes with is not that of its endpoint: somebody forges it"
+        }
+        Refusal::Untrusted => {
+            "the certificate that it comes with is of no authority that is trusted here; all nodes of a mesh must trust \
+             the authorities of all"
+        }
+        Refusal::OutOfDate => {
+            "the certificate that it comes with has expired, or is not valid yet: renew it, or set the clocks"
+        }
+        Refusal::Full | Refusal::Orphan | Refusal::Neighbours | Refusal::Absurd => "",
+    }
+}
+
 pub(super) struct MeshPart {
     pub(super) mesh: Mesh,
     /// What the routing table was made from.
     routes: Option<Arc<Routes>>,
     /// When it was told last that somebody contradicts this endpoint.
     contradicted_at: Option<Mono>,
+    /// Whether records have seals.
+    is_sealed: bool,
+    /// When it was told last, for each cause, that a record is not its origin's.
+    forged_at: BTreeMap<Refusal, Mono>,
 }
 
 impl MeshPart {
-    pub(super) fn new(me: EndpointId, config: &EndpointConfig) -> Self {
+    pub(super) fn new(
+        me: EndpointId,
+        config: &EndpointConfig,
+        seals: Option<CertificateSeals>,
+    ) -> Self {
+        let is_sealed = seals.is_some();
         let node = &config.identity;
         let identity = Identity {
             id: me,
@@ -44,6 +80,7 @@ impl MeshPart {
         };
         let mut mesh = Config {
             time_out: NEVER,
+            seals: seals.map(|seals| Arc::new(seals) as Arc<dyn Seals>),
             ..Config::default()
         };
         if !config.heartbeat.interval.is_zero() {
@@ -52,7 +89,18 @@ impl MeshPart {
         Self {
             mesh: Mesh::new(identity, mesh),
             routes: None,
+            is_sealed,
             contradicted_at: None,
+            forged_at: BTreeMap::new(),
+        }
+    }
+
+    /// Tells the mesh what time it is, for the certificates of records that have come now.
+    pub(super) fn look_at_wall(&mut self) {
+        if self.is_sealed {
+            let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+            self.mesh
+                .set_wall(Wall(since.unwrap_or_default().as_secs()));
         }
     }
 
@@ -133,6 +181,7 @@ impl Owner {
                 }
                 Decision::NodeDown(id) => self.push_status(&Status::EndpointUnreachable(id)),
                 Decision::Contradicted { by } => self.contradicted(by),
+                Decision::Forged { by, of, refusal } => self.forged(by, of, refusal),
             }
         }
         if announced {
@@ -155,15 +204,40 @@ impl Owner {
             return;
         }
         *known = Some(now);
-        let routes = self.mesh.mesh.routes();
-        let node = routes.slot(by).and_then(|slot| routes.node(slot));
-        let name = node.map_or("", |node| &node.name);
+        let name = self.name_of(by);
         let address = self.peers.get(&by).map(|peer| &*peer.session.info.address);
         tracing::warn!(
             "records of this endpoint that it has not announced came from {by} {name} at {}: somebody forges them, or has \
              its endpoint id; they are answered, and more of them within {CONTRADICTIONS_APART:?} are only counted",
             address.unwrap_or("?")
         );
+    }
+
+    /// A neighbour has brought a record that is not its origin's, as far as its seal says.
+    fn forged(&mut self, by: EndpointId, of: EndpointId, refusal: Refusal) {
+        let now = self.shared.now();
+        let known = &mut self.mesh.forged_at;
+        let last = known.get(&refusal);
+        if last.is_some_and(|last| now.since(*last) < FORGERIES_APART) {
+            return;
+        }
+        known.insert(refusal, now);
+        let [bringer, origin] = [by, of].map(|id| self.name_of(id));
+        let address = self.peers.get(&by).map(|peer| &*peer.session.info.address);
+        tracing::warn!(
+            "a record of {of} {origin} that came from {by} {bringer} at {} is refused ({}): {}; more for that cause within \
+             {FORGERIES_APART:?} are only counted",
+            address.unwrap_or("?"),
+            refusal.name(),
+            why(refusal)
+        );
+    }
+
+    /// The name of an endpoint of the mesh, empty if it has none.
+    fn name_of(&mut self, id: EndpointId) -> String {
+        let routes = self.mesh.mesh.routes();
+        let node = routes.slot(id).and_then(|slot| routes.node(slot));
+        node.map_or_else(String::new, |node| node.name.clone())
     }
 
     /// Sends what was published while the endpoint joined.
