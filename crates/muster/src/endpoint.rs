@@ -103,10 +103,10 @@ impl Endpoint {
         let tls = TlsContext::load(&config.tls)?;
         let sealing = tls.sealing();
         let sealing = sealing.filter(|_| config.forwarding != Forwarding::Direct);
-        let seals = match sealing {
-            Some(sealing) => Some(sealing.for_life(random_bytes()?)),
-            None => None,
-        };
+        let salt = sealing.map(|_| random_bytes()).transpose()?;
+        let seals = sealing
+            .zip(salt)
+            .map(|(sealing, salt)| sealing.for_life(salt));
         let id = match (config.id, &seals) {
             (Some(_), Some(_)) => return Err(StartError::IdGiven),
             (None, Some(seals)) => seals.id(),
@@ -115,7 +115,7 @@ impl Endpoint {
         };
         let cluster = config.cluster.as_deref().map(ClusterName::new);
         let cluster = cluster.transpose()?;
-        let shared = Arc::new(Shared::new(id, config, tls));
+        let shared = Arc::new(Shared::new(id, config, tls, salt));
         let (owner, inbox) = OwnerHandle::channel();
         let task = Owner::new(Arc::clone(&shared), &inbox, cluster, seals);
         tokio::spawn(task.run(inbox));
@@ -132,10 +132,21 @@ impl Endpoint {
     ///
     /// # Errors
     ///
-    /// [`TlsError`] if one of them cannot be used; then nothing has changed.
+    /// [`TlsError`] if one of them cannot be used, or if the certificate has other names than the one before: an endpoint's
+    /// id is made of them. Then nothing has changed.
     pub fn reload_tls(&self) -> Result<(), TlsError> {
         let tls = TlsContext::load(&self.shared.config.tls)?;
+        let seals = tls.sealing().zip(self.shared.salt);
+        let seals = seals.map(|(sealing, salt)| sealing.for_life(salt));
+        if let Some(seals) = &seals
+            && seals.id() != self.shared.me
+        {
+            return Err(TlsError::OtherNames);
+        }
         self.shared.tls.store(Arc::new(tls));
+        if let Some(seals) = seals {
+            self.owner.tell(Command::RenewSeals(seals));
+        }
         Ok(())
     }
 

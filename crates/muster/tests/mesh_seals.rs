@@ -21,7 +21,7 @@ use muster::wire::mesh::{Config, LinkRecord, NodeRecord, Record, Refusal};
 use muster::wire::{EndpointId, Filter, Incarnation, Topic, Wall};
 use muster::{
     Certificates, Delivery, Endpoint, EndpointConfig, Exposure, Forwarding, NodeIdentity,
-    StartError, Subscriber, Tls,
+    StartError, Subscriber, Tls, TlsError,
 };
 use muster_data::Data;
 use muster_test_support::within;
@@ -426,4 +426,51 @@ async fn an_id_cannot_be_given_where_it_is_made_of_the_certificate() {
     };
     let direct = Endpoint::start(direct).unwrap();
     assert_eq!(direct.id(), EndpointId::from_random([9; 16]));
+}
+
+/// A certificate ends before its node does: the node goes on with the next one, and who comes later knows it by that.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_is_renewed_while_its_node_runs() {
+    let directory = tempfile::tempdir().unwrap();
+    let authority = Authority::new(directory.path());
+    let hub = Endpoint::start(named(authority.certify("hub", Flaw::None, None), "hub")).unwrap();
+    let address = listening(&hub).await;
+    let own = authority.certify("target", Flaw::None, None);
+    let target = Endpoint::start(named(own.clone(), "target")).unwrap();
+    within(target.peer(&address, None)).await.unwrap();
+    let (topic, id) = (Topic::new("/target").unwrap(), target.id());
+    let mut at_target = target.subscribe(["/target"]).await;
+    until(|| hub.has_subscriber(&topic)).await;
+    let before = record(&hub, id).unwrap().version;
+
+    // Both, the relay and the leaf, have another key from now on.
+    for (name, endpoint) in [("target", &target), ("hub", &hub)] {
+        authority.certify(name, Flaw::None, None);
+        endpoint.reload_tls().unwrap();
+    }
+    until(|| record(&hub, id).is_some_and(|node| node.version > before)).await;
+    reaches(&hub, &mut at_target, 1).await;
+    let late = authority.certify("late", Flaw::None, None);
+    let late = Endpoint::start(named(late, "late")).unwrap();
+    within(late.peer(&address, None)).await.unwrap();
+    until(|| late.has_subscriber(&topic)).await;
+    reaches(&late, &mut at_target, 2).await;
+    assert_eq!(target.id(), id);
+    for endpoint in [&hub, &target, &late] {
+        let counters = endpoint.counts().mesh;
+        let mut counters = counters.iter();
+        let refused = counters.find(|it| it.descriptor.name == "muster_mesh_records_refused_total");
+        assert!(refused.is_none(), "{refused:?}");
+    }
+
+    // An endpoint is who its certificate says.
+    let other = authority.certify("other", Flaw::None, None);
+    std::fs::copy(&other.certificate, &own.certificate).unwrap();
+    std::fs::copy(&other.keyfile, &own.keyfile).unwrap();
+    let error = target.reload_tls().unwrap_err();
+    assert!(matches!(error, TlsError::OtherNames), "{error}");
+    std::fs::remove_file(&own.keyfile).unwrap();
+    let error = target.reload_tls().unwrap_err();
+    assert!(matches!(error, TlsError::File { .. }), "{error}");
+    reaches(&late, &mut at_target, 3).await;
 }

@@ -250,6 +250,7 @@ impl Owner {
                 self.unsubscribe(number, prefixes, done);
             }
             Command::DropSubscriber(number) => self.drop_subscriber(number),
+            Command::RenewSeals(seals) => self.mesh.renew_seals(seals, self.shared.now()),
             Command::StartDial {
                 address,
                 offer,

@@ -98,6 +98,8 @@ pub(crate) struct Shared {
     pub(crate) config: EndpointConfig,
     /// May be another one for the next connection: certificates are renewed.
     pub(crate) tls: ArcSwap<TlsContext>,
+    /// What the id is made of besides the names in the certificate, if records are sealed.
+    pub(crate) salt: Option<[u8; 16]>,
     tls_handshakes: Mutex<TlsHandshakes>,
     /// What peers have sent of unfinished frames, and those that are not peers yet.
     pub(crate) intake: Arc<IntakeBudget>,
@@ -133,12 +135,18 @@ struct TlsHandshakes {
 const HANDSHAKES_UNFINISHED: usize = 16 << 20;
 
 impl Shared {
-    pub(crate) fn new(me: EndpointId, config: EndpointConfig, tls: TlsContext) -> Self {
+    pub(crate) fn new(
+        me: EndpointId,
+        config: EndpointConfig,
+        tls: TlsContext,
+        salt: Option<[u8; 16]>,
+    ) -> Self {
         let two_frames = config.frame_limit.saturating_mul(2);
         let unfinished = config.unfinished_frames.max(two_frames);
         Self {
             me,
             tls: ArcSwap::from_pointee(tls),
+            salt,
             tls_handshakes: Mutex::default(),
             intake: IntakeBudget::new(unfinished),
             handshake_intake: IntakeBudget::new(HANDSHAKES_UNFINISHED),

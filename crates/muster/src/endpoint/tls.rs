@@ -119,6 +119,11 @@ pub enum TlsError {
         /// The certificate's path.
         certificate: PathBuf,
     },
+    /// The certificate has other names than the one before.
+    #[error(
+        "TLS: the new certificate has other names than the one before, and an endpoint's id is made of them: start it anew"
+    )]
+    OtherNames,
     /// OpenSSL lacks what the mode needs.
     #[error("TLS: OpenSSL cannot do {mode} TLS: {reason}")]
     Unsupported {

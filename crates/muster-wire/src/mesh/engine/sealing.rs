@@ -3,15 +3,25 @@
 use std::sync::Arc;
 
 use super::Mesh;
+use crate::mesh::hold_down::Change;
 use crate::mesh::record::{NodeRecord, Record};
-use crate::mesh::seal::{self, NodeSeal};
-use crate::time::Wall;
+use crate::mesh::seal::{self, NodeSeal, Seals};
+use crate::time::{Mono, Wall};
 
 impl Mesh {
     /// Sets the time at which the certificates of records that come from now on must be valid. Without seals it is not
     /// asked for.
     pub fn set_wall(&mut self, wall: Wall) {
         self.database.set_wall(wall);
+    }
+
+    /// Seals from now on with another key, as after a certificate was renewed: both records of ours are announced anew,
+    /// whole, since a change says nothing to whoever has only heard of the new certificate.
+    pub fn renew_seals(&mut self, seals: Arc<dyn Seals>, now: Mono) {
+        self.database.set_seals(Arc::clone(&seals));
+        self.config.seals = Some(seals);
+        self.announce_anew = true;
+        self.hold_down.changed(Change::News, now);
     }
 
     /// The seal of a node record of ours.

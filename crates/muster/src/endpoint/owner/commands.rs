@@ -13,6 +13,7 @@ use crate::endpoint::peer_options::PeerOptions;
 use crate::endpoint::peer_session::PeerSession;
 use crate::endpoint::status::{PeerOrigin, Transport};
 use crate::endpoint::subscriber::Subscriber;
+use crate::endpoint::tls::CertificateSeals;
 
 /// Commands that wait for the owner; whoever sends more waits.
 const COMMANDS: usize = 1024;
@@ -41,6 +42,8 @@ pub(crate) enum Command {
     Subscribe(u64, Vec<Box<[u8]>>, oneshot::Sender<()>),
     Unsubscribe(u64, Vec<Box<[u8]>>, oneshot::Sender<()>),
     DropSubscriber(u64),
+    /// The certificate was renewed.
+    RenewSeals(CertificateSeals),
     StartDial {
         address: String,
         offer: Offer,

@@ -95,6 +95,11 @@ impl MeshPart {
         }
     }
 
+    /// Seals with another key from now on.
+    pub(super) fn renew_seals(&mut self, seals: CertificateSeals, now: Mono) {
+        self.mesh.renew_seals(Arc::new(seals), now);
+    }
+
     /// Tells the mesh what time it is, for the certificates of records that have come now.
     pub(super) fn look_at_wall(&mut self) {
         if self.is_sealed {
