@@ -26,6 +26,8 @@ pub struct Membership {
     /// The newcomers that wait until it is known whether the life that is there still lives.
     contenders: BTreeMap<NodeName, Contender>,
     held: HashMap<EndpointId, Hello>,
+    /// What the endpoints of the mesh have announced themselves as.
+    announced: HashMap<EndpointId, Box<str>>,
     most_held: usize,
 }
 
@@ -116,6 +118,9 @@ pub enum Refusal {
     /// The peer is already a node with another name.
     #[error("the peer is already a node with another name")]
     OtherName,
+    /// The endpoint has announced itself to the mesh under another name, which its certificate may bind it to.
+    #[error("the endpoint has announced itself under another name")]
+    NotItsName,
     /// Another life of the node took this one's place before: the hello is stale.
     #[error("another life of the node has taken this one's place")]
     OlderLife,
@@ -186,6 +191,7 @@ impl Membership {
             peers: HashMap::new(),
             contenders: BTreeMap::new(),
             held: HashMap::new(),
+            announced: HashMap::new(),
             most_held: layout.nodes().len() * HELD_PER_NODE + HELD_BESIDES,
         }
     }
@@ -209,6 +215,22 @@ impl Membership {
             Some(hello) => self.settle(id, &hello.name, hello.incarnation),
             None => Vec::new(),
         }
+    }
+
+    /// The mesh says what an endpoint has announced itself as: it is a node of that name or none. Returns what that changed;
+    /// nothing unless it has said another name before.
+    pub fn announced(&mut self, id: EndpointId, name: &str) -> Vec<MembershipEvent> {
+        let said = self.peers.get(&id).and_then(|peer| peer.name.clone());
+        let mut events = Vec::new();
+        if let Some(said) = said.filter(|said| said.as_str() != name)
+            && let Some(peer) = self.peers.get(&id).cloned()
+        {
+            events = self.peer_lost(id);
+            events.extend(refused(said.as_str(), id, Refusal::NotItsName));
+            self.peers.insert(id, Peer { name: None, ..peer });
+        }
+        self.announced.insert(id, name.into());
+        events
     }
 
     /// The peer `from` says that it is the node `name` in the life `id`. Returns what that changed; repeats change
@@ -266,6 +288,7 @@ impl Membership {
     /// An endpoint can no longer be reached. Returns what that changed; nothing if it was not a node.
     pub fn peer_lost(&mut self, id: EndpointId) -> Vec<MembershipEvent> {
         self.held.remove(&id);
+        self.announced.remove(&id);
         let name = self.peers.remove(&id).and_then(|peer| peer.name);
         let Some(record) = name.and_then(|name| self.records.get_mut(&name)) else {
             return Vec::new();
@@ -386,6 +409,13 @@ impl Membership {
         else {
             return Vec::new();
         };
+        if self
+            .announced
+            .get(&id)
+            .is_some_and(|announced| **announced != *name)
+        {
+            return refused(name, id, Refusal::NotItsName);
+        }
         if peer
             .name
             .as_ref()

@@ -203,6 +203,10 @@ impl NodeLoop {
                 self.message(self.core.id, payload);
             }
             Input::Reach(id, reach) => self.reach_changed(id, reach),
+            Input::Announced(id, name) => {
+                let events = self.core.members.membership.announced(id, name);
+                self.membership_events(events);
+            }
             Input::Pong(id) => self.pong(id),
             Input::InputLow { input, low } => self.input_low(input, low),
             Input::InputEnd { input } => self.input_low(input, Watermarks::END),

@@ -37,7 +37,7 @@ fn table() -> Membership {
 ///
 /// Steps: `+1` (peering with #1), `-1` (peering lost), `1 worker` (hello, no incarnation),
 /// `1 worker @5` (hello with incarnation 5), `1 worker as 2` (hello with another's id), `?yes` or `?no`
-/// (the worker that is there has answered its ping or not).
+/// (the worker that is there has answered its ping or not), `=1 worker` (#1 is announced in the mesh under that name).
 fn play(story: &str) -> String {
     let mut table = table();
     let mut text = String::new();
@@ -47,6 +47,9 @@ fn play(story: &str) -> String {
             table.contest_ended(&worker, answer == "yes")
         } else if let Some(n) = step.strip_prefix('+') {
             table.peer_added(id(n.parse().unwrap()), true, Timestamp::from_secs(1))
+        } else if let Some(announced) = step.strip_prefix('=') {
+            let (n, name) = announced.split_once(' ').unwrap();
+            table.announced(id(n.parse().unwrap()), name)
         } else if let Some(n) = step.strip_prefix('-') {
             table.peer_lost(id(n.parse().unwrap()))
         } else {
@@ -254,4 +257,18 @@ proptest! {
             }
         }
     }
+}
+
+/// A certificate binds an endpoint to the name that it announces, so its hello may say no other.
+#[test]
+fn a_node_says_the_name_that_its_endpoint_has_announced() {
+    insta::assert_snapshot!(play(
+        "=1 worker\n +1\n 1 proxy\n 1 worker\n =1 worker\n -1\n +1\n 1 proxy"
+    ));
+}
+
+/// A node whose hello comes before that was up for a moment.
+#[test]
+fn a_name_that_was_not_announced_is_taken_back() {
+    insta::assert_snapshot!(play("+1\n 1 proxy\n =1 worker\n 1 proxy\n 1 worker"));
 }

@@ -24,6 +24,8 @@ pub enum Input<'a> {
     },
     /// The reachability of an endpoint has changed.
     Reach(EndpointId, Reach),
+    /// What an endpoint of the mesh has announced itself as, before it is [discovered](Reach::Discovered).
+    Announced(EndpointId, &'a str),
     /// A peer has answered the ping of [`Effect::Ping`].
     Pong(EndpointId),
     /// An input of this node raises an event, encoded as by

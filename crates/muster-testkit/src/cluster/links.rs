@@ -228,6 +228,7 @@ impl Cluster {
                     let id = record.id;
                     self.store_discovered(node);
                     if !record.name.is_empty() {
+                        self.step(node, Input::Announced(id, &record.name));
                         self.step(node, Input::Reach(id, Reach::Discovered));
                     }
                     if let Some((connection, side)) = self.link_with(node, id) {

@@ -83,6 +83,12 @@ pub trait Seals: fmt::Debug + Send + Sync {
 pub trait Owner: fmt::Debug + Send + Sync {
     /// Returns `true` if a signature is the owner's, over these bytes.
     fn has_signed(&self, bytes: &[u8], signature: &[u8]) -> bool;
+
+    /// Returns `true` if the owner may announce a node of this name. Certificates may bind it to one; most do not.
+    fn may_be_called(&self, name: &str) -> bool {
+        let _ = name;
+        true
+    }
 }
 
 /// Returns what the seal of a node record signs: the record with the fields that are not known here.

@@ -350,7 +350,10 @@ impl Driver {
             }
             // Those without a name are no nodes, and need no hello.
             Status::EndpointDiscovered(node) if node.name.is_empty() => return,
-            Status::EndpointDiscovered(node) => (node.id, Reach::Discovered),
+            Status::EndpointDiscovered(node) => {
+                self.step(LoopInput::Announced(node.id, &node.name));
+                (node.id, Reach::Discovered)
+            }
             Status::EndpointUnreachable(id) => (*id, Reach::Unreachable),
             Status::PeerUnavailable { .. } => return tracing::debug!("{status}"),
         };

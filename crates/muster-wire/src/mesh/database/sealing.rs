@@ -62,6 +62,9 @@ impl Database {
         if !owner.has_signed(&seal::node_bytes(node, &seal.unknown), &seal.signature) {
             return Err(Refusal::Seal);
         }
+        if !owner.may_be_called(&node.name) {
+            return Err(Refusal::Identity);
+        }
         // The certificates of one endpoint are kept once.
         let seal = held.map_or_else(
             || Arc::clone(seal),

@@ -47,7 +47,15 @@ pub(crate) struct CertificateSeals {
 }
 
 /// The key in a certificate that is trusted.
-struct CertifiedKey(PKey<Public>);
+struct CertifiedKey {
+    key: PKey<Public>,
+    /// The only node that it may announce, if it is bound to one.
+    bound_to: Option<String>,
+}
+
+/// A certificate of a box's agent or of a node has a URI that says so: `muster://CLUSTER/node/NAME` binds it to that name,
+/// `muster://CLUSTER/box/NAME` to `agent.NAME`.
+const URI: &str = "muster://";
 
 impl SealingKey {
     pub(super) fn load(certificates: &Certificates, key: PKey<Private>) -> Result<Self, TlsError> {
@@ -112,7 +120,7 @@ impl CertificateSeals {
         id: EndpointId,
         credentials: &Credentials,
         at: Wall,
-    ) -> Result<PKey<Public>, Refusal> {
+    ) -> Result<CertifiedKey, Refusal> {
         let read = |der: &Vec<u8>| X509::from_der(der).map_err(|_| Refusal::Untrusted);
         let mut chain = credentials.certificates.iter();
         let leaf = read(chain.next().ok_or(Refusal::Untrusted)?)?;
@@ -123,7 +131,10 @@ impl CertificateSeals {
         }
         let others: Vec<X509> = chain.map(read).collect::<Result<_, _>>()?;
         self.trust.check(&leaf, &others, at)?;
-        leaf.public_key().map_err(|_| Refusal::Untrusted)
+        Ok(CertifiedKey {
+            key: leaf.public_key().map_err(|_| Refusal::Untrusted)?,
+            bound_to: bound_to(&leaf),
+        })
     }
 }
 
@@ -159,15 +170,33 @@ impl Seals for CertificateSeals {
         // What OpenSSL says of a certificate that it does not take stays with the thread: the next connection that has
         // nothing to read there would be ended by it.
         let _ = ErrorStack::get();
-        let key = owner?;
-        Ok(Arc::new(CertifiedKey(key)))
+        Ok(Arc::new(owner?))
     }
 }
 
 impl Owner for CertifiedKey {
     fn has_signed(&self, bytes: &[u8], signature: &[u8]) -> bool {
-        verify(&self.0, bytes, signature)
+        verify(&self.key, bytes, signature)
     }
+
+    fn may_be_called(&self, name: &str) -> bool {
+        // Whoever has no name is no node: it looks on.
+        let is_bound = |only: &String| name.is_empty() || only == name;
+        self.bound_to.as_ref().is_none_or(is_bound)
+    }
+}
+
+/// The name of the node that a certificate is bound to.
+fn bound_to(certificate: &X509Ref) -> Option<String> {
+    let alternatives = certificate.subject_alt_names()?;
+    alternatives.iter().find_map(|name| {
+        let mut parts = name.uri()?.strip_prefix(URI)?.split('/').skip(1);
+        match (parts.next()?, parts.next()?) {
+            ("node", name) => Some(name.to_owned()),
+            ("box", name) => Some(format!("agent.{name}")),
+            _ => None,
+        }
+    })
 }
 
 impl Trust {

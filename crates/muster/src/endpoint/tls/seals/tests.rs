@@ -148,6 +148,31 @@ fn keys_of_every_kind_that_tls_takes_seal() {
     }
 }
 
+/// A node's certificate that a box's agent has asked for is that node's; others say nothing of names.
+#[test]
+fn a_certificate_may_bind_its_owner_to_a_name() {
+    let root = issue("root", new_key(), None, authority);
+    let may = |alternative: Option<&str>, name: &str| {
+        let own = issue("data-1", new_key(), Some(&root), |builder| {
+            if let Some(alternative) = alternative {
+                alternatives(builder, &["localhost", alternative]);
+            }
+        });
+        let directory = tempfile::tempdir().unwrap();
+        let (certificates, key) = written(&directory, &root, &[&own]);
+        let seals = SealingKey::load(&certificates, key).unwrap();
+        let seals = seals.for_life([7; 16]);
+        let owner = seals.owner(seals.id(), seals.credentials(), NOW).unwrap();
+        owner.may_be_called(name)
+    };
+    let node = Some("uri:muster://east/node/data-1");
+    assert!(may(node, "data-1") && may(node, ""));
+    assert!(!may(node, "data-2") && !may(node, "manager"));
+    let agent = Some("uri:muster://east/box/a");
+    assert!(may(agent, "agent.a") && !may(agent, "a") && !may(agent, "manager"));
+    assert!(may(None, "anything") && may(Some("uri:https://example.org/node/x"), "anything"));
+}
+
 #[test]
 fn who_is_refused_by_a_handshake_has_no_good_seal() {
     let root = issue("root", new_key(), None, authority);
