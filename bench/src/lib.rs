@@ -4,6 +4,7 @@
 //! measured by `muster bench`, and beside other systems by `peers/`.
 
 mod allocations;
+pub mod boxes;
 mod measure;
 
 pub use allocations::{CountingAllocator, allocations};

@@ -344,6 +344,32 @@ fn a_token_lets_one_box_in_once_and_what_does_not_fit_is_said() {
     boxes.done("a", &["box", "forget", "b"]);
     boxes.done("b", &["join", "--box", "b", "--address", &own, &token, &at]);
 
+    // Root sets a box up for the user of the service.
+    if std::os::unix::fs::MetadataExt::uid(&std::fs::metadata(boxes.directory.path()).unwrap()) == 0
+    {
+        let state = boxes.root("service").join("var/lib/muster");
+        std::fs::create_dir_all(&state).unwrap();
+        std::os::unix::fs::chown(&state, Some(65534), Some(65534)).unwrap();
+        boxes.done("a", &["box", "forget", "b"]);
+        let token = boxes.token();
+        boxes.done(
+            "service",
+            &["join", "--box", "b", "--address", &own, &token, &at],
+        );
+        for file in [
+            "etc/muster/agent.toml",
+            "etc/muster/muster.toml",
+            "var/lib/muster/identity/box.key",
+        ] {
+            let metadata = std::fs::metadata(boxes.root("service").join(file)).unwrap();
+            assert_eq!(
+                std::os::unix::fs::MetadataExt::uid(&metadata),
+                65534,
+                "{file}"
+            );
+        }
+    }
+
     let only = boxes.run("b", &["token", "create"]);
     assert_eq!(only.status.code(), Some(3), "{}", stderr(&only));
     let key = boxes

@@ -10,7 +10,7 @@ use muster_agent::{AGENT_PORT, BoxFile, IdentityFiles, Places, is_of_this_machin
 use muster_cluster::Layout;
 
 use super::agent_client::Target;
-use super::this_box::{failure, place_layout, refuse_twice, write_box_file};
+use super::this_box::{failure, hand_over, place_layout, refuse_twice, write_box_file};
 use super::{Home, load_text, read_layout};
 use crate::commands::Execute;
 use crate::output::{Failure, say};
@@ -77,6 +77,7 @@ fn init(arguments: &Arguments) -> Result<ExitCode> {
     let founded = muster_agent::found(&file, &identity).map_err(|error| failure(&error))?;
     // Last: what it says is there.
     write_box_file(&root, &file)?;
+    hand_over(&root)?;
     say(&format!(
         "cluster {} founded; authority sha256:{}; this box is {name}",
         file.cluster, founded.authority

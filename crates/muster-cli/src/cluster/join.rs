@@ -8,7 +8,7 @@ use clap::Args;
 use muster_agent::{IdentityFiles, Joining, Places};
 
 use super::agent_client::Target;
-use super::this_box::{failure, place_layout, refuse_twice, write_box_file};
+use super::this_box::{failure, hand_over, place_layout, refuse_twice, write_box_file};
 use crate::commands::{Execute, on_runtime};
 use crate::output::say;
 
@@ -49,6 +49,7 @@ async fn join(arguments: &Arguments) -> Result<ExitCode> {
     let (file, layout) = joined.map_err(|error| failure(&error))?;
     place_layout(&root, &layout)?;
     write_box_file(&root, &file)?;
+    hand_over(&root)?;
     say(&format!(
         "joined cluster {} as box {}; `muster agent` runs its nodes",
         file.cluster, file.name

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use muster_agent::{BoxFile, ClientError, JoinError};
+use muster_agent::{BoxFile, ClientError, IdentityFiles, JoinError, Places};
 
 use super::agent_client::Target;
 use crate::output::{Failure, NOT_RUNNING, REFUSED};
@@ -62,6 +62,36 @@ pub(super) fn place_layout(root: &Path, text: &str) -> Result<()> {
 pub(super) fn write_box_file(root: &Path, file: &BoxFile) -> Result<()> {
     let written = file.write(&box_file(root));
     Ok(written.map_err(|error| Failure::new(error.to_string()))?)
+}
+
+/// Gives what was made to the user of the service, whom a package has given the directory for state. Whoever is not root
+/// is that user, or has directories of its own.
+pub(super) fn hand_over(root: &Path) -> Result<()> {
+    use std::os::unix::fs::MetadataExt;
+    let state = Places::standard(root).state;
+    let owner = std::fs::metadata(&state);
+    let owner = owner.with_context(|| format!("cannot read {}", state.display()))?;
+    if !rustix::process::geteuid().is_root() || owner.uid() == 0 {
+        return Ok(());
+    }
+    let layout = Target::of_box().layout_file;
+    let identity = IdentityFiles::below(&state);
+    for path in [box_file(root), layout, identity.directory().to_owned()] {
+        give(&path, owner.uid(), owner.gid())?;
+    }
+    Ok(())
+}
+
+/// Gives a file, or a directory with what is in it.
+fn give(path: &Path, user: u32, group: u32) -> Result<()> {
+    let failed = || format!("cannot give {} to user {user}", path.display());
+    std::os::unix::fs::lchown(path, Some(user), Some(group)).with_context(failed)?;
+    if path.is_dir() {
+        for entry in std::fs::read_dir(path).with_context(failed)? {
+            give(&entry.with_context(failed)?.path(), user, group)?;
+        }
+    }
+    Ok(())
 }
 
 /// What to say of a cluster that cannot be founded or joined.

@@ -1,0 +1,312 @@
+//! Three boxes on one machine, operated as an operator would: founded, joined, asked, upgraded, cut off.
+//!
+//! `cargo build --release && cargo run --release -p muster-bench --bin boxes -- operate`. It needs root; where it cannot
+//! run it says why and ends with 3. Each step says what was seen; the first that is not as it should be ends it with 1.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use muster_bench::boxes::{BoxOfOne, Boxes, missing, until};
+use muster_measure::{cpu_seconds_of, memory_bytes_of};
+use serde_json::Value;
+
+/// Where boxes cannot be made.
+const CANNOT: u8 = 3;
+
+/// How long an agent is watched that has nothing to do.
+const IDLE: Duration = Duration::from_secs(10);
+
+const NODES: [(&str, &str, &str); 7] = [
+    ("manager", "manager", "a"),
+    ("logger-1", "logger", "a"),
+    ("data-1", "data", "a"),
+    ("logger-2", "logger", "b"),
+    ("data-2", "data", "b"),
+    ("worker-1", "worker", "c"),
+    ("worker-2", "worker", "c"),
+];
+
+fn main() -> Result<ExitCode> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if arguments != ["operate"] {
+        bail!("usage: boxes operate");
+    }
+    if let Some(missing) = missing() {
+        say(&format!("SKIPPED: {missing}"));
+        return Ok(CANNOT.into());
+    }
+    let program = program()?;
+    let directory = std::env::temp_dir().join(format!("muster-boxes-{}", std::process::id()));
+    std::fs::create_dir_all(&directory)?;
+    let result = Boxes::make(&["a", "b", "c"], &program, &directory)
+        .and_then(|boxes| operate(&boxes, &program));
+    if result.is_ok() {
+        std::fs::remove_dir_all(&directory)?;
+    } else {
+        say(&format!(
+            "what the boxes left is in {}",
+            directory.display()
+        ));
+    }
+    result.map(|()| ExitCode::SUCCESS)
+}
+
+fn say(text: &str) {
+    // There is nobody left to tell that stdout is closed.
+    let _ = writeln!(std::io::stdout().lock(), "{text}");
+}
+
+/// The program that was built beside this one.
+fn program() -> Result<PathBuf> {
+    let own = std::env::current_exe()?;
+    let beside = own.parent().map(|directory| directory.join("muster"));
+    beside
+        .filter(|program| program.exists())
+        .context("there is no program muster beside this one: cargo build --release makes it")
+}
+
+fn layout(boxes: &Boxes) -> Result<PathBuf> {
+    use std::fmt::Write as _;
+    let mut text =
+        "[cluster]\nname = \"sensors\"\n[known_hosts]\nlocal_nets = [\"10.0.0.0/8\"]\n".to_owned();
+    for made in boxes.iter() {
+        writeln!(text, "[box.{}]\naddress = \"{}\"", made.name, made.address)?;
+    }
+    for (name, role, on) in NODES {
+        writeln!(
+            text,
+            "[[node]]\nname = \"{name}\"\nrole = \"{role}\"\nbox = \"{on}\""
+        )?;
+        if role == "worker" {
+            writeln!(
+                text,
+                "input = [\"{}\"]",
+                boxes.directory().join("conn.log").display()
+            )?;
+        }
+    }
+    let mut rows = "#separator \\x09\n#fields\tts\tuid\tid.orig_h\tid.orig_p\tid.resp_h\tid.resp_p\tproto\tconn_state\n#types\ttime\tstring\taddr\tport\taddr\tport\tenum\tstring\n".to_owned();
+    for host in 1..=200 {
+        writeln!(
+            rows,
+            "{}.0\tC{host}\t10.1.0.{host}\t4000\t10.2.0.{host}\t80\ttcp\tSF",
+            1_700_000_000 + host
+        )?;
+    }
+    std::fs::write(boxes.directory().join("conn.log"), rows)?;
+    let file = boxes.directory().join("three.toml");
+    std::fs::write(&file, text)?;
+    Ok(file)
+}
+
+fn operate(boxes: &Boxes, program: &Path) -> Result<()> {
+    let (a, b, c) = (boxes.get("a")?, boxes.get("b")?, boxes.get("c")?);
+    let file = layout(boxes)?;
+    let file = file.to_str().context("the directory is no text")?;
+
+    let begun = Instant::now();
+    a.ends_with(0, &["init", "--box", "a", file])?;
+    let _agent_a = a.agent()?;
+    until("the agent of a", || {
+        Ok(a.run(&["status"])?.status.code().filter(|code| *code != 3))
+    })?;
+    let join = |made: &BoxOfOne| -> Result<String> {
+        let token = a.ends_with(0, &["token", "create"])?.trim().to_owned();
+        let at = a.address.to_string();
+        made.ends_with(0, &["join", "--box", &made.name, &token, &at])?;
+        Ok(token)
+    };
+    let token = join(b)?;
+    let mut agent_b = b.agent()?;
+    join(c)?;
+    let _agent_c = c.agent()?;
+    c.ends_with(0, &["status", "--wait", "ready"])?;
+    let took = begun.elapsed().as_secs_f64();
+    ensure!(took < 10.0, "from nothing to ready took {took:.1} s");
+    say(&format!(
+        "1  three boxes from nothing to ready in {took:.1} s"
+    ));
+
+    let at = a.address.to_string();
+    let scratch = BoxOfOne {
+        root: boxes.directory().join("scratch"),
+        ..c.clone()
+    };
+    std::fs::create_dir_all(&scratch.root)?;
+    std::fs::copy(program, scratch.program())?;
+    let said = scratch.ends_with(4, &["join", "--box", "c", &token, &at])?;
+    ensure!(said.contains("has been used"), "{said}");
+    let flipped = token.replacen(&token[8..9], if &token[8..9] == "0" { "1" } else { "0" }, 1);
+    let said = scratch.ends_with(4, &["join", "--box", "c", &flipped, &at])?;
+    ensure!(said.contains("nothing was sent"), "{said}");
+    say("2  a used token and one of another authority are refused with 4");
+
+    let pids = |made: &BoxOfOne| -> Result<Vec<u64>> {
+        let status = made.status()?;
+        NODES.iter().map(|(name, ..)| pid(&status, name)).collect()
+    };
+    let before = pids(a)?;
+    ensure!(
+        before == pids(b)? && before == pids(c)?,
+        "the boxes tell of different processes"
+    );
+    let nobody = |arguments: &[&str]| -> Result<i32> {
+        let whole = ["--reuid=65534", "--regid=65534", "--clear-groups"];
+        let mut all: Vec<&str> = whole.to_vec();
+        let program = c.program();
+        let program = program.to_str().context("the directory is no text")?;
+        all.push(program);
+        all.extend(arguments);
+        let output = c.command(Path::new("setpriv"), &all).output()?;
+        output.status.code().context("it was killed")
+    };
+    ensure!(nobody(&["status"])? == 0, "nobody may not look");
+    ensure!(
+        nobody(&["restart", "data-1"])? == 4,
+        "nobody may restart a node"
+    );
+    say("3  every box tells of the same 7 nodes; nobody looks, and may not restart (4)");
+
+    agent_b.kill()?;
+    kill_agent(b)?;
+    agent_b.wait()?;
+    let said = a.ends_with(5, &["status"])?;
+    ensure!(said.contains("agent gone"), "{said}");
+    let _agent_b = b.agent()?;
+    a.ends_with(0, &["status", "--wait", "ready"])?;
+    ensure!(before == pids(a)?, "a node was started anew");
+    let data = before[4];
+    done_kill(data)?;
+    until("a new data-2", || {
+        let status = a.status()?;
+        let node = node(&status, "data-2")?;
+        let is_new = node["pid"].as_u64().is_some_and(|now| now != data);
+        Ok((is_new && node["report"]["state"] == "ready").then_some(()))
+    })?;
+    a.ends_with(0, &["status", "--wait", "ready"])?;
+    say(
+        "4  a killed agent cost no node its life; the next one took them over, and restarted one that was killed",
+    );
+
+    let new = b.root.join("new");
+    std::fs::copy(program, &new)?;
+    std::fs::rename(&new, b.program())?;
+    let before = pids(a)?;
+    let said = b.ends_with(0, &["agent", "reload"])?;
+    ensure!(said.contains("goes on as process"), "{said}");
+    a.ends_with(0, &["status", "--wait", "ready"])?;
+    let said = a.ends_with(0, &["status"])?;
+    ensure!(said.contains("than these run: logger-2, data-2"), "{said}");
+    ensure!(before == pids(a)?, "a node was started anew");
+    a.ends_with(0, &["restart", "data-2"])?;
+    let now = pid(&a.status()?, "data-2")?;
+    let runs = std::fs::read_link(format!("/proc/{now}/exe"))?;
+    ensure!(runs == b.program(), "data-2 runs {}", runs.display());
+    say(
+        "5  a new program: the agent goes on with it, nodes when they are restarted, from another box",
+    );
+
+    let logs = a.ends_with(0, &["logs", "--since", "5m", "--grep", "listens on"])?;
+    let told = NODES
+        .iter()
+        .filter(|(name, ..)| logs.contains(&format!("node {name} (")));
+    ensure!(told.count() == NODES.len(), "{logs}");
+    let records = || c.ends_with(0, &["records", "known_hosts", "--format", "json"]);
+    let found = until("records of all hosts", || {
+        let lines = records()?.lines().count();
+        Ok((lines >= 400).then_some(lines))
+    })?;
+    let in_files = rows(a)? + rows(b)?;
+    ensure!(
+        found == in_files,
+        "{found} records are shown, {in_files} are in the files"
+    );
+    say(&format!(
+        "6  the process logs of all boxes in one, and {found} records of two loggers in one"
+    ));
+
+    let code = a.run(&["doctor"])?.status.code();
+    ensure!(matches!(code, Some(0 | 1)), "doctor ended with {code:?}");
+    c.set_link("down")?;
+    let said = until("the doctor's word", || {
+        let output = a.run(&["doctor"])?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        Ok((output.status.code() == Some(2)).then_some(text))
+    })?;
+    ensure!(said.contains("box c"), "{said}");
+    c.set_link("up")?;
+    a.ends_with(0, &["status", "--wait", "ready"])?;
+    say("7  the doctor names the box that is cut off (2)");
+
+    let asked = Instant::now();
+    a.ends_with(0, &["status"])?;
+    let took = asked.elapsed().as_millis();
+    let agents: Vec<(u32, f64)> = boxes.iter().map(agent_cost).collect::<Result<_>>()?;
+    std::thread::sleep(IDLE);
+    for (made, (pid, used)) in boxes.iter().zip(agents) {
+        let memory = memory_bytes_of(pid).unwrap_or_default();
+        let used = cpu_seconds_of(pid)? - used;
+        #[allow(clippy::cast_precision_loss, reason = "MiB")]
+        let mib = memory as f64 / f64::from(1 << 20);
+        let percent = used / IDLE.as_secs_f64() * 100.0;
+        say(&format!(
+            "8  agent of {}: {mib:.1} MiB, {percent:.2} % of a CPU; status takes {took} ms",
+            made.name
+        ));
+    }
+    for made in boxes.iter() {
+        made.ends_with(0, &["agent", "stop"])?;
+    }
+    say("all is as it should be");
+    Ok(())
+}
+
+fn node<'a>(status: &'a Value, name: &str) -> Result<&'a Value> {
+    let nodes = status["nodes"].as_array().context("a status has nodes")?;
+    let found = nodes.iter().find(|node| node["node"] == name);
+    found.with_context(|| format!("{name} is not in the status"))
+}
+
+fn pid(status: &Value, name: &str) -> Result<u64> {
+    let pid = node(status, name)?["pid"].as_u64();
+    pid.with_context(|| format!("{name} has no process"))
+}
+
+/// The agent's own process: what was started is `ip`, which becomes it.
+fn agent_pid(made: &BoxOfOne) -> Result<u32> {
+    let status = made.status()?;
+    let pid = status["agent"]["pid"].as_u64();
+    Ok(u32::try_from(pid.context("the agent says who it is")?)?)
+}
+
+fn agent_cost(made: &BoxOfOne) -> Result<(u32, f64)> {
+    let pid = agent_pid(made)?;
+    Ok((pid, cpu_seconds_of(pid)?))
+}
+
+fn kill_agent(made: &BoxOfOne) -> Result<()> {
+    // It is gone if the process that was started has become it.
+    match agent_pid(made) {
+        Ok(pid) => done_kill(pid.into()),
+        Err(_) => Ok(()),
+    }
+}
+
+fn done_kill(pid: u64) -> Result<()> {
+    let status = std::process::Command::new("kill")
+        .args(["-9", &pid.to_string()])
+        .status()?;
+    ensure!(status.success(), "cannot kill {pid}");
+    Ok(())
+}
+
+/// The rows of `known_hosts` in the files of a box.
+fn rows(made: &BoxOfOne) -> Result<usize> {
+    let directory = made.root.join("var/log/muster/current");
+    let counts = muster_frameworks::log_files::count_rows(&directory)?;
+    let rows = counts.get("known_hosts").copied().unwrap_or_default();
+    Ok(usize::try_from(rows)?)
+}

@@ -1,0 +1,276 @@
+//! Boxes on one machine: a network namespace each, on a bridge, with a root directory of its own. Whatever ends this process, they are taken down.
+
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+/// What takes boxes down once its input ends: it outlives whoever has made them.
+const UNDO: &str = "cat > /dev/null
+for space in \"$@\"; do
+    for process in $(ip netns pids \"$space\" 2>/dev/null); do kill -9 \"$process\" 2>/dev/null; done
+    ip netns del \"$space\" 2>/dev/null
+done
+ip link del \"$0\" 2>/dev/null";
+
+/// Boxes that were made.
+#[derive(Debug)]
+pub struct Boxes {
+    boxes: Vec<BoxOfOne>,
+    program: PathBuf,
+    directory: PathBuf,
+    undo: Child,
+}
+
+/// One box.
+#[derive(Debug, Clone)]
+pub struct BoxOfOne {
+    /// Its name.
+    pub name: String,
+    /// Its address.
+    pub address: Ipv4Addr,
+    /// The root of its standard directories.
+    pub root: PathBuf,
+    space: String,
+}
+
+/// What is missing for boxes to be made, if anything is.
+pub fn missing() -> Option<String> {
+    let id = run(Command::new("id").arg("-u"));
+    if id.is_none_or(|id| id.trim() != "0") {
+        return Some("root is needed: boxes are network namespaces".to_owned());
+    }
+    if run(Command::new("ip").arg("-V")).is_none() {
+        return Some("the program ip is needed (Debian: apt-get install iproute2)".to_owned());
+    }
+    let probe = format!("muster-probe-{}", std::process::id());
+    let may = run(Command::new("ip").args(["netns", "add", &probe])).is_some();
+    run(Command::new("ip").args(["netns", "del", &probe]));
+    (!may).then(|| "network namespaces cannot be made here".to_owned())
+}
+
+fn run(command: &mut Command) -> Option<String> {
+    let output = command.stderr(Stdio::null()).output().ok()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    output.status.success().then_some(text)
+}
+
+fn done(command: &mut Command) -> Result<()> {
+    let output = command.output().with_context(|| format!("{command:?}"))?;
+    if !output.status.success() {
+        bail!(
+            "{command:?}: {}",
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
+    }
+    Ok(())
+}
+
+fn ip(arguments: &[&str]) -> Result<()> {
+    done(Command::new("ip").args(arguments))
+}
+
+impl Boxes {
+    /// Makes boxes with these names. `program` is copied into each.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the system refuses; what was made is taken down.
+    pub fn make(names: &[&str], program: &Path, directory: &Path) -> Result<Self> {
+        let process = std::process::id();
+        // An interface's name has 15 characters at most.
+        let bridge = format!("mb{process}");
+        let space = |name: &str| format!("muster-{process}-{name}");
+        let spaces: Vec<String> = names.iter().map(|name| space(name)).collect();
+        let undo = Command::new("sh")
+            .arg("-c")
+            .arg(UNDO)
+            .arg(&bridge)
+            .args(&spaces)
+            .stdin(Stdio::piped())
+            .spawn()
+            .context("cannot start sh")?;
+        let mut made = Self {
+            boxes: Vec::new(),
+            program: program.to_owned(),
+            directory: directory.to_owned(),
+            undo,
+        };
+        ip(&["link", "add", &bridge, "type", "bridge"])?;
+        ip(&["link", "set", &bridge, "up"])?;
+        for (number, name) in names.iter().enumerate() {
+            made.add(name, u8::try_from(number + 1)?, &bridge, space(name))?;
+        }
+        Ok(made)
+    }
+
+    fn add(&mut self, name: &str, number: u8, bridge: &str, space: String) -> Result<()> {
+        let process = std::process::id();
+        let (outer, inner) = (
+            format!("mo{number}x{process}"),
+            format!("mi{number}x{process}"),
+        );
+        let address = Ipv4Addr::new(10, 77, 0, number);
+        ip(&["netns", "add", &space])?;
+        ip(&[
+            "link", "add", &outer, "type", "veth", "peer", "name", &inner,
+        ])?;
+        ip(&["link", "set", &outer, "master", bridge, "up"])?;
+        ip(&["link", "set", &inner, "netns", &space, "name", "eth0"])?;
+        let within = |arguments: &[&str]| ip(&[&["-n", &space], arguments].concat());
+        within(&["addr", "add", &format!("{address}/24"), "dev", "eth0"])?;
+        within(&["link", "set", "eth0", "up"])?;
+        within(&["link", "set", "lo", "up"])?;
+        let root = self.directory.join(name);
+        std::fs::create_dir_all(&root)?;
+        let made = BoxOfOne {
+            name: name.to_owned(),
+            address,
+            root,
+            space,
+        };
+        std::fs::copy(&self.program, made.program())?;
+        self.boxes.push(made);
+        Ok(())
+    }
+
+    /// Returns a box.
+    ///
+    /// # Errors
+    ///
+    /// Fails if there is none of this name.
+    pub fn get(&self, name: &str) -> Result<&BoxOfOne> {
+        let mut boxes = self.boxes.iter();
+        let found = boxes.find(|made| made.name == name);
+        found.with_context(|| format!("there is no box {name}"))
+    }
+
+    /// Returns all of them.
+    pub fn iter(&self) -> impl Iterator<Item = &BoxOfOne> {
+        self.boxes.iter()
+    }
+
+    /// The directory that the boxes' roots are in.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+}
+
+impl Drop for Boxes {
+    fn drop(&mut self) {
+        drop(self.undo.stdin.take());
+        let _ = self.undo.wait();
+    }
+}
+
+impl BoxOfOne {
+    /// The program of the box.
+    pub fn program(&self) -> PathBuf {
+        self.root.join("muster")
+    }
+
+    /// Returns a command on the box.
+    pub fn command(&self, program: &Path, arguments: &[&str]) -> Command {
+        let mut command = Command::new("ip");
+        command
+            .args(["netns", "exec", &self.space])
+            .arg(program)
+            .args(arguments)
+            .env("MUSTER_ROOT", &self.root)
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Runs the box's program to its end.
+    ///
+    /// # Errors
+    ///
+    /// Fails if it cannot be started.
+    pub fn run(&self, arguments: &[&str]) -> Result<Output> {
+        let mut command = self.command(&self.program(), arguments);
+        command.output().with_context(|| format!("{command:?}"))
+    }
+
+    /// Runs the box's program, and returns what it says if it ends with an exit code.
+    ///
+    /// # Errors
+    ///
+    /// Fails if it ends with another one.
+    pub fn ends_with(&self, code: i32, arguments: &[&str]) -> Result<String> {
+        let output = self.run(arguments)?;
+        let (out, talk) = (
+            String::from_utf8_lossy(&output.stdout).into_owned(),
+            String::from_utf8_lossy(&output.stderr).into_owned(),
+        );
+        if output.status.code() != Some(code) {
+            bail!(
+                "box {}: muster {} ended with {:?} instead of {code}:\n{out}{talk}",
+                self.name,
+                arguments.join(" "),
+                output.status.code()
+            );
+        }
+        Ok(if out.is_empty() { talk } else { out })
+    }
+
+    /// Starts the box's agent. What it says goes to a file in its root.
+    ///
+    /// # Errors
+    ///
+    /// Fails if it cannot be started.
+    pub fn agent(&self) -> Result<Child> {
+        let file = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.root.join("agent.out"))?;
+        let mut command = self.command(&self.program(), &["agent"]);
+        let agent = command.stdout(Stdio::null()).stderr(file).spawn();
+        agent.with_context(|| format!("{command:?}"))
+    }
+
+    /// The state of the cluster, as this box tells it.
+    ///
+    /// # Errors
+    ///
+    /// Fails if its agent does not answer.
+    pub fn status(&self) -> Result<Value> {
+        let output = self.run(&["status", "--format", "json"])?;
+        serde_json::from_slice(&output.stdout).with_context(|| {
+            format!(
+                "box {}: {}",
+                self.name,
+                String::from_utf8_lossy(&output.stderr)
+            )
+        })
+    }
+
+    /// Cuts the box off from the others, or brings it back.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the system refuses.
+    pub fn set_link(&self, state: &str) -> Result<()> {
+        ip(&["-n", &self.space, "link", "set", "eth0", state])
+    }
+}
+
+/// Waits until something is so.
+///
+/// # Errors
+///
+/// Fails if it is not within 30 s.
+pub fn until<T>(what: &str, mut found: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+    let end = Instant::now() + Duration::from_secs(30);
+    loop {
+        if let Some(found) = found()? {
+            return Ok(found);
+        }
+        if Instant::now() >= end {
+            bail!("{what}: not within 30 s");
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
