@@ -106,6 +106,9 @@ pub struct Passage<'a, P> {
     pub next_hops: NextHops<'a, P>,
     /// Whether it would go on to other endpoints, but has crossed as many links as it may.
     pub is_exhausted: bool,
+    /// Whether this endpoint should pass it on to others who want it, and knows of no way to them: the neighbour sees
+    /// another way than this endpoint does.
+    pub is_stranded: bool,
 }
 
 /// What becomes of a message from a peer of version 1.
@@ -253,6 +256,15 @@ impl Ingress {
         let is_for_all = route.addressee.is_none();
         let hears_it = is_for_all && !guest.is_some_and(|guest| is_heard(table, guest));
         let is_for_guests = is_for_all && guest.is_none();
+        let is_over = has_crossed_all || next_hops.lead_on();
+        let is_here = route.addressee == Some(me) || !route.subscribers.is_empty();
+        let is_stranded = relays
+            && !is_over
+            && !is_here
+            && mesh.is_some_and(|routes| {
+                let others = [Some(slot), routes.slot(from)];
+                routes.is_for_others(slot, &route.wanted, guest, others)
+            });
         Ok(Passage {
             is_late: false,
             topic,
@@ -271,6 +283,7 @@ impl Ingress {
             },
             next_hops,
             is_exhausted,
+            is_stranded,
         })
     }
 
@@ -404,6 +417,15 @@ impl<P> NextHops<'_, P> {
     /// origin from one neighbour, the same positions are the same peers.
     pub fn positions(&self) -> &[u32] {
         self.hops.as_slice()
+    }
+
+    /// Returns `true` if there is one.
+    fn lead_on(&self) -> bool {
+        let mut rest = NextHops {
+            hops: self.hops.clone(),
+            ..*self
+        };
+        rest.next().is_some()
     }
 }
 

@@ -299,6 +299,19 @@ impl Routes {
         receivers
     }
 
+    /// Returns `true` if a message of an origin is for endpoints, and neither for this one nor for just those in `known`,
+    /// who have it.
+    pub(super) fn is_for_others(
+        &self,
+        origin: u32,
+        wanted: &Wanted,
+        guest: Option<EndpointId>,
+        known: [Option<u32>; 2],
+    ) -> bool {
+        let receivers = self.receivers(origin, wanted, guest);
+        !receivers.contains(self.me) && receivers.iter().any(|slot| !known.contains(&Some(slot)))
+    }
+
     /// Returns the neighbours that a message goes to from here, if it is for `wanted`. Its origin
     /// is given by slot; it is the origin's own message, or one that the origin published for
     /// `guest`.

@@ -349,6 +349,9 @@ impl Taking<'_> {
             count(&shared.mesh.hops_exhausted);
             is_delivered = false;
         }
+        if passage.is_stranded {
+            shared.mesh.count_stranded(message.topic);
+        }
         is_delivered
     }
 }
