@@ -90,8 +90,11 @@ fn control_traffic() {
                 (network.now - begun) / MILLI,
                 clock.elapsed().as_micros() / u128::from(nodes)
             );
-            for (kind, (frames, bytes)) in std::mem::take(&mut network.by_kind) {
-                println!("    {kind}: {frames} frames, {bytes} bytes");
+            for (kind, sent) in std::mem::take(&mut network.by_kind) {
+                println!(
+                    "    {kind}: {} frames, {} bytes, {} entries, {} of them records that were known",
+                    sent.frames, sent.bytes, sent.entries, sent.known
+                );
             }
         };
         measure("cold start", &mut network, None);

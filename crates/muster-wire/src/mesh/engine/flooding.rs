@@ -401,10 +401,12 @@ impl Mesh {
                 match mesh.apply(record, now) {
                     Applied::News => news.push(record.clone()),
                     Applied::Gap => wanted.push(record.id()),
-                    Applied::Known if record.id() == from && mesh.is_behind(record) => {
-                        outweighed.push(from);
+                    Applied::Known => {
+                        mesh.counts.records_known += 1;
+                        if record.id() == from && mesh.is_behind(record) {
+                            outweighed.push(from);
+                        }
                     }
-                    Applied::Known => {}
                     Applied::Outweighed => outweighed.push(record.id()),
                     Applied::Refused(refusal) => {
                         *mesh.counts.refused.entry(refusal).or_default() += 1;
