@@ -42,7 +42,7 @@ pub(super) struct Link {
     /// What is sent vanishes, and nobody is told.
     pub(super) is_hung: bool,
     epoch: u64,
-    delay: u64,
+    pub(super) delay: u64,
     last_arrival: [u64; 2],
 }
 

@@ -153,7 +153,7 @@ pub(super) fn control_kind(bytes: &[u8]) -> Option<(&'static str, usize)> {
             ..
         } => ("floods to be acknowledged", records.len()),
         MeshFrame::Records { records, .. } => ("floods", records.len()),
-        MeshFrame::Digest(_) => ("hashes", 0),
+        MeshFrame::Digest(_) | MeshFrame::Greeting(_) => ("hashes", 0),
         MeshFrame::List(list) => ("version lists", list.len()),
         MeshFrame::Want(ids) => ("wishes", ids.len()),
         MeshFrame::Offer { list, .. } => ("offers", list.len()),
