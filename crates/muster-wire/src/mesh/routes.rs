@@ -13,6 +13,7 @@ use crate::mesh::codec::MAX_FILTER_BYTES;
 use crate::mesh::database::Database;
 use crate::mesh::graph::Graph;
 use crate::mesh::guests::Guests;
+use crate::mesh::id_hash::IdHash;
 use crate::mesh::record::{NodeRecord, shortened};
 use crate::mesh::tree::{Branches, Tree};
 
@@ -63,7 +64,7 @@ pub struct Wanted {
 pub struct Routes {
     me: u32,
     relays: bool,
-    slots: Arc<HashMap<EndpointId, u32>>,
+    slots: Arc<HashMap<EndpointId, u32, IdHash>>,
     nodes_version: u64,
     nodes: Arc<[Option<Arc<NodeRecord>>]>,
     current: Arc<Trees>,

@@ -62,6 +62,7 @@ pub(super) fn word(reader: &mut Reader<'_>, most: usize) -> Result<String, Fault
 
 pub(super) fn put_ids(ids: &[EndpointId], out: &mut Vec<u8>) {
     put_varint(out, ids.len() as u64);
+    out.reserve(size_of_val(ids));
     for id in ids {
         out.extend_from_slice(id.as_bytes());
     }
@@ -80,11 +81,12 @@ pub(super) fn read_ids(reader: &mut Reader<'_>) -> Result<Vec<EndpointId>, Fault
     Ok(ids)
 }
 
-pub(super) fn write(record: &Record, out: &mut Vec<u8>) {
-    let mut body = Vec::new();
+/// Writes a record; `body` is a buffer for what is in it.
+pub(super) fn write(record: &Record, body: &mut Vec<u8>, out: &mut Vec<u8>) {
+    body.clear();
     out.push(match record {
         Record::Node(node) => {
-            write_node(node, &mut body);
+            write_node(node, body);
             NODE
         }
         Record::Links(LinkRecord {
@@ -93,8 +95,8 @@ pub(super) fn write(record: &Record, out: &mut Vec<u8>) {
             version,
             neighbours,
         }) => {
-            put_head(*id, *incarnation, *version, &mut body);
-            put_ids(neighbours, &mut body);
+            put_head(*id, *incarnation, *version, body);
+            put_ids(neighbours, body);
             LINKS
         }
         Record::Changes(LinkChanges {
@@ -105,14 +107,14 @@ pub(super) fn write(record: &Record, out: &mut Vec<u8>) {
             added,
             removed,
         }) => {
-            put_head(*id, *incarnation, *before, &mut body);
-            put_varint(&mut body, *after);
-            put_ids(added, &mut body);
-            put_ids(removed, &mut body);
+            put_head(*id, *incarnation, *before, body);
+            put_varint(body, *after);
+            put_ids(added, body);
+            put_ids(removed, body);
             CHANGES
         }
     });
-    put_string(out, &body);
+    put_string(out, body);
 }
 
 fn put_head(id: EndpointId, incarnation: Incarnation, version: u64, out: &mut Vec<u8>) {

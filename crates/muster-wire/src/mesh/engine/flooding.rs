@@ -226,6 +226,14 @@ impl Mesh {
     ) {
         self.hold_down.heard(now);
         let news = self.take(from, records, now);
+        let waits = |record: &Record| {
+            let id = record.id();
+            self.pending.contains(&id) || self.aside.contains(&id)
+        };
+        if flood.is_none() && news.is_empty() && !records.iter().any(waits) {
+            // Nothing goes on: where it would go need not be found out.
+            return;
+        }
         let is_new_flood = flood.is_some_and(|flood| !self.barrier.has_seen((root, flood)));
         let is_sponsor = self.sponsor.is_some_and(|(sponsor, _)| sponsor == root);
         if flood.is_some() && is_sponsor && !self.ready {
@@ -358,7 +366,11 @@ impl Mesh {
         }
         let teller = self.database.slot(from);
         let is_leaf = teller.is_some_and(|slot| !self.database.graph().is_transit(slot));
+        let is_joining = self.is_joining_leaf(from);
         for id in news.iter().map(Record::id) {
+            if is_joining && id == from {
+                continue;
+            }
             if !is_leaf || id == from || self.is_in_reach(id) {
                 self.aside.remove(&id);
                 self.pending.insert(id);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{Mesh, Neighbour};
 use crate::EndpointId;
-use crate::mesh::codec::{MAX_FILTER_BYTES, MeshFrame};
+use crate::mesh::codec::MeshFrame;
 use crate::mesh::record::{Record, Versions};
 use crate::time::Mono;
 
@@ -22,8 +22,9 @@ const UNANSWERED: Duration = Duration::from_secs(1);
 /// What was out of reach for no longer may be about to come in reach.
 const RECENT: Duration = Duration::from_secs(3);
 
-/// The bytes of records after which a repair goes on in another frame.
-const CUT: usize = MAX_FILTER_BYTES;
+/// The bytes of records after which they go on in another frame: a reader holds a whole frame, and may read from
+/// hundreds of links.
+const CUT: usize = 32 << 10;
 
 impl Mesh {
     /// Returns the hash over the records of all that can be reached from here.
@@ -148,6 +149,7 @@ impl Mesh {
         }
         // What came just now and is not in reach yet will be, and the neighbour would miss it.
         let recent = self.unreachable.for_less(RECENT, now);
+        let recent = recent.filter(|id| !self.is_joining_leaf(*id));
         to_send.extend(recent.filter(|id| !theirs.contains_key(id)));
         // What is out of our reach does not count for us, but may make them believe in it no longer.
         for there in theirs.values() {
@@ -188,6 +190,49 @@ impl Mesh {
             }
         }
         self.send_part(to, false, records);
+    }
+
+    /// Offers a neighbour our records of some endpoints, as a repair: it takes up what it does not have by then.
+    fn offer_repair(&mut self, to: EndpointId, ids: &[EndpointId]) {
+        let neighbour = self.neighbours.get(&to);
+        if !ids.is_empty() && !neighbour.is_some_and(|it| it.takes_offers) {
+            return self.send_repair(to, ids);
+        }
+        let slots = ids.iter().filter_map(|id| self.database.slot(*id));
+        let list: Vec<Versions> = slots
+            .filter_map(|slot| self.database.versions(slot))
+            .collect();
+        if !list.is_empty() {
+            self.counts.offers += 1;
+            let root = EndpointId::NIL;
+            self.send(to, MeshFrame::Offer { root, list });
+        }
+    }
+
+    /// A neighbour offers records as a repair: we take up what is newer there.
+    pub(super) fn repair_offered(&mut self, from: EndpointId, list: &[Versions]) {
+        let held = |id| {
+            let slot = self.database.slot(id)?;
+            self.database.versions(slot)
+        };
+        let newer = list
+            .iter()
+            .filter(|there| held(there.id).is_none_or(|here| there.is_newer_than(&here)));
+        let ids: Vec<EndpointId> = newer.map(|there| there.id).collect();
+        if !ids.is_empty() {
+            let root = EndpointId::NIL;
+            self.send(from, MeshFrame::Accept { root, ids });
+        }
+    }
+
+    /// Returns `true` if a neighbour is a leaf that has not joined: the one that it asks makes it known to all, and
+    /// nobody else need.
+    pub(super) fn is_joining_leaf(&self, peer: EndpointId) -> bool {
+        let slot = self.database.slot(peer);
+        let slot = slot.filter(|_| self.neighbours.contains_key(&peer));
+        slot.is_some_and(|slot| {
+            !self.database.graph().is_transit(slot) && !self.database.is_ready(slot)
+        })
     }
 
     fn send_part(&mut self, to: EndpointId, more: bool, records: Vec<Record>) {
@@ -232,9 +277,8 @@ impl Mesh {
         let behind = behind.filter(|record| record.id() != from && self.is_behind(record));
         let mut behind: Vec<EndpointId> = behind.map(Record::id).collect();
         behind.dedup();
-        if !behind.is_empty() {
-            self.send_repair(from, &behind);
-        }
+        // It may well have come there meanwhile: while much changes most of it has.
+        self.offer_repair(from, &behind);
         if let Some(neighbour) = self.neighbours.get_mut(&from)
             && !more
         {
