@@ -9,7 +9,7 @@ use muster_wire::mesh::codec::{
     Batch, Decoder, Encoder, Frame, Head, MeshFrame, MessageRef, ReceivedRun, Run, RunHead,
     RunMessage,
 };
-use muster_wire::mesh::data::{Dropped, Here, Ingress, Passage, SharedWindows};
+use muster_wire::mesh::data::{DeadEnd, Dropped, Here, Ingress, Passage, SharedWindows};
 use muster_wire::mesh::{Config, Decision, HOPS, Identity, Mesh, NodeRecord, Routes, Sabotage};
 use muster_wire::peering::Protocol;
 use muster_wire::routing::{PeerEntry, RouteCache, Table};
@@ -61,8 +61,8 @@ impl Arrival {
             },
             hops: message.hops,
             is_late: passage.is_late,
-            is_exhausted: passage.is_exhausted,
-            is_stranded: passage.is_stranded,
+            is_exhausted: passage.dead_end == Some(DeadEnd::Exhausted),
+            is_stranded: passage.dead_end == Some(DeadEnd::Stranded),
             outputs,
             guests: passage.guests.map(|(_, peer)| peer.id).collect(),
             next: passage.next_hops.map(|(_, peer)| peer.id).collect(),

@@ -41,7 +41,7 @@ fn links(linking: Linking, hubs: u32, nodes: u32, random: &mut Random) -> Vec<(u
 
 /// What changes cost, with whole endpoints: 64 workers and 12 hubs, or `MESH_WORKERS` and `MESH_HUBS`;
 /// `MESH_LINKING=three` or `all` for one of the linkings alone. `MESH_SLOWNESS` is how much longer than 1 to 11 ms links
-/// take: machines that have too much to do answer as late.
+/// take: machines that have too much to do answer as late. `MESH_SEED` is another seed.
 #[test]
 #[ignore = "prints the figures of the specification's section 14"]
 fn control_traffic() {
@@ -54,7 +54,7 @@ fn control_traffic() {
         if !only.is_empty() && only != format!("{linking:?}").to_lowercase() {
             continue;
         }
-        let mut network = Network::new(7, Sabotage::default());
+        let mut network = Network::new(number("MESH_SEED", 7).into(), Sabotage::default());
         let plan = links(linking, hubs, nodes, &mut network.random);
         for node in 0..nodes {
             network.add_node(node < hubs);

@@ -104,11 +104,17 @@ pub struct Passage<'a, P> {
     pub guests: Guests<'a, P>,
     /// The peers that it goes on to.
     pub next_hops: NextHops<'a, P>,
-    /// Whether it would go on to other endpoints, but has crossed as many links as it may.
-    pub is_exhausted: bool,
-    /// Whether this endpoint should pass it on to others who want it, and knows of no way to them: the neighbour sees
-    /// another way than this endpoint does.
-    pub is_stranded: bool,
+    /// Why it goes no further, if others want it.
+    pub dead_end: Option<DeadEnd>,
+}
+
+/// Why a message goes no further from an endpoint, although others want it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeadEnd {
+    /// It has crossed as many links as it may.
+    Exhausted,
+    /// This endpoint should pass it on, and knows of no way: the neighbour sees another way than this endpoint does.
+    Stranded,
 }
 
 /// What becomes of a message from a peer of version 1.
@@ -265,6 +271,11 @@ impl Ingress {
                 let others = [Some(slot), routes.slot(from)];
                 routes.is_for_others(slot, &route.wanted, guest, others)
             });
+        let dead_end = match (is_exhausted, is_stranded) {
+            (true, _) => Some(DeadEnd::Exhausted),
+            (false, true) => Some(DeadEnd::Stranded),
+            (false, false) => None,
+        };
         Ok(Passage {
             is_late: false,
             topic,
@@ -282,8 +293,7 @@ impl Ingress {
                 origin: slot,
             },
             next_hops,
-            is_exhausted,
-            is_stranded,
+            dead_end,
         })
     }
 

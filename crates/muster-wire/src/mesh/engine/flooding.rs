@@ -366,11 +366,7 @@ impl Mesh {
         }
         let teller = self.database.slot(from);
         let is_leaf = teller.is_some_and(|slot| !self.database.graph().is_transit(slot));
-        let is_joining = self.is_joining_leaf(from);
         for id in news.iter().map(Record::id) {
-            if is_joining && id == from {
-                continue;
-            }
             if !is_leaf || id == from || self.is_in_reach(id) {
                 self.aside.remove(&id);
                 self.pending.insert(id);

@@ -12,7 +12,7 @@ use crate::mesh::record::{Record, Versions};
 use crate::time::Mono;
 
 /// Records of this many bytes or more are offered. Fewer are sent at once: asking for them would cost as much.
-const OFFERED: usize = 2 << 10;
+pub(super) const OFFERED: usize = 2 << 10;
 
 /// What was taken up from one neighbour is not asked of others for this time.
 const UNANSWERED: Duration = Duration::from_secs(1);

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::offers::OFFERED;
 use super::{Mesh, Neighbour};
 use crate::EndpointId;
 use crate::mesh::codec::MeshFrame;
@@ -149,7 +150,6 @@ impl Mesh {
         }
         // What came just now and is not in reach yet will be, and the neighbour would miss it.
         let recent = self.unreachable.for_less(RECENT, now);
-        let recent = recent.filter(|id| !self.is_joining_leaf(*id));
         to_send.extend(recent.filter(|id| !theirs.contains_key(id)));
         // What is out of our reach does not count for us, but may make them believe in it no longer.
         for there in theirs.values() {
@@ -192,10 +192,20 @@ impl Mesh {
         self.send_part(to, false, records);
     }
 
-    /// Offers a neighbour our records of some endpoints, as a repair: it takes up what it does not have by then.
+    /// Sends a neighbour our records of some endpoints as a repair, or offers them if they are many: it takes up what it does
+    /// not have by then.
     fn offer_repair(&mut self, to: EndpointId, ids: &[EndpointId]) {
+        if ids.is_empty() {
+            return;
+        }
         let neighbour = self.neighbours.get(&to);
-        if !ids.is_empty() && !neighbour.is_some_and(|it| it.takes_offers) {
+        let takes_offers = neighbour.is_some_and(|it| it.takes_offers);
+        let records = ids.iter().flat_map(|id| self.whole_records(*id));
+        let bytes: usize = records.map(|record| size(&record)).sum();
+        let offered = OFFERED;
+        #[cfg(feature = "simulation")]
+        let offered = self.sabotage.offered_from(offered);
+        if !takes_offers || bytes < offered {
             return self.send_repair(to, ids);
         }
         let slots = ids.iter().filter_map(|id| self.database.slot(*id));
@@ -223,16 +233,6 @@ impl Mesh {
             let root = EndpointId::NIL;
             self.send(from, MeshFrame::Accept { root, ids });
         }
-    }
-
-    /// Returns `true` if a neighbour is a leaf that has not joined: the one that it asks makes it known to all, and
-    /// nobody else need.
-    pub(super) fn is_joining_leaf(&self, peer: EndpointId) -> bool {
-        let slot = self.database.slot(peer);
-        let slot = slot.filter(|_| self.neighbours.contains_key(&peer));
-        slot.is_some_and(|slot| {
-            !self.database.graph().is_transit(slot) && !self.database.is_ready(slot)
-        })
     }
 
     fn send_part(&mut self, to: EndpointId, more: bool, records: Vec<Record>) {
