@@ -38,6 +38,7 @@ pub struct BoxOfOne {
 }
 
 /// What is missing for boxes to be made, if anything is.
+#[must_use]
 pub fn missing() -> Option<String> {
     let id = run(Command::new("id").arg("-u"));
     if id.is_none_or(|id| id.trim() != "0") {
@@ -154,6 +155,7 @@ impl Boxes {
     }
 
     /// The directory that the boxes' roots are in.
+    #[must_use]
     pub fn directory(&self) -> &Path {
         &self.directory
     }
@@ -167,12 +169,23 @@ impl Drop for Boxes {
 }
 
 impl BoxOfOne {
+    /// Returns the same box with another root, as if its disk were new.
+    #[must_use]
+    pub fn with_root(&self, root: PathBuf) -> Self {
+        Self {
+            root,
+            ..self.clone()
+        }
+    }
+
     /// The program of the box.
+    #[must_use]
     pub fn program(&self) -> PathBuf {
         self.root.join("muster")
     }
 
     /// Returns a command on the box.
+    #[must_use]
     pub fn command(&self, program: &Path, arguments: &[&str]) -> Command {
         let mut command = Command::new("ip");
         command

@@ -5,7 +5,7 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{Child, Command, ExitCode};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -103,165 +103,245 @@ fn layout(boxes: &Boxes) -> Result<PathBuf> {
 }
 
 fn operate(boxes: &Boxes, program: &Path) -> Result<()> {
-    let (a, b, c) = (boxes.get("a")?, boxes.get("b")?, boxes.get("c")?);
-    let file = layout(boxes)?;
-    let file = file.to_str().context("the directory is no text")?;
-
-    let begun = Instant::now();
-    a.ends_with(0, &["init", "--box", "a", file])?;
-    let _agent_a = a.agent()?;
-    until("the agent of a", || {
-        Ok(a.run(&["status"])?.status.code().filter(|code| *code != 3))
-    })?;
-    let join = |made: &BoxOfOne| -> Result<String> {
-        let token = a.ends_with(0, &["token", "create"])?.trim().to_owned();
-        let at = a.address.to_string();
-        made.ends_with(0, &["join", "--box", &made.name, &token, &at])?;
-        Ok(token)
+    let mut operation = Operation {
+        boxes,
+        program,
+        agents: Vec::new(),
     };
-    let token = join(b)?;
-    let mut agent_b = b.agent()?;
-    join(c)?;
-    let _agent_c = c.agent()?;
-    c.ends_with(0, &["status", "--wait", "ready"])?;
-    let took = begun.elapsed().as_secs_f64();
-    ensure!(took < 10.0, "from nothing to ready took {took:.1} s");
-    say(&format!(
-        "1  three boxes from nothing to ready in {took:.1} s"
-    ));
-
-    let at = a.address.to_string();
-    let scratch = BoxOfOne {
-        root: boxes.directory().join("scratch"),
-        ..c.clone()
-    };
-    std::fs::create_dir_all(&scratch.root)?;
-    std::fs::copy(program, scratch.program())?;
-    let said = scratch.ends_with(4, &["join", "--box", "c", &token, &at])?;
-    ensure!(said.contains("has been used"), "{said}");
-    let flipped = token.replacen(&token[8..9], if &token[8..9] == "0" { "1" } else { "0" }, 1);
-    let said = scratch.ends_with(4, &["join", "--box", "c", &flipped, &at])?;
-    ensure!(said.contains("nothing was sent"), "{said}");
-    say("2  a used token and one of another authority are refused with 4");
-
-    let pids = |made: &BoxOfOne| -> Result<Vec<u64>> {
-        let status = made.status()?;
-        NODES.iter().map(|(name, ..)| pid(&status, name)).collect()
-    };
-    let before = pids(a)?;
-    ensure!(
-        before == pids(b)? && before == pids(c)?,
-        "the boxes tell of different processes"
-    );
-    let nobody = |arguments: &[&str]| -> Result<i32> {
-        let whole = ["--reuid=65534", "--regid=65534", "--clear-groups"];
-        let mut all: Vec<&str> = whole.to_vec();
-        let program = c.program();
-        let program = program.to_str().context("the directory is no text")?;
-        all.push(program);
-        all.extend(arguments);
-        let output = c.command(Path::new("setpriv"), &all).output()?;
-        output.status.code().context("it was killed")
-    };
-    ensure!(nobody(&["status"])? == 0, "nobody may not look");
-    ensure!(
-        nobody(&["restart", "data-1"])? == 4,
-        "nobody may restart a node"
-    );
-    say("3  every box tells of the same 7 nodes; nobody looks, and may not restart (4)");
-
-    agent_b.kill()?;
-    kill_agent(b)?;
-    agent_b.wait()?;
-    let said = a.ends_with(5, &["status"])?;
-    ensure!(said.contains("agent gone"), "{said}");
-    let _agent_b = b.agent()?;
-    a.ends_with(0, &["status", "--wait", "ready"])?;
-    ensure!(before == pids(a)?, "a node was started anew");
-    let data = before[4];
-    done_kill(data)?;
-    until("a new data-2", || {
-        let status = a.status()?;
-        let node = node(&status, "data-2")?;
-        let is_new = node["pid"].as_u64().is_some_and(|now| now != data);
-        Ok((is_new && node["report"]["state"] == "ready").then_some(()))
-    })?;
-    a.ends_with(0, &["status", "--wait", "ready"])?;
-    say(
-        "4  a killed agent cost no node its life; the next one took them over, and restarted one that was killed",
-    );
-
-    let new = b.root.join("new");
-    std::fs::copy(program, &new)?;
-    std::fs::rename(&new, b.program())?;
-    let before = pids(a)?;
-    let said = b.ends_with(0, &["agent", "reload"])?;
-    ensure!(said.contains("goes on as process"), "{said}");
-    a.ends_with(0, &["status", "--wait", "ready"])?;
-    let said = a.ends_with(0, &["status"])?;
-    ensure!(said.contains("than these run: logger-2, data-2"), "{said}");
-    ensure!(before == pids(a)?, "a node was started anew");
-    a.ends_with(0, &["restart", "data-2"])?;
-    let now = pid(&a.status()?, "data-2")?;
-    let runs = std::fs::read_link(format!("/proc/{now}/exe"))?;
-    ensure!(runs == b.program(), "data-2 runs {}", runs.display());
-    say(
-        "5  a new program: the agent goes on with it, nodes when they are restarted, from another box",
-    );
-
-    let logs = a.ends_with(0, &["logs", "--since", "5m", "--grep", "listens on"])?;
-    let told = NODES
-        .iter()
-        .filter(|(name, ..)| logs.contains(&format!("node {name} (")));
-    ensure!(told.count() == NODES.len(), "{logs}");
-    let records = || c.ends_with(0, &["records", "known_hosts", "--format", "json"]);
-    let found = until("records of all hosts", || {
-        let lines = records()?.lines().count();
-        Ok((lines >= 400).then_some(lines))
-    })?;
-    let in_files = rows(a)? + rows(b)?;
-    ensure!(
-        found == in_files,
-        "{found} records are shown, {in_files} are in the files"
-    );
-    say(&format!(
-        "6  the process logs of all boxes in one, and {found} records of two loggers in one"
-    ));
-
-    let code = a.run(&["doctor"])?.status.code();
-    ensure!(matches!(code, Some(0 | 1)), "doctor ended with {code:?}");
-    c.set_link("down")?;
-    let said = until("the doctor's word", || {
-        let output = a.run(&["doctor"])?;
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        Ok((output.status.code() == Some(2)).then_some(text))
-    })?;
-    ensure!(said.contains("box c"), "{said}");
-    c.set_link("up")?;
-    a.ends_with(0, &["status", "--wait", "ready"])?;
-    say("7  the doctor names the box that is cut off (2)");
-
-    let asked = Instant::now();
-    a.ends_with(0, &["status"])?;
-    let took = asked.elapsed().as_millis();
-    let agents: Vec<(u32, f64)> = boxes.iter().map(agent_cost).collect::<Result<_>>()?;
-    std::thread::sleep(IDLE);
-    for (made, (pid, used)) in boxes.iter().zip(agents) {
-        let memory = memory_bytes_of(pid).unwrap_or_default();
-        let used = cpu_seconds_of(pid)? - used;
-        #[allow(clippy::cast_precision_loss, reason = "MiB")]
-        let mib = memory as f64 / f64::from(1 << 20);
-        let percent = used / IDLE.as_secs_f64() * 100.0;
-        say(&format!(
-            "8  agent of {}: {mib:.1} MiB, {percent:.2} % of a CPU; status takes {took} ms",
-            made.name
-        ));
-    }
+    let token = operation.found_and_join()?;
+    operation.refuse(&token)?;
+    operation.look_from_everywhere()?;
+    operation.lose_an_agent()?;
+    operation.upgrade()?;
+    operation.read_all()?;
+    operation.cut_off()?;
+    operation.tell_costs()?;
     for made in boxes.iter() {
         made.ends_with(0, &["agent", "stop"])?;
     }
     say("all is as it should be");
     Ok(())
+}
+
+/// The day of an operator.
+struct Operation<'a> {
+    boxes: &'a Boxes,
+    program: &'a Path,
+    agents: Vec<Child>,
+}
+
+impl Operation<'_> {
+    fn at(&self, name: &str) -> Result<&BoxOfOne> {
+        self.boxes.get(name)
+    }
+
+    fn start_agent(&mut self, name: &str) -> Result<()> {
+        let agent = self.at(name)?.agent()?;
+        self.agents.push(agent);
+        Ok(())
+    }
+
+    fn pids(&self, name: &str) -> Result<Vec<u64>> {
+        let status = self.at(name)?.status()?;
+        NODES.iter().map(|(name, ..)| pid(&status, name)).collect()
+    }
+
+    fn all_ready(&self) -> Result<()> {
+        self.at("a")?
+            .ends_with(0, &["status", "--wait", "ready"])
+            .map(drop)
+    }
+
+    /// Returns a token that was used.
+    fn found_and_join(&mut self) -> Result<String> {
+        let file = layout(self.boxes)?;
+        let file = file.to_str().context("the directory is no text")?;
+        let begun = Instant::now();
+        let first = self.at("a")?;
+        first.ends_with(0, &["init", "--box", "a", file])?;
+        self.start_agent("a")?;
+        let first = self.at("a")?.clone();
+        until("the agent of a", || {
+            Ok(first
+                .run(&["status"])?
+                .status
+                .code()
+                .filter(|code| *code != 3))
+        })?;
+        let mut used = String::new();
+        for name in ["b", "c"] {
+            let token = first.ends_with(0, &["token", "create"])?;
+            token.trim().clone_into(&mut used);
+            let at = first.address.to_string();
+            let joining = ["join", "--box", name, &used, &at];
+            self.at(name)?.ends_with(0, &joining)?;
+            self.start_agent(name)?;
+        }
+        self.at("c")?.ends_with(0, &["status", "--wait", "ready"])?;
+        let took = begun.elapsed().as_secs_f64();
+        say(&format!(
+            "1  three boxes from nothing to ready in {took:.1} s"
+        ));
+        Ok(used)
+    }
+
+    fn refuse(&self, token: &str) -> Result<()> {
+        let at = self.at("a")?.address.to_string();
+        let scratch = self.at("c")?;
+        let scratch = scratch.with_root(self.boxes.directory().join("scratch"));
+        std::fs::create_dir_all(&scratch.root)?;
+        std::fs::copy(self.program, scratch.program())?;
+        let said = scratch.ends_with(4, &["join", "--box", "c", token, &at])?;
+        ensure!(said.contains("has been used"), "{said}");
+        let digit = if &token[8..9] == "0" { "1" } else { "0" };
+        let flipped = format!("{}{digit}{}", &token[..8], &token[9..]);
+        let said = scratch.ends_with(4, &["join", "--box", "c", &flipped, &at])?;
+        ensure!(said.contains("nothing was sent"), "{said}");
+        say("2  a used token and one of another authority are refused (4)");
+        Ok(())
+    }
+
+    fn look_from_everywhere(&self) -> Result<()> {
+        let from_a = self.pids("a")?;
+        for other in ["b", "c"] {
+            ensure!(
+                from_a == self.pids(other)?,
+                "a and {other} tell of different processes"
+            );
+        }
+        let c = self.at("c")?;
+        let nobody = |arguments: &[&str]| -> Result<i32> {
+            let program = c.program();
+            let program = program.to_str().context("the directory is no text")?;
+            let user = ["--reuid=65534", "--regid=65534", "--clear-groups", program];
+            let all = [&user[..], arguments].concat();
+            let output = c.command(Path::new("setpriv"), &all).output()?;
+            output.status.code().context("it was killed")
+        };
+        ensure!(nobody(&["status"])? == 0, "nobody may not look");
+        ensure!(
+            nobody(&["restart", "data-1"])? == 4,
+            "nobody may restart a node"
+        );
+        say(
+            "3  every box tells of the same 7 nodes; the user nobody looks, and may not restart (4)",
+        );
+        Ok(())
+    }
+
+    fn lose_an_agent(&mut self) -> Result<()> {
+        let before = self.pids("a")?;
+        kill(agent_pid(self.at("b")?)?.into())?;
+        let said = self.at("a")?.ends_with(5, &["status"])?;
+        ensure!(said.contains("agent gone"), "{said}");
+        self.start_agent("b")?;
+        self.all_ready()?;
+        ensure!(before == self.pids("a")?, "a node was started anew");
+        let data = before[4];
+        kill(data)?;
+        let a = self.at("a")?;
+        until("a new data-2", || {
+            let status = a.status()?;
+            let node = node(&status, "data-2")?;
+            let is_new = node["pid"].as_u64().is_some_and(|now| now != data);
+            Ok((is_new && node["report"]["state"] == "ready").then_some(()))
+        })?;
+        self.all_ready()?;
+        say(
+            "4  a killed agent cost no node its life; the next one took them over, and started one that was killed",
+        );
+        Ok(())
+    }
+
+    fn upgrade(&self) -> Result<()> {
+        let b = self.at("b")?;
+        let new = b.root.join("new");
+        std::fs::copy(self.program, &new)?;
+        std::fs::rename(&new, b.program())?;
+        let before = self.pids("a")?;
+        let said = b.ends_with(0, &["agent", "reload"])?;
+        ensure!(said.contains("goes on as process"), "{said}");
+        self.all_ready()?;
+        let said = self.at("a")?.ends_with(0, &["status"])?;
+        ensure!(said.contains("than these run: logger-2, data-2"), "{said}");
+        ensure!(before == self.pids("a")?, "a node was started anew");
+        self.at("a")?.ends_with(0, &["restart", "data-2"])?;
+        let now = pid(&self.at("a")?.status()?, "data-2")?;
+        let runs = std::fs::read_link(format!("/proc/{now}/exe"))?;
+        ensure!(runs == b.program(), "data-2 runs {}", runs.display());
+        say(
+            "5  a new program: the agent goes on with it, a node when it is restarted, from another box",
+        );
+        Ok(())
+    }
+
+    fn read_all(&self) -> Result<()> {
+        let logs = self
+            .at("a")?
+            .ends_with(0, &["logs", "--since", "5m", "--grep", "listens on"])?;
+        let is_told = |name: &str| logs.contains(&format!("node {name} ("));
+        ensure!(NODES.iter().all(|(name, ..)| is_told(name)), "{logs}");
+        let c = self.at("c")?;
+        let (shown, written) = until("the same records", || {
+            let shown = c.ends_with(0, &["records", "known_hosts", "--format", "json"])?;
+            let shown = shown.lines().count();
+            let written = rows(self.at("a")?)? + rows(self.at("b")?)?;
+            Ok((shown >= 400 && shown == written).then_some((shown, written)))
+        })?;
+        say(&format!(
+            "6  process logs of all boxes in one; {shown} records of two loggers in one, {written} are in their files"
+        ));
+        Ok(())
+    }
+
+    fn cut_off(&self) -> Result<()> {
+        let a = self.at("a")?;
+        let code = a.run(&["doctor"])?.status.code();
+        ensure!(matches!(code, Some(0 | 1)), "doctor ended with {code:?}");
+        self.at("c")?.set_link("down")?;
+        let said = until("the doctor's word", || {
+            let output = a.run(&["doctor"])?;
+            let text = String::from_utf8_lossy(&output.stdout).into_owned();
+            Ok((output.status.code() == Some(2)).then_some(text))
+        })?;
+        ensure!(said.contains("box c"), "{said}");
+        self.at("c")?.set_link("up")?;
+        self.all_ready()?;
+        say("7  the doctor names the box that is cut off (2); it comes back by itself");
+        Ok(())
+    }
+
+    fn tell_costs(&self) -> Result<()> {
+        let asked = Instant::now();
+        self.at("a")?.ends_with(0, &["status"])?;
+        say(&format!(
+            "8  status takes {} ms",
+            asked.elapsed().as_millis()
+        ));
+        let before: Vec<(u32, f64)> = self.boxes.iter().map(agent_cost).collect::<Result<_>>()?;
+        std::thread::sleep(IDLE);
+        for (made, (pid, used)) in self.boxes.iter().zip(before) {
+            let memory = memory_bytes_of(pid).unwrap_or_default();
+            let used = cpu_seconds_of(pid)? - used;
+            #[allow(clippy::cast_precision_loss, reason = "MiB")]
+            let mib = memory as f64 / f64::from(1 << 20);
+            let percent = used / IDLE.as_secs_f64() * 100.0;
+            let name = &made.name;
+            say(&format!(
+                "   agent of {name}: {mib:.1} MiB, {percent:.2} % of a CPU"
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Operation<'_> {
+    fn drop(&mut self) {
+        for agent in &mut self.agents {
+            let _ = agent.kill();
+            let _ = agent.wait();
+        }
+    }
 }
 
 fn node<'a>(status: &'a Value, name: &str) -> Result<&'a Value> {
@@ -287,16 +367,8 @@ fn agent_cost(made: &BoxOfOne) -> Result<(u32, f64)> {
     Ok((pid, cpu_seconds_of(pid)?))
 }
 
-fn kill_agent(made: &BoxOfOne) -> Result<()> {
-    // It is gone if the process that was started has become it.
-    match agent_pid(made) {
-        Ok(pid) => done_kill(pid.into()),
-        Err(_) => Ok(()),
-    }
-}
-
-fn done_kill(pid: u64) -> Result<()> {
-    let status = std::process::Command::new("kill")
+fn kill(pid: u64) -> Result<()> {
+    let status = Command::new("kill")
         .args(["-9", &pid.to_string()])
         .status()?;
     ensure!(status.success(), "cannot kill {pid}");

@@ -52,5 +52,5 @@ pub use process::{Launcher, Worker};
 pub use start::{Layout, StartReport, start};
 pub use table::Table;
 pub use throughput::{Published, Throughput, throughput};
-pub use usage::{cpu_seconds, cpu_seconds_of, memory_bytes, memory_bytes_of};
+pub use usage::{cpu_seconds, cpu_seconds_of, memory_bytes, memory_bytes_of, peak_memory_bytes};
 pub use worker::{Control, work};

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 
 use crate::engine::tls;
-use crate::{Job, Launcher, Protection, cpu_seconds, memory_bytes};
+use crate::{Job, Launcher, Protection, cpu_seconds, memory_bytes, peak_memory_bytes};
 
 /// How long a mesh may take.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -51,6 +51,8 @@ pub struct StartReport {
     pub cpu: f64,
     /// The memory of the process then, in bytes; `None` if the system does not say.
     pub memory: Option<u64>,
+    /// The most memory that it had until then, in bytes; `None` if the system does not say.
+    pub peak_memory: Option<u64>,
     /// How often an endpoint got to know another.
     pub known: u64,
     /// How often an endpoint lost another in that time.
@@ -61,6 +63,8 @@ pub struct StartReport {
     pub reason: Option<String>,
     /// Transmissions of records to neighbours, by all endpoints together.
     pub records: u64,
+    /// Records that came from neighbours and were known, at all endpoints together.
+    pub known_records: u64,
     /// Offers of records to neighbours, by all endpoints together.
     pub offers: u64,
     /// Neighbours that did not acknowledge a joining endpoint in time.
@@ -135,11 +139,13 @@ pub(crate) fn mesh(layout: Layout) -> Result<StartReport> {
             seconds: is_whole.then(|| start.elapsed().as_secs_f64()),
             cpu: cpu_seconds() - before,
             memory: memory_bytes(),
+            peak_memory: peak_memory_bytes(),
             known: sum.known,
             unreachable: sum.unreachable,
             lost: sum.lost,
             reason: sum.reason,
             records: counted(&all, "mesh_records_sent"),
+            known_records: counted(&all, "mesh_records_known"),
             offers: counted(&all, "mesh_offers"),
             laggards: counted(&all, "mesh_join_laggards"),
             repairs: counted(&all, "mesh_repairs"),

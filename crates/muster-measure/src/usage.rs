@@ -27,7 +27,13 @@ fn read(clock: ClockId) -> f64 {
 /// Returns the memory of this process that is in RAM, in bytes, or `None` if the system does not
 /// say.
 pub fn memory_bytes() -> Option<u64> {
-    memory("self")
+    memory("self", "VmRSS:")
+}
+
+/// Returns the most memory of this process that was in RAM at one time, in bytes, or `None` if the
+/// system does not say.
+pub fn peak_memory_bytes() -> Option<u64> {
+    memory("self", "VmHWM:")
 }
 
 /// Returns the CPU time that another process has used so far, in seconds. It may not include the
@@ -43,12 +49,12 @@ pub fn cpu_seconds_of(pid: u32) -> Result<f64> {
 /// Returns the memory of another process that is in RAM, in bytes, or `None` if the system does not
 /// say.
 pub fn memory_bytes_of(pid: u32) -> Option<u64> {
-    memory(&pid.to_string())
+    memory(&pid.to_string(), "VmRSS:")
 }
 
-fn memory(process: &str) -> Option<u64> {
+fn memory(process: &str, what: &str) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
-    let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
+    let line = status.lines().find(|line| line.starts_with(what))?;
     let kibibytes: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
     Some(kibibytes << 10)
 }

@@ -9,7 +9,7 @@ use muster_wire::mesh::codec::{
     Batch, Decoder, Encoder, Frame, Head, MeshFrame, MessageRef, ReceivedRun, Run, RunHead,
     RunMessage,
 };
-use muster_wire::mesh::data::{Dropped, Here, Ingress, Passage, SharedWindows};
+use muster_wire::mesh::data::{DeadEnd, Dropped, Here, Ingress, Passage, SharedWindows};
 use muster_wire::mesh::{Config, Decision, HOPS, Identity, Mesh, NodeRecord, Routes, Sabotage};
 use muster_wire::peering::Protocol;
 use muster_wire::routing::{PeerEntry, RouteCache, Table};
@@ -31,9 +31,10 @@ pub(crate) struct Message {
 struct Arrival {
     message: Message,
     hops: u8,
-    /// Counted: whether it came late, and whether its hops were used up.
+    /// Counted: whether it came late, whether its hops were used up, and whether no way led on.
     is_late: bool,
     is_exhausted: bool,
+    is_stranded: bool,
     /// What it is here, each time once.
     outputs: Vec<fn(Message) -> Output>,
     guests: Vec<EndpointId>,
@@ -60,7 +61,8 @@ impl Arrival {
             },
             hops: message.hops,
             is_late: passage.is_late,
-            is_exhausted: passage.is_exhausted,
+            is_exhausted: passage.dead_end == Some(DeadEnd::Exhausted),
+            is_stranded: passage.dead_end == Some(DeadEnd::Stranded),
             outputs,
             guests: passage.guests.map(|(_, peer)| peer.id).collect(),
             next: passage.next_hops.map(|(_, peer)| peer.id).collect(),
@@ -125,6 +127,7 @@ pub(crate) struct Counts {
     pub(crate) no_topic: u64,
     pub(crate) left_to_home: u64,
     pub(crate) hops_exhausted: u64,
+    pub(crate) no_next_hop: u64,
 }
 
 /// One end of a link with another endpoint of the mesh.
@@ -390,6 +393,7 @@ impl Endpoint {
         let copy = arrival.message;
         self.counts.reordered += u64::from(arrival.is_late);
         self.counts.hops_exhausted += u64::from(arrival.is_exhausted);
+        self.counts.no_next_hop += u64::from(arrival.is_stranded);
         for output in arrival.outputs {
             let output = output(copy.clone());
             self.counts.delivered += u64::from(matches!(output, Output::Deliver(_)));
@@ -631,6 +635,53 @@ mod tests {
         let heard = endpoints.iter().map(|it| it.counts().delivered);
         assert_eq!(heard.sum::<u64>(), 16);
         assert_eq!(endpoints[16].counts().hops_exhausted, 1);
+    }
+
+    /// A relay that has lost the way to who wants a message, and before which nobody knows that yet, tells of it.
+    #[test]
+    fn a_message_for_which_no_way_leads_on_is_counted() {
+        let mut endpoints: Vec<Endpoint> = (1..=3).map(endpoint).collect();
+        let mut now = 0;
+        for right in 1..3 {
+            let (a, b) = (endpoints[right - 1].id(), endpoints[right].id());
+            endpoints[right - 1].peer_up(b, Mono(0));
+            endpoints[right].peer_up(a, Mono(0));
+        }
+        endpoints[2].subscribe(Filter::from_prefixes(["/t", "/only"]), Mono(0));
+        settle(&mut endpoints, &mut now, 30 * SECOND);
+        let mut publish = |topic: &str, endpoints: &mut [Endpoint]| {
+            let topic = Topic::new(topic).expect("a topic");
+            endpoints[0].publish(Class::Event, Kind::Data, &topic, Bytes::new());
+            endpoints[0].publish(Class::Event, Kind::Data, &topic, Bytes::new());
+            let until = now;
+            settle(endpoints, &mut now, until);
+            let counts = endpoints.iter().map(Endpoint::counts);
+            let (delivered, stranded) = counts.fold((0, 0), |(delivered, stranded), counts| {
+                (delivered + counts.delivered, stranded + counts.no_next_hop)
+            });
+            (delivered, stranded)
+        };
+        assert_eq!(publish("/only", &mut endpoints), (2, 0));
+        let gone = endpoints.pop().expect("the third");
+        endpoints[1].peer_down(gone.id(), Mono(30 * SECOND));
+        // What the second says of it is not heard by the first yet.
+        let topic = Topic::new("/only").expect("a topic");
+        endpoints[0].publish(Class::Event, Kind::Data, &topic, Bytes::new());
+        endpoints[0].publish(Class::Event, Kind::Data, &topic, Bytes::new());
+        while let Some(output) = endpoints[0].poll() {
+            if let Output::Send { bytes, .. } = output {
+                let from = endpoints[0].id();
+                endpoints[1].receive(from, &bytes, Mono(30 * SECOND));
+            }
+        }
+        assert_eq!(endpoints[1].counts().no_next_hop, 2);
+        // One that is for the relay itself has come to its end, and one that nobody wants is not sent.
+        let before = endpoints[1].counts();
+        publish("/t", &mut endpoints);
+        publish("/nobody", &mut endpoints);
+        let after = endpoints[1].counts();
+        assert_eq!(after.delivered, before.delivered + 2);
+        assert_eq!(after.no_next_hop, 2);
     }
 
     #[test]

@@ -20,6 +20,7 @@ mod graph;
 mod guests;
 mod held_since;
 mod hold_down;
+mod id_hash;
 mod membership;
 mod newness;
 mod reach;

@@ -217,6 +217,7 @@ fn counts(report: &NodeReport) -> (ByKey<u64>, ByKey<ByKey<u64>>) {
     for (key, messages) in [
         ("local_dropped", report.counts.local_dropped.total()),
         ("mesh_held_dropped", report.joining_dropped.total()),
+        ("mesh_no_next_hop", report.relay_dropped.total()),
         ("mesh_reordered_dropped", reordered.unwrap_or_default()),
     ] {
         counts.insert(key.to_owned(), messages);

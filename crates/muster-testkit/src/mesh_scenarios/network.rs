@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use self::outputs::control_kind;
 use super::guests::{Visit, Visitor, VisitorLedger};
 use super::ledger::Ledger;
 use super::oracle::Truth;
@@ -45,7 +46,7 @@ pub(super) struct Link {
     /// What is sent vanishes, and nobody is told.
     pub(super) is_hung: bool,
     epoch: u64,
-    delay: u64,
+    pub(super) delay: u64,
     last_arrival: [u64; 2],
 }
 
@@ -116,7 +117,18 @@ pub(super) struct Network {
     /// When somebody was said to be up last.
     pub(super) last_up: u64,
     /// Those frames by what they are.
-    pub(super) by_kind: BTreeMap<&'static str, (u64, u64)>,
+    pub(super) by_kind: BTreeMap<&'static str, Traffic>,
+}
+
+/// What was sent of a kind of frames.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Traffic {
+    pub(super) frames: u64,
+    pub(super) bytes: u64,
+    /// Entries: the records, versions or ids in them.
+    pub(super) entries: u64,
+    /// The records of those that have arrived that were known there.
+    pub(super) known: u64,
 }
 
 fn filter_of(node: usize, random: &mut Random) -> Filter {
@@ -291,7 +303,16 @@ impl Network {
                 }
                 let (to, from) = (connection.ends[side], connection.ends[1 - side]);
                 let from = self.nodes[from].id;
+                let known =
+                    |network: &Self| network.nodes[to].endpoint.mesh().counts().records_known;
+                let before = known(self);
                 self.nodes[to].endpoint.receive(from, &bytes, now);
+                let known = known(self) - before;
+                if known > 0
+                    && let Some((kind, _)) = control_kind(&bytes)
+                {
+                    self.by_kind.entry(kind).or_default().known += known;
+                }
                 self.after(to);
             }
             Event::Lost { link, side, epoch } => {

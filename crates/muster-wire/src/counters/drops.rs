@@ -10,9 +10,12 @@ mod descriptors {
     crate::counters! {
         /// Messages that did not reach the end of a queue, by cause. `queue` is `peer` (to `peer`), `joining` (published
         /// before the endpoint had joined its mesh), `local` (events of the node to itself), `subscriber` (all of the
-        /// endpoint's subscribers together: the node's loop, the gateway, the bridge), `websocket` (clients of the gateway)
-        /// or `none` (nobody subscribed, which is no fault). Growth means that somebody reads more slowly than others
-        /// publish: look at the load of that peer or node, then at its queue's bounds (`peering.*_queue`).
+        /// endpoint's subscribers together: the node's loop, the gateway, the bridge), `websocket` (clients of the gateway),
+        /// `relay` (came from a neighbour to be passed on, and no way led on, cause `no_next_hop`) or `none` (nobody
+        /// subscribed, which is no fault). Growth means that somebody reads more slowly than others publish: look at the load
+        /// of that peer or node, then at its queue's bounds (`peering.*_queue`). With `relay` it means that endpoints see
+        /// different ways: some come with every change of links, and of these most come to their receivers by another way
+        /// as well; without such changes it means that this node, or the one before it, hears of changes seconds late.
         pub(super) DROPPED = counter("muster_dropped_messages_total").labels(&["cause", "queue", "peer", "topic"]);
         /// What `muster_dropped_messages_total` counts with the queue `subscriber`, for the subscribers that have a name:
         /// `node` (the node's loop), `gateway` and `bridge`. Growth means that this one does not keep up: spread the
@@ -53,6 +56,8 @@ pub enum DropCause {
     /// The message came after a later one of its origin and class, and the subscriber asks for
     /// order.
     Reordered,
+    /// The message came from a neighbour to be passed on, and no way leads on from here to anybody who wants it.
+    NoNextHop,
 }
 
 impl DropCause {
@@ -72,6 +77,7 @@ impl DropCause {
             Self::NoSubscriber => "no_subscriber",
             Self::Closed => "closed",
             Self::Reordered => "reordered",
+            Self::NoNextHop => "no_next_hop",
         }
     }
 }

@@ -46,6 +46,9 @@ const ECHO: u8 = 10;
 const OFFER: u8 = 11;
 const AGREE: u8 = 12;
 const WITNESS: u8 = 13;
+
+/// The optional field of a hash that says whether its sender is offered repairs.
+const TAKES_OFFERS: u64 = 1;
 const RUN: u8 = 14;
 
 /// The most bytes of a neighbour's parting words.
@@ -151,13 +154,20 @@ impl MeshFrame {
                 out.push(u8::from(*more) | u8::from(flood.is_some()) << 1);
                 put_varint(out, flood.unwrap_or(0));
                 put_varint(out, records.len() as u64);
+                let mut body = Vec::new();
                 for record in records {
-                    records::write(record, out);
+                    records::write(record, &mut body, out);
                 }
             }
             Self::Digest(hash) => {
                 out.extend_from_slice(&[DIGEST, 0]);
                 out.extend_from_slice(&hash.to_be_bytes());
+            }
+            Self::Greeting(hash) => {
+                out.extend_from_slice(&[DIGEST, 0]);
+                out.extend_from_slice(&hash.to_be_bytes());
+                put_varint(out, TAKES_OFFERS);
+                put_string(out, &[1]);
             }
             Self::List(list) => {
                 out.extend_from_slice(&[DIGEST, 1]);
@@ -243,7 +253,7 @@ fn read_body<'d, 'a>(kind: u8, reader: &mut Reader<'a>) -> Result<Frame<'d, 'a>,
         CREDIT | GOODBYE | ECHO | WITNESS => return read_link(kind, reader).map(Frame::Link),
         RECORDS => read_records(reader)?,
         DIGEST => match reader.u8().ok_or(Fault::Malformed)? {
-            0 => MeshFrame::Digest(reader.u64().ok_or(Fault::Malformed)?),
+            0 => read_digest(reader)?,
             1 => MeshFrame::List(read_list(reader)?),
             _ => return Err(Fault::Malformed),
         },
@@ -328,10 +338,25 @@ fn put_list(list: &[Versions], out: &mut Vec<u8>) {
     }
 }
 
+/// A hash, and whether its sender is offered repairs.
+fn read_digest(reader: &mut Reader<'_>) -> Result<MeshFrame, Fault> {
+    let hash = reader.u64().ok_or(Fault::Malformed)?;
+    let mut takes_offers = false;
+    while !reader.is_empty() {
+        let tag = reader.varint().ok_or(Fault::Malformed)?;
+        let field = reader.string().ok_or(Fault::Malformed)?;
+        takes_offers |= tag == TAKES_OFFERS && field == [1];
+    }
+    Ok(if takes_offers {
+        MeshFrame::Greeting(hash)
+    } else {
+        MeshFrame::Digest(hash)
+    })
+}
+
 fn read_offer(reader: &mut Reader<'_>) -> Result<MeshFrame, Fault> {
     let form = reader.u8().ok_or(Fault::Malformed)?;
-    let root = read_id(reader).filter(|root| !root.is_nil());
-    let root = root.ok_or(Fault::Malformed)?;
+    let root = read_id(reader).ok_or(Fault::Malformed)?;
     match form {
         0 => read_list(reader).map(|list| MeshFrame::Offer { root, list }),
         1 => records::read_ids(reader).map(|ids| MeshFrame::Accept { root, ids }),

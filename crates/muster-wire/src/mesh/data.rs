@@ -104,8 +104,17 @@ pub struct Passage<'a, P> {
     pub guests: Guests<'a, P>,
     /// The peers that it goes on to.
     pub next_hops: NextHops<'a, P>,
-    /// Whether it would go on to other endpoints, but has crossed as many links as it may.
-    pub is_exhausted: bool,
+    /// Why it goes no further, if others want it.
+    pub dead_end: Option<DeadEnd>,
+}
+
+/// Why a message goes no further from an endpoint, although others want it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeadEnd {
+    /// It has crossed as many links as it may.
+    Exhausted,
+    /// This endpoint should pass it on, and knows of no way: the neighbour sees another way than this endpoint does.
+    Stranded,
 }
 
 /// What becomes of a message from a peer of version 1.
@@ -253,6 +262,20 @@ impl Ingress {
         let is_for_all = route.addressee.is_none();
         let hears_it = is_for_all && !guest.is_some_and(|guest| is_heard(table, guest));
         let is_for_guests = is_for_all && guest.is_none();
+        let is_over = has_crossed_all || next_hops.lead_on();
+        let is_here = route.addressee == Some(me) || !route.subscribers.is_empty();
+        let is_stranded = relays
+            && !is_over
+            && !is_here
+            && mesh.is_some_and(|routes| {
+                let others = [Some(slot), routes.slot(from)];
+                routes.is_for_others(slot, &route.wanted, guest, others)
+            });
+        let dead_end = match (is_exhausted, is_stranded) {
+            (true, _) => Some(DeadEnd::Exhausted),
+            (false, true) => Some(DeadEnd::Stranded),
+            (false, false) => None,
+        };
         Ok(Passage {
             is_late: false,
             topic,
@@ -270,7 +293,7 @@ impl Ingress {
                 origin: slot,
             },
             next_hops,
-            is_exhausted,
+            dead_end,
         })
     }
 
@@ -404,6 +427,15 @@ impl<P> NextHops<'_, P> {
     /// origin from one neighbour, the same positions are the same peers.
     pub fn positions(&self) -> &[u32] {
         self.hops.as_slice()
+    }
+
+    /// Returns `true` if there is one.
+    fn lead_on(&self) -> bool {
+        let mut rest = NextHops {
+            hops: self.hops.clone(),
+            ..*self
+        };
+        rest.next().is_some()
     }
 }
 

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use crate::mesh::bits::BitSet;
 use crate::mesh::digest;
 use crate::mesh::graph::Graph;
+use crate::mesh::id_hash::IdHash;
 use crate::mesh::reach::Reach;
 use crate::mesh::record::{LinkRecord, NodeRecord, Versions};
 use crate::mesh::seal::{NodeSeal, Owner, Seals, Signature};
@@ -56,7 +57,7 @@ pub struct Database {
     me: u32,
     entries: Vec<Option<Entry>>,
     /// Shared with snapshots of the routes.
-    slots: Arc<HashMap<EndpointId, u32>>,
+    slots: Arc<HashMap<EndpointId, u32, IdHash>>,
     graph: Arc<Graph>,
     graph_version: u64,
     /// The slots whose node records changed.
@@ -127,7 +128,7 @@ impl Database {
     }
 
     /// The slots of all, as of now.
-    pub(super) fn all_slots(&self) -> &Arc<HashMap<EndpointId, u32>> {
+    pub(super) fn all_slots(&self) -> &Arc<HashMap<EndpointId, u32, IdHash>> {
         &self.slots
     }
 

@@ -98,6 +98,8 @@ struct Neighbour {
     waits_with: Option<u64>,
     /// Whether we have all that the neighbour had.
     is_synced: bool,
+    /// Whether repairs are offered to it.
+    takes_offers: bool,
     /// Whether it was asked if it has what we have, since the link counts.
     is_greeted: bool,
     /// Its hash that differs from ours, and since when one does.
@@ -352,6 +354,10 @@ impl Mesh {
                 self.greet(from);
             }
             MeshFrame::Digest(hash) => self.compare(from, hash, true, now),
+            MeshFrame::Greeting(hash) => {
+                neighbour.takes_offers = true;
+                self.compare(from, hash, true, now);
+            }
             MeshFrame::Heartbeat { time, hash, .. } => {
                 neighbour.their_time = time;
                 self.compare(from, hash, false, now);

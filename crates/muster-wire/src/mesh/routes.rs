@@ -13,6 +13,7 @@ use crate::mesh::codec::MAX_FILTER_BYTES;
 use crate::mesh::database::Database;
 use crate::mesh::graph::Graph;
 use crate::mesh::guests::Guests;
+use crate::mesh::id_hash::IdHash;
 use crate::mesh::record::{NodeRecord, shortened};
 use crate::mesh::tree::{Branches, Tree};
 
@@ -63,7 +64,7 @@ pub struct Wanted {
 pub struct Routes {
     me: u32,
     relays: bool,
-    slots: Arc<HashMap<EndpointId, u32>>,
+    slots: Arc<HashMap<EndpointId, u32, IdHash>>,
     nodes_version: u64,
     nodes: Arc<[Option<Arc<NodeRecord>>]>,
     current: Arc<Trees>,
@@ -297,6 +298,19 @@ impl Routes {
             }
         }
         receivers
+    }
+
+    /// Returns `true` if a message of an origin is for endpoints, and neither for this one nor for just those in `known`,
+    /// who have it.
+    pub(super) fn is_for_others(
+        &self,
+        origin: u32,
+        wanted: &Wanted,
+        guest: Option<EndpointId>,
+        known: [Option<u32>; 2],
+    ) -> bool {
+        let receivers = self.receivers(origin, wanted, guest);
+        !receivers.contains(self.me) && receivers.iter().any(|slot| !known.contains(&Some(slot)))
     }
 
     /// Returns the neighbours that a message goes to from here, if it is for `wanted`. Its origin

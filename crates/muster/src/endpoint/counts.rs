@@ -81,6 +81,8 @@ pub struct EndpointCounts {
     pub subscribers_dropped: DropLedger,
     /// Messages that were published before the endpoint had joined its mesh, and dropped.
     pub joining_dropped: DropLedger,
+    /// Messages that came from neighbours to be passed on, and for which no way led on from here.
+    pub relay_dropped: DropLedger,
     /// Connections that were accepted and did not become a peering, without redundant ones. The log says why.
     pub connections_refused: u64,
     /// What became of the mesh's messages and records.
@@ -243,6 +245,7 @@ impl Endpoint {
             peers,
             subscribers_dropped: self.subscribers_dropped(&table),
             joining_dropped: self.shared.join_buffer.dropped(),
+            relay_dropped: self.shared.mesh.stranded(),
             connections_refused: self.shared.connections_refused(),
             mesh,
         }

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use muster_wire::counters::{Counter, DropLedger};
+use muster_wire::counters::{Counter, DropCause, DropLedger};
 use muster_wire::mesh::data::{Dropped, Here, SharedWindows};
 use muster_wire::routing;
 use muster_wire::{Class, EndpointId, Kind, Message, MessageId, Mono, Topic};
@@ -64,6 +64,8 @@ pub(crate) struct MeshCounts {
     pub(crate) other_cluster: AtomicU64,
     /// Peers whose filters did not fit.
     pub(crate) filters_refused: AtomicU64,
+    /// Came to be passed on, and no way led on.
+    pub(crate) stranded: Mutex<DropLedger>,
     /// What the owner's [`Mesh`](muster_wire::mesh::Mesh) counted of its records.
     pub(crate) records: Mutex<Vec<Counter>>,
 }
@@ -72,6 +74,18 @@ impl MeshCounts {
     /// Counts messages that are handed on to a peer.
     pub(crate) fn count_relayed(&self, messages: usize) {
         self.relayed.fetch_add(messages as u64, Ordering::Relaxed);
+    }
+
+    /// Counts a message that came to be passed on, and for which no way led on.
+    pub(crate) fn count_stranded(&self, topic: &[u8]) {
+        let mut stranded = self.stranded.lock().unwrap_or_else(PoisonError::into_inner);
+        stranded.count_topic(DropCause::NoNextHop, topic);
+    }
+
+    /// What [`MeshCounts::count_stranded`] has counted.
+    pub(crate) fn stranded(&self) -> DropLedger {
+        let stranded = self.stranded.lock();
+        stranded.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The counter of a message that went no further; one whose topic may not be is refused instead.

@@ -1,14 +1,18 @@
 //! When a connection's buffer is given back: one that has grown for a burst must not stay for an idle
 //! connection, of which an endpoint may have hundreds.
 
+use std::time::{Duration, Instant};
+
 /// Buffers up to this size stay.
-const SMALL: usize = 32 << 10;
+const SMALL: usize = 16 << 10;
 
 /// A buffer is too large for what is less than this part of it, as a divisor.
 const UNUSED: usize = 8;
 
-/// After so many uses of which none needed it, a large buffer goes.
+/// After so many uses of which none needed it, a large buffer goes, and after so much time: an idle link has no other uses
+/// than heartbeats.
 const USES: u8 = 32;
+const IDLE: Duration = Duration::from_secs(1);
 
 /// Watches the uses of a buffer.
 #[derive(Debug, Default)]
@@ -16,6 +20,8 @@ pub(crate) struct Spare {
     uses: u8,
     /// The largest of them.
     most: usize,
+    /// When the first of them was.
+    since: Option<Instant>,
 }
 
 impl Spare {
@@ -28,7 +34,8 @@ impl Spare {
         }
         self.uses += 1;
         self.most = self.most.max(used);
-        if self.uses < USES {
+        let since = *self.since.get_or_insert_with(Instant::now);
+        if self.uses < USES && since.elapsed() < IDLE {
             return None;
         }
         Some(2 * std::mem::take(self).most)

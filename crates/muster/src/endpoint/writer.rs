@@ -29,6 +29,9 @@ use shared_output::{PAUSE, SharedOutput};
 /// Below this, one more look at the queue may save a write.
 const SMALL_WRITE: usize = 4 << 10;
 
+/// So much of control frames is put together for one write: a mesh that starts has much of them on all links at once.
+const CONTROL_BUFFER: usize = 64 << 10;
+
 /// A queue of control frames that has had room for more is given back.
 const FRAMES_KEPT: usize = 64;
 
@@ -139,8 +142,11 @@ impl<W: AsyncWrite + Unpin + Send> Writer<W> {
         output: &mut Output<W>,
         control: &mut VecDeque<Bytes>,
     ) -> Result<(), EndReason> {
-        for frame in control.drain(..) {
+        while let Some(frame) = control.pop_front() {
             output.add_control(frame);
+            if output.size() >= CONTROL_BUFFER {
+                output.flush().await?;
+            }
         }
         if control.capacity() > FRAMES_KEPT {
             // A burst is over, and the link may be one of hundreds.

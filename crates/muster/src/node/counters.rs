@@ -87,6 +87,7 @@ impl NodeReport {
         all.extend(self.mesh.iter().cloned());
         all.extend(self.unrouted.counters("none", ""));
         all.extend(self.joining_dropped.counters("joining", ""));
+        all.extend(self.relay_dropped.counters("relay", ""));
         all.extend(self.subscribers_dropped.counters("subscriber", ""));
         all.extend(self.inbox_dropped.counters_of_subscriber("node"));
         all.extend(self.store_memory.counters());

@@ -63,6 +63,8 @@ pub struct NodeReport {
     pub subscribers_dropped: DropLedger,
     /// Messages that were published before the endpoint had joined its mesh, and dropped.
     pub joining_dropped: DropLedger,
+    /// Messages that came from neighbours to be passed on, and for which no way led on from here.
+    pub relay_dropped: DropLedger,
     /// What became of the mesh's messages and records in the endpoint.
     pub mesh: Vec<Counter>,
     /// The stores that are open on the endpoint, by name.
@@ -102,6 +104,7 @@ impl NodeReport {
             connections_refused: endpoint.connections_refused,
             subscribers_dropped: endpoint.subscribers_dropped,
             joining_dropped: endpoint.joining_dropped,
+            relay_dropped: endpoint.relay_dropped,
             stores,
             ..Self::default()
         };

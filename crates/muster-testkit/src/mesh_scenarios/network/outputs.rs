@@ -114,12 +114,13 @@ impl Network {
             return;
         }
         let side = usize::from(connection.ends[1] == node);
-        if let Some(kind) = control_kind(&bytes) {
+        if let Some((kind, entries)) = control_kind(&bytes) {
             self.control.0 += 1;
             self.control.1 += bytes.len() as u64;
             let kind = self.by_kind.entry(kind).or_default();
-            kind.0 += 1;
-            kind.1 += bytes.len() as u64;
+            kind.frames += 1;
+            kind.bytes += bytes.len() as u64;
+            kind.entries += entries as u64;
         }
         let jitter = self.random.next() % connection.delay;
         let at = (self.now + connection.delay + jitter).max(connection.last_arrival[side] + 1);
@@ -137,24 +138,28 @@ impl Network {
     }
 }
 
-/// What a frame is about, if it is no message and no heartbeat.
-fn control_kind(bytes: &[u8]) -> Option<&'static str> {
+/// What a frame is about and how much is in it, if it is no message and no heartbeat.
+pub(super) fn control_kind(bytes: &[u8]) -> Option<(&'static str, usize)> {
     let mut decoder = Decoder::default();
     let Ok(Frame::Mesh(frame)) = decoder.read(&bytes[HEADER..]) else {
         return None;
     };
     Some(match frame {
         MeshFrame::Heartbeat { .. } => return None,
-        MeshFrame::Records { root, .. } if root.is_nil() => "repairs",
-        MeshFrame::Records { flood: Some(_), .. } => "floods to be acknowledged",
-        MeshFrame::Records { .. } => "floods",
-        MeshFrame::Digest(_) => "hashes",
-        MeshFrame::List(_) => "version lists",
-        MeshFrame::Want(_) => "wishes",
-        MeshFrame::Offer { .. } => "offers",
-        MeshFrame::Accept { .. } => "what is taken up of offers",
-        MeshFrame::Agree { .. } | MeshFrame::Agreed(_) => "agreement",
-        MeshFrame::JoinAcknowledged { .. } => "acknowledgements",
-        MeshFrame::JoinRequest | MeshFrame::JoinReady(_) => "joining",
+        MeshFrame::Records { root, records, .. } if root.is_nil() => ("repairs", records.len()),
+        MeshFrame::Records {
+            flood: Some(_),
+            records,
+            ..
+        } => ("floods to be acknowledged", records.len()),
+        MeshFrame::Records { records, .. } => ("floods", records.len()),
+        MeshFrame::Digest(_) | MeshFrame::Greeting(_) => ("hashes", 0),
+        MeshFrame::List(list) => ("version lists", list.len()),
+        MeshFrame::Want(ids) => ("wishes", ids.len()),
+        MeshFrame::Offer { list, .. } => ("offers", list.len()),
+        MeshFrame::Accept { ids, .. } => ("what is taken up of offers", ids.len()),
+        MeshFrame::Agree { .. } | MeshFrame::Agreed(_) => ("agreement", 0),
+        MeshFrame::JoinAcknowledged { .. } => ("acknowledgements", 0),
+        MeshFrame::JoinRequest | MeshFrame::JoinReady(_) => ("joining", 0),
     })
 }

@@ -73,6 +73,8 @@ pub enum MeshFrame {
     },
     /// The hash of a database.
     Digest(u64),
+    /// The same, from an endpoint that is offered repairs: an offer without a root is one.
+    Greeting(u64),
     /// The versions of all records in reach.
     List(Vec<Versions>),
     /// The endpoints whose records are wanted.
@@ -80,7 +82,7 @@ pub enum MeshFrame {
     /// The versions of records that would be sent down a tree, for neighbours that do not have all
     /// of them.
     Offer {
-        /// The endpoint down whose tree they would travel.
+        /// The endpoint down whose tree they would travel; nil for a repair between two neighbours.
         root: EndpointId,
         /// The versions on offer.
         list: Vec<Versions>,

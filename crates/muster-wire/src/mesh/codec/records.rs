@@ -66,6 +66,7 @@ pub(super) fn word(reader: &mut Reader<'_>, most: usize) -> Result<String, Fault
 
 pub(super) fn put_ids(ids: &[EndpointId], out: &mut Vec<u8>) {
     put_varint(out, ids.len() as u64);
+    out.reserve(size_of_val(ids));
     for id in ids {
         out.extend_from_slice(id.as_bytes());
     }
@@ -84,32 +85,33 @@ pub(super) fn read_ids(reader: &mut Reader<'_>) -> Result<Vec<EndpointId>, Fault
     Ok(ids)
 }
 
-pub(super) fn write(record: &Record, out: &mut Vec<u8>) {
-    let mut body = Vec::new();
+/// Writes a record; `body` is a buffer for what is in it.
+pub(super) fn write(record: &Record, body: &mut Vec<u8>, out: &mut Vec<u8>) {
+    body.clear();
     out.push(match record {
         Record::Node(node, seal) => {
-            put_node(node, &mut body);
+            put_node(node, body);
             if let Some(seal) = seal {
-                seals::put_node_seal(seal, &mut body);
+                seals::put_node_seal(seal, body);
             }
             NODE
         }
         Record::Links(links, seal) => {
-            put_links(links, &mut body);
+            put_links(links, body);
             if let Some(seal) = seal {
-                seals::put_signature(seal, &mut body);
+                seals::put_signature(seal, body);
             }
             LINKS
         }
         Record::Changes(changes, seal) => {
-            put_changes(changes, &mut body);
+            put_changes(changes, body);
             if let Some(seal) = seal {
-                seals::put_signature(seal, &mut body);
+                seals::put_signature(seal, body);
             }
             CHANGES
         }
     });
-    put_string(out, &body);
+    put_string(out, body);
 }
 
 fn put_head(id: EndpointId, incarnation: Incarnation, version: u64, out: &mut Vec<u8>) {

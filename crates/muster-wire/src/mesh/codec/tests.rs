@@ -207,6 +207,7 @@ fn frames_are_those_of_the_specification() {
         .into(),
     );
     check(MeshFrame::Digest(0x1122_3344_5566_7788).into());
+    check(MeshFrame::Greeting(0x1122_3344_5566_7788).into());
     check(
         MeshFrame::List(vec![Versions {
             id: A,
@@ -362,6 +363,7 @@ fn what_a_neighbour_must_not_send_is_refused() {
             },
             None,
         ),
+        &mut Vec::new(),
         &mut links,
     );
     let mut reader = Reader::new(&links);
@@ -389,7 +391,11 @@ fn host(guests: Vec<Guest>) -> NodeRecord {
 fn guests_are_bounded() {
     let read = |guests: Vec<Guest>| {
         let mut bytes = Vec::new();
-        records::write(&Record::Node(Arc::new(host(guests)), None), &mut bytes);
+        records::write(
+            &Record::Node(Arc::new(host(guests)), None),
+            &mut Vec::new(),
+            &mut bytes,
+        );
         records::read(&mut Reader::new(&bytes)).map(|record| record.is_some())
     };
     let guest = |number: usize, entries: usize| {
@@ -605,6 +611,7 @@ fn a_mesh_frame() -> impl Strategy<Value = MeshFrame> {
     prop_oneof![
         records,
         any::<u64>().prop_map(MeshFrame::Digest),
+        any::<u64>().prop_map(MeshFrame::Greeting),
         a_list().prop_map(MeshFrame::List),
         ids().prop_map(MeshFrame::Want),
         offer,

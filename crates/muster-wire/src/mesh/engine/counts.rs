@@ -13,6 +13,9 @@ mod descriptors {
         /// Transmissions of records, by which endpoints tell one another who is there, who is linked with whom and who
         /// subscribes to what. They follow changes: steady growth without any means that a node or link comes and goes.
         pub(super) RECORDS_SENT = counter("muster_mesh_records_sent_total").key("mesh_records_sent");
+        /// Records that came from neighbours and were known here. Beside those that are sent, they say how much of what is told
+        /// need not have been: with the start of a large mesh most of it, otherwise little.
+        pub(super) RECORDS_KNOWN = counter("muster_mesh_records_known_total").key("mesh_records_known");
         /// Offers of records to neighbours that may have them, as when links are made. Steady growth means that links
         /// come and go.
         pub(super) OFFERS = counter("muster_mesh_offers_total").key("mesh_offers");
@@ -47,6 +50,8 @@ pub struct Counts {
     pub not_neighbour: u64,
     /// Transmissions of records to neighbours.
     pub records_sent: u64,
+    /// Records that came from neighbours and were known.
+    pub records_known: u64,
     /// Offers of records to neighbours.
     pub offers: u64,
     /// Floods that arrived where their tree does not lead.
@@ -74,6 +79,7 @@ impl Counts {
         let counters = [
             descriptors::NOT_NEIGHBOUR.of(self.not_neighbour),
             descriptors::RECORDS_SENT.of(self.records_sent),
+            descriptors::RECORDS_KNOWN.of(self.records_known),
             descriptors::OFFERS.of(self.offers),
             descriptors::OFF_TREE.of(self.off_tree),
             descriptors::REPAIRS.of(self.repairs),

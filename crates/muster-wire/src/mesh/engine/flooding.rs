@@ -231,6 +231,14 @@ impl Mesh {
     ) {
         self.hold_down.heard(now);
         let news = self.take(from, records, now);
+        let waits = |record: &Record| {
+            let id = record.id();
+            self.pending.contains(&id) || self.aside.contains(&id)
+        };
+        if flood.is_none() && news.is_empty() && !records.iter().any(waits) {
+            // Nothing goes on: where it would go need not be found out.
+            return;
+        }
         let is_new_flood = flood.is_some_and(|flood| !self.barrier.has_seen((root, flood)));
         let is_sponsor = self.sponsor.is_some_and(|(sponsor, _)| sponsor == root);
         if flood.is_some() && is_sponsor && !self.ready {
@@ -407,10 +415,12 @@ impl Mesh {
                 match mesh.apply(record, now) {
                     Applied::News => news.push(record.clone()),
                     Applied::Gap => wanted.push(record.id()),
-                    Applied::Known if record.id() == from && mesh.is_behind(record) => {
-                        outweighed.push(from);
+                    Applied::Known => {
+                        mesh.counts.records_known += 1;
+                        if record.id() == from && mesh.is_behind(record) {
+                            outweighed.push(from);
+                        }
                     }
-                    Applied::Known => {}
                     Applied::Outweighed => outweighed.push(record.id()),
                     Applied::Refused(refusal) => {
                         *mesh.counts.refused.entry(refusal).or_default() += 1;

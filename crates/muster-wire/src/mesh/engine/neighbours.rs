@@ -21,6 +21,7 @@ impl Mesh {
             list_sent: None,
             waits_with: None,
             is_synced: false,
+            takes_offers: false,
             is_greeted: false,
             doubt: None,
             alarm: now,
@@ -35,7 +36,7 @@ impl Mesh {
             self.watch(now, |mesh| mesh.database.link_up(peer));
         }
         let hash = self.digest();
-        self.send(peer, MeshFrame::Digest(hash));
+        self.send(peer, MeshFrame::Greeting(hash));
     }
 
     /// Notes that a connection has ended. Does nothing if there was none.

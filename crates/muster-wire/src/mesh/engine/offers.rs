@@ -12,7 +12,7 @@ use crate::mesh::record::{Record, Versions};
 use crate::time::Mono;
 
 /// Records of this many bytes or more are offered. Fewer are sent at once: asking for them would cost as much.
-const OFFERED: usize = 2 << 10;
+pub(super) const OFFERED: usize = 2 << 10;
 
 /// What was taken up from one neighbour is not asked of others for this time.
 const UNANSWERED: Duration = Duration::from_secs(1);
@@ -132,6 +132,9 @@ impl Mesh {
         list: &[Versions],
         now: Mono,
     ) {
+        if root.is_nil() {
+            return self.repair_offered(from, list);
+        }
         self.hold_down.heard(now);
         #[cfg(feature = "simulation")]
         if self.sabotage == crate::mesh::Sabotage::BelievedOffers {
@@ -187,6 +190,9 @@ impl Mesh {
 
     /// A neighbour takes up what was offered.
     pub(super) fn accepted(&mut self, from: EndpointId, root: EndpointId, ids: &[EndpointId]) {
+        if root.is_nil() {
+            return self.send_repair(from, ids);
+        }
         let records = ids.iter().flat_map(|id| self.whole_records(*id));
         let records: Vec<Record> = records.collect();
         self.send_records(&[from], root, None, &records);

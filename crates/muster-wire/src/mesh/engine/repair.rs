@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::offers::OFFERED;
 use super::{Mesh, Neighbour};
 use crate::EndpointId;
-use crate::mesh::codec::{MAX_FILTER_BYTES, MeshFrame};
+use crate::mesh::codec::MeshFrame;
 use crate::mesh::record::{Record, Versions};
 use crate::mesh::seal::Signature;
 use crate::time::Mono;
@@ -23,8 +24,9 @@ const UNANSWERED: Duration = Duration::from_secs(1);
 /// What was out of reach for no longer may be about to come in reach.
 const RECENT: Duration = Duration::from_secs(3);
 
-/// The bytes of records after which a repair goes on in another frame.
-const CUT: usize = MAX_FILTER_BYTES;
+/// The bytes of records after which they go on in another frame: a reader holds a whole frame, and may read from
+/// hundreds of links.
+const CUT: usize = 32 << 10;
 
 impl Mesh {
     /// Returns the hash over the records of all that can be reached from here.
@@ -191,6 +193,49 @@ impl Mesh {
         self.send_part(to, false, records);
     }
 
+    /// Sends a neighbour our records of some endpoints as a repair, or offers them if they are many: it takes up what it does
+    /// not have by then.
+    fn offer_repair(&mut self, to: EndpointId, ids: &[EndpointId]) {
+        if ids.is_empty() {
+            return;
+        }
+        let neighbour = self.neighbours.get(&to);
+        let takes_offers = neighbour.is_some_and(|it| it.takes_offers);
+        let records = ids.iter().flat_map(|id| self.whole_records(*id));
+        let bytes: usize = records.map(|record| size(&record)).sum();
+        let offered = OFFERED;
+        #[cfg(feature = "simulation")]
+        let offered = self.sabotage.offered_from(offered);
+        if !takes_offers || bytes < offered {
+            return self.send_repair(to, ids);
+        }
+        let slots = ids.iter().filter_map(|id| self.database.slot(*id));
+        let list: Vec<Versions> = slots
+            .filter_map(|slot| self.database.versions(slot))
+            .collect();
+        if !list.is_empty() {
+            self.counts.offers += 1;
+            let root = EndpointId::NIL;
+            self.send(to, MeshFrame::Offer { root, list });
+        }
+    }
+
+    /// A neighbour offers records as a repair: we take up what is newer there.
+    pub(super) fn repair_offered(&mut self, from: EndpointId, list: &[Versions]) {
+        let held = |id| {
+            let slot = self.database.slot(id)?;
+            self.database.versions(slot)
+        };
+        let newer = list
+            .iter()
+            .filter(|there| held(there.id).is_none_or(|here| there.is_newer_than(&here)));
+        let ids: Vec<EndpointId> = newer.map(|there| there.id).collect();
+        if !ids.is_empty() {
+            let root = EndpointId::NIL;
+            self.send(from, MeshFrame::Accept { root, ids });
+        }
+    }
+
     fn send_part(&mut self, to: EndpointId, more: bool, records: Vec<Record>) {
         self.counts.records_sent += records.len() as u64;
         let frame = MeshFrame::Records {
@@ -233,9 +278,8 @@ impl Mesh {
         let behind = behind.filter(|record| record.id() != from && self.is_behind(record));
         let mut behind: Vec<EndpointId> = behind.map(Record::id).collect();
         behind.dedup();
-        if !behind.is_empty() {
-            self.send_repair(from, &behind);
-        }
+        // It may well have come there meanwhile: while much changes most of it has.
+        self.offer_repair(from, &behind);
         if let Some(neighbour) = self.neighbours.get_mut(&from)
             && !more
         {

@@ -480,9 +480,93 @@ fn a_neighbour_may_say_the_same_very_often() {
     assert!(started.elapsed() < Duration::from_secs(2));
 }
 
+/// What a mesh wants to send to a neighbour.
+fn sent(mesh: &mut Mesh, neighbour: EndpointId) -> Vec<MeshFrame> {
+    let decisions = std::iter::from_fn(|| mesh.poll());
+    let frames = decisions.filter_map(|decision| match decision {
+        Decision::Send { to, frame } if to == neighbour => Some(Arc::unwrap_or_clone(frame)),
+        _ => None,
+    });
+    frames.collect()
+}
+
+fn repair(records: Vec<Record>) -> MeshFrame {
+    MeshFrame::Records {
+        root: EndpointId::NIL,
+        more: false,
+        flood: None,
+        records,
+    }
+}
+
+/// Who repairs with much that is older than it is here is offered the newer, and takes what it still lacks; an endpoint that
+/// has not said that it is offered repairs is sent them.
+#[test]
+fn what_a_repair_is_behind_is_offered() {
+    let long: Vec<String> = (0..30).map(|number| format!("{number:0100}")).collect();
+    let node = |version| {
+        let filter = Filter::from_prefixes(&long);
+        Record::Node(
+            Arc::new(NodeRecord {
+                filter,
+                ..node_record(3, version)
+            }),
+            None,
+        )
+    };
+    let versions = Versions {
+        id: id(3),
+        incarnation: Incarnation(1),
+        node: 5,
+        links: 0,
+    };
+    let (root, list) = (EndpointId::NIL, vec![versions]);
+    let offer = MeshFrame::Offer { root, list };
+    for takes_offers in [true, false] {
+        let mut mesh = mesh(1, "", 1);
+        mesh.peer_up(id(2), Mono(0));
+        let hash = mesh.digest();
+        if takes_offers {
+            mesh.receive(id(2), MeshFrame::Greeting(hash), Mono(0));
+        } else {
+            mesh.receive(id(2), MeshFrame::Digest(hash), Mono(0));
+        }
+        mesh.receive(id(2), repair(vec![node(5)]), Mono(1));
+        sent(&mut mesh, id(2));
+        mesh.receive(id(2), repair(vec![node(4)]), Mono(2));
+        let answer = if takes_offers {
+            offer.clone()
+        } else {
+            repair(vec![node(5)])
+        };
+        assert_eq!(sent(&mut mesh, id(2)), [answer]);
+        // Whoever takes it up gets it, as the repair that it is.
+        let ids = vec![id(3)];
+        let accept = MeshFrame::Accept { root, ids };
+        mesh.receive(id(2), accept.clone(), Mono(3));
+        assert_eq!(sent(&mut mesh, id(2)), [repair(vec![node(5)])]);
+        // What is offered here is taken up if it is newer, and once.
+        let versions = Versions {
+            node: 6,
+            ..versions
+        };
+        let newer = MeshFrame::Offer {
+            root,
+            list: vec![versions],
+        };
+        mesh.receive(id(2), offer.clone(), Mono(4));
+        assert_eq!(sent(&mut mesh, id(2)), []);
+        mesh.receive(id(2), newer.clone(), Mono(5));
+        assert_eq!(sent(&mut mesh, id(2)), [accept]);
+        mesh.receive(id(2), repair(vec![node(6)]), Mono(6));
+        mesh.receive(id(2), newer, Mono(7));
+        assert_eq!(sent(&mut mesh, id(2)), []);
+    }
+}
+
 #[test]
 fn floods_are_cut_into_frames_of_bearable_size() {
-    let long: Vec<String> = (0..1000).map(|number| format!("{number:0100}")).collect();
+    let long: Vec<String> = (0..100).map(|number| format!("{number:0100}")).collect();
     let record = |number: u8| {
         let mut node = mesh(number, "", 1).own_node();
         node.filter = Filter::from_prefixes(&long);

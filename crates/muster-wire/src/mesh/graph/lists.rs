@@ -10,12 +10,32 @@ struct Span {
 
 /// One list of slots, in ascending order, for each slot. A walk over a graph reads all of them, and its
 /// time is that of memory: so they lie side by side. A list that outgrows its place moves to the end.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub(super) struct Lists {
     spans: Vec<Span>,
     pool: Vec<u32>,
     /// The part of the pool that lists have moved away from.
     left: usize,
+}
+
+/// The room of a copy, for so many more slots in lists that move.
+const COPY_ROOM: usize = 256;
+
+/// By what part of its size the memory grows, as a divisor: it is there once for each endpoint and view, and in a large
+/// mesh it is large.
+const GROWTH: usize = 8;
+
+impl Clone for Lists {
+    /// A copy is made because it is about to change: it has some room.
+    fn clone(&self) -> Self {
+        let mut pool = Vec::with_capacity(self.pool.len() + COPY_ROOM);
+        pool.extend_from_slice(&self.pool);
+        Self {
+            spans: self.spans.clone(),
+            pool,
+            left: self.left,
+        }
+    }
 }
 
 impl Lists {
@@ -72,6 +92,10 @@ impl Lists {
         span.start = self.pool.len();
         span.room = (2 * span.length).max(4);
         let end = span.start + span.room;
+        if end > self.pool.capacity() {
+            let more = span.room.max(self.pool.len() / GROWTH);
+            self.pool.reserve_exact(more);
+        }
         self.pool.extend_from_within(old);
         self.pool.resize(end, 0);
     }

@@ -14,7 +14,7 @@ use muster_wire::{EndpointId, Mono, Wall};
 use super::Owner;
 use crate::endpoint::config::{EndpointConfig, Forwarding};
 use crate::endpoint::end_reason::LossReason;
-use crate::endpoint::send_queue::control::{ControlKind, encoded};
+use crate::endpoint::send_queue::control::ControlKind;
 use crate::endpoint::status::Status;
 use crate::endpoint::tls::CertificateSeals;
 
@@ -153,6 +153,7 @@ impl Owner {
         let mut announced = false;
         // What is flooded is encoded once for all neighbours, whose queues share it.
         let mut last: Option<(Arc<MeshFrame>, Bytes)> = None;
+        let mut scratch = Vec::new();
         while let Some(decision) = self.mesh.mesh.poll() {
             match decision {
                 Decision::Send { to, frame } => {
@@ -161,7 +162,9 @@ impl Owner {
                     };
                     let same = last.take_if(|(known, _)| Arc::ptr_eq(known, &frame));
                     let (_, bytes) = last.insert(same.unwrap_or_else(|| {
-                        let bytes = encoded(|out| frame.write(out));
+                        scratch.clear();
+                        frame.write(&mut scratch);
+                        let bytes = Bytes::copy_from_slice(&scratch);
                         (frame, bytes)
                     }));
                     let queue = &peer.session.queue;

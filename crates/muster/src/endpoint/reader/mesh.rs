@@ -10,7 +10,7 @@ use muster_wire::frame::{self, HEADER, Next};
 use muster_wire::mesh::codec::{
     self, Batch, Decoder, FragmentRef, Frame, FrameError, LinkFrame, MeshFrame, MessageRef,
 };
-use muster_wire::mesh::data::{self, Guests, Passage};
+use muster_wire::mesh::data::{self, DeadEnd, Guests, Passage};
 use muster_wire::{Class, EndpointId, Kind};
 use tokio::io::AsyncRead;
 
@@ -345,9 +345,13 @@ impl Taking<'_> {
                 refusals.refuse(cause, what, message.topic);
             }
         }
-        if passage.is_exhausted {
-            count(&shared.mesh.hops_exhausted);
-            is_delivered = false;
+        match passage.dead_end {
+            Some(DeadEnd::Exhausted) => {
+                count(&shared.mesh.hops_exhausted);
+                is_delivered = false;
+            }
+            Some(DeadEnd::Stranded) => shared.mesh.count_stranded(message.topic),
+            None => {}
         }
         is_delivered
     }

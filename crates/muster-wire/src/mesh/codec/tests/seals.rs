@@ -43,7 +43,7 @@ fn seals_are_bounded() {
         };
         let record = Record::Node(Arc::new(host(Vec::new())), Some(Arc::new(seal)));
         let mut bytes = Vec::new();
-        records::write(&record, &mut bytes);
+        records::write(&record, &mut Vec::new(), &mut bytes);
         let read = records::read(&mut Reader::new(&bytes));
         read.map(|read| assert_eq!(read, Some(record)))
     };
