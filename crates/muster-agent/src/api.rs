@@ -12,6 +12,8 @@
 //! | `GET /v1/ca` | anybody | the certificate of the authority |
 //! | `POST /v1/join` | who has a token | a certificate, the layout |
 //! | `POST /v1/sign` | a box | a certificate |
+//! | `GET /metrics` | viewer, or who shows the token | the metrics of the box and of its nodes |
+//! | `GET /v1/prometheus/targets` | the same | the agents of the cluster, as `http_sd_configs` reads them |
 //! | `GET /livez` | viewer | 200 while the agent's loop turns |
 //! | `GET /readyz` | viewer | 200 if every node is ready, 503 otherwise |
 //!
@@ -22,6 +24,7 @@
 
 mod asker;
 mod join;
+mod metrics;
 mod stream;
 
 use std::fmt;
@@ -36,7 +39,7 @@ use axum::Json;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, Extension, Path as UrlPath, RawQuery, State};
-use axum::http::{Method, StatusCode, header};
+use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response as HttpResponse};
 use axum::routing::{get, post};
 use muster_gateway::http::{self, Site};
@@ -48,6 +51,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use self::asker::Asker;
+use self::metrics::MetricsToken;
 use crate::boxes::{Boxes, Renewed, SharedBoxes};
 use crate::fleet::Fleet;
 use crate::journal::{AuditEntry, EventKind, Journal, now};
@@ -119,6 +123,8 @@ pub enum RefusalKind {
     Conflict,
     /// Whoever asks may not.
     Forbidden,
+    /// Whoever asks has to show a token.
+    Unauthorized,
     /// The request is not understood.
     Malformed,
     /// The agent does not answer in time, or that of another box does not.
@@ -155,6 +161,10 @@ impl Refusal {
         Self::new(RefusalKind::Forbidden, error)
     }
 
+    pub(crate) fn unauthorized(error: impl Into<String>) -> Self {
+        Self::new(RefusalKind::Unauthorized, error)
+    }
+
     pub(crate) fn malformed(error: impl Into<String>) -> Self {
         Self::new(RefusalKind::Malformed, error)
     }
@@ -168,6 +178,7 @@ impl Refusal {
             RefusalKind::Unknown => StatusCode::NOT_FOUND,
             RefusalKind::Conflict => StatusCode::CONFLICT,
             RefusalKind::Forbidden => StatusCode::FORBIDDEN,
+            RefusalKind::Unauthorized => StatusCode::UNAUTHORIZED,
             RefusalKind::Malformed => StatusCode::BAD_REQUEST,
             RefusalKind::Busy => StatusCode::GATEWAY_TIMEOUT,
         }
@@ -176,7 +187,12 @@ impl Refusal {
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> HttpResponse {
-        (self.status(), Json(self)).into_response()
+        let mut response = (self.status(), Json(&self)).into_response();
+        if self.kind == RefusalKind::Unauthorized {
+            let headers = response.headers_mut();
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
     }
 }
 
@@ -297,6 +313,8 @@ struct Agent {
     journal: Arc<Journal>,
     process_logs: PathBuf,
     data_logs: PathBuf,
+    places: Arc<Places>,
+    metrics_token: Option<Arc<MetricsToken>>,
     boxes: Option<SharedBoxes>,
 }
 
@@ -323,11 +341,17 @@ impl Api {
         let lock = lock.ok_or_else(|| ApiError::Running(places.run.clone()))?;
         let (commands, requests) = mpsc::channel(WAITING);
         let journal = Arc::new(Journal::open(&places.journal));
+        let metrics_token = boxes
+            .as_ref()
+            .map(|boxes| boxes.config().metrics_token.clone());
+        let metrics_token = metrics_token.map(MetricsToken::at);
         let agent = Agent {
             commands,
             journal: Arc::clone(&journal),
             process_logs: places.process_logs.clone(),
             data_logs: places.logs.clone(),
+            places: Arc::new(places.clone()),
+            metrics_token: metrics_token.map(Arc::new),
             boxes: boxes.map(Arc::new),
         };
         let (stop, stopped) = watch::channel(());
@@ -452,6 +476,8 @@ fn router(agent: Agent, role: Option<Role>) -> Router {
     Router::new()
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics::metrics))
+        .route("/v1/prometheus/targets", get(metrics::targets))
         .route("/v1/status", get(status))
         .route("/v1/events", get(events))
         .route("/v1/logs", get(logs))

@@ -39,6 +39,8 @@ pub struct BoxesConfig {
     pub nodes: BTreeMap<String, String>,
     /// The layout's file.
     pub layout_file: PathBuf,
+    /// The file of the token by which metrics may be read over the network. There may be none.
+    pub metrics_token: PathBuf,
 }
 
 impl Directory for BoxesConfig {

@@ -47,6 +47,8 @@ pub struct PlannedNode {
 pub struct FleetConfig {
     /// The layout's file, as people call it.
     pub layout: String,
+    /// The cluster's name, if it has one.
+    pub cluster: Option<String>,
     /// The layout's nodes, those of other machines included.
     pub nodes: Vec<PlannedNode>,
     /// Where files are.
@@ -83,6 +85,7 @@ pub enum News {
 #[derive(Debug)]
 pub struct Fleet {
     layout: String,
+    cluster: Option<String>,
     nodes: Vec<PlannedNode>,
     places: Places,
     launcher: Launcher,
@@ -128,6 +131,7 @@ impl Fleet {
             supervisor,
             launcher: Launcher::new(config.launch, config.places.clone()),
             layout: config.layout,
+            cluster: config.cluster,
             nodes: config.nodes,
             places: config.places,
             lives: HashMap::new(),
@@ -447,6 +451,7 @@ impl Fleet {
         ClusterStatus {
             version: VERSION,
             layout: self.layout.clone(),
+            cluster: self.cluster.clone(),
             agent: Some(AgentStatus {
                 pid: std::process::id(),
                 version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -184,6 +184,14 @@ impl CertificateFiles {
     }
 }
 
+impl CertificateFiles {
+    /// When the certificate ends, since 1970. `None` if there is none that can be read.
+    pub(crate) fn expiry(&self) -> Option<Duration> {
+        let certificate = pki::read_certificate(&self.certificate).ok()?;
+        pki::expiry(&certificate).ok()
+    }
+}
+
 fn files_error(path: &Path) -> impl FnOnce(ErrorStack) -> PkiError {
     let what = path.display().to_string();
     move |source| PkiError::Malformed { what, source }

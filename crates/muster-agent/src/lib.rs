@@ -17,6 +17,7 @@ mod join;
 mod journal;
 mod launch;
 mod life;
+mod metrics;
 mod node_socket;
 mod pki;
 mod place;
@@ -26,6 +27,7 @@ mod record;
 mod records;
 mod supervisor;
 mod token;
+mod usage;
 
 pub use api::{Access, Api, ApiError, Done, Refusal, RefusalKind, Role};
 pub use boxes::{Boxes, BoxesConfig};
@@ -35,6 +37,7 @@ pub use identity::{AGENT_PORT, BoxFile, CertificateFiles, IdentityError, Identit
 pub use join::{Founded, JoinError, Joining, found};
 pub use journal::{AuditEntry, Event, EventKind};
 pub use launch::{CheckLayout, Launch, Lives, open_log};
+pub use metrics::agent_metrics;
 pub use node_socket::{NodeSocket, NodeSocketError, Word};
 pub use pki::PkiError;
 pub use place::{Places, is_of_this_machine, socket_path};

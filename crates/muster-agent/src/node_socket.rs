@@ -1,23 +1,25 @@
 //! The socket of a node: what an agent hears from a node and tells it.
 //!
 //! A node listens; whoever connects is sent a report four times a second, a JSON object on a line, and may send words, a
-//! line each. Connections come and go and mean nothing to the node. The kernel says which process listens, so an agent that
+//! line each. Whoever says [`METRICS`] is sent the node's metrics, on a line of their own. Connections come and go and mean nothing to the node. The kernel says which process listens, so an agent that
 //! has just started finds the processes of the one before it without any file that could be out of date.
 
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream as StdStream;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use muster_gateway::status::NodeStatus;
+use muster_gateway::{Metrics, Monitored};
 use rustix::net::sockopt::socket_peercred;
 use rustix::process::{Pid, geteuid};
+use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::place::is_short_directory;
@@ -42,6 +44,21 @@ const LAST_REPORT: Duration = Duration::from_secs(1);
 
 /// The pause after a connection that could not be accepted.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What a node is asked for its metrics with.
+const METRICS: &str = "metrics";
+
+/// The lines that may come before the answer: reports.
+const LINES_BEFORE: usize = 64;
+
+/// A node's answer about its metrics.
+#[derive(Debug, Serialize, Deserialize)]
+struct MetricsLine {
+    metrics: Metrics,
+}
+
+/// What a node's metrics are asked of, as soon as it runs.
+type Source = Arc<OnceLock<Arc<dyn Monitored>>>;
 
 /// What a node is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,12 +106,20 @@ pub enum NodeSocketError {
 }
 
 /// A node's socket, as the node has it. Its file is removed when this is dropped.
-#[derive(Debug)]
 pub struct NodeSocket {
     file: SocketFile,
     words: mpsc::Receiver<Word>,
+    source: Source,
     reports: watch::Sender<Option<Arc<str>>>,
     serving: tokio::task::JoinHandle<JoinSet<()>>,
+}
+
+impl std::fmt::Debug for NodeSocket {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("NodeSocket")
+            .field("file", &self.file)
+            .finish_non_exhaustive()
+    }
 }
 
 impl NodeSocket {
@@ -114,10 +139,12 @@ impl NodeSocket {
         let (listener, file) = SocketFile::bind(path, 0o600).map_err(failed)?;
         let (sender, words) = mpsc::channel(WORDS);
         let (reports, latest) = watch::channel(None);
-        let serving = tokio::spawn(serve(listener, sender, latest));
+        let source = Source::default();
+        let serving = tokio::spawn(serve(listener, sender, latest, Arc::clone(&source)));
         Ok(Self {
             file,
             words,
+            source,
             reports,
             serving,
         })
@@ -130,6 +157,11 @@ impl NodeSocket {
             // Nobody is heard any more; a node goes on without.
             None => std::future::pending().await,
         }
+    }
+
+    /// Has whoever asks for the node's metrics told them. Before that nobody is answered.
+    pub fn tell_metrics_of(&self, node: Arc<dyn Monitored>) {
+        let _ = self.source.set(node);
     }
 
     /// Reports to whoever is connected. Costs nothing if nobody is.
@@ -154,9 +186,9 @@ impl NodeSocket {
     }
 }
 
-fn line(status: &NodeStatus) -> Option<Arc<str>> {
+fn line(said: &impl Serialize) -> Option<Arc<str>> {
     // Plain structs with text for keys become JSON in any case.
-    let mut line = serde_json::to_string(status).ok()?;
+    let mut line = serde_json::to_string(said).ok()?;
     line.push('\n');
     Some(line.into())
 }
@@ -166,6 +198,7 @@ async fn serve(
     listener: UnixListener,
     words: mpsc::Sender<Word>,
     mut reports: watch::Receiver<Option<Arc<str>>>,
+    source: Source,
 ) -> JoinSet<()> {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     let mut connections = JoinSet::new();
@@ -187,11 +220,13 @@ async fn serve(
             continue;
         };
         let (words, reports) = (words.clone(), reports.clone());
+        let source = Arc::clone(&source);
         connections.spawn(async move {
             let (reader, writer) = stream.into_split();
+            let asked = Notify::new();
             tokio::select! {
-                () = hear(reader, words) => {}
-                () = tell(writer, reports) => {}
+                () = hear(reader, words, &asked) => {}
+                () = tell(writer, reports, &asked, &source) => {}
             }
             drop(place);
         });
@@ -199,7 +234,7 @@ async fn serve(
 }
 
 /// Passes words on to the node until the other side ends.
-async fn hear(reader: OwnedReadHalf, words: mpsc::Sender<Word>) {
+async fn hear(reader: OwnedReadHalf, words: mpsc::Sender<Word>, asked: &Notify) {
     let mut reader = BufReader::new(reader);
     let mut line = String::new();
     loop {
@@ -207,6 +242,10 @@ async fn hear(reader: OwnedReadHalf, words: mpsc::Sender<Word>) {
         match (&mut reader).take(LONGEST_WORD).read_line(&mut line).await {
             Ok(1..) => {}
             _ => return,
+        }
+        if line.trim() == METRICS {
+            asked.notify_one();
+            continue;
         }
         let Some(word) = Word::parse(line.trim()) else {
             tracing::warn!("heard what is no word on the node's socket");
@@ -219,14 +258,29 @@ async fn hear(reader: OwnedReadHalf, words: mpsc::Sender<Word>) {
     }
 }
 
-/// Sends reports until there are no more, or the other side takes none.
-async fn tell(mut writer: OwnedWriteHalf, mut reports: watch::Receiver<Option<Arc<str>>>) {
+/// Sends reports, and metrics when somebody asks for them, until there are no more or the other side takes none.
+async fn tell(
+    mut writer: OwnedWriteHalf,
+    mut reports: watch::Receiver<Option<Arc<str>>>,
+    asked: &Notify,
+    source: &Source,
+) {
     reports.mark_changed();
-    while reports.changed().await.is_ok() {
-        let Some(report) = reports.borrow_and_update().clone() else {
+    loop {
+        let said = tokio::select! {
+            changed = reports.changed() => match changed {
+                Ok(()) => reports.borrow_and_update().clone(),
+                Err(_) => break,
+            },
+            () = asked.notified() => source.get().and_then(|node| {
+                let metrics = node.metrics().metrics();
+                line(&MetricsLine { metrics })
+            }),
+        };
+        let Some(said) = said else {
             continue;
         };
-        let written = tokio::time::timeout(WRITE_LIMIT, writer.write_all(report.as_bytes())).await;
+        let written = tokio::time::timeout(WRITE_LIMIT, writer.write_all(said.as_bytes())).await;
         if !matches!(written, Ok(Ok(()))) {
             return;
         }
@@ -295,15 +349,49 @@ impl Reports {
     /// Waits for the next report. Returns `None` when the node has ended, or says what is no report. What has come of a
     /// report is kept if the wait is given up.
     pub(crate) async fn next(&mut self) -> Option<NodeStatus> {
-        let mut limited = (&mut self.reader).take(LONGEST_REPORT);
-        limited.read_until(b'\n', &mut self.line).await.ok()?;
-        if self.line.last() != Some(&b'\n') {
-            return None;
-        }
+        self.receive().await?;
         let report = serde_json::from_slice(&self.line).ok();
         self.line.clear();
         report
     }
+
+    /// Waits until a whole line is there.
+    async fn receive(&mut self) -> Option<()> {
+        let mut limited = (&mut self.reader).take(LONGEST_REPORT);
+        limited.read_until(b'\n', &mut self.line).await.ok()?;
+        (self.line.last() == Some(&b'\n')).then_some(())
+    }
+}
+
+/// Asks a node for its metrics, over a connection for this question alone. A node of a version that does not know the
+/// question ends that connection.
+///
+/// # Errors
+///
+/// Fails if another process than that of this number listens, and if the node does not answer.
+pub(crate) async fn ask_metrics(path: &Path, pid: u32) -> io::Result<Metrics> {
+    let other = |text: &str| io::Error::other(text.to_owned());
+    let stream = UnixStream::connect(path).await?;
+    let peer = stream.peer_cred()?;
+    let is_it = peer.pid().and_then(|peer| u32::try_from(peer).ok()) == Some(pid);
+    if !is_it {
+        return Err(other("another process listens there"));
+    }
+    let (reader, mut writer) = stream.into_split();
+    writer.write_all(format!("{METRICS}\n").as_bytes()).await?;
+    let mut reports = Reports {
+        reader: BufReader::new(reader),
+        line: Vec::new(),
+    };
+    for _ in 0..LINES_BEFORE {
+        let ended = || other("the node does not tell its metrics");
+        reports.receive().await.ok_or_else(ended)?;
+        if let Ok(answer) = serde_json::from_slice::<MetricsLine>(&reports.line) {
+            return Ok(answer.metrics);
+        }
+        reports.line.clear();
+    }
+    Err(other("the node says something else"))
 }
 
 /// The file of a socket, removed when dropped unless another one has taken its place.
@@ -428,5 +516,69 @@ mod tests {
             .unwrap();
         writer.write_all(b"stop\n").await.unwrap();
         assert_eq!(socket.word().await, Word::Stop);
+    }
+
+    struct Page;
+
+    impl Monitored for Page {
+        fn metrics(&self) -> muster_gateway::NodeMetrics {
+            muster_gateway::NodeMetrics {
+                node: "a".to_owned(),
+                role: "data".to_owned(),
+                report: muster::NodeReport::default(),
+                gateway: None,
+                bridge: None,
+            }
+        }
+
+        fn status(&self) -> muster_gateway::status::NodePage {
+            muster_gateway::status::NodePage::default()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_node_tells_its_metrics_when_it_is_asked_and_its_reports_go_on() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.sock");
+        let socket = NodeSocket::listen(&path).unwrap();
+        let (mut reports, _writer) = NodeConnection::open(&path)
+            .unwrap()
+            .unwrap()
+            .split()
+            .unwrap();
+        let own = std::process::id();
+        // Nobody is asked before the node runs.
+        let early = tokio::time::timeout(Duration::from_millis(50), ask_metrics(&path, own));
+        assert!(early.await.is_err());
+        socket.tell_metrics_of(Arc::new(Page));
+        for number in 0..3 {
+            socket.report(|| status(&format!("{number}")));
+            let told = ask_metrics(&path, own).await.unwrap();
+            assert_eq!(told, Page.metrics().metrics());
+            assert_eq!(reports.next().await.unwrap().state, format!("{number}"));
+        }
+        // The question is for one process.
+        assert!(ask_metrics(&path, own + 1).await.is_err());
+        socket.close(&status("stopping")).await;
+        assert!(ask_metrics(&path, own).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_node_that_does_not_know_the_question_gives_no_metrics() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.sock");
+        let listener = UnixListener::bind(&path).unwrap();
+        for said in [
+            &b""[..],
+            b"{\"metrics\": 7}\n",
+            &b"{}\n".repeat(LINES_BEFORE + 1),
+        ] {
+            let answer = async {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let _ = stream.write_all(said).await;
+            };
+            let (told, ()) = tokio::join!(ask_metrics(&path, std::process::id()), answer);
+            assert!(told.is_err(), "{said:?}");
+        }
     }
 }

@@ -352,6 +352,14 @@ pub(crate) fn age(certificate: &X509Ref) -> Result<Age, PkiError> {
     })
 }
 
+/// When a certificate ends, since 1970.
+pub(crate) fn expiry(certificate: &X509Ref) -> Result<Duration, PkiError> {
+    let after = Asn1Time::from_unix(0)?.diff(certificate.not_after())?;
+    let days = Duration::from_secs(86_400) * after.days.try_into().unwrap_or_default();
+    let seconds = after.secs.try_into().unwrap_or_default();
+    Ok(days + Duration::from_secs(seconds))
+}
+
 pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
     bytes.iter().fold(String::new(), |mut text, byte| {

@@ -97,6 +97,11 @@ pub(crate) enum End {
 }
 
 impl ProcessState {
+    /// The names of all states.
+    pub(crate) const NAMES: [&'static str; 7] = [
+        "running", "waiting", "failing", "stopping", "held", "failed", "ended",
+    ];
+
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Running { .. } => "running",
@@ -647,5 +652,28 @@ mod tests {
         supervisor.exited("worker-1", End::MayPass, at(1));
         assert_eq!(supervisor.stop(at(1)), stop("data-1"));
         assert_eq!(supervisor.tick(at(60)), [Action::Kill("data-1".to_owned())]);
+    }
+
+    #[test]
+    fn every_state_has_one_of_the_names() {
+        let time = Mono::default();
+        let (running, waiting) = (
+            ProcessState::Running { since: time },
+            ProcessState::Waiting { until: time },
+        );
+        let stopping = ProcessState::Stopping {
+            deadline: time,
+            then: Then::Hold,
+        };
+        let all = [
+            running,
+            waiting,
+            ProcessState::Failing { until: time },
+            stopping,
+            ProcessState::Held,
+            ProcessState::Failed,
+            ProcessState::Ended,
+        ];
+        assert_eq!(all.map(ProcessState::name), ProcessState::NAMES);
     }
 }

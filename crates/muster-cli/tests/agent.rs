@@ -446,3 +446,84 @@ fn nodes_of_a_layout_outlive_their_supervisor_unless_they_are_tied_to_it() {
         stderr(&stopped)
     );
 }
+
+/// What the agent answers to `GET path`.
+fn get(socket: &Path, path: &str, accept: &str) -> String {
+    use std::io::{Read, Write};
+    let mut stream = std::os::unix::net::UnixStream::connect(socket).unwrap();
+    let text =
+        format!("GET {path} HTTP/1.1\r\nhost: a\r\naccept: {accept}\r\nconnection: close\r\n\r\n");
+    stream.write_all(text.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+    body.to_owned()
+}
+
+#[test]
+fn the_metrics_of_a_box_are_those_of_its_agent_and_of_all_its_nodes() {
+    let here = AgentBox::new();
+    let _agent = here.start();
+    let socket = here.root().join("run/muster/view.sock");
+    let text = get(&socket, "/metrics", "*/*");
+    for name in NODES {
+        for metric in [
+            "muster_node_up",
+            "muster_node_metrics_told",
+            "muster_node_restarts_total",
+            "muster_events_total",
+            "muster_inbox_messages",
+            "process_cpu_seconds_total",
+            "process_resident_memory_bytes",
+            "process_open_fds",
+            "process_start_time_seconds",
+        ] {
+            let has = |line: &str| {
+                line.starts_with(&format!("{metric}{{"))
+                    && line.contains(&format!("node=\"{name}\""))
+            };
+            assert!(text.lines().any(has), "{metric} of {name} in\n{text}");
+        }
+    }
+    let samples: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
+    let own = samples
+        .iter()
+        .filter(|line| line.contains("role=\"agent\""));
+    assert!(own.count() >= 8, "{text}");
+    // A box of ten nodes has 3,000 at most.
+    assert!(samples.len() <= 300 * NODES.len(), "{}", samples.len());
+    // Each family is described once, and no series is there twice.
+    let mut series: Vec<&str> = samples
+        .iter()
+        .map(|line| line.rsplit_once(' ').unwrap().0)
+        .chain(text.lines().filter(|line| line.starts_with("# TYPE")))
+        .collect();
+    let all = series.len();
+    series.sort_unstable();
+    series.dedup();
+    assert_eq!(series.len(), all);
+    let open = get(&socket, "/metrics", "application/openmetrics-text");
+    assert!(open.ends_with("# EOF\n"), "{open}");
+    // An agent that is alone listens nowhere that Prometheus reaches.
+    assert_eq!(get(&socket, "/v1/prometheus/targets", "*/*"), "[]");
+
+    let promtool = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let Ok(mut promtool) = promtool else {
+        eprintln!(
+            "SKIPPED: the program promtool is not there (Debian's package prometheus has it)"
+        );
+        return;
+    };
+    let mut input = promtool.stdin.take().unwrap();
+    std::io::Write::write_all(&mut input, text.as_bytes()).unwrap();
+    drop(input);
+    let output = promtool.wait_with_output().unwrap();
+    let said = stdout(&output) + &stderr(&output);
+    assert!(output.status.success() && said.is_empty(), "{said}");
+}

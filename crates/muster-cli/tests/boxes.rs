@@ -147,6 +147,35 @@ impl Boxes {
         agents
     }
 
+    /// Asks the agent of box a over TLS, with a certificate of box b or without. `None` if the program openssl is not there.
+    fn ask(&self, files: Option<&str>, request: &str, header: &str) -> Option<String> {
+        let identity = self.root("b").join("var/lib/muster/identity");
+        let address = format!("{}:17700", self.address("a"));
+        let mut command = Command::new("openssl");
+        command.args(["s_client", "-quiet", "-no_ign_eof", "-connect", &address]);
+        if let Some(files) = files {
+            command
+                .arg("-cert")
+                .arg(identity.join(format!("{files}.pem")));
+            command
+                .arg("-key")
+                .arg(identity.join(format!("{files}.key")));
+        }
+        let mut client = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .ok()?;
+        let text = format!("{request} HTTP/1.1\r\nhost: a\r\n{header}connection: close\r\n\r\n");
+        std::io::Write::write_all(client.stdin.as_mut().unwrap(), text.as_bytes()).unwrap();
+        let mut answer = String::new();
+        std::io::Read::read_to_string(client.stdout.as_mut().unwrap(), &mut answer).unwrap();
+        drop(client.stdin.take());
+        client.wait().unwrap();
+        Some(answer)
+    }
+
     fn status(&self, name: &str) -> Value {
         serde_json::from_str(&stdout(&self.run(name, &["status", "--format", "json"]))).unwrap()
     }
@@ -393,33 +422,7 @@ fn contains_file(directory: &Path, name: &str) -> bool {
 fn the_certificate_of_a_node_may_ask_an_agent_nothing() {
     let mut boxes = Boxes::new();
     let _agents = boxes.three();
-    let identity = boxes.root("b").join("var/lib/muster/identity");
-    let address = format!("{}:17700", boxes.address("a"));
-    let ask = |files: Option<&str>, request: &str| {
-        let mut command = Command::new("openssl");
-        command.args(["s_client", "-quiet", "-no_ign_eof", "-connect", &address]);
-        if let Some(files) = files {
-            command
-                .arg("-cert")
-                .arg(identity.join(format!("{files}.pem")));
-            command
-                .arg("-key")
-                .arg(identity.join(format!("{files}.key")));
-        }
-        let mut client = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .ok()?;
-        let text = format!("{request} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
-        std::io::Write::write_all(client.stdin.as_mut().unwrap(), text.as_bytes()).unwrap();
-        let mut answer = String::new();
-        std::io::Read::read_to_string(client.stdout.as_mut().unwrap(), &mut answer).unwrap();
-        drop(client.stdin.take());
-        client.wait().unwrap();
-        Some(answer)
-    };
+    let ask = |files: Option<&str>, request: &str| boxes.ask(files, request, "");
     let Some(of_box) = ask(Some("box"), "GET /v1/status") else {
         eprintln!("SKIPPED: the program openssl is not there");
         return;
@@ -441,6 +444,59 @@ fn the_certificate_of_a_node_may_ask_an_agent_nothing() {
     }
     let too_much = ask(Some("box"), "POST /v1/stop").unwrap();
     assert!(too_much.starts_with("HTTP/1.1 403"), "{too_much}");
+}
+
+#[test]
+fn metrics_are_for_boxes_and_for_who_shows_the_token() {
+    let mut boxes = Boxes::new();
+    let _agents = boxes.three();
+    let token = "0123456789abcdef";
+    let header = format!("authorization: Bearer {token}\r\n");
+    let paths = ["GET /metrics", "GET /v1/prometheus/targets"];
+    if boxes.ask(None, paths[0], "").is_none() {
+        eprintln!("SKIPPED: the program openssl is not there");
+        return;
+    }
+    let code = |files: Option<&str>, request: &str, header: &str| {
+        let answer = boxes.ask(files, request, header).unwrap();
+        answer.get(..12).unwrap_or(&answer).to_owned()
+    };
+    for path in paths {
+        assert_eq!(code(Some("box"), path, ""), "HTTP/1.1 200", "{path}");
+        for files in [Some("nodes/data-2"), None] {
+            assert_eq!(code(files, path, &header), "HTTP/1.1 401", "{path}");
+        }
+    }
+    let file = boxes.root("a").join("etc/muster/metrics.token");
+    std::fs::write(&file, token).unwrap();
+    let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(&file, permissions).unwrap();
+    for path in paths {
+        assert_eq!(code(None, path, &header), "HTTP/1.1 200", "{path}");
+        assert_eq!(code(None, path, ""), "HTTP/1.1 401", "{path}");
+        let wrong = header.replace("abc", "abd");
+        assert_eq!(code(None, path, &wrong), "HTTP/1.1 401", "{path}");
+    }
+    // It opens nothing else.
+    assert_eq!(code(None, "GET /v1/status", &header), "HTTP/1.1 403");
+    let metrics = boxes.ask(None, paths[0], &header).unwrap();
+    let here = NODES.iter().filter(|(_, _, on)| *on == "a").count();
+    assert_eq!(metrics.matches("\nmuster_node_up{").count(), here);
+    assert!(metrics.contains("cluster=\"east\",box=\"a\",node=\"data-1\""));
+    // The box's own and those of its nodes.
+    let certificates = metrics.matches("\nmuster_certificate_expiry_timestamp_seconds{");
+    assert_eq!(certificates.count(), here + 1);
+    let targets = boxes.ask(None, paths[1], &header).unwrap();
+    let (_, targets) = targets.split_once("\r\n\r\n").unwrap();
+    let targets: Value = serde_json::from_str(targets).unwrap();
+    let expected: Vec<Value> = ["a", "b", "c"]
+        .iter()
+        .map(|name| {
+            let target = format!("{}:17700", boxes.address(name));
+            serde_json::json!({"targets": [target], "labels": {"cluster": "east", "box": name}})
+        })
+        .collect();
+    assert_eq!(targets, Value::from(expected));
 }
 
 #[test]

@@ -324,7 +324,7 @@ fn a_node_serves_websocket_clients_and_its_metrics() {
     assert_eq!(tracked["master"]["backend"], "sqlite");
     assert_eq!(tracked["master"]["failing"], false);
     let info =
-        "muster_store_info{store=\"software/tracked\",role=\"primary\",backend=\"sqlite\"} 1";
+        "muster_store_info{store=\"software/tracked\",part=\"primary\",backend=\"sqlite\"} 1";
     assert!(metrics.contains(info), "{metrics}");
     let text = stdout(&run(directory, &["status"]));
     let line = "manager: store software/tracked, sqlite: 0 entries, 0 KiB, 0 writers";

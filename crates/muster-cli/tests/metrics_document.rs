@@ -21,6 +21,9 @@ A node serves its metrics as `/metrics` on its monitor's address (`monitor.liste
 port): in Prometheus's text format 0.0.4, or as OpenMetrics if the header `Accept` asks for that. `muster status --format json` and
 `/status` have the same numbers; *key* is the name below `counts` there.
 
+The agent of a box serves those of all its nodes and its own as one target ([guide](guide/agent.md#prometheus)), each with the labels
+`cluster`, `box`, `node` and `role`; what is the agent's own has the role `agent` and no node.
+
 Every number is described once, beside the code that counts it, and this page is made from these descriptions. Do not edit it: change
 the description and run
 
@@ -28,6 +31,13 @@ the description and run
 
 Labels have few values: topics stand without the names and ids of nodes, names from the network beyond the first 64 are `other`, and
 so are peers that are no nodes.
+";
+
+/// What stands before the table of the agents.
+const AGENTS: &str = "
+## Of agents
+
+With the labels of a node these are about the node, or its process, as its agent sees it.
 ";
 
 /// What stands before the table of the frameworks.
@@ -48,6 +58,8 @@ fn document() -> String {
     let first = letters.next().unwrap().to_ascii_lowercase();
     writeln!(text, "\n{first}{}", letters.as_str()).unwrap();
     table(muster_frameworks::standard().counters(), &mut text);
+    text.push_str(AGENTS);
+    table(muster_agent::agent_metrics().iter().cloned(), &mut text);
     text
 }
 

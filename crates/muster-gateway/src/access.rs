@@ -13,6 +13,13 @@ pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
+/// Returns whether a request shows a token, as `Authorization: Bearer TOKEN`. The time this takes tells nothing of it but its
+/// length.
+pub fn shows_token(token: &str, headers: &HeaderMap) -> bool {
+    let shown = bearer(headers).unwrap_or_default();
+    shown.len() == token.len() && openssl::memcmp::eq(shown.as_bytes(), token.as_bytes())
+}
+
 /// What a client may do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Grant {

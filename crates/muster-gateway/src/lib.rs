@@ -62,14 +62,14 @@ mod settings;
 pub mod status;
 mod tls;
 
-pub use access::{Grant, TokenProblem, Tokens};
+pub use access::{Grant, TokenProblem, Tokens, shows_token};
 pub use client::{
     Bridge, BridgeConfig, BridgeCounter, BridgeCounts, BridgeError, ClientConfig, ClientError,
     Connection, DisconnectReason, Incoming, RefusalReason, ServerUrl, TlsReason, UrlError,
 };
 pub use clients::{ClientReport, GatewayCounts};
 pub use config::{ClientOverflow, GatewayConfig, GatewayTls, Plaintext};
-pub use metrics::{MetricsFormat, NodeMetrics};
+pub use metrics::{Metrics, MetricsFormat, NodeMetrics};
 pub use monitor::{
     Monitor, MonitorAddress, MonitorAddressError, MonitorError, MonitorProtection, Monitored,
 };

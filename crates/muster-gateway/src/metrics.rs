@@ -1,10 +1,11 @@
 //! What a node counts as metrics for Prometheus, in its text format and in that of OpenMetrics.
 
-use std::collections::BTreeMap;
-use std::fmt::{self, Write};
+mod families;
 
 use muster::NodeReport;
-use muster_wire::counters::{Counter, Descriptor, Kind, Scale};
+use muster_wire::counters::{Counter, Descriptor};
+
+pub use self::families::Metrics;
 
 use crate::client::BridgeCounts;
 use crate::clients::GatewayCounts;
@@ -98,97 +99,24 @@ impl NodeMetrics {
         all
     }
 
+    /// Returns all that the node counts, by metric.
+    pub fn metrics(&self) -> Metrics {
+        let mut metrics = Metrics::default();
+        metrics.add(self.counters());
+        metrics
+    }
+
     /// Returns the metrics as text. All names begin with `muster_`; the labels' values are bounded.
     pub fn text(&self, format: MetricsFormat) -> String {
-        let mut families = BTreeMap::new();
-        for counter in self.counters() {
-            let name = counter.descriptor.name.to_string();
-            let family = families.entry(name).or_insert_with(|| Family {
-                descriptor: counter.descriptor.clone(),
-                samples: BTreeMap::new(),
-            });
-            let labels = counter.all_labels();
-            let labels = labels.map(|(name, value)| (name.to_owned(), value.to_owned()));
-            let sample = family.samples.entry(labels.collect()).or_default();
-            *sample = counter.value.saturating_add(*sample);
-        }
-        let mut text = String::new();
-        for family in families.values() {
-            // A string takes everything.
-            let _ = family.write(format, &mut text);
-        }
-        if format == MetricsFormat::OpenMetrics {
-            text.push_str("# EOF\n");
-        }
-        text
+        self.metrics().text(format)
     }
-}
-
-/// A metric with its samples by labels.
-struct Family {
-    descriptor: Descriptor,
-    samples: BTreeMap<Vec<(String, String)>, u64>,
-}
-
-impl Family {
-    fn write(&self, format: MetricsFormat, out: &mut String) -> fmt::Result {
-        let descriptor = &self.descriptor;
-        let name = match format {
-            MetricsFormat::Text => &descriptor.name,
-            MetricsFormat::OpenMetrics => descriptor.family(),
-        };
-        out.write_str("# HELP ")?;
-        out.write_str(name)?;
-        out.write_char(' ')?;
-        escape(descriptor.help, format == MetricsFormat::OpenMetrics, out)?;
-        writeln!(out, "\n# TYPE {name} {}", descriptor.kind.name())?;
-        if let (MetricsFormat::OpenMetrics, Some(unit)) = (format, descriptor.unit()) {
-            writeln!(out, "# UNIT {name} {}", unit.name())?;
-        }
-        for (labels, value) in &self.samples {
-            out.write_str(name)?;
-            if format == MetricsFormat::OpenMetrics && descriptor.kind == Kind::Counter {
-                out.write_str("_total")?;
-            }
-            let mut before = '{';
-            for (name, value) in labels {
-                write!(out, "{before}{name}=\"")?;
-                escape(value, true, out)?;
-                out.write_char('"')?;
-                before = ',';
-            }
-            if !labels.is_empty() {
-                out.write_char('}')?;
-            }
-            match descriptor.scale {
-                Scale::One => writeln!(out, " {value}")?,
-                Scale::Nano => {
-                    let (whole, rest) = (value / 1_000_000_000, value % 1_000_000_000);
-                    writeln!(out, " {whole}.{rest:09}")?;
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
-fn escape(text: &str, quotes: bool, out: &mut String) -> fmt::Result {
-    for character in text.chars() {
-        match character {
-            '\\' => out.write_str("\\\\")?,
-            '\n' => out.write_str("\\n")?,
-            '"' if quotes => out.write_str("\\\"")?,
-            other => out.write_char(other)?,
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
+    use std::collections::{BTreeMap, BTreeSet};
 
-    use muster_wire::counters::Unit;
+    use muster_wire::counters::{Kind, Scale, Unit};
 
     use super::*;
 

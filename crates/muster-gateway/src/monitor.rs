@@ -15,12 +15,12 @@ use axum::routing::get;
 use openssl::ssl::SslAcceptor;
 use tokio::sync::watch;
 
-use crate::access::bearer;
+use crate::access::shows_token;
 use crate::budget::Budget;
 use crate::config::{GatewayTls, Plaintext};
 use crate::exposure::{Missing, Protection};
 use crate::http::{self, Site};
-use crate::metrics::{MetricsFormat, NodeMetrics};
+use crate::metrics::NodeMetrics;
 use crate::status::NodePage;
 use crate::tls::TlsProblem;
 
@@ -210,7 +210,7 @@ impl Monitor {
             router = router.layer(from_fn(move |request: Request, next: Next| {
                 let token = Arc::clone(&token);
                 async move {
-                    if shows(&token, request.headers()) {
+                    if shows_token(&token, request.headers()) {
                         next.run(request).await
                     } else {
                         unauthorized()
@@ -244,12 +244,6 @@ impl Monitor {
     }
 }
 
-/// Whether a request shows the token. The time this takes tells nothing of it but its length.
-fn shows(token: &str, headers: &HeaderMap) -> bool {
-    let shown = bearer(headers).unwrap_or_default();
-    shown.len() == token.len() && openssl::memcmp::eq(shown.as_bytes(), token.as_bytes())
-}
-
 fn unauthorized() -> Response {
     let text = "A token is needed: Authorization: Bearer <token>.\n";
     let headers = [(header::WWW_AUTHENTICATE, "Bearer")];
@@ -264,15 +258,7 @@ async fn metrics(
     State(monitored): State<Arc<dyn Monitored>>,
     headers: HeaderMap,
 ) -> impl IntoResponse {
-    let accept = headers.get_all(header::ACCEPT).iter();
-    let accept: Vec<&str> = accept.filter_map(|value| value.to_str().ok()).collect();
-    let format = MetricsFormat::accepted(&accept.join(","));
-    let text = monitored.metrics().text(format);
-    let headers = [
-        (header::CONTENT_TYPE, format.content_type()),
-        (header::VARY, "Accept"),
-    ];
-    (headers, text)
+    monitored.metrics().metrics().answer(&headers)
 }
 
 async fn status(State(monitored): State<Arc<dyn Monitored>>) -> impl IntoResponse {

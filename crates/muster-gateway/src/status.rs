@@ -387,6 +387,9 @@ pub struct ClusterStatus {
     pub version: u32,
     /// The layout's file.
     pub layout: String,
+    /// The cluster's name, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<String>,
     /// The agent that answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent: Option<AgentStatus>,
@@ -427,17 +430,21 @@ impl ClusterStatus {
         if self.boxes.iter().any(|known| known.agent == GONE) {
             return false;
         }
-        let ready = |node: &ProcessStatus| {
-            let fresh = |age| age <= SILENT_AFTER.as_secs_f64();
-            node.process == "running"
-                && node.report_age_seconds.is_some_and(fresh)
-                && node
-                    .report
-                    .as_ref()
-                    .is_some_and(|report| report.state == "ready")
-        };
         let mut here = self.nodes.iter().filter(|node| node.process != ELSEWHERE);
-        here.all(ready)
+        here.all(ProcessStatus::is_ready)
+    }
+}
+
+impl ProcessStatus {
+    /// Returns whether it runs, has just reported, and sees all the nodes that it works with.
+    pub fn is_ready(&self) -> bool {
+        let fresh = |age| age <= SILENT_AFTER.as_secs_f64();
+        self.process == "running"
+            && self.report_age_seconds.is_some_and(fresh)
+            && self
+                .report
+                .as_ref()
+                .is_some_and(|report| report.state == "ready")
     }
 }
 

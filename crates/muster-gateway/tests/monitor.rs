@@ -151,8 +151,8 @@ async fn stores_as_metrics() {
     metrics.report.stores = endpoint.store_reports();
     let text = metrics.text(MetricsFormat::Text);
     let lines = [
-        "muster_store_info{store=\"a/b\",role=\"primary\",backend=\"memory\"} 1",
-        "muster_store_info{store=\"c\",role=\"clone\",backend=\"memory\"} 1",
+        "muster_store_info{store=\"a/b\",part=\"primary\",backend=\"memory\"} 1",
+        "muster_store_info{store=\"c\",part=\"clone\",backend=\"memory\"} 1",
         "muster_store_entries{store=\"a/b\"} 1",
         "muster_store_entries{store=\"c\"} 0",
         "muster_store_writers{store=\"a/b\"} 0",

@@ -154,6 +154,9 @@ async fn run(arguments: &Arguments) -> Result<ExitCode> {
     })?;
     tracing::info!("node {} ({}) listens on {address}", node.name, node.role);
     let services = NodeServices::open(&loaded, &node, &running).await?;
+    if let Some(socket) = &socket {
+        socket.tell_metrics_of(services.monitored(&node, &running));
+    }
     let tie = arguments.tied.then(tie).transpose()?;
     let stop = until_stopped(&running, &services, &files, &mut socket, tie).await?;
     tracing::info!("stopping: {stop:?}");

@@ -132,12 +132,6 @@ impl NodeServices {
         let Some(address) = wanted.for_port(node.port) else {
             return Ok(());
         };
-        let page = Page {
-            node: node.name.to_string(),
-            role: node.role.to_string(),
-            reporter: running.reporter(),
-            status: self.status.clone(),
-        };
         let protection =
             MonitorProtection::from_settings(&node.settings, &loaded.base, node.name.as_str())
                 .map_err(|error| failed(node, &error).code(MISCONFIGURED))?;
@@ -146,7 +140,7 @@ impl NodeServices {
         } else {
             "http"
         };
-        match Monitor::start(address, protection, Arc::new(page)).await {
+        match Monitor::start(address, protection, self.monitored(node, running)).await {
             Ok(monitor) => {
                 let address = monitor.address();
                 let url = format!("{scheme}://{address}");
@@ -170,6 +164,20 @@ impl NodeServices {
             }
         }
         Ok(())
+    }
+
+    /// What whoever monitors the node is shown.
+    pub(crate) fn monitored(
+        &self,
+        node: &muster_cluster::Node,
+        running: &Node,
+    ) -> Arc<dyn Monitored> {
+        Arc::new(Page {
+            node: node.name.to_string(),
+            role: node.role.to_string(),
+            reporter: running.reporter(),
+            status: self.status.clone(),
+        })
     }
 
     /// What there is to add to the node's reports.
@@ -200,7 +208,7 @@ fn failed(node: &muster_cluster::Node, error: &dyn Display) -> Failure {
     Failure::new(format!("node {} cannot start: {error}", node.name))
 }
 
-/// What the monitor shows.
+/// What a node shows.
 struct Page {
     node: String,
     role: String,

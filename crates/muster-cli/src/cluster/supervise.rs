@@ -12,7 +12,7 @@ use muster_agent::{
 };
 
 use super::agent_client::Target;
-use super::this_box::own_box;
+use super::this_box::{metrics_token, own_box};
 use super::{Home, LoadedLayout, load_text, read_layout};
 use crate::output::{Failure, MISCONFIGURED, say};
 use crate::signals::{Asked, Signals};
@@ -89,6 +89,8 @@ impl Job {
         };
         FleetConfig {
             layout: layout.file().to_owned(),
+            cluster: Some(layout.settings().text("cluster.name").to_owned())
+                .filter(|name| !name.is_empty()),
             nodes: nodes.collect(),
             places: self.loaded.places.clone(),
             launch: Launch {
@@ -124,6 +126,7 @@ impl Job {
                 .map(|node| (node.name.to_string(), node.box_name.clone()))
                 .collect(),
             layout_file: self.layout_file.clone(),
+            metrics_token: self.root.as_deref().map(metrics_token).unwrap_or_default(),
         });
         let boxes = boxes.map_err(|error| {
             Failure::new(error.to_string())

@@ -18,6 +18,11 @@ fn box_file(root: &Path) -> PathBuf {
     root.join("etc/muster/agent.toml")
 }
 
+/// The file of the token by which metrics may be read over the network.
+pub(super) fn metrics_token(root: &Path) -> PathBuf {
+    root.join("etc/muster/metrics.token")
+}
+
 /// Refuses a machine that is a box already.
 pub(super) fn refuse_twice(root: &Path) -> Result<()> {
     let Some(file) = own_box(root)? else {

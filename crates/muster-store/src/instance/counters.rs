@@ -7,9 +7,9 @@ use crate::Freshness;
 
 mod descriptors {
     muster_wire::counters! {
-        /// 1 for each store that is open on the node. `role` is `primary` or `clone`; `backend` is what persists the state,
+        /// 1 for each store that is open on the node. `part` is `primary` or `clone`; `backend` is what persists the state,
         /// `memory` if nothing does.
-        pub(super) INFO = gauge("muster_store_info").labels(&["store", "role", "backend"]);
+        pub(super) INFO = gauge("muster_store_info").labels(&["store", "part", "backend"]);
         /// Entries that are here; none on a clone without a copy. Growth without end means that entries are put without
         /// a time to live and never erased.
         pub(super) ENTRIES = gauge("muster_store_entries").labels(&["store"]);
@@ -51,17 +51,17 @@ impl StoreReport {
 
     /// Returns the counters of the store.
     pub fn counters(&self) -> Vec<Counter> {
-        let (role, backend) = match &self.part {
+        let (part, backend) = match &self.part {
             StorePart::Primary(primary) => ("primary", primary.backend),
             StorePart::Clone(_) => ("clone", "memory"),
         };
         let name = || self.name.to_string();
         let info = [
             ("store", name()),
-            ("role", role.to_owned()),
+            ("part", part.to_owned()),
             ("backend", backend.to_owned()),
         ];
-        let part = match &self.part {
+        let of_part = match &self.part {
             StorePart::Primary(primary) => of_primary(primary),
             StorePart::Clone(clone) => of_clone(clone),
         };
@@ -69,7 +69,7 @@ impl StoreReport {
             (descriptors::ENTRIES, self.entries as u64),
             (descriptors::BYTES, self.bytes as u64),
         ];
-        let values = both.into_iter().chain(part);
+        let values = both.into_iter().chain(of_part);
         let values = values.map(|(what, value)| what.of_each([("store", name())], value));
         std::iter::once(descriptors::INFO.of_each(info, 1))
             .chain(values)

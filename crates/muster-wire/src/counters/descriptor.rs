@@ -31,6 +31,14 @@ pub enum Unit {
 }
 
 impl Unit {
+    /// Returns the unit of the metric of this name, without `_total`: it is the last word.
+    pub fn of(name: &str) -> Option<Self> {
+        let last = name.rsplit('_').next()?;
+        [Self::Bytes, Self::Seconds]
+            .into_iter()
+            .find(|unit| unit.name() == last)
+    }
+
     /// Prometheus's word for it, in lower case.
     pub fn name(self) -> &'static str {
         match self {
@@ -132,9 +140,7 @@ impl Descriptor {
 
     /// Returns the unit, which the name ends with, if there is one.
     pub fn unit(&self) -> Option<Unit> {
-        let units = [Unit::Bytes, Unit::Seconds];
-        let last = self.family().rsplit('_').next()?;
-        units.into_iter().find(|unit| unit.name() == last)
+        Unit::of(self.family())
     }
 
     /// Returns a value with no labels besides the fixed ones.
