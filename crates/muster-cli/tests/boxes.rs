@@ -509,7 +509,7 @@ fn certificates_are_renewed_while_everything_runs() {
             "--box",
             "a",
             "--certificate-seconds",
-            "9",
+            "12",
             "three.toml",
         ],
     );
