@@ -52,6 +52,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use self::asker::Asker;
 use self::metrics::MetricsToken;
+use crate::archive::{self, ArchiveConfig, ArchiveCounts};
 use crate::boxes::{Boxes, Renewed, SharedBoxes};
 use crate::fleet::Fleet;
 use crate::journal::{AuditEntry, EventKind, Journal, now};
@@ -312,14 +313,14 @@ struct Agent {
     commands: mpsc::Sender<Command>,
     journal: Arc<Journal>,
     process_logs: PathBuf,
-    data_logs: PathBuf,
     places: Arc<Places>,
     metrics_token: Option<Arc<MetricsToken>>,
+    archive: Option<Arc<ArchiveCounts>>,
     boxes: Option<SharedBoxes>,
 }
 
 impl Api {
-    /// Makes the directories, takes the lock, listens, and has the fleet answer.
+    /// Makes the directories, takes the lock, listens, and has the fleet answer; archives log files, if they are to be.
     ///
     /// # Errors
     ///
@@ -329,6 +330,7 @@ impl Api {
         access: Access,
         fleet: &mut Fleet,
         boxes: Option<Boxes>,
+        archive: Option<ArchiveConfig>,
     ) -> Result<Self, ApiError> {
         let path = places.agent_socket();
         if tokio::net::UnixStream::connect(&path).await.is_ok() {
@@ -349,9 +351,9 @@ impl Api {
             commands,
             journal: Arc::clone(&journal),
             process_logs: places.process_logs.clone(),
-            data_logs: places.logs.clone(),
             places: Arc::new(places.clone()),
             metrics_token: metrics_token.map(Arc::new),
+            archive: archive.as_ref().map(|_| Arc::default()),
             boxes: boxes.map(Arc::new),
         };
         let (stop, stopped) = watch::channel(());
@@ -384,6 +386,11 @@ impl Api {
                     _ = stopped.changed() => {}
                 }
             });
+        }
+        if let (Some(config), Some(counts)) = (archive, &agent.archive) {
+            let (counts, journal) = (Arc::clone(counts), Arc::clone(&journal));
+            let keeping = archive::keep(places.clone(), config, counts, journal, stopped.clone());
+            tokio::spawn(keeping);
         }
         for (listener, site) in serving {
             let mut stopped = stopped.clone();
@@ -747,10 +754,10 @@ async fn records(
         ));
     }
     let what = format!("records/{stream}?{}", query.unwrap_or_default());
-    let (directory, since) = (agent.data_logs.clone(), parsed.wanted.since);
+    let (places, since) = (Arc::clone(&agent.places), parsed.wanted.since);
     let most = parsed.last.unwrap_or(MOST_RECORDS);
     let name = agent.boxes.as_ref().map(|boxes| boxes.own().to_owned());
-    let source = stream::Records::read(directory, stream, since, most, name).await?;
+    let source = stream::Records::read(places, stream, since, most, name).await?;
     let others = of_others(&agent, &asker);
     Ok(lines(stream::merged(source, others, &what, false).await))
 }

@@ -8,6 +8,7 @@
 //! What is decided, a plain struct decides: which process should run (`supervisor`), what is told of it (`record`).
 
 mod api;
+mod archive;
 mod boxes;
 mod client;
 mod desk;
@@ -30,6 +31,7 @@ mod token;
 mod usage;
 
 pub use api::{Access, Api, ApiError, Done, Refusal, RefusalKind, Role};
+pub use archive::{ArchiveConfig, ArchiveSettingsError, ArchivesByDefault, SETTINGS};
 pub use boxes::{Boxes, BoxesConfig};
 pub use client::{Client, ClientError, Lines};
 pub use fleet::{Fleet, FleetConfig, News, PastLife, PlannedNode, running_nodes};

@@ -7,6 +7,7 @@ use muster_gateway::Metrics;
 use muster_gateway::status::{ClusterStatus, ELSEWHERE, ProcessStatus};
 use muster_wire::counters::{Counter, Descriptor};
 
+use crate::archive::ArchiveCounts;
 use crate::boxes::Boxes;
 use crate::node_socket::ask_metrics;
 use crate::place::Places;
@@ -58,8 +59,9 @@ mod descriptors {
 
 /// Returns what describes the metrics that an agent has besides those of its nodes
 /// ([`NodeMetrics::descriptors`](muster_gateway::NodeMetrics::descriptors)).
-pub fn agent_metrics() -> &'static [Descriptor] {
-    descriptors::ALL
+pub fn agent_metrics() -> Vec<&'static Descriptor> {
+    let all = [descriptors::ALL, ArchiveCounts::DESCRIPTORS];
+    all.into_iter().flatten().collect()
 }
 
 /// What an agent knows of its box at one moment.
@@ -71,6 +73,8 @@ pub(crate) struct BoxMetrics {
     pub(crate) clock: Duration,
     pub(crate) status: ClusterStatus,
     pub(crate) own: Part,
+    /// What its archive counts, if it has one.
+    pub(crate) archive: Vec<Counter>,
     /// Those of the nodes that are here, in the order of the status.
     pub(crate) nodes: Vec<Part>,
 }
@@ -90,6 +94,7 @@ impl BoxMetrics {
     pub(crate) async fn look(
         places: &Places,
         boxes: Option<&Boxes>,
+        archive: Option<&ArchiveCounts>,
         status: ClusterStatus,
     ) -> Self {
         let clock = SystemTime::now();
@@ -117,6 +122,7 @@ impl BoxMetrics {
                 certificate: identity.and_then(|files| files.of_box().expiry()),
                 told: None,
             },
+            archive: archive.map(ArchiveCounts::counters).unwrap_or_default(),
             nodes,
             status,
         }
@@ -148,6 +154,7 @@ impl BoxMetrics {
             }
         }
         own.extend(self.own.counters());
+        own.extend(self.archive);
         add(&[("role", AGENT)], own, None);
         for (node, part) in here(&self.status).zip(self.nodes) {
             let mut counters = of_node(node);
@@ -258,6 +265,7 @@ mod tests {
                 certificate: Some(Duration::from_secs(1_800_000_000)),
                 ..Part::default()
             },
+            archive: ArchiveCounts::default().counters(),
             nodes: vec![
                 Part {
                     usage: Some(Usage {
@@ -285,6 +293,7 @@ mod tests {
             format!("muster_clock_timestamp_seconds{{{agent}}} 1700000000.500000000"),
             format!("muster_filesystem_size_bytes{{{agent},directory=\"/var/log\"}} 100"),
             format!("muster_certificate_expiry_timestamp_seconds{{{agent}}} 1800000000.000000000"),
+            format!("muster_archive_waiting_files{{{agent}}} 0"),
             format!("muster_node_up{{{manager}}} 1"),
             format!("muster_node_up{{{data}}} 0"),
             format!("muster_node_process_state{{{data},state=\"held\"}} 1"),

@@ -15,6 +15,8 @@ pub struct Places {
     pub state: PathBuf,
     /// The log files that loggers write.
     pub logs: PathBuf,
+    /// The log files that they have ended, compressed; made with the first of them.
+    pub archive: PathBuf,
     /// What the nodes' processes say of themselves.
     pub process_logs: PathBuf,
     /// Audit and events of the box.
@@ -28,6 +30,7 @@ impl Places {
             run: directory.to_owned(),
             state: directory.to_owned(),
             logs: directory.to_owned(),
+            archive: directory.join("archive"),
             process_logs: directory.join("nodes"),
             journal: directory.to_owned(),
         }
@@ -41,6 +44,7 @@ impl Places {
             run: root.join("run/muster"),
             state: root.join("var/lib/muster"),
             logs: logs.join("current"),
+            archive: logs.join("archive"),
             process_logs: logs.join("nodes"),
             journal: logs,
         }

@@ -1,13 +1,19 @@
 //! What the loggers of a box have written to a stream: the newest records, in the order of their time.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::cmp::{Ordering, Reverse};
+use std::collections::{BinaryHeap, HashSet};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use muster_frameworks::log_files;
 use muster_frameworks::zeek_log::{LogErrorKind, LogReader};
 use serde::{Deserialize, Serialize};
+
+use crate::archive;
+
+/// How much later than the time of its writing a record's time may be, in seconds: clocks of sensors differ.
+const CLOCKS_APART: f64 = 3600.0;
 
 /// The most records that are asked of one box.
 pub(crate) const MOST_RECORDS: usize = 1_000_000;
@@ -36,6 +42,8 @@ pub(crate) struct Found {
     pub(crate) records: Vec<RecordLine>,
     /// How many older ones there are.
     pub(crate) left_out: u64,
+    /// How many files of the archive were not read, as all in them is older.
+    pub(crate) unread: usize,
     /// Files that could not be read to their end, with the reason.
     pub(crate) problems: Vec<String>,
 }
@@ -64,51 +72,133 @@ impl PartialEq for Kept {
 impl Eq for Kept {}
 
 impl PartialOrd for Kept {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
 impl Ord for Kept {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+    fn cmp(&self, other: &Self) -> Ordering {
         self.key().cmp(&other.key())
     }
 }
 
-/// Reads the newest records of a stream in a directory, of all writers, current files and rotated ones. Blocks for the
-/// disk.
-pub(crate) fn read(directory: &Path, stream: &str, since: f64, most: usize) -> io::Result<Found> {
-    let mut newest = BinaryHeap::new();
-    let mut found = Found::default();
-    let (mut number, mut bytes) = (0, 0);
+/// Reads the newest records of a stream, of all writers: of current files, of rotated ones, and of the archive as far as
+/// something newer may be there. Blocks for the disk.
+pub(crate) fn read(
+    directory: &Path,
+    archive: &Path,
+    stream: &str,
+    since: f64,
+    most: usize,
+) -> io::Result<Found> {
+    let mut newest = Newest::new(since, most);
+    // Files that are archived meanwhile are in the archive by the time that it is looked at, and are not read twice.
+    let mut read = HashSet::new();
     for path in log_files::files_of(directory, stream)? {
-        let taken = visit(&path, |record| {
-            if record.time < since {
-                return;
-            }
-            number += 1;
-            let size = size_of(&record);
-            bytes += size;
-            newest.push(Reverse(Kept {
-                record,
-                number,
-                bytes: size,
-            }));
-            while newest.len() > most || (bytes > MOST_BYTES && newest.len() > 1) {
-                found.left_out += 1;
-                bytes -= newest.pop().map_or(0, |Reverse(oldest)| oldest.bytes);
-            }
-        });
-        if let Err(problem) = taken {
-            found
-                .problems
-                .push(format!("{}: {problem}", path.display()));
+        let original = std::fs::symlink_metadata(&path);
+        if newest.take_all(&path) {
+            read.extend(original.map(|metadata| archive::original(&metadata)));
         }
     }
-    let mut kept: Vec<Kept> = newest.into_iter().map(|Reverse(kept)| kept).collect();
-    kept.sort();
-    found.records = kept.into_iter().map(|kept| kept.record).collect();
-    Ok(found)
+    let mut archived = archived(archive, stream, since)?;
+    while let Some((last, path)) = archived.pop() {
+        if newest.has_none_before(last) {
+            newest.found.unread = archived.len() + 1;
+            break;
+        }
+        if !archive::original_of(&path).is_some_and(|original| read.contains(&original)) {
+            newest.take_all(&path);
+        }
+    }
+    Ok(newest.found())
+}
+
+/// The files of the archive that may have records since a time, those that were written last at the end; with the time up to which they
+/// may have records.
+fn archived(archive: &Path, stream: &str, since: f64) -> io::Result<Vec<(f64, PathBuf)>> {
+    let files = archive::files_of(archive, stream)?.into_iter();
+    let last = |written: SystemTime| {
+        let since_1970 = written.duration_since(UNIX_EPOCH).unwrap_or_default();
+        since_1970.as_secs_f64() + CLOCKS_APART
+    };
+    let mut files: Vec<(f64, PathBuf)> = files
+        .map(|(written, path)| (last(written), path))
+        .filter(|(last, _)| *last >= since)
+        .collect();
+    files.sort_by(|one, other| one.partial_cmp(other).unwrap_or(Ordering::Equal));
+    Ok(files)
+}
+
+/// The newest records so far.
+struct Newest {
+    since: f64,
+    most: usize,
+    kept: BinaryHeap<Reverse<Kept>>,
+    number: u64,
+    bytes: usize,
+    found: Found,
+}
+
+impl Newest {
+    fn new(since: f64, most: usize) -> Self {
+        Self {
+            since,
+            most,
+            kept: BinaryHeap::new(),
+            number: 0,
+            bytes: 0,
+            found: Found::default(),
+        }
+    }
+
+    /// Takes what is new of a file. Returns whether it could be read.
+    fn take_all(&mut self, path: &Path) -> bool {
+        let taken = visit(path, |record| self.take(record));
+        match taken {
+            Ok(()) => true,
+            // It has been archived or removed since it was listed.
+            Err(_) if !path.exists() => false,
+            Err(problem) => {
+                let text = format!("{}: {problem}", path.display());
+                self.found.problems.push(text);
+                false
+            }
+        }
+    }
+
+    fn take(&mut self, record: RecordLine) {
+        if record.time < self.since {
+            return;
+        }
+        self.number += 1;
+        let bytes = size_of(&record);
+        self.bytes += bytes;
+        self.kept.push(Reverse(Kept {
+            record,
+            number: self.number,
+            bytes,
+        }));
+        while self.kept.len() > self.most || (self.bytes > MOST_BYTES && self.kept.len() > 1) {
+            self.found.left_out += 1;
+            self.bytes -= self.kept.pop().map_or(0, |Reverse(oldest)| oldest.bytes);
+        }
+    }
+
+    /// Whether there are as many as are wanted, and all are of a later time than this one.
+    fn has_none_before(&self, time: f64) -> bool {
+        let is_full = self.kept.len() >= self.most || self.found.left_out > 0;
+        let oldest = self.kept.peek();
+        is_full && oldest.is_some_and(|Reverse(oldest)| oldest.record.time > time)
+    }
+
+    fn found(mut self) -> Found {
+        let kept = self.kept.into_iter().map(|Reverse(kept)| kept);
+        let mut kept: Vec<Kept> = kept.collect();
+        kept.sort();
+        self.found.records = kept.into_iter().map(|kept| kept.record).collect();
+        self.found
+    }
 }
 
 fn size_of(record: &RecordLine) -> usize {
@@ -162,6 +252,10 @@ mod tests {
         std::fs::write(directory.join(name), text).unwrap();
     }
 
+    fn look(directory: &Path, stream: &str, since: f64, most: usize) -> io::Result<Found> {
+        read(directory, &directory.join("archive"), stream, since, most)
+    }
+
     fn notes(found: &Found) -> Vec<&str> {
         let notes = found
             .records
@@ -190,23 +284,64 @@ mod tests {
             format!("{HEADER}6.0\tf\n7.0"),
         )
         .unwrap();
-        let all = read(directory, "notice", 0.0, 100).unwrap();
+        let all = look(directory, "notice", 0.0, 100).unwrap();
         assert_eq!(notes(&all), ["a", "b", "c", "d", "e", "f"]);
         assert_eq!((all.left_out, all.problems.len()), (0, 0));
         assert_eq!(
             all.records[0].file,
             "notice.logger-2.2018-03-24-17-00-00-18-00-00.log"
         );
-        let last = read(directory, "notice", 0.0, 2).unwrap();
+        let last = look(directory, "notice", 0.0, 2).unwrap();
         assert_eq!((notes(&last), last.left_out), (vec!["e", "f"], 4));
-        let since = read(directory, "notice", 4.0, 100).unwrap();
+        let since = look(directory, "notice", 4.0, 100).unwrap();
         assert_eq!((notes(&since), since.left_out), (vec!["d", "e", "f"], 0));
         assert!(
-            read(directory, "no_such", 0.0, 9)
+            look(directory, "no_such", 0.0, 9)
                 .unwrap()
                 .records
                 .is_empty()
         );
-        assert!(read(&directory.join("none"), "notice", 0.0, 9).is_err());
+        assert!(look(&directory.join("none"), "notice", 0.0, 9).is_err());
+    }
+
+    fn archive_file(directory: &Path, name: &str, rows: &[(u32, &str)], written: u64) {
+        use std::io::Write;
+        let day = directory.join("archive/2018-03-24");
+        std::fs::create_dir_all(&day).unwrap();
+        write(&day, "plain", rows);
+        let text = std::fs::read(day.join("plain")).unwrap();
+        std::fs::remove_file(day.join("plain")).unwrap();
+        let file = std::fs::File::create(day.join(name)).unwrap();
+        let mut encoder = flate2::write::GzEncoder::new(&file, flate2::Compression::default());
+        encoder.write_all(&text).unwrap();
+        encoder.finish().unwrap();
+        file.set_modified(UNIX_EPOCH + std::time::Duration::from_secs(written))
+            .unwrap();
+    }
+
+    #[test]
+    fn the_archive_is_read_as_far_as_something_newer_may_be_there() {
+        let directory = tempfile::tempdir().unwrap();
+        let directory = directory.path();
+        write(directory, "notice.log", &[(90_003, "e"), (90_004, "f")]);
+        let hour = |from: u32| format!("notice.{from:02}:00:00-{:02}:00:00.log.gz", from + 1);
+        archive_file(directory, &hour(1), &[(3_700, "a"), (3_800, "b")], 7_200);
+        archive_file(directory, &hour(2), &[(7_300, "c")], 10_800);
+        archive_file(directory, &hour(24), &[(90_000, "d")], 90_001);
+        archive_file(
+            directory,
+            "scans.01:00:00-02:00:00.log.gz",
+            &[(1, "x")],
+            7_200,
+        );
+        let all = look(directory, "notice", 0.0, 100).unwrap();
+        assert_eq!(notes(&all), ["a", "b", "c", "d", "e", "f"]);
+        assert_eq!((all.left_out, all.unread), (0, 0));
+        // The two older files have nothing of the newest three.
+        let last = look(directory, "notice", 0.0, 3).unwrap();
+        assert_eq!(notes(&last), ["d", "e", "f"]);
+        assert_eq!((last.left_out, last.unread), (0, 2));
+        let since = look(directory, "notice", 7_000.0, 100).unwrap();
+        assert_eq!(notes(&since), ["c", "d", "e", "f"]);
     }
 }

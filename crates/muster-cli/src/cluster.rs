@@ -30,7 +30,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use muster_agent::Places;
+use muster_agent::{ArchiveConfig, ArchivesByDefault, Places};
 use muster_cluster::node::Registry;
 use muster_cluster::{Layout, SettingSpec};
 
@@ -42,6 +42,8 @@ pub(crate) struct LoadedLayout {
     pub(crate) layout: Arc<Layout>,
     /// Where its nodes' files are.
     pub(crate) places: Places,
+    /// What becomes of the log files that its loggers have ended, if anything does.
+    pub(crate) archive: Option<ArchiveConfig>,
     /// The layout's own directory, which its input files are relative to.
     pub(crate) base: PathBuf,
 }
@@ -64,6 +66,7 @@ fn specs() -> Vec<SettingSpec> {
     let mut specs = registry().settings();
     specs.extend_from_slice(muster_frameworks::log_files::SETTINGS);
     specs.extend_from_slice(muster_gateway::SETTINGS);
+    specs.extend_from_slice(muster_agent::SETTINGS);
     specs
 }
 
@@ -107,7 +110,14 @@ fn load_text(path: &Path, text: &str, settings: &[String], home: Home<'_>) -> Re
             places
         }
     };
+    let archives = match home {
+        Home::Layout => ArchivesByDefault::No,
+        Home::Standard(_) => ArchivesByDefault::Yes,
+    };
+    let archive = ArchiveConfig::from_settings(layout.settings(), archives)
+        .map_err(|error| Failure::new(format!("{file}: {error}")))?;
     Ok(LoadedLayout {
+        archive,
         places,
         base,
         layout: Arc::new(layout),

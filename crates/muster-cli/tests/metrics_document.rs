@@ -59,7 +59,10 @@ fn document() -> String {
     writeln!(text, "\n{first}{}", letters.as_str()).unwrap();
     table(muster_frameworks::standard().counters(), &mut text);
     text.push_str(AGENTS);
-    table(muster_agent::agent_metrics().iter().cloned(), &mut text);
+    table(
+        muster_agent::agent_metrics().into_iter().cloned(),
+        &mut text,
+    );
     text
 }
 

@@ -26,8 +26,8 @@ fn text(file: &str) -> String {
 fn known() -> BTreeSet<String> {
     let of_nodes = NodeMetrics::descriptors();
     let of_nodes = of_nodes.iter().map(|described| described.name.to_string());
-    let of_agents = muster_agent::agent_metrics().iter();
-    let of_agents = of_agents.map(|described| described.name.to_string());
+    let of_agents = muster_agent::agent_metrics();
+    let of_agents = of_agents.iter().map(|described| described.name.to_string());
     let frameworks = muster_frameworks::standard().counters();
     let of_frameworks = frameworks
         .iter()

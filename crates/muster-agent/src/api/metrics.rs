@@ -111,7 +111,13 @@ pub(super) async fn metrics(
 ) -> Result<Response, Refusal> {
     agent.let_read(&asker, &headers)?;
     let status = *agent.status().await?;
-    let metrics = BoxMetrics::look(&agent.places, agent.boxes.as_deref(), status).await;
+    let metrics = BoxMetrics::look(
+        &agent.places,
+        agent.boxes.as_deref(),
+        agent.archive.as_deref(),
+        status,
+    )
+    .await;
     Ok(metrics.metrics().answer(&headers))
 }
 

@@ -1,7 +1,7 @@
 //! Answers of many lines, a JSON object each, from all boxes: what there is in the order of time, and what comes.
 
 use std::convert::Infallible;
-use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -16,6 +16,7 @@ use super::Refusal;
 use crate::boxes::Boxes;
 use crate::client::{Client, ClientError};
 use crate::journal::{Event, EventKind, now};
+use crate::place::Places;
 use crate::process_logs::{LogLine, ProcessLogs};
 use crate::records::{self, MOST_RECORDS, RecordLine};
 
@@ -197,13 +198,13 @@ pub(super) struct Records(Vec<RecordLine>);
 
 impl Records {
     pub(super) async fn read(
-        directory: PathBuf,
+        places: Arc<Places>,
         stream: String,
         since: f64,
         most: usize,
         of_box: Option<String>,
     ) -> Result<Self, Refusal> {
-        let read = move || records::read(&directory, &stream, since, most);
+        let read = move || records::read(&places.logs, &places.archive, &stream, since, most);
         let found = tokio::task::spawn_blocking(read).await;
         let found = found.map_err(|error| Refusal::conflict(error.to_string()))?;
         let mut found = found.map_err(|error| Refusal::conflict(error.to_string()))?;
@@ -215,6 +216,13 @@ impl Records {
             .collect();
         if found.left_out > 0 {
             let text = format!("{place}{} older records are left out", found.left_out);
+            remarks.push(remark(text));
+        }
+        if found.unread > 0 {
+            let text = format!(
+                "{place}{} older files of the archive are left out",
+                found.unread
+            );
             remarks.push(remark(text));
         }
         remarks.append(&mut found.records);

@@ -100,7 +100,7 @@ async fn run(arguments: &Arguments) -> Result<ExitCode> {
     let mut config = job.fleet();
     config.keep_past_lives = true;
     let mut fleet = Fleet::new(config);
-    let _api = Api::open(&loaded.places, Access::Owner, &mut fleet, None).await?;
+    let _api = Api::open(&loaded.places, Access::Owner, &mut fleet, None, None).await?;
     say(&format!(
         "8 nodes replay {} minutes of logs of real traffic{}; files are in {}",
         SPAN_SECONDS / 60,

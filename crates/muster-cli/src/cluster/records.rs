@@ -17,7 +17,7 @@ use crate::output::{Failure, USAGE, print, say};
 
 /// Show the records of a stream, of all loggers, in the order of their time
 ///
-/// Current files and rotated ones are read. As text it is a table with tabs, its columns those of the records; as JSON an
+/// Current files, rotated ones and those of the archive are read. As text it is a table with tabs, its columns those of the records; as JSON an
 /// object on a line.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {

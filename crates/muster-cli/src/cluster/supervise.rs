@@ -168,7 +168,14 @@ impl Job {
 /// Opens the sockets of a fleet.
 async fn open_api(job: &Job, access: Access, fleet: &mut Fleet) -> Result<Api> {
     let boxes = job.boxes()?;
-    let opened = Api::open(&job.loaded.places, access, fleet, boxes).await;
+    let opened = Api::open(
+        &job.loaded.places,
+        access,
+        fleet,
+        boxes,
+        job.loaded.archive.clone(),
+    )
+    .await;
     opened.map_err(|error| {
         let hint = match &error {
             ApiError::Running(_) => "`muster status` shows it, and `muster stop` stops it",

@@ -41,6 +41,54 @@ fn span_text(start: Timestamp, end: Timestamp) -> String {
     format!("{start}-{short}")
 }
 
+/// The name of a rotated file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RotatedName {
+    /// The stream.
+    pub stream: String,
+    /// The writer, if it has a name in the file's.
+    pub writer: Option<String>,
+    /// The day of its beginning, as `2018-03-24`; UTC.
+    pub day: String,
+    /// The time of its beginning, as `17:00:00`.
+    pub from: String,
+    /// The time of its end.
+    pub to: String,
+}
+
+impl RotatedName {
+    /// Reads the name of a file. Returns `None` if it is that of a current file, or of no log.
+    pub fn parse(name: &str) -> Option<Self> {
+        let (base, span) = name.strip_suffix(".log")?.rsplit_once('.')?;
+        let (stream, writer) = match base.split_once('.') {
+            Some((stream, writer)) => (stream, Some(writer)),
+            None => (base, None),
+        };
+        let span = match span.split_once('_') {
+            Some((span, number)) if number.bytes().all(|byte| byte.is_ascii_digit()) => span,
+            Some(_) => return None,
+            None => span,
+        };
+        let (start, end) = (span.get(..19)?, span.get(19..)?.strip_prefix('-')?);
+        let end = match end.len() {
+            8 => format!("{}-{end}", start.get(..10)?),
+            _ => end.to_owned(),
+        };
+        if stream.is_empty() || writer == Some("") {
+            return None;
+        }
+        parse_time_text(start).and(parse_time_text(&end))?;
+        let time = |text: &str| Some(text.get(11..)?.replace('-', ":"));
+        Some(Self {
+            stream: stream.to_owned(),
+            writer: writer.map(ToOwned::to_owned),
+            day: start.get(..10)?.to_owned(),
+            from: time(start)?,
+            to: time(&end)?,
+        })
+    }
+}
+
 /// Gives a file the name of a rotated one, never that of another file.
 ///
 /// The name is claimed by an empty file first, which the rename then replaces: whoever dies between
@@ -101,6 +149,49 @@ mod tests {
             span_text(end, midnight),
             "2018-03-24-18-00-00-2018-03-25-00-00-00"
         );
+    }
+
+    #[test]
+    fn names_of_rotated_files_are_told_from_others() {
+        let name = |stream: &str, writer: Option<&str>, to: &str| RotatedName {
+            stream: stream.to_owned(),
+            writer: writer.map(ToOwned::to_owned),
+            day: "2018-03-24".to_owned(),
+            from: "17:00:00".to_owned(),
+            to: to.to_owned(),
+        };
+        for (text, expected) in [
+            (
+                "conn.logger-1.2018-03-24-17-00-00-18-00-00.log",
+                name("conn", Some("logger-1"), "18:00:00"),
+            ),
+            (
+                "conn.2018-03-24-17-00-00-18-00-00_12.log",
+                name("conn", None, "18:00:00"),
+            ),
+            (
+                "a_b-c.x.y.2018-03-24-17-00-00-2018-03-25-00-00-00.log",
+                name("a_b-c", Some("x.y"), "00:00:00"),
+            ),
+        ] {
+            assert_eq!(RotatedName::parse(text), Some(expected), "{text}");
+        }
+        for other in [
+            "conn.log",
+            "conn.logger-1.log",
+            "conn.2018-03-24-17-00-00-18-00-00.log.gz",
+            "conn.2018-03-24-17-00-00.log",
+            "conn.2018-03-24-17-00-00-18-00.log",
+            "conn.2018-13-24-17-00-00-18-00-00.log",
+            "conn.2018-03-24-17-00-00-18-00-00_x.log",
+            ".2018-03-24-17-00-00-18-00-00.log",
+            "conn..2018-03-24-17-00-00-18-00-00.log",
+            "2018-03-24-17-00-00-18-00-00.log",
+            "conn.\u{e9}018-03-24-17-00-00-18-00-00.log",
+            "",
+        ] {
+            assert_eq!(RotatedName::parse(other), None, "{other}");
+        }
     }
 
     #[test]
