@@ -239,8 +239,8 @@ mod tests {
     }
 
     fn metrics() -> BoxMetrics {
-        let names = ["manager", "data-1", "far"];
-        let processes = ["running", "held", ELSEWHERE];
+        let names = ["far", "manager", "data-1"];
+        let processes = [ELSEWHERE, "running", "held"];
         BoxMetrics {
             names: vec![("cluster", "east".to_owned()), ("box", "a".to_owned())],
             clock: Duration::from_millis(1_700_000_000_500),
