@@ -204,7 +204,7 @@ impl Supervisor {
         }
     }
 
-    /// Starts every node that is not held.
+    /// Starts every node that has no process and is not held.
     pub(crate) fn start(&mut self, now: Mono) -> Vec<Action> {
         let processes = self.processes.iter_mut();
         let start = |(name, process): (&String, &mut Process)| {
@@ -212,7 +212,7 @@ impl Supervisor {
             Action::Start(name.clone())
         };
         processes
-            .filter(|(_, process)| process.state != ProcessState::Held)
+            .filter(|(_, process)| process.state == ProcessState::Ended)
             .map(start)
             .collect()
     }
@@ -252,7 +252,7 @@ impl Supervisor {
         };
         let mut actions = Vec::new();
         process.state = match process.state {
-            ProcessState::Held => ProcessState::Held,
+            held if held.is_held() => ProcessState::Held,
             _ if stopping => ProcessState::Ended,
             ProcessState::Stopping {
                 then: Then::Start, ..
@@ -261,9 +261,6 @@ impl Supervisor {
                 actions.push(Action::Start(name.to_owned()));
                 ProcessState::Running { since: now }
             }
-            ProcessState::Stopping {
-                then: Then::Hold, ..
-            } => ProcessState::Held,
             ProcessState::Running { .. } if end == End::Misconfigured => ProcessState::Failed,
             ProcessState::Running { since } => process.fall(since, now),
             other => other,
@@ -296,18 +293,16 @@ impl Supervisor {
         actions
     }
 
-    /// Stops every node in order.
+    /// Stops every node in order. A node that is held is held from then on, too.
     pub(crate) fn stop(&mut self, now: Mono) -> Vec<Action> {
         if self.stopping.is_some() {
             return Vec::new();
         }
         self.stopping = Some(0);
-        for process in self
-            .processes
-            .values_mut()
-            .filter(|process| !process.state.has_process())
-        {
-            process.state = ProcessState::Ended;
+        for process in self.processes.values_mut() {
+            if !process.state.has_process() && !process.state.is_held() {
+                process.state = ProcessState::Ended;
+            }
         }
         let mut actions = self.stop_role(0, now);
         actions.extend(self.next_role(now));
@@ -406,7 +401,7 @@ impl Supervisor {
         vec![Action::Stop(name.to_owned())]
     }
 
-    /// Kills a node hard and keeps it down until [`Supervisor::release`].
+    /// Kills a node hard and keeps it down until it is [started](Supervisor::start_one).
     pub(crate) fn hold(&mut self, name: &str) -> Vec<Action> {
         match self.processes.get_mut(name) {
             Some(process) if process.state.has_process() => {
@@ -449,9 +444,13 @@ impl Supervisor {
             .filter(|(_, process)| process.role == *role)
         {
             if process.state.has_process() {
+                let then = match process.state.is_held() {
+                    true => Then::Hold,
+                    false => Then::End,
+                };
                 process.state = ProcessState::Stopping {
                     deadline: now.after(STOP_LIMIT),
-                    then: Then::End,
+                    then,
                 };
                 actions.push(Action::Stop(name.clone()));
             }
@@ -619,13 +618,38 @@ mod tests {
             supervisor.processes.get_mut(name).unwrap().state = ProcessState::Ended;
         }
         supervisor.recall("data-1", 4, true);
-        let started = supervisor.start(at(1));
-        assert!(!started.contains(&Action::Start("data-1".to_owned())));
+        assert_eq!(supervisor.start(at(1)), start("manager"));
         assert_eq!(supervisor.get("data-1"), Some((ProcessState::Held, 4)));
-        // Its process is there all the same.
+    }
+
+    #[test]
+    fn a_held_node_whose_process_is_there_all_the_same_is_stopped_and_not_started() {
+        let mut supervisor = supervisor();
+        for name in ["data-1", "manager"] {
+            supervisor.processes.get_mut(name).unwrap().state = ProcessState::Ended;
+        }
+        supervisor.recall("data-1", 4, true);
         assert_eq!(supervisor.found_held("data-1", at(1)), stop("data-1"));
+        assert_eq!(supervisor.start(at(1)), start("manager"));
         assert_eq!(supervisor.exited("data-1", End::MayPass, at(2)), []);
         assert_eq!(supervisor.get("data-1"), Some((ProcessState::Held, 4)));
+    }
+
+    #[test]
+    fn a_held_node_is_held_after_all_have_stopped() {
+        let mut supervisor = supervisor();
+        supervisor.stop_one("manager", at(1)).unwrap();
+        supervisor.exited("manager", End::MayPass, at(2));
+        // This one still stops.
+        supervisor.stop_one("data-1", at(3)).unwrap();
+        supervisor.stop(at(4));
+        for name in ["worker-1", "data-1", "logger-1"] {
+            supervisor.exited(name, End::MayPass, at(5));
+        }
+        assert!(supervisor.is_done());
+        let is_held = |name| supervisor.get(name).unwrap().0.is_held();
+        assert!(is_held("manager") && is_held("data-1"));
+        assert!(!is_held("worker-1") && !is_held("logger-1"));
     }
 
     #[test]
