@@ -1,6 +1,7 @@
 //! The processes of a box: starts or finds them, hears their reports, and carries out what the supervisor decides.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -93,8 +94,6 @@ pub struct Fleet {
     lives: HashMap<String, Life>,
     /// Why the last life of a node ended, unless it was asked to.
     reasons: HashMap<String, String>,
-    /// The state that each node reported last.
-    states: HashMap<String, String>,
     past: Vec<PastLife>,
     keep_past: bool,
     happenings: mpsc::Receiver<(LifeId, Happening)>,
@@ -136,7 +135,6 @@ impl Fleet {
             places: config.places,
             lives: HashMap::new(),
             reasons: HashMap::new(),
-            states: HashMap::new(),
             past: Vec::new(),
             keep_past: config.keep_past_lives,
             happenings,
@@ -402,13 +400,12 @@ impl Fleet {
         let Some(life) = life.filter(|life| life.number == id.number) else {
             return;
         };
-        let is_new = self.states.get(&id.node) != Some(&report.state);
-        let state = is_new.then(|| report.state.clone());
+        let before = life.report.as_ref().map(|before| &before.state);
+        let state = (before != Some(&report.state)).then(|| report.state.clone());
         life.report = Some(report);
         life.reported = Some(now);
         if let Some(state) = state {
-            self.note(EventKind::NodeState, Some(&id.node), state.clone());
-            self.states.insert(id.node.clone(), state);
+            self.note(EventKind::NodeState, Some(&id.node), state);
         }
     }
 
@@ -602,7 +599,6 @@ impl Fleet {
         let socket = self.places.node_socket(name);
         let life = Life::follow(id, process, tie, socket, self.sender.clone());
         self.lives.insert(name.to_owned(), life);
-        self.states.remove(name);
     }
 
     fn exited(&mut self, id: &LifeId, ended: Ended) {
@@ -731,13 +727,14 @@ fn disks(places: &Places) -> Vec<DiskStatus> {
     let mut known = Vec::new();
     let mut disks = Vec::new();
     for directory in [&places.state, &places.logs, &places.run] {
-        let Ok(disk) = rustix::fs::statvfs(directory) else {
+        let device = std::fs::metadata(directory).map(|metadata| metadata.dev());
+        let (Ok(device), Ok(disk)) = (device, rustix::fs::statvfs(directory)) else {
             continue;
         };
-        if known.contains(&disk.f_fsid) {
+        if known.contains(&device) {
             continue;
         }
-        known.push(disk.f_fsid);
+        known.push(device);
         disks.push(DiskStatus {
             directory: directory.display().to_string(),
             size_bytes: disk.f_blocks.saturating_mul(disk.f_frsize),

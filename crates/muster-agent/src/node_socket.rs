@@ -13,7 +13,9 @@ use std::time::Duration;
 
 use muster_gateway::status::NodeStatus;
 use muster_gateway::{Metrics, Monitored};
+use rustix::io::Errno;
 use rustix::net::sockopt::socket_peercred;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket_with};
 use rustix::process::{Pid, geteuid};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -133,8 +135,9 @@ impl NodeSocket {
             path: path.to_owned(),
             source,
         };
-        if StdStream::connect(path).is_ok() {
-            return Err(NodeSocketError::Taken(path.to_owned()));
+        match connect(path) {
+            Err(Errno::AGAIN) | Ok(_) => return Err(NodeSocketError::Taken(path.to_owned())),
+            Err(_) => {}
         }
         let (listener, file) = SocketFile::bind(path, 0o600).map_err(failed)?;
         let (sender, words) = mpsc::channel(WORDS);
@@ -288,6 +291,16 @@ async fn tell(
     let _ = writer.shutdown().await;
 }
 
+/// Connects without waiting, so that a process that is stuck holds up nobody: while the queue of who listens is full, this
+/// fails with [`Errno::AGAIN`].
+fn connect(path: &Path) -> Result<StdStream, Errno> {
+    let address = SocketAddrUnix::new(path)?;
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    rustix::net::connect(&socket, &address)?;
+    Ok(StdStream::from(socket))
+}
+
 /// A connection with a node, as an agent has it.
 #[derive(Debug)]
 pub(crate) struct NodeConnection {
@@ -301,26 +314,19 @@ impl NodeConnection {
     ///
     /// # Errors
     ///
-    /// Fails if somebody listens who is neither this user nor root, and if the system refuses.
+    /// Fails if somebody listens who is neither this user nor root, or who has not accepted for so long that no more
+    /// connections may wait, and if the system refuses.
     pub(crate) fn open(path: &Path) -> io::Result<Option<Self>> {
-        let stream = match StdStream::connect(path) {
+        let stream = match connect(path) {
             Ok(stream) => stream,
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
-                ) =>
-            {
-                return Ok(None);
-            }
-            Err(error) => return Err(error),
+            Err(Errno::NOENT | Errno::CONNREFUSED) => return Ok(None),
+            Err(error) => return Err(error.into()),
         };
         let peer = socket_peercred(&stream)?;
         if !peer.uid.is_root() && peer.uid != geteuid() {
             let text = format!("user {} listens there", peer.uid.as_raw());
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
         }
-        stream.set_nonblocking(true)?;
         Ok(Some(Self {
             pid: peer.pid,
             stream,
@@ -493,6 +499,27 @@ mod tests {
         std::fs::write(&path, "of somebody else").unwrap();
         drop(next);
         assert!(path.exists());
+    }
+
+    #[tokio::test]
+    async fn a_process_that_is_stuck_holds_up_nobody_and_keeps_its_socket() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.sock");
+        let stuck = rustix::net::socket(AddressFamily::UNIX, SocketType::STREAM, None).unwrap();
+        rustix::net::bind(&stuck, &SocketAddrUnix::new(&path).unwrap()).unwrap();
+        rustix::net::listen(&stuck, 0).unwrap();
+        let connections = std::iter::from_fn(|| NodeConnection::open(&path).transpose());
+        let mut waiting = Vec::new();
+        let refusal = connections.take(4).find_map(|connection| match connection {
+            Ok(connection) => {
+                waiting.push(connection);
+                None
+            }
+            Err(error) => Some(error.kind()),
+        });
+        assert_eq!(refusal, Some(io::ErrorKind::WouldBlock));
+        let second = NodeSocket::listen(&path);
+        assert!(matches!(second, Err(NodeSocketError::Taken(_))));
     }
 
     #[tokio::test]
