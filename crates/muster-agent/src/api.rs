@@ -24,10 +24,12 @@
 
 mod asker;
 mod join;
+mod lines;
 mod metrics;
+mod refusal;
+mod request;
 mod stream;
 
-use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
@@ -37,9 +39,8 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::Router;
-use axum::body::Body;
-use axum::extract::{DefaultBodyLimit, Extension, Path as UrlPath, RawQuery, State};
-use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::extract::{DefaultBodyLimit, Extension, Path as UrlPath, State};
+use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response as HttpResponse};
 use axum::routing::{get, post};
 use muster_gateway::http::{self, Site};
@@ -47,19 +48,19 @@ use muster_gateway::status::ClusterStatus;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
-use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use self::asker::Asker;
+pub use self::asker::Role;
 use self::metrics::MetricsToken;
+pub use self::refusal::{Refusal, RefusalKind};
+pub(crate) use self::request::{Change, Command, Request, Response};
 use crate::archive::{self, ArchiveConfig, ArchiveCounts};
-use crate::boxes::{Boxes, Renewed, SharedBoxes};
+use crate::boxes::Boxes;
 use crate::fleet::Fleet;
 use crate::journal::{AuditEntry, EventKind, Journal, now};
 use crate::node_socket::SocketFile;
 use crate::place::Places;
-use crate::process_logs::{ProcessLogs, Wanted};
-use crate::records::MOST_RECORDS;
 
 /// Requests that wait for the agent's loop.
 const WAITING: usize = 64;
@@ -73,37 +74,11 @@ const LAST_MOMENTS: Duration = Duration::from_secs(1);
 /// The pause after certificates that could not be made.
 const CERTIFICATES_AGAIN: Duration = Duration::from_secs(2);
 
-/// The longest query in bytes.
-const LONGEST_QUERY: usize = 4096;
-
 /// The header that says for whom a box asks.
 pub(crate) const FOR: &str = "x-muster-for";
 
 /// The largest body of a request in bytes.
 const LARGEST_BODY: usize = 1 << 20;
-
-/// What whoever asks may do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Role {
-    /// Look at states and events.
-    Viewer,
-    /// Read logs, which tell what the traffic was; restart, stop and start nodes.
-    Operator,
-    /// Everything.
-    Admin,
-}
-
-impl Role {
-    /// Returns the role's name.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Viewer => "viewer",
-            Self::Operator => "operator",
-            Self::Admin => "admin",
-        }
-    }
-}
 
 /// Done; with what is worth knowing, if anything is.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -111,143 +86,6 @@ pub struct Done {
     /// What whoever asked should know.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
-}
-
-/// Why something is not done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum RefusalKind {
-    /// There is no such node or path.
-    Unknown,
-    /// The state of things does not allow it.
-    Conflict,
-    /// Whoever asks may not.
-    Forbidden,
-    /// Whoever asks has to show a token.
-    Unauthorized,
-    /// The request is not understood.
-    Malformed,
-    /// The agent does not answer in time, or that of another box does not.
-    Busy,
-}
-
-/// A request that was refused.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-#[error("{error}")]
-pub struct Refusal {
-    /// Why, for programs.
-    pub kind: RefusalKind,
-    /// Why, in words.
-    pub error: String,
-}
-
-impl Refusal {
-    fn new(kind: RefusalKind, error: impl Into<String>) -> Self {
-        Self {
-            kind,
-            error: error.into(),
-        }
-    }
-
-    pub(crate) fn unknown(error: impl Into<String>) -> Self {
-        Self::new(RefusalKind::Unknown, error)
-    }
-
-    pub(crate) fn busy(error: impl Into<String>) -> Self {
-        Self::new(RefusalKind::Busy, error)
-    }
-
-    pub(crate) fn forbidden(error: impl Into<String>) -> Self {
-        Self::new(RefusalKind::Forbidden, error)
-    }
-
-    pub(crate) fn unauthorized(error: impl Into<String>) -> Self {
-        Self::new(RefusalKind::Unauthorized, error)
-    }
-
-    pub(crate) fn malformed(error: impl Into<String>) -> Self {
-        Self::new(RefusalKind::Malformed, error)
-    }
-
-    pub(crate) fn conflict(error: impl Into<String>) -> Self {
-        Self::new(RefusalKind::Conflict, error)
-    }
-
-    fn status(&self) -> StatusCode {
-        match self.kind {
-            RefusalKind::Unknown => StatusCode::NOT_FOUND,
-            RefusalKind::Conflict => StatusCode::CONFLICT,
-            RefusalKind::Forbidden => StatusCode::FORBIDDEN,
-            RefusalKind::Unauthorized => StatusCode::UNAUTHORIZED,
-            RefusalKind::Malformed => StatusCode::BAD_REQUEST,
-            RefusalKind::Busy => StatusCode::GATEWAY_TIMEOUT,
-        }
-    }
-}
-
-impl IntoResponse for Refusal {
-    fn into_response(self) -> HttpResponse {
-        let mut response = (self.status(), Json(&self)).into_response();
-        if self.kind == RefusalKind::Unauthorized {
-            let headers = response.headers_mut();
-            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-        }
-        response
-    }
-}
-
-/// What the agent's loop is asked.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Request {
-    Status,
-    Restart(String),
-    Stop(String),
-    Start(String),
-    StopAll,
-    Reopen,
-    Reload,
-    /// All certificates are there, and these are new.
-    Certified(Vec<Renewed>),
-}
-
-impl Request {
-    /// The name of a change, and the node that it is about.
-    fn name(&self) -> (&'static str, Option<&str>) {
-        match self {
-            Self::Status => ("status", None),
-            Self::Restart(node) => ("restart", Some(node)),
-            Self::Stop(node) => ("stop", Some(node)),
-            Self::Start(node) => ("start", Some(node)),
-            Self::StopAll => ("stop all", None),
-            Self::Reopen => ("reopen", None),
-            Self::Reload => ("reload", None),
-            Self::Certified(_) => ("certified", None),
-        }
-    }
-
-    fn role(&self) -> Role {
-        match self {
-            Self::Status => Role::Viewer,
-            Self::Restart(_) | Self::Stop(_) | Self::Start(_) => Role::Operator,
-            Self::StopAll | Self::Reopen | Self::Reload | Self::Certified(_) => Role::Admin,
-        }
-    }
-}
-
-/// What the agent's loop answers.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Response {
-    Status(Box<ClusterStatus>),
-    Done,
-    Noted(String),
-}
-
-/// A request with the way back to who asked.
-#[derive(Debug)]
-pub(crate) struct Command {
-    pub(crate) request: Request,
-    pub(crate) answer: oneshot::Sender<Result<Response, Refusal>>,
 }
 
 /// Who may open the sockets.
@@ -312,11 +150,10 @@ pub struct Api {
 struct Agent {
     commands: mpsc::Sender<Command>,
     journal: Arc<Journal>,
-    process_logs: PathBuf,
     places: Arc<Places>,
     metrics_token: Option<Arc<MetricsToken>>,
     archive: Option<Arc<ArchiveCounts>>,
-    boxes: Option<SharedBoxes>,
+    boxes: Option<Arc<Boxes>>,
 }
 
 impl Api {
@@ -350,7 +187,6 @@ impl Api {
         let agent = Agent {
             commands,
             journal: Arc::clone(&journal),
-            process_logs: places.process_logs.clone(),
             places: Arc::new(places.clone()),
             metrics_token: metrics_token.map(Arc::new),
             archive: archive.as_ref().map(|_| Arc::default()),
@@ -373,8 +209,8 @@ impl Api {
         }
         if let Some(boxes) = &agent.boxes {
             let address = boxes.config().file.listen;
-            let listener = TcpListener::bind(address).await;
-            let listener = listener.map_err(|source| ApiError::Listen { address, source })?;
+            let bound = http::bind(address).await;
+            let (listener, _) = bound.map_err(|source| ApiError::Listen { address, source })?;
             let site = Site::new(router(agent.clone(), None)).with_tls(boxes.acceptor());
             serving.push((listener.into(), site));
             fleet.wait_for_certificates();
@@ -451,7 +287,7 @@ async fn lock(directory: &Path) -> Result<Option<File>, ApiError> {
 }
 
 /// Makes and renews certificates, as long as the agent runs.
-async fn keep_certificates(agent: Agent, boxes: SharedBoxes) {
+async fn keep_certificates(agent: Agent, boxes: Arc<Boxes>) {
     let mut told = None;
     loop {
         let renewed = boxes.renew().await;
@@ -486,9 +322,9 @@ fn router(agent: Agent, role: Option<Role>) -> Router {
         .route("/metrics", get(metrics::metrics))
         .route("/v1/prometheus/targets", get(metrics::targets))
         .route("/v1/status", get(status))
-        .route("/v1/events", get(events))
-        .route("/v1/logs", get(logs))
-        .route("/v1/records/{stream}", get(records))
+        .route("/v1/events", get(lines::events))
+        .route("/v1/logs", get(lines::logs))
+        .route("/v1/records/{stream}", get(lines::records))
         .route("/v1/nodes/{node}/{verb}", post(change_node))
         .route("/v1/ca", get(join::authority))
         .route("/v1/join", post(join::join))
@@ -518,7 +354,7 @@ impl Agent {
             self.commands.send(command).await.ok()?;
             answered.await.ok()
         };
-        let busy = || Refusal::new(RefusalKind::Busy, "the agent does not answer");
+        let busy = || Refusal::busy("the agent does not answer");
         let answer = tokio::time::timeout(ANSWER, exchange).await;
         answer.ok().flatten().ok_or_else(busy)?
     }
@@ -531,24 +367,24 @@ impl Agent {
     }
 
     /// Has a change made by whoever may, and writes down who asked and what became of it before it answers.
-    async fn change(&self, request: Request, asker: &Asker) -> Result<Done, Refusal> {
-        let answer = match asker.need(request.role()) {
-            Ok(()) => self.carry_out(&request, asker).await,
+    async fn change(&self, change: Change, asker: &Asker) -> Result<Done, Refusal> {
+        let answer = match asker.need(change.role()) {
+            Ok(()) => self.carry_out(&change, asker).await,
             Err(refusal) => Err(refusal),
         };
-        let (verb, object) = request.name();
+        let (verb, object) = change.name();
         self.audit(asker, verb, object, answer.as_ref().err());
         answer
     }
 
-    async fn carry_out(&self, request: &Request, asker: &Asker) -> Result<Done, Refusal> {
-        let (verb, object) = request.name();
+    async fn carry_out(&self, change: &Change, asker: &Asker) -> Result<Done, Refusal> {
+        let (verb, object) = change.name();
         if let (Some(boxes), Some(node), false) = (&self.boxes, object, asker.is_box())
             && let Some(other) = boxes.agent_of(node)
         {
             return Boxes::change(other, &format!("nodes/{node}/{verb}"), asker.who()).await;
         }
-        let response = self.ask(request.clone()).await?;
+        let response = self.ask(Request::Change(change.clone())).await?;
         Ok(Done {
             note: match response {
                 Response::Noted(note) => Some(note),
@@ -558,7 +394,7 @@ impl Agent {
     }
 
     fn audit(&self, asker: &Asker, verb: &str, object: Option<&str>, refusal: Option<&Refusal>) {
-        self.journal.audit(&AuditEntry {
+        let entry = AuditEntry {
             time: now(),
             who: asker.who().to_owned(),
             role: asker.role().map_or("none", Role::name).to_owned(),
@@ -568,7 +404,12 @@ impl Agent {
                 || "done".to_owned(),
                 |refusal| format!("refused: {refusal}"),
             ),
-        });
+        };
+        if asker.role().is_none() && refusal.is_some() {
+            self.journal.audit_stranger(entry);
+        } else {
+            self.journal.audit(entry);
+        }
     }
 
     /// The state of the cluster for a person, that of this box for another one.
@@ -588,7 +429,11 @@ impl Agent {
     }
 }
 
-async fn livez(State(agent): State<Agent>) -> Result<&'static str, Refusal> {
+async fn livez(
+    State(agent): State<Agent>,
+    Extension(asker): Extension<Asker>,
+) -> Result<&'static str, Refusal> {
+    asker.need(Role::Viewer)?;
     agent.status().await.map(|_| "the agent is alive\n")
 }
 
@@ -617,13 +462,13 @@ async fn change_node(
     Extension(asker): Extension<Asker>,
     UrlPath((node, verb)): UrlPath<(String, String)>,
 ) -> Result<Json<Done>, Refusal> {
-    let request = match verb.as_str() {
-        "restart" => Request::Restart(node),
-        "stop" => Request::Stop(node),
-        "start" => Request::Start(node),
+    let change = match verb.as_str() {
+        "restart" => Change::Restart(node),
+        "stop" => Change::Stop(node),
+        "start" => Change::Start(node),
         _ => return Err(Refusal::unknown(format!("nodes cannot be asked to {verb}"))),
     };
-    agent.change(request, &asker).await.map(Json)
+    agent.change(change, &asker).await.map(Json)
 }
 
 async fn change(
@@ -631,167 +476,15 @@ async fn change(
     Extension(asker): Extension<Asker>,
     UrlPath(verb): UrlPath<String>,
 ) -> Result<Json<Done>, Refusal> {
-    let request = match verb.as_str() {
-        "stop" => Request::StopAll,
-        "reopen" => Request::Reopen,
-        "reload" => Request::Reload,
+    let change = match verb.as_str() {
+        "stop" => Change::StopAll,
+        "reopen" => Change::Reopen,
+        "reload" => Change::Reload,
         _ => {
             return Err(Refusal::unknown(format!(
                 "the agent cannot be asked to {verb}"
             )));
         }
     };
-    agent.change(request, &asker).await.map(Json)
-}
-
-/// What a query asks for.
-#[derive(Debug, Default, PartialEq)]
-struct Query {
-    wanted: Wanted,
-    follows: bool,
-    /// How many at most, of each box.
-    last: Option<usize>,
-}
-
-impl Query {
-    fn parse(query: Option<&str>) -> Result<Self, Refusal> {
-        let malformed = |text: String| Refusal::new(RefusalKind::Malformed, text);
-        let query = query.unwrap_or_default();
-        if query.len() > LONGEST_QUERY {
-            return Err(malformed("the query is too long".to_owned()));
-        }
-        let mut parsed = Self::default();
-        for part in query.split('&').filter(|part| !part.is_empty()) {
-            let (key, value) = part.split_once('=').unwrap_or((part, ""));
-            match key {
-                // Names of nodes have no characters that are written in another way.
-                "node" => parsed.wanted.nodes.push(value.to_owned()),
-                "since" => {
-                    let since = value.parse().ok().filter(|since: &f64| since.is_finite());
-                    parsed.wanted.since = since.ok_or_else(|| {
-                        malformed(format!("since={value}: seconds since 1970 are expected"))
-                    })?;
-                }
-                "follow" => {
-                    parsed.follows = match value {
-                        "true" | "" => true,
-                        "false" => false,
-                        _ => return Err(malformed(format!("follow={value}: true or false"))),
-                    }
-                }
-                "last" => {
-                    let last = value
-                        .parse()
-                        .ok()
-                        .filter(|last| (1..=MOST_RECORDS).contains(last));
-                    parsed.last = Some(last.ok_or_else(|| {
-                        malformed(format!("last={value}: a number from 1 to {MOST_RECORDS}"))
-                    })?);
-                }
-                _ => return Err(malformed(format!("unknown parameter {key}"))),
-            }
-        }
-        Ok(parsed)
-    }
-}
-
-fn lines(body: Body) -> HttpResponse {
-    ([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response()
-}
-
-/// The query for the other boxes, if they are to be asked.
-fn of_others<'a>(agent: &'a Agent, asker: &Asker) -> Option<&'a Boxes> {
-    agent.boxes.as_deref().filter(|_| !asker.is_box())
-}
-
-async fn events(
-    State(agent): State<Agent>,
-    Extension(asker): Extension<Asker>,
-    RawQuery(query): RawQuery,
-) -> Result<HttpResponse, Refusal> {
-    asker.need(Role::Viewer)?;
-    let parsed = Query::parse(query.as_deref())?;
-    let (before, live) = agent.journal.follow(parsed.wanted.since);
-    let own = agent.boxes.as_ref().map(|boxes| boxes.own().to_owned());
-    let source = stream::Events::new(before, live, own);
-    let what = format!("events?{}", query.unwrap_or_default());
-    let others = of_others(&agent, &asker);
-    Ok(lines(
-        stream::merged(source, others, &what, parsed.follows).await,
-    ))
-}
-
-async fn logs(
-    State(agent): State<Agent>,
-    Extension(asker): Extension<Asker>,
-    RawQuery(query): RawQuery,
-) -> Result<HttpResponse, Refusal> {
-    asker.need(Role::Operator)?;
-    let parsed = Query::parse(query.as_deref())?;
-    let logs = ProcessLogs::new(&agent.process_logs, parsed.wanted);
-    let what = format!("logs?{}", query.unwrap_or_default());
-    let others = of_others(&agent, &asker);
-    let source = stream::Logs::new(logs).await?;
-    Ok(lines(
-        stream::merged(source, others, &what, parsed.follows).await,
-    ))
-}
-
-async fn records(
-    State(agent): State<Agent>,
-    Extension(asker): Extension<Asker>,
-    UrlPath(stream): UrlPath<String>,
-    RawQuery(query): RawQuery,
-) -> Result<HttpResponse, Refusal> {
-    asker.need(Role::Operator)?;
-    let parsed = Query::parse(query.as_deref())?;
-    let is_stream = stream
-        .bytes()
-        .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-    if !is_stream || stream.is_empty() || parsed.follows {
-        return Err(Refusal::malformed(
-            "records are asked of a stream, as conn, and not followed",
-        ));
-    }
-    let what = format!("records/{stream}?{}", query.unwrap_or_default());
-    let (places, since) = (Arc::clone(&agent.places), parsed.wanted.since);
-    let most = parsed.last.unwrap_or(MOST_RECORDS);
-    let name = agent.boxes.as_ref().map(|boxes| boxes.own().to_owned());
-    let source = stream::Records::read(places, stream, since, most, name).await?;
-    let others = of_others(&agent, &asker);
-    Ok(lines(stream::merged(source, others, &what, false).await))
-}
-
-impl fmt::Display for Role {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test may panic")]
-
-    use super::*;
-
-    #[test]
-    fn queries_are_read_or_named() {
-        assert_eq!(Query::parse(None).unwrap(), Query::default());
-        let query = Query::parse(Some("node=a&node=b&since=3.5&follow=true")).unwrap();
-        assert_eq!(query.wanted.nodes, ["a", "b"]);
-        assert!(query.follows && query.wanted.since > 3.4);
-        for wrong in ["since=NaN", "since=", "follow=perhaps", "colour=red"] {
-            let refusal = Query::parse(Some(wrong)).unwrap_err();
-            assert_eq!(refusal.kind, RefusalKind::Malformed, "{wrong}");
-        }
-        assert!(Query::parse(Some(&"a".repeat(LONGEST_QUERY + 1))).is_err());
-    }
-
-    #[test]
-    fn roles_are_ordered_by_what_they_may() {
-        assert!(Role::Viewer < Role::Operator && Role::Operator < Role::Admin);
-        assert_eq!(Request::Status.role(), Role::Viewer);
-        assert_eq!(Request::Restart("a".to_owned()).role(), Role::Operator);
-        assert_eq!(Request::StopAll.role(), Role::Admin);
-    }
+    agent.change(change, &asker).await.map(Json)
 }

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -338,9 +337,6 @@ fn merge(
         ..own
     }
 }
-
-/// What a box is told whose certificates cannot be made yet.
-pub(crate) type SharedBoxes = Arc<Boxes>;
 
 #[cfg(test)]
 mod tests {

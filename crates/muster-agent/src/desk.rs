@@ -383,7 +383,7 @@ pub(crate) fn found(file: &BoxFile, files: &IdentityFiles) -> Result<String, Ide
         kind: Kind::Box,
         name: file.name.clone(),
     };
-    let addresses = crate::identity::addresses(file.listen);
+    let addresses = [file.listen.ip()];
     let certificate = authority.sign(&key.request, &principal, &addresses, file.validity())?;
     authority.write(&files.authority())?;
     crate::pki::write(&files.authorities(), authority.pem()?.as_bytes())?;

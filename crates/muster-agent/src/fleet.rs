@@ -15,7 +15,7 @@ use muster_wire::Mono;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc;
 
-use crate::api::{Command, Refusal, Request, Response};
+use crate::api::{Change, Command, Refusal, Request, Response};
 use crate::boxes::Renewed;
 use crate::journal::{EventKind, Journal, now};
 use crate::launch::{Launch, LaunchError, Launcher, Lives};
@@ -25,6 +25,7 @@ use crate::place::Places;
 use crate::process::{self, Ended, Process, raw};
 use crate::record::{self, NodeRecord, Record};
 use crate::supervisor::{Action, End, ProcessState, STOP_LIMIT, Supervisor, Unable};
+use crate::usage;
 
 /// Reports and ends that wait for the fleet.
 const HAPPENINGS: usize = 1024;
@@ -410,25 +411,31 @@ impl Fleet {
     }
 
     fn request(&mut self, request: &Request) -> Result<Response, Refusal> {
+        match request {
+            Request::Status => Ok(Response::Status(Box::new(self.status()))),
+            Request::Certified(renewed) => {
+                self.certified(renewed);
+                Ok(Response::Done)
+            }
+            Request::Change(change) => self.change(change),
+        }
+    }
+
+    fn change(&mut self, change: &Change) -> Result<Response, Refusal> {
         let now = self.now();
-        let (node, actions) = match request {
-            Request::Status => return Ok(Response::Status(Box::new(self.status()))),
-            Request::StopAll => {
+        let (node, actions) = match change {
+            Change::StopAll => {
                 self.stop();
                 return Ok(Response::Done);
             }
-            Request::Reopen => {
+            Change::Reopen => {
                 self.reopen();
                 return Ok(Response::Done);
             }
-            Request::Reload => return self.reload().map(|()| Response::Done),
-            Request::Certified(renewed) => {
-                self.certified(renewed);
-                return Ok(Response::Done);
-            }
-            Request::Restart(node) => (node, self.supervisor.restart(node, now)),
-            Request::Stop(node) => (node, self.supervisor.stop_one(node, now)),
-            Request::Start(node) => (node, self.supervisor.start_one(node, now)),
+            Change::Reload => return self.reload().map(|()| Response::Done),
+            Change::Restart(node) => (node, self.supervisor.restart(node, now)),
+            Change::Stop(node) => (node, self.supervisor.stop_one(node, now)),
+            Change::Start(node) => (node, self.supervisor.start_one(node, now)),
         };
         let actions = actions.map_err(|unable| match unable {
             Unable::Unknown => Refusal::unknown(format!("no node `{node}` on this machine")),
@@ -436,8 +443,8 @@ impl Fleet {
         })?;
         self.carry_out(actions);
         self.keep_record();
-        let note = match request {
-            Request::Stop(_) => None,
+        let note = match change {
+            Change::Stop(_) => None,
             _ => self.launcher.note(),
         };
         Ok(note.map_or(Response::Done, Response::Noted))
@@ -489,7 +496,7 @@ impl Fleet {
         }
         let uptime = match state {
             ProcessState::Running { since } => {
-                let known = pid.and_then(process::age);
+                let known = pid.and_then(usage::age);
                 Some(known.unwrap_or_else(|| now.since(since)))
             }
             _ => None,

@@ -1,12 +1,14 @@
 //! What a box is: its name, its keys and certificates, and the cluster's authority.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use openssl::error::ErrorStack;
-use openssl::ssl::{SslAcceptor, SslConnector, SslFiletype, SslMethod, SslVerifyMode, SslVersion};
+use openssl::ssl::{
+    SslAcceptor, SslConnector, SslContextBuilder, SslFiletype, SslMethod, SslVerifyMode, SslVersion,
+};
 use openssl::x509::X509;
 use serde::{Deserialize, Serialize};
 
@@ -182,9 +184,7 @@ impl CertificateFiles {
         let certificate = pki::read_certificate(&self.certificate)?;
         pki::age(&certificate).map(Some)
     }
-}
 
-impl CertificateFiles {
     /// When the certificate ends, since 1970. `None` if there is none that can be read.
     pub(crate) fn expiry(&self) -> Option<Duration> {
         let certificate = pki::read_certificate(&self.certificate).ok()?;
@@ -199,19 +199,8 @@ fn files_error(path: &Path) -> impl FnOnce(ErrorStack) -> PkiError {
 
 /// TLS for those who ask this box. Whoever has a certificate of the cluster shows it; whoever joins has none.
 pub(crate) fn acceptor(files: &IdentityFiles) -> Result<SslAcceptor, PkiError> {
-    let own = files.of_box();
-    let authorities = files.authorities();
     let mut builder = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls_server())?;
-    builder.set_min_proto_version(Some(SslVersion::TLS1_3))?;
-    builder
-        .set_certificate_chain_file(&own.certificate)
-        .map_err(files_error(&own.certificate))?;
-    builder
-        .set_private_key_file(&own.key, SslFiletype::PEM)
-        .map_err(files_error(&own.key))?;
-    builder
-        .set_ca_file(&authorities)
-        .map_err(files_error(&authorities))?;
+    show(files, &mut builder)?;
     builder.set_verify(SslVerifyMode::PEER);
     // A certificate is looked at in each handshake: one that has expired meanwhile counts no more.
     builder.set_session_cache_mode(openssl::ssl::SslSessionCacheMode::OFF);
@@ -221,9 +210,15 @@ pub(crate) fn acceptor(files: &IdentityFiles) -> Result<SslAcceptor, PkiError> {
 
 /// TLS for asking another box of the cluster.
 pub(crate) fn connector(files: &IdentityFiles) -> Result<SslConnector, PkiError> {
+    let mut builder = SslConnector::builder(SslMethod::tls_client())?;
+    show(files, &mut builder)?;
+    Ok(builder.build())
+}
+
+/// Has TLS 1.3 show the certificate of this box, and believe the cluster's authorities.
+fn show(files: &IdentityFiles, builder: &mut SslContextBuilder) -> Result<(), PkiError> {
     let own = files.of_box();
     let authorities = files.authorities();
-    let mut builder = SslConnector::builder(SslMethod::tls_client())?;
     builder.set_min_proto_version(Some(SslVersion::TLS1_3))?;
     builder
         .set_certificate_chain_file(&own.certificate)
@@ -233,8 +228,7 @@ pub(crate) fn connector(files: &IdentityFiles) -> Result<SslConnector, PkiError>
         .map_err(files_error(&own.key))?;
     builder
         .set_ca_file(&authorities)
-        .map_err(files_error(&authorities))?;
-    Ok(builder.build())
+        .map_err(files_error(&authorities))
 }
 
 /// TLS for whoever has no certificate yet: of an authority, or, to ask for that, of anybody.
@@ -246,11 +240,6 @@ pub(crate) fn stranger(authority: Option<X509>) -> Result<SslConnector, PkiError
         None => builder.set_verify(SslVerifyMode::NONE),
     }
     Ok(builder.build())
-}
-
-/// The addresses that a certificate of a box is for.
-pub(crate) fn addresses(listen: SocketAddr) -> Vec<IpAddr> {
-    vec![listen.ip()]
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -23,6 +23,16 @@ const LARGEST_FILE: u64 = 4 << 20;
 
 /// The longest text of an event in bytes: a node's last line may be of any length.
 const LONGEST_TEXT: usize = 2048;
+
+/// The longest name of what somebody asks about, in bytes: a request may have one of any length.
+const LONGEST_NAME: usize = 256;
+
+/// The refusals of strangers that are written down in a minute. More are counted: whoever may do nothing must not push out
+/// what others did.
+const STRANGERS: u32 = 60;
+
+/// See [`STRANGERS`].
+const MINUTE: Duration = Duration::from_secs(60);
 
 /// What happened on a box.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -119,6 +129,30 @@ struct Inner {
     kept: VecDeque<Event>,
     events: JournalFile,
     audit: JournalFile,
+    strangers: Strangers,
+}
+
+/// How often strangers were refused in this minute.
+#[derive(Debug, Default)]
+struct Strangers {
+    minute: Option<Instant>,
+    refused: u32,
+}
+
+impl Strangers {
+    /// Notes one more. Returns whether it is to be written down, and how many of the minute before were not.
+    fn refuse(&mut self, now: Instant) -> (bool, u32) {
+        let mut missed = 0;
+        if self
+            .minute
+            .is_none_or(|minute| now.duration_since(minute) >= MINUTE)
+        {
+            missed = self.refused.saturating_sub(STRANGERS);
+            (self.minute, self.refused) = (Some(now), 0);
+        }
+        self.refused = self.refused.saturating_add(1);
+        (self.refused <= STRANGERS, missed)
+    }
 }
 
 impl Journal {
@@ -131,6 +165,7 @@ impl Journal {
                 kept: kept.into(),
                 events,
                 audit: JournalFile::new(directory.join("audit.log")),
+                strangers: Strangers::default(),
             }),
             live: broadcast::Sender::new(FOLLOWED),
         }
@@ -142,19 +177,13 @@ impl Journal {
 
     /// Notes an event.
     pub(crate) fn note(&self, kind: EventKind, node: Option<&str>, text: impl Into<String>) {
-        let mut text = text.into();
-        let mut positions = text.char_indices().map(|(position, _)| position);
-        if let Some(cut) = positions.rfind(|position| *position <= LONGEST_TEXT)
-            && text.len() > LONGEST_TEXT
-        {
-            text.truncate(cut);
-        }
+        let text = text.into();
         let event = Event {
             time: now(),
             kind,
             box_name: None,
-            node: node.map(ToOwned::to_owned),
-            text,
+            node: node.map(|node| start(node, LONGEST_NAME).to_owned()),
+            text: start(&text, LONGEST_TEXT).to_owned(),
         };
         let mut inner = self.lock();
         if inner.kept.len() >= KEPT {
@@ -168,11 +197,28 @@ impl Journal {
     }
 
     /// Notes that somebody asked for a change, and what became of it.
-    pub(crate) fn audit(&self, entry: &AuditEntry) {
-        self.lock().audit.append(entry);
+    pub(crate) fn audit(&self, mut entry: AuditEntry) {
+        entry.object = entry
+            .object
+            .map(|object| start(&object, LONGEST_NAME).to_owned());
+        entry.outcome = start(&entry.outcome, LONGEST_TEXT).to_owned();
+        self.lock().audit.append(&entry);
         let object = entry.object.as_deref();
         let text = format!("{} by {}: {}", entry.verb, entry.who, entry.outcome);
         self.note(EventKind::Asked, object, text);
+    }
+
+    /// Notes that somebody was refused who may do nothing at all. Of more than [`STRANGERS`] in a minute only the number is
+    /// noted.
+    pub(crate) fn audit_stranger(&self, entry: AuditEntry) {
+        let (is_noted, missed) = self.lock().strangers.refuse(Instant::now());
+        if missed > 0 {
+            let text = format!("{missed} more requests of strangers were refused");
+            self.note(EventKind::Note, None, text);
+        }
+        if is_noted {
+            self.audit(entry);
+        }
     }
 
     /// The events since a time, in seconds since 1970.
@@ -195,6 +241,14 @@ impl Journal {
 pub(crate) fn now() -> f64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.unwrap_or_default().as_secs_f64()
+}
+
+/// The start of a text, of so many bytes at most.
+fn start(text: &str, most: usize) -> &str {
+    let ends = text.char_indices().map(|(position, _)| position);
+    let ends = ends.chain([text.len()]);
+    let end = ends.take_while(|end| *end <= most).last();
+    &text[..end.unwrap_or_default()]
 }
 
 /// A file of JSON lines.
@@ -319,6 +373,34 @@ mod tests {
         assert!(fs::read_to_string(&path).unwrap().contains("again"));
     }
 
+    #[test]
+    fn strangers_do_not_push_out_what_others_did() {
+        let directory = tempfile::tempdir().unwrap();
+        let journal = Journal::open(directory.path());
+        let entry = AuditEntry {
+            time: now(),
+            who: "192.0.2.9:5".to_owned(),
+            role: "none".to_owned(),
+            verb: "stop".to_owned(),
+            object: Some("é".repeat(LONGEST_TEXT)),
+            outcome: "refused".to_owned(),
+        };
+        for _ in 0..2 * KEPT {
+            journal.audit_stranger(entry.clone());
+        }
+        let events = journal.since(0.0);
+        assert!(events.len() <= 2 * STRANGERS as usize, "{}", events.len());
+        let longest = events.iter().filter_map(|event| event.node.as_ref());
+        assert_eq!(longest.map(String::len).max(), Some(LONGEST_NAME));
+        let mut strangers = Strangers::default();
+        let first = Instant::now();
+        for number in 1..=STRANGERS + 3 {
+            assert_eq!(strangers.refuse(first), (number <= STRANGERS, 0));
+        }
+        assert_eq!(strangers.refuse(first + MINUTE), (true, 3));
+        assert_eq!(strangers.refuse(first + 2 * MINUTE), (true, 0));
+    }
+
     #[tokio::test]
     async fn whoever_follows_gets_each_event_once() {
         let directory = tempfile::tempdir().unwrap();
@@ -333,7 +415,7 @@ mod tests {
             object: Some("data-1".to_owned()),
             outcome: "done".to_owned(),
         };
-        journal.audit(&entry);
+        journal.audit(entry.clone());
         assert_eq!(before.len(), 1);
         let event = live.recv().await.unwrap();
         assert_eq!(

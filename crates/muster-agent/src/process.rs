@@ -7,11 +7,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitStatus};
 use std::sync::Arc;
-use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
-
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid,
 };
@@ -116,20 +114,6 @@ pub(crate) fn raw(pid: Pid) -> u32 {
     pid.as_raw_nonzero().get().unsigned_abs()
 }
 
-/// How long a process has run, by `/proc/PID/stat` (`proc(5)`).
-pub(crate) fn age(pid: u32) -> Option<Duration> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name in parentheses may have spaces and parentheses; the time of the start is field 22.
-    let (_, rest) = stat.rsplit_once(')')?;
-    let start: u64 = rest.split_whitespace().nth(19)?.parse().ok()?;
-    let ticks = rustix::param::clock_ticks_per_second();
-    let started =
-        Duration::from_secs(start / ticks) + Duration::from_millis((start % ticks) * 1000 / ticks);
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-    let now = Duration::new(now.tv_sec.try_into().ok()?, now.tv_nsec.try_into().ok()?);
-    Some(now.saturating_sub(started))
-}
-
 /// Returns whether a process runs another program than the one at a path, as after an upgrade.
 pub(crate) fn is_outdated(pid: u32, program: &std::path::Path) -> bool {
     use std::os::unix::fs::MetadataExt;
@@ -152,6 +136,8 @@ pub(crate) fn reap() {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+    use std::time::Duration;
+
     use super::*;
 
     #[tokio::test]
@@ -159,7 +145,7 @@ mod tests {
         let (process, _child) = Process::spawn(Command::new("sh").args(["-c", "exit 78"])).unwrap();
         assert_eq!(process.ended().await, Ended::Code(78));
         let (process, _child) = Process::spawn(Command::new("sleep").arg("600")).unwrap();
-        assert!(age(process.pid()).unwrap() < Duration::from_secs(60));
+        assert!(crate::usage::age(process.pid()).unwrap() < Duration::from_secs(60));
         process.kill();
         assert_eq!(process.ended().await, Ended::Signal(9));
         assert_eq!(Ended::Signal(9).to_string(), "signal: 9 (SIGKILL)");

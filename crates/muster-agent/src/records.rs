@@ -33,6 +33,9 @@ pub struct RecordLine {
     pub file: String,
     /// Names and values of the columns that are set, in the order of the log.
     pub fields: Vec<(String, String)>,
+    /// What is to be said of the records, if this is none itself: that others are left out, or cannot be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remark: Option<String>,
 }
 
 /// What is found of a stream.
@@ -44,7 +47,7 @@ pub(crate) struct Found {
     pub(crate) left_out: u64,
     /// How many files of the archive were not read, as all in them is older.
     pub(crate) unread: usize,
-    /// Files that could not be read to their end, with the reason.
+    /// Files that could not be read to their end, or of which some rows could not be, with the reason.
     pub(crate) problems: Vec<String>,
 }
 
@@ -156,7 +159,12 @@ impl Newest {
     fn take_all(&mut self, path: &Path) -> bool {
         let taken = visit(path, |record| self.take(record));
         match taken {
-            Ok(()) => true,
+            Ok(0) => true,
+            Ok(wrong) => {
+                let text = format!("{}: {wrong} rows cannot be read", path.display());
+                self.found.problems.push(text);
+                true
+            }
             // It has been archived or removed since it was listed.
             Err(_) if !path.exists() => false,
             Err(problem) => {
@@ -209,8 +217,9 @@ fn size_of(record: &RecordLine) -> usize {
         + size_of_val(record)
 }
 
-/// Every whole row of a file, up to where it is torn.
-fn visit(path: &Path, mut take: impl FnMut(RecordLine)) -> Result<(), String> {
+/// Every whole row of a file, up to where it is torn. Returns how many rows are none.
+fn visit(path: &Path, mut take: impl FnMut(RecordLine)) -> Result<u64, String> {
+    let mut wrong = 0;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let mut reader = LogReader::open(path, &[TIME]).map_err(|error| error.to_string())?;
     loop {
@@ -226,11 +235,14 @@ fn visit(path: &Path, mut take: impl FnMut(RecordLine)) -> Result<(), String> {
                     fields: fields
                         .map(|(name, field)| (name.to_owned(), field.text().into_owned()))
                         .collect(),
+                    remark: None,
                 });
             }
-            Ok(None) => return Ok(()),
-            Err(error) if error.kind() == LogErrorKind::NotALog => return Ok(()),
-            Err(error) if error.is_row() || error.kind() == LogErrorKind::Truncated => {}
+            Ok(None) => return Ok(wrong),
+            Err(error) if error.kind() == LogErrorKind::NotALog => return Ok(wrong),
+            // The last row of a file may just be on its way.
+            Err(error) if error.kind() == LogErrorKind::Truncated => {}
+            Err(error) if error.is_row() => wrong += 1,
             Err(error) => return Err(error.to_string()),
         }
     }
@@ -290,6 +302,16 @@ mod tests {
         assert_eq!(
             all.records[0].file,
             "notice.logger-2.2018-03-24-17-00-00-18-00-00.log"
+        );
+        let wrong = format!("{HEADER}1.5\n2.5\ta\tb\tc\n0.5\tnew\n");
+        std::fs::write(directory.join("weird.log"), wrong).unwrap();
+        let weird = look(directory, "weird", 0.0, 100).unwrap();
+        assert_eq!(notes(&weird), ["new"]);
+        assert_eq!(weird.problems.len(), 1);
+        assert!(
+            weird.problems[0].ends_with("weird.log: 2 rows cannot be read"),
+            "{:?}",
+            weird.problems
         );
         let last = look(directory, "notice", 0.0, 2).unwrap();
         assert_eq!((notes(&last), last.left_out), (vec!["e", "f"], 4));

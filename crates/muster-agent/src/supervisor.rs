@@ -444,9 +444,10 @@ impl Supervisor {
             .filter(|(_, process)| process.role == *role)
         {
             if process.state.has_process() {
-                let then = match process.state.is_held() {
-                    true => Then::Hold,
-                    false => Then::End,
+                let then = if process.state.is_held() {
+                    Then::Hold
+                } else {
+                    Then::End
                 };
                 process.state = ProcessState::Stopping {
                     deadline: now.after(STOP_LIMIT),

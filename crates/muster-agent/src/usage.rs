@@ -38,22 +38,50 @@ fn booted(system: &str) -> Option<Duration> {
     Some(Duration::from_secs(seconds.trim().parse().ok()?))
 }
 
+/// How long a process has run. `None` if it has ended.
+pub(crate) fn age(pid: u32) -> Option<Duration> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let started = Stat::parse(&text, rustix::param::clock_ticks_per_second())?.started;
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let now = Duration::new(now.tv_sec.try_into().ok()?, now.tv_nsec.try_into().ok()?);
+    Some(now.saturating_sub(started))
+}
+
 fn parse(stat: &str, booted: Duration, ticks: u64, page: u64) -> Option<Usage> {
-    // The name in parentheses may have spaces and parentheses; behind it is field 3.
-    let (_, rest) = stat.rsplit_once(')')?;
-    let fields: Vec<&str> = rest.split_whitespace().collect();
-    let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
-    let time = |number: u64| {
-        let rest = u128::from(number % ticks) * 1_000_000_000 / u128::from(ticks);
-        let rest = u32::try_from(rest).ok()?;
-        Some(Duration::new(number / ticks, rest))
-    };
+    let stat = Stat::parse(stat, ticks)?;
     Some(Usage {
-        cpu: time(field(14)?.checked_add(field(15)?)?)?,
-        resident: field(24)?.saturating_mul(page),
+        cpu: stat.cpu,
+        resident: stat.resident_pages.saturating_mul(page),
         open_files: None,
-        started: booted.checked_add(time(field(22)?)?)?,
+        started: booted.checked_add(stat.started)?,
     })
+}
+
+/// What `/proc/PID/stat` says.
+struct Stat {
+    cpu: Duration,
+    resident_pages: u64,
+    /// Since the machine started.
+    started: Duration,
+}
+
+impl Stat {
+    fn parse(text: &str, ticks: u64) -> Option<Self> {
+        // The name in parentheses may have spaces and parentheses; behind it is field 3.
+        let (_, rest) = text.rsplit_once(')')?;
+        let fields: Vec<&str> = rest.split_whitespace().collect();
+        let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
+        let time = |number: u64| {
+            let rest = u128::from(number % ticks) * 1_000_000_000 / u128::from(ticks);
+            let rest = u32::try_from(rest).ok()?;
+            Some(Duration::new(number / ticks, rest))
+        };
+        Some(Self {
+            cpu: time(field(14)?.checked_add(field(15)?)?)?,
+            resident_pages: field(24)?,
+            started: time(field(22)?)?,
+        })
+    }
 }
 
 #[cfg(test)]
@@ -89,6 +117,8 @@ mod tests {
             "{usage:?}"
         );
         assert_eq!(of(std::process::id()).unwrap().started, usage.started);
+        assert!(age(std::process::id()).unwrap() < Duration::from_secs(86_400));
+        assert_eq!(age(u32::MAX), None);
         assert_eq!(of(u32::MAX), None);
     }
 }

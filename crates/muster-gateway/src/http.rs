@@ -162,7 +162,11 @@ impl Listener {
 const PORT_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Listens, as soon as the port is free; the address in use is with the listener.
-pub(crate) async fn bind(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
+///
+/// # Errors
+///
+/// Fails if the port is taken for 2 seconds, or the system refuses.
+pub async fn bind(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
     let end = tokio::time::Instant::now() + PORT_PATIENCE;
     let listener = loop {
         match TcpListener::bind(address).await {

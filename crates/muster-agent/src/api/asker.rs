@@ -1,14 +1,46 @@
 //! Who asks an agent, and what they may.
 
+use std::fmt;
+
 use axum::extract::Request;
 use axum::http::HeaderMap;
 use muster_gateway::http::{Caller, ClientCertificate};
+use serde::{Deserialize, Serialize};
 
-use super::{FOR, Refusal, Role};
+use super::{FOR, Refusal};
 use crate::pki::{Kind, Principal};
 
 /// The longest name of whom a box asks for, in bytes.
 const LONGEST_NAME: usize = 256;
+
+/// What whoever asks may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Look at states and events.
+    Viewer,
+    /// Read logs, which tell what the traffic was; restart, stop and start nodes.
+    Operator,
+    /// Everything.
+    Admin,
+}
+
+impl Role {
+    /// Returns the role's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Viewer => "viewer",
+            Self::Operator => "operator",
+            Self::Admin => "admin",
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
 
 /// Who asks.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -124,6 +156,7 @@ mod tests {
 
     #[test]
     fn a_socket_or_a_certificate_gives_a_role_and_a_node_has_none() {
+        assert!(Role::Viewer < Role::Operator && Role::Operator < Role::Admin);
         let mut headers = HeaderMap::new();
         headers.insert(FOR, "user 1000".parse().unwrap());
         let address = Some(Caller::Address("192.0.2.2:5".parse().unwrap()));

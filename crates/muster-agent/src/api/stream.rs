@@ -89,12 +89,10 @@ impl Line for RecordLine {
     }
 }
 
-/// What is to be said of records, in the place of one: it has no fields.
 fn remark(text: String) -> RecordLine {
     RecordLine {
-        time: 0.0,
-        file: text,
-        fields: Vec::new(),
+        remark: Some(text),
+        ..RecordLine::default()
     }
 }
 

@@ -60,8 +60,8 @@ async fn run(arguments: Arguments) -> Result<ExitCode> {
     let mut lines = target.lines(&query).await?;
     let mut records = Vec::new();
     while let Some(record) = next::<RecordLine>(&target, &mut lines).await? {
-        if record.fields.is_empty() {
-            say(&record.file);
+        if let Some(remark) = &record.remark {
+            say(remark);
         } else if arguments.format == Format::Json {
             print(&json(&record)?)?;
         } else {

@@ -1,0 +1,156 @@
+//! What is answered in many lines: events, the nodes' own words, and the records of a stream.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Extension, Path as UrlPath, RawQuery, State};
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+
+use super::asker::Asker;
+use super::{Agent, Refusal, Role, stream};
+use crate::boxes::Boxes;
+use crate::process_logs::{ProcessLogs, Wanted};
+use crate::records::MOST_RECORDS;
+
+/// The longest query in bytes.
+const LONGEST_QUERY: usize = 4096;
+
+/// What a query asks for.
+#[derive(Debug, Default, PartialEq)]
+struct Query {
+    wanted: Wanted,
+    follows: bool,
+    /// How many at most, of each box.
+    last: Option<usize>,
+}
+
+impl Query {
+    fn parse(query: Option<&str>) -> Result<Self, Refusal> {
+        let malformed = |text: String| Refusal::malformed(text);
+        let query = query.unwrap_or_default();
+        if query.len() > LONGEST_QUERY {
+            return Err(malformed("the query is too long".to_owned()));
+        }
+        let mut parsed = Self::default();
+        for part in query.split('&').filter(|part| !part.is_empty()) {
+            let (key, value) = part.split_once('=').unwrap_or((part, ""));
+            match key {
+                // Names of nodes have no characters that are written in another way.
+                "node" => parsed.wanted.nodes.push(value.to_owned()),
+                "since" => {
+                    let since = value.parse().ok().filter(|since: &f64| since.is_finite());
+                    parsed.wanted.since = since.ok_or_else(|| {
+                        malformed(format!("since={value}: seconds since 1970 are expected"))
+                    })?;
+                }
+                "follow" => {
+                    parsed.follows = match value {
+                        "true" | "" => true,
+                        "false" => false,
+                        _ => return Err(malformed(format!("follow={value}: true or false"))),
+                    }
+                }
+                "last" => {
+                    let last = value
+                        .parse()
+                        .ok()
+                        .filter(|last| (1..=MOST_RECORDS).contains(last));
+                    parsed.last = Some(last.ok_or_else(|| {
+                        malformed(format!("last={value}: a number from 1 to {MOST_RECORDS}"))
+                    })?);
+                }
+                _ => return Err(malformed(format!("unknown parameter {key}"))),
+            }
+        }
+        Ok(parsed)
+    }
+}
+
+fn lines(body: Body) -> Response {
+    ([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response()
+}
+
+/// The query for the other boxes, if they are to be asked.
+fn of_others<'a>(agent: &'a Agent, asker: &Asker) -> Option<&'a Boxes> {
+    agent.boxes.as_deref().filter(|_| !asker.is_box())
+}
+
+pub(super) async fn events(
+    State(agent): State<Agent>,
+    Extension(asker): Extension<Asker>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Refusal> {
+    asker.need(Role::Viewer)?;
+    let parsed = Query::parse(query.as_deref())?;
+    let (before, live) = agent.journal.follow(parsed.wanted.since);
+    let own = agent.boxes.as_ref().map(|boxes| boxes.own().to_owned());
+    let source = stream::Events::new(before, live, own);
+    let what = format!("events?{}", query.unwrap_or_default());
+    let others = of_others(&agent, &asker);
+    Ok(lines(
+        stream::merged(source, others, &what, parsed.follows).await,
+    ))
+}
+
+pub(super) async fn logs(
+    State(agent): State<Agent>,
+    Extension(asker): Extension<Asker>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Refusal> {
+    asker.need(Role::Operator)?;
+    let parsed = Query::parse(query.as_deref())?;
+    let logs = ProcessLogs::new(&agent.places.process_logs, parsed.wanted);
+    let what = format!("logs?{}", query.unwrap_or_default());
+    let others = of_others(&agent, &asker);
+    let source = stream::Logs::new(logs).await?;
+    Ok(lines(
+        stream::merged(source, others, &what, parsed.follows).await,
+    ))
+}
+
+pub(super) async fn records(
+    State(agent): State<Agent>,
+    Extension(asker): Extension<Asker>,
+    UrlPath(stream): UrlPath<String>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Refusal> {
+    asker.need(Role::Operator)?;
+    let parsed = Query::parse(query.as_deref())?;
+    let is_stream = stream
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    if !is_stream || stream.is_empty() || parsed.follows {
+        return Err(Refusal::malformed(
+            "records are asked of a stream, as conn, and not followed",
+        ));
+    }
+    let what = format!("records/{stream}?{}", query.unwrap_or_default());
+    let (places, since) = (Arc::clone(&agent.places), parsed.wanted.since);
+    let most = parsed.last.unwrap_or(MOST_RECORDS);
+    let name = agent.boxes.as_ref().map(|boxes| boxes.own().to_owned());
+    let source = stream::Records::read(places, stream, since, most, name).await?;
+    let others = of_others(&agent, &asker);
+    Ok(lines(stream::merged(source, others, &what, false).await))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+    use super::super::RefusalKind;
+    use super::*;
+
+    #[test]
+    fn queries_are_read_or_named() {
+        assert_eq!(Query::parse(None).unwrap(), Query::default());
+        let query = Query::parse(Some("node=a&node=b&since=3.5&follow=true")).unwrap();
+        assert_eq!(query.wanted.nodes, ["a", "b"]);
+        assert!(query.follows && query.wanted.since > 3.4);
+        for wrong in ["since=NaN", "since=", "follow=perhaps", "colour=red"] {
+            let refusal = Query::parse(Some(wrong)).unwrap_err();
+            assert_eq!(refusal.kind, RefusalKind::Malformed, "{wrong}");
+        }
+        assert!(Query::parse(Some(&"a".repeat(LONGEST_QUERY + 1))).is_err());
+    }
+}
