@@ -41,7 +41,7 @@ pub use journal::{AuditEntry, Event, EventKind};
 pub use launch::{CheckLayout, Launch, Lives, open_log};
 pub use metrics::agent_metrics;
 pub use node_socket::{NodeSocket, NodeSocketError, Word};
-pub use pki::PkiError;
+pub use pki::{Authority, Identity, PkiError};
 pub use place::{Places, is_of_this_machine, socket_path};
 pub use process_logs::LogLine;
 pub use records::RecordLine;

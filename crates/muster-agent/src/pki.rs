@@ -15,7 +15,7 @@ use openssl::ec::{EcGroup, EcKey};
 use openssl::error::ErrorStack;
 use openssl::hash::MessageDigest;
 use openssl::nid::Nid;
-use openssl::pkey::{PKey, Private};
+use openssl::pkey::{HasPublic, PKey, PKeyRef, Private};
 use openssl::x509::extension::{
     BasicConstraints, ExtendedKeyUsage, KeyUsage, SubjectAlternativeName,
 };
@@ -173,7 +173,7 @@ fn common_name(text: &str) -> Result<X509Name, ErrorStack> {
 }
 
 /// The authority of a cluster, with its key.
-pub(crate) struct Authority {
+pub struct Authority {
     certificate: X509,
     key: PKey<Private>,
 }
@@ -185,10 +185,14 @@ impl fmt::Debug for Authority {
 }
 
 impl Authority {
-    /// Makes a new one.
-    pub(crate) fn found(cluster: &str) -> Result<Self, PkiError> {
+    /// Makes a new one, called `Muster cluster NAME`.
+    ///
+    /// # Errors
+    ///
+    /// Fails if OpenSSL does.
+    pub fn found(name: &str) -> Result<Self, PkiError> {
         let key = new_key()?;
-        let name = common_name(&format!("Muster cluster {cluster}"))?;
+        let name = common_name(&format!("Muster cluster {name}"))?;
         let mut builder = X509::builder()?;
         builder.set_version(2)?;
         builder.set_serial_number(&*serial()?)?;
@@ -217,21 +221,59 @@ impl Authority {
         if !key.exists() {
             return Ok(None);
         }
-        let pem = std::fs::read(&key).map_err(file_error(&key))?;
-        Ok(Some(Self {
-            certificate: read_certificate(&certificate)?,
+        Self::of_files(&certificate, &key).map(Some)
+    }
+
+    /// Reads one from its two files.
+    ///
+    /// # Errors
+    ///
+    /// Fails if one of them cannot be read, or is not what it should be.
+    pub fn of_files(certificate: &Path, key: &Path) -> Result<Self, PkiError> {
+        let pem = std::fs::read(key).map_err(file_error(key))?;
+        Ok(Self {
+            certificate: read_certificate(certificate)?,
             key: PKey::private_key_from_pem(&pem).map_err(malformed(key.display().to_string()))?,
-        }))
+        })
     }
 
     pub(crate) fn write(&self, directory: &Path) -> Result<(), PkiError> {
-        let key = self.key.private_key_to_pem_pkcs8()?;
-        write(&directory.join("ca.key"), &key)?;
-        write(&directory.join("ca.pem"), self.pem()?.as_bytes())
+        let identity = self.identity()?;
+        write(&directory.join("ca.key"), &identity.key)?;
+        write(&directory.join("ca.pem"), identity.certificate.as_bytes())
     }
 
     pub(crate) fn pem(&self) -> Result<String, PkiError> {
         Ok(String::from_utf8_lossy(&self.certificate.to_pem()?).into_owned())
+    }
+
+    /// Returns its own certificate and key.
+    ///
+    /// # Errors
+    ///
+    /// Fails if OpenSSL does.
+    pub fn identity(&self) -> Result<Identity, PkiError> {
+        Ok(Identity {
+            certificate: self.pem()?,
+            key: self.key.private_key_to_pem_pkcs8()?,
+        })
+    }
+
+    /// Makes a key and its certificate, for a name and for addresses besides those of loopback.
+    ///
+    /// # Errors
+    ///
+    /// Fails if OpenSSL does.
+    pub fn identify(
+        &self,
+        name: &str,
+        addresses: &[IpAddr],
+        validity: Duration,
+    ) -> Result<Identity, PkiError> {
+        let key = new_key()?;
+        let certificate = self.certify(&key, name, None, addresses, validity)?;
+        let key = key.private_key_to_pem_pkcs8()?;
+        Ok(Identity { certificate, key })
     }
 
     pub(crate) fn fingerprint(&self) -> Result<String, PkiError> {
@@ -252,18 +294,31 @@ impl Authority {
         if !request.verify(&key)? {
             return Err(PkiError::NotSigned);
         }
+        self.certify(&key, &principal.name, Some(principal), addresses, validity)
+    }
+
+    fn certify<T: HasPublic>(
+        &self,
+        key: &PKeyRef<T>,
+        name: &str,
+        principal: Option<&Principal>,
+        addresses: &[IpAddr],
+        validity: Duration,
+    ) -> Result<String, PkiError> {
         let mut builder = X509::builder()?;
         builder.set_version(2)?;
         builder.set_serial_number(&*serial()?)?;
-        builder.set_subject_name(&*common_name(&principal.name)?)?;
+        builder.set_subject_name(&*common_name(name)?)?;
         builder.set_issuer_name(self.certificate.subject_name())?;
-        builder.set_pubkey(&key)?;
+        builder.set_pubkey(key)?;
         builder.set_not_before(&*valid_from()?)?;
         builder.set_not_after(&*from_now(validity)?)?;
         let mut alternatives = SubjectAlternativeName::new();
-        alternatives.uri(&principal.to_string());
+        if let Some(principal) = principal {
+            alternatives.uri(&principal.to_string());
+        }
         // WebSocket clients look for the address, peers do not.
-        alternatives.dns(&principal.name).dns("localhost");
+        alternatives.dns(name).dns("localhost");
         let loopback: [IpAddr; 2] = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
         let others = addresses
             .iter()
@@ -281,6 +336,22 @@ impl Authority {
         builder.append_extension(usage)?;
         builder.sign(&self.key, MessageDigest::sha256())?;
         Ok(String::from_utf8_lossy(&builder.build().to_pem()?).into_owned())
+    }
+}
+
+/// A key and its certificate, as PEM.
+pub struct Identity {
+    /// The certificate.
+    pub certificate: String,
+    /// The key, for its owner alone.
+    pub key: Vec<u8>,
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Identity")
+            .field("certificate", &self.certificate)
+            .finish_non_exhaustive()
     }
 }
 

@@ -30,6 +30,14 @@ pub(crate) enum Format {
     Json,
 }
 
+// The layout of a running cluster, as an option. (A doc comment would become the help of the commands.)
+#[derive(Debug, Args)]
+pub(crate) struct LayoutOption {
+    /// Layout file of the cluster [default: muster.toml, or else the layout of this box]
+    #[arg(long = "layout", value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+}
+
 // The layout of a running cluster, with or without the option's name. (A doc comment would become the help of the commands.)
 #[derive(Debug, Args)]
 pub(crate) struct LayoutFile {

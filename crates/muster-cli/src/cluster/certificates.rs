@@ -3,24 +3,17 @@
 use std::fmt::Write as _;
 use std::fs::OpenOptions;
 use std::io::Write as _;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 use muster::{Certificates, Endpoint, EndpointConfig, Tls};
+use muster_agent::{Authority, Identity};
 use openssl::asn1::Asn1Time;
-use openssl::bn::{BigNum, MsbOption};
-use openssl::ec::{EcGroup, EcKey};
-use openssl::hash::MessageDigest;
-use openssl::nid::Nid;
-use openssl::pkey::{PKey, Private};
-use openssl::x509::extension::{
-    BasicConstraints, ExtendedKeyUsage, KeyUsage, SubjectAlternativeName,
-};
-use openssl::x509::{X509, X509Name, X509NameBuilder};
+use openssl::x509::X509;
 
 use super::load;
 use super::node::tls;
@@ -65,17 +58,11 @@ impl Execute for Arguments {
     }
 }
 
-/// The authority lives longer than the certificates it signs.
-const AUTHORITY_DAYS: u32 = 3650;
-
 /// Certificates that expire within so many days are named.
 const SOON_DAYS: i32 = 30;
 
-/// A certificate with its key.
-struct Identity {
-    certificate: X509,
-    key: PKey<Private>,
-}
+/// A day.
+const DAY: Duration = Duration::from_secs(86_400);
 
 fn init(arguments: &Init) -> Result<ExitCode> {
     let loaded = load(&arguments.layout, &[])?;
@@ -90,11 +77,8 @@ fn init(arguments: &Init) -> Result<ExitCode> {
             say(&format!("{} already exists", certificate.display()));
             continue;
         }
-        let subject = Subject {
-            name: node.name.as_str(),
-            addresses: &[node.address],
-        };
-        let identity = identity(&subject, arguments.days, Some(&authority))?;
+        let validity = DAY * arguments.days;
+        let identity = authority.identify(node.name.as_str(), &[node.address], validity)?;
         write_identity(&certificate, &key, &identity)?;
         made += 1;
     }
@@ -112,8 +96,7 @@ fn init(arguments: &Init) -> Result<ExitCode> {
 /// Makes an authority in a directory, and a certificate for this machine.
 pub(crate) fn make_one(directory: &Path, name: &str) -> Result<()> {
     let authority = authority(directory)?;
-    let addresses = &[];
-    let identity = identity(&Subject { name, addresses }, 1, Some(&authority))?;
+    let identity = authority.identify(name, &[], DAY)?;
     let (certificate, key) = files(directory, name);
     write_identity(&certificate, &key, &identity)
 }
@@ -127,103 +110,19 @@ fn files(directory: &Path, name: &str) -> (PathBuf, PathBuf) {
 }
 
 /// The authority of a directory, made if there is none.
-fn authority(directory: &Path) -> Result<Identity> {
+fn authority(directory: &Path) -> Result<Authority> {
     let (certificate, key) = files(directory, "ca");
     if certificate.exists() {
-        let read = |path: &Path| {
-            std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))
-        };
-        return Ok(Identity {
-            certificate: X509::from_pem(&read(&certificate)?)
-                .with_context(|| format!("{} is not a certificate", certificate.display()))?,
-            key: PKey::private_key_from_pem(&read(&key)?)
-                .with_context(|| format!("{} is not a private key", key.display()))?,
-        });
+        return Ok(Authority::of_files(&certificate, &key)?);
     }
-    let subject = Subject {
-        name: "Muster cluster authority",
-        addresses: &[],
-    };
-    let made = identity(&subject, AUTHORITY_DAYS, None)?;
-    write_identity(&certificate, &key, &made)?;
+    let made = Authority::found("authority")?;
+    write_identity(&certificate, &key, &made.identity()?)?;
     Ok(made)
 }
 
-fn name(text: &str) -> Result<X509Name> {
-    let mut name = X509NameBuilder::new()?;
-    name.append_entry_by_nid(Nid::COMMONNAME, text)?;
-    Ok(name.build())
-}
-
-/// Whose certificate it is.
-struct Subject<'a> {
-    name: &'a str,
-    /// Where it can be reached, besides loopback: WebSocket clients look for the address in it, peers do
-    /// not.
-    addresses: &'a [IpAddr],
-}
-
-/// A new key and its certificate, signed by `authority` or, without one, by itself.
-fn identity(subject: &Subject<'_>, days: u32, authority: Option<&Identity>) -> Result<Identity> {
-    let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1)?;
-    let key = PKey::from_ec_key(EcKey::generate(&group)?)?;
-    let mut serial = BigNum::new()?;
-    serial.rand(127, MsbOption::MAYBE_ZERO, false)?;
-    let Subject {
-        name: subject_name,
-        addresses,
-    } = subject;
-    let subject = name(subject_name)?;
-    let mut builder = X509::builder()?;
-    builder.set_version(2)?;
-    let serial = serial.to_asn1_integer()?;
-    builder.set_serial_number(&serial)?;
-    builder.set_subject_name(&subject)?;
-    builder.set_issuer_name(authority.map_or(&*subject, |ca| ca.certificate.subject_name()))?;
-    builder.set_pubkey(&key)?;
-    let (from, to) = (Asn1Time::days_from_now(0)?, Asn1Time::days_from_now(days)?);
-    builder.set_not_before(&from)?;
-    builder.set_not_after(&to)?;
-    if let Some(authority) = authority {
-        let mut alternatives = SubjectAlternativeName::new();
-        alternatives.dns(subject_name).dns("localhost");
-        let loopback = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
-        let others = addresses.iter().filter(|address| !address.is_loopback());
-        for address in loopback.iter().chain(others) {
-            alternatives.ip(&address.to_string());
-        }
-        let context = builder.x509v3_context(Some(&authority.certificate), None);
-        let alternatives = alternatives.build(&context)?;
-        builder.append_extension(alternatives)?;
-        builder.append_extension(
-            ExtendedKeyUsage::new()
-                .server_auth()
-                .client_auth()
-                .build()?,
-        )?;
-    } else {
-        builder.append_extension(BasicConstraints::new().critical().ca().build()?)?;
-        builder.append_extension(
-            KeyUsage::new()
-                .critical()
-                .key_cert_sign()
-                .crl_sign()
-                .build()?,
-        )?;
-    }
-    builder.sign(
-        authority.map_or(&key, |ca| &ca.key),
-        MessageDigest::sha256(),
-    )?;
-    Ok(Identity {
-        certificate: builder.build(),
-        key,
-    })
-}
-
 fn write_identity(certificate: &Path, key: &Path, identity: &Identity) -> Result<()> {
-    write_new(key, 0o600, &identity.key.private_key_to_pem_pkcs8()?)?;
-    write_new(certificate, 0o644, &identity.certificate.to_pem()?)
+    write_new(key, 0o600, &identity.key)?;
+    write_new(certificate, 0o644, identity.certificate.as_bytes())
 }
 
 fn write_new(path: &Path, mode: u32, bytes: &[u8]) -> Result<()> {

@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use self::checks::{Check, Verdict, checks};
 use super::agent_client::Target;
-use crate::arguments::Format;
+use crate::arguments::{Format, LayoutOption};
 use crate::commands::{Execute, on_runtime};
 use crate::output::{print, say};
 
@@ -26,9 +26,8 @@ pub(crate) struct Arguments {
     /// events and process logs
     #[arg(long, value_name = "FILE")]
     bundle: Option<PathBuf>,
-    /// Layout file of the cluster [default: muster.toml, or else the layout of this box]
-    #[arg(long, value_name = "FILE")]
-    layout: Option<PathBuf>,
+    #[command(flatten)]
+    layout: LayoutOption,
     /// Output format
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -47,7 +46,7 @@ struct Report<'a> {
 }
 
 async fn run(arguments: Arguments) -> Result<ExitCode> {
-    let target = Target::find(arguments.layout.as_deref())?;
+    let target = Target::find(arguments.layout.file.as_deref())?;
     let status = target.status().await?;
     let checks = checks(&status);
     let report = Report {

@@ -1,6 +1,5 @@
 //! `muster events`: what happened on the box.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -9,7 +8,7 @@ use muster_agent::Event;
 
 use super::agent_client::Target;
 use super::logs::{moment, since};
-use crate::arguments::Format;
+use crate::arguments::{Format, LayoutOption};
 use crate::commands::{Execute, on_runtime};
 use crate::output::print;
 
@@ -22,9 +21,8 @@ pub(crate) struct Arguments {
     /// Only what happened since then: a duration such as 90s, 15m, 2h or 1d
     #[arg(long, value_name = "DURATION", value_parser = since)]
     since: Option<std::time::Duration>,
-    /// Layout file of the cluster [default: muster.toml, or else the layout of this box]
-    #[arg(long, value_name = "FILE")]
-    layout: Option<PathBuf>,
+    #[command(flatten)]
+    layout: LayoutOption,
     /// Output format
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -37,7 +35,7 @@ impl Execute for Arguments {
 }
 
 async fn run(arguments: Arguments) -> Result<ExitCode> {
-    let target = Target::find(arguments.layout.as_deref())?;
+    let target = Target::find(arguments.layout.file.as_deref())?;
     let query = format!(
         "events?since={}&follow={}",
         moment(arguments.since),

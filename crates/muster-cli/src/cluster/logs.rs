@@ -1,6 +1,5 @@
 //! `muster logs`: what the nodes' processes say of themselves, all of them in the order of time.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -12,7 +11,7 @@ use muster_data::Timestamp;
 
 use super::agent_client::Target;
 use super::events::next;
-use crate::arguments::Format;
+use crate::arguments::{Format, LayoutOption};
 use crate::commands::{Execute, on_runtime};
 use crate::output::{Failure, USAGE, print};
 
@@ -34,9 +33,8 @@ pub(crate) struct Arguments {
     /// Only lines that contain this text
     #[arg(long, value_name = "TEXT")]
     grep: Option<String>,
-    /// Layout file of the cluster [default: muster.toml, or else the layout of this box]
-    #[arg(long, value_name = "FILE")]
-    layout: Option<PathBuf>,
+    #[command(flatten)]
+    layout: LayoutOption,
     /// Output format
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -65,7 +63,7 @@ impl Execute for Arguments {
 }
 
 async fn run(arguments: Arguments) -> Result<ExitCode> {
-    let target = Target::find(arguments.layout.as_deref())?;
+    let target = Target::find(arguments.layout.file.as_deref())?;
     let mut query = format!(
         "logs?since={}&follow={}",
         moment(arguments.since),

@@ -1,6 +1,5 @@
 //! `muster records`: what all loggers have written to a stream.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -11,7 +10,7 @@ use muster_agent::RecordLine;
 use super::agent_client::Target;
 use super::events::next;
 use super::logs::{moment, since};
-use crate::arguments::Format;
+use crate::arguments::{Format, LayoutOption};
 use crate::commands::{Execute, on_runtime};
 use crate::output::{Failure, USAGE, print, say};
 
@@ -30,9 +29,8 @@ pub(crate) struct Arguments {
     /// So many of each box at most: the newest
     #[arg(long, value_name = "COUNT", default_value_t = 10_000)]
     last: usize,
-    /// Layout file of the cluster [default: muster.toml, or else the layout of this box]
-    #[arg(long, value_name = "FILE")]
-    layout: Option<PathBuf>,
+    #[command(flatten)]
+    layout: LayoutOption,
     /// Output format
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -50,7 +48,7 @@ async fn run(arguments: Arguments) -> Result<ExitCode> {
         let message = format!("no stream is called `{}`", arguments.stream);
         return Err(Failure::new(message).code(USAGE).into());
     }
-    let target = Target::find(arguments.layout.as_deref())?;
+    let target = Target::find(arguments.layout.file.as_deref())?;
     let query = format!(
         "records/{}?since={}&last={}",
         arguments.stream,

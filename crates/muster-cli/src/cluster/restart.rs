@@ -1,6 +1,5 @@
 //! `muster restart`: returns when the nodes run and are ready again, or have not become so in time.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -9,6 +8,7 @@ use clap::Args;
 use muster_gateway::status::{FAILED, ProcessStatus};
 
 use super::agent_client::Target;
+use crate::arguments::LayoutOption;
 use crate::commands::{Execute, on_runtime};
 use crate::output::{Failure, say};
 
@@ -18,15 +18,14 @@ pub(crate) struct Arguments {
     /// The nodes' names
     #[arg(value_name = "NODE", required = true)]
     nodes: Vec<String>,
-    /// Layout file of the cluster [default: muster.toml, or else the layout of this box]
-    #[arg(long, value_name = "FILE")]
-    layout: Option<PathBuf>,
+    #[command(flatten)]
+    layout: LayoutOption,
 }
 
 impl Execute for Arguments {
     fn execute(self) -> Result<ExitCode> {
         on_runtime(async move {
-            let target = Target::find(self.layout.as_deref())?;
+            let target = Target::find(self.layout.file.as_deref())?;
             carry_out(&target, &self.nodes, Change::Restart).await
         })
     }

@@ -1,6 +1,5 @@
 //! `muster start`: returns when the nodes run and are ready, or have not become so in time.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -8,6 +7,7 @@ use clap::Args;
 
 use super::agent_client::Target;
 use super::restart::{Change, carry_out};
+use crate::arguments::LayoutOption;
 use crate::commands::{Execute, on_runtime};
 
 /// Start nodes that were stopped, or that wait to be started again
@@ -16,15 +16,14 @@ pub(crate) struct Arguments {
     /// The nodes' names
     #[arg(value_name = "NODE", required = true)]
     nodes: Vec<String>,
-    /// Layout file of the cluster [default: muster.toml, or else the layout of this box]
-    #[arg(long, value_name = "FILE")]
-    layout: Option<PathBuf>,
+    #[command(flatten)]
+    layout: LayoutOption,
 }
 
 impl Execute for Arguments {
     fn execute(self) -> Result<ExitCode> {
         on_runtime(async move {
-            let target = Target::find(self.layout.as_deref())?;
+            let target = Target::find(self.layout.file.as_deref())?;
             carry_out(&target, &self.nodes, Change::Start).await
         })
     }

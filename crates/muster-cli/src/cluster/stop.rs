@@ -10,6 +10,7 @@ use clap::Args;
 use super::agent_client::Target;
 use super::restart::find;
 use super::supervise::{Job, stop_without_agent};
+use crate::arguments::LayoutOption;
 use crate::commands::{Execute, on_runtime};
 use crate::output::{Failure, NOT_RUNNING, USAGE, say};
 
@@ -21,9 +22,8 @@ pub(crate) struct Arguments {
     /// Nodes to stop [default: all, and their agent]
     #[arg(value_name = "NODE")]
     nodes: Vec<String>,
-    /// Layout file of the cluster [default: muster.toml, or else the layout of this box]
-    #[arg(long, value_name = "FILE")]
-    layout: Option<PathBuf>,
+    #[command(flatten)]
+    layout: LayoutOption,
 }
 
 impl Execute for Arguments {
@@ -37,14 +37,14 @@ async fn run(mut arguments: Arguments) -> Result<ExitCode> {
     if let [file] = arguments.nodes.as_slice()
         && Path::new(file).extension().is_some_and(|end| end == "toml")
     {
-        if arguments.layout.is_some() {
+        if arguments.layout.file.is_some() {
             let failure = Failure::new("the layout is given twice").code(USAGE);
             return Err(failure.into());
         }
-        arguments.layout = Some(PathBuf::from(file));
+        arguments.layout.file = Some(PathBuf::from(file));
         arguments.nodes.clear();
     }
-    let target = Target::find(arguments.layout.as_deref())?;
+    let target = Target::find(arguments.layout.file.as_deref())?;
     if arguments.nodes.is_empty() {
         return stop_all(&target).await;
     }
