@@ -1,18 +1,16 @@
 //! The processes of a box: starts or finds them, hears their reports, and carries out what the supervisor decides.
 
+mod running;
+mod status;
+
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use muster_cluster::Role;
-use muster_gateway::status::{
-    AgentStatus, ClusterStatus, DiskStatus, ELSEWHERE, MISCONFIGURED, NodeStatus, ProcessStatus,
-    SILENT, SILENT_AFTER, VERSION,
-};
+use muster_gateway::status::{MISCONFIGURED, NodeStatus};
 use muster_wire::Mono;
-use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc;
 
 use crate::api::{Change, Command, Refusal, Request, Response};
@@ -22,10 +20,11 @@ use crate::launch::{Launch, LaunchError, Launcher, Lives};
 use crate::life::{Happening, Life, LifeId};
 use crate::node_socket::{NodeConnection, Word};
 use crate::place::Places;
-use crate::process::{self, Ended, Process, raw};
+use crate::process::{self, Ended, Process};
 use crate::record::{self, NodeRecord, Record};
-use crate::supervisor::{Action, End, ProcessState, STOP_LIMIT, Supervisor, Unable};
-use crate::usage;
+use crate::supervisor::{Action, End, ProcessState, Supervisor, Unable};
+
+pub use self::running::running_nodes;
 
 /// Reports and ends that wait for the fleet.
 const HAPPENINGS: usize = 1024;
@@ -260,29 +259,6 @@ impl Fleet {
         process::is_outdated(std::process::id(), self.launcher.own_program())
     }
 
-    /// Stops the processes of nodes that are not of this box any more.
-    fn stop_strangers(&mut self) {
-        let here = self.nodes.iter().filter(|node| node.is_here);
-        let known: Vec<PathBuf> = here
-            .map(|node| self.places.node_socket(&node.name))
-            .collect();
-        for socket in running_sockets(&self.places) {
-            if known.contains(&socket) {
-                continue;
-            }
-            let name = name_of(&socket);
-            let Ok(Some(connection)) = NodeConnection::open(&socket) else {
-                continue;
-            };
-            let note = format!(
-                "{name} runs as process {} and is not in the layout of this box any more: it is stopped",
-                raw(connection.pid)
-            );
-            self.tell_note(note);
-            tokio::spawn(stop_stranger(connection));
-        }
-    }
-
     fn tell_note(&mut self, note: String) {
         self.note(EventKind::Note, None, note.clone());
         self.news.push(News::Note(note));
@@ -448,72 +424,6 @@ impl Fleet {
             _ => self.launcher.note(),
         };
         Ok(note.map_or(Response::Done, Response::Noted))
-    }
-
-    /// The state of every node.
-    pub fn status(&self) -> ClusterStatus {
-        ClusterStatus {
-            version: VERSION,
-            layout: self.layout.clone(),
-            cluster: self.cluster.clone(),
-            agent: Some(AgentStatus {
-                pid: std::process::id(),
-                version: env!("CARGO_PKG_VERSION").to_owned(),
-                started: self.started,
-                outdated: self.is_outdated(),
-                certificate_days: None,
-                time: now(),
-                open_files_limit: open_files_limit(),
-                disks: disks(&self.places),
-            }),
-            boxes: Vec::new(),
-            nodes: self.nodes.iter().map(|node| self.process(node)).collect(),
-        }
-    }
-
-    fn process(&self, node: &PlannedNode) -> ProcessStatus {
-        let now = self.now();
-        let name = &node.name;
-        let Some((state, restarts)) = self.supervisor.get(name) else {
-            return ProcessStatus {
-                node: name.clone(),
-                role: node.role.to_string(),
-                process: ELSEWHERE.to_owned(),
-                ..ProcessStatus::default()
-            };
-        };
-        let life = self.lives.get(name);
-        let pid = life.and_then(|life| life.pid);
-        let is_running = matches!(state, ProcessState::Running { .. });
-        let mut report = life.and_then(|life| life.report.clone());
-        let came = life.filter(|_| is_running).and_then(|life| life.reported);
-        let age = report
-            .as_ref()
-            .zip(came)
-            .map(|(report, came)| report.age_after(now.since(came)));
-        if let Some(report) = report.as_mut().filter(|_| age > Some(SILENT_AFTER)) {
-            SILENT.clone_into(&mut report.state);
-        }
-        let uptime = match state {
-            ProcessState::Running { since } => {
-                let known = pid.and_then(usage::age);
-                Some(known.unwrap_or_else(|| now.since(since)))
-            }
-            _ => None,
-        };
-        ProcessStatus {
-            node: name.clone(),
-            role: node.role.to_string(),
-            box_name: None,
-            process: state.name().to_owned(),
-            pid,
-            uptime_seconds: uptime.map(|uptime| uptime.as_secs_f64()),
-            restarts,
-            outdated: pid.is_some_and(|pid| process::is_outdated(pid, self.launcher.own_program())),
-            reason: self.reasons.get(name).cloned(),
-            report,
-            report_age_seconds: age.map(|age| age.as_secs_f64()),
-        }
     }
 
     fn carry_out(&mut self, actions: Vec<Action>) {
@@ -696,77 +606,6 @@ impl Fleet {
     pub fn program(&self) -> PathBuf {
         self.launcher.own_program().to_owned()
     }
-}
-
-/// Returns the names of the nodes whose processes listen on their sockets, whether or not an agent has them.
-pub fn running_nodes(places: &Places) -> Vec<String> {
-    let mut names: Vec<String> = running_sockets(places)
-        .iter()
-        .map(|path| name_of(path))
-        .collect();
-    names.sort();
-    names
-}
-
-fn name_of(socket: &Path) -> String {
-    let name = socket.file_stem().unwrap_or_default();
-    name.to_string_lossy().into_owned()
-}
-
-fn running_sockets(places: &Places) -> Vec<PathBuf> {
-    let directories = places.socket_directories();
-    let entries = directories
-        .iter()
-        .filter_map(|path| std::fs::read_dir(path).ok());
-    let paths = entries.flatten().flatten().map(|entry| entry.path());
-    let sockets = paths.filter(|path| path.extension().is_some_and(|end| end == "sock"));
-    let running = sockets.filter(|path| matches!(NodeConnection::open(path), Ok(Some(_))));
-    running.collect()
-}
-
-fn open_files_limit() -> u64 {
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
-    limit.current.unwrap_or(u64::MAX)
-}
-
-/// The file systems of the places, each once.
-fn disks(places: &Places) -> Vec<DiskStatus> {
-    let mut known = Vec::new();
-    let mut disks = Vec::new();
-    for directory in [&places.state, &places.logs, &places.run] {
-        let device = std::fs::metadata(directory).map(|metadata| metadata.dev());
-        let (Ok(device), Ok(disk)) = (device, rustix::fs::statvfs(directory)) else {
-            continue;
-        };
-        if known.contains(&device) {
-            continue;
-        }
-        known.push(device);
-        disks.push(DiskStatus {
-            directory: directory.display().to_string(),
-            size_bytes: disk.f_blocks.saturating_mul(disk.f_frsize),
-            available_bytes: disk.f_bavail.saturating_mul(disk.f_frsize),
-        });
-    }
-    disks
-}
-
-/// Stops a process that is none of this box's any more; kills it if it does not stop.
-async fn stop_stranger(connection: NodeConnection) {
-    let Ok(process) = Process::of(connection.pid) else {
-        return;
-    };
-    if let Ok((_reports, mut writer)) = connection.split() {
-        let line = format!("{}\n", Word::Stop.name());
-        let _ = tokio::time::timeout(STOP_LIMIT, writer.write_all(line.as_bytes())).await;
-        if tokio::time::timeout(STOP_LIMIT, process.ended())
-            .await
-            .is_ok()
-        {
-            return;
-        }
-    }
-    process.kill();
 }
 
 async fn receive<T>(requests: &mut Option<mpsc::Receiver<T>>) -> Option<T> {
