@@ -16,6 +16,8 @@ use crate::commands::{Execute, on_runtime};
 use crate::output::{Failure, USAGE, print};
 
 /// Show the process logs of nodes, in the order of time
+///
+/// Of each node's file the last MiB is read, and the newest 10,000 lines of each box are shown. Older ones are in the files.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// Only of these nodes
