@@ -141,6 +141,7 @@ fn file_error(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ApiE
 /// The sockets of an agent, and the lock that makes it the only one. The files are removed when it is dropped.
 #[derive(Debug)]
 pub struct Api {
+    boxes: Option<Arc<Boxes>>,
     _stop: watch::Sender<()>,
     _files: Vec<SocketFile>,
     _lock: File,
@@ -215,10 +216,11 @@ impl Api {
             serving.push((listener.into(), site));
             fleet.wait_for_certificates();
             let renewing = keep_certificates(agent.clone(), Arc::clone(boxes));
+            let in_mesh = Arc::clone(boxes);
             let mut stopped = stopped.clone();
             tokio::spawn(async move {
                 tokio::select! {
-                    () = renewing => {}
+                    ((), ()) = async { tokio::join!(renewing, in_mesh.take_place()) } => {}
                     _ = stopped.changed() => {}
                 }
             });
@@ -239,10 +241,18 @@ impl Api {
         }
         fleet.serve(requests, journal);
         Ok(Self {
+            boxes: agent.boxes,
             _stop: stop,
             _files: files,
             _lock: lock,
         })
+    }
+
+    /// Leaves the mesh in order, and listens no more.
+    pub async fn close(self) {
+        if let Some(mesh) = self.boxes.as_ref().and_then(|boxes| boxes.mesh()) {
+            mesh.leave().await;
+        }
     }
 }
 
@@ -420,6 +430,7 @@ impl Agent {
         };
         if let Some(agent) = &mut own.agent {
             agent.certificate_days = boxes.certificate_days();
+            agent.mesh = boxes.mesh_status();
         }
         Ok(if asker.is_box() {
             own

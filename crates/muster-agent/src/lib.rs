@@ -18,6 +18,7 @@ mod join;
 mod journal;
 mod launch;
 mod life;
+mod mesh;
 mod metrics;
 mod node_socket;
 mod pki;
@@ -39,6 +40,7 @@ pub use identity::{AGENT_PORT, BoxFile, CertificateFiles, IdentityError, Identit
 pub use join::{Founded, JoinError, Joining, found};
 pub use journal::{AuditEntry, Event, EventKind};
 pub use launch::{CheckLayout, Launch, Lives, open_log};
+pub use mesh::{MeshConfig, agent_name};
 pub use metrics::agent_metrics;
 pub use node_socket::{NodeSocket, NodeSocketError, Word};
 pub use pki::{Authority, Identity, PkiError};

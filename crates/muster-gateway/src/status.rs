@@ -334,6 +334,32 @@ pub struct AgentStatus {
     /// Whether another program is on disk by now than the one that it runs.
     #[serde(default, skip_serializing_if = "is_false")]
     pub outdated: bool,
+    /// Its place in the mesh of the cluster, if it is a box of one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mesh: Option<AgentMeshStatus>,
+}
+
+/// The place of a box's agent in the mesh.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentMeshStatus {
+    /// The id of its endpoint.
+    pub id: String,
+    /// With whom it is linked, and with whom it should be.
+    pub links: Vec<AgentLink>,
+    /// How many other endpoints it reaches.
+    pub in_reach: usize,
+    /// Why it is not all that it should be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+}
+
+/// A link of an agent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentLink {
+    /// The name of the other side.
+    pub peer: String,
+    /// Whether it stands.
+    pub connected: bool,
 }
 
 /// A file system that a box's nodes write to.

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use clap::Args;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use muster::Exposure;
 use muster_agent::{Access, Api, Fleet, Lives, News};
 use muster_frameworks::{log_files, sample};
 use muster_gateway::status::NodeStatus;
@@ -96,6 +97,7 @@ async fn run(arguments: &Arguments) -> Result<ExitCode> {
         // Nobody would look for the nodes of a demonstration.
         lives: Lives::Tied,
         own_box: None,
+        exposure: Exposure::default(),
     };
     let mut config = job.fleet();
     config.keep_past_lives = true;

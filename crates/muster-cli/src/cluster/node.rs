@@ -8,8 +8,8 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::Args;
 use muster::{Certificates, Exposure, Input, InputBatch, InputSender, Node, NodeConfig, Tls};
-use muster_agent::{IdentityFiles, NodeSocket, Word, open_log};
-use muster_cluster::{Origin, TlsMode};
+use muster_agent::{CertificateFiles, IdentityFiles, NodeSocket, Word, open_log};
+use muster_cluster::{Origin, Settings, TlsMode};
 use muster_frameworks::log_files::Reopener;
 use muster_frameworks::log_input::{InputNote, MonotonicClock};
 use muster_frameworks::{FileSink, LogFilesConfig, LogInput, LogInputConfig, Share};
@@ -198,6 +198,11 @@ fn tls_of(loaded: &LoadedLayout, node: &muster_cluster::Node, identity: Option<&
     };
     let files = IdentityFiles::at(directory);
     let own = files.of_node(node.name.as_str());
+    tls_of_box(&files, own)
+}
+
+/// The TLS of whoever has one of a box's certificates.
+pub(super) fn tls_of_box(files: &IdentityFiles, own: CertificateFiles) -> Tls {
     Tls::Mutual(Certificates {
         cafile: Some(files.authorities()),
         capath: None,
@@ -207,16 +212,17 @@ fn tls_of(loaded: &LoadedLayout, node: &muster_cluster::Node, identity: Option<&
     })
 }
 
-/// The node's TLS: paths are relative to the layout, `{node}` in them is the node's name.
+/// The node's TLS as the layout says.
 pub(crate) fn tls(loaded: &LoadedLayout, node: &muster_cluster::Node) -> Tls {
-    let text = |key: &str| node.settings.text(key);
-    let path = |key: &str| {
-        loaded
-            .base
-            .join(text(key).replace("{node}", node.name.as_str()))
-    };
+    tls_by_settings(&node.settings, &loaded.base, node.name.as_str())
+}
+
+/// The TLS that settings say: paths are relative to `base`, `{node}` in them is `name`.
+pub(super) fn tls_by_settings(settings: &Settings, base: &Path, name: &str) -> Tls {
+    let text = |key: &str| settings.text(key);
+    let path = |key: &str| base.join(text(key).replace("{node}", name));
     let optional = |key: &str| (!text(key).is_empty()).then(|| path(key));
-    match node.settings.choice("tls.mode") {
+    match settings.choice("tls.mode") {
         TlsMode::Off => Tls::Off,
         TlsMode::Anonymous => Tls::Anonymous,
         TlsMode::Mutual => Tls::Mutual(Certificates {
