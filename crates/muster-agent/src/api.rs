@@ -2,6 +2,7 @@
 //!
 //! | request | role | answer |
 //! | --- | --- | --- |
+//! | `GET /v1/openapi.json` | anybody | a description of all this, which says more |
 //! | `GET /v1/status` | viewer | [`ClusterStatus`] |
 //! | `GET /v1/events?since=SECONDS&follow=true` | viewer | [`Event`](crate::Event)s, a JSON object on a line |
 //! | `GET /v1/logs?node=NAME&since=SECONDS&follow=true` | operator | [`LogLine`](crate::LogLine)s, a JSON object on a line |
@@ -40,7 +41,7 @@ use std::time::Duration;
 use axum::Json;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Extension, Path as UrlPath, State};
-use axum::http::{Method, StatusCode};
+use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse, Response as HttpResponse};
 use axum::routing::{get, post};
 use muster_gateway::http::{self, Site};
@@ -53,6 +54,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use self::asker::Asker;
 pub use self::asker::Role;
 use self::metrics::MetricsToken;
+#[cfg(feature = "schema")]
+pub(crate) use self::metrics::TargetGroup;
 pub use self::refusal::{Refusal, RefusalKind};
 pub(crate) use self::request::{Change, Command, Request, Response};
 use crate::archive::{self, ArchiveConfig, ArchiveCounts};
@@ -82,6 +85,7 @@ const LARGEST_BODY: usize = 1 << 20;
 
 /// Done; with what is worth knowing, if anything is.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Done {
     /// What whoever asked should know.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -331,6 +335,7 @@ fn router(agent: Agent, role: Option<Role>) -> Router {
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics::metrics))
         .route("/v1/prometheus/targets", get(metrics::targets))
+        .route("/v1/openapi.json", get(openapi))
         .route("/v1/status", get(status))
         .route("/v1/events", get(lines::events))
         .route("/v1/logs", get(lines::logs))
@@ -349,6 +354,12 @@ fn router(agent: Agent, role: Option<Role>) -> Router {
         }))
         .layer(DefaultBodyLimit::max(LARGEST_BODY))
         .with_state(agent)
+}
+
+/// The description of all this. `openapi` makes it, with the feature `schema`.
+async fn openapi() -> HttpResponse {
+    let json = [(header::CONTENT_TYPE, "application/json")];
+    (json, include_str!("../openapi.json")).into_response()
 }
 
 async fn unknown(method: Method, uri: axum::http::Uri) -> Refusal {

@@ -27,6 +27,8 @@ mod process;
 mod process_logs;
 mod record;
 mod records;
+#[cfg(feature = "schema")]
+mod schema;
 mod supervisor;
 mod token;
 mod usage;
@@ -47,5 +49,7 @@ pub use pki::{Authority, Identity, PkiError};
 pub use place::{Places, is_of_this_machine, socket_path};
 pub use process_logs::LogLine;
 pub use records::RecordLine;
+#[cfg(feature = "schema")]
+pub use schema::openapi;
 pub use supervisor::STOP_LIMIT;
 pub use token::TokenError;

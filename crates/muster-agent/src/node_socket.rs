@@ -344,6 +344,34 @@ impl NodeConnection {
     }
 }
 
+/// A report of a node. It has many, and few are asked for: what an agent does not need by itself is read then.
+#[derive(Debug, Clone)]
+pub(crate) struct Report {
+    /// The state that the node says it is in.
+    pub(crate) state: String,
+    line: Box<[u8]>,
+}
+
+impl Report {
+    /// Returns `None` for what is no report.
+    fn new(line: &[u8]) -> Option<Self> {
+        #[derive(Deserialize)]
+        struct Head {
+            state: String,
+        }
+        let head: Head = serde_json::from_slice(line).ok()?;
+        Some(Self {
+            state: head.state,
+            line: line.into(),
+        })
+    }
+
+    /// Returns all of it, or `None` if the node is of a version whose reports this one cannot read.
+    pub(crate) fn read(&self) -> Option<NodeStatus> {
+        serde_json::from_slice(&self.line).ok()
+    }
+}
+
 /// The reports of a node.
 #[derive(Debug)]
 pub(crate) struct Reports {
@@ -354,9 +382,9 @@ pub(crate) struct Reports {
 impl Reports {
     /// Waits for the next report. Returns `None` when the node has ended, or says what is no report. What has come of a
     /// report is kept if the wait is given up.
-    pub(crate) async fn next(&mut self) -> Option<NodeStatus> {
+    pub(crate) async fn next(&mut self) -> Option<Report> {
         self.receive().await?;
-        let report = serde_json::from_slice(&self.line).ok();
+        let report = Report::new(&self.line);
         self.line.clear();
         report
     }
