@@ -152,7 +152,7 @@ pub struct Api {
 }
 
 #[derive(Debug, Clone)]
-struct Agent {
+pub(crate) struct Agent {
     commands: mpsc::Sender<Command>,
     journal: Arc<Journal>,
     places: Arc<Places>,
@@ -329,7 +329,7 @@ async fn keep_certificates(agent: Agent, boxes: Arc<Boxes>) {
 }
 
 /// What is answered to whoever has a role because of the socket, or to whom a certificate gives one.
-fn router(agent: Agent, role: Option<Role>) -> Router {
+pub(crate) fn router(agent: Agent, role: Option<Role>) -> Router {
     Router::new()
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
@@ -367,6 +367,24 @@ async fn unknown(method: Method, uri: axum::http::Uri) -> Refusal {
 }
 
 impl Agent {
+    /// One that has nothing to archive, for requests that are made up.
+    #[cfg(feature = "hostile")]
+    pub(crate) fn for_tests(
+        commands: mpsc::Sender<Command>,
+        journal: Journal,
+        places: Places,
+        boxes: Boxes,
+    ) -> Self {
+        Self {
+            commands,
+            journal: Arc::new(journal),
+            places: Arc::new(places),
+            metrics_token: None,
+            archive: None,
+            boxes: Some(Arc::new(boxes)),
+        }
+    }
+
     /// Asks the agent's loop.
     async fn ask(&self, request: Request) -> Result<Response, Refusal> {
         let (answer, answered) = oneshot::channel();

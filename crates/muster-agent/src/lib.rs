@@ -13,6 +13,8 @@ mod boxes;
 mod client;
 mod desk;
 mod fleet;
+#[cfg(feature = "hostile")]
+pub mod hostile;
 mod identity;
 mod join;
 mod journal;

@@ -354,7 +354,7 @@ pub(crate) struct Report {
 
 impl Report {
     /// Returns `None` for what is no report.
-    fn new(line: &[u8]) -> Option<Self> {
+    pub(crate) fn new(line: &[u8]) -> Option<Self> {
         #[derive(Deserialize)]
         struct Head {
             state: String,
