@@ -31,7 +31,7 @@ pub use self::running::running_nodes;
 const HAPPENINGS: usize = 1024;
 
 /// How often time-outs are looked at.
-const TICK: Duration = Duration::from_millis(100);
+const TICK: Duration = Duration::from_millis(200);
 
 /// A node of the layout.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! The socket of a node: what an agent hears from a node and tells it.
 //!
-//! A node listens; whoever connects is sent a report four times a second, a JSON object on a line, and may send words, a
-//! line each. Whoever says [`METRICS`] is sent the node's metrics, on a line of their own. Connections come and go and mean nothing to the node. The kernel says which process listens, so an agent that
+//! A node listens; whoever connects is sent a report every second and when the node's state changes, a JSON object on a line,
+//! and may send words, a line each. Whoever says [`METRICS`] is sent the node's metrics, on a line of their own. Connections come and go and mean nothing to the node. The kernel says which process listens, so an agent that
 //! has just started finds the processes of the one before it without any file that could be out of date.
 
 use std::io;
@@ -167,10 +167,15 @@ impl NodeSocket {
         let _ = self.source.set(node);
     }
 
+    /// How many are connected.
+    pub fn listeners(&self) -> usize {
+        // One receiver is the acceptor's.
+        self.reports.receiver_count().saturating_sub(1)
+    }
+
     /// Reports to whoever is connected. Costs nothing if nobody is.
     pub fn report(&self, status: impl FnOnce() -> NodeStatus) {
-        // One receiver is the acceptor's.
-        if self.reports.receiver_count() > 1 {
+        if self.listeners() > 0 {
             self.reports.send_replace(line(&status()));
         }
     }

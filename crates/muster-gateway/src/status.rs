@@ -27,7 +27,7 @@ pub const MISCONFIGURED: u8 = 78;
 pub const ELSEWHERE: &str = "elsewhere";
 
 /// The age at which a report says nothing of the present any more.
-pub const SILENT_AFTER: Duration = Duration::from_secs(2);
+pub const SILENT_AFTER: Duration = Duration::from_secs(3);
 
 /// What one life of a node reports of itself.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]

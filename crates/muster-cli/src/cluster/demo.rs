@@ -92,7 +92,7 @@ async fn run(arguments: &Arguments) -> Result<ExitCode> {
         loaded: loaded.clone(),
         layout_file: layout_file.clone(),
         settings: arguments.settings.clone(),
-        arguments: Vec::new(),
+        arguments: vec!["--report-often".to_owned()],
         root: None,
         // Nobody would look for the nodes of a demonstration.
         lives: Lives::Tied,
