@@ -45,7 +45,7 @@ use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse, Response as HttpResponse};
 use axum::routing::{get, post};
 use muster_gateway::http::{self, Site};
-use muster_gateway::status::ClusterStatus;
+use muster_gateway::status::{ClusterStatus, ELSEWHERE};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
@@ -368,7 +368,7 @@ async fn unknown(method: Method, uri: axum::http::Uri) -> Refusal {
 
 impl Agent {
     /// One that has nothing to archive, for requests that are made up.
-    #[cfg(feature = "hostile")]
+    #[cfg(feature = "simulation")]
     pub(crate) fn for_tests(
         commands: mpsc::Sender<Command>,
         journal: Journal,
@@ -462,6 +462,8 @@ impl Agent {
             agent.mesh = boxes.mesh_status();
         }
         Ok(if asker.is_box() {
+            // What is elsewhere is told there, and the other knows the layout.
+            own.nodes.retain(|node| node.process != ELSEWHERE);
             own
         } else {
             boxes.status(own).await

@@ -13,7 +13,7 @@ mod boxes;
 mod client;
 mod desk;
 mod fleet;
-#[cfg(feature = "hostile")]
+#[cfg(feature = "simulation")]
 pub mod hostile;
 mod identity;
 mod join;
@@ -31,6 +31,8 @@ mod record;
 mod records;
 #[cfg(feature = "schema")]
 mod schema;
+#[cfg(feature = "simulation")]
+pub mod simulated;
 mod supervisor;
 mod token;
 mod usage;
