@@ -297,12 +297,12 @@ async fn until_stopped(
         tokio::select! {
             asked = signals.next() => match asked {
                 Asked::Stop => return Ok(Stop::InOrder),
-                Asked::Reopen => files.reopen(),
+                Asked::Reopen => reopen(node, services, files),
             },
             word = word(socket) => match word {
-                Word::Reopen => files.reopen(),
+                Word::Reopen => reopen(node, services, files),
                 Word::Stop => return Ok(Stop::InOrder),
-                Word::Certificates => reload_certificates(node),
+                Word::Certificates => reload_certificates(node, services),
             },
             () = &mut cut => return Ok(Stop::TieGone),
             _ = tick.tick() => {
@@ -343,11 +343,19 @@ impl Reporting {
 }
 
 /// Uses the certificates that are in the node's files by now.
-fn reload_certificates(node: &Node) {
+fn reload_certificates(node: &Node, services: &NodeServices) {
+    services.reload_tls();
     match node.endpoint().reload_tls() {
+        Ok(()) if !matches!(node.endpoint().config().tls, Tls::Mutual(_)) => {}
         Ok(()) => tracing::info!("uses its new certificate"),
         Err(error) => tracing::error!("goes on with its old certificate: {error:#}"),
     }
+}
+
+/// Opens anew what others may have put in the place of what is open.
+fn reopen(node: &Node, services: &NodeServices, files: &Files) {
+    files.reopen();
+    reload_certificates(node, services);
 }
 
 /// Waits for the next word of an agent.
