@@ -1,4 +1,9 @@
-//! Boxes on one machine: a network namespace each, on a bridge, with a root directory of its own. Whatever ends this process, they are taken down.
+//! Boxes on one machine: a network namespace each, on a bridge, with a root directory and a control group of its own, and if
+//! that is wanted a file system. Whatever ends this process, they are taken down.
+
+mod cgroup;
+mod disk;
+mod network;
 
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -8,13 +13,29 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
+use self::cgroup::Group;
+use self::disk::Disk;
+pub use self::network::Network;
+
 /// What takes boxes down once its input ends: it outlives whoever has made them.
+///
+/// Its arguments are the bridge, and for each box the namespace, the control group and the directory. What is frozen cannot be
+/// killed, and a file system that hangs cannot be left.
 const UNDO: &str = "cat > /dev/null
-for space in \"$@\"; do
-    for process in $(ip netns pids \"$space\" 2>/dev/null); do kill -9 \"$process\" 2>/dev/null; done
+bridge=\"$0\"
+while [ $# -ge 3 ]; do
+    space=\"$1\" group=\"$2\" root=\"$3\"; shift 3
+    fsfreeze --unfreeze \"$root\" 2>/dev/null
+    echo THAWED 2>/dev/null > \"$group/freezer.state\" || echo 0 2>/dev/null > \"$group/cgroup.freeze\"
+    for process in $(cat \"$group/cgroup.procs\" 2>/dev/null) $(ip netns pids \"$space\" 2>/dev/null); do
+        kill -9 \"$process\" 2>/dev/null
+    done
     ip netns del \"$space\" 2>/dev/null
+    tries=0
+    while ! rmdir \"$group\" 2>/dev/null && [ -d \"$group\" ] && [ $tries -lt 50 ]; do tries=$((tries + 1)); sleep 0.1; done
+    umount --lazy \"$root\" 2>/dev/null
 done
-ip link del \"$0\" 2>/dev/null";
+ip link del \"$bridge\" 2>/dev/null";
 
 /// Boxes that were made.
 #[derive(Debug)]
@@ -23,6 +44,13 @@ pub struct Boxes {
     program: PathBuf,
     directory: PathBuf,
     undo: Child,
+}
+
+/// What a box has of its own besides its network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Equipment {
+    /// The size of its file system in MiB; if there is none, it has a directory of this machine's.
+    pub disk: Option<u64>,
 }
 
 /// One box.
@@ -35,17 +63,32 @@ pub struct BoxOfOne {
     /// The root of its standard directories.
     pub root: PathBuf,
     space: String,
+    group: Group,
+    disk: Option<Disk>,
 }
 
 /// What is missing for boxes to be made, if anything is.
 #[must_use]
-pub fn missing() -> Option<String> {
+pub fn missing(equipment: Equipment) -> Option<String> {
     let id = run(Command::new("id").arg("-u"));
     if id.is_none_or(|id| id.trim() != "0") {
         return Some("root is needed: boxes are network namespaces".to_owned());
     }
     if run(Command::new("ip").arg("-V")).is_none() {
         return Some("the program ip is needed (Debian: apt-get install iproute2)".to_owned());
+    }
+    if equipment.disk.is_some() {
+        for (program, package) in [
+            ("nft", "nftables"),
+            ("mkfs.ext4", "e2fsprogs"),
+            ("fsfreeze", "util-linux"),
+        ] {
+            if run(Command::new("sh").args(["-c", "command -v \"$0\"", program])).is_none() {
+                return Some(format!(
+                    "the program {program} is needed (Debian: apt-get install {package})"
+                ));
+            }
+        }
     }
     let probe = format!("muster-probe-{}", std::process::id());
     let may = run(Command::new("ip").args(["netns", "add", &probe])).is_some();
@@ -80,17 +123,28 @@ impl Boxes {
     /// # Errors
     ///
     /// Fails if the system refuses; what was made is taken down.
-    pub fn make(names: &[&str], program: &Path, directory: &Path) -> Result<Self> {
+    pub fn make(
+        names: &[&str],
+        program: &Path,
+        directory: &Path,
+        equipment: Equipment,
+    ) -> Result<Self> {
         let process = std::process::id();
         // An interface's name has 15 characters at most.
         let bridge = format!("mb{process}");
         let space = |name: &str| format!("muster-{process}-{name}");
-        let spaces: Vec<String> = names.iter().map(|name| space(name)).collect();
-        let undo = Command::new("sh")
-            .arg("-c")
-            .arg(UNDO)
-            .arg(&bridge)
-            .args(&spaces)
+        let groups: Vec<Group> = names
+            .iter()
+            .map(|name| Group::called(&space(name)))
+            .collect();
+        let mut undo = Command::new("sh");
+        undo.arg("-c").arg(UNDO).arg(&bridge);
+        for (name, group) in names.iter().zip(&groups) {
+            undo.arg(space(name))
+                .arg(group.path())
+                .arg(directory.join(name));
+        }
+        let undo = undo
             .stdin(Stdio::piped())
             .spawn()
             .context("cannot start sh")?;
@@ -102,36 +156,57 @@ impl Boxes {
         };
         ip(&["link", "add", &bridge, "type", "bridge"])?;
         ip(&["link", "set", &bridge, "up"])?;
-        for (number, name) in names.iter().enumerate() {
-            made.add(name, u8::try_from(number + 1)?, &bridge, space(name))?;
+        for (number, (name, group)) in names.iter().zip(groups).enumerate() {
+            let wired = made.wire(u8::try_from(number + 1)?, &bridge, &space(name))?;
+            made.add(name, wired, space(name), group, equipment)?;
         }
         Ok(made)
     }
 
-    fn add(&mut self, name: &str, number: u8, bridge: &str, space: String) -> Result<()> {
+    /// Makes the network of a box, and returns its address.
+    #[allow(clippy::unused_self, reason = "what is made is taken down with this")]
+    fn wire(&self, number: u8, bridge: &str, space: &str) -> Result<Ipv4Addr> {
         let process = std::process::id();
         let (outer, inner) = (
             format!("mo{number}x{process}"),
             format!("mi{number}x{process}"),
         );
         let address = Ipv4Addr::new(10, 77, 0, number);
-        ip(&["netns", "add", &space])?;
+        ip(&["netns", "add", space])?;
         ip(&[
             "link", "add", &outer, "type", "veth", "peer", "name", &inner,
         ])?;
         ip(&["link", "set", &outer, "master", bridge, "up"])?;
-        ip(&["link", "set", &inner, "netns", &space, "name", "eth0"])?;
-        let within = |arguments: &[&str]| ip(&[&["-n", &space], arguments].concat());
+        ip(&["link", "set", &inner, "netns", space, "name", "eth0"])?;
+        let within = |arguments: &[&str]| ip(&[&["-n", space], arguments].concat());
         within(&["addr", "add", &format!("{address}/24"), "dev", "eth0"])?;
         within(&["link", "set", "eth0", "up"])?;
         within(&["link", "set", "lo", "up"])?;
+        Ok(address)
+    }
+
+    fn add(
+        &mut self,
+        name: &str,
+        address: Ipv4Addr,
+        space: String,
+        group: Group,
+        equipment: Equipment,
+    ) -> Result<()> {
+        group.make()?;
         let root = self.directory.join(name);
         std::fs::create_dir_all(&root)?;
+        let disk = equipment
+            .disk
+            .map(|size| Disk::make(&root, size))
+            .transpose()?;
         let made = BoxOfOne {
             name: name.to_owned(),
             address,
             root,
             space,
+            group,
+            disk,
         };
         std::fs::copy(&self.program, made.program())?;
         self.boxes.push(made);
@@ -181,20 +256,89 @@ impl BoxOfOne {
     /// The program of the box.
     #[must_use]
     pub fn program(&self) -> PathBuf {
-        self.root.join("muster")
+        // Beside the root, which may be a small disk.
+        self.root.with_extension("program")
     }
 
     /// Returns a command on the box.
     #[must_use]
     pub fn command(&self, program: &Path, arguments: &[&str]) -> Command {
-        let mut command = Command::new("ip");
+        let mut command = Command::new("sh");
+        // In the group before anything else, so that all that it starts is there as well.
         command
-            .args(["netns", "exec", &self.space])
+            .args(["-c", "echo 0 > \"$0\" && exec \"$@\""])
+            .arg(self.group.entrance())
+            .args(["ip", "netns", "exec", &self.space])
             .arg(program)
             .args(arguments)
             .env("MUSTER_ROOT", &self.root)
             .stdin(Stdio::null());
         command
+    }
+
+    /// Returns a command in the box's network that is not among its processes: faults leave it alone.
+    #[must_use]
+    pub fn outsider(&self, program: &Path) -> Command {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.space]).arg(program);
+        command
+    }
+
+    /// Kills all processes of the box.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the system does not tell which they are.
+    pub fn kill_all(&self) -> Result<()> {
+        // One may start another before it is killed itself.
+        loop {
+            let processes = self.group.processes()?;
+            if processes.is_empty() {
+                return Ok(());
+            }
+            for process in processes {
+                let _ = kill_process(process);
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Stops all processes of the box for a while, or has them go on.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the system refuses.
+    pub fn set_frozen(&self, is_frozen: bool) -> Result<()> {
+        self.group.set_frozen(is_frozen)
+    }
+
+    /// Fills the box's file system, or makes room again.
+    ///
+    /// # Errors
+    ///
+    /// Fails if it has none of its own.
+    pub fn set_full(&self, is_full: bool) -> Result<()> {
+        let disk = self.disk.as_ref().context("the box has no disk")?;
+        if is_full { disk.fill() } else { disk.empty() }
+    }
+
+    /// Has whoever writes to the box's file system hang, or go on.
+    ///
+    /// # Errors
+    ///
+    /// Fails if it has none of its own.
+    pub fn set_hung(&self, hangs: bool) -> Result<()> {
+        let disk = self.disk.as_ref().context("the box has no disk")?;
+        disk.set_hung(hangs)
+    }
+
+    /// Has the box's network do this, and no longer what it was to do before.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the system refuses.
+    pub fn set_network(&self, network: Network) -> Result<()> {
+        network::set(&self.space, network)
     }
 
     /// Runs the box's program to its end.
@@ -289,6 +433,15 @@ impl BoxOfOne {
     pub fn set_link(&self, state: &str) -> Result<()> {
         ip(&["-n", &self.space, "link", "set", "eth0", state])
     }
+}
+
+/// Kills a process.
+///
+/// # Errors
+///
+/// Fails if there is none.
+pub fn kill_process(process: u32) -> Result<()> {
+    done(Command::new("kill").args(["-9", &process.to_string()]))
 }
 
 /// Waits until something is so.

@@ -6,6 +6,7 @@
 mod allocations;
 pub mod boxes;
 mod measure;
+pub mod oracle;
 
 pub use allocations::{CountingAllocator, allocations};
 pub use measure::{Measurement, measure};

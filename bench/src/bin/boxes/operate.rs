@@ -1,20 +1,15 @@
 //! Three boxes on one machine, operated as an operator would: founded, joined, asked, upgraded, cut off.
-//!
-//! `cargo build --release && cargo run --release -p muster-bench --bin boxes -- operate`. It needs root; where it cannot
-//! run it says why and ends with 3. Each step says what was seen; the first that is not as it should be ends it with 1.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitCode};
+use std::process::Child;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
-use muster_bench::boxes::{BoxOfOne, Boxes, missing, until};
+use anyhow::{Context, Result, ensure};
+use muster_bench::boxes::{BoxOfOne, Boxes, kill_process, until};
 use muster_measure::{cpu_seconds_of, memory_bytes_of};
 use serde_json::Value;
 
-/// Where boxes cannot be made.
-const CANNOT: u8 = 3;
+use crate::say;
 
 /// How long an agent is watched that has nothing to do.
 const IDLE: Duration = Duration::from_secs(10);
@@ -31,45 +26,6 @@ const NODES: [(&str, &str, &str); 7] = [
     ("worker-1", "worker", "c"),
     ("worker-2", "worker", "c"),
 ];
-
-fn main() -> Result<ExitCode> {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if arguments != ["operate"] {
-        bail!("usage: boxes operate");
-    }
-    if let Some(missing) = missing() {
-        say(&format!("SKIPPED: {missing}"));
-        return Ok(CANNOT.into());
-    }
-    let program = program()?;
-    let directory = std::env::temp_dir().join(format!("muster-boxes-{}", std::process::id()));
-    std::fs::create_dir_all(&directory)?;
-    let result = Boxes::make(&["a", "b", "c"], &program, &directory)
-        .and_then(|boxes| operate(&boxes, &program));
-    if result.is_ok() {
-        std::fs::remove_dir_all(&directory)?;
-    } else {
-        say(&format!(
-            "what the boxes left is in {}",
-            directory.display()
-        ));
-    }
-    result.map(|()| ExitCode::SUCCESS)
-}
-
-fn say(text: &str) {
-    // There is nobody left to tell that stdout is closed.
-    let _ = writeln!(std::io::stdout().lock(), "{text}");
-}
-
-/// The program that was built beside this one.
-fn program() -> Result<PathBuf> {
-    let own = std::env::current_exe()?;
-    let beside = own.parent().map(|directory| directory.join("muster"));
-    beside
-        .filter(|program| program.exists())
-        .context("there is no program muster beside this one: cargo build --release makes it")
-}
 
 fn layout(boxes: &Boxes) -> Result<PathBuf> {
     use std::fmt::Write as _;
@@ -105,7 +61,7 @@ fn layout(boxes: &Boxes) -> Result<PathBuf> {
     Ok(file)
 }
 
-fn operate(boxes: &Boxes, program: &Path) -> Result<()> {
+pub(crate) fn operate(boxes: &Boxes, program: &Path) -> Result<()> {
     let mut operation = Operation {
         boxes,
         program,
@@ -434,11 +390,7 @@ fn agent_cost(made: &BoxOfOne) -> Result<(u32, f64)> {
 }
 
 fn kill(pid: u64) -> Result<()> {
-    let status = Command::new("kill")
-        .args(["-9", &pid.to_string()])
-        .status()?;
-    ensure!(status.success(), "cannot kill {pid}");
-    Ok(())
+    kill_process(u32::try_from(pid)?)
 }
 
 /// The rows of `known_hosts` in the files of a box.
