@@ -9,16 +9,20 @@
 //! | `POST /v1/nodes/NAME/restart`, `…/stop`, `…/start` | operator | [`Done`] |
 //! | `POST /v1/stop`, `/v1/reopen`, `/v1/reload` | admin | [`Done`] |
 //! | `POST /v1/tokens`, `/v1/boxes/NAME/forget` | admin | a token; [`Done`] |
+//! | `GET /v1/operators` | admin | the operators |
+//! | `POST /v1/operators`, `/v1/operators/NAME/remove` | admin | a certificate or a token; [`Done`] |
 //! | `GET /v1/ca` | anybody | the certificate of the authority |
 //! | `POST /v1/join` | who has a token | a certificate, the layout |
 //! | `POST /v1/sign` | a box | a certificate |
+//! | `GET /v1/roster/VERSION`, `POST /v1/roster` | a box | a later roster; [`Done`] |
 //! | `GET /metrics` | viewer, or who shows the token | the metrics of the box and of its nodes |
 //! | `GET /v1/prometheus/targets` | the same | the agents of the cluster, as `http_sd_configs` reads them |
 //! | `GET /livez` | viewer | 200 while the agent's loop turns |
 //! | `GET /readyz` | viewer | 200 if every node is ready, 503 otherwise |
 //!
 //! What a person asks is asked of the other boxes as well, or passed on to the box that has the node. What a box asks is
-//! about the box that is asked alone. A node's certificate may do nothing here.
+//! about the box that is asked alone. A node's certificate may do nothing here. People are known by the socket; from
+//! afar by an operator's certificate or token, and the roster says their role.
 //!
 //! What is refused is answered with a [`Refusal`]. Every request has a deadline, and none takes what another needs.
 
@@ -26,6 +30,7 @@ mod asker;
 mod join;
 mod lines;
 mod metrics;
+mod operators;
 mod refusal;
 mod request;
 mod stream;
@@ -50,8 +55,8 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use self::asker::Asker;
 pub use self::asker::Role;
+use self::asker::{Asker, Gate, Way};
 use self::metrics::MetricsToken;
 pub use self::refusal::{Refusal, RefusalKind};
 pub(crate) use self::request::{Change, Command, Request, Response};
@@ -61,6 +66,7 @@ use crate::fleet::Fleet;
 use crate::journal::{AuditEntry, EventKind, Journal, now};
 use crate::node_socket::SocketFile;
 use crate::place::Places;
+use crate::roster;
 
 /// Requests that wait for the agent's loop.
 const WAITING: usize = 64;
@@ -204,21 +210,25 @@ impl Api {
             let bound = SocketFile::bind(&path, mode);
             let (listener, file) = bound.map_err(file_error("listen on", &path))?;
             files.push(file);
-            let site = Site::new(router(agent.clone(), Some(role)));
+            let site = Site::new(router(agent.clone(), Way::Socket(role)));
             serving.push((http::Listener::from(listener), site));
         }
         if let Some(boxes) = &agent.boxes {
             let address = boxes.config().file.listen;
             let bound = http::bind(address).await;
             let (listener, _) = bound.map_err(|source| ApiError::Listen { address, source })?;
-            let site = Site::new(router(agent.clone(), None)).with_tls(boxes.acceptor());
+            let gate = Gate::new(&boxes.config().file.cluster, boxes.roster());
+            let way = Way::Tls(Arc::new(gate));
+            let site = Site::new(router(agent.clone(), way)).with_tls(boxes.acceptor());
             serving.push((listener.into(), site));
             fleet.wait_for_certificates();
             let renewing = keep_certificates(agent.clone(), Arc::clone(boxes));
+            let (boxes, journal) = (Arc::clone(boxes), Arc::clone(&journal));
+            let keeping_up = async move { roster::keep_up(&boxes, &journal).await };
             let mut stopped = stopped.clone();
             tokio::spawn(async move {
                 tokio::select! {
-                    () = renewing => {}
+                    ((), ()) = async { tokio::join!(renewing, keeping_up) } => {}
                     _ = stopped.changed() => {}
                 }
             });
@@ -314,8 +324,8 @@ async fn keep_certificates(agent: Agent, boxes: Arc<Boxes>) {
     }
 }
 
-/// What is answered to whoever has a role because of the socket, or to whom a certificate gives one.
-fn router(agent: Agent, role: Option<Role>) -> Router {
+/// What is answered to whoever comes this way.
+fn router(agent: Agent, way: Way) -> Router {
     Router::new()
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
@@ -331,11 +341,15 @@ fn router(agent: Agent, role: Option<Role>) -> Router {
         .route("/v1/sign", post(join::sign))
         .route("/v1/tokens", post(join::token))
         .route("/v1/boxes/{name}/forget", post(join::forget))
+        .route("/v1/operators", get(operators::list).post(operators::add))
+        .route("/v1/operators/{name}/remove", post(operators::remove))
+        .route("/v1/roster", post(operators::hear))
+        .route("/v1/roster/{version}", get(operators::later))
         .route("/v1/{verb}", post(change))
         .fallback(unknown)
         .method_not_allowed_fallback(unknown)
         .layer(axum::middleware::map_request(move |request| {
-            std::future::ready(asker::find(role, request))
+            std::future::ready(way.find(request))
         }))
         .layer(DefaultBodyLimit::max(LARGEST_BODY))
         .with_state(agent)
@@ -397,6 +411,7 @@ impl Agent {
         let entry = AuditEntry {
             time: now(),
             who: asker.who().to_owned(),
+            known_by: asker.known_by().to_owned(),
             role: asker.role().map_or("none", Role::name).to_owned(),
             verb: verb.to_owned(),
             object: object.map(ToOwned::to_owned),

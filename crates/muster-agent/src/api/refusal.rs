@@ -35,7 +35,7 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    fn new(kind: RefusalKind, error: impl Into<String>) -> Self {
+    pub(crate) fn new(kind: RefusalKind, error: impl Into<String>) -> Self {
         Self {
             kind,
             error: error.into(),
