@@ -64,29 +64,33 @@ impl LayoutFile {
     }
 }
 
+/// Above these options in the help of a command.
+const REMOTE: &str = "From another machine";
+
 // The agent of a box on another machine. (A doc comment would become the help of the commands.)
 #[derive(Debug, Args)]
-#[command(next_help_heading = "From another machine")]
 pub(crate) struct RemoteArguments {
     /// The agent to ask, of any box of the cluster: https://HOST[:PORT] [default port: 17700]
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", help_heading = REMOTE)]
     pub(crate) server: Option<Server>,
     /// Who asks: the file that `muster operator add` has written
     #[arg(
         long,
         value_name = "FILE",
+        help_heading = REMOTE,
         requires = "server",
         conflicts_with = "token_file"
     )]
     pub(crate) identity: Option<PathBuf>,
     /// Or the file with the token that `muster operator add --token` has printed [default: the variable MUSTER_TOKEN]
-    #[arg(long, value_name = "FILE", requires = "server")]
+    #[arg(long, value_name = "FILE", requires = "server", help_heading = REMOTE)]
     pub(crate) token_file: Option<PathBuf>,
     /// With a token: the certificate of the cluster's authority [default: asked for, and taken if it is the one that the
     /// token names]
     #[arg(
         long,
         value_name = "FILE",
+        help_heading = REMOTE,
         requires = "server",
         conflicts_with = "identity"
     )]

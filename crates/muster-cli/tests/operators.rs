@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::process::Output;
 
@@ -196,12 +197,25 @@ fn people_may_from_afar_what_their_role_says_until_they_are_removed() {
     alice.done("c", &["status"]);
     alice.refused("c", &["restart", "data-2"]);
 
+    // Who follows is told no more.
+    let mut follow = {
+        let mut follow = muster(boxes.directory.path(), &["events", "--follow"]);
+        let server = format!("https://{}:17700", boxes.address("c"));
+        follow.args(["--server", &server, "--identity", "alice.pem"]);
+        follow.stdout(std::process::Stdio::piped()).spawn().unwrap()
+    };
+
+    let mut told = BufReader::new(follow.stdout.take().unwrap());
+    told.read_line(&mut String::new()).unwrap();
+
     // A box that is away hears of a removal when it is back.
     kill(boxes.status("b")["agent"]["pid"].as_u64().unwrap(), "-9");
     agents[1].child.wait().unwrap();
     let removed = boxes.done("a", &["operator", "remove", "alice"]);
     let text = stderr(&removed);
     assert!(text.contains("not heard by box b"), "{text}");
+    told.read_to_string(&mut String::new()).unwrap();
+    assert!(follow.wait().unwrap().success());
     for at in ["a", "c"] {
         alice.refused(at, &["status"]);
     }
@@ -270,7 +284,8 @@ fn a_box_that_was_forgotten_is_asked_and_heard_no_more() {
     let mut boxes = Boxes::new();
     let _agents = boxes.three();
     boxes.done("c", &["restart", "data-2"]);
-    boxes.done("a", &["box", "forget", "c"]);
+    let forgotten = stderr(&boxes.done("a", &["box", "forget", "c"]));
+    assert!(!forgotten.contains("not heard"), "{forgotten}");
     let shown = boxes.run("b", &["status"]);
     assert_eq!(shown.status.code(), Some(5), "{}", stdout(&shown));
     assert!(

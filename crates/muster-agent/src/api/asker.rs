@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::extract::Request;
 use axum::http::{HeaderMap, header};
@@ -14,11 +14,14 @@ use super::{FOR, Refusal};
 use crate::failures::Failures;
 use crate::journal::now;
 use crate::pki::{self, Kind, Principal};
-use crate::roster::{Keeper, Unknown};
+use crate::roster::{Keeper, Roster, Unknown};
 use crate::token::{Token, TokenKind};
 
 /// The longest name of whom a box asks for, in bytes.
 const LONGEST_NAME: usize = 256;
+
+/// How often it is looked whether somebody may go on who follows.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
 /// What whoever asks may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -73,8 +76,37 @@ impl Known {
     }
 }
 
-/// Who asks.
+/// What somebody has shown, by which the roster knows them or does not.
 #[derive(Debug, Clone, PartialEq, Eq)]
+enum Standing {
+    Box { name: String, made: i64 },
+    Certificate { name: String, serial: String },
+    Token(Token),
+}
+
+impl Standing {
+    /// What they may do by a roster, and an operator's name.
+    fn in_roster(&self, roster: &Roster, now: f64) -> Result<(Role, String), Unknown> {
+        match self {
+            // A box passes on what it has let a person do.
+            Self::Box { name, made } if roster.takes_box(name, *made) => {
+                Ok((Role::Operator, name.clone()))
+            }
+            Self::Box { .. } => Err(Unknown::Removed),
+            Self::Certificate { name, serial } => {
+                let role = roster.by_certificate(name, serial, now)?;
+                Ok((role, name.clone()))
+            }
+            Self::Token(token) => {
+                let (name, role) = roster.by_token(token, now)?;
+                Ok((role, name.to_owned()))
+            }
+        }
+    }
+}
+
+/// Who asks.
+#[derive(Debug, Clone)]
 pub(super) struct Asker {
     role: Option<Role>,
     who: String,
@@ -82,6 +114,8 @@ pub(super) struct Asker {
     caller: Option<Caller>,
     /// The box of the cluster that asks.
     of_box: Option<Principal>,
+    /// What may be taken back while they are answered.
+    standing: Option<(Standing, Arc<Keeper>)>,
     /// Why they have no role, if there is more to say than that they show nothing.
     reason: Option<Refusal>,
 }
@@ -95,6 +129,7 @@ impl Asker {
             known: Known::Socket,
             caller,
             of_box: None,
+            standing: None,
             reason: None,
         }
     }
@@ -133,6 +168,22 @@ impl Asker {
     /// Whether another box asks.
     pub(super) fn is_box(&self) -> bool {
         self.of_box.is_some()
+    }
+
+    /// Waits until they may not do any more what they may do now: they were removed, or their time is over.
+    pub(super) async fn revoked(self) {
+        let (Some(role), Some((standing, keeper))) = (self.role, self.standing) else {
+            return std::future::pending().await;
+        };
+        let mut changes = keeper.changes();
+        loop {
+            let known = standing.in_roster(&keeper.roster(), now());
+            if known.is_err() || known.is_ok_and(|(now, _)| now < role) {
+                return;
+            }
+            // Nobody says when a time is over.
+            let _ = tokio::time::timeout(LOOK_AGAIN, changes.changed()).await;
+        }
     }
 
     /// Refuses whoever is no box of the cluster.
@@ -223,17 +274,19 @@ impl Gate {
             ..Asker::nobody(caller)
         };
         let is_ours = principal.cluster == self.cluster;
-        let roster = self.keeper.roster();
         let refused = |text: &str| Some(Refusal::forbidden(format!("{principal} {text}")));
         match principal.kind {
             _ if !is_ours => asker.reason = refused("is of another cluster"),
             Kind::Node => asker.reason = refused("may ask an agent nothing"),
-            Kind::Box if !roster.takes_box(&principal.name, shown.made) => {
-                asker.reason = refused("was forgotten: it has to join again");
-            }
             Kind::Box => {
-                // A box passes on what it has let a person do.
-                asker.role = Some(Role::Operator);
+                let standing = Standing::Box {
+                    name: principal.name.clone(),
+                    made: shown.made,
+                };
+                if self.know(&mut asker, standing).is_err() {
+                    asker.reason = refused("was forgotten: it has to join again");
+                    return asker;
+                }
                 let person = headers.get(FOR).and_then(|name| name.to_str().ok());
                 if let Some(person) = person.filter(|name| name.len() <= LONGEST_NAME) {
                     asker.who = format!("{person}, by {}", asker.who);
@@ -241,55 +294,54 @@ impl Gate {
                 asker.of_box = Some(principal);
             }
             Kind::Operator => {
-                asker.who = format!("operator {} at {from}", principal.name);
-                let known = roster.by_certificate(&principal.name, &shown.serial, now());
-                match known {
-                    Ok(role) => asker.role = Some(role),
-                    Err(unknown) => {
-                        let name = &principal.name;
-                        let text = format!("the certificate of operator {name} {unknown}");
-                        asker.reason = Some(Refusal::forbidden(text));
-                    }
+                let name = principal.name;
+                asker.who = format!("operator {name} at {from}");
+                let text = format!("the certificate of operator {name}");
+                let serial = shown.serial;
+                let standing = Standing::Certificate { name, serial };
+                if let Err(unknown) = self.know(&mut asker, standing) {
+                    asker.reason = Some(Refusal::forbidden(format!("{text} {unknown}")));
                 }
             }
         }
         asker
     }
 
+    /// Gives somebody the role that the roster has for them. Returns the name that they have there.
+    fn know(&self, asker: &mut Asker, standing: Standing) -> Result<String, Unknown> {
+        let (role, name) = standing.in_roster(&self.keeper.roster(), now())?;
+        asker.role = Some(role);
+        asker.standing = Some((standing, Arc::clone(&self.keeper)));
+        Ok(name)
+    }
+
     /// Whoever shows no certificate of a cluster may show a token. Other tokens than operators' are for others to look at.
     fn by_token(&self, caller: Option<Caller>, headers: &HeaderMap) -> Asker {
-        let nobody = Asker::nobody(caller);
+        let mut asker = Asker::nobody(caller);
         let shown = bearer(headers).filter(|text| text.starts_with(TokenKind::Operator.word()));
         let (Some(shown), Some(Caller::Address(address))) = (shown, caller) else {
-            return nobody;
+            return asker;
         };
         let from = address.ip();
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         let instant = Instant::now();
         if let Err(refusal) = failures.hear(from, instant) {
-            return Asker {
-                reason: Some(refusal),
-                ..nobody
-            };
+            asker.reason = Some(refusal);
+            return asker;
         }
-        let roster = self.keeper.roster();
         let token = shown.parse::<Token>().map_err(|_| Unknown::Removed);
-        match token.and_then(|token| roster.by_token(&token, now())) {
-            Ok((name, role)) => Asker {
-                role: Some(role),
-                who: format!("operator {name} at {address}"),
-                known: Known::Token,
-                ..nobody
-            },
+        match token.and_then(|token| self.know(&mut asker, Standing::Token(token))) {
+            Ok(name) => {
+                asker.who = format!("operator {name} at {address}");
+                asker.known = Known::Token;
+            }
             Err(unknown) => {
                 failures.failed(from, instant);
                 let text = format!("the token is not known here: it {unknown}");
-                Asker {
-                    reason: Some(Refusal::unauthorized(text)),
-                    ..nobody
-                }
+                asker.reason = Some(Refusal::unauthorized(text));
             }
         }
+        asker
     }
 }
 
@@ -321,6 +373,8 @@ impl Way {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+    use std::pin::Pin;
 
     use axum::http::header::AUTHORIZATION;
 
@@ -440,7 +494,7 @@ mod tests {
     fn a_box_that_was_forgotten_is_nobody_until_it_has_joined_again() {
         let setup = setup();
         let forget = |time: f64| {
-            let change = |roster: &mut crate::roster::Roster| roster.forget("b", time);
+            let change = |roster: &mut Roster| roster.forget("b", time);
             setup.gate.keeper.change(&setup.authority, change).unwrap();
         };
         // So long ago that nothing of it is kept.
@@ -479,6 +533,32 @@ mod tests {
             "{}",
             reason(&ended)
         );
+    }
+
+    async fn goes_on(revoked: Pin<&mut impl Future<Output = ()>>) -> bool {
+        tokio::time::timeout(Duration::ZERO, revoked).await.is_err()
+    }
+
+    #[tokio::test]
+    async fn whoever_follows_is_told_no_more_when_they_are_removed_or_may_do_less() {
+        let setup = setup();
+        let serial = || Proof::Certificate("01".to_owned());
+        for role in [Role::Viewer, Role::Admin] {
+            setup.add("b", Role::Operator, serial(), 60.0);
+            let revoked = setup.shows("east", Kind::Operator, "01").revoked();
+            let mut revoked = std::pin::pin!(revoked);
+            // Others come and go.
+            setup.add("c", Role::Viewer, serial(), 60.0);
+            assert!(goes_on(revoked.as_mut()).await);
+            setup.add("b", role, serial(), 60.0);
+            if role == Role::Admin {
+                assert!(goes_on(revoked.as_mut()).await);
+                let keeper = &setup.gate.keeper;
+                let removed = keeper.change(&setup.authority, |roster| roster.remove("b"));
+                removed.unwrap();
+            }
+            revoked.await;
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ use openssl::pkey::{PKey, Public};
 use openssl::sign::Verifier;
 use openssl::x509::X509;
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
 use super::{Roster, RosterRefusal};
 use crate::identity::{IdentityError, IdentityFiles};
@@ -58,6 +59,7 @@ pub(crate) struct Keeper {
     cluster: String,
     authorities: Vec<PKey<Public>>,
     kept: RwLock<Kept>,
+    changed: watch::Sender<()>,
     /// One change after another.
     changing: Mutex<()>,
 }
@@ -82,6 +84,7 @@ impl Keeper {
                 }),
                 signed: None,
             }),
+            changed: watch::Sender::new(()),
             changing: Mutex::new(()),
         };
         let text = match std::fs::read(&keeper.path) {
@@ -123,6 +126,12 @@ impl Keeper {
             roster: Arc::new(roster),
             signed: Some(Arc::new(signed)),
         };
+        self.changed.send_replace(());
+    }
+
+    /// Tells of each change from now on.
+    pub(crate) fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
     }
 
     /// Reads a roster that the authority has signed.

@@ -30,12 +30,18 @@ pub(crate) async fn spread(boxes: &Boxes) -> Vec<String> {
     let Some(signed) = boxes.roster().later_than(0) else {
         return Vec::new();
     };
+    let roster = boxes.roster().roster();
+    let is_forgotten = |name: &str| roster.forgotten.contains_key(name);
     let told = boxes.others().map(|(name, client)| {
         let signed = signed.clone();
         async move {
             let told = client.post::<_, Done>("roster", &*signed);
-            let told = tokio::time::timeout(ANSWER, told).await;
-            (!matches!(told, Ok(Ok(_)))).then(|| name.to_owned())
+            match tokio::time::timeout(ANSWER, told).await {
+                Ok(Ok(_)) => None,
+                // It is not to hear anything until it has joined again.
+                Ok(Err(ClientError::NotTrusted { .. })) if is_forgotten(name) => None,
+                _ => Some(name.to_owned()),
+            }
         }
     });
     join_all(told).await.into_iter().flatten().collect()

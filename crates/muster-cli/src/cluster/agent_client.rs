@@ -181,9 +181,15 @@ impl Target {
 
     /// Asks for a change, and says what is worth knowing of it.
     pub(super) async fn change(&self, what: &str) -> Result<()> {
+        self.change_and_say(what, None).await
+    }
+
+    /// Asks for a change, says that it was made, and what is worth knowing of it.
+    pub(super) async fn change_and_say(&self, what: &str, made: Option<&str>) -> Result<()> {
         let note = self.client().change(what).await;
-        if let Some(note) = note.map_err(|error| self.failure(&error))? {
-            say(&note);
+        let note = note.map_err(|error| self.failure(&error))?;
+        for text in made.into_iter().chain(note.as_deref()) {
+            say(text);
         }
         Ok(())
     }

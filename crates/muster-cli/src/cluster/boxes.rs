@@ -9,7 +9,7 @@ use muster_cluster::NodeName;
 use super::agent_client::Target;
 use crate::arguments::RemoteArguments;
 use crate::commands::{Execute, on_runtime};
-use crate::output::{Failure, USAGE, say};
+use crate::output::{Failure, USAGE};
 
 /// Boxes of the cluster
 #[derive(Debug, Subcommand)]
@@ -35,13 +35,10 @@ impl Execute for Arguments {
         checked.map_err(|error| Failure::new(error.to_string()).code(USAGE))?;
         on_runtime(async move {
             let target = Target::of_box_or(&forget.remote).await?;
-            target
-                .change(&format!("boxes/{}/forget", forget.name))
-                .await?;
-            say(&format!(
-                "box {} is forgotten; one of this name may join again",
-                forget.name
-            ));
+            let name = &forget.name;
+            let forgotten = format!("box {name} is forgotten; one of this name may join again");
+            let what = format!("boxes/{name}/forget");
+            target.change_and_say(&what, Some(&forgotten)).await?;
             Ok(ExitCode::SUCCESS)
         })
     }

@@ -229,11 +229,10 @@ fn table(operators: &[KnownOperator], now: f64) -> String {
 async fn remove(arguments: &Remove) -> Result<()> {
     check(&arguments.name)?;
     let target = Target::of_box_or(&arguments.remote).await?;
-    target
-        .change(&format!("operators/{}/remove", arguments.name))
-        .await?;
-    say(&format!("removed operator {}", arguments.name));
-    Ok(())
+    let name = &arguments.name;
+    let removed = format!("removed operator {name}");
+    let what = format!("operators/{name}/remove");
+    target.change_and_say(&what, Some(&removed)).await
 }
 
 fn now() -> f64 {

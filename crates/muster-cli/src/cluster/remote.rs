@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use muster_agent::{
@@ -19,6 +20,9 @@ const TOKEN: &str = "MUSTER_TOKEN";
 /// The permissions that a file with a key or token may not have: others may not read it, nor the group write it.
 const TOO_OPEN: u32 = 0o027;
 
+/// How long it is tried to reach one of several addresses.
+const CONNECT: Duration = Duration::from_secs(2);
+
 impl RemoteArguments {
     /// Who asks the agent of another machine, if one is named.
     pub(super) async fn client(&self) -> Result<Option<Client>> {
@@ -26,20 +30,11 @@ impl RemoteArguments {
             return Ok(None);
         };
         let credential = self.credential()?;
-        let mut failed = None;
-        for address in addresses(server).await? {
-            match Client::remote(address, &credential).await {
-                Ok(client) => return Ok(Some(client)),
-                Err(error) => failed = Some(error),
-            }
+        let address = address(server).await?;
+        match Client::remote(address, &credential).await {
+            Ok(client) => Ok(Some(client)),
+            Err(error) => Err(self.explain(&error, &server.to_string()).into()),
         }
-        let name = server.to_string();
-        Err(match failed {
-            Some(error) => self.explain(&error, &name).into(),
-            None => Failure::new(format!("{} has no address", server.host))
-                .code(NOT_RUNNING)
-                .into(),
-        })
     }
 
     fn credential(&self) -> Result<Credential> {
@@ -109,12 +104,23 @@ fn secret(path: &Path) -> Result<Vec<u8>> {
     std::fs::read(path).with_context(failed)
 }
 
-async fn addresses(server: &Server) -> Result<Vec<SocketAddr>> {
+/// The address of a name: of several the first at which somebody listens.
+async fn address(server: &Server) -> Result<SocketAddr> {
     let found = tokio::net::lookup_host((server.host.as_str(), server.port)).await;
     let found = found.map_err(|error| {
         Failure::new(format!("cannot find {}: {error}", server.host)).code(NOT_RUNNING)
     })?;
-    Ok(found.collect())
+    let found: Vec<SocketAddr> = found.collect();
+    if found.len() > 1 {
+        for address in &found {
+            let connecting = tokio::net::TcpStream::connect(address);
+            if let Ok(Ok(_)) = tokio::time::timeout(CONNECT, connecting).await {
+                return Ok(*address);
+            }
+        }
+    }
+    let none = || Failure::new(format!("{} has no address", server.host)).code(NOT_RUNNING);
+    Ok(found.first().copied().ok_or_else(none)?)
 }
 
 /// What to say of an agent of another machine that does not do what it is asked.
