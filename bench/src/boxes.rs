@@ -260,6 +260,17 @@ impl BoxOfOne {
         })
     }
 
+    /// Sends nothing to another box any more, or sends to it again.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the system refuses.
+    pub fn set_way_to(&self, other: &Self, is_open: bool) -> Result<()> {
+        let verb = if is_open { "del" } else { "add" };
+        let to = other.address.to_string();
+        ip(&["-n", &self.space, "route", verb, "blackhole", &to])
+    }
+
     /// Cuts the box off from the others, or brings it back.
     ///
     /// # Errors

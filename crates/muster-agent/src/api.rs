@@ -2,6 +2,7 @@
 //!
 //! | request | role | answer |
 //! | --- | --- | --- |
+//! | `GET /v1/openapi.json` | anybody | a description of all this, which says more |
 //! | `GET /v1/status` | viewer | [`ClusterStatus`] |
 //! | `GET /v1/events?since=SECONDS&follow=true` | viewer | [`Event`](crate::Event)s, a JSON object on a line |
 //! | `GET /v1/logs?node=NAME&since=SECONDS&follow=true` | operator | [`LogLine`](crate::LogLine)s, a JSON object on a line |
@@ -45,19 +46,21 @@ use std::time::Duration;
 use axum::Json;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Extension, Path as UrlPath, State};
-use axum::http::{Method, StatusCode};
+use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse, Response as HttpResponse};
 use axum::routing::{get, post};
 use muster_gateway::http::{self, Site};
-use muster_gateway::status::ClusterStatus;
+use muster_gateway::status::{ClusterStatus, ELSEWHERE};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use self::asker::Role;
-use self::asker::{Asker, Gate, Way};
+use self::asker::{Asker, Way};
 use self::metrics::MetricsToken;
+#[cfg(feature = "schema")]
+pub(crate) use self::metrics::TargetGroup;
 pub use self::refusal::{Refusal, RefusalKind};
 pub(crate) use self::request::{Change, Command, Request, Response};
 use crate::archive::{self, ArchiveConfig, ArchiveCounts};
@@ -88,6 +91,7 @@ const LARGEST_BODY: usize = 1 << 20;
 
 /// Done; with what is worth knowing, if anything is.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Done {
     /// What whoever asked should know.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -147,13 +151,14 @@ fn file_error(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ApiE
 /// The sockets of an agent, and the lock that makes it the only one. The files are removed when it is dropped.
 #[derive(Debug)]
 pub struct Api {
+    boxes: Option<Arc<Boxes>>,
     _stop: watch::Sender<()>,
     _files: Vec<SocketFile>,
     _lock: File,
 }
 
 #[derive(Debug, Clone)]
-struct Agent {
+pub(crate) struct Agent {
     commands: mpsc::Sender<Command>,
     journal: Arc<Journal>,
     places: Arc<Places>,
@@ -210,25 +215,24 @@ impl Api {
             let bound = SocketFile::bind(&path, mode);
             let (listener, file) = bound.map_err(file_error("listen on", &path))?;
             files.push(file);
-            let site = Site::new(router(agent.clone(), Way::Socket(role)));
+            let site = Site::new(router(agent.clone(), Some(role)));
             serving.push((http::Listener::from(listener), site));
         }
         if let Some(boxes) = &agent.boxes {
             let address = boxes.config().file.listen;
             let bound = http::bind(address).await;
             let (listener, _) = bound.map_err(|source| ApiError::Listen { address, source })?;
-            let gate = Gate::new(&boxes.config().file.cluster, boxes.roster());
-            let way = Way::Tls(Arc::new(gate));
-            let site = Site::new(router(agent.clone(), way)).with_tls(boxes.acceptor());
+            let site = Site::new(router(agent.clone(), None)).with_tls(boxes.acceptor());
             serving.push((listener.into(), site));
             fleet.wait_for_certificates();
             let renewing = keep_certificates(agent.clone(), Arc::clone(boxes));
-            let (boxes, journal) = (Arc::clone(boxes), Arc::clone(&journal));
-            let keeping_up = async move { roster::keep_up(&boxes, &journal).await };
+            let (of_roster, journal) = (Arc::clone(boxes), Arc::clone(&journal));
+            let keeping_up = async move { roster::keep_up(&of_roster, &journal).await };
+            let in_mesh = Arc::clone(boxes);
             let mut stopped = stopped.clone();
             tokio::spawn(async move {
                 tokio::select! {
-                    ((), ()) = async { tokio::join!(renewing, keeping_up) } => {}
+                    ((), (), ()) = async { tokio::join!(renewing, keeping_up, in_mesh.take_place()) } => {}
                     _ = stopped.changed() => {}
                 }
             });
@@ -249,10 +253,18 @@ impl Api {
         }
         fleet.serve(requests, journal);
         Ok(Self {
+            boxes: agent.boxes,
             _stop: stop,
             _files: files,
             _lock: lock,
         })
+    }
+
+    /// Leaves the mesh in order, and listens no more.
+    pub async fn close(self) {
+        if let Some(mesh) = self.boxes.as_ref().and_then(|boxes| boxes.mesh()) {
+            mesh.leave().await;
+        }
     }
 }
 
@@ -324,13 +336,15 @@ async fn keep_certificates(agent: Agent, boxes: Arc<Boxes>) {
     }
 }
 
-/// What is answered to whoever comes this way.
-fn router(agent: Agent, way: Way) -> Router {
+/// What is answered to whoever has a role because of the socket, or to whom a certificate or a token gives one.
+pub(crate) fn router(agent: Agent, by_socket: Option<Role>) -> Router {
+    let way = Way::new(by_socket, agent.boxes.as_deref());
     Router::new()
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics::metrics))
         .route("/v1/prometheus/targets", get(metrics::targets))
+        .route("/v1/openapi.json", get(openapi))
         .route("/v1/status", get(status))
         .route("/v1/events", get(lines::events))
         .route("/v1/logs", get(lines::logs))
@@ -355,11 +369,35 @@ fn router(agent: Agent, way: Way) -> Router {
         .with_state(agent)
 }
 
+/// The description of all this. `openapi` makes it, with the feature `schema`.
+async fn openapi() -> HttpResponse {
+    let json = [(header::CONTENT_TYPE, "application/json")];
+    (json, include_str!("../openapi.json")).into_response()
+}
+
 async fn unknown(method: Method, uri: axum::http::Uri) -> Refusal {
     Refusal::unknown(format!("nothing answers {method} {}", uri.path()))
 }
 
 impl Agent {
+    /// One that has nothing to archive, for requests that are made up.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn for_tests(
+        commands: mpsc::Sender<Command>,
+        journal: Journal,
+        places: Places,
+        boxes: Boxes,
+    ) -> Self {
+        Self {
+            commands,
+            journal: Arc::new(journal),
+            places: Arc::new(places),
+            metrics_token: None,
+            archive: None,
+            boxes: Some(Arc::new(boxes)),
+        }
+    }
+
     /// Asks the agent's loop.
     async fn ask(&self, request: Request) -> Result<Response, Refusal> {
         let (answer, answered) = oneshot::channel();
@@ -435,8 +473,11 @@ impl Agent {
         };
         if let Some(agent) = &mut own.agent {
             agent.certificate_days = boxes.certificate_days();
+            agent.mesh = boxes.mesh_status();
         }
         Ok(if asker.is_box() {
+            // What is elsewhere is told there, and the other knows the layout.
+            own.nodes.retain(|node| node.process != ELSEWHERE);
             own
         } else {
             boxes.status(own).await

@@ -14,11 +14,14 @@ mod client;
 mod desk;
 mod failures;
 mod fleet;
+#[cfg(feature = "simulation")]
+pub mod hostile;
 mod identity;
 mod join;
 mod journal;
 mod launch;
 mod life;
+mod mesh;
 mod metrics;
 mod node_socket;
 mod operator;
@@ -29,6 +32,10 @@ mod process_logs;
 mod record;
 mod records;
 mod roster;
+#[cfg(feature = "schema")]
+mod schema;
+#[cfg(feature = "simulation")]
+pub mod simulated;
 mod supervisor;
 mod token;
 mod usage;
@@ -43,6 +50,7 @@ pub use identity::{AGENT_PORT, BoxFile, CertificateFiles, IdentityError, Identit
 pub use join::{Founded, JoinError, Joining, found};
 pub use journal::{AuditEntry, Event, EventKind};
 pub use launch::{CheckLayout, Launch, Lives, open_log};
+pub use mesh::{MeshConfig, agent_name};
 pub use metrics::agent_metrics;
 pub use node_socket::{NodeSocket, NodeSocketError, Word};
 pub use operator::{Added, Credential, CredentialError, NewOperator, OperatorIdentity};
@@ -50,5 +58,7 @@ pub use pki::{Authority, Identity, PkiError};
 pub use place::{Places, is_of_this_machine, socket_path};
 pub use process_logs::LogLine;
 pub use records::RecordLine;
+#[cfg(feature = "schema")]
+pub use schema::openapi;
 pub use supervisor::STOP_LIMIT;
 pub use token::TokenError;

@@ -13,8 +13,8 @@ use std::collections::BTreeMap;
 use openssl::sha::sha256;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use self::keeper::{Keeper, NotChanged, Signed};
-pub(crate) use self::spread::{Asked, keep_up, spread, take};
+pub(crate) use self::keeper::{Keeper, NotChanged, SignedRoster};
+pub(crate) use self::spread::{LaterRoster, keep_up, spread, take};
 use crate::api::Role;
 use crate::pki::{CERTIFICATE_DAYS, hexadecimal};
 use crate::token::Token;

@@ -11,6 +11,7 @@ use openssl::x509::X509Ref;
 use serde::{Deserialize, Serialize};
 
 use super::{FOR, Refusal};
+use crate::boxes::Boxes;
 use crate::failures::Failures;
 use crate::journal::now;
 use crate::pki::{self, Kind, Principal};
@@ -25,6 +26,7 @@ const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
 /// What whoever asks may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
     /// Look at states and events.
@@ -255,7 +257,7 @@ pub(super) struct Gate {
 }
 
 impl Gate {
-    pub(super) fn new(cluster: &str, keeper: &Arc<Keeper>) -> Self {
+    fn new(cluster: &str, keeper: &Arc<Keeper>) -> Self {
         Self {
             cluster: cluster.to_owned(),
             keeper: Arc::clone(keeper),
@@ -350,15 +352,29 @@ impl Gate {
 pub(super) enum Way {
     Socket(Role),
     Tls(Arc<Gate>),
+    /// Nobody: a box that is alone has no certificates.
+    Closed,
 }
 
 impl Way {
+    pub(super) fn new(by_socket: Option<Role>, boxes: Option<&Boxes>) -> Self {
+        match (by_socket, boxes) {
+            (Some(role), _) => Self::Socket(role),
+            (None, Some(boxes)) => {
+                let gate = Gate::new(&boxes.config().file.cluster, boxes.roster());
+                Self::Tls(Arc::new(gate))
+            }
+            (None, None) => Self::Closed,
+        }
+    }
+
     /// Finds out who makes a request, and puts that into it.
     pub(super) fn find(&self, mut request: Request) -> Request {
         let extensions = request.extensions();
         let caller = extensions.get::<Caller>().copied();
         let asker = match self {
             Self::Socket(role) => Asker::local(*role, caller),
+            Self::Closed => Asker::nobody(caller),
             Self::Tls(gate) => {
                 let certificate = extensions.get::<ClientCertificate>();
                 let shown = certificate.map(|shown| Shown::of(&shown.0));

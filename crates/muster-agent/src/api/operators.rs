@@ -8,7 +8,7 @@ use super::asker::Asker;
 use super::join::read;
 use super::{Agent, Done, Refusal, Role};
 use crate::desk::{self, KnownOperator, OperatorAnswer, OperatorRequest};
-use crate::roster::{self, Asked, Signed};
+use crate::roster::{self, LaterRoster, SignedRoster};
 
 impl Agent {
     /// Tells the roster to the other boxes. Returns what whoever has changed it should know.
@@ -75,13 +75,13 @@ pub(super) async fn later(
     State(agent): State<Agent>,
     Extension(asker): Extension<Asker>,
     Path(version): Path<String>,
-) -> Result<Json<Asked>, Refusal> {
+) -> Result<Json<LaterRoster>, Refusal> {
     asker.need_box()?;
     let version = version.parse();
     let version = version.map_err(|_| Refusal::malformed("versions are numbers"))?;
     let later = agent.boxes()?.roster().later_than(version);
-    Ok(Json(Asked {
-        later: later.map(|signed| Signed::clone(&signed)),
+    Ok(Json(LaterRoster {
+        later: later.map(|signed| SignedRoster::clone(&signed)),
     }))
 }
 
@@ -89,7 +89,7 @@ pub(super) async fn later(
 pub(super) async fn hear(
     State(agent): State<Agent>,
     Extension(asker): Extension<Asker>,
-    body: Result<Json<Signed>, JsonRejection>,
+    body: Result<Json<SignedRoster>, JsonRejection>,
 ) -> Result<Json<Done>, Refusal> {
     let from = asker.need_box()?;
     let signed = read(body)?;

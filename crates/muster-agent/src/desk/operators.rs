@@ -17,6 +17,7 @@ const LONGEST_TTL: Duration = Duration::from_secs(366 * 86_400);
 
 /// A request for a new operator.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub(crate) struct OperatorRequest {
     pub(crate) name: String,
@@ -32,6 +33,7 @@ pub(crate) struct OperatorRequest {
 
 /// What they get: one of both.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub(crate) struct OperatorAnswer {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) certificate: Option<String>,
@@ -46,6 +48,7 @@ pub(crate) struct OperatorAnswer {
 
 /// An operator, as others may see them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct KnownOperator {
     /// The name.
     pub name: String,

@@ -22,8 +22,9 @@ const CONTEXT: &[u8] = b"muster roster 1\0";
 
 /// A roster as it travels: anybody may pass it on, only the authority can have made it.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Signed {
+pub(crate) struct SignedRoster {
     /// The roster as JSON: the very bytes that are signed.
     roster: String,
     /// In hexadecimal digits.
@@ -67,7 +68,7 @@ pub(crate) struct Keeper {
 #[derive(Debug, Clone)]
 struct Kept {
     roster: Arc<Roster>,
-    signed: Option<Arc<Signed>>,
+    signed: Option<Arc<SignedRoster>>,
 }
 
 impl Keeper {
@@ -95,7 +96,7 @@ impl Keeper {
                 return Err(IdentityError::File { path, source });
             }
         };
-        let read = serde_json::from_slice::<Signed>(&text);
+        let read = serde_json::from_slice::<SignedRoster>(&text);
         let read = read.map_err(|error| NotTaken::Malformed(error.to_string()));
         match read.and_then(|signed| Ok((keeper.check(&signed)?, signed))) {
             Ok((roster, signed)) => keeper.keep(roster, signed),
@@ -111,7 +112,7 @@ impl Keeper {
     }
 
     /// As it travels, if it is later than a version.
-    pub(crate) fn later_than(&self, version: u64) -> Option<Arc<Signed>> {
+    pub(crate) fn later_than(&self, version: u64) -> Option<Arc<SignedRoster>> {
         let kept = self.kept();
         kept.signed.filter(|_| kept.roster.version > version)
     }
@@ -121,7 +122,7 @@ impl Keeper {
         kept.clone()
     }
 
-    fn keep(&self, roster: Roster, signed: Signed) {
+    fn keep(&self, roster: Roster, signed: SignedRoster) {
         *self.kept.write().unwrap_or_else(PoisonError::into_inner) = Kept {
             roster: Arc::new(roster),
             signed: Some(Arc::new(signed)),
@@ -135,7 +136,7 @@ impl Keeper {
     }
 
     /// Reads a roster that the authority has signed.
-    fn check(&self, signed: &Signed) -> Result<Roster, NotTaken> {
+    fn check(&self, signed: &SignedRoster) -> Result<Roster, NotTaken> {
         let signature = from_hexadecimal(&signed.signature).ok_or(NotTaken::Signature)?;
         let is_of = |key: &PKey<Public>| {
             let mut verifier = Verifier::new(MessageDigest::sha256(), key)?;
@@ -161,7 +162,7 @@ impl Keeper {
     }
 
     /// Takes a roster, from whomever it comes, if it is later. Returns whether it was.
-    pub(crate) fn take(&self, signed: &Signed) -> Result<bool, NotTaken> {
+    pub(crate) fn take(&self, signed: &SignedRoster) -> Result<bool, NotTaken> {
         let roster = self.check(signed)?;
         let _one = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         if roster.version <= self.roster().version {
@@ -172,7 +173,7 @@ impl Keeper {
         self.write(signed).map(|()| true)
     }
 
-    fn write(&self, signed: &Signed) -> Result<(), NotTaken> {
+    fn write(&self, signed: &SignedRoster) -> Result<(), NotTaken> {
         let text = serde_json::to_vec(signed);
         let text = text.map_err(|error| NotTaken::Malformed(error.to_string()))?;
         write_whole(&self.path, &text).map_err(NotTaken::Write)
@@ -191,7 +192,7 @@ impl Keeper {
         let text = serde_json::to_string(&roster);
         let text = text.map_err(|error| NotTaken::Malformed(error.to_string()))?;
         let signature = authority.sign_bytes(&[CONTEXT, text.as_bytes()])?;
-        let signed = Signed {
+        let signed = SignedRoster {
             roster: text,
             signature: hexadecimal(&signature),
         };
@@ -291,7 +292,7 @@ mod tests {
         let setup = Setup::new();
         let keeper = setup.keeper("a", "east");
         add(&keeper, &setup.authority, "alice");
-        let good = Signed::clone(&keeper.later_than(0).unwrap());
+        let good = SignedRoster::clone(&keeper.later_than(0).unwrap());
         let other = setup.keeper("other", "east");
         let mut admin = good.clone();
         admin.roster = admin.roster.replace("viewer", "admin");
@@ -299,7 +300,7 @@ mod tests {
         unsigned.signature = "00".to_owned();
         let mut odd = good.clone();
         odd.signature = "xyz".to_owned();
-        for wrong in [admin, unsigned, odd, Signed::default()] {
+        for wrong in [admin, unsigned, odd, SignedRoster::default()] {
             let refused = other.take(&wrong).unwrap_err();
             assert!(matches!(refused, NotTaken::Signature), "{refused}");
         }

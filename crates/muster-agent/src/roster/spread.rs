@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use serde::{Deserialize, Serialize};
 
-use super::Signed;
+use super::SignedRoster;
 use crate::api::Done;
 use crate::boxes::Boxes;
 use crate::client::{Client, ClientError};
@@ -19,9 +19,10 @@ const ASK_EVERY: Duration = Duration::from_secs(5);
 
 /// What a box answers that is asked for a later roster.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub(crate) struct Asked {
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub(crate) struct LaterRoster {
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) later: Option<Signed>,
+    pub(crate) later: Option<SignedRoster>,
 }
 
 /// Tells the roster to all other boxes. Returns the names of those that have not heard it; they ask for it when they are
@@ -48,7 +49,7 @@ pub(crate) async fn spread(boxes: &Boxes) -> Vec<String> {
 }
 
 /// Takes a roster, and notes it.
-pub(crate) fn take(boxes: &Boxes, journal: &Journal, signed: &Signed, from: &str) {
+pub(crate) fn take(boxes: &Boxes, journal: &Journal, signed: &SignedRoster, from: &str) {
     match boxes.roster().take(signed) {
         Ok(false) => {}
         Ok(true) => {
@@ -66,10 +67,10 @@ pub(crate) fn take(boxes: &Boxes, journal: &Journal, signed: &Signed, from: &str
 async fn ask(boxes: &Boxes, journal: &Journal, name: &str, client: &Client) {
     let version = boxes.roster().roster().version;
     let what = format!("roster/{version}");
-    let asked = tokio::time::timeout(ANSWER, client.get::<Asked>(&what)).await;
+    let asked = tokio::time::timeout(ANSWER, client.get::<LaterRoster>(&what)).await;
     let asked = asked.unwrap_or(Err(ClientError::TimedOut));
     // Whoever does not answer is named by `muster status`.
-    if let Ok(Asked {
+    if let Ok(LaterRoster {
         later: Some(signed),
     }) = asked
     {

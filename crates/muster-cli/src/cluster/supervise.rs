@@ -6,12 +6,16 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use muster::Exposure;
 use muster_agent::{
     Access, Api, ApiError, BoxFile, Boxes, BoxesConfig, Fleet, FleetConfig, IdentityFiles, Launch,
-    Lives, News, PlannedNode, is_of_this_machine,
+    Lives, MeshConfig, News, PlannedNode, agent_name, is_of_this_machine,
 };
+use muster_cluster::Origin;
 
 use super::agent_client::Target;
+use super::node::{tls_by_settings, tls_of_box};
+use super::run::ExposureArguments;
 use super::this_box::{metrics_token, own_box};
 use super::{Home, LoadedLayout, load_text, read_layout};
 use crate::output::{Failure, MISCONFIGURED, say};
@@ -35,24 +39,31 @@ pub(super) struct Job {
     pub(super) lives: Lives,
     /// What this machine is, if it is a box of a cluster.
     pub(super) own_box: Option<BoxFile>,
+    /// Where it may listen without authentication.
+    pub(super) exposure: Exposure,
 }
 
 impl Job {
     /// The nodes of an agent.
-    pub(super) fn of(target: &Target, arguments: Vec<String>) -> Result<Self> {
+    pub(super) fn of(target: &Target, exposure: Option<&ExposureArguments>) -> Result<Self> {
         let file = &target.layout_file;
         let home = target.root.as_deref().map_or(Home::Layout, Home::Standard);
         Ok(Self {
             loaded: load_text(file, &read_layout(file)?, &[], home)?,
             layout_file: file.clone(),
             settings: Vec::new(),
-            arguments,
+            arguments: exposure
+                .map(ExposureArguments::for_nodes)
+                .unwrap_or_default(),
             root: target.root.clone(),
             lives: Lives::Own,
             own_box: match &target.root {
                 Some(root) => own_box(root)?,
                 None => None,
             },
+            exposure: exposure
+                .map(ExposureArguments::exposure)
+                .unwrap_or_default(),
         })
     }
 
@@ -127,6 +138,7 @@ impl Job {
                 .collect(),
             layout_file: self.layout_file.clone(),
             metrics_token: self.root.as_deref().map(metrics_token).unwrap_or_default(),
+            mesh: self.place_in_mesh(file),
         });
         let boxes = boxes.map_err(|error| {
             Failure::new(error.to_string())
@@ -134,6 +146,19 @@ impl Job {
                 .code(MISCONFIGURED)
         })?;
         Ok(Some(boxes))
+    }
+
+    /// The place of this box's agent in the mesh.
+    fn place_in_mesh(&self, file: &BoxFile) -> Option<MeshConfig> {
+        let layout = &self.loaded.layout;
+        let settings = layout.settings();
+        let tls = if settings.origin("tls.mode") == Origin::Default {
+            let identity = IdentityFiles::below(&self.loaded.places.state);
+            tls_of_box(&identity, identity.of_box())
+        } else {
+            tls_by_settings(settings, &self.loaded.base, &agent_name(&file.name))
+        };
+        MeshConfig::of(layout, &file.name, tls, self.exposure)
     }
 
     /// Says which nodes are left to other machines.
@@ -227,6 +252,7 @@ pub(super) async fn supervise(
         }
         if fleet.is_reloading() {
             tokio::time::sleep(LAST_ANSWER).await;
+            api.close().await;
             return Err(replace_program(&fleet));
         }
         if fleet.has_failed() {
@@ -241,7 +267,7 @@ pub(super) async fn supervise(
         turned();
     }
     fleet.say_goodbye();
-    drop(api);
+    api.close().await;
     if killed.is_empty() {
         return Ok(ExitCode::SUCCESS);
     }

@@ -1,8 +1,9 @@
 //! What is looked at: the state of the cluster in, verdicts out.
 
+use muster_cluster::AGENT_PREFIX;
 use muster_gateway::status::{
     AgentStatus, BoxStatus, ClusterStatus, DiskStatus, ELSEWHERE, FAILED, GONE, NodeStatus,
-    ProcessStatus, SILENT, UNKNOWN,
+    ProcessStatus, SILENT, UNKNOWN, UP,
 };
 use serde::Serialize;
 
@@ -23,6 +24,9 @@ const DISK_FAIL: f64 = 0.02;
 
 /// A hub of a large cluster has more connections than the usual 1,024 files.
 const OPEN_FILES_WARN: u64 = 4096;
+
+/// So many seconds after an agent's start its links should stand.
+const LINKS_AFTER: f64 = 5.0;
 
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -287,6 +291,41 @@ fn links(status: &ClusterStatus, at: &mut Looking<'_>) {
                 format!("{name} has no link with {other}, and reaches it through others"),
                 format!("something may block it: `muster logs {name} --grep {other}`"),
             );
+        }
+    }
+    for (name, agent) in answering(status) {
+        let Some(mesh) = &agent.mesh else {
+            continue;
+        };
+        if let Some(problem) = &mesh.problem {
+            at.fail(
+                format!("{name}: {problem}"),
+                "boxes reach one another at port 17701, besides 17700 and those of nodes",
+            );
+        }
+        if agent.time - agent.started < LINKS_AFTER {
+            continue;
+        }
+        let missing = mesh.links.iter().filter(|link| !link.connected);
+        for link in missing.filter(|link| is_up(status, &link.peer)) {
+            at.warn(
+                format!("the agent of {name} has no link with {}", link.peer),
+                "is port 17701 open between the boxes? Until then messages take other ways",
+            );
+        }
+    }
+}
+
+/// Whether an agent, by its name in the mesh, or a node is there to be linked with.
+fn is_up(status: &ClusterStatus, peer: &str) -> bool {
+    match peer.strip_prefix(AGENT_PREFIX) {
+        Some(of_box) => {
+            let mut boxes = status.boxes.iter();
+            boxes.any(|known| known.name == of_box && known.agent == UP)
+        }
+        None => {
+            let mut nodes = status.nodes.iter();
+            nodes.any(|node| node.node == peer && node.is_ready())
         }
     }
 }
