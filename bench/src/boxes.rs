@@ -235,11 +235,21 @@ impl BoxOfOne {
     ///
     /// Fails if it cannot be started.
     pub fn agent(&self) -> Result<Child> {
+        self.agent_with(&[])
+    }
+
+    /// Starts the box's agent with these variables in its environment.
+    ///
+    /// # Errors
+    ///
+    /// Fails if it cannot be started.
+    pub fn agent_with(&self, variables: &[(&str, &str)]) -> Result<Child> {
         let file = std::fs::File::options()
             .create(true)
             .append(true)
             .open(self.root.join("agent.out"))?;
         let mut command = self.command(&self.program(), &["agent"]);
+        command.envs(variables.iter().copied());
         let agent = command.stdout(Stdio::null()).stderr(file).spawn();
         agent.with_context(|| format!("{command:?}"))
     }

@@ -119,6 +119,7 @@ fn operate(boxes: &Boxes, program: &Path) -> Result<()> {
     operation.upgrade()?;
     operation.cut_off()?;
     operation.lead_around()?;
+    operation.set_a_clock()?;
     operation.tell_costs()?;
     for made in boxes.iter() {
         made.ends_with(0, &["agent", "stop"])?;
@@ -336,11 +337,7 @@ impl Operation<'_> {
             let state = &node(&status, name)?["report"]["state"];
             ensure!(state == "ready", "{name} is {state}");
         }
-        until("the doctor's word of the agents", || {
-            let said = c.run(&["doctor"])?;
-            let said = String::from_utf8_lossy(&said.stdout).into_owned();
-            Ok(said.contains("no link with agent.").then_some(()))
-        })?;
+        doctor_says(c, "no link with agent.")?;
         for (from, to) in [(a, b), (b, a)] {
             from.set_way_to(to, true)?;
         }
@@ -356,11 +353,26 @@ impl Operation<'_> {
         Ok(())
     }
 
+    fn set_a_clock(&mut self) -> Result<()> {
+        let restart = |operation: &mut Self, variables: &[(&str, &str)]| {
+            let c = operation.at("c")?;
+            kill(agent_pid(c)?.into())?;
+            let agent = c.agent_with(variables)?;
+            operation.agents.push(agent);
+            operation.all_ready()
+        };
+        restart(self, &[("MUSTER_TEST_CLOCK_OFFSET", "1.2")])?;
+        doctor_says(self.at("a")?, "the clock of box c is off by +1.2 s")?;
+        restart(self, &[])?;
+        say("9  the doctor names the box whose clock is off by a second (2)");
+        Ok(())
+    }
+
     fn tell_costs(&self) -> Result<()> {
         let asked = Instant::now();
         self.at("a")?.ends_with(0, &["status"])?;
         say(&format!(
-            "9  status takes {} ms",
+            "10 status takes {} ms",
             asked.elapsed().as_millis()
         ));
         let before: Vec<(u32, f64)> = self.boxes.iter().map(agent_cost).collect::<Result<_>>()?;
@@ -405,6 +417,15 @@ fn agent_pid(made: &BoxOfOne) -> Result<u32> {
     let status = made.status()?;
     let pid = status["agent"]["pid"].as_u64();
     Ok(u32::try_from(pid.context("the agent says who it is")?)?)
+}
+
+/// Waits until the doctor fails with these words.
+fn doctor_says(at: &BoxOfOne, words: &str) -> Result<()> {
+    until(words, || {
+        let output = at.run(&["doctor"])?;
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        Ok((said.contains(words) && output.status.code() == Some(2)).then_some(()))
+    })
 }
 
 fn agent_cost(made: &BoxOfOne) -> Result<(u32, f64)> {

@@ -1,5 +1,6 @@
 //! What `muster run`, `muster agent` and `muster demo` have in common: a fleet from a layout, and the signals.
 
+use std::io::ErrorKind;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -204,6 +205,9 @@ async fn open_api(job: &Job, access: Access, fleet: &mut Fleet) -> Result<Api> {
     opened.map_err(|error| {
         let hint = match &error {
             ApiError::Running(_) => "`muster status` shows it, and `muster stop` stops it",
+            ApiError::File { source, .. } if source.kind() == ErrorKind::StorageFull => {
+                "make room on the file system of that directory; `df` and `df -i` say what it has"
+            }
             _ if job.root.is_some() => "the agent's user needs to write there",
             _ => "set `directory = \"…\"` at the top of the layout to use another one",
         };
