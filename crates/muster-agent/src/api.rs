@@ -10,16 +10,20 @@
 //! | `POST /v1/nodes/NAME/restart`, `…/stop`, `…/start` | operator | [`Done`] |
 //! | `POST /v1/stop`, `/v1/reopen`, `/v1/reload` | admin | [`Done`] |
 //! | `POST /v1/tokens`, `/v1/boxes/NAME/forget` | admin | a token; [`Done`] |
+//! | `GET /v1/operators` | admin | the operators |
+//! | `POST /v1/operators`, `/v1/operators/NAME/remove` | admin | a certificate or a token; [`Done`] |
 //! | `GET /v1/ca` | anybody | the certificate of the authority |
 //! | `POST /v1/join` | who has a token | a certificate, the layout |
 //! | `POST /v1/sign` | a box | a certificate |
+//! | `GET /v1/roster/VERSION`, `POST /v1/roster` | a box | a later roster; [`Done`] |
 //! | `GET /metrics` | viewer, or who shows the token | the metrics of the box and of its nodes |
 //! | `GET /v1/prometheus/targets` | the same | the agents of the cluster, as `http_sd_configs` reads them |
 //! | `GET /livez` | viewer | 200 while the agent's loop turns |
 //! | `GET /readyz` | viewer | 200 if every node is ready, 503 otherwise |
 //!
 //! What a person asks is asked of the other boxes as well, or passed on to the box that has the node. What a box asks is
-//! about the box that is asked alone. A node's certificate may do nothing here.
+//! about the box that is asked alone. A node's certificate may do nothing here. People are known by the socket; from
+//! afar by an operator's certificate or token, and the roster says their role.
 //!
 //! What is refused is answered with a [`Refusal`]. Every request has a deadline, and none takes what another needs.
 
@@ -27,6 +31,7 @@ mod asker;
 mod join;
 mod lines;
 mod metrics;
+mod operators;
 mod refusal;
 mod request;
 mod stream;
@@ -51,8 +56,8 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use self::asker::Asker;
 pub use self::asker::Role;
+use self::asker::{Asker, Way};
 use self::metrics::MetricsToken;
 #[cfg(feature = "schema")]
 pub(crate) use self::metrics::TargetGroup;
@@ -64,6 +69,7 @@ use crate::fleet::Fleet;
 use crate::journal::{AuditEntry, EventKind, Journal, now};
 use crate::node_socket::SocketFile;
 use crate::place::Places;
+use crate::roster;
 
 /// Requests that wait for the agent's loop.
 const WAITING: usize = 64;
@@ -220,11 +226,13 @@ impl Api {
             serving.push((listener.into(), site));
             fleet.wait_for_certificates();
             let renewing = keep_certificates(agent.clone(), Arc::clone(boxes));
+            let (of_roster, journal) = (Arc::clone(boxes), Arc::clone(&journal));
+            let keeping_up = async move { roster::keep_up(&of_roster, &journal).await };
             let in_mesh = Arc::clone(boxes);
             let mut stopped = stopped.clone();
             tokio::spawn(async move {
                 tokio::select! {
-                    ((), ()) = async { tokio::join!(renewing, in_mesh.take_place()) } => {}
+                    ((), (), ()) = async { tokio::join!(renewing, keeping_up, in_mesh.take_place()) } => {}
                     _ = stopped.changed() => {}
                 }
             });
@@ -328,8 +336,9 @@ async fn keep_certificates(agent: Agent, boxes: Arc<Boxes>) {
     }
 }
 
-/// What is answered to whoever has a role because of the socket, or to whom a certificate gives one.
-pub(crate) fn router(agent: Agent, role: Option<Role>) -> Router {
+/// What is answered to whoever has a role because of the socket, or to whom a certificate or a token gives one.
+pub(crate) fn router(agent: Agent, by_socket: Option<Role>) -> Router {
+    let way = Way::new(by_socket, agent.boxes.as_deref());
     Router::new()
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
@@ -346,11 +355,15 @@ pub(crate) fn router(agent: Agent, role: Option<Role>) -> Router {
         .route("/v1/sign", post(join::sign))
         .route("/v1/tokens", post(join::token))
         .route("/v1/boxes/{name}/forget", post(join::forget))
+        .route("/v1/operators", get(operators::list).post(operators::add))
+        .route("/v1/operators/{name}/remove", post(operators::remove))
+        .route("/v1/roster", post(operators::hear))
+        .route("/v1/roster/{version}", get(operators::later))
         .route("/v1/{verb}", post(change))
         .fallback(unknown)
         .method_not_allowed_fallback(unknown)
         .layer(axum::middleware::map_request(move |request| {
-            std::future::ready(asker::find(role, request))
+            std::future::ready(way.find(request))
         }))
         .layer(DefaultBodyLimit::max(LARGEST_BODY))
         .with_state(agent)
@@ -436,6 +449,7 @@ impl Agent {
         let entry = AuditEntry {
             time: now(),
             who: asker.who().to_owned(),
+            known_by: asker.known_by().to_owned(),
             role: asker.role().map_or("none", Role::name).to_owned(),
             verb: verb.to_owned(),
             object: object.map(ToOwned::to_owned),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -21,6 +21,7 @@ use crate::identity::{self, BoxFile, IdentityError, IdentityFiles};
 use crate::journal::now;
 use crate::mesh::{MeshConfig, MeshPlace};
 use crate::pki::{Kind, NewKey, PkiError, Principal};
+use crate::roster::Keeper;
 
 /// How long another box may take for a question that everybody is asked.
 const ANSWER: Duration = Duration::from_millis(1500);
@@ -75,6 +76,7 @@ pub struct Boxes {
     /// The agent that signs certificates, if it is another one.
     authority: Option<Client>,
     desk: Option<Desk>,
+    roster: Arc<Keeper>,
     acceptor: watch::Sender<SslAcceptor>,
     connector: watch::Sender<SslConnector>,
     /// Set when it starts.
@@ -106,7 +108,8 @@ impl Boxes {
     pub fn open(config: BoxesConfig) -> Result<Self, IdentityError> {
         let (acceptor, _) = watch::channel(identity::acceptor(&config.identity)?);
         let (connector, current) = watch::channel(identity::connector(&config.identity)?);
-        let cluster = || Expected::BoxOf(config.file.cluster.clone());
+        let roster = Arc::new(Keeper::open(&config.file.cluster, &config.identity)?);
+        let cluster = || Expected::BoxOf(config.file.cluster.clone(), Arc::clone(&roster));
         let others = config.boxes.iter();
         let others =
             others
@@ -121,6 +124,7 @@ impl Boxes {
             others: others.collect(),
             authority: authority.map(|at| Client::over_tls(at, current.clone(), cluster())),
             desk: Desk::open(&config.file, &config.identity)?,
+            roster,
             acceptor,
             connector,
             mesh: OnceLock::new(),
@@ -180,6 +184,11 @@ impl Boxes {
                 "this box does not have the cluster's authority{at}"
             ))
         })
+    }
+
+    /// Whom agents know besides boxes and nodes.
+    pub(crate) fn roster(&self) -> &Arc<Keeper> {
+        &self.roster
     }
 
     /// The other boxes by name, with their agents.
@@ -289,7 +298,7 @@ impl Boxes {
                 kind: Kind::Box,
                 name: self.own().to_owned(),
             };
-            let signed = desk.renew(request, &own, &self.config);
+            let signed = desk.renew(request, &own, &self.config, &self.roster.roster());
             return signed.map_err(|refusal| refusal.to_string());
         }
         let Some(authority) = &self.authority else {

@@ -5,6 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -23,8 +24,9 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::watch;
 
 use crate::api::{Done, FOR, Refusal};
-use crate::desk::{TokenAnswer, TokenRequest};
-use crate::pki::{Kind, Principal};
+use crate::desk::{KnownOperator, TokenAnswer, TokenRequest};
+use crate::pki::{self, Kind, Principal};
+use crate::roster::Keeper;
 
 /// How long an answer may take.
 const ANSWER: Duration = Duration::from_secs(8);
@@ -48,6 +50,14 @@ pub enum ClientError {
     /// No agent listens.
     #[error("no agent listens on {0}")]
     NotRunning(String),
+    /// No way leads there.
+    #[error("cannot reach {at}: {reason}")]
+    Unreachable {
+        /// Where.
+        at: String,
+        /// Why.
+        reason: String,
+    },
     /// The socket may not be opened.
     #[error("cannot open {}: permission denied", .0.display())]
     PermissionDenied(PathBuf),
@@ -74,10 +84,12 @@ pub enum ClientError {
 }
 
 /// Who has to be at the other end of a TLS connection.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) enum Expected {
-    /// The agent of any box of the cluster.
-    BoxOf(String),
+    /// The agent of a box of the cluster that was not forgotten.
+    BoxOf(String, Arc<Keeper>),
+    /// The agent of a box, of whatever cluster the trusted authority is of.
+    AnyBox,
     /// Anybody that TLS lets through.
     Anybody,
 }
@@ -89,6 +101,8 @@ enum Way {
         address: SocketAddr,
         connector: watch::Receiver<SslConnector>,
         expected: Expected,
+        /// What is shown besides a certificate, or instead of one.
+        token: Option<Arc<str>>,
     },
 }
 
@@ -122,7 +136,16 @@ impl Client {
             address,
             connector,
             expected,
+            token: None,
         })
+    }
+
+    /// Has it show a token to whoever is at the other end, once that is whom it expects.
+    pub(crate) fn with_token(mut self, shown: Arc<str>) -> Self {
+        if let Way::Tls { token, .. } = &mut self.0 {
+            *token = Some(shown);
+        }
+        self
     }
 
     fn at(&self) -> String {
@@ -173,6 +196,15 @@ impl Client {
         };
         let answer: TokenAnswer = self.post("tokens", &request).await?;
         Ok(answer.token)
+    }
+
+    /// Returns the operators of the cluster.
+    ///
+    /// # Errors
+    ///
+    /// Fails if no agent answers in time, or refuses.
+    pub async fn operators(&self) -> Result<Vec<KnownOperator>, ClientError> {
+        self.get("operators").await
     }
 
     pub(crate) async fn get<T: DeserializeOwned>(&self, what: &str) -> Result<T, ClientError> {
@@ -227,6 +259,7 @@ impl Client {
                 address,
                 connector,
                 expected,
+                ..
             } => {
                 let connector = connector.borrow().clone();
                 let connecting = connect_tls(*address, &connector, expected);
@@ -257,6 +290,12 @@ impl Client {
             .header("content-type", "application/json");
         if let Some(who) = who {
             request = request.header(FOR, who);
+        }
+        if let Way::Tls {
+            token: Some(token), ..
+        } = &self.0
+        {
+            request = request.header("authorization", format!("Bearer {token}"));
         }
         let request = request.body(Full::new(body));
         let request = request.map_err(|error| ClientError::Version(error.to_string()))?;
@@ -316,6 +355,12 @@ async fn connect_tls(
     let stream = TcpStream::connect(address).await;
     let stream = stream.map_err(|error| match error.kind() {
         io::ErrorKind::ConnectionRefused => ClientError::NotRunning(address.to_string()),
+        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => {
+            ClientError::Unreachable {
+                at: address.to_string(),
+                reason: error.to_string(),
+            }
+        }
         _ => ClientError::Lost(error.to_string()),
     })?;
     let _ = stream.set_nodelay(true);
@@ -340,17 +385,33 @@ async fn connect_tls(
         };
         return Err(not_trusted(reason));
     }
-    let Expected::BoxOf(cluster) = expected else {
+    if matches!(expected, Expected::Anybody) {
         return Ok(stream);
-    };
+    }
     let certificate = stream.ssl().peer_certificate();
+    let made = certificate
+        .as_ref()
+        .map(|certificate| pki::made(certificate));
     let principal = certificate.and_then(|certificate| Principal::of(&certificate));
-    match principal {
-        Some(principal) if principal.kind == Kind::Box && principal.cluster == *cluster => {
-            Ok(stream)
-        }
-        Some(principal) => Err(not_trusted(format!("it is {principal}"))),
-        None => Err(not_trusted("its certificate is of no box".to_owned())),
+    match (principal, expected) {
+        (Some(principal), expected) if principal.kind == Kind::Box => match expected {
+            Expected::BoxOf(cluster, _) if principal.cluster != *cluster => {
+                Err(not_trusted(format!("it is {principal}")))
+            }
+            Expected::BoxOf(_, keeper)
+                if !keeper.roster().takes_box(
+                    &principal.name,
+                    made.and_then(Result::ok).unwrap_or(i64::MIN),
+                ) =>
+            {
+                Err(not_trusted(format!(
+                    "it is {principal}, which was forgotten"
+                )))
+            }
+            _ => Ok(stream),
+        },
+        (Some(principal), _) => Err(not_trusted(format!("it is {principal}"))),
+        (None, _) => Err(not_trusted("its certificate is of no box".to_owned())),
     }
 }
 

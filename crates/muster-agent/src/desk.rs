@@ -1,4 +1,6 @@
-//! What the box of the authority does for the others: it lets boxes join, and signs their certificates.
+//! What the box of the authority does for the others: it lets boxes join, signs their certificates, and knows the operators.
+
+mod operators;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -8,23 +10,18 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+pub use self::operators::KnownOperator;
+pub(crate) use self::operators::{OperatorAnswer, OperatorRequest, known};
 use crate::api::Refusal;
+use crate::failures::Failures;
 use crate::identity::{BoxFile, IdentityError, IdentityFiles};
 use crate::journal::now;
-use crate::pki::{Authority, Kind, Principal};
+use crate::pki::{self, Authority, Kind, Principal};
+use crate::roster::{Keeper, Roster};
 use crate::token::{Token, Tokens};
 
 /// How far the clocks of two boxes may be apart: certificates have times.
 const CLOCKS: Duration = Duration::from_secs(300);
-
-/// Failures of one address within [`FAILURES_WITHIN`], after which it is not heard.
-const MOST_FAILURES: u32 = 5;
-
-/// See [`MOST_FAILURES`].
-const FAILURES_WITHIN: Duration = Duration::from_secs(60);
-
-/// The most addresses whose failures are remembered.
-const MOST_ADDRESSES: usize = 1024;
 
 /// What a box sends that wants to join.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -113,7 +110,7 @@ pub(crate) struct Desk {
 struct Inner {
     tokens: Tokens,
     joined: JoinedBoxes,
-    failures: HashMap<IpAddr, (Instant, u32)>,
+    failures: Failures,
 }
 
 impl Desk {
@@ -133,7 +130,7 @@ impl Desk {
         let inner = Inner {
             tokens: Tokens::open(&directory).map_err(failed)?,
             joined: JoinedBoxes::open(&directory).map_err(failed)?,
-            failures: HashMap::new(),
+            failures: Failures::default(),
         };
         Ok(Some(Self {
             file: file.clone(),
@@ -144,13 +141,6 @@ impl Desk {
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(crate) fn answer(&self) -> Result<AuthorityAnswer, Refusal> {
-        Ok(AuthorityAnswer {
-            cluster: self.file.cluster.clone(),
-            certificate: self.authority.pem().map_err(|error| failed(&error))?,
-        })
     }
 
     /// Makes a token.
@@ -188,14 +178,15 @@ impl Desk {
         request: &JoinRequest,
         from: IpAddr,
         directory: &dyn Directory,
+        roster: &Roster,
     ) -> Result<Joined, Refusal> {
         let mut inner = self.lock();
-        inner.hear(from)?;
+        inner.failures.hear(from, Instant::now())?;
         let checked = request.token.parse::<Token>();
         let token = checked.map_err(|error| Refusal::malformed(error.to_string()))?;
         // Whoever has no good token learns nothing about anything else.
         if let Err(refusal) = inner.tokens.check(&token, &request.name, now()) {
-            inner.failed(from);
+            inner.failures.failed(from, Instant::now());
             return Err(Refusal::forbidden(refusal.to_string()));
         }
         let own = env!("CARGO_PKG_VERSION");
@@ -232,7 +223,7 @@ impl Desk {
             )));
         }
         let layout = directory.text().map_err(|error| failed(&error))?;
-        let certificate = self.sign(&request.request, Kind::Box, &request.name, address)?;
+        let certificate = self.sign(&request.request, Kind::Box, &request.name, address, roster)?;
         inner
             .tokens
             .take(&token, &request.name)
@@ -245,13 +236,20 @@ impl Desk {
         })
     }
 
-    /// Lets a box of this name join again.
-    pub(crate) fn forget(&self, name: &str) -> Result<(), Refusal> {
-        let forgotten = self.lock().joined.remove(name);
-        if forgotten.map_err(|error| failed(&error))? {
-            return Ok(());
+    /// Lets a box of this name join again. The certificate that it has is not taken any more.
+    pub(crate) fn forget(&self, name: &str, keeper: &Keeper) -> Result<(), Refusal> {
+        let mut inner = self.lock();
+        if inner.joined.since(name).is_none() {
+            return Err(Refusal::unknown(format!("no box {name} has joined")));
         }
-        Err(Refusal::unknown(format!("no box {name} has joined")))
+        keeper
+            .change(&self.authority, |roster| roster.forget(name, now()))
+            .map_err(|error| failed(&error))?;
+        inner
+            .joined
+            .remove(name)
+            .map_err(|error| failed(&error))
+            .map(drop)
     }
 
     /// Signs what a box asks for: its own certificate, or that of a node that the layout has on it.
@@ -260,6 +258,7 @@ impl Desk {
         request: &SignRequest,
         principal: &Principal,
         directory: &dyn Directory,
+        roster: &Roster,
     ) -> Result<Signed, Refusal> {
         let name = &principal.name;
         if principal.kind != Kind::Box || principal.cluster != self.file.cluster {
@@ -275,9 +274,9 @@ impl Desk {
         }
         let address = directory.address(name).ok_or_else(|| no_box(name))?;
         let certificate = match &request.node {
-            None => self.sign(&request.request, Kind::Box, name, address)?,
+            None => self.sign(&request.request, Kind::Box, name, address, roster)?,
             Some(node) if directory.has(name, node) => {
-                self.sign(&request.request, Kind::Node, node, address)?
+                self.sign(&request.request, Kind::Node, node, address, roster)?
             }
             Some(node) => {
                 let text = format!("the layout has no node {node} on box {name}");
@@ -293,37 +292,21 @@ impl Desk {
         kind: Kind,
         name: &str,
         address: IpAddr,
+        roster: &Roster,
     ) -> Result<String, Refusal> {
+        // A box that was forgotten and joins within the same second is taken.
+        let from = (kind == Kind::Box).then(|| roster.box_from(name)).flatten();
+        let made = pki::unix_now().max(from.unwrap_or(i64::MIN));
         let principal = Principal {
             cluster: self.file.cluster.clone(),
             kind,
             name: name.to_owned(),
         };
+        let validity = self.file.validity();
         let signed = self
             .authority
-            .sign(request, &principal, &[address], self.file.validity());
+            .sign_as_of(request, &principal, &[address], made, validity);
         signed.map_err(|error| Refusal::malformed(error.to_string()))
-    }
-}
-
-impl Inner {
-    /// Refuses whoever has failed too often of late.
-    fn hear(&mut self, from: IpAddr) -> Result<(), Refusal> {
-        self.failures
-            .retain(|_, (since, _)| since.elapsed() < FAILURES_WITHIN);
-        match self.failures.get(&from) {
-            Some((_, failures)) if *failures >= MOST_FAILURES => Err(Refusal::forbidden(
-                "too many tokens of this address were wrong: wait a minute",
-            )),
-            _ => Ok(()),
-        }
-    }
-
-    fn failed(&mut self, from: IpAddr) {
-        if self.failures.len() < MOST_ADDRESSES || self.failures.contains_key(&from) {
-            let (_, failures) = self.failures.entry(from).or_insert((Instant::now(), 0));
-            *failures += 1;
-        }
     }
 }
 
@@ -384,7 +367,7 @@ fn minor(version: &str) -> Option<(&str, &str)> {
 /// Makes the authority of a new cluster, and the certificate of its first box.
 pub(crate) fn found(file: &BoxFile, files: &IdentityFiles) -> Result<String, IdentityError> {
     let authority = Authority::found(&file.cluster)?;
-    let key = crate::pki::NewKey::new()?;
+    let key = pki::NewKey::new()?;
     let principal = Principal {
         cluster: file.cluster.clone(),
         kind: Kind::Box,
@@ -393,7 +376,7 @@ pub(crate) fn found(file: &BoxFile, files: &IdentityFiles) -> Result<String, Ide
     let addresses = [file.listen.ip()];
     let certificate = authority.sign(&key.request, &principal, &addresses, file.validity())?;
     authority.write(&files.authority())?;
-    crate::pki::write(&files.authorities(), authority.pem()?.as_bytes())?;
+    pki::write(&files.authorities(), authority.pem()?.as_bytes())?;
     files.of_box().write(&key.pem()?, &certificate)?;
     Ok(authority.fingerprint()?)
 }
@@ -432,6 +415,7 @@ mod tests {
 
     struct Setup {
         desk: Desk,
+        keeper: Keeper,
         _directory: tempfile::TempDir,
     }
 
@@ -448,6 +432,7 @@ mod tests {
         found(&file, &files).unwrap();
         Setup {
             desk: Desk::open(&file, &files).unwrap().unwrap(),
+            keeper: Keeper::open(&file.cluster, &files).unwrap(),
             _directory: directory,
         }
     }
@@ -472,14 +457,23 @@ mod tests {
     }
 
     fn refusal(desk: &Desk, request: &JoinRequest) -> String {
-        desk.join(request, FROM, &Layout).unwrap_err().to_string()
+        desk.join(request, FROM, &Layout, &Roster::default())
+            .unwrap_err()
+            .to_string()
     }
 
     #[test]
     fn a_box_joins_once_and_its_nodes_get_certificates() {
-        let Setup { desk, _directory } = setup();
+        let Setup {
+            desk,
+            keeper,
+            _directory,
+        } = setup();
+        let none = Roster::default();
         let first = token(&desk, None);
-        let joined = desk.join(&request(&first, "b"), FROM, &Layout).unwrap();
+        let joined = desk
+            .join(&request(&first, "b"), FROM, &Layout, &none)
+            .unwrap();
         assert_eq!(
             (joined.cluster.as_str(), joined.layout.as_str()),
             ("east", "the layout")
@@ -493,7 +487,7 @@ mod tests {
                 node: node.map(ToOwned::to_owned),
                 request: NewKey::new().unwrap().request,
             };
-            desk.renew(&request, principal, &Layout)
+            desk.renew(&request, principal, &Layout, &none)
         };
         assert!(sign(None, &principal).is_ok());
         assert!(sign(Some("data-2"), &principal).is_ok());
@@ -518,15 +512,27 @@ mod tests {
         // Once, unless somebody says so.
         let second = token(&desk, None);
         assert!(refusal(&desk, &request(&second, "b")).contains("has joined already"));
-        desk.forget("b").unwrap();
+        desk.forget("b", &keeper).unwrap();
         assert!(sign(None, &principal).is_err());
-        assert!(desk.join(&request(&second, "b"), FROM, &Layout).is_ok());
-        assert_eq!(desk.forget("z").unwrap_err().kind, RefusalKind::Unknown);
+        let made = |pem: &str| {
+            let certificate = openssl::x509::X509::from_pem(pem.as_bytes()).unwrap();
+            pki::made(&certificate).unwrap()
+        };
+        let roster = keeper.roster();
+        assert!(!roster.takes_box("b", made(&joined.certificate)));
+        // In the same second, perhaps.
+        let again = desk.join(&request(&second, "b"), FROM, &Layout, &roster);
+        assert!(roster.takes_box("b", made(&again.unwrap().certificate)));
+        let unknown = desk.forget("z", &keeper).unwrap_err();
+        assert_eq!(unknown.kind, RefusalKind::Unknown);
     }
 
     #[test]
     fn what_does_not_fit_is_named_and_uses_no_token_up() {
-        let Setup { desk, _directory } = setup();
+        let Setup {
+            desk, _directory, ..
+        } = setup();
+        let none = Roster::default();
         let good = token(&desk, None);
         let mut old = request(&good, "b");
         old.version = "9.9.0".to_owned();
@@ -544,7 +550,10 @@ mod tests {
         let mut unsigned = request(&good, "b");
         unsigned.request = "nothing".to_owned();
         assert!(refusal(&desk, &unsigned).contains("request for a certificate"));
-        assert!(desk.join(&request(&good, "b"), FROM, &Layout).is_ok());
+        assert!(
+            desk.join(&request(&good, "b"), FROM, &Layout, &none)
+                .is_ok()
+        );
         assert!(refusal(&desk, &request(&good, "c")).contains("has been used"));
         let bound = token(&desk, Some("c"));
         let unknown = TokenRequest {
@@ -557,14 +566,20 @@ mod tests {
 
     #[test]
     fn whoever_guesses_is_not_heard_for_a_while() {
-        let Setup { desk, _directory } = setup();
+        let Setup {
+            desk, _directory, ..
+        } = setup();
+        let none = Roster::default();
         let good = token(&desk, None);
         let forged = format!("{}{}", &good[..good.len() - 64], "0".repeat(64));
-        for _ in 0..MOST_FAILURES {
+        for _ in 0..crate::failures::MOST {
             assert!(refusal(&desk, &request(&forged, "b")).contains("not known"));
         }
         assert!(refusal(&desk, &request(&good, "b")).contains("wait a minute"));
         let elsewhere = [192, 0, 2, 3].into();
-        assert!(desk.join(&request(&good, "b"), elsewhere, &Layout).is_ok());
+        assert!(
+            desk.join(&request(&good, "b"), elsewhere, &Layout, &none)
+                .is_ok()
+        );
     }
 }

@@ -20,9 +20,11 @@ use tokio::sync::mpsc;
 use crate::api::{Agent, Change, Command, Refusal, Request, Response, Role, router};
 use crate::boxes::{Boxes, BoxesConfig};
 use crate::identity::{BoxFile, IdentityFiles};
-use crate::journal::Journal;
-use crate::pki::{Authority, Kind, NewKey, Principal};
+use crate::journal::{Journal, now};
+use crate::pki::{self, Authority, Kind, NewKey, Principal};
 use crate::place::Places;
+use crate::roster::{Operator, Proof, Roster, secret_hash};
+use crate::token::{Token, TokenKind};
 
 /// The longest request that is tried.
 const LONGEST: usize = 64 << 10;
@@ -37,10 +39,30 @@ enum Who {
     Viewer,
     Box,
     Node,
+    Operator,
+    /// An operator who was removed, or was never there.
+    Removed,
+    /// Somebody with an operator's token.
+    Token,
     Stranger,
 }
 
-const EVERYBODY: [Who; 5] = [Who::Admin, Who::Viewer, Who::Box, Who::Node, Who::Stranger];
+const EVERYBODY: [Who; 8] = [
+    Who::Admin,
+    Who::Viewer,
+    Who::Box,
+    Who::Node,
+    Who::Operator,
+    Who::Removed,
+    Who::Token,
+    Who::Stranger,
+];
+
+/// The roles of those in the roster.
+const OPERATOR: Role = Role::Operator;
+
+/// See [`OPERATOR`].
+const TOKEN: Role = Role::Viewer;
 
 impl Who {
     fn by_socket(self) -> Option<Role> {
@@ -56,8 +78,10 @@ impl Who {
         match self {
             Self::Admin => Some(Role::Admin),
             Self::Box => Some(Role::Operator),
+            Self::Operator => Some(OPERATOR),
+            Self::Token => Some(TOKEN),
             Self::Viewer => Some(Role::Viewer),
-            Self::Node | Self::Stranger => None,
+            Self::Node | Self::Removed | Self::Stranger => None,
         }
     }
 }
@@ -68,6 +92,9 @@ struct World {
     agent: Agent,
     of_box: X509,
     of_node: X509,
+    of_operator: X509,
+    of_removed: X509,
+    token: String,
     /// The highest role that something was asked of the loop with, and one: zero if nothing was.
     asked: Arc<AtomicU8>,
     _directory: tempfile::TempDir,
@@ -127,7 +154,7 @@ impl World {
             .unwrap();
         let directory = tempfile::tempdir().unwrap();
         let places = Places::in_one(directory.path());
-        let (boxes, [of_box, of_node]) = boxes(directory.path());
+        let (boxes, [of_box, of_node, of_operator, of_removed], token) = boxes(directory.path());
         let (commands, mut asked_for) = mpsc::channel::<Command>(8);
         let asked = Arc::new(AtomicU8::new(0));
         let highest = Arc::clone(&asked);
@@ -150,6 +177,9 @@ impl World {
             agent,
             of_box,
             of_node,
+            of_operator,
+            of_removed,
+            token,
             asked,
             _directory: directory,
         }
@@ -164,15 +194,23 @@ impl World {
         let shown = match who {
             Who::Box => Some(&self.of_box),
             Who::Node => Some(&self.of_node),
+            Who::Operator => Some(&self.of_operator),
+            Who::Removed => Some(&self.of_removed),
             _ => None,
         };
-        match shown {
-            Some(certificate) => {
-                extensions.insert(ClientCertificate(certificate.clone()));
-            }
-            None => {
-                extensions.insert(Caller::Process { uid: 7, pid: None });
-            }
+        if let Some(certificate) = shown {
+            extensions.insert(ClientCertificate(certificate.clone()));
+        }
+        if who.by_socket().is_some() {
+            extensions.insert(Caller::Process { uid: 7, pid: None });
+        } else {
+            extensions.insert(Caller::Address(([192, 0, 2, 7], 5).into()));
+        }
+        if who == Who::Token
+            && let Ok(shown) = format!("Bearer {}", self.token).parse()
+        {
+            let headers = request.headers_mut();
+            headers.insert(hyper::header::AUTHORIZATION, shown);
         }
         self.asked.store(0, Ordering::Relaxed);
         let router = TowerToHyperService::new(router(self.agent.clone(), who.by_socket()));
@@ -212,9 +250,10 @@ fn needed(change: &Change) -> Role {
     }
 }
 
-/// A box with the authority, and certificates of another box and of a node.
+/// A box with the authority; certificates of another box, a node, an operator, and one whom the roster does not have; an
+/// operator's token.
 #[allow(clippy::unwrap_used, reason = "what is made here is good")]
-fn boxes(directory: &Path) -> (Boxes, [X509; 2]) {
+fn boxes(directory: &Path) -> (Boxes, [X509; 4], String) {
     let identity = IdentityFiles::at(&directory.join("identity"));
     let file = BoxFile {
         name: "a".to_owned(),
@@ -225,7 +264,13 @@ fn boxes(directory: &Path) -> (Boxes, [X509; 2]) {
     };
     crate::join::found(&file, &identity).unwrap();
     let authority = Authority::read(&identity.authority()).unwrap().unwrap();
-    let certificates = [(Kind::Box, "b"), (Kind::Node, "n")].map(|(kind, name)| {
+    let named = [
+        (Kind::Box, "b"),
+        (Kind::Node, "n"),
+        (Kind::Operator, "alice"),
+        (Kind::Operator, "carol"),
+    ];
+    let certificates = named.map(|(kind, name)| {
         let principal = Principal {
             cluster: "east".to_owned(),
             kind,
@@ -244,6 +289,26 @@ fn boxes(directory: &Path) -> (Boxes, [X509; 2]) {
         layout_file: directory.join("muster.toml"),
         metrics_token: directory.join("metrics.token"),
         mesh: None,
-    });
-    (boxes.unwrap(), certificates)
+    })
+    .unwrap();
+    let token = Token::from_random(TokenKind::Operator, "ab".repeat(32), &[7; 40]);
+    let by_token = Proof::Token {
+        id: token.id.clone(),
+        secret: secret_hash(&token),
+    };
+    let by_certificate = Proof::Certificate(pki::serial_of(&certificates[2]).unwrap());
+    for (name, role, proof) in [
+        ("alice", OPERATOR, by_certificate),
+        ("bob", TOKEN, by_token),
+    ] {
+        let operator = Operator {
+            role,
+            proof,
+            added: now(),
+            ends: now() + 1e9,
+        };
+        let add = |roster: &mut Roster| roster.add(name, operator, false);
+        boxes.roster().change(&authority, add).unwrap();
+    }
+    (boxes, certificates, token.to_string())
 }

@@ -93,18 +93,8 @@ impl Joining<'_> {
         let token: Token = self.token.parse()?;
         let at = desk::agent_at(self.at);
         let failed = |source| JoinError::Client { at, source };
-        // Whoever this is: only a certificate with the right hash is used.
-        let anybody = Client::over_tls(at, fixed(None)?, Expected::Anybody);
-        let answer: AuthorityAnswer = anybody.get("ca").await.map_err(failed)?;
-        let authority = X509::from_pem(answer.certificate.as_bytes());
-        let authority = authority.map_err(|source| PkiError::Malformed {
-            what: format!("the authority of {at}"),
-            source,
-        })?;
-        if pki::fingerprint(&authority)? != token.authority {
-            return Err(JoinError::OtherAuthority { at });
-        }
-        let expected = Expected::BoxOf(answer.cluster.clone());
+        let (authority, pem) = authority_of(&token, at).await?;
+        let expected = Expected::AnyBox;
         let known = Client::over_tls(at, fixed(Some(authority))?, expected);
         let key = NewKey::new()?;
         let request = JoinRequest {
@@ -121,7 +111,7 @@ impl Joining<'_> {
             request: key.request.clone(),
         };
         let joined: Joined = known.post("join", &request).await.map_err(failed)?;
-        pki::write(&identity.authorities(), answer.certificate.as_bytes())?;
+        pki::write(&identity.authorities(), pem.as_bytes())?;
         identity.of_box().write(&key.pem()?, &joined.certificate)?;
         let file = BoxFile {
             name: self.name.to_owned(),
@@ -134,7 +124,28 @@ impl Joining<'_> {
     }
 }
 
-fn fixed(authority: Option<X509>) -> Result<watch::Receiver<openssl::ssl::SslConnector>, PkiError> {
+/// Asks an agent, whoever it is, for the certificate of its authority, and takes it if it is that of a token.
+pub(crate) async fn authority_of(
+    token: &Token,
+    at: SocketAddr,
+) -> Result<(X509, String), JoinError> {
+    let anybody = Client::over_tls(at, fixed(None)?, Expected::Anybody);
+    let answer = anybody.get("ca").await;
+    let answer: AuthorityAnswer = answer.map_err(|source| JoinError::Client { at, source })?;
+    let authority = X509::from_pem(answer.certificate.as_bytes());
+    let authority = authority.map_err(|source| PkiError::Malformed {
+        what: format!("the authority of {at}"),
+        source,
+    })?;
+    if pki::fingerprint(&authority)? != token.authority {
+        return Err(JoinError::OtherAuthority { at });
+    }
+    Ok((authority, answer.certificate))
+}
+
+pub(crate) fn fixed(
+    authority: Option<X509>,
+) -> Result<watch::Receiver<openssl::ssl::SslConnector>, PkiError> {
     Ok(watch::channel(identity::stranger(authority)?).1)
 }
 

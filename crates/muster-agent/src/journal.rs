@@ -106,8 +106,11 @@ impl EventKind {
 pub struct AuditEntry {
     /// When, in seconds since 1970.
     pub time: f64,
-    /// Who, as the kernel or a certificate says.
+    /// Who, as the kernel, a certificate or a token says.
     pub who: String,
+    /// By what they are known: `socket`, `certificate`, `token` or `nothing`.
+    #[serde(default)]
+    pub known_by: String,
     /// What they may do.
     pub role: String,
     /// What was asked for.
@@ -389,6 +392,7 @@ mod tests {
         let entry = AuditEntry {
             time: now(),
             who: "192.0.2.9:5".to_owned(),
+            known_by: "nothing".to_owned(),
             role: "none".to_owned(),
             verb: "stop".to_owned(),
             object: Some("é".repeat(LONGEST_TEXT)),
@@ -419,6 +423,7 @@ mod tests {
         let entry = AuditEntry {
             time: now(),
             who: "user 0".to_owned(),
+            known_by: "socket".to_owned(),
             role: "admin".to_owned(),
             verb: "restart".to_owned(),
             object: Some("data-1".to_owned()),

@@ -12,6 +12,7 @@ mod archive;
 mod boxes;
 mod client;
 mod desk;
+mod failures;
 mod fleet;
 #[cfg(feature = "simulation")]
 pub mod hostile;
@@ -23,12 +24,14 @@ mod life;
 mod mesh;
 mod metrics;
 mod node_socket;
+mod operator;
 mod pki;
 mod place;
 mod process;
 mod process_logs;
 mod record;
 mod records;
+mod roster;
 #[cfg(feature = "schema")]
 mod schema;
 #[cfg(feature = "simulation")]
@@ -41,6 +44,7 @@ pub use api::{Access, Api, ApiError, Done, Refusal, RefusalKind, Role};
 pub use archive::{ArchiveConfig, ArchiveSettingsError, ArchivesByDefault, SETTINGS};
 pub use boxes::{Boxes, BoxesConfig};
 pub use client::{Client, ClientError, Lines};
+pub use desk::KnownOperator;
 pub use fleet::{Fleet, FleetConfig, News, PastLife, PlannedNode, running_nodes};
 pub use identity::{AGENT_PORT, BoxFile, CertificateFiles, IdentityError, IdentityFiles};
 pub use join::{Founded, JoinError, Joining, found};
@@ -49,6 +53,7 @@ pub use launch::{CheckLayout, Launch, Lives, open_log};
 pub use mesh::{MeshConfig, agent_name};
 pub use metrics::agent_metrics;
 pub use node_socket::{NodeSocket, NodeSocketError, Word};
+pub use operator::{Added, Credential, CredentialError, NewOperator, OperatorIdentity};
 pub use pki::{Authority, Identity, PkiError};
 pub use place::{Places, is_of_this_machine, socket_path};
 pub use process_logs::LogLine;

@@ -1,7 +1,14 @@
 //! Who is who in a cluster, by certificates: an authority, names, requests for certificates.
 //!
-//! A certificate says who has it by a URI among its alternative names: `muster://CLUSTER/box/NAME` or
-//! `muster://CLUSTER/node/NAME`. Keys are made where they are used; what travels is a request (PKCS #10) and the certificate.
+//! A certificate says who has it by a URI among its alternative names: `muster://CLUSTER/box/NAME`,
+//! `muster://CLUSTER/node/NAME` or `muster://CLUSTER/operator/NAME`. Keys are made where they are used; what travels is a
+//! request (PKCS #10) and the certificate.
+//!
+//! Nodes take whoever has a certificate of the authority for a member of the mesh. An operator's is for no client and no
+//! server of TLS by its extended key usage, so that nodes refuse it as any TLS does; agents let it through.
+
+mod principal;
+mod times;
 
 use std::fmt;
 use std::io;
@@ -9,18 +16,24 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use openssl::asn1::{Asn1Time, Asn1TimeRef};
+use openssl::asn1::Asn1Time;
 use openssl::bn::{BigNum, MsbOption};
 use openssl::ec::{EcGroup, EcKey};
 use openssl::error::ErrorStack;
 use openssl::hash::MessageDigest;
 use openssl::nid::Nid;
 use openssl::pkey::{HasPublic, PKey, PKeyRef, Private};
+use openssl::sign::Signer;
 use openssl::x509::extension::{
     BasicConstraints, ExtendedKeyUsage, KeyUsage, SubjectAlternativeName,
 };
-use openssl::x509::{X509, X509Name, X509NameBuilder, X509Ref, X509Req};
+use openssl::x509::store::{X509Store, X509StoreBuilder};
+use openssl::x509::{
+    X509, X509Name, X509NameBuilder, X509Ref, X509Req, X509StoreContextRef, X509VerifyResult,
+};
 
+pub(crate) use self::principal::{Kind, Principal};
+pub(crate) use self::times::{Age, age, expiry, made};
 use crate::launch::write_whole;
 
 /// How long an authority is valid, in days.
@@ -29,8 +42,14 @@ const AUTHORITY_DAYS: u32 = 3650;
 /// How long the certificates of boxes and nodes are valid, in days.
 pub(crate) const CERTIFICATE_DAYS: u32 = 90;
 
+/// The verdict of OpenSSL on a certificate whose extended key usage is another (`X509_V_ERR_INVALID_PURPOSE`).
+const INVALID_PURPOSE: i32 = 26;
+
 /// How long before they are made certificates are valid: clocks differ.
 const EARLIER: i32 = 300;
+
+/// What an operator's certificate is for, as extended key usage: a number of Muster's own, made of a UUID (X.667).
+const FOR_AGENTS: &str = "2.25.194293589493102806339434345225268998094";
 
 /// Why something about certificates cannot be done.
 #[derive(Debug, thiserror::Error)]
@@ -68,71 +87,6 @@ fn malformed(what: impl Into<String>) -> impl FnOnce(ErrorStack) -> PkiError {
 fn file_error(path: &Path) -> impl FnOnce(io::Error) -> PkiError {
     let path = path.to_owned();
     move |source| PkiError::File { path, source }
-}
-
-/// What somebody is in a cluster.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
-    /// A box, by its agent.
-    Box,
-    /// A node.
-    Node,
-}
-
-impl Kind {
-    fn word(self) -> &'static str {
-        match self {
-            Self::Box => "box",
-            Self::Node => "node",
-        }
-    }
-}
-
-/// Who has a certificate.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Principal {
-    /// The cluster's name.
-    pub(crate) cluster: String,
-    /// What it is.
-    pub(crate) kind: Kind,
-    /// Its name.
-    pub(crate) name: String,
-}
-
-impl fmt::Display for Principal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            cluster,
-            kind,
-            name,
-        } = self;
-        write!(f, "muster://{cluster}/{}/{name}", kind.word())
-    }
-}
-
-impl Principal {
-    fn parse(uri: &str) -> Option<Self> {
-        let mut parts = uri.strip_prefix("muster://")?.split('/');
-        let (cluster, kind, name) = (parts.next()?, parts.next()?, parts.next()?);
-        let kinds = [Kind::Box, Kind::Node];
-        let kind = kinds.into_iter().find(|known| known.word() == kind)?;
-        let is_whole = parts.next().is_none() && !cluster.is_empty() && !name.is_empty();
-        is_whole.then(|| Self {
-            cluster: cluster.to_owned(),
-            kind,
-            name: name.to_owned(),
-        })
-    }
-
-    /// Returns who a certificate is of, if it says that once.
-    pub(crate) fn of(certificate: &X509Ref) -> Option<Self> {
-        let alternatives = certificate.subject_alt_names()?;
-        let mut found = alternatives
-            .iter()
-            .filter_map(|name| Self::parse(name.uri()?));
-        let principal = found.next()?;
-        found.next().is_none().then_some(principal)
-    }
 }
 
 /// A key, and what asks for a certificate of it.
@@ -199,7 +153,7 @@ impl Authority {
         builder.set_subject_name(&name)?;
         builder.set_issuer_name(&name)?;
         builder.set_pubkey(&key)?;
-        builder.set_not_before(&*valid_from()?)?;
+        builder.set_not_before(&*valid_from(unix_now())?)?;
         builder.set_not_after(&*Asn1Time::days_from_now(AUTHORITY_DAYS)?)?;
         builder.append_extension(BasicConstraints::new().critical().ca().build()?)?;
         let usage = KeyUsage::new()
@@ -271,13 +225,23 @@ impl Authority {
         validity: Duration,
     ) -> Result<Identity, PkiError> {
         let key = new_key()?;
-        let certificate = self.certify(&key, name, None, addresses, validity)?;
+        let made = unix_now();
+        let certificate = self.certify(&key, name, None, addresses, made, validity)?;
         let key = key.private_key_to_pem_pkcs8()?;
         Ok(Identity { certificate, key })
     }
 
     pub(crate) fn fingerprint(&self) -> Result<String, PkiError> {
         fingerprint(&self.certificate)
+    }
+
+    /// Signs bytes.
+    pub(crate) fn sign_bytes(&self, parts: &[&[u8]]) -> Result<Vec<u8>, PkiError> {
+        let mut signer = Signer::new(MessageDigest::sha256(), &self.key)?;
+        for part in parts {
+            signer.update(part)?;
+        }
+        Ok(signer.sign_to_vec()?)
     }
 
     /// Signs a request. Of the request it takes the key alone: who somebody is, is not theirs to say.
@@ -288,13 +252,26 @@ impl Authority {
         addresses: &[IpAddr],
         validity: Duration,
     ) -> Result<String, PkiError> {
+        self.sign_as_of(request, principal, addresses, unix_now(), validity)
+    }
+
+    /// Signs a request, and says of the certificate that it was made at another time than now.
+    pub(crate) fn sign_as_of(
+        &self,
+        request: &str,
+        principal: &Principal,
+        addresses: &[IpAddr],
+        made: i64,
+        validity: Duration,
+    ) -> Result<String, PkiError> {
         let request = X509Req::from_pem(request.as_bytes())
             .map_err(malformed("the request for a certificate"))?;
         let key = request.public_key()?;
         if !request.verify(&key)? {
             return Err(PkiError::NotSigned);
         }
-        self.certify(&key, &principal.name, Some(principal), addresses, validity)
+        let name = &principal.name;
+        self.certify(&key, name, Some(principal), addresses, made, validity)
     }
 
     fn certify<T: HasPublic>(
@@ -303,37 +280,41 @@ impl Authority {
         name: &str,
         principal: Option<&Principal>,
         addresses: &[IpAddr],
+        made: i64,
         validity: Duration,
     ) -> Result<String, PkiError> {
+        let is_person = principal.is_some_and(|principal| principal.kind == Kind::Operator);
         let mut builder = X509::builder()?;
         builder.set_version(2)?;
         builder.set_serial_number(&*serial()?)?;
         builder.set_subject_name(&*common_name(name)?)?;
         builder.set_issuer_name(self.certificate.subject_name())?;
         builder.set_pubkey(key)?;
-        builder.set_not_before(&*valid_from()?)?;
-        builder.set_not_after(&*from_now(validity)?)?;
+        builder.set_not_before(&*valid_from(made)?)?;
+        builder.set_not_after(&*after(made, validity)?)?;
         let mut alternatives = SubjectAlternativeName::new();
         if let Some(principal) = principal {
             alternatives.uri(&principal.to_string());
         }
-        // WebSocket clients look for the address, peers do not.
-        alternatives.dns(name).dns("localhost");
-        let loopback: [IpAddr; 2] = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
-        let others = addresses
-            .iter()
-            .filter(|address| !loopback.contains(address));
-        for address in loopback.iter().chain(others) {
-            alternatives.ip(&address.to_string());
+        let mut usage = ExtendedKeyUsage::new();
+        if is_person {
+            usage.other(FOR_AGENTS);
+        } else {
+            usage.server_auth().client_auth();
+            // WebSocket clients look for the address, peers do not.
+            alternatives.dns(name).dns("localhost");
+            let loopback: [IpAddr; 2] = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+            let others = addresses
+                .iter()
+                .filter(|address| !loopback.contains(address));
+            for address in loopback.iter().chain(others) {
+                alternatives.ip(&address.to_string());
+            }
         }
         let context = builder.x509v3_context(Some(&self.certificate), None);
         let alternatives = alternatives.build(&context)?;
         builder.append_extension(alternatives)?;
-        let usage = ExtendedKeyUsage::new()
-            .server_auth()
-            .client_auth()
-            .build()?;
-        builder.append_extension(usage)?;
+        builder.append_extension(usage.build()?)?;
         builder.sign(&self.key, MessageDigest::sha256())?;
         Ok(String::from_utf8_lossy(&builder.build().to_pem()?).into_owned())
     }
@@ -361,18 +342,18 @@ fn serial() -> Result<openssl::asn1::Asn1Integer, ErrorStack> {
     serial.to_asn1_integer()
 }
 
-fn unix_now() -> i64 {
+pub(crate) fn unix_now() -> i64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     i64::try_from(now.unwrap_or_default().as_secs()).unwrap_or(i64::MAX)
 }
 
-fn valid_from() -> Result<Asn1Time, ErrorStack> {
-    Asn1Time::from_unix(unix_now() - i64::from(EARLIER))
+fn valid_from(made: i64) -> Result<Asn1Time, ErrorStack> {
+    Asn1Time::from_unix(made.saturating_sub(i64::from(EARLIER)))
 }
 
-fn from_now(validity: Duration) -> Result<Asn1Time, ErrorStack> {
+fn after(made: i64, validity: Duration) -> Result<Asn1Time, ErrorStack> {
     let seconds = i64::try_from(validity.as_secs()).unwrap_or(i64::MAX);
-    Asn1Time::from_unix(unix_now().saturating_add(seconds))
+    Asn1Time::from_unix(made.saturating_add(seconds))
 }
 
 /// Writes a file for its owner alone.
@@ -390,45 +371,45 @@ pub(crate) fn fingerprint(certificate: &X509Ref) -> Result<String, PkiError> {
     Ok(hexadecimal(&certificate.digest(MessageDigest::sha256())?))
 }
 
-/// How old a certificate is.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Age {
-    /// The part of its life that is over, from 0; more than 1 if it has ended.
-    pub(crate) over: f64,
-    /// How long it is valid, from its making.
-    pub(crate) life: Duration,
+/// The serial number of a certificate, in hexadecimal digits.
+pub(crate) fn serial_of(certificate: &X509Ref) -> Result<String, PkiError> {
+    let serial = certificate.serial_number().to_bn()?;
+    Ok(hexadecimal(&serial.to_vec()))
 }
 
-impl Age {
-    /// How many days it is still valid; negative if it has ended.
-    pub(crate) fn days_left(&self) -> f64 {
-        (1.0 - self.over) * self.life.as_secs_f64() / 86_400.0
+/// A store that trusts these authorities and nobody else.
+pub(crate) fn store(authorities: &[X509]) -> Result<X509Store, PkiError> {
+    let mut builder = X509StoreBuilder::new()?;
+    for authority in authorities {
+        builder.add_cert(authority.clone())?;
     }
+    Ok(builder.build())
 }
 
-pub(crate) fn age(certificate: &X509Ref) -> Result<Age, PkiError> {
-    let now = Asn1Time::days_from_now(0)?;
-    let seconds = |from: &Asn1TimeRef, to: &Asn1TimeRef| {
-        let difference = from.diff(to)?;
-        Ok::<_, ErrorStack>(f64::from(difference.days) * 86_400.0 + f64::from(difference.secs))
+/// Lets an operator's certificate through a check of TLS that has found nothing wrong with it but its extended key usage.
+pub(crate) fn lets_through(is_good: bool, context: &mut X509StoreContextRef) -> bool {
+    let is_of_operator = || {
+        let certificate = context.current_cert();
+        let principal = certificate.and_then(Principal::of);
+        principal.is_some_and(|principal| principal.kind == Kind::Operator)
     };
-    // It is valid from a little before it was made.
-    let made = f64::from(EARLIER);
-    let life = seconds(certificate.not_before(), certificate.not_after())? - made;
-    let over = seconds(certificate.not_before(), &now)? - made;
-    let life = life.max(1.0);
-    Ok(Age {
-        over: over / life,
-        life: Duration::from_secs_f64(life),
-    })
+    let is_only_for_agents = !is_good
+        && context.error_depth() == 0
+        && context.error().as_raw() == INVALID_PURPOSE
+        && is_of_operator();
+    if is_only_for_agents {
+        context.set_error(X509VerifyResult::OK);
+    }
+    is_good || is_only_for_agents
 }
 
-/// When a certificate ends, since 1970.
-pub(crate) fn expiry(certificate: &X509Ref) -> Result<Duration, PkiError> {
-    let after = Asn1Time::from_unix(0)?.diff(certificate.not_after())?;
-    let days = Duration::from_secs(86_400) * after.days.try_into().unwrap_or_default();
-    let seconds = after.secs.try_into().unwrap_or_default();
-    Ok(days + Duration::from_secs(seconds))
+/// Reads pairs of hexadecimal digits.
+pub(crate) fn from_hexadecimal(text: &str) -> Option<Vec<u8>> {
+    let digit = |digit: u8| u8::try_from(char::from(digit).to_digit(16)?).ok();
+    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+    let bytes = pairs.iter();
+    let bytes = bytes.map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?));
+    bytes.collect::<Option<_>>().filter(|_| rest.is_empty())
 }
 
 pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
@@ -477,6 +458,36 @@ mod tests {
         }
     }
 
+    /// Nodes, and whoever else uses TLS as it is, must not take an operator for a member of the mesh.
+    #[test]
+    fn the_certificate_of_an_operator_is_for_no_client_and_no_server_of_tls() {
+        use openssl::x509::X509PurposeId;
+        let authority = Authority::found("east").unwrap();
+        let is_taken = |kind: Kind, purpose: X509PurposeId| {
+            let principal = Principal { kind, ..node() };
+            let request = NewKey::new().unwrap().request;
+            let pem = authority.sign(&request, &principal, &[], QUARTER).unwrap();
+            let certificate = X509::from_pem(pem.as_bytes()).unwrap();
+            let mut trusted = X509StoreBuilder::new().unwrap();
+            trusted.add_cert(authority.certificate.clone()).unwrap();
+            trusted.set_purpose(purpose).unwrap();
+            let mut context = openssl::x509::X509StoreContext::new().unwrap();
+            let others = openssl::stack::Stack::new().unwrap();
+            let trusted = trusted.build();
+            context
+                .init(&trusted, &certificate, &others, |context| {
+                    let is_good = context.verify_cert()?;
+                    assert!(is_good || context.error().as_raw() == INVALID_PURPOSE);
+                    Ok(is_good)
+                })
+                .unwrap()
+        };
+        for purpose in [X509PurposeId::SSL_CLIENT, X509PurposeId::SSL_SERVER] {
+            assert!(is_taken(Kind::Node, purpose) && is_taken(Kind::Box, purpose));
+            assert!(!is_taken(Kind::Operator, purpose));
+        }
+    }
+
     #[test]
     fn an_authority_is_read_as_it_was_written() {
         let directory = tempfile::tempdir().unwrap();
@@ -490,20 +501,5 @@ mod tests {
         );
         let metadata = std::fs::metadata(directory.path().join("ca.key")).unwrap();
         assert_eq!(metadata.permissions().mode() & 0o777, 0o600);
-    }
-
-    #[test]
-    fn names_are_read_whole_or_not_at_all() {
-        assert_eq!(Principal::parse(&node().to_string()), Some(node()));
-        for wrong in [
-            "muster://east/node",
-            "muster://east/node/",
-            "muster:///node/a",
-            "muster://east/node/a/b",
-            "muster://east/king/a",
-            "https://east/node/a",
-        ] {
-            assert_eq!(Principal::parse(wrong), None, "{wrong}");
-        }
     }
 }

@@ -5,17 +5,19 @@ use serde_json::{Map, Value, json};
 
 use crate::api::{Done, Refusal, TargetGroup};
 use crate::desk::{
-    AuthorityAnswer, JoinRequest, Joined, SignRequest, Signed, TokenAnswer, TokenRequest,
+    AuthorityAnswer, JoinRequest, Joined, KnownOperator, OperatorAnswer, OperatorRequest,
+    SignRequest, Signed, TokenAnswer, TokenRequest,
 };
 use crate::journal::Event;
 use crate::process_logs::LogLine;
 use crate::records::RecordLine;
+use crate::roster::{LaterRoster, SignedRoster};
 use muster_gateway::status::ClusterStatus;
 
 /// What stands before everything.
 const ABOUT: &str = "\
 What the agent of a box answers over HTTP: on the Unix sockets `agent.sock` and `view.sock` in `/run/muster`, and over TLS 1.3 at port \
-17700. What whoever asks may do, the socket or the certificate says: a viewer looks, an operator also restarts nodes and reads logs, an \
+17700. What whoever asks may do, the socket, the certificate or the token of an operator says: a viewer looks, an operator also restarts nodes and reads logs, an \
 admin does everything. What is refused is answered with a `Refusal` and a status of 400 or above. Fields may be added within version 1.";
 
 /// How an answer is written.
@@ -163,8 +165,42 @@ fn operations(schemas: &mut SchemaGenerator) -> Vec<Operation> {
         post(
             "/v1/boxes/{name}/forget",
             "admin",
-            "Lets another machine join with the name of a box.",
+            "Lets another machine join with the name of a box; the certificate of the one before is taken no more.",
         ),
+        get(
+            "/v1/operators",
+            "admin",
+            "Returns the operators: people who ask from other machines.",
+            Answer::Json(of.schema::<Vec<KnownOperator>>()),
+        ),
+        Operation {
+            body: Some(of.schema::<OperatorRequest>()),
+            answer: Answer::Json(of.schema::<OperatorAnswer>()),
+            ..post(
+                "/v1/operators",
+                "admin",
+                "Adds an operator: with a request for a certificate that certificate is answered, without one a token.",
+            )
+        },
+        post(
+            "/v1/operators/{name}/remove",
+            "admin",
+            "Removes an operator: their certificate or token is of no use any more.",
+        ),
+        get(
+            "/v1/roster/{version}",
+            "a box of the cluster",
+            "Returns the roster of operators and forgotten boxes, if it is later than a version.",
+            Answer::Json(of.schema::<LaterRoster>()),
+        ),
+        Operation {
+            body: Some(of.schema::<SignedRoster>()),
+            ..post(
+                "/v1/roster",
+                "a box of the cluster",
+                "Tells a roster, which is taken if the authority has signed it and it is later.",
+            )
+        },
         get(
             "/v1/ca",
             "anybody",

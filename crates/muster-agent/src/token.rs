@@ -1,7 +1,7 @@
-//! Tokens that let a box join: `muster1.AUTHORITY.ID.SECRET`.
+//! Tokens that let a box join, `muster1.AUTHORITY.ID.SECRET`, and those of operators, `musterop1.AUTHORITY.ID.SECRET`.
 //!
-//! A token is used once. It carries the SHA-256 of the authority's certificate, so that whoever joins tells the secret to
-//! nobody else. The box of the authority keeps a hash of the secret alone.
+//! A token carries the SHA-256 of the authority's certificate, so that whoever shows it tells the secret to nobody else.
+//! Agents keep a hash of the secret alone. One that lets a box join is used once.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -21,36 +21,73 @@ const MOST: usize = 200;
 /// The longest time that a token is valid.
 pub(crate) const LONGEST_TTL: Duration = Duration::from_secs(30 * 86_400);
 
+/// What a token is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TokenKind {
+    /// A box joins with it.
+    Join,
+    /// An operator shows it.
+    Operator,
+}
+
+impl TokenKind {
+    /// What it begins with.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Join => "muster1",
+            Self::Operator => "musterop1",
+        }
+    }
+}
+
 /// A token, as it travels.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Token {
+    pub(crate) kind: TokenKind,
     /// The SHA-256 of the authority's certificate, in hexadecimal digits.
     pub(crate) authority: String,
-    id: String,
-    secret: String,
+    pub(crate) id: String,
+    pub(crate) secret: String,
+}
+
+impl Token {
+    /// Makes one of random bytes.
+    pub(crate) fn from_random(kind: TokenKind, authority: String, random: &[u8; 40]) -> Self {
+        Self {
+            kind,
+            authority,
+            id: hexadecimal(&random[..8]),
+            secret: hexadecimal(&random[8..]),
+        }
+    }
 }
 
 impl fmt::Display for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
+            kind,
             authority,
             id,
             secret,
         } = self;
-        write!(f, "muster1.{authority}.{id}.{secret}")
+        write!(f, "{}.{authority}.{id}.{secret}", kind.word())
     }
 }
 
 /// A text that is no token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("this is no token: one looks like muster1.AUTHORITY.ID.SECRET")]
+#[error(
+    "this is no token: one looks like muster1.AUTHORITY.ID.SECRET, that of an operator musterop1.AUTHORITY.ID.SECRET"
+)]
 pub struct TokenError;
 
 impl FromStr for Token {
     type Err = TokenError;
 
     fn from_str(text: &str) -> Result<Self, TokenError> {
-        let rest = text.trim().strip_prefix("muster1.").ok_or(TokenError)?;
+        let (word, rest) = text.trim().split_once('.').ok_or(TokenError)?;
+        let kinds = [TokenKind::Join, TokenKind::Operator];
+        let kind = kinds.into_iter().find(|kind| kind.word() == word);
         let parts: Vec<&str> = rest.split('.').collect();
         let [authority, id, secret] = parts[..] else {
             return Err(TokenError);
@@ -62,6 +99,7 @@ impl FromStr for Token {
                 .ok_or(TokenError)
         };
         Ok(Self {
+            kind: kind.ok_or(TokenError)?,
             authority: digits(authority, 64)?,
             id: digits(id, 16)?,
             secret: digits(secret, 64)?,
@@ -81,6 +119,8 @@ pub(crate) enum TokenRefusal {
     Expired,
     #[error("the token is for another box")]
     OtherBox,
+    #[error("the token is an operator's: no box joins with it")]
+    OfOperator,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -129,11 +169,7 @@ impl Tokens {
         now: f64,
         random: &[u8; 40],
     ) -> std::io::Result<Token> {
-        let token = Token {
-            authority,
-            id: hexadecimal(&random[..8]),
-            secret: hexadecimal(&random[8..]),
-        };
+        let token = Token::from_random(TokenKind::Join, authority, random);
         while self.known.len() >= MOST {
             let is_over = |known: &Known| known.used_by.is_some() || known.expires < now;
             let by_expiry = |known: &&Known| (!is_over(known), known.expires.to_bits());
@@ -156,6 +192,9 @@ impl Tokens {
 
     /// Finds out whether a box may use a token.
     pub(crate) fn check(&self, token: &Token, name: &str, now: f64) -> Result<(), TokenRefusal> {
+        if token.kind != TokenKind::Join {
+            return Err(TokenRefusal::OfOperator);
+        }
         let known = self.known.get(&token.id).ok_or(TokenRefusal::Unknown)?;
         let shown = hash(&token.secret);
         if !openssl::memcmp::eq(shown.as_bytes(), known.secret.as_bytes()) {
@@ -250,6 +289,24 @@ mod tests {
         }
         assert_eq!(tokens.known.len(), MOST);
         assert_eq!(tokens.check(&used, "b", 1000.0), Err(TokenRefusal::Unknown));
+    }
+
+    #[test]
+    fn the_token_of_an_operator_lets_no_box_in() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut tokens = Tokens::open(directory.path()).unwrap();
+        let token = create(&mut tokens, None, 1);
+        let of_operator = Token {
+            kind: TokenKind::Operator,
+            ..token
+        };
+        let text = of_operator.to_string();
+        assert!(text.starts_with("musterop1."), "{text}");
+        assert_eq!(text.parse(), Ok(of_operator.clone()));
+        assert_eq!(
+            tokens.check(&of_operator, "b", 1000.0),
+            Err(TokenRefusal::OfOperator)
+        );
     }
 
     #[test]

@@ -72,6 +72,7 @@ commands! {
     Join = cluster::join;
     #[command(subcommand)] Token = cluster::token;
     #[command(subcommand)] Box = cluster::boxes;
+    #[command(subcommand)] Operator = cluster::operators;
     Subscribe = peer::subscribe;
     Publish = peer::publish;
     Peers = peer::peers;

@@ -151,6 +151,17 @@ fn answers_are_as_described() {
         ),
         ("/v1/join", "post", "/v1/join", "[]", 400),
         ("/v1/sign", "post", "/v1/sign", "{\"request\":\"\"}", 409),
+        ("/v1/operators", "get", "/v1/operators", "", 409),
+        ("/v1/operators", "post", "/v1/operators", "{}", 400),
+        (
+            "/v1/operators/{name}/remove",
+            "post",
+            "/v1/operators/alice/remove",
+            "",
+            409,
+        ),
+        ("/v1/roster", "post", "/v1/roster", "{}", 403),
+        ("/v1/roster/{version}", "get", "/v1/roster/0", "", 403),
         (
             "/v1/boxes/{name}/forget",
             "post",

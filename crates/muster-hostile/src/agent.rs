@@ -1,7 +1,7 @@
 //! What an agent is asked over HTTP, and what nodes report to it.
 
 /// Requests, each as a fuzz target reads it.
-const REQUESTS: [&str; 16] = [
+const REQUESTS: [&str; 21] = [
     "GET /v1/status\naccept: */*\n\n",
     "GET /v1/events?since=1700000000.5\n\n",
     "GET /v1/logs?node=manager&node=data-1&since=0\n\n",
@@ -17,6 +17,11 @@ const REQUESTS: [&str; 16] = [
     "POST /v1/boxes/b/forget\n\n",
     "POST /v1/join\ncontent-type: application/json\n\n{\"token\":\"muster1.00.00\",\"box\":\"b\",\"address\":\"127.0.0.2\",\"version\":\"0.1.0\",\"time\":1.7e9,\"request\":\"\"}",
     "POST /v1/sign\ncontent-type: application/json\n\n{\"node\":\"n\",\"request\":\"-----BEGIN CERTIFICATE REQUEST-----\"}",
+    "GET /v1/operators\n\n",
+    "POST /v1/operators\ncontent-type: application/json\n\n{\"name\":\"dora\",\"role\":\"admin\",\"ttl_seconds\":3600,\"replace\":true}",
+    "POST /v1/operators/dora/remove\n\n",
+    "GET /v1/roster/0\nauthorization: Bearer musterop1.00.00.00\n\n",
+    "POST /v1/roster\ncontent-type: application/json\n\n{\"roster\":\"{}\",\"signature\":\"00\"}",
     "{\"id\":\"1\",\"state\":\"ready\",\"counts\":{\"events_in\":1},\"peers\":[]}",
 ];
 

@@ -13,7 +13,7 @@ use crate::desk::{
 };
 
 impl Agent {
-    fn boxes(&self) -> Result<&Boxes, Refusal> {
+    pub(super) fn boxes(&self) -> Result<&Boxes, Refusal> {
         let alone = "this box is alone: `muster init` founds a cluster";
         self.boxes
             .as_deref()
@@ -21,7 +21,7 @@ impl Agent {
     }
 }
 
-fn read<T>(body: Result<Json<T>, JsonRejection>) -> Result<T, Refusal> {
+pub(super) fn read<T>(body: Result<Json<T>, JsonRejection>) -> Result<T, Refusal> {
     match body {
         Ok(Json(body)) => Ok(body),
         Err(rejection) => Err(Refusal::malformed(rejection.body_text())),
@@ -31,7 +31,14 @@ fn read<T>(body: Result<Json<T>, JsonRejection>) -> Result<T, Refusal> {
 pub(super) async fn authority(
     State(agent): State<Agent>,
 ) -> Result<Json<AuthorityAnswer>, Refusal> {
-    agent.boxes()?.desk()?.answer().map(Json)
+    let config = agent.boxes()?.config();
+    let path = config.identity.authorities();
+    let certificate = std::fs::read_to_string(&path)
+        .map_err(|error| Refusal::conflict(format!("cannot read {}: {error}", path.display())))?;
+    Ok(Json(AuthorityAnswer {
+        cluster: config.file.cluster.clone(),
+        certificate,
+    }))
 }
 
 pub(super) async fn join(
@@ -44,9 +51,14 @@ pub(super) async fn join(
     let Some(Caller::Address(from)) = asker.caller() else {
         return Err(Refusal::conflict("boxes join over TLS"));
     };
-    let joined = boxes
-        .desk()
-        .and_then(|desk| desk.join(&request, from.ip(), boxes.config()));
+    let joined = boxes.desk().and_then(|desk| {
+        desk.join(
+            &request,
+            from.ip(),
+            boxes.config(),
+            &boxes.roster().roster(),
+        )
+    });
     agent.audit(&asker, "join", Some(&request.name), joined.as_ref().err());
     joined.map(Json)
 }
@@ -58,14 +70,15 @@ pub(super) async fn sign(
 ) -> Result<Json<Signed>, Refusal> {
     let request = read(body)?;
     let boxes = agent.boxes()?;
-    let principal = asker.principal();
-    let principal = principal
-        .ok_or_else(|| Refusal::forbidden("only a box of the cluster may ask for that"))?;
-    let signed = boxes
-        .desk()
-        .and_then(|desk| desk.renew(&request, principal, boxes.config()));
-    let object = request.node.as_deref().unwrap_or(&principal.name);
-    agent.audit(&asker, "sign", Some(object), signed.as_ref().err());
+    let signed = asker.need_box().and_then(|principal| {
+        let roster = boxes.roster().roster();
+        boxes
+            .desk()?
+            .renew(&request, principal, boxes.config(), &roster)
+    });
+    let of_box = asker.of_box().map(|principal| principal.name.as_str());
+    let object = request.node.as_deref().or(of_box);
+    agent.audit(&asker, "sign", object, signed.as_ref().err());
     signed.map(Json)
 }
 
@@ -98,9 +111,12 @@ pub(super) async fn forget(
 ) -> Result<Json<Done>, Refusal> {
     let forget = || {
         asker.need(Role::Admin)?;
-        agent.boxes()?.desk()?.forget(&name)
+        let boxes = agent.boxes()?;
+        boxes.desk()?.forget(&name, boxes.roster())
     };
     let forgotten = forget();
     agent.audit(&asker, "box forget", Some(&name), forgotten.as_ref().err());
-    forgotten.map(|()| Json(Done::default()))
+    forgotten?;
+    let note = agent.spread().await;
+    Ok(Json(Done { note }))
 }

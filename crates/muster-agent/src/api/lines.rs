@@ -6,6 +6,7 @@ use axum::body::Body;
 use axum::extract::{Extension, Path as UrlPath, RawQuery, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
+use futures_util::StreamExt;
 
 use super::asker::Asker;
 use super::{Agent, Refusal, Role, stream};
@@ -67,7 +68,10 @@ impl Query {
     }
 }
 
-fn lines(body: Body) -> Response {
+/// Lines, for whoever asks as long as they may.
+fn lines(asker: Asker, body: Body) -> Response {
+    let told = body.into_data_stream().take_until(asker.revoked());
+    let body = Body::from_stream(told);
     ([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response()
 }
 
@@ -88,9 +92,8 @@ pub(super) async fn events(
     let source = stream::Events::new(before, live, own);
     let what = format!("events?{}", query.unwrap_or_default());
     let others = of_others(&agent, &asker);
-    Ok(lines(
-        stream::merged(source, others, &what, parsed.follows).await,
-    ))
+    let body = stream::merged(source, others, &what, parsed.follows).await;
+    Ok(lines(asker, body))
 }
 
 pub(super) async fn logs(
@@ -104,9 +107,8 @@ pub(super) async fn logs(
     let what = format!("logs?{}", query.unwrap_or_default());
     let others = of_others(&agent, &asker);
     let source = stream::Logs::new(logs).await?;
-    Ok(lines(
-        stream::merged(source, others, &what, parsed.follows).await,
-    ))
+    let body = stream::merged(source, others, &what, parsed.follows).await;
+    Ok(lines(asker, body))
 }
 
 pub(super) async fn records(
@@ -131,7 +133,8 @@ pub(super) async fn records(
     let name = agent.boxes.as_ref().map(|boxes| boxes.own().to_owned());
     let source = stream::Records::read(places, stream, since, most, name).await?;
     let others = of_others(&agent, &asker);
-    Ok(lines(stream::merged(source, others, &what, false).await))
+    let body = stream::merged(source, others, &what, false).await;
+    Ok(lines(asker, body))
 }
 
 #[cfg(test)]

@@ -37,7 +37,7 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    fn new(kind: RefusalKind, error: impl Into<String>) -> Self {
+    pub(crate) fn new(kind: RefusalKind, error: impl Into<String>) -> Self {
         Self {
             kind,
             error: error.into(),

@@ -7,7 +7,8 @@ use muster_agent::{Client, ClientError, Lines, Places, RefusalKind};
 use muster_cluster::Layout;
 use muster_gateway::status::ClusterStatus;
 
-use super::{Home, load_text, read_layout};
+use super::{Home, load_text, read_layout, remote};
+use crate::arguments::{LayoutOption, RemoteArguments};
 use crate::output::{Failure, INCOMPLETE, NOT_RUNNING, REFUSED, say};
 
 /// The variable that names the root of the standard directories.
@@ -20,6 +21,15 @@ const LAYOUT: &str = "muster.toml";
 fn root() -> PathBuf {
     let root = std::env::var_os(ROOT).map_or_else(|| PathBuf::from("/"), PathBuf::from);
     std::path::absolute(&root).unwrap_or(root)
+}
+
+/// The exit code of a command that was refused.
+pub(super) fn code_of(refused: RefusalKind) -> u8 {
+    match refused {
+        RefusalKind::Forbidden | RefusalKind::Unauthorized | RefusalKind::Conflict => REFUSED,
+        RefusalKind::Busy => INCOMPLETE,
+        _ => 1,
+    }
 }
 
 /// The agent that a command is for.
@@ -38,6 +48,8 @@ pub(super) struct Target {
     problem: Option<String>,
     /// Whether nobody has said that it should be the agent of this box.
     is_guessed: bool,
+    /// The agent of another machine, if it is that.
+    remote: Option<Client>,
 }
 
 impl Target {
@@ -71,6 +83,7 @@ impl Target {
             layout_file: absolute,
             root: None,
             is_guessed: false,
+            remote: None,
         })
     }
 
@@ -86,7 +99,41 @@ impl Target {
             root: Some(root),
             problem: None,
             is_guessed: false,
+            remote: None,
         }
+    }
+
+    /// The agent of a layout, or one of another machine.
+    pub(super) async fn of(layout: &LayoutOption) -> Result<Self> {
+        Self::choose(layout.file.as_deref(), &layout.remote).await
+    }
+
+    /// The agent of a layout, or one of another machine.
+    pub(super) async fn choose(layout: Option<&Path>, remote: &RemoteArguments) -> Result<Self> {
+        match remote.client().await? {
+            Some(client) => Ok(Self::of_client(client, remote)),
+            None => Self::find(layout),
+        }
+    }
+
+    /// The agent of this box, or one of another machine.
+    pub(super) async fn of_box_or(remote: &RemoteArguments) -> Result<Self> {
+        let client = remote.client().await?;
+        Ok(client.map_or_else(Self::of_box, |client| Self::of_client(client, remote)))
+    }
+
+    fn of_client(client: Client, remote: &RemoteArguments) -> Self {
+        let server = remote.server.as_ref();
+        Self {
+            name: server.map_or_else(String::new, ToString::to_string),
+            remote: Some(client),
+            ..Self::of_box()
+        }
+    }
+
+    /// Whether it is the agent of another machine, whose files are not here.
+    pub(super) fn is_remote(&self) -> bool {
+        self.remote.is_some()
     }
 
     /// Tells of a layout that has errors by now; the cluster runs with what it was before.
@@ -98,8 +145,9 @@ impl Target {
         }
     }
 
-    fn client(&self) -> Client {
-        Client::new(self.places.agent_socket())
+    pub(super) fn client(&self) -> Client {
+        let local = || Client::new(self.places.agent_socket());
+        self.remote.clone().unwrap_or_else(local)
     }
 
     /// Asks what viewers may ask, over whichever socket lets this user in.
@@ -133,9 +181,15 @@ impl Target {
 
     /// Asks for a change, and says what is worth knowing of it.
     pub(super) async fn change(&self, what: &str) -> Result<()> {
+        self.change_and_say(what, None).await
+    }
+
+    /// Asks for a change, says that it was made, and what is worth knowing of it.
+    pub(super) async fn change_and_say(&self, what: &str, made: Option<&str>) -> Result<()> {
         let note = self.client().change(what).await;
-        if let Some(note) = note.map_err(|error| self.failure(&error))? {
-            say(&note);
+        let note = note.map_err(|error| self.failure(&error))?;
+        for text in made.into_iter().chain(note.as_deref()) {
+            say(text);
         }
         Ok(())
     }
@@ -158,6 +212,9 @@ impl Target {
 
     /// What to say of an agent that does not do what it is asked.
     pub(super) fn failure(&self, error: &ClientError) -> Failure {
+        if self.is_remote() {
+            return remote::failure(error, &self.name);
+        }
         let name = &self.name;
         match error {
             ClientError::NotRunning(_) => {
@@ -198,11 +255,7 @@ impl Target {
                 .hint("a cluster answers whoever started it, and root")
                 .code(REFUSED),
             ClientError::Refused(refusal) => {
-                let code = match refusal.kind {
-                    RefusalKind::Forbidden | RefusalKind::Conflict => REFUSED,
-                    RefusalKind::Busy => INCOMPLETE,
-                    _ => 1,
-                };
+                let code = code_of(refusal.kind);
                 let hint = (refusal.kind == RefusalKind::Forbidden).then(|| {
                     "the agent's own socket lets root and the group muster change things".to_owned()
                 });

@@ -46,7 +46,7 @@ struct Report<'a> {
 }
 
 async fn run(arguments: Arguments) -> Result<ExitCode> {
-    let target = Target::find(arguments.layout.file.as_deref())?;
+    let target = Target::of(&arguments.layout).await?;
     let status = target.status().await?;
     let checks = checks(&status);
     let report = Report {

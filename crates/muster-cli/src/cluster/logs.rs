@@ -65,7 +65,7 @@ impl Execute for Arguments {
 }
 
 async fn run(arguments: Arguments) -> Result<ExitCode> {
-    let target = Target::find(arguments.layout.file.as_deref())?;
+    let target = Target::of(&arguments.layout).await?;
     let mut query = format!(
         "logs?since={}&follow={}",
         moment(arguments.since),

@@ -48,7 +48,7 @@ async fn run(arguments: Arguments) -> Result<ExitCode> {
         let message = format!("no stream is called `{}`", arguments.stream);
         return Err(Failure::new(message).code(USAGE).into());
     }
-    let target = Target::find(arguments.layout.file.as_deref())?;
+    let target = Target::of(&arguments.layout).await?;
     let query = format!(
         "records/{}?since={}&last={}",
         arguments.stream,

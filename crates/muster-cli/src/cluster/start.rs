@@ -23,7 +23,7 @@ pub(crate) struct Arguments {
 impl Execute for Arguments {
     fn execute(self) -> Result<ExitCode> {
         on_runtime(async move {
-            let target = Target::find(self.layout.file.as_deref())?;
+            let target = Target::of(&self.layout).await?;
             carry_out(&target, &self.nodes, Change::Start).await
         })
     }

@@ -48,7 +48,7 @@ impl Execute for Arguments {
 }
 
 async fn run(arguments: &Arguments) -> Result<ExitCode> {
-    let target = Target::find(arguments.layout.given())?;
+    let target = Target::choose(arguments.layout.given(), &arguments.layout.remote).await?;
     let status = match arguments.wait {
         None => target.status().await?,
         Some(Wait::Ready) => until_ready(&target, arguments.timeout).await?,

@@ -44,7 +44,13 @@ async fn run(mut arguments: Arguments) -> Result<ExitCode> {
         arguments.layout.file = Some(PathBuf::from(file));
         arguments.nodes.clear();
     }
-    let target = Target::find(arguments.layout.file.as_deref())?;
+    let target = Target::of(&arguments.layout).await?;
+    if arguments.nodes.is_empty() && target.is_remote() {
+        return Err(Failure::new("which nodes are to stop has to be said from another machine")
+            .hint("nothing there could be started again without an agent; `muster stop` on the box stops all of it")
+            .code(USAGE)
+            .into());
+    }
     if arguments.nodes.is_empty() {
         return stop_all(&target).await;
     }

@@ -8,6 +8,7 @@ use clap::{Args, Subcommand};
 
 use super::agent_client::Target;
 use super::logs::since as duration;
+use crate::arguments::RemoteArguments;
 use crate::commands::{Execute, on_runtime};
 use crate::output::print;
 
@@ -26,13 +27,15 @@ pub(crate) struct Create {
     /// The only box that may use it
     #[arg(long = "box", value_name = "NAME")]
     name: Option<String>,
+    #[command(flatten)]
+    remote: RemoteArguments,
 }
 
 impl Execute for Arguments {
     fn execute(self) -> Result<ExitCode> {
         let Self::Create(create) = self;
         on_runtime(async move {
-            let target = Target::of_box();
+            let target = Target::of_box_or(&create.remote).await?;
             let token = target.create_token(create.ttl, create.name).await?;
             print(&format!("{token}\n"))?;
             Ok(ExitCode::SUCCESS)

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 pub(crate) mod agent_box;
+pub(crate) mod boxes;
 pub(crate) mod cluster;
 
 use std::io::{BufRead, BufReader, Read};

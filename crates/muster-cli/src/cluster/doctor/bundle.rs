@@ -25,7 +25,7 @@ pub(super) async fn write(
     let mut files = vec![
         ("checks.txt", checks.as_bytes().to_vec()),
         ("status.json", serde_json::to_vec_pretty(status)?),
-        ("layout.toml", layout(&target.layout_file)),
+        ("layout.toml", layout(target)),
     ];
     let mut events = target.lines("events").await?;
     let mut text = Vec::new();
@@ -68,7 +68,11 @@ fn pack(file: impl Write, files: Vec<(&str, Vec<u8>)>) -> std::io::Result<()> {
 }
 
 /// The layout's text without its secrets.
-fn layout(path: &Path) -> Vec<u8> {
+fn layout(target: &Target) -> Vec<u8> {
+    if target.is_remote() {
+        return b"# asked from another machine: it is on each box\n".to_vec();
+    }
+    let path = &target.layout_file;
     match std::fs::read_to_string(path) {
         Ok(text) => without_secrets(&text).into_bytes(),
         Err(error) => format!("# cannot be read: {error}\n").into_bytes(),

@@ -177,9 +177,14 @@ fn agents(status: &ClusterStatus, at: &mut Looking<'_>) {
             ..
         } = known;
         let why = reason.as_deref().unwrap_or("no answer");
+        let remedy = if why.contains("was forgotten") {
+            "`muster join` lets a box of this name in again; or take it out of the layout"
+        } else {
+            "is the machine up, its agent running, and port 17700 open between the boxes?"
+        };
         at.fail(
             format!("box {name} ({address}) does not answer: {why}"),
-            "is the machine up, its agent running, and port 17700 open between the boxes?",
+            remedy,
         );
     }
 }
