@@ -3,7 +3,7 @@
 /// A rule to break on purpose.
 #[cfg_attr(
     not(any(test, feature = "simulation")),
-    expect(unreachable_pub, dead_code, reason = "only a simulation breaks rules")
+    expect(unreachable_pub, reason = "only a simulation breaks rules")
 )]
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub enum Sabotage {

@@ -23,6 +23,7 @@
 mod agent;
 mod broker_stores;
 mod compression;
+mod consensus;
 mod handshake;
 mod json;
 mod mesh;
@@ -35,6 +36,7 @@ mod zeek;
 pub use agent::agent;
 pub use broker_stores::broker_stores;
 pub use compression::compression;
+pub use consensus::consensus;
 pub use handshake::handshake;
 pub use json::json;
 pub use mesh::mesh;
@@ -110,5 +112,9 @@ pub const TARGETS: &[Target] = &[
     Target {
         name: "agent",
         run: agent,
+    },
+    Target {
+        name: "consensus",
+        run: consensus,
     },
 ];

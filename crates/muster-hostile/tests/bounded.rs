@@ -148,7 +148,8 @@ targets!(
     json,
     zeek,
     serial,
-    agent
+    agent,
+    consensus
 );
 
 /// A target without a fuzz target or without a run here would be forgotten.
