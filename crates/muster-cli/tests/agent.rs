@@ -4,14 +4,14 @@
 mod support;
 
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::path::Path;
+use std::process::{Command, Stdio};
 
 use muster_agent::{Client, ClientError, RefusalKind};
 use serde_json::Value;
 use support::agent_box::{AgentBox, NODES};
 use support::cluster::{kill, layout, pid_of};
-use support::{Running, free_ports, is_alive, muster_at, stderr, stdout, until};
+use support::{Running, free_ports, is_alive, stderr, stdout, until};
 
 #[test]
 fn a_killed_agent_costs_no_node_its_life_and_the_next_takes_them_over() {

@@ -24,6 +24,7 @@ use crate::output::{Failure, MISCONFIGURED};
 use crate::signals::{Asked, Signals};
 
 /// Run one node of a layout
+#[allow(clippy::struct_excessive_bools, reason = "they are flags")]
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// The node's name in the layout
