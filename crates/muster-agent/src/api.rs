@@ -55,7 +55,7 @@ pub use self::asker::Role;
 use self::metrics::MetricsToken;
 pub use self::refusal::{Refusal, RefusalKind};
 pub(crate) use self::request::{Change, Command, Request, Response};
-use crate::archive::{self, ArchiveConfig, ArchiveCounts};
+use crate::archive::{ArchiveConfig, ArchiveCounts, Keeping};
 use crate::boxes::Boxes;
 use crate::fleet::Fleet;
 use crate::journal::{AuditEntry, EventKind, Journal, now};
@@ -142,6 +142,7 @@ fn file_error(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ApiE
 #[derive(Debug)]
 pub struct Api {
     _stop: watch::Sender<()>,
+    archive: Option<Keeping>,
     _files: Vec<SocketFile>,
     _lock: File,
 }
@@ -223,11 +224,9 @@ impl Api {
                 }
             });
         }
-        if let (Some(config), Some(counts)) = (archive, &agent.archive) {
-            let (counts, journal) = (Arc::clone(counts), Arc::clone(&journal));
-            let keeping = archive::keep(places.clone(), config, counts, journal, stopped.clone());
-            tokio::spawn(keeping);
-        }
+        let archive = archive.zip(agent.archive.clone()).map(|(config, counts)| {
+            Keeping::start(places.clone(), config, counts, Arc::clone(&journal))
+        });
         for (listener, site) in serving {
             let mut stopped = stopped.clone();
             tokio::spawn(async move {
@@ -240,9 +239,17 @@ impl Api {
         fleet.serve(requests, journal);
         Ok(Self {
             _stop: stop,
+            archive,
             _files: files,
             _lock: lock,
         })
+    }
+
+    /// Archives and ships nothing more; a program that ships a file is ended. For an agent that replaces its own program.
+    pub async fn end_archive(&mut self) {
+        if let Some(archive) = self.archive.take() {
+            archive.end().await;
+        }
     }
 }
 
@@ -415,6 +422,9 @@ impl Agent {
     /// The state of the cluster for a person, that of this box for another one.
     async fn status_for(&self, asker: &Asker) -> Result<ClusterStatus, Refusal> {
         let mut own = *self.status().await?;
+        if let Some(agent) = own.agent.as_mut() {
+            agent.archive = self.archive.as_deref().map(ArchiveCounts::status);
+        }
         let Some(boxes) = &self.boxes else {
             return Ok(own);
         };

@@ -31,7 +31,9 @@ mod token;
 mod usage;
 
 pub use api::{Access, Api, ApiError, Done, Refusal, RefusalKind, Role};
-pub use archive::{ArchiveConfig, ArchiveSettingsError, ArchivesByDefault, SETTINGS};
+pub use archive::{
+    ArchiveConfig, ArchiveSettingsError, ArchivesByDefault, Compression, SETTINGS, ShipCommand,
+};
 pub use boxes::{Boxes, BoxesConfig};
 pub use client::{Client, ClientError, Lines};
 pub use fleet::{Fleet, FleetConfig, News, PastLife, PlannedNode, running_nodes};

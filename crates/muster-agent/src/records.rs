@@ -110,7 +110,7 @@ pub(crate) fn read(
             newest.found.unread = archived.len() + 1;
             break;
         }
-        if !archive::original_of(&path).is_some_and(|original| read.contains(&original)) {
+        if !archive::is_of_any(&path, read.iter().map(String::as_str)) {
             newest.take_all(&path);
         }
     }

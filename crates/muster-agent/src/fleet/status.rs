@@ -29,6 +29,7 @@ impl Fleet {
                 time: now(),
                 open_files_limit: open_files_limit(),
                 disks: disks(&self.places),
+                archive: None,
             }),
             boxes: Vec::new(),
             nodes: self.nodes.iter().map(|node| self.process(node)).collect(),

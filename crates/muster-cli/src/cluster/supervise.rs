@@ -194,7 +194,7 @@ pub(super) async fn supervise(
     mut turned: impl FnMut(),
 ) -> Result<ExitCode> {
     let mut fleet = Fleet::new(job.fleet());
-    let api = open_api(job, access, &mut fleet).await?;
+    let mut api = open_api(job, access, &mut fleet).await?;
     job.tell_elsewhere()?;
     let mut signals = Signals::new()?;
     fleet.start_all();
@@ -227,6 +227,7 @@ pub(super) async fn supervise(
         }
         if fleet.is_reloading() {
             tokio::time::sleep(LAST_ANSWER).await;
+            api.end_archive().await;
             return Err(replace_program(&fleet));
         }
         if fleet.has_failed() {

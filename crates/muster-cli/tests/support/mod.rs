@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+pub(crate) mod agent_box;
 pub(crate) mod cluster;
 
 use std::io::{BufRead, BufReader, Read};
