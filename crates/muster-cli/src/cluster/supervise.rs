@@ -14,6 +14,7 @@ use muster_agent::{
 use super::agent_client::Target;
 use super::this_box::{metrics_token, own_box};
 use super::{Home, LoadedLayout, load_text, read_layout};
+use crate::log::{self, Speaker};
 use crate::output::{Failure, MISCONFIGURED, say};
 use crate::signals::{Asked, Signals};
 
@@ -193,6 +194,12 @@ pub(super) async fn supervise(
     started: &str,
     mut turned: impl FnMut(),
 ) -> Result<ExitCode> {
+    let speaker = Speaker {
+        node: None,
+        box_name: job.own_box.as_ref().map(|file| file.name.clone()),
+    };
+    let format = job.loaded.layout.settings().choice("log.format");
+    log::speak_as(speaker, format);
     let mut fleet = Fleet::new(job.fleet());
     let mut api = open_api(job, access, &mut fleet).await?;
     job.tell_elsewhere()?;
