@@ -5,7 +5,7 @@
 //! | `GET /v1/status` | viewer | [`ClusterStatus`] |
 //! | `GET /v1/events?since=SECONDS&follow=true` | viewer | [`Event`](crate::Event)s, a JSON object on a line |
 //! | `GET /v1/logs?node=NAME&since=SECONDS&follow=true` | operator | [`LogLine`](crate::LogLine)s, a JSON object on a line |
-//! | `GET /v1/records/STREAM?since=SECONDS&last=COUNT` | operator | [`RecordLine`](crate::RecordLine)s, a JSON object on a line |
+//! | `GET /v1/records/STREAM?since=SECONDS&last=COUNT&where=CONDITION&follow=true` | operator | [`RecordLine`](crate::RecordLine)s, a JSON object on a line |
 //! | `POST /v1/nodes/NAME/restart`, `…/stop`, `…/start` | operator | [`Done`] |
 //! | `POST /v1/stop`, `/v1/reopen`, `/v1/reload` | admin | [`Done`] |
 //! | `POST /v1/tokens`, `/v1/boxes/NAME/forget` | admin | a token; [`Done`] |

@@ -25,7 +25,7 @@ use tokio::task::JoinHandle;
 pub(crate) use self::counts::ArchiveCounts;
 use self::counts::add;
 use self::expiry::{Expired, Held, Kept, Limits, Verdict, Why, expired};
-pub(crate) use self::origin::{is_of_any, original};
+pub(crate) use self::origin::{is_of_any, original, original_in};
 use self::shipping::{Shipper, Shipping};
 pub(crate) use self::store::files_of;
 use self::store::{Archived, Store};

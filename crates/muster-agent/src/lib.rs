@@ -46,6 +46,6 @@ pub use node_socket::{NodeSocket, NodeSocketError, Word};
 pub use pki::{Authority, Identity, PkiError};
 pub use place::{Places, is_of_this_machine, socket_path};
 pub use process_logs::LogLine;
-pub use records::RecordLine;
+pub use records::{Condition, MOST_CONDITIONS, RecordLine};
 pub use supervisor::STOP_LIMIT;
 pub use token::TokenError;

@@ -3,8 +3,14 @@
 
 mod support;
 
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::{Duration, SystemTime};
 
+use serde_json::Value;
 use support::agent_box::{AgentBox, get};
 use support::{Running, stdout, until};
 
@@ -21,8 +27,8 @@ impl AgentBox {
             "#separator \\x09\n#fields\tts\tnote\n#types\ttime\tstring\n1521911000.5\tseen\n";
         let rotated = logs.join(ROTATED);
         std::fs::write(&rotated, rows).unwrap();
-        let file = std::fs::File::options().write(true).open(&rotated).unwrap();
-        let ago = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
+        let file = File::options().write(true).open(&rotated).unwrap();
+        let ago = SystemTime::now() - Duration::from_secs(3600);
         file.set_modified(ago).unwrap();
         rotated
     }
@@ -97,4 +103,86 @@ fn what_was_not_shipped_is_shipped_by_the_next_agent() {
     });
     let shown = stdout(&here.done(&["records", "sightings"]));
     assert!(shown.contains("seen"), "{shown}");
+}
+
+const HEADER: &str = "#separator \\x09\n#fields\tts\tnumber\n#types\ttime\tcount\n";
+
+/// A logger as bad as can be: it rotates again and again, and its files are archived at once.
+#[test]
+fn records_are_followed_through_rotation_and_archiving_and_each_comes_once() {
+    let here = AgentBox::new();
+    let _agent = here.start();
+    let logs = here.root().join("var/log/muster/current");
+    let current = logs.join("sightings.logger-1.log");
+    std::fs::write(&current, HEADER).unwrap();
+    let mut follower = here.command(&[
+        "records",
+        "sightings",
+        "-f",
+        "--where",
+        "number!=7",
+        "--format",
+        "json",
+    ]);
+    let mut follower = follower.stdout(Stdio::piped()).spawn().unwrap();
+    let mut found = BufReader::new(follower.stdout.take().unwrap());
+    let mut line = String::new();
+    let mut next = || {
+        line.clear();
+        found.read_line(&mut line).unwrap();
+        let record: Value = serde_json::from_str(&line).unwrap();
+        record["number"].as_str().unwrap().parse::<u32>().unwrap()
+    };
+    let append = |number: u32| {
+        let row = format!("1521911000.5\t{number}\n");
+        let mut file = File::options().append(true).open(&current).unwrap();
+        file.write_all(row.as_bytes()).unwrap();
+        file
+    };
+    append(0);
+    assert_eq!(next(), 0);
+    let mut seen = BTreeMap::new();
+    for hour in 0..20_u32 {
+        for number in 1..=10 {
+            append(hour * 10 + number);
+        }
+        let name = format!("sightings.logger-1.2018-03-24-{hour:02}-00-00-{hour:02}-30-00.log");
+        std::fs::rename(&current, logs.join(&name)).unwrap();
+        std::fs::write(&current, HEADER).unwrap();
+        let old = File::options().write(true).open(logs.join(&name)).unwrap();
+        old.set_modified(SystemTime::now() - Duration::from_secs(6))
+            .unwrap();
+    }
+    append(201);
+    while !seen.contains_key(&201) {
+        *seen.entry(next()).or_insert(0) += 1;
+    }
+    until("the archive of all", || {
+        let left = std::fs::read_dir(&logs).unwrap();
+        (left
+            .filter(|entry| {
+                entry
+                    .as_ref()
+                    .unwrap()
+                    .file_name()
+                    .to_str()
+                    .unwrap()
+                    .starts_with("sightings")
+            })
+            .count()
+            == 1)
+            .then_some(())
+    });
+    append(202);
+    while !seen.contains_key(&202) {
+        *seen.entry(next()).or_insert(0) += 1;
+    }
+    let all: Vec<u32> = seen.keys().copied().collect();
+    let expected: Vec<u32> = (1..=202).filter(|number| *number != 7).collect();
+    assert_eq!(all, expected);
+    assert!(seen.values().all(|times| *times == 1), "{seen:?}");
+    follower.kill().unwrap();
+    follower.wait().unwrap();
+    let shown = stdout(&here.done(&["records", "sightings", "--where", "number==7.0"]));
+    assert_eq!(shown, "ts\tnumber\n1521911000.5\t7\n");
 }

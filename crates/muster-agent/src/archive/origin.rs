@@ -101,6 +101,14 @@ pub(crate) fn is_of_any<'a>(path: &Path, mut originals: impl Iterator<Item = &'a
     Origin::of(path).is_some_and(|origin| originals.any(|original| origin.is(original)))
 }
 
+/// The original of an archived file, as far as the file tells it.
+pub(crate) fn original_in(path: &Path) -> Option<String> {
+    Origin::of(path).map(|origin| match origin {
+        Origin::Header(text) => text,
+        Origin::Written(written) => format!(":{written}"),
+    })
+}
+
 /// A frame that everybody skips, with the original of what follows.
 pub(super) fn zstd_label(original: &str) -> Vec<u8> {
     let text = &original.as_bytes()[..original.len().min(LONGEST_ORIGINAL)];
