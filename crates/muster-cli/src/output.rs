@@ -76,7 +76,16 @@ pub(crate) fn print(text: &str) -> Result<()> {
 
 /// Writes a line to stderr, in the form of the process's log.
 pub(crate) fn say(text: &str) {
-    if log::write_record(Level::INFO, text, None) {
+    say_at(Level::INFO, text);
+}
+
+/// The same of something that should not be.
+pub(crate) fn warn(text: &str) {
+    say_at(Level::WARN, text);
+}
+
+fn say_at(level: Level, text: &str) {
+    if log::write_record(level, text, None) {
         return;
     }
     // There is nobody left to tell that stderr is closed.

@@ -74,7 +74,7 @@ fn what_was_not_shipped_is_shipped_by_the_next_agent() {
         status.contains("cannot start").then_some(status)
     });
     assert!(
-        told.contains("archive: 1 files wait for archive.command; cannot start"),
+        told.contains("archive: 1 file waits for archive.command; cannot start"),
         "{told}"
     );
     let socket = here.root().join("run/muster/view.sock");

@@ -130,17 +130,19 @@ impl Running {
     /// Waits for its end, and returns its last words.
     async fn ended(&mut self) -> io::Result<(ExitStatus, Vec<u8>)> {
         let mut tail = Vec::new();
+        let mut has_ended = false;
         if let Some(words) = self.words.take() {
             let reading = keep_tail(words, &mut tail);
             tokio::pin!(reading);
             tokio::select! {
                 () = &mut reading => {}
                 _ = &mut self.has_ended => {
+                    has_ended = true;
                     let _ = tokio::time::timeout(LAST_WORDS, reading).await;
                 }
             }
         }
-        if !self.has_ended.is_terminated() {
+        if !has_ended {
             let _ = (&mut self.has_ended).await;
         }
         // It has ended, so this does not wait.

@@ -106,7 +106,8 @@ async fn run(arguments: &Arguments) -> Result<ExitCode> {
     };
     let speaker = Speaker {
         node: Some(node.name.to_string()),
-        box_name: Some(node.box_name.clone()).filter(|name| !name.is_empty()),
+        // A node without a box is on one that is called by its address.
+        box_name: Some(node.box_name.clone()).filter(|name| layout.boxes().contains_key(name)),
     };
     log::speak_as(speaker, node.settings.choice("log.format"));
     make_directories(&loaded.places)?;

@@ -173,13 +173,13 @@ fn archives(cluster: &ClusterStatus, text: &mut String) {
             let _ = writeln!(text, "{place}archive: {problem}");
         }
         if archive.unshipped_files > 0 {
-            let files = archive.unshipped_files;
+            let files = match archive.unshipped_files {
+                1 => "1 file waits".to_owned(),
+                files => format!("{files} files wait"),
+            };
             let reason = archive.ship_failure.as_ref();
             let reason = reason.map_or_else(String::new, |reason| format!("; {reason}"));
-            let _ = writeln!(
-                text,
-                "{place}archive: {files} files wait for archive.command{reason}"
-            );
+            let _ = writeln!(text, "{place}archive: {files} for archive.command{reason}");
         }
     }
 }

@@ -15,7 +15,7 @@ use super::agent_client::Target;
 use super::this_box::{metrics_token, own_box};
 use super::{Home, LoadedLayout, load_text, read_layout};
 use crate::log::{self, Speaker};
-use crate::output::{Failure, MISCONFIGURED, say};
+use crate::output::{Failure, MISCONFIGURED, say, warn};
 use crate::signals::{Asked, Signals};
 
 /// How long an answer may take on its way before the program is replaced.
@@ -267,7 +267,7 @@ fn tell(fleet: &Fleet, news: News) {
         News::Started(name) => say(&format!("{name}: started")),
         News::Adopted(name) => say(&format!("{name}: found running")),
         News::Ended(name, None) => say(&format!("{name}: ended")),
-        News::Ended(name, Some(reason)) => say(&format!(
+        News::Ended(name, Some(reason)) => warn(&format!(
             "{name}: ended, {reason} (see {})",
             fleet.process_log(&name).display()
         )),
