@@ -235,11 +235,21 @@ impl BoxOfOne {
     ///
     /// Fails if it cannot be started.
     pub fn agent(&self) -> Result<Child> {
+        self.agent_with(&[])
+    }
+
+    /// Starts the box's agent with these variables in its environment.
+    ///
+    /// # Errors
+    ///
+    /// Fails if it cannot be started.
+    pub fn agent_with(&self, variables: &[(&str, &str)]) -> Result<Child> {
         let file = std::fs::File::options()
             .create(true)
             .append(true)
             .open(self.root.join("agent.out"))?;
         let mut command = self.command(&self.program(), &["agent"]);
+        command.envs(variables.iter().copied());
         let agent = command.stdout(Stdio::null()).stderr(file).spawn();
         agent.with_context(|| format!("{command:?}"))
     }
@@ -258,6 +268,17 @@ impl BoxOfOne {
                 String::from_utf8_lossy(&output.stderr)
             )
         })
+    }
+
+    /// Sends nothing to another box any more, or sends to it again.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the system refuses.
+    pub fn set_way_to(&self, other: &Self, is_open: bool) -> Result<()> {
+        let verb = if is_open { "del" } else { "add" };
+        let to = other.address.to_string();
+        ip(&["-n", &self.space, "route", verb, "blackhole", &to])
     }
 
     /// Cuts the box off from the others, or brings it back.

@@ -118,6 +118,8 @@ fn operate(boxes: &Boxes, program: &Path) -> Result<()> {
     operation.lose_an_agent()?;
     operation.upgrade()?;
     operation.cut_off()?;
+    operation.lead_around()?;
+    operation.set_a_clock()?;
     operation.tell_costs()?;
     for made in boxes.iter() {
         made.ends_with(0, &["agent", "stop"])?;
@@ -315,11 +317,62 @@ impl Operation<'_> {
         Ok(())
     }
 
+    /// Box c has no node that relays: its agent does.
+    fn lead_around(&self) -> Result<()> {
+        let (a, b, c) = (self.at("a")?, self.at("b")?, self.at("c")?);
+        for (from, to) in [(a, b), (b, a)] {
+            from.set_way_to(to, false)?;
+        }
+        let begun = Instant::now();
+        until("ways around from a to b", || {
+            let status = c.status()?;
+            let detours = &node(&status, "manager")?["report"]["detours"];
+            let detours = detours.as_array().map(Vec::as_slice).unwrap_or_default();
+            let has = |name: &str| detours.iter().any(|detour| detour == name);
+            Ok((has("logger-2") && has("data-2")).then_some(()))
+        })?;
+        let took = begun.elapsed().as_secs_f64();
+        let status = c.status()?;
+        for (name, ..) in NODES {
+            let state = &node(&status, name)?["report"]["state"];
+            ensure!(state == "ready", "{name} is {state}");
+        }
+        doctor_says(c, "no link with agent.")?;
+        for (from, to) in [(a, b), (b, a)] {
+            from.set_way_to(to, true)?;
+        }
+        until("direct links again", || {
+            let status = c.status()?;
+            let detours = &node(&status, "manager")?["report"]["detours"];
+            Ok(detours.as_array().is_none_or(Vec::is_empty).then_some(()))
+        })?;
+        self.all_ready()?;
+        say(&format!(
+            "8  a and b cut off from one another: all stay ready, led around by the agent of c after {took:.1} s"
+        ));
+        Ok(())
+    }
+
+    fn set_a_clock(&mut self) -> Result<()> {
+        let restart = |operation: &mut Self, variables: &[(&str, &str)]| {
+            let c = operation.at("c")?;
+            kill(agent_pid(c)?.into())?;
+            let agent = c.agent_with(variables)?;
+            operation.agents.push(agent);
+            operation.all_ready()
+        };
+        restart(self, &[("MUSTER_TEST_CLOCK_OFFSET", "1.2")])?;
+        doctor_says(self.at("a")?, "the clock of box c is off by +1.2 s")?;
+        restart(self, &[])?;
+        say("9  the doctor names the box whose clock is off by a second (2)");
+        Ok(())
+    }
+
     fn tell_costs(&self) -> Result<()> {
         let asked = Instant::now();
         self.at("a")?.ends_with(0, &["status"])?;
         say(&format!(
-            "8  status takes {} ms",
+            "10 status takes {} ms",
             asked.elapsed().as_millis()
         ));
         let before: Vec<(u32, f64)> = self.boxes.iter().map(agent_cost).collect::<Result<_>>()?;
@@ -364,6 +417,15 @@ fn agent_pid(made: &BoxOfOne) -> Result<u32> {
     let status = made.status()?;
     let pid = status["agent"]["pid"].as_u64();
     Ok(u32::try_from(pid.context("the agent says who it is")?)?)
+}
+
+/// Waits until the doctor fails with these words.
+fn doctor_says(at: &BoxOfOne, words: &str) -> Result<()> {
+    until(words, || {
+        let output = at.run(&["doctor"])?;
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        Ok((said.contains(words) && output.status.code() == Some(2)).then_some(()))
+    })
 }
 
 fn agent_cost(made: &BoxOfOne) -> Result<(u32, f64)> {

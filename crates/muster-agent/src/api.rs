@@ -2,6 +2,7 @@
 //!
 //! | request | role | answer |
 //! | --- | --- | --- |
+//! | `GET /v1/openapi.json` | anybody | a description of all this, which says more |
 //! | `GET /v1/status` | viewer | [`ClusterStatus`] |
 //! | `GET /v1/events?since=SECONDS&follow=true` | viewer | [`Event`](crate::Event)s, a JSON object on a line |
 //! | `GET /v1/logs?node=NAME&since=SECONDS&follow=true` | operator | [`LogLine`](crate::LogLine)s, a JSON object on a line |
@@ -40,11 +41,11 @@ use std::time::Duration;
 use axum::Json;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Extension, Path as UrlPath, State};
-use axum::http::{Method, StatusCode};
+use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse, Response as HttpResponse};
 use axum::routing::{get, post};
 use muster_gateway::http::{self, Site};
-use muster_gateway::status::ClusterStatus;
+use muster_gateway::status::{ClusterStatus, ELSEWHERE};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
@@ -53,6 +54,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use self::asker::Asker;
 pub use self::asker::Role;
 use self::metrics::MetricsToken;
+#[cfg(feature = "schema")]
+pub(crate) use self::metrics::TargetGroup;
 pub use self::refusal::{Refusal, RefusalKind};
 pub(crate) use self::request::{Change, Command, Request, Response};
 use crate::archive::{ArchiveConfig, ArchiveCounts, Keeping};
@@ -82,6 +85,7 @@ const LARGEST_BODY: usize = 1 << 20;
 
 /// Done; with what is worth knowing, if anything is.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Done {
     /// What whoever asked should know.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -141,6 +145,7 @@ fn file_error(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ApiE
 /// The sockets of an agent, and the lock that makes it the only one. The files are removed when it is dropped.
 #[derive(Debug)]
 pub struct Api {
+    boxes: Option<Arc<Boxes>>,
     _stop: watch::Sender<()>,
     archive: Option<Keeping>,
     _files: Vec<SocketFile>,
@@ -148,7 +153,7 @@ pub struct Api {
 }
 
 #[derive(Debug, Clone)]
-struct Agent {
+pub(crate) struct Agent {
     commands: mpsc::Sender<Command>,
     journal: Arc<Journal>,
     places: Arc<Places>,
@@ -216,10 +221,11 @@ impl Api {
             serving.push((listener.into(), site));
             fleet.wait_for_certificates();
             let renewing = keep_certificates(agent.clone(), Arc::clone(boxes));
+            let in_mesh = Arc::clone(boxes);
             let mut stopped = stopped.clone();
             tokio::spawn(async move {
                 tokio::select! {
-                    () = renewing => {}
+                    ((), ()) = async { tokio::join!(renewing, in_mesh.take_place()) } => {}
                     _ = stopped.changed() => {}
                 }
             });
@@ -238,6 +244,7 @@ impl Api {
         }
         fleet.serve(requests, journal);
         Ok(Self {
+            boxes: agent.boxes,
             _stop: stop,
             archive,
             _files: files,
@@ -245,10 +252,13 @@ impl Api {
         })
     }
 
-    /// Archives and ships nothing more; a program that ships a file is ended. For an agent that replaces its own program.
-    pub async fn end_archive(&mut self) {
+    /// Archives nothing more, and ends a program that ships a file; leaves the mesh in order, and listens no more.
+    pub async fn close(mut self) {
         if let Some(archive) = self.archive.take() {
             archive.end().await;
+        }
+        if let Some(mesh) = self.boxes.as_ref().and_then(|boxes| boxes.mesh()) {
+            mesh.leave().await;
         }
     }
 }
@@ -322,12 +332,13 @@ async fn keep_certificates(agent: Agent, boxes: Arc<Boxes>) {
 }
 
 /// What is answered to whoever has a role because of the socket, or to whom a certificate gives one.
-fn router(agent: Agent, role: Option<Role>) -> Router {
+pub(crate) fn router(agent: Agent, role: Option<Role>) -> Router {
     Router::new()
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics::metrics))
         .route("/v1/prometheus/targets", get(metrics::targets))
+        .route("/v1/openapi.json", get(openapi))
         .route("/v1/status", get(status))
         .route("/v1/events", get(lines::events))
         .route("/v1/logs", get(lines::logs))
@@ -348,11 +359,35 @@ fn router(agent: Agent, role: Option<Role>) -> Router {
         .with_state(agent)
 }
 
+/// The description of all this. `openapi` makes it, with the feature `schema`.
+async fn openapi() -> HttpResponse {
+    let json = [(header::CONTENT_TYPE, "application/json")];
+    (json, include_str!("../openapi.json")).into_response()
+}
+
 async fn unknown(method: Method, uri: axum::http::Uri) -> Refusal {
     Refusal::unknown(format!("nothing answers {method} {}", uri.path()))
 }
 
 impl Agent {
+    /// One that has nothing to archive, for requests that are made up.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn for_tests(
+        commands: mpsc::Sender<Command>,
+        journal: Journal,
+        places: Places,
+        boxes: Boxes,
+    ) -> Self {
+        Self {
+            commands,
+            journal: Arc::new(journal),
+            places: Arc::new(places),
+            metrics_token: None,
+            archive: None,
+            boxes: Some(Arc::new(boxes)),
+        }
+    }
+
     /// Asks the agent's loop.
     async fn ask(&self, request: Request) -> Result<Response, Refusal> {
         let (answer, answered) = oneshot::channel();
@@ -430,8 +465,11 @@ impl Agent {
         };
         if let Some(agent) = &mut own.agent {
             agent.certificate_days = boxes.certificate_days();
+            agent.mesh = boxes.mesh_status();
         }
         Ok(if asker.is_box() {
+            // What is elsewhere is told there, and the other knows the layout.
+            own.nodes.retain(|node| node.process != ELSEWHERE);
             own
         } else {
             boxes.status(own).await

@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use muster_gateway::status::{
-    BoxStatus, CONNECTED, ClusterStatus, ELSEWHERE, GONE, NodeStatus, ProcessStatus, UNKNOWN, UP,
+    AgentMeshStatus, BoxStatus, CONNECTED, ClusterStatus, ELSEWHERE, GONE, NodeStatus,
+    ProcessStatus, UNKNOWN, UP,
 };
 use openssl::ssl::{SslAcceptor, SslConnector};
 use tokio::sync::watch;
@@ -17,6 +19,7 @@ use crate::client::{Client, ClientError, Expected};
 use crate::desk::{Desk, Directory, SignRequest, Signed, agent_at};
 use crate::identity::{self, BoxFile, IdentityError, IdentityFiles};
 use crate::journal::now;
+use crate::mesh::{MeshConfig, MeshPlace};
 use crate::pki::{Kind, NewKey, PkiError, Principal};
 
 /// How long another box may take for a question that everybody is asked.
@@ -40,6 +43,8 @@ pub struct BoxesConfig {
     pub layout_file: PathBuf,
     /// The file of the token by which metrics may be read over the network. There may be none.
     pub metrics_token: PathBuf,
+    /// The agent's place in the mesh, if it can have one.
+    pub mesh: Option<MeshConfig>,
 }
 
 impl Directory for BoxesConfig {
@@ -72,6 +77,8 @@ pub struct Boxes {
     desk: Option<Desk>,
     acceptor: watch::Sender<SslAcceptor>,
     connector: watch::Sender<SslConnector>,
+    /// Set when it starts.
+    mesh: OnceLock<Result<MeshPlace, String>>,
 }
 
 impl std::fmt::Debug for Boxes {
@@ -116,6 +123,7 @@ impl Boxes {
             desk: Desk::open(&config.file, &config.identity)?,
             acceptor,
             connector,
+            mesh: OnceLock::new(),
             config,
         })
     }
@@ -130,6 +138,37 @@ impl Boxes {
 
     pub(crate) fn acceptor(&self) -> watch::Receiver<SslAcceptor> {
         self.acceptor.subscribe()
+    }
+
+    /// Takes the agent's place in the mesh, and holds it until the future is dropped.
+    pub(crate) async fn take_place(&self) {
+        let Some(config) = &self.config.mesh else {
+            return;
+        };
+        let place = self.mesh.get_or_init(|| {
+            let started = MeshPlace::start(config.clone());
+            started.map_err(|error| format!("the agent is not in the mesh: {error:#}"))
+        });
+        match place {
+            Ok(place) => place.listen().await,
+            Err(problem) => tracing::error!("{problem}"),
+        }
+    }
+
+    /// The agent's place in the mesh, if it has one.
+    pub(crate) fn mesh(&self) -> Option<&MeshPlace> {
+        self.mesh.get()?.as_ref().ok()
+    }
+
+    /// What there is to say of the agent's place in the mesh.
+    pub(crate) fn mesh_status(&self) -> Option<AgentMeshStatus> {
+        Some(match self.mesh.get()? {
+            Ok(place) => place.status(),
+            Err(problem) => AgentMeshStatus {
+                problem: Some(problem.clone()),
+                ..AgentMeshStatus::default()
+            },
+        })
     }
 
     /// What only the box of the authority does.
@@ -181,7 +220,8 @@ impl Boxes {
             address: address.map_or_else(String::new, ToString::to_string),
             ..BoxStatus::default()
         };
-        merge(own, here, answers, &self.config.nodes)
+        let is_reached = |name: &str| self.mesh().is_some_and(|mesh| mesh.reaches(name));
+        merge(own, here, answers, &self.config.nodes, &is_reached)
     }
 
     /// Has another box make a change for somebody who has asked this one.
@@ -233,6 +273,9 @@ impl Boxes {
                 let connector = identity::connector(&self.config.identity).map_err(text)?;
                 self.acceptor.send_replace(acceptor);
                 self.connector.send_replace(connector);
+                if let Some(mesh) = self.mesh() {
+                    mesh.reload_tls();
+                }
             }
             renewed.push(certificate);
         }
@@ -276,6 +319,7 @@ fn merge(
     here: BoxStatus,
     answers: Vec<(BoxStatus, Result<ClusterStatus, String>)>,
     nodes: &BTreeMap<String, String>,
+    is_reached: &dyn Fn(&str) -> bool,
 ) -> ClusterStatus {
     let mut boxes = vec![BoxStatus {
         agent: UP.to_owned(),
@@ -320,7 +364,7 @@ fn merge(
                 ..found.clone()
             };
         }
-        let is_seen = seen(&node.node);
+        let is_seen = seen(&node.node) || is_reached(&node.node);
         ProcessStatus {
             box_name,
             process: UNKNOWN.to_owned(),
@@ -394,7 +438,7 @@ mod tests {
         let of_a = status(vec![node("x", ELSEWHERE, None), node("y", "running", None)]);
         let of_c = status(vec![node("z", "running", None), node("x", "ended", None)]);
         let answers = vec![(named("a"), Ok(of_a)), (named("c"), Ok(of_c))];
-        let merged = merge(own, named("b"), answers, &on());
+        let merged = merge(own, named("b"), answers, &on(), &|_| false);
         let processes: Vec<_> = merged
             .nodes
             .iter()
@@ -432,7 +476,7 @@ mod tests {
         ]);
         let gone = || Err("timed out".to_owned());
         let answers = vec![(named("a"), gone()), (named("c"), gone())];
-        let merged = merge(own, named("b"), answers, &on());
+        let merged = merge(own, named("b"), answers, &on(), &|_| false);
         let state = |at: usize| {
             merged.nodes[at]
                 .report

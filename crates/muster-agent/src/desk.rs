@@ -28,6 +28,7 @@ const MOST_ADDRESSES: usize = 1024;
 
 /// What a box sends that wants to join.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub(crate) struct JoinRequest {
     pub(crate) token: String,
     #[serde(rename = "box")]
@@ -42,6 +43,7 @@ pub(crate) struct JoinRequest {
 
 /// What it gets.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub(crate) struct Joined {
     pub(crate) cluster: String,
     pub(crate) certificate: String,
@@ -50,6 +52,7 @@ pub(crate) struct Joined {
 
 /// The certificate of the authority, for whoever asks.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub(crate) struct AuthorityAnswer {
     pub(crate) cluster: String,
     pub(crate) certificate: String,
@@ -57,6 +60,7 @@ pub(crate) struct AuthorityAnswer {
 
 /// A request for a certificate of the box itself, or of one of its nodes.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub(crate) struct SignRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) node: Option<String>,
@@ -65,12 +69,14 @@ pub(crate) struct SignRequest {
 
 /// The certificate.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub(crate) struct Signed {
     pub(crate) certificate: String,
 }
 
 /// A request for a token.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub(crate) struct TokenRequest {
     pub(crate) ttl_seconds: u64,
@@ -80,6 +86,7 @@ pub(crate) struct TokenRequest {
 
 /// The token.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub(crate) struct TokenAnswer {
     pub(crate) token: String,
 }

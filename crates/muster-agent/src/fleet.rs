@@ -18,6 +18,7 @@ use crate::boxes::Renewed;
 use crate::journal::{EventKind, Journal, now};
 use crate::launch::{Launch, LaunchError, Launcher, Lives};
 use crate::life::{Happening, Life, LifeId};
+use crate::node_socket::Report;
 use crate::node_socket::{NodeConnection, Word};
 use crate::place::Places;
 use crate::process::{self, Ended, Process};
@@ -30,7 +31,7 @@ pub use self::running::running_nodes;
 const HAPPENINGS: usize = 1024;
 
 /// How often time-outs are looked at.
-const TICK: Duration = Duration::from_millis(100);
+const TICK: Duration = Duration::from_millis(200);
 
 /// A node of the layout.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -338,12 +339,9 @@ impl Fleet {
     }
 
     /// What a node's present life reported last; nothing while it has no process.
-    pub fn report(&self, name: &str) -> Option<&NodeStatus> {
-        self.lives
-            .get(name)
-            .filter(|life| life.pid.is_some())?
-            .report
-            .as_ref()
+    pub fn report(&self, name: &str) -> Option<NodeStatus> {
+        let life = self.lives.get(name).filter(|life| life.pid.is_some())?;
+        life.report.as_ref()?.read()
     }
 
     /// What has happened since the last call.
@@ -355,7 +353,7 @@ impl Fleet {
     pub async fn next(&mut self) {
         tokio::select! {
             happening = self.happenings.recv() => match happening {
-                Some((id, Happening::Report(report))) => self.reported(&id, *report),
+                Some((id, Happening::Report(report))) => self.reported(&id, report),
                 Some((id, Happening::Ended(ended))) => self.exited(&id, ended),
                 None => {}
             },
@@ -371,7 +369,7 @@ impl Fleet {
         self.carry_out(actions);
     }
 
-    fn reported(&mut self, id: &LifeId, report: NodeStatus) {
+    fn reported(&mut self, id: &LifeId, report: Report) {
         let now = self.now();
         let life = self.lives.get_mut(&id.node);
         let Some(life) = life.filter(|life| life.number == id.number) else {
@@ -525,7 +523,8 @@ impl Fleet {
             return;
         };
         life.pid = None;
-        if let (true, Some(report)) = (self.keep_past, life.report.clone()) {
+        if let (true, Some(report)) = (self.keep_past, life.report.as_ref().and_then(Report::read))
+        {
             self.past.push(PastLife {
                 node: name.clone(),
                 report,

@@ -18,6 +18,9 @@ use crate::pki::{self, Age, CERTIFICATE_DAYS, PkiError};
 /// The port of agents: below those that Linux gives to connections.
 pub const AGENT_PORT: u16 = 17_700;
 
+/// Where agents listen as endpoints of the mesh.
+pub(crate) const MESH_PORT: u16 = 17_701;
+
 /// What `/etc/muster/agent.toml` says: made by `muster init` and `muster join`, once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

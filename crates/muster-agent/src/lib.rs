@@ -13,11 +13,14 @@ mod boxes;
 mod client;
 mod desk;
 mod fleet;
+#[cfg(feature = "simulation")]
+pub mod hostile;
 mod identity;
 mod join;
 mod journal;
 mod launch;
 mod life;
+mod mesh;
 mod metrics;
 mod node_socket;
 mod pki;
@@ -26,6 +29,10 @@ mod process;
 mod process_logs;
 mod record;
 mod records;
+#[cfg(feature = "schema")]
+mod schema;
+#[cfg(feature = "simulation")]
+pub mod simulated;
 mod supervisor;
 mod token;
 mod usage;
@@ -41,11 +48,14 @@ pub use identity::{AGENT_PORT, BoxFile, CertificateFiles, IdentityError, Identit
 pub use join::{Founded, JoinError, Joining, found};
 pub use journal::{AuditEntry, Event, EventKind};
 pub use launch::{CheckLayout, Launch, Lives, open_log};
+pub use mesh::{MeshConfig, agent_name};
 pub use metrics::agent_metrics;
 pub use node_socket::{NodeSocket, NodeSocketError, Word};
 pub use pki::{Authority, Identity, PkiError};
 pub use place::{Places, is_of_this_machine, socket_path};
 pub use process_logs::LogLine;
 pub use records::{Condition, MOST_CONDITIONS, RecordLine};
+#[cfg(feature = "schema")]
+pub use schema::openapi;
 pub use supervisor::STOP_LIMIT;
 pub use token::TokenError;

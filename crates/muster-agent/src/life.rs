@@ -5,12 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use muster_gateway::status::NodeStatus;
 use muster_wire::Mono;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::node_socket::{NodeConnection, Word};
+use crate::node_socket::{NodeConnection, Report, Word};
 use crate::process::{Ended, Process, raw};
 
 /// Words that wait for a node.
@@ -28,7 +27,7 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// What happened in a life.
 #[derive(Debug)]
 pub(crate) enum Happening {
-    Report(Box<NodeStatus>),
+    Report(Report),
     Ended(Ended),
 }
 
@@ -47,7 +46,7 @@ pub(crate) struct Life {
     pub(crate) pid: Option<u32>,
     words: mpsc::Sender<Word>,
     kill: Option<oneshot::Sender<()>>,
-    pub(crate) report: Option<NodeStatus>,
+    pub(crate) report: Option<Report>,
     /// When that came.
     pub(crate) reported: Option<Mono>,
     /// The end of this pipe is the end of a node that is tied to its agent.
@@ -154,7 +153,7 @@ impl Talk {
             tokio::select! {
                 report = reports.next() => {
                     let Some(report) = report else { return };
-                    let happening = Happening::Report(Box::new(report));
+                    let happening = Happening::Report(report);
                     if self.happenings.send((self.id.clone(), happening)).await.is_err() {
                         return;
                     }

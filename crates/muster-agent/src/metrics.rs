@@ -9,6 +9,7 @@ use muster_wire::counters::{Counter, Descriptor};
 
 use crate::archive::ArchiveCounts;
 use crate::boxes::Boxes;
+use crate::mesh::MeshPlace;
 use crate::node_socket::ask_metrics;
 use crate::place::Places;
 use crate::supervisor::ProcessState;
@@ -73,6 +74,8 @@ pub(crate) struct BoxMetrics {
     pub(crate) clock: Duration,
     pub(crate) status: ClusterStatus,
     pub(crate) own: Part,
+    /// What crosses the agent's links of the mesh.
+    pub(crate) mesh: Vec<Counter>,
     /// What its archive counts, if it has one.
     pub(crate) archive: Vec<Counter>,
     /// Those of the nodes that are here, in the order of the status.
@@ -114,8 +117,10 @@ impl BoxMetrics {
             }
         });
         let nodes = join_all(nodes).await;
+        let mesh = boxes.and_then(Boxes::mesh);
         Self {
             names,
+            mesh: mesh.map(MeshPlace::counters).unwrap_or_default(),
             clock: clock.duration_since(UNIX_EPOCH).unwrap_or_default(),
             own: Part {
                 usage: usage::of(std::process::id()),
@@ -154,6 +159,7 @@ impl BoxMetrics {
             }
         }
         own.extend(self.own.counters());
+        own.extend(self.mesh);
         own.extend(self.archive);
         add(&[("role", AGENT)], own, None);
         for (node, part) in here(&self.status).zip(self.nodes) {
@@ -244,6 +250,7 @@ mod tests {
         BoxMetrics {
             names: vec![("cluster", "east".to_owned()), ("box", "a".to_owned())],
             clock: Duration::from_millis(1_700_000_000_500),
+            mesh: Vec::new(),
             status: ClusterStatus {
                 agent: Some(AgentStatus {
                     version: "1.2.3".to_owned(),

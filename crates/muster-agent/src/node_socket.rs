@@ -1,7 +1,7 @@
 //! The socket of a node: what an agent hears from a node and tells it.
 //!
-//! A node listens; whoever connects is sent a report four times a second, a JSON object on a line, and may send words, a
-//! line each. Whoever says [`METRICS`] is sent the node's metrics, on a line of their own. Connections come and go and mean nothing to the node. The kernel says which process listens, so an agent that
+//! A node listens; whoever connects is sent a report every second and when the node's state changes, a JSON object on a line,
+//! and may send words, a line each. Whoever says [`METRICS`] is sent the node's metrics, on a line of their own. Connections come and go and mean nothing to the node. The kernel says which process listens, so an agent that
 //! has just started finds the processes of the one before it without any file that could be out of date.
 
 use std::io;
@@ -167,10 +167,15 @@ impl NodeSocket {
         let _ = self.source.set(node);
     }
 
+    /// How many are connected.
+    pub fn listeners(&self) -> usize {
+        // One receiver is the acceptor's.
+        self.reports.receiver_count().saturating_sub(1)
+    }
+
     /// Reports to whoever is connected. Costs nothing if nobody is.
     pub fn report(&self, status: impl FnOnce() -> NodeStatus) {
-        // One receiver is the acceptor's.
-        if self.reports.receiver_count() > 1 {
+        if self.listeners() > 0 {
             self.reports.send_replace(line(&status()));
         }
     }
@@ -344,6 +349,34 @@ impl NodeConnection {
     }
 }
 
+/// A report of a node. It has many, and few are asked for: what an agent does not need by itself is read then.
+#[derive(Debug, Clone)]
+pub(crate) struct Report {
+    /// The state that the node says it is in.
+    pub(crate) state: String,
+    line: Box<[u8]>,
+}
+
+impl Report {
+    /// Returns `None` for what is no report.
+    pub(crate) fn new(line: &[u8]) -> Option<Self> {
+        #[derive(Deserialize)]
+        struct Head {
+            state: String,
+        }
+        let head: Head = serde_json::from_slice(line).ok()?;
+        Some(Self {
+            state: head.state,
+            line: line.into(),
+        })
+    }
+
+    /// Returns all of it, or `None` if the node is of a version whose reports this one cannot read.
+    pub(crate) fn read(&self) -> Option<NodeStatus> {
+        serde_json::from_slice(&self.line).ok()
+    }
+}
+
 /// The reports of a node.
 #[derive(Debug)]
 pub(crate) struct Reports {
@@ -354,9 +387,9 @@ pub(crate) struct Reports {
 impl Reports {
     /// Waits for the next report. Returns `None` when the node has ended, or says what is no report. What has come of a
     /// report is kept if the wait is given up.
-    pub(crate) async fn next(&mut self) -> Option<NodeStatus> {
+    pub(crate) async fn next(&mut self) -> Option<Report> {
         self.receive().await?;
-        let report = serde_json::from_slice(&self.line).ok();
+        let report = Report::new(&self.line);
         self.line.clear();
         report
     }

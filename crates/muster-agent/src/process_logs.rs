@@ -27,6 +27,7 @@ pub(crate) const MOST_LINES: usize = 10_000;
 
 /// A line of a node's process log.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct LogLine {
     /// The node.
     pub node: String,

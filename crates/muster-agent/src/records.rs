@@ -32,6 +32,7 @@ const TIME: &str = "ts";
 
 /// A record of a stream.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RecordLine {
     /// When, in seconds since 1970: its `ts`, or 0 if it has none.
     pub time: f64,

@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
 
 pub use link_settings::{LinkEnd, LinkSetting, LinkSpec};
-pub use name::{LONGEST_NAME, NameError, NodeName, PoolName, Role};
+pub use name::{AGENT_PREFIX, LONGEST_NAME, NameError, NodeName, PoolName, Role};
 pub use problem::{LayoutError, LayoutProblem, LayoutProblemKind};
 pub use stores::{StoreBackend, StoreFile, StorePlan, StoreSpec};
 

@@ -52,9 +52,9 @@ mod watermark;
 
 pub use hrw::{Key, fnv1a32, site_id, weight};
 pub use layout::{
-    FIRST_PORT, LARGEST_FILE, LONGEST_NAME, Layout, LayoutError, LayoutProblem, LayoutProblemKind,
-    LinkEnd, LinkSetting, LinkSpec, MOST_NODES, NameError, Node, NodeName, PoolName, PoolSpec,
-    Role, StoreBackend, StoreFile, StorePlan, StoreSpec,
+    AGENT_PREFIX, FIRST_PORT, LARGEST_FILE, LONGEST_NAME, Layout, LayoutError, LayoutProblem,
+    LayoutProblemKind, LinkEnd, LinkSetting, LinkSpec, MOST_NODES, NameError, Node, NodeName,
+    PoolName, PoolSpec, Role, StoreBackend, StoreFile, StorePlan, StoreSpec,
 };
 pub use links::{Link, Neighbours, links};
 pub use membership::{Life, Membership, MembershipEvent, Record, Refusal};

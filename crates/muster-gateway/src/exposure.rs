@@ -2,10 +2,8 @@
 
 use std::net::SocketAddr;
 
-use openssl::ssl::SslAcceptor;
-
 use crate::config::{GatewayTls, Plaintext};
-use crate::tls::{self, TlsProblem};
+use crate::tls::{ServedTls, TlsProblem};
 
 /// What is missing before a service may listen on an address that others can reach.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,7 +24,7 @@ pub(crate) struct Protection<'a> {
 
 impl Protection<'_> {
     /// Checks that it is enough for an address, and reads the files of TLS.
-    pub(crate) fn acceptor<E>(&self, address: SocketAddr) -> Result<Option<SslAcceptor>, E>
+    pub(crate) fn served<E>(&self, address: SocketAddr) -> Result<Option<ServedTls>, E>
     where
         E: From<TlsProblem> + From<(Missing, SocketAddr)>,
     {
@@ -38,6 +36,6 @@ impl Protection<'_> {
                 return Err((Missing::Tls, address).into());
             }
         }
-        Ok(self.tls.map(tls::acceptor).transpose()?)
+        Ok(self.tls.map(ServedTls::open).transpose()?)
     }
 }

@@ -79,11 +79,6 @@ impl Site {
     }
 }
 
-/// An acceptor that does not change.
-pub(crate) fn fixed(acceptor: Option<SslAcceptor>) -> Option<watch::Receiver<SslAcceptor>> {
-    acceptor.map(|acceptor| watch::channel(acceptor).1)
-}
-
 /// The certificate that a client has shown; it is of an authority that the site trusts.
 #[derive(Debug, Clone)]
 pub struct ClientCertificate(pub X509);

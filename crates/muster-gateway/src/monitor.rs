@@ -12,7 +12,6 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use openssl::ssl::SslAcceptor;
 use tokio::sync::watch;
 
 use crate::access::shows_token;
@@ -22,7 +21,7 @@ use crate::exposure::{Missing, Protection};
 use crate::http::{self, Site};
 use crate::metrics::NodeMetrics;
 use crate::status::NodePage;
-use crate::tls::TlsProblem;
+use crate::tls::{ServedTls, TlsProblem};
 
 /// Connections at once; whoever scrapes needs one.
 const CONNECTIONS: usize = 16;
@@ -151,6 +150,7 @@ impl From<(Missing, SocketAddr)> for MonitorError {
 /// A node's metrics and status, served over HTTP until it is dropped.
 pub struct Monitor {
     address: SocketAddr,
+    tls: Option<ServedTls>,
     _stop: watch::Sender<()>,
 }
 
@@ -170,16 +170,16 @@ impl MonitorProtection {
     /// Fails if others can reach the address and there is no token, or no TLS and nobody allowed that by name, and if a
     /// file of TLS cannot be used.
     pub fn check(&self, address: SocketAddr) -> Result<(), MonitorError> {
-        self.acceptor(address).map(drop)
+        self.served_tls(address).map(drop)
     }
 
-    fn acceptor(&self, address: SocketAddr) -> Result<Option<SslAcceptor>, MonitorError> {
+    fn served_tls(&self, address: SocketAddr) -> Result<Option<ServedTls>, MonitorError> {
         let protection = Protection {
             has_token: self.token.is_some(),
             tls: self.tls.as_ref(),
             plaintext: self.plaintext,
         };
-        protection.acceptor(address)
+        protection.served(address)
     }
 }
 
@@ -196,7 +196,7 @@ impl Monitor {
         protection: MonitorProtection,
         monitored: Arc<dyn Monitored>,
     ) -> Result<Self, MonitorError> {
-        let acceptor = protection.acceptor(address)?;
+        let tls = protection.served_tls(address)?;
         let bound = http::bind(address).await;
         let (listener, address) =
             bound.map_err(|source| MonitorError::Listen { address, source })?;
@@ -220,7 +220,7 @@ impl Monitor {
         }
         let site = Site {
             router,
-            acceptor: http::fixed(acceptor),
+            acceptor: tls.as_ref().map(ServedTls::present),
             connections: CONNECTIONS,
             turned_away: Arc::new(|| {}),
             unfinished: Budget::new(UNFINISHED),
@@ -234,8 +234,18 @@ impl Monitor {
         });
         Ok(Self {
             address,
+            tls,
             _stop: stop,
         })
+    }
+
+    /// Serves those who connect from now on with the certificate that is in the files by now.
+    ///
+    /// # Errors
+    ///
+    /// Fails if a file cannot be used: then the former certificate stays.
+    pub fn reload_tls(&self) -> Result<(), MonitorError> {
+        self.tls.as_ref().map_or(Ok(()), |tls| Ok(tls.reload()?))
     }
 
     /// The address in use.

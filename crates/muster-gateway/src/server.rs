@@ -13,7 +13,6 @@ use axum::extract::{Extension, State};
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use muster::Endpoint;
-use openssl::ssl::SslAcceptor;
 use tokio::sync::watch;
 
 use crate::access::{Grant, bearer};
@@ -26,7 +25,7 @@ use crate::http::{self, Caller, Site};
 use crate::intake::Intake;
 use crate::queue::Closing;
 use crate::session::PATH;
-use crate::tls::TlsProblem;
+use crate::tls::{ServedTls, TlsProblem};
 
 /// The connections that may be in their handshake at least: there are as many as clients, all of which may
 /// come at once, as when the gateway starts again.
@@ -118,6 +117,7 @@ impl GatewayCounter {
 /// A gateway that listens. Ends with [`Gateway::stop`], with its endpoint, or when it is dropped.
 pub struct Gateway {
     address: SocketAddr,
+    tls: Option<ServedTls>,
     shared: Arc<Shared>,
     stop: watch::Sender<bool>,
 }
@@ -147,16 +147,16 @@ impl GatewayConfig {
     /// Fails if others can reach the address and there are no tokens, or no TLS and nobody allowed that by name, and if a
     /// file of TLS cannot be used.
     pub fn check(&self) -> Result<(), GatewayError> {
-        self.acceptor().map(drop)
+        self.served_tls().map(drop)
     }
 
-    fn acceptor(&self) -> Result<Option<SslAcceptor>, GatewayError> {
+    fn served_tls(&self) -> Result<Option<ServedTls>, GatewayError> {
         let protection = Protection {
             has_token: self.tokens.is_some(),
             tls: self.tls.as_ref(),
             plaintext: self.plaintext,
         };
-        protection.acceptor(self.address)
+        protection.served(self.address)
     }
 }
 
@@ -164,7 +164,7 @@ impl Gateway {
     /// Listens for clients of an endpoint, on the current tokio runtime.
     pub async fn start(endpoint: &Endpoint, config: GatewayConfig) -> Result<Self, GatewayError> {
         let address = config.address;
-        let acceptor = config.acceptor()?;
+        let tls = config.served_tls()?;
         let listen = |source| GatewayError::Listen { address, source };
         let (listener, address) = http::bind(address).await.map_err(listen)?;
         let no_prefixes: [&str; 0] = [];
@@ -185,7 +185,7 @@ impl Gateway {
             router: Router::new()
                 .fallback(upgrade)
                 .with_state(Arc::clone(&shared)),
-            acceptor: http::fixed(acceptor),
+            acceptor: tls.as_ref().map(ServedTls::present),
             connections: shared.config.max_clients.max(HANDSHAKES),
             turned_away: Arc::new(move || counting.turned_away()),
             unfinished: Budget::new(UNFINISHED),
@@ -200,9 +200,19 @@ impl Gateway {
         });
         Ok(Self {
             address,
+            tls,
             shared,
             stop,
         })
+    }
+
+    /// Serves those who connect from now on with the certificate that is in the files by now.
+    ///
+    /// # Errors
+    ///
+    /// Fails if a file cannot be used: then the former certificate stays.
+    pub fn reload_tls(&self) -> Result<(), GatewayError> {
+        self.tls.as_ref().map_or(Ok(()), |tls| Ok(tls.reload()?))
     }
 
     /// The address in use.

@@ -27,10 +27,11 @@ pub const MISCONFIGURED: u8 = 78;
 pub const ELSEWHERE: &str = "elsewhere";
 
 /// The age at which a report says nothing of the present any more.
-pub const SILENT_AFTER: Duration = Duration::from_secs(2);
+pub const SILENT_AFTER: Duration = Duration::from_secs(3);
 
 /// What one life of a node reports of itself.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct NodeStatus {
     /// The life that reports.
     pub id: String,
@@ -88,6 +89,7 @@ pub struct NodeStatus {
 
 /// Something that a node fails at.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct TroubleStatus {
     /// log, store, layout or others.
     pub kind: String,
@@ -103,6 +105,7 @@ pub struct TroubleStatus {
 
 /// A node's gateway for WebSocket clients.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct GatewayStatus {
     /// Clients that were connected so far.
     pub accepted: u64,
@@ -122,6 +125,7 @@ pub struct GatewayStatus {
 
 /// A WebSocket client.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ClientStatus {
     /// The number of the client, from 0.
     pub number: u64,
@@ -141,6 +145,7 @@ pub struct ClientStatus {
 
 /// A node's bridge to a WebSocket server.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct BridgeStatus {
     /// The server's address.
     #[serde(default)]
@@ -163,6 +168,7 @@ pub struct BridgeStatus {
 
 /// A bounded queue.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct QueueStatus {
     /// Messages that wait.
     pub messages: usize,
@@ -172,6 +178,7 @@ pub struct QueueStatus {
 
 /// A node's input.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct InputStatus {
     /// Whether it has ended.
     pub ended: bool,
@@ -181,6 +188,7 @@ pub struct InputStatus {
 
 /// A peering, present or past.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct PeerStatus {
     /// The node's name, if it said hello.
     pub node: Option<String>,
@@ -211,6 +219,7 @@ pub struct PeerStatus {
 
 /// A store on a node.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct StoreStatus {
     /// Its name.
     pub store: String,
@@ -226,6 +235,7 @@ pub struct StoreStatus {
 
 /// A store's master.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct MasterStatus {
     /// memory, sqlite, or what keeps the state otherwise.
     pub backend: String,
@@ -245,6 +255,7 @@ pub struct MasterStatus {
 
 /// A store's clone.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct CloneStatus {
     /// The endpoint of its master, if it knows one.
     pub master: Option<String>,
@@ -272,6 +283,7 @@ pub struct NodePage {
 
 /// A node's process.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ProcessStatus {
     /// The node's name.
     pub node: String,
@@ -312,6 +324,7 @@ fn is_false(value: &bool) -> bool {
 
 /// The agent of a box.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AgentStatus {
     /// Its process id.
     pub pid: u32,
@@ -337,10 +350,39 @@ pub struct AgentStatus {
     /// Whether another program is on disk by now than the one that it runs.
     #[serde(default, skip_serializing_if = "is_false")]
     pub outdated: bool,
+    /// Its place in the mesh of the cluster, if it is a box of one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mesh: Option<AgentMeshStatus>,
+}
+
+/// The place of a box's agent in the mesh.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct AgentMeshStatus {
+    /// The id of its endpoint.
+    pub id: String,
+    /// With whom it is linked, and with whom it should be.
+    pub links: Vec<AgentLink>,
+    /// How many other endpoints it reaches.
+    pub in_reach: usize,
+    /// Why it is not all that it should be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+}
+
+/// A link of an agent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct AgentLink {
+    /// The name of the other side.
+    pub peer: String,
+    /// Whether it stands.
+    pub connected: bool,
 }
 
 /// The archive of a box's log files.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ArchiveStatus {
     /// Rotated files that wait to be archived.
     pub waiting_files: u64,
@@ -360,6 +402,7 @@ pub struct ArchiveStatus {
 
 /// A file system that a box's nodes write to.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct DiskStatus {
     /// The directory that is on it.
     pub directory: String,
@@ -383,6 +426,7 @@ pub const CONNECTED: &str = "connected";
 
 /// A box of the cluster.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct BoxStatus {
     /// Its name.
     pub name: String,
@@ -404,6 +448,7 @@ pub struct BoxStatus {
 
 /// A cluster, as far as the agent that was asked knows it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ClusterStatus {
     /// [`VERSION`].
     pub version: u32,

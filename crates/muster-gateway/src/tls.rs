@@ -1,10 +1,12 @@
 //! TLS of the gateway: ordinary certificates, as any WebSocket client expects.
 
+use std::fmt;
 use std::path::Path;
 use std::pin::Pin;
 
 use openssl::ssl::{Ssl, SslAcceptor, SslFiletype, SslMethod, SslVerifyMode};
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 use tokio_openssl::SslStream;
 
 use crate::config::GatewayTls;
@@ -16,8 +18,42 @@ pub(crate) struct TlsProblem {
     pub(crate) reason: String,
 }
 
+/// TLS that is served from files, which may become others.
+pub(crate) struct ServedTls {
+    files: GatewayTls,
+    present: watch::Sender<SslAcceptor>,
+}
+
+impl fmt::Debug for ServedTls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("ServedTls").field(&self.files).finish()
+    }
+}
+
+impl ServedTls {
+    /// Reads the files.
+    pub(crate) fn open(files: &GatewayTls) -> Result<Self, TlsProblem> {
+        let (present, _) = watch::channel(acceptor(files)?);
+        Ok(Self {
+            files: files.clone(),
+            present,
+        })
+    }
+
+    /// What is served, now and after changes.
+    pub(crate) fn present(&self) -> watch::Receiver<SslAcceptor> {
+        self.present.subscribe()
+    }
+
+    /// Serves what is in the files by now. If that cannot be used, the former stays.
+    pub(crate) fn reload(&self) -> Result<(), TlsProblem> {
+        self.present.send_replace(acceptor(&self.files)?);
+        Ok(())
+    }
+}
+
 /// Sets TLS up from files.
-pub(crate) fn acceptor(files: &GatewayTls) -> Result<SslAcceptor, TlsProblem> {
+fn acceptor(files: &GatewayTls) -> Result<SslAcceptor, TlsProblem> {
     let system = |reason: openssl::error::ErrorStack| TlsProblem {
         what: "TLS",
         path: String::new(),

@@ -675,20 +675,7 @@ async fn over_tls() {
         ..config()
     };
     let gateway = Gateway::start(&endpoint, config.clone()).await.unwrap();
-    let mut connector =
-        openssl::ssl::SslConnector::builder(openssl::ssl::SslMethod::tls()).unwrap();
-    connector.set_ca_file(&certificate).unwrap();
-    let ssl = connector
-        .build()
-        .configure()
-        .unwrap()
-        .into_ssl("localhost")
-        .unwrap();
-    let stream = TcpStream::connect(gateway.address()).await.unwrap();
-    let mut stream = tokio_openssl::SslStream::new(ssl, stream).unwrap();
-    within(std::pin::Pin::new(&mut stream).connect())
-        .await
-        .unwrap();
+    let stream = shake_hands(&gateway, &certificate).await.unwrap();
     let (mut client, _) = tokio_tungstenite::client_async(format!("ws://localhost{PATH}"), stream)
         .await
         .unwrap();
@@ -730,6 +717,50 @@ async fn over_tls() {
             "{error}"
         );
     }
+}
+
+#[tokio::test]
+async fn a_renewed_certificate_is_served_to_those_who_come_then() {
+    let directory = tempfile::tempdir().unwrap();
+    let (certificate_file, keyfile) = certificate(directory.path());
+    let endpoint = endpoint();
+    let config = GatewayConfig {
+        tls: Some(GatewayTls {
+            certificate: certificate_file.clone(),
+            keyfile: keyfile.clone(),
+            cafile: None,
+        }),
+        ..config()
+    };
+    let gateway = Gateway::start(&endpoint, config).await.unwrap();
+    // Each of these signs itself: whoever trusts the present file is served it, or nothing.
+    shake_hands(&gateway, &certificate_file).await.unwrap();
+    let before = std::fs::read(&keyfile).unwrap();
+    certificate(directory.path());
+    assert!(shake_hands(&gateway, &certificate_file).await.is_err());
+    gateway.reload_tls().unwrap();
+    shake_hands(&gateway, &certificate_file).await.unwrap();
+    // With the key of another certificate the present one stays.
+    std::fs::write(&keyfile, before).unwrap();
+    let error = gateway.reload_tls().unwrap_err().to_string();
+    assert!(error.contains("key.pem"), "{error}");
+    shake_hands(&gateway, &certificate_file).await.unwrap();
+}
+
+/// Makes a connection with TLS for whoever trusts a certificate.
+async fn shake_hands(
+    gateway: &Gateway,
+    trusted: &std::path::Path,
+) -> Result<tokio_openssl::SslStream<TcpStream>, openssl::ssl::Error> {
+    let mut connector =
+        openssl::ssl::SslConnector::builder(openssl::ssl::SslMethod::tls()).unwrap();
+    connector.set_ca_file(trusted).unwrap();
+    let configured = connector.build().configure().unwrap();
+    let ssl = configured.into_ssl("localhost").unwrap();
+    let stream = TcpStream::connect(gateway.address()).await.unwrap();
+    let mut stream = tokio_openssl::SslStream::new(ssl, stream).unwrap();
+    within(std::pin::Pin::new(&mut stream).connect()).await?;
+    Ok(stream)
 }
 
 /// A certificate for `localhost` that signs itself, and its key.

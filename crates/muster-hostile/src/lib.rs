@@ -20,6 +20,7 @@
 //! }
 //! ```
 
+mod agent;
 mod broker_stores;
 mod compression;
 mod handshake;
@@ -31,6 +32,7 @@ mod values;
 mod wire;
 mod zeek;
 
+pub use agent::agent;
 pub use broker_stores::broker_stores;
 pub use compression::compression;
 pub use handshake::handshake;
@@ -104,5 +106,9 @@ pub const TARGETS: &[Target] = &[
     Target {
         name: "serial",
         run: serial,
+    },
+    Target {
+        name: "agent",
+        run: agent,
     },
 ];

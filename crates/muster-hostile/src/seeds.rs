@@ -32,6 +32,7 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
         "serial" => {
             seeds.insert(record_of_every_type());
         }
+        "agent" => seeds.extend(crate::agent::requests()),
         "json" => seeds.extend(json_texts()),
         "compression" => seeds.extend(crate::compression::frames()),
         "stores" => seeds.extend(crate::stores::messages()),

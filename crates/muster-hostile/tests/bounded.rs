@@ -147,7 +147,8 @@ targets!(
     text,
     json,
     zeek,
-    serial
+    serial,
+    agent
 );
 
 /// A target without a fuzz target or without a run here would be forgotten.

@@ -201,8 +201,8 @@ impl Endpoint {
         nodes.cloned().collect()
     }
 
-    /// The endpoints of the mesh that are in reach.
-    pub(crate) fn mesh_in_reach(&self) -> Vec<Arc<NodeRecord>> {
+    /// Returns the endpoints of the mesh that are in reach, this one included.
+    pub fn mesh_in_reach(&self) -> Vec<Arc<NodeRecord>> {
         let table = self.shared.table.load();
         let Some(routes) = table.mesh() else {
             return Vec::new();

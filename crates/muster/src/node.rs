@@ -2,6 +2,7 @@
 
 mod counters;
 mod driver;
+mod endpoint_settings;
 mod input;
 mod links;
 mod pacer;
@@ -19,13 +20,12 @@ use std::time::Duration;
 
 use muster_cluster::node::{LogSink, NodeError, NodeLoop, Registry};
 use muster_cluster::{
-    ForwardingMode, Layout, LocalMode, Node as LayoutNode, PeeringSettings, Quorum, ReadyError,
+    ForwardingMode, Layout, Node as LayoutNode, PeeringSettings, Quorum, ReadyError,
 };
 use muster_wire::{EndpointId, Incarnation, QueueLimits};
 
 use crate::endpoint::{
-    Credit, Endpoint, EndpointConfig, Exposure, Forwarding, Heartbeat, ListenError, LocalTransport,
-    NodeIdentity, StartError, Tls, TopicClasses,
+    Endpoint, EndpointConfig, Exposure, Forwarding, ListenError, NodeIdentity, StartError, Tls,
 };
 use driver::{Clock, Driver, Ends, Shared};
 use ready::Waits;
@@ -231,6 +231,11 @@ impl Node {
         self.reporter().report()
     }
 
+    /// The node's state, at most a quarter of a second old. Costs less than a report.
+    pub fn state(&self) -> NodeState {
+        self.shared.state().unwrap_or(NodeState::Starting)
+    }
+
     /// Returns a handle that makes reports, also while the node stops.
     pub fn reporter(&self) -> NodeReporter {
         NodeReporter {
@@ -295,58 +300,30 @@ async fn end(
     let _ = tokio::time::timeout_at(deadline, endpoint.shut_down()).await;
 }
 
+/// The endpoint of a node.
 fn endpoint_config(
     layout: &Layout,
     node: &LayoutNode,
     incarnation: Incarnation,
     tls: Tls,
 ) -> EndpointConfig {
-    let peering = PeeringSettings::of(&node.settings);
-    let cluster = node.settings.text("cluster.name");
     EndpointConfig {
         tls,
-        cluster: (!cluster.is_empty()).then(|| cluster.to_owned()),
         identity: NodeIdentity {
             name: node.name.to_string(),
             role: node.role.to_string(),
             machine: node.box_name.clone(),
             incarnation,
         },
-        forwarding: match peering.forwarding {
+        forwarding: match PeeringSettings::of(&node.settings).forwarding {
             ForwardingMode::Relay => Forwarding::Relay,
             ForwardingMode::Direct => Forwarding::Direct,
             // Every worker is linked to every hub: those relay.
             ForwardingMode::Auto if node.role.is_hub() => Forwarding::Relay,
             ForwardingMode::Leaf | ForwardingMode::Auto => Forwarding::Leaf,
         },
-        relay_version_1: peering.relay_version_1,
-        data_queue: peering.data.limits,
-        overflow: peering.data.overflow,
-        control_queue: peering.control_queue,
-        credit: Credit {
-            link: peering.credit,
-            all: peering.credit_of_all,
-        },
-        frame_limit: EndpointConfig::frame_limit_for(peering.largest_message),
-        unfinished_frames: peering.unfinished_frames,
-        heartbeat: Heartbeat {
-            interval: peering.heartbeat,
-            timeout: peering.heartbeat_timeout,
-        },
-        interactive: peering.interactive,
-        bulk: peering.bulk,
-        speed: links::speed(peering.slow),
-        local: match peering.local {
-            LocalMode::Auto => LocalTransport::Auto,
-            LocalMode::Off => LocalTransport::Off,
-        },
-        busy_poll: peering.busy_poll,
         peers: links::rules(layout, node),
-        classes: TopicClasses {
-            interactive: peering.interactive_topics,
-            bulk: peering.bulk_topics,
-        },
-        ..EndpointConfig::default()
+        ..EndpointConfig::from_settings(&node.settings)
     }
 }
 

@@ -123,7 +123,8 @@ pub(super) async fn metrics(
 
 /// Targets that have labels in common, as Prometheus's `http_sd_configs` reads them.
 #[derive(Debug, PartialEq, Eq, Serialize)]
-pub(super) struct TargetGroup {
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub(crate) struct TargetGroup {
     targets: Vec<String>,
     labels: BTreeMap<&'static str, String>,
 }

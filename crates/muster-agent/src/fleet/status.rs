@@ -8,6 +8,7 @@ use muster_gateway::status::{
 
 use super::{Fleet, PlannedNode};
 use crate::journal::now;
+use crate::node_socket::Report;
 use crate::place::Places;
 use crate::process;
 use crate::supervisor::ProcessState;
@@ -30,6 +31,7 @@ impl Fleet {
                 open_files_limit: open_files_limit(),
                 disks: disks(&self.places),
                 archive: None,
+                mesh: None,
             }),
             boxes: Vec::new(),
             nodes: self.nodes.iter().map(|node| self.process(node)).collect(),
@@ -50,7 +52,8 @@ impl Fleet {
         let life = self.lives.get(name);
         let pid = life.and_then(|life| life.pid);
         let is_running = matches!(state, ProcessState::Running { .. });
-        let mut report = life.and_then(|life| life.report.clone());
+        let reported = life.and_then(|life| life.report.as_ref());
+        let mut report = reported.and_then(Report::read);
         let came = life.filter(|_| is_running).and_then(|life| life.reported);
         let age = report
             .as_ref()
@@ -75,7 +78,11 @@ impl Fleet {
             uptime_seconds: uptime.map(|uptime| uptime.as_secs_f64()),
             restarts,
             outdated: pid.is_some_and(|pid| process::is_outdated(pid, self.launcher.own_program())),
-            reason: self.reasons.get(name).cloned(),
+            reason: if reported.is_some() && report.is_none() {
+                Some("it reports what an agent of this version cannot read".to_owned())
+            } else {
+                self.reasons.get(name).cloned()
+            },
             report,
             report_age_seconds: age.map(|age| age.as_secs_f64()),
         }

@@ -61,7 +61,7 @@ impl Execute for Arguments {
 
 async fn run(exposure: &ExposureArguments) -> Result<ExitCode> {
     let target = Target::of_box();
-    let job = Job::of(&target, exposure.for_nodes()).map_err(|error| {
+    let job = Job::of(&target, Some(exposure)).map_err(|error| {
         // Whoever supervises the agent need not try again.
         match error.downcast::<Failure>() {
             Ok(failure) => failure.code(MISCONFIGURED).into(),

@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use clap::Args;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use muster::Exposure;
 use muster_agent::{Access, Api, Fleet, Lives, News};
 use muster_frameworks::{log_files, sample};
-use muster_gateway::status::NodeStatus;
+use muster_gateway::status::{InputStatus, NodeStatus};
 use muster_measure::free_ports;
 
 use super::ledger::{Account, LifeReport};
@@ -91,11 +92,12 @@ async fn run(arguments: &Arguments) -> Result<ExitCode> {
         loaded: loaded.clone(),
         layout_file: layout_file.clone(),
         settings: arguments.settings.clone(),
-        arguments: Vec::new(),
+        arguments: vec!["--report-often".to_owned()],
         root: None,
         // Nobody would look for the nodes of a demonstration.
         lives: Lives::Tied,
         own_box: None,
+        exposure: Exposure::default(),
     };
     let mut config = job.fleet();
     config.keep_past_lives = true;
@@ -246,14 +248,15 @@ async fn replay(fleet: &mut Fleet, arguments: &Arguments, screen: &Screen) -> Re
 
 /// How far the slowest worker has read, from 0 to 1; 1 only when all have ended.
 fn progress(fleet: &Fleet, first_low: &mut Option<f64>) -> Option<f64> {
-    let inputs = || {
-        let workers = NODES.iter().filter(|(_, role)| *role == "worker");
-        workers.map(|(name, _)| fleet.report(name).and_then(|report| report.input.as_ref()))
-    };
-    if inputs().all(|input| input.is_some_and(|input| input.ended)) {
+    let workers = NODES.iter().filter(|(_, role)| *role == "worker");
+    let inputs: Vec<_> = workers
+        .map(|(name, _)| fleet.report(name).and_then(|report| report.input))
+        .collect();
+    let has_ended = |input: &Option<InputStatus>| input.as_ref().is_some_and(|input| input.ended);
+    if inputs.iter().all(has_ended) {
         return Some(1.0);
     }
-    let lows: Vec<f64> = inputs().filter_map(|input| input?.low).collect();
+    let lows: Vec<f64> = inputs.into_iter().filter_map(|input| input?.low).collect();
     let low = lows.into_iter().min_by(f64::total_cmp)?;
     let first = *first_low.get_or_insert(low);
     Some(((low - first) / f64::from(SPAN_SECONDS)).clamp(0.0, 0.99))
@@ -347,7 +350,7 @@ impl Screen {
                 reason = "0 to 100"
             )]
             bar.set_position((progress * 100.0).round() as u64);
-            bar.set_message(report.map_or_else(|| "down".to_owned(), line));
+            bar.set_message(report.as_ref().map_or_else(|| "down".to_owned(), line));
         }
     }
 

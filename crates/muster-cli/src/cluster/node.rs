@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::Args;
-use muster::{Certificates, Exposure, Input, InputBatch, InputSender, Node, NodeConfig, Tls};
-use muster_agent::{IdentityFiles, NodeSocket, Word, open_log};
-use muster_cluster::{Origin, TlsMode};
+use muster::{
+    Certificates, Exposure, Input, InputBatch, InputSender, Node, NodeConfig, NodeState, Tls,
+};
+use muster_agent::{CertificateFiles, IdentityFiles, NodeSocket, Word, open_log};
+use muster_cluster::{Origin, Settings, TlsMode};
 use muster_frameworks::log_files::Reopener;
 use muster_frameworks::log_input::{InputNote, MonotonicClock};
 use muster_frameworks::{FileSink, LogFilesConfig, LogInput, LogInputConfig, Share};
@@ -51,6 +53,9 @@ pub(crate) struct Arguments {
     /// Use the certificates of this box, unless the layout says which
     #[arg(long, hide = true, value_name = "DIR")]
     pub(crate) identity: Option<PathBuf>,
+    /// Report as often as the state is looked at: whoever kills the node wants to know what it had done
+    #[arg(long, hide = true)]
+    pub(crate) report_often: bool,
     /// Take the text of the layout from here, as the agent read it
     #[arg(long, hide = true, value_name = "FILE")]
     pub(crate) layout_text: Option<PathBuf>,
@@ -67,8 +72,11 @@ impl Execute for Arguments {
     }
 }
 
-/// How often a node reports to its agent.
-const REPORT_EVERY: Duration = Duration::from_millis(250);
+/// How often a node looks whether its state has changed: that is reported at once.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// How often a node reports to its agent in any case.
+const REPORT_EVERY: Duration = Duration::from_secs(1);
 
 /// How long an orderly stop may take.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
@@ -165,7 +173,15 @@ async fn run(arguments: &Arguments) -> Result<ExitCode> {
         socket.tell_metrics_of(services.monitored(&node, &running));
     }
     let tie = arguments.tied.then(tie).transpose()?;
-    let stop = until_stopped(&running, &services, &files, &mut socket, tie).await?;
+    let stop = until_stopped(
+        &running,
+        &services,
+        &files,
+        &mut socket,
+        tie,
+        arguments.report_often,
+    )
+    .await?;
     tracing::info!("stopping: {stop:?}");
     let limit = if stop == Stop::InOrder {
         STOP_LIMIT
@@ -205,6 +221,11 @@ fn tls_of(loaded: &LoadedLayout, node: &muster_cluster::Node, identity: Option<&
     };
     let files = IdentityFiles::at(directory);
     let own = files.of_node(node.name.as_str());
+    tls_of_box(&files, own)
+}
+
+/// The TLS of whoever has one of a box's certificates.
+pub(super) fn tls_of_box(files: &IdentityFiles, own: CertificateFiles) -> Tls {
     Tls::Mutual(Certificates {
         cafile: Some(files.authorities()),
         capath: None,
@@ -214,16 +235,17 @@ fn tls_of(loaded: &LoadedLayout, node: &muster_cluster::Node, identity: Option<&
     })
 }
 
-/// The node's TLS: paths are relative to the layout, `{node}` in them is the node's name.
+/// The node's TLS as the layout says.
 pub(crate) fn tls(loaded: &LoadedLayout, node: &muster_cluster::Node) -> Tls {
-    let text = |key: &str| node.settings.text(key);
-    let path = |key: &str| {
-        loaded
-            .base
-            .join(text(key).replace("{node}", node.name.as_str()))
-    };
+    tls_by_settings(&node.settings, &loaded.base, node.name.as_str())
+}
+
+/// The TLS that settings say: paths are relative to `base`, `{node}` in them is `name`.
+pub(super) fn tls_by_settings(settings: &Settings, base: &Path, name: &str) -> Tls {
+    let text = |key: &str| settings.text(key);
+    let path = |key: &str| base.join(text(key).replace("{node}", name));
     let optional = |key: &str| (!text(key).is_empty()).then(|| path(key));
-    match node.settings.choice("tls.mode") {
+    match settings.choice("tls.mode") {
         TlsMode::Off => Tls::Off,
         TlsMode::Anonymous => Tls::Anonymous,
         TlsMode::Mutual => Tls::Mutual(Certificates {
@@ -263,9 +285,14 @@ async fn until_stopped(
     files: &Files,
     socket: &mut Option<NodeSocket>,
     tie: Option<oneshot::Receiver<()>>,
+    often: bool,
 ) -> Result<Stop> {
     let mut signals = Signals::new()?;
-    let mut tick = tokio::time::interval(REPORT_EVERY);
+    let mut tick = tokio::time::interval(LOOK_EVERY);
+    let mut reporting = Reporting {
+        often,
+        ..Reporting::default()
+    };
     let cut = async {
         match tie {
             Some(tie) => drop(tie.await),
@@ -277,19 +304,21 @@ async fn until_stopped(
         tokio::select! {
             asked = signals.next() => match asked {
                 Asked::Stop => return Ok(Stop::InOrder),
-                Asked::Reopen => files.reopen(),
+                Asked::Reopen => reopen(node, services, files),
             },
             word = word(socket) => match word {
-                Word::Reopen => files.reopen(),
+                Word::Reopen => reopen(node, services, files),
                 Word::Stop => return Ok(Stop::InOrder),
-                Word::Certificates => reload_certificates(node),
+                Word::Certificates => reload_certificates(node, services),
             },
             () = &mut cut => return Ok(Stop::TieGone),
             _ = tick.tick() => {
                 if !node.is_running() {
                     return Ok(Stop::LoopEnded);
                 }
-                if let Some(socket) = socket {
+                if let Some(socket) = socket
+                    && reporting.is_due(node.state(), socket.listeners())
+                {
                     socket.report(|| services.status().of(&node.report()));
                 }
             }
@@ -297,12 +326,43 @@ async fn until_stopped(
     }
 }
 
+/// When the next report is due. A report is long, and most are of no use to anybody.
+#[derive(Debug, Default)]
+struct Reporting {
+    often: bool,
+    state: Option<NodeState>,
+    listeners: usize,
+    looks: u32,
+}
+
+impl Reporting {
+    fn is_due(&mut self, state: NodeState, listeners: usize) -> bool {
+        self.looks += 1;
+        let is_time = self.often || LOOK_EVERY * self.looks >= REPORT_EVERY;
+        let is_new = self.state != Some(state) || self.listeners < listeners;
+        self.state = Some(state);
+        self.listeners = listeners;
+        if is_time || is_new {
+            self.looks = 0;
+        }
+        is_time || is_new
+    }
+}
+
 /// Uses the certificates that are in the node's files by now.
-fn reload_certificates(node: &Node) {
+fn reload_certificates(node: &Node, services: &NodeServices) {
+    services.reload_tls();
     match node.endpoint().reload_tls() {
+        Ok(()) if !matches!(node.endpoint().config().tls, Tls::Mutual(_)) => {}
         Ok(()) => tracing::info!("uses its new certificate"),
         Err(error) => tracing::error!("goes on with its old certificate: {error:#}"),
     }
+}
+
+/// Opens anew what others may have put in the place of what is open.
+fn reopen(node: &Node, services: &NodeServices, files: &Files) {
+    files.reopen();
+    reload_certificates(node, services);
 }
 
 /// Waits for the next word of an agent.
@@ -422,4 +482,29 @@ fn read(input: LogInput, sender: InputSender) {
         summary.out_of_line,
         summary.failed_files
     ));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_is_due_every_second_and_when_there_is_news() {
+        let mut reporting = Reporting::default();
+        let mut due = |state, listeners| reporting.is_due(state, listeners);
+        assert!(due(NodeState::Starting, 1));
+        let quiet: Vec<bool> = (0..8).map(|_| due(NodeState::Starting, 1)).collect();
+        assert_eq!(
+            quiet,
+            [false, false, false, true, false, false, false, true]
+        );
+        assert!(due(NodeState::Ready, 1));
+        assert!(due(NodeState::Ready, 2), "for somebody new");
+        assert!(!due(NodeState::Ready, 1), "somebody went");
+        let mut often = Reporting {
+            often: true,
+            ..Reporting::default()
+        };
+        assert!((0..4).all(|_| often.is_due(NodeState::Ready, 1)));
+    }
 }

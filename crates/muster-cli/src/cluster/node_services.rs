@@ -185,6 +185,23 @@ impl NodeServices {
         &self.status
     }
 
+    /// Has them use the certificates that are in their files by now.
+    pub(crate) fn reload_tls(&self) {
+        let gateway = self
+            .gateway
+            .as_ref()
+            .map(|gateway| gateway.reload_tls().map_err(anyhow::Error::from));
+        let monitor = self
+            .monitor
+            .as_ref()
+            .map(|monitor| monitor.reload_tls().map_err(anyhow::Error::from));
+        for reloaded in [gateway, monitor].into_iter().flatten() {
+            if let Err(error) = reloaded {
+                tracing::error!("goes on with the old certificate: {error:#}");
+            }
+        }
+    }
+
     /// Ends all of them, after what is queued for clients and over the bridge; what they have counted
     /// stays.
     pub(crate) async fn close(self, limit: Duration) -> Status {

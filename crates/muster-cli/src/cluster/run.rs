@@ -5,9 +5,11 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Args;
+use muster::Exposure;
 use muster_agent::{Access, Lives};
 
 use super::load;
+use super::node::exposure;
 use super::supervise::{Job, supervise};
 use crate::commands::{Execute, on_runtime};
 
@@ -42,6 +44,10 @@ pub(crate) struct ExposureArguments {
 }
 
 impl ExposureArguments {
+    pub(super) fn exposure(&self) -> Exposure {
+        exposure(self.plaintext_anywhere, self.anonymous_anywhere)
+    }
+
     /// What each node is told of it.
     pub(super) fn for_nodes(&self) -> Vec<String> {
         let mut arguments = Vec::new();
@@ -79,6 +85,7 @@ async fn run(arguments: &Arguments) -> Result<ExitCode> {
             Lives::Own
         },
         own_box: None,
+        exposure: arguments.exposure.exposure(),
     };
     supervise(&job, Access::Owner, &started, || {}).await
 }

@@ -155,6 +155,14 @@ fn box_line(known: &BoxStatus) -> String {
         if let Some(days) = agent.certificate_days {
             let _ = write!(line, ", certificate valid for {days:.0} days");
         }
+        if let Some(mesh) = &agent.mesh {
+            let standing = mesh.links.iter().filter(|link| link.connected).count();
+            let (links, reached) = (mesh.links.len(), mesh.in_reach);
+            let _ = write!(line, ", {standing} of {links} links, {reached} in reach");
+            if let Some(problem) = &mesh.problem {
+                let _ = write!(line, "; {problem}");
+            }
+        }
     }
     line
 }

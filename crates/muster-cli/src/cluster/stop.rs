@@ -82,7 +82,7 @@ pub(super) async fn stop_all(target: &Target) -> Result<ExitCode> {
         if !has_no_agent || muster_agent::running_nodes(&target.places).is_empty() {
             return Err(error);
         }
-        let stopped = stop_without_agent(&Job::of(target, Vec::new())?).await?;
+        let stopped = stop_without_agent(&Job::of(target, None)?).await?;
         say(&format!("stopped {}, without an agent", stopped.join(", ")));
         return Ok(ExitCode::SUCCESS);
     }

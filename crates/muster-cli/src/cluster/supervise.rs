@@ -1,17 +1,22 @@
 //! What `muster run`, `muster agent` and `muster demo` have in common: a fleet from a layout, and the signals.
 
+use std::io::ErrorKind;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use muster::Exposure;
 use muster_agent::{
     Access, Api, ApiError, BoxFile, Boxes, BoxesConfig, Fleet, FleetConfig, IdentityFiles, Launch,
-    Lives, News, PlannedNode, is_of_this_machine,
+    Lives, MeshConfig, News, PlannedNode, agent_name, is_of_this_machine,
 };
+use muster_cluster::Origin;
 
 use super::agent_client::Target;
+use super::node::{tls_by_settings, tls_of_box};
+use super::run::ExposureArguments;
 use super::this_box::{metrics_token, own_box};
 use super::{Home, LoadedLayout, load_text, read_layout};
 use crate::log::{self, Speaker};
@@ -36,24 +41,31 @@ pub(super) struct Job {
     pub(super) lives: Lives,
     /// What this machine is, if it is a box of a cluster.
     pub(super) own_box: Option<BoxFile>,
+    /// Where it may listen without authentication.
+    pub(super) exposure: Exposure,
 }
 
 impl Job {
     /// The nodes of an agent.
-    pub(super) fn of(target: &Target, arguments: Vec<String>) -> Result<Self> {
+    pub(super) fn of(target: &Target, exposure: Option<&ExposureArguments>) -> Result<Self> {
         let file = &target.layout_file;
         let home = target.root.as_deref().map_or(Home::Layout, Home::Standard);
         Ok(Self {
             loaded: load_text(file, &read_layout(file)?, &[], home)?,
             layout_file: file.clone(),
             settings: Vec::new(),
-            arguments,
+            arguments: exposure
+                .map(ExposureArguments::for_nodes)
+                .unwrap_or_default(),
             root: target.root.clone(),
             lives: Lives::Own,
             own_box: match &target.root {
                 Some(root) => own_box(root)?,
                 None => None,
             },
+            exposure: exposure
+                .map(ExposureArguments::exposure)
+                .unwrap_or_default(),
         })
     }
 
@@ -128,6 +140,7 @@ impl Job {
                 .collect(),
             layout_file: self.layout_file.clone(),
             metrics_token: self.root.as_deref().map(metrics_token).unwrap_or_default(),
+            mesh: self.place_in_mesh(file),
         });
         let boxes = boxes.map_err(|error| {
             Failure::new(error.to_string())
@@ -135,6 +148,19 @@ impl Job {
                 .code(MISCONFIGURED)
         })?;
         Ok(Some(boxes))
+    }
+
+    /// The place of this box's agent in the mesh.
+    fn place_in_mesh(&self, file: &BoxFile) -> Option<MeshConfig> {
+        let layout = &self.loaded.layout;
+        let settings = layout.settings();
+        let tls = if settings.origin("tls.mode") == Origin::Default {
+            let identity = IdentityFiles::below(&self.loaded.places.state);
+            tls_of_box(&identity, identity.of_box())
+        } else {
+            tls_by_settings(settings, &self.loaded.base, &agent_name(&file.name))
+        };
+        MeshConfig::of(layout, &file.name, tls, self.exposure)
     }
 
     /// Says which nodes are left to other machines.
@@ -180,6 +206,9 @@ async fn open_api(job: &Job, access: Access, fleet: &mut Fleet) -> Result<Api> {
     opened.map_err(|error| {
         let hint = match &error {
             ApiError::Running(_) => "`muster status` shows it, and `muster stop` stops it",
+            ApiError::File { source, .. } if source.kind() == ErrorKind::StorageFull => {
+                "make room on the file system of that directory; `df` and `df -i` say what it has"
+            }
             _ if job.root.is_some() => "the agent's user needs to write there",
             _ => "set `directory = \"…\"` at the top of the layout to use another one",
         };
@@ -201,7 +230,7 @@ pub(super) async fn supervise(
     let format = job.loaded.layout.settings().choice("log.format");
     log::speak_as(speaker, format);
     let mut fleet = Fleet::new(job.fleet());
-    let mut api = open_api(job, access, &mut fleet).await?;
+    let api = open_api(job, access, &mut fleet).await?;
     job.tell_elsewhere()?;
     let mut signals = Signals::new()?;
     fleet.start_all();
@@ -234,7 +263,7 @@ pub(super) async fn supervise(
         }
         if fleet.is_reloading() {
             tokio::time::sleep(LAST_ANSWER).await;
-            api.end_archive().await;
+            api.close().await;
             return Err(replace_program(&fleet));
         }
         if fleet.has_failed() {
@@ -249,7 +278,7 @@ pub(super) async fn supervise(
         turned();
     }
     fleet.say_goodbye();
-    drop(api);
+    api.close().await;
     if killed.is_empty() {
         return Ok(ExitCode::SUCCESS);
     }

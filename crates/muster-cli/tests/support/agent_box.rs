@@ -10,7 +10,7 @@ use super::{Running, muster_at, stderr, stdout};
 
 /// A box with the standard directories below one of its own. When this test ends, however it does, its nodes are stopped.
 pub(crate) struct AgentBox {
-    directory: tempfile::TempDir,
+    pub(crate) directory: tempfile::TempDir,
     pub(crate) program: PathBuf,
     guard: Child,
 }

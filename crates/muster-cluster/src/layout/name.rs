@@ -94,6 +94,9 @@ name! {
     NodeName
 }
 
+/// What the names in the mesh of boxes' agents begin with: no node is called so.
+pub const AGENT_PREFIX: &str = "agent.";
+
 name! {
     /// The name of a pool: the built-in `proxy`, `worker` and `logger`, or one of the layout's own.
     PoolName

@@ -8,7 +8,7 @@ use toml::de::{DeTable, DeValue};
 use super::document::{At, Fields, clip, entries, tables, unknown_name};
 use super::problem::{LayoutProblemKind as Kind, Problems};
 use super::reader::{Completeness, apply, read_address};
-use super::{FIRST_PORT, MOST_NODES, Node, NodeName, PoolName, Role};
+use super::{AGENT_PREFIX, FIRST_PORT, MOST_NODES, Node, NodeName, PoolName, Role};
 use crate::settings::{Origin, SettingSpec, Settings};
 use crate::suggestion::nearest;
 
@@ -187,6 +187,13 @@ fn read_node(
                 return;
             }
         };
+        if name.as_str().starts_with(AGENT_PREFIX) {
+            let message = format!(
+                "`{name}` is no name for a node: the agents of boxes have names that begin with `{AGENT_PREFIX}`"
+            );
+            problems.add(line, Kind::BadValue, message);
+            return;
+        }
         let own_port = match port.map(|port| u16::try_from(port.value + index)) {
             None => None,
             Some(Ok(port)) => Some(port),

@@ -88,6 +88,12 @@ impl Shared {
             .clone()
     }
 
+    /// The state of the loop as it was reported last.
+    pub(crate) fn state(&self) -> Option<muster_cluster::node::NodeState> {
+        let report = self.report.lock().unwrap_or_else(PoisonError::into_inner);
+        report.as_ref().map(|report| report.state)
+    }
+
     fn set_report(&self, report: LoopReport) {
         *self.report.lock().unwrap_or_else(PoisonError::into_inner) = Some(report);
     }

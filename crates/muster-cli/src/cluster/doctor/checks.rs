@@ -1,16 +1,17 @@
 //! What is looked at: the state of the cluster in, verdicts out.
 
+use muster_cluster::AGENT_PREFIX;
 use muster_gateway::status::{
     AgentStatus, BoxStatus, ClusterStatus, DiskStatus, ELSEWHERE, FAILED, GONE, NodeStatus,
-    ProcessStatus, SILENT, UNKNOWN,
+    ProcessStatus, SILENT, UNKNOWN, UP,
 };
 use serde::Serialize;
 
 /// Clocks that differ by so many seconds confuse whoever reads logs of several boxes.
 const CLOCKS_WARN: f64 = 0.5;
 
-/// Clocks that differ by so many seconds keep certificates from being good.
-const CLOCKS_FAIL: f64 = 300.0;
+/// Clocks that differ by so many seconds have put what several boxes tell out of order.
+const CLOCKS_FAIL: f64 = 1.0;
 
 /// A certificate of which less is left was not renewed in time: 90 days, and a third of them is left then.
 const CERTIFICATE_WARN: f64 = 14.0;
@@ -23,6 +24,9 @@ const DISK_FAIL: f64 = 0.02;
 
 /// A hub of a large cluster has more connections than the usual 1,024 files.
 const OPEN_FILES_WARN: u64 = 4096;
+
+/// So many seconds after the start of an agent or a node its links should stand.
+const LINKS_AFTER: f64 = 5.0;
 
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -277,13 +281,49 @@ fn lost(status: &ClusterStatus, at: &mut Looking<'_>) {
 
 fn links(status: &ClusterStatus, at: &mut Looking<'_>) {
     for (name, report) in reporting(status) {
-        for other in &report.detours {
-            at.warn(
+        let links = report.detours.iter();
+        for other in links.filter(|other| has_settled(status, name) && has_settled(status, other)) {
+            at.fail(
                 format!("{name} has no link with {other}, and reaches it through others"),
                 format!("something may block it: `muster logs {name} --grep {other}`"),
             );
         }
     }
+    for (name, agent) in answering(status) {
+        let Some(mesh) = &agent.mesh else {
+            continue;
+        };
+        if let Some(problem) = &mesh.problem {
+            at.fail(
+                format!("{name}: {problem}"),
+                "boxes reach one another at port 17701, besides 17700 and those of nodes",
+            );
+        }
+        if agent.time - agent.started < LINKS_AFTER {
+            continue;
+        }
+        let missing = mesh.links.iter().filter(|link| !link.connected);
+        for link in missing.filter(|link| has_settled(status, &link.peer)) {
+            at.fail(
+                format!("the agent of {name} has no link with {}", link.peer),
+                "is port 17701 open between the boxes? Until then messages take other ways",
+            );
+        }
+    }
+}
+
+/// Whether a node, or an agent by its name in the mesh, has been up for long enough to be linked with all that it should be.
+fn has_settled(status: &ClusterStatus, peer: &str) -> bool {
+    if let Some(of_box) = peer.strip_prefix(AGENT_PREFIX) {
+        let found = status.boxes.iter().find(|known| known.name == of_box);
+        let agent = found.filter(|known| known.agent == UP);
+        let agent = agent.and_then(|known| known.process.as_ref());
+        return agent.is_some_and(|agent| agent.time - agent.started >= LINKS_AFTER);
+    }
+    let found = status.nodes.iter().find(|node| node.node == peer);
+    let uptime = found.filter(|node| node.process == "running");
+    let uptime = uptime.map(|node| node.uptime_seconds.unwrap_or(f64::INFINITY));
+    uptime.is_some_and(|uptime| uptime >= LINKS_AFTER)
 }
 
 fn stores(status: &ClusterStatus, at: &mut Looking<'_>) {
@@ -540,8 +580,13 @@ mod tests {
         let link = found(|status| report(status, |node| node.detours.push("worker-1".to_owned())));
         assert_eq!(
             link,
-            ["WARN links: data-1 has no link with worker-1, and reaches it through others"]
+            ["FAIL links: data-1 has no link with worker-1, and reaches it through others"]
         );
+        let young = found(|status| {
+            report(status, |node| node.detours.push("worker-1".to_owned()));
+            status.nodes[1].uptime_seconds = Some(1.0);
+        });
+        assert_eq!(young, [""; 0]);
         let old = found(|status| status.nodes[1].outdated = true);
         assert_eq!(
             old,
@@ -553,7 +598,9 @@ mod tests {
             ["WARN programs: the boxes have different versions: 1.0.0, 1.1.0"]
         );
         let clock = found(|status| status.boxes[1].clock_offset_seconds = Some(-1.25));
-        assert_eq!(clock, ["WARN clocks: the clock of box b is off by -1.2 s"]);
+        assert_eq!(clock, ["FAIL clocks: the clock of box b is off by -1.2 s"]);
+        let clock = found(|status| status.boxes[1].clock_offset_seconds = Some(0.75));
+        assert_eq!(clock, ["WARN clocks: the clock of box b is off by +0.8 s"]);
         let ends = found(|status| agent(status, |of_b| of_b.certificate_days = Some(3.0)));
         assert_eq!(
             ends,

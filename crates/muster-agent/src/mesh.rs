@@ -1,0 +1,253 @@
+//! An agent in the mesh of its cluster: it relays, so that a third box leads around a broken line between two others.
+//!
+//! It is called `agent.BOX`, is in no pool and has no stores. It is linked with the hubs of its own box, and with the agents
+//! of the first [`ANCHORS`] boxes: each box with a relay of its own is in the same mesh as they are.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use muster::{Endpoint, EndpointConfig, Exposure, Forwarding, NodeIdentity, Tls};
+use muster_cluster::{Layout, PeeringSettings};
+use muster_gateway::status::{AgentLink, AgentMeshStatus};
+use muster_wire::Incarnation;
+use muster_wire::counters::Counter;
+
+use crate::identity::MESH_PORT;
+use crate::journal::now;
+
+/// The agents that all others are linked with: with five, any two may be away.
+const ANCHORS: usize = 5;
+
+/// The pause before an address is tried again that cannot be listened on.
+const LISTEN_AGAIN: Duration = Duration::from_secs(2);
+
+/// How long an agent says goodbye to its peers.
+const GOODBYE: Duration = Duration::from_secs(2);
+
+/// The role of an agent in the mesh.
+pub(crate) const ROLE: &str = "agent";
+
+/// Returns the name of a box's agent in the mesh. No node of a layout may be called so.
+pub fn agent_name(of_box: &str) -> String {
+    format!("{}{of_box}", muster_cluster::AGENT_PREFIX)
+}
+
+/// The place of a box's agent in the mesh.
+#[derive(Debug, Clone)]
+pub struct MeshConfig {
+    endpoint: EndpointConfig,
+    listen: SocketAddr,
+    exposure: Exposure,
+    retry: Duration,
+    dials: Vec<(String, SocketAddr)>,
+}
+
+impl MeshConfig {
+    /// Returns the place that a layout has for the agent of a box, or `None` if the layout does not have the box.
+    pub fn of(layout: &Layout, own_box: &str, tls: Tls, exposure: Exposure) -> Option<Self> {
+        let settings = layout.settings();
+        let listen = *layout.boxes().get(own_box)?;
+        let nodes = layout.nodes().iter();
+        let hubs: Vec<(&str, &str, SocketAddr)> = nodes
+            .filter(|node| node.role.is_hub())
+            .map(|node| (&*node.box_name, node.name.as_str(), node.socket_address()))
+            .collect();
+        Some(Self {
+            endpoint: EndpointConfig {
+                tls,
+                identity: NodeIdentity {
+                    name: agent_name(own_box),
+                    role: ROLE.to_owned(),
+                    machine: own_box.to_owned(),
+                    incarnation: Incarnation::default(),
+                },
+                forwarding: Forwarding::Relay,
+                relay_version_1: false,
+                ..EndpointConfig::from_settings(settings)
+            },
+            listen: SocketAddr::new(listen, MESH_PORT),
+            exposure,
+            retry: PeeringSettings::of(settings).retry,
+            dials: dials(layout.boxes(), &hubs, own_box),
+        })
+    }
+}
+
+/// Whom the agent of a box dials: the hubs of its box, given as box, name and address, and the agents of boxes that come
+/// before its own, of the first ones.
+fn dials(
+    boxes: &BTreeMap<String, IpAddr>,
+    hubs: &[(&str, &str, SocketAddr)],
+    own_box: &str,
+) -> Vec<(String, SocketAddr)> {
+    let with_hubs: BTreeSet<&str> = hubs.iter().map(|(on, ..)| *on).collect();
+    // Those with hubs first: where their agents are is most of what there is to relay.
+    let mut ranked: Vec<(&String, IpAddr)> = boxes.iter().map(|(name, at)| (name, *at)).collect();
+    ranked.sort_by_key(|(name, _)| (!with_hubs.contains(name.as_str()), *name));
+    let before = ranked.iter().take(ANCHORS);
+    let before = before.take_while(|(name, _)| *name != own_box);
+    let agents = before.map(|(of_box, at)| (agent_name(of_box), SocketAddr::new(*at, MESH_PORT)));
+    let own = hubs.iter().filter(|(on, ..)| *on == own_box);
+    let own = own.map(|(_, hub, at)| ((*hub).to_owned(), *at));
+    own.chain(agents).collect()
+}
+
+/// An agent's endpoint.
+#[derive(Debug)]
+pub(crate) struct MeshPlace {
+    endpoint: Endpoint,
+    config: MeshConfig,
+    problem: Mutex<Option<String>>,
+}
+
+impl MeshPlace {
+    /// Starts the endpoint: it dials. It listens once [`MeshPlace::listen`] runs.
+    ///
+    /// # Errors
+    ///
+    /// Fails if its certificate cannot be used.
+    pub(crate) fn start(mut config: MeshConfig) -> Result<Self, muster::StartError> {
+        // Of two lives of an agent the later one counts. Nanoseconds since 1970 fit for centuries.
+        #[allow(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a time is neither below zero nor that large"
+        )]
+        let incarnation = (now() * 1e9) as u64;
+        config.endpoint.identity.incarnation = Incarnation(incarnation);
+        let endpoint = Endpoint::start(config.endpoint.clone())?;
+        for (_, address) in &config.dials {
+            endpoint.dial(&address.to_string(), Some(config.retry));
+        }
+        Ok(Self {
+            endpoint,
+            config,
+            problem: Mutex::new(None),
+        })
+    }
+
+    /// Listens, as soon as that can be.
+    pub(crate) async fn listen(&self) {
+        let MeshConfig {
+            listen, exposure, ..
+        } = self.config;
+        while let Err(error) = self.endpoint.listen(listen, exposure).await {
+            let text = format!("the agent cannot be reached by the mesh: {error}");
+            let before = self.set_problem(Some(text.clone()));
+            if before.as_ref() != Some(&text) {
+                tracing::warn!("{text}");
+            }
+            tokio::time::sleep(LISTEN_AGAIN).await;
+        }
+        self.set_problem(None);
+    }
+
+    fn set_problem(&self, problem: Option<String>) -> Option<String> {
+        let mut known = self.problem.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut *known, problem)
+    }
+
+    /// Uses the certificate that is in the box's files by now.
+    pub(crate) fn reload_tls(&self) {
+        if let Err(error) = self.endpoint.reload_tls() {
+            tracing::error!("the mesh goes on with the old certificate: {error:#}");
+        }
+    }
+
+    /// Whether an endpoint of this name can be reached.
+    pub(crate) fn reaches(&self, node: &str) -> bool {
+        let mut reached = self.endpoint.mesh_in_reach().into_iter();
+        reached.any(|record| record.name == node)
+    }
+
+    pub(crate) fn status(&self) -> AgentMeshStatus {
+        let reached = self.endpoint.mesh_in_reach();
+        let peers: BTreeSet<_> = self.endpoint.peers().iter().map(|peer| peer.id).collect();
+        let linked = reached.iter().filter(|record| peers.contains(&record.id));
+        let mut links: BTreeMap<&str, bool> = linked
+            .map(|record| (record.name.as_str(), true))
+            .filter(|(name, _)| !name.is_empty())
+            .collect();
+        for (name, _) in &self.config.dials {
+            links.entry(name).or_insert(false);
+        }
+        let problem = self.problem.lock().unwrap_or_else(PoisonError::into_inner);
+        AgentMeshStatus {
+            id: self.endpoint.id().to_string(),
+            links: links
+                .into_iter()
+                .map(|(peer, connected)| AgentLink {
+                    peer: peer.to_owned(),
+                    connected,
+                })
+                .collect(),
+            in_reach: reached.len().saturating_sub(1),
+            problem: problem.clone(),
+        }
+    }
+
+    /// What crosses its peerings.
+    pub(crate) fn counters(&self) -> Vec<Counter> {
+        let records = self.endpoint.mesh();
+        let name = |id| {
+            let record = records.iter().find(|record| record.id == id);
+            let name = record.map(|record| record.name.clone());
+            name.filter(|name| !name.is_empty())
+        };
+        let counts = self.endpoint.counts();
+        let peers = counts.peers.iter();
+        // Whoever has no name comes and goes: each would be a series of its own.
+        peers
+            .filter_map(|peer| Some(peer.counters(&name(peer.peer.id)?)))
+            .flatten()
+            .collect()
+    }
+
+    /// Leaves the mesh in order.
+    pub(crate) async fn leave(&self) {
+        let _ = tokio::time::timeout(GOODBYE, self.endpoint.shut_down()).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LAYOUT: &str = "[box.a]\naddress = \"10.0.0.1\"\n[box.b]\naddress = \"10.0.0.2\"\n[box.c]\naddress = \"10.0.0.3\"\n\
+        [[node]]\nname = \"manager\"\nrole = \"manager\"\nbox = \"b\"\n\
+        [[node]]\nname = \"data\"\nrole = \"data\"\nbox = \"c\"\n\
+        [[node]]\nname = \"worker\"\nrole = \"worker\"\nbox = \"c\"\n";
+
+    fn dialled(own_box: &str) -> Vec<String> {
+        let layout = Layout::parse(LAYOUT, "three.toml", &[]).unwrap();
+        let config = MeshConfig::of(&layout, own_box, Tls::Off, Exposure::Guarded).unwrap();
+        config.dials.into_iter().map(|(name, _)| name).collect()
+    }
+
+    #[test]
+    fn each_pair_of_agents_has_one_link_and_each_hub_one_with_its_own() {
+        assert_eq!(dialled("b"), ["manager"]);
+        assert_eq!(dialled("c"), ["data", "agent.b"]);
+        // A witness, without nodes.
+        assert_eq!(dialled("a"), ["agent.b", "agent.c"]);
+    }
+
+    #[test]
+    fn of_many_boxes_the_agents_are_linked_with_the_first() {
+        let boxes: BTreeMap<String, IpAddr> = (0..40)
+            .map(|number| (format!("box-{number:02}"), [10, 0, 0, number].into()))
+            .collect();
+        let of = |name: &str| dials(&boxes, &[], name).len();
+        let counts: Vec<usize> = boxes.keys().map(|name| of(name)).collect();
+        assert_eq!(counts[..6], [0, 1, 2, 3, 4, 5]);
+        assert!(counts[6..].iter().all(|count| *count == ANCHORS));
+    }
+
+    #[test]
+    fn a_box_that_the_layout_does_not_have_has_no_place() {
+        let layout = Layout::parse(LAYOUT, "three.toml", &[]).unwrap();
+        assert!(MeshConfig::of(&layout, "d", Tls::Off, Exposure::Guarded).is_none());
+    }
+}
