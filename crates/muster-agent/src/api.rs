@@ -6,7 +6,7 @@
 //! | `GET /v1/status` | viewer | [`ClusterStatus`] |
 //! | `GET /v1/events?since=SECONDS&follow=true` | viewer | [`Event`](crate::Event)s, a JSON object on a line |
 //! | `GET /v1/logs?node=NAME&since=SECONDS&follow=true` | operator | [`LogLine`](crate::LogLine)s, a JSON object on a line |
-//! | `GET /v1/records/STREAM?since=SECONDS&last=COUNT` | operator | [`RecordLine`](crate::RecordLine)s, a JSON object on a line |
+//! | `GET /v1/records/STREAM?since=SECONDS&last=COUNT&where=CONDITION&follow=true` | operator | [`RecordLine`](crate::RecordLine)s, a JSON object on a line |
 //! | `POST /v1/nodes/NAME/restart`, `…/stop`, `…/start` | operator | [`Done`] |
 //! | `POST /v1/stop`, `/v1/reopen`, `/v1/reload` | admin | [`Done`] |
 //! | `POST /v1/tokens`, `/v1/boxes/NAME/forget` | admin | a token; [`Done`] |
@@ -63,7 +63,7 @@ use self::metrics::MetricsToken;
 pub(crate) use self::metrics::TargetGroup;
 pub use self::refusal::{Refusal, RefusalKind};
 pub(crate) use self::request::{Change, Command, Request, Response};
-use crate::archive::{self, ArchiveConfig, ArchiveCounts};
+use crate::archive::{ArchiveConfig, ArchiveCounts, Keeping};
 use crate::boxes::Boxes;
 use crate::fleet::Fleet;
 use crate::journal::{AuditEntry, EventKind, Journal, now};
@@ -153,6 +153,7 @@ fn file_error(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ApiE
 pub struct Api {
     boxes: Option<Arc<Boxes>>,
     _stop: watch::Sender<()>,
+    archive: Option<Keeping>,
     _files: Vec<SocketFile>,
     _lock: File,
 }
@@ -237,11 +238,9 @@ impl Api {
                 }
             });
         }
-        if let (Some(config), Some(counts)) = (archive, &agent.archive) {
-            let (counts, journal) = (Arc::clone(counts), Arc::clone(&journal));
-            let keeping = archive::keep(places.clone(), config, counts, journal, stopped.clone());
-            tokio::spawn(keeping);
-        }
+        let archive = archive.zip(agent.archive.clone()).map(|(config, counts)| {
+            Keeping::start(places.clone(), config, counts, Arc::clone(&journal))
+        });
         for (listener, site) in serving {
             let mut stopped = stopped.clone();
             tokio::spawn(async move {
@@ -255,13 +254,17 @@ impl Api {
         Ok(Self {
             boxes: agent.boxes,
             _stop: stop,
+            archive,
             _files: files,
             _lock: lock,
         })
     }
 
-    /// Leaves the mesh in order, and listens no more.
-    pub async fn close(self) {
+    /// Archives nothing more, and ends a program that ships a file; leaves the mesh in order, and listens no more.
+    pub async fn close(mut self) {
+        if let Some(archive) = self.archive.take() {
+            archive.end().await;
+        }
         if let Some(mesh) = self.boxes.as_ref().and_then(|boxes| boxes.mesh()) {
             mesh.leave().await;
         }
@@ -468,6 +471,9 @@ impl Agent {
     /// The state of the cluster for a person, that of this box for another one.
     async fn status_for(&self, asker: &Asker) -> Result<ClusterStatus, Refusal> {
         let mut own = *self.status().await?;
+        if let Some(agent) = own.agent.as_mut() {
+            agent.archive = self.archive.as_deref().map(ArchiveCounts::status);
+        }
         let Some(boxes) = &self.boxes else {
             return Ok(own);
         };
