@@ -8,7 +8,7 @@ use std::path::Path;
 use serde_json::Value;
 use support::boxes::{Boxes, NODES};
 use support::cluster::{kill, pid_of};
-use support::{is_alive, stderr, stdout, until};
+use support::{Running, is_alive, stderr, stdout, until};
 
 fn of(status: &Value, name: &str) -> Value {
     let mut nodes = status["nodes"].as_array().unwrap().iter();
