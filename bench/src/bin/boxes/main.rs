@@ -3,7 +3,8 @@
 //! - `boxes operate`: three boxes are founded, joined, asked, upgraded and cut off. Each step says what was seen; the first that
 //!   is not as it should be ends it with 1.
 //! - `boxes [--rounds 100] [--seed N] [--fault NAME] [--format json]`: in each round something happens to a box while clients use
-//!   stores, and an oracle judges what they were told. It ends with 1 if the cluster has not kept its word.
+//!   stores, and an oracle judges what they were told. It ends with 1 if the cluster has not kept its word, and with 2 if it
+//!   could not be tried.
 //!
 //! `cargo build --release && cargo run --release -p muster-bench --bin boxes`. It needs root; where it cannot run it says why
 //! and ends with 3.
@@ -24,15 +25,29 @@ use self::rounds::Plan;
 /// Where boxes cannot be made.
 const CANNOT: u8 = 3;
 
+/// What is no fault of the cluster: a step of this program has failed.
+const BROKEN: u8 = 2;
+
 /// The size of a box's disk in MiB, where it has one.
 const DISK: u64 = 96;
 
-fn main() -> Result<ExitCode> {
+fn main() -> ExitCode {
+    run().unwrap_or_else(|error| {
+        say(&format!("error: {error:#}"));
+        BROKEN.into()
+    })
+}
+
+fn run() -> Result<ExitCode> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match &words[..] {
         ["operate"] => in_boxes(Equipment::default(), |boxes, program| {
-            operate::operate(boxes, program).map(|()| true)
+            let operated = operate::operate(boxes, program);
+            if let Err(error) = &operated {
+                say(&format!("not as it should be: {error:#}"));
+            }
+            Ok(operated.is_ok())
         }),
         ["client", identity, addresses @ ..] => {
             let addresses: Vec<String> = addresses.iter().map(|at| (*at).to_owned()).collect();
