@@ -42,7 +42,7 @@ fn run() -> Result<ExitCode> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match &words[..] {
-        ["operate"] => in_boxes(Equipment::default(), |boxes, program| {
+        ["operate"] => in_boxes(&["a", "b", "c"], Equipment::default(), |boxes, program| {
             let operated = operate::operate(boxes, program);
             if let Err(error) = &operated {
                 say(&format!("not as it should be: {error:#}"));
@@ -57,13 +57,16 @@ fn run() -> Result<ExitCode> {
         options => {
             let plan = Plan::parse(options)?;
             let disk = Equipment { disk: Some(DISK) };
-            in_boxes(disk, |boxes, _| rounds::run(boxes, &plan))
+            // Nothing happens to the box that the clients are in.
+            let names = [&rounds::BOXES[..], &[rounds::OUTSIDE]].concat();
+            in_boxes(&names, disk, |boxes, _| rounds::run(boxes, &plan))
         }
     }
 }
 
-/// Makes three boxes and does something with them, which says whether all was well.
+/// Makes boxes and does something with them, which says whether all was well.
 fn in_boxes(
+    names: &[&str],
     equipment: Equipment,
     act: impl FnOnce(&Boxes, &Path) -> Result<bool>,
 ) -> Result<ExitCode> {
@@ -75,8 +78,8 @@ fn in_boxes(
     let directory = std::env::temp_dir().join(format!("muster-boxes-{}", std::process::id()));
     std::fs::create_dir_all(&directory)?;
     // The boxes are taken down before their directory goes.
-    let result = Boxes::make(&["a", "b", "c"], &program, &directory, equipment)
-        .and_then(|boxes| act(&boxes, &program));
+    let result =
+        Boxes::make(names, &program, &directory, equipment).and_then(|boxes| act(&boxes, &program));
     if matches!(result, Ok(true)) {
         std::fs::remove_dir_all(&directory)?;
     } else {

@@ -31,7 +31,11 @@ const NODES: [(&str, &str, &str); 8] = [
     ("worker-3", "worker", "c"),
 ];
 
-const BOXES: [&str; 3] = ["a", "b", "c"];
+/// The boxes of the cluster.
+pub(crate) const BOXES: [&str; 3] = ["a", "b", "c"];
+
+/// The box that the clients are in, which is none of the cluster's.
+pub(crate) const OUTSIDE: &str = "x";
 
 /// How long a cluster may take to be well again.
 const WELL_LIMIT: Duration = Duration::from_secs(90);
@@ -113,7 +117,7 @@ impl<'a> Cluster<'a> {
 
     /// Ends everything and starts it again.
     fn start_over(&mut self) -> Result<()> {
-        for made in self.boxes.iter() {
+        for made in of_cluster(self.boxes) {
             made.set_network(Network::Whole)?;
             made.kill_all()?;
         }
@@ -151,7 +155,7 @@ impl<'a> Cluster<'a> {
             Fault::Dumb => struck.set_network(Network::Dumb)?,
             Fault::Deaf => struck.set_network(Network::Deaf)?,
             Fault::CutFromOne => {
-                let mut others = self.boxes.iter().filter(|other| other.name != round.on);
+                let mut others = of_cluster(self.boxes).filter(|other| other.name != round.on);
                 let other = others.nth(round.which % 2).context("there are three")?;
                 struck.set_network(Network::CutFrom(other.address))?;
             }
@@ -198,6 +202,11 @@ impl<'a> Cluster<'a> {
     }
 }
 
+/// The boxes of the cluster.
+fn of_cluster(boxes: &Boxes) -> impl Iterator<Item = &BoxOfOne> {
+    boxes.iter().filter(|made| made.name != OUTSIDE)
+}
+
 /// What stands for a box's agent where a process is chosen.
 const AGENT: &str = "agent";
 
@@ -238,7 +247,7 @@ fn is_well(status: &Value) -> bool {
 fn layout(boxes: &Boxes) -> Result<PathBuf> {
     use std::fmt::Write as _;
     let mut text = "[cluster]\nname = \"rounds\"\n".to_owned();
-    for made in boxes.iter() {
+    for made in of_cluster(boxes) {
         writeln!(text, "[box.{}]\naddress = \"{}\"", made.name, made.address)?;
     }
     for (name, role, on) in NODES {

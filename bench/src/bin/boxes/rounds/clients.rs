@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use muster_bench::boxes::Boxes;
 use muster_bench::oracle::Record;
 
+use super::{OUTSIDE, of_cluster};
 use crate::client::{self, Said};
 
 /// How long the clients may take to end what they do.
@@ -27,13 +28,12 @@ pub(super) struct Clients {
 
 impl Clients {
     pub(super) fn start(boxes: &Boxes) -> Result<Self> {
-        let at = boxes.get("c")?;
-        // The box may be cut off from its disk.
         let identity = boxes.directory().join("clients");
-        copy_identity(&at.root.join("var/lib/muster/identity"), &identity)?;
-        let mut command = at.outsider(&std::env::current_exe()?);
+        let of_one = boxes.get("c")?.root.join("var/lib/muster/identity");
+        copy_identity(&of_one, &identity)?;
+        let mut command = boxes.get(OUTSIDE)?.outsider(&std::env::current_exe()?);
         command.arg("client").arg(&identity);
-        for made in boxes.iter() {
+        for made in of_cluster(boxes) {
             command.arg(format!("{}:17701", made.address));
         }
         let mut child = command
