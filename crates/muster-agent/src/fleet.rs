@@ -30,8 +30,8 @@ pub use self::running::running_nodes;
 /// Reports and ends that wait for the fleet.
 const HAPPENINGS: usize = 1024;
 
-/// How often time-outs are looked at.
-const TICK: Duration = Duration::from_millis(200);
+/// How long the fleet waits at most for something to happen: whoever supervises it wants to see it turn.
+const TICK: Duration = Duration::from_secs(1);
 
 /// A node of the layout.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -351,6 +351,8 @@ impl Fleet {
 
     /// Waits for the next event, request or tick, and deals with it.
     pub async fn next(&mut self) {
+        let due = self.supervisor.next_tick();
+        let pause = due.map_or(TICK, |due| due.since(self.now()).min(TICK));
         tokio::select! {
             happening = self.happenings.recv() => match happening {
                 Some((id, Happening::Report(report))) => self.reported(&id, report),
@@ -363,7 +365,7 @@ impl Fleet {
                     let _ = command.answer.send(response);
                 }
             }
-            () = tokio::time::sleep(TICK) => {}
+            () = tokio::time::sleep(pause) => {}
         }
         let actions = self.supervisor.tick(self.now());
         self.carry_out(actions);
