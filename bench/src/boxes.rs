@@ -91,9 +91,28 @@ pub fn missing(equipment: Equipment) -> Option<String> {
         }
     }
     let probe = format!("muster-probe-{}", std::process::id());
+    let group = Group::called(&probe);
+    let may_group = group.make().is_ok();
+    let _ = std::fs::remove_dir(group.path());
+    if !may_group {
+        return Some("control groups cannot be made here".to_owned());
+    }
     let may = run(Command::new("ip").args(["netns", "add", &probe])).is_some();
+    let may_filter = may && network::set(&probe, Network::Cut).is_ok();
     run(Command::new("ip").args(["netns", "del", &probe]));
-    (!may).then(|| "network namespaces cannot be made here".to_owned())
+    if !may {
+        return Some("network namespaces cannot be made here".to_owned());
+    }
+    equipment.disk?;
+    if !may_filter {
+        return Some("nft cannot filter here".to_owned());
+    }
+    let at = std::env::temp_dir().join(&probe);
+    let may_mount = Disk::make(&at, 4).is_ok();
+    run(Command::new("umount").arg(&at));
+    let _ = std::fs::remove_file(at.with_extension("ext4"));
+    let _ = std::fs::remove_dir(&at);
+    (!may_mount).then(|| "file systems cannot be mounted here".to_owned())
 }
 
 fn run(command: &mut Command) -> Option<String> {

@@ -29,8 +29,8 @@ fn main() -> Result<()> {
 async fn measure(size: Size) -> Result<serde_json::Value> {
     let directory = tempfile::tempdir()?;
     let own = std::process::id();
-    #[allow(clippy::cast_possible_truncation, reason = "any byte will do")]
-    let network = [127, 1 + (own >> 8) as u8 % 250, own as u8];
+    let [.., high, low] = own.to_be_bytes();
+    let network = [127, 1 + high % 250, low];
     let cluster = SimulatedCluster::start(directory.path(), network, size).await?;
     let client = cluster.client();
     let (mut times, mut bytes) = (Vec::new(), 0);

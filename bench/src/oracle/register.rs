@@ -93,7 +93,7 @@ impl Search<'_> {
                 if step.began > first_end {
                     break;
                 }
-                if let Some(next) = after(step, value) {
+                if let Ok(next) = after(step, value) {
                     let mut rest = open.clone();
                     rest[index] = false;
                     waiting.push((rest, next));
@@ -104,24 +104,26 @@ impl Search<'_> {
     }
 }
 
-/// The value after a step, or `None` if its answer does not fit.
-fn after(step: &Step<'_>, value: Option<u64>) -> Option<Option<u64>> {
+/// The value after a step, if its answer fits.
+fn after(step: &Step<'_>, value: Option<u64>) -> Result<Option<u64>, DoesNotFit> {
     match (step.asked, step.outcome) {
-        (Asked::Get, Outcome::Value(read)) => (*read == value).then_some(value),
-        (Asked::Put(new), Outcome::Done | Outcome::Unknown) => Some(Some(*new)),
+        (Asked::Get, Outcome::Value(read)) if *read == value => Ok(value),
+        (Asked::Put(new), Outcome::Done | Outcome::Unknown) => Ok(Some(*new)),
         (Asked::Swap { from, to }, outcome) => {
             let fits = *from == value;
+            let next = if fits { Some(*to) } else { value };
             match outcome {
-                Outcome::Applied(applied) if *applied != fits => None,
-                Outcome::Applied(_) | Outcome::Unknown => {
-                    Some(if fits { Some(*to) } else { value })
-                }
-                _ => None,
+                Outcome::Applied(applied) if *applied != fits => Err(DoesNotFit),
+                Outcome::Applied(_) | Outcome::Unknown => Ok(next),
+                _ => Err(DoesNotFit),
             }
         }
-        _ => None,
+        _ => Err(DoesNotFit),
     }
 }
+
+/// A step that does not explain its answer.
+struct DoesNotFit;
 
 #[cfg(test)]
 mod tests {

@@ -6,7 +6,7 @@
 //! | `GET /v1/status` | viewer | [`ClusterStatus`] |
 //! | `GET /v1/events?since=SECONDS&follow=true` | viewer | [`Event`](crate::Event)s, a JSON object on a line |
 //! | `GET /v1/logs?node=NAME&since=SECONDS&follow=true` | operator | [`LogLine`](crate::LogLine)s, a JSON object on a line |
-//! | `GET /v1/records/STREAM?since=SECONDS&last=COUNT` | operator | [`RecordLine`](crate::RecordLine)s, a JSON object on a line |
+//! | `GET /v1/records/STREAM?since=SECONDS&last=COUNT&where=CONDITION&follow=true` | operator | [`RecordLine`](crate::RecordLine)s, a JSON object on a line |
 //! | `POST /v1/nodes/NAME/restart`, `…/stop`, `…/start` | operator | [`Done`] |
 //! | `POST /v1/stop`, `/v1/reopen`, `/v1/reload` | admin | [`Done`] |
 //! | `POST /v1/tokens`, `/v1/boxes/NAME/forget` | admin | a token; [`Done`] |
@@ -31,15 +31,13 @@ mod asker;
 mod join;
 mod lines;
 mod metrics;
+mod opening;
 mod operators;
 mod refusal;
 mod request;
 mod stream;
 
-use std::fs::{File, OpenOptions};
-use std::io;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::fs::File;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,8 +49,6 @@ use axum::response::{IntoResponse, Response as HttpResponse};
 use axum::routing::{get, post};
 use muster_gateway::http::{self, Site};
 use muster_gateway::status::{ClusterStatus, ELSEWHERE};
-use rustix::fs::{FlockOperation, flock};
-use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -61,9 +57,11 @@ use self::asker::{Asker, Way};
 use self::metrics::MetricsToken;
 #[cfg(feature = "schema")]
 pub(crate) use self::metrics::TargetGroup;
+pub use self::opening::{Access, ApiError};
+use self::opening::{file_error, lock, make_directory};
 pub use self::refusal::{Refusal, RefusalKind};
 pub(crate) use self::request::{Change, Command, Request, Response};
-use crate::archive::{self, ArchiveConfig, ArchiveCounts};
+use crate::archive::{ArchiveConfig, ArchiveCounts, Keeping};
 use crate::boxes::Boxes;
 use crate::fleet::Fleet;
 use crate::journal::{AuditEntry, EventKind, Journal, now};
@@ -76,9 +74,6 @@ const WAITING: usize = 64;
 
 /// How long the agent's loop may take for an answer.
 const ANSWER: Duration = Duration::from_secs(5);
-
-/// How long an agent that no longer listens may hold its lock.
-const LAST_MOMENTS: Duration = Duration::from_secs(1);
 
 /// The pause after certificates that could not be made.
 const CERTIFICATES_AGAIN: Duration = Duration::from_secs(2);
@@ -98,61 +93,12 @@ pub struct Done {
     pub note: Option<String>,
 }
 
-/// Who may open the sockets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Access {
-    /// This user and root; there is no socket for viewers.
-    Owner,
-    /// The group of the socket's file may do everything, and everybody on this machine may look.
-    Group,
-}
-
-impl Access {
-    fn mode(self) -> u32 {
-        match self {
-            Self::Owner => 0o600,
-            Self::Group => 0o660,
-        }
-    }
-}
-
-/// Why an agent does not listen.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ApiError {
-    /// Another agent has these nodes.
-    #[error("an agent runs in {} already", .0.display())]
-    Running(PathBuf),
-    /// A file or a socket cannot be used.
-    #[error("cannot {what} {}: {source}", path.display())]
-    File {
-        /// What was tried.
-        what: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// The system's error.
-        source: io::Error,
-    },
-    /// The address for the other boxes cannot be listened on.
-    #[error("cannot listen on {address} for the other boxes: {source}")]
-    Listen {
-        /// The address.
-        address: std::net::SocketAddr,
-        /// The system's error.
-        source: io::Error,
-    },
-}
-
-fn file_error(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ApiError {
-    let path = path.to_owned();
-    move |source| ApiError::File { what, path, source }
-}
-
 /// The sockets of an agent, and the lock that makes it the only one. The files are removed when it is dropped.
 #[derive(Debug)]
 pub struct Api {
     boxes: Option<Arc<Boxes>>,
     _stop: watch::Sender<()>,
+    archive: Option<Keeping>,
     _files: Vec<SocketFile>,
     _lock: File,
 }
@@ -237,11 +183,9 @@ impl Api {
                 }
             });
         }
-        if let (Some(config), Some(counts)) = (archive, &agent.archive) {
-            let (counts, journal) = (Arc::clone(counts), Arc::clone(&journal));
-            let keeping = archive::keep(places.clone(), config, counts, journal, stopped.clone());
-            tokio::spawn(keeping);
-        }
+        let archive = archive.zip(agent.archive.clone()).map(|(config, counts)| {
+            Keeping::start(places.clone(), config, counts, Arc::clone(&journal))
+        });
         for (listener, site) in serving {
             let mut stopped = stopped.clone();
             tokio::spawn(async move {
@@ -255,57 +199,21 @@ impl Api {
         Ok(Self {
             boxes: agent.boxes,
             _stop: stop,
+            archive,
             _files: files,
             _lock: lock,
         })
     }
 
-    /// Leaves the mesh in order, and listens no more.
-    pub async fn close(self) {
+    /// Archives nothing more, and ends a program that ships a file; leaves the mesh in order, and listens no more.
+    pub async fn close(mut self) {
+        if let Some(archive) = self.archive.take() {
+            archive.end().await;
+        }
         if let Some(mesh) = self.boxes.as_ref().and_then(|boxes| boxes.mesh()) {
             mesh.leave().await;
         }
     }
-}
-
-/// Makes a directory that may be shared with a group, or may not.
-fn make_directory(directory: &Path, access: Access) -> Result<(), ApiError> {
-    if directory.is_dir() {
-        return Ok(());
-    }
-    let mode = match access {
-        Access::Owner => 0o777,
-        // The sockets for viewers are in one of them.
-        Access::Group => 0o755,
-    };
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(mode)
-        .create(directory)
-        .map_err(file_error("make", directory))
-}
-
-/// Takes the lock of a directory; nobody else has it until the file is closed. An agent that has just stopped may still
-/// hold it.
-async fn lock(directory: &Path) -> Result<Option<File>, ApiError> {
-    let path = directory.join("muster.lock");
-    let file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path)
-        .map_err(file_error("write", &path))?;
-    let end = tokio::time::Instant::now() + LAST_MOMENTS;
-    loop {
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => break,
-            Err(Errno::WOULDBLOCK) if tokio::time::Instant::now() >= end => return Ok(None),
-            Err(Errno::WOULDBLOCK) => tokio::time::sleep(Duration::from_millis(50)).await,
-            Err(error) => return Err(file_error("lock", &path)(error.into())),
-        }
-    }
-    let _ = file.set_permissions(std::fs::Permissions::from_mode(0o600));
-    Ok(Some(file))
 }
 
 /// Makes and renews certificates, as long as the agent runs.
@@ -468,6 +376,9 @@ impl Agent {
     /// The state of the cluster for a person, that of this box for another one.
     async fn status_for(&self, asker: &Asker) -> Result<ClusterStatus, Refusal> {
         let mut own = *self.status().await?;
+        if let Some(agent) = own.agent.as_mut() {
+            agent.archive = self.archive.as_deref().map(ArchiveCounts::status);
+        }
         let Some(boxes) = &self.boxes else {
             return Ok(own);
         };

@@ -4,25 +4,39 @@
 //! removed. Whoever dies in between leaves an original that is archived again, or one whose archived file says that it is its
 //! own: then it is removed. One file is archived at a time.
 
+mod backlog;
+mod command;
+mod counts;
 mod expiry;
+mod origin;
+mod settings;
+mod shipping;
 mod store;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
-use muster_cluster::{Origin, Settings};
-use muster_wire::counters::Counter;
+use muster_cluster::SettingSpec;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
-use self::expiry::{Expired, Kept, Limits, expired};
+pub(crate) use self::counts::ArchiveCounts;
+use self::counts::add;
+use self::expiry::{Expired, Held, Kept, Limits, Verdict, Why, expired};
+pub(crate) use self::origin::{is_of_any, original, original_in};
+use self::shipping::{Shipper, Shipping};
+pub(crate) use self::store::files_of;
 use self::store::{Archived, Store};
-pub(crate) use self::store::{files_of, original, original_of};
 use crate::journal::{EventKind, Journal};
 use crate::place::Places;
 
-pub use self::settings::{ArchiveSettingsError, SETTINGS};
+pub use self::settings::{ArchiveConfig, ArchiveSettingsError, ArchivesByDefault, ShipCommand};
+pub use self::store::Compression;
+
+/// The settings that [`ArchiveConfig::from_settings`] reads, for [`Layout::parse`](muster_cluster::Layout::parse).
+pub const SETTINGS: &[SettingSpec] = settings::SETTINGS;
 
 /// How often it is looked for files that were rotated.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -30,159 +44,36 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// How long nobody may have written to a file before it is archived: its logger ends it after it has renamed it.
 const SETTLED: Duration = Duration::from_secs(5);
 
-mod descriptors {
-    muster_wire::counters! {
-        /// Log files that the agent has compressed and put into the archive.
-        pub(super) ARCHIVED = counter("muster_archive_files_archived_total");
-        /// Bytes of the log files that were archived, before they were compressed.
-        pub(super) ARCHIVED_BYTES = counter("muster_archive_archived_original_bytes_total");
-        /// Files of the archive that were removed because they were too old, the archive too large or the disk too full.
-        pub(super) EXPIRED = counter("muster_archive_files_expired_total");
-        /// Bytes of the files that were removed from the archive.
-        pub(super) EXPIRED_BYTES = counter("muster_archive_expired_bytes_total");
-        /// Attempts to archive or to remove a file that failed. Growth means that the disk is full or that the agent may not
-        /// write there: `muster events` has the reason. Nothing is lost, the files stay where their loggers left them.
-        pub(super) FAILURES = counter("muster_archive_failures_total");
-        /// Rotated log files that wait to be archived. Growth without end means that archiving fails.
-        pub(super) WAITING = gauge("muster_archive_waiting_files");
-        /// The files in the archive.
-        pub(super) FILES = gauge("muster_archive_files");
-        /// The size of the files in the archive.
-        pub(super) BYTES = gauge("muster_archive_bytes");
+/// An archive at work. It ends when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Keeping {
+    stop: watch::Sender<()>,
+    task: JoinHandle<()>,
+}
+
+impl Keeping {
+    /// Begins to keep an archive.
+    pub(crate) fn start(
+        places: Places,
+        config: ArchiveConfig,
+        counts: Arc<ArchiveCounts>,
+        journal: Arc<Journal>,
+    ) -> Self {
+        let (stop, stopped) = watch::channel(());
+        let task = tokio::spawn(keep(places, config, counts, journal, stopped));
+        Self { stop, task }
+    }
+
+    /// Archives and ships nothing more; a program that ships a file is ended.
+    pub(crate) async fn end(self) {
+        drop(self.stop);
+        // It has ended in any case.
+        let _ = self.task.await;
     }
 }
 
-mod settings {
-    use std::time::Duration;
-
-    use muster_cluster::SettingSpec;
-
-    /// The settings that [`ArchiveConfig::from_settings`](super::ArchiveConfig::from_settings) reads, for
-    /// [`Layout::parse`](muster_cluster::Layout::parse).
-    pub const SETTINGS: &[SettingSpec] = &[
-        SettingSpec::boolean(
-            "logging.archive",
-            true,
-            "whether agents compress rotated log files into an archive and remove old ones; `muster run` does so only if this is set",
-        ),
-        SettingSpec::duration(
-            "logging.keep",
-            Duration::from_secs(30 * 86_400),
-            "age after which files of the archive are removed; 0 keeps them for ever",
-        ),
-        SettingSpec::count(
-            "logging.keep_bytes",
-            0,
-            "size of the archive in bytes beyond which its oldest files are removed; 0 for any size",
-        ),
-        SettingSpec::text(
-            "logging.min_free",
-            "10%",
-            "part of the archive's file system that is kept free by removing the oldest files; 0% removes none for that",
-        ),
-    ];
-
-    /// A setting of the archive that is none.
-    #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-    #[error("logging.min_free = \"{0}\": a percentage from 0% to 90% is expected, such as 10%")]
-    pub struct ArchiveSettingsError(pub(super) String);
-}
-
-/// What is archived, and for how long.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ArchiveConfig {
-    /// The age after which files are removed.
-    pub keep: Option<Duration>,
-    /// The size of the archive in bytes beyond which its oldest files are removed.
-    pub keep_bytes: Option<u64>,
-    /// The part of the file system that is kept free, from 0 to 1.
-    pub min_free: f64,
-}
-
-impl ArchiveConfig {
-    /// Returns what a layout's settings say. `None` if nothing is archived; `by_default` says whether something is
-    /// if the layout does not.
-    ///
-    /// # Errors
-    ///
-    /// Fails if a setting is none.
-    ///
-    /// # Panics
-    ///
-    /// Panics if the layout was parsed without [`SETTINGS`].
-    pub fn from_settings(
-        settings: &Settings,
-        by_default: ArchivesByDefault,
-    ) -> Result<Option<Self>, ArchiveSettingsError> {
-        let text = settings.text("logging.min_free");
-        let percent = text.strip_suffix('%').map(str::trim).unwrap_or_default();
-        let percent: Option<u8> = percent.parse().ok().filter(|percent| *percent <= 90);
-        let percent = percent.ok_or_else(|| ArchiveSettingsError(text.to_owned()))?;
-        let is_set = settings.origin("logging.archive") != Origin::Default;
-        if !settings.boolean("logging.archive") || (!is_set && by_default == ArchivesByDefault::No)
-        {
-            return Ok(None);
-        }
-        let (keep, bytes) = (
-            settings.duration("logging.keep"),
-            settings.count("logging.keep_bytes"),
-        );
-        Ok(Some(Self {
-            keep: (!keep.is_zero()).then_some(keep),
-            keep_bytes: (bytes > 0).then_some(bytes),
-            min_free: f64::from(percent) / 100.0,
-        }))
-    }
-}
-
-/// Whether log files are archived if nobody says so.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ArchivesByDefault {
-    /// They are, as with the standard directories.
-    Yes,
-    /// They stay where they are.
-    No,
-}
-
-/// What the archive counts.
-#[derive(Debug, Default)]
-pub(crate) struct ArchiveCounts {
-    archived: AtomicU64,
-    archived_bytes: AtomicU64,
-    expired: AtomicU64,
-    expired_bytes: AtomicU64,
-    failures: AtomicU64,
-    waiting: AtomicU64,
-    files: AtomicU64,
-    bytes: AtomicU64,
-}
-
-impl ArchiveCounts {
-    /// What describes them.
-    pub(crate) const DESCRIPTORS: &'static [muster_wire::counters::Descriptor] = descriptors::ALL;
-
-    /// Returns all of them.
-    pub(crate) fn counters(&self) -> Vec<Counter> {
-        let of = |number: &AtomicU64| number.load(Ordering::Relaxed);
-        vec![
-            descriptors::ARCHIVED.of(of(&self.archived)),
-            descriptors::ARCHIVED_BYTES.of(of(&self.archived_bytes)),
-            descriptors::EXPIRED.of(of(&self.expired)),
-            descriptors::EXPIRED_BYTES.of(of(&self.expired_bytes)),
-            descriptors::FAILURES.of(of(&self.failures)),
-            descriptors::WAITING.of(of(&self.waiting)),
-            descriptors::FILES.of(of(&self.files)),
-            descriptors::BYTES.of(of(&self.bytes)),
-        ]
-    }
-}
-
-fn add(number: &AtomicU64, value: u64) {
-    number.fetch_add(value, Ordering::Relaxed);
-}
-
-/// Looks for files again and again, until `stopped` says that it is enough.
-pub(crate) async fn keep(
+/// Looks for files again and again, and has them shipped, until `stopped` says that it is enough.
+async fn keep(
     places: Places,
     config: ArchiveConfig,
     counts: Arc<ArchiveCounts>,
@@ -190,13 +81,21 @@ pub(crate) async fn keep(
     mut stopped: watch::Receiver<()>,
 ) {
     let is_over = Arc::new(AtomicBool::new(false));
-    let mut keeper = Keeper {
-        store: Store::new(&places.archive, Arc::clone(&is_over)),
-        logs: places.logs,
-        config,
-        counts,
-        journal,
-        told: None,
+    let command = config.command.clone();
+    let mut keeper = Keeper::new(places, config, counts, journal, Arc::clone(&is_over));
+    let shipper = keeper.shipping.as_ref().zip(command);
+    let shipper = shipper.map(|(shipping, command)| Shipper {
+        shipping: Arc::clone(shipping),
+        command,
+        counts: Arc::clone(&keeper.counts),
+        journal: Arc::clone(&keeper.journal),
+    });
+    let until = stopped.clone();
+    let shipping = async {
+        match shipper {
+            Some(shipper) => shipper.run(until).await,
+            None => std::future::pending().await,
+        }
     };
     let rounds = async {
         loop {
@@ -211,6 +110,7 @@ pub(crate) async fn keep(
     };
     tokio::select! {
         () = rounds => {}
+        () = shipping => {}
         _ = stopped.changed() => {}
     }
     // A file that is being compressed is given up.
@@ -223,32 +123,85 @@ struct Keeper {
     config: ArchiveConfig,
     counts: Arc<ArchiveCounts>,
     journal: Arc<Journal>,
-    /// The problem that was told last.
-    told: Option<String>,
+    /// The files that wait to be shipped, if any are.
+    shipping: Option<Arc<Shipping>>,
+    /// Whether those of an earlier life are among them.
+    has_loaded: bool,
+    /// A limit that is exceeded all the same.
+    exceeded: Option<Why>,
 }
 
 impl Keeper {
+    fn new(
+        places: Places,
+        config: ArchiveConfig,
+        counts: Arc<ArchiveCounts>,
+        journal: Arc<Journal>,
+        is_over: Arc<AtomicBool>,
+    ) -> Self {
+        let shipping = || Arc::new(Shipping::new(&places.archive));
+        Self {
+            shipping: config.command.as_ref().map(|_| shipping()),
+            store: Store::new(&places.archive, config.compression, is_over),
+            logs: places.logs,
+            config,
+            counts,
+            journal,
+            has_loaded: false,
+            exceeded: None,
+        }
+    }
+
     /// Makes room, archives all files that have settled, and makes room again.
     fn round(&mut self, now: SystemTime, settled: Duration) {
-        let mut problem = self.expire(now).err();
+        let problem = match self.load() {
+            Ok(()) => self.work(now, settled),
+            Err(problem) => Some(problem),
+        };
+        if problem.is_some() {
+            add(&self.counts.failures, 1);
+        }
+        let exceeded = |why: Why| {
+            let why = why.text();
+            format!(
+                "{why}, and all that is left in the archive is kept for ever (archive.keep_forever)"
+            )
+        };
+        self.tell(problem.or_else(|| self.exceeded.map(exceeded)));
+    }
+
+    /// Finds what an earlier life has not shipped: before that nothing may be removed.
+    fn load(&mut self) -> Result<(), String> {
+        if let Some(shipping) = self.shipping.as_ref().filter(|_| !self.has_loaded) {
+            let failed = |error| format!("cannot read which files were not shipped: {error}");
+            shipping.load().map_err(failed)?;
+        }
+        self.has_loaded = true;
+        Ok(())
+    }
+
+    fn work(&mut self, now: SystemTime, settled: Duration) -> Option<String> {
+        let before = self.expire(now).err();
         match store::rotated(&self.logs, now, settled) {
             Ok(rotated) => {
                 self.counts
                     .waiting
                     .store(rotated.len() as u64, Ordering::Relaxed);
-                problem = self.archive(rotated).or(problem);
-                problem = self.expire(now).err().or(problem);
+                let archiving = self.archive(rotated);
+                let after = self.expire(now).err();
+                archiving.or(after).or(before)
             }
-            Err(error) => problem = Some(format!("cannot read {}: {error}", self.logs.display())),
+            Err(error) => Some(format!("cannot read {}: {error}", self.logs.display())),
         }
-        if let Some(problem) = &problem {
-            add(&self.counts.failures, 1);
-            if self.told.as_ref() != Some(problem) {
-                tracing::error!("{problem}");
-                self.note(problem.clone());
-            }
+    }
+
+    /// Tells a problem, once for as long as it is the same.
+    fn tell(&self, problem: Option<String>) {
+        let before = self.counts.set_problem(problem.clone());
+        if let Some(problem) = problem.filter(|problem| before.as_ref() != Some(problem)) {
+            tracing::error!("{problem}");
+            self.note(problem);
         }
-        self.told = problem;
     }
 
     fn note(&self, text: String) {
@@ -259,15 +212,26 @@ impl Keeper {
     fn archive(&mut self, rotated: Vec<store::Rotated>) -> Option<String> {
         let (mut files, mut before, mut after, mut problem) = (0_u64, 0, 0, None);
         for file in rotated {
-            match self.store.archive(&file) {
+            let announce = |name: &str| match &self.shipping {
+                Some(shipping) => shipping.announce(name),
+                None => Ok(()),
+            };
+            match self.store.archive(&file, announce) {
                 Ok(None) => {}
-                Ok(Some(Archived { original, bytes })) => {
+                Ok(Some(Archived {
+                    name,
+                    original,
+                    bytes,
+                })) => {
                     add(&self.counts.archived, 1);
                     add(&self.counts.archived_bytes, original);
                     self.counts.waiting.fetch_sub(1, Ordering::Relaxed);
                     files += 1;
                     before += original;
                     after += bytes;
+                    if let Some(shipping) = &self.shipping {
+                        shipping.archived(name);
+                    }
                 }
                 Err(error) => {
                     let text = || format!("cannot archive {}: {error}", file.path.display());
@@ -289,37 +253,68 @@ impl Keeper {
     fn expire(&mut self, now: SystemTime) -> Result<(), String> {
         let archive = self.store.directory().to_owned();
         let failed = |error| format!("cannot read {}: {error}", archive.display());
-        let kept = store::kept(&archive).map_err(failed)?;
+        let mut kept = store::kept(&archive).map_err(failed)?;
         let disk = store::disk(&archive).map_err(failed)?;
+        for file in &mut kept {
+            file.held = self.held(file);
+        }
         let limits = Limits {
             keep: self.config.keep,
             bytes: self.config.keep_bytes,
             min_free: self.config.min_free,
         };
-        let gone = expired(&kept, now, disk, &limits);
+        let Verdict { gone, exceeded } = expired(&kept, now, disk, &limits);
         self.set_size(&kept, &gone);
+        self.exceeded = exceeded;
         if gone.is_empty() {
             return Ok(());
         }
+        self.remove(&kept, &gone)
+    }
+
+    fn held(&self, file: &Kept) -> Held {
+        if self.config.keeps_forever(store::stream_of(&file.path)) {
+            return Held::Forever;
+        }
+        let is_unshipped = |shipping: &Arc<Shipping>| shipping.has(&self.name(file));
+        if self.shipping.as_ref().is_some_and(is_unshipped) {
+            Held::Unshipped
+        } else {
+            Held::No
+        }
+    }
+
+    /// A file's name in the archive.
+    fn name(&self, file: &Kept) -> String {
+        let name = file.path.strip_prefix(self.store.directory());
+        let name = name.unwrap_or(&file.path);
+        name.to_string_lossy().into_owned()
+    }
+
+    fn remove(&self, kept: &[Kept], gone: &[Expired]) -> Result<(), String> {
         let (mut files, mut bytes, mut problem) = (0, 0, Ok(()));
-        for expired in &gone {
+        for expired in gone {
             let file = &kept[expired.file];
-            match std::fs::remove_file(&file.path) {
-                Ok(()) => {
-                    add(&self.counts.expired, 1);
-                    add(&self.counts.expired_bytes, file.bytes);
-                    files += 1;
-                    bytes += file.bytes;
-                }
-                Err(error) => {
-                    problem = Err(format!("cannot remove {}: {error}", file.path.display()));
-                }
+            if let Err(error) = std::fs::remove_file(&file.path) {
+                problem = Err(format!("cannot remove {}: {error}", file.path.display()));
+                continue;
+            }
+            add(&self.counts.expired, 1);
+            add(&self.counts.expired_bytes, file.bytes);
+            files += 1;
+            bytes += file.bytes;
+            if file.held == Held::Unshipped {
+                self.removed_unshipped(&self.name(file));
             }
         }
-        store::remove_empty_days(&archive);
+        store::remove_empty_days(self.store.directory());
         if files > 0 {
-            let mut reasons: Vec<&str> = gone.iter().map(|expired| expired.why.text()).collect();
-            reasons.dedup();
+            let reasons = |why: &Why| gone.iter().any(|expired| expired.why == *why);
+            let reasons: Vec<&str> = Why::ALL
+                .iter()
+                .filter(|why| reasons(why))
+                .map(|why| why.text())
+                .collect();
             self.note(format!(
                 "removed {files} files of {} from the archive: {}",
                 size(bytes),
@@ -327,6 +322,20 @@ impl Keeper {
             ));
         }
         problem
+    }
+
+    fn removed_unshipped(&self, name: &str) {
+        add(&self.counts.unshipped_expired, 1);
+        if let Some(shipping) = &self.shipping {
+            shipping.give_up(name);
+            self.counts.set_unshipped(shipping.len() as u64);
+        }
+        let text = format!(
+            "{name} was removed before it was shipped: {}",
+            Why::DiskFull.text()
+        );
+        tracing::error!("{text}");
+        self.note(text);
     }
 
     fn set_size(&self, kept: &[Kept], gone: &[Expired]) {

@@ -13,7 +13,6 @@ use http_body_util::BodyExt;
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
 use muster_gateway::http::{Caller, ClientCertificate};
-use muster_gateway::status::ClusterStatus;
 use openssl::x509::X509;
 use tokio::sync::mpsc;
 
@@ -166,7 +165,7 @@ impl World {
                 };
                 highest.fetch_max(needed as u8 + 1, Ordering::Relaxed);
                 let _ = answer.send(Ok(match request {
-                    Request::Status => Response::Status(Box::new(ClusterStatus::default())),
+                    Request::Status => Response::Status(Box::default()),
                     _ => Response::Done,
                 }));
             }

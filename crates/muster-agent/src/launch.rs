@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::place::Places;
+use crate::process_logs::message;
 
 /// The end of a process log that an exit is explained with, in bytes.
 const LOG_TAIL: u64 = 4096;
@@ -274,5 +275,5 @@ fn last_line(path: &Path) -> Option<String> {
         .lines()
         .rev()
         .find(|line| !line.trim().is_empty() && !line.starts_with("hint:"))?;
-    Some(line.to_owned())
+    Some(message(line))
 }

@@ -41,7 +41,9 @@ mod token;
 mod usage;
 
 pub use api::{Access, Api, ApiError, Done, Refusal, RefusalKind, Role};
-pub use archive::{ArchiveConfig, ArchiveSettingsError, ArchivesByDefault, SETTINGS};
+pub use archive::{
+    ArchiveConfig, ArchiveSettingsError, ArchivesByDefault, Compression, SETTINGS, ShipCommand,
+};
 pub use boxes::{Boxes, BoxesConfig};
 pub use client::{Client, ClientError, Lines};
 pub use desk::KnownOperator;
@@ -57,7 +59,7 @@ pub use operator::{Added, Credential, CredentialError, NewOperator, OperatorIden
 pub use pki::{Authority, Identity, PkiError};
 pub use place::{Places, is_of_this_machine, socket_path};
 pub use process_logs::LogLine;
-pub use records::RecordLine;
+pub use records::{Condition, MOST_CONDITIONS, RecordLine};
 #[cfg(feature = "schema")]
 pub use schema::openapi;
 pub use supervisor::STOP_LIMIT;

@@ -1,6 +1,7 @@
 //! What the nodes' processes say of themselves, all of them in the order of time.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt::Write;
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
@@ -17,6 +18,9 @@ const GROWTH: u64 = 256 << 10;
 
 /// The longest line, in bytes; what is longer is cut.
 const LONGEST_LINE: usize = 16 << 10;
+
+/// The words for how bad a line is.
+const LEVELS: [&str; 5] = ["ERROR", "WARN", "INFO", "DEBUG", "TRACE"];
 
 /// The most lines in an answer: the newest.
 pub(crate) const MOST_LINES: usize = 10_000;
@@ -168,8 +172,74 @@ impl ProcessLogs {
     }
 }
 
+/// A line of a log in JSON (`log.format`).
+#[derive(Debug, Deserialize)]
+struct JsonLine {
+    #[serde(default)]
+    time: String,
+    #[serde(default)]
+    level: String,
+    message: String,
+    #[serde(default)]
+    fields: serde_json::Map<String, serde_json::Value>,
+    #[serde(default)]
+    repeated: u64,
+}
+
+impl JsonLine {
+    fn parse(line: &str) -> Option<Self> {
+        let begins = line.starts_with('{');
+        begins.then(|| serde_json::from_str(line).ok()).flatten()
+    }
+
+    /// The text, as a log of the other kind would have it.
+    fn text(self) -> String {
+        let mut text = self.message;
+        for (name, value) in self.fields {
+            let value = match value {
+                serde_json::Value::String(value) => value,
+                value => value.to_string(),
+            };
+            let _ = write!(text, " {name}={value}");
+        }
+        if self.repeated > 0 {
+            let _ = write!(text, " ({} times more within a minute)", self.repeated);
+        }
+        plain(&text)
+    }
+}
+
+/// A text with its control characters as escapes: what is one line in JSON is one here.
+fn plain(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for letter in text.chars() {
+        if letter.is_control() {
+            line.extend(letter.escape_default());
+        } else {
+            line.push(letter);
+        }
+    }
+    line
+}
+
+/// What a line of a process log says to a person.
+pub(crate) fn message(line: &str) -> String {
+    JsonLine::parse(line).map_or_else(|| line.to_owned(), |line| plain(&line.message))
+}
+
 /// Takes a line apart: time, level, text.
 fn parse(node: &str, line: &str, before: f64) -> LogLine {
+    if let Some(json) = JsonLine::parse(line) {
+        let time = json.time.parse::<Timestamp>();
+        return LogLine {
+            node: node.to_owned(),
+            time: time.map_or(before, Timestamp::as_secs_f64),
+            level: Some(json.level.clone())
+                .filter(|level| LEVELS.contains(&level.as_str()))
+                .unwrap_or_default(),
+            text: json.text(),
+        };
+    }
     let mut line_of = LogLine {
         node: node.to_owned(),
         time: before,
@@ -185,7 +255,7 @@ fn parse(node: &str, line: &str, before: f64) -> LogLine {
     let rest = rest.trim_start();
     let (level, text) = rest.split_once(' ').unwrap_or((rest, ""));
     line_of.time = time.as_secs_f64();
-    if ["ERROR", "WARN", "INFO", "DEBUG", "TRACE"].contains(&level) {
+    if LEVELS.contains(&level) {
         level.clone_into(&mut line_of.level);
         text.clone_into(&mut line_of.text);
     } else {
@@ -250,6 +320,36 @@ mod tests {
         assert_eq!(logs.read(), []);
         fs::write(directory.join("a.log"), "cut\n").unwrap();
         assert_eq!(texts(&logs.read()), ["a  cut"]);
+    }
+
+    #[test]
+    fn lines_of_both_kinds_are_shown_alike() {
+        let directory = tempfile::tempdir().unwrap();
+        let directory = directory.path();
+        append(
+            directory,
+            "a",
+            concat!(
+                r#"{"time":"2026-11-29T10:00:01.5Z","level":"WARN","node":"a","target":"t","message":"one\n{}","fields":{"peer":"b","n":2},"repeated":3}"#,
+                "\n2026-11-29T10:00:02Z ERROR two\n",
+                r#"{"no":"message"}"#,
+                "\n{ torn\n",
+            ),
+        );
+        let mut logs = ProcessLogs::new(directory, Wanted::default());
+        let lines = logs.read();
+        assert_eq!(
+            texts(&lines),
+            [
+                r"a WARN one\n{} n=2 peer=b (3 times more within a minute)",
+                "a ERROR two",
+                r#"a  {"no":"message"}"#,
+                "a  { torn"
+            ]
+        );
+        assert!((lines[1].time - lines[0].time - 0.5).abs() < 1e-6);
+        assert_eq!(message(r#"{"message":"it ended"}"#), "it ended");
+        assert_eq!(message("error: it ended"), "error: it ended");
     }
 
     #[test]

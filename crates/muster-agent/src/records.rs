@@ -1,8 +1,12 @@
-//! What the loggers of a box have written to a stream: the newest records, in the order of their time.
+//! What the loggers of a box have written to a stream: the newest records, in the order of their time, and those that come.
+
+mod condition;
+mod follow;
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::{BinaryHeap, HashSet};
 use std::io;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -10,6 +14,8 @@ use muster_frameworks::log_files;
 use muster_frameworks::zeek_log::{LogErrorKind, LogReader};
 use serde::{Deserialize, Serialize};
 
+pub use self::condition::{Condition, MOST_CONDITIONS};
+pub(crate) use self::follow::Followed;
 use crate::archive;
 
 /// How much later than the time of its writing a record's time may be, in seconds: clocks of sensors differ.
@@ -37,6 +43,35 @@ pub struct RecordLine {
     /// What is to be said of the records, if this is none itself: that others are left out, or cannot be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remark: Option<String>,
+}
+
+impl RecordLine {
+    /// A line that says something of the records.
+    pub(crate) fn of_remark(text: String) -> Self {
+        Self {
+            remark: Some(text),
+            ..Self::default()
+        }
+    }
+}
+
+/// What is asked of a stream.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Asked {
+    pub(crate) stream: String,
+    /// Records of this time and later ones, in seconds since 1970.
+    pub(crate) since: f64,
+    /// So many at most: the newest.
+    pub(crate) most: usize,
+    /// What they have to have.
+    pub(crate) conditions: Vec<Condition>,
+}
+
+impl Asked {
+    fn wants(&self, record: &RecordLine) -> bool {
+        let mut conditions = self.conditions.iter();
+        conditions.all(|condition| condition.holds(&record.fields))
+    }
 }
 
 /// What is found of a stream.
@@ -89,29 +124,23 @@ impl Ord for Kept {
 
 /// Reads the newest records of a stream, of all writers: of current files, of rotated ones, and of the archive as far as
 /// something newer may be there. Blocks for the disk.
-pub(crate) fn read(
-    directory: &Path,
-    archive: &Path,
-    stream: &str,
-    since: f64,
-    most: usize,
-) -> io::Result<Found> {
-    let mut newest = Newest::new(since, most);
+pub(crate) fn read(directory: &Path, archive: &Path, asked: Asked) -> io::Result<Found> {
+    let mut newest = Newest::new(asked);
     // Files that are archived meanwhile are in the archive by the time that it is looked at, and are not read twice.
     let mut read = HashSet::new();
-    for path in log_files::files_of(directory, stream)? {
+    for path in log_files::files_of(directory, &newest.asked.stream)? {
         let original = std::fs::symlink_metadata(&path);
         if newest.take_all(&path) {
             read.extend(original.map(|metadata| archive::original(&metadata)));
         }
     }
-    let mut archived = archived(archive, stream, since)?;
+    let mut archived = archived(archive, &newest.asked)?;
     while let Some((last, path)) = archived.pop() {
         if newest.has_none_before(last) {
             newest.found.unread = archived.len() + 1;
             break;
         }
-        if !archive::original_of(&path).is_some_and(|original| read.contains(&original)) {
+        if !archive::is_of_any(&path, read.iter().map(String::as_str)) {
             newest.take_all(&path);
         }
     }
@@ -120,15 +149,15 @@ pub(crate) fn read(
 
 /// The files of the archive that may have records since a time, those that were written last at the end; with the time up to which they
 /// may have records.
-fn archived(archive: &Path, stream: &str, since: f64) -> io::Result<Vec<(f64, PathBuf)>> {
-    let files = archive::files_of(archive, stream)?.into_iter();
+fn archived(archive: &Path, asked: &Asked) -> io::Result<Vec<(f64, PathBuf)>> {
+    let files = archive::files_of(archive, &asked.stream)?.into_iter();
     let last = |written: SystemTime| {
         let since_1970 = written.duration_since(UNIX_EPOCH).unwrap_or_default();
         since_1970.as_secs_f64() + CLOCKS_APART
     };
     let mut files: Vec<(f64, PathBuf)> = files
         .map(|(written, path)| (last(written), path))
-        .filter(|(last, _)| *last >= since)
+        .filter(|(last, _)| *last >= asked.since)
         .collect();
     files.sort_by(|one, other| one.partial_cmp(other).unwrap_or(Ordering::Equal));
     Ok(files)
@@ -136,8 +165,7 @@ fn archived(archive: &Path, stream: &str, since: f64) -> io::Result<Vec<(f64, Pa
 
 /// The newest records so far.
 struct Newest {
-    since: f64,
-    most: usize,
+    asked: Asked,
     kept: BinaryHeap<Reverse<Kept>>,
     number: u64,
     bytes: usize,
@@ -145,10 +173,9 @@ struct Newest {
 }
 
 impl Newest {
-    fn new(since: f64, most: usize) -> Self {
+    fn new(asked: Asked) -> Self {
         Self {
-            since,
-            most,
+            asked,
             kept: BinaryHeap::new(),
             number: 0,
             bytes: 0,
@@ -158,26 +185,30 @@ impl Newest {
 
     /// Takes what is new of a file. Returns whether it could be read.
     fn take_all(&mut self, path: &Path) -> bool {
-        let taken = visit(path, |record| self.take(record));
-        match taken {
-            Ok(0) => true,
-            Ok(wrong) => {
-                let text = format!("{}: {wrong} rows cannot be read", path.display());
-                self.found.problems.push(text);
-                true
+        let reader = LogReader::open(path, &[TIME]);
+        let drained = reader.map(|mut reader| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            drain(&mut reader, &name, |record| {
+                self.take(record);
+                ControlFlow::Continue(())
+            })
+        });
+        let place = path.display().to_string();
+        match drained {
+            Ok(Drained::Failed(_)) | Err(_) if !path.exists() => false,
+            Ok(drained) => {
+                self.found.problems.extend(drained.problem(&place));
+                !matches!(drained, Drained::Failed(_))
             }
-            // It has been archived or removed since it was listed.
-            Err(_) if !path.exists() => false,
             Err(problem) => {
-                let text = format!("{}: {problem}", path.display());
-                self.found.problems.push(text);
+                self.found.problems.push(format!("{place}: {problem}"));
                 false
             }
         }
     }
 
     fn take(&mut self, record: RecordLine) {
-        if record.time < self.since {
+        if record.time < self.asked.since || !self.asked.wants(&record) {
             return;
         }
         self.number += 1;
@@ -188,7 +219,8 @@ impl Newest {
             number: self.number,
             bytes,
         }));
-        while self.kept.len() > self.most || (self.bytes > MOST_BYTES && self.kept.len() > 1) {
+        while self.kept.len() > self.asked.most || (self.bytes > MOST_BYTES && self.kept.len() > 1)
+        {
             self.found.left_out += 1;
             self.bytes -= self.kept.pop().map_or(0, |Reverse(oldest)| oldest.bytes);
         }
@@ -196,7 +228,7 @@ impl Newest {
 
     /// Whether there are as many as are wanted, and all are of a later time than this one.
     fn has_none_before(&self, time: f64) -> bool {
-        let is_full = self.kept.len() >= self.most || self.found.left_out > 0;
+        let is_full = self.kept.len() >= self.asked.most || self.found.left_out > 0;
         let oldest = self.kept.peek();
         is_full && oldest.is_some_and(|Reverse(oldest)| oldest.record.time > time)
     }
@@ -210,7 +242,8 @@ impl Newest {
     }
 }
 
-fn size_of(record: &RecordLine) -> usize {
+/// About how many bytes a record has in memory.
+pub(crate) fn size_of(record: &RecordLine) -> usize {
     let fields = record.fields.iter();
     fields
         .map(|(name, value)| name.len() + value.len() + 2 * size_of_val(name))
@@ -218,11 +251,37 @@ fn size_of(record: &RecordLine) -> usize {
         + size_of_val(record)
 }
 
-/// Every whole row of a file, up to where it is torn. Returns how many rows are none.
-fn visit(path: &Path, mut take: impl FnMut(RecordLine)) -> Result<u64, String> {
+/// How the reading of a file has ended.
+#[derive(Debug, PartialEq, Eq)]
+enum Drained {
+    /// There is nothing more, now or at all. So many rows are none.
+    All { wrong: u64 },
+    /// Nobody wants more at the moment.
+    Broken { wrong: u64 },
+    /// It cannot be read any further.
+    Failed(String),
+}
+
+impl Drained {
+    /// What is wrong with the file, if anything is.
+    fn problem(&self, place: &str) -> Option<String> {
+        match self {
+            Self::All { wrong: 0 } | Self::Broken { wrong: 0 } => None,
+            Self::All { wrong } | Self::Broken { wrong } => {
+                Some(format!("{place}: {wrong} rows cannot be read"))
+            }
+            Self::Failed(problem) => Some(format!("{place}: {problem}")),
+        }
+    }
+}
+
+/// Every whole row of a file, up to where it is torn.
+fn drain(
+    reader: &mut LogReader,
+    name: &str,
+    mut take: impl FnMut(RecordLine) -> ControlFlow<()>,
+) -> Drained {
     let mut wrong = 0;
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let mut reader = LogReader::open(path, &[TIME]).map_err(|error| error.to_string())?;
     loop {
         match reader.next_row() {
             Ok(Some(row)) => {
@@ -230,21 +289,26 @@ fn visit(path: &Path, mut take: impl FnMut(RecordLine)) -> Result<u64, String> {
                     .get(0)
                     .and_then(muster_frameworks::zeek_log::Field::timestamp);
                 let fields = row.fields();
-                take(RecordLine {
+                let record = RecordLine {
                     time: time.map_or(0.0, muster_data::Timestamp::as_secs_f64),
-                    file: name.clone().into_owned(),
+                    file: name.to_owned(),
                     fields: fields
                         .map(|(name, field)| (name.to_owned(), field.text().into_owned()))
                         .collect(),
                     remark: None,
-                });
+                };
+                if take(record).is_break() {
+                    return Drained::Broken { wrong };
+                }
             }
-            Ok(None) => return Ok(wrong),
-            Err(error) if error.kind() == LogErrorKind::NotALog => return Ok(wrong),
-            // The last row of a file may just be on its way.
-            Err(error) if error.kind() == LogErrorKind::Truncated => {}
-            Err(error) if error.is_row() => wrong += 1,
-            Err(error) => return Err(error.to_string()),
+            Ok(None) => return Drained::All { wrong },
+            Err(error) => match error.kind() {
+                LogErrorKind::NotALog | LogErrorKind::NotReady => return Drained::All { wrong },
+                // The last row of a file may just be on its way.
+                LogErrorKind::Truncated => {}
+                _ if error.is_row() => wrong += 1,
+                _ => return Drained::Failed(error.to_string()),
+            },
         }
     }
 }
@@ -266,7 +330,13 @@ mod tests {
     }
 
     fn look(directory: &Path, stream: &str, since: f64, most: usize) -> io::Result<Found> {
-        read(directory, &directory.join("archive"), stream, since, most)
+        let asked = Asked {
+            stream: stream.to_owned(),
+            since,
+            most,
+            ..Asked::default()
+        };
+        read(directory, &directory.join("archive"), asked)
     }
 
     fn notes(found: &Found) -> Vec<&str> {

@@ -135,7 +135,15 @@ fn operations(schemas: &mut SchemaGenerator) -> Vec<Operation> {
             )
         },
         Operation {
-            query: &[SINCE, ("last", "At most so many of each box, the newest.")],
+            query: &[
+                SINCE,
+                ("last", "At most so many of each box, the newest."),
+                (
+                    "where",
+                    "Only what fulfils this condition: `FIELD==VALUE` or `FIELD!=VALUE`. May be given more than once.",
+                ),
+                FOLLOW,
+            ],
             ..get(
                 "/v1/records/{stream}",
                 "operator",

@@ -259,8 +259,8 @@ mod tests {
     #[tokio::test]
     async fn every_box_and_node_is_in_the_status_of_the_first() {
         let directory = tempfile::tempdir().unwrap();
-        let process = std::process::id();
-        let network = [127, 1 + (process >> 8) as u8 % 250, process as u8];
+        let [.., high, low] = std::process::id().to_be_bytes();
+        let network = [127, 1 + high % 250, low];
         let size = Size { boxes: 5, nodes: 3 };
         let cluster = SimulatedCluster::start(directory.path(), network, size).await;
         let cluster = cluster.unwrap();

@@ -269,6 +269,19 @@ impl Supervisor {
         actions
     }
 
+    /// When there is something to do next if nothing happens before: for [`Supervisor::tick`].
+    pub(crate) fn next_tick(&self) -> Option<Mono> {
+        let times = self
+            .processes
+            .values()
+            .filter_map(|process| match process.state {
+                ProcessState::Waiting { until } | ProcessState::Failing { until } => Some(until),
+                ProcessState::Stopping { deadline, .. } => Some(deadline),
+                _ => None,
+            });
+        times.min()
+    }
+
     /// Time has passed.
     pub(crate) fn tick(&mut self, now: Mono) -> Vec<Action> {
         let mut actions = Vec::new();
@@ -491,9 +504,12 @@ mod tests {
     #[test]
     fn a_node_that_ends_is_started_again_after_growing_pauses() {
         let mut supervisor = supervisor();
+        assert_eq!(supervisor.next_tick(), None);
         assert_eq!(supervisor.exited("data-1", End::MayPass, at(1)), []);
+        assert_eq!(supervisor.next_tick(), Some(Mono(at(1).0 + 500_000_000)));
         assert_eq!(supervisor.tick(at(1)), []);
         assert_eq!(supervisor.tick(at(2)), start("data-1"));
+        assert_eq!(supervisor.next_tick(), None);
         supervisor.exited("data-1", End::MayPass, at(2));
         assert_eq!(supervisor.tick(Mono(at(2).0 + 999_999_999)), []);
         assert_eq!(supervisor.tick(at(3)), start("data-1"));

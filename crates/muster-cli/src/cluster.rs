@@ -69,6 +69,7 @@ fn specs() -> Vec<SettingSpec> {
     specs.extend_from_slice(muster_frameworks::log_files::SETTINGS);
     specs.extend_from_slice(muster_gateway::SETTINGS);
     specs.extend_from_slice(muster_agent::SETTINGS);
+    specs.extend_from_slice(crate::log::SETTINGS);
     specs
 }
 

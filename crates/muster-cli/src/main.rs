@@ -10,6 +10,7 @@ mod cluster;
 mod commands;
 mod documents;
 mod gateway;
+mod log;
 mod output;
 mod peer;
 mod signals;
@@ -22,7 +23,7 @@ use arguments::Arguments;
 
 fn main() -> ExitCode {
     let command = Arguments::parse().command;
-    output::start_log(command.log_level());
+    log::start(command.log_level());
     raise_descriptor_limit();
     match command.execute() {
         Ok(code) => code,

@@ -2,11 +2,13 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use anyhow::{Error, Result};
-use tracing_subscriber::EnvFilter;
+use tracing::Level;
+
+use crate::log;
 
 pub(crate) use muster_gateway::status::MISCONFIGURED;
 
@@ -72,8 +74,20 @@ pub(crate) fn print(text: &str) -> Result<()> {
     Ok(())
 }
 
-/// Writes a line to stderr.
+/// Writes a line to stderr, in the form of the process's log.
 pub(crate) fn say(text: &str) {
+    say_at(Level::INFO, text);
+}
+
+/// The same of something that should not be.
+pub(crate) fn warn(text: &str) {
+    say_at(Level::WARN, text);
+}
+
+fn say_at(level: Level, text: &str) {
+    if log::write_record(level, text, None) {
+        return;
+    }
     // There is nobody left to tell that stderr is closed.
     let _ = writeln!(io::stderr().lock(), "{text}");
 }
@@ -88,26 +102,17 @@ pub(crate) fn failed(error: &Error) -> ExitCode {
     if error.chain().any(closed) {
         return ExitCode::SUCCESS;
     }
-    say(&format!("error: {error:#}"));
     let failure = error
         .chain()
         .find_map(|cause| cause.downcast_ref::<Failure>());
-    if let Some(hint) = failure.and_then(|failure| failure.hint.as_ref()) {
-        say(&format!("hint: {hint}"));
+    let hint = failure.and_then(|failure| failure.hint.as_deref());
+    if !log::write_record(Level::ERROR, &format!("{error:#}"), hint) {
+        say(&format!("error: {error:#}"));
+        if let Some(hint) = hint {
+            say(&format!("hint: {hint}"));
+        }
     }
     ExitCode::from(failure.map_or(1, |failure| failure.code))
-}
-
-/// Starts the log on stderr at a level. The environment variable `MUSTER_LOG` names another, as `MUSTER_LOG=debug`.
-pub(crate) fn start_log(level: &str) {
-    let filter = EnvFilter::try_from_env("MUSTER_LOG").unwrap_or_else(|_| EnvFilter::new(level));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_target(false)
-        .with_ansi(io::stderr().is_terminal())
-        .with_writer(|| LogWriter)
-        .log_internal_errors(false)
-        .init();
 }
 
 /// A text from the network with its control characters as escapes: it forges no line, and does nothing to
@@ -125,28 +130,4 @@ pub(crate) fn one_line(text: Cow<'_, str>) -> Cow<'_, str> {
         }
     }
     line.into()
-}
-
-/// The log's way to stderr: each event on one line, whatever the names from the network in it. A log that cannot be written, as on a full disk, ends nothing: tracing
-/// would say so on stderr as well, and panic when that fails too.
-struct LogWriter;
-
-impl Write for LogWriter {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        // Colours are tracing's own: it escapes those of others.
-        let (text, end) = match bytes {
-            [text @ .., b'\n'] => (text, "\n"),
-            text => (text, ""),
-        };
-        let mut line = String::from_utf8_lossy(text)
-            .replace('\n', "\\n")
-            .replace('\r', "\\r");
-        line.push_str(end);
-        let _ = io::stderr().lock().write_all(line.as_bytes());
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }

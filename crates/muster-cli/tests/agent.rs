@@ -4,14 +4,13 @@
 mod support;
 
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Stdio};
 
 use muster_agent::{Client, ClientError, RefusalKind};
 use serde_json::Value;
-use support::agent_box::{AgentBox, NODES};
+use support::agent_box::{AgentBox, NODES, get};
 use support::cluster::{kill, layout, pid_of};
-use support::{Running, free_ports, is_alive, muster_at, stderr, stdout, until};
+use support::{Running, free_ports, is_alive, stderr, stdout, until};
 
 #[test]
 fn a_killed_agent_costs_no_node_its_life_and_the_next_takes_them_over() {
@@ -359,48 +358,6 @@ fn nodes_of_a_layout_outlive_their_supervisor_unless_they_are_tied_to_it() {
         "{}",
         stderr(&stopped)
     );
-}
-
-#[test]
-fn rotated_log_files_are_archived_and_still_read() {
-    let here = AgentBox::new();
-    let logs = here.root().join("var/log/muster/current");
-    std::fs::create_dir_all(&logs).unwrap();
-    let rows = "#separator \\x09\n#fields\tts\tnote\n#types\ttime\tstring\n1521911000.5\tseen\n";
-    let rotated = logs.join("sightings.2018-03-24-17-00-00-18-00-00.log");
-    std::fs::write(&rotated, rows).unwrap();
-    let file = std::fs::File::options().write(true).open(&rotated).unwrap();
-    let ago = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
-    file.set_modified(ago).unwrap();
-    let _agent = here.start();
-    let archived = here
-        .root()
-        .join("var/log/muster/archive/2018-03-24/sightings.17:00:00-18:00:00.log.gz");
-    until("the archived file", || {
-        (archived.exists() && !rotated.exists()).then_some(())
-    });
-    let shown = stdout(&here.done(&["records", "sightings"]));
-    assert!(shown.contains("seen"), "{shown}");
-    let events = stdout(&here.done(&["events"]));
-    assert!(events.contains("archived 1 log files"), "{events}");
-    let socket = here.root().join("run/muster/view.sock");
-    let metrics = get(&socket, "/metrics", "*/*");
-    let count = "muster_archive_files_archived_total{role=\"agent\"} 1";
-    assert!(metrics.lines().any(|line| line == count), "{metrics}");
-}
-
-/// What the agent answers to `GET path`.
-fn get(socket: &Path, path: &str, accept: &str) -> String {
-    use std::io::{Read, Write};
-    let mut stream = std::os::unix::net::UnixStream::connect(socket).unwrap();
-    let text =
-        format!("GET {path} HTTP/1.1\r\nhost: a\r\naccept: {accept}\r\nconnection: close\r\n\r\n");
-    stream.write_all(text.as_bytes()).unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-    let (_, body) = answer.split_once("\r\n\r\n").unwrap();
-    body.to_owned()
 }
 
 #[test]

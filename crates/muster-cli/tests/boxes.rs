@@ -8,7 +8,7 @@ use std::path::Path;
 use serde_json::Value;
 use support::boxes::{Boxes, NODES};
 use support::cluster::{kill, pid_of};
-use support::{is_alive, stderr, stdout, until};
+use support::{Running, is_alive, stderr, stdout, until};
 
 fn of(status: &Value, name: &str) -> Value {
     let mut nodes = status["nodes"].as_array().unwrap().iter();
@@ -87,6 +87,41 @@ fn three_boxes_become_one_cluster_and_each_knows_it_all() {
     }
     assert!(std::fs::metadata(&bundle).unwrap().len() > 500);
 
+    let directory = boxes.directory.path().to_owned();
+    let write = |name: &str, number: u32| {
+        let file = directory
+            .join(name)
+            .join("var/log/muster/current/sightings.log");
+        let text = match number {
+            0 => "#separator \\x09\n#fields\tts\tnumber\n#types\ttime\tcount\n".to_owned(),
+            // The later ones have an earlier time.
+            number => format!("{}.5\t{name}{number}\n", 1000 - number),
+        };
+        let file = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(file);
+        std::io::Write::write_all(&mut file.unwrap(), text.as_bytes()).unwrap();
+    };
+    for (name, number) in [("a", 0), ("b", 0), ("a", 1), ("b", 1)] {
+        write(name, number);
+    }
+    let mut follower = Running::spawn(&mut boxes.command("a", &["records", "sightings", "-f"]));
+    let mut rows = std::io::BufReader::new(follower.child.stdout.take().unwrap());
+    let mut row = || {
+        let mut row = String::new();
+        std::io::BufRead::read_line(&mut rows, &mut row).unwrap();
+        row.trim_end().rsplit_once('\t').unwrap().1.to_owned()
+    };
+    assert_eq!(row(), "number");
+    let mut both = [row(), row()];
+    both.sort();
+    assert_eq!(both, ["a1", "b1"]);
+    for number in 2..5 {
+        write("b", number);
+        assert_eq!(row(), format!("b{number}"));
+    }
+
     // An agent that is gone costs no node its life, and is told.
     let before = boxes.status("b")["agent"]["pid"].as_u64().unwrap();
     kill(before, "-9");
@@ -115,8 +150,15 @@ fn three_boxes_become_one_cluster_and_each_knows_it_all() {
     let lost = boxes.run("a", &["restart", "data-2"]);
     assert_eq!(lost.status.code(), Some(5), "{}", stderr(&lost));
     assert!(stderr(&lost).contains("box b does not answer"));
+    follower.wait_for("box b does not answer");
+    write("b", 5);
+    write("a", 2);
+    assert_eq!(row(), "a2");
     let _back = boxes.agent("b");
     boxes.done("a", &["status", "--wait", "ready"]);
+    follower.wait_for("box b answers again: what was written there meanwhile is not shown");
+    write("b", 6);
+    assert_eq!(row(), "b6");
 }
 
 #[test]

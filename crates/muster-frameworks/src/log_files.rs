@@ -30,5 +30,5 @@ pub use files::{
     LogFiles, LogFilesConfig, LogFormat, MOST_CHANGES, MOST_STREAMS, SHORTEST_ROTATION,
 };
 pub use names::RotatedName;
-pub use read::{count_rows, files_of, read_rows};
+pub use read::{count_rows, files_of, names_stream, read_rows};
 pub use sink::{FileSink, Reopener, SETTINGS};

@@ -21,7 +21,7 @@ mod follow;
 mod judge;
 mod merge;
 mod open;
-mod pattern;
+pub(crate) mod pattern;
 mod run;
 mod share;
 mod summary;

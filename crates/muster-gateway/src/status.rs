@@ -344,6 +344,9 @@ pub struct AgentStatus {
     /// The file systems that its nodes write to.
     #[serde(default)]
     pub disks: Vec<DiskStatus>,
+    /// Its archive of log files, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub archive: Option<ArchiveStatus>,
     /// Whether another program is on disk by now than the one that it runs.
     #[serde(default, skip_serializing_if = "is_false")]
     pub outdated: bool,
@@ -375,6 +378,26 @@ pub struct AgentLink {
     pub peer: String,
     /// Whether it stands.
     pub connected: bool,
+}
+
+/// The archive of a box's log files.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct ArchiveStatus {
+    /// Rotated files that wait to be archived.
+    pub waiting_files: u64,
+    /// The files in it.
+    pub files: u64,
+    /// Their size in bytes.
+    pub bytes: u64,
+    /// Files that wait to be shipped.
+    pub unshipped_files: u64,
+    /// Why none was shipped the last time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ship_failure: Option<String>,
+    /// What is wrong besides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
 }
 
 /// A file system that a box's nodes write to.

@@ -1,5 +1,5 @@
 //! The clients of a cluster under test: they ask stores for things all the time, and tell what they were told, a JSON object on
-//! a line. It runs in the network of a box, and is no process of it.
+//! a line. It runs in the network of a box that is none of the cluster's.
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -49,7 +49,10 @@ pub(crate) enum Said {
 }
 
 /// The stores that are used: what the layout calls them.
-pub(crate) const STORES: [&str; 2] = ["oracle/memory", "oracle/file"];
+pub(crate) const STORES: [&str; 2] = ["oracle/memory", IN_A_FILE];
+
+/// The one that a file keeps.
+const IN_A_FILE: &str = "oracle/file";
 
 /// Now, in nanoseconds of the machine's monotonic clock.
 pub(crate) fn now() -> u64 {
@@ -86,6 +89,12 @@ async fn serve(identity: &Path, addresses: &[String]) -> Result<()> {
             if number == 0 {
                 readers.push((name, store.clone()));
             }
+            // Of those who write to the file some wait for the disk.
+            let store = if number == 0 && name == IN_A_FILE {
+                store.durable()
+            } else {
+                store
+            };
             for (of_kind, kind) in (0..).zip(Kind::ALL) {
                 let client = Client {
                     number: (number * 2 + index) * 4 + of_kind,

@@ -3,7 +3,8 @@
 //! - `boxes operate`: three boxes are founded, joined, asked, upgraded and cut off. Each step says what was seen; the first that
 //!   is not as it should be ends it with 1.
 //! - `boxes [--rounds 100] [--seed N] [--fault NAME] [--format json]`: in each round something happens to a box while clients use
-//!   stores, and an oracle judges what they were told. It ends with 1 if the cluster has not kept its word.
+//!   stores, and an oracle judges what they were told. It ends with 1 if the cluster has not kept its word, and with 2 if it
+//!   could not be tried.
 //!
 //! `cargo build --release && cargo run --release -p muster-bench --bin boxes`. It needs root; where it cannot run it says why
 //! and ends with 3.
@@ -24,15 +25,29 @@ use self::rounds::Plan;
 /// Where boxes cannot be made.
 const CANNOT: u8 = 3;
 
+/// What is no fault of the cluster: a step of this program has failed.
+const BROKEN: u8 = 2;
+
 /// The size of a box's disk in MiB, where it has one.
 const DISK: u64 = 96;
 
-fn main() -> Result<ExitCode> {
+fn main() -> ExitCode {
+    run().unwrap_or_else(|error| {
+        say(&format!("error: {error:#}"));
+        BROKEN.into()
+    })
+}
+
+fn run() -> Result<ExitCode> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match &words[..] {
-        ["operate"] => in_boxes(Equipment::default(), |boxes, program| {
-            operate::operate(boxes, program).map(|()| true)
+        ["operate"] => in_boxes(&["a", "b", "c"], Equipment::default(), |boxes, program| {
+            let operated = operate::operate(boxes, program);
+            if let Err(error) = &operated {
+                say(&format!("not as it should be: {error:#}"));
+            }
+            Ok(operated.is_ok())
         }),
         ["client", identity, addresses @ ..] => {
             let addresses: Vec<String> = addresses.iter().map(|at| (*at).to_owned()).collect();
@@ -42,13 +57,16 @@ fn main() -> Result<ExitCode> {
         options => {
             let plan = Plan::parse(options)?;
             let disk = Equipment { disk: Some(DISK) };
-            in_boxes(disk, |boxes, _| rounds::run(boxes, &plan))
+            // Nothing happens to the box that the clients are in.
+            let names = [&rounds::BOXES[..], &[rounds::OUTSIDE]].concat();
+            in_boxes(&names, disk, |boxes, _| rounds::run(boxes, &plan))
         }
     }
 }
 
-/// Makes three boxes and does something with them, which says whether all was well.
+/// Makes boxes and does something with them, which says whether all was well.
 fn in_boxes(
+    names: &[&str],
     equipment: Equipment,
     act: impl FnOnce(&Boxes, &Path) -> Result<bool>,
 ) -> Result<ExitCode> {
@@ -60,8 +78,8 @@ fn in_boxes(
     let directory = std::env::temp_dir().join(format!("muster-boxes-{}", std::process::id()));
     std::fs::create_dir_all(&directory)?;
     // The boxes are taken down before their directory goes.
-    let result = Boxes::make(&["a", "b", "c"], &program, &directory, equipment)
-        .and_then(|boxes| act(&boxes, &program));
+    let result =
+        Boxes::make(names, &program, &directory, equipment).and_then(|boxes| act(&boxes, &program));
     if matches!(result, Ok(true)) {
         std::fs::remove_dir_all(&directory)?;
     } else {

@@ -12,7 +12,7 @@ use super::asker::Asker;
 use super::{Agent, Refusal, Role, stream};
 use crate::boxes::Boxes;
 use crate::process_logs::{ProcessLogs, Wanted};
-use crate::records::MOST_RECORDS;
+use crate::records::{Asked, Condition, MOST_CONDITIONS, MOST_RECORDS};
 
 /// The longest query in bytes.
 const LONGEST_QUERY: usize = 4096;
@@ -24,6 +24,8 @@ struct Query {
     follows: bool,
     /// How many at most, of each box.
     last: Option<usize>,
+    /// What records have to have.
+    conditions: Vec<Condition>,
 }
 
 impl Query {
@@ -56,10 +58,18 @@ impl Query {
                     let last = value
                         .parse()
                         .ok()
-                        .filter(|last| (1..=MOST_RECORDS).contains(last));
+                        .filter(|last| (0..=MOST_RECORDS).contains(last));
                     parsed.last = Some(last.ok_or_else(|| {
-                        malformed(format!("last={value}: a number from 1 to {MOST_RECORDS}"))
+                        malformed(format!("last={value}: a number up to {MOST_RECORDS}"))
                     })?);
+                }
+                "where" => {
+                    let text = decoded(value).ok_or_else(|| malformed(format!("where={value}")))?;
+                    let condition = Condition::parse(&text).map_err(malformed)?;
+                    parsed.conditions.push(condition);
+                    if parsed.conditions.len() > MOST_CONDITIONS {
+                        return Err(malformed(format!("{MOST_CONDITIONS} conditions at most")));
+                    }
                 }
                 _ => return Err(malformed(format!("unknown parameter {key}"))),
             }
@@ -122,19 +132,39 @@ pub(super) async fn records(
     let is_stream = stream
         .bytes()
         .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-    if !is_stream || stream.is_empty() || parsed.follows {
-        return Err(Refusal::malformed(
-            "records are asked of a stream, as conn, and not followed",
-        ));
+    if !is_stream || stream.is_empty() {
+        let text = "records are asked of a stream, as conn";
+        return Err(Refusal::malformed(text));
     }
     let what = format!("records/{stream}?{}", query.unwrap_or_default());
-    let (places, since) = (Arc::clone(&agent.places), parsed.wanted.since);
-    let most = parsed.last.unwrap_or(MOST_RECORDS);
+    let asked = Asked {
+        stream,
+        since: parsed.wanted.since,
+        most: parsed.last.unwrap_or(MOST_RECORDS),
+        conditions: parsed.conditions,
+    };
     let name = agent.boxes.as_ref().map(|boxes| boxes.own().to_owned());
-    let source = stream::Records::read(places, stream, since, most, name).await?;
+    let places = Arc::clone(&agent.places);
+    let source = stream::Records::start(places, asked, parsed.follows, name).await?;
     let others = of_others(&agent, &asker);
-    let body = stream::merged(source, others, &what, false).await;
+    let body = stream::merged(source, others, &what, parsed.follows).await;
     Ok(lines(asker, body))
+}
+
+/// A value of a query without its escapes (RFC 3986, section 2.1).
+fn decoded(value: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(value.len());
+    let mut rest = value.bytes();
+    while let Some(byte) = rest.next() {
+        if byte == b'%' {
+            let mut digit = || char::from(rest.next()?).to_digit(16);
+            let (high, low) = (digit()?, digit()?);
+            bytes.push(u8::try_from(high * 16 + low).ok()?);
+        } else {
+            bytes.push(byte);
+        }
+    }
+    String::from_utf8(bytes).ok()
 }
 
 #[cfg(test)]
@@ -150,6 +180,14 @@ mod tests {
         let query = Query::parse(Some("node=a&node=b&since=3.5&follow=true")).unwrap();
         assert_eq!(query.wanted.nodes, ["a", "b"]);
         assert!(query.follows && query.wanted.since > 3.4);
+        let query = Query::parse(Some("last=0&where=a%20b%21=1")).unwrap_err();
+        assert!(query.to_string().contains("no condition"), "{query}");
+        let query = Query::parse(Some("where=note%3D%3da%26b%C3%A9&where=p!=5")).unwrap();
+        let conditions = ["note==a&b\u{e9}", "p!=5"].map(|text| Condition::parse(text).unwrap());
+        assert_eq!(query.conditions, conditions);
+        for wrong in ["where=a%3", "where=a%zz", "where=%ff==1", "last=-1"] {
+            assert!(Query::parse(Some(wrong)).is_err(), "{wrong}");
+        }
         for wrong in ["since=NaN", "since=", "follow=perhaps", "colour=red"] {
             let refusal = Query::parse(Some(wrong)).unwrap_err();
             assert_eq!(refusal.kind, RefusalKind::Malformed, "{wrong}");

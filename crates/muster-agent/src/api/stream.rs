@@ -18,7 +18,7 @@ use crate::client::{Client, ClientError};
 use crate::journal::{Event, EventKind, now};
 use crate::place::Places;
 use crate::process_logs::{LogLine, ProcessLogs};
-use crate::records::{self, MOST_RECORDS, RecordLine};
+use crate::records::{self, Asked, Followed, Found, MOST_RECORDS, RecordLine};
 
 /// How often files are looked at for more.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -35,6 +35,9 @@ const MOMENT: Duration = Duration::from_millis(200);
 /// The most lines that are put in order at once.
 const MOST_AT_ONCE: usize = 4096;
 
+/// And the most bytes.
+const MOST_BYTES_AT_ONCE: usize = 4 << 20;
+
 /// The pause before a box that was lost is asked again.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -43,14 +46,26 @@ const MOST_OF_BOX: usize = MOST_RECORDS + 100;
 
 /// A line of an answer.
 pub(super) trait Line: Serialize + DeserializeOwned + Send + 'static {
+    /// Whether a box tells its lines in the order of their time, so that one that was lost can go on where it was.
+    const IS_ORDERED: bool = true;
     fn time(&self) -> f64;
+    /// About how many bytes it has.
+    fn bytes(&self) -> usize;
     /// A line that says what is wrong with a box.
     fn of_silence(name: &str, reason: &str) -> Self;
+    /// A line that says that a box which was lost is there again, if that has to be said.
+    fn of_return(_name: &str) -> Option<Self> {
+        None
+    }
 }
 
 impl Line for Event {
     fn time(&self) -> f64 {
         self.time
+    }
+
+    fn bytes(&self) -> usize {
+        size_of_val(self) + self.text.len()
     }
 
     fn of_silence(name: &str, reason: &str) -> Self {
@@ -69,6 +84,10 @@ impl Line for LogLine {
         self.time
     }
 
+    fn bytes(&self) -> usize {
+        size_of_val(self) + self.text.len()
+    }
+
     fn of_silence(name: &str, reason: &str) -> Self {
         Self {
             node: "-".to_owned(),
@@ -80,19 +99,26 @@ impl Line for LogLine {
 }
 
 impl Line for RecordLine {
+    // Of a connection the time of its beginning is told at its end.
+    const IS_ORDERED: bool = false;
+
     fn time(&self) -> f64 {
         self.time
     }
 
-    fn of_silence(name: &str, reason: &str) -> Self {
-        remark(format!("box {name} does not answer: {reason}"))
+    fn bytes(&self) -> usize {
+        records::size_of(self)
     }
-}
 
-fn remark(text: String) -> RecordLine {
-    RecordLine {
-        remark: Some(text),
-        ..RecordLine::default()
+    fn of_silence(name: &str, reason: &str) -> Self {
+        let reason = format!("box {name} does not answer: {reason}");
+        Self::of_remark(reason)
+    }
+
+    fn of_return(name: &str) -> Option<Self> {
+        let text =
+            format!("box {name} answers again: what was written there meanwhile is not shown");
+        Some(Self::of_remark(text))
     }
 }
 
@@ -192,51 +218,77 @@ impl Source for Logs {
 }
 
 /// The records of a stream on this box.
-pub(super) struct Records(Vec<RecordLine>);
+pub(super) struct Records {
+    before: Vec<RecordLine>,
+    /// What comes, if it is followed.
+    followed: Option<Followed>,
+    /// What remarks begin with.
+    place: String,
+}
 
 impl Records {
-    pub(super) async fn read(
+    pub(super) async fn start(
         places: Arc<Places>,
-        stream: String,
-        since: f64,
-        most: usize,
+        asked: Asked,
+        follows: bool,
         of_box: Option<String>,
     ) -> Result<Self, Refusal> {
-        let read = move || records::read(&places.logs, &places.archive, &stream, since, most);
-        let found = tokio::task::spawn_blocking(read).await;
-        let found = found.map_err(|error| Refusal::conflict(error.to_string()))?;
-        let mut found = found.map_err(|error| Refusal::conflict(error.to_string()))?;
+        let start = move || {
+            let (logs, archive) = (&places.logs, &places.archive);
+            if follows {
+                let (found, followed) = Followed::start(logs, archive, asked)?;
+                Ok((found, Some(followed)))
+            } else {
+                Ok((records::read(logs, archive, asked)?, None))
+            }
+        };
+        let started = tokio::task::spawn_blocking(start).await;
+        let started = started.map_err(|error| Refusal::conflict(error.to_string()))?;
+        let (found, followed) =
+            started.map_err(|error: std::io::Error| Refusal::conflict(error.to_string()))?;
         let place = of_box.map_or_else(String::new, |name| format!("box {name}: "));
-        let mut remarks: Vec<RecordLine> = found
-            .problems
-            .iter()
-            .map(|problem| remark(format!("{place}{problem}")))
-            .collect();
-        if found.left_out > 0 {
-            let text = format!("{place}{} older records are left out", found.left_out);
-            remarks.push(remark(text));
-        }
-        if found.unread > 0 {
-            let text = format!(
-                "{place}{} older files of the archive are left out",
-                found.unread
-            );
-            remarks.push(remark(text));
-        }
-        remarks.append(&mut found.records);
-        Ok(Self(remarks))
+        Ok(Self {
+            before: told(found, &place, follows),
+            followed,
+            place,
+        })
     }
+}
+
+/// What was found, with what is to be said of it before it. Of a tail nobody needs to be told that there is more before it.
+fn told(found: Found, place: &str, is_tail: bool) -> Vec<RecordLine> {
+    let mut remarks = found.problems;
+    if found.left_out > 0 && !is_tail {
+        remarks.push(format!("{} older records are left out", found.left_out));
+    }
+    if found.unread > 0 && !is_tail {
+        let unread = found.unread;
+        remarks.push(format!("{unread} older files of the archive are left out"));
+    }
+    let remarks = remarks.into_iter();
+    let remarks = remarks.map(|text| RecordLine::of_remark(format!("{place}{text}")));
+    remarks.chain(found.records).collect()
 }
 
 impl Source for Records {
     type Line = RecordLine;
 
     fn take(&mut self) -> Vec<RecordLine> {
-        std::mem::take(&mut self.0)
+        std::mem::take(&mut self.before)
     }
 
     async fn next(&mut self) -> Option<Vec<RecordLine>> {
-        None
+        let mut followed = self.followed.take()?;
+        if !followed.has_more() {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        let look = tokio::task::spawn_blocking(move || (followed.look(), followed));
+        let (mut lines, followed) = look.await.ok()?;
+        self.followed = Some(followed);
+        for remark in lines.iter_mut().filter_map(|line| line.remark.as_mut()) {
+            remark.insert_str(0, &self.place);
+        }
+        Some(lines)
     }
 }
 
@@ -306,11 +358,16 @@ fn sort<T: Line>(lines: &mut [T]) {
 
 /// Waits for lines, and a moment longer for those of other boxes that may have an earlier time.
 async fn next_sorted<T: Line>(unsorted: &mut mpsc::Receiver<T>) -> Option<Bytes> {
-    let mut lines = vec![unsorted.recv().await?];
+    let first = unsorted.recv().await?;
+    let mut bytes = first.bytes();
+    let mut lines = vec![first];
     let end = tokio::time::Instant::now() + MOMENT;
-    while lines.len() < MOST_AT_ONCE {
+    while lines.len() < MOST_AT_ONCE && bytes < MOST_BYTES_AT_ONCE {
         match tokio::time::timeout_at(end, unsorted.recv()).await {
-            Ok(Some(line)) => lines.push(line),
+            Ok(Some(line)) => {
+                bytes += line.bytes();
+                lines.push(line);
+            }
             Ok(None) | Err(_) => break,
         }
     }
@@ -349,14 +406,22 @@ impl Other {
     async fn follow<T: Line>(self, lines: mpsc::Sender<T>) {
         let mut query = self.what.clone();
         let mut last = f64::NEG_INFINITY;
-        let mut is_lost = false;
+        let (mut is_lost, mut was_there) = (false, false);
         loop {
             let told = last;
             let following = async {
                 let mut answer = self.client.lines(&query).await?;
+                let back = (is_lost && was_there).then(|| T::of_return(&self.name));
+                was_there = true;
+                if let Some(line) = back.flatten() {
+                    is_lost = false;
+                    if lines.send(line).await.is_err() {
+                        return Ok(());
+                    }
+                }
                 while let Some(line) = answer.next::<T>().await? {
                     // After a loss what was told already comes again.
-                    if line.time() <= told {
+                    if T::IS_ORDERED && line.time() <= told {
                         continue;
                     }
                     last = last.max(line.time());
@@ -379,20 +444,22 @@ impl Other {
                     return;
                 }
             }
-            if last.is_finite() {
-                query = since(&self.what, last);
+            if !T::IS_ORDERED && was_there {
+                query = with(&self.what, "last", 0.0);
+            } else if last.is_finite() {
+                query = with(&self.what, "since", last);
             }
             tokio::time::sleep(AGAIN).await;
         }
     }
 }
 
-/// A query with another beginning.
-fn since(what: &str, time: f64) -> String {
+/// A query with another number in it.
+fn with(what: &str, key: &str, value: f64) -> String {
     let (path, query) = what.split_once('?').unwrap_or((what, ""));
-    let parts = query.split('&');
-    let kept: Vec<&str> = parts.filter(|part| !part.starts_with("since=")).collect();
-    format!("{path}?{}&since={time}", kept.join("&"))
+    let is_other = |part: &&str| part.split('=').next() != Some(key);
+    let kept: Vec<&str> = query.split('&').filter(is_other).collect();
+    format!("{path}?{}&{key}={value}", kept.join("&"))
 }
 
 #[cfg(test)]
@@ -402,8 +469,12 @@ mod tests {
     #[test]
     fn a_query_begins_where_it_was_left() {
         assert_eq!(
-            since("logs?since=3&node=a&follow=true", 7.5),
+            with("logs?since=3&node=a&follow=true", "since", 7.5),
             "logs?node=a&follow=true&since=7.5"
+        );
+        assert_eq!(
+            with("records/conn?last=10&follow=true", "last", 0.0),
+            "records/conn?follow=true&last=0"
         );
     }
 }

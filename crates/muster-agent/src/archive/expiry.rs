@@ -10,6 +10,18 @@ pub(super) struct Kept {
     /// When the last record was written to it.
     pub(super) written: SystemTime,
     pub(super) bytes: u64,
+    pub(super) held: Held,
+}
+
+/// What keeps a file from being removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Held {
+    /// Nothing.
+    No,
+    /// It has not been shipped: only a full disk is a reason, when nothing else is left to remove.
+    Unshipped,
+    /// It is kept for ever.
+    Forever,
 }
 
 /// The file system of the archive.
@@ -39,11 +51,13 @@ pub(super) enum Why {
 }
 
 impl Why {
+    pub(super) const ALL: [Self; 3] = [Self::TooOld, Self::TooMuch, Self::DiskFull];
+
     pub(super) fn text(self) -> &'static str {
         match self {
-            Self::TooOld => "older than logging.keep",
-            Self::TooMuch => "more than logging.keep_bytes",
-            Self::DiskFull => "the disk has less than logging.min_free",
+            Self::TooOld => "older than archive.keep",
+            Self::TooMuch => "more than archive.keep_bytes",
+            Self::DiskFull => "the disk has less than archive.min_free",
         }
     }
 }
@@ -55,20 +69,25 @@ pub(super) struct Expired {
     pub(super) why: Why,
 }
 
+/// What is to be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Verdict {
+    /// The files to remove, in this order.
+    pub(super) gone: Vec<Expired>,
+    /// What is exceeded all the same, as the rest is kept for ever.
+    pub(super) exceeded: Option<Why>,
+}
+
 /// Which files are to be removed, the oldest first: as many as it takes, and no more.
-pub(super) fn expired(
-    files: &[Kept],
-    now: SystemTime,
-    disk: Disk,
-    limits: &Limits,
-) -> Vec<Expired> {
+pub(super) fn expired(files: &[Kept], now: SystemTime, disk: Disk, limits: &Limits) -> Verdict {
     let mut order: Vec<usize> = (0..files.len()).collect();
     order.sort_by_key(|at| (files[*at].written, &files[*at].path));
     let mut left: u64 = files.iter().map(|file| file.bytes).sum();
     let mut available = disk.available;
     let free = free(disk, left, limits.min_free);
     let mut gone = Vec::new();
-    for file in order {
+    let held = |held: Held| order.iter().filter(move |file| files[**file].held == held);
+    for &file in held(Held::No) {
         let of = &files[file];
         // What was written in the future is new.
         let age = now.duration_since(of.written).unwrap_or_default();
@@ -85,7 +104,22 @@ pub(super) fn expired(
         available = available.saturating_add(of.bytes);
         gone.push(Expired { file, why });
     }
-    gone
+    for &file in held(Held::Unshipped) {
+        if available >= free {
+            break;
+        }
+        available = available.saturating_add(files[file].bytes);
+        let why = Why::DiskFull;
+        gone.push(Expired { file, why });
+    }
+    let forever: u64 = held(Held::Forever).map(|file| files[*file].bytes).sum();
+    let exceeded = if available < free {
+        Some(Why::DiskFull)
+    } else {
+        let is_more = limits.bytes.is_some_and(|most| forever > most);
+        is_more.then_some(Why::TooMuch)
+    };
+    Verdict { gone, exceeded }
 }
 
 /// The bytes that are to be free. What is free and what the archive has are shared: the archive keeps half of it at least,
@@ -121,6 +155,7 @@ mod tests {
             path: PathBuf::from(format!("{number}")),
             written: at(*written),
             bytes: *bytes,
+            held: Held::No,
         })
         .collect()
     }
@@ -161,7 +196,7 @@ mod tests {
         ) {
             let files = files(&made);
             let disk = Disk { available, size: available + used };
-            let gone = expired(&files, at(NOW), disk, &limits);
+            let gone = expired(&files, at(NOW), disk, &limits).gone;
             let written = |expired: &Expired| files[expired.file].written;
             prop_assert!(gone.is_sorted_by_key(written));
             let is_gone = |file: usize| gone.iter().any(|expired| expired.file == file);
@@ -192,7 +227,7 @@ mod tests {
             min_free: 0.0,
         };
         let gone = |disk, limits| -> Vec<(usize, Why)> {
-            let gone = expired(&files, at(NOW), disk, &limits);
+            let gone = expired(&files, at(NOW), disk, &limits).gone;
             gone.iter().map(|gone| (gone.file, gone.why)).collect()
         };
         assert_eq!(gone(roomy, none), []);
@@ -218,5 +253,60 @@ mod tests {
             gone(full, Limits { min_free, ..none }),
             [(1, Why::DiskFull), (2, Why::DiskFull)]
         );
+    }
+    proptest! {
+        #[test]
+        fn what_is_held_goes_last_or_never(
+            made in proptest::collection::vec((0..1_100_u64, 0..500_u64, 0..3_usize), 0..12),
+            available in 0..5_000_u64,
+            used in 0..5_000_u64,
+            limits in limits(),
+        ) {
+            let pairs: Vec<_> = made.iter().map(|(written, bytes, _)| (*written, *bytes)).collect();
+            let mut files = files(&pairs);
+            for (file, (.., held)) in files.iter_mut().zip(&made) {
+                file.held = [Held::No, Held::Unshipped, Held::Forever][*held];
+            }
+            let disk = Disk { available, size: available + used };
+            let verdict = expired(&files, at(NOW), disk, &limits);
+            let held = |expired: &Expired| files[expired.file].held;
+            prop_assert!(verdict.gone.iter().all(|gone| held(gone) != Held::Forever));
+            let unshipped = verdict.gone.iter().filter(|gone| held(gone) == Held::Unshipped);
+            prop_assert!(unshipped.clone().all(|gone| gone.why == Why::DiskFull));
+            if unshipped.count() > 0 {
+                // Everything else is gone by then.
+                let free = files.iter().filter(|file| file.held == Held::No).count();
+                prop_assert_eq!(verdict.gone.iter().filter(|gone| held(gone) == Held::No).count(), free);
+            }
+            if files.iter().all(|file| file.held != Held::Forever) {
+                prop_assert_eq!(verdict.exceeded, None);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_kept_for_ever_may_exceed_a_limit_and_that_is_told() {
+        let mut files = files(&[(100, 40), (200, 10), (300, 10)]);
+        files[0].held = Held::Forever;
+        files[1].held = Held::Unshipped;
+        let look = |bytes, available| {
+            let limits = Limits {
+                keep: Some(Duration::from_secs(1)),
+                bytes,
+                min_free: 0.2,
+            };
+            let disk = Disk {
+                available,
+                size: 500,
+            };
+            let verdict = expired(&files, at(NOW), disk, &limits);
+            let gone = verdict.gone.iter().map(|gone| (gone.file, gone.why));
+            (gone.collect::<Vec<_>>(), verdict.exceeded)
+        };
+        let (old, full) = ((2, Why::TooOld), (1, Why::DiskFull));
+        assert_eq!(look(None, 200), (vec![old], None));
+        assert_eq!(look(Some(30), 200), (vec![old], Some(Why::TooMuch)));
+        // 30 of 60 bytes are to be free, and 20 are as many as may go.
+        assert_eq!(look(None, 0), (vec![old, full], Some(Why::DiskFull)));
     }
 }

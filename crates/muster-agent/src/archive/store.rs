@@ -1,28 +1,26 @@
 //! The files of the archive.
 
 use std::fs::{self, File, Metadata, OpenOptions};
-use std::io::{self, BufReader, BufWriter, Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::io::{self, BufWriter, Read, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
-use flate2::Compression;
 use flate2::GzBuilder;
-use flate2::bufread::GzDecoder;
-use flate2::write::GzEncoder;
 use muster_frameworks::log_files::{self, RotatedName};
 use rustix::fs::RenameFlags;
 use rustix::io::Errno;
 
-use super::expiry::{Disk, Kept};
+use super::expiry::{Disk, Held, Kept};
+use super::origin::{is_of, original, zstd_label};
 
 /// The name of what is being compressed, in the archive's directory.
 const PART: &str = "archiving.part";
 
-/// What an archived file has at the end of its name.
-const END: &str = ".log.gz";
+/// What the name of an archived file has before the ending of its compression.
+const LOG: &str = ".log";
 
 /// The bytes that are compressed at once.
 const CHUNK: usize = 64 << 10;
@@ -30,8 +28,36 @@ const CHUNK: usize = 64 << 10;
 /// Files of one name at most.
 const MOST_OF_A_NAME: u32 = 10_000;
 
-/// What the header of an archived file begins with that says which original it has.
-const ORIGINAL: &str = "muster";
+/// How the files of the archive are compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compression {
+    /// With gzip: every tool reads it.
+    Gzip,
+    /// With zstd: smaller, and faster.
+    Zstd,
+    /// Not at all.
+    None,
+}
+
+impl Compression {
+    const ALL: [Self; 3] = [Self::Gzip, Self::Zstd, Self::None];
+
+    fn ending(self) -> &'static str {
+        match self {
+            Self::Gzip => ".gz",
+            Self::Zstd => ".zst",
+            Self::None => "",
+        }
+    }
+
+    /// The compression of a file of the archive by its name, and the name up to its `.log`.
+    pub(super) fn of_name(name: &str) -> Option<(Self, &str)> {
+        Self::ALL.into_iter().find_map(|one| {
+            let base = name.strip_suffix(one.ending())?.strip_suffix(LOG)?;
+            Some((one, base))
+        })
+    }
+}
 
 /// A file that a logger has rotated away.
 #[derive(Debug)]
@@ -41,8 +67,10 @@ pub(super) struct Rotated {
 }
 
 /// A file that was archived.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Archived {
+    /// Its name below the archive's directory.
+    pub(super) name: String,
     /// The bytes of the original.
     pub(super) original: u64,
     /// The bytes of the compressed file.
@@ -95,6 +123,7 @@ pub(super) fn kept(archive: &Path) -> io::Result<Vec<Kept>> {
                     path: entry.path(),
                     written: metadata.modified()?,
                     bytes: metadata.len(),
+                    held: Held::No,
                 });
             }
         }
@@ -128,11 +157,25 @@ fn is_day(name: &str) -> bool {
 
 /// `conn.17:00:00-18:00:00-logger-1.log.gz`.
 fn is_archived_name(name: &str) -> bool {
-    let Some((stream, rest)) = name.strip_suffix(END).and_then(|base| base.split_once('.')) else {
+    let base = Compression::of_name(name).and_then(|(_, base)| base.split_once('.'));
+    let Some((stream, rest)) = base else {
         return false;
     };
     let span = rest.get(..17);
     !stream.is_empty() && span.is_some_and(|span| fits(span, "00:00:00-00:00:00"))
+}
+
+/// The stream of an archived file, by its name.
+pub(super) fn stream_of(path: &Path) -> &str {
+    let name = path.file_name().and_then(|name| name.to_str());
+    let stream = name.and_then(|name| name.split('.').next());
+    stream.unwrap_or_default()
+}
+
+/// Whether a text is the name of a file of the archive below its directory: `2018-03-24/conn.17:00:00-18:00:00.log.gz`.
+pub(super) fn is_name_in_archive(name: &str) -> bool {
+    let parts = name.split_once('/');
+    parts.is_some_and(|(day, name)| is_day(day) && is_archived_name(name) && !name.contains('/'))
 }
 
 /// Whether a text has digits where a form has them, and otherwise the same.
@@ -183,14 +226,20 @@ pub(super) fn remove_empty_days(archive: &Path) {
 #[derive(Debug)]
 pub(super) struct Store {
     directory: PathBuf,
+    compression: Compression,
     is_over: Arc<AtomicBool>,
 }
 
 impl Store {
     /// A store in a directory, which is made when it is needed. What is being compressed is given up when `is_over` says so.
-    pub(super) fn new(directory: &Path, is_over: Arc<AtomicBool>) -> Self {
+    pub(super) fn new(
+        directory: &Path,
+        compression: Compression,
+        is_over: Arc<AtomicBool>,
+    ) -> Self {
         Self {
             directory: directory.to_owned(),
+            compression,
             is_over,
         }
     }
@@ -200,8 +249,12 @@ impl Store {
     }
 
     /// Puts a file into the archive, and removes the original. Returns `None` if it is gone, is still written to, or there
-    /// is no time left; then nothing has changed.
-    pub(super) fn archive(&self, file: &Rotated) -> io::Result<Option<Archived>> {
+    /// is no time left; then nothing has changed. `announce` is called with a name before a file of it is there.
+    pub(super) fn archive(
+        &self,
+        file: &Rotated,
+        announce: impl Fn(&str) -> io::Result<()>,
+    ) -> io::Result<Option<Archived>> {
         let before = match fs::symlink_metadata(&file.path) {
             Ok(before) => before,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -213,25 +266,48 @@ impl Store {
         make_directory(&self.directory, mode)?;
         make_directory(&day, mode)?;
         let part = self.directory.join(PART);
-        let mut is_compressed = false;
+        let mut is_whole = false;
+        let mut moves = self.compression == Compression::None;
         for number in 0..MOST_OF_A_NAME {
-            let path = day.join(archived_name(&file.name, number));
-            if path.try_exists()? {
-                if original_of(&path).as_ref() == Some(&original) {
-                    // An earlier life had no time to remove it.
-                    return self.finish(file, &day, &path, &before);
+            // Of whatever compression: it may have been another one.
+            let mut is_taken = false;
+            for compression in Compression::ALL {
+                let name = archived_name(&file.name, number, compression);
+                if !day.join(&name).try_exists()? {
+                    continue;
                 }
+                if is_of(&day.join(&name), &original, &file.path)? {
+                    // An earlier life had no time to remove it.
+                    return self.finish(file, &name, &before);
+                }
+                is_taken = true;
+            }
+            if is_taken {
                 continue;
             }
-            if !is_compressed {
+            let name = archived_name(&file.name, number, self.compression);
+            let path = day.join(&name);
+            if moves {
+                File::open(&file.path)?.sync_all()?;
+                announce(&in_day(file, &name))?;
+                match rename_to_new(&file.path, &path) {
+                    Ok(()) => return self.finish(file, &name, &before),
+                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
+                    // The archive is on another disk.
+                    Err(error) if error.kind() == io::ErrorKind::CrossesDevices => moves = false,
+                    Err(error) => return Err(error),
+                }
+            }
+            if !is_whole {
                 if !self.compress(file, &part, &before, &original)? {
                     let _ = fs::remove_file(&part);
                     return Ok(None);
                 }
-                is_compressed = true;
+                is_whole = true;
             }
+            announce(&in_day(file, &name))?;
             match rename_to_new(&part, &path) {
-                Ok(()) => return self.finish(file, &day, &path, &before),
+                Ok(()) => return self.finish(file, &name, &before),
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(error),
             }
@@ -262,28 +338,29 @@ impl Store {
         before: &Metadata,
         original: &str,
     ) -> io::Result<bool> {
-        let mut source = File::open(&file.path)?;
         let mode = before.permissions().mode() & 0o777;
         let mut options = OpenOptions::new();
         options.create(true).truncate(true).write(true).mode(mode);
-        let target = options.open(part)?;
-        let name = file.path.file_name().unwrap_or_default();
-        let builder = GzBuilder::new()
-            .filename(name.as_encoded_bytes())
-            .comment(original);
-        let writer = BufWriter::new(target);
-        let mut encoder: GzEncoder<_> = builder.write(writer, Compression::default());
-        let mut chunk = vec![0; CHUNK];
-        loop {
-            if self.is_over.load(Ordering::Relaxed) {
-                return Ok(false);
+        let mut writer = BufWriter::new(options.open(part)?);
+        let (is_whole, writer) = match self.compression {
+            Compression::Gzip => {
+                let name = file.path.file_name().unwrap_or_default();
+                let builder = GzBuilder::new().filename(name.as_encoded_bytes());
+                let builder = builder.comment(original);
+                let mut encoder = builder.write(writer, flate2::Compression::default());
+                (self.copy(file, &mut encoder)?, encoder.finish()?)
             }
-            match source.read(&mut chunk)? {
-                0 => break,
-                length => encoder.write_all(&chunk[..length])?,
+            Compression::Zstd => {
+                writer.write_all(&zstd_label(original))?;
+                let mut encoder = zstd::Encoder::new(writer, zstd::DEFAULT_COMPRESSION_LEVEL)?;
+                encoder.include_checksum(true)?;
+                (self.copy(file, &mut encoder)?, encoder.finish()?)
             }
+            Compression::None => (self.copy(file, &mut writer)?, writer),
+        };
+        if !is_whole {
+            return Ok(false);
         }
-        let writer = encoder.finish()?;
         let target = writer
             .into_inner()
             .map_err(io::IntoInnerError::into_error)?;
@@ -294,28 +371,53 @@ impl Store {
         Ok(self::original(&after) == original)
     }
 
+    /// Copies a file. Returns whether there was time for all of it.
+    fn copy(&self, file: &Rotated, target: &mut impl Write) -> io::Result<bool> {
+        let mut source = File::open(&file.path)?;
+        let mut chunk = vec![0; CHUNK];
+        loop {
+            if self.is_over.load(Ordering::Relaxed) {
+                return Ok(false);
+            }
+            match source.read(&mut chunk)? {
+                0 => return Ok(true),
+                length => target.write_all(&chunk[..length])?,
+            }
+        }
+    }
+
     /// The archived file has its name: makes sure of that, and removes the original.
     fn finish(
         &self,
         file: &Rotated,
-        day: &Path,
-        path: &Path,
+        name: &str,
         before: &Metadata,
     ) -> io::Result<Option<Archived>> {
-        for directory in [day, &self.directory] {
+        let day = self.directory.join(&file.name.day);
+        for directory in [&day, &self.directory] {
             File::open(directory)?.sync_all()?;
         }
-        let bytes = fs::metadata(path)?.len();
-        fs::remove_file(&file.path)?;
+        let bytes = fs::metadata(day.join(name))?.len();
+        match fs::remove_file(&file.path) {
+            // It may have been moved.
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
         Ok(Some(Archived {
+            name: in_day(file, name),
             original: before.len(),
             bytes,
         }))
     }
 }
 
+/// The name of a file below the archive's directory.
+fn in_day(file: &Rotated, name: &str) -> String {
+    format!("{}/{name}", file.name.day)
+}
+
 /// `conn.17:00:00-18:00:00-logger-1.log.gz`: the names of zeekctl, with the writer behind.
-fn archived_name(name: &RotatedName, number: u32) -> String {
+fn archived_name(name: &RotatedName, number: u32, compression: Compression) -> String {
     let RotatedName {
         stream, from, to, ..
     } = name;
@@ -325,26 +427,8 @@ fn archived_name(name: &RotatedName, number: u32) -> String {
         0 => String::new(),
         number => format!("_{number}"),
     };
-    format!("{stream}.{from}-{to}{writer}{number}{END}")
-}
-
-/// What tells a file from any other that had, has or will have its name.
-pub(crate) fn original(metadata: &Metadata) -> String {
-    format!(
-        "{ORIGINAL} {}:{}:{}.{:09}:{}",
-        metadata.dev(),
-        metadata.ino(),
-        metadata.mtime(),
-        metadata.mtime_nsec(),
-        metadata.len()
-    )
-}
-
-/// Which original an archived file has, by its header.
-pub(crate) fn original_of(path: &Path) -> Option<String> {
-    let decoder = GzDecoder::new(BufReader::new(File::open(path).ok()?));
-    let comment = decoder.header()?.comment()?;
-    String::from_utf8(comment.to_vec()).ok()
+    let ending = compression.ending();
+    format!("{stream}.{from}-{to}{writer}{number}{LOG}{ending}")
 }
 
 /// Gives a file a name that no other has.
@@ -379,19 +463,29 @@ mod tests {
     #[test]
     fn names_of_the_archive() {
         let name = RotatedName::parse("conn.logger-1.2018-03-24-17-00-00-18-00-00.log");
-        let name = name.as_ref().map(|name| archived_name(name, 0));
+        let name = name
+            .as_ref()
+            .map(|name| archived_name(name, 0, Compression::Gzip));
         let expected = "conn.17:00:00-18:00:00-logger-1.log.gz";
         assert_eq!(name.as_deref(), Some(expected));
         let alone = RotatedName::parse("conn.2018-03-24-17-00-00-18-00-00_3.log");
-        let alone = alone.as_ref().map(|name| archived_name(name, 2));
-        assert_eq!(alone.as_deref(), Some("conn.17:00:00-18:00:00_2.log.gz"));
-        for ours in [expected, "a.00:00:00-00:00:00.log.gz"] {
+        let alone = alone
+            .as_ref()
+            .map(|name| archived_name(name, 2, Compression::Zstd));
+        assert_eq!(alone.as_deref(), Some("conn.17:00:00-18:00:00_2.log.zst"));
+        for ours in [
+            expected,
+            "a.00:00:00-00:00:00.log.gz",
+            "conn.17:00:00-18:00:00.log.zst",
+            "conn.17:00:00-18:00:00.log",
+        ] {
             assert!(is_archived_name(ours), "{ours}");
         }
         for other in [
             "conn.log.gz",
             ".17:00:00-18:00:00.log.gz",
-            "conn.17:00:00-18:00:00.log",
+            "conn.17:00:00-18:00:00.log.gz.zst",
+            "conn.17:00:00-18:00:00.gz",
             "conn.17-00-00-18-00-00.log.gz",
             "notes.txt",
             PART,

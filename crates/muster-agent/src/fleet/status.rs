@@ -30,6 +30,7 @@ impl Fleet {
                 time: now(),
                 open_files_limit: open_files_limit(),
                 disks: disks(&self.places),
+                archive: None,
                 mesh: None,
             }),
             boxes: Vec::new(),

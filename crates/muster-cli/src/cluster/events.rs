@@ -7,7 +7,7 @@ use clap::Args;
 use muster_agent::Event;
 
 use super::agent_client::Target;
-use super::logs::{moment, since};
+use super::logs::{Since, moment, since_when};
 use crate::arguments::{Format, LayoutOption};
 use crate::commands::{Execute, on_runtime};
 use crate::output::print;
@@ -18,9 +18,9 @@ pub(crate) struct Arguments {
     /// Go on with what happens from now on
     #[arg(short, long)]
     follow: bool,
-    /// Only what happened since then: a duration such as 90s, 15m, 2h or 1d
-    #[arg(long, value_name = "DURATION", value_parser = since)]
-    since: Option<std::time::Duration>,
+    /// Only what happened since then: so long ago as 90s, 15m, 2h or 1d, or a time such as 2026-11-29T10:00:00Z
+    #[arg(long, value_name = "TIME", value_parser = since_when)]
+    since: Option<Since>,
     #[command(flatten)]
     layout: LayoutOption,
     /// Output format

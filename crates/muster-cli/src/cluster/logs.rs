@@ -26,9 +26,9 @@ pub(crate) struct Arguments {
     /// Go on with what is written from now on
     #[arg(short, long)]
     follow: bool,
-    /// Only what was written since then: a duration such as 90s, 15m, 2h or 1d
-    #[arg(long, value_name = "DURATION", value_parser = since)]
-    since: Option<Duration>,
+    /// Only what was written since then: so long ago as 90s, 15m, 2h or 1d, or a time such as 2026-11-29T10:00:00Z
+    #[arg(long, value_name = "TIME", value_parser = since_when)]
+    since: Option<Since>,
     /// Only lines of this level and those that are worse
     #[arg(long, value_enum)]
     level: Option<Level>,
@@ -104,6 +104,26 @@ fn is_wanted(arguments: &Arguments, line: &LogLine) -> bool {
     is_bad_enough && arguments.grep.as_ref().is_none_or(has_text)
 }
 
+/// Since when.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Since {
+    /// Since so long ago.
+    Ago(Duration),
+    /// Since this time, in seconds since 1970.
+    At(f64),
+}
+
+/// Reads a duration with its unit, or a time as ISO 8601 has it; without a zone it is UTC.
+pub(super) fn since_when(text: &str) -> Result<Since, String> {
+    if let Ok(ago) = since(text) {
+        return Ok(Since::Ago(ago));
+    }
+    let time = time_of(text).map(|time| Since::At(time.as_secs_f64()));
+    time.ok_or_else(|| {
+        format!("`{text}` is neither a duration, such as 90s, 15m, 2h or 1d, nor a time, such as 2026-11-29T10:00:00Z")
+    })
+}
+
 /// Reads a duration with its unit.
 pub(super) fn since(text: &str) -> Result<Duration, String> {
     let unit = text.chars().last().filter(char::is_ascii_alphabetic);
@@ -125,11 +145,22 @@ pub(super) fn since(text: &str) -> Result<Duration, String> {
     duration.ok_or_else(|| format!("`{text}` is not a duration, such as 90s, 15m, 2h or 1d"))
 }
 
-/// So long ago, in seconds since 1970; the beginning without a duration.
-pub(super) fn moment(since: Option<Duration>) -> f64 {
+fn time_of(text: &str) -> Option<Timestamp> {
+    let text = text.replacen(' ', "T", 1);
+    ["", "Z", ":00Z", "T00:00:00Z"]
+        .iter()
+        .find_map(|end| format!("{text}{end}").parse().ok())
+}
+
+/// That time, in seconds since 1970; the beginning without one.
+pub(super) fn moment(since: Option<Since>) -> f64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let now = now.unwrap_or_default();
-    since.map_or(0.0, |since| now.saturating_sub(since).as_secs_f64())
+    match since {
+        None => 0.0,
+        Some(Since::Ago(ago)) => now.saturating_sub(ago).as_secs_f64(),
+        Some(Since::At(time)) => time.max(0.0),
+    }
 }
 
 /// A time in milliseconds, UTC. What has none is told so.
@@ -149,13 +180,33 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_have_units() {
-        assert_eq!(since("90s"), Ok(Duration::from_secs(90)));
-        assert_eq!(since("1.5h"), Ok(Duration::from_secs(5400)));
-        assert_eq!(since("1d"), Ok(Duration::from_secs(86_400)));
-        assert_eq!(since("7"), Ok(Duration::from_secs(7)));
-        for wrong in ["", "h", "-1s", "1w", "1e400", "NaN", "5\u{e9}"] {
-            assert!(since(wrong).is_err(), "{wrong}");
+    fn since_is_a_duration_or_a_time() {
+        let ago = |seconds| Ok(Since::Ago(Duration::from_secs(seconds)));
+        assert_eq!(since_when("90s"), ago(90));
+        assert_eq!(since_when("1.5h"), ago(5400));
+        assert_eq!(since_when("1d"), ago(86_400));
+        assert_eq!(since_when("7"), ago(7));
+        for (text, time) in [
+            ("2025-11-29T10:00:00Z", 1_764_410_400.0),
+            ("2025-11-29T10:00:00.5Z", 1_764_410_400.5),
+            ("2025-11-29T10:00:00", 1_764_410_400.0),
+            ("2025-11-29 10:00", 1_764_410_400.0),
+            ("2025-11-29", 1_764_374_400.0),
+        ] {
+            assert_eq!(since_when(text), Ok(Since::At(time)), "{text}");
+        }
+        for wrong in [
+            "",
+            "h",
+            "-1s",
+            "1w",
+            "1e400",
+            "NaN",
+            "5\u{e9}",
+            "2025-13-01",
+            "10:00",
+        ] {
+            assert!(since_when(wrong).is_err(), "{wrong}");
         }
     }
 

@@ -20,10 +20,12 @@ use tokio::sync::oneshot;
 use super::node_services::NodeServices;
 use super::{Home, LoadedLayout, load_text, make_directories, read_layout, registry};
 use crate::commands::{Execute, on_runtime};
+use crate::log::{self, Speaker};
 use crate::output::{Failure, MISCONFIGURED};
 use crate::signals::{Asked, Signals};
 
 /// Run one node of a layout
+#[allow(clippy::struct_excessive_bools, reason = "they are flags")]
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// The node's name in the layout
@@ -111,6 +113,12 @@ async fn run(arguments: &Arguments) -> Result<ExitCode> {
         .code(MISCONFIGURED)
         .into());
     };
+    let speaker = Speaker {
+        node: Some(node.name.to_string()),
+        // A node without a box is on one that is called by its address.
+        box_name: Some(node.box_name.clone()).filter(|name| layout.boxes().contains_key(name)),
+    };
+    log::speak_as(speaker, node.settings.choice("log.format"));
     make_directories(&loaded.places)?;
     // Before anything is opened: one process has the node.
     let socket = arguments.socket.as_deref().map(NodeSocket::listen);

@@ -15,6 +15,7 @@ use muster_cluster::NodeName;
 use muster_data::Timestamp;
 
 use super::agent_client::Target;
+use super::logs::Since;
 use crate::arguments::{Format, RemoteArguments};
 use crate::commands::{Execute, on_runtime};
 use crate::output::{Failure, REFUSED, USAGE, print, say};
@@ -236,7 +237,7 @@ async fn remove(arguments: &Remove) -> Result<()> {
 }
 
 fn now() -> f64 {
-    super::logs::moment(Some(Duration::ZERO))
+    super::logs::moment(Some(Since::Ago(Duration::ZERO)))
 }
 
 /// A time to the second, UTC.

@@ -122,6 +122,7 @@ fn text(cluster: &ClusterStatus) -> String {
             "another program is on disk than the agent runs (`muster agent reload` brings it)\n",
         );
     }
+    archives(cluster, &mut text);
     for node in &cluster.nodes {
         if node.pid.is_none()
             && let Some(reason) = &node.reason
@@ -164,6 +165,31 @@ fn box_line(known: &BoxStatus) -> String {
         }
     }
     line
+}
+
+/// What is to be said of the archives of log files, if anything is.
+fn archives(cluster: &ClusterStatus, text: &mut String) {
+    let of_boxes = cluster.boxes.iter().map(|known| {
+        let place = format!("box {}: ", known.name);
+        (place, known.process.as_ref())
+    });
+    let alone = cluster.agent.as_ref().filter(|_| cluster.boxes.is_empty());
+    let all = of_boxes.chain([(String::new(), alone)]);
+    let archives = all.filter_map(|(place, agent)| Some((place, agent?.archive.as_ref()?)));
+    for (place, archive) in archives {
+        if let Some(problem) = &archive.problem {
+            let _ = writeln!(text, "{place}archive: {problem}");
+        }
+        if archive.unshipped_files > 0 {
+            let files = match archive.unshipped_files {
+                1 => "1 file waits".to_owned(),
+                files => format!("{files} files wait"),
+            };
+            let reason = archive.ship_failure.as_ref();
+            let reason = reason.map_or_else(String::new, |reason| format!("; {reason}"));
+            let _ = writeln!(text, "{place}archive: {files} for archive.command{reason}");
+        }
+    }
 }
 
 // What is written below goes to a string, which takes everything.

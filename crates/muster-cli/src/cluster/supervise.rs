@@ -19,7 +19,8 @@ use super::node::{tls_by_settings, tls_of_box};
 use super::run::ExposureArguments;
 use super::this_box::{metrics_token, own_box};
 use super::{Home, LoadedLayout, load_text, read_layout};
-use crate::output::{Failure, MISCONFIGURED, say};
+use crate::log::{self, Speaker};
+use crate::output::{Failure, MISCONFIGURED, say, warn};
 use crate::signals::{Asked, Signals};
 
 /// How long an answer may take on its way before the program is replaced.
@@ -222,6 +223,12 @@ pub(super) async fn supervise(
     started: &str,
     mut turned: impl FnMut(),
 ) -> Result<ExitCode> {
+    let speaker = Speaker {
+        node: None,
+        box_name: job.own_box.as_ref().map(|file| file.name.clone()),
+    };
+    let format = job.loaded.layout.settings().choice("log.format");
+    log::speak_as(speaker, format);
     let mut fleet = Fleet::new(job.fleet());
     let api = open_api(job, access, &mut fleet).await?;
     job.tell_elsewhere()?;
@@ -289,7 +296,7 @@ fn tell(fleet: &Fleet, news: News) {
         News::Started(name) => say(&format!("{name}: started")),
         News::Adopted(name) => say(&format!("{name}: found running")),
         News::Ended(name, None) => say(&format!("{name}: ended")),
-        News::Ended(name, Some(reason)) => say(&format!(
+        News::Ended(name, Some(reason)) => warn(&format!(
             "{name}: ended, {reason} (see {})",
             fleet.process_log(&name).display()
         )),

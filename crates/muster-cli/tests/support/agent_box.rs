@@ -1,4 +1,4 @@
-//! A box with an agent.
+//! An agent with a small cluster of its own.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -7,9 +7,6 @@ use serde_json::Value;
 
 use super::cluster::{layout, pid_of};
 use super::{Running, muster_at, stderr, stdout};
-
-/// The nodes of [`layout`].
-pub(crate) const NODES: [&str; 4] = ["manager", "logger", "data-1", "worker-1"];
 
 /// A box with the standard directories below one of its own. When this test ends, however it does, its nodes are stopped.
 pub(crate) struct AgentBox {
@@ -20,13 +17,18 @@ pub(crate) struct AgentBox {
 
 impl AgentBox {
     pub(crate) fn new() -> Self {
+        Self::with("")
+    }
+
+    /// One with more in its layout.
+    pub(crate) fn with(more: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let etc = directory.path().join("etc/muster");
         std::fs::create_dir_all(&etc).unwrap();
         layout(&etc);
         let layout = etc.join("muster.toml");
         let text = std::fs::read_to_string(&layout).unwrap();
-        let text = text.replace("directory = \"state\"\n", "");
+        let text = text.replace("directory = \"state\"\n", "") + more;
         std::fs::write(&layout, text).unwrap();
         let program = directory.path().join("muster");
         std::fs::copy(env!("CARGO_BIN_EXE_muster"), &program).unwrap();
@@ -89,9 +91,25 @@ impl AgentBox {
     }
 }
 
+pub(crate) const NODES: [&str; 4] = ["manager", "logger", "data-1", "worker-1"];
+
 impl Drop for AgentBox {
     fn drop(&mut self) {
         drop(self.guard.stdin.take());
         let _ = self.guard.wait();
     }
+}
+
+/// What the agent answers to `GET path`.
+pub(crate) fn get(socket: &Path, path: &str, accept: &str) -> String {
+    use std::io::{Read, Write};
+    let mut stream = std::os::unix::net::UnixStream::connect(socket).unwrap();
+    let text =
+        format!("GET {path} HTTP/1.1\r\nhost: a\r\naccept: {accept}\r\nconnection: close\r\n\r\n");
+    stream.write_all(text.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+    body.to_owned()
 }

@@ -67,11 +67,12 @@ impl Running {
     }
 
     pub(crate) fn spawn(command: &mut Command) -> Self {
-        let mut child = command
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        // A copy of the program cannot be started while a process that another test has just made still has it open to write.
+        let mut child = until("the program", || match command.spawn() {
+            Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy => None,
+            spawned => Some(spawned.unwrap()),
+        });
         let stderr = BufReader::new(child.stderr.take().unwrap());
         let (sender, lines) = sync_channel(4096);
         std::thread::spawn(move || {

@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::error::{LogFilesError, LogFilesErrorKind};
+use crate::log_input::pattern::matches;
 use crate::zeek_log::{LogErrorKind, LogReader, Row};
 
 /// Counts the complete rows of every stream in a directory, in the current and rotated files of all writers, TSV and
@@ -61,6 +62,11 @@ pub fn files_of(directory: &Path, stream: &str) -> io::Result<Vec<PathBuf>> {
     Ok(of_stream.map(|(_, path)| path).collect())
 }
 
+/// Returns whether a stream is one of those that a pattern names: `*` in it is any text, `?` any one character.
+pub fn names_stream(pattern: &str, stream: &str) -> bool {
+    matches(pattern.as_bytes(), stream.as_bytes())
+}
+
 /// Stream and path of every log in a directory, by name.
 fn files(directory: &Path) -> Result<Vec<(String, PathBuf)>, LogFilesError> {
     let failed = |error| LogFilesError::new(LogFilesErrorKind::Directory, directory, error);
@@ -71,7 +77,8 @@ fn files(directory: &Path) -> Result<Vec<(String, PathBuf)>, LogFilesError> {
         let Some(name) = name.to_str() else {
             continue;
         };
-        let plain = name.strip_suffix(".gz").unwrap_or(name);
+        let mut ends = [".gz", ".zst"].iter();
+        let plain = ends.find_map(|end| name.strip_suffix(end)).unwrap_or(name);
         let Some(base) = plain.strip_suffix(".log") else {
             continue;
         };

@@ -143,7 +143,7 @@ fn is_log(name: &str) -> bool {
 }
 
 /// Whether a name matches: `*` is any text, `?` any one character. A leading dot has to be written.
-fn matches(pattern: &[u8], name: &[u8]) -> bool {
+pub(crate) fn matches(pattern: &[u8], name: &[u8]) -> bool {
     if name.first() == Some(&b'.') && pattern.first() != Some(&b'.') {
         return false;
     }

@@ -1,0 +1,210 @@
+//! What happens in which round: drawn from a seed.
+
+use std::fmt;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use super::BOXES;
+use crate::client::now;
+
+/// What a node whose box has crashed is given until another serves.
+const CRASH_LIMIT: f64 = 2.0;
+
+/// What a node whose box hangs is given.
+const HANG_LIMIT: f64 = 5.0;
+
+/// What the command line says.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(super) rounds: u32,
+    pub(super) seed: u64,
+    pub(super) only: Option<String>,
+    pub(super) is_json: bool,
+}
+
+impl Plan {
+    pub(crate) fn parse(words: &[&str]) -> Result<Self> {
+        let mut plan = Self {
+            rounds: 100,
+            seed: now(),
+            only: None,
+            is_json: false,
+        };
+        let mut words = words.iter();
+        while let Some(word) = words.next() {
+            let value = words
+                .next()
+                .with_context(|| format!("{word} needs a value"))?;
+            match *word {
+                "--rounds" => plan.rounds = value.parse().context("--rounds takes a number")?,
+                "--seed" => plan.seed = value.parse().context("--seed takes a number")?,
+                "--fault" if FAULTS.iter().any(|known| known.name() == *value) => {
+                    plan.only = Some((*value).to_owned());
+                }
+                "--fault" => {
+                    let names: Vec<&str> = FAULTS.iter().map(|known| known.name()).collect();
+                    bail!("there is no fault {value}: {}", names.join(", "));
+                }
+                "--format" => plan.is_json = *value == "json",
+                _ => bail!(
+                    "usage: boxes operate | [--rounds N] [--seed N] [--fault NAME] [--format text|json]"
+                ),
+            }
+        }
+        Ok(plan)
+    }
+}
+
+/// What happens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fault {
+    Kill,
+    KillOne,
+    Freeze,
+    Cut,
+    Dumb,
+    Deaf,
+    CutFromOne,
+    Reset,
+    Loss,
+    FullDisk,
+    HungDisk,
+    Restart,
+}
+
+const FAULTS: [Fault; 12] = [
+    Fault::Kill,
+    Fault::KillOne,
+    Fault::Freeze,
+    Fault::Cut,
+    Fault::Dumb,
+    Fault::Deaf,
+    Fault::CutFromOne,
+    Fault::Reset,
+    Fault::Loss,
+    Fault::FullDisk,
+    Fault::HungDisk,
+    Fault::Restart,
+];
+
+impl Fault {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Kill => "kill",
+            Self::KillOne => "kill-one",
+            Self::Freeze => "freeze",
+            Self::Cut => "cut",
+            Self::Dumb => "dumb",
+            Self::Deaf => "deaf",
+            Self::CutFromOne => "cut-from-one",
+            Self::Reset => "reset",
+            Self::Loss => "loss",
+            Self::FullDisk => "full-disk",
+            Self::HungDisk => "hung-disk",
+            Self::Restart => "restart",
+        }
+    }
+
+    /// How long it lasts at least and at most, in seconds.
+    fn span(self) -> (u64, u64) {
+        match self {
+            Self::Freeze => (1, 20),
+            Self::HungDisk => (1, 10),
+            Self::Restart => (0, 0),
+            _ => (4, 10),
+        }
+    }
+
+    /// How long the cluster may take to go on.
+    pub(super) fn limit(self) -> f64 {
+        match self {
+            Self::Kill | Self::KillOne | Self::Restart | Self::Reset => CRASH_LIMIT,
+            _ => HANG_LIMIT,
+        }
+    }
+}
+
+/// Numbers that look random, the same from the same seed: `SplitMix64`.
+pub(super) struct Numbers(u64);
+
+impl Numbers {
+    pub(super) fn from_seed(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// One of so many.
+    fn below(&mut self, bound: usize) -> usize {
+        usize::try_from(self.next() % bound as u64).unwrap_or(0)
+    }
+
+    fn millis(&mut self, from: u64, to: u64) -> Duration {
+        Duration::from_millis(from + self.next() % (to - from + 1))
+    }
+}
+
+/// What a round does.
+#[derive(Debug, Clone)]
+pub(super) struct Round {
+    pub(super) fault: Fault,
+    pub(super) on: &'static str,
+    /// Another box, or a node or agent of this one.
+    pub(super) which: usize,
+    pub(super) after: Duration,
+    pub(super) lasts: Duration,
+}
+
+impl Round {
+    pub(super) fn drawn(numbers: &mut Numbers, only: Option<&str>) -> Self {
+        let drawn = FAULTS[numbers.below(FAULTS.len())];
+        let named = only.and_then(|name| FAULTS.into_iter().find(|fault| fault.name() == name));
+        let fault = named.unwrap_or(drawn);
+        let (shortest, longest) = fault.span();
+        Self {
+            fault,
+            on: BOXES[numbers.below(BOXES.len())],
+            which: numbers.below(64),
+            after: numbers.millis(1000, 2500),
+            lasts: numbers.millis(shortest * 1000, longest * 1000),
+        }
+    }
+}
+
+impl fmt::Display for Round {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lasts = self.lasts.as_secs_f64();
+        write!(f, "{} {}", self.fault.name(), self.on)?;
+        if self.lasts > Duration::ZERO {
+            write!(f, " {lasts:.1} s")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_seed_draws_the_same_rounds() {
+        let drawn = |seed| {
+            let mut numbers = Numbers(seed);
+            let rounds = (0..50).map(|_| Round::drawn(&mut numbers, None).to_string());
+            rounds.collect::<Vec<_>>()
+        };
+        assert_eq!(drawn(7), drawn(7));
+        assert_ne!(drawn(7), drawn(8));
+        let all = drawn(1).join("\n");
+        assert!(
+            FAULTS.iter().all(|fault| all.contains(fault.name())),
+            "{all}"
+        );
+    }
+}
