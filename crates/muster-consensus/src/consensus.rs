@@ -295,7 +295,9 @@ impl Consensus {
         match change {
             VoterChange::AddLearner(voter) => {
                 let number = voter.disk.number();
-                if self.known.get(&number).is_some_and(|known| known != voter) {
+                // A number is not used again, if its disk is gone, too.
+                let known = self.known.get(&number);
+                if known.is_some_and(|known| known.disk != voter.disk) {
                     return Err(Refused::Collision);
                 }
             }

@@ -28,7 +28,7 @@ fn finish(group: &mut Group) -> Result<(Account, u64), String> {
 /// More with `MUSTER_SEEDS`.
 fn seeds() -> u64 {
     let seeds = std::env::var("MUSTER_SEEDS").ok();
-    seeds.and_then(|seeds| seeds.parse().ok()).unwrap_or(40)
+    seeds.and_then(|seeds| seeds.parse().ok()).unwrap_or(30)
 }
 
 #[test]

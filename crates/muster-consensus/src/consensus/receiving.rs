@@ -105,12 +105,17 @@ impl Consensus {
     }
 
     fn check_sender(&self, sender: &VoterId) -> Result<(), Refused> {
-        let number = sender.disk.number();
-        let known = self.known.get(&number);
-        if number == self.number || known.is_some_and(|known| known != sender) {
+        if sender.disk.number() == self.number || self.is_another(sender) {
             return Err(Refused::Collision);
         }
         Ok(())
+    }
+
+    /// Whether a member that is not this one has its number. What strangers say of themselves stands in nobody's way.
+    fn is_another(&self, voter: &VoterId) -> bool {
+        let number = voter.disk.number();
+        let known = self.known.get(&number);
+        known.is_some_and(|known| known != voter) && !self.strangers.contains(&number)
     }
 
     fn check(&mut self, body: &Body, from: u64) -> Result<(), Refused> {
@@ -166,11 +171,8 @@ impl Consensus {
     }
 
     fn learn_names(&mut self, snapshot: &Snapshot) -> Result<(), Refused> {
-        for member in snapshot.members.all() {
-            let known = self.known.get(&member.disk.number());
-            if known.is_some_and(|known| known != member) {
-                return Err(Refused::Collision);
-            }
+        if snapshot.members.all().any(|member| self.is_another(member)) {
+            return Err(Refused::Collision);
         }
         for member in snapshot.members.all() {
             self.remember(member.clone());
