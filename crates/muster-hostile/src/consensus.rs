@@ -101,14 +101,14 @@ impl Group {
         let mut all = Vec::new();
         while !self.sent.is_empty() {
             for (from, message) in std::mem::take(&mut self.sent) {
-                all.push(message.clone());
-                self.take(&from, message);
+                self.take(&from, &message);
+                all.push(message);
             }
         }
         all
     }
 
-    fn take(&mut self, from: &str, message: Message) {
+    fn take(&mut self, from: &str, message: &Message) {
         let to = self.voters.iter_mut();
         for voter in to.filter(|voter| voter.me().disk == message.to) {
             // What is refused changes nothing.
@@ -149,7 +149,7 @@ pub fn consensus(bytes: &[u8]) {
     for mut group in [Group::new(), Group::led()] {
         for message in &messages {
             let name = names.get(&message.from).map_or("stranger", String::as_str);
-            group.take(name, message.clone());
+            group.take(name, message);
             // Answers are lost: what comes back is no larger than what came.
             assert!(group.sent.len() <= 4096, "{} messages", group.sent.len());
             group.sent.clear();
