@@ -25,7 +25,7 @@ fn finish(group: &mut Group) -> Result<(Account, u64), String> {
     Ok((group.account.clone(), group.digest()))
 }
 
-/// More with `MUSTER_SEEDS`.
+/// More with `MUSTER_SEEDS`, others with `MUSTER_FIRST_SEED`.
 fn seeds() -> u64 {
     let seeds = std::env::var("MUSTER_SEEDS").ok();
     seeds.and_then(|seeds| seeds.parse().ok()).unwrap_or(30)
@@ -34,7 +34,9 @@ fn seeds() -> u64 {
 #[test]
 fn what_is_agreed_on_stays_and_a_healed_group_goes_on() {
     let mut all = Account::default();
-    for seed in 0..seeds() {
+    let first = std::env::var("MUSTER_FIRST_SEED").ok();
+    let first = first.and_then(|seed| seed.parse().ok()).unwrap_or(0);
+    for seed in first..first + seeds() {
         let (account, _) =
             run(seed, Sabotage::Nothing).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
         all.steps += account.steps;

@@ -75,9 +75,6 @@ impl Consensus {
             self.node.raft.vote = INVALID_ID;
             self.node.raft.leader_id = INVALID_ID;
         }
-        if let Body::AppendReply { .. } = body {
-            self.snapshots.remove(&from);
-        }
         let before = (self.node.raft.term, self.node.raft.vote);
         let Some(message) = engine::message_in(body, from, self.number) else {
             return;

@@ -57,7 +57,8 @@ impl Consensus {
             && (applied >= COMPACT_ENTRIES || log.bytes() >= COMPACT_BYTES || log.wanted.get())
     }
 
-    /// Sends a state again that has not been answered for a second.
+    /// Sends a state again that has not arrived for a second. The engine itself would wait for ever: an answer to something older
+    /// does not say that it has arrived, so its own word counts.
     pub(super) fn repeat_snapshots(&mut self) {
         let patience = self.config.tick * 20;
         let now = self.now;
@@ -66,6 +67,7 @@ impl Consensus {
         let late: Vec<u64> = late.map(|(number, _)| *number).collect();
         for number in late {
             self.snapshots.remove(&number);
+            // Nothing happens if the engine does not wait any more.
             self.engine(|node| node.report_snapshot(number, SnapshotStatus::Failure));
         }
     }

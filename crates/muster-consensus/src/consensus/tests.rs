@@ -480,3 +480,50 @@ fn a_life_begins_with_the_state_and_what_was_agreed_on_since() {
     assert!(!entries.is_empty());
     assert_eq!(entries[..], applied[..entries.len()]);
 }
+
+#[test]
+fn a_lost_state_is_sent_again_whatever_is_answered_to_something_older() {
+    let mut group = Fast::new(3);
+    group.run(1_000);
+    let leader = &mut group.voters[0];
+    leader.change(&VoterChange::AddLearner(voter(4))).unwrap();
+    group.settle();
+    let leader = &mut group.voters[0];
+    let applied = leader.applied();
+    leader.compact(applied, Bytes::from_static(b"all")).unwrap();
+    group.settle();
+    let term = group.voters[0].term();
+    let mut states = 0;
+    for _ in 0..60 {
+        group.now = group.now.after(Duration::from_millis(50));
+        // The newcomer says that it is there, and that it has nothing. Nothing that is sent to it arrives.
+        let alive = Body::HeartbeatReply { term, commit: 0 };
+        let older = Body::AppendReply {
+            term,
+            index: 0,
+            commit: 0,
+            rejected: None,
+        };
+        let refused = Body::AppendReply {
+            term,
+            index: applied,
+            commit: 0,
+            rejected: Some(crate::Hint { index: 0, term: 0 }),
+        };
+        for body in [alive, refused, older] {
+            let now = group.now;
+            let _ = group.voters[0].receive("box-4", message(4, 1, body), now);
+        }
+        for at in 0..3 {
+            group.voters[at].tick(group.now);
+        }
+        while let Some(output) = group.voters[0].poll() {
+            if let Output::Send(_, message) = &output {
+                states += u32::from(matches!(message.body, Body::Snapshot { .. }));
+            }
+            group.obey(0, output);
+        }
+        group.settle();
+    }
+    assert!(states > 1, "{states}");
+}
