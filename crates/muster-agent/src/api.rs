@@ -33,6 +33,7 @@ mod lines;
 mod metrics;
 mod opening;
 mod operators;
+mod places;
 mod refusal;
 mod request;
 mod stream;
@@ -110,6 +111,7 @@ pub(crate) struct Agent {
     places: Arc<Places>,
     metrics_token: Option<Arc<MetricsToken>>,
     archive: Option<Arc<ArchiveCounts>>,
+    streams: places::Places,
     boxes: Option<Arc<Boxes>>,
 }
 
@@ -147,6 +149,7 @@ impl Api {
             places: Arc::new(places.clone()),
             metrics_token: metrics_token.map(Arc::new),
             archive: archive.as_ref().map(|_| Arc::default()),
+            streams: places::Places::default(),
             boxes: boxes.map(Arc::new),
         };
         let (stop, stopped) = watch::channel(());
@@ -302,6 +305,7 @@ impl Agent {
             places: Arc::new(places),
             metrics_token: None,
             archive: None,
+            streams: places::Places::default(),
             boxes: Some(Arc::new(boxes)),
         }
     }
@@ -343,6 +347,9 @@ impl Agent {
             && let Some(other) = boxes.agent_of(node)
         {
             return Boxes::change(other, &format!("nodes/{node}/{verb}"), asker.who()).await;
+        }
+        if let (Change::Reload, Some(boxes)) = (change, &self.boxes) {
+            boxes.check_identity()?;
         }
         let response = self.ask(Request::Change(change.clone())).await?;
         Ok(Done {

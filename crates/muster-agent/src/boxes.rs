@@ -144,6 +144,16 @@ impl Boxes {
         self.acceptor.subscribe()
     }
 
+    /// Checks that the keys and certificates on disk can be used.
+    pub(crate) fn check_identity(&self) -> Result<(), Refusal> {
+        let connector = identity::connector(&self.config.identity);
+        connector.map(drop).map_err(|error| {
+            Refusal::conflict(format!(
+                "the next agent could not use its identity: {error}"
+            ))
+        })
+    }
+
     /// Takes the agent's place in the mesh, and holds it until the future is dropped.
     pub(crate) async fn take_place(&self) {
         let Some(config) = &self.config.mesh else {

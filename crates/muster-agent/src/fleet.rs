@@ -315,7 +315,7 @@ impl Fleet {
     ///
     /// # Errors
     ///
-    /// Refuses if the nodes are tied to this process.
+    /// Refuses if the nodes are tied to this process or are being stopped, and if the layout has errors.
     pub fn reload(&mut self) -> Result<(), Refusal> {
         if self.launcher.lives() == Lives::Tied {
             let text = "the nodes are tied to this process, and would end with its program";
@@ -324,6 +324,12 @@ impl Fleet {
         if self.is_stopping() {
             return Err(Refusal::conflict("the nodes are being stopped"));
         }
+        // The next one would have to end, and nobody would look after the nodes.
+        self.launcher.read_layout().map_err(|problem| {
+            Refusal::conflict(format!(
+                "the next agent could not use the layout: {problem}"
+            ))
+        })?;
         self.is_reloading = true;
         self.note(
             EventKind::AgentReloaded,

@@ -184,13 +184,18 @@ impl Launcher {
         last_line(&self.places.process_log(name))
     }
 
+    /// Reads the layout, and finds its errors.
+    pub(crate) fn read_layout(&self) -> Result<String, String> {
+        let file = &self.launch.layout_file;
+        std::fs::read_to_string(file)
+            .map_err(|error| format!("cannot read {}: {error}", file.display()))
+            .and_then(|text| (self.launch.check_layout)(&text).map(|()| text))
+    }
+
     /// The file with the layout that a node is started with.
     fn layout(&mut self) -> Result<PathBuf, LaunchError> {
         let copy = self.places.run.join("nodes").join("layout.toml");
-        let file = &self.launch.layout_file;
-        let read = std::fs::read_to_string(file)
-            .map_err(|error| format!("cannot read {}: {error}", file.display()))
-            .and_then(|text| (self.launch.check_layout)(&text).map(|()| text));
+        let read = self.read_layout();
         match (read, &self.layout) {
             (Ok(text), before) => {
                 self.problem = None;

@@ -25,7 +25,7 @@ const CLOCKS_APART: f64 = 3600.0;
 pub(crate) const MOST_RECORDS: usize = 1_000_000;
 
 /// The bytes of records that are kept of one box; the oldest go first.
-const MOST_BYTES: usize = 128 << 20;
+const MOST_BYTES: usize = 64 << 20;
 
 /// The column that says when.
 const TIME: &str = "ts";

@@ -301,11 +301,16 @@ fn an_agent_without_a_layout_or_beside_another_says_so() {
         "{}",
         stderr(&twice)
     );
-    here.done(&["stop"]);
-    assert_eq!(agent.finish().0, Some(0));
     let file = here.root().join("etc/muster/muster.toml");
     let text = std::fs::read_to_string(&file).unwrap();
     std::fs::write(&file, format!("{text}\n[scan]\ntreshold = 3\n")).unwrap();
+    // The agent goes on, which the next one could not.
+    let reloaded = here.run(&["agent", "reload"]);
+    assert_eq!(reloaded.status.code(), Some(4));
+    let said = stderr(&reloaded);
+    assert!(said.contains("could not use the layout"), "{said}");
+    here.done(&["stop"]);
+    assert_eq!(agent.finish().0, Some(0));
     let wrong = here.run(&["agent"]);
     assert_eq!(wrong.status.code(), Some(78));
     assert!(

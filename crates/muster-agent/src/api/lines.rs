@@ -9,10 +9,14 @@ use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt;
 
 use super::asker::Asker;
+use super::places::Reads;
 use super::{Agent, Refusal, Role, stream};
 use crate::boxes::Boxes;
 use crate::process_logs::{ProcessLogs, Wanted};
 use crate::records::{Asked, Condition, MOST_CONDITIONS, MOST_RECORDS};
+
+/// The most records of each box that whoever follows is told first.
+const MOST_BEFORE: usize = 1000;
 
 /// The longest query in bytes.
 const LONGEST_QUERY: usize = 4096;
@@ -100,10 +104,11 @@ pub(super) async fn events(
     let (before, live) = agent.journal.follow(parsed.wanted.since);
     let own = agent.boxes.as_ref().map(|boxes| boxes.own().to_owned());
     let source = stream::Events::new(before, live, own);
+    let place = agent.streams.take(Reads::Little)?;
     let what = format!("events?{}", query.unwrap_or_default());
     let others = of_others(&agent, &asker);
     let body = stream::merged(source, others, &what, parsed.follows).await;
-    Ok(lines(asker, body))
+    Ok(lines(asker, place.hold(body)))
 }
 
 pub(super) async fn logs(
@@ -113,12 +118,13 @@ pub(super) async fn logs(
 ) -> Result<Response, Refusal> {
     asker.need(Role::Operator)?;
     let parsed = Query::parse(query.as_deref())?;
+    let place = agent.streams.take(Reads::Little)?;
     let logs = ProcessLogs::new(&agent.places.process_logs, parsed.wanted);
     let what = format!("logs?{}", query.unwrap_or_default());
     let others = of_others(&agent, &asker);
     let source = stream::Logs::new(logs).await?;
     let body = stream::merged(source, others, &what, parsed.follows).await;
-    Ok(lines(asker, body))
+    Ok(lines(asker, place.hold(body)))
 }
 
 pub(super) async fn records(
@@ -137,10 +143,16 @@ pub(super) async fn records(
         return Err(Refusal::malformed(text));
     }
     let what = format!("records/{stream}?{}", query.unwrap_or_default());
+    let (reads, most) = if parsed.follows {
+        (Reads::Little, MOST_BEFORE)
+    } else {
+        (Reads::Much, MOST_RECORDS)
+    };
+    let place = agent.streams.take(reads)?;
     let asked = Asked {
         stream,
         since: parsed.wanted.since,
-        most: parsed.last.unwrap_or(MOST_RECORDS),
+        most: parsed.last.unwrap_or(most).min(most),
         conditions: parsed.conditions,
     };
     let name = agent.boxes.as_ref().map(|boxes| boxes.own().to_owned());
@@ -148,7 +160,7 @@ pub(super) async fn records(
     let source = stream::Records::start(places, asked, parsed.follows, name).await?;
     let others = of_others(&agent, &asker);
     let body = stream::merged(source, others, &what, parsed.follows).await;
-    Ok(lines(asker, body))
+    Ok(lines(asker, place.hold(body)))
 }
 
 /// A value of a query without its escapes (RFC 3986, section 2.1).

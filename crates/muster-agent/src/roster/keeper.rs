@@ -51,12 +51,22 @@ pub(crate) enum NotChanged {
     Pki(#[from] PkiError),
     #[error(transparent)]
     NotTaken(#[from] NotTaken),
+    /// What was decided before would be forgotten by all.
+    #[error(
+        "this box has version {kept} of the roster, and has made version {made}: start the agent of a box that has it; \
+         without it, removing {path} begins a new one, in which no operator and no forgotten box is"
+    )]
+    Lost { kept: u64, made: u64, path: String },
+    #[error("cannot write {path}: {error}")]
+    Mark { path: String, error: io::Error },
 }
 
 /// Keeps the roster of a box.
 #[derive(Debug)]
 pub(crate) struct Keeper {
     path: PathBuf,
+    /// On the box of the authority: the version that it has made last.
+    mark: PathBuf,
     cluster: String,
     authorities: Vec<PKey<Public>>,
     kept: RwLock<Kept>,
@@ -76,6 +86,7 @@ impl Keeper {
     pub(crate) fn open(cluster: &str, files: &IdentityFiles) -> Result<Self, IdentityError> {
         let keeper = Self {
             path: files.roster(),
+            mark: files.authority().join("roster.version"),
             cluster: cluster.to_owned(),
             authorities: authorities(&files.authorities())?,
             kept: RwLock::new(Kept {
@@ -187,6 +198,14 @@ impl Keeper {
     ) -> Result<T, NotChanged> {
         let _one = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut roster = Roster::clone(&self.roster());
+        let made = self.made();
+        if roster.version < made {
+            return Err(NotChanged::Lost {
+                kept: roster.version,
+                made,
+                path: self.mark.display().to_string(),
+            });
+        }
         let done = change(&mut roster)?;
         roster.advance(now());
         let text = serde_json::to_string(&roster);
@@ -197,8 +216,19 @@ impl Keeper {
             signature: hexadecimal(&signature),
         };
         self.write(&signed)?;
+        let made = roster.version.to_string();
+        write_whole(&self.mark, made.as_bytes()).map_err(|error| NotChanged::Mark {
+            path: self.mark.display().to_string(),
+            error,
+        })?;
         self.keep(roster, signed);
         Ok(done)
+    }
+
+    /// The version of the roster that this box has made last; 0 if it has made none.
+    fn made(&self) -> u64 {
+        let text = std::fs::read_to_string(&self.mark).unwrap_or_default();
+        text.trim().parse().unwrap_or(0)
     }
 }
 
@@ -285,6 +315,28 @@ mod tests {
         assert!(new.take(&passed).unwrap());
         add(&new, &setup.authority, "carol");
         assert!(new.roster().version > b.roster().version);
+    }
+
+    #[test]
+    fn a_roster_that_was_lost_is_not_begun_anew() {
+        for text in [Some(""), Some("{"), None] {
+            let setup = Setup::new();
+            let keeper = setup.keeper("a", "east");
+            add(&keeper, &setup.authority, "alice");
+            let signed = keeper.later_than(0).unwrap();
+            match text {
+                Some(text) => std::fs::write(&keeper.path, text).unwrap(),
+                None => std::fs::remove_file(&keeper.path).unwrap(),
+            }
+            let next = setup.keeper("a", "east");
+            let changed = next.change(&setup.authority, |roster| roster.remove("alice"));
+            let text = changed.unwrap_err().to_string();
+            assert!(text.contains("has version 0 of the roster"), "{text}");
+            // Another box has it.
+            assert!(next.take(&signed).unwrap());
+            add(&next, &setup.authority, "bob");
+            assert_eq!(next.roster().operators.len(), 2);
+        }
     }
 
     #[test]

@@ -261,6 +261,12 @@ impl Target {
                 });
                 Failure::new(error.to_string()).or_hint(hint).code(code)
             }
+            ClientError::TimedOut => {
+                Failure::new(format!("{error}: its process is there, and hangs"))
+                    .hint("its nodes go on; once it is killed, the next agent takes them over")
+                    .code(NOT_RUNNING)
+            }
+            ClientError::Lost(_) => Failure::new(error.to_string()).code(NOT_RUNNING),
             _ => Failure::new(error.to_string()),
         }
     }

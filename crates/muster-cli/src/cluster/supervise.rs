@@ -12,7 +12,7 @@ use muster_agent::{
     Access, Api, ApiError, BoxFile, Boxes, BoxesConfig, Fleet, FleetConfig, IdentityFiles, Launch,
     Lives, MeshConfig, News, PlannedNode, agent_name, is_of_this_machine,
 };
-use muster_cluster::Origin;
+use muster_cluster::{Layout, Origin};
 
 use super::agent_client::Target;
 use super::node::{tls_by_settings, tls_of_box};
@@ -95,10 +95,14 @@ impl Job {
             self.settings.clone(),
             self.root.clone(),
         );
+        let own_box = self.own_box.clone();
         let check_layout = move |text: &str| {
             let home = root.as_deref().map_or(Home::Layout, Home::Standard);
             let loaded = load_text(&file, text, &settings, home);
-            loaded.map(drop).map_err(|error| error.to_string())
+            let loaded = loaded.map_err(|error| error.to_string())?;
+            own_box
+                .as_ref()
+                .map_or(Ok(()), |own| fits(own, &loaded.layout))
         };
         FleetConfig {
             layout: layout.file().to_owned(),
@@ -130,6 +134,11 @@ impl Job {
             return Ok(None);
         };
         let layout = &self.loaded.layout;
+        fits(file, layout).map_err(|problem| {
+            Failure::new(problem)
+                .hint("/etc/muster/agent.toml says what this box is: made by `muster init` or `muster join`")
+                .code(MISCONFIGURED)
+        })?;
         let nodes = layout.nodes().iter();
         let boxes = Boxes::open(BoxesConfig {
             file: file.clone(),
@@ -190,6 +199,28 @@ impl Job {
         }
         Ok(())
     }
+}
+
+/// Checks that a layout is of the cluster that a box belongs to, and has the box.
+fn fits(own: &BoxFile, layout: &Layout) -> Result<(), String> {
+    let cluster = layout.settings().text("cluster.name");
+    if cluster != own.cluster {
+        return Err(format!(
+            "{}: it is of cluster `{cluster}`, and this box belongs to `{}`",
+            layout.file(),
+            own.cluster
+        ));
+    }
+    if !layout.boxes().contains_key(&own.name) {
+        let boxes: Vec<&str> = layout.boxes().keys().map(String::as_str).collect();
+        return Err(format!(
+            "{}: it has no box `{}`, which this machine is; its boxes are {}",
+            layout.file(),
+            own.name,
+            boxes.join(", ")
+        ));
+    }
+    Ok(())
 }
 
 /// Opens the sockets of a fleet.
