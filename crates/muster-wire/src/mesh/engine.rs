@@ -139,8 +139,6 @@ pub struct Mesh {
     /// the latter off without touching this, so an alarm may come too early.
     alarms: BTreeSet<(Mono, EndpointId)>,
     settled: Option<Settled>,
-    /// The graph that stood for a while after that, before the last changes.
-    recent: Option<Arc<Graph>>,
     settlements: u64,
     /// Until when links that are not needed wait for the view to settle.
     links_may_wait: Option<Mono>,
@@ -211,7 +209,6 @@ impl Mesh {
             neighbours: BTreeMap::new(),
             alarms: BTreeSet::new(),
             settled: None,
-            recent: None,
             settlements: 0,
             links_may_wait: None,
             last_change: Mono::default(),
@@ -281,9 +278,8 @@ impl Mesh {
             return routes;
         }
         let settled = self.settled.as_ref().map(|settled| &settled.graph);
-        let older: Vec<_> = settled.into_iter().chain(&self.recent).collect();
         let former = former.as_ref().map(|(_, routes)| &**routes);
-        let routes = Routes::new(&self.database, &older, self.identity.transit, former);
+        let routes = Routes::new(&self.database, settled, self.identity.transit, former);
         #[cfg(feature = "simulation")]
         let routes = routes.with_sabotage(self.sabotage);
         let routes = Arc::new(routes);

@@ -69,7 +69,7 @@ pub struct Routes {
     nodes: Arc<[Option<Arc<NodeRecord>>]>,
     current: Arc<Trees>,
     /// The trees that stood before the last changes, while not everybody may know of these.
-    older: Vec<Arc<Trees>>,
+    settled: Option<Arc<Trees>>,
     reach: BitSet,
     guests: Arc<Guests>,
     #[cfg(feature = "simulation")]
@@ -89,15 +89,16 @@ impl Routes {
     /// The routes over a database. What `former` has computed and still holds is taken over.
     pub(super) fn new(
         database: &Database,
-        older: &[&Arc<Graph>],
+        settled: Option<&Arc<Graph>>,
         relays: bool,
         former: Option<&Self>,
     ) -> Self {
         let me = database.me();
         let trees = |graph: &Arc<Graph>| {
-            let known = former
-                .into_iter()
-                .flat_map(|former| [&former.current].into_iter().chain(&former.older));
+            let known = former.into_iter().flat_map(|former| {
+                let settled = former.settled.iter();
+                [&former.current].into_iter().chain(settled)
+            });
             let mut known = known.filter(|trees| Arc::ptr_eq(&trees.graph, graph));
             let known = known.next().cloned();
             known.unwrap_or_else(|| Arc::new(Trees::new(Arc::clone(graph), me)))
@@ -113,7 +114,7 @@ impl Routes {
             relays,
             slots: Arc::clone(database.all_slots()),
             current: trees(graph),
-            older: older.iter().copied().map(trees).collect(),
+            settled: settled.map(trees),
             reach: database.reach().clone(),
             guests: Guests::new(database, former.map(|former| &former.guests)),
             nodes_version,
@@ -335,14 +336,13 @@ impl Routes {
             let children = children.filter(|(_, below)| wanted.meets(below));
             hops.extend(children.map(|(child, _)| *child));
         }
-        for older in &self.older {
-            let Some(tree) = older.of(origin) else {
-                continue;
-            };
+        if let Some(settled) = &self.settled
+            && let Some(tree) = settled.of(origin)
+        {
             for (child, below) in &tree.children {
                 // The link may be gone, and the slot another's.
-                let stands =
-                    graph.announces(self.me, *child) && older.graph.id(*child) == graph.id(*child);
+                let stands = graph.announces(self.me, *child)
+                    && settled.graph.id(*child) == graph.id(*child);
                 if stands && wanted.meets(below) && !hops.contains(child) {
                     hops.push(*child);
                 }

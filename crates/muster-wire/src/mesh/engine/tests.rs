@@ -675,15 +675,3 @@ fn the_way_before_a_change_stands_where_the_view_has_not_quite_settled() {
         assert!(relay.leads_to_leaf(), "after {stood} ms");
     }
 }
-
-/// Leaves that have an island of relays each as neighbours are talked to before these meet, and that may be at any time.
-#[test]
-fn the_way_before_a_change_stands_where_others_came_shortly_before() {
-    let mut relay = Relay::new();
-    relay.pass(200);
-    relay.other_has_leaf();
-    assert!(relay.leads_to_leaf());
-    // Both older views are given up together.
-    relay.pass(1_000);
-    assert!(!relay.leads_to_leaf());
-}

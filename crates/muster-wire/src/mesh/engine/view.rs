@@ -17,10 +17,6 @@ const SETTLED_AT_MOST: Duration = Duration::from_secs(5);
 /// what they have, and some of them may change it already.
 const SKEW: Duration = Duration::from_millis(500);
 
-/// A view that stood for this time may be what others have when the next change comes, though not all of the older one's
-/// time is over.
-const STOOD: Duration = Duration::from_millis(50);
-
 /// Who is in reach is looked at once for all changes of this time.
 const LOOK_AFTER: Duration = Duration::from_millis(5);
 
@@ -37,8 +33,6 @@ impl Mesh {
         let before = until
             .is_none_or(|until| until <= now.after(SKEW))
             .then(|| (self.database.graph().clone(), self.database.resting()));
-        let has_stood = before.is_none() && now.since(self.last_change) >= STOOD;
-        let recent = has_stood.then(|| self.database.graph().clone());
         let result = change(self);
         let is_graph_change = graph_version != self.database.graph_version();
         if is_graph_change {
@@ -48,9 +42,7 @@ impl Mesh {
             self.last_change = now;
             #[cfg(feature = "simulation")]
             let before = before.filter(|_| self.sabotage != crate::mesh::Sabotage::OneTree);
-            self.recent = recent.or(self.recent.take());
             if let Some((graph, resting)) = before {
-                self.recent = None;
                 // What was given up before is in neither of the two graphs that are in use now.
                 self.database.recycle(resting);
                 self.settled = Some(Settled { graph, since: now });
@@ -104,7 +96,6 @@ impl Mesh {
     pub(super) fn settle(&mut self, now: Mono) {
         if is_due(self.settled_until(), now) {
             self.settled = None;
-            self.recent = None;
             self.settlements += 1;
             self.database.recycle(self.database.resting());
             self.links_may_wait = Some(now);
