@@ -33,9 +33,9 @@ mod lines;
 mod metrics;
 mod opening;
 mod operators;
-mod places;
 mod refusal;
 mod request;
+mod slots;
 mod stream;
 
 use std::fs::File;
@@ -111,7 +111,7 @@ pub(crate) struct Agent {
     places: Arc<Places>,
     metrics_token: Option<Arc<MetricsToken>>,
     archive: Option<Arc<ArchiveCounts>>,
-    streams: places::Places,
+    slots: slots::Slots,
     boxes: Option<Arc<Boxes>>,
 }
 
@@ -149,7 +149,7 @@ impl Api {
             places: Arc::new(places.clone()),
             metrics_token: metrics_token.map(Arc::new),
             archive: archive.as_ref().map(|_| Arc::default()),
-            streams: places::Places::default(),
+            slots: slots::Slots::default(),
             boxes: boxes.map(Arc::new),
         };
         let (stop, stopped) = watch::channel(());
@@ -305,7 +305,7 @@ impl Agent {
             places: Arc::new(places),
             metrics_token: None,
             archive: None,
-            streams: places::Places::default(),
+            slots: slots::Slots::default(),
             boxes: Some(Arc::new(boxes)),
         }
     }

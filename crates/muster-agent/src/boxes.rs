@@ -1,6 +1,6 @@
 //! The other boxes of a cluster: what an agent asks of their agents, and what they may ask of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
@@ -239,8 +239,8 @@ impl Boxes {
             address: address.map_or_else(String::new, ToString::to_string),
             ..BoxStatus::default()
         };
-        let is_reached = |name: &str| self.mesh().is_some_and(|mesh| mesh.reaches(name));
-        merge(own, here, answers, &self.config.nodes, &is_reached)
+        let reached = self.mesh().map(MeshPlace::reached).unwrap_or_default();
+        merge(own, here, answers, &self.config.nodes, &reached)
     }
 
     /// Has another box make a change for somebody who has asked this one.
@@ -338,7 +338,7 @@ fn merge(
     here: BoxStatus,
     answers: Vec<(BoxStatus, Result<ClusterStatus, String>)>,
     nodes: &BTreeMap<String, String>,
-    is_reached: &dyn Fn(&str) -> bool,
+    reached: &BTreeSet<String>,
 ) -> ClusterStatus {
     let mut boxes = vec![BoxStatus {
         agent: UP.to_owned(),
@@ -383,7 +383,7 @@ fn merge(
                 ..found.clone()
             };
         }
-        let is_seen = seen(&node.node) || is_reached(&node.node);
+        let is_seen = seen(&node.node) || reached.contains(&node.node);
         ProcessStatus {
             box_name,
             process: UNKNOWN.to_owned(),
@@ -457,7 +457,7 @@ mod tests {
         let of_a = status(vec![node("x", ELSEWHERE, None), node("y", "running", None)]);
         let of_c = status(vec![node("z", "running", None), node("x", "ended", None)]);
         let answers = vec![(named("a"), Ok(of_a)), (named("c"), Ok(of_c))];
-        let merged = merge(own, named("b"), answers, &on(), &|_| false);
+        let merged = merge(own, named("b"), answers, &on(), &BTreeSet::new());
         let processes: Vec<_> = merged
             .nodes
             .iter()
@@ -494,17 +494,22 @@ mod tests {
             node("z", ELSEWHERE, None),
         ]);
         let gone = || Err("timed out".to_owned());
-        let answers = vec![(named("a"), gone()), (named("c"), gone())];
-        let merged = merge(own, named("b"), answers, &on(), &|_| false);
-        let state = |at: usize| {
-            merged.nodes[at]
-                .report
-                .as_ref()
-                .map(|report| report.state.clone())
+        let merged = |reached: &[&str]| {
+            let answers = vec![(named("a"), gone()), (named("c"), gone())];
+            let reached = reached.iter().map(|name| (*name).to_owned()).collect();
+            merge(own.clone(), named("b"), answers, &on(), &reached)
         };
+        let state = |merged: &ClusterStatus, at: usize| {
+            let report = merged.nodes[at].report.as_ref();
+            report.map(|report| report.state.clone())
+        };
+        // By the mesh, a node may be reached that no node of this box is linked with.
+        let by_mesh = merged(&["z"]);
+        assert_eq!(state(&by_mesh, 2).as_deref(), Some(CONNECTED));
+        let merged = merged(&[]);
         assert_eq!(merged.nodes[1].process, UNKNOWN);
-        assert_eq!(state(1).as_deref(), Some(CONNECTED));
-        assert_eq!(state(2), None);
+        assert_eq!(state(&merged, 1).as_deref(), Some(CONNECTED));
+        assert_eq!(state(&merged, 2), None);
         assert_eq!(merged.boxes[0].reason.as_deref(), Some("timed out"));
         assert!(!merged.all_ready());
     }

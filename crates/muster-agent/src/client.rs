@@ -435,15 +435,21 @@ impl Lines {
     ///
     /// # Errors
     ///
-    /// Fails if the connection breaks, and if a line is none of this version's.
+    /// Fails if the connection breaks, if a line is none of this version's, and if whoever asks may be told no more.
     pub async fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>, ClientError> {
         loop {
             let rest = &self.buffer[self.read..];
             if let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
-                let line = serde_json::from_slice(&rest[..end]);
+                let line = &rest[..end];
                 self.read += end + 1;
-                let version = |error: serde_json::Error| ClientError::Version(error.to_string());
-                return line.map(Some).map_err(version);
+                return match serde_json::from_slice(line) {
+                    Ok(line) => Ok(Some(line)),
+                    // Whoever may be told no more is told that.
+                    Err(error) => Err(match serde_json::from_slice(line) {
+                        Ok(refusal) => ClientError::Refused(refusal),
+                        Err(_) => ClientError::Version(error.to_string()),
+                    }),
+                };
             }
             if rest.len() > LONGEST_LINE {
                 return Err(ClientError::Version("a line is too long".to_owned()));

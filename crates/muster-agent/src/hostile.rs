@@ -242,6 +242,7 @@ impl World {
     }
 }
 
+/// The role that a change needs, said once more: what the agent says of it is what is looked at.
 fn needed(change: &Change) -> Role {
     match change {
         Change::Restart(_) | Change::Stop(_) | Change::Start(_) => Role::Operator,

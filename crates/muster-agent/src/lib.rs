@@ -34,6 +34,7 @@ mod records;
 mod roster;
 #[cfg(feature = "schema")]
 mod schema;
+mod secret;
 #[cfg(feature = "simulation")]
 pub mod simulated;
 mod supervisor;
@@ -60,7 +61,9 @@ pub use pki::{Authority, Identity, PkiError};
 pub use place::{Places, is_of_this_machine, socket_path};
 pub use process_logs::LogLine;
 pub use records::{Condition, MOST_CONDITIONS, RecordLine};
+pub use roster::check_operator_name;
 #[cfg(feature = "schema")]
 pub use schema::openapi;
+pub use secret::{SecretError, read_secret};
 pub use supervisor::STOP_LIMIT;
 pub use token::TokenError;

@@ -156,10 +156,10 @@ impl MeshPlace {
         }
     }
 
-    /// Whether an endpoint of this name can be reached.
-    pub(crate) fn reaches(&self, node: &str) -> bool {
-        let mut reached = self.endpoint.mesh_in_reach().into_iter();
-        reached.any(|record| record.name == node)
+    /// The names of all that can be reached.
+    pub(crate) fn reached(&self) -> BTreeSet<String> {
+        let reached = self.endpoint.mesh_in_reach().into_iter();
+        reached.map(|record| record.name.clone()).collect()
     }
 
     pub(crate) fn status(&self) -> AgentMeshStatus {

@@ -31,6 +31,15 @@ const LONGEST_NAME: usize = 64;
 /// How long operators are shown whose certificate or token has ended, in seconds.
 const SHOWN_AFTER: f64 = 7.0 * 86_400.0;
 
+/// Checks the name of an operator.
+///
+/// # Errors
+///
+/// Says what a name has, if this is none.
+pub fn check_operator_name(name: &str) -> Result<(), String> {
+    Roster::check_name(name).map_err(|refusal| refusal.to_string())
+}
+
 /// By what an operator is known.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -93,9 +102,13 @@ pub(crate) struct Roster {
 }
 
 impl Roster {
-    pub(crate) fn check_name(name: &str) -> Result<(), RosterRefusal> {
+    fn check_name(name: &str) -> Result<(), RosterRefusal> {
+        // A name is part of a path.
+        let is_path = matches!(name, "." | "..");
         let is_good = name.len() <= LONGEST_NAME && muster_cluster::NodeName::new(name).is_ok();
-        is_good.then_some(()).ok_or(RosterRefusal::Name)
+        (is_good && !is_path)
+            .then_some(())
+            .ok_or(RosterRefusal::Name)
     }
 
     /// Refuses a name that cannot be added, with what is known of it.
@@ -291,7 +304,7 @@ mod tests {
     #[test]
     fn names_and_numbers_are_bounded() {
         let mut roster = Roster::default();
-        for wrong in ["", "a/b", "a b", "\u{e9}", &"a".repeat(65)] {
+        for wrong in ["", ".", "..", "a/b", "a b", "\u{e9}", &"a".repeat(65)] {
             let refused = roster.add(wrong, by_serial("01"), false);
             assert_eq!(refused, Err(RosterRefusal::Name), "{wrong}");
         }

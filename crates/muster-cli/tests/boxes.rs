@@ -418,3 +418,23 @@ fn certificates_are_renewed_while_everything_runs() {
     }
     boxes.done("c", &["status", "--wait", "ready"]);
 }
+
+/// A layout need not name its cluster. What the box belongs to and what the layout is of are the same all the same.
+#[test]
+fn a_layout_of_another_cluster_is_refused_and_one_without_a_name_is_not() {
+    let mut boxes = Boxes::new();
+    let named = boxes.layout();
+    let nameless = named.replacen("[cluster]\nname = \"east\"\n", "", 1);
+    assert_ne!(named, nameless);
+    std::fs::write(boxes.layout_file(), nameless).unwrap();
+    boxes.done("a", &["init", "--box", "a", "three.toml"]);
+    let agent = boxes.agent("a");
+    let layout = boxes.root("a").join("etc/muster/muster.toml");
+    std::fs::write(&layout, named).unwrap();
+    let said = boxes.refused("a", &["agent", "reload"]);
+    assert!(said.contains("it is of cluster `east`"), "{said}");
+    boxes.done("a", &["agent", "stop"]);
+    agent.finish();
+    let another = boxes.run("a", &["agent"]);
+    assert_eq!(another.status.code(), Some(78), "{}", stderr(&another));
+}

@@ -202,7 +202,8 @@ fn people_may_from_afar_what_their_role_says_until_they_are_removed() {
         let mut follow = muster(boxes.directory.path(), &["events", "--follow"]);
         let server = format!("https://{}:17700", boxes.address("c"));
         follow.args(["--server", &server, "--identity", "alice.pem"]);
-        follow.stdout(std::process::Stdio::piped()).spawn().unwrap()
+        follow.stdout(std::process::Stdio::piped());
+        follow.stderr(std::process::Stdio::piped()).spawn().unwrap()
     };
 
     let mut told = BufReader::new(follow.stdout.take().unwrap());
@@ -215,7 +216,10 @@ fn people_may_from_afar_what_their_role_says_until_they_are_removed() {
     let text = stderr(&removed);
     assert!(text.contains("not heard by box b"), "{text}");
     told.read_to_string(&mut String::new()).unwrap();
-    assert!(follow.wait().unwrap().success());
+    let ended = follow.wait_with_output().unwrap();
+    assert_eq!(ended.status.code(), Some(4));
+    let text = stderr(&ended);
+    assert!(text.contains("you may not be told that any more"), "{text}");
     for at in ["a", "c"] {
         alice.refused(at, &["status"]);
     }

@@ -62,7 +62,7 @@ mod settings;
 pub mod status;
 mod tls;
 
-pub use access::{Grant, TokenProblem, Tokens, shows_token};
+pub use access::{Grant, TokenProblem, Tokens, bearer, shows_token};
 pub use client::{
     Bridge, BridgeConfig, BridgeCounter, BridgeCounts, BridgeError, ClientConfig, ClientError,
     Connection, DisconnectReason, Incoming, RefusalReason, ServerUrl, TlsReason, UrlError,

@@ -10,6 +10,7 @@
 //! and ends with 3.
 
 mod client;
+mod founding;
 mod operate;
 mod rounds;
 

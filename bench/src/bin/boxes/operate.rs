@@ -9,6 +9,7 @@ use muster_bench::boxes::{BoxOfOne, Boxes, kill_process, until};
 use muster_measure::{cpu_seconds_of, memory_bytes_of};
 use serde_json::Value;
 
+use crate::founding::found;
 use crate::say;
 
 /// How long an agent is watched that has nothing to do.
@@ -116,29 +117,9 @@ impl Operation<'_> {
     /// Returns a token that was used.
     fn found_and_join(&mut self) -> Result<String> {
         let file = layout(self.boxes)?;
-        let file = file.to_str().context("the directory is no text")?;
         let begun = Instant::now();
-        let first = self.at("a")?;
-        first.ends_with(0, &["init", "--box", "a", file])?;
-        self.start_agent("a")?;
-        let first = self.at("a")?.clone();
-        until("the agent of a", || {
-            Ok(first
-                .run(&["status"])?
-                .status
-                .code()
-                .filter(|code| *code != 3))
-        })?;
-        let mut used = String::new();
-        for name in ["b", "c"] {
-            let token = first.ends_with(0, &["token", "create"])?;
-            token.trim().clone_into(&mut used);
-            let at = first.address.to_string();
-            let joining = ["join", "--box", name, &used, &at];
-            self.at(name)?.ends_with(0, &joining)?;
-            self.start_agent(name)?;
-        }
-        self.at("c")?.ends_with(0, &["status", "--wait", "ready"])?;
+        let boxes = self.boxes;
+        let used = found(boxes, &file, &["b", "c"], |name| self.start_agent(name))?;
         let took = begun.elapsed().as_secs_f64();
         say(&format!(
             "1  three boxes from nothing to ready in {took:.1} s"

@@ -9,14 +9,16 @@ use std::process::Child;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use muster_bench::boxes::{BoxOfOne, Boxes, Network, kill_process, until};
+use muster_bench::boxes::{BoxOfOne, Boxes, Network, kill_process};
+use muster_test_support::Random;
 use serde_json::Value;
 
 use self::clients::Clients;
 pub(crate) use self::plan::Plan;
-use self::plan::{Fault, Numbers, Round};
+use self::plan::{Fault, Round};
 use self::verdict::{Verdict, summary, verdict};
 use crate::client::{STORES, now};
+use crate::founding::found;
 use crate::say;
 
 /// The nodes of the cluster, with their roles and boxes.
@@ -42,7 +44,7 @@ const WELL_LIMIT: Duration = Duration::from_secs(90);
 
 /// Runs the rounds. Returns whether all were good.
 pub(crate) fn run(boxes: &Boxes, plan: &Plan) -> Result<bool> {
-    let mut numbers = Numbers::from_seed(plan.seed);
+    let mut random = Random::new(plan.seed);
     let mut cluster = Cluster::found(boxes)?;
     let mut clients = Clients::start(boxes)?;
     if !plan.is_json {
@@ -55,7 +57,7 @@ pub(crate) fn run(boxes: &Boxes, plan: &Plan) -> Result<bool> {
     }
     let mut verdicts = Vec::new();
     for number in 1..=plan.rounds {
-        let round = Round::drawn(&mut numbers, plan.only.as_deref());
+        let round = Round::drawn(&mut random, plan.only.as_deref());
         let verdict = cluster.play(number, &round, &mut clients)?;
         if plan.is_json {
             say(&serde_json::to_string(&verdict)?);
@@ -87,25 +89,9 @@ impl<'a> Cluster<'a> {
             boxes,
             agents: Vec::new(),
         };
-        let layout = layout(boxes)?;
-        let layout = layout.to_str().context("the directory is no text")?;
-        let first = boxes.get("a")?;
-        first.ends_with(0, &["init", "--box", "a", layout])?;
-        cluster.start("a")?;
-        until("the agent of a", || {
-            let code = first.run(&["status"])?.status.code();
-            Ok(code.filter(|code| *code != 3))
+        found(boxes, &layout(boxes)?, &BOXES[1..], |name| {
+            cluster.start(name)
         })?;
-        for name in ["b", "c"] {
-            let token = first.ends_with(0, &["token", "create"])?;
-            let at = first.address.to_string();
-            let join = ["join", "--box", name, token.trim(), &at];
-            boxes.get(name)?.ends_with(0, &join)?;
-            cluster.start(name)?;
-        }
-        boxes
-            .get("c")?
-            .ends_with(0, &["status", "--wait", "ready"])?;
         Ok(cluster)
     }
 

@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::extract::Request;
-use axum::http::{HeaderMap, header};
+use axum::http::HeaderMap;
+use muster_gateway::bearer;
 use muster_gateway::http::{Caller, ClientCertificate};
 use openssl::x509::X509Ref;
 use serde::{Deserialize, Serialize};
@@ -220,13 +221,6 @@ impl Asker {
 
 fn place(caller: Option<Caller>) -> String {
     caller.map_or_else(|| "nobody".to_owned(), |caller| caller.to_string())
-}
-
-/// The token that a request shows.
-fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let shown = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
-    let (scheme, token) = shown.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
 /// What a request shows.

@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt;
 
 use super::asker::Asker;
-use super::places::Reads;
+use super::slots::Reads;
 use super::{Agent, Refusal, Role, stream};
 use crate::boxes::Boxes;
 use crate::process_logs::{ProcessLogs, Wanted};
@@ -82,9 +82,22 @@ impl Query {
     }
 }
 
-/// Lines, for whoever asks as long as they may.
+/// Lines, for whoever asks as long as they may. If that ends, the last line is a refusal.
 fn lines(asker: Asker, body: Body) -> Response {
-    let told = body.into_data_stream().take_until(asker.revoked());
+    let told = body
+        .into_data_stream()
+        .take_until(Box::pin(asker.revoked()));
+    let told = futures_util::stream::unfold(Some(told), async |told| {
+        let mut told = told?;
+        if let Some(data) = told.next().await {
+            return Some((data, Some(told)));
+        }
+        told.take_result()?;
+        let refusal = Refusal::forbidden("you may not be told that any more");
+        let mut last = serde_json::to_vec(&refusal).unwrap_or_default();
+        last.push(b'\n');
+        Some((Ok(last.into()), None))
+    });
     let body = Body::from_stream(told);
     ([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response()
 }
@@ -104,11 +117,11 @@ pub(super) async fn events(
     let (before, live) = agent.journal.follow(parsed.wanted.since);
     let own = agent.boxes.as_ref().map(|boxes| boxes.own().to_owned());
     let source = stream::Events::new(before, live, own);
-    let place = agent.streams.take(Reads::Little)?;
+    let slot = agent.slots.take(Reads::Little)?;
     let what = format!("events?{}", query.unwrap_or_default());
     let others = of_others(&agent, &asker);
     let body = stream::merged(source, others, &what, parsed.follows).await;
-    Ok(lines(asker, place.hold(body)))
+    Ok(lines(asker, slot.hold(body)))
 }
 
 pub(super) async fn logs(
@@ -118,13 +131,13 @@ pub(super) async fn logs(
 ) -> Result<Response, Refusal> {
     asker.need(Role::Operator)?;
     let parsed = Query::parse(query.as_deref())?;
-    let place = agent.streams.take(Reads::Little)?;
+    let slot = agent.slots.take(Reads::Little)?;
     let logs = ProcessLogs::new(&agent.places.process_logs, parsed.wanted);
     let what = format!("logs?{}", query.unwrap_or_default());
     let others = of_others(&agent, &asker);
     let source = stream::Logs::new(logs).await?;
     let body = stream::merged(source, others, &what, parsed.follows).await;
-    Ok(lines(asker, place.hold(body)))
+    Ok(lines(asker, slot.hold(body)))
 }
 
 pub(super) async fn records(
@@ -148,7 +161,7 @@ pub(super) async fn records(
     } else {
         (Reads::Much, MOST_RECORDS)
     };
-    let place = agent.streams.take(reads)?;
+    let slot = agent.slots.take(reads)?;
     let asked = Asked {
         stream,
         since: parsed.wanted.since,
@@ -160,7 +173,7 @@ pub(super) async fn records(
     let source = stream::Records::start(places, asked, parsed.follows, name).await?;
     let others = of_others(&agent, &asker);
     let body = stream::merged(source, others, &what, parsed.follows).await;
-    Ok(lines(asker, place.hold(body)))
+    Ok(lines(asker, slot.hold(body)))
 }
 
 /// A value of a query without its escapes (RFC 3986, section 2.1).

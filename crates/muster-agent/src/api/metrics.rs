@@ -1,8 +1,7 @@
 //! What Prometheus asks: the metrics of the box, and where those of the others are.
 
 use std::collections::BTreeMap;
-use std::io::{self, Read};
-use std::os::unix::fs::PermissionsExt;
+use std::io;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
@@ -17,9 +16,7 @@ use super::asker::Asker;
 use super::{Agent, Refusal, Role};
 use crate::desk::agent_at;
 use crate::metrics::BoxMetrics;
-
-/// The permissions that the file of the token may not have: others may not read it, nor the group write it.
-const TOO_OPEN: u32 = 0o027;
+use crate::secret::{SecretError, read_secret};
 
 /// The shortest token, in bytes.
 const SHORTEST_TOKEN: usize = 16;
@@ -64,23 +61,14 @@ impl MetricsToken {
 
     /// The token. `None` if there is none.
     fn read(&self) -> Result<Option<String>, String> {
-        let file = match std::fs::File::open(&self.path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        let secret = match read_secret(&self.path) {
+            Ok(secret) => secret,
+            Err(SecretError::System(error)) if error.kind() == io::ErrorKind::NotFound => {
+                return Ok(None);
+            }
             Err(error) => return Err(error.to_string()),
         };
-        let metadata = file.metadata().map_err(|error| error.to_string())?;
-        let mode = metadata.permissions().mode() & 0o777;
-        if !metadata.is_file() {
-            return Err("it is no file".to_owned());
-        }
-        if mode & TOO_OPEN != 0 {
-            return Err(format!("its mode is {mode:04o}: make it 0640 or 0600"));
-        }
-        let mut text = String::new();
-        let most = LONGEST_TOKEN as u64 + 2;
-        let read = file.take(most).read_to_string(&mut text);
-        read.map_err(|error| error.to_string())?;
+        let text = String::from_utf8(secret).map_err(|error| error.to_string())?;
         let token = text.trim();
         if !(SHORTEST_TOKEN..=LONGEST_TOKEN).contains(&token.len()) {
             return Err(format!(
@@ -155,6 +143,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
     use std::fs::{Permissions, set_permissions, write};
+    use std::os::unix::fs::PermissionsExt;
 
     use super::*;
 

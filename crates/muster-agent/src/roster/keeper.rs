@@ -57,8 +57,6 @@ pub(crate) enum NotChanged {
          without it, removing {path} begins a new one, in which no operator and no forgotten box is"
     )]
     Lost { kept: u64, made: u64, path: String },
-    #[error("cannot write {path}: {error}")]
-    Mark { path: String, error: io::Error },
 }
 
 /// Keeps the roster of a box.
@@ -216,11 +214,11 @@ impl Keeper {
             signature: hexadecimal(&signature),
         };
         self.write(&signed)?;
+        // Behind the roster: one that is not there was not made. A mark that stays behind does no harm.
         let made = roster.version.to_string();
-        write_whole(&self.mark, made.as_bytes()).map_err(|error| NotChanged::Mark {
-            path: self.mark.display().to_string(),
-            error,
-        })?;
+        if let Err(error) = write_whole(&self.mark, made.as_bytes()) {
+            tracing::warn!("cannot write {}: {error}", self.mark.display());
+        }
         self.keep(roster, signed);
         Ok(done)
     }

@@ -102,7 +102,8 @@ fn the_box_here(layout: &Layout) -> Result<(String, IpAddr)> {
     }
 }
 
-fn cluster_name(layout: &Layout) -> String {
+/// The name of the cluster that a layout is of: the usual one if it says none.
+pub(super) fn cluster_name(layout: &Layout) -> String {
     let mut nodes = layout.nodes().iter();
     let named = nodes
         .next()

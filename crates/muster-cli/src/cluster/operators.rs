@@ -10,8 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand, ValueEnum};
-use muster_agent::{CredentialError, KnownOperator, NewOperator, Role};
-use muster_cluster::NodeName;
+use muster_agent::{CredentialError, KnownOperator, NewOperator, Role, check_operator_name};
 use muster_data::Timestamp;
 
 use super::agent_client::Target;
@@ -168,10 +167,8 @@ async fn add(arguments: &Add) -> Result<()> {
 }
 
 fn check(name: &str) -> Result<()> {
-    let checked = NodeName::new(name);
-    Ok(checked
-        .map(drop)
-        .map_err(|error| Failure::new(error.to_string()).code(USAGE))?)
+    let checked = check_operator_name(name);
+    Ok(checked.map_err(|problem| Failure::new(problem).code(USAGE))?)
 }
 
 /// A file for its owner alone, which was not there.

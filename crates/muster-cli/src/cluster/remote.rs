@@ -1,13 +1,13 @@
 //! The agent of a box, asked from another machine: by whom, and what to say if it does not do what it is asked.
 
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use muster_agent::{
-    Client, ClientError, Credential, CredentialError, OperatorIdentity, RefusalKind,
+    Client, ClientError, Credential, CredentialError, OperatorIdentity, RefusalKind, SecretError,
+    read_secret,
 };
 
 use super::agent_client::code_of;
@@ -16,9 +16,6 @@ use crate::output::{Failure, NOT_RUNNING, REFUSED, USAGE};
 
 /// The variable with an operator's token.
 const TOKEN: &str = "MUSTER_TOKEN";
-
-/// The permissions that a file with a key or token may not have: others may not read it, nor the group write it.
-const TOO_OPEN: u32 = 0o027;
 
 /// How long it is tried to reach one of several addresses.
 const CONNECT: Duration = Duration::from_secs(2);
@@ -88,20 +85,16 @@ impl RemoteArguments {
 
 /// What nobody else may read.
 fn secret(path: &Path) -> Result<Vec<u8>> {
-    let failed = || format!("cannot read {}", path.display());
-    let metadata = std::fs::metadata(path).with_context(failed)?;
-    let mode = metadata.permissions().mode() & 0o777;
-    // A pipe or a device is whoever's the shell says.
-    if metadata.is_file() && mode & TOO_OPEN != 0 {
-        return Err(Failure::new(format!(
+    read_secret(path).map_err(|error| match error {
+        SecretError::Open(mode) => Failure::new(format!(
             "others can read {}: its mode is {mode:04o}",
             path.display()
         ))
         .hint(format!("chmod 600 {}", path.display()))
         .code(REFUSED)
-        .into());
-    }
-    std::fs::read(path).with_context(failed)
+        .into(),
+        error => anyhow::Error::from(error).context(format!("cannot read {}", path.display())),
+    })
 }
 
 /// The address of a name: of several the first at which somebody listens.

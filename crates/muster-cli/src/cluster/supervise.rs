@@ -15,6 +15,7 @@ use muster_agent::{
 use muster_cluster::{Layout, Origin};
 
 use super::agent_client::Target;
+use super::init::cluster_name;
 use super::node::{tls_by_settings, tls_of_box};
 use super::run::ExposureArguments;
 use super::this_box::{metrics_token, own_box};
@@ -203,7 +204,7 @@ impl Job {
 
 /// Checks that a layout is of the cluster that a box belongs to, and has the box.
 fn fits(own: &BoxFile, layout: &Layout) -> Result<(), String> {
-    let cluster = layout.settings().text("cluster.name");
+    let cluster = cluster_name(layout);
     if cluster != own.cluster {
         return Err(format!(
             "{}: it is of cluster `{cluster}`, and this box belongs to `{}`",

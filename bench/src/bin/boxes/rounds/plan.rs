@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use muster_test_support::Random;
 
 use super::BOXES;
 use crate::client::now;
@@ -125,31 +126,6 @@ impl Fault {
     }
 }
 
-/// Numbers that look random, the same from the same seed: `SplitMix64`.
-pub(super) struct Numbers(u64);
-
-impl Numbers {
-    pub(super) fn from_seed(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// One of so many.
-    fn below(&mut self, bound: usize) -> usize {
-        usize::try_from(self.next() % bound as u64).unwrap_or(0)
-    }
-
-    fn millis(&mut self, from: u64, to: u64) -> Duration {
-        Duration::from_millis(from + self.next() % (to - from + 1))
-    }
-}
-
 /// What a round does.
 #[derive(Debug, Clone)]
 pub(super) struct Round {
@@ -162,19 +138,24 @@ pub(super) struct Round {
 }
 
 impl Round {
-    pub(super) fn drawn(numbers: &mut Numbers, only: Option<&str>) -> Self {
-        let drawn = FAULTS[numbers.below(FAULTS.len())];
+    pub(super) fn drawn(random: &mut Random, only: Option<&str>) -> Self {
+        let drawn = FAULTS[random.below(FAULTS.len())];
         let named = only.and_then(|name| FAULTS.into_iter().find(|fault| fault.name() == name));
         let fault = named.unwrap_or(drawn);
         let (shortest, longest) = fault.span();
         Self {
             fault,
-            on: BOXES[numbers.below(BOXES.len())],
-            which: numbers.below(64),
-            after: numbers.millis(1000, 2500),
-            lasts: numbers.millis(shortest * 1000, longest * 1000),
+            on: BOXES[random.below(BOXES.len())],
+            which: random.below(64),
+            after: millis(random, 1000, 2500),
+            lasts: millis(random, shortest * 1000, longest * 1000),
         }
     }
+}
+
+/// A time between two, in milliseconds.
+fn millis(random: &mut Random, from: u64, to: u64) -> Duration {
+    Duration::from_millis(from + random.number(to - from + 1))
 }
 
 impl fmt::Display for Round {
@@ -195,8 +176,8 @@ mod tests {
     #[test]
     fn the_same_seed_draws_the_same_rounds() {
         let drawn = |seed| {
-            let mut numbers = Numbers(seed);
-            let rounds = (0..50).map(|_| Round::drawn(&mut numbers, None).to_string());
+            let mut random = Random::new(seed);
+            let rounds = (0..50).map(|_| Round::drawn(&mut random, None).to_string());
             rounds.collect::<Vec<_>>()
         };
         assert_eq!(drawn(7), drawn(7));

@@ -21,18 +21,18 @@ pub(super) enum Reads {
     Much,
 }
 
-/// The places for answers in lines.
+/// The slots for answers in lines.
 #[derive(Debug, Clone)]
-pub(super) struct Places {
+pub(super) struct Slots {
     all: Arc<Semaphore>,
     large: Arc<Semaphore>,
 }
 
-/// A place, until it is dropped.
+/// A slot, until it is dropped.
 #[derive(Debug)]
-pub(super) struct Place(Vec<OwnedSemaphorePermit>);
+pub(super) struct Slot(Vec<OwnedSemaphorePermit>);
 
-impl Default for Places {
+impl Default for Slots {
     fn default() -> Self {
         Self {
             all: Arc::new(Semaphore::new(ALL)),
@@ -41,25 +41,25 @@ impl Default for Places {
     }
 }
 
-impl Places {
-    /// Takes a place, or refuses if there is none.
-    pub(super) fn take(&self, reads: Reads) -> Result<Place, Refusal> {
-        let mut places = vec![&self.all];
+impl Slots {
+    /// Takes a slot, or refuses if there is none.
+    pub(super) fn take(&self, reads: Reads) -> Result<Slot, Refusal> {
+        let mut slots = vec![&self.all];
         if reads == Reads::Much {
-            places.push(&self.large);
+            slots.push(&self.large);
         }
-        let taken = places.into_iter().map(|places| {
-            let taken = Arc::clone(places).try_acquire_owned();
+        let taken = slots.into_iter().map(|slots| {
+            let taken = Arc::clone(slots).try_acquire_owned();
             taken.map_err(|_| {
                 Refusal::busy("too many are being told as much already: try again later")
             })
         });
-        taken.collect::<Result<_, _>>().map(Place)
+        taken.collect::<Result<_, _>>().map(Slot)
     }
 }
 
-impl Place {
-    /// Returns the body, which has the place until it ends.
+impl Slot {
+    /// Returns the body, which has the slot until it ends.
     pub(super) fn hold(self, body: Body) -> Body {
         Body::from_stream(body.into_data_stream().map(move |data| {
             let _ = &self.0;
@@ -75,16 +75,16 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_place_is_free_again_when_its_answer_has_ended() {
-        let places = Places::default();
-        let mut held: Vec<Place> = (0..LARGE)
-            .map(|_| places.take(Reads::Much).unwrap())
+    async fn a_slot_is_free_again_when_its_answer_has_ended() {
+        let slots = Slots::default();
+        let mut held: Vec<Slot> = (0..LARGE)
+            .map(|_| slots.take(Reads::Much).unwrap())
             .collect();
-        assert!(places.take(Reads::Much).is_err());
-        assert!(places.take(Reads::Little).is_ok());
+        assert!(slots.take(Reads::Much).is_err());
+        assert!(slots.take(Reads::Little).is_ok());
         let body = held.pop().unwrap().hold(Body::from("lines"));
-        assert!(places.take(Reads::Much).is_err());
+        assert!(slots.take(Reads::Much).is_err());
         drop(body);
-        assert!(places.take(Reads::Much).is_ok());
+        assert!(slots.take(Reads::Much).is_ok());
     }
 }

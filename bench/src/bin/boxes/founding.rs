@@ -1,0 +1,37 @@
+//! How boxes become a cluster: the first is founded, the others join.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use muster_bench::boxes::{Boxes, until};
+
+/// Founds a cluster on box a and has the others join, each with its agent started by `start`. Returns the last token, which was
+/// used.
+pub(crate) fn found(
+    boxes: &Boxes,
+    layout: &Path,
+    others: &[&str],
+    mut start: impl FnMut(&str) -> Result<()>,
+) -> Result<String> {
+    let layout = layout.to_str().context("the directory is no text")?;
+    let first = boxes.get("a")?;
+    first.ends_with(0, &["init", "--box", "a", layout])?;
+    start("a")?;
+    until("the agent of a", || {
+        let code = first.run(&["status"])?.status.code();
+        Ok(code.filter(|code| *code != 3))
+    })?;
+    let mut used = String::new();
+    for name in others {
+        let token = first.ends_with(0, &["token", "create"])?;
+        token.trim().clone_into(&mut used);
+        let at = first.address.to_string();
+        let joining = ["join", "--box", name, &used, &at];
+        boxes.get(name)?.ends_with(0, &joining)?;
+        start(name)?;
+    }
+    boxes
+        .get("c")?
+        .ends_with(0, &["status", "--wait", "ready"])?;
+    Ok(used)
+}
