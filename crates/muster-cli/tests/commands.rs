@@ -176,6 +176,41 @@ fn check_prints_what_a_layout_resolves_to() {
     insta::assert_snapshot!(text);
 }
 
+/// Which boxes decide, and which may be away.
+#[test]
+fn check_says_which_box_may_be_away() {
+    let directory = tempfile::tempdir().unwrap();
+    let coordinators = |boxes: &[&str], settings: &[&str]| {
+        let boxes = boxes.iter().zip(1..);
+        let boxes: Vec<String> = boxes
+            .map(|(name, at)| format!("[box.{name}]\naddress = \"127.0.0.{at}\"\n"))
+            .collect();
+        let node = "[[node]]\nname = \"m\"\nrole = \"manager\"\nbox = \"a\"\n";
+        write(directory.path(), &format!("{}{node}", boxes.concat()));
+        let output = run(directory.path(), &[&["check"], settings].concat());
+        let text = stdout(&output);
+        let section = text
+            .split("\n\n")
+            .find(|section| section.starts_with("coordinators"));
+        section
+            .unwrap_or_else(|| panic!("{text}{}", stderr(&output)))
+            .to_owned()
+    };
+    insta::assert_snapshot!(
+        [
+            coordinators(&["a"], &[]),
+            coordinators(&["a", "b"], &[]),
+            coordinators(&["a", "b", "c"], &[]),
+            coordinators(&["a", "b", "c"], &["--set", "coordination.count=1"]),
+            coordinators(
+                &["a", "b", "c", "d", "e"],
+                &["--set", "coordination.count=5"]
+            ),
+        ]
+        .join("\n\n")
+    );
+}
+
 #[test]
 fn a_missing_layout_and_an_unknown_node_say_what_to_do() {
     let directory = tempfile::tempdir().unwrap();

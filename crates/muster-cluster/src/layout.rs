@@ -16,13 +16,15 @@ mod stores;
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
 
+pub(crate) use document::clip;
 pub use link_settings::{LinkEnd, LinkSetting, LinkSpec};
 pub use name::{AGENT_PREFIX, LONGEST_NAME, NameError, NodeName, PoolName, Role};
 pub use problem::{LayoutError, LayoutProblem, LayoutProblemKind};
 pub use stores::{StoreBackend, StoreFile, StorePlan, StoreSpec};
 
+use crate::coordination::{self, VOTERS};
 use crate::links::{self, Neighbours};
-use crate::settings::{CORE_SETTINGS, Origin, SettingError, SettingSpec, Settings};
+use crate::settings::{CORE_SETTINGS, Origin, SettingError, SettingSpec, SettingValue, Settings};
 use crate::topics::Topics;
 use problem::{LayoutProblemKind as Kind, Problems};
 
@@ -263,11 +265,18 @@ impl Layout {
             let nearest = crate::suggestion::nearest(key, self.specs().map(SettingSpec::key))
                 .map(str::to_owned);
             return Err(SettingError::UnknownKey {
-                key: document::clip(key),
+                key: clip(key),
                 nearest,
             });
         };
         let value = spec.read_text(value).map_err(SettingError::BadValue)?;
+        if let SettingValue::TextList(names) = &value
+            && key == VOTERS
+        {
+            let boxes = self.boxes.keys().map(String::as_str).collect();
+            coordination::check_named(names, &boxes)
+                .map_err(|wrong| SettingError::BadValue(wrong.to_string()))?;
+        }
         self.settings
             .set(spec.key(), value.clone(), Origin::Override);
         for node in &mut self.nodes {

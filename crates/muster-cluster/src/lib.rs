@@ -3,6 +3,7 @@
 //! - [`Layout`]: the nodes of a cluster, read from one file; [`Settings`]: what may be tuned.
 //! - [`links()`]: who dials whom. [`Topics`]: who hears what.
 //! - [`Membership`]: who is alive. [`Pools`] and [`Key`]: who of them owns which key.
+//! - [`coordination`]: who decides what all have to see alike.
 //! - [`Readiness`]: whether the nodes that are needed are mutually up.
 //! - [`Watermarks`]: up to which event time everything has been seen.
 //!
@@ -38,6 +39,7 @@
 //! # }
 //! ```
 
+pub mod coordination;
 mod hrw;
 mod layout;
 mod links;

@@ -287,6 +287,18 @@ pub const CORE_SETTINGS: &[SettingSpec] = &[
         "how long a write waits for a primary (Zeek's default_clone_mutation_buffer_interval)",
     )
     .positive(),
+    SettingSpec::count(
+        "coordination.count",
+        3,
+        "most boxes whose agents are coordinators: 1, 3 or 5; with three any one may be away, with five any two",
+    )
+    .within(1, 5)
+    .odd(),
+    SettingSpec::text_list(
+        "coordination.voters",
+        &[],
+        "names of the boxes whose agents are coordinators, the first to lead first; empty takes them by what runs where",
+    ),
     SettingSpec::duration(
         "watermark.allowance",
         Duration::from_secs(15 * 60),

@@ -74,6 +74,21 @@ fn links_with_settings() {
 }
 
 #[test]
+fn coordinators() {
+    let boxes = "[box.a]\naddress = \"10.0.0.1\"\n[box.b]\naddress = \"10.0.0.2\"\n[box.c]\naddress = \"nowhere\"\n";
+    let with_boxes = |rest: &str| format!("{boxes}[coordination]\n{rest}");
+    insta::assert_snapshot!(report_with_manager(&[
+        &with_boxes("count = 2\n"),
+        &with_boxes("count = 7\nvoters = \"a\"\n"),
+        &with_boxes("voters = [\"a\", \"b\"]\n"),
+        &with_boxes("voters = [\"a\", \"b\", \"a\"]\n"),
+        &with_boxes("voters = [\"a\", \"c\", \"d\"]\n"),
+        "[coordination]\nvoters = [\"east\"]\n",
+        "[[node]]\nname = \"w\"\nrole = \"worker\"\ncount = 2\noptions = { \"coordination.count\" = 1 }\n",
+    ]));
+}
+
+#[test]
 fn keys_and_types() {
     insta::assert_snapshot!(
         report_with_manager(&[

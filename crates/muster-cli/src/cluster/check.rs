@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Args;
+use muster_cluster::coordination::{survival, voters, witnesses};
 use muster_cluster::{
     Key, Layout, LinkEnd, LinkSetting, Origin, Pools, Setting, StoreBackend, links,
 };
@@ -110,6 +111,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
             }
         }
     }
+    coordinators(&mut text, layout);
     inputs(&mut text, &loaded);
     stores(&mut text, layout);
     text.push_str("\nsettings\n");
@@ -136,6 +138,39 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
     } else {
         ExitCode::SUCCESS
     })
+}
+
+/// Which boxes decide, and which of them may be away.
+fn coordinators(text: &mut String, layout: &Layout) {
+    text.push_str("\ncoordinators (boxes whose agents decide who is in the cluster)\n");
+    let voters = voters(layout);
+    if voters.is_empty() {
+        text.push_str(match layout.boxes().len() {
+            0 => "  none: the layout names no boxes\n",
+            _ => "  none: there is one box\n",
+        });
+        return;
+    }
+    let witnesses = witnesses(layout);
+    let names: Vec<String> = voters
+        .iter()
+        .map(|name| {
+            let is_witness = witnesses.contains(name);
+            let note = if is_witness { " (a witness)" } else { "" };
+            format!("{name}{note}")
+        })
+        .collect();
+    let _ = writeln!(text, "  {}", names.join(", "));
+    match voters.len() {
+        1 => {}
+        2..=4 => text.push_str("  any one of them may be away, and the others decide\n"),
+        _ => text.push_str("  any two of them may be away, and the others decide\n"),
+    }
+    for (name, reason) in survival(layout).may_not {
+        let _ = writeln!(text, "  box {name} may not be away, as {reason}");
+    }
+    // Whoever reads that a box may be away must not think that nothing is away with it.
+    text.push_str("  a store has one primary, and is away with its box all the same\n");
 }
 
 /// What is set for single links, and for how many of them.

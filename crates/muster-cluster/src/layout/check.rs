@@ -1,13 +1,16 @@
 //! The rules that a layout must satisfy as a whole.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap};
 
-use super::document::{At, unknown_name};
+use super::document::{At, clip, unknown_name};
 use super::problem::{LayoutProblemKind as Kind, Problems};
 use super::reader::Completeness;
 use super::{Layout, Node, Role};
+use crate::coordination::{self, COUNT, VOTERS, VotersError};
 use crate::pools;
+use crate::settings::{Origin, Settings};
+use crate::suggestion::nearest;
 use crate::topics::{LOGS, Topics};
 
 /// Adds everything that is wrong between the parts of a layout.
@@ -20,6 +23,7 @@ pub(super) fn check(layout: &Layout, completeness: Completeness, problems: &mut 
         check_pools(layout, problems);
     }
     check_topics(layout, problems);
+    check_options(layout, problems);
     super::stores::check(layout, completeness, problems);
 }
 
@@ -249,6 +253,50 @@ fn check_topics(layout: &Layout, problems: &mut Problems) {
                     "choose a name that does not start with the other's",
                 );
             }
+        }
+    }
+}
+
+/// Voters are boxes of the layout, and as many as can have a majority.
+pub(super) fn check_voters(settings: &Settings, boxes: &BTreeSet<&str>, problems: &mut Problems) {
+    let Origin::Layout { line } = settings.origin(VOTERS) else {
+        return;
+    };
+    let Err(wrong) = coordination::check_named(settings.text_list(VOTERS), boxes) else {
+        return;
+    };
+    let (kind, remedy) = match &wrong {
+        VotersError::Count(_) => (
+            Kind::BadValue,
+            "name 1, 3 or 5 boxes, or none to have them chosen".to_owned(),
+        ),
+        VotersError::Twice(_) => (Kind::Duplicate, "name each box once".to_owned()),
+        VotersError::NoBox(name) => {
+            let remedy = match nearest(name, boxes.iter().copied()) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("declare it with `[box.{}]`", clip(name)),
+            };
+            (Kind::UnknownName, remedy)
+        }
+    };
+    problems.add_with(line, kind, wrong.to_string(), remedy);
+}
+
+/// All nodes have the same coordinators: none has its own word about them.
+fn check_options(layout: &Layout, problems: &mut Problems) {
+    let mut reported = None;
+    for node in &layout.nodes {
+        for key in [COUNT, VOTERS] {
+            let Origin::Node { line } = node.settings.origin(key) else {
+                continue;
+            };
+            // Nodes of one `count` share their line and their mistakes.
+            if reported.replace((line, key)) == Some((line, key)) {
+                continue;
+            }
+            let message = format!("`{key}` is set for node `{}` alone", node.name);
+            let remedy = "it is one for the whole cluster: write it in `[coordination]`";
+            problems.add_with(line, Kind::Unsupported, message, remedy);
         }
     }
 }

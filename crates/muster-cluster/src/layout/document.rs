@@ -250,7 +250,7 @@ pub(super) fn tables<'a>(
 }
 
 /// A text of the file as it may stand in a message: at most 64 letters, control characters escaped.
-pub(super) fn clip(text: &str) -> String {
+pub(crate) fn clip(text: &str) -> String {
     let mut clipped: String = text.chars().take(64).flat_map(char::escape_debug).collect();
     if text.chars().nth(64).is_some() {
         clipped.push('~');

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use toml::de::{DeTable, DeValue};
 
+use super::check::check_voters;
 use super::document::{At, Entry, Fields, clip, entries, flatten, raw, unknown_key};
 use super::link_settings::read_links;
 use super::node_reader::{assign_ports, read_nodes};
@@ -55,6 +56,9 @@ pub(super) fn read(
     let mut settings = Settings::defaults(specs);
     read_settings(document, specs, &mut settings, problems);
     let boxes = read_boxes(document, problems);
+    // A box whose address is wrong is one all the same.
+    let names = boxes.keys().map(String::as_str).collect();
+    check_voters(&settings, &names, problems);
     let pools = read_pools(document, problems);
     let stores = read_stores(document, problems);
     let (drafts, completeness) = read_nodes(document, &boxes, &settings, specs, problems);

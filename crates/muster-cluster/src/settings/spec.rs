@@ -15,6 +15,7 @@ pub struct SettingSpec {
     key: &'static str,
     default: SettingDefault,
     positive: bool,
+    odd: bool,
     /// The least and the most of a count, or of the nanoseconds of a length of time.
     bounds: (u64, u64),
     help: &'static str,
@@ -64,7 +65,7 @@ macro_rules! constructor {
     ($(#[$doc:meta])* $name:ident, $kind:ident, $type:ty) => {
         $(#[$doc])*
         pub const fn $name(key: &'static str, default: $type, help: &'static str) -> Self {
-            Self { key, default: SettingDefault::$kind(default), positive: false, bounds: ANY, help }
+            Self { key, default: SettingDefault::$kind(default), positive: false, odd: false, bounds: ANY, help }
         }
     };
 }
@@ -113,6 +114,7 @@ impl SettingSpec {
             key,
             default: SettingDefault::Choice(default, C::NAMES),
             positive: false,
+            odd: false,
             bounds: ANY,
             help,
         }
@@ -122,6 +124,13 @@ impl SettingSpec {
     #[must_use]
     pub const fn positive(mut self) -> Self {
         self.positive = true;
+        self
+    }
+
+    /// Makes the setting refuse even counts. For voters.
+    #[must_use]
+    pub const fn odd(mut self) -> Self {
+        self.odd = true;
         self
     }
 
@@ -237,6 +246,12 @@ impl SettingSpec {
         {
             return Err(format!("`{}` must be between {least} and {most}", self.key));
         }
+        if let SettingValue::Count(count) = value
+            && self.odd
+            && count % 2 == 0
+        {
+            return Err(format!("`{}` must be an odd number", self.key));
+        }
         if let SettingValue::Duration(duration) = &value
             && nanoseconds(*duration) > most
         {
@@ -349,6 +364,13 @@ mod tests {
             let error = bytes.read_text(text).unwrap_err();
             assert_eq!(error, "`peering.most` must be between 5 and 20");
         }
+        let voters = SettingSpec::count("coordination.count", 3, "")
+            .within(1, 5)
+            .odd();
+        assert_eq!(voters.read_text("5"), Ok(SettingValue::Count(5)));
+        let error = voters.read_text("4").unwrap_err();
+        assert_eq!(error, "`coordination.count` must be an odd number");
+        assert!(voters.read_text("7").is_err());
         let overflow = super::super::CORE_SETTINGS
             .iter()
             .find(|spec| spec.key() == "peering.overflow")
