@@ -7,8 +7,19 @@
 //! - [`voters`]: on which boxes they are. Every node and agent computes it from the layout, and gets the same.
 //! - [`witnesses`]: which of these boxes have no nodes.
 //! - [`survival`]: which boxes may be away.
+//! - [`Lease`]: a node renews it with each of them from its own loop, so a node whose loop hangs is out although its connections
+//!   live.
+//! - [`View`]: who is in, numbered by its epoch. Every node divides work among the same members.
+//!
+//! Without coordinators, and for nodes that never renew, as Zeek's, each node goes by what it sees itself.
 
+mod lease;
+mod messages;
 mod placement;
+mod view;
 
+pub use lease::{Heard, LEASE, Lease, RENEW_EVERY, SILENCE, STOPPED, Standing};
+pub use messages::{LeaseAnswer, Leaving, Renew, ViewMember, ViewUpdate, ViewWanted, event};
 pub(crate) use placement::{COUNT, VOTERS, VotersError, check_named};
 pub use placement::{Survival, survival, voters, witnesses};
+pub use view::{Membership, NotTaken, OutReason, View, ViewChange};

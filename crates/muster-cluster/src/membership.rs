@@ -374,6 +374,17 @@ impl Membership {
         self.records.get(name)
     }
 
+    /// What an endpoint of the mesh has announced itself as.
+    pub fn announced_name(&self, id: EndpointId) -> Option<&str> {
+        self.announced.get(&id).map(|name| &**name)
+    }
+
+    /// The endpoint id of the living node of a name.
+    pub fn id_of_name(&self, name: &str) -> Option<EndpointId> {
+        let record = self.records.get(name)?;
+        record.life.as_ref().map(|life| life.id)
+    }
+
     /// The endpoint id of a node that is alive.
     pub fn id_of(&self, name: &NodeName) -> Option<EndpointId> {
         self.get(name)?.life.as_ref().map(|life| life.id)

@@ -9,6 +9,7 @@ mod building;
 mod by_name;
 mod contests;
 mod context;
+mod coordination;
 mod counts;
 mod dispatch;
 mod event;
@@ -44,6 +45,7 @@ use muster_wire::{EndpointId, Mono, Topic};
 
 pub use by_name::ByName;
 pub use context::{Context, PublishError};
+pub use coordination::CoordinationReport;
 pub use counts::{CounterSpec, FrameworkCount, NodeCounts};
 pub use event::Event;
 pub use facts::{Effect, Input, LogSink, NodeError, Report, Severity, Written};
@@ -57,6 +59,7 @@ pub use stores::{
 };
 
 use self::contests::Contest;
+use self::coordination::Coordination;
 use self::dispatch::{HandlerRef, call};
 use self::indirect_neighbours::IndirectNeighbours;
 use self::log_confirmations::Confirmations;
@@ -111,6 +114,8 @@ pub struct NodeLoop {
     confirmations: Confirmations,
     /// Another process of this node's name is alive, and this one has been told to leave.
     is_leaving: bool,
+    /// What it has of the coordinators, if the layout has any.
+    coordination: Option<Coordination>,
 }
 
 impl NodeLoop {
@@ -183,6 +188,7 @@ impl NodeLoop {
             self.confirmations.next_deadline(),
             self.core.health.next_deadline(),
             self.missing.next_deadline(),
+            self.next_renewal(),
             self.core.waits.next_deadline(self.core.clock.now.mono),
         ]
         .into_iter()
@@ -193,6 +199,7 @@ impl NodeLoop {
     /// Handles one input, and every timer that is due.
     pub fn step(&mut self, input: Input<'_>, now: Now) {
         self.core.clock.now = now;
+        self.turn();
         match input {
             Input::Message { from, payload } => {
                 self.core.counts.events_in += 1;
@@ -265,6 +272,7 @@ impl NodeLoop {
             Input::Stop if self.stopping => {}
             Input::Stop => {
                 self.stopping = true;
+                self.leave_coordinators();
                 self.end_waits();
                 self.hook_all(Hook::Done);
                 self.run_local();
@@ -382,6 +390,7 @@ impl NodeLoop {
         self.confirm_records_if_due();
         self.core.end_troubles();
         self.give_up_missing();
+        self.renew();
         for owner in self.core.timers.take_mono(now) {
             self.hook(owner.framework, Hook::Timer(owner.token));
         }

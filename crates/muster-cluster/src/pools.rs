@@ -21,6 +21,8 @@ pub struct Pools {
 struct Pool {
     name: PoolName,
     view: PoolView,
+    /// Which members this node sees.
+    seen: Vec<bool>,
     round_robin: HashMap<String, usize>,
 }
 
@@ -77,6 +79,7 @@ impl Pools {
                     .collect(),
                 members: assigned.members.into(),
             },
+            seen: Vec::new(),
             name: assigned.pool,
             round_robin: HashMap::new(),
         });
@@ -101,6 +104,29 @@ impl Pools {
         self.set(node, false)
     }
 
+    /// A node is alive, or dead, from now on, whoever it is. Returns what that changed.
+    pub(crate) fn set_alive(&mut self, node: &NodeName, up: bool) -> Vec<PoolChange> {
+        self.set(node, up)
+    }
+
+    /// This node sees another one, or not: who is alive and is not seen has no turn.
+    pub(crate) fn set_seen(&mut self, node: &NodeName, seen: bool) {
+        for pool in &mut self.pools {
+            let members = &pool.view.members;
+            if let Some(index) = members.iter().position(|member| member.name == *node) {
+                pool.seen.resize(members.len(), true);
+                pool.seen[index] = seen;
+            }
+        }
+    }
+
+    /// All members of pools.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &NodeName> {
+        let members = self.pools.iter().flat_map(|pool| pool.view.members.iter());
+        let names: std::collections::BTreeSet<_> = members.map(|member| &member.name).collect();
+        names.into_iter()
+    }
+
     /// Returns the living member that owns a key, possibly the node itself, or `None` if nobody is alive or the pool
     /// is unknown.
     pub fn owner(&self, pool: &PoolName, key: &Key) -> Option<&NodeName> {
@@ -120,7 +146,10 @@ impl Pools {
         let turn = pool.round_robin.get_mut(purpose)?;
         let found = (0..members)
             .map(|step| (*turn + step) % members)
-            .find(|&index| pool.view.alive[index])?;
+            .find(|&index| pool.view.alive[index] && pool.seen.get(index) != Some(&false));
+        // Somebody whom nobody sees gets what nobody else can take.
+        let alive = || (0..members).map(|step| (*turn + step) % members);
+        let found = found.or_else(|| alive().find(|&index| pool.view.alive[index]))?;
         *turn = (found + 1) % members;
         Some(&pool.view.members[found].name)
     }

@@ -81,6 +81,11 @@ impl Topics {
         self.topic(&["node", name.as_str(), ""])
     }
 
+    /// What a box's agent hears, by its name in the mesh; `None` if it cannot be part of a topic.
+    pub fn agent(&self, name: &str) -> Option<Topic> {
+        Topic::new(format!("{}/node/{name}/", self.prefix)).ok()
+    }
+
     /// What one life of a node hears: `zeek/cluster/nodeid/<endpoint id>/`.
     pub fn id(&self, id: EndpointId) -> Topic {
         self.topic(&["nodeid", &id.to_string(), ""])
@@ -98,6 +103,11 @@ impl Topics {
     /// What every node hears: `zeek/cluster/all/`.
     pub fn broadcast(&self) -> Topic {
         self.topic(&["all", ""])
+    }
+
+    /// What coordinators tell every node: `zeek/cluster/coordination/`.
+    pub fn coordination(&self) -> Topic {
+        self.topic(&["coordination", ""])
     }
 
     /// The topic below which log batches are published: `zeek/logs/`.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use muster_wire::{EndpointId, Incarnation};
 
+use super::coordination::Coordination;
 use super::dispatch::HandlerRef;
 use super::framework::{Created, Declared, DeclaredStream, Hook, Registry, Site};
 use super::indirect_neighbours::IndirectNeighbours;
@@ -67,7 +68,12 @@ impl NodeLoop {
             indirect_neighbours: IndirectNeighbours::default(),
             confirmations: Confirmations::default(),
             is_leaving: false,
+            coordination: Coordination::of(layout, now.mono),
         };
+        if this.coordination.is_some() {
+            let topic = layout.topics().coordination();
+            this.core.outbox.subscriptions.push(topic);
+        }
         let mut priorities: HashMap<String, Vec<(i32, HandlerRef)>> = HashMap::new();
         for (position, Created { hosted, declared }) in created.into_iter().enumerate() {
             for (handler, (event, priority)) in declared.handlers.iter().enumerate() {

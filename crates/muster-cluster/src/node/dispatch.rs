@@ -15,6 +15,8 @@ use super::log_confirmations::RecordsTaken;
 use super::members::Hello;
 use super::node_core::NodeCore;
 use super::stores::OpenStore;
+use crate::coordination::{LeaseAnswer, ViewUpdate};
+
 use super::{Context, NodeLoop, PEERS_REQUEST, barrier, logs, shape};
 
 /// A handler of an event: framework and position in it.
@@ -48,6 +50,8 @@ impl NodeLoop {
             Ready::NAME => self.is_ready(from, event),
             logs::BATCH => self.log_batch(from, event),
             RecordsTaken::NAME => self.records_taken(from, event),
+            LeaseAnswer::NAME => self.lease_answered(from, event),
+            ViewUpdate::NAME => self.view_told(from, event),
             OpenStore::NAME => self.open_store(from, event),
             PEERS_REQUEST => self.core.outbox.effects.push(Effect::DescribePeers(from)),
             _ => self.dispatch(from, event),

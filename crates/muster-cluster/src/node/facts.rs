@@ -126,6 +126,10 @@ pub enum Effect {
     Ping(EndpointId),
     /// End this node: another process of its name is alive. It is reported to the operator as well.
     Leave,
+    /// By the coordinators' word a life of a node is out: nothing is led through it any more.
+    Fence(EndpointId),
+    /// A life of a node is in, if it was out before.
+    Unfence(EndpointId),
     /// Start this node's inputs: the nodes that it is linked with are up, or it has waited for them long enough.
     StartInputs,
     /// A wait of [`Input::AwaitReady`] has ended.

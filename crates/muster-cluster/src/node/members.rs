@@ -160,7 +160,7 @@ impl NodeLoop {
                     self.grace.retain(|(_, waiting)| *waiting != name);
                     self.strangers.remove(&id);
                     self.core.windows.watermarks.node_up(&name, incarnation);
-                    let changes = self.core.members.pools.node_up(&name);
+                    let changes = self.changes_of(&name);
                     self.announce_to(id);
                     self.tell_readiness_to(&name, id);
                     self.tell_zeek_manager(&name);
@@ -186,7 +186,7 @@ impl NodeLoop {
                     id,
                     incarnation,
                 } => {
-                    let changes = self.core.members.pools.node_down(&name);
+                    let changes = self.changes_of(&name);
                     self.ready.remove(&name);
                     self.hold_watermark(&name);
                     let life = NodeLife {

@@ -256,6 +256,8 @@ impl Rig {
                 Effect::StartInputs => self.input_starts += 1,
                 Effect::Report(report) => self.said.push(report.text.replace("actor: ", "")),
                 Effect::Ping(id) => self.said.push(format!("ping {id}")),
+                Effect::Fence(life) => self.said.push(format!("fence {life}")),
+                Effect::Unfence(life) => self.said.push(format!("unfence {life}")),
                 Effect::Leave => self.said.push("leave".to_owned()),
                 Effect::Ready { token, outcome } => self.said.push(match outcome {
                     Ok(()) => format!("wait {token}: ready"),

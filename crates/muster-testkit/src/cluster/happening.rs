@@ -178,6 +178,8 @@ impl Cluster {
                     within,
                     token,
                 } => self.write_store(position, &store, op, level, within, token),
+                // No coordinators are simulated here.
+                Effect::Fence(_) | Effect::Unfence(_) => {}
                 Effect::Leave => self.note(position, "leaves"),
                 Effect::Report(report) => {
                     let life = self.nodes[position].life.as_ref();

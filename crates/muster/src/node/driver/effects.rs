@@ -40,6 +40,7 @@ impl Driver {
                     Effect::DescribePeers(to) => self.describe_peers(to),
                     Effect::Ping(peer) => self.ping(peer),
                     Effect::Ready { token, outcome } => self.waiting.end(token, outcome),
+                    Effect::Fence(_) | Effect::Unfence(_) => {}
                     Effect::Leave => self.must_leave = true,
                     Effect::OpenStore {
                         store,

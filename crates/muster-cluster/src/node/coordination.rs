@@ -1,0 +1,302 @@
+//! A node's part in what its cluster's coordinators decide: it renews its lease, and divides work by their view.
+
+use muster_data::{Encode, Record};
+use muster_wire::zeek::{EventRef, Metadata};
+use muster_wire::{Class, EndpointId, Mono, Topic};
+
+use super::{Effect, NodeLoop, Report, Severity};
+use crate::coordination::{
+    Heard, LeaseAnswer, Leaving, Lease, NotTaken, Renew, Standing, View, ViewChange, ViewUpdate,
+    ViewWanted, voters,
+};
+use crate::layout::{AGENT_PREFIX, Layout, NodeName};
+use crate::pools::PoolChange;
+
+/// The least time between two questions for a view.
+const ASK_AGAIN: std::time::Duration = std::time::Duration::from_millis(200);
+
+/// What a node has of its coordinators.
+#[derive(Debug)]
+pub(super) struct Coordination {
+    /// The names of their agents, and the topics that these hear.
+    voters: Vec<(String, Topic)>,
+    lease: Lease,
+    view: View,
+    /// When a view may be asked for again.
+    ask_at: Mono,
+    /// What the node was told to be last.
+    told: Standing,
+    /// The lease ran when the pools were looked at last.
+    ran: bool,
+}
+
+/// What a node has of its coordinators, to be shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CoordinationReport {
+    /// What the node may do.
+    pub standing: Standing,
+    /// Its session; 0 if it has none.
+    pub session: u64,
+    /// The epoch of the view that it goes by; 0 if it has none.
+    pub epoch: u64,
+}
+
+impl Coordination {
+    /// Returns `None` where the layout has no coordinators.
+    pub(super) fn of(layout: &Layout, now: Mono) -> Option<Self> {
+        let topics = layout.topics();
+        let voters = voters(layout).into_iter().filter_map(|of_box| {
+            let name = format!("{AGENT_PREFIX}{of_box}");
+            let topic = topics.agent(&name)?;
+            Some((name, topic))
+        });
+        let voters: Vec<_> = voters.collect();
+        (!voters.is_empty()).then(|| Self {
+            voters,
+            lease: Lease::new(now),
+            view: View::default(),
+            ask_at: now,
+            told: Standing::Alone,
+            ran: false,
+        })
+    }
+
+    fn next_deadline(&self) -> Mono {
+        let until = self.lease.until().filter(|_| self.ran);
+        until.map_or(self.lease.next(), |until| until.min(self.lease.next()))
+    }
+}
+
+impl NodeLoop {
+    /// What the node has of its coordinators, if its layout has any.
+    pub fn coordination(&self) -> Option<CoordinationReport> {
+        let coordination = self.coordination.as_ref()?;
+        Some(CoordinationReport {
+            standing: coordination.lease.standing(self.core.clock.now.mono),
+            session: coordination.lease.session(),
+            epoch: coordination.view.epoch(),
+        })
+    }
+
+    pub(super) fn next_renewal(&self) -> Option<Mono> {
+        let coordination = self.coordination.as_ref().filter(|_| !self.stopping);
+        coordination.map(Coordination::next_deadline)
+    }
+
+    /// The loop turns. It is called before what has arrived is looked at: a node that was stopped takes nothing of it for new.
+    pub(super) fn turn(&mut self) {
+        let now = self.core.clock.now.mono;
+        if let Some(coordination) = &mut self.coordination
+            && coordination.lease.turn(now)
+        {
+            self.look_at_standing();
+        }
+    }
+
+    /// Renews the lease if that is due, and looks whether it still runs.
+    pub(super) fn renew(&mut self) {
+        let now = self.core.clock.now.mono;
+        let Some(coordination) = &mut self.coordination else {
+            return;
+        };
+        if !self.stopping
+            && let Some(number) = coordination.lease.renew(now)
+        {
+            let renew = Renew {
+                node: self.core.node.name.to_string(),
+                box_name: self.core.node.box_name.clone(),
+                incarnation: self.core.incarnation.0,
+                session: coordination.lease.session(),
+                number,
+            };
+            self.tell_coordinators(&renew);
+        }
+        self.look_at_standing();
+    }
+
+    /// The node stops in order: others take over at once.
+    pub(super) fn leave_coordinators(&mut self) {
+        let Some(coordination) = &self.coordination else {
+            return;
+        };
+        let session = coordination.lease.session();
+        if session != 0 {
+            let node = self.core.node.name.to_string();
+            self.tell_coordinators(&Leaving { node, session });
+        }
+    }
+
+    fn tell_coordinators<E: Record + Encode>(&mut self, event: &E) {
+        let Some(coordination) = &self.coordination else {
+            return;
+        };
+        for (_, topic) in coordination.voters.clone() {
+            self.send_to_coordinator(&topic, event);
+        }
+    }
+
+    fn send_to_coordinator<E: Record + Encode>(&mut self, topic: &Topic, event: &E) {
+        let metadata = Metadata::default();
+        self.core
+            .send(topic, Class::Control, E::NAME, metadata, |out| {
+                event.encode(out);
+            });
+    }
+
+    /// Returns the voter that an endpoint is, by its name in the mesh.
+    fn voter(&self, from: EndpointId) -> Option<String> {
+        let name = self.core.members.membership.announced_name(from)?;
+        let voters = &self.coordination.as_ref()?.voters;
+        let known = voters.iter().find(|(voter, _)| voter == name);
+        known.map(|(voter, _)| voter.clone())
+    }
+
+    /// A coordinator has answered.
+    pub(super) fn lease_answered(&mut self, from: EndpointId, event: &EventRef<'_>) {
+        let now = self.core.clock.now.mono;
+        let (Some(voter), Ok(answer)) = (self.voter(from), event.arguments().to::<LeaseAnswer>())
+        else {
+            self.core.counts.control_events_refused += 1;
+            return;
+        };
+        let Some(coordination) = &mut self.coordination else {
+            return;
+        };
+        let heard = coordination.lease.answered(&voter, &answer, now);
+        if answer.epoch > coordination.view.epoch() {
+            self.ask_for_view(&voter);
+        }
+        if heard != Heard::Nothing {
+            self.look_at_standing();
+        }
+    }
+
+    fn ask_for_view(&mut self, voter: &str) {
+        let now = self.core.clock.now.mono;
+        let Some(coordination) = &mut self.coordination else {
+            return;
+        };
+        if now < coordination.ask_at {
+            return;
+        }
+        coordination.ask_at = now.after(ASK_AGAIN);
+        let epoch = coordination.view.epoch();
+        let topic = coordination.voters.iter().find(|(name, _)| name == voter);
+        if let Some((_, topic)) = topic.cloned() {
+            self.send_to_coordinator(&topic, &ViewWanted { epoch });
+        }
+    }
+
+    /// Coordinators say who is in.
+    pub(super) fn view_told(&mut self, from: EndpointId, event: &EventRef<'_>) {
+        let now = self.core.clock.now.mono;
+        let (Some(voter), Ok(update)) = (self.voter(from), event.arguments().to::<ViewUpdate>())
+        else {
+            self.core.counts.control_events_refused += 1;
+            return;
+        };
+        let Some(coordination) = &mut self.coordination else {
+            return;
+        };
+        match coordination.view.update(&update) {
+            Ok(changes) => {
+                let name = self.core.node.name.as_str();
+                coordination.lease.sees(&coordination.view, name, now);
+                self.view_changed(&changes);
+            }
+            Err(NotTaken::Gap) => self.ask_for_view(&voter),
+            Err(error) => {
+                self.core.counts.control_events_refused += 1;
+                let text = || format!("refused a view of {voter}: {error}");
+                self.core.report(Severity::Warning, "view", text);
+            }
+        }
+    }
+
+    fn view_changed(&mut self, changes: &[ViewChange]) {
+        for change in changes {
+            let (ViewChange::In { node, life } | ViewChange::Out { node, life, .. }) = change;
+            let (node, life) = (node.clone(), *life);
+            if life != self.core.id {
+                self.core.outbox.effects.push(match change {
+                    ViewChange::In { .. } => Effect::Unfence(life),
+                    ViewChange::Out { .. } => Effect::Fence(life),
+                });
+            }
+            if let ViewChange::Out { reason, .. } = change
+                && self.core.members.membership.id_of_name(&node) == Some(life)
+            {
+                self.core.outbox.effects.push(Effect::Report(Report {
+                    severity: Severity::Warning,
+                    text: format!("node out: {node} {}", reason.text()),
+                }));
+            }
+        }
+        self.look_at_standing();
+        self.follow_view();
+    }
+
+    /// What the node may do has perhaps changed.
+    fn look_at_standing(&mut self) {
+        let now = self.core.clock.now.mono;
+        let Some(coordination) = &mut self.coordination else {
+            return;
+        };
+        let standing = coordination.lease.standing(now);
+        let runs = coordination.lease.runs(now);
+        let has_changed = std::mem::replace(&mut coordination.told, standing) != standing;
+        let ran = std::mem::replace(&mut coordination.ran, runs);
+        if has_changed {
+            let (severity, text) = match standing {
+                Standing::Alone => return,
+                Standing::In => (
+                    Severity::Info,
+                    format!("in: session {}", coordination.lease.session()),
+                ),
+                Standing::Suspended => (
+                    Severity::Warning,
+                    "no lease: this node was stopped, or hears too few coordinators".to_owned(),
+                ),
+                Standing::Out => (
+                    Severity::Warning,
+                    "out, by the coordinators' word: this node asks to be admitted".to_owned(),
+                ),
+            };
+            let report = Report { severity, text };
+            self.core.outbox.effects.push(Effect::Report(report));
+        }
+        if ran != runs {
+            self.follow_view();
+        }
+    }
+
+    /// Makes the pools what the view says, where it does.
+    fn follow_view(&mut self) {
+        let names: Vec<NodeName> = self.core.members.pools.names().cloned().collect();
+        for name in names {
+            self.follow_view_of(&name);
+        }
+    }
+
+    /// A member of pools is up by the word of the coordinators. Without that it is up if this node sees it; and as long as the node hears
+    /// nothing from them, only who is seen, too, is up: work that is divided is not to go to somebody who is gone.
+    fn follow_view_of(&mut self, name: &NodeName) {
+        let changes = self.changes_of(name);
+        self.pools_changed(&changes);
+    }
+
+    /// Sets what is so about a member of pools, and returns what that changed.
+    pub(super) fn changes_of(&mut self, name: &NodeName) -> Vec<PoolChange> {
+        let seen = *name == self.core.node.name || self.core.is_alive(name);
+        let coordination = self.coordination.as_ref();
+        let decided = coordination.and_then(|it| it.view.is_in(name.as_str()));
+        let runs = coordination.is_some_and(|it| it.ran);
+        let up = match decided {
+            None => seen,
+            Some(is_in) => is_in && (seen || runs),
+        };
+        let pools = &mut self.core.members.pools;
+        pools.set_seen(name, seen);
+        pools.set_alive(name, up)
+    }
+}

@@ -1,0 +1,74 @@
+//! What coordinators answer to nodes.
+
+use muster_cluster::coordination::{LeaseAnswer, Renew, ViewUpdate};
+use muster_wire::EndpointId;
+
+use super::{Coordinator, Severity, To};
+use crate::sabotage::Sabotage;
+
+impl Coordinator {
+    /// A node has renewed its lease, or asks for one.
+    pub(super) fn renewed(&mut self, from: EndpointId, renew: Renew) {
+        let now = self.now;
+        let Some(group) = &mut self.group else { return };
+        if !group.detector.has(&renew.node, &renew.box_name) {
+            let text = format!(
+                "coordination: refused `{}` of box {}: the layout of this box has no such node there",
+                renew.node, renew.box_name
+            );
+            return self.refuses(renew.node, text);
+        }
+        if group.consensus.members().is_none() {
+            // A stranger has seen nothing.
+            return;
+        }
+        group.detector.renewed(from, renew.clone(), now);
+        let leads = group.consensus.leads() && group.is_current;
+        let known = group.state.view().get(&renew.node);
+        let is_its_own = known.is_some_and(|it| it.life == from && it.out.is_none());
+        let session = known.map_or(0, |it| it.session);
+        let is_over = renew.session != 0 && (!is_its_own || session != renew.session);
+        let grants_old = self.sabotage == Sabotage::GrantsOldSessions;
+        let granted = leads && (is_its_own || (grants_old && renew.session != 0));
+        let answer = LeaseAnswer {
+            number: renew.number,
+            term: group.consensus.term(),
+            epoch: group.state.view().epoch(),
+            session: match granted {
+                true if grants_old && is_over => renew.session,
+                true => session,
+                false => 0,
+            },
+            is_out: leads && is_over && !grants_old,
+            voters: match (leads, group.consensus.members()) {
+                (true, Some(members)) => members.voters().len() as u64,
+                _ => 0,
+            },
+        };
+        self.send(To::Life(from), &answer);
+        // A newcomer does not wait for the next look.
+        if leads && !is_its_own {
+            if let Some(group) = &mut self.group {
+                group.look_at = now;
+            }
+            self.run_group(|_, _| {});
+        }
+    }
+
+    fn refuses(&mut self, node: String, text: String) {
+        // One line for each node that asks on and on.
+        if self.refused.len() < super::MOST_REFUSED && self.refused.insert(node) {
+            self.report(Severity::Warning, text);
+        }
+    }
+
+    /// Somebody wants to know who is in.
+    pub(super) fn tell_view(&mut self, to: EndpointId, since: u64) {
+        let Some(group) = &self.group else { return };
+        let view = group.state.view();
+        if view.epoch() > since {
+            let update = ViewUpdate::since(view, since);
+            self.send(To::Life(to), &update);
+        }
+    }
+}

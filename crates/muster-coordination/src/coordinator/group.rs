@@ -1,0 +1,239 @@
+//! A coordinator's part in its group: the consensus, and what is agreed on.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use muster_cluster::coordination::ViewUpdate;
+use muster_consensus::{
+    ClusterId, Config as ConsensusConfig, Consensus, Content, DiskId, Kept, Message,
+    Output as Wanted, Role, VoterId,
+};
+use muster_wire::Mono;
+
+use super::{BeginError, Config, Coordinator, Output, Severity, To};
+use crate::detector::Detector;
+use crate::messages::Carried;
+use crate::state::{Entry, State};
+
+pub(super) struct Group {
+    pub(super) cluster: ClusterId,
+    pub(super) consensus: Consensus,
+    pub(super) state: State,
+    pub(super) detector: Detector,
+    /// The voters with which it was founded; none if they have changed since.
+    pub(super) founders: Vec<VoterId>,
+    /// What is agreed on cannot be read.
+    pub(super) is_unreadable: bool,
+    /// It leads, and has applied all that was agreed on before.
+    pub(super) is_current: bool,
+    /// The coordinators' time that it began to lead with, and when.
+    pub(super) clock: (u64, Mono),
+    /// The index of what was proposed last, until it is decided.
+    pub(super) proposed: Option<u64>,
+    /// The epoch that everybody was told of.
+    pub(super) told: u64,
+    pub(super) look_at: Mono,
+    /// Which voters the mesh reaches, by box.
+    voters: BTreeMap<String, bool>,
+    outputs: VecDeque<Output>,
+}
+
+impl Group {
+    pub(super) fn new(
+        config: &Config,
+        disk: DiskId,
+        kept: Kept,
+        now: Mono,
+        random: u64,
+    ) -> Result<Self, BeginError> {
+        let me = VoterId {
+            name: config.me.clone(),
+            disk,
+        };
+        let rank = config.voters.iter().position(|it| *it == config.me);
+        let settings = ConsensusConfig {
+            rank: u32::try_from(rank.unwrap_or(config.voters.len())).unwrap_or(u32::MAX),
+            witnesses: config.witnesses.iter().cloned().collect(),
+            ..ConsensusConfig::default()
+        };
+        let cluster = kept.cluster;
+        let founding = kept.snapshot.as_ref().filter(|it| it.index == 1);
+        let founders = founding.map_or(Vec::new(), |it| it.members.voters().to_vec());
+        let consensus = Consensus::new(me, kept, settings, now, random)?;
+        let mut group = Self {
+            cluster,
+            consensus,
+            state: State::founded(cluster.0, 0),
+            detector: Detector::new(config.nodes.clone(), now),
+            founders,
+            is_unreadable: false,
+            is_current: false,
+            clock: (0, now),
+            proposed: None,
+            told: 0,
+            look_at: now,
+            voters: BTreeMap::new(),
+            outputs: VecDeque::new(),
+        };
+        group.pump(now);
+        if group.is_unreadable {
+            return Err(BeginError::State);
+        }
+        Ok(group)
+    }
+
+    pub(super) fn generation(&self) -> u64 {
+        self.state.view().generation()
+    }
+
+    pub(super) fn next_tick(&self) -> Mono {
+        let next = self.consensus.next_tick();
+        if self.is_current && self.consensus.leads() {
+            next.min(self.look_at)
+        } else {
+            next
+        }
+    }
+
+    /// The mesh reaches a voter's endpoint, or does not.
+    pub(super) fn reaches_voter(&mut self, of_box: &str, reached: bool, now: Mono) {
+        self.voters.insert(of_box.to_owned(), reached);
+        let members = self.consensus.members();
+        let voter = members.and_then(|it| it.all().find(|it| it.name == of_box).cloned());
+        if let Some(voter) = voter {
+            self.consensus.reachable(&voter, reached, now);
+        }
+    }
+
+    /// Whether the mesh reaches most voters: otherwise it is this coordinator that is lost, not the others.
+    pub(super) fn reaches_most(&self) -> bool {
+        let Some(members) = self.consensus.members() else {
+            return false;
+        };
+        let me = &self.consensus.me().name;
+        let voters = members.voters();
+        let reached = voters
+            .iter()
+            .filter(|it| it.name == *me || self.voters.get(&it.name) == Some(&true));
+        reached.count() > voters.len() / 2
+    }
+
+    /// A message of another voter's consensus.
+    pub(super) fn hears(&mut self, voter: &str, message: &[u8], now: Mono) {
+        if let Ok(message) = Message::decode(message) {
+            // What is refused was a message of the past, or of others.
+            let _ = self.consensus.receive(voter, message, now);
+        }
+    }
+
+    /// Does what the consensus wants done.
+    pub(super) fn pump(&mut self, now: Mono) {
+        while let Some(wanted) = self.consensus.poll() {
+            match wanted {
+                Wanted::Send(to, message) => {
+                    let carried = Carried {
+                        message: message.encode(),
+                    };
+                    let event = muster_cluster::coordination::event(&carried);
+                    let send = Output::Send(To::Voter(to.name), event);
+                    self.outputs.push_back(send);
+                }
+                Wanted::Persist(number, batch) => {
+                    self.outputs.push_back(Output::Persist(number, batch));
+                }
+                Wanted::Apply(entry) => self.apply(entry, now),
+                Wanted::Install { index: _, state } => match State::decode(&state) {
+                    Ok(state) => self.state = state,
+                    Err(_) => self.is_unreadable = true,
+                },
+                Wanted::Role { role, .. } => self.takes_part(&role, now),
+                Wanted::WrongDisk(_) => {}
+                Wanted::Stopped(fault) => {
+                    let text = format!("coordination: this voter has stopped: {fault}");
+                    self.report(Severity::Error, text);
+                }
+            }
+        }
+        if self.consensus.wants_compaction() {
+            let index = self.consensus.applied();
+            let _ = self.consensus.compact(index, self.state.encode().into());
+            // What that wants done waits for the next call.
+            while let Some(Wanted::Persist(number, batch)) = self.consensus.poll() {
+                self.outputs.push_back(Output::Persist(number, batch));
+            }
+        }
+    }
+
+    fn report(&mut self, severity: Severity, text: String) {
+        self.outputs.push_back(Output::Report(severity, text));
+    }
+
+    fn takes_part(&mut self, role: &Role, now: Mono) {
+        self.is_current = false;
+        self.proposed = None;
+        if *role == Role::Leader {
+            self.clock = (self.state.time(), now);
+            self.detector.counts_from(now);
+            self.look_at = now;
+            self.report(
+                Severity::Info,
+                "coordination: this box leads from now on".to_owned(),
+            );
+        }
+    }
+
+    fn apply(&mut self, entry: muster_consensus::Entry, now: Mono) {
+        let is_own = self.consensus.leads() && entry.term == self.consensus.term();
+        if is_own && !self.is_current {
+            self.is_current = true;
+            self.clock = (self.state.time(), now);
+        }
+        if self.proposed.is_some_and(|index| index <= entry.index) {
+            self.proposed = None;
+            self.look_at = now;
+        }
+        match &entry.content {
+            Content::Nothing => {}
+            Content::Change(_) => self.founders.clear(),
+            Content::Data(data) => match Entry::decode(data) {
+                Ok(decided) => {
+                    self.state.apply(entry.index, &decided);
+                }
+                Err(_) => self.is_unreadable = true,
+            },
+        }
+        if self.is_current {
+            self.tell_view();
+        }
+    }
+
+    /// Tells everybody what has changed since it was told last.
+    pub(super) fn tell_view(&mut self) {
+        let view = self.state.view();
+        if view.epoch() <= self.told {
+            return;
+        }
+        let update = ViewUpdate::since(view, self.told);
+        self.told = view.epoch();
+        let event = muster_cluster::coordination::event(&update);
+        self.outputs.push_back(Output::Send(To::All, event));
+    }
+}
+
+impl Coordinator {
+    /// Lets the group do something, and whatever follows.
+    pub(super) fn run_group(&mut self, act: impl FnOnce(&mut Group, Mono)) {
+        let now = self.now;
+        let Some(group) = &mut self.group else { return };
+        act(group, now);
+        group.pump(now);
+        self.lead();
+        if let Some(group) = &mut self.group {
+            group.pump(now);
+            self.outputs.append(&mut group.outputs);
+            if group.is_unreadable {
+                self.group = None;
+                self.fails(BeginError::State.to_string());
+            }
+        }
+    }
+}

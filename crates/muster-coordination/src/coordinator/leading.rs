@@ -1,0 +1,98 @@
+//! What a leader decides: who is in, and who votes.
+
+use std::time::Duration;
+
+use muster_consensus::{Members, VoterChange, VoterId};
+
+use super::founding::Others;
+use super::{Config, Coordinator};
+use crate::sabotage::Sabotage;
+use crate::state::Entry;
+use muster_wire::Mono;
+
+/// How often a leader looks whether something is to be decided.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+impl Coordinator {
+    /// Decides what is due, if this coordinator leads.
+    pub(super) fn lead(&mut self) {
+        let (now, wall) = (self.now, self.wall);
+        let Some(group) = &mut self.group else { return };
+        if !group.consensus.leads() || !group.is_current || now < group.look_at {
+            return;
+        }
+        group.look_at = now.after(LOOK_EVERY);
+        if group.proposed.is_some() {
+            return;
+        }
+        if let Some(change) = next_change(&self.config, group.consensus.members(), &self.others, now)
+        {
+            // What does not fit yet is tried again.
+            group.proposed = group.consensus.change(&change).ok();
+            if group.proposed.is_some() {
+                return;
+            }
+        }
+        if !group.reaches_most() {
+            return;
+        }
+        let (began, since) = group.clock;
+        let passed = u64::try_from(now.since(since).as_millis()).unwrap_or(u64::MAX);
+        let time = began.saturating_add(passed).max(group.state.time());
+        let changes = group.detector.decide(&group.state, time, now);
+        if changes.is_empty() {
+            return;
+        }
+        let entry = Entry {
+            time,
+            wall,
+            changes,
+        };
+        group.proposed = group.consensus.propose(entry.encode().into()).ok();
+        if self.sabotage == Sabotage::TellsProposals && group.proposed.is_some() {
+            let before = group.state.clone();
+            let index = group.consensus.applied() + 1;
+            group.state.apply(index, &entry);
+            group.tell_view();
+            group.state = before;
+        }
+    }
+}
+
+/// What is to be changed next about who votes, so that those of the layout do, each with the file that it has.
+fn next_change(
+    config: &Config,
+    members: Option<&Members>,
+    others: &Others,
+    now: Mono,
+) -> Option<VoterChange> {
+    let members = members?;
+    let disk_of = |name: &str| others.present(name, now).map(|other| other.disk);
+    let is_wanted = |member: &VoterId| config.voters.contains(&member.name);
+    // A file that is gone votes never again.
+    let is_replaced = |member: &&VoterId| {
+        member.name != config.me && disk_of(&member.name).is_some_and(|disk| disk != member.disk)
+    };
+    if let Some(gone) = members.all().find(is_replaced) {
+        return Some(VoterChange::Remove(gone.disk));
+    }
+    if let Some(learner) = members.learners().iter().find(|it| is_wanted(it)) {
+        return Some(VoterChange::Promote(learner.disk));
+    }
+    for name in &config.voters {
+        if !members.all().any(|it| it.name == *name)
+            && let Some(disk) = disk_of(name)
+        {
+            return Some(VoterChange::AddLearner(VoterId {
+                name: name.clone(),
+                disk,
+            }));
+        }
+    }
+    // Only when those who stay are enough.
+    let stays = |it: &&VoterId| is_wanted(it);
+    let enough = members.voters().iter().filter(stays).count() == config.voters.len();
+    let goes = |it: &&VoterId| !is_wanted(it) && it.name != config.me;
+    let gone = members.all().find(goes).filter(|_| enough)?;
+    Some(VoterChange::Remove(gone.disk))
+}

@@ -1,0 +1,19 @@
+//! Rules that a simulation breaks on purpose, to see that it would notice.
+
+/// A rule that is broken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Sabotage {
+    /// None.
+    #[default]
+    Nothing,
+    /// A new leader counts silence from before its term: others may have heard the node meanwhile.
+    CountsOldSilence,
+    /// A leader gives a node up before its lease is over.
+    IsImpatient,
+    /// A view is told when it is proposed, not when it is agreed on.
+    TellsProposals,
+    /// Most voters are enough to found a group.
+    FoundsWithMost,
+    /// A leader grants a lease to a session that is over.
+    GrantsOldSessions,
+}
