@@ -31,11 +31,11 @@ pub const COMPACT_ENTRIES: u64 = 1024;
 /// From how many bytes of entries on the log is to be compacted.
 pub const COMPACT_BYTES: usize = 256 * 1024;
 
-/// The most entries of a log. Only a log that nobody compacts gets there.
-const MOST_ENTRIES: usize = 16 * 1024;
+/// The most entries of a log, but for a few that leaders begin with. Only a log that nobody compacts gets there.
+pub const MAX_LOG_ENTRIES: usize = 16 * 1024;
 
 /// The most bytes of a log.
-const MOST_BYTES: usize = 16 * 1024 * 1024;
+pub const MAX_LOG_BYTES: usize = 16 * 1024 * 1024;
 
 /// What a leader proposes before it is agreed on, in bytes.
 const UNCOMMITTED: u64 = 256 * 1024;
@@ -405,8 +405,8 @@ impl Consensus {
 
     fn check_room(&self, entries: usize, bytes: usize) -> Result<(), Refused> {
         let log = self.node.store();
-        let full = log.len() + entries > MOST_ENTRIES
-            || log.bytes() + bytes > MOST_BYTES
+        let full = log.len() + entries > MAX_LOG_ENTRIES
+            || log.bytes() + bytes > MAX_LOG_BYTES
             || self.node.raft.raft_log.last_index() >= MAX_NUMBER;
         if full { Err(Refused::Full) } else { Ok(()) }
     }

@@ -67,7 +67,7 @@ mod simulation;
 
 pub use codec::{DecodeError, MAX_ENTRIES, MAX_MESSAGE};
 pub use config::Config;
-pub use consensus::{COMPACT_BYTES, COMPACT_ENTRIES, Consensus};
+pub use consensus::{COMPACT_BYTES, COMPACT_ENTRIES, Consensus, MAX_LOG_BYTES, MAX_LOG_ENTRIES};
 pub use entry::{Content, Entry, MAX_DATA, MAX_NUMBER, MAX_STATE, Promise, Snapshot};
 pub use id::{
     ClusterId, DiskId, MAX_MEMBERS, MAX_NAME, Members, MembersError, VoterChange, VoterId,
