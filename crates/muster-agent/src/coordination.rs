@@ -1,0 +1,3 @@
+//! The agent's part among the coordinators of its cluster.
+
+mod voter_file;
