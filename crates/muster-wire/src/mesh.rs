@@ -15,6 +15,7 @@ pub mod data;
 mod database;
 mod digest;
 mod engine;
+mod fences;
 mod flood_trees;
 mod graph;
 mod guests;

@@ -1,6 +1,7 @@
 //! What one endpoint knows of all others (protocol version 2, section 5).
 
 mod applying;
+mod fencing;
 mod sealing;
 #[cfg(test)]
 mod tests;
@@ -10,6 +11,7 @@ use std::sync::Arc;
 
 use crate::mesh::bits::BitSet;
 use crate::mesh::digest;
+use crate::mesh::fences::Fences;
 use crate::mesh::graph::Graph;
 use crate::mesh::id_hash::IdHash;
 use crate::mesh::reach::Reach;
@@ -70,6 +72,7 @@ pub struct Database {
     resting: Vec<u32>,
     unresolved: Unresolved,
     reach: Reach,
+    fences: Fences,
     /// The sum of all shares.
     hash: u64,
     /// What decides whose a record is; without it nobody asks.
@@ -90,6 +93,7 @@ impl Database {
         let mut database = Self {
             reach: Reach::new(&graph, 0),
             hash: 0,
+            fences: Fences::default(),
             changed: Some(BTreeSet::new()),
             limits,
             me: 0,

@@ -4,6 +4,7 @@ mod agreement;
 mod config;
 mod contradiction;
 mod counts;
+mod fencing;
 mod flooding;
 mod guests;
 mod joining;
@@ -165,6 +166,8 @@ pub struct Mesh {
     membership: Membership,
     look: Option<Mono>,
     unreachable: HeldSince,
+    /// Those that were fenced and may be silent, and since when.
+    mute: HeldSince,
     counts: Counts,
     decisions: VecDeque<Decision>,
     /// What all have, whenever that made somebody known to be up.
@@ -229,6 +232,7 @@ impl Mesh {
             membership: Membership::default(),
             look: None,
             unreachable: HeldSince::default(),
+            mute: HeldSince::default(),
             counts: Counts::default(),
             decisions: VecDeque::new(),
             #[cfg(feature = "simulation")]
@@ -306,6 +310,7 @@ impl Mesh {
                 + self.aside.len()
                 + self.joiners.len()
                 + self.offers.len()
+                + self.database.fenced()
                 + self.unreachable.len(),
         }
     }
@@ -405,6 +410,9 @@ impl Mesh {
         if is_due(self.kept_until(), now) {
             self.give_up_unreachable(now);
         }
+        if is_due(self.mute_until(), now) {
+            self.hear_out_mute(now);
+        }
         self.beat(now);
     }
 
@@ -421,6 +429,7 @@ impl Mesh {
             self.membership.due(),
             self.agreement.due(),
             self.kept_until(),
+            self.mute_until(),
         ]
         .into_iter()
         .flatten()

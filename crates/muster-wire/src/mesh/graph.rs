@@ -1,5 +1,6 @@
 //! Which endpoints are linked with which, in one endpoint's view.
 
+mod fenced;
 mod lists;
 mod rows;
 
@@ -8,6 +9,7 @@ use crate::mesh::bits::BitSet;
 use crate::mesh::changes::Changes;
 use crate::mesh::score::key;
 
+use fenced::Fenced;
 use lists::Lists;
 use rows::Rows;
 
@@ -33,6 +35,7 @@ pub struct Graph {
     transit: BitSet,
     /// Those out of reach: what they announced of leaves may long be over, and nobody else says so.
     cut_off: BitSet,
+    fenced: Fenced,
     announced: Lists,
     /// Those that count as linked twice: to walk along, and to ask for one or for many at once.
     linked: Lists,
@@ -59,7 +62,7 @@ impl Graph {
         self.keys[slot as usize]
     }
 
-    /// Returns `true` if an endpoint relays.
+    /// Returns `true` if an endpoint says that it relays. Whether it is relied upon says [`Graph::leads_on`].
     pub fn is_transit(&self, slot: u32) -> bool {
         self.transit.contains(slot)
     }
@@ -109,6 +112,9 @@ impl Graph {
     /// The rule of section 5. Between transit endpoints both must announce a link, or the dead would be
     /// linked for ever. Our own lost links are taken out at once.
     fn counts(&self, a: u32, b: u32) -> bool {
+        if self.fenced.is_mute(a) || self.fenced.is_mute(b) {
+            return false;
+        }
         match (self.is_transit(a), self.is_transit(b)) {
             #[cfg(feature = "simulation")]
             (true, true) if self.one_announcement_is_enough => {
@@ -200,6 +206,7 @@ impl Graph {
         self.keys[at] = key(id);
         self.present.insert(slot);
         self.cut_off.insert(slot);
+        self.fenced.forget(slot);
         // Nobody announces what was not there.
         if transit {
             self.transit.insert(slot);
@@ -234,6 +241,10 @@ impl Graph {
 
     pub(super) fn add_announced(&mut self, slot: u32, neighbour: u32) {
         if self.announced.insert(slot, neighbour) {
+            // Somebody has met it just now.
+            if self.fenced.is_mute(neighbour) && !self.fenced.is_mute(slot) {
+                self.set_alive(neighbour);
+            }
             self.look_at(slot, neighbour);
         }
     }
@@ -252,6 +263,7 @@ impl Graph {
         }
         self.present.remove(slot);
         self.transit.remove(slot);
+        self.fenced.forget(slot);
     }
 
     #[cfg(test)]

@@ -108,7 +108,7 @@ impl Reach {
     }
 
     fn relays(&self, graph: &Graph, slot: u32) -> bool {
-        slot == self.me || graph.is_transit(slot)
+        slot == self.me || graph.leads_on(slot)
     }
 
     /// Returns `true` if others are reached through an endpoint.

@@ -39,6 +39,8 @@ pub enum Sabotage {
     BelievedNumbers,
     /// Records are taken whoever has sealed them.
     BelievedSeals,
+    /// Whoever is fenced loses the link, and is led through as before once it has another.
+    FencedRelays,
 }
 
 impl Sabotage {

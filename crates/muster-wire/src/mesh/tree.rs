@@ -130,7 +130,7 @@ fn depth(depths: &[u16], slot: u32) -> u16 {
 
 /// Returns `true` if others are reached through an endpoint.
 fn relays(graph: &Graph, origin: u32, slot: u32) -> bool {
-    slot == origin || graph.is_transit(slot)
+    slot == origin || graph.leads_on(slot)
 }
 
 /// Of those one step nearer to the origin the one with the highest score, on a tie the higher id.

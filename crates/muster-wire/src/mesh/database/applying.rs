@@ -111,6 +111,9 @@ impl Database {
                     graph.set_announced(slot, Vec::new());
                 }
             }
+            if age != held {
+                self.gives_sign_of_life(slot);
+            }
             self.node_changed(slot, node);
             self.recount(slot);
             return Applied::News;
@@ -149,8 +152,10 @@ impl Database {
             share: 0,
         });
         let naming = self.unresolved.resolve(id);
+        let is_fenced = self.is_fenced(id);
         let graph = self.graph_mut();
         graph.place(slot, id, transit);
+        graph.set_leaf(slot, is_fenced);
         for other in naming {
             graph.add_announced(other, slot);
         }
@@ -194,6 +199,9 @@ impl Database {
                 None => self.unresolved.add(slot, *neighbour),
             }
         }
+        if !self.has_version(slot, links) {
+            self.gives_sign_of_life(slot);
+        }
         if let Some(entry) = self.entry_mut(slot) {
             entry.links = links.version;
             entry.links_seal = seal.cloned();
@@ -224,6 +232,7 @@ impl Database {
         if let Err(refusal) = self.check_changes(slot, changes, seal) {
             return Applied::Refused(refusal);
         }
+        self.gives_sign_of_life(slot);
         for neighbour in &changes.removed {
             self.drop_neighbour(slot, *neighbour);
         }

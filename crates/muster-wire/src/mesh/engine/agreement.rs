@@ -197,7 +197,7 @@ impl Mesh {
         let (database, graph) = (&self.database, self.database.graph());
         let me = database.me();
         let relays = database.reach().iter();
-        let relays = relays.filter(|slot| graph.is_transit(*slot));
+        let relays = relays.filter(|slot| graph.leads_on(*slot));
         let root = relays.min_by_key(|slot| graph.id(*slot))?;
         let tree = Tree::new(graph, root);
         if !tree.reaches(me) {

@@ -370,7 +370,7 @@ impl Mesh {
             return;
         }
         let teller = self.database.slot(from);
-        let is_leaf = teller.is_some_and(|slot| !self.database.graph().is_transit(slot));
+        let is_leaf = teller.is_some_and(|slot| !self.database.graph().leads_on(slot));
         for id in news.iter().map(Record::id) {
             if !is_leaf || id == from || self.is_in_reach(id) {
                 self.aside.remove(&id);

@@ -27,7 +27,7 @@ impl Mesh {
         // Those that relay first: they are nearer to everybody.
         let chosen = candidates.map(|(peer, _)| *peer).min_by_key(|peer| {
             let slot = self.database.slot(*peer);
-            let is_transit = slot.is_some_and(|slot| self.database.graph().is_transit(slot));
+            let is_transit = slot.is_some_and(|slot| self.database.graph().leads_on(slot));
             (Some(*peer) == passed, !is_transit)
         });
         if let Some(peer) = chosen {
