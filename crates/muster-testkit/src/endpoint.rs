@@ -1,6 +1,6 @@
 //! An endpoint without sockets: the parts that ship, put together as the endpoint of a process does.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -128,6 +128,8 @@ pub(crate) struct Counts {
     pub(crate) left_to_home: u64,
     pub(crate) hops_exhausted: u64,
     pub(crate) no_next_hop: u64,
+    /// Sent to fenced endpoints, which did not want them: to be passed on.
+    pub(crate) through_fenced: u64,
 }
 
 /// One end of a link with another endpoint of the mesh.
@@ -156,6 +158,8 @@ pub(crate) struct Endpoint {
     routes: Option<Arc<Routes>>,
     publisher: RouteCache,
     windows: SharedWindows,
+    /// The endpoints that it was told to fence, whatever it makes of that.
+    fenced: BTreeSet<EndpointId>,
     sequences: [u64; 4],
     counts: Counts,
     outputs: VecDeque<Output>,
@@ -174,6 +178,7 @@ impl Endpoint {
             routes: None,
             publisher: RouteCache::default(),
             windows: SharedWindows::default(),
+            fenced: BTreeSet::new(),
             sequences: [0; 4],
             counts: Counts::default(),
             outputs: VecDeque::new(),
@@ -227,6 +232,38 @@ impl Endpoint {
         self.make_table();
         self.mesh.peer_down(peer, now);
         self.carry_out();
+    }
+
+    /// Fences another endpoint; a link with it is ended.
+    #[cfg(test)]
+    pub(crate) fn fence(&mut self, id: EndpointId, now: Mono) {
+        let was_linked = self.links.remove(&id).is_some();
+        self.fenced.insert(id);
+        self.mesh.fence(id, now);
+        self.make_table();
+        if was_linked {
+            self.outputs.push_back(Output::Disconnect(id));
+        }
+        self.carry_out();
+    }
+
+    #[cfg(test)]
+    pub(crate) fn unfence(&mut self, id: EndpointId, now: Mono) {
+        self.fenced.remove(&id);
+        self.mesh.unfence(id, now);
+        self.carry_out();
+    }
+
+    /// Whether an endpoint subscribes to a topic itself, or a peer of version 1 does of which it is the home.
+    fn wants(&self, id: EndpointId, topic: &Topic) -> bool {
+        let database = self.mesh.database();
+        let node = database.slot(id).and_then(|slot| database.node(slot));
+        let filters = node.into_iter().flat_map(|node| {
+            let of_guests = node.guests.iter().filter_map(|guest| guest.filter.as_ref());
+            of_guests.chain([&node.filter])
+        });
+        let mut filters = filters;
+        filters.any(|filter| filter.matches(topic.as_bytes()))
     }
 
     pub(crate) fn guest_up(&mut self, guest: EndpointId, filter: Arc<Filter>, now: Mono) {
@@ -466,6 +503,9 @@ impl Endpoint {
     }
 
     fn send(&mut self, to: EndpointId, message: &Message, hops: u8) {
+        if self.fenced.contains(&to) && !self.wants(to, &message.topic) {
+            self.counts.through_fenced += 1;
+        }
         let Some(link) = self.links.get_mut(&to) else {
             return;
         };

@@ -221,7 +221,7 @@ impl Network {
     }
 
     fn is_calm(&self) -> bool {
-        self.expect != Expect::AtMostOnce
+        self.expect != Expect::AtMostOnce && !self.has_fences
     }
 
     /// Who must hear what a visitor publishes now, if that can be said.

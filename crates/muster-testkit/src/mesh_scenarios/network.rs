@@ -92,6 +92,10 @@ pub(super) struct Network {
     events: BTreeMap<(u64, u64), Event>,
     added: u64,
     pub(super) now: u64,
+    /// Those whom all others have fenced.
+    pub(super) fenced: BTreeSet<usize>,
+    /// Whether some are fenced by some: what visitors hear then is not looked at.
+    pub(super) has_fences: bool,
     pub(super) random: Random,
     pub(super) ledger: Ledger,
     pub(super) expect: Expect,
@@ -152,6 +156,8 @@ impl Network {
             events: BTreeMap::new(),
             added: 0,
             now: 0,
+            fenced: BTreeSet::new(),
+            has_fences: false,
             random: Random::new(seed),
             ledger: Ledger::default(),
             expect: Expect::AtMostOnce,
@@ -355,6 +361,9 @@ impl Network {
             if a.is_alive && b.is_alive {
                 truth.link(a.id, b.id);
             }
+        }
+        for fenced in &self.fenced {
+            truth.fence(self.nodes[*fenced].id);
         }
         truth
     }

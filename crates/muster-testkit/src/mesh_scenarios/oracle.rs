@@ -13,6 +13,8 @@ pub(super) struct Truth {
     numbers: HashMap<EndpointId, usize>,
     nodes: Vec<(EndpointId, bool)>,
     links: Vec<BTreeSet<usize>>,
+    /// Those through whom nothing leads, although they relay.
+    fenced: BTreeSet<usize>,
     /// What was asked before, by the endpoint asked of.
     reach: RefCell<BTreeMap<Vec<usize>, Rc<BTreeSet<EndpointId>>>>,
     parts: RefCell<Vec<usize>>,
@@ -40,6 +42,11 @@ impl Truth {
         }
     }
 
+    /// All others have fenced an endpoint.
+    pub(super) fn fence(&mut self, id: EndpointId) {
+        self.fenced.insert(self.numbers[&id]);
+    }
+
     pub(super) fn contains(&self, id: EndpointId) -> bool {
         self.numbers.contains_key(&id)
     }
@@ -50,7 +57,7 @@ impl Truth {
         distances[from] = Some(0);
         let mut queue = VecDeque::from([(from, 0)]);
         while let Some((node, distance)) = queue.pop_front() {
-            if node != from && !self.nodes[node].1 {
+            if node != from && (!self.nodes[node].1 || self.fenced.contains(&node)) {
                 continue;
             }
             for neighbour in &self.links[node] {
@@ -67,6 +74,9 @@ impl Truth {
     /// all see the same; one that does not sees what the parts see that it is linked with.
     pub(super) fn reach(&self, from: EndpointId) -> Rc<BTreeSet<EndpointId>> {
         let from = self.numbers[&from];
+        if !self.fenced.is_empty() {
+            return self.reach_around_fences(from);
+        }
         if self.parts.borrow().is_empty() {
             *self.parts.borrow_mut() = self.find_parts();
         }
@@ -86,6 +96,18 @@ impl Truth {
             Rc::new(reached.map(|(_, (id, _))| *id).collect())
         });
         reach.clone()
+    }
+
+    /// All that can be reached from an endpoint where some are fenced, which see others than those around them do.
+    fn reach_around_fences(&self, from: usize) -> Rc<BTreeSet<EndpointId>> {
+        let distances = self.distances(from).into_iter().zip(&self.nodes);
+        let reached = distances.filter(|(distance, _)| distance.is_some());
+        let reached: BTreeSet<EndpointId> = reached.map(|(_, (id, _))| *id).collect();
+        let mut known = self.reach.borrow_mut();
+        let same = known.values().find(|known| ***known == reached).cloned();
+        let reach = same.unwrap_or_else(|| Rc::new(reached));
+        known.insert(vec![from], Rc::clone(&reach));
+        reach
     }
 
     /// Returns `true` if an endpoint sees one part. In the trees of one that does not relay and

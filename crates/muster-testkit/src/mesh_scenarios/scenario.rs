@@ -102,7 +102,12 @@ impl Run {
         for _ in 0..self.rounds {
             self.lies(network)?;
         }
-        self.wave(network)
+        self.wave(network)?;
+        for _ in 0..self.rounds {
+            self.fences(network)?;
+            self.wave(network)?;
+        }
+        Ok(())
     }
 
     fn publish(&self, network: &mut Network, span: u64) {
@@ -211,6 +216,56 @@ impl Run {
         self.publish(network, span);
         network.run(2 * span);
         quiesce(network)
+    }
+
+    /// Endpoints are fenced, by each of the others at another time, and find their way back. Nothing is led through them,
+    /// and nothing is lost that need not be. Then they are admitted again, at other times.
+    fn fences(&self, network: &mut Network) -> Result<(), String> {
+        network.begin(Expect::AtMostOnce);
+        network.has_fences = true;
+        let span = 1000 * MILLI;
+        let nodes = network.nodes.len();
+        let fenced: BTreeSet<usize> = (0..2).map(|_| network.random.below(nodes)).collect();
+        for of in fenced.iter().copied() {
+            let is_hung = network.random.one_in(2);
+            let is_of = |link: &usize| network.links[*link].ends.contains(&of);
+            let of_it: Vec<usize> = (0..network.links.len()).filter(is_of).collect();
+            for link in of_it {
+                if is_hung {
+                    network.plan(0, Planned::Hang(link));
+                }
+                // Some of its links are made again, and one or the other before all have fenced it.
+                for _ in 0..network.random.below(3) {
+                    let at = network.random.next() % (2 * span);
+                    network.plan(at, Planned::Heal(link));
+                }
+            }
+            for by in (0..nodes).filter(|by| *by != of) {
+                let mut times = [0; 3].map(|_: u64| network.random.next() % span);
+                times.sort_unstable();
+                network.plan(times[2], Planned::Fence { by, of });
+                if network.random.one_in(4) {
+                    network.plan(times[0], Planned::Fence { by, of });
+                    network.plan(times[1], Planned::Unfence { by, of });
+                }
+            }
+        }
+        self.publish(network, span);
+        network.run(2 * span);
+        network.fenced.clone_from(&fenced);
+        quiesce(network)?;
+        self.wave(network)?;
+        network.begin(Expect::AllFromBefore);
+        network.fenced.clear();
+        for of in fenced {
+            for by in (0..nodes).filter(|by| *by != of) {
+                let at = network.random.next() % (300 * MILLI);
+                network.plan(at, Planned::Unfence { by, of });
+            }
+        }
+        self.finish(network, 500 * MILLI)?;
+        network.has_fences = false;
+        Ok(())
     }
 
     /// Endpoints announce records of others, with later numbers and other contents: those prevail who they are of. Where

@@ -217,6 +217,11 @@ fn seals_that_are_believed_silence_others() {
 }
 
 #[test]
+fn a_fenced_relay_that_is_still_used_is_seen() {
+    assert_seen(Sabotage::FencedRelays, "leads through a fenced");
+}
+
+#[test]
 fn agreement_that_is_not_waited_for_is_not_what_all_have() {
     assert_seen(Sabotage::HastyAgreement, "all agree, and");
 }

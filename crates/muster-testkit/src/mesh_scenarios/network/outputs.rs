@@ -14,6 +14,10 @@ impl Network {
     /// Carries out what an endpoint has decided, and wakes it when it is due.
     pub(in crate::mesh_scenarios) fn after(&mut self, node: usize) {
         self.check_agreement(node);
+        if self.nodes[node].endpoint.counts().through_fenced > 0 {
+            let text = format!("{node} leads through a fenced endpoint");
+            self.ledger.violations.push(text);
+        }
         while let Some(output) = self.nodes[node].endpoint.poll() {
             match output {
                 Output::Send {

@@ -24,6 +24,14 @@ pub(in crate::mesh_scenarios) enum Planned {
     Subscribe(usize),
     Visit(usize),
     Turn(usize),
+    Fence {
+        by: usize,
+        of: usize,
+    },
+    Unfence {
+        by: usize,
+        of: usize,
+    },
     /// An endpoint tells what is not so of another.
     Lie {
         liar: usize,
@@ -42,6 +50,16 @@ impl Network {
             Planned::Publish(node) => self.publish_something(node),
             Planned::Visit(visitor) => self.visit(visitor),
             Planned::Turn(visitor) => self.turn(visitor),
+            Planned::Fence { by, of } => {
+                let id = self.nodes[of].id;
+                self.nodes[by].endpoint.fence(id, Mono(self.now));
+                self.after(by);
+            }
+            Planned::Unfence { by, of } => {
+                let id = self.nodes[of].id;
+                self.nodes[by].endpoint.unfence(id, Mono(self.now));
+                self.after(by);
+            }
             Planned::Lie { liar, victim } => self.lie(liar, victim),
             Planned::Subscribe(node) => {
                 let known = &mut self.nodes[node];
@@ -259,7 +277,9 @@ impl Network {
                 others.filter(wants).collect::<BTreeSet<_>>()
             })
         });
-        let is_exact = self.expect == Expect::Exact && truth.sees_one_part(origin);
+        // Who is fenced does not know it, and passes on what others have as well.
+        let is_exact =
+            self.expect == Expect::Exact && self.fenced.is_empty() && truth.sees_one_part(origin);
         let exact = expected.as_ref().filter(|_| is_exact);
         let needed = exact.map(|receivers| {
             let homes = homes.into_iter().filter(|home| *home != origin);
