@@ -8,6 +8,7 @@ mod dial;
 mod echo;
 mod end_reason;
 mod error;
+mod fences;
 mod in_order;
 mod intake;
 mod join_buffer;

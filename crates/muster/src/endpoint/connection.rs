@@ -299,6 +299,7 @@ where
     tokio::select! {
         reason = reader.run() => session.queue.end(reason),
         reason = heartbeat(&session, shared) => session.queue.end(reason),
+        () = session.queue.until_ended() => {}
         _ = &mut writer => {
             poll_fn(|cx| session.queue.poll_ended(cx)).await;
         }

@@ -54,6 +54,12 @@ pub(crate) mod mesh {
         /// Links that were given up because nothing came over them while another endpoint heard the peer. Any growth means
         /// that the network drops what two machines send to one another: the log names the peers.
         pub(crate) CUT_OFF = counter("muster_mesh_links_cut_off_total").key("mesh_links_cut_off");
+        /// Links that were ended because the endpoint at their other end was fenced here, as it was decided to be out of the
+        /// cluster. Any growth means that a node hung, or was taken for one that does: the log names it.
+        pub(crate) FENCED = counter("muster_peers_fenced_total").key("peers_fenced");
+        /// Links that were ended because the endpoint at their other end has fenced this one. Any growth means that this
+        /// process was stopped, or so slow that others took it for dead: look at its load and at its machine.
+        pub(crate) FENCED_BY_PEERS = counter("muster_fenced_by_peers_total").key("fenced_by_peers");
         /// Messages of peers of version 1 that nobody relayed into the mesh, as no endpoint that they are linked with is their
         /// home. Growth means that Zeek nodes are linked with leaves alone, or that relays do not take them
         /// (`peering.relay_version_1`): link them with a relay.

@@ -44,6 +44,12 @@ pub enum LossReason {
     /// Nothing has come over this link for this long, while another endpoint has heard the peer.
     #[error("nothing has come over this link for {0:?}, and others hear the peer")]
     CutOff(Duration),
+    /// This endpoint has fenced the peer, by [`Endpoint::fence`](crate::Endpoint::fence).
+    #[error("the peer is fenced")]
+    Fenced,
+    /// The peer has fenced this endpoint. It takes a new connection.
+    #[error("fenced by the peer")]
+    FencedByPeer,
     /// The queue towards the peer is full, and its policy is to disconnect.
     #[error("send queue is full")]
     SendQueueFull,

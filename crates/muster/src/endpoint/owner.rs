@@ -2,6 +2,7 @@
 
 mod commands;
 mod dials;
+mod fences;
 mod guests;
 mod handshakes;
 mod mesh;
@@ -280,6 +281,14 @@ impl Owner {
             Command::Unpeer(which, done) => {
                 let found = self.unpeer(&which);
                 let _ = done.send(found);
+            }
+            Command::Fence(id, done) => {
+                self.fence(id);
+                self.mesh_answers.push(done);
+            }
+            Command::Unfence(id, done) => {
+                self.mesh.mesh.unfence(id, self.shared.now());
+                self.mesh_answers.push(done);
             }
             Command::ShutDown(done) => self.shut_down(done),
         }

@@ -21,6 +21,8 @@ use muster_wire::{
     Class, ClassQueues, MESSAGE_OVERHEAD, Message, Push, Queue, QueueLimits, Queued, Topic, frame,
 };
 
+use tokio::sync::Notify;
+
 use super::config::EndpointConfig;
 use super::counts::QueueDepth;
 use super::end_reason::{EndReason, LossReason};
@@ -118,6 +120,8 @@ pub(crate) struct SendQueue {
     /// Classes of which more than half is in use, and for which nobody lets others wait any more.
     given_up: [AtomicBool; 4],
     inline_writer: OnceLock<Weak<dyn InlineWriter>>,
+    /// Told when the peering has ended.
+    over: Notify,
 }
 
 /// The most frames of the mesh, and the most messages of its control class, that wait for a peer: a large
@@ -178,6 +182,7 @@ impl SendQueue {
             taken: AtomicU64::new(0),
             given_up: [const { AtomicBool::new(false) }; 4],
             inline_writer: OnceLock::new(),
+            over: Notify::new(),
         }
     }
 
@@ -336,10 +341,16 @@ impl SendQueue {
             state.farewell = None;
             state.pings.clear();
             self.tell_all(state);
+            self.over.notify_one();
             if let Some(waker) = state.waker.take() {
                 waker.wake();
             }
         }
+    }
+
+    /// Waits for the end of the peering, for the connection: its writer may be stuck in a write, and sees no end.
+    pub(crate) async fn until_ended(&self) {
+        self.over.notified().await;
     }
 
     /// Why the peering ended, if it did.

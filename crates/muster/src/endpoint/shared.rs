@@ -60,6 +60,10 @@ pub(crate) struct MeshCounts {
     pub(crate) witnessed: AtomicU64,
     /// Links that were silent while others heard the peer.
     pub(crate) cut_off: AtomicU64,
+    /// Links that were ended as their other end was fenced here.
+    pub(crate) fenced: AtomicU64,
+    /// Links whose other end has fenced this endpoint.
+    pub(crate) fenced_by_peers: AtomicU64,
     /// Connections to endpoints of other clusters.
     pub(crate) other_cluster: AtomicU64,
     /// Peers whose filters did not fit.
@@ -264,6 +268,8 @@ impl Shared {
             (counters::FRAGMENTS_LOST, &mesh.fragments_lost),
             (counters::WITNESSED, &mesh.witnessed),
             (counters::CUT_OFF, &mesh.cut_off),
+            (counters::FENCED, &mesh.fenced),
+            (counters::FENCED_BY_PEERS, &mesh.fenced_by_peers),
             (counters::WITHOUT_HOME, &mesh.without_home),
             (counters::OTHER_CLUSTER, &mesh.other_cluster),
             (counters::FILTERS_REFUSED, &mesh.filters_refused),

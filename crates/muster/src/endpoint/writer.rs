@@ -54,7 +54,15 @@ pub(crate) async fn run<W: AsyncWrite + Unpin + Send + 'static>(
     if let Err(reason) = writer.run(bye_timeout).await {
         writer.session.queue.end(reason);
     }
-    let end = async { output.lock().await.stream.shutdown().await };
+    let end = async {
+        let mut output = output.lock().await;
+        if let Some(word) = writer.session.queue.last_word() {
+            output.add_control(word);
+            // Whether or not it has gone out, the connection ends.
+            let _ = output.flush().await;
+        }
+        output.stream.shutdown().await
+    };
     let _ = tokio::time::timeout(Duration::from_millis(100), end).await;
 }
 

@@ -34,7 +34,7 @@ pub enum LinkFrame {
     },
     /// The peering ends.
     Goodbye {
-        /// The reason as a number.
+        /// The reason as a number, such as [`LinkFrame::FENCED`]. Those that are not known are like 0, unspecified.
         reason: u8,
         /// The reason in words. It is cut to 1,024 bytes.
         text: String,
@@ -53,6 +53,13 @@ pub enum LinkFrame {
         /// The endpoint.
         id: EndpointId,
     },
+}
+
+impl LinkFrame {
+    /// The reason of a goodbye: the endpoint shuts down, or the peering was ended on request.
+    pub const SHUTTING_DOWN: u8 = 1;
+    /// The reason of a goodbye: whoever is told so has been fenced. The link ends at once, and may be made anew.
+    pub const FENCED: u8 = 5;
 }
 
 /// A frame by which the endpoints of a mesh agree on who is in it: [`Mesh`](crate::mesh::Mesh)

@@ -243,6 +243,13 @@ fn frames_are_those_of_the_specification() {
         }
         .into(),
     );
+    check(
+        LinkFrame::Goodbye {
+            reason: LinkFrame::FENCED,
+            text: "fenced".to_owned(),
+        }
+        .into(),
+    );
     check(OwnedFrame::Fragment {
         class: Class::Bulk,
         number: 4,

@@ -58,6 +58,9 @@ pub(crate) enum Command {
     DialRedundant(String, EndpointId),
     Unavailable(String, UnavailableReason),
     Unpeer(Unpeer, oneshot::Sender<bool>),
+    /// The answer comes when nothing is routed to or through it any more.
+    Fence(EndpointId, oneshot::Sender<()>),
+    Unfence(EndpointId, oneshot::Sender<()>),
     ShutDown(oneshot::Sender<()>),
 }
 

@@ -159,6 +159,14 @@ impl Owner {
             former.session.queue.end(LossReason::ConnectedAnew.into());
             self.retire(&former.session);
             former.leave(&mut self.mesh.mesh, self.shared.now());
+            // Its own connection's end, which would be told, comes too late for that.
+            let fenced = EndReason::Lost(LossReason::Fenced);
+            if former.session.queue.ended() == Some(fenced) && former.session.is_announced() {
+                self.push_status(&Status::PeerLost {
+                    peer: former.session.info.clone(),
+                    reason: LossReason::Fenced,
+                });
+            }
         }
         self.take_filter(id, filter);
         if is_guest {

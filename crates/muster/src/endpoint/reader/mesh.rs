@@ -18,7 +18,7 @@ use super::pending::{Brought, Lying, Source};
 use super::refusals::Refusals;
 use super::relays::{Onward, Way};
 use super::{PeerCounts, Reader, Shared, Table};
-use crate::endpoint::end_reason::EndReason;
+use crate::endpoint::end_reason::{EndReason, LossReason};
 use crate::endpoint::owner::Command;
 use crate::endpoint::peer_session::PeerSession;
 use crate::endpoint::shared::count;
@@ -35,8 +35,8 @@ enum Stop {
     Whole(Bytes),
     /// A batch was compressed: its payload as it was before.
     Expanded(Bytes),
-    /// The peer is about to go: nothing more may be routed to it.
-    Goodbye,
+    /// The peer is about to go, or has done with this endpoint: nothing more may be routed to it. With the reason.
+    Goodbye(u8),
     End(EndReason),
 }
 
@@ -60,10 +60,15 @@ impl<R: AsyncRead + Unpin> Reader<R> {
                 Err(Stop::End(reason)) => return Err(reason),
                 Err(Stop::Whole(body)) => self.whole(&table, &body)?,
                 Err(Stop::Expanded(payload)) => self.expanded(&table, &payload)?,
-                Err(Stop::Goodbye) => {
+                Err(Stop::Goodbye(reason)) => {
                     let peer = self.session.info.id;
                     let leaving = |done| Command::PeerLeaving(peer, done);
                     self.owner.call(leaving).await;
+                    if reason == LinkFrame::FENCED {
+                        count(&self.shared.mesh.fenced_by_peers);
+                        // Not to be answered: the other side has ended it.
+                        return Err(LossReason::FencedByPeer.into());
+                    }
                     if self.session.queue.goodbye_came() {
                         return Err(EndReason::removed());
                     }
@@ -162,7 +167,9 @@ impl<R: AsyncRead + Unpin> Reader<R> {
                 Ok(Frame::Link(LinkFrame::Credit { class, bytes })) => {
                     self.session.queue.credit_came(class, bytes);
                 }
-                Ok(Frame::Link(LinkFrame::Goodbye { .. })) => break Err(Stop::Goodbye),
+                Ok(Frame::Link(LinkFrame::Goodbye { reason, .. })) => {
+                    break Err(Stop::Goodbye(reason));
+                }
                 Ok(Frame::Mesh(frame)) => for_owner.push(frame),
                 Ok(Frame::Unknown) => {}
                 Err(_) if !for_owner.is_empty() => {

@@ -2,15 +2,13 @@
 
 use bytes::Bytes;
 use muster_wire::mesh::codec::LinkFrame;
+use muster_wire::peering::Protocol;
 use muster_wire::{Class, Push};
 
 use super::control::{ControlKind, encoded};
 use super::pings::Ping;
 use super::{Outgoing, SendQueue, wake};
-use crate::endpoint::end_reason::LossReason;
-
-/// Why a mesh's goodbye is said.
-const SHUTTING_DOWN: u8 = 1;
+use crate::endpoint::end_reason::{EndReason, LossReason};
 
 impl SendQueue {
     /// Takes no more messages; the writer says goodbye when what is queued is written.
@@ -34,7 +32,8 @@ impl SendQueue {
 
     /// Says goodbye to a peer of version 2; its answer ends the peering.
     pub(crate) fn push_goodbye(&self) {
-        self.push_control(goodbye(), ControlKind::Other);
+        let frame = goodbye(LinkFrame::SHUTTING_DOWN, "shutting down");
+        self.push_control(frame, ControlKind::Other);
     }
 
     /// The peer of version 2 has said goodbye. Returns `true` if that ends the peering, as the answer to ours.
@@ -46,12 +45,20 @@ impl SendQueue {
         }
         if !state.peer_closing {
             state.peer_closing = true;
-            state.farewell = Some(goodbye());
+            let frame = goodbye(LinkFrame::SHUTTING_DOWN, "shutting down");
+            state.farewell = Some(frame);
             // It waits for what is queued, and then grants nothing more.
             state.data.credits_mut().lift();
             wake(state);
         }
         false
+    }
+
+    /// What is still to be said to the peer of a peering that has ended here, if it can be said at once.
+    pub(crate) fn last_word(&self) -> Option<Bytes> {
+        let ended = self.lock().ended.clone();
+        let is_fenced = ended == Some(EndReason::Lost(LossReason::Fenced));
+        (is_fenced && self.protocol == Protocol::V2).then(|| goodbye(LinkFrame::FENCED, "fenced"))
     }
 
     /// Queues the answer to the goodbye of a peer of version 1, behind the data that it is to have.
@@ -83,10 +90,10 @@ impl SendQueue {
     }
 }
 
-fn goodbye() -> Bytes {
+fn goodbye(reason: u8, text: &str) -> Bytes {
     let frame = LinkFrame::Goodbye {
-        reason: SHUTTING_DOWN,
-        text: "shutting down".to_owned(),
+        reason,
+        text: text.to_owned(),
     };
     encoded(|out| frame.write(out))
 }
