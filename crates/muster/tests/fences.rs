@@ -105,9 +105,6 @@ impl Scene {
         let (gate_of_hub, open) = watch::channel(true);
         let address = gate(&hub, &open).await;
         let other_address = listening(&other_hub).await;
-        for dialler in [&author, &hearer, &other_hub] {
-            dialler.dial(&address, RETRY);
-        }
         for dialler in [&author, &hearer] {
             dialler.dial(&other_address, RETRY);
         }
@@ -118,6 +115,17 @@ impl Scene {
             other_hub,
             gate: gate_of_hub,
         };
+        // Its links are announced now. Were there others, they might wait for a while, and nobody could go that way.
+        let [author, hearer] = [&scene.author, &scene.hearer];
+        within(scene.until(|| {
+            [author, hearer]
+                .iter()
+                .all(|it| it.mesh_in_reach().len() == 3)
+        }))
+        .await;
+        for dialler in [author, hearer, &scene.other_hub] {
+            dialler.dial(&address, RETRY);
+        }
         within(scene.until(|| {
             let sees = |endpoint: &Endpoint| endpoint.mesh_in_reach().len() == 4;
             let links = |endpoint: &Endpoint| endpoint.peers().len();
@@ -229,12 +237,10 @@ async fn messages_go_around_a_hub_that_hangs_and_is_fenced() {
     scene.fence().await;
     publish(&scene.author, "/t", 2);
     assert_eq!(next(&mut subscriber).await, 2);
-    let around = relayed(&scene.other_hub);
     for number in 3..50 {
         publish(&scene.author, "/t", number);
     }
     while next(&mut subscriber).await != 49 {}
-    assert!(relayed(&scene.other_hub) >= around);
     assert_eq!(loss(&mut statuses, hub).await, LossReason::Fenced);
     for endpoint in [&scene.author, &scene.hearer, &scene.other_hub] {
         assert_eq!(count(endpoint, "peers_fenced"), 1);
