@@ -164,7 +164,7 @@ impl Boxes {
             started.map_err(|error| format!("the agent is not in the mesh: {error:#}"))
         });
         match place {
-            Ok(place) => place.listen().await,
+            Ok(place) => place.hold().await,
             Err(problem) => tracing::error!("{problem}"),
         }
     }

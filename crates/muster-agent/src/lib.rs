@@ -11,10 +11,6 @@ mod api;
 mod archive;
 mod boxes;
 mod client;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, unused_imports, reason = "no agent votes yet")
-)]
 mod coordination;
 mod desk;
 mod failures;

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -13,7 +14,9 @@ use muster_cluster::{Layout, PeeringSettings};
 use muster_gateway::status::{AgentLink, AgentMeshStatus};
 use muster_wire::Incarnation;
 use muster_wire::counters::Counter;
+use tokio::sync::{mpsc, oneshot};
 
+use crate::coordination::{CoordinationConfig, INBOX, Order, Shown, Work};
 use crate::identity::MESH_PORT;
 use crate::journal::now;
 
@@ -22,6 +25,9 @@ const ANCHORS: usize = 5;
 
 /// The pause before an address is tried again that cannot be listened on.
 const LISTEN_AGAIN: Duration = Duration::from_secs(2);
+
+/// What people ask of a coordinator at a time.
+const ORDERS: usize = 16;
 
 /// How long an agent says goodbye to its peers.
 const GOODBYE: Duration = Duration::from_secs(2);
@@ -42,11 +48,19 @@ pub struct MeshConfig {
     exposure: Exposure,
     retry: Duration,
     dials: Vec<(String, SocketAddr)>,
+    coordination: CoordinationConfig,
 }
 
 impl MeshConfig {
-    /// Returns the place that a layout has for the agent of a box, or `None` if the layout does not have the box.
-    pub fn of(layout: &Layout, own_box: &str, tls: Tls, exposure: Exposure) -> Option<Self> {
+    /// Returns the place that a layout has for the agent of a box, or `None` if the layout does not have the box. What it keeps as a
+    /// coordinator is in a directory.
+    pub fn of(
+        layout: &Layout,
+        own_box: &str,
+        tls: Tls,
+        exposure: Exposure,
+        directory: &Path,
+    ) -> Option<Self> {
         let settings = layout.settings();
         let listen = *layout.boxes().get(own_box)?;
         let nodes = layout.nodes().iter();
@@ -71,6 +85,7 @@ impl MeshConfig {
             exposure,
             retry: PeeringSettings::of(settings).retry,
             dials: dials(layout.boxes(), &hubs, own_box),
+            coordination: CoordinationConfig::of(layout, own_box, directory),
         })
     }
 }
@@ -100,10 +115,13 @@ pub(crate) struct MeshPlace {
     endpoint: Endpoint,
     config: MeshConfig,
     problem: Mutex<Option<String>>,
+    orders: mpsc::Sender<Order>,
+    /// Until it works.
+    waiting: Mutex<Option<mpsc::Receiver<Order>>>,
 }
 
 impl MeshPlace {
-    /// Starts the endpoint: it dials. It listens once [`MeshPlace::listen`] runs.
+    /// Starts the endpoint. It dials and listens, and coordinates, once [`MeshPlace::hold`] runs.
     ///
     /// # Errors
     ///
@@ -118,18 +136,61 @@ impl MeshPlace {
         let incarnation = (now() * 1e9) as u64;
         config.endpoint.identity.incarnation = Incarnation(incarnation);
         let endpoint = Endpoint::start(config.endpoint.clone())?;
-        for (_, address) in &config.dials {
-            endpoint.dial(&address.to_string(), Some(config.retry));
-        }
+        let (orders, waiting) = mpsc::channel(ORDERS);
         Ok(Self {
             endpoint,
             config,
             problem: Mutex::new(None),
+            orders,
+            waiting: Mutex::new(Some(waiting)),
         })
     }
 
+    /// Holds the place until the future is dropped.
+    pub(crate) async fn hold(&self) {
+        let waiting = self
+            .waiting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        let Some(orders) = waiting else { return };
+        let work = Work::new(self.config.coordination.clone(), self.endpoint.clone());
+        // It hears everybody who comes into reach.
+        let topics = work.topics();
+        let subscriber = self.endpoint.subscribe_with_statuses(topics, INBOX).await;
+        for (_, address) in &self.config.dials {
+            self.endpoint
+                .dial(&address.to_string(), Some(self.config.retry));
+        }
+        tokio::join!(self.listen(), work.run(subscriber, orders));
+    }
+
+    /// What this box knows of the coordinators.
+    pub(crate) async fn coordination(&self) -> Shown {
+        let (answer, shown) = oneshot::channel();
+        let asked = self.orders.send(Order::Show(answer)).await;
+        match asked {
+            Ok(()) => shown.await.unwrap_or_default(),
+            Err(_) => Shown::default(),
+        }
+    }
+
+    /// Has this box's coordinator go on alone.
+    pub(crate) async fn recover(&self, lost: String) -> Result<String, String> {
+        let (done, outcome) = oneshot::channel();
+        let order = Order::Recover { lost, done };
+        let over = || "the agent is about to end".to_owned();
+        self.orders.send(order).await.map_err(|_| over())?;
+        outcome.await.unwrap_or_else(|_| Err(over()))
+    }
+
+    /// Whether this box has a coordinator.
+    pub(crate) fn is_voter(&self) -> bool {
+        self.config.coordination.voter.is_some()
+    }
+
     /// Listens, as soon as that can be.
-    pub(crate) async fn listen(&self) {
+    async fn listen(&self) {
         let MeshConfig {
             listen, exposure, ..
         } = self.config;
@@ -222,7 +283,14 @@ mod tests {
 
     fn dialled(own_box: &str) -> Vec<String> {
         let layout = Layout::parse(LAYOUT, "three.toml", &[]).unwrap();
-        let config = MeshConfig::of(&layout, own_box, Tls::Off, Exposure::Guarded).unwrap();
+        let config = MeshConfig::of(
+            &layout,
+            own_box,
+            Tls::Off,
+            Exposure::Guarded,
+            Path::new("."),
+        )
+        .unwrap();
         config.dials.into_iter().map(|(name, _)| name).collect()
     }
 
@@ -248,6 +316,8 @@ mod tests {
     #[test]
     fn a_box_that_the_layout_does_not_have_has_no_place() {
         let layout = Layout::parse(LAYOUT, "three.toml", &[]).unwrap();
-        assert!(MeshConfig::of(&layout, "d", Tls::Off, Exposure::Guarded).is_none());
+        assert!(
+            MeshConfig::of(&layout, "d", Tls::Off, Exposure::Guarded, Path::new(".")).is_none()
+        );
     }
 }

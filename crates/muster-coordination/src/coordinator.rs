@@ -4,6 +4,7 @@ mod answering;
 mod founding;
 mod group;
 mod leading;
+mod status;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -17,6 +18,8 @@ use muster_wire::{EndpointId, Mono};
 use crate::messages::{Begin, Carried, Present};
 use crate::sabotage::Sabotage;
 use crate::state::State;
+pub use status::{MemberStatus, Part, Status, VoterStatus};
+
 use founding::Others;
 use group::Group;
 
@@ -294,14 +297,27 @@ impl Coordinator {
         self.group.as_ref().map(|group| group.state.view())
     }
 
-    /// The first content of a file with which this coordinator goes on alone: most of the others are lost for good. They follow when they
-    /// hear of it.
-    ///
-    /// Returns `None` if it belongs to no group.
-    pub fn recovered(&self, disk: DiskId, cluster: ClusterId) -> Option<Kept> {
-        let group = self.group.as_ref()?;
-        let state: State = group.state.refounded(cluster.0);
+    /// The first content of a new file with which this coordinator goes on alone: most of the others are lost for good, or not to be waited
+    /// for. The others follow when they hear of it.
+    pub fn recovered(&self, disk: DiskId) -> Option<Kept> {
+        let cluster = ClusterId(disk.0);
+        let state = match &self.group {
+            Some(group) => group.state.refounded(cluster.0),
+            None => State::founded(cluster.0, 1),
+        };
         founding::content(cluster, disk, vec![(self.config.me.clone(), disk)], &state)
+    }
+
+    /// Begins with a content that [`recovered`](Self::recovered) has made for its file.
+    pub fn begin_with(&mut self, kept: Kept) {
+        if self.group.is_none() && self.beginning.is_none() {
+            self.begin(kept);
+        }
+    }
+
+    /// Whether the mesh reaches most voters of its group.
+    pub fn hears_most(&self) -> bool {
+        self.group.as_ref().is_some_and(Group::reaches_most)
     }
 
     fn send<R: Record + muster_data::Encode>(&mut self, to: To, record: &R) {
@@ -320,5 +336,4 @@ impl Coordinator {
             self.problem = Some(problem);
         }
     }
-
 }

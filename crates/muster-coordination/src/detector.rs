@@ -74,11 +74,6 @@ impl Detector {
         self.layout.get(node).is_some_and(|it| it == box_name)
     }
 
-    /// The nodes that the layout has.
-    pub(crate) fn layout(&self) -> &BTreeMap<String, String> {
-        &self.layout
-    }
-
     /// A node of the layout has renewed.
     pub(crate) fn renewed(&mut self, life: EndpointId, renew: Renew, now: Mono) {
         let heard = Heard {

@@ -22,6 +22,8 @@ mod sabotage;
 mod simulation;
 mod state;
 
-pub use coordinator::{BeginError, Config, Coordinator, Output, Severity, To};
+pub use coordinator::{
+    BeginError, Config, Coordinator, MemberStatus, Output, Part, Severity, Status, To, VoterStatus,
+};
 #[cfg(any(test, feature = "simulation"))]
 pub use sabotage::Sabotage;

@@ -1,6 +1,10 @@
 //! Rules that a simulation breaks on purpose, to see that it would notice.
 
 /// A rule that is broken.
+#[cfg_attr(
+    not(any(test, feature = "simulation")),
+    expect(unreachable_pub, dead_code, reason = "only a simulation breaks rules")
+)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Sabotage {
     /// None.

@@ -61,7 +61,10 @@ fn nobody_is_given_up_early_and_all_see_the_same() {
         all.left,
         all.silent,
     ];
-    assert!(all.epochs > 200 && rare.iter().all(|count| *count > 5), "{all:?}");
+    assert!(
+        all.epochs > 200 && rare.iter().all(|count| *count > 5),
+        "{all:?}"
+    );
 }
 
 #[test]

@@ -170,7 +170,8 @@ impl Job {
         } else {
             tls_by_settings(settings, &self.loaded.base, &agent_name(&file.name))
         };
-        MeshConfig::of(layout, &file.name, tls, self.exposure)
+        let state = &self.loaded.places.state;
+        MeshConfig::of(layout, &file.name, tls, self.exposure, state)
     }
 
     /// Says which nodes are left to other machines.

@@ -267,7 +267,10 @@ mod tests {
         let number = lease.renew(at(0)).unwrap();
         assert_eq!(lease.renew(at(499)), None);
         assert_eq!(lease.standing(at(1)), Standing::Alone);
-        assert_eq!(lease.answered("a", &granted(number, 4), at(3)), Heard::Nothing);
+        assert_eq!(
+            lease.answered("a", &granted(number, 4), at(3)),
+            Heard::Nothing
+        );
         // A voter of another term has moved on.
         assert_eq!(lease.answered("b", &seen(number, 5), at(4)), Heard::Nothing);
         assert!(!lease.runs(at(4)));
@@ -295,12 +298,18 @@ mod tests {
         let number = lease.renew(at(0)).unwrap();
         lease.answered("a", &granted(number, 4), at(1));
         assert!(lease.turn(at(1500)));
-        assert_eq!(lease.answered("b", &seen(number, 4), at(1500)), Heard::Nothing);
+        assert_eq!(
+            lease.answered("b", &seen(number, 4), at(1500)),
+            Heard::Nothing
+        );
         assert!(!lease.runs(at(1500)));
         let number = lease.renew(at(1500)).unwrap();
         assert!(!lease.turn(at(1600)));
         lease.answered("a", &granted(number, 4), at(1601));
-        assert_eq!(lease.answered("b", &seen(number, 4), at(1602)), Heard::Granted);
+        assert_eq!(
+            lease.answered("b", &seen(number, 4), at(1602)),
+            Heard::Granted
+        );
     }
 
     #[test]

@@ -6,7 +6,7 @@ use muster_wire::{Class, EndpointId, Mono, Topic};
 
 use super::{Effect, NodeLoop, Report, Severity};
 use crate::coordination::{
-    Heard, LeaseAnswer, Leaving, Lease, NotTaken, Renew, Standing, View, ViewChange, ViewUpdate,
+    Heard, Lease, LeaseAnswer, Leaving, NotTaken, Renew, Standing, View, ViewChange, ViewUpdate,
     ViewWanted, voters,
 };
 use crate::layout::{AGENT_PREFIX, Layout, NodeName};

@@ -47,7 +47,12 @@ pub(super) fn content(
     let voters = founders.into_iter();
     let voters = voters.map(|(name, disk)| VoterId { name, disk });
     let members = Members::new(voters.collect(), Vec::new()).ok()?;
-    Some(Kept::founding(cluster, disk, members, state.encode().into()))
+    Some(Kept::founding(
+        cluster,
+        disk,
+        members,
+        state.encode().into(),
+    ))
 }
 
 impl Coordinator {
@@ -164,7 +169,7 @@ impl Coordinator {
         }
     }
 
-    fn begin(&mut self, kept: Kept) {
+    pub(super) fn begin(&mut self, kept: Kept) {
         self.beginning = Some(kept.clone());
         self.outputs.push_back(Output::Begin(kept));
     }
@@ -218,7 +223,11 @@ impl Coordinator {
 
     /// The voters of the layout that are not there.
     pub fn missing_voters(&self) -> Vec<&str> {
-        let others = self.config.voters.iter().filter(|it| **it != self.config.me);
+        let others = self
+            .config
+            .voters
+            .iter()
+            .filter(|it| **it != self.config.me);
         let missing = others.filter(|it| self.others.present(it, self.now).is_none());
         missing.map(String::as_str).collect()
     }

@@ -25,7 +25,8 @@ impl Coordinator {
         if group.proposed.is_some() {
             return;
         }
-        if let Some(change) = next_change(&self.config, group.consensus.members(), &self.others, now)
+        if let Some(change) =
+            next_change(&self.config, group.consensus.members(), &self.others, now)
         {
             // What does not fit yet is tried again.
             group.proposed = group.consensus.change(&change).ok();

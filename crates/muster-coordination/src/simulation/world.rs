@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use muster_cluster::coordination::{Lease, NotTaken};
 use muster_cluster::coordination::{
     LeaseAnswer, Leaving, Renew, Standing, View, ViewUpdate, ViewWanted, event,
 };
-use muster_cluster::coordination::{Lease, NotTaken};
 use muster_consensus::DiskId;
 use muster_data::{DataRef, Record};
 use muster_test_support::Random;
@@ -383,8 +383,7 @@ impl World {
     fn send(&mut self, from: usize, to: usize, bytes: Vec<u8>) {
         let (source, target) = (&self.processes[from], &self.processes[to]);
         let crosses = source.box_at != target.box_at;
-        let is_cut =
-            self.dumb[source.box_at] > self.now || self.deaf[target.box_at] > self.now;
+        let is_cut = self.dumb[source.box_at] > self.now || self.deaf[target.box_at] > self.now;
         let (life, sender) = (target.life, (from, source.life));
         if crosses && (is_cut || self.random.below(100) < self.loss as usize) {
             return;
@@ -631,7 +630,10 @@ impl World {
             it.session > lease.session() || (it.session == lease.session() && it.out.is_some())
         });
         if is_over && lease.session() != 0 && lease.runs(process.clock(self.now)) {
-            return Err(format!("I6: {} knows that it is out, and acts", process.name));
+            return Err(format!(
+                "I6: {} knows that it is out, and acts",
+                process.name
+            ));
         }
         Ok(())
     }

@@ -40,7 +40,9 @@ impl Driver {
                     Effect::DescribePeers(to) => self.describe_peers(to),
                     Effect::Ping(peer) => self.ping(peer),
                     Effect::Ready { token, outcome } => self.waiting.end(token, outcome),
-                    Effect::Fence(_) | Effect::Unfence(_) => {}
+                    // One behind the other: what is said last holds.
+                    Effect::Fence(life) => self.runtime.block_on(self.endpoint.fence(life)),
+                    Effect::Unfence(life) => self.runtime.block_on(self.endpoint.unfence(life)),
                     Effect::Leave => self.must_leave = true,
                     Effect::OpenStore {
                         store,

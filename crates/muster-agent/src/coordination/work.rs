@@ -1,0 +1,507 @@
+//! The coordinator of a box at work: what arrives goes in, what it wants done is done.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use muster::{Delivery, Endpoint, Publisher, Status as MeshStatus, Subscriber};
+use muster_cluster::coordination::{NotTaken, View, ViewChange, ViewUpdate, ViewWanted};
+use muster_cluster::{Layout, Topics, coordination};
+use muster_coordination::{Config, Coordinator, Output, Severity, Status, To};
+use muster_data::{DataRef, Record};
+use muster_wire::zeek::{EventRef, Message};
+use muster_wire::{Class, EndpointId, Mono, QueueLimits, Topic};
+use tokio::sync::{mpsc, oneshot};
+
+use super::writing::{Done, Writing};
+use crate::mesh::agent_name;
+
+/// What waits for the coordinator: renewals of a large cluster, and what is left of them when it was stopped.
+pub(crate) const INBOX: QueueLimits = QueueLimits {
+    messages: 16 * 1024,
+    bytes: 16 * 1024 * 1024,
+};
+
+/// The largest message that goes ahead of all that waits.
+const URGENT: usize = 16 * 1024;
+
+/// How often an agent that has no vote asks whether it has missed a view.
+const ASK_EVERY: Duration = Duration::from_secs(5);
+
+/// How often one whose file could not be used tries again.
+const RETRY: Duration = Duration::from_secs(30);
+
+/// The name of a voter's file.
+const FILE: &str = "coordinator.sqlite";
+
+/// What the coordinator of a box is made of.
+#[derive(Debug, Clone)]
+pub(crate) struct CoordinationConfig {
+    /// `None` on a box that has no vote.
+    pub(crate) voter: Option<Config>,
+    pub(crate) voters: Vec<String>,
+    pub(crate) topics: Topics,
+    /// This box.
+    pub(crate) own: String,
+    /// Where the voter's file is.
+    pub(crate) directory: PathBuf,
+}
+
+impl CoordinationConfig {
+    /// Returns what a layout says of the coordinator of a box.
+    pub(crate) fn of(layout: &Layout, own: &str, directory: &Path) -> Self {
+        let voters = coordination::voters(layout);
+        let is_voter = voters.iter().any(|it| it == own);
+        let nodes = layout.nodes().iter();
+        Self {
+            voter: is_voter.then(|| Config {
+                me: own.to_owned(),
+                voters: voters.clone(),
+                witnesses: coordination::witnesses(layout).into_iter().collect(),
+                nodes: nodes
+                    .map(|node| (node.name.to_string(), node.box_name.clone()))
+                    .collect(),
+            }),
+            voters,
+            topics: layout.topics().clone(),
+            own: own.to_owned(),
+            directory: directory.to_owned(),
+        }
+    }
+}
+
+/// What somebody asks of the coordinator.
+pub(crate) enum Order {
+    /// What there is to show.
+    Show(oneshot::Sender<Shown>),
+    /// It is to go on alone, as most of the others are lost; `lost` names one that is.
+    Recover {
+        lost: String,
+        done: oneshot::Sender<Result<String, String>>,
+    },
+}
+
+/// What an agent knows of the coordinators.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Shown {
+    /// `None` on a box that has no vote, or whose file cannot be used.
+    pub(crate) status: Option<Status>,
+    /// The epoch of the view that the agent goes by.
+    pub(crate) epoch: u64,
+    /// Why it does not take part.
+    pub(crate) problem: Option<String>,
+}
+
+pub(crate) struct Work {
+    config: CoordinationConfig,
+    endpoint: Endpoint,
+    publisher: Publisher,
+    /// What this box's agent goes by.
+    view: View,
+    coordinator: Option<Coordinator>,
+    writing: Option<Writing>,
+    /// It is to go on alone when it has a new file.
+    recovering: Option<oneshot::Sender<Result<String, String>>>,
+    /// It gets a new file: what its coordinator wants done is of the past.
+    is_renewing: bool,
+    names: HashMap<EndpointId, String>,
+    problem: Option<String>,
+    ask_at: Mono,
+    retry_at: Mono,
+}
+
+/// The time since the machine was started, times at which it was suspended included: a lease goes on while everything stands still.
+pub(crate) fn now() -> Mono {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    let nanos = u64::try_from(time.tv_nsec).unwrap_or(0);
+    Mono(seconds.saturating_mul(1_000_000_000).saturating_add(nanos))
+}
+
+fn wall() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs())
+}
+
+impl Work {
+    pub(crate) fn new(config: CoordinationConfig, endpoint: Endpoint) -> Self {
+        let now = now();
+        Self {
+            publisher: endpoint.publisher(),
+            view: View::default(),
+            coordinator: None,
+            writing: None,
+            recovering: None,
+            is_renewing: false,
+            names: HashMap::new(),
+            problem: None,
+            ask_at: now,
+            retry_at: now,
+            endpoint,
+            config,
+        }
+    }
+
+    /// What the agent's endpoint has to hear for it.
+    pub(crate) fn topics(&self) -> Vec<Vec<u8>> {
+        let own = self.config.topics.agent(&agent_name(&self.config.own));
+        let topics = [
+            own,
+            Some(self.config.topics.id(self.endpoint.id())),
+            Some(self.config.topics.coordination()),
+        ];
+        let topics = topics.into_iter().flatten();
+        topics.map(|topic| topic.as_bytes().to_vec()).collect()
+    }
+
+    /// Works until the endpoint has ended.
+    pub(crate) async fn run(
+        mut self,
+        mut subscriber: Subscriber,
+        mut orders: mpsc::Receiver<Order>,
+    ) {
+        self.begin().await;
+        loop {
+            let due = self.next_tick();
+            let wait = due.since(now());
+            tokio::select! {
+                delivery = subscriber.receive() => match delivery {
+                    Some(Delivery::Batch(batch)) => {
+                        for message in batch.iter() {
+                            self.message(message.from, message.payload).await;
+                        }
+                    }
+                    Some(Delivery::Status(status)) => self.status(&status),
+                    None => return,
+                },
+                Some(done) = next_done(&mut self.writing) => self.written(done),
+                Some(order) = orders.recv() => self.order(order),
+                () = tokio::time::sleep(wait) => self.tick().await,
+            }
+            self.carry_out().await;
+        }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.config.directory.join(FILE)
+    }
+
+    /// Opens the voter's file, and takes part with what is in it.
+    async fn begin(&mut self) {
+        let Some(config) = self.config.voter.clone() else {
+            return;
+        };
+        self.retry_at = now().after(RETRY);
+        let path = self.path();
+        let opened = Writing::open(path.clone()).await;
+        let (writing, disk, kept) = match opened {
+            Ok(opened) => opened,
+            Err(error) => return self.fails(error),
+        };
+        match Coordinator::new(config, disk, kept, now(), random()) {
+            Ok(coordinator) => {
+                self.coordinator = Some(coordinator);
+                self.writing = Some(writing);
+                self.problem = None;
+                self.look_around();
+            }
+            Err(error) => self.fails(format!(
+                "{}: {error}. With the file moved away, and the agent started anew, this box gets what the others have",
+                path.display()
+            )),
+        }
+    }
+
+    fn fails(&mut self, problem: String) {
+        if self.problem.as_ref() != Some(&problem) {
+            tracing::error!("coordination: this box has no vote: {problem}");
+            self.problem = Some(problem);
+        }
+        self.coordinator = None;
+        self.writing = None;
+    }
+
+    /// A coordinator hears whom the mesh reaches already.
+    fn look_around(&mut self) {
+        let now = now();
+        if let Some(coordinator) = &mut self.coordinator {
+            for record in self.endpoint.mesh_in_reach() {
+                if record.id != self.endpoint.id() && !record.name.is_empty() {
+                    coordinator.reaches(record.id, &record.name, true, now);
+                }
+            }
+        }
+    }
+
+    fn next_tick(&self) -> Mono {
+        match &self.coordinator {
+            Some(coordinator) => coordinator.next_tick(),
+            None if self.config.voter.is_some() => self.retry_at.min(self.ask_at),
+            None => self.ask_at,
+        }
+    }
+
+    async fn tick(&mut self) {
+        let now = now();
+        match &mut self.coordinator {
+            Some(coordinator) => coordinator.tick(now, wall()),
+            None if self.config.voter.is_some() && now >= self.retry_at => self.begin().await,
+            None => {}
+        }
+        if self.coordinator.is_none() && now >= self.ask_at {
+            self.ask_at = now.after(ASK_EVERY);
+            for voter in self.config.voters.clone() {
+                self.ask_for_view(&voter);
+            }
+        }
+    }
+
+    fn ask_for_view(&mut self, voter: &str) {
+        let wanted = ViewWanted {
+            epoch: self.view.epoch(),
+        };
+        if let Some(topic) = self.config.topics.agent(&agent_name(voter)) {
+            self.publish(&topic, coordination::event(&wanted));
+        }
+    }
+
+    fn status(&mut self, status: &MeshStatus) {
+        match status {
+            MeshStatus::EndpointDiscovered(record) if !record.name.is_empty() => {
+                self.names.insert(record.id, record.name.clone());
+                if let Some(coordinator) = &mut self.coordinator {
+                    coordinator.reaches(record.id, &record.name, true, now());
+                }
+            }
+            MeshStatus::EndpointUnreachable(id) => {
+                if let Some(name) = self.names.remove(id)
+                    && let Some(coordinator) = &mut self.coordinator
+                {
+                    coordinator.reaches(*id, &name, false, now());
+                }
+            }
+            _ => {}
+        }
+    }
+
+    async fn message(&mut self, from: EndpointId, payload: &[u8]) {
+        let Ok(Message::Event(event)) = Message::read(DataRef::from_validated(payload)) else {
+            return;
+        };
+        let Some(name) = self.names.get(&from).cloned() else {
+            return;
+        };
+        if event.name() == ViewUpdate::NAME {
+            return self.view_told(&name, &event).await;
+        }
+        if let Some(coordinator) = &mut self.coordinator {
+            coordinator.receive(from, &name, &event, now());
+        }
+    }
+
+    async fn view_told(&mut self, name: &str, event: &EventRef<'_>) {
+        let voter = name.strip_prefix(muster_cluster::AGENT_PREFIX);
+        let Some(voter) = voter.filter(|it| self.config.voters.iter().any(|known| known == it))
+        else {
+            return;
+        };
+        let Ok(update) = event.arguments().to::<ViewUpdate>() else {
+            return;
+        };
+        let voter = voter.to_owned();
+        if self.follow(&update).await == Err(NotTaken::Gap) {
+            self.ask_for_view(&voter);
+        }
+    }
+
+    /// Who is out is led around, and who is in may relay.
+    async fn follow(&mut self, update: &ViewUpdate) -> Result<(), NotTaken> {
+        for change in self.view.update(update)? {
+            match change {
+                ViewChange::Out { node, life, reason } => {
+                    tracing::info!("node out: {node} {}", reason.text());
+                    self.endpoint.fence(life).await;
+                }
+                ViewChange::In { life, .. } => self.endpoint.unfence(life).await,
+            }
+        }
+        Ok(())
+    }
+
+    fn written(&mut self, done: Done) {
+        match done {
+            Done::Begun => {
+                if let Some(coordinator) = &mut self.coordinator {
+                    coordinator.begun();
+                }
+                if let Some(told) = self.recovering.take() {
+                    let text = "this box decides alone from now on; the others follow it";
+                    let _ = told.send(Ok(text.to_owned()));
+                }
+            }
+            Done::Written(number) => {
+                if let Some(coordinator) = &mut self.coordinator {
+                    coordinator.persisted(number);
+                }
+            }
+            Done::Renewed(disk) => {
+                self.is_renewing = false;
+                let Some(config) = self.config.voter.clone() else {
+                    return;
+                };
+                let kept = match (&self.recovering, &self.coordinator) {
+                    (Some(_), Some(coordinator)) => coordinator.recovered(disk),
+                    _ => None,
+                };
+                // With nothing in its file it neither votes nor founds before it is told to begin.
+                let made = Coordinator::new(config, disk, None, now(), random());
+                self.coordinator = made.ok();
+                self.look_around();
+                if let (Some(kept), Some(coordinator)) = (kept, &mut self.coordinator) {
+                    coordinator.begin_with(kept);
+                }
+            }
+            Done::Failed(problem) => {
+                self.fails(problem.clone());
+                if let Some(told) = self.recovering.take() {
+                    let _ = told.send(Err(problem));
+                }
+            }
+        }
+    }
+
+    fn order(&mut self, order: Order) {
+        match order {
+            Order::Show(answer) => {
+                let shown = Shown {
+                    status: self.coordinator.as_ref().map(Coordinator::status),
+                    epoch: self.view.epoch(),
+                    problem: self.problem.clone(),
+                };
+                let _ = answer.send(shown);
+            }
+            Order::Recover { lost, done } => match self.may_recover(&lost) {
+                Ok(()) => {
+                    self.recovering = Some(done);
+                    self.renew();
+                }
+                Err(problem) => {
+                    let _ = done.send(Err(problem));
+                }
+            },
+        }
+    }
+
+    /// Why this box must not go on alone, if it must not.
+    fn may_recover(&self, lost: &str) -> Result<(), String> {
+        let Some(coordinator) = &self.coordinator else {
+            let problem = self.problem.as_deref().unwrap_or("it is no coordinator");
+            return Err(format!(
+                "box {} cannot go on alone: {problem}",
+                self.config.own
+            ));
+        };
+        if !self.config.voters.iter().any(|it| it == lost) {
+            return Err(format!(
+                "box {lost} is no coordinator: {} are",
+                self.config.voters.join(", ")
+            ));
+        }
+        if lost == self.config.own {
+            return Err(format!("box {lost} is this one"));
+        }
+        if self.recovering.is_some() {
+            return Err("it is under way already".to_owned());
+        }
+        let status = coordinator.status();
+        if let Some(leader) = status.leader.filter(|_| coordinator.hears_most()) {
+            return Err(format!(
+                "the coordinators decide, and box {leader} leads: there is nothing to recover"
+            ));
+        }
+        let is_reached = self.names.values().any(|name| *name == agent_name(lost));
+        if is_reached {
+            return Err(format!(
+                "box {lost} is not lost: its agent answers. Two groups of coordinators must never decide"
+            ));
+        }
+        Ok(())
+    }
+
+    /// Does what the coordinator wants done.
+    async fn carry_out(&mut self) {
+        while let Some(output) = self.coordinator.as_mut().and_then(Coordinator::poll) {
+            match output {
+                Output::Report(severity, text) => match severity {
+                    Severity::Info => tracing::info!("{text}"),
+                    Severity::Warning => tracing::warn!("{text}"),
+                    Severity::Error => tracing::error!("{text}"),
+                },
+                Output::Retire => self.renew(),
+                _ if self.is_renewing => {}
+                Output::Begin(kept) => self.write(|writing| writing.begin(kept)),
+                Output::Persist(number, batch) => {
+                    self.write(|writing| writing.write(number, batch));
+                }
+                Output::Send(to, event) => self.send(&to, event),
+            }
+        }
+        let decided = self.coordinator.as_ref().and_then(Coordinator::view);
+        if let Some(decided) = decided.filter(|it| it.epoch() > self.view.epoch()) {
+            let update = ViewUpdate::whole(decided);
+            // What this box's own coordinator says is never foreign for long.
+            let _ = self.follow(&update).await;
+        }
+    }
+
+    fn renew(&mut self) {
+        self.is_renewing = true;
+        self.write(Writing::renew);
+    }
+
+    fn write(&mut self, act: impl FnOnce(&Writing)) {
+        if let Some(writing) = &self.writing {
+            act(writing);
+        }
+    }
+
+    fn send(&mut self, to: &To, event: Vec<u8>) {
+        let topics = &self.config.topics;
+        let topic = match to {
+            To::Voter(of_box) => topics.agent(&agent_name(of_box)),
+            To::Life(life) => Some(topics.id(*life)),
+            To::All => Some(topics.coordination()),
+        };
+        if let Some(topic) = topic {
+            self.publish(&topic, event);
+        }
+    }
+
+    fn publish(&mut self, topic: &Topic, event: Vec<u8>) {
+        let class = if event.len() <= URGENT {
+            Class::Control
+        } else {
+            Class::Interactive
+        };
+        // What does not arrive is said again.
+        let _ = self
+            .publisher
+            .publish_encoded(topic, Bytes::from(event), class);
+    }
+}
+
+async fn next_done(writing: &mut Option<Writing>) -> Option<Done> {
+    match writing {
+        Some(writing) => Some(writing.next().await),
+        None => std::future::pending().await,
+    }
+}
+
+/// A number that no other coordinator has.
+fn random() -> u64 {
+    let mut bytes = [0; 8];
+    // Without it elections only take longer.
+    let _ = openssl::rand::rand_bytes(&mut bytes);
+    u64::from_be_bytes(bytes)
+}
