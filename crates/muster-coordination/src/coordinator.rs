@@ -5,6 +5,8 @@ mod founding;
 mod group;
 mod leading;
 mod status;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -112,6 +114,8 @@ pub struct Coordinator {
     /// The nodes whose renewals were refused.
     refused: BTreeSet<String>,
     problem: Option<String>,
+    /// Until when another one counts as there that says it is this box.
+    twin_until: Mono,
     sabotage: Sabotage,
 }
 
@@ -156,6 +160,7 @@ impl Coordinator {
             reached_nodes: BTreeSet::new(),
             refused: BTreeSet::new(),
             problem: None,
+            twin_until: Mono(0),
             sabotage: Sabotage::Nothing,
         };
         if let Some(kept) = kept {
@@ -180,6 +185,9 @@ impl Coordinator {
 
     /// Returns when [`tick`](Self::tick) is to be called.
     pub fn next_tick(&self) -> Mono {
+        if self.has_twin() {
+            return self.present_at;
+        }
         let group = self.group.as_ref().map(Group::next_tick);
         group.map_or(self.present_at, |at| at.min(self.present_at))
     }
@@ -191,8 +199,17 @@ impl Coordinator {
         if self.now >= self.present_at {
             self.say_present();
         }
+        if self.has_twin() {
+            return;
+        }
         self.found_if_all_are_there();
         self.run_group(|group, now| group.consensus.tick(now));
+    }
+
+    /// Whether another coordinator says that it is this box, as after a machine was copied. Then neither takes part: with one file they
+    /// would vote twice.
+    fn has_twin(&self) -> bool {
+        self.now < self.twin_until
     }
 
     /// What is due by the time that has passed since the last call, before anything else is looked at.
@@ -252,6 +269,16 @@ impl Coordinator {
         self.turn(now);
         let arguments = event.arguments();
         let of_voter = name.strip_prefix(muster_cluster::AGENT_PREFIX);
+        if event.name() == Present::NAME && of_voter == Some(&self.config.me) {
+            self.twin_until = self.now.after(PRESENT_FOR);
+            self.fails(format!(
+                "another agent says that it is box {}, too: until one of them is gone, neither takes part",
+                self.config.me
+            ));
+        }
+        if self.has_twin() {
+            return;
+        }
         match (event.name(), of_voter) {
             (Renew::NAME, None) => {
                 if let Ok(renew) = arguments.to::<Renew>()
@@ -313,6 +340,12 @@ impl Coordinator {
         if self.group.is_none() && self.beginning.is_none() {
             self.begin(kept);
         }
+    }
+
+    /// Returns `true` if it leads, and knows all that is agreed on.
+    pub fn decides(&self) -> bool {
+        let group = self.group.as_ref();
+        group.is_some_and(|group| group.is_current && group.consensus.leads())
     }
 
     /// Whether the mesh reaches most voters of its group.

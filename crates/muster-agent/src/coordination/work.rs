@@ -26,7 +26,7 @@ pub(crate) const INBOX: QueueLimits = QueueLimits {
 /// The largest message that goes ahead of all that waits.
 const URGENT: usize = 16 * 1024;
 
-/// How often an agent that has no vote asks whether it has missed a view.
+/// How often an agent looks whether it has missed a view.
 const ASK_EVERY: Duration = Duration::from_secs(5);
 
 /// How often one whose file could not be used tries again.
@@ -136,7 +136,8 @@ impl Work {
             is_renewing: false,
             names: HashMap::new(),
             problem: None,
-            ask_at: now,
+            // Whoever leads says by itself what it decides.
+            ask_at: now.after(ASK_EVERY / 2),
             retry_at: now,
             endpoint,
             config,
@@ -236,7 +237,7 @@ impl Work {
 
     fn next_tick(&self) -> Mono {
         match &self.coordinator {
-            Some(coordinator) => coordinator.next_tick(),
+            Some(coordinator) => coordinator.next_tick().min(self.ask_at),
             None if self.config.voter.is_some() => self.retry_at.min(self.ask_at),
             None => self.ask_at,
         }
@@ -249,10 +250,13 @@ impl Work {
             None if self.config.voter.is_some() && now >= self.retry_at => self.begin().await,
             None => {}
         }
-        if self.coordinator.is_none() && now >= self.ask_at {
+        if now >= self.ask_at {
             self.ask_at = now.after(ASK_EVERY);
-            for voter in self.config.voters.clone() {
-                self.ask_for_view(&voter);
+            self.follow_own().await;
+            if self.coordinator.is_none() {
+                for voter in self.config.voters.clone() {
+                    self.ask_for_view(&voter);
+                }
             }
         }
     }
@@ -317,10 +321,13 @@ impl Work {
 
     /// Who is out is led around, and who is in may relay.
     async fn follow(&mut self, update: &ViewUpdate) -> Result<(), NotTaken> {
+        let is_first = self.view.epoch() == 0;
         for change in self.view.update(update)? {
             match change {
                 ViewChange::Out { node, life, reason } => {
-                    tracing::info!("node out: {node} {}", reason.text());
+                    if !is_first {
+                        tracing::info!("node out: {node} {}", reason.text());
+                    }
                     self.endpoint.fence(life).await;
                 }
                 ViewChange::In { life, .. } => self.endpoint.unfence(life).await,
@@ -447,6 +454,13 @@ impl Work {
                 Output::Send(to, event) => self.send(&to, event),
             }
         }
+        // What it publishes does not come back to it. Of what another one leads this box's own coordinator may be behind.
+        if self.coordinator.as_ref().is_some_and(Coordinator::decides) {
+            self.follow_own().await;
+        }
+    }
+
+    async fn follow_own(&mut self) {
         let decided = self.coordinator.as_ref().and_then(Coordinator::view);
         if let Some(decided) = decided.filter(|it| it.epoch() > self.view.epoch()) {
             let update = ViewUpdate::whole(decided);

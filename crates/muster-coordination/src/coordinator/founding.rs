@@ -71,7 +71,7 @@ impl Coordinator {
         Ok(())
     }
 
-    /// Says to all other voters that it is there.
+    /// Says to all voters that it is there: also to whoever has its name.
     pub(super) fn say_present(&mut self) {
         let every = match self.group {
             Some(_) => PRESENT_EVERY,
@@ -84,9 +84,6 @@ impl Coordinator {
     }
 
     fn say_present_to(&mut self, voter: &str) {
-        if voter == self.config.me {
-            return;
-        }
         let group = self.group.as_ref();
         let present = Present {
             disk: self.disk.0.to_vec(),

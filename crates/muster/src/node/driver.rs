@@ -48,13 +48,20 @@ const STORES_PATIENCE: Duration = Duration::from_millis(500);
 /// An input has to wait while a peer's queue is fuller than one in this many parts.
 const BACKLOG_PART: usize = 2;
 
-/// The real clock.
+/// The real clock. It goes on while the machine is suspended: a lease is over then, and the node must see that it was stopped.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Clock(Instant);
+pub(crate) struct Clock(Mono);
+
+fn since_boot() -> Mono {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    let nanos = u64::try_from(time.tv_nsec).unwrap_or(0);
+    Mono(seconds.saturating_mul(1_000_000_000).saturating_add(nanos))
+}
 
 impl Clock {
     pub(crate) fn start() -> Self {
-        Self(Instant::now())
+        Self(since_boot())
     }
 
     pub(crate) fn now(self) -> Now {
@@ -62,7 +69,7 @@ impl Clock {
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
         Now {
-            mono: Mono::default().after(self.0.elapsed()),
+            mono: Mono::default().after(since_boot().since(self.0)),
             wall: Timestamp::from_nanos(i64::try_from(wall.as_nanos()).unwrap_or(i64::MAX)),
         }
     }
