@@ -1,5 +1,7 @@
 //! Three boxes on one machine, operated as an operator would: founded, joined, asked, upgraded, cut off.
 
+mod coordinators;
+
 use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::time::{Duration, Instant};
@@ -77,6 +79,10 @@ pub(crate) fn operate(boxes: &Boxes, program: &Path) -> Result<()> {
     operation.cut_off()?;
     operation.lead_around()?;
     operation.set_a_clock()?;
+    operation.lose_the_leader()?;
+    operation.freeze_a_box()?;
+    operation.empty_a_disk()?;
+    operation.recover()?;
     operation.tell_costs()?;
     for made in boxes.iter() {
         made.ends_with(0, &["agent", "stop"])?;
@@ -309,7 +315,7 @@ impl Operation<'_> {
         let asked = Instant::now();
         self.at("a")?.ends_with(0, &["status"])?;
         say(&format!(
-            "10 status takes {} ms",
+            "14 status takes {} ms",
             asked.elapsed().as_millis()
         ));
         let before: Vec<(u32, f64)> = self.boxes.iter().map(agent_cost).collect::<Result<_>>()?;

@@ -1,6 +1,7 @@
 //! Rounds of faults: clients use stores, something happens to a box and ends again, and an oracle judges what they were told.
 
 mod clients;
+pub(crate) mod decisions;
 mod plan;
 mod verdict;
 
@@ -14,9 +15,10 @@ use muster_test_support::Random;
 use serde_json::Value;
 
 use self::clients::Clients;
+use self::decisions::Watch;
 pub(crate) use self::plan::Plan;
 use self::plan::{Fault, Round};
-use self::verdict::{Verdict, summary, verdict};
+use self::verdict::{Times, Verdict, summary, verdict};
 use crate::client::{STORES, now};
 use crate::founding::found;
 use crate::say;
@@ -118,25 +120,48 @@ impl<'a> Cluster<'a> {
     fn play(&mut self, number: u32, round: &Round, clients: &mut Clients) -> Result<Verdict> {
         clients.begin(&format!("r{number}"))?;
         std::thread::sleep(round.after);
+        let round = &self.aimed(round)?;
+        let asked = if round.on == "a" { "b" } else { "a" };
         let struck = now();
         let ends = self.strike(round)?;
+        let watch = round.fault.takes_out();
+        let watch = watch.then(|| self.boxes.get(asked).map(|at| Watch::start(at, round.on)));
+        let watch = watch.transpose()?;
         std::thread::sleep(round.lasts);
         let healed = now();
+        let out = watch.and_then(Watch::end);
         self.heal(round, ends.as_deref())?;
-        let asked = if round.on == "a" { "b" } else { "a" };
         let well = self.wait_until_well(asked)?;
         std::thread::sleep(Duration::from_millis(500));
         let history = clients.rest()?;
-        Ok(verdict(number, round, (struck, healed), well, &history))
+        let times = Times {
+            struck,
+            healed,
+            out,
+            well,
+        };
+        Ok(verdict(number, round, &times, &history))
+    }
+
+    /// The round on the box that leads, if that is whom it is for.
+    fn aimed(&self, round: &Round) -> Result<Round> {
+        let mut aimed = round.clone();
+        if round.fault.is_of_leader() {
+            let told = decisions::coordinators(self.boxes.get("a")?)?;
+            let leader = decisions::leader(&told).context("nobody leads")?;
+            let leader = BOXES.into_iter().find(|name| *name == leader);
+            aimed.on = leader.context("a box leads that the cluster does not have")?;
+        }
+        Ok(aimed)
     }
 
     /// Has the fault happen. Returns what its end needs.
     fn strike(&mut self, round: &Round) -> Result<Option<String>> {
         let struck = self.boxes.get(round.on)?;
         match round.fault {
-            Fault::Kill => struck.kill_all()?,
+            Fault::Kill | Fault::KillLeader => struck.kill_all()?,
             Fault::KillOne => return kill_one(struck, round.which),
-            Fault::Freeze => struck.set_frozen(true)?,
+            Fault::Freeze | Fault::FreezeLeader => struck.set_frozen(true)?,
             Fault::Cut => struck.set_network(Network::Cut)?,
             Fault::Dumb => struck.set_network(Network::Dumb)?,
             Fault::Deaf => struck.set_network(Network::Deaf)?,
@@ -160,11 +185,11 @@ impl<'a> Cluster<'a> {
     fn heal(&mut self, round: &Round, killed: Option<&str>) -> Result<()> {
         let struck = self.boxes.get(round.on)?;
         match round.fault {
-            Fault::Kill | Fault::Restart => self.start(round.on)?,
+            Fault::Kill | Fault::KillLeader | Fault::Restart => self.start(round.on)?,
             // Its agent has started a node again by now.
             Fault::KillOne if killed == Some(AGENT) => self.start(round.on)?,
             Fault::KillOne => {}
-            Fault::Freeze => struck.set_frozen(false)?,
+            Fault::Freeze | Fault::FreezeLeader => struck.set_frozen(false)?,
             Fault::FullDisk => struck.set_full(false)?,
             Fault::HungDisk => struck.set_hung(false)?,
             _ => struck.set_network(Network::Whole)?,
@@ -172,7 +197,19 @@ impl<'a> Cluster<'a> {
         Ok(())
     }
 
-    /// Waits until every box tells of every node that it is ready. Returns after how many seconds.
+    /// Whether somebody leads, and every node is in.
+    fn all_are_in(&self, asked: &BoxOfOne) -> bool {
+        let Ok(told) = decisions::coordinators(asked) else {
+            return false;
+        };
+        let of_box = |name: &str| NODES.iter().filter(|(.., on)| *on == name).count();
+        decisions::leader(&told).is_some()
+            && BOXES
+                .iter()
+                .all(|name| decisions::count(&told, name, "in") == of_box(name))
+    }
+
+    /// Waits until every box tells of every node that it is ready, and the coordinators that it is in. Returns after how many seconds.
     fn wait_until_well(&self, asked: &str) -> Result<Option<f64>> {
         let asked = self.boxes.get(asked)?;
         let begun = Instant::now();
@@ -180,7 +217,8 @@ impl<'a> Cluster<'a> {
             let output = asked.run(&["status", "--format", "json"])?;
             let status: Option<Value> = serde_json::from_slice(&output.stdout).ok();
             let code = output.status.code();
-            if code == Some(0) && status.is_some_and(|status| is_well(&status)) {
+            let is_well = code == Some(0) && status.is_some_and(|status| is_well(&status));
+            if is_well && self.all_are_in(asked) {
                 return Ok(Some(begun.elapsed().as_secs_f64()));
             }
             std::thread::sleep(Duration::from_millis(100));

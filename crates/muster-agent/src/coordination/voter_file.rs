@@ -20,9 +20,7 @@ use rusqlite::Connection;
 use rustix::fs::{Access, access};
 
 use contents::{Contents, Rows, Unfit};
-pub(crate) use error::VoterFileError;
-#[cfg(test)]
-pub(crate) use error::VoterFileErrorKind;
+pub(crate) use error::{VoterFileError, VoterFileErrorKind};
 
 /// The most batches that wait to be written with the next one that is synced.
 const MAX_WAITING: usize = 64;

@@ -14,7 +14,7 @@ use muster_wire::zeek::{EventRef, Message};
 use muster_wire::{Class, EndpointId, Mono, QueueLimits, Topic};
 use tokio::sync::{mpsc, oneshot};
 
-use super::writing::{Done, Writing};
+use super::writing::{Done, MOVE_AWAY, Writing};
 use crate::mesh::agent_name;
 
 /// What waits for the coordinator: renewals of a large cluster, and what is left of them when it was stopped.
@@ -207,10 +207,7 @@ impl Work {
                 self.problem = None;
                 self.look_around();
             }
-            Err(error) => self.fails(format!(
-                "{}: {error}. With the file moved away, and the agent started anew, this box gets what the others have",
-                path.display()
-            )),
+            Err(error) => self.fails(format!("{}: {error}. {MOVE_AWAY}", path.display())),
         }
     }
 
@@ -369,8 +366,13 @@ impl Work {
                     coordinator.begin_with(kept);
                 }
             }
-            Done::Failed(problem) => {
+            Done::Failed { problem, may_retry } => {
                 self.fails(problem.clone());
+                self.retry_at = if may_retry {
+                    now().after(RETRY)
+                } else {
+                    Mono(u64::MAX)
+                };
                 if let Some(told) = self.recovering.take() {
                     let _ = told.send(Err(problem));
                 }

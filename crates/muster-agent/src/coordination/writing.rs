@@ -7,10 +7,14 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use muster_consensus::{Batch, DiskId, Kept};
 use tokio::sync::{mpsc, oneshot};
 
-use super::voter_file::VoterFile;
+use super::voter_file::{VoterFile, VoterFileError, VoterFileErrorKind};
 
 /// What may wait to be written. A consensus hands out few batches before it hears of them.
 const JOBS: usize = 1024;
+
+/// What to do about a file that cannot be used.
+pub(super) const MOVE_AWAY: &str =
+    "Once it is moved away this box makes a new one, and gets what the other coordinators have";
 
 enum Job {
     Begin(Kept),
@@ -28,7 +32,27 @@ pub(super) enum Done {
     /// The file was put aside, and a new one made.
     Renewed(DiskId),
     /// The file is not used any more.
-    Failed(String),
+    Failed {
+        problem: String,
+        /// Whether it may be opened again. After an error of the disk what is read may not be what is on it.
+        may_retry: bool,
+    },
+}
+
+impl Done {
+    fn failed(error: &VoterFileError) -> Self {
+        Self::Failed {
+            problem: advice(error),
+            may_retry: error.kind() != VoterFileErrorKind::Io,
+        }
+    }
+
+    fn over(problem: String) -> Self {
+        Self::Failed {
+            problem,
+            may_retry: true,
+        }
+    }
 }
 
 /// The thread, as its coordinator has it. It ends when this is dropped.
@@ -54,7 +78,7 @@ impl Writing {
                 work(file, &path, &waiting, &tell);
             }
             Err(error) => {
-                let _ = opened.send(Err(error.to_string()));
+                let _ = opened.send(Err(advice(&error)));
             }
         });
         thread.map_err(|error| format!("cannot start a thread: {error}"))?;
@@ -91,10 +115,10 @@ impl Writing {
     /// Waits until something has been done.
     pub(super) async fn next(&mut self) -> Done {
         if self.is_full.load(Ordering::Relaxed) {
-            return Done::Failed("the disk does not keep up".to_owned());
+            return Done::over("the disk does not keep up".to_owned());
         }
         let done = self.done.recv().await;
-        done.unwrap_or_else(|| Done::Failed("the thread that writes has ended".to_owned()))
+        done.unwrap_or_else(|| Done::over("the thread that writes has ended".to_owned()))
     }
 }
 
@@ -106,30 +130,24 @@ fn work(
 ) {
     while let Ok(job) = jobs.recv() {
         let outcome = match job {
-            Job::Begin(kept) => file.begin(&kept).map(|()| Done::Begun).map_err(text),
-            Job::Write(number, batch) => file
-                .write(&batch)
-                .map(|()| Done::Written(number))
-                .map_err(text),
+            Job::Begin(kept) => file.begin(&kept).map(|()| Done::Begun),
+            Job::Write(number, batch) => file.write(&batch).map(|()| Done::Written(number)),
             Job::Renew => {
                 drop(file);
-                let renewed = renew(path);
-                match renewed {
+                match renew(path) {
                     Ok((new, disk)) => {
                         file = new;
                         Ok(Done::Renewed(disk))
                     }
                     Err(error) => {
-                        let _ = done.send(Done::Failed(error));
+                        let _ = done.send(Done::over(error));
                         return;
                     }
                 }
             }
         };
-        let (said, is_over) = match outcome {
-            Ok(said) => (said, false),
-            Err(error) => (Done::Failed(error), true),
-        };
+        let is_over = outcome.is_err();
+        let said = outcome.unwrap_or_else(|error| Done::failed(&error));
         if done.send(said).is_err() || is_over {
             return;
         }
@@ -138,12 +156,14 @@ fn work(
     let _ = file.flush();
 }
 
-#[allow(
-    clippy::needless_pass_by_value,
-    reason = "it is used as a function that maps errors"
-)]
-fn text(error: impl ToString) -> String {
-    error.to_string()
+/// Says what is wrong with a file, and what to do about it.
+fn advice(error: &VoterFileError) -> String {
+    match error.kind() {
+        VoterFileErrorKind::Damaged | VoterFileErrorKind::Foreign => {
+            format!("{error}. {MOVE_AWAY}")
+        }
+        _ => error.to_string(),
+    }
 }
 
 /// Gives a voter's file another name, and makes a new one.
@@ -154,6 +174,6 @@ fn renew(path: &Path) -> Result<(VoterFile, DiskId), String> {
         .ok_or_else(|| format!("{}: too many files of former coordinators", path.display()))?;
     std::fs::rename(path, &put_aside)
         .map_err(|error| format!("cannot rename {}: {error}", path.display()))?;
-    let (file, disk, _) = VoterFile::open(path).map_err(text)?;
+    let (file, disk, _) = VoterFile::open(path).map_err(|error| error.to_string())?;
     Ok((file, disk))
 }

@@ -61,8 +61,10 @@ impl Plan {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fault {
     Kill,
+    KillLeader,
     KillOne,
     Freeze,
+    FreezeLeader,
     Cut,
     Dumb,
     Deaf,
@@ -74,10 +76,12 @@ pub(super) enum Fault {
     Restart,
 }
 
-const FAULTS: [Fault; 12] = [
+const FAULTS: [Fault; 14] = [
     Fault::Kill,
+    Fault::KillLeader,
     Fault::KillOne,
     Fault::Freeze,
+    Fault::FreezeLeader,
     Fault::Cut,
     Fault::Dumb,
     Fault::Deaf,
@@ -93,8 +97,10 @@ impl Fault {
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Kill => "kill",
+            Self::KillLeader => "kill-leader",
             Self::KillOne => "kill-one",
             Self::Freeze => "freeze",
+            Self::FreezeLeader => "freeze-leader",
             Self::Cut => "cut",
             Self::Dumb => "dumb",
             Self::Deaf => "deaf",
@@ -110,7 +116,7 @@ impl Fault {
     /// How long it lasts at least and at most, in seconds.
     fn span(self) -> (u64, u64) {
         match self {
-            Self::Freeze => (1, 20),
+            Self::Freeze | Self::FreezeLeader => (1, 20),
             Self::HungDisk => (1, 10),
             Self::Restart => (0, 0),
             _ => (4, 10),
@@ -120,9 +126,30 @@ impl Fault {
     /// How long the cluster may take to go on.
     pub(super) fn limit(self) -> f64 {
         match self {
-            Self::Kill | Self::KillOne | Self::Restart | Self::Reset => CRASH_LIMIT,
+            Self::Kill | Self::KillLeader | Self::KillOne | Self::Restart | Self::Reset => {
+                CRASH_LIMIT
+            }
             _ => HANG_LIMIT,
         }
+    }
+
+    /// Whether all nodes of the box have to be out while it lasts, if it lasts long enough.
+    pub(super) fn takes_out(self) -> bool {
+        matches!(
+            self,
+            Self::Kill
+                | Self::KillLeader
+                | Self::Freeze
+                | Self::FreezeLeader
+                | Self::Cut
+                | Self::Dumb
+                | Self::Reset
+        )
+    }
+
+    /// Whether it is the box of the coordinators' leader that it happens to.
+    pub(super) fn is_of_leader(self) -> bool {
+        matches!(self, Self::KillLeader | Self::FreezeLeader)
     }
 }
 

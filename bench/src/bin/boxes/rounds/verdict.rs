@@ -23,6 +23,11 @@ pub(super) struct Verdict {
     /// Whether that was before the fault had ended.
     settled_by_itself: bool,
     within_limit: bool,
+    /// From the fault until the coordinators had decided that all nodes of the box are out, in seconds, if they had to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    decided: Option<f64>,
+    /// Whether they decided in time.
+    decided_in_time: bool,
     acknowledged: usize,
     failed: usize,
     unknown: usize,
@@ -33,7 +38,7 @@ pub(super) struct Verdict {
 
 impl Verdict {
     pub(super) fn is_good(&self) -> bool {
-        self.lies.is_empty() && self.within_limit && self.well.is_some()
+        self.lies.is_empty() && self.within_limit && self.decided_in_time && self.well.is_some()
     }
 
     pub(super) fn line(&self, plan: &Round) -> String {
@@ -46,8 +51,13 @@ impl Verdict {
             Some(well) => format!("well {well:.1} s later"),
             None => "NOT WELL AGAIN".to_owned(),
         };
+        let decided = match self.decided {
+            Some(decided) => format!("out after {decided:.1} s; "),
+            None if self.decided_in_time => String::new(),
+            None => "NOT OUT; ".to_owned(),
+        };
         let mut line = format!(
-            "{:>3}  {:<22} {settled}; {well}; {} acknowledged, {} failed, {} unknown: {}",
+            "{:>3}  {:<22} {decided}{settled}; {well}; {} acknowledged, {} failed, {} unknown: {}",
             self.round,
             plan.to_string(),
             self.acknowledged,
@@ -73,8 +83,19 @@ pub(super) fn summary(verdicts: &[Verdict]) -> String {
     settled.sort_by(f64::total_cmp);
     let middle = settled.get(settled.len() / 2).copied().unwrap_or_default();
     let longest = settled.last().copied().unwrap_or_default();
+    let mut decided: Vec<f64> = verdicts.iter().filter_map(|one| one.decided).collect();
+    decided.sort_by(f64::total_cmp);
+    let views = match decided.as_slice() {
+        [] => String::new(),
+        times => format!(
+            "; boxes out after {:.1} s in the middle, {:.1} s at most, {} too late",
+            times[times.len() / 2],
+            times[times.len() - 1],
+            count(&|verdict| !verdict.decided_in_time),
+        ),
+    };
     format!(
-        "{} of {} rounds were good; {lies} lies in {} rounds; {} went on too late; {} were not well again; went on after {middle:.1} s in the middle, {longest:.1} s at most",
+        "{} of {} rounds were good; {lies} lies in {} rounds; {} went on too late; {} were not well again; went on after {middle:.1} s in the middle, {longest:.1} s at most{views}",
         count(&Verdict::is_good),
         verdicts.len(),
         count(&|verdict| !verdict.lies.is_empty()),
@@ -83,13 +104,23 @@ pub(super) fn summary(verdicts: &[Verdict]) -> String {
     )
 }
 
-pub(super) fn verdict(
-    number: u32,
-    round: &Round,
-    (struck, healed): (u64, u64),
-    well: Option<f64>,
-    history: &[Record],
-) -> Verdict {
+/// When what happened.
+pub(super) struct Times {
+    pub(super) struck: u64,
+    pub(super) healed: u64,
+    /// When all nodes of the box were out, if they had to be and were.
+    pub(super) out: Option<u64>,
+    /// How long after the fault's end all was well.
+    pub(super) well: Option<f64>,
+}
+
+pub(super) fn verdict(number: u32, round: &Round, times: &Times, history: &[Record]) -> Verdict {
+    let Times {
+        struck,
+        healed,
+        out,
+        well,
+    } = *times;
     let (settled, settled_by_itself) = settled(history, struck, healed);
     // What lasts as long as the cluster may take need not be survived, only waited for.
     let lasted = seconds(struck, healed);
@@ -102,6 +133,12 @@ pub(super) fn verdict(
         seconds: lasted,
         settled,
         settled_by_itself,
+        decided: out.map(|out| seconds(struck, out)),
+        decided_in_time: match out {
+            Some(out) => seconds(struck, out) <= limit,
+            // What is over before it is noticed need not be.
+            None => !round.fault.takes_out() || lasted <= limit,
+        },
         within_limit: settled <= limit || (lasted <= limit && settled <= lasted + limit),
         acknowledged: count(&is_acknowledged),
         failed: count(&|record| record.outcome == Outcome::Failed),
