@@ -142,14 +142,8 @@ impl State {
 
     /// The state with which other coordinators go on.
     pub(crate) fn refounded(&self, cluster: [u8; 16]) -> Self {
-        let mut update = ViewUpdate::whole(&self.view);
-        update.cluster = cluster.to_vec();
-        update.generation = self.view.generation() + 1;
-        // Epochs go on: what is fenced by one stays fenced.
-        let mut view = View::default();
-        let _ = view.update(&update);
         Self {
-            view,
+            view: self.view.recovered(cluster),
             time: self.time,
             past: self.past.clone(),
         }
@@ -171,7 +165,7 @@ impl State {
     pub(crate) fn apply(&mut self, index: u64, entry: &Entry) -> bool {
         self.time = self.time.max(entry.time);
         // Epochs grow, also where a new log has begun behind an old one.
-        let epoch = index.max(self.view.epoch() + 1);
+        let epoch = index.max(self.view.epoch().saturating_add(1));
         let mut has_changed = false;
         for change in entry.changes.iter().take(MOST_CHANGES) {
             has_changed |= self.change(epoch, entry.wall, change);

@@ -7,6 +7,9 @@ use muster_wire::EndpointId;
 use super::messages::ViewUpdate;
 use crate::layout::MOST_NODES;
 
+/// The first epoch of a generation is so many behind that of the one before: more than coordinators ever decide.
+const EPOCHS: u64 = 1_000_000_000_000;
+
 /// Who is in a cluster, by an epoch. Everybody who has the view of an epoch has the same.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct View {
@@ -127,6 +130,25 @@ impl View {
             cluster,
             generation,
             ..Self::default()
+        }
+    }
+
+    /// The view with which other coordinators go on when most of these are lost.
+    ///
+    /// Its epoch is behind all that these have reached, also if nobody who is left has heard of it, so that epochs never go back. Who
+    /// knows an earlier one is told everything.
+    #[must_use]
+    pub fn recovered(&self, cluster: [u8; 16]) -> Self {
+        let generation = self.generation.saturating_add(1);
+        let epoch = generation
+            .saturating_mul(EPOCHS)
+            .max(self.epoch.saturating_add(1));
+        Self {
+            cluster,
+            generation,
+            epoch,
+            forgotten: epoch,
+            members: self.members.clone(),
         }
     }
 
@@ -353,6 +375,28 @@ mod tests {
         assert_eq!(update.since, 0);
         view.update(&update).unwrap();
         assert_eq!(view.is_in("one"), None);
+    }
+
+    /// A node asked for what had changed since an epoch of the coordinators that were lost, was told just that, could not follow, and
+    /// asked again.
+    #[test]
+    fn who_has_missed_a_recovery_is_told_everything() {
+        let mut decided = View::founded([7; 16], 0);
+        decided.set(3, "one", member(3, 3, 1, None));
+        decided.set(5, "two", member(5, 5, 2, None));
+        let mut view = View::default();
+        view.update(&ViewUpdate::whole(&decided)).unwrap();
+        // The one that is left has not heard of the second node.
+        let mut left = View::founded([7; 16], 0);
+        left.set(3, "one", member(3, 3, 1, None));
+        let mut decided = left.recovered([8; 16]);
+        assert!(decided.epoch() > view.epoch());
+        let later = decided.epoch() + 1;
+        decided.set(later, "three", member(later, later, 3, None));
+        view.update(&ViewUpdate::since(&decided, view.epoch()))
+            .unwrap();
+        assert_eq!((view.epoch(), view.generation()), (later, 1));
+        assert_eq!((view.is_in("one"), view.is_in("two")), (Some(true), None));
     }
 
     #[test]
