@@ -6,6 +6,8 @@ mod group;
 mod leading;
 mod status;
 #[cfg(test)]
+mod quarrel_tests;
+#[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -116,6 +118,10 @@ pub struct Coordinator {
     problem: Option<String>,
     /// Until when another one counts as there that says it is this box.
     twin_until: Mono,
+    /// What is not as it should be between this voter and another one, by its box.
+    quarrels: BTreeMap<String, String>,
+    /// The generation of the group that it was told to begin with: as a stranger to it, it knows nothing else of it.
+    told_generation: u64,
     sabotage: Sabotage,
 }
 
@@ -161,6 +167,8 @@ impl Coordinator {
             refused: BTreeSet::new(),
             problem: None,
             twin_until: Mono(0),
+            quarrels: BTreeMap::new(),
+            told_generation: 0,
             sabotage: Sabotage::Nothing,
         };
         if let Some(kept) = kept {
@@ -301,7 +309,7 @@ impl Coordinator {
             }
             (Present::NAME, Some(voter)) if voter != self.config.me => {
                 if let Ok(present) = arguments.to::<Present>() {
-                    self.hears_present(voter, present);
+                    self.hears_present(voter, &present);
                 }
             }
             (Begin::NAME, Some(voter)) if voter != self.config.me => {
@@ -328,10 +336,9 @@ impl Coordinator {
     /// for. The others follow when they hear of it.
     pub fn recovered(&self, disk: DiskId) -> Option<Kept> {
         let cluster = ClusterId(disk.0);
-        let state = match &self.group {
-            Some(group) => group.state.refounded(cluster.0),
-            None => State::founded(cluster.0, 1),
-        };
+        let nothing = State::founded(cluster.0, 0);
+        let state = self.group.as_ref().map_or(&nothing, |group| &group.state);
+        let state = state.refounded(cluster.0);
         founding::content(cluster, disk, vec![(self.config.me.clone(), disk)], &state)
     }
 

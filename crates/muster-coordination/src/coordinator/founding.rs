@@ -60,6 +60,7 @@ impl Coordinator {
     pub(super) fn start(&mut self, kept: Kept) -> Result<(), BeginError> {
         let mut group = Group::new(&self.config, self.disk, kept, self.now, self.random)?;
         group.detector.sabotage(self.sabotage);
+        group.told_generation = self.told_generation;
         for id in &self.reached_nodes {
             group.detector.reaches(*id, true, self.now);
         }
@@ -95,7 +96,7 @@ impl Coordinator {
     }
 
     /// Another voter is there.
-    pub(super) fn hears_present(&mut self, voter: &str, present: Present) {
+    pub(super) fn hears_present(&mut self, voter: &str, present: &Present) {
         let disk = sixteen(&present.disk).map(DiskId);
         let (true, Some(disk)) = (self.config.voters.iter().any(|it| it == voter), disk) else {
             return;
@@ -103,7 +104,7 @@ impl Coordinator {
         if present.voters != self.config.voters {
             let theirs: Vec<&str> = present.voters.iter().map(String::as_str).take(8).collect();
             let (theirs, ours) = (theirs.join(", "), self.config.voters.join(", "));
-            return self.fails(format!(
+            return self.quarrels(voter, format!(
                 "the layout of box {voter} has other voters than this box's: {theirs} there, {ours} here"
             ));
         }
@@ -115,12 +116,20 @@ impl Coordinator {
         let cluster = other.cluster;
         self.others.0.insert(voter.to_owned(), other);
         let Some(group) = &self.group else {
+            self.quarrels.remove(voter);
             return self.found_if_all_are_there();
         };
-        let ours = group.generation();
+        let (ours, ours_is) = (group.generation(), group.cluster);
+        let is_foreign = cluster.is_some_and(|it| it != ours_is);
+        if is_foreign && present.generation == ours {
+            return self.quarrels(voter, format!(
+                "box {voter} belongs to other coordinators: what is kept there or here is of another cluster"
+            ));
+        }
+        self.quarrels.remove(voter);
         match cluster {
             None => self.tell_to_begin(voter, disk),
-            Some(cluster) if cluster == group.cluster => self.problem = None,
+            Some(_) if !is_foreign => {}
             Some(_) if present.generation > ours => {
                 let text = format!(
                     "coordination: box {voter} goes on with other coordinators since an operator has recovered them: \
@@ -131,10 +140,15 @@ impl Coordinator {
                 self.outputs.push_back(Output::Retire);
             }
             // It hears of this one, and follows.
-            Some(_) if present.generation < ours => self.say_present_to(voter),
-            Some(_) => self.fails(format!(
-                "box {voter} belongs to other coordinators: what is kept there or here is of another cluster"
-            )),
+            Some(_) => self.say_present_to(voter),
+        }
+    }
+
+    /// Another voter and this one do not fit together. It is said once, though others that fit are heard in between.
+    fn quarrels(&mut self, voter: &str, problem: String) {
+        if self.quarrels.get(voter) != Some(&problem) {
+            self.report(Severity::Error, format!("coordination: {problem}"));
+            self.quarrels.insert(voter.to_owned(), problem);
         }
     }
 
@@ -207,6 +221,7 @@ impl Coordinator {
             };
             founders.push((founder.name, disk));
         }
+        self.told_generation = begin.generation;
         let kept = if founders.is_empty() {
             Some(Kept::stranger(cluster, self.disk))
         } else {

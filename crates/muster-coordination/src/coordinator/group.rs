@@ -21,6 +21,8 @@ pub(super) struct Group {
     pub(super) detector: Detector,
     /// The voters with which it was founded; none if they have changed since.
     pub(super) founders: Vec<VoterId>,
+    /// The generation that it was told, as long as it knows nothing.
+    pub(super) told_generation: u64,
     /// What is agreed on cannot be read.
     pub(super) is_unreadable: bool,
     /// It leads, and has applied all that was agreed on before.
@@ -65,6 +67,7 @@ impl Group {
             state: State::founded(cluster.0, 0),
             detector: Detector::new(config.nodes.clone(), now),
             founders,
+            told_generation: 0,
             is_unreadable: false,
             is_current: false,
             clock: (0, now),
@@ -82,7 +85,10 @@ impl Group {
     }
 
     pub(super) fn generation(&self) -> u64 {
-        self.state.view().generation()
+        match self.consensus.members() {
+            Some(_) => self.state.view().generation(),
+            None => self.told_generation,
+        }
     }
 
     pub(super) fn next_tick(&self) -> Mono {
@@ -117,6 +123,13 @@ impl Group {
         reached.count() > voters.len() / 2
     }
 
+    /// The coordinators' time, as this leader has it.
+    pub(super) fn time(&self, now: Mono) -> u64 {
+        let (began, since) = self.clock;
+        let passed = u64::try_from(now.since(since).as_millis()).unwrap_or(u64::MAX);
+        began.saturating_add(passed).max(self.state.time())
+    }
+
     /// A message of another voter's consensus.
     pub(super) fn hears(&mut self, voter: &str, message: &[u8], now: Mono) {
         if let Ok(message) = Message::decode(message) {
@@ -140,7 +153,7 @@ impl Group {
                 Wanted::Persist(number, batch) => {
                     self.outputs.push_back(Output::Persist(number, batch));
                 }
-                Wanted::Apply(entry) => self.apply(entry, now),
+                Wanted::Apply(entry) => self.apply(&entry, now),
                 Wanted::Install { index: _, state } => match State::decode(&state) {
                     Ok(state) => self.state = state,
                     Err(_) => self.is_unreadable = true,
@@ -181,7 +194,7 @@ impl Group {
         }
     }
 
-    fn apply(&mut self, entry: muster_consensus::Entry, now: Mono) {
+    fn apply(&mut self, entry: &muster_consensus::Entry, now: Mono) {
         let is_own = self.consensus.leads() && entry.term == self.consensus.term();
         if is_own && !self.is_current {
             self.is_current = true;
@@ -235,5 +248,23 @@ impl Coordinator {
                 self.fails(BeginError::State.to_string());
             }
         }
+    }
+}
+
+#[cfg(test)]
+impl Coordinator {
+    /// Whether it leads, and knows what was agreed on before.
+    pub(crate) fn leads(&self) -> bool {
+        let group = self.group.as_ref();
+        group.is_some_and(|group| group.consensus.leads() && group.is_current)
+    }
+
+    /// Whether a leader does not admit a node yet, or has done so only a moment ago.
+    pub(crate) fn is_to_wait(&self, node: &str) -> bool {
+        let Some(group) = &self.group else {
+            return false;
+        };
+        let at = group.state.admissible_at(node);
+        at > 0 && at.saturating_add(3_000) > group.time(self.now)
     }
 }

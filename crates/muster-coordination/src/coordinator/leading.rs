@@ -37,9 +37,7 @@ impl Coordinator {
         if !group.reaches_most() {
             return;
         }
-        let (began, since) = group.clock;
-        let passed = u64::try_from(now.since(since).as_millis()).unwrap_or(u64::MAX);
-        let time = began.saturating_add(passed).max(group.state.time());
+        let time = group.time(now);
         let changes = group.detector.decide(&group.state, time, now);
         if changes.is_empty() {
             return;

@@ -127,7 +127,8 @@ impl Coordinator {
             members: self.members(),
             problem: fault
                 .map(ToString::to_string)
-                .or_else(|| self.problem.clone()),
+                .or_else(|| self.problem.clone())
+                .or_else(|| self.quarrels.values().next().cloned()),
         }
     }
 
