@@ -4,27 +4,21 @@ use std::collections::VecDeque;
 
 use muster_cluster::coordination::{Lease, View};
 use muster_consensus::{Batch, DiskId, Kept};
+use muster_test_support::Random;
 use muster_wire::{EndpointId, Mono};
 
 use crate::Coordinator;
 
 /// A disk that loses what was not synced.
-#[derive(Default)]
 pub(super) struct Disk {
-    pub(super) id: DiskId0,
+    pub(super) id: DiskId,
     pub(super) kept: Option<Kept>,
     /// On its way, in order; `None` begins the file.
     pub(super) waiting: VecDeque<(u64, Write)>,
-}
-
-/// The identity of a disk.
-#[derive(Clone, Copy)]
-pub(super) struct DiskId0(pub(super) DiskId);
-
-impl Default for DiskId0 {
-    fn default() -> Self {
-        Self(DiskId([0; 16]))
-    }
+    /// It is being put aside: its coordinator does nothing more.
+    pub(super) is_renewing: bool,
+    /// Its coordinator goes on alone with the next one.
+    pub(super) recovers: bool,
 }
 
 pub(super) enum Write {
@@ -33,6 +27,17 @@ pub(super) enum Write {
 }
 
 impl Disk {
+    /// A new one, with nothing on it.
+    pub(super) fn new(random: &mut Random) -> Self {
+        Self {
+            id: DiskId(random.bytes()),
+            kept: None,
+            waiting: VecDeque::new(),
+            is_renewing: false,
+            recovers: false,
+        }
+    }
+
     /// Writes what comes first.
     pub(super) fn write(&mut self) -> Option<(u64, bool)> {
         let (number, write) = self.waiting.pop_front()?;
@@ -63,7 +68,27 @@ pub(super) struct Process {
     pub(super) starts_at: Mono,
     /// Its clock runs at so many thousandths of the true rate.
     pub(super) rate: u64,
+    /// The last view that it has shown in this life.
+    pub(super) seen: Seen,
     pub(super) part: Part,
+}
+
+/// Which view somebody has.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Seen {
+    pub(super) generation: u64,
+    pub(super) cluster: [u8; 16],
+    pub(super) epoch: u64,
+}
+
+impl Seen {
+    pub(super) fn of(view: &View) -> Self {
+        Self {
+            generation: view.generation(),
+            cluster: *view.cluster(),
+            epoch: view.epoch(),
+        }
+    }
 }
 
 pub(super) enum Part {

@@ -3,23 +3,30 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use muster_cluster::coordination::{OutReason, View};
+use muster_wire::EndpointId;
 
 /// Who is in by a view: name, session, life, and why it is out.
-type Members = Vec<(String, u64, String, Option<OutReason>)>;
+type Members = Vec<(String, u64, EndpointId, Option<OutReason>)>;
+
+/// A group, and an epoch of it.
+type Key = ([u8; 16], u64);
 
 #[derive(Default)]
 pub(super) struct Oracle {
     /// The view of each epoch, the same for everybody.
-    views: BTreeMap<([u8; 16], u64), Members>,
-    clusters: BTreeSet<[u8; 16]>,
-    /// The sessions that were given up for their silence, and when.
+    views: BTreeMap<Key, Members>,
+    /// The groups, by how often coordinators were recovered.
+    clusters: BTreeMap<u64, [u8; 16]>,
+    /// What was told before its teller had it agreed on, until a coordinator has, with who told it.
+    ahead: BTreeMap<Key, String>,
+    /// The sessions that were given up for their silence.
     silent: BTreeSet<(String, u64)>,
 }
 
 fn members(view: &View) -> Members {
     let members = view.members();
     members
-        .map(|(name, it)| (name.to_owned(), it.session, it.life.to_string(), it.out))
+        .map(|(name, it)| (name.to_owned(), it.session, it.life, it.out))
         .collect()
 }
 
@@ -29,12 +36,13 @@ impl Oracle {
         if view.epoch() == 0 {
             return Ok(Vec::new());
         }
-        self.clusters.insert(*view.cluster());
-        if self.clusters.len() > 1 {
+        let cluster = *view.cluster();
+        let known = self.clusters.entry(view.generation()).or_insert(cluster);
+        if *known != cluster {
             return Err(format!("I3: {who} sees a second group of coordinators"));
         }
         let is = members(view);
-        let key = (*view.cluster(), view.epoch());
+        let key = (cluster, view.epoch());
         let known = self.views.entry(key).or_insert_with(|| is.clone());
         if *known != is {
             return Err(format!(
@@ -49,11 +57,38 @@ impl Oracle {
         Ok(silent.filter(|it| self.silent.insert(it.clone())).collect())
     }
 
+    /// Somebody has told a view, and knows it to be agreed on only up to an epoch.
+    pub(super) fn is_told(&mut self, who: &str, view: &View, agreed: u64) {
+        if view.epoch() > agreed {
+            let key = (*view.cluster(), view.epoch());
+            self.ahead.insert(key, who.to_owned());
+        }
+    }
+
+    /// A coordinator knows a view to be agreed on.
+    pub(super) fn is_agreed(&mut self, view: &View) {
+        self.ahead.remove(&(*view.cluster(), view.epoch()));
+    }
+
+    /// Everything that was told was agreed on, in the end.
+    pub(super) fn check_told(&self) -> Result<(), String> {
+        match self.ahead.first_key_value() {
+            None => Ok(()),
+            Some(((_, epoch), who)) => Err(format!(
+                "I5: {who} has told a view of epoch {epoch} that nobody has agreed on"
+            )),
+        }
+    }
+
     pub(super) fn epochs(&self) -> usize {
         self.views.len()
     }
 
     pub(super) fn silent(&self) -> usize {
         self.silent.len()
+    }
+
+    pub(super) fn groups(&self) -> usize {
+        self.clusters.len()
     }
 }
