@@ -19,12 +19,12 @@ pub struct Config {
 }
 
 impl Default for Config {
-    /// Ticks of 50 ms, heartbeats of 100 ms, elections after 0.6 s.
+    /// Ticks of 100 ms, heartbeats of 200 ms, elections after 0.6 s.
     fn default() -> Self {
         Self {
-            tick: Duration::from_millis(50),
+            tick: Duration::from_millis(100),
             heartbeat_ticks: 2,
-            election_ticks: 12,
+            election_ticks: 6,
             rank: 0,
             witnesses: BTreeSet::new(),
         }

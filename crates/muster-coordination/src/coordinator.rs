@@ -19,6 +19,7 @@ use muster_data::Record;
 use muster_wire::zeek::EventRef;
 use muster_wire::{EndpointId, Mono};
 
+use crate::detector::GRACE;
 use crate::messages::{Begin, Carried, Present};
 use crate::sabotage::Sabotage;
 use crate::state::State;
@@ -269,7 +270,11 @@ impl Coordinator {
         } else {
             self.reached_nodes.remove(&id);
         }
-        self.run_group(|group, now| group.detector.reaches(id, reached, now));
+        self.run_group(|group, now| {
+            group.detector.reaches(id, reached, now);
+            // What was lost is decided on when it cannot come back by another way.
+            group.look_at = group.look_at.min(now.after(GRACE));
+        });
     }
 
     /// Takes an event that is for coordinators. `name` is the sender's, as its certificate, or its own word, says it.

@@ -11,7 +11,7 @@ use crate::state::Entry;
 use muster_wire::Mono;
 
 /// How often a leader looks whether something is to be decided.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 impl Coordinator {
     /// Decides what is due, if this coordinator leads.

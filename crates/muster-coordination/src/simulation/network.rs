@@ -204,7 +204,7 @@ impl World {
         let receivers = |world: &Self| -> Vec<usize> {
             let all = world.processes.iter().enumerate();
             all.filter(|(at, it)| match to {
-                To::Voter(of_box) => it.name == format!("agent.{of_box}"),
+                To::Voter(of_box) => *at != from && it.name == format!("agent.{of_box}"),
                 To::Life(life) => it.life == *life,
                 To::All => *at != from && matches!(it.part, Part::Node { .. }),
             })
