@@ -8,6 +8,7 @@
 
 mod barrier;
 mod control_events;
+mod coordination;
 mod indirect_neighbours;
 mod layouts;
 mod logging;
