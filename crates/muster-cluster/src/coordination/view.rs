@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use muster_wire::EndpointId;
 
 use super::messages::ViewUpdate;
-use crate::layout::MOST_NODES;
+use crate::layout::{LONGEST_NAME, MOST_NODES};
+
+/// The longest name of a box in bytes: as long as one of a host.
+const LONGEST_BOX: usize = 255;
 
 /// The first epoch of a generation is so many behind that of the one before: more than coordinators ever decide.
 const EPOCHS: u64 = 1_000_000_000_000;
@@ -238,6 +241,10 @@ impl View {
         };
         for member in &update.members {
             let membership = member.membership().ok_or(NotTaken::Malformed)?;
+            // What is kept is bounded by this and by the number of nodes.
+            if member.node.len() > LONGEST_NAME || membership.box_name.len() > LONGEST_BOX {
+                return Err(NotTaken::Malformed);
+            }
             members.insert(member.node.clone(), membership);
         }
         if members.len() > MOST_NODES {
