@@ -237,6 +237,7 @@ fn status(of_box: &str, nodes: &BTreeMap<String, String>) -> ClusterStatus {
             ..AgentStatus::default()
         }),
         boxes: Vec::new(),
+        coordinators: None,
         nodes: processes.collect(),
     }
 }

@@ -4,11 +4,17 @@
 //! what they write; fields may be added within a version. [`NodeStatus::new`] makes the status from a node's report.
 
 mod conversion;
+mod coordinators;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+pub use coordinators::{
+    CoordinationStatus, CoordinatorStatus, CoordinatorsStatus, IN, LEADER, MemberStatus, NO_PART,
+    OUT, WAITING,
+};
 
 /// The version of everything that is printed as JSON.
 pub const VERSION: u32 = 1;
@@ -76,6 +82,9 @@ pub struct NodeStatus {
     /// are reached through others.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub detours: Vec<String>,
+    /// What it has of its cluster's coordinators, if there are any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub coordination: Option<CoordinationStatus>,
     /// Where the node serves its metrics and status.
     #[serde(default)]
     pub monitor: Option<String>,
@@ -465,6 +474,9 @@ pub struct ClusterStatus {
     pub boxes: Vec<BoxStatus>,
     /// Its nodes, in the layout's order.
     pub nodes: Vec<ProcessStatus>,
+    /// Its coordinators, if it has several boxes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub coordinators: Option<CoordinatorsStatus>,
 }
 
 impl NodeStatus {
@@ -499,6 +511,12 @@ impl ClusterStatus {
         }
         let mut here = self.nodes.iter().filter(|node| node.process != ELSEWHERE);
         here.all(ProcessStatus::is_ready)
+    }
+
+    /// Returns whether its coordinators decide, or none are known.
+    pub fn decides(&self) -> bool {
+        let coordinators = self.coordinators.as_ref();
+        coordinators.is_none_or(CoordinatorsStatus::decides)
     }
 }
 

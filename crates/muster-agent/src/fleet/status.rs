@@ -34,6 +34,7 @@ impl Fleet {
                 mesh: None,
             }),
             boxes: Vec::new(),
+            coordinators: None,
             nodes: self.nodes.iter().map(|node| self.process(node)).collect(),
         }
     }

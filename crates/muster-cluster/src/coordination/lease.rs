@@ -41,6 +41,9 @@ pub enum Standing {
 }
 
 impl Standing {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Alone, Self::In, Self::Suspended, Self::Out];
+
     /// Returns it in one word.
     pub fn name(self) -> &'static str {
         match self {

@@ -4,7 +4,7 @@ use muster_data::{Encode, Record};
 use muster_wire::zeek::{EventRef, Metadata};
 use muster_wire::{Class, EndpointId, Mono, Topic};
 
-use super::{Effect, NodeLoop, Report, Severity};
+use super::{Effect, NodeLoop, Report, Severity, TroubleCause};
 use crate::coordination::{
     Heard, Lease, LeaseAnswer, Leaving, NotTaken, Renew, Standing, View, ViewChange, ViewUpdate,
     ViewWanted, voters,
@@ -14,6 +14,10 @@ use crate::pools::PoolChange;
 
 /// The least time between two questions for a view.
 const ASK_AGAIN: std::time::Duration = std::time::Duration::from_millis(200);
+
+/// For how long a node may be without a lease before it fails at that: one that has just begun, or is being admitted again, is so for a
+/// moment.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// What a node has of its coordinators.
 #[derive(Debug)]
@@ -28,6 +32,10 @@ pub(super) struct Coordination {
     told: Standing,
     /// The lease ran when the pools were looked at last.
     ran: bool,
+    /// Since when the node is without a lease that it should have.
+    without: Option<Mono>,
+    /// What it fails at.
+    trouble: Option<Standing>,
 }
 
 /// What a node has of its coordinators, to be shown.
@@ -58,6 +66,8 @@ impl Coordination {
             ask_at: now,
             told: Standing::Alone,
             ran: false,
+            without: None,
+            trouble: None,
         })
     }
 
@@ -268,6 +278,34 @@ impl NodeLoop {
         if ran != runs {
             self.follow_view();
         }
+        self.look_at_lack(standing);
+    }
+
+    /// A node that should have a lease and has none for a while is not ready.
+    fn look_at_lack(&mut self, standing: Standing) {
+        let now = self.core.clock.now.mono;
+        let Some(coordination) = &mut self.coordination else {
+            return;
+        };
+        let text = match standing {
+            Standing::Suspended => "this node was stopped, or hears too few coordinators",
+            Standing::Out => "out by the coordinators' word, and not admitted yet",
+            Standing::Alone | Standing::In => {
+                coordination.without = None;
+                if coordination.trouble.take().is_some() {
+                    self.core.mends(&TroubleCause::Lease);
+                }
+                return;
+            }
+        };
+        let since = *coordination.without.get_or_insert(now);
+        let is_told = coordination.trouble == Some(standing);
+        // Who stops in order is out soon.
+        if is_told || self.stopping || now.since(since) < PATIENCE {
+            return;
+        }
+        coordination.trouble = Some(standing);
+        self.core.fails(TroubleCause::Lease, 1, text.to_owned());
     }
 
     /// Makes the pools what the view says, where it does.

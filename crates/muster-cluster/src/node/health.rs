@@ -27,6 +27,8 @@ pub enum TroubleCause {
     StoreMemory,
     /// Another node runs with a layout in which keys, stores or logs belong to other nodes.
     Layout(NodeName),
+    /// By the coordinators' word the node is out, or it hears too few of them to be told that it is in.
+    Lease,
     /// More than 256 of these.
     Others,
 }
@@ -39,6 +41,7 @@ impl TroubleCause {
             Self::Store(_) => "store",
             Self::StoreMemory => "store_memory",
             Self::Layout(_) => "layout",
+            Self::Lease => "lease",
             Self::Others => "others",
         }
     }
@@ -51,6 +54,7 @@ impl fmt::Display for TroubleCause {
             Self::Store(store) => write!(f, "store {store}"),
             Self::StoreMemory => f.write_str("memory of stores"),
             Self::Layout(node) => write!(f, "layout of {node}"),
+            Self::Lease => f.write_str("lease"),
             Self::Others => f.write_str("more of these"),
         }
     }

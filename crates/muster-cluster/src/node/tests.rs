@@ -11,6 +11,7 @@ mod control_events;
 mod coordination;
 mod indirect_neighbours;
 mod layouts;
+mod lease_trouble;
 mod logging;
 mod reach;
 mod stores;

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use muster::cluster::node::Trouble;
+use muster::cluster::node::{CoordinationReport, Trouble};
 use muster::store::{CloneReport, Freshness, PrimaryReport, StorePart, StoreReport};
 use muster::{NodeReport, PeerLine};
 use muster_wire::counters::{DropCause, DropLedger};
 
 use super::{
-    BridgeStatus, ClientStatus, CloneStatus, GatewayStatus, InputStatus, MasterStatus, NodeStatus,
-    PeerStatus, QueueStatus, StoreStatus, TroubleStatus,
+    BridgeStatus, ClientStatus, CloneStatus, CoordinationStatus, GatewayStatus, InputStatus,
+    MasterStatus, NodeStatus, PeerStatus, QueueStatus, StoreStatus, TroubleStatus,
 };
 use crate::client::BridgeCounts;
 use crate::clients::{ClientReport, GatewayCounts};
@@ -53,6 +53,7 @@ impl NodeStatus {
             stores: report.stores.iter().map(StoreStatus::new).collect(),
             troubles: report.troubles.iter().map(TroubleStatus::new).collect(),
             detours: report.detours.clone(),
+            coordination: report.coordination.map(CoordinationStatus::new),
             monitor: None,
             gateway: None,
             bridge: None,
@@ -68,6 +69,21 @@ impl TroubleStatus {
             text: trouble.text.clone(),
             count: trouble.count,
             since: trouble.since.as_secs_f64(),
+        }
+    }
+}
+
+impl CoordinationStatus {
+    fn new(report: CoordinationReport) -> Self {
+        let CoordinationReport {
+            standing,
+            session,
+            epoch,
+        } = report;
+        Self {
+            standing: standing.name().to_owned(),
+            session,
+            epoch,
         }
     }
 }

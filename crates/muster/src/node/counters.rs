@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use muster_cluster::coordination::Standing;
 use muster_cluster::node::{NodeCounts, NodeState};
 use muster_store::StoreBudgetReport;
 use muster_wire::counters::{Counter, Descriptor, DropLedger};
@@ -20,9 +21,19 @@ mod descriptors {
         /// linked with are up, or it fails at something) or `stopping`. `muster status` names what is missing and what fails.
         pub(super) STATE = gauge("muster_node_state").labels(&["state"]);
         /// What the node fails at, by kind: `log` (records of so many streams cannot be written), `store` (so many stores
-        /// cannot be opened), `store_memory` (the stores have no room: `stores.node_memory_limit`), `layout` (so many nodes run with other layouts) or `others`. Anything but 0 is a loss:
+        /// cannot be opened), `store_memory` (the stores have no room: `stores.node_memory_limit`), `layout` (so many nodes run with other layouts),
+        /// `lease` (by the coordinators' word the node is out, or it hears too few of them) or `others`. Anything but 0 is a loss:
         /// `muster status` says which, why, and since when.
         pub(super) TROUBLES = gauge("muster_node_troubles").labels(&["kind"]);
+        /// 1 for what the node may do by the word of the cluster's coordinators, 0 for the others: `alone` (it has never heard of
+        /// any), `in`, `suspended` (its lease is over: it was stopped, or hears too few of them) or `out`. A cluster of one box has
+        /// no coordinators.
+        pub(super) STANDING = gauge("muster_node_standing").labels(&["standing"]);
+        /// The number of the last decision of the coordinators that the node goes by. One that stays behind that of its agent
+        /// (`muster_coordination_epoch`) does not hear them.
+        pub(super) EPOCH = gauge("muster_node_epoch");
+        /// The number of the decision that let the node in; 0 if it is not in. It changes when the node was out.
+        pub(super) SESSION = gauge("muster_node_session");
         /// Time since the node's loop reported last. More than 2 seconds means that a handler of a framework hangs or that
         /// the machine is overloaded: everything else that is said of the loop is as old.
         pub(super) REPORT_AGE = gauge("muster_node_report_age_seconds").in_nanoseconds();
@@ -72,7 +83,7 @@ impl NodeReport {
             descriptors::STATE.of_each(labels, (self.state == state).into())
         }));
         let mut kinds = BTreeMap::from(
-            ["log", "store", "store_memory", "layout", "others"].map(|kind| (kind, 0)),
+            ["log", "store", "store_memory", "layout", "lease", "others"].map(|kind| (kind, 0)),
         );
         for trouble in &self.troubles {
             *kinds.entry(trouble.cause.name()).or_default() += 1;
@@ -81,6 +92,15 @@ impl NodeReport {
         all.extend(troubles.map(|(kind, count)| {
             descriptors::TROUBLES.of_each([("kind", kind.to_owned())], count)
         }));
+        if let Some(coordination) = &self.coordination {
+            all.extend(Standing::ALL.map(|standing| {
+                let labels = [("standing", standing.name().to_owned())];
+                let is_so = coordination.standing == standing;
+                descriptors::STANDING.of_each(labels, is_so.into())
+            }));
+            all.push(descriptors::EPOCH.of(coordination.epoch));
+            all.push(descriptors::SESSION.of(coordination.session));
+        }
         let low = self.input_low.and_then(|low| u64::try_from(low).ok());
         all.extend(low.map(|low| descriptors::INPUT_LOW.of(low)));
         all.extend(self.counts.counters());

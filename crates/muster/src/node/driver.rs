@@ -408,6 +408,7 @@ impl Driver {
                 .indirect_neighbours()
                 .map(ToString::to_string)
                 .collect(),
+            coordination: self.node.coordination(),
             store_memory: self.stores.budget(),
             made: Instant::now(),
         };

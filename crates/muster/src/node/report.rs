@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use muster_cluster::node::{NodeCounts, NodeState, Trouble};
+use muster_cluster::node::{CoordinationReport, NodeCounts, NodeState, Trouble};
 use muster_store::StoreBudgetReport;
 use muster_wire::EndpointId;
 use muster_wire::counters::{Counter, DropLedger};
@@ -22,6 +22,7 @@ pub(crate) struct LoopReport {
     pub(crate) unrouted: DropLedger,
     pub(crate) troubles: Vec<Trouble>,
     pub(crate) detours: Vec<String>,
+    pub(crate) coordination: Option<CoordinationReport>,
     pub(crate) input_ended: Option<bool>,
     pub(crate) input_low: Option<i64>,
     pub(crate) names: BTreeMap<EndpointId, String>,
@@ -51,6 +52,8 @@ pub struct NodeReport {
     /// The nodes that this one is linked with by the layout and that are up, but reached only through
     /// others at present.
     pub detours: Vec<String>,
+    /// What the node has of its coordinators, if its layout has any.
+    pub coordination: Option<CoordinationReport>,
     /// Whether the inputs have ended; `None` without inputs.
     pub input_ended: Option<bool>,
     /// The event time up to which the inputs have been read, in nanoseconds since 1970.
@@ -121,6 +124,7 @@ impl NodeReport {
             unrouted: said.unrouted,
             troubles: said.troubles,
             detours: said.detours,
+            coordination: said.coordination,
             store_memory: said.store_memory,
             input_ended: said.input_ended,
             input_low: said.input_low,
