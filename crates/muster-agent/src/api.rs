@@ -16,6 +16,8 @@
 //! | `POST /v1/join` | who has a token | a certificate, the layout |
 //! | `POST /v1/sign` | a box | a certificate |
 //! | `GET /v1/roster/VERSION`, `POST /v1/roster` | a box | a later roster; [`Done`] |
+//! | `GET /v1/coordinators` | viewer | [`CoordinatorsStatus`](muster_gateway::status::CoordinatorsStatus) |
+//! | `POST /v1/coordinators/recover` | admin | [`Done`] |
 //! | `GET /metrics` | viewer, or who shows the token | the metrics of the box and of its nodes |
 //! | `GET /v1/prometheus/targets` | the same | the agents of the cluster, as `http_sd_configs` reads them |
 //! | `GET /livez` | viewer | 200 while the agent's loop turns |
@@ -28,6 +30,7 @@
 //! What is refused is answered with a [`Refusal`]. Every request has a deadline, and none takes what another needs.
 
 mod asker;
+mod coordinators;
 mod join;
 mod lines;
 mod metrics;
@@ -55,6 +58,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 pub use self::asker::Role;
 use self::asker::{Asker, Way};
+pub(crate) use self::coordinators::RecoverRequest;
 use self::metrics::MetricsToken;
 #[cfg(feature = "schema")]
 pub(crate) use self::metrics::TargetGroup;
@@ -268,6 +272,8 @@ pub(crate) fn router(agent: Agent, by_socket: Option<Role>) -> Router {
         .route("/v1/boxes/{name}/forget", post(join::forget))
         .route("/v1/operators", get(operators::list).post(operators::add))
         .route("/v1/operators/{name}/remove", post(operators::remove))
+        .route("/v1/coordinators", get(coordinators::show))
+        .route("/v1/coordinators/recover", post(coordinators::recover))
         .route("/v1/roster", post(operators::hear))
         .route("/v1/roster/{version}", get(operators::later))
         .route("/v1/{verb}", post(change))
@@ -392,6 +398,12 @@ impl Agent {
         if let Some(agent) = &mut own.agent {
             agent.certificate_days = boxes.certificate_days();
             agent.mesh = boxes.mesh_status();
+        }
+        if boxes.config().mesh.is_some() {
+            let mut coordinators = boxes.own_coordinators().await;
+            // Who wants to know of each node asks for that.
+            coordinators.members.clear();
+            own.coordinators = Some(coordinators);
         }
         Ok(if asker.is_box() {
             // What is elsewhere is told there, and the other knows the layout.

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use muster_gateway::status::{
-    AgentMeshStatus, BoxStatus, CONNECTED, ClusterStatus, ELSEWHERE, GONE, NodeStatus,
-    ProcessStatus, UNKNOWN, UP,
+    AgentMeshStatus, BoxStatus, CONNECTED, ClusterStatus, CoordinatorsStatus, ELSEWHERE, GONE,
+    NodeStatus, ProcessStatus, UNKNOWN, UP,
 };
 use openssl::ssl::{SslAcceptor, SslConnector};
 use tokio::sync::watch;
@@ -19,6 +19,7 @@ use crate::client::{Client, ClientError, Expected};
 use crate::desk::{Desk, Directory, SignRequest, Signed, agent_at};
 use crate::identity::{self, BoxFile, IdentityError, IdentityFiles};
 use crate::journal::now;
+use crate::mesh::coordinators::together;
 use crate::mesh::{MeshConfig, MeshPlace};
 use crate::pki::{Kind, NewKey, PkiError, Principal};
 use crate::roster::Keeper;
@@ -185,6 +186,29 @@ impl Boxes {
         })
     }
 
+    /// What this box knows of the coordinators.
+    pub(crate) async fn own_coordinators(&self) -> CoordinatorsStatus {
+        let problem = match self.mesh.get() {
+            Some(Ok(place)) => return place.coordinators().await,
+            Some(Err(problem)) => Some(problem.clone()),
+            None => None,
+        };
+        let config = self.config.mesh.as_ref();
+        config.map_or_else(CoordinatorsStatus::default, |config| {
+            config.tell_without(problem)
+        })
+    }
+
+    /// What all boxes know of the coordinators.
+    pub(crate) async fn coordinators(&self) -> CoordinatorsStatus {
+        let asked = self.others.iter().map(|other| async {
+            let answer = tokio::time::timeout(ANSWER, other.client.coordinators()).await;
+            answer.ok()?.ok()
+        });
+        let (own, others) = tokio::join!(self.own_coordinators(), join_all(asked));
+        together(own, others.into_iter().flatten().collect())
+    }
+
     /// What only the box of the authority does.
     pub(crate) fn desk(&self) -> Result<&Desk, Refusal> {
         self.desk.as_ref().ok_or_else(|| {
@@ -340,6 +364,14 @@ fn merge(
     nodes: &BTreeMap<String, String>,
     reached: &BTreeSet<String>,
 ) -> ClusterStatus {
+    let others = answers
+        .iter()
+        .filter_map(|(_, answer)| answer.as_ref().ok());
+    let others = others.filter_map(|status| status.coordinators.clone());
+    let coordinators = own
+        .coordinators
+        .clone()
+        .map(|own| together(own, others.collect()));
     let mut boxes = vec![BoxStatus {
         agent: UP.to_owned(),
         process: own.agent.clone(),
@@ -397,6 +429,7 @@ fn merge(
     ClusterStatus {
         nodes: processes.collect(),
         boxes,
+        coordinators,
         ..own
     }
 }

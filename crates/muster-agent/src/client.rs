@@ -13,7 +13,7 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
-use muster_gateway::status::ClusterStatus;
+use muster_gateway::status::{ClusterStatus, CoordinatorsStatus};
 use openssl::ssl::SslConnector;
 use rustix::net::sockopt::socket_peercred;
 use rustix::process::geteuid;
@@ -23,7 +23,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::watch;
 
-use crate::api::{Done, FOR, Refusal};
+use crate::api::{Done, FOR, RecoverRequest, Refusal};
 use crate::desk::{KnownOperator, TokenAnswer, TokenRequest};
 use crate::pki::{self, Kind, Principal};
 use crate::roster::Keeper;
@@ -205,6 +205,29 @@ impl Client {
     /// Fails if no agent answers in time, or refuses.
     pub async fn operators(&self) -> Result<Vec<KnownOperator>, ClientError> {
         self.get("operators").await
+    }
+
+    /// Returns what is known of the coordinators.
+    ///
+    /// # Errors
+    ///
+    /// Fails if no agent answers in time, or refuses.
+    pub async fn coordinators(&self) -> Result<CoordinatorsStatus, ClientError> {
+        self.get("coordinators").await
+    }
+
+    /// Has the coordinator of the box that is asked go on alone, as most others are lost for good; `lost` is one of those. Returns what
+    /// is worth knowing of it.
+    ///
+    /// # Errors
+    ///
+    /// Fails if no agent answers in time, or refuses: the coordinators decide, or the box is not lost.
+    pub async fn recover(&self, lost: &str) -> Result<Option<String>, ClientError> {
+        let lost = lost.to_owned();
+        let done: Done = self
+            .post("coordinators/recover", &RecoverRequest { lost })
+            .await?;
+        Ok(done.note)
     }
 
     pub(crate) async fn get<T: DeserializeOwned>(&self, what: &str) -> Result<T, ClientError> {

@@ -3,6 +3,8 @@
 //! It is called `agent.BOX`, is in no pool and has no stores. It is linked with the hubs of its own box, and with the agents
 //! of the first [`ANCHORS`] boxes: each box with a relay of its own is in the same mesh as they are.
 
+pub(crate) mod coordinators;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
@@ -182,11 +184,6 @@ impl MeshPlace {
         let over = || "the agent is about to end".to_owned();
         self.orders.send(order).await.map_err(|_| over())?;
         outcome.await.unwrap_or_else(|_| Err(over()))
-    }
-
-    /// Whether this box has a coordinator.
-    pub(crate) fn is_voter(&self) -> bool {
-        self.config.coordination.voter.is_some()
     }
 
     /// Listens, as soon as that can be.

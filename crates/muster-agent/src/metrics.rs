@@ -10,6 +10,7 @@ use muster_wire::counters::{Counter, Descriptor};
 use crate::archive::ArchiveCounts;
 use crate::boxes::Boxes;
 use crate::mesh::MeshPlace;
+use crate::mesh::coordinators;
 use crate::node_socket::ask_metrics;
 use crate::place::Places;
 use crate::supervisor::ProcessState;
@@ -61,7 +62,11 @@ mod descriptors {
 /// Returns what describes the metrics that an agent has besides those of its nodes
 /// ([`NodeMetrics::descriptors`](muster_gateway::NodeMetrics::descriptors)).
 pub fn agent_metrics() -> Vec<&'static Descriptor> {
-    let all = [descriptors::ALL, ArchiveCounts::DESCRIPTORS];
+    let all = [
+        descriptors::ALL,
+        ArchiveCounts::DESCRIPTORS,
+        coordinators::DESCRIPTORS,
+    ];
     all.into_iter().flatten().collect()
 }
 
@@ -76,6 +81,8 @@ pub(crate) struct BoxMetrics {
     pub(crate) own: Part,
     /// What crosses the agent's links of the mesh.
     pub(crate) mesh: Vec<Counter>,
+    /// What it knows of the coordinators, if it is in a mesh.
+    pub(crate) coordination: Vec<Counter>,
     /// What its archive counts, if it has one.
     pub(crate) archive: Vec<Counter>,
     /// Those of the nodes that are here, in the order of the status.
@@ -118,9 +125,14 @@ impl BoxMetrics {
         });
         let nodes = join_all(nodes).await;
         let mesh = boxes.and_then(Boxes::mesh);
+        let coordination = match mesh {
+            Some(mesh) => coordinators::counters(&mesh.coordinators().await),
+            None => Vec::new(),
+        };
         Self {
             names,
             mesh: mesh.map(MeshPlace::counters).unwrap_or_default(),
+            coordination,
             clock: clock.duration_since(UNIX_EPOCH).unwrap_or_default(),
             own: Part {
                 usage: usage::of(std::process::id()),
@@ -160,6 +172,7 @@ impl BoxMetrics {
         }
         own.extend(self.own.counters());
         own.extend(self.mesh);
+        own.extend(self.coordination);
         own.extend(self.archive);
         add(&[("role", AGENT)], own, None);
         for (node, part) in here(&self.status).zip(self.nodes) {
@@ -251,6 +264,7 @@ mod tests {
             names: vec![("cluster", "east".to_owned()), ("box", "a".to_owned())],
             clock: Duration::from_millis(1_700_000_000_500),
             mesh: Vec::new(),
+            coordination: vec![],
             status: ClusterStatus {
                 agent: Some(AgentStatus {
                     version: "1.2.3".to_owned(),

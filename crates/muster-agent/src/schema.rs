@@ -3,7 +3,7 @@
 use schemars::generate::{SchemaGenerator, SchemaSettings};
 use serde_json::{Map, Value, json};
 
-use crate::api::{Done, Refusal, TargetGroup};
+use crate::api::{Done, RecoverRequest, Refusal, TargetGroup};
 use crate::desk::{
     AuthorityAnswer, JoinRequest, Joined, KnownOperator, OperatorAnswer, OperatorRequest,
     SignRequest, Signed, TokenAnswer, TokenRequest,
@@ -12,7 +12,7 @@ use crate::journal::Event;
 use crate::process_logs::LogLine;
 use crate::records::RecordLine;
 use crate::roster::{LaterRoster, SignedRoster};
-use muster_gateway::status::ClusterStatus;
+use muster_gateway::status::{ClusterStatus, CoordinatorsStatus};
 
 /// What stands before everything.
 const ABOUT: &str = "\
@@ -195,6 +195,20 @@ fn operations(schemas: &mut SchemaGenerator) -> Vec<Operation> {
             "admin",
             "Removes an operator: their certificate or token is of no use any more.",
         ),
+        get(
+            "/v1/coordinators",
+            "viewer",
+            "Returns what the boxes know of the coordinators: what the one says that leads; to another box what this one knows.",
+            Answer::Json(of.schema::<CoordinatorsStatus>()),
+        ),
+        Operation {
+            body: Some(of.schema::<RecoverRequest>()),
+            ..post(
+                "/v1/coordinators/recover",
+                "admin",
+                "Has the coordinator of this box go on alone, as most others are lost for good. It is refused while they decide, and while the box answers that is said to be lost.",
+            )
+        },
         get(
             "/v1/roster/{version}",
             "a box of the cluster",

@@ -5,6 +5,7 @@ mod agent_client;
 pub(crate) mod boxes;
 pub(crate) mod certificates;
 pub(crate) mod check;
+pub(crate) mod coordinators;
 pub(crate) mod demo;
 pub(crate) mod doctor;
 pub(crate) mod events;

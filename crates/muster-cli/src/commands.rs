@@ -73,6 +73,7 @@ commands! {
     #[command(subcommand)] Token = cluster::token;
     #[command(subcommand)] Box = cluster::boxes;
     #[command(subcommand)] Operator = cluster::operators;
+    Coordinators = cluster::coordinators;
     Subscribe = peer::subscribe;
     Publish = peer::publish;
     Peers = peer::peers;

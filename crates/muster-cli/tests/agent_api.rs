@@ -121,6 +121,7 @@ fn answers_are_as_described() {
         ("/metrics", "/metrics"),
         ("/v1/prometheus/targets", "/v1/prometheus/targets"),
         ("/v1/status", "/v1/status"),
+        ("/v1/coordinators", "/v1/coordinators"),
         ("/v1/events", "/v1/events?since=0"),
         ("/v1/logs", "/v1/logs?node=manager"),
         ("/v1/records/{stream}", records),
@@ -141,6 +142,20 @@ fn answers_are_as_described() {
         ("/v1/events", "get", "/v1/events?since=soon", "", 400),
         ("/v1/records/{stream}", "get", "/v1/records/a%2Fb", "", 400),
         ("/v1/ca", "get", "/v1/ca", "", 409),
+        (
+            "/v1/coordinators/recover",
+            "post",
+            "/v1/coordinators/recover",
+            "{\"lost\":\"b\"}",
+            409,
+        ),
+        (
+            "/v1/coordinators/recover",
+            "post",
+            "/v1/coordinators/recover",
+            "{}",
+            400,
+        ),
         ("/v1/tokens", "post", "/v1/tokens", "{", 400),
         (
             "/v1/tokens",

@@ -1,7 +1,7 @@
 //! What an agent is asked over HTTP, and what nodes report to it.
 
 /// Requests, each as a fuzz target reads it.
-const REQUESTS: [&str; 21] = [
+const REQUESTS: [&str; 23] = [
     "GET /v1/status\naccept: */*\n\n",
     "GET /v1/events?since=1700000000.5\n\n",
     "GET /v1/logs?node=manager&node=data-1&since=0\n\n",
@@ -20,6 +20,8 @@ const REQUESTS: [&str; 21] = [
     "GET /v1/operators\n\n",
     "POST /v1/operators\ncontent-type: application/json\n\n{\"name\":\"dora\",\"role\":\"admin\",\"ttl_seconds\":3600,\"replace\":true}",
     "POST /v1/operators/dora/remove\n\n",
+    "GET /v1/coordinators\n\n",
+    "POST /v1/coordinators/recover\ncontent-type: application/json\n\n{\"lost\":\"b\"}",
     "GET /v1/roster/0\nauthorization: Bearer musterop1.00.00.00\n\n",
     "POST /v1/roster\ncontent-type: application/json\n\n{\"roster\":\"{}\",\"signature\":\"00\"}",
     "{\"id\":\"1\",\"state\":\"ready\",\"counts\":{\"events_in\":1},\"peers\":[]}",

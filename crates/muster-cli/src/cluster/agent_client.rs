@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use muster_agent::{Client, ClientError, Lines, Places, RefusalKind};
 use muster_cluster::Layout;
-use muster_gateway::status::ClusterStatus;
+use muster_gateway::status::{ClusterStatus, CoordinatorsStatus};
 
 use super::{Home, load_text, read_layout, remote};
 use crate::arguments::{LayoutOption, RemoteArguments};
@@ -167,6 +167,12 @@ impl Target {
     /// The state of the box.
     pub(super) async fn status(&self) -> Result<ClusterStatus> {
         self.look(|client| async move { client.status().await })
+            .await
+    }
+
+    /// What is known of the coordinators.
+    pub(super) async fn coordinators(&self) -> Result<CoordinatorsStatus> {
+        self.look(|client| async move { client.coordinators().await })
             .await
     }
 
