@@ -14,6 +14,7 @@ use muster_gateway::status::{
 };
 
 use super::agent_client::Target;
+use super::coordinators;
 use crate::arguments::{Format, LayoutFile, seconds};
 use crate::commands::{Execute, on_runtime};
 use crate::output::{INCOMPLETE, print, say};
@@ -59,7 +60,7 @@ async fn run(arguments: &Arguments) -> Result<ExitCode> {
         Format::Json => print(&format!("{}\n", serde_json::to_string_pretty(&status)?))?,
     }
     let is_incomplete = status.boxes.iter().any(|known| known.agent == GONE);
-    Ok(if status.all_ready() {
+    Ok(if is_well(&status) {
         ExitCode::SUCCESS
     } else if is_incomplete {
         INCOMPLETE.into()
@@ -68,12 +69,17 @@ async fn run(arguments: &Arguments) -> Result<ExitCode> {
     })
 }
 
+/// Whether every node is ready, and what has to be decided is decided.
+fn is_well(status: &ClusterStatus) -> bool {
+    status.all_ready() && status.decides()
+}
+
 /// Asks until every node is ready; an agent that is not there yet is waited for, too.
 async fn until_ready(target: &Target, limit: Duration) -> Result<ClusterStatus> {
     let deadline = tokio::time::Instant::now() + limit;
     loop {
         let status = target.status().await;
-        let is_ready = status.as_ref().is_ok_and(ClusterStatus::all_ready);
+        let is_ready = status.as_ref().is_ok_and(is_well);
         if is_ready {
             return status;
         }
@@ -107,6 +113,10 @@ fn text(cluster: &ClusterStatus) -> String {
     }
     for known in &cluster.boxes {
         let _ = writeln!(text, "{}", box_line(known));
+    }
+    let coordinators = cluster.coordinators.as_ref().and_then(coordinators::line);
+    if let Some(line) = coordinators {
+        let _ = writeln!(text, "{line}");
     }
     let outdated = cluster.nodes.iter().filter(|node| node.outdated);
     let outdated: Vec<&str> = outdated.map(|node| node.node.as_str()).collect();

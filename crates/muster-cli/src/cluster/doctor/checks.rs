@@ -1,5 +1,7 @@
 //! What is looked at: the state of the cluster in, verdicts out.
 
+mod coordinators;
+
 use muster_cluster::AGENT_PREFIX;
 use muster_gateway::status::{
     AgentStatus, BoxStatus, ClusterStatus, DiskStatus, ELSEWHERE, FAILED, GONE, NodeStatus,
@@ -111,6 +113,11 @@ pub(super) fn checks(status: &ClusterStatus) -> Vec<Check> {
     };
     look("agents", &|at| agents(status, at), "every box answers");
     look("nodes", &|at| nodes(status, at), "every node is ready");
+    look(
+        "coordinators",
+        &|at| coordinators::coordinators(status, at),
+        "they decide and are all there, or there is nothing to decide",
+    );
     look(
         "troubles",
         &|at| troubles(status, at),
@@ -243,6 +250,9 @@ fn troubles(status: &ClusterStatus, at: &mut Looking<'_>) {
             let remedy = match trouble.kind.as_str() {
                 "log" => "make room, or mend the directory: it goes on by itself",
                 "store" => "mend the file or its directory: the store is opened again by itself",
+                "lease" => {
+                    "`muster coordinators` says whether they decide; it goes on by itself when it reaches them"
+                }
                 "layout" => {
                     "the boxes have different layouts: copy the right one to all, then restart the nodes"
                 }
@@ -527,7 +537,7 @@ mod tests {
             checks.iter().all(|check| check.verdict == Verdict::Ok),
             "{checks:?}"
         );
-        assert_eq!(checks.len(), 11);
+        assert_eq!(checks.len(), 12);
     }
 
     #[test]
