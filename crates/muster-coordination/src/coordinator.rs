@@ -4,9 +4,9 @@ mod answering;
 mod founding;
 mod group;
 mod leading;
-mod status;
 #[cfg(test)]
 mod quarrel_tests;
+mod status;
 #[cfg(test)]
 mod tests;
 

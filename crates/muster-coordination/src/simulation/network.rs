@@ -1,6 +1,6 @@
 //! What processes say to one another, and whom they reach.
 
-use muster_cluster::coordination::{self, LeaseAnswer, NotTaken, ViewUpdate, ViewWanted};
+use muster_cluster::coordination::{self, Heard, LeaseAnswer, NotTaken, ViewUpdate, ViewWanted};
 use muster_data::DataRef;
 use muster_wire::EndpointId;
 use muster_wire::zeek::Message;
@@ -178,7 +178,13 @@ impl World {
                 lease.turn(clock);
                 let mut wants = None;
                 if let Ok(answer) = event.arguments().to::<LeaseAnswer>() {
-                    lease.answered(&name, &answer, clock);
+                    let heard = lease.answered(&name, &answer, clock);
+                    let is_over = self.oracle.was_given_up(&own_name, lease.session());
+                    if heard == Heard::Granted && lease.runs(clock) && is_over {
+                        return Err(format!(
+                            "I6: {own_name} is granted a lease of a session that is over"
+                        ));
+                    }
                     wants = (answer.epoch > view.epoch()).then(|| view.epoch());
                 } else if let Ok(update) = event.arguments().to::<ViewUpdate>() {
                     match view.update(&update) {

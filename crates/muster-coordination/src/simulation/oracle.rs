@@ -21,6 +21,8 @@ pub(super) struct Oracle {
     ahead: BTreeMap<Key, String>,
     /// The sessions that were given up for their silence.
     silent: BTreeSet<(String, u64)>,
+    /// Of these, those that the present group has given up.
+    over: BTreeSet<(String, u64)>,
 }
 
 fn members(view: &View) -> Members {
@@ -37,6 +39,10 @@ impl Oracle {
             return Ok(Vec::new());
         }
         let cluster = *view.cluster();
+        if !self.clusters.is_empty() && !self.clusters.contains_key(&view.generation()) {
+            // Whoever goes on alone may have missed some of it.
+            self.over.clear();
+        }
         let known = self.clusters.entry(view.generation()).or_insert(cluster);
         if *known != cluster {
             return Err(format!("I3: {who} sees a second group of coordinators"));
@@ -54,7 +60,9 @@ impl Oracle {
             .iter()
             .filter(|(.., out)| *out == Some(OutReason::Silent))
             .map(|(name, session, ..)| (name.clone(), *session));
-        Ok(silent.filter(|it| self.silent.insert(it.clone())).collect())
+        let new: Vec<_> = silent.filter(|it| self.silent.insert(it.clone())).collect();
+        self.over.extend(new.iter().cloned());
+        Ok(new)
     }
 
     /// Somebody has told a view, and knows it to be agreed on only up to an epoch.
@@ -82,6 +90,11 @@ impl Oracle {
 
     pub(super) fn epochs(&self) -> usize {
         self.views.len()
+    }
+
+    /// Whether a session was given up for its silence.
+    pub(super) fn was_given_up(&self, node: &str, session: u64) -> bool {
+        self.over.contains(&(node.to_owned(), session))
     }
 
     pub(super) fn silent(&self) -> usize {
