@@ -296,3 +296,6 @@ fn read<T: DecodeOwned>(bytes: &[u8]) -> Result<T, Unreadable> {
     let data = Data::from_bytes(bytes, &Limits::default()).map_err(|_| Unreadable)?;
     from_data(&data).map_err(|_| Unreadable)
 }
+
+#[cfg(test)]
+mod tests;
