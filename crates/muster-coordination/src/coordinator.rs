@@ -207,6 +207,9 @@ impl Coordinator {
         self.wall = wall;
         if self.now >= self.present_at {
             self.say_present();
+            if let Some(group) = &mut self.group {
+                group.detector.forget_old(self.now);
+            }
         }
         if self.has_twin() {
             return;

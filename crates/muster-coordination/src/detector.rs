@@ -27,6 +27,9 @@ const FORGOTTEN: Duration = Duration::from_secs(60);
 /// How long a node is out that the layout does not have until it is forgotten, in milliseconds.
 const FORGET_AFTER: u64 = 60 * 60 * 1000;
 
+/// The endpoints that are out of reach and remembered: more than a layout has nodes.
+const MOST_LOST: usize = 2 * muster_cluster::MOST_NODES;
+
 /// What a node has said last.
 #[derive(Debug, Clone)]
 struct Heard {
@@ -42,11 +45,11 @@ struct Heard {
 pub(crate) struct Detector {
     /// The nodes of the layout, with their boxes.
     layout: BTreeMap<String, String>,
-    /// By node; of a name that several lives use, the life that is in and the latest other one.
+    /// By node of the layout; of a name that many lives use, [`LIVES`] are remembered, among them the life that is in.
     heard: BTreeMap<(String, EndpointId), Heard>,
-    /// Who is in the mesh's reach.
+    /// Who is in the mesh's reach. The mesh bounds it.
     reached: BTreeSet<EndpointId>,
-    /// Since when others are not.
+    /// Since when others are not: of the last minute, and at most [`MOST_LOST`].
     lost: BTreeMap<EndpointId, Mono>,
     /// From when on silence counts: no lease is older than a leader's term.
     since: Mono,
@@ -74,8 +77,14 @@ impl Detector {
         self.layout.get(node).is_some_and(|it| it == box_name)
     }
 
-    /// A node of the layout has renewed.
-    pub(crate) fn renewed(&mut self, life: EndpointId, renew: Renew, now: Mono) {
+    /// A node of the layout has renewed. Of a name that many lives use, what was heard of the `member`, the life that is in, stays.
+    pub(crate) fn renewed(
+        &mut self,
+        life: EndpointId,
+        renew: Renew,
+        member: Option<EndpointId>,
+        now: Mono,
+    ) {
         let heard = Heard {
             life,
             at: now,
@@ -86,7 +95,8 @@ impl Detector {
         self.heard.insert((node.clone(), life), heard);
         let lives = || self.lives(&node);
         if lives().count() > LIVES {
-            let oldest = lives().min_by_key(|heard| heard.at).map(|it| it.life);
+            let others = lives().filter(|heard| Some(heard.life) != member);
+            let oldest = others.min_by_key(|heard| heard.at).map(|it| it.life);
             if let Some(oldest) = oldest {
                 self.heard.remove(&(node, oldest));
             }
@@ -114,6 +124,12 @@ impl Detector {
             self.reached.insert(id);
             self.lost.remove(&id);
         } else if self.reached.remove(&id) {
+            if self.lost.len() >= MOST_LOST {
+                let oldest = self.lost.iter().min_by_key(|(_, since)| **since);
+                if let Some(oldest) = oldest.map(|(id, _)| *id) {
+                    self.lost.remove(&oldest);
+                }
+            }
             self.lost.insert(id, now);
         }
     }
@@ -149,7 +165,6 @@ impl Detector {
 
     /// What is to be proposed.
     pub(crate) fn decide(&mut self, state: &State, time: u64, now: Mono) -> Vec<Change> {
-        self.forget_old(now);
         let mut changes = self.out(state, now);
         let gone: BTreeSet<String> = changes.iter().map(|it| it.node.clone()).collect();
         self.admit(state, time, now, &gone, &mut changes);
@@ -237,9 +252,13 @@ impl Detector {
         }
     }
 
-    fn forget_old(&mut self, now: Mono) {
+    /// Forgets what was heard long ago. It is called at times, whoever leads.
+    pub(crate) fn forget_old(&mut self, now: Mono) {
         self.heard
             .retain(|_, heard| now.since(heard.at) < FORGOTTEN);
         self.lost.retain(|_, since| now.since(*since) < FORGOTTEN);
     }
 }
+
+#[cfg(test)]
+mod tests;
