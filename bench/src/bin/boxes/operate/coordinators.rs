@@ -57,8 +57,10 @@ impl Operation<'_> {
         let took = self.until_out(other, &lost, begun)?;
         let told = self.told(other)?;
         ensure!(leader(&told).is_some_and(|now| now != lost), "{told}");
-        let code = self.at(other)?.run(&["coordinators"])?.status.code();
-        ensure!(code == Some(1), "coordinators ended with {code:?}");
+        until("the word that a coordinator is away", || {
+            let code = self.at(other)?.run(&["coordinators"])?.status.code();
+            Ok((code == Some(1)).then_some(()))
+        })?;
         self.start_agent(&lost)?;
         self.all_ready()?;
         self.until_whole(&lost)?;
