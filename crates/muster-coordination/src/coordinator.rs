@@ -110,11 +110,11 @@ pub struct Coordinator {
     now: Mono,
     /// Seconds since 1970.
     wall: u64,
-    /// Whose endpoints the mesh reaches, by box.
+    /// The endpoints of voters that the mesh reaches, by box of the layout.
     reached_voters: BTreeMap<String, EndpointId>,
-    /// The other endpoints that it reaches.
+    /// The other endpoints that it reaches, which the mesh bounds.
     reached_nodes: BTreeSet<EndpointId>,
-    /// The nodes whose renewals were refused.
+    /// The nodes whose renewals were refused, at most [`MOST_REFUSED`].
     refused: BTreeSet<String>,
     problem: Option<String>,
     /// Until when another one counts as there that says it is this box.
@@ -257,13 +257,16 @@ impl Coordinator {
     pub fn reaches(&mut self, id: EndpointId, name: &str, reached: bool, now: Mono) {
         self.turn(now);
         if let Some(of_box) = name.strip_prefix(muster_cluster::AGENT_PREFIX) {
+            if !self.config.voters.iter().any(|it| it == of_box) {
+                return;
+            }
             let known = self.reached_voters.get(of_box) == Some(&id);
             if reached {
                 self.reached_voters.insert(of_box.to_owned(), id);
             } else if known {
                 self.reached_voters.remove(of_box);
             }
-            if (reached || known) && self.config.voters.iter().any(|it| it == of_box) {
+            if reached || known {
                 self.run_group(|group, now| group.reaches_voter(of_box, reached, now));
             }
             return;
@@ -325,7 +328,7 @@ impl Coordinator {
                     self.told_to_begin(voter, begin);
                 }
             }
-            (Carried::NAME, Some(voter)) => {
+            (Carried::NAME, Some(voter)) if voter != self.config.me => {
                 if let Ok(carried) = arguments.to::<Carried>() {
                     let voter = voter.to_owned();
                     self.run_group(|group, now| group.hears(&voter, &carried.message, now));
@@ -384,4 +387,12 @@ impl Coordinator {
             self.problem = Some(problem);
         }
     }
+}
+
+/// A name that somebody has said, as it may stand in a report: at most 128 letters, control characters escaped.
+fn clip(name: &str) -> String {
+    name.chars()
+        .take(128)
+        .flat_map(char::escape_debug)
+        .collect()
 }

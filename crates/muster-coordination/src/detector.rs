@@ -146,6 +146,11 @@ impl Detector {
         self.heard.get(&(node.to_owned(), life)).map(|it| it.at)
     }
 
+    #[cfg(any(test, feature = "simulation"))]
+    pub(crate) fn weight(&self) -> usize {
+        self.heard.len() + self.reached.len() + self.lost.len()
+    }
+
     fn silence(&self) -> Duration {
         match self.sabotage {
             Sabotage::IsImpatient => SILENCE / 2,

@@ -3,7 +3,7 @@
 use muster_cluster::coordination::{LeaseAnswer, Renew, ViewUpdate};
 use muster_wire::EndpointId;
 
-use super::{Coordinator, Severity, To};
+use super::{Coordinator, Severity, To, clip};
 use crate::sabotage::Sabotage;
 
 impl Coordinator {
@@ -14,7 +14,8 @@ impl Coordinator {
         if !group.detector.has(&renew.node, &renew.box_name) {
             let text = format!(
                 "coordination: refused `{}` of box {}: the layout of this box has no such node there",
-                renew.node, renew.box_name
+                clip(&renew.node),
+                clip(&renew.box_name)
             );
             return self.refuses(renew.node, text);
         }

@@ -7,7 +7,7 @@ use muster_wire::Mono;
 
 use super::group::Group;
 use super::{
-    BeginError, Coordinator, FOUNDING_EVERY, Output, PRESENT_EVERY, PRESENT_FOR, Severity, To,
+    BeginError, Coordinator, FOUNDING_EVERY, Output, PRESENT_EVERY, PRESENT_FOR, Severity, To, clip,
 };
 use crate::messages::{Begin, Founder, Present};
 use crate::sabotage::Sabotage;
@@ -21,11 +21,16 @@ pub(super) struct Other {
     at: Mono,
 }
 
-/// The other voters, by their boxes.
+/// The other voters, by their boxes: only those of the layout.
 #[derive(Debug, Default)]
 pub(super) struct Others(BTreeMap<String, Other>);
 
 impl Others {
+    #[cfg(any(test, feature = "simulation"))]
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// Returns what a voter has said, if it is there.
     pub(super) fn present(&self, voter: &str, now: Mono) -> Option<&Other> {
         let other = self.0.get(voter)?;
@@ -102,7 +107,7 @@ impl Coordinator {
             return;
         };
         if present.voters != self.config.voters {
-            let theirs: Vec<&str> = present.voters.iter().map(String::as_str).take(8).collect();
+            let theirs: Vec<String> = present.voters.iter().take(8).map(|it| clip(it)).collect();
             let (theirs, ours) = (theirs.join(", "), self.config.voters.join(", "));
             return self.quarrels(voter, format!(
                 "the layout of box {voter} has other voters than this box's: {theirs} there, {ours} here"

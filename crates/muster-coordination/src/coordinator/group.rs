@@ -34,7 +34,7 @@ pub(super) struct Group {
     /// The epoch that everybody was told of.
     pub(super) told: u64,
     pub(super) look_at: Mono,
-    /// Which voters the mesh reaches, by box.
+    /// Which voters of the layout the mesh reaches, by box.
     voters: BTreeMap<String, bool>,
     outputs: VecDeque<Output>,
 }
@@ -128,6 +128,16 @@ impl Group {
         let (began, since) = self.clock;
         let passed = u64::try_from(now.since(since).as_millis()).unwrap_or(u64::MAX);
         began.saturating_add(passed).max(self.state.time())
+    }
+
+    #[cfg(any(test, feature = "simulation"))]
+    pub(super) fn weight(&self) -> usize {
+        let members = self.state.view().members().count();
+        members
+            + self.founders.len()
+            + self.voters.len()
+            + self.outputs.len()
+            + self.detector.weight()
     }
 
     /// A message of another voter's consensus.

@@ -98,8 +98,11 @@ impl Coordinator {
                 names.push(other.name.clone());
             }
         }
-        let is_present =
-            |name: &str| name == self.config.me || self.others.present(name, self.now).is_some();
+        // What was said a moment ago is of the past when the mesh has lost whoever said it.
+        let is_heard = |name: &str| {
+            self.reached_voters.contains_key(name) && self.others.present(name, self.now).is_some()
+        };
+        let is_present = |name: &str| name == self.config.me || is_heard(name);
         let votes = |name: &str| {
             members.is_some_and(|it| it.voters().iter().any(|voter| voter.name == name))
         };
@@ -148,5 +151,25 @@ impl Coordinator {
             }
         });
         members.collect()
+    }
+}
+
+#[cfg(any(test, feature = "simulation"))]
+impl Coordinator {
+    /// The pieces that it remembers, all of which have to be bounded whoever says what.
+    pub fn weight(&self) -> usize {
+        let group = self.group.as_ref();
+        self.others.len()
+            + self.outputs.len()
+            + self.reached_voters.len()
+            + self.reached_nodes.len()
+            + self.refused.len()
+            + self.quarrels.len()
+            + group.map_or(0, super::group::Group::weight)
+    }
+
+    /// Whether it wants nothing done.
+    pub fn is_idle(&self) -> bool {
+        self.outputs.is_empty()
     }
 }
