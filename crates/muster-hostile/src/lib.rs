@@ -24,6 +24,7 @@ mod agent;
 mod broker_stores;
 mod compression;
 mod consensus;
+mod coordination;
 mod handshake;
 mod json;
 mod mesh;
@@ -37,6 +38,7 @@ pub use agent::agent;
 pub use broker_stores::broker_stores;
 pub use compression::compression;
 pub use consensus::consensus;
+pub use coordination::coordination;
 pub use handshake::handshake;
 pub use json::json;
 pub use mesh::mesh;
@@ -116,5 +118,9 @@ pub const TARGETS: &[Target] = &[
     Target {
         name: "consensus",
         run: consensus,
+    },
+    Target {
+        name: "coordination",
+        run: coordination,
     },
 ];

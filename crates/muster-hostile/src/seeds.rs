@@ -35,6 +35,7 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
         "agent" => seeds.extend(crate::agent::requests()),
         "json" => seeds.extend(json_texts()),
         "compression" => seeds.extend(crate::compression::frames()),
+        "coordination" => seeds.extend(crate::coordination::programs()),
         "consensus" => seeds.extend(crate::consensus::programs()),
         "stores" => seeds.extend(crate::stores::messages()),
         "mesh" => {

@@ -149,7 +149,8 @@ targets!(
     zeek,
     serial,
     agent,
-    consensus
+    consensus,
+    coordination
 );
 
 /// A target without a fuzz target or without a run here would be forgotten.
