@@ -31,7 +31,8 @@ impl Coordinator {
         let session = known.map_or(0, |it| it.session);
         let is_over = renew.session != 0 && (!is_its_own || session != renew.session);
         let grants_old = self.sabotage == Sabotage::GrantsOldSessions;
-        let granted = leads && (is_its_own || (grants_old && renew.session != 0));
+        let is_given_up = group.given_up.contains(&renew.node);
+        let granted = leads && !is_given_up && (is_its_own || (grants_old && renew.session != 0));
         let answer = LeaseAnswer {
             number: renew.number,
             term: group.consensus.term(),

@@ -1,6 +1,6 @@
 //! A coordinator's part in its group: the consensus, and what is agreed on.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use muster_cluster::coordination::ViewUpdate;
 use muster_consensus::{
@@ -31,6 +31,8 @@ pub(super) struct Group {
     pub(super) clock: (u64, Mono),
     /// The index of what was proposed last, until it is decided.
     pub(super) proposed: Option<u64>,
+    /// Who is given up in that.
+    pub(super) given_up: BTreeSet<String>,
     /// The epoch that everybody was told of.
     pub(super) told: u64,
     pub(super) look_at: Mono,
@@ -72,6 +74,7 @@ impl Group {
             is_current: false,
             clock: (0, now),
             proposed: None,
+            given_up: BTreeSet::new(),
             told: 0,
             look_at: now,
             voters: BTreeMap::new(),
@@ -193,6 +196,7 @@ impl Group {
     fn takes_part(&mut self, role: &Role, now: Mono) {
         self.is_current = false;
         self.proposed = None;
+        self.given_up.clear();
         if *role == Role::Leader {
             self.clock = (self.state.time(), now);
             self.detector.counts_from(now);
@@ -212,6 +216,7 @@ impl Group {
         }
         if self.proposed.is_some_and(|index| index <= entry.index) {
             self.proposed = None;
+            self.given_up.clear();
             self.look_at = now;
         }
         match &entry.content {

@@ -7,7 +7,7 @@ use muster_consensus::{Members, VoterChange, VoterId};
 use super::founding::Others;
 use super::{Config, Coordinator};
 use crate::sabotage::Sabotage;
-use crate::state::Entry;
+use crate::state::{EXPEL, Entry};
 use muster_wire::Mono;
 
 /// How often a leader looks whether something is to be decided.
@@ -48,6 +48,11 @@ impl Coordinator {
             changes,
         };
         group.proposed = group.consensus.propose(entry.encode().into()).ok();
+        if group.proposed.is_some() {
+            // What is under way is not taken back: nothing is granted to them meanwhile.
+            let gone = entry.changes.iter().filter(|it| it.kind == EXPEL);
+            group.given_up = gone.map(|it| it.node.clone()).collect();
+        }
         if self.sabotage == Sabotage::TellsProposals && group.proposed.is_some() {
             let before = group.state.clone();
             let index = group.consensus.applied() + 1;
