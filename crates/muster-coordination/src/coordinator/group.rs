@@ -21,7 +21,7 @@ pub(super) struct Group {
     pub(super) detector: Detector,
     /// The voters with which it was founded; none if they have changed since.
     pub(super) founders: Vec<VoterId>,
-    /// The generation that it was told, as long as it knows nothing.
+    /// The generation that it was told when it began.
     pub(super) told_generation: u64,
     /// What is agreed on cannot be read.
     pub(super) is_unreadable: bool,
@@ -88,10 +88,8 @@ impl Group {
     }
 
     pub(super) fn generation(&self) -> u64 {
-        match self.consensus.members() {
-            Some(_) => self.state.view().generation(),
-            None => self.told_generation,
-        }
+        // A group has one generation. What was told counts until the group's state is here, which comes after its members.
+        self.state.view().generation().max(self.told_generation)
     }
 
     pub(super) fn next_tick(&self) -> Mono {

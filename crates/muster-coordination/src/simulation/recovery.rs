@@ -200,3 +200,10 @@ fn whoever_is_lost_follows_the_one_that_goes_on() {
         recovers(seed).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
     }
 }
+
+/// A newcomer that had the members of its group, but not yet its state on disk, called itself one of the first generation: just then one
+/// came back that was.
+#[test]
+fn a_newcomer_is_of_its_generation_from_the_beginning() {
+    recovers(1108).unwrap();
+}
