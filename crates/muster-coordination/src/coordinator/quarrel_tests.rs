@@ -1,5 +1,8 @@
 //! One coordinator, what it hears by hand.
 
+use std::time::Duration;
+
+use muster_cluster::coordination::{LeaseAnswer, Renew};
 use muster_consensus::{ClusterId, DiskId, Kept};
 use muster_data::{DataRef, Encode, Record};
 use muster_wire::zeek::Message;
@@ -14,6 +17,9 @@ const FOREIGN: [u8; 16] = [9; 16];
 struct Rig {
     coordinator: Coordinator,
     now: Mono,
+    /// Nothing gets to its disk.
+    stalls: bool,
+    persisted: u64,
     /// What went out since it was looked at last.
     out: Vec<Output>,
 }
@@ -31,9 +37,25 @@ impl Rig {
         let mut rig = Self {
             coordinator,
             now: Mono(0),
+            stalls: false,
+            persisted: 0,
             out: Vec::new(),
         };
         rig.settle();
+        rig
+    }
+
+    /// The only voter, with a node that is in.
+    fn alone() -> Self {
+        let mut rig = Self::new();
+        let mut config = rig.coordinator.config.clone();
+        config.voters.truncate(1);
+        rig.coordinator = Coordinator::new(config, DiskId(OURS), None, Mono(0), 1).unwrap();
+        rig.pass(1000);
+        rig.coordinator.reaches(life("node"), "node", true, rig.now);
+        rig.says("node", &renew(1, 0));
+        rig.pass(100);
+        rig.out.clear();
         rig
     }
 
@@ -51,22 +73,56 @@ impl Rig {
         while let Some(output) = self.coordinator.poll() {
             match &output {
                 Output::Begin(_) => self.coordinator.begun(),
-                Output::Persist(number, _) => self.coordinator.persisted(*number),
+                Output::Persist(number, _) => {
+                    self.persisted = *number;
+                    if !self.stalls {
+                        self.coordinator.persisted(self.persisted);
+                    }
+                }
                 _ => {}
             }
             self.out.push(output);
         }
     }
 
+    /// A voter says something.
     fn tells<R: Record + Encode>(&mut self, voter: &str, record: &R) {
+        let name = format!("{}{voter}", muster_cluster::AGENT_PREFIX);
+        self.says(&name, record);
+    }
+
+    fn says<R: Record + Encode>(&mut self, name: &str, record: &R) {
         let bytes = muster_cluster::coordination::event(record);
         let Ok(Message::Event(event)) = Message::read(DataRef::from_validated(&bytes)) else {
             panic!("an event")
         };
-        let name = format!("{}{voter}", muster_cluster::AGENT_PREFIX);
-        let from = EndpointId::from_random([voter.as_bytes()[0]; 16]);
-        self.coordinator.receive(from, &name, &event, self.now);
+        self.coordinator.receive(life(name), name, &event, self.now);
         self.settle();
+    }
+
+    fn pass(&mut self, millis: u64) {
+        let end = self.now.after(Duration::from_millis(millis));
+        while self.now < end {
+            self.now = self.coordinator.next_tick().max(self.now).min(end);
+            self.coordinator.tick(self.now, 0);
+            self.settle();
+        }
+    }
+
+    /// The sessions that were granted since the last time.
+    fn granted(&mut self) -> Vec<u64> {
+        let sent = std::mem::take(&mut self.out).into_iter();
+        let answers = sent.filter_map(|output| match output {
+            Output::Send(To::Life(_), bytes) => {
+                let Ok(Message::Event(event)) = Message::read(DataRef::from_validated(&bytes))
+                else {
+                    panic!("an event")
+                };
+                event.arguments().to::<LeaseAnswer>().ok()
+            }
+            _ => None,
+        });
+        answers.map(|it| it.session).collect()
     }
 
     fn errors(&self) -> Vec<&str> {
@@ -90,6 +146,20 @@ impl Rig {
             _ => None,
         });
         sent.collect()
+    }
+}
+
+fn life(name: &str) -> EndpointId {
+    EndpointId::from_random([name.as_bytes()[name.len() - 1]; 16])
+}
+
+fn renew(number: u64, session: u64) -> Renew {
+    Renew {
+        node: "node".to_owned(),
+        box_name: "a".to_owned(),
+        incarnation: 1,
+        session,
+        number,
     }
 }
 
@@ -170,4 +240,64 @@ fn recovered_from_nothing_is_behind_every_epoch_of_before() {
     let view = other.coordinator.view().unwrap();
     assert_eq!(view.generation(), 1);
     assert!(view.epoch() > 1_000_000);
+}
+
+/// Names are as long as whoever says them wants. What is said of them goes to a log and to operators.
+#[test]
+fn what_strangers_say_is_reported_in_short() {
+    let mut rig = Rig::founded();
+    let long = "x".repeat(100_000);
+    let mut other_layout = present(2, &OURS, 0);
+    other_layout.voters = vec![long.clone(); 100];
+    rig.tells("b", &other_layout);
+    let renew = Renew {
+        node: "node".to_owned(),
+        box_name: long,
+        incarnation: 1,
+        session: 0,
+        number: 1,
+    };
+    rig.says("node", &renew);
+    let reports = rig.out.iter().filter_map(|output| match output {
+        Output::Report(_, text) => Some(text.len()),
+        _ => None,
+    });
+    let reports: Vec<usize> = reports.collect();
+    assert_eq!(reports.len(), 2);
+    assert!(reports.iter().all(|length| *length < 2_000), "{reports:?}");
+}
+
+/// Agents of boxes that have no vote come and go: nothing is kept of them.
+#[test]
+fn only_voters_are_remembered() {
+    let mut rig = Rig::founded();
+    let weight = rig.coordinator.weight();
+    for number in 0..100 {
+        let name = format!("agent.box-{number}");
+        let from = EndpointId::from_random([1; 16]);
+        rig.coordinator.reaches(from, &name, true, rig.now);
+    }
+    assert_eq!(rig.coordinator.weight(), weight);
+}
+
+/// A node that had been silent for too long was granted its lease again while it was being decided that it is out: it acted, and
+/// others took its place.
+#[test]
+fn nothing_is_granted_to_a_node_while_it_is_given_up() {
+    let mut rig = Rig::alone();
+    rig.says("node", &renew(2, 0));
+    let granted = rig.granted();
+    let session = granted[0];
+    assert!(session > 0, "{granted:?}");
+    rig.stalls = true;
+    rig.pass(2900);
+    rig.granted();
+    rig.says("node", &renew(3, session));
+    assert_eq!(rig.granted(), [0]);
+    rig.stalls = false;
+    rig.coordinator.persisted(rig.persisted);
+    rig.settle();
+    let view = rig.coordinator.view().unwrap();
+    // It was out, and has asked again.
+    assert!(view.get("node").unwrap().session > session);
 }
