@@ -78,6 +78,16 @@ impl World {
                 process.name
             ));
         }
+        // Who goes on alone may not have heard of it.
+        if !self.recovered
+            && lease.runs(process.clock(self.now))
+            && self.oracle.is_silent(&process.name, lease.session())
+        {
+            return Err(format!(
+                "I6: {} was given up for silence, and acts",
+                process.name
+            ));
+        }
         Ok(())
     }
 

@@ -88,6 +88,12 @@ impl Oracle {
         }
     }
 
+    /// Whether a session was given up for its silence.
+    pub(super) fn is_silent(&self, node: &str, session: u64) -> bool {
+        let mut silent = self.silent.iter();
+        silent.any(|(name, given_up)| name == node && *given_up == session)
+    }
+
     pub(super) fn epochs(&self) -> usize {
         self.views.len()
     }
