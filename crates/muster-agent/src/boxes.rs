@@ -6,10 +6,12 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use futures_util::StreamExt;
 use futures_util::future::join_all;
+use futures_util::stream::FuturesUnordered;
 use muster_gateway::status::{
     AgentMeshStatus, BoxStatus, CONNECTED, ClusterStatus, CoordinatorsStatus, ELSEWHERE, GONE,
-    NodeStatus, ProcessStatus, UNKNOWN, UP,
+    LEADER, NodeStatus, ProcessStatus, UNKNOWN, UP,
 };
 use openssl::ssl::{SslAcceptor, SslConnector};
 use tokio::sync::watch;
@@ -26,6 +28,9 @@ use crate::roster::Keeper;
 
 /// How long another box may take for a question that everybody is asked.
 const ANSWER: Duration = Duration::from_millis(1500);
+
+/// How long other boxes are waited for when the one that leads has answered.
+const AFTER_LEADER: Duration = Duration::from_millis(300);
 
 /// The part of a certificate's life after which it is renewed.
 const RENEW_AFTER: f64 = 2.0 / 3.0;
@@ -201,12 +206,28 @@ impl Boxes {
 
     /// What all boxes know of the coordinators.
     pub(crate) async fn coordinators(&self) -> CoordinatorsStatus {
-        let asked = self.others.iter().map(|other| async {
-            let answer = tokio::time::timeout(ANSWER, other.client.coordinators()).await;
-            answer.ok()?.ok()
-        });
-        let (own, others) = tokio::join!(self.own_coordinators(), join_all(asked));
-        together(own, others.into_iter().flatten().collect())
+        let mut asked: FuturesUnordered<_> = self
+            .others
+            .iter()
+            .map(|other| other.client.coordinators())
+            .collect();
+        let own = self.own_coordinators().await;
+        let begun = tokio::time::Instant::now();
+        let mut leads = own.part == LEADER;
+        let mut others = Vec::new();
+        // Whoever leads knows most: a box that stands still is not waited for much longer.
+        while others.len() < self.others.len() {
+            let limit = if leads { AFTER_LEADER } else { ANSWER };
+            match tokio::time::timeout_at(begun + limit, asked.next()).await {
+                Ok(Some(Ok(answer))) => {
+                    leads |= answer.part == LEADER;
+                    others.push(answer);
+                }
+                Ok(Some(Err(_))) => {}
+                Ok(None) | Err(_) => break,
+            }
+        }
+        together(own, others)
     }
 
     /// What only the box of the authority does.

@@ -197,18 +197,6 @@ impl<'a> Cluster<'a> {
         Ok(())
     }
 
-    /// Whether somebody leads, and every node is in.
-    fn all_are_in(&self, asked: &BoxOfOne) -> bool {
-        let Ok(told) = decisions::coordinators(asked) else {
-            return false;
-        };
-        let of_box = |name: &str| NODES.iter().filter(|(.., on)| *on == name).count();
-        decisions::leader(&told).is_some()
-            && BOXES
-                .iter()
-                .all(|name| decisions::count(&told, name, "in") == of_box(name))
-    }
-
     /// Waits until every box tells of every node that it is ready, and the coordinators that it is in. Returns after how many seconds.
     fn wait_until_well(&self, asked: &str) -> Result<Option<f64>> {
         let asked = self.boxes.get(asked)?;
@@ -218,13 +206,25 @@ impl<'a> Cluster<'a> {
             let status: Option<Value> = serde_json::from_slice(&output.stdout).ok();
             let code = output.status.code();
             let is_well = code == Some(0) && status.is_some_and(|status| is_well(&status));
-            if is_well && self.all_are_in(asked) {
+            if is_well && all_are_in(asked) {
                 return Ok(Some(begun.elapsed().as_secs_f64()));
             }
             std::thread::sleep(Duration::from_millis(100));
         }
         Ok(None)
     }
+}
+
+/// Whether somebody leads, and every node is in.
+fn all_are_in(asked: &BoxOfOne) -> bool {
+    let Ok(told) = decisions::coordinators(asked) else {
+        return false;
+    };
+    let of_box = |name: &str| NODES.iter().filter(|(.., on)| *on == name).count();
+    decisions::leader(&told).is_some()
+        && BOXES
+            .iter()
+            .all(|name| decisions::count(&told, name, "in") == of_box(name))
 }
 
 /// The boxes of the cluster.

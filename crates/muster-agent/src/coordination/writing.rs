@@ -59,7 +59,7 @@ impl Done {
 #[derive(Debug)]
 pub(super) struct Writing {
     jobs: SyncSender<Job>,
-    done: mpsc::UnboundedReceiver<Done>,
+    done: mpsc::Receiver<Done>,
     is_full: AtomicBool,
 }
 
@@ -69,7 +69,7 @@ impl Writing {
     /// Opens a voter's file, or makes it.
     pub(super) async fn open(path: PathBuf) -> Result<Opened, String> {
         let (jobs, waiting) = sync_channel(JOBS);
-        let (tell, done) = mpsc::unbounded_channel();
+        let (tell, done) = mpsc::channel(JOBS);
         let (opened, outcome) = oneshot::channel();
         let thread = std::thread::Builder::new().name("coordinator".to_owned());
         let thread = thread.spawn(move || match VoterFile::open(&path) {
@@ -122,12 +122,7 @@ impl Writing {
     }
 }
 
-fn work(
-    mut file: VoterFile,
-    path: &Path,
-    jobs: &Receiver<Job>,
-    done: &mpsc::UnboundedSender<Done>,
-) {
+fn work(mut file: VoterFile, path: &Path, jobs: &Receiver<Job>, done: &mpsc::Sender<Done>) {
     while let Ok(job) = jobs.recv() {
         let outcome = match job {
             Job::Begin(kept) => file.begin(&kept).map(|()| Done::Begun),
@@ -140,7 +135,7 @@ fn work(
                         Ok(Done::Renewed(disk))
                     }
                     Err(error) => {
-                        let _ = done.send(Done::over(error));
+                        let _ = done.blocking_send(Done::over(error));
                         return;
                     }
                 }
@@ -148,7 +143,7 @@ fn work(
         };
         let is_over = outcome.is_err();
         let said = outcome.unwrap_or_else(|error| Done::failed(&error));
-        if done.send(said).is_err() || is_over {
+        if done.blocking_send(said).is_err() || is_over {
             return;
         }
     }

@@ -163,7 +163,11 @@ impl Cluster {
                     }
                 }
                 // Nobody outside the simulation looks in.
-                Effect::DescribePeers(_) | Effect::Ready { .. } => {}
+                // No coordinators are simulated here.
+                Effect::DescribePeers(_)
+                | Effect::Ready { .. }
+                | Effect::Fence(_)
+                | Effect::Unfence(_) => {}
                 Effect::Ping(peer) => self.ping(position, number, peer),
                 Effect::OpenStore {
                     store,
@@ -178,8 +182,6 @@ impl Cluster {
                     within,
                     token,
                 } => self.write_store(position, &store, op, level, within, token),
-                // No coordinators are simulated here.
-                Effect::Fence(_) | Effect::Unfence(_) => {}
                 Effect::Leave => self.note(position, "leaves"),
                 Effect::Report(report) => {
                     let life = self.nodes[position].life.as_ref();
