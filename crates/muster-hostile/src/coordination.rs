@@ -358,6 +358,14 @@ impl Recording {
             }
             for (from, to, bytes) in sent {
                 let To::Voter(of_box) = to else { continue };
+                // What a coordinator says to those of its own name does not come back to itself.
+                if self
+                    .rigs
+                    .get(usize::from(from))
+                    .is_some_and(|rig| rig.me == of_box)
+                {
+                    continue;
+                }
                 if of_box == "a" {
                     self.program.push(instruction(SAYS, from, 0, &bytes));
                 }

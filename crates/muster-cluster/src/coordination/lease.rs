@@ -30,7 +30,7 @@ const UNDER_WAY: usize = 8;
 /// What a node may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
-    /// It has never heard of coordinators: everybody goes by what he sees.
+    /// It has never had a lease, as where nobody grants one: everybody goes by what he sees.
     Alone,
     /// It is in, and its lease runs.
     In,
@@ -78,8 +78,8 @@ pub struct Lease {
     sent: VecDeque<Sent>,
     /// When the node's loop turned last.
     turned: Mono,
-    /// A leader has answered at some time.
-    has_heard: bool,
+    /// It has had a lease at some time.
+    had_lease: bool,
 }
 
 /// What an answer has told.
@@ -103,7 +103,7 @@ impl Lease {
             next: now,
             sent: VecDeque::new(),
             turned: now,
-            has_heard: false,
+            had_lease: false,
         }
     }
 
@@ -173,7 +173,6 @@ impl Lease {
             }
         }
         if answer.session != 0 && answer.voters > 0 {
-            self.has_heard = true;
             let granted = (answer.term, answer.session, answer.voters);
             if sent.granted.is_none_or(|(term, ..)| term <= answer.term) {
                 sent.granted = Some(granted);
@@ -192,6 +191,7 @@ impl Lease {
         }
         self.session = session;
         self.until = Some(until);
+        self.had_lease = true;
         Heard::Granted
     }
 
@@ -228,7 +228,7 @@ impl Lease {
 
     /// What the node may do.
     pub fn standing(&self, now: Mono) -> Standing {
-        match (self.has_heard, self.session, self.runs(now)) {
+        match (self.had_lease, self.session, self.runs(now)) {
             (false, ..) => Standing::Alone,
             (true, 0, _) => Standing::Out,
             (true, _, true) => Standing::In,
