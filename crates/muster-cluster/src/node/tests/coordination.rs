@@ -187,7 +187,7 @@ fn only_agents_of_voters_answer() {
     assert_eq!(rig.node.coordination().unwrap().epoch, 0);
     rig.receive(101, &granted(number, 3));
     rig.receive(101, &granted(number, 3));
-    assert_eq!(standing(&rig), Standing::Out, "one voter of three");
+    assert_eq!(standing(&rig), Standing::Alone, "one voter of three");
     rig.receive(103, &seen(number));
     assert_eq!(standing(&rig), Standing::In);
     assert_eq!(rig.node.counts().control_events_refused, 6);
