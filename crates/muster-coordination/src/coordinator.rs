@@ -4,8 +4,6 @@ mod answering;
 mod founding;
 mod group;
 mod leading;
-#[cfg(test)]
-mod quarrel_tests;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -224,6 +222,17 @@ impl Coordinator {
         self.now < self.twin_until
     }
 
+    /// What is said as long as there is another one.
+    fn twin_problem(&self) -> Option<String> {
+        let me = &self.config.me;
+        let text = || {
+            format!(
+                "another agent says that it is box {me}, too: until one of them is gone, neither takes part"
+            )
+        };
+        self.has_twin().then(text)
+    }
+
     /// What is due by the time that has passed since the last call, before anything else is looked at.
     fn turn(&mut self, now: Mono) {
         let was_stopped = now.since(self.turned) > STOPPED;
@@ -289,11 +298,11 @@ impl Coordinator {
         let arguments = event.arguments();
         let of_voter = name.strip_prefix(muster_cluster::AGENT_PREFIX);
         if event.name() == Present::NAME && of_voter == Some(&self.config.me) {
+            let is_new = !self.has_twin();
             self.twin_until = self.now.after(PRESENT_FOR);
-            self.fails(format!(
-                "another agent says that it is box {}, too: until one of them is gone, neither takes part",
-                self.config.me
-            ));
+            if let Some(problem) = self.twin_problem().filter(|_| is_new) {
+                self.report(Severity::Error, format!("coordination: {problem}"));
+            }
         }
         if self.has_twin() {
             return;
@@ -362,13 +371,13 @@ impl Coordinator {
 
     /// Returns `true` if it leads, and knows all that is agreed on.
     pub fn decides(&self) -> bool {
-        let group = self.group.as_ref();
-        group.is_some_and(|group| group.is_current && group.consensus.leads())
+        self.group.as_ref().is_some_and(Group::decides)
     }
 
     /// Whether the mesh reaches most voters of its group.
     pub fn hears_most(&self) -> bool {
-        self.group.as_ref().is_some_and(Group::reaches_most)
+        let group = self.group.as_ref();
+        group.is_some_and(|group| group.are_most(&self.reached_voters))
     }
 
     fn send<R: Record + muster_data::Encode>(&mut self, to: To, record: &R) {

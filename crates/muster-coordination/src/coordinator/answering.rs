@@ -26,7 +26,7 @@ impl Coordinator {
         let known = group.state.view().get(&renew.node);
         let member = known.filter(|it| it.out.is_none()).map(|it| it.life);
         group.detector.renewed(from, renew.clone(), member, now);
-        let leads = group.consensus.leads() && group.is_current;
+        let leads = group.decides();
         let is_its_own = known.is_some_and(|it| it.life == from && it.out.is_none());
         let session = known.map_or(0, |it| it.session);
         let is_over = renew.session != 0 && (!is_its_own || session != renew.session);

@@ -237,15 +237,4 @@ impl Coordinator {
             self.begin(kept);
         }
     }
-
-    /// The voters of the layout that are not there.
-    pub fn missing_voters(&self) -> Vec<&str> {
-        let others = self
-            .config
-            .voters
-            .iter()
-            .filter(|it| **it != self.config.me);
-        let missing = others.filter(|it| self.others.present(it, self.now).is_none());
-        missing.map(String::as_str).collect()
-    }
 }

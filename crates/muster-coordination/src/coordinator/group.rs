@@ -7,7 +7,7 @@ use muster_consensus::{
     ClusterId, Config as ConsensusConfig, Consensus, Content, DiskId, Kept, Message,
     Output as Wanted, Role, VoterId,
 };
-use muster_wire::Mono;
+use muster_wire::{EndpointId, Mono};
 
 use super::{BeginError, Config, Coordinator, Output, Severity, To};
 use crate::detector::Detector;
@@ -36,8 +36,6 @@ pub(super) struct Group {
     /// The epoch that everybody was told of.
     pub(super) told: u64,
     pub(super) look_at: Mono,
-    /// Which voters of the layout the mesh reaches, by box.
-    voters: BTreeMap<String, bool>,
     outputs: VecDeque<Output>,
 }
 
@@ -77,7 +75,6 @@ impl Group {
             given_up: BTreeSet::new(),
             told: 0,
             look_at: now,
-            voters: BTreeMap::new(),
             outputs: VecDeque::new(),
         };
         group.pump(now);
@@ -92,9 +89,14 @@ impl Group {
         self.state.view().generation().max(self.told_generation)
     }
 
+    /// Whether it leads, and knows what was agreed on before.
+    pub(super) fn decides(&self) -> bool {
+        self.is_current && self.consensus.leads()
+    }
+
     pub(super) fn next_tick(&self) -> Mono {
         let next = self.consensus.next_tick();
-        if self.is_current && self.consensus.leads() {
+        if self.decides() {
             next.min(self.look_at)
         } else {
             next
@@ -103,7 +105,6 @@ impl Group {
 
     /// The mesh reaches a voter's endpoint, or does not.
     pub(super) fn reaches_voter(&mut self, of_box: &str, reached: bool, now: Mono) {
-        self.voters.insert(of_box.to_owned(), reached);
         let members = self.consensus.members();
         let voter = members.and_then(|it| it.all().find(|it| it.name == of_box).cloned());
         if let Some(voter) = voter {
@@ -111,17 +112,15 @@ impl Group {
         }
     }
 
-    /// Whether the mesh reaches most voters: otherwise it is this coordinator that is lost, not the others.
-    pub(super) fn reaches_most(&self) -> bool {
+    /// Whether those boxes that the mesh reaches are most voters: otherwise it is this coordinator that is lost, not the others.
+    pub(super) fn are_most(&self, reached: &BTreeMap<String, EndpointId>) -> bool {
         let Some(members) = self.consensus.members() else {
             return false;
         };
         let me = &self.consensus.me().name;
-        let voters = members.voters();
-        let reached = voters
-            .iter()
-            .filter(|it| it.name == *me || self.voters.get(&it.name) == Some(&true));
-        reached.count() > voters.len() / 2
+        let voters = members.voters().iter();
+        let there = voters.filter(|it| it.name == *me || reached.contains_key(&it.name));
+        there.count() > members.voters().len() / 2
     }
 
     /// The coordinators' time, as this leader has it.
@@ -134,11 +133,7 @@ impl Group {
     #[cfg(any(test, feature = "simulation"))]
     pub(super) fn weight(&self) -> usize {
         let members = self.state.view().members().count();
-        members
-            + self.founders.len()
-            + self.voters.len()
-            + self.outputs.len()
-            + self.detector.weight()
+        members + self.founders.len() + self.outputs.len() + self.detector.weight()
     }
 
     /// A message of another voter's consensus.
@@ -266,12 +261,6 @@ impl Coordinator {
 
 #[cfg(test)]
 impl Coordinator {
-    /// Whether it leads, and knows what was agreed on before.
-    pub(crate) fn leads(&self) -> bool {
-        let group = self.group.as_ref();
-        group.is_some_and(|group| group.consensus.leads() && group.is_current)
-    }
-
     /// Whether a leader does not admit a node yet, or has done so only a moment ago.
     pub(crate) fn is_to_wait(&self, node: &str) -> bool {
         let Some(group) = &self.group else {

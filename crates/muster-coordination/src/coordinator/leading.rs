@@ -18,7 +18,7 @@ impl Coordinator {
     pub(super) fn lead(&mut self) {
         let (now, wall) = (self.now, self.wall);
         let Some(group) = &mut self.group else { return };
-        if !group.consensus.leads() || !group.is_current || now < group.look_at {
+        if !group.decides() || now < group.look_at {
             return;
         }
         group.look_at = now.after(LOOK_EVERY);
@@ -34,7 +34,7 @@ impl Coordinator {
                 return;
             }
         }
-        if !group.reaches_most() {
+        if !group.are_most(&self.reached_voters) {
             return;
         }
         let time = group.time(now);

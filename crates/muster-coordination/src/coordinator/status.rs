@@ -130,6 +130,7 @@ impl Coordinator {
             members: self.members(),
             problem: fault
                 .map(ToString::to_string)
+                .or_else(|| self.twin_problem())
                 .or_else(|| self.problem.clone())
                 .or_else(|| self.quarrels.values().next().cloned()),
         }

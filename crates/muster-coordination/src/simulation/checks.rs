@@ -120,7 +120,7 @@ impl World {
             Part::Coordinator { coordinator, .. } => coordinator.as_ref(),
             Part::Node { .. } => None,
         });
-        let leader = coordinators.clone().find(|it| it.leads());
+        let leader = coordinators.clone().find(|it| it.decides());
         for process in &self.processes {
             let Part::Node { lease, .. } = &process.part else {
                 continue;

@@ -361,7 +361,7 @@ impl World {
                     self.after(wait, Happening::Written(at, lives));
                 }
                 Output::Persist(number, batch) => {
-                    let is_proposal = coordinator.leads() && !batch.entries.is_empty();
+                    let is_proposal = coordinator.decides() && !batch.entries.is_empty();
                     disk.waiting.push_back((number, Write::Batch(batch)));
                     let wait = 1 + self.random.below(10) as u64;
                     self.after(wait, Happening::Written(at, lives));

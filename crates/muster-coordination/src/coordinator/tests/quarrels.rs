@@ -1,4 +1,4 @@
-//! One coordinator, what it hears by hand.
+//! One coordinator that does not get on with others, and what it says of them and to nodes.
 
 use std::time::Duration;
 
@@ -8,7 +8,8 @@ use muster_data::{DataRef, Encode, Record};
 use muster_wire::zeek::Message;
 use muster_wire::{EndpointId, Mono};
 
-use super::{Config, Coordinator, Output, Severity, To};
+use super::super::{Coordinator, Output, Severity, To};
+use super::{config, present};
 use crate::messages::{Begin, Present};
 
 const OURS: [u8; 16] = [1; 16];
@@ -27,13 +28,7 @@ struct Rig {
 impl Rig {
     /// The first of three voters, in no group yet.
     fn new() -> Self {
-        let config = Config {
-            me: "a".to_owned(),
-            voters: ["a", "b", "c"].map(str::to_owned).to_vec(),
-            witnesses: Vec::new(),
-            nodes: [("node".to_owned(), "a".to_owned())].into(),
-        };
-        let coordinator = Coordinator::new(config, DiskId(OURS), None, Mono(0), 1).unwrap();
+        let coordinator = Coordinator::new(config("a"), DiskId(OURS), None, Mono(0), 1).unwrap();
         let mut rig = Self {
             coordinator,
             now: Mono(0),
@@ -160,15 +155,6 @@ fn renew(number: u64, session: u64) -> Renew {
         incarnation: 1,
         session,
         number,
-    }
-}
-
-fn present(disk: u8, cluster: &[u8], generation: u64) -> Present {
-    Present {
-        disk: vec![disk; 16],
-        cluster: cluster.to_vec(),
-        generation,
-        voters: ["a", "b", "c"].map(str::to_owned).to_vec(),
     }
 }
 
