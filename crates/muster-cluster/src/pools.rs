@@ -104,11 +104,6 @@ impl Pools {
         self.set(node, false)
     }
 
-    /// A node is alive, or dead, from now on, whoever it is. Returns what that changed.
-    pub(crate) fn set_alive(&mut self, node: &NodeName, up: bool) -> Vec<PoolChange> {
-        self.set(node, up)
-    }
-
     /// This node sees another one, or not: who is alive and is not seen has no turn.
     pub(crate) fn set_seen(&mut self, node: &NodeName, seen: bool) {
         for pool in &mut self.pools {
@@ -144,12 +139,12 @@ impl Pools {
             pool.round_robin.insert(purpose.to_owned(), 0);
         }
         let turn = pool.round_robin.get_mut(purpose)?;
-        let found = (0..members)
-            .map(|step| (*turn + step) % members)
-            .find(|&index| pool.view.alive[index] && pool.seen.get(index) != Some(&false));
-        // Somebody whom nobody sees gets what nobody else can take.
-        let alive = || (0..members).map(|step| (*turn + step) % members);
-        let found = found.or_else(|| alive().find(|&index| pool.view.alive[index]))?;
+        let turns = (0..members).map(|step| (*turn + step) % members);
+        let mut alive = turns.filter(|&index| pool.view.alive[index]);
+        let first = alive.clone().next()?;
+        // Whoever is not seen gets what nobody else can take.
+        let seen = alive.find(|&index| pool.seen.get(index) != Some(&false));
+        let found = seen.unwrap_or(first);
         *turn = (found + 1) % members;
         Some(&pool.view.members[found].name)
     }
@@ -167,7 +162,8 @@ impl Pools {
         self.pools.iter().map(|pool| (&pool.name, &pool.view))
     }
 
-    fn set(&mut self, node: &NodeName, up: bool) -> Vec<PoolChange> {
+    /// A node is alive, or dead, from now on, whoever it is. Returns what that changed.
+    pub(crate) fn set(&mut self, node: &NodeName, up: bool) -> Vec<PoolChange> {
         let mut changes = Vec::new();
         for pool in &mut self.pools {
             let Some(index) = pool

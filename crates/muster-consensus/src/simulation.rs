@@ -6,6 +6,8 @@ mod oracle;
 
 use group::{Account, Group};
 
+use muster_test_support::{first_that_finds, seeds};
+
 use crate::Sabotage;
 
 /// Runs a group in trouble, heals it, and checks it.
@@ -25,18 +27,10 @@ fn finish(group: &mut Group) -> Result<(Account, u64), String> {
     Ok((group.account.clone(), group.digest()))
 }
 
-/// More with `MUSTER_SEEDS`, others with `MUSTER_FIRST_SEED`.
-fn seeds() -> u64 {
-    let seeds = std::env::var("MUSTER_SEEDS").ok();
-    seeds.and_then(|seeds| seeds.parse().ok()).unwrap_or(30)
-}
-
 #[test]
 fn what_is_agreed_on_stays_and_a_healed_group_goes_on() {
     let mut all = Account::default();
-    let first = std::env::var("MUSTER_FIRST_SEED").ok();
-    let first = first.and_then(|seed| seed.parse().ok()).unwrap_or(0);
-    for seed in first..first + seeds() {
+    for seed in seeds(30) {
         let (account, _) =
             run(seed, Sabotage::Nothing).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
         all.steps += account.steps;
@@ -83,13 +77,7 @@ fn two_runs_from_one_seed_send_the_same_messages() {
 
 /// Returns the first seed that finds a broken rule, and what it finds.
 fn found(sabotage: Sabotage, invariant: &str) -> (u64, String) {
-    for seed in 0..200 {
-        match run(seed, sabotage) {
-            Err(error) if error.contains(invariant) => return (seed, error),
-            _ => {}
-        }
-    }
-    panic!("{sabotage:?} is not found")
+    first_that_finds(invariant, |seed| run(seed, sabotage))
 }
 
 #[test]

@@ -12,6 +12,8 @@ mod world;
 
 use world::{Account, World};
 
+use muster_test_support::{first_that_finds, seeds};
+
 use crate::Sabotage;
 
 /// Runs a cluster in trouble, heals it, and checks it.
@@ -36,19 +38,10 @@ fn run(seed: u64, sabotage: Sabotage) -> Result<Account, String> {
     settled.map(|()| world.account)
 }
 
-/// More with `MUSTER_SEEDS`, others with `MUSTER_FIRST_SEED`.
-fn number(variable: &str, otherwise: u64) -> u64 {
-    let value = std::env::var(variable).ok();
-    value
-        .and_then(|value| value.parse().ok())
-        .unwrap_or(otherwise)
-}
-
 #[test]
 fn nobody_is_given_up_early_and_all_see_the_same() {
     let mut all = Account::default();
-    let first = number("MUSTER_FIRST_SEED", 0);
-    for seed in first..first + number("MUSTER_SEEDS", 30) {
+    for seed in seeds(30) {
         let account =
             run(seed, Sabotage::Nothing).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
         all.steps += account.steps;
@@ -88,13 +81,7 @@ fn two_runs_from_one_seed_do_the_same() {
 
 /// Returns the first seed that finds a broken rule, and what it finds.
 fn found(sabotage: Sabotage, invariant: &str) -> (u64, String) {
-    for seed in 0..200 {
-        match run(seed, sabotage) {
-            Err(error) if error.contains(invariant) => return (seed, error),
-            _ => {}
-        }
-    }
-    panic!("{sabotage:?} is not found")
+    first_that_finds(invariant, |seed| run(seed, sabotage))
 }
 
 #[test]

@@ -12,9 +12,11 @@
 //! ```
 
 mod random;
+mod seeds;
 #[cfg(feature = "tokio")]
 mod within;
 
 pub use random::Random;
+pub use seeds::{first_that_finds, seeds};
 #[cfg(feature = "tokio")]
 pub use within::{PATIENCE, within};

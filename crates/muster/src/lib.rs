@@ -56,9 +56,12 @@
 //!
 //! Whole programs are in the crate's `examples` directory: `cargo run -p muster --example mesh`.
 
+mod clock;
 mod endpoint;
 mod node;
 pub mod store;
+
+pub use clock::since_boot;
 
 pub use endpoint::{
     Batch, CertificateRefusal, Certificates, Compressed, ConnectionError, Credit, Delivery,

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use muster::{Delivery, Endpoint, Publisher, Status as MeshStatus, Subscriber};
+use muster::{Delivery, Endpoint, Publisher, Status as MeshStatus, Subscriber, since_boot as now};
 use muster_cluster::coordination::{NotTaken, View, ViewChange, ViewUpdate, ViewWanted};
 use muster_cluster::{Layout, Topics, coordination};
 use muster_coordination::{Config, Coordinator, Output, Severity, Status, To};
@@ -111,14 +111,6 @@ pub(crate) struct Work {
     retry_at: Mono,
 }
 
-/// The time since the machine was started, times at which it was suspended included: a lease goes on while everything stands still.
-pub(crate) fn now() -> Mono {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
-    let nanos = u64::try_from(time.tv_nsec).unwrap_or(0);
-    Mono(seconds.saturating_mul(1_000_000_000).saturating_add(nanos))
-}
-
 fn wall() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0, |since| since.as_secs())
@@ -218,6 +210,8 @@ impl Work {
         }
         self.coordinator = None;
         self.writing = None;
+        // Nor is a new file on its way any more.
+        self.is_renewing = false;
     }
 
     /// A coordinator hears whom the mesh reaches already.
@@ -520,4 +514,72 @@ fn random() -> u64 {
     // Without it elections only take longer.
     let _ = openssl::rand::rand_bytes(&mut bytes);
     u64::from_be_bytes(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use muster::EndpointConfig;
+    use muster_coordination::Part;
+    use muster_test_support::within;
+
+    use super::*;
+
+    const ALONE: &str = "[box.a]\naddress = \"127.0.0.1\"\n[box.b]\naddress = \"127.0.0.2\"\n\
+        [[node]]\nname = \"manager\"\nrole = \"manager\"\nbox = \"a\"\n";
+
+    fn work(directory: &Path) -> Work {
+        let layout = Layout::parse(ALONE, "two.toml", &[]).unwrap();
+        let config = CoordinationConfig::of(&layout, "a", directory);
+        let endpoint = Endpoint::start(EndpointConfig::default()).unwrap();
+        Work::new(config, endpoint)
+    }
+
+    /// Lets it work until its coordinator decides alone.
+    async fn until_it_decides(work: &mut Work) {
+        loop {
+            work.tick().await;
+            work.carry_out().await;
+            if work.coordinator.as_ref().is_some_and(Coordinator::decides) {
+                return;
+            }
+            let wait = Duration::from_millis(10);
+            if let Ok(Some(done)) = tokio::time::timeout(wait, next_done(&mut work.writing)).await {
+                work.written(done);
+            }
+        }
+    }
+
+    /// What its coordinator wanted done was thrown away for ever after.
+    #[tokio::test]
+    async fn a_box_whose_file_could_not_be_put_aside_takes_part_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut work = work(directory.path());
+        work.begin().await;
+        std::fs::remove_file(work.path()).unwrap();
+        work.renew();
+        let done = within(next_done(&mut work.writing)).await.unwrap();
+        assert!(matches!(done, Done::Failed { .. }), "{done:?}");
+        work.written(done);
+        assert!(work.coordinator.is_none());
+        assert!(work.problem.as_ref().unwrap().contains("cannot rename"));
+        work.begin().await;
+        within(until_it_decides(&mut work)).await;
+        let status = work.coordinator.as_ref().unwrap().status();
+        assert_eq!((status.part, work.problem), (Part::Leader, None));
+    }
+
+    /// A file that is moved away while it cannot be used is made anew.
+    #[tokio::test]
+    async fn a_damaged_file_costs_the_vote_until_it_is_moved_away() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut work = work(directory.path());
+        std::fs::write(work.path(), "no database at all, but long enough to be one").unwrap();
+        work.begin().await;
+        assert!(work.coordinator.is_none());
+        assert!(work.problem.as_ref().unwrap().contains(MOVE_AWAY));
+        std::fs::rename(work.path(), directory.path().join("aside")).unwrap();
+        // When it is time to try again.
+        work.retry_at = now();
+        within(until_it_decides(&mut work)).await;
+    }
 }

@@ -335,6 +335,6 @@ impl NodeLoop {
         };
         let pools = &mut self.core.members.pools;
         pools.set_seen(name, seen);
-        pools.set_alive(name, up)
+        pools.set(name, up)
     }
 }

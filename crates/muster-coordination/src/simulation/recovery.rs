@@ -195,8 +195,7 @@ impl World {
 
 #[test]
 fn whoever_is_lost_follows_the_one_that_goes_on() {
-    let first = super::number("MUSTER_FIRST_SEED", 0);
-    for seed in first..first + super::number("MUSTER_SEEDS", 20) {
+    for seed in muster_test_support::seeds(20) {
         recovers(seed).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
     }
 }

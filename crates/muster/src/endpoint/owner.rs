@@ -287,8 +287,13 @@ impl Owner {
                 self.mesh_answers.push(done);
             }
             Command::Unfence(id, done) => {
-                self.mesh.mesh.unfence(id, self.shared.now());
-                self.mesh_answers.push(done);
+                if self.mesh.mesh.is_fenced(id) {
+                    self.mesh.mesh.unfence(id, self.shared.now());
+                    self.mesh_answers.push(done);
+                } else {
+                    // Most that are admitted never were: no paths change.
+                    let _ = done.send(());
+                }
             }
             Command::ShutDown(done) => self.shut_down(done),
         }

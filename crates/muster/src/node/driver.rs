@@ -22,6 +22,7 @@ use super::ready::Waiting;
 use super::report::LoopReport;
 use super::stores::{NodeStores, StoreHappening};
 use super::throttle::Throttle;
+use crate::clock::since_boot;
 use crate::endpoint::{Delivery, Endpoint, Publisher, Status, Subscriber, TryReceiveError};
 
 /// How long the loop rests when nothing happens.
@@ -48,16 +49,9 @@ const STORES_PATIENCE: Duration = Duration::from_millis(500);
 /// An input has to wait while a peer's queue is fuller than one in this many parts.
 const BACKLOG_PART: usize = 2;
 
-/// The real clock. It goes on while the machine is suspended: a lease is over then, and the node must see that it was stopped.
+/// The real clock, from when it was started.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Clock(Mono);
-
-fn since_boot() -> Mono {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
-    let nanos = u64::try_from(time.tv_nsec).unwrap_or(0);
-    Mono(seconds.saturating_mul(1_000_000_000).saturating_add(nanos))
-}
 
 impl Clock {
     pub(crate) fn start() -> Self {

@@ -39,7 +39,7 @@ const BOXES: &str = r#"
 
 /// The life of a node, and the endpoints of the agents.
 const DATA: [(&str, u8); 4] = [("data-a", 1), ("data-b", 2), ("data-c", 3), ("data-z", 4)];
-const AGENTS: [(&str, u8); 3] = [("agent.a", 101), ("agent.b", 102), ("agent.c", 103)];
+pub(super) const AGENTS: [(&str, u8); 3] = [("agent.a", 101), ("agent.b", 102), ("agent.c", 103)];
 
 /// A node of three boxes, whose agents have announced themselves.
 fn rig(name: &str) -> Rig {
@@ -54,7 +54,7 @@ fn rig(name: &str) -> Rig {
 }
 
 /// What went to coordinators since the last time: the events of one kind with their topics.
-fn told<E: Event>(rig: &mut Rig) -> Vec<(String, E)> {
+pub(super) fn told<E: Event>(rig: &mut Rig) -> Vec<(String, E)> {
     let published = std::mem::take(&mut rig.published).into_iter();
     let told = published.filter_map(|(topic, payload)| {
         let event = EventRef::read(DataRef::from_validated(&payload)).ok()?;
@@ -64,7 +64,7 @@ fn told<E: Event>(rig: &mut Rig) -> Vec<(String, E)> {
     told.collect()
 }
 
-fn seen(number: u64) -> LeaseAnswer {
+pub(super) fn seen(number: u64) -> LeaseAnswer {
     LeaseAnswer {
         number,
         term: 1,
@@ -75,7 +75,7 @@ fn seen(number: u64) -> LeaseAnswer {
     }
 }
 
-fn granted(number: u64, session: u64) -> LeaseAnswer {
+pub(super) fn granted(number: u64, session: u64) -> LeaseAnswer {
     LeaseAnswer {
         session,
         voters: 3,

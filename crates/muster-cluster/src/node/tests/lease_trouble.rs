@@ -1,5 +1,6 @@
 //! A node that has no lease although it should have one is not ready, and says why.
 
+use super::coordination::{AGENTS, granted, seen, told};
 use super::*;
 use crate::coordination::{LeaseAnswer, Renew};
 
@@ -16,12 +17,9 @@ const BOXES: &str = r#"
     box = "a"
 "#;
 
-/// The life of the first voter.
-const VOTER: u8 = 10;
-
 fn rig() -> Rig {
     let mut rig = Rig::of(BOXES, "manager", &Registry::new().with::<Actor>()).unwrap();
-    for (number, name) in (VOTER..).zip(["agent.a", "agent.b", "agent.c"]) {
+    for (name, number) in AGENTS {
         rig.step(Input::Announced(id(number), name));
     }
     rig.said();
@@ -31,31 +29,21 @@ fn rig() -> Rig {
 impl Rig {
     /// The number of the last renewal.
     fn renewed(&mut self) -> u64 {
-        let renewals = self.published.iter().rev().filter_map(|(_, payload)| {
-            let event = EventRef::read(DataRef::from_validated(payload)).ok()?;
-            (event.name() == Renew::NAME)
-                .then(|| event.arguments().to::<Renew>().ok())
-                .flatten()
-        });
-        let number = renewals.map(|renew| renew.number).next();
-        number.unwrap()
+        told::<Renew>(self).last().unwrap().1.number
     }
 
     /// So many voters answer a renewal. The first one leads.
-    fn answered(&mut self, number: u64, voters: u8, is_out: bool) {
-        for voter in 0..voters {
-            let leads = voter == 0;
-            self.receive(
-                VOTER + voter,
-                &LeaseAnswer {
-                    number,
-                    term: 1,
-                    epoch: 0,
-                    session: if leads && !is_out { 5 } else { 0 },
-                    is_out: leads && is_out,
-                    voters: if leads { 3 } else { 0 },
+    fn answered(&mut self, number: u64, voters: usize, is_out: bool) {
+        for (voter, (_, endpoint)) in AGENTS[..voters].iter().enumerate() {
+            let answer = match (voter, is_out) {
+                (0, false) => granted(number, 5),
+                (0, true) => LeaseAnswer {
+                    is_out,
+                    ..seen(number)
                 },
-            );
+                _ => seen(number),
+            };
+            self.receive(*endpoint, &answer);
         }
     }
 
