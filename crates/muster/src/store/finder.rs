@@ -8,6 +8,7 @@ use muster_store::StoreName;
 use muster_wire::zeek::EventRef;
 use muster_wire::{Class, EndpointId, Topic};
 
+use super::is_elsewhere;
 use crate::endpoint::{Delivery, Endpoint, Subscriber};
 
 /// How long an answer is waited for before the question is asked again: it, or its answer, may have been lost.
@@ -50,8 +51,8 @@ impl StoreFinder {
     }
 
     /// Asks how it is with a store, and has it opened if it is not open and is needed so. The question goes to `node` or, if
-    /// that is no node of a cluster, to the first node in reach by name; the node that should have the primary answers,
-    /// wherever it is. If the node relays for nobody, such as a worker, the answer is [`StoreState::Elsewhere`]: dial that node,
+    /// that is no node of a cluster, such as an agent, to the first node in reach by name, of those that relay if there are
+    /// any; the node that should have the primary answers, wherever it is. If the node relays for nobody, such as a worker, the answer is [`StoreState::Elsewhere`]: dial that node,
     /// and ask it.
     ///
     /// Returns `None` if nobody answers within `limit`: there is no node, or none that understands. The question is repeated
@@ -83,6 +84,11 @@ impl StoreFinder {
         tokio::time::timeout(limit, answered).await.ok().flatten()
     }
 
+    /// Returns `true` if another endpoint in reach has the primary of a store, of Muster or of Broker: it need not be asked for.
+    pub fn sees(&self, store: &StoreName) -> bool {
+        is_elsewhere(&self.endpoint, store)
+    }
+
     /// The next answer about a store. `None` if the endpoint has ended.
     async fn answer(&mut self, store: &StoreName) -> Option<StoreState> {
         while let Some(delivery) = self.answers.receive().await {
@@ -108,7 +114,7 @@ impl StoreFinder {
             return Some(topic);
         }
         let mut others = self.endpoint.mesh_in_reach();
-        others.sort_by(|one, other| one.name.cmp(&other.name));
+        others.sort_by(|one, other| (!one.transit, &one.name).cmp(&(!other.transit, &other.name)));
         let mut others = others.iter();
         others.find_map(|other| id_topic(other.id, other.filter.entries()))
     }

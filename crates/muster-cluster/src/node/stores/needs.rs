@@ -160,6 +160,10 @@ impl StoreState {
 
 /// What the primary's node knows of a store that somebody needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "four facts, each of which holds or not by itself"
+)]
 pub struct StoreFacts {
     /// Another endpoint in reach has a primary of it.
     pub is_elsewhere: bool,
@@ -167,7 +171,7 @@ pub struct StoreFacts {
     pub is_named: bool,
     /// The file in which it is kept, if it is persistent, is there.
     pub has_file: bool,
-    /// So many stores are open for endpoints that are no nodes that there is room for one more.
+    /// One more may be opened for endpoints that are no nodes.
     pub has_room: bool,
 }
 
