@@ -153,7 +153,7 @@ impl FromStr for Server {
 }
 
 // How the connection is protected. (A doc comment would become the help of the commands.)
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Args)]
 pub(crate) struct ConnectionArguments {
     /// TLS mode of the endpoint [default: off, for loopback addresses only]
     #[arg(long = "tls", value_enum)]

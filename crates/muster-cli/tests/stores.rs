@@ -183,6 +183,26 @@ fn a_store_that_nobody_has_opened_is_not_made_by_reading() {
         let size = store(directory, address, &["test/named", "size"]);
         assert_eq!(stdout(&size), "0\n", "{address}: {}", stderr(&size));
     }
+    let stopped = run(directory, &["stop", "manager"]);
+    assert!(stopped.status.success(), "{}", stderr(&stopped));
+    for address in [&addresses[1], &addresses[3]] {
+        let words = [
+            "store",
+            address,
+            "test/none",
+            "put",
+            "1",
+            "2",
+            "--timeout",
+            "1",
+        ];
+        let put = run(directory, &words);
+        let said = stderr(&put);
+        assert!(
+            said.contains("store test/none: node manager, where it belongs, is not up"),
+            "{address}: {said}"
+        );
+    }
 }
 
 /// What was kept is there in the next life of the cluster, for whoever reads and for whoever writes.

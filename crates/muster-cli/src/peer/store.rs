@@ -6,9 +6,7 @@ mod operation;
 
 use std::io::Write;
 use std::path::Path;
-use std::pin::pin;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -20,7 +18,7 @@ use muster::store::{
 use muster_data::{Data, DataRef, json};
 
 use self::entries::{dump, load};
-use self::opening::{Away, Wanted};
+use self::opening::Wanted;
 use self::operation::{Operation, usage};
 use crate::arguments::{ConnectionArguments, Format, seconds};
 use crate::commands::{Execute, on_runtime};
@@ -92,55 +90,41 @@ async fn run(arguments: &Arguments) -> Result<ExitCode> {
     let endpoint = super::start(&arguments.target, &arguments.connection)?;
     let finder = StoreFinder::new(&endpoint).await;
     let node = super::dial(&endpoint, &arguments.target, false).await?.id;
+    let wanted = Wanted {
+        endpoint: &endpoint,
+        finder,
+        store: &name,
+        need: operation.need(arguments.persistent || arguments.durable),
+        connection: &arguments.connection,
+    };
+    let limit = match wanted.in_sight(node, arguments.timeout).await {
+        Ok(limit) => limit,
+        Err(error) => {
+            endpoint.shut_down().await;
+            return Err(error);
+        }
+    };
     let mut options = CloneOptions::default();
     if !operation.needs_copy() {
         options.config.copy = CopyMode::None;
     }
     let store = endpoint.open_clone(&name, options).await?;
-    let store = store.within(arguments.timeout);
+    let store = store.within(limit);
     let store = if arguments.durable {
         store.durable()
     } else {
         store
     };
-    let away = Away::default();
-    let wanted = Wanted {
-        endpoint: endpoint.clone(),
-        finder,
-        store: store.clone(),
-        need: operation.need(arguments.persistent || arguments.durable),
-        connection: arguments.connection.clone(),
-        limit: arguments.timeout,
-        away: Arc::clone(&away),
-    };
-    // Beside the operation: one on a store that is open waits for nothing, and `load` may wait for its input.
-    let mut asking = tokio::spawn(wanted.ask(node));
-    let done = {
-        let mut performing = pin!(perform(&store, operation, arguments));
-        tokio::select! {
-            done = &mut performing => done,
-            cannot = &mut asking => match cannot.ok().flatten() {
-                Some(error) => Err(error),
-                None => performing.await,
-            },
-        }
-    };
-    asking.abort();
+    let done = perform(&store, operation, arguments).await;
     drop(store);
     endpoint.shut_down().await;
     done.map_err(|error| match error.downcast::<StoreError>() {
         Ok(error) if matches!(error.kind(), StoreErrorKind::Refused(_)) => {
             Failure::new(error.to_string()).into()
         }
-        Ok(error) => match away.get() {
-            Some(node) => {
-                Failure::new(format!("{error}: node {node}, where it belongs, is not up"))
-                    .hint("`muster status` and `muster logs` say more of it")
-            }
-            None => Failure::new(error.to_string())
-                .hint("give the address of a Muster node of the store's cluster"),
-        }
-        .into(),
+        Ok(error) => Failure::new(error.to_string())
+            .hint("give the address of a node of the store's cluster, and see with `muster status` whether its nodes are up")
+            .into(),
         Err(error) => error,
     })
 }

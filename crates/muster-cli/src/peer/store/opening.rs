@@ -1,83 +1,100 @@
 //! Having the cluster open a store that nobody has open yet.
 
-use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::Error;
+use anyhow::{Error, Result};
 use muster::Endpoint;
-use muster::store::{Store, StoreFinder, StoreNeed, StoreState};
+use muster::store::{StoreFinder, StoreName, StoreNeed, StoreState};
 use muster_wire::EndpointId;
 
 use crate::arguments::ConnectionArguments;
 use crate::output::Failure;
 
-/// How often it is asked about a store whose primary is not heard yet.
-const ASK_AGAIN: Duration = Duration::from_millis(500);
+/// How soon it is asked again about a store that is open, and whose primary is not in sight yet.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 
-/// How soon a node that was busy is asked again.
-const BUSY: Duration = Duration::from_millis(100);
+/// How soon a node is asked again that was busy, or knew that the primary's node is not up.
+const NOT_YET: Duration = Duration::from_millis(200);
 
-/// What is known of the node that should have the primary, for whoever waited in vain.
-pub(super) type Away = Arc<OnceLock<String>>;
+/// How long no node may answer until the operation is tried all the same: there may be none that knows such questions, and the
+/// primary may be in reach and not in sight, or still be reading what it has kept.
+const SILENCE: Duration = Duration::from_secs(1);
+
+/// How often it is looked whether the primary is in sight.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// A store that is wanted.
-pub(super) struct Wanted {
-    pub(super) endpoint: Endpoint,
+pub(super) struct Wanted<'a> {
+    pub(super) endpoint: &'a Endpoint,
     pub(super) finder: StoreFinder,
-    pub(super) store: Store,
+    pub(super) store: &'a StoreName,
     pub(super) need: StoreNeed,
     /// How the connection to a further node is protected.
-    pub(super) connection: ConnectionArguments,
-    pub(super) limit: Duration,
-    pub(super) away: Away,
+    pub(super) connection: &'a ConnectionArguments,
 }
 
-impl Wanted {
-    /// Asks a node until the primary is heard. Returns why, if the store cannot be had.
-    pub(super) async fn ask(mut self, node: EndpointId) -> Option<Error> {
+impl Wanted<'_> {
+    /// Waits until the primary is in sight, and asks for it if it is not; `node` is the one that was dialled. Returns what is left
+    /// of `limit` if nobody knows better by then: the operation will tell.
+    ///
+    /// # Errors
+    /// A [`Failure`] if the store cannot be had.
+    pub(super) async fn in_sight(mut self, node: EndpointId, limit: Duration) -> Result<Duration> {
+        let end = Instant::now() + limit;
         let mut asked = node;
-        let mut asked_elsewhere = None;
-        while self.store.primary().is_none() {
-            let name = self.store.name().clone();
-            let answer = self.finder.ask(asked, &name, self.need, self.limit);
-            let pause = match answer.await {
-                Some(StoreState::Absent) => return Some(absent(&self.store)),
+        let mut asked_elsewhere = false;
+        let mut away = None;
+        while !self.finder.sees(self.store) {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return away.map_or(Ok(left), |node: String| Err(self.away(&node)));
+            }
+            let patience = SILENCE.min(left / 2);
+            let answer = self.finder.ask(asked, self.store, self.need, patience);
+            let answer = answer.await;
+            if answer.is_some() {
+                away = None;
+            }
+            let pause = match answer {
+                Some(StoreState::Absent) => return Err(self.absent()),
                 Some(StoreState::Refused { reason }) => {
-                    return Some(Failure::new(format!("store {name}: {reason}")).into());
+                    return Err(Failure::new(format!("store {}: {reason}", self.store)).into());
                 }
-                Some(StoreState::Busy) => BUSY,
+                Some(StoreState::Busy) => NOT_YET,
                 Some(StoreState::Away { node }) => {
-                    // The first word of it is as good as a later one.
-                    let _ = self.away.set(node);
-                    ASK_AGAIN
+                    away = Some(node);
+                    NOT_YET
                 }
                 // A late answer of the node that was asked first says it again.
-                Some(StoreState::Elsewhere { .. }) if asked_elsewhere.is_some() => ASK_AGAIN,
+                Some(StoreState::Elsewhere { .. }) if asked_elsewhere => NOT_YET,
                 Some(StoreState::Elsewhere { node, address }) => {
-                    match self.dial(&node, &address).await {
-                        Ok(id) => asked = id,
-                        Err(error) => return Some(error),
-                    }
-                    asked_elsewhere = Some(node);
+                    asked = self.dial(&node, &address).await?;
+                    asked_elsewhere = true;
                     continue;
                 }
-                // Nobody says anything, or all is well: the primary will be heard.
-                Some(StoreState::Open) | None => ASK_AGAIN,
+                Some(StoreState::Open) => ASK_AGAIN,
+                None if away.is_some() => NOT_YET,
+                None => return Ok(left.saturating_sub(patience)),
             };
-            tokio::time::sleep(pause).await;
+            let seen = async {
+                while !self.finder.sees(self.store) {
+                    tokio::time::sleep(LOOK).await;
+                }
+            };
+            let _ = tokio::time::timeout(pause.min(left), seen).await;
         }
-        None
+        Ok(limit)
     }
 
     /// Dials the node that should have the primary: the one that was dialled passes nothing on.
-    async fn dial(&self, node: &str, address: &str) -> Result<EndpointId, Error> {
+    async fn dial(&self, node: &str, address: &str) -> Result<EndpointId> {
         let dialled = async {
             // What is safe towards this machine may not be so towards another.
-            super::super::tls(address, &self.connection)?;
-            super::super::dial(&self.endpoint, address, false).await
+            super::super::tls(address, self.connection)?;
+            super::super::dial(self.endpoint, address, false).await
         };
         let peer = dialled.await.map_err(|error| {
-            let name = self.store.name();
+            let name = self.store;
             Failure::new(format!(
                 "store {name} belongs on node {node}, and the node that was asked relays for nobody: {error}"
             ))
@@ -85,15 +102,26 @@ impl Wanted {
         })?;
         Ok(peer.id)
     }
-}
 
-/// Nobody has it, and nothing is kept of it.
-fn absent(store: &Store) -> Error {
-    let name = store.name();
-    Failure::new(format!("nobody has opened store {name}"))
-        .hint(format!(
-            "`put`, `increment` and `load` open it, and so does a node that uses it, or the layout if it names it: \
-             `[store.\"{name}\"]`"
+    /// Nobody has it, and nothing is kept of it.
+    fn absent(&self) -> Error {
+        let name = self.store;
+        Failure::new(format!("nobody has opened store {name}"))
+            .hint(format!(
+                "`put`, `increment` and `load` open it, and so does a node that uses it, or the layout if it names it: \
+                 `[store.\"{name}\"]`"
+            ))
+            .into()
+    }
+
+    fn away(&self, node: &str) -> Error {
+        let name = self.store;
+        Failure::new(format!(
+            "store {name}: node {node}, where it belongs, is not up"
         ))
+        .hint(
+            "`muster status` shows the nodes of its box, and `muster logs NODE` why one has ended",
+        )
         .into()
+    }
 }
