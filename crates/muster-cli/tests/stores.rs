@@ -1,11 +1,14 @@
-//! What an operator hears of stores that cannot be as the layout has them: each by name, once.
+//! What an operator hears of stores that cannot be as the layout has them, each by name, once; and stores that the
+//! command line opens.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod support;
 
 use std::path::Path;
+use std::process::Output;
+use std::time::{Duration, Instant};
 
-use support::{Running, free_ports, run, stderr};
+use support::{Running, free_ports, run, stderr, stdout};
 
 /// A layout of a manager and a data node with `rest`.
 fn write(directory: &Path, file: &str, ports: &[u16], rest: &str) {
@@ -86,4 +89,148 @@ fn two_primaries_of_one_name_are_told_by_both() {
     let mut data = Running::start(directory, &["node", "data-1", "--layout", "other.toml"]);
     manager.wait_for(" and node data-1 (");
     data.wait_for(" and node manager (");
+}
+
+/// A cluster of a manager, a logger, a proxy and a worker, with `stores` in its layout: the addresses of its nodes.
+fn small_cluster(directory: &Path, stores: &str) -> (Running, Vec<String>) {
+    let ports = free_ports(4);
+    let mut text = "directory = \"state\"\n".to_owned();
+    for (name, port) in ["manager", "logger", "proxy", "worker"].iter().zip(&ports) {
+        let node = format!("[[node]]\nname = \"{name}\"\nrole = \"{name}\"\nport = {port}\n");
+        text.push_str(&node);
+    }
+    std::fs::write(directory.join("muster.toml"), text + stores).unwrap();
+    let mut cluster = Running::start(directory, &["run"]);
+    cluster.wait_for("all nodes are ready");
+    let addresses = ports.iter().map(|port| format!("127.0.0.1:{port}"));
+    (cluster, addresses.collect())
+}
+
+/// `muster store`, which has to be done in less than its time limit.
+fn store(directory: &Path, address: &str, words: &[&str]) -> Output {
+    let begun = Instant::now();
+    let words = [&["store", address, "--timeout", "20"], words].concat();
+    let output = run(directory, &words);
+    assert!(
+        begun.elapsed() < Duration::from_secs(15),
+        "{words:?}: {}",
+        stderr(&output)
+    );
+    output
+}
+
+/// The command once said after five seconds that there is no primary, unless a node happened to use the store.
+#[test]
+fn a_store_that_nobody_uses_is_opened_through_any_node() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    let (_cluster, addresses) = small_cluster(directory, "");
+    for (number, address) in addresses.iter().enumerate() {
+        let name = format!("test/by-{number}");
+        let put = store(directory, address, &[&name, "put", "\"k\"", "count:5"]);
+        assert!(put.status.success(), "{address}: {}", stderr(&put));
+        // Everybody else finds the same one.
+        for address in &addresses {
+            let got = store(directory, address, &[&name, "get", "\"k\""]);
+            assert_eq!(stdout(&got), "5\n", "{address}: {}", stderr(&got));
+            let keys = store(directory, address, &[&name, "keys"]);
+            assert_eq!(stdout(&keys), "\"k\"\n", "{address}: {}", stderr(&keys));
+        }
+        let sum = store(
+            directory,
+            address,
+            &[&format!("{name}/sum"), "increment", "1"],
+        );
+        assert_eq!(stdout(&sum), "1\n", "{address}: {}", stderr(&sum));
+    }
+    let entries = stdout(&store(directory, &addresses[0], &["test/by-0", "dump"]));
+    std::fs::write(directory.join("entries"), entries).unwrap();
+    let loaded = store(directory, &addresses[3], &["test/l", "load", "entries"]);
+    assert!(loaded.status.success(), "{}", stderr(&loaded));
+    // None of it is on a disk: nobody has asked for that.
+    let kept = std::fs::read_dir(directory.join("state/stores")).unwrap();
+    let mut kept = kept.map(|file| file.unwrap().file_name().into_string().unwrap());
+    assert!(kept.all(|file| !file.starts_with("test_")));
+}
+
+/// Whoever only reads makes nothing, and is not kept waiting.
+#[test]
+fn a_store_that_nobody_has_opened_is_not_made_by_reading() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    let named = "[store.\"test/named\"]\nmaster = \"logger\"\n";
+    let (_cluster, addresses) = small_cluster(directory, named);
+    let reads: [&[&str]; 7] = [
+        &["get", "1"],
+        &["keys"],
+        &["size"],
+        &["dump"],
+        &["watch"],
+        &["erase", "1"],
+        &["clear"],
+    ];
+    for address in [&addresses[0], &addresses[1], &addresses[3]] {
+        for words in reads {
+            let read = store(directory, address, &[&["test/none"], words].concat());
+            let said = stderr(&read);
+            assert_eq!(read.status.code(), Some(1), "{words:?}: {said}");
+            assert!(
+                said.contains("nobody has opened store test/none") && said.contains("hint:"),
+                "{address}: {words:?}: {said}"
+            );
+            assert_eq!(stdout(&read), "");
+        }
+        let size = store(directory, address, &["test/named", "size"]);
+        assert_eq!(stdout(&size), "0\n", "{address}: {}", stderr(&size));
+    }
+    let stopped = run(directory, &["stop", "manager"]);
+    assert!(stopped.status.success(), "{}", stderr(&stopped));
+    for address in [&addresses[1], &addresses[3]] {
+        let words = [
+            "store",
+            address,
+            "test/none",
+            "put",
+            "1",
+            "2",
+            "--timeout",
+            "1",
+        ];
+        let put = run(directory, &words);
+        let said = stderr(&put);
+        assert!(
+            said.contains("store test/none: node manager, where it belongs, is not up"),
+            "{address}: {said}"
+        );
+    }
+}
+
+/// What was kept is there in the next life of the cluster, for whoever reads and for whoever writes.
+#[test]
+fn a_store_that_is_kept_is_opened_by_reading() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    let (cluster, addresses) = small_cluster(directory, "");
+    for name in ["test/kept", "test/grows", "test/durable"] {
+        let option = if name == "test/durable" {
+            "--durable"
+        } else {
+            "--persistent"
+        };
+        let put = store(directory, &addresses[3], &[name, "put", "1", "2", option]);
+        assert!(put.status.success(), "{}", stderr(&put));
+    }
+    assert!(directory.join("state/stores/test_kept.sqlite").exists());
+    drop(cluster);
+    let (_cluster, addresses) = small_cluster(directory, "");
+    for name in ["test/kept", "test/durable"] {
+        let got = store(directory, &addresses[3], &[name, "get", "1"]);
+        assert_eq!(stdout(&got), "2\n", "{}", stderr(&got));
+    }
+    let sum = store(
+        directory,
+        &addresses[1],
+        &["test/grows", "increment", "1", "5"],
+    );
+    assert_eq!(stdout(&sum), "7\n", "{}", stderr(&sum));
 }

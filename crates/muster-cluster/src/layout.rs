@@ -24,7 +24,9 @@ pub use stores::{StoreBackend, StoreFile, StorePlan, StoreSpec};
 
 use crate::coordination::{self, VOTERS};
 use crate::links::{self, Neighbours};
-use crate::settings::{CORE_SETTINGS, Origin, SettingError, SettingSpec, SettingValue, Settings};
+use crate::settings::{
+    CORE_SETTINGS, ForwardingMode, Origin, SettingError, SettingSpec, SettingValue, Settings,
+};
 use crate::topics::Topics;
 use problem::{LayoutProblemKind as Kind, Problems};
 
@@ -83,6 +85,16 @@ impl Node {
     /// Where its peers reach it.
     pub fn socket_address(&self) -> SocketAddr {
         SocketAddr::new(self.address, self.port)
+    }
+
+    /// Returns what it does with the messages of others: never [`ForwardingMode::Auto`].
+    pub fn forwarding(&self) -> ForwardingMode {
+        match self.settings.choice("peering.forwarding") {
+            // Every worker is linked to every hub: those relay.
+            ForwardingMode::Auto if self.role.is_hub() => ForwardingMode::Relay,
+            ForwardingMode::Auto => ForwardingMode::Leaf,
+            mode => mode,
+        }
     }
 }
 

@@ -55,7 +55,8 @@ pub use logs::{Column, LogBatch, StreamError};
 pub use muster_store::Now;
 pub use reach::{NodeState, Reach};
 pub use stores::{
-    OpenStore, PendingWrite, SharedStore, StoreChange, StoreContext, StoreReads, WriteError,
+    NeedStore, OpenStore, PendingWrite, SharedStore, StoreChange, StoreContext, StoreFacts,
+    StoreNeed, StoreReads, StoreState, StoreVerdict, WriteError,
 };
 
 use self::contests::Contest;

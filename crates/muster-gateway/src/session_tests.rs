@@ -180,7 +180,12 @@ fn control_events_are_for_nodes_to_say() {
             {"@data-type":"vector","data":[]}]}]}"#;
         text.replace("NAME", name)
     };
-    for name in ["Muster::leave", "Muster::open_store", "Cluster::hello"] {
+    for name in [
+        "Muster::leave",
+        "Muster::open_store",
+        "Muster::need_store",
+        "Cluster::hello",
+    ] {
         match session.message(event(name).as_bytes()) {
             Action::Reply(text) => assert!(
                 text.contains("permission_denied") && text.contains(name),

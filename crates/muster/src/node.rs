@@ -19,9 +19,7 @@ use std::thread::{JoinHandle, Thread};
 use std::time::Duration;
 
 use muster_cluster::node::{LogSink, NodeError, NodeLoop, Registry};
-use muster_cluster::{
-    ForwardingMode, Layout, Node as LayoutNode, PeeringSettings, Quorum, ReadyError,
-};
+use muster_cluster::{ForwardingMode, Layout, Node as LayoutNode, Quorum, ReadyError};
 use muster_wire::{EndpointId, Incarnation, QueueLimits};
 
 use crate::endpoint::{
@@ -315,11 +313,9 @@ fn endpoint_config(
             machine: node.box_name.clone(),
             incarnation,
         },
-        forwarding: match PeeringSettings::of(&node.settings).forwarding {
+        forwarding: match node.forwarding() {
             ForwardingMode::Relay => Forwarding::Relay,
             ForwardingMode::Direct => Forwarding::Direct,
-            // Every worker is linked to every hub: those relay.
-            ForwardingMode::Auto if node.role.is_hub() => Forwarding::Relay,
             ForwardingMode::Leaf | ForwardingMode::Auto => Forwarding::Leaf,
         },
         peers: links::rules(layout, node),

@@ -20,6 +20,7 @@
 
 mod disk;
 mod error;
+mod finder;
 mod handle;
 mod host;
 mod options;
@@ -38,10 +39,13 @@ pub use muster_store::{
 };
 
 pub use error::{OpenError, StoreError, StoreErrorKind};
+pub use finder::StoreFinder;
 pub use handle::{Read, Store, Swapped, Versioned};
+pub use muster_cluster::node::{StoreNeed, StoreState};
 pub use options::{CloneOptions, PrimaryOptions};
 pub use synced::{SyncedChange, SyncedSet, SyncedTable};
 pub use watch::{Scope, Watch, WatchEvent};
 
 pub(crate) use host::{AskToOpen, Completion};
 pub(crate) use registry::Stores;
+pub(crate) use rival::is_elsewhere;

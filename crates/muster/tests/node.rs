@@ -15,9 +15,14 @@ use muster::cluster::node::{
 };
 use muster::cluster::{Layout, Role};
 use muster::data::{Record, Timestamp};
-use muster::store::{StoreErrorKind, WriteRefusal};
+use muster::store::{
+    CloneOptions, PrimaryOptions, StoreErrorKind, StoreFinder, StoreName, StoreNeed, StoreState,
+    WriteRefusal,
+};
 use muster::wire::zeek::{Metadata, put_event};
-use muster::{Exposure, Input, InputBatch, Node, NodeConfig, NodeState, Tls};
+use muster::{
+    Endpoint, EndpointConfig, Exposure, Input, InputBatch, Node, NodeConfig, NodeState, Tls,
+};
 use muster_data::Encode;
 
 #[derive(Debug, Clone, PartialEq, Record)]
@@ -275,6 +280,60 @@ async fn a_master_node_that_begins_anew_is_asked_for_its_stores_again() {
     assert_eq!(store.get("a").await.unwrap(), None, "it was in memory");
     worker.stop(Duration::from_secs(5)).await;
     manager.stop(Duration::from_secs(5)).await;
+}
+
+/// A program without a layout has stores opened where they belong, and none is opened beside one that it has itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_without_a_layout_has_a_store_opened() {
+    let _alone = ALONE.lock().await;
+    let [manager] = free_ports();
+    let text = format!("node = [{{ name = \"manager\", role = \"manager\", port = {manager} }}]");
+    let layout = Arc::new(Layout::parse(&text, "test", &[]).unwrap());
+    let node = node(&layout, "manager", Memory::default(), None).await;
+    let program = Endpoint::start(EndpointConfig::default()).unwrap();
+    let mut finder = StoreFinder::new(&program).await;
+    let peer = program.peer(&format!("127.0.0.1:{manager}"), None).await;
+    let peer = peer.unwrap().id;
+    let limit = Duration::from_secs(20);
+    let [own, theirs] = ["of/program", "of/node"].map(|name| StoreName::new(name).unwrap());
+
+    let absent = finder.ask(peer, &theirs, StoreNeed::Existing, limit).await;
+    assert_eq!(absent, Some(StoreState::Absent));
+    assert!(!finder.sees(&theirs));
+    let opened = finder.ask(peer, &theirs, StoreNeed::Any, limit).await;
+    assert_eq!(opened, Some(StoreState::Open));
+    until("the primary in sight", || finder.sees(&theirs)).await;
+    let clone = program.open_clone(&theirs, CloneOptions::default()).await;
+    let clone = clone.unwrap().typed::<String, u64>().within(limit);
+    clone.put("a", &1u64).await.unwrap();
+    let same = node.store("of/node").open().await.unwrap();
+    assert!(same.is_primary());
+    assert_eq!(same.typed::<String, u64>().get("a").await.unwrap(), Some(1));
+
+    let _primary = program.open_primary(&own, PrimaryOptions::default()).await;
+    let node_sees = StoreFinder::new(node.endpoint()).await;
+    until("the program's primary", || node_sees.sees(&own)).await;
+    let left = finder.ask(peer, &own, StoreNeed::Persistent, limit).await;
+    assert_eq!(left, Some(StoreState::Open));
+    let reports = node.endpoint().store_reports();
+    let names: Vec<_> = reports.iter().map(|report| report.name.as_str()).collect();
+    assert_eq!(names, ["of/node"]);
+
+    // Through a relay that is no node, such as an agent.
+    let relay = Endpoint::start(EndpointConfig::default()).unwrap();
+    let address = relay.listen("127.0.0.1:0".parse().unwrap(), Exposure::Guarded);
+    let address = address.await.unwrap().to_string();
+    relay
+        .peer(&format!("127.0.0.1:{manager}"), None)
+        .await
+        .unwrap();
+    let far = Endpoint::start(EndpointConfig::default()).unwrap();
+    let mut finder = StoreFinder::new(&far).await;
+    let peer = far.peer(&address, None).await.unwrap().id;
+    let third = StoreName::new("third").unwrap();
+    let opened = finder.ask(peer, &third, StoreNeed::Any, limit).await;
+    assert_eq!(opened, Some(StoreState::Open));
+    node.stop(Duration::from_secs(5)).await;
 }
 
 /// Each store had a bound of its own, and all of a node together had none. What has no room is refused by name and the

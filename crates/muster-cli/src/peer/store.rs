@@ -1,6 +1,7 @@
 //! `muster store`: reads and changes a data store, through any endpoint of its cluster, or reads a store's file.
 
 mod entries;
+mod opening;
 mod operation;
 
 use std::io::Write;
@@ -12,11 +13,12 @@ use anyhow::Result;
 use clap::Args;
 use muster::store::{
     BackendErrorKind, CloneOptions, CopyMode, Encoded, Scope, Sqlite, Store, StoreError,
-    StoreErrorKind, StoreName, WatchEvent,
+    StoreErrorKind, StoreFinder, StoreName, WatchEvent,
 };
 use muster_data::{Data, DataRef, json};
 
 use self::entries::{dump, load};
+use self::opening::Wanted;
 use self::operation::{Operation, usage};
 use crate::arguments::{ConnectionArguments, Format, seconds};
 use crate::commands::{Execute, on_runtime};
@@ -28,6 +30,9 @@ use crate::output::Failure;
 /// `watch [PREFIX]`, `load [FILE]`, `clear`. Keys and values are written like the arguments of `publish`:
 /// `count:5`, `addr:10.0.0.1`, `"text"`, `[1, 2]`, or JSON. `dump` prints one line of JSON per entry, and `load`
 /// reads them. A file supports `get`, `keys`, `size` and `dump`, while no process has it open.
+///
+/// A store that nobody in the cluster has open is opened where the layout puts it: by `put`, `increment` and `load`, and
+/// by the others if the layout names it or it was persistent.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// Address of an endpoint of the cluster, such as `127.0.0.1:9999`, or a SQLite file
@@ -45,9 +50,12 @@ pub(crate) struct Arguments {
     /// For `put`: only write if the key is absent; otherwise exit with code 1
     #[arg(long)]
     pub(crate) unique: bool,
-    /// Wait until writes are on the primary's disk
+    /// Wait until writes are on the primary's disk; a store that is opened for them is persistent
     #[arg(long)]
     pub(crate) durable: bool,
+    /// If the store is opened by this: keep it on disk, unless the layout says otherwise
+    #[arg(long)]
+    pub(crate) persistent: bool,
     /// For `watch`: exit after this many changes
     #[arg(long)]
     pub(crate) count: Option<u64>,
@@ -80,13 +88,28 @@ async fn run(arguments: &Arguments) -> Result<ExitCode> {
     let name =
         StoreName::new(name).map_err(|error| Failure::new(format!("`{name}`: {error}")).code(2))?;
     let endpoint = super::start(&arguments.target, &arguments.connection)?;
-    super::dial(&endpoint, &arguments.target, false).await?;
+    let finder = StoreFinder::new(&endpoint).await;
+    let node = super::dial(&endpoint, &arguments.target, false).await?.id;
+    let wanted = Wanted {
+        endpoint: &endpoint,
+        finder,
+        store: &name,
+        need: operation.need(arguments.persistent || arguments.durable),
+        connection: &arguments.connection,
+    };
+    let limit = match wanted.in_sight(node, arguments.timeout).await {
+        Ok(limit) => limit,
+        Err(error) => {
+            endpoint.shut_down().await;
+            return Err(error);
+        }
+    };
     let mut options = CloneOptions::default();
     if !operation.needs_copy() {
         options.config.copy = CopyMode::None;
     }
     let store = endpoint.open_clone(&name, options).await?;
-    let store = store.within(arguments.timeout);
+    let store = store.within(limit);
     let store = if arguments.durable {
         store.durable()
     } else {
@@ -100,7 +123,7 @@ async fn run(arguments: &Arguments) -> Result<ExitCode> {
             Failure::new(error.to_string()).into()
         }
         Ok(error) => Failure::new(error.to_string())
-            .hint("ask a node that relays (a manager, logger or data node, not a worker); a store is open while a node uses it, or if the layout names it: `[store.\"NAME\"]`")
+            .hint("give the address of a node of the store's cluster, and see with `muster status` whether its nodes are up")
             .into(),
         Err(error) => error,
     })

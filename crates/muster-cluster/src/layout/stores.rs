@@ -84,6 +84,11 @@ impl Layout {
         &self.stores
     }
 
+    /// Returns `true` if the layout mentions the store.
+    pub fn names_store(&self, name: &StoreName) -> bool {
+        self.stores.iter().any(|spec| spec.name == *name)
+    }
+
     /// Returns where a store lives. `persistent` is what its author asks for; what the layout says about the store
     /// takes precedence. `None` if the layout has no node for its primary; a checked layout always has one.
     pub fn store(&self, name: &StoreName, persistent: bool) -> Option<StorePlan> {

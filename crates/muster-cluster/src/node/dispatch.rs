@@ -14,7 +14,7 @@ use super::inputs::{LowWatermark, Ready};
 use super::log_confirmations::RecordsTaken;
 use super::members::Hello;
 use super::node_core::NodeCore;
-use super::stores::OpenStore;
+use super::stores::{NeedStore, OpenStore};
 use crate::coordination::{LeaseAnswer, ViewUpdate};
 
 use super::{Context, NodeLoop, PEERS_REQUEST, barrier, logs, shape};
@@ -53,6 +53,7 @@ impl NodeLoop {
             LeaseAnswer::NAME => self.lease_answered(from, event),
             ViewUpdate::NAME => self.view_told(from, event),
             OpenStore::NAME => self.open_store(from, event),
+            NeedStore::NAME => self.store_needed(from, event),
             PEERS_REQUEST => self.core.outbox.effects.push(Effect::DescribePeers(from)),
             _ => self.dispatch(from, event),
         }
@@ -65,9 +66,10 @@ impl NodeLoop {
         if !is_node {
             self.core.counts.control_events_refused += 1;
         }
+        let asks = matches!(event, Leave::NAME | OpenStore::NAME | NeedStore::NAME);
         // What a node says may come before its hello.
         let is_new = self.missing.is_new(from, self.core.clock.now.mono);
-        if !is_node && !is_new && matches!(event, Leave::NAME | OpenStore::NAME) {
+        if !is_node && !is_new && asks {
             let kind = format!("{event} of no node");
             let text = || format!("refused {event} of {from}, which is no node of this cluster");
             self.core.report(Severity::Warning, &kind, text);

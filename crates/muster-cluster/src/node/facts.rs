@@ -10,6 +10,7 @@ use muster_wire::{Class, EndpointId, Topic};
 
 use super::logs::{LogBatch, StreamError};
 use super::reach::Reach;
+use super::stores::StoreNeed;
 use crate::readiness::{Quorum, ReadyError};
 
 /// What can happen to a node.
@@ -150,6 +151,16 @@ pub enum Effect {
         use_here: bool,
         /// Whether its changes are reported with [`Input::StoreChanged`].
         watch: bool,
+    },
+    /// An endpoint that is no node needs a store whose primary the layout puts on this node: open it or not, by
+    /// [`StoreNeed::verdict`], and answer with [`StoreState`](super::StoreState).
+    NeedStore {
+        /// The store.
+        store: StoreName,
+        /// What is asked.
+        need: StoreNeed,
+        /// Who waits for the answer.
+        asker: EndpointId,
     },
     /// Change a store that was opened, and report the outcome with [`Input::StoreAnswer`].
     WriteStore {

@@ -114,8 +114,7 @@ impl Windows {
         // Everybody is heard from, through relays if not first-hand, but where the node is kept out of
         // the mesh.
         let neighbours = layout.neighbours(&node.name);
-        let is_alone =
-            settings.choice::<ForwardingMode>("peering.forwarding") == ForwardingMode::Direct;
+        let is_alone = node.forwarding() == ForwardingMode::Direct;
         let is_heard = |name: &NodeName| {
             !is_alone
                 || *name == node.name

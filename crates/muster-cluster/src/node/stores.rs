@@ -1,6 +1,7 @@
 //! Stores as a framework uses them: it reads this node's copy at once, and hears of a write's outcome by a call.
 
 mod context;
+mod needs;
 mod placement;
 
 use std::any::Any;
@@ -14,6 +15,7 @@ use muster_store::{Encoded, Entry, StoreName, WriteFailure};
 
 pub(crate) use context::Then;
 pub use context::{PendingWrite, StoreContext};
+pub use needs::{NeedStore, StoreFacts, StoreNeed, StoreState, StoreVerdict};
 pub use placement::OpenStore;
 
 /// The writes of one node's frameworks that may wait for their outcome.
@@ -101,6 +103,8 @@ pub(crate) struct StoreAccess {
     pub(super) writes: PendingWrites,
     /// The frameworks that watch a store.
     pub(super) watchers: HashMap<&'static str, Vec<usize>>,
+    /// The requests of endpoints that are no nodes.
+    needs: needs::Allowance,
 }
 
 /// The writes whose outcome a node waits for.

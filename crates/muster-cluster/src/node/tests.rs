@@ -13,6 +13,7 @@ mod indirect_neighbours;
 mod layouts;
 mod lease_trouble;
 mod logging;
+mod needs;
 mod reach;
 mod stores;
 mod time;
@@ -266,6 +267,9 @@ impl Rig {
                     Err(error) => format!("wait {token}: {error}"),
                 }),
                 Effect::OpenStore { store, .. } => self.said.push(format!("open {store}")),
+                Effect::NeedStore { store, need, asker } => {
+                    self.said.push(format!("{asker} needs {store}: {need:?}"));
+                }
                 Effect::WriteStore { store, .. } => self.said.push(format!("write to {store}")),
                 Effect::DescribePeers(_) => {}
             }

@@ -102,8 +102,6 @@ pub struct PeeringSettings {
     pub unfinished_frames: usize,
     /// Whether links are so slow that messages are compressed where that pays.
     pub slow: bool,
-    /// What the node does with the messages of others.
-    pub forwarding: ForwardingMode,
     /// Whether it relays between its peers of version 1 and the mesh.
     pub relay_version_1: bool,
     /// The names of the nodes that it dials outside the mesh.
@@ -156,7 +154,6 @@ impl PeeringSettings {
             largest_message: settings.size("peering.largest_message"),
             unfinished_frames: settings.size("peering.unfinished_frames"),
             slow: settings.boolean("peering.slow"),
-            forwarding: settings.choice("peering.forwarding"),
             relay_version_1: settings.boolean("peering.relay_version_1"),
             direct: settings.text_list("peering.direct").to_vec(),
             local: settings.choice("peering.local"),

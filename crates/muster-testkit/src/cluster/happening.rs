@@ -165,6 +165,7 @@ impl Cluster {
                 // Nobody outside the simulation looks in.
                 // No coordinators are simulated here.
                 Effect::DescribePeers(_)
+                | Effect::NeedStore { .. }
                 | Effect::Ready { .. }
                 | Effect::Fence(_)
                 | Effect::Unfence(_) => {}

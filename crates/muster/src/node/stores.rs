@@ -1,6 +1,8 @@
 //! A node's stores: opened where the layout puts them, read by its frameworks, and asked for by other nodes.
 
-use std::collections::HashMap;
+mod needs;
+
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
@@ -82,9 +84,7 @@ impl Inbox {
 
     /// Says how a store opened, without the store's name before it.
     fn opened(&self, store: StoreName, error: Option<&NodeStoreError>) {
-        let prefix = format!("store {store}: ");
-        let problem = error.map(ToString::to_string);
-        let problem = problem.map(|text| text.strip_prefix(&prefix).unwrap_or(&text).to_owned());
+        let problem = error.map(|error| without_name(&store, error));
         self.push(StoreHappening::Opened(store, problem));
     }
 
@@ -92,6 +92,13 @@ impl Inbox {
         let happenings = self.happenings.lock();
         happenings.map_or(0, |happenings| happenings.len()) >= CHANGES
     }
+}
+
+/// What went wrong with a store, without its name before it.
+fn without_name(store: &StoreName, error: &NodeStoreError) -> String {
+    let text = error.to_string();
+    let prefix = format!("store {store}: ");
+    text.strip_prefix(&prefix).unwrap_or(&text).to_owned()
 }
 
 /// The stores that are open on a node.
@@ -108,6 +115,8 @@ struct Inner {
     opening: tokio::sync::Mutex<()>,
     /// By name: open, being opened, or about to be.
     stores: Mutex<HashMap<StoreName, Store>>,
+    /// Those that were opened for endpoints that are no nodes.
+    for_others: Mutex<HashSet<StoreName>>,
     inbox: Arc<Inbox>,
     /// What all of them may hold together.
     budget: StoreBudget,
@@ -130,6 +139,7 @@ impl NodeStores {
             base,
             opening: tokio::sync::Mutex::default(),
             stores: Mutex::default(),
+            for_others: Mutex::default(),
             inbox: Arc::default(),
             runtime: tokio::runtime::Handle::current(),
         }))

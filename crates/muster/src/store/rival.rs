@@ -34,6 +34,11 @@ pub(super) fn other_primary(endpoint: &Endpoint, topic: &Topic) -> Option<Endpoi
     all.find(|id| *id != endpoint.id())
 }
 
+/// Whether another endpoint in reach has a primary of a store.
+pub(crate) fn is_elsewhere(endpoint: &Endpoint, store: &StoreName) -> bool {
+    other_primary(endpoint, &store.broker_master_topic()).is_some()
+}
+
 /// What the operator is told about another primary: which two nodes have one, and what to do.
 pub(super) fn told(endpoint: &Endpoint, store: &StoreName, rival: EndpointId) -> String {
     let me = endpoint.id();

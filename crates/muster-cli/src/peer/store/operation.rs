@@ -1,7 +1,7 @@
 //! What can be done with a store on the command line.
 
 use anyhow::Result;
-use muster::store::OpKind;
+use muster::store::{OpKind, StoreNeed};
 use muster_data::Data;
 
 use super::super::message;
@@ -86,6 +86,23 @@ impl Operation {
             }
             other => return Err(usage(&format!("there is no operation `{other}`"))),
         })
+    }
+
+    /// What is needed of a store that is not open. Whoever only looks, or removes, makes none.
+    pub(super) fn need(&self, persistent: bool) -> StoreNeed {
+        match self {
+            Self::Put(..) | Self::Increment(..) | Self::Load(_) if persistent => {
+                StoreNeed::Persistent
+            }
+            Self::Put(..) | Self::Increment(..) | Self::Load(_) => StoreNeed::Any,
+            Self::Get(_)
+            | Self::Erase(_)
+            | Self::Keys
+            | Self::Size
+            | Self::Dump
+            | Self::Watch(_)
+            | Self::Clear => StoreNeed::Existing,
+        }
     }
 
     /// Whether all entries are needed here.

@@ -53,6 +53,9 @@ impl Driver {
                     Effect::OpenStore {
                         store, persistent, ..
                     } => self.stores.asked(store, persistent),
+                    Effect::NeedStore { store, need, asker } => {
+                        self.stores.needed(store, need, asker);
+                    }
                     Effect::WriteStore {
                         store,
                         op,
