@@ -49,7 +49,10 @@ impl Watch {
 /// What a box says of the coordinators.
 pub(crate) fn coordinators(asked: &BoxOfOne) -> Result<Value> {
     let output = asked.run(&["coordinators", "--format", "json"])?;
-    serde_json::from_slice(&output.stdout).context("what `muster coordinators` says is no JSON")
+    serde_json::from_slice(&output.stdout).with_context(|| {
+        let said = String::from_utf8_lossy(&output.stderr);
+        format!("what `muster coordinators` says is no JSON: {said}")
+    })
 }
 
 /// The box that leads, if one does.
