@@ -184,6 +184,7 @@ fn control_events_are_for_nodes_to_say() {
         "Muster::leave",
         "Muster::open_store",
         "Muster::need_store",
+        "Muster::store_state",
         "Cluster::hello",
     ] {
         match session.message(event(name).as_bytes()) {

@@ -15,6 +15,7 @@ use muster_store::{
     Backend, Encoded, Entry, FailureMode, JournalMode, Level, Sqlite, SqliteOptions, StoreBudget,
     StoreBudgetReport, StoreName, StoreNameError, Synchronous, WriteFailure, WriteOutcome,
 };
+use tokio::sync::Semaphore;
 
 use crate::endpoint::Endpoint;
 use crate::store::{AskToOpen, Completion, OpenError, Scope, Store};
@@ -117,6 +118,8 @@ struct Inner {
     stores: Mutex<HashMap<StoreName, Store>>,
     /// Those that were opened for endpoints that are no nodes.
     for_others: Mutex<HashSet<StoreName>>,
+    /// Has room for those that such endpoints wait for.
+    needed: Semaphore,
     inbox: Arc<Inbox>,
     /// What all of them may hold together.
     budget: StoreBudget,
@@ -140,6 +143,7 @@ impl NodeStores {
             opening: tokio::sync::Mutex::default(),
             stores: Mutex::default(),
             for_others: Mutex::default(),
+            needed: Semaphore::new(needs::WAITING),
             inbox: Arc::default(),
             runtime: tokio::runtime::Handle::current(),
         }))

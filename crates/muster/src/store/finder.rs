@@ -52,8 +52,8 @@ impl StoreFinder {
 
     /// Asks how it is with a store, and has it opened if it is not open and is needed so. The question goes to `node` or, if
     /// that is no node of a cluster, such as an agent, to the first node in reach by name, of those that relay if there are
-    /// any; the node that should have the primary answers, wherever it is. If the node relays for nobody, such as a worker, the answer is [`StoreState::Elsewhere`]: dial that node,
-    /// and ask it.
+    /// any; the node that should have the primary answers, wherever it is. If the node relays for nobody, such as a worker, the
+    /// answer is [`StoreState::Elsewhere`]: dial that node, and ask it.
     ///
     /// Returns `None` if nobody answers within `limit`: there is no node, or none that understands. The question is repeated
     /// until then, so a late answer may be to an earlier question about the same store.

@@ -4,11 +4,12 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use muster_data::{Encode, Record};
+use muster_data::Record;
 use muster_store::StoreName;
-use muster_wire::zeek::{self, EventRef};
+use muster_wire::zeek::EventRef;
 use muster_wire::{Class, EndpointId, Mono, Topic};
 
+use crate::coordination::event;
 use crate::layout::NodeName;
 use crate::node::{Effect, NodeLoop};
 use crate::settings::ForwardingMode;
@@ -65,7 +66,7 @@ impl NeedStore {
 
     /// Returns the event, encoded.
     pub fn event(&self) -> Bytes {
-        event(Self::NAME, self)
+        Bytes::from(event(self))
     }
 }
 
@@ -130,7 +131,7 @@ impl StoreState {
             Self::Elsewhere { node, address } => told("elsewhere", Some(node), Some(address)),
             Self::Refused { reason } => told("refused", None, Some(reason)),
         };
-        event(Told::NAME, &told)
+        Bytes::from(event(&told))
     }
 
     /// Reads the event. `None` if it is another one, or not valid.
@@ -333,14 +334,6 @@ impl NodeLoop {
             class: Class::Interactive,
         });
     }
-}
-
-fn event(name: &str, arguments: &impl Encode) -> Bytes {
-    let mut payload = Vec::new();
-    zeek::put_event(&mut payload, name, zeek::Metadata::default(), |out| {
-        arguments.encode(out);
-    });
-    Bytes::from(payload)
 }
 
 #[cfg(test)]

@@ -1,10 +1,11 @@
 //! Where the layout puts a store, as one of its nodes sees it.
 
 use bytes::Bytes;
-use muster_data::{Encode, Record};
+use muster_data::Record;
 use muster_store::{CloneConfig, Placement, PrimaryConfig, StoreBudget, StoreName};
-use muster_wire::{Topic, zeek};
+use muster_wire::Topic;
 
+use crate::coordination::event;
 use crate::layout::{Layout, Node, StoreBackend, StorePlan};
 
 /// The event by which a node asks the node that should have a store's primary to open it.
@@ -24,10 +25,7 @@ impl OpenStore {
             store: store.to_string(),
             persistent,
         };
-        let mut payload = Vec::new();
-        let metadata = zeek::Metadata::default();
-        zeek::put_event(&mut payload, Self::NAME, metadata, |out| asked.encode(out));
-        Bytes::from(payload)
+        Bytes::from(event(&asked))
     }
 }
 

@@ -15,15 +15,15 @@ use crate::store::is_elsewhere;
 /// has room beside them.
 const MOST: usize = 1024;
 
+/// The requests that may wait for a disk. Beyond them the node is busy: a disk may hang for as long as it likes.
+pub(super) const WAITING: usize = 64;
+
 impl NodeStores {
     /// An endpoint that is no node needs a store whose primary the layout puts here. It is told what comes of it.
     pub(crate) fn needed(&self, name: StoreName, need: StoreNeed, asker: EndpointId) {
         let this = self.clone();
         self.0.runtime.spawn(async move {
-            let state = this.open_needed(&name, need, asker).await;
-            let state = state.unwrap_or_else(|error| StoreState::Refused {
-                reason: super::without_name(&name, &error),
-            });
+            let state = this.state_of(&name, need, asker).await;
             // Who hears nothing asks again.
             let _ = this.0.endpoint.publisher().publish_encoded(
                 &StoreState::topic(asker),
@@ -31,6 +31,16 @@ impl NodeStores {
                 Class::Interactive,
             );
         });
+    }
+
+    async fn state_of(&self, name: &StoreName, need: StoreNeed, asker: EndpointId) -> StoreState {
+        let Ok(_waits) = self.0.needed.try_acquire() else {
+            return StoreState::Busy;
+        };
+        let state = self.open_needed(name, need, asker).await;
+        state.unwrap_or_else(|error| StoreState::Refused {
+            reason: super::without_name(name, &error),
+        })
     }
 
     async fn open_needed(
@@ -81,5 +91,35 @@ impl NodeStores {
     fn for_others<R>(&self, act: impl FnOnce(&mut HashSet<StoreName>) -> R) -> R {
         let stores = self.0.for_others.lock();
         act(&mut stores.unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+    use std::sync::Arc;
+
+    use muster_cluster::Layout;
+
+    use super::*;
+    use crate::{Endpoint, EndpointConfig};
+
+    /// Each request that came while a disk hung left a task behind, which waited for it.
+    #[tokio::test]
+    async fn requests_beyond_those_that_wait_for_a_disk_hear_that_the_node_is_busy() {
+        let layout = "[[node]]\nname = \"manager\"\nrole = \"manager\"\n";
+        let layout = Arc::new(Layout::parse(layout, "test", &[]).unwrap());
+        let node = layout.node(&layout.nodes()[0].name).unwrap().clone();
+        let endpoint = Endpoint::start(EndpointConfig::default()).unwrap();
+        let asker = endpoint.id();
+        let stores = NodeStores::new(endpoint, layout, node, PathBuf::new());
+        let name = StoreName::new("a").unwrap();
+        let all = u32::try_from(WAITING).unwrap();
+        let others = stores.0.needed.acquire_many(all).await.unwrap();
+        let state = stores.state_of(&name, StoreNeed::Any, asker).await;
+        assert_eq!(state, StoreState::Busy);
+        drop(others);
+        let state = stores.state_of(&name, StoreNeed::Any, asker).await;
+        assert_eq!(state, StoreState::Open);
     }
 }
