@@ -54,6 +54,8 @@ pub struct Persisted {
     pub timeline: u64,
     /// The number of the last change.
     pub changes: u64,
+    /// What [`Commit::index`] was last; 0 if there was none.
+    pub index: u64,
     /// The entries, in any order.
     pub entries: Vec<(Encoded, Entry)>,
     /// The writers. The one that has not written for longest comes first.
@@ -67,6 +69,9 @@ pub struct Commit {
     pub timeline: u64,
     /// The number of the last change, once these changes are kept.
     pub changes: u64,
+    /// How far the store is, counted in what was decided about it in this timeline; 0 where coordinators do not
+    /// decide who is its primary. A copy that comes back is sent what is behind it.
+    pub index: u64,
     /// The changes, in order.
     pub writes: Vec<BackendWrite>,
     /// The writers that wrote, in the order in which they did. Of a writer that appears twice, the
@@ -206,6 +211,7 @@ impl Commit {
     /// Adds what comes after.
     pub(crate) fn append(&mut self, later: Self) {
         self.changes = self.changes.max(later.changes);
+        self.index = self.index.max(later.index);
         if later.writes.first() == Some(&BackendWrite::Clear) {
             self.writes.clear();
         }

@@ -211,6 +211,12 @@ impl HeldBytes {
         self.charged = 0;
     }
 
+    /// Returns `true` if the budget has room for so many bytes more.
+    pub(crate) fn has_room(&self, more: usize) -> bool {
+        let budget = self.budget.as_ref();
+        budget.is_none_or(|budget| budget.has_room(more))
+    }
+
     /// Returns `true` if the budget's tables hold more than they may.
     pub(crate) fn is_over(&self) -> bool {
         let budget = self.budget.as_ref();

@@ -18,9 +18,9 @@ use crate::protocol::{Query, StoreMessage};
 use crate::writes::{Unsent, Writes};
 use crate::{Entries, Level, Output, Revision, SettledWrite, StoreBudget, StoreName, Token};
 
-pub(crate) use copying::perform;
+pub(crate) use attaching::Attaching;
+pub(crate) use copying::{differences, perform};
 
-use attaching::Attaching;
 use room::NoRoom;
 
 /// The settings of a clone.
@@ -231,7 +231,7 @@ impl StoreClone {
     pub fn receive(&mut self, from: EndpointId, message: StoreMessage, now: Mono) {
         let timeline = match &message {
             StoreMessage::Alive { timeline, .. }
-            | StoreMessage::Gone { timeline }
+            | StoreMessage::Gone { timeline, .. }
             | StoreMessage::Reply { timeline, .. } => *timeline,
             StoreMessage::Changes(changes) => changes.timeline,
             StoreMessage::Chunk(chunk) if chunk.instance == self.instance => chunk.timeline,

@@ -43,6 +43,7 @@ fn commit(changes: u64, writes: impl Into<Vec<BackendWrite>>) -> Commit {
     Commit {
         timeline: 7,
         changes,
+        index: 0,
         writes: writes.into(),
         writers: Vec::new(),
     }

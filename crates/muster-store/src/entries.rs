@@ -107,6 +107,11 @@ impl Entries {
         self.held.claim(more)
     }
 
+    /// Returns `true` if the budget has room for so many bytes more.
+    pub(crate) fn has_budget(&self, more: usize) -> bool {
+        self.held.has_room(more)
+    }
+
     /// Returns `true` if the budget's tables hold more than they may.
     pub(crate) fn are_over_budget(&self) -> bool {
         self.held.is_over()

@@ -80,7 +80,7 @@ pub use instance::{
 };
 pub use level::{Level, Revision};
 pub use name::{MAX_NAME, StoreName, StoreNameError};
-pub use primary::{Now, Primary, PrimaryConfig, Restored};
+pub use primary::{Assignment, CopyRequest, Now, Primary, PrimaryConfig, Restored};
 pub use state::{DEFAULT_LIMIT, MAX_KEY, MAX_VALUE, MAX_WRITERS, State};
 pub use steady_clock::SteadyClock;
 pub use writes::{SettledWrite, Token, WriteFailure, WriteOutcome};

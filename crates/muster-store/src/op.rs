@@ -294,6 +294,9 @@ pub enum WriteRefusal {
     /// The primary cannot write to its disk.
     #[error("the store's backend has failed")]
     Backend,
+    /// Fewer copies are in sync than the store must have (`min_copies`).
+    #[error("fewer copies of the store are in sync than it must have (`min_copies`)")]
+    TooFewCopies,
     /// The store's master is one of Broker, whose protocol does not have this operation.
     #[error("the store's master is one of Broker, which does not support this")]
     Unsupported,

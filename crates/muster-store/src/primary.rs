@@ -3,6 +3,7 @@
 mod backlog;
 mod commit_queue;
 mod own_writes;
+mod replication;
 mod restored;
 mod serving;
 mod sessions;
@@ -17,13 +18,16 @@ use crate::backend::Commit;
 #[cfg(test)]
 use crate::instance::Sabotage;
 use crate::op::{Answer, Change, Op, StoreCommand, WriteRefusal, Writer};
-use crate::protocol::{Changes, NUMBERS, Query, Reply, StoreMessage};
+use crate::protocol::{Changes, NUMBERS, Query, Reply, Results, StoreMessage};
+use crate::state::Pending;
 use crate::writes::WriteOutcome;
 use crate::{DEFAULT_LIMIT, Level, Notice, Output, Revision, State, StoreBudget, StoreName, Token};
 
 use backlog::Backlog;
 use commit_queue::CommitQueue;
 use own_writes::OwnWrites;
+use replication::Replication;
+pub use replication::{Assignment, CopyRequest};
 pub use restored::Restored;
 use sessions::Sessions;
 
@@ -45,6 +49,16 @@ pub struct PrimaryConfig {
     pub budget: StoreBudget,
     /// How often clones are told that it is alive when nothing changes.
     pub alive_interval: Duration,
+}
+
+impl Now {
+    /// When a time of the wall is over.
+    pub(crate) fn until(self, deadline: Timestamp) -> Mono {
+        // One tick more: a TTL ends strictly after its deadline.
+        let nanos = deadline.as_nanos().saturating_sub(self.wall.as_nanos()) + 1;
+        self.mono
+            .after(Duration::from_nanos(u64::try_from(nanos).unwrap_or(0)))
+    }
 }
 
 impl Default for PrimaryConfig {
@@ -94,6 +108,10 @@ pub struct Primary {
     /// Durable writes of its own endpoint that wait for the disk.
     own: OwnWrites,
     is_watched: bool,
+    /// The epoch in which it is the primary; 0 where coordinators do not decide that.
+    epoch: u64,
+    /// How it keeps in step with other copies, if there may be some.
+    replication: Option<Box<Replication>>,
     alive_at: Mono,
     /// Until when the order of keys is kept for snapshots.
     order_until: Option<Mono>,
@@ -131,6 +149,7 @@ impl Primary {
             state,
             timeline: former,
             writers,
+            index: _,
         } = restored;
         let timeline = timeline.max(former.min(NUMBERS - 2) + 1);
         let commit_queue = Some(CommitQueue::new(timeline));
@@ -168,6 +187,8 @@ impl Primary {
             untold: Vec::new(),
             own: OwnWrites::default(),
             is_watched: true,
+            epoch: 0,
+            replication: None,
             alive_at: now.mono,
             order_until: None,
             refused_until: None,
@@ -259,8 +280,20 @@ impl Primary {
 
     /// Takes a message from an endpoint. Messages that are not for a primary are ignored.
     pub fn receive(&mut self, from: EndpointId, message: StoreMessage, now: Now) {
+        if self.replication.is_some() {
+            self.receive_as_copy(from, message, now);
+            return self.commit();
+        }
         match message {
             StoreMessage::Write(write) => self.write_of(from, write, now),
+            message => self.answer(from, message, now),
+        }
+        self.commit();
+    }
+
+    /// Answers what changes nothing.
+    fn answer(&mut self, from: EndpointId, message: StoreMessage, now: Now) {
+        match message {
             StoreMessage::Fetch { instance, after } => {
                 let chunk = self.chunk(instance, after, now.mono);
                 self.send(from, &StoreMessage::Chunk(chunk));
@@ -275,16 +308,25 @@ impl Primary {
                     timeline: self.timeline,
                     last: self.state.changes(),
                     reply: self.reply(&query),
+                    epoch: self.epoch,
                 };
                 self.send(from, &reply);
             }
             _ => {}
         }
-        self.commit();
     }
 
     /// Does what is due at the time `now`.
     pub fn tick(&mut self, now: Now) {
+        if self.replication.is_none() {
+            self.expire(now);
+        }
+        self.look_after_copies(now);
+        self.look_after(now);
+    }
+
+    /// Ends what has a TTL that is over.
+    fn expire(&mut self, now: Now) {
         for _ in 0..EXPIRED_AT_ONCE {
             let Some(key) = self.state.expired(now.wall).cloned() else {
                 break;
@@ -293,8 +335,12 @@ impl Primary {
             let expire = Op::Expire { key };
             self.apply(self.me, self.number, expire, Level::Applied, now);
         }
+    }
+
+    /// Does what is due besides the ends of TTLs.
+    fn look_after(&mut self, now: Now) {
         self.tell(now.mono);
-        if now.mono >= self.alive_at {
+        if self.serves() && now.mono >= self.alive_at {
             self.alive(now.mono);
         }
         if self.order_until.is_some_and(|until| until <= now.mono) {
@@ -310,19 +356,16 @@ impl Primary {
 
     /// Returns when [`Primary::tick`] has something to do, at the latest.
     pub fn next_tick(&self, now: Now) -> Mono {
-        let until = |deadline: Timestamp| {
-            // One tick more: a TTL ends strictly after its deadline.
-            let nanos = deadline.as_nanos().saturating_sub(now.wall.as_nanos()) + 1;
-            now.mono
-                .after(Duration::from_nanos(u64::try_from(nanos).unwrap_or(0)))
+        let deadline = match &self.replication {
+            None => self.state.next_deadline().map(|at| now.until(at)),
+            Some(_) => self.next_look_at_copies(now),
         };
-        let deadline = self.state.next_deadline().map(until);
+        let serves = self.serves();
+        let alive = serves.then_some(self.alive_at);
+        let order = self.order_until.filter(|_| !serves);
         let retry = self.commit_queue.as_ref().and_then(CommitQueue::retry_at);
-        [Some(self.alive_at), deadline, retry, self.own.next_tick()]
-            .into_iter()
-            .flatten()
-            .min()
-            .unwrap_or(self.alive_at)
+        let all = [alive, order, deadline, retry, self.own.next_tick()];
+        all.into_iter().flatten().min().unwrap_or(Mono(u64::MAX))
     }
 
     /// Notes that the backend has kept the last [`Output::Commit`], or has failed and returns it as
@@ -344,10 +387,25 @@ impl Primary {
             return;
         };
         self.own.committed(generation, is_kept, &mut self.out);
-        for (writer, results) in self.sessions.kept(generation, is_kept, self.timeline) {
-            self.send(writer.endpoint, &StoreMessage::Results(results));
+        if self.replication.is_some() {
+            self.copy_kept(is_kept, now);
+        } else {
+            self.tell_kept(generation, is_kept);
         }
         self.commit();
+    }
+
+    /// Tells writers how far their commands are on disk.
+    fn tell_kept(&mut self, upto: u64, is_kept: bool) {
+        let told = self.sessions.kept(upto, is_kept);
+        for (writer, results) in told {
+            let results = Results {
+                timeline: self.timeline,
+                epoch: self.epoch,
+                ..results
+            };
+            self.send(writer.endpoint, &StoreMessage::Results(results));
+        }
     }
 
     /// Settles all waiting writes, because the store is closed.
@@ -383,32 +441,21 @@ impl Primary {
     /// Applies an operation of a writer that speaks another protocol. Its commands are numbered
     /// here.
     pub fn apply_foreign(&mut self, writer: Writer, op: Op, now: Now) -> Answer {
-        let number = self.state.last_of(writer).unwrap_or(0) + 1;
-        let answer = self.apply(writer, number, op, Level::Applied, now);
+        let answer = if self.replication.is_some() {
+            self.decide_foreign(writer, op, now)
+        } else {
+            let number = self.state.last_of(writer).unwrap_or(0) + 1;
+            self.apply(writer, number, op, Level::Applied, now)
+        };
         self.tell(now.mono);
         self.commit();
         answer
     }
 
     fn apply(&mut self, writer: Writer, number: u64, op: Op, level: Level, now: Now) -> Answer {
-        let refusal = match &self.commit_queue {
-            None if level == Level::Durable => Some(WriteRefusal::NotPersistent),
-            Some(commit_queue) if !commit_queue.takes(level) => Some(WriteRefusal::Backend),
-            _ if writer != self.me && op.kind().is_reserved() => Some(WriteRefusal::Reserved),
-            _ => None,
-        };
-        if let Op::Swap { key, seen, .. } = &op
-            && seen.change > 0
-            && seen.timeline != self.timeline
-        {
+        if let Some(answer) = self.judge(writer, &op, level, None) {
             self.state.skip(writer, number);
-            let entry = self.state.entries().get(key);
-            let change = entry.map_or(0, |entry| entry.changed);
-            return Answer::Unchanged { change };
-        }
-        if let Some(refusal) = refusal {
-            self.state.skip(writer, number);
-            return Answer::Refused(refusal);
+            return answer;
         }
         let command = StoreCommand {
             at: now.wall,
@@ -428,6 +475,35 @@ impl Primary {
             self.untold.push(change);
         }
         answer
+    }
+
+    /// What is answered without a look at what the state has, if that is so.
+    fn judge(
+        &self,
+        writer: Writer,
+        op: &Op,
+        level: Level,
+        pending: Option<&Pending>,
+    ) -> Option<Answer> {
+        if let Op::Swap { key, seen, .. } = op
+            && seen.change > 0
+            && seen.timeline != self.timeline
+        {
+            let made = || self.state.entries().get(key);
+            let entry = match pending.and_then(|pending| pending.get(key)) {
+                Some(entry) => entry,
+                None => made(),
+            };
+            let change = entry.map_or(0, |entry| entry.changed);
+            return Some(Answer::Unchanged { change });
+        }
+        let refusal = match &self.commit_queue {
+            None if level == Level::Durable => WriteRefusal::NotPersistent,
+            Some(commit_queue) if !commit_queue.takes(level) => WriteRefusal::Backend,
+            _ if writer != self.me && op.kind().is_reserved() => WriteRefusal::Reserved,
+            _ => return None,
+        };
+        Some(Answer::Refused(refusal))
     }
 
     /// A write was refused because the stores of this node have no room. The operator is told now and then.
@@ -452,8 +528,12 @@ impl Primary {
         for change in &mut changes {
             self.backlog.push(change);
         }
+        if !self.serves() {
+            return;
+        }
         let changes = Changes {
             timeline: self.timeline,
+            epoch: self.epoch,
             changes,
         };
         let message = StoreMessage::Changes(changes).encode(&self.name);
@@ -465,6 +545,7 @@ impl Primary {
         let message = StoreMessage::Alive {
             timeline: self.timeline,
             last: self.state.changes(),
+            epoch: self.epoch,
         };
         let message = message.encode(&self.name);
         self.out.push_back(Output::Broadcast(message));
@@ -478,6 +559,7 @@ impl Primary {
             for kept in &mut commit.writers {
                 kept.answers = self.sessions.answers_of(kept.writer);
             }
+            commit.index = self.commits_at();
             self.out.push_back(Output::Commit(commit));
         }
     }

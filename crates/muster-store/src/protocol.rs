@@ -8,11 +8,15 @@
 
 mod codec;
 mod parts;
+mod replication;
 
-use crate::op::{Answer, Change, Op};
+use crate::op::{Answer, Change, Op, Writer};
 use crate::{Encoded, Entry, Level};
 
 pub(crate) use parts::{NUMBERS, decode_answers, encode_answers};
+pub use replication::{
+    Acknowledgement, Attach, Attached, LogEntry, Replicate, WriterRow, WritersPart,
+};
 
 /// A message between Muster endpoints.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,12 +56,16 @@ pub enum StoreMessage {
         timeline: u64,
         /// The number of its last change.
         last: u64,
+        /// The epoch in which it is the primary; 0 where coordinators do not decide that.
+        epoch: u64,
     },
     /// From the primary to a clone: the changes asked for are no longer kept, or are of another
     /// timeline.
     Gone {
         /// The primary's timeline.
         timeline: u64,
+        /// The epoch in which it is the primary.
+        epoch: u64,
     },
     /// From the primary to a writer: the outcomes of its commands.
     Results(Results),
@@ -71,6 +79,30 @@ pub enum StoreMessage {
         last: u64,
         /// The answer.
         reply: Reply,
+        /// The epoch in which it is the primary.
+        epoch: u64,
+    },
+    /// From a copy to the primary: it wants to be sent what it does not have.
+    Attach(Attach),
+    /// From a copy to the primary: what it has.
+    Acknowledge(Acknowledgement),
+    /// From a new copy to the primary: a request for the writers behind one, or from the first if there is none.
+    FetchWriters {
+        /// The epoch that the copy knows.
+        epoch: u64,
+        /// The last one that it has.
+        after: Option<Writer>,
+    },
+    /// From the primary to a copy: where it begins.
+    Attached(Attached),
+    /// From the primary to a copy: what was decided.
+    Replicate(Replicate),
+    /// From the primary to a new copy: writers, with their numbers and answers.
+    Writers(WritersPart),
+    /// From anyone to a copy: it goes by an epoch that is over.
+    Fenced {
+        /// The epoch that the sender knows.
+        epoch: u64,
     },
 }
 
@@ -112,6 +144,8 @@ pub struct Chunk {
     pub instance: u64,
     /// The primary's timeline.
     pub timeline: u64,
+    /// The epoch in which the sender is the primary.
+    pub epoch: u64,
     /// The last change that is included.
     pub as_of: u64,
     /// The key after which it begins, as asked for.
@@ -127,6 +161,8 @@ pub struct Chunk {
 pub struct Changes {
     /// The primary's timeline.
     pub timeline: u64,
+    /// The epoch in which the sender is the primary; 0 where coordinators do not decide that.
+    pub epoch: u64,
     /// Changes with consecutive numbers. None of them includes old values.
     pub changes: Vec<Change>,
 }
@@ -138,6 +174,8 @@ pub struct Results {
     pub instance: u64,
     /// The primary's timeline.
     pub timeline: u64,
+    /// The epoch in which the sender is the primary.
+    pub epoch: u64,
     /// The number that the primary expects next. All below are applied.
     pub next: u64,
     /// All commands up to this number are on disk; 0 if none.

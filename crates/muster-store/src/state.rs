@@ -1,5 +1,6 @@
 //! The state of a primary: a deterministic machine without clock, randomness or I/O.
 
+mod pending;
 mod writers;
 
 use std::collections::BTreeSet;
@@ -11,6 +12,7 @@ use crate::entries::{ENTRY_OVERHEAD, Entries, Entry, LARGEST_LIMIT, Place, Snaps
 use crate::op::{Answer, Change, Op, StoreCommand, StoreEvent, WriteRefusal, Writer};
 use crate::protocol::NUMBERS;
 use crate::{Encoded, StoreBudget};
+pub(crate) use pending::Pending;
 use writers::Writers;
 
 /// The largest key, in bytes of its encoding.
@@ -142,15 +144,21 @@ impl State {
             return (Answer::Repeated, None);
         }
         let by_itself = op.kind().is_reserved();
-        match self.perform(at, op) {
-            Err(Stop::Refused(refusal)) => (Answer::Refused(refusal), None),
-            Err(Stop::Unchanged(key)) => {
-                let entry = self.entries.get(&key);
-                let change = entry.map_or(0, |entry| entry.changed);
-                (Answer::Unchanged { change }, None)
+        let decided = self.decide(None, at, op).and_then(|decision| {
+            if decision.more > 0 && !self.entries.claim(decision.more) {
+                return Err(Stop::Refused(WriteRefusal::OverBudget));
             }
-            Err(Stop::Empty) => (Answer::Unchanged { change: 0 }, None),
-            Ok((event, value)) => {
+            Ok(decision)
+        });
+        match decided {
+            Err(stop) => (stop.answer(), None),
+            Ok(Decision {
+                mut event,
+                told,
+                place,
+                ..
+            }) => {
+                self.make(place, &mut event);
                 let change = Change {
                     number: self.changes,
                     writer: (!by_itself).then_some(writer),
@@ -158,7 +166,7 @@ impl State {
                 };
                 let answer = Answer::Done {
                     change: self.changes,
-                    value,
+                    value: told,
                 };
                 (answer, Some(change))
             }
@@ -170,19 +178,95 @@ impl State {
         self.writers.advance(writer, number);
     }
 
-    fn perform(&mut self, at: Timestamp, op: Op) -> Result<(StoreEvent, Option<Encoded>), Stop> {
-        let only = |event| Ok((event, None));
+    /// Makes a change that was decided elsewhere, and notes in it what was before. Room is taken, whether there is some or not.
+    pub(crate) fn install(&mut self, event: &mut StoreEvent) {
+        let place = match event {
+            StoreEvent::Put { key, .. } => Some(self.entries.locate(key)),
+            _ => None,
+        };
+        self.make(place, event);
+    }
+
+    /// Returns `true` if so many bytes more are within its limit and its budget.
+    pub(crate) fn has_budget(&self, more: usize) -> bool {
+        self.entries.has_budget(more)
+    }
+
+    /// The keys whose TTLs ended before `now`, the first one first.
+    pub(crate) fn all_expired(&self, now: Timestamp) -> impl Iterator<Item = &Encoded> {
+        let ended = self.deadlines.iter();
+        let ended = ended.take_while(move |(deadline, _)| *deadline < now);
+        ended.map(|(_, key)| key)
+    }
+
+    /// When the first TTL ends of those whose keys are not about to change.
+    pub(crate) fn next_deadline_behind(&self, pending: &Pending) -> Option<Timestamp> {
+        let mut deadlines = self.deadlines.iter();
+        let first = deadlines.find(|(_, key)| !pending.changes_key(key));
+        first.map(|(deadline, _)| *deadline)
+    }
+
+    /// The writers and the numbers of their last commands, the one that wrote least lately first.
+    pub(crate) fn writers(&self) -> impl Iterator<Item = (Writer, u64)> {
+        self.writers.in_order()
+    }
+
+    /// Takes over what another copy has.
+    pub(crate) fn adopt(
+        &mut self,
+        entries: Entries,
+        changes: u64,
+        writers: impl IntoIterator<Item = (Writer, u64)>,
+    ) -> Entries {
+        self.deadlines = entries
+            .iter()
+            .filter_map(|(key, entry)| Some((entry.expires?, key.clone())))
+            .collect();
+        self.changes = changes;
+        self.writers = Writers::default();
+        for (writer, number) in writers {
+            self.writers.advance(writer, number);
+        }
+        std::mem::replace(&mut self.entries, entries)
+    }
+
+    /// What is there of a key, with what is decided and not yet made, and where.
+    fn find<'a>(
+        &'a self,
+        pending: Option<&'a Pending>,
+        key: &Encoded,
+    ) -> (Option<&'a Entry>, Place) {
+        let place = self.entries.locate(key);
+        let made = self.entries.at(place);
+        let entry = match pending {
+            None => made,
+            Some(pending) => pending.get(key).unwrap_or(made),
+        };
+        (entry, place)
+    }
+
+    /// What a command does, if it does something. Nothing is done yet. What is `pending` counts as done.
+    pub(crate) fn decide(
+        &self,
+        pending: Option<&Pending>,
+        at: Timestamp,
+        op: Op,
+    ) -> Result<Decision, Stop> {
+        let unchanged = |entry: Option<&Entry>| {
+            let change = entry.map_or(0, |entry| entry.changed);
+            Err(Stop::Unchanged(change))
+        };
         match op {
             Op::Put { key, value, ttl } => {
-                let place = self.entries.locate(&key);
-                only(self.put(at, place, key, value, ttl)?)
+                let found = self.find(pending, &key);
+                self.put(pending, at, found, key, value, ttl)
             }
             Op::PutUnique { key, value, ttl } => {
-                let place = self.entries.locate(&key);
-                if self.entries.at(place).is_some() {
-                    return Err(Stop::Unchanged(key));
+                let found = self.find(pending, &key);
+                if found.0.is_some() {
+                    return unchanged(found.0);
                 }
-                only(self.put(at, place, key, value, ttl)?)
+                self.put(pending, at, found, key, value, ttl)
             }
             Op::Swap {
                 key,
@@ -190,25 +274,28 @@ impl State {
                 value,
                 ttl,
             } => {
-                let place = self.entries.locate(&key);
-                let changed = self.entries.at(place).map_or(0, |entry| entry.changed);
+                let found = self.find(pending, &key);
+                let changed = found.0.map_or(0, |entry| entry.changed);
                 if changed != seen.change {
-                    return Err(Stop::Unchanged(key));
+                    return unchanged(found.0);
                 }
                 match value {
-                    Some(value) => only(self.put(at, place, key, value, ttl)?),
-                    None => only(self.erase(key)?),
+                    Some(value) => self.put(pending, at, found, key, value, ttl),
+                    None if found.0.is_none() => unchanged(None),
+                    None => Ok(Decision::of(StoreEvent::Erase { key, old: None })),
                 }
             }
-            Op::Erase { key } => only(self.erase(key)?),
+            Op::Erase { key } => match self.find(pending, &key).0 {
+                None => unchanged(None),
+                Some(_) => Ok(Decision::of(StoreEvent::Erase { key, old: None })),
+            },
             Op::Expire { key } => {
-                let expires = self.entries.get(&key).and_then(|entry| entry.expires);
+                let entry = self.find(pending, &key).0;
+                let expires = entry.and_then(|entry| entry.expires);
                 if expires.is_none_or(|expires| expires >= at) {
-                    return Err(Stop::Unchanged(key));
+                    return unchanged(entry);
                 }
-                let old = self.remove(&key);
-                self.changes += 1;
-                only(StoreEvent::Expire { key, old })
+                Ok(Decision::of(StoreEvent::Expire { key, old: None }))
             }
             Op::Add {
                 key,
@@ -216,92 +303,107 @@ impl State {
                 initial,
                 ttl,
             } => {
-                let place = self.entries.locate(&key);
-                let stored = match self.entries.at(place) {
+                let found = self.find(pending, &key);
+                let stored = match found.0 {
                     Some(entry) => entry.value.to_data(),
                     None => arithmetic::initial(initial).ok_or(WriteRefusal::TypeClash)?,
                 };
                 let sum = arithmetic::add(stored, &value.to_data())?;
                 let told = is_number(&sum).then(|| Encoded::of(&sum));
-                let event = self.put(at, place, key, Encoded::of(&sum), ttl)?;
-                Ok((event, told))
+                let decision = self.put(pending, at, found, key, Encoded::of(&sum), ttl)?;
+                Ok(Decision { told, ..decision })
             }
             Op::Subtract { key, value, ttl } => {
-                let place = self.entries.locate(&key);
-                let entry = self.entries.at(place).ok_or(WriteRefusal::NoSuchKey)?;
+                let found = self.find(pending, &key);
+                let entry = found.0.ok_or(WriteRefusal::NoSuchKey)?;
                 let (left, taken) = arithmetic::subtract(entry.value.to_data(), &value.to_data())?;
                 let told = taken.map(|taken| Encoded::of(&taken));
                 let told = told.or_else(|| is_number(&left).then(|| Encoded::of(&left)));
-                let event = self.put(at, place, key, Encoded::of(&left), ttl)?;
-                Ok((event, told))
+                let decision = self.put(pending, at, found, key, Encoded::of(&left), ttl)?;
+                Ok(Decision { told, ..decision })
             }
             Op::Clear => {
-                if self.entries.is_empty() {
-                    return Err(Stop::Empty);
+                let is_empty = match pending {
+                    None => self.entries.is_empty(),
+                    Some(pending) => pending.leaves_nothing_of(&self.entries),
+                };
+                if is_empty {
+                    return unchanged(None);
                 }
-                self.deadlines.clear();
-                self.changes += 1;
-                let old = self.entries.take().into_iter();
-                let old = old.map(|(key, entry)| (key, entry.value)).collect();
-                only(StoreEvent::Clear { old })
+                Ok(Decision::of(StoreEvent::Clear { old: Vec::new() }))
             }
         }
     }
 
     fn put(
-        &mut self,
+        &self,
+        pending: Option<&Pending>,
         at: Timestamp,
-        place: Place,
+        (before, place): (Option<&Entry>, Place),
         key: Encoded,
         value: Encoded,
         ttl: Option<Timespan>,
-    ) -> Result<StoreEvent, WriteRefusal> {
+    ) -> Result<Decision, Stop> {
         if key.size() > MAX_KEY || value.size() > MAX_VALUE {
-            return Err(WriteRefusal::TooLarge);
+            return Err(Stop::Refused(WriteRefusal::TooLarge));
         }
-        let held = self.entries.at(place).map(|entry| entry.value.size());
-        let more = match held {
-            Some(held) => value.size().saturating_sub(held),
+        let more = match before {
+            Some(before) => value.size().saturating_sub(before.value.size()),
             None => key.size() + value.size() + ENTRY_OVERHEAD,
         };
-        if more > 0 {
-            if more > self.limit.saturating_sub(self.entries.bytes()) {
-                return Err(WriteRefusal::Full);
-            }
-            if !self.entries.claim(more) {
-                return Err(WriteRefusal::OverBudget);
-            }
+        let held = self.entries.bytes() + pending.map_or(0, Pending::bytes);
+        if more > 0 && more > self.limit.saturating_sub(held) {
+            return Err(Stop::Refused(WriteRefusal::Full));
         }
         let expires =
             ttl.map(|ttl| Timestamp::from_nanos(at.as_nanos().saturating_add(ttl.as_nanos())));
-        self.changes += 1;
-        let entry = Entry {
-            value: value.clone(),
-            expires,
-            changed: self.changes,
-        };
-        let old = self.entries.put_at(place, key.clone(), entry);
-        if let Some(ends) = old.as_ref().and_then(|old| old.expires) {
-            self.deadlines.remove(&(ends, key.clone()));
-        }
-        if let Some(ends) = expires {
-            self.deadlines.insert((ends, key.clone()));
-        }
-        Ok(StoreEvent::Put {
-            key,
-            value,
-            expires,
-            old: old.map(|old| old.value),
+        Ok(Decision {
+            event: StoreEvent::Put {
+                key,
+                value,
+                expires,
+                old: None,
+            },
+            told: None,
+            more,
+            place: Some(place),
         })
     }
 
-    fn erase(&mut self, key: Encoded) -> Result<StoreEvent, Stop> {
-        let Some(old) = self.remove(&key) else {
-            return Err(Stop::Unchanged(key));
-        };
+    /// Makes a change, and notes in it what was before. `place` is where the key of a put was found.
+    fn make(&mut self, place: Option<Place>, event: &mut StoreEvent) {
         self.changes += 1;
-        let old = Some(old);
-        Ok(StoreEvent::Erase { key, old })
+        match event {
+            StoreEvent::Put {
+                key,
+                value,
+                expires,
+                old,
+            } => {
+                let entry = Entry {
+                    value: value.clone(),
+                    expires: *expires,
+                    changed: self.changes,
+                };
+                let place = place.unwrap_or_else(|| self.entries.locate(key));
+                let before = self.entries.put_at(place, key.clone(), entry);
+                if let Some(ends) = before.as_ref().and_then(|before| before.expires) {
+                    self.deadlines.remove(&(ends, key.clone()));
+                }
+                if let Some(ends) = *expires {
+                    self.deadlines.insert((ends, key.clone()));
+                }
+                *old = before.map(|before| before.value);
+            }
+            StoreEvent::Erase { key, old } | StoreEvent::Expire { key, old } => {
+                *old = self.remove(key);
+            }
+            StoreEvent::Clear { old } => {
+                self.deadlines.clear();
+                let all = self.entries.take().into_iter();
+                *old = all.map(|(key, entry)| (key, entry.value)).collect();
+            }
+        }
     }
 
     fn remove(&mut self, key: &Encoded) -> Option<Encoded> {
@@ -313,12 +415,46 @@ impl State {
     }
 }
 
+/// What a command does.
+#[derive(Debug)]
+pub(crate) struct Decision {
+    /// The change, without what was before.
+    pub(crate) event: StoreEvent,
+    /// What the writer is told besides the number of the change.
+    pub(crate) told: Option<Encoded>,
+    /// How many bytes more are held then.
+    pub(crate) more: usize,
+    /// Where the key of a put was found, as long as nothing else is made.
+    place: Option<Place>,
+}
+
+impl Decision {
+    fn of(event: StoreEvent) -> Self {
+        Self {
+            event,
+            told: None,
+            more: 0,
+            place: None,
+        }
+    }
+}
+
 /// Why nothing changes.
-enum Stop {
+#[derive(Debug)]
+pub(crate) enum Stop {
+    /// It is not possible.
     Refused(WriteRefusal),
-    /// The condition on this key does not hold.
-    Unchanged(Encoded),
-    Empty,
+    /// The condition on a key that this change made last does not hold.
+    Unchanged(u64),
+}
+
+impl Stop {
+    pub(crate) fn answer(self) -> Answer {
+        match self {
+            Self::Refused(refusal) => Answer::Refused(refusal),
+            Self::Unchanged(change) => Answer::Unchanged { change },
+        }
+    }
 }
 
 impl From<WriteRefusal> for Stop {

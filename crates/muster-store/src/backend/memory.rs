@@ -34,6 +34,7 @@ pub struct MemoryBackend(Arc<Mutex<Content>>);
 struct Content {
     timeline: u64,
     changes: u64,
+    index: u64,
     entries: BTreeMap<Encoded, Entry>,
     /// In the order in which they wrote last.
     writers: BTreeMap<u64, PersistedWriter>,
@@ -72,6 +73,7 @@ impl Content {
         Persisted {
             timeline: self.timeline,
             changes: self.changes,
+            index: self.index,
             entries: entries.map(|(k, e)| (k.clone(), e.clone())).collect(),
             writers: self.writers.values().cloned().collect(),
         }
@@ -105,6 +107,7 @@ impl Backend for MemoryBackend {
         content.operate()?;
         let content = &mut *content;
         (content.timeline, content.changes) = (commit.timeline, commit.changes);
+        content.index = commit.index;
         for write in &commit.writes {
             match write {
                 BackendWrite::Put(key, entry) => {
@@ -150,6 +153,7 @@ mod tests {
         let commit = |changes, number: u64| Commit {
             timeline: 1,
             changes,
+            index: 0,
             writes: vec![BackendWrite::Put(
                 Encoded::key(&number),
                 Entry {

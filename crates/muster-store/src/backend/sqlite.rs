@@ -165,6 +165,7 @@ impl Sqlite {
             }
         };
         let (timeline, changes) = (state("life")?, state("changes")?);
+        let index = state("index")?;
         let entries = entries(&connection, &self.path, changes)?;
         let (writers, turn) = writers(&connection)
             .map_err(|error| self.failed("cannot read the writers of", error))?;
@@ -174,6 +175,7 @@ impl Sqlite {
         Ok(Persisted {
             timeline,
             changes,
+            index,
             entries,
             writers,
         })
@@ -304,6 +306,7 @@ impl Sqlite {
             .prepare_cached("INSERT OR REPLACE INTO muster_state(key, value) VALUES(?, ?)")?;
         state.execute(params!["life", signed(commit.timeline)])?;
         state.execute(params!["changes", signed(commit.changes)])?;
+        state.execute(params!["index", signed(commit.index)])?;
         Ok(())
     }
 }

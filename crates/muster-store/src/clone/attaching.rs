@@ -11,7 +11,7 @@ use crate::{ENTRY_OVERHEAD, Encoded, Entries, Entry, StoreBudget};
 /// any order: the later one stays. Changes come without a gap from the first part on, and the snapshot is
 /// whole when all parts are there and the changes have reached the latest of them.
 #[derive(Debug, Default)]
-pub(super) struct Attaching {
+pub(crate) struct Attaching {
     entries: Entries,
     /// Keys that were removed since the first part, and by which change.
     removed: HashMap<Encoded, u64>,
@@ -29,7 +29,7 @@ pub(super) struct Attaching {
 
 impl Attaching {
     /// Nothing so far. What comes counts in a budget.
-    pub(super) fn within(budget: &StoreBudget) -> Self {
+    pub(crate) fn within(budget: &StoreBudget) -> Self {
         let mut attaching = Self::default();
         attaching.entries.join(budget);
         attaching.removed_bytes.join(budget);
@@ -37,42 +37,42 @@ impl Attaching {
     }
 
     /// The memory that it takes so far, in bytes, roughly.
-    pub(super) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.entries.bytes() + self.removed_bytes.bytes()
     }
 
     /// Returns `true` if a part has come.
-    pub(super) fn has_begun(&self) -> bool {
+    pub(crate) fn has_begun(&self) -> bool {
         self.reached.is_some()
     }
 
     /// Returns `true` if the last part has come.
-    pub(super) fn has_all_entries(&self) -> bool {
+    pub(crate) fn has_all_entries(&self) -> bool {
         self.has_all_entries
     }
 
     /// The last key of the parts so far.
-    pub(super) fn last_key(&self) -> Option<&Encoded> {
+    pub(crate) fn last_key(&self) -> Option<&Encoded> {
         self.last_key.as_ref()
     }
 
     /// The number of the change that is needed next.
-    pub(super) fn next(&self) -> u64 {
+    pub(crate) fn next(&self) -> u64 {
         self.reached.unwrap_or(0) + 1
     }
 
     /// Returns `true` if everything is there.
-    pub(super) fn is_whole(&self) -> bool {
+    pub(crate) fn is_whole(&self) -> bool {
         self.has_all_entries && self.reached.is_some_and(|reached| reached >= self.needed)
     }
 
     /// The entries, and the number of the last change in them.
-    pub(super) fn into_entries(self) -> (Entries, u64) {
+    pub(crate) fn into_entries(self) -> (Entries, u64) {
         (self.entries, self.reached.unwrap_or(0))
     }
 
     /// Takes a part; whether it was the next.
-    pub(super) fn chunk(&mut self, chunk: Chunk) -> bool {
+    pub(crate) fn chunk(&mut self, chunk: Chunk) -> bool {
         if self.has_all_entries || chunk.after != self.last_key {
             return false;
         }
@@ -98,7 +98,7 @@ impl Attaching {
     }
 
     /// Takes the next change.
-    pub(super) fn change(&mut self, change: Change) {
+    pub(crate) fn change(&mut self, change: Change) {
         let number = change.number;
         self.reached = Some(number);
         match change.event {

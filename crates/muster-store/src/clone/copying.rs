@@ -95,33 +95,8 @@ impl StoreClone {
 
     /// Tells what a new snapshot changes as changes.
     pub(super) fn tell_differences(&mut self, before: &Entries, last: u64) {
-        let mut events = Vec::new();
-        for (key, old) in before.in_order() {
-            if self.entries.get(key).is_none() {
-                let (key, old) = (key.clone(), Some(old.value.clone()));
-                events.push(StoreEvent::Erase { key, old });
-            }
-        }
-        for (key, entry) in self.entries.in_order() {
-            let old = before.get(key);
-            let is_same =
-                old.is_some_and(|old| old.value == entry.value && old.expires == entry.expires);
-            if !is_same {
-                events.push(StoreEvent::Put {
-                    key: key.clone(),
-                    value: entry.value.clone(),
-                    expires: entry.expires,
-                    old: old.map(|old| old.value.clone()),
-                });
-            }
-        }
-        for event in events {
-            self.out.push_back(Output::Changed(Change {
-                number: last,
-                writer: None,
-                event,
-            }));
-        }
+        let changes = differences(before, &self.entries, last);
+        self.out.extend(changes.map(Output::Changed));
     }
 
     pub(super) fn apply(&mut self, mut change: Change) {
@@ -133,6 +108,39 @@ impl StoreClone {
             self.out.push_back(Output::Changed(change));
         }
     }
+}
+
+/// What is different between two copies, as changes that lead from the first to the second.
+pub(crate) fn differences(
+    before: &Entries,
+    after: &Entries,
+    last: u64,
+) -> impl Iterator<Item = Change> {
+    let mut events = Vec::new();
+    for (key, old) in before.in_order() {
+        if after.get(key).is_none() {
+            let (key, old) = (key.clone(), Some(old.value.clone()));
+            events.push(StoreEvent::Erase { key, old });
+        }
+    }
+    for (key, entry) in after.in_order() {
+        let old = before.get(key);
+        let is_same =
+            old.is_some_and(|old| old.value == entry.value && old.expires == entry.expires);
+        if !is_same {
+            events.push(StoreEvent::Put {
+                key: key.clone(),
+                value: entry.value.clone(),
+                expires: entry.expires,
+                old: old.map(|old| old.value.clone()),
+            });
+        }
+    }
+    events.into_iter().map(move |event| Change {
+        number: last,
+        writer: None,
+        event,
+    })
 }
 
 /// Makes a change, and notes in it what was before.

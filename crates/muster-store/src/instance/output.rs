@@ -4,7 +4,7 @@ use std::fmt;
 
 use muster_wire::EndpointId;
 
-use crate::SettledWrite;
+use crate::{CopyRequest, SettledWrite};
 use crate::backend::Commit;
 use crate::broker::{Entity, Snapshot};
 use crate::level::Revision;
@@ -41,6 +41,13 @@ pub enum Output {
     /// Ask the node that should have the primary to open it. No answer is expected but the primary
     /// itself.
     AskToOpen,
+    /// Ask the coordinators to decide something about the copies of the store. It is asked again until they have.
+    Request {
+        /// The decision that it presupposes: [`Assignment::epoch`](crate::Assignment::epoch).
+        epoch: u64,
+        /// What is asked for.
+        request: CopyRequest,
+    },
     /// Look for other primaries in reach, then call
     /// [`Instance::rival_found`](crate::Instance::rival_found).
     FindRival,

@@ -37,6 +37,15 @@ impl CommitQueue {
         }
     }
 
+    pub(super) fn set_timeline(&mut self, timeline: u64) {
+        self.timeline = timeline;
+    }
+
+    /// What was to be kept is replaced by everything that a store has.
+    pub(super) fn replace(&mut self, everything: Commit) {
+        self.waiting = everything;
+    }
+
     /// The generation that everything applied so far is kept with; `None` if it is kept.
     pub(super) fn generation(&self) -> Option<u64> {
         if !self.waiting.writes.is_empty() {

@@ -1,6 +1,7 @@
 //! What a backend has persisted, made ready to be served.
 
 use crate::backend::{Backend, BackendError, Persisted, PersistedWriter};
+use crate::protocol::NUMBERS;
 use crate::state::State;
 
 /// The state of a primary as its backend has kept it. Building it takes time in proportion to the
@@ -11,6 +12,8 @@ pub struct Restored {
     pub(super) state: State,
     /// The last timeline that the backend was used in.
     pub(super) timeline: u64,
+    /// The index of the last entry whose change it has; 0 if no coordinators decided who its primary was.
+    pub(super) index: u64,
     /// The writers, the one that wrote least lately first.
     pub(super) writers: Vec<PersistedWriter>,
 }
@@ -22,6 +25,7 @@ impl Restored {
         let Persisted {
             timeline,
             changes,
+            index,
             entries,
             writers,
         } = persisted;
@@ -29,6 +33,7 @@ impl Restored {
         Self {
             state: State::restore(limit, changes, entries, numbers),
             timeline,
+            index: index.min(NUMBERS),
             writers,
         }
     }

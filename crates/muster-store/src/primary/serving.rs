@@ -23,6 +23,7 @@ impl Primary {
         let mut results = Results {
             instance: write.instance,
             timeline: self.timeline,
+            epoch: self.epoch,
             next,
             durable: 0,
             failed: 0,
@@ -68,6 +69,7 @@ impl Primary {
         Chunk {
             instance,
             timeline: self.timeline,
+            epoch: self.epoch,
             as_of: self.state.changes(),
             after,
             entries: part.entries,
@@ -76,18 +78,24 @@ impl Primary {
     }
 
     pub(super) fn resend(&mut self, to: EndpointId, timeline: u64, from: u64) {
-        let last = self.state.changes();
+        let (last, epoch) = (self.state.changes(), self.epoch);
         let message = if timeline != self.timeline || from > last {
             StoreMessage::Alive {
                 timeline: self.timeline,
                 last,
+                epoch,
             }
         } else {
             match self.backlog.from(from) {
                 None => StoreMessage::Gone {
                     timeline: self.timeline,
+                    epoch,
                 },
-                Some(changes) => StoreMessage::Changes(Changes { timeline, changes }),
+                Some(changes) => StoreMessage::Changes(Changes {
+                    timeline,
+                    epoch,
+                    changes,
+                }),
             }
         };
         self.send(to, &message);

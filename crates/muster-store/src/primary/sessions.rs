@@ -6,7 +6,7 @@ use muster_wire::Mono;
 
 use crate::PersistedWriter;
 use crate::op::{Answer, Writer};
-use crate::protocol::{Results, decode_answers, encode_answers};
+use crate::protocol::{Results, WriterRow, decode_answers, encode_answers};
 
 /// The writers remembered; the one that was not heard of for longest is forgotten first.
 const SESSIONS: usize = 4096;
@@ -23,6 +23,8 @@ pub(super) struct Session {
     /// With consecutive numbers from the first.
     answers: VecDeque<Answer>,
     first: u64,
+    /// The lowest number that the writer waits for, as it said last.
+    open: u64,
     heard: Mono,
     /// Numbers of commands, each with the generation that it and those before are kept with.
     marks: VecDeque<(u64, u64)>,
@@ -62,6 +64,44 @@ impl Sessions {
         }
     }
 
+    /// What was decided behind the last that is committed comes to nothing, or is decided anew.
+    pub(super) fn forget_marks(&mut self) {
+        for session in self.0.values_mut() {
+            session.marks.clear();
+        }
+    }
+
+    /// Forgets the answers that a writer has.
+    pub(super) fn forget_below(&mut self, writer: Writer, number: u64) {
+        if let Some(session) = self.0.get_mut(&writer) {
+            session.forget_below(number);
+        }
+    }
+
+    /// The answers kept of a writer: the number of the first, and all.
+    pub(super) fn answers(&self, writer: Writer) -> (u64, Vec<Answer>) {
+        self.0.get(&writer).map_or((0, Vec::new()), |session| {
+            (session.first, session.answers.iter().cloned().collect())
+        })
+    }
+
+    /// The number of the lowest command whose answer a writer may still ask for.
+    pub(super) fn first_open(&self, writer: Writer) -> u64 {
+        self.0.get(&writer).map_or(0, |session| session.open)
+    }
+
+    /// Takes over what another copy knows of a writer.
+    pub(super) fn adopt(&mut self, row: WriterRow) {
+        let session = self.0.entry(row.writer).or_default();
+        session.first = row.first;
+        session.answers = row.answers.into();
+    }
+
+    /// Forgets everybody.
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
+    }
+
     /// A writer that was just heard.
     pub(super) fn of(&mut self, writer: Writer, now: Mono) -> &mut Session {
         if self.0.len() >= SESSIONS && !self.0.contains_key(&writer) {
@@ -75,12 +115,11 @@ impl Sessions {
         session
     }
 
-    /// A generation is on disk, or could not be put there: what its writers are told.
+    /// A generation is on disk, or could not be put there: what its writers are told, of no timeline yet.
     pub(super) fn kept(
         &mut self,
         generation: u64,
         is_durable: bool,
-        timeline: u64,
     ) -> Vec<(Writer, Results)> {
         let mut told = Vec::new();
         for (writer, session) in &mut self.0 {
@@ -101,7 +140,8 @@ impl Sessions {
             }
             let results = Results {
                 instance: writer.instance,
-                timeline,
+                timeline: 0,
+                epoch: 0,
                 next: session.first + session.answers.len() as u64,
                 durable: session.durable,
                 failed: session.failed,
@@ -132,6 +172,7 @@ impl Session {
 
     /// The writer has the answers below this number.
     pub(super) fn forget_below(&mut self, number: u64) {
+        self.open = self.open.max(number);
         while self.first < number && self.answers.pop_front().is_some() {
             self.first += 1;
         }

@@ -3,8 +3,12 @@
 use muster_wire::bytes::{Reader, put_string, put_varint};
 
 use super::parts::{
-    answer, changes, entry, key, list, number, op, optional, put_answer, put_changes, put_entry,
+    answer, changes, entry, epoch, key, list, number, op, optional, put_answer, put_changes, put_entry,
     put_op, put_optional, value,
+};
+use super::replication::{
+    acknowledgement, attach, attached, cursor, put_acknowledgement, put_attach, put_attached,
+    put_cursor, put_replicate, put_writers, replicate, writers,
 };
 use super::{Chunk, MessageError, Query, Reply, Results, StoreMessage, WriteBatch};
 use crate::StoreName;
@@ -13,12 +17,19 @@ const FETCH: u8 = 0x01;
 const MISSING: u8 = 0x02;
 const WRITE: u8 = 0x03;
 const QUERY: u8 = 0x04;
+const ACKNOWLEDGE: u8 = 0x05;
+const ATTACH: u8 = 0x06;
+const FETCH_WRITERS: u8 = 0x07;
 const CHUNK: u8 = 0x81;
 const CHANGES: u8 = 0x82;
 const ALIVE: u8 = 0x83;
 const GONE: u8 = 0x84;
 const RESULTS: u8 = 0x85;
 const REPLY: u8 = 0x86;
+const REPLICATE: u8 = 0x87;
+const WRITERS: u8 = 0x88;
+const FENCED: u8 = 0x89;
+const ATTACHED: u8 = 0x8a;
 
 impl StoreMessage {
     /// Returns `true` if the message is for a primary. Other messages are for clones, writers or
@@ -26,7 +37,13 @@ impl StoreMessage {
     pub fn is_for_primary(&self) -> bool {
         matches!(
             self,
-            Self::Fetch { .. } | Self::Missing { .. } | Self::Write(_) | Self::Query { .. }
+            Self::Fetch { .. }
+                | Self::Missing { .. }
+                | Self::Write(_)
+                | Self::Query { .. }
+                | Self::Attach(_)
+                | Self::Acknowledge(_)
+                | Self::FetchWriters { .. }
         )
     }
 
@@ -81,19 +98,26 @@ impl StoreMessage {
                     put_string(&mut out, key.as_bytes());
                     put_entry(&mut out, entry);
                 }
+                put_varint(&mut out, chunk.epoch);
             }
             Self::Changes(changes) => {
                 begin(CHANGES);
                 put_changes(&mut out, changes);
             }
-            Self::Alive { timeline, last } => {
+            Self::Alive {
+                timeline,
+                last,
+                epoch,
+            } => {
                 begin(ALIVE);
                 put_varint(&mut out, *timeline);
                 put_varint(&mut out, *last);
+                put_varint(&mut out, *epoch);
             }
-            Self::Gone { timeline } => {
+            Self::Gone { timeline, epoch } => {
                 begin(GONE);
                 put_varint(&mut out, *timeline);
+                put_varint(&mut out, *epoch);
             }
             Self::Results(results) => {
                 begin(RESULTS);
@@ -107,12 +131,14 @@ impl StoreMessage {
                 for answer in &results.answers {
                     put_answer(&mut out, answer);
                 }
+                put_varint(&mut out, results.epoch);
             }
             Self::Reply {
                 request,
                 timeline,
                 last,
                 reply,
+                epoch,
             } => {
                 begin(REPLY);
                 put_varint(&mut out, *request);
@@ -129,6 +155,36 @@ impl StoreMessage {
                         put_varint(&mut out, *size);
                     }
                 }
+                put_varint(&mut out, *epoch);
+            }
+            Self::Attach(attach) => {
+                begin(ATTACH);
+                put_attach(&mut out, attach);
+            }
+            Self::Acknowledge(acknowledgement) => {
+                begin(ACKNOWLEDGE);
+                put_acknowledgement(&mut out, acknowledgement);
+            }
+            Self::FetchWriters { epoch, after } => {
+                begin(FETCH_WRITERS);
+                put_varint(&mut out, *epoch);
+                put_cursor(&mut out, *after);
+            }
+            Self::Attached(attached) => {
+                begin(ATTACHED);
+                put_attached(&mut out, attached);
+            }
+            Self::Replicate(replicate) => {
+                begin(REPLICATE);
+                put_replicate(&mut out, replicate);
+            }
+            Self::Writers(part) => {
+                begin(WRITERS);
+                put_writers(&mut out, part);
+            }
+            Self::Fenced { epoch } => {
+                begin(FENCED);
+                put_varint(&mut out, *epoch);
             }
         }
         out
@@ -203,15 +259,18 @@ fn read(reader: &mut Reader<'_>) -> Option<StoreMessage> {
                 after,
                 entries: list(reader, |reader| Some((value(reader)?, entry(reader)?)))?,
                 is_last,
+                epoch: epoch(reader)?,
             })
         }
         CHANGES => StoreMessage::Changes(changes(reader)?),
         ALIVE => StoreMessage::Alive {
             timeline: number(reader)?,
             last: number(reader)?,
+            epoch: epoch(reader)?,
         },
         GONE => StoreMessage::Gone {
             timeline: number(reader)?,
+            epoch: epoch(reader)?,
         },
         RESULTS => StoreMessage::Results(Results {
             instance: reader.varint()?,
@@ -221,6 +280,7 @@ fn read(reader: &mut Reader<'_>) -> Option<StoreMessage> {
             failed: number(reader)?,
             number: number(reader)?,
             answers: list(reader, answer)?,
+            epoch: epoch(reader)?,
         }),
         REPLY => StoreMessage::Reply {
             request: reader.varint()?,
@@ -232,6 +292,19 @@ fn read(reader: &mut Reader<'_>) -> Option<StoreMessage> {
                 2 => Reply::Size(reader.varint()?),
                 _ => return None,
             },
+            epoch: epoch(reader)?,
+        },
+        ATTACH => StoreMessage::Attach(attach(reader)?),
+        ACKNOWLEDGE => StoreMessage::Acknowledge(acknowledgement(reader)?),
+        FETCH_WRITERS => StoreMessage::FetchWriters {
+            epoch: number(reader)?,
+            after: cursor(reader)?,
+        },
+        ATTACHED => StoreMessage::Attached(attached(reader)?),
+        REPLICATE => StoreMessage::Replicate(replicate(reader)?),
+        WRITERS => StoreMessage::Writers(writers(reader)?),
+        FENCED => StoreMessage::Fenced {
+            epoch: number(reader)?,
         },
         _ => return None,
     })

@@ -201,6 +201,18 @@ pub(super) fn op(reader: &mut Reader<'_>) -> Option<(Op, Level)> {
     Some((op, level))
 }
 
+pub(super) fn put_writer(out: &mut Vec<u8>, writer: Writer) {
+    out.extend_from_slice(writer.endpoint.as_bytes());
+    put_varint(out, writer.instance);
+}
+
+pub(super) fn writer(reader: &mut Reader<'_>) -> Option<Writer> {
+    Some(Writer {
+        endpoint: EndpointId::from_bytes(reader.array()?),
+        instance: reader.varint()?,
+    })
+}
+
 /// Timeline, number of the first, the writers, then each change: kind and flags, its writer's place among them
 /// from 1 (0 for none), and what changed.
 pub(super) fn put_changes(out: &mut Vec<u8>, changes: &Changes) {
@@ -217,8 +229,7 @@ pub(super) fn put_changes(out: &mut Vec<u8>, changes: &Changes) {
     }
     put_varint(out, writers.len() as u64);
     for writer in &writers {
-        out.extend_from_slice(writer.endpoint.as_bytes());
-        put_varint(out, writer.instance);
+        put_writer(out, *writer);
     }
     put_varint(out, changes.changes.len() as u64);
     for change in &changes.changes {
@@ -226,75 +237,81 @@ pub(super) fn put_changes(out: &mut Vec<u8>, changes: &Changes) {
             .iter()
             .position(|writer| Some(*writer) == change.writer);
         let place = place.map_or(0, |place| place as u64 + 1);
-        match &change.event {
+        out.push(event_kind(&change.event));
+        put_varint(out, place);
+        put_event(out, &change.event);
+    }
+    put_varint(out, changes.epoch);
+}
+
+/// The byte that says what has changed.
+pub(super) fn event_kind(event: &StoreEvent) -> u8 {
+    match event {
+        StoreEvent::Put { .. } => 0,
+        StoreEvent::Erase { .. } => 1,
+        StoreEvent::Expire { .. } => 2,
+        StoreEvent::Clear { .. } => 3,
+    }
+}
+
+/// What has changed, without its kind and without what was before.
+pub(super) fn put_event(out: &mut Vec<u8>, event: &StoreEvent) {
+    match event {
+        StoreEvent::Put {
+            key,
+            value,
+            expires,
+            ..
+        } => {
+            put_string(out, key.as_bytes());
+            put_string(out, value.as_bytes());
+            put_end(out, *expires);
+        }
+        StoreEvent::Erase { key, .. } | StoreEvent::Expire { key, .. } => {
+            put_string(out, key.as_bytes());
+        }
+        StoreEvent::Clear { .. } => {}
+    }
+}
+
+/// What has changed, of a kind.
+pub(super) fn event(reader: &mut Reader<'_>, kind: u8) -> Option<StoreEvent> {
+    Some(match kind {
+        0 => {
+            let (key, value) = (value(reader)?, value(reader)?);
+            let mut expires = None;
+            end(reader, &mut expires)?;
             StoreEvent::Put {
                 key,
                 value,
                 expires,
-                ..
-            } => {
-                out.push(0);
-                put_varint(out, place);
-                put_string(out, key.as_bytes());
-                put_string(out, value.as_bytes());
-                put_end(out, *expires);
-            }
-            StoreEvent::Erase { key, .. } => {
-                out.push(1);
-                put_varint(out, place);
-                put_string(out, key.as_bytes());
-            }
-            StoreEvent::Expire { key, .. } => {
-                out.push(2);
-                put_varint(out, place);
-                put_string(out, key.as_bytes());
-            }
-            StoreEvent::Clear { .. } => {
-                out.push(3);
-                put_varint(out, place);
+                old: None,
             }
         }
-    }
+        1 => StoreEvent::Erase {
+            key: value(reader)?,
+            old: None,
+        },
+        2 => StoreEvent::Expire {
+            key: value(reader)?,
+            old: None,
+        },
+        3 => StoreEvent::Clear { old: Vec::new() },
+        _ => return None,
+    })
 }
 
 pub(super) fn changes(reader: &mut Reader<'_>) -> Option<Changes> {
     let timeline = number(reader)?;
     let mut next = number(reader)?;
-    let writers = list(reader, |reader| {
-        Some(Writer {
-            endpoint: EndpointId::from_bytes(reader.array()?),
-            instance: reader.varint()?,
-        })
-    })?;
+    let writers = list(reader, writer)?;
     let changes = list(reader, |reader| {
         let kind = reader.u8()?;
         let writer = match reader.varint()? {
             0 => None,
             place => Some(*writers.get(usize::try_from(place - 1).ok()?)?),
         };
-        let event = match kind {
-            0 => {
-                let (key, value) = (value(reader)?, value(reader)?);
-                let mut expires = None;
-                end(reader, &mut expires)?;
-                StoreEvent::Put {
-                    key,
-                    value,
-                    expires,
-                    old: None,
-                }
-            }
-            1 => StoreEvent::Erase {
-                key: value(reader)?,
-                old: None,
-            },
-            2 => StoreEvent::Expire {
-                key: value(reader)?,
-                old: None,
-            },
-            3 => StoreEvent::Clear { old: Vec::new() },
-            _ => return None,
-        };
+        let event = event(reader, kind)?;
         let change = Change {
             number: next,
             writer,
@@ -303,7 +320,20 @@ pub(super) fn changes(reader: &mut Reader<'_>) -> Option<Changes> {
         next += 1;
         Some(change)
     })?;
-    Some(Changes { timeline, changes })
+    let epoch = epoch(reader)?;
+    Some(Changes {
+        timeline,
+        epoch,
+        changes,
+    })
+}
+
+/// A number behind everything else, which earlier releases do not write: 0 there.
+pub(super) fn epoch(reader: &mut Reader<'_>) -> Option<u64> {
+    match reader.remaining() {
+        0 => Some(0),
+        _ => number(reader),
+    }
 }
 
 pub(super) fn put_answer(out: &mut Vec<u8>, answer: &Answer) {
@@ -355,7 +385,7 @@ pub(crate) fn decode_answers(bytes: &[u8]) -> Option<(u64, Vec<Answer>)> {
 }
 
 /// Their places are their numbers on the wire.
-const REFUSALS: [WriteRefusal; 10] = [
+const REFUSALS: [WriteRefusal; 11] = [
     WriteRefusal::TypeClash,
     WriteRefusal::NoSuchKey,
     WriteRefusal::InvalidData,
@@ -366,6 +396,7 @@ const REFUSALS: [WriteRefusal; 10] = [
     WriteRefusal::Backend,
     WriteRefusal::Unsupported,
     WriteRefusal::OverBudget,
+    WriteRefusal::TooFewCopies,
 ];
 
 pub(super) fn answer(reader: &mut Reader<'_>) -> Option<Answer> {

@@ -127,7 +127,7 @@ impl Writers {
     }
 
     /// Writers and their numbers, the one that wrote least lately first.
-    fn in_order(&self) -> impl Iterator<Item = (Writer, u64)> {
+    pub(super) fn in_order(&self) -> impl Iterator<Item = (Writer, u64)> {
         let known = |place: u32| self.known.get(place as usize);
         let all = std::iter::successors(known(self.oldest), move |last| known(last.newer));
         all.map(|known| (known.writer, known.number))

@@ -60,6 +60,7 @@ fn a_file_of_brokers_opens() {
     assert_eq!(kept.entries[1].1.expires, Some(Timestamp::from_nanos(1000)));
     let commit = Commit {
         changes: 1,
+        index: 0,
         timeline: 1,
         writes: vec![BackendWrite::Erase(Encoded::key("t"))],
         writers: Vec::new(),
@@ -157,6 +158,7 @@ fn a_disk_that_fills_up_loses_nothing_that_was_acknowledged() {
             let commit = Commit {
                 timeline: 1,
                 changes: number * 2,
+                index: 0,
                 writes: writes.into(),
                 writers: Vec::new(),
             };
@@ -183,6 +185,7 @@ fn put(key: u64, changes: u64) -> Commit {
     Commit {
         timeline: 7,
         changes,
+        index: 0,
         writes: vec![BackendWrite::Put(Encoded::of(&key), entry)],
         writers: Vec::new(),
     }

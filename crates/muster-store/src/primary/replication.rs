@@ -1,0 +1,384 @@
+//! A store that several endpoints keep: one of them is its primary, the others have what it has before anybody hears of it.
+//!
+//! The primary decides what becomes of a command by what is committed and what is on its way, and sends the outcome to all copies. When
+//! all that are in sync have it, it is committed: only then it is made in the state, told to clones, watchers and the backend, and
+//! answered. So what anybody has seen is never taken back, and a copy that becomes the primary has it.
+
+mod deciding;
+mod fetching;
+mod following;
+mod leading;
+mod log;
+mod peers;
+
+use std::collections::BTreeMap;
+
+use muster_wire::{EndpointId, Mono};
+
+use super::Primary;
+use super::backlog::Backlog;
+use super::commit_queue::CommitQueue;
+use crate::op::{Answer, Change, Writer};
+use crate::protocol::{LogEntry, Results, StoreMessage};
+use crate::state::Pending;
+use crate::{Now, Output, PrimaryConfig, Restored, State, StoreName};
+
+use following::Following;
+use log::Log;
+pub use peers::CopyRequest;
+use peers::Peers;
+
+/// Which endpoints keep a store, as coordinators have decided it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Assignment {
+    /// The number of the decision. Of two, the one with the larger number counts.
+    pub epoch: u64,
+    /// The epoch in which the present history of the store began. What a copy has of another one counts for nothing.
+    pub began: u64,
+    /// The endpoint that has the primary, if one can have it: one of those in sync.
+    pub primary: Option<EndpointId>,
+    /// The endpoints that have everything.
+    pub in_sync: Vec<EndpointId>,
+    /// An endpoint that is to become one of them.
+    pub joining: Option<EndpointId>,
+    /// With fewer in sync, nothing is written.
+    pub min_copies: usize,
+}
+
+impl Assignment {
+    /// Returns `true` if an endpoint keeps a copy, or is to.
+    pub fn names(&self, endpoint: EndpointId) -> bool {
+        self.in_sync.contains(&endpoint) || self.joining == Some(endpoint)
+    }
+}
+
+/// What a store's copy knows of the others.
+#[derive(Debug)]
+pub(super) struct Replication {
+    pub(super) assignment: Assignment,
+    role: Role,
+    /// The epoch in which the history began that it has a copy of; 0 if it has none that is complete.
+    holds: u64,
+    log: Log,
+    pending: Pending,
+    /// The index that is on disk, here.
+    on_disk: u64,
+    /// The index that the commit under way puts on disk.
+    committing: u64,
+    /// All that writers were told to be on disk.
+    durable: u64,
+}
+
+#[derive(Debug)]
+enum Role {
+    Primary(Box<Leading>),
+    Copy(Box<Following>),
+}
+
+/// What a primary keeps of others.
+#[derive(Debug, Default)]
+struct Leading {
+    peers: Peers,
+    /// Those who asked something, with the index behind which it is answered.
+    questions: std::collections::VecDeque<leading::Question>,
+}
+
+impl Primary {
+    /// Creates a copy that has nothing yet, or what a backend has kept.
+    pub fn copy(
+        name: StoreName,
+        endpoint: EndpointId,
+        config: PrimaryConfig,
+        restored: Option<Restored>,
+        now: Now,
+    ) -> Self {
+        let (state, queue, timeline, index, writers) = match restored {
+            None => (State::new(config.limit), None, 0, 0, Vec::new()),
+            Some(Restored {
+                state,
+                timeline,
+                index,
+                writers,
+            }) => {
+                let queue = Some(CommitQueue::new(timeline));
+                (state, queue, timeline, index, writers)
+            }
+        };
+        let changes = state.changes();
+        let mut primary = Self::new(name, endpoint, timeline, config, state, queue, now);
+        primary.out.clear();
+        for writer in &writers {
+            primary.sessions.restore(writer);
+        }
+        primary.replication = Some(Box::new(Replication {
+            assignment: Assignment {
+                epoch: 0,
+                began: 0,
+                primary: None,
+                in_sync: Vec::new(),
+                joining: None,
+                min_copies: 0,
+            },
+            role: Role::Copy(Box::new(Following::new(now.mono))),
+            holds: 0,
+            log: Log::behind(index, changes),
+            pending: Pending::default(),
+            on_disk: index,
+            committing: index,
+            durable: 0,
+        }));
+        primary
+    }
+
+    /// Follows a decision of the coordinators. Older ones than the last are ignored.
+    pub fn assign(&mut self, assignment: Assignment, now: Now) {
+        let me = self.me.endpoint;
+        let Some(replication) = self.replication.as_mut() else {
+            return;
+        };
+        if assignment.epoch <= replication.assignment.epoch {
+            return;
+        }
+        let leads = assignment.primary == Some(me);
+        let led = matches!(replication.role, Role::Primary(_));
+        let is_same_history = replication.holds == assignment.began;
+        self.epoch = assignment.epoch;
+        replication.assignment = assignment;
+        if leads && is_same_history {
+            if !led {
+                replication.takes_over(now.mono);
+            }
+        } else if leads {
+            self.begin_history(now);
+        } else {
+            if led {
+                replication.pending = Pending::default();
+                self.sessions.forget_marks();
+            }
+            replication.follows(now.mono);
+        }
+        self.assign_peers(now.mono);
+        if leads {
+            self.alive(now.mono);
+        }
+        self.look_after_copies(now);
+    }
+
+    /// Returns `true` if others are to ask it: it is the primary, or there are no copies.
+    pub fn serves(&self) -> bool {
+        match &self.replication {
+            None => true,
+            Some(replication) => matches!(replication.role, Role::Primary(_)),
+        }
+    }
+
+    /// Returns the decision of the coordinators that it follows, if it is one of several copies.
+    pub fn assignment(&self) -> Option<&Assignment> {
+        self.replication.as_ref().map(|it| &it.assignment)
+    }
+
+    /// Returns `true` if it has all that it has to have to be read.
+    pub fn is_whole(&self) -> bool {
+        match &self.replication {
+            None => true,
+            Some(replication) => match &replication.role {
+                Role::Primary(_) => true,
+                Role::Copy(_) => replication.holds != 0,
+            },
+        }
+    }
+
+    /// What it has is the beginning of a history of its own.
+    fn begin_history(&mut self, now: Now) {
+        let began = u64::try_from(now.wall.as_nanos()).unwrap_or(0);
+        let timeline = began.max(self.timeline.saturating_add(1));
+        self.set_timeline(timeline.min(crate::protocol::NUMBERS - 1));
+        let Some(replication) = self.replication.as_mut() else {
+            return;
+        };
+        let changes = self.state.changes();
+        // Numbers go on, so that one on disk is never taken for another one.
+        let index = replication.log.committed();
+        replication.log = Log::behind(index, changes);
+        replication.holds = replication.assignment.began;
+        replication.takes_over(now.mono);
+        self.out.push_back(Output::Attached);
+    }
+
+    fn set_timeline(&mut self, timeline: u64) {
+        self.timeline = timeline;
+        if let Some(commit_queue) = &mut self.commit_queue {
+            commit_queue.set_timeline(timeline);
+        }
+    }
+
+    fn assign_peers(&mut self, now: Mono) {
+        let me = self.me.endpoint;
+        if let Some(replication) = self.replication.as_mut()
+            && let Role::Primary(leading) = &mut replication.role
+        {
+            leading.peers.assign(&replication.assignment, me, now);
+        }
+    }
+
+    /// Makes what is committed up to an index. Returns what its writers are told.
+    fn make_committed(&mut self, upto: u64, now: Mono) -> BTreeMap<Writer, Results> {
+        let mut told: BTreeMap<Writer, Results> = BTreeMap::new();
+        let Some(replication) = self.replication.as_mut() else {
+            return told;
+        };
+        while replication.log.committed() < upto
+            && let Some((entry, changes)) = replication.log.commit()
+        {
+            if let Role::Copy(following) = &replication.role
+                && following.is_fetching()
+            {
+                // What came before is not here yet.
+                continue;
+            }
+            let LogEntry { by, answer, event } = entry;
+            if let Some((writer, number)) = by {
+                replication.pending.end(writer, number);
+                self.state.skip(writer, number);
+                let session = self.sessions.of(writer, now);
+                session.note(number, [answer.clone()]);
+                let results = told.entry(writer).or_insert_with(|| Results {
+                    instance: writer.instance,
+                    timeline: self.timeline,
+                    epoch: self.epoch,
+                    next: number,
+                    durable: 0,
+                    failed: 0,
+                    number,
+                    answers: Vec::new(),
+                });
+                results.next = number + 1;
+                results.answers.push(answer);
+            }
+            if let Some(mut event) = event {
+                replication.pending.made(changes, &event);
+                self.state.install(&mut event);
+                let change = Change {
+                    number: changes,
+                    writer: by.map(|(writer, _)| writer),
+                    event,
+                };
+                if let Some(commit_queue) = &mut self.commit_queue {
+                    commit_queue.add(&change, by);
+                }
+                self.untold.push(change);
+            }
+        }
+        told
+    }
+
+    /// The index up to which everything is on the disk here.
+    fn own_durable(&self) -> u64 {
+        let Some(replication) = &self.replication else {
+            return 0;
+        };
+        match &self.commit_queue {
+            Some(queue) if queue.generation().is_none() => replication.log.committed(),
+            _ => replication.on_disk,
+        }
+    }
+
+    /// The backend has taken a commit.
+    pub(super) fn copy_kept(&mut self, is_kept: bool, now: Now) {
+        let Some(replication) = self.replication.as_mut() else {
+            return;
+        };
+        if is_kept {
+            replication.on_disk = replication.on_disk.max(replication.committing);
+        }
+        match &replication.role {
+            Role::Primary(_) if !is_kept => self.tell_not_kept(),
+            Role::Primary(_) => self.advance(now),
+            Role::Copy(_) => self.acknowledge(),
+        }
+    }
+
+    /// The index that a commit has everything up to.
+    pub(super) fn commits_at(&mut self) -> u64 {
+        let Some(replication) = self.replication.as_mut() else {
+            return 0;
+        };
+        replication.committing = replication.log.committed();
+        replication.committing
+    }
+
+    /// Does what is due between copies.
+    pub(super) fn look_after_copies(&mut self, now: Now) {
+        let Some(replication) = self.replication.as_mut() else {
+            return;
+        };
+        match &replication.role {
+            Role::Primary(_) => {
+                self.expire_copied(now);
+                self.advance(now);
+            }
+            Role::Copy(_) => self.follow(now.mono),
+        }
+    }
+
+    /// When that is.
+    pub(super) fn next_look_at_copies(&self, now: Now) -> Option<Mono> {
+        let replication = self.replication.as_ref()?;
+        match &replication.role {
+            Role::Primary(leading) => {
+                let deadline = self.state.next_deadline_behind(&replication.pending);
+                let deadline = deadline.map(|at| now.until(at));
+                let peers = leading.peers.next_tick(replication.log.last());
+                [deadline, peers].into_iter().flatten().min()
+            }
+            Role::Copy(following) => following.next_tick(),
+        }
+    }
+
+    fn new_backlog(&mut self) {
+        self.backlog = Backlog::new(self.state.changes());
+    }
+
+    fn to_copy(&mut self, to: EndpointId, message: &StoreMessage) {
+        self.out
+            .push_back(Output::Send(to, message.encode(&self.name)));
+    }
+}
+
+impl Replication {
+    /// Everything that is here becomes what the store has, when all that are in sync have it.
+    fn takes_over(&mut self, _now: Mono) {
+        self.pending = Pending::default();
+        let mut changes = self.log.changes_committed();
+        let mut index = self.log.committed() + 1;
+        while let Some(entry) = self.log.get(index) {
+            if let Some((writer, number)) = entry.by {
+                self.pending.note(writer, number);
+            }
+            if let Some(event) = &entry.event {
+                changes += 1;
+                self.pending.add(changes, event);
+            }
+            index += 1;
+        }
+        self.role = Role::Primary(Box::default());
+    }
+
+    /// Another one is the primary, or nobody is.
+    fn follows(&mut self, now: Mono) {
+        if !self.is_in_sync() {
+            self.log.truncate(0);
+        }
+        self.role = Role::Copy(Box::new(Following::new(now)));
+    }
+
+    fn is_in_sync(&self) -> bool {
+        // What it has without gaps is of this history.
+        self.holds == self.assignment.began && self.holds != 0
+    }
+}
+
+/// The answer of something that is not known any more.
+fn known_or_repeated(answer: Option<Answer>) -> Answer {
+    answer.unwrap_or(Answer::Repeated)
+}

@@ -1,0 +1,400 @@
+//! What a primary sends to the other copies, and what follows from what they have.
+
+use muster_wire::EndpointId;
+
+use super::peers::{Peer, SEND_AGAIN, TELL_COMMITTED};
+use super::{Leading, Primary, Role};
+use crate::op::Writer;
+use crate::protocol::{
+    Acknowledgement, Attach, Attached, LogEntry, Query, Replicate, StoreMessage, WriterRow,
+    WritersPart,
+};
+use crate::{Now, Output};
+
+/// The entries of one message to a copy.
+const ENTRIES: usize = 4096;
+
+/// Their bytes.
+const BYTES: usize = 256 << 10;
+
+/// The entries that may be on their way to a copy.
+const WINDOW: u64 = 65_536;
+
+/// The questions that may wait for the copies.
+const QUESTIONS: usize = 65_536;
+
+/// The bytes of writers in one message.
+const WRITERS_BYTES: usize = 256 << 10;
+
+/// Who asked something.
+#[derive(Debug)]
+pub(super) struct Question {
+    from: EndpointId,
+    request: u64,
+    query: Query,
+    /// It is answered when this entry is committed: then this was the primary after it was asked.
+    behind: u64,
+}
+
+impl Primary {
+    /// Takes a message that is for a primary, or for another copy.
+    pub(in crate::primary) fn receive_as_copy(
+        &mut self,
+        from: EndpointId,
+        message: StoreMessage,
+        now: Now,
+    ) {
+        if !self.leads() {
+            return self.hear_primary(from, message, now);
+        }
+        match message {
+            StoreMessage::Write(write) => {
+                self.decide_write(from, write, now);
+                self.advance(now);
+            }
+            StoreMessage::Query { request, query } => {
+                self.ask(from, request, query);
+                self.advance(now);
+            }
+            StoreMessage::Attach(attach) => self.attach(from, attach, now),
+            StoreMessage::Acknowledge(acknowledgement) => {
+                self.acknowledged(from, acknowledgement, now);
+            }
+            StoreMessage::FetchWriters { epoch, after } => self.tell_writers(from, epoch, after),
+            message => self.answer(from, message, now),
+        }
+    }
+
+    fn leading(&mut self) -> Option<(&mut Leading, &mut super::Log, &super::Assignment)> {
+        let replication = self.replication.as_mut()?;
+        match &mut replication.role {
+            Role::Primary(leading) => {
+                Some((leading, &mut replication.log, &replication.assignment))
+            }
+            Role::Copy(_) => None,
+        }
+    }
+
+    fn ask(&mut self, from: EndpointId, request: u64, query: Query) {
+        let Some((leading, log, _)) = self.leading() else {
+            return;
+        };
+        if leading.questions.len() >= QUESTIONS || log.is_full() {
+            return; // it is asked again
+        }
+        // An entry that changes nothing: whoever has it goes by the epoch of now.
+        let is_alone = !leading.peers.iter().any(Peer::is_required);
+        let waits = leading.questions.back().is_some_and(|last| last.behind == log.last());
+        if !(is_alone && log.last() == log.committed()) && !waits {
+            log.push(LogEntry {
+                by: None,
+                answer: crate::op::Answer::Repeated,
+                event: None,
+            });
+        }
+        let behind = log.last();
+        leading.questions.push_back(Question {
+            from,
+            request,
+            query,
+            behind,
+        });
+    }
+
+    /// A copy wants to follow.
+    fn attach(&mut self, from: EndpointId, attach: Attach, now: Now) {
+        let (timeline, epoch) = (self.timeline, self.epoch);
+        let Some((leading, log, _)) = self.leading() else {
+            return;
+        };
+        let Some(peer) = leading.peers.get_mut(from) else {
+            return; // it is not named, or one of us does not know yet that it is
+        };
+        if attach.epoch != epoch {
+            let fenced = StoreMessage::Fenced { epoch };
+            if attach.epoch < epoch {
+                self.to_copy(from, &fenced);
+            }
+            return;
+        }
+        let continues = attach.timeline == timeline && log.covers(attach.index);
+        let index = if continues {
+            attach.index
+        } else {
+            log.committed()
+        };
+        peer.is_attached = true;
+        peer.is_whole = continues;
+        (peer.sent, peer.told) = (index, 0);
+        peer.index = if continues { index } else { 0 };
+        peer.durable = 0;
+        peer.progress = now.mono;
+        let attached = Attached {
+            epoch,
+            timeline,
+            index,
+            change: log.changes_at(index),
+            continues,
+        };
+        self.to_copy(from, &StoreMessage::Attached(attached));
+        self.advance(now);
+    }
+
+    /// A copy says what it has.
+    fn acknowledged(&mut self, from: EndpointId, it: Acknowledgement, now: Now) {
+        let (timeline, epoch) = (self.timeline, self.epoch);
+        let Some((leading, log, _)) = self.leading() else {
+            return;
+        };
+        let Some(peer) = leading.peers.get_mut(from) else {
+            return;
+        };
+        // What was said in another epoch was said to another primary, or of another one's entries.
+        if it.epoch != epoch || it.timeline != timeline || !peer.is_attached {
+            return;
+        }
+        let index = it.index.min(log.last());
+        if index > peer.index {
+            peer.progress = now.mono;
+            peer.send_again = now.mono.after(SEND_AGAIN);
+        }
+        peer.index = peer.index.max(index);
+        peer.durable = peer.durable.max(it.durable.min(log.last()));
+        peer.is_whole |= it.is_whole;
+        self.advance(now);
+    }
+
+    /// Commits what all have, answers, and sends on.
+    pub(super) fn advance(&mut self, now: Now) {
+        self.send_entries(now);
+        let Some((leading, log, _)) = self.leading() else {
+            return;
+        };
+        let upto = leading.peers.index(log.last());
+        if upto > log.committed() {
+            let told = self.make_committed(upto, now.mono);
+            self.tell(now.mono);
+            self.tell_committed_to(told.keys().map(|writer| writer.endpoint).collect());
+            let is_persistent = self.commit_queue.is_some();
+            for (writer, mut results) in told {
+                let session = self.sessions.of(writer, now.mono);
+                if is_persistent {
+                    session.mark(Some(upto), results.next - 1);
+                    (results.durable, results.failed) = session.kept();
+                }
+                self.to_copy(writer.endpoint, &StoreMessage::Results(results));
+            }
+            self.commit();
+        }
+        self.answer_questions();
+        self.tell_durable();
+        self.request(now);
+        if let Some((leading, log, _)) = self.leading() {
+            log.trim(leading.peers.needed());
+        }
+        self.send_news(now);
+    }
+
+    /// Sends what copies do not have yet, as far as they keep up.
+    fn send_entries(&mut self, now: Now) {
+        let Some(replication) = self.replication.as_mut() else {
+            return;
+        };
+        let Role::Primary(leading) = &mut replication.role else {
+            return;
+        };
+        let log = &replication.log;
+        let mut messages = Vec::new();
+        for peer in leading.peers.iter_mut().filter(|peer| peer.is_attached) {
+            if peer.sent > peer.index && now.mono >= peer.send_again && peer.is_whole {
+                peer.sent = peer.index;
+            }
+            while peer.sent < log.last() && peer.sent - peer.index.min(peer.sent) < WINDOW {
+                let (change, entries) = log.from(peer.sent + 1, ENTRIES, BYTES);
+                let entries: Vec<LogEntry> = entries.cloned().collect();
+                if entries.is_empty() {
+                    break;
+                }
+                let mut writers: Vec<(Writer, u64)> = Vec::new();
+                for (writer, _) in entries.iter().filter_map(|entry| entry.by) {
+                    if writers.last().is_none_or(|(last, _)| *last != writer)
+                        && !writers.iter().any(|(known, _)| *known == writer)
+                    {
+                        writers.push((writer, self.sessions.first_open(writer)));
+                    }
+                }
+                let first = peer.sent + 1;
+                peer.sent += entries.len() as u64;
+                peer.send_again = now.mono.after(SEND_AGAIN);
+                peer.told = log.committed();
+                peer.tell_at = None;
+                let replicate = Replicate {
+                    epoch: self.epoch,
+                    timeline: self.timeline,
+                    committed: log.committed(),
+                    first,
+                    change,
+                    writers,
+                    entries,
+                };
+                messages.push((peer.id, replicate));
+            }
+        }
+        for (to, replicate) in messages {
+            self.to_copy(to, &StoreMessage::Replicate(replicate));
+        }
+    }
+
+    /// A copy whose own writes are answered is told first that all have them: what it reads has them then.
+    fn tell_committed_to(&mut self, endpoints: Vec<EndpointId>) {
+        let Some((leading, log, _)) = self.leading() else {
+            return;
+        };
+        let mut told = Vec::new();
+        for peer in leading.peers.iter_mut() {
+            if peer.is_attached && peer.told < log.committed() && endpoints.contains(&peer.id) {
+                peer.told = log.committed();
+                told.push(peer.id);
+            }
+        }
+        for id in told {
+            self.tell_committed(id);
+        }
+    }
+
+    fn tell_committed(&mut self, to: EndpointId) {
+        let (timeline, epoch) = (self.timeline, self.epoch);
+        let Some((_, log, _)) = self.leading() else {
+            return;
+        };
+        let replicate = Replicate {
+            epoch,
+            timeline,
+            committed: log.committed(),
+            first: 0,
+            change: 0,
+            writers: Vec::new(),
+            entries: Vec::new(),
+        };
+        self.to_copy(to, &StoreMessage::Replicate(replicate));
+    }
+
+    /// Tells copies what is committed, if nothing else brings them that: at once where the disk is waited for.
+    fn send_news(&mut self, now: Now) {
+        let is_persistent = self.commit_queue.is_some();
+        let Some((leading, log, _)) = self.leading() else {
+            return;
+        };
+        let mut due = Vec::new();
+        for peer in leading.peers.iter_mut() {
+            if !peer.is_attached || peer.told >= log.committed() {
+                peer.tell_at = None;
+                continue;
+            }
+            let at = peer.tell_at.get_or_insert(now.mono.after(TELL_COMMITTED));
+            if is_persistent || *at <= now.mono {
+                peer.told = log.committed();
+                peer.tell_at = None;
+                due.push(peer.id);
+            }
+        }
+        for id in due {
+            self.tell_committed(id);
+        }
+    }
+
+    fn answer_questions(&mut self) {
+        loop {
+            let Some((leading, log, _)) = self.leading() else {
+                return;
+            };
+            let committed = log.committed();
+            let first = leading.questions.front();
+            if first.is_none_or(|first| first.behind > committed) {
+                return;
+            }
+            let Some(question) = leading.questions.pop_front() else {
+                return;
+            };
+            let reply = StoreMessage::Reply {
+                request: question.request,
+                timeline: self.timeline,
+                last: self.state.changes(),
+                reply: self.reply(&question.query),
+                epoch: self.epoch,
+            };
+            self.to_copy(question.from, &reply);
+        }
+    }
+
+    /// Tells writers what is on all disks.
+    fn tell_durable(&mut self) {
+        if self.commit_queue.is_none() {
+            return;
+        }
+        let own = self.own_durable();
+        let Some((leading, ..)) = self.leading() else {
+            return;
+        };
+        let durable = leading.peers.durable(own);
+        if let Some(replication) = self.replication.as_mut()
+            && durable > replication.durable
+        {
+            replication.durable = durable;
+            self.tell_kept(durable, true);
+        }
+    }
+
+    /// The backend here has failed: whoever waits for it is told.
+    pub(super) fn tell_not_kept(&mut self) {
+        let upto = self.replication.as_ref().map_or(0, |it| it.committing);
+        self.tell_kept(upto, false);
+    }
+
+    /// Asks the coordinators for what is due.
+    fn request(&mut self, now: Now) {
+        let durable = self.commit_queue.is_some().then(|| self.own_durable());
+        let Some((leading, log, assignment)) = self.leading() else {
+            return;
+        };
+        let epoch = assignment.epoch;
+        let requests = leading.peers.requests(log.last(), durable, now.mono);
+        let requests = requests.into_iter();
+        let outputs = requests.map(|request| Output::Request { epoch, request });
+        self.out.extend(outputs);
+    }
+
+    /// A new copy asks for writers: those behind one, in order.
+    fn tell_writers(&mut self, to: EndpointId, epoch: u64, after: Option<Writer>) {
+        if epoch != self.epoch {
+            return;
+        }
+        let behind = |(writer, _): &(Writer, u64)| after.is_none_or(|after| *writer > after);
+        let mut writers: Vec<_> = self.state.writers().filter(behind).collect();
+        writers.sort_unstable();
+        let mut bytes = 0;
+        let mut rows = Vec::new();
+        let all = writers.len();
+        for (writer, number) in writers {
+            if bytes >= WRITERS_BYTES {
+                break;
+            }
+            let (first, answers) = self.sessions.answers(writer);
+            bytes += 32 + answers.len() * 8;
+            rows.push(WriterRow {
+                writer,
+                number,
+                first,
+                answers,
+            });
+        }
+        let part = WritersPart {
+            epoch,
+            timeline: self.timeline,
+            after,
+            is_last: rows.len() == all,
+            rows,
+        };
+        self.to_copy(to, &StoreMessage::Writers(part));
+    }
+}
