@@ -102,6 +102,8 @@ const RIVALRY: Duration = Duration::from_secs(3);
 struct Followed {
     endpoint: EndpointId,
     timeline: u64,
+    /// The epoch in which it is the primary; 0 where coordinators do not decide that.
+    epoch: u64,
     heard: Mono,
 }
 
@@ -112,6 +114,8 @@ pub struct StoreClone {
     instance: u64,
     config: CloneConfig,
     primary: Option<Followed>,
+    /// What is said in an earlier epoch is not listened to.
+    epoch: u64,
     entries: Entries,
     /// The copy was given up, until there is room for it.
     no_room: Option<NoRoom>,
@@ -147,6 +151,7 @@ impl StoreClone {
             name,
             instance,
             primary: None,
+            epoch: 0,
             entries: Entries::within(&config.budget),
             config,
             no_room: None,
@@ -229,16 +234,27 @@ impl StoreClone {
 
     /// Takes a message from an endpoint. Messages that are not for a clone are ignored.
     pub fn receive(&mut self, from: EndpointId, message: StoreMessage, now: Mono) {
-        let timeline = match &message {
-            StoreMessage::Alive { timeline, .. }
-            | StoreMessage::Gone { timeline, .. }
-            | StoreMessage::Reply { timeline, .. } => *timeline,
-            StoreMessage::Changes(changes) => changes.timeline,
-            StoreMessage::Chunk(chunk) if chunk.instance == self.instance => chunk.timeline,
-            StoreMessage::Results(results) if results.instance == self.instance => results.timeline,
+        let (timeline, epoch) = match &message {
+            StoreMessage::Alive {
+                timeline, epoch, ..
+            }
+            | StoreMessage::Gone { timeline, epoch }
+            | StoreMessage::Reply {
+                timeline, epoch, ..
+            } => (*timeline, *epoch),
+            StoreMessage::Changes(changes) => (changes.timeline, changes.epoch),
+            StoreMessage::Chunk(chunk) if chunk.instance == self.instance => {
+                (chunk.timeline, chunk.epoch)
+            }
+            StoreMessage::Results(results) if results.instance == self.instance => {
+                (results.timeline, results.epoch)
+            }
             _ => return,
         };
-        let follows = self.follows(from, timeline, now);
+        if epoch < self.epoch {
+            return; // of one that was the primary
+        }
+        let follows = self.follows(from, timeline, epoch, now);
         match message {
             StoreMessage::Reply {
                 request,

@@ -463,6 +463,7 @@ mod tests {
         follower.write(put("a"), Level::Applied, 1, None, at(600));
         drain(&mut follower);
         let alive = StoreMessage::Alive {
+            epoch: 0,
             timeline: 5,
             last: 0,
         };
@@ -478,6 +479,7 @@ mod tests {
         assert_eq!(settled(&outputs), [&lost]);
         assert_eq!(follower.entries().len(), 1);
         let chunk = crate::protocol::Chunk {
+            epoch: 0,
             instance: 3,
             timeline: 5,
             as_of: 0,
@@ -508,6 +510,7 @@ mod tests {
         for second in 0..60 {
             let now = at(second * 1000);
             let alive = StoreMessage::Alive {
+                epoch: 0,
                 timeline: 5,
                 last: 0,
             };

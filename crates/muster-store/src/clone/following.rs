@@ -9,15 +9,30 @@ use crate::{Notice, Output, Revision};
 
 impl StoreClone {
     /// Notes that a primary was heard; whether it is the one that this clone follows.
-    pub(super) fn follows(&mut self, from: EndpointId, timeline: u64, now: Mono) -> bool {
+    pub(super) fn follows(
+        &mut self,
+        from: EndpointId,
+        timeline: u64,
+        epoch: u64,
+        now: Mono,
+    ) -> bool {
+        self.epoch = epoch;
         if let Some(primary) = &mut self.primary
             && primary.endpoint == from
             && primary.timeline == timeline
         {
+            primary.epoch = epoch;
             primary.heard = now;
             return true;
         }
-        if let Some(primary) = self.primary {
+        let is_later = self.primary.is_some_and(|primary| primary.epoch < epoch);
+        if is_later && self.primary.is_some_and(|it| it.timeline == timeline) {
+            // Another copy is the primary of the same history: nothing is fetched again.
+            self.begins_with(from, timeline, epoch, now);
+            self.ask_for_missing(now);
+            return true;
+        }
+        if let Some(primary) = self.primary.filter(|_| !is_later) {
             let is_older = timeline < primary.timeline;
             let is_other = primary.endpoint != from;
             if is_other && !self.is_silent(primary, now) {
@@ -28,26 +43,32 @@ impl StoreClone {
                 return false; // a message of its former timeline that was late
             }
         }
-        self.primary = Some(Followed {
-            endpoint: from,
-            timeline,
-            heard: now,
-        });
-        self.rival = None;
-        self.has_warned = false;
         self.exists = 0;
         let held = std::mem::take(&mut self.held);
         self.held_before.extend(held.into_values().flatten());
         self.ask_at = None;
-        self.writes.restart(now);
+        self.begins_with(from, timeline, epoch, now);
         if self.config.copy == CopyMode::Full {
             self.attach(now);
         }
+        false
+    }
+
+    /// There is another primary. It is sent what the one before has not answered.
+    fn begins_with(&mut self, from: EndpointId, timeline: u64, epoch: u64, now: Mono) {
+        self.primary = Some(Followed {
+            endpoint: from,
+            timeline,
+            epoch,
+            heard: now,
+        });
+        self.rival = None;
+        self.has_warned = false;
+        self.writes.restart(now);
         if let Some(write) = self.writes.again(now) {
             self.send(from, &StoreMessage::Write(write));
         }
         self.send_writes(now);
-        false
     }
 
     /// Another endpoint says that it is the primary: the one that comes after a crash, or one too many, if the

@@ -10,6 +10,8 @@ mod following;
 mod leading;
 mod log;
 mod peers;
+#[cfg(test)]
+mod simulation;
 
 use std::collections::BTreeMap;
 
@@ -55,6 +57,8 @@ impl Assignment {
 /// What a store's copy knows of the others.
 #[derive(Debug)]
 pub(super) struct Replication {
+    #[cfg(test)]
+    broken: simulation::Sabotage,
     pub(super) assignment: Assignment,
     role: Role,
     /// The epoch in which the history began that it has a copy of; 0 if it has none that is complete.
@@ -111,6 +115,8 @@ impl Primary {
             primary.sessions.restore(writer);
         }
         primary.replication = Some(Box::new(Replication {
+            #[cfg(test)]
+            broken: simulation::Sabotage::default(),
             assignment: Assignment {
                 epoch: 0,
                 began: 0,
@@ -130,6 +136,18 @@ impl Primary {
         primary
     }
 
+    #[cfg(test)]
+    fn break_rule(&mut self, rule: simulation::Sabotage) {
+        if let Some(replication) = self.replication.as_mut() {
+            replication.broken = rule;
+        }
+    }
+
+    #[cfg(test)]
+    fn breaks(&self, rule: simulation::Sabotage) -> bool {
+        self.replication.as_ref().is_some_and(|it| it.broken == rule)
+    }
+
     /// Follows a decision of the coordinators. Older ones than the last are ignored.
     pub fn assign(&mut self, assignment: Assignment, now: Now) {
         let me = self.me.endpoint;
@@ -146,7 +164,7 @@ impl Primary {
         replication.assignment = assignment;
         if leads && is_same_history {
             if !led {
-                replication.takes_over(now.mono);
+                replication.takes_over();
             }
         } else if leads {
             self.begin_history(now);
@@ -201,10 +219,11 @@ impl Primary {
         let index = replication.log.committed();
         replication.log = Log::behind(index, changes);
         replication.holds = replication.assignment.began;
-        replication.takes_over(now.mono);
+        replication.takes_over();
         self.out.push_back(Output::Attached);
     }
 
+    /// What it has is of another timeline from now on, and so is what its backend is given.
     fn set_timeline(&mut self, timeline: u64) {
         self.timeline = timeline;
         if let Some(commit_queue) = &mut self.commit_queue {
@@ -347,7 +366,11 @@ impl Primary {
 
 impl Replication {
     /// Everything that is here becomes what the store has, when all that are in sync have it.
-    fn takes_over(&mut self, _now: Mono) {
+    fn takes_over(&mut self) {
+        #[cfg(test)]
+        if self.broken == simulation::Sabotage::DropsOpen {
+            self.log.truncate(0);
+        }
         self.pending = Pending::default();
         let mut changes = self.log.changes_committed();
         let mut index = self.log.committed() + 1;

@@ -5,6 +5,8 @@ use std::time::Duration;
 use muster_wire::{EndpointId, Mono};
 
 use super::fetching::{Fetched, Fetching};
+#[cfg(test)]
+use super::simulation::Sabotage;
 use super::{Log, Primary, Role};
 use crate::backend::Commit;
 use crate::clone::differences;
@@ -136,6 +138,12 @@ impl Primary {
             StoreMessage::Chunk(it) => (it.epoch, it.timeline),
             _ => return,
         };
+        #[cfg(test)]
+        let epoch = if self.breaks(Sabotage::TakesOldEpochs) {
+            of
+        } else {
+            epoch
+        };
         if of < epoch {
             // It was the primary, and does not know yet that it is not any more.
             return self.to_copy(from, &StoreMessage::Fenced { epoch });
@@ -192,7 +200,14 @@ impl Primary {
         following.matched = attached.index;
         following.asked = ASK_AGAIN;
         following.ask_at = following.fetching.is_some().then_some(now.mono);
-        self.set_timeline(attached.timeline);
+        if !attached.continues {
+            // What the backend has stays of its own timeline until it is given everything: a file that has half of one and the number
+            // of the other would be taken for what it is not.
+            self.timeline = attached.timeline;
+            if let Some(commit_queue) = &mut self.commit_queue {
+                commit_queue.replace(Commit::default());
+            }
+        }
         self.follow(now.mono);
         self.acknowledge();
     }
@@ -209,7 +224,12 @@ impl Primary {
         let has_entries = !replicate.entries.is_empty();
         if has_entries {
             if replicate.first > following.matched + 1 {
-                return; // what is between comes again
+                // What is between comes again, unless the primary has begun anew with this copy.
+                if following.fetching.take().is_some() {
+                    following.is_attached = false;
+                    following.ask_at = Some(now.mono.after(following.asked));
+                }
+                return;
             }
             let mut change = replicate.change;
             for (index, entry) in (replicate.first..).zip(replicate.entries) {
@@ -236,6 +256,11 @@ impl Primary {
             }
         }
         let upto = replicate.committed.min(following.matched);
+        #[cfg(test)]
+        let upto = match replication.broken {
+            Sabotage::MakesAtOnce => following.matched,
+            _ => upto,
+        };
         self.commit_copy(upto, now);
         if has_entries {
             self.say_what_is_here();
@@ -342,6 +367,12 @@ impl Primary {
             changes,
             writers,
         } = fetched;
+        #[cfg(test)]
+        let writers = if self.breaks(Sabotage::ForgetsWriters) {
+            Vec::new()
+        } else {
+            writers
+        };
         let numbers = writers.iter().map(|row| (row.writer, row.number));
         let numbers: Vec<_> = numbers.collect();
         let before = self.state.adopt(entries, changes, numbers);
@@ -356,6 +387,7 @@ impl Primary {
         }
         self.untold.clear();
         self.new_backlog();
+        self.set_timeline(self.timeline);
         if let Some(commit_queue) = &mut self.commit_queue {
             let entries = self.state.entries().iter();
             let puts = entries.map(|(key, entry)| BackendWrite::Put(key.clone(), entry.clone()));

@@ -9,6 +9,8 @@ use crate::protocol::{
     Acknowledgement, Attach, Attached, LogEntry, Query, Replicate, StoreMessage, WriterRow,
     WritersPart,
 };
+#[cfg(test)]
+use super::simulation::Sabotage;
 use crate::{Now, Output};
 
 /// The entries of one message to a copy.
@@ -76,6 +78,8 @@ impl Primary {
     }
 
     fn ask(&mut self, from: EndpointId, request: u64, query: Query) {
+        #[cfg(test)]
+        let at_once = self.breaks(Sabotage::AnswersAtOnce);
         let Some((leading, log, _)) = self.leading() else {
             return;
         };
@@ -93,6 +97,8 @@ impl Primary {
             });
         }
         let behind = log.last();
+        #[cfg(test)]
+        let behind = if at_once { 0 } else { behind };
         leading.questions.push_back(Question {
             from,
             request,
@@ -167,10 +173,14 @@ impl Primary {
     /// Commits what all have, answers, and sends on.
     pub(super) fn advance(&mut self, now: Now) {
         self.send_entries(now);
+        #[cfg(test)]
+        let commits_alone = self.breaks(Sabotage::CommitsAlone);
         let Some((leading, log, _)) = self.leading() else {
             return;
         };
         let upto = leading.peers.index(log.last());
+        #[cfg(test)]
+        let upto = if commits_alone { log.last() } else { upto };
         if upto > log.committed() {
             let told = self.make_committed(upto, now.mono);
             self.tell(now.mono);
@@ -354,11 +364,17 @@ impl Primary {
     /// Asks the coordinators for what is due.
     fn request(&mut self, now: Now) {
         let durable = self.commit_queue.is_some().then(|| self.own_durable());
+        #[cfg(test)]
+        let counts_late = self.breaks(Sabotage::CountsNewcomersLate);
         let Some((leading, log, assignment)) = self.leading() else {
             return;
         };
         let epoch = assignment.epoch;
         let requests = leading.peers.requests(log.last(), durable, now.mono);
+        #[cfg(test)]
+        if counts_late {
+            leading.peers.iter_mut().for_each(|peer| peer.is_proposed = false);
+        }
         let requests = requests.into_iter();
         let outputs = requests.map(|request| Output::Request { epoch, request });
         self.out.extend(outputs);
