@@ -4,12 +4,12 @@ use std::fmt;
 
 use muster_wire::EndpointId;
 
-use crate::{CopyRequest, SettledWrite};
 use crate::backend::Commit;
 use crate::broker::{Entity, Snapshot};
 use crate::level::Revision;
 use crate::op::{Change, WriteRefusal};
 use crate::protocol::Reply;
+use crate::{CopyRequest, SettledWrite};
 
 /// What a store asks of its driver: messages to send, a backend to use, people and programs to
 /// inform. Nothing is waited for; where an answer is expected, the documentation says how it is

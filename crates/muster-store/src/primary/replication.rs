@@ -63,6 +63,8 @@ pub(super) struct Replication {
     role: Role,
     /// The epoch in which the history began that it has a copy of; 0 if it has none that is complete.
     holds: u64,
+    /// A snapshot was begun that is not complete: what is here belongs to no timeline.
+    is_torn: bool,
     log: Log,
     pending: Pending,
     /// The index that is on disk, here.
@@ -127,6 +129,7 @@ impl Primary {
             },
             role: Role::Copy(Box::new(Following::new(now.mono))),
             holds: 0,
+            is_torn: false,
             log: Log::behind(index, changes),
             pending: Pending::default(),
             on_disk: index,
@@ -145,7 +148,9 @@ impl Primary {
 
     #[cfg(test)]
     fn breaks(&self, rule: simulation::Sabotage) -> bool {
-        self.replication.as_ref().is_some_and(|it| it.broken == rule)
+        self.replication
+            .as_ref()
+            .is_some_and(|it| it.broken == rule)
     }
 
     /// Follows a decision of the coordinators. Older ones than the last are ignored.
@@ -219,6 +224,7 @@ impl Primary {
         let index = replication.log.committed();
         replication.log = Log::behind(index, changes);
         replication.holds = replication.assignment.began;
+        replication.is_torn = false;
         replication.takes_over();
         self.out.push_back(Output::Attached);
     }

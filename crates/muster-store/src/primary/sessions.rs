@@ -116,11 +116,7 @@ impl Sessions {
     }
 
     /// A generation is on disk, or could not be put there: what its writers are told, of no timeline yet.
-    pub(super) fn kept(
-        &mut self,
-        generation: u64,
-        is_durable: bool,
-    ) -> Vec<(Writer, Results)> {
+    pub(super) fn kept(&mut self, generation: u64, is_durable: bool) -> Vec<(Writer, Results)> {
         let mut told = Vec::new();
         for (writer, session) in &mut self.0 {
             let mut reached = None;

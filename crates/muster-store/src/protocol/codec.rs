@@ -3,8 +3,8 @@
 use muster_wire::bytes::{Reader, put_string, put_varint};
 
 use super::parts::{
-    answer, changes, entry, epoch, key, list, number, op, optional, put_answer, put_changes, put_entry,
-    put_op, put_optional, value,
+    answer, changes, entry, epoch, key, list, number, op, optional, put_answer, put_changes,
+    put_entry, put_op, put_optional, value,
 };
 use super::replication::{
     acknowledgement, attach, attached, cursor, put_acknowledgement, put_attach, put_attached,

@@ -260,7 +260,10 @@ pub(super) fn put_cursor(out: &mut Vec<u8>, after: Option<Writer>) {
     }
 }
 
-#[allow(clippy::option_option, reason = "what cannot be read, and what is not there")]
+#[allow(
+    clippy::option_option,
+    reason = "what cannot be read, and what is not there"
+)]
 pub(super) fn cursor(reader: &mut Reader<'_>) -> Option<Option<Writer>> {
     match reader.u8()? {
         0 => Some(None),

@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 
+use crate::Encoded;
 use crate::entries::{ENTRY_OVERHEAD, Entries, Entry};
 use crate::op::{StoreEvent, Writer};
-use crate::Encoded;
 
 /// The changes behind the state, by what they leave: a command that is decided now must see them, and nobody else may.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -50,14 +50,20 @@ impl Fetching {
     }
 
     /// What is asked for next of the entries; `None` if all are there.
-    #[allow(clippy::option_option, reason = "there may be nothing to ask for, and no key to begin behind")]
+    #[allow(
+        clippy::option_option,
+        reason = "there may be nothing to ask for, and no key to begin behind"
+    )]
     pub(super) fn next_entries(&self) -> Option<Option<Encoded>> {
         let asks = !self.entries.has_all_entries();
         asks.then(|| self.entries.last_key().cloned())
     }
 
     /// What is asked for next of the writers.
-    #[allow(clippy::option_option, reason = "there may be nothing to ask for, and no writer to begin behind")]
+    #[allow(
+        clippy::option_option,
+        reason = "there may be nothing to ask for, and no writer to begin behind"
+    )]
     pub(super) fn next_writers(&self) -> Option<Option<Writer>> {
         let asks = !self.has_all_writers;
         asks.then_some(self.last_writer)

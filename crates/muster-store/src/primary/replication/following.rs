@@ -120,7 +120,11 @@ impl Primary {
         // What was on its way to it may have been decided otherwise.
         let attach = Attach {
             epoch: self.epoch,
-            timeline: self.timeline,
+            timeline: if replication.is_torn {
+                0
+            } else {
+                self.timeline
+            },
             index: replication.log.committed(),
         };
         if let Some(primary) = self.primary_of_copies() {
@@ -182,7 +186,7 @@ impl Primary {
         }
         let begins_here = replication.log.committed() == attached.index;
         if attached.continues {
-            if !begins_here || attached.timeline != self.timeline {
+            if !begins_here || replication.is_torn || attached.timeline != self.timeline {
                 return;
             }
             replication.holds = replication.assignment.began;
@@ -192,6 +196,7 @@ impl Primary {
                 return;
             }
             replication.holds = 0;
+            replication.is_torn = true;
             replication.log = Log::behind(attached.index, attached.change);
             let fetching = Fetching::behind(attached.index, attached.change, &budget);
             following.fetching = Some(Box::new(fetching));
@@ -356,6 +361,7 @@ impl Primary {
         {
             following.ask_at = None;
             replication.holds = replication.assignment.began;
+            replication.is_torn = false;
             self.take_over(fetching.into_fetched(), now);
         }
     }

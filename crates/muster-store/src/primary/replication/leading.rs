@@ -3,14 +3,14 @@
 use muster_wire::EndpointId;
 
 use super::peers::{Peer, SEND_AGAIN, TELL_COMMITTED};
+#[cfg(test)]
+use super::simulation::Sabotage;
 use super::{Leading, Primary, Role};
 use crate::op::Writer;
 use crate::protocol::{
     Acknowledgement, Attach, Attached, LogEntry, Query, Replicate, StoreMessage, WriterRow,
     WritersPart,
 };
-#[cfg(test)]
-use super::simulation::Sabotage;
 use crate::{Now, Output};
 
 /// The entries of one message to a copy.
@@ -88,7 +88,10 @@ impl Primary {
         }
         // An entry that changes nothing: whoever has it goes by the epoch of now.
         let is_alone = !leading.peers.iter().any(Peer::is_required);
-        let waits = leading.questions.back().is_some_and(|last| last.behind == log.last());
+        let waits = leading
+            .questions
+            .back()
+            .is_some_and(|last| last.behind == log.last());
         if !(is_alone && log.last() == log.committed()) && !waits {
             log.push(LogEntry {
                 by: None,
@@ -373,7 +376,10 @@ impl Primary {
         let requests = leading.peers.requests(log.last(), durable, now.mono);
         #[cfg(test)]
         if counts_late {
-            leading.peers.iter_mut().for_each(|peer| peer.is_proposed = false);
+            leading
+                .peers
+                .iter_mut()
+                .for_each(|peer| peer.is_proposed = false);
         }
         let requests = requests.into_iter();
         let outputs = requests.map(|request| Output::Request { epoch, request });

@@ -167,7 +167,10 @@ impl Peers {
     /// The first index that one of them may still ask for.
     pub(super) fn needed(&self) -> u64 {
         let attached = self.0.iter().filter(|peer| peer.is_attached);
-        attached.map(|peer| peer.index + 1).min().unwrap_or(u64::MAX)
+        attached
+            .map(|peer| peer.index + 1)
+            .min()
+            .unwrap_or(u64::MAX)
     }
 
     /// What the coordinators are to be asked now.
@@ -198,7 +201,10 @@ impl Peers {
             let stuck = stuck.then(|| peer.progress.after(STUCK).max(peer.ask_at));
             let joined = peer.is_proposed.then_some(peer.ask_at);
             let again = (peer.is_attached && peer.sent > peer.index).then_some(peer.send_again);
-            [stuck, joined, again, peer.tell_at].into_iter().flatten().min()
+            [stuck, joined, again, peer.tell_at]
+                .into_iter()
+                .flatten()
+                .min()
         };
         self.0.iter().filter_map(due).min()
     }

@@ -82,7 +82,7 @@ struct Writer {
 struct Asked {
     writer: usize,
     outcome: Option<WriteOutcome>,
-    /// The history in which it was answered.
+    /// The history in which it was asked for.
     began: u64,
 }
 
@@ -221,9 +221,9 @@ impl World {
         let Some(process) = self.nodes[number].process.take() else {
             return;
         };
-        let under_way = self
-            .agenda
-            .extract_if(.., |_, (to, event)| *to == process.id && matches!(event, Event::Committed(_)));
+        let under_way = self.agenda.extract_if(.., |_, (to, event)| {
+            *to == process.id && matches!(event, Event::Committed(_))
+        });
         let under_way: Vec<_> = under_way.map(|(_, (_, event))| event).collect();
         for event in under_way {
             if let Event::Committed(commit) = event
@@ -291,7 +291,8 @@ impl World {
                 Output::Request { epoch, request } => {
                     if !self.is_cut(me) {
                         let delay = Duration::from_millis(1 + self.random.number(20));
-                        self.council.asked(self.now.after(delay), me, epoch, request);
+                        self.council
+                            .asked(self.now.after(delay), me, epoch, request);
                     }
                 }
                 Output::Changed(change) => self.sees(timeline, change.number, change.event),
@@ -331,7 +332,6 @@ impl World {
                 }
                 Output::Settled(settled) => {
                     let asked = &mut self.asked[usize::try_from(settled.token).unwrap()];
-                    asked.began = self.council.began();
                     if asked.outcome.replace(settled.outcome).is_some() {
                         self.fails("settled twice".to_owned());
                     }
@@ -382,7 +382,7 @@ impl World {
         self.asked.push(Asked {
             writer: number,
             outcome: None,
-            began: 0,
+            began: self.council.began(),
         });
         let op = Op::Add {
             key: list_of(number),

@@ -67,7 +67,10 @@ impl Council {
     pub(super) fn comes(&mut self, node: usize, id: EndpointId, now: Mono) {
         self.running.insert(node, id);
         self.nodes.insert(id, node);
-        self.later(now.after(Duration::from_millis(300)), Happening::In(node, id));
+        self.later(
+            now.after(Duration::from_millis(300)),
+            Happening::In(node, id),
+        );
     }
 
     pub(super) fn goes(&mut self, node: usize, now: Mono) {
@@ -173,7 +176,8 @@ impl Council {
         self.settle(&mut decided, epoch);
         if decided.joining != before.joining {
             self.joining_since = now;
-        } else if decided.joining.is_some() && now.since(self.joining_since) > Duration::from_secs(8)
+        } else if decided.joining.is_some()
+            && now.since(self.joining_since) > Duration::from_secs(8)
         {
             self.skipped = decided.joining.and_then(|id| self.nodes.get(&id).copied());
             decided.joining = None;
@@ -193,7 +197,10 @@ impl Council {
         if decided.in_sync.iter().any(is_in) {
             decided.in_sync.retain(is_in);
         }
-        if decided.primary.is_none_or(|id| !decided.in_sync.contains(&id) || !self.is_in(id)) {
+        if decided
+            .primary
+            .is_none_or(|id| !decided.in_sync.contains(&id) || !self.is_in(id))
+        {
             decided.primary = decided.in_sync.iter().copied().find(is_in);
         }
         if decided.primary.is_none() {
