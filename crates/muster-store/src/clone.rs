@@ -337,6 +337,41 @@ impl StoreClone {
         }
     }
 
+    /// Coordinators have decided which endpoint is the primary. Earlier decisions than the last that is known are ignored.
+    pub fn assigned(&mut self, primary: EndpointId, epoch: u64, now: Mono) {
+        if epoch <= self.epoch {
+            return;
+        }
+        self.epoch = epoch;
+        match self.primary {
+            Some(known) if known.endpoint != primary => {
+                let timeline = known.timeline;
+                self.begins_with(primary, timeline, epoch, now);
+            }
+            Some(_) => {}
+            None => self.find(now),
+        }
+    }
+
+    /// Holds no copy from now on, and is only a way to the primary. Returns what it had.
+    pub(crate) fn gives_up_copy(&mut self) -> (Entries, Option<Revision>) {
+        let applied = self.applied.take();
+        self.config.copy = CopyMode::None;
+        self.attaching = None;
+        self.no_room = None;
+        self.ask_at = None;
+        let nothing = Entries::within(&self.config.budget);
+        (std::mem::replace(&mut self.entries, nothing), applied)
+    }
+
+    /// Holds a copy from now on: this one, as of a revision.
+    pub(crate) fn takes_copy(&mut self, entries: Entries, applied: Option<Revision>, now: Mono) {
+        self.config.copy = CopyMode::Full;
+        self.entries = entries;
+        self.applied = applied;
+        self.find(now);
+    }
+
     /// Notes that an endpoint is out of reach. If it had the primary, another one is accepted at
     /// once.
     pub fn lost(&mut self, endpoint: EndpointId, now: Mono) {

@@ -68,6 +68,31 @@ impl Follower {
         }
     }
 
+    /// Creates a clone that goes on with what was known of a Muster primary.
+    pub(crate) fn with(
+        muster: StoreClone,
+        me: EndpointId,
+        instance: u64,
+        config: CloneConfig,
+        now: Mono,
+    ) -> Self {
+        let new = Self::new(muster.name().clone(), me, instance, config, now);
+        Self { muster, ..new }
+    }
+
+    /// What it knows of a Muster primary. What it has of a master of Broker is of no use to that.
+    pub(crate) fn into_muster(mut self) -> StoreClone {
+        if let Some(broker) = &mut self.broker {
+            broker.close();
+        }
+        self.muster
+    }
+
+    /// Coordinators have decided which endpoint is the primary.
+    pub(crate) fn assigned(&mut self, primary: EndpointId, epoch: u64, now: Mono) {
+        self.muster.assigned(primary, epoch, now);
+    }
+
     #[cfg(test)]
     pub(crate) fn set_sabotage(&mut self, sabotage: crate::instance::Sabotage) {
         self.muster.sabotage = sabotage;

@@ -6,6 +6,7 @@
 //! none of these.
 
 mod clone_part;
+mod copy_part;
 mod counters;
 mod early;
 mod output;
@@ -29,14 +30,15 @@ use crate::op::{Change, Op, StoreEvent};
 use crate::protocol::{Query, StoreMessage};
 use crate::writes::WriteOutcome;
 use crate::{
-    CloneConfig, CopyMode, Level, Now, Primary, PrimaryConfig, Restored, SettledWrite, StoreName,
-    Token, WriteFailure,
+    Assignment, CloneConfig, CopyMode, Follower, Level, Now, Primary, PrimaryConfig, Restored,
+    SettledWrite, StoreName, Token, WriteFailure,
 };
 
 pub use output::{Notice, Output, Severity};
 pub use report::{CloneReport, PrimaryReport, StorePart, StoreReport};
 
 use clone_part::ClonePart;
+use copy_part::CopyPart;
 use early::EarlyWrites;
 use primary_part::PrimaryPart;
 use questions::Questions;
@@ -85,6 +87,16 @@ enum Part {
     Failed,
     Primary(Box<PrimaryPart>),
     Clone(Box<ClonePart>),
+    /// A copy among others, by the word of coordinators.
+    Copy(Box<CopyPart>),
+}
+
+/// A clone that is to become a copy.
+#[derive(Debug)]
+struct CopyToBe {
+    assignment: Assignment,
+    config: PrimaryConfig,
+    backend: Option<&'static str>,
 }
 
 /// A store on an endpoint, without I/O.
@@ -98,6 +110,8 @@ pub struct Instance {
     /// What was asked and not yet answered.
     questions: Questions,
     is_watched: bool,
+    /// What it becomes when its backend has been read.
+    to_be: Option<CopyToBe>,
     /// The time of the last fact.
     now: Now,
     out: VecDeque<Output>,
@@ -115,6 +129,7 @@ impl Instance {
             early: EarlyWrites::default(),
             questions: Questions::default(),
             is_watched: false,
+            to_be: None,
             now,
             out: VecDeque::new(),
             #[cfg(test)]
@@ -132,7 +147,7 @@ impl Instance {
         }
         match self.part {
             Part::Closed | Part::Failed => {}
-            Part::Opening { .. } | Part::Primary(_) | Part::Clone(_) => return,
+            Part::Opening { .. } | Part::Primary(_) | Part::Clone(_) | Part::Copy(_) => return,
         }
         match placement {
             Placement::Primary {
@@ -164,9 +179,113 @@ impl Instance {
         }
     }
 
+    /// Follows a decision of the coordinators about a store that is open, or being opened. An endpoint that is to keep a copy begins to;
+    /// one that is not goes on as a clone. `config` and `backend` are those of [`Placement::Primary`].
+    pub fn assign(
+        &mut self,
+        assignment: Assignment,
+        config: &PrimaryConfig,
+        backend: Option<&'static str>,
+        now: Now,
+    ) {
+        self.now = now;
+        let is_named = assignment.names(self.config.endpoint);
+        match &mut self.part {
+            Part::Copy(part) if is_named => part.assign(assignment, now),
+            Part::Copy(_) => self.end_copy(&assignment),
+            Part::Clone(part) => {
+                if let Some(primary) = assignment.primary {
+                    part.follower.assigned(primary, assignment.epoch, now.mono);
+                }
+                if !is_named {
+                    self.to_be = None;
+                    return;
+                }
+                let is_loading = self.to_be.is_some();
+                self.to_be = Some(CopyToBe {
+                    assignment,
+                    config: config.clone(),
+                    backend,
+                });
+                match backend {
+                    None => self.begin_copy(None),
+                    Some(_) if is_loading => {}
+                    Some(_) => self.out.push_back(Output::Load {
+                        limit: config.limit,
+                    }),
+                }
+            }
+            Part::Closed | Part::Opening { .. } | Part::Failed | Part::Primary(_) => {}
+        }
+    }
+
+    /// A clone becomes a copy: what it sends and waits for goes on.
+    fn begin_copy(&mut self, restored: Option<Restored>) {
+        let now = self.now;
+        let Some(to_be) = self.to_be.take() else {
+            return;
+        };
+        let part = match std::mem::replace(&mut self.part, Part::Failed) {
+            Part::Clone(part) => part,
+            other => {
+                self.part = other;
+                return;
+            }
+        };
+        let CopyToBe {
+            assignment,
+            config,
+            backend,
+        } = to_be;
+        let (name, me) = (self.name.clone(), self.config.endpoint);
+        let clone_config = part.config().clone();
+        let mut client = part.into_follower().into_muster();
+        // What it has is read until the copy is complete; what is different then is told.
+        let (entries, _) = client.gives_up_copy();
+        let mut copy = Primary::copy(name, me, config, restored, now);
+        copy.shows(entries);
+        copy.set_watched(true);
+        let mut part = CopyPart::new(copy, client, backend, &self.config, now.mono);
+        part.remember(clone_config);
+        part.assign(assignment, now);
+        self.part = Part::Copy(Box::new(part));
+    }
+
+    /// A copy becomes a clone again, and goes on from what it has.
+    fn end_copy(&mut self, assignment: &Assignment) {
+        let now = self.now;
+        let part = match std::mem::replace(&mut self.part, Part::Failed) {
+            Part::Copy(part) => *part,
+            other => {
+                self.part = other;
+                return;
+            }
+        };
+        let (config, mut client, copy) = part.into_parts(&mut self.out);
+        let revision = copy.is_whole().then(|| copy.revision());
+        client.takes_copy(copy.into_entries(), revision, now.mono);
+        let (me, number) = (self.config.endpoint, self.config.number);
+        let mut follower = Follower::with(client, me, number, config.clone(), now.mono);
+        if let Some(primary) = assignment.primary {
+            follower.assigned(primary, assignment.epoch, now.mono);
+        }
+        follower.set_watched(self.is_watched);
+        let part = ClonePart::with(follower, config, now.mono);
+        self.part = Part::Clone(Box::new(part));
+        self.out.push_back(Output::Serve(false));
+    }
+
     /// Takes the state that [`Output::Load`] asked for, or `None` if the backend could not be read.
     pub fn loaded(&mut self, restored: Option<Restored>, now: Now) {
         self.now = now;
+        if self.to_be.is_some() && matches!(self.part, Part::Clone(_)) {
+            if restored.is_none() {
+                // It stays a clone: the coordinators see that it does not come, and name another one.
+                self.to_be = None;
+                return;
+            }
+            return self.begin_copy(restored);
+        }
         if !matches!(self.part, Part::Opening { .. }) {
             return;
         }
@@ -250,6 +369,8 @@ impl Instance {
         match &mut self.part {
             Part::Primary(part) => part.set_watched(is_watched),
             Part::Clone(part) => part.follower.set_watched(is_watched),
+            // It looks at every change itself.
+            Part::Copy(_) => {}
             Part::Closed | Part::Opening { .. } | Part::Failed => {}
         }
     }
@@ -277,6 +398,10 @@ impl Instance {
             Part::Primary(part) => part.primary.write(op, level, token, deadline, now),
             Part::Clone(part) => {
                 part.follower.write(op, level, token, deadline, now.mono);
+                None
+            }
+            Part::Copy(part) => {
+                part.write(op, level, token, deadline, now);
                 None
             }
         }
@@ -314,6 +439,11 @@ impl Instance {
                     self.questions.never_again();
                 }
             }
+            Part::Copy(part) => {
+                for (request, query) in self.questions.due(self.now.mono) {
+                    part.query(request, query, self.now);
+                }
+            }
             Part::Closed | Part::Opening { .. } | Part::Failed => {}
         }
     }
@@ -325,6 +455,7 @@ impl Instance {
         match &mut self.part {
             Part::Primary(part) => part.primary.receive(from, message, now),
             Part::Clone(part) => part.follower.receive(from, message, now.mono),
+            Part::Copy(part) => part.receive(from, message, now),
             Part::Closed | Part::Opening { .. } | Part::Failed => {}
         }
     }
@@ -338,6 +469,11 @@ impl Instance {
                 part.set_watched(self.is_watched);
             }
             Part::Clone(part) => part.follower.receive_broker(command, now),
+            Part::Copy(part) => {
+                if part.part.primary.serves() {
+                    part.part.receive_broker(command, now);
+                }
+            }
             Part::Closed | Part::Opening { .. } | Part::Failed => {}
         }
     }
@@ -355,8 +491,10 @@ impl Instance {
     /// once.
     pub fn lost(&mut self, endpoint: EndpointId, now: Now) {
         self.now = now;
-        if let Part::Clone(part) = &mut self.part {
-            part.lost(endpoint, now.mono);
+        match &mut self.part {
+            Part::Clone(part) => part.lost(endpoint, now.mono),
+            Part::Copy(part) => part.client.lost(endpoint, now.mono),
+            Part::Closed | Part::Opening { .. } | Part::Failed | Part::Primary(_) => {}
         }
     }
 
@@ -367,6 +505,7 @@ impl Instance {
         match &mut self.part {
             Part::Primary(part) => part.rivals.look_soon(now.mono),
             Part::Clone(part) => part.follower.discovered(now.mono),
+            Part::Copy(part) => part.client.discovered(now.mono),
             Part::Closed | Part::Opening { .. } | Part::Failed => {}
         }
     }
@@ -385,8 +524,10 @@ impl Instance {
     /// A failed commit is tried again later, and writers that wait for it are told of the failure.
     pub fn committed(&mut self, failed: Option<Commit>, now: Now) {
         self.now = now;
-        if let Part::Primary(part) = &mut self.part {
-            part.committed(failed, now);
+        match &mut self.part {
+            Part::Primary(part) => part.committed(failed, now),
+            Part::Copy(part) => part.part.committed(failed, now),
+            Part::Closed | Part::Opening { .. } | Part::Failed | Part::Clone(_) => {}
         }
     }
 
@@ -400,6 +541,7 @@ impl Instance {
                 part.set_watched(self.is_watched);
             }
             Part::Clone(part) => part.tick(now.mono),
+            Part::Copy(part) => part.tick(now),
             Part::Closed | Part::Opening { .. } | Part::Failed => {}
         }
         self.questions.expire(now.mono, &mut self.out);
@@ -411,9 +553,10 @@ impl Instance {
         let part = match &self.part {
             Part::Primary(part) => Some(part.next_tick(now)),
             Part::Clone(part) => Some(part.next_tick()),
+            Part::Copy(part) => Some(part.next_tick(now)),
             Part::Closed | Part::Opening { .. } | Part::Failed => None,
         };
-        let can_ask = matches!(self.part, Part::Clone(_));
+        let can_ask = matches!(self.part, Part::Clone(_) | Part::Copy(_));
         let questions = self.questions.next_tick(can_ask);
         let next = [part, self.early.next_tick(), questions];
         next.into_iter().flatten().min().unwrap_or(Mono(u64::MAX))
@@ -429,6 +572,7 @@ impl Instance {
         match &mut self.part {
             Part::Primary(part) => part.primary.close(),
             Part::Clone(part) => part.follower.close(now.mono),
+            Part::Copy(part) => part.close(now),
             Part::Closed | Part::Opening { .. } | Part::Failed => {}
         }
     }
@@ -442,6 +586,7 @@ impl Instance {
             let output = match &mut self.part {
                 Part::Primary(part) => part.poll(self.is_watched, self.now)?,
                 Part::Clone(part) => part.poll()?,
+                Part::Copy(part) => part.poll(self.is_watched, self.now)?,
                 Part::Closed | Part::Opening { .. } | Part::Failed => return None,
             };
             // One answer to a question that was asked twice is enough.

@@ -55,7 +55,7 @@ impl StoreClone {
     }
 
     /// There is another primary. It is sent what the one before has not answered.
-    fn begins_with(&mut self, from: EndpointId, timeline: u64, epoch: u64, now: Mono) {
+    pub(super) fn begins_with(&mut self, from: EndpointId, timeline: u64, epoch: u64, now: Mono) {
         self.primary = Some(Followed {
             endpoint: from,
             timeline,

@@ -16,6 +16,7 @@ const ASK_EVERY: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct ClonePart {
     pub(super) follower: Follower,
+    config: CloneConfig,
     /// When the node that should have the primary is asked next, and how long until it is asked once more.
     ask_at: Option<Mono>,
     pause: Duration,
@@ -34,9 +35,16 @@ impl ClonePart {
         now: Mono,
     ) -> Self {
         let (me, number) = (instance.endpoint, instance.number);
+        let follower = Follower::new(name.clone(), me, number, config.clone(), now);
+        Self::with(follower, config, now)
+    }
+
+    /// A clone that goes on with what was known before.
+    pub(super) fn with(follower: Follower, config: CloneConfig, now: Mono) -> Self {
         Self {
             ask_at: config.ask_to_open.then_some(now),
-            follower: Follower::new(name.clone(), me, number, config, now),
+            follower,
+            config,
             pause: ASK_SOON,
             listens_to_broker: false,
             was_stale: false,
@@ -44,6 +52,14 @@ impl ClonePart {
             #[cfg(test)]
             asks_once: false,
         }
+    }
+
+    pub(super) fn config(&self) -> &CloneConfig {
+        &self.config
+    }
+
+    pub(super) fn into_follower(self) -> Follower {
+        self.follower
     }
 
     #[cfg(test)]

@@ -7,6 +7,7 @@ use muster_wire::{EndpointId, Mono};
 use super::{InstanceConfig, Notice, Output, PrimaryReport};
 use crate::backend::Commit;
 use crate::broker::{BrokerClones, BrokerCommand, Entity};
+use crate::op::Change;
 use crate::{Now, Primary};
 
 #[derive(Debug)]
@@ -66,6 +67,28 @@ impl PrimaryPart {
         self.primary.tick(now);
         self.broker.tick(now);
         self.rivals.tick(now.mono);
+    }
+
+    /// Looks after Broker's clones alone.
+    pub(super) fn tick_broker(&mut self, now: Now) {
+        self.broker.tick(now);
+    }
+
+    /// When the primary or Broker's clones are to be looked after: coordinators see to it that there is no rival.
+    pub(super) fn next_tick_of_copy(&self, now: Now) -> Mono {
+        let broker = self.broker.next_tick();
+        let primary = self.primary.next_tick(now);
+        broker.map_or(primary, |broker| broker.min(primary))
+    }
+
+    pub(super) fn note_for_broker(&mut self, change: &Change, now: Now) {
+        if self.primary.serves() {
+            self.broker.changed(change, now);
+        }
+    }
+
+    pub(super) fn poll_broker(&mut self) -> Option<Output> {
+        self.broker.poll()
     }
 
     pub(super) fn next_tick(&self, now: Now) -> Mono {

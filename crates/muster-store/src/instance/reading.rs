@@ -14,8 +14,9 @@ impl Instance {
     /// Returns `true` if this endpoint has the primary, or will have it once its backend has been
     /// read.
     pub fn is_primary(&self) -> bool {
-        match self.part {
+        match &self.part {
             Part::Opening { .. } | Part::Primary(_) => true,
+            Part::Copy(part) => part.part.primary.serves(),
             Part::Closed | Part::Failed | Part::Clone(_) => false,
         }
     }
@@ -31,6 +32,7 @@ impl Instance {
         match &self.part {
             Part::Opening { .. } => Some(true),
             Part::Primary(part) => Some(part.primary.is_persistent()),
+            Part::Copy(part) => Some(part.part.primary.is_persistent()),
             Part::Closed | Part::Failed | Part::Clone(_) => None,
         }
     }
@@ -39,6 +41,7 @@ impl Instance {
     pub fn entries(&self) -> Option<&Entries> {
         match &self.part {
             Part::Primary(part) => Some(part.primary.state().entries()),
+            Part::Copy(part) => Some(part.part.primary.state().entries()),
             Part::Clone(part) => Some(part.follower.entries()),
             Part::Closed | Part::Opening { .. } | Part::Failed => None,
         }
@@ -48,6 +51,7 @@ impl Instance {
     pub fn applied(&self) -> Revision {
         match &self.part {
             Part::Primary(part) => part.primary.revision(),
+            Part::Copy(part) => part.part.primary.revision(),
             Part::Clone(part) => part.follower.applied().unwrap_or(Revision::ABSENT),
             Part::Closed | Part::Opening { .. } | Part::Failed => Revision::ABSENT,
         }
@@ -57,6 +61,8 @@ impl Instance {
     pub fn freshness(&self, now: Mono) -> Freshness {
         match &self.part {
             Part::Primary(_) => Freshness::Fresh,
+            Part::Copy(part) if part.part.primary.is_whole() => Freshness::Fresh,
+            Part::Copy(_) => Freshness::Unattached,
             Part::Clone(part) => part.follower.freshness(now),
             Part::Closed | Part::Opening { .. } | Part::Failed => Freshness::Unattached,
         }
@@ -67,6 +73,10 @@ impl Instance {
         match &self.part {
             Part::Opening { .. } | Part::Primary(_) => Some(self.config.endpoint),
             Part::Clone(part) => part.follower.primary(),
+            Part::Copy(part) => {
+                let assignment = part.part.primary.assignment();
+                assignment.and_then(|assignment| assignment.primary)
+            }
             Part::Closed | Part::Failed => None,
         }
     }
@@ -76,6 +86,7 @@ impl Instance {
     pub fn is_settled(&self) -> bool {
         match &self.part {
             Part::Primary(part) => part.primary.is_settled(),
+            Part::Copy(part) => part.is_settled(),
             Part::Clone(part) => part.follower.is_settled(),
             Part::Closed | Part::Opening { .. } | Part::Failed => self.early.is_empty(),
         }
@@ -85,6 +96,7 @@ impl Instance {
     pub fn report(&self, now: Mono) -> Option<StoreReport> {
         let part = match &self.part {
             Part::Primary(part) => StorePart::Primary(part.report()),
+            Part::Copy(part) => StorePart::Primary(part.part.report()),
             Part::Clone(part) => StorePart::Clone(part.report(now)),
             Part::Closed | Part::Opening { .. } | Part::Failed => return None,
         };

@@ -23,7 +23,7 @@ use super::commit_queue::CommitQueue;
 use crate::op::{Answer, Change, Writer};
 use crate::protocol::{LogEntry, Results, StoreMessage};
 use crate::state::Pending;
-use crate::{Now, Output, PrimaryConfig, Restored, State, StoreName};
+use crate::{Entries, Now, Output, PrimaryConfig, Restored, State, StoreName};
 
 use following::Following;
 use log::Log;
@@ -198,6 +198,23 @@ impl Primary {
     /// Returns the decision of the coordinators that it follows, if it is one of several copies.
     pub fn assignment(&self) -> Option<&Assignment> {
         self.replication.as_ref().map(|it| &it.assignment)
+    }
+
+    /// Until it is complete, this is read: what its endpoint had as a clone.
+    pub(crate) fn shows(&mut self, entries: Entries) {
+        if self.state.entries().is_empty() && !entries.is_empty() {
+            let changes = self.state.changes();
+            self.state.adopt(entries, changes, []);
+            if let Some(replication) = self.replication.as_mut() {
+                replication.is_torn = true;
+            }
+        }
+    }
+
+    /// Returns what it has.
+    pub(crate) fn into_entries(mut self) -> Entries {
+        let nothing = Entries::within(&self.config.budget);
+        self.state.adopt(nothing, 0, [])
     }
 
     /// Returns `true` if it has all that it has to have to be read.

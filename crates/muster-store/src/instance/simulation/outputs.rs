@@ -48,7 +48,7 @@ impl World {
                         });
                     }
                 }
-                Output::Request { .. } => {}
+                Output::Request { .. } | Output::Serve(_) => {}
                 Output::AskToOpen => self.send(0, || Event::AskedToOpen),
                 Output::ListenToBroker(true) => {
                     self.schedule(number, Duration::from_millis(1), Event::Listening);
