@@ -20,10 +20,12 @@ use muster_wire::{EndpointId, Mono};
 use super::Primary;
 use super::backlog::Backlog;
 use super::commit_queue::CommitQueue;
+use crate::backend::Commit;
+use crate::clone::differences;
 use crate::op::{Answer, Change, Writer};
 use crate::protocol::{LogEntry, Results, StoreMessage};
 use crate::state::Pending;
-use crate::{Entries, Now, Output, PrimaryConfig, Restored, State, StoreName};
+use crate::{BackendWrite, Entries, Now, Output, PrimaryConfig, Restored, State, StoreName};
 
 use following::Following;
 use log::Log;
@@ -230,6 +232,10 @@ impl Primary {
 
     /// What it has is the beginning of a history of its own.
     fn begin_history(&mut self, now: Now) {
+        if self.replication.as_ref().is_some_and(|it| it.is_torn) {
+            // Nobody knows what is in it, nor whose commands were.
+            self.empty();
+        }
         let began = u64::try_from(now.wall.as_nanos()).unwrap_or(0);
         let timeline = began.max(self.timeline.saturating_add(1));
         self.set_timeline(timeline.min(crate::protocol::NUMBERS - 1));
@@ -244,6 +250,25 @@ impl Primary {
         replication.is_torn = false;
         replication.takes_over();
         self.out.push_back(Output::Attached);
+    }
+
+    fn empty(&mut self) {
+        let nothing = Entries::within(&self.config.budget);
+        let changes = self.state.changes();
+        let before = self.state.adopt(nothing, changes, []);
+        if self.is_watched {
+            let told = differences(&before, self.state.entries(), changes);
+            self.out.extend(told.map(Output::Changed));
+        }
+        self.sessions.clear();
+        self.new_backlog();
+        if let Some(commit_queue) = &mut self.commit_queue {
+            commit_queue.replace(Commit {
+                changes,
+                writes: vec![BackendWrite::Clear],
+                ..Commit::default()
+            });
+        }
     }
 
     /// What it has is of another timeline from now on, and so is what its backend is given.

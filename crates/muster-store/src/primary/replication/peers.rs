@@ -146,10 +146,6 @@ impl Peers {
         self.0.iter_mut()
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     /// The index up to which all that are required have everything in memory; `last` if none is.
     pub(super) fn index(&self, last: u64) -> u64 {
         let required = self.0.iter().filter(|peer| peer.is_required());
