@@ -10,16 +10,25 @@
 //! - [`Lease`]: a node renews it with each of them from its own loop, so a node whose loop hangs is out although its connections
 //!   live.
 //! - [`View`]: who is in, numbered by its epoch. Every node divides work among the same members.
+//! - [`StoreGroup`]: which nodes keep a store, and which of them has its primary. It is part of the view.
 //!
 //! Without coordinators, and for nodes that never renew, as Zeek's, each node goes by what it sees itself.
 
 mod lease;
 mod messages;
 mod placement;
+mod stores;
 mod view;
 
 pub use lease::{Heard, LEASE, Lease, RENEW_EVERY, SILENCE, STOPPED, Standing};
-pub use messages::{LeaseAnswer, Leaving, Renew, ViewMember, ViewUpdate, ViewWanted, event};
+pub use messages::{
+    CopyJoined, CopyStuck, LeaseAnswer, Leaving, MoveStore, Renew, StoreWanted, ViewMember,
+    ViewUpdate, ViewWanted, event,
+};
 pub(crate) use placement::{COUNT, VOTERS, VotersError, check_named};
 pub use placement::{Survival, survival, voters, witnesses};
+pub use stores::{
+    MOST_CANDIDATES, MOST_COPIES, MOST_STORES, StoreCandidate, StoreCopy, StoreGroup, ViewCopy,
+    ViewStore,
+};
 pub use view::{Membership, NotTaken, OutReason, View, ViewChange};

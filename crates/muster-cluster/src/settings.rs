@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use muster_wire::Overflow;
 
+use crate::coordination::MOST_COPIES;
 use crate::layout::StoreBackend;
 
 pub use choice::Choice;
@@ -257,6 +258,18 @@ pub const CORE_SETTINGS: &[SettingSpec] = &[
         "",
         "where the files of stores go; `stores` in the layout's directory if empty",
     ),
+    SettingSpec::count(
+        "stores.copies",
+        0,
+        "how many nodes keep each store; 0 is 2 if those that may are on several boxes, and 1 otherwise",
+    )
+    .within(0, MOST_COPIES as u64),
+    SettingSpec::count(
+        "stores.min_copies",
+        1,
+        "below so many copies in sync a store acknowledges nothing",
+    )
+    .within(1, MOST_COPIES as u64),
     SettingSpec::count(
         "stores.memory_limit",
         4096 * MIB,

@@ -9,6 +9,7 @@ use std::time::Duration;
 use muster_cluster::{
     Layout, Link, NodeName, Origin, Role, Setting, SettingError, SettingSpec, links,
 };
+use muster_store::StoreName;
 use muster_wire::EndpointId;
 use proptest::prelude::*;
 
@@ -384,4 +385,94 @@ fn where_a_store_lives() {
             .as_str(),
         "data-1"
     );
+}
+
+const TWO_BOXES: &str = r#"
+[box.a]
+address = "10.0.0.1"
+[box.b]
+address = "10.0.0.2"
+[[node]]
+name = "manager"
+role = "manager"
+box = "a"
+[[node]]
+name = "logger-a"
+role = "logger"
+box = "a"
+[[node]]
+name = "data-a"
+role = "data"
+box = "a"
+[[node]]
+name = "logger-b"
+role = "logger"
+box = "b"
+[[node]]
+name = "data-b"
+role = "data"
+box = "b"
+[[node]]
+name = "worker"
+role = "worker"
+box = "b"
+"#;
+
+/// Who may have a copy of a store, and how many of how many are needed.
+fn plan(text: &str, store: &str) -> String {
+    let layout = Layout::parse(text, "muster.toml", &[]).unwrap();
+    let name = StoreName::new(store).unwrap();
+    let plan = layout.store(&name, false).unwrap();
+    assert_eq!(layout.store_candidates(&name, true), plan.candidates);
+    let candidates = plan.candidates.iter();
+    let candidates = candidates.map(|it| format!("{}/{}", it.box_name, it.node));
+    let candidates: Vec<_> = candidates.collect();
+    let (copies, needed) = (plan.copies, plan.min_copies);
+    format!("{needed} of {copies}: {}", candidates.join(" "))
+}
+
+#[test]
+fn a_store_has_its_second_copy_on_another_box() {
+    let with = |rest: &str| format!("{TWO_BOXES}{rest}");
+    assert_eq!(
+        plan(TWO_BOXES, "a"),
+        "1 of 2: a/manager b/data-b b/logger-b a/data-a a/logger-a"
+    );
+    let master = with("[store.a]\nmaster = \"data-b\"\ncopies = 3\nmin_copies = 2\n");
+    assert_eq!(
+        plan(&master, "a"),
+        "2 of 3: b/data-b a/data-a a/logger-a a/manager b/logger-b"
+    );
+    // A worker has one only if it is named.
+    let worker = with("[store.a]\nmaster = \"worker\"\n");
+    assert!(plan(&worker, "a").starts_with("1 of 2: b/worker a/data-a"));
+    assert!(!plan(&worker, "b").contains("worker"));
+    let settings = format!("[stores]\ncopies = 4\nmin_copies = 3\n{TWO_BOXES}");
+    assert!(plan(&settings, "a").starts_with("3 of 4: "));
+    let own = format!("{settings}[store.a]\ncopies = 3\n");
+    assert!(plan(&own, "a").starts_with("3 of 3: "));
+    let alone = format!("{settings}[store.a]\ncopies = 0\nmin_copies = 1\n");
+    assert!(plan(&alone, "a").starts_with("1 of 2: "));
+}
+
+#[test]
+fn a_store_of_one_box_has_one_copy_unless_more_are_wanted() {
+    let text = r#"
+[[node]]
+name = "manager"
+role = "manager"
+[[node]]
+name = "data"
+role = "data"
+count = 30
+"#;
+    let one = plan(text, "a");
+    assert!(
+        one.starts_with("1 of 1: 127.0.0.1/manager 127.0.0.1/data-1"),
+        "{one}"
+    );
+    // No more than coordinators take.
+    assert_eq!(one.split(' ').count(), 3 + 16);
+    let two = format!("[stores]\ncopies = 2\n{text}");
+    assert!(plan(&two, "a").starts_with("1 of 2: "));
 }

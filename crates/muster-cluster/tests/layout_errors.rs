@@ -248,5 +248,8 @@ fn stores() {
         "[store.\"/a\"]\n[store.\"b\"]\nsynchronous = \"sometimes\"\njournal_mode = \"wal\"\npth = \"x\"\n",
         "[store.a]\npath = \"x.sqlite\"\n[store.b]\npath = \"x.sqlite\"\nintegrity_check = 1\n",
         "[store]\nbackend = \"sqlite\"\n",
+        "[stores]\ncopies = 9\nmin_copies = 0\n[store.a]\ncopies = 9\n[store.b]\nmin_copies = 9\n",
+        "[stores]\ncopies = 2\nmin_copies = 3\n",
+        "[stores]\ncopies = 2\n[store.a]\ncopies = 1\nmin_copies = 2\n[store.b]\nmin_copies = 3\n[store.c]\ncopies = 0\nmin_copies = 3\n",
     ]));
 }

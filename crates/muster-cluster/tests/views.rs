@@ -6,7 +6,8 @@
 use std::collections::BTreeMap;
 
 use muster_cluster::coordination::{
-    Membership, NotTaken, OutReason, View, ViewChange, ViewMember, ViewUpdate,
+    MOST_CANDIDATES, MOST_COPIES, MOST_STORES, Membership, NotTaken, OutReason, StoreCandidate,
+    StoreCopy, StoreGroup, View, ViewChange, ViewCopy, ViewMember, ViewStore, ViewUpdate,
 };
 use muster_cluster::{LONGEST_NAME, MOST_NODES};
 use muster_data::{Data, Limits, encode_to_vec, from_data};
@@ -20,6 +21,8 @@ enum Decision {
     Admit(usize),
     Expel(usize, u64),
     Forget(usize),
+    /// A store has another primary, or its first one.
+    Give(usize, usize),
     /// Others go on, with what they know: the last decisions may be lost.
     Recover(bool),
 }
@@ -41,6 +44,7 @@ fn decision() -> impl Strategy<Value = Decision> {
         6 => (0..5_usize).prop_map(Decision::Admit),
         6 => (0..5_usize, 1..6_u64).prop_map(|(node, why)| Decision::Expel(node, why)),
         2 => (0..5_usize).prop_map(Decision::Forget),
+        4 => (0..3_usize, 0..5_usize).prop_map(|(store, node)| Decision::Give(store, node)),
         1 => any::<bool>().prop_map(Decision::Recover),
     ]
 }
@@ -52,6 +56,25 @@ fn step() -> impl Strategy<Value = Step> {
         3 => Just(Step::ArriveLast),
         1 => Just(Step::Ask),
     ]
+}
+
+/// A store that one node keeps.
+fn group(primary: StoreCopy) -> StoreGroup {
+    StoreGroup {
+        opened: 1,
+        began: 1,
+        changed: 1,
+        persistent: false,
+        copies: 1,
+        min_copies: 1,
+        candidates: vec![StoreCandidate {
+            node: primary.node.clone(),
+            box_name: "box".to_owned(),
+        }],
+        in_sync: vec![primary.clone()],
+        primary: Some(primary),
+        joining: None,
+    }
 }
 
 fn name(node: usize) -> String {
@@ -115,6 +138,20 @@ impl Coordinators {
                     self.view.forget(epoch, &name(node));
                 }
             }
+            Decision::Give(store, node) => {
+                let store = format!("store-{store}");
+                let life = EndpointId::from_random([self.lives; 16]);
+                let primary = StoreCopy::new(&name(node), life);
+                let known = self.view.store(&store);
+                let opened = known.map_or(epoch, |it| it.opened);
+                let group = StoreGroup {
+                    opened,
+                    began: opened,
+                    changed: epoch,
+                    ..group(primary)
+                };
+                assert!(self.view.set_store(epoch, &store, group));
+            }
             Decision::Recover(is_behind) => {
                 self.groups += 1;
                 let known = if is_behind { &self.behind } else { &self.view };
@@ -140,11 +177,20 @@ fn members(view: &View) -> Members {
         .collect()
 }
 
+fn stores(view: &View) -> BTreeMap<String, StoreGroup> {
+    let stores = view.stores();
+    stores
+        .map(|(store, it)| (store.to_owned(), it.clone()))
+        .collect()
+}
+
 /// Whoever follows, and whom it takes to be in by what it was told to have changed.
 #[derive(Debug, Default)]
 struct Follower {
     view: View,
     lives: BTreeMap<String, EndpointId>,
+    /// What it takes to be so about stores, by the same.
+    stores: BTreeMap<String, StoreGroup>,
 }
 
 impl Follower {
@@ -165,6 +211,13 @@ impl Follower {
                         self.lives.remove(&node);
                     }
                 }
+                ViewChange::Store { store } => match self.view.store(&store) {
+                    Some(group) => {
+                        let group = group.clone();
+                        assert_ne!(self.stores.insert(store, group.clone()), Some(group));
+                    }
+                    None => assert!(self.stores.remove(&store).is_some()),
+                },
             }
         }
         let now = (self.view.generation(), self.view.epoch());
@@ -176,6 +229,7 @@ impl Follower {
         let lives = view.filter(|(_, it)| it.out.is_none());
         let lives: BTreeMap<_, _> = lives.map(|(node, it)| (node.to_owned(), it.life)).collect();
         assert_eq!(self.lives, lives);
+        assert_eq!(self.stores, stores(&self.view));
         false
     }
 
@@ -224,6 +278,7 @@ proptest! {
         }
         follower.ask(&coordinators.view);
         prop_assert_eq!(members(&follower.view), members(&coordinators.view));
+        prop_assert_eq!(stores(&follower.view), stores(&coordinators.view));
         prop_assert_eq!(follower.view.epoch(), coordinators.view.epoch());
     }
 
@@ -240,7 +295,12 @@ proptest! {
                 prop_assert_eq!(&before, &view);
             }
             prop_assert!(view.members().all(|(node, it)| node.len() <= LONGEST_NAME && it.box_name.len() <= 255));
-            let _ = view.recovered([9; 16]);
+            for (store, group) in view.stores() {
+                prop_assert!(store.len() <= 255 && group.candidates.len() <= MOST_CANDIDATES);
+                prop_assert!(group.in_sync.len() <= MOST_COPIES && group.copies <= MOST_COPIES as u64);
+                prop_assert!(group.primary.iter().all(|it| group.in_sync.contains(it)));
+            }
+            prop_assert_eq!(stores(&view.recovered([9; 16])), stores(&view));
             let _ = ViewUpdate::since(&view, own.epoch);
         }
     }
@@ -290,16 +350,90 @@ fn update() -> impl Strategy<Value = ViewUpdate> {
         1 => vec(any::<u8>(), 0..20),
     ];
     let numbers = (number(), number(), number());
-    let update = (cluster, numbers, vec(member, 0..6));
+    let update = (cluster, numbers, vec(member, 0..6), vec(store(), 0..4));
     update.prop_map(
-        |(cluster, (generation, since, epoch), members)| ViewUpdate {
+        |(cluster, (generation, since, epoch), members, stores)| ViewUpdate {
             cluster,
             generation,
             since,
             epoch,
             members,
+            stores,
         },
     )
+}
+
+/// Mostly possible, with mistakes of all kinds.
+fn store() -> impl Strategy<Value = ViewStore> {
+    let copy = || {
+        let life = prop_oneof![
+            4 => (0..3_u8).prop_map(|it| EndpointId::from_random([it; 16]).to_string()),
+            1 => ".{0,40}",
+        ];
+        (prop_oneof![(0..4_usize).prop_map(name), ".{0,200}"], life)
+            .prop_map(|(node, life)| ViewCopy { node, life })
+    };
+    let candidate = (0..9_usize).prop_map(|node| StoreCandidate {
+        node: name(node),
+        box_name: "box".to_owned(),
+    });
+    let name = prop_oneof![4 => (0..3_usize).prop_map(name), 1 => ".{0,300}"];
+    let in_sync = (vec(copy(), 0..4), any::<bool>());
+    (
+        (name, any::<bool>()),
+        (0..4_u64, 0..4_u64, 0..4_u64),
+        (0..4_u64, 0..3_u64),
+        vec(candidate, 0..3),
+        in_sync,
+        proptest::option::of(copy()),
+    )
+        .prop_map(
+            |((store, persistent), epochs, counts, candidates, (in_sync, decides), joining)| {
+                let (opened, began, changed) = epochs;
+                let (copies, min_copies) = counts;
+                ViewStore {
+                    store,
+                    opened,
+                    began,
+                    changed,
+                    persistent,
+                    copies,
+                    min_copies,
+                    candidates,
+                    primary: in_sync.first().filter(|_| decides).cloned(),
+                    in_sync,
+                    joining,
+                }
+            },
+        )
+}
+
+#[test]
+fn a_view_has_no_more_stores_than_coordinators_decide_about() {
+    let group = group(StoreCopy::new("one", EndpointId::from_random([1; 16])));
+    let mut decided = View::founded([1; 16], 0);
+    for store in 0..MOST_STORES {
+        assert!(decided.set_store(1, &name(store), group.clone()));
+    }
+    assert!(!decided.set_store(2, "another", group.clone()));
+    let mut view = View::default();
+    let changes = view.update(&ViewUpdate::whole(&decided)).unwrap();
+    assert_eq!(changes.len(), MOST_STORES);
+    let another = |store: &str| ViewUpdate {
+        since: 1,
+        epoch: 2,
+        stores: vec![ViewStore::of(store, &group)],
+        ..ViewUpdate::whole(&decided)
+    };
+    assert_eq!(view.update(&another("another")), Err(NotTaken::Malformed));
+    assert_eq!(view.update(&another("node-1")), Ok(Vec::new()));
+    // What cannot be is not taken, nor anything beside it.
+    let mut wrong = another("node-1");
+    wrong.epoch = 3;
+    wrong.stores[0].in_sync.clear();
+    wrong.stores.push(ViewStore::of("node-2", &group));
+    assert_eq!(view.update(&wrong), Err(NotTaken::Malformed));
+    assert_eq!(view.epoch(), 2);
 }
 
 #[test]

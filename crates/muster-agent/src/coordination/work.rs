@@ -322,6 +322,7 @@ impl Work {
                     self.endpoint.fence(life).await;
                 }
                 ViewChange::In { life, .. } => self.endpoint.unfence(life).await,
+                ViewChange::Store { .. } => {}
             }
         }
         Ok(())

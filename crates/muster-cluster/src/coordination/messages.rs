@@ -7,6 +7,7 @@ use muster_data::{Encode, Record};
 use muster_wire::EndpointId;
 use muster_wire::zeek::{self, Metadata};
 
+use super::stores::{StoreCandidate, ViewStore};
 use super::view::{Membership, OutReason, View};
 
 /// A node's loop has turned: it asks to be in, or to stay in. Its life is the endpoint that says so.
@@ -61,6 +62,60 @@ pub struct ViewWanted {
     pub epoch: u64,
 }
 
+/// A node opens a store of which the view has no group, or whose primary it has and which is to be kept otherwise.
+#[derive(Debug, Clone, PartialEq, Eq, Record)]
+#[record(name = "Muster::store_wanted")]
+pub struct StoreWanted {
+    /// The store's name.
+    pub store: String,
+    /// Whether its copies are kept in files. It never changes.
+    pub persistent: bool,
+    /// How many copies are wanted.
+    pub copies: u64,
+    /// Below so many copies in sync nothing is acknowledged.
+    pub min_copies: u64,
+    /// The nodes that may have a copy, in order of preference.
+    pub candidates: Vec<StoreCandidate>,
+}
+
+/// A store's primary counts a copy from now on: it has everything, and whatever is acknowledged it has, too.
+#[derive(Debug, Clone, PartialEq, Eq, Record)]
+#[record(name = "Muster::copy_joined")]
+pub struct CopyJoined {
+    /// The store's name.
+    pub store: String,
+    /// The epoch of the group's last change, as the primary knows it.
+    pub epoch: u64,
+    /// The node that has the copy.
+    pub node: String,
+    /// Its endpoint.
+    pub life: String,
+}
+
+/// A store's primary waits in vain for a copy that is in sync, and wants it out. Until that is decided it counts.
+#[derive(Debug, Clone, PartialEq, Eq, Record)]
+#[record(name = "Muster::copy_stuck")]
+pub struct CopyStuck {
+    /// The store's name.
+    pub store: String,
+    /// The epoch of the group's last change, as the primary knows it.
+    pub epoch: u64,
+    /// The node that has the copy.
+    pub node: String,
+    /// Its endpoint.
+    pub life: String,
+}
+
+/// An operator wants a store's primary on a node. Agents say it.
+#[derive(Debug, Clone, PartialEq, Eq, Record)]
+#[record(name = "Muster::store_moved")]
+pub struct MoveStore {
+    /// The store's name.
+    pub store: String,
+    /// The node that is to have the primary.
+    pub node: String,
+}
+
 /// Who is in, or what has changed since an epoch.
 #[derive(Debug, Clone, PartialEq, Eq, Record)]
 #[record(name = "Muster::view")]
@@ -75,6 +130,8 @@ pub struct ViewUpdate {
     pub epoch: u64,
     /// Who has changed.
     pub members: Vec<ViewMember>,
+    /// The stores whose groups have changed.
+    pub stores: Vec<ViewStore>,
 }
 
 /// A node in a [`ViewUpdate`].
@@ -137,6 +194,7 @@ impl ViewUpdate {
         // Whoever was forgotten is missed only by looking at everything.
         let since = if since < view.forgotten() { 0 } else { since };
         let members = view.members().filter(|(_, it)| it.changed > since);
+        let stores = view.stores().filter(|(_, it)| it.changed > since);
         Self {
             cluster: view.cluster().to_vec(),
             generation: view.generation(),
@@ -144,6 +202,9 @@ impl ViewUpdate {
             epoch: view.epoch(),
             members: members
                 .map(|(node, membership)| ViewMember::of(node, membership))
+                .collect(),
+            stores: stores
+                .map(|(store, group)| ViewStore::of(store, group))
                 .collect(),
         }
     }

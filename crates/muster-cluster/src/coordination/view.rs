@@ -1,19 +1,20 @@
-//! A view: who is in a cluster, as its coordinators have decided it.
+//! A view: who is in a cluster and who keeps its stores, as its coordinators have decided it.
 
 use std::collections::BTreeMap;
 
 use muster_wire::EndpointId;
 
 use super::messages::ViewUpdate;
+use super::stores::{MOST_STORES, StoreGroup};
 use crate::layout::{LONGEST_NAME, MOST_NODES};
 
 /// The longest name of a box in bytes: as long as one of a host.
-const LONGEST_BOX: usize = 255;
+pub(super) const LONGEST_BOX: usize = 255;
 
 /// The first epoch of a generation is so many behind that of the one before: more than coordinators ever decide.
 const EPOCHS: u64 = 1_000_000_000_000;
 
-/// Who is in a cluster, by an epoch. Everybody who has the view of an epoch has the same.
+/// Who is in a cluster and who keeps its stores, by an epoch. Everybody who has the view of an epoch has the same.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct View {
     cluster: [u8; 16],
@@ -22,6 +23,7 @@ pub struct View {
     /// The epoch in which a node was forgotten last.
     forgotten: u64,
     members: BTreeMap<String, Membership>,
+    stores: BTreeMap<String, StoreGroup>,
 }
 
 /// What coordinators have decided about a node.
@@ -110,6 +112,11 @@ pub enum ViewChange {
         /// Why.
         reason: OutReason,
     },
+    /// The group of a store is another one, or gone.
+    Store {
+        /// The store's name.
+        store: String,
+    },
 }
 
 /// Why an update was not taken.
@@ -152,6 +159,7 @@ impl View {
             epoch,
             forgotten: epoch,
             members: self.members.clone(),
+            stores: self.stores.clone(),
         }
     }
 
@@ -197,6 +205,32 @@ impl View {
         self.members.get(node).map(|it| it.out.is_none())
     }
 
+    /// What is decided about who keeps a store.
+    pub fn store(&self, name: &str) -> Option<&StoreGroup> {
+        self.stores.get(name)
+    }
+
+    /// All stores that were ever opened, by name.
+    pub fn stores(&self) -> impl Iterator<Item = (&str, &StoreGroup)> {
+        self.stores.iter().map(|(name, it)| (name.as_str(), it))
+    }
+
+    /// Returns the life of a node that is in.
+    pub fn life(&self, node: &str) -> Option<EndpointId> {
+        let member = self.members.get(node).filter(|it| it.out.is_none());
+        member.map(|it| it.life)
+    }
+
+    /// A store's group is another one by the decision of an epoch. Returns `false` if there are too many stores.
+    pub fn set_store(&mut self, epoch: u64, store: &str, group: StoreGroup) -> bool {
+        if !self.stores.contains_key(store) && self.stores.len() >= MOST_STORES {
+            return false;
+        }
+        self.epoch = epoch;
+        self.stores.insert(store.to_owned(), group);
+        true
+    }
+
     /// A node's membership is another one by the decision of an epoch. Returns `false` if there are too many nodes.
     pub fn set(&mut self, epoch: u64, node: &str, membership: Membership) -> bool {
         let is_known = self.members.contains_key(node);
@@ -234,10 +268,10 @@ impl View {
         if update.since > 0 && (!is_same || update.since > self.epoch) {
             return Err(NotTaken::Gap);
         }
-        let mut members = if update.since == 0 {
-            BTreeMap::new()
+        let (mut members, mut stores) = if update.since == 0 {
+            (BTreeMap::new(), BTreeMap::new())
         } else {
-            self.members.clone()
+            (self.members.clone(), self.stores.clone())
         };
         for member in &update.members {
             let membership = member.membership().ok_or(NotTaken::Malformed)?;
@@ -247,15 +281,37 @@ impl View {
             }
             members.insert(member.node.clone(), membership);
         }
-        if members.len() > MOST_NODES {
+        for store in &update.stores {
+            let group = store.group().ok_or(NotTaken::Malformed)?;
+            stores.insert(store.store.clone(), group);
+        }
+        if members.len() > MOST_NODES || stores.len() > MOST_STORES {
             return Err(NotTaken::Malformed);
         }
         let before = std::mem::replace(&mut self.members, members);
+        let stores_before = std::mem::replace(&mut self.stores, stores);
         self.cluster = cluster;
         self.generation = update.generation;
         self.epoch = update.epoch;
         self.forgotten = 0;
-        Ok(self.changes(&before))
+        let mut changes = self.changes(&before);
+        changes.extend(self.store_changes(&stores_before));
+        Ok(changes)
+    }
+
+    /// The stores whose groups are others than before.
+    fn store_changes(&self, before: &BTreeMap<String, StoreGroup>) -> Vec<ViewChange> {
+        let gone = before
+            .keys()
+            .filter(|store| !self.stores.contains_key(*store));
+        let changed = self.stores.iter();
+        let changed = changed.filter(|(store, group)| before.get(*store) != Some(*group));
+        let stores = gone.chain(changed.map(|(store, _)| store));
+        stores
+            .map(|store| ViewChange::Store {
+                store: store.clone(),
+            })
+            .collect()
     }
 
     /// What is different from before: first who is out, then who is in.

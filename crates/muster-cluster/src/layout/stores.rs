@@ -8,7 +8,8 @@ use toml::de::DeTable;
 use super::document::{At, Fields, clip};
 use super::problem::{LayoutProblemKind as Kind, Problems};
 use super::reader::{Completeness, named_tables};
-use super::{Layout, NodeName};
+use super::{Layout, Node, NodeName, Role};
+use crate::coordination::{MOST_CANDIDATES, MOST_COPIES, StoreCandidate};
 use crate::settings::{Choice, Origin};
 use crate::suggestion::nearest;
 
@@ -23,7 +24,15 @@ const STORE_KEYS: &[&str] = &[
     "journal_mode",
     "failure_mode",
     "integrity_check",
+    "copies",
+    "min_copies",
 ];
+
+/// The setting for how many copies of a store there are; 0 leaves it to the layout's boxes.
+const COPIES: &str = "stores.copies";
+
+/// The setting for how many copies of a store are needed.
+const MIN_COPIES: &str = "stores.min_copies";
 
 /// What keeps a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -61,6 +70,10 @@ pub struct StoreSpec {
     pub path: Option<String>,
     /// How its file is kept.
     pub file: StoreFile,
+    /// How many copies of it there are, if not the default.
+    pub copies: Option<u32>,
+    /// Below so many copies in sync nothing is acknowledged, if not the default.
+    pub min_copies: Option<u32>,
     /// The line of its section, counted from 1.
     pub line: usize,
 }
@@ -76,6 +89,12 @@ pub struct StorePlan {
     pub path: String,
     /// How its file is kept.
     pub file: StoreFile,
+    /// How many copies of it there are to be: 1 to [`MOST_COPIES`].
+    pub copies: u64,
+    /// Below so many copies in sync nothing is acknowledged: 1 to `copies`.
+    pub min_copies: u64,
+    /// The nodes that may have a copy, the one with the primary first: see [`Layout::store_candidates`].
+    pub candidates: Vec<StoreCandidate>,
 }
 
 impl Layout {
@@ -93,13 +112,7 @@ impl Layout {
     /// takes precedence. `None` if the layout has no node for its primary; a checked layout always has one.
     pub fn store(&self, name: &StoreName, persistent: bool) -> Option<StorePlan> {
         let spec = self.stores.iter().find(|spec| spec.name == *name);
-        let default_master = Some(self.settings.text("stores.default_master_node"));
-        let named = spec.and_then(|spec| spec.master.as_deref());
-        let named = named.or(default_master.filter(|name| !name.is_empty()));
-        let master = match named {
-            Some(name) => self.find(name)?,
-            None => self.manager()?,
-        };
+        let master = self.primary_node(spec)?;
         let default_backend = if persistent {
             "stores.default_persistent_backend"
         } else {
@@ -110,12 +123,69 @@ impl Layout {
             StoreBackend::from_name(word).unwrap_or(StoreBackend::Memory)
         });
         let path = spec.and_then(|spec| spec.path.clone());
+        let candidates = self.candidates_behind(master);
+        let (copies, min_copies) = self.copies(spec, &candidates);
         Some(StorePlan {
             master: master.name.clone(),
             backend,
             path: path.unwrap_or_else(|| self.default_path(name)),
             file: spec.map(|spec| spec.file.clone()).unwrap_or_default(),
+            copies,
+            min_copies,
+            candidates,
         })
+    }
+
+    /// Returns the nodes that may have a copy of a store, in order of preference: the node that the layout gives its primary; then the
+    /// others that are no workers, those of other boxes before those of the same one, and among these data nodes before loggers before
+    /// managers, in the order of the layout. There are at most 16, and none if [`store`](Self::store) has no plan.
+    pub fn store_candidates(&self, name: &StoreName, persistent: bool) -> Vec<StoreCandidate> {
+        let plan = self.store(name, persistent);
+        plan.map_or_else(Vec::new, |plan| plan.candidates)
+    }
+
+    fn primary_node(&self, spec: Option<&StoreSpec>) -> Option<&Node> {
+        let default = Some(self.settings.text("stores.default_master_node"));
+        let named = spec.and_then(|spec| spec.master.as_deref());
+        match named.or(default.filter(|name| !name.is_empty())) {
+            Some(name) => self.find(name),
+            None => self.manager(),
+        }
+    }
+
+    fn candidates_behind(&self, first: &Node) -> Vec<StoreCandidate> {
+        let place = |node: &Node| match node.role {
+            Role::Proxy => 0,
+            Role::Logger => 1,
+            Role::Manager | Role::Worker => 2,
+        };
+        let others = self.nodes.iter();
+        let others = others.filter(|node| node.role != Role::Worker && node.name != first.name);
+        let mut others: Vec<&Node> = others.collect();
+        others.sort_by_key(|node| (node.box_name == first.box_name, place(node)));
+        let all = std::iter::once(first).chain(others);
+        all.take(MOST_CANDIDATES)
+            .map(|node| StoreCandidate {
+                node: node.name.to_string(),
+                box_name: node.box_name.clone(),
+            })
+            .collect()
+    }
+
+    /// How many copies a store is to have, and how many it needs.
+    fn copies(&self, spec: Option<&StoreSpec>, candidates: &[StoreCandidate]) -> (u64, u64) {
+        let wanted = spec.and_then(|spec| spec.copies).map(u64::from);
+        let wanted = wanted.unwrap_or_else(|| self.settings.count(COPIES));
+        let mut boxes = candidates.iter().map(|it| &it.box_name);
+        let first = boxes.next();
+        let copies = match wanted {
+            0 if boxes.any(|it| Some(it) != first) => 2,
+            0 => 1,
+            wanted => wanted,
+        };
+        let needed = spec.and_then(|spec| spec.min_copies).map(u64::from);
+        let needed = needed.unwrap_or_else(|| self.settings.count(MIN_COPIES));
+        (copies, needed.min(copies))
     }
 
     /// The file of a store in the default place: the name with `/` replaced, as Zeek names its files. Where
@@ -180,6 +250,16 @@ pub(super) fn read_stores(document: &DeTable<'_>, problems: &mut Problems) -> Ve
             integrity_check: false,
         };
         let integrity_check = fields.boolean("integrity_check");
+        let copies = fields.number("copies", 0, MOST_COPIES as u32);
+        let min_copies = fields.number("min_copies", 1, MOST_COPIES as u32);
+        if let (Some(copies), Some(min_copies)) = (copies, min_copies)
+            && copies.value > 0
+            && min_copies.value > copies.value
+        {
+            let message = more_needed_than_wanted(min_copies.value.into(), copies.value.into());
+            let problems = fields.problems();
+            problems.add(min_copies.line, Kind::BadValue, message);
+        }
         let path = fields.text("path");
         if let Some(path) = path.filter(|path| path.value.is_empty() || path.value.contains('\0')) {
             let problems = fields.problems();
@@ -203,14 +283,49 @@ pub(super) fn read_stores(document: &DeTable<'_>, problems: &mut Problems) -> Ve
                 integrity_check: integrity_check.is_some_and(|check| check.value),
                 ..file
             },
+            copies: copies.map(|it| it.value),
+            min_copies: min_copies.map(|it| it.value),
             line: entry.line,
         });
     }
     stores
 }
 
+fn more_needed_than_wanted(needed: u64, wanted: u64) -> String {
+    format!("`min_copies` is {needed}, more than `copies`, which is {wanted}")
+}
+
+/// No store may need more copies than it has.
+fn check_copies(layout: &Layout, problems: &mut Problems) {
+    let settings = &layout.settings;
+    let line = |key| match settings.origin(key) {
+        Origin::Layout { line } => Some(line),
+        _ => None,
+    };
+    let (wanted, needed) = (settings.count(COPIES), settings.count(MIN_COPIES));
+    if wanted > 0 && needed > wanted {
+        let line = line(MIN_COPIES).or(line(COPIES)).unwrap_or(1);
+        let message = more_needed_than_wanted(needed, wanted);
+        problems.add(line, Kind::BadValue, message);
+        return;
+    }
+    for spec in &layout.stores {
+        // With both of its own it was looked at where they stand.
+        if spec.copies.is_some() == spec.min_copies.is_some() {
+            continue;
+        }
+        let wanted = spec.copies.map_or(wanted, u64::from);
+        let needed = spec.min_copies.map_or(needed, u64::from);
+        if wanted > 0 && needed > wanted {
+            let message = more_needed_than_wanted(needed, wanted);
+            problems.add(spec.line, Kind::BadValue, message);
+        }
+    }
+}
+
 /// Masters must be nodes of the layout, and no two stores may have one file.
 pub(super) fn check(layout: &Layout, completeness: Completeness, problems: &mut Problems) {
+    check_copies(layout, problems);
     let default = layout.settings.text("stores.default_master_node");
     let line = match layout.settings.origin("stores.default_master_node") {
         Origin::Layout { line } => line,

@@ -6,8 +6,8 @@ use muster_wire::{Class, EndpointId, Mono, Topic};
 
 use super::{Effect, NodeLoop, Report, Severity, TroubleCause};
 use crate::coordination::{
-    Heard, Lease, LeaseAnswer, Leaving, NotTaken, Renew, Standing, View, ViewChange, ViewUpdate,
-    ViewWanted, voters,
+    Heard, Lease, LeaseAnswer, Leaving, NotTaken, Renew, Standing, StoreGroup, View, ViewChange,
+    ViewUpdate, ViewWanted, voters,
 };
 use crate::layout::{AGENT_PREFIX, Layout, NodeName};
 use crate::pools::PoolChange;
@@ -86,6 +86,11 @@ impl NodeLoop {
             session: coordination.lease.session(),
             epoch: coordination.view.epoch(),
         })
+    }
+
+    /// The view of the coordinators that the node goes by, if its layout has any.
+    pub fn view(&self) -> Option<&View> {
+        self.coordination.as_ref().map(|it| &it.view)
     }
 
     pub(super) fn next_renewal(&self) -> Option<Mono> {
@@ -208,11 +213,16 @@ impl NodeLoop {
         let Some(coordination) = &mut self.coordination else {
             return;
         };
+        let known = |view: &View| (view.generation(), view.epoch());
+        let before = known(&coordination.view);
         match coordination.view.update(&update) {
+            // What was known is not told again.
+            Ok(_) if known(&coordination.view) == before => {}
             Ok(changes) => {
                 let name = self.core.node.name.as_str();
                 coordination.lease.sees(&coordination.view, name, now);
                 self.view_changed(&changes);
+                self.tell_stores(&changes, update.since == 0);
             }
             Err(NotTaken::Gap) => self.ask_for_view(&voter),
             Err(error) => {
@@ -225,12 +235,15 @@ impl NodeLoop {
 
     fn view_changed(&mut self, changes: &[ViewChange]) {
         for change in changes {
-            let (ViewChange::In { node, life } | ViewChange::Out { node, life, .. }) = change;
+            let (ViewChange::In { node, life } | ViewChange::Out { node, life, .. }) = change
+            else {
+                continue;
+            };
             let (node, life) = (node.clone(), *life);
             if life != self.core.id {
                 self.core.outbox.effects.push(match change {
-                    ViewChange::In { .. } => Effect::Unfence(life),
                     ViewChange::Out { .. } => Effect::Fence(life),
+                    _ => Effect::Unfence(life),
                 });
             }
             if let ViewChange::Out { reason, .. } = change
@@ -244,6 +257,29 @@ impl NodeLoop {
         }
         self.look_at_standing();
         self.follow_view();
+    }
+
+    /// The node's stores hear who keeps them: of those that have changed, or of all of them.
+    fn tell_stores(&mut self, changes: &[ViewChange], is_whole: bool) {
+        let Some(coordination) = &self.coordination else {
+            return;
+        };
+        let view = &coordination.view;
+        let owned = |(store, group): (&str, &StoreGroup)| (store.to_owned(), group.clone());
+        let changed = |change: &ViewChange| match change {
+            ViewChange::Store { store } => view
+                .store(store)
+                .map(|group| owned((store.as_str(), group))),
+            _ => None,
+        };
+        let groups: Vec<_> = if is_whole {
+            view.stores().map(owned).collect()
+        } else {
+            changes.iter().filter_map(changed).collect()
+        };
+        if !groups.is_empty() {
+            self.core.outbox.effects.push(Effect::StoreGroups(groups));
+        }
     }
 
     /// What the node may do has perhaps changed.

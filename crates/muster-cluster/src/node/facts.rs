@@ -11,6 +11,7 @@ use muster_wire::{Class, EndpointId, Topic};
 use super::logs::{LogBatch, StreamError};
 use super::reach::Reach;
 use super::stores::StoreNeed;
+use crate::coordination::StoreGroup;
 use crate::readiness::{Quorum, ReadyError};
 
 /// What can happen to a node.
@@ -131,6 +132,9 @@ pub enum Effect {
     Fence(EndpointId),
     /// A life of a node is in, if it was out before.
     Unfence(EndpointId),
+    /// By the coordinators' word these nodes keep stores: of the stores whose groups have changed, or of all if the node was told
+    /// everything.
+    StoreGroups(Vec<(String, StoreGroup)>),
     /// Start this node's inputs: the nodes that it is linked with are up, or it has waited for them long enough.
     StartInputs,
     /// A wait of [`Input::AwaitReady`] has ended.

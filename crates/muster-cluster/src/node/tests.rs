@@ -261,6 +261,12 @@ impl Rig {
                 Effect::Ping(id) => self.said.push(format!("ping {id}")),
                 Effect::Fence(life) => self.said.push(format!("fence {life}")),
                 Effect::Unfence(life) => self.said.push(format!("unfence {life}")),
+                Effect::StoreGroups(groups) => {
+                    let groups = groups.iter();
+                    let groups = groups.map(|(store, it)| format!("{store}@{}", it.changed));
+                    let groups: Vec<_> = groups.collect();
+                    self.said.push(format!("stores {}", groups.join(" ")));
+                }
                 Effect::Leave => self.said.push("leave".to_owned()),
                 Effect::Ready { token, outcome } => self.said.push(match outcome {
                     Ok(()) => format!("wait {token}: ready"),

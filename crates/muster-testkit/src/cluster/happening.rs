@@ -168,7 +168,8 @@ impl Cluster {
                 | Effect::NeedStore { .. }
                 | Effect::Ready { .. }
                 | Effect::Fence(_)
-                | Effect::Unfence(_) => {}
+                | Effect::Unfence(_)
+                | Effect::StoreGroups(_) => {}
                 Effect::Ping(peer) => self.ping(position, number, peer),
                 Effect::OpenStore {
                     store,

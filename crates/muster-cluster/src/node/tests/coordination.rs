@@ -1,8 +1,8 @@
 //! What a node does by the word of its cluster's coordinators.
 
 use crate::coordination::{
-    LeaseAnswer, Leaving, Membership as Decided, OutReason, Renew, Standing, View, ViewUpdate,
-    ViewWanted,
+    LeaseAnswer, Leaving, Membership as Decided, OutReason, Renew, Standing, StoreCandidate,
+    StoreCopy, StoreGroup, View, ViewUpdate, ViewWanted,
 };
 use crate::pools::Pools;
 
@@ -451,4 +451,56 @@ fn where_there_are_no_coordinators_all_is_as_before() {
     );
     rig.step(Input::Stop);
     assert_eq!(told::<Leaving>(&mut rig), []);
+}
+
+fn store(changed: u64) -> StoreGroup {
+    let primary = StoreCopy::new("data-b", id(2));
+    StoreGroup {
+        opened: 3,
+        began: 3,
+        changed,
+        persistent: false,
+        copies: 1,
+        min_copies: 1,
+        candidates: vec![StoreCandidate {
+            node: "data-b".to_owned(),
+            box_name: "b".to_owned(),
+        }],
+        in_sync: vec![primary.clone()],
+        primary: Some(primary),
+        joining: None,
+    }
+}
+
+/// The stores that a node's driver was told of.
+fn stores_of(rig: &mut Rig) -> Vec<String> {
+    let said = rig.said().into_iter();
+    said.filter(|it| it.starts_with("stores ")).collect()
+}
+
+#[test]
+fn a_node_hears_of_the_stores_that_have_changed() {
+    let mut rig = rig("data-a");
+    let mut view = decided("data-a");
+    view.set_store(9, "one", store(9));
+    view.set_store(9, "two", store(8));
+    rig.receive(101, &ViewUpdate::whole(&view));
+    assert_eq!(stores_of(&mut rig), ["stores one@9 two@8"]);
+    // Another one says the same.
+    rig.receive(102, &ViewUpdate::whole(&view));
+    assert_eq!(stores_of(&mut rig), [""; 0]);
+    let since = view.epoch();
+    view.set_store(11, "two", store(11));
+    rig.receive(101, &ViewUpdate::since(&view, since));
+    assert_eq!(stores_of(&mut rig), ["stores two@11"]);
+    // Nothing was decided about stores.
+    let since = view.epoch();
+    view.set(12, "data-c", member(3, 12, 12, None));
+    rig.receive(101, &ViewUpdate::since(&view, since));
+    assert_eq!(stores_of(&mut rig), [""; 0]);
+    assert_eq!(rig.node.view().unwrap().store("two").unwrap().changed, 11);
+    // It is told everything.
+    let view = view.recovered([8; 16]);
+    rig.receive(101, &ViewUpdate::whole(&view));
+    assert_eq!(stores_of(&mut rig), ["stores one@9 two@11"]);
 }

@@ -43,6 +43,7 @@ impl Driver {
                     // One behind the other: what is said last holds.
                     Effect::Fence(life) => self.runtime.block_on(self.endpoint.fence(life)),
                     Effect::Unfence(life) => self.runtime.block_on(self.endpoint.unfence(life)),
+                    Effect::StoreGroups(_) => {}
                     Effect::Leave => self.must_leave = true,
                     Effect::OpenStore {
                         store,
