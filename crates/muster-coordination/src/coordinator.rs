@@ -5,13 +5,16 @@ mod founding;
 mod group;
 mod leading;
 mod status;
+mod stores;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use muster_cluster::coordination::{Leaving, Renew, View, ViewWanted};
+use muster_cluster::coordination::{
+    CopyJoined, CopyStuck, Leaving, MoveStore, Renew, StoreWanted, View, ViewWanted,
+};
 use muster_consensus::{Batch, ClusterId, DiskId, Kept, KeptError};
 use muster_data::Record;
 use muster_wire::zeek::EventRef;
@@ -22,6 +25,7 @@ use crate::messages::{Begin, Carried, Present};
 use crate::sabotage::Sabotage;
 use crate::state::State;
 pub use status::{MemberStatus, Part, Status, VoterStatus};
+pub use stores::StoreOrderError;
 
 use founding::Others;
 use group::Group;
@@ -181,7 +185,7 @@ impl Coordinator {
     pub fn sabotage(&mut self, sabotage: Sabotage) {
         self.sabotage = sabotage;
         if let Some(group) = &mut self.group {
-            group.detector.sabotage(sabotage);
+            group.sabotage(sabotage);
         }
     }
 
@@ -241,6 +245,7 @@ impl Coordinator {
         if was_stopped && let Some(group) = &mut self.group {
             // What was not heard may have been said.
             group.detector.counts_from(self.now);
+            group.stores.counts_anew();
         }
     }
 
@@ -325,6 +330,26 @@ impl Coordinator {
             (ViewWanted::NAME, _) => {
                 if let Ok(wanted) = arguments.to::<ViewWanted>() {
                     self.tell_view(from, wanted.epoch);
+                }
+            }
+            (StoreWanted::NAME, None) => {
+                if let Ok(wanted) = arguments.to::<StoreWanted>() {
+                    self.store_wanted(from, name, wanted);
+                }
+            }
+            (CopyJoined::NAME, None) => {
+                if let Ok(joined) = arguments.to::<CopyJoined>() {
+                    self.copy_joined(from, &joined);
+                }
+            }
+            (CopyStuck::NAME, None) => {
+                if let Ok(stuck) = arguments.to::<CopyStuck>() {
+                    self.copy_stuck(from, &stuck);
+                }
+            }
+            (MoveStore::NAME, Some(_)) => {
+                if let Ok(MoveStore { store, node }) = arguments.to::<MoveStore>() {
+                    self.store_moved(&store, &node);
                 }
             }
             (Present::NAME, Some(voter)) if voter != self.config.me => {

@@ -20,4 +20,12 @@ pub enum Sabotage {
     FoundsWithMost,
     /// A leader grants a lease to a session that is over.
     GrantsOldSessions,
+    /// The last copy of a store that is in sync leaves when it is out.
+    LetsLastCopyLeave,
+    /// A copy is in sync by a primary's word of an earlier epoch.
+    TakesStaleJoined,
+    /// A candidate becomes primary that is not in sync.
+    PromotesCandidates,
+    /// A copy is out of sync by anybody's word.
+    LetsAnybodyShrink,
 }

@@ -1,10 +1,19 @@
 //! What coordinators agree on, and how an entry of their log changes it. No clock and no randomness: every voter computes the same.
 
+mod settle;
+mod stores;
+
 use std::collections::BTreeMap;
 
 use muster_cluster::coordination::{Membership, OutReason, View, ViewUpdate};
 use muster_data::{Data, DecodeOwned, Limits, Record, encode_to_vec, from_data};
 use muster_wire::EndpointId;
+
+use crate::sabotage::Sabotage;
+pub(crate) use settle::{first_in, next_copy};
+pub(crate) use stores::{
+    JOINED, MOVE, OfStore, PASS, RESTART, Restarted, SHRINK, Wanted, can_take_one_more,
+};
 
 /// For how long a return counts: a node that comes back often is admitted later each time.
 const RETURNS_WITHIN: u64 = 10 * 60 * 1000;
@@ -38,6 +47,8 @@ pub(crate) struct Change {
     pub(crate) incarnation: u64,
     /// Why a node is out.
     pub(crate) reason: u64,
+    /// What it is about, if that is a store.
+    pub(crate) store: Option<OfStore>,
 }
 
 /// A node is in.
@@ -63,6 +74,7 @@ impl Change {
             life: life.to_string(),
             incarnation,
             reason: 0,
+            store: None,
         }
     }
 
@@ -86,6 +98,7 @@ impl Change {
             life: String::new(),
             incarnation: 0,
             reason: 0,
+            store: None,
         }
     }
 }
@@ -107,6 +120,15 @@ pub(crate) struct State {
     view: View,
     time: u64,
     past: BTreeMap<String, Past>,
+}
+
+/// What an entry has done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Applied {
+    /// Whether it has changed anything: then there is a new epoch.
+    pub(crate) has_changed: bool,
+    /// The stores whose former copies are worth nothing any more.
+    pub(crate) restarted: Vec<Restarted>,
 }
 
 /// As it is kept.
@@ -161,16 +183,25 @@ impl State {
         self.past.get(node)
     }
 
-    /// Applies an entry. Returns `true` if it has changed who is in.
-    pub(crate) fn apply(&mut self, index: u64, entry: &Entry) -> bool {
+    /// Applies an entry.
+    pub(crate) fn apply(&mut self, index: u64, entry: &Entry, sabotage: Sabotage) -> Applied {
         self.time = self.time.max(entry.time);
         // Epochs grow, also where a new log has begun behind an old one.
         let epoch = index.max(self.view.epoch().saturating_add(1));
         let mut has_changed = false;
+        let mut restarted = Vec::new();
         for change in entry.changes.iter().take(MOST_CHANGES) {
-            has_changed |= self.change(epoch, entry.wall, change);
+            has_changed |= match change.store {
+                None => self.change(epoch, entry.wall, change),
+                Some(_) => self.change_store(epoch, change, &mut restarted),
+            };
         }
-        has_changed
+        // What follows from it for stores. A box that dies with several copies is looked at when all of them are out.
+        has_changed |= self.settle_stores(epoch, sabotage, &mut restarted);
+        Applied {
+            has_changed,
+            restarted,
+        }
     }
 
     fn change(&mut self, epoch: u64, wall: u64, change: &Change) -> bool {

@@ -58,7 +58,8 @@ impl Coordinator {
         }
     }
 
-    fn refuses(&mut self, node: String, text: String) {
+    /// Says once that something is refused; `node` names it.
+    pub(super) fn refuses(&mut self, node: String, text: String) {
         // One line for each node that asks on and on.
         if self.refused.len() < super::MOST_REFUSED && self.refused.insert(node) {
             self.report(Severity::Warning, text);

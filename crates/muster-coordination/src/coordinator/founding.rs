@@ -64,7 +64,7 @@ impl Coordinator {
     /// Takes part in the group of its file.
     pub(super) fn start(&mut self, kept: Kept) -> Result<(), BeginError> {
         let mut group = Group::new(&self.config, self.disk, kept, self.now, self.random)?;
-        group.detector.sabotage(self.sabotage);
+        group.sabotage(self.sabotage);
         group.told_generation = self.told_generation;
         for id in &self.reached_nodes {
             group.detector.reaches(*id, true, self.now);

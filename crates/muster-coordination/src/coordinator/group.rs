@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+#[cfg(test)]
+use muster_cluster::coordination::View;
 use muster_cluster::coordination::ViewUpdate;
 use muster_consensus::{
     ClusterId, Config as ConsensusConfig, Consensus, Content, DiskId, Kept, Message,
@@ -9,9 +11,11 @@ use muster_consensus::{
 };
 use muster_wire::{EndpointId, Mono};
 
+use super::stores::{Stores, report_of};
 use super::{BeginError, Config, Coordinator, Output, Severity, To};
 use crate::detector::Detector;
 use crate::messages::Carried;
+use crate::sabotage::Sabotage;
 use crate::state::{Entry, State};
 
 pub(super) struct Group {
@@ -19,6 +23,8 @@ pub(super) struct Group {
     pub(super) consensus: Consensus,
     pub(super) state: State,
     pub(super) detector: Detector,
+    /// What it has heard about stores, as their leader.
+    pub(super) stores: Stores,
     /// The voters with which it was founded; none if they have changed since.
     pub(super) founders: Vec<VoterId>,
     /// The generation that it was told when it began.
@@ -36,6 +42,10 @@ pub(super) struct Group {
     /// The epoch that everybody was told of.
     pub(super) told: u64,
     pub(super) look_at: Mono,
+    sabotage: Sabotage,
+    /// The views before and after each entry that was applied since somebody looked.
+    #[cfg(test)]
+    pub(super) steps: Vec<(View, View)>,
     outputs: VecDeque<Output>,
 }
 
@@ -66,6 +76,7 @@ impl Group {
             consensus,
             state: State::founded(cluster.0, 0),
             detector: Detector::new(config.nodes.clone(), now),
+            stores: Stores::default(),
             founders,
             told_generation: 0,
             is_unreadable: false,
@@ -75,6 +86,9 @@ impl Group {
             given_up: BTreeSet::new(),
             told: 0,
             look_at: now,
+            sabotage: Sabotage::Nothing,
+            #[cfg(test)]
+            steps: Vec::new(),
             outputs: VecDeque::new(),
         };
         group.pump(now);
@@ -82,6 +96,12 @@ impl Group {
             return Err(BeginError::State);
         }
         Ok(group)
+    }
+
+    pub(super) fn sabotage(&mut self, sabotage: Sabotage) {
+        self.sabotage = sabotage;
+        self.detector.sabotage(sabotage);
+        self.stores.sabotage(sabotage);
     }
 
     pub(super) fn generation(&self) -> u64 {
@@ -133,7 +153,11 @@ impl Group {
     #[cfg(any(test, feature = "simulation"))]
     pub(super) fn weight(&self) -> usize {
         let members = self.state.view().members().count();
-        members + self.founders.len() + self.outputs.len() + self.detector.weight()
+        members
+            + self.founders.len()
+            + self.outputs.len()
+            + self.detector.weight()
+            + self.stores.weight()
     }
 
     /// A message of another voter's consensus.
@@ -190,6 +214,7 @@ impl Group {
         self.is_current = false;
         self.proposed = None;
         self.given_up.clear();
+        self.stores.forget();
         if *role == Role::Leader {
             self.clock = (self.state.time(), now);
             self.detector.counts_from(now);
@@ -217,7 +242,17 @@ impl Group {
             Content::Change(_) => self.founders.clear(),
             Content::Data(data) => match Entry::decode(data) {
                 Ok(decided) => {
-                    self.state.apply(entry.index, &decided);
+                    #[cfg(test)]
+                    let before = self.state.view().clone();
+                    let applied = self.state.apply(entry.index, &decided, self.sabotage);
+                    #[cfg(test)]
+                    self.steps.push((before, self.state.view().clone()));
+                    if self.is_current {
+                        for restarted in &applied.restarted {
+                            let (severity, text) = report_of(restarted);
+                            self.report(severity, text);
+                        }
+                    }
                 }
                 Err(_) => self.is_unreadable = true,
             },
@@ -261,6 +296,12 @@ impl Coordinator {
 
 #[cfg(test)]
 impl Coordinator {
+    /// Takes the views before and after each entry that it has applied.
+    pub(crate) fn take_steps(&mut self) -> Vec<(View, View)> {
+        let group = self.group.as_mut();
+        group.map_or_else(Vec::new, |group| std::mem::take(&mut group.steps))
+    }
+
     /// Whether a leader does not admit a node yet, or has done so only a moment ago.
     pub(crate) fn is_to_wait(&self, node: &str) -> bool {
         let Some(group) = &self.group else {

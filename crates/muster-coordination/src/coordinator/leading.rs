@@ -2,16 +2,20 @@
 
 use std::time::Duration;
 
-use muster_consensus::{Members, VoterChange, VoterId};
+use muster_consensus::{MAX_DATA, Members, VoterChange, VoterId};
 
 use super::founding::Others;
 use super::{Config, Coordinator};
 use crate::sabotage::Sabotage;
-use crate::state::{EXPEL, Entry};
+use crate::state::{Change, EXPEL, Entry, MOST_CHANGES};
+use muster_data::encode_to_vec;
 use muster_wire::Mono;
 
 /// How often a leader looks whether something is to be decided.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// An entry has fewer bytes besides its changes.
+const ENTRY_BYTES: usize = 64;
 
 impl Coordinator {
     /// Decides what is due, if this coordinator leads.
@@ -38,7 +42,9 @@ impl Coordinator {
             return;
         }
         let time = group.time(now);
-        let changes = group.detector.decide(&group.state, time, now);
+        let mut changes = group.detector.decide(&group.state, time, now);
+        let of_stores = group.stores.decide(&group.state, now);
+        add_what_fits(&mut changes, of_stores);
         if changes.is_empty() {
             return;
         }
@@ -56,10 +62,25 @@ impl Coordinator {
         if self.sabotage == Sabotage::TellsProposals && group.proposed.is_some() {
             let before = group.state.clone();
             let index = group.consensus.applied() + 1;
-            group.state.apply(index, &entry);
+            group.state.apply(index, &entry, self.sabotage);
             group.tell_view();
             group.state = before;
         }
+    }
+}
+
+/// Adds changes as long as one entry can hold them. The others come with the next one.
+fn add_what_fits(changes: &mut Vec<Change>, more: Vec<Change>) {
+    let size = |change: &Change| encode_to_vec(change).len();
+    let taken: usize = changes.iter().map(size).sum();
+    let mut room = (MAX_DATA - ENTRY_BYTES).saturating_sub(taken);
+    for change in more {
+        let bytes = size(&change);
+        if changes.len() >= MOST_CHANGES || bytes > room {
+            return;
+        }
+        room -= bytes;
+        changes.push(change);
     }
 }
 

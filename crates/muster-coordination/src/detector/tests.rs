@@ -100,6 +100,7 @@ impl Rig {
                         wall,
                         changes,
                     },
+                    Sabotage::Nothing,
                 );
             }
         }

@@ -32,6 +32,7 @@ fn made(state: &State, change: &(u64, usize, bool, u8, u64)) -> Change {
         incarnation: number.into(),
         reason,
         node,
+        store: None,
     }
 }
 
@@ -47,7 +48,7 @@ fn state() -> impl Strategy<Value = State> {
                 wall: 7,
                 changes,
             };
-            state.apply(index, &entry);
+            state.apply(index, &entry, Sabotage::Nothing);
         }
         if recovered {
             state.refounded([2; 16])
@@ -65,7 +66,7 @@ proptest! {
         // Who goes on with either says the same.
         let mut views = [read, state].map(|it| it.refounded([3; 16]));
         for state in &mut views {
-            state.apply(1, &Entry { time: 1, wall: 1, changes: vec![Change::admit("new", "box", life(9), 1, 0)] });
+            state.apply(1, &Entry { time: 1, wall: 1, changes: vec![Change::admit("new", "box", life(9), 1, 0)] }, Sabotage::Nothing);
         }
         prop_assert_eq!(&views[0], &views[1]);
     }
@@ -88,7 +89,7 @@ proptest! {
             if let Ok(mut state) = State::decode(&bytes) {
                 prop_assert_eq!(State::decode(&state.encode()), Ok(state.clone()));
                 let entry = Entry { time: u64::MAX, wall: 0, changes: vec![made(&state, &change)] };
-                state.apply(u64::MAX, &entry);
+                state.apply(u64::MAX, &entry, Sabotage::Nothing);
                 let _ = state.admissible_at("node-0");
                 let _ = state.refounded([4; 16]);
             }
@@ -110,7 +111,8 @@ proptest! {
         for (index, changes) in (2..).zip(entries) {
             let before = state.view().clone();
             let changes = changes.iter().map(|it| made(&state, it)).collect();
-            let has_changed = state.apply(index, &Entry { time: index, wall: 0, changes });
+            let entry = Entry { time: index, wall: 0, changes };
+            let has_changed = state.apply(index, &entry, Sabotage::Nothing).has_changed;
             prop_assert_eq!(has_changed, state.view().epoch() > before.epoch());
             if !has_changed {
                 prop_assert_eq!(state.view(), &before);
@@ -143,27 +145,24 @@ fn the_largest_state_can_be_kept() {
                 let changes = changes.collect();
                 let time = round as u64;
                 let wall = u64::from(u32::MAX);
-                assert!(state.apply(
-                    index,
-                    &Entry {
-                        time,
-                        wall,
-                        changes
-                    }
-                ));
+                let entry = Entry {
+                    time,
+                    wall,
+                    changes,
+                };
+                assert!(state.apply(index, &entry, Sabotage::Nothing).has_changed);
             }
         }
     }
     let another = Change::admit("another", "box", life(2), 1, 0);
     let changes = vec![another];
-    assert!(!state.apply(
-        index + 1,
-        &Entry {
-            time: 0,
-            wall: 0,
-            changes
-        }
-    ));
+    let entry = Entry {
+        time: 0,
+        wall: 0,
+        changes,
+    };
+    let applied = state.apply(index + 1, &entry, Sabotage::Nothing);
+    assert!(!applied.has_changed);
     let bytes = state.encode();
     assert!(
         bytes.len() < muster_consensus::MAX_STATE,
