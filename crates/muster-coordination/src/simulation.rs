@@ -3,10 +3,12 @@
 
 mod actors;
 mod checks;
+mod histories;
 mod network;
 mod oracle;
 mod recovery;
 mod scripted;
+mod stores;
 mod trouble;
 mod world;
 
@@ -54,6 +56,11 @@ fn nobody_is_given_up_early_and_all_see_the_same() {
         all.epochs += account.epochs;
         all.silent += account.silent;
         all.ambushes += account.ambushes;
+        all.moves += account.moves;
+        all.promotions += account.promotions;
+        all.restarts += account.restarts;
+        all.joins += account.joins;
+        all.shrinks += account.shrinks;
     }
     println!("{all:?}");
     let rare = [
@@ -65,6 +72,11 @@ fn nobody_is_given_up_early_and_all_see_the_same() {
         all.left,
         all.silent,
         all.ambushes,
+        all.moves,
+        all.promotions,
+        all.restarts,
+        all.joins,
+        all.shrinks,
     ];
     assert!(
         all.epochs > 200 && rare.iter().all(|count| *count > 5),
@@ -102,4 +114,24 @@ fn a_view_that_is_told_before_it_is_agreed_on_is_found() {
 #[test]
 fn a_lease_granted_to_a_session_that_is_over_is_found() {
     println!("{:?}", found(Sabotage::GrantsOldSessions, "I6"));
+}
+
+#[test]
+fn a_last_copy_that_leaves_is_found() {
+    println!("{:?}", found(Sabotage::LetsLastCopyLeave, "S7"));
+}
+
+#[test]
+fn a_copy_that_is_in_sync_by_an_old_word_is_found() {
+    println!("{:?}", found(Sabotage::TakesStaleJoined, "S2"));
+}
+
+#[test]
+fn a_primary_that_was_not_in_sync_is_found() {
+    println!("{:?}", found(Sabotage::PromotesCandidates, "S"));
+}
+
+#[test]
+fn a_copy_that_leaves_by_the_word_of_anybody_is_found() {
+    println!("{:?}", found(Sabotage::LetsAnybodyShrink, "S2"));
 }

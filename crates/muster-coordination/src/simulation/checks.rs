@@ -11,6 +11,7 @@ use crate::coordinator::Part as Role;
 impl World {
     /// Looks at what a process shows.
     pub(super) fn check(&mut self, at: usize) -> Result<(), String> {
+        self.check_steps(at)?;
         let process = &mut self.processes[at];
         let view = match &process.part {
             Part::Coordinator {
@@ -41,6 +42,26 @@ impl World {
             self.account.silent = self.oracle.silent() as u64;
         }
         self.check_lease(at)
+    }
+
+    /// Looks at each entry that a coordinator has applied.
+    fn check_steps(&mut self, at: usize) -> Result<(), String> {
+        let Part::Coordinator {
+            coordinator: Some(coordinator),
+            ..
+        } = &mut self.processes[at].part
+        else {
+            return Ok(());
+        };
+        for (before, after) in coordinator.take_steps() {
+            self.histories.step(&before, &after, self.now)?;
+        }
+        let histories = &self.histories;
+        self.account.promotions = histories.promotions.len() as u64;
+        self.account.restarts = histories.restarts.len() as u64;
+        self.account.joins = histories.joins.len() as u64;
+        self.account.shrinks = histories.shrinks.len() as u64;
+        Ok(())
     }
 
     pub(super) fn sees(&mut self, at: usize, view: &View) -> Result<(), String> {
@@ -157,6 +178,7 @@ impl World {
         if first.is_none_or(|it| it.epoch == 0) || epochs.values().any(|it| *it != first) {
             return Err(format!("L: views differ: {epochs:?}"));
         }
+        self.check_stores()?;
         self.oracle.check_told()
     }
 }

@@ -8,7 +8,9 @@ use muster_test_support::Random;
 use muster_wire::{EndpointId, Mono};
 
 use super::actors::{Disk, Part, Process, Seen, Write};
+use super::histories::Histories;
 use super::oracle::Oracle;
+use super::stores::Stores;
 use crate::{Config, Coordinator, Output, Sabotage, Severity};
 
 pub(super) enum Happening {
@@ -46,6 +48,11 @@ pub(super) struct Account {
     pub(super) epochs: u64,
     pub(super) silent: u64,
     pub(super) ambushes: u64,
+    pub(super) moves: u64,
+    pub(super) promotions: u64,
+    pub(super) restarts: u64,
+    pub(super) joins: u64,
+    pub(super) shrinks: u64,
 }
 
 pub(super) struct World {
@@ -69,6 +76,8 @@ pub(super) struct World {
     /// For how long the next box is in trouble that proposes something, just then.
     pub(super) ambush: Option<u64>,
     pub(super) oracle: Oracle,
+    pub(super) stores: Stores,
+    pub(super) histories: Histories,
     pub(super) sabotage: Sabotage,
     pub(super) account: Account,
     pub(super) reports: Vec<String>,
@@ -90,6 +99,9 @@ impl World {
         let mut world = Self::of(random, voters, count, sabotage);
         world.loss = [0, 2, 10][world.random.below(3)];
         world.slowest = [3, 30, 100][world.random.below(3)];
+        if world.random.chance(80) {
+            world.with_stores();
+        }
         for at in 0..world.processes.len() {
             let late = if world.random.chance(20) { 4000 } else { 300 };
             let wait = world.random.below(late) as u64;
@@ -153,6 +165,8 @@ impl World {
             troubled_until: Mono(0),
             ambush: None,
             oracle: Oracle::default(),
+            stores: Stores::default(),
+            histories: Histories::default(),
             sabotage,
             account: Account::default(),
             reports: Vec::new(),
@@ -285,8 +299,9 @@ impl World {
         {
             coordinator.tick(clock, self.now.0 / 1_000_000_000);
         }
-        if matches!(self.processes[at].part, Part::Node { .. }) {
-            self.turn(at);
+        match self.processes[at].part {
+            Part::Node { .. } => self.turn(at),
+            Part::Coordinator { .. } => self.order_at_times(at),
         }
         self.drain(at)
     }
@@ -318,6 +333,7 @@ impl World {
             };
             self.tell_voters(at, &event(&renew));
         }
+        self.speak_of_stores(at);
     }
 
     fn written(&mut self, at: usize, lives: u64) -> Result<(), String> {
