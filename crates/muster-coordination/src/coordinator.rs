@@ -24,6 +24,8 @@ use crate::detector::GRACE;
 use crate::messages::{Begin, Carried, Present};
 use crate::sabotage::Sabotage;
 use crate::state::State;
+#[cfg(test)]
+pub(crate) use leading::ENTRY_BYTES;
 pub use status::{MemberStatus, Part, Status, VoterStatus};
 pub use stores::StoreOrderError;
 

@@ -3,7 +3,10 @@
 use std::collections::BTreeSet;
 use std::sync::OnceLock;
 
-use muster_cluster::coordination::{Leaving, Renew, ViewUpdate, ViewWanted, event};
+use muster_cluster::coordination::{
+    CopyJoined, CopyStuck, Leaving, MoveStore, Renew, StoreCandidate, StoreWanted, ViewUpdate,
+    ViewWanted, event,
+};
 use muster_cluster::{LONGEST_NAME, MOST_NODES};
 use muster_consensus::{DiskId, Kept};
 use muster_coordination::{Config, Coordinator, Output, Part, To};
@@ -302,6 +305,7 @@ impl Recording {
                     recording.all(SAYS, 4 + node, &event(&renew));
                 }
             }
+            recording.speak_of_stores(round);
             match round {
                 40 => {
                     let node = "node-1".to_owned();
@@ -319,6 +323,55 @@ impl Recording {
         assert!(view.epoch() > 0, "nodes were taken in");
         recording.all(SAYS, 1, &event(&ViewUpdate::whole(&view)));
         recording
+    }
+
+    /// Nodes want a store, one gets in sync and out of it again, and an operator moves it.
+    fn speak_of_stores(&mut self, round: u64) {
+        let store = "store".to_owned();
+        let candidates = (0..2).map(|node| StoreCandidate {
+            node: format!("node-{node}"),
+            box_name: voters()[node].clone(),
+        });
+        let view = self.rigs[0].coordinator.view().cloned();
+        let group = view.and_then(|view| view.store("store").cloned());
+        match (round, group) {
+            (22, None) => {
+                let wanted = StoreWanted {
+                    store,
+                    persistent: false,
+                    copies: 2,
+                    min_copies: 1,
+                    candidates: candidates.collect(),
+                };
+                self.all(SAYS, 4, &event(&wanted));
+            }
+            (25, Some(group)) => {
+                let copy = group.joining.expect("a second node is in");
+                let joined = CopyJoined {
+                    store,
+                    epoch: group.changed,
+                    node: copy.node,
+                    life: copy.life.to_string(),
+                };
+                self.all(SAYS, 4, &event(&joined));
+            }
+            (30, Some(group)) => {
+                assert_eq!(group.in_sync.len(), 2, "the second copy is in sync");
+                let copy = group.in_sync[1].clone();
+                let stuck = CopyStuck {
+                    store,
+                    epoch: group.changed,
+                    node: copy.node,
+                    life: copy.life.to_string(),
+                };
+                self.all(SAYS, 4, &event(&stuck));
+            }
+            (35, Some(_)) => {
+                let node = "node-1".to_owned();
+                self.all(SAYS, 1, &event(&MoveStore { store, node }));
+            }
+            _ => {}
+        }
     }
 
     /// Something happens to all of them.

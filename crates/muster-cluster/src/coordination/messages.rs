@@ -193,8 +193,9 @@ impl ViewUpdate {
     pub fn since(view: &View, since: u64) -> Self {
         // Whoever was forgotten is missed only by looking at everything.
         let since = if since < view.forgotten() { 0 } else { since };
-        let members = view.members().filter(|(_, it)| it.changed > since);
-        let stores = view.stores().filter(|(_, it)| it.changed > since);
+        let is_new = |changed| since == 0 || changed > since;
+        let members = view.members().filter(|(_, it)| is_new(it.changed));
+        let stores = view.stores().filter(|(_, it)| is_new(it.changed));
         Self {
             cluster: view.cluster().to_vec(),
             generation: view.generation(),

@@ -153,13 +153,20 @@ impl View {
         let epoch = generation
             .saturating_mul(EPOCHS)
             .max(self.epoch.saturating_add(1));
+        // Who has heard of a later change that is lost is not to take what comes now for older.
+        let stores = self.stores.iter().map(|(store, group)| {
+            let changed = epoch;
+            let group = group.clone();
+            (store.clone(), StoreGroup { changed, ..group })
+        });
+        let stores = stores.collect();
         Self {
             cluster,
             generation,
             epoch,
             forgotten: epoch,
             members: self.members.clone(),
-            stores: self.stores.clone(),
+            stores,
         }
     }
 

@@ -28,6 +28,10 @@ const STORE_KEYS: &[&str] = &[
     "min_copies",
 ];
 
+/// The most copies that a section may want.
+const MOST: u32 = 8;
+const _: () = assert!(MOST as usize == MOST_COPIES, "what coordinators take");
+
 /// The setting for how many copies of a store there are; 0 leaves it to the layout's boxes.
 const COPIES: &str = "stores.copies";
 
@@ -250,8 +254,8 @@ pub(super) fn read_stores(document: &DeTable<'_>, problems: &mut Problems) -> Ve
             integrity_check: false,
         };
         let integrity_check = fields.boolean("integrity_check");
-        let copies = fields.number("copies", 0, MOST_COPIES as u32);
-        let min_copies = fields.number("min_copies", 1, MOST_COPIES as u32);
+        let copies = fields.number("copies", 0, MOST);
+        let min_copies = fields.number("min_copies", 1, MOST);
         if let (Some(copies), Some(min_copies)) = (copies, min_copies)
             && copies.value > 0
             && min_copies.value > copies.value

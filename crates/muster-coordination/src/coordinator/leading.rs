@@ -15,7 +15,7 @@ use muster_wire::Mono;
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// An entry has fewer bytes besides its changes.
-const ENTRY_BYTES: usize = 64;
+pub(crate) const ENTRY_BYTES: usize = 64;
 
 impl Coordinator {
     /// Decides what is due, if this coordinator leads.

@@ -2,6 +2,7 @@
 
 mod beginnings;
 mod quarrels;
+mod stores;
 
 use super::Config;
 use crate::messages::Present;

@@ -38,10 +38,10 @@ impl World {
                 box_name: self.boxes[it.box_at].clone(),
             })
             .collect();
-        for number in 0..1 + self.random.below(4) {
+        for number in 0..=self.random.below(4) {
             let mut left = nodes.clone();
             let mut candidates = Vec::new();
-            for _ in 0..1 + self.random.below(nodes.len()) {
+            for _ in 0..=self.random.below(nodes.len()) {
                 candidates.push(left.remove(self.random.below(left.len())));
             }
             let copies = 1 + self.random.below(3) as u64;
@@ -163,7 +163,7 @@ impl World {
             node: copy.node.clone(),
             life: copy.life.to_string(),
         };
-        self.say_of_copy(at, store, group.changed, copy, true, event(&joined));
+        self.say_of_copy(at, store, group.changed, copy, true, &event(&joined));
     }
 
     fn say_stuck(&mut self, at: usize, store: &str, group: &StoreGroup, copy: &StoreCopy) {
@@ -173,7 +173,7 @@ impl World {
             node: copy.node.clone(),
             life: copy.life.to_string(),
         };
-        self.say_of_copy(at, store, group.changed, copy, false, event(&stuck));
+        self.say_of_copy(at, store, group.changed, copy, false, &event(&stuck));
     }
 
     fn say_of_copy(
@@ -183,7 +183,7 @@ impl World {
         epoch: u64,
         copy: &StoreCopy,
         is_in_sync: bool,
-        bytes: Vec<u8>,
+        bytes: &[u8],
     ) {
         self.histories.is_said(Said {
             by: self.processes[at].life,
@@ -194,9 +194,9 @@ impl World {
         });
         let old = self.stores.old.entry(at).or_default();
         if old.len() < 20 {
-            old.push(bytes.clone());
+            old.push(bytes.to_vec());
         }
-        self.tell_voters(at, &bytes);
+        self.tell_voters(at, bytes);
     }
 
     /// An operator moves a primary now and then.

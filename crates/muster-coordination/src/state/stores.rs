@@ -158,7 +158,7 @@ impl State {
             // In their order until one was passed over; that is forgotten only when there are others.
             group.candidates.clone_from(candidates);
         }
-        if copies < known.copies {
+        if copies < known.copies && has_primary(&self.view, known) {
             shrink_to_wanted(&mut group);
         }
         is_possible(store, &group).then_some(group)
@@ -185,7 +185,7 @@ impl State {
                 opened.filter(|group| self.has_room_for(store, group))
             }
             (JOINED, Some(known), _) => joined(known, change),
-            (SHRINK, Some(known), _) => shrunk(known, change),
+            (SHRINK, Some(known), _) => shrunk(&self.view, known, change),
             (MOVE, Some(known), _) => moved(&self.view, known, change),
             (PASS, Some(known), _) => passed(known, change),
             (RESTART, Some(known), _) => {
@@ -259,8 +259,7 @@ fn shrink_to_wanted(group: &mut StoreGroup) {
     if group.in_sync.len() >= wanted {
         group.joining = None;
     }
-    // While the store waits each of them is needed.
-    while group.primary.is_some() && group.in_sync.len() > wanted {
+    while group.in_sync.len() > wanted {
         let copies = group.in_sync.iter();
         let others = copies.filter(|it| Some(*it) != group.primary.as_ref());
         let Some(last) = others.max_by_key(|it| group.rank(&it.node)).cloned() else {
@@ -268,6 +267,13 @@ fn shrink_to_wanted(group: &mut StoreGroup) {
         };
         group.in_sync.retain(|it| *it != last);
     }
+}
+
+/// Whether a store's primary is in, also by what the same entry has decided before. If it is not, each of the others is needed: one of
+/// them is to take its place.
+fn has_primary(view: &View, group: &StoreGroup) -> bool {
+    let primary = group.primary.as_ref();
+    primary.is_some_and(|it| view.life(&it.node) == Some(it.life))
 }
 
 fn joined(known: &StoreGroup, change: &Change) -> Option<StoreGroup> {
@@ -282,9 +288,10 @@ fn joined(known: &StoreGroup, change: &Change) -> Option<StoreGroup> {
     Some(group)
 }
 
-fn shrunk(known: &StoreGroup, change: &Change) -> Option<StoreGroup> {
+fn shrunk(view: &View, known: &StoreGroup, change: &Change) -> Option<StoreGroup> {
     let copy = change.copy()?;
-    if known.waits() || known.primary.as_ref() == Some(&copy) || !known.in_sync.contains(&copy) {
+    let is_primary = known.primary.as_ref() == Some(&copy);
+    if !has_primary(view, known) || is_primary || !known.in_sync.contains(&copy) {
         return None;
     }
     let mut group = known.clone();

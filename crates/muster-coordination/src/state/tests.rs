@@ -4,6 +4,8 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
 
+use muster_cluster::coordination::{StoreCandidate, StoreCopy, StoreWanted, ViewStore};
+
 use super::*;
 
 fn life(number: u8) -> EndpointId {
@@ -36,13 +38,53 @@ fn made(state: &State, change: &(u64, usize, bool, u8, u64)) -> Change {
     }
 }
 
+/// Mostly changes of stores that fit: of two stores, with the epoch that they have.
+fn store_change() -> impl Strategy<Value = (u64, usize, usize, bool, (u64, bool))> {
+    let how = (0..4_u64, any::<bool>());
+    (9..17_u64, 0..2_usize, 0..4_usize, any::<bool>(), how)
+}
+
+fn made_of_store(state: &State, change: &(u64, usize, usize, bool, (u64, bool))) -> Change {
+    let (kind, store, node, fits, (copies, persistent)) = *change;
+    let store = format!("store-{store}");
+    let node = format!("node-{node}");
+    let known = state.view().store(&store);
+    let epoch = known.map_or(0, |it| it.changed) + u64::from(!fits);
+    let copies_known = known
+        .iter()
+        .flat_map(|it| it.in_sync.iter().chain(&it.joining));
+    let copy = copies_known.last().cloned();
+    let copy = copy.unwrap_or(StoreCopy::new(&node, life(1)));
+    if kind <= 10 {
+        let candidates = (0..4).map(|it| StoreCandidate {
+            node: format!("node-{it}"),
+            box_name: if it < 3 { "box" } else { "other" }.to_owned(),
+        });
+        let wanted = StoreWanted {
+            store,
+            persistent,
+            copies,
+            min_copies: 1,
+            candidates: candidates.skip(usize::from(persistent)).collect(),
+        };
+        return Change::open(&wanted, epoch);
+    }
+    match kind {
+        JOINED | SHRINK | PASS => Change::of_copy(kind, &store, epoch, &copy),
+        _ => Change::of_node(kind, &store, epoch, &node),
+    }
+}
+
 /// A state that has come about.
 fn state() -> impl Strategy<Value = State> {
-    let entries = vec((any::<u32>(), vec(change(), 0..4)), 0..20);
+    let entry = (any::<u32>(), vec(change(), 0..4), vec(store_change(), 0..3));
+    let entries = vec(entry, 0..20);
     (entries, any::<bool>()).prop_map(|(entries, recovered)| {
         let mut state = State::founded([1; 16], 0);
-        for (index, (time, changes)) in (2..).zip(entries) {
-            let changes = changes.iter().map(|it| made(&state, it)).collect();
+        for (index, (time, changes, of_stores)) in (2..).zip(entries) {
+            let changes = changes.iter().map(|it| made(&state, it));
+            let of_stores = of_stores.iter().map(|it| made_of_store(&state, it));
+            let changes = changes.chain(of_stores).collect();
             let entry = Entry {
                 time: time.into(),
                 wall: 7,
@@ -106,11 +148,13 @@ proptest! {
 
     /// Epochs grow, and each change has the epoch of its entry.
     #[test]
-    fn epochs_grow(entries in vec(vec(change(), 0..4), 1..30)) {
+    fn epochs_grow(entries in vec((vec(change(), 0..4), vec(store_change(), 0..3)), 1..30)) {
         let mut state = State::founded([1; 16], 0);
-        for (index, changes) in (2..).zip(entries) {
+        for (index, (changes, of_stores)) in (2..).zip(entries) {
             let before = state.view().clone();
-            let changes = changes.iter().map(|it| made(&state, it)).collect();
+            let changes = changes.iter().map(|it| made(&state, it));
+            let of_stores = of_stores.iter().map(|it| made_of_store(&state, it));
+            let changes = changes.chain(of_stores).collect();
             let entry = Entry { time: index, wall: 0, changes };
             let has_changed = state.apply(index, &entry, Sabotage::Nothing).has_changed;
             prop_assert_eq!(has_changed, state.view().epoch() > before.epoch());
@@ -120,6 +164,17 @@ proptest! {
             for (node, it) in state.view().members() {
                 prop_assert!(it.changed <= state.view().epoch() && it.session <= it.changed);
                 prop_assert!(before.get(node) == Some(it) || it.changed == state.view().epoch());
+            }
+            for (store, group) in state.view().stores() {
+                let is_new = group.changed == state.view().epoch();
+                prop_assert!(before.store(store) == Some(group) || is_new);
+                // It can be told, and nothing more follows from who is in.
+                prop_assert!(ViewStore::of(store, group).group().is_some());
+                let settled = settle::settle(state.view(), u64::MAX, group, Sabotage::Nothing);
+                prop_assert_eq!(&settled, group);
+                let is_in = |it: &StoreCopy| state.view().life(&it.node) == Some(it.life);
+                prop_assert!(group.primary.iter().all(is_in));
+                prop_assert_eq!(group.waits(), !group.in_sync.iter().any(is_in));
             }
         }
     }
@@ -138,7 +193,7 @@ fn the_largest_state_can_be_kept() {
                 let changes = (first..first + MOST_CHANGES).map(|number| {
                     let name = node(number);
                     let session = state.view().get(&name).map_or(0, |it| it.session);
-                    let admit = Change::admit(&name, "a-box-with-some-name", life(1), 1, session);
+                    let admit = Change::admit(&name, &"x".repeat(255), life(1), 1, session);
                     let expel = Change::expel(&name, session, OutReason::Silent);
                     if kind == ADMIT { admit } else { expel }
                 });
@@ -164,8 +219,9 @@ fn the_largest_state_can_be_kept() {
     let applied = state.apply(index + 1, &entry, Sabotage::Nothing);
     assert!(!applied.has_changed);
     let bytes = state.encode();
+    // Beside as many stores as there may be.
     assert!(
-        bytes.len() < muster_consensus::MAX_STATE,
+        bytes.len() + stores::MOST_WEIGHT < muster_consensus::MAX_STATE,
         "{} bytes",
         bytes.len()
     );
@@ -184,9 +240,32 @@ fn the_largest_entry_can_be_proposed() {
         changes: vec![change; MOST_CHANGES],
     };
     let bytes = entry.encode();
+    // What is looked at before more is added is the changes alone.
+    let size = |change: &Change| encode_to_vec(change).len();
+    let changes: usize = entry.changes.iter().map(size).sum();
+    assert!(bytes.len() <= changes + crate::coordinator::ENTRY_BYTES);
     assert!(
         bytes.len() < muster_consensus::MAX_DATA,
         "{} bytes",
         bytes.len()
     );
+}
+
+/// What a node may want fits into an entry, so that it is not wanted for ever.
+#[test]
+fn the_largest_opening_can_be_proposed() {
+    let candidates = (0..muster_cluster::coordination::MOST_CANDIDATES).map(|it| StoreCandidate {
+        node: format!("{it:0>128}"),
+        box_name: "x".repeat(255),
+    });
+    let wanted = StoreWanted {
+        store: "x".repeat(255),
+        persistent: true,
+        copies: 8,
+        min_copies: 8,
+        candidates: candidates.collect(),
+    };
+    assert!(wanted.is_possible());
+    let bytes = encode_to_vec(&Change::open(&wanted, u64::MAX)).len();
+    assert!(bytes < muster_consensus::MAX_DATA / 4, "{bytes} bytes");
 }
