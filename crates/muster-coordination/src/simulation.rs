@@ -123,15 +123,18 @@ fn a_last_copy_that_leaves_is_found() {
 
 #[test]
 fn a_copy_that_is_in_sync_by_an_old_word_is_found() {
-    println!("{:?}", found(Sabotage::TakesStaleJoined, "S2"));
+    let wrong = "S2: a copy is in sync by nobody's word";
+    println!("{:?}", found(Sabotage::TakesStaleJoined, wrong));
 }
 
 #[test]
 fn a_primary_that_was_not_in_sync_is_found() {
-    println!("{:?}", found(Sabotage::PromotesCandidates, "S"));
+    let wrong = "S2: a copy is in sync by nobody's word";
+    println!("{:?}", found(Sabotage::PromotesCandidates, wrong));
 }
 
 #[test]
 fn a_copy_that_leaves_by_the_word_of_anybody_is_found() {
-    println!("{:?}", found(Sabotage::LetsAnybodyShrink, "S2"));
+    let wrong = "S2: a copy is out of sync by nobody's word";
+    println!("{:?}", found(Sabotage::LetsAnybodyShrink, wrong));
 }

@@ -280,7 +280,7 @@ fn begins_with(view: &View, group: &StoreGroup, waited: Duration) -> Option<Stri
 
 impl Reported {
     fn fits(&self, group: &StoreGroup, sabotage: Sabotage) -> bool {
-        let is_late = sabotage == Sabotage::TakesStaleJoined;
+        let is_late = self.kind == JOINED && sabotage == Sabotage::TakesStaleJoined;
         let is_of_now = self.epoch == group.changed || is_late;
         is_of_now
             && match self.kind {
