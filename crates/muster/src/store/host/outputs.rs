@@ -53,6 +53,8 @@ impl Host {
                     let _ = publisher.publish_encoded(&ask.topic, payload, Class::Interactive);
                 }
             }
+            // Nobody assigns anything yet.
+            Output::Request { .. } | Output::Serve(_) => {}
             Output::FindRival => {
                 let rival = rival::other_primary(&self.endpoint, &topics.broker_master);
                 inner.instance.rival_found(rival);
