@@ -217,6 +217,11 @@ impl Membership {
         }
     }
 
+    /// Returns what the endpoints of the mesh have announced themselves as.
+    pub fn announced_names(&self) -> impl Iterator<Item = &str> {
+        self.announced.values().map(AsRef::as_ref)
+    }
+
     /// The mesh says what an endpoint has announced itself as: it is a node of that name or none. Returns what that changed;
     /// nothing unless it has said another name before.
     pub fn announced(&mut self, id: EndpointId, name: &str) -> Vec<MembershipEvent> {

@@ -45,7 +45,7 @@ use muster_wire::{EndpointId, Mono, Topic};
 
 pub use by_name::ByName;
 pub use context::{Context, PublishError};
-pub use coordination::CoordinationReport;
+pub use coordination::{CoordinationReport, StoreAuthority};
 pub use counts::{CounterSpec, FrameworkCount, NodeCounts};
 pub use event::Event;
 pub use facts::{Effect, Input, LogSink, NodeError, Report, Severity, Written};
@@ -56,7 +56,8 @@ pub use muster_store::Now;
 pub use reach::{NodeState, Reach};
 pub use stores::{
     NeedStore, OpenStore, PendingWrite, SharedStore, StoreChange, StoreContext, StoreFacts,
-    StoreNeed, StoreReads, StoreState, StoreVerdict, WriteError,
+    StoreNeed, StoreReads, StoreState, StoreVerdict, WriteError, placement_by_coordinators,
+    primary_config,
 };
 
 use self::contests::Contest;

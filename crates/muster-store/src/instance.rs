@@ -35,6 +35,7 @@ use crate::{
 };
 
 pub use output::{Notice, Output, Severity};
+pub use reading::Hears;
 pub use report::{CloneReport, PrimaryReport, StorePart, StoreReport};
 
 use clone_part::ClonePart;

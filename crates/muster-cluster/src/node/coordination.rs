@@ -19,6 +19,18 @@ const ASK_AGAIN: std::time::Duration = std::time::Duration::from_millis(200);
 /// moment.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(1);
 
+/// How long a node that begins waits for the word of a coordinator, until it takes it that there are none.
+const WAIT_FOR_ANY: std::time::Duration = std::time::Duration::from_secs(3);
+
+/// Who says which nodes keep a store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StoreAuthority {
+    /// The layout: nobody coordinates, at least not yet.
+    Layout,
+    /// The coordinators, for as long as the process lives.
+    Coordinators,
+}
+
 /// What a node has of its coordinators.
 #[derive(Debug)]
 pub(super) struct Coordination {
@@ -36,6 +48,9 @@ pub(super) struct Coordination {
     without: Option<Mono>,
     /// What it fails at.
     trouble: Option<Standing>,
+    began: Mono,
+    /// Who says which nodes keep a store, once that is clear.
+    authority: Option<StoreAuthority>,
 }
 
 /// What a node has of its coordinators, to be shown.
@@ -68,6 +83,8 @@ impl Coordination {
             ran: false,
             without: None,
             trouble: None,
+            began: now,
+            authority: None,
         })
     }
 
@@ -126,7 +143,52 @@ impl NodeLoop {
             };
             self.tell_coordinators(&renew);
         }
+        self.look_for_coordinators();
         self.look_at_standing();
+    }
+
+    /// A node that hears no coordinator goes by its layout. One that cannot hear any though its cluster has some does not: there may be a
+    /// primary elsewhere.
+    fn look_for_coordinators(&mut self) {
+        let now = self.core.clock.now.mono;
+        let Some(coordination) = &mut self.coordination else {
+            return;
+        };
+        if coordination.authority.is_some() || now.since(coordination.began) < WAIT_FOR_ANY {
+            return;
+        }
+        let membership = &self.core.members.membership;
+        let mut agents = membership.announced_names();
+        let is_voter = |name: &str| coordination.voters.iter().any(|(voter, _)| voter == name);
+        let mut has_agents = false;
+        let hears_voter = agents.any(|name| {
+            has_agents |= name.starts_with(AGENT_PREFIX);
+            is_voter(name)
+        });
+        if hears_voter || !has_agents {
+            drop(agents);
+            self.stores_go_by(StoreAuthority::Layout);
+        }
+    }
+
+    fn stores_go_by(&mut self, authority: StoreAuthority) {
+        let Some(coordination) = &mut self.coordination else {
+            return;
+        };
+        // What coordinators have taken over they keep.
+        let is_decided = coordination.authority == Some(StoreAuthority::Coordinators);
+        if !is_decided && coordination.authority.replace(authority) != Some(authority) {
+            let effect = Effect::StoresGoBy(authority);
+            self.core.outbox.effects.push(effect);
+        }
+    }
+
+    /// Who says which nodes keep a store, if that is clear.
+    pub(in crate::node) fn store_authority(&self) -> Option<StoreAuthority> {
+        let Some(coordination) = &self.coordination else {
+            return Some(StoreAuthority::Layout);
+        };
+        coordination.authority
     }
 
     /// The node stops in order: others take over at once.
@@ -178,6 +240,10 @@ impl NodeLoop {
             return;
         };
         let heard = coordination.lease.answered(&voter, &answer, now);
+        self.stores_go_by(StoreAuthority::Coordinators);
+        let Some(coordination) = &self.coordination else {
+            return;
+        };
         if answer.epoch > coordination.view.epoch() {
             self.ask_for_view(&voter);
         }

@@ -8,6 +8,7 @@ use muster_store::op::{Answer, Op, StoreEvent};
 use muster_store::{Level, StoreName, WriteFailure};
 use muster_wire::{Class, EndpointId, Topic};
 
+use super::coordination::StoreAuthority;
 use super::logs::{LogBatch, StreamError};
 use super::reach::Reach;
 use super::stores::StoreNeed;
@@ -135,6 +136,9 @@ pub enum Effect {
     /// By the coordinators' word these nodes keep stores: of the stores whose groups have changed, or of all if the node was told
     /// everything.
     StoreGroups(Vec<(String, StoreGroup)>),
+    /// It is clear who says which nodes keep a store. It comes once, and a second time if coordinators are heard after all. Until then stores
+    /// are not opened. Where a layout has no coordinators, it never comes.
+    StoresGoBy(StoreAuthority),
     /// Start this node's inputs: the nodes that it is linked with are up, or it has waited for them long enough.
     StartInputs,
     /// A wait of [`Input::AwaitReady`] has ended.

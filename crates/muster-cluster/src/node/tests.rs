@@ -261,6 +261,7 @@ impl Rig {
                 Effect::Ping(id) => self.said.push(format!("ping {id}")),
                 Effect::Fence(life) => self.said.push(format!("fence {life}")),
                 Effect::Unfence(life) => self.said.push(format!("unfence {life}")),
+                Effect::StoresGoBy(by) => self.said.push(format!("stores go by {by:?}")),
                 Effect::StoreGroups(groups) => {
                     let groups = groups.iter();
                     let groups = groups.map(|(store, it)| format!("{store}@{}", it.changed));

@@ -5,6 +5,15 @@ use muster_wire::{EndpointId, Mono};
 use super::{Instance, Part, StorePart, StoreReport};
 use crate::{Entries, Freshness, Revision, StoreName};
 
+/// Which messages are for a store of an endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hears {
+    /// Those for the primary, and for copies.
+    pub for_primary: bool,
+    /// Those for clones.
+    pub for_clones: bool,
+}
+
 impl Instance {
     /// Returns the store's name.
     pub fn name(&self) -> &StoreName {
@@ -19,6 +28,25 @@ impl Instance {
             Part::Copy(part) => part.part.primary.serves(),
             Part::Closed | Part::Failed | Part::Clone(_) => false,
         }
+    }
+
+    /// Returns which messages are for it at present.
+    pub fn hears(&self) -> Hears {
+        let (for_primary, for_clones) = match &self.part {
+            Part::Opening { .. } | Part::Primary(_) => (true, false),
+            Part::Clone(_) => (false, true),
+            Part::Copy(_) => (true, true),
+            Part::Closed | Part::Failed => (false, false),
+        };
+        Hears {
+            for_primary,
+            for_clones,
+        }
+    }
+
+    /// Returns `true` if this endpoint has one of several copies, or reads its backend to have one.
+    pub fn keeps_copy(&self) -> bool {
+        matches!(self.part, Part::Copy(_)) || self.to_be.is_some()
     }
 
     /// Returns `true` if the primary could not be opened. [`Instance::open`] tries again.

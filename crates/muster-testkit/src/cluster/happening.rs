@@ -169,7 +169,8 @@ impl Cluster {
                 | Effect::Ready { .. }
                 | Effect::Fence(_)
                 | Effect::Unfence(_)
-                | Effect::StoreGroups(_) => {}
+                | Effect::StoreGroups(_)
+                | Effect::StoresGoBy(_) => {}
                 Effect::Ping(peer) => self.ping(position, number, peer),
                 Effect::OpenStore {
                     store,

@@ -1,5 +1,6 @@
 //! A node's stores: opened where the layout puts them, read by its frameworks, and asked for by other nodes.
 
+mod copies;
 mod needs;
 
 use std::collections::{HashMap, HashSet};
@@ -8,14 +9,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
 
-use muster_cluster::node::{OpenStore, StoreReads};
+use muster_cluster::coordination::StoreGroup;
+use muster_cluster::node::{OpenStore, StoreAuthority, StoreReads, placement_by_coordinators};
 use muster_cluster::{Layout, Node as LayoutNode, StoreBackend, StoreFile, StorePlan};
 use muster_store::op::{Op, StoreEvent};
 use muster_store::{
     Backend, Encoded, Entry, FailureMode, JournalMode, Level, Sqlite, SqliteOptions, StoreBudget,
     StoreBudgetReport, StoreName, StoreNameError, Synchronous, WriteFailure, WriteOutcome,
 };
-use tokio::sync::Semaphore;
+use muster_wire::Topic;
+use tokio::sync::{Semaphore, watch};
 
 use crate::endpoint::Endpoint;
 use crate::store::{AskToOpen, Completion, OpenError, Scope, Store};
@@ -116,6 +119,14 @@ struct Inner {
     opening: tokio::sync::Mutex<()>,
     /// By name: open, being opened, or about to be.
     stores: Mutex<HashMap<StoreName, Store>>,
+    /// Those whose authors ask for persistence.
+    persistent: Mutex<HashSet<StoreName>>,
+    /// Where the coordinators listen; empty if the layout has none.
+    coordinators: Arc<[Topic]>,
+    /// Who says which nodes keep a store, once that is clear.
+    authority: watch::Sender<Option<StoreAuthority>>,
+    /// What coordinators have decided.
+    groups: Mutex<HashMap<StoreName, StoreGroup>>,
     /// Those that were opened for endpoints that are no nodes.
     for_others: Mutex<HashSet<StoreName>>,
     /// Has room for those that such endpoints wait for.
@@ -134,7 +145,14 @@ impl NodeStores {
         base: PathBuf,
     ) -> Self {
         let limit = node.settings.size("stores.node_memory_limit");
-        Self(Arc::new(Inner {
+        let coordinators = copies::coordinators(&layout);
+        // Without coordinators everything is clear from the beginning.
+        let is_clear = coordinators.is_empty();
+        let this = Self(Arc::new(Inner {
+            persistent: Mutex::default(),
+            authority: watch::Sender::new(is_clear.then_some(StoreAuthority::Layout)),
+            coordinators,
+            groups: Mutex::default(),
             budget: StoreBudget::new(limit),
             endpoint,
             layout,
@@ -146,7 +164,11 @@ impl NodeStores {
             needed: Semaphore::new(needs::WAITING),
             inbox: Arc::default(),
             runtime: tokio::runtime::Handle::current(),
-        }))
+        }));
+        if !is_clear {
+            this.ask_for_groups();
+        }
+        this
     }
 
     pub(crate) fn inbox(&self) -> &Arc<Inbox> {
@@ -183,6 +205,9 @@ impl NodeStores {
             payload: OpenStore::event(name, persistent),
         };
         let store = Store::unopened(&self.0.endpoint, name, &placement, Some(ask_to_open))?;
+        if persistent {
+            self.0.are_persistent().insert(name.clone());
+        }
         // What is written to a persistent store waits for its disk, unless the author says otherwise.
         let store = match plan.backend {
             StoreBackend::Sqlite => store.durable(),
@@ -204,19 +229,26 @@ impl NodeStores {
         if store.is_open() {
             return Ok(store);
         }
+        let authority = self.authority().await;
         let plan = self.plan(name, persistent)?;
-        let opened = store
-            .open(
-                plan.placement(&self.0.node, &self.0.budget),
-                self.backend(&plan),
-            )
-            .await;
+        let opened = match authority {
+            StoreAuthority::Layout => {
+                let placement = plan.placement(&self.0.node, &self.0.budget);
+                store.open(placement, self.backend(&plan)).await
+            }
+            StoreAuthority::Coordinators => {
+                let placement = placement_by_coordinators(&self.0.node, &self.0.budget);
+                store.open(placement, None).await
+            }
+        };
         if let Err(error) = opened {
             // Whoever wants it next tries anew.
             self.0.stores().remove(name);
             return Err(error.into());
         }
-        if store.is_primary() {
+        self.want(name, false);
+        self.follow(&store);
+        if authority == StoreAuthority::Layout && store.is_primary() {
             let kept = match plan.backend {
                 StoreBackend::Memory => "in memory".to_owned(),
                 StoreBackend::Sqlite => format!("in {}", self.path(&plan).display()),
@@ -227,10 +259,17 @@ impl NodeStores {
     }
 
     /// Opens the primaries that the layout names and puts here.
+    ///
+    /// Where it is not clear yet who decides that, they are opened when it is.
     pub(crate) async fn open_named(&self) -> Result<(), NodeStoreError> {
         for spec in self.0.layout.stores() {
-            if self.plan(&spec.name, false)?.is_at(&self.0.node) {
+            if !self.plan(&spec.name, false)?.is_at(&self.0.node) {
+                continue;
+            }
+            if self.0.authority.borrow().is_some() {
                 self.open(&spec.name, false).await?;
+            } else {
+                self.begin(spec.name.clone(), false, false);
             }
         }
         Ok(())
@@ -347,6 +386,15 @@ impl NodeStores {
 impl Inner {
     fn stores(&self) -> MutexGuard<'_, HashMap<StoreName, Store>> {
         self.stores.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn groups(&self) -> MutexGuard<'_, HashMap<StoreName, StoreGroup>> {
+        self.groups.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn are_persistent(&self) -> MutexGuard<'_, HashSet<StoreName>> {
+        let persistent = self.persistent.lock();
+        persistent.unwrap_or_else(PoisonError::into_inner)
     }
 }
 

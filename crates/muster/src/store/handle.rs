@@ -18,7 +18,7 @@ use muster_wire::EndpointId;
 use tokio::sync::oneshot;
 
 use super::error::{OpenError, StoreError, StoreErrorKind};
-use super::host::{AskToOpen, Completion, Host};
+use super::host::{AskToOpen, Completion, Copies, Host};
 use super::options::{CloneOptions, PrimaryOptions};
 use super::watch::{RawWatch, Scope, Watch};
 use crate::endpoint::Endpoint;
@@ -160,6 +160,11 @@ impl Store {
         backend: Option<Box<dyn Backend>>,
     ) -> Result<(), OpenError> {
         self.host.open(placement, backend).await
+    }
+
+    /// Follows a decision of coordinators about which nodes keep it.
+    pub(crate) fn assign(&self, copies: Copies) {
+        self.host.assign(copies);
     }
 }
 
@@ -338,7 +343,10 @@ impl<K, V> Store<K, V> {
 
     /// Returns `false` if the primary is to be asked: that is wanted, or there is no copy.
     fn reads_here(&self) -> bool {
-        self.host.is_primary() || (self.read != Read::Primary && self.host.has_copy())
+        match self.read {
+            Read::Primary => self.host.decides_alone(),
+            _ => self.host.has_copy(),
+        }
     }
 
     async fn attached_unless_given_up(&self) -> Result<(), StoreError> {

@@ -2,10 +2,12 @@
 //!
 //! What is decided is decided by the instance; here facts are handed to it, and what it wants is done.
 
+mod copies;
 mod opening;
 mod outputs;
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -19,6 +21,7 @@ use muster_store::{
     SteadyClock, StoreName, StoreReport, WriteFailure, WriteOutcome,
 };
 use muster_wire::{EndpointId, Mono, Topic};
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, oneshot, watch};
 
 use super::disk::{Disk, Job};
@@ -26,12 +29,17 @@ use super::error::{OpenError, StoreError, StoreErrorKind};
 use super::topics::StoreTopics;
 use super::watch::{Queue, Scope, Watchers};
 use crate::endpoint::{Endpoint, Publisher, Subscriber};
+pub(crate) use copies::{Copies, OpenBackend};
 
 /// The shortest that the timer sleeps.
 const TICK: Duration = Duration::from_millis(1);
 
 /// How often a store that is closing looks whether everything is settled.
 const SETTLING: Duration = Duration::from_millis(2);
+
+/// The bits of what a store hears.
+const HEARS_ALL: u8 = 1;
+const HEARS_PRIMARY: u8 = 2;
 
 /// Who hears of a write's outcome.
 pub(crate) enum Completion {
@@ -75,11 +83,14 @@ pub(crate) struct Host {
     name: StoreName,
     endpoint: Endpoint,
     topics: StoreTopics,
-    is_primary: bool,
+    /// Which messages are for it at present.
+    hears: AtomicU8,
     has_copy: bool,
-    /// Announces what this store listens to.
-    subscription: OnceLock<Subscriber>,
     inner: Mutex<Inner>,
+    /// Where backends are read, from when it is opened.
+    runtime: OnceLock<Handle>,
+    /// What it listens to.
+    subscription: tokio::sync::Mutex<Option<(Listens, Subscriber)>>,
     /// Wakes the timer when something is due earlier than it knew.
     earlier: Arc<Notify>,
     progress: watch::Sender<Progress>,
@@ -91,6 +102,8 @@ struct Inner {
     /// Until it is read, and its thread takes it.
     backend: Option<Box<dyn Backend>>,
     disk: Option<Disk>,
+    /// What coordinators have decided about it, if they have.
+    copies: Option<Copies>,
     /// How the node that should have the primary is asked to open it.
     ask_to_open: Option<AskToOpen>,
     /// Why it could not be opened, for whoever opens it.
@@ -105,15 +118,26 @@ struct Inner {
     clock: SteadyClock,
     /// When the timer wakes.
     armed: Mono,
+    /// What is to be listened to.
+    listens: Listens,
     /// Whether the topic of Broker's clones is to be listened to.
     listens_to_broker: bool,
+}
+
+/// The topics that a store listens to, besides that of its endpoint.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Listens {
+    /// What is said to whoever has the primary.
+    to_all: bool,
+    /// What the primary says to all clones.
+    to_primary: bool,
 }
 
 impl std::fmt::Debug for Host {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Host")
             .field("name", &self.name)
-            .field("is_primary", &self.is_primary)
+            .field("is_primary", &self.is_primary())
             .finish_non_exhaustive()
     }
 }
@@ -151,7 +175,24 @@ impl Host {
     }
 
     pub(super) fn is_primary(&self) -> bool {
-        self.is_primary
+        self.lock().instance.is_primary()
+    }
+
+    /// Whether all that was decided about the store can be read here at once.
+    pub(super) fn decides_alone(&self) -> bool {
+        let inner = self.lock();
+        inner.instance.is_primary() && inner.copies.is_none()
+    }
+
+    /// Whether a message for a primary, or else one for clones, is for this store.
+    pub(super) fn hears(&self, for_primary: bool) -> bool {
+        let hears = self.hears.load(Ordering::Relaxed);
+        let of = if for_primary {
+            HEARS_ALL
+        } else {
+            HEARS_PRIMARY
+        };
+        hears & of != 0
     }
 
     /// Whether it has a copy, or will have one without being asked.
@@ -170,6 +211,7 @@ impl Host {
         let now = inner.now(&self.endpoint);
         let result = act(&mut inner, now);
         self.carry_out(&mut inner, &mut ended);
+        self.look_at_part(&mut inner);
         let next = inner.instance.next_tick(now);
         if next < inner.armed {
             inner.armed = next;
@@ -181,6 +223,40 @@ impl Host {
             completion.tell(outcome);
         }
         result
+    }
+
+    /// What it is has perhaps changed.
+    fn look_at_part(&self, inner: &mut Inner) {
+        let hears = inner.instance.hears();
+        let hears = (u8::from(hears.for_primary) * HEARS_ALL)
+            | (u8::from(hears.for_clones) * HEARS_PRIMARY);
+        self.hears.store(hears, Ordering::Relaxed);
+        if inner.copies.is_none() {
+            return;
+        }
+        let keeps_copy = inner.instance.keeps_copy();
+        let listens = Listens {
+            to_all: inner.instance.is_primary(),
+            to_primary: !keeps_copy && self.has_copy,
+        };
+        if listens != std::mem::replace(&mut inner.listens, listens) {
+            self.earlier.notify_one();
+        }
+        if !keeps_copy {
+            // Its file is let go: if it is a copy again, the file is read again.
+            inner.disk = None;
+        }
+    }
+
+    /// Follows a decision of coordinators about which nodes keep the store.
+    pub(crate) fn assign(&self, copies: Copies) {
+        self.drive(|inner, now| {
+            let assignment = copies.assignment();
+            let kind = copies.backend.as_ref().map(|_| copies.kind);
+            let config = copies.config.clone();
+            inner.copies = Some(copies);
+            inner.instance.assign(assignment, &config, kind, now);
+        });
     }
 
     pub(super) fn receive(&self, from: EndpointId, message: StoreMessage) {
@@ -342,9 +418,9 @@ impl Host {
         true
     }
 
-    /// Does what is due. Returns how long until something is again, and whether Broker's topic for clones is to be
-    /// listened to.
-    fn tick(&self) -> (Duration, bool) {
+    /// Does what is due. Returns how long until something is again, and what is to be listened to: its topics, and that of
+    /// Broker's clones.
+    fn tick(&self) -> (Duration, Listens, bool) {
         self.drive(|inner, now| {
             let is_watched = inner.watchers.is_watched();
             inner.instance.set_watched(is_watched);
@@ -355,7 +431,8 @@ impl Host {
         let mut inner = self.lock();
         let now = inner.now(&self.endpoint);
         inner.armed = inner.instance.next_tick(now);
-        (inner.armed.since(now.mono), inner.listens_to_broker)
+        let wait = inner.armed.since(now.mono);
+        (wait, inner.listens, inner.listens_to_broker)
     }
 }
 
@@ -383,7 +460,8 @@ async fn timer(host: Weak<Host>) {
         let Some(strong) = host.upgrade() else {
             return;
         };
-        let (wait, listens_to_broker) = strong.tick();
+        let (wait, listens, listens_to_broker) = strong.tick();
+        strong.listen(listens).await;
         match listens_to_broker {
             true if broker.is_none() => {
                 let topic = strong.name.broker_clone_topic();

@@ -68,7 +68,7 @@ impl Stores {
         );
         if let Some((name, for_primary)) = StoreName::of_broker_topic(topic) {
             let host = self.find(name).ok_or(NO_STORE)?;
-            if host.is_primary() != for_primary {
+            if !host.hears(for_primary) {
                 return Ok(());
             }
             let command = BrokerCommand::decode(payload).map_err(|_| MALFORMED)?;
@@ -83,7 +83,7 @@ impl Stores {
             // Answers may come behind the end of whoever asked.
             return if for_primary { Err(NO_STORE) } else { Ok(()) };
         };
-        if host.is_primary() != for_primary {
+        if !host.hears(for_primary) {
             return Ok(()); // a clone hears what others ask their common primary
         }
         let message = StoreMessage::decode(payload).map_err(|_| MALFORMED)?;

@@ -10,8 +10,8 @@ use muster_wire::zeek::EventRef;
 use muster_wire::{Class, EndpointId, Mono, Topic};
 
 use crate::coordination::event;
-use crate::layout::NodeName;
-use crate::node::{Effect, NodeLoop};
+use crate::layout::{NodeName, StorePlan};
+use crate::node::{Effect, NodeLoop, StoreAuthority};
 use crate::settings::ForwardingMode;
 
 /// The requests that a node looks at in one go, and how long until it looks at one more. A command asks once; whoever asks more
@@ -244,6 +244,20 @@ impl Allowance {
     }
 }
 
+/// Which node is to open a store that somebody needs.
+enum Home {
+    /// This one.
+    Here,
+    /// Another one, which is there.
+    At(NodeName),
+    /// Another one has it open.
+    Kept(String),
+    /// Another one, which is not there.
+    Absent(NodeName),
+    /// It is open, and waits for this one.
+    Away(String),
+}
+
 impl NodeLoop {
     /// An endpoint needs a store: this node has it opened if its primary belongs here, passes the request on to the node
     /// that should have it, or says which one that is.
@@ -281,50 +295,97 @@ impl NodeLoop {
             let reason = "the layout has no node for its primary".to_owned();
             return self.tell_store(asker, store, &StoreState::Refused { reason });
         };
-        if plan.is_at(&self.core.node) {
-            self.core.outbox.effects.push(Effect::NeedStore {
-                store: store.clone(),
-                need: need.need(),
-                asker,
-            });
-            return;
-        }
-        if let Some(other) = passed_on_by {
+        let home = self.home_of(store, &plan);
+        if let (Home::At(node) | Home::Absent(node), Some(other)) = (&home, passed_on_by) {
             let other = self.core.members.membership.name_of(other);
             let other = other.map_or("another node", NodeName::as_str);
             let reason = format!(
-                "by the layout of {other} its primary is on {}, by that of {} on {}",
-                self.core.node.name, self.core.node.name, plan.master
+                "by the layout of {other} its primary is on {}, by that of {} on {node}",
+                self.core.node.name, self.core.node.name
             );
             return self.tell_store(asker, store, &StoreState::Refused { reason });
         }
-        let relays = self.core.node.forwarding() == ForwardingMode::Relay;
-        match self.core.layout.node(&plan.master) {
-            _ if !self.core.is_alive(&plan.master) => {
-                let node = plan.master.to_string();
+        match home {
+            Home::Here => self.core.outbox.effects.push(Effect::NeedStore {
+                store: store.clone(),
+                need: need.need(),
+                asker,
+            }),
+            Home::At(node) => self.pass_on(&node, asker, store, need),
+            Home::Kept(node) => self.found_at(&node, asker, store),
+            Home::Absent(node) => {
+                let node = node.to_string();
                 self.tell_store(asker, store, &StoreState::Away { node });
             }
-            Some(master) if !relays => {
-                let state = StoreState::Elsewhere {
-                    node: plan.master.to_string(),
-                    address: master.socket_address().to_string(),
-                };
-                self.tell_store(asker, store, &state);
-            }
-            // It does not know such requests. If it has the store, it serves it.
-            _ if self.core.is_zeek(&plan.master) => {
-                self.tell_store(asker, store, &StoreState::Open);
-            }
-            _ => self.core.outbox.effects.push(Effect::Publish {
-                topic: plan.asks_at(&self.core.layout),
-                payload: NeedStore {
-                    asker: Some(asker.to_string()),
-                    ..need
-                }
-                .event(),
-                class: Class::Interactive,
-            }),
+            Home::Away(node) => self.tell_store(asker, store, &StoreState::Away { node }),
         }
+    }
+
+    /// Which node is to open a store that somebody needs.
+    fn home_of(&self, store: &StoreName, plan: &StorePlan) -> Home {
+        let by_coordinators = self.store_authority() == Some(StoreAuthority::Coordinators);
+        let view = self.view().filter(|_| by_coordinators);
+        let Some(view) = view else {
+            return match &plan.master {
+                _ if plan.is_at(&self.core.node) => Home::Here,
+                master if self.core.is_alive(master) => Home::At(master.clone()),
+                master => Home::Absent(master.clone()),
+            };
+        };
+        if let Some(group) = view.store(store.as_str()) {
+            return match (&group.primary, group.in_sync.first()) {
+                (Some(primary), _) if primary.life == self.core.id => Home::Here,
+                (Some(primary), _) => Home::Kept(primary.node.clone()),
+                (None, Some(last)) => Home::Away(last.node.clone()),
+                (None, None) => Home::Away(plan.master.to_string()),
+            };
+        }
+        // The first that is there, where all look for it.
+        let mut candidates = plan.candidates.iter().map(|it| it.node.as_str());
+        let is_here = |name: &&str| {
+            let me = self.core.node.name.as_str() == *name;
+            me || self
+                .core
+                .layout
+                .find(name)
+                .is_some_and(|it| self.core.is_alive(&it.name))
+        };
+        match candidates.find(is_here) {
+            Some(name) if self.core.node.name.as_str() == name => Home::Here,
+            Some(name) => match self.core.layout.find(name) {
+                Some(node) => Home::At(node.name.clone()),
+                None => Home::Away(name.to_owned()),
+            },
+            None => Home::Away(plan.master.to_string()),
+        }
+    }
+
+    /// A store is open on another node: the asker finds it by itself, if this node relays.
+    fn found_at(&mut self, node: &str, asker: EndpointId, store: &StoreName) {
+        let relays = self.core.node.forwarding() == ForwardingMode::Relay;
+        let other = self.core.layout.find(node).filter(|_| !relays);
+        let state = other.map_or(StoreState::Open, |other| StoreState::Elsewhere {
+            node: other.name.to_string(),
+            address: other.socket_address().to_string(),
+        });
+        self.tell_store(asker, store, &state);
+    }
+
+    fn pass_on(&mut self, node: &NodeName, asker: EndpointId, store: &StoreName, need: NeedStore) {
+        let relays = self.core.node.forwarding() == ForwardingMode::Relay;
+        // A process of Zeek's does not know such requests. If it has the store, it serves it.
+        if !relays || self.core.is_zeek(node) {
+            return self.found_at(&node.to_string(), asker, store);
+        }
+        self.core.outbox.effects.push(Effect::Publish {
+            topic: self.core.layout.topics().node(node),
+            payload: NeedStore {
+                asker: Some(asker.to_string()),
+                ..need
+            }
+            .event(),
+            class: Class::Interactive,
+        });
     }
 
     fn tell_store(&mut self, asker: EndpointId, store: &StoreName, state: &StoreState) {

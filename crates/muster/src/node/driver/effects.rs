@@ -43,7 +43,8 @@ impl Driver {
                     // One behind the other: what is said last holds.
                     Effect::Fence(life) => self.runtime.block_on(self.endpoint.fence(life)),
                     Effect::Unfence(life) => self.runtime.block_on(self.endpoint.unfence(life)),
-                    Effect::StoreGroups(_) => {}
+                    Effect::StoreGroups(groups) => self.stores.decided(groups),
+                    Effect::StoresGoBy(authority) => self.stores.go_by(authority),
                     Effect::Leave => self.must_leave = true,
                     Effect::OpenStore {
                         store,

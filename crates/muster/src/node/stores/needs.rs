@@ -55,7 +55,8 @@ impl NodeStores {
             return Ok(StoreState::Open);
         }
         let facts = StoreFacts {
-            is_elsewhere: is_elsewhere(&self.0.endpoint, name),
+            is_elsewhere: is_elsewhere(&self.0.endpoint, name)
+                || self.0.groups().contains_key(name),
             is_named: self.0.layout.names_store(name),
             has_file: self.has_file(name).await?,
             has_room: self.for_others(|stores| stores.contains(name) || stores.len() < MOST),
@@ -83,8 +84,9 @@ impl NodeStores {
         if plan.backend != StoreBackend::Sqlite {
             return Ok(false);
         }
-        let path = self.path(&plan);
-        let looked = tokio::task::spawn_blocking(move || path.is_file()).await;
+        let files = self.files(&plan);
+        let looked =
+            tokio::task::spawn_blocking(move || files.iter().any(|file| file.is_file())).await;
         Ok(looked.unwrap_or(false))
     }
 

@@ -1,16 +1,17 @@
 //! How a store opens on an endpoint.
 
 use std::collections::HashMap;
+use std::sync::atomic::AtomicU8;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use muster_store::{
     Backend, BackendError, BackendErrorKind, CopyMode, Instance, InstanceConfig, Now, Placement,
     Restored, SteadyClock, StoreName,
 };
-use muster_wire::{Mono, Topic};
+use muster_wire::Mono;
 use tokio::sync::watch;
 
-use super::{AskToOpen, Host, Inner, Progress, timer, wall};
+use super::{AskToOpen, Host, Inner, Listens, Progress, timer, wall};
 use crate::endpoint::Endpoint;
 use crate::store::disk::Disk;
 use crate::store::error::OpenError;
@@ -32,9 +33,9 @@ impl Host {
             frame_limit: endpoint.config().frame_limit,
             rival_patience: endpoint.config().heartbeat.timeout + rival::MORE,
         };
-        let (is_primary, has_copy) = match placement {
-            Placement::Primary { .. } => (true, true),
-            Placement::Clone(config) => (false, config.copy == CopyMode::Full),
+        let has_copy = match placement {
+            Placement::Primary { .. } => true,
+            Placement::Clone(config) => config.copy == CopyMode::Full,
         };
         let now = Now {
             mono: endpoint.now(),
@@ -45,14 +46,16 @@ impl Host {
             name: name.clone(),
             endpoint: endpoint.clone(),
             topics: StoreTopics::new(name),
-            is_primary,
+            hears: AtomicU8::new(0),
             has_copy,
-            subscription: OnceLock::new(),
+            runtime: OnceLock::new(),
+            subscription: tokio::sync::Mutex::default(),
             inner: Mutex::new(Inner {
                 instance: Instance::new(name.clone(), config, now),
                 publisher: endpoint.publisher(),
                 backend: None,
                 disk: None,
+                copies: None,
                 ask_to_open,
                 failure: None,
                 next_token: 1,
@@ -61,6 +64,7 @@ impl Host {
                 watchers: Watchers::default(),
                 clock: SteadyClock::new(now.mono, now.wall),
                 armed: Mono::default(),
+                listens: Listens::default(),
                 listens_to_broker: false,
             }),
             earlier: Arc::default(),
@@ -79,11 +83,19 @@ impl Host {
         placement: Placement,
         backend: Option<Box<dyn Backend>>,
     ) -> Result<(), OpenError> {
-        tokio::spawn(timer(self.me.clone()));
+        let runtime = self.runtime.get_or_init(tokio::runtime::Handle::current);
         let mut progress = self.progress.subscribe();
+        let is_primary = matches!(placement, Placement::Primary { .. });
+        let listens = Listens {
+            to_all: is_primary,
+            to_primary: !is_primary && self.has_copy,
+        };
+        // What has a backend says nothing before that is read.
         if backend.is_none() {
-            self.announce().await;
+            self.lock().listens = listens;
+            self.listen(listens).await;
         }
+        runtime.spawn(timer(self.me.clone()));
         self.drive(|inner, now| {
             inner.backend = backend;
             inner.instance.open(placement, now);
@@ -101,47 +113,75 @@ impl Host {
     }
 
     /// Subscribes to what its part listens to.
-    async fn announce(&self) {
-        let topics: &[Topic] = match (self.is_primary, self.has_copy) {
-            (true, _) => &[
-                self.topics.primary.clone(),
-                self.topics.broker_master.clone(),
-            ],
-            (false, true) => std::slice::from_ref(&self.topics.clone),
-            (false, false) => &[],
-        };
-        let topics = topics.iter().map(Topic::as_bytes);
-        let subscription = self.endpoint.subscribe(topics).await;
-        // It opens once.
-        let _ = self.subscription.set(subscription);
+    pub(super) async fn listen(&self, listens: Listens) {
+        let mut subscription = self.subscription.lock().await;
+        let known = subscription.as_ref().map(|(to, _)| *to);
+        if known.unwrap_or_default() == listens {
+            return;
+        }
+        let mut topics: Vec<&[u8]> = Vec::new();
+        if listens.to_all {
+            topics.push(self.topics.primary.as_bytes());
+            topics.push(self.topics.broker_master.as_bytes());
+        }
+        if listens.to_primary {
+            topics.push(self.topics.clone.as_bytes());
+        }
+        let new = self.endpoint.subscribe(topics).await;
+        // What was listened to before is given up only then.
+        *subscription = Some((listens, new));
     }
 
     /// Reads the backend, which may take a while, and gives it to its thread.
     pub(super) fn load(&self, inner: &mut Inner, limit: usize) {
-        let Some(backend) = inner.backend.take() else {
+        let copies = inner.copies.as_ref();
+        let of_copy = || copies?.backend.as_ref().map(|open| open());
+        let Some(backend) = inner.backend.take().or_else(of_copy) else {
             return;
         };
-        let me = self.me.clone();
-        tokio::spawn(async move {
+        // It may be open still, from before.
+        inner.disk = None;
+        let (me, is_of_copy) = (self.me.clone(), copies.is_some());
+        let Some(runtime) = self.runtime.get() else {
+            return;
+        };
+        runtime.spawn(async move {
             let read = read(backend, limit).await;
             let Some(host) = me.upgrade() else {
                 return;
             };
-            let restored = match host.start_disk(read) {
-                Ok(restored) => {
-                    host.announce().await;
-                    Some(restored)
-                }
-                Err(error) => {
-                    host.lock().failure = Some(error);
-                    None
-                }
-            };
-            host.drive(|inner, now| inner.instance.loaded(restored, now));
+            let read = host.start_disk(read);
+            if !is_of_copy && read.is_ok() {
+                let listens = Listens {
+                    to_all: true,
+                    to_primary: false,
+                };
+                host.lock().listens = listens;
+                host.listen(listens).await;
+            }
+            host.drive(|inner, now| {
+                let restored = match read {
+                    Ok((restored, disk)) => {
+                        inner.disk = Some(disk);
+                        Some(restored)
+                    }
+                    Err(error) => {
+                        if is_of_copy {
+                            tracing::error!("{error}");
+                        }
+                        inner.failure = Some(error);
+                        None
+                    }
+                };
+                inner.instance.loaded(restored, now);
+            });
         });
     }
 
-    fn start_disk(&self, read: Result<Loaded, BackendError>) -> Result<Restored, OpenError> {
+    fn start_disk(
+        &self,
+        read: Result<Loaded, BackendError>,
+    ) -> Result<(Restored, Disk), OpenError> {
         let Loaded { restored, backend } = read.map_err(|reason| OpenError::Backend {
             name: self.name.clone(),
             reason,
@@ -151,8 +191,7 @@ impl Host {
             name: self.name.clone(),
             source,
         })?;
-        self.lock().disk = Some(disk);
-        Ok(restored)
+        Ok((restored, disk))
     }
 }
 

@@ -53,8 +53,13 @@ impl Host {
                     let _ = publisher.publish_encoded(&ask.topic, payload, Class::Interactive);
                 }
             }
-            // Nobody assigns anything yet.
-            Output::Request { .. } | Output::Serve(_) => {}
+            Output::Request { epoch, request } => {
+                if let Some(copies) = &inner.copies {
+                    copies.request(&self.name, epoch, request, publisher);
+                }
+            }
+            // What is listened to is looked at behind every fact.
+            Output::Serve(_) => {}
             Output::FindRival => {
                 let rival = rival::other_primary(&self.endpoint, &topics.broker_master);
                 inner.instance.rival_found(rival);

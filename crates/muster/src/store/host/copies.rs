@@ -1,0 +1,90 @@
+//! A store whose copies coordinators decide about: what they have decided, and what they are asked.
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use muster_cluster::coordination::{CopyJoined, CopyStuck, StoreCopy, StoreGroup, event};
+use muster_store::{Assignment, Backend, CopyRequest, PrimaryConfig, StoreName};
+use muster_wire::{Class, EndpointId, Topic};
+
+use crate::endpoint::Publisher;
+
+/// Opens a store's file.
+pub(crate) type OpenBackend = Arc<dyn Fn() -> Box<dyn Backend> + Send + Sync>;
+
+/// What coordinators have decided about a store, and how this endpoint follows it.
+pub(crate) struct Copies {
+    pub(crate) group: StoreGroup,
+    /// How a copy is kept here.
+    pub(crate) config: PrimaryConfig,
+    /// The kind of its backend.
+    pub(crate) kind: &'static str,
+    /// What keeps it, or `None` for a store in memory.
+    pub(crate) backend: Option<OpenBackend>,
+    /// Where the coordinators listen.
+    pub(crate) coordinators: Arc<[Topic]>,
+}
+
+impl fmt::Debug for Copies {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Copies")
+            .field("group", &self.group)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Copies {
+    /// What a store's instance is told.
+    pub(super) fn assignment(&self) -> Assignment {
+        let group = &self.group;
+        let life = |copy: &StoreCopy| copy.life;
+        Assignment {
+            epoch: group.changed,
+            began: group.began,
+            primary: group.primary.as_ref().map(life),
+            in_sync: group.in_sync.iter().map(life).collect(),
+            joining: group.joining.as_ref().map(life),
+            min_copies: usize::try_from(group.min_copies).unwrap_or(usize::MAX),
+        }
+    }
+
+    /// Asks the coordinators for a decision. The primary repeats it until they have made one.
+    pub(super) fn request(
+        &self,
+        store: &StoreName,
+        epoch: u64,
+        request: CopyRequest,
+        publisher: &mut Publisher,
+    ) {
+        let (CopyRequest::Joined(endpoint) | CopyRequest::Stuck(endpoint)) = request;
+        let Some(node) = self.node_of(endpoint) else {
+            return;
+        };
+        let (store, life) = (store.to_string(), endpoint.to_string());
+        let payload = match request {
+            CopyRequest::Joined(_) => event(&CopyJoined {
+                store,
+                epoch,
+                node,
+                life,
+            }),
+            CopyRequest::Stuck(_) => event(&CopyStuck {
+                store,
+                epoch,
+                node,
+                life,
+            }),
+        };
+        let payload = Bytes::from(payload);
+        for topic in self.coordinators.iter() {
+            let _ = publisher.publish_encoded(topic, payload.clone(), Class::Control);
+        }
+    }
+
+    fn node_of(&self, life: EndpointId) -> Option<String> {
+        let mut copies = self.group.in_sync.iter().chain(&self.group.joining);
+        let copy = copies.find(|copy| copy.life == life)?;
+        Some(copy.node.clone())
+    }
+}
