@@ -220,6 +220,15 @@ impl Instance {
         }
     }
 
+    /// Notes whether this endpoint may not act by what coordinators have said last, because it has not heard them for too long. A primary
+    /// that is the only copy in sync decides and answers nothing then: another one may have begun elsewhere.
+    pub fn suspend(&mut self, is_suspended: bool, now: Now) {
+        self.now = now;
+        if let Part::Copy(part) = &mut self.part {
+            part.part.primary.suspend(is_suspended, now);
+        }
+    }
+
     /// A clone becomes a copy: what it sends and waits for goes on.
     fn begin_copy(&mut self, restored: Option<Restored>) {
         let now = self.now;

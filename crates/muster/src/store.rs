@@ -46,6 +46,6 @@ pub use options::{CloneOptions, PrimaryOptions};
 pub use synced::{SyncedChange, SyncedSet, SyncedTable};
 pub use watch::{Scope, Watch, WatchEvent};
 
-pub(crate) use host::{AskToOpen, Completion, Copies, OpenBackend};
+pub(crate) use host::{AskToOpen, Completion, Copies, LeaseEnd, OpenBackend};
 pub(crate) use registry::Stores;
 pub(crate) use rival::is_elsewhere;

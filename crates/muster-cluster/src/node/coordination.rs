@@ -110,6 +110,13 @@ impl NodeLoop {
         self.coordination.as_ref().map(|it| &it.view)
     }
 
+    /// Until when the node may act by what it was told, without hearing anything new. `None` if it may not.
+    pub fn lease_until(&self) -> Option<Mono> {
+        let now = self.core.clock.now.mono;
+        let lease = &self.coordination.as_ref()?.lease;
+        lease.until().filter(|_| lease.runs(now))
+    }
+
     pub(super) fn next_renewal(&self) -> Option<Mono> {
         let coordination = self.coordination.as_ref().filter(|_| !self.stopping);
         coordination.map(Coordination::next_deadline)

@@ -67,6 +67,8 @@ pub(super) struct Replication {
     holds: u64,
     /// A snapshot was begun that is not complete: what is here belongs to no timeline.
     is_torn: bool,
+    /// The coordinators were not heard for too long: nothing is decided here alone.
+    is_suspended: bool,
     log: Log,
     pending: Pending,
     /// The index that is on disk, here.
@@ -132,6 +134,7 @@ impl Primary {
             role: Role::Copy(Box::new(Following::new(now.mono))),
             holds: 0,
             is_torn: false,
+            is_suspended: false,
             log: Log::behind(index, changes),
             pending: Pending::default(),
             on_disk: index,
@@ -187,6 +190,28 @@ impl Primary {
             self.alive(now.mono);
         }
         self.look_after_copies(now);
+    }
+
+    /// Notes whether the coordinators were not heard for too long. The only copy that is in sync decides nothing then.
+    pub fn suspend(&mut self, is_suspended: bool, now: Now) {
+        let Some(replication) = self.replication.as_mut() else {
+            return;
+        };
+        let was_suspended = std::mem::replace(&mut replication.is_suspended, is_suspended);
+        if was_suspended && !is_suspended {
+            self.look_after_copies(now);
+        }
+    }
+
+    /// Returns `true` if nothing can be decided at present: nobody else has to have it, and this may not decide alone.
+    fn must_wait(&self) -> bool {
+        let Some(replication) = &self.replication else {
+            return false;
+        };
+        let Role::Primary(leading) = &replication.role else {
+            return false;
+        };
+        replication.is_suspended && !leading.peers.iter().any(|peer| peer.in_sync)
     }
 
     /// Returns `true` if others are to ask it: it is the primary, or there are no copies.

@@ -213,6 +213,7 @@ impl Driver {
             self.take_waits();
             let heard = self.hear_stores();
             self.step(LoopInput::Tick);
+            self.tell_lease();
             if self.must_leave {
                 break;
             }
@@ -315,6 +316,13 @@ impl Driver {
         self.node
             .next_deadline()
             .map_or(REST, |at| at.since(now).min(REST))
+    }
+
+    /// The stores know for how long this node may decide alone.
+    fn tell_lease(&self) {
+        let now = self.clock.now().mono;
+        let left = self.node.lease_until().map(|until| until.since(now));
+        self.stores.may_decide_for(left);
     }
 
     fn step(&mut self, input: LoopInput<'_>) {

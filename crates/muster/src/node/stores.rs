@@ -21,7 +21,7 @@ use muster_wire::Topic;
 use tokio::sync::{Semaphore, watch};
 
 use crate::endpoint::Endpoint;
-use crate::store::{AskToOpen, Completion, OpenError, Scope, Store};
+use crate::store::{AskToOpen, Completion, LeaseEnd, OpenError, Scope, Store};
 
 /// The stores of one node.
 const MOST_STORES: usize = 4096;
@@ -125,6 +125,8 @@ struct Inner {
     coordinators: Arc<[Topic]>,
     /// Who says which nodes keep a store, once that is clear.
     authority: watch::Sender<Option<StoreAuthority>>,
+    /// Until when this node may act by their word.
+    lease: Arc<LeaseEnd>,
     /// What coordinators have decided.
     groups: Mutex<HashMap<StoreName, StoreGroup>>,
     /// Those that were opened for endpoints that are no nodes.
@@ -152,6 +154,7 @@ impl NodeStores {
             persistent: Mutex::default(),
             authority: watch::Sender::new(is_clear.then_some(StoreAuthority::Layout)),
             coordinators,
+            lease: Arc::default(),
             groups: Mutex::default(),
             budget: StoreBudget::new(limit),
             endpoint,

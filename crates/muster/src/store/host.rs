@@ -29,7 +29,7 @@ use super::error::{OpenError, StoreError, StoreErrorKind};
 use super::topics::StoreTopics;
 use super::watch::{Queue, Scope, Watchers};
 use crate::endpoint::{Endpoint, Publisher, Subscriber};
-pub(crate) use copies::{Copies, OpenBackend};
+pub(crate) use copies::{Copies, LeaseEnd, OpenBackend};
 
 /// The shortest that the timer sleeps.
 const TICK: Duration = Duration::from_millis(1);
@@ -40,6 +40,9 @@ const SETTLING: Duration = Duration::from_millis(2);
 /// The bits of what a store hears.
 const HEARS_ALL: u8 = 1;
 const HEARS_PRIMARY: u8 = 2;
+
+/// How often a store that may not decide alone looks whether it may again.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// Who hears of a write's outcome.
 pub(crate) enum Completion {
@@ -209,6 +212,11 @@ impl Host {
         let mut ended = Vec::new();
         let mut inner = self.lock();
         let now = inner.now(&self.endpoint);
+        // A process that was stopped finds that out before it does anything.
+        if let Some(copies) = &inner.copies {
+            let is_suspended = copies.is_suspended(now.mono);
+            inner.instance.suspend(is_suspended, now);
+        }
         let result = act(&mut inner, now);
         self.carry_out(&mut inner, &mut ended);
         self.look_at_part(&mut inner);
@@ -431,6 +439,11 @@ impl Host {
         let mut inner = self.lock();
         let now = inner.now(&self.endpoint);
         inner.armed = inner.instance.next_tick(now);
+        if let Some(copies) = &inner.copies
+            && copies.is_suspended(now.mono)
+        {
+            inner.armed = inner.armed.min(now.mono.after(LOOK_AGAIN));
+        }
         let wait = inner.armed.since(now.mono);
         (wait, inner.listens, inner.listens_to_broker)
     }

@@ -176,6 +176,9 @@ impl Primary {
     /// Commits what all have, answers, and sends on.
     pub(super) fn advance(&mut self, now: Now) {
         self.send_entries(now);
+        if self.must_wait() {
+            return;
+        }
         #[cfg(test)]
         let commits_alone = self.breaks(Sabotage::CommitsAlone);
         let Some((leading, log, _)) = self.leading() else {

@@ -26,6 +26,12 @@ impl NodeStores {
         self.0.authority.send_replace(Some(authority));
     }
 
+    /// This node may act for so long by what coordinators have said last.
+    pub(crate) fn may_decide_for(&self, left: Option<Duration>) {
+        let until = left.map(|left| self.0.endpoint.now().after(left));
+        self.0.lease.set(until);
+    }
+
     /// Coordinators have decided about stores.
     pub(crate) fn decided(&self, groups: Vec<(String, StoreGroup)>) {
         for (name, group) in groups {
@@ -68,6 +74,7 @@ impl NodeStores {
             kind: "sqlite",
             backend,
             coordinators: Arc::clone(&self.0.coordinators),
+            lease: Arc::clone(&self.0.lease),
         });
     }
 

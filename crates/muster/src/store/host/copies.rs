@@ -2,16 +2,32 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use muster_cluster::coordination::{CopyJoined, CopyStuck, StoreCopy, StoreGroup, event};
 use muster_store::{Assignment, Backend, CopyRequest, PrimaryConfig, StoreName};
-use muster_wire::{Class, EndpointId, Topic};
+use muster_wire::{Class, EndpointId, Mono, Topic};
 
 use crate::endpoint::Publisher;
 
 /// Opens a store's file.
 pub(crate) type OpenBackend = Arc<dyn Fn() -> Box<dyn Backend> + Send + Sync>;
+
+/// Until when a node may act by what coordinators have said last, by its endpoint's clock. A process that was stopped finds it over.
+#[derive(Debug, Default)]
+pub(crate) struct LeaseEnd(AtomicU64);
+
+impl LeaseEnd {
+    pub(crate) fn set(&self, until: Option<Mono>) {
+        self.0
+            .store(until.map_or(0, |until| until.0), Ordering::Relaxed);
+    }
+
+    fn is_over(&self, now: Mono) -> bool {
+        now.0 >= self.0.load(Ordering::Relaxed)
+    }
+}
 
 /// What coordinators have decided about a store, and how this endpoint follows it.
 pub(crate) struct Copies {
@@ -24,6 +40,7 @@ pub(crate) struct Copies {
     pub(crate) backend: Option<OpenBackend>,
     /// Where the coordinators listen.
     pub(crate) coordinators: Arc<[Topic]>,
+    pub(crate) lease: Arc<LeaseEnd>,
 }
 
 impl fmt::Debug for Copies {
@@ -35,6 +52,11 @@ impl fmt::Debug for Copies {
 }
 
 impl Copies {
+    /// Whether this endpoint may not decide alone at present.
+    pub(super) fn is_suspended(&self, now: Mono) -> bool {
+        self.lease.is_over(now)
+    }
+
     /// What a store's instance is told.
     pub(super) fn assignment(&self) -> Assignment {
         let group = &self.group;
