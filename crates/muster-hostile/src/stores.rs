@@ -92,6 +92,7 @@ pub(crate) fn messages() -> Vec<Vec<u8>> {
     let results = StoreMessage::Results(Results {
         instance: 1,
         timeline: 1,
+        epoch: 1,
         next: 2,
         durable: 1,
         failed: 0,
