@@ -104,7 +104,19 @@ struct Followed {
     timeline: u64,
     /// The epoch in which it is the primary; 0 where coordinators do not decide that.
     epoch: u64,
+    /// It has said itself that this is its timeline.
+    has_spoken: bool,
     heard: Mono,
+}
+
+/// What a clone had that holds no copy any more.
+#[derive(Debug)]
+pub(crate) struct FormerCopy {
+    pub(crate) entries: Entries,
+    /// Settled writes whose changes it did not have.
+    pub(crate) held: BTreeMap<u64, Vec<SettledWrite>>,
+    /// Settled writes to former primaries.
+    pub(crate) held_before: Vec<SettledWrite>,
 }
 
 /// A clone without I/O.
@@ -285,6 +297,17 @@ impl StoreClone {
         }
     }
 
+    /// The last epoch that it knows of; 0 where coordinators do not decide who is the primary.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// Returns `true` if its primary was heard within the stale interval.
+    pub(crate) fn has_heard_lately(&self, now: Mono) -> bool {
+        self.primary
+            .is_some_and(|primary| now.since(primary.heard) < self.config.stale_interval)
+    }
+
     /// Returns `true` if a primary is heard.
     pub(crate) fn hears_primary(&self, now: Mono) -> bool {
         self.primary
@@ -347,6 +370,10 @@ impl StoreClone {
             Some(known) if known.endpoint != primary => {
                 let timeline = known.timeline;
                 self.begins_with(primary, timeline, epoch, now);
+                if let Some(primary) = &mut self.primary {
+                    // It may have begun another history, with any number.
+                    primary.has_spoken = false;
+                }
             }
             Some(_) => {}
             None => self.find(now),
@@ -354,21 +381,33 @@ impl StoreClone {
     }
 
     /// Holds no copy from now on, and is only a way to the primary. Returns what it had.
-    pub(crate) fn gives_up_copy(&mut self) -> (Entries, Option<Revision>) {
-        let applied = self.applied.take();
+    pub(crate) fn gives_up_copy(&mut self) -> FormerCopy {
+        self.applied = None;
         self.config.copy = CopyMode::None;
         self.attaching = None;
         self.no_room = None;
         self.ask_at = None;
         let nothing = Entries::within(&self.config.budget);
-        (std::mem::replace(&mut self.entries, nothing), applied)
+        FormerCopy {
+            entries: std::mem::replace(&mut self.entries, nothing),
+            held: std::mem::take(&mut self.held),
+            held_before: std::mem::take(&mut self.held_before),
+        }
     }
 
-    /// Holds a copy from now on: this one, as of a revision.
-    pub(crate) fn takes_copy(&mut self, entries: Entries, applied: Option<Revision>, now: Mono) {
+    /// Holds a copy from now on: this one, as of a revision. `held` are settled writes whose changes it does not have yet.
+    pub(crate) fn takes_copy(
+        &mut self,
+        entries: Entries,
+        applied: Option<Revision>,
+        held: BTreeMap<u64, Vec<SettledWrite>>,
+        now: Mono,
+    ) {
         self.config.copy = CopyMode::Full;
         self.entries = entries;
         self.applied = applied;
+        self.held_since = now;
+        self.held = held;
         self.find(now);
     }
 

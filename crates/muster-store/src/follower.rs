@@ -80,12 +80,31 @@ impl Follower {
         Self { muster, ..new }
     }
 
-    /// What it knows of a Muster primary. What it has of a master of Broker is of no use to that.
-    pub(crate) fn into_muster(mut self) -> StoreClone {
-        if let Some(broker) = &mut self.broker {
-            broker.close();
+    /// What it knows of a Muster primary, and what it still wants done. What it has of a master of Broker goes to that one.
+    pub(crate) fn into_muster(mut self, now: Mono) -> (StoreClone, VecDeque<Output>) {
+        if let Some(broker) = self.broker.take()
+            && self.lead == Lead::Broker
+        {
+            self.leave_broker(*broker, now);
         }
-        self.muster
+        (self.muster, self.out)
+    }
+
+    /// Goes on with a Muster primary, after a master of Broker.
+    fn leave_broker(&mut self, mut broker: BrokerClone, now: Mono) {
+        self.lead = Lead::Muster;
+        // Before anything that the Muster primary tells: this one's last words.
+        let unsent = broker.take_unsent();
+        broker.close();
+        while let Some(output) = broker.poll() {
+            self.out.push_back(output);
+        }
+        self.muster.adopt(broker.take_entries(), now);
+        for write in unsent {
+            let deadline = Some(write.deadline);
+            let (op, token) = (write.op, write.token);
+            self.muster.write(op, Level::Applied, token, deadline, now);
+        }
     }
 
     /// Coordinators have decided which endpoint is the primary.
@@ -239,23 +258,10 @@ impl Follower {
         }
         self.broker_at = now.after(MUSTER_AGAIN);
         self.wants_broker = false;
-        let Some(mut broker) = self.broker.take() else {
-            return;
-        };
-        if self.lead == Lead::Broker {
-            self.lead = Lead::Muster;
-            // Before anything that the Muster primary tells: this one's last words.
-            let unsent = broker.take_unsent();
-            broker.close();
-            while let Some(output) = broker.poll() {
-                self.out.push_back(output);
-            }
-            self.muster.adopt(broker.take_entries(), now);
-            for write in unsent {
-                let deadline = Some(write.deadline);
-                let (op, token) = (write.op, write.token);
-                self.muster.write(op, Level::Applied, token, deadline, now);
-            }
+        if let Some(broker) = self.broker.take()
+            && self.lead == Lead::Broker
+        {
+            self.leave_broker(*broker, now);
             self.out.push_back(Output::Notice(Notice::FollowsMuster));
         }
     }

@@ -5,6 +5,7 @@
 //! [`Instance::poll`]. An endpoint drives it with sockets, a disk and timers; a simulation needs
 //! none of these.
 
+mod assigning;
 mod clone_part;
 mod copy_part;
 mod counters;
@@ -30,14 +31,18 @@ use crate::op::{Change, Op, StoreEvent};
 use crate::protocol::{Query, StoreMessage};
 use crate::writes::WriteOutcome;
 use crate::{
-    Assignment, CloneConfig, CopyMode, Follower, Level, Now, Primary, PrimaryConfig, Restored,
-    SettledWrite, StoreName, Token, WriteFailure,
+    CloneConfig, CopyMode, Level, Now, Primary, PrimaryConfig, Restored, SettledWrite, StoreName,
+    Token, WriteFailure,
 };
 
 pub use output::{Notice, Output, Severity};
 pub use reading::Hears;
-pub use report::{CloneReport, PrimaryReport, StorePart, StoreReport};
+pub use report::{
+    CloneReport, CopiesReport, CopyReport, CopyRole, OtherCopyReport, PrimaryReport, StorePart,
+    StoreReport,
+};
 
+use assigning::{Assigned, CopyReading};
 use clone_part::ClonePart;
 use copy_part::CopyPart;
 use early::EarlyWrites;
@@ -92,14 +97,6 @@ enum Part {
     Copy(Box<CopyPart>),
 }
 
-/// A clone that is to become a copy.
-#[derive(Debug)]
-struct CopyToBe {
-    assignment: Assignment,
-    config: PrimaryConfig,
-    backend: Option<&'static str>,
-}
-
 /// A store on an endpoint, without I/O.
 #[derive(Debug)]
 pub struct Instance {
@@ -111,8 +108,10 @@ pub struct Instance {
     /// What was asked and not yet answered.
     questions: Questions,
     is_watched: bool,
-    /// What it becomes when its backend has been read.
-    to_be: Option<CopyToBe>,
+    /// What coordinators have decided last, if they decide about it.
+    assigned: Option<Assigned>,
+    /// The reading of the backend that a copy begins with.
+    reading: CopyReading,
     /// The time of the last fact.
     now: Now,
     out: VecDeque<Output>,
@@ -130,7 +129,8 @@ impl Instance {
             early: EarlyWrites::default(),
             questions: Questions::default(),
             is_watched: false,
-            to_be: None,
+            assigned: None,
+            reading: CopyReading::default(),
             now,
             out: VecDeque::new(),
             #[cfg(test)]
@@ -151,6 +151,10 @@ impl Instance {
             Part::Opening { .. } | Part::Primary(_) | Part::Clone(_) | Part::Copy(_) => return,
         }
         match placement {
+            Placement::Primary { config, .. } if self.assigned.is_some() => {
+                self.begin_assigned(&config);
+                self.follow_coordinators();
+            }
             Placement::Primary {
                 config,
                 backend: Some(backend),
@@ -165,7 +169,7 @@ impl Instance {
             } => {
                 let (name, me) = (self.name.clone(), self.config.endpoint);
                 let primary = Primary::in_memory(name, me, timeline(now), config, now);
-                self.begin_primary(primary, None);
+                self.begin_primary(primary, None, false);
             }
             Placement::Clone(config) => {
                 let has_copy = config.copy == CopyMode::Full;
@@ -176,47 +180,8 @@ impl Instance {
                 if !has_copy {
                     self.out.push_back(Output::Attached);
                 }
+                self.follow_coordinators();
             }
-        }
-    }
-
-    /// Follows a decision of the coordinators about a store that is open, or being opened. An endpoint that is to keep a copy begins to;
-    /// one that is not goes on as a clone. `config` and `backend` are those of [`Placement::Primary`].
-    pub fn assign(
-        &mut self,
-        assignment: Assignment,
-        config: &PrimaryConfig,
-        backend: Option<&'static str>,
-        now: Now,
-    ) {
-        self.now = now;
-        let is_named = assignment.names(self.config.endpoint);
-        match &mut self.part {
-            Part::Copy(part) if is_named => part.assign(assignment, now),
-            Part::Copy(_) => self.end_copy(&assignment),
-            Part::Clone(part) => {
-                if let Some(primary) = assignment.primary {
-                    part.follower.assigned(primary, assignment.epoch, now.mono);
-                }
-                if !is_named {
-                    self.to_be = None;
-                    return;
-                }
-                let is_loading = self.to_be.is_some();
-                self.to_be = Some(CopyToBe {
-                    assignment,
-                    config: config.clone(),
-                    backend,
-                });
-                match backend {
-                    None => self.begin_copy(None),
-                    Some(_) if is_loading => {}
-                    Some(_) => self.out.push_back(Output::Load {
-                        limit: config.limit,
-                    }),
-                }
-            }
-            Part::Closed | Part::Opening { .. } | Part::Failed | Part::Primary(_) => {}
         }
     }
 
@@ -229,88 +194,29 @@ impl Instance {
         }
     }
 
-    /// A clone becomes a copy: what it sends and waits for goes on.
-    fn begin_copy(&mut self, restored: Option<Restored>) {
-        let now = self.now;
-        let Some(to_be) = self.to_be.take() else {
-            return;
-        };
-        let part = match std::mem::replace(&mut self.part, Part::Failed) {
-            Part::Clone(part) => part,
-            other => {
-                self.part = other;
-                return;
-            }
-        };
-        let CopyToBe {
-            assignment,
-            config,
-            backend,
-        } = to_be;
-        let (name, me) = (self.name.clone(), self.config.endpoint);
-        let clone_config = part.config().clone();
-        let mut client = part.into_follower().into_muster();
-        // What it has is read until the copy is complete; what is different then is told.
-        let (entries, _) = client.gives_up_copy();
-        let mut copy = Primary::copy(name, me, config, restored, now);
-        copy.shows(entries);
-        copy.set_watched(true);
-        let mut part = CopyPart::new(copy, client, backend, &self.config, now.mono);
-        part.remember(clone_config);
-        part.assign(assignment, now);
-        self.part = Part::Copy(Box::new(part));
-    }
-
-    /// A copy becomes a clone again, and goes on from what it has.
-    fn end_copy(&mut self, assignment: &Assignment) {
-        let now = self.now;
-        let part = match std::mem::replace(&mut self.part, Part::Failed) {
-            Part::Copy(part) => *part,
-            other => {
-                self.part = other;
-                return;
-            }
-        };
-        let (config, mut client, copy) = part.into_parts(&mut self.out);
-        let revision = copy.is_whole().then(|| copy.revision());
-        client.takes_copy(copy.into_entries(), revision, now.mono);
-        let (me, number) = (self.config.endpoint, self.config.number);
-        let mut follower = Follower::with(client, me, number, config.clone(), now.mono);
-        if let Some(primary) = assignment.primary {
-            follower.assigned(primary, assignment.epoch, now.mono);
-        }
-        follower.set_watched(self.is_watched);
-        let part = ClonePart::with(follower, config, now.mono);
-        self.part = Part::Clone(Box::new(part));
-        self.out.push_back(Output::Serve(false));
-    }
-
     /// Takes the state that [`Output::Load`] asked for, or `None` if the backend could not be read.
     pub fn loaded(&mut self, restored: Option<Restored>, now: Now) {
         self.now = now;
-        if self.to_be.is_some() && matches!(self.part, Part::Clone(_)) {
-            if restored.is_none() {
-                // It stays a clone: the coordinators see that it does not come, and name another one.
-                self.to_be = None;
-                return;
-            }
-            return self.begin_copy(restored);
-        }
         if !matches!(self.part, Part::Opening { .. }) {
-            return;
+            return self.copy_loaded(restored);
         }
         let Part::Opening { config, backend } = std::mem::replace(&mut self.part, Part::Failed)
         else {
             return;
         };
+        if self.assigned.is_some() {
+            self.begin_assigned(&config);
+            return self.copy_loaded(restored);
+        }
         #[cfg(test)]
         let restored = self.sabotage.restored(restored);
         let Some(restored) = restored else {
             return self.give_up(now);
         };
+        let is_of_copies = restored.is_of_copies();
         let (name, me) = (self.name.clone(), self.config.endpoint);
         let primary = Primary::persistent(name, me, timeline(now), config, restored, now);
-        self.begin_primary(primary, Some(backend));
+        self.begin_primary(primary, Some(backend), is_of_copies);
     }
 
     /// Notes that it cannot be opened. What was written is settled as not applied, and so is what
@@ -329,7 +235,12 @@ impl Instance {
         self.out.push_back(Output::OpenFailed);
     }
 
-    fn begin_primary(&mut self, primary: Primary, backend: Option<&'static str>) {
+    fn begin_primary(
+        &mut self,
+        primary: Primary,
+        backend: Option<&'static str>,
+        is_of_copies: bool,
+    ) {
         #[cfg(test)]
         let primary = primary.with_sabotage(self.sabotage);
         if self.is_watched {
@@ -348,7 +259,8 @@ impl Instance {
                 }));
             }
         }
-        let part = PrimaryPart::new(primary, backend, &self.config, self.now.mono);
+        let mut part = PrimaryPart::new(primary, backend, &self.config, self.now.mono);
+        part.began_as_copy = is_of_copies;
         #[cfg(test)]
         let part = part.with_sabotage(self.sabotage);
         self.out.push_back(Output::Attached);
@@ -379,9 +291,8 @@ impl Instance {
         match &mut self.part {
             Part::Primary(part) => part.set_watched(is_watched),
             Part::Clone(part) => part.follower.set_watched(is_watched),
-            // It looks at every change itself.
-            Part::Copy(_) => {}
-            Part::Closed | Part::Opening { .. } | Part::Failed => {}
+            // A copy looks at every change itself.
+            Part::Copy(_) | Part::Closed | Part::Opening { .. } | Part::Failed => {}
         }
     }
 
@@ -479,11 +390,7 @@ impl Instance {
                 part.set_watched(self.is_watched);
             }
             Part::Clone(part) => part.follower.receive_broker(command, now),
-            Part::Copy(part) => {
-                if part.part.primary.serves() {
-                    part.part.receive_broker(command, now);
-                }
-            }
+            Part::Copy(part) => part.receive_broker(command, now),
             Part::Closed | Part::Opening { .. } | Part::Failed => {}
         }
     }
@@ -503,7 +410,7 @@ impl Instance {
         self.now = now;
         match &mut self.part {
             Part::Clone(part) => part.lost(endpoint, now.mono),
-            Part::Copy(part) => part.client.lost(endpoint, now.mono),
+            Part::Copy(part) => part.lost(endpoint, now),
             Part::Closed | Part::Opening { .. } | Part::Failed | Part::Primary(_) => {}
         }
     }
@@ -515,7 +422,7 @@ impl Instance {
         match &mut self.part {
             Part::Primary(part) => part.rivals.look_soon(now.mono),
             Part::Clone(part) => part.follower.discovered(now.mono),
-            Part::Copy(part) => part.client.discovered(now.mono),
+            Part::Copy(part) => part.discovered(now),
             Part::Closed | Part::Opening { .. } | Part::Failed => {}
         }
     }
@@ -536,7 +443,7 @@ impl Instance {
         self.now = now;
         match &mut self.part {
             Part::Primary(part) => part.committed(failed, now),
-            Part::Copy(part) => part.part.committed(failed, now),
+            Part::Copy(part) => part.committed(failed, now),
             Part::Closed | Part::Opening { .. } | Part::Failed | Part::Clone(_) => {}
         }
     }
@@ -554,6 +461,7 @@ impl Instance {
             Part::Copy(part) => part.tick(now),
             Part::Closed | Part::Opening { .. } | Part::Failed => {}
         }
+        self.read_again();
         self.questions.expire(now.mono, &mut self.out);
         self.ask_questions();
     }
@@ -568,7 +476,12 @@ impl Instance {
         };
         let can_ask = matches!(self.part, Part::Clone(_) | Part::Copy(_));
         let questions = self.questions.next_tick(can_ask);
-        let next = [part, self.early.next_tick(), questions];
+        let next = [
+            part,
+            self.early.next_tick(),
+            questions,
+            self.reading.again_at,
+        ];
         next.into_iter().flatten().min().unwrap_or(Mono(u64::MAX))
     }
 
@@ -596,7 +509,7 @@ impl Instance {
             let output = match &mut self.part {
                 Part::Primary(part) => part.poll(self.is_watched, self.now)?,
                 Part::Clone(part) => part.poll()?,
-                Part::Copy(part) => part.poll(self.is_watched, self.now)?,
+                Part::Copy(part) => part.poll(self.is_watched)?,
                 Part::Closed | Part::Opening { .. } | Part::Failed => return None,
             };
             // One answer to a question that was asked twice is enough.

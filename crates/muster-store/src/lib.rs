@@ -75,8 +75,8 @@ pub use encoded::Encoded;
 pub use entries::{ENTRY_OVERHEAD, Entries, Entry, SnapshotPart};
 pub use follower::Follower;
 pub use instance::{
-    CloneReport, Hears, Instance, InstanceConfig, Notice, Output, Placement, PrimaryReport,
-    Severity, StorePart, StoreReport,
+    CloneReport, CopiesReport, CopyReport, CopyRole, Hears, Instance, InstanceConfig, Notice,
+    OtherCopyReport, Output, Placement, PrimaryReport, Severity, StorePart, StoreReport,
 };
 pub use level::{Level, Revision};
 pub use name::{MAX_NAME, StoreName, StoreNameError};

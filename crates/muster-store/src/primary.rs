@@ -211,6 +211,11 @@ impl Primary {
         &self.name
     }
 
+    /// Returns how it works.
+    pub(crate) fn config(&self) -> &PrimaryConfig {
+        &self.config
+    }
+
     /// Returns its timeline, which tells it from other primaries of the store: the first half of a
     /// revision.
     pub fn timeline(&self) -> u64 {

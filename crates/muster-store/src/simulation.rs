@@ -253,7 +253,9 @@ impl World {
                     Output::Send(to, bytes) if to == endpoint(1000 + self.lives) => {
                         self.send(|| Event::ToPrimary(endpoint(clone as u64), bytes.clone()));
                     }
-                    Output::Changed(change) => watch(&mut self.watched[clone], change.event),
+                    Output::Changed(change) => {
+                        assert!(watch(&mut self.watched[clone], change.event));
+                    }
                     Output::Settled(settled) => {
                         let asked = self.asked.get_mut(&settled.token).unwrap();
                         assert_eq!(asked.outcome, None, "settled twice: {asked:?}");
@@ -266,19 +268,20 @@ impl World {
     }
 }
 
-/// Applies what a watcher hears, and checks that it fits to what it heard before.
-pub(crate) fn watch(table: &mut BTreeMap<Encoded, Encoded>, event: crate::op::StoreEvent) {
+/// Applies what a watcher hears. Returns `true` if it fits to what it heard before.
+#[must_use]
+pub(crate) fn watch(table: &mut BTreeMap<Encoded, Encoded>, event: crate::op::StoreEvent) -> bool {
     use crate::op::StoreEvent;
     match event {
         StoreEvent::Put {
             key, value, old, ..
-        } => assert_eq!(table.insert(key, value), old),
+        } => table.insert(key, value) == old,
         StoreEvent::Erase { key, old } | StoreEvent::Expire { key, old } => {
-            assert_eq!(table.remove(&key), old);
+            table.remove(&key) == old
         }
         StoreEvent::Clear { old } => {
-            assert_eq!(old.into_iter().collect::<BTreeMap<_, _>>(), *table);
-            table.clear();
+            let before = std::mem::take(table);
+            old.into_iter().collect::<BTreeMap<_, _>>() == before
         }
     }
 }

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use muster_wire::Mono;
 
-use crate::Level;
 use crate::op::{Answer, Op};
 use crate::protocol::{Results, WriteBatch};
+use crate::{Encoded, Level, Revision};
 
 /// The name that the shell gives to a write.
 pub type Token = u64;
@@ -82,6 +82,8 @@ struct QueuedWrite {
     answer: Option<Answer>,
     /// Its author has heard; it waits for those before it only.
     is_settled: bool,
+    /// Its author has heard that it was refused.
+    was_refused: bool,
 }
 
 /// The writes of one instance of a store.
@@ -139,6 +141,7 @@ impl Writes {
             deadline,
             answer: None,
             is_settled: false,
+            was_refused: false,
         });
     }
 
@@ -209,6 +212,7 @@ impl Writes {
                 waiting.answer = Some(answer.clone());
             } else {
                 waiting.is_settled = true;
+                waiting.was_refused = matches!(answer, Answer::Refused(_));
                 let token = waiting.token;
                 self.settle(token, Ok(answer.clone()));
             }
@@ -278,6 +282,14 @@ impl Writes {
 
     /// There is another primary: what was not answered, or is not on disk, is sent to it from the first.
     pub(crate) fn restart(&mut self, now: Mono) {
+        for answered in self.sent.iter_mut().take(self.answered) {
+            if answered.was_refused {
+                // Whatever the next one has room for: this one's author was told that it is not done.
+                self.bytes -= answered.op.size();
+                answered.op = nothing();
+                self.bytes += answered.op.size();
+            }
+        }
         self.answered = 0;
         for waiting in &mut self.sent {
             waiting.answer = None;
@@ -387,5 +399,19 @@ impl Writes {
 
     fn settle(&mut self, token: Token, outcome: Result<Answer, WriteFailure>) {
         self.settled.push(SettledWrite { token, outcome });
+    }
+}
+
+/// A command that never does anything: no store has this revision.
+fn nothing() -> Op {
+    let seen = Revision {
+        timeline: 0,
+        change: 1,
+    };
+    Op::Swap {
+        key: Encoded::key(""),
+        seen,
+        value: None,
+        ttl: None,
     }
 }

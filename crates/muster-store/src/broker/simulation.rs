@@ -136,7 +136,10 @@ impl World {
                         self.send(|| Message::ToMaster(bytes.clone()));
                     }
                     Output::Changed(change) => {
-                        crate::simulation::watch(&mut self.watched[clone], change.event);
+                        assert!(crate::simulation::watch(
+                            &mut self.watched[clone],
+                            change.event
+                        ));
                     }
                     Output::Settled(settled) => {
                         let before = self.outcomes.insert(settled.token, settled.outcome);

@@ -22,6 +22,7 @@ impl StoreClone {
             && primary.timeline == timeline
         {
             primary.epoch = epoch;
+            primary.has_spoken = true;
             primary.heard = now;
             return true;
         }
@@ -39,7 +40,7 @@ impl StoreClone {
                 self.look_at_rival(primary, from, now);
                 return false;
             }
-            if !is_other && is_older {
+            if !is_other && is_older && primary.has_spoken {
                 return false; // a message of its former timeline that was late
             }
         }
@@ -60,6 +61,7 @@ impl StoreClone {
             endpoint: from,
             timeline,
             epoch,
+            has_spoken: true,
             heard: now,
         });
         self.rival = None;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use muster_wire::{EndpointId, Mono};
 
 use super::{CloneReport, InstanceConfig, Notice, Output};
-use crate::{CloneConfig, Follower, Freshness, StoreName};
+use crate::{CloneConfig, Follower, Freshness, StoreClone, StoreName};
 
 /// How often the node that should have the primary is asked to open it, until the primary is heard: soon at first,
 /// as that node mostly starts at the same time.
@@ -54,12 +54,19 @@ impl ClonePart {
         }
     }
 
-    pub(super) fn config(&self) -> &CloneConfig {
-        &self.config
-    }
-
-    pub(super) fn into_follower(self) -> Follower {
-        self.follower
+    /// What goes on when it becomes a copy. All that it still wants done goes to `out`.
+    pub(super) fn into_client(
+        self,
+        out: &mut VecDeque<Output>,
+        now: Mono,
+    ) -> (StoreClone, CloneConfig) {
+        out.extend(self.out);
+        if self.listens_to_broker {
+            out.push_back(Output::ListenToBroker(false));
+        }
+        let (client, rest) = self.follower.into_muster(now);
+        out.extend(rest);
+        (client, self.config)
     }
 
     #[cfg(test)]

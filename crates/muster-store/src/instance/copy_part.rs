@@ -7,10 +7,16 @@ use std::time::Duration;
 use muster_wire::{EndpointId, Mono};
 
 use super::primary_part::PrimaryPart;
-use super::{InstanceConfig, Output};
+use super::{CopyReport, Output, StorePart};
+use crate::backend::Commit;
+use crate::broker::BrokerCommand;
+use crate::clone::{FormerCopy, differences};
 use crate::op::{Answer, Op};
 use crate::protocol::{Query, StoreMessage};
-use crate::{Assignment, CloneConfig, Level, Now, Primary, SettledWrite, StoreClone, Token};
+use crate::{
+    Assignment, CloneConfig, Entries, Freshness, Level, Now, Revision, SettledWrite, StoreClone,
+    Token,
+};
 
 /// How long a write that is answered waits until the copy here has it, too.
 const HELD: Duration = Duration::from_secs(10);
@@ -19,8 +25,11 @@ const HELD: Duration = Duration::from_secs(10);
 pub(super) struct CopyPart {
     me: EndpointId,
     pub(super) part: PrimaryPart,
-    /// The way of this endpoint's writes and questions to the primary, which may be here.
-    pub(super) client: StoreClone,
+    /// The way of this endpoint's writes and questions to the primary, which may be here. Until the copy has what this has as a clone,
+    /// it goes on as one, and is what the endpoint reads.
+    client: StoreClone,
+    /// The copy is what the endpoint reads.
+    reads_copy: bool,
     /// Settled writes whose change the copy here does not have yet.
     held: BTreeMap<u64, Vec<SettledWrite>>,
     held_since: Mono,
@@ -31,37 +40,110 @@ pub(super) struct CopyPart {
 }
 
 impl CopyPart {
-    pub(super) fn new(
-        copy: Primary,
+    /// A copy that its endpoint reads at once. `client` has none.
+    pub(super) fn with(
+        me: EndpointId,
+        part: PrimaryPart,
         client: StoreClone,
-        backend: Option<&'static str>,
-        config: &InstanceConfig,
+        clone_config: CloneConfig,
         now: Mono,
     ) -> Self {
+        let mut part = part;
+        part.primary.set_watched(true);
         Self {
-            me: config.endpoint,
-            part: PrimaryPart::new(copy, backend, config, now),
+            me,
+            part,
             client,
+            reads_copy: true,
             held: BTreeMap::new(),
             held_since: now,
             serves: false,
-            clone_config: CloneConfig::default(),
+            clone_config,
             out: VecDeque::new(),
         }
     }
 
-    pub(super) fn remember(&mut self, config: CloneConfig) {
-        self.clone_config = config;
+    /// A copy that begins beside a clone.
+    pub(super) fn beside_clone(
+        me: EndpointId,
+        part: PrimaryPart,
+        client: StoreClone,
+        clone_config: CloneConfig,
+        now: Mono,
+    ) -> Self {
+        let mut part = Self::with(me, part, client, clone_config, now);
+        part.client.set_watched(true);
+        part.reads_copy = false;
+        part
     }
 
-    /// What it consists of, with what it still wants done.
-    pub(super) fn into_parts(
-        self,
+    /// What it is as a clone from now on. All that it still wants done goes to `out`.
+    pub(super) fn into_client(
+        mut self,
         out: &mut VecDeque<Output>,
-    ) -> (CloneConfig, StoreClone, Primary) {
+        now: Now,
+    ) -> (StoreClone, CloneConfig) {
+        self.pump(now);
         out.extend(self.out);
-        out.extend(self.held.into_values().flatten().map(Output::Settled));
-        (self.clone_config, self.client, self.part.primary)
+        let mut client = self.client;
+        if self.reads_copy {
+            let copy = self.part.primary;
+            let revision = copy.is_whole().then(|| copy.revision());
+            client.takes_copy(copy.into_entries(), revision, self.held, now.mono);
+        }
+        (client, self.clone_config)
+    }
+
+    pub(super) fn entries(&self) -> &Entries {
+        if self.reads_copy {
+            self.part.primary.state().entries()
+        } else {
+            self.client.entries()
+        }
+    }
+
+    /// The last change in what is read.
+    pub(super) fn applied(&self) -> Revision {
+        if self.reads_copy {
+            self.part.primary.revision()
+        } else {
+            self.client.applied().unwrap_or(Revision::ABSENT)
+        }
+    }
+
+    pub(super) fn freshness(&self, now: Mono) -> Freshness {
+        let copy = &self.part.primary;
+        if !self.reads_copy {
+            self.client.freshness(now)
+        } else if copy.serves() || (copy.is_current() && self.client.has_heard_lately(now)) {
+            Freshness::Fresh
+        } else {
+            Freshness::Stale
+        }
+    }
+
+    /// What the copy has is of the history that this endpoint knows to be the present one.
+    fn is_copy_current(&self) -> bool {
+        let copy = &self.part.primary;
+        copy.is_current() && self.client.epoch() <= copy.epoch()
+    }
+
+    pub(super) fn report(&self, now: Mono) -> StorePart {
+        let report = self.part.report();
+        if self.part.primary.serves() {
+            return StorePart::Primary(report);
+        }
+        let assignment = self.part.primary.assignment();
+        StorePart::Copy(CopyReport {
+            primary: assignment.and_then(|assignment| assignment.primary),
+            copies: report.copies.unwrap_or_default(),
+            freshness: self.freshness(now),
+            unsettled: self.client.unsettled() + self.held.values().map(Vec::len).sum::<usize>(),
+            backend: report.backend,
+            pending_commits: report.pending_commits,
+            failures: report.failures,
+            is_failing: report.is_failing,
+        })
     }
 
     pub(super) fn assign(&mut self, assignment: Assignment, now: Now) {
@@ -91,30 +173,51 @@ impl CopyPart {
 
     /// Takes a message for the copy, or for the endpoint's way to the primary.
     pub(super) fn receive(&mut self, from: EndpointId, message: StoreMessage, now: Now) {
-        self.hand_over(from, message, now);
-        self.pump(now);
-    }
-
-    fn hand_over(&mut self, from: EndpointId, message: StoreMessage, now: Now) {
-        match message {
-            StoreMessage::Results(_)
+        match &message {
+            StoreMessage::Chunk(chunk) if chunk.instance == 0 => {
+                self.part.primary.receive(from, message, now);
+            }
+            StoreMessage::Chunk(_)
+            | StoreMessage::Changes(_)
+            | StoreMessage::Results(_)
             | StoreMessage::Reply { .. }
             | StoreMessage::Alive { .. }
             | StoreMessage::Gone { .. } => self.client.receive(from, message, now.mono),
             _ => self.part.primary.receive(from, message, now),
         }
+        self.pump(now);
+    }
+
+    pub(super) fn receive_broker(&mut self, command: BrokerCommand, now: Now) {
+        if self.part.primary.serves() {
+            self.part.receive_broker(command, now);
+            self.pump(now);
+        }
+    }
+
+    pub(super) fn committed(&mut self, failed: Option<Commit>, now: Now) {
+        self.part.committed(failed, now);
+        self.pump(now);
+    }
+
+    pub(super) fn lost(&mut self, endpoint: EndpointId, now: Now) {
+        self.client.lost(endpoint, now.mono);
+        self.pump(now);
+    }
+
+    pub(super) fn discovered(&mut self, now: Now) {
+        self.client.discovered(now.mono);
+        self.pump(now);
     }
 
     pub(super) fn tick(&mut self, now: Now) {
         self.client.tick(now.mono);
         self.part.primary.tick(now);
         self.part.tick_broker(now);
-        if !self.held.is_empty() && now.mono.since(self.held_since) >= HELD {
-            for settled in std::mem::take(&mut self.held).into_values().flatten() {
-                self.out.push_back(Output::Settled(settled));
-            }
-        }
         self.pump(now);
+        if !self.held.is_empty() && now.mono.since(self.held_since) >= HELD {
+            self.release(u64::MAX);
+        }
     }
 
     pub(super) fn next_tick(&self, now: Now) -> Mono {
@@ -132,37 +235,81 @@ impl CopyPart {
         self.client.close(now.mono);
         self.part.primary.close();
         self.pump(now);
-        for settled in std::mem::take(&mut self.held).into_values().flatten() {
-            self.out.push_back(Output::Settled(settled));
-        }
+        self.release(u64::MAX);
     }
 
     /// Carries what the two here have for one another, until neither has more.
-    pub(super) fn pump(&mut self, now: Now) {
+    fn pump(&mut self, now: Now) {
         loop {
             if let Some(output) = self.client.poll() {
                 self.of_client(output, now);
             } else if let Some(output) = self.part.primary.poll() {
                 self.of_copy(output, now);
-            } else {
+            } else if !self.begins_to_serve(now.mono) && !self.begins_to_read(now.mono) {
                 break;
             }
         }
-        let serves = self.part.primary.serves();
-        if serves != std::mem::replace(&mut self.serves, serves) {
-            self.out.push_back(Output::Serve(serves));
+        if self.reads_copy && self.is_copy_current() {
+            self.release(self.part.primary.state().changes());
         }
+    }
+
+    /// Says that it is the primary, or is not any more, if that is new.
+    fn begins_to_serve(&mut self, now: Mono) -> bool {
+        let serves = self.part.primary.serves();
+        if serves == std::mem::replace(&mut self.serves, serves) {
+            return false;
+        }
+        self.out.push_back(Output::Serve(serves));
+        if serves {
+            // Who looks for a primary finds this one.
+            self.client.discovered(now);
+        }
+        true
+    }
+
+    /// Reads the copy from now on, if it has what is read now. Watchers are told what is different.
+    fn begins_to_read(&mut self, now: Mono) -> bool {
+        let copy = &self.part.primary;
+        if self.reads_copy || !self.is_copy_current() {
+            return false;
+        }
+        let read = self.client.applied();
+        if read.is_some_and(|read| {
+            read.timeline == copy.timeline() && read.change > copy.state().changes()
+        }) {
+            return false;
+        }
+        let FormerCopy {
+            entries,
+            held,
+            held_before,
+        } = self.client.gives_up_copy();
+        let changes = copy.state().changes();
+        let told = differences(&entries, copy.state().entries(), changes);
+        self.out.extend(told.map(Output::Changed));
+        self.out.push_back(Output::Attached);
+        // What they wrote to a former primary is in the copy, or is lost.
+        self.out
+            .extend(held_before.into_iter().map(Output::Settled));
+        self.held = held;
+        self.held_since = now;
+        self.reads_copy = true;
+        true
     }
 
     fn of_client(&mut self, output: Output, now: Now) {
         match output {
-            Output::Send(to, bytes) if to == self.me => {
-                if let Ok(message) = StoreMessage::decode(&bytes) {
-                    self.part.primary.receive(self.me, message, now);
-                }
-            }
-            Output::Settled(settled) => self.settle(settled, now),
+            Output::Send(to, bytes) if to == self.me => self.hand_to_copy(&bytes, now),
+            Output::Find(bytes) if self.part.primary.serves() => self.hand_to_copy(&bytes, now),
+            Output::Settled(settled) if self.reads_copy => self.settle(settled, now),
             output => self.out.push_back(output),
+        }
+    }
+
+    fn hand_to_copy(&mut self, bytes: &[u8], now: Now) {
+        if let Ok(message) = StoreMessage::decode(bytes) {
+            self.part.primary.receive(self.me, message, now);
         }
     }
 
@@ -175,9 +322,11 @@ impl CopyPart {
             }
             Output::Changed(change) => {
                 self.part.note_for_broker(&change, now);
-                self.release(change.number);
-                self.out.push_back(Output::Changed(change));
+                if self.reads_copy {
+                    self.out.push_back(Output::Changed(change));
+                }
             }
+            Output::Attached if !self.reads_copy => {}
             output => self.out.push_back(output),
         }
     }
@@ -188,19 +337,21 @@ impl CopyPart {
             Ok(Answer::Done { change, .. } | Answer::Unchanged { change }) => *change,
             _ => 0,
         };
-        if change > self.part.primary.state().changes() {
+        if change == 0 {
+            return self.out.push_back(Output::Settled(settled));
+        }
+        let knows_epoch = self.client.epoch() == self.part.primary.epoch();
+        if knows_epoch && change > self.part.primary.state().changes() {
             // The primary answers only what is committed.
             self.part.primary.is_committed(change, now);
         }
-        if change > self.part.primary.state().changes() {
-            if self.held.is_empty() {
-                self.held_since = now.mono;
-            }
-            return self.held.entry(change).or_default().push(settled);
+        if self.held.is_empty() {
+            self.held_since = now.mono;
         }
-        self.out.push_back(Output::Settled(settled));
+        self.held.entry(change).or_default().push(settled);
     }
 
+    /// Tells of the settled writes up to a change.
     fn release(&mut self, change: u64) {
         while let Some(first) = self.held.first_entry()
             && *first.key() <= change
@@ -211,8 +362,7 @@ impl CopyPart {
         }
     }
 
-    pub(super) fn poll(&mut self, is_watched: bool, now: Now) -> Option<Output> {
-        self.pump(now);
+    pub(super) fn poll(&mut self, is_watched: bool) -> Option<Output> {
         while let Some(output) = self.out.pop_front() {
             if !is_watched && matches!(output, Output::Changed(_)) {
                 continue;

@@ -2,13 +2,15 @@
 
 use muster_wire::counters::{Counter, Descriptor};
 
-use super::report::{CloneReport, PrimaryReport, StorePart, StoreReport};
+use super::report::{
+    CloneReport, CopiesReport, CopyReport, CopyRole, PrimaryReport, StorePart, StoreReport,
+};
 use crate::Freshness;
 
 mod descriptors {
     muster_wire::counters! {
-        /// 1 for each store that is open on the node. `part` is `primary` or `clone`; `backend` is what persists the state,
-        /// `memory` if nothing does.
+        /// 1 for each store that is open on the node. `part` is `primary`, `standby`, `joining` or `clone`; `backend` is what
+        /// persists the state, `memory` if nothing does.
         pub(super) INFO = gauge("muster_store_info").labels(&["store", "part", "backend"]);
         /// Entries that are here; none on a clone without a copy. Growth without end means that entries are put without
         /// a time to live and never erased.
@@ -42,6 +44,16 @@ mod descriptors {
         pub(super) MISSING_CHANGES = gauge("muster_store_missing_changes").labels(&["store"]);
         /// Writes of this node that wait for their primary. Growth means that the primary is away or overloaded.
         pub(super) UNSETTLED_WRITES = gauge("muster_store_unsettled_writes").labels(&["store"]);
+        /// The last decision of the coordinators about the store that a copy knows. It is the same on all copies, unless one
+        /// does not hear the coordinators.
+        pub(super) EPOCH = gauge("muster_store_epoch").labels(&["store"]);
+        /// Copies that have everything. Fewer than the store is to have means that the next failure may stop or lose it.
+        pub(super) COPIES_IN_SYNC = gauge("muster_store_copies_in_sync").labels(&["store"]);
+        /// Entries that not all copies are known to have. Growth means that one of them, or the way there, is slower than
+        /// the writers.
+        pub(super) WAITING_ENTRIES = gauge("muster_store_waiting_entries").labels(&["store"]);
+        /// Entries that the copy which lags most does not have in memory, at the primary.
+        pub(super) COPY_LAG = gauge("muster_store_copy_lag").labels(&["store"]);
     }
 }
 
@@ -54,6 +66,10 @@ impl StoreReport {
         let (part, backend) = match &self.part {
             StorePart::Primary(primary) => ("primary", primary.backend),
             StorePart::Clone(_) => ("clone", "memory"),
+            StorePart::Copy(copy) if copy.copies.role == CopyRole::Joining => {
+                ("joining", copy.backend)
+            }
+            StorePart::Copy(copy) => ("standby", copy.backend),
         };
         let name = || self.name.to_string();
         let info = [
@@ -64,6 +80,7 @@ impl StoreReport {
         let of_part = match &self.part {
             StorePart::Primary(primary) => of_primary(primary),
             StorePart::Clone(clone) => of_clone(clone),
+            StorePart::Copy(copy) => of_copy(copy),
         };
         let both = [
             (descriptors::ENTRIES, self.entries as u64),
@@ -78,14 +95,43 @@ impl StoreReport {
 }
 
 fn of_primary(primary: &PrimaryReport) -> Vec<(Descriptor, u64)> {
-    vec![
+    let mut all = vec![
         (descriptors::WRITERS, primary.writers as u64),
         (descriptors::BROKER_CLONES, primary.broker_clones as u64),
         (descriptors::PENDING_COMMITS, primary.pending_commits as u64),
         (descriptors::BACKEND_FAILING, primary.is_failing.into()),
         (descriptors::HAS_RIVAL, primary.rival.is_some().into()),
         (descriptors::BACKEND_FAILURES, primary.failures),
+    ];
+    if let Some(copies) = &primary.copies {
+        all.extend(of_copies(copies));
+        let lag = copies.others.iter().map(|other| other.lag).max();
+        all.push((descriptors::COPY_LAG, lag.unwrap_or(0)));
+    }
+    all
+}
+
+fn of_copies(copies: &CopiesReport) -> [(Descriptor, u64); 3] {
+    [
+        (descriptors::EPOCH, copies.epoch),
+        (descriptors::COPIES_IN_SYNC, copies.in_sync as u64),
+        (descriptors::WAITING_ENTRIES, copies.waiting),
     ]
+}
+
+fn of_copy(copy: &CopyReport) -> Vec<(Descriptor, u64)> {
+    let mut all = vec![
+        (descriptors::PENDING_COMMITS, copy.pending_commits as u64),
+        (descriptors::BACKEND_FAILING, copy.is_failing.into()),
+        (descriptors::BACKEND_FAILURES, copy.failures),
+        (descriptors::UNSETTLED_WRITES, copy.unsettled as u64),
+        (
+            descriptors::STALE,
+            (copy.freshness == Freshness::Stale).into(),
+        ),
+    ];
+    all.extend(of_copies(&copy.copies));
+    all
 }
 
 fn of_clone(clone: &CloneReport) -> Vec<(Descriptor, u64)> {

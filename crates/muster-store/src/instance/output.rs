@@ -111,6 +111,11 @@ pub enum Notice {
     Stale,
     /// The primary of a stale clone is heard again.
     Recovered,
+    /// Coordinators have put the primary elsewhere, or have put it nowhere, after this endpoint had opened it of its own accord. What
+    /// only this endpoint had is given up.
+    WritesGivenUp,
+    /// This endpoint is to keep a copy, and the backend that it is to begin with cannot be read. It is tried again every 5 seconds.
+    CopyUnreadable,
     /// The clone now follows a master of Broker, at this endpoint.
     FollowsBroker(EndpointId),
     /// The clone now follows a Muster primary, in place of Broker's master.
@@ -159,6 +164,8 @@ impl Notice {
             Self::TooLarge
             | Self::OverBudget
             | Self::NoRoomForCopy
+            | Self::WritesGivenUp
+            | Self::CopyUnreadable
             | Self::TwoPrimaries(..)
             | Self::Rival(_)
             | Self::BrokerCloneTooLarge(..) => Severity::Error,
@@ -186,6 +193,13 @@ impl fmt::Display for Notice {
             }
             Self::Stale => f.write_str("stale: its primary is not heard"),
             Self::Recovered => f.write_str("its primary is heard again"),
+            Self::WritesGivenUp => f.write_str(
+                "the coordinators have put its primary elsewhere; what was written here before they were heard is \
+                 given up",
+            ),
+            Self::CopyUnreadable => f.write_str(
+                "its backend cannot be read, so this node keeps no copy of it; it is tried again every 5 seconds",
+            ),
             Self::FollowsBroker(master) => {
                 write!(f, "its primary is a master of Broker, at {master}")
             }

@@ -18,6 +18,10 @@ pub(super) struct PrimaryPart {
     backend: &'static str,
     failures: u64,
     is_failing: bool,
+    /// What it began with was kept by one of several copies.
+    pub(super) began_as_copy: bool,
+    /// The number of the last change that it began with.
+    began_behind: u64,
 }
 
 impl PrimaryPart {
@@ -32,6 +36,8 @@ impl PrimaryPart {
             instance: config.number,
         };
         Self {
+            began_as_copy: false,
+            began_behind: primary.state().changes(),
             primary,
             broker: BrokerClones::new(entity, config.frame_limit, now),
             rivals: Rivals::new(config.rival_patience, now),
@@ -55,6 +61,12 @@ impl PrimaryPart {
 
     pub(super) fn receive_broker(&mut self, command: BrokerCommand, now: Now) {
         self.broker.receive(command, &mut self.primary, now);
+    }
+
+    /// Returns `true` if it has what no other copy has.
+    pub(super) fn has_something_of_its_own(&self) -> bool {
+        let state = self.primary.state();
+        state.changes() > self.began_behind || !(self.began_as_copy || state.entries().is_empty())
     }
 
     pub(super) fn committed(&mut self, failed: Option<Commit>, now: Now) {
@@ -106,6 +118,7 @@ impl PrimaryPart {
             failures: self.failures,
             is_failing: self.is_failing,
             rival: self.rivals.known,
+            copies: self.primary.copies(),
         }
     }
 
@@ -153,6 +166,12 @@ impl Rivals {
     /// Somebody is in reach who may have the primary, too.
     pub(super) fn look_soon(&mut self, now: Mono) {
         self.look_at.get_or_insert(now.after(self.patience));
+    }
+
+    /// Looks for none any more. Returns what is new of that.
+    pub(super) fn forget(&mut self) -> Option<Output> {
+        (self.look_at, self.is_due) = (None, false);
+        self.found(None).map(Output::Notice)
     }
 
     fn tick(&mut self, now: Mono) {

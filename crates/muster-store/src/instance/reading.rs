@@ -5,16 +5,37 @@ use muster_wire::{EndpointId, Mono};
 use super::{Instance, Part, StorePart, StoreReport};
 use crate::{Entries, Freshness, Revision, StoreName};
 
-/// Which messages are for a store of an endpoint.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Which messages an instance takes. All others need not be read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Hears {
-    /// Those for the primary, and for copies.
+    /// Those for a primary, as [`StoreMessage::addressee`](crate::protocol::StoreMessage::addressee) tells, and those to Broker's
+    /// masters.
     pub for_primary: bool,
-    /// Those for clones.
+    /// All others, and those to Broker's clones.
     pub for_clones: bool,
 }
 
 impl Instance {
+    /// Returns which messages it takes, or will take once it is open. Nothing is taken before it is known what it is to be.
+    pub fn hears(&self) -> Hears {
+        match &self.part {
+            Part::Closed => Hears::default(),
+            Part::Opening { .. } | Part::Failed | Part::Primary(_) => Hears {
+                for_primary: true,
+                for_clones: false,
+            },
+            Part::Clone(_) => Hears {
+                for_primary: false,
+                for_clones: true,
+            },
+            Part::Copy(part) => Hears {
+                for_primary: part.part.primary.serves(),
+                // What copies tell one another, and what becomes of this endpoint's writes.
+                for_clones: true,
+            },
+        }
+    }
+
     /// Returns the store's name.
     pub fn name(&self) -> &StoreName {
         &self.name
@@ -30,23 +51,9 @@ impl Instance {
         }
     }
 
-    /// Returns which messages are for it at present.
-    pub fn hears(&self) -> Hears {
-        let (for_primary, for_clones) = match &self.part {
-            Part::Opening { .. } | Part::Primary(_) => (true, false),
-            Part::Clone(_) => (false, true),
-            Part::Copy(_) => (true, true),
-            Part::Closed | Part::Failed => (false, false),
-        };
-        Hears {
-            for_primary,
-            for_clones,
-        }
-    }
-
     /// Returns `true` if this endpoint has one of several copies, or reads its backend to have one.
     pub fn keeps_copy(&self) -> bool {
-        matches!(self.part, Part::Copy(_)) || self.to_be.is_some()
+        matches!(self.part, Part::Copy(_)) || self.reading.is_under_way
     }
 
     /// Returns `true` if the primary could not be opened. [`Instance::open`] tries again.
@@ -69,7 +76,7 @@ impl Instance {
     pub fn entries(&self) -> Option<&Entries> {
         match &self.part {
             Part::Primary(part) => Some(part.primary.state().entries()),
-            Part::Copy(part) => Some(part.part.primary.state().entries()),
+            Part::Copy(part) => Some(part.entries()),
             Part::Clone(part) => Some(part.follower.entries()),
             Part::Closed | Part::Opening { .. } | Part::Failed => None,
         }
@@ -79,7 +86,7 @@ impl Instance {
     pub fn applied(&self) -> Revision {
         match &self.part {
             Part::Primary(part) => part.primary.revision(),
-            Part::Copy(part) => part.part.primary.revision(),
+            Part::Copy(part) => part.applied(),
             Part::Clone(part) => part.follower.applied().unwrap_or(Revision::ABSENT),
             Part::Closed | Part::Opening { .. } | Part::Failed => Revision::ABSENT,
         }
@@ -89,8 +96,7 @@ impl Instance {
     pub fn freshness(&self, now: Mono) -> Freshness {
         match &self.part {
             Part::Primary(_) => Freshness::Fresh,
-            Part::Copy(part) if part.part.primary.is_whole() => Freshness::Fresh,
-            Part::Copy(_) => Freshness::Unattached,
+            Part::Copy(part) => part.freshness(now),
             Part::Clone(part) => part.follower.freshness(now),
             Part::Closed | Part::Opening { .. } | Part::Failed => Freshness::Unattached,
         }
@@ -124,7 +130,7 @@ impl Instance {
     pub fn report(&self, now: Mono) -> Option<StoreReport> {
         let part = match &self.part {
             Part::Primary(part) => StorePart::Primary(part.report()),
-            Part::Copy(part) => StorePart::Primary(part.part.report()),
+            Part::Copy(part) => part.report(now),
             Part::Clone(part) => StorePart::Clone(part.report(now)),
             Part::Closed | Part::Opening { .. } | Part::Failed => return None,
         };

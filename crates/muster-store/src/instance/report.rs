@@ -26,6 +26,8 @@ pub enum StorePart {
     Primary(PrimaryReport),
     /// A clone is here.
     Clone(CloneReport),
+    /// A copy is here that stands by, or is to.
+    Copy(CopyReport),
 }
 
 /// The state of a primary.
@@ -50,6 +52,78 @@ pub struct PrimaryReport {
     /// Another endpoint in reach that has a primary of the same store, of Muster or of Broker. This
     /// is a mistake that an operator must correct: what the two hold is unrelated.
     pub rival: Option<EndpointId>,
+    /// The copies, if coordinators decide about them.
+    pub copies: Option<CopiesReport>,
+}
+
+/// What an endpoint is among the copies of a store.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum CopyRole {
+    /// It decides.
+    Primary,
+    /// It has everything, and may become the primary.
+    Standby,
+    /// It is to have everything.
+    #[default]
+    Joining,
+}
+
+/// The copies of a store, as one of them sees them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CopiesReport {
+    /// What this endpoint is among them.
+    pub role: CopyRole,
+    /// The number of the last decision of the coordinators that is known here.
+    pub epoch: u64,
+    /// The number of copies that have everything.
+    pub in_sync: usize,
+    /// With fewer of them nothing is written.
+    pub min_copies: usize,
+    /// The index up to which all of them have everything, as far as it is known here.
+    pub index: u64,
+    /// The number of entries that are here and not known to be everywhere. Their writers wait.
+    pub waiting: u64,
+    /// The other copies, at the primary.
+    pub others: Vec<OtherCopyReport>,
+}
+
+/// Another copy, as the primary sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct OtherCopyReport {
+    /// Its endpoint.
+    pub endpoint: EndpointId,
+    /// Whether it counts as one that has everything.
+    pub is_in_sync: bool,
+    /// Whether it has said what it has since the last decision.
+    pub is_attached: bool,
+    /// The number of entries that it does not have in memory.
+    pub lag: u64,
+    /// The number of entries that it does not have on disk, if the store is persistent.
+    pub disk_lag: Option<u64>,
+}
+
+/// The state of a copy that stands by, or is to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CopyReport {
+    /// The endpoint of the primary, if there is one.
+    pub primary: Option<EndpointId>,
+    /// The copies.
+    pub copies: CopiesReport,
+    /// How old what is read here may be.
+    pub freshness: Freshness,
+    /// The number of writes of this endpoint that are not settled.
+    pub unsettled: usize,
+    /// What keeps the state, as in [`PrimaryReport::backend`].
+    pub backend: &'static str,
+    /// The number of changes that wait for the backend, as in [`PrimaryReport::pending_commits`].
+    pub pending_commits: usize,
+    /// How often the backend has failed.
+    pub failures: u64,
+    /// Whether the last commit has failed.
+    pub is_failing: bool,
 }
 
 /// The state of a clone.

@@ -10,6 +10,7 @@ mod following;
 mod leading;
 mod log;
 mod peers;
+mod reporting;
 #[cfg(test)]
 mod simulation;
 
@@ -23,7 +24,7 @@ use super::commit_queue::CommitQueue;
 use crate::backend::Commit;
 use crate::clone::differences;
 use crate::op::{Answer, Change, Writer};
-use crate::protocol::{LogEntry, Results, StoreMessage};
+use crate::protocol::{LogEntry, Results};
 use crate::state::Pending;
 use crate::{BackendWrite, Entries, Now, Output, PrimaryConfig, Restored, State, StoreName};
 
@@ -120,28 +121,17 @@ impl Primary {
         for writer in &writers {
             primary.sessions.restore(writer);
         }
-        primary.replication = Some(Box::new(Replication {
-            #[cfg(test)]
-            broken: simulation::Sabotage::default(),
-            assignment: Assignment {
-                epoch: 0,
-                began: 0,
-                primary: None,
-                in_sync: Vec::new(),
-                joining: None,
-                min_copies: 0,
-            },
-            role: Role::Copy(Box::new(Following::new(now.mono))),
-            holds: 0,
-            is_torn: false,
-            is_suspended: false,
-            log: Log::behind(index, changes),
-            pending: Pending::default(),
-            on_disk: index,
-            committing: index,
-            durable: 0,
-        }));
+        primary.replication = Some(Box::new(Replication::behind(index, changes, now.mono)));
         primary
+    }
+
+    /// It was a primary of its own accord, and is one of several copies from now on. What it has is to be the beginning of their
+    /// history.
+    pub(crate) fn begin_copies(&mut self, now: Mono) {
+        let replication = Replication::behind(0, self.state.changes(), now);
+        self.replication = Some(Box::new(replication));
+        // From now on they say which entry is to be on disk.
+        self.sessions.forget_marks();
     }
 
     #[cfg(test)]
@@ -227,21 +217,26 @@ impl Primary {
         self.replication.as_ref().map(|it| &it.assignment)
     }
 
-    /// Until it is complete, this is read: what its endpoint had as a clone.
-    pub(crate) fn shows(&mut self, entries: Entries) {
-        if self.state.entries().is_empty() && !entries.is_empty() {
-            let changes = self.state.changes();
-            self.state.adopt(entries, changes, []);
-            if let Some(replication) = self.replication.as_mut() {
-                replication.is_torn = true;
-            }
-        }
-    }
-
     /// Returns what it has.
     pub(crate) fn into_entries(mut self) -> Entries {
         let nothing = Entries::within(&self.config.budget);
         self.state.adopt(nothing, 0, [])
+    }
+
+    /// Returns the epoch of the last decision that it follows; 0 if there is none.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// Returns `true` if what it has is of the present history, as far as it knows.
+    pub(crate) fn is_current(&self) -> bool {
+        match &self.replication {
+            None => true,
+            Some(replication) => match &replication.role {
+                Role::Primary(_) => true,
+                Role::Copy(_) => replication.is_in_sync(),
+            },
+        }
     }
 
     /// Returns `true` if it has all that it has to have to be read.
@@ -264,6 +259,7 @@ impl Primary {
         let began = u64::try_from(now.wall.as_nanos()).unwrap_or(0);
         let timeline = began.max(self.timeline.saturating_add(1));
         self.set_timeline(timeline.min(crate::protocol::NUMBERS - 1));
+        let is_open = self.generation().is_some();
         let Some(replication) = self.replication.as_mut() else {
             return;
         };
@@ -273,6 +269,10 @@ impl Primary {
         replication.log = Log::behind(index, changes);
         replication.holds = replication.assignment.began;
         replication.is_torn = false;
+        if is_open {
+            // It is on disk when all before it is.
+            replication.log.push(LogEntry::nothing());
+        }
         replication.takes_over();
         self.out.push_back(Output::Attached);
     }
@@ -430,14 +430,34 @@ impl Primary {
     fn new_backlog(&mut self) {
         self.backlog = Backlog::new(self.state.changes());
     }
-
-    fn to_copy(&mut self, to: EndpointId, message: &StoreMessage) {
-        self.out
-            .push_back(Output::Send(to, message.encode(&self.name)));
-    }
 }
 
 impl Replication {
+    /// Has all up to an index, and knows nobody.
+    fn behind(index: u64, changes: u64, now: Mono) -> Self {
+        Self {
+            #[cfg(test)]
+            broken: simulation::Sabotage::default(),
+            assignment: Assignment {
+                epoch: 0,
+                began: 0,
+                primary: None,
+                in_sync: Vec::new(),
+                joining: None,
+                min_copies: 0,
+            },
+            role: Role::Copy(Box::new(Following::new(now))),
+            holds: 0,
+            is_torn: false,
+            is_suspended: false,
+            log: Log::behind(index, changes),
+            pending: Pending::default(),
+            on_disk: index,
+            committing: index,
+            durable: 0,
+        }
+    }
+
     /// Everything that is here becomes what the store has, when all that are in sync have it.
     fn takes_over(&mut self) {
         #[cfg(test)]

@@ -38,6 +38,11 @@ impl Restored {
         }
     }
 
+    /// Returns `true` if it was kept by one of several copies.
+    pub(crate) fn is_of_copies(&self) -> bool {
+        self.index > 0
+    }
+
     #[cfg(test)]
     pub(crate) fn without_writers(mut self) -> Self {
         self.writers = Vec::new();

@@ -146,6 +146,8 @@ impl Sessions {
             };
             told.push((*writer, results));
         }
+        // The same in every run of a simulation.
+        told.sort_unstable_by_key(|(writer, _)| *writer);
         told
     }
 }

@@ -108,6 +108,15 @@ pub struct WriterRow {
 }
 
 impl LogEntry {
+    /// What changes nothing and answers nobody: whoever has it has all before it.
+    pub(crate) fn nothing() -> Self {
+        Self {
+            by: None,
+            answer: Answer::Repeated,
+            event: None,
+        }
+    }
+
     /// The memory and the bytes in messages that it takes, roughly.
     pub(crate) fn size(&self) -> usize {
         let event = self.event.as_ref().map_or(0, |event| match event {

@@ -21,6 +21,10 @@ pub(crate) struct Pending {
 
 impl Pending {
     /// What a key has, if a change decides that.
+    #[allow(
+        clippy::option_option,
+        reason = "what is decided may be that the key is removed"
+    )]
     pub(crate) fn get(&self, key: &Encoded) -> Option<Option<&Entry>> {
         match self.keys.get(key) {
             Some((entry, _)) => Some(entry.as_ref()),

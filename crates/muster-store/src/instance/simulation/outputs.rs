@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Event, World};
+use super::{Event, Violation, World};
 use crate::instance::{Notice, Output};
 use crate::simulation::watch;
 
@@ -77,7 +77,11 @@ impl World {
                         process.instance.rival_found(rival);
                     }
                 }
-                Output::Changed(change) => watch(&mut process.watched, change.event),
+                Output::Changed(change) => {
+                    if !watch(&mut process.watched, change.event) {
+                        self.fails(Violation::NotEqual);
+                    }
+                }
                 Output::Settled(settled) => self.settled(settled.token, settled.outcome),
                 Output::Replied { request, .. } => self.answered(request, true),
                 Output::NoReply { request } => self.answered(request, false),

@@ -63,7 +63,7 @@ impl Primary {
                 number: if answers.is_empty() { 0 } else { write.number },
                 answers,
             };
-            self.to_copy(from, &StoreMessage::Results(results));
+            self.send(from, &StoreMessage::Results(results));
         }
     }
 

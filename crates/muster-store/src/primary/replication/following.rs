@@ -97,9 +97,9 @@ impl Primary {
         if let Some(after) = entries {
             // Instances count from 1: an answer to this is nobody else's.
             let fetch = StoreMessage::Fetch { instance: 0, after };
-            self.to_copy(primary, &fetch);
+            self.send(primary, &fetch);
         } else if let Some(after) = writers {
-            self.to_copy(primary, &StoreMessage::FetchWriters { epoch, after });
+            self.send(primary, &StoreMessage::FetchWriters { epoch, after });
         }
     }
 
@@ -128,7 +128,7 @@ impl Primary {
             index: replication.log.committed(),
         };
         if let Some(primary) = self.primary_of_copies() {
-            self.to_copy(primary, &StoreMessage::Attach(attach));
+            self.send(primary, &StoreMessage::Attach(attach));
         }
     }
 
@@ -150,7 +150,7 @@ impl Primary {
         };
         if of < epoch {
             // It was the primary, and does not know yet that it is not any more.
-            return self.to_copy(from, &StoreMessage::Fenced { epoch });
+            return self.send(from, &StoreMessage::Fenced { epoch });
         }
         // One that is ahead says it again when the coordinators' word is here, too.
         if of > epoch || self.primary_of_copies() != Some(from) {
@@ -452,6 +452,6 @@ impl Primary {
             durable: says.1,
             is_whole: says.2,
         };
-        self.to_copy(primary, &StoreMessage::Acknowledge(acknowledgement));
+        self.send(primary, &StoreMessage::Acknowledge(acknowledgement));
     }
 }

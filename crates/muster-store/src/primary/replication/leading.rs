@@ -92,12 +92,8 @@ impl Primary {
             .questions
             .back()
             .is_some_and(|last| last.behind == log.last());
-        if !(is_alone && log.last() == log.committed()) && !waits {
-            log.push(LogEntry {
-                by: None,
-                answer: crate::op::Answer::Repeated,
-                event: None,
-            });
+        if !waits && (!is_alone || log.last() > log.committed()) {
+            log.push(LogEntry::nothing());
         }
         let behind = log.last();
         #[cfg(test)]
@@ -122,7 +118,7 @@ impl Primary {
         if attach.epoch != epoch {
             let fenced = StoreMessage::Fenced { epoch };
             if attach.epoch < epoch {
-                self.to_copy(from, &fenced);
+                self.send(from, &fenced);
             }
             return;
         }
@@ -145,7 +141,7 @@ impl Primary {
             change: log.changes_at(index),
             continues,
         };
-        self.to_copy(from, &StoreMessage::Attached(attached));
+        self.send(from, &StoreMessage::Attached(attached));
         self.advance(now);
     }
 
@@ -190,7 +186,8 @@ impl Primary {
         if upto > log.committed() {
             let told = self.make_committed(upto, now.mono);
             self.tell(now.mono);
-            self.tell_committed_to(told.keys().map(|writer| writer.endpoint).collect());
+            let endpoints: Vec<_> = told.keys().map(|writer| writer.endpoint).collect();
+            self.tell_committed_to(&endpoints);
             let is_persistent = self.commit_queue.is_some();
             for (writer, mut results) in told {
                 let session = self.sessions.of(writer, now.mono);
@@ -198,7 +195,7 @@ impl Primary {
                     session.mark(Some(upto), results.next - 1);
                     (results.durable, results.failed) = session.kept();
                 }
-                self.to_copy(writer.endpoint, &StoreMessage::Results(results));
+                self.send(writer.endpoint, &StoreMessage::Results(results));
             }
             self.commit();
         }
@@ -257,12 +254,12 @@ impl Primary {
             }
         }
         for (to, replicate) in messages {
-            self.to_copy(to, &StoreMessage::Replicate(replicate));
+            self.send(to, &StoreMessage::Replicate(replicate));
         }
     }
 
     /// A copy whose own writes are answered is told first that all have them: what it reads has them then.
-    fn tell_committed_to(&mut self, endpoints: Vec<EndpointId>) {
+    fn tell_committed_to(&mut self, endpoints: &[EndpointId]) {
         let Some((leading, log, _)) = self.leading() else {
             return;
         };
@@ -292,7 +289,7 @@ impl Primary {
             writers: Vec::new(),
             entries: Vec::new(),
         };
-        self.to_copy(to, &StoreMessage::Replicate(replicate));
+        self.send(to, &StoreMessage::Replicate(replicate));
     }
 
     /// Tells copies what is committed, if nothing else brings them that: at once where the disk is waited for.
@@ -339,7 +336,7 @@ impl Primary {
                 reply: self.reply(&question.query),
                 epoch: self.epoch,
             };
-            self.to_copy(question.from, &reply);
+            self.send(question.from, &reply);
         }
     }
 
@@ -420,6 +417,6 @@ impl Primary {
             is_last: rows.len() == all,
             rows,
         };
-        self.to_copy(to, &StoreMessage::Writers(part));
+        self.send(to, &StoreMessage::Writers(part));
     }
 }

@@ -29,6 +29,10 @@ pub enum CopyRequest {
 
 /// One of them.
 #[derive(Debug)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "what may be the case in any combination"
+)]
 pub(super) struct Peer {
     pub(super) id: EndpointId,
     /// The coordinators count it among those that have everything.
