@@ -49,6 +49,10 @@ pub struct PrimaryConfig {
     pub budget: StoreBudget,
     /// How often clones are told that it is alive when nothing changes.
     pub alive_interval: Duration,
+    /// Of a persistent store with copies, when only the primary's is in sync: whether others hear of a change, and its writer of the
+    /// outcome, when the primary's disk has it. Otherwise what was answered would be in the memory of one process. While the disk fails
+    /// it is not waited for.
+    pub alone_durable: bool,
 }
 
 impl Now {
@@ -67,6 +71,7 @@ impl Default for PrimaryConfig {
             limit: DEFAULT_LIMIT,
             budget: StoreBudget::default(),
             alive_interval: Duration::from_secs(2),
+            alone_durable: true,
         }
     }
 }
@@ -522,7 +527,7 @@ impl Primary {
 
     /// Tells clones and watchers what has changed.
     fn tell(&mut self, now: Mono) {
-        if self.untold.is_empty() {
+        if self.untold.is_empty() || self.waits_for_disk() {
             return;
         }
         let mut changes = std::mem::take(&mut self.untold);

@@ -31,7 +31,7 @@ use crate::{BackendWrite, Entries, Now, Output, PrimaryConfig, Restored, State, 
 use following::Following;
 use log::Log;
 pub use peers::CopyRequest;
-use peers::Peers;
+use peers::{Peer, Peers};
 
 /// Which endpoints keep a store, as coordinators have decided it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,6 +70,8 @@ pub(super) struct Replication {
     is_torn: bool,
     /// The coordinators were not heard for too long: nothing is decided here alone.
     is_suspended: bool,
+    /// The last commit could not be put on disk.
+    disk_fails: bool,
     log: Log,
     pending: Pending,
     /// The index that is on disk, here.
@@ -92,6 +94,8 @@ struct Leading {
     peers: Peers,
     /// Those who asked something, with the index behind which it is answered.
     questions: std::collections::VecDeque<leading::Question>,
+    /// What writers are told when it is on disk.
+    held: BTreeMap<Writer, Results>,
 }
 
 impl Primary {
@@ -202,6 +206,21 @@ impl Primary {
             return false;
         };
         replication.is_suspended && !leading.peers.iter().any(|peer| peer.in_sync)
+    }
+
+    /// Returns `true` if what is made is to be on disk before anything else happens: nobody else has it.
+    pub(super) fn waits_for_disk(&self) -> bool {
+        let Some(replication) = &self.replication else {
+            return false;
+        };
+        let Role::Primary(leading) = &replication.role else {
+            return false;
+        };
+        self.config.alone_durable
+            && self.commit_queue.is_some()
+            && !replication.disk_fails
+            && !leading.peers.iter().any(Peer::is_required)
+            && self.own_durable() < replication.log.committed()
     }
 
     /// Returns `true` if others are to ask it: it is the primary, or there are no copies.
@@ -380,11 +399,15 @@ impl Primary {
         let Some(replication) = self.replication.as_mut() else {
             return;
         };
+        replication.disk_fails = !is_kept;
         if is_kept {
             replication.on_disk = replication.on_disk.max(replication.committing);
         }
         match &replication.role {
-            Role::Primary(_) if !is_kept => self.tell_not_kept(),
+            Role::Primary(_) if !is_kept => {
+                self.tell_not_kept();
+                self.advance(now);
+            }
             Role::Primary(_) => self.advance(now),
             Role::Copy(_) => self.acknowledge(),
         }
@@ -450,6 +473,7 @@ impl Replication {
             holds: 0,
             is_torn: false,
             is_suspended: false,
+            disk_fails: false,
             log: Log::behind(index, changes),
             pending: Pending::default(),
             on_disk: index,

@@ -41,6 +41,9 @@ impl Primary {
                 }
             }
         }
+        if self.holds_for(writer) {
+            return; // the answers are on their way
+        }
         let is_persistent = self.commit_queue.is_some();
         let last = self.replication.as_ref().map_or(0, |it| it.log.last());
         let durable = self.replication.as_ref().map_or(0, |it| it.durable);

@@ -175,6 +175,12 @@ impl Primary {
         if self.must_wait() {
             return;
         }
+        if self.waits_for_disk() {
+            self.commit();
+            return self.request(now);
+        }
+        self.tell_held(now);
+        self.answer_questions();
         #[cfg(test)]
         let commits_alone = self.breaks(Sabotage::CommitsAlone);
         let Some((leading, log, _)) = self.leading() else {
@@ -185,27 +191,54 @@ impl Primary {
         let upto = if commits_alone { log.last() } else { upto };
         if upto > log.committed() {
             let told = self.make_committed(upto, now.mono);
-            self.tell(now.mono);
-            let endpoints: Vec<_> = told.keys().map(|writer| writer.endpoint).collect();
-            self.tell_committed_to(&endpoints);
-            let is_persistent = self.commit_queue.is_some();
-            for (writer, mut results) in told {
-                let session = self.sessions.of(writer, now.mono);
-                if is_persistent {
+            if self.commit_queue.is_some() {
+                for (writer, results) in &told {
+                    let session = self.sessions.of(*writer, now.mono);
                     session.mark(Some(upto), results.next - 1);
-                    (results.durable, results.failed) = session.kept();
                 }
-                self.send(writer.endpoint, &StoreMessage::Results(results));
+            }
+            if let Some((leading, ..)) = self.leading() {
+                leading.held = told;
+            }
+            if !self.waits_for_disk() {
+                self.tell_held(now);
             }
             self.commit();
         }
-        self.answer_questions();
+        if !self.waits_for_disk() {
+            self.answer_questions();
+        }
         self.tell_durable();
         self.request(now);
         if let Some((leading, log, _)) = self.leading() {
             log.trim(leading.peers.needed());
         }
         self.send_news(now);
+    }
+
+    /// Tells everybody what was made.
+    fn tell_held(&mut self, now: Now) {
+        let Some((leading, ..)) = self.leading() else {
+            return;
+        };
+        let told = std::mem::take(&mut leading.held);
+        self.tell(now.mono);
+        let endpoints: Vec<_> = told.keys().map(|writer| writer.endpoint).collect();
+        self.tell_committed_to(&endpoints);
+        let is_persistent = self.commit_queue.is_some();
+        for (writer, mut results) in told {
+            if is_persistent {
+                let session = self.sessions.of(writer, now.mono);
+                (results.durable, results.failed) = session.kept();
+            }
+            self.send(writer.endpoint, &StoreMessage::Results(results));
+        }
+    }
+
+    /// Whether a writer will be told something when it is on disk.
+    pub(super) fn holds_for(&mut self, writer: Writer) -> bool {
+        let leading = self.leading();
+        leading.is_some_and(|(leading, ..)| leading.held.contains_key(&writer))
     }
 
     /// Sends what copies do not have yet, as far as they keep up.
