@@ -291,7 +291,7 @@ impl StoreClone {
             }
             StoreMessage::Changes(changes) => self.changes(changes, now),
             StoreMessage::Chunk(chunk) => self.chunk(chunk, now),
-            StoreMessage::Gone { .. } => self.attach(now),
+            StoreMessage::Gone { .. } if self.config.copy == CopyMode::Full => self.attach(now),
             StoreMessage::Results(results) => self.results(&results, now),
             _ => {}
         }

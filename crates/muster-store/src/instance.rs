@@ -7,6 +7,8 @@
 
 mod assigning;
 mod clone_part;
+#[cfg(test)]
+mod copies_simulation;
 mod copy_part;
 mod counters;
 mod early;

@@ -31,6 +31,9 @@ pub use replication::{Assignment, CopyRequest};
 pub use restored::Restored;
 use sessions::Sessions;
 
+#[cfg(test)]
+pub(crate) use replication::simulation::council::Council;
+
 /// The present: monotonic time for timers, wall time for people and other machines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Now {

@@ -130,8 +130,13 @@ impl StoreClone {
                 after: attaching.last_key().cloned(),
             }
         } else {
+            // Without a copy nothing is missing but a word of the primary.
+            let timeline = match self.config.copy {
+                CopyMode::Full => primary.timeline,
+                CopyMode::None => 0,
+            };
             StoreMessage::Missing {
-                timeline: primary.timeline,
+                timeline,
                 from: self.next(),
             }
         };

@@ -37,7 +37,7 @@ pub(super) struct CopyReading {
 impl Instance {
     /// Follows a decision of the coordinators. An endpoint that is to keep a copy begins to; all others have a clone. A primary that
     /// was opened before any coordinator was heard goes on as a copy if it is to be the primary; otherwise what was written there is
-    /// given up. If the instance is not open yet the decision waits until it is. `config` and `backend` are those of
+    /// given up. If the instance is not open yet the decision waits until it is; one that could not be opened is a clone then. `config` and `backend` are those of
     /// [`Placement::Primary`](super::Placement::Primary), for the copy. Decisions that come late are ignored.
     pub fn assign(
         &mut self,
@@ -57,12 +57,11 @@ impl Instance {
             config: config.clone(),
             backend,
         });
-        if matches!(self.part, Part::Primary(_)) {
-            if leads {
-                self.primary_becomes_copy();
-            } else {
-                self.end_primary();
-            }
+        match self.part {
+            Part::Primary(_) if leads => self.primary_becomes_copy(),
+            Part::Primary(_) => self.end_primary(),
+            Part::Failed => self.begin_assigned(config),
+            Part::Closed | Part::Opening { .. } | Part::Clone(_) | Part::Copy(_) => {}
         }
         self.follow_coordinators();
     }
@@ -137,7 +136,7 @@ impl Instance {
         }
     }
 
-    /// It was to open as the primary, and coordinators decide about that.
+    /// It was to open as the primary, and coordinators decide about that now.
     pub(super) fn begin_assigned(&mut self, config: &PrimaryConfig) {
         let config = clone_config(config);
         let clone = ClonePart::new(&self.name, &self.config, config, self.now.mono);

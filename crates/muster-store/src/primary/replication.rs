@@ -12,7 +12,7 @@ mod log;
 mod peers;
 mod reporting;
 #[cfg(test)]
-mod simulation;
+pub(in crate::primary) mod simulation;
 
 use std::collections::BTreeMap;
 

@@ -142,12 +142,6 @@ impl Primary {
             StoreMessage::Chunk(it) => (it.epoch, it.timeline),
             _ => return,
         };
-        #[cfg(test)]
-        let epoch = if self.breaks(Sabotage::TakesOldEpochs) {
-            of
-        } else {
-            epoch
-        };
         if of < epoch {
             // It was the primary, and does not know yet that it is not any more.
             return self.send(from, &StoreMessage::Fenced { epoch });

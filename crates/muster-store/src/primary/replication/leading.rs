@@ -46,6 +46,8 @@ impl Primary {
         message: StoreMessage,
         now: Now,
     ) {
+        #[cfg(test)]
+        self.acknowledge_former(from, &message);
         if !self.leads() {
             return self.hear_primary(from, message, now);
         }
@@ -64,6 +66,24 @@ impl Primary {
             }
             StoreMessage::FetchWriters { epoch, after } => self.tell_writers(from, epoch, after),
             message => self.answer(from, message, now),
+        }
+    }
+
+    /// A broken rule: one who was the primary is told that this copy has what it sends.
+    #[cfg(test)]
+    fn acknowledge_former(&mut self, from: EndpointId, message: &StoreMessage) {
+        if let StoreMessage::Replicate(it) = message
+            && it.epoch < self.epoch
+            && self.breaks(Sabotage::AcknowledgesFormer)
+        {
+            let acknowledgement = Acknowledgement {
+                epoch: it.epoch,
+                timeline: it.timeline,
+                index: (it.first + it.entries.len() as u64).saturating_sub(1),
+                durable: 0,
+                is_whole: true,
+            };
+            self.send(from, &StoreMessage::Acknowledge(acknowledgement));
         }
     }
 
@@ -270,8 +290,11 @@ impl Primary {
                     }
                 }
                 let first = peer.sent + 1;
+                if peer.sent <= peer.index {
+                    // What is sent behind entries that wait does not put them off.
+                    peer.send_again = now.mono.after(SEND_AGAIN);
+                }
                 peer.sent += entries.len() as u64;
-                peer.send_again = now.mono.after(SEND_AGAIN);
                 peer.told = log.committed();
                 peer.tell_at = None;
                 let replicate = Replicate {

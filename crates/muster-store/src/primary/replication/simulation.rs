@@ -1,6 +1,6 @@
 //! Copies of a store, their coordinators and their writers, over a bad network, from one seed: processes die, stop and are cut off.
 
-mod council;
+pub(crate) mod council;
 mod tests;
 
 use std::collections::BTreeMap;
@@ -27,8 +27,8 @@ pub(in crate::primary) enum Sabotage {
     None,
     /// What is decided is made at once.
     CommitsAlone,
-    /// A copy takes what a former primary sends.
-    TakesOldEpochs,
+    /// A copy tells a former primary that it has what that one sends.
+    AcknowledgesFormer,
     /// A new copy does not count until the coordinators say so.
     CountsNewcomersLate,
     /// A new copy begins without knowing the writers.

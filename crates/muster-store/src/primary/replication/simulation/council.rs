@@ -18,10 +18,12 @@ enum Happening {
     In(usize, EndpointId),
     Out(usize, EndpointId),
     Asked(EndpointId, u64, CopyRequest),
+    Moves,
+    Drops(u64),
 }
 
 #[derive(Debug)]
-pub(super) struct Council {
+pub(crate) struct Council {
     copies: usize,
     is_persistent: bool,
     decided: Assignment,
@@ -37,7 +39,7 @@ pub(super) struct Council {
 }
 
 impl Council {
-    pub(super) fn new(copies: usize, is_persistent: bool) -> Self {
+    pub(crate) fn new(copies: usize, is_persistent: bool) -> Self {
         Self {
             copies,
             is_persistent,
@@ -64,7 +66,7 @@ impl Council {
         self.agenda.insert((at, self.serial), happening);
     }
 
-    pub(super) fn comes(&mut self, node: usize, id: EndpointId, now: Mono) {
+    pub(crate) fn comes(&mut self, node: usize, id: EndpointId, now: Mono) {
         self.running.insert(node, id);
         self.nodes.insert(id, node);
         self.later(
@@ -73,14 +75,14 @@ impl Council {
         );
     }
 
-    pub(super) fn goes(&mut self, node: usize, now: Mono) {
+    pub(crate) fn goes(&mut self, node: usize, now: Mono) {
         if let Some(id) = self.running.remove(&node) {
             self.later(now.after(CRASH), Happening::Out(node, id));
         }
     }
 
     /// A node is not heard until a time.
-    pub(super) fn is_silent(&mut self, node: usize, now: Mono, until: Mono) {
+    pub(crate) fn is_silent(&mut self, node: usize, now: Mono, until: Mono) {
         let Some(id) = self.running.get(&node).copied() else {
             return;
         };
@@ -91,34 +93,44 @@ impl Council {
         }
     }
 
-    pub(super) fn asked(&mut self, at: Mono, from: EndpointId, epoch: u64, request: CopyRequest) {
+    pub(crate) fn asked(&mut self, at: Mono, from: EndpointId, epoch: u64, request: CopyRequest) {
         self.later(at, Happening::Asked(from, epoch, request));
     }
 
-    pub(super) fn heals(&mut self, now: Mono) {
+    /// Somebody wants the primary elsewhere.
+    pub(crate) fn moves(&mut self, now: Mono) {
+        self.later(now, Happening::Moves);
+    }
+
+    /// Somebody wants one of the copies elsewhere.
+    pub(crate) fn drops(&mut self, now: Mono, which: u64) {
+        self.later(now, Happening::Drops(which));
+    }
+
+    pub(crate) fn heals(&mut self, now: Mono) {
         let running: Vec<_> = self.running.iter().map(|(node, id)| (*node, *id)).collect();
         for (node, id) in running {
             self.later(now.after(Duration::from_secs(4)), Happening::In(node, id));
         }
     }
 
-    pub(super) fn assignment(&self) -> &Assignment {
+    pub(crate) fn assignment(&self) -> &Assignment {
         &self.decided
     }
 
-    pub(super) fn began(&self) -> u64 {
+    pub(crate) fn began(&self) -> u64 {
         self.decided.began
     }
 
-    pub(super) fn copies(&self) -> usize {
+    pub(crate) fn copies(&self) -> usize {
         self.copies
     }
 
-    pub(super) fn is_redundant(&self) -> bool {
+    pub(crate) fn is_redundant(&self) -> bool {
         self.decided.in_sync.len() >= self.copies
     }
 
-    pub(super) fn lives(&self) -> Vec<EndpointId> {
+    pub(crate) fn lives(&self) -> Vec<EndpointId> {
         self.running.values().copied().collect()
     }
 
@@ -127,14 +139,14 @@ impl Council {
     }
 
     /// When something may be decided next.
-    pub(super) fn next(&self, now: Mono) -> Mono {
+    pub(crate) fn next(&self, now: Mono) -> Mono {
         let event = self.agenda.first_key_value().map(|((at, _), _)| *at);
         let look = now.after(Duration::from_millis(500));
         event.map_or(look, |event| event.min(look))
     }
 
     /// Decides what is due. Returns the decision, if there is a new one.
-    pub(super) fn decide(&mut self, now: Mono) -> Option<Assignment> {
+    pub(crate) fn decide(&mut self, now: Mono) -> Option<Assignment> {
         let before = self.decided.clone();
         let epoch = before.epoch + 1;
         let mut decided = before.clone();
@@ -150,6 +162,21 @@ impl Council {
                 Happening::Out(node, id) => {
                     if self.members.get(&node) == Some(&id) {
                         self.members.remove(&node);
+                    }
+                }
+                Happening::Moves => {
+                    let others = decided.in_sync.iter().copied();
+                    let other = others.rev().find(|id| Some(*id) != decided.primary);
+                    decided.primary = other.filter(|id| self.is_in(*id)).or(decided.primary);
+                }
+                Happening::Drops(which) => {
+                    let count = decided.in_sync.len().max(1) as u64;
+                    let which = usize::try_from(which % count).unwrap();
+                    let id = decided.in_sync.get(which).copied();
+                    let others = decided.in_sync.iter().filter(|other| Some(**other) != id);
+                    if others.copied().any(|other| self.is_in(other)) {
+                        decided.in_sync.retain(|other| Some(*other) != id);
+                        self.skipped = id.and_then(|id| self.nodes.get(&id).copied());
                     }
                 }
                 Happening::Asked(from, of, request) => {

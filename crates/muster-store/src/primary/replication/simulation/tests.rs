@@ -40,7 +40,7 @@ fn nothing_that_was_acknowledged_is_lost_and_nothing_that_was_seen_is_taken_back
 fn every_broken_rule_is_noticed() {
     let rules = [
         Sabotage::CommitsAlone,
-        Sabotage::TakesOldEpochs,
+        Sabotage::AcknowledgesFormer,
         Sabotage::CountsNewcomersLate,
         Sabotage::ForgetsWriters,
         Sabotage::AnswersAtOnce,

@@ -1,0 +1,40 @@
+//! Runs, and rules that are broken to see that a run notices.
+
+use std::time::Duration;
+
+use muster_test_support::seeds;
+
+use super::{Sabotage, World};
+
+/// Runs a store in trouble, heals it, and checks it. Returns how many writes were done, and how often the primary went elsewhere.
+fn run(seed: u64, sabotage: Sabotage) -> Result<(usize, u64), String> {
+    let mut world = World::new(seed, sabotage);
+    world.run(Duration::from_secs(20))?;
+    world.heal();
+    for _ in 0..30 {
+        world.run(Duration::from_secs(1))?;
+        if world.check().is_ok() {
+            break;
+        }
+    }
+    world.check()?;
+    Ok((world.written(), world.promotions))
+}
+
+#[test]
+fn nodes_agree_and_nothing_that_was_acknowledged_is_lost_whoever_is_a_copy() {
+    let (mut written, mut promotions) = (0, 0);
+    for seed in seeds(60) {
+        match run(seed, Sabotage::None) {
+            Ok((more, moved)) => {
+                written += more;
+                promotions += moved;
+            }
+            Err(wrong) => panic!("seed {seed}: {wrong}"),
+        }
+    }
+    assert!(
+        written > 1000 && promotions > 60,
+        "{written} writes, {promotions} promotions"
+    );
+}
