@@ -27,6 +27,7 @@ pub use messages::{
 };
 pub(crate) use placement::{COUNT, VOTERS, VotersError, check_named};
 pub use placement::{OnOneBox, Survival, stores_on_one_box, survival, voters, witnesses};
+pub(crate) use stores::goal;
 pub use stores::{
     MOST_CANDIDATES, MOST_COPIES, MOST_STORES, StoreCandidate, StoreCopy, StoreGroup, ViewCopy,
     ViewStore,

@@ -40,6 +40,7 @@ const B: Box<'_> = ("b", &["data", "worker"]);
 const C: Box<'_> = ("c", &[]);
 const D: Box<'_> = ("d", &["worker", "manager"]);
 const E: Box<'_> = ("e", &["logger"]);
+const F: Box<'_> = ("f", &["manager", "logger", "data"]);
 
 #[test]
 fn who_votes() {
@@ -165,6 +166,30 @@ fn stores_whose_copies_are_on_one_box_are_named() {
     for (boxes, stores, expected) in cases {
         assert_eq!(told(boxes, stores), *expected, "{boxes:?} {stores}");
     }
+}
+
+#[test]
+fn how_many_copies_there_can_be_and_how_many_boxes_they_need() {
+    let told = |boxes: &[Box<'_>], copies: u64, min_copies: u64| {
+        let stores = format!("[stores]\ncopies = {copies}\nmin_copies = {min_copies}\n");
+        let layout = Layout::parse(&(stores + &text(boxes)), "muster.toml", &[]).unwrap();
+        let plan = layout.other_stores(true).unwrap();
+        assert_eq!(plan.path, "muster/stores");
+        let needs = if plan.needs_all_boxes() { "all" } else { "one" };
+        format!(
+            "{} on {}, needs {needs}",
+            plan.goal(),
+            plan.boxes().join(" ")
+        )
+    };
+    assert_eq!(told(&[D, E], 2, 1), "2 on d e, needs one");
+    assert_eq!(told(&[D, E], 2, 2), "2 on d e, needs all");
+    assert_eq!(told(&[D, E], 3, 2), "2 on d e, needs all");
+    assert_eq!(told(&[B, D, E], 3, 2), "3 on d b e, needs one");
+    assert_eq!(told(&[D, E], 1, 1), "1 on d, needs one");
+    // Processes of one box.
+    assert_eq!(told(&[F, C], 2, 2), "2 on f, needs one");
+    assert_eq!(told(&[F], 8, 1), "3 on f, needs one");
 }
 
 #[test]

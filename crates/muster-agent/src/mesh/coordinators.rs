@@ -45,8 +45,8 @@ mod descriptors {
         /// (fewer are: the loss of a box may make them wait) or `waiting` (nobody has the primary: what is written waits, and is refused
         /// after a while). `muster stores` names them.
         pub(super) STORES = gauge("muster_coordination_stores").labels(&["state"]);
-        /// 1 if the loss of one box would stop nothing: all coordinators are there, and every store is complete. 0 otherwise: `muster
-        /// coordinators` says what is missing, and since when.
+        /// 1 if the loss of one box would stop nothing: all coordinators are there, and every store is complete. It is 0 otherwise, and
+        /// where one box decides alone: `muster coordinators` says what is missing, and since when.
         pub(super) REDUNDANT = gauge("muster_coordination_redundant");
     }
 }

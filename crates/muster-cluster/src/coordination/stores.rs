@@ -114,16 +114,7 @@ impl StoreGroup {
     /// Returns how many copies are to be in sync: as many as are wanted, but no more than there are boxes with candidates. If all
     /// candidates are on one box, each of them may have a copy.
     pub fn goal(&self) -> u64 {
-        let boxes: BTreeSet<&str> = self
-            .candidates
-            .iter()
-            .map(|it| it.box_name.as_str())
-            .collect();
-        let possible = match boxes.len() {
-            1 => self.candidates.len(),
-            count => count,
-        };
-        self.copies.min(possible as u64)
+        goal(self.copies, &self.candidates)
     }
 
     /// Returns `true` if it has a primary, and as many copies in sync as it is to have.
@@ -248,6 +239,16 @@ impl StoreGroup {
             && self.opened <= self.began
             && self.began <= self.changed
     }
+}
+
+/// How many of the copies that are wanted there can be with these candidates.
+pub(crate) fn goal(copies: u64, candidates: &[StoreCandidate]) -> u64 {
+    let boxes: BTreeSet<&str> = candidates.iter().map(|it| &*it.box_name).collect();
+    let possible = match boxes.len() {
+        1 => candidates.len(),
+        count => count,
+    };
+    copies.min(possible as u64)
 }
 
 /// Whether a store can have so many copies.

@@ -9,7 +9,7 @@ use super::document::{At, Fields, clip};
 use super::problem::{LayoutProblemKind as Kind, Problems};
 use super::reader::{Completeness, named_tables};
 use super::{Layout, Node, NodeName, Role};
-use crate::coordination::{MOST_CANDIDATES, MOST_COPIES, StoreCandidate};
+use crate::coordination::{MOST_CANDIDATES, MOST_COPIES, StoreCandidate, goal};
 use crate::settings::{Choice, Origin};
 use crate::suggestion::nearest;
 
@@ -113,6 +113,17 @@ impl StorePlan {
             }
         }
         boxes
+    }
+
+    /// Returns how many of the copies that are wanted there can be: see [`StoreGroup::goal`](crate::coordination::StoreGroup::goal).
+    pub fn goal(&self) -> u64 {
+        goal(self.copies, &self.candidates)
+    }
+
+    /// Returns `true` if it acknowledges nothing while one of several boxes with its copies is away.
+    pub fn needs_all_boxes(&self) -> bool {
+        let boxes = self.boxes().len() as u64;
+        boxes > 1 && self.min_copies >= boxes
     }
 }
 
