@@ -12,6 +12,7 @@ use muster_cluster::{Layout, Topics};
 use muster_data::{Encode, Record};
 use muster_wire::{Class, Incarnation};
 use serde_json::Value;
+use support::agent_box::AgentBox;
 use support::boxes::Boxes;
 use support::{stderr, stdout, until};
 use tokio::runtime::Runtime;
@@ -140,6 +141,28 @@ fn shown(boxes: &Boxes, name: &str, what: &str, is_so: impl Fn(&Value) -> bool) 
 }
 
 #[test]
+fn a_box_that_is_alone_decides_nothing_about_stores() {
+    let here = AgentBox::new();
+    let _agent = here.start();
+    let nothing = "stores: nothing is decided about them: one box\n";
+    assert_eq!(stdout(&here.done(&["stores"])), nothing);
+    let adopt = [
+        "stores",
+        "adopt",
+        STORE,
+        "data-1",
+        "--lose-what-others-have",
+    ];
+    for arguments in [&["stores", "move", STORE, "data-1"][..], &adopt] {
+        let refused = here.run(arguments);
+        assert_eq!(refused.status.code(), Some(4), "{}", stderr(&refused));
+    }
+    let malformed = here.run(&["stores", "move", "x/", "data-1"]);
+    assert_eq!(malformed.status.code(), Some(1));
+    assert!(stderr(&malformed).contains("a store's name has"));
+}
+
+#[test]
 fn an_operator_sees_who_keeps_a_store_and_changes_it() {
     let mut boxes = Boxes::new();
     let _agents = boxes.three();
@@ -198,7 +221,7 @@ fn an_operator_sees_who_keeps_a_store_and_changes_it() {
     }
     let audit = std::fs::read_to_string(boxes.root("c").join("var/log/muster/audit.log")).unwrap();
     assert!(
-        audit.contains("\"object\":\"played/x to data-2\""),
+        audit.contains("\"verb\":\"stores move played/x\",\"object\":\"data-2\""),
         "{audit}"
     );
 

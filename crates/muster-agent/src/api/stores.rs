@@ -3,6 +3,8 @@
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{Extension, State};
+use muster::store::StoreName;
+use muster_cluster::NodeName;
 use muster_gateway::status::{StoresStatus, VERSION};
 use serde::{Deserialize, Serialize};
 
@@ -58,9 +60,12 @@ impl Agent {
             StoreAction::Move => ("stores move", Role::Operator),
             StoreAction::Adopt => ("stores adopt", Role::Admin),
         };
-        let object = format!("{} to {}", order.store, order.node);
+        // What is no name is not written down either.
+        StoreName::new(&order.store).map_err(|error| Refusal::malformed(error.to_string()))?;
+        NodeName::new(&order.node).map_err(|error| Refusal::malformed(error.to_string()))?;
+        let (verb, node) = (format!("{verb} {}", order.store), order.node.clone());
         let ordered = self.try_order_store(order, asker, needed).await;
-        self.audit(asker, verb, Some(&object), ordered.as_ref().err());
+        self.audit(asker, &verb, Some(&node), ordered.as_ref().err());
         ordered.map(|()| Json(Done::default()))
     }
 

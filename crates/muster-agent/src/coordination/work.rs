@@ -284,9 +284,7 @@ impl Work {
         }
         if now >= self.look_at {
             self.look_at = now.after(LOOK_EVERY);
-            let voters = self.coordinator.as_ref().map(Coordinator::voters);
-            let away = voters.into_iter().flatten().filter(|it| !it.is_present);
-            self.away.look(away.map(|it| it.box_name).collect(), wall());
+            self.look_who_is_away();
         }
         if now >= self.ask_at {
             self.ask_at = now.after(ASK_EVERY);
@@ -297,6 +295,12 @@ impl Work {
                 }
             }
         }
+    }
+
+    fn look_who_is_away(&mut self) {
+        let voters = self.coordinator.as_ref().map(Coordinator::voters);
+        let away = voters.into_iter().flatten().filter(|it| !it.is_present);
+        self.away.look(away.map(|it| it.box_name).collect(), wall());
     }
 
     fn ask_for_view(&mut self, voter: &str) {
@@ -427,6 +431,8 @@ impl Work {
     fn order(&mut self, order: Order) {
         match order {
             Order::Show(answer) => {
+                // Who is said to be away is so since some time.
+                self.look_who_is_away();
                 let shown = Shown {
                     status: self.coordinator.as_ref().map(Coordinator::status),
                     epoch: self.view.epoch(),

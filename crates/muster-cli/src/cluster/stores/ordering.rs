@@ -187,7 +187,7 @@ fn step(status: &StoresStatus, order: &Order, way: Way) -> Step {
             "store {name} goes on: a last copy is back, and its primary is on {}",
             primary.node
         )),
-        (Way::Begins(_), None) => Step::Goes(format!("store {name}: it waits")),
+        (Way::Begins(_), None) => Step::Goes(format!("store {name}: ordered")),
         (Way::Moves, None) => Step::Over(format!(
             "store {name} waits for its last copies by now, on {}",
             places(&store.in_sync)
@@ -270,7 +270,7 @@ mod tests {
         };
         assert_eq!(
             at("data-1@a!", 3),
-            Step::Goes("store x: it waits".to_owned())
+            Step::Goes("store x: ordered".to_owned())
         );
         assert_eq!(
             at("*data-2@b", 9),
