@@ -18,6 +18,9 @@
 //! | `GET /v1/roster/VERSION`, `POST /v1/roster` | a box | a later roster; [`Done`] |
 //! | `GET /v1/coordinators` | viewer | [`CoordinatorsStatus`](muster_gateway::status::CoordinatorsStatus) |
 //! | `POST /v1/coordinators/recover` | admin | [`Done`] |
+//! | `GET /v1/stores` | viewer | [`StoresStatus`](muster_gateway::status::StoresStatus) |
+//! | `POST /v1/stores/move` | operator | [`Done`] |
+//! | `POST /v1/stores/adopt` | admin | [`Done`] |
 //! | `GET /metrics` | viewer, or who shows the token | the metrics of the box and of its nodes |
 //! | `GET /v1/prometheus/targets` | the same | the agents of the cluster, as `http_sd_configs` reads them |
 //! | `GET /livez` | viewer | 200 while the agent's loop turns |
@@ -39,6 +42,7 @@ mod operators;
 mod refusal;
 mod request;
 mod slots;
+mod stores;
 mod stream;
 
 use std::fs::File;
@@ -66,6 +70,7 @@ pub use self::opening::{Access, ApiError};
 use self::opening::{file_error, lock, make_directory};
 pub use self::refusal::{Refusal, RefusalKind};
 pub(crate) use self::request::{Change, Command, Request, Response};
+pub(crate) use self::stores::{AdoptStoreRequest, MoveStoreRequest};
 use crate::archive::{ArchiveConfig, ArchiveCounts, Keeping};
 use crate::boxes::Boxes;
 use crate::fleet::Fleet;
@@ -179,13 +184,14 @@ impl Api {
             serving.push((listener.into(), site));
             fleet.wait_for_certificates();
             let renewing = keep_certificates(agent.clone(), Arc::clone(boxes));
+            let (in_mesh, decisions) = (Arc::clone(boxes), Arc::clone(&journal));
             let (of_roster, journal) = (Arc::clone(boxes), Arc::clone(&journal));
             let keeping_up = async move { roster::keep_up(&of_roster, &journal).await };
-            let in_mesh = Arc::clone(boxes);
+
             let mut stopped = stopped.clone();
             tokio::spawn(async move {
                 tokio::select! {
-                    ((), (), ()) = async { tokio::join!(renewing, keeping_up, in_mesh.take_place()) } => {}
+                    ((), (), ()) = async { tokio::join!(renewing, keeping_up, in_mesh.take_place(decisions)) } => {}
                     _ = stopped.changed() => {}
                 }
             });
@@ -274,6 +280,9 @@ pub(crate) fn router(agent: Agent, by_socket: Option<Role>) -> Router {
         .route("/v1/operators/{name}/remove", post(operators::remove))
         .route("/v1/coordinators", get(coordinators::show))
         .route("/v1/coordinators/recover", post(coordinators::recover))
+        .route("/v1/stores", get(stores::show))
+        .route("/v1/stores/move", post(stores::move_to))
+        .route("/v1/stores/adopt", post(stores::adopt))
         .route("/v1/roster", post(operators::hear))
         .route("/v1/roster/{version}", get(operators::later))
         .route("/v1/{verb}", post(change))

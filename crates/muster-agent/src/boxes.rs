@@ -1,5 +1,7 @@
 //! The other boxes of a cluster: what an agent asks of their agents, and what they may ask of it.
 
+mod stores;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -20,7 +22,7 @@ use crate::api::{Done, Refusal};
 use crate::client::{Client, ClientError, Expected};
 use crate::desk::{Desk, Directory, SignRequest, Signed, agent_at};
 use crate::identity::{self, BoxFile, IdentityError, IdentityFiles};
-use crate::journal::now;
+use crate::journal::{Journal, now};
 use crate::mesh::coordinators::together;
 use crate::mesh::{MeshConfig, MeshPlace};
 use crate::pki::{Kind, NewKey, PkiError, Principal};
@@ -161,7 +163,7 @@ impl Boxes {
     }
 
     /// Takes the agent's place in the mesh, and holds it until the future is dropped.
-    pub(crate) async fn take_place(&self) {
+    pub(crate) async fn take_place(&self, journal: Arc<Journal>) {
         let Some(config) = &self.config.mesh else {
             return;
         };
@@ -170,7 +172,7 @@ impl Boxes {
             started.map_err(|error| format!("the agent is not in the mesh: {error:#}"))
         });
         match place {
-            Ok(place) => place.hold().await,
+            Ok(place) => place.hold(journal).await,
             Err(problem) => tracing::error!("{problem}"),
         }
     }
@@ -206,28 +208,38 @@ impl Boxes {
 
     /// What all boxes know of the coordinators.
     pub(crate) async fn coordinators(&self) -> CoordinatorsStatus {
-        let mut asked: FuturesUnordered<_> = self
-            .others
-            .iter()
-            .map(|other| other.client.coordinators())
-            .collect();
-        let own = self.own_coordinators().await;
+        let own = self.own_coordinators();
+        let ask = async |client: &Client| client.coordinators().await;
+        let (own, others) = self.gather(own, ask, |answer| answer.part == LEADER).await;
+        together(own, others)
+    }
+
+    /// Asks all others, and returns what this box and they have answered in time.
+    async fn gather<T>(
+        &self,
+        own: impl Future<Output = T>,
+        ask: impl AsyncFn(&Client) -> Result<T, ClientError>,
+        leads: impl Fn(&T) -> bool,
+    ) -> (T, Vec<T>) {
+        let mut asked: FuturesUnordered<_> =
+            self.others.iter().map(|other| ask(&other.client)).collect();
+        let own = own.await;
         let begun = tokio::time::Instant::now();
-        let mut leads = own.part == LEADER;
+        let mut has_leader = leads(&own);
         let mut others = Vec::new();
         // Whoever leads knows most: a box that stands still is not waited for much longer.
         while others.len() < self.others.len() {
-            let limit = if leads { AFTER_LEADER } else { ANSWER };
+            let limit = if has_leader { AFTER_LEADER } else { ANSWER };
             match tokio::time::timeout_at(begun + limit, asked.next()).await {
                 Ok(Some(Ok(answer))) => {
-                    leads |= answer.part == LEADER;
+                    has_leader |= leads(&answer);
                     others.push(answer);
                 }
                 Ok(Some(Err(_))) => {}
                 Ok(None) | Err(_) => break,
             }
         }
-        together(own, others)
+        (own, others)
     }
 
     /// What only the box of the authority does.

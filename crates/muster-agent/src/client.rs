@@ -13,7 +13,7 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
-use muster_gateway::status::{ClusterStatus, CoordinatorsStatus};
+use muster_gateway::status::{ClusterStatus, CoordinatorsStatus, StoresStatus};
 use openssl::ssl::SslConnector;
 use rustix::net::sockopt::socket_peercred;
 use rustix::process::geteuid;
@@ -23,7 +23,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::watch;
 
-use crate::api::{Done, FOR, RecoverRequest, Refusal};
+use crate::api::{AdoptStoreRequest, Done, FOR, MoveStoreRequest, RecoverRequest, Refusal};
+use crate::coordination::{StoreAction, StoreOrder};
 use crate::desk::{KnownOperator, TokenAnswer, TokenRequest};
 use crate::pki::{self, Kind, Principal};
 use crate::roster::Keeper;
@@ -230,6 +231,84 @@ impl Client {
         Ok(done.note)
     }
 
+    /// Returns who keeps the stores, as coordinators have decided it.
+    ///
+    /// # Errors
+    ///
+    /// Fails if no agent answers in time, or refuses.
+    pub async fn stores(&self) -> Result<StoresStatus, ClientError> {
+        self.get("stores").await
+    }
+
+    /// Has a store's primary move to a node. It is ordered when this returns; [`stores`](Self::stores) says when it is done.
+    ///
+    /// # Errors
+    ///
+    /// Fails if no agent answers in time, or refuses: the store is not known or waits, or the node is out or may have no copy of it.
+    pub async fn move_store(&self, store: &str, node: &str) -> Result<(), ClientError> {
+        self.order_store(StoreAction::Move, store, node).await
+    }
+
+    /// Has a store that waits for its last copies begin with what a node has. What only other nodes have is lost.
+    ///
+    /// # Errors
+    ///
+    /// Fails if no agent answers in time, or refuses: the store is not known or has a primary, or the node is out or may have no copy of it.
+    pub async fn adopt_store_and_lose_what_others_have(
+        &self,
+        store: &str,
+        node: &str,
+    ) -> Result<(), ClientError> {
+        self.order_store(StoreAction::Adopt, store, node).await
+    }
+
+    async fn order_store(
+        &self,
+        action: StoreAction,
+        store: &str,
+        node: &str,
+    ) -> Result<(), ClientError> {
+        let order = StoreOrder {
+            action,
+            store: store.to_owned(),
+            node: node.to_owned(),
+        };
+        self.send_order(&order, None).await
+    }
+
+    /// Has the box that leads carry out an order for somebody who has asked this one.
+    pub(crate) async fn order_store_for(
+        &self,
+        order: &StoreOrder,
+        who: &str,
+    ) -> Result<(), ClientError> {
+        self.send_order(order, Some(who)).await
+    }
+
+    async fn send_order(&self, order: &StoreOrder, who: Option<&str>) -> Result<(), ClientError> {
+        let StoreOrder {
+            action,
+            store,
+            node,
+        } = order.clone();
+        let (what, body) = match action {
+            StoreAction::Move => {
+                let request = MoveStoreRequest { store, node };
+                ("stores/move", body(&request)?)
+            }
+            StoreAction::Adopt => {
+                let request = AdoptStoreRequest {
+                    store,
+                    node,
+                    lose_what_others_have: true,
+                };
+                ("stores/adopt", body(&request)?)
+            }
+        };
+        let _: Done = self.whole(Method::POST, what, body, who).await?;
+        Ok(())
+    }
+
     pub(crate) async fn get<T: DeserializeOwned>(&self, what: &str) -> Result<T, ClientError> {
         self.whole(Method::GET, what, Bytes::new(), None).await
     }
@@ -239,9 +318,8 @@ impl Client {
         what: &str,
         question: &Q,
     ) -> Result<T, ClientError> {
-        let body = serde_json::to_vec(question);
-        let body = body.map_err(|error| ClientError::Version(error.to_string()))?;
-        self.whole(Method::POST, what, body.into(), None).await
+        let body = body(question)?;
+        self.whole(Method::POST, what, body, None).await
     }
 
     /// Asks for lines, as of `events?follow=true`.
@@ -334,6 +412,12 @@ impl Client {
             Err(_) => ClientError::Version(format!("it answers {}", head.status)),
         })
     }
+}
+
+fn body<Q: Serialize>(question: &Q) -> Result<Bytes, ClientError> {
+    let body = serde_json::to_vec(question);
+    let body = body.map_err(|error| ClientError::Version(error.to_string()))?;
+    Ok(body.into())
 }
 
 async fn connect_unix(path: &Path) -> Result<UnixStream, ClientError> {

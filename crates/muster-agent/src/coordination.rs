@@ -1,7 +1,9 @@
 //! The agent's part among the coordinators of its cluster.
 
+mod groups;
 mod voter_file;
 mod work;
 mod writing;
 
-pub(crate) use work::{CoordinationConfig, INBOX, Order, Shown, Work};
+pub(crate) use groups::{StoreAction, StoreOrder};
+pub(crate) use work::{CoordinationConfig, INBOX, Order, Shown, ShownStores, Work};

@@ -76,6 +76,8 @@ pub enum EventKind {
     NodeState,
     /// A certificate was made or renewed.
     Certificate,
+    /// The coordinator of the box leads, or has decided something that an operator should know.
+    Coordination,
     /// Somebody has asked for a change.
     Asked,
     /// Whoever follows has been too slow: events are missing here.
@@ -95,6 +97,7 @@ impl EventKind {
             Self::NodeEnded => "node_ended",
             Self::NodeState => "node_state",
             Self::Certificate => "certificate",
+            Self::Coordination => "coordination",
             Self::Asked => "asked",
             Self::Missed => "missed",
         }

@@ -8,7 +8,7 @@ pub(crate) mod coordinators;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use muster::{Endpoint, EndpointConfig, Exposure, Forwarding, NodeIdentity, Tls};
@@ -18,9 +18,10 @@ use muster_wire::Incarnation;
 use muster_wire::counters::Counter;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::coordination::{CoordinationConfig, INBOX, Order, Shown, Work};
+use crate::api::Refusal;
+use crate::coordination::{CoordinationConfig, INBOX, Order, Shown, ShownStores, StoreOrder, Work};
 use crate::identity::MESH_PORT;
-use crate::journal::now;
+use crate::journal::{Journal, now};
 
 /// The agents that all others are linked with: with five, any two may be away.
 const ANCHORS: usize = 5;
@@ -148,15 +149,19 @@ impl MeshPlace {
         })
     }
 
-    /// Holds the place until the future is dropped.
-    pub(crate) async fn hold(&self) {
+    /// Holds the place until the future is dropped. What coordinators decide is noted in the journal.
+    pub(crate) async fn hold(&self, journal: Arc<Journal>) {
         let waiting = self
             .waiting
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
         let Some(orders) = waiting else { return };
-        let work = Work::new(self.config.coordination.clone(), self.endpoint.clone());
+        let work = Work::new(
+            self.config.coordination.clone(),
+            self.endpoint.clone(),
+            journal,
+        );
         // It hears everybody who comes into reach.
         let topics = work.topics();
         let subscriber = self.endpoint.subscribe_with_statuses(topics, INBOX).await;
@@ -183,6 +188,22 @@ impl MeshPlace {
         let order = Order::Recover { lost, done };
         let over = || "the agent is about to end".to_owned();
         self.orders.send(order).await.map_err(|_| over())?;
+        outcome.await.unwrap_or_else(|_| Err(over()))
+    }
+
+    /// What this box knows of stores.
+    pub(crate) async fn shown_stores(&self) -> Option<ShownStores> {
+        let (answer, shown) = oneshot::channel();
+        self.orders.send(Order::ShowStores(answer)).await.ok()?;
+        shown.await.ok()
+    }
+
+    /// Has this box's coordinator decide about a store, if it leads.
+    pub(crate) async fn order_store(&self, order: StoreOrder) -> Result<(), Refusal> {
+        let (done, outcome) = oneshot::channel();
+        let over = || Refusal::busy("the agent is about to end");
+        let sent = self.orders.send(Order::Store(order, done)).await;
+        sent.map_err(|_| over())?;
         outcome.await.unwrap_or_else(|_| Err(over()))
     }
 

@@ -3,7 +3,7 @@
 use schemars::generate::{SchemaGenerator, SchemaSettings};
 use serde_json::{Map, Value, json};
 
-use crate::api::{Done, RecoverRequest, Refusal, TargetGroup};
+use crate::api::{AdoptStoreRequest, Done, MoveStoreRequest, RecoverRequest, Refusal, TargetGroup};
 use crate::desk::{
     AuthorityAnswer, JoinRequest, Joined, KnownOperator, OperatorAnswer, OperatorRequest,
     SignRequest, Signed, TokenAnswer, TokenRequest,
@@ -12,7 +12,7 @@ use crate::journal::Event;
 use crate::process_logs::LogLine;
 use crate::records::RecordLine;
 use crate::roster::{LaterRoster, SignedRoster};
-use muster_gateway::status::{ClusterStatus, CoordinatorsStatus};
+use muster_gateway::status::{ClusterStatus, CoordinatorsStatus, StoresStatus};
 
 /// What stands before everything.
 const ABOUT: &str = "\
@@ -207,6 +207,28 @@ fn operations(schemas: &mut SchemaGenerator) -> Vec<Operation> {
                 "/v1/coordinators/recover",
                 "admin",
                 "Has the coordinator of this box go on alone, as most others are lost for good. It is refused while they decide, and while the box answers that is said to be lost.",
+            )
+        },
+        get(
+            "/v1/stores",
+            "viewer",
+            "Returns who keeps the stores, as coordinators have decided it: what the box says that leads; to another box what this one knows.",
+            Answer::Json(of.schema::<StoresStatus>()),
+        ),
+        Operation {
+            body: Some(of.schema::<MoveStoreRequest>()),
+            ..post(
+                "/v1/stores/move",
+                "operator",
+                "Has a store's primary move to a node, which gets a copy first if it has none. It is ordered when this is answered, and done when `/v1/stores` says so.",
+            )
+        },
+        Operation {
+            body: Some(of.schema::<AdoptStoreRequest>()),
+            ..post(
+                "/v1/stores/adopt",
+                "admin",
+                "Has a store that waits for its last copies begin with what a node has. What only other nodes have is lost. It is ordered when this is answered, and done when `/v1/stores` says so.",
             )
         },
         get(

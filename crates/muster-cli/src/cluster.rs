@@ -25,6 +25,7 @@ pub(crate) mod run;
 pub(crate) mod start;
 pub(crate) mod status;
 pub(crate) mod stop;
+pub(crate) mod stores;
 mod supervise;
 mod this_box;
 pub(crate) mod token;

@@ -74,6 +74,7 @@ commands! {
     #[command(subcommand)] Box = cluster::boxes;
     #[command(subcommand)] Operator = cluster::operators;
     Coordinators = cluster::coordinators;
+    Stores = cluster::stores;
     Subscribe = peer::subscribe;
     Publish = peer::publish;
     Peers = peer::peers;

@@ -122,6 +122,7 @@ fn answers_are_as_described() {
         ("/v1/prometheus/targets", "/v1/prometheus/targets"),
         ("/v1/status", "/v1/status"),
         ("/v1/coordinators", "/v1/coordinators"),
+        ("/v1/stores", "/v1/stores"),
         ("/v1/events", "/v1/events?since=0"),
         ("/v1/logs", "/v1/logs?node=manager"),
         ("/v1/records/{stream}", records),
@@ -131,6 +132,10 @@ fn answers_are_as_described() {
         assert!(checker.check(pattern, "get", &answer) > 0, "{path}");
     }
     let node = "/v1/nodes/{node}/{verb}";
+    let of_x = "{\"store\":\"x\",\"node\":\"data-1\"}";
+    let adopt =
+        |word| format!("{{\"store\":\"x\",\"node\":\"data-1\",\"lose_what_others_have\":{word}}}");
+    let (adopted, not_confirmed) = (adopt("true"), adopt("false"));
     for (pattern, method, path, body, expected) in [
         (node, "post", "/v1/nodes/data-1/restart", "", 200),
         (node, "post", "/v1/nodes/data-1/stop", "", 200),
@@ -156,6 +161,23 @@ fn answers_are_as_described() {
             "{}",
             400,
         ),
+        ("/v1/stores/move", "post", "/v1/stores/move", of_x, 409),
+        ("/v1/stores/move", "post", "/v1/stores/move", "{}", 400),
+        (
+            "/v1/stores/adopt",
+            "post",
+            "/v1/stores/adopt",
+            &adopted,
+            409,
+        ),
+        (
+            "/v1/stores/adopt",
+            "post",
+            "/v1/stores/adopt",
+            &not_confirmed,
+            400,
+        ),
+        ("/v1/stores/adopt", "post", "/v1/stores/adopt", of_x, 400),
         ("/v1/tokens", "post", "/v1/tokens", "{", 400),
         (
             "/v1/tokens",

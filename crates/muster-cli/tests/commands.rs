@@ -211,6 +211,41 @@ fn check_says_which_box_may_be_away() {
     );
 }
 
+/// Who keeps the stores, and which of them are away with a box.
+#[test]
+fn check_says_who_keeps_the_stores() {
+    let directory = tempfile::tempdir().unwrap();
+    let boxes = "[box.a]\naddress = \"127.0.0.1\"\n[box.b]\naddress = \"127.0.0.2\"\n[box.c]\naddress = \"127.0.0.3\"\n\
+        [[node]]\nname = \"m\"\nrole = \"manager\"\nbox = \"a\"\n\
+        [[node]]\nname = \"data\"\nrole = \"data\"\nbox = \"a\"\n\
+        [[node]]\nname = \"w\"\nrole = \"worker\"\nbox = \"b\"\n";
+    let second = "[[node]]\nname = \"data-b\"\nrole = \"data\"\nbox = \"b\"\n";
+    let sections = |layout: &str| {
+        write(directory.path(), layout);
+        let output = run(directory.path(), &["check"]);
+        let text = stdout(&output);
+        let sections: Vec<&str> = text
+            .split("\n\n")
+            .filter(|it| it.starts_with("coordinators") || it.starts_with("stores"))
+            .collect();
+        assert_eq!(sections.len(), 2, "{text}{}", stderr(&output));
+        sections.join("\n\n")
+    };
+    let named = "[store.x]\nbackend = \"sqlite\"\nmaster = \"data-b\"\ncopies = 1\n\
+        [store.\"y/z\"]\ncopies = 3\nmin_copies = 2\n";
+    let three = "[store.y]\ncopies = 2\nmaster = \"data-b\"\n";
+    insta::assert_snapshot!(
+        [
+            sections(boxes),
+            sections(&format!("{boxes}{second}")),
+            sections(&format!("{boxes}{second}{named}")),
+            sections(&format!("[stores]\ncopies = 1\n{boxes}{second}{three}")),
+            sections(&format!("[stores]\nmin_copies = 2\n{boxes}{second}")),
+        ]
+        .join("\n\n---\n\n")
+    );
+}
+
 #[test]
 fn a_missing_layout_and_an_unknown_node_say_what_to_do() {
     let directory = tempfile::tempdir().unwrap();

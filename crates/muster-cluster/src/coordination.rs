@@ -6,7 +6,7 @@
 //!
 //! - [`voters`]: on which boxes they are. Every node and agent computes it from the layout, and gets the same.
 //! - [`witnesses`]: which of these boxes have no nodes.
-//! - [`survival`]: which boxes may be away.
+//! - [`survival`]: which boxes may be away. [`stores_on_one_box`]: which stores are away with one.
 //! - [`Lease`]: a node renews it with each of them from its own loop, so a node whose loop hangs is out although its connections
 //!   live.
 //! - [`View`]: who is in, numbered by its epoch. Every node divides work among the same members.
@@ -26,7 +26,8 @@ pub use messages::{
     ViewUpdate, ViewWanted, event,
 };
 pub(crate) use placement::{COUNT, VOTERS, VotersError, check_named};
-pub use placement::{Survival, survival, voters, witnesses};
+pub use placement::{OnOneBox, Survival, stores_on_one_box, survival, voters, witnesses};
+pub(crate) use stores::goal;
 pub use stores::{
     MOST_CANDIDATES, MOST_COPIES, MOST_STORES, StoreCandidate, StoreCopy, StoreGroup, ViewCopy,
     ViewStore,

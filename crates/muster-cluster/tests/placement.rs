@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use muster_cluster::Layout;
-use muster_cluster::coordination::{survival, voters, witnesses};
+use muster_cluster::coordination::{stores_on_one_box, survival, voters, witnesses};
 use proptest::prelude::*;
 
 /// A box in the order of the file, and the roles of its nodes.
@@ -40,6 +40,7 @@ const B: Box<'_> = ("b", &["data", "worker"]);
 const C: Box<'_> = ("c", &[]);
 const D: Box<'_> = ("d", &["worker", "manager"]);
 const E: Box<'_> = ("e", &["logger"]);
+const F: Box<'_> = ("f", &["manager", "logger", "data"]);
 
 #[test]
 fn who_votes() {
@@ -129,6 +130,66 @@ fn which_boxes_may_be_away_and_why_not() {
             "d: there is no other box: name two more in the layout and let them join, they need no nodes"
         )
     );
+}
+
+#[test]
+fn stores_whose_copies_are_on_one_box_are_named() {
+    let told = |boxes: &[Box<'_>], stores: &str| {
+        let text = format!("{}{stores}", text(boxes));
+        let layout = Layout::parse(&text, "muster.toml", &[]).unwrap();
+        let found = stores_on_one_box(&layout).into_iter().map(|it| {
+            let store = it.store.map_or("others".to_owned(), |it| it.to_string());
+            let more = if it.may_be_on_more { ", by choice" } else { "" };
+            format!("{store} on {}{more}", it.box_name)
+        });
+        found.collect::<Vec<_>>().join("; ")
+    };
+    let one = "[store.x]\ncopies = 1\n";
+    let cases: &[(&[Box<'_>], &str, &str)] = &[
+        (&[D], "", "others on d"),
+        // Workers keep no stores.
+        (&[A, D], "", "others on d"),
+        (&[A, D], one, "others on d; x on d"),
+        (&[D, E], "", ""),
+        (&[D, E], one, "x on d, by choice"),
+        (
+            &[D, E],
+            "[stores]\ncopies = 1\n[store.x]\ncopies = 3\n",
+            "others on d, by choice",
+        ),
+        (
+            &[B, D, E],
+            "[store.x]\nmaster = \"data-b-0\"\ncopies = 1\n[store.y]\n",
+            "x on b, by choice",
+        ),
+    ];
+    for (boxes, stores, expected) in cases {
+        assert_eq!(told(boxes, stores), *expected, "{boxes:?} {stores}");
+    }
+}
+
+#[test]
+fn how_many_copies_there_can_be_and_how_many_boxes_they_need() {
+    let told = |boxes: &[Box<'_>], copies: u64, min_copies: u64| {
+        let stores = format!("[stores]\ncopies = {copies}\nmin_copies = {min_copies}\n");
+        let layout = Layout::parse(&(stores + &text(boxes)), "muster.toml", &[]).unwrap();
+        let plan = layout.other_stores(true).unwrap();
+        assert_eq!(plan.path, "muster/stores");
+        let needs = if plan.needs_all_boxes() { "all" } else { "one" };
+        format!(
+            "{} on {}, needs {needs}",
+            plan.goal(),
+            plan.boxes().join(" ")
+        )
+    };
+    assert_eq!(told(&[D, E], 2, 1), "2 on d e, needs one");
+    assert_eq!(told(&[D, E], 2, 2), "2 on d e, needs all");
+    assert_eq!(told(&[D, E], 3, 2), "2 on d e, needs all");
+    assert_eq!(told(&[B, D, E], 3, 2), "3 on d b e, needs one");
+    assert_eq!(told(&[D, E], 1, 1), "1 on d, needs one");
+    // Processes of one box.
+    assert_eq!(told(&[F, C], 2, 2), "2 on f, needs one");
+    assert_eq!(told(&[F], 8, 1), "3 on f, needs one");
 }
 
 #[test]

@@ -4,6 +4,7 @@ mod answering;
 mod founding;
 mod group;
 mod leading;
+mod reports;
 mod status;
 mod stores;
 #[cfg(test)]

@@ -11,8 +11,9 @@ use muster_wire::EndpointId;
 
 use crate::sabotage::Sabotage;
 pub(crate) use settle::{first_in, next_copy};
+use stores::Noted;
 pub(crate) use stores::{
-    JOINED, MOVE, OfStore, PASS, RESTART, Restarted, SHRINK, Wanted, can_take_one_more,
+    JOINED, MOVE, Moved, OfStore, PASS, RESTART, Restarted, SHRINK, Wanted, can_take_one_more,
 };
 
 /// For how long a return counts: a node that comes back often is admitted later each time.
@@ -129,6 +130,8 @@ pub(crate) struct Applied {
     pub(crate) has_changed: bool,
     /// The stores whose former copies are worth nothing any more.
     pub(crate) restarted: Vec<Restarted>,
+    /// The stores that go on with another primary, or wait.
+    pub(crate) moved: Vec<Moved>,
 }
 
 /// As it is kept.
@@ -189,18 +192,19 @@ impl State {
         // Epochs grow, also where a new log has begun behind an old one.
         let epoch = index.max(self.view.epoch().saturating_add(1));
         let mut has_changed = false;
-        let mut restarted = Vec::new();
+        let mut noted = Noted::default();
         for change in entry.changes.iter().take(MOST_CHANGES) {
             has_changed |= match change.store {
                 None => self.change(epoch, entry.wall, change),
-                Some(_) => self.change_store(epoch, change, &mut restarted),
+                Some(_) => self.change_store(epoch, change, &mut noted),
             };
         }
         // What follows from it for stores. A box that dies with several copies is looked at when all of them are out.
-        has_changed |= self.settle_stores(epoch, sabotage, &mut restarted);
+        has_changed |= self.settle_stores(epoch, sabotage, &mut noted);
         Applied {
             has_changed,
-            restarted,
+            moved: noted.moved(&self.view),
+            restarted: noted.restarted,
         }
     }
 

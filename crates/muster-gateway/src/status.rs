@@ -5,6 +5,7 @@
 
 mod conversion;
 mod coordinators;
+mod store_groups;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,6 +15,10 @@ use serde::{Deserialize, Serialize};
 pub use coordinators::{
     CoordinationStatus, CoordinatorStatus, CoordinatorsStatus, IN, LEADER, MemberStatus, NO_PART,
     OUT, WAITING,
+};
+pub use store_groups::{
+    COMPLETE, COORDINATORS, LackStatus, SHORT, STORE, StoreCopyStatus, StoreCounts,
+    StoreGroupStatus, StoresStatus,
 };
 
 /// The version of everything that is printed as JSON.

@@ -1,20 +1,25 @@
 //! The coordinator of a box at work: what arrives goes in, what it wants done is done.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use muster::{Delivery, Endpoint, Publisher, Status as MeshStatus, Subscriber, since_boot as now};
 use muster_cluster::coordination::{NotTaken, View, ViewChange, ViewUpdate, ViewWanted};
 use muster_cluster::{Layout, Topics, coordination};
-use muster_coordination::{Config, Coordinator, Output, Severity, Status, To};
+use muster_coordination::{Config, Coordinator, Output, Severity, Status, StoreOrderError, To};
 use muster_data::{DataRef, Record};
+use muster_gateway::status::{LackStatus, StoreCounts, StoreGroupStatus};
 use muster_wire::zeek::{EventRef, Message};
 use muster_wire::{Class, EndpointId, Mono, QueueLimits, Topic};
 use tokio::sync::{mpsc, oneshot};
 
+use super::groups::{self, Away, Groups, StoreAction, StoreOrder};
 use super::writing::{Done, MOVE_AWAY, Writing};
+use crate::api::Refusal;
+use crate::journal::{EventKind, Journal};
 use crate::mesh::agent_name;
 
 /// What waits for the coordinator: renewals of a large cluster, and what is left of them when it was stopped.
@@ -28,6 +33,9 @@ const URGENT: usize = 16 * 1024;
 
 /// How often an agent looks whether it has missed a view.
 const ASK_EVERY: Duration = Duration::from_secs(5);
+
+/// How often it is looked which coordinators are away.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// How often one whose file could not be used tries again.
 const RETRY: Duration = Duration::from_secs(30);
@@ -80,6 +88,10 @@ pub(crate) enum Order {
         lost: String,
         done: oneshot::Sender<Result<String, String>>,
     },
+    /// What there is to show of stores.
+    ShowStores(oneshot::Sender<ShownStores>),
+    /// A store's primary is to move, or to begin with what a node has.
+    Store(StoreOrder, oneshot::Sender<Result<(), Refusal>>),
 }
 
 /// What an agent knows of the coordinators.
@@ -91,6 +103,23 @@ pub(crate) struct Shown {
     pub(crate) epoch: u64,
     /// Why it does not take part.
     pub(crate) problem: Option<String>,
+    /// The coordinators that this one does not hear, with the time since when.
+    pub(crate) away: BTreeMap<String, u64>,
+    /// How many stores there are.
+    pub(crate) stores: StoreCounts,
+    /// The first of those that are not complete.
+    pub(crate) lacks: Vec<LackStatus>,
+}
+
+/// What an agent knows of stores.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ShownStores {
+    pub(crate) leader: Option<String>,
+    pub(crate) term: u64,
+    pub(crate) generation: u64,
+    /// The epoch of the view that the agent goes by.
+    pub(crate) epoch: u64,
+    pub(crate) stores: Vec<StoreGroupStatus>,
 }
 
 pub(crate) struct Work {
@@ -107,7 +136,11 @@ pub(crate) struct Work {
     is_renewing: bool,
     names: HashMap<EndpointId, String>,
     problem: Option<String>,
+    groups: Groups,
+    away: Away,
+    journal: Arc<Journal>,
     ask_at: Mono,
+    look_at: Mono,
     retry_at: Mono,
 }
 
@@ -117,7 +150,11 @@ fn wall() -> u64 {
 }
 
 impl Work {
-    pub(crate) fn new(config: CoordinationConfig, endpoint: Endpoint) -> Self {
+    pub(crate) fn new(
+        config: CoordinationConfig,
+        endpoint: Endpoint,
+        journal: Arc<Journal>,
+    ) -> Self {
         let now = now();
         Self {
             publisher: endpoint.publisher(),
@@ -128,6 +165,10 @@ impl Work {
             is_renewing: false,
             names: HashMap::new(),
             problem: None,
+            groups: Groups::default(),
+            away: Away::default(),
+            journal,
+            look_at: now.after(LOOK_EVERY),
             // Whoever leads says by itself what it decides.
             ask_at: now.after(ASK_EVERY / 2),
             retry_at: now,
@@ -228,7 +269,7 @@ impl Work {
 
     fn next_tick(&self) -> Mono {
         match &self.coordinator {
-            Some(coordinator) => coordinator.next_tick().min(self.ask_at),
+            Some(coordinator) => coordinator.next_tick().min(self.ask_at).min(self.look_at),
             None if self.config.voter.is_some() => self.retry_at.min(self.ask_at),
             None => self.ask_at,
         }
@@ -241,6 +282,10 @@ impl Work {
             None if self.config.voter.is_some() && now >= self.retry_at => self.begin().await,
             None => {}
         }
+        if now >= self.look_at {
+            self.look_at = now.after(LOOK_EVERY);
+            self.look_who_is_away();
+        }
         if now >= self.ask_at {
             self.ask_at = now.after(ASK_EVERY);
             self.follow_own().await;
@@ -250,6 +295,12 @@ impl Work {
                 }
             }
         }
+    }
+
+    fn look_who_is_away(&mut self) {
+        let voters = self.coordinator.as_ref().map(Coordinator::voters);
+        let away = voters.into_iter().flatten().filter(|it| !it.is_present);
+        self.away.look(away.map(|it| it.box_name).collect(), wall());
     }
 
     fn ask_for_view(&mut self, voter: &str) {
@@ -313,7 +364,9 @@ impl Work {
     /// Who is out is led around, and who is in may relay.
     async fn follow(&mut self, update: &ViewUpdate) -> Result<(), NotTaken> {
         let is_first = self.view.epoch() == 0;
-        for change in self.view.update(update)? {
+        let changes = self.view.update(update)?;
+        self.groups.look(&self.view, wall(), is_first);
+        for change in changes {
             match change {
                 ViewChange::Out { node, life, reason } => {
                     if !is_first {
@@ -378,12 +431,23 @@ impl Work {
     fn order(&mut self, order: Order) {
         match order {
             Order::Show(answer) => {
+                // Who is said to be away is so since some time.
+                self.look_who_is_away();
                 let shown = Shown {
                     status: self.coordinator.as_ref().map(Coordinator::status),
                     epoch: self.view.epoch(),
                     problem: self.problem.clone(),
+                    away: self.away.since(),
+                    stores: self.groups.counts(),
+                    lacks: self.groups.lacks(&self.view),
                 };
                 let _ = answer.send(shown);
+            }
+            Order::ShowStores(answer) => {
+                let _ = answer.send(self.shown_stores());
+            }
+            Order::Store(order, done) => {
+                let _ = done.send(self.store(&order));
             }
             Order::Recover { lost, done } => match self.may_recover(&lost) {
                 Ok(()) => {
@@ -395,6 +459,47 @@ impl Work {
                 }
             },
         }
+    }
+
+    fn shown_stores(&self) -> ShownStores {
+        let status = self.coordinator.as_ref().map(Coordinator::status);
+        let (leader, term) = status.map_or((None, 0), |it| (it.leader, it.term));
+        ShownStores {
+            leader,
+            term,
+            generation: self.view.generation(),
+            epoch: self.view.epoch(),
+            stores: self.groups.status(&self.view),
+        }
+    }
+
+    /// Has the coordinator of this box decide what an operator wants, if it leads. The view says when it is done.
+    fn store(&mut self, order: &StoreOrder) -> Result<(), Refusal> {
+        let StoreOrder {
+            action,
+            store,
+            node,
+        } = order;
+        let ordered = match (&mut self.coordinator, action) {
+            (None, _) => Err(StoreOrderError::NotLeading),
+            (Some(coordinator), StoreAction::Move) => coordinator.move_store(store, node),
+            (Some(coordinator), StoreAction::Adopt) => coordinator.adopt_store(store, node),
+        };
+        ordered.map_err(|error| {
+            let view = self.coordinator.as_ref().and_then(Coordinator::view);
+            groups::refusal(view, order, error)
+        })
+    }
+
+    /// What an operator should know is in the log, and among the events of the box.
+    fn report(&self, severity: Severity, text: &str) {
+        match severity {
+            Severity::Info => tracing::info!("{text}"),
+            Severity::Warning => tracing::warn!("{text}"),
+            Severity::Error => tracing::error!("{text}"),
+        }
+        let event = text.strip_prefix("coordination: ").unwrap_or(text);
+        self.journal.note(EventKind::Coordination, None, event);
     }
 
     /// Why this box must not go on alone, if it must not.
@@ -437,11 +542,7 @@ impl Work {
     async fn carry_out(&mut self) {
         while let Some(output) = self.coordinator.as_mut().and_then(Coordinator::poll) {
             match output {
-                Output::Report(severity, text) => match severity {
-                    Severity::Info => tracing::info!("{text}"),
-                    Severity::Warning => tracing::warn!("{text}"),
-                    Severity::Error => tracing::error!("{text}"),
-                },
+                Output::Report(severity, text) => self.report(severity, &text),
                 Output::Retire => self.renew(),
                 _ if self.is_renewing => {}
                 Output::Begin(kept) => self.write(|writing| writing.begin(kept)),
@@ -518,69 +619,4 @@ fn random() -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use muster::EndpointConfig;
-    use muster_coordination::Part;
-    use muster_test_support::within;
-
-    use super::*;
-
-    const ALONE: &str = "[box.a]\naddress = \"127.0.0.1\"\n[box.b]\naddress = \"127.0.0.2\"\n\
-        [[node]]\nname = \"manager\"\nrole = \"manager\"\nbox = \"a\"\n";
-
-    fn work(directory: &Path) -> Work {
-        let layout = Layout::parse(ALONE, "two.toml", &[]).unwrap();
-        let config = CoordinationConfig::of(&layout, "a", directory);
-        let endpoint = Endpoint::start(EndpointConfig::default()).unwrap();
-        Work::new(config, endpoint)
-    }
-
-    /// Lets it work until its coordinator decides alone.
-    async fn until_it_decides(work: &mut Work) {
-        loop {
-            work.tick().await;
-            work.carry_out().await;
-            if work.coordinator.as_ref().is_some_and(Coordinator::decides) {
-                return;
-            }
-            let wait = Duration::from_millis(10);
-            if let Ok(Some(done)) = tokio::time::timeout(wait, next_done(&mut work.writing)).await {
-                work.written(done);
-            }
-        }
-    }
-
-    /// What its coordinator wanted done was thrown away for ever after.
-    #[tokio::test]
-    async fn a_box_whose_file_could_not_be_put_aside_takes_part_again() {
-        let directory = tempfile::tempdir().unwrap();
-        let mut work = work(directory.path());
-        work.begin().await;
-        std::fs::remove_file(work.path()).unwrap();
-        work.renew();
-        let done = within(next_done(&mut work.writing)).await.unwrap();
-        assert!(matches!(done, Done::Failed { .. }), "{done:?}");
-        work.written(done);
-        assert!(work.coordinator.is_none());
-        assert!(work.problem.as_ref().unwrap().contains("cannot rename"));
-        work.begin().await;
-        within(until_it_decides(&mut work)).await;
-        let status = work.coordinator.as_ref().unwrap().status();
-        assert_eq!((status.part, work.problem), (Part::Leader, None));
-    }
-
-    /// A file that is moved away while it cannot be used is made anew.
-    #[tokio::test]
-    async fn a_damaged_file_costs_the_vote_until_it_is_moved_away() {
-        let directory = tempfile::tempdir().unwrap();
-        let mut work = work(directory.path());
-        std::fs::write(work.path(), "no database at all, but long enough to be one").unwrap();
-        work.begin().await;
-        assert!(work.coordinator.is_none());
-        assert!(work.problem.as_ref().unwrap().contains(MOVE_AWAY));
-        std::fs::rename(work.path(), directory.path().join("aside")).unwrap();
-        // When it is time to try again.
-        work.retry_at = now();
-        within(until_it_decides(&mut work)).await;
-    }
-}
+mod tests;

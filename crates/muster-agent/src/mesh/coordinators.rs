@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use muster_coordination::{MemberStatus as Member, Status};
 use muster_gateway::status::{
-    CoordinatorStatus, CoordinatorsStatus, IN, LEADER, MemberStatus, NO_PART, OUT, VERSION, WAITING,
+    COMPLETE, CoordinatorStatus, CoordinatorsStatus, IN, LEADER, MemberStatus, NO_PART, OUT, SHORT,
+    STORE, StoresStatus, VERSION, WAITING,
 };
 use muster_wire::counters::{Counter, Descriptor};
 
 use super::{MeshConfig, MeshPlace, agent_name};
-use crate::coordination::Shown;
+use crate::coordination::{Shown, ShownStores};
 use crate::pki::hexadecimal;
 
 /// How long a box's own coordinator may take to say what it knows.
@@ -40,6 +41,13 @@ mod descriptors {
         /// The nodes that are `in` or `out` by the last decision that the coordinator of the box knows. A node that is out has
         /// stopped, hangs or is cut off: `muster coordinators` says which and why.
         pub(super) MEMBERS = gauge("muster_coordination_members").labels(&["state"]);
+        /// The stores about which coordinators have decided who keeps them: `complete` (as many copies are in sync as are to be), `short`
+        /// (fewer are: the loss of a box may make them wait) or `waiting` (nobody has the primary: what is written waits, and is refused
+        /// after a while). `muster stores` names them.
+        pub(super) STORES = gauge("muster_coordination_stores").labels(&["state"]);
+        /// 1 if the loss of one box would stop nothing: all coordinators are there, and every store is complete. It is 0 otherwise, and
+        /// where one box decides alone: `muster coordinators` says what is missing, and since when.
+        pub(super) REDUNDANT = gauge("muster_coordination_redundant");
     }
 }
 
@@ -53,6 +61,9 @@ impl MeshConfig {
             status,
             epoch,
             problem,
+            away,
+            stores,
+            lacks,
         } = shown;
         let own = &self.coordination.own;
         let told = match status {
@@ -64,12 +75,40 @@ impl MeshConfig {
                 ..CoordinatorsStatus::default()
             },
         };
-        CoordinatorsStatus {
+        let mut told = CoordinatorsStatus {
             version: VERSION,
             box_name: own.clone(),
             agent_epoch: epoch,
             problem: problem.or(told.problem),
+            stores,
+            lacks,
             ..told
+        };
+        for voter in &mut told.voters {
+            let since = away.get(&voter.box_name).filter(|_| !voter.present);
+            voter.away_since = since.copied();
+        }
+        told.judge();
+        told
+    }
+
+    /// What there is to tell of stores.
+    pub(crate) fn tell_stores(&self, shown: ShownStores) -> StoresStatus {
+        let ShownStores {
+            leader,
+            term,
+            generation,
+            epoch,
+            stores,
+        } = shown;
+        StoresStatus {
+            version: VERSION,
+            box_name: self.coordination.own.clone(),
+            leader,
+            term,
+            generation,
+            epoch,
+            stores,
         }
     }
 
@@ -107,6 +146,13 @@ impl MeshPlace {
         self.config.tell(shown, &self.reached())
     }
 
+    /// What this box knows of stores.
+    pub(crate) async fn stores(&self) -> StoresStatus {
+        let shown = tokio::time::timeout(ANSWER, self.shown_stores()).await;
+        let shown = shown.ok().flatten().unwrap_or_default();
+        self.config.tell_stores(shown)
+    }
+
     /// Has this box's coordinator go on alone. `None` if it takes too long, and may be done later.
     pub(crate) async fn recover_soon(&self, lost: String) -> Option<Result<String, String>> {
         let recovered = tokio::time::timeout(RECOVERY, self.recover(lost)).await;
@@ -126,6 +172,7 @@ fn told(own: &str, status: Status) -> CoordinatorsStatus {
             part: is_own.then(|| part.clone()),
             box_name: voter.box_name,
             problem: None,
+            away_since: None,
         }
     });
     let voters: Vec<CoordinatorStatus> = voters.collect();
@@ -169,12 +216,14 @@ fn weight(status: &CoordinatorsStatus) -> (u8, u64, u64) {
     (rank, status.generation, status.term)
 }
 
-/// Puts together what several boxes know: the answer that says most, with what each coordinator says of itself.
+/// Puts together what several boxes know: the answer that says most, with what each coordinator says of itself. Since when something is
+/// missing is known by whoever was there.
 pub(crate) fn together(
     own: CoordinatorsStatus,
     others: Vec<CoordinatorsStatus>,
 ) -> CoordinatorsStatus {
     let mut parts = Vec::new();
+    let (mut lacks, mut away) = (Vec::new(), Vec::new());
     let mut best: Option<CoordinatorsStatus> = None;
     // Among equals it is this box's own.
     for status in std::iter::once(own).chain(others) {
@@ -184,6 +233,10 @@ pub(crate) fn together(
             status.problem.clone(),
         );
         parts.push(part);
+        let lacks_of_stores = status.lacks.iter().filter(|it| it.kind == STORE);
+        lacks.extend(lacks_of_stores.cloned());
+        let voters = status.voters.iter();
+        away.extend(voters.filter_map(|it| Some((it.box_name.clone(), it.away_since?))));
         if best
             .as_ref()
             .is_none_or(|best| weight(&status) > weight(best))
@@ -197,7 +250,16 @@ pub(crate) fn together(
             voter.part = Some(part.clone());
             voter.problem.clone_from(problem);
         }
+        if !voter.present {
+            let since = away.iter().filter(|(name, _)| *name == voter.box_name);
+            voter.away_since = since.map(|(_, since)| *since).min();
+        }
     }
+    for lack in best.lacks.iter_mut().filter(|it| it.kind == STORE) {
+        let same = lacks.iter().filter(|it| it.name == lack.name);
+        lack.since = same.filter_map(|it| it.since).min();
+    }
+    best.judge();
     best
 }
 
@@ -224,6 +286,18 @@ pub(crate) fn counters(status: &CoordinatorsStatus) -> Vec<Counter> {
     counters.extend(members.map(|(state, number)| {
         descriptors::MEMBERS.of_each([("state", state.to_owned())], count(number))
     }));
+    let stores = [
+        (COMPLETE, status.stores.complete),
+        (SHORT, status.stores.short),
+        (WAITING, status.stores.waiting),
+    ];
+    counters.extend(
+        stores.map(|(state, number)| {
+            descriptors::STORES.of_each([("state", state.to_owned())], number)
+        }),
+    );
+    let redundant = status.redundant;
+    counters.extend(redundant.map(|it| descriptors::REDUNDANT.of(it.into())));
     counters
 }
 
@@ -231,6 +305,7 @@ pub(crate) fn counters(status: &CoordinatorsStatus) -> Vec<Counter> {
 mod tests {
     use muster_cluster::coordination::OutReason;
     use muster_coordination::{Part, VoterStatus};
+    use muster_gateway::status::LackStatus;
 
     use super::*;
 
@@ -326,6 +401,34 @@ mod tests {
         later.term = 4;
         let two = together(of("a", Part::Leader), vec![later]);
         assert_eq!(two.box_name, "b");
+        // Since when something is missing is known by whoever was there.
+        let mut own = of("a", Part::Leader);
+        own.voters[2].present = false;
+        let mut other = own.clone();
+        other.box_name = "b".to_owned();
+        other.part = "follower".to_owned();
+        other.voters[2].away_since = Some(7);
+        let lack = |since| LackStatus {
+            kind: STORE.to_owned(),
+            name: "x".to_owned(),
+            text: "store x: 1 of 2 copies in sync".to_owned(),
+            since,
+        };
+        own.stores.short = 1;
+        own.lacks = vec![lack(None)];
+        other.lacks = vec![lack(Some(9))];
+        let both = together(own, vec![other]);
+        assert_eq!((both.box_name.as_str(), both.redundant), ("a", Some(false)));
+        let texts: Vec<_> = both
+            .lacks
+            .iter()
+            .map(|it| (it.text.as_str(), it.since))
+            .collect();
+        let expected = [
+            ("box c is away", Some(7)),
+            ("store x: 1 of 2 copies in sync", Some(9)),
+        ];
+        assert_eq!(texts, expected);
         // Who has no coordinator knows least.
         assert_eq!(together(none.clone(), vec![broken]).box_name, "c");
         assert_eq!(together(none, Vec::new()).box_name, "d");
@@ -341,8 +444,9 @@ mod tests {
         };
         let mut leader = of("a", Part::Leader);
         leader.agent_epoch = 16;
+        leader.judge();
         let leader = counts(&leader);
-        assert_eq!(leader.len(), 8);
+        assert_eq!(leader.len(), 12);
         assert_eq!(leader[0], ("muster_coordination_epoch".to_owned(), 16));
         assert_eq!(leader[1], ("muster_coordination_leader".to_owned(), 1));
         let none = CoordinatorsStatus {

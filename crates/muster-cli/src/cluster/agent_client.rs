@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use muster_agent::{Client, ClientError, Lines, Places, RefusalKind};
 use muster_cluster::Layout;
-use muster_gateway::status::{ClusterStatus, CoordinatorsStatus};
+use muster_gateway::status::{ClusterStatus, CoordinatorsStatus, StoresStatus};
 
 use super::{Home, load_text, read_layout, remote};
 use crate::arguments::{LayoutOption, RemoteArguments};
@@ -173,6 +173,12 @@ impl Target {
     /// What is known of the coordinators.
     pub(super) async fn coordinators(&self) -> Result<CoordinatorsStatus> {
         self.look(|client| async move { client.coordinators().await })
+            .await
+    }
+
+    /// Who keeps the stores, as coordinators have decided it.
+    pub(super) async fn stores(&self) -> Result<StoresStatus> {
+        self.look(|client| async move { client.stores().await })
             .await
     }
 

@@ -7,9 +7,12 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Args;
-use muster_cluster::coordination::{survival, voters, witnesses};
+use muster::store::StoreName;
+use muster_cluster::coordination::{
+    OnOneBox, StoreCandidate, stores_on_one_box, survival, voters, witnesses,
+};
 use muster_cluster::{
-    Key, Layout, LinkEnd, LinkSetting, Origin, Pools, Setting, StoreBackend, links,
+    Key, Layout, LinkEnd, LinkSetting, Origin, Pools, Setting, StoreBackend, StorePlan, links,
 };
 use muster_frameworks::log_input;
 
@@ -170,7 +173,83 @@ fn coordinators(text: &mut String, layout: &Layout) {
         let _ = writeln!(text, "  box {name} may not be away, as {reason}");
     }
     // Whoever reads that a box may be away must not think that nothing is away with it.
-    text.push_str("  a store has one primary, and is away with its box all the same\n");
+    away_with_a_box(text, layout);
+}
+
+/// The stores of one kind that are named.
+const STORES_NAMED: usize = 8;
+
+/// What becomes of stores when a box is away.
+fn away_with_a_box(text: &mut String, layout: &Layout) {
+    let alone = stores_on_one_box(layout);
+    let others = alone.iter().find(|it| it.store.is_none());
+    match others {
+        None => text.push_str(
+            "  a store has copies on several boxes, and survives each of them that may be away\n",
+        ),
+        Some(others) => {
+            let why = if others.may_be_on_more {
+                "`stores.copies` is 1"
+            } else {
+                "no other box has nodes that keep stores, as workers do not"
+            };
+            let _ = writeln!(
+                text,
+                "  a store is on box {} alone, and is away with it until it is back: {why}",
+                others.box_name
+            );
+        }
+    }
+    // Then the stores for which something else holds.
+    let mut by_box: BTreeMap<&str, Vec<&StoreName>> = BTreeMap::new();
+    for OnOneBox {
+        store, box_name, ..
+    } in &alone
+    {
+        if others.is_none_or(|it| it.box_name != *box_name) {
+            by_box.entry(box_name).or_default().extend(store);
+        }
+    }
+    for (box_name, stores) in by_box {
+        let names = names(&stores);
+        let _ = writeln!(
+            text,
+            "  on box {box_name} alone, and away with it until it is back: {names}"
+        );
+    }
+    let named = || layout.stores().iter().map(|spec| &spec.name);
+    let is_alone = |name: &StoreName| alone.iter().any(|it| it.store.as_ref() == Some(name));
+    let several: Vec<&StoreName> = named().filter(|name| !is_alone(name)).collect();
+    if others.is_some() && !several.is_empty() {
+        let names = names(&several);
+        let _ = writeln!(text, "  with copies on several boxes: {names}");
+    }
+    let needs_all = |plan: Option<StorePlan>| plan.is_some_and(|it| it.needs_all_boxes());
+    let is_default = needs_all(layout.other_stores(false));
+    let strict = named().filter(|name| needs_all(layout.store(name, false)));
+    let strict: Vec<&StoreName> = strict.collect();
+    if is_default {
+        text.push_str(
+            "  by `stores.min_copies`, it acknowledges nothing while one of its boxes is away\n",
+        );
+    } else if !strict.is_empty() {
+        let names = names(&strict);
+        let _ = writeln!(
+            text,
+            "  by `min_copies`, acknowledging nothing while one of their boxes is away: {names}"
+        );
+    }
+}
+
+/// Stores by name; of many the first.
+fn names(stores: &[&StoreName]) -> String {
+    let first = stores.iter().take(STORES_NAMED);
+    let mut names: Vec<String> = first.map(ToString::to_string).collect();
+    let more = stores.len() - names.len();
+    if more > 0 {
+        names.push(format!("and {more} more"));
+    }
+    names.join(", ")
 }
 
 /// What is set for single links, and for how many of them.
@@ -254,22 +333,62 @@ fn inputs(text: &mut String, loaded: &LoadedLayout) {
     }
 }
 
-/// Where the stores are that the layout names; others are where the settings say.
+/// Who keeps the stores that the layout names, and all others.
 fn stores(text: &mut String, layout: &Layout) {
-    if layout.stores().is_empty() {
-        return;
-    }
-    text.push_str("\nstores\n");
+    text.push_str("\nstores (the nodes that may have a copy, those that are preferred first)\n");
     for spec in layout.stores() {
         let Some(plan) = layout.store(&spec.name, false) else {
             continue;
         };
         let kept = match plan.backend {
-            StoreBackend::Memory => "in memory".to_owned(),
-            StoreBackend::Sqlite => plan.path,
+            StoreBackend::Memory => "in memory",
+            StoreBackend::Sqlite => &plan.path,
         };
-        let _ = writeln!(text, "  {:<24} at {:<16} {kept}", spec.name, plan.master);
+        store(text, spec.name.as_str(), kept, &plan);
     }
+    let (Some(plan), Some(persistent)) = (layout.other_stores(false), layout.other_stores(true))
+    else {
+        return;
+    };
+    let directory = &plan.path;
+    let kept = match (plan.backend, persistent.backend) {
+        (StoreBackend::Memory, StoreBackend::Memory) => "in memory".to_owned(),
+        (StoreBackend::Memory, StoreBackend::Sqlite) => {
+            format!("in memory, or in {directory} if the author asks for it")
+        }
+        (StoreBackend::Sqlite, _) => format!("in {directory}"),
+    };
+    let name = if layout.stores().is_empty() {
+        "all"
+    } else {
+        "all others"
+    };
+    store(text, name, &kept, &plan);
+}
+
+fn store(text: &mut String, name: &str, kept: &str, plan: &StorePlan) {
+    let _ = writeln!(text, "  {name:<24} {kept}");
+    let copies = match plan.copies {
+        1 => "1 copy".to_owned(),
+        copies => format!("{copies} copies, at least {}", plan.min_copies),
+    };
+    let goal = plan.goal();
+    let fewer = if goal < plan.copies {
+        format!(" ({goal} can be)")
+    } else {
+        String::new()
+    };
+    let candidates: Vec<String> = plan.candidates.iter().map(candidate).collect();
+    let _ = writeln!(
+        text,
+        "  {:<24} {copies}{fewer}: {}",
+        "",
+        candidates.join(", ")
+    );
+}
+
+fn candidate(candidate: &StoreCandidate) -> String {
+    format!("{} (box {})", candidate.node, candidate.box_name)
 }
 
 fn settings(text: &mut String, settings: &muster_cluster::Settings, indent: &str, all: bool) {

@@ -8,7 +8,7 @@ use anyhow::Result;
 use clap::{Args, Subcommand};
 use muster_cluster::NodeName;
 use muster_data::Timestamp;
-use muster_gateway::status::{CoordinatorsStatus, MemberStatus, WAITING};
+use muster_gateway::status::{CoordinatorsStatus, MemberStatus, STORE, WAITING};
 
 use super::agent_client::Target;
 use crate::arguments::{Format, LayoutOption, RemoteArguments};
@@ -17,7 +17,8 @@ use crate::output::{Failure, REFUSED, USAGE, print, say};
 
 /// Show the coordinators: which boxes decide together who is in the cluster, and what they have decided
 ///
-/// Exit codes: 0 they decide and all are there, or there are none; 1 one is away, nobody leads, or something is wrong; 3 no agent.
+/// Exit codes: 0 they decide and all are there, or there are none; 1 one is away, nobody leads, a store has too few copies, or something is
+/// wrong; 3 no agent.
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Arguments {
@@ -74,7 +75,7 @@ async fn show(arguments: Arguments) -> Result<ExitCode> {
 }
 
 fn code(coordinators: &CoordinatorsStatus) -> ExitCode {
-    if coordinators.is_well() {
+    if coordinators.is_well() && coordinators.stores.incomplete() == 0 {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
@@ -216,6 +217,39 @@ pub(super) fn line(coordinators: &CoordinatorsStatus) -> Option<String> {
     Some(line)
 }
 
+/// A time, with the word before it.
+pub(super) fn since(seconds: Option<u64>) -> String {
+    seconds.map_or_else(String::new, |seconds| {
+        let seconds = i64::try_from(seconds).unwrap_or(i64::MAX);
+        format!(" since {}", Timestamp::from_secs(seconds))
+    })
+}
+
+/// Whether all is redundant, and since when and why not; `None` where there are no coordinators.
+pub(super) fn redundancy(coordinators: &CoordinatorsStatus) -> Option<String> {
+    if coordinators.redundant? {
+        return Some("redundant: yes".to_owned());
+    }
+    let mut reasons: Vec<String> = coordinators
+        .lacks
+        .iter()
+        .map(|lack| lack.text.clone())
+        .collect();
+    let stores = coordinators.lacks.iter().filter(|lack| lack.kind == STORE);
+    let named = stores.count() as u64;
+    match coordinators.stores.incomplete().saturating_sub(named) {
+        0 => {}
+        1 => reasons.push("1 more store".to_owned()),
+        more => reasons.push(format!("{more} more stores")),
+    }
+    let since = since(coordinators.not_redundant_since());
+    let comma = if since.is_empty() { "" } else { "," };
+    Some(format!(
+        "redundant: no{comma}{since}: {}",
+        reasons.join("; ")
+    ))
+}
+
 // What is written below goes to a string, which takes everything.
 
 fn text(coordinators: &CoordinatorsStatus) -> String {
@@ -247,6 +281,9 @@ fn text(coordinators: &CoordinatorsStatus) -> String {
         let _ = write!(text, " (as box {} knows)", coordinators.box_name);
     }
     text.push('\n');
+    if let Some(line) = redundancy(coordinators) {
+        let _ = writeln!(text, "{line}");
+    }
     let _ = writeln!(text, "{:<12} {:<10} {:<8} votes", "box", "part", "present");
     for voter in &coordinators.voters {
         let _ = writeln!(
@@ -294,7 +331,7 @@ fn yes(it_is_so: bool) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use muster_gateway::status::{CoordinatorStatus, IN, LEADER, OUT};
+    use muster_gateway::status::{CoordinatorStatus, IN, LEADER, LackStatus, OUT};
 
     use super::*;
 
@@ -305,6 +342,7 @@ mod tests {
             votes: true,
             part: Some(part.to_owned()),
             problem: None,
+            away_since: None,
         };
         CoordinatorsStatus {
             version: 1,
@@ -432,6 +470,54 @@ mod tests {
         assert!(shown.contains("(as box b knows)"), "{shown}");
         let line = line(&status).unwrap();
         assert_eq!(line, "coordinators: box a leads; box b: its file is broken");
+    }
+
+    #[test]
+    fn whether_all_is_redundant_is_said_with_the_reasons() {
+        let judged = |mut status: CoordinatorsStatus| {
+            status.judge();
+            (redundancy(&status), code(&status))
+        };
+        let well = (Some("redundant: yes".to_owned()), ExitCode::SUCCESS);
+        assert_eq!(judged(three()), well);
+        assert_eq!(judged(CoordinatorsStatus::default()).0, None);
+        let mut away = without(&[2]);
+        away.voters[2].away_since = Some(1_700_000_000);
+        away.judge();
+        let shown = text(&away);
+        let second = shown.lines().nth(1).unwrap();
+        assert_eq!(
+            second,
+            "redundant: no, since 2023-11-14T22:13:20Z: box c is away"
+        );
+        // Of many stores the first are named.
+        let lack = |name: &str, since| LackStatus {
+            kind: STORE.to_owned(),
+            name: name.to_owned(),
+            text: format!("store {name}: 1 of 2 copies in sync"),
+            since,
+        };
+        let mut short = three();
+        short.stores.short = 1;
+        short.lacks = vec![lack("x", None)];
+        let one = "redundant: no: store x: 1 of 2 copies in sync";
+        assert_eq!(
+            judged(short.clone()),
+            (Some(one.to_owned()), ExitCode::FAILURE)
+        );
+        short.stores.waiting = 1;
+        assert_eq!(
+            judged(short.clone()).0.unwrap(),
+            format!("{one}; 1 more store")
+        );
+        short.stores.waiting = 7;
+        let many = format!("{one}; 7 more stores");
+        assert_eq!(judged(short.clone()).0.unwrap(), many);
+        // Two boxes without a third one cannot be better than they are.
+        let mut two = three();
+        two.voters.truncate(1);
+        let alone = "redundant: no: box a decides alone";
+        assert_eq!(judged(two), (Some(alone.to_owned()), ExitCode::SUCCESS));
     }
 
     #[test]

@@ -114,8 +114,12 @@ fn text(cluster: &ClusterStatus) -> String {
     for known in &cluster.boxes {
         let _ = writeln!(text, "{}", box_line(known));
     }
-    let coordinators = cluster.coordinators.as_ref().and_then(coordinators::line);
-    if let Some(line) = coordinators {
+    let known = cluster.coordinators.as_ref();
+    let decisions = [
+        known.and_then(coordinators::line),
+        known.and_then(coordinators::redundancy),
+    ];
+    for line in decisions.into_iter().flatten() {
         let _ = writeln!(text, "{line}");
     }
     let outdated = cluster.nodes.iter().filter(|node| node.outdated);

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use muster_store::StoreName;
+
 use crate::layout::{Layout, Role, clip};
 
 /// The setting for how many boxes vote at most.
@@ -56,7 +58,7 @@ pub fn witnesses(layout: &Layout) -> BTreeSet<String> {
 
 /// Which boxes of a layout may be away, one at a time, while the coordinators go on deciding.
 ///
-/// It is about decisions, not about data: a store has one primary, and is away with the box that has it.
+/// It is about decisions, not about data: what becomes of stores is [`stores_on_one_box`]'s.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Survival {
     /// The boxes without which a majority of the voters is left, by name.
@@ -82,6 +84,39 @@ pub fn survival(layout: &Layout) -> Survival {
         }
     }
     survival
+}
+
+/// Stores whose copies are all on one box. They are away with it until it is back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OnOneBox {
+    /// The store; `None` for all that the layout does not mention.
+    pub store: Option<StoreName>,
+    /// The box.
+    pub box_name: String,
+    /// Whether another box has nodes that may have copies, so that more could be wanted.
+    pub may_be_on_more: bool,
+}
+
+/// Returns the stores whose copies are all on one box: those that the layout does not mention first, then those that it does. All others have
+/// copies on several boxes, and a primary as long as one of these is there and the coordinators decide.
+pub fn stores_on_one_box(layout: &Layout) -> Vec<OnOneBox> {
+    let named = layout.stores().iter().map(|spec| {
+        let plan = layout.store(&spec.name, false);
+        (Some(&spec.name), plan)
+    });
+    let all = std::iter::once((None, layout.other_stores(false))).chain(named);
+    all.filter_map(|(store, plan)| {
+        let plan = plan?;
+        let [only] = plan.boxes()[..] else {
+            return None;
+        };
+        Some(OnOneBox {
+            store: store.cloned(),
+            box_name: only.to_owned(),
+            may_be_on_more: plan.candidates.iter().any(|it| it.box_name != only),
+        })
+    })
+    .collect()
 }
 
 /// Why the only voter may not be away, and what to do about it.

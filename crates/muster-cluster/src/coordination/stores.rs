@@ -111,6 +111,22 @@ impl StoreGroup {
         self.primary.is_none()
     }
 
+    /// Returns how many copies are to be in sync: as many as are wanted, but no more than there are boxes with candidates. If all
+    /// candidates are on one box, each of them may have a copy.
+    pub fn goal(&self) -> u64 {
+        goal(self.copies, &self.candidates)
+    }
+
+    /// Returns `true` if it has a primary, and as many copies in sync as it is to have.
+    pub fn is_redundant(&self) -> bool {
+        !self.waits() && self.in_sync.len() as u64 >= self.goal()
+    }
+
+    /// Returns `true` if it has a primary that acknowledges nothing, as too few copies are in sync.
+    pub fn is_below_minimum(&self) -> bool {
+        !self.waits() && (self.in_sync.len() as u64) < self.min_copies
+    }
+
     /// Returns the place of a node among the candidates; behind all of them if it is none.
     pub fn rank(&self, node: &str) -> usize {
         let rank = self.candidates.iter().position(|it| it.node == node);
@@ -225,6 +241,16 @@ impl StoreGroup {
     }
 }
 
+/// How many of the copies that are wanted there can be with these candidates.
+pub(crate) fn goal(copies: u64, candidates: &[StoreCandidate]) -> u64 {
+    let boxes: BTreeSet<&str> = candidates.iter().map(|it| &*it.box_name).collect();
+    let possible = match boxes.len() {
+        1 => candidates.len(),
+        count => count,
+    };
+    copies.min(possible as u64)
+}
+
 /// Whether a store can have so many copies.
 fn are_wanted(copies: u64, min_copies: u64) -> bool {
     (1..=MOST_COPIES as u64).contains(&copies) && (1..=copies).contains(&min_copies)
@@ -281,6 +307,45 @@ mod tests {
     fn a_group_is_read_as_it_was_written() {
         let group = group();
         assert_eq!(ViewStore::of("a/b", &group).group(), Some(group));
+    }
+
+    #[test]
+    fn a_store_is_redundant_with_as_many_copies_as_it_can_have() {
+        /// Copies wanted, boxes of the candidates, copies in sync; the goal, and whether it is reached.
+        type Case = (u64, &'static [&'static str], u8, (u64, bool));
+        let cases: [Case; 9] = [
+            (1, &["a"], 1, (1, true)),
+            (1, &["a", "b"], 1, (1, true)),
+            (2, &["a", "b"], 1, (2, false)),
+            (2, &["a", "b"], 2, (2, true)),
+            (2, &["a", "b"], 3, (2, true)),
+            // Two of one box are lost together.
+            (3, &["a", "a", "b"], 2, (2, true)),
+            (3, &["a", "b", "c"], 2, (3, false)),
+            (2, &["a", "a"], 1, (2, false)),
+            (4, &["a"], 1, (1, true)),
+        ];
+        for (copies, boxes, in_sync, expected) in cases {
+            let candidates = boxes.iter().enumerate();
+            let candidates = candidates.map(|(at, of)| StoreCandidate {
+                node: at.to_string(),
+                box_name: (*of).to_owned(),
+            });
+            let in_sync: Vec<_> = (0..in_sync).map(|at| copy(&at.to_string(), at)).collect();
+            let mut group = StoreGroup {
+                copies,
+                min_copies: 2,
+                candidates: candidates.collect(),
+                primary: in_sync.first().cloned(),
+                in_sync,
+                ..group()
+            };
+            let found = (group.goal(), group.is_redundant());
+            assert_eq!(found, expected, "{copies} {boxes:?}");
+            assert_eq!(group.is_below_minimum(), group.in_sync.len() < 2);
+            group.primary = None;
+            assert!(!group.is_redundant() && !group.is_below_minimum());
+        }
     }
 
     /// What is wrong with one that cannot be.

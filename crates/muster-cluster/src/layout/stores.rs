@@ -9,7 +9,7 @@ use super::document::{At, Fields, clip};
 use super::problem::{LayoutProblemKind as Kind, Problems};
 use super::reader::{Completeness, named_tables};
 use super::{Layout, Node, NodeName, Role};
-use crate::coordination::{MOST_CANDIDATES, MOST_COPIES, StoreCandidate};
+use crate::coordination::{MOST_CANDIDATES, MOST_COPIES, StoreCandidate, goal};
 use crate::settings::{Choice, Origin};
 use crate::suggestion::nearest;
 
@@ -101,6 +101,32 @@ pub struct StorePlan {
     pub candidates: Vec<StoreCandidate>,
 }
 
+impl StorePlan {
+    /// Returns the boxes that have copies while all nodes are in, the one with the primary first: a copy each, as long as there are
+    /// other boxes with candidates.
+    pub fn boxes(&self) -> Vec<&str> {
+        let mut boxes = Vec::new();
+        for candidate in &self.candidates {
+            let name = candidate.box_name.as_str();
+            if !boxes.contains(&name) && (boxes.len() as u64) < self.copies {
+                boxes.push(name);
+            }
+        }
+        boxes
+    }
+
+    /// Returns how many of the copies that are wanted there can be: see [`StoreGroup::goal`](crate::coordination::StoreGroup::goal).
+    pub fn goal(&self) -> u64 {
+        goal(self.copies, &self.candidates)
+    }
+
+    /// Returns `true` if it acknowledges nothing while one of several boxes with its copies is away.
+    pub fn needs_all_boxes(&self) -> bool {
+        let boxes = self.boxes().len() as u64;
+        boxes > 1 && self.min_copies >= boxes
+    }
+}
+
 impl Layout {
     /// The stores that the layout mentions.
     pub fn stores(&self) -> &[StoreSpec] {
@@ -116,6 +142,20 @@ impl Layout {
     /// takes precedence. `None` if the layout has no node for its primary; a checked layout always has one.
     pub fn store(&self, name: &StoreName, persistent: bool) -> Option<StorePlan> {
         let spec = self.stores.iter().find(|spec| spec.name == *name);
+        self.plan(spec, persistent, || self.default_path(name))
+    }
+
+    /// Returns where the stores live that the layout does not mention. The path is the directory of their files.
+    pub fn other_stores(&self, persistent: bool) -> Option<StorePlan> {
+        self.plan(None, persistent, || self.store_directory())
+    }
+
+    fn plan(
+        &self,
+        spec: Option<&StoreSpec>,
+        persistent: bool,
+        default_path: impl FnOnce() -> String,
+    ) -> Option<StorePlan> {
         let master = self.primary_node(spec)?;
         let default_backend = if persistent {
             "stores.default_persistent_backend"
@@ -132,7 +172,7 @@ impl Layout {
         Some(StorePlan {
             master: master.name.clone(),
             backend,
-            path: path.unwrap_or_else(|| self.default_path(name)),
+            path: path.unwrap_or_else(default_path),
             file: spec.map(|spec| spec.file.clone()).unwrap_or_default(),
             copies,
             min_copies,
@@ -195,16 +235,20 @@ impl Layout {
     /// The file of a store in the default place: the name with `/` replaced, as Zeek names its files. Where
     /// two names make one file, the second store does not open: files have one owner.
     fn default_path(&self, name: &StoreName) -> String {
-        let directory = self.settings.text("stores.default_store_dir");
         let file: String = name
             .as_str()
             .chars()
             .map(|letter| if letter == '/' { '_' } else { letter })
             .collect();
+        format!("{}/{file}.sqlite", self.store_directory())
+    }
+
+    fn store_directory(&self) -> String {
+        let directory = self.settings.text("stores.default_store_dir");
         if directory.is_empty() {
-            format!("{}/stores/{file}.sqlite", self.directory)
+            format!("{}/stores", self.directory)
         } else {
-            format!("{}/{file}.sqlite", directory.trim_end_matches('/'))
+            directory.trim_end_matches('/').to_owned()
         }
     }
 }

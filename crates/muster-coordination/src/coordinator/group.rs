@@ -11,7 +11,8 @@ use muster_consensus::{
 };
 use muster_wire::{EndpointId, Mono};
 
-use super::stores::{Stores, report_of};
+use super::reports::reports_of;
+use super::stores::Stores;
 use super::{BeginError, Config, Coordinator, Output, Severity, To};
 use crate::detector::Detector;
 use crate::messages::Carried;
@@ -248,8 +249,7 @@ impl Group {
                     #[cfg(test)]
                     self.steps.push((before, self.state.view().clone()));
                     if self.is_current {
-                        for restarted in &applied.restarted {
-                            let (severity, text) = report_of(restarted);
+                        for (severity, text) in reports_of(&applied) {
                             self.report(severity, text);
                         }
                     }

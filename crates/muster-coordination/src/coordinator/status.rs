@@ -90,6 +90,34 @@ impl Coordinator {
     /// Returns what there is to show of it.
     pub fn status(&self) -> Status {
         let group = self.group.as_ref();
+        let (part, leader) = match group.map(|group| group.consensus.role()) {
+            None => (Part::Waiting, None),
+            Some(Role::Leader) => (Part::Leader, Some(self.config.me.clone())),
+            Some(Role::Candidate) => (Part::Candidate, None),
+            Some(Role::Follower(of)) => (Part::Follower, of.as_ref().map(|it| it.name.clone())),
+            Some(Role::Learner(of)) => (Part::Learner, of.as_ref().map(|it| it.name.clone())),
+        };
+        let fault = group.and_then(|group| group.consensus.fault());
+        Status {
+            part,
+            leader,
+            term: group.map_or(0, |group| group.consensus.term()),
+            epoch: group.map_or(0, |group| group.state.view().epoch()),
+            generation: group.map_or(0, super::group::Group::generation),
+            cluster: group.map(|group| group.cluster.0),
+            voters: self.voters(),
+            members: self.members(),
+            problem: fault
+                .map(ToString::to_string)
+                .or_else(|| self.twin_problem())
+                .or_else(|| self.problem.clone())
+                .or_else(|| self.quarrels.values().next().cloned()),
+        }
+    }
+
+    /// Returns the coordinators, those of the layout first.
+    pub fn voters(&self) -> Vec<VoterStatus> {
+        let group = self.group.as_ref();
         let members = group.and_then(|group| group.consensus.members());
         let mut names = self.config.voters.clone();
         let others = members.iter().flat_map(|it| it.all());
@@ -111,29 +139,7 @@ impl Coordinator {
             votes: votes(&name),
             box_name: name,
         });
-        let (part, leader) = match group.map(|group| group.consensus.role()) {
-            None => (Part::Waiting, None),
-            Some(Role::Leader) => (Part::Leader, Some(self.config.me.clone())),
-            Some(Role::Candidate) => (Part::Candidate, None),
-            Some(Role::Follower(of)) => (Part::Follower, of.as_ref().map(|it| it.name.clone())),
-            Some(Role::Learner(of)) => (Part::Learner, of.as_ref().map(|it| it.name.clone())),
-        };
-        let fault = group.and_then(|group| group.consensus.fault());
-        Status {
-            part,
-            leader,
-            term: group.map_or(0, |group| group.consensus.term()),
-            epoch: group.map_or(0, |group| group.state.view().epoch()),
-            generation: group.map_or(0, super::group::Group::generation),
-            cluster: group.map(|group| group.cluster.0),
-            voters: voters.collect(),
-            members: self.members(),
-            problem: fault
-                .map(ToString::to_string)
-                .or_else(|| self.twin_problem())
-                .or_else(|| self.problem.clone())
-                .or_else(|| self.quarrels.values().next().cloned()),
-        }
+        voters.collect()
     }
 
     fn members(&self) -> Vec<MemberStatus> {

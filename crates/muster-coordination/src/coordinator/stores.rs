@@ -14,8 +14,8 @@ use muster_wire::{EndpointId, Mono};
 use super::{Coordinator, Severity, clip};
 use crate::sabotage::Sabotage;
 use crate::state::{
-    Change, JOINED, MOVE, PASS, RESTART, Restarted, SHRINK, State, Wanted, can_take_one_more,
-    first_in, next_copy,
+    Change, JOINED, MOVE, PASS, RESTART, SHRINK, State, Wanted, can_take_one_more, first_in,
+    next_copy,
 };
 
 /// How long the opening of a store waits for its first candidate: at a start the layout's choice gets the primary.
@@ -476,29 +476,4 @@ impl Coordinator {
             self.report(Severity::Warning, text);
         }
     }
-}
-
-/// What an operator should know of a store that begins anew.
-pub(super) fn report_of(restarted: &Restarted) -> (Severity, String) {
-    let Restarted {
-        store,
-        persistent,
-        last,
-        with,
-    } = restarted;
-    let (store, last) = (clip(store), clip(last));
-    if !persistent {
-        let text = format!(
-            "coordination: store {store} begins empty: its last copy, in the memory of node {last}, is gone"
-        );
-        return (Severity::Warning, text);
-    }
-    let with = with.as_deref().map_or_else(String::new, clip);
-    let text = format!("coordination: store {store} begins with what node {with} has on disk");
-    let severity = if with == last {
-        Severity::Info
-    } else {
-        Severity::Warning
-    };
-    (severity, text)
 }

@@ -1,5 +1,7 @@
 //! What coordinators agree on about stores, and how a change of it is applied.
 
+use std::collections::BTreeMap;
+
 use muster_cluster::coordination::{
     MOST_COPIES, MOST_STORES, StoreCandidate, StoreCopy, StoreGroup, StoreWanted, View, ViewStore,
 };
@@ -54,6 +56,52 @@ pub(crate) struct Restarted {
     pub(crate) last: String,
     /// The node that it begins with, if one is in.
     pub(crate) with: Option<String>,
+}
+
+/// A store goes on with another primary than before, or with none. Where it begins anew, [`Restarted`] says so instead.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Moved {
+    pub(crate) store: String,
+    /// The node that had the primary, if one had.
+    pub(crate) from: Option<String>,
+    /// The node that has it now; `None` while the store waits.
+    pub(crate) to: Option<String>,
+    /// The nodes whose copies are in sync.
+    pub(crate) in_sync: Vec<String>,
+}
+
+/// What an entry does to stores, as it is noted while it is applied.
+#[derive(Debug, Default)]
+pub(super) struct Noted {
+    pub(super) restarted: Vec<Restarted>,
+    /// The stores that were changed: the node that had the primary before, and when the history began.
+    before: BTreeMap<String, (Option<String>, u64)>,
+}
+
+impl Noted {
+    /// A store is about to be changed that has a group. If it never had a copy there is nothing to go on with.
+    fn changes(&mut self, store: &str, group: &StoreGroup) {
+        if !group.in_sync.is_empty() && !self.before.contains_key(store) {
+            let primary = group.primary.as_ref().map(|it| it.node.clone());
+            let before = (primary, group.began);
+            self.before.insert(store.to_owned(), before);
+        }
+    }
+
+    /// Returns the stores whose primary is on another node than before.
+    pub(super) fn moved(&self, view: &View) -> Vec<Moved> {
+        let moved = self.before.iter().filter_map(|(store, (from, began))| {
+            let group = view.store(store).filter(|it| it.began == *began)?;
+            let to = group.primary.as_ref().map(|it| it.node.clone());
+            (to != *from).then(|| Moved {
+                store: store.clone(),
+                from: from.clone(),
+                to,
+                in_sync: group.in_sync.iter().map(|it| it.node.clone()).collect(),
+            })
+        });
+        moved.collect()
+    }
 }
 
 impl Change {
@@ -165,12 +213,7 @@ impl State {
     }
 
     /// Applies a change of a store.
-    pub(super) fn change_store(
-        &mut self,
-        epoch: u64,
-        change: &Change,
-        restarted: &mut Vec<Restarted>,
-    ) -> bool {
+    pub(super) fn change_store(&mut self, epoch: u64, change: &Change, noted: &mut Noted) -> bool {
         let Some(of_store) = &change.store else {
             return false;
         };
@@ -191,7 +234,8 @@ impl State {
             (RESTART, Some(known), _) => {
                 let group = begun(&self.view, epoch, known, change);
                 if group.is_some() {
-                    restarted.extend(Restarted::between(store, known, group.as_ref()));
+                    let restarted = Restarted::between(store, known, group.as_ref());
+                    noted.restarted.extend(restarted);
                 }
                 group
             }
@@ -199,6 +243,9 @@ impl State {
         };
         match group {
             Some(group) => {
+                if let Some(known) = known {
+                    noted.changes(store, known);
+                }
                 let changed = epoch;
                 self.view
                     .set_store(epoch, store, StoreGroup { changed, ..group })
@@ -212,14 +259,16 @@ impl State {
         &mut self,
         epoch: u64,
         sabotage: Sabotage,
-        restarted: &mut Vec<Restarted>,
+        noted: &mut Noted,
     ) -> bool {
         let mut changed = Vec::new();
         for (store, group) in self.view.stores() {
             let settled = settle(&self.view, epoch, group, sabotage);
             if settled != *group {
+                noted.changes(store, group);
                 if settled.began != group.began {
-                    restarted.extend(Restarted::between(store, group, Some(&settled)));
+                    let restarted = Restarted::between(store, group, Some(&settled));
+                    noted.restarted.extend(restarted);
                 }
                 changed.push((store.to_owned(), settled));
             }

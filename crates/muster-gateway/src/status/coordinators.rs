@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::store_groups::{LackStatus, StoreCounts};
+
 /// The part of a box that has no coordinator, or whose coordinator cannot use its file.
 pub const NO_PART: &str = "none";
 
@@ -57,6 +59,16 @@ pub struct CoordinatorsStatus {
     pub problem: Option<String>,
     /// The number of the last decision that the agent of the box goes by.
     pub agent_epoch: u64,
+    /// How many stores there are about which coordinators have decided.
+    #[serde(default)]
+    pub stores: StoreCounts,
+    /// Whether the coordinators go on deciding when a box is lost, and every store has as many copies in sync as it is to have. A cluster
+    /// without coordinators does not have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub redundant: Option<bool>,
+    /// What is missing for that. Of the stores the first are named.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lacks: Vec<LackStatus>,
 }
 
 /// A coordinator.
@@ -76,6 +88,9 @@ pub struct CoordinatorStatus {
     /// What it says that is not as it should be.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
+    /// Since when it is not heard, in seconds since 1970, by the clock of a coordinator that notices it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub away_since: Option<u64>,
 }
 
 /// A node about which coordinators have decided.

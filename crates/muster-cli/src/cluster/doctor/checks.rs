@@ -139,6 +139,11 @@ pub(super) fn checks(status: &ClusterStatus) -> Vec<Check> {
         "every store has one primary, and copies are up to date",
     );
     look(
+        "copies",
+        &|at| coordinators::copies(status, at),
+        "every store has as many copies in sync as it is to have",
+    );
+    look(
         "programs",
         &|at| programs(status, at),
         "all run the program that is on disk",

@@ -226,6 +226,35 @@ fn the_last_copies_stay_and_take_their_place_again() {
 }
 
 #[test]
+fn what_becomes_of_a_primary_is_told_unless_its_store_begins_anew() {
+    let mut story = Story::new("a b");
+    let told = |applied: Applied| {
+        let told = applied.moved.into_iter().map(|it| {
+            let (from, to) = (it.from.unwrap_or_default(), it.to.unwrap_or_default());
+            format!("{from}>{to} ({})", it.in_sync.join(" "))
+        });
+        told.collect::<Vec<_>>().join(", ")
+    };
+    // It is opened, and gets a copy: nobody needs to know.
+    let opened = story.apply(vec![Change::open(&wanted(2, "a b"), 0)]);
+    let joined = story.of(JOINED, "b", 1);
+    assert_eq!(told(opened) + &told(story.apply(vec![joined])), "");
+    let change = Change::of_node(MOVE, "store", story.group().changed, "b");
+    assert_eq!(told(story.apply(vec![change])), "a>b (a b)");
+    // Both are gone, and one comes back in the same entry.
+    let out = vec![story.out("b", OutReason::Silent)];
+    assert_eq!(told(story.apply(out)), "b>a (a)");
+    let out = vec![story.out("a", OutReason::Silent)];
+    assert_eq!(told(story.apply(out)), "a> (a)");
+    let session = story.state.view().get("a").unwrap().session;
+    let back = Change::admit("a", "a", life(1), 1, session);
+    assert_eq!(told(story.apply(vec![back])), ">a (a)");
+    let left = vec![story.out("a", OutReason::Left)];
+    let applied = story.apply(left);
+    assert_eq!((applied.restarted.len(), told(applied).as_str()), (1, ""));
+}
+
+#[test]
 fn a_store_that_begins_anew_is_told() {
     let mut story = Story::new("a b");
     story.does(Change::open(&wanted(1, "a b"), 0));

@@ -1,11 +1,42 @@
 //! Whether the coordinators decide, and all go by what they decide.
 
-use muster_gateway::status::{ClusterStatus, WAITING};
+use muster_gateway::status::{ClusterStatus, STORE, StoreCounts, WAITING};
 
 use super::{Looking, reporting};
 
 /// A decision that was made so many seconds ago everybody has heard.
 const HEARD_AFTER: f64 = 10.0;
+
+/// Whether every store has its primary and its copies.
+pub(super) fn copies(status: &ClusterStatus, at: &mut Looking<'_>) {
+    let Some(coordinators) = &status.coordinators else {
+        return;
+    };
+    let StoreCounts {
+        complete: _,
+        short,
+        waiting,
+    } = coordinators.stores;
+    let named: Vec<&str> = coordinators
+        .lacks
+        .iter()
+        .filter(|lack| lack.kind == STORE)
+        .map(|lack| lack.text.as_str())
+        .collect();
+    let named = named.join("; ");
+    let all = coordinators.stores.all();
+    if waiting > 0 {
+        at.fail(
+            format!("{} of {all} stores have no primary, or too few copies in sync: {named}", short + waiting),
+            "a store that waits goes on when the nodes with its last copies are back; `muster stores` says which",
+        );
+    } else if short > 0 {
+        at.warn(
+            format!("{short} of {all} stores have too few copies in sync: {named}"),
+            "`muster stores` says which nodes are out, or get a copy: until then the loss of one more box may make stores wait",
+        );
+    }
+}
 
 pub(super) fn coordinators(status: &ClusterStatus, at: &mut Looking<'_>) {
     let Some(coordinators) = &status.coordinators else {
@@ -67,8 +98,8 @@ pub(super) fn coordinators(status: &ClusterStatus, at: &mut Looking<'_>) {
 #[cfg(test)]
 mod tests {
     use muster_gateway::status::{
-        AgentStatus, CoordinationStatus, CoordinatorStatus, CoordinatorsStatus, LEADER, NodeStatus,
-        ProcessStatus,
+        AgentStatus, CoordinationStatus, CoordinatorStatus, CoordinatorsStatus, LEADER, LackStatus,
+        NodeStatus, ProcessStatus,
     };
 
     use super::super::{Check, Verdict, checks};
@@ -152,6 +183,41 @@ mod tests {
                 it.voters[1].present = false;
             }),
             ["WARN they have not begun, and wait for b"]
+        );
+    }
+
+    #[test]
+    fn stores_that_are_not_complete_are_named() {
+        let found = |short, waiting, lacks: &[&str]| {
+            let mut status = three();
+            if let Some(coordinators) = &mut status.coordinators {
+                coordinators.stores = StoreCounts {
+                    complete: 5,
+                    short,
+                    waiting,
+                };
+                let lacks = lacks.iter().map(|text| LackStatus {
+                    kind: STORE.to_owned(),
+                    text: (*text).to_owned(),
+                    ..LackStatus::default()
+                });
+                coordinators.lacks = lacks.collect();
+            }
+            let checks = checks(&status);
+            let check = checks.iter().find(|check| check.what == "copies").unwrap();
+            format!("{} {}", check.verdict.word(), check.text)
+        };
+        assert_eq!(
+            found(0, 0, &[]),
+            "OK every store has as many copies in sync as it is to have"
+        );
+        assert_eq!(
+            found(1, 0, &["store x: 1 of 2 copies in sync"]),
+            "WARN 1 of 6 stores have too few copies in sync: store x: 1 of 2 copies in sync"
+        );
+        assert_eq!(
+            found(1, 1, &["store y waits", "store x"]),
+            "FAIL 2 of 7 stores have no primary, or too few copies in sync: store y waits; store x"
         );
     }
 
