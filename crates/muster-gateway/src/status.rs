@@ -245,6 +245,9 @@ pub struct StoreStatus {
     pub master: Option<MasterStatus>,
     /// Set if a clone is here.
     pub clone: Option<CloneStatus>,
+    /// Set if a copy is here that is not the master's.
+    #[serde(default)]
+    pub copy: Option<CopyStatus>,
 }
 
 /// A store's master.
@@ -265,6 +268,65 @@ pub struct MasterStatus {
     pub failing: bool,
     /// The endpoint that has a master of the same store, too.
     pub rival: Option<String>,
+    /// Set if coordinators decide which nodes have copies.
+    #[serde(default)]
+    pub copies: Option<CopiesStatus>,
+}
+
+/// The copies of a store, as one of them sees them.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct CopiesStatus {
+    /// The number of the last decision of the coordinators that is known here.
+    pub epoch: u64,
+    /// The copies that have everything.
+    pub in_sync: usize,
+    /// With fewer of them nothing is written.
+    pub min_copies: usize,
+    /// Entries that not all of them are known to have.
+    pub waiting: u64,
+    /// The other copies, at the master.
+    pub others: Vec<OtherCopyStatus>,
+}
+
+/// Another copy, as the master sees it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct OtherCopyStatus {
+    /// Its endpoint.
+    pub endpoint: String,
+    /// Whether it has everything.
+    pub in_sync: bool,
+    /// Whether it follows.
+    pub attached: bool,
+    /// Entries that it does not have in memory.
+    pub lag: u64,
+    /// Entries that it does not have on disk, if the store is persistent.
+    pub disk_lag: Option<u64>,
+}
+
+/// A copy of a store that is not the master's.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct CopyStatus {
+    /// The endpoint of the master, if there is one.
+    pub master: Option<String>,
+    /// standby if it has everything and may become the master, joining if it is to.
+    pub role: String,
+    /// unattached, fresh or stale.
+    pub state: String,
+    /// memory, sqlite, or what keeps it otherwise.
+    pub backend: String,
+    /// Changes that wait for the backend.
+    pub unkept: usize,
+    /// How often the backend has failed.
+    pub failures: u64,
+    /// Whether it failed the last time.
+    pub failing: bool,
+    /// Writes of the node that wait for the master.
+    pub unsettled: usize,
+    /// The copies.
+    pub copies: CopiesStatus,
 }
 
 /// A store's clone.

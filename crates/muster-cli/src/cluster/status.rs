@@ -297,6 +297,24 @@ fn stores(node: &str, stores: &[StoreStatus], text: &mut String) {
             primary_line(node, store, primary, text);
         }
     }
+    for store in stores {
+        let failing = store.copy.as_ref().filter(|copy| copy.failing);
+        if let Some(copy) = failing {
+            let _ = writeln!(
+                text,
+                "{node}: copy of store {}, {}: {} failures of the backend, failing now",
+                store.store, copy.backend, copy.failures
+            );
+        }
+    }
+    let joining: Vec<&str> = stores
+        .iter()
+        .filter(|store| store.copy.as_ref().is_some_and(|copy| copy.role == "joining"))
+        .map(|store| store.store.as_str())
+        .collect();
+    if !joining.is_empty() {
+        let _ = writeln!(text, "{node}: fetches copies of {}", joining.join(", "));
+    }
     let behind: Vec<String> = stores
         .iter()
         .filter_map(|store| {
@@ -319,6 +337,10 @@ fn primary_line(node: &str, store: &StoreStatus, primary: &MasterStatus, text: &
         store.bytes.div_ceil(1024),
         primary.writers,
     );
+    if let Some(copies) = &primary.copies {
+        let s = if copies.in_sync == 1 { "y" } else { "ies" };
+        let _ = write!(text, ", {} cop{s} in sync", copies.in_sync);
+    }
     if primary.broker_clones > 0 {
         let _ = write!(text, ", {} clones of Broker", primary.broker_clones);
     }

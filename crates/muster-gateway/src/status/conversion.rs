@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use muster::cluster::node::{CoordinationReport, Trouble};
-use muster::store::{CloneReport, Freshness, PrimaryReport, StorePart, StoreReport};
+use muster::store::{CloneReport, CopiesReport, CopyReport, CopyRole, Freshness, OtherCopyReport, PrimaryReport, StorePart, StoreReport};
 use muster::{NodeReport, PeerLine};
 use muster_wire::counters::{DropCause, DropLedger};
 
 use super::{
-    BridgeStatus, ClientStatus, CloneStatus, CoordinationStatus, GatewayStatus, InputStatus,
-    MasterStatus, NodeStatus, PeerStatus, QueueStatus, StoreStatus, TroubleStatus,
+    BridgeStatus, ClientStatus, CloneStatus, CoordinationStatus, CopiesStatus, CopyStatus, GatewayStatus, InputStatus,
+    MasterStatus, OtherCopyStatus, NodeStatus, PeerStatus, QueueStatus, StoreStatus, TroubleStatus,
 };
 use crate::client::BridgeCounts;
 use crate::clients::{ClientReport, GatewayCounts};
@@ -132,18 +132,19 @@ impl BridgeStatus {
 
 impl StoreStatus {
     fn new(report: &StoreReport) -> Self {
-        let (master, clone) = match &report.part {
-            StorePart::Primary(master) => (Some(MasterStatus::new(master)), None),
-            StorePart::Clone(clone) => (None, Some(CloneStatus::new(clone))),
-            _ => (None, None),
-        };
-        Self {
+        let mut status = Self {
             store: report.name.to_string(),
             entries: report.entries,
             bytes: report.bytes,
-            master,
-            clone,
+            ..Self::default()
+        };
+        match &report.part {
+            StorePart::Primary(master) => status.master = Some(MasterStatus::new(master)),
+            StorePart::Clone(clone) => status.clone = Some(CloneStatus::new(clone)),
+            StorePart::Copy(copy) => status.copy = Some(CopyStatus::new(copy)),
+            _ => {}
         }
+        status
     }
 }
 
@@ -157,20 +158,63 @@ impl MasterStatus {
             failures: report.failures,
             failing: report.is_failing,
             rival: report.rival.map(|id| id.to_string()),
+            copies: report.copies.as_ref().map(CopiesStatus::new),
         }
+    }
+}
+
+impl CopiesStatus {
+    fn new(report: &CopiesReport) -> Self {
+        let other = |other: &OtherCopyReport| OtherCopyStatus {
+            endpoint: other.endpoint.to_string(),
+            in_sync: other.is_in_sync,
+            attached: other.is_attached,
+            lag: other.lag,
+            disk_lag: other.disk_lag,
+        };
+        Self {
+            epoch: report.epoch,
+            in_sync: report.in_sync,
+            min_copies: report.min_copies,
+            waiting: report.waiting,
+            others: report.others.iter().map(other).collect(),
+        }
+    }
+}
+
+impl CopyStatus {
+    fn new(report: &CopyReport) -> Self {
+        let role = match report.copies.role {
+            CopyRole::Joining => "joining",
+            _ => "standby",
+        };
+        Self {
+            master: report.primary.map(|id| id.to_string()),
+            role: role.to_owned(),
+            state: state_of(report.freshness).to_owned(),
+            backend: report.backend.to_owned(),
+            unkept: report.pending_commits,
+            failures: report.failures,
+            failing: report.is_failing,
+            unsettled: report.unsettled,
+            copies: CopiesStatus::new(&report.copies),
+        }
+    }
+}
+
+fn state_of(freshness: Freshness) -> &'static str {
+    match freshness {
+        Freshness::Unattached => "unattached",
+        Freshness::Fresh => "fresh",
+        Freshness::Stale => "stale",
     }
 }
 
 impl CloneStatus {
     fn new(report: &CloneReport) -> Self {
-        let state = match report.freshness {
-            Freshness::Unattached => "unattached",
-            Freshness::Fresh => "fresh",
-            Freshness::Stale => "stale",
-        };
         Self {
             master: report.primary.map(|id| id.to_string()),
-            state: state.to_owned(),
+            state: state_of(report.freshness).to_owned(),
             missing: report.missing,
             unsettled: report.unsettled,
         }
