@@ -104,12 +104,20 @@ fn people_may_from_afar_what_their_role_says_until_they_are_removed() {
         there.contains("operator alice at ") && there.contains(", by muster://east/box/c at "),
         "{there}"
     );
+    // What a box passes on to the one that leads, it has let an operator do.
+    for at in ["b", "c"] {
+        let moved = alice.run(at, &["stores", "move", "x", "data-1"]);
+        let text = stderr(&moved);
+        assert_eq!(moved.status.code(), Some(1), "{text}");
+        assert!(text.contains("there is no store x"), "{text}");
+    }
     assert!(alice.done("a", &["logs"]).contains("listens on"));
     for change in [
         &["token", "create"][..],
         &["operator", "list"],
         &["operator", "add", "mallory", "--role", "admin"],
         &["operator", "remove", "carol"],
+        &["stores", "adopt", "x", "data-1", "--lose-what-others-have"],
         &["box", "forget", "b"],
     ] {
         let text = alice.refused("a", change);
@@ -127,7 +135,13 @@ fn people_may_from_afar_what_their_role_says_until_they_are_removed() {
     let bob = by_token(&boxes, &bob);
     bob.done("b", &["status"]);
     bob.done("b", &["events"]);
-    for change in [&["logs"][..], &["records", "notice"], &["stop", "data-1"]] {
+    assert!(stdout(&bob.run("b", &["stores"])).starts_with("stores: "));
+    for change in [
+        &["logs"][..],
+        &["records", "notice"],
+        &["stop", "data-1"],
+        &["stores", "move", "x", "data-1"],
+    ] {
         let text = bob.refused("b", change);
         assert!(text.contains("a viewer may not do that"), "{text}");
     }

@@ -542,7 +542,7 @@ mod tests {
             checks.iter().all(|check| check.verdict == Verdict::Ok),
             "{checks:?}"
         );
-        assert_eq!(checks.len(), 12);
+        assert_eq!(checks.len(), 13);
     }
 
     #[test]
