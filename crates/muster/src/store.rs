@@ -33,10 +33,10 @@ mod watch;
 pub use muster_store::op::{OpKind, WriteRefusal};
 pub use muster_store::{
     Backend, BackendError, BackendErrorKind, BackendWrite, CloneReport, Commit, CopiesReport,
-    CopyMode, CopyReport, CopyRole, Encoded, OtherCopyReport,
-    Entry, FailureMode, Freshness, JournalMode, Level, MemoryBackend, Persisted, PersistedWriter,
-    PrimaryReport, Revision, Sqlite, SqliteOptions, StoreBudget, StoreBudgetReport, StoreName,
-    StoreNameError, StorePart, StoreReport, Synchronous, WriteFailure, arithmetic,
+    CopyMode, CopyReport, CopyRole, Encoded, Entry, FailureMode, Freshness, JournalMode, Level,
+    MemoryBackend, OtherCopyReport, Persisted, PersistedWriter, PrimaryReport, Revision, Sqlite,
+    SqliteOptions, StoreBudget, StoreBudgetReport, StoreName, StoreNameError, StorePart,
+    StoreReport, Synchronous, WriteFailure, arithmetic,
 };
 
 pub use error::{OpenError, StoreError, StoreErrorKind};

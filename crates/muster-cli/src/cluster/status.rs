@@ -309,7 +309,12 @@ fn stores(node: &str, stores: &[StoreStatus], text: &mut String) {
     }
     let joining: Vec<&str> = stores
         .iter()
-        .filter(|store| store.copy.as_ref().is_some_and(|copy| copy.role == "joining"))
+        .filter(|store| {
+            store
+                .copy
+                .as_ref()
+                .is_some_and(|copy| copy.role == "joining")
+        })
         .map(|store| store.store.as_str())
         .collect();
     if !joining.is_empty() {

@@ -4,13 +4,17 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use muster::cluster::node::{CoordinationReport, Trouble};
-use muster::store::{CloneReport, CopiesReport, CopyReport, CopyRole, Freshness, OtherCopyReport, PrimaryReport, StorePart, StoreReport};
+use muster::store::{
+    CloneReport, CopiesReport, CopyReport, CopyRole, Freshness, OtherCopyReport, PrimaryReport,
+    StorePart, StoreReport,
+};
 use muster::{NodeReport, PeerLine};
 use muster_wire::counters::{DropCause, DropLedger};
 
 use super::{
-    BridgeStatus, ClientStatus, CloneStatus, CoordinationStatus, CopiesStatus, CopyStatus, GatewayStatus, InputStatus,
-    MasterStatus, OtherCopyStatus, NodeStatus, PeerStatus, QueueStatus, StoreStatus, TroubleStatus,
+    BridgeStatus, ClientStatus, CloneStatus, CoordinationStatus, CopiesStatus, CopyStatus,
+    GatewayStatus, InputStatus, MasterStatus, NodeStatus, OtherCopyStatus, PeerStatus, QueueStatus,
+    StoreStatus, TroubleStatus,
 };
 use crate::client::BridgeCounts;
 use crate::clients::{ClientReport, GatewayCounts};
