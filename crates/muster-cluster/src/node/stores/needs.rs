@@ -375,7 +375,7 @@ impl NodeLoop {
         let relays = self.core.node.forwarding() == ForwardingMode::Relay;
         // A process of Zeek's does not know such requests. If it has the store, it serves it.
         if !relays || self.core.is_zeek(node) {
-            return self.found_at(&node.to_string(), asker, store);
+            return self.found_at(node.as_str(), asker, store);
         }
         self.core.outbox.effects.push(Effect::Publish {
             topic: self.core.layout.topics().node(node),

@@ -77,11 +77,11 @@ impl Cluster {
             }
             Output::Changed(change) => heard.push(Heard::Changed(change.event)),
             settled @ Output::Settled(_) => heard.extend(answer(settled)),
-            // Simulated clusters have no coordinators.
-            Output::Request { .. } | Output::Serve(_) => {}
             // Those of Broker go to direct peers of version 1, none of which has stores here; frameworks read their own
-            // node's copy, which they may do at any time.
-            Output::BrokerToClone(..)
+            // node's copy, which they may do at any time. These clusters have no coordinators.
+            Output::Request { .. }
+            | Output::Serve(_)
+            | Output::BrokerToClone(..)
             | Output::BrokerToMaster(..)
             | Output::BrokerSnapshot(_)
             | Output::Opened

@@ -138,7 +138,7 @@ impl NodeStores {
                 let this = NodeStores(inner);
                 let names: Vec<_> = this.0.stores().keys().cloned().collect();
                 for name in names {
-                    this.want(&name, round % WANT_OTHERWISE == 0);
+                    this.want(&name, round.is_multiple_of(WANT_OTHERWISE));
                 }
             }
         });
