@@ -21,6 +21,9 @@ use crate::state::{
 /// How long the opening of a store waits for its first candidate: at a start the layout's choice gets the primary.
 const WAIT_FOR_FIRST: Duration = Duration::from_secs(2);
 
+/// How long the opening of a store on disk waits for it: what the store has is there, if it was kept before there were copies.
+const WAIT_FOR_FIRST_FILE: Duration = Duration::from_secs(10);
+
 /// How long a store in memory waits for a copy that is in sync, until it begins empty.
 const WAIT_FOR_MEMORY: Duration = Duration::from_secs(30);
 
@@ -159,7 +162,7 @@ impl Stores {
             let first = want.wanted.candidates.first()?;
             let is_due = state.view().store(store).is_some()
                 || state.view().life(&first.node).is_some()
-                || now.since(want.since) >= WAIT_FOR_FIRST;
+                || now.since(want.since) >= wait_for_first(&want.wanted);
             let epoch = state.view().store(store).map_or(0, |it| it.changed);
             is_due.then(|| (store.clone(), Change::open(&want.wanted, epoch)))
         });
@@ -244,6 +247,14 @@ impl Stores {
         let has_another = || next_copy(view, group, Some(&copy.node)).is_some();
         let passes = is_late && !self.orders.contains_key(store) && (is_extra || has_another());
         passes.then(|| Change::of_copy(PASS, store, group.changed, copy))
+    }
+}
+
+fn wait_for_first(wanted: &StoreWanted) -> Duration {
+    if wanted.persistent {
+        WAIT_FOR_FIRST_FILE
+    } else {
+        WAIT_FOR_FIRST
     }
 }
 
