@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use muster_wire::{EndpointId, Mono};
 
+#[cfg(test)]
+use super::Sabotage;
 use super::primary_part::PrimaryPart;
 use super::{CopyReport, Output, StorePart};
 use crate::backend::Commit;
@@ -37,6 +39,8 @@ pub(super) struct CopyPart {
     /// How it is a clone, if it becomes one again.
     clone_config: CloneConfig,
     out: VecDeque<Output>,
+    #[cfg(test)]
+    sabotage: Sabotage,
 }
 
 impl CopyPart {
@@ -60,7 +64,14 @@ impl CopyPart {
             serves: false,
             clone_config,
             out: VecDeque::new(),
+            #[cfg(test)]
+            sabotage: Sabotage::default(),
         }
+    }
+
+    #[cfg(test)]
+    pub(super) fn set_sabotage(&mut self, sabotage: Sabotage) {
+        self.sabotage = sabotage;
     }
 
     /// A copy that begins beside a clone.
@@ -86,6 +97,10 @@ impl CopyPart {
         self.pump(now);
         out.extend(self.out);
         let mut client = self.client;
+        #[cfg(test)]
+        if self.sabotage == Sabotage::CloneForgetsHeld {
+            self.held.clear();
+        }
         if self.reads_copy {
             let copy = self.part.primary;
             let revision = copy.is_whole().then(|| copy.revision());
@@ -271,10 +286,14 @@ impl CopyPart {
     /// Reads the copy from now on, if it has what is read now. Watchers are told what is different.
     fn begins_to_read(&mut self, now: Mono) -> bool {
         let copy = &self.part.primary;
-        if self.reads_copy || !self.is_copy_current() {
+        #[cfg(test)]
+        let reads_at_once = self.sabotage == Sabotage::ReadsCopyAtOnce;
+        #[cfg(not(test))]
+        let reads_at_once = false;
+        if self.reads_copy || !(self.is_copy_current() || reads_at_once) {
             return false;
         }
-        let read = self.client.applied();
+        let read = self.client.applied().filter(|_| !reads_at_once);
         if read.is_some_and(|read| {
             read.timeline == copy.timeline() && read.change > copy.state().changes()
         }) {
@@ -287,6 +306,8 @@ impl CopyPart {
         } = self.client.gives_up_copy();
         let changes = copy.state().changes();
         let told = differences(&entries, copy.state().entries(), changes);
+        #[cfg(test)]
+        let told = told.filter(|_| self.sabotage != Sabotage::TellsNoDifferences);
         self.out.extend(told.map(Output::Changed));
         self.out.push_back(Output::Attached);
         // What they wrote to a former primary is in the copy, or is lost.
@@ -336,6 +357,12 @@ impl CopyPart {
         let change = match &settled.outcome {
             Ok(Answer::Done { change, .. } | Answer::Unchanged { change }) => *change,
             _ => 0,
+        };
+        #[cfg(test)]
+        let change = if self.sabotage == Sabotage::SettlesBeforeRead {
+            0
+        } else {
+            change
         };
         if change == 0 {
             return self.out.push_back(Output::Settled(settled));
