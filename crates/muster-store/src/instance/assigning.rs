@@ -1,6 +1,5 @@
 //! How an instance follows coordinators: a clone becomes a copy, a copy a clone again, and a primary of its own accord what they say.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use muster_wire::Mono;
@@ -11,6 +10,7 @@ use super::clone_part::ClonePart;
 use super::copy_part::CopyPart;
 use super::primary_part::PrimaryPart;
 use super::{Instance, Notice, Output, Part};
+use crate::clone::HeldWrites;
 use crate::{
     Assignment, CloneConfig, CopyMode, Follower, Now, Primary, PrimaryConfig, Restored, StoreClone,
 };
@@ -181,7 +181,7 @@ impl Instance {
             }
             _ => client,
         };
-        let mut part = CopyPart::beside_clone(me, part, client, clone_config, now.mono);
+        let mut part = CopyPart::beside_clone(me, part, client, clone_config);
         #[cfg(test)]
         part.set_sabotage(self.sabotage);
         part.assign(assigned.assignment.clone(), now);
@@ -216,7 +216,7 @@ impl Instance {
             ..config.clone()
         };
         let client = StoreClone::new(self.name.clone(), self.config.number, way, now.mono);
-        let part = CopyPart::with(self.config.endpoint, part, client, config, now.mono);
+        let part = CopyPart::with(self.config.endpoint, part, client, config);
         #[cfg(test)]
         let part = {
             let mut part = part;
@@ -250,7 +250,7 @@ impl Instance {
         );
         let revision = primary.revision();
         let entries = primary.into_entries();
-        client.takes_copy(entries, Some(revision), BTreeMap::new(), now.mono);
+        client.takes_copy(entries, Some(revision), HeldWrites::default(), now.mono);
         self.begin_clone(client, config);
     }
 
