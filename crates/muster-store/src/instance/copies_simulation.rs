@@ -589,6 +589,7 @@ impl World {
         {
             process.instance.tick(now);
             self.collect(number);
+            self.check_rest(number);
         }
     }
 
