@@ -246,6 +246,17 @@ impl CopyPart {
 
     /// Carries what the two here have for one another, until neither has more.
     fn pump(&mut self, now: Now) {
+        self.exchange(now);
+        if self.serves {
+            self.part.advance_broker(now);
+            self.exchange(now);
+        }
+        if self.reads_copy && self.is_copy_current() {
+            self.release(self.part.primary.state().changes());
+        }
+    }
+
+    fn exchange(&mut self, now: Now) {
         loop {
             if let Some(output) = self.client.poll() {
                 self.of_client(output, now);
@@ -254,9 +265,6 @@ impl CopyPart {
             } else if !self.begins_to_serve(now.mono) && !self.begins_to_read() {
                 break;
             }
-        }
-        if self.reads_copy && self.is_copy_current() {
-            self.release(self.part.primary.state().changes());
         }
     }
 
@@ -270,6 +278,8 @@ impl CopyPart {
         if serves {
             // Who looks for a primary finds this one.
             self.client.discovered(now);
+        } else {
+            self.part.forget_broker(now);
         }
         true
     }
