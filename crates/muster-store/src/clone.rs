@@ -3,10 +3,11 @@
 mod attaching;
 mod copying;
 mod following;
+mod held;
 mod room;
 mod settling;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use muster_wire::{EndpointId, Mono};
@@ -16,10 +17,11 @@ use crate::instance::Sabotage;
 use crate::op::Op;
 use crate::protocol::{Query, StoreMessage};
 use crate::writes::{Unsent, Writes};
-use crate::{Entries, Level, Output, Revision, SettledWrite, StoreBudget, StoreName, Token};
+use crate::{Entries, Level, Output, Revision, StoreBudget, StoreName, Token};
 
 pub(crate) use attaching::Attaching;
 pub(crate) use copying::{differences, perform};
+pub(crate) use held::HeldWrites;
 
 use room::NoRoom;
 
@@ -91,9 +93,6 @@ const ASK_AGAIN: Duration = Duration::from_millis(200);
 /// The slowest that a clone without any primary asks.
 const FIND_SLOWLY: Duration = Duration::from_secs(1);
 
-/// How long a write that the primary has applied waits until this copy has it too, be it from the next primary.
-const HELD: Duration = Duration::from_secs(10);
-
 /// How long two primaries must speak until it is told: one that has crashed may have spoken a moment ago.
 const RIVALRY: Duration = Duration::from_secs(3);
 
@@ -114,9 +113,9 @@ struct Followed {
 pub(crate) struct FormerCopy {
     pub(crate) entries: Entries,
     /// Settled writes whose changes it did not have.
-    pub(crate) held: BTreeMap<u64, Vec<SettledWrite>>,
+    pub(crate) held: HeldWrites,
     /// Settled writes to former primaries.
-    pub(crate) held_before: Vec<SettledWrite>,
+    pub(crate) held_before: HeldWrites,
 }
 
 /// A clone without I/O.
@@ -142,10 +141,9 @@ pub struct StoreClone {
     exists: u64,
     writes: Writes,
     /// Settled writes whose change this copy does not have yet.
-    held: BTreeMap<u64, Vec<SettledWrite>>,
-    held_since: Mono,
+    held: HeldWrites,
     /// Settled writes to former primaries: a new snapshot has them, or they are lost.
-    held_before: Vec<SettledWrite>,
+    held_before: HeldWrites,
     /// Another endpoint that claims to be the primary, and since when.
     rival: Option<(EndpointId, Mono)>,
     has_warned: bool,
@@ -173,9 +171,8 @@ impl StoreClone {
             asked: ASK_AGAIN,
             exists: 0,
             writes: Writes::new(instance),
-            held: BTreeMap::new(),
-            held_since: now,
-            held_before: Vec::new(),
+            held: HeldWrites::default(),
+            held_before: HeldWrites::default(),
             rival: None,
             has_warned: false,
             is_watched: true,
@@ -400,13 +397,12 @@ impl StoreClone {
         &mut self,
         entries: Entries,
         applied: Option<Revision>,
-        held: BTreeMap<u64, Vec<SettledWrite>>,
+        held: HeldWrites,
         now: Mono,
     ) {
         self.config.copy = CopyMode::Full;
         self.entries = entries;
         self.applied = applied;
-        self.held_since = now;
         self.held = held;
         self.find(now);
     }
@@ -467,10 +463,9 @@ impl StoreClone {
         let needs_it = self.config.copy == CopyMode::Full || !self.writes.is_empty();
         let silent = silent.filter(|_| self.ask_at.is_none() && needs_it);
         let writes = self.writes.next_tick();
-        let holds = !(self.held.is_empty() && self.held_before.is_empty());
-        let held = holds.then(|| self.held_since.after(HELD));
+        let (held, before) = (self.held.next_tick(), self.held_before.next_tick());
         let room = self.no_room.as_ref().map(NoRoom::look_at);
-        [self.ask_at, silent, writes, held, room]
+        [self.ask_at, silent, writes, held, before, room]
             .into_iter()
             .flatten()
             .min()
@@ -485,9 +480,8 @@ impl StoreClone {
     /// Settles all waiting writes, because the store is closed.
     pub fn close(&mut self, now: Mono) {
         self.writes.close();
-        self.held_since = Mono::default();
         self.settle(now);
-        self.release_held(now.after(HELD));
+        self.release_all();
     }
 
     /// Returns the next thing to do, or `None` if there is nothing.

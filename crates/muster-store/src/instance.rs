@@ -114,6 +114,8 @@ pub struct Instance {
     assigned: Option<Assigned>,
     /// The reading of the backend that a copy begins with.
     reading: CopyReading,
+    /// The operator knows that what only this endpoint had is given up.
+    has_given_up: bool,
     /// The time of the last fact.
     now: Now,
     out: VecDeque<Output>,
@@ -133,6 +135,7 @@ impl Instance {
             is_watched: false,
             assigned: None,
             reading: CopyReading::default(),
+            has_given_up: false,
             now,
             out: VecDeque::new(),
             #[cfg(test)]
@@ -217,7 +220,14 @@ impl Instance {
         };
         let is_of_copies = restored.is_of_copies();
         let (name, me) = (self.name.clone(), self.config.endpoint);
+        #[cfg(test)]
+        let former = restored.place();
         let primary = Primary::persistent(name, me, timeline(now), config, restored, now);
+        #[cfg(test)]
+        let primary = match self.sabotage {
+            Sabotage::KeepsTimeline => primary.pretending(former),
+            _ => primary,
+        };
         self.begin_primary(primary, Some(backend), is_of_copies);
     }
 

@@ -128,6 +128,8 @@ pub struct Primary {
     out: VecDeque<Output>,
     #[cfg(test)]
     sabotage: Sabotage,
+    #[cfg(test)]
+    pretended: u64,
 }
 
 impl Primary {
@@ -203,9 +205,20 @@ impl Primary {
             out: VecDeque::new(),
             #[cfg(test)]
             sabotage: Sabotage::default(),
+            #[cfg(test)]
+            pretended: 0,
         };
         primary.alive(now.mono);
         primary
+    }
+
+    /// What it gives its backend looks as if all copies had it.
+    #[cfg(test)]
+    pub(crate) fn pretending(mut self, (timeline, index): (u64, u64)) -> Self {
+        self.timeline = timeline;
+        self.commit_queue = Some(CommitQueue::new(timeline));
+        self.pretended = index;
+        self
     }
 
     #[cfg(test)]

@@ -38,6 +38,16 @@ struct Note {
     is_sum: bool,
 }
 
+/// The result of a conditional write. It is told behind the changes that it was decided by, and when nobody can take it back.
+#[derive(Debug)]
+struct PendingResult {
+    /// The last change before it, or of it.
+    change: u64,
+    /// Its entry, where there are copies.
+    index: u64,
+    content: Content,
+}
+
 #[derive(Debug)]
 struct WriterPath {
     events: Consumer<Content>,
@@ -55,8 +65,11 @@ pub struct BrokerClones {
     notes: VecDeque<Note>,
     /// The last change that was told.
     told: u64,
-    /// Results of conditional writes, each behind a change.
-    results: VecDeque<(u64, Content)>,
+    /// All copies have what was decided up to this entry; 0 where there are none.
+    committed: u64,
+    results: VecDeque<PendingResult>,
+    /// Writes wait, because too much is on its way to other copies.
+    is_blocked: bool,
     told_too_large: bool,
     out: VecDeque<Output>,
 }
@@ -72,7 +85,9 @@ impl BrokerClones {
             writers: HashMap::new(),
             notes: VecDeque::new(),
             told: 0,
+            committed: 0,
             results: VecDeque::new(),
+            is_blocked: false,
             told_too_large: false,
             out: VecDeque::new(),
         }
@@ -191,6 +206,21 @@ impl BrokerClones {
         }
         self.told = self.told.max(change.number);
         self.tell_results();
+    }
+
+    /// Notes that more may be on all copies of the master, if there are several. It is called behind
+    /// [`BrokerClones::changed`].
+    pub fn advanced(&mut self, master: &mut Primary, now: Now) {
+        self.committed = master.committed_index();
+        self.tell_results();
+        if self.is_blocked && !master.is_full() {
+            self.is_blocked = false;
+            let mut writers: Vec<Entity> = self.writers.keys().copied().collect();
+            writers.sort_unstable();
+            for writer in writers {
+                self.apply_events(writer, master, now);
+            }
+        }
     }
 
     /// Does what is due at the time `now`.
@@ -322,7 +352,11 @@ impl BrokerClones {
     }
 
     fn apply_events(&mut self, writer: Entity, master: &mut Primary, now: Now) {
-        while let Some(path) = self.writers.get_mut(&writer)
+        if master.is_full() {
+            self.is_blocked = true;
+        }
+        while !master.is_full()
+            && let Some(path) = self.writers.get_mut(&writer)
             && let Some(received) = path.events.take(now.mono)
         {
             if let Received::Event(content) = received {
@@ -411,19 +445,26 @@ impl BrokerClones {
                 request,
                 publisher: self.me,
             };
-            self.results.push_back((master.state().changes(), result));
+            let (index, change) = master.decided();
+            self.results.push_back(PendingResult {
+                change,
+                index,
+                content: result,
+            });
+            self.committed = master.committed_index();
             self.tell_results();
         }
     }
 
-    /// Tells the results whose changes are told.
+    /// Tells the results whose changes are told, and that all copies have.
     fn tell_results(&mut self) {
-        while let Some((behind, _)) = self.results.front()
-            && *behind <= self.told
-            && let Some((_, result)) = self.results.pop_front()
+        while let Some(first) = self.results.front()
+            && first.change <= self.told
+            && first.index <= self.committed
+            && let Some(first) = self.results.pop_front()
         {
             if self.channel.is_heard() {
-                self.broadcast(result);
+                self.broadcast(first.content);
             }
         }
     }

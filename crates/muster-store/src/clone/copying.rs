@@ -88,9 +88,8 @@ impl StoreClone {
             self.tell_differences(&before, last);
         }
         self.out.push_back(Output::Attached);
-        for settled in self.held_before.drain(..) {
-            self.out.push_back(Output::Settled(settled));
-        }
+        let released = self.held_before.release(u64::MAX);
+        self.tell_settled(released);
     }
 
     /// Tells what a new snapshot changes as changes.

@@ -46,7 +46,7 @@ impl StoreClone {
         }
         self.exists = 0;
         let held = std::mem::take(&mut self.held);
-        self.held_before.extend(held.into_values().flatten());
+        self.held_before.append(held);
         self.ask_at = None;
         self.begins_with(from, timeline, epoch, now);
         if self.config.copy == CopyMode::Full {

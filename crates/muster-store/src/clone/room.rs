@@ -87,10 +87,7 @@ impl StoreClone {
                 event: StoreEvent::Clear { old },
             }));
         }
-        let held = std::mem::take(&mut self.held).into_values().flatten();
-        for settled in self.held_before.drain(..).chain(held) {
-            self.out.push_back(Output::Settled(settled));
-        }
+        self.release_all();
         self.out.push_back(Output::Notice(notice));
     }
 

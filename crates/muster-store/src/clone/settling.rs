@@ -2,10 +2,10 @@
 
 use muster_wire::Mono;
 
-use super::{CopyMode, HELD, StoreClone};
-use crate::Output;
+use super::{CopyMode, StoreClone};
 use crate::op::Answer;
 use crate::protocol::{Results, StoreMessage};
+use crate::{Output, SettledWrite};
 
 impl StoreClone {
     pub(super) fn results(&mut self, results: &Results, now: Mono) {
@@ -35,36 +35,33 @@ impl StoreClone {
             if change == 0 || is_here {
                 self.out.push_back(Output::Settled(settled));
             } else {
-                if self.held.is_empty() && self.held_before.is_empty() {
-                    self.held_since = now;
-                }
-                self.held.entry(change).or_default().push(settled);
+                self.held.hold(change, settled, now);
             }
         }
     }
 
     /// Tells of settled writes whose changes do not come here: their authors have waited long enough.
     pub(super) fn release_held(&mut self, now: Mono) {
-        if now.since(self.held_since) < HELD {
-            return;
-        }
-        let held = std::mem::take(&mut self.held).into_values().flatten();
-        for settled in self.held_before.drain(..).chain(held) {
-            self.out.push_back(Output::Settled(settled));
-        }
+        let mut released = self.held_before.release_old(now);
+        released.extend(self.held.release_old(now));
+        self.tell_settled(released);
+    }
+
+    /// Tells of all settled writes.
+    pub(super) fn release_all(&mut self) {
+        let mut released = self.held_before.release(u64::MAX);
+        released.extend(self.held.release(u64::MAX));
+        self.tell_settled(released);
+    }
+
+    pub(super) fn tell_settled(&mut self, settled: Vec<SettledWrite>) {
+        self.out.extend(settled.into_iter().map(Output::Settled));
     }
 
     pub(super) fn settle_held(&mut self) {
-        if self.attaching.is_some() {
-            return;
-        }
-        let next = self.next();
-        while let Some(first) = self.held.first_entry()
-            && *first.key() < next
-        {
-            for settled in first.remove() {
-                self.out.push_back(Output::Settled(settled));
-            }
+        if self.attaching.is_none() {
+            let released = self.held.release(self.next() - 1);
+            self.tell_settled(released);
         }
     }
 }

@@ -1,14 +1,16 @@
 //! How an instance follows coordinators: a clone becomes a copy, a copy a clone again, and a primary of its own accord what they say.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use muster_wire::Mono;
 
+#[cfg(test)]
+use super::Sabotage;
 use super::clone_part::ClonePart;
 use super::copy_part::CopyPart;
 use super::primary_part::PrimaryPart;
 use super::{Instance, Notice, Output, Part};
+use crate::clone::HeldWrites;
 use crate::{
     Assignment, CloneConfig, CopyMode, Follower, Now, Primary, PrimaryConfig, Restored, StoreClone,
 };
@@ -131,6 +133,10 @@ impl Instance {
         }
         // The coordinators see that it does not come, and may name another one.
         self.reading.again_at = Some(self.now.mono.after(READ_AGAIN));
+        #[cfg(test)]
+        if self.sabotage == Sabotage::ReadsBackendOnce {
+            self.reading.again_at = Some(Mono(u64::MAX));
+        }
         if !std::mem::replace(&mut self.reading.has_failed, true) {
             self.out.push_back(Output::Notice(Notice::CopyUnreadable));
         }
@@ -159,9 +165,25 @@ impl Instance {
         };
         let (client, clone_config) = part.into_client(&mut self.out, now.mono);
         let (name, me) = (self.name.clone(), self.config.endpoint);
+        let leads = assigned.assignment.primary == Some(me);
+        let is_of_one = restored.as_ref().is_some_and(Restored::is_of_one);
+        if is_of_one && !leads && !std::mem::replace(&mut self.has_given_up, true) {
+            // An earlier process here was the primary, and nobody else has what it wrote.
+            self.out.push_back(Output::Notice(Notice::WritesGivenUp));
+        }
         let copy = Primary::copy(name, me, assigned.config.clone(), restored, now);
         let part = PrimaryPart::new(copy, assigned.backend, &self.config, now.mono);
-        let mut part = CopyPart::beside_clone(me, part, client, clone_config, now.mono);
+        #[cfg(test)]
+        let client = match self.sabotage {
+            Sabotage::CopyForgetsWrites => {
+                let (name, number) = (self.name.clone(), self.config.number);
+                StoreClone::new(name, number, clone_config.clone(), now.mono)
+            }
+            _ => client,
+        };
+        let mut part = CopyPart::beside_clone(me, part, client, clone_config);
+        #[cfg(test)]
+        part.set_sabotage(self.sabotage);
         part.assign(assigned.assignment.clone(), now);
         self.part = Part::Copy(Box::new(part));
     }
@@ -194,7 +216,13 @@ impl Instance {
             ..config.clone()
         };
         let client = StoreClone::new(self.name.clone(), self.config.number, way, now.mono);
-        let part = CopyPart::with(self.config.endpoint, part, client, config, now.mono);
+        let part = CopyPart::with(self.config.endpoint, part, client, config);
+        #[cfg(test)]
+        let part = {
+            let mut part = part;
+            part.set_sabotage(self.sabotage);
+            part
+        };
         self.part = Part::Copy(Box::new(part));
     }
 
@@ -205,6 +233,7 @@ impl Instance {
             return;
         };
         if part.has_something_of_its_own() {
+            self.has_given_up = true;
             self.out.push_back(Output::Notice(Notice::WritesGivenUp));
         }
         let mut primary = part.primary;
@@ -221,7 +250,7 @@ impl Instance {
         );
         let revision = primary.revision();
         let entries = primary.into_entries();
-        client.takes_copy(entries, Some(revision), BTreeMap::new(), now.mono);
+        client.takes_copy(entries, Some(revision), HeldWrites::default(), now.mono);
         self.begin_clone(client, config);
     }
 

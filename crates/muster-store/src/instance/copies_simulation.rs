@@ -55,6 +55,8 @@ struct Process {
     disk_until: Mono,
     /// It was opened as the primary of its own accord, and no coordinator was heard: what it began with.
     alone: Option<BTreeSet<u64>>,
+    /// How often it has written.
+    written: u64,
     /// What was read of it last, and of which timeline that was.
     read: (u64, Lists),
 }
@@ -126,9 +128,12 @@ fn id(node: usize, life: u64) -> EndpointId {
     EndpointId::from_random(id)
 }
 
-/// The key of the list that a node's process appends to.
-fn list_of(node: usize, life: u64) -> Encoded {
-    Encoded::key(&format!("of {node} {life}"))
+/// So many numbers are in one list.
+const LENGTH: u64 = 20;
+
+/// The key of the list that a node's process appends to when it has written so often.
+fn list_of(node: usize, life: u64, written: u64) -> Encoded {
+    Encoded::key(&format!("of {node} {life} {}", written / LENGTH))
 }
 
 fn tokens(list: &Encoded) -> Vec<u64> {
@@ -244,6 +249,7 @@ impl World {
             hears_from,
             disk_until: self.now,
             alone,
+            written: 0,
             read: (0, Lists::new()),
         });
         let placement = if is_alone {
@@ -359,13 +365,13 @@ impl World {
     fn write(&mut self, number: usize) {
         let now = self.clocks();
         let token = self.asked.len() as u64;
-        let Some(process) = &mut self.nodes[number].process else {
+        let life = self.nodes[number].lives;
+        let process = self.nodes[number].process.as_mut();
+        let Some(process) = process.filter(|it| it.frozen_until <= now.mono) else {
             return;
         };
-        if process.frozen_until > self.now {
-            return;
-        }
-        let life = self.nodes[number].lives;
+        let key = list_of(number, life, process.written);
+        process.written += 1;
         let is_durable = self.is_persistent && self.random.chance(40);
         let level = if is_durable {
             Level::Durable
@@ -374,7 +380,6 @@ impl World {
         };
         let within = Duration::from_millis(300 + self.random.number(30_000));
         let deadline = self.now.after(within);
-        let key = list_of(number, life);
         self.asked.push(Asked {
             node: number,
             life,
@@ -406,8 +411,10 @@ impl World {
     fn ask(&mut self, number: usize) {
         let now = self.clocks();
         let of = self.random.below(NODES);
-        let lives = self.nodes[of].lives.max(1);
-        let key = list_of(of, lives);
+        let process = self.nodes[of].process.as_ref();
+        let written = process.map_or(0, |process| process.written);
+        let written = written.saturating_sub(self.random.number(2 * LENGTH));
+        let key = list_of(of, self.nodes[of].lives, written);
         let is_frozen = |process: &Process| process.frozen_until > now.mono;
         if self.nodes[number].process.as_ref().is_none_or(is_frozen) {
             return;
@@ -481,9 +488,6 @@ impl World {
         };
         if process.frozen_until > now.mono {
             return process.waiting.push(event);
-        }
-        if std::env::var("TRACE").is_ok() {
-            eprintln!("{} n{number} {event:?}", self.now.0 / 1000);
         }
         match event {
             Event::Message { from, bytes } => {
@@ -585,6 +589,7 @@ impl World {
         {
             process.instance.tick(now);
             self.collect(number);
+            self.check_rest(number);
         }
     }
 

@@ -1,25 +1,23 @@
 //! An instance that keeps a copy of a store whose copies coordinators decide about: the primary's, or one that stands by. What its endpoint
 //! writes goes the same way as everybody's, so that it is applied once, whoever is the primary when it arrives.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::time::Duration;
+use std::collections::VecDeque;
 
 use muster_wire::{EndpointId, Mono};
 
+#[cfg(test)]
+use super::Sabotage;
 use super::primary_part::PrimaryPart;
 use super::{CopyReport, Output, StorePart};
 use crate::backend::Commit;
 use crate::broker::BrokerCommand;
-use crate::clone::{FormerCopy, differences};
+use crate::clone::{FormerCopy, HeldWrites, differences};
 use crate::op::{Answer, Op};
 use crate::protocol::{Query, StoreMessage};
 use crate::{
     Assignment, CloneConfig, Entries, Freshness, Level, Now, Revision, SettledWrite, StoreClone,
     Token,
 };
-
-/// How long a write that is answered waits until the copy here has it, too.
-const HELD: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
 pub(super) struct CopyPart {
@@ -31,12 +29,13 @@ pub(super) struct CopyPart {
     /// The copy is what the endpoint reads.
     reads_copy: bool,
     /// Settled writes whose change the copy here does not have yet.
-    held: BTreeMap<u64, Vec<SettledWrite>>,
-    held_since: Mono,
+    held: HeldWrites,
     serves: bool,
     /// How it is a clone, if it becomes one again.
     clone_config: CloneConfig,
     out: VecDeque<Output>,
+    #[cfg(test)]
+    sabotage: Sabotage,
 }
 
 impl CopyPart {
@@ -46,7 +45,6 @@ impl CopyPart {
         part: PrimaryPart,
         client: StoreClone,
         clone_config: CloneConfig,
-        now: Mono,
     ) -> Self {
         let mut part = part;
         part.primary.set_watched(true);
@@ -55,12 +53,18 @@ impl CopyPart {
             part,
             client,
             reads_copy: true,
-            held: BTreeMap::new(),
-            held_since: now,
+            held: HeldWrites::default(),
             serves: false,
             clone_config,
             out: VecDeque::new(),
+            #[cfg(test)]
+            sabotage: Sabotage::default(),
         }
+    }
+
+    #[cfg(test)]
+    pub(super) fn set_sabotage(&mut self, sabotage: Sabotage) {
+        self.sabotage = sabotage;
     }
 
     /// A copy that begins beside a clone.
@@ -69,9 +73,8 @@ impl CopyPart {
         part: PrimaryPart,
         client: StoreClone,
         clone_config: CloneConfig,
-        now: Mono,
     ) -> Self {
-        let mut part = Self::with(me, part, client, clone_config, now);
+        let mut part = Self::with(me, part, client, clone_config);
         part.client.set_watched(true);
         part.reads_copy = false;
         part
@@ -86,6 +89,10 @@ impl CopyPart {
         self.pump(now);
         out.extend(self.out);
         let mut client = self.client;
+        #[cfg(test)]
+        if self.sabotage == Sabotage::CloneForgetsHeld {
+            self.held = HeldWrites::default();
+        }
         if self.reads_copy {
             let copy = self.part.primary;
             let revision = copy.is_whole().then(|| copy.revision());
@@ -138,7 +145,7 @@ impl CopyPart {
             primary: assignment.and_then(|assignment| assignment.primary),
             copies: report.copies.unwrap_or_default(),
             freshness: self.freshness(now),
-            unsettled: self.client.unsettled() + self.held.values().map(Vec::len).sum::<usize>(),
+            unsettled: self.client.unsettled() + self.held.len(),
             backend: report.backend,
             pending_commits: report.pending_commits,
             failures: report.failures,
@@ -215,13 +222,12 @@ impl CopyPart {
         self.part.primary.tick(now);
         self.part.tick_broker(now);
         self.pump(now);
-        if !self.held.is_empty() && now.mono.since(self.held_since) >= HELD {
-            self.release(u64::MAX);
-        }
+        let old = self.held.release_old(now.mono);
+        self.out.extend(old.into_iter().map(Output::Settled));
     }
 
     pub(super) fn next_tick(&self, now: Now) -> Mono {
-        let held = (!self.held.is_empty()).then(|| self.held_since.after(HELD));
+        let held = self.held.next_tick();
         let part = self.part.next_tick_of_copy(now);
         let others = [Some(self.client.next_tick()), held];
         others.into_iter().flatten().fold(part, Mono::min)
@@ -240,17 +246,25 @@ impl CopyPart {
 
     /// Carries what the two here have for one another, until neither has more.
     fn pump(&mut self, now: Now) {
+        self.exchange(now);
+        if self.serves {
+            self.part.advance_broker(now);
+            self.exchange(now);
+        }
+        if self.reads_copy && self.is_copy_current() {
+            self.release(self.part.primary.state().changes());
+        }
+    }
+
+    fn exchange(&mut self, now: Now) {
         loop {
             if let Some(output) = self.client.poll() {
                 self.of_client(output, now);
             } else if let Some(output) = self.part.primary.poll() {
                 self.of_copy(output, now);
-            } else if !self.begins_to_serve(now.mono) && !self.begins_to_read(now.mono) {
+            } else if !self.begins_to_serve(now.mono) && !self.begins_to_read() {
                 break;
             }
-        }
-        if self.reads_copy && self.is_copy_current() {
-            self.release(self.part.primary.state().changes());
         }
     }
 
@@ -264,17 +278,23 @@ impl CopyPart {
         if serves {
             // Who looks for a primary finds this one.
             self.client.discovered(now);
+        } else {
+            self.part.forget_broker(now);
         }
         true
     }
 
     /// Reads the copy from now on, if it has what is read now. Watchers are told what is different.
-    fn begins_to_read(&mut self, now: Mono) -> bool {
+    fn begins_to_read(&mut self) -> bool {
         let copy = &self.part.primary;
-        if self.reads_copy || !self.is_copy_current() {
+        #[cfg(test)]
+        let reads_at_once = self.sabotage == Sabotage::ReadsCopyAtOnce;
+        #[cfg(not(test))]
+        let reads_at_once = false;
+        if self.reads_copy || !(self.is_copy_current() || reads_at_once) {
             return false;
         }
-        let read = self.client.applied();
+        let read = self.client.applied().filter(|_| !reads_at_once);
         if read.is_some_and(|read| {
             read.timeline == copy.timeline() && read.change > copy.state().changes()
         }) {
@@ -283,17 +303,18 @@ impl CopyPart {
         let FormerCopy {
             entries,
             held,
-            held_before,
+            mut held_before,
         } = self.client.gives_up_copy();
         let changes = copy.state().changes();
         let told = differences(&entries, copy.state().entries(), changes);
+        #[cfg(test)]
+        let told = told.filter(|_| self.sabotage != Sabotage::TellsNoDifferences);
         self.out.extend(told.map(Output::Changed));
         self.out.push_back(Output::Attached);
         // What they wrote to a former primary is in the copy, or is lost.
-        self.out
-            .extend(held_before.into_iter().map(Output::Settled));
+        let before = held_before.release(u64::MAX);
+        self.out.extend(before.into_iter().map(Output::Settled));
         self.held = held;
-        self.held_since = now;
         self.reads_copy = true;
         true
     }
@@ -337,6 +358,12 @@ impl CopyPart {
             Ok(Answer::Done { change, .. } | Answer::Unchanged { change }) => *change,
             _ => 0,
         };
+        #[cfg(test)]
+        let change = if self.sabotage == Sabotage::SettlesBeforeRead {
+            0
+        } else {
+            change
+        };
         if change == 0 {
             return self.out.push_back(Output::Settled(settled));
         }
@@ -345,21 +372,13 @@ impl CopyPart {
             // The primary answers only what is committed.
             self.part.primary.is_committed(change, now);
         }
-        if self.held.is_empty() {
-            self.held_since = now.mono;
-        }
-        self.held.entry(change).or_default().push(settled);
+        self.held.hold(change, settled, now.mono);
     }
 
     /// Tells of the settled writes up to a change.
     fn release(&mut self, change: u64) {
-        while let Some(first) = self.held.first_entry()
-            && *first.key() <= change
-        {
-            for settled in first.remove() {
-                self.out.push_back(Output::Settled(settled));
-            }
-        }
+        let released = self.held.release(change);
+        self.out.extend(released.into_iter().map(Output::Settled));
     }
 
     pub(super) fn poll(&mut self, is_watched: bool) -> Option<Output> {

@@ -111,8 +111,8 @@ pub enum Notice {
     Stale,
     /// The primary of a stale clone is heard again.
     Recovered,
-    /// Coordinators have put the primary elsewhere, or have put it nowhere, after this endpoint had opened it of its own accord. What
-    /// only this endpoint had is given up.
+    /// Coordinators have put the primary elsewhere, or have put it nowhere, after this endpoint, or one before it with the same backend,
+    /// had opened it of its own accord. What only that had is given up.
     WritesGivenUp,
     /// This endpoint is to keep a copy, and the backend that it is to begin with cannot be read. It is tried again every 5 seconds.
     CopyUnreadable,

@@ -13,6 +13,8 @@ use crate::{Now, Primary};
 #[derive(Debug)]
 pub(super) struct PrimaryPart {
     pub(super) primary: Primary,
+    entity: Entity,
+    frame_limit: usize,
     broker: BrokerClones,
     pub(super) rivals: Rivals,
     backend: &'static str,
@@ -39,6 +41,8 @@ impl PrimaryPart {
             began_as_copy: false,
             began_behind: primary.state().changes(),
             primary,
+            entity,
+            frame_limit: config.frame_limit,
             broker: BrokerClones::new(entity, config.frame_limit, now),
             rivals: Rivals::new(config.rival_patience, now),
             backend: backend.unwrap_or("memory"),
@@ -91,6 +95,16 @@ impl PrimaryPart {
         let broker = self.broker.next_tick();
         let primary = self.primary.next_tick(now);
         broker.map_or(primary, |broker| broker.min(primary))
+    }
+
+    /// Broker's clones hear what all copies have.
+    pub(super) fn advance_broker(&mut self, now: Now) {
+        self.broker.advanced(&mut self.primary, now);
+    }
+
+    /// Another one is the primary: Broker's clones find that.
+    pub(super) fn forget_broker(&mut self, now: Mono) {
+        self.broker = BrokerClones::new(self.entity, self.frame_limit, now);
     }
 
     pub(super) fn note_for_broker(&mut self, change: &Change, now: Now) {

@@ -43,6 +43,17 @@ impl Restored {
         self.index > 0
     }
 
+    /// Returns `true` if it has something that was kept by a primary without copies.
+    pub(crate) fn is_of_one(&self) -> bool {
+        self.index == 0 && !self.state.entries().is_empty()
+    }
+
+    /// The timeline and the index.
+    #[cfg(test)]
+    pub(crate) fn place(&self) -> (u64, u64) {
+        (self.timeline, self.index)
+    }
+
     #[cfg(test)]
     pub(crate) fn without_writers(mut self) -> Self {
         self.writers = Vec::new();

@@ -156,7 +156,12 @@ impl Session {
     /// Notes what became of the writer's commands from this one on.
     pub(super) fn note(&mut self, from: u64, answers: impl IntoIterator<Item = Answer>) {
         for (number, answer) in (from..).zip(answers) {
-            if self.first + self.answers.len() as u64 != number {
+            let next = self.first + self.answers.len() as u64;
+            if number < next && !self.answers.is_empty() {
+                // A new copy may have been told of it ahead of its turn.
+                continue;
+            }
+            if next != number {
                 self.answers.clear();
                 self.first = number;
             }

@@ -1,6 +1,7 @@
 use muster_wire::EndpointId;
 
 use super::*;
+use crate::protocol::{Acknowledgement, Attach, StoreMessage};
 use crate::{Encoded, Level, PrimaryConfig, StoreName};
 
 fn entity(number: u8) -> Entity {
@@ -120,4 +121,119 @@ fn a_state_that_fits_into_no_frame_is_refused_once() {
     ));
     assert!(pair.says(entity(2), asks(), at(200)).is_empty());
     assert_eq!(pair.clones.attached(), 0);
+}
+
+/// A master with another copy, which has a clone of Broker's that writes.
+fn replicated() -> (Pair, EndpointId) {
+    let (me, other) = (entity(1).endpoint, entity(3).endpoint);
+    let name = StoreName::new("kv").unwrap();
+    let mut master = Primary::copy(name, me, PrimaryConfig::default(), None, at(0));
+    let assignment = crate::Assignment {
+        epoch: 1,
+        began: 1,
+        primary: Some(me),
+        in_sync: vec![me, other],
+        joining: None,
+        min_copies: 1,
+    };
+    master.assign(assignment, at(0));
+    let attach = StoreMessage::Attach(Attach {
+        epoch: 1,
+        timeline: master.timeline(),
+        index: 0,
+    });
+    master.receive(other, attach, at(0));
+    let mut pair = Pair {
+        master,
+        clones: BrokerClones::new(entity(1), 1 << 20, at(0).mono),
+    };
+    assert!(offset(&pair.says(entity(2), asks(), at(0))).is_some());
+    let attach = Content::AttachWriter {
+        offset: 0,
+        heartbeat: 5,
+    };
+    pair.says(entity(2), attach, at(0));
+    (pair, other)
+}
+
+fn event(pair: &mut Pair, number: u64, content: Content) -> Vec<Content> {
+    let command = BrokerCommand {
+        number,
+        sender: entity(2),
+        receiver: entity(1),
+        content,
+    };
+    pair.clones.receive(command, &mut pair.master, at(10));
+    told(pair)
+}
+
+/// What all clones are told.
+fn told(pair: &mut Pair) -> Vec<Content> {
+    let mut out = pair.settle(at(10));
+    pair.clones.advanced(&mut pair.master, at(10));
+    out.extend(pair.settle(at(10)));
+    let told = out.into_iter().filter_map(|output| match output {
+        Output::BrokerBroadcast(bytes) => Some(BrokerCommand::decode(&bytes).unwrap().content),
+        _ => None,
+    });
+    told.collect()
+}
+
+fn unique(value: u64, request: u64) -> Content {
+    Content::PutUnique {
+        key: Encoded::key("k"),
+        value: Encoded::of(&value),
+        ttl: None,
+        who: entity(2),
+        request,
+        publisher: entity(2),
+    }
+}
+
+#[test]
+fn what_a_clone_wrote_is_told_when_all_copies_have_it() {
+    let (mut pair, other) = replicated();
+    let timeline = pair.master.timeline();
+    let has = |pair: &mut Pair, index| {
+        let acknowledgement = Acknowledgement {
+            epoch: 1,
+            timeline,
+            index,
+            durable: 0,
+            is_whole: true,
+        };
+        let message = StoreMessage::Acknowledge(acknowledgement);
+        pair.master.receive(other, message, at(10));
+        told(pair)
+    };
+    assert_eq!(event(&mut pair, 1, unique(1, 7)), []);
+    assert_eq!(event(&mut pair, 2, unique(2, 8)), []);
+    let out = has(&mut pair, 1);
+    assert!(
+        matches!(
+            out[..],
+            [
+                Content::Put { .. },
+                Content::PutUniqueResult {
+                    inserted: true,
+                    request: 7,
+                    ..
+                }
+            ]
+        ),
+        "{out:?}"
+    );
+    // Nobody knows whether the key is there until all have the answer, too.
+    let out = has(&mut pair, 2);
+    assert!(
+        matches!(
+            out[..],
+            [Content::PutUniqueResult {
+                inserted: false,
+                request: 8,
+                ..
+            }]
+        ),
+        "{out:?}"
+    );
 }

@@ -352,3 +352,17 @@ fn decisions_that_come_late_are_ignored() {
     let report = node.instance.report(at(3).mono).map(|it| it.part);
     assert!(matches!(report, Some(StorePart::Clone(_))), "{report:?}");
 }
+
+#[test]
+fn a_file_of_a_primary_without_copies_is_not_given_up_in_silence() {
+    let mut alone = Node::new();
+    alone.primary(true);
+    alone.load(at(0));
+    alone.write("a", Level::Durable, 1, at(1));
+    alone.commit(at(2));
+    let mut again = Node::new();
+    again.disk = alone.disk.clone();
+    again.clone();
+    again.assign(assignment(2, OTHER, &[OTHER], Some(ME)), true, at(10));
+    assert!(has(&again.load(at(11)), Notice::WritesGivenUp));
+}

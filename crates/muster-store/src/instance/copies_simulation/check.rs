@@ -39,6 +39,15 @@ impl World {
         }
     }
 
+    /// Whoever has done what is due waits for something.
+    pub(super) fn check_rest(&mut self, number: usize) {
+        let now = self.clocks();
+        let process = self.nodes[number].process.as_ref();
+        if process.is_some_and(|process| process.instance.next_tick(now) <= now.mono) {
+            self.fails(format!("REST: node {number} is never done"));
+        }
+    }
+
     /// Nothing waits for longer than it may.
     pub(super) fn check_time(&self) -> Result<(), Wrong> {
         for (asked, token) in self.asked.iter().zip(0_u64..) {

@@ -5,11 +5,11 @@ use std::time::Duration;
 use muster_wire::EndpointId;
 
 use super::{Event, World, all_tokens, lists, tokens};
-use crate::WriteOutcome;
 use crate::instance::{Notice, Output};
 use crate::op::{Answer, StoreEvent};
 use crate::protocol::Reply;
 use crate::simulation::watch;
+use crate::{CopyRequest, WriteOutcome};
 
 impl World {
     fn is_cut(&self, id: EndpointId) -> bool {
@@ -48,15 +48,21 @@ impl World {
         process.disk_until.since(now)
     }
 
+    /// The coordinators are asked for something.
+    fn request(&mut self, from: EndpointId, epoch: u64, request: CopyRequest) {
+        if !self.is_cut(from) {
+            let delay = Duration::from_millis(1 + self.random.number(20));
+            let at = self.now.after(delay);
+            self.council.asked(at, from, epoch, request);
+        }
+    }
+
     /// Does what a node's instance wants done.
     pub(super) fn collect(&mut self, number: usize) {
         while let Some(process) = &mut self.nodes[number].process
             && let Some(output) = process.instance.poll()
         {
             let me = process.id;
-            if std::env::var("TRACE").is_ok() {
-                eprintln!("{} n{number} -> {output:?}", self.now.0 / 1000);
-            }
             match output {
                 Output::Broadcast(bytes) | Output::Find(bytes) => {
                     for to in self.others(number) {
@@ -64,13 +70,7 @@ impl World {
                     }
                 }
                 Output::Send(to, bytes) => self.send(me, to, &bytes),
-                Output::Request { epoch, request } => {
-                    if !self.is_cut(me) {
-                        let delay = Duration::from_millis(1 + self.random.number(20));
-                        let at = self.now.after(delay);
-                        self.council.asked(at, me, epoch, request);
-                    }
-                }
+                Output::Request { epoch, request } => self.request(me, epoch, request),
                 Output::ListenToBroker(true) => {
                     self.later(me, Duration::from_millis(1), Event::Listening);
                 }

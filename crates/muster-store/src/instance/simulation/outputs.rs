@@ -48,7 +48,6 @@ impl World {
                         });
                     }
                 }
-                Output::Request { .. } | Output::Serve(_) => {}
                 Output::AskToOpen => self.send(0, || Event::AskedToOpen),
                 Output::ListenToBroker(true) => {
                     self.schedule(number, Duration::from_millis(1), Event::Listening);
@@ -89,6 +88,8 @@ impl World {
                 Output::Notice(Notice::NoRoomForCopy) => self.given_up += 1,
                 Output::Notice(Notice::RoomForCopy) => self.fetched_again += 1,
                 Output::Notice(_)
+                | Output::Request { .. }
+                | Output::Serve(_)
                 | Output::ListenToBroker(false)
                 | Output::Opened
                 | Output::OpenFailed

@@ -47,6 +47,20 @@ pub(crate) enum Sabotage {
     LeavesOutWhatHasNoRoom,
     /// A copy that was given up stays away, though there is room.
     NeverFetchesAgain,
+    /// A clone that becomes a copy forgets what it has to send.
+    CopyForgetsWrites,
+    /// A copy that becomes a clone forgets the settled writes whose changes it does not have.
+    CloneForgetsHeld,
+    /// A copy's node hears of its writes before it can read them.
+    SettlesBeforeRead,
+    /// What a copy has is read before it has what was read before.
+    ReadsCopyAtOnce,
+    /// Watchers are not told what is different when the copy is read.
+    TellsNoDifferences,
+    /// A backend that could not be read for a copy is not read again.
+    ReadsBackendOnce,
+    /// A primary of its own accord goes on as if what it writes were what all copies have.
+    KeepsTimeline,
 }
 
 impl Sabotage {

@@ -161,6 +161,24 @@ impl Primary {
         Ok((event, told))
     }
 
+    /// How far it has decided: the index of the last entry, 0 without copies, and the number of the last change.
+    pub(crate) fn decided(&self) -> (u64, u64) {
+        match &self.replication {
+            None => (0, self.state.changes()),
+            Some(replication) => (replication.log.last(), replication.log.changes()),
+        }
+    }
+
+    /// The index up to which all copies have everything; 0 without copies.
+    pub(crate) fn committed_index(&self) -> u64 {
+        self.replication.as_ref().map_or(0, |it| it.log.committed())
+    }
+
+    /// Returns `true` if as much is on its way to other copies as may be.
+    pub(crate) fn is_full(&self) -> bool {
+        self.replication.as_ref().is_some_and(|it| it.log.is_full())
+    }
+
     /// Returns `true` if it is the primary of its copies.
     pub(super) fn leads(&self) -> bool {
         let replication = self.replication.as_ref();

@@ -200,7 +200,8 @@ impl Peers {
             let stuck = peer.in_sync && !(peer.is_attached && peer.index >= last);
             let stuck = stuck.then(|| peer.progress.after(STUCK).max(peer.ask_at));
             let joined = peer.is_proposed.then_some(peer.ask_at);
-            let again = (peer.is_attached && peer.sent > peer.index).then_some(peer.send_again);
+            let waits = peer.is_attached && peer.is_whole && peer.sent > peer.index;
+            let again = waits.then_some(peer.send_again);
             [stuck, joined, again, peer.tell_at]
                 .into_iter()
                 .flatten()

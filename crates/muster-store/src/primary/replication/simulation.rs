@@ -125,8 +125,9 @@ fn id(node: u64, life: u64) -> EndpointId {
     EndpointId::from_random(id)
 }
 
-fn list_of(writer: usize) -> Encoded {
-    Encoded::key(&format!("of {writer}"))
+/// The key of the list that a writer appends a number to. A new one begins now and then, as long lists take long.
+fn list_of(writer: usize, token: u64) -> Encoded {
+    Encoded::key(&format!("of {writer} {}", token / 60))
 }
 
 fn tokens(list: &Encoded) -> Vec<u64> {
@@ -288,12 +289,10 @@ impl World {
                     let delay = Duration::from_micros(500 + self.random.number(20_000));
                     self.later(me, delay, Event::Committed(commit));
                 }
-                Output::Request { epoch, request } => {
-                    if !self.is_cut(me) {
-                        let delay = Duration::from_millis(1 + self.random.number(20));
-                        self.council
-                            .asked(self.now.after(delay), me, epoch, request);
-                    }
+                Output::Request { epoch, request } if !self.is_cut(me) => {
+                    let delay = Duration::from_millis(1 + self.random.number(20));
+                    self.council
+                        .asked(self.now.after(delay), me, epoch, request);
                 }
                 Output::Changed(change) => self.sees(timeline, change.number, change.event),
                 _ => {}
@@ -385,7 +384,7 @@ impl World {
             began: self.council.began(),
         });
         let op = Op::Add {
-            key: list_of(number),
+            key: list_of(number, token),
             value: Encoded::of(&token),
             initial: Kind::Vector,
             ttl: None,
@@ -405,20 +404,23 @@ impl World {
 
     fn ask(&mut self, number: usize) {
         let of = self.random.below(self.writers.len());
-        let done = self.asked.iter().zip(0..).filter(|(asked, _)| {
+        let all = self.asked.len() as u64;
+        let key = list_of(of, all.saturating_sub(self.random.number(120)));
+        let done = self.asked.iter().zip(0_u64..).filter(|(asked, token)| {
             let outcome = asked.outcome.as_ref();
             let is_now = asked.writer == of && asked.began == self.council.began();
-            is_now && matches!(outcome, Some(Ok(Answer::Done { .. })))
+            let is_asked_for = is_now && list_of(of, *token) == key;
+            is_asked_for && matches!(outcome, Some(Ok(Answer::Done { .. })))
         });
         let acknowledged = done.map(|(_, token)| token).collect();
         let request = self.questions.len() as u64;
         self.questions.push(Question {
             acknowledged,
-            key: list_of(of),
+            key: key.clone(),
             began: self.council.began(),
         });
         let now = self.now;
-        let query = Query::Get(list_of(of));
+        let query = Query::Get(key);
         self.writers[number].clone.query(request, query, now);
         self.collect_writer(number);
     }
@@ -608,28 +610,23 @@ impl World {
                 return Err(format!("S1: clone {number} has something else"));
             }
         }
-        for number in 0..self.writers.len() {
-            let list = expected.get(&list_of(number)).map(tokens);
-            let list = list.unwrap_or_default();
+        for list in expected.values().map(tokens) {
             if !list.is_sorted_by(|one, other| one < other) {
                 return Err(format!("S3: applied twice, or out of order: {list:?}"));
             }
-            for (asked, token) in self.asked.iter().zip(0_u64..) {
-                if asked.writer != number {
-                    continue;
+        }
+        for (asked, token) in self.asked.iter().zip(0_u64..) {
+            let list = expected.get(&list_of(asked.writer, token)).map(tokens);
+            let is_there = list.is_some_and(|list| list.contains(&token));
+            match &asked.outcome {
+                None => return Err(format!("L: {token} is not settled")),
+                Some(Ok(Answer::Done { .. })) if self.restarts == 0 && !is_there => {
+                    return Err(format!("S2: {token} was acknowledged, and is lost"));
                 }
-                match &asked.outcome {
-                    None => return Err(format!("L: {token} is not settled")),
-                    Some(Ok(Answer::Done { .. })) if self.restarts == 0 => {
-                        if !list.contains(&token) {
-                            return Err(format!("S2: {token} was acknowledged, and is lost"));
-                        }
-                    }
-                    Some(Ok(Answer::Repeated)) if self.restarts == 0 => {
-                        return Err(format!("S3: the answer to {token} is not known any more"));
-                    }
-                    _ => {}
+                Some(Ok(Answer::Repeated)) if self.restarts == 0 => {
+                    return Err(format!("S3: the answer to {token} is not known any more"));
                 }
+                _ => {}
             }
         }
         Ok(())
