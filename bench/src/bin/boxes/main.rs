@@ -2,9 +2,9 @@
 //!
 //! - `boxes operate`: three boxes are founded, joined, asked, upgraded and cut off. Each step says what was seen; the first that
 //!   is not as it should be ends it with 1.
-//! - `boxes [--rounds 100] [--seed N] [--fault NAME] [--format json]`: in each round something happens to a box while clients use
+//! - `boxes [--rounds 100] [--seed N] [--fault NAME] [--patient] [--format json]`: in each round something happens to a box while clients use
 //!   stores, and an oracle judges what they were told. It ends with 1 if the cluster has not kept its word, and with 2 if it
-//!   could not be tried.
+//!   could not be tried. With `--patient` times are told, and not judged.
 //!
 //! `cargo build --release && cargo run --release -p muster-bench --bin boxes`. It needs root; where it cannot run it says why
 //! and ends with 3.

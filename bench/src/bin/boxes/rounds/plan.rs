@@ -22,6 +22,8 @@ pub(crate) struct Plan {
     pub(super) seed: u64,
     pub(super) only: Option<String>,
     pub(super) is_json: bool,
+    /// Times are told, and not judged: for machines that are busy with other things.
+    pub(super) is_patient: bool,
 }
 
 impl Plan {
@@ -31,9 +33,14 @@ impl Plan {
             seed: now(),
             only: None,
             is_json: false,
+            is_patient: false,
         };
         let mut words = words.iter();
         while let Some(word) = words.next() {
+            if *word == "--patient" {
+                plan.is_patient = true;
+                continue;
+            }
             let value = words
                 .next()
                 .with_context(|| format!("{word} needs a value"))?;
@@ -49,7 +56,7 @@ impl Plan {
                 }
                 "--format" => plan.is_json = *value == "json",
                 _ => bail!(
-                    "usage: boxes operate | [--rounds N] [--seed N] [--fault NAME] [--format text|json]"
+                    "usage: boxes operate | [--rounds N] [--seed N] [--fault NAME] [--patient] [--format text|json]"
                 ),
             }
         }

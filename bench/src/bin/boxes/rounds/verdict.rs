@@ -41,6 +41,11 @@ impl Verdict {
         self.lies.is_empty() && self.within_limit && self.decided_in_time && self.well.is_some()
     }
 
+    /// Whether the cluster has told the truth, and was well again, however long it took.
+    pub(super) fn is_true(&self) -> bool {
+        self.lies.is_empty() && self.well.is_some()
+    }
+
     pub(super) fn line(&self, plan: &Round) -> String {
         let settled = if self.settled_by_itself {
             format!("went on after {:.1} s", self.settled)
