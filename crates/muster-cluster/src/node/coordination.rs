@@ -49,6 +49,8 @@ pub(super) struct Coordination {
     /// What it fails at.
     trouble: Option<Standing>,
     began: Mono,
+    /// Since when a voter is in the mesh that does not answer.
+    silent_since: Option<Mono>,
     /// Who says which nodes keep a store, once that is clear.
     authority: Option<StoreAuthority>,
 }
@@ -84,6 +86,7 @@ impl Coordination {
             without: None,
             trouble: None,
             began: now,
+            silent_since: None,
             authority: None,
         })
     }
@@ -161,19 +164,25 @@ impl NodeLoop {
         let Some(coordination) = &mut self.coordination else {
             return;
         };
-        if coordination.authority.is_some() || now.since(coordination.began) < WAIT_FOR_ANY {
+        if coordination.authority.is_some() {
             return;
         }
-        let membership = &self.core.members.membership;
-        let mut agents = membership.announced_names();
         let is_voter = |name: &str| coordination.voters.iter().any(|(voter, _)| voter == name);
-        let mut has_agents = false;
-        let hears_voter = agents.any(|name| {
+        let (mut has_agents, mut has_voters) = (false, false);
+        for name in self.core.members.membership.announced_names() {
             has_agents |= name.starts_with(AGENT_PREFIX);
-            is_voter(name)
-        });
-        if hears_voter || !has_agents {
-            drop(agents);
+            has_voters |= is_voter(name);
+        }
+        // Whoever is there has some time to answer.
+        if !has_voters {
+            coordination.silent_since = None;
+        }
+        let since = match (has_agents, has_voters) {
+            (_, true) => *coordination.silent_since.get_or_insert(now),
+            (false, false) => coordination.began,
+            (true, false) => return,
+        };
+        if now.since(since) >= WAIT_FOR_ANY {
             self.stores_go_by(StoreAuthority::Layout);
         }
     }
@@ -294,6 +303,7 @@ impl NodeLoop {
             Ok(changes) => {
                 let name = self.core.node.name.as_str();
                 coordination.lease.sees(&coordination.view, name, now);
+                self.stores_go_by(StoreAuthority::Coordinators);
                 self.view_changed(&changes);
                 self.tell_stores(&changes, update.since == 0);
             }

@@ -475,7 +475,8 @@ fn store(changed: u64) -> StoreGroup {
 /// The stores that a node's driver was told of.
 fn stores_of(rig: &mut Rig) -> Vec<String> {
     let said = rig.said().into_iter();
-    said.filter(|it| it.starts_with("stores ")).collect()
+    said.filter(|it| it.starts_with("stores ") && !it.starts_with("stores go by"))
+        .collect()
 }
 
 #[test]
@@ -507,4 +508,47 @@ fn a_node_hears_of_the_stores_that_have_changed() {
         stores_of(&mut rig),
         [format!("stores one@{epoch} two@{epoch}")]
     );
+}
+
+fn authorities_of(rig: &mut Rig) -> Vec<String> {
+    let said = rig.said().into_iter();
+    said.filter(|it| it.starts_with("stores go by ")).collect()
+}
+
+#[test]
+fn a_node_that_hears_no_coordinator_goes_by_its_layout_until_it_hears_one() {
+    let mut rig = rig("data-a");
+    rig.pass(Duration::from_millis(2999));
+    assert_eq!(authorities_of(&mut rig), [""; 0]);
+    rig.pass(Duration::from_millis(501));
+    assert_eq!(authorities_of(&mut rig), ["stores go by Layout"]);
+    // The cluster is founded, and a voter answers.
+    let number = told::<Renew>(&mut rig).last().unwrap().1.number;
+    rig.receive(101, &seen(number));
+    assert_eq!(authorities_of(&mut rig), ["stores go by Coordinators"]);
+    // That is so for good.
+    rig.pass(Duration::from_secs(60));
+    assert_eq!(authorities_of(&mut rig), [""; 0]);
+}
+
+#[test]
+fn a_node_that_is_cut_off_from_its_coordinators_waits_for_them() {
+    let registry = Registry::new().with::<Actor>();
+    let mut rig = Rig::of(BOXES, "data-a", &registry).unwrap();
+    // An agent is there, so there are coordinators somewhere.
+    rig.step(Input::Announced(id(104), "agent.d"));
+    rig.step(Input::Reach(id(104), Reach::Discovered));
+    rig.pass(Duration::from_secs(60));
+    assert_eq!(authorities_of(&mut rig), [""; 0]);
+    rig.step(Input::Announced(id(101), "agent.a"));
+    rig.step(Input::Reach(id(101), Reach::Discovered));
+    rig.receive(101, &ViewUpdate::whole(&decided("data-a")));
+    assert_eq!(authorities_of(&mut rig), ["stores go by Coordinators"]);
+}
+
+#[test]
+fn where_a_layout_has_no_coordinators_nothing_is_said_of_them() {
+    let mut rig = Rig::new("data-1");
+    rig.pass(Duration::from_secs(60));
+    assert_eq!(authorities_of(&mut rig), [""; 0]);
 }

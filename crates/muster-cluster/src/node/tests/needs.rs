@@ -1,5 +1,7 @@
 //! Stores that endpoints without a layout need: one node has them opened.
 
+use crate::coordination::{StoreCandidate, StoreCopy, StoreGroup, View, ViewUpdate};
+
 use super::*;
 
 const NAMED: &str = r#"
@@ -158,4 +160,88 @@ fn malformed_requests_are_refused() {
     rig.receive(STRANGER, &nameless);
     assert_eq!(rig.said(), NOTHING);
     assert_eq!(rig.node.counts().events_refused, 1);
+}
+
+const BOXES: &str = r#"
+    [box.a]
+    address = "10.0.0.1"
+    [box.b]
+    address = "10.0.0.2"
+    [box.c]
+    address = "10.0.0.3"
+    [[node]]
+    name = "manager"
+    role = "manager"
+    box = "a"
+    [[node]]
+    name = "data-b"
+    role = "data"
+    box = "b"
+    [[node]]
+    name = "logger-c"
+    role = "logger"
+    box = "c"
+"#;
+
+/// Where coordinators decide, the manager may be away: the first that is there opens a store, and where one is open the view says.
+#[test]
+fn by_coordinators_any_node_that_is_there_finds_a_store_a_home() {
+    let of = |name: &str| {
+        let mut rig = Rig::of(BOXES, name, &Registry::new().with::<Actor>()).unwrap();
+        rig.step(Input::Announced(id(101), "agent.a"));
+        rig.step(Input::Reach(id(101), Reach::Discovered));
+        rig.step(Input::Reach(id(STRANGER), Reach::PeerUp(Version::V1)));
+        rig.said();
+        rig.published.clear();
+        rig
+    };
+    let mut view = View::founded([7; 16], 0);
+    let mut rig = of("data-b");
+    rig.receive(101, &coordination::seen(1));
+    rig.receive(STRANGER, &need(StoreNeed::Any));
+    let asked = format!("{} needs test/a: Any", id(STRANGER));
+    assert_eq!(rig.said().last(), Some(&asked), "the first is away");
+    rig.up("manager", 1);
+    rig.published.clear();
+    rig.receive(STRANGER, &need(StoreNeed::Any));
+    let passed_on = format!("Any for {}", id(STRANGER));
+    let to_manager = "zeek/cluster/node/manager/".to_owned();
+    assert_eq!(sent(&mut rig), [(to_manager, passed_on)]);
+
+    // It is open elsewhere: the asker finds it.
+    let primary = StoreCopy::new("logger-c", id(3));
+    let mut group = StoreGroup {
+        opened: 3,
+        began: 3,
+        changed: 5,
+        persistent: false,
+        copies: 2,
+        min_copies: 1,
+        candidates: ["manager", "data-b", "logger-c"].map(candidate).to_vec(),
+        in_sync: vec![primary.clone()],
+        primary: Some(primary),
+        joining: None,
+    };
+    view.set_store(5, "test/a", group.clone());
+    rig.receive(101, &ViewUpdate::whole(&view));
+    rig.receive(STRANGER, &need(StoreNeed::Existing));
+    assert_eq!(
+        sent(&mut rig),
+        [(answers(STRANGER), "test/a Open".to_owned())]
+    );
+    // It waits for its last copy.
+    group.primary = None;
+    group.changed = 6;
+    view.set_store(6, "test/a", group);
+    rig.receive(101, &ViewUpdate::whole(&view));
+    rig.receive(STRANGER, &need(StoreNeed::Existing));
+    let away = "test/a Away { node: \"logger-c\" }".to_owned();
+    assert_eq!(sent(&mut rig), [(answers(STRANGER), away)]);
+}
+
+fn candidate(node: &str) -> StoreCandidate {
+    StoreCandidate {
+        node: node.to_owned(),
+        box_name: node[node.len() - 1..].to_owned(),
+    }
 }
