@@ -108,10 +108,10 @@ impl Primary {
         }
         // An entry that changes nothing: whoever has it goes by the epoch of now.
         let is_alone = !leading.peers.iter().any(Peer::is_required);
-        let waits = leading
-            .questions
-            .back()
-            .is_some_and(|last| last.behind == log.last());
+        // One entry is enough for questions that came before it was sent: what a copy has said before a question counts for nothing.
+        let is_sent = leading.peers.iter().any(|peer| peer.sent >= log.last());
+        let last = leading.questions.back();
+        let waits = !is_sent && last.is_some_and(|last| last.behind == log.last());
         if !waits && (!is_alone || log.last() > log.committed()) {
             log.push(LogEntry::nothing());
         }
