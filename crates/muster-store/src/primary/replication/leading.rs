@@ -150,7 +150,7 @@ impl Primary {
         };
         peer.is_attached = true;
         peer.is_whole = continues;
-        (peer.sent, peer.told) = (index, 0);
+        (peer.began, peer.sent, peer.told) = (index, index, 0);
         peer.index = if continues { index } else { 0 };
         peer.durable = 0;
         peer.progress = now.mono;
@@ -236,8 +236,8 @@ impl Primary {
         let log = &replication.log;
         let mut messages = Vec::new();
         for peer in leading.peers.iter_mut().filter(|peer| peer.is_attached) {
-            if peer.sent > peer.index && now.mono >= peer.send_again && peer.is_whole {
-                peer.sent = peer.index;
+            if peer.sent > peer.has() && now.mono >= peer.send_again {
+                peer.sent = peer.has();
             }
             while peer.sent < log.last() && peer.sent - peer.index.min(peer.sent) < WINDOW {
                 let (change, entries) = log.from(peer.sent + 1, ENTRIES, BYTES);
@@ -254,7 +254,7 @@ impl Primary {
                     }
                 }
                 let first = peer.sent + 1;
-                if peer.sent <= peer.index {
+                if peer.sent <= peer.has() {
                     // What is sent behind entries that wait does not put them off.
                     peer.send_again = now.mono.after(SEND_AGAIN);
                 }
