@@ -3,7 +3,10 @@
 
 use muster_data::{Kind, Timespan};
 use muster_store::op::{Answer, Change, Op, StoreEvent, Writer};
-use muster_store::protocol::{Changes, Chunk, Query, Reply, Results, StoreMessage, WriteBatch};
+use muster_store::protocol::{
+    Acknowledgement, Attach, Attached, Changes, Chunk, LogEntry, Query, Replicate, Reply, Results,
+    StoreMessage, WriteBatch, WriterRow, WritersPart,
+};
 use muster_store::{Encoded, Entry, Level, StoreName};
 use muster_wire::EndpointId;
 
@@ -46,12 +49,7 @@ fn count(number: u64) -> Encoded {
 
 /// The examples in the order of the document.
 fn examples() -> Vec<StoreMessage> {
-    let mut writer = [0; 16];
-    (writer[6], writer[8], writer[15]) = (0x40, 0x80, 0x0b);
-    let writer = Writer {
-        endpoint: EndpointId::from_bytes(writer),
-        instance: 5,
-    };
+    let writer = writer();
     let entry = Entry {
         value: count(1),
         expires: None,
@@ -65,6 +63,7 @@ fn examples() -> Vec<StoreMessage> {
         StoreMessage::Alive {
             timeline: 7,
             last: 2,
+            epoch: 0,
         },
         StoreMessage::Fetch {
             instance: 5,
@@ -73,6 +72,7 @@ fn examples() -> Vec<StoreMessage> {
         StoreMessage::Chunk(Chunk {
             instance: 5,
             timeline: 7,
+            epoch: 0,
             as_of: 2,
             after: None,
             entries: vec![(key(), entry)],
@@ -97,6 +97,7 @@ fn examples() -> Vec<StoreMessage> {
         }),
         StoreMessage::Changes(Changes {
             timeline: 7,
+            epoch: 0,
             changes: vec![
                 Change {
                     number: 3,
@@ -121,6 +122,7 @@ fn examples() -> Vec<StoreMessage> {
         StoreMessage::Results(Results {
             instance: 5,
             timeline: 7,
+            epoch: 0,
             next: 3,
             durable: 1,
             failed: 0,
@@ -145,14 +147,89 @@ fn examples() -> Vec<StoreMessage> {
             timeline: 7,
             last: 4,
             reply: Reply::Entry(None),
+            epoch: 0,
         },
     ]
+}
+
+/// Those of copies, which come behind them.
+fn examples_of_copies() -> Vec<StoreMessage> {
+    let (epoch, timeline) = (5, 7);
+    let entry = |by, answer, event| LogEntry { by, answer, event };
+    let put = StoreEvent::Put {
+        key: key(),
+        value: count(3),
+        expires: None,
+        old: None,
+    };
+    let done = Answer::Done {
+        change: 5,
+        value: None,
+    };
+    vec![
+        StoreMessage::Attach(Attach {
+            epoch,
+            timeline,
+            index: 9,
+        }),
+        StoreMessage::Attached(Attached {
+            epoch,
+            timeline,
+            index: 9,
+            change: 4,
+            continues: true,
+        }),
+        StoreMessage::Replicate(Replicate {
+            epoch,
+            timeline,
+            committed: 9,
+            first: 10,
+            change: 5,
+            writers: vec![(writer(), 3)],
+            entries: vec![
+                entry(Some((writer(), 3)), done.clone(), Some(put)),
+                entry(Some((writer(), 4)), Answer::Unchanged { change: 5 }, None),
+                entry(None, Answer::Repeated, None),
+            ],
+        }),
+        StoreMessage::Acknowledge(Acknowledgement {
+            epoch,
+            timeline,
+            index: 12,
+            durable: 10,
+            is_whole: true,
+        }),
+        StoreMessage::FetchWriters { epoch, after: None },
+        StoreMessage::Writers(WritersPart {
+            epoch,
+            timeline,
+            after: None,
+            rows: vec![WriterRow {
+                writer: writer(),
+                number: 4,
+                first: 3,
+                answers: vec![done],
+            }],
+            is_last: true,
+        }),
+        StoreMessage::Fenced { epoch: 6 },
+    ]
+}
+
+fn writer() -> Writer {
+    let mut endpoint = [0; 16];
+    (endpoint[6], endpoint[8], endpoint[15]) = (0x40, 0x80, 0x0b);
+    Writer {
+        endpoint: EndpointId::from_bytes(endpoint),
+        instance: 5,
+    }
 }
 
 #[test]
 fn the_examples_are_what_is_written_and_read() {
     let name = StoreName::new("a/b").unwrap();
-    let (specified, examples) = (specified(), examples());
+    let (specified, mut examples) = (specified(), examples());
+    examples.extend(examples_of_copies());
     for (bytes, message) in specified.iter().zip(&examples) {
         assert_eq!(*bytes, message.encode(&name), "{message:?}");
         assert_eq!(StoreMessage::decode(bytes).unwrap(), *message);

@@ -108,10 +108,10 @@ impl Primary {
         }
         // An entry that changes nothing: whoever has it goes by the epoch of now.
         let is_alone = !leading.peers.iter().any(Peer::is_required);
-        let waits = leading
-            .questions
-            .back()
-            .is_some_and(|last| last.behind == log.last());
+        // One entry is enough for questions that came before it was sent: what a copy has said before a question counts for nothing.
+        let is_sent = leading.peers.iter().any(|peer| peer.sent >= log.last());
+        let last = leading.questions.back();
+        let waits = !is_sent && last.is_some_and(|last| last.behind == log.last());
         if !waits && (!is_alone || log.last() > log.committed()) {
             log.push(LogEntry::nothing());
         }
@@ -150,7 +150,7 @@ impl Primary {
         };
         peer.is_attached = true;
         peer.is_whole = continues;
-        (peer.sent, peer.told) = (index, 0);
+        (peer.began, peer.sent, peer.told) = (index, index, 0);
         peer.index = if continues { index } else { 0 };
         peer.durable = 0;
         peer.progress = now.mono;
@@ -272,8 +272,8 @@ impl Primary {
         let log = &replication.log;
         let mut messages = Vec::new();
         for peer in leading.peers.iter_mut().filter(|peer| peer.is_attached) {
-            if peer.sent > peer.index && now.mono >= peer.send_again && peer.is_whole {
-                peer.sent = peer.index;
+            if peer.sent > peer.has() && now.mono >= peer.send_again {
+                peer.sent = peer.has();
             }
             while peer.sent < log.last() && peer.sent - peer.index.min(peer.sent) < WINDOW {
                 let (change, entries) = log.from(peer.sent + 1, ENTRIES, BYTES);
@@ -290,7 +290,7 @@ impl Primary {
                     }
                 }
                 let first = peer.sent + 1;
-                if peer.sent <= peer.index {
+                if peer.sent <= peer.has() {
                     // What is sent behind entries that wait does not put them off.
                     peer.send_again = now.mono.after(SEND_AGAIN);
                 }

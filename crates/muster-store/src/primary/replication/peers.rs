@@ -41,6 +41,8 @@ pub(super) struct Peer {
     pub(super) is_attached: bool,
     /// What it has, it has without a gap.
     pub(super) is_whole: bool,
+    /// It was told to begin behind this entry.
+    pub(super) began: u64,
     /// All entries up to here were sent to it.
     pub(super) sent: u64,
     /// All up to here are in its memory.
@@ -65,6 +67,7 @@ impl Peer {
             in_sync: false,
             is_attached: false,
             is_whole: false,
+            began: 0,
             sent: 0,
             index: 0,
             durable: 0,
@@ -80,6 +83,11 @@ impl Peer {
     /// Whether nothing is committed that it does not have: also from the moment on at which it may have been counted in.
     pub(super) fn is_required(&self) -> bool {
         self.in_sync || self.is_proposed
+    }
+
+    /// What is behind this was perhaps lost on the way to it.
+    pub(super) fn has(&self) -> u64 {
+        self.index.max(self.began)
     }
 
     /// What the coordinators are to be asked because of it, if it is time for that.
@@ -200,7 +208,7 @@ impl Peers {
             let stuck = peer.in_sync && !(peer.is_attached && peer.index >= last);
             let stuck = stuck.then(|| peer.progress.after(STUCK).max(peer.ask_at));
             let joined = peer.is_proposed.then_some(peer.ask_at);
-            let waits = peer.is_attached && peer.is_whole && peer.sent > peer.index;
+            let waits = peer.is_attached && peer.sent > peer.has();
             let again = waits.then_some(peer.send_again);
             [stuck, joined, again, peer.tell_at]
                 .into_iter()
