@@ -112,6 +112,8 @@ struct Followed {
 #[derive(Debug)]
 pub(crate) struct FormerCopy {
     pub(crate) entries: Entries,
+    /// The timeline of the primary that it followed.
+    pub(crate) timeline: Option<u64>,
     /// Settled writes whose changes it did not have.
     pub(crate) held: HeldWrites,
     /// Settled writes to former primaries.
@@ -387,6 +389,7 @@ impl StoreClone {
         let nothing = Entries::within(&self.config.budget);
         FormerCopy {
             entries: std::mem::replace(&mut self.entries, nothing),
+            timeline: self.primary.map(|primary| primary.timeline),
             held: std::mem::take(&mut self.held),
             held_before: std::mem::take(&mut self.held_before),
         }

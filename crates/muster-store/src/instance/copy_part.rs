@@ -302,6 +302,7 @@ impl CopyPart {
         }
         let FormerCopy {
             entries,
+            timeline,
             held,
             mut held_before,
         } = self.client.gives_up_copy();
@@ -312,9 +313,13 @@ impl CopyPart {
         self.out.extend(told.map(Output::Changed));
         self.out.push_back(Output::Attached);
         // What they wrote to a former primary is in the copy, or is lost.
+        if timeline == Some(self.part.primary.timeline()) {
+            self.held = held;
+        } else {
+            held_before.append(held);
+        }
         let before = held_before.release(u64::MAX);
         self.out.extend(before.into_iter().map(Output::Settled));
-        self.held = held;
         self.reads_copy = true;
         true
     }

@@ -131,6 +131,7 @@ impl World {
 
     pub(super) fn settled(&mut self, token: u64, outcome: WriteOutcome) {
         let losses = self.losses;
+        let is_alone = self.is_somebody_alone();
         let asked = &mut self.asked[usize::try_from(token).unwrap()];
         if asked.outcome.is_some() {
             return self.fails(format!("ONCE: {token} was settled twice"));
@@ -140,7 +141,7 @@ impl World {
         // Longer than that nobody waits for what is read.
         let is_soon = self.now.since(asked.at) < Duration::from_secs(10);
         let (number, key) = (asked.node, asked.key.clone());
-        if !is_done || !is_soon || asked.losses < losses {
+        if !is_done || !is_soon || asked.losses < losses || is_alone {
             return;
         }
         let process = self.nodes[number].process.as_ref();
