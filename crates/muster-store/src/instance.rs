@@ -195,7 +195,7 @@ impl Instance {
     pub fn suspend(&mut self, is_suspended: bool, now: Now) {
         self.now = now;
         if let Part::Copy(part) = &mut self.part {
-            part.part.primary.suspend(is_suspended, now);
+            part.suspend(is_suspended, now);
         }
     }
 

@@ -173,6 +173,13 @@ impl CopyPart {
         self.pump(now);
     }
 
+    /// Notes whether the coordinators were not heard for too long.
+    pub(super) fn suspend(&mut self, is_suspended: bool, now: Now) {
+        if self.part.primary.suspend(is_suspended, now) {
+            self.pump(now);
+        }
+    }
+
     pub(super) fn query(&mut self, request: u64, query: Query, now: Now) {
         self.client.query(request, query, now.mono);
         self.pump(now);

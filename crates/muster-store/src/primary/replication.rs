@@ -186,15 +186,18 @@ impl Primary {
         self.look_after_copies(now);
     }
 
-    /// Notes whether the coordinators were not heard for too long. The only copy that is in sync decides nothing then.
-    pub fn suspend(&mut self, is_suspended: bool, now: Now) {
+    /// Notes whether the coordinators were not heard for too long. The only copy that is in sync decides nothing then. Returns `true` if it
+    /// goes on.
+    pub fn suspend(&mut self, is_suspended: bool, now: Now) -> bool {
         let Some(replication) = self.replication.as_mut() else {
-            return;
+            return false;
         };
         let was_suspended = std::mem::replace(&mut replication.is_suspended, is_suspended);
-        if was_suspended && !is_suspended {
+        let goes_on = was_suspended && !is_suspended;
+        if goes_on {
             self.look_after_copies(now);
         }
+        goes_on
     }
 
     /// Returns `true` if nothing can be decided at present: nobody else has to have it, and this may not decide alone.

@@ -454,7 +454,10 @@ impl StoreRequest {
     }
 
     /// Opens the store: its primary, if the layout puts it on this node, otherwise a clone, whose primary need not be
-    /// there yet. If the store is open on this node already, this is another handle of it.
+    /// there yet. Where coordinators decide which nodes keep it, it opens as a clone and becomes what they say. If the store is open on
+    /// this node already, this is another handle of it.
+    ///
+    /// A node of a layout with several boxes waits for the word of a coordinator first, for at most three seconds if there is none.
     ///
     /// # Errors
     /// [`NodeStoreError`]: the name is not valid, the layout has no node for the primary, the node has too many stores,

@@ -4,6 +4,7 @@ use muster_wire::{EndpointId, Mono};
 use super::*;
 use crate::instance::InstanceConfig;
 use crate::op::{Answer, Op};
+use crate::protocol::{Query, Reply};
 use crate::{
     Backend, Commit, CopyRole, Encoded, Hears, Level, MemoryBackend, Placement, SettledWrite,
     StoreName, StorePart, WriteFailure,
@@ -171,10 +172,11 @@ fn a_primary_that_is_put_where_it_is_goes_on_with_what_it_has() {
     );
     assert_eq!(settled(&node.commit(at(3))), [(1, true)]);
     let out = node.write("b", Level::Applied, 2, at(4));
-    assert_eq!((settled(&out), changes(&out)), (vec![(2, true)], 1));
+    assert_eq!((settled(&out), changes(&out)), (vec![], 0));
     let out = node.write("c", Level::Durable, 3, at(5));
     assert_eq!(settled(&out), []);
-    node.commit(at(6));
+    let out = node.commit(at(6));
+    assert_eq!((settled(&out), changes(&out)), (vec![(2, true)], 1));
     assert_eq!(settled(&node.commit(at(7))), [(3, true)]);
     let Some(StorePart::Primary(report)) = node.instance.report(at(8).mono).map(|it| it.part)
     else {
@@ -190,6 +192,94 @@ fn a_primary_that_is_put_where_it_is_goes_on_with_what_it_has() {
         for_clones: true,
     };
     assert_eq!(node.instance.hears(), hears);
+}
+
+/// The only copy of a persistent store that is in sync, with nothing to be put on disk.
+fn alone(config: &PrimaryConfig) -> Node {
+    let mut node = Node::new();
+    node.clone();
+    let kind = Some("memory for tests");
+    let alone = assignment(1, ME, &[ME], None);
+    node.instance.assign(alone, config, kind, at(1));
+    node.drain();
+    node.load(at(2));
+    while !node.commits.is_empty() {
+        node.commit(at(3));
+    }
+    node
+}
+
+#[test]
+fn where_one_copy_is_in_sync_its_disk_has_what_others_hear_of() {
+    let mut node = alone(&PrimaryConfig::default());
+    let mut out = node.write("a", Level::Applied, 1, at(4));
+    out.extend(node.write("b", Level::Applied, 2, at(5)));
+    assert_eq!((settled(&out), changes(&out)), (vec![], 0), "{out:?}");
+    let broadcast = |output: &Output| matches!(output, Output::Broadcast(_));
+    assert!(!out.iter().any(broadcast), "clones hear of nothing");
+    // A question is answered with what is on disk.
+    node.instance.query(9, Query::Size, at(5_000).mono, at(6));
+    let replied = |out: &[Output]| {
+        let mut replies = out.iter().filter_map(|output| match output {
+            Output::Replied { reply, .. } => Some(reply.clone()),
+            _ => None,
+        });
+        replies.next()
+    };
+    let asked = node.drain();
+    assert_eq!(replied(&asked), None);
+    let out = node.commit(at(7));
+    assert_eq!((settled(&out), changes(&out)), (vec![(1, true)], 1));
+    assert_eq!(replied(&out), Some(Reply::Size(1)));
+    let out = node.commit(at(8));
+    assert_eq!((settled(&out), changes(&out)), (vec![(2, true)], 1));
+
+    // A disk that fails holds nobody: that is told otherwise.
+    node.write("c", Level::Applied, 3, at(9));
+    let commit = node.commits.remove(0);
+    node.instance.committed(Some(commit), at(10));
+    assert_eq!(settled(&node.drain()), [(3, true)]);
+    assert_eq!(
+        settled(&node.write("d", Level::Applied, 4, at(11))),
+        [(4, true)]
+    );
+
+    // Who does not want that has it as without copies.
+    let mut node = alone(&PrimaryConfig {
+        alone_durable: false,
+        ..PrimaryConfig::default()
+    });
+    let out = node.write("a", Level::Applied, 1, at(4));
+    assert_eq!((settled(&out), changes(&out)), (vec![(1, true)], 1));
+}
+
+#[test]
+fn the_only_copy_decides_nothing_while_it_hears_no_coordinators() {
+    for is_persistent in [false, true] {
+        let mut node = Node::new();
+        node.clone();
+        node.assign(assignment(1, ME, &[ME], None), is_persistent, at(1));
+        if is_persistent {
+            node.load(at(2));
+            while !node.commits.is_empty() {
+                node.commit(at(3));
+            }
+        }
+        node.instance.suspend(true, at(4));
+        let mut out = node.write("a", Level::Applied, 1, at(5));
+        node.instance.query(9, Query::Size, at(5_000).mono, at(6));
+        out.extend(node.drain());
+        let replied = |out: &[Output]| out.iter().any(|it| matches!(it, Output::Replied { .. }));
+        assert_eq!((settled(&out), changes(&out)), (vec![], 0), "{out:?}");
+        assert!(!replied(&out) && node.commits.is_empty());
+        node.instance.suspend(false, at(7));
+        let mut out = node.drain();
+        while !node.commits.is_empty() {
+            out.extend(node.commit(at(8)));
+        }
+        assert_eq!((settled(&out), changes(&out)), (vec![(1, true)], 1));
+        assert!(replied(&out), "{out:?}");
+    }
 }
 
 #[test]
@@ -291,6 +381,9 @@ fn a_decision_that_comes_before_the_store_is_open_is_followed_then() {
             let mut out = node.write("a", Level::Applied, 1, at(2));
             while node.loads > 0 {
                 out.extend(node.load(at(3)));
+            }
+            while !node.commits.is_empty() {
+                out.extend(node.commit(at(3)));
             }
             assert_eq!(settled(&out), [(1, true)]);
             let report = node.instance.report(at(4).mono).map(|it| it.part);
