@@ -113,6 +113,8 @@ pub struct Primary {
     commit_queue: Option<CommitQueue>,
     /// Changes that clones have not been told.
     untold: Vec<Change>,
+    /// Changes of which this endpoint knows, and others hear when they are on disk.
+    unsent: Vec<Change>,
     /// Durable writes of its own endpoint that wait for the disk.
     own: OwnWrites,
     is_watched: bool,
@@ -195,6 +197,7 @@ impl Primary {
             sessions: Sessions::default(),
             commit_queue,
             untold: Vec::new(),
+            unsent: Vec::new(),
             own: OwnWrites::default(),
             is_watched: true,
             epoch: 0,
@@ -543,13 +546,21 @@ impl Primary {
 
     /// Tells clones and watchers what has changed.
     fn tell(&mut self, now: Mono) {
-        if self.untold.is_empty() || self.waits_for_disk() {
-            return;
-        }
         let mut changes = std::mem::take(&mut self.untold);
         if self.is_watched {
             let told = changes.iter().cloned().map(Output::Changed);
             self.out.extend(told);
+        }
+        if !self.unsent.is_empty() {
+            self.unsent.append(&mut changes);
+            changes = std::mem::take(&mut self.unsent);
+        }
+        if changes.is_empty() {
+            return;
+        }
+        if self.waits_for_disk() {
+            self.unsent = changes;
+            return;
         }
         for change in &mut changes {
             self.backlog.push(change);

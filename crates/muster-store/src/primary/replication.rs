@@ -31,7 +31,7 @@ use crate::{BackendWrite, Entries, Now, Output, PrimaryConfig, Restored, State, 
 use following::Following;
 use log::Log;
 pub use peers::CopyRequest;
-use peers::{Peer, Peers};
+use peers::Peers;
 
 /// Which endpoints keep a store, as coordinators have decided it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -222,7 +222,7 @@ impl Primary {
         self.config.alone_durable
             && self.commit_queue.is_some()
             && !replication.disk_fails
-            && !leading.peers.iter().any(Peer::is_required)
+            && !leading.peers.iter().any(|peer| peer.in_sync)
             && self.own_durable() < replication.log.committed()
     }
 

@@ -386,6 +386,7 @@ impl Primary {
             self.sessions.adopt(row);
         }
         self.untold.clear();
+        self.unsent.clear();
         self.new_backlog();
         self.set_timeline(self.timeline);
         if let Some(commit_queue) = &mut self.commit_queue {

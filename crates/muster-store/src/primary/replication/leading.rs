@@ -220,7 +220,10 @@ impl Primary {
             if let Some((leading, ..)) = self.leading() {
                 leading.held = told;
             }
-            if !self.waits_for_disk() {
+            if self.waits_for_disk() {
+                // Those who watch here see what is read here.
+                self.tell(now.mono);
+            } else {
                 self.tell_held(now);
             }
             self.commit();
@@ -429,13 +432,12 @@ impl Primary {
             return;
         };
         let epoch = assignment.epoch;
-        let requests = leading.peers.requests(log.last(), durable, now.mono);
+        let requests = leading
+            .peers
+            .requests((log.last(), log.committed()), durable, now.mono);
         #[cfg(test)]
         if counts_late {
-            leading
-                .peers
-                .iter_mut()
-                .for_each(|peer| peer.is_proposed = false);
+            leading.peers.iter_mut().for_each(Peer::gives_up);
         }
         let requests = requests.into_iter();
         let outputs = requests.map(|request| Output::Request { epoch, request });

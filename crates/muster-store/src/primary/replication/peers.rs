@@ -12,6 +12,13 @@ const STUCK: Duration = Duration::from_secs(3);
 /// How often the coordinators are asked the same.
 const ASK_AGAIN: Duration = Duration::from_millis(500);
 
+/// A newcomer that is no more entries behind is waited for: while others write on it would never have everything.
+const NEAR: u64 = 4096;
+
+/// How long, and how long after that was in vain it is waited for again.
+const AWAITED: Duration = Duration::from_millis(500);
+const AWAIT_AGAIN: Duration = Duration::from_secs(3);
+
 /// How long after entries were sent they are sent again, if the copy does not say that it has them.
 pub(super) const SEND_AGAIN: Duration = Duration::from_millis(300);
 
@@ -53,6 +60,9 @@ pub(super) struct Peer {
     pub(super) told: u64,
     /// The coordinators were asked to count it in, and may have done so.
     pub(super) is_proposed: bool,
+    /// It is about to have everything, and is waited for until then.
+    awaited_until: Option<Mono>,
+    await_at: Mono,
     /// When it had nothing more to catch up with, or did so last.
     pub(super) progress: Mono,
     pub(super) send_again: Mono,
@@ -73,6 +83,8 @@ impl Peer {
             durable: 0,
             told: 0,
             is_proposed: false,
+            awaited_until: None,
+            await_at: now,
             progress: now,
             send_again: Mono(u64::MAX),
             tell_at: None,
@@ -82,7 +94,28 @@ impl Peer {
 
     /// Whether nothing is committed that it does not have: also from the moment on at which it may have been counted in.
     pub(super) fn is_required(&self) -> bool {
-        self.in_sync || self.is_proposed
+        self.in_sync || self.is_proposed || self.awaited_until.is_some()
+    }
+
+    /// Is not counted in yet, nor waited for.
+    pub(super) fn gives_up(&mut self) {
+        self.is_proposed = false;
+        self.awaited_until = None;
+    }
+
+    /// Begins to wait for a newcomer that is near, or gives it up for a while.
+    fn await_newcomer(&mut self, last: u64, now: Mono) {
+        if self.in_sync || self.is_proposed || !self.is_attached || !self.is_whole {
+            self.awaited_until = None;
+        } else if self.awaited_until.is_some_and(|until| until <= now) {
+            self.awaited_until = None;
+            self.await_at = now.after(AWAIT_AGAIN);
+        } else if self.awaited_until.is_none()
+            && now >= self.await_at
+            && last.saturating_sub(self.index) <= NEAR
+        {
+            self.awaited_until = Some(now.after(AWAITED));
+        }
     }
 
     /// What is behind this was perhaps lost on the way to it.
@@ -93,14 +126,16 @@ impl Peer {
     /// What the coordinators are to be asked because of it, if it is time for that.
     fn request(
         &mut self,
-        last: u64,
+        (last, committed): (u64, u64),
         is_on_disk: impl Fn(&Self) -> bool,
         now: Mono,
     ) -> Option<CopyRequest> {
-        let has_all = self.is_attached && self.index >= last;
-        if has_all {
+        if self.is_attached && self.index >= last {
             self.progress = now;
         }
+        self.await_newcomer(last, now);
+        // What is committed from now on it has, too.
+        let has_all = self.is_attached && self.index >= committed;
         let request = if self.in_sync {
             let is_stuck = now.since(self.progress) >= STUCK;
             is_stuck.then_some(CopyRequest::Stuck(self.id))
@@ -139,7 +174,7 @@ impl Peers {
         for peer in &mut self.0 {
             let was_in_sync = peer.in_sync;
             peer.in_sync = assignment.in_sync.contains(&peer.id);
-            peer.is_proposed = false;
+            peer.gives_up();
             if peer.in_sync && !was_in_sync {
                 peer.progress = now;
             }
@@ -184,7 +219,7 @@ impl Peers {
     /// What the coordinators are to be asked now.
     pub(super) fn requests(
         &mut self,
-        last: u64,
+        (last, committed): (u64, u64),
         durable: Option<u64>,
         now: Mono,
     ) -> Vec<CopyRequest> {
@@ -192,7 +227,7 @@ impl Peers {
         for peer in &mut self.0 {
             // One that joins has what it found there on disk, too, before it counts.
             let is_on_disk = |peer: &Peer| durable.is_none_or(|durable| peer.durable >= durable);
-            if let Some(request) = peer.request(last, is_on_disk, now) {
+            if let Some(request) = peer.request((last, committed), is_on_disk, now) {
                 if let CopyRequest::Joined(_) = request {
                     peer.is_proposed = true;
                 }
@@ -210,7 +245,7 @@ impl Peers {
             let joined = peer.is_proposed.then_some(peer.ask_at);
             let waits = peer.is_attached && peer.sent > peer.has();
             let again = waits.then_some(peer.send_again);
-            [stuck, joined, again, peer.tell_at]
+            [stuck, joined, again, peer.tell_at, peer.awaited_until]
                 .into_iter()
                 .flatten()
                 .min()
