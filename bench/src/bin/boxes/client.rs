@@ -134,7 +134,8 @@ async fn serve(identity: &Path, addresses: &[String]) -> Result<()> {
     Ok(())
 }
 
-fn endpoint(identity: &Path, addresses: &[String]) -> Result<Endpoint> {
+/// An endpoint of nobody's cluster that goes by a box's identity and is linked with whoever listens there.
+pub(crate) fn endpoint(identity: &Path, addresses: &[String]) -> Result<Endpoint> {
     let files = IdentityFiles::at(identity);
     let own = files.of_box();
     let endpoint = Endpoint::start(EndpointConfig {

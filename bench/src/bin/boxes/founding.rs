@@ -35,3 +35,15 @@ pub(crate) fn found(
         .ends_with(0, &["status", "--wait", "ready"])?;
     Ok(used)
 }
+
+/// Copies the files of a box's identity.
+pub(crate) fn copy_identity(from: &Path, to: &Path) -> Result<()> {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        if entry.file_type()?.is_file() {
+            std::fs::copy(entry.path(), to.join(entry.file_name()))?;
+        }
+    }
+    Ok(())
+}

@@ -1,10 +1,13 @@
-//! Boxes on one machine, run with real processes: operated as an operator would, or with faults in them.
+//! Boxes on one machine, run with real processes: operated as an operator would, with faults in them, or measured.
 //!
 //! - `boxes operate`: three boxes are founded, joined, asked, upgraded and cut off. Each step says what was seen; the first that
 //!   is not as it should be ends it with 1.
 //! - `boxes [--rounds 100] [--seed N] [--fault NAME] [--format json]`: in each round something happens to a box while clients use
 //!   stores, and an oracle judges what they were told. It ends with 1 if the cluster has not kept its word, and with 2 if it
 //!   could not be tried.
+//! - `boxes stores [--seconds 5] [--repeat 3] [--entries 100000] [--writers 1] [--format json]`: what copies of a store cost, and
+//!   what they are worth when the box with the primary is lost while some write. The figures stand beside what they are to be, and it
+//!   ends with 0 whatever they are.
 //!
 //! `cargo build --release && cargo run --release -p muster-bench --bin boxes`. It needs root; where it cannot run it says why
 //! and ends with 3.
@@ -13,6 +16,7 @@ mod client;
 mod founding;
 mod operate;
 mod rounds;
+mod stores;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -53,6 +57,18 @@ fn run() -> Result<ExitCode> {
         ["client", identity, addresses @ ..] => {
             let addresses: Vec<String> = addresses.iter().map(|at| (*at).to_owned()).collect();
             client::run(Path::new(identity), &addresses)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        ["stores", options @ ..] => {
+            let plan = stores::Plan::parse(options)?;
+            let names = [&rounds::BOXES[..], &[rounds::OUTSIDE]].concat();
+            in_boxes(&names, Equipment::default(), |boxes, _| {
+                stores::run(boxes, &plan).map(|()| true)
+            })
+        }
+        ["writer", identity, addresses @ ..] => {
+            let addresses: Vec<String> = addresses.iter().map(|at| (*at).to_owned()).collect();
+            stores::run_client(Path::new(identity), &addresses)?;
             Ok(ExitCode::SUCCESS)
         }
         options => {

@@ -1,7 +1,6 @@
 //! The process of the clients, as the rounds have it.
 
 use std::io::{BufRead, BufReader, Write};
-use std::path::Path;
 use std::process::{Child, ChildStdin, Stdio};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
@@ -12,6 +11,7 @@ use muster_bench::oracle::Record;
 
 use super::{OUTSIDE, of_cluster};
 use crate::client::{self, Said};
+use crate::founding::copy_identity;
 
 /// How long the clients may take to end what they do.
 const REST_LIMIT: Duration = Duration::from_secs(90);
@@ -88,16 +88,4 @@ impl Drop for Clients {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// Copies the files of a box's identity.
-fn copy_identity(from: &Path, to: &Path) -> Result<()> {
-    std::fs::create_dir_all(to)?;
-    for entry in std::fs::read_dir(from)? {
-        let entry = entry?;
-        if entry.file_type()?.is_file() {
-            std::fs::copy(entry.path(), to.join(entry.file_name()))?;
-        }
-    }
-    Ok(())
 }

@@ -49,7 +49,7 @@ impl Plan {
                 }
                 "--format" => plan.is_json = *value == "json",
                 _ => bail!(
-                    "usage: boxes operate | [--rounds N] [--seed N] [--fault NAME] [--format text|json]"
+                    "usage: boxes operate | stores [OPTION...] | [--rounds N] [--seed N] [--fault NAME] [--format text|json]"
                 ),
             }
         }
