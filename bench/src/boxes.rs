@@ -20,8 +20,9 @@ pub use self::network::Network;
 /// What takes boxes down once its input ends: it outlives whoever has made them.
 ///
 /// Its arguments are the bridge, and for each box the namespace, the control group and the directory. What is frozen cannot be
-/// killed, and a file system that hangs cannot be left.
-const UNDO: &str = "cat > /dev/null
+/// killed, and a file system that hangs cannot be left. What ends all of a terminal's processes does not end it.
+const UNDO: &str = "trap '' INT TERM HUP
+cat > /dev/null
 bridge=\"$0\"
 while [ $# -ge 3 ]; do
     space=\"$1\" group=\"$2\" root=\"$3\"; shift 3

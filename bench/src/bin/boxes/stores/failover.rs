@@ -226,7 +226,7 @@ mod tests {
         assert_eq!(loss.answers_again, Some(0.701));
         assert_eq!(loss.redundant_again, Some(2.0));
         let rates = [loss.per_second_before, loss.per_second_alone];
-        assert_eq!(rates.map(f64::round), [1000.0, 1000.0]);
+        assert_eq!(rates.map(|rate| format!("{rate:.0}")), ["1000", "1000"]);
         let fetched = loss.while_fetched.unwrap();
         assert_eq!((fetched.seconds, fetched.keeps), (1.0, 0.5));
     }
