@@ -198,7 +198,8 @@ impl<'a> Cluster<'a> {
         Ok(())
     }
 
-    /// Waits until every box tells of every node that it is ready, and the coordinators that it is in. Returns after how many seconds.
+    /// Waits until every box tells of every node that it is ready, and the coordinators that it is in and that no store lacks a copy.
+    /// Returns after how many seconds.
     fn wait_until_well(&self, asked: &str) -> Result<Option<f64>> {
         let asked = self.boxes.get(asked)?;
         let begun = Instant::now();
@@ -207,13 +208,19 @@ impl<'a> Cluster<'a> {
             let status: Option<Value> = serde_json::from_slice(&output.stdout).ok();
             let code = output.status.code();
             let is_well = code == Some(0) && status.is_some_and(|status| is_well(&status));
-            if is_well && all_are_in(asked) {
+            if is_well && all_are_in(asked) && copies_are_complete(asked)? {
                 return Ok(Some(begun.elapsed().as_secs_f64()));
             }
             std::thread::sleep(Duration::from_millis(100));
         }
         Ok(None)
     }
+}
+
+/// Whether every store has its copies in sync, so that the next box may be lost.
+fn copies_are_complete(asked: &BoxOfOne) -> Result<bool> {
+    let output = asked.run(&["stores", "--format", "json"])?;
+    Ok(output.status.code() == Some(0))
 }
 
 /// Whether somebody leads, and every node is in.
