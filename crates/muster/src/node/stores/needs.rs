@@ -68,11 +68,15 @@ impl NodeStores {
                 reason: format!("{MOST} stores are open for others than nodes already"),
             }),
             StoreVerdict::Opened { persistent } => {
+                let is_first = self.find(name).is_none();
                 self.open(name, persistent).await?;
                 if !facts.is_named {
                     self.for_others(|stores| stores.insert(name.clone()));
                 }
-                tracing::info!("store {name}: opened for endpoint {asker}, which is no node");
+                // Others may have asked while it was opened.
+                if is_first {
+                    tracing::info!("store {name}: opened for endpoint {asker}, which is no node");
+                }
                 Ok(StoreState::Open)
             }
         }
