@@ -259,6 +259,10 @@ impl Host {
     /// Follows a decision of coordinators about which nodes keep the store.
     pub(crate) fn assign(&self, copies: Copies) {
         self.drive(|inner, now| {
+            let known = inner.copies.as_ref();
+            if known.is_some_and(|known| known.group.changed >= copies.group.changed) {
+                return;
+            }
             let assignment = copies.assignment();
             let kind = copies.backend.as_ref().map(|_| copies.kind);
             let config = copies.config.clone();

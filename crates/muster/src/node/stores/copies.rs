@@ -150,6 +150,9 @@ impl NodeStores {
             return;
         }
         let group = self.0.groups().get(name).cloned();
+        if group.is_some() && !otherwise {
+            return;
+        }
         let persistent = match &group {
             Some(group) => group.persistent,
             None => self.0.are_persistent().contains(name),
@@ -167,7 +170,7 @@ impl NodeStores {
                 let is_kept_so = group.copies == wanted.copies
                     && group.min_copies == wanted.min_copies
                     && group.candidates == wanted.candidates;
-                otherwise && is_here && !is_kept_so
+                is_here && !is_kept_so
             }
         };
         if !is_wanted {
