@@ -65,6 +65,8 @@ pub(super) struct Peer {
     await_at: Mono,
     /// When it had nothing more to catch up with, or did so last.
     pub(super) progress: Mono,
+    /// It lacked something when it was looked at last.
+    was_behind: bool,
     pub(super) send_again: Mono,
     pub(super) tell_at: Option<Mono>,
     ask_at: Mono,
@@ -86,6 +88,7 @@ impl Peer {
             awaited_until: None,
             await_at: now,
             progress: now,
+            was_behind: false,
             send_again: Mono(u64::MAX),
             tell_at: None,
             ask_at: now,
@@ -130,9 +133,12 @@ impl Peer {
         is_on_disk: impl Fn(&Self) -> bool,
         now: Mono,
     ) -> Option<CopyRequest> {
-        if self.is_attached && self.index >= last {
+        let has_last = self.is_attached && self.index >= last;
+        // It is behind from now on, however long nothing was looked at.
+        if has_last || !self.was_behind {
             self.progress = now;
         }
+        self.was_behind = !has_last;
         self.await_newcomer(last, now);
         // What is committed from now on it has, too.
         let has_all = self.is_attached && self.index >= committed;
