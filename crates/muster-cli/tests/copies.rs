@@ -72,7 +72,7 @@ fn a_box_may_be_killed_and_every_store_goes_on() {
     // The primaries, the manager and perhaps the leader are gone.
     kill_box(&boxes, "a", &mut agents[0]);
     assert_eq!(said(&boxes, "b", &["counts", "increment", "\"n\""]), "2");
-    assert_eq!(said(&boxes, "b", &["kept", "get", "\"x\""]), "7");
+    assert_eq!(said(&boxes, "c", &["kept", "get", "\"x\""]), "7");
     said(
         &boxes,
         "b",
@@ -90,7 +90,7 @@ fn a_box_may_be_killed_and_every_store_goes_on() {
     await_copies(&boxes, "c", "a");
     kill_box(&boxes, "b", &mut agents[1]);
     assert_eq!(said(&boxes, "a", &["counts", "increment", "\"n\""]), "3");
-    assert_eq!(said(&boxes, "a", &["kept", "get", "\"y\""]), "8");
+    assert_eq!(said(&boxes, "c", &["kept", "get", "\"y\""]), "8");
     assert_eq!(said(&boxes, "a", &["kept", "size"]), "2");
 
     // So is the other.

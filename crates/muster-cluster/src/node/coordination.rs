@@ -317,29 +317,47 @@ impl NodeLoop {
     }
 
     fn view_changed(&mut self, changes: &[ViewChange]) {
+        let runs = self.lease_until().is_some();
         for change in changes {
-            let (ViewChange::In { node, life } | ViewChange::Out { node, life, .. }) = change
-            else {
-                continue;
-            };
-            let (node, life) = (node.clone(), *life);
-            if life != self.core.id {
-                self.core.outbox.effects.push(match change {
-                    ViewChange::Out { .. } => Effect::Fence(life),
-                    _ => Effect::Unfence(life),
-                });
-            }
-            if let ViewChange::Out { reason, .. } = change
-                && self.core.members.membership.id_of_name(&node) == Some(life)
-            {
-                self.core.outbox.effects.push(Effect::Report(Report {
-                    severity: Severity::Warning,
-                    text: format!("node out: {node} {}", reason.text()),
-                }));
+            match change {
+                ViewChange::In { life, .. } => self.set_fenced(*life, false),
+                ViewChange::Out { node, life, reason } => {
+                    if runs {
+                        self.set_fenced(*life, true);
+                    }
+                    if self.core.members.membership.id_of_name(node) == Some(*life) {
+                        self.core.outbox.effects.push(Effect::Report(Report {
+                            severity: Severity::Warning,
+                            text: format!("node out: {node} {}", reason.text()),
+                        }));
+                    }
+                }
+                ViewChange::Store { .. } => {}
             }
         }
         self.look_at_standing();
         self.follow_view();
+    }
+
+    /// Has nothing led through a life of another node, or lifts that.
+    fn set_fenced(&mut self, life: EndpointId, is_fenced: bool) {
+        if life != self.core.id {
+            self.core.outbox.effects.push(match is_fenced {
+                true => Effect::Fence(life),
+                false => Effect::Unfence(life),
+            });
+        }
+    }
+
+    /// Fences those who are out, as long as the node's lease runs. Without one it may have missed that somebody is in again, through whom
+    /// its only way to the coordinators leads.
+    fn fence_by_view(&mut self, runs: bool) {
+        let members = self.view().into_iter().flat_map(View::members);
+        let out = members.filter(|(_, member)| member.out.is_some());
+        let out: Vec<EndpointId> = out.map(|(_, member)| member.life).collect();
+        for life in out {
+            self.set_fenced(life, runs);
+        }
     }
 
     /// The node's stores hear who keeps them: of those that have changed, or of all of them.
@@ -395,6 +413,7 @@ impl NodeLoop {
             self.core.outbox.effects.push(Effect::Report(report));
         }
         if ran != runs {
+            self.fence_by_view(runs);
             self.follow_view();
         }
         self.look_at_lack(standing);

@@ -325,9 +325,48 @@ fn who_is_out_is_fenced_and_the_node_itself_never() {
     // The node itself is out: others do not talk to it, and it does not end its own links.
     view.set(13, "data-a", member(0, 3, 13, Some(OutReason::Silent)));
     rig.receive(102, &ViewUpdate::since(&view, 12));
-    assert_eq!(fences(&mut rig), ["node out: data-a does not answer"]);
+    let expected = [
+        "node out: data-a does not answer".to_owned(),
+        format!("unfence {}", id(3)),
+    ];
+    assert_eq!(fences(&mut rig), expected);
     assert_eq!(standing(&rig), Standing::Out);
     assert_eq!(owners(rig.node.pools()), owners_among(&["data-b"]));
+}
+
+/// Its only way to the coordinators may lead through somebody who is in again, and it would never hear that.
+#[test]
+fn a_node_without_a_lease_fences_nobody_by_what_it_has_heard_last() {
+    let mut rig = rig("data-a");
+    let fences = |rig: &mut Rig| {
+        let mut said = rig.said();
+        said.retain(|text| text.contains("fence "));
+        said
+    };
+    let fence = [format!("fence {}", id(3))];
+    let unfence = [format!("unfence {}", id(3))];
+    let mut view = decided("data-a");
+    view.set(9, "data-b", member(2, 3, 3, None));
+    // It hears who is out before it is in itself.
+    rig.receive(101, &ViewUpdate::whole(&view));
+    assert!(!fences(&mut rig).contains(&fence[0]));
+    grant(&mut rig, 3);
+    assert_eq!(fences(&mut rig), fence);
+    // Nobody answers, and then somebody does.
+    rig.pass(Duration::from_secs(2));
+    assert_eq!(fences(&mut rig), unfence);
+    grant(&mut rig, 3);
+    assert_eq!(fences(&mut rig), fence);
+    // Somebody else is out, and then it is out itself.
+    view.set(10, "data-b", member(2, 3, 10, Some(OutReason::Silent)));
+    rig.receive(101, &ViewUpdate::since(&view, 9));
+    assert_eq!(fences(&mut rig), [format!("fence {}", id(2))]);
+    view.set(11, "data-a", member(0, 3, 11, Some(OutReason::Silent)));
+    rig.receive(101, &ViewUpdate::since(&view, 10));
+    assert_eq!(
+        fences(&mut rig),
+        [format!("unfence {}", id(2)), unfence[0].clone()]
+    );
 }
 
 /// A process that was stopped for a while finds answers in its queue which were true once.
