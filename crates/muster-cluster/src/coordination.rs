@@ -22,8 +22,8 @@ mod view;
 
 pub use lease::{Heard, LEASE, Lease, RENEW_EVERY, SILENCE, STOPPED, Standing};
 pub use messages::{
-    CopyJoined, CopyStuck, LeaseAnswer, Leaving, MoveStore, Renew, StoreWanted, ViewMember,
-    ViewUpdate, ViewWanted, event,
+    CopyJoined, CopyStuck, LeaseAnswer, Leaving, Renew, StoreWanted, ViewMember, ViewUpdate,
+    ViewWanted, event,
 };
 pub(crate) use placement::{COUNT, VOTERS, VotersError, check_named};
 pub use placement::{OnOneBox, Survival, stores_on_one_box, survival, voters, witnesses};

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use muster_cluster::coordination::{
-    CopyJoined, CopyStuck, Leaving, MoveStore, Renew, StoreWanted, View, ViewWanted,
+    CopyJoined, CopyStuck, Leaving, Renew, StoreWanted, View, ViewWanted,
 };
 use muster_consensus::{Batch, ClusterId, DiskId, Kept, KeptError};
 use muster_data::Record;
@@ -348,11 +348,6 @@ impl Coordinator {
             (CopyStuck::NAME, None) => {
                 if let Ok(stuck) = arguments.to::<CopyStuck>() {
                     self.copy_stuck(from, &stuck);
-                }
-            }
-            (MoveStore::NAME, Some(_)) => {
-                if let Ok(MoveStore { store, node }) = arguments.to::<MoveStore>() {
-                    self.store_moved(&store, &node);
                 }
             }
             (Present::NAME, Some(voter)) if voter != self.config.me => {

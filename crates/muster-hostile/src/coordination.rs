@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::OnceLock;
 
 use muster_cluster::coordination::{
-    CopyJoined, CopyStuck, Leaving, MoveStore, Renew, StoreCandidate, StoreWanted, ViewUpdate,
-    ViewWanted, event,
+    CopyJoined, CopyStuck, Leaving, Renew, StoreCandidate, StoreWanted, ViewUpdate, ViewWanted,
+    event,
 };
 use muster_cluster::{LONGEST_NAME, MOST_NODES};
 use muster_consensus::{DiskId, Kept};
@@ -365,10 +365,6 @@ impl Recording {
                     life: copy.life.to_string(),
                 };
                 self.all(SAYS, 4, &event(&stuck));
-            }
-            (35, Some(_)) => {
-                let node = "node-1".to_owned();
-                self.all(SAYS, 1, &event(&MoveStore { store, node }));
             }
             _ => {}
         }

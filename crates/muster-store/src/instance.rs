@@ -303,8 +303,8 @@ impl Instance {
         match &mut self.part {
             Part::Primary(part) => part.set_watched(is_watched),
             Part::Clone(part) => part.follower.set_watched(is_watched),
-            // A copy looks at every change itself.
-            Part::Copy(_) | Part::Closed | Part::Opening { .. } | Part::Failed => {}
+            Part::Copy(part) => part.set_watched(is_watched),
+            Part::Closed | Part::Opening { .. } | Part::Failed => {}
         }
     }
 
@@ -521,7 +521,7 @@ impl Instance {
             let output = match &mut self.part {
                 Part::Primary(part) => part.poll(self.is_watched, self.now)?,
                 Part::Clone(part) => part.poll()?,
-                Part::Copy(part) => part.poll(self.is_watched)?,
+                Part::Copy(part) => part.poll()?,
                 Part::Closed | Part::Opening { .. } | Part::Failed => return None,
             };
             // One answer to a question that was asked twice is enough.

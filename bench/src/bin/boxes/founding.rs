@@ -1,9 +1,17 @@
 //! How boxes become a cluster: the first is founded, the others join.
 
-use std::path::Path;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Child;
 
 use anyhow::{Context, Result};
-use muster_bench::boxes::{Boxes, until};
+use muster_bench::boxes::{BoxOfOne, Boxes, until};
+
+/// The boxes of a cluster.
+pub(crate) const BOXES: [&str; 3] = ["a", "b", "c"];
+
+/// The box that the clients are in, which is none of the cluster's.
+pub(crate) const OUTSIDE: &str = "x";
 
 /// Founds a cluster on box a and has the others join, each with its agent started by `start`. Returns the last token, which was
 /// used.
@@ -34,6 +42,60 @@ pub(crate) fn found(
         .get("c")?
         .ends_with(0, &["status", "--wait", "ready"])?;
     Ok(used)
+}
+
+/// A cluster in boxes a, b and c.
+pub(crate) struct Cluster<'a> {
+    pub(crate) boxes: &'a Boxes,
+    agents: Vec<Child>,
+}
+
+impl<'a> Cluster<'a> {
+    /// Founds it, and waits until it is ready. `name` is that of the cluster, `nodes` are their names, roles and boxes, and `stores` are
+    /// the sections of the layout about stores.
+    pub(crate) fn found(
+        boxes: &'a Boxes,
+        name: &str,
+        nodes: &[(&str, &str, &str)],
+        stores: &str,
+    ) -> Result<Self> {
+        let mut cluster = Self {
+            boxes,
+            agents: Vec::new(),
+        };
+        let layout = cluster.layout(name, nodes, stores)?;
+        found(boxes, &layout, &BOXES[1..], |name| cluster.start(name))?;
+        Ok(cluster)
+    }
+
+    /// Starts a box's agent, and so its nodes.
+    pub(crate) fn start(&mut self, name: &str) -> Result<()> {
+        let agent = self.boxes.get(name)?.agent()?;
+        self.agents.push(agent);
+        Ok(())
+    }
+
+    fn layout(&self, name: &str, nodes: &[(&str, &str, &str)], stores: &str) -> Result<PathBuf> {
+        let mut text = format!("[cluster]\nname = \"{name}\"\n");
+        for made in of_cluster(self.boxes) {
+            writeln!(text, "[box.{}]\naddress = \"{}\"", made.name, made.address)?;
+        }
+        for (name, role, on) in nodes {
+            writeln!(
+                text,
+                "[[node]]\nname = \"{name}\"\nrole = \"{role}\"\nbox = \"{on}\""
+            )?;
+        }
+        text.push_str(stores);
+        let file = self.boxes.directory().join(format!("{name}.toml"));
+        std::fs::write(&file, text)?;
+        Ok(file)
+    }
+}
+
+/// The boxes of the cluster.
+pub(crate) fn of_cluster(boxes: &Boxes) -> impl Iterator<Item = &BoxOfOne> {
+    boxes.iter().filter(|made| made.name != OUTSIDE)
 }
 
 /// Copies the files of a box's identity.

@@ -61,7 +61,7 @@ fn run() -> Result<ExitCode> {
         }
         ["stores", options @ ..] => {
             let plan = stores::Plan::parse(options)?;
-            let names = [&rounds::BOXES[..], &[rounds::OUTSIDE]].concat();
+            let names = [&founding::BOXES[..], &[founding::OUTSIDE]].concat();
             in_boxes(&names, Equipment::default(), |boxes, _| {
                 stores::run(boxes, &plan).map(|()| true)
             })
@@ -75,7 +75,7 @@ fn run() -> Result<ExitCode> {
             let plan = Plan::parse(options)?;
             let disk = Equipment { disk: Some(DISK) };
             // Nothing happens to the box that the clients are in.
-            let names = [&rounds::BOXES[..], &[rounds::OUTSIDE]].concat();
+            let names = [&founding::BOXES[..], &[founding::OUTSIDE]].concat();
             in_boxes(&names, disk, |boxes, _| rounds::run(boxes, &plan))
         }
     }

@@ -5,8 +5,6 @@ pub(crate) mod decisions;
 mod plan;
 mod verdict;
 
-use std::path::PathBuf;
-use std::process::Child;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -20,7 +18,7 @@ pub(crate) use self::plan::Plan;
 use self::plan::{Fault, Round};
 use self::verdict::{Times, Verdict, summary, verdict};
 use crate::client::{STORES, now};
-use crate::founding::found;
+use crate::founding::{BOXES, Cluster, of_cluster};
 use crate::say;
 
 /// The nodes of the cluster, with their roles and boxes.
@@ -35,19 +33,13 @@ const NODES: [(&str, &str, &str); 8] = [
     ("worker-3", "worker", "c"),
 ];
 
-/// The boxes of the cluster.
-pub(crate) const BOXES: [&str; 3] = ["a", "b", "c"];
-
-/// The box that the clients are in, which is none of the cluster's.
-pub(crate) const OUTSIDE: &str = "x";
-
 /// How long a cluster may take to be well again.
 const WELL_LIMIT: Duration = Duration::from_secs(90);
 
 /// Runs the rounds. Returns whether all were good.
 pub(crate) fn run(boxes: &Boxes, plan: &Plan) -> Result<bool> {
     let mut random = Random::new(plan.seed);
-    let mut cluster = Cluster::found(boxes)?;
+    let mut cluster = Cluster::found(boxes, "rounds", &NODES, &stores())?;
     let mut clients = Clients::start(boxes)?;
     if !plan.is_json {
         say(&format!(
@@ -79,31 +71,7 @@ pub(crate) fn run(boxes: &Boxes, plan: &Plan) -> Result<bool> {
     Ok(good == verdicts.len())
 }
 
-/// The cluster under test.
-struct Cluster<'a> {
-    boxes: &'a Boxes,
-    agents: Vec<Child>,
-}
-
-impl<'a> Cluster<'a> {
-    /// Founds it, and waits until it is ready.
-    fn found(boxes: &'a Boxes) -> Result<Self> {
-        let mut cluster = Self {
-            boxes,
-            agents: Vec::new(),
-        };
-        found(boxes, &layout(boxes)?, &BOXES[1..], |name| {
-            cluster.start(name)
-        })?;
-        Ok(cluster)
-    }
-
-    fn start(&mut self, name: &str) -> Result<()> {
-        let agent = self.boxes.get(name)?.agent()?;
-        self.agents.push(agent);
-        Ok(())
-    }
-
+impl Cluster<'_> {
     /// Ends everything and starts it again.
     fn start_over(&mut self) -> Result<()> {
         for made in of_cluster(self.boxes) {
@@ -235,11 +203,6 @@ fn all_are_in(asked: &BoxOfOne) -> bool {
             .all(|name| decisions::count(&told, name, "in") == of_box(name))
 }
 
-/// The boxes of the cluster.
-fn of_cluster(boxes: &Boxes) -> impl Iterator<Item = &BoxOfOne> {
-    boxes.iter().filter(|made| made.name != OUTSIDE)
-}
-
 /// What stands for a box's agent where a process is chosen.
 const AGENT: &str = "agent";
 
@@ -277,25 +240,11 @@ fn is_well(status: &Value) -> bool {
         && all(&status["nodes"], &|node| node["report"]["state"] == "ready")
 }
 
-fn layout(boxes: &Boxes) -> Result<PathBuf> {
-    use std::fmt::Write as _;
-    let mut text = "[cluster]\nname = \"rounds\"\n".to_owned();
-    for made in of_cluster(boxes) {
-        writeln!(text, "[box.{}]\naddress = \"{}\"", made.name, made.address)?;
-    }
-    for (name, role, on) in NODES {
-        writeln!(
-            text,
-            "[[node]]\nname = \"{name}\"\nrole = \"{role}\"\nbox = \"{on}\""
-        )?;
-    }
+/// The sections of the layout about the stores.
+fn stores() -> String {
     let [in_memory, in_a_file] = STORES;
-    writeln!(text, "[store.\"{in_memory}\"]\nbackend = \"memory\"")?;
-    writeln!(
-        text,
-        "[store.\"{in_a_file}\"]\nbackend = \"sqlite\"\nmaster = \"data-b\""
-    )?;
-    let file = boxes.directory().join("rounds.toml");
-    std::fs::write(&file, text)?;
-    Ok(file)
+    format!(
+        "[store.\"{in_memory}\"]\nbackend = \"memory\"\n\
+         [store.\"{in_a_file}\"]\nbackend = \"sqlite\"\nmaster = \"data-b\"\n"
+    )
 }

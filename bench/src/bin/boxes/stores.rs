@@ -8,9 +8,6 @@ mod process;
 mod report;
 mod writing;
 
-use std::path::PathBuf;
-use std::process::Child;
-
 use anyhow::{Context, Result, ensure};
 use muster_bench::boxes::{BoxOfOne, Boxes};
 use serde_json::Value;
@@ -19,8 +16,7 @@ pub(crate) use self::client::run as run_client;
 pub(crate) use self::plan::Plan;
 use self::process::Client;
 use self::report::Report;
-use crate::founding::found;
-use crate::rounds::{BOXES, OUTSIDE};
+use crate::founding::Cluster;
 use crate::say;
 
 /// The nodes of the cluster, with their roles and boxes. The first one of a box has the first port.
@@ -68,7 +64,7 @@ const fn kept(name: &'static str, backend: &'static str, copies: u64) -> Kept {
 
 /// Measures everything, and tells it.
 pub(crate) fn run(boxes: &Boxes, plan: &Plan) -> Result<()> {
-    let mut cluster = Cluster::found(boxes)?;
+    let mut cluster = Cluster::found(boxes, "copies", &NODES, &layout_of_stores())?;
     let addresses: Vec<String> = ["a", "b"]
         .into_iter()
         .map(|name| Ok(format!("{}:{PORT}", boxes.get(name)?.address)))
@@ -97,31 +93,7 @@ pub(crate) fn run(boxes: &Boxes, plan: &Plan) -> Result<()> {
     Ok(())
 }
 
-/// The cluster that is measured.
-struct Cluster<'a> {
-    boxes: &'a Boxes,
-    agents: Vec<Child>,
-}
-
-impl<'a> Cluster<'a> {
-    /// Founds it, and waits until it is ready.
-    fn found(boxes: &'a Boxes) -> Result<Self> {
-        let mut cluster = Self {
-            boxes,
-            agents: Vec::new(),
-        };
-        found(boxes, &layout(boxes)?, &BOXES[1..], |name| {
-            cluster.start(name)
-        })?;
-        Ok(cluster)
-    }
-
-    fn start(&mut self, name: &str) -> Result<()> {
-        let agent = self.at(name)?.agent()?;
-        self.agents.push(agent);
-        Ok(())
-    }
-
+impl Cluster<'_> {
     fn at(&self, name: &str) -> Result<&BoxOfOne> {
         self.boxes.get(name)
     }
@@ -158,26 +130,13 @@ impl<'a> Cluster<'a> {
     }
 }
 
-fn layout(boxes: &Boxes) -> Result<PathBuf> {
-    use std::fmt::Write as _;
-    let mut text = "[cluster]\nname = \"copies\"\n".to_owned();
-    for made in boxes.iter().filter(|made| made.name != OUTSIDE) {
-        writeln!(text, "[box.{}]\naddress = \"{}\"", made.name, made.address)?;
-    }
-    for (name, role, on) in NODES {
-        writeln!(
-            text,
-            "[[node]]\nname = \"{name}\"\nrole = \"{role}\"\nbox = \"{on}\""
-        )?;
-    }
-    for kept in &STORES {
-        writeln!(
-            text,
-            "[store.\"{}\"]\nbackend = \"{}\"\nmaster = \"{}\"\ncopies = {}",
+/// The sections of the layout about the stores.
+fn layout_of_stores() -> String {
+    let stores = STORES.iter().map(|kept| {
+        format!(
+            "[store.\"{}\"]\nbackend = \"{}\"\nmaster = \"{}\"\ncopies = {}\n",
             kept.name, kept.backend, DATA[0], kept.copies
-        )?;
-    }
-    let file = boxes.directory().join("copies.toml");
-    std::fs::write(&file, text)?;
-    Ok(file)
+        )
+    });
+    stores.collect()
 }

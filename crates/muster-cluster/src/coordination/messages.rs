@@ -106,16 +106,6 @@ pub struct CopyStuck {
     pub life: String,
 }
 
-/// An operator wants a store's primary on a node. Agents say it.
-#[derive(Debug, Clone, PartialEq, Eq, Record)]
-#[record(name = "Muster::store_moved")]
-pub struct MoveStore {
-    /// The store's name.
-    pub store: String,
-    /// The node that is to have the primary.
-    pub node: String,
-}
-
 /// Who is in, or what has changed since an epoch.
 #[derive(Debug, Clone, PartialEq, Eq, Record)]
 #[record(name = "Muster::view")]

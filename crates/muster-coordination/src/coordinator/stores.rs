@@ -11,7 +11,7 @@ use muster_cluster::coordination::{
 };
 use muster_wire::{EndpointId, Mono};
 
-use super::{Coordinator, Severity, clip};
+use super::{Coordinator, clip};
 use crate::sabotage::Sabotage;
 use crate::state::{
     Change, JOINED, MOVE, PASS, RESTART, SHRINK, State, Wanted, can_take_one_more, first_in,
@@ -470,21 +470,6 @@ impl Coordinator {
             group.stores.reported.insert(store.to_owned(), report);
             group.look_at = now;
             self.run_group(|_, _| {});
-        }
-    }
-
-    /// An agent passes on what an operator wants. Nobody waits for the answer.
-    pub(super) fn store_moved(&mut self, store: &str, node: &str) {
-        let is_leading = self.decides();
-        if let Err(error) = self.move_store(store, node)
-            && is_leading
-        {
-            let text = format!(
-                "coordination: store {} is not moved to node {}: {error}",
-                clip(store),
-                clip(node)
-            );
-            self.report(Severity::Warning, text);
         }
     }
 }

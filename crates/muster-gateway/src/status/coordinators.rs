@@ -155,10 +155,10 @@ impl CoordinatorsStatus {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn three() -> CoordinatorsStatus {
+    pub(in crate::status) fn three() -> CoordinatorsStatus {
         let voter = |name: &str| CoordinatorStatus {
             box_name: name.to_owned(),
             present: true,

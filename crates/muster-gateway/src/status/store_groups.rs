@@ -198,22 +198,9 @@ impl CoordinatorsStatus {
 
 #[cfg(test)]
 mod tests {
-    use super::super::coordinators::{CoordinatorStatus, NO_PART};
+    use super::super::coordinators::NO_PART;
+    use super::super::coordinators::tests::three;
     use super::*;
-
-    fn three() -> CoordinatorsStatus {
-        let voter = |name: &str| CoordinatorStatus {
-            box_name: name.to_owned(),
-            present: true,
-            votes: true,
-            ..CoordinatorStatus::default()
-        };
-        CoordinatorsStatus {
-            leader: Some("a".to_owned()),
-            voters: ["a", "b", "c"].map(voter).into(),
-            ..CoordinatorsStatus::default()
-        }
-    }
 
     fn judged(change: impl FnOnce(&mut CoordinatorsStatus)) -> (Option<bool>, String, Option<u64>) {
         let mut status = three();

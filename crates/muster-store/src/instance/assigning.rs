@@ -146,7 +146,6 @@ impl Instance {
     pub(super) fn begin_assigned(&mut self, config: &PrimaryConfig) {
         let config = clone_config(config);
         let clone = ClonePart::new(&self.name, &self.config, config, self.now.mono);
-        self.out.push_back(Output::Serve(false));
         self.begin(Part::Clone(Box::new(clone)));
     }
 
@@ -182,6 +181,7 @@ impl Instance {
             _ => client,
         };
         let mut part = CopyPart::beside_clone(me, part, client, clone_config);
+        part.set_watched(self.is_watched);
         #[cfg(test)]
         part.set_sabotage(self.sabotage);
         part.assign(assigned.assignment.clone(), now);
@@ -216,13 +216,10 @@ impl Instance {
             ..config.clone()
         };
         let client = StoreClone::new(self.name.clone(), self.config.number, way, now.mono);
-        let part = CopyPart::with(self.config.endpoint, part, client, config);
+        let mut part = CopyPart::with(self.config.endpoint, part, client, config);
+        part.set_watched(self.is_watched);
         #[cfg(test)]
-        let part = {
-            let mut part = part;
-            part.set_sabotage(self.sabotage);
-            part
-        };
+        part.set_sabotage(self.sabotage);
         self.part = Part::Copy(Box::new(part));
     }
 
@@ -277,7 +274,6 @@ impl Instance {
         let mut follower = Follower::with(client, me, number, config.clone(), now);
         follower.set_watched(self.is_watched);
         self.part = Part::Clone(Box::new(ClonePart::with(follower, config, now)));
-        self.out.push_back(Output::Serve(false));
         if let Some(assigned) = &self.assigned
             && let Some(primary) = assigned.assignment.primary
             && let Part::Clone(part) = &mut self.part

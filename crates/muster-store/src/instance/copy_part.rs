@@ -28,6 +28,8 @@ pub(super) struct CopyPart {
     client: StoreClone,
     /// The copy is what the endpoint reads.
     reads_copy: bool,
+    /// The endpoint's watchers are told of changes.
+    is_watched: bool,
     /// Settled writes whose change the copy here does not have yet.
     held: HeldWrites,
     serves: bool,
@@ -46,13 +48,12 @@ impl CopyPart {
         client: StoreClone,
         clone_config: CloneConfig,
     ) -> Self {
-        let mut part = part;
-        part.primary.set_watched(true);
         Self {
             me,
             part,
             client,
             reads_copy: true,
+            is_watched: false,
             held: HeldWrites::default(),
             serves: false,
             clone_config,
@@ -74,10 +75,17 @@ impl CopyPart {
         client: StoreClone,
         clone_config: CloneConfig,
     ) -> Self {
-        let mut part = Self::with(me, part, client, clone_config);
-        part.client.set_watched(true);
-        part.reads_copy = false;
-        part
+        Self {
+            reads_copy: false,
+            ..Self::with(me, part, client, clone_config)
+        }
+    }
+
+    /// Sets whether the endpoint's watchers are told of changes: of what it reads.
+    pub(super) fn set_watched(&mut self, is_watched: bool) {
+        self.is_watched = is_watched;
+        self.part.set_watched(is_watched && self.reads_copy);
+        self.client.set_watched(is_watched && !self.reads_copy);
     }
 
     /// What it is as a clone from now on. All that it still wants done goes to `out`.
@@ -205,6 +213,7 @@ impl CopyPart {
     pub(super) fn receive_broker(&mut self, command: BrokerCommand, now: Now) {
         if self.part.primary.serves() {
             self.part.receive_broker(command, now);
+            self.set_watched(self.is_watched);
             self.pump(now);
         }
     }
@@ -228,6 +237,7 @@ impl CopyPart {
         self.client.tick(now.mono);
         self.part.primary.tick(now);
         self.part.tick_broker(now);
+        self.set_watched(self.is_watched);
         self.pump(now);
         let old = self.held.release_old(now.mono);
         self.out.extend(old.into_iter().map(Output::Settled));
@@ -275,13 +285,12 @@ impl CopyPart {
         }
     }
 
-    /// Says that it is the primary, or is not any more, if that is new.
+    /// Begins or ends what is the primary's alone, if it is the primary, or is not any more.
     fn begins_to_serve(&mut self, now: Mono) -> bool {
         let serves = self.part.primary.serves();
         if serves == std::mem::replace(&mut self.serves, serves) {
             return false;
         }
-        self.out.push_back(Output::Serve(serves));
         if serves {
             // Who looks for a primary finds this one.
             self.client.discovered(now);
@@ -313,11 +322,14 @@ impl CopyPart {
             held,
             mut held_before,
         } = self.client.gives_up_copy();
-        let changes = copy.state().changes();
-        let told = differences(&entries, copy.state().entries(), changes);
+        let is_told = self.is_watched;
         #[cfg(test)]
-        let told = told.filter(|_| self.sabotage != Sabotage::TellsNoDifferences);
-        self.out.extend(told.map(Output::Changed));
+        let is_told = is_told && self.sabotage != Sabotage::TellsNoDifferences;
+        if is_told {
+            let changes = copy.state().changes();
+            let told = differences(&entries, copy.state().entries(), changes);
+            self.out.extend(told.map(Output::Changed));
+        }
         self.out.push_back(Output::Attached);
         // What they wrote to a former primary is in the copy, or is lost.
         if timeline == Some(self.part.primary.timeline()) {
@@ -328,6 +340,7 @@ impl CopyPart {
         let before = held_before.release(u64::MAX);
         self.out.extend(before.into_iter().map(Output::Settled));
         self.reads_copy = true;
+        self.set_watched(self.is_watched);
         true
     }
 
@@ -355,7 +368,7 @@ impl CopyPart {
             }
             Output::Changed(change) => {
                 self.part.note_for_broker(&change, now);
-                if self.reads_copy {
+                if self.reads_copy && self.is_watched {
                     self.out.push_back(Output::Changed(change));
                 }
             }
@@ -393,13 +406,7 @@ impl CopyPart {
         self.out.extend(released.into_iter().map(Output::Settled));
     }
 
-    pub(super) fn poll(&mut self, is_watched: bool) -> Option<Output> {
-        while let Some(output) = self.out.pop_front() {
-            if !is_watched && matches!(output, Output::Changed(_)) {
-                continue;
-            }
-            return Some(output);
-        }
-        self.part.poll_broker()
+    pub(super) fn poll(&mut self) -> Option<Output> {
+        self.out.pop_front().or_else(|| self.part.poll_broker())
     }
 }

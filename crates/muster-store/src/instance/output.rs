@@ -48,8 +48,6 @@ pub enum Output {
         /// What is asked for.
         request: CopyRequest,
     },
-    /// This endpoint is the primary from now on, or is not any more: it is to listen to what is for a primary, or to stop that.
-    Serve(bool),
     /// Look for other primaries in reach, then call
     /// [`Instance::rival_found`](crate::Instance::rival_found).
     FindRival,

@@ -7,7 +7,7 @@ mod opening;
 mod outputs;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -36,10 +36,6 @@ const TICK: Duration = Duration::from_millis(1);
 
 /// How often a store that is closing looks whether everything is settled.
 const SETTLING: Duration = Duration::from_millis(2);
-
-/// The bits of what a store hears.
-const HEARS_ALL: u8 = 1;
-const HEARS_PRIMARY: u8 = 2;
 
 /// How often a store that may not decide alone looks whether it may again.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
@@ -86,8 +82,9 @@ pub(crate) struct Host {
     name: StoreName,
     endpoint: Endpoint,
     topics: StoreTopics,
-    /// Which messages are for it at present.
-    hears: AtomicU8,
+    /// Whether messages for a primary are for it at present, and whether those for clones are.
+    hears_writers: AtomicBool,
+    hears_primary: AtomicBool,
     has_copy: bool,
     inner: Mutex<Inner>,
     /// Where backends are read, from when it is opened.
@@ -131,7 +128,7 @@ struct Inner {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Listens {
     /// What is said to whoever has the primary.
-    to_all: bool,
+    to_writers: bool,
     /// What the primary says to all clones.
     to_primary: bool,
 }
@@ -189,13 +186,12 @@ impl Host {
 
     /// Whether a message for a primary, or else one for clones, is for this store.
     pub(super) fn hears(&self, for_primary: bool) -> bool {
-        let hears = self.hears.load(Ordering::Relaxed);
-        let of = if for_primary {
-            HEARS_ALL
+        let hears = if for_primary {
+            &self.hears_writers
         } else {
-            HEARS_PRIMARY
+            &self.hears_primary
         };
-        hears & of != 0
+        hears.load(Ordering::Relaxed)
     }
 
     /// Whether it has a copy, or will have one without being asked.
@@ -236,15 +232,16 @@ impl Host {
     /// What it is has perhaps changed.
     fn look_at_part(&self, inner: &mut Inner) {
         let hears = inner.instance.hears();
-        let hears = (u8::from(hears.for_primary) * HEARS_ALL)
-            | (u8::from(hears.for_clones) * HEARS_PRIMARY);
-        self.hears.store(hears, Ordering::Relaxed);
+        self.hears_writers
+            .store(hears.for_primary, Ordering::Relaxed);
+        self.hears_primary
+            .store(hears.for_clones, Ordering::Relaxed);
         if inner.copies.is_none() {
             return;
         }
         let keeps_copy = inner.instance.keeps_copy();
         let listens = Listens {
-            to_all: inner.instance.is_primary(),
+            to_writers: inner.instance.is_primary(),
             to_primary: !keeps_copy && self.has_copy,
         };
         if listens != std::mem::replace(&mut inner.listens, listens) {

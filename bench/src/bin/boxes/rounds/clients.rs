@@ -9,9 +9,9 @@ use anyhow::{Context, Result, bail, ensure};
 use muster_bench::boxes::Boxes;
 use muster_bench::oracle::Record;
 
-use super::{OUTSIDE, of_cluster};
 use crate::client::{self, Said};
 use crate::founding::copy_identity;
+use crate::founding::{OUTSIDE, of_cluster};
 
 /// How long the clients may take to end what they do.
 const REST_LIMIT: Duration = Duration::from_secs(90);

@@ -6,8 +6,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use muster_test_support::Random;
 
-use super::BOXES;
 use crate::client::now;
+use crate::founding::BOXES;
 
 /// What a node whose box has crashed is given until another serves.
 const CRASH_LIMIT: f64 = 2.0;

@@ -7,9 +7,9 @@ use serde_json::Value;
 
 use super::client::{Ask, History};
 use super::report::{Foreground, Loss, Pause};
-use super::{Client, Cluster, IN_MEMORY, Plan, STORES};
+use super::{Client, IN_MEMORY, Plan, STORES};
 use crate::client::now;
-use crate::rounds::BOXES;
+use crate::founding::{BOXES, Cluster};
 use crate::rounds::decisions::{coordinators, leader};
 
 /// How long anything may take that has to come to an end.

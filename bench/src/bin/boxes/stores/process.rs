@@ -7,8 +7,8 @@ use anyhow::{Context, Result, bail};
 use muster_bench::boxes::Boxes;
 
 use super::client::{Answer, Ask, History, Job, Written};
+use crate::founding::OUTSIDE;
 use crate::founding::copy_identity;
-use crate::rounds::OUTSIDE;
 
 /// The process of the client.
 pub(super) struct Client {

@@ -5,7 +5,8 @@ use muster_measure::cpu_seconds_of;
 
 use super::client::{Ask, Job};
 use super::report::{Compared, Cpu, Run};
-use super::{Client, Cluster, DATA, Plan};
+use super::{Client, DATA, Plan};
+use crate::founding::Cluster;
 
 /// How many writes are under way at once where they do not wait for one another.
 pub(super) const PIPELINED: u64 = 512;

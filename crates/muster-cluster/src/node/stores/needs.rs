@@ -244,17 +244,15 @@ impl Allowance {
     }
 }
 
-/// Which node is to open a store that somebody needs.
+/// Where a store is that somebody needs, or is to be opened.
 enum Home {
-    /// This one.
+    /// Here.
     Here,
-    /// Another one, which is there.
+    /// On another node, which is there and is to open it.
     At(NodeName),
-    /// Another one has it open.
+    /// On another node, which has it open.
     Kept(String),
-    /// Another one, which is not there.
-    Absent(NodeName),
-    /// It is open, and waits for this one.
+    /// On a node that is not there.
     Away(String),
 }
 
@@ -295,67 +293,64 @@ impl NodeLoop {
             let reason = "the layout has no node for its primary".to_owned();
             return self.tell_store(asker, store, &StoreState::Refused { reason });
         };
-        let home = self.home_of(store, &plan);
-        if let (Home::At(node) | Home::Absent(node), Some(other)) = (&home, passed_on_by) {
-            let other = self.core.members.membership.name_of(other);
-            let other = other.map_or("another node", NodeName::as_str);
-            let reason = format!(
-                "by the layout of {other} its primary is on {}, by that of {} on {node}",
-                self.core.node.name, self.core.node.name
-            );
-            return self.tell_store(asker, store, &StoreState::Refused { reason });
-        }
-        match home {
-            Home::Here => self.core.outbox.effects.push(Effect::NeedStore {
+        let by_layout = self.store_authority() != Some(StoreAuthority::Coordinators);
+        match (self.home_of(store, &plan, by_layout), passed_on_by) {
+            (Home::At(node), Some(other)) if by_layout => {
+                self.differs(asker, store, other, node.as_str());
+            }
+            (Home::Away(node), Some(other)) if by_layout => {
+                self.differs(asker, store, other, &node);
+            }
+            (Home::Here, _) => self.core.outbox.effects.push(Effect::NeedStore {
                 store: store.clone(),
                 need: need.need(),
                 asker,
             }),
-            Home::At(node) => self.pass_on(&node, asker, store, need),
-            Home::Kept(node) => self.found_at(&node, asker, store),
-            Home::Absent(node) => {
-                let node = node.to_string();
-                self.tell_store(asker, store, &StoreState::Away { node });
-            }
-            Home::Away(node) => self.tell_store(asker, store, &StoreState::Away { node }),
+            (Home::At(node), None) => self.pass_on(&node, asker, store, need),
+            // The two see others: whoever asks asks again.
+            (Home::At(_), Some(_)) => self.tell_store(asker, store, &StoreState::Open),
+            (Home::Kept(node), _) => self.found_at(&node, asker, store),
+            (Home::Away(node), _) => self.tell_store(asker, store, &StoreState::Away { node }),
         }
     }
 
-    /// Which node is to open a store that somebody needs.
-    fn home_of(&self, store: &StoreName, plan: &StorePlan) -> Home {
-        let by_coordinators = self.store_authority() == Some(StoreAuthority::Coordinators);
-        let view = self.view().filter(|_| by_coordinators);
-        let Some(view) = view else {
-            return match &plan.master {
-                _ if plan.is_at(&self.core.node) => Home::Here,
-                master if self.core.is_alive(master) => Home::At(master.clone()),
-                master => Home::Absent(master.clone()),
-            };
-        };
-        if let Some(group) = view.store(store.as_str()) {
-            return match (&group.primary, group.in_sync.first()) {
-                (Some(primary), _) if primary.life == self.core.id => Home::Here,
-                (Some(primary), _) => Home::Kept(primary.node.clone()),
-                (None, Some(last)) => Home::Away(last.node.clone()),
-                (None, None) => Home::Away(plan.master.to_string()),
-            };
-        }
-        // The first that is there, where all look for it.
-        let mut candidates = plan.candidates.iter().map(|it| it.node.as_str());
-        let is_here = |name: &&str| {
-            let me = self.core.node.name.as_str() == *name;
-            me || self
+    /// The node that has passed a request on has another layout than this one.
+    fn differs(&mut self, asker: EndpointId, store: &StoreName, other: EndpointId, node: &str) {
+        let other = self.core.members.membership.name_of(other);
+        let other = other.map_or("another node", NodeName::as_str);
+        let me = &self.core.node.name;
+        let reason =
+            format!("by the layout of {other} its primary is on {me}, by that of {me} on {node}");
+        self.tell_store(asker, store, &StoreState::Refused { reason });
+    }
+
+    fn home_of(&self, store: &StoreName, plan: &StorePlan, by_layout: bool) -> Home {
+        let is_there = |name: &NodeName| *name == self.core.node.name || self.core.is_alive(name);
+        let view = self.view().filter(|_| !by_layout);
+        if let Some(group) = view.and_then(|view| view.store(store.as_str())) {
+            // Without a primary it waits for the last that had a copy.
+            let waits_for = group.in_sync.first();
+            let at = group.primary.as_ref().or(waits_for);
+            let name = at.map_or_else(|| plan.master.to_string(), |copy| copy.node.clone());
+            let is_kept = self
                 .core
                 .layout
-                .find(name)
-                .is_some_and(|it| self.core.is_alive(&it.name))
-        };
-        match candidates.find(is_here) {
-            Some(name) if self.core.node.name.as_str() == name => Home::Here,
-            Some(name) => match self.core.layout.find(name) {
-                Some(node) => Home::At(node.name.clone()),
-                None => Home::Away(name.to_owned()),
-            },
+                .find(&name)
+                .is_some_and(|it| is_there(&it.name));
+            return match &group.primary {
+                Some(primary) if primary.life == self.core.id => Home::Here,
+                // Of one that is lost coordinators will say who takes its place.
+                Some(_) if is_kept => Home::Kept(name),
+                _ => Home::Away(name),
+            };
+        }
+        // By the layout only the first may open it; by coordinators the first that is there, where all look for it.
+        let most = if by_layout { 1 } else { plan.candidates.len() };
+        let candidates = plan.candidates.iter().take(most);
+        let mut nodes = candidates.filter_map(|it| self.core.layout.find(&it.node));
+        match nodes.find(|node| is_there(&node.name)) {
+            Some(node) if node.name == self.core.node.name => Home::Here,
+            Some(node) => Home::At(node.name.clone()),
             None => Home::Away(plan.master.to_string()),
         }
     }

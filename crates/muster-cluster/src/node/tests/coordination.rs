@@ -42,7 +42,7 @@ const DATA: [(&str, u8); 4] = [("data-a", 1), ("data-b", 2), ("data-c", 3), ("da
 pub(super) const AGENTS: [(&str, u8); 3] = [("agent.a", 101), ("agent.b", 102), ("agent.c", 103)];
 
 /// A node of three boxes, whose agents have announced themselves.
-fn rig(name: &str) -> Rig {
+pub(super) fn rig(name: &str) -> Rig {
     let registry = Registry::new().with::<Actor>();
     let mut rig = Rig::of(BOXES, name, &registry).unwrap();
     for (agent, number) in AGENTS {

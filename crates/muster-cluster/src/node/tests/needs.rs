@@ -162,41 +162,14 @@ fn malformed_requests_are_refused() {
     assert_eq!(rig.node.counts().events_refused, 1);
 }
 
-const BOXES: &str = r#"
-    [box.a]
-    address = "10.0.0.1"
-    [box.b]
-    address = "10.0.0.2"
-    [box.c]
-    address = "10.0.0.3"
-    [[node]]
-    name = "manager"
-    role = "manager"
-    box = "a"
-    [[node]]
-    name = "data-b"
-    role = "data"
-    box = "b"
-    [[node]]
-    name = "logger-c"
-    role = "logger"
-    box = "c"
-"#;
-
 /// Where coordinators decide, the manager may be away: the first that is there opens a store, and where one is open the view says.
 #[test]
 fn by_coordinators_any_node_that_is_there_finds_a_store_a_home() {
-    let of = |name: &str| {
-        let mut rig = Rig::of(BOXES, name, &Registry::new().with::<Actor>()).unwrap();
-        rig.step(Input::Announced(id(101), "agent.a"));
-        rig.step(Input::Reach(id(101), Reach::Discovered));
-        rig.step(Input::Reach(id(STRANGER), Reach::PeerUp(Version::V1)));
-        rig.said();
-        rig.published.clear();
-        rig
-    };
     let mut view = View::founded([7; 16], 0);
-    let mut rig = of("data-b");
+    let mut rig = coordination::rig("data-b");
+    rig.step(Input::Reach(id(STRANGER), Reach::PeerUp(Version::V1)));
+    rig.said();
+    rig.published.clear();
     rig.receive(101, &coordination::seen(1));
     rig.receive(STRANGER, &need(StoreNeed::Any));
     let asked = format!("{} needs test/a: Any", id(STRANGER));
@@ -208,8 +181,8 @@ fn by_coordinators_any_node_that_is_there_finds_a_store_a_home() {
     let to_manager = "zeek/cluster/node/manager/".to_owned();
     assert_eq!(sent(&mut rig), [(to_manager, passed_on)]);
 
-    // It is open elsewhere: the asker finds it.
-    let primary = StoreCopy::new("logger-c", id(3));
+    // It is open elsewhere, on a node that this one has lost: another one will take its place.
+    let primary = StoreCopy::new("data-c", id(3));
     let mut group = StoreGroup {
         opened: 3,
         began: 3,
@@ -217,13 +190,19 @@ fn by_coordinators_any_node_that_is_there_finds_a_store_a_home() {
         persistent: false,
         copies: 2,
         min_copies: 1,
-        candidates: ["manager", "data-b", "logger-c"].map(candidate).to_vec(),
+        candidates: ["manager", "data-b", "data-c"].map(candidate).to_vec(),
         in_sync: vec![primary.clone()],
         primary: Some(primary),
         joining: None,
     };
     view.set_store(5, "test/a", group.clone());
     rig.receive(101, &ViewUpdate::whole(&view));
+    let away = || "test/a Away { node: \"data-c\" }".to_owned();
+    rig.receive(STRANGER, &need(StoreNeed::Existing));
+    assert_eq!(sent(&mut rig), [(answers(STRANGER), away())]);
+    // It is there: the asker finds it.
+    rig.up("data-c", 3);
+    rig.published.clear();
     rig.receive(STRANGER, &need(StoreNeed::Existing));
     assert_eq!(
         sent(&mut rig),
@@ -235,8 +214,7 @@ fn by_coordinators_any_node_that_is_there_finds_a_store_a_home() {
     view.set_store(6, "test/a", group);
     rig.receive(101, &ViewUpdate::whole(&view));
     rig.receive(STRANGER, &need(StoreNeed::Existing));
-    let away = "test/a Away { node: \"logger-c\" }".to_owned();
-    assert_eq!(sent(&mut rig), [(answers(STRANGER), away)]);
+    assert_eq!(sent(&mut rig), [(answers(STRANGER), away())]);
 }
 
 fn candidate(node: &str) -> StoreCandidate {

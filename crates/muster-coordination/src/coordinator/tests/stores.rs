@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use muster_cluster::coordination::{
-    CopyJoined, CopyStuck, Leaving, MoveStore, Renew, StoreCandidate, StoreGroup, StoreWanted,
-    event,
+    CopyJoined, CopyStuck, Leaving, Renew, StoreCandidate, StoreGroup, StoreWanted, event,
 };
 use muster_data::{DataRef, Encode};
 use muster_wire::zeek::Message;
@@ -412,10 +411,8 @@ fn an_operator_moves_a_primary_and_has_a_copy_made_before() {
     rig.coordinator.move_store("store", "b").unwrap();
     rig.settle();
     assert_eq!(rig.shown(), "a *b");
-    // An agent says it.
-    let store = "store".to_owned();
-    let node = "c".to_owned();
-    rig.says("agent.c", &MoveStore { store, node });
+    rig.coordinator.move_store("store", "c").unwrap();
+    rig.settle();
     assert_eq!(rig.shown(), "a *b +c");
     // It takes longer than a copy may take that nobody has ordered.
     rig.pass(35_000);
@@ -445,15 +442,6 @@ fn what_cannot_be_ordered_is_refused_with_its_reason() {
     rig.ends("c");
     let out = Err(StoreOrderError::Out);
     assert_eq!(rig.coordinator.move_store("store", "c"), out);
-    rig.reports.clear();
-    let store = "store".to_owned();
-    let node = "c".to_owned();
-    rig.says("agent.b", &MoveStore { store, node });
-    assert_eq!(rig.reports.len(), 1);
-    // A node is no operator.
-    let store = "store".to_owned();
-    let node = "b".to_owned();
-    rig.says("b", &MoveStore { store, node });
     assert_eq!(rig.shown(), "*a b");
     let mut other = Coordinator::new(config("b"), DiskId([2; 16]), None, Mono(0), 1).unwrap();
     let not_leading = Err(StoreOrderError::NotLeading);

@@ -89,7 +89,6 @@ impl World {
                 Output::Notice(Notice::RoomForCopy) => self.fetched_again += 1,
                 Output::Notice(_)
                 | Output::Request { .. }
-                | Output::Serve(_)
                 | Output::ListenToBroker(false)
                 | Output::Opened
                 | Output::OpenFailed

@@ -80,7 +80,6 @@ impl Cluster {
             // Those of Broker go to direct peers of version 1, none of which has stores here; frameworks read their own
             // node's copy, which they may do at any time. These clusters have no coordinators.
             Output::Request { .. }
-            | Output::Serve(_)
             | Output::BrokerToClone(..)
             | Output::BrokerToMaster(..)
             | Output::BrokerSnapshot(_)

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use muster_cluster::coordination::{StoreGroup, event, voters};
 use muster_cluster::node::{StoreAuthority, primary_config};
 use muster_cluster::{Layout, StorePlan};
-use muster_store::{Sqlite, StoreName};
+use muster_store::{PrimaryConfig, Sqlite, StoreName};
 use muster_wire::{Class, Topic};
 
 use super::{NodeStores, sqlite_options};
@@ -68,9 +68,14 @@ impl NodeStores {
             return;
         };
         let backend = group.persistent.then(|| self.open_file(&plan, &group));
+        let config = PrimaryConfig {
+            // Who wants one copy only has what one copy has.
+            alone_durable: group.copies > 1,
+            ..primary_config(&self.0.node, &self.0.budget)
+        };
         store.assign(Copies {
             group,
-            config: primary_config(&self.0.node, &self.0.budget),
+            config,
             kind: "sqlite",
             backend,
             coordinators: Arc::clone(&self.0.coordinators),

@@ -1,7 +1,7 @@
 //! How a store opens on an endpoint.
 
 use std::collections::HashMap;
-use std::sync::atomic::AtomicU8;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use muster_store::{
@@ -46,7 +46,8 @@ impl Host {
             name: name.clone(),
             endpoint: endpoint.clone(),
             topics: StoreTopics::new(name),
-            hears: AtomicU8::new(0),
+            hears_writers: AtomicBool::new(false),
+            hears_primary: AtomicBool::new(false),
             has_copy,
             runtime: OnceLock::new(),
             subscription: tokio::sync::Mutex::default(),
@@ -87,7 +88,7 @@ impl Host {
         let mut progress = self.progress.subscribe();
         let is_primary = matches!(placement, Placement::Primary { .. });
         let listens = Listens {
-            to_all: is_primary,
+            to_writers: is_primary,
             to_primary: !is_primary && self.has_copy,
         };
         // What has a backend says nothing before that is read.
@@ -120,7 +121,7 @@ impl Host {
             return;
         }
         let mut topics: Vec<&[u8]> = Vec::new();
-        if listens.to_all {
+        if listens.to_writers {
             topics.push(self.topics.primary.as_bytes());
             topics.push(self.topics.broker_master.as_bytes());
         }
@@ -153,7 +154,7 @@ impl Host {
             let read = host.start_disk(read);
             if !is_of_copy && read.is_ok() {
                 let listens = Listens {
-                    to_all: true,
+                    to_writers: true,
                     to_primary: false,
                 };
                 host.lock().listens = listens;

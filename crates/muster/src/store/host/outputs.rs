@@ -58,8 +58,6 @@ impl Host {
                     copies.request(&self.name, epoch, request, publisher);
                 }
             }
-            // What is listened to is looked at behind every fact.
-            Output::Serve(_) => {}
             Output::FindRival => {
                 let rival = rival::other_primary(&self.endpoint, &topics.broker_master);
                 inner.instance.rival_found(rival);
