@@ -342,9 +342,10 @@ impl NodeLoop {
     /// Has nothing led through a life of another node, or lifts that.
     fn set_fenced(&mut self, life: EndpointId, is_fenced: bool) {
         if life != self.core.id {
-            self.core.outbox.effects.push(match is_fenced {
-                true => Effect::Fence(life),
-                false => Effect::Unfence(life),
+            self.core.outbox.effects.push(if is_fenced {
+                Effect::Fence(life)
+            } else {
+                Effect::Unfence(life)
             });
         }
     }
