@@ -115,26 +115,27 @@ pub(crate) fn differences(
     after: &Entries,
     last: u64,
 ) -> impl Iterator<Item = Change> {
-    let mut events = Vec::new();
-    for (key, old) in before.in_order() {
-        if after.get(key).is_none() {
-            let (key, old) = (key.clone(), Some(old.value.clone()));
-            events.push(StoreEvent::Erase { key, old });
-        }
-    }
-    for (key, entry) in after.in_order() {
+    // Most entries are the same: only what is not is sorted.
+    let gone = before.iter().filter(|(key, _)| after.get(key).is_none());
+    let mut gone: Vec<_> = gone.collect();
+    gone.sort_unstable_by_key(|(key, _)| *key);
+    let new = after.iter().filter(|(key, entry)| {
         let old = before.get(key);
-        let is_same =
-            old.is_some_and(|old| old.value == entry.value && old.expires == entry.expires);
-        if !is_same {
-            events.push(StoreEvent::Put {
-                key: key.clone(),
-                value: entry.value.clone(),
-                expires: entry.expires,
-                old: old.map(|old| old.value.clone()),
-            });
-        }
-    }
+        old.is_none_or(|old| old.value != entry.value || old.expires != entry.expires)
+    });
+    let mut new: Vec<_> = new.collect();
+    new.sort_unstable_by_key(|(key, _)| *key);
+    let erased = gone.into_iter().map(|(key, old)| StoreEvent::Erase {
+        key: key.clone(),
+        old: Some(old.value.clone()),
+    });
+    let put = new.into_iter().map(|(key, entry)| StoreEvent::Put {
+        key: key.clone(),
+        value: entry.value.clone(),
+        expires: entry.expires,
+        old: before.get(key).map(|old| old.value.clone()),
+    });
+    let events: Vec<_> = erased.chain(put).collect();
     events.into_iter().map(move |event| Change {
         number: last,
         writer: None,

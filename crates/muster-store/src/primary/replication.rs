@@ -13,6 +13,8 @@ mod peers;
 mod reporting;
 #[cfg(test)]
 pub(in crate::primary) mod simulation;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 

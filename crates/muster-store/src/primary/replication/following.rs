@@ -175,7 +175,7 @@ impl Primary {
         let Role::Copy(following) = &mut replication.role else {
             return;
         };
-        if following.is_attached {
+        if following.is_attached && (attached.continues || attached.index <= following.matched) {
             return; // an answer to an earlier question
         }
         let begins_here = replication.log.committed() == attached.index;
@@ -223,12 +223,9 @@ impl Primary {
         let has_entries = !replicate.entries.is_empty();
         if has_entries {
             if replicate.first > following.matched + 1 {
-                // What is between comes again, unless the primary has begun anew with this copy.
-                if following.fetching.take().is_some() {
-                    following.is_attached = false;
-                    following.ask_at = Some(now.mono.after(following.asked));
-                }
-                return;
+                // What is between comes again, or the primary begins anew with this copy.
+                self.say_what_is_here();
+                return self.acknowledge();
             }
             let mut change = replicate.change;
             for (index, entry) in (replicate.first..).zip(replicate.entries) {

@@ -175,8 +175,18 @@ impl Primary {
             return;
         };
         // What was said in another epoch was said to another primary, or of another one's entries.
-        if it.epoch != epoch || it.timeline != timeline || !peer.is_attached {
+        if it.epoch != epoch || it.timeline != timeline {
             return;
+        }
+        if !peer.is_attached || it.index < peer.began {
+            // It was told something else, or does not know that it was given up.
+            let timeline = if it.is_whole { timeline } else { 0 };
+            let attach = Attach {
+                epoch,
+                timeline,
+                index: it.index,
+            };
+            return self.attach(from, attach, now);
         }
         let index = it.index.min(log.last());
         if index > peer.index {
@@ -234,6 +244,7 @@ impl Primary {
         self.tell_durable();
         self.request(now);
         if let Some((leading, log, _)) = self.leading() {
+            leading.peers.give_up_slow(log.first_for_newcomers());
             log.trim(leading.peers.needed());
         }
         self.send_news(now);

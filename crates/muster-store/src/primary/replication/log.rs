@@ -10,6 +10,9 @@ const KEPT: usize = 65_536;
 /// The memory of those, in bytes.
 const KEPT_BYTES: usize = 32 << 20;
 
+/// How many times as much is kept for a copy that is fetching a snapshot meanwhile.
+const KEPT_FOR_NEWCOMERS: usize = 8;
+
 /// The entries that may wait for copies; beyond them nothing more is decided.
 const WAITING: u64 = 1 << 18;
 
@@ -111,6 +114,17 @@ impl Log {
         self.waiting_bytes -= entry.size();
         self.committed_bytes += entry.size();
         Some((entry, changes))
+    }
+
+    /// The first index that is kept for copies that can be given up.
+    pub(super) fn first_for_newcomers(&self) -> u64 {
+        let committed = usize::try_from((self.committed + 1).saturating_sub(self.first));
+        let too_many = committed.is_ok_and(|committed| committed > KEPT * KEPT_FOR_NEWCOMERS);
+        if too_many || self.committed_bytes > KEPT_BYTES * KEPT_FOR_NEWCOMERS {
+            self.committed + 1
+        } else {
+            self.first
+        }
     }
 
     /// Forgets the oldest committed entries, as far as there are too many and nobody needs them who needs those from `needed` on.

@@ -213,11 +213,20 @@ impl Peers {
         required.map(durable).fold(own, u64::min)
     }
 
+    /// Gives up those that fetch a snapshot and lack entries before an index: they begin anew when they are heard.
+    pub(super) fn give_up_slow(&mut self, first: u64) {
+        for peer in &mut self.0 {
+            if !peer.is_required() && peer.has() + 1 < first {
+                peer.is_attached = false;
+            }
+        }
+    }
+
     /// The first index that one of them may still ask for.
     pub(super) fn needed(&self) -> u64 {
         let attached = self.0.iter().filter(|peer| peer.is_attached);
         attached
-            .map(|peer| peer.index + 1)
+            .map(|peer| peer.has() + 1)
             .min()
             .unwrap_or(u64::MAX)
     }
