@@ -127,6 +127,12 @@ impl<'a> DataRef<'a> {
         }
     }
 
+    /// Returns the encoded bytes.
+    #[inline]
+    pub fn encoded(&self) -> &'a [u8] {
+        self.bytes
+    }
+
     /// Returns the value in owned form.
     pub fn to_data(&self) -> Data {
         Owner {

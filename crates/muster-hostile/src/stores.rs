@@ -1,7 +1,7 @@
 //! The messages of data stores.
 
 use muster_data::{Timespan, Timestamp};
-use muster_store::op::{Answer, OpKind, StoreEvent, WriteRefusal, Writer};
+use muster_store::op::{Amendment, Answer, Edit, OpKind, WriteRefusal, Writer};
 use muster_store::protocol::{
     Acknowledgement, Attach, Attached, LogEntry, Query, Replicate, Results, StoreMessage,
     WriteBatch, WriterRow, WritersPart,
@@ -229,20 +229,25 @@ pub(crate) fn messages() -> Vec<Vec<u8>> {
 
 /// What copies say to one another.
 fn of_copies(writer: Writer) -> Vec<StoreMessage> {
-    let put = StoreEvent::Put {
+    let put = Edit::Put {
         key: Encoded::key("key"),
         value: Encoded::of(&5u64),
         expires: None,
-        old: None,
+    };
+    let amend = Edit::Amend {
+        key: Encoded::key("key"),
+        amendment: Amendment::Add(Encoded::of(&5u64)),
+        expires: None,
     };
     let done = Answer::Done {
         change: 1,
         value: None,
     };
-    let entry = |by, answer, event| LogEntry { by, answer, event };
+    let entry = |by, answer, edit| LogEntry { by, answer, edit };
     let entries = vec![
         entry(Some((writer, 1)), done.clone(), Some(put)),
         entry(Some((writer, 2)), Answer::Unchanged { change: 1 }, None),
+        entry(Some((writer, 3)), done.clone(), Some(amend)),
         entry(None, Answer::Repeated, None),
     ];
     let (epoch, timeline) = (1, 1);

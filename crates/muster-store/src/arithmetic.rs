@@ -1,9 +1,12 @@
 //! What adding to a value and subtracting from it mean, as Broker's stores define it (protocol
 //! section 7.7).
 
+mod amending;
+
 use muster_data::{Data, Kind, Set, Table, Timespan, Timestamp};
 
 use crate::op::WriteRefusal;
+pub use amending::{Amended, amend};
 
 /// Returns the value that an absent key starts with, for an operation that makes a value of some
 /// kind. Returns `None` for kinds that nothing can be added to.

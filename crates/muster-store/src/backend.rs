@@ -6,7 +6,7 @@ pub(crate) mod sqlite;
 
 use std::fmt;
 
-use crate::op::{Change, StoreEvent, Writer};
+use crate::op::{Amendment, Change, StoreEvent, Writer};
 use crate::{Encoded, Entry};
 
 /// Keeps a store's state. A primary has its whole state in memory. A backend is read once, when the
@@ -96,6 +96,8 @@ pub struct PersistedWriter {
 pub enum BackendWrite {
     /// A key has this entry now.
     Put(Encoded, Entry),
+    /// The same, and a short amendment leads to it from what the key had before. Whoever does not keep amendments keeps the entry.
+    Amend(Encoded, Entry, Amendment),
     /// A key is removed.
     Erase(Encoded),
     /// All keys are removed.
@@ -175,15 +177,19 @@ impl Commit {
                 key,
                 value,
                 expires,
-                ..
-            } => BackendWrite::Put(
-                key.clone(),
-                Entry {
+                amendment,
+                old: _,
+            } => {
+                let entry = Entry {
                     value: value.clone(),
                     expires: *expires,
                     changed: change.number,
-                },
-            ),
+                };
+                match amendment {
+                    None => BackendWrite::Put(key.clone(), entry),
+                    Some(amendment) => BackendWrite::Amend(key.clone(), entry, amendment.clone()),
+                }
+            }
             StoreEvent::Erase { key, .. } | StoreEvent::Expire { key, .. } => {
                 BackendWrite::Erase(key.clone())
             }

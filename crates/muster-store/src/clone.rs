@@ -20,7 +20,7 @@ use crate::writes::{Unsent, Writes};
 use crate::{Entries, Level, Output, Revision, StoreBudget, StoreName, Token};
 
 pub(crate) use attaching::Attaching;
-pub(crate) use copying::{differences, perform};
+pub(crate) use copying::differences;
 pub(crate) use held::HeldWrites;
 
 use room::NoRoom;

@@ -1,9 +1,9 @@
 //! What every backend must do, as a check for any of them.
 
-use muster_data::Timestamp;
+use muster_data::{Data, Timestamp};
 use muster_wire::EndpointId;
 
-use crate::op::Writer;
+use crate::op::{Amendment, Writer};
 use crate::{Backend, BackendWrite, Commit, Encoded, Entry, PersistedWriter};
 
 /// Checks a backend. `place` makes a new, empty place each time it is called. What it returns opens
@@ -17,6 +17,7 @@ pub fn check<Open: FnMut() -> Box<dyn Backend>>(mut place: impl FnMut() -> Open)
     keeps_what_was_committed(&mut place());
     keeps_the_last_of_each_key(&mut place());
     clears(&mut place());
+    amends(&mut place());
     keeps_writers(&mut place());
     keeps_every_kind_of_bytes(&mut place());
     keeps_without_being_closed(&mut place());
@@ -130,6 +131,79 @@ fn clears(open: Open<'_>) {
     assert_eq!(values(open), numbers(&[(2, 3)]));
 }
 
+/// A set of so many numbers, amended again and again, written whole and removed in between.
+fn amends(open: Open<'_>) {
+    let set = |numbers: u64| Encoded::of(&Data::Set((0..numbers).map(Data::Count).collect()));
+    let entry = |numbers: u64, expires| Entry {
+        value: set(numbers),
+        expires,
+        changed: numbers,
+    };
+    let add = |numbers: u64| {
+        let amendment = Amendment::Add(Encoded::of(&(numbers - 1)));
+        let expires = numbers.is_multiple_of(7).then(|| Timestamp::from_nanos(1));
+        BackendWrite::Amend(key(1), entry(numbers, expires), amendment)
+    };
+    let mut backend = open();
+    backend.load().expect("an empty place opens");
+    let mut changes = 0;
+    let mut commit_all = |backend: &mut dyn Backend, writes: Vec<BackendWrite>| {
+        changes += 1;
+        let done = backend.commit(&commit(changes, writes));
+        done.expect("a working backend commits");
+    };
+    commit_all(
+        &mut *backend,
+        vec![BackendWrite::Put(key(1), entry(100, None))],
+    );
+    for numbers in 101..=300 {
+        commit_all(&mut *backend, vec![add(numbers), put(2, numbers)]);
+        if numbers % 50 == 0 {
+            // One that is closed, and one that is not.
+            if numbers % 100 == 0 {
+                backend.close().expect("what is open closes");
+            }
+            drop(backend);
+            backend = open();
+            let kept = backend.load().expect("what was committed opens");
+            let kept = kept.entries.into_iter().find(|(found, _)| *found == key(1));
+            let kept = kept.map(|(_, kept)| (kept.value, kept.expires.is_some()));
+            assert_eq!(kept, Some((set(numbers), numbers % 7 == 0)));
+        }
+    }
+    let subtract = BackendWrite::Amend(
+        key(1),
+        entry(299, None),
+        Amendment::Subtract(Encoded::of(&299u64)),
+    );
+    commit_all(&mut *backend, vec![subtract]);
+    drop(backend);
+    assert_eq!(
+        values(open),
+        [(key(1), set(299)), (key(2), Encoded::of(&300u64))]
+    );
+    let mut backend = open();
+    backend.load().expect("what was closed opens");
+    commit_all(&mut *backend, vec![add(300), BackendWrite::Erase(key(1))]);
+    commit_all(
+        &mut *backend,
+        vec![BackendWrite::Put(key(1), entry(200, None)), add(201)],
+    );
+    drop(backend);
+    assert_eq!(
+        values(open),
+        [(key(1), set(201)), (key(2), Encoded::of(&300u64))]
+    );
+    let mut backend = open();
+    backend.load().expect("what was closed opens");
+    commit_all(
+        &mut *backend,
+        vec![add(202), BackendWrite::Clear, put(3, 3)],
+    );
+    backend.close().expect("what is open closes");
+    assert_eq!(values(open), numbers(&[(3, 3)]));
+}
+
 fn keeps_writers(open: Open<'_>) {
     let writer = |instance| Writer {
         endpoint: EndpointId::from_random([5; 16]),
@@ -163,8 +237,8 @@ fn keeps_every_kind_of_bytes(open: Open<'_>) {
     let all: Vec<u8> = (0..=255).collect();
     let strange = [
         Encoded::key(&String::new()),
-        Encoded::key(&muster_data::Data::string(&all)),
-        Encoded::key(&muster_data::Data::None),
+        Encoded::key(&Data::string(&all)),
+        Encoded::key(&Data::None),
         Encoded::key(&[1u64, 2][..]),
         Encoded::key(&"x".repeat(60_000)),
     ];

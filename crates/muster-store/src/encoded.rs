@@ -70,6 +70,11 @@ impl Encoded {
         Ok((Self(bytes[..size].into()), size))
     }
 
+    /// What this crate has put together of encoded values.
+    pub(crate) fn from_encoded(bytes: &[u8]) -> Self {
+        Self(bytes.into())
+    }
+
     /// Returns the same value in the one encoding that all values equal to it share: sets and
     /// tables in order, one zero and one NaN.
     #[must_use]
@@ -137,7 +142,7 @@ impl Hash for Encoded {
 
 /// Returns `true` if a value has one encoding only. Most keys have, and no tree is built for them:
 /// without this, a key of four numbers cost a microsecond at each end.
-fn is_plain(value: DataRef<'_>) -> bool {
+pub(crate) fn is_plain(value: DataRef<'_>) -> bool {
     match value.get() {
         ValueRef::Real(_) | ValueRef::Set(_) | ValueRef::Table(_) => false,
         ValueRef::Vector(elements) => elements.iter().all(is_plain),

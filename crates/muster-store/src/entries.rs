@@ -1,5 +1,6 @@
 //! The entries of a store in memory, for primaries and clones alike.
 
+mod editing;
 mod index;
 mod order;
 

@@ -263,6 +263,7 @@ impl Instance {
                     value: entry.value.clone(),
                     expires: entry.expires,
                     old: None,
+                    amendment: None,
                 };
                 self.out.push_back(Output::Changed(Change {
                     number: entry.changed,

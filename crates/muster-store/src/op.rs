@@ -302,7 +302,7 @@ pub enum WriteRefusal {
     Unsupported,
 }
 
-/// A change that was made: the unit in which primaries tell clones of changes.
+/// A change that was made, with what it replaced.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
     /// Its number among the changes of the store, from 1 without gaps.
@@ -326,6 +326,8 @@ pub enum StoreEvent {
         expires: Option<Timestamp>,
         /// The old value, if there was one.
         old: Option<Encoded>,
+        /// What leads from the old value to the new one, where that is much shorter.
+        amendment: Option<Amendment>,
     },
     /// A key was removed.
     Erase {
@@ -346,4 +348,128 @@ pub enum StoreEvent {
         /// The keys and the values that they had.
         old: Vec<(Encoded, Encoded)>,
     },
+}
+
+/// What changes a part of a set, a table, a vector or a string: all that is sent and kept of an insert into a large one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Amendment {
+    /// This is added, as [`add`](crate::arithmetic::add) does.
+    Add(Encoded),
+    /// This is taken away, as [`subtract`](crate::arithmetic::subtract) does.
+    Subtract(Encoded),
+}
+
+impl Amendment {
+    /// Returns what is added or taken away.
+    pub fn part(&self) -> &Encoded {
+        match self {
+            Self::Add(part) | Self::Subtract(part) => part,
+        }
+    }
+}
+
+/// What a change does, without what it replaces: what others are sent of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Edit {
+    /// A key is set to a value.
+    Put {
+        /// The key.
+        key: Encoded,
+        /// The value.
+        value: Encoded,
+        /// When the value's TTL ends; `None` if it has none.
+        expires: Option<Timestamp>,
+    },
+    /// A part of a key's value is changed.
+    Amend {
+        /// The key. It has a value.
+        key: Encoded,
+        /// What is changed.
+        amendment: Amendment,
+        /// When the value's TTL ends from now on; `None` if it has none.
+        expires: Option<Timestamp>,
+    },
+    /// A key is removed.
+    Erase {
+        /// The key.
+        key: Encoded,
+    },
+    /// A key is removed, because its TTL ran out.
+    Expire {
+        /// The key.
+        key: Encoded,
+    },
+    /// All keys are removed.
+    Clear,
+}
+
+impl Edit {
+    /// Returns what a change did.
+    pub fn of(event: &StoreEvent) -> Self {
+        match event {
+            StoreEvent::Put {
+                key,
+                value,
+                expires,
+                amendment,
+                old: _,
+            } => match amendment {
+                None => Self::Put {
+                    key: key.clone(),
+                    value: value.clone(),
+                    expires: *expires,
+                },
+                Some(amendment) => Self::Amend {
+                    key: key.clone(),
+                    amendment: amendment.clone(),
+                    expires: *expires,
+                },
+            },
+            StoreEvent::Erase { key, .. } => Self::Erase { key: key.clone() },
+            StoreEvent::Expire { key, .. } => Self::Expire { key: key.clone() },
+            StoreEvent::Clear { .. } => Self::Clear,
+        }
+    }
+
+    /// Returns the key, if it concerns one.
+    pub fn key(&self) -> Option<&Encoded> {
+        match self {
+            Self::Put { key, .. }
+            | Self::Amend { key, .. }
+            | Self::Erase { key }
+            | Self::Expire { key } => Some(key),
+            Self::Clear => None,
+        }
+    }
+
+    /// The memory and the bytes in messages that its key and its value take.
+    pub(crate) fn size(&self) -> usize {
+        let value = match self {
+            Self::Put { value, .. } => value.size(),
+            Self::Amend { amendment, .. } => amendment.part().size(),
+            Self::Erase { .. } | Self::Expire { .. } | Self::Clear => 0,
+        };
+        self.key().map_or(0, Encoded::size) + value
+    }
+}
+
+/// An edit and its place in the order of all: the unit in which primaries tell clones of changes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NumberedEdit {
+    /// Its number among the changes of the store, from 1 without gaps.
+    pub number: u64,
+    /// The writer that asked for it; `None` for what the store did by itself.
+    pub writer: Option<Writer>,
+    /// What it does.
+    pub edit: Edit,
+}
+
+impl From<&Change> for NumberedEdit {
+    fn from(change: &Change) -> Self {
+        Self {
+            number: change.number,
+            writer: change.writer,
+            edit: Edit::of(&change.event),
+        }
+    }
 }

@@ -17,7 +17,7 @@ use muster_wire::{EndpointId, Mono};
 use crate::backend::Commit;
 #[cfg(test)]
 use crate::instance::Sabotage;
-use crate::op::{Answer, Change, Op, StoreCommand, WriteRefusal, Writer};
+use crate::op::{Answer, Change, NumberedEdit, Op, StoreCommand, WriteRefusal, Writer};
 use crate::protocol::{Changes, NUMBERS, Query, Reply, Results, StoreMessage};
 use crate::state::Pending;
 use crate::writes::WriteOutcome;
@@ -562,8 +562,9 @@ impl Primary {
             self.unsent = changes;
             return;
         }
-        for change in &mut changes {
-            self.backlog.push(change);
+        let changes: Vec<_> = changes.iter().map(NumberedEdit::from).collect();
+        for change in &changes {
+            self.backlog.push(change.clone());
         }
         if !self.serves() {
             return;

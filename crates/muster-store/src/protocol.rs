@@ -10,7 +10,7 @@ mod codec;
 mod parts;
 mod replication;
 
-use crate::op::{Answer, Change, Op, Writer};
+use crate::op::{Answer, NumberedEdit, Op, Writer};
 use crate::{Encoded, Entry, Level};
 
 pub(crate) use parts::{NUMBERS, decode_answers, encode_answers};
@@ -164,7 +164,7 @@ pub struct Changes {
     /// The epoch in which the sender is the primary; 0 where coordinators do not decide that.
     pub epoch: u64,
     /// Changes with consecutive numbers. None of them includes old values.
-    pub changes: Vec<Change>,
+    pub changes: Vec<NumberedEdit>,
 }
 
 /// The outcomes of a writer's commands.

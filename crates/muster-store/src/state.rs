@@ -5,11 +5,13 @@ mod writers;
 
 use std::collections::BTreeSet;
 
-use muster_data::{Data, Kind, Timespan, Timestamp};
+use muster_data::{Kind, Timespan, Timestamp};
 
-use crate::arithmetic;
+use crate::arithmetic::{self, Amended};
 use crate::entries::{ENTRY_OVERHEAD, Entries, Entry, LARGEST_LIMIT, Place, SnapshotPart};
-use crate::op::{Answer, Change, Op, StoreCommand, StoreEvent, WriteRefusal, Writer};
+use crate::op::{
+    Amendment, Answer, Change, Edit, Op, StoreCommand, StoreEvent, WriteRefusal, Writer,
+};
 use crate::protocol::NUMBERS;
 use crate::{Encoded, StoreBudget};
 pub(crate) use pending::Pending;
@@ -20,6 +22,10 @@ pub const MAX_KEY: usize = 64 << 10;
 
 /// The largest value, in bytes of its encoding.
 pub const MAX_VALUE: usize = 16 << 20;
+
+/// From this size on, in bytes, a value is not written anew when a short part of it changes.
+/// Simulations have small values.
+const AMENDED: usize = if cfg!(test) { 32 } else { 512 };
 
 /// The number of writers whose last number is remembered. The one that has not written for longest
 /// is forgotten first.
@@ -178,13 +184,16 @@ impl State {
         self.writers.advance(writer, number);
     }
 
-    /// Makes a change that was decided elsewhere, and notes in it what was before. Room is taken, whether there is some or not.
-    pub(crate) fn install(&mut self, event: &mut StoreEvent) {
-        let place = match event {
+    /// Makes a change that was decided elsewhere. Room is taken, whether there is some or not. What an amendment makes may be `known`.
+    /// Returns `None`, and does nothing, if there is nothing that can be amended so.
+    pub(crate) fn install(&mut self, edit: Edit, known: Option<Encoded>) -> Option<StoreEvent> {
+        let mut event = self.entries.event(edit, known)?;
+        let place = match &event {
             StoreEvent::Put { key, .. } => Some(self.entries.locate(key)),
             _ => None,
         };
-        self.make(place, event);
+        self.make(place, &mut event);
+        Some(event)
     }
 
     /// Returns `true` if so many bytes more are within its limit and its budget.
@@ -304,23 +313,23 @@ impl State {
                 ttl,
             } => {
                 let found = self.find(pending, &key);
-                let stored = match found.0 {
-                    Some(entry) => entry.value.to_data(),
-                    None => arithmetic::initial(initial).ok_or(WriteRefusal::TypeClash)?,
+                let Some(entry) = found.0 else {
+                    let initial = arithmetic::initial(initial).ok_or(WriteRefusal::TypeClash)?;
+                    let sum = Encoded::of(&arithmetic::add(initial, &value.to_data())?);
+                    let told = is_number(sum.kind()).then(|| sum.clone());
+                    let decision = self.put(pending, at, found, key, sum, ttl)?;
+                    return Ok(Decision { told, ..decision });
                 };
-                let sum = arithmetic::add(stored, &value.to_data())?;
-                let told = is_number(&sum).then(|| Encoded::of(&sum));
-                let decision = self.put(pending, at, found, key, Encoded::of(&sum), ttl)?;
-                Ok(Decision { told, ..decision })
+                let amendment = Amendment::Add(value);
+                let amended = arithmetic::amend(&entry.value, &amendment)?;
+                self.amend(pending, at, found, key, amendment, amended, ttl)
             }
             Op::Subtract { key, value, ttl } => {
                 let found = self.find(pending, &key);
                 let entry = found.0.ok_or(WriteRefusal::NoSuchKey)?;
-                let (left, taken) = arithmetic::subtract(entry.value.to_data(), &value.to_data())?;
-                let told = taken.map(|taken| Encoded::of(&taken));
-                let told = told.or_else(|| is_number(&left).then(|| Encoded::of(&left)));
-                let decision = self.put(pending, at, found, key, Encoded::of(&left), ttl)?;
-                Ok(Decision { told, ..decision })
+                let amendment = Amendment::Subtract(value);
+                let amended = arithmetic::amend(&entry.value, &amendment)?;
+                self.amend(pending, at, found, key, amendment, amended, ttl)
             }
             Op::Clear => {
                 let is_empty = match pending {
@@ -333,6 +342,37 @@ impl State {
                 Ok(Decision::of(StoreEvent::Clear { old: Vec::new() }))
             }
         }
+    }
+
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "the parts of one command and what it was found to do"
+    )]
+    fn amend(
+        &self,
+        pending: Option<&Pending>,
+        at: Timestamp,
+        found: (Option<&Entry>, Place),
+        key: Encoded,
+        how: Amendment,
+        amended: Amended,
+        ttl: Option<Timespan>,
+    ) -> Result<Decision, Stop> {
+        let Amended { value, taken } = amended;
+        let told = taken.or_else(|| is_number(value.kind()).then(|| value.clone()));
+        let is_much_shorter = value.size() >= AMENDED && how.part().size() <= value.size() / 2;
+        let decision = self.put(pending, at, found, key, value, ttl)?;
+        let mut event = decision.event;
+        if let StoreEvent::Put { amendment, .. } = &mut event
+            && is_much_shorter
+        {
+            *amendment = Some(how);
+        }
+        Ok(Decision {
+            told,
+            event,
+            ..decision
+        })
     }
 
     fn put(
@@ -363,6 +403,7 @@ impl State {
                 value,
                 expires,
                 old: None,
+                amendment: None,
             },
             told: None,
             more,
@@ -379,6 +420,7 @@ impl State {
                 value,
                 expires,
                 old,
+                amendment: _,
             } => {
                 let entry = Entry {
                     value: value.clone(),
@@ -463,9 +505,9 @@ impl From<WriteRefusal> for Stop {
     }
 }
 
-fn is_number(value: &Data) -> bool {
+fn is_number(kind: Kind) -> bool {
     matches!(
-        value.kind(),
+        kind,
         Kind::Count | Kind::Integer | Kind::Real | Kind::Timestamp | Kind::Timespan
     )
 }

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use muster_data::{Kind, Timespan};
-use muster_store::op::{Answer, Change, Op, StoreEvent, Writer};
+use muster_store::op::{Amendment, Answer, Edit, NumberedEdit, Op, Writer};
 use muster_store::protocol::{
     Acknowledgement, Attach, Attached, Changes, Chunk, LogEntry, Query, Replicate, Reply, Results,
     StoreMessage, WriteBatch, WriterRow, WritersPart,
@@ -99,22 +99,27 @@ fn examples() -> Vec<StoreMessage> {
             timeline: 7,
             epoch: 0,
             changes: vec![
-                Change {
+                NumberedEdit {
                     number: 3,
                     writer: Some(writer),
-                    event: StoreEvent::Put {
+                    edit: Edit::Put {
                         key: key(),
                         value: count(3),
                         expires: Some(muster_data::Timestamp::from_nanos(1_000)),
-                        old: None,
                     },
                 },
-                Change {
+                NumberedEdit {
                     number: 4,
                     writer: Some(writer),
-                    event: StoreEvent::Erase {
+                    edit: Edit::Erase { key: key() },
+                },
+                NumberedEdit {
+                    number: 5,
+                    writer: None,
+                    edit: Edit::Amend {
                         key: key(),
-                        old: None,
+                        amendment: Amendment::Add(count(3)),
+                        expires: None,
                     },
                 },
             ],
@@ -155,12 +160,11 @@ fn examples() -> Vec<StoreMessage> {
 /// Those of copies, which come behind them.
 fn examples_of_copies() -> Vec<StoreMessage> {
     let (epoch, timeline) = (5, 7);
-    let entry = |by, answer, event| LogEntry { by, answer, event };
-    let put = StoreEvent::Put {
+    let entry = |by, answer, edit| LogEntry { by, answer, edit };
+    let put = Edit::Put {
         key: key(),
         value: count(3),
         expires: None,
-        old: None,
     };
     let done = Answer::Done {
         change: 5,

@@ -47,6 +47,12 @@ impl<'a> VectorRef<'a> {
         }
     }
 
+    /// Returns the encoded elements, one behind the other.
+    #[inline]
+    pub fn encoded(&self) -> &'a [u8] {
+        self.body
+    }
+
     /// Returns the element at a position, counted from 0. Takes time in proportion to the elements
     /// before it.
     pub fn get(&self, index: usize) -> Option<DataRef<'a>> {
@@ -104,6 +110,12 @@ impl<'a> SetRef<'a> {
         self.0.is_empty()
     }
 
+    /// Returns the encoded elements, one behind the other.
+    #[inline]
+    pub fn encoded(&self) -> &'a [u8] {
+        self.0.encoded()
+    }
+
     /// Returns an iterator over the elements.
     #[inline]
     pub fn iter(&self) -> SetIter<'a> {
@@ -150,6 +162,12 @@ impl<'a> TableRef<'a> {
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// Returns the encoded entries, one behind the other.
+    #[inline]
+    pub fn encoded(&self) -> &'a [u8] {
+        self.0.encoded()
     }
 
     /// Returns an iterator over the entries.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::arithmetic::{Amended, amend};
 use crate::op::Writer;
 use crate::{
     Backend, BackendError, BackendErrorKind, BackendWrite, Commit, Encoded, Entry, Persisted,
@@ -112,6 +113,19 @@ impl Backend for MemoryBackend {
             match write {
                 BackendWrite::Put(key, entry) => {
                     content.entries.insert(key.clone(), entry.clone());
+                }
+                BackendWrite::Amend(key, entry, amendment) => {
+                    let kept = content.entries.get(key);
+                    let amended = kept.map(|kept| amend(&kept.value, amendment));
+                    let Some(Ok(Amended { value, .. })) = amended else {
+                        let what = format!("{key} has nothing to be amended");
+                        return Err(BackendError::new(BackendErrorKind::Damaged, what));
+                    };
+                    let amended = Entry {
+                        value,
+                        ..entry.clone()
+                    };
+                    content.entries.insert(key.clone(), amended);
                 }
                 BackendWrite::Erase(key) => {
                     content.entries.remove(key);

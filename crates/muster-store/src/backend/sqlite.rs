@@ -1,6 +1,8 @@
 //! Stores in SQLite files, with the tables that Broker uses, so that Zeek's files open here and
 //! ours in Zeek. Whatever else is needed is kept in tables that Broker ignores.
 
+mod amendments;
+
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -8,6 +10,7 @@ use muster_data::Timestamp;
 use muster_wire::EndpointId;
 use rusqlite::{Connection, OpenFlags, Transaction, params};
 
+use self::amendments::Amended;
 use crate::op::Writer;
 use crate::{
     Backend, BackendError, BackendErrorKind, BackendWrite, Commit, Encoded, Entry, MAX_WRITERS,
@@ -72,6 +75,9 @@ const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS muster_writer(
         endpoint blob, instance integer, number integer, turn integer, answers blob,
         primary key(endpoint, instance));
+    CREATE TABLE IF NOT EXISTS muster_amendment(
+        number integer primary key, key blob, subtracts integer, part blob, expiry integer);
+    CREATE INDEX IF NOT EXISTS muster_amendment_key ON muster_amendment(key);
 ";
 
 /// A backend that keeps a store in one SQLite file. Nobody else may have the file open at the same
@@ -85,6 +91,8 @@ pub struct Sqlite {
     turn: i64,
     /// Device and number of the file that is open.
     file: Option<(u64, u64)>,
+    /// What is in the file in parts.
+    amended: Amended,
     /// Something to tell the operator.
     notice: Option<String>,
 }
@@ -99,6 +107,7 @@ impl Sqlite {
             connection: None,
             turn: 0,
             file: None,
+            amended: Amended::none(),
             notice: None,
         }
     }
@@ -123,8 +132,7 @@ impl Sqlite {
         let connection = Connection::open_with_flags(path, flags)
             .or_else(|_| Connection::open_with_flags(path, read_only))
             .map_err(failed)?;
-        let found = entries(&connection, path, 0)?;
-        Ok(found)
+        entries(&connection, path, 0, &mut Amended::none())
     }
 
     fn failed(&self, what: &str, error: rusqlite::Error) -> BackendError {
@@ -140,7 +148,7 @@ impl Sqlite {
         }
         let is_new = std::fs::metadata(&self.path).map_or(true, |metadata| metadata.len() == 0);
         let cannot_open = |error| self.failed("cannot open", error);
-        let connection = Connection::open(&self.path).map_err(cannot_open)?;
+        let mut connection = Connection::open(&self.path).map_err(cannot_open)?;
         self.prepare(&connection, is_new)
             .map_err(|error| self.failed("cannot use", error))?;
         if self.options.integrity_check {
@@ -166,10 +174,14 @@ impl Sqlite {
         };
         let (timeline, changes) = (state("life")?, state("changes")?);
         let index = state("index")?;
-        let entries = entries(&connection, &self.path, changes)?;
+        let entries = entries(&connection, &self.path, changes, &mut self.amended)?;
         let (writers, turn) = writers(&connection)
             .map_err(|error| self.failed("cannot read the writers of", error))?;
         self.turn = turn;
+        // Others read the file, too, and what comes next is written in parts again. Where this fails, so does the next commit.
+        if self.amended.write_whole(&mut connection).is_err() {
+            self.amended.is_unknown();
+        }
         self.connection = Some(connection);
         self.file = identity(&self.path);
         Ok(Persisted {
@@ -269,21 +281,22 @@ impl Sqlite {
         transaction: &Transaction<'_>,
         commit: &Commit,
         turn: &mut i64,
+        amended: &mut Amended,
     ) -> rusqlite::Result<()> {
-        let mut put = transaction
-            .prepare_cached("INSERT OR REPLACE INTO store(key, value, expiry) VALUES(?, ?, ?)")?;
         let mut erase = transaction.prepare_cached("DELETE FROM store WHERE key = ?")?;
         for write in &commit.writes {
             match write {
-                BackendWrite::Put(key, entry) => {
-                    let expiry = entry.expires.map(Timestamp::as_nanos);
-                    put.execute(params![key.as_bytes(), entry.value.as_bytes(), expiry])?;
+                BackendWrite::Put(key, entry) => amended.put(transaction, key, entry)?,
+                BackendWrite::Amend(key, entry, amendment) => {
+                    amended.amend(transaction, key, entry, amendment)?;
                 }
                 BackendWrite::Erase(key) => {
+                    amended.forget(transaction, key)?;
                     erase.execute([key.as_bytes()])?;
                 }
                 BackendWrite::Clear => {
                     transaction.execute("DELETE FROM store", [])?;
+                    amended.clear(transaction)?;
                 }
             }
         }
@@ -346,18 +359,23 @@ impl Backend for Sqlite {
         };
         let mut turn = self.turn;
         let done = connection.transaction().and_then(|transaction| {
-            Self::write(&transaction, commit, &mut turn)?;
+            Self::write(&transaction, commit, &mut turn, &mut self.amended)?;
             transaction.commit()
         });
+        if done.is_err() {
+            self.amended.is_unknown();
+        }
         done.map_err(|error| self.failed("cannot write to", error))?;
         self.turn = turn;
         Ok(())
     }
 
     fn close(&mut self) -> Result<(), BackendError> {
-        let Some(connection) = self.connection.take() else {
+        let Some(mut connection) = self.connection.take() else {
             return Ok(());
         };
+        // What is not written whole now is when the file is opened again.
+        let _ = self.amended.write_whole(&mut connection);
         connection.flush_prepared_statement_cache();
         // The last of a write-ahead log goes into the file itself. Without such a log this does nothing.
         let _ = connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)");
@@ -393,6 +411,7 @@ fn entries(
     connection: &Connection,
     path: &Path,
     changes: u64,
+    amended: &mut Amended,
 ) -> Result<Vec<(Encoded, Entry)>, BackendError> {
     let at = |what: &str| format!("{what} {}", path.display());
     let failed = |error| BackendError::new(kind_of(&error), at("cannot read")).because(error);
@@ -423,6 +442,10 @@ fn entries(
             changed: changes,
         };
         entries.push((value(1)?.into_key(), entry));
+    }
+    if let Some(damaged) = amended.read(connection, &mut entries).map_err(failed)? {
+        let what = format!("{} is damaged: {damaged}", path.display());
+        return Err(BackendError::new(BackendErrorKind::Damaged, what));
     }
     Ok(entries)
 }

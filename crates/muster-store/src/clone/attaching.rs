@@ -2,8 +2,10 @@
 
 use std::collections::HashMap;
 
+use muster_data::Timestamp;
+
 use crate::budget::HeldBytes;
-use crate::op::{Change, StoreEvent};
+use crate::op::{Amendment, Edit, NumberedEdit};
 use crate::protocol::Chunk;
 use crate::{ENTRY_OVERHEAD, Encoded, Entries, Entry, StoreBudget};
 
@@ -17,6 +19,12 @@ pub(crate) struct Attaching {
     removed: HashMap<Encoded, u64>,
     /// What `removed` takes.
     removed_bytes: HeldBytes,
+    /// Amendments of keys whose entries are yet to come, in order.
+    early: HashMap<Encoded, Vec<Early>>,
+    /// What `early` takes.
+    early_bytes: HeldBytes,
+    /// Something was to be amended that cannot be.
+    is_false: bool,
     /// The last change that removed everything.
     cleared: u64,
     last_key: Option<Encoded>,
@@ -33,12 +41,13 @@ impl Attaching {
         let mut attaching = Self::default();
         attaching.entries.join(budget);
         attaching.removed_bytes.join(budget);
+        attaching.early_bytes.join(budget);
         attaching
     }
 
     /// The memory that it takes so far, in bytes, roughly.
     pub(crate) fn bytes(&self) -> usize {
-        self.entries.bytes() + self.removed_bytes.bytes()
+        self.entries.bytes() + self.removed_bytes.bytes() + self.early_bytes.bytes()
     }
 
     /// Returns `true` if a part has come.
@@ -66,6 +75,11 @@ impl Attaching {
         self.has_all_entries && self.reached.is_some_and(|reached| reached >= self.needed)
     }
 
+    /// Returns `true` if what has come does not fit together: it is fetched again.
+    pub(crate) fn is_false(&self) -> bool {
+        self.is_false
+    }
+
     /// The entries, and the number of the last change in them.
     pub(crate) fn into_entries(self) -> (Entries, u64) {
         (self.entries, self.reached.unwrap_or(0))
@@ -91,56 +105,123 @@ impl Attaching {
             let removed = self.removed.get(&key).copied().unwrap_or(0);
             let known = self.entries.get(&key).map_or(0, |known| known.changed);
             if entry.changed > removed.max(self.cleared).max(known) {
-                self.entries.put(key, entry);
+                let changed = entry.changed;
+                let early = self.forget_early(&key);
+                self.entries.put(key.clone(), entry);
+                for early in early {
+                    if early.number > changed {
+                        self.amend(&key, early);
+                    }
+                }
             }
         }
         true
     }
 
     /// Takes the next change.
-    pub(crate) fn change(&mut self, change: Change) {
+    pub(crate) fn change(&mut self, change: NumberedEdit) {
         let number = change.number;
         self.reached = Some(number);
-        match change.event {
-            StoreEvent::Put {
+        if let Some(key) = change.edit.key() {
+            let known = self.entries.get(key).map_or(0, |known| known.changed);
+            if number <= known {
+                return;
+            }
+        }
+        match change.edit {
+            Edit::Put {
                 key,
                 value,
                 expires,
-                ..
             } => {
-                let known = self.entries.get(&key).map_or(0, |known| known.changed);
-                if number > known {
-                    if self.removed.remove(&key).is_some() {
-                        self.removed_bytes.change(0, removed_cost(&key));
-                    }
-                    let entry = Entry {
-                        value,
-                        expires,
-                        changed: number,
-                    };
-                    self.entries.put(key, entry);
+                self.forget_removed(&key);
+                self.forget_early(&key);
+                let entry = Entry {
+                    value,
+                    expires,
+                    changed: number,
+                };
+                self.entries.put(key, entry);
+            }
+            Edit::Amend {
+                key,
+                amendment,
+                expires,
+            } => {
+                let early = Early {
+                    number,
+                    amendment,
+                    expires,
+                };
+                if self.entries.get(&key).is_some() {
+                    self.amend(&key, early);
+                } else {
+                    // The part that has the key is yet to come.
+                    self.early_bytes.change(early.cost(&key), 0);
+                    self.early.entry(key).or_default().push(early);
                 }
             }
-            StoreEvent::Erase { key, .. } | StoreEvent::Expire { key, .. } => {
-                let known = self.entries.get(&key).map_or(0, |known| known.changed);
-                if number > known {
-                    self.entries.remove(&key);
-                    let cost = removed_cost(&key);
-                    if self.removed.insert(key, number).is_none() {
-                        self.removed_bytes.change(cost, 0);
-                    }
+            Edit::Erase { key } | Edit::Expire { key } => {
+                self.forget_early(&key);
+                self.entries.remove(&key);
+                let cost = removed_cost(&key);
+                if self.removed.insert(key, number).is_none() {
+                    self.removed_bytes.change(cost, 0);
                 }
             }
-            StoreEvent::Clear { .. } => {
+            Edit::Clear => {
                 self.cleared = number;
                 self.removed.clear();
                 self.removed_bytes.change(0, self.removed_bytes.bytes());
+                self.early.clear();
+                self.early_bytes.change(0, self.early_bytes.bytes());
                 self.entries.retain(|_, entry| entry.changed > number);
             }
         }
+    }
+
+    fn amend(&mut self, key: &Encoded, early: Early) {
+        let edit = Edit::Amend {
+            key: key.clone(),
+            amendment: early.amendment,
+            expires: early.expires,
+        };
+        if self.entries.perform(early.number, edit).is_none() {
+            self.is_false = true;
+        }
+    }
+
+    fn forget_removed(&mut self, key: &Encoded) {
+        if self.removed.remove(key).is_some() {
+            self.removed_bytes.change(0, removed_cost(key));
+        }
+    }
+
+    fn forget_early(&mut self, key: &Encoded) -> Vec<Early> {
+        let forgotten = self.early.remove(key).unwrap_or_default();
+        let bytes = forgotten.iter().map(|early| early.cost(key)).sum();
+        self.early_bytes.change(0, bytes);
+        forgotten
+    }
+}
+
+/// An amendment of an entry that is not here yet.
+#[derive(Debug)]
+struct Early {
+    number: u64,
+    amendment: Amendment,
+    expires: Option<Timestamp>,
+}
+
+impl Early {
+    fn cost(&self, key: &Encoded) -> usize {
+        key.size() + self.amendment.part().size() + ENTRY_OVERHEAD
     }
 }
 
 fn removed_cost(key: &Encoded) -> usize {
     key.size() + ENTRY_OVERHEAD
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,9 +4,9 @@ use muster_wire::Mono;
 
 use super::attaching::Attaching;
 use super::{ASK_AGAIN, CopyMode, StoreClone};
-use crate::op::{Change, StoreEvent};
+use crate::op::{Change, NumberedEdit, StoreEvent};
 use crate::protocol::{Changes, Chunk};
-use crate::{Encoded, Entries, Entry, Output, Revision};
+use crate::{Entries, Output, Revision};
 
 impl StoreClone {
     pub(super) fn changes(&mut self, changes: Changes, now: Mono) {
@@ -15,7 +15,7 @@ impl StoreClone {
         {
             return; // all of them are in the snapshot that comes
         }
-        let mut has_progress = false;
+        let (mut has_progress, mut fits) = (false, true);
         for change in changes.changes {
             self.exists = self.exists.max(change.number);
             if change.number != self.next() {
@@ -23,9 +23,19 @@ impl StoreClone {
             }
             has_progress = true;
             match &mut self.attaching {
-                Some(attaching) => attaching.change(change),
-                None => self.apply(change),
+                Some(attaching) => {
+                    attaching.change(change);
+                    fits = !attaching.is_false();
+                }
+                None => fits = self.apply(change),
             }
+            if !fits {
+                break;
+            }
+        }
+        if !fits {
+            // It is not what the primary has: all of it is fetched again.
+            return self.attach(now);
         }
         if self.give_up_if_too_large(now) {
             return;
@@ -52,6 +62,9 @@ impl StoreClone {
         self.exists = self.exists.max(chunk.as_of);
         if !attaching.chunk(chunk) {
             return; // not the part that comes next
+        }
+        if attaching.is_false() {
+            return self.attach(now);
         }
         self.asked = ASK_AGAIN;
         if self.give_up_if_too_large(now) {
@@ -98,14 +111,27 @@ impl StoreClone {
         self.out.extend(changes.map(Output::Changed));
     }
 
-    pub(super) fn apply(&mut self, mut change: Change) {
-        perform(&mut self.entries, &mut change);
+    /// Makes a change. Returns `false` if there is nothing that can be changed so.
+    pub(super) fn apply(&mut self, change: NumberedEdit) -> bool {
+        let NumberedEdit {
+            number,
+            writer,
+            edit,
+        } = change;
+        let Some(event) = self.entries.perform(number, edit) else {
+            return false;
+        };
         if let Some(applied) = &mut self.applied {
-            applied.change = change.number;
+            applied.change = number;
         }
         if self.is_watched {
-            self.out.push_back(Output::Changed(change));
+            self.out.push_back(Output::Changed(Change {
+                number,
+                writer,
+                event,
+            }));
         }
+        true
     }
 }
 
@@ -134,6 +160,7 @@ pub(crate) fn differences(
         value: entry.value.clone(),
         expires: entry.expires,
         old: before.get(key).map(|old| old.value.clone()),
+        amendment: None,
     });
     let events: Vec<_> = erased.chain(put).collect();
     events.into_iter().map(move |event| Change {
@@ -141,34 +168,4 @@ pub(crate) fn differences(
         writer: None,
         event,
     })
-}
-
-/// Makes a change, and notes in it what was before.
-pub(crate) fn perform(entries: &mut Entries, change: &mut Change) {
-    let number = change.number;
-    match &mut change.event {
-        StoreEvent::Put {
-            key,
-            value,
-            expires,
-            old,
-        } => {
-            let entry = Entry {
-                value: value.clone(),
-                expires: *expires,
-                changed: number,
-            };
-            let before = entries.put(key.clone(), entry);
-            *old = before.map(|before| before.value);
-        }
-        StoreEvent::Erase { key, old } | StoreEvent::Expire { key, old } => {
-            *old = entries.remove(key).map(|before| before.value);
-        }
-        StoreEvent::Clear { old } => *old = values(entries),
-    }
-}
-
-fn values(entries: &mut Entries) -> Vec<(Encoded, Encoded)> {
-    let all = entries.take().into_iter();
-    all.map(|(key, entry)| (key, entry.value)).collect()
 }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::op::{Change, StoreEvent};
+use crate::op::NumberedEdit;
 
 /// The changes kept.
 const CHANGES: usize = 65_536;
@@ -15,7 +15,7 @@ const AT_ONCE: usize = 256 << 10;
 
 #[derive(Debug)]
 pub(super) struct Backlog {
-    changes: VecDeque<Change>,
+    changes: VecDeque<NumberedEdit>,
     bytes: usize,
     /// The number of the first that is kept, or of the next.
     first: u64,
@@ -31,11 +31,10 @@ impl Backlog {
         }
     }
 
-    /// Keeps a change; what was before it is taken out, as nobody needs that again.
-    pub(super) fn push(&mut self, change: &mut Change) {
-        forget_old(&mut change.event);
-        self.bytes += size(change);
-        self.changes.push_back(change.clone());
+    /// Keeps a change.
+    pub(super) fn push(&mut self, change: NumberedEdit) {
+        self.bytes += size(&change);
+        self.changes.push_back(change);
         while self.changes.len() > CHANGES || self.bytes > BYTES {
             let Some(oldest) = self.changes.pop_front() else {
                 break;
@@ -46,7 +45,7 @@ impl Backlog {
     }
 
     /// The changes from a number on, as many as are sent at one time; `None` if they are not kept.
-    pub(super) fn from(&self, number: u64) -> Option<Vec<Change>> {
+    pub(super) fn from(&self, number: u64) -> Option<Vec<NumberedEdit>> {
         let skipped = usize::try_from(number.checked_sub(self.first)?).ok()?;
         let mut bytes = 0;
         let wanted = self.changes.iter().skip(skipped).take_while(|change| {
@@ -58,22 +57,6 @@ impl Backlog {
     }
 }
 
-fn forget_old(event: &mut StoreEvent) {
-    match event {
-        StoreEvent::Put { old, .. }
-        | StoreEvent::Erase { old, .. }
-        | StoreEvent::Expire { old, .. } => {
-            *old = None;
-        }
-        StoreEvent::Clear { old } => *old = Vec::new(),
-    }
-}
-
-fn size(change: &Change) -> usize {
-    let values = match &change.event {
-        StoreEvent::Put { key, value, .. } => key.size() + value.size(),
-        StoreEvent::Erase { key, .. } | StoreEvent::Expire { key, .. } => key.size(),
-        StoreEvent::Clear { .. } => 0,
-    };
-    values + size_of::<Change>()
+fn size(change: &NumberedEdit) -> usize {
+    change.edit.size() + size_of::<NumberedEdit>()
 }

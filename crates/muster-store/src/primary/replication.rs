@@ -23,9 +23,10 @@ use muster_wire::{EndpointId, Mono};
 use super::Primary;
 use super::backlog::Backlog;
 use super::commit_queue::CommitQueue;
+use crate::arithmetic::amend;
 use crate::backend::Commit;
 use crate::clone::differences;
-use crate::op::{Answer, Change, Writer};
+use crate::op::{Answer, Change, Edit, Writer};
 use crate::protocol::{LogEntry, Results};
 use crate::state::Pending;
 use crate::{BackendWrite, Entries, Now, Output, PrimaryConfig, Restored, State, StoreName};
@@ -170,7 +171,7 @@ impl Primary {
         replication.assignment = assignment;
         if leads && is_same_history {
             if !led {
-                replication.takes_over();
+                replication.takes_over(&self.state);
             }
         } else if leads {
             self.begin_history(now);
@@ -297,7 +298,7 @@ impl Primary {
             // It is on disk when all before it is.
             replication.log.push(LogEntry::nothing());
         }
-        replication.takes_over();
+        replication.takes_over(&self.state);
         self.out.push_back(Output::Attached);
     }
 
@@ -352,7 +353,7 @@ impl Primary {
                 // What came before is not here yet.
                 continue;
             }
-            let LogEntry { by, answer, event } = entry;
+            let LogEntry { by, answer, edit } = entry;
             if let Some((writer, number)) = by {
                 replication.pending.end(writer, number);
                 self.state.skip(writer, number);
@@ -371,9 +372,13 @@ impl Primary {
                 results.next = number + 1;
                 results.answers.push(answer);
             }
-            if let Some(mut event) = event {
-                replication.pending.made(changes, &event);
-                self.state.install(&mut event);
+            if let Some(edit) = edit {
+                let known = replication.pending.made(changes, &edit);
+                let Some(event) = self.state.install(edit, known) else {
+                    // What is here is not what the primary had: it begins anew.
+                    replication.tears(now);
+                    break;
+                };
                 let change = Change {
                     number: changes,
                     writer: by.map(|(writer, _)| writer),
@@ -492,7 +497,7 @@ impl Replication {
     }
 
     /// Everything that is here becomes what the store has, when all that are in sync have it.
-    fn takes_over(&mut self) {
+    fn takes_over(&mut self, state: &State) {
         #[cfg(test)]
         if self.broken == simulation::Sabotage::DropsOpen {
             self.log.truncate(0);
@@ -504,9 +509,20 @@ impl Replication {
             if let Some((writer, number)) = entry.by {
                 self.pending.note(writer, number);
             }
-            if let Some(event) = &entry.event {
+            if let Some(edit) = &entry.edit {
                 changes += 1;
-                self.pending.add(changes, event);
+                let known = match edit {
+                    Edit::Amend { key, amendment, .. } => {
+                        let made = || state.entries().get(key);
+                        let entry = self.pending.get(key).unwrap_or_else(made);
+                        let amended = entry.map(|entry| amend(&entry.value, amendment));
+                        amended.and_then(Result::ok).map(|amended| amended.value)
+                    }
+                    _ => None,
+                };
+                if let Some(event) = state.entries().event(edit.clone(), known) {
+                    self.pending.add(changes, &event);
+                }
             }
             index += 1;
         }
@@ -519,6 +535,15 @@ impl Replication {
             self.log.truncate(0);
         }
         self.role = Role::Copy(Box::new(Following::new(now)));
+    }
+
+    /// What is here belongs to no timeline: a copy fetches everything again.
+    fn tears(&mut self, now: Mono) {
+        self.is_torn = true;
+        self.holds = 0;
+        if let Role::Copy(following) = &mut self.role {
+            **following = Following::new(now);
+        }
     }
 
     fn is_in_sync(&self) -> bool {

@@ -5,7 +5,7 @@ use muster_wire::EndpointId;
 use muster_wire::bytes::{Reader, put_string, put_varint};
 
 use super::Changes;
-use crate::op::{Answer, Change, Op, OpKind, OpParts, StoreEvent, WriteRefusal, Writer};
+use crate::op::{Amendment, Answer, Edit, NumberedEdit, Op, OpKind, OpParts, WriteRefusal, Writer};
 use crate::{Encoded, Entry, Level, Revision};
 
 /// On an operation: the writer waits until it is on disk.
@@ -237,67 +237,81 @@ pub(super) fn put_changes(out: &mut Vec<u8>, changes: &Changes) {
             .iter()
             .position(|writer| Some(*writer) == change.writer);
         let place = place.map_or(0, |place| place as u64 + 1);
-        out.push(event_kind(&change.event));
+        out.push(edit_kind(&change.edit));
         put_varint(out, place);
-        put_event(out, &change.event);
+        put_edit(out, &change.edit);
     }
     put_varint(out, changes.epoch);
 }
 
-/// The byte that says what has changed.
-pub(super) fn event_kind(event: &StoreEvent) -> u8 {
-    match event {
-        StoreEvent::Put { .. } => 0,
-        StoreEvent::Erase { .. } => 1,
-        StoreEvent::Expire { .. } => 2,
-        StoreEvent::Clear { .. } => 3,
+/// The byte that says what is changed.
+pub(super) fn edit_kind(edit: &Edit) -> u8 {
+    match edit {
+        Edit::Put { .. } => 0,
+        Edit::Erase { .. } => 1,
+        Edit::Expire { .. } => 2,
+        Edit::Clear => 3,
+        Edit::Amend {
+            amendment: Amendment::Add(_),
+            ..
+        } => 4,
+        Edit::Amend {
+            amendment: Amendment::Subtract(_),
+            ..
+        } => 5,
     }
 }
 
-/// What has changed, without its kind and without what was before.
-pub(super) fn put_event(out: &mut Vec<u8>, event: &StoreEvent) {
-    match event {
-        StoreEvent::Put {
-            key,
-            value,
-            expires,
-            ..
-        } => {
-            put_string(out, key.as_bytes());
+/// What is changed, without its kind.
+pub(super) fn put_edit(out: &mut Vec<u8>, edit: &Edit) {
+    if let Some(key) = edit.key() {
+        put_string(out, key.as_bytes());
+    }
+    match edit {
+        Edit::Put { value, expires, .. } => {
             put_string(out, value.as_bytes());
             put_end(out, *expires);
         }
-        StoreEvent::Erase { key, .. } | StoreEvent::Expire { key, .. } => {
-            put_string(out, key.as_bytes());
+        Edit::Amend {
+            amendment, expires, ..
+        } => {
+            put_string(out, amendment.part().as_bytes());
+            put_end(out, *expires);
         }
-        StoreEvent::Clear { .. } => {}
+        Edit::Erase { .. } | Edit::Expire { .. } | Edit::Clear => {}
     }
 }
 
-/// What has changed, of a kind.
-pub(super) fn event(reader: &mut Reader<'_>, kind: u8) -> Option<StoreEvent> {
-    Some(match kind {
+/// What is changed, of a kind.
+pub(super) fn edit(reader: &mut Reader<'_>, kind: u8) -> Option<Edit> {
+    if kind == 3 {
+        return Some(Edit::Clear);
+    }
+    let key = value(reader)?;
+    match kind {
+        1 => return Some(Edit::Erase { key }),
+        2 => return Some(Edit::Expire { key }),
+        _ => {}
+    }
+    let value = value(reader)?;
+    let mut expires = None;
+    end(reader, &mut expires)?;
+    let amendment = match kind {
         0 => {
-            let (key, value) = (value(reader)?, value(reader)?);
-            let mut expires = None;
-            end(reader, &mut expires)?;
-            StoreEvent::Put {
+            return Some(Edit::Put {
                 key,
                 value,
                 expires,
-                old: None,
-            }
+            });
         }
-        1 => StoreEvent::Erase {
-            key: value(reader)?,
-            old: None,
-        },
-        2 => StoreEvent::Expire {
-            key: value(reader)?,
-            old: None,
-        },
-        3 => StoreEvent::Clear { old: Vec::new() },
+        4 => Amendment::Add(value),
+        5 => Amendment::Subtract(value),
         _ => return None,
+    };
+    Some(Edit::Amend {
+        key,
+        amendment,
+        expires,
     })
 }
 
@@ -311,11 +325,11 @@ pub(super) fn changes(reader: &mut Reader<'_>) -> Option<Changes> {
             0 => None,
             place => Some(*writers.get(usize::try_from(place - 1).ok()?)?),
         };
-        let event = event(reader, kind)?;
-        let change = Change {
+        let edit = edit(reader, kind)?;
+        let change = NumberedEdit {
             number: next,
             writer,
-            event,
+            edit,
         };
         next += 1;
         Some(change)

@@ -3,9 +3,9 @@
 use muster_wire::bytes::{Reader, put_string, put_varint};
 
 use super::parts::{
-    answer, event, event_kind, list, number, put_answer, put_event, put_writer, writer,
+    answer, edit, edit_kind, list, number, put_answer, put_edit, put_writer, writer,
 };
-use crate::op::{Answer, StoreEvent, Writer};
+use crate::op::{Answer, Edit, Writer};
 
 /// From a copy to the primary: it wants to be sent what it does not have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,8 +75,8 @@ pub struct LogEntry {
     pub by: Option<(Writer, u64)>,
     /// The answer to it.
     pub answer: Answer,
-    /// The change, if there is one, without what was before.
-    pub event: Option<StoreEvent>,
+    /// What it changes, if it changes something.
+    pub edit: Option<Edit>,
 }
 
 /// From the primary to a new copy: writers, in the order of their endpoints and instances.
@@ -113,18 +113,13 @@ impl LogEntry {
         Self {
             by: None,
             answer: Answer::Repeated,
-            event: None,
+            edit: None,
         }
     }
 
     /// The memory and the bytes in messages that it takes, roughly.
     pub(crate) fn size(&self) -> usize {
-        let event = self.event.as_ref().map_or(0, |event| match event {
-            StoreEvent::Put { key, value, .. } => key.size() + value.size(),
-            StoreEvent::Erase { key, .. } | StoreEvent::Expire { key, .. } => key.size(),
-            StoreEvent::Clear { .. } => 0,
-        });
-        event + size_of::<Self>()
+        self.edit.as_ref().map_or(0, Edit::size) + size_of::<Self>()
     }
 }
 
@@ -199,8 +194,8 @@ pub(super) fn put_replicate(out: &mut Vec<u8>, it: &Replicate) {
     put_varint(out, it.entries.len() as u64);
     let mut before = None;
     for entry in &it.entries {
-        let LogEntry { by, answer, event } = entry;
-        let kind = event.as_ref().map_or(NOTHING, event_kind);
+        let LogEntry { by, answer, edit } = entry;
+        let kind = edit.as_ref().map_or(NOTHING, edit_kind);
         match by {
             None => out.push(kind | NOBODY),
             Some((writer, number)) if before == Some((*writer, number.wrapping_sub(1))) => {
@@ -215,8 +210,8 @@ pub(super) fn put_replicate(out: &mut Vec<u8>, it: &Replicate) {
         }
         before = *by;
         put_answer(out, answer);
-        if let Some(event) = event {
-            put_event(out, event);
+        if let Some(edit) = edit {
+            put_edit(out, edit);
         }
     }
 }
@@ -242,11 +237,11 @@ pub(super) fn replicate(reader: &mut Reader<'_>) -> Option<Replicate> {
         };
         before = by;
         let answer = answer(reader)?;
-        let event = match flags & NOTHING {
+        let edit = match flags & NOTHING {
             NOTHING => None,
-            kind => Some(event(reader, kind)?),
+            kind => Some(edit(reader, kind)?),
         };
-        Some(LogEntry { by, answer, event })
+        Some(LogEntry { by, answer, edit })
     })?;
     Some(Replicate {
         epoch,

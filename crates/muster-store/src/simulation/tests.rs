@@ -1,6 +1,6 @@
 use super::*;
 use crate::op::OpKind;
-use muster_data::{Data, Timespan};
+use muster_data::{Data, Kind, Timespan};
 
 const BAD: Weather = Weather {
     lost: 20,
@@ -27,8 +27,38 @@ fn check_equal(world: &World) {
     }
 }
 
+/// Adds to a collection, or takes from it.
+fn random_amendment(world: &mut World) -> Op {
+    let number = world.random.number(4);
+    let key = Encoded::key(&(100 + number));
+    let element = Data::Count(world.random.number(30));
+    let (initial, part) = match number {
+        0 => (Kind::Set, element),
+        1 => (Kind::Table, Data::Vector([element.clone(), element].into())),
+        2 => (Kind::Vector, element),
+        _ => (Kind::String, Data::string("x")),
+    };
+    let value = Encoded::of(&part);
+    if world.random.chance(30) {
+        return Op::Subtract {
+            key,
+            value,
+            ttl: None,
+        };
+    }
+    Op::Add {
+        key,
+        value,
+        initial,
+        ttl: None,
+    }
+}
+
 /// Random writes of every kind.
 fn random_op(world: &mut World) -> Op {
+    if world.random.chance(30) {
+        return random_amendment(world);
+    }
     let key = Encoded::key(&world.random.number(20));
     let value = Encoded::of(&world.random.number(5));
     let ttl = world

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use crate::Encoded;
 use crate::entries::{ENTRY_OVERHEAD, Entries, Entry};
-use crate::op::{StoreEvent, Writer};
+use crate::op::{Edit, StoreEvent, Writer};
 
 /// The changes behind the state, by what they leave: a command that is decided now must see them, and nobody else may.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -105,24 +105,21 @@ impl Pending {
         }
     }
 
-    /// A change is made.
-    pub(crate) fn made(&mut self, number: u64, event: &StoreEvent) {
-        match event {
-            StoreEvent::Put { key, .. }
-            | StoreEvent::Erase { key, .. }
-            | StoreEvent::Expire { key, .. } => {
-                if self.keys.get(key).is_some_and(|(_, last)| *last == number)
-                    && let Some((entry, _)) = self.keys.remove(key)
-                {
-                    self.bytes -= cost(key, entry.as_ref());
-                }
+    /// A change is made. Returns the value that it leaves, if no later one concerns its key.
+    pub(crate) fn made(&mut self, number: u64, edit: &Edit) -> Option<Encoded> {
+        let Some(key) = edit.key() else {
+            if self.cleared == number {
+                self.cleared = 0;
             }
-            StoreEvent::Clear { .. } => {
-                if self.cleared == number {
-                    self.cleared = 0;
-                }
-            }
+            return None;
+        };
+        let (_, last) = self.keys.get(key)?;
+        if *last != number {
+            return None;
         }
+        let (entry, _) = self.keys.remove(key)?;
+        self.bytes -= cost(key, entry.as_ref());
+        entry.map(|entry| entry.value)
     }
 }
 

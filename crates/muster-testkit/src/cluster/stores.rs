@@ -209,6 +209,7 @@ impl Cluster {
                     value: entry.value.clone(),
                     expires: entry.expires,
                     old: None,
+                    amendment: None,
                 })
             }));
         }

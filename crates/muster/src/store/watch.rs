@@ -208,6 +208,7 @@ impl RawWatch {
                         value: new,
                         expires: None,
                         old,
+                        amendment: None,
                     });
                 }
                 Some(Raw::Erase { key, old }) => {

@@ -1,5 +1,6 @@
 use super::*;
 use crate::conformance;
+use crate::op::Amendment;
 
 #[test]
 fn does_what_a_backend_must() {
@@ -244,4 +245,110 @@ fn a_file_in_the_place_of_another_is_left_alone() {
     assert_eq!(std::fs::read(&path).unwrap(), b"of somebody else");
     std::fs::rename(&aside, &path).unwrap();
     backend.commit(&put(2, 2)).unwrap();
+}
+
+/// A set of so many numbers.
+fn set(numbers: u64) -> Entry {
+    let numbers: Vec<_> = (0..numbers).map(muster_data::Data::Count).collect();
+    Entry {
+        value: Encoded::of(&muster_data::Data::Set(numbers.into_iter().collect())),
+        expires: None,
+        changed: 1,
+    }
+}
+
+fn add(numbers: u64) -> BackendWrite {
+    let part = Amendment::Add(Encoded::of(&(numbers - 1)));
+    BackendWrite::Amend(Encoded::key("set"), set(numbers), part)
+}
+
+fn commit_of(write: BackendWrite) -> Commit {
+    Commit {
+        timeline: 1,
+        changes: 1,
+        writes: vec![write],
+        ..Commit::default()
+    }
+}
+
+/// The length of the value in Broker's table, and the number of amendments.
+fn written(backend: &Sqlite) -> (i64, i64) {
+    let connection = backend.connection.as_ref().unwrap();
+    let number = |query: &str| connection.query_row(query, [], |row| row.get(0)).unwrap();
+    (
+        number("SELECT length(value) FROM store"),
+        number("SELECT count(*) FROM muster_amendment"),
+    )
+}
+
+#[test]
+fn an_insert_into_a_large_set_writes_its_element_alone() {
+    let (_directory, path) = file("amended.sqlite");
+    let mut backend = Sqlite::new(&path, SqliteOptions::default());
+    backend.load().unwrap();
+    let whole = BackendWrite::Put(Encoded::key("set"), set(1000));
+    backend.commit(&commit_of(whole)).unwrap();
+    let length = written(&backend).0;
+    for numbers in 1001..=1100 {
+        backend.commit(&commit_of(add(numbers))).unwrap();
+    }
+    assert_eq!(written(&backend), (length, 100));
+    assert_eq!(Sqlite::read(&path).map(|read| read.len()).ok(), None); // it is locked
+    for numbers in 1101..=1400 {
+        backend.commit(&commit_of(add(numbers))).unwrap();
+    }
+    // So much in amendments as the value is large: then it was written whole.
+    let (length, amendments) = written(&backend);
+    assert!(length > 9 * 1100 && amendments < 300);
+    backend.close().unwrap();
+    // Broker finds all of it.
+    let connection = Connection::open(&path).unwrap();
+    let value: Vec<u8> = connection
+        .query_row("SELECT value FROM store", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(value, set(1400).value.as_bytes());
+}
+
+#[test]
+fn amendments_that_a_failure_has_left_are_of_no_use_to_what_is_written_later() {
+    let (_directory, path) = file("failing.sqlite");
+    let mut backend = Sqlite::new(&path, SqliteOptions::default());
+    backend.load().unwrap();
+    let whole = |numbers| BackendWrite::Put(Encoded::key("set"), set(numbers));
+    backend.commit(&commit_of(whole(100))).unwrap();
+    backend.commit(&commit_of(add(101))).unwrap();
+    let only_reads = |backend: &Sqlite, only_reads: bool| {
+        let connection = backend.connection.as_ref().unwrap();
+        connection
+            .pragma_update(None, "query_only", only_reads)
+            .unwrap();
+    };
+    only_reads(&backend, true);
+    assert!(backend.commit(&commit_of(whole(50))).is_err());
+    only_reads(&backend, false);
+    backend.commit(&commit_of(whole(50))).unwrap();
+    backend.commit(&commit_of(add(51))).unwrap();
+    drop(backend);
+    let mut backend = Sqlite::new(&path, SqliteOptions::default());
+    let kept = backend.load().unwrap();
+    assert_eq!(kept.entries[0].1.value, set(51).value);
+}
+
+#[test]
+fn an_amendment_of_nothing_is_damage() {
+    let (_directory, path) = file("damaged.sqlite");
+    let mut backend = Sqlite::new(&path, SqliteOptions::default());
+    backend.load().unwrap();
+    backend
+        .commit(&commit_of(BackendWrite::Put(Encoded::key("set"), set(100))))
+        .unwrap();
+    backend.commit(&commit_of(add(101))).unwrap();
+    let connection = backend.connection.as_ref().unwrap();
+    connection.execute("DELETE FROM store", []).unwrap();
+    drop(backend);
+    let mut backend = Sqlite::new(&path, SqliteOptions::default());
+    let error = backend.load().unwrap_err();
+    assert_eq!(error.kind(), BackendErrorKind::Damaged);
+    let text = error.to_string();
+    assert!(text.contains("amendment 1 fits to no entry"), "{text}");
 }

@@ -6,7 +6,7 @@ use super::{BrokerClone, Copies, Need, end};
 use crate::broker::channel::Received;
 use crate::broker::codec::{Content, Entity};
 use crate::budget::MissingCopy;
-use crate::op::{Change, StoreEvent};
+use crate::op::{Change, Edit, StoreEvent};
 use crate::{Encoded, Entries, Entry, Notice, Now, Output};
 
 impl BrokerClone {
@@ -31,23 +31,22 @@ impl BrokerClone {
                 ttl,
                 publisher,
             } => {
-                let put = StoreEvent::Put {
+                let put = Edit::Put {
                     key: key.clone(),
                     value: value.clone(),
                     expires: ttl.map(|ttl| end(now, ttl)),
-                    old: None,
                 };
                 (put, *publisher)
             }
             Content::Erase { key, publisher } => {
-                let (key, old) = (key.clone(), None);
-                (StoreEvent::Erase { key, old }, *publisher)
+                let key = key.clone();
+                (Edit::Erase { key }, *publisher)
             }
             Content::Expire { key, publisher } => {
-                let (key, old) = (key.clone(), None);
-                (StoreEvent::Expire { key, old }, *publisher)
+                let key = key.clone();
+                (Edit::Expire { key }, *publisher)
             }
-            Content::Clear { publisher } => (StoreEvent::Clear { old: Vec::new() }, *publisher),
+            Content::Clear { publisher } => (Edit::Clear, *publisher),
             Content::PutUniqueResult {
                 inserted,
                 who,
@@ -78,24 +77,26 @@ impl BrokerClone {
     }
 
     /// Makes a change, with the next number, and tells of it.
-    pub(super) fn change(&mut self, event: StoreEvent, writer: Option<Entity>) {
+    pub(super) fn change(&mut self, edit: Edit, writer: Option<Entity>) {
         self.changes += 1;
         if !matches!(self.copies, Copies::Kept) {
             return;
         }
-        let mut change = Change {
-            number: self.changes,
-            writer,
-            event,
+        let number = self.changes;
+        let Some(event) = self.entries.perform(number, edit) else {
+            return;
         };
-        crate::clone::perform(&mut self.entries, &mut change);
-        let is_told = match &change.event {
+        let is_told = match &event {
             StoreEvent::Put { .. } => true,
             StoreEvent::Erase { old, .. } | StoreEvent::Expire { old, .. } => old.is_some(),
             StoreEvent::Clear { old } => !old.is_empty(),
         };
         if is_told {
-            self.out.push_back(Output::Changed(change));
+            self.out.push_back(Output::Changed(Change {
+                number,
+                writer,
+                event,
+            }));
         }
     }
 
@@ -121,16 +122,15 @@ impl BrokerClone {
             .map(|(key, _)| key.clone())
             .collect();
         for key in gone {
-            self.change(StoreEvent::Erase { key, old: None }, None);
+            self.change(Edit::Erase { key }, None);
         }
         for (key, entry) in new.take() {
             let known = self.entries.get(&key);
             if known.is_none_or(|known| known.value != entry.value) {
-                let put = StoreEvent::Put {
+                let put = Edit::Put {
                     key,
                     value: entry.value,
                     expires: None,
-                    old: None,
                 };
                 self.change(put, None);
             }
@@ -155,7 +155,7 @@ impl BrokerClone {
         } else {
             return;
         };
-        self.change(StoreEvent::Clear { old: Vec::new() }, None);
+        self.change(Edit::Clear, None);
         self.copies = copies;
         self.has_copy = false;
         self.out.push_back(Output::Notice(notice));

@@ -1,7 +1,7 @@
 //! What becomes of commands, before all copies have it.
 
 use super::{Primary, Role, known_or_repeated};
-use crate::op::{Answer, Op, WriteRefusal, Writer};
+use crate::op::{Answer, Edit, Op, StoreEvent, WriteRefusal, Writer};
 use crate::primary::EXPIRED_AT_ONCE;
 use crate::protocol::{LogEntry, Results, StoreMessage, WriteBatch};
 use crate::state::Decision;
@@ -125,7 +125,7 @@ impl Primary {
         replication.log.push(LogEntry {
             by,
             answer: answer.clone(),
-            event,
+            edit: event.as_ref().map(Edit::of),
         });
         answer
     }
@@ -137,7 +137,7 @@ impl Primary {
         op: Op,
         level: Level,
         now: Now,
-    ) -> Result<(crate::op::StoreEvent, Option<crate::Encoded>), Answer> {
+    ) -> Result<(StoreEvent, Option<crate::Encoded>), Answer> {
         let Some(replication) = &self.replication else {
             return Err(Answer::Refused(WriteRefusal::Backend));
         };

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::clone::Attaching;
-use crate::op::{Answer, Change, Writer};
+use crate::op::{Answer, NumberedEdit, Writer};
 use crate::protocol::{Chunk, LogEntry, WriterRow, WritersPart};
 use crate::{Encoded, Entries, StoreBudget};
 
@@ -126,15 +126,20 @@ impl Fetching {
                 known.number = number;
             }
         }
-        if let Some(event) = entry.event
+        if let Some(edit) = entry.edit
             && changes == self.entries.next()
         {
-            self.entries.change(Change {
+            self.entries.change(NumberedEdit {
                 number: changes,
                 writer: None,
-                event,
+                edit,
             });
         }
+    }
+
+    /// Returns `true` if what has come does not fit together.
+    pub(super) fn is_false(&self) -> bool {
+        self.entries.is_false()
     }
 
     /// Returns `true` if everything is there.

@@ -229,7 +229,7 @@ impl Primary {
             }
             let mut change = replicate.change;
             for (index, entry) in (replicate.first..).zip(replicate.entries) {
-                let makes_change = entry.event.is_some();
+                let makes_change = entry.edit.is_some();
                 if index > following.matched {
                     let known = log.get(index);
                     if known.is_some_and(|known| *known != entry) {
@@ -345,6 +345,9 @@ impl Primary {
         {
             let changes = log.changes_at(fetching.fed + 1);
             fetching.feed(entry.clone(), changes);
+        }
+        if fetching.is_false() {
+            return replication.tears(now.mono);
         }
         if fetching.fed == log.committed()
             && fetching.is_whole()

@@ -89,7 +89,7 @@ impl Log {
 
     /// Adds an entry. Returns the number of its change; that of the last one if it makes none.
     pub(super) fn push(&mut self, entry: LogEntry) -> u64 {
-        let changes = self.changes() + u64::from(entry.event.is_some());
+        let changes = self.changes() + u64::from(entry.edit.is_some());
         self.waiting_bytes += entry.size();
         self.entries.push_back(Logged { entry, changes });
         changes

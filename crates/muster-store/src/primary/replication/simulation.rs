@@ -303,9 +303,8 @@ impl World {
     /// Somebody was told of a change.
     fn sees(&mut self, timeline: u64, number: u64, mut event: StoreEvent) {
         match &mut event {
-            StoreEvent::Put { old, .. }
-            | StoreEvent::Erase { old, .. }
-            | StoreEvent::Expire { old, .. } => *old = None,
+            StoreEvent::Put { old, amendment, .. } => (*old, *amendment) = (None, None),
+            StoreEvent::Erase { old, .. } | StoreEvent::Expire { old, .. } => *old = None,
             StoreEvent::Clear { old } => old.clear(),
         }
         // A snapshot is told as changes of its last number: only what it shows of that one key is that change's.
