@@ -369,8 +369,8 @@ impl State {
             *amendment = Some(how);
         }
         Ok(Decision {
-            told,
             event,
+            told,
             ..decision
         })
     }

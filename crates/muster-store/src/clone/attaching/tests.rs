@@ -66,21 +66,20 @@ fn parts_and_changes_make_what_the_primary_has_in_whatever_order_they_come() {
                 write(&mut state, &mut random, &mut changes);
             }
             if random.chance(20) && !attaching.has_all_entries() {
-                match part.take() {
-                    Some(part) => assert!(attaching.chunk(part)),
-                    None => {
-                        let after = attaching.last_key().cloned();
-                        let made = state.part(after.as_ref(), 60);
-                        part = Some(Chunk {
-                            instance: 1,
-                            timeline: 1,
-                            epoch: 0,
-                            as_of: state.changes(),
-                            after,
-                            entries: made.entries,
-                            is_last: made.is_last,
-                        });
-                    }
+                if let Some(part) = part.take() {
+                    assert!(attaching.chunk(part));
+                } else {
+                    let after = attaching.last_key().cloned();
+                    let made = state.part(after.as_ref(), 60);
+                    part = Some(Chunk {
+                        instance: 1,
+                        timeline: 1,
+                        epoch: 0,
+                        as_of: state.changes(),
+                        after,
+                        entries: made.entries,
+                        is_last: made.is_last,
+                    });
                 }
             }
             if attaching.has_begun() && random.chance(60) {
