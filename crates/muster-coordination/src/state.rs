@@ -10,7 +10,7 @@ use muster_data::{Data, DecodeOwned, Limits, Record, encode_to_vec, from_data};
 use muster_wire::EndpointId;
 
 use crate::sabotage::Sabotage;
-pub(crate) use settle::{first_in, next_copy};
+pub(crate) use settle::{better_copy, first_in, next_copy, surplus_copy};
 use stores::Noted;
 pub(crate) use stores::{
     JOINED, MOVE, Moved, OfStore, PASS, RESTART, Restarted, SHRINK, Wanted, can_take_one_more,

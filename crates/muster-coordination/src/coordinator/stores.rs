@@ -14,8 +14,8 @@ use muster_wire::{EndpointId, Mono};
 use super::{Coordinator, clip};
 use crate::sabotage::Sabotage;
 use crate::state::{
-    Change, JOINED, MOVE, PASS, RESTART, SHRINK, State, Wanted, can_take_one_more, first_in,
-    next_copy,
+    Change, JOINED, MOVE, PASS, RESTART, SHRINK, State, Wanted, better_copy, can_take_one_more,
+    first_in, next_copy, surplus_copy,
 };
 
 /// How long the opening of a store waits for its first candidate: at a start the layout's choice gets the primary.
@@ -32,6 +32,10 @@ const WAIT_FOR_FILES: Duration = Duration::from_secs(10);
 
 /// How long a node may take to get in sync until another one is asked.
 const WAIT_FOR_JOINING: Duration = Duration::from_secs(30);
+
+/// How long a node must be in until it gets the copy of another one of its box that comes behind it in rank: of a box that comes back the
+/// first node that is in gets the copies, whichever it is.
+const PLACE_AFTER: Duration = Duration::from_secs(10);
 
 /// How long an operator's order is worth something: the copy that it needs may take its time.
 const ORDER_FOR: Duration = Duration::from_secs(600);
@@ -74,6 +78,8 @@ pub(super) struct Stores {
     orders: BTreeMap<String, Order>,
     /// Since when a store waits.
     waiting: BTreeMap<String, Mono>,
+    /// The node that is to have a copy instead of another one of its box, and since when it could.
+    better: BTreeMap<String, (StoreCopy, Mono)>,
     /// Since when a node is to become a copy.
     joining: BTreeMap<String, (StoreCopy, Mono)>,
     sabotage: Sabotage,
@@ -120,6 +126,7 @@ impl Stores {
     /// This leader goes on after it was stopped.
     pub(super) fn counts_anew(&mut self) {
         self.waiting.clear();
+        self.better.clear();
         self.joining.clear();
     }
 
@@ -129,6 +136,7 @@ impl Stores {
             + self.reported.len()
             + self.orders.len()
             + self.waiting.len()
+            + self.better.len()
             + self.joining.len()
     }
 
@@ -202,11 +210,23 @@ impl Stores {
                 self.waiting.insert(store.to_owned(), now);
             }
         }
+        self.better.retain(|store, _| view.store(store).is_some());
         self.joining.retain(|store, (copy, _)| {
             let group = view.store(store);
             group.is_some_and(|group| group.joining.as_ref() == Some(copy))
         });
         for (store, group) in stores() {
+            match better_copy(view, group) {
+                None => {
+                    self.better.remove(store);
+                }
+                Some(copy) => {
+                    let known = self.better.get(store);
+                    if known.is_none_or(|(known, _)| *known != copy) {
+                        self.better.insert(store.to_owned(), (copy, now));
+                    }
+                }
+            }
             if let Some(copy) = &group.joining
                 && !self.joining.contains_key(store)
             {
@@ -239,6 +259,16 @@ impl Stores {
             let waited = now.since(*self.waiting.get(store)?);
             let node = begins_with(view, group, waited)?;
             return Some(Change::of_node(RESTART, store, group.changed, &node));
+        }
+        if !self.orders.contains_key(store) {
+            if let Some(copy) = surplus_copy(view, group) {
+                return Some(Change::of_copy(SHRINK, store, group.changed, &copy));
+            }
+            if let Some((copy, since)) = self.better.get(store)
+                && now.since(*since) >= PLACE_AFTER
+            {
+                return Some(Change::of_node(MOVE, store, group.changed, &copy.node));
+            }
         }
         let (copy, since) = self.joining.get(store)?;
         let is_late = now.since(*since) >= WAIT_FOR_JOINING;

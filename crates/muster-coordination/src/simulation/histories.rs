@@ -105,7 +105,9 @@ impl Histories {
             }
             self.shrinks.insert(key.clone());
             let is_said = self.was_said(known, store, copy, false);
-            if known.primary.as_ref() == Some(copy) || !(is_said || is_smaller) {
+            // As many as are wanted stay.
+            let is_surplus = group.in_sync.len() as u64 >= group.copies;
+            if known.primary.as_ref() == Some(copy) || !(is_said || is_smaller || is_surplus) {
                 return Err("S2: a copy is out of sync by nobody's word who knows".to_owned());
             }
         }

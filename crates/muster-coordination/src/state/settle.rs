@@ -6,6 +6,7 @@ use muster_cluster::coordination::{
     MOST_COPIES, OutReason, StoreCandidate, StoreCopy, StoreGroup, View,
 };
 
+use super::stores::can_take_one_more;
 use crate::sabotage::Sabotage;
 
 /// Returns a store's group as it is by who is in, in an epoch. Everybody computes the same; what is settled stays as it is.
@@ -138,6 +139,42 @@ pub(crate) fn next_copy(view: &View, group: &StoreGroup, but: Option<&str>) -> O
     };
     let mut candidates = group.candidates.iter().filter(may);
     candidates.find_map(|it| Some(StoreCopy::new(&it.node, view.life(&it.node)?)))
+}
+
+/// Returns a candidate that is in and comes before another one of its box in rank, which has a copy and not the primary.
+pub(crate) fn better_copy(view: &View, group: &StoreGroup) -> Option<StoreCopy> {
+    let is_settled = group.joining.is_none() && group.in_sync.len() as u64 == group.copies;
+    if group.waits() || !is_settled || !can_take_one_more(group) {
+        return None;
+    }
+    let others = group.in_sync.iter();
+    let others = others.filter(|copy| Some(*copy) != group.primary.as_ref());
+    let mut found = others.filter_map(|copy| {
+        let at = box_of(view, group, &copy.node);
+        let before = group.candidates.iter().take(group.rank(&copy.node));
+        let mut before = before.filter(|it| {
+            let has_copy = group.in_sync.iter().any(|copy| copy.node == it.node);
+            !has_copy && box_of(view, group, &it.node) == at
+        });
+        before.find_map(|it| Some(StoreCopy::new(&it.node, view.life(&it.node)?)))
+    });
+    found.next()
+}
+
+/// Of more copies than are wanted, returns the one to leave: not the primary; one that is on a box with another, the last in rank.
+pub(crate) fn surplus_copy(view: &View, group: &StoreGroup) -> Option<StoreCopy> {
+    if group.waits() || group.in_sync.len() as u64 <= group.copies {
+        return None;
+    }
+    let at = |copy: &StoreCopy| box_of(view, group, &copy.node);
+    let is_beside = |copy: &StoreCopy| {
+        let mut others = group.in_sync.iter().filter(|other| *other != copy);
+        others.any(|other| at(other) == at(copy))
+    };
+    let others = group.in_sync.iter();
+    let others = others.filter(|copy| Some(*copy) != group.primary.as_ref());
+    let last = others.max_by_key(|copy| (is_beside(copy), group.rank(&copy.node)));
+    last.cloned()
 }
 
 /// What must not be done: whoever is first is the primary.
