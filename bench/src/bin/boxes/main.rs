@@ -2,9 +2,10 @@
 //!
 //! - `boxes operate`: three boxes are founded, joined, asked, upgraded and cut off. Each step says what was seen; the first that
 //!   is not as it should be ends it with 1.
-//! - `boxes [--rounds 100] [--seed N] [--fault NAME] [--patient] [--format json]`: in each round something happens to a box while clients use
+//! - `boxes [--rounds 100] [--seed N] [--fault NAME] [--patient] [--history FILE] [--format json]`: in each round something happens to a box while clients use
 //!   stores, and an oracle judges what they were told. It ends with 1 if the cluster has not kept its word, and with 2 if it
-//!   could not be tried. With `--patient` times are told, and not judged.
+//!   could not be tried. With `--patient` times are told, and not judged. `--history` keeps what was asked and
+//!   answered, a JSON object on a line.
 //! - `boxes stores [--seconds 5] [--repeat 3] [--entries 100000] [--writers 1] [--format json]`: what copies of a store cost, and
 //!   what they are worth when the box with the primary is lost while some write. The figures stand beside what they are to be, and it
 //!   ends with 0 whatever they are.

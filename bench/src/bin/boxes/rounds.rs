@@ -40,7 +40,7 @@ const WELL_LIMIT: Duration = Duration::from_secs(90);
 pub(crate) fn run(boxes: &Boxes, plan: &Plan) -> Result<bool> {
     let mut random = Random::new(plan.seed);
     let mut cluster = Cluster::found(boxes, "rounds", &NODES, &stores())?;
-    let mut clients = Clients::start(boxes)?;
+    let mut clients = Clients::start(boxes, plan.history.as_deref())?;
     if !plan.is_json {
         say(&format!(
             "seed {}: {} rounds, stores {}",

@@ -1,6 +1,8 @@
 //! The process of the clients, as the rounds have it.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
 use std::process::{Child, ChildStdin, Stdio};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
@@ -27,7 +29,14 @@ pub(super) struct Clients {
 }
 
 impl Clients {
-    pub(super) fn start(boxes: &Boxes) -> Result<Self> {
+    /// Starts them. What they say goes to a file as well, if one is named.
+    pub(super) fn start(boxes: &Boxes, history: Option<&Path>) -> Result<Self> {
+        let mut history = match history {
+            Some(path) => Some(
+                File::create(path).with_context(|| format!("cannot create {}", path.display()))?,
+            ),
+            None => None,
+        };
         let identity = boxes.directory().join("clients");
         let of_one = boxes.get("c")?.root.join("var/lib/muster/identity");
         copy_identity(&of_one, &identity)?;
@@ -46,6 +55,10 @@ impl Clients {
         let (sender, said) = sync_channel(MOST_SAID);
         std::thread::spawn(move || {
             for line in BufReader::new(stdout).lines() {
+                if let (Some(file), Ok(line)) = (&mut history, &line) {
+                    // It is for whoever looks at it afterwards; the rounds do without.
+                    let _ = writeln!(file, "{line}");
+                }
                 let Ok(Ok(heard)) = line.map(|line| client::parse(&line)) else {
                     return;
                 };

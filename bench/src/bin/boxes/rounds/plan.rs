@@ -1,6 +1,7 @@
 //! What happens in which round: drawn from a seed.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -24,6 +25,8 @@ pub(crate) struct Plan {
     pub(super) is_json: bool,
     /// Times are told, and not judged: for machines that are busy with other things.
     pub(super) is_patient: bool,
+    /// A file for what was asked and answered, in all rounds.
+    pub(super) history: Option<PathBuf>,
 }
 
 impl Plan {
@@ -34,6 +37,7 @@ impl Plan {
             only: None,
             is_json: false,
             is_patient: false,
+            history: None,
         };
         let mut words = words.iter();
         while let Some(word) = words.next() {
@@ -54,9 +58,10 @@ impl Plan {
                     let names: Vec<&str> = FAULTS.iter().map(|known| known.name()).collect();
                     bail!("there is no fault {value}: {}", names.join(", "));
                 }
+                "--history" => plan.history = Some(value.into()),
                 "--format" => plan.is_json = *value == "json",
                 _ => bail!(
-                    "usage: boxes operate | stores [OPTION...] | [--rounds N] [--seed N] [--fault NAME] [--patient] [--format text|json]"
+                    "usage: boxes operate | stores [OPTION...] | [--rounds N] [--seed N] [--fault NAME] [--patient] [--history FILE] [--format text|json]"
                 ),
             }
         }
