@@ -279,6 +279,7 @@ fn of_copies(writer: Writer) -> Vec<StoreMessage> {
             change: 1,
             writers: vec![(writer, 1)],
             entries,
+            at: Timestamp::from_secs(1),
         }),
         StoreMessage::FetchWriters {
             epoch,

@@ -195,6 +195,7 @@ fn examples_of_copies() -> Vec<StoreMessage> {
                 entry(Some((writer(), 4)), Answer::Unchanged { change: 5 }, None),
                 entry(None, Answer::Repeated, None),
             ],
+            at: muster_data::Timestamp::from_nanos(1_000),
         }),
         StoreMessage::Acknowledge(Acknowledgement {
             epoch,

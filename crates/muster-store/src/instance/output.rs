@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use muster_data::Timespan;
 use muster_wire::EndpointId;
 
 use crate::backend::Commit;
@@ -114,6 +115,9 @@ pub enum Notice {
     WritesGivenUp,
     /// This endpoint is to keep a copy, and the backend that it is to begin with cannot be read. It is tried again every 5 seconds.
     CopyUnreadable,
+    /// The clock of this endpoint is so far behind that of the primary, or ahead of it if this is negative. The store goes by that of
+    /// the primary, also when this endpoint takes its place.
+    ClocksApart(Timespan),
     /// The clone now follows a master of Broker, at this endpoint.
     FollowsBroker(EndpointId),
     /// The clone now follows a Muster primary, in place of Broker's master.
@@ -158,7 +162,10 @@ impl Notice {
             | Self::FollowsBroker(_)
             | Self::RivalGone
             | Self::BrokerCloneAttached(_) => Severity::Info,
-            Self::Stale | Self::FollowsMuster | Self::BrokerCloneDropped(_) => Severity::Warning,
+            Self::Stale
+            | Self::FollowsMuster
+            | Self::ClocksApart(_)
+            | Self::BrokerCloneDropped(_) => Severity::Warning,
             Self::TooLarge
             | Self::OverBudget
             | Self::NoRoomForCopy
@@ -198,6 +205,15 @@ impl fmt::Display for Notice {
             Self::CopyUnreadable => f.write_str(
                 "its backend cannot be read, so this node keeps no copy of it; it is tried again every 5 seconds",
             ),
+            Self::ClocksApart(apart) => {
+                let seconds = apart.as_secs_f64();
+                let how = if seconds > 0.0 { "behind" } else { "ahead of" };
+                write!(
+                    f,
+                    "the clock here is {:.0} s {how} that of its primary: TTLs end by that one",
+                    seconds.abs()
+                )
+            }
             Self::FollowsBroker(master) => {
                 write!(f, "its primary is a master of Broker, at {master}")
             }

@@ -109,6 +109,7 @@ impl PrimaryPart {
 
     pub(super) fn note_for_broker(&mut self, change: &Change, now: Now) {
         if self.primary.serves() {
+            let now = self.primary.store_time(now);
             self.broker.changed(change, now);
         }
     }
@@ -139,6 +140,7 @@ impl PrimaryPart {
     pub(super) fn poll(&mut self, is_watched: bool, now: Now) -> Option<Output> {
         while let Some(output) = self.primary.poll() {
             if let Output::Changed(change) = &output {
+                let now = self.primary.store_time(now);
                 self.broker.changed(change, now);
                 if !is_watched {
                     continue;

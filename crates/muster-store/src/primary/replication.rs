@@ -13,6 +13,7 @@ mod peers;
 mod reporting;
 #[cfg(test)]
 pub(in crate::primary) mod simulation;
+mod store_clock;
 #[cfg(test)]
 mod tests;
 
@@ -35,6 +36,7 @@ use following::Following;
 use log::Log;
 pub use peers::CopyRequest;
 use peers::Peers;
+use store_clock::StoreClock;
 
 /// Which endpoints keep a store, as coordinators have decided it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,6 +77,7 @@ pub(super) struct Replication {
     is_suspended: bool,
     /// The last commit could not be put on disk.
     disk_fails: bool,
+    clock: StoreClock,
     log: Log,
     pending: Pending,
     /// The index that is on disk, here.
@@ -168,6 +171,7 @@ impl Primary {
         let led = matches!(replication.role, Role::Primary(_));
         let is_same_history = replication.holds == assignment.began;
         self.epoch = assignment.epoch;
+        replication.clock.forget_primary();
         replication.assignment = assignment;
         if leads && is_same_history {
             if !led {
@@ -275,6 +279,12 @@ impl Primary {
         }
     }
 
+    /// Returns the store's time. It goes by its primary's clock, and goes on when another one takes its place.
+    pub(crate) fn store_time(&self, now: Now) -> Now {
+        let replication = self.replication.as_ref();
+        replication.map_or(now, |it| it.clock.now(now))
+    }
+
     /// What it has is the beginning of a history of its own.
     fn begin_history(&mut self, now: Now) {
         if self.replication.as_ref().is_some_and(|it| it.is_torn) {
@@ -288,6 +298,7 @@ impl Primary {
         let Some(replication) = self.replication.as_mut() else {
             return;
         };
+        replication.clock.begin();
         let changes = self.state.changes();
         // Numbers go on, so that one on disk is never taken for another one.
         let index = replication.log.committed();
@@ -456,6 +467,7 @@ impl Primary {
         match &replication.role {
             Role::Primary(leading) => {
                 let deadline = self.state.next_deadline_behind(&replication.pending);
+                let now = replication.clock.now(now);
                 let deadline = deadline.map(|at| now.until(at));
                 let peers = leading.peers.next_tick(replication.log.last());
                 [deadline, peers].into_iter().flatten().min()
@@ -488,6 +500,7 @@ impl Replication {
             is_torn: false,
             is_suspended: false,
             disk_fails: false,
+            clock: StoreClock::default(),
             log: Log::behind(index, changes),
             pending: Pending::default(),
             on_disk: index,

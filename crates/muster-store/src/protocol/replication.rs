@@ -1,5 +1,6 @@
 //! What a store's copies say to one another, and its bytes.
 
+use muster_data::Timestamp;
 use muster_wire::bytes::{Reader, put_string, put_varint};
 
 use super::parts::{
@@ -65,6 +66,8 @@ pub struct Replicate {
     pub writers: Vec<(Writer, u64)>,
     /// The entries.
     pub entries: Vec<LogEntry>,
+    /// The store's time, by which TTLs end: that of the primary.
+    pub at: Timestamp,
 }
 
 /// What the primary has decided about a command: its outcome, not the command. Whoever has all of them has the store, its writers'
@@ -214,6 +217,7 @@ pub(super) fn put_replicate(out: &mut Vec<u8>, it: &Replicate) {
             put_edit(out, edit);
         }
     }
+    out.extend_from_slice(&it.at.as_nanos().to_be_bytes());
 }
 
 pub(super) fn replicate(reader: &mut Reader<'_>) -> Option<Replicate> {
@@ -243,6 +247,7 @@ pub(super) fn replicate(reader: &mut Reader<'_>) -> Option<Replicate> {
         };
         Some(LogEntry { by, answer, edit })
     })?;
+    let at = Timestamp::from_nanos(i64::from_be_bytes(reader.array()?));
     Some(Replicate {
         epoch,
         timeline,
@@ -251,6 +256,7 @@ pub(super) fn replicate(reader: &mut Reader<'_>) -> Option<Replicate> {
         change,
         writers,
         entries,
+        at,
     })
 }
 

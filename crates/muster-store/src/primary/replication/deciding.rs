@@ -89,7 +89,7 @@ impl Primary {
             return;
         };
         let pending = &replication.pending;
-        let expired = self.state.all_expired(now.wall);
+        let expired = self.state.all_expired(self.store_time(now).wall);
         let expired = expired.filter(|key| !pending.changes_key(key));
         let expired: Vec<_> = expired.take(EXPIRED_AT_ONCE).cloned().collect();
         for key in expired {
@@ -151,7 +151,7 @@ impl Primary {
             }
         }
         let pending = Some(&replication.pending);
-        let decision = self.state.decide(pending, now.wall, op);
+        let decision = self.state.decide(pending, self.store_time(now).wall, op);
         let Decision {
             event, told, more, ..
         } = decision.map_err(crate::state::Stop::answer)?;

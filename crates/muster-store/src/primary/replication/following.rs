@@ -13,7 +13,7 @@ use crate::clone::differences;
 use crate::protocol::{
     Acknowledgement, Attach, Attached, Chunk, Replicate, StoreMessage, WritersPart,
 };
-use crate::{BackendWrite, Now, Output, PersistedWriter};
+use crate::{BackendWrite, Notice, Now, Output, PersistedWriter};
 
 /// How soon a copy asks again that has no answer; doubled up to [`ASK_SLOWLY`].
 const ASK_AGAIN: Duration = Duration::from_millis(200);
@@ -220,6 +220,10 @@ impl Primary {
             return;
         };
         let log = &mut replication.log;
+        if let Some(apart) = replication.clock.hears(replicate.at, now) {
+            let notice = Notice::ClocksApart(apart);
+            self.out.push_back(Output::Notice(notice));
+        }
         let has_entries = !replicate.entries.is_empty();
         if has_entries {
             if replicate.first > following.matched + 1 {

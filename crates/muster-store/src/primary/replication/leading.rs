@@ -258,7 +258,7 @@ impl Primary {
         let told = std::mem::take(&mut leading.held);
         self.tell(now.mono);
         let endpoints: Vec<_> = told.keys().map(|writer| writer.endpoint).collect();
-        self.tell_committed_to(&endpoints);
+        self.tell_committed_to(&endpoints, now);
         let is_persistent = self.commit_queue.is_some();
         for (writer, mut results) in told {
             if is_persistent {
@@ -277,6 +277,7 @@ impl Primary {
 
     /// Sends what copies do not have yet, as far as they keep up.
     fn send_entries(&mut self, now: Now) {
+        let at = self.store_time(now).wall;
         let Some(replication) = self.replication.as_mut() else {
             return;
         };
@@ -319,6 +320,7 @@ impl Primary {
                     change,
                     writers,
                     entries,
+                    at,
                 };
                 messages.push((peer.id, replicate));
             }
@@ -329,7 +331,7 @@ impl Primary {
     }
 
     /// A copy whose own writes are answered is told first that all have them: what it reads has them then.
-    fn tell_committed_to(&mut self, endpoints: &[EndpointId]) {
+    fn tell_committed_to(&mut self, endpoints: &[EndpointId], now: Now) {
         let Some((leading, log, _)) = self.leading() else {
             return;
         };
@@ -341,12 +343,13 @@ impl Primary {
             }
         }
         for id in told {
-            self.tell_committed(id);
+            self.tell_committed(id, now);
         }
     }
 
-    fn tell_committed(&mut self, to: EndpointId) {
+    fn tell_committed(&mut self, to: EndpointId, now: Now) {
         let (timeline, epoch) = (self.timeline, self.epoch);
+        let at = self.store_time(now).wall;
         let Some((_, log, _)) = self.leading() else {
             return;
         };
@@ -358,6 +361,7 @@ impl Primary {
             change: 0,
             writers: Vec::new(),
             entries: Vec::new(),
+            at,
         };
         self.send(to, &StoreMessage::Replicate(replicate));
     }
@@ -382,7 +386,7 @@ impl Primary {
             }
         }
         for id in due {
-            self.tell_committed(id);
+            self.tell_committed(id, now);
         }
     }
 

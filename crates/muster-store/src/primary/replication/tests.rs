@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use muster_data::Timestamp;
+use muster_data::{Timespan, Timestamp};
 use muster_wire::{EndpointId, Mono};
 
 use super::Assignment;
 use crate::op::{Answer, Op, Writer};
 use crate::protocol::StoreMessage;
-use crate::{CopyRequest, Encoded, Now, Output, Primary, PrimaryConfig, StoreName};
+use crate::{CopyRequest, Encoded, Notice, Now, Output, Primary, PrimaryConfig, StoreName};
 
 const BEGAN: u64 = 1;
 
@@ -28,6 +28,16 @@ struct Pair {
     to_copy: Vec<Vec<u8>>,
     to_primary: Vec<Vec<u8>>,
     is_proposed: bool,
+    /// How far the copy's clock is ahead, in seconds.
+    copy_ahead: i64,
+    told: Vec<Notice>,
+}
+
+impl Now {
+    fn ahead(self, seconds: i64) -> Self {
+        let wall = self.wall + Timespan::from_secs(seconds);
+        Self { wall, ..self }
+    }
 }
 
 impl Pair {
@@ -45,6 +55,8 @@ impl Pair {
             to_copy: Vec::new(),
             to_primary: Vec::new(),
             is_proposed: false,
+            copy_ahead: 0,
+            told: Vec::new(),
         };
         let alone = Assignment {
             epoch: 1,
@@ -95,10 +107,10 @@ impl Pair {
             }
         }
         while let Some(output) = self.copy.poll() {
-            if let Output::Send(to, bytes) = output
-                && to == id(1)
-            {
-                self.to_primary.push(bytes);
+            match output {
+                Output::Send(to, bytes) if to == id(1) => self.to_primary.push(bytes),
+                Output::Notice(notice) => self.told.push(notice),
+                _ => {}
             }
         }
     }
@@ -115,11 +127,29 @@ impl Pair {
         for bytes in std::mem::take(&mut self.to_copy) {
             let message = StoreMessage::decode(&bytes).unwrap();
             if !is_lost(&message) {
-                self.copy.receive(id(1), message, self.now);
+                let now = self.now.ahead(self.copy_ahead);
+                self.copy.receive(id(1), message, now);
             }
         }
         self.collect();
         begun
+    }
+
+    /// The coordinators count the copy in.
+    fn joined(&mut self) -> Assignment {
+        let both = Assignment {
+            epoch: 3,
+            began: BEGAN,
+            primary: Some(id(1)),
+            in_sync: vec![id(1), id(2)],
+            joining: None,
+            min_copies: 1,
+        };
+        self.primary.assign(both.clone(), self.now);
+        self.copy
+            .assign(both.clone(), self.now.ahead(self.copy_ahead));
+        self.settle();
+        both
     }
 
     /// Lets everything come about that is due.
@@ -132,8 +162,9 @@ impl Pair {
 
     fn wait(&mut self, time: Duration) {
         self.now.mono = self.now.mono.after(time);
+        self.now.wall = self.now.wall + Timespan::from(time);
         self.primary.tick(self.now);
-        self.copy.tick(self.now);
+        self.copy.tick(self.now.ahead(self.copy_ahead));
         self.collect();
     }
 }
@@ -177,4 +208,52 @@ fn a_newcomer_that_is_told_to_begin_later_than_it_did_begins_again() {
     assert!(pair.copy.is_whole());
     assert!(pair.is_proposed);
     assert_eq!(pair.copy.state().entries().len(), 40);
+}
+
+#[test]
+fn ttls_go_on_as_they_were_whatever_the_clock_of_the_next_primary_says() {
+    for ahead in [3600, -3600, 0] {
+        let mut pair = Pair::with(3);
+        pair.copy_ahead = ahead;
+        let put = Op::Put {
+            key: Encoded::key("short"),
+            value: Encoded::of(&1u64),
+            ttl: Some(Timespan::from_secs(60)),
+        };
+        let writer = Writer {
+            endpoint: id(9),
+            instance: 1,
+        };
+        pair.primary.apply_foreign(writer, put, pair.now);
+        pair.collect();
+        pair.settle();
+        let both = pair.joined();
+        // The primary is lost, and the copy takes its place.
+        let alone = Assignment {
+            epoch: 4,
+            primary: Some(id(2)),
+            in_sync: vec![id(2)],
+            ..both
+        };
+        let now = pair.now.ahead(ahead);
+        pair.copy.assign(alone, now);
+        let has = |pair: &Pair| {
+            let entries = pair.copy.state().entries();
+            entries.get(&Encoded::key("short")).is_some()
+        };
+        // Four seconds have passed.
+        pair.wait(Duration::from_secs(55));
+        assert!(has(&pair), "{ahead}");
+        pair.wait(Duration::from_secs(2));
+        assert!(!has(&pair), "{ahead}");
+        let told: Vec<String> = pair.told.iter().map(ToString::to_string).collect();
+        let expected: &[&str] = match ahead {
+            3600 => {
+                &["the clock here is 3600 s ahead of that of its primary: TTLs end by that one"]
+            }
+            -3600 => &["the clock here is 3600 s behind that of its primary: TTLs end by that one"],
+            _ => &[],
+        };
+        assert_eq!(told, expected);
+    }
 }
