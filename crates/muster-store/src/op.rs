@@ -404,33 +404,6 @@ pub enum Edit {
 }
 
 impl Edit {
-    /// Returns what a change did.
-    pub fn of(event: &StoreEvent) -> Self {
-        match event {
-            StoreEvent::Put {
-                key,
-                value,
-                expires,
-                amendment,
-                old: _,
-            } => match amendment {
-                None => Self::Put {
-                    key: key.clone(),
-                    value: value.clone(),
-                    expires: *expires,
-                },
-                Some(amendment) => Self::Amend {
-                    key: key.clone(),
-                    amendment: amendment.clone(),
-                    expires: *expires,
-                },
-            },
-            StoreEvent::Erase { key, .. } => Self::Erase { key: key.clone() },
-            StoreEvent::Expire { key, .. } => Self::Expire { key: key.clone() },
-            StoreEvent::Clear { .. } => Self::Clear,
-        }
-    }
-
     /// Returns the key, if it concerns one.
     pub fn key(&self) -> Option<&Encoded> {
         match self {
@@ -453,6 +426,34 @@ impl Edit {
     }
 }
 
+impl From<StoreEvent> for Edit {
+    fn from(event: StoreEvent) -> Self {
+        match event {
+            StoreEvent::Put {
+                key,
+                value,
+                expires,
+                amendment,
+                old: _,
+            } => match amendment {
+                None => Self::Put {
+                    key,
+                    value,
+                    expires,
+                },
+                Some(amendment) => Self::Amend {
+                    key,
+                    amendment,
+                    expires,
+                },
+            },
+            StoreEvent::Erase { key, .. } => Self::Erase { key },
+            StoreEvent::Expire { key, .. } => Self::Expire { key },
+            StoreEvent::Clear { .. } => Self::Clear,
+        }
+    }
+}
+
 /// An edit and its place in the order of all: the unit in which primaries tell clones of changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NumberedEdit {
@@ -464,12 +465,12 @@ pub struct NumberedEdit {
     pub edit: Edit,
 }
 
-impl From<&Change> for NumberedEdit {
-    fn from(change: &Change) -> Self {
+impl From<Change> for NumberedEdit {
+    fn from(change: Change) -> Self {
         Self {
             number: change.number,
             writer: change.writer,
-            edit: Edit::of(&change.event),
+            edit: change.event.into(),
         }
     }
 }

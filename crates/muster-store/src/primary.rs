@@ -562,7 +562,7 @@ impl Primary {
             self.unsent = changes;
             return;
         }
-        let changes: Vec<_> = changes.iter().map(NumberedEdit::from).collect();
+        let changes: Vec<_> = changes.into_iter().map(NumberedEdit::from).collect();
         for change in &changes {
             self.backlog.push(change.clone());
         }

@@ -10,7 +10,9 @@ use super::replication::{
     acknowledgement, attach, attached, cursor, put_acknowledgement, put_attach, put_attached,
     put_cursor, put_replicate, put_writers, replicate, writers,
 };
-use super::{Chunk, MessageError, Query, Reply, Results, StoreMessage, WriteBatch};
+use super::{
+    Chunk, LogEntry, MessageError, Query, Replicate, Reply, Results, StoreMessage, WriteBatch,
+};
 use crate::StoreName;
 
 const FETCH: u8 = 0x01;
@@ -187,6 +189,15 @@ impl StoreMessage {
                 put_varint(&mut out, *epoch);
             }
         }
+        out
+    }
+
+    /// Encodes [`StoreMessage::Replicate`] of entries that are elsewhere.
+    pub(crate) fn encode_replicate(name: &StoreName, replicate: &Replicate<&LogEntry>) -> Vec<u8> {
+        let mut out = Vec::with_capacity(64 + replicate.entries.len() * 32);
+        out.push(REPLICATE);
+        put_string(&mut out, name.as_str().as_bytes());
+        put_replicate(&mut out, replicate);
         out
     }
 

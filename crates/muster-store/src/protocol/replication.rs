@@ -1,5 +1,7 @@
 //! What a store's copies say to one another, and its bytes.
 
+use std::borrow::Borrow;
+
 use muster_data::Timestamp;
 use muster_wire::bytes::{Reader, put_string, put_varint};
 
@@ -51,7 +53,7 @@ pub struct Acknowledgement {
 
 /// From the primary to a copy: what was decided, in one order.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Replicate {
+pub struct Replicate<E = LogEntry> {
     /// The primary's epoch.
     pub epoch: u64,
     /// The primary's timeline.
@@ -65,7 +67,7 @@ pub struct Replicate {
     /// The writers of these entries, each with the number of its lowest command whose answer it waits for.
     pub writers: Vec<(Writer, u64)>,
     /// The entries.
-    pub entries: Vec<LogEntry>,
+    pub entries: Vec<E>,
     /// The store's time, by which TTLs end: that of the primary.
     pub at: Timestamp,
 }
@@ -183,7 +185,7 @@ const NOBODY: u8 = 0x40;
 /// On an entry: nothing has changed.
 const NOTHING: u8 = 0x1f;
 
-pub(super) fn put_replicate(out: &mut Vec<u8>, it: &Replicate) {
+pub(super) fn put_replicate<E: Borrow<LogEntry>>(out: &mut Vec<u8>, it: &Replicate<E>) {
     put_varint(out, it.epoch);
     put_varint(out, it.timeline);
     put_varint(out, it.committed);
@@ -197,7 +199,7 @@ pub(super) fn put_replicate(out: &mut Vec<u8>, it: &Replicate) {
     put_varint(out, it.entries.len() as u64);
     let mut before = None;
     for entry in &it.entries {
-        let LogEntry { by, answer, edit } = entry;
+        let LogEntry { by, answer, edit } = entry.borrow();
         let kind = edit.as_ref().map_or(NOTHING, edit_kind);
         match by {
             None => out.push(kind | NOBODY),

@@ -54,7 +54,7 @@ fn parts_and_changes_make_what_the_primary_has_in_whatever_order_they_come() {
                 op: some_op(random),
             };
             let (_, change) = state.apply(command);
-            changes.extend(change.as_ref().map(NumberedEdit::from));
+            changes.extend(change.map(NumberedEdit::from));
         };
         for _ in 0..random.number(200) {
             write(&mut state, &mut random, &mut changes);

@@ -125,7 +125,7 @@ impl Primary {
         replication.log.push(LogEntry {
             by,
             answer: answer.clone(),
-            edit: event.as_ref().map(Edit::of),
+            edit: event.map(Edit::from),
         });
         answer
     }

@@ -285,14 +285,13 @@ impl Primary {
             return;
         };
         let log = &replication.log;
-        let mut messages = Vec::new();
         for peer in leading.peers.iter_mut().filter(|peer| peer.is_attached) {
             if peer.sent > peer.has() && now.mono >= peer.send_again {
                 peer.sent = peer.has();
             }
             while peer.sent < log.last() && peer.sent - peer.index.min(peer.sent) < WINDOW {
                 let (change, entries) = log.from(peer.sent + 1, ENTRIES, BYTES);
-                let entries: Vec<LogEntry> = entries.cloned().collect();
+                let entries: Vec<&LogEntry> = entries.collect();
                 if entries.is_empty() {
                     break;
                 }
@@ -322,11 +321,9 @@ impl Primary {
                     entries,
                     at,
                 };
-                messages.push((peer.id, replicate));
+                let message = StoreMessage::encode_replicate(&self.name, &replicate);
+                self.out.push_back(Output::Send(peer.id, message));
             }
-        }
-        for (to, replicate) in messages {
-            self.send(to, &StoreMessage::Replicate(replicate));
         }
     }
 
