@@ -1,0 +1,189 @@
+//! What goes wrong, one box at a time, and how it ends.
+
+use std::time::Duration;
+
+use super::world::{World, ms};
+
+/// What is wrong at present, and until when.
+#[derive(Debug)]
+pub(crate) struct Trouble {
+    what: What,
+    until: Duration,
+    /// Another box stands still meanwhile, which loses nothing: from when on, and until when.
+    besides: Option<(String, Duration, Duration)>,
+}
+
+#[derive(Debug)]
+enum What {
+    /// A box, or a node, is dead.
+    Dead(String),
+    NodeDead(String),
+    AgentDead(String),
+    /// A box, or a node, stands still.
+    Frozen(String),
+    NodeFrozen(String),
+    /// Something gets nowhere.
+    Cut,
+    /// A disk does not do what it should.
+    Disk(String),
+    /// All is well again, and has to be in order before something else goes wrong.
+    Over,
+}
+
+impl World {
+    /// Something goes wrong, or ends.
+    pub(crate) fn trouble_goes_on(&mut self) {
+        let now = self.cluster.now();
+        let Some(trouble) = &mut self.trouble else {
+            if self.is_bad && self.random.chance(20) && self.check_redundant().is_ok() {
+                self.trouble_begins();
+            }
+            return;
+        };
+        if let Some((of_box, from, until)) = trouble.besides.take() {
+            if until <= now {
+                self.cluster.thaw_box(&of_box);
+            } else {
+                if from <= now {
+                    self.cluster.freeze_box(&of_box);
+                }
+                trouble.besides = Some((of_box, from, until));
+            }
+        }
+        if trouble.until <= now && trouble.besides.is_none() {
+            self.trouble_ends();
+        }
+    }
+
+    fn trouble_begins(&mut self) {
+        let lasts = ms(100 + self.random.number(8_000));
+        let boxes = self.cluster.boxes();
+        let of_box = boxes[self.random.below(boxes.len())].clone();
+        let other = boxes.iter().filter(|it| **it != of_box);
+        let other: Vec<String> = other.cloned().collect();
+        let other = other[self.random.below(other.len())].clone();
+        let node = self.nodes[self.random.below(self.nodes.len())].clone();
+        let cluster = &mut self.cluster;
+        let mut besides = None;
+        self.account.troubles += 1;
+        let what = match self.random.below(14) {
+            0..=2 => {
+                self.account.kills += 1;
+                cluster.kill_box(&of_box);
+                if self.random.chance(40) {
+                    let from = cluster.now() + ms(500 + self.random.number(3_000));
+                    let until = from + ms(1_000 + self.random.number(4_000));
+                    besides = Some((other, from, until));
+                }
+                What::Dead(of_box)
+            }
+            3 => {
+                self.account.kills += 1;
+                cluster.kill(&node);
+                What::NodeDead(node)
+            }
+            4 => {
+                cluster.kill_agent(&of_box);
+                What::AgentDead(of_box)
+            }
+            5 | 6 => {
+                self.account.freezes += 1;
+                cluster.freeze_box(&of_box);
+                What::Frozen(of_box)
+            }
+            7 => {
+                self.account.freezes += 1;
+                cluster.freeze(&node);
+                What::NodeFrozen(node)
+            }
+            8 => {
+                self.account.cuts += 1;
+                cluster.cut_off(&of_box);
+                What::Cut
+            }
+            9 => {
+                self.account.cuts += 1;
+                cluster.cut(&of_box, &other);
+                if self.random.chance(50) {
+                    cluster.cut(&other, &of_box);
+                }
+                What::Cut
+            }
+            10 => {
+                // It is not heard, or does not hear.
+                self.account.cuts += 1;
+                let is_dumb = self.random.chance(50);
+                for other in boxes.iter().filter(|it| **it != of_box) {
+                    if is_dumb {
+                        cluster.cut(&of_box, other);
+                    } else {
+                        cluster.cut(other, &of_box);
+                    }
+                }
+                What::Cut
+            }
+            11 => {
+                self.account.disks += 1;
+                cluster.hang_disk(&of_box);
+                What::Disk(of_box)
+            }
+            12 => {
+                self.account.disks += 1;
+                if self.random.chance(50) {
+                    cluster.fill_disk(&of_box);
+                } else {
+                    cluster.slow_disk(&of_box, 50);
+                }
+                What::Disk(of_box)
+            }
+            _ => {
+                let hour = 3_600 * (1 + i64::from(self.random.chance(50)));
+                let ahead = if self.random.chance(50) { hour } else { -hour };
+                cluster.set_wall_clock(&of_box, ahead);
+                What::Over
+            }
+        };
+        let until = self.cluster.now() + lasts;
+        self.trouble = Some(Trouble {
+            what,
+            until,
+            besides,
+        });
+    }
+
+    /// What is wrong ends.
+    fn trouble_ends(&mut self) {
+        let Some(trouble) = self.trouble.take() else {
+            return;
+        };
+        match trouble.what {
+            What::Dead(of_box) => {
+                self.cluster.start_box(&of_box);
+                for node in self.nodes.clone() {
+                    if self.cluster.box_of(&node) == Some(of_box.as_str()) {
+                        self.opens(&node);
+                    }
+                }
+            }
+            What::NodeDead(node) => {
+                self.cluster.restart(&node);
+                self.opens(&node);
+            }
+            What::AgentDead(of_box) => self.cluster.start_agent(&of_box),
+            What::Frozen(of_box) => self.cluster.thaw_box(&of_box),
+            What::NodeFrozen(node) => self.cluster.thaw(&node),
+            What::Cut => self.cluster.mend_network(),
+            What::Disk(of_box) => self.cluster.mend_disk(&of_box),
+            What::Over => {}
+        }
+    }
+
+    /// All that is wrong ends.
+    pub(crate) fn heal(&mut self) {
+        self.is_bad = false;
+        if let Some((of_box, ..)) = self.trouble.as_mut().and_then(|it| it.besides.take()) {
+            self.cluster.thaw_box(&of_box);
+        }
+        self.trouble_ends();
+    }
+}
