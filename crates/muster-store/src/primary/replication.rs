@@ -13,6 +13,8 @@ mod peers;
 mod reporting;
 #[cfg(test)]
 pub(in crate::primary) mod simulation;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 
@@ -366,6 +368,11 @@ impl Primary {
                     number,
                     answers: Vec::new(),
                 });
+                if results.next != number {
+                    // The writer has given up what is missing, and with it all that came before.
+                    results.number = number;
+                    results.answers.clear();
+                }
                 results.next = number + 1;
                 results.answers.push(answer);
             }
