@@ -457,7 +457,11 @@ impl Primary {
             Role::Primary(leading) => {
                 let deadline = self.state.next_deadline_behind(&replication.pending);
                 let deadline = deadline.map(|at| now.until(at));
-                let peers = leading.peers.next_tick(replication.log.last());
+                let peers = if self.must_wait() {
+                    leading.peers.next_sending()
+                } else {
+                    leading.peers.next_tick(replication.log.last())
+                };
                 [deadline, peers].into_iter().flatten().min()
             }
             Role::Copy(following) => following.next_tick(),
