@@ -115,6 +115,7 @@ mod mesh_scenarios;
 
 pub use cluster::{Cluster, Neglect, Write};
 pub use muster_coordination::Sabotage as CoordinatorSabotage;
+pub use muster_store::CopySabotage;
 pub use muster_wire::mesh::Sabotage;
 
 fn nanos(duration: std::time::Duration) -> u64 {

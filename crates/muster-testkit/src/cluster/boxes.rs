@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use muster_cluster::Layout;
 use muster_coordination::{Coordinator, Sabotage};
+use muster_store::CopySabotage;
 
 use super::Cluster;
 use super::clocks::Clock;
@@ -22,6 +23,8 @@ pub(super) struct Boxes {
     pub(super) held: Vec<Item>,
     /// The rule that all coordinators break.
     pub(super) sabotage: Sabotage,
+    /// The rule that all copies of stores break.
+    pub(super) of_copies: CopySabotage,
     /// What all nodes do not do that they should.
     pub(super) neglect: Neglect,
 }
@@ -81,6 +84,13 @@ impl Cluster {
     #[must_use]
     pub fn sabotage_coordinators(mut self, sabotage: Sabotage) -> Self {
         self.boxes.sabotage = sabotage;
+        self
+    }
+
+    /// Breaks a rule of the copies of stores on purpose, on every node. A test that checks the rule must fail.
+    #[must_use]
+    pub fn sabotage_copies(mut self, sabotage: CopySabotage) -> Self {
+        self.boxes.of_copies = sabotage;
         self
     }
 

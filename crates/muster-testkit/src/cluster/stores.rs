@@ -59,6 +59,8 @@ struct Open {
     follows: Option<u64>,
     listens: Listens,
     wake: Option<u64>,
+    /// How often in a row it had something to do at once.
+    due_at_once: u32,
     /// What TTLs are measured by.
     clock: SteadyClock,
 }
@@ -218,8 +220,10 @@ impl Cluster {
                 frame_limit: FRAME_LIMIT,
                 rival_patience: RIVAL_PATIENCE,
             };
+            let mut instance = Instance::new(store.clone(), config, now);
+            instance.sabotage_copies(self.boxes.of_copies);
             Open {
-                instance: Instance::new(store.clone(), config, now),
+                instance,
                 plan,
                 is_persistent,
                 is_watched: false,
@@ -227,6 +231,7 @@ impl Cluster {
                 follows: None,
                 listens: Listens::default(),
                 wake: None,
+                due_at_once: 0,
                 clock: SteadyClock::new(now.mono, now.wall),
             }
         });

@@ -9,8 +9,21 @@ use super::world::{World, ms};
 pub(crate) struct Trouble {
     what: What,
     until: Duration,
-    /// Another box stands still meanwhile, which loses nothing: from when on, and until when.
-    besides: Option<(String, Duration, Duration)>,
+    besides: Option<Besides>,
+}
+
+/// Something else stands still meanwhile, which loses nothing.
+#[derive(Debug)]
+struct Besides {
+    what: Still,
+    from: Duration,
+    until: Duration,
+}
+
+#[derive(Debug)]
+enum Still {
+    Box(String),
+    Node(String),
 }
 
 #[derive(Debug)]
@@ -40,14 +53,18 @@ impl World {
             }
             return;
         };
-        if let Some((of_box, from, until)) = trouble.besides.take() {
-            if until <= now {
-                self.cluster.thaw_box(&of_box);
-            } else {
-                if from <= now {
-                    self.cluster.freeze_box(&of_box);
-                }
-                trouble.besides = Some((of_box, from, until));
+        if let Some(besides) = &trouble.besides
+            && besides.from <= now
+        {
+            let is_over = besides.until <= now;
+            match &besides.what {
+                Still::Box(of_box) if is_over => self.cluster.thaw_box(of_box),
+                Still::Box(of_box) => self.cluster.freeze_box(of_box),
+                Still::Node(node) if is_over => self.cluster.thaw(node),
+                Still::Node(node) => self.cluster.freeze(node),
+            }
+            if is_over {
+                trouble.besides = None;
             }
         }
         if trouble.until <= now && trouble.besides.is_none() {
@@ -63,45 +80,45 @@ impl World {
         let other: Vec<String> = other.cloned().collect();
         let other = other[self.random.below(other.len())].clone();
         let node = self.nodes[self.random.below(self.nodes.len())].clone();
+        let others: Vec<&String> = self.nodes.iter().filter(|it| **it != node).collect();
+        let other_node = others.get(self.random.below(others.len()));
+        let other_node = other_node.map(|it| (*it).clone());
         let cluster = &mut self.cluster;
         let mut besides = None;
         self.account.troubles += 1;
-        let what = match self.random.below(14) {
+        let what = match self.random.below(15) {
             0..=2 => {
                 self.account.kills += 1;
                 cluster.kill_box(&of_box);
-                if self.random.chance(40) {
-                    let from = cluster.now() + ms(500 + self.random.number(3_000));
-                    let until = from + ms(1_000 + self.random.number(4_000));
-                    besides = Some((other, from, until));
-                }
+                besides = Some(Still::Box(other));
                 What::Dead(of_box)
             }
-            3 => {
+            3 | 4 => {
                 self.account.kills += 1;
                 cluster.kill(&node);
+                besides = other_node.map(Still::Node);
                 What::NodeDead(node)
             }
-            4 => {
+            5 => {
                 cluster.kill_agent(&of_box);
                 What::AgentDead(of_box)
             }
-            5 | 6 => {
+            6 | 7 => {
                 self.account.freezes += 1;
                 cluster.freeze_box(&of_box);
                 What::Frozen(of_box)
             }
-            7 => {
+            8 => {
                 self.account.freezes += 1;
                 cluster.freeze(&node);
                 What::NodeFrozen(node)
             }
-            8 => {
+            9 => {
                 self.account.cuts += 1;
                 cluster.cut_off(&of_box);
                 What::Cut
             }
-            9 => {
+            10 => {
                 self.account.cuts += 1;
                 cluster.cut(&of_box, &other);
                 if self.random.chance(50) {
@@ -109,7 +126,7 @@ impl World {
                 }
                 What::Cut
             }
-            10 => {
+            11 => {
                 // It is not heard, or does not hear.
                 self.account.cuts += 1;
                 let is_dumb = self.random.chance(50);
@@ -122,12 +139,12 @@ impl World {
                 }
                 What::Cut
             }
-            11 => {
+            12 => {
                 self.account.disks += 1;
                 cluster.hang_disk(&of_box);
                 What::Disk(of_box)
             }
-            12 => {
+            13 => {
                 self.account.disks += 1;
                 if self.random.chance(50) {
                     cluster.fill_disk(&of_box);
@@ -143,7 +160,13 @@ impl World {
                 What::Over
             }
         };
-        let until = self.cluster.now() + lasts;
+        let now = self.cluster.now();
+        let until = now + lasts;
+        let besides = besides.filter(|_| self.random.chance(40)).map(|what| {
+            let from = now + ms(500 + self.random.number(3_000));
+            let until = from + ms(1_000 + self.random.number(4_000));
+            Besides { what, from, until }
+        });
         self.trouble = Some(Trouble {
             what,
             until,
@@ -181,8 +204,11 @@ impl World {
     /// All that is wrong ends.
     pub(crate) fn heal(&mut self) {
         self.is_bad = false;
-        if let Some((of_box, ..)) = self.trouble.as_mut().and_then(|it| it.besides.take()) {
-            self.cluster.thaw_box(&of_box);
+        let besides = self.trouble.as_mut().and_then(|it| it.besides.take());
+        match besides.map(|besides| besides.what) {
+            Some(Still::Box(of_box)) => self.cluster.thaw_box(&of_box),
+            Some(Still::Node(node)) => self.cluster.thaw(&node),
+            None => {}
         }
         self.trouble_ends();
     }

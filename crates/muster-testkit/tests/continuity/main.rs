@@ -13,7 +13,7 @@ mod writes;
 use std::time::Duration;
 
 use muster_test_support::{first_that_finds, seeds};
-use muster_testkit::{CoordinatorSabotage, Neglect};
+use muster_testkit::{CoordinatorSabotage, CopySabotage, Neglect};
 
 use world::{Account, World};
 
@@ -21,11 +21,12 @@ use world::{Account, World};
 #[derive(Debug, Clone, Copy, Default)]
 struct Sabotage {
     coordinators: CoordinatorSabotage,
+    copies: CopySabotage,
     neglect: Neglect,
 }
 
 /// Runs a cluster in trouble, heals it, and checks it.
-fn run(seed: u64, sabotage: Sabotage) -> Result<Account, String> {
+fn run(seed: u64, sabotage: Sabotage) -> Result<World, String> {
     let mut world = World::new(seed, sabotage);
     world.begins()?;
     world.run(Duration::from_secs(60))?;
@@ -40,20 +41,44 @@ fn run(seed: u64, sabotage: Sabotage) -> Result<Account, String> {
     }
     settled?;
     world.check()?;
-    Ok(world.account)
+    Ok(world)
 }
 
 #[test]
 fn whatever_happens_to_one_box_nothing_that_was_acknowledged_is_lost() {
     let mut all = Account::default();
     for seed in seeds(8) {
-        let account =
-            run(seed, Sabotage::default()).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
-        println!("seed {seed}: {account:?}");
-        all.add(&account);
+        let world = run(seed, Sabotage::default());
+        let world = world.unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+        println!("seed {seed}: {:?}", world.account);
+        all.add(&world.account);
     }
     println!("{all:?}");
     assert!(all.done > 1000 && all.troubles > 10, "{all:?}");
+}
+
+/// The same, and then nothing happens for so long that everything of former times is forgotten.
+fn run_and_rest(seed: u64, sabotage: Sabotage) -> Result<(), String> {
+    let mut world = run(seed, sabotage)?;
+    world.run(Duration::from_secs(65))?;
+    world.check_bounds()
+}
+
+#[test]
+fn what_is_remembered_of_those_who_came_and_went_is_bounded() {
+    for seed in seeds(1) {
+        run_and_rest(seed, Sabotage::default())
+            .unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+    }
+}
+
+#[test]
+fn a_coordinator_that_forgets_nobody_is_found() {
+    let sabotage = of_coordinators(CoordinatorSabotage::ForgetsNobody);
+    println!(
+        "{:?}",
+        first_that_finds("B1", |seed| run_and_rest(seed, sabotage))
+    );
 }
 
 /// Returns the first seed that finds a broken rule, and what it finds.
@@ -64,6 +89,13 @@ fn found(sabotage: Sabotage, invariant: &str) -> (u64, String) {
 fn of_coordinators(coordinators: CoordinatorSabotage) -> Sabotage {
     Sabotage {
         coordinators,
+        ..Sabotage::default()
+    }
+}
+
+fn of_copies(copies: CopySabotage) -> Sabotage {
+    Sabotage {
+        copies,
         ..Sabotage::default()
     }
 }
@@ -95,7 +127,7 @@ fn a_primary_that_was_not_in_sync_is_found() {
 #[test]
 fn a_last_copy_that_leaves_is_found() {
     let sabotage = of_coordinators(CoordinatorSabotage::LetsLastCopyLeave);
-    println!("{:?}", found(sabotage, ""));
+    println!("{:?}", found(sabotage, "READ"));
 }
 
 #[test]
@@ -105,4 +137,16 @@ fn a_node_that_does_not_suspend_itself_is_found() {
         ..Sabotage::default()
     };
     println!("{:?}", found(sabotage, "B2"));
+}
+
+#[test]
+fn a_primary_that_commits_alone_is_found() {
+    let sabotage = of_copies(CopySabotage::CommitsAlone);
+    println!("{:?}", found(sabotage, "READ"));
+}
+
+#[test]
+fn a_copy_that_forgets_what_is_not_committed_is_found() {
+    let sabotage = of_copies(CopySabotage::DropsOpen);
+    println!("{:?}", found(sabotage, ""));
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use muster_cluster::coordination::Standing;
 use muster_cluster::node::Registry;
+use muster_coordination::Coordinator;
 use muster_test_support::Random;
 use muster_testkit::Cluster;
 
@@ -69,6 +70,7 @@ impl World {
             .latency(Duration::from_micros(200)..=ms(slowest))
             .disk_latency(Duration::from_micros(200)..=ms(slowest_disk))
             .sabotage_coordinators(sabotage.coordinators)
+            .sabotage_copies(sabotage.copies)
             .neglect(sabotage.neglect);
         for of_box in cluster.boxes() {
             let offset = ms(random.number(10_000_000));
@@ -149,6 +151,9 @@ impl World {
         self.trouble_goes_on();
         let node = self.nodes[self.random.below(self.nodes.len())].clone();
         self.writes.hear(&self.cluster).map_err(wrong)?;
+        if self.random.chance(75) {
+            return Ok(());
+        }
         self.writes.read(&self.cluster, &node).map_err(wrong)
     }
 
@@ -194,5 +199,20 @@ impl World {
         self.account.asked = self.writes.asked();
         self.account.done = self.writes.done();
         self.writes.check(&self.cluster, &self.nodes[0])
+    }
+
+    /// Coordinators remember what is there, and nothing of those who are gone.
+    pub(crate) fn check_bounds(&self) -> Result<(), String> {
+        // Of each node that it is a member, what it said last, and twice that it is in reach; and two other voters, of which each was heard and is in
+        // reach.
+        let most = 4 * self.nodes.len() + 9;
+        for of_box in self.cluster.boxes() {
+            let coordinator = self.cluster.coordinator(&of_box);
+            let weight = coordinator.map_or(0, Coordinator::weight);
+            if weight > most {
+                return Err(format!("B1: {of_box} remembers {weight} things of {most}"));
+            }
+        }
+        Ok(())
     }
 }

@@ -162,6 +162,9 @@ impl Writes {
             };
             let known = self.read.entry((node.to_owned(), life, at)).or_default();
             for (key, before) in &*known {
+                if now.get(key) == Some(before) {
+                    continue;
+                }
                 let (before, is) = (numbers(before), now.get(key).map(numbers));
                 let goes_on = is.as_ref().is_some_and(|is| match at {
                     0 => is.starts_with(&before),

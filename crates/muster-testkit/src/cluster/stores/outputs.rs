@@ -16,6 +16,9 @@ use crate::cluster::Cluster;
 /// How often a store that may not decide alone looks whether it may again.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
+/// A store that has something to do at once so many times in a row has so for ever.
+const RESTLESS: u32 = 100_000;
+
 impl Cluster {
     /// Does what a store wants done.
     pub(super) fn store_did(&mut self, position: usize, store: &StoreName) {
@@ -201,9 +204,23 @@ impl Cluster {
             return;
         };
         let at = self.true_time(position, next).max(self.now + 1_000);
+        self.look_at_rest(position, store, at == self.now + 1_000);
         if wake.is_none_or(|wake| wake > at) {
             self.wake_store_at(position, store, at);
         }
+    }
+
+    /// Whoever has done what is due waits for something.
+    fn look_at_rest(&self, position: usize, store: &StoreName, is_due: bool) {
+        let times = self.with_open(position, store, |open, _| {
+            open.due_at_once = if is_due { open.due_at_once + 1 } else { 0 };
+            open.due_at_once
+        });
+        let node = &self.nodes[position].name;
+        assert!(
+            times.is_none_or(|times| times < RESTLESS),
+            "store {store} of {node} is never done"
+        );
     }
 
     pub(in crate::cluster) fn wake_store_at(
